@@ -1,0 +1,41 @@
+//! The limits that entries must keep, as the settings give them.
+
+use super::time::{MINUTE, Timestamp};
+
+/// Validation limits. The defaults are those of the API contract.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rules {
+    /// Largest accepted dose, mg.
+    pub max_caffeine_mg: f64,
+    /// Advice for a day, mg (400 mg for a healthy adult: EFSA Journal 2015;13(5):4102).
+    pub recommended_daily_caffeine_mg: f64,
+    /// Smallest accepted pulse, beats per minute.
+    pub min_bpm: u16,
+    /// Largest accepted pulse, beats per minute.
+    pub max_bpm: u16,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { max_caffeine_mg: 1000.0, recommended_daily_caffeine_mg: 400.0, min_bpm: 30, max_bpm: 250 }
+    }
+}
+
+/// Longest accepted coffee type, in characters.
+pub const MAX_COFFEE_TYPE: usize = 100;
+/// Longest accepted heart-rate context, in characters.
+pub const MAX_CONTEXT: usize = 50;
+/// Longest accepted notes, in characters.
+pub const MAX_NOTES: usize = 1000;
+/// How far ahead of the server a client's clock may run, in microseconds.
+pub const CLOCK_DRIFT: i64 = 5 * MINUTE;
+
+/// What an entry is checked against: the limits, and what time it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Check<'a> {
+    pub rules: &'a Rules,
+    pub zone: &'a super::calendar::Zone,
+    pub now: Timestamp,
+    /// The server's clock cannot be right (a Pi has no battery): believe a client's time.
+    pub clock_suspect: bool,
+}

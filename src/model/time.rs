@@ -1,0 +1,202 @@
+//! Instants: whole microseconds since 1970-01-01T00:00:00Z, in the years 1 to 9999.
+//!
+//! Reads every form the API accepts and writes the one it gives. Days and zones are
+//! in `calendar`.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::civil;
+use jiff::fmt::temporal::DateTimePrinter;
+use jiff::tz::TimeZone;
+use serde::{Serialize, Serializer};
+
+/// Microseconds in a second.
+pub const SECOND: i64 = 1_000_000;
+/// Microseconds in a minute.
+pub const MINUTE: i64 = 60 * SECOND;
+/// Microseconds in an hour.
+pub const HOUR: i64 = 60 * MINUTE;
+/// Microseconds in 24 hours (not a calendar day: those have 23 to 25 hours).
+pub const DAY: i64 = 24 * HOUR;
+
+/// An instant in UTC, in whole microseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
+
+impl Timestamp {
+    /// 0001-01-01T00:00:00Z.
+    pub const MIN: Self = Self(-62_135_596_800 * SECOND);
+    /// 9999-12-30T22:00:00Z: every zone's local time still has a four-digit year.
+    pub const MAX: Self = Self(253_402_207_200 * SECOND);
+
+    /// The instant `micros` microseconds after 1970; `None` outside of the years 1 to 9999.
+    pub fn from_micros(micros: i64) -> Option<Self> {
+        (Self::MIN.0..=Self::MAX.0).contains(&micros).then_some(Self(micros))
+    }
+
+    /// The nearest instant within the years 1 to 9999.
+    pub fn clamped(micros: i64) -> Self {
+        Self(micros.clamp(Self::MIN.0, Self::MAX.0))
+    }
+
+    /// Microseconds since 1970.
+    pub const fn micros(self) -> i64 {
+        self.0
+    }
+
+    /// Seconds since 1970, with fraction.
+    pub fn seconds(self) -> f64 {
+        self.0 as f64 / SECOND as f64
+    }
+
+    /// Hours from `earlier` to this instant; negative when it lies before.
+    pub fn hours_since(self, earlier: Self) -> f64 {
+        (self.0 - earlier.0) as f64 / HOUR as f64
+    }
+
+    /// This instant moved by `micros`, held within the years 1 to 9999.
+    pub fn plus(self, micros: i64) -> Self {
+        Self::clamped(self.0.saturating_add(micros))
+    }
+
+    /// This instant moved back by `micros`, held within the years 1 to 9999.
+    pub fn minus(self, micros: i64) -> Self {
+        Self::clamped(self.0.saturating_sub(micros))
+    }
+
+    /// Reads RFC 3339, its common variations, and local times, which are taken in `zone`.
+    ///
+    /// A space where a `+` belongs (a query that was not percent-encoded) is read as one.
+    ///
+    /// # Errors
+    /// A phrase that says what would be right.
+    pub fn parse(text: &str, zone: &TimeZone) -> Result<Self, &'static str> {
+        const FORM: &str = "must be a date and time such as 2025-07-23T14:30:00Z";
+        const YEARS: &str = "must lie in the years 1 to 9999";
+        let text = restore_plus(text);
+        if has_leap_second(&text) {
+            return Err("must have seconds from 0 to 59 (leap seconds cannot be stored)");
+        }
+        let instant = match text.parse::<jiff::Timestamp>() {
+            Ok(instant) => instant,
+            Err(_) => {
+                let local: civil::DateTime = text.parse().map_err(|_| FORM)?;
+                // A trailing offset or `Z` was given but did not parse as an instant.
+                if has_offset(&text) {
+                    return Err(FORM);
+                }
+                zone.to_timestamp(local).map_err(|_| YEARS)?
+            }
+        };
+        Self::from_micros(instant.as_microsecond()).ok_or(YEARS)
+    }
+
+    pub(super) fn to_jiff(self) -> jiff::Timestamp {
+        jiff::Timestamp::from_microsecond(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+    }
+}
+
+fn restore_plus(text: &str) -> String {
+    let text = text.trim();
+    let spaces = text.matches(' ').count();
+    let has_t = text.as_bytes().get(10).is_some_and(|b| matches!(b, b'T' | b't'));
+    match text.rfind(' ') {
+        Some(at) if spaces == if has_t { 1 } else { 2 } => {
+            format!("{}+{}", &text[..at], &text[at + 1..])
+        }
+        _ => text.to_owned(),
+    }
+}
+
+fn has_leap_second(text: &str) -> bool {
+    let Some(clock) = text.get(11..19) else { return false };
+    let colons = clock.as_bytes();
+    colons[2] == b':' && colons[5] == b':' && &clock[6..8] == "60"
+}
+
+fn has_offset(text: &str) -> bool {
+    text.get(10..).is_some_and(|clock| clock.contains(['Z', 'z', '+', '-']))
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        PRINTER.print_timestamp(&self.to_jiff(), jiff::fmt::StdFmtWrite(f)).map_err(|_| fmt::Error)
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl From<std::time::SystemTime> for Timestamp {
+    fn from(time: std::time::SystemTime) -> Self {
+        let micros = |d: Duration| i64::try_from(d.as_micros()).unwrap_or(i64::MAX);
+        match time.duration_since(std::time::UNIX_EPOCH) {
+            Ok(after) => Self::clamped(micros(after)),
+            Err(before) => Self::clamped(-micros(before.duration())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<String, &'static str> {
+        let berlin = TimeZone::get("Europe/Berlin").map_err(|_| "no such zone")?;
+        Timestamp::parse(text, &berlin).map(|t| t.to_string())
+    }
+
+    #[test]
+    fn every_accepted_form_is_read_as_the_same_instant() {
+        for text in [
+            "2025-07-23T14:30:00.123456Z",
+            "2025-07-23t14:30:00.123456z",
+            "2025-07-23T16:30:00.123456+02:00",
+            "2025-07-23T16:30:00.123456 02:00",
+            "2025-07-23 16:30:00.123456 02:00",
+            "2025-07-23 16:30:00.123456+02:00",
+            "2025-07-23T16:30:00.123456+0200",
+            "2025-07-23T16:30:00.123456+02",
+            "2025-07-23T16:30:00.123456",
+            " 2025-07-23 16:30:00.123456 ",
+            "2025-07-23T16:30:00.123456999",
+        ] {
+            assert_eq!(parse(text).as_deref(), Ok("2025-07-23T14:30:00.123456Z"), "{text}");
+        }
+        assert_eq!(parse("2025-07-23").as_deref(), Ok("2025-07-22T22:00:00.000000Z"));
+    }
+
+    #[test]
+    fn what_is_no_instant_is_refused() {
+        for text in [
+            "",
+            "now",
+            "0000-01-01T00:00:00Z",
+            "10000-01-01T00:00:00Z",
+            "2025-07-23T14:30:00+99:00",
+            "2016-12-31T23:59:60Z",
+            "2025-02-29T00:00:00Z",
+            "2025-07-23T24:00:00Z",
+            "14:30",
+            "1753281000",
+            "2025-07-23T14:30:00Zulu",
+            "2025-07-23T14:30:00+",
+            "\u{661}025-07-23T14:30:00Z",
+        ] {
+            assert!(parse(text).is_err(), "{text} was read as {:?}", parse(text));
+        }
+    }
+
+    #[test]
+    fn the_ends_of_time_print_with_four_digit_years() {
+        assert_eq!(Timestamp::MIN.to_string(), "0001-01-01T00:00:00.000000Z");
+        assert_eq!(Timestamp::MAX.to_string(), "9999-12-30T22:00:00.000000Z");
+        assert_eq!(Timestamp::clamped(i64::MAX), Timestamp::MAX);
+    }
+}

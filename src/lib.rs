@@ -1,7 +1,24 @@
 //! Coffee Tracker: one Rocket binary, one SQLite file.
 //!
 //! Who may know whom: `http` → `store`, `model`; `commands` → `store`, `model`;
-//! `store` → `model`; `model` knows none of them. Rocket appears under `http` and where it
-//! is launched, rusqlite under `store` alone. A test holds this rule.
+//! `store` → `model`; `model` knows none of them. Rocket appears under `http` alone,
+//! rusqlite under `store` alone. A test holds this rule.
 
+/// The command line.
+pub mod cli;
+/// What time it is, from a source that tests can move.
+pub mod clock;
+/// What the subcommands do.
+pub mod commands;
+/// Every setting.
+pub mod config;
+/// Requests and answers.
+pub mod http;
+/// Log lines.
+pub mod logging;
+/// Every series of `/metrics`.
+pub mod metrics;
+/// Doses, pulses, days, and what they mean.
 pub mod model;
+/// The database.
+pub mod store;

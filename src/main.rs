@@ -1,1 +1,55 @@
-fn main() {}
+//! Reads the command line, does what it says, and knows the only exit codes.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches};
+use coffee_tracker::cli::{Cli, Command};
+use coffee_tracker::commands::{self, Failure};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("coffee-tracker: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn run() -> Result<(), Failure> {
+    read_env_file()?;
+    let cli = Cli::from_arg_matches(&Cli::command().get_matches()).unwrap_or_else(|e| e.exit());
+    match cli.command {
+        None => commands::serve::run(cli.serve),
+        Some(Command::Serve(settings)) => commands::serve::run(*settings),
+        Some(Command::Demo(args)) => commands::demo::run(args),
+        Some(Command::Openapi) => commands::print(coffee_tracker::http::openapi()),
+    }
+}
+
+/// `.env`, or the file after `--config`, fills in what the environment does not say. It has
+/// to be read before the command line, whose defaults come from the environment.
+fn read_env_file() -> Result<(), Failure> {
+    let mut args = std::env::args_os().skip_while(|arg| arg != "--config").skip(1);
+    let named = args.next().or_else(|| {
+        let joined = std::env::args().find_map(|arg| arg.strip_prefix("--config=").map(str::to_owned));
+        joined.map(Into::into)
+    });
+    let (file, required) = named.as_ref().map_or((Path::new(".env"), false), |file| (Path::new(file), true));
+    match dotenvy::from_path(file) {
+        Ok(()) => Ok(()),
+        Err(e) if !required && e.not_found() => Ok(()),
+        Err(e) => Err(Failure::Configuration(vec![format!("{} cannot be read: {e}", file.display())])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

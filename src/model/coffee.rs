@@ -1,6 +1,7 @@
 //! A coffee: when it was drunk, how much caffeine, what kind.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::fields::{self, Field, Location, Reader, Unfit};
 use super::rules::{CLOCK_DRIFT, Check, MAX_COFFEE_TYPE, MAX_NOTES};
@@ -27,10 +28,13 @@ impl Milligrams {
 }
 
 /// A stored coffee, as every answer shows it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Coffee {
+    #[schema(value_type = i64, minimum = 1, example = 1)]
     pub id: CoffeeId,
+    #[schema(value_type = String, format = DateTime, example = "2025-07-23T14:30:00.123456Z")]
     pub timestamp: Timestamp,
+    #[schema(value_type = f64, minimum = 0, example = 95.0)]
     pub caffeine_mg: Milligrams,
     pub coffee_type: Option<String>,
     pub notes: Option<String>,
@@ -154,7 +158,7 @@ pub fn addiction_level(total_mg: f64) -> &'static str {
 }
 
 /// A drink that a phone's menu offers to everyone.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Preset {
     pub coffee_type: &'static str,
     pub caffeine_mg: f64,

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::coffee::{changed_text, entry_time};
 use super::fields::{self, Field, FieldError, Location, Reader, Unfit};
@@ -40,10 +41,13 @@ pub const DEFAULT_CONTEXT: &str = "resting";
 pub const MAX_BATCH: usize = 10_000;
 
 /// A stored reading, as every answer shows it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Reading {
+    #[schema(value_type = i64, minimum = 1, example = 1)]
     pub id: ReadingId,
+    #[schema(value_type = String, format = DateTime, example = "2025-07-23T14:30:00.123456Z")]
     pub timestamp: Timestamp,
+    #[schema(value_type = u16, minimum = 1, maximum = 1000, example = 72)]
     pub bpm: Bpm,
     pub context: Option<String>,
     pub notes: Option<String>,

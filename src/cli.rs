@@ -1,0 +1,39 @@
+//! The command line: what can be said to `coffee-tracker`.
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::demo::DemoArgs;
+use crate::config::RawSettings;
+
+/// Logs what people drink and how their heart answers: one binary, one SQLite file.
+///
+/// Settings come from flags, then the environment, then a file `.env` in the working folder
+/// (or the one named by --config).
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// Read settings from this file instead of `.env`
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<std::path::PathBuf>,
+
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    #[command(flatten)]
+    pub serve: RawSettings,
+}
+
+/// What to do; without any, serve.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Answer requests until told to stop (the default)
+    ///
+    /// The API key comes from the variable API_KEY, from API_KEY_FILE, or from systemd's credential
+    /// `api_key`. Without any of them a random one is made on first start, kept beside the database
+    /// (mode 0600), and shown once.
+    Serve(Box<RawSettings>),
+    /// Fill an empty database with a plausible person
+    Demo(DemoArgs),
+    /// Print the OpenAPI document
+    Openapi,
+}

@@ -1,0 +1,113 @@
+//! `demo`: fills an empty database with a plausible person, for a first look, for
+//! screenshots and for benchmarks. The same seed gives the same data.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant, SystemTime};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::{Failure, print};
+use crate::config::RawPlace;
+use crate::model::person::{Day, Habits, Person};
+use crate::model::time::Timestamp;
+use crate::store::{FillError, Filler, Options};
+
+/// Who to make up.
+#[derive(Args, Debug)]
+pub struct DemoArgs {
+    /// How many days back the person began; the last one is today
+    #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    days: u32,
+
+    /// Coffees a day, on average
+    #[arg(long, default_value_t = 4.0, value_parser = coffees)]
+    coffees_per_day: f64,
+
+    /// Heart-rate readings a day
+    #[arg(long, default_value_t = 1440, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    readings_per_day: u32,
+
+    /// Another seed is another person
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+
+    #[command(flatten)]
+    place: RawPlace,
+}
+
+fn coffees(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|n: &f64| (0.0..=50.0).contains(n));
+    number.ok_or_else(|| "must be a number from 0 to 50".to_owned())
+}
+
+impl From<FillError> for Failure {
+    fn from(error: FillError) -> Self {
+        match error {
+            FillError::Open(e) => e.into(),
+            FillError::NotEmpty { .. } | FillError::Store(_) => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+/// Fills the database.
+///
+/// # Errors
+/// That it is not empty, in use, or cannot be written.
+pub fn run(args: DemoArgs) -> Result<(), Failure> {
+    let place = args.place.check()?;
+    let mut filler = Filler::open(&Options {
+        path: place.database.clone(),
+        backups: place.backups,
+        quick_readers: 1,
+        dear_readers: 1,
+        slow_query: Duration::from_secs(60),
+    })?;
+    let began = Instant::now();
+    let bar = progress(args.days);
+    let habits = Habits { coffees_per_day: args.coffees_per_day, readings_per_day: args.readings_per_day };
+    let now = Timestamp::from(SystemTime::now());
+    let mut person = Person::new(args.seed, habits, place.zone.clone());
+    let (mut day, mut coffees, mut readings) = (Day::default(), 0_u64, 0_u64);
+    let mut date = place.zone.date(now).minus_days(args.days - 1);
+    for _ in 0..args.days {
+        person.live(date, &mut day);
+        for coffee in day.coffees.iter().filter(|c| c.timestamp <= now) {
+            filler
+                .coffee(coffee.timestamp, coffee.caffeine_mg, coffee.coffee_type, coffee.notes)
+                .map_err(FillError::from)?;
+            coffees += 1;
+        }
+        for reading in day.readings.iter().filter(|r| r.timestamp <= now) {
+            filler.reading(reading.timestamp, reading.bpm, Some(reading.context)).map_err(FillError::from)?;
+            readings += 1;
+        }
+        if bar.position() % 30 == 29 {
+            filler.commit().map_err(FillError::from)?;
+        }
+        bar.inc(1);
+        date = date.next();
+    }
+    filler.finish().map_err(FillError::from)?;
+    bar.finish_and_clear();
+    print(&format!(
+        "{coffees} coffees and {readings} readings of {} days in {} ({:.1} s)",
+        args.days,
+        place.database.display(),
+        began.elapsed().as_secs_f64()
+    ))
+}
+
+/// A bar on a terminal, nothing elsewhere.
+fn progress(days: u32) -> ProgressBar {
+    let target = if std::io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
+    let bar = ProgressBar::with_draw_target(Some(days.into()), target);
+    match ProgressStyle::with_template("{wide_bar} day {pos} of {len}, {eta} left") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}

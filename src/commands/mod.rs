@@ -1,0 +1,89 @@
+//! What the subcommands do, and how they fail.
+
+pub mod demo;
+pub mod serve;
+
+use std::fmt;
+use std::io::{self, Write};
+
+use crate::config::SettingError;
+use crate::http::LaunchError;
+use crate::store::OpenError;
+
+/// Why a command did not do its work.
+#[derive(Debug)]
+pub enum Failure {
+    /// 78: settings, or what they point to, must be changed first.
+    Configuration(Vec<String>),
+    /// 75: trying again later may help.
+    Busy(String),
+    /// 1: it failed.
+    Failed(String),
+}
+
+impl Failure {
+    /// The exit code, of sysexits.h where it has one.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Configuration(_) => 78,
+            Self::Busy(_) => 75,
+            Self::Failed(_) => 1,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Configuration(reasons) => f.write_str(&reasons.join("\n  ")),
+            Self::Busy(reason) | Self::Failed(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl From<Vec<SettingError>> for Failure {
+    fn from(errors: Vec<SettingError>) -> Self {
+        let heading = match errors.len() {
+            1 => "a setting does not fit:".to_owned(),
+            n => format!("{n} settings do not fit:"),
+        };
+        Self::Configuration(std::iter::once(heading).chain(errors.iter().map(ToString::to_string)).collect())
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        if error.is_passing() {
+            Self::Busy(error.to_string())
+        } else {
+            Self::Configuration(vec![error.to_string()])
+        }
+    }
+}
+
+impl From<LaunchError> for Failure {
+    fn from(error: LaunchError) -> Self {
+        match error {
+            LaunchError::PortTaken(_) => Self::Busy(error.to_string()),
+            LaunchError::Bind(..) => Self::Configuration(vec![error.to_string()]),
+            LaunchError::Other(_) => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(format!("{error:#}"))
+    }
+}
+
+/// Writes a line to standard output. Whoever reads it may have gone: that is no failure.
+///
+/// # Errors
+/// Any other.
+pub fn print(line: &str) -> Result<(), Failure> {
+    match writeln!(io::stdout(), "{line}").and_then(|()| io::stdout().flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Failed(format!("cannot print: {e}"))),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,118 @@
+//! `serve`: settings, logs, key, store, server, and back, in that order.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use anyhow::Context;
+
+use super::{Failure, print};
+use crate::clock::Clock;
+use crate::config::{RawSettings, Settings};
+use crate::http::{self, App, KeyError, KeyOrigin, Keys};
+use crate::logging;
+use crate::model::time::{SECOND, Timestamp};
+use crate::store::{self, Store};
+
+/// Connections for dear reads, and threads to run them.
+const DEAR_READERS: u32 = 2;
+
+/// Serves until told to stop.
+///
+/// # Errors
+/// Why it does not.
+pub fn run(raw: RawSettings) -> Result<(), Failure> {
+    let environment = |name: &str| std::env::var(name).ok();
+    let settings = raw.check(environment)?;
+    logging::start(settings.log)?;
+    let under_systemd = environment("JOURNAL_STREAM").is_some();
+    let (keys, origin) = Keys::load(&settings.key, settings.debug).map_err(|e| key_failure(&e))?;
+    settings.notes.iter().for_each(|note| tracing::warn!("{note}"));
+    let workers = http::workers();
+    let store = Store::open(&store::Options {
+        path: settings.place.database.clone(),
+        backups: settings.place.backups.clone(),
+        quick_readers: u32::try_from(workers).unwrap_or(2) + 2,
+        dear_readers: DEAR_READERS,
+        slow_query: settings.slow_query,
+    })?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .max_blocking_threads(DEAR_READERS as usize + 4)
+        .thread_name("worker")
+        .enable_all()
+        .build()
+        .context("the runtime could not be started")?;
+    let served = runtime.block_on(serve(settings, store, keys, origin, under_systemd));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    served
+}
+
+async fn serve(
+    settings: Settings,
+    store: Store,
+    keys: Keys,
+    origin: KeyOrigin,
+    under_systemd: bool,
+) -> Result<(), Failure> {
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        sqlite = store::sqlite_version(),
+        database = %store.path().display(),
+        timezone = settings.place.zone.name(),
+        "starting"
+    );
+    let app = App::new(settings, store, keys, Clock::system(), built_at()).await?;
+    let ready = move |address| {
+        tracing::info!("listening on http://{address}");
+        if let Err(e) = banner(address, &origin, under_systemd) {
+            tracing::warn!("{e}");
+        }
+    };
+    let served = http::serve(app.clone(), ready).await;
+    app.store.close();
+    if served.is_ok() {
+        tracing::info!("stopped");
+    }
+    Ok(served?)
+}
+
+/// When this program was made.
+fn built_at() -> Timestamp {
+    Timestamp::clamped(env!("BUILT_AT").parse::<i64>().unwrap_or(0).saturating_mul(SECOND))
+}
+
+fn key_failure(error: &KeyError) -> Failure {
+    Failure::Configuration(vec![error.to_string()])
+}
+
+/// What whoever started it needs next. The key is shown once, and never to a journal.
+fn banner(address: SocketAddr, origin: &KeyOrigin, under_systemd: bool) -> Result<(), Failure> {
+    print(&format!("Listening on http://{address}"))?;
+    if under_systemd {
+        return Ok(());
+    }
+    let here = match address.ip() {
+        IpAddr::V4(v4) if v4.is_unspecified() => SocketAddr::new([127, 0, 0, 1].into(), address.port()),
+        IpAddr::V6(v6) if v6.is_unspecified() => SocketAddr::new([127, 0, 0, 1].into(), address.port()),
+        _ => address,
+    };
+    let from_file = |path: &Path| format!("$(cat {})", path.display());
+    let key = match origin {
+        KeyOrigin::Made { key, path } => {
+            print(&format!("API key: {key}"))?;
+            print(&format!("  (made just now and kept in {}; it is not shown again)", path.display()))?;
+            key.clone()
+        }
+        KeyOrigin::Kept(path) => {
+            print(&format!("API key: in {}", path.display()))?;
+            from_file(path)
+        }
+        KeyOrigin::Given => {
+            print("API key: as configured")?;
+            "$API_KEY".to_owned()
+        }
+    };
+    print(&format!(
+        "Log a coffee:\n  curl -H \"Authorization: Bearer {key}\" -d '{{\"caffeine_mg\": 95, \"coffee_type\": \"espresso\"}}' http://{here}/coffee/"
+    ))
+}

@@ -1,0 +1,166 @@
+//! The rate limits: a class for every kind of route, each with its setting.
+
+use std::time::Duration;
+
+use clap::Args;
+
+/// What kind of request is counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LimitClass {
+    Open,
+    Health,
+    Info,
+    Static,
+    Read,
+    CoffeeWrite,
+    CoffeeChange,
+    HeartrateWrite,
+    HeartrateChange,
+    HeartrateBatch,
+}
+
+/// So many requests in so much time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// 1 or more.
+    pub requests: u32,
+    pub per: Duration,
+}
+
+/// The limits as text.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Rate limits, per client (requests/second, /minute, /hour or /day)")]
+pub struct RawLimits {
+    /// Limit requests at all
+    #[arg(long, env = "RATE_LIMIT_ENABLED", hide_env_values = true, default_value = "true")]
+    pub rate_limit_enabled: String,
+
+    /// Open pages, and whatever is not found
+    #[arg(long, env = "RATE_LIMIT_OPEN", hide_env_values = true, default_value = "30/minute")]
+    pub rate_limit_open: String,
+
+    /// /health
+    #[arg(long, env = "RATE_LIMIT_HEALTH", hide_env_values = true, default_value = "60/minute")]
+    pub rate_limit_health: String,
+
+    /// /info
+    #[arg(long, env = "RATE_LIMIT_INFO", hide_env_values = true, default_value = "10/minute")]
+    pub rate_limit_info: String,
+
+    /// Static files
+    #[arg(long, env = "RATE_LIMIT_STATIC", hide_env_values = true, default_value = "600/minute")]
+    pub rate_limit_static: String,
+
+    /// Reading coffees, heart rates and metrics
+    #[arg(long, env = "RATE_LIMIT_READ", hide_env_values = true, default_value = "600/minute")]
+    pub rate_limit_read: String,
+
+    /// Logging coffees
+    #[arg(long, env = "RATE_LIMIT_COFFEE_WRITE", hide_env_values = true, default_value = "100/hour")]
+    pub rate_limit_coffee_write: String,
+
+    /// Changing and deleting coffees
+    #[arg(long, env = "RATE_LIMIT_COFFEE_CHANGE", hide_env_values = true, default_value = "60/hour")]
+    pub rate_limit_coffee_change: String,
+
+    /// Logging heart rates
+    #[arg(long, env = "RATE_LIMIT_HEARTRATE_WRITE", hide_env_values = true, default_value = "200/hour")]
+    pub rate_limit_heartrate_write: String,
+
+    /// Changing and deleting heart rates
+    #[arg(long, env = "RATE_LIMIT_HEARTRATE_CHANGE", hide_env_values = true, default_value = "120/hour")]
+    pub rate_limit_heartrate_change: String,
+
+    /// Logging heart rates in batches
+    #[arg(long, env = "RATE_LIMIT_HEARTRATE_BATCH", hide_env_values = true, default_value = "60/hour")]
+    pub rate_limit_heartrate_batch: String,
+}
+
+impl LimitClass {
+    /// How many classes there are.
+    pub const COUNT: usize = 10;
+
+    /// Every class, in the order of its index.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Open,
+        Self::Health,
+        Self::Info,
+        Self::Static,
+        Self::Read,
+        Self::CoffeeWrite,
+        Self::CoffeeChange,
+        Self::HeartrateWrite,
+        Self::HeartrateChange,
+        Self::HeartrateBatch,
+    ];
+
+    /// Its place in [`LimitClass::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// Its name in headers, metrics and `/info`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Health => "health",
+            Self::Info => "info",
+            Self::Static => "static",
+            Self::Read => "read",
+            Self::CoffeeWrite => "coffee-write",
+            Self::CoffeeChange => "coffee-change",
+            Self::HeartrateWrite => "heartrate-write",
+            Self::HeartrateChange => "heartrate-change",
+            Self::HeartrateBatch => "heartrate-batch",
+        }
+    }
+}
+
+impl RawLimits {
+    /// Each class with its setting's name and text.
+    pub fn by_class(&self) -> [(LimitClass, &'static str, &str); LimitClass::COUNT] {
+        [
+            (LimitClass::Open, "RATE_LIMIT_OPEN", &self.rate_limit_open),
+            (LimitClass::Health, "RATE_LIMIT_HEALTH", &self.rate_limit_health),
+            (LimitClass::Info, "RATE_LIMIT_INFO", &self.rate_limit_info),
+            (LimitClass::Static, "RATE_LIMIT_STATIC", &self.rate_limit_static),
+            (LimitClass::Read, "RATE_LIMIT_READ", &self.rate_limit_read),
+            (LimitClass::CoffeeWrite, "RATE_LIMIT_COFFEE_WRITE", &self.rate_limit_coffee_write),
+            (LimitClass::CoffeeChange, "RATE_LIMIT_COFFEE_CHANGE", &self.rate_limit_coffee_change),
+            (LimitClass::HeartrateWrite, "RATE_LIMIT_HEARTRATE_WRITE", &self.rate_limit_heartrate_write),
+            (LimitClass::HeartrateChange, "RATE_LIMIT_HEARTRATE_CHANGE", &self.rate_limit_heartrate_change),
+            (LimitClass::HeartrateBatch, "RATE_LIMIT_HEARTRATE_BATCH", &self.rate_limit_heartrate_batch),
+        ]
+    }
+}
+
+impl Rate {
+    /// Reads `100/hour`.
+    ///
+    /// # Errors
+    /// A phrase that says what would be right.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        const FORM: &str = "must be a rate such as 100/hour (or /second, /minute, /day)";
+        let (requests, unit) = text.split_once('/').ok_or(FORM)?;
+        let seconds = match unit.trim() {
+            "second" | "s" => 1,
+            "minute" | "min" | "m" => 60,
+            "hour" | "h" => 3600,
+            "day" | "d" => 86_400,
+            _ => return Err(FORM),
+        };
+        let requests = requests.trim().parse().ok().filter(|n| (1..=1_000_000).contains(n)).ok_or(FORM)?;
+        Ok(Self { requests, per: Duration::from_secs(seconds) })
+    }
+
+    /// As it is written in a setting.
+    pub fn text(self) -> String {
+        let unit = match self.per.as_secs() {
+            1 => "second",
+            60 => "minute",
+            3600 => "hour",
+            _ => "day",
+        };
+        format!("{}/{unit}", self.requests)
+    }
+}

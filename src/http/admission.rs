@@ -1,0 +1,154 @@
+//! What every request must pass before a handler sees it: the Host it asks, the rate
+//! limit, the key. In this order: a made-up key buys nothing.
+//!
+//! The route table wraps every handler in [`Guarded`], so none can go without.
+
+use std::sync::Arc;
+
+use rocket::data::Data;
+use rocket::http::{Method, Status};
+use rocket::outcome::Outcome;
+use rocket::request::Request;
+use rocket::route::{self, Handler};
+
+use super::App;
+use super::client::Client;
+use super::error::ApiError;
+use super::exchange::Exchange;
+use super::headers::is_host_allowed;
+use crate::config::LimitClass;
+
+/// Who may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Anyone.
+    Public,
+    /// Whoever has a key.
+    Key,
+    /// Whoever has a key, or anyone when metrics are public.
+    Metrics,
+}
+
+/// The application a request belongs to.
+pub fn app<'r>(request: &'r Request<'_>) -> Result<&'r Arc<App>, ApiError> {
+    request.rocket().state::<Arc<App>>().ok_or(ApiError::Internal)
+}
+
+/// Lets a request in, or says why not.
+///
+/// # Errors
+/// 400 for a foreign Host, 431 for too many headers, 429 over the limit, 401 without a key.
+pub fn admit(request: &Request<'_>, class: LimitClass, access: Access) -> Result<(), ApiError> {
+    let app = app(request)?;
+    let exchange = Exchange::of(request);
+    let client = *exchange.client.get_or_init(|| Client::of(request, &app.settings.trusted_proxies));
+    check_headers(request)?;
+    check_host(app, request)?;
+    if let Some(limiter) = &app.limiter {
+        let charged = limiter.charge(class, client.key());
+        let (Ok(allowance) | Err(allowance)) = charged;
+        exchange.allowance.get_or_init(|| allowance);
+        if charged.is_err() {
+            app.metrics.rate_limited(class);
+            return Err(ApiError::TooMany(allowance.more_in));
+        }
+    }
+    match access {
+        Access::Public => Ok(()),
+        Access::Metrics if app.settings.metrics_public => Ok(()),
+        Access::Key | Access::Metrics => authenticate(app, request, client),
+    }
+}
+
+/// Names and values over 16 KiB in all are refused.
+fn check_headers(request: &Request<'_>) -> Result<(), ApiError> {
+    const LIMIT: usize = 16 << 10;
+    let size: usize = request.headers().iter().map(|h| h.name.as_str().len() + h.value.len() + 4).sum();
+    if size > LIMIT { Err(ApiError::HeadersTooLarge) } else { Ok(()) }
+}
+
+fn check_host(app: &App, request: &Request<'_>) -> Result<(), ApiError> {
+    let mut hosts = request.headers().get("Host");
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) if is_host_allowed(host, &app.settings.allowed_hosts, &app.host_name) => Ok(()),
+        (Some(_), None) => Err(ApiError::BadRequest("This host name is not served here: see ALLOWED_HOSTS")),
+        (None, _) => Err(ApiError::BadRequest("The Host header is missing")),
+        (Some(_), Some(_)) => Err(ApiError::BadRequest("The Host header is given more than once")),
+    }
+}
+
+fn authenticate(app: &App, request: &Request<'_>, client: Client) -> Result<(), ApiError> {
+    let mut given = request.headers().get("Authorization");
+    let presented = match (given.next(), given.next()) {
+        (Some(one), None) => bearer(one),
+        _ => None,
+    };
+    let Some(key) = presented else {
+        app.metrics.auth_failure("missing");
+        return Err(ApiError::Unauthorized);
+    };
+    if app.keys.accepts(key) {
+        return Ok(());
+    }
+    app.metrics.auth_failure("wrong");
+    match app.brake.wrong_key(client.key()) {
+        Some(seconds) => Err(ApiError::TooMany(seconds)),
+        None => Err(ApiError::Unauthorized),
+    }
+}
+
+/// The key of `Bearer KEY`; the scheme's case does not matter.
+fn bearer(header: &str) -> Option<&str> {
+    let (scheme, key) = header.trim().split_once(' ')?;
+    let key = key.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !key.is_empty() && !key.contains(' ')).then_some(key)
+}
+
+/// A handler behind the gate.
+#[derive(Clone)]
+pub struct Guarded {
+    pub inner: Box<dyn Handler>,
+    pub template: &'static str,
+    pub class: LimitClass,
+    pub access: Access,
+}
+
+#[rocket::async_trait]
+impl Handler for Guarded {
+    async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> route::Outcome<'r> {
+        let exchange = Exchange::of(request);
+        exchange.route.get_or_init(|| self.template);
+        if let Err(refusal) = admit(request, self.class, self.access) {
+            return route::Outcome::from(request, refusal);
+        }
+        match self.inner.handle(request, data).await {
+            Outcome::Success(response) => Outcome::Success(response),
+            // A guard failed, and left word why.
+            Outcome::Error(status) | Outcome::Forward((_, status)) => {
+                let fault = exchange.take_fault().unwrap_or_else(|| without_word(status));
+                route::Outcome::from(request, fault)
+            }
+        }
+    }
+}
+
+fn without_word(status: Status) -> ApiError {
+    match status.code {
+        404 => ApiError::NotFound("Not found"),
+        400..500 => ApiError::BadRequest("The request could not be read"),
+        _ => ApiError::Internal,
+    }
+}
+
+/// The methods of `Allow`: with GET comes HEAD, and OPTIONS always.
+pub fn allow(methods: &[Method]) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for method in methods {
+        names.push(method.as_str());
+        if *method == Method::Get {
+            names.push("HEAD");
+        }
+    }
+    names.push("OPTIONS");
+    names.join(", ")
+}

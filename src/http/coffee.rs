@@ -1,0 +1,359 @@
+//! `/coffee`: log, list, change, delete, and what it adds up to.
+
+use rocket::State;
+use rocket::http::Status;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::answer::{Answer, Answered};
+use super::body::Body;
+use super::error::ApiError;
+use super::query::{Days, Once, Query};
+use super::{Shared, next_page};
+use crate::model::calendar::Date;
+use crate::model::coffee::{
+    Coffee, CoffeeChange, CoffeeId, NewCoffee, PRESETS, PRESETS_SOURCE, Preset, addiction_level,
+};
+use crate::model::fields::{FieldError, Location};
+use crate::model::statistics::round2;
+use crate::model::time::{DAY, Timestamp};
+use crate::store::{CoffeeFilter, CoffeeStats, IdempotencyKey, Stored};
+
+const MISSING: &str = "Coffee log not found";
+
+/// An answer under an `Idempotency-Key`: 201 the first time and every time after.
+pub(super) fn stored<T: Serialize>(stored: Stored<T>, id: impl Fn(&T) -> i64, collection: &str) -> Answered {
+    match stored {
+        Stored::New(made) => {
+            let answer = Answer::ok(&made)?;
+            Ok(answer.with_status(Status::Created).located(format!("{collection}{}", id(&made))))
+        }
+        Stored::Again { id, answer } => {
+            Ok(Answer::raw(Status::Created, answer.into_bytes()).located(format!("{collection}{id}")))
+        }
+        Stored::OtherBody => {
+            let message = "was used before, for another body";
+            Err(FieldError::new(Location::Header, "Idempotency-Key", message).into())
+        }
+    }
+}
+
+/// Log a coffee
+///
+/// `timestamp` is when it was drunk: now, when it is left out. With an `Idempotency-Key` the same
+/// request may be sent again without adding anything.
+#[utoipa::path(post, path = "/coffee/", tag = "coffee", request_body(content = super::shapes::CoffeeInput, example = json!({"caffeine_mg": 95, "coffee_type": "espresso", "notes": "after lunch"})), params(super::shapes::IdempotencyHeader),
+    responses((status = 201, description = "The coffee as it was stored", body = Coffee, headers(("Location" = String, description = "Where it lives")))))]
+#[rocket::post("/coffee", data = "<new>")]
+pub async fn add(app: &State<Shared>, once: Once, new: Body<NewCoffee>) -> Answered {
+    let key = once.0.map(|key| IdempotencyKey { route: "/coffee/", key });
+    let kind = new.0.coffee_type.clone();
+    let dose = new.0.caffeine_mg;
+    let made = app.store.add_coffee(new.0, key, app.clock.now()).await?;
+    if let Stored::New(coffee) = &made {
+        app.metrics.coffee_logged(kind.as_deref(), dose);
+        app.note_entry(coffee.timestamp);
+    }
+    stored(made, |coffee| coffee.id.0, "/coffee/")
+}
+
+/// List coffees
+///
+/// Newest first. `Link: rel="next"` leads to the next page, when there is one.
+#[utoipa::path(get, path = "/coffee/", tag = "coffee", params(super::shapes::Page, super::shapes::Span,
+        ("coffee_type" = Option<String>, Query, description = "Only coffees of this type", max_length = 100)),
+    responses((status = 200, description = "The coffees", body = [Coffee], headers(("Link" = String, description = "The next page")))))]
+#[rocket::get("/coffee")]
+pub async fn list(app: &State<Shared>, filter: Query<CoffeeFilter>, uri: super::RequestUri<'_>) -> Answered {
+    let filter = filter.0;
+    let (limit, offset) = (filter.limit, filter.offset);
+    let mut coffees = app.store.coffees(CoffeeFilter { limit: limit + 1, ..filter }).await?;
+    let next = next_page(&uri, "/coffee/", &mut coffees, limit, offset);
+    Ok(Answer::ok(&coffees)?.linked(next))
+}
+
+/// One coffee
+#[utoipa::path(get, path = "/coffee/{id}", tag = "coffee", params(("id" = i64, Path, description = "The coffee's id", minimum = 1)),
+    responses((status = 200, description = "The coffee", body = Coffee)))]
+#[rocket::get("/coffee/<id>")]
+pub async fn show(app: &State<Shared>, id: Result<CoffeeId, FieldError>) -> Answered {
+    Answer::found(app.store.coffee(id?).await?, MISSING)
+}
+
+/// Change a coffee
+///
+/// Only the fields that are given change; null clears `coffee_type` and `notes`.
+#[utoipa::path(put, path = "/coffee/{id}", tag = "coffee", params(("id" = i64, Path, description = "The coffee's id", minimum = 1)),
+    request_body(content = super::shapes::CoffeePatch, example = json!({"caffeine_mg": 80, "notes": null})), responses((status = 200, description = "The coffee as it is now", body = Coffee)))]
+#[rocket::put("/coffee/<id>", data = "<change>")]
+pub async fn replace(
+    app: &State<Shared>,
+    id: Result<CoffeeId, FieldError>,
+    change: Body<CoffeeChange>,
+) -> Answered {
+    Answer::found(app.store.change_coffee(id?, change.0).await?, MISSING)
+}
+
+/// Change a coffee
+///
+/// As `PUT` does.
+#[utoipa::path(patch, path = "/coffee/{id}", tag = "coffee", params(("id" = i64, Path, description = "The coffee's id", minimum = 1)),
+    request_body(content = super::shapes::CoffeePatch, example = json!({"coffee_type": "flat white"})), responses((status = 200, description = "The coffee as it is now", body = Coffee)))]
+#[rocket::patch("/coffee/<id>", data = "<change>")]
+pub async fn change(
+    app: &State<Shared>,
+    id: Result<CoffeeId, FieldError>,
+    change: Body<CoffeeChange>,
+) -> Answered {
+    Answer::found(app.store.change_coffee(id?, change.0).await?, MISSING)
+}
+
+/// That something is gone.
+#[derive(Serialize, ToSchema)]
+pub struct Deleted {
+    #[schema(example = "Coffee log deleted")]
+    pub message: &'static str,
+    #[schema(minimum = 1)]
+    pub id: i64,
+}
+
+/// Delete a coffee
+#[utoipa::path(delete, path = "/coffee/{id}", tag = "coffee", params(("id" = i64, Path, description = "The coffee's id", minimum = 1)),
+    responses((status = 200, description = "It is gone", body = Deleted)))]
+#[rocket::delete("/coffee/<id>")]
+pub async fn delete(app: &State<Shared>, id: Result<CoffeeId, FieldError>) -> Answered {
+    let id = id?;
+    let gone =
+        app.store.delete_coffee(id).await?.then_some(Deleted { message: "Coffee log deleted", id: id.0 });
+    Answer::found(gone, MISSING)
+}
+
+/// Today's caffeine.
+#[derive(Serialize, ToSchema)]
+pub struct Today {
+    #[schema(value_type = String, format = Date)]
+    date: Date,
+    total_caffeine_mg: f64,
+    #[schema(example = "moderate addict")]
+    addiction_level: &'static str,
+    recommended_max: f64,
+    over_limit: bool,
+    coffee_count: u64,
+}
+
+/// Today so far
+///
+/// Today is the calendar day in the server's time zone.
+#[utoipa::path(get, path = "/coffee/today", tag = "coffee", responses((status = 200, description = "Today's total", body = Today)))]
+#[rocket::get("/coffee/today")]
+pub async fn today(app: &State<Shared>) -> Answered {
+    let zone = &app.settings.place.zone;
+    let date = zone.date(app.clock.now());
+    let (start, end) = zone.day(date);
+    let total = app.store.caffeine_between(start, end).await?;
+    let recommended_max = app.settings.rules.recommended_daily_caffeine_mg;
+    Answer::ok(&Today {
+        date,
+        total_caffeine_mg: round2(total.total_mg),
+        addiction_level: addiction_level(total.total_mg),
+        recommended_max,
+        over_limit: total.total_mg > recommended_max,
+        coffee_count: total.coffee_count,
+    })
+}
+
+/// One day's caffeine.
+#[derive(Serialize, ToSchema)]
+struct DayOfWeek {
+    #[schema(value_type = String, format = Date)]
+    date: Date,
+    total_mg: f64,
+    coffee_count: u64,
+}
+
+/// Seven days' caffeine.
+#[derive(Serialize, ToSchema)]
+pub struct Week {
+    /// Newest first; days without coffee are left out.
+    daily_breakdown: Vec<DayOfWeek>,
+    week_total_mg: f64,
+    /// The total divided by seven.
+    week_average_mg: f64,
+    days_with_caffeine: usize,
+}
+
+/// The last seven days
+///
+/// Calendar days, with today.
+#[utoipa::path(get, path = "/coffee/week", tag = "coffee", responses((status = 200, description = "Day by day", body = Week)))]
+#[rocket::get("/coffee/week")]
+pub async fn week(app: &State<Shared>) -> Answered {
+    let zone = &app.settings.place.zone;
+    let today = zone.date(app.clock.now());
+    let (start, _) = zone.day(today.minus_days(6));
+    let (_, end) = zone.day(today);
+    let days = app.store.caffeine_by_day(start, end, zone.clone()).await?;
+    let total: f64 = days.iter().map(|(_, day)| day.total_mg).sum();
+    Answer::ok(&Week {
+        days_with_caffeine: days.iter().filter(|(_, day)| day.total_mg > 0.0).count(),
+        daily_breakdown: days
+            .into_iter()
+            .map(|(date, day)| DayOfWeek {
+                date,
+                total_mg: round2(day.total_mg),
+                coffee_count: day.coffee_count,
+            })
+            .collect(),
+        week_total_mg: round2(total),
+        week_average_mg: round2(total / 7.0),
+    })
+}
+
+/// What was drunk of one type.
+#[derive(Serialize, ToSchema)]
+struct OfType {
+    coffee_type: Option<String>,
+    coffee_count: u64,
+    total_mg: f64,
+    average_mg: f64,
+}
+
+/// What was drunk in one hour of the day.
+#[derive(Serialize, ToSchema)]
+struct OfHour {
+    #[schema(minimum = 0, maximum = 23)]
+    hour: usize,
+    coffee_count: u64,
+    total_mg: f64,
+}
+
+/// What a period's coffees add up to.
+#[derive(Serialize, ToSchema)]
+pub struct Stats {
+    period_days: u16,
+    total_coffees: u64,
+    total_caffeine_mg: f64,
+    /// The total divided by `period_days`.
+    average_per_day: f64,
+    average_per_coffee: f64,
+    max_single_dose: f64,
+    min_single_dose: f64,
+    /// Of equally frequent types the one drunk last; null when none has a type.
+    most_common_type: Option<String>,
+    days_with_caffeine: u32,
+    /// Most frequent first.
+    by_type: Vec<OfType>,
+    /// The 24 hours of the day in the server's time zone.
+    by_hour: Vec<OfHour>,
+}
+
+/// That there is nothing in the period.
+#[derive(Serialize, ToSchema)]
+pub struct NoData {
+    #[schema(example = "No coffee data in last 30 days")]
+    pub message: String,
+    pub days: u16,
+}
+
+/// Figures, or nothing to make them of.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it only tells the OpenAPI document that there are two shapes")]
+pub enum StatsOrNone {
+    Stats(Stats),
+    None(NoData),
+}
+
+/// Statistics
+///
+/// Over the last `days` times 24 hours.
+#[utoipa::path(get, path = "/coffee/stats", tag = "coffee", params(super::shapes::DaysParam),
+    responses((status = 200, description = "The period's figures", body = StatsOrNone)))]
+#[rocket::get("/coffee/stats")]
+pub async fn stats(app: &State<Shared>, days: Query<Days>) -> Answered {
+    let (days, now) = (days.0.0, app.clock.now());
+    let since = now.minus(i64::from(days) * DAY);
+    match app.store.coffee_stats(since, just_after(now), app.settings.place.zone.clone()).await? {
+        Some(stats) => Answer::ok(&Stats::of(days, stats)),
+        None => Answer::ok(&NoData { message: format!("No coffee data in last {days} days"), days }),
+    }
+}
+
+/// A window that ends now holds what is logged now.
+pub(super) fn just_after(now: Timestamp) -> Timestamp {
+    now.plus(1)
+}
+
+impl Stats {
+    fn of(days: u16, stats: CoffeeStats) -> Self {
+        let count = stats.total.coffee_count;
+        Self {
+            period_days: days,
+            total_coffees: count,
+            total_caffeine_mg: round2(stats.total.total_mg),
+            average_per_day: round2(stats.total.total_mg / f64::from(days)),
+            average_per_coffee: round2(stats.total.total_mg / count as f64),
+            max_single_dose: round2(stats.max_mg),
+            min_single_dose: round2(stats.min_mg),
+            most_common_type: stats.by_type.iter().find_map(|t| t.coffee_type.clone()),
+            days_with_caffeine: stats.days_with_caffeine,
+            by_hour: (0..)
+                .zip(stats.by_hour)
+                .map(|(hour, total)| OfHour {
+                    hour,
+                    coffee_count: total.coffee_count,
+                    total_mg: round2(total.total_mg),
+                })
+                .collect(),
+            by_type: stats
+                .by_type
+                .into_iter()
+                .map(|t| OfType {
+                    coffee_count: t.total.coffee_count,
+                    total_mg: round2(t.total.total_mg),
+                    average_mg: round2(t.total.total_mg / t.total.coffee_count as f64),
+                    coffee_type: t.coffee_type,
+                })
+                .collect(),
+        }
+    }
+}
+
+/// A type the user drinks.
+#[derive(Serialize, ToSchema)]
+struct Own {
+    coffee_type: String,
+    /// How often in the last year.
+    count: u64,
+    /// The dose logged most often, mg.
+    caffeine_mg: f64,
+    #[schema(value_type = String, format = DateTime)]
+    last: Timestamp,
+}
+
+/// What a phone's menu offers.
+#[derive(Serialize, ToSchema)]
+pub struct Types {
+    /// The user's own types of the last year, most frequent first.
+    own: Vec<Own>,
+    /// Doses for everyone.
+    presets: &'static [Preset],
+    /// Where the presets' doses come from.
+    source: &'static str,
+}
+
+/// Types to choose from
+///
+/// Own types with how often and the usual dose, and presets with EFSA's values.
+#[utoipa::path(get, path = "/coffee/types", tag = "coffee", responses((status = 200, description = "Own types and presets", body = Types)))]
+#[rocket::get("/coffee/types")]
+pub async fn types(app: &State<Shared>) -> Result<Answer, ApiError> {
+    let own = app.store.own_types(app.clock.now().minus(365 * DAY), 50).await?;
+    let own = own.into_iter().map(|own| Own {
+        coffee_type: own.coffee_type,
+        count: own.count,
+        caffeine_mg: round2(own.usual_mg),
+        last: own.last,
+    });
+    Answer::ok(&Types { own: own.collect(), presets: &PRESETS, source: PRESETS_SOURCE })
+}

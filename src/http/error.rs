@@ -1,0 +1,163 @@
+//! Everything that can go wrong with a request, as the one problem document (RFC 9457).
+//!
+//! Only this file knows statuses, and only it logs faults, when they are ours. What the
+//! inside said goes to the log, never into an answer.
+
+use rocket::http::Status;
+use rocket::request::Request;
+use rocket::response::{self, Responder, Response};
+use serde::Serialize;
+use std::io::Cursor;
+
+use super::exchange::Exchange;
+use crate::model::fields::{FieldError, Unfit};
+use crate::store;
+
+/// Why a request is not answered as it wished.
+#[derive(Clone, Debug)]
+pub enum ApiError {
+    /// 400: not HTTP-sane.
+    BadRequest(&'static str),
+    /// 401: no key, a malformed one, or a wrong one; never said which.
+    Unauthorized,
+    /// 404: nothing here, or no such entry.
+    NotFound(&'static str),
+    /// 405: the path is known, the method is not; these are.
+    MethodNotAllowed(String),
+    /// 408: the body took too long.
+    TooSlow,
+    /// 413: the body is larger than this many bytes.
+    TooLarge(u64),
+    /// 422: fields that do not fit.
+    Unfit(Unfit),
+    /// 429: over the limit for this many seconds.
+    TooMany(u64),
+    /// 431: the headers are larger than 16 KiB.
+    HeadersTooLarge,
+    /// 500 or 503: the store failed.
+    Store(store::Error),
+    /// 500: a fault of ours, logged where it happened.
+    Internal,
+}
+
+/// Seconds after which a passing fault is worth another try.
+const RETRY_AFTER: u64 = 2;
+
+impl From<Unfit> for ApiError {
+    fn from(unfit: Unfit) -> Self {
+        Self::Unfit(unfit)
+    }
+}
+
+impl From<FieldError> for ApiError {
+    fn from(error: FieldError) -> Self {
+        Self::Unfit(error.into())
+    }
+}
+
+impl From<store::Error> for ApiError {
+    fn from(error: store::Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
+    request_id: &'a str,
+}
+
+impl ApiError {
+    fn status(&self) -> (u16, &'static str) {
+        match self {
+            Self::BadRequest(_) => (400, "Bad Request"),
+            Self::Unauthorized => (401, "Unauthorized"),
+            Self::NotFound(_) => (404, "Not Found"),
+            Self::MethodNotAllowed(_) => (405, "Method Not Allowed"),
+            Self::TooSlow => (408, "Request Timeout"),
+            Self::TooLarge(_) => (413, "Content Too Large"),
+            Self::Unfit(_) => (422, "Unprocessable Content"),
+            Self::TooMany(_) => (429, "Too Many Requests"),
+            Self::HeadersTooLarge => (431, "Request Header Fields Too Large"),
+            Self::Store(store::Error::Internal(_)) | Self::Internal => (500, "Internal Server Error"),
+            Self::Store(_) => (503, "Service Unavailable"),
+        }
+    }
+
+    fn detail(&self) -> String {
+        match self {
+            Self::BadRequest(detail) | Self::NotFound(detail) => (*detail).to_owned(),
+            Self::Unauthorized => "A valid API key is needed: Authorization: Bearer KEY".to_owned(),
+            Self::MethodNotAllowed(allow) => format!("This path answers {allow}"),
+            Self::TooSlow => "The request did not arrive in time".to_owned(),
+            Self::TooLarge(limit) => format!("The body must not be larger than {limit} bytes"),
+            Self::Unfit(unfit) => unfit.to_string(),
+            Self::TooMany(seconds) => format!("Too many requests: try again in {seconds} s"),
+            Self::HeadersTooLarge => "The headers must not be larger than 16 KiB in all".to_owned(),
+            Self::Store(store::Error::Busy) => "The store is busy: try again".to_owned(),
+            Self::Store(store::Error::Full) => "No room is left on the disk: nothing was stored".to_owned(),
+            Self::Store(store::Error::Closed) => "The server is stopping: try again".to_owned(),
+            Self::Store(store::Error::Internal(_)) | Self::Internal => {
+                "Something went wrong inside; the log has it under this request id".to_owned()
+            }
+            Self::Store(_) => "The store is unavailable".to_owned(),
+        }
+    }
+
+    fn header(&self) -> Option<(&'static str, String)> {
+        match self {
+            Self::Unauthorized => Some(("WWW-Authenticate", "Bearer".to_owned())),
+            Self::MethodNotAllowed(allow) => Some(("Allow", allow.clone())),
+            Self::TooMany(seconds) => Some(("Retry-After", seconds.to_string())),
+            Self::Store(store::Error::Internal(_)) => None,
+            Self::Store(_) => Some(("Retry-After", RETRY_AFTER.to_string())),
+            // What is left of the body would be read as the next request.
+            Self::TooSlow | Self::TooLarge(_) => Some(("Connection", "close".to_owned())),
+            _ => None,
+        }
+    }
+
+    fn log(&self, request_id: &str) {
+        match self {
+            Self::Store(store::Error::Busy | store::Error::Closed) => {}
+            Self::Store(fault) => tracing::error!(id = request_id, kind = fault.kind(), "{fault}"),
+            _ => {}
+        }
+    }
+
+    /// The answer that says so.
+    pub fn respond<'r>(&self, request_id: &str) -> Response<'r> {
+        self.log(request_id);
+        let (status, title) = self.status();
+        let problem = Problem {
+            kind: "about:blank",
+            title,
+            status,
+            detail: self.detail(),
+            errors: if let Self::Unfit(unfit) = self { &unfit.0 } else { &[] },
+            request_id,
+        };
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let mut response = Response::build();
+        response
+            .status(Status::new(status))
+            .raw_header("Content-Type", "application/problem+json")
+            .sized_body(body.len(), Cursor::new(body));
+        if let Some((name, value)) = self.header() {
+            response.raw_header(name, value);
+        }
+        response.finalize()
+    }
+}
+
+impl<'r> Responder<'r, 'static> for ApiError {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        Ok(self.respond(&Exchange::of(request).id))
+    }
+}

@@ -1,0 +1,126 @@
+//! What monitors want to know of the machine: disk, sizes, the last backup. Looked up at
+//! most once a second, however often it is asked.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::fs::statvfs;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::App;
+use crate::model::time::{HOUR, Timestamp};
+use crate::store::BackupRecord;
+
+/// How long a look is good for.
+const FRESH: Duration = Duration::from_secs(1);
+/// A nightly backup that is older than this was missed.
+const STALE: i64 = 26 * HOUR;
+/// A disk with more than this in use wants attention, percent.
+const DISK_WARNING: f64 = 80.0;
+
+/// The disk that holds the database.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct DiskFacts {
+    /// `ok`, `low` (over 80% in use) or `unknown`.
+    #[schema(example = "ok")]
+    status: &'static str,
+    pub free_bytes: Option<u64>,
+    used_percent: Option<f64>,
+    #[serde(skip)]
+    pub size_bytes: u64,
+}
+
+/// The last backup.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct BackupFacts {
+    /// `ok`, `stale` (over 26 hours old), `failed` (the last attempt) or `none`.
+    #[schema(example = "ok")]
+    status: &'static str,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_success: Option<Timestamp>,
+    age_seconds: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// All of them.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub disk: DiskFacts,
+    pub backup: BackupFacts,
+    pub record: BackupRecord,
+    pub database_bytes: u64,
+    pub tracked_clients: usize,
+}
+
+/// Remembers the last look.
+#[derive(Debug, Default)]
+pub struct FactBook(Mutex<Option<(Duration, Facts)>>);
+
+impl FactBook {
+    /// The facts, at most a second old.
+    pub fn now(&self, app: &App) -> Facts {
+        let elapsed = app.clock.elapsed();
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((seen, facts)) = &*last
+            && elapsed < *seen + FRESH
+        {
+            return facts.clone();
+        }
+        let facts = Facts::look(app);
+        *last = Some((elapsed, facts.clone()));
+        facts
+    }
+}
+
+impl Facts {
+    fn look(app: &App) -> Self {
+        let path = app.store.path();
+        let record = BackupRecord::read(path);
+        Self {
+            disk: DiskFacts::look(path),
+            backup: BackupFacts::of(&record, app.clock.now()),
+            record,
+            database_bytes: std::fs::metadata(path).map_or(0, |m| m.len()),
+            tracked_clients: app.limiter.as_ref().map_or(0, super::limits::Limiter::tracked),
+        }
+    }
+}
+
+impl DiskFacts {
+    fn look(path: &std::path::Path) -> Self {
+        let Ok(disk) = statvfs(path) else {
+            return Self { status: "unknown", free_bytes: None, used_percent: None, size_bytes: 0 };
+        };
+        let (free, size) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
+        // As df has it: what root alone may use counts as neither.
+        let used = disk.f_blocks - disk.f_bfree;
+        let percent = 100.0 * used as f64 / ((used + disk.f_bavail) as f64).max(1.0);
+        Self {
+            status: if percent > DISK_WARNING { "low" } else { "ok" },
+            free_bytes: Some(free),
+            used_percent: Some((percent * 10.0).round() / 10.0),
+            size_bytes: size,
+        }
+    }
+}
+
+impl BackupFacts {
+    fn of(record: &BackupRecord, now: Timestamp) -> Self {
+        let last_success = record.last_success.map(Timestamp::clamped);
+        let age = last_success.map(|at| now.micros() - at.micros());
+        let status = match age {
+            _ if record.error.is_some() => "failed",
+            None => "none",
+            Some(age) if age > STALE => "stale",
+            Some(_) => "ok",
+        };
+        Self {
+            status,
+            last_success,
+            age_seconds: age.map(|age| age / crate::model::time::SECOND),
+            error: record.error.clone(),
+        }
+    }
+}

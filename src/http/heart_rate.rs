@@ -1,0 +1,332 @@
+//! `/heartrate`: log one or many, list, change, delete, and what the heart says.
+
+use std::collections::BTreeMap;
+
+use rocket::State;
+use rocket::http::Status;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::answer::{Answer, Answered};
+use super::body::Body;
+use super::coffee::{Deleted, NoData, just_after, stored};
+use super::query::{CorrelationQuery, Days, Once, Query, Range};
+use super::{Shared, next_page};
+use crate::model::correlation;
+use crate::model::fields::FieldError;
+use crate::model::heart_rate::{
+    Bpm, NewReading, Reading, ReadingBatch, ReadingChange, ReadingId, assessment, status,
+};
+use crate::model::statistics::{BpmSummary, Histogram, Slice, round1};
+use crate::model::time::{DAY, MINUTE, Timestamp};
+use crate::store::{IdempotencyKey, ReadingFilter, Stored};
+
+const MISSING: &str = "Heart rate log not found";
+/// A reading is recent for this many minutes.
+const RECENT: i64 = 30;
+/// Readings that a range shows.
+const SHOWN: u32 = 100;
+
+/// Log a heart rate
+///
+/// `timestamp` is when it was measured: now, when it is left out. With an `Idempotency-Key` the same
+/// request may be sent again without adding anything.
+#[utoipa::path(post, path = "/heartrate/", tag = "heart rate", request_body(content = super::shapes::ReadingInput, example = json!({"bpm": 72, "context": "resting"})), params(super::shapes::IdempotencyHeader),
+    responses((status = 201, description = "The reading as it was stored", body = Reading, headers(("Location" = String, description = "Where it lives")))))]
+#[rocket::post("/heartrate", data = "<new>")]
+pub async fn add(app: &State<Shared>, once: Once, new: Body<NewReading>) -> Answered {
+    let key = once.0.map(|key| IdempotencyKey { route: "/heartrate/", key });
+    let context = new.0.context.clone();
+    let made = app.store.add_reading(new.0, key, app.clock.now()).await?;
+    if let Stored::New(reading) = &made {
+        app.metrics.heart_rates_logged(context.as_deref(), 1);
+        app.note_entry(reading.timestamp);
+    }
+    stored(made, |reading| reading.id.0, "/heartrate/")
+}
+
+/// What came of a batch.
+#[derive(Serialize, ToSchema)]
+pub struct BatchAnswer {
+    inserted: usize,
+    /// Readings that were stored before, with the same natural key.
+    duplicates: usize,
+}
+
+/// Log many heart rates
+///
+/// All or nothing: one bad reading refuses the batch and is named by its index. What is stored
+/// already adds nothing, so a batch may be sent again.
+#[utoipa::path(post, path = "/heartrate/batch", tag = "heart rate", request_body(content = super::shapes::Batch, example = json!({"readings": [{"bpm": 61, "timestamp": "2025-07-23T06:00:00Z", "context": "sleeping"}, {"bpm": 74, "timestamp": "2025-07-23T07:00:00Z"}]})),
+    responses((status = 201, description = "How many were added", body = BatchAnswer)))]
+#[rocket::post("/heartrate/batch", data = "<batch>")]
+pub async fn add_batch(app: &State<Shared>, batch: Body<ReadingBatch>) -> Answered {
+    let now = app.clock.now();
+    let newest = batch.0.0.iter().map(|reading| reading.timestamp.unwrap_or(now)).max();
+    let result = app.store.add_readings(batch.0, now).await?;
+    for (context, readings) in &result.contexts {
+        app.metrics.heart_rates_logged(context.as_deref(), *readings);
+    }
+    app.note_entry(newest.unwrap_or(now));
+    let answer = BatchAnswer { inserted: result.inserted, duplicates: result.duplicates };
+    Ok(Answer::ok(&answer)?.with_status(Status::Created))
+}
+
+/// List heart rates
+///
+/// Newest first. `Link: rel="next"` leads to the next page, when there is one.
+#[utoipa::path(get, path = "/heartrate/", tag = "heart rate", params(super::shapes::Page, super::shapes::Span,
+        ("context" = Option<String>, Query, description = "Only readings of this context", max_length = 50)),
+    responses((status = 200, description = "The readings", body = [Reading], headers(("Link" = String, description = "The next page")))))]
+#[rocket::get("/heartrate")]
+pub async fn list(app: &State<Shared>, filter: Query<ReadingFilter>, uri: super::RequestUri<'_>) -> Answered {
+    let filter = filter.0;
+    let (limit, offset) = (filter.limit, filter.offset);
+    let mut readings = app.store.readings(ReadingFilter { limit: limit + 1, ..filter }).await?;
+    let next = next_page(&uri, "/heartrate/", &mut readings, limit, offset);
+    Ok(Answer::ok(&readings)?.linked(next))
+}
+
+/// One heart rate
+#[utoipa::path(get, path = "/heartrate/{id}", tag = "heart rate", params(("id" = i64, Path, description = "The reading's id", minimum = 1)),
+    responses((status = 200, description = "The reading", body = Reading)))]
+#[rocket::get("/heartrate/<id>")]
+pub async fn show(app: &State<Shared>, id: Result<ReadingId, FieldError>) -> Answered {
+    Answer::found(app.store.reading(id?).await?, MISSING)
+}
+
+/// Change a heart rate
+///
+/// Only the fields that are given change; null clears `context` and `notes`.
+#[utoipa::path(put, path = "/heartrate/{id}", tag = "heart rate", params(("id" = i64, Path, description = "The reading's id", minimum = 1)),
+    request_body(content = super::shapes::ReadingPatch, example = json!({"bpm": 70})), responses((status = 200, description = "The reading as it is now", body = Reading)))]
+#[rocket::put("/heartrate/<id>", data = "<change>")]
+pub async fn replace(
+    app: &State<Shared>,
+    id: Result<ReadingId, FieldError>,
+    change: Body<ReadingChange>,
+) -> Answered {
+    Answer::found(app.store.change_reading(id?, change.0).await?, MISSING)
+}
+
+/// Change a heart rate
+///
+/// As `PUT` does.
+#[utoipa::path(patch, path = "/heartrate/{id}", tag = "heart rate", params(("id" = i64, Path, description = "The reading's id", minimum = 1)),
+    request_body(content = super::shapes::ReadingPatch, example = json!({"context": "post-coffee"})), responses((status = 200, description = "The reading as it is now", body = Reading)))]
+#[rocket::patch("/heartrate/<id>", data = "<change>")]
+pub async fn change(
+    app: &State<Shared>,
+    id: Result<ReadingId, FieldError>,
+    change: Body<ReadingChange>,
+) -> Answered {
+    Answer::found(app.store.change_reading(id?, change.0).await?, MISSING)
+}
+
+/// Delete a heart rate
+#[utoipa::path(delete, path = "/heartrate/{id}", tag = "heart rate", params(("id" = i64, Path, description = "The reading's id", minimum = 1)),
+    responses((status = 200, description = "It is gone", body = Deleted)))]
+#[rocket::delete("/heartrate/<id>")]
+pub async fn delete(app: &State<Shared>, id: Result<ReadingId, FieldError>) -> Answered {
+    let id = id?;
+    let gone = app
+        .store
+        .delete_reading(id)
+        .await?
+        .then_some(Deleted { message: "Heart rate log deleted", id: id.0 });
+    Answer::found(gone, MISSING)
+}
+
+/// The newest reading and what it says.
+#[derive(Serialize, ToSchema)]
+pub struct Current {
+    #[schema(value_type = u16)]
+    bpm: Bpm,
+    #[schema(value_type = String, format = DateTime)]
+    timestamp: Timestamp,
+    context: Option<String>,
+    #[schema(example = "normal")]
+    status: &'static str,
+    /// Whole minutes since; 0 for one that lies ahead.
+    minutes_ago: i64,
+    /// Less than 30 minutes old.
+    is_recent: bool,
+}
+
+/// That there is nothing.
+#[derive(Serialize, ToSchema)]
+pub struct Nothing {
+    #[schema(example = "No heart rate data yet")]
+    message: &'static str,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it only tells the OpenAPI document that there are two shapes")]
+pub enum CurrentOrNone {
+    Current(Current),
+    None(Nothing),
+}
+
+/// The newest reading
+#[utoipa::path(get, path = "/heartrate/current", tag = "heart rate", responses((status = 200, description = "The newest reading", body = CurrentOrNone)))]
+#[rocket::get("/heartrate/current")]
+pub async fn current(app: &State<Shared>) -> Answered {
+    let Some(latest) = app.store.latest_reading().await? else {
+        return Answer::ok(&Nothing { message: "No heart rate data yet" });
+    };
+    let minutes_ago = ((app.clock.now().micros() - latest.timestamp.micros()) / MINUTE).max(0);
+    Answer::ok(&Current {
+        bpm: latest.bpm,
+        timestamp: latest.timestamp,
+        context: latest.context,
+        status: status(latest.bpm),
+        minutes_ago,
+        is_recent: minutes_ago < RECENT,
+    })
+}
+
+/// From and to.
+#[derive(Serialize, ToSchema)]
+struct Period {
+    #[schema(value_type = String, format = DateTime)]
+    start: Timestamp,
+    #[schema(value_type = String, format = DateTime)]
+    end: Timestamp,
+}
+
+/// The readings of a span of time.
+#[derive(Serialize, ToSchema)]
+pub struct RangeAnswer {
+    period: Period,
+    readings_count: u64,
+    stats: BpmSummary,
+    /// The first 100, in time order.
+    readings: Vec<Reading>,
+    /// Equal slices of the span; those without readings are left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    buckets: Option<Vec<Slice>>,
+}
+
+/// That there is nothing in the span.
+#[derive(Serialize, ToSchema)]
+pub struct EmptyRange {
+    #[schema(example = "No data in that range")]
+    message: &'static str,
+    #[schema(value_type = String, format = DateTime)]
+    start: Timestamp,
+    #[schema(value_type = String, format = DateTime)]
+    end: Timestamp,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it only tells the OpenAPI document that there are two shapes")]
+pub enum RangeOrNone {
+    Range(Box<RangeAnswer>),
+    None(EmptyRange),
+}
+
+/// A span of time
+///
+/// From `start` up to, but without, `end`. `buckets` cuts it into equal slices for a plot.
+#[utoipa::path(get, path = "/heartrate/range", tag = "heart rate", params(
+        ("start" = String, Query, description = "First instant", format = DateTime),
+        ("end" = String, Query, description = "First instant after", format = DateTime),
+        ("buckets" = Option<u16>, Query, description = "Number of equal slices", minimum = 1, maximum = 1000)),
+    responses((status = 200, description = "The span's figures", body = RangeOrNone)))]
+#[rocket::get("/heartrate/range")]
+pub async fn range(app: &State<Shared>, range: Query<Range>) -> Answered {
+    let Range { start, end, buckets } = range.0;
+    match app.store.reading_range(start, end, SHOWN, buckets).await? {
+        Some(stats) => Answer::ok(&RangeAnswer {
+            period: Period { start, end },
+            readings_count: stats.count,
+            stats: stats.summary,
+            readings: stats.first,
+            buckets: stats.buckets,
+        }),
+        None => Answer::ok(&EmptyRange { message: "No data in that range", start, end }),
+    }
+}
+
+/// One context's figures.
+#[derive(Serialize, ToSchema)]
+struct OfContext {
+    count: u64,
+    avg_bpm: f64,
+    min_bpm: u16,
+    max_bpm: u16,
+}
+
+/// A period's figures.
+#[derive(Serialize, ToSchema)]
+pub struct Stats {
+    period_days: u16,
+    total_readings: u64,
+    overall_stats: BpmSummary,
+    /// By context; readings without one count in `overall_stats` only.
+    by_context: BTreeMap<String, OfContext>,
+    #[schema(example = "Excellent resting heart rate")]
+    health_assessment: &'static str,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it only tells the OpenAPI document that there are two shapes")]
+pub enum StatsOrNone {
+    Stats(Stats),
+    None(NoData),
+}
+
+/// Statistics
+///
+/// Over the last `days` times 24 hours. The median is exact.
+#[utoipa::path(get, path = "/heartrate/stats", tag = "heart rate", params(super::shapes::DaysParam),
+    responses((status = 200, description = "The period's figures", body = StatsOrNone)))]
+#[rocket::get("/heartrate/stats")]
+pub async fn stats(app: &State<Shared>, days: Query<Days>) -> Answered {
+    let (days, now) = (days.0.0, app.clock.now());
+    let stats = app.store.reading_stats(now.minus(i64::from(days) * DAY), just_after(now)).await?;
+    let (Some(overall_stats), Some(mean)) = (stats.overall.summary(), stats.overall.mean()) else {
+        return Answer::ok(&NoData { message: format!("No heart rate data in last {days} days"), days });
+    };
+    Answer::ok(&Stats {
+        period_days: days,
+        total_readings: stats.overall.count(),
+        overall_stats,
+        by_context: stats
+            .by_context
+            .into_iter()
+            .filter_map(|(name, of)| Some((name, OfContext::of(&of)?)))
+            .collect(),
+        health_assessment: assessment(mean),
+    })
+}
+
+impl OfContext {
+    fn of(readings: &Histogram) -> Option<Self> {
+        Some(Self {
+            count: readings.count(),
+            avg_bpm: round1(readings.mean()?),
+            min_bpm: readings.min()?,
+            max_bpm: readings.max()?,
+        })
+    }
+}
+
+/// What coffee does to the heart
+///
+/// The pulse after each coffee (from 15 minutes to `hours_after` hours after) against the pulse before
+/// (from 2 hours to 15 minutes before).
+#[utoipa::path(get, path = "/heartrate/correlation", tag = "heart rate", params(super::shapes::DaysParam,
+        ("hours_after" = Option<u8>, Query, description = "How long after a coffee readings count", minimum = 1, maximum = 24),
+        ("context" = Option<String>, Query, description = "Only readings of this context", max_length = 50)),
+    responses((status = 200, description = "Coffee by coffee, newest first", body = correlation::Answer)))]
+#[rocket::get("/heartrate/correlation")]
+pub async fn correlate(app: &State<Shared>, query: Query<CorrelationQuery>) -> Answered {
+    let (query, now) = (query.0, app.clock.now());
+    let since = now.minus(i64::from(query.days) * DAY);
+    let answer = app.store.correlation(since, just_after(now), query.hours_after, query.context).await?;
+    Answer::ok(&answer)
+}

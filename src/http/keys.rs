@@ -1,0 +1,117 @@
+//! API keys: where the owner's comes from, and whether one that is presented is right.
+//!
+//! Only digests are kept; they are compared in constant time.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::config::KeySource;
+
+/// The Docker stack's published default: known to everyone.
+const PUBLISHED: &str = "coffee-addict-secret-key-2025";
+/// Shorter keys can be guessed.
+const MIN_LENGTH: usize = 16;
+
+/// The keys that are right.
+#[derive(Debug)]
+pub struct Keys {
+    owner: [u8; 32],
+}
+
+/// Where the owner's key was found.
+#[derive(Debug)]
+pub enum Origin {
+    /// The operator gave it.
+    Given,
+    /// It was made on an earlier start and lies here.
+    Kept(PathBuf),
+    /// It was made just now: the only time it is shown.
+    Made { key: String, path: PathBuf },
+}
+
+/// Why there is no usable key.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    #[error("the API key in {path} cannot be read: {why}")]
+    Unreadable { path: PathBuf, why: io::Error },
+    #[error("an API key cannot be written to {path}: {why}")]
+    Unwritable { path: PathBuf, why: io::Error },
+    #[error("no random numbers: {0}")]
+    Random(String),
+    #[error("the API key is the Docker stack's published default, which everyone knows: choose another")]
+    Published,
+    #[error("the API key has {0} characters: choose one of at least {MIN_LENGTH}")]
+    Short(usize),
+    #[error("the API key must consist of visible ASCII characters")]
+    Unprintable,
+}
+
+impl Keys {
+    /// Reads or makes the owner's key.
+    ///
+    /// # Errors
+    /// Why there is no usable one.
+    pub fn load(source: &KeySource, allow_weak: bool) -> Result<(Self, Origin), KeyError> {
+        let (key, origin) = match source {
+            KeySource::Given(key) => (key.clone(), Origin::Given),
+            KeySource::File(path) => (read(path)?, Origin::Given),
+            KeySource::Made(path) if path.exists() => (read(path)?, Origin::Kept(path.clone())),
+            KeySource::Made(path) => {
+                let key = make(path)?;
+                (key.clone(), Origin::Made { key, path: path.clone() })
+            }
+        };
+        check(&key, allow_weak)?;
+        Ok((Self::new(&key), origin))
+    }
+
+    /// Keys with this one as the owner's.
+    pub fn new(owner: &str) -> Self {
+        Self { owner: Sha256::digest(owner).into() }
+    }
+
+    /// Is this key right? Takes as long for a wrong one as for a right one.
+    pub fn accepts(&self, presented: &str) -> bool {
+        let digest: [u8; 32] = Sha256::digest(presented).into();
+        digest.ct_eq(&self.owner).into()
+    }
+}
+
+fn check(key: &str, allow_weak: bool) -> Result<(), KeyError> {
+    if key.is_empty() || !key.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(KeyError::Unprintable);
+    }
+    match key {
+        _ if allow_weak => Ok(()),
+        PUBLISHED => Err(KeyError::Published),
+        short if short.len() < MIN_LENGTH => Err(KeyError::Short(short.len())),
+        _ => Ok(()),
+    }
+}
+
+fn read(path: &PathBuf) -> Result<String, KeyError> {
+    let text = fs::read_to_string(path).map_err(|why| KeyError::Unreadable { path: path.clone(), why })?;
+    Ok(text.trim().to_owned())
+}
+
+/// Makes a key of 256 random bits and keeps it, readable by the owner alone.
+fn make(path: &PathBuf) -> Result<String, KeyError> {
+    let mut random = [0_u8; 32];
+    getrandom::fill(&mut random).map_err(|e| KeyError::Random(e.to_string()))?;
+    let key = format!("ct_{}", random.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    let write = || -> io::Result<()> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        writeln!(file, "{key}")?;
+        file.sync_all()
+    };
+    write().map_err(|why| KeyError::Unwritable { path: path.clone(), why })?;
+    Ok(key)
+}

@@ -1,0 +1,205 @@
+//! The only place that knows Rocket: what is asked, who may ask it, how it is answered.
+//!
+//! `routes` is the table of contents. A request passes `exchange` (id, clock), `admission`
+//! (host, limit, key), its parsers (`body`, `query`) and its handler (`coffee`,
+//! `heart_rate`, `open`, `scrape`); whatever goes wrong ends in `error`.
+
+mod admission;
+mod answer;
+mod assets;
+mod body;
+mod catcher;
+mod client;
+mod coffee;
+mod connections;
+mod error;
+mod exchange;
+mod facts;
+mod headers;
+mod heart_rate;
+mod keys;
+mod limits;
+mod open;
+mod openapi;
+mod query;
+mod routes;
+mod scrape;
+mod serve;
+mod shapes;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use rocket::http::uri::Origin;
+use rocket::{Build, Rocket};
+
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::metrics::Metrics;
+use crate::model::rules::{CLOCK_DRIFT, Check};
+use crate::model::time::Timestamp;
+use crate::store::Store;
+
+pub use admission::Access;
+pub use keys::{KeyError, Keys, Origin as KeyOrigin};
+pub use openapi::text as openapi;
+pub use routes::{Entry, table};
+pub use serve::{LaunchError, serve};
+
+use connections::Connections;
+use facts::FactBook;
+use limits::{Brake, Limiter};
+
+/// Everything a request may need, built once.
+#[derive(Debug)]
+pub struct App {
+    pub settings: Settings,
+    pub store: Store,
+    pub clock: Clock,
+    keys: Keys,
+    /// `None`: limits are off.
+    limiter: Option<Limiter>,
+    brake: Brake,
+    metrics: Metrics,
+    facts: FactBook,
+    connections: Connections,
+    host_name: String,
+    began: Duration,
+    built_at: Timestamp,
+    /// Microseconds since 1970 of the newest entry known.
+    newest: AtomicI64,
+}
+
+/// The application as handlers have it.
+pub type Shared = Arc<App>;
+
+/// The request's path and query.
+type RequestUri<'r> = &'r Origin<'r>;
+
+impl App {
+    /// Puts the parts together. `built_at` is when this program was made: a clock that is
+    /// older cannot be right.
+    ///
+    /// # Errors
+    /// A metric that cannot be registered, or a store that cannot be read.
+    pub async fn new(
+        settings: Settings,
+        store: Store,
+        keys: Keys,
+        clock: Clock,
+        built_at: Timestamp,
+    ) -> anyhow::Result<Shared> {
+        let newest = store.overview().await?;
+        let newest = newest.last_coffee.map(|(at, _)| at).max(newest.last_reading.map(|r| r.timestamp));
+        let host_name = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
+        Ok(Arc::new(Self {
+            limiter: settings.rates.map(|rates| Limiter::new(&rates, &clock)),
+            brake: Brake::new(&clock),
+            metrics: Metrics::new(open::VERSION, crate::store::sqlite_version())?,
+            facts: FactBook::default(),
+            connections: Connections::default(),
+            host_name,
+            began: clock.elapsed(),
+            built_at,
+            newest: AtomicI64::new(newest.map_or(i64::MIN, Timestamp::micros)),
+            settings,
+            store,
+            clock,
+            keys,
+        }))
+    }
+
+    /// Does a route with this access ask for a key?
+    fn needs_key(&self, access: Access) -> bool {
+        match access {
+            Access::Public => false,
+            Access::Key => true,
+            Access::Metrics => !self.settings.metrics_public,
+        }
+    }
+
+    fn uptime(&self) -> Duration {
+        self.clock.elapsed().saturating_sub(self.began)
+    }
+
+    /// Remembers that an entry with this time was stored.
+    fn note_entry(&self, at: Timestamp) {
+        self.newest.fetch_max(at.micros(), Ordering::Relaxed);
+    }
+
+    /// Is the clock older than this program or the newest entry (as far as clocks drift)?
+    fn clock_is_suspect(&self) -> bool {
+        let now = self.clock.now();
+        now < self.built_at || now.plus(CLOCK_DRIFT).micros() < self.newest.load(Ordering::Relaxed)
+    }
+
+    /// What an entry is checked against.
+    fn check(&self) -> Check<'_> {
+        Check {
+            rules: &self.settings.rules,
+            zone: &self.settings.place.zone,
+            now: self.clock.now(),
+            clock_suspect: self.clock_is_suspect(),
+        }
+    }
+
+    /// Forgets what the limiter need not remember: call it now and then.
+    pub fn sweep(&self) {
+        if let Some(limiter) = &self.limiter {
+            limiter.sweep();
+        }
+    }
+}
+
+/// The server, not yet launched.
+pub fn rocket(app: Shared) -> Rocket<Build> {
+    let config = rocket::Config {
+        address: app.settings.host,
+        port: app.settings.port,
+        workers: workers(),
+        ident: rocket::config::Ident::none(),
+        // Rocket's default believes X-Real-IP, which anyone can send.
+        ip_header: None,
+        log_level: rocket::config::LogLevel::Off,
+        cli_colors: false,
+        shutdown: rocket::config::Shutdown {
+            // `serve` listens for signals, so that it can say so.
+            ctrlc: false,
+            signals: std::collections::HashSet::new(),
+            grace: 2,
+            mercy: 2,
+            ..Default::default()
+        },
+        ..rocket::Config::release_default()
+    };
+    rocket::custom(config)
+        // Security headers come from `headers`, and only when they are wanted.
+        .attach(rocket::shield::Shield::new())
+        .attach(exchange::ExchangeFairing(Arc::clone(&app)))
+        .mount("/", routes::guarded())
+        .register("/", vec![catcher::catcher()])
+        .manage(app)
+}
+
+/// Threads that answer requests.
+pub fn workers() -> usize {
+    std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8))
+}
+
+/// Cuts a list that was asked for one entry too many, and says where the next page is.
+fn next_page<T>(
+    uri: RequestUri<'_>,
+    path: &str,
+    entries: &mut Vec<T>,
+    limit: u32,
+    offset: u32,
+) -> Option<String> {
+    let more = entries.len() > limit as usize;
+    entries.truncate(limit as usize);
+    let query = uri.query().map_or("", |query| query.as_str());
+    let kept = query.split('&').filter(|part| !part.is_empty() && !part.starts_with("offset="));
+    let mut next: String = kept.map(|part| format!("{part}&")).collect();
+    next.push_str(&format!("offset={}", u64::from(offset) + u64::from(limit)));
+    more.then(|| format!("{path}?{next}"))
+}

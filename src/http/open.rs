@@ -1,0 +1,216 @@
+//! What anyone may ask: what this is, how it is, what its rules are.
+
+use rocket::State;
+use rocket::http::Status;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
+
+use super::Shared;
+use super::answer::{Answer, Answered};
+use super::facts::{BackupFacts, DiskFacts};
+use super::routes;
+use crate::config::LimitClass;
+use crate::model::rules::{CLOCK_DRIFT, MAX_COFFEE_TYPE, MAX_CONTEXT, MAX_NOTES};
+use crate::model::time::{MINUTE, Timestamp};
+
+/// This program's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Where to go.
+#[derive(Serialize, ToSchema)]
+pub struct Welcome {
+    message: &'static str,
+    version: &'static str,
+    docs: &'static str,
+    health: &'static str,
+    api_endpoints: Endpoints,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Endpoints {
+    coffee: &'static str,
+    heartrate: &'static str,
+}
+
+/// Welcome
+#[utoipa::path(get, path = "/", tag = "open", responses((status = 200, description = "Where to go", body = Welcome)))]
+#[rocket::get("/")]
+pub fn root() -> Answered {
+    Answer::ok(&Welcome {
+        message: "Coffee Tracker",
+        version: VERSION,
+        docs: "/docs",
+        health: "/health",
+        api_endpoints: Endpoints { coffee: "/coffee/", heartrate: "/heartrate/" },
+    })
+}
+
+/// How everything is.
+#[derive(Serialize, ToSchema)]
+pub struct Health {
+    /// `alive`, or `degraded` when the database is unhealthy.
+    #[schema(example = "alive")]
+    status: &'static str,
+    #[schema(value_type = String, format = DateTime)]
+    timestamp: Timestamp,
+    version: &'static str,
+    uptime_seconds: u64,
+    #[schema(example = "overcaffeinated")]
+    probably: &'static str,
+    database: DatabaseHealth,
+    rate_limiter: LimiterHealth,
+    /// Kept for monitors of the Docker stack: it speaks for the limiter.
+    redis: RedisHealth,
+    disk: DiskFacts,
+    backup: BackupFacts,
+    clock: ClockHealth,
+}
+
+#[derive(Serialize, ToSchema)]
+struct DatabaseHealth {
+    /// `healthy` or `unhealthy`.
+    #[schema(example = "healthy")]
+    status: &'static str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// `ok`, `busy`, `full`, `held` (a restore or an import runs), `damaged` or `failed`.
+    #[schema(example = "ok")]
+    state: &'static str,
+    sqlite_version: &'static str,
+    size_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'static str>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct LimiterHealth {
+    status: &'static str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    tracked_clients: usize,
+}
+
+#[derive(Serialize, ToSchema)]
+struct RedisHealth {
+    status: &'static str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
+#[derive(Serialize, ToSchema)]
+struct ClockHealth {
+    /// `ok`, or `suspect`: older than this program or than the newest entry.
+    #[schema(example = "ok")]
+    status: &'static str,
+}
+
+/// Health
+///
+/// 503 when the database is unhealthy. Busy, full or being restored is not unhealthy: see
+/// `database.state`.
+#[utoipa::path(get, path = "/health", tag = "open", responses(
+    (status = 200, description = "Alive", body = Health), (status = 503, description = "Degraded", body = Health)))]
+#[rocket::get("/health")]
+pub async fn health(app: &State<Shared>) -> Answered {
+    let wellness = app.store.wellness().await;
+    let facts = app.facts.now(app);
+    let (status, code) =
+        if wellness.healthy { ("alive", Status::Ok) } else { ("degraded", Status::ServiceUnavailable) };
+    let answer = Answer::ok(&Health {
+        status,
+        timestamp: app.clock.now(),
+        version: VERSION,
+        uptime_seconds: app.uptime().as_secs(),
+        probably: "overcaffeinated",
+        database: DatabaseHealth {
+            status: if wellness.healthy { "healthy" } else { "unhealthy" },
+            kind: "sqlite",
+            state: wellness.state,
+            sqlite_version: crate::store::sqlite_version(),
+            size_bytes: facts.database_bytes,
+            error: wellness.error,
+        },
+        rate_limiter: LimiterHealth {
+            status: "healthy",
+            kind: "in-process",
+            tracked_clients: facts.tracked_clients,
+        },
+        redis: RedisHealth { status: "healthy", kind: "in-process" },
+        disk: facts.disk,
+        backup: facts.backup,
+        clock: ClockHealth { status: if app.clock_is_suspect() { "suspect" } else { "ok" } },
+    })?;
+    Ok(answer.with_status(code))
+}
+
+/// What holds here.
+#[derive(Serialize, ToSchema)]
+pub struct Info {
+    name: &'static str,
+    version: &'static str,
+    timezone: String,
+    /// By class; null when limits are off.
+    #[schema(value_type = Option<BTreeMap<String, String>>, example = json!({"coffee-write": "100/hour"}))]
+    rate_limits: Option<BTreeMap<&'static str, String>>,
+    validation: Validation,
+    /// Every route: method and path.
+    endpoints: Vec<Endpoint>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Validation {
+    max_caffeine_mg: f64,
+    recommended_daily_caffeine_mg: f64,
+    min_heart_rate_bpm: u16,
+    max_heart_rate_bpm: u16,
+    max_coffee_type_length: usize,
+    max_context_length: usize,
+    max_notes_length: usize,
+    max_request_body_bytes: u64,
+    max_clock_drift_minutes: i64,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Endpoint {
+    #[schema(example = "POST")]
+    method: String,
+    #[schema(example = "/coffee/")]
+    path: &'static str,
+    needs_key: bool,
+}
+
+/// What holds here
+#[utoipa::path(get, path = "/info", tag = "open", responses((status = 200, description = "Rules, limits, endpoints", body = Info)))]
+#[rocket::get("/info")]
+pub fn info(app: &State<Shared>) -> Answered {
+    let settings = &app.settings;
+    let rules = &settings.rules;
+    Answer::ok(&Info {
+        name: "Coffee Tracker",
+        version: VERSION,
+        timezone: settings.place.zone.name().to_owned(),
+        rate_limits: settings.rates.map(|rates| {
+            LimitClass::ALL.iter().zip(rates).map(|(class, rate)| (class.name(), rate.text())).collect()
+        }),
+        validation: Validation {
+            max_caffeine_mg: rules.max_caffeine_mg,
+            recommended_daily_caffeine_mg: rules.recommended_daily_caffeine_mg,
+            min_heart_rate_bpm: rules.min_bpm,
+            max_heart_rate_bpm: rules.max_bpm,
+            max_coffee_type_length: MAX_COFFEE_TYPE,
+            max_context_length: MAX_CONTEXT,
+            max_notes_length: MAX_NOTES,
+            max_request_body_bytes: settings.max_body,
+            max_clock_drift_minutes: CLOCK_DRIFT / MINUTE,
+        },
+        endpoints: routes::table()
+            .iter()
+            .map(|entry| Endpoint {
+                method: entry.route.method.to_string(),
+                path: entry.template,
+                needs_key: app.needs_key(entry.access),
+            })
+            .collect(),
+    })
+}

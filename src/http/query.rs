@@ -1,0 +1,241 @@
+//! What a request asks beyond its path: query fields and ids, parsed with one complaint
+//! for every bad field; and the `Idempotency-Key` header.
+
+use rocket::http::Status;
+use rocket::outcome::Outcome as Any;
+use rocket::request::{FromParam, FromRequest, Outcome, Request};
+
+use super::App;
+use super::admission::app;
+use super::error::ApiError;
+use super::exchange::Exchange;
+use crate::model::coffee::CoffeeId;
+use crate::model::fields::{Field, FieldError, Location, Reader, Unfit};
+use crate::model::heart_rate::ReadingId;
+use crate::model::rules::{MAX_COFFEE_TYPE, MAX_CONTEXT};
+use crate::model::time::Timestamp;
+use crate::store::{CoffeeFilter, ReadingFilter};
+
+/// A query, parsed.
+pub struct Query<T>(pub T);
+
+/// What a query can be parsed into.
+pub trait FromQuery: Sized {
+    /// Parses it.
+    fn from_query(fields: Fields, app: &App) -> Result<Self, Unfit>;
+}
+
+/// A query's fields by name, and the complaints about them so far.
+pub struct Fields {
+    given: Vec<(String, Field)>,
+    reader: Reader,
+}
+
+#[rocket::async_trait]
+impl<'r, T: FromQuery> FromRequest<'r> for Query<T> {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        let parsed = Fields::of(request)
+            .map_err(ApiError::from)
+            .and_then(|fields| Ok(T::from_query(fields, app(request)?)?));
+        match parsed {
+            Ok(query) => Any::Success(Self(query)),
+            Err(fault) => fail(request, fault),
+        }
+    }
+}
+
+fn fail<T>(request: &Request<'_>, fault: ApiError) -> Outcome<T, ()> {
+    Exchange::of(request).set_fault(fault);
+    Any::Error((Status::UnprocessableEntity, ()))
+}
+
+impl Fields {
+    fn of(request: &Request<'_>) -> Result<Self, FieldError> {
+        let mut fields = Self { given: Vec::new(), reader: Reader::new(Location::Query) };
+        let Some(query) = request.uri().query() else { return Ok(fields) };
+        for part in query.raw_segments() {
+            let (name, value) = part.split_at_byte(b'=');
+            let decode = |raw: &rocket::http::RawStr| {
+                let not_utf8 = |_| FieldError::new(Location::Query, "query", "must be percent-encoded UTF-8");
+                raw.url_decode().map(std::borrow::Cow::into_owned).map_err(not_utf8)
+            };
+            let name = decode(name)?;
+            if fields.given.iter().any(|(other, _)| *other == name) {
+                fields.reader.complain(&name, &Field::Absent, "must be given once");
+            }
+            fields.given.push((name, Field::Text(decode(value)?)));
+        }
+        Ok(fields)
+    }
+
+    fn get(&self, name: &str) -> Field {
+        self.given.iter().find(|(given, _)| given == name).map_or(Field::Absent, |(_, field)| field.clone())
+    }
+
+    fn integer(&mut self, name: &str, default: i64, min: i64, max: i64) -> i64 {
+        match self.get(name) {
+            Field::Absent => default,
+            field => self.reader.integer(name, &field, min, max).unwrap_or(default),
+        }
+    }
+
+    fn text(&mut self, name: &str, max: usize) -> Option<String> {
+        let field = self.get(name);
+        self.reader.text(name, &field, max)
+    }
+
+    fn instant(&mut self, name: &str, app: &App) -> Option<Timestamp> {
+        match self.get(name) {
+            Field::Absent => None,
+            field => self.reader.parsed(name, &field, |text| app.settings.place.zone.parse(text)),
+        }
+    }
+
+    fn required_instant(&mut self, name: &str, app: &App) -> Timestamp {
+        let field = self.get(name);
+        let parsed = self.reader.parsed(name, &field, |text| app.settings.place.zone.parse(text));
+        parsed.unwrap_or(Timestamp::MIN)
+    }
+
+    fn span(&mut self, app: &App) -> (Timestamp, Timestamp) {
+        let since = self.instant("since", app).unwrap_or(Timestamp::MIN);
+        let until = self.instant("until", app).unwrap_or(Timestamp::MAX);
+        if until < since {
+            self.reader.complain("until", &self.get("until"), "must not lie before since");
+        }
+        (since, until)
+    }
+
+    fn page(&mut self) -> (u32, u32) {
+        let limit = self.integer("limit", 50, 1, 1000);
+        let offset = self.integer("offset", 0, 0, i64::from(i32::MAX));
+        (u32::try_from(limit).unwrap_or(50), u32::try_from(offset).unwrap_or(0))
+    }
+
+    fn days(&mut self) -> u16 {
+        u16::try_from(self.integer("days", 30, 1, 3650)).unwrap_or(30)
+    }
+}
+
+impl FromQuery for CoffeeFilter {
+    fn from_query(mut fields: Fields, app: &App) -> Result<Self, Unfit> {
+        let (since, until) = fields.span(app);
+        let (limit, offset) = fields.page();
+        let coffee_type = fields.text("coffee_type", MAX_COFFEE_TYPE);
+        fields.reader.finish()?;
+        Ok(Self { since, until, coffee_type, limit, offset })
+    }
+}
+
+impl FromQuery for ReadingFilter {
+    fn from_query(mut fields: Fields, app: &App) -> Result<Self, Unfit> {
+        let (since, until) = fields.span(app);
+        let (limit, offset) = fields.page();
+        let context = fields.text("context", MAX_CONTEXT);
+        fields.reader.finish()?;
+        Ok(Self { since, until, context, limit, offset })
+    }
+}
+
+/// A rolling window: the last so many times 24 hours.
+pub struct Days(pub u16);
+
+impl FromQuery for Days {
+    fn from_query(mut fields: Fields, _: &App) -> Result<Self, Unfit> {
+        let days = fields.days();
+        fields.reader.finish()?;
+        Ok(Self(days))
+    }
+}
+
+/// A span of readings, perhaps cut into equal slices.
+pub struct Range {
+    pub start: Timestamp,
+    pub end: Timestamp,
+    pub buckets: Option<u16>,
+}
+
+impl FromQuery for Range {
+    fn from_query(mut fields: Fields, app: &App) -> Result<Self, Unfit> {
+        let start = fields.required_instant("start", app);
+        let end = fields.required_instant("end", app);
+        let buckets = match fields.integer("buckets", 0, 1, 1000) {
+            0 => None,
+            n => u16::try_from(n).ok(),
+        };
+        if end < start && fields.reader.complaints() == 0 {
+            fields.reader.complain("end", &fields.get("end"), "must not lie before start");
+        }
+        fields.reader.finish()?;
+        Ok(Self { start, end, buckets })
+    }
+}
+
+/// Which coffees to relate to which readings.
+pub struct CorrelationQuery {
+    pub days: u16,
+    pub hours_after: u8,
+    pub context: Option<String>,
+}
+
+impl FromQuery for CorrelationQuery {
+    fn from_query(mut fields: Fields, _: &App) -> Result<Self, Unfit> {
+        let days = fields.days();
+        let hours_after = u8::try_from(fields.integer("hours_after", 2, 1, 24)).unwrap_or(2);
+        let context = fields.text("context", MAX_CONTEXT);
+        fields.reader.finish()?;
+        Ok(Self { days, hours_after, context })
+    }
+}
+
+/// An id in a path: 1 or more.
+fn id(text: &str) -> Result<i64, FieldError> {
+    let whole = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|id| whole && *id >= 1).ok_or_else(|| {
+        let value = text.chars().take(100).collect::<String>();
+        FieldError {
+            value: Some(value.into()),
+            ..FieldError::new(Location::Path, "id", "must be a whole number from 1 on")
+        }
+    })
+}
+
+impl<'a> FromParam<'a> for CoffeeId {
+    type Error = FieldError;
+
+    fn from_param(text: &'a str) -> Result<Self, FieldError> {
+        id(text).map(Self)
+    }
+}
+
+impl<'a> FromParam<'a> for ReadingId {
+    type Error = FieldError;
+
+    fn from_param(text: &'a str) -> Result<Self, FieldError> {
+        id(text).map(Self)
+    }
+}
+
+/// The client's own name for a request, so that a repeated one is done once.
+pub struct Once(pub Option<String>);
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Once {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        let mut keys = request.headers().get("Idempotency-Key");
+        let complain =
+            |message| fail(request, FieldError::new(Location::Header, "Idempotency-Key", message).into());
+        match (keys.next().map(str::trim), keys.next()) {
+            (None, _) => Any::Success(Self(None)),
+            (Some(_), Some(_)) => complain("must be given once"),
+            (Some(key), None) if (1..=255).contains(&key.chars().count()) => {
+                Any::Success(Self(Some(key.to_owned())))
+            }
+            _ => complain("must have 1 to 255 characters"),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Fills an empty database with many entries, faster than requests could.
+
+use rusqlite::{Connection, params};
+
+use super::error::{Error, OpenError};
+use super::lock::Lock;
+use super::{Options, Store, schema};
+use crate::model::coffee::Milligrams;
+use crate::model::heart_rate::Bpm;
+use crate::model::time::Timestamp;
+
+/// Why a database is not filled.
+#[derive(Debug, thiserror::Error)]
+pub enum FillError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(
+        "the database already holds {coffees} coffees and {readings} readings: only an empty one is filled"
+    )]
+    NotEmpty { coffees: u64, readings: u64 },
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+impl From<rusqlite::Error> for FillError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// Adds entries to a database that was empty and that no server uses.
+#[derive(Debug)]
+pub struct Filler {
+    connection: Connection,
+    // Keeps servers away; released with the filler.
+    _lock: Lock,
+}
+
+impl Filler {
+    /// Opens (or makes) the database and begins.
+    ///
+    /// # Errors
+    /// That it is in use, not empty, or cannot be opened.
+    pub fn open(options: &Options) -> Result<Self, FillError> {
+        Store::open(options)?.close();
+        let lock = Lock::take(&options.path)?;
+        let connection = schema::connect(&options.path, schema::Role::Writer)?;
+        let (coffees, readings) = schema::count_rows(&connection)?;
+        if coffees > 0 || readings > 0 {
+            return Err(FillError::NotEmpty { coffees, readings });
+        }
+        // Whoever is cut off half-way starts again from nothing; the end is synced.
+        connection.pragma_update(None, "synchronous", "OFF")?;
+        connection.pragma_update(None, "cache_size", -65_536)?;
+        connection.execute_batch("begin immediate")?;
+        Ok(Self { connection, _lock: lock })
+    }
+
+    /// Adds a coffee.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub fn coffee(
+        &mut self,
+        at: Timestamp,
+        mg: Milligrams,
+        coffee_type: Option<&str>,
+        notes: Option<&str>,
+    ) -> Result<(), Error> {
+        self.connection
+            .prepare_cached(
+                "insert into coffee_logs (timestamp, caffeine_mg, coffee_type, notes) values (?, ?, ?, ?)",
+            )?
+            .execute(params![at.micros(), mg.mg(), coffee_type, notes])?;
+        Ok(())
+    }
+
+    /// Adds a reading.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub fn reading(&mut self, at: Timestamp, bpm: Bpm, context: Option<&str>) -> Result<(), Error> {
+        self.connection
+            .prepare_cached("insert into heart_rate_logs (timestamp, bpm, context) values (?, ?, ?)")?
+            .execute(params![at.micros(), bpm.get(), context])?;
+        Ok(())
+    }
+
+    /// Commits what was added so far: call it now and then, it bounds the log.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub fn commit(&mut self) -> Result<(), Error> {
+        Ok(self.connection.execute_batch("commit; begin immediate")?)
+    }
+
+    /// Commits, and makes everything durable.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub fn finish(self) -> Result<(), Error> {
+        self.connection.execute_batch(
+            "commit; pragma synchronous = full; pragma optimize; pragma wal_checkpoint(truncate)",
+        )?;
+        Ok(())
+    }
+}

@@ -1,0 +1,111 @@
+//! What can go wrong with the store, told apart by SQLite's extended result codes,
+//! never by its messages.
+
+use std::path::PathBuf;
+
+use rusqlite::ffi;
+
+/// A fault of a single read or write.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// Too much is waiting, or another process holds the database: try again.
+    #[error("the store is busy")]
+    Busy,
+    /// No room on the disk: nothing was stored.
+    #[error("no room is left on the disk")]
+    Full,
+    /// The file system takes no writes.
+    #[error("the database is read-only")]
+    ReadOnly,
+    /// The file is damaged: see `verify` and `restore`.
+    #[error("the database file is damaged: {0}")]
+    Corrupt(String),
+    /// The disk or the file system failed.
+    #[error("the disk failed: {0}")]
+    Io(String),
+    /// The store was closed: the server is stopping.
+    #[error("the store is closed")]
+    Closed,
+    /// Anything else: a fault of ours.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// The label under which it is counted.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::Full => "full",
+            Self::ReadOnly => "read_only",
+            Self::Corrupt(_) => "corrupt",
+            Self::Io(_) => "io",
+            Self::Closed => "closed",
+            Self::Internal(_) => "internal",
+        }
+    }
+
+    /// Every label there is.
+    pub const KINDS: [&'static str; 7] = ["busy", "full", "read_only", "corrupt", "io", "closed", "internal"];
+
+    /// A state that passes: the database is not damaged, and asking later may succeed.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Busy | Self::Full | Self::Closed)
+    }
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        let Some(code) = error.sqlite_error().map(|e| e.extended_code) else {
+            return Self::Internal(error.to_string());
+        };
+        match (code & 0xff, code) {
+            (ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED, _) => Self::Busy,
+            (ffi::SQLITE_FULL, _) => Self::Full,
+            (ffi::SQLITE_READONLY, _) => Self::ReadOnly,
+            (ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB, _) => Self::Corrupt(error.to_string()),
+            // No room for the -shm file or beyond a quota or size limit shows as one of these.
+            (_, ffi::SQLITE_IOERR_SHMSIZE | ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_TRUNCATE) => {
+                Self::Full
+            }
+            (ffi::SQLITE_IOERR | ffi::SQLITE_CANTOPEN, _) => Self::Io(error.to_string()),
+            _ => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+/// Why a database cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("{path} is in use by another coffee-tracker server (its lock file {lock} is held)")]
+    InUse { path: PathBuf, lock: PathBuf },
+    #[error("the folder {path} cannot be used: {why}")]
+    Folder { path: PathBuf, why: String },
+    #[error("{path} cannot be opened: {why}")]
+    File { path: PathBuf, why: String },
+    #[error("{path} is not a SQLite database")]
+    NotADatabase { path: PathBuf },
+    #[error("{path} is a SQLite database of another program")]
+    Foreign { path: PathBuf },
+    #[error(
+        "{path} is the Docker stack's database: bring it over with `coffee-tracker import {path}`, into a new file"
+    )]
+    DockerStack { path: PathBuf },
+    #[error(
+        "{path} has schema version {found}, but this program knows versions up to {known}: install a newer one"
+    )]
+    NewerSchema { path: PathBuf, found: i64, known: i64 },
+    #[error("no room is left on the disk that holds {path}")]
+    Full { path: PathBuf },
+    #[error("SQLite {found} is too old: 3.51.3 or newer is needed (older ones can lose commits)")]
+    OldSqlite { found: &'static str },
+    #[error("{path} could not be brought to schema version {to}: {why}")]
+    Migration { path: PathBuf, to: i64, why: String },
+}
+
+impl OpenError {
+    /// May trying again later help? Otherwise somebody must change something first.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::InUse { .. } | Self::Full { .. })
+    }
+}

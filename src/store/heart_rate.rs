@@ -1,0 +1,367 @@
+//! Heart-rate readings: stored one by one or in batches, changed, listed, summed up.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::coffee::correlated;
+use super::grouped::Grouped;
+use super::idempotency::{IdempotencyKey, Stored, once};
+use super::{Cost, Error, Store};
+use crate::model::correlation::{Answer, Correlator};
+use crate::model::heart_rate::{Bpm, NewReading, Reading, ReadingBatch, ReadingChange, ReadingId};
+use crate::model::statistics::{BpmSummary, EqualSlices, Histogram, Slice};
+use crate::model::time::Timestamp;
+
+/// Which readings to list, newest first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReadingFilter {
+    /// From this instant on, up to but without that one.
+    pub since: Timestamp,
+    pub until: Timestamp,
+    pub context: Option<String>,
+    pub limit: u32,
+    pub offset: u32,
+}
+
+/// What came of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchResult {
+    pub inserted: usize,
+    pub duplicates: usize,
+    /// How many of each context were inserted.
+    pub contexts: Vec<(Option<String>, u64)>,
+}
+
+/// The readings of a span of time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RangeStats {
+    pub count: u64,
+    pub summary: BpmSummary,
+    /// The first of them, in time order.
+    pub first: Vec<Reading>,
+    /// Equal slices of the span, when they were asked for.
+    pub buckets: Option<Vec<Slice>>,
+}
+
+/// The readings of a period.
+#[derive(Debug)]
+pub struct RateStats {
+    pub overall: Histogram,
+    /// By context; readings without one are in `overall` only.
+    pub by_context: Vec<(String, Histogram)>,
+}
+
+/// A list that reaches deeper than this is dear.
+const SHALLOW: u32 = 2000;
+
+impl Store {
+    /// Stores a reading taken at `new.timestamp`, or `now`.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub async fn add_reading(
+        &self,
+        new: NewReading,
+        key: Option<IdempotencyKey>,
+        now: Timestamp,
+    ) -> Result<Stored<Reading>, Error> {
+        self.write("add_reading", move |c| {
+            once(c, key.as_ref(), &new, now, |c| {
+                let reading = insert(c, &new, now)?;
+                Ok((reading.id.0, reading))
+            })
+        })
+        .await
+    }
+
+    /// Stores a batch, all or nothing. What is stored with the same natural key already
+    /// (and as often) is a duplicate and adds nothing.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub async fn add_readings(&self, batch: ReadingBatch, now: Timestamp) -> Result<BatchResult, Error> {
+        self.write("add_readings", move |c| insert_batch(c, &batch, now)).await
+    }
+
+    /// The reading with this id.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub async fn reading(&self, id: ReadingId) -> Result<Option<Reading>, Error> {
+        self.read("reading", Cost::Quick, move |c| find(c, id)).await
+    }
+
+    /// The newest reading.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub async fn latest_reading(&self) -> Result<Option<Reading>, Error> {
+        self.read("latest_reading", Cost::Quick, latest).await
+    }
+
+    /// Changes a reading; `None` when there is none.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub async fn change_reading(
+        &self,
+        id: ReadingId,
+        change: ReadingChange,
+    ) -> Result<Option<Reading>, Error> {
+        self.write("change_reading", move |c| {
+            let Some(mut reading) = find(c, id)? else { return Ok(None) };
+            reading.timestamp = change.timestamp.unwrap_or(reading.timestamp);
+            reading.bpm = change.bpm.unwrap_or(reading.bpm);
+            reading.context = change.context.clone().unwrap_or(reading.context);
+            reading.notes = change.notes.clone().unwrap_or(reading.notes);
+            c.prepare_cached(
+                "update heart_rate_logs set timestamp = ?, bpm = ?, context = ?, notes = ? where id = ?",
+            )?
+            .execute(params![
+                reading.timestamp.micros(),
+                reading.bpm.get(),
+                reading.context,
+                reading.notes,
+                id.0
+            ])?;
+            Ok(Some(reading))
+        })
+        .await
+    }
+
+    /// Deletes a reading; false when there is none.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub async fn delete_reading(&self, id: ReadingId) -> Result<bool, Error> {
+        self.write("delete_reading", move |c| {
+            Ok(c.prepare_cached("delete from heart_rate_logs where id = ?")?.execute([id.0])? > 0)
+        })
+        .await
+    }
+
+    /// Lists readings, newest first; of equal instants the later logged comes first.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub async fn readings(&self, filter: ReadingFilter) -> Result<Vec<Reading>, Error> {
+        let deep = filter.offset.saturating_add(filter.limit) > SHALLOW;
+        let cost = if deep { Cost::Dear } else { Cost::Quick };
+        self.read("readings", cost, move |c| list(c, &filter)).await
+    }
+
+    /// Sums up the readings from `start` up to `end`; `None` without any. The first
+    /// `shown` of them come along, and `buckets` equal slices when asked for.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub async fn reading_range(
+        &self,
+        start: Timestamp,
+        end: Timestamp,
+        shown: u32,
+        buckets: Option<u16>,
+    ) -> Result<Option<RangeStats>, Error> {
+        self.read("reading_range", Cost::Dear, move |c| {
+            let mut all = Histogram::default();
+            let mut slices = buckets.map(|n| EqualSlices::new(start, end, n));
+            each_reading(c, start, end, |at, bpm, _| {
+                all.add(bpm, 1);
+                if let Some(slices) = &mut slices {
+                    slices.push(at, bpm);
+                }
+            })?;
+            let Some(summary) = all.summary() else { return Ok(None) };
+            let first = first_readings(c, start, end, shown)?;
+            Ok(Some(RangeStats {
+                count: all.count(),
+                summary,
+                first,
+                buckets: slices.map(EqualSlices::finish),
+            }))
+        })
+        .await
+    }
+
+    /// Counts the readings from `since` up to `until` by pulse and context.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub async fn reading_stats(&self, since: Timestamp, until: Timestamp) -> Result<RateStats, Error> {
+        self.read("reading_stats", Cost::Dear, move |c| {
+            let mut groups: Grouped<Histogram> = Grouped::default();
+            each_reading(c, since, until, |_, bpm, context| groups.slot(context).add(bpm, 1))?;
+            let mut stats = RateStats { overall: Histogram::default(), by_context: Vec::new() };
+            for (context, histogram) in groups.into_entries() {
+                stats.overall.merge(&histogram);
+                stats.by_context.extend(context.map(|context| (context, histogram)));
+            }
+            Ok(stats)
+        })
+        .await
+    }
+
+    /// Relates the coffees drunk from `since` up to `until` to the pulse around them, by one
+    /// pass over both in time order. `context` keeps only readings of that context.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub async fn correlation(
+        &self,
+        since: Timestamp,
+        until: Timestamp,
+        hours_after: u8,
+        context: Option<String>,
+    ) -> Result<Answer, Error> {
+        self.read("correlation", Cost::Dear, move |c| {
+            let mut correlator = Correlator::new(correlated(c, since, until)?, hours_after);
+            if let Some((from, to)) = correlator.span() {
+                each_reading(c, from, to, |at, bpm, of| {
+                    if context.is_none() || context.as_deref() == of {
+                        correlator.push(at, bpm);
+                    }
+                })?;
+            }
+            Ok(correlator.finish())
+        })
+        .await
+    }
+}
+
+fn insert(c: &Connection, new: &NewReading, now: Timestamp) -> rusqlite::Result<Reading> {
+    let timestamp = new.timestamp.unwrap_or(now);
+    let id = c
+        .prepare_cached("insert into heart_rate_logs (timestamp, bpm, context, notes) values (?, ?, ?, ?)")?
+        .insert(params![timestamp.micros(), new.bpm.get(), new.context, new.notes])?;
+    Ok(Reading {
+        id: ReadingId(id),
+        timestamp,
+        bpm: new.bpm,
+        context: new.context.clone(),
+        notes: new.notes.clone(),
+    })
+}
+
+fn insert_batch(c: &Connection, batch: &ReadingBatch, now: Timestamp) -> rusqlite::Result<BatchResult> {
+    let (mut inserted, mut duplicates) = (0, 0);
+    let mut contexts: Grouped<u64> = Grouped::default();
+    // For each natural key: how many of its equals are stored and not yet accounted for.
+    let mut stored: HashMap<NewReading, u64> = HashMap::new();
+    for reading in &batch.0 {
+        let timed = NewReading { timestamp: reading.timestamp.or(Some(now)), ..reading.clone() };
+        let left = match stored.entry(timed) {
+            Entry::Occupied(seen) => seen.into_mut(),
+            Entry::Vacant(unseen) => {
+                let equals = count_equals(c, unseen.key(), now)?;
+                unseen.insert(equals)
+            }
+        };
+        if *left > 0 {
+            *left -= 1;
+            duplicates += 1;
+        } else {
+            insert(c, reading, now)?;
+            inserted += 1;
+            *contexts.slot(reading.context.as_deref()) += 1;
+        }
+    }
+    Ok(BatchResult { inserted, duplicates, contexts: contexts.into_entries().collect() })
+}
+
+/// How many stored readings have the natural key of one that came over HTTP.
+fn count_equals(c: &Connection, reading: &NewReading, now: Timestamp) -> rusqlite::Result<u64> {
+    c.prepare_cached(
+        "select count(*) from heart_rate_logs
+         where timestamp = ? and bpm = ? and context is ? and notes is ? and source is null",
+    )?
+    .query_row(
+        params![reading.timestamp.unwrap_or(now).micros(), reading.bpm.get(), reading.context, reading.notes],
+        |row| Ok(row.get::<_, i64>(0)?.unsigned_abs()),
+    )
+}
+
+fn find(c: &Connection, id: ReadingId) -> rusqlite::Result<Option<Reading>> {
+    c.prepare_cached("select id, timestamp, bpm, context, notes from heart_rate_logs where id = ?")?
+        .query_row([id.0], from_row)
+        .optional()
+}
+
+pub(super) fn latest(c: &Connection) -> rusqlite::Result<Option<Reading>> {
+    c.prepare_cached(
+        "select id, timestamp, bpm, context, notes from heart_rate_logs order by timestamp desc, id desc limit 1",
+    )?
+    .query_row([], from_row)
+    .optional()
+}
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<Reading> {
+    Ok(Reading {
+        id: ReadingId(row.get(0)?),
+        timestamp: Timestamp::clamped(row.get(1)?),
+        bpm: bpm(row, 2)?,
+        context: row.get(3)?,
+        notes: row.get(4)?,
+    })
+}
+
+fn bpm(row: &Row<'_>, column: usize) -> rusqlite::Result<Bpm> {
+    let value = row.get(column)?;
+    Bpm::new(value).ok_or(rusqlite::Error::IntegralValueOutOfRange(column, value))
+}
+
+fn list(c: &Connection, filter: &ReadingFilter) -> rusqlite::Result<Vec<Reading>> {
+    let (since, until) = (filter.since.micros(), filter.until.micros());
+    let (limit, offset) = (filter.limit, filter.offset);
+    match &filter.context {
+        None => c
+            .prepare_cached(
+                "select id, timestamp, bpm, context, notes from heart_rate_logs
+                 where timestamp >= ? and timestamp < ?
+                 order by timestamp desc, id desc limit ? offset ?",
+            )?
+            .query_map(params![since, until, limit, offset], from_row)?
+            .collect(),
+        Some(context) => c
+            .prepare_cached(
+                "select id, timestamp, bpm, context, notes from heart_rate_logs
+                 where context = ? and timestamp >= ? and timestamp < ?
+                 order by timestamp desc, id desc limit ? offset ?",
+            )?
+            .query_map(params![context, since, until, limit, offset], from_row)?
+            .collect(),
+    }
+}
+
+fn first_readings(
+    c: &Connection,
+    start: Timestamp,
+    end: Timestamp,
+    limit: u32,
+) -> rusqlite::Result<Vec<Reading>> {
+    c.prepare_cached(
+        "select id, timestamp, bpm, context, notes from heart_rate_logs
+         where timestamp >= ? and timestamp < ? order by timestamp, id limit ?",
+    )?
+    .query_map(params![start.micros(), end.micros(), limit], from_row)?
+    .collect()
+}
+
+/// Feeds every reading of a span, in time order, to `each`: instant, pulse, context.
+fn each_reading(
+    c: &Connection,
+    start: Timestamp,
+    end: Timestamp,
+    mut each: impl FnMut(Timestamp, Bpm, Option<&str>),
+) -> rusqlite::Result<()> {
+    let mut query = c.prepare_cached(
+        "select timestamp, bpm, context from heart_rate_logs
+         where timestamp >= ? and timestamp < ? order by timestamp",
+    )?;
+    let mut rows = query.query(params![start.micros(), end.micros()])?;
+    while let Some(row) = rows.next()? {
+        each(Timestamp::clamped(row.get(0)?), bpm(row, 1)?, row.get_ref(2)?.as_str_or_null()?);
+    }
+    Ok(())
+}

@@ -1,0 +1,269 @@
+//! The only place that knows SQLite: one file, one writer thread, a pool of readers.
+//!
+//! Public methods own their transaction; what they share takes a connection. A read says
+//! what it may cost: a quick one runs where it stands, a dear one on a bounded set of
+//! blocking threads, so that it never holds up a cheap one.
+
+mod bulk;
+mod coffee;
+mod error;
+mod grouped;
+mod heart_rate;
+mod idempotency;
+mod lock;
+mod overview;
+mod schema;
+mod snapshot;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use r2d2_sqlite::SqliteConnectionManager;
+use rusqlite::{Connection, OpenFlags};
+use scheduled_thread_pool::ScheduledThreadPool;
+use tokio::sync::Semaphore;
+
+pub use bulk::{FillError, Filler};
+pub use coffee::{CoffeeFilter, CoffeeStats, DayTotal, OwnType, TypeTotal};
+pub use error::{Error, OpenError};
+pub use heart_rate::{BatchResult, RangeStats, RateStats, ReadingFilter};
+pub use idempotency::{IdempotencyKey, Stored};
+pub use lock::beside;
+pub use overview::{BackupRecord, Gauges, Overview, Wellness};
+pub use snapshot::{Snapshot, SnapshotError, snapshot};
+
+use lock::Lock;
+
+use writer::Writer;
+
+/// What a store needs to know.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The database file.
+    pub path: PathBuf,
+    /// Where a migration puts its backup.
+    pub backups: PathBuf,
+    /// Connections for quick reads: one for each worker thread and some.
+    pub quick_readers: u32,
+    /// Connections, and blocking threads, for dear reads.
+    pub dear_readers: u32,
+    /// A query that takes longer is logged.
+    pub slow_query: Duration,
+}
+
+/// What a read may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cost {
+    /// Some tens of microseconds: less than the way to another thread and back.
+    Quick,
+    /// Grows with the data asked for.
+    Dear,
+}
+
+type Pool = r2d2::Pool<SqliteConnectionManager>;
+
+/// The database, open.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    writer: Writer,
+    quick: Pool,
+    dear: Pool,
+    dear_slots: Semaphore,
+    slow_query: Duration,
+    faults: [AtomicU64; Error::KINDS.len()],
+    damaged: Arc<AtomicBool>,
+    lock: Mutex<Lock>,
+}
+
+/// SQLite that cannot lose a commit when a writer and a checkpoint meet: 3.51.3.
+const OLDEST_SQLITE: i32 = 3_051_003;
+
+impl Store {
+    /// Opens a database, makes it when there is none, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// Why it cannot be served.
+    pub fn open(options: &Options) -> Result<Self, OpenError> {
+        Self::open_with(options, &schema::MIGRATIONS)
+    }
+
+    fn open_with(options: &Options, migrations: &[&str]) -> Result<Self, OpenError> {
+        if rusqlite::version_number() < OLDEST_SQLITE {
+            return Err(OpenError::OldSqlite { found: rusqlite::version() });
+        }
+        let path = &options.path;
+        make_folder(path)?;
+        let mut lock = Lock::take(path)?;
+        let fault = |e: &rusqlite::Error| schema::open_error(path, e);
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(path, flags).map_err(|e| fault(&e))?;
+        schema::configure(&mut connection, schema::Role::Writer).map_err(|e| fault(&e))?;
+        schema::prepare(&mut connection, path, migrations, |_| {
+            snapshot(path, &options.backups).map(drop).map_err(|e| e.to_string())
+        })?;
+        probe(&connection).map_err(|e| fault(&e))?;
+        let pool_thread = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());
+        let quick = pool(path, options.quick_readers, &pool_thread)?;
+        let dear = pool(path, options.dear_readers, &pool_thread)?;
+        let system = |e: std::io::Error| OpenError::File { path: path.clone(), why: e.to_string() };
+        let damaged = Arc::new(AtomicBool::new(false));
+        if !lock.was_clean() {
+            check_in_background(path, &damaged).map_err(system)?;
+        }
+        lock.mark_running().map_err(system)?;
+        Ok(Self {
+            path: path.clone(),
+            writer: Writer::start(connection).map_err(system)?,
+            quick,
+            dear,
+            dear_slots: Semaphore::new(options.dear_readers as usize),
+            slow_query: options.slow_query,
+            faults: Default::default(),
+            damaged,
+            lock: Mutex::new(lock),
+        })
+    }
+
+    /// Finishes what waits, checkpoints, and notes a clean stop.
+    pub fn close(&self) {
+        self.writer.close();
+        if let Err(e) = self.lock.lock().unwrap_or_else(PoisonError::into_inner).mark_clean() {
+            tracing::warn!("the clean stop could not be noted: {e}");
+        }
+    }
+
+    /// The database file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Runs a named query on a reader.
+    async fn read<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        cost: Cost,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let began = Instant::now();
+        let answer = match (cost, self.quick.try_get()) {
+            (Cost::Quick, Some(reader)) => query(&reader).map_err(Error::from),
+            _ => self.read_elsewhere(query).await,
+        };
+        self.note(name, began.elapsed(), answer)
+    }
+
+    /// Runs a query on a blocking thread, when one of the few is free.
+    async fn read_elsewhere<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        let slot = tokio::time::timeout(PATIENCE, self.dear_slots.acquire()).await;
+        let _slot = slot.map_err(|_| Error::Busy)?.map_err(|_| Error::Closed)?;
+        let pool = self.dear.clone();
+        let run = move || match pool.get_timeout(PATIENCE) {
+            Ok(reader) => query(&reader).map_err(Error::from),
+            Err(_) => Err(Error::Busy),
+        };
+        tokio::task::spawn_blocking(run).await.unwrap_or_else(|e| Err(Error::Internal(e.to_string())))
+    }
+
+    /// Runs a named write; see [`Writer::write`].
+    async fn write<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let began = Instant::now();
+        let answer = self.writer.write(work).await;
+        self.note(name, began.elapsed(), answer)
+    }
+
+    fn note<T>(&self, name: &'static str, took: Duration, answer: Result<T, Error>) -> Result<T, Error> {
+        if took >= self.slow_query {
+            tracing::warn!(query = name, milliseconds = took.as_millis() as u64, "slow query");
+        }
+        if let Err(e) = &answer {
+            let kind = Error::KINDS.iter().position(|kind| *kind == e.kind());
+            if let Some(counter) = kind.and_then(|n| self.faults.get(n)) {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+            if matches!(e, Error::Corrupt(_)) {
+                self.damaged.store(true, Ordering::Relaxed);
+            }
+        }
+        answer
+    }
+}
+
+fn make_folder(path: &Path) -> Result<(), OpenError> {
+    let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) else { return Ok(()) };
+    std::fs::create_dir_all(folder)
+        .map_err(|e| OpenError::Folder { path: folder.to_owned(), why: e.to_string() })
+}
+
+fn pool(path: &Path, size: u32, threads: &Arc<ScheduledThreadPool>) -> Result<Pool, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let manager = SqliteConnectionManager::file(path)
+        .with_flags(flags)
+        .with_init(|connection| schema::configure(connection, schema::Role::Reader));
+    Pool::builder()
+        .max_size(size)
+        .test_on_check_out(false)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .connection_timeout(Duration::from_secs(10))
+        .thread_pool(Arc::clone(threads))
+        .build(manager)
+        .map_err(|e| OpenError::File { path: path.to_owned(), why: e.to_string() })
+}
+
+/// A read and a write that touch the file, the write rolled back.
+fn probe(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("select count(*) from (select id from coffee_logs limit 1)", [], |_| Ok(()))?;
+    // A full disk is no reason not to start: what is stored can be read.
+    let wrote = connection.execute_batch(
+        "begin immediate; insert into coffee_logs (timestamp, caffeine_mg) values (0, 0); rollback",
+    );
+    match wrote {
+        Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) => {
+            tracing::error!("no room is left on the disk: reading works, writing will not");
+            if connection.is_autocommit() { Ok(()) } else { connection.execute_batch("rollback") }
+        }
+        Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => Ok(()),
+        other => other,
+    }
+}
+
+/// Looks the whole file over after a stop that was not clean, while the server already answers.
+fn check_in_background(path: &Path, damaged: &Arc<AtomicBool>) -> std::io::Result<()> {
+    let (path, damaged) = (path.to_owned(), Arc::clone(damaged));
+    let check = move || {
+        tracing::info!("the last stop was not clean: checking the database in the background");
+        let began = Instant::now();
+        let verdict = schema::connect(&path, schema::Role::Reader)
+            .and_then(|c| c.query_row("pragma quick_check(1)", [], |row| row.get::<_, String>(0)));
+        match verdict.as_deref() {
+            Ok("ok") => tracing::info!(seconds = began.elapsed().as_secs(), "the database is sound"),
+            Ok(fault) => {
+                damaged.store(true, Ordering::Relaxed);
+                tracing::error!("the database is damaged, restore a backup: {fault}");
+            }
+            Err(e) => tracing::warn!("the database could not be checked: {e}"),
+        }
+    };
+    std::thread::Builder::new().name("quick-check".into()).spawn(check).map(drop)
+}
+
+/// The version of the SQLite inside.
+pub fn sqlite_version() -> &'static str {
+    rusqlite::version()
+}

@@ -1,0 +1,140 @@
+//! What monitors ask for: is the store well, how large is it, what came in last, when
+//! was the last backup.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use rusqlite::{Connection, OptionalExtension};
+use serde::{Deserialize, Serialize};
+
+use super::heart_rate::latest;
+use super::lock::beside;
+use super::{Cost, Error, Store};
+use crate::model::coffee::Milligrams;
+use crate::model::heart_rate::Reading;
+use crate::model::time::Timestamp;
+
+/// The newest entries.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Overview {
+    pub last_coffee: Option<(Timestamp, Milligrams)>,
+    pub last_reading: Option<Reading>,
+}
+
+/// How the store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wellness {
+    /// False when it cannot be relied on: damaged, unreadable, or nobody writes.
+    pub healthy: bool,
+    /// `ok`, or what keeps it: `busy`, `full`, `held` (a restore or an import runs), `damaged`, `failed`.
+    pub state: &'static str,
+    /// In a sentence, when it is not healthy.
+    pub error: Option<&'static str>,
+}
+
+/// What the last attempt at a backup came to. Kept in a file beside the database, not in
+/// it: a restore must not bring an old one back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupRecord {
+    /// Microseconds since 1970.
+    pub last_success: Option<i64>,
+    /// Size of the last good backup, bytes.
+    pub size_bytes: Option<u64>,
+    /// Why the last attempt failed, when it did.
+    pub error: Option<String>,
+}
+
+/// Numbers for `/metrics`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gauges {
+    pub queue_depth: usize,
+    pub commits: u64,
+    pub rows_committed: u64,
+    pub readers_busy: u32,
+    pub readers_total: u32,
+    pub database_bytes: u64,
+    pub wal_bytes: u64,
+    /// Faults so far by [`Error::KINDS`].
+    pub faults: [u64; Error::KINDS.len()],
+}
+
+impl BackupRecord {
+    /// Reads the record that lies beside `database`; none is an empty one.
+    pub fn read(database: &Path) -> Self {
+        fs::read(beside(database, ".backup.json"))
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .unwrap_or_default()
+    }
+
+    /// Writes the record beside `database`, whole or not at all.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn write(&self, database: &Path) -> io::Result<()> {
+        let (target, draft) = (beside(database, ".backup.json"), beside(database, ".backup.json.tmp"));
+        fs::write(&draft, serde_json::to_vec(self)?)?;
+        fs::rename(draft, target)
+    }
+}
+
+impl Store {
+    /// The newest coffee and the newest reading.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub async fn overview(&self) -> Result<Overview, Error> {
+        self.read("overview", Cost::Quick, |c| {
+            Ok(Overview { last_coffee: last_coffee(c)?, last_reading: latest(c)? })
+        })
+        .await
+    }
+
+    /// Asks a reader and looks whether the writer moves.
+    pub async fn wellness(&self) -> Wellness {
+        let read = self.read("probe", Cost::Quick, |c| last_coffee(c).map(drop)).await;
+        let unhealthy = |state, error| Wellness { healthy: false, state, error: Some(error) };
+        let passing = |state| Wellness { healthy: true, state, error: None };
+        let writer = self.writer.state();
+        if self.damaged.load(Ordering::Relaxed) {
+            return unhealthy("damaged", "the database file is damaged: restore a backup");
+        }
+        match read {
+            Err(e) if !e.is_passing() => unhealthy("failed", "the database cannot be read"),
+            _ if !self.writer.is_alive() => unhealthy("failed", "the writer does not answer"),
+            Err(_) => passing("busy"),
+            Ok(()) if writer.held.load(Ordering::Relaxed) => passing("held"),
+            Ok(()) if writer.full.load(Ordering::Relaxed) => passing("full"),
+            Ok(()) => passing("ok"),
+        }
+    }
+
+    /// The numbers that need no query.
+    pub fn gauges(&self) -> Gauges {
+        let writer = self.writer.state();
+        let pools = [self.quick.state(), self.dear.state()];
+        let size = |path: &Path| fs::metadata(path).map_or(0, |m| m.len());
+        Gauges {
+            queue_depth: writer.depth.load(Ordering::Relaxed),
+            commits: writer.commits.load(Ordering::Relaxed),
+            rows_committed: writer.jobs.load(Ordering::Relaxed),
+            readers_busy: pools.iter().map(|p| p.connections - p.idle_connections).sum(),
+            readers_total: pools.iter().map(|p| p.connections).sum(),
+            database_bytes: size(&self.path),
+            wal_bytes: size(&beside(&self.path, "-wal")),
+            faults: std::array::from_fn(|n| self.faults[n].load(Ordering::Relaxed)),
+        }
+    }
+}
+
+fn last_coffee(c: &Connection) -> rusqlite::Result<Option<(Timestamp, Milligrams)>> {
+    let last = c
+        .prepare_cached(
+            "select timestamp, caffeine_mg from coffee_logs order by timestamp desc, id desc limit 1",
+        )?
+        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    Ok(last.and_then(|(at, mg)| Some((Timestamp::clamped(at), Milligrams::new(mg)?))))
+}

@@ -1,0 +1,182 @@
+//! What a database of ours is: its marks, its tables, and the steps between versions.
+//!
+//! Every step runs in one transaction with its version number. A file that already holds
+//! data is backed up before the first step.
+
+use std::path::Path;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::error::{Error, OpenError};
+
+/// `application_id` of our files: "Coff" in ASCII.
+pub const APPLICATION_ID: i64 = 0x436f_6666;
+
+/// The steps from nothing to the newest schema; step n leads to `user_version` n+1.
+pub const MIGRATIONS: [&str; 1] = [include_str!("../../sql/0001_initial.sql")];
+
+/// SQLite's page cache per connection, in KiB.
+const CACHE_KIB: i64 = 1024;
+
+/// Readers of a quick query wait this long, milliseconds, when a recovery holds the file.
+const BUSY_TIMEOUT_MS: u64 = 250;
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The only one that writes.
+    Writer,
+    /// Asks and never changes anything.
+    Reader,
+}
+
+/// Opens a connection with our settings.
+///
+/// # Errors
+/// SQLite's own.
+pub fn connect(path: &Path, role: Role) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    configure(&mut connection, role)?;
+    Ok(connection)
+}
+
+/// Gives a connection our settings. WAL itself is a property of the file: see [`prepare`].
+///
+/// # Errors
+/// SQLite's own.
+pub fn configure(connection: &mut Connection, role: Role) -> rusqlite::Result<()> {
+    connection.busy_timeout(std::time::Duration::from_millis(BUSY_TIMEOUT_MS))?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "mmap_size", 0)?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    match role {
+        Role::Writer => {
+            // The log shrinks back to this after a burst, bytes.
+            connection.pragma_update(None, "journal_size_limit", 8 << 20)
+        }
+        Role::Reader => connection.pragma_update(None, "query_only", true),
+    }
+}
+
+/// What a file turns out to be.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing in it yet.
+    Empty,
+    /// One of ours, with this schema version.
+    Ours(i64),
+}
+
+/// Looks at a file without changing it.
+///
+/// # Errors
+/// What it is instead of a database of ours.
+pub fn recognise(connection: &Connection, path: &Path) -> Result<Found, OpenError> {
+    let fault = |e| open_error(path, &e);
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(fault);
+    let application = pragma("application_id")?;
+    let version = pragma("user_version")?;
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    if application == APPLICATION_ID {
+        return match version {
+            found if found > known => Err(OpenError::NewerSchema { path: path.to_owned(), found, known }),
+            found => Ok(Found::Ours(found)),
+        };
+    }
+    let tables: i64 =
+        connection.query_row("select count(*) from sqlite_schema", [], |row| row.get(0)).map_err(fault)?;
+    if application == 0 && tables == 0 {
+        return Ok(Found::Empty);
+    }
+    let docker_stack: bool = connection
+        .query_row(
+            "select exists (select 1 from sqlite_schema where type = 'table' and name in ('coffee_logs', 'heart_rate_logs'))",
+            [],
+            |row| row.get(0),
+        )
+        .map_err(fault)?;
+    if application == 0 && version == 0 && docker_stack {
+        return Err(OpenError::DockerStack { path: path.to_owned() });
+    }
+    Err(OpenError::Foreign { path: path.to_owned() })
+}
+
+/// Brings a file to the newest schema; `backup` is called first when there is data to lose.
+///
+/// # Errors
+/// Why it could not be done; the file is then as it was.
+pub fn prepare(
+    connection: &mut Connection,
+    path: &Path,
+    migrations: &[&str],
+    backup: impl FnOnce(i64) -> Result<(), String>,
+) -> Result<(), OpenError> {
+    let newest = migrations.len();
+    let version = match recognise(connection, path)? {
+        Found::Empty => 0,
+        Found::Ours(version) => usize::try_from(version).unwrap_or(0),
+    };
+    let failed = |why: String| OpenError::Migration {
+        path: path.to_owned(),
+        to: i64::try_from(newest).unwrap_or(i64::MAX),
+        why,
+    };
+    if version > 0 && version < newest {
+        backup(i64::try_from(version).unwrap_or(0)).map_err(failed)?;
+    }
+    let fault = |e: rusqlite::Error| match Error::from(e) {
+        Error::Full => OpenError::Full { path: path.to_owned() },
+        other => failed(other.to_string()),
+    };
+    let mode: String = connection
+        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
+        .map_err(|e| open_error(path, &e))?;
+    if mode != "wal" {
+        return Err(OpenError::File {
+            path: path.to_owned(),
+            why: format!("its file system offers no write-ahead log (journal mode {mode})"),
+        });
+    }
+    if version < newest {
+        let steps = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fault)?;
+        for step in &migrations[version..] {
+            steps.execute_batch(step).map_err(fault)?;
+        }
+        steps.pragma_update(None, "application_id", APPLICATION_ID).map_err(fault)?;
+        steps.pragma_update(None, "user_version", i64::try_from(newest).unwrap_or(0)).map_err(fault)?;
+        steps.commit().map_err(fault)?;
+    }
+    Ok(())
+}
+
+/// How many coffees and how many readings there are.
+///
+/// # Errors
+/// SQLite's own.
+pub fn count_rows(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
+    connection.query_row(
+        "select (select count(*) from coffee_logs), (select count(*) from heart_rate_logs)",
+        [],
+        |row| Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get::<_, i64>(1)?.unsigned_abs())),
+    )
+}
+
+/// Says why a file could not be opened.
+pub fn open_error(path: &Path, error: &rusqlite::Error) -> OpenError {
+    let path = path.to_owned();
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => {
+            OpenError::NotADatabase { path }
+        }
+        Some(rusqlite::ErrorCode::DiskFull) => OpenError::Full { path },
+        _ => OpenError::File { path, why: error.to_string() },
+    }
+}

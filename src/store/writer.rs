@@ -1,0 +1,311 @@
+//! The one thread that writes. It takes whatever waits, runs it in one transaction,
+//! commits with fsync, and only then answers everyone: group commit.
+//!
+//! It knows nothing of coffees: a job is a closure over the transaction. A job whose
+//! statements fail leaves nothing behind, and the others of its batch go on.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode};
+use tokio::sync::oneshot;
+
+use super::error::Error;
+
+/// Jobs that may wait; one more is refused as busy.
+pub const QUEUE: usize = 1024;
+/// Most jobs in one commit: bounds the wait of the first of them.
+const BATCH: usize = 256;
+/// How long a job waits for a database that another process holds.
+const PATIENCE: Duration = Duration::from_secs(25);
+/// The same, once the server is stopping.
+const LAST_PATIENCE: Duration = Duration::from_secs(3);
+/// Pause between attempts at a held database.
+const RETRY: Duration = Duration::from_millis(20);
+/// How often an idle writer shows that it lives.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+/// A writer that has shown no life for this long, at work or idle, is taken for dead.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Counters that anyone may read at any time.
+#[derive(Debug, Default)]
+pub struct WriterState {
+    /// Jobs waiting or at work.
+    pub depth: AtomicUsize,
+    /// Transactions committed.
+    pub commits: AtomicU64,
+    /// Jobs committed with them.
+    pub jobs: AtomicU64,
+    /// Another process holds the database: writes wait.
+    pub held: AtomicBool,
+    /// The last commit failed for want of room.
+    pub full: AtomicBool,
+    /// The server is stopping: nobody waits long any more.
+    closing: AtomicBool,
+    /// Milliseconds since the writer began, when it last showed life.
+    last_beat: AtomicI64,
+}
+
+/// The way to the writer thread.
+#[derive(Debug)]
+pub struct Writer {
+    queue: Mutex<Option<SyncSender<Queued>>>,
+    state: Arc<WriterState>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    began: Instant,
+}
+
+struct Queued {
+    job: Box<dyn Job>,
+    since: Instant,
+}
+
+/// Something to be done within a transaction, and somebody who waits for it.
+trait Job: Send {
+    /// Does it. `Err` when nothing of it may be committed.
+    fn run(&mut self, transaction: &Connection) -> Result<(), Error>;
+    /// Answers, after the commit or when there was none.
+    fn answer(self: Box<Self>, fault: Option<Error>);
+}
+
+struct Task<F, T> {
+    work: F,
+    done: Option<T>,
+    reply: oneshot::Sender<Result<T, Error>>,
+}
+
+impl<F, T> Job for Task<F, T>
+where
+    F: FnMut(&Connection) -> rusqlite::Result<T> + Send,
+    T: Send,
+{
+    fn run(&mut self, transaction: &Connection) -> Result<(), Error> {
+        self.done = Some((self.work)(transaction)?);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, fault: Option<Error>) {
+        let answer = match (fault, self.done) {
+            (None, Some(done)) => Ok(done),
+            (fault, _) => Err(fault.unwrap_or(Error::Closed)),
+        };
+        // Whoever asked may have gone; the write stands all the same.
+        drop(self.reply.send(answer));
+    }
+}
+
+impl Writer {
+    /// Starts the thread on its own connection.
+    ///
+    /// # Errors
+    /// The system's, when it gives no thread.
+    pub fn start(connection: Connection) -> std::io::Result<Self> {
+        let (queue, jobs) = sync_channel(QUEUE);
+        let state = Arc::new(WriterState::default());
+        let began = Instant::now();
+        let worker = Worker { connection, jobs, state: Arc::clone(&state), began };
+        let thread = std::thread::Builder::new().name("writer".into()).spawn(move || worker.run())?;
+        Ok(Self { queue: Mutex::new(Some(queue)), state, thread: Mutex::new(Some(thread)), began })
+    }
+
+    /// Runs `work` in a transaction; the answer comes after its commit.
+    /// `work` may run more than once, when a transaction has to be begun again.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when too much waits or the database is held too long, or what SQLite said.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        let job = Box::new(Task { work, done: None, reply });
+        self.enqueue(Queued { job, since: Instant::now() })?;
+        answer.await.unwrap_or(Err(Error::Closed))
+    }
+
+    fn enqueue(&self, queued: Queued) -> Result<(), Error> {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let queue = queue.ok_or(Error::Closed)?;
+        self.state.depth.fetch_add(1, Ordering::Relaxed);
+        queue.try_send(queued).map_err(|refused| {
+            self.state.depth.fetch_sub(1, Ordering::Relaxed);
+            match refused {
+                TrySendError::Full(_) => Error::Busy,
+                TrySendError::Disconnected(_) => Error::Closed,
+            }
+        })
+    }
+
+    /// Its counters.
+    pub fn state(&self) -> &WriterState {
+        &self.state
+    }
+
+    /// Does the thread live and move?
+    pub fn is_alive(&self) -> bool {
+        let ended = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .is_none_or(JoinHandle::is_finished);
+        let last = self.state.last_beat.load(Ordering::Relaxed);
+        let silent = millis(self.began.elapsed()).saturating_sub(last);
+        !ended && silent < millis(SILENCE)
+    }
+
+    /// Takes no more jobs, finishes those that wait, checkpoints, and ends the thread.
+    pub fn close(&self) {
+        self.state.closing.store(true, Ordering::Relaxed);
+        drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the writer thread had panicked");
+        }
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+struct Worker {
+    connection: Connection,
+    jobs: Receiver<Queued>,
+    state: Arc<WriterState>,
+    began: Instant,
+}
+
+impl Worker {
+    fn run(mut self) {
+        loop {
+            self.beat();
+            match self.jobs.recv_timeout(HEARTBEAT) {
+                Ok(first) => {
+                    let mut batch = Vec::with_capacity(64);
+                    batch.push(first);
+                    batch.extend(self.jobs.try_iter().take(BATCH - 1));
+                    self.commit(batch);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        if let Err(e) = self.connection.execute_batch("pragma optimize; pragma wal_checkpoint(truncate)") {
+            tracing::warn!("the last checkpoint failed: {e}");
+        }
+    }
+
+    fn beat(&self) {
+        self.state.last_beat.store(millis(self.began.elapsed()), Ordering::Relaxed);
+    }
+
+    /// Runs a batch in one transaction and answers each of its jobs.
+    fn commit(&mut self, mut batch: Vec<Queued>) {
+        batch = self.begin(batch);
+        if batch.is_empty() {
+            return;
+        }
+        let mut done = Vec::with_capacity(batch.len());
+        let mut lost: Option<Error> = None;
+        let mut waiting = batch.into_iter();
+        for mut queued in waiting.by_ref() {
+            match self.run_one(&mut queued) {
+                Ok(()) => done.push(queued),
+                Err(e) => {
+                    // A full disk and the like roll the whole transaction back.
+                    let gone = self.connection.is_autocommit();
+                    self.settle([queued], Some(&e));
+                    if gone {
+                        lost = Some(e);
+                        break;
+                    }
+                }
+            }
+        }
+        let fault = lost.or_else(|| self.finish().err());
+        self.state.full.store(matches!(fault, Some(Error::Full)), Ordering::Relaxed);
+        if fault.is_none() {
+            self.state.commits.fetch_add(1, Ordering::Relaxed);
+            self.state.jobs.fetch_add(done.len() as u64, Ordering::Relaxed);
+        }
+        self.settle(done, fault.as_ref());
+        self.settle(waiting, fault.as_ref());
+    }
+
+    /// Begins a transaction, waiting while another process holds the database. Jobs that
+    /// have waited too long are answered; those that are left are returned.
+    fn begin(&mut self, mut batch: Vec<Queued>) -> Vec<Queued> {
+        loop {
+            match self.execute("begin immediate") {
+                Ok(()) => {
+                    self.state.held.store(false, Ordering::Relaxed);
+                    return batch;
+                }
+                Err(e) if e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+                    self.state.held.store(true, Ordering::Relaxed);
+                    self.beat();
+                    let closing = self.state.closing.load(Ordering::Relaxed);
+                    let patience = if closing { LAST_PATIENCE } else { PATIENCE };
+                    let (late, patient) = batch.into_iter().partition(|q| q.since.elapsed() > patience);
+                    self.settle::<Vec<_>>(late, Some(&Error::Busy));
+                    batch = patient;
+                    if batch.is_empty() {
+                        return batch;
+                    }
+                    std::thread::sleep(RETRY);
+                }
+                Err(e) => {
+                    self.settle(batch, Some(&e.into()));
+                    return Vec::new();
+                }
+            }
+        }
+    }
+
+    /// Runs one job within its savepoint.
+    fn run_one(&self, queued: &mut Queued) -> Result<(), Error> {
+        self.execute("savepoint job")?;
+        // A panic in a job is a fault of that job alone.
+        let job = &mut queued.job;
+        let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.run(&self.connection)))
+            .unwrap_or_else(|_| Err(Error::Internal("a write panicked".into())));
+        if ran.is_err() && !self.connection.is_autocommit() {
+            self.execute("rollback to job")?;
+        }
+        if !self.connection.is_autocommit() {
+            self.execute("release job")?;
+        }
+        ran
+    }
+
+    fn execute(&self, statement: &str) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(statement)?.execute([]).map(drop)
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        match self.execute("commit") {
+            Ok(()) => Ok(()),
+            Err(e) => {
+                if !self.connection.is_autocommit()
+                    && let Err(e) = self.execute("rollback")
+                {
+                    tracing::error!("a failed commit could not be rolled back: {e}");
+                }
+                Err(e.into())
+            }
+        }
+    }
+
+    fn settle<I: IntoIterator<Item = Queued>>(&self, jobs: I, fault: Option<&Error>) {
+        for queued in jobs {
+            self.state.depth.fetch_sub(1, Ordering::Relaxed);
+            queued.job.answer(fault.cloned());
+        }
+    }
+}

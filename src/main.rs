@@ -18,6 +18,8 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Failure> {
+    // What people drink is nobody else's: files are made for their owner alone.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     read_env_file()?;
     let cli = Cli::from_arg_matches(&Cli::command().get_matches()).unwrap_or_else(|e| e.exit());
     match cli.command {

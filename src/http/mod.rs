@@ -90,8 +90,7 @@ impl App {
         clock: Clock,
         built_at: Timestamp,
     ) -> anyhow::Result<Shared> {
-        let newest = store.overview().await?;
-        let newest = newest.last_coffee.map(|(at, _)| at).max(newest.last_reading.map(|r| r.timestamp));
+        let newest = store.overview().await?.newest();
         let host_name = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
         Ok(Arc::new(Self {
             limiter: settings.rates.map(|rates| Limiter::new(&rates, &clock)),
@@ -144,8 +143,16 @@ impl App {
         }
     }
 
-    /// Forgets what the limiter need not remember: call it now and then.
-    pub fn sweep(&self) {
+    /// Looks up what is held in memory: the database may change under a running server, by
+    /// a restore or an import.
+    async fn refresh(&self) {
+        if let Ok(newest) = self.store.overview().await {
+            self.newest.store(newest.newest().map_or(i64::MIN, Timestamp::micros), Ordering::Relaxed);
+        }
+    }
+
+    /// Forgets what the limiter need not remember.
+    fn sweep(&self) {
         if let Some(limiter) = &self.limiter {
             limiter.sweep();
         }

@@ -55,7 +55,7 @@ impl Fields {
     fn of(request: &Request<'_>) -> Result<Self, FieldError> {
         let mut fields = Self { given: Vec::new(), reader: Reader::new(Location::Query) };
         let Some(query) = request.uri().query() else { return Ok(fields) };
-        for part in query.raw_segments() {
+        for part in query.raw_segments().filter(|part| !part.is_empty()) {
             let (name, value) = part.split_at_byte(b'=');
             let decode = |raw: &rocket::http::RawStr| {
                 let not_utf8 = |_| FieldError::new(Location::Query, "query", "must be percent-encoded UTF-8");

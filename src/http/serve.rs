@@ -12,8 +12,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Shared, connections, rocket};
 
-/// How often the limiter forgets.
-const SWEEP: Duration = Duration::from_secs(60);
+/// How often what is held in memory is looked up again.
+const REFRESH: Duration = Duration::from_secs(1);
+/// The limiter forgets once in so many of those rounds.
+const SWEEP: u64 = 60;
 
 /// Why the server does not run.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +45,7 @@ pub async fn serve(
     raise_descriptor_limit();
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate()).map_err(io)?, signal(SignalKind::interrupt()).map_err(io)?);
-    let (watched, swept) = (Arc::downgrade(&app), Arc::clone(&app));
+    let (watched, kept) = (Arc::downgrade(&app), Arc::clone(&app));
     let server = rocket(app)
         .attach(AdHoc::on_liftoff("ready", move |server| {
             Box::pin(async move {
@@ -66,15 +68,18 @@ pub async fn serve(
         tracing::info!("{name}: finishing what runs");
         stop.notify();
     });
-    let sweeper = tokio::spawn(async move {
-        let mut rounds = tokio::time::interval(SWEEP);
-        loop {
+    let keeper = tokio::spawn(async move {
+        let mut rounds = tokio::time::interval(REFRESH);
+        for round in 1_u64.. {
             rounds.tick().await;
-            swept.sweep();
+            kept.refresh().await;
+            if round.is_multiple_of(SWEEP) {
+                kept.sweep();
+            }
         }
     });
     let served = server.launch().await.map(drop).map_err(|e| launch_error(&e, wanted));
-    sweeper.abort();
+    keeper.abort();
     served
 }
 

@@ -64,10 +64,8 @@ impl From<rusqlite::Error> for Error {
             (ffi::SQLITE_FULL, _) => Self::Full,
             (ffi::SQLITE_READONLY, _) => Self::ReadOnly,
             (ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB, _) => Self::Corrupt(error.to_string()),
-            // No room for the -shm file or beyond a quota or size limit shows as one of these.
-            (_, ffi::SQLITE_IOERR_SHMSIZE | ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_TRUNCATE) => {
-                Self::Full
-            }
+            // The -shm file finds no room to grow.
+            (_, ffi::SQLITE_IOERR_SHMSIZE) => Self::Full,
             (ffi::SQLITE_IOERR | ffi::SQLITE_CANTOPEN, _) => Self::Io(error.to_string()),
             _ => Self::Internal(error.to_string()),
         }

@@ -23,6 +23,14 @@ pub struct Overview {
     pub last_reading: Option<Reading>,
 }
 
+impl Overview {
+    /// The time of the newest entry.
+    pub fn newest(&self) -> Option<Timestamp> {
+        let coffee = self.last_coffee.map(|(at, _)| at);
+        coffee.max(self.last_reading.as_ref().map(|reading| reading.timestamp))
+    }
+}
+
 /// How the store is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wellness {
@@ -106,8 +114,11 @@ impl Store {
             _ if !self.writer.is_alive() => unhealthy("failed", "the writer does not answer"),
             Err(_) => passing("busy"),
             Ok(()) if writer.held.load(Ordering::Relaxed) => passing("held"),
-            Ok(()) if writer.full.load(Ordering::Relaxed) => passing("full"),
-            Ok(()) => passing("ok"),
+            Ok(()) => match writer.fault() {
+                None | Some("busy" | "internal") => passing("ok"),
+                Some("full") => passing("full"),
+                Some(_) => unhealthy("failed", "the database cannot be written"),
+            },
         }
     }
 

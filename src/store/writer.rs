@@ -41,12 +41,25 @@ pub struct WriterState {
     pub jobs: AtomicU64,
     /// Another process holds the database: writes wait.
     pub held: AtomicBool,
-    /// The last commit failed for want of room.
-    pub full: AtomicBool,
+    /// Why the last commit failed, as a place in [`Error::KINDS`] plus one; 0 when it did not.
+    fault: AtomicUsize,
     /// The server is stopping: nobody waits long any more.
     closing: AtomicBool,
     /// Milliseconds since the writer began, when it last showed life.
     last_beat: AtomicI64,
+}
+
+impl WriterState {
+    fn set_fault(&self, fault: Option<&Error>) {
+        let kind = fault.and_then(|e| Error::KINDS.iter().position(|kind| *kind == e.kind()));
+        self.fault.store(kind.map_or(0, |place| place + 1), Ordering::Relaxed);
+    }
+
+    /// Why the last commit failed, by [`Error::kind`]; `None` when it did not.
+    pub fn fault(&self) -> Option<&'static str> {
+        let place = self.fault.load(Ordering::Relaxed).checked_sub(1)?;
+        Error::KINDS.get(place).copied()
+    }
 }
 
 /// The way to the writer thread.
@@ -229,7 +242,7 @@ impl Worker {
             }
         }
         let fault = lost.or_else(|| self.finish().err());
-        self.state.full.store(matches!(fault, Some(Error::Full)), Ordering::Relaxed);
+        self.state.set_fault(fault.as_ref());
         if fault.is_none() {
             self.state.commits.fetch_add(1, Ordering::Relaxed);
             self.state.jobs.fetch_add(done.len() as u64, Ordering::Relaxed);

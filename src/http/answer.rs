@@ -72,8 +72,8 @@ impl<'r> Responder<'r, 'static> for Answer {
         response
             .status(self.status)
             .raw_header("Content-Type", "application/json")
-            // One chunk for a usual list, not one for every 4 KiB.
-            .max_chunk_size(64 << 10)
+            // One chunk for a usual list, not one for every 4 KiB, and no larger than it is.
+            .max_chunk_size(self.body.len().clamp(1, 64 << 10))
             .sized_body(self.body.len(), Cursor::new(self.body));
         if let Some((name, value)) = self.header {
             response.raw_header(name, value);

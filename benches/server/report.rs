@@ -1,0 +1,241 @@
+//! What is to be reached, what was measured, and the table that shows both.
+
+use std::fmt::{self, Write};
+
+/// One thing with a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    HealthRate,
+    TodayRate,
+    ListRate,
+    PostRate,
+    MixedFailures,
+    MixedTail,
+    MixedMemory,
+    BinarySize,
+    IdleMemory,
+    StartOnCoffees,
+    StartOnReadings,
+    LimiterFailures,
+    LimiterMemory,
+    LimiterRefusals,
+}
+
+/// The parts of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    Reads,
+    Posts,
+    Mixed,
+    Footprint,
+    Limiter,
+}
+
+/// The side of the bound on which a value is fine.
+#[derive(Clone, Copy)]
+enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
+    Under(f64),
+}
+
+/// What a value counts.
+#[derive(Clone, Copy)]
+enum Unit {
+    Ratio,
+    Count,
+    Megabytes,
+    Millis,
+}
+
+struct Target {
+    stage: Stage,
+    measure: Measure,
+    what: &'static str,
+    bound: Bound,
+    unit: Unit,
+}
+
+/// Every target, in the order of the table.
+#[rustfmt::skip]
+const TARGETS: [Target; 14] = {
+    use {Bound::*, Measure::*, Stage::*, Unit::*};
+    const fn target(stage: Stage, measure: Measure, what: &'static str, bound: Bound, unit: Unit) -> Target {
+        Target { stage, measure, what, bound, unit }
+    }
+    [
+        target(Reads, HealthRate, "GET /health, 16 connections, of bare", AtLeast(0.6), Ratio),
+        target(Reads, TodayRate, "GET /coffee/today, 16 connections, of bare", AtLeast(0.5), Ratio),
+        target(Reads, ListRate, "GET /coffee/?limit=50, 16 connections, of bare", AtLeast(0.25), Ratio),
+        target(Posts, PostRate, "POST /coffee/, 64 connections, of bare", AtLeast(0.4), Ratio),
+        target(Mixed, MixedFailures, "mixed load, 64 connections: answers not 2xx", AtMost(0.0), Count),
+        target(Mixed, MixedTail, "mixed load: p99 over median", Under(20.0), Ratio),
+        target(Mixed, MixedMemory, "resident memory after the mixed load", AtMost(32e6), Megabytes),
+        target(Footprint, BinarySize, "binary", AtMost(10e6), Megabytes),
+        target(Footprint, IdleMemory, "resident memory, idle", AtMost(12e6), Megabytes),
+        target(Footprint, StartOnCoffees, "start to first answer, 36,500 coffees", AtMost(30.0), Millis),
+        target(Footprint, StartOnReadings, "start to first answer, 5 million readings", AtMost(60.0), Millis),
+        target(Limiter, LimiterFailures, "limiter, each IPv6 /64 once: not served", AtMost(0.0), Count),
+        target(Limiter, LimiterMemory, "limiter: growth of resident memory", AtMost(16e6), Megabytes),
+        target(Limiter, LimiterRefusals, "limiter, one address 200 times: refused", AtLeast(1.0), Count),
+    ]
+};
+
+/// What a measure came to.
+enum Outcome {
+    Value(f64, String),
+    Skipped(&'static str),
+}
+
+/// The results of a run.
+#[derive(Default)]
+pub struct Report {
+    outcomes: Vec<(Measure, Outcome)>,
+    failures: Vec<(Stage, String)>,
+    ran: Vec<Stage>,
+    notes: Vec<String>,
+}
+
+impl Report {
+    /// Notes that a stage is about to run: what it does not measure is missed.
+    pub fn begin(&mut self, stage: Stage) {
+        self.ran.push(stage);
+    }
+
+    /// Notes why a stage broke off.
+    pub fn fail(&mut self, stage: Stage, reason: String) {
+        self.failures.push((stage, reason));
+    }
+
+    /// Notes a value: bytes, milliseconds, a ratio or a count, as the target wants it.
+    pub fn record(&mut self, measure: Measure, value: f64, detail: String) {
+        self.outcomes.push((measure, Outcome::Value(value, detail)));
+    }
+
+    /// Leaves a measure out on purpose.
+    pub fn skip(&mut self, measure: Measure, reason: &'static str) {
+        self.outcomes.push((measure, Outcome::Skipped(reason)));
+    }
+
+    /// Adds a line below the table.
+    pub fn note(&mut self, line: String) {
+        self.notes.push(line);
+    }
+
+    /// Whether all that was to be measured was, and is on the right side of its bound.
+    pub fn all_reached(&self) -> bool {
+        self.failures.is_empty() && TARGETS.iter().all(|target| self.verdict(target) != Verdict::Missed)
+    }
+
+    fn outcome(&self, measure: Measure) -> Option<&Outcome> {
+        self.outcomes.iter().find(|(own, _)| *own == measure).map(|(_, outcome)| outcome)
+    }
+
+    fn verdict(&self, target: &Target) -> Verdict {
+        match self.outcome(target.measure) {
+            Some(Outcome::Value(value, _)) if target.bound.holds(*value) => Verdict::Reached,
+            Some(Outcome::Value(..)) => Verdict::Missed,
+            None if self.ran.contains(&target.stage) => Verdict::Missed,
+            None | Some(Outcome::Skipped(_)) => Verdict::Skipped,
+        }
+    }
+
+    fn row(&self, target: &Target) -> [String; 5] {
+        let (measured, detail) = match self.outcome(target.measure) {
+            Some(Outcome::Value(value, detail)) => (target.unit.show(*value), detail.clone()),
+            Some(Outcome::Skipped(reason)) => ("-".to_owned(), (*reason).to_owned()),
+            None if self.ran.contains(&target.stage) => ("-".to_owned(), "not measured".to_owned()),
+            None => ("-".to_owned(), "left out".to_owned()),
+        };
+        let verdict = self.verdict(target).to_string();
+        [target.what.to_owned(), target.bound.show(target.unit), measured, verdict, detail]
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rows = vec![["what", "target", "measured", "", "detail"].map(str::to_owned)];
+        rows.extend(TARGETS.iter().map(|target| self.row(target)));
+        let width = |column: usize| {
+            rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let [what, target, measured, verdict] = [width(0), width(1), width(2), width(3)];
+        for [a, b, c, d, e] in &rows {
+            let mut line = String::new();
+            write!(line, "{a:<what$}  {b:>target$}  {c:>measured$}  {d:<verdict$}  {e}")?;
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        for note in &self.notes {
+            writeln!(f, "\n{note}")?;
+        }
+        for (stage, reason) in &self.failures {
+            writeln!(f, "\n{stage:?} broke off: {reason}")?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Verdict {
+    Reached,
+    Missed,
+    Skipped,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reached => "ok",
+            Self::Missed => "MISS",
+            Self::Skipped => "skipped",
+        })
+    }
+}
+
+impl Bound {
+    fn holds(self, value: f64) -> bool {
+        match self {
+            Self::AtLeast(bound) => value >= bound,
+            Self::AtMost(bound) => value <= bound,
+            Self::Under(bound) => value < bound,
+        }
+    }
+
+    fn show(self, unit: Unit) -> String {
+        match self {
+            Self::AtLeast(bound) => format!("≥ {}", unit.show(bound)),
+            Self::AtMost(bound) => format!("≤ {}", unit.show(bound)),
+            Self::Under(bound) => format!("< {}", unit.show(bound)),
+        }
+    }
+}
+
+impl Unit {
+    fn show(self, value: f64) -> String {
+        match self {
+            Self::Ratio => format!("{value:.2}"),
+            Self::Count => thousands(value),
+            Self::Megabytes => format!("{:.1} MB", value / 1e6),
+            Self::Millis => format!("{value:.1} ms"),
+        }
+    }
+}
+
+/// A whole number with its thousands apart.
+pub fn thousands(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// The middle one; the lower of two.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
+}

@@ -1,1 +1,20 @@
-fn main() {}
+//! The real binary, on loopback and a free port: how it starts, stops, fails and survives.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod client;
+mod crash;
+mod demo;
+mod failures;
+mod full_disk;
+mod helpers;
+mod lifecycle;
+mod logs;
+mod settings;
+mod silence;
+mod sockets;

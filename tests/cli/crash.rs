@@ -1,0 +1,132 @@
+//! Power cuts, over and over: what was acknowledged is there exactly once.
+//!
+//! `CRASH_ROUNDS` sets how many rounds (10), `CRASH_SEED` repeats a run's moments.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use rustix::process::Signal;
+
+use crate::client::Client;
+use crate::helpers::{Server, database, folder};
+
+const WRITERS: usize = 8;
+
+/// One write, as its client saw it.
+#[derive(Debug)]
+struct Write {
+    note: String,
+    /// Every fourth carries an Idempotency-Key, its note.
+    keyed: bool,
+    acknowledged: bool,
+}
+
+impl Write {
+    fn send(&self, client: &mut Client) -> std::io::Result<u16> {
+        let key = if self.keyed { format!("Idempotency-Key: {}\r\n", self.note) } else { String::new() };
+        let body = format!(r#"{{"caffeine_mg": 42, "notes": "{}"}}"#, self.note);
+        client.try_ask("POST", "/coffee/", &key, &body).map(|answer| answer.status)
+    }
+}
+
+/// Writes at full speed until the server is gone.
+fn write_until_it_dies(address: SocketAddr, name: &str) -> Vec<Write> {
+    let mut writes = Vec::new();
+    let Ok(mut client) = Client::try_connect(address) else { return writes };
+    for n in 0.. {
+        let mut write = Write { note: format!("{name}-{n}"), keyed: n % 4 == 0, acknowledged: false };
+        match write.send(&mut client) {
+            Ok(status) => assert_eq!(status, 201),
+            Err(_) => {
+                writes.push(write);
+                break;
+            }
+        }
+        write.acknowledged = true;
+        writes.push(write);
+    }
+    writes
+}
+
+/// Kills a server while eight clients write, and gives back what they wrote.
+fn crash(folder: &Path, round: usize, after: Duration) -> Vec<Write> {
+    let server = Server::start(folder);
+    let address = server.address;
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|n| scope.spawn(move || write_until_it_dies(address, &format!("r{round}-w{n}"))))
+            .collect();
+        std::thread::sleep(after);
+        server.signal(Signal::KILL);
+        assert_eq!(server.running.end().signal, Some(9));
+        writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect()
+    })
+}
+
+/// Starts again, repeats every write that had a key, stops cleanly.
+fn recover(folder: &Path, writes: &[Write]) -> usize {
+    let server = Server::start(folder);
+    let mut client = server.client();
+    let mut repeated = 0;
+    for write in writes.iter().filter(|write| write.keyed) {
+        assert_eq!(write.send(&mut client).unwrap(), 201, "the first answer again");
+        repeated += 1;
+    }
+    let ended = server.stop_well();
+    assert!(ended.err.contains("the last stop was not clean"), "{}", ended.err);
+    assert!(!ended.err.contains("ERROR"), "{}", ended.err);
+    repeated
+}
+
+/// Compares what is stored with what was written in all rounds so far.
+fn compare(folder: &Path, writes: &[Write]) -> usize {
+    let database = database(folder);
+    let verdict: String = database.query_row("pragma integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(verdict, "ok");
+    let mut statement = database.prepare("select notes, count(*) from coffee_logs group by notes").unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, u32>(1)?))).unwrap();
+    let mut stored: HashMap<String, u32> = rows.map(Result::unwrap).collect();
+    let mut unacknowledged = 0;
+    for write in writes {
+        let times = stored.remove(&write.note).unwrap_or(0);
+        if write.acknowledged || write.keyed {
+            assert_eq!(times, 1, "{write:?} is stored {times} times");
+        } else {
+            assert!(times <= 1, "{write:?} is stored {times} times");
+            unacknowledged += times as usize;
+        }
+    }
+    assert!(stored.is_empty(), "nobody wrote these: {stored:?}");
+    unacknowledged
+}
+
+#[test]
+fn after_kill_9_every_acknowledged_write_is_there_exactly_once() {
+    let setting = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let rounds = setting("CRASH_ROUNDS").unwrap_or(10);
+    let now = || SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos() as u64);
+    let seed = setting("CRASH_SEED").unwrap_or_else(now);
+    println!("{rounds} rounds, CRASH_SEED={seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let folder = folder();
+    let mut all: Vec<Write> = Vec::new();
+    let (mut repeated, mut lucky) = (0, 0);
+    for round in 0..usize::try_from(rounds).unwrap() {
+        let after = Duration::from_millis(random.u64(50..=400));
+        let writes = crash(folder.path(), round, after);
+        let again = recover(folder.path(), &writes);
+        let acknowledged = writes.iter().filter(|write| write.acknowledged).count();
+        all.extend(writes);
+        lucky = compare(folder.path(), &all);
+        repeated += again;
+        println!("round {round}: killed after {after:?}, {acknowledged} acknowledged, {again} repeated");
+    }
+    let acknowledged = all.iter().filter(|write| write.acknowledged).count();
+    println!(
+        "{acknowledged} acknowledged writes all stored once, {repeated} repeated ones added nothing, \
+         {lucky} stored without their answer having arrived"
+    );
+    assert!(acknowledged > 0, "no round lasted long enough for a write");
+}

@@ -1,0 +1,102 @@
+//! `demo`: the same seed, the same person; and never over somebody's data.
+
+use std::path::Path;
+
+use crate::helpers::{Ended, Server, database, folder, number, program, rows, run, server};
+
+fn demo(folder: &Path, args: &[&str]) -> Ended {
+    let mut command = program(folder);
+    command.args(["demo", "--database-url", "coffee.db"]).args(args).env("TZ", "UTC");
+    run(&mut command)
+}
+
+/// Every entry before today: today's grow while the clock runs.
+fn entries(folder: &Path) -> (Vec<String>, Vec<String>) {
+    let database = database(folder);
+    let before = "from coffee_logs where timestamp < unixepoch('now', 'start of day') * 1000000 order by id";
+    let coffees =
+        rows(&database, &format!("select timestamp, caffeine_mg, coffee_type, notes, source {before}"));
+    let before = before.replace("coffee_logs", "heart_rate_logs");
+    (coffees, rows(&database, &format!("select timestamp, bpm, context, notes, source {before}")))
+}
+
+fn today() -> i64 {
+    number(&rusqlite::Connection::open_in_memory().unwrap(), "select unixepoch('now') / 86400")
+}
+
+#[test]
+fn the_same_seed_gives_the_same_person_and_another_seed_another() {
+    let (first, second, other) = (folder(), folder(), folder());
+    let began = loop {
+        let began = today();
+        for (folder, seed) in [(&first, "7"), (&second, "7"), (&other, "8")] {
+            drop(std::fs::remove_file(folder.path().join("coffee.db")));
+            let ended = demo(folder.path(), &["--days", "20", "--readings-per-day", "200", "--seed", seed]);
+            assert_eq!(ended.code, Some(0), "{ended:?}");
+        }
+        // At midnight everybody's days move on.
+        if today() == began {
+            break began;
+        }
+    };
+    let person = entries(first.path());
+    assert!(person.0.len() > 30 && person.1.len() > 3000, "{} and {}", person.0.len(), person.1.len());
+    assert!(person == entries(second.path()), "the same seed");
+    let another = entries(other.path());
+    assert!(person.0 != another.0 && person.1 != another.1, "another seed");
+    let oldest = number(&database(first.path()), "select min(timestamp) / 86400000000 from heart_rate_logs");
+    assert_eq!(began - oldest, 19, "the last of 20 days is today");
+}
+
+#[test]
+fn the_numbers_are_near_what_was_asked_and_what_was_printed() {
+    let folder = folder();
+    let ended = demo(folder.path(), &["--days", "90", "--coffees-per-day", "3", "--readings-per-day", "100"]);
+    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "no progress bar without a terminal");
+    let database = database(folder.path());
+    let coffees = number(&database, "select count(*) from coffee_logs");
+    let readings = number(&database, "select count(*) from heart_rate_logs");
+    assert!((200..=340).contains(&coffees), "{coffees} coffees in 90 days at 3 a day");
+    assert!((8400..=9100).contains(&readings), "{readings} readings in 90 days at 100 a day");
+    assert!(
+        ended.out.starts_with(&format!("{coffees} coffees and {readings} readings of 90 days in coffee.db"))
+    );
+    let future =
+        "select count(*) from heart_rate_logs where timestamp > unixepoch('now') * 1000000 + 1000000";
+    assert_eq!(number(&database, future), 0, "nothing lies ahead");
+    Server::start(folder.path()).stop_well();
+}
+
+#[test]
+fn a_person_without_readings_has_coffees_alone() {
+    let folder = folder();
+    assert_eq!(demo(folder.path(), &["--days", "10", "--readings-per-day", "0"]).code, Some(0));
+    let database = database(folder.path());
+    assert_eq!(number(&database, "select count(*) from heart_rate_logs"), 0);
+    assert!(number(&database, "select count(*) from coffee_logs") > 10);
+}
+
+#[test]
+fn a_database_that_holds_something_is_refused_and_left_alone() {
+    let folder = folder();
+    let started = Server::start(folder.path());
+    assert_eq!(started.client().post("/coffee/", r#"{"caffeine_mg": 33}"#).status, 201);
+    started.stop_well();
+    let ended = demo(folder.path(), &["--days", "5"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_eq!(
+        ended.err,
+        "coffee-tracker: the database already holds 1 coffees and 0 readings: only an empty one is filled\n"
+    );
+    assert_eq!(number(&database(folder.path()), "select count(*) from coffee_logs"), 1);
+}
+
+#[test]
+fn a_database_that_a_server_uses_is_refused() {
+    let folder = folder();
+    let started = Server::of(&mut server(folder.path()));
+    let ended = demo(folder.path(), &["--days", "5"]);
+    assert_eq!(ended.code, Some(75), "{ended:?}");
+    assert!(ended.err.contains("coffee.db is in use by another coffee-tracker server"), "{}", ended.err);
+    assert_eq!(started.get("/coffee/today").json()["coffee_count"], 0);
+}

@@ -1,0 +1,141 @@
+//! A disk without room: writes are refused, reads go on, and when there is room again
+//! everything works. Nothing that was refused is stored, nothing that was stored is lost.
+
+use std::path::Path;
+use std::process::Command;
+
+use rustix::process::{Resource, Rlimit, prlimit};
+
+use crate::client::Client;
+use crate::helpers::{Server, database, folder, number, program, server};
+
+const COFFEE: &str = r#"{"caffeine_mg": 90, "notes": "room for one more"}"#;
+
+/// Writes until one is refused; how many were stored.
+fn fill(client: &mut Client) -> i64 {
+    for stored in 0..100_000 {
+        let answer = client.post("/coffee/", COFFEE);
+        if answer.status != 201 {
+            answer.assert_problem(503);
+            assert!(answer.header("Retry-After").is_some_and(|s| s.parse::<u32>().is_ok_and(|s| s > 0)));
+            assert_eq!(answer.json()["detail"], "No room is left on the disk: nothing was stored");
+            return stored;
+        }
+    }
+    panic!("the disk never filled up");
+}
+
+/// Asserts that reads go on and that health tells full from dead.
+fn assert_full_but_alive(client: &mut Client, stored: i64) {
+    assert_eq!(client.get("/coffee/today").json()["coffee_count"], stored);
+    let health = client.get("/health");
+    assert_eq!(health.status, 200, "full is not dead");
+    let health = health.json();
+    assert_eq!(health["status"], "alive");
+    assert_eq!(health["database"]["state"], "full");
+}
+
+fn assert_sound(folder: &Path, coffees: i64) {
+    let database = database(folder);
+    assert_eq!(number(&database, "select count(*) from coffee_logs"), coffees);
+    let verdict: String = database.query_row("pragma integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(verdict, "ok");
+}
+
+/// The server may write files up to this size, bytes.
+fn limit_files(server: &Server, bytes: Option<u64>) {
+    let limit = Rlimit { current: bytes, maximum: None };
+    prlimit(Some(server.running.pid()), Resource::Fsize, limit).expect("its limit can be set");
+}
+
+#[test]
+fn a_file_size_limit_refuses_writes_until_it_is_lifted() {
+    let folder = folder();
+    let plain = server(folder.path());
+    // Beyond the limit a write fails and the process is signalled, unless it ignores that, as under systemd.
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(plain.get_program()).args(plain.get_args());
+    command.env_clear().current_dir(folder.path());
+    command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let server = Server::of(&mut command);
+    let mut client = server.client();
+    assert_eq!(client.post("/coffee/", COFFEE).status, 201);
+
+    let log = std::fs::metadata(folder.path().join("coffee.db-wal")).unwrap().len();
+    limit_files(&server, Some(log + 20_000));
+    let stored = 1 + fill(&mut client);
+    assert_full_but_alive(&mut client, stored);
+    client.post("/heartrate/", r#"{"bpm": 70}"#).assert_problem(503);
+
+    limit_files(&server, None);
+    assert_eq!(client.post("/coffee/", COFFEE).status, 201);
+    assert_eq!(client.get("/health").json()["database"]["state"], "ok");
+    server.stop_well();
+    assert_sound(folder.path(), stored + 1);
+}
+
+/// A small file system in memory, unmounted when dropped.
+struct Tmpfs<'a>(&'a Path);
+
+impl<'a> Tmpfs<'a> {
+    fn mount(at: &'a Path) -> Option<Self> {
+        std::fs::create_dir(at).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=512k", "tmpfs"]).arg(at);
+        mount.output().is_ok_and(|done| done.status.success()).then_some(Self(at))
+    }
+}
+
+impl Drop for Tmpfs<'_> {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg("-l").arg(self.0).status());
+    }
+}
+
+#[test]
+fn a_full_file_system_refuses_writes_survives_a_restart_and_goes_on_when_there_is_room() {
+    let folder = folder();
+    let disk = folder.path().join("disk");
+    let Some(_mounted) = Tmpfs::mount(&disk) else {
+        println!("skipped: mounting a small file system needs root");
+        return;
+    };
+    let ballast = disk.join("ballast");
+    std::fs::write(&ballast, vec![1; 128 << 10]).unwrap();
+    let first = Server::start(&disk);
+    let mut client = first.client();
+    let stored = fill(&mut client);
+    assert!(stored > 0);
+    assert_full_but_alive(&mut client, stored);
+    first.stop_well();
+
+    // What is left of the disk after the last checkpoint is taken too.
+    drop(std::fs::write(disk.join("more-ballast"), vec![1; 1 << 20]));
+    let ended = Server::of(&mut server(&disk));
+    let mut client = ended.client();
+    assert_eq!(client.get("/coffee/today").json()["coffee_count"], stored, "what is stored can be read");
+    fill(&mut client);
+    std::fs::remove_file(disk.join("more-ballast")).unwrap();
+    std::fs::remove_file(&ballast).unwrap();
+    assert_eq!(client.post("/coffee/", COFFEE).status, 201);
+    let counted = client.get("/coffee/today").json()["coffee_count"].as_i64().unwrap();
+    ended.stop_well();
+    assert_sound(&disk, counted);
+}
+
+#[test]
+fn a_first_start_without_any_room_says_so() {
+    let folder = folder();
+    let disk = folder.path().join("disk");
+    let Some(_mounted) = Tmpfs::mount(&disk) else {
+        println!("skipped: mounting a small file system needs root");
+        return;
+    };
+    drop(std::fs::write(disk.join("ballast"), vec![1; 1 << 20]));
+    let mut command = program(&disk);
+    let ended = crate::helpers::run(
+        command.args(["--port", "0", "--database-url", "coffee.db"]).env("API_KEY", crate::helpers::KEY),
+    );
+    assert_eq!(ended.code, Some(75), "{ended:?}");
+    assert!(ended.err.contains("no room is left on the disk"), "{}", ended.err);
+}

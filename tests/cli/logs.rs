@@ -1,0 +1,171 @@
+//! What is logged, in which form, and what never is.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use serde_json::Value;
+
+use crate::helpers::{Ended, KEY, Server, folder, program, run, server, wait_until};
+
+const SECRET_NOTE: &str = "nobody-may-read-this-note";
+
+/// A server with one of each: a write, a read, refusals; and its end.
+fn visited(folder: &Path, settings: &[(&str, &str)]) -> Ended {
+    let server = Server::of(server(folder).envs(settings.iter().copied()));
+    let mut client = server.client();
+    let note = |mg: &str| {
+        format!(r#"{{"caffeine_mg": {mg}, "notes": "{SECRET_NOTE}", "coffee_type": "{SECRET_NOTE}"}}"#)
+    };
+    let asked = |client: &mut crate::client::Client, id: &str, method: &str, path: &str, body: &str| {
+        let more = format!("X-Request-ID: {id}\r\n");
+        client.try_ask(method, path, &more, body).unwrap().status
+    };
+    assert_eq!(asked(&mut client, "id-stored", "POST", "/coffee/", &note("95")), 201);
+    assert_eq!(asked(&mut client, "id-unfit", "POST", "/coffee/", &note("-95")), 422);
+    assert_eq!(asked(&mut client, "id-broken", "POST", "/coffee/", &note("95}{")), 422);
+    assert_eq!(asked(&mut client, "id-read", "GET", &format!("/coffee/?coffee_type={SECRET_NOTE}"), ""), 200);
+    assert_eq!(asked(&mut client, "id-missing", "DELETE", "/coffee/77", ""), 404);
+    assert_eq!(asked(&mut client, "id-nowhere", "GET", &format!("/{SECRET_NOTE}"), ""), 404);
+    assert_eq!(asked(&mut client, "id-health", "GET", "/health", ""), 200);
+    let mut stranger = server.client();
+    stranger
+        .send("GET /coffee/ HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: id-key\r\nAuthorization: Bearer wrong-key-of-a-stranger\r\n\r\n")
+        .unwrap();
+    assert_eq!(stranger.answer().unwrap().status, 401);
+    server.stop_well()
+}
+
+/// Nothing that is private is in there.
+fn assert_discreet(ended: &Ended) {
+    for text in [&ended.out, &ended.err] {
+        for private in [KEY, SECRET_NOTE, "wrong-key-of-a-stranger"] {
+            assert!(!text.contains(private), "{private} in {text}");
+        }
+    }
+}
+
+#[test]
+fn every_request_is_one_line_with_everything_but_what_is_private() {
+    let folder = folder();
+    let ended = visited(folder.path(), &[("LOG_LEVEL", "debug")]);
+    assert_discreet(&ended);
+    for (id, method, route, status) in [
+        ("id-stored", "POST", "/coffee/", 201),
+        ("id-unfit", "POST", "/coffee/", 422),
+        ("id-broken", "POST", "/coffee/", 422),
+        ("id-read", "GET", "/coffee/", 200),
+        ("id-missing", "DELETE", "/coffee/<id>", 404),
+        ("id-nowhere", "GET", "unmatched", 404),
+        ("id-health", "GET", "/health", 200),
+        ("id-key", "GET", "/coffee/", 401),
+    ] {
+        let lines: Vec<&str> = ended.err.lines().filter(|line| line.contains(id)).collect();
+        assert_eq!(lines.len(), 1, "{id}: {lines:?}");
+        let fields: Vec<&str> = lines[0].split_whitespace().collect();
+        for expected in [
+            format!("id={id}"),
+            format!("method=\"{method}\""),
+            format!("route=\"{route}\""),
+            format!("status={status}"),
+            "client=127.0.0.1".to_owned(),
+        ] {
+            assert!(fields.contains(&expected.as_str()), "{expected} in {}", lines[0]);
+        }
+        let number = |name: &str| {
+            let field = fields.iter().find_map(|field| field.strip_prefix(name)).unwrap_or_default();
+            field.parse::<f64>().unwrap_or_else(|e| panic!("{name}{field}: {e} in {}", lines[0]))
+        };
+        assert!(number("ms=") > 0.0 && number("bytes=") > 0.0, "{}", lines[0]);
+        assert_eq!(fields[1], "INFO");
+    }
+}
+
+#[test]
+fn json_lines_are_valid_json_each() {
+    let folder = folder();
+    let ended = visited(folder.path(), &[("LOG_FORMAT", "json")]);
+    assert_discreet(&ended);
+    let lines: Vec<Value> = ended
+        .err
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+        .collect();
+    let line = lines.iter().find(|line| line["id"] == "id-stored").expect("its line");
+    assert_eq!((&line["method"], &line["route"]), (&Value::from("POST"), &Value::from("/coffee/")));
+    assert_eq!((&line["status"], &line["level"]), (&Value::from(201), &Value::from("INFO")));
+    assert!(line["ms"].is_number() && line["bytes"].is_number() && line["timestamp"].is_string(), "{line}");
+    assert_eq!(line["client"], "127.0.0.1");
+}
+
+#[test]
+fn journald_lines_begin_with_their_priority() {
+    let folder = folder();
+    let settings = [("LOG_FORMAT", "journald"), ("REDIS_URL", "redis://x")];
+    let ended = visited(folder.path(), &settings);
+    assert_discreet(&ended);
+    let priority = |text: &str| ended.err.lines().find(|l| l.contains(text)).and_then(|l| l.get(..3));
+    assert_eq!(priority("id-stored"), Some("<6>"));
+    assert_eq!(priority("REDIS_URL"), Some("<4>"));
+    assert!(ended.err.lines().all(|line| line.starts_with('<')), "{}", ended.err);
+}
+
+#[test]
+fn the_level_silences_what_is_less_important() {
+    let folder = folder();
+    let settings = [("LOG_LEVEL", "warning"), ("REDIS_URL", "redis://x")];
+    let ended = visited(folder.path(), &settings);
+    assert_eq!(ended.err.lines().count(), 1, "the warning alone: {}", ended.err);
+    assert!(ended.err.contains("WARNING"));
+    let ended = visited(folder.path(), &[("LOG_LEVEL", "CRITICAL"), ("REDIS_URL", "redis://x")]);
+    assert_eq!(ended.err, "");
+}
+
+#[test]
+fn under_systemd_lines_have_priorities_and_the_key_stays_out_of_the_journal() {
+    let folder = folder();
+    let mut command = program(folder.path());
+    let server = Server::of(command.args(["--port", "0"]).env("JOURNAL_STREAM", "8:1234"));
+    assert_eq!(server.get("/health").status, 200);
+    let ended = server.stop_well();
+    let key = std::fs::read_to_string(folder.path().join("data/coffee.key")).unwrap();
+    assert!(!ended.out.contains(key.trim()) && !ended.err.contains(key.trim()));
+    assert!(ended.err.lines().all(|line| line.starts_with('<')), "{}", ended.err);
+}
+
+#[test]
+fn a_broken_table_is_logged_but_neither_its_inside_nor_a_note_is_answered() {
+    let folder = folder();
+    let server = Server::start(folder.path());
+    Connection::open(folder.path().join("coffee.db"))
+        .unwrap()
+        .execute_batch("alter table coffee_logs rename column notes to scribbles")
+        .unwrap();
+    let body = format!(r#"{{"caffeine_mg": 95, "notes": "{SECRET_NOTE}"}}"#);
+    let mut client = server.client();
+    let answer = client.try_ask("POST", "/coffee/", "X-Request-ID: id-fault\r\n", &body).unwrap();
+    answer.assert_problem(500);
+    let text = String::from_utf8(answer.body).unwrap();
+    assert!(
+        !text.contains("notes") && !text.contains("coffee_logs") && !text.contains(SECRET_NOTE),
+        "{text}"
+    );
+    let ended = server.stop_well();
+    assert_discreet(&ended);
+    let fault = ended.err.lines().find(|line| line.contains("ERROR")).expect("the fault is logged");
+    assert!(fault.contains("id-fault"), "{fault}");
+}
+
+#[test]
+fn a_slow_query_is_a_warning_with_its_name() {
+    let folder = folder();
+    let mut demo = program(folder.path());
+    demo.args(["demo", "--days", "60", "--database-url", "coffee.db"]);
+    assert_eq!(run(&mut demo).code, Some(0));
+    let server = Server::of(server(folder.path()).args(["--slow-query-ms", "1"]));
+    assert_eq!(server.get("/heartrate/stats?days=3650").status, 200);
+    wait_until("it is logged", Duration::from_secs(5), || server.running.err.now().contains("slow query"));
+    let log = server.running.err.now();
+    let line = log.lines().find(|line| line.contains("slow query")).unwrap();
+    assert!(line.contains("WARNING") && line.contains("query=") && line.contains("milliseconds="), "{line}");
+}

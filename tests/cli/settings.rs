@@ -1,0 +1,221 @@
+//! Settings: every bad one named, empty ones, where they come from and who wins, the help.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::helpers::{Ended, Server, folder, program, run, server, wait_until};
+
+#[test]
+fn all_bad_settings_are_named_at_once_with_what_would_be_right() {
+    let bad = [
+        ("PORT", "abc", "must be a number from 0 to 65535"),
+        ("HOST", "x", "must be an IP address, such as 127.0.0.1 or 0.0.0.0"),
+        ("TZ", "Mars/Olympus", "must be a time zone"),
+        ("MAX_HEART_RATE_BPM", "-1", "must be a number from 1 to"),
+        ("MAX_CAFFEINE_MG", "NaN", "must be a number from 1 to 100000"),
+        ("RATE_LIMIT_READ", "often", "must be a rate such as 100/hour"),
+        ("RATE_LIMIT_ENABLED", "perhaps", "must be true or false"),
+        ("LOG_LEVEL", "loud", "must be debug, info, warning, error or critical"),
+        ("LOG_FORMAT", "xml", "must be auto, text, json or journald"),
+        ("SLOW_QUERY_MS", "0", "must be a number from 1 to 3600000"),
+        ("MAX_REQUEST_BODY_BYTES", "1e6", "must be a number from 1024 to"),
+        ("CORS_ORIGINS", "home", "must be origins such as https://home.example"),
+        ("TRUSTED_PROXIES", "proxy", "must be networks such as 127.0.0.0/8"),
+        ("IDLE_TIMEOUT_SECONDS", "soon", "must be a number from 1 to 3600"),
+        ("MAX_CONNECTIONS", "1", "must be a number from 16 to 65536"),
+        ("DEBUG", "2", "must be true or false"),
+    ];
+    let folder = folder();
+    let ended = run(program(folder.path()).envs(bad.map(|(name, value, _)| (name, value))));
+    assert_eq!(ended.code, Some(78), "{ended:?}");
+    assert!(ended.err.starts_with("coffee-tracker: 16 settings do not fit:\n"), "{}", ended.err);
+    for (name, value, right) in bad {
+        let line = ended.err.lines().find(|line| line.trim().starts_with(&format!("{name}={value}: ")));
+        assert!(line.is_some_and(|line| line.contains(right)), "{name}: {line:?} in {}", ended.err);
+    }
+    assert_eq!(ended.err.lines().count(), 17, "nothing else: {}", ended.err);
+    assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none(), "nothing was made");
+}
+
+#[test]
+fn settings_of_the_docker_stack_are_told_what_took_their_place() {
+    let folder = folder();
+    let ended = run(program(folder.path()).env("DATABASE_URL", "postgresql://coffee:hunter2@db/coffee_db"));
+    assert_eq!(ended.code, Some(78));
+    assert!(ended.err.contains("one SQLite file took its place"), "{}", ended.err);
+    assert!(ended.err.contains("coffee-tracker import"), "{}", ended.err);
+    assert!(!ended.err.contains("hunter2"), "a password is not repeated: {}", ended.err);
+
+    let with_redis = Server::of(server(folder.path()).env("REDIS_URL", "redis://:hunter2@redis:6379"));
+    assert_eq!(with_redis.get("/health").status, 200);
+    let stopped = with_redis.stop_well();
+    let warning = stopped.err.lines().find(|line| line.contains("REDIS_URL")).expect("a warning");
+    assert!(warning.contains("WARNING") && warning.contains("limits are kept in this process"), "{warning}");
+    assert!(!stopped.err.contains("hunter2"));
+}
+
+#[test]
+fn a_setting_that_is_set_to_nothing_has_its_default() {
+    let folder = folder();
+    let mut command = server(folder.path());
+    for name in ["HOST", "LOG_LEVEL", "MAX_CAFFEINE_MG", "RATE_LIMIT_READ", "CORS_ORIGINS", "TZ", "DEBUG"] {
+        command.env(name, "");
+    }
+    let with_nothing = Server::of(&mut command);
+    let info = with_nothing.get("/info").json();
+    assert_eq!(info["validation"]["max_caffeine_mg"], 1000.0);
+    assert_eq!(with_nothing.address.ip().to_string(), "127.0.0.1");
+    // An empty PORT is 8000; a bad neighbour keeps it from starting, so that 8000 need not be free.
+    let ended = run(program(folder.path()).envs([("PORT", ""), ("LOG_LEVEL", "loud")]));
+    assert_eq!(ended.err.lines().count(), 2, "PORT is fine: {}", ended.err);
+}
+
+/// What `/info` says is in force after a start with these.
+fn limit_in_force(folder: &Path, prepare: impl FnOnce(&mut std::process::Command)) -> Value {
+    let mut command = program(folder);
+    command.args(["--port", "0"]);
+    prepare(&mut command);
+    let started = Server::of(&mut command);
+    started.get("/info").json()["validation"]["max_caffeine_mg"].clone()
+}
+
+#[test]
+fn a_flag_beats_the_environment_and_that_beats_the_env_file() {
+    let folder = folder();
+    let path = folder.path();
+    std::fs::write(path.join(".env"), "# limits\nMAX_CAFFEINE_MG=501\nLOG_LEVEL='info'\n").unwrap();
+    std::fs::write(path.join("other.env"), "MAX_CAFFEINE_MG=502\n").unwrap();
+    assert_eq!(limit_in_force(path, |_| ()), 501.0);
+    for flag in ["--config=other.env", "--config"] {
+        let in_other = limit_in_force(path, |c| {
+            c.arg(flag).args((flag == "--config").then_some("other.env"));
+        });
+        assert_eq!(in_other, 502.0, "--config names the file that is read instead");
+    }
+    let in_environment = limit_in_force(path, |c| {
+        c.env("MAX_CAFFEINE_MG", "503");
+    });
+    assert_eq!(in_environment, 503.0);
+    let by_flag = limit_in_force(path, |c| {
+        c.env("MAX_CAFFEINE_MG", "503").args(["--max-caffeine-mg", "504"]);
+    });
+    assert_eq!(by_flag, 504.0);
+}
+
+#[test]
+fn an_env_file_that_is_named_but_not_there_or_not_well_formed_is_reported() {
+    let folder = folder();
+    let ended = run(program(folder.path()).args(["--config", "nowhere.env"]));
+    assert_eq!(ended.code, Some(78));
+    assert!(ended.err.starts_with("coffee-tracker: nowhere.env cannot be read: "), "{}", ended.err);
+    std::fs::write(folder.path().join(".env"), "PORT=8000\nthis is no setting\n").unwrap();
+    let ended = run(&mut program(folder.path()));
+    assert_eq!(ended.code, Some(78));
+    assert!(ended.err.starts_with("coffee-tracker: .env cannot be read: "), "{}", ended.err);
+}
+
+/// The command line's complaint.
+fn misused(args: &[&str]) -> Ended {
+    let folder = folder();
+    run(program(folder.path()).args(args))
+}
+
+#[test]
+fn an_unknown_flag_or_command_is_refused_with_a_hint() {
+    for args in [&["--prot", "1"][..], &["serv"], &["serve", "--port"], &["demo", "--days", "0"]] {
+        let ended = misused(args);
+        assert_eq!(ended.code, Some(2), "{args:?}: {ended:?}");
+        assert!(ended.err.starts_with("error: "), "{}", ended.err);
+        assert_eq!(ended.out, "");
+    }
+    assert!(misused(&["--prot", "1"]).err.contains("--port"), "it guesses what was meant");
+}
+
+#[test]
+fn the_help_names_every_setting_with_its_default_and_its_variable() {
+    let help = misused(&["serve", "--help"]);
+    assert_eq!(help.code, Some(0));
+    let words = help.out.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (flag, variable, default) in [
+        ("host", "HOST", "127.0.0.1"),
+        ("port", "PORT", "8000"),
+        ("database-url", "DATABASE_URL", "sqlite:///data/coffee.db"),
+        ("backup-dir", "BACKUP_DIR", "backups"),
+        ("tz", "TZ", ""),
+        ("api-key-file", "API_KEY_FILE", ""),
+        ("debug", "DEBUG", "false"),
+        ("log-level", "LOG_LEVEL", "info"),
+        ("log-format", "LOG_FORMAT", "auto"),
+        ("slow-query-ms", "SLOW_QUERY_MS", "250"),
+        ("allowed-hosts", "ALLOWED_HOSTS", ""),
+        ("cors-origins", "CORS_ORIGINS", ""),
+        ("trusted-proxies", "TRUSTED_PROXIES", ""),
+        ("metrics-public", "METRICS_PUBLIC", "false"),
+        ("security-headers", "SECURITY_HEADERS", "true"),
+        ("max-request-body-bytes", "MAX_REQUEST_BODY_BYTES", "1048576"),
+        ("request-timeout-seconds", "REQUEST_TIMEOUT_SECONDS", "20"),
+        ("idle-timeout-seconds", "IDLE_TIMEOUT_SECONDS", "30"),
+        ("max-connections", "MAX_CONNECTIONS", "512"),
+        ("max-caffeine-mg", "MAX_CAFFEINE_MG", "1000"),
+        ("recommended-daily-caffeine-mg", "RECOMMENDED_DAILY_CAFFEINE_MG", "400"),
+        ("min-heart-rate-bpm", "MIN_HEART_RATE_BPM", "30"),
+        ("max-heart-rate-bpm", "MAX_HEART_RATE_BPM", "250"),
+        ("rate-limit-enabled", "RATE_LIMIT_ENABLED", "true"),
+        ("rate-limit-open", "RATE_LIMIT_OPEN", "30/minute"),
+        ("rate-limit-health", "RATE_LIMIT_HEALTH", "60/minute"),
+        ("rate-limit-info", "RATE_LIMIT_INFO", "10/minute"),
+        ("rate-limit-static", "RATE_LIMIT_STATIC", "600/minute"),
+        ("rate-limit-read", "RATE_LIMIT_READ", "600/minute"),
+        ("rate-limit-coffee-write", "RATE_LIMIT_COFFEE_WRITE", "100/hour"),
+        ("rate-limit-coffee-change", "RATE_LIMIT_COFFEE_CHANGE", "60/hour"),
+        ("rate-limit-heartrate-write", "RATE_LIMIT_HEARTRATE_WRITE", "200/hour"),
+        ("rate-limit-heartrate-change", "RATE_LIMIT_HEARTRATE_CHANGE", "120/hour"),
+        ("rate-limit-heartrate-batch", "RATE_LIMIT_HEARTRATE_BATCH", "60/hour"),
+    ] {
+        let entry = words.split(&format!("--{flag} <")).nth(1).unwrap_or_else(|| panic!("{flag} is missing"));
+        let entry = entry.split(" --").next().unwrap();
+        assert!(entry.contains(&format!("[env: {variable}]")), "{flag}: {entry}");
+        assert!(default.is_empty() || entry.contains(&format!("[default: {default}]")), "{flag}: {entry}");
+    }
+    assert!(words.contains("API_KEY") && words.contains("--config <FILE>"));
+}
+
+#[test]
+fn the_help_shows_no_value_of_the_environment() {
+    let folder = folder();
+    let mut command = program(folder.path());
+    let help = run(command
+        .args(["serve", "--help"])
+        .env("DATABASE_URL", "/secret/place")
+        .env("API_KEY", "hush-hush"));
+    assert!(!help.out.contains("/secret/place") && !help.out.contains("hush-hush"));
+}
+
+#[test]
+fn the_openapi_document_is_printed_as_json() {
+    let printed = misused(&["openapi"]);
+    assert_eq!((printed.code, printed.err.as_str()), (Some(0), ""));
+    let document: Value = serde_json::from_str(&printed.out).expect("JSON");
+    assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")));
+    assert!(document["paths"]["/coffee/"]["post"].is_object());
+
+    let folder = folder();
+    let served = Server::start(folder.path()).get("/openapi.json").json();
+    assert_eq!(served, document, "as it is served");
+}
+
+#[test]
+fn an_ipv6_address_is_listened_on_and_printed_as_a_url() {
+    let folder = folder();
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        println!("skipped: this machine has no IPv6 loopback");
+        return;
+    }
+    let server = Server::of(server(folder.path()).args(["--host", "::1"]));
+    assert!(server.address.is_ipv6());
+    assert_eq!(server.get("/health").status, 200);
+    wait_until("the curl line is printed", std::time::Duration::from_secs(10), || {
+        server.running.out.now().contains("http://[::1]:")
+    });
+}

@@ -1,0 +1,205 @@
+//! Clients that say nothing, half of what they mean, or very slowly: they are closed in
+//! time, and whoever talks properly never notices.
+
+use std::io::{ErrorKind, Read};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::client::Client;
+use crate::helpers::{KEY, Server, folder, server, wait_until};
+
+/// Hundreds of sockets at once need their descriptors here too.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
+}
+
+/// A connection that has sent this and will never send more.
+struct Silent {
+    socket: TcpStream,
+    heard: Vec<u8>,
+    closed: bool,
+}
+
+impl Silent {
+    fn open(server: &Server, sent: &str) -> Self {
+        let mut client = server.client();
+        client.send(sent).unwrap();
+        let socket = client.socket().try_clone().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        Self { socket, heard: Vec::new(), closed: false }
+    }
+
+    /// Has the server closed it? Keeps what it said before.
+    fn is_closed(&mut self) -> bool {
+        let mut chunk = [0; 4096];
+        while !self.closed {
+            match self.socket.read(&mut chunk) {
+                Ok(0) => self.closed = true,
+                Ok(n) => self.heard.extend(&chunk[..n]),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => self.closed = true,
+            }
+        }
+        self.closed
+    }
+
+    /// It heard nothing, or one whole 408 as a problem document.
+    fn assert_told_why_or_nothing(&self) {
+        let text = String::from_utf8(self.heard.clone()).unwrap();
+        if text.is_empty() {
+            return;
+        }
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{text:?}"));
+        assert!(head.starts_with("HTTP/1.1 408 "), "{text}");
+        assert!(head.to_ascii_lowercase().contains("content-type: application/problem+json"), "{head}");
+        let problem: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(problem["status"], 408, "one answer and no more: {text}");
+    }
+}
+
+fn closed(silent: &mut [Silent]) -> usize {
+    silent.iter_mut().filter_map(|one| one.is_closed().then_some(())).count()
+}
+
+/// The 99th percentile of 200 requests.
+fn p99_of_health(client: &mut Client) -> Duration {
+    let mut times: Vec<Duration> = (0..200)
+        .map(|_| {
+            let began = Instant::now();
+            assert_eq!(client.get("/health").status, 200);
+            began.elapsed()
+        })
+        .collect();
+    times.sort();
+    times[times.len() * 99 / 100]
+}
+
+fn halves() -> [String; 5] {
+    let head = |length: usize| {
+        format!(
+            "POST /coffee/ HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\nContent-Length: {length}\r\n\r\n"
+        )
+    };
+    [
+        String::new(),
+        "GET /health HTTP/1.1\r\nHost: local".to_owned(),
+        head(100),
+        head(100) + "{\"caffeine",
+        head(100) + "{\"caffeine_mg\": 95, \"notes\": \"to be cont",
+    ]
+}
+
+#[test]
+fn five_hundred_silent_connections_disturb_nobody_and_are_closed() {
+    raise_descriptor_limit();
+    let folder = folder();
+    let server = Server::of(server(folder.path()).args([
+        "--idle-timeout-seconds",
+        "2",
+        "--request-timeout-seconds",
+        "2",
+    ]));
+    let mut normal = server.client();
+    assert_eq!(normal.get("/health").status, 200);
+    let at_first = server.descriptors();
+    let kinds = halves();
+    let mut silent: Vec<Silent> = (0..500).map(|n| Silent::open(&server, &kinds[n % kinds.len()])).collect();
+    // A machine that does other things at the same time gets a second and a third try.
+    let p99 = (0..3).map(|_| p99_of_health(&mut normal)).find(|p99| *p99 < Duration::from_millis(100));
+    assert!(p99.is_some(), "/health took 100 ms and more");
+
+    wait_until("all silent connections are closed", Duration::from_secs(15), || {
+        assert_eq!(normal.get("/coffee/today").status, 200, "a client in use is never closed");
+        closed(&mut silent) == silent.len()
+    });
+    silent.iter().for_each(Silent::assert_told_why_or_nothing);
+    let told = silent.iter().filter(|one| !one.heard.is_empty()).count();
+    assert!(told >= 100, "only {told} heard why: those with half a body should all");
+    wait_until("its descriptors are back", Duration::from_secs(5), || server.descriptors() <= at_first);
+    assert_eq!(normal.get("/coffee/today").json()["coffee_count"], 0, "half a coffee is none");
+    assert_eq!(server.get("/health").status, 200);
+    let stopped = server.stop_well();
+    assert!(!stopped.err.contains("panic"), "{}", stopped.err);
+}
+
+#[test]
+fn a_keep_alive_client_is_closed_only_when_it_has_been_silent_for_too_long() {
+    let folder = folder();
+    let server = Server::of(server(folder.path()).args(["--idle-timeout-seconds", "2"]));
+    let mut used = server.client();
+    let mut left = server.client();
+    assert_eq!(left.get("/health").status, 200);
+    let mut left = Silent {
+        socket: left
+            .socket()
+            .try_clone()
+            .map(|s| {
+                s.set_nonblocking(true).unwrap();
+                s
+            })
+            .unwrap(),
+        heard: Vec::new(),
+        closed: false,
+    };
+    wait_until("the one that was left is closed", Duration::from_secs(15), || {
+        assert_eq!(used.get("/health").status, 200);
+        left.is_closed()
+    });
+    assert!(left.heard.is_empty(), "a keep-alive connection ends without a word");
+    assert_eq!(used.get("/health").status, 200);
+}
+
+#[test]
+fn a_body_that_trickles_for_ever_gets_a_408_and_the_connection_is_closed() {
+    let folder = folder();
+    let server = Server::of(server(folder.path()).args(["--request-timeout-seconds", "2"]));
+    let mut client = server.client();
+    client
+        .send(format!("POST /coffee/ HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\nTransfer-Encoding: chunked\r\n\r\n"))
+        .unwrap();
+    client.send("10\r\n{\"caffeine_mg\": \r\n").unwrap();
+    let mut reader =
+        Silent { socket: client.socket().try_clone().unwrap(), heard: Vec::new(), closed: false };
+    reader.socket.set_nonblocking(true).unwrap();
+    let began = Instant::now();
+    while !reader.is_closed() {
+        assert!(began.elapsed() < Duration::from_secs(15), "it is never closed");
+        // Sending fails once the server has closed; what it said is still to be read.
+        if client.socket().set_nonblocking(false).is_ok() && client.send("1\r\n1\r\n").is_err() {
+            client.socket().set_nonblocking(true).unwrap();
+        }
+        reader.socket.set_nonblocking(true).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(began.elapsed() >= Duration::from_millis(1500), "it had its time: {:?}", began.elapsed());
+    assert!(!reader.heard.is_empty(), "it hears why");
+    reader.assert_told_why_or_nothing();
+    assert_eq!(server.get("/coffee/today").json()["coffee_count"], 0);
+    let log = server.stop_well().err;
+    assert_eq!(log.matches("status=408").count(), 1, "{log}");
+}
+
+#[test]
+fn beyond_the_cap_the_longest_silent_are_closed_first_and_normal_clients_never() {
+    raise_descriptor_limit();
+    let folder = folder();
+    let server =
+        Server::of(server(folder.path()).args(["--max-connections", "64", "--idle-timeout-seconds", "600"]));
+    let mut normal = server.client();
+    assert_eq!(normal.get("/health").status, 200);
+    let mut old: Vec<Silent> = (0..150).map(|_| Silent::open(&server, "")).collect();
+    wait_until("the excess is closed", Duration::from_secs(15), || {
+        assert_eq!(normal.get("/health").status, 200, "a normal client is never closed");
+        closed(&mut old) == 150 + 1 - 64
+    });
+    let mut new: Vec<Silent> = (0..50).map(|_| Silent::open(&server, "GET")).collect();
+    wait_until("the excess is closed", Duration::from_secs(15), || {
+        assert_eq!(normal.get("/health").status, 200, "a normal client is never closed");
+        closed(&mut old) == 150 + 1 + 50 - 64
+    });
+    assert_eq!(closed(&mut new), 0, "the longest silent went first");
+    assert_eq!(server.get("/health").status, 200, "and there is room for another");
+}

@@ -1,0 +1,174 @@
+//! Requests that are too large, too odd, or no HTTP at all.
+
+use std::time::Duration;
+
+use crate::client::{Client, request};
+use crate::helpers::{Server, folder, wait_until};
+
+/// The answer to a request sent as it stands, and the log lines with its id.
+fn send_as_is(server: &Server, text: &str) -> crate::client::Answer {
+    let mut client = server.client();
+    client.send(text).unwrap();
+    client.answer().unwrap_or_else(|e| panic!("{e}: {:?}", text.get(..60)))
+}
+
+#[test]
+fn a_body_that_is_too_large_gets_a_413_that_can_be_read() {
+    let folder = folder();
+    let server = Server::start(folder.path());
+    let body = format!("{{\"caffeine_mg\": 1, \"notes\": \"{}\"}}", "x".repeat(2 << 20));
+
+    let mut client = server.client();
+    let declared = client.try_ask("POST", "/coffee/", "", &body).expect("sent whole, then answered");
+    declared.assert_problem(413);
+    assert_eq!(declared.json()["detail"], "The body must not be larger than 1048576 bytes");
+    assert_eq!(server.get("/health").status, 200);
+
+    let mut client = server.client();
+    client.send(request("POST", "/coffee/", "Transfer-Encoding: chunked\r\n", "")).unwrap();
+    for chunk in body.as_bytes().chunks(60_000) {
+        client.send(format!("{:x}\r\n", chunk.len())).unwrap();
+        client.send(chunk).unwrap();
+        client.send("\r\n").unwrap();
+    }
+    client.send("0\r\n\r\n").unwrap();
+    client.answer().expect("sent whole, then answered").assert_problem(413);
+    assert_eq!(server.get("/coffee/today").json()["coffee_count"], 0);
+
+    let fits = format!("{{\"caffeine_mg\": 1, \"other\": \"{}\"}}", "x".repeat(1_000_000));
+    assert_eq!(server.client().post("/coffee/", &fits).status, 201, "1 MB is not too large");
+}
+
+#[test]
+fn headers_that_are_too_large_or_too_many_are_refused() {
+    let folder = folder();
+    let server = Server::start(folder.path());
+    let fits = format!("X-Long: {}\r\n", "x".repeat(15 << 10));
+    assert_eq!(send_as_is(&server, &request("GET", "/health", &fits, "")).status, 200);
+    let large = format!("X-Long: {}\r\n", "x".repeat(16 << 10));
+    send_as_is(&server, &request("GET", "/health", &large, "")).assert_problem(431);
+    let key = format!(
+        "GET /coffee/ HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\r\n",
+        "k".repeat(100 << 10)
+    );
+    send_as_is(&server, &key).assert_problem(431);
+    // Beyond what the parser takes it answers by itself, with nothing but a status.
+    let many: String = (0..3000).map(|n| format!("X-{n}: 1\r\n")).collect();
+    let answer = send_as_is(&server, &request("GET", "/health", &many, ""));
+    assert_eq!((answer.status, answer.body.len()), (431, 0));
+    let path = format!("/coffee/?since={}", "9".repeat(70_000));
+    assert_eq!(send_as_is(&server, &request("GET", &path, "", "")).status, 414);
+    assert_eq!(server.get("/health").status, 200);
+}
+
+#[test]
+fn methods_that_nobody_knows_get_our_own_answer_and_one_log_line() {
+    let folder = folder();
+    let server = Server::start(folder.path());
+    for (n, (method, target, status)) in [
+        ("FOO", "/coffee/", 405),
+        ("FOO", "/nowhere", 404),
+        ("PROPFIND", "/health", 405),
+        ("TRACE", "/coffee/", 405),
+        ("CONNECT", "/coffee/", 405),
+        ("GET", "/nowhere", 404),
+        ("PATCH", "/health", 405),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let id = format!("odd-request-{n}.");
+        let sent = request(method, target, &format!("X-Request-ID: {id}\r\n"), "");
+        let answer = send_as_is(&server, &sent);
+        println!("{method} {target}: {}", answer.status);
+        answer.assert_problem(status);
+        assert_eq!(answer.header("X-Request-ID"), Some(id.as_str()));
+        assert_eq!(answer.header("Allow").is_some(), status == 405, "{method} {target}");
+        let lines = || server.running.err.now().lines().filter(|l| l.contains(&id)).count();
+        wait_until("its line is logged", Duration::from_secs(5), || lines() > 0);
+        assert_eq!(lines(), 1, "{method} {target}");
+    }
+}
+
+#[test]
+fn what_is_no_http_is_refused_or_closed_and_the_next_request_works() {
+    let folder = folder();
+    let server = Server::start(folder.path());
+    for garbage in [
+        &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
+        b"\0\0\0\0\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET /health\r\n\r\n",
+        b"GET /health HTTP/9.9\r\n\r\n",
+        b"GET  HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost localhost\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\r\n\r\n\r\n\xff\xfe\xfd",
+    ] {
+        let mut client = server.client();
+        client.send(garbage).unwrap();
+        client.socket().shutdown(std::net::Shutdown::Write).unwrap();
+        let heard = String::from_utf8_lossy(&client.rest().unwrap()).into_owned();
+        let shown = String::from_utf8_lossy(garbage);
+        assert!(heard.is_empty() || heard.starts_with("HTTP/1.1 400 "), "{shown:?}: {heard}");
+        assert!(!heard.contains("<html"), "{heard}");
+        assert_eq!(server.get("/health").status, 200, "after {shown:?}");
+    }
+    let ended = server.stop_well();
+    assert!(!ended.err.contains("panic"), "{}", ended.err);
+}
+
+#[test]
+fn a_connect_and_an_absolute_target_do_no_harm() {
+    let folder = folder();
+    let server = Server::start(folder.path());
+    for sent in [
+        request("CONNECT", "example.com:443", "", ""),
+        request("GET", "http://localhost/health", "", ""),
+        request("OPTIONS", "*", "", ""),
+    ] {
+        let answer = send_as_is(&server, &sent);
+        println!("{:?}: {}", sent.lines().next(), answer.status);
+        assert!((200..500).contains(&answer.status), "{}", answer.status);
+        assert!(answer.header("X-Request-ID").is_some(), "{sent}");
+    }
+    assert_eq!(server.get("/health").status, 200);
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_their_order() {
+    let folder = folder();
+    let server = Server::start(folder.path());
+    let mut client = server.client();
+    let sent: String = (1..=5)
+        .map(|n| {
+            request(
+                "POST",
+                "/coffee/",
+                &format!("X-Request-ID: pipe-{n}\r\n"),
+                &format!("{{\"caffeine_mg\": {n}}}"),
+            )
+        })
+        .collect();
+    client.send(sent + &request("GET", "/coffee/today", "", "")).unwrap();
+    for n in 1..=5 {
+        let answer = client.answer().unwrap();
+        assert_eq!(answer.status, 201);
+        assert_eq!(answer.header("X-Request-ID"), Some(format!("pipe-{n}").as_str()));
+        assert_eq!(answer.json()["caffeine_mg"], f64::from(n));
+    }
+    assert_eq!(client.answer().unwrap().json()["total_caffeine_mg"], 15.0);
+}
+
+#[test]
+fn http_1_0_is_answered_and_closed() {
+    let folder = folder();
+    let server = Server::start(folder.path());
+    let mut client = Client::connect(server.address);
+    client.send("GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
+    let answer = client.answer().unwrap();
+    assert_eq!((answer.status, answer.json()["status"].as_str()), (200, Some("alive")));
+    assert!(client.rest().unwrap().is_empty(), "closed after its answer");
+}

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 
@@ -26,6 +28,22 @@ pub fn run(raw: RawSettings) -> Result<(), Failure> {
     logging::start(settings.log)?;
     let under_systemd = environment("JOURNAL_STREAM").is_some();
     let (keys, origin) = Keys::load(&settings.key, settings.debug).map_err(|e| key_failure(&e))?;
+    let ready = Arc::new(AtomicBool::new(false));
+    let done = open_and_serve(settings, keys, &origin, &ready, under_systemd);
+    if done.is_err() && !ready.load(Ordering::Relaxed) {
+        // A key that was made and never shown helps nobody: the next start makes another.
+        origin.withdraw();
+    }
+    done
+}
+
+fn open_and_serve(
+    settings: Settings,
+    keys: Keys,
+    origin: &KeyOrigin,
+    ready: &Arc<AtomicBool>,
+    under_systemd: bool,
+) -> Result<(), Failure> {
     settings.notes.iter().for_each(|note| tracing::warn!("{note}"));
     let workers = http::workers();
     let store = Store::open(&store::Options {
@@ -42,7 +60,15 @@ pub fn run(raw: RawSettings) -> Result<(), Failure> {
         .enable_all()
         .build()
         .context("the runtime could not be started")?;
-    let served = runtime.block_on(serve(settings, store, keys, origin, under_systemd));
+    let (origin, ready) = (origin.clone(), Arc::clone(ready));
+    let announce = move |address| {
+        ready.store(true, Ordering::Relaxed);
+        tracing::info!("listening on http://{address}");
+        if let Err(e) = banner(address, &origin, under_systemd) {
+            tracing::warn!("{e}");
+        }
+    };
+    let served = runtime.block_on(serve(settings, store, keys, announce));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     served
 }
@@ -51,8 +77,7 @@ async fn serve(
     settings: Settings,
     store: Store,
     keys: Keys,
-    origin: KeyOrigin,
-    under_systemd: bool,
+    announce: impl FnOnce(SocketAddr) + Send + Sync + 'static,
 ) -> Result<(), Failure> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -62,13 +87,7 @@ async fn serve(
         "starting"
     );
     let app = App::new(settings, store, keys, Clock::system(), built_at()).await?;
-    let ready = move |address| {
-        tracing::info!("listening on http://{address}");
-        if let Err(e) = banner(address, &origin, under_systemd) {
-            tracing::warn!("{e}");
-        }
-    };
-    let served = http::serve(app.clone(), ready).await;
+    let served = http::serve(app.clone(), announce).await;
     app.store.close();
     if served.is_ok() {
         tracing::info!("stopped");

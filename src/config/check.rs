@@ -110,15 +110,11 @@ impl RawPlace {
     }
 
     fn place(&self, c: &mut Checker) -> Place {
+        let database_url = without_password(&self.database_url);
         let zone =
             if self.tz.trim().is_empty() { Ok(Zone::of_this_machine()) } else { Zone::named(&self.tz) };
         Place {
-            database: c.take(
-                "DATABASE_URL",
-                &self.database_url,
-                database(&self.database_url),
-                PathBuf::new(),
-            ),
+            database: c.take("DATABASE_URL", &database_url, database(&self.database_url), PathBuf::new()),
             backups: PathBuf::from(&self.backup_dir),
             zone: c.take("TZ", &self.tz, zone, Zone::utc()),
         }
@@ -227,8 +223,11 @@ fn rules(raw: &RawSettings, c: &mut Checker) -> Rules {
         min_bpm: c.number("MIN_HEART_RATE_BPM", &raw.min_heart_rate_bpm, 1, bpm),
         max_bpm: c.number("MAX_HEART_RATE_BPM", &raw.max_heart_rate_bpm, 1, bpm),
     };
-    let order = (rules.min_bpm <= rules.max_bpm).then_some(()).ok_or("must not exceed MAX_HEART_RATE_BPM");
-    c.take("MIN_HEART_RATE_BPM", &raw.min_heart_rate_bpm, order, ());
+    let both_fit = !c.errors.iter().any(|e| e.name.ends_with("_HEART_RATE_BPM"));
+    if both_fit && rules.min_bpm > rules.max_bpm {
+        let order = Err("must not exceed MAX_HEART_RATE_BPM");
+        c.take("MIN_HEART_RATE_BPM", &raw.min_heart_rate_bpm, order, ());
+    }
     rules
 }
 
@@ -283,6 +282,17 @@ fn database(url: &str) -> Result<PathBuf, &'static str> {
         return Err("must name a file: sqlite:///data/coffee.db, sqlite:////absolute/path, or a path");
     }
     Ok(PathBuf::from(path))
+}
+
+/// A URL as it may be shown: `postgresql://coffee:secret@db/x` has a password.
+fn without_password(url: &str) -> String {
+    let shown = || {
+        let (scheme, rest) = url.split_once("://")?;
+        let (account, place) = rest.rsplit_once('@')?;
+        let (user, _) = account.split_once(':')?;
+        Some(format!("{scheme}://{user}:…@{place}"))
+    };
+    shown().unwrap_or_else(|| url.to_owned())
 }
 
 /// An origin as browsers send it: scheme, host, perhaps a port, no path.

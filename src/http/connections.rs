@@ -96,6 +96,15 @@ pub fn watch(app: Weak<App>, port: u16) -> io::Result<()> {
 /// A descriptor and the inode of the socket behind it: together they name a connection.
 type SocketName = (RawFd, u64);
 
+/// A connection without a request at work.
+struct Silent {
+    name: SocketName,
+    peer: SocketAddr,
+    /// It has sent a whole request before.
+    has_asked: bool,
+    silence: Duration,
+}
+
 struct Watch {
     app: Weak<App>,
     port: u16,
@@ -118,33 +127,38 @@ impl Watch {
         let peers = self.sockets.values().filter_map(|(peer, _)| Some(((*peer)?, ()))).collect();
         app.connections.forget_all_but(&peers);
         let mut silent = self.silent(app, now);
-        silent.sort_unstable_by_key(|(silence, _, _)| std::cmp::Reverse(*silence));
+        // Beyond the cap those go first that never asked for anything, then the longest silent.
+        silent.sort_unstable_by_key(|s| (s.has_asked, std::cmp::Reverse(s.silence)));
         let excess = peers.len().saturating_sub(app.settings.max_connections);
-        for (n, (silence, name, peer)) in silent.into_iter().enumerate() {
-            if n < excess || silence >= app.settings.idle_timeout {
-                self.close(app, name, peer);
+        for (n, connection) in silent.into_iter().enumerate() {
+            if n < excess || connection.silence >= app.settings.idle_timeout {
+                self.close(app, &connection);
             }
         }
         Ok(())
     }
 
-    /// The connections without a request at work, and for how long.
-    fn silent(&self, app: &App, now: Instant) -> Vec<(Duration, SocketName, SocketAddr)> {
+    /// The connections without a request at work.
+    fn silent(&self, app: &App, now: Instant) -> Vec<Silent> {
         let silence = |(name, (peer, since)): (&SocketName, &(Option<SocketAddr>, Instant))| {
             let peer = (*peer)?;
-            let last = match app.connections.activity(peer) {
+            let activity = app.connections.activity(peer);
+            let last = match activity {
                 Some(activity) if activity.busy > 0 => return None,
                 Some(activity) => activity.last.max(*since),
                 None => *since,
             };
-            Some((now.saturating_duration_since(last), *name, peer))
+            let silence = now.saturating_duration_since(last);
+            Some(Silent { name: *name, peer, has_asked: activity.is_some(), silence })
         };
         self.sockets.iter().filter_map(silence).collect()
     }
 
-    fn close(&self, app: &App, (descriptor, _): SocketName, peer: SocketAddr) {
+    fn close(&self, app: &App, silent: &Silent) {
+        let peer = silent.peer;
         // The descriptor may have passed to another connection meanwhile.
-        let Some(mut socket) = self.connection(descriptor).filter(|s| s.peer_addr().is_ok_and(|p| p == peer))
+        let Some(mut socket) =
+            self.connection(silent.name.0).filter(|s| s.peer_addr().is_ok_and(|p| p == peer))
         else {
             return;
         };

@@ -24,7 +24,7 @@ pub struct Keys {
 }
 
 /// Where the owner's key was found.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Origin {
     /// The operator gave it.
     Given,
@@ -49,6 +49,17 @@ pub enum KeyError {
     Short(usize),
     #[error("the API key must consist of visible ASCII characters")]
     Unprintable,
+}
+
+impl Origin {
+    /// Forgets a key that was made just now.
+    pub fn withdraw(&self) {
+        if let Self::Made { path, .. } = self
+            && let Err(e) = fs::remove_file(path)
+        {
+            tracing::warn!("{} could not be removed: {e}", path.display());
+        }
+    }
 }
 
 impl Keys {

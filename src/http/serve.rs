@@ -78,9 +78,20 @@ pub async fn serve(
             }
         }
     });
-    let served = server.launch().await.map(drop).map_err(|e| launch_error(&e, wanted));
+    let served = server.launch().await.map(drop).or_else(|e| stopped_or_failed(&e, wanted));
     keeper.abort();
     served
+}
+
+/// A client that would not end its request is cut off at last: that is a stop like any other.
+fn stopped_or_failed(error: &rocket::Error, wanted: SocketAddr) -> Result<(), LaunchError> {
+    match error.kind() {
+        ErrorKind::Shutdown(..) => {
+            tracing::warn!("requests that did not end in time were cut off");
+            Ok(())
+        }
+        _ => Err(launch_error(error, wanted)),
+    }
 }
 
 fn launch_error(error: &rocket::Error, wanted: SocketAddr) -> LaunchError {

@@ -56,6 +56,12 @@ impl Error {
 
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&rusqlite::Error> for Error {
+    fn from(error: &rusqlite::Error) -> Self {
         let Some(code) = error.sqlite_error().map(|e| e.extended_code) else {
             return Self::Internal(error.to_string());
         };

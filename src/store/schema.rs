@@ -174,11 +174,9 @@ pub fn count_rows(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
 /// Says why a file could not be opened.
 pub fn open_error(path: &Path, error: &rusqlite::Error) -> OpenError {
     let path = path.to_owned();
-    match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => {
-            OpenError::NotADatabase { path }
-        }
-        Some(rusqlite::ErrorCode::DiskFull) => OpenError::Full { path },
+    match Error::from(error) {
+        Error::Corrupt(_) => OpenError::NotADatabase { path },
+        Error::Full => OpenError::Full { path },
         _ => OpenError::File { path, why: error.to_string() },
     }
 }

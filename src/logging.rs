@@ -20,7 +20,7 @@ use crate::model::time::Timestamp;
 ///
 /// # Errors
 /// When logging was started before.
-pub fn start(settings: LogSettings) -> anyhow::Result<()> {
+pub fn start(settings: LogSettings) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let base = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let layer = match settings.format {
         LogFormat::Json => base

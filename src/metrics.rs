@@ -12,6 +12,9 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
+/// A series that cannot be registered.
+pub use prometheus::Error as MetricsError;
+
 use crate::config::LimitClass;
 use crate::model::coffee::Milligrams;
 use crate::store::{Error, Gauges};

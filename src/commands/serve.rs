@@ -25,7 +25,7 @@ const DEAR_READERS: u32 = 2;
 pub fn run(raw: RawSettings) -> Result<(), Failure> {
     let environment = |name: &str| std::env::var(name).ok();
     let settings = raw.check(environment)?;
-    logging::start(settings.log)?;
+    logging::start(settings.log).map_err(anyhow::Error::from_boxed)?;
     let under_systemd = environment("JOURNAL_STREAM").is_some();
     let (keys, origin) = Keys::load(&settings.key, settings.debug).map_err(|e| key_failure(&e))?;
     let ready = Arc::new(AtomicBool::new(false));
@@ -86,7 +86,9 @@ async fn serve(
         timezone = settings.place.zone.name(),
         "starting"
     );
-    let app = App::new(settings, store, keys, Clock::system(), built_at()).await?;
+    let app = App::new(settings, store, keys, Clock::system(), built_at())
+        .await
+        .context("the server could not be started")?;
     let served = http::serve(app.clone(), announce).await;
     app.store.close();
     if served.is_ok() {
@@ -101,6 +103,11 @@ fn built_at() -> Timestamp {
 }
 
 fn key_failure(error: &KeyError) -> Failure {
+    if let KeyError::Unwritable { why, .. } = error
+        && why.kind() == std::io::ErrorKind::StorageFull
+    {
+        return Failure::Busy(error.to_string());
+    }
     Failure::Configuration(vec![error.to_string()])
 }
 

@@ -26,6 +26,7 @@ pub struct Asset {
 #[utoipa::path(get, path = "/static/{path}", tag = "open", params(("path" = String, Path, description = "The file's name")),
     responses((status = 200, description = "The file", content_type = "application/octet-stream", body = String), (status = 304, description = "The file is as the client has it")))]
 #[rocket::get("/static/<path..>")]
+#[expect(clippy::needless_pass_by_value, reason = "a route owns what was parsed for it")]
 pub fn asset(path: PathBuf) -> Result<Asset, ApiError> {
     let name = path.to_string_lossy();
     let file = Files::get(&name).ok_or(ApiError::NotFound("No such file"))?;

@@ -68,7 +68,7 @@ pub async fn list(app: &State<Shared>, filter: Query<CoffeeFilter>, uri: super::
     let filter = filter.0;
     let (limit, offset) = (filter.limit, filter.offset);
     let mut coffees = app.store.coffees(CoffeeFilter { limit: limit + 1, ..filter }).await?;
-    let next = next_page(&uri, "/coffee/", &mut coffees, limit, offset);
+    let next = next_page(uri, "/coffee/", &mut coffees, limit, offset);
     Ok(Answer::ok(&coffees)?.linked(next))
 }
 

@@ -197,6 +197,7 @@ fn open_sockets() -> io::Result<std::collections::HashSet<SocketName>> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 mod tests {
     use super::*;
 

@@ -83,7 +83,7 @@ pub async fn list(app: &State<Shared>, filter: Query<ReadingFilter>, uri: super:
     let filter = filter.0;
     let (limit, offset) = (filter.limit, filter.offset);
     let mut readings = app.store.readings(ReadingFilter { limit: limit + 1, ..filter }).await?;
-    let next = next_page(&uri, "/heartrate/", &mut readings, limit, offset);
+    let next = next_page(uri, "/heartrate/", &mut readings, limit, offset);
     Ok(Answer::ok(&readings)?.linked(next))
 }
 

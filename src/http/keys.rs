@@ -5,7 +5,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -71,7 +71,7 @@ impl Keys {
         let (key, origin) = match source {
             KeySource::Given(key) => (key.clone(), Origin::Given),
             KeySource::File(path) => (read(path)?, Origin::Given),
-            KeySource::Made(path) if path.exists() => (read(path)?, Origin::Kept(path.clone())),
+            KeySource::Made(path) if is_kept(path) => (read(path)?, Origin::Kept(path.clone())),
             KeySource::Made(path) => {
                 let key = make(path)?;
                 (key.clone(), Origin::Made { key, path: path.clone() })
@@ -110,6 +110,11 @@ fn read(path: &PathBuf) -> Result<String, KeyError> {
     Ok(text.trim().to_owned())
 }
 
+/// Is a key there? A power cut while one was written leaves an empty file: that is none.
+fn is_kept(path: &Path) -> bool {
+    path.metadata().is_ok_and(|file| file.len() > 0)
+}
+
 /// Makes a key of 256 random bits and keeps it, readable by the owner alone.
 fn make(path: &PathBuf) -> Result<String, KeyError> {
     let mut random = [0_u8; 32];
@@ -119,9 +124,12 @@ fn make(path: &PathBuf) -> Result<String, KeyError> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
+        if path.exists() && !is_kept(path) {
+            fs::remove_file(path)?;
+        }
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        writeln!(file, "{key}")?;
-        file.sync_all()
+        let kept = writeln!(file, "{key}").and_then(|()| file.sync_all());
+        kept.inspect_err(|_| drop(fs::remove_file(path)))
     };
     write().map_err(|why| KeyError::Unwritable { path: path.clone(), why })?;
     Ok(key)

@@ -71,6 +71,15 @@ pub struct App {
     newest: AtomicI64,
 }
 
+/// Why the application cannot be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error("the store cannot be read: {0}")]
+    Store(#[from] crate::store::Error),
+    #[error("the metrics cannot be registered: {0}")]
+    Metrics(#[from] crate::metrics::MetricsError),
+}
+
 /// The application as handlers have it.
 pub type Shared = Arc<App>;
 
@@ -89,7 +98,7 @@ impl App {
         keys: Keys,
         clock: Clock,
         built_at: Timestamp,
-    ) -> anyhow::Result<Shared> {
+    ) -> Result<Shared, BuildError> {
         let newest = store.overview().await?.newest();
         let host_name = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
         Ok(Arc::new(Self {

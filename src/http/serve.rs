@@ -86,7 +86,7 @@ pub async fn serve(
 /// A client that would not end its request is cut off at last: that is a stop like any other.
 fn stopped_or_failed(error: &rocket::Error, wanted: SocketAddr) -> Result<(), LaunchError> {
     match error.kind() {
-        ErrorKind::Shutdown(..) => {
+        ErrorKind::Shutdown(_, None) => {
             tracing::warn!("requests that did not end in time were cut off");
             Ok(())
         }

@@ -30,9 +30,12 @@ impl Lock {
     /// cannot be made.
     pub fn take(database: &Path) -> Result<Self, OpenError> {
         let path = beside(database, ".lock");
-        let folder = |e: &io::Error| OpenError::Folder {
-            path: database.parent().map_or_else(PathBuf::new, Path::to_owned),
-            why: format!("{} cannot be written ({e})", path.display()),
+        let folder = |e: &io::Error| match e.kind() {
+            io::ErrorKind::StorageFull => OpenError::Full { path: database.to_owned() },
+            _ => OpenError::Folder {
+                path: database.parent().map_or_else(PathBuf::new, Path::to_owned),
+                why: format!("{} cannot be written ({e})", path.display()),
+            },
         };
         let mut file = OpenOptions::new()
             .create(true)

@@ -113,7 +113,10 @@ impl Store {
         let pool_thread = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());
         let quick = pool(path, options.quick_readers, &pool_thread)?;
         let dear = pool(path, options.dear_readers, &pool_thread)?;
-        let system = |e: std::io::Error| OpenError::File { path: path.clone(), why: e.to_string() };
+        let system = |e: std::io::Error| match e.kind() {
+            std::io::ErrorKind::StorageFull => OpenError::Full { path: path.clone() },
+            _ => OpenError::File { path: path.clone(), why: e.to_string() },
+        };
         let damaged = Arc::new(AtomicBool::new(false));
         if !lock.was_clean() {
             check_in_background(path, &damaged).map_err(system)?;

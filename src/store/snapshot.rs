@@ -128,6 +128,7 @@ fn publish(draft: &Path, folder: &Path) -> io::Result<PathBuf> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 mod tests {
     use super::super::{OpenError, Options, Store};
     use super::*;

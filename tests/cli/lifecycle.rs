@@ -116,6 +116,19 @@ fn a_start_that_fails_does_not_use_up_the_showing_of_the_key() {
 }
 
 #[test]
+fn an_empty_key_file_as_a_power_cut_leaves_it_is_filled_again() {
+    let folder = folder();
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    let key_file = folder.path().join("data/coffee.key");
+    std::fs::write(&key_file, "").unwrap();
+    let server = keyless(folder.path());
+    wait_until("the key is printed", Duration::from_secs(10), || {
+        server.running.out.now().contains("API key: ct_")
+    });
+    assert_eq!(helpers::mode(&key_file), 0o600);
+}
+
+#[test]
 fn everything_is_there_after_sigterm_and_after_sigint() {
     let folder = folder();
     for (round, signal) in [Signal::TERM, Signal::INT].into_iter().enumerate() {

@@ -27,6 +27,11 @@ impl Silent {
     fn open(server: &Server, sent: &str) -> Self {
         let mut client = server.client();
         client.send(sent).unwrap();
+        Self::from(&client)
+    }
+
+    /// Listens to a client from now on.
+    fn from(client: &Client) -> Self {
         let socket = client.socket().try_clone().unwrap();
         socket.set_nonblocking(true).unwrap();
         Self { socket, heard: Vec::new(), closed: false }
@@ -132,18 +137,7 @@ fn a_keep_alive_client_is_closed_only_when_it_has_been_silent_for_too_long() {
     let mut used = server.client();
     let mut left = server.client();
     assert_eq!(left.get("/health").status, 200);
-    let mut left = Silent {
-        socket: left
-            .socket()
-            .try_clone()
-            .map(|s| {
-                s.set_nonblocking(true).unwrap();
-                s
-            })
-            .unwrap(),
-        heard: Vec::new(),
-        closed: false,
-    };
+    let mut left = Silent::from(&left);
     wait_until("the one that was left is closed", Duration::from_secs(15), || {
         assert_eq!(used.get("/health").status, 200);
         left.is_closed()
@@ -161,17 +155,12 @@ fn a_body_that_trickles_for_ever_gets_a_408_and_the_connection_is_closed() {
         .send(format!("POST /coffee/ HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\nTransfer-Encoding: chunked\r\n\r\n"))
         .unwrap();
     client.send("10\r\n{\"caffeine_mg\": \r\n").unwrap();
-    let mut reader =
-        Silent { socket: client.socket().try_clone().unwrap(), heard: Vec::new(), closed: false };
-    reader.socket.set_nonblocking(true).unwrap();
+    let mut reader = Silent::from(&client);
     let began = Instant::now();
     while !reader.is_closed() {
         assert!(began.elapsed() < Duration::from_secs(15), "it is never closed");
-        // Sending fails once the server has closed; what it said is still to be read.
-        if client.socket().set_nonblocking(false).is_ok() && client.send("1\r\n1\r\n").is_err() {
-            client.socket().set_nonblocking(true).unwrap();
-        }
-        reader.socket.set_nonblocking(true).unwrap();
+        // Fails once the server has closed; what it said is still to be read.
+        drop(client.send("1\r\n1\r\n"));
         std::thread::sleep(Duration::from_millis(100));
     }
     assert!(began.elapsed() >= Duration::from_millis(1500), "it had its time: {:?}", began.elapsed());

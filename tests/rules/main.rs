@@ -53,7 +53,8 @@ fn mentions(code: &str, word: &str) -> bool {
         let before = code[..at].chars().next_back();
         let after = code[at + word.len()..].chars().next();
         let joins = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
-        !joins(before) && !joins(after)
+        let ends_in_a_name = joins(word.chars().next_back());
+        !joins(before) && !(ends_in_a_name && joins(after))
     })
 }
 

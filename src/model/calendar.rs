@@ -159,6 +159,7 @@ impl LocalClock<'_> {
 }
 
 #[cfg(test)]
+#[expect(clippy::panic, reason = "a test may fail loudly")]
 mod tests {
     use super::*;
 

@@ -60,6 +60,8 @@ impl Silent {
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{text:?}"));
         assert!(head.starts_with("HTTP/1.1 408 "), "{text}");
         assert!(head.to_ascii_lowercase().contains("content-type: application/problem+json"), "{head}");
+        let length = format!("content-length: {}", body.len());
+        assert!(head.to_ascii_lowercase().contains(&length), "{length}: {text}");
         let problem: serde_json::Value = serde_json::from_str(body).unwrap();
         assert_eq!(problem["status"], 408, "one answer and no more: {text}");
     }

@@ -54,7 +54,7 @@ fn mentions(code: &str, word: &str) -> bool {
         let after = code[at + word.len()..].chars().next();
         let joins = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
         let ends_in_a_name = joins(word.chars().next_back());
-        !joins(before) && !(ends_in_a_name && joins(after))
+        !(joins(before) || ends_in_a_name && joins(after))
     })
 }
 

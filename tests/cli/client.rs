@@ -93,6 +93,13 @@ impl Client {
 
     /// Reads one answer.
     pub fn answer(&mut self) -> io::Result<Answer> {
+        let mut answer = self.answer_head()?;
+        answer.body = self.body(&answer)?;
+        Ok(answer)
+    }
+
+    /// Reads one answer up to its body.
+    pub fn answer_head(&mut self) -> io::Result<Answer> {
         let status_line = self.line()?;
         let status = status_line.split(' ').nth(1).and_then(|code| code.parse().ok());
         let status = status.ok_or_else(|| io::Error::other(format!("no status line: {status_line:?}")))?;
@@ -104,9 +111,7 @@ impl Client {
                 None => break,
             }
         }
-        let mut answer = Answer { status, headers, body: Vec::new() };
-        answer.body = self.body(&answer)?;
-        Ok(answer)
+        Ok(Answer { status, headers, body: Vec::new() })
     }
 
     /// Whatever comes until the server closes.

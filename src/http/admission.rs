@@ -16,6 +16,7 @@ use super::client::Client;
 use super::error::ApiError;
 use super::exchange::Exchange;
 use super::headers::is_host_allowed;
+use super::routes;
 use crate::config::LimitClass;
 
 /// Who may ask.
@@ -116,6 +117,9 @@ pub struct Guarded {
 #[rocket::async_trait]
 impl Handler for Guarded {
     async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> route::Outcome<'r> {
+        if !routes::is_best(self.template, request.uri().path().as_str()) {
+            return Outcome::forward(data, Status::NotFound);
+        }
         let exchange = Exchange::of(request);
         exchange.route.get_or_init(|| self.template);
         if let Err(refusal) = admit(request, self.class, self.access) {

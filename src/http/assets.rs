@@ -23,13 +23,14 @@ pub struct Asset {
 }
 
 /// A static file
-#[utoipa::path(get, path = "/static/{path}", tag = "open", params(("path" = String, Path, description = "The file's name")),
-    responses((status = 200, description = "The file", content_type = "application/octet-stream", body = String), (status = 304, description = "The file is as the client has it")))]
+#[utoipa::path(get, path = "/static/{path}", operation_id = "static_file", tag = "open", params(("path" = String, Path, description = "The file's name", example = "icon.svg")),
+    responses((status = 200, description = "The file", content_type = "*/*", body = String, headers(("ETag" = String, description = "The content's digest, for `If-None-Match`"))), (status = 304, description = "The file is as the client has it")))]
 #[rocket::get("/static/<path..>")]
-#[expect(clippy::needless_pass_by_value, reason = "a route owns what was parsed for it")]
-pub fn asset(path: PathBuf) -> Result<Asset, ApiError> {
-    let name = path.to_string_lossy();
-    let file = Files::get(&name).ok_or(ApiError::NotFound("No such file"))?;
+pub fn asset(path: Option<PathBuf>) -> Result<Asset, ApiError> {
+    const MISSING: ApiError = ApiError::NotFound("No such file");
+    // A path that climbs, or that no file system should see, leads to no file either.
+    let path = path.ok_or(MISSING)?;
+    let file = Files::get(&path.to_string_lossy()).ok_or(MISSING)?;
     let extension = path.extension().and_then(|extension| extension.to_str());
     let content_type = extension.and_then(ContentType::from_extension).unwrap_or(ContentType::Binary);
     let digest = file.metadata.sha256_hash();

@@ -42,8 +42,8 @@ pub(super) fn stored<T: Serialize>(stored: Stored<T>, id: impl Fn(&T) -> i64, co
 ///
 /// `timestamp` is when it was drunk: now, when it is left out. With an `Idempotency-Key` the same
 /// request may be sent again without adding anything.
-#[utoipa::path(post, path = "/coffee/", tag = "coffee", request_body(content = super::shapes::CoffeeInput, example = json!({"caffeine_mg": 95, "coffee_type": "espresso", "notes": "after lunch"})), params(super::shapes::IdempotencyHeader),
-    responses((status = 201, description = "The coffee as it was stored", body = Coffee, headers(("Location" = String, description = "Where it lives")))))]
+#[utoipa::path(post, path = "/coffee/", operation_id = "add_coffee", tag = "coffee", request_body(content = super::shapes::CoffeeInput, example = json!({"caffeine_mg": 95, "coffee_type": "espresso", "notes": "after lunch"})), params(super::shapes::IdempotencyHeader),
+    responses((status = 201, description = "The coffee as it was stored", body = Coffee, headers(("Location" = String, description = "The path of the new coffee, such as `/coffee/1`")))))]
 #[rocket::post("/coffee", data = "<new>")]
 pub async fn add(app: &State<Shared>, once: Once, new: Body<NewCoffee>) -> Answered {
     let key = once.0.map(|key| IdempotencyKey { route: "/coffee/", key });
@@ -60,9 +60,9 @@ pub async fn add(app: &State<Shared>, once: Once, new: Body<NewCoffee>) -> Answe
 /// List coffees
 ///
 /// Newest first. `Link: rel="next"` leads to the next page, when there is one.
-#[utoipa::path(get, path = "/coffee/", tag = "coffee", params(super::shapes::Page, super::shapes::Span,
-        ("coffee_type" = Option<String>, Query, description = "Only coffees of this type", max_length = 100)),
-    responses((status = 200, description = "The coffees", body = [Coffee], headers(("Link" = String, description = "The next page")))))]
+#[utoipa::path(get, path = "/coffee/", operation_id = "list_coffees", tag = "coffee",
+    params(super::shapes::Span, super::shapes::OfType, super::shapes::Page),
+    responses((status = 200, description = "At most `limit` coffees, newest first", body = [Coffee], headers(("Link" = String, description = "The next page, when there is one: `</coffee/?offset=50>; rel=\"next\"`")))))]
 #[rocket::get("/coffee")]
 pub async fn list(app: &State<Shared>, filter: Query<CoffeeFilter>, uri: super::RequestUri<'_>) -> Answered {
     let filter = filter.0;
@@ -72,8 +72,8 @@ pub async fn list(app: &State<Shared>, filter: Query<CoffeeFilter>, uri: super::
     Ok(Answer::ok(&coffees)?.linked(next))
 }
 
-/// One coffee
-#[utoipa::path(get, path = "/coffee/{id}", tag = "coffee", params(("id" = i64, Path, description = "The coffee's id", minimum = 1)),
+/// Get a coffee
+#[utoipa::path(get, path = "/coffee/{id}", operation_id = "get_coffee", tag = "coffee", params(super::shapes::EntryId),
     responses((status = 200, description = "The coffee", body = Coffee)))]
 #[rocket::get("/coffee/<id>")]
 pub async fn show(app: &State<Shared>, id: Result<CoffeeId, FieldError>) -> Answered {
@@ -83,7 +83,7 @@ pub async fn show(app: &State<Shared>, id: Result<CoffeeId, FieldError>) -> Answ
 /// Change a coffee
 ///
 /// Only the fields that are given change; null clears `coffee_type` and `notes`.
-#[utoipa::path(put, path = "/coffee/{id}", tag = "coffee", params(("id" = i64, Path, description = "The coffee's id", minimum = 1)),
+#[utoipa::path(put, path = "/coffee/{id}", operation_id = "put_coffee", tag = "coffee", params(super::shapes::EntryId),
     request_body(content = super::shapes::CoffeePatch, example = json!({"caffeine_mg": 80, "notes": null})), responses((status = 200, description = "The coffee as it is now", body = Coffee)))]
 #[rocket::put("/coffee/<id>", data = "<change>")]
 pub async fn replace(
@@ -97,7 +97,7 @@ pub async fn replace(
 /// Change a coffee
 ///
 /// As `PUT` does.
-#[utoipa::path(patch, path = "/coffee/{id}", tag = "coffee", params(("id" = i64, Path, description = "The coffee's id", minimum = 1)),
+#[utoipa::path(patch, path = "/coffee/{id}", operation_id = "patch_coffee", tag = "coffee", params(super::shapes::EntryId),
     request_body(content = super::shapes::CoffeePatch, example = json!({"coffee_type": "flat white"})), responses((status = 200, description = "The coffee as it is now", body = Coffee)))]
 #[rocket::patch("/coffee/<id>", data = "<change>")]
 pub async fn change(
@@ -111,14 +111,13 @@ pub async fn change(
 /// That something is gone.
 #[derive(Serialize, ToSchema)]
 pub struct Deleted {
-    #[schema(example = "Coffee log deleted")]
     pub message: &'static str,
     #[schema(minimum = 1)]
     pub id: i64,
 }
 
 /// Delete a coffee
-#[utoipa::path(delete, path = "/coffee/{id}", tag = "coffee", params(("id" = i64, Path, description = "The coffee's id", minimum = 1)),
+#[utoipa::path(delete, path = "/coffee/{id}", operation_id = "delete_coffee", tag = "coffee", params(super::shapes::EntryId),
     responses((status = 200, description = "It is gone", body = Deleted)))]
 #[rocket::delete("/coffee/<id>")]
 pub async fn delete(app: &State<Shared>, id: Result<CoffeeId, FieldError>) -> Answered {
@@ -130,13 +129,20 @@ pub async fn delete(app: &State<Shared>, id: Result<CoffeeId, FieldError>) -> An
 
 /// Today's caffeine.
 #[derive(Serialize, ToSchema)]
+#[schema(as = CoffeeToday)]
 pub struct Today {
     #[schema(value_type = String, format = Date)]
     date: Date,
+    /// Milligrams, to 2 decimals.
+    #[schema(minimum = 0)]
     total_caffeine_mg: f64,
-    #[schema(example = "moderate addict")]
+    /// By the total: 0 `caffeine-free saint`, below 100 `amateur`, below 200 `casual user`, below 300
+    /// `moderate addict`, below 400 `serious problem`, below 600 `severe addiction`, else `call emergency services`.
     addiction_level: &'static str,
+    /// The advised limit for a day in milligrams; a setting.
+    #[schema(minimum = 0)]
     recommended_max: f64,
+    /// Is the total above it?
     over_limit: bool,
     coffee_count: u64,
 }
@@ -144,7 +150,7 @@ pub struct Today {
 /// Today so far
 ///
 /// Today is the calendar day in the server's time zone.
-#[utoipa::path(get, path = "/coffee/today", tag = "coffee", responses((status = 200, description = "Today's total", body = Today)))]
+#[utoipa::path(get, path = "/coffee/today", operation_id = "coffee_today", tag = "coffee", responses((status = 200, description = "Today's total and what it says", body = Today)))]
 #[rocket::get("/coffee/today")]
 pub async fn today(app: &State<Shared>) -> Answered {
     let zone = &app.settings.place.zone;
@@ -164,28 +170,37 @@ pub async fn today(app: &State<Shared>) -> Answered {
 
 /// One day's caffeine.
 #[derive(Serialize, ToSchema)]
+#[schema(as = CoffeeDay)]
 struct DayOfWeek {
     #[schema(value_type = String, format = Date)]
     date: Date,
+    /// Milligrams, to 2 decimals.
+    #[schema(minimum = 0)]
     total_mg: f64,
     coffee_count: u64,
 }
 
 /// Seven days' caffeine.
 #[derive(Serialize, ToSchema)]
+#[schema(as = CoffeeWeek)]
 pub struct Week {
     /// Newest first; days without coffee are left out.
+    #[schema(max_items = 7)]
     daily_breakdown: Vec<DayOfWeek>,
+    /// Milligrams, to 2 decimals.
+    #[schema(minimum = 0)]
     week_total_mg: f64,
     /// The total divided by seven.
+    #[schema(minimum = 0)]
     week_average_mg: f64,
+    #[schema(maximum = 7)]
     days_with_caffeine: usize,
 }
 
 /// The last seven days
 ///
 /// Calendar days, with today.
-#[utoipa::path(get, path = "/coffee/week", tag = "coffee", responses((status = 200, description = "Day by day", body = Week)))]
+#[utoipa::path(get, path = "/coffee/week", operation_id = "coffee_week", tag = "coffee", responses((status = 200, description = "Day by day", body = Week)))]
 #[rocket::get("/coffee/week")]
 pub async fn week(app: &State<Shared>) -> Answered {
     let zone = &app.settings.place.zone;
@@ -211,52 +226,72 @@ pub async fn week(app: &State<Shared>) -> Answered {
 
 /// What was drunk of one type.
 #[derive(Serialize, ToSchema)]
+#[schema(as = CoffeesOfType)]
 struct OfType {
+    /// Null for the coffees without a type.
+    #[schema(required)]
     coffee_type: Option<String>,
     coffee_count: u64,
+    #[schema(minimum = 0)]
     total_mg: f64,
+    #[schema(minimum = 0)]
     average_mg: f64,
 }
 
 /// What was drunk in one hour of the day.
 #[derive(Serialize, ToSchema)]
+#[schema(as = CoffeesOfHour)]
 struct OfHour {
     #[schema(minimum = 0, maximum = 23)]
     hour: usize,
     coffee_count: u64,
+    #[schema(minimum = 0)]
     total_mg: f64,
 }
 
 /// What a period's coffees add up to.
 #[derive(Serialize, ToSchema)]
+#[schema(as = CoffeeStats)]
 pub struct Stats {
+    #[schema(minimum = 1, maximum = 3650)]
     period_days: u16,
+    #[schema(minimum = 1)]
     total_coffees: u64,
+    /// Milligrams, as are all sums and averages here, to 2 decimals.
+    #[schema(minimum = 0)]
     total_caffeine_mg: f64,
     /// The total divided by `period_days`.
+    #[schema(minimum = 0)]
     average_per_day: f64,
+    #[schema(minimum = 0)]
     average_per_coffee: f64,
+    #[schema(minimum = 0)]
     max_single_dose: f64,
+    #[schema(minimum = 0)]
     min_single_dose: f64,
     /// Of equally frequent types the one drunk last; null when none has a type.
+    #[schema(required)]
     most_common_type: Option<String>,
+    /// Calendar days in the server's time zone.
     days_with_caffeine: u32,
     /// Most frequent first.
     by_type: Vec<OfType>,
     /// The 24 hours of the day in the server's time zone.
+    #[schema(min_items = 24, max_items = 24)]
     by_hour: Vec<OfHour>,
 }
 
 /// That there is nothing in the period.
 #[derive(Serialize, ToSchema)]
 pub struct NoData {
-    #[schema(example = "No coffee data in last 30 days")]
     pub message: String,
+    #[schema(minimum = 1, maximum = 3650)]
     pub days: u16,
 }
 
 /// Figures, or nothing to make them of.
 #[derive(Serialize, ToSchema)]
+#[schema(as = CoffeeStatsOrNone)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "it only tells the OpenAPI document that there are two shapes")]
 pub enum StatsOrNone {
@@ -267,7 +302,7 @@ pub enum StatsOrNone {
 /// Statistics
 ///
 /// Over the last `days` times 24 hours.
-#[utoipa::path(get, path = "/coffee/stats", tag = "coffee", params(super::shapes::DaysParam),
+#[utoipa::path(get, path = "/coffee/stats", operation_id = "coffee_stats", tag = "coffee", params(super::shapes::DaysParam),
     responses((status = 200, description = "The period's figures", body = StatsOrNone)))]
 #[rocket::get("/coffee/stats")]
 pub async fn stats(app: &State<Shared>, days: Query<Days>) -> Answered {
@@ -321,18 +356,23 @@ impl Stats {
 
 /// A type the user drinks.
 #[derive(Serialize, ToSchema)]
+#[schema(as = OwnType)]
 struct Own {
     coffee_type: String,
     /// How often in the last year.
+    #[schema(minimum = 1)]
     count: u64,
     /// The dose logged most often, mg.
+    #[schema(minimum = 0)]
     caffeine_mg: f64,
+    /// When it was drunk last.
     #[schema(value_type = String, format = DateTime)]
     last: Timestamp,
 }
 
 /// What a phone's menu offers.
 #[derive(Serialize, ToSchema)]
+#[schema(as = CoffeeTypes)]
 pub struct Types {
     /// The user's own types of the last year, most frequent first.
     own: Vec<Own>,
@@ -345,7 +385,7 @@ pub struct Types {
 /// Types to choose from
 ///
 /// Own types with how often and the usual dose, and presets with EFSA's values.
-#[utoipa::path(get, path = "/coffee/types", tag = "coffee", responses((status = 200, description = "Own types and presets", body = Types)))]
+#[utoipa::path(get, path = "/coffee/types", operation_id = "coffee_types", tag = "coffee", responses((status = 200, description = "Own types and presets", body = Types)))]
 #[rocket::get("/coffee/types")]
 pub async fn types(app: &State<Shared>) -> Result<Answer, ApiError> {
     let own = app.store.own_types(app.clock.now().minus(365 * DAY), 50).await?;

@@ -23,9 +23,10 @@ const DISK_WARNING: f64 = 80.0;
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct DiskFacts {
     /// `ok`, `low` (over 80% in use) or `unknown`.
-    #[schema(example = "ok")]
     status: &'static str,
+    #[schema(required)]
     pub free_bytes: Option<u64>,
+    #[schema(required, minimum = 0, maximum = 100)]
     used_percent: Option<f64>,
     #[serde(skip)]
     pub size_bytes: u64,
@@ -35,11 +36,13 @@ pub struct DiskFacts {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct BackupFacts {
     /// `ok`, `stale` (over 26 hours old), `failed` (the last attempt) or `none`.
-    #[schema(example = "ok")]
     status: &'static str,
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<String>, format = DateTime, required)]
     last_success: Option<Timestamp>,
+    #[schema(required)]
     age_seconds: Option<i64>,
+    /// Why the last attempt failed.
+    #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }

@@ -31,8 +31,8 @@ const SHOWN: u32 = 100;
 ///
 /// `timestamp` is when it was measured: now, when it is left out. With an `Idempotency-Key` the same
 /// request may be sent again without adding anything.
-#[utoipa::path(post, path = "/heartrate/", tag = "heart rate", request_body(content = super::shapes::ReadingInput, example = json!({"bpm": 72, "context": "resting"})), params(super::shapes::IdempotencyHeader),
-    responses((status = 201, description = "The reading as it was stored", body = Reading, headers(("Location" = String, description = "Where it lives")))))]
+#[utoipa::path(post, path = "/heartrate/", operation_id = "add_heart_rate", tag = "heart rate", request_body(content = super::shapes::ReadingInput, example = json!({"bpm": 72, "context": "resting"})), params(super::shapes::IdempotencyHeader),
+    responses((status = 201, description = "The reading as it was stored", body = Reading, headers(("Location" = String, description = "The path of the new reading, such as `/heartrate/1`")))))]
 #[rocket::post("/heartrate", data = "<new>")]
 pub async fn add(app: &State<Shared>, once: Once, new: Body<NewReading>) -> Answered {
     let key = once.0.map(|key| IdempotencyKey { route: "/heartrate/", key });
@@ -49,7 +49,7 @@ pub async fn add(app: &State<Shared>, once: Once, new: Body<NewReading>) -> Answ
 #[derive(Serialize, ToSchema)]
 pub struct BatchAnswer {
     inserted: usize,
-    /// Readings that were stored before, with the same natural key.
+    /// Readings that were stored before.
     duplicates: usize,
 }
 
@@ -57,7 +57,7 @@ pub struct BatchAnswer {
 ///
 /// All or nothing: one bad reading refuses the batch and is named by its index. What is stored
 /// already adds nothing, so a batch may be sent again.
-#[utoipa::path(post, path = "/heartrate/batch", tag = "heart rate", request_body(content = super::shapes::Batch, example = json!({"readings": [{"bpm": 61, "timestamp": "2025-07-23T06:00:00Z", "context": "sleeping"}, {"bpm": 74, "timestamp": "2025-07-23T07:00:00Z"}]})),
+#[utoipa::path(post, path = "/heartrate/batch", operation_id = "add_heart_rates", tag = "heart rate", request_body(content = super::shapes::Batch, example = json!({"readings": [{"bpm": 61, "timestamp": "2025-07-23T06:00:00Z", "context": "sleeping"}, {"bpm": 74, "timestamp": "2025-07-23T07:00:00Z"}]})),
     responses((status = 201, description = "How many were added", body = BatchAnswer)))]
 #[rocket::post("/heartrate/batch", data = "<batch>")]
 pub async fn add_batch(app: &State<Shared>, batch: Body<ReadingBatch>) -> Answered {
@@ -75,9 +75,9 @@ pub async fn add_batch(app: &State<Shared>, batch: Body<ReadingBatch>) -> Answer
 /// List heart rates
 ///
 /// Newest first. `Link: rel="next"` leads to the next page, when there is one.
-#[utoipa::path(get, path = "/heartrate/", tag = "heart rate", params(super::shapes::Page, super::shapes::Span,
-        ("context" = Option<String>, Query, description = "Only readings of this context", max_length = 50)),
-    responses((status = 200, description = "The readings", body = [Reading], headers(("Link" = String, description = "The next page")))))]
+#[utoipa::path(get, path = "/heartrate/", operation_id = "list_heart_rates", tag = "heart rate",
+    params(super::shapes::Span, super::shapes::OfContext, super::shapes::Page),
+    responses((status = 200, description = "At most `limit` readings, newest first", body = [Reading], headers(("Link" = String, description = "The next page, when there is one: `</heartrate/?offset=50>; rel=\"next\"`")))))]
 #[rocket::get("/heartrate")]
 pub async fn list(app: &State<Shared>, filter: Query<ReadingFilter>, uri: super::RequestUri<'_>) -> Answered {
     let filter = filter.0;
@@ -87,8 +87,8 @@ pub async fn list(app: &State<Shared>, filter: Query<ReadingFilter>, uri: super:
     Ok(Answer::ok(&readings)?.linked(next))
 }
 
-/// One heart rate
-#[utoipa::path(get, path = "/heartrate/{id}", tag = "heart rate", params(("id" = i64, Path, description = "The reading's id", minimum = 1)),
+/// Get a heart rate
+#[utoipa::path(get, path = "/heartrate/{id}", operation_id = "get_heart_rate", tag = "heart rate", params(super::shapes::EntryId),
     responses((status = 200, description = "The reading", body = Reading)))]
 #[rocket::get("/heartrate/<id>")]
 pub async fn show(app: &State<Shared>, id: Result<ReadingId, FieldError>) -> Answered {
@@ -98,7 +98,7 @@ pub async fn show(app: &State<Shared>, id: Result<ReadingId, FieldError>) -> Ans
 /// Change a heart rate
 ///
 /// Only the fields that are given change; null clears `context` and `notes`.
-#[utoipa::path(put, path = "/heartrate/{id}", tag = "heart rate", params(("id" = i64, Path, description = "The reading's id", minimum = 1)),
+#[utoipa::path(put, path = "/heartrate/{id}", operation_id = "put_heart_rate", tag = "heart rate", params(super::shapes::EntryId),
     request_body(content = super::shapes::ReadingPatch, example = json!({"bpm": 70})), responses((status = 200, description = "The reading as it is now", body = Reading)))]
 #[rocket::put("/heartrate/<id>", data = "<change>")]
 pub async fn replace(
@@ -112,7 +112,7 @@ pub async fn replace(
 /// Change a heart rate
 ///
 /// As `PUT` does.
-#[utoipa::path(patch, path = "/heartrate/{id}", tag = "heart rate", params(("id" = i64, Path, description = "The reading's id", minimum = 1)),
+#[utoipa::path(patch, path = "/heartrate/{id}", operation_id = "patch_heart_rate", tag = "heart rate", params(super::shapes::EntryId),
     request_body(content = super::shapes::ReadingPatch, example = json!({"context": "post-coffee"})), responses((status = 200, description = "The reading as it is now", body = Reading)))]
 #[rocket::patch("/heartrate/<id>", data = "<change>")]
 pub async fn change(
@@ -124,7 +124,7 @@ pub async fn change(
 }
 
 /// Delete a heart rate
-#[utoipa::path(delete, path = "/heartrate/{id}", tag = "heart rate", params(("id" = i64, Path, description = "The reading's id", minimum = 1)),
+#[utoipa::path(delete, path = "/heartrate/{id}", operation_id = "delete_heart_rate", tag = "heart rate", params(super::shapes::EntryId),
     responses((status = 200, description = "It is gone", body = Deleted)))]
 #[rocket::delete("/heartrate/<id>")]
 pub async fn delete(app: &State<Shared>, id: Result<ReadingId, FieldError>) -> Answered {
@@ -139,15 +139,20 @@ pub async fn delete(app: &State<Shared>, id: Result<ReadingId, FieldError>) -> A
 
 /// The newest reading and what it says.
 #[derive(Serialize, ToSchema)]
+#[schema(as = CurrentHeartRate)]
 pub struct Current {
-    #[schema(value_type = u16)]
+    /// Beats per minute.
+    #[schema(value_type = u16, minimum = 1, maximum = 1000)]
     bpm: Bpm,
     #[schema(value_type = String, format = DateTime)]
     timestamp: Timestamp,
+    #[schema(required)]
     context: Option<String>,
-    #[schema(example = "normal")]
+    /// Below 50 `bradycardia (dangerously low)`, below 60 `bradycardia (athlete or dead)`, to 100 `normal`,
+    /// to 120 `elevated`, to 150 `tachycardia`, to 180 `severe tachycardia`, else `call 911`.
     status: &'static str,
     /// Whole minutes since; 0 for one that lies ahead.
+    #[schema(minimum = 0)]
     minutes_ago: i64,
     /// Less than 30 minutes old.
     is_recent: bool,
@@ -155,12 +160,14 @@ pub struct Current {
 
 /// That there is nothing.
 #[derive(Serialize, ToSchema)]
+#[schema(as = NoHeartRate)]
 pub struct Nothing {
-    #[schema(example = "No heart rate data yet")]
     message: &'static str,
 }
 
+/// The newest reading, or that there is none.
 #[derive(Serialize, ToSchema)]
+#[schema(as = CurrentHeartRateOrNone)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "it only tells the OpenAPI document that there are two shapes")]
 pub enum CurrentOrNone {
@@ -169,7 +176,7 @@ pub enum CurrentOrNone {
 }
 
 /// The newest reading
-#[utoipa::path(get, path = "/heartrate/current", tag = "heart rate", responses((status = 200, description = "The newest reading", body = CurrentOrNone)))]
+#[utoipa::path(get, path = "/heartrate/current", operation_id = "current_heart_rate", tag = "heart rate", responses((status = 200, description = "The newest reading", body = CurrentOrNone)))]
 #[rocket::get("/heartrate/current")]
 pub async fn current(app: &State<Shared>) -> Answered {
     let Some(latest) = app.store.latest_reading().await? else {
@@ -197,13 +204,18 @@ struct Period {
 
 /// The readings of a span of time.
 #[derive(Serialize, ToSchema)]
+#[schema(as = HeartRateRange)]
 pub struct RangeAnswer {
     period: Period,
+    /// All of the span, shown or not.
+    #[schema(minimum = 1)]
     readings_count: u64,
     stats: BpmSummary,
     /// The first 100, in time order.
+    #[schema(max_items = 100)]
     readings: Vec<Reading>,
-    /// Equal slices of the span; those without readings are left out.
+    /// Equal slices of the span, when `buckets` asks for them; those without readings are left out.
+    #[schema(nullable = false, max_items = 1000)]
     #[serde(skip_serializing_if = "Option::is_none")]
     buckets: Option<Vec<Slice>>,
 }
@@ -211,7 +223,6 @@ pub struct RangeAnswer {
 /// That there is nothing in the span.
 #[derive(Serialize, ToSchema)]
 pub struct EmptyRange {
-    #[schema(example = "No data in that range")]
     message: &'static str,
     #[schema(value_type = String, format = DateTime)]
     start: Timestamp,
@@ -219,7 +230,9 @@ pub struct EmptyRange {
     end: Timestamp,
 }
 
+/// A span's figures, or that nothing was measured in it.
 #[derive(Serialize, ToSchema)]
+#[schema(as = HeartRateRangeOrNone)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "it only tells the OpenAPI document that there are two shapes")]
 pub enum RangeOrNone {
@@ -230,10 +243,7 @@ pub enum RangeOrNone {
 /// A span of time
 ///
 /// From `start` up to, but without, `end`. `buckets` cuts it into equal slices for a plot.
-#[utoipa::path(get, path = "/heartrate/range", tag = "heart rate", params(
-        ("start" = String, Query, description = "First instant", format = DateTime),
-        ("end" = String, Query, description = "First instant after", format = DateTime),
-        ("buckets" = Option<u16>, Query, description = "Number of equal slices", minimum = 1, maximum = 1000)),
+#[utoipa::path(get, path = "/heartrate/range", operation_id = "heart_rate_range", tag = "heart rate", params(super::shapes::RangeParams),
     responses((status = 200, description = "The span's figures", body = RangeOrNone)))]
 #[rocket::get("/heartrate/range")]
 pub async fn range(app: &State<Shared>, range: Query<Range>) -> Answered {
@@ -252,8 +262,11 @@ pub async fn range(app: &State<Shared>, range: Query<Range>) -> Answered {
 
 /// One context's figures.
 #[derive(Serialize, ToSchema)]
+#[schema(as = HeartRatesOfContext)]
 struct OfContext {
+    #[schema(minimum = 1)]
     count: u64,
+    /// To 1 decimal.
     avg_bpm: f64,
     min_bpm: u16,
     max_bpm: u16,
@@ -261,17 +274,23 @@ struct OfContext {
 
 /// A period's figures.
 #[derive(Serialize, ToSchema)]
+#[schema(as = HeartRateStats)]
 pub struct Stats {
+    #[schema(minimum = 1, maximum = 3650)]
     period_days: u16,
+    #[schema(minimum = 1)]
     total_readings: u64,
     overall_stats: BpmSummary,
     /// By context; readings without one count in `overall_stats` only.
     by_context: BTreeMap<String, OfContext>,
-    #[schema(example = "Excellent resting heart rate")]
+    /// What the average says, from `Consistently low - see a doctor or you're an elite athlete` to
+    /// `Consistently high - medical consultation recommended`.
     health_assessment: &'static str,
 }
 
+/// A period's figures, or that nothing was measured in it.
 #[derive(Serialize, ToSchema)]
+#[schema(as = HeartRateStatsOrNone)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "it only tells the OpenAPI document that there are two shapes")]
 pub enum StatsOrNone {
@@ -282,7 +301,7 @@ pub enum StatsOrNone {
 /// Statistics
 ///
 /// Over the last `days` times 24 hours. The median is exact.
-#[utoipa::path(get, path = "/heartrate/stats", tag = "heart rate", params(super::shapes::DaysParam),
+#[utoipa::path(get, path = "/heartrate/stats", operation_id = "heart_rate_stats", tag = "heart rate", params(super::shapes::DaysParam),
     responses((status = 200, description = "The period's figures", body = StatsOrNone)))]
 #[rocket::get("/heartrate/stats")]
 pub async fn stats(app: &State<Shared>, days: Query<Days>) -> Answered {
@@ -319,9 +338,8 @@ impl OfContext {
 ///
 /// The pulse after each coffee (from 15 minutes to `hours_after` hours after) against the pulse before
 /// (from 2 hours to 15 minutes before).
-#[utoipa::path(get, path = "/heartrate/correlation", tag = "heart rate", params(super::shapes::DaysParam,
-        ("hours_after" = Option<u8>, Query, description = "How long after a coffee readings count", minimum = 1, maximum = 24),
-        ("context" = Option<String>, Query, description = "Only readings of this context", max_length = 50)),
+#[utoipa::path(get, path = "/heartrate/correlation", operation_id = "heart_rate_correlation", tag = "heart rate",
+    params(super::shapes::DaysParam, super::shapes::HoursAfter, super::shapes::OfContext),
     responses((status = 200, description = "Coffee by coffee, newest first", body = correlation::Answer)))]
 #[rocket::get("/heartrate/correlation")]
 pub async fn correlate(app: &State<Shared>, query: Query<CorrelationQuery>) -> Answered {

@@ -34,7 +34,7 @@ struct Endpoints {
 }
 
 /// Welcome
-#[utoipa::path(get, path = "/", tag = "open", responses((status = 200, description = "Where to go", body = Welcome)))]
+#[utoipa::path(get, path = "/", operation_id = "welcome", tag = "open", responses((status = 200, description = "Where to go", body = Welcome)))]
 #[rocket::get("/")]
 pub fn root() -> Answered {
     Answer::ok(&Welcome {
@@ -50,13 +50,12 @@ pub fn root() -> Answered {
 #[derive(Serialize, ToSchema)]
 pub struct Health {
     /// `alive`, or `degraded` when the database is unhealthy.
-    #[schema(example = "alive")]
     status: &'static str,
     #[schema(value_type = String, format = DateTime)]
     timestamp: Timestamp,
     version: &'static str,
+    /// Seconds since the start.
     uptime_seconds: u64,
-    #[schema(example = "overcaffeinated")]
     probably: &'static str,
     database: DatabaseHealth,
     rate_limiter: LimiterHealth,
@@ -70,15 +69,15 @@ pub struct Health {
 #[derive(Serialize, ToSchema)]
 struct DatabaseHealth {
     /// `healthy` or `unhealthy`.
-    #[schema(example = "healthy")]
     status: &'static str,
     #[serde(rename = "type")]
     kind: &'static str,
     /// `ok`, `busy`, `full`, `held` (a restore or an import runs), `damaged` or `failed`.
-    #[schema(example = "ok")]
     state: &'static str,
     sqlite_version: &'static str,
     size_bytes: u64,
+    /// What is wrong, when something is.
+    #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'static str>,
 }
@@ -101,7 +100,6 @@ struct RedisHealth {
 #[derive(Serialize, ToSchema)]
 struct ClockHealth {
     /// `ok`, or `suspect`: older than this program or than the newest entry.
-    #[schema(example = "ok")]
     status: &'static str,
 }
 
@@ -110,7 +108,7 @@ struct ClockHealth {
 /// 503 when the database is unhealthy. Busy, full or being restored is not unhealthy: see
 /// `database.state`.
 #[utoipa::path(get, path = "/health", tag = "open", responses(
-    (status = 200, description = "Alive", body = Health), (status = 503, description = "Degraded", body = Health)))]
+    (status = 200, description = "Alive", body = Health), (status = 503, description = "Degraded: the same shape, with `database.error`", body = Health)))]
 #[rocket::get("/health")]
 pub async fn health(app: &State<Shared>) -> Answered {
     let wellness = app.store.wellness().await;
@@ -149,9 +147,10 @@ pub async fn health(app: &State<Shared>) -> Answered {
 pub struct Info {
     name: &'static str,
     version: &'static str,
+    /// The time zone whose calendar days count.
     timezone: String,
     /// By class; null when limits are off.
-    #[schema(value_type = Option<BTreeMap<String, String>>, example = json!({"coffee-write": "100/hour"}))]
+    #[schema(value_type = Option<BTreeMap<String, String>>, required)]
     rate_limits: Option<BTreeMap<&'static str, String>>,
     validation: Validation,
     /// Every route: method and path.
@@ -173,9 +172,7 @@ struct Validation {
 
 #[derive(Serialize, ToSchema)]
 struct Endpoint {
-    #[schema(example = "POST")]
     method: String,
-    #[schema(example = "/coffee/")]
     path: &'static str,
     needs_key: bool,
 }

@@ -99,6 +99,12 @@ pub fn methods_at(path: &str) -> Option<(&'static str, Vec<Method>)> {
     Some((best.template, methods.collect()))
 }
 
+/// Do the routes of `template` speak for `path`? `PUT /coffee/today` is not for `/coffee/<id>`: that
+/// name has routes of its own, even though none of them is a PUT.
+pub fn is_best(template: &str, path: &str) -> bool {
+    !template.contains('<') || methods_at(path).is_none_or(|(best, _)| best == template)
+}
+
 fn matches(template: &str, path: &str) -> bool {
     let mut expected = template.split('/').filter(|s| !s.is_empty());
     let mut given = path.split('/').filter(|s| !s.is_empty());

@@ -4,80 +4,98 @@
 #![expect(dead_code, reason = "only their schemas are used")]
 
 use serde_json::Value;
-use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type};
+use utoipa::openapi::schema::{
+    KnownFormat, ObjectBuilder, OneOfBuilder, Schema, SchemaFormat, SchemaType, Type,
+};
 use utoipa::{IntoParams, ToSchema};
 
-/// What went wrong (RFC 9457).
+/// What went wrong, as RFC 9457 has it.
 #[derive(ToSchema)]
 pub struct Problem {
-    #[schema(rename = "type", example = "about:blank")]
+    /// Always `about:blank`: the status says what kind of problem it is.
+    #[schema(rename = "type")]
     kind: String,
-    #[schema(example = "Unprocessable Content")]
+    /// The status in words.
     title: String,
-    #[schema(minimum = 400, maximum = 599, example = 422)]
+    #[schema(minimum = 400, maximum = 599)]
     status: u16,
-    #[schema(example = "caffeine_mg: must be between 0 and 1000 (got 1500)")]
+    /// What is wrong with this very request, for people.
     detail: String,
     /// On 422 only: one entry for every bad field.
-    #[schema(required = false)]
+    #[schema(required = false, min_items = 1)]
     errors: Vec<BadField>,
+    /// The answer's `X-Request-ID`, under which the log has the rest.
     request_id: String,
 }
 
 /// One bad field.
 #[derive(ToSchema)]
 pub struct BadField {
-    /// `body`, `path`, `query` or `header`.
-    #[schema(example = "body")]
+    /// Where it stood: `body`, `path`, `query` or `header`.
+    #[schema(pattern = "^(body|path|query|header)$")]
     location: String,
-    #[schema(example = "caffeine_mg")]
+    /// Its name; `body` when the body as a whole does not fit, `readings[3].bpm` inside of a batch.
     field: String,
-    #[schema(example = "must be between 0 and 1000")]
+    /// What would be right.
     message: String,
-    /// What was given, when it is a scalar.
-    #[schema(required = false, example = 1500)]
+    /// What was given, when it is a scalar; long text is cut.
+    #[schema(required = false)]
     value: Value,
 }
 
 /// A number, or a numeric string of the same range.
-fn number(kind: Type, min: f64, max: f64, pattern: &str) -> Schema {
+fn number(kind: Type, min: f64, max: f64, pattern: &str, what: &str) -> Schema {
     let number =
         ObjectBuilder::new().schema_type(SchemaType::new(kind)).minimum(Some(min)).maximum(Some(max));
     let text = ObjectBuilder::new().schema_type(SchemaType::new(Type::String)).pattern(Some(pattern));
-    OneOfBuilder::new().item(number).item(text).build().into()
+    OneOfBuilder::new().item(number).item(text).description(Some(what)).build().into()
 }
 
 fn caffeine() -> Schema {
-    number(Type::Number, 0.0, 1000.0, r"^[0-9]{1,3}(\.[0-9]{1,6})?$")
+    let pattern = r"^(1000|[0-9]{1,3}(\.[0-9]{1,6})?)$";
+    number(Type::Number, 0.0, 1000.0, pattern, "Milligrams. The upper end is a setting: see `/info`.")
 }
 
 fn bpm() -> Schema {
-    number(Type::Integer, 30.0, 250.0, "^(3[0-9]|[4-9][0-9]|1[0-9][0-9]|2[0-4][0-9]|250)$")
+    let pattern = "^([3-9][0-9]|1[0-9][0-9]|2[0-4][0-9]|250)$";
+    let what = "Beats per minute, whole. Both ends are settings: see `/info`.";
+    number(Type::Integer, 30.0, 250.0, pattern, what)
 }
 
-/// A coffee to log.
+fn instant() -> ObjectBuilder {
+    let format = SchemaFormat::KnownFormat(KnownFormat::DateTime);
+    ObjectBuilder::new().schema_type(SchemaType::new(Type::String)).format(Some(format))
+}
+
+fn instant_or_now() -> Schema {
+    let null = ObjectBuilder::new().schema_type(SchemaType::new(Type::Null));
+    let what = "When it was; now, when it is left out or null. At most 5 minutes ahead.";
+    OneOfBuilder::new().item(instant()).item(null).description(Some(what)).build().into()
+}
+
+/// A coffee to log. Unknown fields are ignored.
 #[derive(ToSchema)]
 pub struct CoffeeInput {
-    /// Milligrams; the upper end is a setting.
     #[schema(schema_with = caffeine)]
     caffeine_mg: f64,
+    /// What was drunk: any words.
     #[schema(max_length = 100)]
     coffee_type: Option<String>,
     #[schema(max_length = 1000)]
     notes: Option<String>,
-    /// When it was drunk; now, when it is left out. At most 5 minutes ahead.
-    #[schema(format = DateTime)]
+    #[schema(schema_with = instant_or_now, required = false)]
     timestamp: Option<String>,
 }
 
-/// A change to a coffee: at least one field.
+/// A change to a coffee: at least one of these fields. Unknown fields are ignored.
 #[derive(ToSchema)]
 pub struct CoffeePatch {
-    /// Milligrams; the upper end is a setting.
     #[schema(schema_with = caffeine, required = false)]
     caffeine_mg: f64,
+    /// Null clears it.
     #[schema(max_length = 100)]
     coffee_type: Option<String>,
+    /// Null clears them.
     #[schema(max_length = 1000)]
     notes: Option<String>,
     /// When it was drunk. At most 5 minutes ahead.
@@ -85,30 +103,30 @@ pub struct CoffeePatch {
     timestamp: String,
 }
 
-/// A reading to log.
+/// A reading to log. Unknown fields are ignored.
 #[derive(ToSchema)]
 pub struct ReadingInput {
-    /// Beats per minute, whole; the ends are settings.
     #[schema(schema_with = bpm)]
     bpm: u16,
-    /// Any word; usual are resting (the default), active, post-coffee, exercise, sleeping, panic, stressed.
+    /// What the body was doing: `resting`, when it is left out. Any word; usual are `resting`, `active`,
+    /// `post-coffee`, `exercise`, `sleeping`, `panic`, `stressed`.
     #[schema(max_length = 50)]
     context: Option<String>,
     #[schema(max_length = 1000)]
     notes: Option<String>,
-    /// When it was measured; now, when it is left out. At most 5 minutes ahead.
-    #[schema(format = DateTime)]
+    #[schema(schema_with = instant_or_now, required = false)]
     timestamp: Option<String>,
 }
 
-/// A change to a reading: at least one field.
+/// A change to a reading: at least one of these fields. Unknown fields are ignored.
 #[derive(ToSchema)]
 pub struct ReadingPatch {
-    /// Beats per minute, whole; the ends are settings.
     #[schema(schema_with = bpm, required = false)]
     bpm: u16,
+    /// Null clears it.
     #[schema(max_length = 50)]
     context: Option<String>,
+    /// Null clears them.
     #[schema(max_length = 1000)]
     notes: Option<String>,
     /// When it was measured. At most 5 minutes ahead.
@@ -116,11 +134,26 @@ pub struct ReadingPatch {
     timestamp: String,
 }
 
-/// Many readings.
+/// Many readings, stored together or not at all.
 #[derive(ToSchema)]
+#[schema(as = ReadingBatch)]
 pub struct Batch {
     #[schema(min_items = 1, max_items = 10_000)]
     readings: Vec<ReadingInput>,
+}
+
+/// An OpenAPI document.
+#[derive(ToSchema)]
+#[schema(value_type = Object)]
+pub struct OpenApiDocument(Value);
+
+/// Which entry.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct EntryId {
+    /// The entry's id: given once, never again.
+    #[param(minimum = 1, example = 1)]
+    id: i64,
 }
 
 /// Which page of a list.
@@ -139,12 +172,30 @@ pub struct Page {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct Span {
-    /// From this instant on.
-    #[param(format = DateTime)]
+    /// Only entries from this instant on.
+    #[param(format = DateTime, example = "2025-07-01T00:00:00Z")]
     since: Option<String>,
-    /// Up to, but without, this instant.
-    #[param(format = DateTime)]
+    /// Only entries before this instant, which must not lie before `since`.
+    #[param(format = DateTime, example = "2025-08-01T00:00:00Z")]
     until: Option<String>,
+}
+
+/// Which type of coffee.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct OfType {
+    /// Only coffees of this type.
+    #[param(max_length = 100, example = "espresso")]
+    coffee_type: Option<String>,
+}
+
+/// Which context.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct OfContext {
+    /// Only readings of this context.
+    #[param(max_length = 50, example = "resting")]
+    context: Option<String>,
 }
 
 /// How far back.
@@ -156,11 +207,36 @@ pub struct DaysParam {
     days: Option<u16>,
 }
 
+/// How far after a coffee.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct HoursAfter {
+    /// How many hours after a coffee readings count.
+    #[param(minimum = 1, maximum = 24, default = 2)]
+    hours_after: Option<u8>,
+}
+
+/// A span of readings.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct RangeParams {
+    /// From this instant on.
+    #[param(format = DateTime, example = "2025-07-23T00:00:00Z")]
+    start: String,
+    /// Before this instant, which must not lie before `start`.
+    #[param(format = DateTime, example = "2025-07-24T00:00:00Z")]
+    end: String,
+    /// Cut the span into so many equal slices.
+    #[param(minimum = 1, maximum = 1000, example = 24)]
+    buckets: Option<u16>,
+}
+
 /// The client's own name for a request.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 pub struct IdempotencyHeader {
-    /// The same key with the same body gets the first answer and adds nothing. Kept 30 days.
-    #[param(rename = "Idempotency-Key", min_length = 1, max_length = 255)]
+    /// The client's own name for this request, best a UUID. The same key with the same body gets the first
+    /// answer again and adds nothing; with another body it is refused. Kept 30 days.
+    #[param(rename = "Idempotency-Key", min_length = 1, max_length = 255, pattern = r"\S", nullable = false)]
     idempotency_key: Option<String>,
 }

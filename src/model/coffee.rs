@@ -30,13 +30,17 @@ impl Milligrams {
 /// A stored coffee, as every answer shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Coffee {
-    #[schema(value_type = i64, minimum = 1, example = 1)]
+    #[schema(value_type = i64, minimum = 1)]
     pub id: CoffeeId,
-    #[schema(value_type = String, format = DateTime, example = "2025-07-23T14:30:00.123456Z")]
+    /// When it was drunk.
+    #[schema(value_type = String, format = DateTime)]
     pub timestamp: Timestamp,
-    #[schema(value_type = f64, minimum = 0, example = 95.0)]
+    /// Milligrams.
+    #[schema(value_type = f64, minimum = 0)]
     pub caffeine_mg: Milligrams,
+    #[schema(required)]
     pub coffee_type: Option<String>,
+    #[schema(required)]
     pub notes: Option<String>,
 }
 
@@ -161,8 +165,10 @@ pub fn addiction_level(total_mg: f64) -> &'static str {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Preset {
     pub coffee_type: &'static str,
+    /// Milligrams in a serving.
+    #[schema(minimum = 0)]
     pub caffeine_mg: f64,
-    /// The serving the dose stands for.
+    /// The serving the dose stands for, in millilitres.
     pub serving_ml: u16,
 }
 

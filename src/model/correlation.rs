@@ -31,30 +31,42 @@ pub struct CorrelatedCoffee {
 
 /// A coffee with at least one reading after it. Pulses have 1 decimal.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = CorrelatedCoffee)]
 pub struct Pair {
     #[schema(value_type = String, format = DateTime)]
     pub coffee_time: Timestamp,
-    #[schema(value_type = f64)]
+    #[schema(value_type = f64, minimum = 0)]
     pub caffeine_mg: Milligrams,
+    #[schema(required)]
     pub coffee_type: Option<String>,
     /// Over [coffee + 15 min, coffee + `time_window_hours`).
     pub avg_heartrate_after: f64,
-    /// Over [coffee − 2 h, coffee − 15 min); `None` without a reading there.
+    /// Over [coffee − 2 h, coffee − 15 min); null without a reading there.
+    #[schema(required)]
     pub baseline_heartrate: Option<f64>,
     /// The difference of the two, rounded last.
+    #[schema(required)]
     pub hr_increase: Option<f64>,
     /// Readings after the coffee.
+    #[schema(minimum = 1)]
     pub readings_count: usize,
+    #[schema(minimum = 1, maximum = 24)]
     pub time_window_hours: u8,
 }
 
 /// What all pairs come to, the ones not shown included.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = CorrelationAnalysis)]
 pub struct Analysis {
+    #[schema(minimum = 1)]
     pub total_correlations: usize,
+    /// Milligrams.
+    #[schema(minimum = 0)]
     pub avg_caffeine_dose: f64,
-    /// `None` when no pair has a baseline.
+    /// Beats per minute; null when no pair has a baseline.
+    #[schema(required)]
     pub avg_hr_increase: Option<f64>,
+    #[schema(required)]
     pub max_hr_increase: Option<f64>,
     pub time_window_analyzed: String,
 }
@@ -62,7 +74,8 @@ pub struct Analysis {
 /// The answer when there are pairs.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Correlation {
-    /// Newest first, at most [`MAX_SHOWN`].
+    /// Newest first, at most 50.
+    #[schema(max_items = 50)]
     pub correlations: Vec<Pair>,
     pub analysis: Analysis,
     pub summary: &'static str,
@@ -70,6 +83,7 @@ pub struct Correlation {
 
 /// The answer when no coffee has a reading after it.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = NoCorrelation)]
 pub struct NoPairs {
     /// Always empty.
     #[schema(value_type = Vec<Pair>, max_items = 0)]
@@ -79,8 +93,9 @@ pub struct NoPairs {
     pub recommendations: [&'static str; 2],
 }
 
-/// The body of `/heartrate/correlation`.
+/// What coffee does to the heart, or that there is too little to tell.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = CorrelationOrNone)]
 #[serde(untagged)]
 pub enum Answer {
     Pairs(Correlation),

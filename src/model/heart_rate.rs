@@ -43,13 +43,17 @@ pub const MAX_BATCH: usize = 10_000;
 /// A stored reading, as every answer shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Reading {
-    #[schema(value_type = i64, minimum = 1, example = 1)]
+    #[schema(value_type = i64, minimum = 1)]
     pub id: ReadingId,
-    #[schema(value_type = String, format = DateTime, example = "2025-07-23T14:30:00.123456Z")]
+    /// When it was measured.
+    #[schema(value_type = String, format = DateTime)]
     pub timestamp: Timestamp,
-    #[schema(value_type = u16, minimum = 1, maximum = 1000, example = 72)]
+    /// Beats per minute.
+    #[schema(value_type = u16, minimum = 1, maximum = 1000)]
     pub bpm: Bpm,
+    #[schema(required)]
     pub context: Option<String>,
+    #[schema(required)]
     pub notes: Option<String>,
 }
 

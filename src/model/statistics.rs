@@ -38,6 +38,7 @@ pub struct BpmSummary {
     /// The middle reading, or the mean of the two middle ones.
     pub median_bpm: f64,
     /// Sample standard deviation (n−1); 0 for one reading.
+    #[schema(minimum = 0)]
     pub std_dev: f64,
 }
 
@@ -141,11 +142,13 @@ impl Histogram {
 
 /// One slice of time, [`start`, `end`), and its readings.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = HeartRateBucket)]
 pub struct Slice {
     #[schema(value_type = String, format = DateTime)]
     pub start: Timestamp,
     #[schema(value_type = String, format = DateTime)]
     pub end: Timestamp,
+    #[schema(minimum = 1)]
     pub count: u64,
     pub min_bpm: u16,
     /// Rounded to 1 decimal.

@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# Holds the server to its OpenAPI document: validates the document, then sends it what
+# schemathesis makes of it, good and bad, one request after another and in sequences.
+#
+#   scripts/fuzz.sh                          builds the server and checks it
+#   COFFEE_TRACKER=path scripts/fuzz.sh      checks a server that is built already
+#   FUZZ_EXAMPLES=500 scripts/fuzz.sh        more cases for each route (default 50)
+#   FUZZ_SECONDS=600 scripts/fuzz.sh         goes on with new cases for so many seconds
+#   FUZZ_TIMEOUT=60 scripts/fuzz.sh          gives up (status 124) after so many seconds (default 900)
+#   FUZZ_SEED=1 scripts/fuzz.sh              the cases of an earlier run again
+#
+# Further arguments go to schemathesis. What is not checked, and why: schemathesis.toml, fuzz_hooks.py.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+venv=.venv
+packages=(schemathesis==4.32.5 openapi-spec-validator==0.9.0)
+
+if ! "$venv/bin/python" -c '
+import sys
+from importlib.metadata import version
+for package in sys.argv[1:]:
+    name, _, wanted = package.partition("==")
+    assert version(name) == wanted
+' "${packages[@]}" 2>/dev/null; then
+    python3 -m venv "$venv"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${packages[@]}"
+fi
+
+if [ -z "${COFFEE_TRACKER:-}" ]; then
+    cargo build
+    COFFEE_TRACKER=${CARGO_TARGET_DIR:-target}/debug/coffee-tracker
+fi
+
+work=$(mktemp -d)
+server=
+cleanup() {
+    if [ -n "$server" ] && kill "$server" 2>/dev/null; then
+        wait "$server" || true
+    fi
+    rm -rf "$work"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+API_KEY=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')
+export API_KEY
+env DATABASE_URL="sqlite:///$work/fuzz.db" BACKUP_DIR="$work/backups" HOST=127.0.0.1 PORT=0 \
+    RATE_LIMIT_ENABLED=false LOG_LEVEL=warning "$COFFEE_TRACKER" serve >"$work/out" 2>"$work/log" &
+server=$!
+
+url=
+for _ in $(seq 100); do
+    url=$(sed -n 's/^Listening on \(http:.*\)$/\1/p' "$work/out")
+    if [ -n "$url" ] || ! kill -0 "$server" 2>/dev/null; then
+        break
+    fi
+    sleep 0.1
+done
+if [ -z "$url" ]; then
+    echo "the server did not start:" >&2
+    cat "$work/log" >&2
+    exit 1
+fi
+
+"$venv/bin/python" scripts/fuzz_document.py "$url/openapi.json"
+
+options=(--max-examples "${FUZZ_EXAMPLES:-50}")
+if [ -n "${FUZZ_SECONDS:-}" ]; then
+    options+=(--max-time "$FUZZ_SECONDS")
+fi
+if [ -n "${FUZZ_SEED:-}" ]; then
+    options+=(--seed "$FUZZ_SEED")
+fi
+status=0
+SCHEMATHESIS_HOOKS=scripts/fuzz_hooks.py PYTHONDONTWRITEBYTECODE=1 \
+    timeout "${FUZZ_TIMEOUT:-900}" "$venv/bin/schemathesis" --config-file scripts/schemathesis.toml run "$url/openapi.json" \
+    --header "Authorization: Bearer $API_KEY" "${options[@]}" "$@" || status=$?
+
+if ! kill -0 "$server" 2>/dev/null; then
+    echo "the server died:" >&2
+    cat "$work/log" >&2
+    exit 1
+fi
+if [ -s "$work/log" ]; then
+    echo "what the server logged:" >&2
+    tail -n 20 "$work/log" >&2
+fi
+exit "$status"

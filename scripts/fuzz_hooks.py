@@ -1,0 +1,68 @@
+"""What schemathesis must know that an OpenAPI document cannot say. Each has its reason."""
+
+from datetime import datetime, timedelta, timezone
+from unicodedata import category
+from uuid import uuid4
+
+import schemathesis
+from hypothesis import strategies as st
+from schemathesis.specs.openapi import checks
+
+# A timestamp must not lie more than 5 minutes ahead of the server's clock, and JSON Schema
+# has no word for "now": instants are drawn from the past. The year 1 has no whole first day
+# in every zone, so they begin in its second.
+instants = st.builds(
+    lambda at, minutes, form: form(at.astimezone(timezone(timedelta(minutes=minutes)))),
+    st.datetimes(datetime(2, 1, 1), datetime(2026, 1, 1), timezones=st.just(timezone.utc)),
+    st.sampled_from([0, 60, 120, 330, -300, 840, -720]),
+    st.sampled_from([
+        lambda at: at.isoformat(),
+        lambda at: at.isoformat(timespec="milliseconds"),
+        lambda at: at.astimezone(timezone.utc).isoformat().replace("+00:00", "Z"),
+    ]),
+)
+schemathesis.openapi.format("date-time", instants)
+
+# ignored_auth sends wrong keys and wants 401 for each. After ten of them in a minute it is 429,
+# as the document says; with limits off nothing but a wrong key is answered so.
+checks.AUTH_REJECTION_STATUSES = checks.AUTH_REJECTION_STATUSES | {429}
+
+
+@schemathesis.hook
+def before_call(context, case, kwargs):
+    if case.meta is None:
+        return
+    if case.meta.generation.mode.is_positive:
+        make_fit(case)
+    else:
+        # Text is cleaned before it is measured, so one that is too long for JSON Schema may fit
+        # after all. What is cleaned away is replaced in long text; short text keeps it.
+        case.body = without_blanks(case.body)
+        case.query = without_blanks(case.query)
+
+
+def without_blanks(value):
+    if isinstance(value, dict):
+        return type(value)((name, without_blanks(item)) for name, item in value.items())
+    if isinstance(value, list):
+        return [without_blanks(item) for item in value]
+    if isinstance(value, str) and len(value) > 50:
+        return "".join("x" if c.isspace() or category(c) == "Cc" else c for c in value)
+    return value
+
+
+def make_fit(case):
+    # A span's end must not lie before its start, but fields of a query cannot be compared.
+    query = case.query or {}
+    for start, end in (("start", "end"), ("since", "until")):
+        if isinstance(query.get(start), str) and isinstance(query.get(end), str):
+            query[start], query[end] = sorted((query[start], query[end]), key=instant)
+    # An Idempotency-Key belongs to one body: another body under it is refused. Every case has
+    # its own, as long as the drawn one where that is possible.
+    headers = case.headers or {}
+    if key := headers.get("Idempotency-Key"):
+        headers["Idempotency-Key"] = (uuid4().hex + key)[: max(len(key), 32)]
+
+
+def instant(text):
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))

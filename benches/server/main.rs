@@ -64,20 +64,30 @@ struct Options {
     bench: bool,
 }
 
-fn main() -> Result<ExitCode> {
-    let options = Options::parse();
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Does what the options say; whether all is as it should be.
+fn run(options: &Options) -> Result<bool> {
     if let Some(bytes) = options.bare {
         bare::serve(bytes)?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(true);
     }
     if !options.bench {
         println!("Nothing measured: this is run by `cargo bench --bench server`.");
-        return Ok(ExitCode::SUCCESS);
+        return Ok(true);
     }
-    let report = measure(&options)?;
+    let report = measure(options)?;
     println!("\n{report}");
-    let fine = options.no_fail || report.all_reached();
-    Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(options.no_fail || report.all_reached())
 }
 
 /// Runs the stages; one that breaks off does not keep the others from running.

@@ -213,7 +213,7 @@ impl Bound {
 impl Unit {
     fn show(self, value: f64) -> String {
         match self {
-            Self::Ratio => format!("{value:.2}"),
+            Self::Ratio => format!("{value:.3}"),
             Self::Count => thousands(value),
             Self::Megabytes => format!("{:.1} MB", value / 1e6),
             Self::Millis => format!("{value:.1} ms"),

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -171,12 +171,15 @@ fn a_stop_refuses_newcomers_finishes_what_runs_and_then_checkpoints() {
     let (first, last) = body.split_at(40);
     slow.send(first).unwrap();
 
+    let told = Instant::now();
     server.signal(Signal::TERM);
     wait_until("newcomers are refused", Duration::from_secs(10), || {
         Client::try_connect(server.address).is_err()
     });
     for byte in last.as_bytes() {
-        slow.send([*byte]).unwrap();
+        slow.send([*byte]).unwrap_or_else(|e| {
+            panic!("{e} {:?} after the signal; {}", told.elapsed(), server.running.err.now())
+        });
     }
     let answer = slow.answer().unwrap();
     assert_eq!(answer.status, 201, "a request that was running gets its answer");

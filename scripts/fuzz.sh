@@ -45,8 +45,13 @@ trap 'exit 130' INT TERM
 
 API_KEY=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')
 export API_KEY
-env DATABASE_URL="sqlite:///$work/fuzz.db" BACKUP_DIR="$work/backups" HOST=127.0.0.1 PORT=0 \
-    RATE_LIMIT_ENABLED=false LOG_LEVEL=warning "$COFFEE_TRACKER" serve >"$work/out" 2>"$work/log" &
+binary=$(realpath "$COFFEE_TRACKER")
+# In a folder of its own, so that no `.env` changes the rules; the document states the defaults.
+(
+    cd "$work"
+    exec env -u API_KEY_FILE DATABASE_URL="sqlite:///$work/fuzz.db" BACKUP_DIR="$work/backups" \
+        HOST=127.0.0.1 PORT=0 RATE_LIMIT_ENABLED=false LOG_LEVEL=warning "$binary" serve
+) >"$work/out" 2>"$work/log" &
 server=$!
 
 url=

@@ -196,7 +196,7 @@ fn id(text: &str) -> Result<i64, FieldError> {
     text.parse().ok().filter(|id| whole && *id >= 1).ok_or_else(|| {
         let value = text.chars().take(100).collect::<String>();
         FieldError {
-            value: Some(value.into()),
+            value: Some(Box::new(value.into())),
             ..FieldError::new(Location::Path, "id", "must be a whole number from 1 on")
         }
     })

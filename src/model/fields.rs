@@ -45,7 +45,7 @@ pub struct FieldError {
     pub message: String,
     /// What was given, when it is a scalar; long text is cut.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub value: Option<Value>,
+    pub value: Option<Box<Value>>,
 }
 
 /// Everything that is wrong with a request's fields; never empty.
@@ -152,7 +152,7 @@ impl Reader {
             location: self.location,
             field: format!("{}{name}", self.prefix),
             message: message.into(),
-            value: field.echo(),
+            value: field.echo().map(Box::new),
         });
     }
 

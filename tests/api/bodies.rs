@@ -1,0 +1,200 @@
+//! What a body may be, and what is said about one that may not.
+
+use rocket::http::Method;
+use serde_json::{Value, json};
+
+use super::helpers::{Reply, TestApp, bad, lacking};
+
+async fn coffee(app: &TestApp, body: impl Into<Vec<u8>>) -> Reply {
+    app.ask(Method::Post, "/coffee/").body(body).send().await
+}
+
+#[rocket::async_test]
+async fn numbers_are_read_from_numbers_and_numeric_strings() {
+    let app = TestApp::new().await;
+    for (sent, stored) in [
+        ("0", 0.0),
+        ("95", 95.0),
+        ("95.5", 95.5),
+        ("1000", 1000.0),
+        ("9.5e1", 95.0),
+        ("-0.0", 0.0),
+        ("-0", 0.0),
+        (r#""95""#, 95.0),
+        (r#"" 95.5 ""#, 95.5),
+        (r#""9.5e1""#, 95.0),
+        (r#""-0.0""#, 0.0),
+        ("1e-400", 0.0),
+        ("0.1", 0.1),
+    ] {
+        let reply = coffee(&app, format!(r#"{{"caffeine_mg": {sent}}}"#)).await;
+        assert_eq!(reply.status, 201, "{sent}: {}", reply.text());
+        assert_eq!(reply.json()["caffeine_mg"], json!(stored), "{sent}");
+        // The sign of a zero would show in the text.
+        assert!(!reply.text().contains("-0"), "{sent}: {}", reply.text());
+        assert_eq!(app.get(reply.header("location")).await.body, reply.body, "{sent}");
+    }
+}
+
+#[rocket::async_test]
+async fn what_is_no_number_or_out_of_range_is_refused() {
+    let app = TestApp::new().await;
+    let (number, range) = ("must be a number", "must be between 0 and 1000");
+    for (sent, complaint) in [
+        ("true", bad("body", "caffeine_mg", number, true)),
+        ("null", bad("body", "caffeine_mg", number, Value::Null)),
+        ("[95]", lacking("body", "caffeine_mg", number)),
+        (r#"{"mg": 95}"#, lacking("body", "caffeine_mg", number)),
+        (r#""""#, bad("body", "caffeine_mg", number, "")),
+        (r#""strong""#, bad("body", "caffeine_mg", number, "strong")),
+        (r#""NaN""#, bad("body", "caffeine_mg", number, "NaN")),
+        (r#""inf""#, bad("body", "caffeine_mg", number, "inf")),
+        (r#""Infinity""#, bad("body", "caffeine_mg", number, "Infinity")),
+        (r#""1e999""#, bad("body", "caffeine_mg", number, "1e999")),
+        (r#""0x10""#, bad("body", "caffeine_mg", number, "0x10")),
+        (r#""9,5""#, bad("body", "caffeine_mg", number, "9,5")),
+        ("1500", bad("body", "caffeine_mg", range, 1500)),
+        ("1000.0001", bad("body", "caffeine_mg", range, 1000.0001)),
+        ("-1", bad("body", "caffeine_mg", range, -1)),
+        ("-1e-300", bad("body", "caffeine_mg", range, -1e-300)),
+        (r#""1001""#, bad("body", "caffeine_mg", range, "1001")),
+        ("18446744073709551615", bad("body", "caffeine_mg", range, u64::MAX)),
+    ] {
+        coffee(&app, format!(r#"{{"caffeine_mg": {sent}}}"#)).await.is_unfit(&[complaint]);
+    }
+    coffee(&app, "{}").await.is_unfit(&[lacking("body", "caffeine_mg", "is required")]);
+    app.get("/coffee/").await.is(200, json!([]));
+}
+
+#[rocket::async_test]
+async fn malformed_json_is_refused_with_its_line_and_column() {
+    let app = TestApp::new().await;
+    for (sent, message) in [
+        ("", "must not be empty: a JSON object is expected"),
+        (" \n\t ", "must not be empty: a JSON object is expected"),
+        ("\u{feff}", "must not be empty: a JSON object is expected"),
+        ("[]", "must be a JSON object"),
+        ("95", "must be a JSON object"),
+        ("\"x\"", "must be a JSON object"),
+        ("null", "must be a JSON object"),
+        ("caffeine_mg=95", "must be a JSON object"),
+        ("{", "malformed JSON: EOF while parsing an object at line 1 column 1"),
+        ("{\"caffeine_mg\": 95", "malformed JSON: EOF while parsing an object at line 1 column 18"),
+        ("\n{\n \"caffeine_mg\": }", "malformed JSON: expected value at line 3 column 17"),
+        ("{\"caffeine_mg\": 95} x", "malformed JSON: trailing characters at line 1 column 21"),
+        ("{\"caffeine_mg\": 95,}", "malformed JSON: trailing comma at line 1 column 20"),
+        ("{\"caffeine_mg\": NaN}", "malformed JSON: expected value at line 1 column 17"),
+        ("{\"caffeine_mg\": Infinity}", "malformed JSON: expected value at line 1 column 17"),
+        ("{\"caffeine_mg\": 1e999}", "malformed JSON: number out of range at line 1 column 21"),
+        ("{\"caffeine_mg\": 1, \"caffeine_mg\": 2}", "malformed JSON: duplicate field `caffeine_mg` at line 1 column 32"),
+        ("{\"notes\": \"\\ud800\"}", "malformed JSON: unexpected end of hex escape at line 1 column 17"),
+    ] {
+        coffee(&app, sent).await.is_unfit(&[lacking("body", "body", message)]);
+    }
+}
+
+#[rocket::async_test]
+async fn a_hundred_thousand_brackets_and_bytes_that_are_no_text_are_refused() {
+    let app = TestApp::new().await;
+    for open in ["[", "{\"a\":"] {
+        let deep = format!("{{\"notes\": {}", open.repeat(100_000));
+        let reply = coffee(&app, deep).await;
+        let column = 10 + 127 * open.len() + 1;
+        let message = format!("malformed JSON: recursion limit exceeded at line 1 column {column}");
+        reply.is_unfit(&[lacking("body", "body", &message)]);
+    }
+    coffee(&app, "[".repeat(100_000)).await.is_unfit(&[lacking("body", "body", "must be a JSON object")]);
+    coffee(&app, b"{\"notes\": \"\xff\"}")
+        .await
+        .is_unfit(&[lacking("body", "body", "must be UTF-8 (byte 12 is not)")]);
+    assert_eq!(coffee(&app, r#"{"caffeine_mg": 1}"#).await.status, 201);
+}
+
+#[rocket::async_test]
+async fn a_body_is_json_whatever_its_content_type_says() {
+    let app = TestApp::new().await;
+    let body = r#"{"caffeine_mg": 95}"#;
+    for kind in
+        ["application/x-www-form-urlencoded", "text/plain", "application/json; charset=utf-16", "nonsense", ""]
+    {
+        let ask = app.ask(Method::Post, "/coffee/").header("Content-Type", kind).body(body);
+        assert_eq!(ask.send().await.status, 201, "{kind}");
+        let ask = app.ask(Method::Put, "/coffee/1").header("Content-Type", kind).body(body);
+        assert_eq!(ask.send().await.status, 200, "{kind}");
+    }
+    assert_eq!(coffee(&app, body).await.status, 201, "none at all");
+    assert_eq!(coffee(&app, format!("\u{feff}{body}")).await.status, 201, "a byte order mark");
+}
+
+#[rocket::async_test]
+async fn text_is_trimmed_and_cleaned_and_counted_in_characters() {
+    let app = TestApp::new().await;
+    for (sent, stored) in [
+        ("  flat white \n", Some("flat white".to_owned())),
+        ("a\u{0}b\u{7}\u{1b}[31mc\u{85}", Some("ab[31mc".to_owned())),
+        ("a\tb\r\nc", Some("a\tb\r\nc".to_owned())),
+        ("\u{0} \u{3000}", None),
+        ("", None),
+        (&"\u{2615}".repeat(100), Some("\u{2615}".repeat(100))),
+        (&format!(" {}\u{0} ", "x".repeat(100)), Some("x".repeat(100))),
+        ("'); drop table coffee_logs; --", Some("'); drop table coffee_logs; --".to_owned())),
+    ] {
+        let reply = app.post("/coffee/", json!({"caffeine_mg": 1, "coffee_type": sent, "notes": sent})).await;
+        assert_eq!(reply.status, 201, "{sent}: {}", reply.text());
+        assert_eq!(reply.json()["coffee_type"], json!(stored));
+        assert_eq!(reply.json()["notes"], json!(stored));
+        assert_eq!(app.get(reply.header("location")).await.body, reply.body);
+    }
+    let cups = |n| "\u{2615}".repeat(n);
+    assert_eq!(app.post("/coffee/", json!({"caffeine_mg": 1, "notes": cups(1000)})).await.status, 201);
+    let cut = format!("{}…", cups(100));
+    app.post("/coffee/", json!({"caffeine_mg": 1, "coffee_type": cups(101), "notes": cups(1001)})).await.is_unfit(&[
+        bad("body", "coffee_type", "must have at most 100 characters (it has 101)", cut.as_str()),
+        bad("body", "notes", "must have at most 1000 characters (it has 1001)", cut.as_str()),
+    ]);
+}
+
+#[rocket::async_test]
+async fn every_bad_field_is_named_not_only_the_first() {
+    let app = TestApp::new().await;
+    let bad_coffee = json!({"caffeine_mg": "much", "coffee_type": 7, "notes": [1], "timestamp": true});
+    let complaints = [
+        bad("body", "caffeine_mg", "must be a number", "much"),
+        bad("body", "timestamp", "must be text", true),
+        bad("body", "coffee_type", "must be text", 7),
+        lacking("body", "notes", "must be text"),
+    ];
+    app.post("/coffee/", bad_coffee.clone()).await.is_unfit(&complaints);
+    app.put("/coffee/1", bad_coffee).await.is_unfit(&complaints);
+    let bad_reading = json!({"bpm": 72.4, "context": false, "notes": {}, "timestamp": "soon"});
+    let complaints = [
+        bad("body", "bpm", "must be a whole number", 72.4),
+        bad("body", "timestamp", "must be a date and time such as 2025-07-23T14:30:00Z", "soon"),
+        bad("body", "context", "must be text", false),
+        lacking("body", "notes", "must be text"),
+    ];
+    app.post("/heartrate/", bad_reading.clone()).await.is_unfit(&complaints);
+    app.patch("/heartrate/1", bad_reading).await.is_unfit(&complaints);
+}
+
+#[rocket::async_test]
+async fn a_body_over_the_limit_is_refused_and_one_at_the_limit_is_read() {
+    let app = TestApp::new().await;
+    let padded = |size: usize| format!("{{\"caffeine_mg\": 1, \"x\": \"{}\"}}", "y".repeat(size - 27));
+    assert_eq!(padded(1000).len(), 1000);
+    assert_eq!(coffee(&app, padded(1 << 20)).await.status, 201);
+    let detail = "The body must not be larger than 1048576 bytes";
+    for size in [(1 << 20) + 1, 2 << 20] {
+        for path in ["/coffee/", "/heartrate/"] {
+            app.ask(Method::Post, path).body(padded(size)).send().await.is_problem(413, detail);
+        }
+        app.ask(Method::Put, "/coffee/1").body(padded(size)).send().await.is_problem(413, detail);
+    }
+    // What is announced is believed: nothing is parsed.
+    let ask = app.ask(Method::Post, "/coffee/").header("Content-Length", "2097152").body(padded(1000));
+    let reply = ask.send().await.is_problem(413, detail);
+    assert_eq!(reply.header("connection"), "close");
+    let small = TestApp::flagged(&[("max-request-body-bytes", "1024")]).await;
+    assert_eq!(coffee(&small, padded(1024)).await.status, 201);
+    coffee(&small, padded(1025)).await.is_problem(413, "The body must not be larger than 1024 bytes");
+}

@@ -1,0 +1,200 @@
+//! `/coffee/` and `/coffee/{id}`: one coffee's life.
+
+use rocket::http::Method;
+use serde_json::{Value, json};
+
+use super::helpers::{KEY, TestApp, bad, lacking};
+
+fn espresso(id: i64) -> Value {
+    json!({"id": id, "timestamp": "2026-06-01T12:00:00.000000Z", "caffeine_mg": 95.0,
+           "coffee_type": "espresso", "notes": "after lunch"})
+}
+
+const BODY: &str = r#"{"caffeine_mg": 95, "coffee_type": "espresso", "notes": "after lunch"}"#;
+
+#[rocket::async_test]
+async fn a_coffee_is_logged_shown_changed_and_deleted() {
+    let app = TestApp::new().await;
+    let logged = app.ask(Method::Post, "/coffee/").body(BODY).send().await.is(201, espresso(1));
+    assert_eq!(logged.header("location"), "/coffee/1");
+    app.get("/coffee/1").await.is(200, espresso(1));
+    app.get("/coffee/").await.is(200, json!([espresso(1)]));
+    let mut changed = espresso(1);
+    changed["caffeine_mg"] = json!(80.5);
+    changed["notes"] = Value::Null;
+    app.put("/coffee/1", json!({"caffeine_mg": 80.5, "notes": null})).await.is(200, changed.clone());
+    changed["coffee_type"] = json!("flat white");
+    changed["timestamp"] = json!("2026-05-31T22:00:00.000000Z");
+    let patch = json!({"coffee_type": "flat white", "timestamp": "2026-06-01T00:00:00"});
+    app.patch("/coffee/1", patch).await.is(200, changed.clone());
+    app.get("/coffee/1").await.is(200, changed);
+    app.delete("/coffee/1").await.is(200, json!({"message": "Coffee log deleted", "id": 1}));
+    app.get("/coffee/").await.is(200, json!([]));
+    // A deleted coffee's id is never given again: a phone may hold it.
+    app.ask(Method::Post, "/coffee/").body(BODY).send().await.is(201, espresso(2));
+}
+
+#[rocket::async_test]
+async fn a_coffee_that_is_not_there_cannot_be_shown_changed_or_deleted() {
+    let app = TestApp::new().await;
+    for method in [Method::Get, Method::Put, Method::Patch, Method::Delete] {
+        let ask = app.ask(method, "/coffee/7").json(&json!({"caffeine_mg": 1}));
+        ask.send().await.is_problem(404, "Coffee log not found");
+    }
+    app.get("/coffee/9223372036854775807").await.is_problem(404, "Coffee log not found");
+}
+
+#[rocket::async_test]
+async fn every_path_answers_with_and_without_its_slashes() {
+    let app = TestApp::new().await;
+    for (id, path) in (1..).zip(["/coffee/", "/coffee", "//coffee", "//coffee///"]) {
+        app.ask(Method::Post, path).body(BODY).send().await.is(201, espresso(id));
+    }
+    let all: Value = (1..=4).rev().map(espresso).collect();
+    for path in ["/coffee/", "/coffee", "//coffee", "//coffee//", "/coffee/?limit=50", "/coffee?limit=50"] {
+        app.get(path).await.is(200, all.clone());
+    }
+    for path in ["/coffee/2", "/coffee/2/", "//coffee//2"] {
+        app.get(path).await.is(200, espresso(2));
+    }
+}
+
+#[rocket::async_test]
+async fn head_answers_as_get_does_without_the_body() {
+    let app = TestApp::new().await;
+    app.ask(Method::Post, "/coffee/").body(BODY).send().await.is(201, espresso(1));
+    for path in ["/coffee/", "/coffee/1", "/coffee/today", "/coffee/week", "/coffee/stats", "/coffee/types"] {
+        let (get, head) = (app.get(path).await, app.ask(Method::Head, path).send().await);
+        assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
+        assert_eq!(head.declared, Some(get.body.len()), "{path}");
+        let but_time = |mut headers: std::collections::BTreeMap<String, String>| {
+            headers.remove("x-process-time");
+            headers
+        };
+        assert_eq!(but_time(head.headers), but_time(get.headers), "{path}");
+    }
+}
+
+#[rocket::async_test]
+async fn options_lists_the_methods_and_other_methods_are_refused_with_them() {
+    let app = TestApp::new().await;
+    let read = "GET, HEAD, OPTIONS";
+    for (path, allow, wrong) in [
+        ("/coffee/", "POST, GET, HEAD, OPTIONS", [Method::Put, Method::Delete]),
+        ("/coffee/1", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS", [Method::Post, Method::Trace]),
+        // Names beat ids, whatever methods ids know.
+        ("/coffee/today", read, [Method::Put, Method::Delete]),
+        ("/coffee/week", read, [Method::Post, Method::Patch]),
+        ("/coffee/stats/", read, [Method::Post, Method::Delete]),
+        ("/coffee/types", read, [Method::Put, Method::Patch]),
+    ] {
+        let names = |allow: &str| {
+            let mut names: Vec<String> = allow.split(", ").map(str::to_owned).collect();
+            names.sort();
+            names
+        };
+        // Neither asks for a key.
+        let options = app.ask(Method::Options, path).without("Authorization").send().await;
+        assert_eq!((options.status, options.body.len()), (204, 0), "{path}");
+        assert_eq!(names(options.header("allow")), names(allow), "{path}");
+        for method in wrong {
+            let reply = app.ask(method, path).without("Authorization").send().await;
+            let detail = format!("This path answers {}", reply.header("allow"));
+            assert_eq!(names(reply.header("allow")), names(allow), "{method} {path}");
+            reply.is_problem(405, &detail);
+        }
+    }
+}
+
+#[rocket::async_test]
+async fn an_id_is_a_whole_number_from_one_on() {
+    let app = TestApp::new().await;
+    for (raw, shown) in [
+        ("0", "0"),
+        ("-1", "-1"),
+        ("+1", "+1"),
+        ("99999999999999999999", "99999999999999999999"),
+        ("1.0", "1.0"),
+        ("abc", "abc"),
+        ("%00", "\0"),
+        ("%2e%2e", ".."),
+        ("1%20", "1 "),
+        ("%D9%A1", "\u{661}"),
+    ] {
+        for method in [Method::Get, Method::Put, Method::Patch, Method::Delete] {
+            let ask = app.ask(method, &format!("/coffee/{raw}")).json(&json!({"caffeine_mg": 1}));
+            let complaint = bad("path", "id", "must be a whole number from 1 on", shown);
+            ask.send().await.is_unfit(&[complaint]);
+        }
+    }
+}
+
+#[rocket::async_test]
+async fn null_is_nothing_in_a_post_and_clears_what_may_be_empty_in_a_put() {
+    let app = TestApp::new().await;
+    let nulls = json!({"caffeine_mg": 95, "coffee_type": null, "notes": null, "timestamp": null});
+    let mut bare = espresso(1);
+    bare["coffee_type"] = Value::Null;
+    bare["notes"] = Value::Null;
+    app.post("/coffee/", nulls).await.is(201, bare.clone());
+    app.post("/coffee/", json!({"caffeine_mg": null}))
+        .await
+        .is_unfit(&[bad("body", "caffeine_mg", "must be a number", Value::Null)]);
+    for method in [Method::Put, Method::Patch] {
+        let ask = |body: Value| app.ask(method, "/coffee/1").json(&body).send();
+        ask(json!({"coffee_type": "x", "notes": "y"})).await;
+        ask(json!({"coffee_type": null, "notes": " "})).await.is(200, bare.clone());
+        ask(json!({"caffeine_mg": null, "timestamp": null})).await.is_unfit(&[
+            bad("body", "caffeine_mg", "must be a number", Value::Null),
+            bad("body", "timestamp", "must be text", Value::Null),
+        ]);
+    }
+    app.get("/coffee/1").await.is(200, bare);
+}
+
+#[rocket::async_test]
+async fn a_change_without_a_known_field_is_refused_and_unknown_fields_are_passed_over() {
+    let app = TestApp::new().await;
+    app.ask(Method::Post, "/coffee/").body(BODY).send().await.is(201, espresso(1));
+    for body in [json!({}), json!({"sugar": 3, "id": 9})] {
+        let message = "must have at least one of caffeine_mg, coffee_type, notes, timestamp";
+        app.put("/coffee/1", body.clone()).await.is_unfit(&[lacking("body", "body", message)]);
+        app.patch("/coffee/1", body).await.is_unfit(&[lacking("body", "body", message)]);
+    }
+    let body = json!({"caffeine_mg": 95, "coffee_type": "espresso", "notes": "after lunch", "id": 77, "x": [1]});
+    app.put("/coffee/1", body.clone()).await.is(200, espresso(1));
+    app.post("/coffee/", body).await.is(201, espresso(2));
+}
+
+#[rocket::async_test]
+async fn the_largest_dose_is_a_setting() {
+    let app = TestApp::flagged(&[("max-caffeine-mg", "250")]).await;
+    assert_eq!(app.post("/coffee/", json!({"caffeine_mg": 250})).await.status, 201);
+    app.post("/coffee/", json!({"caffeine_mg": 250.01}))
+        .await
+        .is_unfit(&[bad("body", "caffeine_mg", "must be between 0 and 250", 250.01)]);
+    app.put("/coffee/1", json!({"caffeine_mg": 251}))
+        .await
+        .is_unfit(&[bad("body", "caffeine_mg", "must be between 0 and 250", 251)]);
+}
+
+#[rocket::async_test]
+async fn a_form_that_names_a_method_changes_nothing() {
+    let app = TestApp::new().await;
+    app.ask(Method::Post, "/coffee/").body(BODY).send().await.is(201, espresso(1));
+    for form in [
+        "_method=delete",
+        "_method=put&caffeine_mg=1",
+        // What Rocket reads as its field although it is not at the start.
+        "&_method=patch",
+        "&&_method=get",
+        "_method=get",
+    ] {
+        let post = |path| app.ask(Method::Post, path).key(KEY).header("Content-Type", "application/x-www-form-urlencoded");
+        let reply = post("/coffee/1").body(form).send().await;
+        assert_eq!(reply.status, 405, "{form}: {}", reply.text());
+        let reply = post("/coffee/").body(form).send().await;
+        reply.is_unfit(&[lacking("body", "body", "must be a JSON object")]);
+    }
+    app.get("/coffee/").await.is(200, json!([espresso(1)]));
+}

@@ -1,0 +1,170 @@
+//! `GET /coffee/` and `GET /heartrate/`: order, filters, pages.
+
+use serde_json::{Value, json};
+
+use super::helpers::{TestApp, bad, lacking};
+
+/// Ids 1 to 6; 3 and 4 share an instant, 5 lies before all.
+async fn six_coffees() -> TestApp {
+    let app = TestApp::new().await;
+    for (time, kind) in [
+        ("2026-05-30T08:00:00Z", Some("latte")),
+        ("2026-05-31T08:00:00Z", Some("espresso")),
+        ("2026-06-01T08:00:00Z", Some("latte")),
+        ("2026-06-01T08:00:00Z", None),
+        ("2026-05-01T08:00:00Z", Some("latte")),
+        ("2026-06-01T08:00:00.000001Z", Some("Latte")),
+    ] {
+        app.coffee(time, 80.0, kind).await;
+    }
+    app
+}
+
+#[rocket::async_test]
+async fn coffees_come_newest_first_and_of_one_instant_the_later_logged_first() {
+    let app = six_coffees().await;
+    assert_eq!(app.ids("/coffee/").await, [6, 4, 3, 2, 1, 5]);
+}
+
+#[rocket::async_test]
+async fn filters_keep_what_they_say() {
+    let app = six_coffees().await;
+    for (query, ids, reason) in [
+        ("since=2026-05-31T08:00:00Z", &[6, 4, 3, 2][..], "the start belongs to the span"),
+        ("until=2026-05-31T08:00:00Z", &[1, 5], "the end does not"),
+        ("since=2026-06-01T08:00:00Z&until=2026-06-01T08:00:00.000001Z", &[4, 3], "[start, end)"),
+        ("since=2026-06-01T10:00:00", &[6, 4, 3], "no offset: the server's zone"),
+        ("since=2026-06-01T10:00:00+02:00", &[6, 4, 3], "a plus that arrives as it is"),
+        ("since=2026-06-01T10:00:00%2B02:00", &[6, 4, 3], "a plus that is encoded"),
+        ("since=2026-06-01T10:00:00%2002:00", &[6, 4, 3], "a plus that became a space"),
+        ("since=2026-06-01+10:00:00+02:00", &[6, 4, 3], "a space and a plus, both as pluses"),
+        ("since=2026-06-01", &[6, 4, 3], "a day begins at midnight"),
+        ("until=2026-06-01T00:00:00+02:00&coffee_type=latte", &[1, 5], "filters add up"),
+        ("coffee_type=latte", &[3, 1, 5], "the type as it was written"),
+        ("coffee_type=%20latte%20", &[3, 1, 5], "trimmed"),
+        ("coffee_type=Latte", &[6], "case counts"),
+        ("coffee_type=tea", &[], "none of that"),
+        ("coffee_type=", &[6, 4, 3, 2, 1, 5], "empty is no filter"),
+        ("limit=2", &[6, 4], "a page"),
+        ("limit=2&offset=2", &[3, 2], "the next page"),
+        ("offset=5", &[5], "the rest"),
+        ("offset=6", &[], "past the end"),
+        ("limit=1000&offset=2147483647", &[], "as far as one may ask"),
+        ("limit=2.0", &[6, 4], "a whole number"),
+        ("unknown=1", &[6, 4, 3, 2, 1, 5], "unknown fields are ignored"),
+        ("", &[6, 4, 3, 2, 1, 5], "an empty query"),
+        ("since=2026-06-01T08:00:00Z&until=2026-06-01T08:00:00Z", &[], "an empty span"),
+    ] {
+        assert_eq!(app.ids(&format!("/coffee/?{query}")).await, ids, "{query}: {reason}");
+    }
+}
+
+#[rocket::async_test]
+async fn bad_queries_are_named_field_by_field() {
+    let app = TestApp::new().await;
+    let (limits, offsets) = ("must be between 1 and 1000", "must be between 0 and 2147483647");
+    let form = "must be a date and time such as 2025-07-23T14:30:00Z";
+    let one = |field, message, value: &str| vec![bad("query", field, message, value)];
+    for path in ["/coffee/", "/heartrate/"] {
+        for (query, complaints) in [
+            ("limit=0", one("limit", limits, "0")),
+            ("limit=-1", one("limit", limits, "-1")),
+            ("limit=1001", one("limit", limits, "1001")),
+            ("limit=1.5", one("limit", "must be a whole number", "1.5")),
+            ("limit=ten", one("limit", "must be a whole number", "ten")),
+            ("limit=", one("limit", "must be a whole number", "")),
+            ("limit=99999999999999999999999", one("limit", limits, "99999999999999999999999")),
+            ("offset=-1", one("offset", offsets, "-1")),
+            ("offset=2147483648", one("offset", offsets, "2147483648")),
+            ("since=yesterday", one("since", form, "yesterday")),
+            ("until=", one("until", form, "")),
+            (
+                "since=2026-06-02T00:00:00Z&until=2026-06-01T00:00:00Z",
+                one("until", "must not lie before since", "2026-06-01T00:00:00Z"),
+            ),
+            ("limit=1&limit=1", vec![lacking("query", "limit", "must be given once")]),
+            ("x=1&x=2", vec![lacking("query", "x", "must be given once")]),
+            ("limit=%FF", vec![lacking("query", "query", "must be percent-encoded UTF-8")]),
+            (
+                "limit=0&offset=-1&since=no",
+                vec![
+                    bad("query", "since", form, "no"),
+                    bad("query", "limit", limits, "0"),
+                    bad("query", "offset", offsets, "-1"),
+                ],
+            ),
+        ] {
+            app.get(&format!("{path}?{query}")).await.is_unfit(&complaints);
+        }
+    }
+    let long = "x".repeat(101);
+    let cut = format!("{}…", "x".repeat(100));
+    app.get(&format!("/coffee/?coffee_type={long}")).await.is_unfit(&[bad(
+        "query",
+        "coffee_type",
+        "must have at most 100 characters (it has 101)",
+        cut.as_str(),
+    )]);
+    app.get(&format!("/heartrate/?context={}", "é".repeat(51))).await.is_unfit(&[bad(
+        "query",
+        "context",
+        "must have at most 50 characters (it has 51)",
+        "é".repeat(51).as_str(),
+    )]);
+}
+
+#[rocket::async_test]
+async fn the_link_leads_through_all_pages_and_keeps_the_filters() {
+    let app = six_coffees().await;
+    for (path, next) in [
+        ("/coffee/?limit=2", "/coffee/?limit=2&offset=2"),
+        ("/coffee?limit=2&offset=2", "/coffee/?limit=2&offset=4"),
+        ("/coffee/?limit=2&offset=4", ""),
+        ("/coffee/?offset=1&limit=1&coffee_type=latte", "/coffee/?limit=1&coffee_type=latte&offset=2"),
+        ("/coffee/?since=2026-05-31T10:00:00%2B02:00&limit=1", "/coffee/?since=2026-05-31T10:00:00%2B02:00&limit=1&offset=1"),
+        ("/coffee/?limit=6", ""),
+        ("/coffee/?limit=5", "/coffee/?limit=5&offset=5"),
+        ("/coffee/", ""),
+    ] {
+        let expected = if next.is_empty() { String::new() } else { format!("<{next}>; rel=\"next\"") };
+        assert_eq!(app.get(path).await.header("link"), expected, "{path}");
+    }
+    let (mut path, mut seen) = ("/coffee/?limit=1".to_owned(), Vec::new());
+    loop {
+        seen.extend(app.ids(&path).await);
+        let reply = app.get(&path).await;
+        let Some(next) = reply.header("link").split(['<', '>']).nth(1) else { break };
+        path = next.to_owned();
+    }
+    assert_eq!(seen, [6, 4, 3, 2, 1, 5]);
+}
+
+#[rocket::async_test]
+async fn fifty_are_listed_when_nobody_says_how_many() {
+    let app = TestApp::new().await;
+    let readings: Vec<Value> = (0..1002).map(|n| json!({"bpm": 60 + n % 40})).collect();
+    app.post("/heartrate/batch", json!({"readings": readings})).await.is(201, json!({"inserted": 1002, "duplicates": 0}));
+    assert_eq!(app.ids("/heartrate/").await.len(), 50);
+    assert_eq!(app.get("/heartrate/").await.header("link"), "</heartrate/?offset=50>; rel=\"next\"");
+    assert_eq!(app.ids("/heartrate/?limit=1000").await, (3..=1002).rev().collect::<Vec<i64>>());
+    assert_eq!(app.ids("/heartrate/?limit=1000&offset=1000").await, [2, 1]);
+}
+
+#[rocket::async_test]
+async fn readings_are_listed_as_coffees_are_and_filtered_by_context() {
+    let app = TestApp::new().await;
+    app.readings("resting", &[("2026-06-01T08:00:00Z", 60), ("2026-06-01T09:00:00Z", 61)]).await;
+    app.readings("panic", &[("2026-06-01T09:00:00Z", 130), ("2026-05-01T09:00:00Z", 131)]).await;
+    for (query, ids) in [
+        ("", &[3, 2, 1, 4][..]),
+        ("?context=panic", &[3, 4]),
+        ("?context=resting&limit=1", &[2]),
+        ("?since=2026-06-01T09:00:00Z", &[3, 2]),
+        ("?until=2026-06-01T09:00:00Z", &[1, 4]),
+        ("?context=sleeping", &[]),
+    ] {
+        assert_eq!(app.ids(&format!("/heartrate/{query}")).await, ids, "{query}");
+    }
+    let reply = app.get("/heartrate?context=panic&limit=1").await;
+    assert_eq!(reply.header("link"), "</heartrate/?context=panic&limit=1&offset=1>; rel=\"next\"");
+}

@@ -1,0 +1,127 @@
+//! When an entry happened: what is read, what is refused, and a clock that cannot be right.
+
+use serde_json::json;
+
+use super::helpers::{Setup, TestApp, at, bad};
+
+const AHEAD: &str = "must not lie more than 5 minutes ahead of the server's clock";
+const FORM: &str = "must be a date and time such as 2025-07-23T14:30:00Z";
+const YEARS: &str = "must lie in the years 1 to 9999";
+const LEAP: &str = "must have seconds from 0 to 59 (leap seconds cannot be stored)";
+
+#[rocket::async_test]
+async fn a_timestamp_may_have_any_offset_or_none() {
+    let app = TestApp::new().await;
+    for (sent, stored) in [
+        ("2025-07-23T14:30:00.123456Z", "2025-07-23T14:30:00.123456Z"),
+        ("2025-07-23t14:30:00z", "2025-07-23T14:30:00.000000Z"),
+        ("2025-07-23T14:30:00+02:00", "2025-07-23T12:30:00.000000Z"),
+        ("2025-07-23T14:30:00-05:00", "2025-07-23T19:30:00.000000Z"),
+        ("2025-07-23T14:30:00+14:00", "2025-07-23T00:30:00.000000Z"),
+        ("2025-07-23T14:30:00+0530", "2025-07-23T09:00:00.000000Z"),
+        ("2025-07-23T14:30:00 02:00", "2025-07-23T12:30:00.000000Z"),
+        ("2025-07-23T14:30:00", "2025-07-23T12:30:00.000000Z"),
+        ("2025-01-23 14:30", "2025-01-23T13:30:00.000000Z"),
+        ("2025-07-23", "2025-07-22T22:00:00.000000Z"),
+        (" 2025-07-23T14:30:00Z ", "2025-07-23T14:30:00.000000Z"),
+        ("2025-07-23T14:30:00.1234569Z", "2025-07-23T14:30:00.123456Z"),
+        ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00.000000Z"),
+        ("1969-12-31T23:59:59.999999Z", "1969-12-31T23:59:59.999999Z"),
+        // The hour that Berlin has twice is the first of the two, the one it skips is moved on.
+        ("2025-10-26T02:30:00", "2025-10-26T00:30:00.000000Z"),
+        ("2025-03-30T02:30:00", "2025-03-30T01:30:00.000000Z"),
+    ] {
+        for (path, body) in [
+            ("/coffee/", json!({"caffeine_mg": 1, "timestamp": sent})),
+            ("/heartrate/", json!({"bpm": 60, "timestamp": sent})),
+        ] {
+            let reply = app.post(path, body).await;
+            assert_eq!(reply.status, 201, "{sent}: {}", reply.text());
+            assert_eq!(reply.json()["timestamp"], stored, "{sent}");
+            assert_eq!(app.get(reply.header("location")).await.body, reply.body, "{sent}");
+        }
+    }
+}
+
+#[rocket::async_test]
+async fn what_is_no_time_or_lies_ahead_is_refused() {
+    let app = TestApp::new().await;
+    for (sent, message) in [
+        ("2026-06-01T12:05:00.000001Z", AHEAD),
+        ("2026-06-01T12:06:00Z", AHEAD),
+        ("2026-06-01T14:06:00", AHEAD),
+        ("9999-12-30T00:00:00Z", AHEAD),
+        ("0000-01-01T00:00:00Z", YEARS),
+        ("-000001-01-01T00:00:00Z", YEARS),
+        ("10000-01-01T00:00:00Z", FORM),
+        ("+010000-01-01T00:00:00Z", FORM),
+        ("2016-12-31T23:59:60Z", LEAP),
+        ("2016-12-31T23:59:60", LEAP),
+        ("2025-07-23T14:30:00+99:00", FORM),
+        ("2025-02-29T00:00:00Z", FORM),
+        ("2025-07-23T25:00:00Z", FORM),
+        ("23.07.2025 14:30", FORM),
+        ("1753281000", FORM),
+        ("now", FORM),
+        ("", FORM),
+    ] {
+        for (path, body) in [
+            ("/coffee/", json!({"caffeine_mg": 1, "timestamp": sent})),
+            ("/heartrate/", json!({"bpm": 60, "timestamp": sent})),
+        ] {
+            app.post(path, body).await.is_unfit(&[bad("body", "timestamp", message, sent)]);
+        }
+    }
+    let number = json!({"caffeine_mg": 1, "timestamp": 1_753_281_000});
+    app.post("/coffee/", number).await.is_unfit(&[bad("body", "timestamp", "must be text", 1_753_281_000)]);
+}
+
+#[rocket::async_test]
+async fn clocks_may_drift_by_five_minutes() {
+    let app = TestApp::new().await;
+    for sent in ["2026-06-01T12:05:00Z", "2026-06-01T14:05:00", "2026-06-01T12:04:59.999999Z"] {
+        assert_eq!(app.post("/coffee/", json!({"caffeine_mg": 1, "timestamp": sent})).await.status, 201, "{sent}");
+        assert_eq!(app.post("/heartrate/", json!({"bpm": 60, "timestamp": sent})).await.status, 201, "{sent}");
+    }
+    let late = json!({"timestamp": "2026-06-01T12:06:00Z"});
+    for path in ["/coffee/1", "/heartrate/1"] {
+        app.put(path, late.clone())
+            .await
+            .is_unfit(&[bad("body", "timestamp", AHEAD, "2026-06-01T12:06:00Z")]);
+    }
+    assert_eq!(app.get("/health").await.json()["clock"], json!({"status": "ok"}));
+}
+
+#[rocket::async_test]
+async fn a_clock_that_woke_in_1970_believes_the_client_and_says_so() {
+    let app = TestApp::with(Setup { now: "1970-01-01T00:10:00Z", ..Setup::default() }).await;
+    assert_eq!(app.get("/health").await.json()["clock"], json!({"status": "suspect"}));
+    let coffee = json!({"caffeine_mg": 80, "timestamp": "2026-06-01T12:00:00Z"});
+    let stored = json!({"id": 1, "timestamp": "2026-06-01T12:00:00.000000Z", "caffeine_mg": 80.0,
+                        "coffee_type": null, "notes": null});
+    app.post("/coffee/", coffee).await.is(201, stored);
+    // It hears the time.
+    app.clock.set(at("2026-06-01T12:01:00Z"));
+    assert_eq!(app.get("/health").await.json()["clock"], json!({"status": "ok"}));
+    app.post("/coffee/", json!({"caffeine_mg": 1, "timestamp": "2026-06-01T13:00:00Z"}))
+        .await
+        .is_unfit(&[bad("body", "timestamp", AHEAD, "2026-06-01T13:00:00Z")]);
+}
+
+#[rocket::async_test]
+async fn a_clock_older_than_the_newest_entry_is_suspect() {
+    let app = TestApp::new().await;
+    for (path, body) in [("/heartrate/", json!({"bpm": 60})), ("/heartrate/batch", json!({"readings": [{"bpm": 60}]}))]
+    {
+        app.wait(3600);
+        assert_eq!(app.post(path, body).await.status, 201);
+        let now = app.clock.now();
+        for (back, status) in [(300, "ok"), (301, "suspect"), (86_400, "suspect")] {
+            app.clock.set(now.minus(back * 1_000_000));
+            assert_eq!(app.get("/health").await.json()["clock"], json!({"status": status}), "{path} {back}");
+        }
+        let reply = app.post("/coffee/", json!({"caffeine_mg": 1, "timestamp": now.to_string()})).await;
+        assert_eq!(reply.status, 201, "{path}: {}", reply.text());
+        app.clock.set(now);
+    }
+}

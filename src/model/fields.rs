@@ -241,7 +241,10 @@ pub fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Unfit> {
     }
     // Line and column are those of what was sent, so the blanks before it count.
     let sent = std::str::from_utf8(body).unwrap_or(text).trim_start_matches('\u{feff}');
-    serde_json::from_str(sent).map_err(|e| complain(format!("malformed JSON: {e}")))
+    serde_json::from_str(sent).map_err(|e| {
+        // What is well-formed and does not fit says so itself.
+        complain(if e.is_data() { e.to_string() } else { format!("malformed JSON: {e}") })
+    })
 }
 
 impl<'de> Deserialize<'de> for Field {

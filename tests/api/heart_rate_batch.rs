@@ -1,1 +1,112 @@
-//! To come.
+//! `/heartrate/batch`: all or nothing, and twice adds nothing.
+
+use rocket::http::Method;
+use serde_json::{Value, json};
+
+use super::helpers::{TestApp, bad, lacking};
+
+fn result(inserted: u64, duplicates: u64) -> Value {
+    json!({"inserted": inserted, "duplicates": duplicates})
+}
+
+#[rocket::async_test]
+async fn a_batch_sent_twice_adds_nothing_the_second_time() {
+    let app = TestApp::new().await;
+    let batch = json!({"readings": [
+        {"bpm": 61, "timestamp": "2026-06-01T06:00:00Z", "context": "sleeping"},
+        {"bpm": "74", "timestamp": "2026-06-01T09:00:00+02:00"},
+        // Two equal ones in one batch are two readings.
+        {"bpm": 80, "timestamp": "2026-06-01T08:00:00Z", "notes": "stairs"},
+        {"bpm": 80, "timestamp": "2026-06-01T08:00:00Z", "notes": "stairs"},
+        {"bpm": 66},
+    ]});
+    app.post("/heartrate/batch", batch.clone()).await.is(201, result(5, 0));
+    app.post("/heartrate/batch/", batch.clone()).await.is(201, result(0, 5));
+    // A minute later the one without a time is another.
+    app.wait(60);
+    app.post("//heartrate//batch", batch).await.is(201, result(1, 4));
+    assert_eq!(app.ids("/heartrate/").await.len(), 6);
+    app.get("/heartrate/2").await.is(
+        200,
+        json!({"id": 2, "timestamp": "2026-06-01T07:00:00.000000Z", "bpm": 74, "context": "resting", "notes": null}),
+    );
+}
+
+#[rocket::async_test]
+async fn a_duplicate_is_equal_in_time_pulse_context_and_notes() {
+    let app = TestApp::new().await;
+    let base = json!({"bpm": 61, "timestamp": "2026-06-01T06:00:00Z", "context": "sleeping", "notes": "n"});
+    app.post("/heartrate/", base.clone()).await;
+    for (field, value, duplicates) in [
+        ("bpm", json!(61), 1),
+        ("bpm", json!("61.0"), 1),
+        ("timestamp", json!("2026-06-01T08:00:00"), 1),
+        ("notes", json!(" n "), 1),
+        ("unknown", json!(1), 1),
+        ("bpm", json!(62), 0),
+        ("timestamp", json!("2026-06-01T06:00:00.000001Z"), 0),
+        ("context", json!("panic"), 0),
+        ("context", Value::Null, 0),
+        ("notes", Value::Null, 0),
+    ] {
+        let mut reading = base.clone();
+        reading[field] = value;
+        let reply = app.post("/heartrate/batch", json!({"readings": [reading]})).await;
+        reply.is(201, result(1 - duplicates, duplicates));
+    }
+    // One is stored, three are sent: two are new.
+    app.post("/heartrate/batch", json!({"readings": [base, base, base]})).await.is(201, result(2, 1));
+}
+
+#[rocket::async_test]
+async fn one_bad_reading_refuses_the_batch_and_is_named_by_its_index() {
+    let app = TestApp::new().await;
+    let good = json!({"bpm": 60});
+    let readings = json!([good, {"bpm": 60, "context": 7}, good, {"bpm": 10, "timestamp": "later"}, 5, {}, [], null]);
+    app.post("/heartrate/batch", json!({"readings": readings})).await.is_unfit(&[
+        bad("body", "readings[1].context", "must be text", 7),
+        bad("body", "readings[3].bpm", "must be between 30 and 250", 10),
+        bad("body", "readings[3].timestamp", "must be a date and time such as 2025-07-23T14:30:00Z", "later"),
+        lacking("body", "readings[4]", "must be an object"),
+        lacking("body", "readings[5].bpm", "is required"),
+        lacking("body", "readings[6]", "must be an object"),
+        lacking("body", "readings[7]", "must be an object"),
+    ]);
+    app.get("/heartrate/").await.is(200, json!([]));
+}
+
+#[rocket::async_test]
+async fn a_batch_has_1_to_10_000_readings() {
+    let app = TestApp::new().await;
+    let batch = |n: usize| json!({"readings": vec![json!({"bpm": 60}); n]});
+    let count = |n: usize| lacking("body", "readings", &format!("must be a list of 1 to 10000 readings (it has {n})"));
+    app.post("/heartrate/batch", batch(0)).await.is_unfit(&[count(0)]);
+    app.post("/heartrate/batch", batch(10_001)).await.is_unfit(&[count(10_001)]);
+    app.post("/heartrate/batch", json!({})).await.is_unfit(&[count(0)]);
+    app.post("/heartrate/batch", batch(10_000)).await.is(201, result(10_000, 0));
+    app.post("/heartrate/batch", batch(10_000)).await.is(201, result(0, 10_000));
+}
+
+#[rocket::async_test]
+async fn readings_that_are_no_list_are_named_with_their_place() {
+    let app = TestApp::new().await;
+    for (sent, what) in
+        [("null", "null"), ("5", "integer `5`"), (r#""x""#, "string \"x\""), (r#"{"bpm": 60}"#, "map")]
+    {
+        let body = format!(r#"{{"readings": {sent}}}"#);
+        let reply = app.ask(Method::Post, "/heartrate/batch").body(body).send().await;
+        let column = if what == "map" { 13 } else { 13 + sent.len() };
+        let message = format!("invalid type: {what}, expected a list of readings at line 1 column {column}");
+        reply.is_unfit(&[lacking("body", "body", &message)]);
+    }
+}
+
+#[rocket::async_test]
+async fn a_batch_may_have_8_mib_whatever_other_bodies_may() {
+    let app = TestApp::flagged(&[("max-request-body-bytes", "1024")]).await;
+    let padded = |size: usize| format!("{{\"readings\": [{{\"bpm\": 60}}], \"x\": \"{}\"}}", "y".repeat(size - 36));
+    assert_eq!(padded(100).len(), 100);
+    let send = |size| app.ask(Method::Post, "/heartrate/batch").body(padded(size)).send();
+    send(8 << 20).await.is(201, result(1, 0));
+    send((8 << 20) + 1).await.is_problem(413, "The body must not be larger than 8388608 bytes");
+}

@@ -1,1 +1,100 @@
-//! To come.
+//! `Idempotency-Key`: what is sent twice is done once.
+
+use rocket::http::Method;
+use serde_json::{Value, json};
+
+use super::helpers::{Reply, TestApp, lacking};
+
+const DAY: u64 = 86_400;
+
+async fn post(app: &TestApp, path: &str, key: &str, body: Value) -> Reply {
+    app.ask(Method::Post, path).header("Idempotency-Key", key).json(&body).send().await
+}
+
+fn body_of(path: &str) -> Value {
+    if path == "/coffee/" { json!({"caffeine_mg": 95}) } else { json!({"bpm": 60}) }
+}
+
+#[rocket::async_test]
+async fn the_same_request_again_gets_the_first_answer_and_adds_nothing() {
+    let app = TestApp::new().await;
+    for (path, change) in [("/coffee/", json!({"caffeine_mg": 1})), ("/heartrate/", json!({"bpm": 100}))] {
+        let first = post(&app, path, "k", body_of(path)).await;
+        assert_eq!(first.status, 201, "{}", first.text());
+        let place = first.header("location").to_owned();
+        let again = async |when: &str| {
+            app.wait(60);
+            let again = post(&app, path, "k", body_of(path)).await;
+            assert_eq!((again.status, again.text()), (201, first.text()), "{when}");
+            assert_eq!(again.header("location"), place, "{when}");
+        };
+        again("at once").await;
+        assert_eq!(app.put(&place, change).await.status, 200);
+        again("after an edit").await;
+        assert_eq!(app.ids(path).await, [1]);
+        assert_eq!(app.delete(&place).await.status, 200);
+        again("after a delete").await;
+        assert_eq!(app.ids(path).await, []);
+    }
+}
+
+#[rocket::async_test]
+async fn the_same_key_with_another_body_is_refused_and_an_equal_body_may_look_different() {
+    let app = TestApp::new().await;
+    post(&app, "/coffee/", "k", json!({"caffeine_mg": 95, "notes": "x"})).await;
+    for other in [json!({"caffeine_mg": 96, "notes": "x"}), json!({"caffeine_mg": 95}), json!({"caffeine_mg": 95, "notes": "x", "timestamp": "2026-06-01T12:00:00Z"})] {
+        post(&app, "/coffee/", "k", other)
+            .await
+            .is_unfit(&[lacking("header", "Idempotency-Key", "was used before, for another body")]);
+    }
+    let same = json!({"notes": " x ", "caffeine_mg": "95.0", "unknown": 1});
+    assert_eq!(post(&app, "/coffee/", " k ", same).await.status, 201);
+    assert_eq!(app.ids("/coffee/").await, [1]);
+    // What was refused leaves no trace under its key.
+    assert_eq!(post(&app, "/coffee/", "fresh", json!({"caffeine_mg": -1})).await.status, 422);
+    assert_eq!(post(&app, "/coffee/", "fresh", json!({"caffeine_mg": 1})).await.status, 201);
+}
+
+#[rocket::async_test]
+async fn a_key_belongs_to_its_route_and_is_kept_for_thirty_days() {
+    let app = TestApp::new().await;
+    for path in ["/coffee/", "/heartrate/"] {
+        assert_eq!(post(&app, path, "k", body_of(path)).await.json()["id"], 1, "{path}");
+    }
+    app.wait(30 * DAY);
+    for path in ["/coffee/", "/heartrate/"] {
+        assert_eq!(post(&app, path, "k", body_of(path)).await.json()["id"], 1, "{path}");
+    }
+    app.wait(DAY);
+    for path in ["/coffee/", "/heartrate/"] {
+        assert_eq!(post(&app, path, "k", body_of(path)).await.json()["id"], 2, "{path}");
+    }
+}
+
+#[rocket::async_test]
+async fn a_key_has_1_to_255_characters_and_is_given_once() {
+    let app = TestApp::new().await;
+    for (key, status) in [("x".repeat(255), 201), ("é".repeat(255), 201), ("x".repeat(256), 422), (String::new(), 422), ("  ".into(), 422)] {
+        for path in ["/coffee/", "/heartrate/"] {
+            let reply = post(&app, path, &key, body_of(path)).await;
+            assert_eq!(reply.status, status, "{key}: {}", reply.text());
+            if status == 422 {
+                reply.is_unfit(&[lacking("header", "Idempotency-Key", "must have 1 to 255 characters")]);
+            }
+        }
+    }
+    let ask = app.ask(Method::Post, "/coffee/").json(&body_of("/coffee/"));
+    let reply = ask.also("Idempotency-Key", "a").also("Idempotency-Key", "b").send().await;
+    reply.is_unfit(&[lacking("header", "Idempotency-Key", "must be given once")]);
+}
+
+#[rocket::async_test]
+async fn an_answer_given_again_is_not_counted_again() {
+    let app = TestApp::new().await;
+    for _ in 0..3 {
+        post(&app, "/coffee/", "k", body_of("/coffee/")).await;
+        post(&app, "/heartrate/", "k", body_of("/heartrate/")).await;
+    }
+    assert_eq!(app.metric("caffeine_mg_total").await, 95.0);
+    assert_eq!(app.metric(r#"heartrate_logged_total{context="resting"}"#).await, 1.0);
+}

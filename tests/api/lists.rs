@@ -105,7 +105,7 @@ async fn bad_queries_are_named_field_by_field() {
         "must have at most 100 characters (it has 101)",
         cut.as_str(),
     )]);
-    app.get(&format!("/heartrate/?context={}", "é".repeat(51))).await.is_unfit(&[bad(
+    app.get(&format!("/heartrate/?context={}", "%C3%A9".repeat(51))).await.is_unfit(&[bad(
         "query",
         "context",
         "must have at most 50 characters (it has 51)",

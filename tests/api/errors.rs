@@ -1,1 +1,93 @@
-//! To come.
+//! Bad requests: never HTML, never a word of the inside, and the next one works.
+
+use rocket::http::Method;
+use serde_json::json;
+
+use super::helpers::{KEY, TestApp};
+
+const NOTHING: &str = "Nothing lives at this path";
+
+#[rocket::async_test]
+async fn an_unknown_path_is_not_found_whatever_is_asked_of_it() {
+    let app = TestApp::new().await;
+    for path in [
+        "/nowhere",
+        "/coffee/1/2",
+        "/coffee/today/1",
+        "/heartrate/batch/1",
+        "/Coffee/",
+        "/coffee.json",
+        "/coffee/../metrics",
+        "/coffee/%2e%2e/metrics",
+        "/coffee%2ftoday",
+        "/.env",
+        "/data/coffee.db",
+        "/nowhere?api_key=secret",
+    ] {
+        for method in [Method::Get, Method::Post, Method::Put, Method::Patch, Method::Delete, Method::Options] {
+            for accept in ["text/html", "*/*", "application/xml"] {
+                let ask = app.ask(method, path).header("Accept", accept).body("{");
+                ask.send().await.is_problem(404, NOTHING);
+            }
+        }
+        let head = app.ask(Method::Head, path).send().await;
+        assert_eq!((head.status, head.body.len()), (404, 0), "{path}");
+    }
+}
+
+#[rocket::async_test]
+async fn no_static_file_lies_outside_of_its_folder() {
+    let app = TestApp::new().await;
+    for (path, detail) in [
+        ("/static/nothing.js", "No such file"),
+        ("/static/..%2fCargo.toml", "Not found"),
+        ("/static/%2e%2e/Cargo.toml", "Not found"),
+        ("/static/../Cargo.toml", "Not found"),
+        ("/static/.hidden", "Not found"),
+        ("/static/%00", "No such file"),
+    ] {
+        let reply = app.get(path).await;
+        assert!((400..500).contains(&reply.status), "{path}: {}", reply.status);
+        assert!(!reply.text().contains("Cargo"), "{path}: {}", reply.text());
+        assert_eq!(reply.header("content-type"), "application/problem+json", "{path}: not {detail}");
+    }
+}
+
+#[rocket::async_test]
+async fn errors_are_problems_whatever_the_client_accepts() {
+    let app = TestApp::new().await;
+    for accept in ["text/html", "text/html,application/xhtml+xml", "image/png", ""] {
+        for (method, path, status) in [
+            (Method::Get, "/nowhere", 404),
+            (Method::Delete, "/coffee/", 405),
+            (Method::Get, "/coffee/0", 422),
+            (Method::Post, "/coffee/", 422),
+            (Method::Get, "/coffee/1", 404),
+        ] {
+            let reply = app.ask(method, path).header("Accept", accept).send().await;
+            assert_eq!(reply.status, status, "{accept} {path}");
+            assert_eq!(reply.header("content-type"), "application/problem+json", "{accept} {path}");
+            assert_eq!(reply.json()["status"], status);
+        }
+    }
+}
+
+#[rocket::async_test]
+async fn no_answer_repeats_the_key_and_the_next_request_works() {
+    let app = TestApp::new().await;
+    for path in ["/nowhere", "/coffee/0", "/coffee/?limit=0", "/coffee/today", "/metrics", "/info", "/health"] {
+        assert!(!app.get(path).await.text().contains(KEY), "{path}");
+    }
+    app.get("/coffee/").await.is(200, json!([]));
+}
+
+#[rocket::async_test]
+async fn the_first_complaint_is_about_the_query_or_the_body_not_both_at_random() {
+    let app = TestApp::new().await;
+    // A bad id and a bad body: the body is read first, and one of them is named every time.
+    let first = app.put("/coffee/0", json!({"caffeine_mg": "x"})).await;
+    assert_eq!(first.status, 422);
+    for _ in 0..5 {
+        assert_eq!(app.put("/coffee/0", json!({"caffeine_mg": "x"})).await.body, first.body);
+    }
+}

@@ -1,1 +1,108 @@
-//! To come.
+//! Sabotage: a broken database gives a 500 that leaks nothing, and harms nobody else.
+
+use rocket::http::Method;
+use rusqlite::Connection;
+use serde_json::json;
+
+use super::helpers::{Reply, TestApp};
+
+impl TestApp {
+    fn sabotage(&self, sql: &str) {
+        let connection = Connection::open(self.shared.store.path()).unwrap();
+        connection.execute_batch(sql).unwrap();
+    }
+}
+
+fn assert_says_nothing(reply: Reply, what: &str) {
+    for word in ["sql", "table", "_logs", "coffee.db", "/tmp", "panicked", "column", "no such"] {
+        assert!(!reply.text().to_lowercase().contains(word), "{what}: {}", reply.text());
+    }
+    assert_eq!(reply.header("retry-after"), "", "{what}");
+    reply.is_problem(500, "Something went wrong inside; the log has it under this request id");
+}
+
+#[rocket::async_test]
+async fn without_its_table_every_coffee_route_fails_quietly_and_heart_rates_go_on() {
+    let app = TestApp::new().await;
+    app.coffee("2026-06-01T08:00:00Z", 80.0, None).await;
+    app.sabotage("alter table coffee_logs rename to hidden");
+    let body = json!({"caffeine_mg": 1});
+    for (method, path) in [
+        (Method::Post, "/coffee/"),
+        (Method::Get, "/coffee/"),
+        (Method::Get, "/coffee/?coffee_type=latte"),
+        (Method::Get, "/coffee/1"),
+        (Method::Put, "/coffee/1"),
+        (Method::Patch, "/coffee/1"),
+        (Method::Delete, "/coffee/1"),
+        (Method::Get, "/coffee/today"),
+        (Method::Get, "/coffee/week"),
+        (Method::Get, "/coffee/stats"),
+        (Method::Get, "/coffee/types"),
+        (Method::Get, "/heartrate/correlation"),
+    ] {
+        assert_says_nothing(app.ask(method, path).json(&body).send().await, path);
+        assert_eq!(app.post("/heartrate/", json!({"bpm": 60})).await.status, 201, "after {path}");
+        assert_eq!(app.get("/heartrate/current").await.status, 200, "after {path}");
+    }
+    // Monitors are told, and are not blinded.
+    let health = app.get("/health").await;
+    assert_eq!((health.status, &health.json()["status"]), (503, &json!("degraded")));
+    assert_eq!(health.json()["database"]["status"], "unhealthy");
+    assert_eq!(health.json()["database"]["error"], "the database cannot be read");
+    assert_eq!(app.metric(r#"component_up{component="database"}"#).await, 0.0);
+    assert!(app.metric(r#"database_errors_total{kind="internal"}"#).await >= 12.0);
+    // What was broken works again as soon as it is whole.
+    app.sabotage("alter table hidden rename to coffee_logs");
+    assert_eq!(app.ids("/coffee/").await, [1]);
+    assert_eq!(app.get("/health").await.json()["status"], "alive");
+}
+
+#[rocket::async_test]
+async fn without_its_table_every_heart_rate_route_fails_quietly_and_coffees_go_on() {
+    let app = TestApp::new().await;
+    app.sabotage("drop table heart_rate_logs");
+    for (method, path) in [
+        (Method::Post, "/heartrate/"),
+        (Method::Post, "/heartrate/batch"),
+        (Method::Get, "/heartrate/"),
+        (Method::Get, "/heartrate/?context=resting"),
+        (Method::Get, "/heartrate/1"),
+        (Method::Put, "/heartrate/1"),
+        (Method::Patch, "/heartrate/1"),
+        (Method::Delete, "/heartrate/1"),
+        (Method::Get, "/heartrate/current"),
+        (Method::Get, "/heartrate/range?start=2026-06-01&end=2026-06-02"),
+        (Method::Get, "/heartrate/stats"),
+    ] {
+        let body = json!({"bpm": 60, "readings": [{"bpm": 60}]});
+        assert_says_nothing(app.ask(method, path).json(&body).send().await, path);
+        assert_eq!(app.post("/coffee/", json!({"caffeine_mg": 1})).await.status, 201, "after {path}");
+        assert_eq!(app.get("/coffee/today").await.status, 200, "after {path}");
+    }
+}
+
+#[rocket::async_test]
+async fn without_room_for_keys_only_requests_with_a_key_fail() {
+    let app = TestApp::new().await;
+    app.sabotage("drop table idempotency_keys");
+    let body = json!({"caffeine_mg": 1});
+    let ask = app.ask(Method::Post, "/coffee/").header("Idempotency-Key", "k").json(&body);
+    assert_says_nothing(ask.send().await, "a coffee with a key");
+    app.post("/coffee/", body).await;
+    // Nothing of the failed one was kept.
+    assert_eq!(app.ids("/coffee/").await, [1]);
+}
+
+#[rocket::async_test]
+async fn a_batch_that_fails_half_way_stores_nothing() {
+    let app = TestApp::new().await;
+    app.sabotage(
+        "create trigger nine before insert on heart_rate_logs when new.bpm = 99
+         begin select raise(abort, 'no nines'); end",
+    );
+    let readings = json!({"readings": [{"bpm": 60}, {"bpm": 61}, {"bpm": 99}]});
+    assert_says_nothing(app.post("/heartrate/batch", readings).await, "a batch");
+    app.get("/heartrate/").await.is(200, json!([]));
+    app.get("/heartrate/current").await.is(200, json!({"message": "No heart rate data yet"}));
+}

@@ -1,1 +1,181 @@
-//! To come.
+//! Hosts, browsers of other origins, and the headers that every answer has.
+
+use rocket::http::Method;
+use serde_json::json;
+
+use super::helpers::{REQUEST_ID, Reply, TestApp};
+
+#[rocket::async_test]
+async fn a_foreign_missing_or_doubled_host_is_refused() {
+    let app = TestApp::flagged(&[("allowed-hosts", "coffee.example,*.kitchen.example")]).await;
+    let foreign = "This host name is not served here: see ALLOWED_HOSTS";
+    for (host, ok) in [
+        ("localhost", true),
+        ("LOCALHOST:8000", true),
+        ("127.0.0.1:8000", true),
+        ("192.168.1.7", true),
+        ("[::1]:8000", true),
+        ("pi.local", true),
+        ("coffee.example:443", true),
+        ("a.kitchen.example", true),
+        ("kitchen.example", false),
+        ("evil.example", false),
+        ("coffee.example.evil", false),
+        ("8.8.8.8", false),
+        ("", false),
+    ] {
+        for path in ["/health", "/coffee/", "/nowhere"] {
+            let reply = app.ask(Method::Get, path).header("Host", host).send().await;
+            if ok {
+                assert_ne!(reply.status, 400, "{host} {path}");
+            } else {
+                reply.is_problem(400, foreign);
+            }
+        }
+    }
+    let missing = app.ask(Method::Get, "/health").without("Host");
+    missing.send().await.is_problem(400, "The Host header is missing");
+    let doubled = app.ask(Method::Get, "/health").also("Host", "localhost");
+    doubled.send().await.is_problem(400, "The Host header is given more than once");
+    let any = TestApp::flagged(&[("allowed-hosts", "*")]).await;
+    assert_eq!(any.ask(Method::Get, "/health").header("Host", "evil.example").send().await.status, 200);
+}
+
+fn cors(reply: &Reply) -> Vec<(&str, &str)> {
+    let of_cors = |name: &str| name.starts_with("access-control-");
+    reply.headers.iter().filter(|(n, _)| of_cors(n)).map(|(n, v)| (n.as_str(), v.as_str())).collect()
+}
+
+const HOME: &str = "https://home.example";
+const EXPOSED: (&str, &str) = (
+    "access-control-expose-headers",
+    "Link, Location, RateLimit, RateLimit-Policy, Retry-After, X-Process-Time, X-Request-ID",
+);
+
+#[rocket::async_test]
+async fn pages_of_listed_origins_may_read_answers_and_others_may_not() {
+    let app = TestApp::flagged(&[("cors-origins", "https://home.example, http://192.168.1.5:3000")]).await;
+    for (origin, ok) in [
+        (HOME, true),
+        ("HTTPS://HOME.EXAMPLE", true),
+        ("http://192.168.1.5:3000", true),
+        ("http://home.example", false),
+        ("https://home.example:8443", false),
+        ("https://home.example.evil", false),
+        ("null", false),
+    ] {
+        for (path, status) in [("/coffee/", 200), ("/coffee/7", 404), ("/coffee/0", 422), ("/nowhere", 404)] {
+            let reply = app.ask(Method::Get, path).header("Origin", origin).send().await;
+            assert_eq!(reply.status, status, "{origin} {path}");
+            assert_eq!(reply.header("vary"), "Origin");
+            let expected = vec![("access-control-allow-origin", origin), EXPOSED];
+            assert_eq!(cors(&reply), if ok { expected } else { vec![] }, "{origin} {path}");
+        }
+    }
+    assert_eq!(cors(&app.get("/coffee/").await), []);
+}
+
+#[rocket::async_test]
+async fn a_preflight_is_told_the_methods_and_headers() {
+    let app = TestApp::flagged(&[("cors-origins", HOME)]).await;
+    let preflight = |origin| {
+        let ask = app.ask(Method::Options, "/coffee/1").without("Authorization").header("Origin", origin);
+        ask.header("Access-Control-Request-Method", "PUT").send()
+    };
+    let reply = preflight(HOME).await;
+    assert_eq!((reply.status, reply.body.len()), (204, 0));
+    assert_eq!(
+        cors(&reply),
+        [
+            ("access-control-allow-headers", "Authorization, Content-Type, Idempotency-Key, X-Request-ID"),
+            ("access-control-allow-methods", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"),
+            ("access-control-allow-origin", HOME),
+            ("access-control-max-age", "600"),
+        ]
+    );
+    assert_eq!(cors(&preflight("https://evil.example").await), []);
+    let none = TestApp::new().await;
+    let reply = none.ask(Method::Get, "/coffee/").header("Origin", HOME).send().await;
+    assert_eq!((cors(&reply), reply.header("vary")), (vec![], ""));
+}
+
+#[rocket::async_test]
+async fn security_headers_come_with_every_answer_unless_they_are_turned_off() {
+    const SECURITY: [(&str, &str); 4] = [
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("referrer-policy", "no-referrer"),
+        ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+    ];
+    for (setting, on) in [("true", true), ("false", false)] {
+        let app = TestApp::flagged(&[("security-headers", setting)]).await;
+        for path in ["/", "/coffee/", "/coffee/0", "/nowhere", "/metrics", "/static/icon.svg", "/health"] {
+            let reply = app.get(path).await;
+            for (name, value) in SECURITY {
+                assert_eq!(reply.header(name), if on { value } else { "" }, "{path} {name}");
+            }
+        }
+        let options = app.ask(Method::Options, "/coffee/").send().await;
+        assert_eq!(options.header("x-frame-options"), if on { "DENY" } else { "" });
+    }
+}
+
+#[rocket::async_test]
+async fn a_well_formed_request_id_is_kept_and_another_is_replaced() {
+    let app = TestApp::new().await;
+    let long = "x".repeat(128);
+    for id in ["a", "4bf92f35-77b3.4da6:a3_CE", &long] {
+        for path in ["/health", "/coffee/0", "/nowhere"] {
+            let reply = app.ask(Method::Get, path).header("X-Request-ID", id).send().await;
+            assert_eq!(reply.header("x-request-id"), id, "{path}");
+        }
+    }
+    let too_long = "x".repeat(129);
+    let mut made = Vec::new();
+    for id in ["", "a b", "é", "a\"b", "<script>", &too_long] {
+        let reply = app.ask(Method::Get, "/coffee/0").header("X-Request-ID", id).send().await;
+        let given = reply.header("x-request-id");
+        assert!(given.len() == 32 && given.bytes().all(|b| b.is_ascii_hexdigit()), "{id}: {given}");
+        assert_eq!(reply.json()["request_id"], given);
+        made.push(given.to_owned());
+    }
+    made.sort();
+    made.dedup();
+    assert_eq!(made.len(), 6, "every request has its own");
+}
+
+#[rocket::async_test]
+async fn every_answer_tells_its_id_and_time_and_is_not_kept() {
+    let app = TestApp::new().await;
+    for (method, path) in [
+        (Method::Get, "/"),
+        (Method::Get, "/health"),
+        (Method::Head, "/coffee/"),
+        (Method::Get, "/coffee/0"),
+        (Method::Get, "/nowhere"),
+        (Method::Delete, "/coffee/"),
+        (Method::Options, "/coffee/"),
+        (Method::Get, "/metrics"),
+    ] {
+        let reply = app.ask(method, path).send().await;
+        assert_eq!(reply.header("x-request-id"), REQUEST_ID, "{path}");
+        let seconds: f64 = reply.header("x-process-time").parse().unwrap();
+        assert!((0.0..60.0).contains(&seconds), "{path}: {seconds}");
+        assert_eq!(reply.header("cache-control"), "no-store", "{path}");
+        assert_eq!(reply.header("server"), "", "{path}");
+    }
+}
+
+#[rocket::async_test]
+async fn headers_over_16_kib_in_all_are_refused() {
+    let app = TestApp::new().await;
+    let detail = "The headers must not be larger than 16 KiB in all";
+    for path in ["/health", "/coffee/", "/nowhere"] {
+        let one = app.ask(Method::Get, path).header("X-Large", "x".repeat(16 << 10));
+        one.send().await.is_problem(431, detail);
+        let many = (0..2000).fold(app.ask(Method::Get, path), |ask, n| ask.also("X-Many", n.to_string()));
+        many.send().await.is_problem(431, detail);
+    }
+    let nearly = app.ask(Method::Get, "/coffee/").header("X-Large", "x".repeat(15 << 10));
+    nearly.send().await.is(200, json!([]));
+}

@@ -1,1 +1,206 @@
-//! To come.
+//! Rate limits: what each class may, how it fills up again, and whom it counts.
+
+use rocket::http::Method;
+use serde_json::Value;
+
+use super::helpers::{Ask, Reply, TestApp};
+
+const ON: (&str, &str) = ("rate-limit-enabled", "true");
+
+/// Method, path, class, requests, window in seconds, seconds for one.
+const CLASSES: [(Method, &str, &str, u32, u32, u32); 21] = [
+    (Method::Get, "/", "open", 30, 60, 2),
+    (Method::Get, "/openapi.json", "open", 30, 60, 2),
+    (Method::Get, "/nowhere", "open", 30, 60, 2),
+    (Method::Options, "/coffee/", "open", 30, 60, 2),
+    (Method::Delete, "/coffee/", "open", 30, 60, 2),
+    (Method::Put, "/coffee/today", "open", 30, 60, 2),
+    (Method::Get, "/health", "health", 60, 60, 1),
+    (Method::Get, "/info", "info", 10, 60, 6),
+    (Method::Get, "/static/icon.svg", "static", 600, 60, 1),
+    (Method::Get, "/metrics", "read", 600, 60, 1),
+    (Method::Get, "/coffee/1", "read", 600, 60, 1),
+    (Method::Head, "/coffee/", "read", 600, 60, 1),
+    (Method::Get, "/heartrate/current", "read", 600, 60, 1),
+    (Method::Post, "/coffee/", "coffee-write", 100, 3600, 36),
+    (Method::Put, "/coffee/1", "coffee-change", 60, 3600, 60),
+    (Method::Patch, "/coffee/1", "coffee-change", 60, 3600, 60),
+    (Method::Delete, "/coffee/1", "coffee-change", 60, 3600, 60),
+    (Method::Post, "/heartrate/", "heartrate-write", 200, 3600, 18),
+    (Method::Post, "/heartrate/batch", "heartrate-batch", 60, 3600, 60),
+    (Method::Put, "/heartrate/1", "heartrate-change", 120, 3600, 30),
+    (Method::Delete, "/heartrate/1", "heartrate-change", 120, 3600, 30),
+];
+
+fn assert_limits(reply: &Reply, class: &str, (q, w): (u32, u32), (r, t): (u32, u32)) {
+    assert_eq!(reply.header("ratelimit-policy"), format!("\"{class}\";q={q};w={w}"));
+    assert_eq!(reply.header("ratelimit"), format!("\"{class}\";r={r};t={t}"));
+}
+
+/// Refused for so many seconds.
+fn assert_refused(reply: Reply, class: &str, policy: (u32, u32), wait: u32) {
+    assert_limits(&reply, class, policy, (0, wait));
+    assert_eq!(reply.header("retry-after"), wait.to_string());
+    if !reply.body.is_empty() {
+        reply.is_problem(429, &format!("Too many requests: try again in {wait} s"));
+    }
+}
+
+#[rocket::async_test]
+async fn every_route_has_its_limit_then_waits_and_fills_up_again() {
+    for (method, path, class, quota, window, one) in CLASSES {
+        let app = TestApp::flagged(&[ON]).await;
+        // A made-up key is charged too: limits come before authentication.
+        let ask = || app.ask(method, path).without("Authorization");
+        let first = ask().send().await;
+        assert_ne!(first.status, 429, "{path}");
+        assert_limits(&first, class, (quota, window), (quota - 1, one));
+        for _ in 2..quota {
+            ask().send().await;
+        }
+        let last = ask().send().await;
+        assert_eq!(last.status, first.status, "{method} {path}");
+        assert_limits(&last, class, (quota, window), (0, one));
+        let refused = ask().send().await;
+        assert_eq!(refused.status, 429, "{method} {path}");
+        assert_refused(refused, class, (quota, window), one);
+        app.wait(one.into());
+        assert_eq!(ask().send().await.status, first.status, "{method} {path}");
+        if one > 1 {
+            assert_eq!(ask().send().await.status, 429, "{method} {path}");
+        }
+        // After the whole window the whole quota is there again.
+        app.wait(window.into());
+        assert_limits(&ask().send().await, class, (quota, window), (quota - 1, one));
+    }
+}
+
+#[rocket::async_test]
+async fn a_hundred_coffees_fit_in_an_hour_and_the_next_one_waits() {
+    let app = TestApp::flagged(&[ON]).await;
+    let post = || app.ask(Method::Post, "/coffee/").body(r#"{"caffeine_mg": 1}"#).send();
+    for left in (0..100).rev() {
+        let reply = post().await;
+        assert_eq!(reply.status, 201);
+        assert_limits(&reply, "coffee-write", (100, 3600), (left, 36));
+    }
+    app.wait(10);
+    assert_refused(post().await, "coffee-write", (100, 3600), 26);
+    app.wait(26);
+    let reply = post().await;
+    assert_eq!(reply.status, 201);
+    assert_limits(&reply, "coffee-write", (100, 3600), (0, 36));
+    // Another class and another client are not concerned.
+    assert_eq!(app.get("/coffee/").await.status, 200);
+    let other = app.ask(Method::Post, "/coffee/").remote("192.168.1.21:5000").body(r#"{"caffeine_mg": 1}"#);
+    assert_eq!(other.send().await.status, 201);
+    assert_eq!(app.metric(r#"rate_limited_total{class="coffee-write"}"#).await, 1.0);
+}
+
+#[rocket::async_test]
+async fn a_refused_request_is_not_parsed_and_stores_nothing() {
+    let app = TestApp::flagged(&[ON, ("rate-limit-coffee-write", "1/hour")]).await;
+    let post = |body: &str| app.ask(Method::Post, "/coffee/").body(body).send();
+    // The body is never looked at, but the request counts.
+    assert_eq!(post("{").await.status, 422);
+    assert_eq!(post(r#"{"caffeine_mg": 1}"#).await.status, 429);
+    assert!(app.ids("/coffee/").await.is_empty());
+}
+
+async fn exhausted(app: &TestApp, dress: impl Fn(Ask<'_>) -> Ask<'_>) -> bool {
+    dress(app.ask(Method::Get, "/info")).send().await.status == 429
+}
+
+#[rocket::async_test]
+async fn a_client_is_an_ipv4_address_or_an_ipv6_64() {
+    for (first, second, same, reason) in [
+        ("192.168.1.20:1", "192.168.1.20:2", true, "ports do not matter"),
+        ("192.168.1.20:1", "192.168.1.21:1", false, "another address"),
+        ("192.168.1.20:1", "[::ffff:192.168.1.20]:1", true, "IPv4 in IPv6"),
+        ("192.168.1.20:1", "[::ffff:192.168.1.21]:1", false, "another IPv4 in IPv6"),
+        ("[::ffff:10.0.0.1]:1", "[::ffff:10.0.0.2]:1", false, "two IPv4 in IPv6 share no /64"),
+        ("[2001:db8::1]:1", "[2001:db8::ffff:ffff:ffff:ffff]:1", true, "one household"),
+        ("[2001:db8::1]:1", "[2001:db8:0:1::1]:1", false, "the next"),
+    ] {
+        let app = TestApp::flagged(&[ON, ("rate-limit-info", "1/minute")]).await;
+        assert!(!exhausted(&app, |ask| ask.remote(first)).await);
+        assert_eq!(exhausted(&app, |ask| ask.remote(second)).await, same, "{reason}");
+    }
+}
+
+#[rocket::async_test]
+async fn forwarded_addresses_count_only_from_trusted_proxies() {
+    const PROXY: &str = "10.0.0.1:1";
+    const STRANGER: &str = "192.168.1.20:1";
+    for (remote, first, second, same, reason) in [
+        (STRANGER, "1.1.1.1", "2.2.2.2", true, "a stranger's word does not count"),
+        (PROXY, "1.1.1.1", "2.2.2.2", false, "a proxy's does"),
+        (PROXY, "1.1.1.1", "1.1.1.1", true, "the same client behind it"),
+        (PROXY, "9.9.9.9, 1.1.1.1", "8.8.8.8, 1.1.1.1", true, "the rightmost hop, not what the client made up"),
+        (PROXY, "1.1.1.1, 10.0.0.2", "2.2.2.2, 10.0.0.2", false, "trusted hops are passed over"),
+        (PROXY, "1.1.1.1,fd00::7", "1.1.1.1 , 10.9.9.9", true, "whatever trusted hops"),
+        (PROXY, "1.1.1.1:4711", "1.1.1.1:4712", true, "with a port"),
+        (PROXY, "[2001:db8::1]:4711", "2001:db8::2", true, "IPv6 with a port, and without"),
+        (PROXY, "::ffff:1.1.1.1", "1.1.1.1", true, "IPv4 in IPv6"),
+        (PROXY, "1.1.1.1, nonsense", "2.2.2.2, nonsense", true, "what cannot be read ends the trail"),
+        (PROXY, "", "unknown", true, "nothing readable: the proxy itself"),
+    ] {
+        let flags = [ON, ("rate-limit-info", "1/minute"), ("trusted-proxies", "10.0.0.0/8, fd00::/8")];
+        let app = TestApp::flagged(&flags).await;
+        assert!(!exhausted(&app, forwarded(remote, first)).await);
+        assert_eq!(exhausted(&app, forwarded(remote, second)).await, same, "{reason}");
+    }
+}
+
+fn forwarded<'h>(remote: &'h str, hops: &'h str) -> impl Fn(Ask<'_>) -> Ask<'_> + 'h {
+    move |ask| ask.remote(remote).header("X-Forwarded-For", hops)
+}
+
+#[rocket::async_test]
+async fn several_forwarded_headers_are_one_list_and_x_real_ip_is_never_believed() {
+    let flags = [ON, ("rate-limit-info", "1/minute"), ("trusted-proxies", "10.0.0.1")];
+    let app = TestApp::flagged(&flags).await;
+    assert!(!exhausted(&app, forwarded("10.0.0.1:1", "1.1.1.1")).await);
+    assert!(exhausted(&app, |ask| forwarded("10.0.0.1:1", "2.2.2.2")(ask).also("X-Forwarded-For", "1.1.1.1")).await);
+    for remote in ["10.0.0.1:1", "192.168.1.20:1"] {
+        let app = TestApp::flagged(&flags).await;
+        assert!(!exhausted(&app, |ask| ask.remote(remote).header("X-Real-IP", "3.3.3.3")).await);
+        assert!(exhausted(&app, |ask| ask.remote(remote).header("X-Real-IP", "4.4.4.4")).await, "{remote}");
+    }
+}
+
+#[rocket::async_test]
+async fn a_limit_is_a_setting() {
+    let app = TestApp::flagged(&[ON, ("rate-limit-read", "2/day")]).await;
+    let reply = app.get("/coffee/").await;
+    assert_limits(&reply, "read", (2, 86_400), (1, 43_200));
+    app.get("/coffee/").await;
+    assert_refused(app.get("/heartrate/").await, "read", (2, 86_400), 43_200);
+}
+
+#[rocket::async_test]
+async fn without_limits_there_are_no_headers_and_no_refusals() {
+    let app = TestApp::new().await;
+    for _ in 0..20 {
+        let reply = app.get("/info").await;
+        assert_eq!((reply.status, &reply.json()["rate_limits"]), (200, &Value::Null));
+        assert_eq!((reply.header("ratelimit"), reply.header("ratelimit-policy")), ("", ""));
+    }
+}
+
+#[rocket::async_test]
+async fn sweeping_forgets_whose_quota_is_whole_and_nobody_else() {
+    let app = TestApp::flagged(&[ON, ("rate-limit-info", "1/hour"), ("rate-limit-health", "60/minute")]).await;
+    let tracked = async || app.get("/health").await.json()["rate_limiter"]["tracked_clients"].clone();
+    assert!(!exhausted(&app, |ask| ask).await);
+    for n in 0..50 {
+        app.ask(Method::Get, "/health").remote(&format!("10.1.0.{n}:1")).send().await;
+    }
+    app.wait(120);
+    assert_eq!(tracked().await, 52);
+    app.wait(2);
+    app.shared.sweep();
+    // The one who is over the limit, and whoever asks now.
+    assert_eq!(tracked().await, 2);
+    assert!(exhausted(&app, |ask| ask).await);
+}

@@ -1,1 +1,124 @@
-//! To come.
+//! `/`, `/health`, `/info`, `/openapi.json`, `/static`: what anyone may ask.
+
+use rocket::http::Method;
+use serde_json::{Value, json};
+
+use super::helpers::{Setup, TestApp};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+#[rocket::async_test]
+async fn the_root_says_where_to_go() {
+    let app = TestApp::new().await;
+    let welcome = json!({"message": "Coffee Tracker", "version": VERSION, "docs": "/docs", "health": "/health",
+                         "api_endpoints": {"coffee": "/coffee/", "heartrate": "/heartrate/"}});
+    for path in ["/", "//", "/?x=1"] {
+        app.get(path).await.is(200, welcome.clone());
+    }
+    app.ask(Method::Post, "/").send().await.is_problem(405, "This path answers GET, HEAD, OPTIONS");
+}
+
+#[rocket::async_test]
+async fn health_tells_of_every_part() {
+    let app = TestApp::new().await;
+    app.wait(90);
+    let mut health = app.get("/health").await.json();
+    let database = health["database"].as_object_mut().unwrap();
+    assert!(database["size_bytes"].take().as_u64().unwrap() > 0);
+    assert!(database["sqlite_version"].take().as_str().unwrap() >= "3.51.3");
+    assert!(health["disk"]["free_bytes"].take().is_u64());
+    assert!(health["disk"]["used_percent"].take().is_f64());
+    assert!(["ok", "low"].contains(&health["disk"]["status"].take().as_str().unwrap()));
+    let expected = json!({
+        "status": "alive", "timestamp": "2026-06-01T12:01:30.000000Z", "version": VERSION,
+        "uptime_seconds": 90, "probably": "overcaffeinated",
+        "database": {"status": "healthy", "type": "sqlite", "state": "ok", "sqlite_version": null, "size_bytes": null},
+        "rate_limiter": {"status": "healthy", "type": "in-process", "tracked_clients": 0},
+        "redis": {"status": "healthy", "type": "in-process"},
+        "disk": {"status": null, "free_bytes": null, "used_percent": null},
+        "backup": {"status": "none", "last_success": null, "age_seconds": null},
+        "clock": {"status": "ok"},
+    });
+    assert_eq!(health, expected);
+    for path in ["/health/", "//health"] {
+        assert_eq!(app.ask(Method::Get, path).without("Authorization").send().await.status, 200, "{path}");
+    }
+}
+
+#[rocket::async_test]
+async fn health_tells_how_the_last_backup_went() {
+    for (record, backup) in [
+        (json!({"last_success": 1_780_311_600_000_000_i64}), json!({"status": "ok", "last_success": "2026-06-01T11:00:00.000000Z", "age_seconds": 3600})),
+        (json!({"last_success": 1_780_221_600_000_000_i64}), json!({"status": "ok", "last_success": "2026-05-31T10:00:00.000000Z", "age_seconds": 93_600})),
+        (json!({"last_success": 1_780_221_599_000_000_i64}), json!({"status": "stale", "last_success": "2026-05-31T09:59:59.000000Z", "age_seconds": 93_601})),
+        (
+            json!({"last_success": 1_780_311_600_000_000_i64, "error": "no room"}),
+            json!({"status": "failed", "last_success": "2026-06-01T11:00:00.000000Z", "age_seconds": 3600, "error": "no room"}),
+        ),
+    ] {
+        let app = TestApp::new().await;
+        let path = coffee_tracker::store::beside(app.shared.store.path(), ".backup.json");
+        let whole = |field: &str| record.get(field).cloned().unwrap_or(Value::Null);
+        let record = json!({"last_success": whole("last_success"), "size_bytes": 4096, "error": whole("error")});
+        std::fs::write(path, record.to_string()).unwrap();
+        let health = app.get("/health").await;
+        assert_eq!((health.status, &health.json()["backup"]), (200, &backup));
+    }
+}
+
+#[rocket::async_test]
+async fn info_tells_the_rules_the_limits_and_every_route() {
+    let flags = [("rate-limit-enabled", "true"), ("max-caffeine-mg", "500.5"), ("rate-limit-read", "7/second"), ("tz", "America/Bogota")];
+    let app = TestApp::with(Setup { flags: &flags, ..Setup::default() }).await;
+    let mut info = app.get("/info").await.json();
+    let endpoints = info["endpoints"].take();
+    let expected = json!({
+        "name": "Coffee Tracker", "version": VERSION, "timezone": "America/Bogota",
+        "rate_limits": {
+            "open": "30/minute", "health": "60/minute", "info": "10/minute", "static": "600/minute",
+            "read": "7/second", "coffee-write": "100/hour", "coffee-change": "60/hour",
+            "heartrate-write": "200/hour", "heartrate-change": "120/hour", "heartrate-batch": "60/hour",
+        },
+        "validation": {
+            "max_caffeine_mg": 500.5, "recommended_daily_caffeine_mg": 400.0, "min_heart_rate_bpm": 30,
+            "max_heart_rate_bpm": 250, "max_coffee_type_length": 100, "max_context_length": 50,
+            "max_notes_length": 1000, "max_request_body_bytes": 1_048_576, "max_clock_drift_minutes": 5,
+        },
+        "endpoints": null,
+    });
+    assert_eq!(info, expected);
+    let listed = endpoints.as_array().unwrap();
+    assert_eq!(listed.len(), coffee_tracker::http::table().len());
+    for endpoint in [
+        json!({"method": "GET", "path": "/", "needs_key": false}),
+        json!({"method": "POST", "path": "/coffee/", "needs_key": true}),
+        json!({"method": "PATCH", "path": "/heartrate/<id>", "needs_key": true}),
+        json!({"method": "GET", "path": "/metrics", "needs_key": true}),
+    ] {
+        assert!(listed.contains(&endpoint), "{endpoint}");
+    }
+}
+
+#[rocket::async_test]
+async fn static_files_have_a_tag_by_which_a_browser_keeps_them() {
+    let app = TestApp::new().await;
+    let icon = app.ask(Method::Get, "/static/icon.svg").without("Authorization").send().await;
+    assert_eq!((icon.status, icon.header("content-type")), (200, "image/svg+xml"));
+    assert_eq!(icon.header("cache-control"), "public, max-age=3600");
+    let tag = icon.header("etag").to_owned();
+    for (known, status) in [(tag.clone(), 304), (format!("\"x\", W/{tag}"), 304), ("\"x\"".into(), 200)] {
+        let reply = app.ask(Method::Get, "/static/icon.svg").header("If-None-Match", known).send().await;
+        assert_eq!((reply.status, reply.header("etag")), (status, tag.as_str()));
+        assert_eq!(reply.body.is_empty(), status == 304);
+    }
+    app.get("/static/none.svg").await.is_problem(404, "No such file");
+    app.ask(Method::Put, "/static/icon.svg").send().await.is_problem(405, "This path answers GET, HEAD, OPTIONS");
+}
+
+#[rocket::async_test]
+async fn the_openapi_document_is_served() {
+    let app = TestApp::new().await;
+    let reply = app.ask(Method::Get, "/openapi.json").without("Authorization").send().await;
+    assert_eq!((reply.status, reply.header("content-type")), (200, "application/json"));
+    assert!(reply.json()["openapi"].as_str().unwrap().starts_with("3.1"));
+}

@@ -55,7 +55,8 @@ async fn everything_but_the_open_pages_needs_a_key() {
         let path = entry.template.replace("<id>", "1").replace("<path..>", "icon.svg");
         let ask = app.ask(entry.route.method, &path).without("Authorization");
         let reply = ask.body(r#"{"caffeine_mg": 1, "bpm": 60}"#).send().await;
-        let is_open = ["/", "/health", "/info", "/openapi.json"].contains(&path.as_str()) || path.starts_with("/static/");
+        let is_open = ["/", "/health", "/info", "/openapi.json"].contains(&path.as_str())
+            || path.starts_with("/static/");
         if is_open {
             assert_eq!(reply.status, 200, "{path}");
         } else {
@@ -76,7 +77,11 @@ async fn unknown_paths_methods_and_options_need_no_key() {
         (Method::Options, "/coffee/1", 204),
         (Method::Options, "/nowhere", 404),
     ] {
-        assert_eq!(app.ask(method, path).without("Authorization").send().await.status, status, "{method} {path}");
+        assert_eq!(
+            app.ask(method, path).without("Authorization").send().await.status,
+            status,
+            "{method} {path}"
+        );
     }
 }
 

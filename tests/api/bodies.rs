@@ -104,9 +104,11 @@ async fn a_hundred_thousand_brackets_and_bytes_that_are_no_text_are_refused() {
         reply.is_unfit(&[lacking("body", "body", &message)]);
     }
     coffee(&app, "[".repeat(100_000)).await.is_unfit(&[lacking("body", "body", "must be a JSON object")]);
-    coffee(&app, b"{\"notes\": \"\xff\"}")
-        .await
-        .is_unfit(&[lacking("body", "body", "must be UTF-8 (byte 12 is not)")]);
+    coffee(&app, b"{\"notes\": \"\xff\"}").await.is_unfit(&[lacking(
+        "body",
+        "body",
+        "must be UTF-8 (byte 12 is not)",
+    )]);
     assert_eq!(coffee(&app, r#"{"caffeine_mg": 1}"#).await.status, 201);
 }
 
@@ -114,9 +116,13 @@ async fn a_hundred_thousand_brackets_and_bytes_that_are_no_text_are_refused() {
 async fn a_body_is_json_whatever_its_content_type_says() {
     let app = TestApp::new().await;
     let body = r#"{"caffeine_mg": 95}"#;
-    for kind in
-        ["application/x-www-form-urlencoded", "text/plain", "application/json; charset=utf-16", "nonsense", ""]
-    {
+    for kind in [
+        "application/x-www-form-urlencoded",
+        "text/plain",
+        "application/json; charset=utf-16",
+        "nonsense",
+        "",
+    ] {
         let ask = app.ask(Method::Post, "/coffee/").header("Content-Type", kind).body(body);
         assert_eq!(ask.send().await.status, 201, "{kind}");
         let ask = app.ask(Method::Put, "/coffee/1").header("Content-Type", kind).body(body);
@@ -148,10 +154,12 @@ async fn text_is_trimmed_and_cleaned_and_counted_in_characters() {
     let cups = |n| "\u{2615}".repeat(n);
     assert_eq!(app.post("/coffee/", json!({"caffeine_mg": 1, "notes": cups(1000)})).await.status, 201);
     let cut = format!("{}…", cups(100));
-    app.post("/coffee/", json!({"caffeine_mg": 1, "coffee_type": cups(101), "notes": cups(1001)})).await.is_unfit(&[
-        bad("body", "coffee_type", "must have at most 100 characters (it has 101)", cut.as_str()),
-        bad("body", "notes", "must have at most 1000 characters (it has 1001)", cut.as_str()),
-    ]);
+    app.post("/coffee/", json!({"caffeine_mg": 1, "coffee_type": cups(101), "notes": cups(1001)}))
+        .await
+        .is_unfit(&[
+            bad("body", "coffee_type", "must have at most 100 characters (it has 101)", cut.as_str()),
+            bad("body", "notes", "must have at most 1000 characters (it has 1001)", cut.as_str()),
+        ]);
 }
 
 #[rocket::async_test]

@@ -137,9 +137,12 @@ async fn null_is_nothing_in_a_post_and_clears_what_may_be_empty_in_a_put() {
     bare["coffee_type"] = Value::Null;
     bare["notes"] = Value::Null;
     app.post("/coffee/", nulls).await.is(201, bare.clone());
-    app.post("/coffee/", json!({"caffeine_mg": null}))
-        .await
-        .is_unfit(&[bad("body", "caffeine_mg", "must be a number", Value::Null)]);
+    app.post("/coffee/", json!({"caffeine_mg": null})).await.is_unfit(&[bad(
+        "body",
+        "caffeine_mg",
+        "must be a number",
+        Value::Null,
+    )]);
     for method in [Method::Put, Method::Patch] {
         let ask = |body: Value| app.ask(method, "/coffee/1").json(&body).send();
         ask(json!({"coffee_type": "x", "notes": "y"})).await;
@@ -161,7 +164,8 @@ async fn a_change_without_a_known_field_is_refused_and_unknown_fields_are_passed
         app.put("/coffee/1", body.clone()).await.is_unfit(&[lacking("body", "body", message)]);
         app.patch("/coffee/1", body).await.is_unfit(&[lacking("body", "body", message)]);
     }
-    let body = json!({"caffeine_mg": 95, "coffee_type": "espresso", "notes": "after lunch", "id": 77, "x": [1]});
+    let body =
+        json!({"caffeine_mg": 95, "coffee_type": "espresso", "notes": "after lunch", "id": 77, "x": [1]});
     app.put("/coffee/1", body.clone()).await.is(200, espresso(1));
     app.post("/coffee/", body).await.is(201, espresso(2));
 }
@@ -170,12 +174,18 @@ async fn a_change_without_a_known_field_is_refused_and_unknown_fields_are_passed
 async fn the_largest_dose_is_a_setting() {
     let app = TestApp::flagged(&[("max-caffeine-mg", "250")]).await;
     assert_eq!(app.post("/coffee/", json!({"caffeine_mg": 250})).await.status, 201);
-    app.post("/coffee/", json!({"caffeine_mg": 250.01}))
-        .await
-        .is_unfit(&[bad("body", "caffeine_mg", "must be between 0 and 250", 250.01)]);
-    app.put("/coffee/1", json!({"caffeine_mg": 251}))
-        .await
-        .is_unfit(&[bad("body", "caffeine_mg", "must be between 0 and 250", 251)]);
+    app.post("/coffee/", json!({"caffeine_mg": 250.01})).await.is_unfit(&[bad(
+        "body",
+        "caffeine_mg",
+        "must be between 0 and 250",
+        250.01,
+    )]);
+    app.put("/coffee/1", json!({"caffeine_mg": 251})).await.is_unfit(&[bad(
+        "body",
+        "caffeine_mg",
+        "must be between 0 and 250",
+        251,
+    )]);
 }
 
 #[rocket::async_test]
@@ -190,7 +200,9 @@ async fn a_form_that_names_a_method_changes_nothing() {
         "&&_method=get",
         "_method=get",
     ] {
-        let post = |path| app.ask(Method::Post, path).key(KEY).header("Content-Type", "application/x-www-form-urlencoded");
+        let post = |path| {
+            app.ask(Method::Post, path).key(KEY).header("Content-Type", "application/x-www-form-urlencoded")
+        };
         let reply = post("/coffee/1").body(form).send().await;
         assert_eq!(reply.status, 405, "{form}: {}", reply.text());
         let reply = post("/coffee/").body(form).send().await;

@@ -84,9 +84,7 @@ async fn statistics_add_up_and_are_rounded_to_two_decimals() {
         9 => json!({"hour": 9, "coffee_count": 2, "total_mg": 100.0}),
         other => json!({"hour": other, "coffee_count": 0, "total_mg": 0.0}),
     };
-    let of_type = |coffee_type: Value, count: u64, total: f64, average: f64| {
-        json!({"coffee_type": coffee_type, "coffee_count": count, "total_mg": total, "average_mg": average})
-    };
+    let of_type = |coffee_type: Value, count: u64, total: f64, average: f64| json!({"coffee_type": coffee_type, "coffee_count": count, "total_mg": total, "average_mg": average});
     app.get("/coffee/stats").await.is(
         200,
         json!({
@@ -128,7 +126,9 @@ async fn of_equally_frequent_types_the_one_drunk_last_is_most_common() {
 async fn without_coffee_the_statistics_say_so() {
     let app = TestApp::new().await;
     app.coffee("2026-05-31T11:59:59.999999Z", 80.0, None).await;
-    app.get("/coffee/stats?days=1").await.is(200, json!({"message": "No coffee data in last 1 days", "days": 1}));
+    app.get("/coffee/stats?days=1")
+        .await
+        .is(200, json!({"message": "No coffee data in last 1 days", "days": 1}));
     app.coffee("2026-05-31T12:00:00Z", 80.0, None).await;
     assert_eq!(app.get("/coffee/stats?days=1").await.json()["total_coffees"], 1, "a window holds its start");
 }
@@ -147,9 +147,11 @@ async fn a_window_has_1_to_3650_days() {
         ] {
             app.get(&format!("{path}?days={days}")).await.is_unfit(&[bad("query", "days", message, days)]);
         }
-        app.get(&format!("{path}?days=1&days=2"))
-            .await
-            .is_unfit(&[lacking("query", "days", "must be given once")]);
+        app.get(&format!("{path}?days=1&days=2")).await.is_unfit(&[lacking(
+            "query",
+            "days",
+            "must be given once",
+        )]);
         assert_eq!(app.get(&format!("{path}?days=3650")).await.status, 200, "{path}");
     }
 }
@@ -171,10 +173,9 @@ async fn the_types_are_the_users_own_with_their_usual_dose_and_the_presets() {
         app.coffee(time, mg, Some(kind)).await;
     }
     app.coffee("2026-05-08T08:00:00Z", 80.0, None).await;
-    let own = |name: &str, count: u64, mg: f64, last: &str| {
-        json!({"coffee_type": name, "count": count, "caffeine_mg": mg, "last": format!("2026-05-{last}T08:00:00.000000Z")})
-    };
-    let preset = |(name, mg, ml): (&str, f64, u16)| json!({"coffee_type": name, "caffeine_mg": mg, "serving_ml": ml});
+    let own = |name: &str, count: u64, mg: f64, last: &str| json!({"coffee_type": name, "count": count, "caffeine_mg": mg, "last": format!("2026-05-{last}T08:00:00.000000Z")});
+    let preset =
+        |(name, mg, ml): (&str, f64, u16)| json!({"coffee_type": name, "caffeine_mg": mg, "serving_ml": ml});
     let presets = [
         ("espresso", 80.0, 60),
         ("filter coffee", 90.0, 200),

@@ -24,7 +24,8 @@ async fn an_unknown_path_is_not_found_whatever_is_asked_of_it() {
         "/data/coffee.db",
         "/nowhere?api_key=secret",
     ] {
-        for method in [Method::Get, Method::Post, Method::Put, Method::Patch, Method::Delete, Method::Options] {
+        for method in [Method::Get, Method::Post, Method::Put, Method::Patch, Method::Delete, Method::Options]
+        {
             for accept in ["text/html", "*/*", "application/xml"] {
                 let ask = app.ask(method, path).header("Accept", accept).body("{");
                 ask.send().await.is_problem(404, NOTHING);
@@ -38,18 +39,18 @@ async fn an_unknown_path_is_not_found_whatever_is_asked_of_it() {
 #[rocket::async_test]
 async fn no_static_file_lies_outside_of_its_folder() {
     let app = TestApp::new().await;
-    for (path, detail) in [
-        ("/static/nothing.js", "No such file"),
-        ("/static/..%2fCargo.toml", "Not found"),
-        ("/static/%2e%2e/Cargo.toml", "Not found"),
-        ("/static/../Cargo.toml", "Not found"),
-        ("/static/.hidden", "Not found"),
-        ("/static/%00", "No such file"),
+    for path in [
+        "/static/nothing.js",
+        "/static/..%2fCargo.toml",
+        "/static/%2e%2e/Cargo.toml",
+        "/static/../Cargo.toml",
+        "/static/.hidden",
+        "/static/%00",
     ] {
         let reply = app.get(path).await;
         assert!((400..500).contains(&reply.status), "{path}: {}", reply.status);
+        assert_eq!(reply.header("content-type"), "application/problem+json", "{path}");
         assert!(!reply.text().contains("Cargo"), "{path}: {}", reply.text());
-        assert_eq!(reply.header("content-type"), "application/problem+json", "{path}: not {detail}");
     }
 }
 
@@ -75,19 +76,9 @@ async fn errors_are_problems_whatever_the_client_accepts() {
 #[rocket::async_test]
 async fn no_answer_repeats_the_key_and_the_next_request_works() {
     let app = TestApp::new().await;
-    for path in ["/nowhere", "/coffee/0", "/coffee/?limit=0", "/coffee/today", "/metrics", "/info", "/health"] {
+    for path in ["/nowhere", "/coffee/0", "/coffee/?limit=0", "/coffee/today", "/metrics", "/info", "/health"]
+    {
         assert!(!app.get(path).await.text().contains(KEY), "{path}");
     }
     app.get("/coffee/").await.is(200, json!([]));
-}
-
-#[rocket::async_test]
-async fn the_first_complaint_is_about_the_query_or_the_body_not_both_at_random() {
-    let app = TestApp::new().await;
-    // A bad id and a bad body: the body is read first, and one of them is named every time.
-    let first = app.put("/coffee/0", json!({"caffeine_mg": "x"})).await;
-    assert_eq!(first.status, 422);
-    for _ in 0..5 {
-        assert_eq!(app.put("/coffee/0", json!({"caffeine_mg": "x"})).await.body, first.body);
-    }
 }

@@ -20,7 +20,9 @@ async fn a_reading_is_logged_shown_changed_and_deleted() {
     }
     let (get, head) = (app.get("/heartrate/").await, app.ask(Method::Head, "/heartrate").send().await);
     assert_eq!((head.status, head.declared, head.body.len()), (200, Some(get.body.len()), 0));
-    app.put("/heartrate/1", json!({"bpm": "73", "notes": null})).await.is(200, reading(1, 73, Some("panic"), None));
+    app.put("/heartrate/1", json!({"bpm": "73", "notes": null}))
+        .await
+        .is(200, reading(1, 73, Some("panic"), None));
     app.patch("/heartrate/1", json!({"context": null})).await.is(200, reading(1, 73, None, None));
     app.get("/heartrate").await.is(200, json!([reading(1, 73, None, None)]));
     app.delete("/heartrate/1").await.is(200, json!({"message": "Heart rate log deleted", "id": 1}));
@@ -82,17 +84,26 @@ async fn a_context_is_any_word_and_resting_when_none_is_given() {
         assert_eq!(app.post("/heartrate/", body).await.json()["context"], stored, "{sent}");
     }
     let long = "x".repeat(51);
-    app.post("/heartrate/", json!({"bpm": 60, "context": long}))
-        .await
-        .is_unfit(&[bad("body", "context", "must have at most 50 characters (it has 51)", long.as_str())]);
+    app.post("/heartrate/", json!({"bpm": 60, "context": long})).await.is_unfit(&[bad(
+        "body",
+        "context",
+        "must have at most 50 characters (it has 51)",
+        long.as_str(),
+    )]);
 }
 
 #[rocket::async_test]
 async fn ids_methods_and_empty_changes_are_answered_as_for_coffee() {
     let app = TestApp::new().await;
-    for (raw, shown) in
-        [("0", "0"), ("-1", "-1"), ("99999999999999999999", "99999999999999999999"), ("1.0", "1.0"), ("abc", "abc"), ("%00", "\0"), ("%2e%2e", "..")]
-    {
+    for (raw, shown) in [
+        ("0", "0"),
+        ("-1", "-1"),
+        ("99999999999999999999", "99999999999999999999"),
+        ("1.0", "1.0"),
+        ("abc", "abc"),
+        ("%00", "\0"),
+        ("%2e%2e", ".."),
+    ] {
         for method in [Method::Get, Method::Put, Method::Patch, Method::Delete] {
             let ask = app.ask(method, &format!("/heartrate/{raw}")).json(&json!({"bpm": 60}));
             ask.send().await.is_unfit(&[bad("path", "id", "must be a whole number from 1 on", shown)]);

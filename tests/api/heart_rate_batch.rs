@@ -62,7 +62,8 @@ async fn a_duplicate_is_equal_in_time_pulse_context_and_notes() {
 async fn one_bad_reading_refuses_the_batch_and_is_named_by_its_index() {
     let app = TestApp::new().await;
     let good = json!({"bpm": 60});
-    let readings = json!([good, {"bpm": 60, "context": 7}, good, {"bpm": 10, "timestamp": "later"}, 5, {}, [], null]);
+    let readings =
+        json!([good, {"bpm": 60, "context": 7}, good, {"bpm": 10, "timestamp": "later"}, 5, {}, [], null]);
     app.post("/heartrate/batch", json!({"readings": readings})).await.is_unfit(&[
         bad("body", "readings[1].context", "must be text", 7),
         bad("body", "readings[3].bpm", "must be between 30 and 250", 10),
@@ -79,7 +80,9 @@ async fn one_bad_reading_refuses_the_batch_and_is_named_by_its_index() {
 async fn a_batch_has_1_to_10_000_readings() {
     let app = TestApp::new().await;
     let batch = |n: usize| json!({"readings": vec![json!({"bpm": 60}); n]});
-    let count = |n: usize| lacking("body", "readings", &format!("must be a list of 1 to 10000 readings (it has {n})"));
+    let count = |n: usize| {
+        lacking("body", "readings", &format!("must be a list of 1 to 10000 readings (it has {n})"))
+    };
     app.post("/heartrate/batch", batch(0)).await.is_unfit(&[count(0)]);
     app.post("/heartrate/batch", batch(10_001)).await.is_unfit(&[count(10_001)]);
     app.post("/heartrate/batch", json!({})).await.is_unfit(&[count(0)]);
@@ -104,7 +107,8 @@ async fn readings_that_are_no_list_are_named_with_their_place() {
 #[rocket::async_test]
 async fn a_batch_may_have_8_mib_whatever_other_bodies_may() {
     let app = TestApp::flagged(&[("max-request-body-bytes", "1024")]).await;
-    let padded = |size: usize| format!("{{\"readings\": [{{\"bpm\": 60}}], \"x\": \"{}\"}}", "y".repeat(size - 36));
+    let padded =
+        |size: usize| format!("{{\"readings\": [{{\"bpm\": 60}}], \"x\": \"{}\"}}", "y".repeat(size - 36));
     assert_eq!(padded(100).len(), 100);
     let send = |size| app.ask(Method::Post, "/heartrate/batch").body(padded(size)).send();
     send(8 << 20).await.is(201, result(1, 0));

@@ -13,11 +13,17 @@ fn reading(id: i64, time: &str, bpm: u16) -> Value {
 #[rocket::async_test]
 async fn a_range_is_its_start_up_to_its_end() {
     let app = TestApp::new().await;
-    let all = [("2026-06-01T08:00:00Z", 60), ("2026-06-01T09:00:00Z", 61), ("2026-06-01T08:30:00Z", 65), ("2026-06-01T10:00:00Z", 200)];
+    let all = [
+        ("2026-06-01T08:00:00Z", 60),
+        ("2026-06-01T09:00:00Z", 61),
+        ("2026-06-01T08:30:00Z", 65),
+        ("2026-06-01T10:00:00Z", 200),
+    ];
     app.readings("resting", &all).await;
     let period = json!({"start": "2026-06-01T08:00:00.000000Z", "end": "2026-06-01T10:00:00.000000Z"});
     let stats = json!({"min_bpm": 60, "max_bpm": 65, "avg_bpm": 62.0, "median_bpm": 61.0, "std_dev": 2.6});
-    let readings = json!([reading(1, "08:00:00", 60), reading(3, "08:30:00", 65), reading(2, "09:00:00", 61)]);
+    let readings =
+        json!([reading(1, "08:00:00", 60), reading(3, "08:30:00", 65), reading(2, "09:00:00", 61)]);
     let mut expected = json!({"period": period, "readings_count": 3, "stats": stats, "readings": readings});
     for query in [
         "start=2026-06-01T08:00:00Z&end=2026-06-01T10:00:00Z",
@@ -31,7 +37,11 @@ async fn a_range_is_its_start_up_to_its_end() {
         json!({"start": instant(start), "end": instant(end), "count": n, "min_bpm": min, "avg_bpm": avg, "max_bpm": max})
     };
     // Slices without readings are left out.
-    expected["buckets"] = json!([slice("08:00:00", "08:30:00", 1, 60, 60.0, 60), slice("08:30:00", "09:00:00", 1, 65, 65.0, 65), slice("09:00:00", "09:30:00", 1, 61, 61.0, 61)]);
+    expected["buckets"] = json!([
+        slice("08:00:00", "08:30:00", 1, 60, 60.0, 60),
+        slice("08:30:00", "09:00:00", 1, 65, 65.0, 65),
+        slice("09:00:00", "09:30:00", 1, 61, 61.0, 61)
+    ]);
     let query = "/heartrate/range/?start=2026-06-01T08:00:00Z&end=2026-06-01T10:00:00Z&buckets=";
     app.get(&format!("{query}4")).await.is(200, expected.clone());
     expected["buckets"] = json!([slice("08:00:00", "10:00:00", 3, 60, 62.0, 65)]);
@@ -43,19 +53,38 @@ async fn a_range_is_its_start_up_to_its_end() {
 async fn an_empty_range_says_so_and_a_reversed_one_is_refused() {
     let app = TestApp::new().await;
     app.readings("resting", &[("2026-06-01T08:00:00Z", 60)]).await;
-    for (start, end) in [("2026-06-01T08:00:00.000001Z", "2026-06-01T09:00:00Z"), ("2026-06-01T08:00:00Z", "2026-06-01T08:00:00Z"), ("2026-06-01T07:00:00Z", "2026-06-01T08:00:00Z")] {
+    for (start, end) in [
+        ("2026-06-01T08:00:00.000001Z", "2026-06-01T09:00:00Z"),
+        ("2026-06-01T08:00:00Z", "2026-06-01T08:00:00Z"),
+        ("2026-06-01T07:00:00Z", "2026-06-01T08:00:00Z"),
+    ] {
         let reply = app.get(&format!("/heartrate/range?start={start}&end={end}&buckets=3")).await;
         let instant = |text| super::helpers::at(text).to_string();
-        reply.is(200, json!({"message": "No data in that range", "start": instant(start), "end": instant(end)}));
+        reply.is(
+            200,
+            json!({"message": "No data in that range", "start": instant(start), "end": instant(end)}),
+        );
     }
     for (query, complaints) in [
         ("", vec![lacking("query", "start", "is required"), lacking("query", "end", "is required")]),
         ("start=2026-06-01", vec![lacking("query", "end", "is required")]),
         ("start=x&end=", vec![bad("query", "start", FORM, "x"), bad("query", "end", FORM, "")]),
-        ("start=2026-06-02&end=2026-06-01", vec![bad("query", "end", "must not lie before start", "2026-06-01")]),
-        ("start=2026-06-01&end=2026-06-02&buckets=0", vec![bad("query", "buckets", "must be between 1 and 1000", "0")]),
-        ("start=2026-06-01&end=2026-06-02&buckets=1001", vec![bad("query", "buckets", "must be between 1 and 1000", "1001")]),
-        ("start=2026-06-01&end=2026-06-02&buckets=", vec![bad("query", "buckets", "must be a whole number", "")]),
+        (
+            "start=2026-06-02&end=2026-06-01",
+            vec![bad("query", "end", "must not lie before start", "2026-06-01")],
+        ),
+        (
+            "start=2026-06-01&end=2026-06-02&buckets=0",
+            vec![bad("query", "buckets", "must be between 1 and 1000", "0")],
+        ),
+        (
+            "start=2026-06-01&end=2026-06-02&buckets=1001",
+            vec![bad("query", "buckets", "must be between 1 and 1000", "1001")],
+        ),
+        (
+            "start=2026-06-01&end=2026-06-02&buckets=",
+            vec![bad("query", "buckets", "must be a whole number", "")],
+        ),
     ] {
         app.get(&format!("/heartrate/range?{query}")).await.is_unfit(&complaints);
     }
@@ -64,11 +93,13 @@ async fn an_empty_range_says_so_and_a_reversed_one_is_refused() {
 #[rocket::async_test]
 async fn a_range_shows_its_first_hundred_readings_and_counts_them_all() {
     let app = TestApp::new().await;
-    let readings: Vec<Value> = (0..150).map(|n| json!({"bpm": 60 + n, "timestamp": "2026-06-01T08:00:00Z"})).collect();
+    let readings: Vec<Value> =
+        (0..150).map(|n| json!({"bpm": 60 + n, "timestamp": "2026-06-01T08:00:00Z"})).collect();
     app.post("/heartrate/batch", json!({"readings": readings})).await;
     let range = app.get("/heartrate/range?start=2026-06-01&end=2026-06-02").await.json();
     assert_eq!(range["readings_count"], 150);
-    let ids: Vec<i64> = range["readings"].as_array().unwrap().iter().map(|r| r["id"].as_i64().unwrap()).collect();
+    let ids: Vec<i64> =
+        range["readings"].as_array().unwrap().iter().map(|r| r["id"].as_i64().unwrap()).collect();
     assert_eq!(ids, (1..=100).collect::<Vec<i64>>());
     assert_eq!(range["stats"]["max_bpm"], 209);
 }
@@ -76,8 +107,14 @@ async fn a_range_shows_its_first_hundred_readings_and_counts_them_all() {
 #[rocket::async_test]
 async fn statistics_are_exact_and_told_by_context() {
     let app = TestApp::new().await;
-    app.get("/heartrate/stats?days=7").await.is(200, json!({"message": "No heart rate data in last 7 days", "days": 7}));
-    app.readings("resting", &[("2026-06-01T08:00:00Z", 60), ("2026-06-01T09:00:00Z", 61), ("2026-05-31T09:00:00Z", 64)]).await;
+    app.get("/heartrate/stats?days=7")
+        .await
+        .is(200, json!({"message": "No heart rate data in last 7 days", "days": 7}));
+    app.readings(
+        "resting",
+        &[("2026-06-01T08:00:00Z", 60), ("2026-06-01T09:00:00Z", 61), ("2026-05-31T09:00:00Z", 64)],
+    )
+    .await;
     app.readings("panic", &[("2026-06-01T09:00:00Z", 130)]).await;
     // Without a context it counts in the whole only; outside of the window not at all.
     app.post("/heartrate/", json!({"bpm": 70, "context": null})).await;
@@ -108,7 +145,11 @@ async fn the_median_of_an_even_number_lies_between_the_middle_two_and_one_readin
             app.post("/heartrate/", json!({"bpm": bpm})).await;
         }
         let stats = &app.get("/heartrate/stats").await.json()["overall_stats"];
-        assert_eq!((&stats["median_bpm"], &stats["std_dev"]), (&json!(median), &json!(deviation)), "{pulses:?}");
+        assert_eq!(
+            (&stats["median_bpm"], &stats["std_dev"]),
+            (&json!(median), &json!(deviation)),
+            "{pulses:?}"
+        );
     }
 }
 

@@ -119,7 +119,8 @@ impl TestApp {
 
     /// A request with the right key, not yet sent.
     pub fn ask(&self, method: Method, path: &str) -> Ask<'_> {
-        let headers = [("Host", "localhost"), ("X-Request-ID", REQUEST_ID)].map(|(n, v)| (n.into(), v.into()));
+        let headers =
+            [("Host", "localhost"), ("X-Request-ID", REQUEST_ID)].map(|(n, v)| (n.into(), v.into()));
         let ask = Ask {
             app: self,
             method,
@@ -276,7 +277,8 @@ impl Reply {
     #[track_caller]
     pub fn is(self, status: u16, expected: Value) -> Self {
         assert_eq!((self.status, self.json()), (status, expected));
-        let kind = if status < 400 || status == 503 { "application/json" } else { "application/problem+json" };
+        let kind =
+            if status < 400 || status == 503 { "application/json" } else { "application/problem+json" };
         assert_eq!(self.header("content-type"), kind);
         self
     }

@@ -42,10 +42,16 @@ async fn the_same_request_again_gets_the_first_answer_and_adds_nothing() {
 async fn the_same_key_with_another_body_is_refused_and_an_equal_body_may_look_different() {
     let app = TestApp::new().await;
     post(&app, "/coffee/", "k", json!({"caffeine_mg": 95, "notes": "x"})).await;
-    for other in [json!({"caffeine_mg": 96, "notes": "x"}), json!({"caffeine_mg": 95}), json!({"caffeine_mg": 95, "notes": "x", "timestamp": "2026-06-01T12:00:00Z"})] {
-        post(&app, "/coffee/", "k", other)
-            .await
-            .is_unfit(&[lacking("header", "Idempotency-Key", "was used before, for another body")]);
+    for other in [
+        json!({"caffeine_mg": 96, "notes": "x"}),
+        json!({"caffeine_mg": 95}),
+        json!({"caffeine_mg": 95, "notes": "x", "timestamp": "2026-06-01T12:00:00Z"}),
+    ] {
+        post(&app, "/coffee/", "k", other).await.is_unfit(&[lacking(
+            "header",
+            "Idempotency-Key",
+            "was used before, for another body",
+        )]);
     }
     let same = json!({"notes": " x ", "caffeine_mg": "95.0", "unknown": 1});
     assert_eq!(post(&app, "/coffee/", " k ", same).await.status, 201);
@@ -74,7 +80,13 @@ async fn a_key_belongs_to_its_route_and_is_kept_for_thirty_days() {
 #[rocket::async_test]
 async fn a_key_has_1_to_255_characters_and_is_given_once() {
     let app = TestApp::new().await;
-    for (key, status) in [("x".repeat(255), 201), ("é".repeat(255), 201), ("x".repeat(256), 422), (String::new(), 422), ("  ".into(), 422)] {
+    for (key, status) in [
+        ("x".repeat(255), 201),
+        ("é".repeat(255), 201),
+        ("x".repeat(256), 422),
+        (String::new(), 422),
+        ("  ".into(), 422),
+    ] {
         for path in ["/coffee/", "/heartrate/"] {
             let reply = post(&app, path, &key, body_of(path)).await;
             assert_eq!(reply.status, status, "{key}: {}", reply.text());

@@ -136,7 +136,13 @@ async fn forwarded_addresses_count_only_from_trusted_proxies() {
         (STRANGER, "1.1.1.1", "2.2.2.2", true, "a stranger's word does not count"),
         (PROXY, "1.1.1.1", "2.2.2.2", false, "a proxy's does"),
         (PROXY, "1.1.1.1", "1.1.1.1", true, "the same client behind it"),
-        (PROXY, "9.9.9.9, 1.1.1.1", "8.8.8.8, 1.1.1.1", true, "the rightmost hop, not what the client made up"),
+        (
+            PROXY,
+            "9.9.9.9, 1.1.1.1",
+            "8.8.8.8, 1.1.1.1",
+            true,
+            "the rightmost hop, not what the client made up",
+        ),
         (PROXY, "1.1.1.1, 10.0.0.2", "2.2.2.2, 10.0.0.2", false, "trusted hops are passed over"),
         (PROXY, "1.1.1.1,fd00::7", "1.1.1.1 , 10.9.9.9", true, "whatever trusted hops"),
         (PROXY, "1.1.1.1:4711", "1.1.1.1:4712", true, "with a port"),
@@ -161,7 +167,10 @@ async fn several_forwarded_headers_are_one_list_and_x_real_ip_is_never_believed(
     let flags = [ON, ("rate-limit-info", "1/minute"), ("trusted-proxies", "10.0.0.1")];
     let app = TestApp::flagged(&flags).await;
     assert!(!exhausted(&app, forwarded("10.0.0.1:1", "1.1.1.1")).await);
-    assert!(exhausted(&app, |ask| forwarded("10.0.0.1:1", "2.2.2.2")(ask).also("X-Forwarded-For", "1.1.1.1")).await);
+    assert!(
+        exhausted(&app, |ask| forwarded("10.0.0.1:1", "2.2.2.2")(ask).also("X-Forwarded-For", "1.1.1.1"))
+            .await
+    );
     for remote in ["10.0.0.1:1", "192.168.1.20:1"] {
         let app = TestApp::flagged(&flags).await;
         assert!(!exhausted(&app, |ask| ask.remote(remote).header("X-Real-IP", "3.3.3.3")).await);
@@ -190,7 +199,8 @@ async fn without_limits_there_are_no_headers_and_no_refusals() {
 
 #[rocket::async_test]
 async fn sweeping_forgets_whose_quota_is_whole_and_nobody_else() {
-    let app = TestApp::flagged(&[ON, ("rate-limit-info", "1/hour"), ("rate-limit-health", "60/minute")]).await;
+    let app =
+        TestApp::flagged(&[ON, ("rate-limit-info", "1/hour"), ("rate-limit-health", "60/minute")]).await;
     let tracked = async || app.get("/health").await.json()["rate_limiter"]["tracked_clients"].clone();
     assert!(!exhausted(&app, |ask| ask).await);
     for n in 0..50 {

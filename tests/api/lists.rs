@@ -121,7 +121,10 @@ async fn the_link_leads_through_all_pages_and_keeps_the_filters() {
         ("/coffee?limit=2&offset=2", "/coffee/?limit=2&offset=4"),
         ("/coffee/?limit=2&offset=4", ""),
         ("/coffee/?offset=1&limit=1&coffee_type=latte", "/coffee/?limit=1&coffee_type=latte&offset=2"),
-        ("/coffee/?since=2026-05-31T10:00:00%2B02:00&limit=1", "/coffee/?since=2026-05-31T10:00:00%2B02:00&limit=1&offset=1"),
+        (
+            "/coffee/?since=2026-05-31T10:00:00%2B02:00&limit=1",
+            "/coffee/?since=2026-05-31T10:00:00%2B02:00&limit=1&offset=1",
+        ),
         ("/coffee/?limit=6", ""),
         ("/coffee/?limit=5", "/coffee/?limit=5&offset=5"),
         ("/coffee/", ""),
@@ -143,7 +146,9 @@ async fn the_link_leads_through_all_pages_and_keeps_the_filters() {
 async fn fifty_are_listed_when_nobody_says_how_many() {
     let app = TestApp::new().await;
     let readings: Vec<Value> = (0..1002).map(|n| json!({"bpm": 60 + n % 40})).collect();
-    app.post("/heartrate/batch", json!({"readings": readings})).await.is(201, json!({"inserted": 1002, "duplicates": 0}));
+    app.post("/heartrate/batch", json!({"readings": readings}))
+        .await
+        .is(201, json!({"inserted": 1002, "duplicates": 0}));
     assert_eq!(app.ids("/heartrate/").await.len(), 50);
     assert_eq!(app.get("/heartrate/").await.header("link"), "</heartrate/?offset=50>; rel=\"next\"");
     assert_eq!(app.ids("/heartrate/?limit=1000").await, (3..=1002).rev().collect::<Vec<i64>>());

@@ -9,13 +9,30 @@ use super::helpers::TestApp;
 async fn metrics_come_in_prometheus_text() {
     let app = TestApp::new().await;
     let reply = app.get("/metrics").await;
-    assert_eq!((reply.status, reply.header("content-type")), (200, "text/plain; version=0.0.4; charset=utf-8"));
+    assert_eq!(
+        (reply.status, reply.header("content-type")),
+        (200, "text/plain; version=0.0.4; charset=utf-8")
+    );
     for series in [
-        "caffeine_mg_total", "caffeine_last_mg", "coffee_last_timestamp_seconds", "heartrate_bpm_current",
-        "heartrate_last_timestamp_seconds", "caffeine_active_mg", "caffeine_today_mg", "store_write_queue_depth",
-        "store_commits_total", "store_rows_committed_total", "coffee_tracker_build_info", "process_start_time_seconds",
-        "backup_last_result", "backup_last_size_bytes", "backup_last_success_timestamp_seconds",
-        "database_size_bytes", "disk_bytes", "store_readers", "database_errors_total",
+        "caffeine_mg_total",
+        "caffeine_last_mg",
+        "coffee_last_timestamp_seconds",
+        "heartrate_bpm_current",
+        "heartrate_last_timestamp_seconds",
+        "caffeine_active_mg",
+        "caffeine_today_mg",
+        "store_write_queue_depth",
+        "store_commits_total",
+        "store_rows_committed_total",
+        "coffee_tracker_build_info",
+        "process_start_time_seconds",
+        "backup_last_result",
+        "backup_last_size_bytes",
+        "backup_last_success_timestamp_seconds",
+        "database_size_bytes",
+        "disk_bytes",
+        "store_readers",
+        "database_errors_total",
     ] {
         assert!(reply.text().contains(&format!("# TYPE {series} ")), "{series}");
     }

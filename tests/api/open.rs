@@ -48,9 +48,18 @@ async fn health_tells_of_every_part() {
 #[rocket::async_test]
 async fn health_tells_how_the_last_backup_went() {
     for (record, backup) in [
-        (json!({"last_success": 1_780_311_600_000_000_i64}), json!({"status": "ok", "last_success": "2026-06-01T11:00:00.000000Z", "age_seconds": 3600})),
-        (json!({"last_success": 1_780_221_600_000_000_i64}), json!({"status": "ok", "last_success": "2026-05-31T10:00:00.000000Z", "age_seconds": 93_600})),
-        (json!({"last_success": 1_780_221_599_000_000_i64}), json!({"status": "stale", "last_success": "2026-05-31T09:59:59.000000Z", "age_seconds": 93_601})),
+        (
+            json!({"last_success": 1_780_311_600_000_000_i64}),
+            json!({"status": "ok", "last_success": "2026-06-01T11:00:00.000000Z", "age_seconds": 3600}),
+        ),
+        (
+            json!({"last_success": 1_780_221_600_000_000_i64}),
+            json!({"status": "ok", "last_success": "2026-05-31T10:00:00.000000Z", "age_seconds": 93_600}),
+        ),
+        (
+            json!({"last_success": 1_780_221_599_000_000_i64}),
+            json!({"status": "stale", "last_success": "2026-05-31T09:59:59.000000Z", "age_seconds": 93_601}),
+        ),
         (
             json!({"last_success": 1_780_311_600_000_000_i64, "error": "no room"}),
             json!({"status": "failed", "last_success": "2026-06-01T11:00:00.000000Z", "age_seconds": 3600, "error": "no room"}),
@@ -59,7 +68,8 @@ async fn health_tells_how_the_last_backup_went() {
         let app = TestApp::new().await;
         let path = coffee_tracker::store::beside(app.shared.store.path(), ".backup.json");
         let whole = |field: &str| record.get(field).cloned().unwrap_or(Value::Null);
-        let record = json!({"last_success": whole("last_success"), "size_bytes": 4096, "error": whole("error")});
+        let record =
+            json!({"last_success": whole("last_success"), "size_bytes": 4096, "error": whole("error")});
         std::fs::write(path, record.to_string()).unwrap();
         let health = app.get("/health").await;
         assert_eq!((health.status, &health.json()["backup"]), (200, &backup));
@@ -68,7 +78,12 @@ async fn health_tells_how_the_last_backup_went() {
 
 #[rocket::async_test]
 async fn info_tells_the_rules_the_limits_and_every_route() {
-    let flags = [("rate-limit-enabled", "true"), ("max-caffeine-mg", "500.5"), ("rate-limit-read", "7/second"), ("tz", "America/Bogota")];
+    let flags = [
+        ("rate-limit-enabled", "true"),
+        ("max-caffeine-mg", "500.5"),
+        ("rate-limit-read", "7/second"),
+        ("tz", "America/Bogota"),
+    ];
     let app = TestApp::with(Setup { flags: &flags, ..Setup::default() }).await;
     let mut info = app.get("/info").await.json();
     let endpoints = info["endpoints"].take();
@@ -112,7 +127,10 @@ async fn static_files_have_a_tag_by_which_a_browser_keeps_them() {
         assert_eq!(reply.body.is_empty(), status == 304);
     }
     app.get("/static/none.svg").await.is_problem(404, "No such file");
-    app.ask(Method::Put, "/static/icon.svg").send().await.is_problem(405, "This path answers GET, HEAD, OPTIONS");
+    app.ask(Method::Put, "/static/icon.svg")
+        .send()
+        .await
+        .is_problem(405, "This path answers GET, HEAD, OPTIONS");
 }
 
 #[rocket::async_test]

@@ -80,14 +80,25 @@ async fn what_is_no_time_or_lies_ahead_is_refused() {
 async fn clocks_may_drift_by_five_minutes() {
     let app = TestApp::new().await;
     for sent in ["2026-06-01T12:05:00Z", "2026-06-01T14:05:00", "2026-06-01T12:04:59.999999Z"] {
-        assert_eq!(app.post("/coffee/", json!({"caffeine_mg": 1, "timestamp": sent})).await.status, 201, "{sent}");
-        assert_eq!(app.post("/heartrate/", json!({"bpm": 60, "timestamp": sent})).await.status, 201, "{sent}");
+        assert_eq!(
+            app.post("/coffee/", json!({"caffeine_mg": 1, "timestamp": sent})).await.status,
+            201,
+            "{sent}"
+        );
+        assert_eq!(
+            app.post("/heartrate/", json!({"bpm": 60, "timestamp": sent})).await.status,
+            201,
+            "{sent}"
+        );
     }
     let late = json!({"timestamp": "2026-06-01T12:06:00Z"});
     for path in ["/coffee/1", "/heartrate/1"] {
-        app.put(path, late.clone())
-            .await
-            .is_unfit(&[bad("body", "timestamp", AHEAD, "2026-06-01T12:06:00Z")]);
+        app.put(path, late.clone()).await.is_unfit(&[bad(
+            "body",
+            "timestamp",
+            AHEAD,
+            "2026-06-01T12:06:00Z",
+        )]);
     }
     assert_eq!(app.get("/health").await.json()["clock"], json!({"status": "ok"}));
 }
@@ -111,7 +122,8 @@ async fn a_clock_that_woke_in_1970_believes_the_client_and_says_so() {
 #[rocket::async_test]
 async fn a_clock_older_than_the_newest_entry_is_suspect() {
     let app = TestApp::new().await;
-    for (path, body) in [("/heartrate/", json!({"bpm": 60})), ("/heartrate/batch", json!({"readings": [{"bpm": 60}]}))]
+    for (path, body) in
+        [("/heartrate/", json!({"bpm": 60})), ("/heartrate/batch", json!({"readings": [{"bpm": 60}]}))]
     {
         app.wait(3600);
         assert_eq!(app.post(path, body).await.status, 201);

@@ -36,7 +36,11 @@ async fn an_entry_at_midnight_belongs_to_the_new_day_and_one_a_microsecond_befor
         // A microsecond later it is tomorrow.
         app.clock.set(super::helpers::at(next));
         let today = app.get("/coffee/today").await.json();
-        assert_eq!((&today["coffee_count"], &today["total_caffeine_mg"]), (&json!(0), &json!(0.0)), "{zone} {date}");
+        assert_eq!(
+            (&today["coffee_count"], &today["total_caffeine_mg"]),
+            (&json!(0), &json!(0.0)),
+            "{zone} {date}"
+        );
         assert_ne!(today["date"], date);
     }
 }
@@ -44,8 +48,18 @@ async fn an_entry_at_midnight_belongs_to_the_new_day_and_one_a_microsecond_befor
 #[rocket::async_test]
 async fn the_week_has_seven_calendar_days_newest_first_over_a_short_and_a_long_day() {
     for (now, dates, first, before) in [
-        ("2026-03-30T10:00:00Z", ["2026-03-30", "2026-03-29", "2026-03-28", "2026-03-24"], "2026-03-23T23:00:00Z", 23),
-        ("2026-10-26T10:00:00Z", ["2026-10-26", "2026-10-25", "2026-10-24", "2026-10-20"], "2026-10-19T22:00:00Z", 25),
+        (
+            "2026-03-30T10:00:00Z",
+            ["2026-03-30", "2026-03-29", "2026-03-28", "2026-03-24"],
+            "2026-03-23T23:00:00Z",
+            23,
+        ),
+        (
+            "2026-10-26T10:00:00Z",
+            ["2026-10-26", "2026-10-25", "2026-10-24", "2026-10-20"],
+            "2026-10-19T22:00:00Z",
+            25,
+        ),
     ] {
         let app = TestApp::in_zone("Europe/Berlin", now).await;
         app.coffee(&just_before(first), 1000.0, None).await;
@@ -60,7 +74,8 @@ async fn the_week_has_seven_calendar_days_newest_first_over_a_short_and_a_long_d
         app.coffee(start, 20.0, None).await;
         app.coffee(&just_before(next), 21.0, None).await;
         app.coffee(next, 300.0, None).await;
-        let days = [day(dates[0], 300.0, 1), day(dates[1], 41.0, 2), day(dates[2], 2.0, 1), day(dates[3], 1.0, 1)];
+        let days =
+            [day(dates[0], 300.0, 1), day(dates[1], 41.0, 2), day(dates[2], 2.0, 1), day(dates[3], 1.0, 1)];
         app.get("/coffee/week").await.is(
             200,
             json!({"daily_breakdown": days, "week_total_mg": 344.0, "week_average_mg": 49.14,

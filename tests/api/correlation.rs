@@ -4,7 +4,14 @@ use serde_json::{Value, json};
 
 use super::helpers::{TestApp, bad};
 
-fn pair(time: &str, mg: f64, after: f64, baseline: Value, increase: Value, readings: u64) -> Value {
+fn pair(
+    time: &str,
+    mg: f64,
+    after: f64,
+    baseline: Option<f64>,
+    increase: Option<f64>,
+    readings: u64,
+) -> Value {
     json!({"coffee_time": format!("2026-{time}:00.000000Z"), "caffeine_mg": mg, "coffee_type": "espresso",
            "avg_heartrate_after": after, "baseline_heartrate": baseline, "hr_increase": increase,
            "readings_count": readings, "time_window_hours": 2})
@@ -34,23 +41,23 @@ async fn each_coffee_is_compared_with_the_pulse_before_it() {
     )
     .await;
     app.readings("exercise", &[("2026-06-01T09:30:00Z", 124)]).await;
-    let first = pair("05-31T08:00", 80.0, 71.5, json!(60.5), json!(11.0), 2);
+    let first = pair("05-31T08:00", 80.0, 71.5, Some(60.5), Some(11.0), 2);
     let resting = json!({
-        "correlations": [pair("06-01T08:00", 101.0, 64.0, json!(60.0), json!(4.0), 1), first],
+        "correlations": [pair("06-01T08:00", 101.0, 64.0, Some(60.0), Some(4.0), 1), first],
         "analysis": {"total_correlations": 2, "avg_caffeine_dose": 90.5, "avg_hr_increase": 7.5,
                      "max_hr_increase": 11.0, "time_window_analyzed": "2 hours after coffee"},
         "summary": "Moderate heart rate response to caffeine",
     });
     app.get("/heartrate/correlation?context=resting").await.is(200, resting);
     let all = json!({
-        "correlations": [pair("06-01T08:00", 101.0, 94.0, json!(60.0), json!(34.0), 2), first],
+        "correlations": [pair("06-01T08:00", 101.0, 94.0, Some(60.0), Some(34.0), 2), first],
         "analysis": {"total_correlations": 2, "avg_caffeine_dose": 90.5, "avg_hr_increase": 22.5,
                      "max_hr_increase": 34.0, "time_window_analyzed": "2 hours after coffee"},
         "summary": "Significant heart rate increase from caffeine",
     });
     app.get("/heartrate/correlation/").await.is(200, all);
     let exercise = json!({
-        "correlations": [pair("06-01T08:00", 101.0, 124.0, Value::Null, Value::Null, 1)],
+        "correlations": [pair("06-01T08:00", 101.0, 124.0, None, None, 1)],
         "analysis": {"total_correlations": 1, "avg_caffeine_dose": 101.0, "avg_hr_increase": null,
                      "max_hr_increase": null, "time_window_analyzed": "2 hours after coffee"},
         "summary": "Not enough baseline data for proper correlation",

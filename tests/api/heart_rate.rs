@@ -59,7 +59,11 @@ async fn a_pulse_is_a_whole_number_within_the_limits() {
         (r#""NaN""#, bad("body", "bpm", whole, "NaN")),
     ] {
         let body = format!(r#"{{"bpm": {sent}}}"#);
-        app.ask(Method::Post, "/heartrate/").body(body.clone()).send().await.is_unfit(&[complaint.clone()]);
+        app.ask(Method::Post, "/heartrate/")
+            .body(body.clone())
+            .send()
+            .await
+            .is_unfit(std::slice::from_ref(&complaint));
         app.ask(Method::Put, "/heartrate/1").body(body).send().await.is_unfit(&[complaint]);
     }
     app.post("/heartrate/", json!({})).await.is_unfit(&[lacking("body", "bpm", "is required")]);

@@ -38,7 +38,8 @@ impl Default for Setup<'_> {
 pub struct TestApp {
     pub shared: Shared,
     pub clock: Clock,
-    pub folder: TempDir,
+    // The database goes with it.
+    _folder: TempDir,
     client: Client,
 }
 
@@ -114,7 +115,7 @@ impl TestApp {
         let shared =
             App::new(settings, store.unwrap(), Keys::new(KEY), clock.clone(), built_at).await.unwrap();
         let client = Client::untracked(rocket(shared.clone())).await.unwrap();
-        Self { shared, clock, folder, client }
+        Self { shared, clock, _folder: folder, client }
     }
 
     /// A request with the right key, not yet sent.

@@ -121,9 +121,6 @@ impl Handler for Guarded {
             return Outcome::forward(data, Status::NotFound);
         }
         let exchange = Exchange::of(request);
-        if let Some(refusal) = self.refuse_method(request) {
-            return route::Outcome::from(request, refusal);
-        }
         exchange.route.get_or_init(|| self.template);
         if let Err(refusal) = admit(request, self.class, self.access) {
             return route::Outcome::from(request, refusal);
@@ -136,23 +133,6 @@ impl Handler for Guarded {
                 route::Outcome::from(request, fault)
             }
         }
-    }
-}
-
-impl Guarded {
-    /// Rocket reads `PUT /coffee/today` as one of `/coffee/<id>`; but the path is another's,
-    /// who does not answer that.
-    fn refuse_method(&self, request: &Request<'_>) -> Option<ApiError> {
-        if !self.template.contains('<') {
-            return None;
-        }
-        let (template, methods) = routes::methods_at(request.uri().path().as_str())?;
-        if template == self.template {
-            return None;
-        }
-        Exchange::of(request).route.get_or_init(|| template);
-        let charged = admit(request, LimitClass::Open, Access::Public);
-        Some(charged.err().unwrap_or_else(|| ApiError::MethodNotAllowed(allow(&methods))))
     }
 }
 

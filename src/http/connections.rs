@@ -180,8 +180,8 @@ impl Watch {
 }
 
 const TIMED_OUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/problem+json\r\n\
-    Content-Length: 114\r\nConnection: close\r\n\r\n\
-    {\"type\":\"about:blank\",\"title\":\"Request Timeout\",\"status\":408,\"detail\":\"The request did not arrive in time\"}       ";
+    Content-Length: 107\r\nConnection: close\r\n\r\n\
+    {\"type\":\"about:blank\",\"title\":\"Request Timeout\",\"status\":408,\"detail\":\"The request did not arrive in time\"}";
 
 fn open_sockets() -> io::Result<std::collections::HashSet<SocketName>> {
     let mut sockets = std::collections::HashSet::new();

@@ -102,6 +102,9 @@ impl ApiError {
             Self::HeadersTooLarge => "The headers must not be larger than 16 KiB in all".to_owned(),
             Self::Store(store::Error::Busy) => "The store is busy: try again".to_owned(),
             Self::Store(store::Error::Full) => "No room is left on the disk: nothing was stored".to_owned(),
+            Self::Store(store::Error::Unwritable(_)) => {
+                "The disk takes no writes (a quota, a limit or a fault): nothing was stored".to_owned()
+            }
             Self::Store(store::Error::Closed) => "The server is stopping: try again".to_owned(),
             Self::Store(store::Error::Internal(_)) | Self::Internal => {
                 "Something went wrong inside; the log has it under this request id".to_owned()

@@ -161,7 +161,7 @@ impl App {
     }
 
     /// Forgets what the limiter need not remember.
-    fn sweep(&self) {
+    pub fn sweep(&self) {
         if let Some(limiter) = &self.limiter {
             limiter.sweep();
         }
@@ -183,8 +183,8 @@ pub fn rocket(app: Shared) -> Rocket<Build> {
             // `serve` listens for signals, so that it can say so.
             ctrlc: false,
             signals: std::collections::HashSet::new(),
-            grace: 2,
-            mercy: 2,
+            grace: u32::try_from(serve::GRACE.as_secs()).unwrap_or(0),
+            mercy: u32::try_from(serve::MERCY.as_secs()).unwrap_or(0),
             ..Default::default()
         },
         ..rocket::Config::release_default()

@@ -1,8 +1,8 @@
 //! From a built application to a server that answers, until it is told to stop.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use rocket::error::ErrorKind;
 use rocket::fairing::AdHoc;
@@ -16,6 +16,11 @@ use super::{Shared, connections, rocket};
 const REFRESH: Duration = Duration::from_secs(1);
 /// The limiter forgets once in so many of those rounds.
 const SWEEP: u64 = 60;
+
+/// How long a stop waits for running requests, and then for their answers to be sent.
+/// With the writer's last seconds this stays under the ten that a stop may take.
+pub(super) const GRACE: Duration = Duration::from_secs(4);
+pub(super) const MERCY: Duration = Duration::from_secs(2);
 
 /// Why the server does not run.
 #[derive(Debug, thiserror::Error)]
@@ -60,12 +65,15 @@ pub async fn serve(
         .await
         .map_err(|e| launch_error(&e, wanted))?;
     let stop = server.shutdown();
+    let told = Arc::new(OnceLock::new());
+    let tell = Arc::clone(&told);
     tokio::spawn(async move {
         let name = tokio::select! {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
         };
         tracing::info!("{name}: finishing what runs");
+        tell.get_or_init(Instant::now);
         stop.notify();
     });
     let keeper = tokio::spawn(async move {
@@ -78,20 +86,31 @@ pub async fn serve(
             }
         }
     });
-    let served = server.launch().await.map(drop).or_else(|e| stopped_or_failed(&e, wanted));
+    let served = match server.launch().await {
+        Ok(_) => Ok(()),
+        Err(e) => finish(&e, wanted, told.get().copied()).await,
+    };
     keeper.abort();
     served
 }
 
-/// A client that would not end its request is cut off at last: that is a stop like any other.
-fn stopped_or_failed(error: &rocket::Error, wanted: SocketAddr) -> Result<(), LaunchError> {
-    match error.kind() {
-        ErrorKind::Shutdown(_, None) => {
+/// Rocket gives up at once, not after its grace, when the signal meets it at the wrong
+/// moment: then what still runs is waited for here. A client that would not end its
+/// request is cut off at last; that is a stop like any other.
+async fn finish(error: &rocket::Error, wanted: SocketAddr, told: Option<Instant>) -> Result<(), LaunchError> {
+    let ErrorKind::Shutdown(server, None) = error.kind() else {
+        return Err(launch_error(error, wanted));
+    };
+    let deadline = told.unwrap_or_else(Instant::now) + GRACE + MERCY;
+    // Every open connection holds the server.
+    while Arc::strong_count(server) > 1 {
+        if Instant::now() >= deadline {
             tracing::warn!("requests that did not end in time were cut off");
-            Ok(())
+            break;
         }
-        _ => Err(launch_error(error, wanted)),
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    Ok(())
 }
 
 fn launch_error(error: &rocket::Error, wanted: SocketAddr) -> LaunchError {

@@ -14,6 +14,9 @@ pub enum Error {
     /// No room on the disk: nothing was stored.
     #[error("no room is left on the disk")]
     Full,
+    /// A write failed, for a quota, a limit or a fault of the disk: nothing was stored.
+    #[error("the disk takes no writes: {0}")]
+    Unwritable(String),
     /// The file system takes no writes.
     #[error("the database is read-only")]
     ReadOnly,
@@ -37,6 +40,7 @@ impl Error {
         match self {
             Self::Busy => "busy",
             Self::Full => "full",
+            Self::Unwritable(_) => "unwritable",
             Self::ReadOnly => "read_only",
             Self::Corrupt(_) => "corrupt",
             Self::Io(_) => "io",
@@ -46,11 +50,12 @@ impl Error {
     }
 
     /// Every label there is.
-    pub const KINDS: [&'static str; 7] = ["busy", "full", "read_only", "corrupt", "io", "closed", "internal"];
+    pub const KINDS: [&'static str; 8] =
+        ["busy", "full", "unwritable", "read_only", "corrupt", "io", "closed", "internal"];
 
     /// A state that passes: the database is not damaged, and asking later may succeed.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Busy | Self::Full | Self::Closed)
+        matches!(self, Self::Busy | Self::Full | Self::Unwritable(_) | Self::Closed)
     }
 }
 
@@ -72,6 +77,8 @@ impl From<&rusqlite::Error> for Error {
             (ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB, _) => Self::Corrupt(error.to_string()),
             // The -shm file finds no room to grow.
             (_, ffi::SQLITE_IOERR_SHMSIZE) => Self::Full,
+            // A quota or a limit looks like a fault of the disk; both may pass.
+            (_, ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_TRUNCATE) => Self::Unwritable(error.to_string()),
             (ffi::SQLITE_IOERR | ffi::SQLITE_CANTOPEN, _) => Self::Io(error.to_string()),
             _ => Self::Internal(error.to_string()),
         }

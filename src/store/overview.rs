@@ -36,7 +36,7 @@ impl Overview {
 pub struct Wellness {
     /// False when it cannot be relied on: damaged, unreadable, or nobody writes.
     pub healthy: bool,
-    /// `ok`, or what keeps it: `busy`, `full`, `held` (a restore or an import runs), `damaged`, `failed`.
+    /// `ok`, or what keeps it: `busy`, `full`, `unwritable`, `held` (a restore or an import runs), `damaged`, `failed`.
     pub state: &'static str,
     /// In a sentence, when it is not healthy.
     pub error: Option<&'static str>,
@@ -117,6 +117,7 @@ impl Store {
             Ok(()) => match writer.fault() {
                 None | Some("busy" | "internal") => passing("ok"),
                 Some("full") => passing("full"),
+                Some("unwritable") => passing("unwritable"),
                 Some(_) => unhealthy("failed", "the database cannot be written"),
             },
         }

@@ -11,14 +11,18 @@ use crate::helpers::{Ended, Server, database, folder, number, run, server};
 
 const COFFEE: &str = r#"{"caffeine_mg": 90, "notes": "room for one more"}"#;
 
+const FULL: &str = "No room is left on the disk: nothing was stored";
+/// A limit on a file's size looks like a fault of the disk.
+const UNWRITABLE: &str = "The disk takes no writes (a quota, a limit or a fault): nothing was stored";
+
 /// Writes until one is refused; how many were stored.
-fn fill(client: &mut Client) -> i64 {
+fn fill(client: &mut Client, why: &str) -> i64 {
     for stored in 0..100_000 {
         let answer = client.post("/coffee/", COFFEE);
         if answer.status != 201 {
             answer.assert_problem(503);
             assert!(answer.header("Retry-After").is_some_and(|s| s.parse::<u32>().is_ok_and(|s| s > 0)));
-            assert_eq!(answer.json()["detail"], "No room is left on the disk: nothing was stored");
+            assert_eq!(answer.json()["detail"], why);
             return stored;
         }
     }
@@ -26,13 +30,13 @@ fn fill(client: &mut Client) -> i64 {
 }
 
 /// Asserts that reads go on and that health tells full from dead.
-fn assert_full_but_alive(client: &mut Client, stored: i64) {
+fn assert_full_but_alive(client: &mut Client, stored: i64, state: &str) {
     assert_eq!(client.get("/coffee/today").json()["coffee_count"], stored);
     let health = client.get("/health");
     assert_eq!(health.status, 200, "full is not dead");
     let health = health.json();
     assert_eq!(health["status"], "alive");
-    assert_eq!(health["database"]["state"], "full");
+    assert_eq!(health["database"]["state"], state);
 }
 
 fn assert_sound(folder: &Path, coffees: i64) {
@@ -63,8 +67,8 @@ fn a_file_size_limit_refuses_writes_until_it_is_lifted() {
 
     let log = std::fs::metadata(folder.path().join("coffee.db-wal")).unwrap().len();
     limit_files(&server, Some(log + 20_000));
-    let stored = 1 + fill(&mut client);
-    assert_full_but_alive(&mut client, stored);
+    let stored = 1 + fill(&mut client, UNWRITABLE);
+    assert_full_but_alive(&mut client, stored, "unwritable");
     client.post("/heartrate/", r#"{"bpm": 70}"#).assert_problem(503);
 
     limit_files(&server, None);
@@ -111,9 +115,9 @@ fn a_full_file_system_refuses_writes_survives_a_restart_and_goes_on_when_there_i
     std::fs::write(&ballast, vec![1; 512 << 10]).unwrap();
     let first = Server::start(&disk);
     let mut client = first.client();
-    let stored = fill(&mut client);
+    let stored = fill(&mut client, FULL);
     assert!(stored > 0);
-    assert_full_but_alive(&mut client, stored);
+    assert_full_but_alive(&mut client, stored, "full");
     first.stop_well();
 
     // What the stop gave back is taken too.
@@ -124,7 +128,7 @@ fn a_full_file_system_refuses_writes_survives_a_restart_and_goes_on_when_there_i
     let second = Server::start(&disk);
     let mut client = second.client();
     assert_eq!(client.get("/coffee/today").json()["coffee_count"], stored);
-    fill(&mut client);
+    fill(&mut client, FULL);
     std::fs::remove_file(&ballast).unwrap();
     assert_eq!(client.post("/coffee/", COFFEE).status, 201);
     let counted = client.get("/coffee/today").json()["coffee_count"].as_i64().unwrap();

@@ -9,7 +9,7 @@ const DETAIL: &str = "A valid API key is needed: Authorization: Bearer KEY";
 
 fn assert_unauthorized(reply: Reply, reason: &str) {
     assert_eq!(reply.header("www-authenticate"), "Bearer", "{reason}");
-    reply.is_problem(401, DETAIL);
+    reply.refused(401, DETAIL);
 }
 
 #[rocket::async_test]
@@ -106,7 +106,7 @@ async fn after_ten_wrong_keys_the_rest_of_the_minute_is_refused_to_wrong_ones_on
         assert_unauthorized(wrong(n).send().await, "a guess");
     }
     app.wait(20);
-    let refused = wrong(10).send().await.is_problem(429, "Too many requests: try again in 40 s");
+    let refused = wrong(10).send().await.refused(429, "Too many requests: try again in 40 s");
     assert_eq!(refused.header("retry-after"), "40");
     assert_eq!(app.get("/coffee/").await.status, 200, "the right key always passes");
     assert_eq!(wrong(11).remote("192.168.1.21:1").send().await.status, 401, "another client");
@@ -122,5 +122,5 @@ async fn a_key_of_a_megabyte_is_refused_for_its_size() {
         .key(&"k".repeat(1 << 20))
         .send()
         .await
-        .is_problem(431, "The headers must not be larger than 16 KiB in all");
+        .refused(431, "The headers must not be larger than 16 KiB in all");
 }

@@ -60,9 +60,9 @@ async fn what_is_no_number_or_out_of_range_is_refused() {
         (r#""1001""#, bad("body", "caffeine_mg", range, "1001")),
         ("18446744073709551615", bad("body", "caffeine_mg", range, u64::MAX)),
     ] {
-        coffee(&app, format!(r#"{{"caffeine_mg": {sent}}}"#)).await.is_unfit(&[complaint]);
+        coffee(&app, format!(r#"{{"caffeine_mg": {sent}}}"#)).await.unfit(&[complaint]);
     }
-    coffee(&app, "{}").await.is_unfit(&[lacking("body", "caffeine_mg", "is required")]);
+    coffee(&app, "{}").await.unfit(&[lacking("body", "caffeine_mg", "is required")]);
     app.get("/coffee/").await.is(200, json!([]));
 }
 
@@ -89,7 +89,7 @@ async fn malformed_json_is_refused_with_its_line_and_column() {
         ("{\"caffeine_mg\": 1, \"caffeine_mg\": 2}", "duplicate field `caffeine_mg` at line 1 column 32"),
         ("{\"notes\": \"\\ud800\"}", "malformed JSON: unexpected end of hex escape at line 1 column 18"),
     ] {
-        coffee(&app, sent).await.is_unfit(&[lacking("body", "body", message)]);
+        coffee(&app, sent).await.unfit(&[lacking("body", "body", message)]);
     }
 }
 
@@ -101,10 +101,10 @@ async fn a_hundred_thousand_brackets_and_bytes_that_are_no_text_are_refused() {
         let reply = coffee(&app, deep).await;
         let column = 10 + 100_000 * open.len();
         let message = format!("malformed JSON: EOF while parsing a {what} at line 1 column {column}");
-        reply.is_unfit(&[lacking("body", "body", &message)]);
+        reply.unfit(&[lacking("body", "body", &message)]);
     }
-    coffee(&app, "[".repeat(100_000)).await.is_unfit(&[lacking("body", "body", "must be a JSON object")]);
-    coffee(&app, b"{\"notes\": \"\xff\"}").await.is_unfit(&[lacking(
+    coffee(&app, "[".repeat(100_000)).await.unfit(&[lacking("body", "body", "must be a JSON object")]);
+    coffee(&app, b"{\"notes\": \"\xff\"}").await.unfit(&[lacking(
         "body",
         "body",
         "must be UTF-8 (byte 12 is not)",
@@ -156,7 +156,7 @@ async fn text_is_trimmed_and_cleaned_and_counted_in_characters() {
     let cut = format!("{}…", cups(100));
     app.post("/coffee/", json!({"caffeine_mg": 1, "coffee_type": cups(101), "notes": cups(1001)}))
         .await
-        .is_unfit(&[
+        .unfit(&[
             bad("body", "coffee_type", "must have at most 100 characters (it has 101)", cut.as_str()),
             bad("body", "notes", "must have at most 1000 characters (it has 1001)", cut.as_str()),
         ]);
@@ -172,8 +172,8 @@ async fn every_bad_field_is_named_not_only_the_first() {
         bad("body", "coffee_type", "must be text", 7),
         lacking("body", "notes", "must be text"),
     ];
-    app.post("/coffee/", bad_coffee.clone()).await.is_unfit(&complaints);
-    app.put("/coffee/1", bad_coffee).await.is_unfit(&complaints);
+    app.post("/coffee/", bad_coffee.clone()).await.unfit(&complaints);
+    app.put("/coffee/1", bad_coffee).await.unfit(&complaints);
     let bad_reading = json!({"bpm": 72.4, "context": false, "notes": {}, "timestamp": "soon"});
     let complaints = [
         bad("body", "bpm", "must be a whole number", 72.4),
@@ -181,8 +181,8 @@ async fn every_bad_field_is_named_not_only_the_first() {
         bad("body", "context", "must be text", false),
         lacking("body", "notes", "must be text"),
     ];
-    app.post("/heartrate/", bad_reading.clone()).await.is_unfit(&complaints);
-    app.patch("/heartrate/1", bad_reading).await.is_unfit(&complaints);
+    app.post("/heartrate/", bad_reading.clone()).await.unfit(&complaints);
+    app.patch("/heartrate/1", bad_reading).await.unfit(&complaints);
 }
 
 #[rocket::async_test]
@@ -194,15 +194,15 @@ async fn a_body_over_the_limit_is_refused_and_one_at_the_limit_is_read() {
     let detail = "The body must not be larger than 1048576 bytes";
     for size in [(1 << 20) + 1, 2 << 20] {
         for path in ["/coffee/", "/heartrate/"] {
-            app.ask(Method::Post, path).body(padded(size)).send().await.is_problem(413, detail);
+            app.ask(Method::Post, path).body(padded(size)).send().await.refused(413, detail);
         }
-        app.ask(Method::Put, "/coffee/1").body(padded(size)).send().await.is_problem(413, detail);
+        app.ask(Method::Put, "/coffee/1").body(padded(size)).send().await.refused(413, detail);
     }
     // What is announced is believed: nothing is parsed.
     let ask = app.ask(Method::Post, "/coffee/").header("Content-Length", "2097152").body(padded(1000));
-    let reply = ask.send().await.is_problem(413, detail);
+    let reply = ask.send().await.refused(413, detail);
     assert_eq!(reply.header("connection"), "close");
     let small = TestApp::flagged(&[("max-request-body-bytes", "1024")]).await;
     assert_eq!(coffee(&small, padded(1024)).await.status, 201);
-    coffee(&small, padded(1025)).await.is_problem(413, "The body must not be larger than 1024 bytes");
+    coffee(&small, padded(1025)).await.refused(413, "The body must not be larger than 1024 bytes");
 }

@@ -39,9 +39,9 @@ async fn a_coffee_that_is_not_there_cannot_be_shown_changed_or_deleted() {
     let app = TestApp::new().await;
     for method in [Method::Get, Method::Put, Method::Patch, Method::Delete] {
         let ask = app.ask(method, "/coffee/7").json(&json!({"caffeine_mg": 1}));
-        ask.send().await.is_problem(404, "Coffee log not found");
+        ask.send().await.refused(404, "Coffee log not found");
     }
-    app.get("/coffee/9223372036854775807").await.is_problem(404, "Coffee log not found");
+    app.get("/coffee/9223372036854775807").await.refused(404, "Coffee log not found");
 }
 
 #[rocket::async_test]
@@ -101,7 +101,7 @@ async fn options_lists_the_methods_and_other_methods_are_refused_with_them() {
             let reply = app.ask(method, path).without("Authorization").send().await;
             let detail = format!("This path answers {}", reply.header("allow"));
             assert_eq!(names(reply.header("allow")), names(allow), "{method} {path}");
-            reply.is_problem(405, &detail);
+            reply.refused(405, &detail);
         }
     }
 }
@@ -124,7 +124,7 @@ async fn an_id_is_a_whole_number_from_one_on() {
         for method in [Method::Get, Method::Put, Method::Patch, Method::Delete] {
             let ask = app.ask(method, &format!("/coffee/{raw}")).json(&json!({"caffeine_mg": 1}));
             let complaint = bad("path", "id", "must be a whole number from 1 on", shown);
-            ask.send().await.is_unfit(&[complaint]);
+            ask.send().await.unfit(&[complaint]);
         }
     }
 }
@@ -137,7 +137,7 @@ async fn null_is_nothing_in_a_post_and_clears_what_may_be_empty_in_a_put() {
     bare["coffee_type"] = Value::Null;
     bare["notes"] = Value::Null;
     app.post("/coffee/", nulls).await.is(201, bare.clone());
-    app.post("/coffee/", json!({"caffeine_mg": null})).await.is_unfit(&[bad(
+    app.post("/coffee/", json!({"caffeine_mg": null})).await.unfit(&[bad(
         "body",
         "caffeine_mg",
         "must be a number",
@@ -147,7 +147,7 @@ async fn null_is_nothing_in_a_post_and_clears_what_may_be_empty_in_a_put() {
         let ask = |body: Value| app.ask(method, "/coffee/1").json(&body).send();
         ask(json!({"coffee_type": "x", "notes": "y"})).await;
         ask(json!({"coffee_type": null, "notes": " "})).await.is(200, bare.clone());
-        ask(json!({"caffeine_mg": null, "timestamp": null})).await.is_unfit(&[
+        ask(json!({"caffeine_mg": null, "timestamp": null})).await.unfit(&[
             bad("body", "caffeine_mg", "must be a number", Value::Null),
             bad("body", "timestamp", "must be text", Value::Null),
         ]);
@@ -161,8 +161,8 @@ async fn a_change_without_a_known_field_is_refused_and_unknown_fields_are_passed
     app.ask(Method::Post, "/coffee/").body(BODY).send().await.is(201, espresso(1));
     for body in [json!({}), json!({"sugar": 3, "id": 9})] {
         let message = "must have at least one of caffeine_mg, coffee_type, notes, timestamp";
-        app.put("/coffee/1", body.clone()).await.is_unfit(&[lacking("body", "body", message)]);
-        app.patch("/coffee/1", body).await.is_unfit(&[lacking("body", "body", message)]);
+        app.put("/coffee/1", body.clone()).await.unfit(&[lacking("body", "body", message)]);
+        app.patch("/coffee/1", body).await.unfit(&[lacking("body", "body", message)]);
     }
     let body =
         json!({"caffeine_mg": 95, "coffee_type": "espresso", "notes": "after lunch", "id": 77, "x": [1]});
@@ -174,13 +174,13 @@ async fn a_change_without_a_known_field_is_refused_and_unknown_fields_are_passed
 async fn the_largest_dose_is_a_setting() {
     let app = TestApp::flagged(&[("max-caffeine-mg", "250")]).await;
     assert_eq!(app.post("/coffee/", json!({"caffeine_mg": 250})).await.status, 201);
-    app.post("/coffee/", json!({"caffeine_mg": 250.01})).await.is_unfit(&[bad(
+    app.post("/coffee/", json!({"caffeine_mg": 250.01})).await.unfit(&[bad(
         "body",
         "caffeine_mg",
         "must be between 0 and 250",
         250.01,
     )]);
-    app.put("/coffee/1", json!({"caffeine_mg": 251})).await.is_unfit(&[bad(
+    app.put("/coffee/1", json!({"caffeine_mg": 251})).await.unfit(&[bad(
         "body",
         "caffeine_mg",
         "must be between 0 and 250",
@@ -206,7 +206,7 @@ async fn a_form_that_names_a_method_changes_nothing() {
         let reply = post("/coffee/1").body(form).send().await;
         assert_eq!(reply.status, 405, "{form}: {}", reply.text());
         let reply = post("/coffee/").body(form).send().await;
-        reply.is_unfit(&[lacking("body", "body", "must be a JSON object")]);
+        reply.unfit(&[lacking("body", "body", "must be a JSON object")]);
     }
     app.get("/coffee/").await.is(200, json!([espresso(1)]));
 }

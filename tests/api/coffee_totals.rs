@@ -145,9 +145,9 @@ async fn a_window_has_1_to_3650_days() {
             ("month", "must be a whole number"),
             ("", "must be a whole number"),
         ] {
-            app.get(&format!("{path}?days={days}")).await.is_unfit(&[bad("query", "days", message, days)]);
+            app.get(&format!("{path}?days={days}")).await.unfit(&[bad("query", "days", message, days)]);
         }
-        app.get(&format!("{path}?days=1&days=2")).await.is_unfit(&[lacking(
+        app.get(&format!("{path}?days=1&days=2")).await.unfit(&[lacking(
             "query",
             "days",
             "must be given once",

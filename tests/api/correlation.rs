@@ -117,7 +117,7 @@ async fn fifty_pairs_are_shown_and_all_are_counted() {
 async fn hours_after_are_1_to_24() {
     let app = TestApp::new().await;
     for hours in ["0", "25", "-1"] {
-        app.get(&format!("/heartrate/correlation?hours_after={hours}")).await.is_unfit(&[bad(
+        app.get(&format!("/heartrate/correlation?hours_after={hours}")).await.unfit(&[bad(
             "query",
             "hours_after",
             "must be between 1 and 24",

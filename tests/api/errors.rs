@@ -28,7 +28,7 @@ async fn an_unknown_path_is_not_found_whatever_is_asked_of_it() {
         {
             for accept in ["text/html", "*/*", "application/xml"] {
                 let ask = app.ask(method, path).header("Accept", accept).body("{");
-                ask.send().await.is_problem(404, NOTHING);
+                ask.send().await.refused(404, NOTHING);
             }
         }
         let head = app.ask(Method::Head, path).send().await;

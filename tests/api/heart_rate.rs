@@ -28,7 +28,7 @@ async fn a_reading_is_logged_shown_changed_and_deleted() {
     app.delete("/heartrate/1").await.is(200, json!({"message": "Heart rate log deleted", "id": 1}));
     for method in [Method::Get, Method::Put, Method::Patch, Method::Delete] {
         let ask = app.ask(method, "/heartrate/1").json(&json!({"bpm": 60}));
-        ask.send().await.is_problem(404, "Heart rate log not found");
+        ask.send().await.refused(404, "Heart rate log not found");
     }
     app.post("/heartrate/", json!({"bpm": 60})).await.is(201, reading(2, 60, Some("resting"), None));
 }
@@ -63,10 +63,10 @@ async fn a_pulse_is_a_whole_number_within_the_limits() {
             .body(body.clone())
             .send()
             .await
-            .is_unfit(std::slice::from_ref(&complaint));
-        app.ask(Method::Put, "/heartrate/1").body(body).send().await.is_unfit(&[complaint]);
+            .unfit(std::slice::from_ref(&complaint));
+        app.ask(Method::Put, "/heartrate/1").body(body).send().await.unfit(&[complaint]);
     }
-    app.post("/heartrate/", json!({})).await.is_unfit(&[lacking("body", "bpm", "is required")]);
+    app.post("/heartrate/", json!({})).await.unfit(&[lacking("body", "bpm", "is required")]);
     let wide = TestApp::flagged(&[("min-heart-rate-bpm", "20"), ("max-heart-rate-bpm", "300")]).await;
     for (bpm, status) in [(20, 201), (300, 201), (19, 422), (301, 422)] {
         assert_eq!(wide.post("/heartrate/", json!({"bpm": bpm})).await.status, status, "{bpm}");
@@ -88,7 +88,7 @@ async fn a_context_is_any_word_and_resting_when_none_is_given() {
         assert_eq!(app.post("/heartrate/", body).await.json()["context"], stored, "{sent}");
     }
     let long = "x".repeat(51);
-    app.post("/heartrate/", json!({"bpm": 60, "context": long})).await.is_unfit(&[bad(
+    app.post("/heartrate/", json!({"bpm": 60, "context": long})).await.unfit(&[bad(
         "body",
         "context",
         "must have at most 50 characters (it has 51)",
@@ -110,11 +110,11 @@ async fn ids_methods_and_empty_changes_are_answered_as_for_coffee() {
     ] {
         for method in [Method::Get, Method::Put, Method::Patch, Method::Delete] {
             let ask = app.ask(method, &format!("/heartrate/{raw}")).json(&json!({"bpm": 60}));
-            ask.send().await.is_unfit(&[bad("path", "id", "must be a whole number from 1 on", shown)]);
+            ask.send().await.unfit(&[bad("path", "id", "must be a whole number from 1 on", shown)]);
         }
     }
     let message = "must have at least one of bpm, context, notes, timestamp";
-    app.put("/heartrate/1", json!({"pulse": 60})).await.is_unfit(&[lacking("body", "body", message)]);
+    app.put("/heartrate/1", json!({"pulse": 60})).await.unfit(&[lacking("body", "body", message)]);
     for (method, path, allow) in [
         (Method::Delete, "/heartrate/", "GET, HEAD, POST, OPTIONS"),
         (Method::Post, "/heartrate/1", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"),
@@ -125,7 +125,7 @@ async fn ids_methods_and_empty_changes_are_answered_as_for_coffee() {
         (Method::Post, "/heartrate/stats", "GET, HEAD, OPTIONS"),
         (Method::Delete, "/heartrate/correlation", "GET, HEAD, OPTIONS"),
     ] {
-        let reply = app.ask(method, path).send().await.is_problem(405, &format!("This path answers {allow}"));
+        let reply = app.ask(method, path).send().await.refused(405, &format!("This path answers {allow}"));
         assert_eq!(reply.header("allow"), allow, "{method} {path}");
         let options = app.ask(Method::Options, path).send().await;
         assert_eq!((options.status, options.header("allow")), (204, allow), "{path}");

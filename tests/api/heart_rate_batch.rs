@@ -64,7 +64,7 @@ async fn one_bad_reading_refuses_the_batch_and_is_named_by_its_index() {
     let good = json!({"bpm": 60});
     let readings =
         json!([good, {"bpm": 60, "context": 7}, good, {"bpm": 10, "timestamp": "later"}, 5, {}, [], null]);
-    app.post("/heartrate/batch", json!({"readings": readings})).await.is_unfit(&[
+    app.post("/heartrate/batch", json!({"readings": readings})).await.unfit(&[
         bad("body", "readings[1].context", "must be text", 7),
         bad("body", "readings[3].bpm", "must be between 30 and 250", 10),
         bad("body", "readings[3].timestamp", "must be a date and time such as 2025-07-23T14:30:00Z", "later"),
@@ -83,9 +83,9 @@ async fn a_batch_has_1_to_10_000_readings() {
     let count = |n: usize| {
         lacking("body", "readings", &format!("must be a list of 1 to 10000 readings (it has {n})"))
     };
-    app.post("/heartrate/batch", batch(0)).await.is_unfit(&[count(0)]);
-    app.post("/heartrate/batch", batch(10_001)).await.is_unfit(&[count(10_001)]);
-    app.post("/heartrate/batch", json!({})).await.is_unfit(&[count(0)]);
+    app.post("/heartrate/batch", batch(0)).await.unfit(&[count(0)]);
+    app.post("/heartrate/batch", batch(10_001)).await.unfit(&[count(10_001)]);
+    app.post("/heartrate/batch", json!({})).await.unfit(&[count(0)]);
     app.post("/heartrate/batch", batch(10_000)).await.is(201, result(10_000, 0));
     app.post("/heartrate/batch", batch(10_000)).await.is(201, result(0, 10_000));
 }
@@ -100,7 +100,7 @@ async fn readings_that_are_no_list_are_named_with_their_place() {
         let reply = app.ask(Method::Post, "/heartrate/batch").body(body).send().await;
         let column = if what == "map" { 13 } else { 13 + sent.len() };
         let message = format!("invalid type: {what}, expected a list of readings at line 1 column {column}");
-        reply.is_unfit(&[lacking("body", "body", &message)]);
+        reply.unfit(&[lacking("body", "body", &message)]);
     }
 }
 
@@ -112,5 +112,5 @@ async fn a_batch_may_have_8_mib_whatever_other_bodies_may() {
     assert_eq!(padded(100).len(), 100);
     let send = |size| app.ask(Method::Post, "/heartrate/batch").body(padded(size)).send();
     send(8 << 20).await.is(201, result(1, 0));
-    send((8 << 20) + 1).await.is_problem(413, "The body must not be larger than 8388608 bytes");
+    send((8 << 20) + 1).await.refused(413, "The body must not be larger than 8388608 bytes");
 }

@@ -86,7 +86,7 @@ async fn an_empty_range_says_so_and_a_reversed_one_is_refused() {
             vec![bad("query", "buckets", "must be a whole number", "")],
         ),
     ] {
-        app.get(&format!("/heartrate/range?{query}")).await.is_unfit(&complaints);
+        app.get(&format!("/heartrate/range?{query}")).await.unfit(&complaints);
     }
 }
 

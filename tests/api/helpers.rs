@@ -286,7 +286,7 @@ impl Reply {
 
     /// Exactly this problem.
     #[track_caller]
-    pub fn is_problem(self, status: u16, detail: &str) -> Self {
+    pub fn refused(self, status: u16, detail: &str) -> Self {
         let title = title(status);
         self.is(
             status,
@@ -297,7 +297,7 @@ impl Reply {
 
     /// A 422 with exactly these complaints.
     #[track_caller]
-    pub fn is_unfit(self, errors: &[Value]) -> Self {
+    pub fn unfit(self, errors: &[Value]) -> Self {
         let text = |error: &Value| {
             let (field, message) = (error["field"].as_str().unwrap(), error["message"].as_str().unwrap());
             let got = error.get("value").map_or(String::new(), |value| format!(" (got {value})"));

@@ -29,14 +29,14 @@ async fn a_foreign_missing_or_doubled_host_is_refused() {
             if ok {
                 assert_ne!(reply.status, 400, "{host} {path}");
             } else {
-                reply.is_problem(400, foreign);
+                reply.refused(400, foreign);
             }
         }
     }
     let missing = app.ask(Method::Get, "/health").without("Host");
-    missing.send().await.is_problem(400, "The Host header is missing");
+    missing.send().await.refused(400, "The Host header is missing");
     let doubled = app.ask(Method::Get, "/health").also("Host", "localhost");
-    doubled.send().await.is_problem(400, "The Host header is given more than once");
+    doubled.send().await.refused(400, "The Host header is given more than once");
     let any = TestApp::flagged(&[("allowed-hosts", "*")]).await;
     assert_eq!(any.ask(Method::Get, "/health").header("Host", "evil.example").send().await.status, 200);
 }
@@ -172,9 +172,9 @@ async fn headers_over_16_kib_in_all_are_refused() {
     let detail = "The headers must not be larger than 16 KiB in all";
     for path in ["/health", "/coffee/", "/nowhere"] {
         let one = app.ask(Method::Get, path).header("X-Large", "x".repeat(16 << 10));
-        one.send().await.is_problem(431, detail);
+        one.send().await.refused(431, detail);
         let many = (0..2000).fold(app.ask(Method::Get, path), |ask, n| ask.also("X-Many", n.to_string()));
-        many.send().await.is_problem(431, detail);
+        many.send().await.refused(431, detail);
     }
     let nearly = app.ask(Method::Get, "/coffee/").header("X-Large", "x".repeat(15 << 10));
     nearly.send().await.is(200, json!([]));

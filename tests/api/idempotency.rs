@@ -47,7 +47,7 @@ async fn the_same_key_with_another_body_is_refused_and_an_equal_body_may_look_di
         json!({"caffeine_mg": 95}),
         json!({"caffeine_mg": 95, "notes": "x", "timestamp": "2026-06-01T12:00:00Z"}),
     ] {
-        post(&app, "/coffee/", "k", other).await.is_unfit(&[lacking(
+        post(&app, "/coffee/", "k", other).await.unfit(&[lacking(
             "header",
             "Idempotency-Key",
             "was used before, for another body",
@@ -91,13 +91,13 @@ async fn a_key_has_1_to_255_characters_and_is_given_once() {
             let reply = post(&app, path, &key, body_of(path)).await;
             assert_eq!(reply.status, status, "{key}: {}", reply.text());
             if status == 422 {
-                reply.is_unfit(&[lacking("header", "Idempotency-Key", "must have 1 to 255 characters")]);
+                reply.unfit(&[lacking("header", "Idempotency-Key", "must have 1 to 255 characters")]);
             }
         }
     }
     let ask = app.ask(Method::Post, "/coffee/").json(&body_of("/coffee/"));
     let reply = ask.also("Idempotency-Key", "a").also("Idempotency-Key", "b").send().await;
-    reply.is_unfit(&[lacking("header", "Idempotency-Key", "must be given once")]);
+    reply.unfit(&[lacking("header", "Idempotency-Key", "must be given once")]);
 }
 
 #[rocket::async_test]

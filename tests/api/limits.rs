@@ -42,7 +42,7 @@ fn assert_refused(reply: Reply, class: &str, policy: (u32, u32), wait: u32) {
     assert_limits(&reply, class, policy, (0, wait));
     assert_eq!(reply.header("retry-after"), wait.to_string());
     if !reply.body.is_empty() {
-        reply.is_problem(429, &format!("Too many requests: try again in {wait} s"));
+        reply.refused(429, &format!("Too many requests: try again in {wait} s"));
     }
 }
 

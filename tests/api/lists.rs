@@ -43,6 +43,7 @@ async fn filters_keep_what_they_say() {
         ("coffee_type=latte", &[3, 1, 5], "the type as it was written"),
         ("coffee_type=%20latte%20", &[3, 1, 5], "trimmed"),
         ("coffee_type=Latte", &[6], "case counts"),
+        ("coffee_type=latte&since=2026-05-30T08:00:00Z&until=2026-06-01T08:00:00Z", &[1], "[start, end)"),
         ("coffee_type=tea", &[], "none of that"),
         ("coffee_type=", &[6, 4, 3, 2, 1, 5], "empty is no filter"),
         ("limit=2", &[6, 4], "a page"),
@@ -94,18 +95,18 @@ async fn bad_queries_are_named_field_by_field() {
                 ],
             ),
         ] {
-            app.get(&format!("{path}?{query}")).await.is_unfit(&complaints);
+            app.get(&format!("{path}?{query}")).await.unfit(&complaints);
         }
     }
     let long = "x".repeat(101);
     let cut = format!("{}…", "x".repeat(100));
-    app.get(&format!("/coffee/?coffee_type={long}")).await.is_unfit(&[bad(
+    app.get(&format!("/coffee/?coffee_type={long}")).await.unfit(&[bad(
         "query",
         "coffee_type",
         "must have at most 100 characters (it has 101)",
         cut.as_str(),
     )]);
-    app.get(&format!("/heartrate/?context={}", "%C3%A9".repeat(51))).await.is_unfit(&[bad(
+    app.get(&format!("/heartrate/?context={}", "%C3%A9".repeat(51))).await.unfit(&[bad(
         "query",
         "context",
         "must have at most 50 characters (it has 51)",
@@ -166,6 +167,7 @@ async fn readings_are_listed_as_coffees_are_and_filtered_by_context() {
         ("?context=resting&limit=1", &[2]),
         ("?since=2026-06-01T09:00:00Z", &[3, 2]),
         ("?until=2026-06-01T09:00:00Z", &[1, 4]),
+        ("?context=panic&since=2026-05-01T09:00:00Z&until=2026-06-01T09:00:00Z", &[4]),
         ("?context=sleeping", &[]),
     ] {
         assert_eq!(app.ids(&format!("/heartrate/{query}")).await, ids, "{query}");

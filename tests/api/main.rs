@@ -1,7 +1,7 @@
 //! The contract, held to the whole application in process: the real store on a temporary
 //! file, a clock that moves when told, no ports and no sleeps. Files mirror the URLs.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 mod access;
 mod bodies;

@@ -15,7 +15,7 @@ async fn the_root_says_where_to_go() {
     for path in ["/", "//", "/?x=1"] {
         app.get(path).await.is(200, welcome.clone());
     }
-    app.ask(Method::Post, "/").send().await.is_problem(405, "This path answers GET, HEAD, OPTIONS");
+    app.ask(Method::Post, "/").send().await.refused(405, "This path answers GET, HEAD, OPTIONS");
 }
 
 #[rocket::async_test]
@@ -126,11 +126,11 @@ async fn static_files_have_a_tag_by_which_a_browser_keeps_them() {
         assert_eq!((reply.status, reply.header("etag")), (status, tag.as_str()));
         assert_eq!(reply.body.is_empty(), status == 304);
     }
-    app.get("/static/none.svg").await.is_problem(404, "No such file");
+    app.get("/static/none.svg").await.refused(404, "No such file");
     app.ask(Method::Put, "/static/icon.svg")
         .send()
         .await
-        .is_problem(405, "This path answers GET, HEAD, OPTIONS");
+        .refused(405, "This path answers GET, HEAD, OPTIONS");
 }
 
 #[rocket::async_test]

@@ -2,8 +2,9 @@
 //! priorities. Rocket's own lines come in here too; what it says about single requests is
 //! left out, for the one line of ours says it.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
+use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::filter::{FilterFn, filter_fn};
 use tracing_subscriber::fmt::format::Writer;
@@ -69,7 +70,7 @@ struct Utc;
 
 impl FormatTime for Utc {
     fn format_time(&self, w: &mut Writer<'_>) -> fmt::Result {
-        write!(w, "{}", Timestamp::from(std::time::SystemTime::now()))
+        w.write_str(Timestamp::from(std::time::SystemTime::now()).text().as_str())
     }
 }
 
@@ -84,7 +85,7 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, ctx: &FmtContext<'_, S, N>, mut w: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut w: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let (priority, name) = match *event.metadata().level() {
             Level::ERROR => (3, "ERROR"),
             Level::WARN => (4, "WARNING"),
@@ -97,7 +98,60 @@ where
             Utc.format_time(&mut w)?;
             write!(w, " {name:7} ")?;
         }
-        ctx.format_fields(w.by_ref(), event)?;
+        let mut fields = Fields { line: OneLine(w.by_ref()), outcome: Ok(()) };
+        event.record(&mut fields);
+        fields.outcome?;
         writeln!(w)
+    }
+}
+
+/// Writes an event's message and its fields as ` name=value`. A value that could be
+/// mistaken for something else is quoted.
+struct Fields<'w> {
+    line: OneLine<'w>,
+    outcome: fmt::Result,
+}
+
+impl Fields<'_> {
+    fn write(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        let line = &mut self.line;
+        self.outcome = self.outcome.and_then(|()| match field.name() {
+            "message" => line.write_fmt(value),
+            name => {
+                line.write_str(" ")?;
+                line.write_str(name)?;
+                line.write_str("=")?;
+                line.write_fmt(value)
+            }
+        });
+    }
+}
+
+impl Visit for Fields<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        let is_plain =
+            !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'='));
+        if is_plain || field.name() == "message" {
+            self.write(field, format_args!("{value}"));
+        } else {
+            self.write(field, format_args!("{value:?}"));
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.write(field, format_args!("{value:?}"));
+    }
+}
+
+/// Keeps an event on its line: what would end it is escaped.
+struct OneLine<'w>(Writer<'w>);
+
+impl Write for OneLine<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if text.bytes().any(|b| b.is_ascii_control()) {
+            write!(self.0, "{}", text.escape_debug())
+        } else {
+            self.0.write_str(text)
+        }
     }
 }

@@ -71,7 +71,7 @@ impl Exchange {
 
     /// Adds the headers every answer has, writes the log line, counts.
     pub fn end(&self, app: &App, request: &Request<'_>, response: &mut Response<'_>) {
-        let took = self.began.elapsed().as_secs_f64();
+        let took = self.began.elapsed();
         let status = response.status().code;
         let route = self.route.get().copied().unwrap_or(UNMATCHED);
         let bytes = response.body().preset_size().unwrap_or(0);
@@ -79,15 +79,15 @@ impl Exchange {
         headers::add(app, request, self, response, took);
         // Rocket reads a method it does not know as GET.
         let method = if self.salvaged { "other" } else { self.method.as_str() };
-        app.metrics.observe(method, route, status, took);
+        app.metrics.observe(method, route, status, took.as_secs_f64());
         // The path may carry a filter's words; the template says enough.
         tracing::info!(
             target: "request",
-            id = %self.id,
+            id = self.id.as_str(),
             method,
             route,
             status,
-            ms = (took * 1e5).round() / 100.0,
+            ms = took.as_micros() as f64 / 1000.0,
             client = %client.address,
             bytes,
             "request"

@@ -1,7 +1,7 @@
 //! What monitors want to know of the machine: disk, sizes, the last backup. Looked up at
 //! most once a second, however often it is asked.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::statvfs;
@@ -59,20 +59,20 @@ pub struct Facts {
 
 /// Remembers the last look.
 #[derive(Debug, Default)]
-pub struct FactBook(Mutex<Option<(Duration, Facts)>>);
+pub struct FactBook(Mutex<Option<(Duration, Arc<Facts>)>>);
 
 impl FactBook {
     /// The facts, at most a second old.
-    pub fn now(&self, app: &App) -> Facts {
+    pub fn now(&self, app: &App) -> Arc<Facts> {
         let elapsed = app.clock.elapsed();
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((seen, facts)) = &*last
             && elapsed < *seen + FRESH
         {
-            return facts.clone();
+            return Arc::clone(facts);
         }
-        let facts = Facts::look(app);
-        *last = Some((elapsed, facts.clone()));
+        let facts = Arc::new(Facts::look(app));
+        *last = Some((elapsed, Arc::clone(&facts)));
         facts
     }
 }

@@ -2,6 +2,7 @@
 //! are answered.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use rocket::http::Method;
 use rocket::request::Request;
@@ -19,9 +20,16 @@ const EXPOSED: &str =
     "Link, Location, RateLimit, RateLimit-Policy, Retry-After, X-Process-Time, X-Request-ID";
 
 /// Adds them.
-pub fn add(app: &App, request: &Request<'_>, exchange: &Exchange, response: &mut Response<'_>, seconds: f64) {
+pub fn add(
+    app: &App,
+    request: &Request<'_>,
+    exchange: &Exchange,
+    response: &mut Response<'_>,
+    took: Duration,
+) {
     response.set_raw_header("X-Request-ID", exchange.id.clone());
-    response.set_raw_header("X-Process-Time", format!("{seconds:.6}"));
+    let micros = took.as_micros();
+    response.set_raw_header("X-Process-Time", format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000));
     if let Some(allowance) = exchange.allowance.get() {
         let (name, rate) = (allowance.class.name(), allowance.rate);
         response.set_raw_header(

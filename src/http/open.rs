@@ -48,7 +48,7 @@ pub fn root() -> Answered {
 
 /// How everything is.
 #[derive(Serialize, ToSchema)]
-pub struct Health {
+pub struct Health<'a> {
     /// `alive`, or `degraded` when the database is unhealthy.
     status: &'static str,
     #[schema(value_type = String, format = DateTime)]
@@ -61,8 +61,10 @@ pub struct Health {
     rate_limiter: LimiterHealth,
     /// Kept for monitors of the Docker stack: it speaks for the limiter.
     redis: RedisHealth,
-    disk: DiskFacts,
-    backup: BackupFacts,
+    #[schema(value_type = DiskFacts)]
+    disk: &'a DiskFacts,
+    #[schema(value_type = BackupFacts)]
+    backup: &'a BackupFacts,
     clock: ClockHealth,
 }
 
@@ -135,8 +137,8 @@ pub async fn health(app: &State<Shared>) -> Answered {
             tracked_clients: facts.tracked_clients,
         },
         redis: RedisHealth { status: "healthy", kind: "in-process" },
-        disk: facts.disk,
-        backup: facts.backup,
+        disk: &facts.disk,
+        backup: &facts.backup,
         clock: ClockHealth { status: if app.clock_is_suspect() { "suspect" } else { "ok" } },
     })?;
     Ok(answer.with_status(code))

@@ -7,7 +7,6 @@ use std::fmt;
 use std::time::Duration;
 
 use jiff::civil;
-use jiff::fmt::temporal::DateTimePrinter;
 use jiff::tz::TimeZone;
 use serde::{Serialize, Serializer};
 
@@ -23,8 +22,6 @@ pub const DAY: i64 = 24 * HOUR;
 /// An instant in UTC, in whole microseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
-
-const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
 
 impl Timestamp {
     /// 0001-01-01T00:00:00Z.
@@ -121,15 +118,63 @@ fn has_offset(text: &str) -> bool {
     text.get(10..).is_some_and(|clock| clock.contains(['Z', 'z', '+', '-']))
 }
 
+/// An instant as text: `2025-07-23T14:30:00.123456Z`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimestampText([u8; 27]);
+
+impl TimestampText {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        // Only ASCII is ever written.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl Timestamp {
+    /// As every answer writes it: RFC 3339 in UTC with six decimals. A list has a thousand of
+    /// them, so it is done by hand; the calendar is Howard Hinnant's `civil_from_days`
+    /// (chrono-Compatible Low-Level Date Algorithms).
+    pub fn text(self) -> TimestampText {
+        let (days, within) = (self.0.div_euclid(DAY), self.0.rem_euclid(DAY));
+        let shifted = days + 719_468;
+        let era = shifted.div_euclid(146_097);
+        let day_of_era = shifted.rem_euclid(146_097);
+        let year_of_era =
+            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let shifted_month = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+        let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+        let year = year_of_era + era * 400 + i64::from(month <= 2);
+        let mut text = *b"0000-00-00T00:00:00.000000Z";
+        for (place, digits, number) in [
+            (0, 4, year),
+            (5, 2, month),
+            (8, 2, day),
+            (11, 2, within / HOUR),
+            (14, 2, within % HOUR / MINUTE),
+            (17, 2, within % MINUTE / SECOND),
+            (20, 6, within % SECOND),
+        ] {
+            let mut rest = number;
+            for digit in text[place..place + digits].iter_mut().rev() {
+                *digit += (rest % 10) as u8;
+                rest /= 10;
+            }
+        }
+        TimestampText(text)
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        PRINTER.print_timestamp(&self.to_jiff(), jiff::fmt::StdFmtWrite(f)).map_err(|_| fmt::Error)
+        f.write_str(self.text().as_str())
     }
 }
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(self.text().as_str())
     }
 }
 
@@ -190,6 +235,21 @@ mod tests {
             "\u{661}025-07-23T14:30:00Z",
         ] {
             assert!(parse(text).is_err(), "{text} was read as {:?}", parse(text));
+        }
+    }
+
+    #[test]
+    fn every_instant_prints_as_the_calendar_library_prints_it() {
+        let printer = jiff::fmt::temporal::DateTimePrinter::new().precision(Some(6));
+        let mut random = fastrand::Rng::with_seed(1);
+        for n in 0..20_000 {
+            let micros = match n {
+                0..10_000 => random.i64(Timestamp::MIN.0..=Timestamp::MAX.0),
+                // Every midnight from 1970 on.
+                _ => (n - 10_000) * DAY - i64::from(n % 2 == 0),
+            };
+            let instant = Timestamp(micros);
+            assert_eq!(instant.to_string(), printer.timestamp_to_string(&instant.to_jiff()));
         }
     }
 

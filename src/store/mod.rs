@@ -158,7 +158,8 @@ impl Store {
         let began = Instant::now();
         let answer = match (cost, self.quick.try_get()) {
             (Cost::Quick, Some(reader)) => query(&reader).map_err(Error::from),
-            _ => self.read_elsewhere(query).await,
+            // Boxed, so that a quick read does not carry the room for a dear one.
+            _ => Box::pin(self.read_elsewhere(query)).await,
         };
         self.note(name, began.elapsed(), answer)
     }

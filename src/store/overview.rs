@@ -102,7 +102,11 @@ impl Store {
 
     /// Asks a reader and looks whether the writer moves.
     pub async fn wellness(&self) -> Wellness {
-        let read = self.read("probe", Cost::Quick, |c| last_coffee(c).map(drop)).await;
+        let read = self
+            .read("probe", Cost::Quick, |c| {
+                c.prepare_cached("select id from coffee_logs limit 1")?.query([])?.next().map(drop)
+            })
+            .await;
         let unhealthy = |state, error| Wellness { healthy: false, state, error: Some(error) };
         let passing = |state| Wellness { healthy: true, state, error: None };
         let writer = self.writer.state();

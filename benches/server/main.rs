@@ -10,6 +10,7 @@ mod histogram;
 mod http;
 mod limiter;
 mod load;
+mod machine;
 mod mixed;
 mod process;
 mod rates;
@@ -97,6 +98,10 @@ fn measure(options: &Options) -> Result<Report> {
     eprintln!("demonstration data");
     let setup = Setup::new(binary, options.quick, log).context("cannot make the data to measure with")?;
     let mut report = Report::default();
+    if let Some(doubts) = machine::doubts()? {
+        eprintln!("  {doubts}");
+        report.note(doubts);
+    }
     for (name, stage, run) in STAGES {
         if !options.only.is_empty() && !options.only.iter().any(|only| only == name) {
             continue;

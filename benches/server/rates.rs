@@ -1,7 +1,8 @@
 //! How fast answers come, as a share of what bare Rocket manages with as many bytes.
 //!
-//! Machines are noisy, so bare and the server take turns in short rounds; the ratio is
-//! the median over the rounds, each compared with its neighbour in time.
+//! Machines are noisy, so bare and the server take turns in many short rounds; the ratio is
+//! the median over the rounds, each compared with its neighbour in time. Where the rounds
+//! lie far apart, others were at work.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -81,8 +82,8 @@ impl Comparison {
     /// Loads both in turn with the same request.
     fn run(setup: &Setup, ours: SocketAddr, request: &[u8], connections: usize) -> Result<Self> {
         let (rounds, time) = match setup.quick {
-            true => (3, Duration::from_secs(1)),
-            false => (5, Duration::from_secs(2)),
+            true => (5, Duration::from_millis(600)),
+            false => (11, Duration::from_secs(1)),
         };
         let bytes = http::ask_well(ours, request)?.body.len();
         let (bare_process, bare) = start_bare(bytes)?;
@@ -92,7 +93,7 @@ impl Comparison {
             load::run(address, &load)?.all_good()
         };
         for address in [bare, ours] {
-            load(address, time / 2)?;
+            load(address, time)?;
         }
         let rounds =
             (0..rounds).map(|_| Ok((load(bare, time)?, load(ours, time)?))).collect::<Result<_>>()?;
@@ -100,9 +101,14 @@ impl Comparison {
         Ok(Self { rounds })
     }
 
+    /// Ours as a share of bare, round by round.
+    fn ratios(&self) -> impl Iterator<Item = f64> {
+        self.rounds.iter().map(|(bare, ours)| ours.rate() / bare.rate())
+    }
+
     /// Ours as a share of bare.
     fn ratio(&self) -> f64 {
-        median(self.rounds.iter().map(|(bare, ours)| ours.rate() / bare.rate()).collect())
+        median(self.ratios().collect())
     }
 
     /// Our answers a second.
@@ -117,7 +123,9 @@ impl Comparison {
             times.add(&ours.all_times());
         }
         format!(
-            "{}/s of {}/s; p50 {}, p99 {}",
+            "{:.2} to {:.2}; {}/s of {}/s; p50 {}, p99 {}",
+            self.ratios().fold(f64::INFINITY, f64::min),
+            self.ratios().fold(0.0, f64::max),
             thousands(self.ours()),
             thousands(bare),
             millis(times.percentile(50)),

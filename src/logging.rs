@@ -34,7 +34,7 @@ pub fn start(settings: LogSettings) -> Result<(), Box<dyn std::error::Error + Se
         LogFormat::Text => base.event_format(Line { priorities: false }).boxed(),
         LogFormat::Journald => base.event_format(Line { priorities: true }).boxed(),
     };
-    tracing_subscriber::registry().with(layer.with_filter(wanted(settings.level))).try_init()?;
+    tracing_subscriber::registry().with(wanted(settings.level)).with(layer).try_init()?;
     tracing_log::LogTracer::builder().with_max_level(log_level(settings.level)).init()?;
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map_or_else(String::new, ToString::to_string);

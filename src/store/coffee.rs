@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::grouped::Grouped;
 use super::idempotency::{IdempotencyKey, Stored, once};
+use super::writer::Steps;
 use super::{Cost, Error, Store};
 use crate::model::calendar::{Date, Zone};
 use crate::model::coffee::{Coffee, CoffeeChange, CoffeeId, Milligrams, NewCoffee};
@@ -72,7 +73,8 @@ impl Store {
         key: Option<IdempotencyKey>,
         now: Timestamp,
     ) -> Result<Stored<Coffee>, Error> {
-        self.write("add_coffee", move |c| {
+        let steps = if key.is_some() { Steps::Many } else { Steps::One };
+        self.write("add_coffee", steps, move |c| {
             once(c, key.as_ref(), &new, now, |c| {
                 let coffee = insert(c, &new, now)?;
                 Ok((coffee.id.0, coffee))
@@ -94,7 +96,7 @@ impl Store {
     /// # Errors
     /// The store's faults.
     pub async fn change_coffee(&self, id: CoffeeId, change: CoffeeChange) -> Result<Option<Coffee>, Error> {
-        self.write("change_coffee", move |c| {
+        self.write("change_coffee", Steps::Many, move |c| {
             let Some(mut coffee) = find(c, id)? else { return Ok(None) };
             coffee.timestamp = change.timestamp.unwrap_or(coffee.timestamp);
             coffee.caffeine_mg = change.caffeine_mg.unwrap_or(coffee.caffeine_mg);
@@ -120,7 +122,7 @@ impl Store {
     /// # Errors
     /// The store's faults.
     pub async fn delete_coffee(&self, id: CoffeeId) -> Result<bool, Error> {
-        self.write("delete_coffee", move |c| {
+        self.write("delete_coffee", Steps::One, move |c| {
             Ok(c.prepare_cached("delete from coffee_logs where id = ?")?.execute([id.0])? > 0)
         })
         .await

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::coffee::correlated;
 use super::grouped::Grouped;
 use super::idempotency::{IdempotencyKey, Stored, once};
+use super::writer::Steps;
 use super::{Cost, Error, Store};
 use crate::model::correlation::{Answer, Correlator};
 use crate::model::heart_rate::{Bpm, NewReading, Reading, ReadingBatch, ReadingChange, ReadingId};
@@ -67,7 +68,8 @@ impl Store {
         key: Option<IdempotencyKey>,
         now: Timestamp,
     ) -> Result<Stored<Reading>, Error> {
-        self.write("add_reading", move |c| {
+        let steps = if key.is_some() { Steps::Many } else { Steps::One };
+        self.write("add_reading", steps, move |c| {
             once(c, key.as_ref(), &new, now, |c| {
                 let reading = insert(c, &new, now)?;
                 Ok((reading.id.0, reading))
@@ -82,7 +84,7 @@ impl Store {
     /// # Errors
     /// The store's faults.
     pub async fn add_readings(&self, batch: ReadingBatch, now: Timestamp) -> Result<BatchResult, Error> {
-        self.write("add_readings", move |c| insert_batch(c, &batch, now)).await
+        self.write("add_readings", Steps::Many, move |c| insert_batch(c, &batch, now)).await
     }
 
     /// The reading with this id.
@@ -110,7 +112,7 @@ impl Store {
         id: ReadingId,
         change: ReadingChange,
     ) -> Result<Option<Reading>, Error> {
-        self.write("change_reading", move |c| {
+        self.write("change_reading", Steps::Many, move |c| {
             let Some(mut reading) = find(c, id)? else { return Ok(None) };
             reading.timestamp = change.timestamp.unwrap_or(reading.timestamp);
             reading.bpm = change.bpm.unwrap_or(reading.bpm);
@@ -136,7 +138,7 @@ impl Store {
     /// # Errors
     /// The store's faults.
     pub async fn delete_reading(&self, id: ReadingId) -> Result<bool, Error> {
-        self.write("delete_reading", move |c| {
+        self.write("delete_reading", Steps::One, move |c| {
             Ok(c.prepare_cached("delete from heart_rate_logs where id = ?")?.execute([id.0])? > 0)
         })
         .await

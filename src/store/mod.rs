@@ -38,8 +38,9 @@ pub use overview::{BackupRecord, Gauges, Overview, Wellness};
 pub use snapshot::{Snapshot, SnapshotError, snapshot};
 
 use lock::Lock;
+use overview::LastProbe;
 
-use writer::Writer;
+use writer::{Steps, Writer};
 
 /// What a store needs to know.
 #[derive(Clone, Debug)]
@@ -78,6 +79,7 @@ pub struct Store {
     slow_query: Duration,
     faults: [AtomicU64; Error::KINDS.len()],
     damaged: Arc<AtomicBool>,
+    last_probe: LastProbe,
     lock: Mutex<Lock>,
 }
 
@@ -131,6 +133,7 @@ impl Store {
             slow_query: options.slow_query,
             faults: Default::default(),
             damaged,
+            last_probe: LastProbe::default(),
             lock: Mutex::new(lock),
         })
     }
@@ -184,10 +187,11 @@ impl Store {
     async fn write<T: Send + 'static>(
         &self,
         name: &'static str,
+        steps: Steps,
         work: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
         let began = Instant::now();
-        let answer = self.writer.write(work).await;
+        let answer = self.writer.write(steps, work).await;
         self.note(name, began.elapsed(), answer)
     }
 
@@ -196,6 +200,7 @@ impl Store {
             tracing::warn!(query = name, milliseconds = took.as_millis() as u64, "slow query");
         }
         if let Err(e) = &answer {
+            self.last_probe.forget();
             let kind = Error::KINDS.iter().position(|kind| *kind == e.kind());
             if let Some(counter) = kind.and_then(|n| self.faults.get(n)) {
                 counter.fetch_add(1, Ordering::Relaxed);

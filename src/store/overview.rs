@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
@@ -40,6 +42,28 @@ pub struct Wellness {
     pub state: &'static str,
     /// In a sentence, when it is not healthy.
     pub error: Option<&'static str>,
+}
+
+/// When the file was last read without a fault.
+#[derive(Debug, Default)]
+pub(super) struct LastProbe(Mutex<Option<Instant>>);
+
+impl LastProbe {
+    /// How long a good probe speaks for the file.
+    const FRESH: Duration = Duration::from_millis(100);
+
+    fn is_fresh(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|at| at.elapsed() < Self::FRESH)
+    }
+
+    fn went_well(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Any fault since makes it worthless.
+    pub(super) fn forget(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 /// What the last attempt at a backup came to. Kept in a file beside the database, not in
@@ -100,13 +124,10 @@ impl Store {
         .await
     }
 
-    /// Asks a reader and looks whether the writer moves.
+    /// Asks a reader (at most ten times a second, however many ask: the page is open to
+    /// everyone) and looks whether the writer moves.
     pub async fn wellness(&self) -> Wellness {
-        let read = self
-            .read("probe", Cost::Quick, |c| {
-                c.prepare_cached("select id from coffee_logs limit 1")?.query([])?.next().map(drop)
-            })
-            .await;
+        let read = if self.last_probe.is_fresh() { Ok(()) } else { self.probe().await };
         let unhealthy = |state, error| Wellness { healthy: false, state, error: Some(error) };
         let passing = |state| Wellness { healthy: true, state, error: None };
         let writer = self.writer.state();
@@ -125,6 +146,16 @@ impl Store {
                 Some(_) => unhealthy("failed", "the database cannot be written"),
             },
         }
+    }
+
+    /// Reads from the file, and remembers when that went well.
+    async fn probe(&self) -> Result<(), Error> {
+        self.read("probe", Cost::Quick, |c| {
+            c.prepare_cached("select id from coffee_logs limit 1")?.query([])?.next().map(drop)
+        })
+        .await?;
+        self.last_probe.went_well();
+        Ok(())
     }
 
     /// The numbers that need no query.

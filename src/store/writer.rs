@@ -71,8 +71,18 @@ pub struct Writer {
     began: Instant,
 }
 
+/// How many statements a job runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Steps {
+    /// One, which leaves nothing behind when it fails.
+    One,
+    /// Several, which need a savepoint to be undone together.
+    Many,
+}
+
 struct Queued {
     job: Box<dyn Job>,
+    steps: Steps,
     since: Instant,
 }
 
@@ -131,11 +141,12 @@ impl Writer {
     /// [`Error::Busy`] when too much waits or the database is held too long, or what SQLite said.
     pub async fn write<T: Send + 'static>(
         &self,
+        steps: Steps,
         work: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
         let job = Box::new(Task { work, done: None, reply });
-        self.enqueue(Queued { job, since: Instant::now() })?;
+        self.enqueue(Queued { job, steps, since: Instant::now() })?;
         answer.await.unwrap_or(Err(Error::Closed))
     }
 
@@ -281,17 +292,20 @@ impl Worker {
         }
     }
 
-    /// Runs one job within its savepoint.
+    /// Runs one job, within a savepoint where it needs one.
     fn run_one(&self, queued: &mut Queued) -> Result<(), Error> {
-        self.execute("savepoint job")?;
+        let in_savepoint = queued.steps == Steps::Many;
+        if in_savepoint {
+            self.execute("savepoint job")?;
+        }
         // A panic in a job is a fault of that job alone.
         let job = &mut queued.job;
         let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.run(&self.connection)))
             .unwrap_or_else(|_| Err(Error::Internal("a write panicked".into())));
-        if ran.is_err() && !self.connection.is_autocommit() {
-            self.execute("rollback to job")?;
-        }
-        if !self.connection.is_autocommit() {
+        if in_savepoint && !self.connection.is_autocommit() {
+            if ran.is_err() {
+                self.execute("rollback to job")?;
+            }
             self.execute("release job")?;
         }
         ran

@@ -159,10 +159,11 @@ impl Store {
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
         let began = Instant::now();
-        let answer = match (cost, self.quick.try_get()) {
-            (Cost::Quick, Some(reader)) => query(&reader).map_err(Error::from),
+        let reader = (cost == Cost::Quick).then(|| self.quick.try_get()).flatten();
+        let answer = match reader {
+            Some(reader) => query(&reader).map_err(Error::from),
             // Boxed, so that a quick read does not carry the room for a dear one.
-            _ => Box::pin(self.read_elsewhere(query)).await,
+            None => Box::pin(self.read_elsewhere(query)).await,
         };
         self.note(name, began.elapsed(), answer)
     }

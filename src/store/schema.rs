@@ -61,7 +61,8 @@ pub fn configure(connection: &mut Connection, role: Role) -> rusqlite::Result<()
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     match role {
         Role::Writer => {
-            // The log shrinks back to this after a burst, bytes.
+            // Pages until the log is carried over: 8 MiB. The log shrinks back to that after a burst.
+            connection.pragma_update(None, "wal_autocheckpoint", 2048)?;
             connection.pragma_update(None, "journal_size_limit", 8 << 20)
         }
         Role::Reader => connection.pragma_update(None, "query_only", true),

@@ -106,3 +106,25 @@ async fn a_batch_that_fails_half_way_stores_nothing() {
     app.get("/heartrate/").await.is(200, json!([]));
     app.get("/heartrate/current").await.is(200, json!({"message": "No heart rate data yet"}));
 }
+
+#[rocket::get("/panicking")]
+fn panicking() -> &'static str {
+    panic!("secret of the inside")
+}
+
+#[rocket::async_test]
+async fn a_panic_in_a_handler_is_a_quiet_500_and_the_next_request_works() {
+    let app = TestApp::new().await;
+    let server = coffee_tracker::http::rocket(app.shared.clone()).mount("/", rocket::routes![panicking]);
+    let client = rocket::local::asynchronous::Client::untracked(server).await.unwrap();
+    let ask = |path| client.get(path).header(rocket::http::Header::new("Host", "localhost")).dispatch();
+    for _ in 0..3 {
+        let reply = ask("/panicking").await;
+        assert_eq!(reply.status().code, 500);
+        assert_eq!(reply.headers().get_one("Content-Type"), Some("application/problem+json"));
+        assert!(reply.headers().contains("X-Request-ID"));
+        let text = reply.into_string().await.unwrap();
+        assert!(!text.contains("secret") && text.contains("the log has it"), "{text}");
+        assert_eq!(ask("/health").await.status().code, 200);
+    }
+}

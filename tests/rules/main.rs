@@ -230,3 +230,20 @@ fn a_route_that_changes_something_has_a_limit_for_changes() {
         assert_eq!(for_changes, !reads, "{} {}", entry.route.method, entry.template);
     }
 }
+
+#[test]
+fn the_example_of_settings_names_every_setting_and_no_other() {
+    use clap::CommandFactory;
+    let command = coffee_tracker::cli::Cli::command();
+    let serve = command.find_subcommand("serve").expect("there is serve");
+    let known = serve.get_arguments().filter_map(|arg| Some(arg.get_env()?.to_str()?.to_owned()));
+    // The key is never a flag: it would show in the list of processes.
+    let known: BTreeSet<String> = known.chain(["API_KEY".to_owned()]).collect();
+    let example = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(".env.example")).unwrap();
+    let shown: BTreeSet<String> = example
+        .lines()
+        .filter_map(|line| Some(line.strip_prefix('#')?.split_once('=')?.0.to_owned()))
+        .filter(|name| !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'))
+        .collect();
+    assert_eq!(shown, known);
+}

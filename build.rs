@@ -3,7 +3,9 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 fn main() {
-    println!("cargo::rerun-if-changed=Cargo.toml");
+    for part in ["Cargo.toml", "src", "sql", "static"] {
+        println!("cargo::rerun-if-changed={part}");
+    }
     println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let built = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|epoch| epoch.parse().ok());

@@ -35,8 +35,7 @@ fn run() -> Result<(), Failure> {
 fn read_env_file() -> Result<(), Failure> {
     let mut args = std::env::args_os().skip_while(|arg| arg != "--config").skip(1);
     let named = args.next().or_else(|| {
-        let joined = std::env::args().find_map(|arg| arg.strip_prefix("--config=").map(str::to_owned));
-        joined.map(Into::into)
+        std::env::args_os().find_map(|arg| Some(arg.to_str()?.strip_prefix("--config=")?.into()))
     });
     let (file, required) = named.as_ref().map_or((Path::new(".env"), false), |file| (Path::new(file), true));
     match dotenvy::from_path(file) {

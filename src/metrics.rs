@@ -41,6 +41,7 @@ pub struct Metrics {
     types: Names,
     contexts: Names,
     now: Now,
+    scrape: Mutex<()>,
 }
 
 /// What is asked at a scrape.
@@ -179,6 +180,7 @@ impl Metrics {
             types: Names::default(),
             contexts: Names::default(),
             now: Now::new(&mut make)?,
+            scrape: Mutex::new(()),
             registry: make.registry,
         })
     }
@@ -222,6 +224,8 @@ impl Metrics {
     /// # Errors
     /// The encoder's.
     pub fn text(&self, observed: &Observed) -> prometheus::Result<Vec<u8>> {
+        // Two scrapes at once must not both bring a counter up.
+        let _alone = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
         self.now.set(observed);
         let mut text = Vec::with_capacity(16 << 10);
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
@@ -256,8 +260,10 @@ impl Now {
             )?,
             queue_depth: make.count("store_write_queue_depth", "Writes waiting or at work")?,
             commits: make.register(IntCounter::new("store_commits_total", "Transactions committed"))?,
-            rows_committed: make
-                .register(IntCounter::new("store_rows_committed_total", "Writes committed with them"))?,
+            rows_committed: make.register(IntCounter::new(
+                "store_rows_committed_total",
+                "Rows added, changed or deleted with them",
+            ))?,
             readers: make.counts("store_readers", "Connections of the read pools by state", "state")?,
             database_bytes: make.counts("database_size_bytes", "Size of the database and its log", "file")?,
             disk_bytes: make.counts(

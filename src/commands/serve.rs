@@ -1,6 +1,7 @@
 //! `serve`: settings, logs, key, store, server, and back, in that order.
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,10 +24,15 @@ const DEAR_READERS: u32 = 2;
 /// # Errors
 /// Why it does not.
 pub fn run(raw: RawSettings) -> Result<(), Failure> {
-    let environment = |name: &str| std::env::var(name).ok();
+    let (to_journal, out_to_journal) = (is_journal(std::io::stderr()), is_journal(std::io::stdout()));
+    // Terminals inherit the variable from their session; it speaks for one stream only.
+    let environment = |name: &str| match name {
+        "JOURNAL_STREAM" if !to_journal => None,
+        name => std::env::var(name).ok(),
+    };
     let settings = raw.check(environment)?;
     logging::start(settings.log).map_err(anyhow::Error::from_boxed)?;
-    let under_systemd = environment("JOURNAL_STREAM").is_some();
+    let under_systemd = to_journal || out_to_journal;
     let (keys, origin) = Keys::load(&settings.key, settings.debug).map_err(|e| key_failure(&e))?;
     let ready = Arc::new(AtomicBool::new(false));
     let done = open_and_serve(settings, keys, &origin, &ready, under_systemd);
@@ -95,6 +101,14 @@ async fn serve(
         tracing::info!("stopped");
     }
     Ok(served?)
+}
+
+/// Does this stream go to systemd's journal? `JOURNAL_STREAM` holds its device and inode.
+fn is_journal(stream: impl AsFd) -> bool {
+    let (Ok(journal), Ok(file)) = (std::env::var("JOURNAL_STREAM"), rustix::fs::fstat(stream)) else {
+        return false;
+    };
+    journal == format!("{}:{}", file.st_dev, file.st_ino)
 }
 
 /// When this program was made.

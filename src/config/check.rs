@@ -162,12 +162,6 @@ impl RawSettings {
         self
     }
 
-    /// The log settings alone, as far as they can be told: errors are reported in their form.
-    pub fn log_settings(&self, environment: impl Fn(&str) -> Option<String>) -> LogSettings {
-        let mut ignored = Checker { errors: Vec::new() };
-        log_settings(&self.clone().or_defaults(), &mut ignored, &environment)
-    }
-
     /// Checks everything. `environment` looks up what has no flag.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
-//! What every request must pass before a handler sees it: the Host it asks, the rate
-//! limit, the key. In this order: a made-up key buys nothing.
+//! What every request must pass before a handler sees it: the rate limit, the headers and
+//! the Host it asks, the key. In this order: nothing made up buys anything.
 //!
 //! The route table wraps every handler in [`Guarded`], so none can go without.
 
@@ -43,8 +43,6 @@ pub fn admit(request: &Request<'_>, class: LimitClass, access: Access) -> Result
     let app = app(request)?;
     let exchange = Exchange::of(request);
     let client = *exchange.client.get_or_init(|| Client::of(request, &app.settings.trusted_proxies));
-    check_headers(request)?;
-    check_host(app, request)?;
     if let Some(limiter) = &app.limiter {
         let charged = limiter.charge(class, client.key());
         let (Ok(allowance) | Err(allowance)) = charged;
@@ -54,6 +52,8 @@ pub fn admit(request: &Request<'_>, class: LimitClass, access: Access) -> Result
             return Err(ApiError::TooMany(allowance.more_in));
         }
     }
+    check_headers(request)?;
+    check_host(app, request)?;
     match access {
         Access::Public => Ok(()),
         Access::Metrics if app.settings.metrics_public => Ok(()),

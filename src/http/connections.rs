@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
 use super::App;
+use super::exchange::UNMATCHED;
 
 /// How often the sockets are looked through.
 const ROUND: Duration = Duration::from_secs(1);
@@ -163,8 +164,10 @@ impl Watch {
             return;
         };
         if app.connections.activity(peer).is_none() {
-            // It never finished a request: say why it is closed. It may not listen.
-            drop(socket.write(TIMED_OUT));
+            let id = format!("{:032x}", fastrand::u128(..));
+            drop(socket.write(timed_out(&id).as_bytes()));
+            app.metrics.observe("other", UNMATCHED, 408, silent.silence.as_secs_f64());
+            tracing::info!(target: "request", id = id.as_str(), status = 408, client = %peer.ip(), "request");
         }
         drop(socket.shutdown(Shutdown::Both));
         app.metrics.idle_closed();
@@ -179,9 +182,18 @@ impl Watch {
     }
 }
 
-const TIMED_OUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/problem+json\r\n\
-    Content-Length: 107\r\nConnection: close\r\n\r\n\
-    {\"type\":\"about:blank\",\"title\":\"Request Timeout\",\"status\":408,\"detail\":\"The request did not arrive in time\"}";
+/// What a client hears that never finished its request. It may not listen.
+fn timed_out(id: &str) -> String {
+    let body = format!(
+        r#"{{"type":"about:blank","title":"Request Timeout","status":408,"detail":"The request did not arrive in time","request_id":"{id}"}}"#
+    );
+    format!(
+        "HTTP/1.1 408 Request Timeout\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\n\
+         X-Request-ID: {id}\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n\
+         Connection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
 
 fn open_sockets() -> io::Result<std::collections::HashSet<SocketName>> {
     let mut sockets = std::collections::HashSet::new();
@@ -203,12 +215,12 @@ mod tests {
 
     #[test]
     fn the_last_words_to_a_silent_client_are_well_formed_http() {
-        let text = std::str::from_utf8(TIMED_OUT).unwrap();
+        let text = timed_out("some-id");
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         let length: usize =
             head.lines().find_map(|l| l.strip_prefix("Content-Length: ")?.parse().ok()).unwrap();
         assert_eq!(body.len(), length);
         let problem: serde_json::Value = serde_json::from_str(body).unwrap();
-        assert_eq!(problem["status"], 408);
+        assert_eq!((&problem["status"], &problem["request_id"]), (&408.into(), &"some-id".into()));
     }
 }

@@ -38,7 +38,7 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::metrics::Metrics;
 use crate::model::rules::{CLOCK_DRIFT, Check};
-use crate::model::time::Timestamp;
+use crate::model::time::{DAY, Timestamp};
 use crate::store::Store;
 
 pub use admission::Access;
@@ -79,6 +79,10 @@ pub enum BuildError {
     #[error("the metrics cannot be registered: {0}")]
     Metrics(#[from] crate::metrics::MetricsError),
 }
+
+/// How long this program may be in use after it was made, microseconds: 20 years. A client's
+/// time within it is believed when the server's own cannot be right.
+const LIFETIME: i64 = 20 * 365 * DAY;
 
 /// The application as handlers have it.
 pub type Shared = Arc<App>;
@@ -139,7 +143,10 @@ impl App {
     /// Is the clock older than this program or the newest entry (as far as clocks drift)?
     fn clock_is_suspect(&self) -> bool {
         let now = self.clock.now();
-        now < self.built_at || now.plus(CLOCK_DRIFT).micros() < self.newest.load(Ordering::Relaxed)
+        let newest = self.newest.load(Ordering::Relaxed);
+        // An entry from beyond this program's life says nothing about the clock.
+        let is_telling = newest <= self.built_at.plus(LIFETIME).micros();
+        now < self.built_at || (is_telling && now.plus(CLOCK_DRIFT).micros() < newest)
     }
 
     /// What an entry is checked against.
@@ -147,8 +154,11 @@ impl App {
         Check {
             rules: &self.settings.rules,
             zone: &self.settings.place.zone,
-            now: self.clock.now(),
-            clock_suspect: self.clock_is_suspect(),
+            latest: if self.clock_is_suspect() {
+                self.built_at.plus(LIFETIME)
+            } else {
+                self.clock.now().plus(CLOCK_DRIFT)
+            },
         }
     }
 

@@ -74,7 +74,7 @@ struct DatabaseHealth {
     status: &'static str,
     #[serde(rename = "type")]
     kind: &'static str,
-    /// `ok`, `busy`, `full`, `held` (a restore or an import runs), `damaged` or `failed`.
+    /// `ok`, `busy`, `full`, `unwritable`, `held` (a restore or an import runs), `damaged` or `failed`.
     state: &'static str,
     sqlite_version: &'static str,
     size_bytes: u64,

@@ -47,7 +47,7 @@ pub async fn serve(
 ) -> Result<(), LaunchError> {
     let wanted = SocketAddr::new(app.settings.host, app.settings.port);
     let io = |e: std::io::Error| LaunchError::Other(e.to_string());
-    raise_descriptor_limit();
+    set_descriptor_limit(app.settings.max_connections);
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate()).map_err(io)?, signal(SignalKind::interrupt()).map_err(io)?);
     let (watched, kept) = (Arc::downgrade(&app), Arc::clone(&app));
@@ -121,11 +121,13 @@ fn launch_error(error: &rocket::Error, wanted: SocketAddr) -> LaunchError {
     }
 }
 
-/// Every connection is a descriptor: take as many as this process may have.
-fn raise_descriptor_limit() {
+/// Every connection is a descriptor. Twice as many as shall be held at once may come between
+/// two looks at them; more wait in the kernel.
+fn set_descriptor_limit(connections: usize) {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(e) = setrlimit(Resource::Nofile, raised) {
+    let wanted = 2 * connections as u64 + 128;
+    let current = limit.maximum.map_or(wanted, |hard| wanted.min(hard));
+    if let Err(e) = setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum: limit.maximum }) {
         tracing::debug!("the descriptor limit stays at {:?}: {e}", limit.current);
     }
 }

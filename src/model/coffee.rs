@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::fields::{self, Field, Location, Reader, Unfit};
-use super::rules::{CLOCK_DRIFT, Check, MAX_COFFEE_TYPE, MAX_NOTES};
+use super::rules::{Check, MAX_COFFEE_TYPE, MAX_NOTES};
 use super::time::Timestamp;
 
 /// A stored coffee's number, 1 or more; never given twice.
@@ -79,7 +79,7 @@ struct RawCoffee {
 pub(super) fn entry_time(reader: &mut Reader, field: &Field, check: &Check<'_>) -> Option<Timestamp> {
     reader.parsed("timestamp", field, |text| {
         let at = check.zone.parse(text)?;
-        if at > check.now.plus(CLOCK_DRIFT) && !check.clock_suspect {
+        if at > check.latest {
             return Err("must not lie more than 5 minutes ahead of the server's clock");
         }
         Ok(at)

@@ -242,8 +242,13 @@ pub fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Unfit> {
     // Line and column are those of what was sent, so the blanks before it count.
     let sent = std::str::from_utf8(body).unwrap_or(text).trim_start_matches('\u{feff}');
     serde_json::from_str(sent).map_err(|e| {
-        // What is well-formed and does not fit says so itself.
-        complain(if e.is_data() { e.to_string() } else { format!("malformed JSON: {e}") })
+        // What is well-formed and does not fit says so itself, and may repeat what was sent.
+        let what = e.to_string();
+        let what = match what.char_indices().nth(200) {
+            Some((end, _)) => format!("{}… at line {} column {}", &what[..end], e.line(), e.column()),
+            None => what,
+        };
+        complain(if e.is_data() { what } else { format!("malformed JSON: {what}") })
     })
 }
 

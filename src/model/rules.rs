@@ -35,7 +35,7 @@ pub const CLOCK_DRIFT: i64 = 5 * MINUTE;
 pub struct Check<'a> {
     pub rules: &'a Rules,
     pub zone: &'a super::calendar::Zone,
-    pub now: Timestamp,
-    /// The server's clock cannot be right (a Pi has no battery): believe a client's time.
-    pub clock_suspect: bool,
+    /// The latest time an entry may have: as far ahead as clocks drift, or, while the server's
+    /// own clock cannot be right (a Pi has no battery), as far as a client's is believed.
+    pub latest: Timestamp,
 }

@@ -15,7 +15,7 @@ pub enum FillError {
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error(
-        "the database already holds {coffees} coffees and {readings} readings: only an empty one is filled"
+        "the database already holds {coffees} coffees and {readings} readings: only an empty one is filled (remove the file, if it is a demo)"
     )]
     NotEmpty { coffees: u64, readings: u64 },
     #[error(transparent)]
@@ -32,8 +32,8 @@ impl From<rusqlite::Error> for FillError {
 #[derive(Debug)]
 pub struct Filler {
     connection: Connection,
-    // Keeps servers away; released with the filler.
-    _lock: Lock,
+    /// Keeps servers away; released with the filler.
+    lock: Lock,
 }
 
 impl Filler {
@@ -43,17 +43,18 @@ impl Filler {
     /// That it is in use, not empty, or cannot be opened.
     pub fn open(options: &Options) -> Result<Self, FillError> {
         Store::open(options)?.close();
-        let lock = Lock::take(&options.path)?;
+        let mut lock = Lock::take(&options.path)?;
         let connection = schema::connect(&options.path, schema::Role::Writer)?;
         let (coffees, readings) = schema::count_rows(&connection)?;
         if coffees > 0 || readings > 0 {
             return Err(FillError::NotEmpty { coffees, readings });
         }
-        // Whoever is cut off half-way starts again from nothing; the end is synced.
+        // Whoever is cut off half-way removes the file and starts again; the end is synced.
         connection.pragma_update(None, "synchronous", "OFF")?;
         connection.pragma_update(None, "cache_size", -65_536)?;
         connection.execute_batch("begin immediate")?;
-        Ok(Self { connection, _lock: lock })
+        lock.mark_running().map_err(|e| Error::Io(e.to_string()))?;
+        Ok(Self { connection, lock })
     }
 
     /// Adds a coffee.
@@ -98,10 +99,10 @@ impl Filler {
     ///
     /// # Errors
     /// The store's faults.
-    pub fn finish(self) -> Result<(), Error> {
+    pub fn finish(mut self) -> Result<(), Error> {
         self.connection.execute_batch(
             "commit; pragma synchronous = full; pragma optimize; pragma wal_checkpoint(truncate)",
         )?;
-        Ok(())
+        self.lock.mark_clean().map_err(|e| Error::Io(e.to_string()))
     }
 }

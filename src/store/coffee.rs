@@ -133,7 +133,7 @@ impl Store {
     /// # Errors
     /// The store's faults.
     pub async fn coffees(&self, filter: CoffeeFilter) -> Result<Vec<Coffee>, Error> {
-        let deep = filter.offset.saturating_add(filter.limit) > SHALLOW || filter.coffee_type.is_some();
+        let deep = filter.offset.saturating_add(filter.limit) > SHALLOW;
         let cost = if deep { Cost::Dear } else { Cost::Quick };
         self.read("coffees", cost, move |c| list(c, &filter)).await
     }

@@ -167,6 +167,9 @@ impl Store {
         buckets: Option<u16>,
     ) -> Result<Option<RangeStats>, Error> {
         self.read("reading_range", Cost::Dear, move |c| {
+            // One state of the file for both queries.
+            let c = c.unchecked_transaction()?;
+            let c = &*c;
             let mut all = Histogram::default();
             let mut slices = buckets.map(|n| EqualSlices::new(start, end, n));
             each_reading(c, start, end, |at, bpm, _| {
@@ -218,6 +221,8 @@ impl Store {
         context: Option<String>,
     ) -> Result<Answer, Error> {
         self.read("correlation", Cost::Dear, move |c| {
+            let c = c.unchecked_transaction()?;
+            let c = &*c;
             let mut correlator = Correlator::new(correlated(c, since, until)?, hours_after);
             if let Some((from, to)) = correlator.span() {
                 each_reading(c, from, to, |at, bpm, of| {

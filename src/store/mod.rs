@@ -79,6 +79,8 @@ pub struct Store {
     slow_query: Duration,
     faults: [AtomicU64; Error::KINDS.len()],
     damaged: Arc<AtomicBool>,
+    /// The last stop was clean, or the check after it found nothing.
+    checked: Arc<AtomicBool>,
     last_probe: LastProbe,
     lock: Mutex<Lock>,
 }
@@ -120,8 +122,9 @@ impl Store {
             _ => OpenError::File { path: path.clone(), why: e.to_string() },
         };
         let damaged = Arc::new(AtomicBool::new(false));
+        let checked = Arc::new(AtomicBool::new(lock.was_clean()));
         if !lock.was_clean() {
-            check_in_background(path, &damaged).map_err(system)?;
+            check_in_background(path, &damaged, &checked).map_err(system)?;
         }
         lock.mark_running().map_err(system)?;
         Ok(Self {
@@ -133,14 +136,20 @@ impl Store {
             slow_query: options.slow_query,
             faults: Default::default(),
             damaged,
+            checked,
             last_probe: LastProbe::default(),
             lock: Mutex::new(lock),
         })
     }
 
-    /// Finishes what waits, checkpoints, and notes a clean stop.
+    /// Finishes what waits, checkpoints, and notes a clean stop; unless the file is damaged
+    /// or was not looked over to the end: then the next start looks again.
     pub fn close(&self) {
-        self.writer.close();
+        let ended_well = self.writer.close();
+        let is_sound = self.checked.load(Ordering::Relaxed) && !self.damaged.load(Ordering::Relaxed);
+        if !(ended_well && is_sound) {
+            return;
+        }
         if let Err(e) = self.lock.lock().unwrap_or_else(PoisonError::into_inner).mark_clean() {
             tracing::warn!("the clean stop could not be noted: {e}");
         }
@@ -254,15 +263,22 @@ fn probe(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Looks the whole file over after a stop that was not clean, while the server already answers.
-fn check_in_background(path: &Path, damaged: &Arc<AtomicBool>) -> std::io::Result<()> {
-    let (path, damaged) = (path.to_owned(), Arc::clone(damaged));
+fn check_in_background(
+    path: &Path,
+    damaged: &Arc<AtomicBool>,
+    checked: &Arc<AtomicBool>,
+) -> std::io::Result<()> {
+    let (path, damaged, checked) = (path.to_owned(), Arc::clone(damaged), Arc::clone(checked));
     let check = move || {
         tracing::info!("the last stop was not clean: checking the database in the background");
         let began = Instant::now();
         let verdict = schema::connect(&path, schema::Role::Reader)
             .and_then(|c| c.query_row("pragma quick_check(1)", [], |row| row.get::<_, String>(0)));
         match verdict.as_deref() {
-            Ok("ok") => tracing::info!(seconds = began.elapsed().as_secs(), "the database is sound"),
+            Ok("ok") => {
+                checked.store(true, Ordering::Relaxed);
+                tracing::info!(seconds = began.elapsed().as_secs(), "the database is sound");
+            }
             Ok(fault) => {
                 damaged.store(true, Ordering::Relaxed);
                 tracing::error!("the database is damaged, restore a backup: {fault}");

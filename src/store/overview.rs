@@ -166,7 +166,7 @@ impl Store {
         Gauges {
             queue_depth: writer.depth.load(Ordering::Relaxed),
             commits: writer.commits.load(Ordering::Relaxed),
-            rows_committed: writer.jobs.load(Ordering::Relaxed),
+            rows_committed: writer.rows.load(Ordering::Relaxed),
             readers_busy: pools.iter().map(|p| p.connections - p.idle_connections).sum(),
             readers_total: pools.iter().map(|p| p.connections).sum(),
             database_bytes: size(&self.path),

@@ -37,8 +37,8 @@ pub struct WriterState {
     pub depth: AtomicUsize,
     /// Transactions committed.
     pub commits: AtomicU64,
-    /// Jobs committed with them.
-    pub jobs: AtomicU64,
+    /// Rows they added, changed or deleted.
+    pub rows: AtomicU64,
     /// Another process holds the database: writes wait.
     pub held: AtomicBool,
     /// Why the last commit failed, as a place in [`Error::KINDS`] plus one; 0 when it did not.
@@ -135,7 +135,6 @@ impl Writer {
     }
 
     /// Runs `work` in a transaction; the answer comes after its commit.
-    /// `work` may run more than once, when a transaction has to be begun again.
     ///
     /// # Errors
     /// [`Error::Busy`] when too much waits or the database is held too long, or what SQLite said.
@@ -182,15 +181,16 @@ impl Writer {
     }
 
     /// Takes no more jobs, finishes those that wait, checkpoints, and ends the thread.
-    pub fn close(&self) {
+    /// False when the thread had panicked.
+    pub fn close(&self) -> bool {
         self.state.closing.store(true, Ordering::Relaxed);
         drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread
-            && thread.join().is_err()
-        {
+        let ended_well = thread.is_none_or(|thread| thread.join().is_ok());
+        if !ended_well {
             tracing::error!("the writer thread had panicked");
         }
+        ended_well
     }
 }
 
@@ -235,6 +235,7 @@ impl Worker {
         if batch.is_empty() {
             return;
         }
+        let rows_before = self.connection.total_changes();
         let mut done = Vec::with_capacity(batch.len());
         let mut lost: Option<Error> = None;
         let mut waiting = batch.into_iter();
@@ -256,7 +257,8 @@ impl Worker {
         self.state.set_fault(fault.as_ref());
         if fault.is_none() {
             self.state.commits.fetch_add(1, Ordering::Relaxed);
-            self.state.jobs.fetch_add(done.len() as u64, Ordering::Relaxed);
+            let rows = self.connection.total_changes() - rows_before;
+            self.state.rows.fetch_add(rows, Ordering::Relaxed);
         }
         self.settle(done, fault.as_ref());
         self.settle(waiting, fault.as_ref());
@@ -280,12 +282,16 @@ impl Worker {
                     self.settle::<Vec<_>>(late, Some(&Error::Busy));
                     batch = patient;
                     if batch.is_empty() {
+                        // Nobody waits any more; the next write finds out how it is then.
+                        self.state.held.store(false, Ordering::Relaxed);
                         return batch;
                     }
                     std::thread::sleep(RETRY);
                 }
                 Err(e) => {
-                    self.settle(batch, Some(&e.into()));
+                    let fault = e.into();
+                    self.state.set_fault(Some(&fault));
+                    self.settle(batch, Some(&fault));
                     return Vec::new();
                 }
             }

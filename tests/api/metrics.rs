@@ -60,7 +60,7 @@ async fn what_is_logged_is_counted() {
         (r#"heartrate_logged_total{context="none"}"#, 1.0),
         ("heartrate_bpm_current", 51.0),
         ("heartrate_last_timestamp_seconds", 1_780_286_400.25),
-        ("store_rows_committed_total", 6.0),
+        ("store_rows_committed_total", 7.0),
         ("store_write_queue_depth", 0.0),
         (r#"component_up{component="database"}"#, 1.0),
     ] {

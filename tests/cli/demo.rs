@@ -86,7 +86,7 @@ fn a_database_that_holds_something_is_refused_and_left_alone() {
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert_eq!(
         ended.err,
-        "coffee-tracker: the database already holds 1 coffees and 0 readings: only an empty one is filled\n"
+        "coffee-tracker: the database already holds 1 coffees and 0 readings: only an empty one is filled (remove the file, if it is a demo)\n"
     );
     assert_eq!(number(&database(folder.path()), "select count(*) from coffee_logs"), 1);
 }

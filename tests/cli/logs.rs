@@ -124,8 +124,13 @@ fn the_level_silences_what_is_less_important() {
 #[test]
 fn under_systemd_lines_have_priorities_and_the_key_stays_out_of_the_journal() {
     let folder = folder();
-    let mut command = program(folder.path());
-    let server = Server::of(command.args(["--port", "0"]).env("JOURNAL_STREAM", "8:1234"));
+    let command = program(folder.path());
+    // systemd says which stream is the journal's; here it is the pipe that the test reads.
+    let mut unit = std::process::Command::new("/bin/sh");
+    unit.args(["-c", "JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2) exec \"$0\" --port 0"]);
+    unit.arg(command.get_program()).env_clear().current_dir(folder.path());
+    unit.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let server = Server::of(unit.env("PATH", "/usr/bin:/bin"));
     assert_eq!(server.get("/health").status, 200);
     let ended = server.stop_well();
     let key = std::fs::read_to_string(folder.path().join("data/coffee.key")).unwrap();

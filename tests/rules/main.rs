@@ -239,7 +239,8 @@ fn the_example_of_settings_names_every_setting_and_no_other() {
     let known = serve.get_arguments().filter_map(|arg| Some(arg.get_env()?.to_str()?.to_owned()));
     // The key is never a flag: it would show in the list of processes.
     let known: BTreeSet<String> = known.chain(["API_KEY".to_owned()]).collect();
-    let example = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(".env.example")).unwrap();
+    let example =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(".env.example")).unwrap();
     let shown: BTreeSet<String> = example
         .lines()
         .filter_map(|line| Some(line.strip_prefix('#')?.split_once('=')?.0.to_owned()))

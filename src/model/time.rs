@@ -156,7 +156,7 @@ impl Timestamp {
             (17, 2, within % MINUTE / SECOND),
             (20, 6, within % SECOND),
         ] {
-            let mut rest = number;
+            let mut rest = number.unsigned_abs();
             for digit in text[place..place + digits].iter_mut().rev() {
                 *digit += (rest % 10) as u8;
                 rest /= 10;

@@ -62,6 +62,9 @@ pub struct OwnType {
 /// A list that reaches deeper than this is dear.
 const SHALLOW: u32 = 2000;
 
+/// A month's coffees, in hours, are some hundred rows: quick. A longer window is dear.
+const A_MONTH: f64 = 31.0 * 24.0;
+
 impl Store {
     /// Stores a coffee drunk at `new.timestamp`, or `now`.
     ///
@@ -190,7 +193,9 @@ impl Store {
         until: Timestamp,
         zone: Zone,
     ) -> Result<Option<CoffeeStats>, Error> {
-        self.read("coffee_stats", Cost::Dear, move |c| fold_stats(c, since, until, &zone)).await
+        let is_short = until.hours_since(since) <= A_MONTH;
+        let cost = if is_short { Cost::Quick } else { Cost::Dear };
+        self.read("coffee_stats", cost, move |c| fold_stats(c, since, until, &zone)).await
     }
 
     /// The types that were drunk since `since`, most frequent first, at most `limit`.

@@ -1,7 +1,7 @@
 //! Coffee Tracker: one Rocket binary, one SQLite file.
 //!
-//! Who may know whom: `http` → `store`, `model`; `commands` → `store`, `model`;
-//! `store` → `model`; `model` knows none of them. Rocket appears under `http` alone,
+//! Who may know whom: `http` → `store`, `formats`, `model`; `commands` likewise;
+//! `store` → `model`; `formats` → `model`; `model` knows none of them. Rocket appears under `http` alone,
 //! rusqlite under `store` alone. A test holds this rule.
 
 /// The command line.
@@ -12,6 +12,8 @@ pub mod clock;
 pub mod commands;
 /// Every setting.
 pub mod config;
+/// Entries as text: what is imported and exported.
+pub mod formats;
 /// Requests and answers.
 pub mod http;
 /// Log lines.

@@ -7,6 +7,7 @@ pub mod caffeine;
 pub mod calendar;
 pub mod coffee;
 pub mod correlation;
+pub mod entry;
 pub mod fields;
 pub mod heart_rate;
 pub mod person;

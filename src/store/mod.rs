@@ -12,6 +12,7 @@ mod heart_rate;
 mod idempotency;
 mod lock;
 mod overview;
+mod owner;
 mod schema;
 mod snapshot;
 mod writer;
@@ -35,6 +36,7 @@ pub use heart_rate::{BatchResult, RangeStats, RateStats, ReadingFilter};
 pub use idempotency::{IdempotencyKey, Stored};
 pub use lock::beside;
 pub use overview::{BackupRecord, Gauges, Overview, Wellness};
+pub use owner::Identity;
 pub use snapshot::{Snapshot, SnapshotError, snapshot};
 
 use lock::Lock;

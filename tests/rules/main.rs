@@ -81,8 +81,9 @@ fn a_module_knows_only_those_that_it_may() {
         ("src/model", &["model"][..]),
         ("src/store", &["store", "model"]),
         ("src/config", &["config", "model"]),
-        ("src/http", &["http", "store", "model", "config", "clock", "metrics"]),
-        ("src/commands", &["commands", "http", "store", "model", "config", "clock", "logging"]),
+        ("src/formats", &["formats", "model"]),
+        ("src/http", &["http", "store", "formats", "model", "config", "clock", "metrics"]),
+        ("src/commands", &["commands", "http", "store", "formats", "model", "config", "clock", "logging"]),
     ] {
         for source in sources(folder) {
             let strangers: Vec<String> = modules_named(&source.code)
@@ -108,6 +109,10 @@ fn a_library_is_known_only_where_it_belongs() {
         ("prometheus", &["src/metrics.rs"]),
         ("indicatif", &["src/commands/"]),
         ("dotenvy", &["src/main.rs"]),
+        ("csv", &["src/formats/"]),
+        ("quick_xml", &["src/formats/"]),
+        ("zip", &["src/formats/"]),
+        ("flate2", &["src/formats/"]),
     ] {
         for source in sources("src") {
             let at_home = homes.iter().any(|home| source.path.starts_with(home));

@@ -2,7 +2,10 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::commands::backup::BackupArgs;
 use crate::commands::demo::DemoArgs;
+use crate::commands::restore::RestoreArgs;
+use crate::commands::verify::VerifyArgs;
 use crate::config::RawSettings;
 
 /// Logs what people drink and how their heart answers: one binary, one SQLite file.
@@ -32,6 +35,19 @@ pub enum Command {
     /// `api_key`. Without any of them a random one is made on first start, kept beside the database
     /// (mode 0600), and shown once.
     Serve(Box<RawSettings>),
+    /// Make a verified copy of the database, whether a server runs or not
+    ///
+    /// The copy is named coffee_YYYYMMDD_HHMMSS.db (UTC) and is one state of the database, whatever is
+    /// written meanwhile. The outcome shows in /health and /metrics.
+    Backup(BackupArgs),
+    /// Say whether files can be restored, and every reason why not
+    Verify(VerifyArgs),
+    /// Bring a backup back, whether a server runs or not
+    ///
+    /// The backup is verified and the present state backed up first. A server that runs goes on
+    /// answering, from the old state and then from the new one. A restore that dies half-way leaves
+    /// the old state.
+    Restore(RestoreArgs),
     /// Fill an empty database with a plausible person
     Demo(DemoArgs),
     /// Print the OpenAPI document

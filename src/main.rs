@@ -25,6 +25,9 @@ fn run() -> Result<(), Failure> {
     match cli.command {
         None => commands::serve::run(cli.serve),
         Some(Command::Serve(settings)) => commands::serve::run(*settings),
+        Some(Command::Backup(args)) => commands::backup::run(&args),
+        Some(Command::Verify(args)) => commands::verify::run(&args),
+        Some(Command::Restore(args)) => commands::restore::run(&args),
         Some(Command::Demo(args)) => commands::demo::run(args),
         Some(Command::Openapi) => commands::print(coffee_tracker::http::openapi()),
     }

@@ -1,13 +1,11 @@
 //! `demo`: fills an empty database with a plausible person, for a first look, for
 //! screenshots and for benchmarks. The same seed gives the same data.
 
-use std::io::IsTerminal;
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{Failure, print};
+use super::{Failure, print, progress};
 use crate::config::RawPlace;
 use crate::model::person::{Day, Habits, Person};
 use crate::model::time::Timestamp;
@@ -64,7 +62,7 @@ pub fn run(args: DemoArgs) -> Result<(), Failure> {
         slow_query: Duration::from_secs(60),
     })?;
     let began = Instant::now();
-    let bar = progress(args.days);
+    let bar = progress::bar(args.days.into(), "{wide_bar} day {pos} of {len}, {eta} left", false);
     let habits = Habits { coffees_per_day: args.coffees_per_day, readings_per_day: args.readings_per_day };
     let now = Timestamp::from(SystemTime::now());
     let mut person = Person::new(args.seed, habits, place.zone.clone());
@@ -96,18 +94,4 @@ pub fn run(args: DemoArgs) -> Result<(), Failure> {
         place.database.display(),
         began.elapsed().as_secs_f64()
     ))
-}
-
-/// A bar on a terminal, nothing elsewhere.
-fn progress(days: u32) -> ProgressBar {
-    let target = if std::io::stderr().is_terminal() {
-        ProgressDrawTarget::stderr()
-    } else {
-        ProgressDrawTarget::hidden()
-    };
-    let bar = ProgressBar::with_draw_target(Some(days.into()), target);
-    match ProgressStyle::with_template("{wide_bar} day {pos} of {len}, {eta} left") {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
 }

@@ -1,7 +1,11 @@
 //! What the subcommands do, and how they fail.
 
+pub mod backup;
 pub mod demo;
+mod progress;
+pub mod restore;
 pub mod serve;
+pub mod verify;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -17,6 +21,8 @@ pub enum Failure {
     Configuration(Vec<String>),
     /// 75: trying again later may help.
     Busy(String),
+    /// 2: the command line asks for what cannot be done.
+    Usage(String),
     /// 1: it failed.
     Failed(String),
 }
@@ -27,6 +33,7 @@ impl Failure {
         match self {
             Self::Configuration(_) => 78,
             Self::Busy(_) => 75,
+            Self::Usage(_) => 2,
             Self::Failed(_) => 1,
         }
     }
@@ -36,7 +43,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Configuration(reasons) => f.write_str(&reasons.join("\n  ")),
-            Self::Busy(reason) | Self::Failed(reason) => f.write_str(reason),
+            Self::Busy(reason) | Self::Usage(reason) | Self::Failed(reason) => f.write_str(reason),
         }
     }
 }
@@ -75,6 +82,25 @@ impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::Failed(format!("{error:#}"))
     }
+}
+
+/// 1,234,567.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (n, digit) in digits.chars().enumerate() {
+        if n > 0 && (digits.len() - n).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1 coffee`, `2 coffees`.
+fn counted(number: u64, one: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{} {one}{ending}", grouped(number))
 }
 
 /// Writes a line to standard output. Whoever reads it may have gone: that is no failure.

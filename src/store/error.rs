@@ -90,6 +90,8 @@ impl From<&rusqlite::Error> for Error {
 pub enum OpenError {
     #[error("{path} is in use by another coffee-tracker server (its lock file {lock} is held)")]
     InUse { path: PathBuf, lock: PathBuf },
+    #[error("another restore, import or prune of {path} is at work: wait for its end")]
+    Maintained { path: PathBuf },
     #[error("the folder {path} cannot be used: {why}")]
     Folder { path: PathBuf, why: String },
     #[error("{path} cannot be opened: {why}")]
@@ -117,6 +119,6 @@ pub enum OpenError {
 impl OpenError {
     /// May trying again later help? Otherwise somebody must change something first.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::InUse { .. } | Self::Full { .. })
+        matches!(self, Self::InUse { .. } | Self::Maintained { .. } | Self::Full { .. })
     }
 }

@@ -1,12 +1,16 @@
 //! One server per database: a lock file beside it, held for as long as the server lives.
 //!
 //! The file also remembers whether the last server stopped cleanly: it is empty then.
+//!
+//! A second lock lets one command at a time change what is stored wholesale: a restore in
+//! the middle of an import would leave half of each.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use super::error::OpenError;
+use super::folder_of;
 
 /// The lock on one database; released by the kernel when the process ends, however it ends.
 #[derive(Debug)]
@@ -22,6 +26,40 @@ pub fn beside(database: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// Opens the lock file at `path` and locks it; `None` when another holds it.
+fn lock_file(database: &Path, path: &Path) -> Result<Option<File>, OpenError> {
+    let folder = |e: &io::Error| match e.kind() {
+        io::ErrorKind::StorageFull => OpenError::Full { path: database.to_owned() },
+        _ => OpenError::Folder {
+            path: folder_of(database).to_owned(),
+            why: format!("{} cannot be written ({e})", path.display()),
+        },
+    };
+    let options = OpenOptions::new().create(true).truncate(false).read(true).write(true).clone();
+    let file = options.open(path).map_err(|e| folder(&e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(e)) => Err(folder(&e)),
+    }
+}
+
+/// The right to change what is stored wholesale: a restore, an import, a clearing out.
+#[derive(Debug)]
+pub struct Maintenance(#[expect(dead_code, reason = "the lock lasts as long as the file is open")] File);
+
+impl Maintenance {
+    /// Takes it.
+    ///
+    /// # Errors
+    /// [`OpenError::Maintained`] when another command has it, [`OpenError::Folder`] when the
+    /// file cannot be made.
+    pub fn take(database: &Path) -> Result<Self, OpenError> {
+        let lock = lock_file(database, &beside(database, ".maintenance.lock"))?;
+        lock.map(Self).ok_or_else(|| OpenError::Maintained { path: database.to_owned() })
+    }
+}
+
 impl Lock {
     /// Takes the lock.
     ///
@@ -30,30 +68,24 @@ impl Lock {
     /// cannot be made.
     pub fn take(database: &Path) -> Result<Self, OpenError> {
         let path = beside(database, ".lock");
-        let folder = |e: &io::Error| match e.kind() {
-            io::ErrorKind::StorageFull => OpenError::Full { path: database.to_owned() },
-            _ => OpenError::Folder {
-                path: database.parent().map_or_else(PathBuf::new, Path::to_owned),
-                why: format!("{} cannot be written ({e})", path.display()),
-            },
+        let Some(mut file) = lock_file(database, &path)? else {
+            return Err(OpenError::InUse { path: database.to_owned(), lock: path });
         };
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(|e| folder(&e))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(OpenError::InUse { path: database.to_owned(), lock: path });
-            }
-            Err(TryLockError::Error(e)) => return Err(folder(&e)),
-        }
         let mut holder = String::new();
         let was_clean = file.read_to_string(&mut holder).is_ok() && holder.is_empty();
         Ok(Self { file, was_clean })
+    }
+
+    /// Takes the lock; `None` when a server runs.
+    ///
+    /// # Errors
+    /// [`OpenError::Folder`] when the file cannot be made.
+    pub fn take_unless_served(database: &Path) -> Result<Option<Self>, OpenError> {
+        match Self::take(database) {
+            Ok(lock) => Ok(Some(lock)),
+            Err(OpenError::InUse { .. }) => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// Did the last holder stop cleanly (or was there none)?

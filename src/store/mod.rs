@@ -6,6 +6,7 @@
 
 mod bulk;
 mod coffee;
+mod draft;
 mod error;
 mod grouped;
 mod heart_rate;
@@ -13,8 +14,12 @@ mod idempotency;
 mod lock;
 mod overview;
 mod owner;
+mod restore;
+mod retention;
 mod schema;
 mod snapshot;
+mod steps;
+mod verify;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -34,10 +39,14 @@ pub use coffee::{CoffeeFilter, CoffeeStats, DayTotal, OwnType, TypeTotal};
 pub use error::{Error, OpenError};
 pub use heart_rate::{BatchResult, RangeStats, RateStats, ReadingFilter};
 pub use idempotency::{IdempotencyKey, Stored};
-pub use lock::beside;
+pub use lock::{Maintenance, beside};
 pub use overview::{BackupRecord, Gauges, Overview, Wellness};
 pub use owner::Identity;
-pub use snapshot::{Snapshot, SnapshotError, snapshot};
+pub use restore::{Restoration, RestoreError, Restored};
+pub use retention::{Retention, remove_old};
+pub use snapshot::{Snapshot, SnapshotError, Stage, Target, Watcher, snapshot, unwatched};
+pub use steps::step;
+pub use verify::{Contents, Examination, examine};
 
 use lock::Lock;
 use overview::LastProbe;
@@ -96,7 +105,7 @@ impl Store {
     /// # Errors
     /// Why it cannot be served.
     pub fn open(options: &Options) -> Result<Self, OpenError> {
-        Self::open_with(options, &schema::MIGRATIONS)
+        Self::open_with(options, schema::migrations())
     }
 
     fn open_with(options: &Options, migrations: &[&str]) -> Result<Self, OpenError> {
@@ -106,6 +115,8 @@ impl Store {
         let path = &options.path;
         make_folder(path)?;
         let mut lock = Lock::take(path)?;
+        draft::sweep(folder_of(path));
+        draft::sweep(&options.backups);
         let fault = |e: &rusqlite::Error| schema::open_error(path, e);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
@@ -113,7 +124,8 @@ impl Store {
         let mut connection = Connection::open_with_flags(path, flags).map_err(|e| fault(&e))?;
         schema::configure(&mut connection, schema::Role::Writer).map_err(|e| fault(&e))?;
         schema::prepare(&mut connection, path, migrations, |_| {
-            snapshot(path, &options.backups).map(drop).map_err(|e| e.to_string())
+            let target = Target::Folder(options.backups.clone());
+            snapshot(path, &target, &Identity::CALLER, &unwatched).map(drop).map_err(|e| e.to_string())
         })?;
         probe(&connection).map_err(|e| fault(&e))?;
         let pool_thread = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());
@@ -225,8 +237,13 @@ impl Store {
     }
 }
 
+/// The folder a file lies in.
+fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 fn make_folder(path: &Path) -> Result<(), OpenError> {
-    let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) else { return Ok(()) };
+    let folder = folder_of(path);
     std::fs::create_dir_all(folder)
         .map_err(|e| OpenError::Folder { path: folder.to_owned(), why: e.to_string() })
 }

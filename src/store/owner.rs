@@ -13,7 +13,7 @@ use rustix::process::{Gid, Uid, geteuid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 /// Whom a command acts for.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Identity {
     /// The database's owner; `None` when it is the caller, or the caller is not root.
     owner: Option<(Uid, Gid)>,
@@ -43,6 +43,9 @@ impl Identity {
         identity.become_owner()?;
         Ok(identity)
     }
+
+    /// Whoever called: for programs that are not commands.
+    pub const CALLER: Self = Self { owner: None };
 
     /// Does something as whoever called the command: with a file that they named.
     ///

@@ -4,17 +4,43 @@
 //! data is backed up before the first step.
 
 use std::path::Path;
+use std::sync::LazyLock;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::error::{Error, OpenError};
+use super::steps::step;
 
 /// `application_id` of our files: "Coff" in ASCII.
 pub const APPLICATION_ID: i64 = 0x436f_6666;
 
 /// The steps from nothing to the newest schema; step n leads to `user_version` n+1.
-pub const MIGRATIONS: [&str; 1] = [include_str!("../../sql/0001_initial.sql")];
+const MIGRATIONS: [&str; 1] = [include_str!("../../sql/0001_initial.sql")];
+
+/// The steps that this program knows.
+///
+/// A debug build takes one more from the file that `COFFEE_TRACKER_NEXT_SCHEMA` names, so
+/// that tests can move a schema as a later version will.
+pub fn migrations() -> &'static [&'static str] {
+    static KNOWN: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
+        let mut known = MIGRATIONS.to_vec();
+        #[cfg(debug_assertions)]
+        known.extend(
+            std::env::var("COFFEE_TRACKER_NEXT_SCHEMA")
+                .ok()
+                .and_then(|path| std::fs::read_to_string(path).ok())
+                .map(|sql| &*sql.leak()),
+        );
+        known
+    });
+    &KNOWN
+}
+
+/// The newest schema that this program knows.
+pub fn newest() -> i64 {
+    i64::try_from(migrations().len()).unwrap_or(i64::MAX)
+}
 
 /// SQLite's page cache per connection, in KiB.
 const CACHE_KIB: i64 = 1024;
@@ -87,7 +113,7 @@ pub fn recognise(connection: &Connection, path: &Path) -> Result<Found, OpenErro
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(fault);
     let application = pragma("application_id")?;
     let version = pragma("user_version")?;
-    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let known = newest();
     if application == APPLICATION_ID {
         return match version {
             found if found > known => Err(OpenError::NewerSchema { path: path.to_owned(), found, known }),
@@ -148,15 +174,27 @@ pub fn prepare(
             why: format!("its file system offers no write-ahead log (journal mode {mode})"),
         });
     }
-    if version < newest {
-        let steps = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fault)?;
-        for step in &migrations[version..] {
-            steps.execute_batch(step).map_err(fault)?;
-        }
-        steps.pragma_update(None, "application_id", APPLICATION_ID).map_err(fault)?;
-        steps.pragma_update(None, "user_version", i64::try_from(newest).unwrap_or(0)).map_err(fault)?;
-        steps.commit().map_err(fault)?;
+    migrate(connection, version, migrations).map_err(fault)
+}
+
+/// Runs the steps from schema `version` on, all or none.
+///
+/// # Errors
+/// SQLite's own.
+pub fn migrate(connection: &mut Connection, version: usize, migrations: &[&str]) -> rusqlite::Result<()> {
+    if version >= migrations.len() {
+        return Ok(());
     }
+    let steps = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for migration in &migrations[version..] {
+        steps.execute_batch(migration)?;
+        step("migration.step");
+    }
+    steps.pragma_update(None, "application_id", APPLICATION_ID)?;
+    steps.pragma_update(None, "user_version", i64::try_from(migrations.len()).unwrap_or(0))?;
+    step("migration.commit");
+    steps.commit()?;
+    step("migration.done");
     Ok(())
 }
 

@@ -3,57 +3,129 @@
 //! The copy is written under a temporary name, checked as a restore would check it, made
 //! durable, and only then given its name. A failure leaves nothing behind.
 
-use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant, SystemTime};
 
 use rusqlite::{Connection, OpenFlags, params};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
 
+use super::draft::Draft;
+use super::error::{Error, OpenError};
+use super::folder_of;
 use super::overview::BackupRecord;
+use super::owner::Identity;
+use super::retention::second;
 use super::schema::{self, Found};
+use super::steps::step;
+use super::verify::{Contents, Examination, examine};
 use crate::model::time::Timestamp;
+
+/// Where a backup goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Into this folder, under the first free name `coffee_YYYYMMDD_HHMMSS.db` (UTC).
+    Folder(PathBuf),
+    /// Under this name, which must be free.
+    File(PathBuf),
+}
 
 /// A finished backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     pub path: PathBuf,
     pub size_bytes: u64,
-    pub coffees: u64,
-    pub readings: u64,
+    /// In hexadecimal.
+    pub sha256: String,
+    pub contents: Contents,
+    pub took: Duration,
 }
+
+/// How far a backup or a restore is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// So many bytes of about so many are written.
+    Copying { done: u64, total: u64 },
+    /// The copy is being checked.
+    Checking,
+}
+
+/// Who looks on.
+pub type Watcher<'a> = &'a (dyn Fn(Stage) + Sync);
+
+/// Nobody looks on.
+pub fn unwatched(_: Stage) {}
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("there is no database at {0}")]
+    Missing(PathBuf),
+    #[error("{0} exists already: a backup never overwrites")]
+    Taken(PathBuf),
     #[error("the folder {path} cannot be used: {why}")]
     Folder { path: PathBuf, why: io::Error },
+    #[error("no room is left on the disk that holds {0}")]
+    Full(PathBuf),
     #[error("the copy could not be written: {0}")]
-    Copy(#[from] rusqlite::Error),
+    Copy(Error),
     #[error("the copy could not be written: {0}")]
     Io(#[from] io::Error),
-    #[error("the copy did not pass its check: {0}")]
-    Unsound(String),
+    #[error("the copy did not pass its check: {}", .0.join("; "))]
+    Unsound(Vec<String>),
 }
 
-/// Removes an unfinished copy, whatever ends the attempt.
-struct Draft(PathBuf);
-
-impl Drop for Draft {
-    fn drop(&mut self) {
-        // Gone already when the copy got its name.
-        drop(fs::remove_file(&self.0));
+impl SnapshotError {
+    /// May trying again later help?
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Full(_) | Self::Copy(Error::Busy | Error::Unwritable(_)) => true,
+            Self::Open(e) => e.is_passing(),
+            _ => false,
+        }
     }
 }
 
-/// Copies `database` into `folder` as `coffee_YYYYMMDD_HHMMSS.db` (UTC; never overwrites),
-/// and notes the outcome beside the database.
+impl Target {
+    fn folder(&self) -> &Path {
+        match self {
+            Self::Folder(folder) => folder,
+            Self::File(file) => folder_of(file),
+        }
+    }
+
+    /// The names that would do, best first.
+    fn names(&self) -> Box<dyn Iterator<Item = PathBuf> + '_> {
+        match self {
+            Self::File(file) => Box::new(std::iter::once(file.clone())),
+            Self::Folder(folder) => {
+                let stem = format!("coffee_{}", second(Timestamp::from(SystemTime::now())));
+                let name = move |n| match n {
+                    1 => folder.join(format!("{stem}.db")),
+                    n => folder.join(format!("{stem}_{n}.db")),
+                };
+                Box::new((1_u32..).map(name))
+            }
+        }
+    }
+}
+
+/// Copies `database`, which may be in use, and notes the outcome beside it.
 ///
 /// # Errors
 /// Why there is no backup; nothing of it is left then.
-pub fn snapshot(database: &Path, folder: &Path) -> Result<Snapshot, SnapshotError> {
-    let made = copy(database, folder);
+pub fn snapshot(
+    database: &Path,
+    target: &Target,
+    identity: &Identity,
+    watcher: Watcher<'_>,
+) -> Result<Snapshot, SnapshotError> {
+    if !database.exists() {
+        return Err(SnapshotError::Missing(database.to_owned()));
+    }
+    let made = copy(database, target, identity, watcher);
     let mut record = BackupRecord::read(database);
     match &made {
         Ok(snapshot) => {
@@ -66,70 +138,116 @@ pub fn snapshot(database: &Path, folder: &Path) -> Result<Snapshot, SnapshotErro
     if let Err(e) = record.write(database) {
         tracing::warn!("the outcome of the backup could not be noted: {e}");
     }
+    step("backup.noted");
     made
 }
 
-fn copy(database: &Path, folder: &Path) -> Result<Snapshot, SnapshotError> {
-    fs::create_dir_all(folder).map_err(|why| SnapshotError::Folder { path: folder.to_owned(), why })?;
-    let draft = Draft(folder.join(format!(".coffee-{}.tmp", std::process::id())));
-    drop(fs::remove_file(&draft.0));
-    // A connection of its own: VACUUM INTO works neither on a query-only one nor in a transaction.
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let source = Connection::open_with_flags(database, flags)?;
-    source.busy_timeout(std::time::Duration::from_secs(10))?;
-    let expected = recognised(&source, database)?;
-    source.execute("vacuum into ?", params![draft.0.to_string_lossy()])?;
-    let (coffees, readings) = verify(&draft.0, &expected)?;
-    File::open(&draft.0)?.sync_all()?;
-    let size_bytes = fs::metadata(&draft.0)?.len();
-    let path = publish(&draft.0, folder)?;
-    File::open(folder)?.sync_all()?;
-    Ok(Snapshot { path, size_bytes, coffees, readings })
-}
-
-fn recognised(connection: &Connection, path: &Path) -> Result<Found, SnapshotError> {
-    schema::recognise(connection, path).map_err(|e| SnapshotError::Unsound(e.to_string()))
-}
-
-/// Checks a copy and counts its rows.
-fn verify(copy: &Path, expected: &Found) -> Result<(u64, u64), SnapshotError> {
-    let connection = Connection::open_with_flags(copy, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    let verdict: String = connection.query_row("pragma integrity_check(1)", [], |row| row.get(0))?;
-    if verdict != "ok" {
-        return Err(SnapshotError::Unsound(verdict));
+fn copy(
+    database: &Path,
+    target: &Target,
+    identity: &Identity,
+    watcher: Watcher<'_>,
+) -> Result<Snapshot, SnapshotError> {
+    let began = Instant::now();
+    if let Target::File(file) = target
+        && file.exists()
+    {
+        return Err(SnapshotError::Taken(file.clone()));
     }
-    let found = recognised(&connection, copy)?;
-    if found != *expected {
-        return Err(SnapshotError::Unsound(format!("it is {found:?} where {expected:?} was copied")));
-    }
-    Ok(schema::count_rows(&connection)?)
+    let folder = target.folder();
+    let draft = Draft::create(folder, identity).map_err(|why| match why.kind() {
+        io::ErrorKind::StorageFull => SnapshotError::Full(folder.to_owned()),
+        _ => SnapshotError::Folder { path: folder.to_owned(), why },
+    })?;
+    step("backup.begun");
+    let source = source(database)?;
+    let version = match schema::recognise(&source, database)? {
+        Found::Ours(version) => version,
+        Found::Empty => return Err(SnapshotError::Missing(database.to_owned())),
+    };
+    fill(&source, &draft, watcher).map_err(|e| match e {
+        Error::Full => SnapshotError::Full(folder.to_owned()),
+        other => SnapshotError::Copy(other),
+    })?;
+    drop(source);
+    step("backup.copied");
+    watcher(Stage::Checking);
+    let found = draft.run(|| examine(draft.path()))?;
+    let (sha256, contents) = sound(found, version).map_err(SnapshotError::Unsound)?;
+    step("backup.checked");
+    let size_bytes = draft.file().metadata()?.len();
+    let path = draft.publish(target.names()).map_err(|e| match (e.kind(), target) {
+        (io::ErrorKind::AlreadyExists, Target::File(file)) => SnapshotError::Taken(file.clone()),
+        (io::ErrorKind::StorageFull, _) => SnapshotError::Full(folder.to_owned()),
+        _ => SnapshotError::Io(e),
+    })?;
+    step("backup.named");
+    Ok(Snapshot { path, size_bytes, sha256, contents, took: began.elapsed() })
 }
 
-/// Gives a finished copy the first free name.
-fn publish(draft: &Path, folder: &Path) -> io::Result<PathBuf> {
-    let now = Timestamp::from(SystemTime::now()).to_string();
-    let digits: String = now.chars().filter(char::is_ascii_digit).collect();
-    let (date, time) = (digits.get(..8).unwrap_or("00000000"), digits.get(8..14).unwrap_or("000000"));
-    for n in 1_u32.. {
-        let suffix = if n == 1 { String::new() } else { format!("_{n}") };
-        let path = folder.join(format!("coffee_{date}_{time}{suffix}.db"));
-        match renameat_with(CWD, draft, CWD, &path, RenameFlags::NOREPLACE) {
-            Ok(()) => return Ok(path),
-            Err(rustix::io::Errno::EXIST) => {}
-            // File systems such as FAT know no such rename.
-            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) if path.exists() => {}
-            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
-                return fs::rename(draft, &path).map(|()| path);
-            }
-            Err(e) => return Err(e.into()),
+/// What a copy of a file of this version must turn out to be.
+fn sound(found: Examination, version: i64) -> Result<(String, Contents), Vec<String>> {
+    match found {
+        Examination { reasons, sha256: Some(digest), contents: Some(contents), schema_version, .. }
+            if reasons.is_empty() && schema_version == Some(version) =>
+        {
+            Ok((digest, contents))
+        }
+        Examination { reasons, .. } if !reasons.is_empty() => Err(reasons),
+        Examination { schema_version, .. } => {
+            Err(vec![format!("it has schema {schema_version:?} where {version} was copied")])
         }
     }
-    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+/// A connection of its own: VACUUM INTO works neither on a query-only one nor in a transaction.
+fn source(database: &Path) -> Result<Connection, SnapshotError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let opened = Connection::open_with_flags(database, flags).and_then(|source| {
+        source.busy_timeout(Duration::from_secs(10))?;
+        source.pragma_update(None, "cache_size", -8192)?;
+        source.pragma_update(None, "cell_size_check", true)?;
+        // The copy is made durable once, at its end.
+        source.pragma_update(None, "synchronous", "OFF")?;
+        Ok(source)
+    });
+    opened.map_err(|e| SnapshotError::Open(schema::open_error(database, &e)))
+}
+
+/// Writes everything that `source` holds into an empty draft.
+///
+/// # Errors
+/// The store's.
+pub fn fill(source: &Connection, draft: &Draft, watcher: Watcher<'_>) -> Result<(), Error> {
+    let size = "select page_count * page_size from pragma_page_count, pragma_page_size";
+    let total = source.query_row(size, [], |row| row.get::<_, i64>(0))?.unsigned_abs();
+    let (done, finished) = channel::<()>();
+    std::thread::scope(|scope| {
+        // What is written is sent to the disk as it comes, not all at the end: a burst of
+        // hundreds of megabytes would hold up every other fsync on a slow card.
+        scope.spawn(move || {
+            while let Err(RecvTimeoutError::Timeout) = finished.recv_timeout(Duration::from_millis(100)) {
+                let written = draft.file().metadata().map_or(0, |m| m.len());
+                watcher(Stage::Copying { done: written, total });
+                drop(draft.file().sync_data());
+            }
+        });
+        let path = draft.path().to_string_lossy();
+        let filled = draft.run(|| source.execute("vacuum into ?", params![path]));
+        drop(done);
+        match filled {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(e)) => Err(Error::from(e)),
+            Err(e) => Err(Error::Io(e.to_string())),
+        }
+    })
 }
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 mod tests {
+    use std::fs;
+
     use super::super::{OpenError, Options, Store};
     use super::*;
 
@@ -139,8 +257,13 @@ mod tests {
             backups: folder.join("backups"),
             quick_readers: 1,
             dear_readers: 1,
-            slow_query: std::time::Duration::from_secs(9),
+            slow_query: Duration::from_secs(9),
         }
+    }
+
+    fn backup(options: &Options) -> Result<Snapshot, SnapshotError> {
+        let target = Target::Folder(options.backups.clone());
+        snapshot(&options.path, &target, &Identity::CALLER, &unwatched)
     }
 
     #[test]
@@ -152,7 +275,7 @@ mod tests {
         seed.execute("insert into coffee_logs (timestamp, caffeine_mg) values (1, 95)", []).unwrap();
         drop(seed);
 
-        let first = schema::MIGRATIONS[0];
+        let first = schema::migrations()[0];
         let broken = Store::open_with(&options, &[first, "create table extra (a) strict"]);
         assert!(matches!(broken, Err(OpenError::Migration { to: 2, .. })), "{broken:?}");
         let kept: Vec<_> = fs::read_dir(&options.backups).unwrap().flatten().collect();
@@ -177,8 +300,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let options = options(folder.path());
         let store = Store::open(&options).unwrap();
-        let made: std::collections::HashSet<_> =
-            (0..5).map(|_| snapshot(&options.path, &options.backups).unwrap().path).collect();
+        let made: std::collections::HashSet<_> = (0..5).map(|_| backup(&options).unwrap().path).collect();
         assert_eq!(made.len(), 5);
         store.close();
     }
@@ -188,7 +310,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let options = options(folder.path());
         fs::write(&options.path, b"SQLite format 3\0 but nothing else of it").unwrap();
-        assert!(snapshot(&options.path, &options.backups).is_err());
+        assert!(backup(&options).is_err());
         assert_eq!(fs::read_dir(&options.backups).unwrap().count(), 0);
         assert!(BackupRecord::read(&options.path).error.is_some());
     }

@@ -23,8 +23,11 @@ const BATCH: usize = 256;
 const PATIENCE: Duration = Duration::from_secs(25);
 /// The same, once the server is stopping.
 const LAST_PATIENCE: Duration = Duration::from_secs(3);
-/// Pause between attempts at a held database.
-const RETRY: Duration = Duration::from_millis(20);
+/// Pause between attempts at a held database. An import lets go of it for a few
+/// milliseconds only.
+const RETRY: Duration = Duration::from_millis(1);
+/// How long the last checkpoint waits for readers of other processes.
+const LAST_CHECKPOINT: Duration = Duration::from_millis(250);
 /// How often an idle writer shows that it lives.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 /// A writer that has shown no life for this long, at work or idle, is taken for dead.
@@ -207,6 +210,10 @@ struct Worker {
 
 impl Worker {
     fn run(mut self) {
+        // SQLite's own waiting sleeps up to 100 ms at a time; `begin` looks again sooner.
+        if let Err(e) = self.connection.busy_timeout(Duration::ZERO) {
+            tracing::warn!("the writer waits longer than it should: {e}");
+        }
         loop {
             self.beat();
             match self.jobs.recv_timeout(HEARTBEAT) {
@@ -220,7 +227,9 @@ impl Worker {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        if let Err(e) = self.connection.execute_batch("pragma optimize; pragma wal_checkpoint(truncate)") {
+        let last = "pragma optimize; pragma wal_checkpoint(truncate)";
+        let done = self.connection.busy_timeout(LAST_CHECKPOINT);
+        if let Err(e) = done.and_then(|()| self.connection.execute_batch(last)) {
             tracing::warn!("the last checkpoint failed: {e}");
         }
     }

@@ -1,0 +1,140 @@
+//! `backup`: one verified copy, whether a server runs or not.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::Context;
+use clap::Args;
+use serde_json::json;
+
+use super::{Failure, counted, print, progress};
+use crate::config::RawPlace;
+use crate::model::time::Timestamp;
+use crate::store::{Identity, Retention, Snapshot, SnapshotError, Target, remove_old, snapshot};
+
+/// Backups kept when nobody says how many.
+const KEPT: u32 = 14;
+
+/// What to back up, and where to.
+#[derive(Args, Debug)]
+pub struct BackupArgs {
+    /// The backup's file (which must not exist), or a folder for it [default: BACKUP_DIR]
+    #[arg(long, value_name = "FILE|DIR")]
+    to: Option<PathBuf>,
+
+    /// Keep the newest N backups of the folder and remove older ones; 0 keeps all [default: 14]
+    #[arg(long, value_name = "N")]
+    keep: Option<u32>,
+
+    /// Keep the backups of the last N days and remove older ones; with --keep, what either keeps stays
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    keep_days: Option<u32>,
+
+    /// Say what was done as a JSON object
+    #[arg(long)]
+    json: bool,
+
+    /// Say nothing unless it fails
+    #[arg(long, short, conflicts_with = "json")]
+    quiet: bool,
+
+    #[command(flatten)]
+    place: RawPlace,
+}
+
+impl From<SnapshotError> for Failure {
+    fn from(error: SnapshotError) -> Self {
+        match error {
+            SnapshotError::Open(e) => e.into(),
+            SnapshotError::Missing(_) => Self::Configuration(vec![error.to_string()]),
+            e if e.is_passing() => Self::Busy(e.to_string()),
+            e => Self::Failed(e.to_string()),
+        }
+    }
+}
+
+/// Makes a backup and removes old ones.
+///
+/// # Errors
+/// Why there is none; the record that `/health` shows has it too.
+pub fn run(args: &BackupArgs) -> Result<(), Failure> {
+    let place = args.place.clone().check()?;
+    let identity = Identity::of_owner(&place.database).context("the rights of the database's owner")?;
+    // Whoever drinks coffee meanwhile goes first.
+    let _ = rustix::process::nice(10);
+    let target = target(args.to.as_deref().unwrap_or(&place.backups));
+    let bar = progress::of_copy(args.quiet || args.json);
+    let made = snapshot(&place.database, &target, &identity, &|stage| progress::show(&bar, stage));
+    bar.finish_and_clear();
+    let made = made?;
+    let removed = match &target {
+        Target::File(_) => Vec::new(),
+        Target::Folder(folder) => clear_out(folder, args.retention(), &identity).with_context(|| {
+            format!("{} is made, but old backups could not be removed", made.path.display())
+        })?,
+    };
+    report(args, &made, &removed)
+}
+
+impl BackupArgs {
+    fn retention(&self) -> Retention {
+        let newest = match (self.keep, self.keep_days) {
+            (Some(0), _) => return Retention { newest: None, days: None },
+            (None, None) => Some(KEPT),
+            (keep, _) => keep,
+        };
+        Retention { newest, days: self.keep_days }
+    }
+}
+
+/// A folder when there is one, or the name ends like one; else a file.
+fn target(path: &Path) -> Target {
+    let text = path.to_string_lossy();
+    if path.is_dir() || text.ends_with('/') || path.extension().is_none() {
+        Target::Folder(path.to_owned())
+    } else {
+        Target::File(path.to_owned())
+    }
+}
+
+fn clear_out(folder: &Path, retention: Retention, identity: &Identity) -> std::io::Result<Vec<PathBuf>> {
+    let now = Timestamp::from(SystemTime::now());
+    match remove_old(folder, retention, now) {
+        Err(e) if e.kind() == ErrorKind::PermissionDenied => {
+            identity.as_caller(|| remove_old(folder, retention, now))?
+        }
+        done => done,
+    }
+}
+
+fn report(args: &BackupArgs, made: &Snapshot, removed: &[PathBuf]) -> Result<(), Failure> {
+    let seconds = made.took.as_secs_f64();
+    if args.json {
+        let report = json!({
+            "path": made.path,
+            "size_bytes": made.size_bytes,
+            "coffees": made.contents.coffees,
+            "readings": made.contents.readings,
+            "newest_entry": made.contents.newest,
+            "sha256": made.sha256,
+            "seconds": (seconds * 1000.0).round() / 1000.0,
+            "removed": removed,
+        });
+        return print(&report.to_string());
+    }
+    if args.quiet {
+        return Ok(());
+    }
+    for path in removed {
+        print(&format!("removed {}", path.display()))?;
+    }
+    print(&format!(
+        "{}: {}, {}, {}, SHA-256 {}, {seconds:.1} s",
+        made.path.display(),
+        indicatif::DecimalBytes(made.size_bytes),
+        counted(made.contents.coffees, "coffee"),
+        counted(made.contents.readings, "reading"),
+        made.sha256,
+    ))
+}

@@ -1,0 +1,41 @@
+//! Progress bars: on a terminal, and nowhere else.
+
+use std::io::IsTerminal;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::store::Stage;
+
+/// A bar over `length` steps with this template, unless it is to be quiet.
+pub fn bar(length: u64, template: &str, quiet: bool) -> ProgressBar {
+    let target = if std::io::stderr().is_terminal() && !quiet {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
+    let bar = ProgressBar::with_draw_target(Some(length), target);
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// A bar for a copy of a database.
+pub fn of_copy(quiet: bool) -> ProgressBar {
+    bar(1, "{msg} {wide_bar} {bytes} of {total_bytes}, {eta} left", quiet)
+}
+
+/// Shows how far a copy is.
+pub fn show(bar: &ProgressBar, stage: Stage) {
+    match stage {
+        Stage::Copying { done, total } => {
+            bar.set_message("copying");
+            bar.set_length(total.max(done));
+            bar.set_position(done);
+        }
+        Stage::Checking => {
+            bar.set_message("checking");
+            bar.set_position(bar.length().unwrap_or(1));
+        }
+    }
+}

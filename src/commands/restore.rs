@@ -1,0 +1,124 @@
+//! `restore`: brings a backup back, after saying what that changes.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+
+use super::{Failure, counted, grouped, print, progress};
+use crate::config::{Place, RawPlace};
+use crate::store::{Contents, Identity, Restoration, RestoreError};
+
+/// What to restore.
+#[derive(Args, Debug)]
+pub struct RestoreArgs {
+    /// The backup
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+
+    /// Say what would change, and change nothing
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
+
+    /// Put the backup in the place of a database that is damaged or not ours, which is moved aside;
+    /// only while no server runs
+    #[arg(long)]
+    replace: bool,
+
+    #[command(flatten)]
+    place: RawPlace,
+}
+
+impl From<RestoreError> for Failure {
+    fn from(error: RestoreError) -> Self {
+        match error {
+            RestoreError::Open(e) => e.into(),
+            RestoreError::Safety(e) => match Self::from(e) {
+                Self::Busy(why) => {
+                    Self::Busy(format!("the present state could not be backed up first: {why}"))
+                }
+                other => Self::Failed(format!("the present state could not be backed up first: {other}")),
+            },
+            e if e.is_passing() => Self::Busy(e.to_string()),
+            e => Self::Failed(e.to_string()),
+        }
+    }
+}
+
+/// Restores a backup.
+///
+/// # Errors
+/// Why nothing was restored.
+pub fn run(args: &RestoreArgs) -> Result<(), Failure> {
+    let place = args.place.clone().check()?;
+    if !(args.yes || args.dry_run || io::stdin().is_terminal()) {
+        return Err(Failure::Usage(
+            "a restore asks before it changes anything, and there is no terminal to ask on: add --yes".into(),
+        ));
+    }
+    let identity = Identity::of_owner(&place.database).context("the rights of the database's owner")?;
+    let plan = Restoration::plan(&args.file, &place.database, &place.backups, identity, args.replace)?;
+    if !args.yes {
+        print(&what_changes(args, &place, &plan))?;
+    }
+    if args.dry_run {
+        return print("Nothing was changed.");
+    }
+    if !(args.yes || asked("Restore it? [y/N] ")?) {
+        return print("Nothing was changed.");
+    }
+    let bar = progress::of_copy(false);
+    let done = plan.carry_out(&|stage| progress::show(&bar, stage));
+    bar.finish_and_clear();
+    let done = done?;
+    for path in &done.aside {
+        print(&format!("moved aside: {}", path.display()))?;
+    }
+    if let Some(path) = &done.safety {
+        print(&format!("the state before is in {}", path.display()))?;
+    }
+    print(&format!(
+        "restored {} into {}: {}, {}, {:.1} s",
+        args.file.display(),
+        place.database.display(),
+        counted(done.contents.coffees, "coffee"),
+        counted(done.contents.readings, "reading"),
+        done.took.as_secs_f64()
+    ))
+}
+
+fn what_changes(args: &RestoreArgs, place: &Place, plan: &Restoration) -> String {
+    let after = plan.after();
+    let newest = |contents: &Contents| contents.newest.map_or_else(|| "none".to_owned(), |at| at.to_string());
+    let row = |name: &str, now: Option<String>, then: String| {
+        format!("  {name:<14}{:>28}{then:>28}\n", now.unwrap_or_else(|| "unknown".to_owned()))
+    };
+    let before = plan.before();
+    let mut text = format!("Restoring {} into {}:\n", args.file.display(), place.database.display());
+    text += &format!("  {:<14}{:>28}{:>28}\n", "", "now", "then");
+    text += &row("coffees", before.map(|c| grouped(c.coffees)), grouped(after.coffees));
+    text += &row("readings", before.map(|c| grouped(c.readings)), grouped(after.readings));
+    text += &row("newest entry", before.as_ref().map(newest), newest(&after));
+    text += &match plan.broken() {
+        Some(why) => format!("The present file is moved aside: {why}."),
+        None => format!("The present state is backed up first, into {}.", place.backups.display()),
+    };
+    if plan.is_served() {
+        text += " A server runs: it goes on answering, and writes wait for the end.";
+    }
+    text
+}
+
+fn asked(question: &str) -> Result<bool, Failure> {
+    let mut answer = String::new();
+    let read = write!(io::stderr(), "{question}")
+        .and_then(|()| io::stderr().flush())
+        .and_then(|()| io::stdin().lock().read_line(&mut answer));
+    read.context("the answer could not be read")?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}

@@ -1,0 +1,75 @@
+//! `verify`: says of each file whether it can be restored, and every reason why not.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{Failure, counted, print};
+use crate::store::{Examination, examine};
+
+/// What to verify.
+#[derive(Args, Debug)]
+pub struct VerifyArgs {
+    /// Backups, or a database
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// Say what was found as JSON, an object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Verifies every file.
+///
+/// # Errors
+/// That some cannot be restored.
+pub fn run(args: &VerifyArgs) -> Result<(), Failure> {
+    let mut unfit = 0_u64;
+    for file in &args.files {
+        let found = examine(file);
+        unfit += u64::from(!found.is_sound());
+        if args.json {
+            print(&as_json(&found).to_string())?;
+        } else {
+            print(&as_text(&found))?;
+        }
+    }
+    match unfit {
+        0 => Ok(()),
+        n => Err(Failure::Failed(format!("{} cannot be restored", counted(n, "file")))),
+    }
+}
+
+fn as_text(found: &Examination) -> String {
+    let path = found.path.display();
+    let contents = found.contents.unwrap_or_default();
+    if !found.is_sound() {
+        let reasons: String = found.reasons.iter().map(|reason| format!("\n  {reason}")).collect();
+        return format!("{path}: cannot be restored{reasons}");
+    }
+    format!(
+        "{path}: can be restored\n  {}, {}, newest entry {}\n  schema {}, {}, SHA-256 {}",
+        counted(contents.coffees, "coffee"),
+        counted(contents.readings, "reading"),
+        contents.newest.map_or_else(|| "none".to_owned(), |at| at.to_string()),
+        found.schema_version.unwrap_or(0),
+        indicatif::DecimalBytes(found.size_bytes),
+        found.sha256.as_deref().unwrap_or("unknown"),
+    )
+}
+
+fn as_json(found: &Examination) -> Value {
+    let contents = found.contents;
+    json!({
+        "file": found.path,
+        "restorable": found.is_sound(),
+        "reasons": found.reasons,
+        "schema_version": found.schema_version,
+        "coffees": contents.map(|c| c.coffees),
+        "readings": contents.map(|c| c.readings),
+        "newest_entry": contents.and_then(|c| c.newest),
+        "size_bytes": found.size_bytes,
+        "sha256": found.sha256,
+    })
+}

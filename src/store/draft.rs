@@ -1,0 +1,159 @@
+//! A file under a temporary name, until it is whole: `.coffee-PID.tmp`.
+//!
+//! Whoever makes one holds a lock on it. Drafts whose lock is free were left behind by a
+//! process that was killed; the next one to work in that folder sweeps them away.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use super::folder_of;
+use super::lock::beside;
+use super::owner::Identity;
+
+/// What SQLite may lay beside a file while it writes it.
+const COMPANIONS: [&str; 3] = ["-journal", "-wal", "-shm"];
+
+/// An unfinished file; removed when dropped, unless it was published.
+#[derive(Debug)]
+pub struct Draft {
+    path: PathBuf,
+    /// Holds the lock. Closing it would also drop SQLite's own locks on the file.
+    file: File,
+    /// The caller, when the owner of the database may not write in its folder.
+    caller: Option<Identity>,
+}
+
+impl Draft {
+    /// Makes an empty one in `folder`, which is made when it is not there; as the owner of
+    /// the database where that is allowed, else as the caller.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn create(folder: &Path, identity: &Identity) -> io::Result<Self> {
+        match Self::create_as(folder, None) {
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                identity.as_caller(|| Self::create_as(folder, Some(*identity)))?
+            }
+            made => made,
+        }
+    }
+
+    fn create_as(folder: &Path, caller: Option<Identity>) -> io::Result<Self> {
+        fs::create_dir_all(folder)?;
+        sweep(folder);
+        for n in 1_u32.. {
+            let path = folder.join(format!(".coffee-{}-{n}.tmp", std::process::id()));
+            match OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
+                Ok(file) => {
+                    let draft = Self { path, file, caller };
+                    draft.file.try_lock()?;
+                    return Ok(draft);
+                }
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The open file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Does something as whoever may write here.
+    ///
+    /// # Errors
+    /// The system's, when it does not give or take back an identity.
+    pub fn run<T>(&self, work: impl FnOnce() -> T) -> io::Result<T> {
+        match &self.caller {
+            Some(identity) => identity.as_caller(work),
+            None => Ok(work()),
+        }
+    }
+
+    /// Makes it durable under the first free one of `names`, in its own folder.
+    ///
+    /// # Errors
+    /// The file system's; [`io::ErrorKind::AlreadyExists`] when every name is taken.
+    pub fn publish(self, names: impl Iterator<Item = PathBuf>) -> io::Result<PathBuf> {
+        self.file.sync_all()?;
+        self.run(|| {
+            for name in names {
+                if rename_to_free(&self.path, &name)? {
+                    sync_folder(&name)?;
+                    return Ok(name);
+                }
+            }
+            Err(io::ErrorKind::AlreadyExists.into())
+        })?
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // Gone already when all went well.
+        drop(self.run(|| remove_all(&self.path)));
+    }
+}
+
+/// Renames, unless the new name is taken: false then.
+///
+/// # Errors
+/// The file system's.
+pub fn rename_to_free(old: &Path, new: &Path) -> io::Result<bool> {
+    use rustix::io::Errno;
+    match renameat_with(CWD, old, CWD, new, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(true),
+        Err(Errno::EXIST) => Ok(false),
+        // File systems such as FAT know no such rename.
+        Err(Errno::INVAL | Errno::NOSYS) if new.exists() => Ok(false),
+        Err(Errno::INVAL | Errno::NOSYS) => fs::rename(old, new).map(|()| true),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Makes the names in a file's folder durable.
+///
+/// # Errors
+/// The file system's.
+pub fn sync_folder(file: &Path) -> io::Result<()> {
+    File::open(folder_of(file))?.sync_all()
+}
+
+/// Removes the drafts that processes left behind which were killed.
+pub fn sweep(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let Some(draft) = draft_of(&path) else { continue };
+        // Its lock is free when nobody works on it any more. A missing one left its companions.
+        let is_stray = File::open(&draft)
+            .map_or_else(|e| e.kind() == io::ErrorKind::NotFound, |file| file.try_lock().is_ok());
+        if is_stray {
+            remove_all(&draft);
+        }
+    }
+}
+
+/// The draft that a file is or belongs to.
+fn draft_of(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let name = COMPANIONS.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+    let inner = name.strip_prefix(".coffee-")?.strip_suffix(".tmp")?;
+    inner.bytes().all(|b| b.is_ascii_digit() || b == b'-').then(|| path.with_file_name(name))
+}
+
+fn remove_all(draft: &Path) {
+    for end in COMPANIONS {
+        drop(fs::remove_file(beside(draft, end)));
+    }
+    drop(fs::remove_file(draft));
+}

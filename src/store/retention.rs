@@ -1,0 +1,141 @@
+//! Which backups of a folder are kept. Only files that a backup named are looked at.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::model::time::{DAY, Timestamp};
+
+/// What is kept. A backup that either rule keeps stays; the newest always does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// The newest so many.
+    pub newest: Option<u32>,
+    /// Those of the last so many days of 24 hours.
+    pub days: Option<u32>,
+}
+
+/// Removes the backups in `folder` that are not kept, and says which.
+///
+/// # Errors
+/// The file system's; what was removed before it stays removed.
+pub fn remove_old(folder: &Path, retention: Retention, now: Timestamp) -> io::Result<Vec<PathBuf>> {
+    if retention == (Retention { newest: None, days: None }) {
+        return Ok(Vec::new());
+    }
+    let mut found: Vec<(Made, PathBuf)> = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        found.extend(Made::of(&path).map(|made| (made, path)));
+    }
+    found.sort_unstable();
+    let oldest_kept = retention.days.map(|days| second(now.minus(i64::from(days) * DAY)));
+    let count = retention.newest.map_or(1, |n| n.max(1)) as usize;
+    let mut removed = Vec::new();
+    for (made, path) in found.iter().rev().skip(count) {
+        let is_young = oldest_kept.as_ref().is_some_and(|oldest| made.second >= *oldest);
+        if !is_young {
+            fs::remove_file(path)?;
+            removed.push(path.clone());
+        }
+    }
+    Ok(removed)
+}
+
+/// When a backup was made, by its name: they sort by it.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Made {
+    /// `YYYYMMDD_HHMMSS`, UTC.
+    second: String,
+    /// Of several within that second.
+    place: u32,
+}
+
+impl Made {
+    /// Reads `coffee_YYYYMMDD_HHMMSS.db` and `coffee_YYYYMMDD_HHMMSS_2.db`.
+    fn of(path: &Path) -> Option<Self> {
+        let stem = path.file_name()?.to_str()?.strip_prefix("coffee_")?.strip_suffix(".db")?;
+        let (second, rest) = stem.split_at_checked(15)?;
+        let is_digit = |(n, byte)| if n == 8 { byte == b'_' } else { u8::is_ascii_digit(&byte) };
+        let place = match rest {
+            "" => 1,
+            rest => rest.strip_prefix('_')?.parse().ok().filter(|n| *n > 1)?,
+        };
+        second.bytes().enumerate().all(is_digit).then(|| Self { second: second.to_owned(), place })
+    }
+}
+
+/// An instant as backups are named after it: `YYYYMMDD_HHMMSS`, UTC.
+pub fn second(at: Timestamp) -> String {
+    let text = at.to_string();
+    let digits: String = text.chars().filter(char::is_ascii_digit).take(14).collect();
+    format!("{}_{}", &digits[..8], &digits[8..])
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+mod tests {
+    use super::*;
+
+    /// A folder with these files, what is removed from it, and what stays.
+    fn after(files: &[&str], newest: Option<u32>, days: Option<u32>) -> (Vec<String>, Vec<String>) {
+        let folder = tempfile::tempdir().unwrap();
+        files.iter().for_each(|name| fs::write(folder.path().join(name), "x").unwrap());
+        // 2026-06-20T12:00:00Z
+        let now = Timestamp::clamped(1_781_956_800_000_000);
+        let removed = remove_old(folder.path(), Retention { newest, days }, now).unwrap();
+        let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+        let mut removed: Vec<_> = removed.iter().map(|path| name(path)).collect();
+        let mut stays: Vec<_> =
+            fs::read_dir(folder.path()).unwrap().map(|e| name(&e.unwrap().path())).collect();
+        removed.sort_unstable();
+        stays.sort_unstable();
+        (removed, stays)
+    }
+
+    const FILES: [&str; 5] = [
+        "coffee_20260617_020000.db",
+        "coffee_20260618_020000.db",
+        "coffee_20260619_020000.db",
+        "coffee_20260619_020000_2.db",
+        "coffee_20260619_020000_10.db",
+    ];
+
+    #[test]
+    fn the_newest_stay_and_a_tenth_of_one_second_is_newer_than_its_second() {
+        let (removed, stays) = after(&FILES, Some(2), None);
+        assert_eq!(removed, FILES[..3]);
+        assert_eq!(stays, ["coffee_20260619_020000_10.db", "coffee_20260619_020000_2.db"]);
+    }
+
+    #[test]
+    fn what_either_rule_keeps_stays() {
+        assert_eq!(after(&FILES, Some(1), Some(2)).0, FILES[..1], "three days old");
+        assert_eq!(after(&FILES, Some(4), Some(1)).0, FILES[..1]);
+        assert_eq!(after(&FILES, None, None).0, [""; 0]);
+    }
+
+    #[test]
+    fn the_newest_stays_however_old_it_is() {
+        let (removed, stays) =
+            after(&["coffee_20200101_000000.db", "coffee_20210101_000000.db"], None, Some(1));
+        assert_eq!((removed.len(), stays), (1, vec!["coffee_20210101_000000.db".to_owned()]));
+    }
+
+    #[test]
+    fn what_no_backup_named_is_never_touched() {
+        let others = [
+            "coffee.db",
+            "coffee_20200101_000000.db.txt",
+            "coffee_20200101_000000_1.db",
+            "coffee_20200101-000000.db",
+            "coffee_2020010_0000000.db",
+            "my_coffee_20200101_000000.db",
+            "coffee_20200101_000000_x.db",
+        ];
+        let with_two = [&others[..], &["coffee_20260619_020000.db", "coffee_20200101_000000.db"]].concat();
+        let (removed, stays) = after(&with_two, Some(1), None);
+        assert_eq!(removed, ["coffee_20200101_000000.db"]);
+        assert_eq!(stays.len(), others.len() + 1);
+    }
+}

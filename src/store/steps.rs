@@ -1,0 +1,21 @@
+//! Named steps of what must survive a kill at any moment. In a debug build the variable
+//! `COFFEE_TRACKER_KILL_AT=NAME` (or `NAME:3`: the third time) kills the process there, as a
+//! power cut would; a release build knows nothing of it.
+
+/// The process has come to this step.
+#[cfg(debug_assertions)]
+pub fn step(name: &str) {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static TIMES: AtomicU32 = AtomicU32::new(0);
+
+    let Ok(wanted) = std::env::var("COFFEE_TRACKER_KILL_AT") else { return };
+    let (wanted, time) = wanted.split_once(':').unwrap_or((wanted.as_str(), "1"));
+    if wanted == name && Ok(TIMES.fetch_add(1, Ordering::Relaxed) + 1) == time.parse() {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    }
+}
+
+/// The process has come to this step.
+#[cfg(not(debug_assertions))]
+#[inline]
+pub fn step(_: &str) {}

@@ -1,0 +1,247 @@
+//! Can this file be restored? Every reason why not, in a sentence.
+//!
+//! The file is read and never changed, and nothing is laid beside it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags};
+use sha2::{Digest, Sha256};
+
+use super::lock::beside;
+use super::schema::{self, Found};
+use crate::model::time::Timestamp;
+
+/// What a database holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    pub coffees: u64,
+    pub readings: u64,
+    /// The time of the newest entry of either kind.
+    pub newest: Option<Timestamp>,
+}
+
+/// What was found in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Examination {
+    pub path: PathBuf,
+    /// Why it cannot be restored; empty when it can.
+    pub reasons: Vec<String>,
+    pub size_bytes: u64,
+    /// Of the file as it lies there, in hexadecimal; `None` when it could not be read.
+    pub sha256: Option<String>,
+    pub schema_version: Option<i64>,
+    pub contents: Option<Contents>,
+}
+
+impl Examination {
+    /// Can it be restored?
+    pub fn is_sound(&self) -> bool {
+        self.reasons.is_empty()
+    }
+}
+
+/// Most faults of the file's structure that are told.
+const MOST_FAULTS: u32 = 20;
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// Examines a file.
+pub fn examine(path: &Path) -> Examination {
+    let mut found = Examination {
+        path: path.to_owned(),
+        reasons: Vec::new(),
+        size_bytes: fs::metadata(path).map_or(0, |m| m.len()),
+        sha256: None,
+        schema_version: None,
+        contents: None,
+    };
+    if let Some(reason) = not_even_a_database(path) {
+        found.reasons.push(reason);
+        return found;
+    }
+    match sha256(path) {
+        Ok(digest) => found.sha256 = Some(digest),
+        Err(e) => found.reasons.push(format!("it cannot be read to its end: {e}")),
+    }
+    match open_still(path) {
+        Ok(connection) => look_inside(&connection, &mut found),
+        Err(e) => found.reasons.push(format!("it cannot be opened: {e}")),
+    }
+    found
+}
+
+/// What is wrong with it before SQLite is asked.
+fn not_even_a_database(path: &Path) -> Option<String> {
+    let mut header = [0; 100];
+    let size = match fs::metadata(path) {
+        Ok(file) if file.is_dir() => return Some("it is a folder, not a file".into()),
+        Ok(file) => file.len(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Some("there is no such file".into()),
+        Err(e) => return Some(format!("it cannot be read: {e}")),
+    };
+    if size == 0 {
+        return Some("it is empty".into());
+    }
+    match File::open(path).and_then(|mut file| file.read_exact(&mut header)) {
+        Ok(()) if header.starts_with(MAGIC) => {}
+        Ok(()) => return Some("it is not a SQLite database".into()),
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+            return Some("it is not a SQLite database".into());
+        }
+        Err(e) => return Some(format!("it cannot be read: {e}")),
+    }
+    // https://www.sqlite.org/fileformat.html, "The Database Header": 1 stands for 65,536.
+    let number = |at: usize| {
+        u64::from(u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]))
+    };
+    let page = match u64::from(u16::from_be_bytes([header[16], header[17]])) {
+        1 => 65_536,
+        size => size,
+    };
+    let (pages, is_current) = (number(28), number(24) == number(92));
+    let expected = page * pages;
+    (is_current && size < expected && !has_log(path))
+        .then(|| format!("it is cut off: {size} of {expected} bytes are there"))
+}
+
+fn has_log(path: &Path) -> bool {
+    ["-wal", "-journal"].iter().any(|end| fs::metadata(beside(path, end)).is_ok_and(|log| log.len() > 0))
+}
+
+/// Opens a file to read, so that nothing is made beside it. A file that a log lies beside is a
+/// database in use, or a copy of one: it is read together with its log.
+///
+/// # Errors
+/// SQLite's own.
+pub fn open_still(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = if has_log(path) {
+        Connection::open_with_flags(path, flags)?
+    } else {
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let uri = format!("file://{}?immutable=1", percent_encoded(&absolute));
+        Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)?
+    };
+    connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "cache_size", -8192)?;
+    // Opens the log's index too, while whoever opened the file is who they are.
+    connection.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
+    Ok(connection)
+}
+
+fn percent_encoded(path: &Path) -> String {
+    use std::fmt::Write;
+    use std::os::unix::ffi::OsStrExt;
+    path.as_os_str().as_bytes().iter().fold(String::new(), |mut text, byte| {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' => text.push(char::from(*byte)),
+            byte if byte.is_ascii_alphanumeric() => text.push(char::from(*byte)),
+            byte => {
+                let _ = write!(text, "%{byte:02X}");
+            }
+        }
+        text
+    })
+}
+
+/// What is wrong with its content, and what it holds.
+fn look_inside(connection: &Connection, found: &mut Examination) {
+    let version = match schema::recognise(connection, &found.path) {
+        Ok(Found::Ours(version)) => version,
+        Ok(Found::Empty) => return found.reasons.push("it is an empty database".into()),
+        Err(e) => return found.reasons.push(e.to_string()),
+    };
+    found.schema_version = Some(version);
+    match faults(connection) {
+        Ok(faults) => found.reasons.extend(faults),
+        Err(e) => found.reasons.push(format!("it is damaged: {e}")),
+    }
+    match schema_faults(connection, version) {
+        Ok(faults) => found.reasons.extend(faults),
+        Err(e) => found.reasons.push(format!("its tables cannot be compared: {e}")),
+    }
+    if found.reasons.is_empty() {
+        match contents(connection) {
+            Ok(contents) => found.contents = Some(contents),
+            Err(e) => found.reasons.push(format!("it cannot be read: {e}")),
+        }
+    }
+}
+
+/// What SQLite finds wrong with the file's structure, rows and indexes.
+fn faults(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut faults = Vec::new();
+    connection.pragma(None, "integrity_check", MOST_FAULTS, |row| {
+        let line: String = row.get(0)?;
+        if line != "ok" {
+            faults.push(format!("it is damaged: {line}"));
+        }
+        Ok(())
+    })?;
+    Ok(faults)
+}
+
+/// Tables, indexes and views that a file of this version must have and has not. What it has
+/// beyond them (as `_litestream_` tables) does no harm.
+fn schema_faults(connection: &Connection, version: i64) -> rusqlite::Result<Vec<String>> {
+    let model = Connection::open_in_memory()?;
+    for step in schema::migrations().iter().take(usize::try_from(version).unwrap_or(0)) {
+        model.execute_batch(step)?;
+    }
+    let found = objects(connection)?;
+    let faults = objects(&model)?.into_iter().filter_map(|((kind, name), sql)| {
+        match found.get(&(kind.clone(), name.clone())) {
+            None => Some(format!("the {kind} {name} is missing")),
+            Some(other) if *other != sql => {
+                Some(format!("the {kind} {name} is not as schema version {version} has it"))
+            }
+            Some(_) => None,
+        }
+    });
+    Ok(faults.collect())
+}
+
+/// Every object of a schema, by kind and name, with the statement that made it.
+fn objects(connection: &Connection) -> rusqlite::Result<BTreeMap<(String, String), Option<String>>> {
+    connection
+        .prepare("select type, name, sql from sqlite_schema where name not like 'sqlite@_%' escape '@'")?
+        .query_map([], |row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?)))?
+        .collect()
+}
+
+/// What a database of ours holds.
+///
+/// # Errors
+/// SQLite's own.
+pub fn contents(connection: &Connection) -> rusqlite::Result<Contents> {
+    let (coffees, readings) = schema::count_rows(connection)?;
+    let newest: Option<i64> = connection.query_row(
+        "select max(at) from (select max(timestamp) as at from coffee_logs
+         union all select max(timestamp) from heart_rate_logs)",
+        [],
+        |row| row.get(0),
+    )?;
+    Ok(Contents { coffees, readings, newest: newest.map(Timestamp::clamped) })
+}
+
+fn sha256(path: &Path) -> io::Result<String> {
+    use std::fmt::Write;
+    let mut file = File::open(path)?;
+    let mut digest = Sha256::new();
+    let mut chunk = vec![0; 1 << 18];
+    loop {
+        match file.read(&mut chunk)? {
+            0 => break,
+            n => digest.update(&chunk[..n]),
+        }
+    }
+    Ok(digest.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    }))
+}

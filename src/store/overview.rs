@@ -119,7 +119,9 @@ impl Store {
     /// The store's faults.
     pub async fn overview(&self) -> Result<Overview, Error> {
         self.read("overview", Cost::Quick, |c| {
-            Ok(Overview { last_coffee: last_coffee(c)?, last_reading: latest(c)? })
+            // One state of the file for both queries.
+            let c = c.unchecked_transaction()?;
+            Ok(Overview { last_coffee: last_coffee(&c)?, last_reading: latest(&c)? })
         })
         .await
     }

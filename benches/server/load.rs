@@ -6,6 +6,7 @@
 //! histograms that all connections share. Every run ends by itself.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ use crate::http::{Head, parse_head};
 
 /// How long after its end a run waits for answers still owed.
 const GRACE: Duration = Duration::from_secs(15);
+/// The longest run.
+const HOUR: Duration = Duration::from_secs(3600);
 /// An answer's head fits in here, most bodies too.
 const BUFFER_BYTES: usize = 16 * 1024;
 /// Where `Shot::from_anyone` puts the caller's network: 32 bits of a /64.
@@ -69,10 +72,12 @@ impl Shot {
 }
 
 /// How long a run goes on.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub enum Until {
     /// For some time.
     Over(Duration),
+    /// Until this becomes true, for an hour at most.
+    Told(Arc<AtomicBool>),
     /// Until every network from `first` on, `count` of them, has called once.
     EachCalled { first: u32, count: u32 },
 }
@@ -170,9 +175,10 @@ async fn run_here(address: SocketAddr, load: &Load) -> Result<Tally> {
             connection.fire(gun, &tally).await;
         });
     }
-    let patience = match load.until {
-        Until::Over(time) => time + GRACE,
-        Until::EachCalled { count, .. } => GRACE + Duration::from_millis(u64::from(count)),
+    let patience = match &load.until {
+        Until::Over(time) => *time + GRACE,
+        Until::Told(_) => HOUR + GRACE,
+        Until::EachCalled { count, .. } => GRACE + Duration::from_millis(u64::from(*count)),
     };
     let all = async { while connections.join_next().await.is_some() {} };
     let in_time = time::timeout(patience, all).await.is_ok();
@@ -189,6 +195,7 @@ struct Gun {
     shots: Arc<[Shot]>,
     at: usize,
     deadline: Option<Instant>,
+    told: Option<Arc<AtomicBool>>,
     calls: Option<Calls>,
 }
 
@@ -203,21 +210,24 @@ struct Calls {
 impl Gun {
     fn new(load: &Load, number: usize, start: Instant) -> Self {
         let at = number * load.shots.len() / load.connections.max(1);
-        let (deadline, calls) = match load.until {
-            Until::Over(time) => (Some(start + time), None),
-            Until::EachCalled { first, count } => {
+        let (mut deadline, mut told, mut calls) = (None, None, None);
+        match &load.until {
+            Until::Over(time) => deadline = Some(start + *time),
+            Until::Told(flag) => (deadline, told) = (Some(start + HOUR), Some(Arc::clone(flag))),
+            &Until::EachCalled { first, count } => {
                 let number = u32::try_from(number).unwrap_or(u32::MAX);
                 let step = u32::try_from(load.connections).unwrap_or(u32::MAX);
                 let shot = Shot::new(0, Vec::new());
-                (None, Some(Calls { next: first.saturating_add(number), step, end: first + count, shot }))
+                calls = Some(Calls { next: first.saturating_add(number), step, end: first + count, shot });
             }
-        };
-        Self { shots: load.shots.clone(), at, deadline, calls }
+        }
+        Self { shots: load.shots.clone(), at, deadline, told, calls }
     }
 
     /// The next request; `None` when the run is over.
     fn next(&mut self, now: Instant) -> Option<&Shot> {
-        if self.deadline.is_some_and(|deadline| now >= deadline) {
+        let is_told = self.told.as_ref().is_some_and(|told| told.load(Ordering::Relaxed));
+        if is_told || self.deadline.is_some_and(|deadline| now >= deadline) {
             return None;
         }
         let shot = self.shots.get(self.at % self.shots.len())?;

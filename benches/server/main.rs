@@ -5,6 +5,7 @@
 //! The exit code is 1 when a target is missed.
 
 mod bare;
+mod fire;
 mod footprint;
 mod histogram;
 mod http;
@@ -30,12 +31,14 @@ use server::Setup;
 type StageEntry = (&'static str, Stage, fn(&Setup, &mut Report) -> Result<()>);
 
 /// All stages, in order: the quiet ones first.
-const STAGES: [StageEntry; 5] = [
+const STAGES: [StageEntry; 7] = [
     ("footprint", Stage::Footprint, footprint::footprint),
     ("reads", Stage::Reads, rates::reads),
     ("posts", Stage::Posts, rates::posts),
     ("mixed", Stage::Mixed, mixed::mixed),
     ("limiter", Stage::Limiter, limiter::limiter),
+    ("backups", Stage::Backups, fire::backups),
+    ("restores", Stage::Restores, fire::restores),
 ];
 
 /// Measures the server and compares it with its targets.
@@ -48,7 +51,7 @@ struct Options {
     /// Exit with 0 though a target is missed.
     #[arg(long)]
     no_fail: bool,
-    /// Only these stages: footprint, reads, posts, mixed, limiter.
+    /// Only these stages: footprint, reads, posts, mixed, limiter, backups, restores.
     #[arg(long, value_delimiter = ',', value_parser = STAGES.map(|(name, ..)| name))]
     only: Vec<String>,
     /// Measure another build of the server.

@@ -19,6 +19,14 @@ pub enum Measure {
     LimiterFailures,
     LimiterMemory,
     LimiterRefusals,
+    BackupFailures,
+    BackupTail,
+    BackupLongest,
+    LargeBackupFailures,
+    LargeBackupTail,
+    LargeBackupLongest,
+    RestoreFailures,
+    RestoreLongest,
 }
 
 /// The parts of a run.
@@ -29,6 +37,8 @@ pub enum Stage {
     Mixed,
     Footprint,
     Limiter,
+    Backups,
+    Restores,
 }
 
 /// The side of the bound on which a value is fine.
@@ -58,7 +68,7 @@ struct Target {
 
 /// Every target, in the order of the table.
 #[rustfmt::skip]
-const TARGETS: [Target; 14] = {
+const TARGETS: [Target; 22] = {
     use {Bound::*, Measure::*, Stage::*, Unit::*};
     const fn target(stage: Stage, measure: Measure, what: &'static str, bound: Bound, unit: Unit) -> Target {
         Target { stage, measure, what, bound, unit }
@@ -78,6 +88,14 @@ const TARGETS: [Target; 14] = {
         target(Limiter, LimiterFailures, "limiter, each IPv6 /64 once: not served", AtMost(0.0), Count),
         target(Limiter, LimiterMemory, "limiter: growth of resident memory", AtMost(16e6), Megabytes),
         target(Limiter, LimiterRefusals, "limiter, one address 200 times: refused", AtLeast(1.0), Count),
+        target(Backups, BackupFailures, "backups under 8 writers: requests and backups that failed", AtMost(0.0), Count),
+        target(Backups, BackupTail, "backups under 8 writers: p99 of a write", Under(100.0), Millis),
+        target(Backups, BackupLongest, "backups under 8 writers: longest write", Under(250.0), Millis),
+        target(Backups, LargeBackupFailures, "the same with 5 million readings: failed", AtMost(0.0), Count),
+        target(Backups, LargeBackupTail, "the same with 5 million readings: p99 of a write", Under(100.0), Millis),
+        target(Backups, LargeBackupLongest, "the same with 5 million readings: longest write", Under(250.0), Millis),
+        target(Restores, RestoreFailures, "restores under 8 writers and 8 readers: failed", AtMost(0.0), Count),
+        target(Restores, RestoreLongest, "restores: longest wait of a write, file under 100 MB", Under(25_000.0), Millis),
     ]
 };
 

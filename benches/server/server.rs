@@ -143,7 +143,7 @@ impl Setup {
     }
 
     /// One of the binary's subcommands on a database, with nothing inherited.
-    fn command(&self, subcommand: &str, database: &Path) -> Command {
+    pub fn command(&self, subcommand: &str, database: &Path) -> Command {
         let mut command = Command::new(&self.binary);
         command
             .env_clear()

@@ -24,15 +24,13 @@ const MIGRATIONS: [&str; 1] = [include_str!("../../sql/0001_initial.sql")];
 /// that tests can move a schema as a later version will.
 pub fn migrations() -> &'static [&'static str] {
     static KNOWN: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
-        let mut known = MIGRATIONS.to_vec();
         #[cfg(debug_assertions)]
-        known.extend(
-            std::env::var("COFFEE_TRACKER_NEXT_SCHEMA")
-                .ok()
-                .and_then(|path| std::fs::read_to_string(path).ok())
-                .map(|sql| &*sql.leak()),
-        );
-        known
+        if let Some(next) = std::env::var_os("COFFEE_TRACKER_NEXT_SCHEMA")
+            && let Ok(sql) = std::fs::read_to_string(next)
+        {
+            return [&MIGRATIONS[..], &[&*sql.leak()]].concat();
+        }
+        MIGRATIONS.to_vec()
     });
     &KNOWN
 }

@@ -18,3 +18,4 @@ mod logs;
 mod settings;
 mod silence;
 mod sockets;
+mod under_fire;

@@ -4,6 +4,8 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::backup::BackupArgs;
 use crate::commands::demo::DemoArgs;
+use crate::commands::export::ExportArgs;
+use crate::commands::prune::PruneArgs;
 use crate::commands::restore::RestoreArgs;
 use crate::commands::verify::VerifyArgs;
 use crate::config::RawSettings;
@@ -50,6 +52,16 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Fill an empty database with a plausible person
     Demo(DemoArgs),
+    /// Write coffees or heart rates down, as CSV or JSON Lines
+    ///
+    /// Oldest first, with every column; `import` reads both. A server may run meanwhile: what is written
+    /// is wholly of one state.
+    Export(ExportArgs),
+    /// Remove what is older than a date, after a backup
+    ///
+    /// Without --yes it only says what it would remove. A server may run meanwhile. The room is used by
+    /// later entries, not given back to the system.
+    Prune(PruneArgs),
     /// Print the OpenAPI document
     Openapi,
 }

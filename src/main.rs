@@ -29,6 +29,8 @@ fn run() -> Result<(), Failure> {
         Some(Command::Verify(args)) => commands::verify::run(&args),
         Some(Command::Restore(args)) => commands::restore::run(&args),
         Some(Command::Demo(args)) => commands::demo::run(args),
+        Some(Command::Export(args)) => commands::export::run(&args),
+        Some(Command::Prune(args)) => commands::prune::run(args),
         Some(Command::Openapi) => commands::print(coffee_tracker::http::openapi()),
     }
 }

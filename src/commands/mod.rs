@@ -2,7 +2,9 @@
 
 pub mod backup;
 pub mod demo;
+pub mod export;
 mod progress;
+pub mod prune;
 pub mod restore;
 pub mod serve;
 pub mod verify;

@@ -61,7 +61,7 @@ fn open_and_serve(
     })?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
-        .max_blocking_threads(DEAR_READERS as usize + 4)
+        .max_blocking_threads((DEAR_READERS + store::EXPORTS) as usize + 4)
         .thread_name("worker")
         .enable_all()
         .build()

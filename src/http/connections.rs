@@ -94,6 +94,19 @@ pub fn watch(app: Weak<App>, port: u16) -> io::Result<()> {
     std::thread::Builder::new().name("connections".into()).spawn(run).map(drop)
 }
 
+/// Ends the connection of `peer` at once: what it has not been sent, it will not get. False
+/// when there is none, or the system does not let go of it.
+pub fn cut(peer: SocketAddr) -> bool {
+    let Ok(this_process) = pidfd_open(getpid(), PidfdFlags::empty()) else { return false };
+    let mut sockets = open_sockets().unwrap_or_default().into_iter();
+    sockets.any(|(descriptor, _)| {
+        let duplicate = pidfd_getfd(&this_process, descriptor, PidfdGetfdFlags::empty());
+        let socket = duplicate.ok().map(TcpStream::from);
+        let is_it = |socket: &TcpStream| socket.peer_addr().is_ok_and(|found| found == peer);
+        socket.filter(is_it).is_some_and(|socket| socket.shutdown(Shutdown::Both).is_ok())
+    })
+}
+
 /// A descriptor and the inode of the socket behind it: together they name a connection.
 type SocketName = (RawFd, u64);
 

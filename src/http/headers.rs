@@ -16,8 +16,7 @@ const CSP_PAGE: &str = "default-src 'self'; img-src 'self' data:; frame-ancestor
                         base-uri 'none'; form-action 'self'";
 
 /// What a browser may read of an answer from another origin.
-const EXPOSED: &str =
-    "Link, Location, RateLimit, RateLimit-Policy, Retry-After, X-Process-Time, X-Request-ID";
+const EXPOSED: &str = "Content-Disposition, Link, Location, RateLimit, RateLimit-Policy, Retry-After, X-Process-Time, X-Request-ID";
 
 /// Adds them.
 pub fn add(

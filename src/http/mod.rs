@@ -2,7 +2,7 @@
 //!
 //! `routes` is the table of contents. A request passes `exchange` (id, clock), `admission`
 //! (host, limit, key), its parsers (`body`, `query`) and its handler (`coffee`,
-//! `heart_rate`, `open`, `scrape`); whatever goes wrong ends in `error`.
+//! `heart_rate`, `export`, `open`, `scrape`); whatever goes wrong ends in `error`.
 
 mod admission;
 mod answer;
@@ -14,6 +14,7 @@ mod coffee;
 mod connections;
 mod error;
 mod exchange;
+mod export;
 mod facts;
 mod headers;
 mod heart_rate;

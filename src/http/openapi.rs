@@ -15,7 +15,7 @@ use utoipa::openapi::{Ref, RefOr};
 
 use super::admission::Access;
 use super::routes::{self, Entry};
-use super::{coffee, heart_rate, open, scrape};
+use super::{coffee, export, heart_rate, open, scrape};
 
 const DESCRIPTION: &str = "Logs what people drink and how their heart answers.
 
@@ -45,7 +45,8 @@ const DESCRIPTION: &str = "Logs what people drink and how their heart answers.
         coffee::today, coffee::week, coffee::stats, coffee::types,
         heart_rate::add, heart_rate::add_batch, heart_rate::list, heart_rate::show, heart_rate::replace,
         heart_rate::change, heart_rate::delete, heart_rate::current, heart_rate::range, heart_rate::stats,
-        heart_rate::correlate
+        heart_rate::correlate,
+        export::coffee, export::heart_rate
     ),
     components(schemas(super::shapes::Problem, super::shapes::BadField))
 )]

@@ -9,6 +9,7 @@ use super::App;
 use super::admission::app;
 use super::error::ApiError;
 use super::exchange::Exchange;
+use crate::formats::write::TextFormat;
 use crate::model::coffee::CoffeeId;
 use crate::model::fields::{Field, FieldError, Location, Reader, Unfit};
 use crate::model::heart_rate::ReadingId;
@@ -136,6 +137,32 @@ impl FromQuery for ReadingFilter {
         let context = fields.text("context", MAX_CONTEXT);
         fields.reader.finish()?;
         Ok(Self { since, until, context, limit, offset })
+    }
+}
+
+/// Which entries to export, and how.
+pub struct ExportQuery {
+    pub format: TextFormat,
+    pub since: Option<Timestamp>,
+    pub until: Option<Timestamp>,
+}
+
+impl FromQuery for ExportQuery {
+    fn from_query(mut fields: Fields, app: &App) -> Result<Self, Unfit> {
+        let format = match fields.get("format") {
+            Field::Absent => Some(TextFormat::Csv),
+            field => fields.reader.parsed("format", &field, |name| match name {
+                "csv" => Ok(TextFormat::Csv),
+                "jsonl" => Ok(TextFormat::JsonLines),
+                _ => Err("must be csv or jsonl"),
+            }),
+        };
+        let (since, until) = (fields.instant("since", app), fields.instant("until", app));
+        if until.is_some() && until < since {
+            fields.reader.complain("until", &fields.get("until"), "must not lie before since");
+        }
+        fields.reader.finish()?;
+        Ok(Self { format: format.unwrap_or(TextFormat::Csv), since, until })
     }
 }
 

@@ -8,7 +8,7 @@ use rocket::route::Route;
 use rocket::routes;
 
 use super::admission::{Access, Guarded};
-use super::{assets, coffee, heart_rate, open, openapi, scrape};
+use super::{assets, coffee, export, heart_rate, open, openapi, scrape};
 use crate::config::LimitClass::{
     self, CoffeeChange, CoffeeWrite, Health, HeartrateBatch, HeartrateChange, HeartrateWrite, Info, Open,
     Read, Static,
@@ -59,6 +59,7 @@ pub fn table() -> &'static [Entry] {
                 Read,
                 Access::Key,
             ),
+            group(routes![export::coffee, export::heart_rate], Read, Access::Key),
             group(routes![heart_rate::add], HeartrateWrite, Access::Key),
             group(routes![heart_rate::add_batch], HeartrateBatch, Access::Key),
             group(

@@ -180,6 +180,15 @@ pub struct Span {
     until: Option<String>,
 }
 
+/// What kind of file.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ExportFormat {
+    /// `csv` (RFC 4180 with a header; null is empty) or `jsonl` (one JSON object a line).
+    #[param(pattern = "^(csv|jsonl)$", default = "csv", example = "csv")]
+    format: Option<String>,
+}
+
 /// Which type of coffee.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]

@@ -8,12 +8,14 @@ mod bulk;
 mod coffee;
 mod draft;
 mod error;
+mod export;
 mod grouped;
 mod heart_rate;
 mod idempotency;
 mod lock;
 mod overview;
 mod owner;
+mod prune;
 mod restore;
 mod retention;
 mod schema;
@@ -37,11 +39,13 @@ use tokio::sync::Semaphore;
 pub use bulk::{FillError, Filler};
 pub use coffee::{CoffeeFilter, CoffeeStats, DayTotal, OwnType, TypeTotal};
 pub use error::{Error, OpenError};
+pub use export::{EXPORTS, ExportError, ExportPlace, Exporter, Extract};
 pub use heart_rate::{BatchResult, RangeStats, RateStats, ReadingFilter};
 pub use idempotency::{IdempotencyKey, Stored};
 pub use lock::{Maintenance, beside};
 pub use overview::{BackupRecord, Gauges, Overview, Wellness};
 pub use owner::Identity;
+pub use prune::{OldEntries, PruneError, Pruner};
 pub use restore::{Restoration, RestoreError, Restored};
 pub use retention::{Retention, remove_old};
 pub use snapshot::{Snapshot, SnapshotError, Stage, Target, Watcher, snapshot, unwatched};
@@ -87,6 +91,7 @@ pub struct Store {
     quick: Pool,
     dear: Pool,
     dear_slots: Semaphore,
+    export_places: Arc<Semaphore>,
     slow_query: Duration,
     faults: [AtomicU64; Error::KINDS.len()],
     damaged: Arc<AtomicBool>,
@@ -147,6 +152,7 @@ impl Store {
             quick,
             dear,
             dear_slots: Semaphore::new(options.dear_readers as usize),
+            export_places: Arc::new(Semaphore::new(EXPORTS as usize)),
             slow_query: options.slow_query,
             faults: Default::default(),
             damaged,

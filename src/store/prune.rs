@@ -1,0 +1,136 @@
+//! Removes what is older than a date, in short transactions, so that a server beside it
+//! goes on writing. Room is left for later entries; the file does not shrink.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, params};
+
+use super::schema::{self, Found, Role};
+use super::{Error, OpenError};
+use crate::model::entry::Kind;
+use crate::model::time::Timestamp;
+
+/// How long one transaction deletes; with its commit it stays near 30 ms.
+const TURN: Duration = Duration::from_millis(20);
+/// Between two transactions, so that the server's writer gets in.
+const PAUSE: Duration = Duration::from_millis(3);
+/// Rows that one statement deletes.
+const STEP: u32 = 50;
+/// How long others may hold the database before this gives up.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The entries of one kind that lie before an instant, and how many do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OldEntries {
+    pub count: u64,
+    /// The oldest and the newest of them; `None` when there are none.
+    pub span: Option<(Timestamp, Timestamp)>,
+    /// How many entries are not that old.
+    pub others: u64,
+}
+
+/// Why nothing, or not everything, was removed.
+#[derive(Debug, thiserror::Error)]
+pub enum PruneError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+impl From<rusqlite::Error> for PruneError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// A database, open to have old entries removed.
+#[derive(Debug)]
+pub struct Pruner(Connection);
+
+impl Pruner {
+    /// Opens a database that may be in use. None is made where there is none.
+    ///
+    /// # Errors
+    /// That it is not there, not ours, or newer than this program.
+    pub fn open(database: &Path) -> Result<Self, OpenError> {
+        let file = |why: &str| OpenError::File { path: database.to_owned(), why: why.to_owned() };
+        if !database.try_exists().map_err(|e| file(&e.to_string()))? {
+            return Err(file("there is no such file"));
+        }
+        let connection =
+            schema::connect(database, Role::Writer).map_err(|e| schema::open_error(database, &e))?;
+        connection.busy_timeout(PATIENCE).map_err(|e| schema::open_error(database, &e))?;
+        match schema::recognise(&connection, database)? {
+            Found::Ours(_) => Ok(Self(connection)),
+            Found::Empty => Err(file("there is nothing in it")),
+        }
+    }
+
+    /// What lies before `before`.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub fn look(&self, kind: Kind, before: Timestamp) -> Result<OldEntries, PruneError> {
+        let query = match kind {
+            Kind::Coffee => {
+                "select count(*), min(timestamp), max(timestamp), (select count(*) from coffee_logs)
+                 from coffee_logs where timestamp < ?"
+            }
+            Kind::HeartRate => {
+                "select count(*), min(timestamp), max(timestamp), (select count(*) from heart_rate_logs)
+                 from heart_rate_logs where timestamp < ?"
+            }
+        };
+        Ok(self.0.query_row(query, [before.micros()], |row| {
+            let count = row.get::<_, i64>(0)?.unsigned_abs();
+            let ends = row.get::<_, Option<i64>>(1)?.zip(row.get(2)?);
+            Ok(OldEntries {
+                count,
+                span: ends.map(|(oldest, newest)| (Timestamp::clamped(oldest), Timestamp::clamped(newest))),
+                others: row.get::<_, i64>(3)?.unsigned_abs() - count,
+            })
+        })?)
+    }
+
+    /// Removes what lies before `before`, oldest first; says how many entries that were. One
+    /// that ends early has removed the oldest.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub fn remove(&mut self, kind: Kind, before: Timestamp) -> Result<u64, PruneError> {
+        let delete = match kind {
+            Kind::Coffee => {
+                "delete from coffee_logs where id in
+                 (select id from coffee_logs where timestamp < ? order by timestamp, id limit ?)"
+            }
+            Kind::HeartRate => {
+                "delete from heart_rate_logs where id in
+                 (select id from heart_rate_logs where timestamp < ? order by timestamp, id limit ?)"
+            }
+        };
+        let mut removed = 0;
+        loop {
+            let transaction = self.0.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            let began = Instant::now();
+            let mut in_turn = 0;
+            let is_done = loop {
+                let gone = transaction.prepare_cached(delete)?.execute(params![before.micros(), STEP])?;
+                in_turn += gone as u64;
+                if gone < STEP as usize {
+                    break true;
+                }
+                if began.elapsed() >= TURN {
+                    break false;
+                }
+            };
+            transaction.commit()?;
+            removed += in_turn;
+            if is_done {
+                return Ok(removed);
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+}

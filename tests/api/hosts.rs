@@ -49,7 +49,7 @@ fn cors(reply: &Reply) -> Vec<(&str, &str)> {
 const HOME: &str = "https://home.example";
 const EXPOSED: (&str, &str) = (
     "access-control-expose-headers",
-    "Link, Location, RateLimit, RateLimit-Policy, Retry-After, X-Process-Time, X-Request-ID",
+    "Content-Disposition, Link, Location, RateLimit, RateLimit-Policy, Retry-After, X-Process-Time, X-Request-ID",
 );
 
 #[rocket::async_test]

@@ -9,6 +9,7 @@ mod coffee;
 mod coffee_totals;
 mod correlation;
 mod errors;
+mod export;
 mod faults;
 mod heart_rate;
 mod heart_rate_batch;

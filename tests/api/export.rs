@@ -1,0 +1,247 @@
+//! `GET /export/coffee` and `GET /export/heartrate`: whole files, as they come.
+
+use rocket::http::Method;
+use rusqlite::Connection;
+use serde_json::json;
+
+use super::helpers::{REQUEST_ID, TestApp, bad, lacking};
+
+const COFFEE_HEADER: &str = "id,timestamp,caffeine_mg,coffee_type,notes,source\n";
+const READING_HEADER: &str = "id,timestamp,bpm,context,notes,source\n";
+
+/// Coffees 1 to 4 (2 and 3 of one instant) and readings 1 to 3, with everything that text can be.
+async fn filled() -> TestApp {
+    let app = TestApp::new().await;
+    for coffee in [
+        json!({"timestamp": "2026-05-31T08:00:00.5Z", "caffeine_mg": 95, "coffee_type": "flat white", "notes": "two\nlines, a \"quote\""}),
+        json!({"timestamp": "2026-06-01T08:00:00Z", "caffeine_mg": 63.25}),
+        json!({"timestamp": "2026-06-01T08:00:00Z", "caffeine_mg": 0.1, "coffee_type": "=1+1"}),
+        json!({"timestamp": "2026-05-01T22:00:00Z", "caffeine_mg": 0, "notes": "früh 🫖\r\n\t"}),
+    ] {
+        assert_eq!(app.post("/coffee/", coffee).await.status, 201);
+    }
+    for reading in [
+        json!({"timestamp": "2026-06-01T09:00:00Z", "bpm": 61}),
+        json!({"timestamp": "2026-06-01T08:00:00Z", "bpm": 142, "context": "panic", "notes": "'; drop table"}),
+        json!({"timestamp": "2026-06-01T10:00:00Z", "bpm": 70, "context": "a,b"}),
+    ] {
+        assert_eq!(app.post("/heartrate/", reading).await.status, 201);
+    }
+    Connection::open(app.shared.store.path())
+        .unwrap()
+        .execute_batch(
+            "update heart_rate_logs set context = null, source = 'Anna''s \"Watch\"' where id = 1;
+             create table _litestream_seq (id integer, seq integer);
+             insert into _litestream_seq values (1, 7)",
+        )
+        .unwrap();
+    app
+}
+
+#[rocket::async_test]
+async fn coffees_come_oldest_first_with_every_column_and_text_as_it_is() {
+    let app = filled().await;
+    let reply = app.get("/export/coffee").await;
+    assert_eq!(reply.status, 200);
+    assert_eq!(
+        reply.text(),
+        "id,timestamp,caffeine_mg,coffee_type,notes,source\n\
+         4,2026-05-01T22:00:00.000000Z,0,,früh 🫖,\n\
+         1,2026-05-31T08:00:00.500000Z,95,flat white,\"two\nlines, a \"\"quote\"\"\",\n\
+         2,2026-06-01T08:00:00.000000Z,63.25,,,\n\
+         3,2026-06-01T08:00:00.000000Z,0.1,=1+1,,\n"
+    );
+    assert_eq!(reply.header("content-type"), "text/csv; charset=utf-8; header=present");
+    assert_eq!(reply.header("content-disposition"), "attachment; filename=\"coffee_20260601.csv\"");
+    assert_eq!(reply.header("cache-control"), "no-store");
+    assert_eq!(reply.header("x-request-id"), REQUEST_ID);
+    assert_eq!(reply.declared, None, "streamed");
+
+    let reply = app.get("/export/coffee/?format=jsonl").await;
+    assert_eq!(
+        reply.text(),
+        concat!(
+            r#"{"id":4,"timestamp":"2026-05-01T22:00:00.000000Z","caffeine_mg":0,"coffee_type":null,"notes":"früh 🫖","source":null}"#,
+            "\n",
+            r#"{"id":1,"timestamp":"2026-05-31T08:00:00.500000Z","caffeine_mg":95,"coffee_type":"flat white","notes":"two\nlines, a \"quote\"","source":null}"#,
+            "\n",
+            r#"{"id":2,"timestamp":"2026-06-01T08:00:00.000000Z","caffeine_mg":63.25,"coffee_type":null,"notes":null,"source":null}"#,
+            "\n",
+            r#"{"id":3,"timestamp":"2026-06-01T08:00:00.000000Z","caffeine_mg":0.1,"coffee_type":"=1+1","notes":null,"source":null}"#,
+            "\n",
+        )
+    );
+    assert_eq!(reply.header("content-type"), "application/x-ndjson");
+    assert_eq!(reply.header("content-disposition"), "attachment; filename=\"coffee_20260601.jsonl\"");
+}
+
+#[rocket::async_test]
+async fn readings_carry_where_they_came_from() {
+    let app = filled().await;
+    let reply = app.get("/export/heartrate").await;
+    assert_eq!(
+        reply.text(),
+        "id,timestamp,bpm,context,notes,source\n\
+         2,2026-06-01T08:00:00.000000Z,142,panic,'; drop table,\n\
+         1,2026-06-01T09:00:00.000000Z,61,,,\"Anna's \"\"Watch\"\"\"\n\
+         3,2026-06-01T10:00:00.000000Z,70,\"a,b\",,\n"
+    );
+    assert_eq!(reply.header("content-disposition"), "attachment; filename=\"heartrate_20260601.csv\"");
+    let reply = app.get("/export/heartrate?format=jsonl&until=2026-06-01T10:00:00Z").await;
+    assert_eq!(
+        reply.text(),
+        concat!(
+            r#"{"id":2,"timestamp":"2026-06-01T08:00:00.000000Z","bpm":142,"context":"panic","notes":"'; drop table","source":null}"#,
+            "\n",
+            r#"{"id":1,"timestamp":"2026-06-01T09:00:00.000000Z","bpm":61,"context":null,"notes":null,"source":"Anna's \"Watch\""}"#,
+            "\n",
+        )
+    );
+}
+
+#[rocket::async_test]
+async fn a_span_begins_at_its_start_and_ends_before_its_end_in_the_servers_zone() {
+    let app = filled().await;
+    for (query, ids, reason) in [
+        ("since=2026-05-31T08:00:00.5Z", &[1, 2, 3][..], "the start belongs to it"),
+        ("until=2026-06-01T08:00:00Z", &[4, 1], "the end does not"),
+        ("since=2026-05-31&until=2026-06-01", &[1], "days begin in Berlin"),
+        ("since=2026-05-02", &[4, 1, 2, 3], "22:00 in London is the next day in Berlin"),
+        ("since=2026-06-01T10:00:00", &[2, 3], "no offset: the server's zone"),
+        ("since=2026-06-01&until=2026-06-01", &[], "an empty span"),
+        ("format=csv&unknown=1", &[4, 1, 2, 3], "unknown fields are ignored"),
+    ] {
+        let text =
+            app.get(&format!("/export/coffee?format=jsonl&{}", query.replace("format=csv&", ""))).await;
+        let ids_of = |text: &str| -> Vec<i64> {
+            let id =
+                |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["id"].as_i64().unwrap();
+            text.lines().map(id).collect()
+        };
+        assert_eq!(ids_of(text.text()), ids, "{query}: {reason}");
+    }
+}
+
+#[rocket::async_test]
+async fn the_date_in_the_name_is_the_servers() {
+    let app = TestApp::in_zone("Pacific/Kiritimati", "2026-06-01T12:00:00Z").await;
+    let reply = app.get("/export/heartrate").await;
+    assert_eq!(reply.header("content-disposition"), "attachment; filename=\"heartrate_20260602.csv\"");
+}
+
+#[rocket::async_test]
+async fn an_empty_table_is_a_header_and_in_json_lines_nothing() {
+    let app = TestApp::new().await;
+    for (path, body) in [
+        ("/export/coffee", COFFEE_HEADER),
+        ("/export/heartrate?format=csv", READING_HEADER),
+        ("/export/coffee?format=jsonl", ""),
+        ("/export/heartrate?format=jsonl", ""),
+    ] {
+        let reply = app.get(path).await;
+        assert_eq!((reply.status, reply.text()), (200, body), "{path}");
+    }
+}
+
+#[rocket::async_test]
+async fn more_than_fits_into_many_chunks_arrives_whole_and_in_order() {
+    let app = TestApp::new().await;
+    let fill = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 30000)
+        insert into heart_rate_logs (timestamp, bpm, context, notes)
+        select 1700000000000000 + i * 1000000, 60 + i % 40, 'resting', 'reading ' || i from n";
+    Connection::open(app.shared.store.path()).unwrap().execute(fill, []).unwrap();
+    let whole = app.get("/export/heartrate").await;
+    assert!(whole.body.len() > 1 << 20, "{} bytes", whole.body.len());
+    let mut lines = whole.text().lines().skip(1);
+    for n in 1..=30_000 {
+        let line = lines.next().unwrap();
+        assert!(
+            line.starts_with(&format!("{n},20")) && line.ends_with(&format!(",resting,reading {n},")),
+            "{line}"
+        );
+    }
+    assert_eq!(lines.next(), None);
+}
+
+#[rocket::async_test]
+async fn what_does_not_fit_is_named_field_by_field() {
+    let app = TestApp::new().await;
+    let form = "must be a date and time such as 2025-07-23T14:30:00Z";
+    let formats = "must be csv or jsonl";
+    for path in ["/export/coffee", "/export/heartrate"] {
+        for (query, complaints) in [
+            ("format=xml", vec![bad("query", "format", formats, "xml")]),
+            ("format=", vec![bad("query", "format", formats, "")]),
+            ("format=CSV", vec![bad("query", "format", formats, "CSV")]),
+            ("since=yesterday", vec![bad("query", "since", form, "yesterday")]),
+            (
+                "since=2026-06-02&until=2026-06-01",
+                vec![bad("query", "until", "must not lie before since", "2026-06-01")],
+            ),
+            (
+                "format=a&since=b&until=c",
+                vec![
+                    bad("query", "format", formats, "a"),
+                    bad("query", "since", form, "b"),
+                    bad("query", "until", form, "c"),
+                ],
+            ),
+            ("format=csv&format=csv", vec![lacking("query", "format", "must be given once")]),
+        ] {
+            app.get(&format!("{path}?{query}")).await.unfit(&complaints);
+        }
+    }
+}
+
+#[rocket::async_test]
+async fn a_key_is_needed_head_reads_nothing_and_other_methods_are_refused() {
+    let app = filled().await;
+    // HEAD does not come near the table.
+    let rename = "alter table coffee_logs rename to hidden";
+    Connection::open(app.shared.store.path()).unwrap().execute_batch(rename).unwrap();
+    let head = app.ask(Method::Head, "/export/coffee?format=jsonl").send().await;
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    assert_eq!(head.header("content-type"), "application/x-ndjson");
+    assert_eq!(head.header("content-disposition"), "attachment; filename=\"coffee_20260601.jsonl\"");
+    let refused = app.ask(Method::Head, "/export/coffee?format=xml").send().await;
+    assert_eq!(refused.status, 422);
+
+    let path = "/export/heartrate";
+    let reply = app.ask(Method::Get, path).without("Authorization").send().await;
+    reply.refused(401, "A valid API key is needed: Authorization: Bearer KEY");
+    for method in [Method::Post, Method::Put, Method::Patch, Method::Delete] {
+        let reply = app.ask(method, path).send().await.refused(405, "This path answers GET, HEAD, OPTIONS");
+        assert_eq!(reply.header("allow"), "GET, HEAD, OPTIONS");
+    }
+    let options = app.ask(Method::Options, path).send().await;
+    assert_eq!((options.status, options.header("allow")), (204, "GET, HEAD, OPTIONS"));
+    assert_eq!(app.get("/export/tea").await.status, 404);
+    assert_eq!(app.get("/export").await.status, 404);
+}
+
+#[rocket::async_test]
+async fn a_fault_before_the_first_line_is_an_answer_of_its_own_and_the_place_is_given_back() {
+    let app = filled().await;
+    let rename = "alter table coffee_logs rename to hidden";
+    Connection::open(app.shared.store.path()).unwrap().execute_batch(rename).unwrap();
+    let faults = r#"database_errors_total{kind="internal"}"#;
+    // A scrape meets the table too.
+    let before = app.metric(faults).await;
+    let scrape = app.metric(faults).await - before;
+    // More often than there are places.
+    for format in ["csv", "jsonl", "csv", "jsonl", "csv"] {
+        let reply = app.get(&format!("/export/coffee?format={format}")).await;
+        assert_eq!(reply.header("content-disposition"), "");
+        reply.refused(500, "Something went wrong inside; the log has it under this request id");
+        assert_eq!(app.get("/export/heartrate").await.status, 200);
+    }
+    assert_eq!(app.metric(faults).await, before + 5.0 + 2.0 * scrape);
+}
+
+#[rocket::async_test]
+async fn an_export_is_charged_as_a_read() {
+    let app = TestApp::flagged(&[("rate-limit-enabled", "true")]).await;
+    let reply = app.get("/export/coffee").await;
+    assert_eq!(reply.header("ratelimit-policy"), "\"read\";q=600;w=60");
+    assert_eq!(app.get("/export/heartrate").await.header("ratelimit"), "\"read\";r=598;t=1");
+}

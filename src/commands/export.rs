@@ -98,8 +98,8 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
         Some(target) => written.and_then(|written| target.publish().map(|()| written)),
         None => written,
     });
-    let Written { rows, bytes } = done.map_err(|e| Failure::Failed(e.to_string()))??;
-    if !args.quiet {
+    let written = done.map_err(|e| Failure::Failed(e.to_string()))??;
+    if let Some(Written { rows, bytes }) = written.filter(|_| !args.quiet) {
         let what = match kind {
             Kind::Coffee => "coffees",
             Kind::HeartRate => "readings",
@@ -123,26 +123,25 @@ pub(super) fn instant(name: &str, text: Option<&str>, zone: &Zone) -> Result<Opt
 }
 
 /// How much was written.
-#[derive(Default)]
 struct Written {
     rows: u64,
     bytes: u64,
 }
 
+/// `None`: whoever read it has gone, which is no failure.
 fn export(
     database: &Path,
     extract: &Extract,
     format: TextFormat,
     to: impl Write,
-) -> Result<Written, Failure> {
+) -> Result<Option<Written>, Failure> {
     let exporter = Exporter::open(database)?;
     let mut bytes = 0;
     let counted = Counted { to, bytes: &mut bytes };
     let done = write(&exporter, extract, format, BufWriter::with_capacity(64 << 10, counted));
     match done {
-        Ok(rows) => Ok(Written { rows, bytes }),
-        // Whoever read it has gone: that is no failure.
-        Err(ExportError::Target(e)) if e.kind() == ErrorKind::BrokenPipe => Ok(Written::default()),
+        Ok(rows) => Ok(Some(Written { rows, bytes })),
+        Err(ExportError::Target(e)) if e.kind() == ErrorKind::BrokenPipe => Ok(None),
         Err(ExportError::Target(e)) => Err(Failure::Failed(format!("the export cannot be written: {e}"))),
         Err(ExportError::Store(e)) if e.is_passing() => Err(Failure::Busy(e.to_string())),
         Err(ExportError::Store(e)) => Err(Failure::Failed(e.to_string())),

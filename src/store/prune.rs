@@ -12,9 +12,10 @@ use crate::model::entry::Kind;
 use crate::model::time::Timestamp;
 
 /// How long one transaction deletes; with its commit it stays near 30 ms.
-const TURN: Duration = Duration::from_millis(20);
-/// Between two transactions, so that the server's writer gets in.
-const PAUSE: Duration = Duration::from_millis(3);
+const TURN: Duration = Duration::from_millis(15);
+/// Between two transactions. A server's writer that found the database held asks again at
+/// growing intervals, and has to meet this gap.
+const PAUSE: Duration = Duration::from_millis(10);
 /// Rows that one statement deletes.
 const STEP: u32 = 50;
 /// How long others may hold the database before this gives up.

@@ -10,11 +10,13 @@
 mod client;
 mod crash;
 mod demo;
+mod export;
 mod failures;
 mod full_disk;
 mod helpers;
 mod lifecycle;
 mod logs;
+mod prune;
 mod settings;
 mod silence;
 mod sockets;

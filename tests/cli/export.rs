@@ -1,0 +1,371 @@
+//! Exports of the real server and the real command: the same bytes, whole or broken off,
+//! and nothing held for a client that does not take them.
+
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use rustix::process::{Signal, kill_process};
+
+use crate::client::{Client, request};
+use crate::helpers::{Ended, Running, Server, folder, number, program, run, server, wait_until};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Adds readings, each with some 500 bytes to say.
+fn talkative_readings(folder: &Path, count: u32) {
+    let fill = format!(
+        "with recursive n(i) as (select 1 union all select i + 1 from n where i < {count})
+         insert into heart_rate_logs (timestamp, bpm, context, notes)
+         select 1700000000000000 + i * 1000000, 60 + i % 40, 'resting', printf('%.500c', 'x') from n"
+    );
+    Connection::open(folder.join("coffee.db")).unwrap().execute_batch(&fill).unwrap();
+}
+
+/// A server in `folder` with more readings than any socket takes in at once: 55 MB.
+fn talkative_server(folder: &Path, idle_seconds: &str) -> Server {
+    let started = Server::of(server(folder).args(["--idle-timeout-seconds", idle_seconds]));
+    talkative_readings(folder, 100_000);
+    started
+}
+
+/// A client that has asked for all readings, and has heard that they come.
+fn asked(server: &Server) -> Client {
+    let mut client = server.client();
+    client.send_request("GET", "/export/heartrate", "", "").unwrap();
+    let head = client.answer_head().unwrap();
+    assert_eq!((head.status, head.header("Transfer-Encoding")), (200, Some("chunked")));
+    client
+}
+
+/// Does what a client heard end as a whole answer does?
+fn is_whole(heard: &[u8]) -> bool {
+    heard.ends_with(b"\r\n0\r\n\r\n")
+}
+
+fn export(folder: &Path, args: &[&str]) -> Ended {
+    let mut command = program(folder);
+    command.args(["export", "--database-url", "coffee.db"]).args(args).env("TZ", "UTC");
+    run(&mut command)
+}
+
+/// The names in a folder that are not the database's.
+fn files(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.filter(|name| !name.starts_with("coffee.db")).collect();
+    names.sort();
+    names
+}
+
+/// Is a read transaction open that is older than the newest commit?
+fn is_read_from(folder: &Path) -> bool {
+    let connection = Connection::open(folder.join("coffee.db")).unwrap();
+    connection.busy_timeout(Duration::from_millis(50)).unwrap();
+    connection.execute("insert into coffee_logs (timestamp, caffeine_mg) values (1, 1)", []).unwrap();
+    number(&connection, "pragma wal_checkpoint(truncate)") == 1
+}
+
+#[test]
+fn the_command_and_the_route_give_the_same_bytes_online_and_offline() {
+    let folder = folder();
+    let started = Server::start(folder.path());
+    for n in 0..50 {
+        let body = format!(
+            r#"{{"caffeine_mg": {n}.5, "coffee_type": "t\"{n}", "notes": "line\n{n}, ü", "timestamp": "2026-01-{:02}T08:00:00Z"}}"#,
+            1 + n % 28
+        );
+        assert_eq!(started.client().post("/coffee/", &body).status, 201);
+    }
+    talkative_readings(folder.path(), 300);
+    let cases: Vec<(&[&str], &str)> = vec![
+        (&["coffee"], "/export/coffee"),
+        (&["coffee", "--format", "jsonl"], "/export/coffee?format=jsonl"),
+        (
+            &["coffee", "--since", "2026-01-05", "--until", "2026-01-07T08:00:00Z"],
+            "/export/coffee?since=2026-01-05&until=2026-01-07T08:00:00Z",
+        ),
+        (&["heartrate", "--format", "csv"], "/export/heartrate"),
+        (&["heartrate", "--format", "jsonl"], "/export/heartrate?format=jsonl"),
+    ];
+    let streamed: Vec<String> =
+        cases.iter().map(|(_, path)| String::from_utf8(started.get(path).body).unwrap()).collect();
+    let same = |when: &str| {
+        for ((args, _), expected) in cases.iter().zip(&streamed) {
+            let ended = export(folder.path(), args);
+            assert_eq!(ended.code, Some(0), "{ended:?}");
+            assert!(ended.out == *expected, "{when}: {args:?}");
+            let summary = format!("{} bytes, to standard output (", expected.len());
+            assert!(ended.err.contains(&summary), "{}", ended.err);
+            let file = export(folder.path(), &[args, &["-o", "out", "--force", "--quiet"][..]].concat());
+            assert_eq!((file.code, file.out.as_str(), file.err.as_str()), (Some(0), "", ""));
+            assert!(fs::read_to_string(folder.path().join("out")).unwrap() == *expected, "{when}: {args:?}");
+        }
+        assert_eq!(files(folder.path()), ["out"]);
+    };
+    same("while the server runs");
+    started.stop_well();
+    same("without a server");
+}
+
+#[test]
+fn a_slow_but_steady_reader_outlives_the_idle_time_out() {
+    let folder = folder();
+    let server = talkative_server(folder.path(), "2");
+    let mut socket = server.client().socket().try_clone().unwrap();
+    socket.write_all(request("GET", "/export/heartrate", "", "").as_bytes()).unwrap();
+    let (mut heard, mut piece, began) = (Vec::new(), vec![0; 200 << 10], Instant::now());
+    while !is_whole(&heard) {
+        socket.read_exact(&mut piece[..1]).expect("it goes on");
+        let n = 1 + socket.read(&mut piece[1..]).expect("it goes on");
+        heard.extend_from_slice(&piece[..n]);
+        // The slowness that is meant: some 8 MB a second.
+        std::thread::sleep(Duration::from_secs_f64(n as f64 / 8e6));
+    }
+    assert!(began.elapsed() > Duration::from_secs(6), "slow enough: {:?}", began.elapsed());
+    let lines = heard.windows(12).filter(|w| w.starts_with(b",resting,xxx")).count();
+    // A line that lies across two chunks may be missed here, and none is counted twice.
+    assert!((99_000..=100_000).contains(&lines), "{lines}");
+    assert_eq!(server.get("/health").status, 200);
+}
+
+#[test]
+fn a_reader_that_stalls_is_closed_and_leaves_nothing_behind() {
+    let folder = folder();
+    let server = talkative_server(folder.path(), "2");
+    assert_eq!(server.get("/health").status, 200);
+    // SQLite keeps one descriptor of each connection that was closed, for the next.
+    let at_most = server.descriptors() + 2;
+    let mut stalled = [asked(&server), asked(&server)];
+    assert!(server.descriptors() > at_most);
+    assert!(is_read_from(folder.path()), "they read from the state that was when they asked");
+    wait_until("what they held is given back", PATIENCE, || {
+        server.descriptors() <= at_most && !is_read_from(folder.path())
+    });
+    for client in &mut stalled {
+        let heard = client.rest().unwrap();
+        assert!(!is_whole(&heard), "it was broken off");
+    }
+    for _ in 0..3 {
+        let whole = server.get("/export/heartrate");
+        assert_eq!(whole.body.iter().filter(|byte| **byte == b'\n').count(), 100_001);
+    }
+}
+
+#[test]
+fn a_third_export_waits_and_is_then_told_to_come_again() {
+    let folder = folder();
+    let server = talkative_server(folder.path(), "60");
+    let stalled = [asked(&server), asked(&server)];
+    let third = server.get("/export/coffee");
+    third.assert_problem(503);
+    assert_eq!(third.header("Retry-After"), Some("2"));
+    // Dear reads have places of their own.
+    assert_eq!(server.get("/heartrate/stats?days=3650").status, 200);
+    drop(stalled);
+    assert_eq!(server.get("/export/coffee").status, 200);
+}
+
+#[test]
+fn an_export_shows_one_state_whatever_happens_meanwhile() {
+    let folder = folder();
+    let server = talkative_server(folder.path(), "60");
+    let client = asked(&server);
+    let connection = Connection::open(folder.path().join("coffee.db")).unwrap();
+    connection.busy_timeout(PATIENCE).unwrap();
+    connection.execute_batch("delete from heart_rate_logs").unwrap();
+    assert_eq!(server.get("/heartrate/?limit=1").json(), serde_json::json!([]));
+    let heard = {
+        let mut heard = Vec::new();
+        let mut piece = vec![0; 1 << 20];
+        while !is_whole(&heard) {
+            let n = client.socket().read(&mut piece).unwrap();
+            assert!(n > 0, "it ended early");
+            heard.extend_from_slice(&piece[..n]);
+        }
+        heard
+    };
+    assert!(String::from_utf8_lossy(&heard).contains("\n100000,"), "the last one came too");
+    assert_eq!(server.get("/export/heartrate").body, b"id,timestamp,bpm,context,notes,source\n");
+}
+
+#[test]
+fn a_server_that_is_stopped_breaks_exports_off_in_time() {
+    let folder = folder();
+    let server = talkative_server(folder.path(), "60");
+    let mut stalled = asked(&server);
+    let ended = server.stop_well();
+    assert!(!ended.err.contains("panic"), "{}", ended.err);
+    assert!(!is_whole(&stalled.rest().unwrap()));
+}
+
+/// Makes the pages in the middle of the database unreadable.
+fn damage(folder: &Path) {
+    let path = folder.join("coffee.db");
+    let connection = Connection::open(&path).unwrap();
+    assert_eq!(number(&connection, "pragma wal_checkpoint(truncate)"), 0);
+    drop(connection);
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2 / 4096 * 4096;
+    bytes[middle..middle + (64 << 10)].fill(0xee);
+    fs::write(&path, bytes).unwrap();
+}
+
+#[test]
+fn a_fault_in_the_middle_breaks_the_connection_and_fails_the_command() {
+    let folder = folder();
+    let first = talkative_server(folder.path(), "60");
+    first.stop_well();
+    damage(folder.path());
+    let server = Server::start(folder.path());
+    for path in ["/export/heartrate", "/export/heartrate?format=jsonl"] {
+        let mut client = server.client();
+        client.send_request("GET", path, "", "").unwrap();
+        assert_eq!(client.answer_head().unwrap().status, 200);
+        let heard = client.rest().unwrap();
+        assert!(!is_whole(&heard), "{path}: {} bytes look like a whole file", heard.len());
+    }
+    let log = server.running.err.now();
+    assert!(log.contains("an export broke off: the database file is damaged"), "{log}");
+    let ended = export(folder.path(), &["heartrate", "-o", "out.csv"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.err.starts_with("coffee-tracker: the database file is damaged"), "{}", ended.err);
+    assert_eq!(files(folder.path()), [""; 0]);
+}
+
+#[test]
+fn a_file_is_there_whole_or_not_at_all() {
+    let folder = folder();
+    talkative_server(folder.path(), "60").stop_well();
+    let mut command = program(folder.path());
+    command.args(["export", "heartrate", "--database-url", "coffee.db", "-o", "out.csv"]);
+    let killed = Running::spawn(&mut command);
+    let is_begun = || files(folder.path()).iter().any(|name| name.ends_with(".part"));
+    wait_until("it has begun", PATIENCE, is_begun);
+    kill_process(killed.pid(), Signal::KILL).unwrap();
+    assert_eq!(killed.end().signal, Some(9));
+    let left = files(folder.path());
+    assert!(left.len() == 1 && left[0].starts_with(".out.csv."), "{left:?}");
+
+    let whole = export(folder.path(), &["heartrate", "-o", "out.csv"]);
+    assert_eq!(whole.code, Some(0), "{whole:?}");
+    assert_eq!(files(folder.path()), ["out.csv"], "what the killed one left is gone");
+    assert!(whole.err.starts_with("100000 readings, "), "{}", whole.err);
+
+    let again = export(folder.path(), &["coffee", "-o", "out.csv"]);
+    assert_eq!(again.code, Some(1));
+    assert_eq!(again.err, "coffee-tracker: out.csv exists already: --force replaces it\n");
+    let lines = |folder: &Path| fs::read_to_string(folder.join("out.csv")).unwrap().lines().count();
+    assert_eq!(lines(folder.path()), 100_001);
+    assert_eq!(export(folder.path(), &["coffee", "-o", "out.csv", "--force"]).code, Some(0));
+    assert_eq!(lines(folder.path()), 1);
+    for (target, why) in [
+        (".", "coffee-tracker: . is a folder\n"),
+        ("/dev/null", "coffee-tracker: /dev/null is no regular file: write to standard output instead\n"),
+        (
+            "nowhere/out.csv",
+            "coffee-tracker: nowhere/out.csv cannot be written: No such file or directory (os error 2)\n",
+        ),
+    ] {
+        let refused = export(folder.path(), &["coffee", "-o", target, "--force"]);
+        assert_eq!((refused.code, refused.err.as_str()), (Some(1), why));
+    }
+    assert_eq!(files(folder.path()), ["out.csv"]);
+}
+
+#[test]
+fn a_reader_of_the_output_that_goes_away_is_no_failure() {
+    let folder = folder();
+    talkative_server(folder.path(), "60").stop_well();
+    let mut command = program(folder.path());
+    command.args(["export", "heartrate", "--database-url", "coffee.db"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut first = [0; 100];
+    child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!((ended.status.code(), ended.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
+#[test]
+fn what_is_no_database_of_ours_is_refused_and_none_is_made() {
+    let folder = folder();
+    let missing = export(folder.path(), &["coffee"]);
+    assert_eq!(
+        (missing.code, missing.err.as_str()),
+        (Some(78), "coffee-tracker: coffee.db cannot be opened: there is no such file\n")
+    );
+    assert!(!folder.path().join("coffee.db").exists());
+    for (make, why) in [
+        ("pragma user_version = 5; create table t (a)", "coffee.db is a SQLite database of another program"),
+        ("create table coffee_logs (id)", "coffee.db is the Docker stack's database"),
+        ("pragma application_id = 0x436f6666; pragma user_version = 99", "coffee.db has schema version 99"),
+    ] {
+        let path = folder.path().join("coffee.db");
+        Connection::open(&path).unwrap().execute_batch(make).unwrap();
+        let refused = export(folder.path(), &["coffee", "-o", "out"]);
+        assert_eq!(refused.code, Some(78), "{refused:?}");
+        assert!(refused.err.starts_with(&format!("coffee-tracker: {why}")), "{}", refused.err);
+        fs::remove_file(path).unwrap();
+    }
+    fs::write(folder.path().join("coffee.db"), "no database at all, but long enough to be looked into")
+        .unwrap();
+    let refused = export(folder.path(), &["coffee"]);
+    assert_eq!(
+        (refused.code, refused.err.as_str()),
+        (Some(78), "coffee-tracker: coffee.db is not a SQLite database\n")
+    );
+    for (args, why) in [
+        (&["coffee", "--since", "noon"][..], "--since must be a date or a time"),
+        (&["coffee", "--until", "noon"], "--until must be a date or a time"),
+        (
+            &["coffee", "--since", "2026-02-01", "--until", "2026-01-01"],
+            "--until must not lie before --since",
+        ),
+        (&["tea"], "invalid value 'tea'"),
+        (&["coffee", "--format", "xml"], "invalid value 'xml'"),
+        (&["coffee", "--force"], "--output <FILE>"),
+    ] {
+        let refused = export(folder.path(), args);
+        assert_eq!(refused.code, Some(2), "{refused:?}");
+        assert!(refused.err.contains(why), "{}", refused.err);
+    }
+}
+
+#[test]
+fn a_million_readings_go_out_in_constant_memory() {
+    let folder = folder();
+    let server = Server::start(folder.path());
+    let fill = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 1000000)
+        insert into heart_rate_logs (timestamp, bpm, context)
+        select 1700000000000000 + i * 1000000, 60 + i % 40, 'resting' from n";
+    Connection::open(folder.path().join("coffee.db")).unwrap().execute_batch(fill).unwrap();
+    let peak_kib = || {
+        let status = format!("/proc/{}/status", server.running.pid().as_raw_nonzero());
+        let status = fs::read_to_string(status).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+    };
+    assert_eq!(server.get("/export/coffee").status, 200);
+    let before = peak_kib();
+    let client = asked(&server);
+    let (mut lines, mut end, mut piece) = (0, Vec::new(), vec![0; 1 << 20]);
+    while !is_whole(&end) {
+        match client.socket().read(&mut piece) {
+            Ok(0) => panic!("it ended early"),
+            Ok(n) => {
+                lines += piece[..n].iter().filter(|byte| **byte == b'Z').count();
+                end.extend_from_slice(&piece[..n]);
+                end.drain(..end.len().saturating_sub(8));
+            }
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => panic!("{e}"),
+        }
+    }
+    let grown = peak_kib() - before;
+    println!("{lines} lines, {grown} KiB more at the peak");
+    // What came with the head is not counted.
+    assert!((995_000..=1_000_000).contains(&lines), "{lines}");
+    assert!(grown < 16 << 10, "{grown} KiB more than before");
+}

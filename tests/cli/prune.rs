@@ -1,0 +1,170 @@
+//! `prune`: says what it would do, does it only when told, and keeps a backup.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use crate::helpers::{Ended, Server, database, folder, number, program, run};
+
+fn prune(folder: &Path, args: &[&str]) -> Ended {
+    let mut command = program(folder);
+    command.args(["prune", "--database-url", "coffee.db"]).args(args).env("TZ", "Europe/Berlin");
+    run(&mut command)
+}
+
+/// Three coffees and `readings` readings, one an hour from 2024-01-01T00:00Z on.
+fn fill(folder: &Path, readings: u32) {
+    let fill = format!(
+        "insert into coffee_logs (timestamp, caffeine_mg) values
+           (1703980799999999, 1), (1704063600000000, 2), (1706742000000000, 3);
+         with recursive n(i) as (select 0 union all select i + 1 from n where i + 1 < {readings})
+         insert into heart_rate_logs (timestamp, bpm, context)
+         select 1704067200000000 + i * 3600000000, 60 + i % 40, 'resting' from n"
+    );
+    Connection::open(folder.join("coffee.db")).unwrap().execute_batch(&fill).unwrap();
+}
+
+fn counts(path: &Path) -> (i64, i64) {
+    let connection = Connection::open(path).unwrap();
+    (
+        number(&connection, "select count(*) from coffee_logs"),
+        number(&connection, "select count(*) from heart_rate_logs"),
+    )
+}
+
+fn backups(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder.join("backups")).into_iter().flatten();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+#[test]
+fn without_yes_it_says_what_it_would_remove_and_removes_nothing() {
+    let folder = folder();
+    Server::start(folder.path()).stop_well();
+    fill(folder.path(), 1000);
+    let ended = prune(folder.path(), &["--before", "2024-01-02"]);
+    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
+    assert_eq!(
+        ended.out,
+        "2 coffees before 2024-01-01T23:00:00.000000Z: the oldest of 2023-12-30T23:59:59.999999Z, the newest of 2023-12-31T23:00:00.000000Z; 1 stay.\n\
+         23 readings before 2024-01-01T23:00:00.000000Z: the oldest of 2024-01-01T00:00:00.000000Z, the newest of 2024-01-01T22:00:00.000000Z; 977 stay.\n\
+         Nothing was removed: --yes does it, after a backup.\n"
+    );
+    let ended = prune(folder.path(), &["--before", "2023-12-31T23:00:00Z", "--coffee"]);
+    assert!(ended.out.starts_with("1 coffee before 2023-12-31T23:00:00.000000Z: "), "{}", ended.out);
+    let ended = prune(folder.path(), &["--before", "2001-01-01", "--heartrate", "--yes"]);
+    assert_eq!(
+        ended.out,
+        "0 readings before 2000-12-31T23:00:00.000000Z; 1000 stay.\nThere is nothing to remove.\n"
+    );
+    assert_eq!(counts(&folder.path().join("coffee.db")), (3, 1000));
+    assert!(backups(folder.path()).is_empty());
+}
+
+#[test]
+fn with_yes_a_backup_comes_first_and_only_what_is_older_goes() {
+    let folder = folder();
+    Server::start(folder.path()).stop_well();
+    fill(folder.path(), 1000);
+    let ended = prune(folder.path(), &["--before", "2024-01-02", "--heartrate", "--yes"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let lines: Vec<&str> = ended.out.lines().skip(1).collect();
+    let backup = &backups(folder.path())[0];
+    let relative = format!("Backup: backups/{}", backup.file_name().unwrap().to_str().unwrap());
+    assert_eq!(
+        lines,
+        [&relative, "Removed 23 readings.", "Later entries use the room; the file does not shrink."]
+    );
+    assert_eq!(counts(backup), (3, 1000), "the backup has everything");
+    assert_eq!(counts(&folder.path().join("coffee.db")), (3, 977));
+    let connection = database(folder.path());
+    assert_eq!(number(&connection, "select min(timestamp) from heart_rate_logs"), 1_704_150_000_000_000);
+
+    assert_eq!(prune(folder.path(), &["--before", "2024-01-02", "--yes"]).code, Some(0));
+    assert_eq!(counts(&folder.path().join("coffee.db")), (1, 977), "both kinds, when none is named");
+    assert_eq!(
+        prune(
+            folder.path(),
+            &["--before", "2024-01-31T23:00:00.000001Z", "--yes", "--coffee", "--heartrate"]
+        )
+        .code,
+        Some(0)
+    );
+    assert_eq!(counts(&folder.path().join("coffee.db")), (0, 256), "and when both are");
+    assert_eq!(backups(folder.path()).len(), 3);
+    let verdict = "select count(*) from pragma_integrity_check where integrity_check = 'ok'";
+    assert_eq!(number(&database(folder.path()), verdict), 1);
+}
+
+#[test]
+fn a_server_beside_it_goes_on_writing() {
+    let folder = folder();
+    let server = Server::start(folder.path());
+    fill(folder.path(), 300_000);
+    // 2024-01-01 and 300,000 hours lie 34 years ahead: what is past goes.
+    let all = "update heart_rate_logs set timestamp = timestamp / 10";
+    Connection::open(folder.path().join("coffee.db")).unwrap().execute_batch(all).unwrap();
+    let (is_done, mut writes, mut slowest) = (AtomicBool::new(false), 0, Duration::ZERO);
+    let ended = std::thread::scope(|scope| {
+        let pruning = scope.spawn(|| {
+            let ended = prune(folder.path(), &["--before", "2023-01-01", "--heartrate", "--yes"]);
+            is_done.store(true, Ordering::SeqCst);
+            ended
+        });
+        let mut client = server.client();
+        while !is_done.load(Ordering::SeqCst) {
+            let began = Instant::now();
+            assert_eq!(client.post("/heartrate/", r#"{"bpm": 61}"#).status, 201);
+            slowest = slowest.max(began.elapsed());
+            writes += 1;
+        }
+        pruning.join().unwrap()
+    });
+    println!("{writes} writes meanwhile, the slowest took {slowest:?}");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.out.contains("\nRemoved 300000 readings.\n"), "{}", ended.out);
+    assert!(writes > 10, "{writes}");
+    assert_eq!(counts(&folder.path().join("coffee.db")), (3, writes));
+    assert_eq!(server.get("/health").json()["status"], "alive");
+    server.stop_well();
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_and_nothing_is_made_or_lost() {
+    let folder = folder();
+    for (args, why) in [
+        (
+            &["--before", "soon"][..],
+            "coffee-tracker: --before must be a date or a time, such as 2025-07-23 or 2025-07-23T14:30:00Z (got \"soon\")\n",
+        ),
+        (
+            &["--before", "2999-01-01", "--yes"],
+            "coffee-tracker: --before must not lie in the future (got \"2999-01-01\")\n",
+        ),
+    ] {
+        let refused = prune(folder.path(), args);
+        assert_eq!((refused.code, refused.err.as_str()), (Some(2), why));
+    }
+    assert_eq!(prune(folder.path(), &[]).code, Some(2));
+    let missing = prune(folder.path(), &["--before", "2024-01-01", "--yes"]);
+    assert_eq!(
+        (missing.code, missing.err.as_str()),
+        (Some(78), "coffee-tracker: coffee.db cannot be opened: there is no such file\n")
+    );
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+
+    Server::start(folder.path()).stop_well();
+    fill(folder.path(), 100);
+    // Where the backups should go there is a file.
+    std::fs::write(folder.path().join("backups"), "in the way").unwrap();
+    let refused = prune(folder.path(), &["--before", "2024-01-02", "--yes"]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(
+        refused.err.starts_with("coffee-tracker: nothing was removed, for there is no backup: "),
+        "{}",
+        refused.err
+    );
+    assert_eq!(counts(&folder.path().join("coffee.db")), (3, 100));
+}

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -368,4 +369,32 @@ fn a_million_readings_go_out_in_constant_memory() {
     // What came with the head is not counted.
     assert!((995_000..=1_000_000).contains(&lines), "{lines}");
     assert!(grown < 16 << 10, "{grown} KiB more than before");
+}
+
+#[test]
+fn root_writes_the_callers_file_and_leaves_nothing_of_its_own_beside_the_database() {
+    if !rustix::process::geteuid().is_root() {
+        println!("not root: nothing to see");
+        return;
+    }
+    // Where another user can go.
+    let (data, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    Server::start(data.path()).stop_well();
+    talkative_readings(data.path(), 1000);
+    const OTHER: u32 = 65_534;
+    let entries = || fs::read_dir(data.path()).unwrap().map(|entry| entry.unwrap().path());
+    for path in entries().chain([data.path().to_owned()]) {
+        chown(path, Some(OTHER), Some(OTHER)).unwrap();
+    }
+    let file = output.path().join("heart.csv");
+    let ended = export(data.path(), &["heartrate", "-o", file.to_str().unwrap()]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(fs::metadata(&file).unwrap().uid(), 0);
+    let mut prune = program(data.path());
+    prune.args(["prune", "--database-url", "coffee.db", "--before", "2024-01-01", "--yes"]);
+    let ended = run(&mut prune);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    for path in entries() {
+        assert_eq!(fs::metadata(&path).unwrap().uid(), OTHER, "{}", path.display());
+    }
 }

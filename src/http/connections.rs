@@ -17,6 +17,7 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use rustix::net::connect_unspec;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
 use super::App;
@@ -38,6 +39,8 @@ struct Activity {
     /// Requests at work.
     busy: u32,
     last: Instant,
+    /// A stream is on its way that an end in good order would make look whole.
+    half_sent: bool,
 }
 
 impl Connections {
@@ -46,15 +49,24 @@ impl Connections {
         let Some(peer) = peer else { return };
         let now = Instant::now();
         let mut shard = self.shard(peer);
-        let activity = shard.entry(peer).or_insert(Activity { busy: 0, last: now });
-        *activity = Activity { busy: activity.busy + 1, last: now };
+        let activity = shard.entry(peer).or_insert(Activity { busy: 0, last: now, half_sent: false });
+        *activity = Activity { busy: activity.busy + 1, last: now, ..*activity };
     }
 
     /// A request of `peer` has its answer.
     pub fn end(&self, peer: Option<SocketAddr>) {
         let Some(peer) = peer else { return };
         if let Some(activity) = self.shard(peer).get_mut(&peer) {
-            *activity = Activity { busy: activity.busy.saturating_sub(1), last: Instant::now() };
+            let busy = activity.busy.saturating_sub(1);
+            *activity = Activity { busy, last: Instant::now(), ..*activity };
+        }
+    }
+
+    /// A stream to `peer` begins, or has come to its end.
+    pub fn set_half_sent(&self, peer: Option<SocketAddr>, half_sent: bool) {
+        let Some(peer) = peer else { return };
+        if let Some(activity) = self.shard(peer).get_mut(&peer) {
+            activity.half_sent = half_sent;
         }
     }
 
@@ -103,8 +115,13 @@ pub fn cut(peer: SocketAddr) -> bool {
         let duplicate = pidfd_getfd(&this_process, descriptor, PidfdGetfdFlags::empty());
         let socket = duplicate.ok().map(TcpStream::from);
         let is_it = |socket: &TcpStream| socket.peer_addr().is_ok_and(|found| found == peer);
-        socket.filter(is_it).is_some_and(|socket| socket.shutdown(Shutdown::Both).is_ok())
+        socket.filter(is_it).is_some_and(|socket| reset(&socket))
     })
+}
+
+/// Not an end in good order, by which a client of HTTP/1.0 would know the end of the body.
+fn reset(socket: &TcpStream) -> bool {
+    connect_unspec(socket).is_ok()
 }
 
 /// A descriptor and the inode of the socket behind it: together they name a connection.
@@ -116,6 +133,7 @@ struct Silent {
     peer: SocketAddr,
     /// It has sent a whole request before.
     has_asked: bool,
+    half_sent: bool,
     silence: Duration,
 }
 
@@ -163,7 +181,8 @@ impl Watch {
                 None => *since,
             };
             let silence = now.saturating_duration_since(last);
-            Some(Silent { name: *name, peer, has_asked: activity.is_some(), silence })
+            let half_sent = activity.is_some_and(|activity| activity.half_sent);
+            Some(Silent { name: *name, peer, has_asked: activity.is_some(), half_sent, silence })
         };
         self.sockets.iter().filter_map(silence).collect()
     }
@@ -182,7 +201,9 @@ impl Watch {
             app.metrics.observe("other", UNMATCHED, 408, silent.silence.as_secs_f64());
             tracing::info!(target: "request", id = id.as_str(), status = 408, client = %peer.ip(), "request");
         }
-        drop(socket.shutdown(Shutdown::Both));
+        if !(silent.half_sent && reset(&socket)) {
+            drop(socket.shutdown(Shutdown::Both));
+        }
         app.metrics.idle_closed();
         tracing::debug!(client = %peer.ip(), "a silent connection was closed");
     }

@@ -151,6 +151,7 @@ async fn stream(
     let reader = Producer { app: Arc::clone(app), request_id: caller.request_id, extract, format };
     spawn_blocking(move || reader.run(&place, begun, sender));
     has_begun.await.unwrap_or_else(|_| Err(Error::Internal("an export ended before it began".into())))?;
+    app.connections.set_half_sent(caller.peer, true);
     Ok(Chunks {
         app: Arc::clone(app),
         peer: caller.peer,
@@ -229,6 +230,9 @@ impl Queue {
     /// Waits for the client, at most as long as an export may last.
     fn send(&mut self, piece: Piece) -> io::Result<()> {
         let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         match Handle::current().block_on(async { timeout(left, self.sender.send(piece)).await }) {
             Ok(sent) => sent.map_err(|_| io::ErrorKind::BrokenPipe.into()),
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
@@ -281,6 +285,9 @@ enum Stage {
 impl Chunks {
     /// The client waits for us, or we for the client: only the latter may take too long.
     fn turn(&mut self, stage: Stage) {
+        if stage == Stage::Ended {
+            self.app.connections.set_half_sent(self.peer, false);
+        }
         match (self.stage == Stage::Reading, stage == Stage::Reading) {
             (false, true) => self.app.connections.begin(self.peer),
             (true, false) => self.app.connections.end(self.peer),
@@ -289,7 +296,7 @@ impl Chunks {
         self.stage = stage;
     }
 
-    /// Rocket ends a body whose reader fails as if it were whole, so the connection goes first.
+    /// Rocket ends a body whose reader fails as if it were whole, so the connection is reset first.
     fn break_off(&self) -> io::Error {
         if !self.peer.is_some_and(super::connections::cut) {
             tracing::warn!(
@@ -333,5 +340,41 @@ impl AsyncRead for Chunks {
 impl Drop for Chunks {
     fn drop(&mut self) {
         self.turn(Stage::Ended);
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+mod tests {
+    use super::*;
+
+    fn queue(deadline: Instant) -> (Queue, mpsc::Receiver<Piece>) {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        (Queue { sender, chunk: Vec::new(), bytes: 0, deadline }, receiver)
+    }
+
+    #[rocket::async_test]
+    async fn an_export_that_lasts_too_long_ends_though_its_client_would_take_more() {
+        let (mut queue, mut receiver) = queue(Instant::now());
+        let write = move || queue.write_all(&[0; CHUNK]).map_err(|e| e.kind());
+        assert_eq!(spawn_blocking(write).await.unwrap(), Err(io::ErrorKind::TimedOut));
+        assert!(receiver.recv().await.is_none());
+    }
+
+    #[rocket::async_test]
+    async fn chunks_are_full_but_for_the_last_and_nobody_writes_for_a_client_that_left() {
+        let (mut queue, mut receiver) = queue(Instant::now() + LONGEST);
+        let write = move || {
+            queue.write_all(&[1; CHUNK + 7]).and_then(|()| queue.flush()).unwrap();
+            queue
+        };
+        let mut queue = spawn_blocking(write).await.unwrap();
+        for length in [CHUNK, 7] {
+            assert!(matches!(receiver.recv().await, Some(Piece::Chunk(chunk)) if chunk.len() == length));
+        }
+        assert_eq!(queue.bytes, CHUNK as u64 + 7);
+        drop(receiver);
+        let write = move || queue.write_all(&[1; CHUNK]).map_err(|e| e.kind());
+        assert_eq!(spawn_blocking(write).await.unwrap(), Err(io::ErrorKind::BrokenPipe));
     }
 }

@@ -70,6 +70,19 @@ impl Connections {
         }
     }
 
+    /// Breaks off every stream that is on its way.
+    pub fn cut_half_sent(&self) {
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let half_sent = shard.iter().filter(|(_, activity)| activity.half_sent);
+            let peers: Vec<SocketAddr> = half_sent.map(|(peer, _)| *peer).collect();
+            drop(shard);
+            for peer in peers {
+                cut(peer);
+            }
+        }
+    }
+
     fn activity(&self, peer: SocketAddr) -> Option<Activity> {
         self.shard(peer).get(&peer).copied()
     }

@@ -22,6 +22,9 @@ const SWEEP: u64 = 60;
 pub(super) const GRACE: Duration = Duration::from_secs(4);
 pub(super) const MERCY: Duration = Duration::from_secs(2);
 
+/// Shortly before the grace is over, streams are broken off: Rocket would end them in good order.
+const LAST_CALL: Duration = Duration::from_millis(3500);
+
 /// Why the server does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
@@ -51,6 +54,7 @@ pub async fn serve(
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate()).map_err(io)?, signal(SignalKind::interrupt()).map_err(io)?);
     let (watched, kept) = (Arc::downgrade(&app), Arc::clone(&app));
+    let streaming = Arc::downgrade(&app);
     let server = rocket(app)
         .attach(AdHoc::on_liftoff("ready", move |server| {
             Box::pin(async move {
@@ -75,6 +79,10 @@ pub async fn serve(
         tracing::info!("{name}: finishing what runs");
         tell.get_or_init(Instant::now);
         stop.notify();
+        tokio::time::sleep(LAST_CALL).await;
+        if let Some(app) = streaming.upgrade() {
+            app.connections.cut_half_sent();
+        }
     });
     let keeper = tokio::spawn(async move {
         let mut rounds = tokio::time::interval(REFRESH);

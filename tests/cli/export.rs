@@ -109,6 +109,8 @@ fn the_command_and_the_route_give_the_same_bytes_online_and_offline() {
     ];
     let streamed: Vec<String> =
         cases.iter().map(|(_, path)| String::from_utf8(started.get(path).body).unwrap()).collect();
+    let oldest = asked_in_http_1_0(&started, "/export/coffee").rest().unwrap();
+    assert!(oldest == streamed[0].as_bytes(), "HTTP/1.0");
     let same = |when: &str| {
         for ((args, _), expected) in cases.iter().zip(&streamed) {
             let ended = export(folder.path(), args);
@@ -209,10 +211,10 @@ fn an_export_shows_one_state_whatever_happens_meanwhile() {
 fn a_server_that_is_stopped_breaks_exports_off_in_time() {
     let folder = folder();
     let server = talkative_server(folder.path(), "60");
-    let mut stalled = asked(&server);
+    let stalled = [asked(&server), asked_in_http_1_0(&server, "/export/heartrate")];
     let ended = server.stop_well();
     assert!(!ended.err.contains("panic"), "{}", ended.err);
-    assert!(!is_whole(&stalled.rest().unwrap()));
+    stalled.iter().for_each(assert_reset);
 }
 
 /// Makes the pages in the middle of the database unreadable.
@@ -300,6 +302,29 @@ fn a_reader_of_the_output_that_goes_away_is_no_failure() {
     child.stdout.take().unwrap().read_exact(&mut first).unwrap();
     let ended = child.wait_with_output().unwrap();
     assert_eq!((ended.status.code(), ended.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
+#[test]
+fn without_room_for_the_file_it_fails_with_a_sentence_and_leaves_nothing() {
+    let folder = folder();
+    talkative_server(folder.path(), "60").stop_well();
+    let mut command = program(folder.path());
+    command.args(["export", "heartrate", "--database-url", "coffee.db"]);
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let ended = command.stdout(full).output().unwrap();
+    let why = "coffee-tracker: the export cannot be written: No space left on device (os error 28)\n";
+    assert_eq!((ended.status.code(), String::from_utf8(ended.stderr).unwrap().as_str()), (Some(1), why));
+
+    // Beyond the limit a write fails and the process is signalled, unless it ignores that.
+    let mut command = std::process::Command::new("/bin/sh");
+    let limited =
+        "trap '' XFSZ; ulimit -f 10000; exec \"$0\" export heartrate --database-url coffee.db -o out.csv";
+    command.args(["-c", limited, env!("CARGO_BIN_EXE_coffee-tracker")]);
+    let ended = run(command.env_clear().current_dir(folder.path()));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let why = "coffee-tracker: the export cannot be written: File too large (os error 27)\n";
+    assert_eq!(ended.err, why);
+    assert_eq!(files(folder.path()), [""; 0]);
 }
 
 #[test]

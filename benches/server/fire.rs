@@ -61,7 +61,7 @@ pub fn backups(setup: &Setup, report: &mut Report) -> Result<()> {
 fn back_up(setup: &Setup, report: &mut Report, database: &Path, wanted: Wanted) -> Result<()> {
     let rounds = if setup.quick { 5 } else { 50 };
     let server = Server::start(setup, database, Limits::Off)?;
-    let folder = database.with_extension("backups");
+    let folder = database.with_file_name("backups-under-fire");
     let alone = load::run(server.address, &writes(Until::Over(ALONE)))?;
     let mut failed = 0_u32;
     let mut seconds = Vec::new();

@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -47,11 +48,11 @@ impl Draft {
         for n in 1_u32.. {
             let path = folder.join(format!(".coffee-{}-{n}.tmp", std::process::id()));
             match OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
-                Ok(file) => {
-                    let draft = Self { path, file, caller };
-                    draft.file.try_lock()?;
-                    return Ok(draft);
+                // Before it was locked, another may have swept it away.
+                Ok(file) if file.try_lock().is_ok() && is_at(&file, &path) => {
+                    return Ok(Self { path, file, caller });
                 }
+                Ok(_) => {}
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(e),
             }
@@ -96,12 +97,33 @@ impl Draft {
             Err(io::ErrorKind::AlreadyExists.into())
         })?
     }
+
+    /// Makes it durable under a name in its own folder, which it takes over from what has it.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn publish_over(self, name: &Path) -> io::Result<()> {
+        self.file.sync_all()?;
+        self.run(|| {
+            fs::rename(&self.path, name)?;
+            sync_folder(name)
+        })?
+    }
 }
 
 impl Drop for Draft {
     fn drop(&mut self) {
         // Gone already when all went well.
         drop(self.run(|| remove_all(&self.path)));
+    }
+}
+
+/// Does this name lead to this file?
+fn is_at(file: &File, path: &Path) -> bool {
+    let identity = |m: fs::Metadata| (m.dev(), m.ino());
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(one), Ok(other)) => identity(one) == identity(other),
+        _ => false,
     }
 }
 

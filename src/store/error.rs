@@ -88,7 +88,9 @@ impl From<&rusqlite::Error> for Error {
 /// Why a database cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("{path} is in use by another coffee-tracker server (its lock file {lock} is held)")]
+    #[error(
+        "{path} is in use by another coffee-tracker server, or by a restore (its lock file {lock} is held)"
+    )]
     InUse { path: PathBuf, lock: PathBuf },
     #[error("another restore, import or prune of {path} is at work: wait for its end")]
     Maintained { path: PathBuf },
@@ -96,6 +98,10 @@ pub enum OpenError {
     Folder { path: PathBuf, why: String },
     #[error("{path} cannot be opened: {why}")]
     File { path: PathBuf, why: String },
+    #[error(
+        "{path} is gone, but its log {log} is there: restore a backup, or move the log away to start with nothing"
+    )]
+    Lost { path: PathBuf, log: PathBuf },
     #[error("{path} is not a SQLite database")]
     NotADatabase { path: PathBuf },
     #[error("{path} is a SQLite database of another program")]

@@ -4,6 +4,7 @@
 //! what it may cost: a quick one runs where it stands, a dear one on a bounded set of
 //! blocking threads, so that it never holds up a cheap one.
 
+mod aside;
 mod bulk;
 mod coffee;
 mod draft;
@@ -120,6 +121,12 @@ impl Store {
         let path = &options.path;
         make_folder(path)?;
         let mut lock = Lock::take(path)?;
+        let system = |e: std::io::Error| match e.kind() {
+            std::io::ErrorKind::StorageFull => OpenError::Full { path: path.clone() },
+            _ => OpenError::File { path: path.clone(), why: e.to_string() },
+        };
+        aside::undo_unfinished(path).map_err(system)?;
+        refuse_a_log_alone(path)?;
         draft::sweep(folder_of(path));
         draft::sweep(&options.backups);
         let fault = |e: &rusqlite::Error| schema::open_error(path, e);
@@ -136,10 +143,6 @@ impl Store {
         let pool_thread = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());
         let quick = pool(path, options.quick_readers, &pool_thread)?;
         let dear = pool(path, options.dear_readers, &pool_thread)?;
-        let system = |e: std::io::Error| match e.kind() {
-            std::io::ErrorKind::StorageFull => OpenError::Full { path: path.clone() },
-            _ => OpenError::File { path: path.clone(), why: e.to_string() },
-        };
         let damaged = Arc::new(AtomicBool::new(false));
         let checked = Arc::new(AtomicBool::new(lock.was_clean()));
         if !lock.was_clean() {
@@ -246,6 +249,16 @@ impl Store {
 /// The folder a file lies in.
 fn folder_of(file: &Path) -> &Path {
     file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A log without its database is what is left of a lost one; SQLite would remove it.
+fn refuse_a_log_alone(path: &Path) -> Result<(), OpenError> {
+    let size = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
+    let log = beside(path, "-wal");
+    if size(path) == 0 && size(&log) > 0 {
+        return Err(OpenError::Lost { path: path.to_owned(), log });
+    }
+    Ok(())
 }
 
 fn make_folder(path: &Path) -> Result<(), OpenError> {

@@ -9,23 +9,23 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use rusqlite::backup::{Backup, StepResult};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, params};
 use rustix::fs::statvfs;
 
-use super::draft::{Draft, rename_to_free, sync_folder};
+use super::aside::{real, replace, undo_unfinished};
+use super::draft::{Draft, sweep};
 use super::error::{Error, OpenError};
 use super::lock::{Lock, Maintenance, beside};
 use super::owner::Identity;
-use super::retention::second;
 use super::schema::{self, Found};
 use super::snapshot::{SnapshotError, Stage, Target, Watcher, fill, snapshot};
 use super::steps::step;
 use super::verify::{Contents, Examination, contents, examine, open_still};
 use super::{folder_of, make_folder};
-use crate::model::time::Timestamp;
 
 /// Pages copied between two looks at the progress: 16 MiB.
 const PAGES: i32 = 4096;
@@ -140,8 +140,14 @@ impl Restoration {
             return Err(RestoreError::Unfit { path: found.path, reasons: found.reasons });
         }
         let lock = Lock::take_unless_served(database)?;
-        super::draft::sweep(folder_of(database));
+        if lock.is_some() {
+            undo_unfinished(database)?;
+        }
+        sweep(folder_of(&real(database)));
         let live = look_at(database);
+        if matches!(live, Live::Nothing) && lock.is_none() {
+            return Err(RestoreError::Served(database.to_owned()));
+        }
         if let (Live::Ours { version, .. }, None) = (&live, &lock)
             && *version != schema::newest()
         {
@@ -211,20 +217,13 @@ impl Restoration {
         let safety = self.back_up_first(watcher)?;
         step("restore.saved");
         let writable = matches!(self.live, Live::Ours { .. }) && safety.is_some();
-        let prepared = self.prepare(!writable, watcher)?;
+        let prepared = self.prepare(writable, watcher)?;
         step("restore.prepared");
-        let aside = match (writable, prepared) {
-            (false, Some(draft)) => self.put_in_place(draft)?,
-            (_, prepared) => {
-                let path = prepared.as_ref().map_or(self.file.path.as_path(), Draft::path);
-                // A draft is the owner's own; the backup is the caller's.
-                let opened = match prepared {
-                    Some(_) => open_still(path),
-                    None => self.identity.as_caller(|| open_still(path))?,
-                };
-                self.write_into(&opened.map_err(|e| RestoreError::Prepare(e.into()))?, watcher)?;
-                Vec::new()
-            }
+        let aside = if writable {
+            self.write_into(&prepared, watcher)?;
+            Vec::new()
+        } else {
+            replace(&self.database, prepared, matches!(self.live, Live::Broken(_) | Live::Ours { .. }))?
         };
         step("restore.done");
         Ok(Restored { safety, aside, contents: self.after(), took: began.elapsed() })
@@ -246,25 +245,16 @@ impl Restoration {
         }
     }
 
-    /// A copy of the backup beside the database, where the backup itself will not do: it has
-    /// an older schema, other pages, or `is_needed` to take the database's place.
-    fn prepare(&self, is_needed: bool, watcher: Watcher<'_>) -> Result<Option<Draft>, RestoreError> {
+    /// A copy of the backup beside the database, brought to the newest schema, and to the
+    /// pages of the database when it `is_to_be_written` into that.
+    fn prepare(&self, is_to_be_written: bool, watcher: Watcher<'_>) -> Result<Draft, RestoreError> {
         let version = usize::try_from(self.file.schema_version.unwrap_or(0)).unwrap_or(0);
         let fault = |e: rusqlite::Error| RestoreError::Prepare(e.into());
         let source = self.identity.as_caller(|| open_still(&self.file.path))?.map_err(fault)?;
-        let pages = |c: &Connection| c.pragma_query_value(None, "page_size", |row| row.get::<_, i64>(0));
-        let page_size = if is_needed {
-            None
-        } else {
+        let draft = Draft::create(folder_of(&real(&self.database)), &self.identity)?;
+        if is_to_be_written {
             let live = schema::connect(&self.database, schema::Role::Reader).map_err(fault)?;
-            Some(pages(&live).map_err(fault)?)
-        };
-        let same_pages = page_size.is_none() || page_size == Some(pages(&source).map_err(fault)?);
-        if !is_needed && same_pages && version == schema::migrations().len() {
-            return Ok(None);
-        }
-        let draft = Draft::create(folder_of(&self.database), &self.identity)?;
-        if let Some(size) = page_size {
+            let size: i64 = live.pragma_query_value(None, "page_size", |row| row.get(0)).map_err(fault)?;
             source.pragma_update(None, "page_size", size).map_err(fault)?;
         }
         fill(&source, &draft, watcher).map_err(RestoreError::Prepare)?;
@@ -272,15 +262,18 @@ impl Restoration {
         schema::migrate(&mut copy, version, schema::migrations()).map_err(fault)?;
         copy.close().map_err(|(_, e)| fault(e))?;
         draft.file().sync_all()?;
-        Ok(Some(draft))
+        Ok(draft)
     }
 
-    /// Writes the backup into the live file as one transaction.
-    fn write_into(&self, source: &Connection, watcher: Watcher<'_>) -> Result<(), RestoreError> {
+    /// Writes the prepared copy into the live file as one transaction.
+    fn write_into(&self, prepared: &Draft, watcher: Watcher<'_>) -> Result<(), RestoreError> {
         let fault = |e: rusqlite::Error| match Error::from(e) {
             Error::Busy => RestoreError::Busy,
             other => RestoreError::Write(other),
         };
+        let source = Connection::open(prepared.path()).map_err(fault)?;
+        // Only the database itself must last.
+        source.pragma_update(None, "synchronous", "OFF").map_err(fault)?;
         let mut live = schema::connect(&self.database, schema::Role::Writer).map_err(fault)?;
         live.busy_handler(Some(|attempt| {
             std::thread::sleep(Duration::from_millis(1));
@@ -288,54 +281,56 @@ impl Restoration {
         }))
         .map_err(fault)?;
         live.pragma_update(None, "wal_autocheckpoint", 0).map_err(fault)?;
-        let given = sequences(&live).map_err(fault)?;
-        copy_pages(source, &mut live, watcher).map_err(fault)?;
+        self.copy_pages(&source, &mut live, watcher).map_err(fault)?;
         step("restore.written");
-        // An id is never given twice, not even to what came after the backup.
-        for (table, last) in given {
-            let raise = "update sqlite_sequence set seq = max(seq, ?) where name = ?";
-            live.execute(raise, params![last, table]).map_err(fault)?;
-        }
-        step("restore.numbered");
         carry_over(&live, self.is_served());
         Ok(())
     }
 
-    /// Gives the prepared copy the database's name, and moves aside what has it now.
-    fn put_in_place(&self, prepared: Draft) -> Result<Vec<PathBuf>, RestoreError> {
-        let mut aside = Vec::new();
-        let now = second(Timestamp::from(SystemTime::now()));
-        let stem = (1_u32..)
-            .map(|n| match n {
-                1 => beside(&self.database, &format!(".broken-{now}")),
-                n => beside(&self.database, &format!(".broken-{now}-{n}")),
-            })
-            .find(|stem| ["-wal", "-shm", ""].iter().all(|end| !beside(stem, end).exists()));
-        // The log goes first: it must never lie beside a file that it does not belong to.
-        for end in ["-wal", "-shm", "-journal", ""] {
-            let (old, Some(new)) = (beside(&self.database, end), stem.as_ref().map(|s| beside(s, end)))
-            else {
-                continue;
-            };
-            match rename_to_free(&old, &new) {
-                Ok(true) => aside.push(new),
-                Ok(false) => return Err(io::Error::from(io::ErrorKind::AlreadyExists).into()),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(e.into()),
+    /// Copies every page, and raises the last ids of the copy to those of the database: an id
+    /// is never given twice, not even to what came after the backup.
+    fn copy_pages(
+        &self,
+        source: &Connection,
+        live: &mut Connection,
+        watcher: Watcher<'_>,
+    ) -> rusqlite::Result<()> {
+        const PAGE: u64 = 4096;
+        let backup = Backup::new(source, live)?;
+        let mut given = None;
+        loop {
+            // The first page alone: from then on nobody else writes, and the last ids stand.
+            let more = backup.step(if given.is_none() { 1 } else { PAGES })?;
+            let progress = backup.progress();
+            let bytes = |pages: i32| u64::from(pages.unsigned_abs()) * PAGE;
+            let total = bytes(progress.pagecount);
+            watcher(Stage::Copying { done: total - bytes(progress.remaining), total });
+            match more {
+                StepResult::Done => return Ok(()),
+                StepResult::More if given.is_none() => {
+                    let last = sequences(&schema::connect(&self.database, schema::Role::Reader)?)?;
+                    // What the source's own connection changes, the backup takes along.
+                    for (table, id) in given.insert(last) {
+                        raise(source, table, *id)?;
+                    }
+                    step("restore.numbered");
+                }
+                StepResult::More => step("restore.half"),
+                // The busy handler has tried for a minute.
+                _ => {
+                    let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+                    return Err(rusqlite::Error::SqliteFailure(busy, None));
+                }
             }
-            step("restore.aside");
         }
-        sync_folder(&self.database)?;
-        prepared.publish(std::iter::once(self.database.clone()))?;
-        Ok(aside)
     }
 
     /// Is there room for the copy of the present state, for the log, for a prepared copy?
     fn check_room(&self) -> Result<(), RestoreError> {
         let size = |path: &Path| fs::metadata(path).map_or(0, |m| m.len());
         let live = size(&self.database) + size(&beside(&self.database, "-wal"));
-        let is_current = self.file.schema_version == Some(schema::newest());
-        let copies = if is_current && matches!(self.live, Live::Ours { .. }) { 1 } else { 2 };
+        // The prepared copy, and what is written into the log.
+        let copies = if matches!(self.live, Live::Ours { .. }) { 2 } else { 1 };
         let here = self.file.size_bytes * copies;
         let folder = folder_of(&self.database).to_owned();
         // The folder of backups may not be there yet.
@@ -363,6 +358,8 @@ fn look_at(database: &Path) -> Live {
         return Live::Nothing;
     }
     let looked = schema::connect(database, schema::Role::Reader)
+        // What may be broken is to be kept bit for bit: no log is carried over at the end.
+        .and_then(|c| c.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(|_| c))
         .map_err(|e| schema::open_error(database, &e))
         .and_then(|connection| match schema::recognise(&connection, database)? {
             Found::Empty => Ok(Live::Nothing),
@@ -382,25 +379,14 @@ fn sequences(connection: &Connection) -> rusqlite::Result<Vec<(String, i64)>> {
         .collect()
 }
 
-fn copy_pages(source: &Connection, live: &mut Connection, watcher: Watcher<'_>) -> rusqlite::Result<()> {
-    const PAGE: u64 = 4096;
-    let backup = Backup::new(source, live)?;
-    loop {
-        let more = backup.step(PAGES)?;
-        let progress = backup.progress();
-        let bytes = |pages: i32| u64::from(pages.unsigned_abs()) * PAGE;
-        let total = bytes(progress.pagecount);
-        watcher(Stage::Copying { done: total - bytes(progress.remaining), total });
-        match more {
-            StepResult::Done => return Ok(()),
-            StepResult::More => step("restore.half"),
-            // The busy handler has tried for a minute.
-            _ => {
-                let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
-                return Err(rusqlite::Error::SqliteFailure(busy, None));
-            }
-        }
+/// Raises the last id of a table; one that never had a row has none yet.
+fn raise(connection: &Connection, table: &str, id: i64) -> rusqlite::Result<()> {
+    let raised = connection
+        .execute("update sqlite_sequence set seq = max(seq, ?) where name = ?", params![id, table])?;
+    if raised == 0 {
+        connection.execute("insert into sqlite_sequence (name, seq) values (?, ?)", params![table, id])?;
     }
+    Ok(())
 }
 
 /// Carries the log over to the file, so that no write of the server's has to.

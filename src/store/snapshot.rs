@@ -10,9 +10,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rusqlite::{Connection, OpenFlags, params};
 
+use super::aside::{is_unfinished, undo_unfinished};
 use super::draft::Draft;
 use super::error::{Error, OpenError};
 use super::folder_of;
+use super::lock::Lock;
 use super::overview::BackupRecord;
 use super::owner::Identity;
 use super::retention::second;
@@ -124,6 +126,12 @@ pub fn snapshot(
 ) -> Result<Snapshot, SnapshotError> {
     if !database.exists() {
         return Err(SnapshotError::Missing(database.to_owned()));
+    }
+    if is_unfinished(database) {
+        // Its log lies elsewhere; whoever holds the lock is moving it just now.
+        let lock = Lock::take_unless_served(database)?;
+        let _lock = lock.ok_or_else(|| OpenError::Maintained { path: database.to_owned() })?;
+        undo_unfinished(database)?;
     }
     let made = copy(database, target, identity, watcher);
     let mut record = BackupRecord::read(database);

@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use sha2::{Digest, Sha256};
 
@@ -117,16 +118,24 @@ fn has_log(path: &Path) -> bool {
 /// SQLite's own.
 pub fn open_still(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = if has_log(path) {
+    let is_there = |end| fs::exists(beside(path, end)).unwrap_or(false);
+    let connection = if is_there("-wal") && is_there("-shm") {
         Connection::open_with_flags(path, flags)?
+    } else if has_log(path) {
+        // Nobody has it open. The index of its log is kept in memory: that takes a database
+        // held for oneself, and a reader can hold nothing but by not locking at all.
+        let alone = Connection::open_with_flags_and_vfs(path, flags, "unix-none")?;
+        alone.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        alone.pragma_update(None, "locking_mode", "exclusive")?;
+        alone
     } else {
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let uri = format!("file://{}?immutable=1", percent_encoded(&absolute));
         Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)?
     };
     connection.busy_timeout(std::time::Duration::from_secs(10))?;
-    connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-    connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "cache_size", -8192)?;
     // Opens the log's index too, while whoever opened the file is who they are.

@@ -1,0 +1,128 @@
+//! Puts a new file in the place of a broken database, which is kept under another name.
+//!
+//! The database's name always leads to a whole file, and a log never lies beside a file that
+//! is not its own: the broken file gets its second name first, then its log moves there, then
+//! the new file takes the first name over. A broken file that still has both names was left by
+//! a replacement that was cut off; the next to open the database undoes that.
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::draft::{Draft, rename_to_free, sync_folder};
+use super::folder_of;
+use super::lock::beside;
+use super::retention::second;
+use super::steps::step;
+use crate::model::time::Timestamp;
+
+/// What SQLite lays beside a database and would take for its own.
+const COMPANIONS: [&str; 3] = ["-wal", "-journal", "-shm"];
+/// Between a database's name and the time at which it was moved aside.
+const BROKEN: &str = ".broken-";
+
+/// The file that a name leads to, through links. SQLite lays a log beside that one.
+pub fn real(database: &Path) -> PathBuf {
+    fs::canonicalize(database).unwrap_or_else(|_| database.to_owned())
+}
+
+/// Gives `draft` the database's name. What has it now is kept aside if it `is_worth_keeping`;
+/// a log always is. Names what was moved.
+///
+/// # Errors
+/// The file system's; all is then as it was.
+pub fn replace(database: &Path, draft: Draft, is_worth_keeping: bool) -> io::Result<Vec<PathBuf>> {
+    let database = &real(database);
+    let moved = move_aside(database, is_worth_keeping);
+    let done = moved.and_then(|aside| draft.publish_over(database).map(|()| aside));
+    if done.is_err()
+        && let Err(e) = undo_unfinished(database)
+    {
+        tracing::error!("{} could not be brought back beside its log: {e}", database.display());
+    }
+    done
+}
+
+fn move_aside(database: &Path, is_worth_keeping: bool) -> io::Result<Vec<PathBuf>> {
+    let mut aside = Vec::new();
+    let stem = free_name(database);
+    if is_worth_keeping {
+        fs::hard_link(database, &stem)?;
+        aside.push(stem.clone());
+        sync_folder(database)?;
+        step("restore.linked");
+    }
+    for end in COMPANIONS {
+        let (old, new) = (beside(database, end), beside(&stem, end));
+        let Ok(file) = fs::symlink_metadata(&old) else { continue };
+        if !is_worth_keeping && (file.len() == 0 || end == "-shm") {
+            fs::remove_file(&old)?;
+        } else if rename_to_free(&old, &new)? {
+            aside.push(new);
+        } else {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        step("restore.aside");
+    }
+    sync_folder(database)?;
+    Ok(aside)
+}
+
+/// A name beside the database that neither a file nor a log has.
+fn free_name(database: &Path) -> PathBuf {
+    let now = second(Timestamp::from(SystemTime::now()));
+    let is_free = |stem: &PathBuf| {
+        ["", "-wal", "-journal", "-shm"].iter().all(|end| fs::symlink_metadata(beside(stem, end)).is_err())
+    };
+    let mut names = (2_u32..).map(|n| beside(database, &format!("{BROKEN}{now}-{n}")));
+    let first = beside(database, &format!("{BROKEN}{now}"));
+    if is_free(&first) { first } else { names.find(is_free).unwrap_or(first) }
+}
+
+/// Was a replacement of this database cut off?
+pub fn is_unfinished(database: &Path) -> bool {
+    !second_names(&real(database)).is_empty()
+}
+
+/// Undoes a replacement that was cut off: the log goes back beside its file. For whoever
+/// holds the lock on the database.
+///
+/// # Errors
+/// The file system's.
+pub fn undo_unfinished(database: &Path) -> io::Result<()> {
+    let database = &real(database);
+    for stem in second_names(database) {
+        for end in COMPANIONS {
+            match rename_to_free(&beside(&stem, end), &beside(database, end)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        sync_folder(database)?;
+        fs::remove_file(&stem)?;
+        sync_folder(database)?;
+    }
+    Ok(())
+}
+
+/// The names aside under which the database's own file lies too.
+fn second_names(database: &Path) -> Vec<PathBuf> {
+    let (Ok(file), Some(name)) = (fs::symlink_metadata(database), database.file_name()) else {
+        return Vec::new();
+    };
+    // Nearly always: no name but its own.
+    if !file.is_file() || file.nlink() < 2 {
+        return Vec::new();
+    }
+    let start = format!("{}{BROKEN}", name.to_string_lossy());
+    let is_same = |other: Metadata| (other.dev(), other.ino()) == (file.dev(), file.ino());
+    let Ok(entries) = fs::read_dir(folder_of(database)) else { return Vec::new() };
+    entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&start))
+        .map(|entry| entry.path())
+        .filter(|path| fs::symlink_metadata(path).is_ok_and(is_same))
+        .collect()
+}

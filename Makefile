@@ -1,10 +1,11 @@
 # Coffee Tracker: every verb. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check fmt lint bench crash fuzz demo openapi clean
+.PHONY: help run build test check fmt lint bench crash kills fuzz demo openapi clean
 
 BINARY := target/release/coffee-tracker
 ROUNDS ?= 200
+KILLS ?= 300
 
 help: ## List every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +34,9 @@ bench: ## Measure speed and size against a bare handler and raw SQLite (some 5 m
 
 crash: ## Kill -9 while writing, restart, compare: ROUNDS=200
 	CRASH_ROUNDS=$(ROUNDS) cargo test --locked --test cli -- --nocapture crash
+
+kills: ## Kill -9 at every step of backup, restore, migration and first start: KILLS=300
+	KILLS=$(KILLS) cargo test --locked --test cli -- --nocapture kills::
 
 fuzz: ## Try the API against its own document with schemathesis (installs it into .venv)
 	scripts/fuzz.sh

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OpenFlags, params};
 use rustix::fs::statvfs;
 
 use super::aside::{real, replace, undo_unfinished};
@@ -27,8 +27,8 @@ use super::steps::step;
 use super::verify::{Contents, Examination, contents, examine, open_still};
 use super::{folder_of, make_folder};
 
-/// Pages copied between two looks at the progress: 16 MiB.
-const PAGES: i32 = 4096;
+/// Pages copied between two looks at the progress: 16 MiB; few where tests look in between.
+const PAGES: i32 = if cfg!(debug_assertions) { 16 } else { 4096 };
 /// Attempts at the write lock, a millisecond apart: a minute.
 const ATTEMPTS: i32 = 60_000;
 /// How long the log is carried over to the file, at most, before it is left to the server.
@@ -280,6 +280,8 @@ impl Restoration {
             attempt < ATTEMPTS
         }))
         .map_err(fault)?;
+        // A file that was put in place, by a restore or by hand, has no log before a server opens it.
+        live.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())).map_err(fault)?;
         live.pragma_update(None, "wal_autocheckpoint", 0).map_err(fault)?;
         self.copy_pages(&source, &mut live, watcher).map_err(fault)?;
         step("restore.written");
@@ -357,18 +359,25 @@ fn look_at(database: &Path) -> Live {
     if fs::metadata(database).map_or(true, |m| m.len() == 0) {
         return Live::Nothing;
     }
-    let looked = schema::connect(database, schema::Role::Reader)
-        // What may be broken is to be kept bit for bit: no log is carried over at the end.
-        .and_then(|c| c.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(|_| c))
-        .map_err(|e| schema::open_error(database, &e))
-        .and_then(|connection| match schema::recognise(&connection, database)? {
+    let looked = connect_without_trace(database).map_err(|e| schema::open_error(database, &e)).and_then(
+        |connection| match schema::recognise(&connection, database)? {
             Found::Empty => Ok(Live::Nothing),
             Found::Ours(version) => {
                 let contents = contents(&connection).map_err(|e| schema::open_error(database, &e))?;
                 Ok(Live::Ours { version, contents })
             }
-        });
+        },
+    );
     looked.unwrap_or_else(|e| Live::Broken(e.to_string()))
+}
+
+/// What may be broken is to be kept bit for bit: no log is carried over at the end.
+fn connect_without_trace(database: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(database, flags)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    schema::configure(&mut connection, schema::Role::Reader)?;
+    Ok(connection)
 }
 
 /// The last id given in each table.

@@ -1,0 +1,150 @@
+//! What tests of backups and restores share: data to keep, and how to see that it was kept.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rusqlite::Connection;
+
+use crate::helpers::{Ended, Server, folder, number, program, rows, run};
+
+/// The program with these arguments, on `coffee.db` and `backups/` in `folder`.
+pub fn tracker(folder: &Path, args: &[&str]) -> Command {
+    let mut command = program(folder);
+    command.args(args).envs([("DATABASE_URL", "coffee.db"), ("TZ", "UTC")]);
+    command
+}
+
+/// Runs it to its end.
+pub fn ran(folder: &Path, args: &[&str]) -> Ended {
+    run(&mut tracker(folder, args))
+}
+
+/// Runs it; it must go well.
+#[track_caller]
+pub fn well(folder: &Path, args: &[&str]) -> Ended {
+    let ended = ran(folder, args);
+    assert_eq!(ended.code, Some(0), "{args:?}: {ended:?}");
+    ended
+}
+
+/// Asserts the code, and that the last words are one sentence for people.
+#[track_caller]
+pub fn assert_says(ended: &Ended, code: i32, sentence: &str) {
+    assert_eq!(ended.code, Some(code), "{ended:?}");
+    let last: Vec<&str> = ended.err.lines().filter(|line| line.starts_with("coffee-tracker: ")).collect();
+    assert_eq!(last.len(), 1, "one sentence: {}", ended.err);
+    assert!(last[0].contains(sentence), "{:?} lacks {sentence:?}", last[0]);
+    for noise in ["panicked", "Error {", "Some(", "SqliteFailure", "Os {"] {
+        assert!(!ended.err.contains(noise), "{noise} in {}", ended.err);
+    }
+}
+
+/// Every row of both tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    pub coffees: Vec<String>,
+    pub readings: Vec<String>,
+}
+
+impl State {
+    pub fn of(database: &Connection) -> Self {
+        Self {
+            coffees: rows(database, "select * from coffee_logs order by id"),
+            readings: rows(database, "select * from heart_rate_logs order by id"),
+        }
+    }
+}
+
+/// A copy of the database and its logs elsewhere, so that looking changes nothing.
+pub fn copy_of(database: &Path) -> (tempfile::TempDir, Connection) {
+    let elsewhere = folder();
+    let copy = elsewhere.path().join("coffee.db");
+    for end in ["", "-wal", "-journal"] {
+        let name = |path: &Path| PathBuf::from(format!("{}{end}", path.display()));
+        if name(database).exists() {
+            fs::copy(name(database), name(&copy)).unwrap();
+        }
+    }
+    let connection = Connection::open(copy).unwrap();
+    (elsewhere, connection)
+}
+
+/// What a sound database holds, with its log; `None` when there is none, or nothing in it.
+#[track_caller]
+pub fn state(database: &Path) -> Option<State> {
+    if fs::metadata(database).map_or(0, |m| m.len()) == 0 {
+        return None;
+    }
+    let (_folder, copy) = copy_of(database);
+    assert_integrity(&copy);
+    let is_made = number(&copy, "select count(*) from sqlite_schema where name = 'coffee_logs'") == 1;
+    is_made.then(|| State::of(&copy))
+}
+
+#[track_caller]
+pub fn assert_integrity(database: &Connection) {
+    assert_eq!(rows(database, "pragma integrity_check"), [r#"Text([111, 107])"#], "integrity_check");
+}
+
+/// Adds so many coffees and ten times as many readings, with notes that begin with `name`.
+pub fn add(database: &Path, name: &str, coffees: u32) {
+    let connection = Connection::open(database).unwrap();
+    let many = "with recursive n(n) as (select 1 union all select n + 1 from n where n < ?2) insert into";
+    let coffee = "coffee_logs (timestamp, caffeine_mg, coffee_type, notes)
+        select 1760000000000000 + n * 1000000, n % 200, 'espresso', ?1 || '-' || n from n";
+    let reading = "heart_rate_logs (timestamp, bpm, context, notes)
+        select 1760000000000000 + n * 100000, 60 + n % 90, 'resting', ?1 || '-' || n from n";
+    connection.execute(&format!("{many} {coffee}"), (name, coffees)).unwrap();
+    connection.execute(&format!("{many} {reading}"), (name, coffees * 10)).unwrap();
+}
+
+/// A database in `folder` with these rows, made by the program and at rest.
+pub fn make(folder: &Path, name: &str, coffees: u32) {
+    Server::start(folder).stop_well();
+    add(&folder.join("coffee.db"), name, coffees);
+}
+
+/// The names in a folder, sorted.
+pub fn names(folder: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().to_str().unwrap().to_owned()).collect();
+    names.sort_unstable();
+    names
+}
+
+/// Every file of a folder, with what is in it.
+pub fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let content = |name: String| fs::read(folder.join(&name)).ok().map(|bytes| (name, bytes));
+    names(folder).into_iter().filter_map(content).collect()
+}
+
+/// The backups in the default folder.
+pub fn backups(folder: &Path) -> Vec<PathBuf> {
+    names(&folder.join("backups")).iter().map(|name| folder.join("backups").join(name)).collect()
+}
+
+/// Asserts that nothing unfinished lies about, and that every backup is one.
+#[track_caller]
+pub fn assert_tidy(folder: &Path) {
+    assert_tidy_with(folder, &[]);
+}
+
+/// [`assert_tidy`], by a program with these variables.
+#[track_caller]
+pub fn assert_tidy_with(folder: &Path, variables: &[(&str, &Path)]) {
+    for place in [folder, &folder.join("backups")] {
+        for name in names(place) {
+            let is_stray =
+                name.starts_with(".coffee-") || name.ends_with(".tmp") || name.contains("-journal");
+            assert!(!is_stray, "{name} was left in {}", place.display());
+        }
+    }
+    for backup in backups(folder) {
+        let name = backup.to_str().unwrap();
+        assert!(name.ends_with(".db"), "{name} was left");
+        let verified = run(tracker(folder, &["verify", name]).envs(variables.iter().copied()));
+        assert_eq!(verified.code, Some(0), "{verified:?}");
+    }
+}

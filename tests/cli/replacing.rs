@@ -1,0 +1,155 @@
+//! `restore --replace`: a broken database is kept beside its log, and never lost between two names.
+
+use std::fs;
+use std::path::Path;
+
+use crate::helpers::{Server, database, folder, number, run, server};
+use crate::keeping::{assert_says, assert_tidy, copy_of, files, make, names, ran, state, tracker, well};
+
+/// Overwrites the pages of an index, so that rows can be read and the file is damaged all the same.
+pub fn damage(database: &Path) {
+    let (_folder, copy) = copy_of(database);
+    let query = "select rootpage from sqlite_schema where name = 'heart_rate_logs_by_context'";
+    let page = usize::try_from(number(&copy, query)).unwrap();
+    let size = usize::try_from(number(&copy, "pragma page_size")).unwrap();
+    let mut bytes = fs::read(database).unwrap();
+    bytes[(page - 1) * size + 8..page * size].fill(0x77);
+    fs::write(database, bytes).unwrap();
+}
+
+/// A folder with the backup `then.db` and a damaged database, five of whose coffees are in its log alone.
+fn damaged() -> tempfile::TempDir {
+    let (folder, past) = (folder(), folder());
+    make(past.path(), "then", 10);
+    well(past.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
+    make(folder.path(), "now", 50);
+    let served = Server::start(folder.path());
+    for _ in 0..5 {
+        assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 80}"#).status, 201);
+    }
+    // As a power cut leaves it.
+    served.signal(rustix::process::Signal::KILL);
+    drop(served.running.end());
+    damage(&folder.path().join("coffee.db"));
+    folder
+}
+
+fn broken(folder: &Path) -> Vec<String> {
+    names(folder).into_iter().filter(|name| name.contains(".broken-")).collect()
+}
+
+/// Restores with --replace and is killed when the log has been moved and the file has not.
+fn cut_off(folder: &Path) {
+    let mut restore = tracker(folder, &["restore", "then.db", "--yes", "--replace"]);
+    let ended = run(restore.env("COFFEE_TRACKER_KILL_AT", "restore.aside"));
+    assert_eq!(ended.signal, Some(9), "{ended:?}");
+    assert!(!folder.join("coffee.db-wal").exists() && broken(folder).len() == 2, "{:?}", names(folder));
+}
+
+#[test]
+fn a_server_that_starts_after_a_replacement_was_cut_off_brings_the_log_back() {
+    let folder = damaged();
+    cut_off(folder.path());
+    let served = Server::start(folder.path());
+    assert_eq!(number(&database(folder.path()), "select count(*) from coffee_logs"), 55);
+    assert_eq!(broken(folder.path()), [""; 0]);
+    served.stop_well();
+}
+
+#[test]
+fn a_backup_after_a_replacement_was_cut_off_brings_the_log_back_first() {
+    let folder = damaged();
+    let before = files(folder.path());
+    cut_off(folder.path());
+    assert_says(&ran(folder.path(), &["backup"]), 1, "the copy could not be written: the database file is damaged");
+    let after = files(folder.path());
+    for name in ["coffee.db", "coffee.db-wal"] {
+        assert!(before[name] == after[name], "{name} is as it was");
+    }
+    assert_eq!(broken(folder.path()), [""; 0]);
+}
+
+#[test]
+fn a_damaged_database_is_kept_bit_for_bit_with_its_log() {
+    let folder = damaged();
+    let before = files(folder.path());
+    let refused = ran(folder.path(), &["restore", "then.db", "--yes"]);
+    assert_says(
+        &refused,
+        1,
+        "stop the server and add --replace: the present file is moved aside, not deleted",
+    );
+    assert!(files(folder.path())["coffee.db"] == before["coffee.db"]);
+    let done = well(folder.path(), &["restore", "then.db", "--yes", "--replace"]);
+    let kept = broken(folder.path());
+    for name in &kept {
+        assert!(
+            done.out.contains(&format!("moved aside: coffee.db{}", &name["coffee.db".len()..]))
+                || done.out.contains(name),
+            "{name} is named in {}",
+            done.out
+        );
+    }
+    let after = files(folder.path());
+    let of = |end: &str| kept.iter().find(|name| name.ends_with(end)).map(|name| &after[name]);
+    assert!(of("-wal") == Some(&before["coffee.db-wal"]), "its log");
+    assert!(after[&kept[0]] == before["coffee.db"], "the file {kept:?}");
+    assert!(state(&folder.path().join("coffee.db")) == state(&folder.path().join("then.db")));
+    assert_tidy(folder.path());
+    Server::start(folder.path()).stop_well();
+}
+
+#[test]
+fn nothing_is_replaced_while_a_server_runs() {
+    let folder = damaged();
+    let served = Server::start(folder.path());
+    let refused = ran(folder.path(), &["restore", "then.db", "--yes", "--replace"]);
+    assert_says(&refused, 1, "a server runs on coffee.db: stop it before the file is replaced");
+    assert_eq!(broken(folder.path()), [""; 0]);
+    // Nor where its file was taken away under it.
+    fs::rename(folder.path().join("coffee.db"), folder.path().join("elsewhere.db")).unwrap();
+    let refused = ran(folder.path(), &["restore", "then.db", "--yes"]);
+    assert_says(&refused, 1, "a server runs on coffee.db: stop it before the file is replaced");
+    assert!(!folder.path().join("coffee.db").exists());
+    drop(served);
+}
+
+#[test]
+fn a_log_whose_database_is_gone_is_refused_and_a_restore_moves_it_aside() {
+    let folder = damaged();
+    fs::remove_file(folder.path().join("coffee.db")).unwrap();
+    let log = fs::read(folder.path().join("coffee.db-wal")).unwrap();
+    let refused = run(&mut server(folder.path()));
+    assert_says(&refused, 78, "coffee.db is gone, but its log coffee.db-wal is there: restore a backup");
+    assert!(fs::read(folder.path().join("coffee.db-wal")).unwrap() == log);
+    let done = well(folder.path(), &["restore", "then.db", "--yes"]);
+    let kept = broken(folder.path());
+    assert!(kept.len() == 1 && done.out.contains(&kept[0]), "{kept:?} in {}", done.out);
+    assert!(fs::read(folder.path().join(&kept[0])).unwrap() == log);
+    let served = Server::start(folder.path());
+    assert_eq!(number(&database(folder.path()), "select count(*) from coffee_logs"), 10);
+    served.stop_well();
+}
+
+#[test]
+fn a_file_of_another_program_is_moved_aside_and_a_database_behind_a_link_stays_behind_it() {
+    let folder = damaged();
+    let at = |name: &str| folder.path().join(name);
+    for name in ["coffee.db", "coffee.db-wal", "coffee.db-shm"] {
+        fs::remove_file(at(name)).unwrap();
+    }
+    fs::create_dir(at("disk")).unwrap();
+    fs::write(at("disk/real.db"), "espresso, flat white, ristretto\n".repeat(100)).unwrap();
+    std::os::unix::fs::symlink("disk/real.db", at("coffee.db")).unwrap();
+    assert_says(
+        &ran(folder.path(), &["restore", "then.db", "--yes"]),
+        1,
+        "coffee.db is not a SQLite database",
+    );
+    well(folder.path(), &["restore", "then.db", "--yes", "--replace"]);
+    assert!(fs::symlink_metadata(at("coffee.db")).unwrap().is_symlink());
+    let kept = broken(&at("disk"));
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    assert!(fs::read_to_string(at("disk").join(&kept[0])).unwrap().starts_with("espresso"));
+    assert!(state(&at("coffee.db")) == state(&at("then.db")));
+}

@@ -3,13 +3,14 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use anyhow::Context;
 use clap::Args;
 
 use super::{Failure, print, progress};
 use crate::config::RawPlace;
 use crate::model::person::{Day, Habits, Person};
 use crate::model::time::Timestamp;
-use crate::store::{FillError, Filler, Options};
+use crate::store::{FillError, Filler, Identity, Options};
 
 /// Who to make up.
 #[derive(Args, Debug)]
@@ -54,6 +55,7 @@ impl From<FillError> for Failure {
 /// That it is not empty, in use, or cannot be written.
 pub fn run(args: DemoArgs) -> Result<(), Failure> {
     let place = args.place.check()?;
+    Identity::of_owner(&place.database).context("the rights of the database's owner")?;
     let mut filler = Filler::open(&Options {
         path: place.database.clone(),
         backups: place.backups,

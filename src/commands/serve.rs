@@ -10,11 +10,11 @@ use anyhow::Context;
 
 use super::{Failure, print};
 use crate::clock::Clock;
-use crate::config::{RawSettings, Settings};
+use crate::config::{KeySource, RawSettings, Settings};
 use crate::http::{self, App, KeyError, KeyOrigin, Keys};
 use crate::logging;
 use crate::model::time::{SECOND, Timestamp};
-use crate::store::{self, Store};
+use crate::store::{self, Identity, Store};
 
 /// Connections for dear reads, and threads to run them.
 const DEAR_READERS: u32 = 2;
@@ -31,9 +31,17 @@ pub fn run(raw: RawSettings) -> Result<(), Failure> {
         name => std::env::var(name).ok(),
     };
     let settings = raw.check(environment)?;
+    let identity =
+        Identity::of_owner(&settings.place.database).context("the rights of the database's owner")?;
     logging::start(settings.log).map_err(anyhow::Error::from_boxed)?;
     let under_systemd = to_journal || out_to_journal;
-    let (keys, origin) = Keys::load(&settings.key, settings.debug).map_err(|e| key_failure(&e))?;
+    let load = || Keys::load(&settings.key, settings.debug);
+    let loaded = match settings.key {
+        // It is made beside the database.
+        KeySource::Made(_) => load(),
+        _ => identity.as_caller(load).context("the rights of the caller")?,
+    };
+    let (keys, origin) = loaded.map_err(|e| key_failure(&e))?;
     let ready = Arc::new(AtomicBool::new(false));
     let done = open_and_serve(settings, keys, &origin, &ready, under_systemd);
     if done.is_err() && !ready.load(Ordering::Relaxed) {

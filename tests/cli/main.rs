@@ -7,6 +7,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod backups;
 mod client;
 mod crash;
 mod demo;
@@ -20,6 +21,7 @@ mod lifecycle;
 mod logs;
 mod prune;
 mod replacing;
+mod restores;
 mod settings;
 mod silence;
 mod sockets;

@@ -61,7 +61,11 @@ fn a_backup_after_a_replacement_was_cut_off_brings_the_log_back_first() {
     let folder = damaged();
     let before = files(folder.path());
     cut_off(folder.path());
-    assert_says(&ran(folder.path(), &["backup"]), 1, "the copy could not be written: the database file is damaged");
+    assert_says(
+        &ran(folder.path(), &["backup"]),
+        1,
+        "the copy could not be written: the database file is damaged",
+    );
     let after = files(folder.path());
     for name in ["coffee.db", "coffee.db-wal"] {
         assert!(before[name] == after[name], "{name} is as it was");

@@ -1,0 +1,216 @@
+//! `backup`, as whoever runs it sees it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::helpers::{Running, Server, folder, mode, wait_until};
+use crate::keeping::{assert_says, assert_tidy, backups, files, make, names, ran, state, tracker, well};
+
+/// A folder with 30 coffees and 300 readings at rest.
+fn filled() -> tempfile::TempDir {
+    let folder = folder();
+    make(folder.path(), "now", 30);
+    folder
+}
+
+fn sha256(path: &Path) -> String {
+    Sha256::digest(fs::read(path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// `coffee_YYYYMMDD_HHMMSS.db`
+fn is_dated(name: &str) -> bool {
+    let shape: String = name.chars().map(|c| if c.is_ascii_digit() { '9' } else { c }).collect();
+    shape == "coffee_99999999_999999.db"
+}
+
+#[test]
+fn a_backup_goes_into_the_default_folder_under_the_time_and_says_what_it_is() {
+    let folder = filled();
+    let before = files(folder.path());
+    let ended = well(folder.path(), &["backup"]);
+    let made = backups(folder.path());
+    assert_eq!(made.len(), 1);
+    let name = made[0].file_name().unwrap().to_str().unwrap();
+    assert!(is_dated(name), "{name}");
+    let start = format!("backups/{name}: ");
+    let middle = format!(" kB, 30 coffees, 300 readings, SHA-256 {}, ", sha256(&made[0]));
+    assert!(ended.out.starts_with(&start) && ended.out.contains(&middle), "{}", ended.out);
+    assert!(ended.out.ends_with(" s\n") && ended.out.lines().count() == 1 && ended.err.is_empty());
+    assert!(state(&made[0]) == state(&folder.path().join("coffee.db")));
+    assert!(files(folder.path())["coffee.db"] == before["coffee.db"], "the database is as it was");
+    assert_eq!((mode(&made[0]), mode(&folder.path().join("backups"))), (0o600, 0o700), "nobody else's");
+    assert_tidy(folder.path());
+}
+
+#[test]
+fn a_backup_goes_where_it_is_told_and_never_over_another_file() {
+    let folder = filled();
+    let at = |name: &str| folder.path().join(name);
+    let named = well(folder.path(), &["backup", "--to", "mine.db"]);
+    assert!(named.out.starts_with("mine.db: "), "{}", named.out);
+    well(folder.path(), &["backup", "--to", "weekly"]);
+    well(folder.path(), &["backup", "--to", "deep/down/"]);
+    fs::create_dir(at("dotted.d")).unwrap();
+    well(folder.path(), &["backup", "--to", "dotted.d"]);
+    for place in ["weekly", "deep/down", "dotted.d"] {
+        let found = names(&at(place));
+        assert!(found.len() == 1 && is_dated(&found[0]), "{place}: {found:?}");
+    }
+    assert!(!at("backups").exists());
+    fs::write(at("letter.txt"), "dear diary").unwrap();
+    let before = names(folder.path());
+    let refused = ran(folder.path(), &["backup", "--to", "letter.txt"]);
+    assert_says(&refused, 1, "letter.txt exists already: a backup never overwrites");
+    assert_eq!(fs::read_to_string(at("letter.txt")).unwrap(), "dear diary");
+    assert_eq!(names(folder.path()), before);
+    let below = ran(folder.path(), &["backup", "--to", "letter.txt/below"]);
+    assert_says(&below, 1, "the folder letter.txt/below cannot be used: Not a directory");
+}
+
+/// Lays empty files under the names of backups of so many days ago.
+fn lay_old(folder: &Path, days: impl IntoIterator<Item = i64>) {
+    fs::create_dir_all(folder.join("backups")).unwrap();
+    let clock = Connection::open_in_memory().unwrap();
+    for day in days {
+        let query = "select strftime('coffee_%Y%m%d_%H%M%S.db', 'now', ?)";
+        let name: String = clock.query_row(query, [format!("-{day} days")], |row| row.get(0)).unwrap();
+        fs::write(folder.join("backups").join(name), "").unwrap();
+    }
+}
+
+#[test]
+fn old_backups_are_removed_as_asked_and_named() {
+    for (args, kept) in [
+        (&[][..], 14),
+        (&["--keep", "3"][..], 3),
+        (&["--keep", "0"], 21),
+        (&["--keep-days", "5"], 6),
+        (&["--keep", "2", "--keep-days", "4"], 5),
+        (&["--keep", "8", "--keep-days", "4"], 8),
+    ] {
+        let folder = filled();
+        // The last one an hour or so within its day, so that the clock may run.
+        lay_old(folder.path(), 1..=20);
+        fs::write(folder.path().join("backups/notes.txt"), "").unwrap();
+        let ended = well(folder.path(), &[&["backup"], args].concat());
+        let left = backups(folder.path()).len() - 1;
+        // The one of exactly so many days ago may be a second too old by now.
+        let is_right = left == kept || args.contains(&"--keep-days") && left + 1 == kept;
+        assert!(is_right, "{args:?} left {left}, not {kept}");
+        let removed = ended.out.lines().filter(|line| line.starts_with("removed backups/coffee_")).count();
+        assert_eq!(removed, 21 - left, "{}", ended.out);
+        assert!(folder.path().join("backups/notes.txt").exists());
+    }
+    let folder = filled();
+    lay_old(folder.path(), 1..=20);
+    well(folder.path(), &["backup", "--to", "mine.db"]);
+    assert_eq!(backups(folder.path()).len(), 20, "a named backup removes nothing");
+}
+
+#[test]
+fn the_same_as_json_and_in_silence() {
+    let folder = filled();
+    lay_old(folder.path(), [400]);
+    let old = backups(folder.path())[0].clone();
+    let ended = well(folder.path(), &["backup", "--json", "--keep", "1"]);
+    let mut report: Value = serde_json::from_str(&ended.out).unwrap();
+    let made = &backups(folder.path())[0];
+    assert!(report["seconds"].take().as_f64().is_some_and(|seconds| seconds > 0.0));
+    let newest = "2025-10-09T08:53:50.000000Z";
+    let short = |path: &Path| format!("backups/{}", path.file_name().unwrap().to_str().unwrap());
+    let expected = json!({
+        "path": short(made), "size_bytes": fs::metadata(made).unwrap().len(), "coffees": 30, "readings": 300,
+        "newest_entry": newest, "sha256": sha256(made), "seconds": null, "removed": [short(&old)],
+    });
+    assert_eq!(report, expected);
+    assert_eq!(ended.out.lines().count(), 1);
+    let silent = well(folder.path(), &["backup", "--quiet", "--keep", "1"]);
+    assert_eq!((silent.out.as_str(), silent.err.as_str()), ("", ""));
+    assert_eq!(ran(folder.path(), &["backup", "--quiet", "--json"]).code, Some(2));
+}
+
+#[test]
+fn what_cannot_be_backed_up_is_named_and_nothing_is_made() {
+    let empty = folder();
+    assert_says(&ran(empty.path(), &["backup"]), 78, "there is no database at coffee.db");
+    assert_eq!(names(empty.path()), [""; 0]);
+    for (content, sentence) in [
+        ("", "there is no database at coffee.db"),
+        ("create table recipes (name text)", "coffee.db is a SQLite database of another program"),
+        ("create table coffee_logs (id integer)", "coffee-tracker import coffee.db"),
+        ("pragma application_id = 1131374182; pragma user_version = 9", "has schema version 9"),
+    ] {
+        let folder = folder();
+        Connection::open(folder.path().join("coffee.db")).unwrap().execute_batch(content).unwrap();
+        assert_says(&ran(folder.path(), &["backup"]), 78, sentence);
+        assert_eq!(backups(folder.path()).len(), 0);
+    }
+    let text = folder();
+    fs::write(text.path().join("coffee.db"), "flat white ".repeat(1000)).unwrap();
+    assert_says(&ran(text.path(), &["backup"]), 78, "coffee.db is not a SQLite database");
+    let damaged = filled();
+    crate::replacing::damage(&damaged.path().join("coffee.db"));
+    assert_says(&ran(damaged.path(), &["backup"]), 1, "the database file is damaged");
+    assert_eq!(backups(damaged.path()).len(), 0);
+}
+
+/// A sample of the running server's metrics.
+fn metric(served: &Server, name: &str) -> f64 {
+    let text = String::from_utf8(served.get("/metrics").body).unwrap();
+    let line = text.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap().to_owned();
+    line.rsplit_once(' ').unwrap().1.parse().unwrap()
+}
+
+#[test]
+fn a_running_server_shows_a_backup_and_then_one_that_failed() {
+    let folder = filled();
+    let served = Server::start(folder.path());
+    assert_eq!(served.get("/health").json()["backup"]["status"], "none");
+    assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 44}"#).status, 201);
+    well(folder.path(), &["backup"]);
+    let made = &backups(folder.path())[0];
+    assert_eq!(state(made).unwrap().coffees.len(), 31, "with what only the log had");
+    // The server looks at the disk only so often.
+    let shows = |status: &str| served.get("/health").json()["backup"]["status"] == status;
+    wait_until("the backup shows", Duration::from_secs(20), || shows("ok"));
+    let good = served.get("/health").json()["backup"].clone();
+    assert_eq!(metric(&served, "backup_last_result"), 1.0);
+    assert_eq!(metric(&served, "backup_last_size_bytes"), fs::metadata(made).unwrap().len() as f64);
+    assert!(metric(&served, "backup_last_success_timestamp_seconds") > 1.7e9);
+
+    fs::write(folder.path().join("taken"), "").unwrap();
+    assert_says(&ran(folder.path(), &["backup", "--to", "taken/"]), 1, "the folder taken/ cannot be used");
+    wait_until("the failure shows", Duration::from_secs(20), || shows("failed"));
+    assert_eq!(served.get("/health").json()["backup"]["last_success"], good["last_success"]);
+    assert_eq!(metric(&served, "backup_last_result"), 0.0);
+    served.stop_well();
+}
+
+#[test]
+fn backups_at_once_and_within_a_second_have_names_of_their_own() {
+    let folder = filled();
+    let all: Vec<_> =
+        (0..12).map(|_| Running::spawn(&mut tracker(folder.path(), &["backup", "--keep", "0"]))).collect();
+    for running in all {
+        let ended = running.end();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    }
+    assert_eq!(backups(folder.path()).len(), 12);
+    assert_tidy(folder.path());
+}
+
+#[test]
+fn a_read_only_database_can_be_backed_up_elsewhere() {
+    let folder = filled();
+    let away = crate::helpers::folder();
+    let database = folder.path().join("coffee.db");
+    fs::set_permissions(&database, fs::Permissions::from_mode(0o400)).unwrap();
+    well(folder.path(), &["backup", "--to", away.path().join("copy.db").to_str().unwrap()]);
+    assert!(state(&away.path().join("copy.db")) == state(&database));
+}

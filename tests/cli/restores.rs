@@ -1,0 +1,312 @@
+//! `restore`, as whoever runs it sees it.
+
+use std::fs;
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use crate::helpers::{Running, Server, database, folder, number, run, server, wait_until};
+use crate::keeping::{
+    State, add, assert_integrity, assert_says, assert_tidy, backups, files, make, names, ran, state, tracker,
+    well,
+};
+
+/// A folder with 50 coffees of `now` in the database and 10 of `then` in `then.db`.
+fn filled() -> tempfile::TempDir {
+    let (folder, past) = (folder(), folder());
+    make(past.path(), "then", 10);
+    well(past.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
+    make(folder.path(), "now", 50);
+    folder
+}
+
+fn state_in(folder: &Path, name: &str) -> State {
+    state(&folder.join(name)).expect("a database")
+}
+
+/// Changes `then.db` with SQL, which may break its schema.
+fn change(folder: &Path, sql: &str) {
+    let connection = Connection::open(folder.join("then.db")).unwrap();
+    connection.execute_batch("pragma writable_schema = on").unwrap();
+    connection.execute_batch(sql).unwrap();
+}
+
+#[test]
+fn a_dry_run_says_what_would_change_and_changes_nothing() {
+    let folder = filled();
+    let before = files(folder.path());
+    let ended = well(folder.path(), &["restore", "then.db", "--dry-run"]);
+    let rows: Vec<Vec<&str>> = ended.out.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["Restoring", "then.db", "into", "coffee.db:"]);
+    assert_eq!(rows[1], ["now", "then"]);
+    assert_eq!(rows[2], ["coffees", "50", "10"]);
+    assert_eq!(rows[3], ["readings", "500", "100"]);
+    assert_eq!(rows[4], ["newest", "entry", "2025-10-09T08:54:10.000000Z", "2025-10-09T08:53:30.000000Z"]);
+    let last: Vec<&str> = ended.out.lines().skip(5).collect();
+    assert_eq!(last, ["The present state is backed up first, into backups.", "Nothing was changed."]);
+    let after = files(folder.path());
+    assert!(before["coffee.db"] == after["coffee.db"] && before["then.db"] == after["then.db"]);
+    assert_eq!(backups(folder.path()).len(), 0);
+}
+
+#[test]
+fn without_a_terminal_it_does_not_ask() {
+    let folder = filled();
+    let before = names(folder.path());
+    let refused = ran(folder.path(), &["restore", "then.db"]);
+    assert_says(&refused, 2, "there is no terminal to ask on: add --yes");
+    assert_eq!(names(folder.path()), before);
+    assert_eq!(ran(folder.path(), &["restore", "then.db", "--yes", "--dry-run"]).code, Some(2));
+}
+
+#[test]
+fn on_a_terminal_it_asks_and_takes_no_for_an_answer() {
+    if !Path::new("/usr/bin/script").exists() {
+        println!("skipped: there is no `script` to make a terminal");
+        return;
+    }
+    let folder = filled();
+    let asked = |answer: &str| {
+        let program = tracker(folder.path(), &[]);
+        let line = format!("{} restore then.db", program.get_program().to_str().unwrap());
+        let mut script = std::process::Command::new("/usr/bin/script");
+        script.args(["-qec", &line, "/dev/null"]).env_clear().current_dir(folder.path());
+        script.envs([("DATABASE_URL", "coffee.db"), ("TZ", "UTC")]);
+        let typed = folder.path().join("typed");
+        fs::write(&typed, format!("{answer}\n")).unwrap();
+        run(script.stdin(fs::File::open(typed).unwrap()))
+    };
+    let no = asked("no");
+    assert!(no.out.contains("Restore it? [y/N]") && no.out.contains("Nothing was changed."), "{}", no.out);
+    assert_eq!(state_in(folder.path(), "coffee.db").coffees.len(), 50);
+    let yes = asked("y");
+    assert!(yes.out.contains("restored then.db into coffee.db: 10 coffees, 100 readings"), "{}", yes.out);
+    assert_eq!(state_in(folder.path(), "coffee.db").coffees.len(), 10);
+}
+
+#[test]
+fn the_state_before_is_backed_up_and_named_and_can_be_brought_back() {
+    let folder = filled();
+    let (now, then) = (state_in(folder.path(), "coffee.db"), state_in(folder.path(), "then.db"));
+    let ended = well(folder.path(), &["restore", "then.db", "--yes"]);
+    let lines: Vec<&str> = ended.out.lines().collect();
+    let safety = lines[0].strip_prefix("the state before is in ").unwrap();
+    assert!(lines[1].starts_with("restored then.db into coffee.db: 10 coffees, 100 readings, "));
+    assert!(state_in(folder.path(), "coffee.db") == then);
+    assert!(state_in(folder.path(), safety) == now);
+    well(folder.path(), &["restore", safety, "--yes"]);
+    assert!(state_in(folder.path(), "coffee.db") == now);
+    assert_tidy(folder.path());
+    assert_eq!(backups(folder.path()).len(), 2);
+}
+
+#[test]
+fn a_server_that_runs_goes_on_with_the_restored_state_and_gives_no_id_twice() {
+    let folder = filled();
+    let served = Server::start(folder.path());
+    let mut client = served.client();
+    let id = |client: &mut crate::client::Client, path: &str, body: &str| {
+        let answer = client.post(path, body);
+        assert_eq!(answer.status, 201);
+        answer.json()["id"].as_i64().unwrap()
+    };
+    assert_eq!(id(&mut client, "/coffee/", r#"{"caffeine_mg": 1}"#), 51);
+    let shown = well(folder.path(), &["restore", "then.db", "--dry-run"]);
+    assert!(shown.out.contains("A server runs: it goes on answering"), "{}", shown.out);
+    well(folder.path(), &["restore", "then.db", "--yes"]);
+    let database = database(folder.path());
+    assert!(State::of(&database) == state_in(folder.path(), "then.db"), "the log is carried over");
+    assert_eq!(id(&mut client, "/coffee/", r#"{"caffeine_mg": 1}"#), 52);
+    assert_eq!(id(&mut client, "/heartrate/", r#"{"bpm": 60}"#), 501);
+    assert_eq!(client.get("/coffee/51").status, 404);
+    served.stop_well();
+}
+
+#[test]
+fn ids_that_a_backup_without_any_row_knows_nothing_of_are_not_given_again() {
+    let (folder, past) = (folder(), folder());
+    Server::start(past.path()).stop_well();
+    well(past.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
+    make(folder.path(), "now", 50);
+    well(folder.path(), &["restore", "then.db", "--yes"]);
+    let served = Server::start(folder.path());
+    assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 1}"#).json()["id"], 51);
+    served.stop_well();
+}
+
+#[test]
+fn a_backup_of_an_older_schema_is_migrated_in_a_copy_and_a_newer_one_is_refused() {
+    let folder = filled();
+    let next = folder.path().join("next.sql");
+    fs::write(&next, "create table roasts (name text) strict").unwrap();
+    let newer = |args: &[&str]| {
+        let mut command = tracker(folder.path(), args);
+        run(command.env("COFFEE_TRACKER_NEXT_SCHEMA", &next))
+    };
+    Server::of(server(folder.path()).env("COFFEE_TRACKER_NEXT_SCHEMA", &next)).stop_well();
+    let (backup, then) =
+        (fs::read(folder.path().join("then.db")).unwrap(), state_in(folder.path(), "then.db"));
+    let ended = newer(&["restore", "then.db", "--yes"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(fs::read(folder.path().join("then.db")).unwrap() == backup, "the backup is as it was");
+    assert!(state_in(folder.path(), "coffee.db") == then);
+    let version = || number(&database(folder.path()), "select user_version from pragma_user_version");
+    assert_eq!(version(), 2);
+
+    let refused = ran(folder.path(), &["restore", "then.db", "--yes"]);
+    assert_says(&refused, 1, "has schema version 2, but this program knows versions up to 1");
+    assert_eq!(newer(&["backup", "--to", "newer.db"]).code, Some(0));
+    fs::remove_file(folder.path().join("coffee.db")).unwrap();
+    let refused = ran(folder.path(), &["restore", "newer.db", "--yes"]);
+    assert_says(&refused, 1, "newer.db has schema version 2, but this program knows versions up to 1");
+    assert!(!folder.path().join("coffee.db").exists());
+}
+
+#[test]
+fn what_is_no_sound_backup_is_refused_with_its_reason_and_nothing_changes() {
+    let folder = filled();
+    let before = (state_in(folder.path(), "coffee.db"), names(folder.path()));
+    let good = fs::read(folder.path().join("then.db")).unwrap();
+    let put = |bytes: &[u8]| fs::write(folder.path().join("then.db"), bytes).unwrap();
+    for (break_it, sentence) in faults() {
+        put(&good);
+        break_it(folder.path());
+        let refused = ran(folder.path(), &["restore", "then.db", "--yes"]);
+        assert_says(&refused, 1, &format!("then.db cannot be restored: {sentence}"));
+        assert!(state_in(folder.path(), "coffee.db") == before.0);
+        // The locks of the first attempt stay.
+        let left: Vec<_> = names(folder.path()).into_iter().filter(|n| !n.ends_with(".lock")).collect();
+        assert_eq!(left, before.1.iter().filter(|n| !n.ends_with(".lock")).cloned().collect::<Vec<_>>());
+    }
+    assert_says(&ran(folder.path(), &["restore", "gone.db", "--yes"]), 1, "there is no such file");
+    assert_says(&ran(folder.path(), &["restore", ".", "--yes"]), 1, "it is a folder, not a file");
+    fs::hard_link(folder.path().join("coffee.db"), folder.path().join("same.db")).unwrap();
+    for itself in ["coffee.db", "./coffee.db"] {
+        let refused = ran(folder.path(), &["restore", itself, "--yes"]);
+        assert_says(&refused, 1, "is the database itself: name a backup");
+    }
+}
+
+type Fault = (Box<dyn Fn(&Path)>, &'static str);
+
+/// What can be wrong with `then.db`, and what is said of it.
+pub fn faults() -> Vec<Fault> {
+    let cut = |to: fn(u64) -> u64| -> Box<dyn Fn(&Path)> {
+        Box::new(move |folder| {
+            let file = fs::File::options().write(true).open(folder.join("then.db")).unwrap();
+            file.set_len(to(file.metadata().unwrap().len())).unwrap();
+        })
+    };
+    let sql = |sql: &'static str| -> Box<dyn Fn(&Path)> { Box::new(move |folder| change(folder, sql)) };
+    let other = |sql: &'static str| -> Box<dyn Fn(&Path)> {
+        Box::new(move |folder| {
+            fs::remove_file(folder.join("then.db")).unwrap();
+            Connection::open(folder.join("then.db")).unwrap().execute_batch(sql).unwrap();
+        })
+    };
+    let docker = "create table coffee_logs (id integer primary key, timestamp datetime);
+                  create table heart_rate_logs (id integer primary key, timestamp datetime)";
+    let check = "update sqlite_schema set sql = replace(sql, 'caffeine_mg <= 1e6', 'caffeine_mg <= 1e9')";
+    vec![
+        (cut(|_| 0), "it is empty"),
+        (cut(|_| 60), "it is not a SQLite database"),
+        (cut(|size| size - 8192), "it is cut off: "),
+        (cut(|_| 5000), "it is cut off: 5000 of "),
+        (
+            Box::new(|folder| fs::write(folder.join("then.db"), "a".repeat(9000)).unwrap()),
+            "it is not a SQLite database",
+        ),
+        (Box::new(|folder| crate::replacing::damage(&folder.join("then.db"))), "it is damaged: "),
+        (
+            sql("drop table idempotency_keys"),
+            "the index idempotency_keys_by_age is missing; the table idempotency_keys is missing",
+        ),
+        (sql("drop index coffee_logs_by_time"), "the index coffee_logs_by_time is missing"),
+        (sql(check), "the table coffee_logs is not as schema version 1 has it"),
+        (
+            sql("pragma ignore_check_constraints = on; update coffee_logs set caffeine_mg = -5 where id = 3"),
+            "it is damaged: CHECK constraint failed in coffee_logs",
+        ),
+        (other("create table recipes (name text)"), "then.db is a SQLite database of another program"),
+        (other("pragma user_version = 0; create table x (a); drop table x"), "it is an empty database"),
+        (
+            other(docker),
+            "then.db is the Docker stack's database: bring it over with `coffee-tracker import then.db`",
+        ),
+    ]
+}
+
+#[test]
+fn a_backup_with_other_pages_is_restored_into_a_server_that_runs() {
+    let folder = filled();
+    change(folder.path(), "pragma page_size = 1024; vacuum");
+    let then = state_in(folder.path(), "then.db");
+    let served = Server::start(folder.path());
+    well(folder.path(), &["restore", "then.db", "--yes"]);
+    assert!(State::of(&database(folder.path())) == then);
+    assert_integrity(&database(folder.path()));
+    served.stop_well();
+}
+
+#[test]
+fn a_copy_of_a_live_database_is_restored_with_what_is_in_its_log() {
+    let (folder, live) = (filled(), folder());
+    let served = Server::start(live.path());
+    add(&live.path().join("coffee.db"), "live", 20);
+    for end in ["", "-wal"] {
+        let from = live.path().join(format!("coffee.db{end}"));
+        fs::copy(from, folder.path().join(format!("copied.db{end}"))).unwrap();
+    }
+    drop(served);
+    let before = files(folder.path());
+    well(folder.path(), &["restore", "copied.db", "--yes"]);
+    assert_eq!(
+        number(&database(folder.path()), "select count(*) from coffee_logs where notes like 'live-%'"),
+        20
+    );
+    let after = files(folder.path());
+    assert!(before["copied.db"] == after["copied.db"] && before["copied.db-wal"] == after["copied.db-wal"]);
+    assert!(!after.contains_key("copied.db-shm"));
+}
+
+#[test]
+fn one_restore_at_a_time_and_no_server_meanwhile() {
+    let folder = filled();
+    let lock = |name: &str| {
+        let file =
+            fs::File::options().create(true).truncate(false).write(true).open(folder.path().join(name));
+        let file = file.unwrap();
+        file.try_lock().unwrap();
+        file
+    };
+    let other = lock("coffee.db.maintenance.lock");
+    let refused = ran(folder.path(), &["restore", "then.db", "--yes"]);
+    assert_says(&refused, 75, "another restore, import or prune of coffee.db is at work: wait for its end");
+    drop(other);
+
+    // A restore that waits for an answer, or works, holds both.
+    let restore = lock("coffee.db.lock");
+    let refused = run(&mut server(folder.path()));
+    assert_says(&refused, 75, "coffee.db is in use by another coffee-tracker server, or by a restore");
+    drop(restore);
+    Server::start(folder.path()).stop_well();
+}
+
+#[test]
+fn a_database_that_another_program_keeps_busy_stays_as_it_is() {
+    let folder = filled();
+    let holder = Connection::open(folder.path().join("coffee.db")).unwrap();
+    holder
+        .execute_batch("begin immediate; insert into coffee_logs (timestamp, caffeine_mg) values (1, 1)")
+        .unwrap();
+    let restore = Running::spawn(&mut tracker(folder.path(), &["restore", "then.db", "--yes"]));
+    wait_until("the safety backup is made", std::time::Duration::from_secs(20), || {
+        !backups(folder.path()).is_empty()
+    });
+    holder.execute_batch("commit").unwrap();
+    let ended = restore.end();
+    assert_eq!(ended.code, Some(0), "it waited: {ended:?}");
+    assert_eq!(state_in(folder.path(), "coffee.db").coffees.len(), 10);
+    let seq = number(&database(folder.path()), "select seq from sqlite_sequence where name = 'coffee_logs'");
+    assert_eq!(seq, 51, "the id that was given while the restore waited");
+}

@@ -1,0 +1,83 @@
+//! Runs the program on the recording layer, and keeps what it recorded.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use tempfile::TempDir;
+
+use crate::helpers::{folder, program, server};
+use crate::trace::{Trace, mark};
+
+/// The layer, compiled.
+fn layer() -> &'static Path {
+    static LAYER: OnceLock<PathBuf> = OnceLock::new();
+    LAYER.get_or_init(|| {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/recorder.c");
+        let layer =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("recorder-{}.so", std::process::id()));
+        let mut compiler = Command::new("cc");
+        compiler.args(["-shared", "-fPIC", "-O1", "-pthread", "-o"]).arg(&layer).arg(source);
+        let compiled = compiler.output().expect("the C compiler `cc`, which this project needs, can be run");
+        assert!(compiled.status.success(), "cc: {}", String::from_utf8_lossy(&compiled.stderr));
+        layer
+    })
+}
+
+/// A folder on which everything is recorded.
+pub struct Recorder {
+    home: TempDir,
+}
+
+impl Recorder {
+    pub fn new() -> Self {
+        let recorder = Self { home: folder() };
+        std::fs::create_dir(recorder.folder()).unwrap();
+        recorder
+    }
+
+    /// The folder of the program.
+    pub fn folder(&self) -> PathBuf {
+        self.home.path().join("disk")
+    }
+
+    fn trace_file(&self) -> PathBuf {
+        self.home.path().join("trace")
+    }
+
+    fn record(&self, mut command: Command) -> Command {
+        command.env("LD_PRELOAD", layer());
+        command.env("RECORDER_FOLDER", self.folder()).env("RECORDER_TRACE", self.trace_file());
+        command
+    }
+
+    /// The program as a server; see [`server`].
+    pub fn server(&self) -> Command {
+        self.record(server(&self.folder()))
+    }
+
+    /// The program with these arguments, on the server's database.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = program(&self.folder());
+        command.args(arguments).envs([("DATABASE_URL", "coffee.db"), ("TZ", "UTC")]);
+        self.record(command)
+    }
+
+    /// Notes in the trace that this is now.
+    pub fn mark(&self, text: &str) {
+        let mut trace: File = OpenOptions::new().append(true).create(true).open(self.trace_file()).unwrap();
+        trace.write_all(&mark(text)).unwrap();
+    }
+
+    /// What was recorded so far.
+    pub fn trace(&self) -> Trace {
+        Trace::parse(&std::fs::read(self.trace_file()).unwrap(), &self.folder())
+    }
+
+    /// Keeps everything for somebody to look at; where it is.
+    pub fn keep(self) -> PathBuf {
+        self.home.keep()
+    }
+}

@@ -15,11 +15,13 @@ mod client;
 #[path = "../cli/helpers.rs"]
 mod helpers;
 
+mod backups;
 mod disk;
 mod log;
-mod power_cut;
 mod recorder;
 mod replay;
+mod restores;
 mod stored;
 mod trace;
 mod traffic;
+mod writes;

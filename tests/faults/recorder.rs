@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
-use crate::helpers::{folder, program, server};
+use crate::helpers::{folder, program, run, server};
 use crate::trace::{Trace, mark};
 
 /// The layer, compiled.
@@ -58,15 +58,17 @@ impl Recorder {
         self.record(server(&self.folder()))
     }
 
-    /// The program with these arguments, on the server's database.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    /// Runs the program with these arguments on the server's database, after a mark of that name.
+    pub fn run(&self, name: &str, arguments: &[&str]) {
+        self.mark(name);
         let mut command = program(&self.folder());
         command.args(arguments).envs([("DATABASE_URL", "coffee.db"), ("TZ", "UTC")]);
-        self.record(command)
+        let ended = run(&mut self.record(command));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
     }
 
     /// Notes in the trace that this is now.
-    pub fn mark(&self, text: &str) {
+    fn mark(&self, text: &str) {
         let mut trace: File = OpenOptions::new().append(true).create(true).open(self.trace_file()).unwrap();
         trace.write_all(&mark(text)).unwrap();
     }
@@ -74,10 +76,5 @@ impl Recorder {
     /// What was recorded so far.
     pub fn trace(&self) -> Trace {
         Trace::parse(&std::fs::read(self.trace_file()).unwrap(), &self.folder())
-    }
-
-    /// Keeps everything for somebody to look at; where it is.
-    pub fn keep(self) -> PathBuf {
-        self.home.keep()
     }
 }

@@ -57,6 +57,13 @@ pub struct Trace {
     pub root: u64,
 }
 
+/// From one event to another.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    pub began: usize,
+    pub done: usize,
+}
+
 /// A record of the test's own.
 pub fn mark(text: &str) -> Vec<u8> {
     let mut record = Vec::with_capacity(HEAD + text.len());
@@ -105,15 +112,13 @@ impl Trace {
         Self { events, root: std::fs::metadata(folder).unwrap().ino() }
     }
 
-    /// Where the first event stands for which `is` holds.
-    pub fn position(&self, is: impl Fn(&Event) -> bool) -> Option<usize> {
-        self.events.iter().position(is)
-    }
-
-    /// Where the test's mark stands.
-    pub fn marked(&self, text: &str) -> usize {
-        let position = self.position(|event| matches!(&event.what, What::Marked(m) if m == text));
-        position.unwrap_or_else(|| panic!("no mark {text:?}"))
+    /// When a command began that was run under this name, and when it said that it was done.
+    pub fn command(&self, name: &str) -> Span {
+        let is_mark = |event: &Event| matches!(&event.what, What::Marked(text) if text == name);
+        let began = self.events.iter().position(is_mark).unwrap_or_else(|| panic!("no mark {name:?}"));
+        let is_print = |event: &Event| matches!(event.what, What::Printed(_));
+        let done = self.events[began..].iter().position(is_print).expect("it prints what it did");
+        Span { began, done: began + done }
     }
 
     /// Every well-meant answer by the request id that it carries, and where it stands.

@@ -1,18 +1,15 @@
-//! The power fails at any moment: what was acknowledged is there, and no file is damaged.
-//!
-//! `POWER_CUTS` sets how many cuts (150), `POWER_SEED` chooses the moments in a trace.
+//! The power fails while clients write: what was acknowledged is there, and no file is damaged.
+//! Every answer follows a sync, and a trace without those syncs does not pass.
 
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use fastrand::Rng;
-
 use crate::helpers::{Server, wait_until};
 use crate::log::Log;
 use crate::recorder::Recorder;
-use crate::replay::{Loss, cut_power, share};
+use crate::replay::{Cuts, Loss, cut_power};
 use crate::stored::{Stored, reopens};
-use crate::trace::{Trace, What};
+use crate::trace::{Event, Trace, What};
 use crate::traffic::{Habits, History, Traffic, send_batch};
 
 /// What was recorded and what was sent.
@@ -47,7 +44,7 @@ fn writes() -> &'static Recorded {
 }
 
 /// Cuts the power in a trace of writes.
-fn cut_while_writing(trace: &Trace, cuts: (usize, Rng)) -> Result<(), Loss> {
+fn cut_while_writing(trace: &Trace, cuts: Cuts) -> Result<(), Loss> {
     cut_power(trace, cuts, |disk, cut| {
         let stored = Stored::read(&disk.join("coffee.db"))?;
         stored.agrees_with(&writes().history, cut, cut)?;
@@ -60,7 +57,7 @@ fn cut_while_writing(trace: &Trace, cuts: (usize, Rng)) -> Result<(), Loss> {
 fn a_power_cut_while_clients_write_loses_nothing_acknowledged() {
     let Recorded { trace, history } = writes();
     println!("{} coffees and {} batches", history.coffees.len(), history.batches.len());
-    cut_while_writing(trace, share(40)).unwrap_or_else(|loss| loss.panic());
+    cut_while_writing(trace, Cuts::share(40)).unwrap_or_else(|loss| loss.panic());
 }
 
 #[test]
@@ -91,14 +88,20 @@ fn the_recorded_log_was_carried_over_while_clients_wrote() {
 #[test]
 fn a_log_that_were_never_synced_would_be_noticed() {
     let lazy = writes().trace.without_syncs_of("coffee.db-wal", 0);
-    let loss = cut_while_writing(&lazy, share(100)).expect_err("acknowledged writes are lost");
+    let loss = cut_while_writing(&lazy, Cuts::fixed(100, 0)).expect_err("acknowledged writes are lost");
     println!("kept {:?}: {}", loss.keep, loss.sentence);
 }
 
 #[test]
 fn a_checkpoint_that_were_never_synced_would_be_noticed() {
-    let recorded = writes();
-    let lazy = recorded.trace.without_syncs_of("coffee.db", recorded.history.first_answer());
-    let loss = cut_while_writing(&lazy, share(100)).expect_err("the file is damaged or lacks something");
+    let Recorded { trace, history } = writes();
+    let written = |event: &Event| matches!(event.what, What::Written { .. });
+    let database = trace.events_of("coffee.db").into_iter().filter(|(_, event)| written(event));
+    let checkpoint =
+        database.map(|(position, _)| position).find(|position| *position > history.first_answer());
+    let checkpoint = checkpoint.expect("the log was carried over");
+    let lazy = trace.without_syncs_of("coffee.db", checkpoint);
+    let loss = cut_while_writing(&lazy, Cuts::fixed(100, checkpoint));
+    let loss = loss.expect_err("the file is damaged or lacks something");
     println!("kept {:?}: {}", loss.keep, loss.sentence);
 }

@@ -43,7 +43,7 @@ impl Draft {
     }
 
     fn create_as(folder: &Path, caller: Option<Identity>) -> io::Result<Self> {
-        fs::create_dir_all(folder)?;
+        make_folder(folder)?;
         sweep(folder);
         for n in 1_u32.. {
             let path = folder.join(format!(".coffee-{}-{n}.tmp", std::process::id()));
@@ -149,6 +149,17 @@ pub fn rename_to_free(old: &Path, new: &Path) -> io::Result<bool> {
 /// The file system's.
 pub fn sync_folder(file: &Path) -> io::Result<()> {
     File::open(folder_of(file))?.sync_all()
+}
+
+/// Makes a folder, and those above it, where there is none; their names are durable then.
+///
+/// # Errors
+/// The file system's.
+pub fn make_folder(folder: &Path) -> io::Result<()> {
+    let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+    let missing: Vec<&Path> = folder.ancestors().take_while(is_missing).collect();
+    fs::create_dir_all(folder)?;
+    missing.into_iter().rev().try_for_each(sync_folder)
 }
 
 /// Removes the drafts that processes left behind which were killed.

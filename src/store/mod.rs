@@ -263,8 +263,7 @@ fn refuse_a_log_alone(path: &Path) -> Result<(), OpenError> {
 
 fn make_folder(path: &Path) -> Result<(), OpenError> {
     let folder = folder_of(path);
-    std::fs::create_dir_all(folder)
-        .map_err(|e| OpenError::Folder { path: folder.to_owned(), why: e.to_string() })
+    draft::make_folder(folder).map_err(|e| OpenError::Folder { path: folder.to_owned(), why: e.to_string() })
 }
 
 fn pool(path: &Path, size: u32, threads: &Arc<ScheduledThreadPool>) -> Result<Pool, OpenError> {

@@ -2,7 +2,7 @@
 //! was the last backup.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
@@ -107,7 +107,10 @@ impl BackupRecord {
     /// The file system's.
     pub fn write(&self, database: &Path) -> io::Result<()> {
         let (target, draft) = (beside(database, ".backup.json"), beside(database, ".backup.json.tmp"));
-        fs::write(&draft, serde_json::to_vec(self)?)?;
+        let mut file = fs::File::create(&draft)?;
+        file.write_all(&serde_json::to_vec(self)?)?;
+        // Else a power cut may leave the name and not what is in it.
+        file.sync_data()?;
         fs::rename(draft, target)
     }
 }

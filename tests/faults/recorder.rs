@@ -67,6 +67,15 @@ impl Recorder {
         assert_eq!(ended.code, Some(0), "{ended:?}");
     }
 
+    /// Overwrites a file with zeros, as a dying disk would, and makes that durable.
+    pub fn wipe(&self, file: &str) {
+        let length = std::fs::metadata(self.folder().join(file)).unwrap().len();
+        let mut dd = Command::new("dd");
+        dd.args(["if=/dev/zero", "conv=notrunc,fsync", "bs=512"]).current_dir(self.folder());
+        dd.args([format!("of={file}"), format!("count={}", length / 512)]);
+        assert!(self.record(dd).output().unwrap().status.success());
+    }
+
     /// Notes in the trace that this is now.
     fn mark(&self, text: &str) {
         let mut trace: File = OpenOptions::new().append(true).create(true).open(self.trace_file()).unwrap();

@@ -61,8 +61,13 @@ impl Cuts {
     }
 
     /// So many, always chosen alike.
-    pub fn fixed(number: usize, from: usize) -> Self {
-        Self { number, random: Rng::with_seed(7), from }
+    pub fn fixed(number: usize) -> Self {
+        Self { number, random: Rng::with_seed(7), from: 0 }
+    }
+
+    /// The same, but not before so many events.
+    pub fn from(self, from: usize) -> Self {
+        Self { from, ..self }
     }
 }
 

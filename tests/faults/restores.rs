@@ -3,8 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
+use rustix::process::Signal;
+
 use crate::backups::are_whole;
-use crate::helpers::{KEY, Server, folder, program, run};
+use crate::helpers::{Server, folder, program, run};
 use crate::log::Log;
 use crate::recorder::Recorder;
 use crate::replay::{Cuts, Loss, cut_power};
@@ -44,6 +46,11 @@ impl Restored {
                 is_new.map_err(|new| format!("neither the old state ({old}) nor the restored ({new})"))
             })
         }
+    }
+
+    /// Does the database hold the restored state and what came since?
+    fn check_new(&self, database: &Path, cut: usize) -> Result<(), String> {
+        Stored::read(database)?.agrees_with(&self.new, cut, cut)
     }
 
     fn cut_power(&self, cuts: Cuts) -> Result<(), Loss> {
@@ -102,6 +109,19 @@ impl Restored {
     }
 }
 
+impl Restored {
+    /// Where there was nothing that counts, and `backed_up` was restored.
+    fn onto_nothing(recorder: &Recorder, backed_up: History, since: Vec<Coffee>) -> Self {
+        let trace = recorder.trace();
+        let mut new = History { coffees: since, batches: Vec::new() };
+        new.find_answers(&trace);
+        new.coffees.extend(backed_up.coffees);
+        let restore = trace.command("restore");
+        let (old, earliest, backups) = (History::default(), restore.began, Vec::new());
+        Self { trace, old, new, restore, earliest, backups }
+    }
+}
+
 #[test]
 fn a_power_cut_during_a_restore_into_a_running_server_leaves_the_old_state_or_the_new() {
     let recorder = Recorder::new();
@@ -154,15 +174,46 @@ fn backup_elsewhere(folder: &Path) -> (PathBuf, History) {
 #[test]
 fn a_power_cut_during_a_restore_onto_no_file_leaves_nothing_or_the_backup() {
     let elsewhere = folder();
-    let (kept, mut new) = backup_elsewhere(elsewhere.path());
+    let (kept, backed_up) = backup_elsewhere(elsewhere.path());
     let recorder = Recorder::new();
     recorder.run("restore", &["restore", kept.to_str().unwrap(), "--yes"]);
-    let mut since = History { coffees: log_coffees(&recorder, "c", 40), batches: Vec::new() };
-    let trace = recorder.trace();
-    since.find_answers(&trace);
-    new.coffees.extend(since.coffees);
-    let restore = trace.command("restore");
-    let earliest = restore.began;
-    let restored = Restored { trace, old: History::default(), new, restore, earliest, backups: Vec::new() };
-    restored.cut_power(Cuts::share(10)).unwrap_or_else(|loss| loss.panic());
+    let since = log_coffees(&recorder, "c", 40);
+    let restored = Restored::onto_nothing(&recorder, backed_up, since);
+    restored.cut_power(Cuts::share(5)).unwrap_or_else(|loss| loss.panic());
+}
+
+/// A broken database with the log of a server that was killed.
+fn break_database(recorder: &Recorder) {
+    let server = Server::of(&mut recorder.server());
+    send_batch(&mut server.client(), "b0.", 500);
+    server.stop_well();
+    let server = Server::of(&mut recorder.server());
+    for _ in 0..3 {
+        assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 1, "notes": "lost"}"#).status, 201);
+    }
+    server.signal(Signal::KILL);
+    server.running.end();
+    recorder.wipe("coffee.db");
+    let log = std::fs::metadata(recorder.folder().join("coffee.db-wal")).unwrap();
+    assert!(log.len() > 10_000, "it has a log");
+}
+
+#[test]
+fn a_power_cut_while_a_broken_file_is_replaced_never_brings_its_log_into_the_new_one() {
+    let elsewhere = folder();
+    let (kept, backed_up) = backup_elsewhere(elsewhere.path());
+    let recorder = Recorder::new();
+    break_database(&recorder);
+    recorder.run("restore", &["restore", kept.to_str().unwrap(), "--yes", "--replace"]);
+    let since = log_coffees(&recorder, "c", 40);
+    let restored = Restored::onto_nothing(&recorder, backed_up, since);
+    let cuts = Cuts::share(10).from(restored.restore.began);
+    let looked_over = cut_power(&restored.trace, cuts, |disk, cut| {
+        let database = disk.join("coffee.db");
+        // As long as the restore is not done it may be the broken one still, or none.
+        let text = std::fs::read(&database).unwrap_or_default();
+        let is_new = text.windows(9).any(|name| name == b"a0-00000.");
+        if is_new || restored.restore.done < cut { restored.check_new(&database, cut) } else { Ok(()) }
+    });
+    looked_over.unwrap_or_else(|loss| loss.panic());
 }

@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::commands::backup::BackupArgs;
 use crate::commands::demo::DemoArgs;
 use crate::commands::export::ExportArgs;
+use crate::commands::import::ImportArgs;
 use crate::commands::prune::PruneArgs;
 use crate::commands::restore::RestoreArgs;
 use crate::commands::verify::VerifyArgs;
@@ -62,6 +63,11 @@ pub enum Command {
     /// Without --yes it only says what it would remove. A server may run meanwhile. The room is used by
     /// later entries, not given back to the system.
     Prune(PruneArgs),
+    /// Bring entries from a file; what is stored already adds nothing
+    ///
+    /// The server may run meanwhile. Rows that do not fit are shown and counted, and keep no
+    /// other from coming in.
+    Import(ImportArgs),
     /// Print the OpenAPI document
     Openapi,
 }

@@ -31,6 +31,7 @@ fn run() -> Result<(), Failure> {
         Some(Command::Demo(args)) => commands::demo::run(args),
         Some(Command::Export(args)) => commands::export::run(&args),
         Some(Command::Prune(args)) => commands::prune::run(args),
+        Some(Command::Import(args)) => commands::import::run(args),
         Some(Command::Openapi) => commands::print(coffee_tracker::http::openapi()),
     }
 }

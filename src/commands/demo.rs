@@ -64,7 +64,7 @@ pub fn run(args: DemoArgs) -> Result<(), Failure> {
         slow_query: Duration::from_secs(60),
     })?;
     let began = Instant::now();
-    let bar = progress::bar(args.days.into(), "{wide_bar} day {pos} of {len}, {eta} left", false);
+    let bar = progress::bar(u64::from(args.days), "{wide_bar} day {pos} of {len}, {eta} left", false);
     let habits = Habits { coffees_per_day: args.coffees_per_day, readings_per_day: args.readings_per_day };
     let now = Timestamp::from(SystemTime::now());
     let mut person = Person::new(args.seed, habits, place.zone.clone());

@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod demo;
 pub mod export;
+pub mod import;
 mod progress;
 pub mod prune;
 pub mod restore;

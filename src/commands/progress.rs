@@ -6,14 +6,15 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::store::Stage;
 
-/// A bar over `length` steps with this template, unless it is to be quiet.
-pub fn bar(length: u64, template: &str, quiet: bool) -> ProgressBar {
+/// A bar over `length` steps with this template, unless it is to be quiet; without a length it
+/// cannot say what is left.
+pub fn bar(length: impl Into<Option<u64>>, template: &str, quiet: bool) -> ProgressBar {
     let target = if std::io::stderr().is_terminal() && !quiet {
         ProgressDrawTarget::stderr()
     } else {
         ProgressDrawTarget::hidden()
     };
-    let bar = ProgressBar::with_draw_target(Some(length), target);
+    let bar = ProgressBar::with_draw_target(length.into(), target);
     match ProgressStyle::with_template(template) {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,

@@ -7,3 +7,20 @@ pub mod write;
 pub const COFFEE_COLUMNS: [&str; 6] = ["id", "timestamp", "caffeine_mg", "coffee_type", "notes", "source"];
 /// The same, heart rates.
 pub const HEART_RATE_COLUMNS: [&str; 6] = ["id", "timestamp", "bpm", "context", "notes", "source"];
+
+mod apple_health;
+mod delimited;
+mod dump;
+mod input;
+mod json_lines;
+mod lines;
+mod recognise;
+mod rejects;
+mod rows;
+mod sql_tokens;
+
+pub use delimited::Mapping;
+pub use input::{Input, Meter, Reading};
+pub use recognise::Format;
+pub use rejects::Rejects;
+pub use rows::{ReadError, Rejection, Row, Sink, Stopped};

@@ -9,6 +9,10 @@ use super::coffee::{CoffeeId, Milligrams};
 use super::heart_rate::{Bpm, ReadingId};
 use super::time::Timestamp;
 
+/// The source of every row that comes from the Docker stack, from its database or its dump:
+/// whoever imports both has each row once.
+pub const DOCKER_STACK: &str = "docker-stack";
+
 /// The two kinds of entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {

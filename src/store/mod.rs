@@ -7,12 +7,14 @@
 mod aside;
 mod bulk;
 mod coffee;
+mod docker_stack;
 mod draft;
 mod error;
 mod export;
 mod grouped;
 mod heart_rate;
 mod idempotency;
+mod import;
 mod lock;
 mod overview;
 mod owner;
@@ -39,10 +41,12 @@ use tokio::sync::Semaphore;
 
 pub use bulk::{FillError, Filler};
 pub use coffee::{CoffeeFilter, CoffeeStats, DayTotal, OwnType, TypeTotal};
+pub use docker_stack::{DockerStack, DockerStackError, Found as FoundRow};
 pub use error::{Error, OpenError};
 pub use export::{EXPORTS, ExportError, ExportPlace, Exporter, Extract};
 pub use heart_rate::{BatchResult, RangeStats, RateStats, ReadingFilter};
 pub use idempotency::{IdempotencyKey, Stored};
+pub use import::{ImportError, Imported, Importer, Tally};
 pub use lock::{Maintenance, beside};
 pub use overview::{BackupRecord, Gauges, Overview, Wellness};
 pub use owner::Identity;

@@ -1,0 +1,386 @@
+//! `import`: brings entries from a file. One thread reads, another stores; a bounded channel
+//! between them, so that memory does not grow with the file and the database is never held
+//! while the file is waited for.
+
+use std::fs::File;
+use std::io::{self, BufWriter};
+use std::ops::ControlFlow;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use indicatif::ProgressBar;
+
+use super::{Failure, print, progress};
+use crate::config::RawPlace;
+use crate::formats::{Format, Input, Mapping, Meter, ReadError, Reading, Rejection, Rejects, Row, Stopped};
+use crate::model::draft::Column;
+use crate::model::entry::Entry;
+use crate::store::{DockerStack, Identity, ImportError, Imported, Importer, Options};
+
+/// Rows that go to the storing thread together, and how many such lots may wait.
+const LOT: usize = 512;
+const LOTS: usize = 16;
+/// Rows that are stored in one go, at most.
+const GO: usize = LOT * LOTS;
+/// Rejected rows that are shown.
+const SHOWN: u64 = 20;
+
+/// What to import.
+#[derive(Args, Debug)]
+pub struct ImportArgs {
+    /// The file: Apple Health's export.zip or export.xml, the Docker stack's database or its
+    /// PostgreSQL dump, CSV, JSON Lines; also packed with gzip. `-` is standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// What the file is, where its content does not tell
+    #[arg(long, value_enum)]
+    format: Option<FormatName>,
+
+    /// A column of a CSV and what it means: id, timestamp, caffeine_mg, coffee_type, notes, bpm,
+    /// context or source; can be repeated
+    #[arg(long, value_name = "COLUMN=FIELD", value_parser = mapping)]
+    map: Vec<Mapping>,
+
+    /// Read and compare, but store nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Write all rejected rows to this file (CSV: line, reason, content)
+    #[arg(long, value_name = "FILE")]
+    rejects: Option<PathBuf>,
+
+    /// Say nothing unless something goes wrong
+    #[arg(long, short)]
+    quiet: bool,
+
+    #[command(flatten)]
+    place: RawPlace,
+}
+
+/// The formats, as the command line calls them.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FormatName {
+    AppleHealth,
+    DockerSqlite,
+    PostgresDump,
+    Csv,
+    Jsonl,
+}
+
+impl From<FormatName> for Format {
+    fn from(name: FormatName) -> Self {
+        match name {
+            FormatName::AppleHealth => Self::AppleHealth,
+            FormatName::DockerSqlite => Self::DockerSqlite,
+            FormatName::PostgresDump => Self::PostgresDump,
+            FormatName::Csv => Self::Csv,
+            FormatName::Jsonl => Self::JsonLines,
+        }
+    }
+}
+
+fn mapping(text: &str) -> Result<Mapping, String> {
+    let fields = || Column::ALL.map(Column::name).join(", ");
+    let (column, field) = text.rsplit_once('=').ok_or("must be COLUMN=FIELD, such as Time=timestamp")?;
+    let field = Column::named(field).ok_or_else(|| format!("{field:?} is none of {}", fields()))?;
+    Ok((column.to_owned(), field))
+}
+
+impl From<ImportError> for Failure {
+    fn from(error: ImportError) -> Self {
+        match error {
+            ImportError::Open(e) => e.into(),
+            ImportError::OtherVersion { .. } | ImportError::OldSchema { .. } => {
+                Self::Configuration(vec![error.to_string()])
+            }
+            ImportError::Store(e) if e.is_passing() => {
+                Self::Busy(format!("{e}: what was imported so far stays, import again to go on"))
+            }
+            ImportError::Store(e) => Self::Failed(e.to_string()),
+        }
+    }
+}
+
+/// Imports a file.
+///
+/// # Errors
+/// Why it was not read, or not stored, to its end.
+pub fn run(args: ImportArgs) -> Result<(), Failure> {
+    let name =
+        if args.file == Path::new("-") { "standard input".into() } else { args.file.display().to_string() };
+    let unreadable = |e: ReadError| Failure::Failed(format!("{name}: {e}"));
+    let place = args.place.check()?;
+    // What the caller named is opened as the caller, what is stored is stored as its owner.
+    let source = open(&args.file, args.format.map(Format::from)).map_err(unreadable)?;
+    let rejects = args.rejects.as_deref().map(|path| open_rejects(path, &args.file)).transpose()?;
+    Identity::of_owner(&place.database)
+        .map_err(|e| Failure::Failed(format!("cannot act as the database's owner: {e}")))?;
+    let how = Reading { format: args.format.map(Format::from), mappings: args.map, zone: place.zone };
+    let options = Options {
+        path: place.database,
+        backups: place.backups,
+        quick_readers: 1,
+        dear_readers: 1,
+        slow_query: Duration::from_secs(60),
+    };
+    let meter = source.meter();
+    let mut taker = Taker {
+        options,
+        is_dry: args.dry_run,
+        importer: None,
+        rejects,
+        rejected: 0,
+        passed_over: 0,
+        bar: source.bar(args.quiet),
+        meter,
+        began: Instant::now(),
+    };
+    let (lots, incoming) = sync_channel(LOTS);
+    let reader = std::thread::Builder::new()
+        .name("reader".into())
+        .spawn(move || source.read(&how, &lots))
+        .map_err(|e| unreadable(e.into()))?;
+    // When storing fails nobody waits for the reader: it may wait for a slow stream.
+    taker.take_all(&incoming)?;
+    let crashed = |_| Err(ReadError::Unusable("reading it failed: a fault of this program".to_owned()));
+    let read = reader.join().unwrap_or_else(crashed);
+    let summary = taker.finish(&name, args.quiet)?;
+    match read {
+        Err(e) => Err(unreadable(e)),
+        Ok(()) if summary == Outcome::NothingFits => {
+            Err(Failure::Failed(format!("{name}: none of its rows could be read")))
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Where rows come from.
+enum Source {
+    File(Input),
+    Database(DockerStack, Meter),
+}
+
+fn open(path: &Path, format: Option<Format>) -> Result<Source, ReadError> {
+    let input = match path == Path::new("-") {
+        true => Input::stream(File::from(io::stdin().as_fd().try_clone_to_owned()?))?,
+        false => Input::open(path)?,
+    };
+    let is_database = format.is_none_or(|format| format == Format::DockerSqlite) && input.is_sqlite()?;
+    if !is_database {
+        return Ok(Source::File(input));
+    }
+    let database = DockerStack::open(path).map_err(|e| ReadError::Unusable(e.to_string()))?;
+    let meter = Meter::of_rows(database.rows());
+    Ok(Source::Database(database, meter))
+}
+
+/// Opens the file for rejected rows, unless it is the one that is imported.
+fn open_rejects(path: &Path, imported: &Path) -> Result<Rejects<BufWriter<File>>, Failure> {
+    let failed = |why: String| Failure::Failed(format!("{} cannot be written: {why}", path.display()));
+    let same = |a: &Path, b: &Path| Some(a.canonicalize().ok()? == b.canonicalize().ok()?);
+    if same(path, imported) == Some(true) {
+        return Err(failed("it is the file to import".to_owned()));
+    }
+    let file = File::create(path).map_err(|e| failed(e.to_string()))?;
+    Rejects::new(BufWriter::new(file)).map_err(|e| failed(e.to_string()))
+}
+
+impl Source {
+    fn meter(&self) -> Meter {
+        match self {
+            Self::File(input) => input.meter(),
+            Self::Database(_, meter) => meter.clone(),
+        }
+    }
+
+    fn bar(&self, is_quiet: bool) -> ProgressBar {
+        let total = self.meter().total;
+        match self {
+            Self::Database(..) => {
+                progress::bar(total, "{wide_bar} {pos} of {len} rows, {msg}, {eta} left", is_quiet)
+            }
+            Self::File(_) if total.is_none() => {
+                progress::bar(None, "{spinner} {bytes} read, {msg}", is_quiet)
+            }
+            Self::File(_) => {
+                progress::bar(total, "{wide_bar} {bytes} of {total_bytes}, {msg}, {eta} left", is_quiet)
+            }
+        }
+    }
+
+    /// Reads everything and sends it in lots.
+    fn read(self, how: &Reading, lots: &SyncSender<Lot>) -> Result<(), ReadError> {
+        let mut lot = Lot::default();
+        let mut sink = |row| {
+            lot.add(row);
+            if lot.count < LOT {
+                return Ok(());
+            }
+            lots.send(std::mem::take(&mut lot)).map_err(|_| Stopped)
+        };
+        let read = match self {
+            Self::File(input) => input.read(how, &mut sink),
+            Self::Database(database, meter) => {
+                let each = &mut |(number, entry, content): crate::store::FoundRow<'_>| {
+                    meter.add(1);
+                    match sink(Row::of(number, entry, content)) {
+                        Ok(()) => ControlFlow::Continue(()),
+                        Err(Stopped) => ControlFlow::Break(()),
+                    }
+                };
+                database.read(each).map(drop).map_err(|e| ReadError::Unusable(e.to_string()))
+            }
+        };
+        // Nobody may take it any more; then there was an error that says so.
+        drop(lots.send(lot));
+        read
+    }
+}
+
+/// Rows on their way.
+#[derive(Default)]
+struct Lot {
+    entries: Vec<Entry>,
+    rejected: Vec<Rejection>,
+    passed_over: u64,
+    count: usize,
+}
+
+impl Lot {
+    fn add(&mut self, row: Row) {
+        self.count += 1;
+        match row {
+            Row::Entry(entry) => {
+                if self.entries.is_empty() {
+                    self.entries.reserve_exact(LOT);
+                }
+                self.entries.push(entry);
+            }
+            Row::Rejected(rejection) => self.rejected.push(rejection),
+            Row::PassedOver => self.passed_over += 1,
+        }
+    }
+}
+
+/// What came of it.
+#[derive(PartialEq, Eq)]
+enum Outcome {
+    Fine,
+    /// There were rows of ours, and not one that could be stored.
+    NothingFits,
+}
+
+/// Stores what is read.
+struct Taker {
+    options: Options,
+    is_dry: bool,
+    /// Opened with the first entry: a file without any makes no database.
+    importer: Option<Importer>,
+    rejects: Option<Rejects<BufWriter<File>>>,
+    rejected: u64,
+    passed_over: u64,
+    bar: ProgressBar,
+    meter: Meter,
+    began: Instant,
+}
+
+impl Taker {
+    fn take_all(&mut self, incoming: &Receiver<Lot>) -> Result<(), Failure> {
+        while let Ok(first) = incoming.recv() {
+            let mut entries = self.unpack(first)?;
+            while entries.len() < GO
+                && let Ok(lot) = incoming.try_recv()
+            {
+                entries.append(&mut self.unpack(lot)?);
+            }
+            if !entries.is_empty() {
+                self.store(entries)?;
+            }
+            self.bar.set_position(self.meter.done());
+            self.bar.set_message(format!("{:.0} rows/s", self.rate()));
+        }
+        Ok(())
+    }
+
+    fn store(&mut self, entries: Vec<Entry>) -> Result<(), Failure> {
+        if self.importer.is_none() {
+            self.importer = Some(Importer::open(&self.options, self.is_dry)?);
+        }
+        match &mut self.importer {
+            Some(importer) => importer.add(entries).map_err(|e| ImportError::from(e).into()),
+            None => Ok(()),
+        }
+    }
+
+    fn unpack(&mut self, lot: Lot) -> Result<Vec<Entry>, Failure> {
+        self.passed_over += lot.passed_over;
+        for rejection in &lot.rejected {
+            self.rejected += 1;
+            if self.rejected <= SHOWN {
+                self.bar.suspend(|| eprintln!("{}", shown(rejection)));
+            }
+            if let Some(rejects) = &mut self.rejects {
+                rejects.add(rejection).map_err(|e| rejects_failed(&e))?;
+            }
+        }
+        Ok(lot.entries)
+    }
+
+    fn imported(&self) -> Imported {
+        self.importer.as_ref().map(Importer::imported).unwrap_or_default()
+    }
+
+    fn rate(&self) -> f64 {
+        let Imported { coffees, readings } = self.imported();
+        let rows = coffees.added + coffees.duplicates + readings.added + readings.duplicates;
+        (rows + self.rejected + self.passed_over) as f64 / self.began.elapsed().as_secs_f64().max(1e-3)
+    }
+
+    /// Makes everything durable and says what was done.
+    fn finish(mut self, name: &str, is_quiet: bool) -> Result<Outcome, Failure> {
+        if let Some(rejects) = self.rejects.take() {
+            rejects.finish().map_err(|e| rejects_failed(&e))?;
+        }
+        let imported = match self.importer.take() {
+            Some(importer) => importer.finish().map_err(ImportError::from)?,
+            None => Imported::default(),
+        };
+        self.bar.finish_and_clear();
+        if self.rejected > SHOWN {
+            eprintln!("and {} more (--rejects FILE writes them all)", self.rejected - SHOWN);
+        }
+        let Imported { coffees, readings } = imported;
+        let rows = coffees.added + coffees.duplicates + readings.added + readings.duplicates;
+        let seconds = self.began.elapsed().as_secs_f64();
+        if !is_quiet {
+            let verb = if self.is_dry { "would be added" } else { "added" };
+            print(&format!(
+                "{name}: {} coffees and {} readings {verb}, {} and {} were there already, {} rejected, \
+                 {} of other kinds passed over ({seconds:.1} s, {:.0} rows/s)",
+                coffees.added,
+                readings.added,
+                coffees.duplicates,
+                readings.duplicates,
+                self.rejected,
+                self.passed_over,
+                (rows + self.rejected + self.passed_over) as f64 / seconds.max(1e-3)
+            ))?;
+        }
+        Ok(if rows == 0 && self.rejected > 0 { Outcome::NothingFits } else { Outcome::Fine })
+    }
+}
+
+fn rejects_failed(error: &io::Error) -> Failure {
+    Failure::Failed(format!("the rejected rows cannot be written: {error}"))
+}
+
+/// One line, whatever stood in the file.
+fn shown(rejection: &Rejection) -> String {
+    let content: String = rejection.content.chars().take(100).collect();
+    let cut = if content.len() < rejection.content.len() { "…" } else { "" };
+    format!("line {}: {}: {}{cut}", rejection.line, rejection.reason, content.escape_debug())
+}

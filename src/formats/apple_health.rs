@@ -1,0 +1,287 @@
+//! Apple Health's `export.xml`: heart rates and dietary caffeine; everything else is passed
+//! over. A record that stands inside another element is a repetition, and left out.
+//!
+//! The document type in front is skipped by hand: some versions of the phone write one that
+//! is not well-formed.
+
+use std::borrow::Cow;
+use std::io::BufRead;
+
+use quick_xml::events::{BytesStart, Event};
+use quick_xml::reader::Reader;
+use quick_xml::{Error as XmlError, XmlVersion};
+
+use super::lines::Counted;
+use super::rows::{ReadError, Rejection, Row, Sink};
+use crate::model::calendar::Zone;
+use crate::model::draft;
+use crate::model::entry::{CoffeeEntry, Entry, Kind, ReadingEntry};
+use crate::model::time::Timestamp;
+
+const HEART_RATE: &str = "HKQuantityTypeIdentifierHeartRate";
+const CAFFEINE: &str = "HKQuantityTypeIdentifierDietaryCaffeine";
+const MOTION: &str = "HKMetadataKeyHeartRateMotionContext";
+/// What the whole document is called.
+pub const ROOT: &[u8] = b"<HealthData";
+
+/// Reads every record.
+///
+/// # Errors
+/// Why it was not read to its end.
+pub fn read(input: &mut dyn BufRead, zone: &Zone, sink: &mut Sink<'_>) -> Result<(), ReadError> {
+    let mut input = Counted::new(input);
+    skip_to_root(&mut input)?;
+    let mut export = Export { zone, open: None, in_other: false, has_ended: false };
+    let mut reader = tolerant(input);
+    let mut buffer = Vec::new();
+    loop {
+        buffer.clear();
+        let line = reader.get_ref().line();
+        match reader.read_event_into(&mut buffer) {
+            Ok(Event::Eof) if export.has_ended => return Ok(()),
+            Ok(Event::Eof) => {
+                return Err(ReadError::Broken { line, why: "the end of the file is missing".to_owned() });
+            }
+            Ok(event) => export.take(line, &event, sink)?,
+            Err(XmlError::Io(e)) => return Err(std::io::Error::new(e.kind(), e.to_string()).into()),
+            // One element is lost, and the library wants to be started anew behind it.
+            Err(XmlError::Encoding(_)) => {
+                let content = String::from_utf8_lossy(&buffer).into_owned();
+                sink(Row::Rejected(Rejection::new(line, "is not UTF-8".to_owned(), content)))?;
+                reader = tolerant(reader.into_inner());
+            }
+            Err(XmlError::IllFormed(_)) => {}
+            Err(e) => return Err(ReadError::Broken { line, why: e.to_string() }),
+        }
+    }
+}
+
+/// Element names are not checked against each other: a broken one must not cost the rest.
+fn tolerant(input: Counted<'_>) -> Reader<Counted<'_>> {
+    let mut reader = Reader::from_reader(input);
+    let config = reader.config_mut();
+    config.check_end_names = false;
+    config.allow_unmatched_ends = true;
+    config.allow_dangling_amp = true;
+    reader
+}
+
+/// Reads up to the root element, whatever stands before it.
+fn skip_to_root(input: &mut Counted<'_>) -> Result<(), ReadError> {
+    loop {
+        let available = input.fill_buf()?;
+        if available.starts_with(ROOT) {
+            return Ok(());
+        }
+        let skipped = match available {
+            [] => {
+                let why = "it is no Apple Health export: there is no element HealthData in it";
+                return Err(ReadError::Unusable(why.to_owned()));
+            }
+            // The root may lie across two buffers: what might be its beginning is read byte by byte.
+            [b'<', rest @ ..] if rest.len() + 1 < ROOT.len() && ROOT.starts_with(available) => {
+                return skip_split_root(input);
+            }
+            [_, rest @ ..] => 1 + rest.iter().position(|byte| *byte == b'<').unwrap_or(rest.len()),
+        };
+        input.consume(skipped);
+    }
+}
+
+/// The root began in the last bytes of a buffer. Nothing of it is needed.
+fn skip_split_root(input: &mut Counted<'_>) -> Result<(), ReadError> {
+    let mut matched = 0;
+    while matched < ROOT.len() {
+        match input.fill_buf()?.first() {
+            Some(byte) if ROOT.get(matched) == Some(byte) => {
+                input.consume(1);
+                matched += 1;
+            }
+            _ => return skip_to_root(input),
+        }
+    }
+    let mut rest = Vec::new();
+    input.read_until(b'>', &mut rest)?;
+    Ok(())
+}
+
+struct Export<'z> {
+    zone: &'z Zone,
+    /// A record of ours whose end has not come yet: its line, what stood there, and itself.
+    open: Option<Open>,
+    /// Inside an element that repeats records.
+    in_other: bool,
+    has_ended: bool,
+}
+
+struct Open {
+    line: u64,
+    content: String,
+    entry: Result<Entry, String>,
+}
+
+impl Export<'_> {
+    fn take(&mut self, line: u64, event: &Event<'_>, sink: &mut Sink<'_>) -> Result<(), ReadError> {
+        match event {
+            Event::Start(tag) | Event::Empty(tag) => {
+                let is_empty = matches!(event, Event::Empty(_));
+                match tag.name().as_ref() {
+                    "Record" => self.record(line, tag, is_empty, sink)?,
+                    "MetadataEntry" => self.metadata(tag),
+                    "Correlation" | "Workout" => self.in_other = !is_empty,
+                    _ => {}
+                }
+            }
+            Event::End(tag) => match tag.name().as_ref() {
+                "Record" => self.close(sink)?,
+                "Correlation" | "Workout" => self.in_other = false,
+                "HealthData" => self.has_ended = true,
+                _ => {}
+            },
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn record(
+        &mut self,
+        line: u64,
+        tag: &BytesStart<'_>,
+        is_empty: bool,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), ReadError> {
+        self.close(sink)?;
+        if self.in_other {
+            return Ok(());
+        }
+        let mut record = Record::default();
+        let read = record.read(tag);
+        let kind = match record.r#type.as_deref() {
+            Some(HEART_RATE) => Kind::HeartRate,
+            Some(CAFFEINE) => Kind::Coffee,
+            // What cannot be read may have been ours.
+            None if read.is_err() => Kind::HeartRate,
+            _ => return Ok(sink(Row::PassedOver)?),
+        };
+        let entry = read.and_then(|()| record.entry(kind, self.zone));
+        if is_empty {
+            return Ok(sink(Row::of(line, entry, || shown(tag)))?);
+        }
+        let content = if entry.is_err() { shown(tag) } else { String::new() };
+        self.open = Some(Open { line, content, entry });
+        Ok(())
+    }
+
+    fn close(&mut self, sink: &mut Sink<'_>) -> Result<(), ReadError> {
+        match self.open.take() {
+            Some(open) => Ok(sink(Row::of(open.line, open.entry, || open.content))?),
+            None => Ok(()),
+        }
+    }
+
+    /// The motion context of a heart rate: 1 is sedentary, 2 is active, 0 is not set.
+    fn metadata(&mut self, tag: &BytesStart<'_>) {
+        let Some(Open { entry: Ok(Entry::Reading(reading)), .. }) = &mut self.open else { return };
+        let (mut is_motion, mut context) = (false, None);
+        for attribute in tag.attributes().with_checks(false).flatten() {
+            match attribute.key.as_ref() {
+                "key" => is_motion = attribute.value == MOTION,
+                "value" => {
+                    context = match attribute.value.trim() {
+                        "1" => Some("resting"),
+                        "2" => Some("active"),
+                        _ => None,
+                    };
+                }
+                _ => {}
+            }
+        }
+        if is_motion {
+            reading.context = context.map(str::to_owned);
+        }
+    }
+}
+
+fn shown(tag: &BytesStart<'_>) -> String {
+    format!("<{}>", &**tag)
+}
+
+/// The attributes of a record that matter.
+#[derive(Default)]
+struct Record<'t> {
+    r#type: Option<Cow<'t, str>>,
+    source: Option<Cow<'t, str>>,
+    unit: Option<Cow<'t, str>>,
+    start: Option<Cow<'t, str>>,
+    value: Option<Cow<'t, str>>,
+}
+
+impl<'t> Record<'t> {
+    fn read(&mut self, tag: &'t BytesStart<'_>) -> Result<(), String> {
+        for attribute in tag.attributes().with_checks(false) {
+            let attribute = attribute.map_err(|e| format!("is not well-formed: {e}"))?;
+            let slot = match attribute.key.as_ref() {
+                "type" => &mut self.r#type,
+                "sourceName" => &mut self.source,
+                "unit" => &mut self.unit,
+                "startDate" => &mut self.start,
+                "value" => &mut self.value,
+                _ => continue,
+            };
+            let value = attribute
+                .normalized_value(XmlVersion::Implicit1_0)
+                .map_err(|e| format!("is not well-formed: {e}"))?;
+            *slot = Some(value);
+            // The type comes first; most records are of no interest.
+            if !matches!(self.r#type.as_deref(), None | Some(HEART_RATE | CAFFEINE)) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(&self, kind: Kind, zone: &Zone) -> Result<Entry, String> {
+        let start = self.start.as_deref().ok_or("startDate is missing")?;
+        let timestamp = Timestamp::parse_spoken(start, zone)
+            .or_else(|| zone.parse(start).ok())
+            .ok_or_else(|| format!("startDate: must be a date and time (got {start:?})"))?;
+        let value = self.value.as_deref().ok_or("value is missing")?;
+        let number =
+            draft::number(value).ok_or_else(|| format!("value: must be a number (got {value:?})"))?;
+        let source = self.source.as_deref().and_then(draft::source);
+        let unit = self.unit.as_deref().unwrap_or_default();
+        Ok(match kind {
+            Kind::HeartRate => {
+                let beats = match unit {
+                    "count/min" => number,
+                    "count/s" => number * 60.0,
+                    other => return Err(format!("unit: must be count/min or count/s (got {other:?})")),
+                };
+                let bpm = draft::pulse(beats)?;
+                Entry::Reading(ReadingEntry { id: None, timestamp, bpm, context: None, notes: None, source })
+            }
+            Kind::Coffee => {
+                let mg = match unit {
+                    "mg" => number,
+                    "g" => to_micrograms(number * 1000.0),
+                    "mcg" | "\u{b5}g" | "\u{3bc}g" => to_micrograms(number / 1000.0),
+                    other => return Err(format!("unit: must be mg, g or mcg (got {other:?})")),
+                };
+                let caffeine_mg = draft::dose(mg)?;
+                Entry::Coffee(CoffeeEntry {
+                    id: None,
+                    timestamp,
+                    caffeine_mg,
+                    coffee_type: None,
+                    notes: None,
+                    source,
+                })
+            }
+        })
+    }
+}
+
+/// Without the last binary digits of a conversion: 0.0621 g are 62.1 mg.
+fn to_micrograms(mg: f64) -> f64 {
+    (mg * 1000.0).round() / 1000.0
+}

@@ -1,0 +1,263 @@
+//! CSV: our own, and that of others, whatever the delimiter and the order of the columns.
+//!
+//! Records are fed to the CSV library one at a time: a quote that is never closed then
+//! spoils the line it stands in, not the rest of the file, and memory stays bounded.
+
+use std::io::{self, BufRead, Read};
+
+use csv::{ByteRecord, ReaderBuilder, Terminator};
+
+use super::json_lines::without_mark;
+use super::rows::{ReadError, Rejection, Row, Sink};
+use crate::model::calendar::Zone;
+use crate::model::draft::{Column, Draft, Raw};
+use crate::model::entry::Entry;
+
+/// Longest record, in bytes: two thousand characters of text, each quoted, are 16 KB.
+const MAX_RECORD: usize = 64 * 1024;
+
+/// A column of the file, by name, that means a field: what `--map` says.
+pub type Mapping = (String, Column);
+
+/// Reads every record below the header.
+///
+/// # Errors
+/// That the header does not say where things are, or why it was not read to its end.
+pub fn read(
+    input: &mut dyn BufRead,
+    mappings: &[Mapping],
+    zone: &Zone,
+    sink: &mut Sink<'_>,
+) -> Result<(), ReadError> {
+    let mut feed = Feed::new(input);
+    let header = feed.header()?;
+    let mut reader = ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .delimiter(feed.delimiter)
+        .terminator(Terminator::Any(b'\n'))
+        .from_reader(feed);
+    let mut record = ByteRecord::new();
+    let columns = columns(&header, mappings)?;
+    loop {
+        let more = reader.read_byte_record(&mut record).map_err(io::Error::from)?;
+        for unclosed in reader.get_mut().unclosed.drain(..) {
+            sink(Row::Rejected(unclosed))?;
+        }
+        if !more {
+            return Ok(());
+        }
+        // Spreadsheets end with rows of nothing but delimiters.
+        if record.iter().all(|value| value.trim_ascii().is_empty()) {
+            continue;
+        }
+        let feed = reader.get_ref();
+        let row = Row::of(feed.line, entry(&record, &columns, zone), || feed.record_text());
+        sink(row)?;
+    }
+}
+
+fn entry(record: &ByteRecord, columns: &[Option<Column>], zone: &Zone) -> Result<Entry, String> {
+    let surplus = record.iter().skip(columns.len()).any(|value| !value.is_empty());
+    if surplus || record.len() < columns.len() {
+        return Err(format!("has {} columns where the header has {}", record.len(), columns.len()));
+    }
+    let mut draft = Draft::default();
+    for (value, column) in record.iter().zip(columns) {
+        if let Some(column) = column {
+            draft.set(*column, std::str::from_utf8(value).map_or(Raw::Unfit("is not UTF-8"), Raw::Text));
+        }
+    }
+    draft.entry(draft.kind()?, zone)
+}
+
+/// What each column of the header means.
+fn columns(header: &[String], mappings: &[Mapping]) -> Result<Vec<Option<Column>>, ReadError> {
+    let unusable = |why: String| {
+        let found = header.join(", ");
+        ReadError::Unusable(format!(
+            "{why}; its columns are: {found}. Say --map COLUMN=FIELD, such as --map Time=timestamp"
+        ))
+    };
+    let mut columns: Vec<Option<Column>> = vec![None; header.len()];
+    for (name, column) in mappings {
+        let place = header.iter().position(|found| found.eq_ignore_ascii_case(name.trim()));
+        match place.and_then(|place| columns.get_mut(place)) {
+            Some(slot) => *slot = Some(*column),
+            None => return Err(unusable(format!("it has no column {name:?}"))),
+        }
+    }
+    for (slot, name) in columns.iter_mut().zip(header) {
+        let column = Column::named(name);
+        if slot.is_none() && !mappings.iter().any(|(_, mapped)| Some(*mapped) == column) {
+            *slot = column;
+        }
+    }
+    for column in Column::ALL {
+        if columns.iter().filter(|found| **found == Some(column)).count() > 1 {
+            return Err(unusable(format!("two of its columns are {}", column.name())));
+        }
+    }
+    if !columns.contains(&Some(Column::Timestamp)) {
+        return Err(unusable("it has no column timestamp".to_owned()));
+    }
+    if !columns.contains(&Some(Column::CaffeineMg)) && !columns.contains(&Some(Column::Bpm)) {
+        return Err(unusable("it has neither a column caffeine_mg nor bpm".to_owned()));
+    }
+    Ok(columns)
+}
+
+/// Hands on one whole record with each read.
+struct Feed<'a> {
+    input: &'a mut dyn BufRead,
+    delimiter: u8,
+    /// Lines that were read, and where the next record begins in them.
+    held: Vec<u8>,
+    start: usize,
+    /// The record that is handed on, and how much of it has been.
+    record: Vec<u8>,
+    given: usize,
+    /// Where it began, and where the next one begins.
+    line: u64,
+    next_line: u64,
+    /// Lines that open a quote and do not close it.
+    unclosed: Vec<Rejection>,
+}
+
+impl<'a> Feed<'a> {
+    fn new(input: &'a mut dyn BufRead) -> Self {
+        Self {
+            input,
+            delimiter: b',',
+            held: Vec::new(),
+            start: 0,
+            record: Vec::new(),
+            given: 0,
+            line: 1,
+            next_line: 1,
+            unclosed: Vec::new(),
+        }
+    }
+
+    /// Reads the header and learns the delimiter from it.
+    fn header(&mut self) -> Result<Vec<String>, ReadError> {
+        self.next_record()?;
+        let header = without_mark(&self.record).to_vec();
+        self.given = self.record.len();
+        let count = |delimiter: &u8| {
+            let mut quoted = false;
+            header
+                .iter()
+                .filter(|byte| {
+                    quoted ^= **byte == b'"';
+                    *byte == delimiter && !quoted
+                })
+                .count()
+        };
+        // Of equals the last one wins: a comma.
+        self.delimiter = [b'\t', b';', b','].into_iter().max_by_key(count).unwrap_or(b',');
+        let mut names = ByteRecord::new();
+        let mut reader =
+            ReaderBuilder::new().has_headers(false).delimiter(self.delimiter).from_reader(&header[..]);
+        reader.read_byte_record(&mut names).map_err(io::Error::from)?;
+        Ok(names.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect())
+    }
+
+    /// Makes the next record that is not blank the present one; empty at the end.
+    fn next_record(&mut self) -> io::Result<()> {
+        loop {
+            self.record.clear();
+            self.given = 0;
+            let (length, is_closed) = self.measure()?;
+            let Some(text) = self.held.get(self.start..self.start + length).filter(|_| length > 0) else {
+                return Ok(());
+            };
+            self.line = self.next_line;
+            self.next_line += text.iter().filter(|byte| **byte == b'\n').count() as u64;
+            let content = text.strip_suffix(b"\n").unwrap_or(text);
+            let content = content.strip_suffix(b"\r").unwrap_or(content);
+            self.record.extend_from_slice(content);
+            self.start += length;
+            if !is_closed {
+                let reason = "opens a quote that is not closed, or is longer than 64 KiB".to_owned();
+                self.unclosed.push(Rejection::new(self.line, reason, self.record_text()));
+            } else if !self.record.trim_ascii().is_empty() {
+                self.record.push(b'\n');
+                return Ok(());
+            }
+        }
+    }
+
+    /// The length of the record at `start`, its end of line included, and whether its quotes
+    /// are closed: if not, the length is that of its first line.
+    fn measure(&mut self) -> io::Result<(usize, bool)> {
+        if self.start > MAX_RECORD {
+            self.held.drain(..self.start);
+            self.start = 0;
+        }
+        let (mut length, mut quotes) = (0, Quotes::FieldStart);
+        let mut first_line = None;
+        loop {
+            let Some(byte) = self.held.get(self.start + length).copied() else {
+                let read = (&mut *self.input).take(MAX_RECORD as u64).read_until(b'\n', &mut self.held)?;
+                match read {
+                    0 if quotes == Quotes::Open => return Ok((first_line.unwrap_or(length), false)),
+                    0 => return Ok((length, true)),
+                    _ => continue,
+                }
+            };
+            length += 1;
+            quotes = quotes.after(byte, self.delimiter);
+            if byte == b'\n' {
+                if quotes != Quotes::Open {
+                    return Ok((length, true));
+                }
+                first_line.get_or_insert(length);
+            }
+            if length > MAX_RECORD && quotes == Quotes::Open {
+                return Ok((first_line.unwrap_or(length), false));
+            }
+            if length > MAX_RECORD {
+                return Ok((length, false));
+            }
+        }
+    }
+
+    fn record_text(&self) -> String {
+        String::from_utf8_lossy(self.record.trim_ascii_end()).into_owned()
+    }
+}
+
+impl Read for Feed<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.given == self.record.len() {
+            self.next_record()?;
+        }
+        let rest = self.record.get(self.given..).unwrap_or_default();
+        let count = rest.len().min(into.len());
+        into[..count].copy_from_slice(&rest[..count]);
+        self.given += count;
+        Ok(count)
+    }
+}
+
+/// Where in a record one is: a quote opens only at the beginning of a field.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Quotes {
+    FieldStart,
+    Unquoted,
+    Open,
+    /// After a quote within quotes: the end, or the first of two.
+    Closing,
+}
+
+impl Quotes {
+    fn after(self, byte: u8, delimiter: u8) -> Self {
+        match (self, byte) {
+            (Self::Open, b'"') => Self::Closing,
+            (Self::Open, _) | (Self::FieldStart | Self::Closing, b'"') => Self::Open,
+            (_, byte) if byte == delimiter => Self::FieldStart,
+            _ => Self::Unquoted,
+        }
+    }
+}

@@ -1,14 +1,14 @@
 # Coffee Tracker: every verb. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check fmt lint bench crash kills fuzz demo openapi clean
+.PHONY: help run build test check fmt lint bench bench-import crash kills power-cut fuzz demo openapi clean
 
 BINARY := target/release/coffee-tracker
 ROUNDS ?= 200
 KILLS ?= 300
 
 help: ## List every target
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Build, start on 127.0.0.1:8000 with data/coffee.db, print the URL, the key and a first curl line
 	cargo build --release --locked
@@ -31,6 +31,9 @@ lint: ## Clippy, warnings are errors
 
 bench: ## Measure speed and size against a bare handler and raw SQLite (some 5 minutes)
 	cargo bench --locked --bench server
+
+bench-import: ## Import 3 million heart rates while a server is asked, beside a bare insert loop
+	cargo bench --locked --bench import
 
 crash: ## Kill -9 while writing, restart, compare: ROUNDS=200
 	CRASH_ROUNDS=$(ROUNDS) cargo test --locked --test cli -- --nocapture crash

@@ -27,6 +27,8 @@ const LOTS: usize = 16;
 const GO: usize = LOT * LOTS;
 /// Rejected rows that are shown.
 const SHOWN: u64 = 20;
+/// How much of each, in characters.
+const SHOWN_CONTENT: usize = 100;
 
 /// What to import.
 #[derive(Args, Debug)]
@@ -148,11 +150,14 @@ pub fn run(args: ImportArgs) -> Result<(), Failure> {
     taker.take_all(&incoming)?;
     let crashed = |_| Err(ReadError::Unusable("reading it failed: a fault of this program".to_owned()));
     let read = reader.join().unwrap_or_else(crashed);
-    let summary = taker.finish(&name, args.quiet)?;
+    let outcome = taker.finish(&name, args.quiet)?;
     match read {
         Err(e) => Err(unreadable(e)),
-        Ok(()) if summary == Outcome::NothingFits => {
+        Ok(()) if outcome == Outcome::NothingFits => {
             Err(Failure::Failed(format!("{name}: none of its rows could be read")))
+        }
+        Ok(()) if outcome == Outcome::Empty && !args.quiet => {
+            print(&format!("{name}: there are no rows in it"))
         }
         Ok(()) => Ok(()),
     }
@@ -270,6 +275,8 @@ impl Lot {
 #[derive(PartialEq, Eq)]
 enum Outcome {
     Fine,
+    /// There was not one row.
+    Empty,
     /// There were rows of ours, and not one that could be stored.
     NothingFits,
 }
@@ -342,21 +349,28 @@ impl Taker {
 
     /// Makes everything durable and says what was done.
     fn finish(mut self, name: &str, is_quiet: bool) -> Result<Outcome, Failure> {
-        if let Some(rejects) = self.rejects.take() {
-            rejects.finish().map_err(|e| rejects_failed(&e))?;
-        }
         let imported = match self.importer.take() {
             Some(importer) => importer.finish().map_err(ImportError::from)?,
             None => Imported::default(),
         };
         self.bar.finish_and_clear();
         if self.rejected > SHOWN {
-            eprintln!("and {} more (--rejects FILE writes them all)", self.rejected - SHOWN);
+            let hint = if self.rejects.is_none() { " (--rejects FILE writes them all)" } else { "" };
+            eprintln!("and {} more{hint}", self.rejected - SHOWN);
+        }
+        if let Some(rejects) = self.rejects.take() {
+            rejects.finish().map_err(|e| rejects_failed(&e))?;
         }
         let Imported { coffees, readings } = imported;
-        let rows = coffees.added + coffees.duplicates + readings.added + readings.duplicates;
+        let fitting = coffees.added + coffees.duplicates + readings.added + readings.duplicates;
+        let rows = fitting + self.rejected + self.passed_over;
         let seconds = self.began.elapsed().as_secs_f64();
-        if !is_quiet {
+        let outcome = match (rows, fitting, self.rejected) {
+            (0, ..) => Outcome::Empty,
+            (_, 0, 1..) => Outcome::NothingFits,
+            _ => Outcome::Fine,
+        };
+        if !is_quiet && outcome != Outcome::Empty {
             let verb = if self.is_dry { "would be added" } else { "added" };
             print(&format!(
                 "{name}: {} coffees and {} readings {verb}, {} and {} were there already, {} rejected, \
@@ -367,10 +381,10 @@ impl Taker {
                 readings.duplicates,
                 self.rejected,
                 self.passed_over,
-                (rows + self.rejected + self.passed_over) as f64 / seconds.max(1e-3)
+                rows as f64 / seconds.max(1e-3)
             ))?;
         }
-        Ok(if rows == 0 && self.rejected > 0 { Outcome::NothingFits } else { Outcome::Fine })
+        Ok(outcome)
     }
 }
 
@@ -380,7 +394,13 @@ fn rejects_failed(error: &io::Error) -> Failure {
 
 /// One line, whatever stood in the file.
 fn shown(rejection: &Rejection) -> String {
-    let content: String = rejection.content.chars().take(100).collect();
-    let cut = if content.len() < rejection.content.len() { "…" } else { "" };
-    format!("line {}: {}: {}{cut}", rejection.line, rejection.reason, content.escape_debug())
+    let mut content = String::new();
+    for character in rejection.content.chars().take(SHOWN_CONTENT) {
+        match character.is_control() {
+            true => content.extend(character.escape_default()),
+            false => content.push(character),
+        }
+    }
+    let cut = if rejection.content.chars().nth(SHOWN_CONTENT).is_some() { "…" } else { "" };
+    format!("line {}: {}: {content}{cut}", rejection.line, rejection.reason)
 }

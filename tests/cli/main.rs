@@ -8,6 +8,7 @@
 )]
 
 mod backups;
+mod apple_export;
 mod client;
 mod crash;
 mod demo;
@@ -17,6 +18,10 @@ mod full_disk;
 mod helpers;
 mod keeping;
 mod kills;
+mod import;
+mod import_apple_health;
+mod import_docker_stack;
+mod import_live;
 mod lifecycle;
 mod logs;
 mod prune;

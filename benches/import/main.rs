@@ -1,0 +1,255 @@
+//! The benchmark of the import: an Apple Health export of three million heart rates goes into
+//! a database that a server serves; beside it a bare loop of inserts into the same tables.
+//!
+//! The exit code is 1 when a target is missed.
+
+#[path = "../../tests/cli/apple_export.rs"]
+mod apple_export;
+#[path = "../server/histogram.rs"]
+#[allow(dead_code, reason = "shared with the server's benchmark")]
+mod histogram;
+#[path = "../server/http.rs"]
+mod http;
+#[path = "../server/process.rs"]
+#[allow(dead_code, reason = "shared with the server's benchmark")]
+mod process;
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use rusqlite::{Connection, params};
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
+
+use apple_export::AppleExport;
+use histogram::Histogram;
+use process::Process;
+
+const KEY: &str = "benchmark-key-0123456789";
+/// What must be reached: one of the first two, and the others.
+const ROWS_A_SECOND: f64 = 150_000.0;
+const SHARE_OF_RAW: f64 = 0.5;
+const PEAK_BYTES: u64 = 64 * 1024 * 1024;
+const P99: Duration = Duration::from_millis(100);
+
+/// Measures the import of an Apple Health export.
+#[derive(Parser)]
+#[command(name = "cargo bench --bench import --", disable_version_flag = true)]
+struct Options {
+    /// How many heart rates.
+    #[arg(long, default_value_t = 3_000_000)]
+    records: u64,
+    /// Measure another build.
+    #[arg(long, value_name = "FILE", default_value = env!("CARGO_BIN_EXE_coffee-tracker"), hide_default_value = true)]
+    binary: PathBuf,
+    /// Given by `cargo bench`; without it, as under `cargo test`, nothing runs.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    if !options.bench {
+        println!("Nothing measured: this is run by `cargo bench --bench import`.");
+        return ExitCode::SUCCESS;
+    }
+    match measure(&options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs everything; whether all targets are reached.
+fn measure(options: &Options) -> Result<bool> {
+    let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let folder = folder.path();
+    let (xml, packed) = make_export(&folder.join("export.zip"), options.records)?;
+    println!("export: {} records, {:.0} MB of XML, {:.0} MB zipped", options.records, mb(xml), mb(packed));
+    let raw = raw_inserts(&folder.join("raw.db"), options.records)?;
+    println!("bare inserts into the same tables: {raw:.0} rows/s");
+
+    let idle = import(&options.binary, folder, "alone.db")?;
+    println!("import, no server: {:.0} rows/s, {}", idle.rate(options.records), idle.said);
+
+    let mut command = program(&options.binary, folder);
+    command.args(["serve", "--port", "0", "--database-url", "served.db"]);
+    command.envs([("API_KEY", KEY), ("RATE_LIMIT_ENABLED", "false")]).stderr(Stdio::null());
+    let (server, address) = Process::listening(&mut command)?;
+    let quiet = ask_while(address, || {
+        thread::sleep(Duration::from_secs(5));
+        Ok(())
+    })?;
+    println!("requests before: {}", shown(&quiet.1));
+    let (first, meanwhile) = ask_while(address, || import(&options.binary, folder, "served.db"))?;
+    let (second, during_second) = ask_while(address, || import(&options.binary, folder, "served.db"))?;
+    ensure!(server.terminate()?.success(), "the server did not end well");
+    let rate = first.rate(options.records);
+    println!("import, server asked meanwhile: {rate:.0} rows/s, {}", first.said);
+    println!("  requests meanwhile: {}", shown(&meanwhile));
+    println!("  peak of memory: {:.1} MB", mb(first.peak));
+    println!("second import: {:.0} rows/s, {}", second.rate(options.records), second.said);
+    println!("  requests meanwhile: {}", shown(&during_second));
+    println!("share of bare inserts: {:.2}", rate / raw);
+    let nothing_twice = second.said.contains(": 0 coffees and 0 readings added");
+    let is_fast = rate >= ROWS_A_SECOND || rate >= SHARE_OF_RAW * raw;
+    let is_small = first.peak.max(second.peak) < PEAK_BYTES;
+    let is_fair = meanwhile.percentile(99).max(during_second.percentile(99)) < P99;
+    println!("targets: speed {is_fast}, memory {is_small}, p99 {is_fair}, nothing twice {nothing_twice}");
+    Ok(is_fast && is_small && is_fair && nothing_twice)
+}
+
+fn mb(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
+
+fn shown(times: &Histogram) -> String {
+    format!(
+        "{}, p50 {:.1?}, p99 {:.1?}, longest {:.1?}",
+        times.total(),
+        times.percentile(50),
+        times.percentile(99),
+        times.longest()
+    )
+}
+
+/// Writes the export; its size unpacked and packed.
+fn make_export(path: &Path, records: u64) -> Result<(u64, u64)> {
+    struct Counter<W> {
+        inner: W,
+        count: u64,
+    }
+    impl<W: Write> Write for Counter<W> {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let count = self.inner.write(bytes)?;
+            self.count += count as u64;
+            Ok(count)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            self.inner.flush()
+        }
+    }
+    let mut archive = ZipWriter::new(BufWriter::new(File::create(path)?));
+    let fast = SimpleFileOptions::default().compression_level(Some(1)).large_file(true);
+    archive.start_file("apple_health_export/export.xml", fast)?;
+    let counter = Counter { inner: &mut archive, count: 0 };
+    let mut export = AppleExport::new(BufWriter::new(counter), "en_US")?;
+    export.heart_rates(records)?;
+    let counter = export.finish()?.into_inner().map_err(|e| e.into_error())?;
+    let size = counter.count;
+    archive.finish()?.flush()?;
+    Ok((size, fs::metadata(path)?.len()))
+}
+
+/// Inserts as many rows as fast as SQLite takes them: rows a second.
+fn raw_inserts(path: &Path, records: u64) -> Result<f64> {
+    let connection = Connection::open(path)?;
+    connection.execute_batch(
+        "pragma journal_mode = wal; pragma synchronous = normal; pragma cache_size = -16384",
+    )?;
+    connection.execute_batch(include_str!("../../sql/0001_initial.sql"))?;
+    let began = Instant::now();
+    let mut insert = connection.prepare(
+        "insert into heart_rate_logs (timestamp, bpm, context, notes, source) values (?, ?, ?, null, ?)",
+    )?;
+    connection.execute_batch("begin")?;
+    for n in 0..i64::try_from(records)? {
+        let context = match n % 10 {
+            0..7 => Some("resting"),
+            7 | 8 => Some("active"),
+            _ => None,
+        };
+        let at = (apple_export::BEGIN + 5 * n) * 1_000_000;
+        insert.execute(params![at, 50 + (n * 7 + n / 40) % 70, context, "Ada’s Apple\u{a0}Watch"])?;
+        if n % 50_000 == 49_999 {
+            connection.execute_batch("commit; begin")?;
+        }
+    }
+    connection.execute_batch("commit; pragma wal_checkpoint(truncate)")?;
+    Ok(records as f64 / began.elapsed().as_secs_f64())
+}
+
+/// How an import went.
+struct Import {
+    took: Duration,
+    peak: u64,
+    said: String,
+}
+
+impl Import {
+    fn rate(&self, records: u64) -> f64 {
+        records as f64 / self.took.as_secs_f64()
+    }
+}
+
+fn program(binary: &Path, folder: &Path) -> Command {
+    let mut command = Command::new(binary);
+    command.env_clear().env("TZ", "Europe/Berlin").current_dir(folder).stdin(Stdio::null());
+    command
+}
+
+/// Imports the export, looking at its memory all the while.
+fn import(binary: &Path, folder: &Path, database: &str) -> Result<Import> {
+    let mut command = program(binary, folder);
+    command.args(["import", "export.zip", "--database-url", database]).stdout(Stdio::piped());
+    let began = Instant::now();
+    let mut child = command.spawn()?;
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    while child.try_wait()?.is_none() {
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let kib = text
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse().ok());
+        peak = peak.max(kib.unwrap_or(0_u64) * 1024);
+        thread::sleep(Duration::from_millis(20));
+    }
+    let took = began.elapsed();
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "the import failed: {}", output.status);
+    Ok(Import { took, peak, said: String::from_utf8_lossy(&output.stdout).trim().to_owned() })
+}
+
+/// Asks the server again and again while something else is done.
+fn ask_while<T>(address: SocketAddr, work: impl FnOnce() -> Result<T>) -> Result<(T, Histogram)> {
+    let has_ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let client = scope.spawn(|| ask(address, &has_ended));
+        let done = work();
+        has_ended.store(true, Ordering::Relaxed);
+        let times = client.join().ok().context("the client panicked")??;
+        Ok((done?, times))
+    })
+}
+
+/// Two writes and two reads in turn, with pauses, as phones and a dashboard do.
+fn ask(address: SocketAddr, has_ended: &AtomicBool) -> Result<Histogram> {
+    let requests = [
+        http::post("/coffee/", KEY, r#"{"caffeine_mg": 95, "coffee_type": "espresso"}"#),
+        http::get("/coffee/today", KEY),
+        http::post("/heartrate/", KEY, r#"{"bpm": 72, "context": "resting"}"#),
+        http::get("/heartrate/current", KEY),
+    ];
+    let mut times = Histogram::new();
+    for request in requests.iter().cycle() {
+        if has_ended.load(Ordering::Relaxed) {
+            break;
+        }
+        let began = Instant::now();
+        http::ask_well(address, request)?;
+        times.record(began.elapsed());
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(times)
+}

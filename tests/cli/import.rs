@@ -1,0 +1,402 @@
+//! `import`: CSV and JSON Lines, what is rejected, what is refused, what is said. Every
+//! expectation is the whole table, or the whole output.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use rusqlite::Connection;
+
+use crate::helpers::{Ended, database, folder, number, program, rows, run};
+
+const COFFEES: &str =
+    "select id, timestamp, caffeine_mg, coffee_type, notes, source from coffee_logs order by id";
+const READINGS: &str = "select id, timestamp, bpm, context, notes, source from heart_rate_logs order by id";
+
+/// Imports a file of that content into `coffee.db`.
+pub fn import(folder: &Path, content: impl AsRef<[u8]>, args: &[&str]) -> Ended {
+    std::fs::write(folder.join("file"), content).unwrap();
+    import_file(folder, "file", args)
+}
+
+/// Imports a file that lies there.
+pub fn import_file(folder: &Path, file: &str, args: &[&str]) -> Ended {
+    let mut command = program(folder);
+    command.args(["import", file, "--database-url", "coffee.db"]).args(args).env("TZ", "Europe/Berlin");
+    run(&mut command)
+}
+
+pub fn coffees(folder: &Path) -> Vec<String> {
+    rows(&database(folder), COFFEES)
+}
+
+pub fn readings(folder: &Path) -> Vec<String> {
+    rows(&database(folder), READINGS)
+}
+
+/// The summary without its seconds.
+#[track_caller]
+pub fn said(ended: &Ended) -> &str {
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.out.lines().count(), 1, "{ended:?}");
+    ended.out.split(" (").next().unwrap()
+}
+
+const OWN_CSV: &str = "id,timestamp,caffeine_mg,coffee_type,notes,source\n\
+    3,2025-07-23T14:30:00.123456Z,95.0,espresso,\"a \"\"b\"\"\nc\",\n\
+    4,2025-07-23T14:30:00.123456Z,0.30000000000000004,,,Watch\n\
+    9,2025-07-23T14:30:00.123456Z,0.30000000000000004,,,Watch\n";
+const OWN_JSON: &str = concat!(
+    r#"{"id":3,"timestamp":"2025-07-23T14:30:00.123456Z","caffeine_mg":95.0,"coffee_type":"espresso","notes":"a \"b\"\nc","source":null}"#,
+    "\n",
+    r#"{"id":4,"timestamp":"2025-07-23T14:30:00.123456Z","caffeine_mg":0.30000000000000004,"coffee_type":null,"notes":null,"source":"Watch"}"#,
+    "\n",
+    r#"{"id":9,"timestamp":"2025-07-23T14:30:00.123456Z","caffeine_mg":0.30000000000000004,"coffee_type":null,"notes":null,"source":"Watch"}"#,
+    "\n",
+);
+
+#[test]
+fn what_export_writes_comes_back_to_the_last_digit_and_a_second_time_adds_nothing() {
+    let expected = [
+        r#"Integer(3)|Integer(1753281000123456)|Real(95.0)|Text("espresso")|Text("a \"b\"\nc")|Null"#,
+        r#"Integer(4)|Integer(1753281000123456)|Real(0.30000000000000004)|Null|Null|Text("Watch")"#,
+        r#"Integer(9)|Integer(1753281000123456)|Real(0.30000000000000004)|Null|Null|Text("Watch")"#,
+    ];
+    for (content, other) in [(OWN_CSV, OWN_JSON), (OWN_JSON, OWN_CSV)] {
+        let folder = folder();
+        let first = import(folder.path(), content, &[]);
+        assert_eq!(
+            said(&first),
+            "file: 3 coffees and 0 readings added, 0 and 0 were there already, 0 rejected, 0 of other kinds passed over"
+        );
+        assert_eq!(first.err, "", "no bar without a terminal");
+        assert_eq!(coffees(folder.path()), expected);
+        for content in [content, other] {
+            let again = import(folder.path(), content, &[]);
+            assert_eq!(
+                said(&again),
+                "file: 0 coffees and 0 readings added, 3 and 0 were there already, 0 rejected, 0 of other kinds passed over"
+            );
+        }
+        assert_eq!(coffees(folder.path()), expected);
+    }
+}
+
+#[test]
+fn equal_rows_of_one_file_all_stay_and_only_what_is_missing_is_added() {
+    let folder = folder();
+    let row = "2025-07-23T14:30:00Z,95,espresso\n";
+    let head = "timestamp,caffeine_mg,coffee_type\n";
+    let file = |times: usize| format!("{head}{}", row.repeat(times));
+    import(folder.path(), file(2), &[]);
+    assert_eq!(coffees(folder.path()).len(), 2);
+    import(folder.path(), file(5), &[]);
+    assert_eq!(coffees(folder.path()).len(), 5);
+    import(folder.path(), file(3), &[]);
+    assert_eq!(coffees(folder.path()).len(), 5);
+    // Anything that differs is another coffee.
+    let others = format!(
+        "{head}2025-07-23T14:30:00.000001Z,95,espresso\n2025-07-23T14:30:00Z,95.5,espresso\n2025-07-23T14:30:00Z,95,\n"
+    );
+    import(folder.path(), &others, &[]);
+    import(folder.path(), &others, &[]);
+    assert_eq!(coffees(folder.path()).len(), 8);
+}
+
+#[test]
+fn a_number_is_kept_when_it_was_never_given_and_is_free() {
+    let folder = folder();
+    import(
+        folder.path(),
+        "id,timestamp,bpm\n5,2025-07-23T14:30:00Z,60\n5,2025-07-23T14:31:00Z,61\n7,2025-07-23T14:32:00Z,62\n",
+        &[],
+    );
+    let ids = |expected: &str| {
+        let found = rows(&database(folder.path()), "select id, bpm from heart_rate_logs order by bpm");
+        assert_eq!(found.join(" ").replace("Integer", ""), expected);
+    };
+    ids("(5)|(60) (6)|(61) (7)|(62)");
+    Connection::open(folder.path().join("coffee.db"))
+        .unwrap()
+        .execute("delete from heart_rate_logs where id = 7", [])
+        .unwrap();
+    // 7 was given, 9223372036854775807 would be the last number of all.
+    import(
+        folder.path(),
+        "id,timestamp,bpm\n7,2025-07-23T14:33:00Z,63\n12,2025-07-23T14:34:00Z,64\n9223372036854775807,2025-07-23T14:35:00Z,65\n",
+        &[],
+    );
+    ids("(5)|(60) (6)|(61) (8)|(63) (12)|(64) (13)|(65)");
+}
+
+#[test]
+fn a_csv_of_another_program_is_understood_whatever_its_form() {
+    let expected = [
+        r#"Integer(1)|Integer(1753273800000000)|Real(62.5)|Text("flat; white")|Null|Null"#,
+        r#"Integer(2)|Integer(1737642600000000)|Real(80.0)|Null|Null|Null"#,
+    ];
+    for (content, args) in [
+        (
+            "\u{feff}Coffee Type;CAFFEINE-MG;Timestamp;weight\r\n\"flat; white\";62,5;2025-07-23 14:30;9\r\n;80;2025-01-23 15:30:00;\r\n;;;\r\n",
+            &[][..],
+        ),
+        (
+            "When\tWhat\tmg\tid\nX\tY\tZ\t\n2025-07-23 14:30:00 +0200\tflat; white\t62.5\t\n2025-01-23T14:30:00Z\t\t80\t",
+            &["--map", "when=timestamp", "--map", "What=coffee_type", "--map", "MG=caffeine-mg"],
+        ),
+        (
+            "timestamp,time,caffeine_mg,coffee_type\n-,2025-07-23 2:30:00\u{202f}PM +0200,\"62,5\",flat; white\n-,2025-01-23 15:30,80,\n",
+            &["--map", "time=timestamp", "--format", "csv"],
+        ),
+    ] {
+        let folder = folder();
+        let ended = import(folder.path(), content, args);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert_eq!(coffees(folder.path()), expected, "{content}");
+    }
+}
+
+#[test]
+fn a_file_may_hold_both_kinds_and_odd_values_and_may_be_packed() {
+    let folder = folder();
+    let content = concat!(
+        "\n",
+        r#"{"timestamp": "2025-07-23T14:30:00Z", "bpm": "72.4", "context": "  resting\u0007 ", "unknown": [1, {}]}"#,
+        "\r\n",
+        r#"  {"caffeine_mg": "95", "timestamp": "2025-07-23 16:30:00+02", "notes": "\ud83d\ude00"}"#,
+    );
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packed, content.as_bytes()).unwrap();
+    for content in [content.as_bytes(), &packed.finish().unwrap()] {
+        let ended = import(folder.path(), content, &[]);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert_eq!(
+            coffees(folder.path()),
+            [r#"Integer(1)|Integer(1753281000000000)|Real(95.0)|Null|Text("😀")|Null"#]
+        );
+        assert_eq!(
+            readings(folder.path()),
+            [r#"Integer(1)|Integer(1753281000000000)|Integer(72)|Text("resting")|Null|Null"#]
+        );
+    }
+}
+
+#[test]
+fn a_bad_row_is_said_with_line_and_reason_and_costs_no_other() {
+    let folder = folder();
+    let long = "x".repeat(1001);
+    let content = format!(
+        "timestamp,caffeine_mg,coffee_type,notes\n\
+         2025-07-23T14:30:00Z,1,good,\n\
+         yesterday,1,bad,\n\
+         2025-07-23T14:30:00Z,-1,bad,\n\
+         2025-07-23T14:30:00Z,lots,bad,\n\
+         2025-07-23T14:30:00Z,,bad,\n\
+         2025-07-23T14:30:00Z,1,bad\n\
+         2025-07-23T14:30:00Z,1,bad,a,b\n\
+         2025-07-23T14:30:00Z,1,bad,{long}\n\
+         2025-07-23T14:30:00Z,2,good,\"two\nlines\"\n\
+         2025-07-23T14:30:00Z,1,bad,\"never closed\n\
+         2025-07-23T14:30:00Z,3,good,\n"
+    );
+    let mut content = content.into_bytes();
+    content.extend_from_slice(b"2025-07-23T14:30:00Z,1,b\xe4d,\n2025-07-23T14:30:00Z,4,good,\n");
+    let ended = import(folder.path(), &content, &["--rejects", "rejects.csv"]);
+    assert_eq!(
+        said(&ended),
+        "file: 4 coffees and 0 readings added, 0 and 0 were there already, 9 rejected, 0 of other kinds passed over"
+    );
+    assert_eq!(
+        number(
+            &database(folder.path()),
+            "select total(caffeine_mg) from coffee_logs where coffee_type = 'good'"
+        ),
+        10
+    );
+    let reasons = [
+        r#"line 3: timestamp: must be a date and time such as 2025-07-23T14:30:00Z (got "yesterday"): yesterday,1,bad,"#,
+        r#"line 4: caffeine_mg: must be between 0 and 1000000 (got "-1"): 2025-07-23T14:30:00Z,-1,bad,"#,
+        r#"line 5: caffeine_mg: must be a number (got "lots"): 2025-07-23T14:30:00Z,lots,bad,"#,
+        "line 6: has neither caffeine_mg nor bpm: 2025-07-23T14:30:00Z,,bad,",
+        "line 7: has 3 columns where the header has 4: 2025-07-23T14:30:00Z,1,bad",
+        "line 8: has 5 columns where the header has 4: 2025-07-23T14:30:00Z,1,bad,a,b",
+        &format!(
+            "line 9: notes: must have at most 1000 characters (it has 1001): 2025-07-23T14:30:00Z,1,bad,{}…",
+            "x".repeat(73)
+        ),
+        "line 12: opens a quote that is not closed, or is longer than 64 KiB: 2025-07-23T14:30:00Z,1,bad,\"never closed",
+        "line 14: coffee_type: is not UTF-8: 2025-07-23T14:30:00Z,1,b\u{fffd}d,",
+    ];
+    assert_eq!(ended.err.lines().collect::<Vec<_>>(), reasons);
+    let rejects = std::fs::read_to_string(folder.path().join("rejects.csv")).unwrap();
+    assert!(rejects.starts_with("line,reason,content\n3,\"timestamp: must be"), "{rejects}");
+    assert!(rejects.contains(&format!("bad,{long}\"\n")) && rejects.lines().count() == 10, "{rejects}");
+}
+
+#[test]
+fn twenty_bad_rows_are_shown_and_the_rest_counted() {
+    let folder = folder();
+    let content =
+        format!("{{\"bpm\":60,\"timestamp\":\"2025-07-23T14:30:00Z\"}}\n{}", "{\"bpm\":0}\n".repeat(30));
+    let ended = import(folder.path(), content, &[]);
+    assert!(said(&ended).contains("1 readings added, 0 and 0 were there already, 30 rejected"), "{ended:?}");
+    let shown: Vec<&str> = ended.err.lines().collect();
+    assert_eq!(shown.len(), 21, "{ended:?}");
+    assert_eq!(shown[19], r#"line 21: timestamp is missing: {"bpm":0}"#);
+    assert_eq!(shown[20], "and 10 more (--rejects FILE writes them all)");
+}
+
+#[test]
+fn a_dry_run_says_what_would_be_and_writes_nothing() {
+    let folder = folder();
+    let ended = import(folder.path(), OWN_CSV, &["--dry-run"]);
+    assert!(
+        said(&ended).starts_with("file: 3 coffees and 0 readings would be added, 0 and 0 were"),
+        "{ended:?}"
+    );
+    let names = || {
+        let mut names: Vec<_> =
+            std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(), ["file"]);
+    import(folder.path(), OWN_CSV, &[]);
+    let before = (names(), std::fs::read(folder.path().join("coffee.db")).unwrap());
+    let more = format!("{OWN_CSV}1,2024-07-23T14:30:00Z,1,,,\n");
+    let ended = import(folder.path(), &more, &["--dry-run"]);
+    assert!(
+        said(&ended).starts_with("file: 1 coffees and 0 readings would be added, 3 and 0 were"),
+        "{ended:?}"
+    );
+    assert!(before == (names(), std::fs::read(folder.path().join("coffee.db")).unwrap()));
+}
+
+#[test]
+fn what_cannot_be_imported_is_named_and_makes_no_database() {
+    let cases: [(&[u8], &[&str], i32, &str); 14] = [
+        (b"", &[], 1, "file: it is empty"),
+        (b" \n\n", &[], 1, "file: there is nothing in it"),
+        (
+            b"PGDMP\x01\x0e",
+            &[],
+            1,
+            "file: it is a PostgreSQL dump in the custom format: make a plain one with `pg_restore -f plain.sql FILE`, and import that",
+        ),
+        (b"%PDF-1.7", &[], 1, "file: it is a PDF: import the file that it was made from"),
+        (b"\x7fELF\x02\x01\x01\x00\x00", &[], 1, "file: it is no text and nothing that is known here"),
+        (b"<html></html>", &[], 1, "file: it is XML, but no Apple Health export"),
+        (
+            b"[{}]",
+            &[],
+            1,
+            "file: it is a JSON list: one object a line is wanted, as `jq -c '.[]' FILE` writes them",
+        ),
+        (
+            b"SQLite format 3\0 but nothing else of it",
+            &[],
+            1,
+            "file: it cannot be read: file is not a SQLite database",
+        ),
+        (b"timestamp,bpm\nnever,60\n", &[], 1, "file: none of its rows could be read"),
+        (
+            b"when,mg\n",
+            &[],
+            1,
+            "file: it has no column timestamp; its columns are: when, mg. Say --map COLUMN=FIELD, such as --map Time=timestamp",
+        ),
+        (
+            b"timestamp,mg\n",
+            &[],
+            1,
+            "file: it has neither a column caffeine_mg nor bpm; its columns are: timestamp, mg. Say --map COLUMN=FIELD, such as --map Time=timestamp",
+        ),
+        (
+            b"timestamp,mg\n",
+            &["--map", "milligrams=caffeine_mg"],
+            1,
+            "file: it has no column \"milligrams\"; its columns are: timestamp, mg. Say --map COLUMN=FIELD, such as --map Time=timestamp",
+        ),
+        (
+            b"timestamp,bpm\n",
+            &["--map", "bpm=pulse"],
+            2,
+            "\"pulse\" is none of id, timestamp, caffeine_mg, coffee_type, notes, bpm, context, source",
+        ),
+        (
+            b"timestamp,bpm\n",
+            &["--format", "xls"],
+            2,
+            "[possible values: apple-health, docker-sqlite, postgres-dump, csv, jsonl]",
+        ),
+    ];
+    for (content, args, code, sentence) in cases {
+        let folder = folder();
+        let ended = import(folder.path(), content, args);
+        assert_eq!(ended.code, Some(code), "{ended:?}");
+        let last = if code == 1 { ended.err.lines().last().unwrap() } else { &ended.err };
+        assert!(last.contains(sentence), "{ended:?}");
+        assert!(!folder.path().join("coffee.db").exists(), "{sentence}");
+    }
+    let folder = folder();
+    let ended = import_file(folder.path(), "nowhere.csv", &[]);
+    assert_eq!(
+        (ended.code, ended.err.as_str()),
+        (Some(1), "coffee-tracker: nowhere.csv: it cannot be read: No such file or directory (os error 2)\n")
+    );
+    assert_eq!(import_file(folder.path(), ".", &[]).err, "coffee-tracker: .: it is a folder\n");
+    std::fs::write(folder.path().join("file"), OWN_CSV).unwrap();
+    let ended = import_file(folder.path(), "file", &["--rejects", "./file"]);
+    assert_eq!(
+        (ended.code, ended.err.as_str()),
+        (Some(1), "coffee-tracker: ./file cannot be written: it is the file to import\n")
+    );
+    assert_eq!(std::fs::read_to_string(folder.path().join("file")).unwrap(), OWN_CSV);
+}
+
+#[test]
+fn an_own_database_is_not_imported_and_another_programs_not_imported_into() {
+    let folder = folder();
+    import(folder.path(), OWN_CSV, &[]);
+    let ended = import_file(folder.path(), "coffee.db", &[]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(
+        ended.err.contains("it is a Coffee Tracker database: `coffee-tracker restore` puts it"),
+        "{ended:?}"
+    );
+    let foreign = Connection::open(folder.path().join("foreign.db")).unwrap();
+    foreign.execute_batch("create table t (a)").unwrap();
+    let ended = import_file(folder.path(), "foreign.db", &[]);
+    assert_eq!(
+        ended.err,
+        "coffee-tracker: foreign.db: it is a SQLite database without the tables coffee_logs and heart_rate_logs\n"
+    );
+    let ended = import_file(folder.path(), "file", &["--database-url", "foreign.db"]);
+    assert_eq!(ended.code, Some(2), "the setting is there twice: {ended:?}");
+    let mut command = program(folder.path());
+    let ended = run(command.args(["import", "file", "--database-url", "foreign.db"]));
+    assert_eq!(
+        (ended.code, ended.err.as_str()),
+        (Some(78), "coffee-tracker: foreign.db is a SQLite database of another program\n")
+    );
+}
+
+#[test]
+fn standard_input_is_read_and_a_quiet_import_says_nothing() {
+    let folder = folder();
+    std::fs::write(folder.path().join("own.csv"), OWN_CSV).unwrap();
+    let mut command = program(folder.path());
+    command.args(["import", "-", "--quiet", "--database-url", "coffee.db"]);
+    command.stdin(Stdio::from(std::fs::File::open(folder.path().join("own.csv")).unwrap()));
+    let ended = run(&mut command);
+    assert_eq!((ended.code, ended.out.as_str(), ended.err.as_str()), (Some(0), "", ""));
+    assert_eq!(coffees(folder.path()).len(), 3);
+    command.stdin(Stdio::from(std::fs::File::open(folder.path().join("coffee.db")).unwrap()));
+    let ended = run(&mut command);
+    assert_eq!(
+        (ended.code, ended.err.as_str()),
+        (
+            Some(1),
+            "coffee-tracker: standard input: a database cannot be read from a stream: give the name of its file\n"
+        )
+    );
+}

@@ -1,0 +1,185 @@
+//! `import` of Apple Health's export, in the form that phones write it: zipped or not, with
+//! all that is odd about it.
+
+use std::io::{Cursor, Write};
+
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
+
+use crate::apple_export::AppleExport;
+use crate::helpers::{database, folder, number};
+use crate::import::{coffees, import, readings, said};
+
+/// An export of these elements.
+fn export(elements: impl FnOnce(&mut AppleExport<Vec<u8>>) -> std::io::Result<()>) -> Vec<u8> {
+    let mut export = AppleExport::new(Vec::new(), "de_DE").unwrap();
+    elements(&mut export).unwrap();
+    export.finish().unwrap()
+}
+
+/// A zip of these files.
+fn zipped(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, content) in files {
+        archive.start_file(*name, SimpleFileOptions::default()).unwrap();
+        archive.write_all(content).unwrap();
+    }
+    archive.finish().unwrap().into_inner()
+}
+
+const AT: &str = "2025-07-23 14:30:00 +0200";
+const WATCH: &str = "Text(\"Ada’s Apple\u{a0}Watch\")";
+
+#[test]
+fn units_locales_and_motion_become_ours() {
+    let content = export(|export| {
+        let motion =
+            |n| format!("<MetadataEntry key=\"HKMetadataKeyHeartRateMotionContext\" value=\"{n}\"/>");
+        export.record("HeartRate", "count/min", "72", AT, &motion(1))?;
+        export.record("HeartRate", "count/min", "72,6", "2025-07-23 2:30:00\u{202f}PM +0200", &motion(2))?;
+        export.record("HeartRate", "count/s", "1.2", "2025-07-23 2:30:00\u{a0}p.m. +0200", &motion(0))?;
+        export.record("HeartRate", "count/min", "130", "2025-07-23 08:30:00 -0400", "")?;
+        let twice = format!("<MetadataEntry key=\"HKTimeZone\" value=\"2\"/>\n  {}", motion(2));
+        export.record("HeartRate", "count/min", "131", AT, &twice)?;
+        export.record(
+            "DietaryCaffeine",
+            "mg",
+            "95",
+            AT,
+            "<MetadataEntry key=\"HKFoodType\" value=\"Espresso\"/>",
+        )?;
+        export.record("DietaryCaffeine", "g", "0,0621", AT, "")?;
+        export.record("DietaryCaffeine", "mcg", "500", AT, "")?;
+        export.record("StepCount", "count", "11", AT, "")?;
+        export.raw(
+            " <Record type=\"HKCategoryTypeIdentifierSleepAnalysis\" sourceName=\"x\" startDate=\"?\"/>\n",
+        )
+    });
+    let folder = folder();
+    let ended = import(folder.path(), &content, &[]);
+    assert_eq!(
+        said(&ended),
+        "file: 3 coffees and 5 readings added, 0 and 0 were there already, 0 rejected, 2 of other kinds passed over"
+    );
+    let reading = |n: u32, bpm: u32, context: &str| {
+        format!("Integer({n})|Integer(1753273800000000)|Integer({bpm})|{context}|Null|{WATCH}")
+    };
+    let (resting, active) = ("Text(\"resting\")", "Text(\"active\")");
+    assert_eq!(
+        readings(folder.path()),
+        [
+            reading(1, 72, resting),
+            reading(2, 73, active),
+            reading(3, 72, "Null"),
+            reading(4, 130, "Null"),
+            reading(5, 131, active)
+        ]
+    );
+    let coffee =
+        |n: u32, mg: &str| format!("Integer({n})|Integer(1753273800000000)|Real({mg})|Null|Null|{WATCH}");
+    assert_eq!(coffees(folder.path()), [coffee(1, "95.0"), coffee(2, "62.1"), coffee(3, "0.5")]);
+}
+
+#[test]
+fn a_record_within_a_correlation_is_the_one_beside_it() {
+    let record = format!(
+        "<Record type=\"HKQuantityTypeIdentifierDietaryCaffeine\" sourceName=\"Log &amp; &quot;Go&quot;&#10;&lt;3\" unit=\"mg\" startDate=\"{AT}\" value=\"80\"/>\n"
+    );
+    let content = export(|export| {
+        export.raw(&format!(
+            " <Correlation type=\"HKCorrelationTypeIdentifierFood\" sourceName=\"Log\" startDate=\"{AT}\">\n  \
+             <MetadataEntry key=\"HKFoodType\" value=\"Coffee\"/>\n  {record} </Correlation>\n {record}"
+        ))?;
+        export.raw(" <Correlation type=\"HKCorrelationTypeIdentifierFood\"/>\n")?;
+        export.record("HeartRate", "count/min", "72", AT, "")
+    });
+    let folder = folder();
+    assert!(said(&import(folder.path(), &content, &[])).contains("1 coffees and 1 readings added"));
+    assert_eq!(
+        coffees(folder.path()),
+        [r#"Integer(1)|Integer(1753273800000000)|Real(80.0)|Null|Null|Text("Log & \"Go\"\n<3")"#]
+    );
+}
+
+#[test]
+fn a_bad_record_is_said_with_its_line_and_costs_no_other() {
+    let mut content = export(|export| {
+        export.record("HeartRate", "count/min", "60", AT, "")?;
+        export.record("HeartRate", "count/h", "60", AT, "<MetadataEntry key=\"a\" value=\"b\"/>")?;
+        export.record("HeartRate", "count/min", "many", AT, "")?;
+        export.record("HeartRate", "count/min", "0.2", AT, "")?;
+        export.record("HeartRate", "count/min", "60", "2025-02-30 14:30:00 +0200", "")?;
+        export.record("DietaryCaffeine", "cup", "1", AT, "")?;
+        export.record("HeartRate", "BROKEN", "61", AT, "")?;
+        export.record("HeartRate", "count/min", "62", AT, "")
+    });
+    let place = content.windows(6).position(|w| w == b"BROKEN").unwrap();
+    content[place] = 0xff;
+    let folder = folder();
+    let ended = import(folder.path(), &content, &[]);
+    assert!(
+        said(&ended).contains("0 coffees and 2 readings added, 0 and 0 were there already, 6 rejected"),
+        "{ended:?}"
+    );
+    let reasons: Vec<&str> = ended.err.lines().map(|line| line.split(": <").next().unwrap()).collect();
+    assert_eq!(
+        reasons,
+        [
+            r#"line 36: unit: must be count/min or count/s (got "count/h")"#,
+            r#"line 39: value: must be a number (got "many")"#,
+            r#"line 40: bpm: must be between 1 and 1000 (got "0.2")"#,
+            r#"line 41: startDate: must be a date and time (got "2025-02-30 14:30:00 +0200")"#,
+            r#"line 42: unit: must be mg, g or mcg (got "cup")"#,
+            "line 43: is not UTF-8: Record type=\"HKQuantityTypeIdentifierHeartRate\" sourceName=\"Ada’s Apple\u{a0}Watch\" sourceVersion=\"10.1\" devi…",
+        ]
+    );
+}
+
+#[test]
+fn the_export_is_found_in_its_zip_whatever_the_phones_language() {
+    let content = export(|export| export.heart_rates(1000));
+    let clinical: &[u8] = b"<?xml version=\"1.0\"?>\n<ClinicalDocument/>";
+    for files in [
+        &[("apple_health_export/export_cda.xml", clinical), ("apple_health_export/export.xml", &content)][..],
+        &[
+            ("apple_health_export/export_cda.xml", clinical),
+            ("apple_health_export/Exportaci\u{f3}n.xml", &content),
+        ],
+        &[("a/workout-routes/route.gpx", b"<gpx/>"), ("a/导出.xml", &content)],
+    ] {
+        let folder = folder();
+        let ended = import(folder.path(), zipped(files), &[]);
+        assert!(
+            said(&ended).contains("1000 readings added, 0 and 0 were there already, 0 rejected, 22 of"),
+            "{ended:?}"
+        );
+        let again = import(folder.path(), &content, &[]);
+        assert!(said(&again).contains("0 readings added, 0 and 1000 were there already"), "{again:?}");
+        let sum = number(
+            &database(folder.path()),
+            "select sum(bpm) from heart_rate_logs where context = 'resting'",
+        );
+        assert_eq!(sum, (0..1000).filter(|n| n % 10 < 7).map(|n| 50 + (n * 7 + n / 40) % 70).sum::<i64>());
+    }
+    let folder = folder();
+    let ended = import(folder.path(), zipped(&[("export_cda.xml", clinical)]), &[]);
+    assert_eq!(
+        ended.err,
+        "coffee-tracker: file: the zip holds no Apple Health export (an XML file with an element HealthData)\n"
+    );
+}
+
+#[test]
+fn an_export_that_breaks_off_says_where_and_keeps_what_came_before() {
+    let content = export(|export| export.heart_rates(1000));
+    let folder = folder();
+    let ended = import(folder.path(), &content[..content.len() / 2], &[]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.err.contains("file: it breaks off at line "), "{ended:?}");
+    let half = readings(folder.path()).len();
+    assert!((300..700).contains(&half), "{half}");
+    assert!(
+        said(&import(folder.path(), &content, &[]))
+            .contains(&format!("{} readings added, 0 and {half} were", 1000 - half))
+    );
+}

@@ -1,0 +1,250 @@
+//! `import` of what the Docker stack left: its SQLite file and its PostgreSQL dumps. They
+//! arrive complete, whatever form they have, and both forms are the same rows.
+
+use rusqlite::Connection;
+
+use crate::helpers::folder;
+use crate::import::{coffees, import, import_file, readings, said};
+
+/// The stack's file, as SQLAlchemy made it: indexes on every column, text for times.
+const STACK: &str = "
+create table coffee_logs (id INTEGER NOT NULL, timestamp DATETIME, caffeine_mg FLOAT NOT NULL,
+    coffee_type VARCHAR(100), notes TEXT, PRIMARY KEY (id));
+create table heart_rate_logs (id INTEGER NOT NULL, timestamp DATETIME, bpm INTEGER NOT NULL,
+    context VARCHAR(50), notes TEXT, PRIMARY KEY (id));
+create index ix_coffee_logs_timestamp on coffee_logs (timestamp);
+create index idx_type_timestamp on coffee_logs (coffee_type, timestamp);
+create index ix_heart_rate_logs_bpm on heart_rate_logs (bpm);
+insert into coffee_logs values (1, '2025-10-02 10:30:15.123456', 95, 'espresso', 'why at 11pm' || char(10) || 'again');
+insert into coffee_logs values (2, '2025-10-02 14:05:00', 62.5, null, null);
+insert into coffee_logs values (3, '2025-10-02 14:05:00', 62.5, null, null);
+insert into coffee_logs values (7, '2025-10-03 14:05:00', 0.001, 'tab' || char(9) || 'here', 'back\\slash it''s \"q\"; -- x');
+insert into heart_rate_logs values (1, '2025-10-02 10:30:15', 72, 'resting', null);
+insert into heart_rate_logs values (4, '2025-10-02 10:31:15.500000', 180, null, 'stairs');
+";
+
+const STACK_COFFEES: [&str; 4] = [
+    r#"Integer(1)|Integer(1759401015123456)|Real(95.0)|Text("espresso")|Text("why at 11pm\nagain")|Text("docker-stack")"#,
+    r#"Integer(2)|Integer(1759413900000000)|Real(62.5)|Null|Null|Text("docker-stack")"#,
+    r#"Integer(3)|Integer(1759413900000000)|Real(62.5)|Null|Null|Text("docker-stack")"#,
+    r#"Integer(7)|Integer(1759500300000000)|Real(0.001)|Text("tab\there")|Text("back\\slash it's \"q\"; -- x")|Text("docker-stack")"#,
+];
+const STACK_READINGS: [&str; 2] = [
+    r#"Integer(1)|Integer(1759401015000000)|Integer(72)|Text("resting")|Null|Text("docker-stack")"#,
+    r#"Integer(4)|Integer(1759401075500000)|Integer(180)|Null|Text("stairs")|Text("docker-stack")"#,
+];
+
+/// What pg_dump 15 writes in front, with what might be mistaken for rows.
+const PREAMBLE: &str = r#"--
+-- PostgreSQL database dump
+--
+
+\restrict Sjd6e287hZQmo11xvQTAx0T90giYWKoxqq5flZVxnPLsw2rweH9uev9SVhUogIh
+
+-- Dumped from database version 15.18 (Debian 15.18-0+deb12u1)
+
+SET statement_timeout = 0;
+SET client_encoding = 'UTF8';
+SET standard_conforming_strings = on;
+SELECT pg_catalog.set_config('search_path', '', false);
+
+CREATE FUNCTION public.f() RETURNS void
+    LANGUAGE plpgsql
+    AS $$ begin -- it's;
+ insert into coffee_logs values (99, '2025-10-02', 1, null, null); end $$;
+
+SET default_table_access_method = heap;
+
+CREATE TABLE public.coffee_logs (
+    id integer NOT NULL,
+    "timestamp" timestamp with time zone,
+    caffeine_mg double precision NOT NULL,
+    coffee_type character varying(100),
+    notes text,
+    CONSTRAINT plausible CHECK ((caffeine_mg >= (0)::double precision))
+);
+
+COMMENT ON TABLE public.coffee_logs IS 'it''s
+INSERT INTO public.coffee_logs VALUES (7, ''2025-01-01'', 1, null, null);';
+
+CREATE SEQUENCE public.coffee_logs_id_seq
+    AS integer
+    START WITH 1
+    CACHE 1;
+
+ALTER SEQUENCE public.coffee_logs_id_seq OWNED BY public.coffee_logs.id;
+
+"#;
+
+const COPIED: &str = r#"COPY public.coffee_logs (id, "timestamp", caffeine_mg, coffee_type, notes) FROM stdin;
+1	2025-10-02 12:30:15.123456+02	95	espresso	why at 11pm\nagain
+2	2025-10-02 16:05:00+02	62.5	\N	\N
+3	2025-10-02 16:05:00+02	62.5	\N	\N
+7	2025-10-03 09:05:00-05	0.001	tab\there	back\\slash it's "q"; -- x
+\.
+
+
+--
+-- Data for Name: heart_rate_logs; Type: TABLE DATA; Schema: public; Owner: coffee
+--
+
+COPY public.heart_rate_logs (context, bpm, notes, id, "timestamp") FROM stdin;
+resting	72	\N	1	2025-10-02 10:30:15+00
+\N	180	stairs	4	2025-10-02 16:01:15.5+05:30
+\.
+
+COPY public.other (a, b) FROM stdin;
+1	INSERT INTO public.coffee_logs VALUES (8, '2025-01-01', 1, null, null);
+\.
+
+SELECT pg_catalog.setval('public.coffee_logs_id_seq', 7, true);
+
+ALTER TABLE ONLY public.coffee_logs
+    ADD CONSTRAINT coffee_logs_pkey PRIMARY KEY (id);
+
+\unrestrict Sjd6e287hZQmo11xvQTAx0T90giYWKoxqq5flZVxnPLsw2rweH9uev9SVhUogIh
+"#;
+
+const INSERTED: &str = r#"INSERT INTO public.coffee_logs VALUES (1, '2025-10-02 12:30:15.123456+02', 95, 'espresso', 'why at 11pm
+again');
+INSERT INTO public.coffee_logs VALUES
+	(2, '2025-10-02 16:05:00+02', 62.5, NULL, NULL),
+	(3, '2025-10-02 16:05:00+02', 62.5, NULL, NULL);
+INSERT INTO "public"."coffee_logs" (notes, coffee_type, caffeine_mg, "timestamp", id) VALUES (E'back\\slash it\'s "q"; -- x', E'tab\there', 1e-3, '2025-10-03 09:05:00-05'::timestamp with time zone, 7) ON CONFLICT DO NOTHING;
+INSERT INTO public.other VALUES (1, 'x');
+INSERT INTO heart_rate_logs VALUES (1, '2025-10-02 10:30:15+00', 72, 'resting', NULL);
+INSERT INTO heart_rate_logs VALUES (4, timestamptz '2025-10-02 16:01:15.5+05:30', 180, NULL, 'stairs');
+"#;
+
+#[test]
+fn the_stacks_database_and_its_dumps_are_the_same_rows_and_come_once() {
+    let copied = format!("{PREAMBLE}{COPIED}");
+    let inserted = format!("{PREAMBLE}{INSERTED}");
+    let windows = copied.replace('\n', "\r\n");
+    let forms = ["sqlite", &copied, &inserted, INSERTED, &windows];
+    for first in forms {
+        let folder = folder();
+        Connection::open(folder.path().join("sqlite")).unwrap().execute_batch(STACK).unwrap();
+        for (round, form) in std::iter::once(&first).chain(&forms).enumerate() {
+            let ended = match *form {
+                "sqlite" => import_file(folder.path(), "sqlite", &[]),
+                dump => import(folder.path(), dump, &[]),
+            };
+            let expected = if round == 0 {
+                "4 coffees and 2 readings added, 0 and 0 were there already, 0 rejected"
+            } else {
+                "0 coffees and 0 readings added, 4 and 2 were there already, 0 rejected"
+            };
+            assert!(said(&ended).contains(expected), "{ended:?}");
+        }
+        assert_eq!(coffees(folder.path()), STACK_COFFEES);
+        assert_eq!(readings(folder.path()), STACK_READINGS);
+    }
+}
+
+#[test]
+fn the_stacks_file_is_left_as_it_is_and_nothing_appears_beside_it() {
+    for log in ["delete", "wal"] {
+        let folder = folder();
+        let stack = folder.path().join("stack");
+        std::fs::create_dir(&stack).unwrap();
+        let file = stack.join("what? 100%.db");
+        let connection = Connection::open(&file).unwrap();
+        connection.pragma_update(None, "journal_mode", log).unwrap();
+        connection.execute_batch(STACK).unwrap();
+        drop(connection);
+        let before = std::fs::read(&file).unwrap();
+        let ended = import_file(folder.path(), "stack/what? 100%.db", &[]);
+        assert!(said(&ended).contains("4 coffees and 2 readings added"), "{ended:?}");
+        assert!(std::fs::read(&file).unwrap() == before, "it was written to");
+        assert_eq!(std::fs::read_dir(&stack).unwrap().count(), 1, "{log}");
+    }
+}
+
+#[test]
+fn what_the_stack_wrote_into_its_log_is_read_too() {
+    let folder = folder();
+    let connection = Connection::open(folder.path().join("stack.db")).unwrap();
+    connection.pragma_update(None, "journal_mode", "wal").unwrap();
+    connection.execute_batch(STACK).unwrap();
+    let ended = import_file(folder.path(), "stack.db", &[]);
+    assert!(said(&ended).contains("4 coffees and 2 readings added"), "{ended:?}");
+}
+
+#[test]
+fn rows_of_the_stack_that_do_not_fit_are_rejected_alone() {
+    let folder = folder();
+    let connection = Connection::open(folder.path().join("stack.db")).unwrap();
+    connection.execute_batch(STACK).unwrap();
+    connection
+        .execute_batch(
+            "insert into coffee_logs values (8, null, 5, null, null), (9, 'soon', 5, null, null),
+             (10, '2025-10-02 10:30:15', 'lots', null, null), (11, x'00', 5, null, null);
+             insert into heart_rate_logs values (5, '2025-10-02 10:30:15', 0, null, null)",
+        )
+        .unwrap();
+    let ended = import_file(folder.path(), "stack.db", &[]);
+    assert!(said(&ended).contains("4 coffees and 2 readings added, 0 and 0 were there already, 5 rejected"));
+    let reasons: Vec<&str> = ended.err.lines().collect();
+    assert_eq!(
+        reasons,
+        [
+            "line 5: timestamp is missing: 8||5||",
+            r#"line 6: timestamp: must be a date and time such as 2025-07-23T14:30:00Z (got "soon"): 9|soon|5||"#,
+            r#"line 7: caffeine_mg: must be a number (got "lots"): 10|2025-10-02 10:30:15|lots||"#,
+            "line 8: timestamp: must not be a blob: 11|(blob)|5||",
+            r#"line 3: bpm: must be between 1 and 1000 (got "0"): 5|2025-10-02 10:30:15|0||"#,
+        ]
+    );
+}
+
+#[test]
+fn rows_of_a_dump_that_do_not_fit_are_rejected_alone() {
+    let folder = folder();
+    let dump = r"COPY public.coffee_logs (id, timestamp, caffeine_mg, coffee_type, notes) FROM stdin;
+5	\N	5	no time	\N
+6	2025-10-04 02:00:00+02	-5	negative	\N
+7	infinity	5	\N	\N
+8	0044-03-15 12:53:28+00:53:28 BC	5	\N	\N
+10	1890-01-01 00:53:28+00:53:28	NaN	\N	\N
+11	1880-01-01 00:53:28+00:53:28	7	\x4c\115T	\b
+12	1880-01-01 00:53:28+00:53:28	7
+\.
+INSERT INTO coffee_logs VALUES (13, now(), 7, NULL, NULL);
+INSERT INTO coffee_logs VALUES (14, '2025-10-04', 8 + 1, NULL, NULL);
+";
+    let ended = import(folder.path(), dump, &[]);
+    assert!(said(&ended).contains("1 coffees and 0 readings added, 0 and 0 were there already, 8 rejected"));
+    assert_eq!(
+        coffees(folder.path()),
+        [r#"Integer(11)|Integer(-2840140800000000)|Real(7.0)|Text("LMT")|Null|Text("docker-stack")"#]
+    );
+    let reasons = ended.err.lines().map(|line| line.split(": ").take(2).collect::<Vec<_>>().join(": "));
+    assert_eq!(
+        reasons.collect::<Vec<_>>(),
+        [
+            "line 2: timestamp is missing",
+            "line 3: caffeine_mg",
+            "line 4: timestamp",
+            "line 5: timestamp",
+            "line 6: caffeine_mg",
+            "line 8: has 3 values where the table has 5 columns",
+            "line 10: timestamp",
+            "line 11: caffeine_mg",
+        ]
+    );
+}
+
+#[test]
+fn a_dump_that_breaks_off_says_where_and_keeps_what_came_before() {
+    let folder = folder();
+    let whole = format!("{PREAMBLE}{COPIED}");
+    let cut = &whole[..whole.find("3\t2025-10-02").unwrap()];
+    let ended = import(folder.path(), cut, &[]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.out.contains("2 coffees and 0 readings added"), "{ended:?}");
+    assert!(ended.err.contains("file: it breaks off at line 41: a COPY block has no end"), "{ended:?}");
+    let rest = import(folder.path(), whole, &[]);
+    assert!(said(&rest).contains("2 coffees and 2 readings added, 2 and 0 were there already"), "{rest:?}");
+    assert_eq!(coffees(folder.path()), STACK_COFFEES);
+}

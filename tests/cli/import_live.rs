@@ -1,0 +1,127 @@
+//! `import` while a server runs and clients write, and imports that are cut off.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::process::{Signal, kill_process};
+
+use crate::apple_export::AppleExport;
+use crate::helpers::{Running, Server, database, folder, number, program, rows, run, wait_until};
+use crate::import::said;
+
+/// Writes an export of so many heart rates into `folder`.
+fn export(folder: &Path, count: u64) {
+    let file = BufWriter::new(File::create(folder.join("export.xml")).unwrap());
+    let mut export = AppleExport::new(file, "en_US").unwrap();
+    export.heart_rates(count).unwrap();
+    export.finish().unwrap();
+}
+
+fn import(folder: &Path) -> std::process::Command {
+    let mut command = program(folder);
+    command.args(["import", "export.xml", "--database-url", "coffee.db"]);
+    command
+}
+
+fn stored(folder: &Path) -> i64 {
+    number(&database(folder), "select count(*) from heart_rate_logs where source is not null")
+}
+
+#[test]
+fn clients_write_while_a_file_is_imported_and_everything_is_there() {
+    const COUNT: u64 = 60_000;
+    let folder = folder();
+    export(folder.path(), COUNT);
+    let server = Server::start(folder.path());
+    let has_ended = AtomicBool::new(false);
+    let (first, written) = std::thread::scope(|scope| {
+        let write = || {
+            let mut client = server.client();
+            let mut count = 0;
+            while !has_ended.load(Ordering::Relaxed) {
+                assert_eq!(client.post("/heartrate/", r#"{"bpm": 99}"#).status, 201);
+                assert_eq!(client.get("/heartrate/current").json()["bpm"], 99);
+                count += 1;
+            }
+            count
+        };
+        let writers: Vec<_> = (0..4).map(|_| scope.spawn(write)).collect();
+        let first = run(&mut import(folder.path()));
+        has_ended.store(true, Ordering::Relaxed);
+        (first, writers.into_iter().map(|writer| writer.join().unwrap()).sum::<i64>())
+    });
+    assert!(said(&first).contains(&format!("{COUNT} readings added, 0 and 0 were")), "{first:?}");
+    assert!(written > 0);
+    assert!(
+        said(&run(&mut import(folder.path()))).contains(&format!("0 readings added, 0 and {COUNT} were"))
+    );
+    let statistics = server.get("/heartrate/?limit=1");
+    assert_eq!(statistics.status, 200);
+    server.stop_well();
+    let database = database(folder.path());
+    assert_eq!(
+        number(&database, "select count(*) from heart_rate_logs where source is null and bpm = 99"),
+        written
+    );
+    assert_eq!(number(&database, "select count(*) from heart_rate_logs"), written + COUNT as i64);
+    assert_eq!(rows(&database, "pragma integrity_check"), ["Text(\"ok\")"]);
+}
+
+#[test]
+fn an_import_that_was_killed_is_repeated_and_ends_as_an_undisturbed_one() {
+    const COUNT: u64 = 40_000;
+    let (folder, undisturbed) = (folder(), crate::helpers::folder());
+    export(folder.path(), COUNT);
+    std::fs::copy(folder.path().join("export.xml"), undisturbed.path().join("export.xml")).unwrap();
+    run(&mut import(undisturbed.path()));
+    let mut cut_off = 0;
+    for _ in 0..5 {
+        let before = if folder.path().join("coffee.db").exists() { stored(folder.path()) } else { 0 };
+        let mut running = Running::spawn(&mut import(folder.path()));
+        wait_until("some of it is in", Duration::from_secs(30), || {
+            running.has_ended()
+                || folder.path().join("coffee.db-wal").exists() && has_grown(folder.path(), before)
+        });
+        if !running.has_ended() {
+            drop(kill_process(running.pid(), Signal::KILL));
+            cut_off += i32::from(running.end().signal == Some(9));
+        }
+    }
+    assert!(cut_off > 0, "it was never cut off");
+    assert_eq!(run(&mut import(folder.path())).code, Some(0));
+    let all = "select id, timestamp, bpm, context, notes, source from heart_rate_logs order by id";
+    assert!(rows(&database(folder.path()), all) == rows(&database(undisturbed.path()), all));
+    assert_eq!(rows(&database(folder.path()), "pragma integrity_check"), ["Text(\"ok\")"]);
+    Server::start(folder.path()).stop_well();
+}
+
+/// Before the schema is there, nothing has.
+fn has_grown(folder: &Path, before: i64) -> bool {
+    let Ok(connection) = rusqlite::Connection::open(folder.join("coffee.db")) else { return false };
+    let count = "select count(*) from heart_rate_logs where source is not null";
+    connection.query_row(count, [], |row| row.get(0)).is_ok_and(|now: i64| now > before)
+}
+
+#[test]
+fn an_import_waits_for_a_database_that_somebody_holds() {
+    let folder = folder();
+    export(folder.path(), 100);
+    run(&mut import(folder.path()));
+    let holder = rusqlite::Connection::open(folder.path().join("coffee.db")).unwrap();
+    holder.execute_batch("begin immediate").unwrap();
+    export(folder.path(), 200);
+    let running = Running::spawn(&mut import(folder.path()));
+    wait_until("it has begun", Duration::from_secs(30), || {
+        let path = format!("/proc/{}/fd", running.pid().as_raw_nonzero());
+        std::fs::read_dir(path).is_ok_and(|open| {
+            open.flatten()
+                .any(|entry| std::fs::read_link(entry.path()).is_ok_and(|to| to.ends_with("coffee.db")))
+        })
+    });
+    holder.execute_batch("rollback").unwrap();
+    let ended = running.end();
+    assert!(said(&ended).contains("100 readings added, 0 and 100 were there already"), "{ended:?}");
+}

@@ -184,6 +184,9 @@ fn read_stream(
         (Looks::Like(format), None) => format,
         (Looks::Unusable(why), None) => return Err(ReadError::Unusable(why.to_owned())),
     };
+    if format != Format::Csv && !how.mappings.is_empty() {
+        return Err(ReadError::Unusable("it is no CSV, and --map is for those alone".to_owned()));
+    }
     match format {
         Format::AppleHealth => apple_health::read(&mut whole, &how.zone, sink),
         Format::PostgresDump => dump::read(&mut whole, sink),

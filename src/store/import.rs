@@ -174,7 +174,7 @@ impl Importer {
         let Some(connection) = self.connection.filter(|_| !self.is_dry) else { return Ok(self.imported) };
         let io = |e: std::io::Error| Error::Io(e.to_string());
         step("import.end");
-        connection.execute_batch("pragma synchronous = full; pragma optimize")?;
+        connection.execute_batch("pragma synchronous = full")?;
         connection.query_row("pragma wal_checkpoint(passive)", [], |_| Ok(()))?;
         // A checkpoint that another process is at syncs no more than it found.
         match File::open(beside(&self.path, "-wal")) {

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -213,7 +214,7 @@ pub fn rows(connection: &Connection, query: &str) -> Vec<String> {
     let mut statement = connection.prepare(query).unwrap();
     let columns = statement.column_count();
     let line = |row: &rusqlite::Row<'_>| {
-        let values = (0..columns).map(|n| format!("{:?}", row.get_ref(n).unwrap()));
+        let values = (0..columns).map(|n| format!("{:?}", row.get::<_, Value>(n).unwrap()));
         Ok(values.collect::<Vec<_>>().join("|"))
     };
     statement.query_map([], line).unwrap().map(Result::unwrap).collect()

@@ -208,7 +208,7 @@ fn a_bad_row_is_said_with_line_and_reason_and_costs_no_other() {
     assert_eq!(
         number(
             &database(folder.path()),
-            "select total(caffeine_mg) from coffee_logs where coffee_type = 'good'"
+            "select cast(sum(caffeine_mg) as integer) from coffee_logs where coffee_type = 'good'"
         ),
         10
     );

@@ -243,7 +243,7 @@ fn a_dump_that_breaks_off_says_where_and_keeps_what_came_before() {
     let ended = import(folder.path(), cut, &[]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.out.contains("2 coffees and 0 readings added"), "{ended:?}");
-    assert!(ended.err.contains("file: it breaks off at line 41: a COPY block has no end"), "{ended:?}");
+    assert!(ended.err.contains("file: it breaks off at line 43: a COPY block has no end"), "{ended:?}");
     let rest = import(folder.path(), whole, &[]);
     assert!(said(&rest).contains("2 coffees and 2 readings added, 2 and 0 were there already"), "{rest:?}");
     assert_eq!(coffees(folder.path()), STACK_COFFEES);

@@ -86,7 +86,7 @@ fn an_import_that_was_killed_is_repeated_and_ends_as_an_undisturbed_one() {
                 || folder.path().join("coffee.db-wal").exists() && has_grown(folder.path(), before)
         });
         if !running.has_ended() {
-            drop(kill_process(running.pid(), Signal::KILL));
+            kill_process(running.pid(), Signal::KILL).unwrap();
             cut_off += i32::from(running.end().signal == Some(9));
         }
     }

@@ -26,9 +26,6 @@ const HOLD: Duration = Duration::from_millis(20);
 const HOLD_ALONE: Duration = Duration::from_millis(200);
 /// Between two transactions, for the writer of a server, which tries each millisecond.
 const PAUSE: Duration = Duration::from_millis(3);
-/// How often a held database is tried again, and how many times: a minute.
-const RETRY: Duration = Duration::from_millis(1);
-const RETRIES: i32 = 60_000;
 /// The page cache while importing, KiB.
 const CACHE_KIB: i64 = 16 * 1024;
 /// Pages until the log is carried over: fewer than a server's writer would wait for, so that
@@ -111,10 +108,7 @@ impl Importer {
         }
         let role = if is_dry { schema::Role::Reader } else { schema::Role::Writer };
         let connection = schema::connect(&path, role).map_err(|e| schema::open_error(&path, &e))?;
-        connection.busy_handler(Some(|tries| {
-            sleep(RETRY);
-            tries < RETRIES
-        }))?;
+        schema::be_patient(&connection)?;
         connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
         if !is_dry {
             // The end of the import is synced.

@@ -12,14 +12,11 @@ use crate::model::entry::Kind;
 use crate::model::time::Timestamp;
 
 /// How long one transaction deletes; with its commit it stays near 30 ms.
-const TURN: Duration = Duration::from_millis(15);
-/// Between two transactions. A server's writer that found the database held asks again at
-/// growing intervals, and has to meet this gap.
-const PAUSE: Duration = Duration::from_millis(10);
+const TURN: Duration = Duration::from_millis(20);
+/// Between two transactions, for the writer of a server, which tries each millisecond.
+const PAUSE: Duration = Duration::from_millis(3);
 /// Rows that one statement deletes.
 const STEP: u32 = 50;
-/// How long others may hold the database before this gives up.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The entries of one kind that lie before an instant, and how many do not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +59,7 @@ impl Pruner {
         }
         let connection =
             schema::connect(database, Role::Writer).map_err(|e| schema::open_error(database, &e))?;
-        connection.busy_timeout(PATIENCE).map_err(|e| schema::open_error(database, &e))?;
+        schema::be_patient(&connection).map_err(|e| schema::open_error(database, &e))?;
         match schema::recognise(&connection, database)? {
             Found::Ours(_) => Ok(Self(connection)),
             Found::Empty => Err(file("there is nothing in it")),

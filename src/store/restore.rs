@@ -29,8 +29,6 @@ use super::{folder_of, make_folder};
 
 /// Pages copied between two looks at the progress: 16 MiB; few where tests look in between.
 const PAGES: i32 = if cfg!(debug_assertions) { 16 } else { 4096 };
-/// Attempts at the write lock, a millisecond apart: a minute.
-const ATTEMPTS: i32 = 60_000;
 /// How long the log is carried over to the file, at most, before it is left to the server.
 const CHECKPOINT: Duration = Duration::from_secs(20);
 
@@ -275,11 +273,7 @@ impl Restoration {
         // Only the database itself must last.
         source.pragma_update(None, "synchronous", "OFF").map_err(fault)?;
         let mut live = schema::connect(&self.database, schema::Role::Writer).map_err(fault)?;
-        live.busy_handler(Some(|attempt| {
-            std::thread::sleep(Duration::from_millis(1));
-            attempt < ATTEMPTS
-        }))
-        .map_err(fault)?;
+        schema::be_patient(&live).map_err(fault)?;
         // A file that was put in place, by a restore or by hand, has no log before a server opens it.
         live.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())).map_err(fault)?;
         live.pragma_update(None, "wal_autocheckpoint", 0).map_err(fault)?;

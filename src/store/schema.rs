@@ -93,6 +93,19 @@ pub fn configure(connection: &mut Connection, role: Role) -> rusqlite::Result<()
     }
 }
 
+/// Lets a connection of a command wait a minute for the database, and look each millisecond: a
+/// busy server lets go of it only that briefly.
+///
+/// # Errors
+/// SQLite's own.
+pub fn be_patient(connection: &Connection) -> rusqlite::Result<()> {
+    const ATTEMPTS: i32 = 60_000;
+    connection.busy_handler(Some(|attempt| {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        attempt < ATTEMPTS
+    }))
+}
+
 /// What a file turns out to be.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Found {

@@ -7,8 +7,8 @@
     reason = "a test that cannot go on has failed"
 )]
 
-mod backups;
 mod apple_export;
+mod backups;
 mod client;
 mod crash;
 mod demo;
@@ -16,12 +16,12 @@ mod export;
 mod failures;
 mod full_disk;
 mod helpers;
-mod keeping;
-mod kills;
 mod import;
 mod import_apple_health;
 mod import_docker_stack;
 mod import_live;
+mod keeping;
+mod kills;
 mod lifecycle;
 mod logs;
 mod prune;

@@ -4,11 +4,13 @@
 //! The exit code is 1 when a target is missed.
 
 #[path = "../../tests/cli/apple_export.rs"]
+#[allow(dead_code, reason = "shared with the tests")]
 mod apple_export;
 #[path = "../server/histogram.rs"]
 #[allow(dead_code, reason = "shared with the server's benchmark")]
 mod histogram;
 #[path = "../server/http.rs"]
+#[allow(dead_code, reason = "shared with the server's benchmark")]
 mod http;
 #[path = "../server/process.rs"]
 #[allow(dead_code, reason = "shared with the server's benchmark")]

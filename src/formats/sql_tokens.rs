@@ -280,6 +280,7 @@ pub fn control(letter: u8) -> u8 {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 mod tests {
     use super::*;
 
@@ -288,7 +289,7 @@ mod tests {
         let mut tokens = Tokens::new(&mut input);
         let mut all = Vec::new();
         loop {
-            match tokens.next().expect("it reads") {
+            match tokens.next().unwrap() {
                 Token::End => return all,
                 token => all.push(token),
             }

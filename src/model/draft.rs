@@ -271,6 +271,7 @@ fn refuse(column: Column, why: &str, got: &(impl ToString + ?Sized)) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 mod tests {
     use super::*;
 
@@ -287,11 +288,11 @@ mod tests {
 
     #[test]
     fn numbers_are_read_with_point_or_comma_and_nothing_else_is_a_number() {
-        for (text, number) in [("95", 95.0), (" 62,5 ", 62.5), ("1e2", 100.0), ("+0.5", 0.5)] {
-            assert_eq!(super::number(text), Some(number), "{text}");
+        for (text, expected) in [("95", 95.0), (" 62,5 ", 62.5), ("1e2", 100.0), ("+0.5", 0.5)] {
+            assert_eq!(number(text), Some(expected), "{text}");
         }
         for text in ["", "1.234,5", "1,2,3", "nan", "inf", "0x10", "95 mg", "١"] {
-            assert_eq!(super::number(text), None, "{text}");
+            assert_eq!(number(text), None, "{text}");
         }
     }
 
@@ -317,7 +318,7 @@ mod tests {
     fn a_source_is_cut_and_an_odd_id_is_none() {
         let long = "é".repeat(300);
         let stored = coffee(&[(Column::Source, Raw::Text(&long)), (Column::Id, Raw::Text("a-uuid"))]);
-        let stored = stored.expect("it fits");
+        let stored = stored.unwrap();
         assert_eq!(stored.source.map(|s| s.chars().count()), Some(200));
         assert_eq!(stored.id, None);
         for (id, kept) in [("7", Some(CoffeeId(7))), ("0", None), ("-3", None), ("9223372036854775807", None)]

@@ -109,12 +109,13 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 mod tests {
     use super::*;
 
     #[test]
     fn every_form_of_the_same_instant_is_read() {
-        let berlin = Zone::named("Europe/Berlin").expect("it is known");
+        let berlin = Zone::named("Europe/Berlin").unwrap();
         for text in [
             "2025-07-23 14:30:00 +0200",
             "2025-07-23 14:30:00 +02:00",
@@ -131,7 +132,7 @@ mod tests {
             assert_eq!(at.as_deref(), Some("2025-07-23T12:30:00.000000Z"), "{text}");
         }
         for (text, hour) in [("12:05:00 AM", "00:05"), ("12:05:00 PM", "12:05"), ("1:05:00 a.m.", "01:05")] {
-            let at = Timestamp::parse_spoken(&format!("2025-01-01 {text} +0000"), &berlin).expect("a time");
+            let at = Timestamp::parse_spoken(&format!("2025-01-01 {text} +0000"), &berlin).unwrap();
             assert!(at.to_string().contains(&format!("T{hour}:00")), "{text}: {at}");
         }
     }

@@ -21,7 +21,7 @@ use super::{Options, Store, make_folder};
 use crate::model::entry::{CoffeeEntry, Entry, ReadingEntry};
 
 /// How long a transaction takes rows, while others may wait for the database.
-const HOLD: Duration = Duration::from_millis(20);
+const HOLD: Duration = Duration::from_millis(25);
 /// The same, when nobody else uses it.
 const HOLD_ALONE: Duration = Duration::from_millis(200);
 /// Between two transactions, for the writer of a server, which tries each millisecond.

@@ -93,7 +93,7 @@ impl<W: Write> AppleExport<W> {
     /// variabilities.
     pub fn heart_rates(&mut self, count: u64) -> io::Result<()> {
         for n in 0..count {
-            let start = local_text(BEGIN + 5 * n as i64);
+            let start = local_text(BEGIN + 5 * n.cast_signed());
             let bpm = 50 + (n * 7 + n / 40) % 70;
             let motion = match n % 10 {
                 0..7 => r#"<MetadataEntry key="HKMetadataKeyHeartRateMotionContext" value="1"/>"#,

@@ -271,65 +271,70 @@ fn a_dry_run_says_what_would_be_and_writes_nothing() {
     assert!(before == (names(), std::fs::read(folder.path().join("coffee.db")).unwrap()));
 }
 
+/// A file, how it is imported, the exit code, and what is said.
+type Case = (&'static [u8], &'static [&'static str], i32, &'static str);
+
+/// What cannot be imported.
+const REFUSED: [Case; 14] = [
+    (b"", &[], 1, "file: it is empty"),
+    (b" \n\n", &[], 1, "file: there is nothing in it"),
+    (
+        b"PGDMP\x01\x0e",
+        &[],
+        1,
+        "file: it is a PostgreSQL dump in the custom format: make a plain one with `pg_restore -f plain.sql FILE`, and import that",
+    ),
+    (b"%PDF-1.7", &[], 1, "file: it is a PDF: import the file that it was made from"),
+    (b"\x7fELF\x02\x01\x01\x00\x00", &[], 1, "file: it is no text and nothing that is known here"),
+    (b"<html></html>", &[], 1, "file: it is XML, but no Apple Health export"),
+    (
+        b"[{}]",
+        &[],
+        1,
+        "file: it is a JSON list: one object a line is wanted, as `jq -c '.[]' FILE` writes them",
+    ),
+    (
+        b"SQLite format 3\0 but nothing else of it",
+        &[],
+        1,
+        "file: it cannot be read: file is not a SQLite database",
+    ),
+    (b"timestamp,bpm\nnever,60\n", &[], 1, "file: none of its rows could be read"),
+    (
+        b"when,mg\n",
+        &[],
+        1,
+        "file: it has no column timestamp; its columns are: when, mg. Say --map COLUMN=FIELD, such as --map Time=timestamp",
+    ),
+    (
+        b"timestamp,mg\n",
+        &[],
+        1,
+        "file: it has neither a column caffeine_mg nor bpm; its columns are: timestamp, mg. Say --map COLUMN=FIELD, such as --map Time=timestamp",
+    ),
+    (
+        b"timestamp,mg\n",
+        &["--map", "milligrams=caffeine_mg"],
+        1,
+        "file: it has no column \"milligrams\"; its columns are: timestamp, mg. Say --map COLUMN=FIELD, such as --map Time=timestamp",
+    ),
+    (
+        b"timestamp,bpm\n",
+        &["--map", "bpm=pulse"],
+        2,
+        "\"pulse\" is none of id, timestamp, caffeine_mg, coffee_type, notes, bpm, context, source",
+    ),
+    (
+        b"timestamp,bpm\n",
+        &["--format", "xls"],
+        2,
+        "[possible values: apple-health, docker-sqlite, postgres-dump, csv, jsonl]",
+    ),
+];
+
 #[test]
 fn what_cannot_be_imported_is_named_and_makes_no_database() {
-    let cases: [(&[u8], &[&str], i32, &str); 14] = [
-        (b"", &[], 1, "file: it is empty"),
-        (b" \n\n", &[], 1, "file: there is nothing in it"),
-        (
-            b"PGDMP\x01\x0e",
-            &[],
-            1,
-            "file: it is a PostgreSQL dump in the custom format: make a plain one with `pg_restore -f plain.sql FILE`, and import that",
-        ),
-        (b"%PDF-1.7", &[], 1, "file: it is a PDF: import the file that it was made from"),
-        (b"\x7fELF\x02\x01\x01\x00\x00", &[], 1, "file: it is no text and nothing that is known here"),
-        (b"<html></html>", &[], 1, "file: it is XML, but no Apple Health export"),
-        (
-            b"[{}]",
-            &[],
-            1,
-            "file: it is a JSON list: one object a line is wanted, as `jq -c '.[]' FILE` writes them",
-        ),
-        (
-            b"SQLite format 3\0 but nothing else of it",
-            &[],
-            1,
-            "file: it cannot be read: file is not a SQLite database",
-        ),
-        (b"timestamp,bpm\nnever,60\n", &[], 1, "file: none of its rows could be read"),
-        (
-            b"when,mg\n",
-            &[],
-            1,
-            "file: it has no column timestamp; its columns are: when, mg. Say --map COLUMN=FIELD, such as --map Time=timestamp",
-        ),
-        (
-            b"timestamp,mg\n",
-            &[],
-            1,
-            "file: it has neither a column caffeine_mg nor bpm; its columns are: timestamp, mg. Say --map COLUMN=FIELD, such as --map Time=timestamp",
-        ),
-        (
-            b"timestamp,mg\n",
-            &["--map", "milligrams=caffeine_mg"],
-            1,
-            "file: it has no column \"milligrams\"; its columns are: timestamp, mg. Say --map COLUMN=FIELD, such as --map Time=timestamp",
-        ),
-        (
-            b"timestamp,bpm\n",
-            &["--map", "bpm=pulse"],
-            2,
-            "\"pulse\" is none of id, timestamp, caffeine_mg, coffee_type, notes, bpm, context, source",
-        ),
-        (
-            b"timestamp,bpm\n",
-            &["--format", "xls"],
-            2,
-            "[possible values: apple-health, docker-sqlite, postgres-dump, csv, jsonl]",
-        ),
-    ];
-    for (content, args, code, sentence) in cases {
+    for (content, args, code, sentence) in REFUSED {
         let folder = folder();
         let ended = import(folder.path(), content, args);
         assert_eq!(ended.code, Some(code), "{ended:?}");
@@ -337,6 +342,10 @@ fn what_cannot_be_imported_is_named_and_makes_no_database() {
         assert!(last.contains(sentence), "{ended:?}");
         assert!(!folder.path().join("coffee.db").exists(), "{sentence}");
     }
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_or_would_be_overwritten_is_refused() {
     let folder = folder();
     let ended = import_file(folder.path(), "nowhere.csv", &[]);
     assert_eq!(

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::BufWriter;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -66,14 +67,14 @@ fn clients_write_while_a_file_is_imported_and_everything_is_there() {
         number(&database, "select count(*) from heart_rate_logs where source is null and bpm = 99"),
         written
     );
-    assert_eq!(number(&database, "select count(*) from heart_rate_logs"), written + COUNT as i64);
+    assert_eq!(number(&database, "select count(*) from heart_rate_logs"), written + COUNT.cast_signed());
     assert_eq!(rows(&database, "pragma integrity_check"), ["Text(\"ok\")"]);
 }
 
 #[test]
 fn an_import_that_was_killed_is_repeated_and_ends_as_an_undisturbed_one() {
     const COUNT: u64 = 40_000;
-    let (folder, undisturbed) = (folder(), crate::helpers::folder());
+    let (folder, undisturbed) = (folder(), folder());
     export(folder.path(), COUNT);
     std::fs::copy(folder.path().join("export.xml"), undisturbed.path().join("export.xml")).unwrap();
     run(&mut import(undisturbed.path()));
@@ -124,4 +125,35 @@ fn an_import_waits_for_a_database_that_somebody_holds() {
     holder.execute_batch("rollback").unwrap();
     let ended = running.end();
     assert!(said(&ended).contains("100 readings added, 0 and 100 were there already"), "{ended:?}");
+}
+
+#[test]
+fn root_imports_as_the_owner_of_the_database_from_a_file_that_only_root_may_read() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: this needs root");
+        return;
+    }
+    const NOBODY: u32 = 65_534;
+    let (data, own) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::os::unix::fs::chown(data.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+    export(own.path(), 100);
+    let stack = rusqlite::Connection::open(own.path().join("stack.db")).unwrap();
+    stack.execute_batch("create table coffee_logs (id, timestamp, caffeine_mg, coffee_type, notes)").unwrap();
+    stack
+        .execute_batch("insert into coffee_logs values (1, '2025-10-02 14:05:00', 62.5, null, null)")
+        .unwrap();
+    for file in ["export.xml", "stack.db"] {
+        let mut command = program(own.path());
+        command.args(["import", file, "--rejects", "rejects.csv", "--database-url"]);
+        let ended = run(command.arg(data.path().join("sub/coffee.db")));
+        assert!(said(&ended).contains(" 0 rejected"), "{ended:?}");
+    }
+    let mut seen = 0;
+    for entry in std::fs::read_dir(data.path().join("sub")).unwrap() {
+        let facts = entry.as_ref().unwrap().metadata().unwrap();
+        assert_eq!((facts.uid(), facts.gid()), (NOBODY, NOBODY), "{entry:?}");
+        seen += 1;
+    }
+    assert!(seen >= 2, "the database and its lock file");
+    assert_eq!(std::fs::metadata(own.path().join("rejects.csv")).unwrap().uid(), 0);
 }

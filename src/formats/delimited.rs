@@ -16,6 +16,9 @@ use crate::model::entry::Entry;
 /// Longest record, in bytes: two thousand characters of text, each quoted, are 16 KB.
 const MAX_RECORD: usize = 64 * 1024;
 
+/// How much of a line is kept whose quotes are not closed, in bytes.
+const MAX_UNCLOSED: usize = 256;
+
 /// A column of the file, by name, that means a field: what `--map` says.
 pub type Mapping = (String, Column);
 
@@ -177,15 +180,43 @@ impl<'a> Feed<'a> {
             let content = text.strip_suffix(b"\n").unwrap_or(text);
             let content = content.strip_suffix(b"\r").unwrap_or(content);
             self.record.extend_from_slice(content);
+            let is_cut = !text.ends_with(b"\n");
             self.start += length;
             if !is_closed {
+                // There may be many before the next good one.
+                self.record.truncate(MAX_UNCLOSED);
                 let reason = "opens a quote that is not closed, or is longer than 64 KiB".to_owned();
                 self.unclosed.push(Rejection::new(self.line, reason, self.record_text()));
+                if is_cut {
+                    self.skip_line()?;
+                }
             } else if !self.record.trim_ascii().is_empty() {
                 self.record.push(b'\n');
                 return Ok(());
             }
         }
+    }
+
+    /// Drops the rest of a line that is too long.
+    fn skip_line(&mut self) -> io::Result<()> {
+        self.next_line += 1;
+        loop {
+            let rest = self.held.get(self.start..).unwrap_or_default();
+            if let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                self.start += end + 1;
+                return Ok(());
+            }
+            self.held.clear();
+            self.start = 0;
+            if self.read_more()? == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads a line, or as much of it as a record may have.
+    fn read_more(&mut self) -> io::Result<usize> {
+        (&mut *self.input).take(MAX_RECORD as u64).read_until(b'\n', &mut self.held)
     }
 
     /// The length of the record at `start`, its end of line included, and whether its quotes
@@ -199,8 +230,7 @@ impl<'a> Feed<'a> {
         let mut first_line = None;
         loop {
             let Some(byte) = self.held.get(self.start + length).copied() else {
-                let read = (&mut *self.input).take(MAX_RECORD as u64).read_until(b'\n', &mut self.held)?;
-                match read {
+                match self.read_more()? {
                     0 if quotes == Quotes::Open => return Ok((first_line.unwrap_or(length), false)),
                     0 => return Ok((length, true)),
                     _ => continue,
@@ -214,11 +244,8 @@ impl<'a> Feed<'a> {
                 }
                 first_line.get_or_insert(length);
             }
-            if length > MAX_RECORD && quotes == Quotes::Open {
-                return Ok((first_line.unwrap_or(length), false));
-            }
             if length > MAX_RECORD {
-                return Ok((length, false));
+                return Ok((first_line.unwrap_or(length), false));
             }
         }
     }

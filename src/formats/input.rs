@@ -176,6 +176,9 @@ fn read_stream(
             let mut unpacked = BufReader::with_capacity(BUFFER, MultiGzDecoder::new(whole));
             return read_stream(&mut unpacked, how, false, sink);
         }
+        (Looks::Sqlite, Some(_)) => {
+            return Err(ReadError::Unusable("it is a SQLite database: leave --format out".to_owned()));
+        }
         (Looks::Gzip | Looks::Zip | Looks::Sqlite, _) => {
             let why = "what is packed in it is packed again, or a database: unpack it first";
             return Err(ReadError::Unusable(why.to_owned()));

@@ -233,6 +233,23 @@ fn a_bad_row_is_said_with_line_and_reason_and_costs_no_other() {
 }
 
 #[test]
+fn a_line_without_end_is_one_rejection_and_the_next_line_is_read() {
+    for (long, shown) in [("x".repeat(1 << 20), "x"), (format!("\"{}", "x".repeat(1 << 20)), "\"x")] {
+        let folder = folder();
+        let row = "2025-07-23T14:30:00Z,60\n";
+        let ended = import(folder.path(), format!("timestamp,bpm\n{row}{long}\n{row}yesterday,1\n"), &[]);
+        assert!(
+            said(&ended).contains("2 readings added, 0 and 0 were there already, 2 rejected"),
+            "{ended:?}"
+        );
+        let reasons: Vec<&str> = ended.err.lines().collect();
+        let reason = format!("line 3: opens a quote that is not closed, or is longer than 64 KiB: {shown}");
+        assert!(reasons[0].starts_with(&reason), "{ended:?}");
+        assert!(reasons[1].starts_with("line 5: timestamp: "), "{ended:?}");
+    }
+}
+
+#[test]
 fn twenty_bad_rows_are_shown_and_the_rest_counted() {
     let folder = folder();
     let content =

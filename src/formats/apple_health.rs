@@ -36,6 +36,7 @@ pub fn read(input: &mut dyn BufRead, zone: &Zone, sink: &mut Sink<'_>) -> Result
     let mut buffer = Vec::new();
     loop {
         buffer.clear();
+        reader.get_mut().begin_piece();
         let line = reader.get_ref().line();
         match reader.read_event_into(&mut buffer) {
             Ok(Event::Eof) if export.has_ended => return Ok(()),
@@ -43,7 +44,7 @@ pub fn read(input: &mut dyn BufRead, zone: &Zone, sink: &mut Sink<'_>) -> Result
                 return Err(ReadError::Broken { line, why: "the end of the file is missing".to_owned() });
             }
             Ok(event) => export.take(line, &event, sink)?,
-            Err(XmlError::Io(e)) => return Err(std::io::Error::new(e.kind(), e.to_string()).into()),
+            Err(XmlError::Io(e)) => return Err(ReadError::Broken { line, why: e.to_string() }),
             // One element is lost, and the library wants to be started anew behind it.
             Err(XmlError::Encoding(_)) => {
                 let content = String::from_utf8_lossy(&buffer).into_owned();
@@ -85,6 +86,7 @@ fn skip_to_root(input: &mut Counted<'_>) -> Result<(), ReadError> {
             [_, rest @ ..] => 1 + rest.iter().position(|byte| *byte == b'<').unwrap_or(rest.len()),
         };
         input.consume(skipped);
+        input.begin_piece();
     }
 }
 

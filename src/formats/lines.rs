@@ -50,16 +50,26 @@ pub fn read_line(input: &mut dyn BufRead, line: &mut Vec<u8>, max: usize) -> io:
     }
 }
 
-/// Counts the lines that were read from an input.
+/// Longest piece that is read in one go, in bytes: see [`Counted::begin_piece`].
+const MAX_PIECE: usize = 4 << 20;
+
+/// Counts the lines that were read from an input, and bounds what is read in one go.
 pub struct Counted<'a> {
     input: &'a mut dyn BufRead,
     line: u64,
+    piece: usize,
 }
 
 impl<'a> Counted<'a> {
     /// Starts at line 1.
     pub fn new(input: &'a mut dyn BufRead) -> Self {
-        Self { input, line: 1 }
+        Self { input, line: 1, piece: 0 }
+    }
+
+    /// From here on 4 MiB can be read, then an error comes: whoever gathers a piece of the
+    /// input in memory says when the next one begins.
+    pub fn begin_piece(&mut self) {
+        self.piece = 0;
     }
 
     /// The line that is read next.
@@ -80,6 +90,9 @@ impl Read for Counted<'_> {
 
 impl BufRead for Counted<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.piece > MAX_PIECE {
+            return Err(io::Error::other("what stands there has no end within 4 MiB"));
+        }
         self.input.fill_buf()
     }
 
@@ -89,6 +102,7 @@ impl BufRead for Counted<'_> {
             let used = available.get(..count).unwrap_or_default();
             self.line += used.iter().filter(|byte| **byte == b'\n').count() as u64;
         }
+        self.piece += count;
         self.input.consume(count);
     }
 }

@@ -183,3 +183,19 @@ fn an_export_that_breaks_off_says_where_and_keeps_what_came_before() {
             .contains(&format!("{} readings added, 0 and {half} were", 1000 - half))
     );
 }
+
+#[test]
+fn an_element_without_end_is_not_gathered_in_memory() {
+    let content = export(|export| {
+        export.record("HeartRate", "count/min", "60", AT, "")?;
+        export.raw(&format!(" <Record type=\"{}", "x".repeat(5 << 20)))
+    });
+    let folder = folder();
+    let ended = import(folder.path(), &content, &[]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.out.contains("1 readings added"), "{ended:?}");
+    assert_eq!(
+        ended.err,
+        "coffee-tracker: file: it breaks off at line 36: what stands there has no end within 4 MiB\n"
+    );
+}

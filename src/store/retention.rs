@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn what_either_rule_keeps_stays() {
-        assert_eq!(after(&FILES, Some(1), Some(2)).0, FILES[..1], "three days old");
+        assert_eq!(after(&FILES, Some(1), Some(3)).0, FILES[..1], "over three days old");
         assert_eq!(after(&FILES, Some(4), Some(1)).0, FILES[..1]);
         assert_eq!(after(&FILES, None, None).0, [""; 0]);
     }

@@ -235,7 +235,7 @@ fn assert_survivors(folder: &Path, after_restore: &[usize; WRITERS], answered: [
         assert_eq!(mine, (first..answered[writer]).collect::<Vec<_>>(), "writer {writer}");
     }
     let file = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
-    assert_eq!(rows(&file, "pragma integrity_check"), [r#"Text([111, 107])"#]);
+    assert_eq!(rows(&file, "pragma integrity_check"), [r#"Text("ok")"#]);
     let kinds = "select count(distinct context) from heart_rate_logs";
     assert_eq!(number(&file, kinds), 1, "one state, not both");
 }

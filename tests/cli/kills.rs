@@ -366,7 +366,7 @@ impl Kill<'_> {
         let database = database(self.folder.path());
         assert_integrity(&database);
         let mut state = State::of(&database);
-        state.coffees.retain(|row| !row.contains(&shown("meanwhile-")));
+        state.coffees.retain(|row| !row.contains("meanwhile-"));
         let meanwhile = "select notes, id from coffee_logs where notes like 'meanwhile-%' order by id";
         let stored = rows(&database, meanwhile).len();
         let last = &written[written.len() - stored..];
@@ -413,11 +413,6 @@ impl Kill<'_> {
 fn said(is_new: bool, after: After) -> &'static str {
     assert!(after == Either || (after == New) == is_new, "{after:?} was to be found, and new is {is_new}");
     if is_new { "new" } else { "old" }
-}
-
-/// How [`rows`] shows text.
-fn shown(text: &str) -> String {
-    text.bytes().map(|b| b.to_string()).collect::<Vec<_>>().join(", ")
 }
 
 #[test]

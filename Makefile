@@ -1,11 +1,14 @@
 # Coffee Tracker: every verb. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check fmt lint bench bench-import crash kills power-cut fuzz demo openapi clean
+.PHONY: help run build test check fmt lint bench bench-import crash kills fire power-cut fuzz demo openapi clean
 
 BINARY := target/release/coffee-tracker
 ROUNDS ?= 200
 KILLS ?= 300
+BACKUPS ?= 50
+RESTORES ?= 20
+CUTS ?= 1000
 
 help: ## List every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,8 +41,14 @@ bench-import: ## Import 3 million heart rates while a server is asked, beside a 
 crash: ## Kill -9 while writing, restart, compare: ROUNDS=200
 	CRASH_ROUNDS=$(ROUNDS) cargo test --locked --test cli -- --nocapture crash
 
-kills: ## Kill -9 at every step of backup, restore, migration and first start: KILLS=300
+kills: ## Kill -9 at every step of backup, restore, import, migration and first start: KILLS=300
 	KILLS=$(KILLS) cargo test --locked --test cli -- --nocapture kills::
+
+fire: ## Back up and restore while clients read and write at full speed: BACKUPS=50 RESTORES=20
+	FIRE_BACKUPS=$(BACKUPS) FIRE_RESTORES=$(RESTORES) cargo test --locked --test cli -- --nocapture under_fire
+
+power-cut: ## Cut the power while writing, backing up and restoring: CUTS=1000
+	POWER_CUTS=$(CUTS) cargo test --locked --test faults -- --nocapture
 
 fuzz: ## Try the API against its own document with schemathesis (installs it into .venv)
 	scripts/fuzz.sh

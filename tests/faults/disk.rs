@@ -203,7 +203,7 @@ impl<'t> Disk<'t> {
                 match node {
                     Node::Folder(inode) => folders.push((path.join(name), *inode)),
                     Node::File(n) => {
-                        drop(image.insert(path.join(name), self.contents(*n, of(*node), random)))
+                        image.insert(path.join(name), self.contents(*n, of(*node), random));
                     }
                 }
             }

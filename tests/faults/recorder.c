@@ -43,13 +43,7 @@ static void record(char kind, uint64_t inode, uint64_t offset, const struct iove
         head.length += size;
         length -= size;
     }
-    ssize_t whole = (ssize_t)(sizeof head + head.length);
-    if (syscall(SYS_writev, trace, all, used) != whole) abort();
-}
-
-static void record_bytes(char kind, uint64_t inode, uint64_t offset, const void *bytes, size_t length) {
-    struct iovec part = { (void *)bytes, length };
-    record(kind, inode, offset, &part, 1, length);
+    if (syscall(SYS_writev, trace, all, used) != (long)(sizeof head + head.length)) abort();
 }
 
 /* What happens to folders is done and noted under this lock, so that listings follow their order. */
@@ -57,24 +51,25 @@ static void lock(void) { pthread_mutex_lock(&mutex); if (trace >= 0) flock(trace
 static void unlock(void) { int error = errno; if (trace >= 0) flock(trace, LOCK_UN); pthread_mutex_unlock(&mutex); errno = error; }
 
 static int is_below(const char *path) {
-    size_t length = strlen(folder);
-    return trace >= 0 && strncmp(path, folder, length) == 0 && (path[length] == '/' || path[length] == 0);
+    size_t n = strlen(folder);
+    return trace >= 0 && strncmp(path, folder, n) == 0 && (path[n] == '/' || path[n] == 0);
 }
 
 static void list(const char *path) {
     char text[1 << 16];
     size_t used = 0;
     struct stat self, entry;
+    int error = errno;
     DIR *open = opendir(path);
-    if (!open) return;
-    fstat(dirfd(open), &self);
+    if (!open || fstat(dirfd(open), &self)) return;
     for (struct dirent *e; (e = readdir(open)) && used < sizeof text - 512;) {
         if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
         if (fstatat(dirfd(open), e->d_name, &entry, AT_SYMLINK_NOFOLLOW)) continue;
         used += (size_t)sprintf(text + used, "%lu %c %s\n", entry.st_ino, S_ISDIR(entry.st_mode) ? 'd' : 'f', e->d_name);
     }
     closedir(open);
-    record_bytes('L', self.st_ino, 0, text, used);
+    record('L', self.st_ino, 0, &(struct iovec){ text, used }, 1, used);
+    errno = error;
 }
 
 __attribute__((constructor)) static void begin(void) {
@@ -103,9 +98,8 @@ static char leads_to(int fd, struct stat *found) {
     int error = errno;
     char kind = 0;
     if (trace >= 0 && fstat(fd, found) == 0) {
-        if (S_ISSOCK(found->st_mode)) kind = 's';
-        else if (fd == STDOUT_FILENO) kind = 'o';
-        else if (S_ISREG(found->st_mode) || S_ISDIR(found->st_mode)) {
+        kind = S_ISSOCK(found->st_mode) ? 's' : fd == STDOUT_FILENO ? 'o' : 0;
+        if (S_ISREG(found->st_mode) || S_ISDIR(found->st_mode)) {
             snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
             ssize_t length = readlink(link, path, sizeof path - 1);
             path[length > 0 ? length : 0] = 0;
@@ -134,7 +128,7 @@ static int opened(int at, const char *path, int flags, mode_t mode) {
 
 #define OPEN(name, arguments, at) \
     int name arguments { va_list more; va_start(more, flags); mode_t mode = va_arg(more, mode_t); va_end(more); \
-        return opened(at, path, flags, flags & (O_CREAT | O_TMPFILE) ? mode : 0); }
+        return opened(at, path, flags, flags & O_CREAT ? mode : 0); }
 OPEN(open, (const char *path, int flags, ...), AT_FDCWD)
 OPEN(open64, (const char *path, int flags, ...), AT_FDCWD)
 OPEN(openat, (int at, const char *path, int flags, ...), at)
@@ -154,7 +148,6 @@ static int named(int to, const char *new, int from, const char *old, long call, 
 #define P(pointer) ((long)(pointer))
 int unlinkat(int at, const char *path, int flags) { return named(at, path, 0, 0, SYS_unlinkat, at, P(path), flags, 0, 0); }
 int unlink(const char *path) { return unlinkat(AT_FDCWD, path, 0); }
-int rmdir(const char *path) { return unlinkat(AT_FDCWD, path, AT_REMOVEDIR); }
 int mkdir(const char *path, mode_t mode) { return named(AT_FDCWD, path, 0, 0, SYS_mkdirat, AT_FDCWD, P(path), mode, 0, 0); }
 int rename(const char *old, const char *new) { return named(AT_FDCWD, new, AT_FDCWD, old, SYS_renameat2, AT_FDCWD, P(old), AT_FDCWD, P(new), 0); }
 int link(const char *old, const char *new) { return named(AT_FDCWD, new, AT_FDCWD, old, SYS_linkat, AT_FDCWD, P(old), AT_FDCWD, P(new), 0); }
@@ -172,19 +165,17 @@ static ssize_t written(int fd, const struct iovec *parts, int count, long call, 
 }
 #define PART(bytes, size) &(struct iovec){ (void *)(bytes), size }, 1
 ssize_t write(int fd, const void *bytes, size_t size) { return written(fd, PART(bytes, size), SYS_write, P(bytes), P(size), 0, -1); }
-ssize_t pwrite(int fd, const void *bytes, size_t size, off_t at) { return written(fd, PART(bytes, size), SYS_pwrite64, P(bytes), P(size), at, at); }
-ssize_t pwrite64(int fd, const void *bytes, size_t size, off_t at) { return pwrite(fd, bytes, size, at); }
+ssize_t pwrite64(int fd, const void *bytes, size_t size, off_t at) { return written(fd, PART(bytes, size), SYS_pwrite64, P(bytes), P(size), at, at); }
 ssize_t writev(int fd, const struct iovec *parts, int count) { return written(fd, parts, count, SYS_writev, P(parts), count, 0, -1); }
 ssize_t send(int fd, const void *bytes, size_t size, int flags) { return written(fd, PART(bytes, size), SYS_sendto, P(bytes), P(size), flags, -1); }
 ssize_t sendmsg(int fd, const struct msghdr *m, int flags) { return written(fd, m->msg_iov, (int)m->msg_iovlen, SYS_sendmsg, P(m), flags, 0, -1); }
 
-int ftruncate(int fd, off_t size) {
+int ftruncate64(int fd, off_t size) {
     struct stat found;
     int done = (int)syscall(SYS_ftruncate, fd, size);
     if (done == 0 && leads_to(fd, &found) == 'f') record('T', found.st_ino, (uint64_t)size, 0, 0, 0);
     return done;
 }
-int ftruncate64(int fd, off_t size) { return ftruncate(fd, size); }
 
 static int synced(int fd, long call) {
     struct stat found;
@@ -203,8 +194,4 @@ int fsync(int fd) { return synced(fd, SYS_fsync); }
 int fdatasync(int fd) { return synced(fd, SYS_fdatasync); }
 
 /* Whoever is refused these falls back on plain writes, which are seen. */
-ssize_t copy_file_range(int in, off_t *from, int out, off_t *to, size_t size, unsigned flags) {
-    (void)in, (void)from, (void)out, (void)to, (void)size, (void)flags;
-    errno = ENOSYS;
-    return -1;
-}
+ssize_t copy_file_range(int a, off_t *b, int c, off_t *d, size_t e, unsigned f) { errno = ENOSYS; return -1; }

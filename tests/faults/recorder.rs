@@ -16,12 +16,16 @@ fn layer() -> &'static Path {
     static LAYER: OnceLock<PathBuf> = OnceLock::new();
     LAYER.get_or_init(|| {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/recorder.c");
-        let layer =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("recorder-{}.so", std::process::id()));
+        let layer = Path::new(env!("CARGO_TARGET_TMPDIR")).join("recorder.so");
+        // Under another name first: another run may have this one loaded.
+        let fresh = layer.with_extension(format!("{}.so", std::process::id()));
         let mut compiler = Command::new("cc");
-        compiler.args(["-shared", "-fPIC", "-O1", "-pthread", "-o"]).arg(&layer).arg(source);
-        let compiled = compiler.output().expect("the C compiler `cc`, which this project needs, can be run");
+        compiler.args(["-shared", "-fPIC", "-O1", "-pthread", "-o"]).arg(&fresh).arg(source);
+        let compiled = compiler
+            .output()
+            .unwrap_or_else(|e| panic!("this project needs a C compiler, and `cc` cannot be run: {e}"));
         assert!(compiled.status.success(), "cc: {}", String::from_utf8_lossy(&compiled.stderr));
+        std::fs::rename(fresh, &layer).unwrap();
         layer
     })
 }

@@ -1,6 +1,8 @@
 //! The power fails while a backup is restored: the database is wholly the old state or wholly the
 //! restored one, and what was acknowledged since is there.
 
+use std::collections::HashSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
@@ -32,12 +34,7 @@ impl Restored {
         let stored = Stored::read(database)?;
         let is_old = stored.agrees_with(&self.old, cut, cut);
         let is_new = stored.agrees_with(&self.new, cut, cut);
-        let answered = |coffee: &&Coffee| coffee.steps[0].answered < cut;
-        let only_new = &self.new.coffees.iter().filter(answered).any(|coffee| {
-            coffee.steps[0].answered > self.restore.began
-                && !self.old.coffees.iter().any(|c| c.name == coffee.name)
-        });
-        if self.restore.done < cut || *only_new {
+        if self.since() < cut {
             is_new.map_err(|why| format!("it is not the restored state: {why}"))
         } else if self.earliest >= cut {
             is_old.map_err(|why| format!("it is not the old state: {why}"))
@@ -46,6 +43,18 @@ impl Restored {
                 is_new.map_err(|new| format!("neither the old state ({old}) nor the restored ({new})"))
             })
         }
+    }
+
+    /// When somebody was first told of the restored state: by the command, or by an answer.
+    fn since(&self) -> usize {
+        let old: HashSet<&str> = self.old.coffees.iter().map(|coffee| coffee.name.as_str()).collect();
+        let only_new = self.new.coffees.iter().filter(|coffee| !old.contains(coffee.name.as_str()));
+        let answers = only_new.map(|coffee| coffee.steps[0].answered);
+        answers
+            .filter(|answer| *answer > self.restore.began)
+            .min()
+            .unwrap_or(usize::MAX)
+            .min(self.restore.done)
     }
 
     /// Does the database hold the restored state and what came since?
@@ -83,7 +92,7 @@ fn log_coffees(recorder: &Recorder, name: &str, number: usize) -> Vec<Coffee> {
 impl Restored {
     /// Sorts what was sent besides `base`, which is in the backup, into what came before the
     /// restore in the log and what came after it.
-    fn of(recorder: &Recorder, base: History, later: Vec<Coffee>) -> Self {
+    fn of(recorder: &Recorder, base: &History, later: Vec<Coffee>) -> Self {
         let trace = recorder.trace();
         let mut all = base.clone();
         all.coffees.extend(later);
@@ -138,7 +147,7 @@ fn a_power_cut_during_a_restore_into_a_running_server_leaves_the_old_state_or_th
     traffic.wait_for(60);
     let later = traffic.stop();
     server.stop_well();
-    let restored = Restored::of(&recorder, base, later);
+    let restored = Restored::of(&recorder, &base, later);
     restored.cut_power(Cuts::share(20)).unwrap_or_else(|loss| loss.panic());
 }
 
@@ -151,7 +160,7 @@ fn a_power_cut_during_a_restore_into_a_resting_file_leaves_the_old_state_or_the_
     let mut later = log_coffees(&recorder, "b", 40);
     recorder.run("restore", &["restore", &file, "--yes"]);
     later.extend(log_coffees(&recorder, "c", 40));
-    let restored = Restored::of(&recorder, base, later);
+    let restored = Restored::of(&recorder, &base, later);
     restored.cut_power(Cuts::share(10)).unwrap_or_else(|loss| loss.panic());
 }
 
@@ -205,6 +214,11 @@ fn a_power_cut_while_a_broken_file_is_replaced_never_brings_its_log_into_the_new
     let recorder = Recorder::new();
     break_database(&recorder);
     recorder.run("restore", &["restore", kept.to_str().unwrap(), "--yes", "--replace"]);
+    let names = std::fs::read_dir(recorder.folder()).unwrap().map(|entry| entry.unwrap().file_name());
+    let is_old_log = |name: &OsString| {
+        name.to_string_lossy().starts_with("coffee.db.broken-") && name.to_string_lossy().ends_with("-wal")
+    };
+    assert!(names.into_iter().any(|name| is_old_log(&name)), "the broken file's log lies aside");
     let since = log_coffees(&recorder, "c", 40);
     let restored = Restored::onto_nothing(&recorder, backed_up, since);
     let cuts = Cuts::share(10).from(restored.restore.began);

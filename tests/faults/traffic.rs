@@ -133,7 +133,7 @@ impl Traffic {
 /// One coffee: logged, perhaps corrected, perhaps deleted.
 fn live(client: &mut Client, client_name: &str, n: usize, habits: Habits) -> Coffee {
     let name = format!("{client_name}-{n:05}.");
-    let keyed = n % 4 == 0;
+    let keyed = n.is_multiple_of(4);
     let mut steps = Vec::new();
     let mut send = |method: &str, path: &str, what: &str, leaves: Option<(String, f64)>| {
         let request = format!("{name}{what}");

@@ -249,17 +249,30 @@ impl Restoration {
         let version = usize::try_from(self.file.schema_version.unwrap_or(0)).unwrap_or(0);
         let fault = |e: rusqlite::Error| RestoreError::Prepare(e.into());
         let source = self.identity.as_caller(|| open_still(&self.file.path))?.map_err(fault)?;
-        let draft = Draft::create(folder_of(&real(&self.database)), &self.identity)?;
-        if is_to_be_written {
-            let live = schema::connect(&self.database, schema::Role::Reader).map_err(fault)?;
-            let size: i64 = live.pragma_query_value(None, "page_size", |row| row.get(0)).map_err(fault)?;
-            source.pragma_update(None, "page_size", size).map_err(fault)?;
+        let wanted = if is_to_be_written {
+            Some(page_size(&schema::connect(&self.database, schema::Role::Reader).map_err(fault)?))
+        } else {
+            None
+        };
+        let mut draft = self.draft_of(&source, watcher)?;
+        if let Some(wanted) = wanted.transpose().map_err(fault)?
+            && wanted != page_size(&source).map_err(fault)?
+        {
+            // A file that is opened as one that never changes keeps its pages: copied once more.
+            let first = Connection::open(draft.path()).map_err(fault)?;
+            first.pragma_update(None, "page_size", wanted).map_err(fault)?;
+            draft = self.draft_of(&first, watcher)?;
         }
-        fill(&source, &draft, watcher).map_err(RestoreError::Prepare)?;
         let mut copy = Connection::open(draft.path()).map_err(fault)?;
         schema::migrate(&mut copy, version, schema::migrations()).map_err(fault)?;
         copy.close().map_err(|(_, e)| fault(e))?;
         draft.file().sync_all()?;
+        Ok(draft)
+    }
+
+    fn draft_of(&self, source: &Connection, watcher: Watcher<'_>) -> Result<Draft, RestoreError> {
+        let draft = Draft::create(folder_of(&real(&self.database)), &self.identity)?;
+        fill(source, &draft, watcher).map_err(RestoreError::Prepare)?;
         Ok(draft)
     }
 
@@ -372,6 +385,12 @@ fn connect_without_trace(database: &Path) -> rusqlite::Result<Connection> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     schema::configure(&mut connection, schema::Role::Reader)?;
     Ok(connection)
+}
+
+/// Asks for a page first: before one was read, SQLite names the size of a new file.
+fn page_size(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
+    connection.pragma_query_value(None, "page_size", |row| row.get(0))
 }
 
 /// The last id given in each table.

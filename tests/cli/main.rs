@@ -33,3 +33,8 @@ mod settings;
 mod silence;
 mod sockets;
 mod under_fire;
+mod root;
+mod settings;
+mod silence;
+mod sockets;
+mod verifying;

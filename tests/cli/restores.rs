@@ -171,6 +171,7 @@ fn what_is_no_sound_backup_is_refused_with_its_reason_and_nothing_changes() {
     for (break_it, sentence) in faults() {
         put(&good);
         break_it(folder.path());
+        println!("{sentence}");
         let refused = ran(folder.path(), &["restore", "then.db", "--yes"]);
         assert_says(&refused, 1, &format!("then.db cannot be restored: {sentence}"));
         assert!(state_in(folder.path(), "coffee.db") == before.0);
@@ -238,14 +239,21 @@ pub fn faults() -> Vec<Fault> {
 
 #[test]
 fn a_backup_with_other_pages_is_restored_into_a_server_that_runs() {
-    let folder = filled();
-    change(folder.path(), "pragma page_size = 1024; vacuum");
-    let then = state_in(folder.path(), "then.db");
-    let served = Server::start(folder.path());
-    well(folder.path(), &["restore", "then.db", "--yes"]);
-    assert!(State::of(&database(folder.path())) == then);
-    assert_integrity(&database(folder.path()));
-    served.stop_well();
+    for changed in ["then.db", "coffee.db"] {
+        let folder = filled();
+        let connection = Connection::open(folder.path().join(changed)).unwrap();
+        let smaller = "pragma journal_mode = delete; pragma page_size = 1024; vacuum";
+        connection.execute_batch(smaller).unwrap();
+        assert_eq!(number(&connection, "pragma page_size"), 1024);
+        drop(connection);
+        let then = state_in(folder.path(), "then.db");
+        let served = Server::start(folder.path());
+        well(folder.path(), &["restore", "then.db", "--yes"]);
+        assert!(State::of(&database(folder.path())) == then);
+        assert_integrity(&database(folder.path()));
+        served.stop_well();
+        assert_tidy(folder.path());
+    }
 }
 
 #[test]

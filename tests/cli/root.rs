@@ -1,0 +1,234 @@
+//! Root runs the commands on somebody else's database: no file of root's appears beside it,
+//! and whoever owns it goes on. Without root these tests say that they were skipped.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use rustix::process::{Signal, geteuid};
+use tempfile::TempDir;
+
+use crate::helpers::{KEY, Running, Server, run};
+use crate::keeping::{add, assert_says, backups, names, ran, state, tracker, well};
+
+/// A service's user and group, whose names nobody needs to know.
+const OWNER: u32 = 1234;
+
+/// A folder that the owner may enter, with the program in it and the owner's `data` below.
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    /// `None` when the tests do not run as root.
+    fn make() -> Option<Self> {
+        if !geteuid().is_root() {
+            println!("skipped: this takes root");
+            return None;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let this = Self { folder };
+        let program = this.at("program");
+        fs::copy(env!("CARGO_BIN_EXE_coffee-tracker"), &program).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(this.data()).unwrap();
+        chown(this.data(), Some(OWNER), Some(OWNER)).unwrap();
+        fs::set_permissions(this.data(), fs::Permissions::from_mode(0o700)).unwrap();
+        Some(this)
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn data(&self) -> PathBuf {
+        self.at("data")
+    }
+
+    /// A server that the owner starts.
+    fn owners_server(&self) -> Command {
+        let mut command = Command::new(self.at("program"));
+        command.args(["--port", "0"]).env_clear().current_dir(self.data()).uid(OWNER).gid(OWNER);
+        command.envs([("DATABASE_URL", "coffee.db"), ("API_KEY", KEY), ("RATE_LIMIT_ENABLED", "false")]);
+        command
+    }
+
+    /// The owner's database with 20 coffees, `logged` with a log that nobody carried over.
+    fn fill(&self, logged: bool) {
+        let served = Server::of(&mut self.owners_server());
+        add(&self.data().join("coffee.db"), "now", 20);
+        if logged {
+            served.signal(Signal::KILL);
+            drop(served.running.end());
+        } else {
+            served.stop_well();
+        }
+        assert_eq!(self.data().join("coffee.db-wal").exists(), logged);
+        self.assert_owned();
+    }
+
+    /// Asserts that all below `data` is the owner's.
+    #[track_caller]
+    fn assert_owned(&self) {
+        let mut folders = vec![self.data()];
+        while let Some(folder) = folders.pop() {
+            for name in names(&folder) {
+                let path = folder.join(name);
+                let found = fs::symlink_metadata(&path).unwrap();
+                assert_eq!((found.uid(), found.gid()), (OWNER, OWNER), "{}", path.display());
+                if found.is_dir() {
+                    folders.push(path);
+                }
+            }
+        }
+    }
+
+    /// Asserts that the owner's server starts, writes and stops.
+    #[track_caller]
+    fn assert_serves(&self) {
+        self.assert_owned();
+        let served = Server::of(&mut self.owners_server());
+        assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 5}"#).status, 201);
+        served.stop_well();
+        self.assert_owned();
+    }
+
+    /// A folder that only root may enter.
+    fn secret(&self) -> PathBuf {
+        let secret = self.at("secret");
+        fs::create_dir_all(&secret).unwrap();
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o700)).unwrap();
+        secret
+    }
+}
+
+#[test]
+fn roots_backup_in_the_default_folder_is_the_owners() {
+    for logged in [false, true] {
+        let Some(place) = Place::make() else { return };
+        place.fill(logged);
+        well(&place.data(), &["backup"]);
+        assert_eq!(state(&backups(&place.data())[0]).unwrap().coffees.len(), 20);
+        place.assert_serves();
+    }
+}
+
+#[test]
+fn roots_backup_in_a_folder_of_roots_is_roots() {
+    for logged in [false, true] {
+        let Some(place) = Place::make() else { return };
+        place.fill(logged);
+        let (named, dated) = (place.secret().join("mine.db"), place.secret().join("nightly"));
+        well(&place.data(), &["backup", "--to", named.to_str().unwrap()]);
+        for _ in 0..3 {
+            well(&place.data(), &["backup", "--to", dated.to_str().unwrap(), "--keep", "2"]);
+        }
+        let kept = names(&dated);
+        assert_eq!(kept.len(), 2, "{kept:?}");
+        for file in [named, dated.join(&kept[0])] {
+            let found = fs::metadata(&file).unwrap();
+            assert_eq!((found.uid(), found.permissions().mode() & 0o777), (0, 0o600));
+            assert_eq!(state(&file).unwrap().coffees.len(), 20);
+        }
+        place.assert_serves();
+    }
+}
+
+#[test]
+fn root_restores_a_file_of_roots_and_the_database_stays_the_owners() {
+    for logged in [false, true] {
+        let Some(place) = Place::make() else { return };
+        place.fill(logged);
+        let backup = place.secret().join("then.db");
+        well(&place.data(), &["backup", "--to", backup.to_str().unwrap()]);
+        add(&place.data().join("coffee.db"), "later", 7);
+        well(&place.data(), &["restore", backup.to_str().unwrap(), "--yes"]);
+        assert_eq!(state(&place.data().join("coffee.db")).unwrap().coffees.len(), 20);
+        place.assert_serves();
+
+        // Onto nothing, and in place of a broken file.
+        fs::remove_file(place.data().join("coffee.db")).unwrap();
+        well(&place.data(), &["restore", backup.to_str().unwrap(), "--yes"]);
+        place.assert_serves();
+        fs::write(place.data().join("coffee.db"), "not a database ".repeat(600)).unwrap();
+        well(&place.data(), &["restore", backup.to_str().unwrap(), "--yes", "--replace"]);
+        place.assert_serves();
+    }
+}
+
+#[test]
+fn root_backs_up_and_restores_while_the_owners_server_runs() {
+    let Some(place) = Place::make() else { return };
+    place.fill(false);
+    let served = Server::of(&mut place.owners_server());
+    let backup = place.secret().join("then.db");
+    well(&place.data(), &["backup", "--to", backup.to_str().unwrap()]);
+    assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 5}"#).status, 201);
+    well(&place.data(), &["restore", backup.to_str().unwrap(), "--yes"]);
+    assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 5}"#).status, 201);
+    served.stop_well();
+    assert_eq!(state(&place.data().join("coffee.db")).unwrap().coffees.len(), 21);
+    place.assert_serves();
+}
+
+#[test]
+fn root_verifies_and_leaves_nothing() {
+    for logged in [false, true] {
+        let Some(place) = Place::make() else { return };
+        place.fill(logged);
+        drop(fs::remove_file(place.data().join("coffee.db-shm")));
+        let before = names(&place.data());
+        well(&place.data(), &["verify", "coffee.db"]);
+        assert_eq!(names(&place.data()), before);
+        place.assert_serves();
+    }
+}
+
+#[test]
+fn a_server_and_a_demo_that_root_starts_leave_the_owners_files() {
+    let Some(place) = Place::make() else { return };
+    // No key is given: one is made.
+    let mut command = tracker(&place.data(), &["serve", "--port", "0"]);
+    let served = Server::of(command.env("DATABASE_URL", "deeper/coffee.db"));
+    place.assert_owned();
+    served.stop_well();
+    assert!(names(&place.data().join("deeper")).contains(&"coffee.key".to_owned()));
+    place.assert_owned();
+
+    well(&place.data(), &["demo", "--days", "3", "--readings-per-day", "5"]);
+    place.assert_serves();
+
+    // A key that only root may read is read as root.
+    let key = place.secret().join("api.key");
+    fs::write(&key, KEY).unwrap();
+    let mut command = tracker(&place.data(), &["serve", "--port", "0"]);
+    let served = Server::of(command.env("API_KEY_FILE", &key));
+    assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 5}"#).status, 201);
+    served.stop_well();
+    place.assert_serves();
+}
+
+#[test]
+fn a_plain_user_who_may_not_write_there_is_told_so() {
+    let Some(place) = Place::make() else { return };
+    place.fill(false);
+    well(&place.data(), &["backup", "--to", place.at("then.db").to_str().unwrap()]);
+    let stranger = |args: &[&str]| {
+        let mut command = Command::new(place.at("program"));
+        command.args(args).env_clear().current_dir(place.folder.path()).uid(4321).gid(4321);
+        run(command.env("DATABASE_URL", "data/coffee.db").env("API_KEY", KEY))
+    };
+    fs::set_permissions(place.at("then.db"), fs::Permissions::from_mode(0o644)).unwrap();
+    fs::set_permissions(place.data(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(place.data().join("coffee.db"), fs::Permissions::from_mode(0o644)).unwrap();
+    let refused = stranger(&["restore", "then.db", "--yes"]);
+    assert_says(&refused, 78, "the folder data cannot be used");
+    assert_says(&stranger(&["backup"]), 1, "the folder backups cannot be used: Permission denied");
+    assert_says(&stranger(&["serve", "--port", "0"]), 78, "the folder data cannot be used");
+    place.assert_serves();
+    drop(Running::spawn(&mut place.owners_server()));
+    assert_eq!(ran(&place.data(), &["verify", "coffee.db"]).code, Some(0));
+}

@@ -1,0 +1,165 @@
+//! `verify`: every fault in a sentence, and nothing touched.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use rustix::process::geteuid;
+use serde_json::{Value, json};
+
+use crate::helpers::{Server, folder, run};
+use crate::keeping::{add, assert_says, files, make, ran, well};
+use crate::restores::faults;
+
+/// A folder with the backup `then.db` of 10 coffees and 100 readings.
+fn with_backup() -> tempfile::TempDir {
+    let (folder, past) = (folder(), folder());
+    make(past.path(), "then", 10);
+    well(past.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
+    folder
+}
+
+/// The verdict as JSON.
+fn verdict(folder: &Path, file: &str) -> Value {
+    serde_json::from_str(&ran(folder, &["verify", "--json", file]).out).unwrap()
+}
+
+#[test]
+fn a_sound_backup_is_described() {
+    let folder = with_backup();
+    let mut found = verdict(folder.path(), "then.db");
+    let sha256 = found["sha256"].take();
+    let size = fs::metadata(folder.path().join("then.db")).unwrap().len();
+    let expected = json!({
+        "file": "then.db", "restorable": true, "reasons": [], "schema_version": 1, "coffees": 10,
+        "readings": 100, "newest_entry": "2025-10-09T08:53:30.000000Z", "size_bytes": size, "sha256": null,
+    });
+    assert_eq!(found, expected);
+    let text = well(folder.path(), &["verify", "then.db"]).out;
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "then.db: can be restored");
+    assert_eq!(lines[1], "  10 coffees, 100 readings, newest entry 2025-10-09T08:53:30.000000Z");
+    assert!(lines[2].starts_with("  schema 1, ") && lines[2].ends_with(sha256.as_str().unwrap()), "{text}");
+}
+
+#[test]
+fn every_fault_is_named_and_nothing_is_touched() {
+    let folder = with_backup();
+    let good = fs::read(folder.path().join("then.db")).unwrap();
+    for (break_it, sentence) in faults() {
+        fs::write(folder.path().join("then.db"), &good).unwrap();
+        break_it(folder.path());
+        let before = files(folder.path());
+        let ended = ran(folder.path(), &["verify", "then.db"]);
+        assert_says(&ended, 1, "1 file cannot be restored");
+        let all = ended.out.lines().skip(1).map(str::trim).collect::<Vec<_>>().join("; ");
+        assert!(ended.out.starts_with("then.db: cannot be restored\n"), "{}", ended.out);
+        assert!(all.contains(sentence), "{sentence:?} is not in {all}");
+        let found = verdict(folder.path(), "then.db");
+        assert_eq!((&found["restorable"], &found["coffees"]), (&json!(false), &Value::Null));
+        assert!(found["reasons"].as_array().is_some_and(|reasons| !reasons.is_empty()));
+        assert!(files(folder.path()) == before, "as it was: {sentence}");
+    }
+}
+
+#[test]
+fn of_several_files_each_is_named_and_one_bad_one_is_enough() {
+    let folder = with_backup();
+    fs::copy(folder.path().join("then.db"), folder.path().join("with space %20?#.db")).unwrap();
+    fs::write(folder.path().join("empty.db"), "").unwrap();
+    let good = well(folder.path(), &["verify", "then.db", "with space %20?#.db"]);
+    assert_eq!(good.out.matches(": can be restored\n").count(), 2);
+    let mixed = ran(folder.path(), &["verify", "then.db", "empty.db", "gone.db", "."]);
+    assert_says(&mixed, 1, "3 files cannot be restored");
+    for line in [
+        "then.db: can be restored",
+        "  it is empty",
+        "  there is no such file",
+        "  it is a folder, not a file",
+    ] {
+        assert!(mixed.out.lines().any(|l| l == line), "{line:?} in {}", mixed.out);
+    }
+    let lines = ran(folder.path(), &["verify", "--json", "then.db", "empty.db"]).out;
+    let verdicts: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!([&verdicts[0]["restorable"], &verdicts[1]["restorable"]], [&json!(true), &json!(false)]);
+    assert_eq!(ran(folder.path(), &["verify"]).code, Some(2));
+}
+
+#[test]
+fn a_copy_with_its_log_is_read_together_with_it_and_nothing_is_laid_beside() {
+    let (folder, live) = (folder(), folder());
+    let served = Server::start(live.path());
+    add(&live.path().join("coffee.db"), "live", 20);
+    for end in ["", "-wal"] {
+        let from = live.path().join(format!("coffee.db{end}"));
+        fs::copy(from, folder.path().join(format!("copied.db{end}"))).unwrap();
+    }
+    let before = files(folder.path());
+    assert_eq!(verdict(folder.path(), "copied.db")["coffees"], 20);
+    assert!(files(folder.path()) == before);
+    // The one that is served is read as well, and the server goes on.
+    assert_eq!(verdict(live.path(), "coffee.db")["coffees"], 20);
+    assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 1}"#).status, 201);
+    served.stop_well();
+}
+
+/// The command as somebody who is not root, when the tests run as root.
+fn as_somebody(mut command: Command) -> Command {
+    if geteuid().is_root() {
+        command.uid(1234).gid(1234);
+    }
+    command
+}
+
+#[test]
+fn a_file_in_a_folder_that_nobody_may_write_is_verified_with_and_without_its_log() {
+    // Not below a folder that only root may enter.
+    let folder = tempfile::tempdir().unwrap();
+    let live = crate::helpers::folder();
+    let served = Server::start(live.path());
+    add(&live.path().join("coffee.db"), "live", 20);
+    let at = |name: &str| folder.path().join(name);
+    fs::copy(live.path().join("coffee.db"), at("copied.db")).unwrap();
+    fs::copy(live.path().join("coffee.db-wal"), at("copied.db-wal")).unwrap();
+    well(live.path(), &["backup", "--to", at("then.db").to_str().unwrap()]);
+    fs::copy(env!("CARGO_BIN_EXE_coffee-tracker"), at("program")).unwrap();
+    drop(served);
+    let allow = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    for name in ["copied.db", "copied.db-wal", "then.db"] {
+        allow(&at(name), 0o444);
+        if geteuid().is_root() {
+            std::os::unix::fs::chown(at(name), Some(1234), Some(1234)).unwrap();
+        }
+    }
+    if geteuid().is_root() {
+        std::os::unix::fs::chown(folder.path(), Some(1234), Some(1234)).unwrap();
+    }
+    allow(&at("program"), 0o555);
+    allow(folder.path(), 0o500);
+    let before = files(folder.path());
+    let mut verify = Command::new(at("program"));
+    verify.args(["verify", "then.db", "copied.db"]).env_clear().current_dir(folder.path());
+    let ended = run(&mut as_somebody(verify));
+    assert_eq!((ended.code, ended.out.matches("20 coffees").count()), (Some(0), 2), "{ended:?}");
+    assert!(files(folder.path()) == before);
+    allow(folder.path(), 0o700);
+}
+
+#[test]
+fn what_may_not_be_read_is_said_to_be_that() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let secret = folder.path().join("secret.db");
+    fs::write(&secret, "x".repeat(4096)).unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).unwrap();
+    let program = folder.path().join("program");
+    fs::copy(env!("CARGO_BIN_EXE_coffee-tracker"), &program).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o555)).unwrap();
+    let mut verify = Command::new(&program);
+    verify.args(["verify", "secret.db"]).env_clear().current_dir(folder.path());
+    let ended = run(&mut as_somebody(verify));
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.out.contains("  it cannot be read: Permission denied"), "{}", ended.out);
+}

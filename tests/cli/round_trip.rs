@@ -22,7 +22,7 @@ fn fill(folder: &Path) {
         Some("\\N and \\n and '"),
     ];
     let mut random = fastrand::Rng::with_seed(5);
-    for n in 0..2000_usize {
+    for (n, id) in (0..2000_usize).zip(0_i64..) {
         let at = random.i64(-62_135_596_800_000_000..253_402_207_200_000_000);
         let at = if n % 7 == 0 { 1_700_000_000_000_000 } else { at };
         let text = |k: usize| texts[(n + k) % texts.len()];
@@ -30,13 +30,13 @@ fn fill(folder: &Path) {
         database
             .execute(
                 "insert into coffee_logs (id, timestamp, caffeine_mg, coffee_type, notes, source) values (?, ?, ?, ?, ?, ?)",
-                (2 * n as i64 + 3, at, mg, text(0), text(1), text(3)),
+                (2 * id + 3, at, mg, text(0), text(1), text(3)),
             )
             .unwrap();
         database
             .execute(
                 "insert into heart_rate_logs (id, timestamp, bpm, context, notes, source) values (?, ?, ?, ?, ?, ?)",
-                (5000 - n as i64, at, 1 + random.i64(0..1000), text(2), text(1), text(0)),
+                (5000 - id, at, 1 + random.i64(0..1000), text(2), text(1), text(0)),
             )
             .unwrap();
     }

@@ -175,6 +175,12 @@ fn look_inside(connection: &Connection, found: &mut Examination) {
         Err(e) => found.reasons.push(format!("its tables cannot be compared: {e}")),
     }
     if found.reasons.is_empty() {
+        match misfits(connection) {
+            Ok(faults) => found.reasons.extend(faults),
+            Err(e) => found.reasons.push(format!("it cannot be read: {e}")),
+        }
+    }
+    if found.reasons.is_empty() {
         match contents(connection) {
             Ok(contents) => found.contents = Some(contents),
             Err(e) => found.reasons.push(format!("it cannot be read: {e}")),
@@ -192,6 +198,23 @@ fn faults(connection: &Connection) -> rusqlite::Result<Vec<String>> {
         }
         Ok(())
     })?;
+    Ok(faults)
+}
+
+/// Rows with values that none of our tables takes.
+fn misfits(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut faults = Vec::new();
+    let mut query = connection.prepare(include_str!("../../sql/misfits.sql"))?;
+    let mut rows = query.query([])?;
+    while let Some(row) = rows.next()? {
+        match (row.get_ref(0)?.as_str()?, row.get(1)?) {
+            (_, 0) => {}
+            (table, 1) => faults.push(format!("it is damaged: a row of {table} has a value out of bounds")),
+            (table, n) => {
+                faults.push(format!("it is damaged: {n} rows of {table} have values out of bounds"));
+            }
+        }
+    }
     Ok(faults)
 }
 

@@ -119,12 +119,16 @@ pub enum OpenError {
     #[error("SQLite {found} is too old: 3.51.3 or newer is needed (older ones can lose commits)")]
     OldSqlite { found: &'static str },
     #[error("{path} could not be brought to schema version {to}: {why}")]
-    Migration { path: PathBuf, to: i64, why: String },
+    Migration { path: PathBuf, to: i64, why: String, may_pass: bool },
 }
 
 impl OpenError {
     /// May trying again later help? Otherwise somebody must change something first.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::InUse { .. } | Self::Maintained { .. } | Self::Full { .. })
+        match self {
+            Self::InUse { .. } | Self::Maintained { .. } | Self::Full { .. } => true,
+            Self::Migration { may_pass, .. } => *may_pass,
+            _ => false,
+        }
     }
 }

@@ -139,9 +139,9 @@ impl Store {
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(path, flags).map_err(|e| fault(&e))?;
         schema::configure(&mut connection, schema::Role::Writer).map_err(|e| fault(&e))?;
-        schema::prepare(&mut connection, path, migrations, |_| {
+        schema::prepare(&mut connection, path, migrations, || {
             let target = Target::Folder(options.backups.clone());
-            snapshot(path, &target, &Identity::CALLER, &unwatched).map(drop).map_err(|e| e.to_string())
+            snapshot(path, &target, &Identity::CALLER, &unwatched).map(drop)
         })?;
         probe(&connection).map_err(|e| fault(&e))?;
         let pool_thread = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());

@@ -10,6 +10,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::error::{Error, OpenError};
+use super::snapshot::SnapshotError;
 use super::steps::step;
 
 /// `application_id` of our files: "Coff" in ASCII.
@@ -157,24 +158,25 @@ pub fn prepare(
     connection: &mut Connection,
     path: &Path,
     migrations: &[&str],
-    backup: impl FnOnce(i64) -> Result<(), String>,
+    backup: impl FnOnce() -> Result<(), SnapshotError>,
 ) -> Result<(), OpenError> {
     let newest = migrations.len();
     let version = match recognise(connection, path)? {
         Found::Empty => 0,
         Found::Ours(version) => usize::try_from(version).unwrap_or(0),
     };
-    let failed = |why: String| OpenError::Migration {
+    let failed = |why: String, may_pass: bool| OpenError::Migration {
         path: path.to_owned(),
         to: i64::try_from(newest).unwrap_or(i64::MAX),
         why,
+        may_pass,
     };
     if version > 0 && version < newest {
-        backup(i64::try_from(version).unwrap_or(0)).map_err(failed)?;
+        backup().map_err(|e| failed(e.to_string(), e.is_passing()))?;
     }
     let fault = |e: rusqlite::Error| match Error::from(e) {
         Error::Full => OpenError::Full { path: path.to_owned() },
-        other => failed(other.to_string()),
+        other => failed(other.to_string(), other.is_passing()),
     };
     let mode: String = connection
         .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant, SystemTime};
 
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 
 use super::aside::{is_unfinished, undo_unfinished};
 use super::draft::Draft;
@@ -20,7 +20,7 @@ use super::owner::Identity;
 use super::retention::second;
 use super::schema::{self, Found};
 use super::steps::step;
-use super::verify::{Contents, Examination, examine};
+use super::verify::{Contents, Examination, examine, open_still};
 use crate::model::time::Timestamp;
 
 /// Where a backup goes.
@@ -211,14 +211,22 @@ fn sound(found: Examination, version: i64) -> Result<(String, Contents), Vec<Str
 /// A connection of its own: VACUUM INTO works neither on a query-only one nor in a transaction.
 fn source(database: &Path) -> Result<Connection, SnapshotError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let opened = Connection::open_with_flags(database, flags).and_then(|source| {
+    let configure = |source: Connection| {
         source.busy_timeout(Duration::from_secs(10))?;
         source.pragma_update(None, "cache_size", -8192)?;
         source.pragma_update(None, "cell_size_check", true)?;
         // The copy is made durable once, at its end.
         source.pragma_update(None, "synchronous", "OFF")?;
+        source.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
         Ok(source)
-    });
+    };
+    let opened = match Connection::open_with_flags(database, flags).and_then(configure) {
+        // Where nothing can be laid beside it, as on a card that has gone read-only, nobody writes to it.
+        Err(e) if e.sqlite_error_code() == Some(ErrorCode::CannotOpen) => {
+            open_still(database).and_then(configure)
+        }
+        opened => opened,
+    };
     opened.map_err(|e| SnapshotError::Open(schema::open_error(database, &e)))
 }
 

@@ -26,6 +26,7 @@ mod kills;
 mod lifecycle;
 mod logs;
 mod prune;
+mod no_room;
 mod replacing;
 mod restores;
 mod root;

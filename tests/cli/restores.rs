@@ -189,21 +189,29 @@ fn what_is_no_sound_backup_is_refused_with_its_reason_and_nothing_changes() {
 
 type Fault = (Box<dyn Fn(&Path)>, &'static str);
 
+/// Cuts `then.db` off.
+fn cut(to: fn(u64) -> u64) -> Box<dyn Fn(&Path)> {
+    Box::new(move |folder| {
+        let file = fs::File::options().write(true).open(folder.join("then.db")).unwrap();
+        file.set_len(to(file.metadata().unwrap().len())).unwrap();
+    })
+}
+
+/// Changes `then.db`.
+fn sql(sql: &'static str) -> Box<dyn Fn(&Path)> {
+    Box::new(move |folder| change(folder, sql))
+}
+
+/// Makes another database of `then.db`.
+fn other(sql: &'static str) -> Box<dyn Fn(&Path)> {
+    Box::new(move |folder| {
+        fs::remove_file(folder.join("then.db")).unwrap();
+        Connection::open(folder.join("then.db")).unwrap().execute_batch(sql).unwrap();
+    })
+}
+
 /// What can be wrong with `then.db`, and what is said of it.
 pub fn faults() -> Vec<Fault> {
-    let cut = |to: fn(u64) -> u64| -> Box<dyn Fn(&Path)> {
-        Box::new(move |folder| {
-            let file = fs::File::options().write(true).open(folder.join("then.db")).unwrap();
-            file.set_len(to(file.metadata().unwrap().len())).unwrap();
-        })
-    };
-    let sql = |sql: &'static str| -> Box<dyn Fn(&Path)> { Box::new(move |folder| change(folder, sql)) };
-    let other = |sql: &'static str| -> Box<dyn Fn(&Path)> {
-        Box::new(move |folder| {
-            fs::remove_file(folder.join("then.db")).unwrap();
-            Connection::open(folder.join("then.db")).unwrap().execute_batch(sql).unwrap();
-        })
-    };
     let docker = "create table coffee_logs (id integer primary key, timestamp datetime);
                   create table heart_rate_logs (id integer primary key, timestamp datetime)";
     let check = "update sqlite_schema set sql = replace(sql, 'caffeine_mg <= 1e6', 'caffeine_mg <= 1e9')";

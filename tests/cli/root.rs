@@ -32,7 +32,10 @@ impl Place {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let this = Self { folder };
         let program = this.at("program");
-        fs::copy(env!("CARGO_BIN_EXE_coffee-tracker"), &program).unwrap();
+        // By another process: a descriptor of ours that writes it might be inherited by a program
+        // that another test starts just now, and then this one could not be started.
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_coffee-tracker")).arg(&program).status();
+        assert!(copied.unwrap().success());
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir(this.data()).unwrap();
         chown(this.data(), Some(OWNER), Some(OWNER)).unwrap();

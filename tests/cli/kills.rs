@@ -190,6 +190,18 @@ impl Ground {
         command
     }
 
+    /// How long the deed takes when nobody kills it.
+    fn time(&self, deed: Deed) -> Duration {
+        let folder = self.prepare(deed);
+        let mut command = self.command(deed, folder.path());
+        let began = Instant::now();
+        match deed {
+            Deed::Migration | Deed::FirstStart => drop(Server::of(&mut command)),
+            _ => drop(Running::spawn(&mut command).end()),
+        }
+        began.elapsed()
+    }
+
     /// What the database may hold afterwards: as it was, as it was to be.
     fn outcomes(&self, deed: Deed) -> (Option<State>, Option<State>) {
         let nothing = State { coffees: Vec::new(), readings: Vec::new() };
@@ -421,20 +433,29 @@ fn after_kill_9_at_any_step_the_old_or_the_new_state_is_there_and_the_next_run_m
     let now = || SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos() as u64);
     let seed = setting("KILL_SEED").unwrap_or_else(now);
     let ground = Ground::lay();
-    let mut plan: Vec<(Deed, Moment)> = DEEDS
+    let named: Vec<(Deed, Moment)> = DEEDS
         .into_iter()
         .flat_map(|deed| steps(deed).into_iter().map(move |(s, after)| (deed, Moment::Step(s, after))))
         .collect();
-    let named = plan.len();
-    let wanted = usize::try_from(setting("KILLS").unwrap_or(80)).unwrap().max(named);
-    println!("{wanted} kills, {named} of them at named steps, KILL_SEED={seed}");
+    let wanted = usize::try_from(setting("KILLS").unwrap_or(80)).unwrap().max(named.len());
+    println!("{wanted} kills, {} of them at named steps, KILL_SEED={seed}", named.len());
+    let usual = DEEDS.map(|deed| ground.time(deed));
     let mut random = fastrand::Rng::with_seed(seed);
-    while plan.len() < wanted {
-        let deed = DEEDS[random.usize(..DEEDS.len())];
-        plan.push((deed, Moment::Later(Duration::from_micros(random.u64(1_000..=80_000)))));
-    }
-    for (n, (deed, moment)) in plan.into_iter().enumerate() {
+    let at_random = std::iter::repeat_with(|| {
+        let n = random.usize(..DEEDS.len());
+        (DEEDS[n], Moment::Later(usual[n].mul_f64(random.f64())))
+    });
+    let (mut killed, mut late) = (0, 0);
+    for (deed, moment) in named.into_iter().chain(at_random) {
         let one = Kill { ground: &ground, deed, folder: ground.prepare(deed) };
-        println!("{n}: {deed:?} {}", one.run(moment));
+        let how = one.run(moment);
+        // A deed that was done before its kill came does not count.
+        let is_late = how.contains("(too late)");
+        (killed, late) = if is_late { (killed, late + 1) } else { (killed + 1, late) };
+        println!("{killed}: {deed:?} {how}");
+        assert!(late < 10 + wanted, "most kills come too late");
+        if killed == wanted {
+            break;
+        }
     }
 }

@@ -17,6 +17,15 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::config::{LogFormat, LogSettings};
 use crate::model::time::Timestamp;
 
+/// Lets commands say what is wrong, as they say everything else. Called once, for all but `serve`.
+pub fn start_for_command() {
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .event_format(Line { start: Start::Command });
+    // Only a second call could fail.
+    drop(tracing_subscriber::registry().with(wanted(Level::WARN)).with(lines).try_init());
+}
+
 /// Starts logging. Called once, before anything logs.
 ///
 /// # Errors
@@ -31,8 +40,8 @@ pub fn start(settings: LogSettings) -> Result<(), Box<dyn std::error::Error + Se
             .with_span_list(false)
             .with_timer(Utc)
             .boxed(),
-        LogFormat::Text => base.event_format(Line { priorities: false }).boxed(),
-        LogFormat::Journald => base.event_format(Line { priorities: true }).boxed(),
+        LogFormat::Text => base.event_format(Line { start: Start::Time }).boxed(),
+        LogFormat::Journald => base.event_format(Line { start: Start::Priority }).boxed(),
     };
     tracing_subscriber::registry().with(wanted(settings.level)).with(layer).try_init()?;
     tracing_log::LogTracer::builder().with_max_level(log_level(settings.level)).init()?;
@@ -74,10 +83,19 @@ impl FormatTime for Utc {
     }
 }
 
-/// One line of text: time, level, fields, message. Under journald the priority comes
-/// first and the time, which the journal keeps itself, is left out.
+/// How a line begins.
+#[derive(Clone, Copy)]
+enum Start {
+    Time,
+    /// The journal keeps the time itself.
+    Priority,
+    /// As commands begin what they say on standard error.
+    Command,
+}
+
+/// One line of text: its start, level, fields, message.
 struct Line {
-    priorities: bool,
+    start: Start,
 }
 
 impl<S, N> FormatEvent<S, N> for Line
@@ -92,11 +110,13 @@ where
             Level::INFO => (6, "INFO"),
             _ => (7, "DEBUG"),
         };
-        if self.priorities {
-            write!(w, "<{priority}>")?;
-        } else {
-            Utc.format_time(&mut w)?;
-            write!(w, " {name:7} ")?;
+        match self.start {
+            Start::Priority => write!(w, "<{priority}>")?,
+            Start::Command => write!(w, "coffee-tracker: {}: ", name.to_ascii_lowercase())?,
+            Start::Time => {
+                Utc.format_time(&mut w)?;
+                write!(w, " {name:7} ")?;
+            }
         }
         let mut fields = Fields { line: OneLine(w.by_ref()), outcome: Ok(()) };
         event.record(&mut fields);

@@ -22,6 +22,9 @@ fn run() -> Result<(), Failure> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     read_env_file()?;
     let cli = Cli::from_arg_matches(&Cli::command().get_matches()).unwrap_or_else(|e| e.exit());
+    if !matches!(cli.command, None | Some(Command::Serve(_))) {
+        coffee_tracker::logging::start_for_command();
+    }
     match cli.command {
         None => commands::serve::run(cli.serve),
         Some(Command::Serve(settings)) => commands::serve::run(*settings),

@@ -1,6 +1,6 @@
 //! `backup`: one verified copy, whether a server runs or not.
 
-use std::io::ErrorKind;
+use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{Failure, counted, print, progress};
 use crate::config::RawPlace;
 use crate::model::time::Timestamp;
-use crate::store::{Identity, Retention, Snapshot, SnapshotError, Target, remove_old, snapshot};
+use crate::store::{Cleared, Identity, Retention, Snapshot, SnapshotError, Target, remove_old, snapshot};
 
 /// Backups kept when nobody says how many.
 const KEPT: u32 = 14;
@@ -60,21 +60,40 @@ impl From<SnapshotError> for Failure {
 /// Why there is none; the record that `/health` shows has it too.
 pub fn run(args: &BackupArgs) -> Result<(), Failure> {
     let place = args.place.clone().check()?;
+    // A folder of the caller's may be closed to the owner.
+    let target = target(args.to.as_deref().unwrap_or(&place.backups));
+    if matches!(target, Target::File(_)) && (args.keep.is_some() || args.keep_days.is_some()) {
+        return Err(Failure::Usage(
+            "--keep and --keep-days clear a folder out, but --to names a file".to_owned(),
+        ));
+    }
     let identity = Identity::of_owner(&place.database).context("the rights of the database's owner")?;
     // Whoever drinks coffee meanwhile goes first.
     let _ = rustix::process::nice(10);
-    let target = target(args.to.as_deref().unwrap_or(&place.backups));
     let bar = progress::of_copy(args.quiet || args.json);
     let made = snapshot(&place.database, &target, &identity, &|stage| progress::show(&bar, stage));
     bar.finish_and_clear();
     let made = made?;
-    let removed = match &target {
-        Target::File(_) => Vec::new(),
-        Target::Folder(folder) => clear_out(folder, args.retention(), &identity).with_context(|| {
-            format!("{} is made, but old backups could not be removed", made.path.display())
-        })?,
+    let without = || format!("{} is made, but old backups could not be removed", made.path.display());
+    let cleared = match &target {
+        Target::File(_) => Cleared::default(),
+        Target::Folder(folder) => clear_out(folder, args.retention(), &identity).with_context(without)?,
     };
-    report(args, &made, &removed)
+    report(args, &made, &cleared.removed)?;
+    if let Some(first) = cleared.ahead.first() {
+        tracing::warn!(
+            "{} of a time to come, such as {}, and count for nothing: check the clock, and remove or rename them",
+            match cleared.ahead.len() {
+                1 => "1 backup is named as".to_owned(),
+                n => format!("{n} backups are named as"),
+            },
+            first.display()
+        );
+    }
+    match cleared.failed.into_iter().next() {
+        None => Ok(()),
+        Some((path, e)) => Err(Error::other(format!("{}: {e}", path.display()))).with_context(without)?,
+    }
 }
 
 impl BackupArgs {
@@ -98,14 +117,20 @@ fn target(path: &Path) -> Target {
     }
 }
 
-fn clear_out(folder: &Path, retention: Retention, identity: &Identity) -> std::io::Result<Vec<PathBuf>> {
+fn clear_out(folder: &Path, retention: Retention, identity: &Identity) -> std::io::Result<Cleared> {
     let now = Timestamp::from(SystemTime::now());
-    match remove_old(folder, retention, now) {
-        Err(e) if e.kind() == ErrorKind::PermissionDenied => {
-            identity.as_caller(|| remove_old(folder, retention, now))?
-        }
-        done => done,
+    let is_denied = |e: &Error| e.kind() == ErrorKind::PermissionDenied;
+    let cleared = remove_old(folder, retention, now);
+    let is_refused = match &cleared {
+        Ok(cleared) => cleared.failed.iter().any(|(_, e)| is_denied(e)),
+        Err(e) => is_denied(e),
+    };
+    if !is_refused {
+        return cleared;
     }
+    let mut done = identity.as_caller(|| remove_old(folder, retention, now))??;
+    done.removed.splice(0..0, cleared.map(|first| first.removed).unwrap_or_default());
+    Ok(done)
 }
 
 fn report(args: &BackupArgs, made: &Snapshot, removed: &[PathBuf]) -> Result<(), Failure> {

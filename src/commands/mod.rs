@@ -15,7 +15,7 @@ use std::io::{self, Write};
 
 use crate::config::SettingError;
 use crate::http::LaunchError;
-use crate::store::OpenError;
+use crate::store::{OpenError, SnapshotError};
 
 /// Why a command did not do its work.
 #[derive(Debug)]
@@ -84,6 +84,14 @@ impl From<LaunchError> for Failure {
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::Failed(format!("{error:#}"))
+    }
+}
+
+/// Why nothing was done, for the backup before it failed; `what` says so.
+fn without_backup(what: &str, error: SnapshotError) -> Failure {
+    match Failure::from(error) {
+        Failure::Busy(why) => Failure::Busy(format!("{what}: {why}")),
+        other => Failure::Failed(format!("{what}: {other}")),
     }
 }
 

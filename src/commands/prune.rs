@@ -5,11 +5,11 @@ use std::time::SystemTime;
 use clap::Args;
 
 use super::export::instant;
-use super::{Failure, print};
+use super::{Failure, print, without_backup};
 use crate::config::RawPlace;
 use crate::model::entry::Kind;
 use crate::model::time::Timestamp;
-use crate::store::{Identity, Maintenance, OldEntries, PruneError, Pruner, Target, snapshot, unwatched};
+use crate::store::{Identity, OldEntries, PruneError, Pruner, Target, snapshot, unwatched};
 
 /// What to remove.
 #[derive(Args, Debug)]
@@ -60,7 +60,7 @@ pub fn run(args: PruneArgs) -> Result<(), Failure> {
     let identity = Identity::of_owner(&place.database).map_err(|e| {
         Failure::Failed(format!("cannot act as the owner of {}: {e}", place.database.display()))
     })?;
-    let mut pruner = Pruner::open(&place.database)?;
+    let mut pruner = Pruner::open(&place.database, args.yes)?;
     let mut old = 0;
     for kind in &kinds {
         let found = pruner.look(*kind, before)?;
@@ -73,10 +73,9 @@ pub fn run(args: PruneArgs) -> Result<(), Failure> {
     if !args.yes {
         return print("Nothing was removed: --yes does it, after a backup.");
     }
-    let _maintenance = Maintenance::take(&place.database)?;
     let target = Target::Folder(place.backups);
     let backup = snapshot(&place.database, &target, &identity, &unwatched)
-        .map_err(|e| Failure::Failed(format!("nothing was removed, for there is no backup: {e}")))?;
+        .map_err(|e| without_backup("nothing was removed, for there is no backup", e))?;
     print(&format!("Backup: {}", backup.path.display()))?;
     for kind in &kinds {
         let removed = pruner.remove(*kind, before)?;

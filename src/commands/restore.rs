@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 
-use super::{Failure, counted, grouped, print, progress};
+use super::{Failure, counted, grouped, print, progress, without_backup};
 use crate::config::{Place, RawPlace};
 use crate::store::{Contents, Identity, Restoration, RestoreError};
 
@@ -38,12 +38,7 @@ impl From<RestoreError> for Failure {
     fn from(error: RestoreError) -> Self {
         match error {
             RestoreError::Open(e) => e.into(),
-            RestoreError::Safety(e) => match Self::from(e) {
-                Self::Busy(why) => {
-                    Self::Busy(format!("the present state could not be backed up first: {why}"))
-                }
-                other => Self::Failed(format!("the present state could not be backed up first: {other}")),
-            },
+            RestoreError::Safety(e) => without_backup("the present state could not be backed up first", e),
             e if e.is_passing() => Self::Busy(e.to_string()),
             e => Self::Failed(e.to_string()),
         }
@@ -106,6 +101,7 @@ fn what_changes(args: &RestoreArgs, place: &Place, plan: &Restoration) -> String
     text += &row("newest entry", before.as_ref().map(newest), newest(&after));
     text += &match plan.broken() {
         Some(why) => format!("The present file is moved aside: {why}."),
+        None if !plan.has_present() => "There is no database yet: it is made.".to_owned(),
         None => format!("The present state is backed up first, into {}.", place.backups.display()),
     };
     if plan.is_served() {

@@ -114,7 +114,12 @@ impl RawPlace {
         let zone =
             if self.tz.trim().is_empty() { Ok(Zone::of_this_machine()) } else { Zone::named(&self.tz) };
         Place {
-            database: c.take("DATABASE_URL", &database_url, database(&self.database_url), PathBuf::new()),
+            database: through_links(c.take(
+                "DATABASE_URL",
+                &database_url,
+                database(&self.database_url),
+                PathBuf::new(),
+            )),
             backups: PathBuf::from(&self.backup_dir),
             zone: c.take("TZ", &self.tz, zone, Zone::utc()),
         }
@@ -276,6 +281,18 @@ fn database(url: &str) -> Result<PathBuf, &'static str> {
         return Err("must name a file: sqlite:///data/coffee.db, sqlite:////absolute/path, or a path");
     }
     Ok(PathBuf::from(path))
+}
+
+/// The file that a name leads to, also when it is not there yet: a lock and a log lie beside that
+/// one, whichever name leads to it.
+fn through_links(name: PathBuf) -> PathBuf {
+    // As many as Linux follows.
+    const LINKS: usize = 40;
+    let follow = |path: &PathBuf| {
+        let target = std::fs::read_link(path).ok()?;
+        Some(path.parent().unwrap_or(Path::new("")).join(target))
+    };
+    std::iter::successors(Some(name.clone()), follow).take(LINKS).last().unwrap_or(name)
 }
 
 /// A URL as it may be shown: `postgresql://coffee:secret@db/x` has a password.

@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::draft::{Draft, rename_to_free, sync_folder};
+use super::error::OpenError;
 use super::folder_of;
-use super::lock::beside;
+use super::lock::{Lock, beside};
 use super::retention::second;
 use super::steps::step;
 use crate::model::time::Timestamp;
@@ -23,9 +24,29 @@ const COMPANIONS: [&str; 3] = ["-wal", "-journal", "-shm"];
 /// Between a database's name and the time at which it was moved aside.
 const BROKEN: &str = ".broken-";
 
-/// The file that a name leads to, through links. SQLite lays a log beside that one.
-pub fn real(database: &Path) -> PathBuf {
-    fs::canonicalize(database).unwrap_or_else(|_| database.to_owned())
+/// What comes before every opening of a database: a replacement that was cut off is undone, and
+/// a log whose database is gone or empty, which SQLite would remove, is refused.
+///
+/// # Errors
+/// Why it is not to be opened.
+pub fn settle(database: &Path) -> Result<(), OpenError> {
+    if is_unfinished(database) {
+        // Whoever holds the lock is moving its log just now.
+        let lock = Lock::take_unless_served(database)?;
+        let _lock = lock.ok_or_else(|| OpenError::Maintained { path: database.to_owned() })?;
+        undo_unfinished(database)?;
+    }
+    refuse_a_log_alone(database)
+}
+
+/// A log without its database is what is left of a lost one; SQLite would remove it.
+pub fn refuse_a_log_alone(database: &Path) -> Result<(), OpenError> {
+    let size = |path: &Path| fs::metadata(path).map_or(0, |m| m.len());
+    let log = beside(database, "-wal");
+    if size(database) == 0 && size(&log) > 0 {
+        return Err(OpenError::Lost { path: database.to_owned(), log });
+    }
+    Ok(())
 }
 
 /// Gives `draft` the database's name. What has it now is kept aside if it `is_worth_keeping`;
@@ -34,7 +55,6 @@ pub fn real(database: &Path) -> PathBuf {
 /// # Errors
 /// The file system's; all is then as it was.
 pub fn replace(database: &Path, draft: Draft, is_worth_keeping: bool) -> io::Result<Vec<PathBuf>> {
-    let database = &real(database);
     let moved = move_aside(database, is_worth_keeping);
     let done = moved.and_then(|aside| draft.publish_over(database).map(|()| aside));
     if done.is_err()
@@ -49,7 +69,14 @@ fn move_aside(database: &Path, is_worth_keeping: bool) -> io::Result<Vec<PathBuf
     let mut aside = Vec::new();
     let stem = free_name(database);
     if is_worth_keeping {
-        fs::hard_link(database, &stem)?;
+        fs::hard_link(database, &stem).map_err(|e| match e.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported => io::Error::other(format!(
+                "the file system gives no file a second name ({e}): move {} and what lies beside it away, \
+                 then restore without --replace",
+                database.display()
+            )),
+            _ => e,
+        })?;
         aside.push(stem.clone());
         sync_folder(database)?;
         step("restore.linked");
@@ -83,28 +110,51 @@ fn free_name(database: &Path) -> PathBuf {
 
 /// Was a replacement of this database cut off?
 pub fn is_unfinished(database: &Path) -> bool {
-    !second_names(&real(database)).is_empty()
+    !second_names(database).is_empty()
 }
 
 /// Undoes a replacement that was cut off: the log goes back beside its file. For whoever
 /// holds the lock on the database.
 ///
 /// # Errors
-/// The file system's.
-pub fn undo_unfinished(database: &Path) -> io::Result<()> {
-    let database = &real(database);
-    for stem in second_names(database) {
-        for end in COMPANIONS {
-            match rename_to_free(&beside(&stem, end), &beside(database, end)) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => {}
-            }
+/// The file system's, or that a log lies in the way; nothing is removed then.
+pub fn undo_unfinished(database: &Path) -> Result<(), OpenError> {
+    let undo = || -> io::Result<()> {
+        for stem in second_names(database) {
+            COMPANIONS.iter().try_for_each(|end| bring_back(&beside(&stem, end), &beside(database, end)))?;
+            sync_folder(database)?;
+            fs::remove_file(&stem)?;
+            sync_folder(database)?;
         }
-        sync_folder(database)?;
-        fs::remove_file(&stem)?;
-        sync_folder(database)?;
+        Ok(())
+    };
+    undo().map_err(|e| match e.kind() {
+        io::ErrorKind::StorageFull => OpenError::Full { path: database.to_owned() },
+        _ => OpenError::File { path: database.to_owned(), why: e.to_string() },
+    })
+}
+
+/// Moves what lay beside the database back to it. An empty log in its way holds nothing.
+fn bring_back(aside: &Path, place: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(aside).is_err() {
+        return Ok(());
     }
-    Ok(())
+    if fs::symlink_metadata(place).is_ok_and(|m| m.len() == 0) {
+        fs::remove_file(place)?;
+    }
+    if rename_to_free(aside, place)? {
+        return Ok(());
+    }
+    // The index of a log is made anew.
+    if place.as_os_str().as_encoded_bytes().ends_with(b"-shm") {
+        fs::remove_file(place)?;
+        return fs::remove_file(aside);
+    }
+    Err(io::Error::other(format!(
+        "a replacement of it was cut off, and {} lies where {} belongs: keep both, and move one away",
+        place.display(),
+        aside.display()
+    )))
 }
 
 /// The names aside under which the database's own file lies too.
@@ -122,7 +172,7 @@ fn second_names(database: &Path) -> Vec<PathBuf> {
     entries
         .flatten()
         .filter(|entry| entry.file_name().to_string_lossy().starts_with(&start))
-        .map(|entry| entry.path())
+        .map(|entry| database.with_file_name(entry.file_name()))
         .filter(|path| fs::symlink_metadata(path).is_ok_and(is_same))
         .collect()
 }

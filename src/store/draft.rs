@@ -137,8 +137,8 @@ pub fn rename_to_free(old: &Path, new: &Path) -> io::Result<bool> {
         Ok(()) => Ok(true),
         Err(Errno::EXIST) => Ok(false),
         // File systems such as FAT know no such rename.
-        Err(Errno::INVAL | Errno::NOSYS) if new.exists() => Ok(false),
-        Err(Errno::INVAL | Errno::NOSYS) => fs::rename(old, new).map(|()| true),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if new.exists() => Ok(false),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => fs::rename(old, new).map(|()| true),
         Err(e) => Err(e.into()),
     }
 }
@@ -148,7 +148,11 @@ pub fn rename_to_free(old: &Path, new: &Path) -> io::Result<bool> {
 /// # Errors
 /// The file system's.
 pub fn sync_folder(file: &Path) -> io::Result<()> {
-    File::open(folder_of(file))?.sync_all()
+    match File::open(folder_of(file))?.sync_all() {
+        // Network file systems sync no folders: their server does what it does.
+        Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        done => done,
+    }
 }
 
 /// Makes a folder, and those above it, where there is none; their names are durable then.

@@ -98,6 +98,10 @@ pub enum OpenError {
     Folder { path: PathBuf, why: String },
     #[error("{path} cannot be opened: {why}")]
     File { path: PathBuf, why: String },
+    #[error("{path} cannot be read: {why}")]
+    Unreadable { path: PathBuf, why: String },
+    #[error("{path} is held by another program")]
+    Held { path: PathBuf },
     #[error(
         "{path} is gone, but its log {log} is there: restore a backup, or move the log away to start with nothing"
     )]
@@ -126,9 +130,21 @@ impl OpenError {
     /// May trying again later help? Otherwise somebody must change something first.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::InUse { .. } | Self::Maintained { .. } | Self::Full { .. } => true,
+            Self::InUse { .. } | Self::Maintained { .. } | Self::Held { .. } | Self::Full { .. } => true,
             Self::Migration { may_pass, .. } => *may_pass,
             _ => false,
         }
+    }
+
+    /// Is the file itself at fault, so that another one in its place would do?
+    pub fn is_of_the_file(&self) -> bool {
+        matches!(
+            self,
+            Self::NotADatabase { .. }
+                | Self::Foreign { .. }
+                | Self::DockerStack { .. }
+                | Self::NewerSchema { .. }
+                | Self::Unreadable { .. }
+        )
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, Row, params};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::aside::settle;
 use super::schema::{self, Found, Role};
 use super::{Error, OpenError, Store};
 use crate::model::coffee::{CoffeeId, Milligrams};
@@ -101,6 +102,7 @@ impl Exporter {
         if !database.try_exists().map_err(|e| file(&e.to_string()))? {
             return Err(file("there is no such file"));
         }
+        settle(database)?;
         let fault = |e: &rusqlite::Error| schema::open_error(database, e);
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(database, flags).map_err(|e| fault(&e))?;

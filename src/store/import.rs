@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, Rows, ffi, params};
 
+use super::aside::settle;
 use super::error::{Error, OpenError};
 use super::lock::{Maintenance, beside};
 use super::schema::{self, Found};
@@ -224,6 +225,7 @@ fn is_ready(options: &Options, is_dry: bool) -> Result<bool, ImportError> {
     let path = &options.path;
     let known = schema::newest();
     let mut found = 0;
+    settle(path)?;
     if path.exists() {
         let connection =
             schema::connect(path, schema::Role::Reader).map_err(|e| schema::open_error(path, &e))?;

@@ -15,6 +15,7 @@ mod grouped;
 mod heart_rate;
 mod idempotency;
 mod import;
+mod live;
 mod lock;
 mod overview;
 mod owner;
@@ -52,7 +53,7 @@ pub use overview::{BackupRecord, Gauges, Overview, Wellness};
 pub use owner::Identity;
 pub use prune::{OldEntries, PruneError, Pruner};
 pub use restore::{Restoration, RestoreError, Restored};
-pub use retention::{Retention, remove_old};
+pub use retention::{Cleared, Retention, remove_old};
 pub use snapshot::{Snapshot, SnapshotError, Stage, Target, Watcher, snapshot, unwatched};
 pub use steps::step;
 pub use verify::{Contents, Examination, examine};
@@ -129,8 +130,8 @@ impl Store {
             std::io::ErrorKind::StorageFull => OpenError::Full { path: path.clone() },
             _ => OpenError::File { path: path.clone(), why: e.to_string() },
         };
-        aside::undo_unfinished(path).map_err(system)?;
-        refuse_a_log_alone(path)?;
+        aside::undo_unfinished(path)?;
+        aside::refuse_a_log_alone(path)?;
         draft::sweep(folder_of(path));
         draft::sweep(&options.backups);
         let fault = |e: &rusqlite::Error| schema::open_error(path, e);
@@ -253,16 +254,6 @@ impl Store {
 /// The folder a file lies in.
 fn folder_of(file: &Path) -> &Path {
     file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// A log without its database is what is left of a lost one; SQLite would remove it.
-fn refuse_a_log_alone(path: &Path) -> Result<(), OpenError> {
-    let size = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
-    let log = beside(path, "-wal");
-    if size(path) == 0 && size(&log) > 0 {
-        return Err(OpenError::Lost { path: path.to_owned(), log });
-    }
-    Ok(())
 }
 
 fn make_folder(path: &Path) -> Result<(), OpenError> {

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, params};
 
+use super::aside::settle;
+use super::lock::Maintenance;
 use super::schema::{self, Found, Role};
 use super::{Error, OpenError};
 use crate::model::entry::Kind;
@@ -45,23 +47,42 @@ impl From<rusqlite::Error> for PruneError {
 
 /// A database, open to have old entries removed.
 #[derive(Debug)]
-pub struct Pruner(Connection);
+pub struct Pruner {
+    connection: Connection,
+    /// The last ids when it was opened: what comes later is in no backup that is made since.
+    last_ids: [i64; 2],
+    /// `None`: nothing is to be removed.
+    _maintenance: Option<Maintenance>,
+}
 
 impl Pruner {
-    /// Opens a database that may be in use. None is made where there is none.
+    /// Opens a database that may be in use, to look or (`is_to_remove`) to remove from it. None is
+    /// made where there is none.
     ///
     /// # Errors
-    /// That it is not there, not ours, or newer than this program.
-    pub fn open(database: &Path) -> Result<Self, OpenError> {
+    /// That it is not there, not ours, or newer than this program; that another command is at work.
+    pub fn open(database: &Path, is_to_remove: bool) -> Result<Self, OpenError> {
         let file = |why: &str| OpenError::File { path: database.to_owned(), why: why.to_owned() };
         if !database.try_exists().map_err(|e| file(&e.to_string()))? {
             return Err(file("there is no such file"));
         }
+        let maintenance = is_to_remove.then(|| Maintenance::take(database)).transpose()?;
+        settle(database)?;
         let connection =
             schema::connect(database, Role::Writer).map_err(|e| schema::open_error(database, &e))?;
         schema::be_patient(&connection).map_err(|e| schema::open_error(database, &e))?;
         match schema::recognise(&connection, database)? {
-            Found::Ours(_) => Ok(Self(connection)),
+            Found::Ours(_) => {
+                let last_ids = connection
+                    .query_row(
+                        "select coalesce((select max(id) from coffee_logs), 0),
+                         coalesce((select max(id) from heart_rate_logs), 0)",
+                        [],
+                        |row| Ok([row.get(0)?, row.get(1)?]),
+                    )
+                    .map_err(|e| schema::open_error(database, &e))?;
+                Ok(Self { connection, last_ids, _maintenance: maintenance })
+            }
             Found::Empty => Err(file("there is nothing in it")),
         }
     }
@@ -81,7 +102,7 @@ impl Pruner {
                  from heart_rate_logs where timestamp < ?"
             }
         };
-        Ok(self.0.query_row(query, [before.micros()], |row| {
+        Ok(self.connection.query_row(query, [before.micros()], |row| {
             let count = row.get::<_, i64>(0)?.unsigned_abs();
             let ends = row.get::<_, Option<i64>>(1)?.zip(row.get(2)?);
             Ok(OldEntries {
@@ -92,29 +113,33 @@ impl Pruner {
         })?)
     }
 
-    /// Removes what lies before `before`, oldest first; says how many entries that were. One
-    /// that ends early has removed the oldest.
+    /// Removes what lies before `before` and was there when the database was opened, oldest
+    /// first; says how many entries that were. One that ends early has removed the oldest.
     ///
     /// # Errors
     /// The store's faults.
     pub fn remove(&mut self, kind: Kind, before: Timestamp) -> Result<u64, PruneError> {
-        let delete = match kind {
-            Kind::Coffee => {
+        let (delete, last_id) = match kind {
+            Kind::Coffee => (
                 "delete from coffee_logs where id in
-                 (select id from coffee_logs where timestamp < ? order by timestamp, id limit ?)"
-            }
-            Kind::HeartRate => {
+                 (select id from coffee_logs where timestamp < ? and id <= ? order by timestamp, id limit ?)",
+                self.last_ids[0],
+            ),
+            Kind::HeartRate => (
                 "delete from heart_rate_logs where id in
-                 (select id from heart_rate_logs where timestamp < ? order by timestamp, id limit ?)"
-            }
+                 (select id from heart_rate_logs where timestamp < ? and id <= ? order by timestamp, id limit ?)",
+                self.last_ids[1],
+            ),
         };
         let mut removed = 0;
         loop {
-            let transaction = self.0.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            let transaction =
+                self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
             let began = Instant::now();
             let mut in_turn = 0;
             let is_done = loop {
-                let gone = transaction.prepare_cached(delete)?.execute(params![before.micros(), STEP])?;
+                let these = params![before.micros(), last_id, STEP];
+                let gone = transaction.prepare_cached(delete)?.execute(these)?;
                 in_turn += gone as u64;
                 if gone < STEP as usize {
                     break true;

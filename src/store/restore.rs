@@ -11,20 +11,20 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
-use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, params};
 use rustix::fs::statvfs;
 
-use super::aside::{real, replace, undo_unfinished};
+use super::aside::{replace, undo_unfinished};
 use super::draft::{Draft, sweep};
 use super::error::{Error, OpenError};
+use super::live::{Live, State, look_at, page_size, raise, sequences};
 use super::lock::{Lock, Maintenance, beside};
 use super::owner::Identity;
-use super::schema::{self, Found};
-use super::snapshot::{SnapshotError, Stage, Target, Watcher, fill, snapshot};
+use super::schema;
+use super::snapshot::{SnapshotError, Stage, Target, Watcher, fill, snapshot, unwatched};
 use super::steps::step;
-use super::verify::{Contents, Examination, contents, examine, open_still};
+use super::verify::{Contents, Examination, examine, open_still};
 use super::{folder_of, make_folder};
 
 /// Pages copied between two looks at the progress: 16 MiB; few where tests look in between.
@@ -57,6 +57,8 @@ pub enum RestoreError {
     Safety(SnapshotError),
     #[error("the database is kept busy by another program")]
     Busy,
+    #[error("the database got another schema meanwhile: try again")]
+    Moved,
     #[error("the backup could not be written into the database: {0}")]
     Write(Error),
     #[error("the backup could not be brought to this schema: {0}")]
@@ -69,24 +71,14 @@ impl RestoreError {
     /// May trying again later help?
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::NoRoom { .. } | Self::Busy => true,
+            Self::NoRoom { .. } | Self::Busy | Self::Moved => true,
+            Self::Io(e) => e.kind() == io::ErrorKind::StorageFull,
             Self::Write(e) | Self::Prepare(e) => e.is_passing(),
             Self::Open(e) => e.is_passing(),
             Self::Safety(e) => e.is_passing(),
             _ => false,
         }
     }
-}
-
-/// What lies where the database belongs.
-#[derive(Debug)]
-enum Live {
-    /// No file, or one without anything in it.
-    Nothing,
-    /// A database of ours.
-    Ours { version: i64, contents: Contents },
-    /// Something that cannot be written into, and why.
-    Broken(String),
 }
 
 /// A restore that has been looked into and not begun.
@@ -126,23 +118,21 @@ impl Restoration {
         identity: Identity,
         replace: bool,
     ) -> Result<Self, RestoreError> {
-        make_folder(database)?;
-        let maintenance = Maintenance::take(database)?;
-        if let (Ok(one), Ok(other)) = (fs::canonicalize(file), fs::canonicalize(database))
-            && one == other
-        {
+        if identity.as_caller(|| is_same_file(file, database))? {
             return Err(RestoreError::Itself(file.to_owned()));
         }
         let found = identity.as_caller(|| examine(file))?;
         if !found.is_sound() {
             return Err(RestoreError::Unfit { path: found.path, reasons: found.reasons });
         }
+        make_folder(database)?;
+        let maintenance = Maintenance::take(database)?;
         let lock = Lock::take_unless_served(database)?;
         if lock.is_some() {
             undo_unfinished(database)?;
         }
-        sweep(folder_of(&real(database)));
-        let live = look_at(database);
+        sweep(folder_of(database));
+        let live = look_at(database)?;
         if matches!(live, Live::Nothing) && lock.is_none() {
             return Err(RestoreError::Served(database.to_owned()));
         }
@@ -188,6 +178,11 @@ impl Restoration {
         self.lock.is_none()
     }
 
+    /// Is there a state that can be backed up first?
+    pub fn has_present(&self) -> bool {
+        matches!(self.live, Live::Ours { .. })
+    }
+
     /// Why the present file is replaced rather than written into, when it is.
     pub fn broken(&self) -> Option<&str> {
         match &self.live {
@@ -212,17 +207,19 @@ impl Restoration {
     pub fn carry_out(self, watcher: Watcher<'_>) -> Result<Restored, RestoreError> {
         let began = Instant::now();
         step("restore.begun");
-        let safety = self.back_up_first(watcher)?;
-        step("restore.saved");
-        let writable = matches!(self.live, Live::Ours { .. }) && safety.is_some();
-        let prepared = self.prepare(writable, watcher)?;
-        step("restore.prepared");
-        let aside = if writable {
-            self.write_into(&prepared, watcher)?;
-            Vec::new()
-        } else {
-            replace(&self.database, prepared, matches!(self.live, Live::Broken(_) | Live::Ours { .. }))?
+        let state = match self.live {
+            Live::Ours { .. } => State::of(&self.database).ok(),
+            _ => None,
         };
+        let mut safety = self.back_up_first(watcher)?;
+        step("restore.saved");
+        let prepared = self.prepare(safety.is_some(), watcher)?;
+        step("restore.prepared");
+        let mut aside = Vec::new();
+        match &mut safety {
+            Some(safety) => self.write_into(&prepared, state.as_ref(), safety, watcher)?,
+            None => aside = replace(&self.database, prepared, !matches!(self.live, Live::Nothing))?,
+        }
         step("restore.done");
         Ok(Restored { safety, aside, contents: self.after(), took: began.elapsed() })
     }
@@ -271,17 +268,19 @@ impl Restoration {
     }
 
     fn draft_of(&self, source: &Connection, watcher: Watcher<'_>) -> Result<Draft, RestoreError> {
-        let draft = Draft::create(folder_of(&real(&self.database)), &self.identity)?;
+        let draft = Draft::create(folder_of(&self.database), &self.identity)?;
         fill(source, &draft, watcher).map_err(RestoreError::Prepare)?;
         Ok(draft)
     }
 
     /// Writes the prepared copy into the live file as one transaction.
-    fn write_into(&self, prepared: &Draft, watcher: Watcher<'_>) -> Result<(), RestoreError> {
-        let fault = |e: rusqlite::Error| match Error::from(e) {
-            Error::Busy => RestoreError::Busy,
-            other => RestoreError::Write(other),
-        };
+    fn write_into(
+        &self,
+        prepared: &Draft,
+        state: Option<&State>,
+        safety: &mut PathBuf,
+        watcher: Watcher<'_>,
+    ) -> Result<(), RestoreError> {
         let source = Connection::open(prepared.path()).map_err(fault)?;
         // Only the database itself must last.
         source.pragma_update(None, "synchronous", "OFF").map_err(fault)?;
@@ -290,46 +289,70 @@ impl Restoration {
         // A file that was put in place, by a restore or by hand, has no log before a server opens it.
         live.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())).map_err(fault)?;
         live.pragma_update(None, "wal_autocheckpoint", 0).map_err(fault)?;
-        self.copy_pages(&source, &mut live, watcher).map_err(fault)?;
+        self.copy_pages(&source, &mut live, watcher, || {
+            let now = State::of(&self.database).map_err(fault)?;
+            if !matches!(self.live, Live::Ours { version, .. } if version == now.schema) {
+                return Err(RestoreError::Moved);
+            }
+            if !state.is_some_and(State::still_stands) {
+                self.back_up_again(safety)?;
+            }
+            sequences(&now.connection).map_err(fault)
+        })?;
         step("restore.written");
         carry_over(&live, self.is_served());
         Ok(())
     }
 
+    /// Something was written since the present state was backed up: done once more, now that
+    /// nobody can write.
+    fn back_up_again(&self, safety: &mut PathBuf) -> Result<(), RestoreError> {
+        let first = safety.clone();
+        if let Some(second) = self.back_up_first(&unwatched)? {
+            *safety = second;
+            // It is contained in the second; one that cannot be removed does no harm.
+            if fs::remove_file(&first).is_err() {
+                drop(self.identity.as_caller(|| fs::remove_file(&first))?);
+            }
+        }
+        step("restore.saved.again");
+        Ok(())
+    }
+
     /// Copies every page, and raises the last ids of the copy to those of the database: an id
-    /// is never given twice, not even to what came after the backup.
+    /// is never given twice, not even to what came after the backup. These `last_ids` are asked
+    /// for once nobody else can write.
     fn copy_pages(
         &self,
         source: &Connection,
         live: &mut Connection,
         watcher: Watcher<'_>,
-    ) -> rusqlite::Result<()> {
+        last_ids: impl FnOnce() -> Result<Vec<(String, i64)>, RestoreError>,
+    ) -> Result<(), RestoreError> {
         const PAGE: u64 = 4096;
-        let backup = Backup::new(source, live)?;
-        let mut given = None;
+        let backup = Backup::new(source, live).map_err(fault)?;
+        let mut last_ids = Some(last_ids);
         loop {
             // The first page alone: from then on nobody else writes, and the last ids stand.
-            let more = backup.step(if given.is_none() { 1 } else { PAGES })?;
+            let more = backup.step(if last_ids.is_some() { 1 } else { PAGES }).map_err(fault)?;
             let progress = backup.progress();
             let bytes = |pages: i32| u64::from(pages.unsigned_abs()) * PAGE;
             let total = bytes(progress.pagecount);
             watcher(Stage::Copying { done: total - bytes(progress.remaining), total });
             match more {
                 StepResult::Done => return Ok(()),
-                StepResult::More if given.is_none() => {
-                    let last = sequences(&schema::connect(&self.database, schema::Role::Reader)?)?;
-                    // What the source's own connection changes, the backup takes along.
-                    for (table, id) in given.insert(last) {
-                        raise(source, table, *id)?;
+                StepResult::More => match last_ids.take() {
+                    Some(last_ids) => {
+                        // What the source's own connection changes, the backup takes along.
+                        for (table, id) in last_ids()? {
+                            raise(source, &table, id).map_err(fault)?;
+                        }
+                        step("restore.numbered");
                     }
-                    step("restore.numbered");
-                }
-                StepResult::More => step("restore.half"),
+                    None => step("restore.half"),
+                },
                 // The busy handler has tried for a minute.
-                _ => {
-                    let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
-                    return Err(rusqlite::Error::SqliteFailure(busy, None));
-                }
+                _ => return Err(RestoreError::Busy),
             }
         }
     }
@@ -338,6 +361,8 @@ impl Restoration {
     fn check_room(&self) -> Result<(), RestoreError> {
         let size = |path: &Path| fs::metadata(path).map_or(0, |m| m.len());
         let live = size(&self.database) + size(&beside(&self.database, "-wal"));
+        // What is written meanwhile is backed up once more.
+        let live = if self.is_served() { 2 * live } else { live };
         // The prepared copy, and what is written into the log.
         let copies = if matches!(self.live, Live::Ours { .. }) { 2 } else { 1 };
         let here = self.file.size_bytes * copies;
@@ -362,53 +387,17 @@ fn room(folder: &Path, needed: u64) -> Result<(), RestoreError> {
     Err(RestoreError::NoRoom { folder: folder.to_owned(), needed, free })
 }
 
-fn look_at(database: &Path) -> Live {
-    if fs::metadata(database).map_or(true, |m| m.len() == 0) {
-        return Live::Nothing;
+fn fault(error: rusqlite::Error) -> RestoreError {
+    match Error::from(error) {
+        Error::Busy => RestoreError::Busy,
+        other => RestoreError::Write(other),
     }
-    let looked = connect_without_trace(database).map_err(|e| schema::open_error(database, &e)).and_then(
-        |connection| match schema::recognise(&connection, database)? {
-            Found::Empty => Ok(Live::Nothing),
-            Found::Ours(version) => {
-                let contents = contents(&connection).map_err(|e| schema::open_error(database, &e))?;
-                Ok(Live::Ours { version, contents })
-            }
-        },
-    );
-    looked.unwrap_or_else(|e| Live::Broken(e.to_string()))
 }
 
-/// What may be broken is to be kept bit for bit: no log is carried over at the end.
-fn connect_without_trace(database: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(database, flags)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    schema::configure(&mut connection, schema::Role::Reader)?;
-    Ok(connection)
-}
-
-/// Asks for a page first: before one was read, SQLite names the size of a new file.
-fn page_size(connection: &Connection) -> rusqlite::Result<i64> {
-    connection.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
-    connection.pragma_query_value(None, "page_size", |row| row.get(0))
-}
-
-/// The last id given in each table.
-fn sequences(connection: &Connection) -> rusqlite::Result<Vec<(String, i64)>> {
-    connection
-        .prepare("select name, seq from sqlite_sequence")?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect()
-}
-
-/// Raises the last id of a table; one that never had a row has none yet.
-fn raise(connection: &Connection, table: &str, id: i64) -> rusqlite::Result<()> {
-    let raised = connection
-        .execute("update sqlite_sequence set seq = max(seq, ?) where name = ?", params![id, table])?;
-    if raised == 0 {
-        connection.execute("insert into sqlite_sequence (name, seq) values (?, ?)", params![table, id])?;
-    }
-    Ok(())
+/// Do both names lead to one file?
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let identity = |path| fs::metadata(path).ok().map(|m: fs::Metadata| (m.dev(), m.ino()));
+    identity(one).is_some() && identity(one) == identity(other)
 }
 
 /// Carries the log over to the file, so that no write of the server's has to.

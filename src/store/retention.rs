@@ -15,31 +15,54 @@ pub struct Retention {
     pub days: Option<u32>,
 }
 
-/// Removes the backups in `folder` that are not kept, and says which.
+/// What became of old backups.
+#[derive(Debug, Default)]
+pub struct Cleared {
+    pub removed: Vec<PathBuf>,
+    /// Backups named after times to come, by a clock that was wrong then or is now: they stay,
+    /// and count for nothing.
+    pub ahead: Vec<PathBuf>,
+    /// Those that should have gone, and why they are still there.
+    pub failed: Vec<(PathBuf, io::Error)>,
+}
+
+/// Removes the backups in `folder` that are not kept.
 ///
 /// # Errors
-/// The file system's; what was removed before it stays removed.
-pub fn remove_old(folder: &Path, retention: Retention, now: Timestamp) -> io::Result<Vec<PathBuf>> {
+/// The file system's, when the folder cannot be listed.
+pub fn remove_old(folder: &Path, retention: Retention, now: Timestamp) -> io::Result<Cleared> {
+    let mut cleared = Cleared::default();
     if retention == (Retention { newest: None, days: None }) {
-        return Ok(Vec::new());
+        return Ok(cleared);
     }
     let mut found: Vec<(Made, PathBuf)> = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        found.extend(Made::of(&path).map(|made| (made, path)));
+        let Some(made) = Made::of(&path).filter(|_| is_file(&path)) else { continue };
+        if made.second > second(now) {
+            cleared.ahead.push(path);
+        } else {
+            found.push((made, path));
+        }
     }
     found.sort_unstable();
     let oldest_kept = retention.days.map(|days| second(now.minus(i64::from(days) * DAY)));
     let count = retention.newest.map_or(1, |n| n.max(1)) as usize;
-    let mut removed = Vec::new();
-    for (made, path) in found.iter().rev().skip(count) {
+    for (made, path) in found.into_iter().rev().skip(count) {
         let is_young = oldest_kept.as_ref().is_some_and(|oldest| made.second >= *oldest);
-        if !is_young {
-            fs::remove_file(path)?;
-            removed.push(path.clone());
+        if is_young {
+            continue;
+        }
+        match fs::remove_file(&path) {
+            Ok(()) => cleared.removed.push(path),
+            Err(e) => cleared.failed.push((path, e)),
         }
     }
-    Ok(removed)
+    Ok(cleared)
+}
+
+fn is_file(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|m| m.is_file())
 }
 
 /// When a backup was made, by its name: they sort by it.
@@ -83,7 +106,9 @@ mod tests {
         files.iter().for_each(|name| fs::write(folder.path().join(name), "x").unwrap());
         // 2026-06-20T12:00:00Z
         let now = Timestamp::clamped(1_781_956_800_000_000);
-        let removed = remove_old(folder.path(), Retention { newest, days }, now).unwrap();
+        let cleared = remove_old(folder.path(), Retention { newest, days }, now).unwrap();
+        assert!(cleared.failed.is_empty(), "{cleared:?}");
+        let removed = cleared.removed;
         let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
         let mut removed: Vec<_> = removed.iter().map(|path| name(path)).collect();
         let mut stays: Vec<_> =
@@ -120,6 +145,14 @@ mod tests {
         let (removed, stays) =
             after(&["coffee_20200101_000000.db", "coffee_20210101_000000.db"], None, Some(1));
         assert_eq!((removed.len(), stays), (1, vec!["coffee_20210101_000000.db".to_owned()]));
+    }
+
+    #[test]
+    fn backups_of_a_time_to_come_stay_and_push_none_out() {
+        let ahead = ["coffee_20260620_120001.db", "coffee_20990101_000000.db"];
+        let (removed, stays) = after(&[&FILES[..], &ahead].concat(), Some(1), None);
+        assert_eq!(removed, FILES[..4]);
+        assert_eq!(stays, ["coffee_20260619_020000_10.db", ahead[0], ahead[1]]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::error::{Error, OpenError};
 use super::snapshot::SnapshotError;
@@ -226,9 +226,15 @@ pub fn count_rows(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
 /// Says why a file could not be opened.
 pub fn open_error(path: &Path, error: &rusqlite::Error) -> OpenError {
     let path = path.to_owned();
+    let why = error.to_string();
     match Error::from(error) {
         Error::Corrupt(_) => OpenError::NotADatabase { path },
         Error::Full => OpenError::Full { path },
-        _ => OpenError::File { path, why: error.to_string() },
+        Error::Busy => OpenError::Held { path },
+        Error::Io(_) if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) => {
+            OpenError::File { path, why }
+        }
+        Error::Io(_) | Error::Internal(_) => OpenError::Unreadable { path, why },
+        _ => OpenError::File { path, why },
     }
 }

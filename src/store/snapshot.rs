@@ -10,11 +10,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 
-use super::aside::{is_unfinished, undo_unfinished};
+use super::aside::settle;
 use super::draft::Draft;
 use super::error::{Error, OpenError};
 use super::folder_of;
-use super::lock::Lock;
 use super::overview::BackupRecord;
 use super::owner::Identity;
 use super::retention::second;
@@ -127,13 +126,13 @@ pub fn snapshot(
     if !database.exists() {
         return Err(SnapshotError::Missing(database.to_owned()));
     }
-    if is_unfinished(database) {
-        // Its log lies elsewhere; whoever holds the lock is moving it just now.
-        let lock = Lock::take_unless_served(database)?;
-        let _lock = lock.ok_or_else(|| OpenError::Maintained { path: database.to_owned() })?;
-        undo_unfinished(database)?;
+    let made = settle(database)
+        .map_err(SnapshotError::from)
+        .and_then(|()| copy(database, target, identity, watcher));
+    if let Err(SnapshotError::Taken(_)) = &made {
+        // A slip of the caller's, which says nothing about the database's backups.
+        return made;
     }
-    let made = copy(database, target, identity, watcher);
     let mut record = BackupRecord::read(database);
     match &made {
         Ok(snapshot) => {
@@ -143,7 +142,9 @@ pub fn snapshot(
         }
         Err(e) => record.error = Some(e.to_string()),
     }
-    if let Err(e) = record.write(database) {
+    if let Err(e) = record.write(database)
+        && made.is_ok()
+    {
         tracing::warn!("the outcome of the backup could not be noted: {e}");
     }
     step("backup.noted");

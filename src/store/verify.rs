@@ -11,6 +11,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use sha2::{Digest, Sha256};
 
+use super::aside::is_unfinished;
 use super::lock::beside;
 use super::schema::{self, Found};
 use crate::model::time::Timestamp;
@@ -58,8 +59,16 @@ pub fn examine(path: &Path) -> Examination {
         schema_version: None,
         contents: None,
     };
+    // A log lies beside the file that a link leads to.
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if let Some(reason) = not_even_a_database(path) {
         found.reasons.push(reason);
+        return found;
+    }
+    if is_unfinished(path) {
+        found.reasons.push(
+            "a replacement of it was cut off, and its log lies elsewhere: start the server once".into(),
+        );
         return found;
     }
     match sha256(path) {
@@ -166,6 +175,11 @@ fn look_inside(connection: &Connection, found: &mut Examination) {
         Err(e) => return found.reasons.push(e.to_string()),
     };
     found.schema_version = Some(version);
+    match connection.pragma_query_value(None, "encoding", |row| row.get::<_, String>(0)) {
+        Ok(encoding) if encoding == "UTF-8" => {}
+        Ok(encoding) => found.reasons.push(format!("its text is {encoding}, and must be UTF-8")),
+        Err(e) => found.reasons.push(format!("it cannot be read: {e}")),
+    }
     match faults(connection) {
         Ok(faults) => found.reasons.extend(faults),
         Err(e) => found.reasons.push(format!("it is damaged: {e}")),
@@ -218,31 +232,58 @@ fn misfits(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     Ok(faults)
 }
 
-/// Tables, indexes and views that a file of this version must have and has not. What it has
-/// beyond them (as `_litestream_` tables) does no harm.
+/// Tables, indexes and views that a file of this version must have and has not, and triggers and
+/// unique indexes on its tables that would change or refuse what is written. What it has beyond
+/// them (as `_litestream_` tables) does no harm.
 fn schema_faults(connection: &Connection, version: i64) -> rusqlite::Result<Vec<String>> {
     let model = Connection::open_in_memory()?;
     for step in schema::migrations().iter().take(usize::try_from(version).unwrap_or(0)) {
         model.execute_batch(step)?;
     }
-    let found = objects(connection)?;
-    let faults = objects(&model)?.into_iter().filter_map(|((kind, name), sql)| {
+    let (found, wanted) = (objects(connection)?, objects(&model)?);
+    let mut faults = Vec::new();
+    for ((kind, name), object) in &wanted {
         match found.get(&(kind.clone(), name.clone())) {
-            None => Some(format!("the {kind} {name} is missing")),
-            Some(other) if *other != sql => {
-                Some(format!("the {kind} {name} is not as schema version {version} has it"))
+            None => faults.push(format!("the {kind} {name} is missing")),
+            Some(other) if other.sql != object.sql => {
+                faults.push(format!("the {kind} {name} is not as schema version {version} has it"));
             }
-            Some(_) => None,
+            Some(_) => {}
         }
-    });
-    Ok(faults.collect())
+    }
+    for ((kind, name), object) in found.iter().filter(|(key, _)| !wanted.contains_key(key)) {
+        let is_ours = wanted.contains_key(&("table".to_owned(), object.table.clone()));
+        if is_ours && (kind == "trigger" || object.is_unique()) {
+            faults.push(format!("the {kind} {name} is not ours, and would meddle with what is written"));
+        }
+    }
+    Ok(faults)
 }
 
-/// Every object of a schema, by kind and name, with the statement that made it.
-fn objects(connection: &Connection) -> rusqlite::Result<BTreeMap<(String, String), Option<String>>> {
+/// A table, an index, a view or a trigger.
+struct Object {
+    /// The table that it is about.
+    table: String,
+    /// The statement that made it.
+    sql: Option<String>,
+}
+
+impl Object {
+    fn is_unique(&self) -> bool {
+        let sql = self.sql.as_deref().unwrap_or_default().to_ascii_lowercase();
+        sql.split_ascii_whitespace().take(2).eq(["create", "unique"])
+    }
+}
+
+/// Every object of a schema, by kind and name.
+fn objects(connection: &Connection) -> rusqlite::Result<BTreeMap<(String, String), Object>> {
     connection
-        .prepare("select type, name, sql from sqlite_schema where name not like 'sqlite@_%' escape '@'")?
-        .query_map([], |row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?)))?
+        .prepare(
+            "select type, name, tbl_name, sql from sqlite_schema where name not like 'sqlite@_%' escape '@'",
+        )?
+        .query_map([], |row| {
+            Ok(((row.get(0)?, row.get(1)?), Object { table: row.get(2)?, sql: row.get(3)? }))
+        })?
         .collect()
 }
 

@@ -318,10 +318,12 @@ impl Worker {
         let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.run(&self.connection)))
             .unwrap_or_else(|_| Err(Error::Internal("a write panicked".into())));
         if in_savepoint && !self.connection.is_autocommit() {
-            if ran.is_err() {
-                self.execute("rollback to job")?;
+            let undone = if ran.is_err() { self.execute("rollback to job") } else { Ok(()) };
+            if let Err(e) = undone.and_then(|()| self.execute("release job")) {
+                // Half of this job must not be committed with the others.
+                self.execute("rollback")?;
+                return Err(e.into());
             }
-            self.execute("release job")?;
         }
         ran
     }

@@ -114,6 +114,57 @@ fn old_backups_are_removed_as_asked_and_named() {
 }
 
 #[test]
+fn a_clock_that_was_ahead_once_costs_no_backup_and_is_said() {
+    let folder = filled();
+    fs::create_dir(folder.path().join("backups")).unwrap();
+    for day in 10..30 {
+        fs::write(folder.path().join(format!("backups/coffee_209901{day}_000000.db")), "").unwrap();
+    }
+    for n in 1..=3 {
+        let ended = well(folder.path(), &["backup", "--keep", "2"]);
+        assert_eq!(backups(folder.path()).len(), 20 + n.min(2), "{ended:?}");
+        assert!(
+            ended
+                .err
+                .starts_with("coffee-tracker: warning: 20 backups are named as of a time to come, such as "),
+            "{}",
+            ended.err
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_removed_keeps_nothing_else_and_is_said_at_the_end() {
+    let folder = filled();
+    lay_old(folder.path(), 1..=5);
+    fs::create_dir(folder.path().join("backups/coffee_20200101_000000.db")).unwrap();
+    let ended = well(folder.path(), &["backup", "--keep", "1"]);
+    assert_eq!(names(&folder.path().join("backups")).len(), 2, "the new one, and the folder: {ended:?}");
+}
+
+#[test]
+fn keeping_is_for_folders() {
+    let folder = filled();
+    for keep in ["--keep", "--keep-days"] {
+        let refused = ran(folder.path(), &["backup", "--to", "mine.db", keep, "1"]);
+        assert_says(&refused, 2, "--keep and --keep-days clear a folder out, but --to names a file");
+    }
+    assert!(!folder.path().join("mine.db").exists());
+}
+
+#[test]
+fn an_outcome_that_cannot_be_noted_is_said() {
+    let folder = filled();
+    fs::create_dir(folder.path().join("coffee.db.backup.json.tmp")).unwrap();
+    let ended = well(folder.path(), &["backup"]);
+    assert!(
+        ended.err.starts_with("coffee-tracker: warning: the outcome of the backup could not be noted: "),
+        "{}",
+        ended.err
+    );
+}
+
+#[test]
 fn the_same_as_json_and_in_silence() {
     let folder = filled();
     lay_old(folder.path(), [400]);
@@ -173,6 +224,7 @@ fn a_running_server_shows_a_backup_and_then_one_that_failed() {
     let served = Server::start(folder.path());
     assert_eq!(served.get("/health").json()["backup"]["status"], "none");
     assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 44}"#).status, 201);
+    well(folder.path(), &["backup", "--to", "mine.db"]);
     well(folder.path(), &["backup"]);
     let made = &backups(folder.path())[0];
     assert_eq!(state(made).unwrap().coffees.len(), 31, "with what only the log had");
@@ -184,6 +236,10 @@ fn a_running_server_shows_a_backup_and_then_one_that_failed() {
     assert_eq!(metric(&served, "backup_last_size_bytes"), fs::metadata(made).unwrap().len() as f64);
     assert!(metric(&served, "backup_last_success_timestamp_seconds") > 1.7e9);
 
+    let noted = || fs::read_to_string(folder.path().join("coffee.db.backup.json")).unwrap();
+    let before = noted();
+    assert_says(&ran(folder.path(), &["backup", "--to", "mine.db"]), 1, "mine.db exists already");
+    assert_eq!(noted(), before, "a slip of the caller's is no failed backup");
     fs::write(folder.path().join("taken"), "").unwrap();
     assert_says(&ran(folder.path(), &["backup", "--to", "taken/"]), 1, "the folder taken/ cannot be used");
     wait_until("the failure shows", Duration::from_secs(20), || shows("failed"));

@@ -148,7 +148,7 @@ fn a_file_of_another_program_is_moved_aside_and_a_database_behind_a_link_stays_b
     assert_says(
         &ran(folder.path(), &["restore", "then.db", "--yes"]),
         1,
-        "coffee.db is not a SQLite database",
+        "disk/real.db is not a SQLite database",
     );
     well(folder.path(), &["restore", "then.db", "--yes", "--replace"]);
     assert!(fs::symlink_metadata(at("coffee.db")).unwrap().is_symlink());

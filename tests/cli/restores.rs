@@ -235,6 +235,14 @@ pub fn faults() -> Vec<Fault> {
             sql("pragma ignore_check_constraints = on; update coffee_logs set caffeine_mg = -5 where id = 3"),
             "it is damaged: a row of coffee_logs has a value out of bounds",
         ),
+        (
+            sql("create trigger greedy after insert on coffee_logs begin delete from coffee_logs; end"),
+            "the trigger greedy is not ours, and would meddle with what is written",
+        ),
+        (
+            sql("create unique index only on heart_rate_logs (timestamp)"),
+            "the index only is not ours, and would meddle with what is written",
+        ),
         (other("create table recipes (name text)"), "then.db is a SQLite database of another program"),
         (other("pragma user_version = 0; create table x (a); drop table x"), "it is an empty database"),
         (

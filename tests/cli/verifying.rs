@@ -65,6 +65,25 @@ fn every_fault_is_named_and_nothing_is_touched() {
 }
 
 #[test]
+fn a_file_whose_text_is_not_utf_8_is_refused() {
+    let folder = with_backup();
+    let made = rusqlite::Connection::open(folder.path().join("then.db")).unwrap();
+    let mut statements =
+        made.prepare("select sql from sqlite_schema where sql is not null order by rowid").unwrap();
+    let other = rusqlite::Connection::open(folder.path().join("wide.db")).unwrap();
+    other.execute_batch("pragma encoding = 'UTF-16le'").unwrap();
+    let all: Vec<String> = statements.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    for statement in all.iter().filter(|sql| !sql.contains("sqlite_sequence")) {
+        other.execute_batch(statement).unwrap();
+    }
+    other.execute_batch("pragma application_id = 1131374182; pragma user_version = 1").unwrap();
+    assert_eq!(
+        verdict(folder.path(), "wide.db")["reasons"],
+        json!(["its text is UTF-16le, and must be UTF-8"])
+    );
+}
+
+#[test]
 fn of_several_files_each_is_named_and_one_bad_one_is_enough() {
     let folder = with_backup();
     fs::copy(folder.path().join("then.db"), folder.path().join("with space %20?#.db")).unwrap();

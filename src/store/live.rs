@@ -1,0 +1,115 @@
+//! What lies where the database belongs, as a restore finds it.
+
+use std::fs;
+use std::path::Path;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, params};
+
+use super::error::OpenError;
+use super::schema::{self, Found};
+use super::verify::{Contents, contents};
+
+/// What lies where the database belongs.
+#[derive(Debug)]
+pub enum Live {
+    /// No file, or one without anything in it.
+    Nothing,
+    /// A database of ours.
+    Ours { version: i64, contents: Contents },
+    /// Something that cannot be written into, and why.
+    Broken(String),
+}
+
+/// Looks at what lies there, without changing it.
+///
+/// # Errors
+/// Why that cannot be told.
+pub fn look_at(database: &Path) -> Result<Live, OpenError> {
+    if fs::metadata(database).map_or(true, |m| m.len() == 0) {
+        return Ok(Live::Nothing);
+    }
+    let looked = connect_without_trace(database).map_err(|e| schema::open_error(database, &e)).and_then(
+        |connection| match schema::recognise(&connection, database)? {
+            Found::Empty => Ok(Live::Nothing),
+            Found::Ours(version) => {
+                let contents = contents(&connection).map_err(|e| schema::open_error(database, &e))?;
+                Ok(Live::Ours { version, contents })
+            }
+        },
+    );
+    match looked {
+        Err(e) if e.is_of_the_file() => Ok(Live::Broken(e.to_string())),
+        looked => looked,
+    }
+}
+
+/// What may be broken is to be kept bit for bit: no log is carried over at the end.
+fn connect_without_trace(database: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(database, flags)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    schema::configure(&mut connection, schema::Role::Reader)?;
+    Ok(connection)
+}
+
+/// Asks for a page first: before one was read, SQLite names the size of a new file.
+///
+/// # Errors
+/// SQLite's.
+pub fn page_size(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
+    connection.pragma_query_value(None, "page_size", |row| row.get(0))
+}
+
+/// The last id given in each table.
+///
+/// # Errors
+/// SQLite's.
+pub fn sequences(connection: &Connection) -> rusqlite::Result<Vec<(String, i64)>> {
+    connection
+        .prepare("select name, seq from sqlite_sequence")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
+}
+
+/// Raises the last id of a table; one that never had a row has none yet.
+///
+/// # Errors
+/// SQLite's.
+pub fn raise(connection: &Connection, table: &str, id: i64) -> rusqlite::Result<()> {
+    let raised = connection
+        .execute("update sqlite_sequence set seq = max(seq, ?) where name = ?", params![id, table])?;
+    if raised == 0 {
+        connection.execute("insert into sqlite_sequence (name, seq) values (?, ?)", params![table, id])?;
+    }
+    Ok(())
+}
+
+/// A state of the database, to be known again.
+#[derive(Debug)]
+pub struct State {
+    pub connection: Connection,
+    /// Another number when anybody else has written since.
+    data_version: i64,
+    pub schema: i64,
+}
+
+impl State {
+    /// As it is now.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn of(database: &Path) -> rusqlite::Result<Self> {
+        let connection = schema::connect(database, schema::Role::Reader)?;
+        let number = |name| connection.pragma_query_value(None, name, |row| row.get(0));
+        let (data_version, schema) = (number("data_version")?, number("user_version")?);
+        Ok(Self { connection, data_version, schema })
+    }
+
+    /// Has nobody else written since?
+    pub fn still_stands(&self) -> bool {
+        let now = self.connection.pragma_query_value(None, "data_version", |row| row.get::<_, i64>(0));
+        now.is_ok_and(|now| now == self.data_version)
+    }
+}

@@ -1,0 +1,90 @@
+//! What is written between a command's backup and its change is in the one or survives the other.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::client::Client;
+use crate::helpers::{Ended, Server, folder, run, wait_until};
+use crate::keeping::{add, backups, make, tracker, well};
+
+/// Posts coffees, each with a note of its own, until told to stop; says which were answered.
+fn write(mut client: Client, timestamp: &str, stop: &AtomicBool) -> BTreeSet<String> {
+    let mut answered = BTreeSet::new();
+    for n in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let note = format!("meanwhile-{n}");
+        let body = format!(r#"{{"caffeine_mg": 1, "notes": "{note}"{timestamp}}}"#);
+        assert_eq!(client.post("/coffee/", &body).status, 201);
+        answered.insert(note);
+    }
+    answered
+}
+
+/// Runs a command while a client writes, from before its start until after its end.
+fn beside_a_writer(
+    server: &Server,
+    folder: &Path,
+    args: &[&str],
+    timestamp: &str,
+) -> (Ended, BTreeSet<String>) {
+    let stop = AtomicBool::new(false);
+    let is_stored = "select exists (select 1 from coffee_logs where notes = 'meanwhile-5')";
+    let database = crate::helpers::database(folder);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| write(server.client(), timestamp, &stop));
+        wait_until("the writer writes", std::time::Duration::from_secs(20), || {
+            crate::helpers::number(&database, is_stored) == 1
+        });
+        let ended = run(&mut tracker(folder, args));
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        (ended, writer.join().unwrap())
+    })
+}
+
+fn notes(file: &Path) -> BTreeSet<String> {
+    let file = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    let mut query = file.prepare("select notes from coffee_logs where notes like 'meanwhile-%'").unwrap();
+    query.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+#[test]
+fn what_is_answered_while_a_restore_prepares_is_in_the_backup_that_it_makes_or_in_the_new_state() {
+    let (folder, past) = (folder(), folder());
+    make(past.path(), "then", 10);
+    add(&past.path().join("coffee.db"), "large", 20_000);
+    let then = folder.path().join("then.db");
+    well(past.path(), &["backup", "--to", then.to_str().unwrap()]);
+    let server = Server::start(folder.path());
+    add(&folder.path().join("coffee.db"), "now", 2_000);
+    let (ended, answered) = beside_a_writer(&server, folder.path(), &["restore", "then.db", "--yes"], "");
+    let safety = ended.out.lines().find_map(|line| line.strip_prefix("the state before is in ")).unwrap();
+    let mut kept = notes(&folder.path().join(safety));
+    assert!(kept.len() > 5, "{}", kept.len());
+    kept.extend(notes(&folder.path().join("coffee.db")));
+    assert_eq!(answered.difference(&kept).collect::<Vec<_>>(), [""; 0], "of {}", answered.len());
+    assert_eq!(backups(folder.path()), [folder.path().join(safety)], "the one of the last moment alone");
+    server.stop_well();
+}
+
+#[test]
+fn what_is_answered_while_a_prune_makes_its_backup_is_not_removed() {
+    let folder = folder();
+    let server = Server::start(folder.path());
+    add(&folder.path().join("coffee.db"), "old", 20_000);
+    let old = r#", "timestamp": "2025-10-09T00:00:00Z""#;
+    let prune = ["prune", "--before", "2025-12-31", "--yes"];
+    let (_, answered) = beside_a_writer(&server, folder.path(), &prune, old);
+    let made: Vec<PathBuf> = backups(folder.path());
+    assert_eq!(made.len(), 1);
+    let mut kept = notes(&made[0]);
+    assert!(kept.len() > 5, "{}", kept.len());
+    kept.extend(notes(&folder.path().join("coffee.db")));
+    assert_eq!(answered.difference(&kept).collect::<Vec<_>>(), [""; 0], "of {}", answered.len());
+    server.stop_well();
+}

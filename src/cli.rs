@@ -49,7 +49,7 @@ pub enum Command {
     ///
     /// The backup is verified and the present state backed up first. A server that runs goes on
     /// answering, from the old state and then from the new one. A restore that dies half-way leaves
-    /// the old state.
+    /// one of them.
     Restore(RestoreArgs),
     /// Fill an empty database with a plausible person
     Demo(DemoArgs),

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
 use crate::client::Client;
-use crate::helpers::{Ended, Server, folder, run, wait_until};
-use crate::keeping::{add, backups, make, tracker, well};
+use crate::helpers::{Ended, Server, database, folder, number, run, wait_until};
+use crate::keeping::{add, assert_tidy, backups, make, tracker, well};
 
 /// Posts coffees, each with a note of its own, until told to stop; says which were answered.
 fn write(mut client: Client, timestamp: &str, stop: &AtomicBool) -> BTreeSet<String> {
@@ -25,6 +26,13 @@ fn write(mut client: Client, timestamp: &str, stop: &AtomicBool) -> BTreeSet<Str
     answered
 }
 
+/// Waits until the writer writes.
+fn wait_for_it(folder: &Path) {
+    let is_stored = "select exists (select 1 from coffee_logs where notes = 'meanwhile-5')";
+    let database = database(folder);
+    wait_until("the writer writes", Duration::from_secs(20), || number(&database, is_stored) == 1);
+}
+
 /// Runs a command while a client writes, from before its start until after its end.
 fn beside_a_writer(
     server: &Server,
@@ -33,18 +41,37 @@ fn beside_a_writer(
     timestamp: &str,
 ) -> (Ended, BTreeSet<String>) {
     let stop = AtomicBool::new(false);
-    let is_stored = "select exists (select 1 from coffee_logs where notes = 'meanwhile-5')";
-    let database = crate::helpers::database(folder);
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| write(server.client(), timestamp, &stop));
-        wait_until("the writer writes", std::time::Duration::from_secs(20), || {
-            crate::helpers::number(&database, is_stored) == 1
-        });
+        wait_for_it(folder);
         let ended = run(&mut tracker(folder, args));
         stop.store(true, Ordering::Relaxed);
         assert_eq!(ended.code, Some(0), "{ended:?}");
         (ended, writer.join().unwrap())
     })
+}
+
+#[test]
+fn a_restore_that_is_killed_while_it_holds_the_database_leaves_the_old_state_and_the_server_goes_on() {
+    let folder = folder();
+    let server = Server::start(folder.path());
+    add(&folder.path().join("coffee.db"), "now", 2_000);
+    well(folder.path(), &["backup", "--to", "then.db"]);
+    let stop = AtomicBool::new(false);
+    let answered = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| write(server.client(), "", &stop));
+        wait_for_it(folder.path());
+        let mut restore = tracker(folder.path(), &["restore", "then.db", "--yes"]);
+        let ended = run(restore.env("COFFEE_TRACKER_KILL_AT", "restore.saved.again"));
+        assert_eq!(ended.signal, Some(9), "{ended:?}");
+        stop.store(true, Ordering::Relaxed);
+        writer.join().unwrap()
+    });
+    assert!(answered.len() > 1);
+    server.stop_well();
+    assert_eq!(notes(&folder.path().join("coffee.db")), answered);
+    well(folder.path(), &["backup"]);
+    assert_tidy(folder.path());
 }
 
 fn notes(file: &Path) -> BTreeSet<String> {

@@ -1,23 +1,21 @@
 //! Adds entries from files, while a server may run: in short transactions, with pauses in
 //! which its writer gets in.
 //!
-//! An entry that is stored already adds nothing. Stored rows are used up one by one: a file
-//! with three equal rows adds one to a database that holds two of them. What is remembered
-//! for that is a bit for each stored row.
+//! An entry that is stored already adds nothing: see [`super::stored`].
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OptionalExtension, Rows, ffi, params};
+use rusqlite::{Connection, ffi, params};
 
 use super::aside::settle;
 use super::error::{Error, OpenError};
 use super::lock::{Maintenance, beside};
 use super::schema::{self, Found};
 use super::steps::step;
+use super::stored::Stored;
 use super::{Options, Store, make_folder};
 use crate::model::entry::{CoffeeEntry, Entry, ReadingEntry};
 
@@ -293,7 +291,8 @@ fn transaction(
     }
 }
 
-/// Adds a row under its own number if that was never given and is free, else under a new one.
+/// Adds a row under its own number if that is higher than any that was given before the import,
+/// and is free, else under a new one.
 fn with_id(
     id: Option<i64>,
     sequence: i64,
@@ -339,114 +338,4 @@ fn insert_reading(connection: &Connection, reading: &ReadingEntry, sequence: i64
             reading.source
         ])
     })
-}
-
-/// A table as it was when the import began.
-#[derive(Debug, Default)]
-struct Stored {
-    /// The newest row; 0: there is none.
-    last_id: i64,
-    /// The newest number that was ever given.
-    sequence: i64,
-    used: Used,
-}
-
-impl Stored {
-    fn of(connection: &Connection, table: &str, last_id: &str) -> rusqlite::Result<Self> {
-        let last_id: Option<i64> = connection.query_row(last_id, [], |row| row.get(0))?;
-        let sequence = connection
-            .query_row("select seq from sqlite_sequence where name = ?", [table], |row| row.get(0))
-            .optional()?;
-        Ok(Self {
-            last_id: last_id.unwrap_or(0),
-            sequence: sequence.unwrap_or(0).max(last_id.unwrap_or(0)),
-            used: Used::default(),
-        })
-    }
-
-    /// Uses up a stored coffee like this one; false when there is none left.
-    fn use_coffee(&mut self, connection: &Connection, coffee: &CoffeeEntry) -> rusqlite::Result<bool> {
-        if self.last_id == 0 {
-            return Ok(false);
-        }
-        // The plus keeps the search on the index by time.
-        let mut statement = connection.prepare_cached(
-            "select id from coffee_logs where timestamp = ?1 and id <= ?2 and caffeine_mg = ?3
-             and +coffee_type is ?4 and notes is ?5 and source is ?6 order by id",
-        )?;
-        let rows = statement.query(params![
-            coffee.timestamp.micros(),
-            self.last_id,
-            coffee.caffeine_mg.mg(),
-            coffee.coffee_type,
-            coffee.notes,
-            coffee.source
-        ])?;
-        self.used.first_of(rows)
-    }
-
-    /// Uses up a stored reading like this one; false when there is none left.
-    fn use_reading(&mut self, connection: &Connection, reading: &ReadingEntry) -> rusqlite::Result<bool> {
-        if self.last_id == 0 {
-            return Ok(false);
-        }
-        let mut statement = connection.prepare_cached(
-            "select id from heart_rate_logs where timestamp = ?1 and id <= ?2 and bpm = ?3
-             and +context is ?4 and notes is ?5 and source is ?6 order by id",
-        )?;
-        let rows = statement.query(params![
-            reading.timestamp.micros(),
-            self.last_id,
-            reading.bpm.get(),
-            reading.context,
-            reading.notes,
-            reading.source
-        ])?;
-        self.used.first_of(rows)
-    }
-}
-
-/// Ids in a chunk of [`Used`].
-const CHUNK: i64 = 4096;
-
-/// Which stored rows have been met in the file: a bit each, in chunks that appear when needed.
-#[derive(Debug, Default)]
-struct Used(HashMap<i64, Box<[u64; CHUNK as usize / 64]>>);
-
-impl Used {
-    /// Uses the first row that was not yet used; false when all were.
-    fn first_of(&mut self, mut rows: Rows<'_>) -> rusqlite::Result<bool> {
-        while let Some(row) = rows.next()? {
-            if self.mark(row.get(0)?) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Marks a row; false when it was marked.
-    fn mark(&mut self, id: i64) -> bool {
-        let chunk = self.0.entry(id.div_euclid(CHUNK)).or_insert_with(|| Box::new([0; _]));
-        let place = id.rem_euclid(CHUNK).unsigned_abs();
-        let word = &mut chunk[(place / 64) as usize];
-        let bit = 1 << (place % 64);
-        let is_new = *word & bit == 0;
-        *word |= bit;
-        is_new
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_row_is_used_once() {
-        let mut used = Used::default();
-        for id in [1, 63, 64, 4095, 4096, -1, i64::MIN, i64::MAX] {
-            assert!(used.mark(id), "{id}");
-            assert!(!used.mark(id), "{id}");
-        }
-        assert!(used.mark(2));
-    }
 }

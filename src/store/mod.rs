@@ -25,6 +25,7 @@ mod retention;
 mod schema;
 mod snapshot;
 mod steps;
+mod stored;
 mod verify;
 mod writer;
 

@@ -17,6 +17,7 @@ mod failures;
 mod full_disk;
 mod helpers;
 mod import;
+mod import_again;
 mod import_apple_health;
 mod import_docker_stack;
 mod import_kills;

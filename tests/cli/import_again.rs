@@ -1,0 +1,82 @@
+//! `import` of what is stored already: the time it takes grows with the rows and not with
+//! their square, and the memory it takes does not depend on how rows are numbered.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::helpers::{Running, database, folder, number, program, wait_until};
+use crate::import::{import, said};
+
+#[test]
+fn equal_rows_are_compared_in_time_that_grows_with_their_number() {
+    let folder = folder();
+    let coffees =
+        |count: usize| format!("timestamp,caffeine_mg\n{}", "2025-07-23T14:30:00Z,95\n".repeat(count));
+    let readings = |count: usize| format!("timestamp,bpm\n{}", "2025-07-23T14:30:00Z,60\n".repeat(count));
+    for (file, expected) in [
+        (coffees(20_000), "20000 coffees and 0 readings added, 0 and 0 were"),
+        (coffees(20_000), "0 coffees and 0 readings added, 20000 and 0 were"),
+        // Those that find none left are no dearer.
+        (coffees(40_000), "20000 coffees and 0 readings added, 20000 and 0 were"),
+        (readings(20_000), "0 coffees and 20000 readings added, 0 and 0 were"),
+        (readings(20_001), "0 coffees and 1 readings added, 0 and 20000 were"),
+    ] {
+        let ended = import(folder.path(), file, &[]);
+        assert!(said(&ended).contains(expected), "{ended:?}");
+        // A walk past all that is used takes minutes.
+        assert!(ended.took < Duration::from_secs(15), "{:?}: {expected}", ended.took);
+    }
+}
+
+#[test]
+fn several_series_of_equal_rows_in_any_order_are_each_counted_for_themselves() {
+    let folder = folder();
+    let row = |kind: usize| format!("2025-07-23T14:30:00Z,{},{}\n", kind % 3, ["a", "b"][kind % 2]);
+    let file = |kinds: &mut dyn Iterator<Item = usize>| {
+        let rows: String = kinds.map(row).collect();
+        format!("timestamp,caffeine_mg,coffee_type\n{rows}")
+    };
+    import(folder.path(), file(&mut (0..60)), &[]);
+    // Of each of the six kinds ten are stored; here are five of each, then ten and one more of one.
+    let half = import(folder.path(), file(&mut (0..30).rev()), &[]);
+    assert!(said(&half).contains("0 coffees and 0 readings added, 30 and 0 were"), "{half:?}");
+    let more = import(folder.path(), file(&mut (0..60).rev().chain([4])), &[]);
+    assert!(said(&more).contains("1 coffees and 0 readings added, 60 and 0 were"), "{more:?}");
+    let counted = "select count(*) from coffee_logs where caffeine_mg = 1 and coffee_type = 'a'";
+    assert_eq!(number(&database(folder.path()), counted), 11);
+}
+
+/// Imports `file` and says how much memory that took at the peak, KiB.
+fn peak(folder: &Path) -> u64 {
+    let mut command = program(folder);
+    command.args(["import", "file", "--database-url", "coffee.db"]);
+    let mut running = Running::spawn(&mut command);
+    let status = format!("/proc/{}/status", running.pid().as_raw_nonzero());
+    let mut peak = 0;
+    wait_until("it has ended", Duration::from_secs(60), || {
+        let status = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let now = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+        peak = now.unwrap_or(0).max(peak);
+        running.has_ended()
+    });
+    assert_eq!(running.end().code, Some(0));
+    peak
+}
+
+#[test]
+fn ids_far_apart_take_little_memory() {
+    let folder = folder();
+    let mut file = "id,timestamp,bpm\n".to_owned();
+    for n in 1..=100_000_u64 {
+        let (hour, minute, second) = (n / 3600 % 24, n / 60 % 60, n % 60);
+        let day = 1 + n / 86_400;
+        writeln!(file, "{},2025-07-{day:02}T{hour:02}:{minute:02}:{second:02}Z,60", n * 5000).unwrap();
+    }
+    std::fs::write(folder.path().join("file"), file).unwrap();
+    let (first, second) = (peak(folder.path()), peak(folder.path()));
+    assert_eq!(number(&database(folder.path()), "select max(id) from heart_rate_logs"), 500_000_000);
+    println!("{first} KiB when all is new, {second} KiB when all is there");
+    assert!(second < first + (16 << 10), "{second} KiB where {first} KiB stored all");
+}

@@ -45,7 +45,7 @@ pub struct ExportArgs {
     force: bool,
 
     /// Say nothing unless it fails
-    #[arg(long)]
+    #[arg(long, short)]
     quiet: bool,
 
     #[command(flatten)]

@@ -27,7 +27,7 @@ pub struct PruneArgs {
     heartrate: bool,
 
     /// Do it: without this nothing is removed
-    #[arg(long)]
+    #[arg(long, short)]
     yes: bool,
 
     #[command(flatten)]

@@ -118,7 +118,7 @@ fn the_command_and_the_route_give_the_same_bytes_online_and_offline() {
             assert!(ended.out == *expected, "{when}: {args:?}");
             let summary = format!("{} bytes, to standard output (", expected.len());
             assert!(ended.err.contains(&summary), "{}", ended.err);
-            let file = export(folder.path(), &[args, &["-o", "out", "--force", "--quiet"][..]].concat());
+            let file = export(folder.path(), &[args, &["-o", "out", "--force", "-q"][..]].concat());
             assert_eq!((file.code, file.out.as_str(), file.err.as_str()), (Some(0), "", ""));
             assert!(fs::read_to_string(folder.path().join("out")).unwrap() == *expected, "{when}: {args:?}");
         }

@@ -237,6 +237,18 @@ fn a_route_that_changes_something_has_a_limit_for_changes() {
 }
 
 #[test]
+fn a_flag_has_the_same_letter_in_every_command() {
+    use clap::CommandFactory;
+    let command = coffee_tracker::cli::Cli::command();
+    let flags = command.get_subcommands().flat_map(|command| command.get_arguments());
+    let flags: BTreeSet<_> = flags.filter_map(|flag| Some((flag.get_long()?, flag.get_short()))).collect();
+    let mut names: Vec<&str> = flags.iter().map(|(name, _)| *name).collect();
+    assert!(names.contains(&"quiet"), "{names:?}");
+    names.dedup();
+    assert_eq!(names.len(), flags.len(), "{flags:?}");
+}
+
+#[test]
 fn the_example_of_settings_names_every_setting_and_no_other() {
     use clap::CommandFactory;
     let command = coffee_tracker::cli::Cli::command();

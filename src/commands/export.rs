@@ -10,7 +10,7 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::Failure;
+use super::{Failure, unwritten};
 use crate::config::RawPlace;
 use crate::formats::write::{EntryWriter, TextFormat};
 use crate::model::calendar::Zone;
@@ -142,7 +142,7 @@ fn export(
     match done {
         Ok(rows) => Ok(Some(Written { rows, bytes })),
         Err(ExportError::Target(e)) if e.kind() == ErrorKind::BrokenPipe => Ok(None),
-        Err(ExportError::Target(e)) => Err(Failure::Failed(format!("the export cannot be written: {e}"))),
+        Err(ExportError::Target(e)) => Err(unwritten("the export", &e)),
         Err(ExportError::Store(e)) if e.is_passing() => Err(Failure::Busy(e.to_string())),
         Err(ExportError::Store(e)) => Err(Failure::Failed(e.to_string())),
     }
@@ -211,7 +211,7 @@ impl Target {
             Ok(_) => return Err(refuse("is no regular file: write to standard output instead")),
             Err(_) => {}
         }
-        let cannot = |e: io::Error| refuse(&format!("cannot be written: {e}"));
+        let cannot = |e: io::Error| unwritten(&path.display().to_string(), &e);
         let mut start = std::ffi::OsString::from(".");
         start.push(name);
         start.push(".");
@@ -234,7 +234,7 @@ impl Target {
             ErrorKind::AlreadyExists => {
                 Failure::Failed(format!("{} exists already: --force replaces it", self.path.display()))
             }
-            _ => Failure::Failed(format!("{} cannot be written: {e}", self.path.display())),
+            _ => unwritten(&self.path.display().to_string(), &e),
         })
     }
 

@@ -95,6 +95,15 @@ fn without_backup(what: &str, error: SnapshotError) -> Failure {
     }
 }
 
+/// What could not be written, and why. Room may be there later.
+fn unwritten(what: &str, error: &io::Error) -> Failure {
+    let sentence = format!("{what} cannot be written: {error}");
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Failure::Busy(sentence),
+        _ => Failure::Failed(sentence),
+    }
+}
+
 /// 1,234,567.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -122,5 +131,19 @@ pub fn print(line: &str) -> Result<(), Failure> {
     match writeln!(io::stdout(), "{line}").and_then(|()| io::stdout().flush()) {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Failed(format!("cannot print: {e}"))),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_may_pass_as_a_full_disk_does_and_a_limit_on_files_does_not() {
+        // EDQUOT, ENOSPC, EFBIG and EACCES of Linux.
+        for (number, code) in [(122, 75), (28, 75), (27, 1), (13, 1)] {
+            let failure = unwritten("the export", &io::Error::from_raw_os_error(number));
+            assert_eq!(failure.exit_code(), code, "{failure}");
+        }
     }
 }

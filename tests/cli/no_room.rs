@@ -1,4 +1,4 @@
-//! A disk without room, or that takes no writes, under a backup, a restore and a migration:
+//! A disk without room, or that takes no writes, under a backup, an export, a restore and a migration:
 //! a sentence and a code, nothing half-done, and all works when there is room again.
 
 use std::fs;
@@ -101,6 +101,21 @@ fn a_backup_without_room_leaves_nothing_and_the_next_goes_well() {
     disk.make_room();
     well(disk.path(), &["backup"]);
     served.stop_well();
+}
+
+#[test]
+fn an_export_without_room_leaves_nothing_and_the_next_goes_well() {
+    let Some(disk) = Disk::mount(4) else { return };
+    let (_past, _) = fill(disk.path());
+    let export = ["export", "heartrate", "-o", "heart.csv"];
+    disk.leave(40);
+    let refused = ran(disk.path(), &export);
+    assert_says(&refused, 75, "the export cannot be written: No space left on device (os error 28)");
+    let left: Vec<String> = files(disk.path()).into_keys().filter(|name| name.contains("heart")).collect();
+    assert_eq!(left, [""; 0]);
+    disk.make_room();
+    well(disk.path(), &export);
+    assert_eq!(fs::read_to_string(disk.path().join("heart.csv")).unwrap().lines().count(), 4001);
 }
 
 #[test]

@@ -11,7 +11,9 @@ use serde_json::json;
 use super::{Failure, counted, print, progress};
 use crate::config::RawPlace;
 use crate::model::time::Timestamp;
-use crate::store::{Cleared, Identity, Retention, Snapshot, SnapshotError, Target, remove_old, snapshot};
+use crate::store::{
+    Cleared, Identity, Retention, Snapshot, SnapshotError, Target, refuse_own_file, remove_old, snapshot,
+};
 
 /// Backups kept when nobody says how many.
 const KEPT: u32 = 14;
@@ -60,8 +62,10 @@ impl From<SnapshotError> for Failure {
 /// Why there is none; the record that `/health` shows has it too.
 pub fn run(args: &BackupArgs) -> Result<(), Failure> {
     let place = args.place.clone().check()?;
+    let to = args.to.as_deref().unwrap_or(&place.backups);
+    refuse_own_file(&place.database, to)?;
     // A folder of the caller's may be closed to the owner.
-    let target = target(args.to.as_deref().unwrap_or(&place.backups));
+    let target = target(to);
     if matches!(target, Target::File(_)) && (args.keep.is_some() || args.keep_days.is_some()) {
         return Err(Failure::Usage(
             "--keep and --keep-days clear a folder out, but --to names a file".to_owned(),
@@ -77,7 +81,9 @@ pub fn run(args: &BackupArgs) -> Result<(), Failure> {
     let without = || format!("{} is made, but old backups could not be removed", made.path.display());
     let cleared = match &target {
         Target::File(_) => Cleared::default(),
-        Target::Folder(folder) => clear_out(folder, args.retention(), &identity).with_context(without)?,
+        Target::Folder(folder) => {
+            clear_out(folder, &place.database, args.retention(), &identity).with_context(without)?
+        }
     };
     report(args, &made, &cleared.removed)?;
     if let Some(first) = cleared.ahead.first() {
@@ -117,10 +123,16 @@ fn target(path: &Path) -> Target {
     }
 }
 
-fn clear_out(folder: &Path, retention: Retention, identity: &Identity) -> std::io::Result<Cleared> {
+fn clear_out(
+    folder: &Path,
+    database: &Path,
+    retention: Retention,
+    identity: &Identity,
+) -> std::io::Result<Cleared> {
     let now = Timestamp::from(SystemTime::now());
+    let remove = || remove_old(folder, database, retention, now);
     let is_denied = |e: &Error| e.kind() == ErrorKind::PermissionDenied;
-    let cleared = remove_old(folder, retention, now);
+    let cleared = remove();
     let is_refused = match &cleared {
         Ok(cleared) => cleared.failed.iter().any(|(_, e)| is_denied(e)),
         Err(e) => is_denied(e),
@@ -128,7 +140,7 @@ fn clear_out(folder: &Path, retention: Retention, identity: &Identity) -> std::i
     if !is_refused {
         return cleared;
     }
-    let mut done = identity.as_caller(|| remove_old(folder, retention, now))??;
+    let mut done = identity.as_caller(remove)??;
     done.removed.splice(0..0, cleared.map(|first| first.removed).unwrap_or_default());
     Ok(done)
 }

@@ -16,7 +16,7 @@ use crate::formats::write::{EntryWriter, TextFormat};
 use crate::model::calendar::Zone;
 use crate::model::entry::Kind;
 use crate::model::time::Timestamp;
-use crate::store::{ExportError, Exporter, Extract, Identity};
+use crate::store::{ExportError, Exporter, Extract, Identity, refuse_own_file};
 
 /// What to export, and where to.
 #[derive(Args, Debug)]
@@ -84,6 +84,9 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
         FormatArg::Jsonl => TextFormat::JsonLines,
     };
     let began = Instant::now();
+    if let Some(path) = &args.output {
+        refuse_own_file(&place.database, path)?;
+    }
     // The file is the caller's, the database its owner's.
     let mut target = args.output.as_deref().map(|path| Target::open(path, args.force)).transpose()?;
     let identity = Identity::of_owner(&place.database).map_err(|e| {

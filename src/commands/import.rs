@@ -3,7 +3,7 @@
 //! while the file is waited for.
 
 use std::fs::File;
-use std::io::{self, BufWriter};
+use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 
+use super::rejected::RejectedRows;
 use super::{Failure, print, progress};
 use crate::config::RawPlace;
-use crate::formats::{Format, Input, Mapping, Meter, ReadError, Reading, Rejection, Rejects, Row, Stopped};
+use crate::formats::{Format, Input, Mapping, Meter, ReadError, Reading, Rejection, Row, Stopped};
 use crate::model::draft::Column;
 use crate::model::entry::Entry;
 use crate::store::{DockerStack, Identity, ImportError, Imported, Importer, Options};
@@ -51,7 +52,7 @@ pub struct ImportArgs {
     #[arg(long)]
     dry_run: bool,
 
-    /// Write all rejected rows to this file (CSV: line, reason, content)
+    /// Write all rejected rows to this new file (CSV: line, reason, content)
     #[arg(long, value_name = "FILE")]
     rejects: Option<PathBuf>,
 
@@ -118,9 +119,11 @@ pub fn run(args: ImportArgs) -> Result<(), Failure> {
     let place = args.place.check()?;
     // What the caller named is opened as the caller, what is stored is stored as its owner.
     let source = open(&args.file, args.format.map(Format::from)).map_err(unreadable)?;
-    let rejects = args.rejects.as_deref().map(|path| open_rejects(path, &args.file)).transpose()?;
-    Identity::of_owner(&place.database)
+    let rejects = args.rejects.as_deref().map(|path| RejectedRows::create(path, &place.database));
+    let rejects = rejects.transpose()?;
+    let identity = Identity::of_owner(&place.database)
         .map_err(|e| Failure::Failed(format!("cannot act as the database's owner: {e}")))?;
+    let rejects = rejects.map(|rejects| rejects.of_caller(identity));
     let how = Reading { format: args.format.map(Format::from), mappings: args.map, zone: place.zone };
     let options = Options {
         path: place.database,
@@ -181,17 +184,6 @@ fn open(path: &Path, format: Option<Format>) -> Result<Source, ReadError> {
     let database = DockerStack::open(path).map_err(|e| ReadError::Unusable(e.to_string()))?;
     let meter = Meter::of_rows(database.rows());
     Ok(Source::Database(database, meter))
-}
-
-/// Opens the file for rejected rows, unless it is the one that is imported.
-fn open_rejects(path: &Path, imported: &Path) -> Result<Rejects<BufWriter<File>>, Failure> {
-    let failed = |why: String| Failure::Failed(format!("{} cannot be written: {why}", path.display()));
-    let same = |a: &Path, b: &Path| Some(a.canonicalize().ok()? == b.canonicalize().ok()?);
-    if same(path, imported) == Some(true) {
-        return Err(failed("it is the file to import".to_owned()));
-    }
-    let file = File::create(path).map_err(|e| failed(e.to_string()))?;
-    Rejects::new(BufWriter::new(file)).map_err(|e| failed(e.to_string()))
 }
 
 impl Source {
@@ -287,7 +279,7 @@ struct Taker {
     is_dry: bool,
     /// Opened with the first entry: a file without any makes no database.
     importer: Option<Importer>,
-    rejects: Option<Rejects<BufWriter<File>>>,
+    rejects: Option<RejectedRows>,
     rejected: u64,
     passed_over: u64,
     bar: ProgressBar,
@@ -331,7 +323,7 @@ impl Taker {
                 self.bar.suspend(|| eprintln!("{}", shown(rejection)));
             }
             if let Some(rejects) = &mut self.rejects {
-                rejects.add(rejection).map_err(|e| rejects_failed(&e))?;
+                rejects.add(rejection)?;
             }
         }
         Ok(lot.entries)
@@ -359,7 +351,7 @@ impl Taker {
             eprintln!("and {} more{hint}", self.rejected - SHOWN);
         }
         if let Some(rejects) = self.rejects.take() {
-            rejects.finish().map_err(|e| rejects_failed(&e))?;
+            rejects.finish()?;
         }
         let Imported { coffees, readings } = imported;
         let fitting = coffees.added + coffees.duplicates + readings.added + readings.duplicates;
@@ -386,10 +378,6 @@ impl Taker {
         }
         Ok(outcome)
     }
-}
-
-fn rejects_failed(error: &io::Error) -> Failure {
-    Failure::Failed(format!("the rejected rows cannot be written: {error}"))
 }
 
 /// One line, whatever stood in the file.

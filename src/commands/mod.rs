@@ -6,6 +6,7 @@ pub mod export;
 pub mod import;
 mod progress;
 pub mod prune;
+mod rejected;
 pub mod restore;
 pub mod serve;
 pub mod verify;
@@ -15,7 +16,7 @@ use std::io::{self, Write};
 
 use crate::config::SettingError;
 use crate::http::LaunchError;
-use crate::store::{OpenError, SnapshotError};
+use crate::store::{OpenError, OwnFile, SnapshotError};
 
 /// Why a command did not do its work.
 #[derive(Debug)]
@@ -78,6 +79,12 @@ impl From<LaunchError> for Failure {
             LaunchError::Bind(..) => Self::Configuration(vec![error.to_string()]),
             LaunchError::Other(_) => Self::Failed(error.to_string()),
         }
+    }
+}
+
+impl From<OwnFile> for Failure {
+    fn from(error: OwnFile) -> Self {
+        Self::Failed(error.to_string())
     }
 }
 

@@ -20,6 +20,7 @@ use super::draft::{Draft, sweep};
 use super::error::{Error, OpenError};
 use super::live::{Live, State, look_at, page_size, raise, sequences};
 use super::lock::{Lock, Maintenance, beside};
+use super::own::is_same;
 use super::owner::Identity;
 use super::schema;
 use super::snapshot::{SnapshotError, Stage, Target, Watcher, fill, snapshot, unwatched};
@@ -118,7 +119,7 @@ impl Restoration {
         identity: Identity,
         replace: bool,
     ) -> Result<Self, RestoreError> {
-        if identity.as_caller(|| is_same_file(file, database))? {
+        if identity.as_caller(|| is_same(file, database))? {
             return Err(RestoreError::Itself(file.to_owned()));
         }
         let found = identity.as_caller(|| examine(file))?;
@@ -392,12 +393,6 @@ fn fault(error: rusqlite::Error) -> RestoreError {
         Error::Busy => RestoreError::Busy,
         other => RestoreError::Write(other),
     }
-}
-
-/// Do both names lead to one file?
-fn is_same_file(one: &Path, other: &Path) -> bool {
-    let identity = |path| fs::metadata(path).ok().map(|m: fs::Metadata| (m.dev(), m.ino()));
-    identity(one).is_some() && identity(one) == identity(other)
 }
 
 /// Carries the log over to the file, so that no write of the server's has to.

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::own::is_same;
 use crate::model::time::{DAY, Timestamp};
 
 /// What is kept. A backup that either rule keeps stays; the newest always does.
@@ -26,11 +27,17 @@ pub struct Cleared {
     pub failed: Vec<(PathBuf, io::Error)>,
 }
 
-/// Removes the backups in `folder` that are not kept.
+/// Removes the backups in `folder` that are not kept. A `database` that lies there under such a
+/// name is no backup.
 ///
 /// # Errors
 /// The file system's, when the folder cannot be listed.
-pub fn remove_old(folder: &Path, retention: Retention, now: Timestamp) -> io::Result<Cleared> {
+pub fn remove_old(
+    folder: &Path,
+    database: &Path,
+    retention: Retention,
+    now: Timestamp,
+) -> io::Result<Cleared> {
     let mut cleared = Cleared::default();
     if retention == (Retention { newest: None, days: None }) {
         return Ok(cleared);
@@ -38,7 +45,9 @@ pub fn remove_old(folder: &Path, retention: Retention, now: Timestamp) -> io::Re
     let mut found: Vec<(Made, PathBuf)> = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        let Some(made) = Made::of(&path).filter(|_| is_file(&path)) else { continue };
+        let Some(made) = Made::of(&path).filter(|_| is_file(&path) && !is_same(database, &path)) else {
+            continue;
+        };
         if made.second > second(now) {
             cleared.ahead.push(path);
         } else {
@@ -106,7 +115,8 @@ mod tests {
         files.iter().for_each(|name| fs::write(folder.path().join(name), "x").unwrap());
         // 2026-06-20T12:00:00Z
         let now = Timestamp::clamped(1_781_956_800_000_000);
-        let cleared = remove_old(folder.path(), Retention { newest, days }, now).unwrap();
+        let cleared =
+            remove_old(folder.path(), Path::new("coffee.db"), Retention { newest, days }, now).unwrap();
         assert!(cleared.failed.is_empty(), "{cleared:?}");
         let removed = cleared.removed;
         let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();

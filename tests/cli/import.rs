@@ -374,7 +374,7 @@ fn a_file_that_cannot_be_opened_or_would_be_overwritten_is_refused() {
     let ended = import_file(folder.path(), "file", &["--rejects", "./file"]);
     assert_eq!(
         (ended.code, ended.err.as_str()),
-        (Some(1), "coffee-tracker: ./file cannot be written: it is the file to import\n")
+        (Some(1), "coffee-tracker: ./file exists already: name another for rejected rows\n")
     );
     assert_eq!(std::fs::read_to_string(folder.path().join("file")).unwrap(), OWN_CSV);
 }

@@ -140,13 +140,18 @@ fn root_imports_as_the_owner_of_the_database_from_a_file_that_only_root_may_read
     let stack = rusqlite::Connection::open(own.path().join("stack.db")).unwrap();
     stack.execute_batch("create table coffee_logs (id, timestamp, caffeine_mg, coffee_type, notes)").unwrap();
     stack
-        .execute_batch("insert into coffee_logs values (1, '2025-10-02 14:05:00', 62.5, null, null)")
+        .execute_batch(
+            "insert into coffee_logs values (1, '2025-10-02 14:05:00', 62.5, null, null),
+             (2, 'soon', 62.5, null, null)",
+        )
         .unwrap();
-    for file in ["export.xml", "stack.db"] {
+    let rejects = own.path().join("rejects.csv");
+    for (file, rejected) in [("export.xml", 0), ("stack.db", 1)] {
         let mut command = program(own.path());
         command.args(["import", file, "--rejects", "rejects.csv", "--database-url"]);
         let ended = run(command.arg(data.path().join("sub/coffee.db")));
-        assert!(said(&ended).contains(" 0 rejected"), "{ended:?}");
+        assert!(said(&ended).contains(&format!(" {rejected} rejected")), "{ended:?}");
+        assert_eq!(rejects.exists(), rejected > 0, "root made it, and root removed it");
     }
     let mut seen = 0;
     for entry in std::fs::read_dir(data.path().join("sub")).unwrap() {
@@ -155,5 +160,5 @@ fn root_imports_as_the_owner_of_the_database_from_a_file_that_only_root_may_read
         seen += 1;
     }
     assert!(seen >= 2, "the database and its lock file");
-    assert_eq!(std::fs::metadata(own.path().join("rejects.csv")).unwrap().uid(), 0);
+    assert_eq!(std::fs::metadata(rejects).unwrap().uid(), 0);
 }

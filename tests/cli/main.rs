@@ -29,6 +29,7 @@ mod logs;
 mod names_and_logs;
 mod no_room;
 mod nothing_between;
+mod own_files;
 mod prune;
 mod replacing;
 mod restores;

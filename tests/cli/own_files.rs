@@ -1,0 +1,136 @@
+//! Whatever file a command is told to write, it is none of the database's own, and none that
+//! is there already.
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+
+use rusqlite::Connection;
+
+use crate::helpers::{database, folder, number, run};
+use crate::keeping::{assert_says, files, make, names, ran, state, tracker, well};
+
+const GOOD: &str = "timestamp,caffeine_mg\n2025-07-23T14:30:00Z,95\n";
+const BAD: &str = "timestamp,caffeine_mg\n2025-07-23T14:30:00Z,95\nnever,1\n";
+
+fn write(folder: &Path, name: &str, content: &str) {
+    fs::write(folder.join(name), content).unwrap();
+}
+
+#[test]
+fn no_command_writes_to_the_database_or_to_what_lies_beside_it() {
+    let folder = folder();
+    make(folder.path(), "now", 3);
+    write(folder.path(), "bad.csv", BAD);
+    fs::create_dir(folder.path().join("sub")).unwrap();
+    fs::hard_link(folder.path().join("coffee.db"), folder.path().join("sub/hard.db")).unwrap();
+    std::os::unix::fs::symlink("../coffee.db", folder.path().join("sub/soft.db")).unwrap();
+    std::os::unix::fs::symlink(".", folder.path().join("here")).unwrap();
+    let absolute = folder.path().join("coffee.db");
+    let database = ["coffee.db", "sub/../coffee.db", "sub/hard.db", "sub/soft.db", "here/coffee.db"]
+        .into_iter()
+        .chain(absolute.to_str());
+    // Some are there, some may be later.
+    let beside = [
+        "coffee.db-wal",
+        "coffee.db-shm",
+        "coffee.db-journal",
+        "coffee.db.lock",
+        "coffee.db.maintenance.lock",
+        "coffee.db.backup.json",
+        "coffee.key",
+        "here/coffee.db-wal",
+        "sub/../coffee.db.lock",
+    ];
+    let cases = database.map(|name| (name, "is the database: name another file"));
+    let cases = cases.chain(beside.map(|name| (name, "belongs to the database: name another file")));
+    let before = files(folder.path());
+    for (name, why) in cases {
+        for args in [
+            &["import", "bad.csv", "--rejects", name][..],
+            &["export", "coffee", "-o", name],
+            &["export", "coffee", "-o", name, "--force"],
+            &["backup", "--to", name],
+        ] {
+            let refused = ran(folder.path(), args);
+            assert_eq!(
+                (refused.code, refused.out.as_str(), refused.err),
+                (Some(1), "", format!("coffee-tracker: {name} {why}\n")),
+                "{args:?}"
+            );
+            assert!(files(folder.path()) == before, "{args:?} changed something");
+        }
+    }
+}
+
+#[test]
+fn what_lies_beside_a_database_that_a_link_leads_to_is_its_own_too() {
+    let (folder, elsewhere) = (folder(), folder());
+    make(elsewhere.path(), "now", 3);
+    let real = elsewhere.path().join("coffee.db");
+    std::os::unix::fs::symlink(&real, folder.path().join("coffee.db")).unwrap();
+    let log = elsewhere.path().join("coffee.db-wal");
+    for name in [real.to_str().unwrap(), log.to_str().unwrap(), "coffee.db", "coffee.db.lock"] {
+        let refused = ran(folder.path(), &["export", "coffee", "-o", name, "--force"]);
+        assert_says(&refused, 1, "the database: name another file");
+    }
+    well(folder.path(), &["export", "coffee", "-o", "coffee.db.csv"]);
+}
+
+#[test]
+fn rejected_rows_go_into_a_new_file_that_is_there_only_when_there_are_any() {
+    let folder = folder();
+    write(folder.path(), "good.csv", GOOD);
+    write(folder.path(), "bad.csv", BAD);
+    write(folder.path(), "taken", "what is mine");
+    let before = files(folder.path());
+    for (name, why) in [
+        ("taken", "taken exists already: name another for rejected rows"),
+        ("bad.csv", "bad.csv exists already: name another for rejected rows"),
+        ("nowhere/rejects", "nowhere/rejects cannot be written: No such file or directory (os error 2)"),
+        ("coffee.db", "coffee.db is the database: name another file"),
+    ] {
+        assert_says(&ran(folder.path(), &["import", "bad.csv", "--rejects", name]), 1, why);
+        assert!(files(folder.path()) == before, "{name}: nothing was begun");
+    }
+    // Nor one that a stream comes from.
+    let mut command = tracker(folder.path(), &["import", "-", "--rejects", "bad.csv"]);
+    command.stdin(Stdio::from(fs::File::open(folder.path().join("bad.csv")).unwrap()));
+    assert_says(&run(&mut command), 1, "bad.csv exists already: name another for rejected rows");
+    assert!(files(folder.path()) == before);
+
+    well(folder.path(), &["import", "good.csv", "--rejects", "rejects"]);
+    assert!(!names(folder.path()).contains(&"rejects".to_owned()), "every row was fine");
+    assert_says(&ran(folder.path(), &["import", "taken", "--rejects", "rejects"]), 1, "no column timestamp");
+    assert!(!names(folder.path()).contains(&"rejects".to_owned()), "nothing could be read");
+    well(folder.path(), &["import", "bad.csv", "--rejects", "rejects"]);
+    let rejects = fs::read_to_string(folder.path().join("rejects")).unwrap();
+    let reason = "timestamp: must be a date and time such as 2025-07-23T14:30:00Z (got \"\"never\"\")";
+    assert_eq!(rejects, format!("line,reason,content\n3,\"{reason}\",\"never,1\"\n"));
+    assert_eq!(number(&database(folder.path()), "select count(*) from coffee_logs"), 1);
+}
+
+#[test]
+fn a_database_that_is_called_like_a_backup_is_not_cleared_away_with_them() {
+    let folder = folder();
+    make(folder.path(), "now", 3);
+    let backups = folder.path().join("backups");
+    fs::create_dir(&backups).unwrap();
+    let named = backups.join("coffee_20200101_000000.db");
+    fs::rename(folder.path().join("coffee.db"), &named).unwrap();
+    let mut command = tracker(folder.path(), &["backup", "--keep", "1"]);
+    let ended = run(command.env("DATABASE_URL", "backups/coffee_20200101_000000.db"));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(state(&named).unwrap().coffees.len(), 3);
+}
+
+#[test]
+fn a_second_name_of_the_database_is_no_backup_to_restore() {
+    let folder = folder();
+    make(folder.path(), "now", 3);
+    fs::hard_link(folder.path().join("coffee.db"), folder.path().join("copy.db")).unwrap();
+    let refused = ran(folder.path(), &["restore", "copy.db", "--yes"]);
+    assert_says(&refused, 1, "copy.db is the database itself: name a backup");
+    let connection = Connection::open(folder.path().join("coffee.db")).unwrap();
+    assert_eq!(number(&connection, "select count(*) from coffee_logs"), 3);
+}

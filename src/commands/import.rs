@@ -138,6 +138,7 @@ pub fn run(args: ImportArgs) -> Result<(), Failure> {
         is_dry: args.dry_run,
         importer: None,
         rejects,
+        is_database: matches!(source, Source::Database(..)),
         rejected: 0,
         passed_over: 0,
         bar: source.bar(args.quiet),
@@ -280,6 +281,8 @@ struct Taker {
     /// Opened with the first entry: a file without any makes no database.
     importer: Option<Importer>,
     rejects: Option<RejectedRows>,
+    /// Its rows have no lines; why one does not fit says where it stands.
+    is_database: bool,
     rejected: u64,
     passed_over: u64,
     bar: ProgressBar,
@@ -320,7 +323,7 @@ impl Taker {
         for rejection in &lot.rejected {
             self.rejected += 1;
             if self.rejected <= SHOWN {
-                self.bar.suspend(|| eprintln!("{}", shown(rejection)));
+                self.bar.suspend(|| eprintln!("{}", shown(rejection, self.is_database)));
             }
             if let Some(rejects) = &mut self.rejects {
                 rejects.add(rejection)?;
@@ -381,7 +384,7 @@ impl Taker {
 }
 
 /// One line, whatever stood in the file.
-fn shown(rejection: &Rejection) -> String {
+fn shown(rejection: &Rejection, is_database: bool) -> String {
     let mut content = String::new();
     for character in rejection.content.chars().take(SHOWN_CONTENT) {
         match character.is_control() {
@@ -390,5 +393,6 @@ fn shown(rejection: &Rejection) -> String {
         }
     }
     let cut = if rejection.content.chars().nth(SHOWN_CONTENT).is_some() { "…" } else { "" };
-    format!("line {}: {}: {content}{cut}", rejection.line, rejection.reason)
+    let line = if is_database { String::new() } else { format!("line {}: ", rejection.line) };
+    format!("{line}{}: {content}{cut}", rejection.reason)
 }

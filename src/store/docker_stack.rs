@@ -41,7 +41,8 @@ impl From<rusqlite::Error> for DockerStackError {
     }
 }
 
-/// A row as it was found: its number, what it is, and its text for whoever wants to see it.
+/// A row as it was found: its id, or its place where it has none; what it is, or where it stands
+/// and why it does not fit; and its text for whoever wants to see it.
 pub type Found<'a> = (u64, Result<Entry, String>, &'a dyn Fn() -> String);
 
 /// The open file.
@@ -72,6 +73,8 @@ impl DockerStack {
             }
             Err(e) => return Err(DockerStackError::Unreadable(e.to_string())),
         }
+        // All that is read is of one state, whoever writes meanwhile.
+        connection.execute_batch("begin")?;
         let (mut tables, mut rows) = (Vec::new(), 0);
         for (kind, count) in [
             (Kind::Coffee, "select count(*) from coffee_logs"),
@@ -106,6 +109,7 @@ impl DockerStack {
             })?;
             let columns: Vec<Option<Column>> =
                 statement.column_names().into_iter().map(Column::named).collect();
+            let id = columns.iter().position(|column| *column == Some(Column::Id));
             let mut rows = statement.query([])?;
             for number in 1.. {
                 let Some(row) = rows.next()? else { break };
@@ -116,7 +120,10 @@ impl DockerStack {
                 }
                 draft.set(Column::Source, Raw::Text(DOCKER_STACK));
                 let content = || shown(row, columns.len());
-                if each((number, draft.entry(*kind, &utc), &content)).is_break() {
+                let id = id.and_then(|place| row.get::<_, i64>(place).ok()?.try_into().ok());
+                let (called, number) = id.map_or(("row", number), |id| ("id", id));
+                let misfit = |why| format!("{}, {called} {number}: {why}", table(*kind));
+                if each((number, draft.entry(*kind, &utc).map_err(misfit), &content)).is_break() {
                     return Ok(ControlFlow::Break(()));
                 }
             }

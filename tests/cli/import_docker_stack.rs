@@ -1,9 +1,11 @@
 //! `import` of what the Docker stack left: its SQLite file and its PostgreSQL dumps. They
 //! arrive complete, whatever form they have, and both forms are the same rows.
 
+use std::time::Duration;
+
 use rusqlite::Connection;
 
-use crate::helpers::folder;
+use crate::helpers::{Running, folder, program, wait_until};
 use crate::import::{coffees, import, import_file, readings, said};
 
 /// The stack's file, as SQLAlchemy made it: indexes on every column, text for times.
@@ -183,19 +185,68 @@ fn rows_of_the_stack_that_do_not_fit_are_rejected_alone() {
              insert into heart_rate_logs values (5, '2025-10-02 10:30:15', 0, null, null)",
         )
         .unwrap();
-    let ended = import_file(folder.path(), "stack.db", &[]);
+    let ended = import_file(folder.path(), "stack.db", &["--rejects", "rejects.csv"]);
     assert!(said(&ended).contains("4 coffees and 2 readings added, 0 and 0 were there already, 5 rejected"));
+    let rejects = std::fs::read_to_string(folder.path().join("rejects.csv")).unwrap();
+    assert_eq!(
+        rejects.lines().nth(1),
+        Some(r#"8,"coffee_logs, id 8: timestamp is missing",8||5||"#),
+        "{rejects}"
+    );
     let reasons: Vec<&str> = ended.err.lines().collect();
     assert_eq!(
         reasons,
         [
-            "line 5: timestamp is missing: 8||5||",
-            r#"line 6: timestamp: must be a date and time such as 2025-07-23T14:30:00Z (got "soon"): 9|soon|5||"#,
-            r#"line 7: caffeine_mg: must be a number (got "lots"): 10|2025-10-02 10:30:15|lots||"#,
-            "line 8: timestamp: must not be a blob: 11|(blob)|5||",
-            r#"line 3: bpm: must be between 1 and 1000 (got "0"): 5|2025-10-02 10:30:15|0||"#,
+            "coffee_logs, id 8: timestamp is missing: 8||5||",
+            r#"coffee_logs, id 9: timestamp: must be a date and time such as 2025-07-23T14:30:00Z (got "soon"): 9|soon|5||"#,
+            r#"coffee_logs, id 10: caffeine_mg: must be a number (got "lots"): 10|2025-10-02 10:30:15|lots||"#,
+            "coffee_logs, id 11: timestamp: must not be a blob: 11|(blob)|5||",
+            r#"heart_rate_logs, id 5: bpm: must be between 1 and 1000 (got "0"): 5|2025-10-02 10:30:15|0||"#,
         ]
     );
+}
+
+#[test]
+fn a_row_of_the_stack_without_an_id_is_called_by_its_place() {
+    let folder = folder();
+    let stack = Connection::open(folder.path().join("stack.db")).unwrap();
+    stack
+        .execute_batch(
+            "create table coffee_logs (timestamp, caffeine_mg);
+             insert into coffee_logs values ('2025-10-02 14:05:00', 1), ('soon', 2)",
+        )
+        .unwrap();
+    let ended = import_file(folder.path(), "stack.db", &[]);
+    assert!(said(&ended).contains("1 coffees and 0 readings added"), "{ended:?}");
+    assert!(ended.err.starts_with("coffee_logs, row 2: timestamp: "), "{ended:?}");
+}
+
+#[test]
+fn both_tables_of_the_stack_are_read_as_they_were_when_the_import_began() {
+    let folder = folder();
+    import(folder.path(), "timestamp,caffeine_mg\n2025-07-23T14:30:00Z,1\n", &[]);
+    let stack = Connection::open(folder.path().join("stack.db")).unwrap();
+    stack.pragma_update(None, "journal_mode", "wal").unwrap();
+    stack.execute_batch(STACK).unwrap();
+    // More coffees than are read while none is stored.
+    stack
+        .execute_batch(
+            "with recursive n(n) as (select 100 union all select n + 1 from n where n < 50000)
+             insert into coffee_logs select n, '2025-10-04 10:30:15', 5, null, null from n",
+        )
+        .unwrap();
+    let holder = Connection::open(folder.path().join("coffee.db")).unwrap();
+    holder.execute_batch("begin immediate").unwrap();
+    // It comes back when the first rows have been read and are to be stored.
+    let lock = folder.path().join("coffee.db.maintenance.lock");
+    std::fs::remove_file(&lock).unwrap();
+    let mut command = program(folder.path());
+    let running = Running::spawn(command.args(["import", "stack.db", "--database-url", "coffee.db"]));
+    wait_until("the first coffees are read", Duration::from_secs(30), || lock.exists());
+    stack.execute_batch("delete from coffee_logs; delete from heart_rate_logs").unwrap();
+    holder.execute_batch("rollback").unwrap();
+    let ended = running.end();
+    assert!(said(&ended).contains("49905 coffees and 2 readings added"), "{ended:?}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::model::entry::{CoffeeEntry, ReadingEntry};
+use crate::model::time::Timestamp;
 
 /// A table as it was when the import began.
 #[derive(Debug, Default)]
@@ -50,7 +51,7 @@ impl Stored {
             "select id from coffee_logs where timestamp = ?1 and id > ?2 and id <= ?3 and caffeine_mg = ?4
              and +coffee_type is ?5 and notes is ?6 and source is ?7 order by id limit 1",
         )?;
-        self.used.use_one(|last| {
+        self.used.use_one(coffee.timestamp, |last| {
             let equal = params![
                 coffee.timestamp.micros(),
                 last,
@@ -76,7 +77,7 @@ impl Stored {
             "select id from heart_rate_logs where timestamp = ?1 and id > ?2 and id <= ?3 and bpm = ?4
              and +context is ?5 and notes is ?6 and source is ?7 order by id limit 1",
         )?;
-        self.used.use_one(|last| {
+        self.used.use_one(reading.timestamp, |last| {
             let equal = params![
                 reading.timestamp.micros(),
                 last,
@@ -102,17 +103,30 @@ struct Used {
     /// The first of equal rows, and one of them up to which all are used: else each would be
     /// walked past all before it.
     series: HashMap<i64, i64>,
+    /// The row that was used last, and its time.
+    newest: Option<(Timestamp, i64)>,
 }
 
 impl Used {
-    /// Uses the first row not yet used of those that are equal, of which `after` gives the
-    /// first beyond an id; false when all were.
+    /// Uses a row not yet used of those that are equal, all of one time, of which `after` gives
+    /// the first beyond an id; false when all were.
     fn use_one(
         &mut self,
+        time: Timestamp,
         mut after: impl FnMut(i64) -> rusqlite::Result<Option<i64>>,
     ) -> rusqlite::Result<bool> {
+        // Different rows of one time mostly come in the order in which they are stored: else each
+        // would be searched for among all before it.
+        if let Some((_, newest)) = self.newest.filter(|(newest, _)| *newest == time)
+            && let Some(next) = after(newest)?
+            && self.mark(next)
+        {
+            self.newest = Some((time, next));
+            return Ok(true);
+        }
         let Some(first) = after(i64::MIN)? else { return Ok(false) };
         if self.mark(first) {
+            self.newest = Some((time, first));
             return Ok(true);
         }
         let begun = self.series.get(&first).copied();
@@ -161,11 +175,12 @@ mod tests {
     fn equal_rows_are_used_one_by_one_even_when_there_are_more_series_than_are_remembered() {
         let kinds = i64::try_from(SERIES).unwrap() + 1;
         let mut used = Used::default();
+        let time = Timestamp::clamped(0);
         for round in 1..=5 {
             for kind in 1..=kinds {
                 // Of each kind there are three rows: `kind`, and as often `kinds` further on.
                 let after = |last: i64| Ok((0..3).map(|n| kind + n * kinds).find(|id| *id > last));
-                assert_eq!(used.use_one(after).unwrap(), round <= 3, "{kind} in round {round}");
+                assert_eq!(used.use_one(time, after).unwrap(), round <= 3, "{kind} in round {round}");
                 assert!(used.series.len() <= SERIES);
             }
         }

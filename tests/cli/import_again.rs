@@ -30,6 +30,17 @@ fn equal_rows_are_compared_in_time_that_grows_with_their_number() {
 }
 
 #[test]
+fn different_rows_of_one_time_are_compared_in_time_that_grows_with_their_number() {
+    let folder = folder();
+    let rows = (0..30_000).map(|n| format!("2025-07-23T14:30:00Z,95,number {n}\n"));
+    let file = format!("timestamp,caffeine_mg,notes\n{}", rows.collect::<String>());
+    import(folder.path(), &file, &[]);
+    let again = import(folder.path(), &file, &[]);
+    assert!(said(&again).contains("0 coffees and 0 readings added, 30000 and 0 were"), "{again:?}");
+    assert!(again.took < Duration::from_secs(15), "{:?}", again.took);
+}
+
+#[test]
 fn several_series_of_equal_rows_in_any_order_are_each_counted_for_themselves() {
     let folder = folder();
     let row = |kind: usize| format!("2025-07-23T14:30:00Z,{},{}\n", kind % 3, ["a", "b"][kind % 2]);

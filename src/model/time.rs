@@ -7,6 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use jiff::civil;
+use jiff::fmt::temporal::Pieces;
 use jiff::tz::TimeZone;
 use serde::{Serialize, Serializer};
 
@@ -64,7 +65,8 @@ impl Timestamp {
         Self::clamped(self.0.saturating_sub(micros))
     }
 
-    /// Reads RFC 3339, its common variations, and local times, which are taken in `zone`.
+    /// Reads RFC 3339, its common variations, and local times, which are taken in the zone
+    /// that they name (`2025-07-23T14:30:00[Europe/Berlin]`), else in `zone`.
     ///
     /// A space where a `+` belongs (a query that was not percent-encoded) is read as one.
     ///
@@ -73,6 +75,7 @@ impl Timestamp {
     pub fn parse(text: &str, zone: &TimeZone) -> Result<Self, &'static str> {
         const FORM: &str = "must be a date and time such as 2025-07-23T14:30:00Z";
         const YEARS: &str = "must lie in the years 1 to 9999";
+        const ZONE: &str = "must name a time zone that is known, such as [Europe/Berlin]";
         let text = restore_plus(text);
         if has_leap_second(&text) {
             return Err("must have seconds from 0 to 59 (leap seconds cannot be stored)");
@@ -85,7 +88,8 @@ impl Timestamp {
                 if has_offset(&text) {
                     return Err(FORM);
                 }
-                zone.to_timestamp(local).map_err(|_| YEARS)?
+                let named = Pieces::parse(&text).map_err(|_| FORM)?.to_time_zone().map_err(|_| ZONE)?;
+                named.as_ref().unwrap_or(zone).to_timestamp(local).map_err(|_| YEARS)?
             }
         };
         Self::from_micros(instant.as_microsecond()).ok_or(YEARS)
@@ -115,7 +119,9 @@ fn has_leap_second(text: &str) -> bool {
 }
 
 fn has_offset(text: &str) -> bool {
-    text.get(10..).is_some_and(|clock| clock.contains(['Z', 'z', '+', '-']))
+    // The name of a zone may have all of them.
+    let clock = text.get(10..).and_then(|clock| clock.split('[').next());
+    clock.is_some_and(|clock| clock.contains(['Z', 'z', '+', '-']))
 }
 
 /// An instant as text: `2025-07-23T14:30:00.123456Z`.
@@ -211,6 +217,13 @@ mod tests {
             "2025-07-23T16:30:00.123456",
             " 2025-07-23 16:30:00.123456 ",
             "2025-07-23T16:30:00.123456999",
+            "2025-07-23T14:30:00.123456[UTC]",
+            "2025-07-23T10:30:00.123456[America/New_York]",
+            "2025-07-23 16:30:00.123456[Europe/Zurich]",
+            "2025-07-23T09:30:00.123456[Etc/GMT+5]",
+            "2025-07-23T15:30:00.123456[+01:00]",
+            "2025-07-23T16:30:00.123456[u-ca=gregory]",
+            "2025-07-23T14:30:00.123456Z[America/New_York]",
         ] {
             assert_eq!(parse(text).as_deref(), Ok("2025-07-23T14:30:00.123456Z"), "{text}");
         }
@@ -232,6 +245,9 @@ mod tests {
             "1753281000",
             "2025-07-23T14:30:00Zulu",
             "2025-07-23T14:30:00+",
+            "2025-07-23T14:30:00[Nowhere/Land]",
+            "2025-07-23T14:30:00[UTC",
+            "2025-07-23T14:30:00[]",
             "\u{661}025-07-23T14:30:00Z",
         ] {
             assert!(parse(text).is_err(), "{text} was read as {:?}", parse(text));

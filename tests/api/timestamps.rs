@@ -6,6 +6,7 @@ use super::helpers::{Setup, TestApp, at, bad};
 
 const AHEAD: &str = "must not lie more than 5 minutes ahead of the server's clock";
 const FORM: &str = "must be a date and time such as 2025-07-23T14:30:00Z";
+const ZONE: &str = "must name a time zone that is known, such as [Europe/Berlin]";
 const YEARS: &str = "must lie in the years 1 to 9999";
 const LEAP: &str = "must have seconds from 0 to 59 (leap seconds cannot be stored)";
 
@@ -25,6 +26,9 @@ async fn a_timestamp_may_have_any_offset_or_none() {
         ("2025-07-23", "2025-07-22T22:00:00.000000Z"),
         (" 2025-07-23T14:30:00Z ", "2025-07-23T14:30:00.000000Z"),
         ("2025-07-23T14:30:00.1234569Z", "2025-07-23T14:30:00.123456Z"),
+        ("2025-07-23T14:30:00[UTC]", "2025-07-23T14:30:00.000000Z"),
+        ("2025-07-23T10:30:00[America/New_York]", "2025-07-23T14:30:00.000000Z"),
+        ("2025-07-23T14:30:00Z[America/New_York]", "2025-07-23T14:30:00.000000Z"),
         ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00.000000Z"),
         ("1969-12-31T23:59:59.999999Z", "1969-12-31T23:59:59.999999Z"),
         // The hour that Berlin has twice is the first of the two, the one it skips is moved on.
@@ -60,6 +64,7 @@ async fn what_is_no_time_or_lies_ahead_is_refused() {
         ("2025-07-23T14:30:00+99:00", FORM),
         ("2025-02-29T00:00:00Z", FORM),
         ("2025-07-23T25:00:00Z", FORM),
+        ("2025-07-23T14:30:00[Nowhere/Land]", ZONE),
         ("23.07.2025 14:30", FORM),
         ("1753281000", FORM),
         ("now", FORM),

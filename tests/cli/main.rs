@@ -22,6 +22,7 @@ mod import_apple_health;
 mod import_docker_stack;
 mod import_kills;
 mod import_live;
+mod import_odd_files;
 mod keeping;
 mod kills;
 mod lifecycle;

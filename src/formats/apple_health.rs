@@ -1,5 +1,5 @@
 //! Apple Health's `export.xml`: heart rates and dietary caffeine; everything else is passed
-//! over. A record that stands inside another element is a repetition, and left out.
+//! over. So is a record that stands inside another element: it repeats one beside it.
 //!
 //! The document type in front is skipped by hand: some versions of the phone write one that
 //! is not well-formed.
@@ -12,7 +12,8 @@ use quick_xml::reader::Reader;
 use quick_xml::{Error as XmlError, XmlVersion};
 
 use super::lines::Counted;
-use super::rows::{ReadError, Rejection, Row, Sink};
+use super::lossy::Lossy;
+use super::rows::{ReadError, Row, Sink};
 use crate::model::calendar::Zone;
 use crate::model::draft;
 use crate::model::entry::{CoffeeEntry, Entry, Kind, ReadingEntry};
@@ -29,9 +30,10 @@ pub const ROOT: &[u8] = b"<HealthData";
 /// # Errors
 /// Why it was not read to its end.
 pub fn read(input: &mut dyn BufRead, zone: &Zone, sink: &mut Sink<'_>) -> Result<(), ReadError> {
-    let mut input = Counted::new(input);
+    let mut input = Lossy::new(input);
+    let mut input = Counted::new(&mut input);
     skip_to_root(&mut input)?;
-    let mut export = Export { zone, open: None, in_other: false, has_ended: false };
+    let mut export = Export { zone, open: None, other: None, has_ended: false };
     let mut reader = tolerant(input);
     let mut buffer = Vec::new();
     loop {
@@ -41,16 +43,11 @@ pub fn read(input: &mut dyn BufRead, zone: &Zone, sink: &mut Sink<'_>) -> Result
         match reader.read_event_into(&mut buffer) {
             Ok(Event::Eof) if export.has_ended => return Ok(()),
             Ok(Event::Eof) => {
+                export.check_others()?;
                 return Err(ReadError::Broken { line, why: "the end of the file is missing".to_owned() });
             }
             Ok(event) => export.take(line, &event, sink)?,
             Err(XmlError::Io(e)) => return Err(ReadError::Broken { line, why: e.to_string() }),
-            // One element is lost, and the library wants to be started anew behind it.
-            Err(XmlError::Encoding(_)) => {
-                let content = String::from_utf8_lossy(&buffer).into_owned();
-                sink(Row::Rejected(Rejection::new(line, "is not UTF-8".to_owned(), content)))?;
-                reader = tolerant(reader.into_inner());
-            }
             Err(XmlError::IllFormed(_)) => {}
             Err(e) => return Err(ReadError::Broken { line, why: e.to_string() }),
         }
@@ -111,9 +108,16 @@ struct Export<'z> {
     zone: &'z Zone,
     /// A record of ours whose end has not come yet: its line, what stood there, and itself.
     open: Option<Open>,
-    /// Inside an element that repeats records.
-    in_other: bool,
+    /// The outermost element that repeats records, while inside of one.
+    other: Option<Other>,
     has_ended: bool,
+}
+
+struct Other {
+    line: u64,
+    name: String,
+    /// How many of them are open.
+    depth: u64,
 }
 
 struct Open {
@@ -130,19 +134,46 @@ impl Export<'_> {
                 match tag.name().as_ref() {
                     "Record" => self.record(line, tag, is_empty, sink)?,
                     "MetadataEntry" => self.metadata(tag),
-                    "Correlation" | "Workout" => self.in_other = !is_empty,
+                    name @ ("Correlation" | "Workout") if !is_empty => self.enter(line, name),
                     _ => {}
                 }
             }
             Event::End(tag) => match tag.name().as_ref() {
                 "Record" => self.close(sink)?,
-                "Correlation" | "Workout" => self.in_other = false,
-                "HealthData" => self.has_ended = true,
+                "Correlation" | "Workout" => self.leave(),
+                "HealthData" => {
+                    self.close(sink)?;
+                    self.check_others()?;
+                    self.has_ended = true;
+                }
                 _ => {}
             },
             _ => {}
         }
         Ok(())
+    }
+
+    fn enter(&mut self, line: u64, name: &str) {
+        self.other.get_or_insert_with(|| Other { line, name: name.to_owned(), depth: 0 }).depth += 1;
+    }
+
+    fn leave(&mut self) {
+        let Some(other) = &mut self.other else { return };
+        other.depth -= 1;
+        if other.depth == 0 {
+            self.other = None;
+        }
+    }
+
+    /// Whether all of them were closed: what followed one that was not may have been ours.
+    fn check_others(&self) -> Result<(), ReadError> {
+        match &self.other {
+            Some(Other { line, name, .. }) => {
+                let why = format!("the element {name} that begins there has no end");
+                Err(ReadError::Broken { line: *line, why })
+            }
+            None => Ok(()),
+        }
     }
 
     fn record(
@@ -153,8 +184,8 @@ impl Export<'_> {
         sink: &mut Sink<'_>,
     ) -> Result<(), ReadError> {
         self.close(sink)?;
-        if self.in_other {
-            return Ok(());
+        if self.other.is_some() {
+            return Ok(sink(Row::PassedOver)?);
         }
         let mut record = Record::default();
         let read = record.read(tag);

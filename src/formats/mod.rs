@@ -14,6 +14,7 @@ mod dump;
 mod input;
 mod json_lines;
 mod lines;
+mod lossy;
 mod recognise;
 mod rejects;
 mod rows;

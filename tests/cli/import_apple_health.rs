@@ -130,7 +130,7 @@ fn a_bad_record_is_said_with_its_line_and_costs_no_other() {
             r#"line 40: bpm: must be between 1 and 1000 (got "0.2")"#,
             r#"line 41: startDate: must be a date and time (got "2025-02-30 14:30:00 +0200")"#,
             r#"line 42: unit: must be mg, g or mcg (got "cup")"#,
-            "line 43: is not UTF-8",
+            "line 43: unit: must be count/min or count/s (got \"\u{fffd}ROKEN\")",
         ]
     );
 }
@@ -198,4 +198,88 @@ fn an_element_without_end_is_not_gathered_in_memory() {
         ended.err,
         "coffee-tracker: file: it breaks off at line 36: what stands there has no end within 4 MiB\n"
     );
+}
+
+#[test]
+fn text_that_is_no_utf_8_costs_no_reading_and_is_counted_once() {
+    let mut content = export(|export| {
+        export.record("HeartRate", "count/min", "60", AT, "<MetadataEntry key=\"HKNote\" value=\"#\"/>")?;
+        export.raw(&format!(
+            " <Record type=\"HKQuantityTypeIdentifierHeartRate\" sourceName=\"J#rg é\" unit=\"count/min\" \
+             startDate=\"{AT}\" value=\"61\"/>\n"
+        ))?;
+        export.record("StepCount", "#", "11", AT, "")?;
+        export.record("HeartRate", "count/min", "62", AT, "")
+    });
+    let begin = content.windows(11).position(|w| w == b"<HealthData").unwrap();
+    content[begin..].iter_mut().filter(|byte| **byte == b'#').for_each(|byte| *byte = 0xfc);
+    let folder = folder();
+    let ended = import(folder.path(), &content, &[]);
+    assert_eq!(
+        said(&ended),
+        "file: 0 coffees and 3 readings added, 0 and 0 were there already, 0 rejected, 1 of other kinds passed over"
+    );
+    assert_eq!(ended.err, "");
+    let reading = |n: u32, source: &str| {
+        format!("Integer({n})|Integer(1753273800000000)|Integer({})|Null|Null|{source}", 59 + n)
+    };
+    let expected = [reading(1, WATCH), reading(2, "Text(\"J\u{fffd}rg é\")"), reading(3, WATCH)];
+    assert_eq!(readings(folder.path()), expected);
+}
+
+#[test]
+fn records_within_a_workout_are_passed_over_however_deep_they_stand() {
+    let content = export(|export| {
+        export.raw(" <Workout>\n <Workout>\n")?;
+        export.record("HeartRate", "count/min", "60", AT, "")?;
+        export.raw(" </Workout><Correlation/>\n")?;
+        export.record("HeartRate", "count/min", "61", AT, "")?;
+        export.raw(" </Workout>\n")?;
+        export.record("HeartRate", "count/min", "62", AT, "")
+    });
+    let folder = folder();
+    let ended = import(folder.path(), &content, &[]);
+    assert_eq!(
+        said(&ended),
+        "file: 0 coffees and 1 readings added, 0 and 0 were there already, 0 rejected, 2 of other kinds passed over"
+    );
+}
+
+#[test]
+fn an_element_around_records_that_is_never_closed_breaks_the_file() {
+    for (name, is_cut) in [("Workout", false), ("Correlation", false), ("Workout", true)] {
+        let mut content = export(|export| {
+            export.record("HeartRate", "count/min", "60", AT, "")?;
+            export.raw(&format!(" <{name}>\n"))?;
+            export.record("HeartRate", "count/min", "61", AT, "")?;
+            export.raw(&format!(" <{name}>\n </{name}>\n"))?;
+            export.record("HeartRate", "count/min", "62", AT, "")
+        });
+        if is_cut {
+            content.truncate(content.len() - "</HealthData>\n".len());
+        }
+        let folder = folder();
+        let ended = import(folder.path(), &content, &[]);
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(
+            ended.out.contains("1 readings added, 0 and 0 were there already, 0 rejected, 2 of other kinds"),
+            "{ended:?}"
+        );
+        let sentence = format!(
+            "coffee-tracker: file: it breaks off at line 36: the element {name} that begins there has no end\n"
+        );
+        assert_eq!(ended.err, sentence);
+    }
+}
+
+#[test]
+fn the_last_record_is_kept_though_its_end_is_missing() {
+    let content = export(|export| {
+        export.raw(&format!(
+            " <Record type=\"HKQuantityTypeIdentifierHeartRate\" unit=\"count/min\" startDate=\"{AT}\" \
+             value=\"61\">\n"
+        ))
+    });
+    let folder = folder();
+    assert!(said(&import(folder.path(), &content, &[])).contains("0 coffees and 1 readings added"));
 }

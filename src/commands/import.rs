@@ -16,7 +16,7 @@ use indicatif::ProgressBar;
 use super::rejected::RejectedRows;
 use super::{Failure, print, progress};
 use crate::config::RawPlace;
-use crate::formats::{Format, Input, Mapping, Meter, ReadError, Reading, Rejection, Row, Stopped};
+use crate::formats::{Format, Input, Mapping, Meter, ReadError, Reading, Rejection, Row, Stopped, one_line};
 use crate::model::draft::Column;
 use crate::model::entry::Entry;
 use crate::store::{DockerStack, Identity, ImportError, Imported, Importer, Options};
@@ -385,14 +385,7 @@ impl Taker {
 
 /// One line, whatever stood in the file.
 fn shown(rejection: &Rejection, is_database: bool) -> String {
-    let mut content = String::new();
-    for character in rejection.content.chars().take(SHOWN_CONTENT) {
-        match character.is_control() {
-            true => content.extend(character.escape_default()),
-            false => content.push(character),
-        }
-    }
-    let cut = if rejection.content.chars().nth(SHOWN_CONTENT).is_some() { "…" } else { "" };
+    let content = one_line(&rejection.content, SHOWN_CONTENT);
     let line = if is_database { String::new() } else { format!("line {}: ", rejection.line) };
-    format!("{line}{}: {content}{cut}", rejection.reason)
+    format!("{line}{}: {content}", rejection.reason)
 }

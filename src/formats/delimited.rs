@@ -8,7 +8,7 @@ use std::io::{self, BufRead, Read};
 use csv::{ByteRecord, ReaderBuilder, Terminator};
 
 use super::json_lines::without_mark;
-use super::rows::{ReadError, Rejection, Row, Sink};
+use super::rows::{ReadError, Rejection, Row, Sink, one_line};
 use crate::model::calendar::Zone;
 use crate::model::draft::{Column, Draft, Raw};
 use crate::model::entry::Entry;
@@ -18,6 +18,9 @@ const MAX_RECORD: usize = 64 * 1024;
 
 /// How much of a line is kept whose quotes are not closed, in bytes.
 const MAX_UNCLOSED: usize = 256;
+
+/// How much of the header a sentence quotes, in characters.
+const MAX_QUOTED: usize = 300;
 
 /// A column of the file, by name, that means a field: what `--map` says.
 pub type Mapping = (String, Column);
@@ -55,29 +58,52 @@ pub fn read(
             continue;
         }
         let feed = reader.get_ref();
-        let row = Row::of(feed.line, entry(&record, &columns, zone), || feed.record_text());
+        let read = entry(&record, &columns, feed.delimiter, zone);
+        let row = Row::of(feed.line, read, || feed.record_text());
         sink(row)?;
     }
 }
 
-fn entry(record: &ByteRecord, columns: &[Option<Column>], zone: &Zone) -> Result<Entry, String> {
+fn entry(
+    record: &ByteRecord,
+    columns: &[Option<Column>],
+    delimiter: u8,
+    zone: &Zone,
+) -> Result<Entry, String> {
     let surplus = record.iter().skip(columns.len()).any(|value| !value.is_empty());
     if surplus || record.len() < columns.len() {
         return Err(format!("has {} columns where the header has {}", record.len(), columns.len()));
     }
     let mut draft = Draft::default();
     for (value, column) in record.iter().zip(columns) {
-        if let Some(column) = column {
-            draft.set(*column, std::str::from_utf8(value).map_or(Raw::Unfit("is not UTF-8"), Raw::Text));
-        }
+        let Some(column) = *column else { continue };
+        let is_number = matches!(column, Column::CaffeineMg | Column::Bpm);
+        let raw = match std::str::from_utf8(value) {
+            Err(_) => Raw::Unfit("is not UTF-8"),
+            Ok(text) if is_number && delimiter == b',' && may_have_thousands(text) => {
+                Raw::Unfit("may be thousands or a fraction: write it without a comma")
+            }
+            Ok(text) => Raw::Text(text),
+        };
+        draft.set(column, raw);
     }
     draft.entry(draft.kind()?, zone)
+}
+
+/// `1,200`: where commas delimit fields, whoever wrote it may have meant either.
+fn may_have_thousands(number: &str) -> bool {
+    let number = number.trim();
+    let Some((whole, rest)) = number.strip_prefix('+').unwrap_or(number).split_once(',') else {
+        return false;
+    };
+    let are_digits = whole.bytes().chain(rest.bytes()).all(|byte| byte.is_ascii_digit());
+    are_digits && (1..=3).contains(&whole.len()) && rest.len() == 3 && !whole.starts_with('0')
 }
 
 /// What each column of the header means.
 fn columns(header: &[String], mappings: &[Mapping]) -> Result<Vec<Option<Column>>, ReadError> {
     let unusable = |why: String| {
-        let found = header.join(", ");
+        let found = one_line(&header.join(", "), MAX_QUOTED);
         ReadError::Unusable(format!(
             "{why}; its columns are: {found}. Say --map COLUMN=FIELD, such as --map Time=timestamp"
         ))
@@ -145,7 +171,13 @@ impl<'a> Feed<'a> {
     /// Reads the header and learns the delimiter from it.
     fn header(&mut self) -> Result<Vec<String>, ReadError> {
         self.next_record()?;
-        let header = without_mark(&self.record).to_vec();
+        let mut header = without_mark(&self.record).to_vec();
+        let said = spreadsheet_delimiter(&header);
+        if let Some(delimiter) = said {
+            self.delimiter = delimiter;
+            self.next_record()?;
+            header.clone_from(&self.record);
+        }
         self.given = self.record.len();
         let count = |delimiter: &u8| {
             let mut quoted = false;
@@ -158,7 +190,8 @@ impl<'a> Feed<'a> {
                 .count()
         };
         // Of equals the last one wins: a comma.
-        self.delimiter = [b'\t', b';', b','].into_iter().max_by_key(count).unwrap_or(b',');
+        let likeliest = [b'\t', b';', b','].into_iter().max_by_key(count).unwrap_or(b',');
+        self.delimiter = said.unwrap_or(likeliest);
         let mut names = ByteRecord::new();
         let mut reader =
             ReaderBuilder::new().has_headers(false).delimiter(self.delimiter).from_reader(&header[..]);
@@ -176,11 +209,11 @@ impl<'a> Feed<'a> {
                 return Ok(());
             };
             self.line = self.next_line;
-            self.next_line += text.iter().filter(|byte| **byte == b'\n').count() as u64;
+            self.next_line += lines_in(text);
             let content = text.strip_suffix(b"\n").unwrap_or(text);
             let content = content.strip_suffix(b"\r").unwrap_or(content);
             self.record.extend_from_slice(content);
-            let is_cut = !text.ends_with(b"\n");
+            let is_cut = !text.ends_with(b"\n") && !text.ends_with(b"\r");
             self.start += length;
             if !is_closed {
                 // There may be many before the next good one.
@@ -202,8 +235,12 @@ impl<'a> Feed<'a> {
         self.next_line += 1;
         loop {
             let rest = self.held.get(self.start..).unwrap_or_default();
-            if let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            if let Some(end) = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
+                let is_return = rest.get(end) == Some(&b'\r');
                 self.start += end + 1;
+                if is_return && self.byte_at(0)? == Some(b'\n') {
+                    self.start += 1;
+                }
                 return Ok(());
             }
             self.held.clear();
@@ -212,6 +249,16 @@ impl<'a> Feed<'a> {
                 return Ok(());
             }
         }
+    }
+
+    /// The byte at that place behind `start`; `None` at the end of the input.
+    fn byte_at(&mut self, place: usize) -> io::Result<Option<u8>> {
+        while self.held.len() <= self.start + place {
+            if self.read_more()? == 0 {
+                return Ok(None);
+            }
+        }
+        Ok(self.held.get(self.start + place).copied())
     }
 
     /// Reads a line, or as much of it as a record may have.
@@ -229,16 +276,18 @@ impl<'a> Feed<'a> {
         let (mut length, mut quotes) = (0, Quotes::FieldStart);
         let mut first_line = None;
         loop {
-            let Some(byte) = self.held.get(self.start + length).copied() else {
-                match self.read_more()? {
-                    0 if quotes == Quotes::Open => return Ok((first_line.unwrap_or(length), false)),
-                    0 => return Ok((length, true)),
-                    _ => continue,
-                }
+            let Some(byte) = self.byte_at(length)? else {
+                return match quotes {
+                    Quotes::Open => Ok((first_line.unwrap_or(length), false)),
+                    _ => Ok((length, true)),
+                };
             };
             length += 1;
             quotes = quotes.after(byte, self.delimiter);
-            if byte == b'\n' {
+            if byte == b'\r' && self.byte_at(length)? == Some(b'\n') {
+                continue;
+            }
+            if matches!(byte, b'\n' | b'\r') {
                 if quotes != Quotes::Open {
                     return Ok((length, true));
                 }
@@ -266,6 +315,21 @@ impl Read for Feed<'_> {
         self.given += count;
         Ok(count)
     }
+}
+
+/// What `sep=;` says, which spreadsheets take for the delimiter and not for a row.
+fn spreadsheet_delimiter(line: &[u8]) -> Option<u8> {
+    match line.strip_suffix(b"\n").unwrap_or(line) {
+        [name @ .., b'=', delimiter] if name.eq_ignore_ascii_case(b"sep") => Some(*delimiter),
+        _ => None,
+    }
+}
+
+/// How many lines end in a text, each in `\n`, `\r\n` or `\r`.
+fn lines_in(text: &[u8]) -> u64 {
+    let ends = text.iter().filter(|byte| matches!(byte, b'\n' | b'\r')).count();
+    let pairs = text.windows(2).filter(|pair| pair == b"\r\n").count();
+    (ends - pairs) as u64
 }
 
 /// Where in a record one is: a quote opens only at the beginning of a field.

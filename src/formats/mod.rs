@@ -24,4 +24,4 @@ pub use delimited::Mapping;
 pub use input::{Input, Meter, Reading};
 pub use recognise::Format;
 pub use rejects::Rejects;
-pub use rows::{ReadError, Rejection, Row, Sink, Stopped};
+pub use rows::{ReadError, Rejection, Row, Sink, Stopped, one_line};

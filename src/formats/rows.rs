@@ -55,6 +55,21 @@ impl Rejection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stopped;
 
+/// The beginning of a text in one line, that no terminal takes for a command.
+pub fn one_line(text: &str, most: usize) -> String {
+    let mut line = String::new();
+    for character in text.chars().take(most) {
+        match character.is_control() {
+            true => line.extend(character.escape_default()),
+            false => line.push(character),
+        }
+    }
+    if text.chars().nth(most).is_some() {
+        line.push('…');
+    }
+    line
+}
+
 /// Takes one row after the other, in the order of the file.
 pub type Sink<'a> = dyn FnMut(Row) -> Result<(), Stopped> + 'a;
 

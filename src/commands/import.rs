@@ -93,6 +93,23 @@ fn mapping(text: &str) -> Result<Mapping, String> {
     Ok((column.to_owned(), field))
 }
 
+/// Each column means one field, and each field is meant by one column.
+fn check_mappings(mappings: &[Mapping]) -> Result<(), Failure> {
+    for (place, (name, field)) in mappings.iter().enumerate() {
+        let before = mappings.iter().take(place);
+        for (other, other_field) in before {
+            if other.trim().eq_ignore_ascii_case(name.trim()) {
+                return Err(Failure::Usage(format!("--map names the column {name:?} twice")));
+            }
+            if other_field == field {
+                let why = format!("--map says of two columns that they are {}", field.name());
+                return Err(Failure::Usage(why));
+            }
+        }
+    }
+    Ok(())
+}
+
 impl From<ImportError> for Failure {
     fn from(error: ImportError) -> Self {
         match error {
@@ -116,6 +133,7 @@ pub fn run(args: ImportArgs) -> Result<(), Failure> {
     let name =
         if args.file == Path::new("-") { "standard input".into() } else { args.file.display().to_string() };
     let unreadable = |e: ReadError| Failure::Failed(format!("{name}: {e}"));
+    check_mappings(&args.map)?;
     let place = args.place.check()?;
     // What the caller named is opened as the caller, what is stored is stored as its owner.
     let source = open(&args.file, args.format.map(Format::from)).map_err(unreadable)?;

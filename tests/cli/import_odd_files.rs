@@ -98,6 +98,22 @@ fn a_number_that_may_have_thousands_is_refused_where_commas_delimit() {
 }
 
 #[test]
+fn a_column_that_is_mapped_twice_or_a_field_that_two_mean_is_a_wrong_command_line() {
+    for (maps, sentence) in [
+        (["--map", "When=timestamp", "--map", "when =notes"], "--map names the column \"when \" twice"),
+        (
+            ["--map", "a=timestamp", "--map", "b=Timestamp"],
+            "--map says of two columns that they are timestamp",
+        ),
+    ] {
+        let folder = folder();
+        let ended = import(folder.path(), "when,a,b,bpm\n2025-07-23T14:30:00Z,,,60\n", &maps);
+        assert_eq!((ended.code, &*ended.err), (Some(2), &*format!("coffee-tracker: {sentence}\n")));
+        assert!(!folder.path().join("coffee.db").exists());
+    }
+}
+
+#[test]
 fn a_header_that_says_nothing_is_quoted_in_one_short_line() {
     let folder = folder();
     let header = format!("a\u{1b}[31m,\"two\nlines\",{}\n", "x".repeat(60_000));

@@ -44,9 +44,27 @@ const OTHERS: [(&[u8], &str); 9] = [
     (b"\xfe\xff", "it is text in UTF-16: save it as UTF-8"),
 ];
 
-/// Words that begin a statement in a dump.
-const STATEMENTS: [&str; 9] =
-    ["set", "copy", "insert", "create", "begin", "pragma", "select", "alter", "drop"];
+/// Words that begin a statement in a dump and end it in the same line.
+const SHORT_STATEMENTS: [&str; 5] = ["set", "copy", "begin", "pragma", "select"];
+/// Words that begin a longer one, and what follows them.
+const LONG_STATEMENTS: [(&str, &[&str]); 5] =
+    [("insert", &["into", "or"]), ("replace", &["into"]), ("create", MADE), ("alter", MADE), ("drop", MADE)];
+/// What statements make.
+const MADE: &[&str] = &[
+    "table",
+    "function",
+    "sequence",
+    "index",
+    "unique",
+    "type",
+    "schema",
+    "extension",
+    "view",
+    "trigger",
+    "temporary",
+    "temp",
+    "or",
+];
 
 /// Tells what a beginning looks like.
 pub fn looks_of(head: &[u8]) -> Looks {
@@ -88,13 +106,27 @@ fn looks_of_text(text: &[u8]) -> Looks {
     }
 }
 
-/// A comment, a command for psql, or a statement.
+/// A comment, a command for psql, or a statement: more of it than one word, for a CSV's first
+/// column may be called `Begin`.
 fn is_dump(text: &[u8]) -> bool {
-    let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let word = line.split(|byte| byte.is_ascii_whitespace() || *byte == b';').next().unwrap_or_default();
-    [&b"--"[..], b"/*", b"\\restrict", b"\\connect"].iter().any(|start| line.starts_with(start))
-        || line.len() > word.len()
-            && STATEMENTS.iter().any(|statement| word.eq_ignore_ascii_case(statement.as_bytes()))
+    let line = text.split(|byte| matches!(byte, b'\n' | b'\r')).next().unwrap_or_default();
+    if [&b"--"[..], b"/*", b"\\restrict", b"\\connect"].iter().any(|start| line.starts_with(start)) {
+        return true;
+    }
+    for statement in line.split(|byte| *byte == b';').map(<[u8]>::trim_ascii).filter(|s| !s.is_empty()) {
+        let mut words = statement.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        let is_one =
+            |word: &[u8], of: &[&str]| of.iter().any(|one| word.eq_ignore_ascii_case(one.as_bytes()));
+        let (first, second) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let is_long = |(verb, what): &(&str, &[&str])| is_one(first, &[verb]) && is_one(second, what);
+        if words.next().is_some() && LONG_STATEMENTS.iter().any(is_long) {
+            return true;
+        }
+        if !is_one(first, &SHORT_STATEMENTS) {
+            return false;
+        }
+    }
+    line.trim_ascii_end().ends_with(b";")
 }
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
@@ -119,6 +151,13 @@ mod tests {
             (b"BEGIN;\n", Looks::Like(Format::PostgresDump)),
             (b"\xef\xbb\xbfid,timestamp,bpm\n", Looks::Like(Format::Csv)),
             (b"set,timestamp,bpm\n", Looks::Like(Format::Csv)),
+            (b"Begin;timestamp;bpm;\n", Looks::Like(Format::Csv)),
+            (b"Select device,timestamp,bpm\n", Looks::Like(Format::Csv)),
+            (b"Create table;timestamp;bpm\n", Looks::Like(Format::Csv)),
+            (b"PRAGMA foreign_keys=OFF;\r\n", Looks::Like(Format::PostgresDump)),
+            (b"COPY public.coffee_logs (id, notes) FROM stdin;\n", Looks::Like(Format::PostgresDump)),
+            (b"begin; select 1; REPLACE INTO coffee_logs VALUES\n", Looks::Like(Format::PostgresDump)),
+            (b"create table coffee_logs (\n", Looks::Like(Format::PostgresDump)),
         ] {
             assert_eq!(looks_of(head), looks, "{}", String::from_utf8_lossy(head));
         }

@@ -98,6 +98,23 @@ fn a_number_that_may_have_thousands_is_refused_where_commas_delimit() {
 }
 
 #[test]
+fn a_header_that_begins_like_a_statement_is_a_header() {
+    for first in ["Begin", "Select device", "Set number", "Copy of", "Create table", "Drop", "Insert into"] {
+        for delimiter in [",", ";"] {
+            let folder = folder();
+            let content = ["{first},timestamp,bpm", "a,2025-07-23T14:30:00Z,60", ""].join("\n");
+            let content = content.replace(',', delimiter).replace("{first}", first);
+            let ended = import(folder.path(), &content, &[]);
+            assert_eq!(
+                said(&ended),
+                format!("file: 0 coffees and 1 readings added, {NOTHING_ELSE}"),
+                "{content}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_column_that_is_mapped_twice_or_a_field_that_two_mean_is_a_wrong_command_line() {
     for (maps, sentence) in [
         (["--map", "When=timestamp", "--map", "when =notes"], "--map names the column \"when \" twice"),

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::io::BufRead;
 
 use super::lines::{Line, read_line};
-use super::rows::{ReadError, Rejection, Row, Sink};
+use super::rows::{ReadError, Rejection, Row, Sink, one_line};
 use super::sql_tokens::{Token, Tokens, control};
+use super::sql_values::{MAX_VALUES, Value, shown, values};
 use crate::model::calendar::Zone;
 use crate::model::draft::{Column, Draft, Raw};
 use crate::model::entry::{DOCKER_STACK, Entry, Kind};
@@ -14,19 +15,25 @@ use crate::model::entry::{DOCKER_STACK, Entry, Kind};
 /// Longest line of a COPY block, in bytes.
 const MAX_LINE: usize = 256 * 1024;
 
-/// What each value of a row means.
-type Columns = Vec<Option<Column>>;
+/// Longest name of an encoding that is quoted, in characters.
+const MAX_ENCODING: usize = 40;
 
-/// A value of a row; `None`: null.
-type Value = Result<Option<Vec<u8>>, &'static str>;
+/// What each value of a row means: one more than may be at most, so that it shows.
+type Columns = Vec<Option<Column>>;
 
 /// Reads every row of the two tables. Times without an offset are UTC.
 ///
 /// # Errors
 /// Why it was not read to its end.
 pub fn read(input: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<(), ReadError> {
-    let mut dump = Dump { tokens: Tokens::new(input), columns: HashMap::new(), zone: Zone::utc() };
-    dump.statements(sink)
+    let tokens = Tokens::new(input);
+    let mut dump = Dump { tokens, columns: HashMap::new(), zone: Zone::utc(), has_tables: false };
+    dump.statements(sink)?;
+    if !dump.has_tables {
+        let why = "it is no dump: no statement in it makes or fills a table";
+        return Err(ReadError::Unusable(why.to_owned()));
+    }
+    Ok(())
 }
 
 struct Dump<'a> {
@@ -34,6 +41,8 @@ struct Dump<'a> {
     /// As `create table` has them, for INSERTs that do not say.
     columns: HashMap<Kind, Columns>,
     zone: Zone,
+    /// Some statement made or filled a table, whichever: an empty stack has no rows.
+    has_tables: bool,
 }
 
 impl Dump<'_> {
@@ -48,7 +57,7 @@ impl Dump<'_> {
                 Token::Semicolon => {}
                 Token::Word(word) => match word.as_str() {
                     "copy" => self.copy(sink)?,
-                    "insert" => self.insert(sink)?,
+                    "insert" | "replace" => self.insert(sink)?,
                     "create" => self.create()?,
                     "set" => self.set()?,
                     _ => self.tokens.skip_statement()?,
@@ -58,18 +67,32 @@ impl Dump<'_> {
         }
     }
 
-    /// `SET standard_conforming_strings = off` makes every backslash an escape.
+    /// Reads on behind the statement of which this token was read.
+    fn skip_behind(&mut self, last: &Token) -> Result<(), ReadError> {
+        match last {
+            Token::Semicolon | Token::End => Ok(()),
+            _ => Ok(self.tokens.skip_statement()?),
+        }
+    }
+
+    /// `SET standard_conforming_strings = off` makes every backslash an escape, and
+    /// `SET client_encoding` says what the bytes of the text mean.
     fn set(&mut self) -> Result<(), ReadError> {
-        let name = self.tokens.next()?;
+        let name = match self.tokens.next()? {
+            Token::Word(name) => name,
+            other => return self.skip_behind(&other),
+        };
         loop {
-            let is_off = match self.tokens.next()? {
+            let value = match self.tokens.next()? {
                 Token::Semicolon | Token::End => return Ok(()),
-                Token::Word(word) => word == "off",
-                Token::Text(text) => text == b"off",
+                Token::Word(word) if word != "to" => word,
+                Token::Text(text) => String::from_utf8_lossy(&text).to_lowercase(),
                 _ => continue,
             };
-            if name == Token::Word("standard_conforming_strings".to_owned()) {
-                self.tokens.backslashes = is_off;
+            match name.as_str() {
+                "standard_conforming_strings" => self.tokens.backslashes = value == "off",
+                "client_encoding" => check_encoding(&value)?,
+                _ => {}
             }
         }
     }
@@ -95,29 +118,34 @@ impl Dump<'_> {
     }
 
     /// Names between parentheses, the first of which was read: the first word of each item.
-    fn names(&mut self) -> Result<Columns, ReadError> {
+    /// Also the token that ended them: the parenthesis, unless they broke off.
+    fn names(&mut self) -> Result<(Columns, Token), ReadError> {
         let (mut names, mut depth, mut begins) = (Vec::new(), 1, true);
-        while depth > 0 {
+        loop {
             match self.tokens.next()? {
                 Token::Mark(b'(') => depth += 1,
+                Token::Mark(b')') if depth == 1 => return Ok((names, Token::Mark(b')'))),
                 Token::Mark(b')') => depth -= 1,
                 Token::Mark(b',') if depth == 1 => {
                     begins = true;
                     continue;
                 }
-                Token::Word(name) | Token::Quoted(name) if begins => names.push(Column::named(&name)),
-                Token::Semicolon | Token::End => break,
+                Token::Word(name) | Token::Quoted(name) if begins && names.len() <= MAX_VALUES => {
+                    names.push(Column::named(&name));
+                }
+                end @ (Token::Semicolon | Token::End) => return Ok((names, end)),
                 _ => {}
             }
             begins = false;
         }
-        Ok(names)
     }
 
     fn create(&mut self) -> Result<(), ReadError> {
-        if self.tokens.next()? != Token::Word("table".to_owned()) {
-            return Ok(self.tokens.skip_statement()?);
+        let what = self.tokens.next()?;
+        if what != Token::Word("table".to_owned()) {
+            return self.skip_behind(&what);
         }
+        self.has_tables = true;
         let (mut kind, mut behind) = self.table()?;
         // `create table if not exists NAME`
         while matches!(behind, Token::Word(_) | Token::Quoted(_)) {
@@ -134,16 +162,15 @@ impl Dump<'_> {
         }
         match (kind, behind) {
             (Some(kind), Token::Mark(b'(')) => {
-                let mut columns = self.names()?;
+                let (mut columns, end) = self.names()?;
                 // Constraints follow the columns; none is called like a column.
                 while columns.last() == Some(&None) {
                     columns.pop();
                 }
                 self.columns.insert(kind, columns);
-                Ok(self.tokens.skip_statement()?)
+                self.skip_behind(&end)
             }
-            (_, Token::Semicolon | Token::End) => Ok(()),
-            _ => Ok(self.tokens.skip_statement()?),
+            (_, behind) => self.skip_behind(&behind),
         }
     }
 
@@ -162,8 +189,9 @@ impl Dump<'_> {
         let (kind, mut behind) = self.table()?;
         let mut columns = None;
         if behind == Token::Mark(b'(') {
-            columns = Some(self.names()?);
-            behind = self.tokens.next()?;
+            let (names, end) = self.names()?;
+            columns = Some(names);
+            behind = end;
         }
         let mut from_stdin = false;
         while !matches!(behind, Token::Semicolon | Token::End) {
@@ -173,6 +201,7 @@ impl Dump<'_> {
         if !from_stdin {
             return Ok(());
         }
+        self.has_tables = true;
         self.tokens.skip_line()?;
         let columns = kind.map(|kind| columns.unwrap_or_else(|| self.usual_columns(kind)));
         let mut text = Vec::new();
@@ -197,27 +226,35 @@ impl Dump<'_> {
                     continue;
                 }
             };
-            let values: Vec<Value> = text.split(|byte| *byte == b'\t').map(|v| Ok(copied(v))).collect();
+            let values = text.split(|byte| *byte == b'\t').take(MAX_VALUES + 1);
+            let values: Vec<Value> = values.map(|value| Ok(copied(value))).collect();
             let content = || String::from_utf8_lossy(&text).into_owned();
             sink(Row::of(line, entry(kind, columns, &values, &self.zone), content))?;
         }
     }
 
+    /// Behind `insert` or `replace`.
     fn insert(&mut self, sink: &mut Sink<'_>) -> Result<(), ReadError> {
-        if self.tokens.next()? != Token::Word("into".to_owned()) {
-            return Ok(self.tokens.skip_statement()?);
+        let mut word = self.tokens.next()?;
+        if word == Token::Word("or".to_owned()) {
+            // What is done with a row that is there already.
+            word = self.tokens.next()?;
+            if word != Token::Semicolon {
+                word = self.tokens.next()?;
+            }
         }
+        if word != Token::Word("into".to_owned()) {
+            return self.skip_behind(&word);
+        }
+        self.has_tables = true;
         let (kind, mut behind) = self.table()?;
         let Some(kind) = kind else {
-            if !matches!(behind, Token::Semicolon | Token::End) {
-                self.tokens.skip_statement()?;
-            }
+            self.skip_behind(&behind)?;
             return Ok(sink(Row::PassedOver)?);
         };
         let mut columns = self.usual_columns(kind);
         if behind == Token::Mark(b'(') {
-            columns = self.names()?;
-            behind = self.tokens.next()?;
+            (columns, behind) = self.names()?;
         }
         while !matches!(behind, Token::Semicolon | Token::End) && behind != Token::Word("values".to_owned()) {
             behind = self.tokens.next()?;
@@ -226,9 +263,13 @@ impl Dump<'_> {
             match behind {
                 Token::Mark(b'(') => {
                     let line = self.tokens.line;
-                    let values = self.values()?;
+                    let (values, end) = values(&mut self.tokens)?;
                     let content = || shown(&values);
                     sink(Row::of(line, entry(kind, &columns, &values, &self.zone), content))?;
+                    if end != Token::Mark(b')') {
+                        behind = end;
+                        continue;
+                    }
                 }
                 Token::Semicolon => return Ok(()),
                 Token::End => {
@@ -240,65 +281,25 @@ impl Dump<'_> {
             behind = self.tokens.next()?;
         }
     }
+}
 
-    /// The values of one row, behind its parenthesis.
-    fn values(&mut self) -> Result<Vec<Value>, ReadError> {
-        let mut values: Vec<Value> = Vec::new();
-        let (mut present, mut is_cast): (Option<Value>, bool) = (None, false);
-        loop {
-            let token = self.tokens.next()?;
-            let value = match token {
-                Token::Mark(end @ (b',' | b')')) => {
-                    values.push(present.take().unwrap_or(Err("is no value")));
-                    is_cast = false;
-                    if end == b')' {
-                        return Ok(values);
-                    }
-                    continue;
-                }
-                Token::Semicolon | Token::End => return Ok(values),
-                // A function, or the length in the name of a type.
-                Token::Mark(b'(') => {
-                    self.skip_parenthesis()?;
-                    if is_cast {
-                        continue;
-                    }
-                    Err("is an expression, not a value")
-                }
-                Token::Mark(b':') => {
-                    is_cast = true;
-                    continue;
-                }
-                _ if is_cast => continue,
-                Token::Text(text) => Ok(Some(text)),
-                Token::Number(number) => Ok(Some(number.into_bytes())),
-                Token::Word(word) if word == "null" => Ok(None),
-                // The name of a type: timestamp '…'.
-                Token::Word(_) => continue,
-                Token::Quoted(_) | Token::Mark(_) => Err("is an expression, not a value"),
-            };
-            present = Some(match present {
-                None => value,
-                Some(_) => Err("is an expression, not a value"),
-            });
-        }
+/// Whether text in that encoding can be read.
+fn check_encoding(name: &str) -> Result<(), ReadError> {
+    if ["utf8", "utf-8", "unicode", "sql_ascii", "default"].contains(&name) {
+        return Ok(());
     }
-
-    fn skip_parenthesis(&mut self) -> Result<(), ReadError> {
-        let mut depth = 1;
-        while depth > 0 {
-            match self.tokens.next()? {
-                Token::Mark(b'(') => depth += 1,
-                Token::Mark(b')') => depth -= 1,
-                Token::End => break,
-                _ => {}
-            }
-        }
-        Ok(())
-    }
+    let name = one_line(&name.to_uppercase(), MAX_ENCODING);
+    Err(ReadError::Unusable(format!(
+        "its text is in {name}: make the dump again with `pg_dump --encoding=UTF8`"
+    )))
 }
 
 fn entry(kind: Kind, columns: &Columns, values: &[Value], zone: &Zone) -> Result<Entry, String> {
+    for (count, what) in [(columns.len(), "columns"), (values.len(), "values")] {
+        if count > MAX_VALUES {
+            return Err(format!("has more than {MAX_VALUES} {what}"));
+        }
+    }
     if values.len() != columns.len() {
         return Err(format!("has {} values where the table has {} columns", values.len(), columns.len()));
     }
@@ -345,14 +346,4 @@ fn copied(value: &[u8]) -> Option<Vec<u8>> {
         }
     }
     Some(text)
-}
-
-/// A row of an INSERT as it might have been written.
-fn shown(values: &[Value]) -> String {
-    let value = |value: &Value| match value {
-        Ok(Some(bytes)) => format!("'{}'", String::from_utf8_lossy(bytes)),
-        Ok(None) => "NULL".to_owned(),
-        Err(_) => "?".to_owned(),
-    };
-    format!("({})", values.iter().map(value).collect::<Vec<_>>().join(", "))
 }

@@ -19,6 +19,7 @@ mod recognise;
 mod rejects;
 mod rows;
 mod sql_tokens;
+mod sql_values;
 
 pub use delimited::Mapping;
 pub use input::{Input, Meter, Reading};

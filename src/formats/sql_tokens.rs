@@ -5,6 +5,8 @@ use std::io::{self, BufRead};
 
 /// Longest token that is kept; the rest of it is dropped, and what it was cannot be stored.
 const MAX_TOKEN: usize = 64 * 1024;
+/// Longest tag of a dollar quote: PostgreSQL's names have 63 bytes.
+const MAX_TAG: usize = 64;
 
 /// A word of SQL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,6 +191,7 @@ impl<'a> Tokens<'a> {
                 }
                 b'\\' if backslashes => {
                     self.escape(&mut text)?;
+                    text.truncate(MAX_TOKEN);
                     continue;
                 }
                 byte => byte,
@@ -247,7 +250,9 @@ impl<'a> Tokens<'a> {
                     tag.push(b'$');
                     break;
                 }
-                byte if byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80 => {
+                byte if tag.len() <= MAX_TAG
+                    && (byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80) =>
+                {
                     self.next_byte()?;
                     tag.push(byte);
                 }

@@ -115,6 +115,131 @@ fn a_header_that_begins_like_a_statement_is_a_header() {
 }
 
 #[test]
+fn what_is_no_dump_is_said_to_be_none_and_an_empty_one_has_no_rows() {
+    let not_one = "coffee-tracker: file: it is no dump: no statement in it makes or fills a table\n";
+    let none = "file: there are no rows in it\n";
+    let create = "CREATE TABLE public.coffee_logs (id integer);\n";
+    let copy = "COPY public.coffee_logs (id) FROM stdin;\n\\.\n";
+    for (content, args, code, out, err) in [
+        ("timestamp,bpm\n2025-07-23T14:30:00Z,60\n", &["--format", "postgres-dump"][..], 1, "", not_one),
+        ("-- nothing\nSET a = 1;\n", &[], 1, "", not_one),
+        (create, &[], 0, none, ""),
+        (copy, &[], 0, none, ""),
+    ] {
+        let folder = folder();
+        let ended = import(folder.path(), content, args);
+        assert_eq!((ended.code, &*ended.out, &*ended.err), (Some(code), out, err), "{content}");
+    }
+}
+
+#[test]
+fn a_row_of_a_dump_without_end_is_not_gathered_in_memory() {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let long = "1,".repeat(1 << 20);
+    writeln!(packed, "INSERT INTO coffee_logs VALUES ({long}1);").unwrap();
+    writeln!(packed, "INSERT INTO heart_rate_logs ({}bpm) VALUES (1, 2);", "id, ".repeat(1 << 18)).unwrap();
+    writeln!(packed, "SELECT ${}$;", "x".repeat(1 << 20)).unwrap();
+    writeln!(
+        packed,
+        "INSERT INTO heart_rate_logs VALUES (1, '2025-07-23', 72, E'{}', NULL);",
+        r"\n".repeat(1 << 20)
+    )
+    .unwrap();
+    writeln!(packed, "INSERT INTO heart_rate_logs VALUES (2, '2025-07-23', 73, NULL, NULL);").unwrap();
+    let packed = packed.finish().unwrap();
+    let folder = folder();
+    let ended = import(folder.path(), packed, &[]);
+    assert!(
+        said(&ended).contains("0 coffees and 2 readings added, 0 and 0 were there already, 2 rejected"),
+        "{ended:?}"
+    );
+    let reasons: Vec<String> =
+        ended.err.lines().map(|line| line.split(": ").take(2).collect::<Vec<_>>().join(": ")).collect();
+    assert_eq!(reasons, ["line 1: has more than 256 values", "line 2: has more than 256 columns"]);
+}
+
+#[test]
+fn the_functions_that_sqlite_writes_for_line_ends_are_evaluated_and_no_others() {
+    let folder = folder();
+    let values = [
+        r"replace('a\nb''\n','\n',char(10))",
+        r"replace(replace('a\r\nb','\r',char(13)),'\n',char(10))",
+        r"unistr('a\u000a\\b\+01f600')",
+        r"unistr('\u00')",
+        "replace('a', 'b', 'c')",
+        "upper('a')",
+        "replace('a','b',char(10)) || 'c'",
+    ];
+    let insert = |(n, value)| {
+        format!("INSERT INTO coffee_logs VALUES({},'2025-07-23 14:30:00',1.0,NULL,{value});\n", n + 1)
+    };
+    let dump: String = values.into_iter().enumerate().map(insert).collect();
+    let ended = import(folder.path(), format!("BEGIN TRANSACTION;\n{dump}COMMIT;\n"), &[]);
+    assert!(said(&ended).contains("3 coffees and 0 readings added, 0 and 0 were there already, 4 rejected"));
+    assert_eq!(
+        notes(folder.path()),
+        [r#"Integer(1)|Text("a\nb'")"#, r#"Integer(2)|Text("a\r\nb")"#, r#"Integer(3)|Text("a\n\\b😀")"#]
+    );
+    for (line, expected) in ended.err.lines().zip([5, 6, 7, 8]) {
+        let reason = format!("line {expected}: notes: is an expression, not a value");
+        assert!(line.starts_with(&reason), "{line}");
+    }
+}
+
+#[test]
+fn every_way_to_insert_is_read() {
+    let folder = folder();
+    let verbs = ["INSERT INTO", "insert or ignore into", "INSERT OR REPLACE INTO", "REPLACE INTO"];
+    let insert =
+        |(n, verb)| format!("{verb} heart_rate_logs VALUES ({}, '2025-07-23', 60, 'x', NULL);\n", n + 1);
+    let dump: String = verbs.into_iter().enumerate().map(insert).collect();
+    let ended = import(folder.path(), format!("{dump}REPLACE INTO other VALUES (1);\n"), &[]);
+    assert_eq!(
+        said(&ended),
+        "file: 0 coffees and 4 readings added, 0 and 0 were there already, 0 rejected, 1 of other kinds passed over"
+    );
+}
+
+#[test]
+fn a_statement_that_breaks_off_does_not_take_the_next_with_it() {
+    let good = "INSERT INTO heart_rate_logs VALUES (2, '2025-07-23', 60, 'x', NULL);\n";
+    for broken in [
+        "CREATE TABLE coffee_logs (id;\n",
+        "CREATE;\n",
+        "SET;\n",
+        "INSERT;\n",
+        "INSERT OR;\n",
+        "COPY coffee_logs (id;\n",
+        "INSERT INTO coffee_logs (id;\n",
+        "INSERT INTO coffee_logs VALUES (1;\n",
+    ] {
+        let folder = folder();
+        let ended = import(folder.path(), format!("{good}{broken}{good}"), &["--format", "postgres-dump"]);
+        assert!(said(&ended).contains("0 coffees and 2 readings added"), "{broken}: {ended:?}");
+    }
+}
+
+#[test]
+fn a_dump_in_another_encoding_is_refused_before_its_rows() {
+    let rows = "INSERT INTO heart_rate_logs VALUES (2, '2025-07-23', 60, 'x', NULL);\n";
+    for set in ["SET client_encoding = 'LATIN1';", "set client_encoding to latin1;"] {
+        let folder = folder();
+        let ended = import(folder.path(), format!("{set}\n{rows}"), &[]);
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert_eq!(
+            ended.err.to_lowercase(),
+            "coffee-tracker: file: its text is in latin1: make the dump again with `pg_dump --encoding=utf8`\n"
+        );
+        assert!(!folder.path().join("coffee.db").exists());
+    }
+    for name in ["'UTF8'", "'utf-8'", "'SQL_ASCII'", "DEFAULT"] {
+        let folder = folder();
+        let ended = import(folder.path(), format!("SET client_encoding = {name};\n{rows}"), &[]);
+        assert!(said(&ended).contains("0 coffees and 1 readings added"), "{ended:?}");
+    }
+}
+
+#[test]
 fn a_column_that_is_mapped_twice_or_a_field_that_two_mean_is_a_wrong_command_line() {
     for (maps, sentence) in [
         (["--map", "When=timestamp", "--map", "when =notes"], "--map names the column \"when \" twice"),

@@ -92,7 +92,7 @@ impl Input {
     /// Opens a file.
     ///
     /// # Errors
-    /// The system's, or that it is a folder, or empty.
+    /// The system's, or that it is a folder.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         let file = File::open(path)?;
         if file.metadata()?.is_dir() {
@@ -104,7 +104,7 @@ impl Input {
     /// Takes a stream, such as standard input.
     ///
     /// # Errors
-    /// The system's, or that nothing comes.
+    /// The system's.
     pub fn stream(file: File) -> Result<Self, ReadError> {
         Self::of(file, true)
     }
@@ -114,9 +114,6 @@ impl Input {
         let is_stream = is_stream || !facts.is_file();
         let mut head = Vec::new();
         (&mut file).take(HEAD as u64).read_to_end(&mut head)?;
-        if head.is_empty() {
-            return Err(ReadError::Unusable("it is empty".to_owned()));
-        }
         let meter = Meter { total: (!is_stream).then_some(facts.len()), ..Meter::default() };
         Ok(Self { file, head, is_stream, meter })
     }
@@ -169,6 +166,10 @@ fn read_stream(
 ) -> Result<(), ReadError> {
     let mut head = Vec::new();
     (&mut *input).take(HEAD as u64).read_to_end(&mut head)?;
+    // So is our own export of nothing, in JSON Lines.
+    if head.is_empty() && how.format.is_none_or(|format| format == Format::JsonLines) {
+        return Ok(());
+    }
     let looks = looks_of(&head);
     let mut whole = Cursor::new(head).chain(input);
     let format = match (looks, how.format) {
@@ -208,7 +209,8 @@ fn read_zip(file: Metered<File>, how: &Reading, sink: &mut Sink<'_>) -> Result<(
     };
     let member = archive.by_index(place).map_err(zip_error)?;
     let mut member = BufReader::with_capacity(BUFFER, member);
-    read_stream(&mut member, how, false, sink)
+    let how = Reading { format: how.format.or(Some(Format::AppleHealth)), ..how.clone() };
+    read_stream(&mut member, &how, false, sink)
 }
 
 /// Which member of the zip is the export: by its name, else, for the name is translated in

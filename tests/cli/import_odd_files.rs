@@ -133,6 +133,21 @@ fn what_is_no_dump_is_said_to_be_none_and_an_empty_one_has_no_rows() {
 }
 
 #[test]
+fn an_empty_file_is_an_import_of_no_rows_unless_it_is_said_to_be_more() {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(b"").unwrap();
+    let packed = packed.finish().unwrap();
+    for (content, args) in [(&b""[..], &[][..]), (b"", &["--format", "jsonl"]), (&packed, &[])] {
+        let folder = folder();
+        let ended = import(folder.path(), content, args);
+        assert_eq!((ended.code, &*ended.out, &*ended.err), (Some(0), "file: there are no rows in it\n", ""));
+        assert!(!folder.path().join("coffee.db").exists());
+    }
+    let ended = import(folder().path(), "", &["--format", "apple-health"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+}
+
+#[test]
 fn a_row_of_a_dump_without_end_is_not_gathered_in_memory() {
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     let long = "1,".repeat(1 << 20);

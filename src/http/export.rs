@@ -41,6 +41,7 @@ const LONGEST: Duration = Duration::from_secs(30 * 60);
 ///
 /// Oldest first, as CSV or as JSON Lines, with every column; `coffee-tracker import` reads both. It is
 /// streamed: a connection that ends before the answer does means that the file is not whole.
+/// Text is exported unaltered, and a spreadsheet may run a cell that begins with `=`.
 #[utoipa::path(get, path = "/export/coffee", operation_id = "export_coffees", tag = "coffee",
     params(super::shapes::ExportFormat, super::shapes::Span),
     responses((status = 200, description = "Every coffee of the span", content(
@@ -60,6 +61,7 @@ pub async fn coffee(
 ///
 /// Oldest first, as CSV or as JSON Lines, with every column; `coffee-tracker import` reads both. It is
 /// streamed: a connection that ends before the answer does means that the file is not whole.
+/// Text is exported unaltered, and a spreadsheet may run a cell that begins with `=`.
 #[utoipa::path(get, path = "/export/heartrate", operation_id = "export_readings", tag = "heart rate",
     params(super::shapes::ExportFormat, super::shapes::Span),
     responses((status = 200, description = "Every reading of the span", content(

@@ -70,7 +70,7 @@ fn a_restore_that_is_killed_while_it_holds_the_database_leaves_the_old_state_and
     assert!(answered.len() > 1);
     server.stop_well();
     assert_eq!(notes(&folder.path().join("coffee.db")), answered);
-    well(folder.path(), &["backup"]);
+    well(folder.path(), &["restore", "then.db", "--yes"]);
     assert_tidy(folder.path());
 }
 

@@ -69,8 +69,8 @@ fn what_lies_beside_a_database_that_a_link_leads_to_is_its_own_too() {
     make(elsewhere.path(), "now", 3);
     let real = elsewhere.path().join("coffee.db");
     std::os::unix::fs::symlink(&real, folder.path().join("coffee.db")).unwrap();
-    let log = elsewhere.path().join("coffee.db-wal");
-    for name in [real.to_str().unwrap(), log.to_str().unwrap(), "coffee.db", "coffee.db.lock"] {
+    let beside = ["-wal", ".lock"].map(|end| format!("{}{end}", real.display()));
+    for name in [real.to_str().unwrap(), &beside[0], &beside[1], "coffee.db"] {
         let refused = ran(folder.path(), &["export", "coffee", "-o", name, "--force"]);
         assert_says(&refused, 1, "the database: name another file");
     }

@@ -11,7 +11,7 @@ use crate::trace::Span;
 use crate::traffic::{Habits, History, Traffic, send_batch};
 
 /// The backups in a folder, oldest first.
-fn backups_in(folder: &Path) -> Vec<PathBuf> {
+pub fn backups_in(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
     let is_backup = |path: &PathBuf| {
         let name = path.file_name().unwrap().to_string_lossy();
@@ -23,17 +23,18 @@ fn backups_in(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Looks every backup on a disk over. They were made one after the other; each must hold what was
-/// answered before it began, and nothing that was sent after it was done.
+/// answered before it began, and nothing that was sent after it was done. A restore may have made
+/// a second one, before or after the first is gone.
 ///
 /// # Errors
 /// What is wrong.
 pub fn are_whole(disk: &Path, history: &History, made: &[Span], cut: usize) -> Result<(), String> {
     let found = backups_in(&disk.join("backups"));
     let announced = made.iter().filter(|backup| backup.done < cut).count();
-    if found.len() < announced || found.len() > made.len() {
+    if found.len() < announced || found.len() > made.len() + 1 {
         return Err(format!("{announced} backups were announced, and there are {found:?}"));
     }
-    for (path, backup) in found.iter().zip(made) {
+    for (path, backup) in found.iter().zip(made.iter().chain(made.last())) {
         let stored = Stored::read(path)
             .and_then(|stored| stored.agrees_with(history, backup.began.min(cut), backup.done.min(cut)));
         stored.map_err(|why| format!("{}: {why}", path.display()))?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 
-use crate::backups::are_whole;
+use crate::backups::{are_whole, backups_in};
 use crate::helpers::{Server, folder, program, run};
 use crate::log::Log;
 use crate::recorder::Recorder;
@@ -62,10 +62,21 @@ impl Restored {
         Stored::read(database)?.agrees_with(&self.new, cut, cut)
     }
 
+    /// Once it is done, does its backup hold all of the old state, to the last coffee before the switch?
+    fn check_saved(&self, backups: &Path, cut: usize) -> Result<(), String> {
+        match backups_in(backups).last() {
+            Some(saved) if cut > self.restore.done && !self.backups.is_empty() => Stored::read(saved)
+                .and_then(|stored| stored.agrees_with(&self.old, cut, cut))
+                .map_err(|why| format!("{}: {why}", saved.display())),
+            _ => Ok(()),
+        }
+    }
+
     fn cut_power(&self, cuts: Cuts) -> Result<(), Loss> {
         cut_power(&self.trace, cuts, |disk, cut| {
             self.check(&disk.join("coffee.db"), cut)?;
             are_whole(disk, &self.old, &self.backups, cut)?;
+            self.check_saved(&disk.join("backups"), cut)?;
             if cut % 8 == 0 { reopens(disk) } else { Ok(()) }
         })
     }

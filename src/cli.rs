@@ -8,6 +8,7 @@ use crate::commands::export::ExportArgs;
 use crate::commands::import::ImportArgs;
 use crate::commands::prune::PruneArgs;
 use crate::commands::restore::RestoreArgs;
+use crate::commands::sql::SqlArgs;
 use crate::commands::verify::VerifyArgs;
 use crate::config::RawSettings;
 
@@ -68,6 +69,11 @@ pub enum Command {
     /// The server may run meanwhile. Rows that do not fit are shown and counted, and keep no
     /// other from coming in.
     Import(ImportArgs),
+    /// Answer SQL statements that read; nothing can be changed
+    ///
+    /// A server may run meanwhile. Without a query, statements come from standard input, at a prompt
+    /// when that is a terminal.
+    Sql(SqlArgs),
     /// Print the OpenAPI document
     Openapi,
 }

@@ -35,6 +35,7 @@ fn run() -> Result<(), Failure> {
         Some(Command::Export(args)) => commands::export::run(&args),
         Some(Command::Prune(args)) => commands::prune::run(args),
         Some(Command::Import(args)) => commands::import::run(args),
+        Some(Command::Sql(args)) => commands::sql::run(&args),
         Some(Command::Openapi) => commands::print(coffee_tracker::http::openapi()),
     }
 }

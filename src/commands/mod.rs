@@ -9,6 +9,7 @@ pub mod prune;
 mod rejected;
 pub mod restore;
 pub mod serve;
+pub mod sql;
 pub mod verify;
 
 use std::fmt;

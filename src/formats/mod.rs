@@ -1,6 +1,7 @@
 //! Entries as text: what `import` reads and `export` writes. No SQLite, no HTTP; memory
 //! does not grow with the file.
 
+pub mod table;
 pub mod write;
 
 /// The columns of our own CSV and the names in our own JSON Lines, coffees.

@@ -98,19 +98,7 @@ impl Exporter {
     /// # Errors
     /// That it is not there, not ours, or newer than this program.
     pub fn open(database: &Path) -> Result<Self, OpenError> {
-        let file = |why: &str| OpenError::File { path: database.to_owned(), why: why.to_owned() };
-        if !database.try_exists().map_err(|e| file(&e.to_string()))? {
-            return Err(file("there is no such file"));
-        }
-        settle(database)?;
-        let fault = |e: &rusqlite::Error| schema::open_error(database, e);
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut connection = Connection::open_with_flags(database, flags).map_err(|e| fault(&e))?;
-        schema::configure(&mut connection, Role::Reader).map_err(|e| fault(&e))?;
-        match schema::recognise(&connection, database)? {
-            Found::Ours(_) => Ok(Self(connection)),
-            Found::Empty => Err(file("there is nothing in it")),
-        }
+        open_to_read(database).map(Self)
     }
 
     /// Feeds entries, oldest first (of equal instants the lower id), to `each`; says how many.
@@ -123,6 +111,26 @@ impl Exporter {
         each: impl FnMut(&Entry) -> io::Result<()>,
     ) -> Result<u64, ExportError> {
         read(&self.0, extract, || (), each)
+    }
+}
+
+/// Opens a database of ours, in use or not, to read it alone.
+///
+/// # Errors
+/// That it is not there, not ours, or newer than this program.
+pub fn open_to_read(database: &Path) -> Result<Connection, OpenError> {
+    let file = |why: &str| OpenError::File { path: database.to_owned(), why: why.to_owned() };
+    if !database.try_exists().map_err(|e| file(&e.to_string()))? {
+        return Err(file("there is no such file"));
+    }
+    settle(database)?;
+    let fault = |e: &rusqlite::Error| schema::open_error(database, e);
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(database, flags).map_err(|e| fault(&e))?;
+    schema::configure(&mut connection, Role::Reader).map_err(|e| fault(&e))?;
+    match schema::recognise(&connection, database)? {
+        Found::Ours(_) => Ok(connection),
+        Found::Empty => Err(file("there is nothing in it")),
     }
 }
 

@@ -25,6 +25,7 @@ mod restore;
 mod retention;
 mod schema;
 mod snapshot;
+mod sql;
 mod steps;
 mod stored;
 mod verify;
@@ -58,6 +59,7 @@ pub use prune::{OldEntries, PruneError, Pruner};
 pub use restore::{Restoration, RestoreError, Restored};
 pub use retention::{Cleared, Retention, remove_old};
 pub use snapshot::{Snapshot, SnapshotError, Stage, Target, Watcher, snapshot, unwatched};
+pub use sql::{Asker, Piece, SqlError};
 pub use steps::step;
 pub use verify::{Contents, Examination, examine};
 

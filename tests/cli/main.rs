@@ -39,5 +39,6 @@ mod round_trip;
 mod settings;
 mod silence;
 mod sockets;
+mod sql;
 mod under_fire;
 mod verifying;

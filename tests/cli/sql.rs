@@ -1,0 +1,144 @@
+//! `sql`: reads anything, changes nothing, and a server goes on beside it.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::Stdio;
+
+use crate::helpers::{Ended, Running, Server, folder, server};
+use crate::keeping::{add, assert_says, files, make, names, ran, state, tracker, well};
+
+/// What comes out when this goes in.
+fn piped(folder: &Path, args: &[&str], text: &str) -> Ended {
+    let mut input = tempfile::tempfile_in(folder).unwrap();
+    input.write_all(text.as_bytes()).unwrap();
+    std::io::Seek::rewind(&mut input).unwrap();
+    Running::spawn(tracker(folder, args).stdin(Stdio::from(input))).end()
+}
+
+#[test]
+fn columns_are_aligned_and_csv_is_csv() {
+    let folder = folder();
+    make(folder.path(), "now", 12);
+    let query = "select id, time, caffeine_mg as mg, notes from coffees where id > 10 order by id";
+    let expected = "\
+id  time                       mg  notes
+--  ------------------------  ---  ------
+11  2025-10-09T08:53:31.000Z   11  now-11
+12  2025-10-09T08:53:32.000Z   12  now-12
+"
+    .replace(" 11  now", "11.0  now")
+    .replace(" 12  now", "12.0  now")
+    .replace("   mg", "    mg")
+    .replace("  ---  ", "  ----  ");
+    let asked = well(folder.path(), &["sql", query]);
+    assert_eq!((asked.out.as_str(), asked.err.as_str()), (expected.as_str(), ""));
+    let csv =
+        well(folder.path(), &["sql", "--csv", "select 1 as a, null as b, 'x, \"y\"' as c, x'00ff' as d"]);
+    assert_eq!(csv.out, "a,b,c,d\n1,,\"x, \"\"y\"\"\",00ff\n");
+}
+
+#[test]
+fn statements_come_from_a_pipe_and_the_first_that_fails_is_the_last() {
+    let folder = folder();
+    make(folder.path(), "now", 3);
+    let text =
+        "-- how many?\nselect count(*) as coffees from coffees;\nselect count(*) as rates from heart_rates";
+    let both = piped(folder.path(), &["sql"], text);
+    let expected = "coffees\n-------\n      3\n\nrates\n-----\n   30\n";
+    assert_eq!((both.code, both.out.as_str(), both.err.as_str()), (Some(0), expected, ""));
+    let failing = piped(folder.path(), &["sql"], "select 1 as one; select a from nowhere; select 2;");
+    assert_says(&failing, 1, "no such table: nowhere");
+    assert_eq!(failing.out, "one\n---\n  1\n");
+    assert_says(&ran(folder.path(), &["sql", "select from where"]), 1, "syntax error");
+    for nothing in ["", " ;\n-- nothing\n"] {
+        let ended = piped(folder.path(), &["sql"], nothing);
+        assert_eq!((ended.code, ended.out.as_str(), ended.err.as_str()), (Some(0), "", ""), "{nothing:?}");
+    }
+}
+
+#[test]
+fn no_statement_changes_anything_or_makes_a_file() {
+    let folder = folder();
+    make(folder.path(), "now", 3);
+    let before = state(&folder.path().join("coffee.db")).unwrap();
+    for write in [
+        "insert into coffee_logs (timestamp, caffeine_mg) values (0, 1)",
+        "pragma query_only = 0; delete from coffee_logs",
+        "update heart_rate_logs set bpm = 1",
+        "drop table coffee_logs",
+        "create table t (a)",
+        "create temp table t (a)",
+        "pragma user_version = 99",
+        "pragma journal_mode = delete",
+        "pragma wal_checkpoint(truncate)",
+        "vacuum",
+        "vacuum into 'copy.db'",
+        "reindex",
+        "analyze",
+        "begin immediate",
+        "with gone as (select 1) delete from coffee_logs returning id",
+    ] {
+        assert_says(&ran(folder.path(), &["sql", write]), 1, "only statements that read are answered here");
+    }
+    let attached = ran(folder.path(), &["sql", "attach 'new.db' as new"]);
+    assert_eq!(attached.code, Some(1), "{attached:?}");
+    assert_eq!(ran(folder.path(), &["sql", "attach 'file:new.db?mode=rwc' as new"]).code, Some(1));
+    let found = names(folder.path());
+    let strangers: Vec<&String> = found.iter().filter(|name| !name.starts_with("coffee")).collect();
+    assert!(strangers.is_empty(), "{strangers:?}");
+    assert!(state(&folder.path().join("coffee.db")).unwrap() == before);
+    Server::start(folder.path()).stop_well();
+}
+
+#[test]
+fn beside_a_server_it_sees_what_was_just_written() {
+    let folder = folder();
+    let served = Server::of(&mut server(folder.path()));
+    for n in 1..=20 {
+        assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 80}"#).status, 201);
+        let asked = well(folder.path(), &["sql", "--csv", "select count(*), sum(caffeine_mg) from coffees"]);
+        assert_eq!(asked.out.lines().nth(1), Some(&*format!("{n},{:?}", 80.0 * f64::from(n))));
+    }
+    served.stop_well();
+    assert_eq!(state(&folder.path().join("coffee.db")).unwrap().coffees.len(), 20);
+}
+
+#[test]
+fn two_states_can_be_compared_by_attaching_a_backup() {
+    let folder = folder();
+    make(folder.path(), "now", 3);
+    well(folder.path(), &["backup", "--to", "then.db"]);
+    add(&folder.path().join("coffee.db"), "later", 2);
+    let before = fs::read(folder.path().join("then.db")).unwrap();
+    let query = "attach 'then.db' as backup; select notes from main.coffee_logs except select notes from backup.coffee_logs order by 1";
+    assert_eq!(well(folder.path(), &["sql", "--csv", query]).out, "notes\nlater-1\nlater-2\n");
+    assert!(fs::read(folder.path().join("then.db")).unwrap() == before);
+    assert_says(
+        &ran(folder.path(), &["sql", "attach 'then.db' as backup; delete from backup.coffee_logs"]),
+        1,
+        "only statements that read",
+    );
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_failure() {
+    let folder = folder();
+    make(folder.path(), "now", 3);
+    let endless = "with recursive n(n) as (select 1 union all select n + 1 from n) select n from n";
+    let mut command = tracker(folder.path(), &["sql", endless]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!((ended.status.code(), &*ended.stderr), (Some(0), &b""[..]));
+}
+
+#[test]
+fn what_is_no_database_of_ours_is_not_asked() {
+    let folder = folder();
+    assert_says(&ran(folder.path(), &["sql", "select 1"]), 78, "there is no such file");
+    fs::write(folder.path().join("coffee.db"), "no database".repeat(100)).unwrap();
+    let before = files(folder.path());
+    assert_says(&ran(folder.path(), &["sql", "select 1"]), 78, "is not a SQLite database");
+    assert!(files(folder.path()) == before);
+}

@@ -1,9 +1,11 @@
 # Coffee Tracker: every verb. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check fmt lint bench bench-import crash kills fire power-cut fuzz demo openapi clean
+.PHONY: help run up down restart status logs health validate backup restore verify drill sql \
+	install upgrade rollback uninstall build test test-verbs check fmt lint audit check-deploy \
+	bench bench-import crash kills fire power-cut fuzz demo openapi clean
 
-BINARY := target/release/coffee-tracker
+PROGRAM := target/release/coffee-tracker
 ROUNDS ?= 200
 KILLS ?= 300
 BACKUPS ?= 50
@@ -15,14 +17,65 @@ help: ## List every target
 
 run: ## Build, start on 127.0.0.1:8000 with data/coffee.db, print the URL, the key and a first curl line
 	cargo build --release --locked
-	@$(BINARY) serve
+	@$(PROGRAM) serve
+
+up: ## Start: in the background, or the installed service
+	@scripts/service.sh up
+
+down: ## Stop it; data stays
+	@scripts/service.sh down
+
+restart: ## Stop and start
+	@scripts/service.sh restart
+
+status: ## Does it run, since when, how is it, where is the newest backup
+	@scripts/service.sh status
+
+logs: ## Follow the log: LINES=100 FOLLOW=no
+	@scripts/service.sh logs
+
+health: ## Ask /health; fails when something is wrong
+	@scripts/service.sh health
+
+validate: ## Ask every public endpoint, and what needs the key; adds nothing
+	@scripts/service.sh validate
+
+backup: ## Back up and verify the copy, whether it runs or not
+	@scripts/service.sh backup
+
+restore: ## Bring a backup back, after a question: FILE=backups/coffee_….db YES=yes
+	@scripts/service.sh restore
+
+verify: ## Can the newest backup (or FILE=…) be restored?
+	@scripts/service.sh verify
+
+drill: ## Restore the newest backup (or FILE=…) into a scratch server, compare, remove it: the monthly task
+	@scripts/drill.sh
+
+sql: ## Ask the database, read-only: a prompt, or QUERY="select …"
+	@scripts/service.sh sql
+
+install: ## Install what was built as a service (sudo): PREFIX=/usr/local DESTDIR=
+	@scripts/install.sh install
+
+upgrade: ## Put what was built in the place of what is installed (sudo); what fails comes back by itself
+	@scripts/install.sh upgrade
+
+rollback: ## Go back to the program before the upgrade (sudo): FILE=… restores a backup with it
+	@scripts/install.sh rollback
+
+uninstall: ## Remove program and units (sudo); PURGE=yes: data, backups, settings and key as well
+	@scripts/install.sh uninstall
 
 build: ## Build the release binary
 	cargo build --release --locked
-	@ls -l $(BINARY) | awk '{ printf "%s: %.1f MB\n", $$NF, $$5 / 1e6 }'
+	@ls -l $(PROGRAM) | awk '{ printf "%s: %.1f MB\n", $$NF, $$5 / 1e6 }'
 
 test: ## Run every test that needs no browser and no root
 	cargo test --locked
+
+test-verbs: ## Try the verbs themselves with the release binary, in a copy of this folder
+	@scripts/test-verbs.sh
 
 check: fmt lint test ## Format, clippy, tests: what must pass before a commit
 
@@ -31,6 +84,12 @@ fmt: ## Check the formatting
 
 lint: ## Clippy, warnings are errors
 	cargo clippy --locked --all-targets -- -D warnings
+
+audit: ## Compare the dependencies with the advisory database
+	@scripts/audit.sh
+
+check-deploy: ## Check what lies in deploy/ with the programs that it is for
+	@scripts/check-deploy.sh
 
 bench: ## Measure speed and size against a bare handler and raw SQLite (some 5 minutes)
 	cargo bench --locked --bench server
@@ -62,3 +121,4 @@ openapi: ## Print the OpenAPI document
 clean: ## Remove what was built; never data or backups
 	cargo clean
 	rm -rf .venv
+	@echo "removed what was built; data/ and backups/ are as they were"

@@ -1,0 +1,248 @@
+#!/usr/bin/env bash
+# Tries the verbs of the Makefile as people use them: with the release binary, in copies of this
+# folder, on ports that are free; and installs into a folder.
+#
+#   COFFEE_TRACKER=path scripts/test-verbs.sh      with another binary than the release build
+set -euo pipefail
+cd "$(dirname "$0")/.."
+program=$(realpath "${COFFEE_TRACKER:-target/release/coffee-tracker}")
+[ -x "$program" ] || { echo "$program is not there: \`make build\` first" >&2; exit 1; }
+
+work=$(mktemp -d "${TMPDIR:-/var/tmp}/coffee-verbs.XXXXXX")
+here=$work/first other=$work/second sleeper=
+tidy() {
+    local folder pid
+    [ -z "$sleeper" ] || kill "$sleeper" 2>/dev/null || true
+    for folder in "$here" "$other"; do
+        for pid in $(processes_of "$folder"); do kill "$pid" 2>/dev/null || true; done
+    done
+    rm -rf "$work"
+}
+
+# Those that run a program out of this folder.
+processes_of() {
+    local exe target
+    for exe in /proc/[0-9]*/exe; do
+        target=$(readlink "$exe" 2>/dev/null) || continue
+        case $target in "$1"/*) basename "${exe%/exe}" ;; esac
+    done
+}
+trap tidy EXIT
+trap 'exit 130' INT TERM
+
+broken() {
+    printf 'NOT SO: %s\n' "$*" >&2
+    printf '%s\n' "${said:-}" | sed 's/^/    | /' >&2
+    [ ! -f "$here/data/coffee-tracker.log" ] || tail -n 5 "$here/data/coffee-tracker.log" >&2
+    exit 1
+}
+step() { printf 'verbs: %s\n' "$*"; }
+
+# In $here, with nothing of the caller's settings.
+verb() { env -i PATH="$PATH" HOME="$HOME" make --no-print-directory -C "$here" "$@" 2>&1; }
+# does WORDS VERB…: it goes well, and says so.
+does() {
+    local words=$1
+    shift
+    said=$(verb "$@") || broken "make $* goes well"
+    grep -qF -- "$words" <<<"$said" || broken "make $* says: $words"
+}
+# refuses WORDS VERB…: it fails, and says why.
+refuses() {
+    local words=$1
+    shift
+    if said=$(verb "$@"); then broken "make $* fails"; fi
+    grep -qF -- "$words" <<<"$said" || broken "make $* says: $words"
+}
+is() { [ "$1" = "$2" ] || broken "${3:-it} is $2, not $1"; }
+# within SECONDS WHAT COMMAND…: it holds before long.
+within() {
+    local seconds=$1 what=$2
+    shift 2
+    for ((n = 0; n < seconds * 10; n++)); do
+        if "$@" >/dev/null 2>&1; then return; fi
+        sleep 0.1
+    done
+    broken "$what"
+}
+pid() { sed -n 1p "$here/data/coffee-tracker.pid"; }
+is_gone() { [ -z "$(processes_of "$1")" ]; }
+keeps_no_log() {
+    local process
+    for process in /proc/[0-9]*; do
+        [ "$(readlink "$process/cwd" 2>/dev/null)" != "$here" ] || ! grep -q keep-log "$process/cmdline" || return 1
+    done
+}
+post() {
+    local status
+    status=$(curl -s --noproxy '*' -o /dev/null -w '%{http_code}' -d "$2" "$(sed -n 4p "$here/data/coffee-tracker.pid")$1" \
+        --config <(printf 'header = "Authorization: Bearer %s"\n' "$(cat "$here/data/coffee.key")"))
+    is "$status" 201 "the status of POST $1"
+}
+mode() { stat -c %a "$1"; }
+
+copy() {
+    mkdir -p "$1/target/release"
+    tar -cf - --exclude=./.git --exclude=./target --exclude=./data --exclude=./backups --exclude=./.venv \
+        --exclude=./.env . | tar -xf - -C "$1"
+    cp "$program" "$1/target/release/coffee-tracker"
+    echo PORT=0 >"$1/.env"
+}
+
+# -- Scripts ------------------------------------------------------------------------------
+
+if command -v shellcheck >/dev/null; then
+    step "shellcheck"
+    shellcheck -x -S warning scripts/*.sh .ci/run
+else
+    step "shellcheck is not installed: the scripts are not looked over"
+fi
+
+# -- A plain checkout ---------------------------------------------------------------------
+
+copy "$here"
+step "nothing runs yet"
+does "upgrade" help
+refuses "coffee-tracker does not run" status
+refuses "Nothing answers" health
+refuses "There is no log yet" logs FOLLOW=no
+refuses "There is no backup" verify
+does "coffee-tracker does not run" down
+
+step "up"
+does "coffee-tracker started: pid" up
+grep -qF "key: data/coffee.key" <<<"$said" || broken "it says where the key is"
+key=$(cat "$here/data/coffee.key")
+! grep -qF "$key" <<<"$said" || broken "the key is not shown"
+! grep -rqF "$key" "$here/data" --include='coffee-tracker.*' || broken "the key is in no log"
+is "$(mode "$here/data/coffee-tracker.log")" 600 "the log's mode"
+is "$(find "$here/data" -name '.up*' | wc -l)" 0 "the number of leftovers"
+first=$(pid)
+does "coffee-tracker runs already: pid $first" up
+
+step "health, validate, status, logs, sql"
+does '"status": "alive"' health
+does "All as it should be" validate
+for line in "/openapi.json 200 ok" "/coffee/today (without a key) 401 ok" "/metrics (with the key) 200 ok"; do
+    tr -s ' ' <<<"$said" | grep -qxF -- "$line" || broken "it has the line: $line"
+done
+does "      0" sql QUERY="select (select count(*) from coffees) + (select count(*) from heart_rates) as entries"
+post /coffee/ '{"caffeine_mg": 95, "coffee_type": "espresso"}'
+post /heartrate/ '{"bpm": 72}'
+does "espresso" sql QUERY="select coffee_type from coffees"
+refuses "only statements that read" sql QUERY="delete from coffee_logs"
+does "coffee-tracker runs: pid $first" status
+grep -qF "health: alive, database ok" <<<"$said" || broken "it has a line on its health"
+does "POST" logs FOLLOW=no LINES=1000
+does "request" logs FOLLOW=no LINES=1
+is "$(wc -l <<<"$said")" 1 "the number of lines"
+
+step "backup, verify, drill, restore"
+does "backups/coffee_" backup
+does "can be restored" verify
+does "1 coffees, 1 readings" drill
+post /coffee/ '{"caffeine_mg": 40}'
+refuses "Which one? make restore FILE=backups/coffee_" restore
+file=$(ls "$here/backups")
+does "restored" restore FILE="backups/$file" YES=yes
+does "      1" sql QUERY="select count(*) as coffees from coffees"
+
+step "restart"
+does "coffee-tracker started: pid" restart
+[ "$(pid)" != "$first" ] || broken "it is another process"
+
+step "a port that is taken, a database that is in use"
+copy "$other"
+port=$(sed -n '4s/.*://p' "$here/data/coffee-tracker.pid")
+at=$here here=$other
+refuses "is taken by another program" up PORT="$port"
+refuses "in use by another coffee-tracker server" up DATABASE_URL="sqlite:///$at/data/coffee.db"
+is_gone "$other" || broken "no process is left"
+[ ! -e "$other/data/coffee-tracker.pid" ] || broken "no pid file is left"
+here=$at
+
+step "down"
+does "coffee-tracker stopped" down
+is_gone "$here" || broken "the server has ended"
+within 5 "what kept the log has ended" keeps_no_log
+does "coffee-tracker does not run" down
+refuses "coffee-tracker does not run" status
+
+step "a pid file that is not of now"
+sleep 1000 &
+sleeper=$!
+read -ra fields <<<"$(sed 's/.*) //' "/proc/$sleeper/stat")"
+for stale in "999999999 1" "$sleeper 1" "$sleeper ${fields[19]}" "0 0" "-1 x"; do
+    read -r number since <<<"$stale"
+    printf '%s\n' "$number" "$since" "$(realpath "$here/target/release/coffee-tracker")" http://127.0.0.1:1 >"$here/data/coffee-tracker.pid"
+    refuses "coffee-tracker does not run" status
+    does "coffee-tracker does not run" down
+    kill -0 "$sleeper" || broken "another's process lives on"
+done
+echo "$sleeper" >"$here/data/coffee-tracker.pid"
+does "coffee-tracker started" up
+kill -KILL "$(pid)"
+within 5 "it is seen to be gone" refuses "coffee-tracker does not run" status
+does "coffee-tracker started" up
+
+step "the log is bounded"
+does "coffee-tracker stopped" down
+does "coffee-tracker started" up LOG_BYTES=20000 LOG_SECONDS=1 RATE_LIMIT_ENABLED=false
+for _ in 1 2 3 4 5; do
+    curl -s --noproxy '*' -o /dev/null "$(sed -n 4p "$here/data/coffee-tracker.pid")/[1-300]"
+    within 5 "it is rotated" sh -c "[ \$(stat -c %s '$here/data/coffee-tracker.log') -lt 20000 ]"
+done
+is "$(cd "$here/data" && echo coffee-tracker.log*)" \
+    "coffee-tracker.log coffee-tracker.log.1 coffee-tracker.log.2 coffee-tracker.log.3" "what is kept"
+does '"status": "alive"' health
+does "coffee-tracker stopped" down
+
+# -- Installed into a folder --------------------------------------------------------------
+
+root=$work/root
+bin=$root/usr/local/bin state=$root/var/lib/coffee-tracker
+step "install"
+does "nothing was started" install DESTDIR="$root"
+for file in "755 usr/local/bin/coffee-tracker" "640 etc/coffee-tracker/coffee-tracker.env" "600 etc/coffee-tracker/api_key" \
+    "644 etc/systemd/system/coffee-tracker.service" "644 etc/systemd/system/coffee-tracker-backup.timer"; do
+    is "$(mode "$root/${file#* }")" "${file%% *}" "the mode of ${file#* }"
+done
+grep -qx "ExecStart=/usr/local/bin/coffee-tracker serve" "$root/etc/systemd/system/coffee-tracker.service" || broken "the unit starts it"
+! grep -q "API_KEY\|DATABASE_URL" "$root/etc/coffee-tracker/coffee-tracker.env" || broken "the settings name no key and no database"
+key=$(cat "$root/etc/coffee-tracker/api_key")
+is "${#key}" 48 "the key's length"
+does "nothing was started" install DESTDIR="$root"
+is "$(cat "$root/etc/coffee-tracker/api_key")" "$key" "the key after a second install"
+
+step "upgrade"
+"$program" demo --days 3 --readings-per-day 20 --database-url "$state/coffee.db" >/dev/null
+before=$("$program" sql --csv "select count(*), max(time) from coffees" --database-url "$state/coffee.db")
+does "upgraded to coffee-tracker" upgrade DESTDIR="$root"
+is "$(find "$state/backups" -type f | wc -l)" 1 "the number of backups"
+[ -x "$bin/coffee-tracker.previous" ] || broken "the one before is kept"
+
+step "an upgrade that must not happen"
+printf '#!/bin/sh\nexit 1\n' >"$work/dead"
+printf '#!/bin/sh\ncase $1 in serve) echo "no, I do not" >&2; exit 1;; esac\nexec %s "$@"\n' "$program" >"$work/mute"
+chmod +x "$work/dead" "$work/mute"
+refuses "does not run on this machine" upgrade DESTDIR="$root" BINARY="$work/dead"
+refuses "does not do well with a copy" upgrade DESTDIR="$root" BINARY="$work/mute"
+refuses "is not there: build it first" upgrade DESTDIR="$root" BINARY="$work/none"
+cmp -s "$program" "$bin/coffee-tracker" || broken "it is as it was"
+
+step "rollback, uninstall"
+printf '#!/bin/sh\n# an older one\nexec %s "$@"\n' "$program" >"$bin/coffee-tracker.previous"
+does "is back" rollback DESTDIR="$root"
+grep -q "an older one" "$bin/coffee-tracker" || broken "the older one is there"
+does "is back" rollback DESTDIR="$root"
+cmp -s "$program" "$bin/coffee-tracker" || broken "and back again"
+is "$("$program" sql --csv "select count(*), max(time) from coffees" --database-url "$state/coffee.db")" "$before" "what is stored"
+does "data and backups stay" uninstall DESTDIR="$root"
+is "$(find "$root/usr" "$root/etc/systemd" "$root/etc/sysusers.d" "$root/etc/tmpfiles.d" -type f | wc -l)" 0 "the number of files left"
+[ -f "$state/coffee.db" ] || broken "data stay"
+[ -f "$root/etc/coffee-tracker/api_key" ] || broken "the key stays"
+does "removed, with data" uninstall DESTDIR="$root" PURGE=yes
+is "$(find "$root" -type f | wc -l)" 0 "the number of files left"
+
+for folder in "$here" "$other"; do is_gone "$folder" || broken "no process is left"; done
+echo "verbs: all as they should be"

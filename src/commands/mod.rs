@@ -10,6 +10,7 @@ mod rejected;
 pub mod restore;
 pub mod serve;
 pub mod sql;
+mod systemd;
 pub mod verify;
 
 use std::fmt;
@@ -76,7 +77,7 @@ impl From<OpenError> for Failure {
 impl From<LaunchError> for Failure {
     fn from(error: LaunchError) -> Self {
         match error {
-            LaunchError::PortTaken(_) => Self::Busy(error.to_string()),
+            LaunchError::PortTaken(_) | LaunchError::NoSuchAddress(_) => Self::Busy(error.to_string()),
             LaunchError::Bind(..) => Self::Configuration(vec![error.to_string()]),
             LaunchError::Other(_) => Self::Failed(error.to_string()),
         }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 
-use super::{Failure, print};
+use super::{Failure, print, systemd};
 use crate::clock::Clock;
 use crate::config::{KeySource, RawSettings, Settings};
 use crate::http::{self, App, KeyError, KeyOrigin, Keys};
@@ -60,6 +60,7 @@ fn open_and_serve(
 ) -> Result<(), Failure> {
     settings.notes.iter().for_each(|note| tracing::warn!("{note}"));
     let workers = http::workers();
+    let opening = systemd::Opening::begin();
     let store = Store::open(&store::Options {
         path: settings.place.database.clone(),
         backups: settings.place.backups.clone(),
@@ -67,6 +68,7 @@ fn open_and_serve(
         dear_readers: DEAR_READERS,
         slow_query: settings.slow_query,
     })?;
+    drop(opening);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
         .max_blocking_threads((DEAR_READERS + store::EXPORTS) as usize + 4)
@@ -78,6 +80,7 @@ fn open_and_serve(
     let announce = move |address| {
         ready.store(true, Ordering::Relaxed);
         tracing::info!("listening on http://{address}");
+        systemd::ready(address);
         if let Err(e) = banner(address, &origin, under_systemd) {
             tracing::warn!("{e}");
         }
@@ -103,7 +106,9 @@ async fn serve(
     let app = App::new(settings, store, keys, Clock::system(), built_at())
         .await
         .context("the server could not be started")?;
-    let served = http::serve(app.clone(), announce).await;
+    let fed = tokio::spawn(systemd::feed(Arc::clone(&app)));
+    let served = http::serve(app.clone(), announce, systemd::stopping).await;
+    fed.abort();
     app.store.close();
     if served.is_ok() {
         tracing::info!("stopped");

@@ -333,8 +333,17 @@ fn key_source(
     match (given, raw.api_key_file.trim(), credential) {
         (Some(key), _, _) => KeySource::Given(key.trim().to_owned()),
         (None, file, _) if !file.is_empty() => KeySource::File(PathBuf::from(file)),
-        (None, _, Some(file)) if file.exists() => KeySource::File(file),
+        // The unit's credential is empty where there is no key file.
+        (None, _, Some(file)) if holds_a_word(&file) => KeySource::File(file),
         _ => KeySource::Made(database.with_extension("key")),
+    }
+}
+
+/// What cannot be read is taken for a key, so that its reader says why.
+fn holds_a_word(credential: &Path) -> bool {
+    match std::fs::read(credential) {
+        Ok(text) => !text.trim_ascii().is_empty(),
+        Err(e) => e.kind() != std::io::ErrorKind::NotFound,
     }
 }
 

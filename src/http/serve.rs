@@ -31,7 +31,10 @@ pub enum LaunchError {
     /// Another program has the port.
     #[error("{0} is taken by another program: choose another PORT, or stop that one")]
     PortTaken(SocketAddr),
-    /// The address is not this machine's, or the port not ours to take.
+    /// The address is not this machine's: not yet, when its network is still to come up.
+    #[error("{0} cannot be listened on: this machine has no such address (yet): look at HOST")]
+    NoSuchAddress(SocketAddr),
+    /// The port is not ours to take.
     #[error("{0} cannot be listened on: {1}")]
     Bind(SocketAddr, std::io::Error),
     /// Anything else.
@@ -39,14 +42,15 @@ pub enum LaunchError {
     Other(String),
 }
 
-/// Serves until SIGTERM or SIGINT; `ready` is called with the address once it answers.
-/// Returns when every request that was running has its answer.
+/// Serves until SIGTERM or SIGINT; `ready` is called with the address once it is listened on,
+/// `stopping` when the signal has come. Returns when every request that was running has its answer.
 ///
 /// # Errors
 /// Why it does not run.
 pub async fn serve(
     app: Shared,
     ready: impl FnOnce(SocketAddr) + Send + Sync + 'static,
+    stopping: impl FnOnce() + Send + 'static,
 ) -> Result<(), LaunchError> {
     let wanted = SocketAddr::new(app.settings.host, app.settings.port);
     let io = |e: std::io::Error| LaunchError::Other(e.to_string());
@@ -77,6 +81,7 @@ pub async fn serve(
             _ = interrupt.recv() => "SIGINT",
         };
         tracing::info!("{name}: finishing what runs");
+        stopping();
         tell.get_or_init(Instant::now);
         stop.notify();
         tokio::time::sleep(LAST_CALL).await;
@@ -124,6 +129,9 @@ async fn finish(error: &rocket::Error, wanted: SocketAddr, told: Option<Instant>
 fn launch_error(error: &rocket::Error, wanted: SocketAddr) -> LaunchError {
     match error.kind() {
         ErrorKind::Bind(e) if e.kind() == std::io::ErrorKind::AddrInUse => LaunchError::PortTaken(wanted),
+        ErrorKind::Bind(e) if e.kind() == std::io::ErrorKind::AddrNotAvailable => {
+            LaunchError::NoSuchAddress(wanted)
+        }
         ErrorKind::Bind(e) => LaunchError::Bind(wanted, std::io::Error::new(e.kind(), e.to_string())),
         other => LaunchError::Other(other.to_string()),
     }

@@ -153,6 +153,15 @@ impl Store {
         }
     }
 
+    /// Has the writer moved within that time, and does a reader answer, whatever it says? How well
+    /// the file is, is another question: no restart mends a full disk, a damaged file, or the
+    /// patience of whoever holds it.
+    pub async fn answers(&self, silence: Duration) -> bool {
+        // A fault has been counted, and `/health` tells it.
+        drop(self.probe().await);
+        self.writer.has_moved_within(silence)
+    }
+
     /// Reads from the file, and remembers when that went well.
     async fn probe(&self) -> Result<(), Error> {
         self.read("probe", Cost::Quick, |c| {

@@ -172,6 +172,11 @@ impl Writer {
 
     /// Does the thread live and move?
     pub fn is_alive(&self) -> bool {
+        self.has_moved_within(SILENCE)
+    }
+
+    /// Does the thread live, and has it shown so within that time?
+    pub fn has_moved_within(&self, silence: Duration) -> bool {
         let ended = self
             .thread
             .lock()
@@ -180,7 +185,7 @@ impl Writer {
             .is_none_or(JoinHandle::is_finished);
         let last = self.state.last_beat.load(Ordering::Relaxed);
         let silent = millis(self.began.elapsed()).saturating_sub(last);
-        !ended && silent < millis(SILENCE)
+        !ended && silent < millis(silence)
     }
 
     /// Takes no more jobs, finishes those that wait, checkpoints, and ends the thread.
@@ -249,6 +254,7 @@ impl Worker {
         let mut lost: Option<Error> = None;
         let mut waiting = batch.into_iter();
         for mut queued in waiting.by_ref() {
+            self.beat();
             match self.run_one(&mut queued) {
                 Ok(()) => done.push(queued),
                 Err(e) => {

@@ -4,10 +4,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use rustix::process::{Resource, Rlimit, prlimit};
-
 use crate::client::Client;
-use crate::helpers::{Ended, Server, database, folder, number, run, server};
+use crate::helpers::{Ended, Server, database, folder, limit_files, number, run, server};
 
 const COFFEE: &str = r#"{"caffeine_mg": 90, "notes": "room for one more"}"#;
 
@@ -44,12 +42,6 @@ fn assert_sound(folder: &Path, coffees: i64) {
     assert_eq!(number(&database, "select count(*) from coffee_logs"), coffees);
     let verdict: String = database.query_row("pragma integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(verdict, "ok");
-}
-
-/// The server may write files up to this size, bytes.
-fn limit_files(server: &Server, bytes: Option<u64>) {
-    let limit = Rlimit { current: bytes, maximum: None };
-    prlimit(Some(server.running.pid()), Resource::Fsize, limit).expect("its limit can be set");
 }
 
 #[test]

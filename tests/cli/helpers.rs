@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use tempfile::TempDir;
 
 use crate::client::{Answer, Client};
@@ -197,6 +197,12 @@ impl Server {
         let path = format!("/proc/{}/fd", self.running.pid().as_raw_nonzero());
         std::fs::read_dir(path).expect("it runs").count()
     }
+}
+
+/// The server may write files up to this size, bytes.
+pub fn limit_files(server: &Server, bytes: Option<u64>) {
+    let limit = Rlimit { current: bytes, maximum: None };
+    prlimit(Some(server.running.pid()), Resource::Fsize, limit).expect("its limit can be set");
 }
 
 /// The database of a server that was started in `folder`, to look into.

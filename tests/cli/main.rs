@@ -40,5 +40,6 @@ mod settings;
 mod silence;
 mod sockets;
 mod sql;
+mod systemd;
 mod under_fire;
 mod verifying;

@@ -108,6 +108,7 @@ fn a_library_is_known_only_where_it_belongs() {
         ("clap", &["src/main.rs", "src/cli.rs", "src/commands/", "src/config/"]),
         ("prometheus", &["src/metrics.rs"]),
         ("indicatif", &["src/commands/"]),
+        ("sd_notify", &["src/commands/systemd.rs"]),
         ("dotenvy", &["src/main.rs"]),
         ("csv", &["src/formats/"]),
         ("quick_xml", &["src/formats/"]),

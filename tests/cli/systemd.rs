@@ -1,0 +1,238 @@
+//! What systemd hears by its socket: ready, alive, more time, stopping; and when it hears nothing.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::helpers::{KEY, Running, Server, folder, limit_files, server, wait_until};
+use crate::keeping::{ran, well};
+
+const SECOND: Duration = Duration::from_secs(1);
+const COFFEE: &str = r#"{"caffeine_mg": 90}"#;
+
+/// Listens as systemd does.
+struct Manager {
+    folder: TempDir,
+    socket: UnixDatagram,
+}
+
+impl Manager {
+    fn new() -> Self {
+        // The name of a socket has at most 107 bytes.
+        let folder = tempfile::tempdir().unwrap();
+        let socket = UnixDatagram::bind(folder.path().join("notify")).unwrap();
+        Self { folder, socket }
+    }
+
+    /// The program as systemd starts it.
+    fn starts(&self, plain: &Command, watchdog: Duration) -> Command {
+        let mut command = Command::new("/bin/sh");
+        // Files may become too large without killing it.
+        let script = "trap '' XFSZ; export WATCHDOG_PID=$$; exec \"$0\" \"$@\"";
+        command.args(["-c", script]).arg(plain.get_program()).args(plain.get_args()).env_clear();
+        command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.current_dir(plain.get_current_dir().unwrap());
+        command.env("NOTIFY_SOCKET", self.folder.path().join("notify"));
+        command.env("WATCHDOG_USEC", watchdog.as_micros().to_string());
+        command
+    }
+
+    /// The next message, line by line, if one comes within that time.
+    fn hears(&self, patience: Duration) -> Option<Vec<String>> {
+        self.socket.set_read_timeout(Some(patience)).unwrap();
+        let mut message = [0; 4096];
+        let length = self.socket.recv(&mut message).ok()?;
+        Some(String::from_utf8(message[..length].to_vec()).unwrap().lines().map(str::to_owned).collect())
+    }
+
+    /// Everything said until a message has a line that begins like this, which is the last.
+    #[track_caller]
+    fn hears_until(&self, start: &str) -> Vec<String> {
+        let (began, mut said) = (Instant::now(), Vec::new());
+        while began.elapsed() < 20 * SECOND {
+            said.extend(self.hears(SECOND).unwrap_or_default());
+            if said.iter().any(|line| line.starts_with(start)) {
+                return said;
+            }
+        }
+        panic!("no {start}, but {said:?}");
+    }
+
+    /// Everything said within that time.
+    fn hears_for(&self, time: Duration) -> Vec<String> {
+        let (began, mut said) = (Instant::now(), Vec::new());
+        while let Some(left) = time.checked_sub(began.elapsed()).filter(|left| !left.is_zero()) {
+            said.extend(self.hears(left).unwrap_or_default());
+        }
+        said
+    }
+}
+
+fn count(said: &[String], line: &str) -> usize {
+    said.iter().filter(|said| *said == line).count()
+}
+
+/// A disk that hangs when it is told to.
+struct HangingDisk {
+    folder: TempDir,
+}
+
+impl HangingDisk {
+    fn under(command: &mut Command) -> Self {
+        let disk = Self { folder: folder() };
+        command.env("LD_PRELOAD", disk.compiled()).env("DISK_HANGS", disk.sign());
+        disk
+    }
+
+    fn compiled(&self) -> PathBuf {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/hanging_disk.c");
+        let layer = self.folder.path().join("hanging_disk.so");
+        let mut compiler = Command::new("cc");
+        compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&layer).arg(source);
+        let compiled = compiler.output().unwrap_or_else(|e| panic!("a C compiler is needed: {e}"));
+        assert!(compiled.status.success(), "cc: {}", String::from_utf8_lossy(&compiled.stderr));
+        layer
+    }
+
+    fn sign(&self) -> PathBuf {
+        self.folder.path().join("it hangs")
+    }
+
+    fn hang(&self) {
+        fs::write(self.sign(), "").unwrap();
+    }
+
+    fn go_on(&self) {
+        fs::remove_file(self.sign()).unwrap();
+    }
+}
+
+#[test]
+fn it_is_ready_when_it_has_answered_and_says_that_it_stops_before_it_has() {
+    let (folder, manager) = (folder(), Manager::new());
+    let server = Server::of(&mut manager.starts(&server(folder.path()), 60 * SECOND));
+    let said = manager.hears_until("READY=1");
+    assert!(said.contains(&format!("STATUS=Listening on http://{}", server.address)), "{said:?}");
+    let log = server.running.err.now();
+    assert!(log.contains("route=/health status=200"), "it has answered a request: {log}");
+    assert_eq!(server.get("/health").status, 200);
+
+    let mut slow = server.client();
+    let whole = crate::client::request("POST", "/coffee/", "Expect: 100-continue\r\n", COFFEE);
+    slow.send(&whole[..whole.len() - COFFEE.len()]).unwrap();
+    assert_eq!(slow.answer_head().unwrap().status, 100, "it has begun");
+    server.signal(Signal::TERM);
+    let said = manager.hears_until("STOPPING=1");
+    assert!(said.contains(&"STATUS=Finishing what runs".to_owned()), "{said:?}");
+    slow.send(COFFEE).unwrap();
+    assert_eq!(slow.answer().unwrap().status, 201, "it was told before the last request was done");
+    assert_eq!(server.running.end().code, Some(0));
+}
+
+#[test]
+fn the_watchdog_starves_while_the_disk_hangs_and_is_fed_again_when_it_goes_on() {
+    let (folder, manager, watchdog) = (folder(), Manager::new(), 2 * SECOND);
+    let mut command = manager.starts(&server(folder.path()), watchdog);
+    let disk = HangingDisk::under(&mut command);
+    let server = Server::of(&mut command);
+    manager.hears_until("READY=1");
+    let fed = count(&manager.hears_for(2 * watchdog), "WATCHDOG=1");
+    assert!((4..=8).contains(&fed), "a meal each third of the time, not {fed}");
+
+    disk.hang();
+    let mut client = server.client();
+    client.send_request("POST", "/coffee/", "", COFFEE).unwrap();
+    let said = manager.hears_until("STATUS=The database does not answer");
+    assert!(count(&said, "WATCHDOG=1") > 0, "a short silence is none: {said:?}");
+    assert_eq!(manager.hears_for(2 * watchdog), [""; 0], "it starves");
+    assert_eq!(server.get("/coffee/today").status, 200, "and yet reads are answered");
+
+    disk.go_on();
+    assert_eq!(client.answer().unwrap().status, 201);
+    manager.hears_until("WATCHDOG=1");
+    server.stop_well();
+}
+
+#[test]
+fn the_watchdog_is_fed_while_others_hold_the_database_the_disk_takes_nothing_and_a_restore_runs() {
+    let (folder, manager, watchdog) = (folder(), Manager::new(), 2 * SECOND);
+    let server = Server::of(&mut manager.starts(&server(folder.path()), watchdog));
+    let mut client = server.client();
+    assert_eq!(client.post("/coffee/", COFFEE).status, 201);
+    well(folder.path(), &["backup", "--to", "then.db"]);
+
+    let holder = rusqlite::Connection::open(folder.path().join("coffee.db")).unwrap();
+    holder.execute_batch("begin immediate").unwrap();
+    client.send_request("POST", "/coffee/", "", COFFEE).unwrap();
+    wait_until("it knows", 10 * SECOND, || server.get("/health").json()["database"]["state"] == "held");
+    manager.hears_for(Duration::from_millis(100));
+    assert!(count(&manager.hears_for(2 * watchdog), "WATCHDOG=1") >= 4, "held");
+    holder.execute_batch("rollback").unwrap();
+    assert_eq!(client.answer().unwrap().status, 201);
+
+    limit_files(&server, Some(1));
+    client.post("/coffee/", COFFEE).assert_problem(503);
+    assert_eq!(server.get("/health").json()["database"]["state"], "unwritable");
+    manager.hears_for(Duration::from_millis(100));
+    assert!(count(&manager.hears_for(2 * watchdog), "WATCHDOG=1") >= 4, "unwritable");
+    limit_files(&server, None);
+
+    assert_eq!(ran(folder.path(), &["restore", "then.db", "--yes"]).code, Some(0));
+    manager.hears_until("WATCHDOG=1");
+    let ended = server.stop_well();
+    assert!(!ended.err.contains("the watchdog is not fed"), "{}", ended.err);
+}
+
+#[test]
+fn a_start_that_takes_long_asks_for_more_time_and_is_not_ready() {
+    let (folder, manager) = (folder(), Manager::new());
+    let mut command = manager.starts(&server(folder.path()), 60 * SECOND);
+    let disk = HangingDisk::under(&mut command);
+    disk.hang();
+    let mut running = Running::spawn(&mut command);
+    // The tables are made, and their commit waits for the disk.
+    let said = [manager.hears_until("EXTEND_TIMEOUT_USEC="), manager.hears_until("EXTEND_TIMEOUT_USEC=")];
+    let expected = ["EXTEND_TIMEOUT_USEC=30000000", "STATUS=Opening the database"];
+    assert_eq!(said, [expected, expected]);
+    assert_eq!(running.out.now(), "", "nobody listens yet");
+    disk.go_on();
+    manager.hears_until("READY=1");
+    let silence = manager.hears_for(6 * SECOND);
+    assert_eq!(count(&silence, expected[0]), 0, "it has all the time it needs: {silence:?}");
+    assert!(!running.has_ended());
+}
+
+#[test]
+fn who_is_not_started_by_systemd_asks_itself_nothing() {
+    let folder = folder();
+    let mut command = server(folder.path());
+    let server = Server::of(command.env("WATCHDOG_USEC", "1000000"));
+    assert_eq!(server.get("/coffee/today").status, 200);
+    let ended = server.stop_well();
+    assert!(!ended.err.contains("/health") && !ended.err.contains("systemd"), "{}", ended.err);
+}
+
+#[test]
+fn an_empty_credential_is_no_key_and_a_full_one_is_the_key() {
+    let folder = folder();
+    let credentials = folder.path().join("credentials");
+    fs::create_dir(&credentials).unwrap();
+    let mut command = server(folder.path());
+    command.env_remove("API_KEY").env("CREDENTIALS_DIRECTORY", &credentials);
+    fs::write(credentials.join("api_key"), format!("{KEY}\n")).unwrap();
+    let given = Server::of(&mut command);
+    assert_eq!(given.get("/coffee/today").status, 200);
+    given.stop_well();
+    assert!(!folder.path().join("coffee.key").exists());
+
+    fs::write(credentials.join("api_key"), "\n").unwrap();
+    let made = Server::of(&mut command);
+    assert_eq!(made.get("/coffee/today").status, 401);
+    assert!(folder.path().join("coffee.key").exists(), "it has made one of its own");
+    made.stop_well();
+}

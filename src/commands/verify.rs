@@ -1,23 +1,34 @@
 //! `verify`: says of each file whether it can be restored, and every reason why not.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Failure, counted, print};
-use crate::store::{Examination, examine};
+use crate::config::RawPlace;
+use crate::model::time::Timestamp;
+use crate::store::{Examination, examine, newest_backup};
 
 /// What to verify.
 #[derive(Args, Debug)]
 pub struct VerifyArgs {
     /// Backups, or a database
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required_unless_present = "newest", value_name = "FILE")]
     files: Vec<PathBuf>,
+
+    /// The newest backup in BACKUP_DIR
+    #[arg(long, conflicts_with = "files")]
+    newest: bool,
 
     /// Say what was found as JSON, an object a line
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    place: RawPlace,
 }
 
 /// Verifies every file.
@@ -25,8 +36,9 @@ pub struct VerifyArgs {
 /// # Errors
 /// That some cannot be restored.
 pub fn run(args: &VerifyArgs) -> Result<(), Failure> {
+    let newest = if args.newest { Some(newest(&args.place)?) } else { None };
     let mut unfit = 0_u64;
-    for file in &args.files {
+    for file in args.files.iter().chain(&newest) {
         let found = examine(file);
         unfit += u64::from(!found.is_sound());
         if args.json {
@@ -38,6 +50,19 @@ pub fn run(args: &VerifyArgs) -> Result<(), Failure> {
     match unfit {
         0 => Ok(()),
         n => Err(Failure::Failed(format!("{} cannot be restored", counted(n, "file")))),
+    }
+}
+
+fn newest(place: &RawPlace) -> Result<PathBuf, Failure> {
+    let place = place.clone().check()?;
+    let folder = place.backups.display();
+    match newest_backup(&place.backups, &place.database, Timestamp::from(SystemTime::now())) {
+        Ok(Some(backup)) => Ok(backup),
+        Ok(None) => Err(Failure::Failed(format!("there is no backup in {folder}"))),
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            Err(Failure::Failed(format!("there is no backup: {folder} is missing")))
+        }
+        Err(e) => Err(Failure::Failed(format!("{folder} cannot be listed: {e}"))),
     }
 }
 

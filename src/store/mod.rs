@@ -57,7 +57,7 @@ pub use own::{OwnFile, refuse_own_file};
 pub use owner::Identity;
 pub use prune::{OldEntries, PruneError, Pruner};
 pub use restore::{Restoration, RestoreError, Restored};
-pub use retention::{Cleared, Retention, remove_old};
+pub use retention::{Cleared, Retention, newest_backup, remove_old};
 pub use snapshot::{Snapshot, SnapshotError, Stage, Target, Watcher, snapshot, unwatched};
 pub use sql::{Asker, Piece, SqlError};
 pub use steps::step;

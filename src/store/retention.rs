@@ -38,26 +38,14 @@ pub fn remove_old(
     retention: Retention,
     now: Timestamp,
 ) -> io::Result<Cleared> {
-    let mut cleared = Cleared::default();
     if retention == (Retention { newest: None, days: None }) {
-        return Ok(cleared);
+        return Ok(Cleared::default());
     }
-    let mut found: Vec<(Made, PathBuf)> = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let Some(made) = Made::of(&path).filter(|_| is_file(&path) && !is_same(database, &path)) else {
-            continue;
-        };
-        if made.second > second(now) {
-            cleared.ahead.push(path);
-        } else {
-            found.push((made, path));
-        }
-    }
-    found.sort_unstable();
+    let Backups { made, ahead } = Backups::of(folder, database, now)?;
+    let mut cleared = Cleared { ahead, ..Cleared::default() };
     let oldest_kept = retention.days.map(|days| second(now.minus(i64::from(days) * DAY)));
     let count = retention.newest.map_or(1, |n| n.max(1)) as usize;
-    for (made, path) in found.into_iter().rev().skip(count) {
+    for (made, path) in made.into_iter().rev().skip(count) {
         let is_young = oldest_kept.as_ref().is_some_and(|oldest| made.second >= *oldest);
         if is_young {
             continue;
@@ -68,6 +56,42 @@ pub fn remove_old(
         }
     }
     Ok(cleared)
+}
+
+/// The newest backup in `folder`, if there is one. Those of a time to come are none.
+///
+/// # Errors
+/// The file system's, when the folder cannot be listed.
+pub fn newest_backup(folder: &Path, database: &Path, now: Timestamp) -> io::Result<Option<PathBuf>> {
+    Ok(Backups::of(folder, database, now)?.made.pop().map(|(_, path)| path))
+}
+
+/// The backups of a folder.
+#[derive(Debug, Default)]
+struct Backups {
+    /// Oldest first.
+    made: Vec<(Made, PathBuf)>,
+    /// Named after a time to come.
+    ahead: Vec<PathBuf>,
+}
+
+impl Backups {
+    fn of(folder: &Path, database: &Path, now: Timestamp) -> io::Result<Self> {
+        let mut found = Self::default();
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            let Some(made) = Made::of(&path).filter(|_| is_file(&path) && !is_same(database, &path)) else {
+                continue;
+            };
+            if made.second > second(now) {
+                found.ahead.push(path);
+            } else {
+                found.made.push((made, path));
+            }
+        }
+        found.made.sort_unstable();
+        Ok(found)
+    }
 }
 
 fn is_file(path: &Path) -> bool {

@@ -45,6 +45,26 @@ fn a_sound_backup_is_described() {
 }
 
 #[test]
+fn the_newest_backup_is_found_by_its_name_and_none_of_a_time_to_come() {
+    let folder = with_backup();
+    let newest = || ran(folder.path(), &["verify", "--newest"]);
+    assert_says(&newest(), 1, "there is no backup: backups is missing");
+    let backups = folder.path().join("backups");
+    fs::create_dir(&backups).unwrap();
+    fs::write(backups.join("coffee_today.db"), "no backup named this").unwrap();
+    assert_says(&newest(), 1, "there is no backup in backups");
+    fs::write(backups.join("coffee_20990101_000000.db"), "of a clock that ran ahead").unwrap();
+    fs::write(backups.join("coffee_20250101_020000.db"), "damaged since").unwrap();
+    fs::copy(folder.path().join("then.db"), backups.join("coffee_20250101_020000_2.db")).unwrap();
+    let text = well(folder.path(), &["verify", "--newest"]).out;
+    assert!(text.starts_with("backups/coffee_20250101_020000_2.db: can be restored\n"), "{text}");
+    fs::write(backups.join("coffee_20250102_020000.db"), "damaged since").unwrap();
+    assert_says(&newest(), 1, "1 file cannot be restored");
+    assert_eq!(ran(folder.path(), &["verify", "--newest", "then.db"]).code, Some(2));
+    assert_eq!(ran(folder.path(), &["verify"]).code, Some(2));
+}
+
+#[test]
 fn every_fault_is_named_and_nothing_is_touched() {
     let folder = with_backup();
     let good = fs::read(folder.path().join("then.db")).unwrap();

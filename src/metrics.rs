@@ -152,6 +152,12 @@ impl Metrics {
             .const_label("version", version)
             .const_label("sqlite_version", sqlite_version);
         make.register(Gauge::with_opts(build))?.set(1.0);
+        let rate_limited = make.counters("rate_limited_total", "Requests over the limit", &["class"])?;
+        let auth_failures =
+            make.counters("auth_failures_total", "Requests without a valid key", &["reason"])?;
+        // A series that begins with its first event hides it: nothing has grown.
+        LimitClass::ALL.iter().for_each(|class| drop(rate_limited.with_label_values(&[class.name()])));
+        ["missing", "wrong"].iter().for_each(|reason| drop(auth_failures.with_label_values(&[reason])));
         let latency = HistogramOpts::new("http_request_duration_seconds", "Time to answer")
             .buckets(LATENCY_BUCKETS.to_vec());
         Ok(Self {
@@ -169,12 +175,8 @@ impl Metrics {
                 "Readings logged over HTTP",
                 &["context"],
             )?,
-            rate_limited: make.counters("rate_limited_total", "Requests over the limit", &["class"])?,
-            auth_failures: make.counters(
-                "auth_failures_total",
-                "Requests without a valid key",
-                &["reason"],
-            )?,
+            rate_limited,
+            auth_failures,
             idle_closed: make
                 .register(IntCounter::new("http_idle_closed_total", "Silent connections closed"))?,
             types: Names::default(),

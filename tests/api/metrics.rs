@@ -127,8 +127,11 @@ async fn types_and_contexts_beyond_fifty_are_other() {
 }
 
 #[rocket::async_test]
-async fn refusals_are_counted_by_their_reason() {
+async fn refusals_are_counted_by_their_reason_and_from_nought() {
     let app = TestApp::flagged(&[("rate-limit-enabled", "true"), ("rate-limit-info", "1/hour")]).await;
+    for series in [r#"rate_limited_total{class="info"}"#, r#"auth_failures_total{reason="wrong"}"#] {
+        assert_eq!(app.metric(series).await, 0.0, "an alert sees how it grows: {series}");
+    }
     for _ in 0..3 {
         app.get("/info").await;
     }

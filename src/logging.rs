@@ -3,6 +3,7 @@
 //! left out, for the one line of ours says it.
 
 use std::fmt::{self, Write};
+use std::os::fd::AsFd;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -17,11 +18,26 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::config::{LogFormat, LogSettings};
 use crate::model::time::Timestamp;
 
+/// Does this stream go to systemd's journal? `JOURNAL_STREAM` holds its device and inode.
+pub fn is_journal(stream: impl AsFd) -> bool {
+    let (Ok(journal), Ok(file)) = (std::env::var("JOURNAL_STREAM"), rustix::fs::fstat(stream)) else {
+        return false;
+    };
+    journal == format!("{}:{}", file.st_dev, file.st_ino)
+}
+
+/// Says why the program failed, at the end of it. In the journal every line of it is an error.
+pub fn last_words(failure: &impl fmt::Display) {
+    let start = if is_journal(std::io::stderr()) { "<3>" } else { "" };
+    for line in format!("coffee-tracker: {failure}").lines() {
+        eprintln!("{start}{line}");
+    }
+}
+
 /// Lets commands say what is wrong, as they say everything else. Called once, for all but `serve`.
 pub fn start_for_command() {
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .event_format(Line { start: Start::Command });
+    let start = if is_journal(std::io::stderr()) { Start::Priority } else { Start::Command };
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).event_format(Line { start });
     // Only a second call could fail.
     drop(tracing_subscriber::registry().with(wanted(Level::WARN)).with(lines).try_init());
 }

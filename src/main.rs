@@ -11,7 +11,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("coffee-tracker: {failure}");
+            coffee_tracker::logging::last_words(&failure);
             ExitCode::from(failure.exit_code())
         }
     }

@@ -1,7 +1,6 @@
 //! `serve`: settings, logs, key, store, server, and back, in that order.
 
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +11,7 @@ use super::{Failure, print, systemd};
 use crate::clock::Clock;
 use crate::config::{KeySource, RawSettings, Settings};
 use crate::http::{self, App, KeyError, KeyOrigin, Keys};
-use crate::logging;
+use crate::logging::{self, is_journal};
 use crate::model::time::{SECOND, Timestamp};
 use crate::store::{self, Identity, Store};
 
@@ -114,14 +113,6 @@ async fn serve(
         tracing::info!("stopped");
     }
     Ok(served?)
-}
-
-/// Does this stream go to systemd's journal? `JOURNAL_STREAM` holds its device and inode.
-fn is_journal(stream: impl AsFd) -> bool {
-    let (Ok(journal), Ok(file)) = (std::env::var("JOURNAL_STREAM"), rustix::fs::fstat(stream)) else {
-        return false;
-    };
-    journal == format!("{}:{}", file.st_dev, file.st_ino)
 }
 
 /// When this program was made.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::helpers::{KEY, Running, Server, folder, limit_files, server, wait_until};
+use crate::helpers::{KEY, Running, Server, folder, limit_files, run, server, wait_until};
 use crate::keeping::{ran, well};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -215,6 +215,22 @@ fn who_is_not_started_by_systemd_asks_itself_nothing() {
     assert_eq!(server.get("/coffee/today").status, 200);
     let ended = server.stop_well();
     assert!(!ended.err.contains("/health") && !ended.err.contains("systemd"), "{}", ended.err);
+}
+
+#[test]
+fn the_journal_hears_of_a_failure_as_of_an_error_line_by_line() {
+    let folder = folder();
+    let mut plain = server(folder.path());
+    plain.env("MAX_CAFFEINE_MG", "much").env("DEBUG", "perhaps");
+    let mut shell = Command::new("/bin/sh");
+    let script = "export JOURNAL_STREAM=$(stat -Lc %d:%i /proc/self/fd/2); exec \"$0\" \"$@\"";
+    shell.args(["-c", script]).arg(plain.get_program()).args(plain.get_args()).env_clear();
+    shell.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let ended = run(shell.current_dir(folder.path()));
+    assert_eq!(ended.code, Some(78), "{ended:?}");
+    assert_eq!(ended.err.lines().count(), 3, "{}", ended.err);
+    assert!(ended.err.lines().all(|line| line.starts_with("<3>")), "{}", ended.err);
+    assert!(run(&mut plain).err.starts_with("coffee-tracker: 2 settings do not fit:"));
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Coffee Tracker: one Rocket binary, one SQLite file.
 //!
-//! Who may know whom: `http` → `store`, `formats`, `model`; `commands` likewise;
-//! `store` → `model`; `formats` → `model`; `model` knows none of them. Rocket appears under `http` alone,
-//! rusqlite under `store` alone. A test holds this rule.
+//! Who may know whom: `http` → `store`, `keys`, `formats`, `model`; `commands` likewise;
+//! `keys` → `store`, `model`; `store` → `model`; `formats` → `model`; `model` knows none of
+//! them. Rocket appears under `http` alone, rusqlite under `store` alone. A test holds this rule.
 
 /// The command line.
 pub mod cli;
@@ -16,6 +16,8 @@ pub mod config;
 pub mod formats;
 /// Requests and answers.
 pub mod http;
+/// Named API keys, and the file they lie in.
+pub mod keys;
 /// Log lines.
 pub mod logging;
 /// Every series of `/metrics`.

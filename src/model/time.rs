@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::civil;
 use jiff::fmt::temporal::Pieces;
 use jiff::tz::TimeZone;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Microseconds in a second.
 pub const SECOND: i64 = 1_000_000;
@@ -181,6 +181,14 @@ impl fmt::Display for Timestamp {
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.text().as_str())
+    }
+}
+
+/// For files of ours: in them a time without an offset is UTC.
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text, &TimeZone::UTC).map_err(serde::de::Error::custom)
     }
 }
 

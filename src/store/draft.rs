@@ -4,8 +4,8 @@
 //! process that was killed; the next one to work in that folder sweeps them away.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -47,7 +47,8 @@ impl Draft {
         sweep(folder);
         for n in 1_u32.. {
             let path = folder.join(format!(".coffee-{}-{n}.tmp", std::process::id()));
-            match OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
+            let options = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).clone();
+            match options.open(&path) {
                 // Before it was locked, another may have swept it away.
                 Ok(file) if file.try_lock().is_ok() && is_at(&file, &path) => {
                     return Ok(Self { path, file, caller });
@@ -116,6 +117,17 @@ impl Drop for Draft {
         // Gone already when all went well.
         drop(self.run(|| remove_all(&self.path)));
     }
+}
+
+/// Puts `content` in the place of the file at `path`, which has the old or the new one,
+/// whenever the power goes; for its owner alone, and durable when this returns.
+///
+/// # Errors
+/// The file system's.
+pub fn write_over(path: &Path, content: &[u8]) -> io::Result<()> {
+    let draft = Draft::create(folder_of(path), &Identity::CALLER)?;
+    draft.file().write_all(content)?;
+    draft.publish_over(path)
 }
 
 /// Does this name lead to this file?

@@ -46,6 +46,7 @@ use tokio::sync::Semaphore;
 pub use bulk::{FillError, Filler};
 pub use coffee::{CoffeeFilter, CoffeeStats, DayTotal, OwnType, TypeTotal};
 pub use docker_stack::{DockerStack, DockerStackError, Found as FoundRow};
+pub use draft::write_over;
 pub use error::{Error, OpenError};
 pub use export::{EXPORTS, ExportError, ExportPlace, Exporter, Extract};
 pub use heart_rate::{BatchResult, RangeStats, RateStats, ReadingFilter};

@@ -9,8 +9,18 @@ use super::folder_of;
 use super::lock::beside;
 
 /// What SQLite and this program lay beside a database.
-const COMPANIONS: [&str; 7] =
-    ["-wal", "-shm", "-journal", ".lock", ".maintenance.lock", ".backup.json", ".backup.json.tmp"];
+const COMPANIONS: [&str; 10] = [
+    "-wal",
+    "-shm",
+    "-journal",
+    ".lock",
+    ".maintenance.lock",
+    ".backup.json",
+    ".backup.json.tmp",
+    ".keys",
+    ".keys.lock",
+    ".keys.used",
+];
 
 /// Why a command does not write to a file that it was told to write.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -153,11 +153,14 @@ impl Metrics {
             .const_label("sqlite_version", sqlite_version);
         make.register(Gauge::with_opts(build))?.set(1.0);
         let rate_limited = make.counters("rate_limited_total", "Requests over the limit", &["class"])?;
-        let auth_failures =
-            make.counters("auth_failures_total", "Requests without a valid key", &["reason"])?;
+        let auth_failures = make.counters(
+            "auth_failures_total",
+            "Requests whose key is missing, wrong, or lacks the scope",
+            &["reason"],
+        )?;
         // A series that begins with its first event hides it: nothing has grown.
         LimitClass::ALL.iter().for_each(|class| drop(rate_limited.with_label_values(&[class.name()])));
-        ["missing", "wrong"].iter().for_each(|reason| drop(auth_failures.with_label_values(&[reason])));
+        ["missing", "wrong", "scope"].iter().for_each(|reason| drop(auth_failures.with_label_values(&[reason])));
         let latency = HistogramOpts::new("http_request_duration_seconds", "Time to answer")
             .buckets(LATENCY_BUCKETS.to_vec());
         Ok(Self {

@@ -18,16 +18,28 @@ use super::exchange::Exchange;
 use super::headers::is_host_allowed;
 use super::routes;
 use crate::config::LimitClass;
+use crate::keys::Scope;
 
 /// Who may ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Anyone.
     Public,
-    /// Whoever has a key.
-    Key,
-    /// Whoever has a key, or anyone when metrics are public.
+    /// Whoever has a key with this scope.
+    Key(Scope),
+    /// Whoever has a key with the scope `metrics`, or anyone when metrics are public.
     Metrics,
+}
+
+impl Access {
+    /// The scope that a key must have, where one is asked for.
+    pub const fn scope(self) -> Option<Scope> {
+        match self {
+            Self::Public => None,
+            Self::Key(scope) => Some(scope),
+            Self::Metrics => Some(Scope::Metrics),
+        }
+    }
 }
 
 /// The application a request belongs to.
@@ -38,7 +50,8 @@ pub fn app<'r>(request: &'r Request<'_>) -> Result<&'r Arc<App>, ApiError> {
 /// Lets a request in, or says why not.
 ///
 /// # Errors
-/// 400 for a foreign Host, 431 for too many headers, 429 over the limit, 401 without a key.
+/// 400 for a foreign Host, 431 for too many headers, 429 over the limit, 401 without a key,
+/// 403 with one that is not good for this.
 pub fn admit(request: &Request<'_>, class: LimitClass, access: Access) -> Result<(), ApiError> {
     let app = app(request)?;
     let exchange = Exchange::of(request);
@@ -54,10 +67,9 @@ pub fn admit(request: &Request<'_>, class: LimitClass, access: Access) -> Result
     }
     check_headers(request)?;
     check_host(app, request)?;
-    match access {
-        Access::Public => Ok(()),
-        Access::Metrics if app.settings.metrics_public => Ok(()),
-        Access::Key | Access::Metrics => authenticate(app, request, client),
+    match access.scope() {
+        Some(scope) if app.needs_key(access) => authenticate(app, request, client, scope),
+        _ => Ok(()),
     }
 }
 
@@ -78,7 +90,7 @@ fn check_host(app: &App, request: &Request<'_>) -> Result<(), ApiError> {
     }
 }
 
-fn authenticate(app: &App, request: &Request<'_>, client: Client) -> Result<(), ApiError> {
+fn authenticate(app: &App, request: &Request<'_>, client: Client, scope: Scope) -> Result<(), ApiError> {
     let mut given = request.headers().get("Authorization");
     let presented = match (given.next(), given.next()) {
         (Some(one), None) => bearer(one),
@@ -88,10 +100,14 @@ fn authenticate(app: &App, request: &Request<'_>, client: Client) -> Result<(), 
         app.metrics.auth_failure("missing");
         return Err(ApiError::Unauthorized);
     };
-    if app.keys.accepts(key) {
-        return Ok(());
+    match app.keys.scopes_of(key, app.clock.now()) {
+        Some(scopes) if scopes.has(scope) => return Ok(()),
+        Some(_) => {
+            app.metrics.auth_failure("scope");
+            return Err(ApiError::Forbidden(scope));
+        }
+        None => app.metrics.auth_failure("wrong"),
     }
-    app.metrics.auth_failure("wrong");
     match app.brake.wrong_key(client.key()) {
         Some(seconds) => Err(ApiError::TooMany(seconds)),
         None => Err(ApiError::Unauthorized),

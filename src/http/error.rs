@@ -10,6 +10,7 @@ use serde::Serialize;
 use std::io::Cursor;
 
 use super::exchange::Exchange;
+use crate::keys::Scope;
 use crate::model::fields::{FieldError, Unfit};
 use crate::store;
 
@@ -20,6 +21,8 @@ pub enum ApiError {
     BadRequest(&'static str),
     /// 401: no key, a malformed one, or a wrong one; never said which.
     Unauthorized,
+    /// 403: the key is right, but lacks this scope.
+    Forbidden(Scope),
     /// 404: nothing here, or no such entry.
     NotFound(&'static str),
     /// 405: the path is known, the method is not; these are.
@@ -78,6 +81,7 @@ impl ApiError {
         match self {
             Self::BadRequest(_) => (400, "Bad Request"),
             Self::Unauthorized => (401, "Unauthorized"),
+            Self::Forbidden(_) => (403, "Forbidden"),
             Self::NotFound(_) => (404, "Not Found"),
             Self::MethodNotAllowed(_) => (405, "Method Not Allowed"),
             Self::TooSlow => (408, "Request Timeout"),
@@ -94,6 +98,7 @@ impl ApiError {
         match self {
             Self::BadRequest(detail) | Self::NotFound(detail) => (*detail).to_owned(),
             Self::Unauthorized => "A valid API key is needed: Authorization: Bearer KEY".to_owned(),
+            Self::Forbidden(scope) => format!("This API key lacks the scope {}", scope.name()),
             Self::MethodNotAllowed(allow) => format!("This path answers {allow}"),
             Self::TooSlow => "The request did not arrive in time".to_owned(),
             Self::TooLarge(limit) => format!("The body must not be larger than {limit} bytes"),
@@ -116,6 +121,11 @@ impl ApiError {
     fn header(&self) -> Option<(&'static str, String)> {
         match self {
             Self::Unauthorized => Some(("WWW-Authenticate", "Bearer".to_owned())),
+            Self::Forbidden(scope) => {
+                // As RFC 6750 has it.
+                let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{}\"", scope.name());
+                Some(("WWW-Authenticate", challenge))
+            }
             Self::MethodNotAllowed(allow) => Some(("Allow", allow.clone())),
             Self::TooMany(seconds) => Some(("Retry-After", seconds.to_string())),
             Self::Store(store::Error::Internal(_)) => None,

@@ -1,16 +1,16 @@
-//! API keys: where the owner's comes from, and whether one that is presented is right.
+//! API keys: where the owner's comes from, and what one that is presented is good for.
 //!
-//! Only digests are kept; they are compared in constant time.
+//! Only digests are kept; they are compared in constant time. The named keys are in `key_ring`.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
-
+use super::key_ring::KeyRing;
 use crate::config::KeySource;
+use crate::keys::{KeyDigest, Scopes, make_key};
+use crate::model::time::Timestamp;
 
 /// The Docker stack's published default: known to everyone.
 const PUBLISHED: &str = "coffee-addict-secret-key-2025";
@@ -20,7 +20,8 @@ const MIN_LENGTH: usize = 16;
 /// The keys that are right.
 #[derive(Debug)]
 pub struct Keys {
-    owner: [u8; 32],
+    owner: KeyDigest,
+    pub(super) named: KeyRing,
 }
 
 /// Where the owner's key was found.
@@ -81,15 +82,21 @@ impl Keys {
         Ok((Self::new(&key), origin))
     }
 
-    /// Keys with this one as the owner's.
+    /// Keys with this one as the owner's, and no other.
     pub fn new(owner: &str) -> Self {
-        Self { owner: Sha256::digest(owner).into() }
+        Self { owner: KeyDigest::of(owner), named: KeyRing::default() }
     }
 
-    /// Is this key right? Takes as long for a wrong one as for a right one.
-    pub fn accepts(&self, presented: &str) -> bool {
-        let digest: [u8; 32] = Sha256::digest(presented).into();
-        digest.ct_eq(&self.owner).into()
+    /// The same owner's key, and the named ones beside `database`.
+    pub(super) fn with_named(self, database: &Path) -> Self {
+        Self { named: KeyRing::of(database), ..self }
+    }
+
+    /// What a key is good for; `None` when it is a wrong one. Tells that in the same time.
+    pub(super) fn scopes_of(&self, presented: &str, now: Timestamp) -> Option<Scopes> {
+        let digest = KeyDigest::of(presented);
+        let named = self.named.scopes_of(&digest, now);
+        if self.owner.is(&digest).into() { Some(Scopes::ALL) } else { named }
     }
 }
 
@@ -117,9 +124,7 @@ fn is_kept(path: &Path) -> bool {
 
 /// Makes a key of 256 random bits and keeps it, readable by the owner alone.
 fn make(path: &PathBuf) -> Result<String, KeyError> {
-    let mut random = [0_u8; 32];
-    getrandom::fill(&mut random).map_err(|e| KeyError::Random(e.to_string()))?;
-    let key = format!("ct_{}", random.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    let key = make_key().map_err(KeyError::Random)?;
     let write = || -> io::Result<()> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;

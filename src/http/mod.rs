@@ -18,6 +18,7 @@ mod export;
 mod facts;
 mod headers;
 mod heart_rate;
+mod key_ring;
 mod keys;
 mod limits;
 mod open;
@@ -116,19 +117,18 @@ impl App {
             began: clock.elapsed(),
             built_at,
             newest: AtomicI64::new(newest.map_or(i64::MIN, Timestamp::micros)),
+            keys: keys.with_named(&settings.place.database),
             settings,
             store,
             clock,
-            keys,
         }))
     }
 
     /// Does a route with this access ask for a key?
     fn needs_key(&self, access: Access) -> bool {
         match access {
-            Access::Public => false,
-            Access::Key => true,
-            Access::Metrics => !self.settings.metrics_public,
+            Access::Metrics if self.settings.metrics_public => false,
+            access => access.scope().is_some(),
         }
     }
 
@@ -169,6 +169,11 @@ impl App {
         if let Ok(newest) = self.store.overview().await {
             self.newest.store(newest.newest().map_or(i64::MIN, Timestamp::micros), Ordering::Relaxed);
         }
+    }
+
+    /// Follows the file of named keys, and notes when they were last used. Reads and writes files.
+    pub fn tend_keys(&self) {
+        self.keys.named.tend(self.clock.elapsed());
     }
 
     /// Forgets what the limiter need not remember.

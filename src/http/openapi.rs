@@ -13,13 +13,13 @@ use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Ref, RefOr};
 
-use super::admission::Access;
 use super::routes::{self, Entry};
 use super::{coffee, export, heart_rate, open, scrape};
+use crate::keys::Scope;
 
 const DESCRIPTION: &str = "Logs what people drink and how their heart answers.
 
-- **Keys**: everything about coffee and hearts needs `Authorization: Bearer KEY`.
+- **Keys**: everything about coffee and hearts needs `Authorization: Bearer KEY`. The owner's key is good for everything, a named one for its scopes: `read`, `write`, `metrics`. Each operation's `security` names the scope it needs.
 - **Times** are RFC 3339. They go out in UTC; they come in with any offset, and one without an offset is in the server's time zone (`/info` names it). A span is from its start up to, but without, its end.
 - **Days** are calendar days in the server's time zone; \"the last N days\" are the last N times 24 hours.
 - **Numbers** in a body may be sent as numeric strings. **Text** is trimmed; empty text is null.
@@ -102,7 +102,7 @@ fn build() -> utoipa::openapi::OpenApi {
     let components = document.components.get_or_insert_default();
     let scheme = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
-        .description(Some("An API key. The server prints where to find it when it starts."));
+        .description(Some("An API key: the owner's (the server prints where to find it when it starts), or a named one with the scopes that the operation lists (`coffee-tracker key add`)."));
     components.add_security_scheme("key", SecurityScheme::Http(scheme.build()));
     for entry in routes::table() {
         let path = entry.template.replace("<path..>", "{path}").replace('<', "{").replace('>', "}");
@@ -124,6 +124,7 @@ fn build() -> utoipa::openapi::OpenApi {
 
 /// Adds what the route table knows.
 fn complete(operation: &mut Operation, entry: &Entry) {
+    let scope = entry.access.scope();
     let has_body = operation.request_body.is_some();
     let is_entry = entry.template.contains("<id>");
     let takes_fields = has_body || operation.parameters.as_ref().is_some_and(|all| !all.is_empty());
@@ -137,7 +138,8 @@ fn complete(operation: &mut Operation, entry: &Entry) {
     }
     let errors = [
         (true, "400", "BadRequest"),
-        (entry.access != Access::Public, "401", "Unauthorized"),
+        (scope.is_some(), "401", "Unauthorized"),
+        (scope.is_some(), "403", "Forbidden"),
         (is_entry || entry.template.contains("<path..>"), "404", "NotFound"),
         (has_body, "408", "TooSlow"),
         (has_body, "413", "TooLarge"),
@@ -153,10 +155,8 @@ fn complete(operation: &mut Operation, entry: &Entry) {
             operation.responses.responses.insert(status.to_owned(), response);
         }
     }
-    operation.security = Some(match entry.access {
-        Access::Public => Vec::new(),
-        Access::Key | Access::Metrics => vec![SecurityRequirement::new("key", Vec::<String>::new())],
-    });
+    let requirement = |scope: Scope| SecurityRequirement::new("key", [scope.name()]);
+    operation.security = Some(scope.map(requirement).into_iter().collect());
     let class = json!(entry.class.name());
     let extensions = operation.extensions.get_or_insert_default();
     extensions.insert("x-rate-limit-class".to_owned(), class);

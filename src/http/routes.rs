@@ -14,6 +14,13 @@ use crate::config::LimitClass::{
     Read, Static,
 };
 
+use crate::keys::Scope;
+
+/// For keys that may look.
+const READERS: Access = Access::Key(Scope::Read);
+/// For keys that may log and change.
+const WRITERS: Access = Access::Key(Scope::Write);
+
 /// A route, its limit, who may ask.
 #[derive(Clone, Debug)]
 pub struct Entry {
@@ -43,10 +50,10 @@ pub fn table() -> &'static [Entry] {
                     coffee::types
                 ],
                 Read,
-                Access::Key,
+                READERS,
             ),
-            group(routes![coffee::add], CoffeeWrite, Access::Key),
-            group(routes![coffee::replace, coffee::change, coffee::delete], CoffeeChange, Access::Key),
+            group(routes![coffee::add], CoffeeWrite, WRITERS),
+            group(routes![coffee::replace, coffee::change, coffee::delete], CoffeeChange, WRITERS),
             group(
                 routes![
                     heart_rate::list,
@@ -57,15 +64,15 @@ pub fn table() -> &'static [Entry] {
                     heart_rate::correlate
                 ],
                 Read,
-                Access::Key,
+                READERS,
             ),
-            group(routes![export::coffee, export::heart_rate], Read, Access::Key),
-            group(routes![heart_rate::add], HeartrateWrite, Access::Key),
-            group(routes![heart_rate::add_batch], HeartrateBatch, Access::Key),
+            group(routes![export::coffee, export::heart_rate], Read, READERS),
+            group(routes![heart_rate::add], HeartrateWrite, WRITERS),
+            group(routes![heart_rate::add_batch], HeartrateBatch, WRITERS),
             group(
                 routes![heart_rate::replace, heart_rate::change, heart_rate::delete],
                 HeartrateChange,
-                Access::Key,
+                WRITERS,
             ),
         ]
         .into_iter()

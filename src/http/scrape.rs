@@ -10,7 +10,7 @@ use crate::model::caffeine::{Kinetics, LOOK_BACK};
 
 /// Metrics
 ///
-/// In Prometheus' text format. Needs a key unless `METRICS_PUBLIC=true`.
+/// In Prometheus' text format. Needs a key with the scope `metrics`, unless `METRICS_PUBLIC=true`.
 #[utoipa::path(get, path = "/metrics", tag = "open", responses((status = 200, description = "Every series", content_type = "text/plain", body = String, example = "# HELP caffeine_mg_total Caffeine logged, mg\n# TYPE caffeine_mg_total counter\ncaffeine_mg_total 95\n")))]
 #[rocket::get("/metrics")]
 pub async fn metrics(app: &State<Shared>) -> Result<(ContentType, Vec<u8>), ApiError> {

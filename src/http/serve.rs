@@ -89,22 +89,39 @@ pub async fn serve(
             app.connections.cut_half_sent();
         }
     });
-    let keeper = tokio::spawn(async move {
-        let mut rounds = tokio::time::interval(REFRESH);
-        for round in 1_u64.. {
-            rounds.tick().await;
-            kept.refresh().await;
-            if round.is_multiple_of(SWEEP) {
-                kept.sweep();
-            }
-        }
-    });
+    let (keeper, key_keeper) =
+        (tokio::spawn(keep(Arc::clone(&kept))), tokio::spawn(keep_keys(Arc::clone(&kept))));
     let served = match server.launch().await {
         Ok(_) => Ok(()),
         Err(e) => finish(&e, wanted, told.get().copied()).await,
     };
     keeper.abort();
+    key_keeper.abort();
+    kept.keys.named.note_all();
     served
+}
+
+/// Looks up what is held in memory, and forgets what need not be.
+async fn keep(app: Shared) {
+    let mut rounds = tokio::time::interval(REFRESH);
+    for round in 1_u64.. {
+        rounds.tick().await;
+        app.refresh().await;
+        if round.is_multiple_of(SWEEP) {
+            app.sweep();
+        }
+    }
+}
+
+/// Follows the named keys. A card may take seconds to sync: nobody who answers waits for it.
+async fn keep_keys(app: Shared) {
+    let mut rounds = tokio::time::interval(REFRESH);
+    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        let app = Arc::clone(&app);
+        drop(tokio::task::spawn_blocking(move || app.tend_keys()).await);
+    }
 }
 
 /// Rocket gives up at once, not after its grace, when the signal meets it at the wrong

@@ -21,5 +21,6 @@ mod limits;
 mod lists;
 mod metrics;
 mod open;
+mod scopes;
 mod timestamps;
 mod zones;

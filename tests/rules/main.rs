@@ -12,7 +12,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use coffee_tracker::http::{self, Access, Entry};
-use serde_json::Value;
+use coffee_tracker::keys::Scope;
+use serde_json::{Value, json};
 
 /// A file of ours, without its comments.
 struct Source {
@@ -82,8 +83,12 @@ fn a_module_knows_only_those_that_it_may() {
         ("src/store", &["store", "model"]),
         ("src/config", &["config", "model"]),
         ("src/formats", &["formats", "model"]),
-        ("src/http", &["http", "store", "formats", "model", "config", "clock", "metrics"]),
-        ("src/commands", &["commands", "http", "store", "formats", "model", "config", "clock", "logging"]),
+        ("src/keys", &["keys", "store", "model"]),
+        ("src/http", &["http", "store", "keys", "formats", "model", "config", "clock", "metrics"]),
+        (
+            "src/commands",
+            &["commands", "http", "store", "keys", "formats", "model", "config", "clock", "logging"],
+        ),
     ] {
         for source in sources(folder) {
             let strangers: Vec<String> = modules_named(&source.code)
@@ -197,8 +202,13 @@ fn every_route_shows_its_limit_and_its_guard_in_the_document() {
         let operation = &document["paths"][&path][&method];
         let shown = &operation["x-rate-limit-class"];
         assert_eq!(shown, entry.class.name(), "{method} {path}");
-        let needs_key = operation["security"][0].get("key").is_some();
-        assert_eq!(needs_key, entry.access != Access::Public, "{method} {path}");
+        let scopes = &operation["security"][0]["key"];
+        let needed = entry.access.scope().map_or(Value::Null, |scope| json!([scope.name()]));
+        assert_eq!(*scopes, needed, "{method} {path}");
+        for status in ["401", "403"] {
+            let is_told = operation["responses"].get(status).is_some();
+            assert_eq!(is_told, entry.access != Access::Public, "{method} {path} {status}");
+        }
         for status in ["400", "429", "431", "500", "503"] {
             assert!(
                 operation["responses"].get(status).is_some(),
@@ -209,13 +219,18 @@ fn every_route_shows_its_limit_and_its_guard_in_the_document() {
 }
 
 #[test]
-fn what_is_somebodys_own_needs_a_key_and_what_is_open_is_listed_here() {
+fn what_is_somebodys_own_needs_a_key_with_the_scope_of_its_method_and_what_is_open_is_listed_here() {
     let mut open = BTreeSet::new();
     for entry in http::table() {
         let is_private =
             ["/coffee", "/heartrate", "/export"].iter().any(|start| entry.template.starts_with(start));
         match entry.access {
-            Access::Key => assert!(is_private, "{}", entry.template),
+            Access::Key(scope) => {
+                let is_read = entry.route.method == "GET".parse().unwrap();
+                let needed = if is_read { Scope::Read } else { Scope::Write };
+                assert_eq!(scope, needed, "{} {}", entry.route.method, entry.template);
+                assert!(is_private, "{}", entry.template);
+            }
             Access::Metrics => assert_eq!(entry.template, "/metrics"),
             Access::Public => {
                 assert!(!is_private, "{} is open", entry.template);

@@ -6,6 +6,7 @@ use crate::commands::backup::BackupArgs;
 use crate::commands::demo::DemoArgs;
 use crate::commands::export::ExportArgs;
 use crate::commands::import::ImportArgs;
+use crate::commands::key::KeyArgs;
 use crate::commands::prune::PruneArgs;
 use crate::commands::restore::RestoreArgs;
 use crate::commands::sql::SqlArgs;
@@ -74,6 +75,11 @@ pub enum Command {
     /// A server may run meanwhile. Without a query, statements come from standard input, at a prompt
     /// when that is a terminal.
     Sql(SqlArgs),
+    /// Make, list, revoke and rotate named API keys
+    ///
+    /// Each is good for its scopes: read, write, metrics. A server that runs follows within a second or
+    /// two. The owner's key (API_KEY) is good for everything and not among them.
+    Key(KeyArgs),
     /// Print the OpenAPI document
     Openapi,
 }

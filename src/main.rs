@@ -36,6 +36,7 @@ fn run() -> Result<(), Failure> {
         Some(Command::Prune(args)) => commands::prune::run(args),
         Some(Command::Import(args)) => commands::import::run(args),
         Some(Command::Sql(args)) => commands::sql::run(&args),
+        Some(Command::Key(args)) => commands::key::run(args),
         Some(Command::Openapi) => commands::print(coffee_tracker::http::openapi()),
     }
 }

@@ -4,6 +4,7 @@ pub mod backup;
 pub mod demo;
 pub mod export;
 pub mod import;
+pub mod key;
 mod progress;
 pub mod prune;
 mod rejected;

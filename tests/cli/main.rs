@@ -24,6 +24,7 @@ mod import_kills;
 mod import_live;
 mod import_odd_files;
 mod keeping;
+mod keys;
 mod kills;
 mod lifecycle;
 mod logs;

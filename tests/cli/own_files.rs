@@ -39,6 +39,9 @@ fn no_command_writes_to_the_database_or_to_what_lies_beside_it() {
         "coffee.db.maintenance.lock",
         "coffee.db.backup.json",
         "coffee.key",
+        "coffee.db.keys",
+        "coffee.db.keys.lock",
+        "coffee.db.keys.used",
         "here/coffee.db-wal",
         "sub/../coffee.db.lock",
     ];

@@ -6,11 +6,12 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use rustix::process::{Signal, geteuid};
 use tempfile::TempDir;
 
-use crate::helpers::{KEY, Running, Server, run};
+use crate::helpers::{KEY, Running, Server, run, wait_until};
 use crate::keeping::{add, assert_says, backups, names, ran, state, tracker, well};
 
 /// A service's user and group, whose names nobody needs to know.
@@ -174,6 +175,32 @@ fn root_backs_up_and_restores_while_the_owners_server_runs() {
     assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 5}"#).status, 201);
     served.stop_well();
     assert_eq!(state(&place.data().join("coffee.db")).unwrap().coffees.len(), 21);
+    place.assert_serves();
+}
+
+#[test]
+fn roots_keys_are_the_owners_and_open_the_owners_server() {
+    let Some(place) = Place::make() else { return };
+    place.fill(false);
+    let served = Server::of(&mut place.owners_server());
+    let add = |name: &str| well(&place.data(), &["key", "add", name]).out.trim().to_owned();
+    let (phone, watch) = (add("phone"), add("watch"));
+    well(&place.data(), &["key", "revoke", "watch"]);
+    place.assert_owned();
+    let status = |key: &str| {
+        let mut client = served.client();
+        let request =
+            format!("GET /coffee/ HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\r\n");
+        client.send(request).unwrap();
+        client.answer().unwrap().status
+    };
+    wait_until("the key opens", Duration::from_secs(10), || status(&phone) == 200);
+    assert!([401, 429].contains(&status(&watch)));
+    served.stop_well();
+    assert!(names(&place.data()).contains(&"coffee.db.keys.used".to_owned()));
+    place.assert_serves();
+    let rotated = well(&place.data(), &["key", "rotate", "phone"]);
+    assert!(rotated.out.starts_with("ct_"));
     place.assert_serves();
 }
 

@@ -166,14 +166,18 @@ fn a_list_shows_every_key_and_never_what_opens() {
 fn last_use_is_shown_and_outlives_a_restart_and_a_kill() {
     let folder = folder();
     let first = Server::start(folder.path());
-    let key = add(folder.path(), "phone", "read");
+    let (watch, key) = (add(folder.path(), "watch", "read"), add(folder.path(), "phone", "read"));
     assert_eq!(last_used(folder.path(), "phone"), Value::Null);
-    wait_for(&first, &key, 200);
-    wait_until("its use is shown", SOON, || last_used(folder.path(), "phone").is_string());
+    for key in [&watch, &key] {
+        wait_for(&first, key, 200);
+    }
+    for name in ["watch", "phone"] {
+        wait_until("its use is shown", SOON, || last_used(folder.path(), name).is_string());
+    }
     first.signal(Signal::KILL);
     drop(first.running.end());
-    let shown = last_used(folder.path(), "phone");
-    assert!(shown.is_string());
+    let (others, shown) = (last_used(folder.path(), "watch"), last_used(folder.path(), "phone"));
+    assert!(others.is_string() && shown.is_string());
 
     let second = Server::start(folder.path());
     assert_eq!(second.get("/coffee/").status, 200);
@@ -182,6 +186,7 @@ fn last_use_is_shown_and_outlives_a_restart_and_a_kill() {
     second.stop_well();
     let later = last_used(folder.path(), "phone");
     assert!(later.as_str() > shown.as_str(), "{later} is noted at the latest when a server stops");
+    assert_eq!(last_used(folder.path(), "watch"), others, "not forgotten by a server that did not see it");
     assert_eq!(mode(&folder.path().join("coffee.db.keys.used")), 0o600);
     assert_tidy(folder.path());
 }

@@ -214,16 +214,23 @@ fn uses_that_cannot_be_noted_disturb_no_request() {
 fn a_file_that_is_broken_keeps_the_last_good_keys_and_the_log_says_so_once() {
     let folder = folder();
     let server = Server::start(folder.path());
-    let (kept, lost) = (add(folder.path(), "kept", "read"), add(folder.path(), "lost", "read"));
+    let [kept, other, lost] = ["kept", "other", "lost"].map(|name| add(folder.path(), name, "read"));
     wait_for(&server, &lost, 200);
     let file = folder.path().join("coffee.db.keys");
     let good = fs::read(&file).unwrap();
     fs::write(&file, &good[..good.len() / 2]).unwrap();
     let complaint = "coffee.db.keys cannot be read: ";
     wait_until("the log says so", SOON, || server.running.err.now().contains(complaint));
-    // Two looks later.
-    std::thread::sleep(Duration::from_millis(2500));
-    assert_eq!((look(&server, &kept), look(&server, &lost)), (200, 200));
+    // A use is noted after a look at the file: two of them are two looks.
+    for (key, noted) in [(&kept, 2), (&other, 3)] {
+        assert_eq!(look(&server, key), 200);
+        wait_until("the use is noted", SOON, || {
+            let uses = fs::read(folder.path().join("coffee.db.keys.used"));
+            let uses = uses.ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
+            uses.is_some_and(|uses| uses.as_object().unwrap().len() == noted)
+        });
+    }
+    assert_eq!(look(&server, &lost), 200);
     let refused = ran(folder.path(), &["key", "revoke", "lost"]);
     assert_says(&refused, 78, "mend it, or remove it to end every named key");
     fs::write(&file, good).unwrap();

@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::backup::BackupArgs;
+use crate::commands::check::CheckArgs;
 use crate::commands::demo::DemoArgs;
 use crate::commands::export::ExportArgs;
 use crate::commands::import::ImportArgs;
@@ -80,6 +81,10 @@ pub enum Command {
     /// Each is good for its scopes: read, write, metrics. A server that runs follows within a second or
     /// two. The owner's key (API_KEY) is good for everything and not among them.
     Key(KeyArgs),
+    /// Say whether this installation is fit to be relied on, and what to do where it is not
+    ///
+    /// Takes the settings that `serve` takes, and changes nothing.
+    Check(Box<CheckArgs>),
     /// Print the OpenAPI document
     Openapi,
 }

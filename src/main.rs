@@ -37,6 +37,7 @@ fn run() -> Result<(), Failure> {
         Some(Command::Import(args)) => commands::import::run(args),
         Some(Command::Sql(args)) => commands::sql::run(&args),
         Some(Command::Key(args)) => commands::key::run(args),
+        Some(Command::Check(args)) => commands::check::run(*args),
         Some(Command::Openapi) => commands::print(coffee_tracker::http::openapi()),
     }
 }

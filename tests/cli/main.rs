@@ -9,6 +9,7 @@
 
 mod apple_export;
 mod backups;
+mod check;
 mod client;
 mod crash;
 mod demo;

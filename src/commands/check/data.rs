@@ -1,0 +1,107 @@
+//! The database, its backups, and the room for both.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use indicatif::DecimalBytes;
+use rustix::fs::statvfs;
+
+use super::{Finding, advice, ago, must, ok};
+use crate::commands::counted;
+use crate::config::Place;
+use crate::model::time::{HOUR, Timestamp};
+use crate::store::{Identity, beside, examine, newest_backup};
+
+/// A backup that is older is stale, as in `/health`.
+const STALE: i64 = 26 * HOUR;
+/// A disk that is fuller, in percent, wants looking at.
+const FULL: u64 = 80;
+
+/// Is it there, whole, and of the past?
+pub fn database(database: &Path, now: Timestamp) -> Vec<Finding> {
+    const ABOUT: &str = "database";
+    if !database.exists() {
+        return vec![advice(ABOUT, format!("{} is not there yet: the first start makes it", database.display()))];
+    }
+    let found = examine(database);
+    if !found.is_sound() {
+        let why = found.reasons.join("; ");
+        let sentence = format!("{}: {why}: restore a backup (docs/RUNBOOK.md, Restoring)", database.display());
+        return vec![must(ABOUT, sentence)];
+    }
+    let contents = found.contents.unwrap_or_default();
+    let sound = format!(
+        "{}: sound, {}, {}, {}",
+        database.display(),
+        DecimalBytes(found.size_bytes),
+        counted(contents.coffees, "coffee"),
+        counted(contents.readings, "reading"),
+    );
+    let mut findings = vec![ok(ABOUT, sound)];
+    if let Some(newest) = contents.newest.filter(|newest| *newest > now) {
+        let sentence =
+            format!("the newest entry is of {newest}, which is still to come: set the clock, or correct it");
+        findings.push(must(ABOUT, sentence));
+    }
+    findings
+}
+
+/// Is there a fresh one that can be restored, and does one lie elsewhere?
+pub fn backups(place: &Place, identity: &Identity, now: Timestamp) -> Vec<Finding> {
+    const ABOUT: &str = "backups";
+    let folder = place.backups.display();
+    let look = || newest_backup(&place.backups, &place.database, now);
+    let newest = look().or_else(|_| identity.as_caller(look).and_then(|found| found));
+    let newest: PathBuf = match newest {
+        Ok(Some(newest)) => newest,
+        Ok(None) => return vec![must(ABOUT, format!("none in {folder}: coffee-tracker backup, each night"))],
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            return vec![must(ABOUT, format!("none in {folder}: coffee-tracker backup, each night"))];
+        }
+        Err(e) => return vec![must(ABOUT, format!("{folder} cannot be looked into: {e}"))],
+    };
+    let name = newest.display();
+    let found = examine(&newest);
+    let mut findings = Vec::new();
+    let age = fs::metadata(&newest).and_then(|m| m.modified()).map(|at| now.micros() - Timestamp::from(at).micros());
+    findings.push(match age {
+        _ if !found.is_sound() => {
+            must(ABOUT, format!("{name} cannot be restored: {}: make another", found.reasons.join("; ")))
+        }
+        Ok(age) if age > STALE => {
+            must(ABOUT, format!("{name} is {} old: is the timer at work?", ago(age)))
+        }
+        Ok(age) => ok(ABOUT, format!("{name} can be restored, {} old", ago(age))),
+        Err(e) => must(ABOUT, format!("{name}: {e}")),
+    });
+    let device = |path: &Path| fs::metadata(path).map(|m| m.dev()).ok();
+    if device(&newest).is_some() && device(&newest) == device(&place.database) {
+        let sentence = "they lie on the disk of the database and would die with it: copy them elsewhere too";
+        findings.push(advice(ABOUT, sentence));
+    }
+    findings
+}
+
+/// Is there room left?
+pub fn disk(database: &Path) -> Finding {
+    const ABOUT: &str = "disk";
+    let folder = database.ancestors().skip(1).find(|path| path.exists()).unwrap_or(Path::new("."));
+    let disk = match statvfs(if folder.as_os_str().is_empty() { Path::new(".") } else { folder }) {
+        Ok(disk) => disk,
+        Err(e) => return must(ABOUT, format!("{} cannot be asked: {e}", folder.display())),
+    };
+    let free = disk.f_bavail * disk.f_frsize;
+    let used = disk.f_blocks.saturating_sub(disk.f_bfree);
+    let percent = (used * 100).div_ceil((used + disk.f_bavail).max(1));
+    let size = |path: &Path| fs::metadata(path).map_or(0, |m| m.len());
+    let needed = 2 * (size(database) + size(&beside(database, "-wal")));
+    let sentence = format!("{percent}% used, {} free", DecimalBytes(free));
+    if free < needed {
+        return must(ABOUT, format!("{sentence}: a backup and a restore want {}", DecimalBytes(needed)));
+    }
+    match percent {
+        full if full > FULL => must(ABOUT, format!("{sentence}: make room before writes are refused")),
+        _ => ok(ABOUT, sentence),
+    }
+}

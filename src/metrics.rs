@@ -160,7 +160,9 @@ impl Metrics {
         )?;
         // A series that begins with its first event hides it: nothing has grown.
         LimitClass::ALL.iter().for_each(|class| drop(rate_limited.with_label_values(&[class.name()])));
-        ["missing", "wrong", "scope"].iter().for_each(|reason| drop(auth_failures.with_label_values(&[reason])));
+        ["missing", "wrong", "scope"]
+            .iter()
+            .for_each(|reason| drop(auth_failures.with_label_values(&[reason])));
         let latency = HistogramOpts::new("http_request_duration_seconds", "Time to answer")
             .buckets(LATENCY_BUCKETS.to_vec());
         Ok(Self {

@@ -31,7 +31,8 @@ fn healthy() -> tempfile::TempDir {
 /// The lines that begin with this word, without what the machine itself has to do with.
 fn lines(ended: &Ended, state: &str) -> Vec<String> {
     let of_machine = ["disk", "clock", "unit"];
-    let is_ours = |line: &&str| !of_machine.contains(&line.split_ascii_whitespace().nth(1).unwrap_or_default());
+    let is_ours =
+        |line: &&str| !of_machine.contains(&line.split_ascii_whitespace().nth(1).unwrap_or_default());
     let lines = ended.out.lines().filter(|line| line.starts_with(state)).filter(is_ours);
     lines.map(|line| line.split_ascii_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }
@@ -123,11 +124,19 @@ fn a_missing_a_stale_and_a_broken_backup_and_a_damaged_database_must_be_seen_to(
     let old = std::time::SystemTime::now() - std::time::Duration::from_secs(30 * 3600);
     fs::File::options().write(true).open(&backup).unwrap().set_modified(old).unwrap();
     let must = |folder: &Path| lines(&check(folder, &[]), "MUST").join("\n");
-    assert!(must(folder.path()).ends_with(".db is 30 hours old: is the timer at work?"), "{}", must(folder.path()));
+    assert!(
+        must(folder.path()).ends_with(".db is 30 hours old: is the timer at work?"),
+        "{}",
+        must(folder.path())
+    );
     fs::write(&backup, "not much").unwrap();
     assert!(must(folder.path()).contains("cannot be restored: it is not a SQLite database"));
     fs::remove_file(&backup).unwrap();
     assert_eq!(must(folder.path()), "MUST backups none in backups: coffee-tracker backup, each night");
     crate::replacing::damage(&folder.path().join("coffee.db"));
-    assert!(must(folder.path()).contains("MUST database coffee.db: it is damaged: "), "{}", must(folder.path()));
+    assert!(
+        must(folder.path()).contains("MUST database coffee.db: it is damaged: "),
+        "{}",
+        must(folder.path())
+    );
 }

@@ -22,12 +22,16 @@ const FULL: u64 = 80;
 pub fn database(database: &Path, now: Timestamp) -> Vec<Finding> {
     const ABOUT: &str = "database";
     if !database.exists() {
-        return vec![advice(ABOUT, format!("{} is not there yet: the first start makes it", database.display()))];
+        return vec![advice(
+            ABOUT,
+            format!("{} is not there yet: the first start makes it", database.display()),
+        )];
     }
     let found = examine(database);
     if !found.is_sound() {
         let why = found.reasons.join("; ");
-        let sentence = format!("{}: {why}: restore a backup (docs/RUNBOOK.md, Restoring)", database.display());
+        let sentence =
+            format!("{}: {why}: restore a backup (docs/RUNBOOK.md, Restoring)", database.display());
         return vec![must(ABOUT, sentence)];
     }
     let contents = found.contents.unwrap_or_default();
@@ -64,14 +68,14 @@ pub fn backups(place: &Place, identity: &Identity, now: Timestamp) -> Vec<Findin
     let name = newest.display();
     let found = examine(&newest);
     let mut findings = Vec::new();
-    let age = fs::metadata(&newest).and_then(|m| m.modified()).map(|at| now.micros() - Timestamp::from(at).micros());
+    let age = fs::metadata(&newest)
+        .and_then(|m| m.modified())
+        .map(|at| now.micros() - Timestamp::from(at).micros());
     findings.push(match age {
         _ if !found.is_sound() => {
             must(ABOUT, format!("{name} cannot be restored: {}: make another", found.reasons.join("; ")))
         }
-        Ok(age) if age > STALE => {
-            must(ABOUT, format!("{name} is {} old: is the timer at work?", ago(age)))
-        }
+        Ok(age) if age > STALE => must(ABOUT, format!("{name} is {} old: is the timer at work?", ago(age))),
         Ok(age) => ok(ABOUT, format!("{name} can be restored, {} old", ago(age))),
         Err(e) => must(ABOUT, format!("{name}: {e}")),
     });

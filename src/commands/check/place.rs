@@ -45,7 +45,8 @@ pub fn key(settings: &Settings, now: Timestamp) -> Vec<Finding> {
         findings.push(must(ABOUT, "DEBUG=true lets weak keys in: take it out"));
     }
     let Some(path) = path else {
-        let sentence = "in the environment, other programs of its user may read it: API_KEY_FILE, or a credential";
+        let sentence =
+            "in the environment, other programs of its user may read it: API_KEY_FILE, or a credential";
         findings.push(advice(ABOUT, sentence));
         return findings;
     };
@@ -93,7 +94,10 @@ pub fn settings(settings: &Settings) -> Vec<Finding> {
         (false, false) => ok("TLS", "a proxy is trusted; see that it alone reaches the port"),
         (false, true) => advice(
             "TLS",
-            format!("keys cross the network in clear to {}: a proxy with TLS in front (deploy/)", settings.host),
+            format!(
+                "keys cross the network in clear to {}: a proxy with TLS in front (deploy/)",
+                settings.host
+            ),
         ),
     });
     if settings.rates.is_none() {
@@ -114,7 +118,8 @@ pub fn files(settings: &Settings) -> Vec<Finding> {
     let database = &settings.place.database;
     let Ok(main) = fs::metadata(database) else { return Vec::new() };
     let mut findings = Vec::new();
-    let beside = ["-wal", "-shm", ".lock", ".maintenance.lock", ".backup.json"].map(|end| beside(database, end));
+    let beside =
+        ["-wal", "-shm", ".lock", ".maintenance.lock", ".backup.json"].map(|end| beside(database, end));
     for path in std::iter::once(database).chain(&beside) {
         let Ok(file) = fs::metadata(path) else { continue };
         if file.mode() & 0o077 != 0 {
@@ -145,7 +150,9 @@ pub fn clock() -> Finding {
     }
     match said("timedatectl", &["show", "--property=NTPSynchronized", "--value"]).as_deref() {
         Some("yes") => ok(ABOUT, "synchronised"),
-        Some("no") => must(ABOUT, "nobody keeps it right: timedatectl set-ntp true, or a clock with a battery"),
+        Some("no") => {
+            must(ABOUT, "nobody keeps it right: timedatectl set-ntp true, or a clock with a battery")
+        }
         _ => advice(ABOUT, "whether it is kept right cannot be told here: see that NTP runs"),
     }
 }
@@ -170,7 +177,8 @@ pub fn unit() -> Finding {
 
 /// The number in the last line: `→ Overall exposure level for coffee-tracker.service: 1.1 OK :-)`.
 fn exposure(report: &str) -> Option<f64> {
-    let (_, rest) = report.lines().rev().find(|line| line.contains("Overall exposure level"))?.rsplit_once(": ")?;
+    let (_, rest) =
+        report.lines().rev().find(|line| line.contains("Overall exposure level"))?.rsplit_once(": ")?;
     rest.split_ascii_whitespace().next()?.parse().ok()
 }
 

@@ -97,7 +97,7 @@ fn weak_keys_and_files_that_others_may_read_must_be_seen_to() {
     for (key, sentence) in [
         ("coffee-addict-secret-key-2025", "published default"),
         ("espresso", "the API key has 8 characters"),
-        ("aaaaaaaaaaaaaaaabbbbbbbbbbbbbbbb", "it has only 2 different characters"),
+        ("aaaaaaaaaaaaaaaabbbbbbbbbbbbbbbb", "it has few different characters (2): make a random one"),
     ] {
         let folder = healthy();
         fs::write(folder.path().join("key"), key).unwrap();

@@ -37,7 +37,7 @@ pub fn key(settings: &Settings, now: Timestamp) -> Vec<Finding> {
     let mut findings = vec![match (Keys::load(&settings.key, false), variety(&settings.key)) {
         (Err(e), _) => must(ABOUT, format!("{e} ({source})")),
         (Ok(_), few) if few < VARIETY => {
-            must(ABOUT, format!("it has only {few} different characters: make a random one ({source})"))
+            must(ABOUT, format!("it has few different characters ({few}): make a random one ({source})"))
         }
         (Ok(_), _) => ok(ABOUT, format!("strong enough ({source})")),
     }];

@@ -1,7 +1,7 @@
 # Coffee Tracker: every verb. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down restart status logs health validate backup restore verify drill sql \
+.PHONY: help run up down restart status logs health validate backup restore verify drill prod-check sql \
 	install upgrade rollback uninstall build test test-verbs check fmt lint audit check-deploy \
 	bench bench-import crash kills fire power-cut fuzz demo openapi clean
 
@@ -51,6 +51,9 @@ verify: ## Can the newest backup (or FILE=…) be restored?
 
 drill: ## Restore the newest backup (or FILE=…) into a scratch server, compare, remove it: the monthly task
 	@scripts/drill.sh
+
+prod-check: ## Is it fit to be relied on? A line for each thing, and what to do
+	@scripts/service.sh check
 
 sql: ## Ask the database, read-only: a prompt, or QUERY="select …"
 	@scripts/service.sh sql

@@ -3,7 +3,7 @@
 # systemd; in a plain checkout the release binary runs in the background, with its pid and its log
 # below data/.
 #
-#   scripts/service.sh up|down|restart|status|logs|health|validate|backup|restore|verify|sql
+#   scripts/service.sh up|down|restart|status|logs|health|validate|backup|restore|verify|check|sql
 #
 # LOG_BYTES (5000000): how large the log may grow before it becomes coffee-tracker.log.1; three such
 # are kept. UP_SECONDS (60) and DOWN_SECONDS (15): how long a start and a stop may take.
@@ -300,6 +300,14 @@ verify() {
     tracker verify "$(realpath "$file")"
 }
 
+check() {
+    if [ "$mode" = service ] && [ -r "$settings_file" ]; then
+        HOST=$(setting HOST 127.0.0.1) API_KEY_FILE=$(key_file) tracker check --config "$settings_file"
+    else
+        tracker check
+    fi
+}
+
 sql() {
     if [ -n "${QUERY:-}" ]; then
         tracker sql "$QUERY"
@@ -309,7 +317,7 @@ sql() {
 }
 
 case ${1:-} in
-    up | down | restart | status | logs | health | validate | restore | verify | sql) "$1" ;;
+    up | down | restart | status | logs | health | validate | restore | verify | check | sql) "$1" ;;
     backup) tracker backup ;;
     keep-log) keep_log "$2" ;;
     *) fail 2 "What? $(sed -n 's/^#   //p' "$0")" ;;

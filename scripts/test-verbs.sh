@@ -142,7 +142,7 @@ does "backups/coffee_" backup
 does "can be restored" verify
 does "1 coffees, 1 readings" drill
 # A disk that is nearly full, say, is this machine's affair.
-said=$(make -s prod-check 2>&1 || true)
+said=$(verb prod-check || true)
 grep -qE "^ok +database +data/coffee.db: sound" <<<"$said" || broken "prod-check looks at the database: $said"
 grep -qE "^ok +backups +.*can be restored" <<<"$said" || broken "prod-check looks at the backup: $said"
 post /coffee/ '{"caffeine_mg": 40}'

@@ -4,20 +4,15 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::fs::statvfs;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::App;
-use crate::model::time::{HOUR, Timestamp};
-use crate::store::BackupRecord;
+use crate::model::time::Timestamp;
+use crate::store::{BackupRecord, Disk};
 
 /// How long a look is good for.
 const FRESH: Duration = Duration::from_secs(1);
-/// A nightly backup that is older than this was missed.
-const STALE: i64 = 26 * HOUR;
-/// A disk with more than this in use wants attention, percent.
-const DISK_WARNING: f64 = 80.0;
 
 /// The disk that holds the database.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -93,18 +88,14 @@ impl Facts {
 
 impl DiskFacts {
     fn look(path: &std::path::Path) -> Self {
-        let Ok(disk) = statvfs(path) else {
+        let Ok(disk) = Disk::of(path) else {
             return Self { status: "unknown", free_bytes: None, used_percent: None, size_bytes: 0 };
         };
-        let (free, size) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
-        // As df has it: what root alone may use counts as neither.
-        let used = disk.f_blocks - disk.f_bfree;
-        let percent = 100.0 * used as f64 / ((used + disk.f_bavail) as f64).max(1.0);
         Self {
-            status: if percent > DISK_WARNING { "low" } else { "ok" },
-            free_bytes: Some(free),
-            used_percent: Some((percent * 10.0).round() / 10.0),
-            size_bytes: size,
+            status: if disk.is_low() { "low" } else { "ok" },
+            free_bytes: Some(disk.free_bytes),
+            used_percent: Some((disk.used_percent * 10.0).round() / 10.0),
+            size_bytes: disk.size_bytes,
         }
     }
 }
@@ -116,7 +107,7 @@ impl BackupFacts {
         let status = match age {
             _ if record.error.is_some() => "failed",
             None => "none",
-            Some(age) if age > STALE => "stale",
+            Some(age) if age > BackupRecord::STALE => "stale",
             Some(_) => "ok",
         };
         Self {

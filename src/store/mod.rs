@@ -7,6 +7,7 @@
 mod aside;
 mod bulk;
 mod coffee;
+mod disk;
 mod docker_stack;
 mod draft;
 mod error;
@@ -45,6 +46,7 @@ use tokio::sync::Semaphore;
 
 pub use bulk::{FillError, Filler};
 pub use coffee::{CoffeeFilter, CoffeeStats, DayTotal, OwnType, TypeTotal};
+pub use disk::Disk;
 pub use docker_stack::{DockerStack, DockerStackError, Found as FoundRow};
 pub use draft::write_over;
 pub use error::{Error, OpenError};
@@ -54,7 +56,7 @@ pub use idempotency::{IdempotencyKey, Stored};
 pub use import::{ImportError, Imported, Importer, Tally};
 pub use lock::{Maintenance, beside};
 pub use overview::{BackupRecord, Gauges, Overview, Wellness};
-pub use own::{OwnFile, refuse_own_file};
+pub use own::{OwnFile, companions, refuse_own_file};
 pub use owner::Identity;
 pub use prune::{OldEntries, PruneError, Pruner};
 pub use restore::{Restoration, RestoreError, Restored};

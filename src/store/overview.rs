@@ -2,7 +2,7 @@
 //! was the last backup.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
 
+use super::draft::write_over;
 use super::heart_rate::latest;
 use super::lock::beside;
 use super::{Cost, Error, Store};
 use crate::model::coffee::Milligrams;
 use crate::model::heart_rate::Reading;
-use crate::model::time::Timestamp;
+use crate::model::time::{HOUR, Timestamp};
 
 /// The newest entries.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -93,6 +94,9 @@ pub struct Gauges {
 }
 
 impl BackupRecord {
+    /// A nightly backup that is older was missed, microseconds.
+    pub const STALE: i64 = 26 * HOUR;
+
     /// Reads the record that lies beside `database`; none is an empty one.
     pub fn read(database: &Path) -> Self {
         fs::read(beside(database, ".backup.json"))
@@ -106,12 +110,7 @@ impl BackupRecord {
     /// # Errors
     /// The file system's.
     pub fn write(&self, database: &Path) -> io::Result<()> {
-        let (target, draft) = (beside(database, ".backup.json"), beside(database, ".backup.json.tmp"));
-        let mut file = fs::File::create(&draft)?;
-        file.write_all(&serde_json::to_vec(self)?)?;
-        // Else a power cut may leave the name and not what is in it.
-        file.sync_data()?;
-        fs::rename(draft, target)
+        write_over(&beside(database, ".backup.json"), &serde_json::to_vec(self)?)
     }
 }
 

@@ -9,14 +9,13 @@ use super::folder_of;
 use super::lock::beside;
 
 /// What SQLite and this program lay beside a database.
-const COMPANIONS: [&str; 10] = [
+const COMPANIONS: [&str; 9] = [
     "-wal",
     "-shm",
     "-journal",
     ".lock",
     ".maintenance.lock",
     ".backup.json",
-    ".backup.json.tmp",
     ".keys",
     ".keys.lock",
     ".keys.used",
@@ -31,6 +30,11 @@ pub enum OwnFile {
     Companion(PathBuf),
 }
 
+/// The files that lie or may come to lie beside a database.
+pub fn companions(database: &Path) -> impl Iterator<Item = PathBuf> {
+    COMPANIONS.iter().map(|end| beside(database, end))
+}
+
 /// Looks whether `path` is the database, or a file that lies or may come to lie beside it.
 ///
 /// # Errors
@@ -39,9 +43,8 @@ pub fn refuse_own_file(database: &Path, path: &Path) -> Result<(), OwnFile> {
     if is_same(database, path) {
         return Err(OwnFile::Database(path.to_owned()));
     }
-    let mut companions = COMPANIONS.iter().map(|end| beside(database, end));
     // Where a key is made when none is given.
-    if companions.any(|own| is_same(&own, path)) || is_same(&database.with_extension("key"), path) {
+    if companions(database).any(|own| is_same(&own, path)) || is_same(&database.with_extension("key"), path) {
         return Err(OwnFile::Companion(path.to_owned()));
     }
     Ok(())

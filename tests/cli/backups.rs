@@ -155,7 +155,7 @@ fn keeping_is_for_folders() {
 #[test]
 fn an_outcome_that_cannot_be_noted_is_said() {
     let folder = filled();
-    fs::create_dir(folder.path().join("coffee.db.backup.json.tmp")).unwrap();
+    fs::create_dir(folder.path().join("coffee.db.backup.json")).unwrap();
     let ended = well(folder.path(), &["backup"]);
     assert!(
         ended.err.starts_with("coffee-tracker: warning: the outcome of the backup could not be noted: "),

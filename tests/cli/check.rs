@@ -105,13 +105,16 @@ fn weak_keys_and_files_that_others_may_read_must_be_seen_to() {
         assert!(must.starts_with("MUST API key ") && must.contains(sentence), "{must}");
     }
     let folder = healthy();
-    for (name, mode) in [("key", 0o644), ("coffee.db", 0o640), ("backups", 0o777)] {
+    well(folder.path(), &["key", "add", "phone"]);
+    for (name, mode) in [("key", 0o644), ("coffee.db", 0o640), ("coffee.db.keys", 0o604), ("backups", 0o777)]
+    {
         fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
     }
     let must = lines(&check(folder.path(), &[]), "MUST");
     let expected = [
         "MUST API key others may read it: chmod 600 key",
         "MUST files others may read coffee.db: chmod 600 coffee.db",
+        "MUST files others may read coffee.db.keys: chmod 600 coffee.db.keys",
         "MUST files others may write in backups: chmod go-w backups",
     ];
     assert_eq!(must, expected);

@@ -106,6 +106,16 @@ pub fn make(folder: &Path, name: &str, coffees: u32) {
     add(&folder.join("coffee.db"), name, coffees);
 }
 
+/// Serves, logs five coffees, and dies as in a power cut: they are in the log alone.
+pub fn die_with_five_in_the_log(folder: &Path) {
+    let served = Server::start(folder);
+    for _ in 0..5 {
+        assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 80}"#).status, 201);
+    }
+    served.signal(rustix::process::Signal::KILL);
+    drop(served.running.end());
+}
+
 /// The names in a folder, sorted.
 pub fn names(folder: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };

@@ -8,7 +8,9 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use crate::helpers::{Server, database, folder, number, run, server};
-use crate::keeping::{add, assert_says, files, make, names, ran, state, tracker, well};
+use crate::keeping::{
+    add, assert_says, die_with_five_in_the_log, files, make, names, ran, state, tracker, well,
+};
 
 /// Every command that opens a database, with what it needs.
 const COMMANDS: [&[&str]; 5] = [
@@ -23,12 +25,7 @@ const COMMANDS: [&[&str]; 5] = [
 fn with_log() -> tempfile::TempDir {
     let folder = folder();
     make(folder.path(), "now", 50);
-    let served = Server::start(folder.path());
-    for _ in 0..5 {
-        assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 80}"#).status, 201);
-    }
-    served.signal(rustix::process::Signal::KILL);
-    drop(served.running.end());
+    die_with_five_in_the_log(folder.path());
     fs::write(folder.path().join("in.csv"), "timestamp,bpm\n2025-01-01T00:00:00Z,60\n").unwrap();
     folder
 }

@@ -4,7 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use crate::helpers::{Server, database, folder, number, run, server};
-use crate::keeping::{assert_says, assert_tidy, copy_of, files, make, names, ran, state, tracker, well};
+use crate::keeping::{
+    assert_says, assert_tidy, copy_of, die_with_five_in_the_log, files, make, names, ran, state, tracker,
+    well,
+};
 
 /// Overwrites the pages of an index, so that rows can be read and the file is damaged all the same.
 pub fn damage(database: &Path) {
@@ -23,13 +26,7 @@ fn damaged() -> tempfile::TempDir {
     make(past.path(), "then", 10);
     well(past.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
     make(folder.path(), "now", 50);
-    let served = Server::start(folder.path());
-    for _ in 0..5 {
-        assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 80}"#).status, 201);
-    }
-    // As a power cut leaves it.
-    served.signal(rustix::process::Signal::KILL);
-    drop(served.running.end());
+    die_with_five_in_the_log(folder.path());
     damage(&folder.path().join("coffee.db"));
     folder
 }

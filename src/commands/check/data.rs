@@ -5,18 +5,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use indicatif::DecimalBytes;
-use rustix::fs::statvfs;
 
 use super::{Finding, advice, ago, must, ok};
 use crate::commands::counted;
 use crate::config::Place;
-use crate::model::time::{HOUR, Timestamp};
-use crate::store::{Identity, beside, examine, newest_backup};
-
-/// A backup that is older is stale, as in `/health`.
-const STALE: i64 = 26 * HOUR;
-/// A disk that is fuller, in percent, wants looking at.
-const FULL: u64 = 80;
+use crate::model::time::Timestamp;
+use crate::store::{BackupRecord, Disk, Identity, beside, examine, newest_backup};
 
 /// Is it there, whole, and of the past?
 pub fn database(database: &Path, now: Timestamp) -> Vec<Finding> {
@@ -75,7 +69,9 @@ pub fn backups(place: &Place, identity: &Identity, now: Timestamp) -> Vec<Findin
         _ if !found.is_sound() => {
             must(ABOUT, format!("{name} cannot be restored: {}: make another", found.reasons.join("; ")))
         }
-        Ok(age) if age > STALE => must(ABOUT, format!("{name} is {} old: is the timer at work?", ago(age))),
+        Ok(age) if age > BackupRecord::STALE => {
+            must(ABOUT, format!("{name} is {} old: is the timer at work?", ago(age)))
+        }
         Ok(age) => ok(ABOUT, format!("{name} can be restored, {} old", ago(age))),
         Err(e) => must(ABOUT, format!("{name}: {e}")),
     });
@@ -91,21 +87,18 @@ pub fn backups(place: &Place, identity: &Identity, now: Timestamp) -> Vec<Findin
 pub fn disk(database: &Path) -> Finding {
     const ABOUT: &str = "disk";
     let folder = database.ancestors().skip(1).find(|path| path.exists()).unwrap_or(Path::new("."));
-    let disk = match statvfs(if folder.as_os_str().is_empty() { Path::new(".") } else { folder }) {
+    let disk = match Disk::of(if folder.as_os_str().is_empty() { Path::new(".") } else { folder }) {
         Ok(disk) => disk,
         Err(e) => return must(ABOUT, format!("{} cannot be asked: {e}", folder.display())),
     };
-    let free = disk.f_bavail * disk.f_frsize;
-    let used = disk.f_blocks.saturating_sub(disk.f_bfree);
-    let percent = (used * 100).div_ceil((used + disk.f_bavail).max(1));
     let size = |path: &Path| fs::metadata(path).map_or(0, |m| m.len());
     let needed = 2 * (size(database) + size(&beside(database, "-wal")));
-    let sentence = format!("{percent}% used, {} free", DecimalBytes(free));
-    if free < needed {
+    let sentence = format!("{:.0}% used, {} free", disk.used_percent, DecimalBytes(disk.free_bytes));
+    if disk.free_bytes < needed {
         return must(ABOUT, format!("{sentence}: a backup and a restore want {}", DecimalBytes(needed)));
     }
-    match percent {
-        full if full > FULL => must(ABOUT, format!("{sentence}: make room before writes are refused")),
-        _ => ok(ABOUT, sentence),
+    if disk.is_low() {
+        return must(ABOUT, format!("{sentence}: make room before writes are refused"));
     }
+    ok(ABOUT, sentence)
 }

@@ -9,7 +9,7 @@ use super::{Finding, advice, ago, must, ok};
 use crate::config::{KeySource, Settings};
 use crate::http::Keys;
 use crate::model::time::{DAY, Timestamp};
-use crate::store::beside;
+use crate::store::companions;
 
 /// A key that is older should be changed.
 const OLD_KEY: i64 = 365 * DAY;
@@ -118,10 +118,8 @@ pub fn files(settings: &Settings) -> Vec<Finding> {
     let database = &settings.place.database;
     let Ok(main) = fs::metadata(database) else { return Vec::new() };
     let mut findings = Vec::new();
-    let beside =
-        ["-wal", "-shm", ".lock", ".maintenance.lock", ".backup.json"].map(|end| beside(database, end));
-    for path in std::iter::once(database).chain(&beside) {
-        let Ok(file) = fs::metadata(path) else { continue };
+    for path in std::iter::once(database.clone()).chain(companions(database)) {
+        let Ok(file) = fs::metadata(&path) else { continue };
         if file.mode() & 0o077 != 0 {
             findings.push(must(ABOUT, format!("others may read {0}: chmod 600 {0}", path.display())));
         }

@@ -1,13 +1,54 @@
-//! Notes when this program was made, by which a clock without a battery is found out.
+//! Notes when this program was made, by which a clock without a battery is found out; and packs the
+//! files of `static/`, so that nothing is compressed while somebody waits.
 
+use std::error::Error;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-fn main() {
-    for part in ["Cargo.toml", "src", "sql", "static"] {
+use flate2::{Compression, GzBuilder};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    for part in ["build.rs", "Cargo.toml", "src", "sql", "static"] {
         println!("cargo::rerun-if-changed={part}");
     }
     println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let built = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|epoch| epoch.parse().ok());
     println!("cargo::rustc-env=BUILT_AT={}", built.unwrap_or_else(now));
+
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
+    let (packed, plain) = (out.join("packed"), out.join("plain"));
+    for folder in [&packed, &plain] {
+        // What was removed from static/ must leave the program too.
+        if folder.exists() {
+            fs::remove_dir_all(folder)?;
+        }
+        fs::create_dir_all(folder)?;
+    }
+    pack(Path::new("static"), &packed, &plain)
+}
+
+/// Puts every file below `from` into `packed` as gzip, or into `plain` as it is where gzip gains
+/// next to nothing (pictures and fonts are packed already).
+fn pack(from: &Path, packed: &Path, plain: &Path) -> Result<(), Box<dyn Error>> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (path, name) = (entry.path(), entry.file_name());
+        if path.is_dir() {
+            pack(&path, &packed.join(&name), &plain.join(&name))?;
+            continue;
+        }
+        let content = fs::read(&path)?;
+        // Without a time and a name in it, the same content is always packed to the same bytes.
+        let mut gzip = GzBuilder::new().write(Vec::new(), Compression::best());
+        gzip.write_all(&content)?;
+        let smaller = gzip.finish()?;
+        let is_worth_it = smaller.len() < content.len() / 10 * 9;
+        let (folder, bytes) = if is_worth_it { (packed, smaller) } else { (plain, content) };
+        fs::create_dir_all(folder)?;
+        fs::write(folder.join(name), bytes)?;
+    }
+    Ok(())
 }

@@ -14,6 +14,9 @@ use super::exchange::Exchange;
 const CSP_JSON: &str = "default-src 'none'; frame-ancestors 'none'";
 const CSP_PAGE: &str = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; \
                         base-uri 'none'; form-action 'self'";
+/// Swagger UI styles some of its elements one by one.
+const CSP_DOCS: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+                        frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
 
 /// What a browser may read of an answer from another origin.
 const EXPOSED: &str = "Content-Disposition, Link, Location, RateLimit, RateLimit-Policy, Retry-After, X-Process-Time, X-Request-ID";
@@ -41,11 +44,10 @@ pub fn add(
         );
     }
     if app.settings.security_headers {
-        let is_page = response.content_type().is_some_and(|content| content.is_html());
         response.set_raw_header("X-Content-Type-Options", "nosniff");
         response.set_raw_header("X-Frame-Options", "DENY");
         response.set_raw_header("Referrer-Policy", "no-referrer");
-        response.set_raw_header("Content-Security-Policy", if is_page { CSP_PAGE } else { CSP_JSON });
+        response.set_raw_header("Content-Security-Policy", content_policy(exchange, response));
     }
     if !response.headers().contains("Cache-Control") {
         // Entries change, and an answer may be somebody's heart.
@@ -53,6 +55,18 @@ pub fn add(
     }
     if !app.settings.cors_origins.is_empty() {
         cors(app, request, exchange, response);
+    }
+}
+
+/// What the content may load.
+fn content_policy(exchange: &Exchange, response: &Response<'_>) -> &'static str {
+    let is_page = response.content_type().is_some_and(|content| content.is_html());
+    match exchange.route.get().copied() {
+        Some("/docs") if is_page => CSP_DOCS,
+        // What a service worker may fetch, the policy of its script says.
+        Some("/sw.js") => CSP_PAGE,
+        _ if is_page => CSP_PAGE,
+        _ => CSP_JSON,
     }
 }
 

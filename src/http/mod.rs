@@ -2,7 +2,7 @@
 //!
 //! `routes` is the table of contents. A request passes `exchange` (id, clock), `admission`
 //! (host, limit, key), its parsers (`body`, `query`) and its handler (`coffee`,
-//! `heart_rate`, `export`, `open`, `scrape`); whatever goes wrong ends in `error`.
+//! `heart_rate`, `export`, `open`, `pages`, `scrape`); whatever goes wrong ends in `error`.
 
 mod admission;
 mod answer;
@@ -23,6 +23,7 @@ mod keys;
 mod limits;
 mod open;
 mod openapi;
+mod pages;
 mod query;
 mod routes;
 mod scrape;

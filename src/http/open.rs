@@ -17,35 +17,6 @@ use crate::model::time::{MINUTE, Timestamp};
 /// This program's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Where to go.
-#[derive(Serialize, ToSchema)]
-pub struct Welcome {
-    message: &'static str,
-    version: &'static str,
-    docs: &'static str,
-    health: &'static str,
-    api_endpoints: Endpoints,
-}
-
-#[derive(Serialize, ToSchema)]
-struct Endpoints {
-    coffee: &'static str,
-    heartrate: &'static str,
-}
-
-/// Welcome
-#[utoipa::path(get, path = "/", operation_id = "welcome", tag = "open", responses((status = 200, description = "Where to go", body = Welcome)))]
-#[rocket::get("/")]
-pub fn root() -> Answered {
-    Answer::ok(&Welcome {
-        message: "Coffee Tracker",
-        version: VERSION,
-        docs: "/docs",
-        health: "/health",
-        api_endpoints: Endpoints { coffee: "/coffee/", heartrate: "/heartrate/" },
-    })
-}
-
 /// How everything is.
 #[derive(Serialize, ToSchema)]
 pub struct Health<'a> {

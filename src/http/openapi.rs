@@ -4,6 +4,7 @@
 //! table, so that a handler cannot forget to say it. How errors and headers look, and an
 //! example of every answer, stands in `openapi.json`.
 
+use std::io;
 use std::sync::LazyLock;
 
 use rocket::http::{ContentType, Method};
@@ -13,8 +14,10 @@ use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Ref, RefOr};
 
+use super::assets::{self, Asset};
+use super::error::ApiError;
 use super::routes::{self, Entry};
-use super::{coffee, export, heart_rate, open, scrape};
+use super::{coffee, export, heart_rate, open, pages, scrape};
 use crate::keys::Scope;
 
 const DESCRIPTION: &str = "Logs what people drink and how their heart answers.
@@ -40,7 +43,8 @@ const DESCRIPTION: &str = "Logs what people drink and how their heart answers.
         (name = "open", description = "What this server is and how it is")
     ),
     paths(
-        open::root, open::health, open::info, scrape::metrics, document, super::assets::asset,
+        pages::root, open::health, open::info, scrape::metrics, document, pages::docs, pages::redoc,
+        assets::asset, assets::service_worker, assets::manifest, assets::icon,
         coffee::add, coffee::list, coffee::show, coffee::replace, coffee::change, coffee::delete,
         coffee::today, coffee::week, coffee::stats, coffee::types,
         heart_rate::add, heart_rate::add_batch, heart_rate::list, heart_rate::show, heart_rate::replace,
@@ -53,10 +57,15 @@ const DESCRIPTION: &str = "Logs what people drink and how their heart answers.
 struct Document;
 
 /// The OpenAPI document
-#[utoipa::path(get, path = "/openapi.json", operation_id = "openapi", tag = "open", responses((status = 200, description = "This document", body = super::shapes::OpenApiDocument)))]
+#[utoipa::path(get, path = "/openapi.json", operation_id = "openapi", tag = "open", responses(
+    (status = 200, description = "This document", body = super::shapes::OpenApiDocument, headers(("ETag" = String, description = "The document's digest, for `If-None-Match`"))),
+    (status = 304, description = "The document is as the client has it")))]
 #[rocket::get("/openapi.json")]
-pub fn document() -> (ContentType, &'static str) {
-    (ContentType::JSON, text())
+pub fn document() -> Result<Asset, ApiError> {
+    static PACKED: LazyLock<io::Result<Vec<u8>>> =
+        LazyLock::new(|| assets::pack(whole().to_string().as_bytes()));
+    let packed = PACKED.as_ref().map_err(|_| ApiError::Internal)?;
+    Ok(Asset::made(packed, ContentType::JSON))
 }
 
 /// What every answer carries.

@@ -8,7 +8,7 @@ use rocket::route::Route;
 use rocket::routes;
 
 use super::admission::{Access, Guarded};
-use super::{assets, coffee, export, heart_rate, open, openapi, scrape};
+use super::{assets, coffee, export, heart_rate, open, openapi, pages, scrape};
 use crate::config::LimitClass::{
     self, CoffeeChange, CoffeeWrite, Health, HeartrateBatch, HeartrateChange, HeartrateWrite, Info, Open,
     Read, Static,
@@ -35,10 +35,14 @@ pub struct Entry {
 pub fn table() -> &'static [Entry] {
     static TABLE: LazyLock<Vec<Entry>> = LazyLock::new(|| {
         [
-            group(routes![open::root, openapi::document], Open, Access::Public),
+            group(routes![pages::root, pages::docs, pages::redoc, openapi::document], Open, Access::Public),
             group(routes![open::health], Health, Access::Public),
             group(routes![open::info], Info, Access::Public),
-            group(routes![assets::asset], Static, Access::Public),
+            group(
+                routes![assets::asset, assets::service_worker, assets::manifest, assets::icon],
+                Static,
+                Access::Public,
+            ),
             group(routes![scrape::metrics], Read, Access::Metrics),
             group(
                 routes![

@@ -8,8 +8,9 @@ use super::helpers::{Ask, Reply, TestApp};
 const ON: (&str, &str) = ("rate-limit-enabled", "true");
 
 /// Method, path, class, requests, window in seconds, seconds for one.
-const CLASSES: [(Method, &str, &str, u32, u32, u32); 21] = [
+const CLASSES: [(Method, &str, &str, u32, u32, u32); 24] = [
     (Method::Get, "/", "open", 30, 60, 2),
+    (Method::Get, "/docs", "open", 30, 60, 2),
     (Method::Get, "/openapi.json", "open", 30, 60, 2),
     (Method::Get, "/nowhere", "open", 30, 60, 2),
     (Method::Options, "/coffee/", "open", 30, 60, 2),
@@ -18,6 +19,8 @@ const CLASSES: [(Method, &str, &str, u32, u32, u32); 21] = [
     (Method::Get, "/health", "health", 60, 60, 1),
     (Method::Get, "/info", "info", 10, 60, 6),
     (Method::Get, "/static/icon.svg", "static", 600, 60, 1),
+    (Method::Get, "/sw.js", "static", 600, 60, 1),
+    (Method::Get, "/manifest.webmanifest", "static", 600, 60, 1),
     (Method::Get, "/metrics", "read", 600, 60, 1),
     (Method::Get, "/coffee/1", "read", 600, 60, 1),
     (Method::Head, "/coffee/", "read", 600, 60, 1),

@@ -21,6 +21,7 @@ mod limits;
 mod lists;
 mod metrics;
 mod open;
+mod pages;
 mod scopes;
 mod timestamps;
 mod zones;

@@ -1,4 +1,4 @@
-//! `/`, `/health`, `/info`, `/openapi.json`, `/static`: what anyone may ask.
+//! `/`, `/health`, `/info`, `/openapi.json`: what anyone may ask.
 
 use rocket::http::Method;
 use serde_json::{Value, json};
@@ -112,25 +112,6 @@ async fn info_tells_the_rules_the_limits_and_every_route() {
     ] {
         assert!(listed.contains(&endpoint), "{endpoint}");
     }
-}
-
-#[rocket::async_test]
-async fn static_files_have_a_tag_by_which_a_browser_keeps_them() {
-    let app = TestApp::new().await;
-    let icon = app.ask(Method::Get, "/static/icon.svg").without("Authorization").send().await;
-    assert_eq!((icon.status, icon.header("content-type")), (200, "image/svg+xml"));
-    assert_eq!(icon.header("cache-control"), "public, max-age=3600");
-    let tag = icon.header("etag").to_owned();
-    for (known, status) in [(tag.clone(), 304), (format!("\"x\", W/{tag}"), 304), ("\"x\"".into(), 200)] {
-        let reply = app.ask(Method::Get, "/static/icon.svg").header("If-None-Match", known).send().await;
-        assert_eq!((reply.status, reply.header("etag")), (status, tag.as_str()));
-        assert_eq!(reply.body.is_empty(), status == 304);
-    }
-    app.get("/static/none.svg").await.refused(404, "No such file");
-    app.ask(Method::Put, "/static/icon.svg")
-        .send()
-        .await
-        .refused(405, "This path answers GET, HEAD, OPTIONS");
 }
 
 #[rocket::async_test]

@@ -1,0 +1,180 @@
+//! What a browser gets: pages, static files, how they are packed, kept and confined.
+
+use std::io::Read;
+
+use flate2::read::GzDecoder;
+use rocket::http::Method;
+use serde_json::json;
+
+use super::helpers::{Reply, TestApp};
+
+/// What Firefox, Chrome and Safari send for a page.
+const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8";
+const BUNDLE: &str = "/static/vendor/swagger-ui-5.35.0/swagger-ui-bundle.js";
+const CSP: &str = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; \
+                   form-action 'self'";
+
+async fn get_with(app: &TestApp, path: &str, headers: &[(&'static str, &str)]) -> Reply {
+    let ask = app.ask(Method::Get, path).without("Authorization");
+    headers.iter().fold(ask, |ask, (name, value)| ask.header(name, *value)).send().await
+}
+
+#[rocket::async_test]
+async fn a_browser_gets_the_dashboard_and_everyone_else_json() {
+    let app = TestApp::new().await;
+    for (accept, is_page, whose) in [
+        (BROWSER, true, "a browser's"),
+        ("text/html", true, "plain"),
+        ("text/html, application/json", true, "both alike"),
+        ("application/json, text/html;q=0.5", false, "rather JSON"),
+        ("text/html;q=0, */*", false, "anything but HTML"),
+        ("*/*", false, "curl's"),
+        ("application/json", false, "a script's"),
+        ("image/png", false, "something else"),
+        ("not a media type", false, "nonsense"),
+    ] {
+        let reply = get_with(&app, "/", &[("Accept", accept)]).await;
+        let kind = if is_page { "text/html; charset=utf-8" } else { "application/json" };
+        assert_eq!((reply.status, reply.header("content-type")), (200, kind), "{whose}");
+        assert_eq!(reply.header("vary"), "Accept, Accept-Encoding", "{whose}");
+        assert_eq!(reply.header("cache-control"), if is_page { "no-cache" } else { "no-store" }, "{whose}");
+        assert_eq!(reply.text().starts_with("<!doctype html>"), is_page, "{whose}");
+    }
+    let none = app.ask(Method::Get, "/").without("Accept").send().await;
+    assert_eq!(none.json()["docs"], json!("/docs"));
+}
+
+#[rocket::async_test]
+async fn the_docs_have_two_names_and_one_page() {
+    let app = TestApp::new().await;
+    for path in ["/docs", "/docs/"] {
+        let page = get_with(&app, path, &[]).await;
+        assert_eq!((page.status, page.header("content-type")), (200, "text/html; charset=utf-8"));
+        assert!(page.text().starts_with("<!doctype html>"));
+    }
+    let other = get_with(&app, "/redoc", &[]).await;
+    assert_eq!((other.status, other.header("location")), (308, "/docs"));
+}
+
+#[rocket::async_test]
+async fn what_lies_at_the_root_for_browsers_is_there() {
+    let app = TestApp::new().await;
+    for (path, kind, same) in [
+        ("/sw.js", "text/javascript; charset=utf-8", "/static/sw.js"),
+        ("/manifest.webmanifest", "application/manifest+json", "/static/manifest.webmanifest"),
+        ("/favicon.ico", "image/svg+xml", "/static/icon.svg"),
+    ] {
+        let file = get_with(&app, path, &[]).await;
+        assert_eq!((file.status, file.header("content-type")), (200, kind), "{path}");
+        assert_eq!(file.header("cache-control"), "no-cache", "{path}");
+        assert_eq!(file.body, get_with(&app, same, &[]).await.body, "{path}");
+    }
+}
+
+#[rocket::async_test]
+async fn static_files_have_a_tag_by_which_a_browser_keeps_them() {
+    let app = TestApp::new().await;
+    for path in ["/static/icon.svg", "/docs", "/openapi.json"] {
+        let plain = get_with(&app, path, &[]).await;
+        let packed = get_with(&app, path, &[("Accept-Encoding", "gzip")]).await;
+        let tag = packed.header("etag").to_owned();
+        assert_ne!(plain.header("etag"), tag, "two codings are two things: {path}");
+        for (known, status) in [
+            (tag.clone(), 304),
+            (format!("\"x\", W/{tag}"), 304),
+            ("*".into(), 304),
+            ("\"x\"".into(), 200),
+            (plain.header("etag").to_owned(), 200),
+        ] {
+            let headers = [("Accept-Encoding", "gzip"), ("If-None-Match", known.as_str())];
+            let reply = get_with(&app, path, &headers).await;
+            assert_eq!((reply.status, reply.header("etag")), (status, tag.as_str()), "{path} {known}");
+            assert_eq!(reply.header("cache-control"), "no-cache", "{path}");
+            assert_eq!(reply.header("vary"), "Accept-Encoding", "{path}");
+            assert_eq!(reply.body.is_empty(), status == 304, "{path}");
+        }
+    }
+    app.get("/static/none.svg").await.refused(404, "No such file");
+    app.ask(Method::Put, "/static/icon.svg")
+        .send()
+        .await
+        .refused(405, "This path answers GET, HEAD, OPTIONS");
+}
+
+#[rocket::async_test]
+async fn files_of_others_are_kept_for_good_since_their_paths_have_a_version() {
+    let app = TestApp::new().await;
+    let bundle = get_with(&app, BUNDLE, &[("Accept-Encoding", "gzip")]).await;
+    assert_eq!(bundle.header("cache-control"), "public, max-age=31536000, immutable");
+    let missing = get_with(&app, "/static/vendor/swagger-ui-0.0.0/swagger-ui-bundle.js", &[]).await;
+    assert_eq!((missing.status, missing.header("cache-control")), (404, "no-store"));
+}
+
+#[rocket::async_test]
+async fn who_takes_gzip_gets_it_and_anyone_else_the_file_itself() {
+    let app = TestApp::new().await;
+    let file = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/static/theme.css")).unwrap();
+    for (accepted, is_packed) in [
+        (Some("gzip, deflate"), true),
+        (Some("br;q=1.0, GZIP;q=0.8"), true),
+        (Some("*"), true),
+        (Some("gzip;q=0, *"), false),
+        (Some("gzip; q=0.000"), false),
+        (Some("identity"), false),
+        (Some("br, zstd"), false),
+        (Some(""), false),
+        (None, false),
+    ] {
+        let headers = accepted.map(|coding| ("Accept-Encoding", coding));
+        let reply = get_with(&app, "/static/theme.css", headers.as_slice()).await;
+        assert_eq!(reply.status, 200);
+        assert_eq!(reply.header("content-encoding"), if is_packed { "gzip" } else { "" }, "{accepted:?}");
+        assert_eq!(reply.declared, Some(reply.body.len()), "{accepted:?}");
+        let mut content = Vec::new();
+        if is_packed {
+            assert!(reply.body.len() < file.len() / 2, "{} of {}", reply.body.len(), file.len());
+            GzDecoder::new(&*reply.body).read_to_end(&mut content).unwrap();
+        } else {
+            content = reply.body;
+        }
+        assert_eq!(content, file, "{accepted:?}");
+    }
+    let head = app.ask(Method::Head, BUNDLE).header("Accept-Encoding", "gzip").send().await;
+    let whole = get_with(&app, BUNDLE, &[("Accept-Encoding", "gzip")]).await;
+    assert_eq!((head.status, head.body.len(), head.declared), (200, 0, Some(whole.body.len())));
+}
+
+#[rocket::async_test]
+async fn a_file_is_called_what_it_is() {
+    let app = TestApp::new().await;
+    for (path, kind) in [
+        ("/static/theme.css", "text/css; charset=utf-8"),
+        ("/static/icon.svg", "image/svg+xml"),
+        (BUNDLE, "text/javascript; charset=utf-8"),
+        ("/static/vendor/swagger-ui-5.35.0/LICENSE", "text/plain; charset=utf-8"),
+        ("/static/vendor/swagger-ui-5.35.0/swagger-ui-bundle.js.LICENSE.txt", "text/plain; charset=utf-8"),
+        ("/static/index.html", "text/html; charset=utf-8"),
+    ] {
+        let file = get_with(&app, path, &[]).await;
+        assert_eq!((file.status, file.header("content-type")), (200, kind), "{path}");
+    }
+}
+
+#[rocket::async_test]
+async fn pages_may_load_what_is_ours_and_the_docs_may_style_elements_too() {
+    let app = TestApp::new().await;
+    let docs = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+                frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
+    for (path, policy) in [
+        ("/", CSP),
+        ("/static/index.html", CSP),
+        ("/docs", docs),
+        // It speaks for what the worker fetches.
+        ("/sw.js", CSP),
+        ("/static/theme.css", "default-src 'none'; frame-ancestors 'none'"),
+    ] {
+        let reply = get_with(&app, path, &[("Accept", BROWSER)]).await;
+        assert_eq!((reply.status, reply.header("content-security-policy")), (200, policy), "{path}");
+        assert_eq!(reply.header("x-frame-options"), "DENY", "{path}");
+    }
+}

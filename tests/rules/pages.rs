@@ -1,0 +1,93 @@
+//! What the pages promise: nothing inline, nothing from elsewhere, and files of others as they came.
+
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+fn top() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/static"))
+}
+
+/// What lies in `folder`, by name.
+fn inside(folder: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+fn name(path: &Path) -> &str {
+    path.file_name().unwrap().to_str().unwrap()
+}
+
+/// Our own files with this ending, and what they say.
+fn ours(ending: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![top().to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for path in inside(&folder) {
+            if path.is_dir() {
+                if name(&path) != "vendor" {
+                    folders.push(path);
+                }
+            } else if path.extension().is_some_and(|extension| extension == ending) {
+                let text = std::fs::read_to_string(&path).unwrap();
+                found.push((path, text));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "no {ending} in static/");
+    found
+}
+
+#[test]
+fn files_of_others_lie_under_their_version_with_licence_and_sums_that_hold() {
+    let folders = inside(&top().join("vendor"));
+    assert!(folders.len() >= 2, "{folders:?}");
+    for folder in folders {
+        let (_, version) = name(&folder).rsplit_once('-').unwrap();
+        let numbers: Vec<_> = version.split('.').map(str::parse::<u32>).collect();
+        assert!(numbers.len() == 3 && numbers.iter().all(Result::is_ok), "{}", folder.display());
+        let sums = std::fs::read_to_string(folder.join("SHA256SUMS")).unwrap();
+        let mut summed = Vec::new();
+        for (sum, file) in sums.lines().map(|line| line.split_once("  ").unwrap()) {
+            let content = std::fs::read(folder.join(file)).unwrap();
+            let digest = Sha256::digest(content);
+            let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(sum, hex, "{file} in {}", folder.display());
+            summed.push(file.to_owned());
+        }
+        assert!(summed.iter().any(|file| file == "LICENSE"), "{}", folder.display());
+        let present: Vec<String> = inside(&folder).iter().map(|path| name(path).to_owned()).collect();
+        summed.push("SHA256SUMS".to_owned());
+        summed.sort();
+        assert_eq!(present, summed);
+    }
+}
+
+#[test]
+fn pages_have_no_script_and_no_style_of_their_own_and_load_nothing_from_elsewhere() {
+    for (path, text) in ours("html") {
+        for tag in text.split('<').skip(1) {
+            let tag = tag.split('>').next().unwrap();
+            let mut words = tag.split_whitespace();
+            let element = words.next().unwrap_or_default();
+            assert!(element != "style", "{}: <{tag}>", path.display());
+            assert!(element != "script" || tag.contains("src=\"/static/"), "{}: <{tag}>", path.display());
+            for attribute in words {
+                assert!(!attribute.starts_with("style="), "{}: <{tag}>", path.display());
+                let is_handler = attribute.starts_with("on") && attribute.contains('=');
+                assert!(!is_handler, "{}: <{tag}>", path.display());
+                let loads = attribute.starts_with("src=") || attribute.starts_with("srcset=");
+                let loads = loads || element == "link" && attribute.starts_with("href=");
+                assert!(!loads || attribute.contains("=\"/"), "{}: <{tag}>", path.display());
+            }
+        }
+    }
+    for (path, text) in ours("css").into_iter().chain(ours("js")) {
+        for word in
+            ["@import url(http", "url(http", "url(//", "eval(", "new Function", "innerHTML", "document.write"]
+        {
+            assert!(!text.contains(word), "{} says {word}", path.display());
+        }
+    }
+}

@@ -12,7 +12,9 @@ use rusqlite::Connection;
 use rustix::process::{Signal, kill_process};
 
 use crate::client::{Client, request};
-use crate::helpers::{Ended, Running, Server, folder, number, program, run, server, wait_until};
+use crate::helpers::{
+    Ended, Running, Server, folder, number, program, program_path, run, server, wait_until,
+};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -319,7 +321,7 @@ fn without_room_for_the_file_it_fails_with_a_sentence_and_leaves_nothing() {
     let mut command = std::process::Command::new("/bin/sh");
     let limited =
         "trap '' XFSZ; ulimit -f 10000; exec \"$0\" export heartrate --database-url coffee.db -o out.csv";
-    command.args(["-c", limited, env!("CARGO_BIN_EXE_coffee-tracker")]);
+    command.args(["-c", limited]).arg(program_path());
     let ended = run(command.env_clear().current_dir(folder.path()));
     assert_eq!(ended.code, Some(1), "{ended:?}");
     let why = "coffee-tracker: the export cannot be written: File too large (os error 27)\n";

@@ -1,6 +1,7 @@
 //! Starts the real program in a folder of its own, with nothing of the environment, and
 //! ends it whatever happens.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -28,9 +29,14 @@ pub fn folder() -> TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder")
 }
 
+/// The program under test: what was built for these tests, or the one that `COFFEE_TRACKER` names.
+pub fn program_path() -> OsString {
+    std::env::var_os("COFFEE_TRACKER").unwrap_or_else(|| env!("CARGO_BIN_EXE_coffee-tracker").into())
+}
+
 /// The program in `folder`, with an empty environment.
 pub fn program(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_coffee-tracker"));
+    let mut command = Command::new(program_path());
     command.env_clear().current_dir(folder).stdin(Stdio::null());
     command
 }

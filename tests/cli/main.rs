@@ -29,6 +29,7 @@ mod keys;
 mod kills;
 mod lifecycle;
 mod logs;
+mod main_paths;
 mod names_and_logs;
 mod no_room;
 mod nothing_between;

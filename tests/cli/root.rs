@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::process::{Signal, geteuid};
 use tempfile::TempDir;
 
-use crate::helpers::{KEY, Running, Server, run, wait_until};
+use crate::helpers::{KEY, Running, Server, program_path, run, wait_until};
 use crate::keeping::{add, assert_says, backups, names, ran, state, tracker, well};
 
 /// A service's user and group, whose names nobody needs to know.
@@ -35,7 +35,7 @@ impl Place {
         let program = this.at("program");
         // By another process: a descriptor of ours that writes it might be inherited by a program
         // that another test starts just now, and then this one could not be started.
-        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_coffee-tracker")).arg(&program).status();
+        let copied = Command::new("cp").arg(program_path()).arg(&program).status();
         assert!(copied.unwrap().success());
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir(this.data()).unwrap();

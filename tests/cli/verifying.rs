@@ -9,7 +9,7 @@ use std::process::Command;
 use rustix::process::geteuid;
 use serde_json::{Value, json};
 
-use crate::helpers::{Server, folder, run};
+use crate::helpers::{Server, folder, program_path, run};
 use crate::keeping::{add, assert_says, files, make, ran, well};
 use crate::restores::faults;
 
@@ -163,7 +163,7 @@ fn a_file_in_a_folder_that_nobody_may_write_is_verified_with_and_without_its_log
     fs::copy(live.path().join("coffee.db"), at("copied.db")).unwrap();
     fs::copy(live.path().join("coffee.db-wal"), at("copied.db-wal")).unwrap();
     well(live.path(), &["backup", "--to", at("then.db").to_str().unwrap()]);
-    fs::copy(env!("CARGO_BIN_EXE_coffee-tracker"), at("program")).unwrap();
+    fs::copy(program_path(), at("program")).unwrap();
     drop(served);
     let allow = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     for name in ["copied.db", "copied.db-wal", "then.db"] {
@@ -194,7 +194,7 @@ fn what_may_not_be_read_is_said_to_be_that() {
     fs::write(&secret, "x".repeat(4096)).unwrap();
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).unwrap();
     let program = folder.path().join("program");
-    fs::copy(env!("CARGO_BIN_EXE_coffee-tracker"), &program).unwrap();
+    fs::copy(program_path(), &program).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o555)).unwrap();
     let mut verify = Command::new(&program);
     verify.args(["verify", "secret.db"]).env_clear().current_dir(folder.path());

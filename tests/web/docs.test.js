@@ -4,6 +4,8 @@ import assert from "node:assert/strict";
 
 import { KEY, accessibilityFaults, bytesOverTheWire, picture, scenario, widthBeyondTheWindow } from "./helpers.js";
 
+/** Swagger UI's own: a route's button has the link to it inside, which works by keyboard all the same. */
+const SWAGGER_UI = ["nested-interactive"];
 const ROUTE = "#operations-coffee-add_coffee";
 
 async function openDocs(page, server) {
@@ -82,9 +84,9 @@ for (const colorScheme of ["light", "dark"]) {
   for (const screen of ["wide", "phone", "narrow"]) {
     scenario(`it reads well: ${colorScheme}, ${screen}`, { colorScheme, screen }, async ({ page, server }) => {
       await openDocs(page, server);
-      assert.equal(await widthBeyondTheWindow(page), 0, "nothing is wider than the window");
-      assert.deepEqual(await accessibilityFaults(page), []);
       await picture(page, `docs/${screen}-${colorScheme}`, { whole: screen !== "narrow" });
+      assert.equal(await widthBeyondTheWindow(page), 0, "nothing is wider than the window");
+      assert.equal(await accessibilityFaults(page, { without: SWAGGER_UI }), "");
       await page.locator(`${ROUTE} .opblock-summary-control`).click();
       await page.locator(`${ROUTE} .opblock-body`).waitFor();
       await page.locator(ROUTE).scrollIntoViewIfNeeded();

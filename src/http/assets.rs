@@ -155,6 +155,9 @@ impl<'r> Responder<'r, 'static> for Asset {
         let known = request.headers().get("If-None-Match").flat_map(|list| list.split(',')).map(str::trim);
         let is_known = known.into_iter().any(|known| known == "*" || known.trim_start_matches("W/") == tag);
         let mut response = Response::build();
+        // With a 304 too: by its type a page gets its policy, and a browser puts the headers of a 304
+        // in the place of those that it kept.
+        response.header(self.content_type);
         response.raw_header("ETag", tag).raw_header("Cache-Control", self.cache);
         if self.is_packed {
             response.raw_header("Vary", "Accept-Encoding");
@@ -174,7 +177,6 @@ impl<'r> Responder<'r, 'static> for Asset {
             content = Cow::Owned(unpacked);
         }
         response
-            .header(self.content_type)
             .max_chunk_size(content.len().clamp(1, 64 << 10))
             .sized_body(content.len(), Cursor::new(content))
             .ok()

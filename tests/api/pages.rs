@@ -176,5 +176,9 @@ async fn pages_may_load_what_is_ours_and_the_docs_may_style_elements_too() {
         let reply = get_with(&app, path, &[("Accept", BROWSER)]).await;
         assert_eq!((reply.status, reply.header("content-security-policy")), (200, policy), "{path}");
         assert_eq!(reply.header("x-frame-options"), "DENY", "{path}");
+        // A browser puts these headers in the place of those that it kept.
+        let again =
+            get_with(&app, path, &[("Accept", BROWSER), ("If-None-Match", reply.header("etag"))]).await;
+        assert_eq!((again.status, again.header("content-security-policy")), (304, policy), "{path}");
     }
 }

@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help run up down restart status logs health validate backup restore verify drill prod-check sql \
-	install upgrade rollback uninstall build test test-verbs check fmt lint audit check-deploy \
+	install upgrade rollback uninstall build test test-web test-verbs check fmt lint audit check-deploy \
 	bench bench-import crash kills fire power-cut fuzz demo openapi clean
 
 PROGRAM := target/release/coffee-tracker
@@ -76,6 +76,9 @@ build: ## Build the release binary
 
 test: ## Run every test that needs no browser and no root
 	cargo test --locked
+
+test-web: ## Use the pages as a person does, in a headless Chromium; pictures in target/web
+	@scripts/test-web.sh
 
 test-verbs: ## Try the verbs themselves with the release binary, in a copy of this folder
 	@scripts/test-verbs.sh

@@ -30,10 +30,13 @@ export const SCREENS = {
 };
 
 const scratch = mkdtempSync(join(tmpdir(), "coffee-web-"));
+/** Ends of servers that were told to stop: each gives its open connections a few seconds. */
+const endings = [];
 let browser;
 
 after(async () => {
   await browser?.close();
+  await Promise.all(endings);
   rmSync(scratch, { recursive: true, force: true });
 });
 
@@ -98,8 +101,13 @@ export async function startServer({ person = null, settings = {}, port = 0, fold
       return { status: reply.status, body: text ? JSON.parse(text) : null };
     },
     async stop() {
-      if (child.exitCode === null) child.kill("SIGTERM");
+      this.dismiss();
       await ended;
+    },
+    /** Tells it to stop, and does not wait. */
+    dismiss() {
+      if (child.exitCode === null) child.kill("SIGTERM");
+      endings.push(ended);
     },
   };
 }
@@ -206,7 +214,7 @@ export function scenario(name, options, body) {
       throw failure;
     } finally {
       await context.close();
-      await server.stop();
+      server.dismiss();
     }
   });
 }

@@ -116,7 +116,7 @@ pub fn service_worker() -> Result<Asset, ApiError> {
 }
 
 /// The web app manifest
-#[utoipa::path(get, path = "/manifest.webmanifest", operation_id = "manifest", tag = "open", responses((status = 200, description = "The manifest", content_type = "application/manifest+json", body = String), (status = 304, description = "The manifest is as the client has it")))]
+#[utoipa::path(get, path = "/manifest.webmanifest", operation_id = "manifest", tag = "open", responses((status = 200, description = "The manifest", content_type = "application/manifest+json", body = serde_json::Value), (status = 304, description = "The manifest is as the client has it")))]
 #[rocket::get("/manifest.webmanifest")]
 pub fn manifest() -> Result<Asset, ApiError> {
     Asset::at("manifest.webmanifest")

@@ -2,16 +2,13 @@
 //! elimination, the closed form and never a simulation in steps.
 //!
 //! Works on instants, so neither midnight nor a change of the clocks means anything here.
-//! It is an estimate for an average adult; what to drink, when to sleep and what to say
-//! about it are not decided here.
+//! It is an estimate for an average adult; levels over time are in `forecast`, what to drink
+//! and what to say about it in `advice`.
 
 use std::ops::RangeInclusive;
 
-use serde::Serialize;
-
 use super::coffee::Milligrams;
-use super::statistics::round2;
-use super::time::{DAY, HOUR, MINUTE, Timestamp};
+use super::time::{DAY, HOUR, Timestamp};
 
 /// Hours until half of the caffeine is gone, for an average adult. Source: [`HALF_LIFE_SOURCE`].
 pub const HALF_LIFE_HOURS: f64 = 5.0;
@@ -28,9 +25,11 @@ pub const LOW_FACTOR: f64 = 0.6;
 /// The slow end of the band: 5 h × 1.6 is 8 h, as with oral contraceptives (Abernethy 1985)
 /// or in pregnancy (doi:10.1007/BF00637512).
 pub const HIGH_FACTOR: f64 = 1.6;
-/// How far back a dose still counts, in microseconds: after 3 days less than 0.01 % of it is
+/// How far back a dose counts at least, in microseconds: after 3 days less than 0.01 % of it is
 /// left at the default half-life, 0.2 % at 8 h.
-pub const LOOK_BACK: i64 = 3 * DAY;
+const LOOK_BACK: i64 = 3 * DAY;
+/// After so many half-lives of the slow body less than 0.4 % is left.
+const LOOK_BACK_HALF_LIVES: f64 = 8.0;
 /// Half-lives that can be asked for, in hours.
 pub const HALF_LIFE_RANGE: RangeInclusive<f64> = 1.0..=24.0;
 /// Absorption rates that can be asked for, per hour.
@@ -53,15 +52,6 @@ pub struct Body {
     pub gut_mg: f64,
     /// Absorbed, not yet eliminated: the active caffeine.
     pub active_mg: f64,
-}
-
-/// The level at one instant, in mg rounded to 2 decimals, with the band for quick and slow bodies.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Level {
-    pub at: Timestamp,
-    pub mg: f64,
-    pub low_mg: f64,
-    pub high_mg: f64,
 }
 
 impl Default for Kinetics {
@@ -97,6 +87,11 @@ impl Kinetics {
         Self { half_life_hours: self.half_life_hours * HIGH_FACTOR, ..*self }
     }
 
+    /// How far back a dose still counts, in microseconds: 3 days, or 8 half-lives of the slow body.
+    pub fn look_back(&self) -> i64 {
+        LOOK_BACK.max((LOOK_BACK_HALF_LIVES * self.high().half_life_hours * HOUR as f64) as i64)
+    }
+
     /// Share of the active caffeine eliminated per hour: ln 2 / half-life.
     pub fn elimination_per_hour(&self) -> f64 {
         std::f64::consts::LN_2 / self.half_life_hours
@@ -125,7 +120,7 @@ impl Kinetics {
         self.later(Body { gut_mg: dose_mg, active_mg: 0.0 }, hours_since).active_mg
     }
 
-    /// The body at an instant. Doses after it do not count; those of the [`LOOK_BACK`] before suffice.
+    /// The body at an instant. Doses after it do not count; those of [`Self::look_back`] before suffice.
     pub fn body(&self, doses: &[Dose], at: Timestamp) -> Body {
         let drunk = doses.iter().filter(|(time, _)| *time <= at);
         drunk.fold(Body::default(), |sum, (time, dose)| {
@@ -139,89 +134,24 @@ impl Kinetics {
         self.body(doses, at).active_mg
     }
 
-    /// The level at an instant with its band.
-    pub fn level(&self, doses: &[Dose], at: Timestamp) -> Level {
-        Level {
-            at,
-            mg: round2(self.active(doses, at)),
-            low_mg: round2(self.low().active(doses, at)),
-            high_mg: round2(self.high().active(doses, at)),
-        }
-    }
-
-    /// The levels every `step_minutes` (at least 1) from `from` up to and including `until`.
-    pub fn curve(&self, doses: &[Dose], from: Timestamp, until: Timestamp, step_minutes: u32) -> Vec<Level> {
-        let step = i64::from(step_minutes.max(1)) * MINUTE;
-        let points = (until.micros() - from.micros()).div_euclid(step);
-        (0..=points).map(|n| self.level(doses, from.plus(n * step))).collect()
-    }
-
     /// Hours from a single dose to its peak: ln(ka/ke)/(ka−ke), 1/ke where both are equal.
     pub fn peak_hours(&self) -> f64 {
-        let ke = self.elimination_per_hour();
-        let gap = (self.absorption_per_hour - ke) / ke;
-        if gap == 0.0 { 1.0 / ke } else { gap.ln_1p() / gap / ke }
+        self.hours_to_peak(Body { gut_mg: 1.0, active_mg: 0.0 })
     }
 
-    /// When the level is highest from `from` on if nothing more is drunk: `from` itself when it
-    /// only falls. Doses after `from` do not count.
-    pub fn peak_at(&self, doses: &[Dose], from: Timestamp) -> Timestamp {
-        later_by(from, self.hours_to_peak(self.body(doses, from)))
-    }
-
-    /// From when on, not before `from`, the level stays at or below `threshold_mg` if nothing
-    /// more is drunk; `None` when it never does (a threshold of 0 or less, or not a number).
-    /// Doses after `from` do not count. Exact to a few microseconds.
-    pub fn below_threshold_at(
-        &self,
-        doses: &[Dose],
-        from: Timestamp,
-        threshold_mg: f64,
-    ) -> Option<Timestamp> {
-        if threshold_mg.is_nan() || threshold_mg < 0.0 {
-            return None;
+    /// Hours until the level is highest when nothing more is drunk; 0 when it only falls. While
+    /// more comes in than goes out it rises, and then it falls for good.
+    pub fn hours_to_peak(&self, body: Body) -> f64 {
+        let (ka, ke) = (self.absorption_per_hour, self.elimination_per_hour());
+        let rise = body.gut_mg * ka - body.active_mg * ke;
+        if rise <= 0.0 {
+            return 0.0;
         }
-        let body = self.body(doses, from);
-        let above = |hours: f64| self.later(body, hours).active_mg > threshold_mg;
-        let peak = self.hours_to_peak(body);
-        if !above(peak) {
-            return Some(from);
-        }
-        (threshold_mg > 0.0).then(|| later_by(from, last_true(peak, above)))
+        // The derivative of the closed form is 0 at ln(1 + gap·x)/gap, which is x where ka ≈ ke.
+        let gap = ka - ke;
+        let x = rise / (ke * (body.active_mg * gap + body.gut_mg * ka));
+        if gap == 0.0 { x } else { (gap * x).ln_1p() / gap }
     }
-
-    /// Without further doses the level rises while more comes in than goes out, and then falls for good.
-    fn hours_to_peak(&self, body: Body) -> f64 {
-        let rises = |hours: f64| {
-            let then = self.later(body, hours);
-            then.gut_mg * self.absorption_per_hour > then.active_mg * self.elimination_per_hour()
-        };
-        if rises(0.0) { last_true(0.0, rises) } else { 0.0 }
-    }
-}
-
-/// Bisection: the hours at which `holds`, true at `from`, turns false for good.
-fn last_true(from: f64, holds: impl Fn(f64) -> bool) -> f64 {
-    let mut low = from;
-    let mut high = from + 1.0;
-    // Exponentials reach 0 in the end, so this does; the bound is for a promise, not for use.
-    while holds(high) && high < 1e6 {
-        low = high;
-        high += high - from;
-    }
-    for _ in 0..64 {
-        let middle = f64::midpoint(low, high);
-        if holds(middle) {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    high
-}
-
-fn later_by(from: Timestamp, hours: f64) -> Timestamp {
-    from.plus((hours * HOUR as f64).ceil() as i64)
 }
 
 #[cfg(test)]
@@ -229,7 +159,6 @@ fn later_by(from: Timestamp, hours: f64) -> Timestamp {
 mod tests {
     use super::*;
     use crate::model::calendar::Zone;
-    use crate::model::time::SECOND;
 
     /// Half-life in hours, absorption per hour, dose in mg, hours since, mg.
     const CLOSED_FORM: [(f64, f64, f64, f64, f64); 9] = [
@@ -290,12 +219,23 @@ mod tests {
         for body in [body, body.low(), body.high(), Kinetics::new(2.0, 0.2).unwrap()] {
             let (peak, top) = (body.peak_hours(), body.amount(100.0, body.peak_hours()));
             assert!(top > body.amount(100.0, peak - 0.01) && top > body.amount(100.0, peak + 0.01));
-            let noon = at("2026-06-01T12:00:00Z");
-            near(body.peak_at(&[(noon, mg(100.0))], noon).hours_since(noon), peak, 1e-6);
         }
-        let noon = at("2026-06-01T12:00:00Z");
-        assert_eq!(body.peak_at(&[(noon, mg(100.0))], noon.plus(2 * HOUR)), noon.plus(2 * HOUR));
-        assert_eq!(body.peak_at(&[], noon), noon);
+    }
+
+    #[test]
+    fn a_level_is_highest_at_the_found_hour_whatever_is_in_the_body() {
+        for body in [Body { gut_mg: 50.0, active_mg: 30.0 }, Body { gut_mg: 5.0, active_mg: 100.0 }] {
+            for (half_life, ka) in [(5.0, 4.0), (24.0, 60.0), (1.0, 0.1), (5.0, std::f64::consts::LN_2 / 5.0)] {
+                let kinetics = Kinetics::new(half_life, ka).unwrap();
+                let peak = kinetics.hours_to_peak(body);
+                let top = kinetics.later(body, peak).active_mg;
+                let walked = (0..5000_u32).map(|n| kinetics.later(body, f64::from(n) / 500.0).active_mg);
+                near(walked.fold(0.0, f64::max), top, 1e-3);
+            }
+        }
+        let falling = Body { gut_mg: 0.0, active_mg: 100.0 };
+        assert_eq!(Kinetics::default().hours_to_peak(falling), 0.0);
+        assert_eq!(Kinetics::default().hours_to_peak(Body::default()), 0.0);
     }
 
     #[test]
@@ -308,7 +248,7 @@ mod tests {
                 [(evening, mg(80.0)), (evening.plus(HOUR), mg(90.0)), (evening.plus(9 * HOUR), mg(50.0))];
             let expected = body.amount(80.0, 6.0) + body.amount(90.0, 5.0);
             near(body.active(&doses, evening.plus(6 * HOUR)), expected, 1e-9);
-            near(body.active(&doses[..1], evening.plus(LOOK_BACK)), 0.0, 0.01);
+            near(body.active(&doses[..1], evening.plus(body.look_back())), 0.0, 0.01);
         }
     }
 
@@ -323,43 +263,6 @@ mod tests {
     }
 
     #[test]
-    fn the_curve_takes_in_both_ends_and_its_band_holds_the_level() {
-        let noon = at("2026-06-01T12:00:00Z");
-        let doses = [(noon, mg(95.0)), (noon.plus(3 * HOUR), mg(80.0))];
-        let curve = Kinetics::default().curve(&doses, noon, noon.plus(24 * HOUR), 15);
-        assert_eq!(curve.len(), 97);
-        assert_eq!(curve.last().map(|level| level.at), Some(noon.plus(24 * HOUR)));
-        assert_eq!(curve[0], Level { at: noon, mg: 0.0, low_mg: 0.0, high_mg: 0.0 });
-        for level in &curve[1..] {
-            assert!(level.low_mg < level.mg && level.mg < level.high_mg, "{level:?}");
-        }
-        assert_eq!(Kinetics::default().curve(&doses, noon, noon.minus(1), 15), []);
-        assert_eq!(Kinetics::default().curve(&doses, noon, noon.plus(3 * MINUTE), 0).len(), 4);
-    }
-
-    #[test]
-    fn the_level_stays_below_the_threshold_from_the_found_instant_on() {
-        let body = Kinetics::default();
-        let noon = at("2026-06-01T12:00:00Z");
-        let doses = [(noon.minus(4 * HOUR), mg(60.0)), (noon, mg(90.0))];
-        for threshold in [1.0, 20.0, 50.0, 100.0] {
-            let found = body.below_threshold_at(&doses, noon, threshold).unwrap();
-            assert!(found > noon.plus(MINUTE));
-            near(body.active(&doses, found), threshold, 1e-6);
-            assert!(body.active(&doses, found.minus(SECOND)) > threshold);
-            assert!(body.active(&doses, found.plus(SECOND)) < threshold);
-        }
-        // It is below 45 mg at noon, but not for long: that is not what is asked for.
-        assert!(body.active(&doses, noon) < 45.0);
-        assert!(body.below_threshold_at(&doses, noon, 45.0).unwrap() > noon.plus(HOUR));
-        assert_eq!(body.below_threshold_at(&doses, noon, 200.0), Some(noon));
-        assert_eq!(body.below_threshold_at(&[], noon, 0.0), Some(noon));
-        for never in [0.0, -1.0, f64::NAN] {
-            assert_eq!(body.below_threshold_at(&doses, noon, never), None);
-        }
-    }
-
-    #[test]
     fn kinetics_outside_of_their_ranges_cannot_be_built() {
         for (half_life, absorption) in
             [(0.9, 4.0), (24.1, 4.0), (f64::NAN, 4.0), (5.0, 0.0), (5.0, f64::INFINITY)]
@@ -367,5 +270,14 @@ mod tests {
             assert_eq!(Kinetics::new(half_life, absorption), None);
         }
         assert_eq!(Kinetics::new(5.0, 4.0), Some(Kinetics::default()));
+    }
+
+    #[test]
+    fn what_lies_too_far_back_to_count_is_next_to_nothing_however_slow_the_body() {
+        for half_life in [1.0, 5.0, 8.0, 24.0] {
+            let body = Kinetics::new(half_life, ABSORPTION_PER_HOUR).unwrap();
+            let hours = body.look_back() as f64 / HOUR as f64;
+            assert!(hours >= 72.0 && body.high().amount(100.0, hours) < 0.41, "{half_life}");
+        }
     }
 }

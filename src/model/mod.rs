@@ -10,6 +10,7 @@ pub mod correlation;
 pub mod draft;
 pub mod entry;
 pub mod fields;
+pub mod forecast;
 pub mod heart_rate;
 pub mod person;
 pub mod rules;

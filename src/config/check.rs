@@ -9,7 +9,9 @@ use std::time::Duration;
 use clap::{Args, Command};
 
 use super::{KeySource, LimitClass, LogFormat, LogSettings, Place, Rate, RawPlace, RawSettings, Settings};
-use crate::model::calendar::Zone;
+use crate::model::advice::Drinker;
+use crate::model::caffeine::{ABSORPTION_PER_HOUR, HALF_LIFE_RANGE, Kinetics};
+use crate::model::calendar::{LocalTime, Zone};
 use crate::model::heart_rate::Bpm;
 use crate::model::rules::Rules;
 
@@ -146,6 +148,9 @@ impl RawSettings {
             ("max_connections", &mut self.max_connections),
             ("max_caffeine_mg", &mut self.max_caffeine_mg),
             ("recommended_daily_caffeine_mg", &mut self.recommended_daily_caffeine_mg),
+            ("bedtime", &mut self.bedtime),
+            ("caffeine_half_life_hours", &mut self.caffeine_half_life_hours),
+            ("sleep_threshold_mg", &mut self.sleep_threshold_mg),
             ("min_heart_rate_bpm", &mut self.min_heart_rate_bpm),
             ("max_heart_rate_bpm", &mut self.max_heart_rate_bpm),
             ("rate_limit_enabled", &mut self.limits.rate_limit_enabled),
@@ -198,6 +203,7 @@ impl RawSettings {
             idle_timeout: seconds(c, "IDLE_TIMEOUT_SECONDS", &raw.idle_timeout_seconds),
             max_connections: c.number("MAX_CONNECTIONS", &raw.max_connections, 16, 65_536),
             rules: rules(&raw, c),
+            drinker: drinker(&raw, c),
             rates: rates(&raw, c),
             notes: notes(&environment),
         };
@@ -228,6 +234,21 @@ fn rules(raw: &RawSettings, c: &mut Checker) -> Rules {
         c.take("MIN_HEART_RATE_BPM", &raw.min_heart_rate_bpm, order, ());
     }
     rules
+}
+
+fn drinker(raw: &RawSettings, c: &mut Checker) -> Drinker {
+    let (shortest, longest) = (*HALF_LIFE_RANGE.start(), *HALF_LIFE_RANGE.end());
+    let half_life = c.number("CAFFEINE_HALF_LIFE_HOURS", &raw.caffeine_half_life_hours, shortest, longest);
+    let usual = raw.usual_dose_mg.trim();
+    let daily_limit = raw.recommended_daily_caffeine_mg.trim();
+    Drinker {
+        kinetics: Kinetics::new(half_life, ABSORPTION_PER_HOUR).unwrap_or_default(),
+        bedtime: c.take("BEDTIME", &raw.bedtime, LocalTime::parse(&raw.bedtime), LocalTime::default()),
+        sleep_threshold_mg: c.number("SLEEP_THRESHOLD_MG", &raw.sleep_threshold_mg, 1.0, 1000.0),
+        usual_dose_mg: (!usual.is_empty()).then(|| c.number("USUAL_DOSE_MG", usual, 1.0, 1000.0)),
+        // Complained about, where it does not fit, among the rules.
+        daily_limit_mg: daily_limit.parse().unwrap_or(1.0),
+    }
 }
 
 fn rates(raw: &RawSettings, c: &mut Checker) -> Option<[Rate; LimitClass::COUNT]> {

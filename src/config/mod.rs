@@ -13,6 +13,7 @@ use std::time::Duration;
 use clap::Args;
 use ipnet::IpNet;
 
+use crate::model::advice::Drinker;
 use crate::model::calendar::Zone;
 use crate::model::rules::Rules;
 
@@ -124,6 +125,23 @@ pub struct RawSettings {
     #[arg(long, env = "RECOMMENDED_DAILY_CAFFEINE_MG", hide_env_values = true, default_value = "400")]
     pub recommended_daily_caffeine_mg: String,
 
+    /// When you go to bed, local time
+    #[arg(long, env = "BEDTIME", hide_env_values = true, default_value = "23:00")]
+    pub bedtime: String,
+
+    /// Hours until half of the caffeine is gone: about 5 for an average adult, 3.5 for smokers, 8 in
+    /// pregnancy or with oral contraceptives
+    #[arg(long, env = "CAFFEINE_HALF_LIFE_HOURS", hide_env_values = true, default_value = "5")]
+    pub caffeine_half_life_hours: String,
+
+    /// Most caffeine in the body at bedtime that leaves sleep alone, mg; studies disagree
+    #[arg(long, env = "SLEEP_THRESHOLD_MG", hide_env_values = true, default_value = "50")]
+    pub sleep_threshold_mg: String,
+
+    /// Your usual dose, mg; empty: the middle one of the latest 50 coffees
+    #[arg(long, env = "USUAL_DOSE_MG", hide_env_values = true, default_value = "")]
+    pub usual_dose_mg: String,
+
     /// Lowest pulse accepted, beats per minute
     #[arg(long, env = "MIN_HEART_RATE_BPM", hide_env_values = true, default_value = "30")]
     pub min_heart_rate_bpm: String,
@@ -179,6 +197,8 @@ pub struct Settings {
     pub idle_timeout: Duration,
     pub max_connections: usize,
     pub rules: Rules,
+    /// Whom the caffeine model advises.
+    pub drinker: Drinker,
     /// `None`: limits are off.
     pub rates: Option<[Rate; LimitClass::COUNT]>,
     /// What the operator should know about settings that no longer do anything.

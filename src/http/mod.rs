@@ -8,6 +8,7 @@ mod admission;
 mod answer;
 mod assets;
 mod body;
+mod caffeine;
 mod catcher;
 mod client;
 mod coffee;

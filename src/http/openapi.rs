@@ -17,7 +17,7 @@ use utoipa::openapi::{Ref, RefOr};
 use super::assets::{self, Asset};
 use super::error::ApiError;
 use super::routes::{self, Entry};
-use super::{coffee, export, heart_rate, open, pages, scrape};
+use super::{caffeine, coffee, export, heart_rate, open, pages, scrape};
 use crate::keys::Scope;
 
 const DESCRIPTION: &str = "Logs what people drink and how their heart answers.
@@ -46,7 +46,7 @@ const DESCRIPTION: &str = "Logs what people drink and how their heart answers.
         pages::root, open::health, open::info, scrape::metrics, document, pages::docs, pages::redoc,
         assets::asset, assets::service_worker, assets::manifest, assets::icon,
         coffee::add, coffee::list, coffee::show, coffee::replace, coffee::change, coffee::delete,
-        coffee::today, coffee::week, coffee::stats, coffee::types,
+        coffee::today, coffee::week, coffee::stats, coffee::types, caffeine::active, caffeine::summary,
         heart_rate::add, heart_rate::add_batch, heart_rate::list, heart_rate::show, heart_rate::replace,
         heart_rate::change, heart_rate::delete, heart_rate::current, heart_rate::range, heart_rate::stats,
         heart_rate::correlate,

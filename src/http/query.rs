@@ -10,6 +10,7 @@ use super::admission::app;
 use super::error::ApiError;
 use super::exchange::Exchange;
 use crate::formats::write::TextFormat;
+use crate::model::caffeine::HALF_LIFE_RANGE;
 use crate::model::coffee::CoffeeId;
 use crate::model::fields::{Field, FieldError, Location, Reader, Unfit};
 use crate::model::heart_rate::ReadingId;
@@ -197,6 +198,31 @@ impl FromQuery for Range {
         }
         fields.reader.finish()?;
         Ok(Self { start, end, buckets })
+    }
+}
+
+/// Which instant to look at, how far, and with which half-life.
+pub struct ActiveQuery {
+    /// `None`: now.
+    pub at: Option<Timestamp>,
+    pub hours: u32,
+    pub step_minutes: u32,
+    /// `None`: the setting's.
+    pub half_life_hours: Option<f64>,
+}
+
+impl FromQuery for ActiveQuery {
+    fn from_query(mut fields: Fields, app: &App) -> Result<Self, Unfit> {
+        let at = fields.instant("at", app);
+        let hours = u32::try_from(fields.integer("hours", 24, 1, 72)).unwrap_or(24);
+        let step_minutes = u32::try_from(fields.integer("step_minutes", 15, 5, 60)).unwrap_or(15);
+        let (shortest, longest) = (*HALF_LIFE_RANGE.start(), *HALF_LIFE_RANGE.end());
+        let half_life_hours = match fields.get("half_life_hours") {
+            Field::Absent => None,
+            field => fields.reader.number("half_life_hours", &field, shortest, longest),
+        };
+        fields.reader.finish()?;
+        Ok(Self { at, hours, step_minutes, half_life_hours })
     }
 }
 

@@ -8,7 +8,7 @@ use rocket::route::Route;
 use rocket::routes;
 
 use super::admission::{Access, Guarded};
-use super::{assets, coffee, export, heart_rate, open, openapi, pages, scrape};
+use super::{assets, caffeine, coffee, export, heart_rate, open, openapi, pages, scrape};
 use crate::config::LimitClass::{
     self, CoffeeChange, CoffeeWrite, Health, HeartrateBatch, HeartrateChange, HeartrateWrite, Info, Open,
     Read, Static,
@@ -51,7 +51,9 @@ pub fn table() -> &'static [Entry] {
                     coffee::today,
                     coffee::week,
                     coffee::stats,
-                    coffee::types
+                    coffee::types,
+                    caffeine::active,
+                    caffeine::summary
                 ],
                 Read,
                 READERS,

@@ -6,7 +6,7 @@ use rocket::http::ContentType;
 use super::error::ApiError;
 use super::{App, Shared};
 use crate::metrics::Observed;
-use crate::model::caffeine::{Kinetics, LOOK_BACK};
+use crate::model::forecast::Forecast;
 
 /// Metrics
 ///
@@ -27,12 +27,14 @@ async fn observe(app: &App) -> Result<Observed, ApiError> {
     let now = app.clock.now();
     let (start, end) = app.settings.place.zone.day(app.settings.place.zone.date(now));
     let newest = app.store.overview().await.unwrap_or_default();
-    let doses = app.store.doses_between(now.minus(LOOK_BACK), now.plus(1)).await.unwrap_or_default();
+    let kinetics = app.settings.drinker.kinetics;
+    let doses = app.store.intake((now.minus(kinetics.look_back()), now.plus(1)), now, 0).await;
+    let (doses, _) = doses.unwrap_or_default();
     let facts = app.facts.now(app);
     Ok(Observed {
         last_coffee: newest.last_coffee.map(|(at, mg)| (at.seconds(), mg.mg())),
         last_reading: newest.last_reading.map(|reading| (reading.timestamp.seconds(), reading.bpm.get())),
-        active_caffeine_mg: Kinetics::default().active(&doses, now),
+        active_caffeine_mg: Forecast::new(kinetics, &doses).active(now),
         caffeine_today_mg: app.store.caffeine_between(start, end).await.unwrap_or_default().total_mg,
         store: app.store.gauges(),
         healthy: app.store.wellness().await.healthy,

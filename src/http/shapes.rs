@@ -216,6 +216,25 @@ pub struct DaysParam {
     days: Option<u16>,
 }
 
+/// Which instant to look at, how far, and with which half-life.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ActiveParams {
+    /// The instant to look at: now, when it is left out. It may lie in the past or ahead; everything that
+    /// is logged counts from its own time on, also what was drunk after `at`.
+    #[param(format = DateTime, example = "2025-07-23T14:30:00Z")]
+    at: Option<String>,
+    /// How many hours the curve has.
+    #[param(minimum = 1, maximum = 72, default = 24)]
+    hours: Option<u32>,
+    /// Minutes between two points of the curve.
+    #[param(minimum = 5, maximum = 60, default = 15)]
+    step_minutes: Option<u32>,
+    /// Hours until half of the caffeine is gone, instead of the setting's.
+    #[param(minimum = 1, maximum = 24, example = 5)]
+    half_life_hours: Option<f64>,
+}
+
 /// How far after a coffee.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]

@@ -139,6 +139,12 @@ impl Kinetics {
         self.hours_to_peak(Body { gut_mg: 1.0, active_mg: 0.0 })
     }
 
+    /// The highest level in mg, `hours_since` (0 or more) hours after a single dose or any time later.
+    /// Falls, and never rises, with `hours_since`.
+    pub fn highest_after(&self, dose_mg: f64, hours_since: f64) -> f64 {
+        self.amount(dose_mg, hours_since.max(self.peak_hours()))
+    }
+
     /// Hours until the level is highest when nothing more is drunk; 0 when it only falls. While
     /// more comes in than goes out it rises, and then it falls for good.
     pub fn hours_to_peak(&self, body: Body) -> f64 {
@@ -225,7 +231,8 @@ mod tests {
     #[test]
     fn a_level_is_highest_at_the_found_hour_whatever_is_in_the_body() {
         for body in [Body { gut_mg: 50.0, active_mg: 30.0 }, Body { gut_mg: 5.0, active_mg: 100.0 }] {
-            for (half_life, ka) in [(5.0, 4.0), (24.0, 60.0), (1.0, 0.1), (5.0, std::f64::consts::LN_2 / 5.0)] {
+            for (half_life, ka) in [(5.0, 4.0), (24.0, 60.0), (1.0, 0.1), (5.0, std::f64::consts::LN_2 / 5.0)]
+            {
                 let kinetics = Kinetics::new(half_life, ka).unwrap();
                 let peak = kinetics.hours_to_peak(body);
                 let top = kinetics.later(body, peak).active_mg;

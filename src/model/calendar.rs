@@ -20,6 +20,35 @@ pub struct Zone {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Date(civil::Date);
 
+/// A local time of day to the minute, written `23:00`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LocalTime(civil::Time);
+
+impl LocalTime {
+    /// Reads `23:00` or `7:30`.
+    ///
+    /// # Errors
+    /// A phrase that says what would be right.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let number = |digits: &str, longest| {
+            let fits = (1..=longest).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+            fits.then(|| digits.parse::<i8>().ok()).flatten()
+        };
+        text.trim()
+            .split_once(':')
+            .filter(|(_, minute)| minute.len() == 2)
+            .and_then(|(hour, minute)| civil::Time::new(number(hour, 2)?, number(minute, 2)?, 0, 0).ok())
+            .map(Self)
+            .ok_or("must be a time of day such as 23:00")
+    }
+}
+
+impl fmt::Display for LocalTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02}:{:02}", self.0.hour(), self.0.minute())
+    }
+}
+
 impl Zone {
     /// The zone with this IANA name (`Europe/Berlin`) or POSIX rule (`CET-1CEST,M3.5.0,M10.5.0/3`).
     ///
@@ -66,6 +95,23 @@ impl Zone {
     /// The first instant of a date and the first instant of the next.
     pub fn day(&self, date: Date) -> (Timestamp, Timestamp) {
         (self.start_of(date), self.start_of(date.next()))
+    }
+
+    /// The first instant from `at` on at which clocks show `time`. Where they jump over it, the one as
+    /// long after midnight; where they show it twice, the earlier.
+    pub fn next(&self, time: LocalTime, at: Timestamp) -> Timestamp {
+        let on = |date: Date| {
+            let instant = self.tz.to_timestamp(date.0.to_datetime(time.0));
+            instant.map_or(Timestamp::MAX, |instant| Timestamp::clamped(instant.as_microsecond()))
+        };
+        let today = self.date(at);
+        let dates = [today, today.next(), today.next().next()];
+        dates.into_iter().map(on).find(|instant| *instant >= at).unwrap_or(Timestamp::MAX)
+    }
+
+    /// What clocks show at an instant: `16:40`.
+    pub fn clock_text(&self, at: Timestamp) -> String {
+        LocalTime(self.tz.to_datetime(at.to_jiff()).time()).to_string()
     }
 
     fn start_of(&self, date: Date) -> Timestamp {
@@ -209,6 +255,31 @@ mod tests {
                 assert_eq!(clock.date(instant), zone.date(instant), "{name} {instant}");
             }
         }
+    }
+
+    #[test]
+    fn the_next_bedtime_is_found_through_changes_of_clocks() {
+        for (name, time, from, next) in [
+            ("Europe/Berlin", "23:00", "2026-06-01T12:00:00Z", "2026-06-01T21:00:00.000000Z"),
+            ("Europe/Berlin", "23:00", "2026-06-01T21:00:00Z", "2026-06-01T21:00:00.000000Z"),
+            ("Europe/Berlin", "23:00", "2026-06-01T21:00:00.000001Z", "2026-06-02T21:00:00.000000Z"),
+            ("Europe/Berlin", "0:30", "2026-06-01T21:30:00Z", "2026-06-01T22:30:00.000000Z"),
+            // 23 and 25 hours until the next.
+            ("Europe/Berlin", "23:00", "2026-03-28T22:00:01Z", "2026-03-29T21:00:00.000000Z"),
+            ("Europe/Berlin", "23:00", "2026-10-24T21:00:01Z", "2026-10-25T22:00:00.000000Z"),
+            // Not shown that night, and shown twice.
+            ("Europe/Berlin", "2:30", "2026-03-28T22:00:00Z", "2026-03-29T01:30:00.000000Z"),
+            ("Europe/Berlin", "2:30", "2026-10-24T22:00:00Z", "2026-10-25T00:30:00.000000Z"),
+            ("Europe/Berlin", "2:30", "2026-10-25T00:45:00Z", "2026-10-26T01:30:00.000000Z"),
+            ("UTC", "23:00", "9999-12-30T21:59:59Z", "9999-12-30T22:00:00.000000Z"),
+        ] {
+            let time = LocalTime::parse(time).unwrap_or_else(|why| panic!("{time} {why}"));
+            assert_eq!(zone(name).next(time, at(from)).to_string(), next, "{name} {from}");
+        }
+        for text in ["", "24:00", "23", "23:5", "23:60", "+1:00", "011:00", "11 pm", "-1:00"] {
+            assert!(LocalTime::parse(text).is_err(), "{text}");
+        }
+        assert_eq!(zone("Europe/Berlin").clock_text(at("2026-06-01T05:05:59Z")), "07:05");
     }
 
     #[test]

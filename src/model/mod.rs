@@ -3,6 +3,7 @@
 //! Pure code: no input or output, no clock of its own, no SQLite, no HTTP.
 //! Values that would be invalid cannot be built; whoever holds one may use it.
 
+pub mod advice;
 pub mod caffeine;
 pub mod calendar;
 pub mod coffee;

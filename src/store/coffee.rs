@@ -218,19 +218,27 @@ impl Store {
         .await
     }
 
-    /// Every dose from `since` up to `until`, in time order.
+    /// For the caffeine model, of one state of the file: every dose from `since` up to `until`, in time
+    /// order, and the `latest` doses up to and including `at`, newest first.
     ///
     /// # Errors
     /// The store's faults.
-    pub async fn doses_between(
+    pub async fn intake(
         &self,
-        since: Timestamp,
-        until: Timestamp,
-    ) -> Result<Vec<(Timestamp, Milligrams)>, Error> {
-        self.read("doses_between", Cost::Quick, move |c| {
+        (since, until): (Timestamp, Timestamp),
+        at: Timestamp,
+        latest: u32,
+    ) -> Result<(Vec<(Timestamp, Milligrams)>, Vec<Milligrams>), Error> {
+        self.read("intake", Cost::Quick, move |c| {
+            let c = c.unchecked_transaction()?;
             let mut all = Vec::new();
-            doses(c, since, until, |at, mg, _| all.extend(Milligrams::new(mg).map(|mg| (at, mg))))?;
-            Ok(all)
+            doses(&c, since, until, |at, mg, _| all.extend(Milligrams::new(mg).map(|mg| (at, mg))))?;
+            let mut query = c.prepare_cached(
+                "select caffeine_mg from coffee_logs where timestamp <= ? order by timestamp desc limit ?",
+            )?;
+            let newest = query.query_map(params![at.micros(), latest], |row| row.get(0))?;
+            let newest: Vec<f64> = newest.collect::<Result<_, _>>()?;
+            Ok((all, newest.into_iter().filter_map(Milligrams::new).collect()))
         })
         .await
     }

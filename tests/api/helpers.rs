@@ -49,7 +49,7 @@ pub fn at(text: &str) -> Timestamp {
 }
 
 /// Every setting that somebody's environment might disturb.
-const SETTINGS: [(&str, &str); 25] = [
+const SETTINGS: [(&str, &str); 29] = [
     ("host", "127.0.0.1"),
     ("port", "0"),
     ("tz", "Europe/Berlin"),
@@ -65,6 +65,10 @@ const SETTINGS: [(&str, &str); 25] = [
     ("request-timeout-seconds", "20"),
     ("max-caffeine-mg", "1000"),
     ("recommended-daily-caffeine-mg", "400"),
+    ("bedtime", "23:00"),
+    ("caffeine-half-life-hours", "5"),
+    ("sleep-threshold-mg", "50"),
+    ("usual-dose-mg", ""),
     ("min-heart-rate-bpm", "30"),
     ("max-heart-rate-bpm", "250"),
     ("rate-limit-enabled", "false"),

@@ -5,6 +5,7 @@
 
 mod access;
 mod bodies;
+mod caffeine;
 mod coffee;
 mod coffee_totals;
 mod correlation;

@@ -1,0 +1,259 @@
+//! `/coffee/active` and `/coffee/summary` against the closed form, through nights and changes of clocks.
+
+use serde_json::{Value, json};
+
+use super::helpers::{TestApp, at, bad};
+
+const KA: f64 = 4.0;
+
+/// The closed form, mg, of one dose after so many hours.
+fn closed_form(dose: f64, hours: f64, half_life: f64) -> f64 {
+    let ke = 2.0_f64.ln() / half_life;
+    if hours <= 0.0 { 0.0 } else { dose * KA / (KA - ke) * ((-ke * hours).exp() - (-KA * hours).exp()) }
+}
+
+fn level(doses: &[(&str, f64)], time: &str, half_life: f64) -> f64 {
+    let parts = doses.iter().map(|(drunk, mg)| closed_form(*mg, at(time).hours_since(at(drunk)), half_life));
+    parts.sum()
+}
+
+#[track_caller]
+fn near(value: &Value, expected: f64) {
+    let value = value.as_f64().unwrap();
+    assert!((value - expected).abs() < 0.1, "{value} is not {expected}");
+}
+
+#[rocket::async_test]
+async fn levels_are_those_of_the_closed_form_over_midnight_and_changes_of_clocks() {
+    for (now, bedtime) in [
+        ("2026-06-01T12:00:00Z", "2026-06-01T21:00:00.000000Z"),
+        ("2026-06-01T22:30:00Z", "2026-06-02T21:00:00.000000Z"),
+        // The nights in which Berlin's clocks change: 23 and 25 hours.
+        ("2026-03-29T02:00:00Z", "2026-03-29T21:00:00.000000Z"),
+        ("2026-10-25T02:00:00Z", "2026-10-25T22:00:00.000000Z"),
+    ] {
+        let app = TestApp::in_zone("Europe/Berlin", now).await;
+        let hours_ago = |hours: i64| at(now).minus(hours * 3_600_000_000).to_string();
+        let times = [hours_ago(50), hours_ago(9), hours_ago(5), hours_ago(1)];
+        let doses: Vec<(&str, f64)> =
+            times.iter().map(String::as_str).zip([200.0, 95.0, 80.0, 60.5]).collect();
+        for (time, mg) in &doses {
+            app.coffee(time, *mg, None).await;
+        }
+        let answer = app.get("/coffee/active").await.json();
+        near(&answer["active_caffeine_mg"], level(&doses, now, 5.0));
+        near(&answer["low_mg"], level(&doses, now, 3.0));
+        near(&answer["high_mg"], level(&doses, now, 8.0));
+        assert_eq!(answer["bedtime"], bedtime);
+        near(&answer["at_bedtime_mg"], level(&doses, bedtime, 5.0));
+        let curve = answer["curve"].as_array().unwrap();
+        assert_eq!(curve.len(), 97);
+        for point in curve {
+            let time = point["at"].as_str().unwrap();
+            near(&point["mg"], level(&doses, time, 5.0));
+            near(&point["low_mg"], level(&doses, time, 3.0));
+            near(&point["high_mg"], level(&doses, time, 8.0));
+        }
+        let below = answer["below_threshold_at"].as_str().unwrap();
+        assert!((level(&doses, below, 5.0) - 50.0).abs() < 0.01, "{below}");
+        assert!((app.metric("caffeine_active_mg").await - level(&doses, now, 5.0)).abs() < 0.1);
+    }
+}
+
+#[rocket::async_test]
+async fn the_whole_answer_for_one_coffee() {
+    let app = TestApp::new().await;
+    app.coffee("2026-06-01T11:00:00Z", 80.0, Some("espresso")).await;
+    let mut answer = app.get("/coffee/active?hours=1&step_minutes=30").await.json();
+    let sources = answer["sources"].take();
+    for source in sources.as_array().unwrap() {
+        assert!(source["source"].as_str().is_some_and(|text| text.len() > 15), "{source}");
+    }
+    let values: Vec<f64> = sources.as_array().unwrap().iter().map(|s| s["value"].as_f64().unwrap()).collect();
+    assert_eq!(values, [5.0, 4.0, 0.6, 1.6, 50.0, 400.0, 200.0, 80.0]);
+    assert!(answer["note"].take().as_str().unwrap().starts_with("An estimate for an average adult"));
+    assert_eq!(answer["half_life_hints"].take().as_array().unwrap().len(), 3);
+    let below = answer["below_threshold_at"].take();
+    assert!((level(&[("2026-06-01T11:00:00Z", 80.0)], below.as_str().unwrap(), 5.0) - 50.0).abs() < 1e-3);
+    // What 80 mg more may leave at 23:00 is what 80 mg of 13:00 has not left.
+    let last = answer["last_safe_coffee_at"].take();
+    let left = closed_form(80.0, at("2026-06-01T21:00:00Z").hours_since(at(last.as_str().unwrap())), 5.0);
+    assert!((left + closed_form(80.0, 10.0, 5.0) - 50.0).abs() < 1e-3, "{last}");
+    let now = closed_form(80.0, 1.0, 5.0);
+    let round = |mg: f64| (mg * 100.0).round() / 100.0;
+    let point = |time: &str, hours: f64| {
+        json!({"at": time, "mg": round(closed_form(80.0, hours, 5.0)),
+               "low_mg": round(closed_form(80.0, hours, 3.0)), "high_mg": round(closed_form(80.0, hours, 8.0))})
+    };
+    let can = (50.0 - closed_form(80.0, 10.0, 5.0)) / closed_form(1.0, 9.0, 5.0);
+    assert_eq!(
+        answer,
+        json!({"timestamp": "2026-06-01T12:00:00.000000Z", "active_caffeine_mg": round(now),
+               "low_mg": round(closed_form(80.0, 1.0, 3.0)), "high_mg": round(closed_form(80.0, 1.0, 8.0)),
+               "peak_at": "2026-06-01T12:00:00.000000Z", "half_life_hours": 5.0, "absorption_per_hour": 4.0,
+               "bedtime": "2026-06-01T21:00:00.000000Z", "at_bedtime_mg": round(closed_form(80.0, 10.0, 5.0)),
+               "sleep_threshold_mg": 50.0, "below_threshold_at": null, "usual_dose_mg": 80.0,
+               "last_safe_coffee_at": null, "can_drink_now_mg": (can * 100.0).floor() / 100.0,
+               "daily_limit_mg": 400.0, "step_minutes": 30,
+               "curve": [point("2026-06-01T12:00:00.000000Z", 1.0), point("2026-06-01T12:30:00.000000Z", 1.5),
+                         point("2026-06-01T13:00:00.000000Z", 2.0)],
+               "note": null, "half_life_hints": null, "sources": null})
+    );
+}
+
+#[rocket::async_test]
+async fn without_coffee_everything_is_open() {
+    let app = TestApp::new().await;
+    let answer = app.get("/coffee/active").await.json();
+    for (field, expected) in [
+        ("active_caffeine_mg", json!(0.0)),
+        ("peak_at", json!(null)),
+        ("at_bedtime_mg", json!(0.0)),
+        ("below_threshold_at", json!("2026-06-01T12:00:00.000000Z")),
+        ("usual_dose_mg", json!(80.0)),
+    ] {
+        assert_eq!(answer[field], expected, "{field}");
+    }
+    app.get("/coffee/summary").await.is(
+        200,
+        json!({"date": "2026-06-01", "total_caffeine_mg": 0.0, "daily_limit_mg": 400.0,
+               "limit_reached_percent": 0.0, "active_caffeine_mg": 0.0, "status": "Good",
+               "insight": "No coffee yet today. 80 mg until 19:21 should leave sleep alone.", "logs_count": 0,
+               "can_drink_now_mg": answer["can_drink_now_mg"],
+               "last_safe_coffee_at": answer["last_safe_coffee_at"]}),
+    );
+}
+
+#[rocket::async_test]
+async fn any_instant_can_be_asked_about_and_all_that_is_logged_counts_from_its_own_time_on() {
+    let app = TestApp::new().await;
+    let doses = [("2026-05-31T08:00:00Z", 95.0), ("2026-05-31T13:00:00Z", 80.0)];
+    for (time, mg) in doses {
+        app.coffee(time, mg, None).await;
+    }
+    // A phone's clock is four minutes ahead.
+    app.coffee("2026-06-01T12:04:00Z", 100.0, None).await;
+    let past = app.get("/coffee/active?at=2026-05-31T12:00:00%2B02:00").await.json();
+    assert_eq!(past["timestamp"], "2026-05-31T10:00:00.000000Z");
+    near(&past["active_caffeine_mg"], level(&doses, "2026-05-31T10:00:00Z", 5.0));
+    // The curve of that day knows the coffee of its afternoon, and so does its night.
+    near(&past["at_bedtime_mg"], level(&doses, "2026-05-31T21:00:00Z", 5.0));
+    near(&past["curve"][24]["mg"], level(&doses, "2026-05-31T16:00:00Z", 5.0));
+    assert!(past["peak_at"].as_str().unwrap() > "2026-05-31T13:30", "{}", past["peak_at"]);
+    let now = app.get("/coffee/active").await.json();
+    near(&now["active_caffeine_mg"], level(&doses, "2026-06-01T12:00:00Z", 5.0));
+    near(
+        &now["at_bedtime_mg"],
+        closed_form(100.0, 8.0 + 56.0 / 60.0, 5.0) + level(&doses, "2026-06-01T21:00:00Z", 5.0),
+    );
+    assert!(now["peak_at"].as_str().unwrap() > "2026-06-01T12:30");
+    let later = app.get("/coffee/active?at=2026-06-02T06:00:00Z&half_life_hours=8").await.json();
+    near(
+        &later["active_caffeine_mg"],
+        closed_form(100.0, 17.0 + 56.0 / 60.0, 8.0) + level(&doses, "2026-06-02T06:00:00Z", 8.0),
+    );
+    assert_eq!(later["half_life_hours"], 8.0);
+    for edge in ["0001-01-01T00:00:00Z", "9999-12-30T22:00:00Z"] {
+        let answer = app.get(&format!("/coffee/active?at={edge}&hours=72&half_life_hours=24")).await;
+        assert_eq!((answer.status, &answer.json()["active_caffeine_mg"]), (200, &json!(0.0)), "{edge}");
+    }
+}
+
+#[rocket::async_test]
+async fn an_edited_coffee_counts_as_it_is_now() {
+    let app = TestApp::new().await;
+    app.coffee("2026-06-01T08:00:00Z", 95.0, None).await;
+    app.put("/coffee/1", json!({"caffeine_mg": 40, "timestamp": "2026-06-01T10:00:00Z"})).await;
+    near(&app.get("/coffee/active").await.json()["active_caffeine_mg"], closed_form(40.0, 2.0, 5.0));
+    app.delete("/coffee/1").await;
+    assert_eq!(app.get("/coffee/active").await.json()["active_caffeine_mg"], 0.0);
+}
+
+#[rocket::async_test]
+async fn the_status_says_what_matters_most() {
+    for (doses, settings, status, insight) in [
+        (&[("06:00", 401.0)][..], &[][..], "Warning", "401 mg today is more than the advised 400 mg."),
+        (
+            &[("11:00", 300.0)],
+            &[],
+            "Warning",
+            "About 265 mg is in your body: more than the 200 mg that should be drunk at once.",
+        ),
+        (
+            &[("11:00", 160.0)],
+            &[],
+            "Caution",
+            "About 41 mg would be in your body at 23:00: over 40 mg sleep may suffer.",
+        ),
+        (
+            &[("02:00", 200.0), ("04:00", 150.0)],
+            &[("sleep-threshold-mg", "100")],
+            "Caution",
+            "Another 150 mg would be more than the advised 400 mg for a day.",
+        ),
+        (
+            &[("06:00", 80.0)],
+            &[("usual-dose-mg", "200")],
+            "Good",
+            "80 mg so far today. Too late for 200 mg more if sleep is to be left alone at 23:00.",
+        ),
+        (
+            &[("06:00", 20.0)],
+            &[("sleep-threshold-mg", "500")],
+            "Good",
+            "20 mg so far today. Sleep should not suffer from another one.",
+        ),
+    ] {
+        let settings: Vec<_> = [("sleep-threshold-mg", "40")].iter().chain(settings).copied().collect();
+        let app = TestApp::flagged(&settings).await;
+        for (time, mg) in doses {
+            app.coffee(&format!("2026-06-01T{time}:00Z"), *mg, None).await;
+        }
+        let answer = app.get("/coffee/summary").await.json();
+        assert_eq!((&answer["status"], &answer["insight"]), (&json!(status), &json!(insight)));
+        assert_eq!(answer["logs_count"], doses.len());
+    }
+}
+
+#[rocket::async_test]
+async fn limits_of_a_dose_a_day_and_a_night_all_bound_what_can_be_drunk() {
+    // Long before bed: 200 mg at once.
+    let app = TestApp::flagged(&[("sleep-threshold-mg", "1000")]).await;
+    assert_eq!(app.get("/coffee/active").await.json()["can_drink_now_mg"], 200.0);
+    // The day has 30 mg left, which is less than the usual dose: not today any more.
+    app.coffee("2026-06-01T05:00:00Z", 370.0, None).await;
+    let answer = app.get("/coffee/active").await.json();
+    assert_eq!((&answer["can_drink_now_mg"], &answer["last_safe_coffee_at"]), (&json!(30.0), &json!(null)));
+    assert_eq!(answer["usual_dose_mg"], 370.0);
+    app.coffee("2026-06-01T05:00:00Z", 100.0, None).await;
+    assert_eq!(app.get("/coffee/active").await.json()["can_drink_now_mg"], 0.0);
+    // The night is full.
+    let app = TestApp::new().await;
+    app.coffee("2026-06-01T11:30:00Z", 300.0, None).await;
+    let answer = app.get("/coffee/active").await.json();
+    assert_eq!((&answer["can_drink_now_mg"], &answer["last_safe_coffee_at"]), (&json!(0.0), &json!(null)));
+    // What is drunk as said keeps the threshold.
+    let app = TestApp::flagged(&[("bedtime", "15:30")]).await;
+    let can = app.get("/coffee/active").await.json()["can_drink_now_mg"].as_f64().unwrap();
+    app.coffee("2026-06-01T12:00:00Z", can, None).await;
+    let after = app.get("/coffee/active").await.json();
+    let at_bedtime = after["at_bedtime_mg"].as_f64().unwrap();
+    assert!((49.9..=50.0).contains(&at_bedtime), "{at_bedtime} after {can}");
+}
+
+#[rocket::async_test]
+async fn what_is_asked_must_make_sense() {
+    let app = TestApp::new().await;
+    for (field, value, message) in [
+        ("at", "yesterday", "must be a date and time such as 2025-07-23T14:30:00Z"),
+        ("hours", "0", "must be between 1 and 72"),
+        ("hours", "73", "must be between 1 and 72"),
+        ("step_minutes", "4", "must be between 5 and 60"),
+        ("half_life_hours", "0.5", "must be between 1 and 24"),
+        ("half_life_hours", "nan", "must be a number"),
+    ] {
+        app.get(&format!("/coffee/active?{field}={value}"))
+            .await
+            .unfit(&[bad("query", field, message, value)]);
+    }
+}

@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help run up down restart status logs health validate backup restore verify drill prod-check sql \
-	install upgrade rollback uninstall build test test-web test-verbs check fmt lint audit check-deploy \
+	install upgrade rollback uninstall build test test-web test-verbs test-docs check fmt lint audit check-deploy \
 	bench bench-import crash kills fire power-cut fuzz demo openapi clean
 
 PROGRAM := target/release/coffee-tracker
@@ -82,6 +82,9 @@ test-web: ## Use the pages as a person does, in a headless Chromium; pictures in
 
 test-verbs: ## Try the verbs themselves with the release binary, in a copy of this folder
 	@scripts/test-verbs.sh
+
+test-docs: ## Run every command of README.md and docs/ with the release binary, in a copy of this folder
+	@scripts/doc-commands.py run
 
 check: fmt lint test ## Format, clippy, tests: what must pass before a commit
 

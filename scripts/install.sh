@@ -91,6 +91,10 @@ make_settings() {
         echo "# Settings of the service: \`systemctl restart coffee-tracker\` makes them hold. The unit says where"
         echo "# the data lies, and that it listens on every interface; the key is in $credential."
         echo
+        echo "# As in the unit, for commands: sudo coffee-tracker --config $settings_file key list"
+        echo "DATABASE_URL=sqlite:////var/lib/coffee-tracker/coffee.db"
+        echo "BACKUP_DIR=/var/lib/coffee-tracker/backups"
+        echo
         # Of the example's parts, those that the unit and the credential leave open.
         awk '/^# -- / { left_out = /Where the data lies|The API key/; begun = 1 } begun && !left_out' .env.example
     } | make_once 0640 "$settings"

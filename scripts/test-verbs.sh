@@ -212,7 +212,8 @@ for file in "755 usr/local/bin/coffee-tracker" "640 etc/coffee-tracker/coffee-tr
     is "$(mode "$root/${file#* }")" "${file%% *}" "the mode of ${file#* }"
 done
 grep -qx "ExecStart=/usr/local/bin/coffee-tracker serve" "$root/etc/systemd/system/coffee-tracker.service" || broken "the unit starts it"
-! grep -q "API_KEY\|DATABASE_URL" "$root/etc/coffee-tracker/coffee-tracker.env" || broken "the settings name no key and no database"
+! grep -q "API_KEY" "$root/etc/coffee-tracker/coffee-tracker.env" || broken "the settings name no key"
+grep -qx "DATABASE_URL=sqlite:////var/lib/coffee-tracker/coffee.db" "$root/etc/coffee-tracker/coffee-tracker.env" || broken "the settings name the database"
 key=$(cat "$root/etc/coffee-tracker/api_key")
 is "${#key}" 48 "the key's length"
 does "nothing was started" install DESTDIR="$root"

@@ -1,0 +1,208 @@
+#!/usr/bin/env python3
+"""Runs what README.md and docs/ tell people to type.
+
+    scripts/doc-commands.py run [FILE[:LINE]…]     in a copy of this folder, with the release binary
+    scripts/doc-commands.py service FOLDER         lays what needs systemd or root into FOLDER, to run there
+    scripts/doc-commands.py list                   every block, and where it is run
+
+Every block of commands is fenced with ```sh, and runs in a shell of its own, before it a server that
+runs on a month of data with two backups: whoever opens the page in the middle can type it. A block that
+differs says so in a comment on the line before it, `<!-- run: WORDS -->`, WORDS being one or more of
+these, with `; ` between them:
+
+    service           on a booted machine where the service is installed and runs
+    bare              on a booted machine where nothing is installed: the block does that itself
+    never: REASON     nowhere; reasons are printed and counted
+    exit N            the last command ends with this code, instead of 0
+    answers TEXT      the last command asks on a terminal, and this is typed in
+    until Ctrl-C      the last command runs on and is stopped after two seconds
+    after COMMAND     this is done before it, unseen (the last of the words)
+
+In a checkout `127.0.0.1:8000` stands for the port that was free, and COFFEE_TRACKER names another
+binary. What `service` lays down are shell scripts, `bare-NN-….sh` and `service-NN-….sh`, to be run in
+that order, as root, in a checkout with target/release/coffee-tracker: each prints its commands and what
+they say, and ends with 0 or with the sentence NOT SO and 1. The bare ones leave nothing installed.
+
+Commands within the text are not run; that their verbs, flags and files exist is checked, as are links.
+"""
+
+import dataclasses
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+sys.dont_write_bytecode = True
+import doc_instance  # noqa: E402
+
+TOP = pathlib.Path(__file__).resolve().parent.parent
+WORDS = re.compile(r"^(service|bare|never: .+|exit \d+|answers .+|until Ctrl-C|after .+)$")
+BLOCK_SECONDS = 180
+
+
+@dataclasses.dataclass
+class Block:
+    file: str
+    line: int
+    commands: list[str]
+    words: list[str]
+
+    @property
+    def place(self):
+        return f"{self.file}:{self.line}"
+
+    def word(self, name):
+        """What follows a word; None without it."""
+        for word in self.words:
+            if word == name:
+                return ""
+            if word.startswith(name + " ") or word.startswith(name + ":"):
+                return word[len(name) + 1 :].strip()
+        return None
+
+    @property
+    def where(self):
+        return next((kind for kind in ("never", "bare", "service") if self.word(kind) is not None), "checkout")
+
+
+def is_whole(text):
+    if text.endswith("\\"):
+        return False
+    said = subprocess.run(["bash", "-n"], input=text + "\n", capture_output=True, text=True)
+    return said.returncode == 0 and not said.stderr
+
+
+def commands_of(lines, place):
+    found, pending = [], []
+    for line in lines:
+        if not pending and (not line.strip() or line.lstrip().startswith("#")):
+            continue
+        pending.append(line)
+        if is_whole("\n".join(pending)):
+            found.append("\n".join(pending))
+            pending = []
+    if pending:
+        raise SystemExit(f"{place}: this is no whole command: {pending[0]}")
+    return found
+
+
+def blocks_of(file):
+    lines = (TOP / file).read_text().splitlines()
+    blocks, at = [], 0
+    while at < len(lines):
+        fence = re.match(r"^( *)```(\S*)", lines[at])
+        if not fence:
+            at += 1
+            continue
+        end = next(n for n in range(at + 1, len(lines)) if lines[n].strip() == "```")
+        place, kind = f"{file}:{at + 1}", fence[2]
+        if kind in ("bash", "shell", "console", "zsh"):
+            raise SystemExit(f"{place}: commands are fenced with ```sh, so that they are run")
+        if kind == "sh":
+            words = words_before(lines, at, place)
+            inner = [line[len(fence[1]) :] for line in lines[at + 1 : end]]
+            blocks.append(Block(file, at + 1, commands_of(inner, place), words))
+        at = end + 1
+    return blocks
+
+
+def words_before(lines, at, place):
+    mark = re.match(r"^ *<!-- run: (.*) -->$", lines[at - 1]) if at else None
+    if not mark:
+        return []
+    words = re.split(r"; (?=service|bare|never:|exit |answers |until |after )", mark[1])
+    for word in words:
+        if not WORDS.match(word):
+            raise SystemExit(f"{place}: `{word}` is not among the words that scripts/doc-commands.py knows")
+    return words
+
+
+def documents():
+    return ["README.md", *sorted(str(path.relative_to(TOP)) for path in (TOP / "docs").glob("*.md"))]
+
+
+def script_of(block, replaced=()):
+    """The block as a shell script, which stops at the first command that goes wrong."""
+    lines = [
+        "#!/usr/bin/env bash",
+        f"# {block.place}",
+        "set -o pipefail",
+        'command -v sudo >/dev/null || { sudo() { "$@"; }; export -f sudo; }',
+        """it_is() { [ "$1" = "$2" ] || { printf 'NOT SO: exit code %s, expected %s\\n' "$1" "$2"; exit 1; }; }""",
+        "exec 2>&1 </dev/null",
+    ]
+    if block.word("after"):
+        lines += [f"{{ {block.word('after')}\n}} >/dev/null", "it_is $? 0"]
+    for n, command in enumerate(block.commands, start=1):
+        last = n == len(block.commands)
+        expected = (block.word("exit") or "0") if last else "0"
+        for old, new in replaced:
+            command = command.replace(old, new)
+        lines.append(f"printf '$ %s\\n' {shlex.quote(command)}")
+        if last and block.word("until") is not None:
+            command, expected = f"timeout --signal=INT 2 bash -c {shlex.quote(command)}", "124"
+        if last and block.word("answers"):
+            # `script` is the terminal, which sees no variable that was not exported.
+            lines.append("export $(compgen -v | grep -E '^(FILE|KEY)$')")
+            terminal = f"script --quiet --flush --return --command {shlex.quote(command)} /dev/null"
+            command = f"printf '%s\\n' {shlex.quote(block.word('answers'))} | {terminal}"
+        lines += [f"{{ {command}\n}}", f"it_is $? {expected}"]
+    return "\n".join(lines) + "\n"
+
+
+def run(blocks):
+    done = 0
+    with doc_instance.Instance(TOP) as instance:
+        for block in blocks:
+            instance.renew()
+            script = script_of(block, [("127.0.0.1:8000", f"127.0.0.1:{instance.port}")])
+            code, said = instance.shell(script, BLOCK_SECONDS)
+            if code != 0:
+                print(f"\nNOT SO: {block.place}\n{said}\n{instance.log()}", file=sys.stderr)
+                raise SystemExit(1)
+            done += len(block.commands)
+            print(f"{block.place}: {len(block.commands)} good", flush=True)
+    return done
+
+
+def lay_down(blocks, folder):
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind in ("bare", "service"):
+        for n, block in enumerate((b for b in blocks if b.where == kind), start=1):
+            name = f"{kind}-{n:02}-{pathlib.Path(block.file).stem}-{block.line}.sh"
+            (folder / name).write_text(script_of(block))
+            print(f"{name}: {len(block.commands)} commands")
+
+
+def count(blocks, kind):
+    return sum(len(block.commands) for block in blocks if block.where == kind)
+
+
+def main():
+    if len(sys.argv) < 2 or sys.argv[1] not in ("run", "service", "list"):
+        raise SystemExit(__doc__)
+    blocks = [block for file in documents() for block in blocks_of(file)]
+    if sys.argv[1] == "list":
+        for block in blocks:
+            print(f"{block.place}: {len(block.commands)} {'; '.join(block.words) or 'checkout'}")
+    elif sys.argv[1] == "service":
+        lay_down(blocks, sys.argv[2])
+    else:
+        chosen = sys.argv[2:]
+        here = [b for b in blocks if b.where == "checkout" and (not chosen or b.file in chosen or b.place in chosen)]
+        done = run(here)
+        checked = doc_instance.check_text(TOP, documents() + ["CONTRIBUTING.md"])
+        never = [block for block in blocks if block.where == "never"]
+        for block in never:
+            print(f"never: {block.place}: {len(block.commands)}: {block.word('never')}")
+        left = count(blocks, "service") + count(blocks, "bare")
+        print(
+            f"{done} commands run, {left} left to test-service, {count(blocks, 'never')} never (reasons above); "
+            f"{checked} commands, files and links within the text exist"
+        )
+
+
+if __name__ == "__main__":
+    main()

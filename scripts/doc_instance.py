@@ -1,0 +1,211 @@
+"""What scripts/doc-commands.py runs commands against, and what it holds their names to.
+
+`Instance` is a copy of the checkout in a scratch folder, with a server that runs on a month of made-up
+data; it lies beside files such as people import. `check_text` looks at what stands within sentences.
+"""
+
+import gzip
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import tempfile
+import zipfile
+
+LEFT_OUT = {".git", "target", "data", "backups", ".venv", ".env"}
+APPLE = """<?xml version="1.0" encoding="UTF-8"?>
+<HealthData locale="en_GB">
+ <Record type="HKQuantityTypeIdentifierHeartRate" sourceName="Watch" unit="count/min"
+  startDate="2025-07-01 08:00:00 +0200" endDate="2025-07-01 08:00:00 +0200" value="61"/>
+ <Record type="HKQuantityTypeIdentifierDietaryCaffeine" sourceName="Phone" unit="mg"
+  startDate="2025-07-01 08:05:00 +0200" endDate="2025-07-01 08:05:00 +0200" value="95"/>
+</HealthData>
+"""
+DUMP = """COPY public.coffee_logs (id, "timestamp", caffeine_mg, coffee_type, notes) FROM stdin;
+1\t2025-06-02 10:30:15.123456+00\t95\tespresso\t\\N
+\\.
+COPY public.heart_rate_logs (id, "timestamp", bpm, context, notes) FROM stdin;
+1\t2025-06-02 10:35:00+00\t64\tresting\t\\N
+\\.
+"""
+OLD_TABLES = """
+create table coffee_logs (id integer primary key, timestamp datetime, caffeine_mg float not null,
+    coffee_type varchar(100), notes text);
+create table heart_rate_logs (id integer primary key, timestamp datetime, bpm integer not null,
+    context varchar(50), notes text);
+insert into coffee_logs values (1, '2025-05-02 10:30:15.123456', 95, 'espresso', null);
+"""
+
+
+def free_port():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+class Instance:
+    def __init__(self, top):
+        program = pathlib.Path(os.environ.get("COFFEE_TRACKER", top / "target/release/coffee-tracker")).resolve()
+        if not program.is_file():
+            raise SystemExit(f"{program} is not there: `make build` first")
+        self.work = pathlib.Path(tempfile.mkdtemp(prefix="coffee-docs.", dir=os.environ.get("TMPDIR", "/var/tmp")))
+        self.pristine, self.here, self.home = self.work / "pristine", self.work / "checkout", self.work / "home"
+        self.home.mkdir()
+        shutil.copytree(top, self.pristine, symlinks=True, ignore=self._ignored(top))
+        (self.pristine / "target/release").mkdir(parents=True)
+        shutil.copy(program, self.pristine / "target/release/coffee-tracker")
+        self.environment = {
+            "PATH": f"{self.here}/target/release:{os.environ['PATH']}",
+            "HOME": str(self.home),
+            "LC_ALL": "C.UTF-8",
+        }
+
+    @staticmethod
+    def _ignored(top):
+        return lambda folder, names: LEFT_OUT & set(names) if pathlib.Path(folder) == top else set()
+
+    def __enter__(self):
+        try:
+            self._prepare()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self._end_all()
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    def _prepare(self):
+        os.rename(self.pristine, self.here)
+        for command in (
+            "coffee-tracker demo --days 30 --readings-per-day 24",
+            "coffee-tracker backup",
+            "coffee-tracker backup",
+        ):
+            code, said = self.shell(command, 60)
+            if code != 0:
+                raise SystemExit(f"{command}: {said}")
+        with zipfile.ZipFile(self.here / "export.zip", "w") as packed:
+            packed.writestr("apple_health_export/export.xml", APPLE)
+        (self.here / "log.csv").write_text("Time,mg\n2025-04-01T08:00:00Z,80\n")
+        (self.here / "old/data").mkdir(parents=True)
+        (self.here / "dump.sql.gz").write_bytes(gzip.compress(DUMP.encode()))
+        with sqlite3.connect(self.here / "old/data/coffee.db") as old:
+            old.executescript(OLD_TABLES)
+        old.close()
+        os.rename(self.here, self.pristine)
+
+    def renew(self):
+        """As before the first block: the same files, and a server that answers."""
+        self._end_all()
+        shutil.rmtree(self.here, ignore_errors=True)
+        shutil.copytree(self.pristine, self.here, symlinks=True)
+        for _ in range(5):
+            self.port = free_port()
+            (self.here / ".env").write_text(f"PORT={self.port}\n")
+            code, said = self.shell("make --no-print-directory up", 60)
+            if code == 0:
+                return
+        raise SystemExit(f"make up: {said}")
+
+    def shell(self, script, seconds):
+        """The exit code of a script in the checkout, and what it said."""
+        with tempfile.TemporaryFile() as said:
+            process = subprocess.Popen(
+                ["bash", "-c", script],
+                cwd=self.here,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            try:
+                code = process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                code = process.wait()
+                said.write(b"NOT SO: it takes longer than %d seconds\n" % seconds)
+            said.seek(0)
+            return code, said.read().decode(errors="replace")
+
+    def log(self):
+        file = self.here / "data/coffee-tracker.log"
+        return "".join(file.read_text().splitlines(keepends=True)[-5:]) if file.is_file() else ""
+
+    def _end_all(self):
+        """Ends what runs a program out of the checkout, or waits beside it for its log."""
+        for process in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                inside = (process / "exe").readlink().is_relative_to(self.here)
+                if inside or b"keep-log" in (process / "cmdline").read_bytes() and self._is_here(process):
+                    os.kill(int(process.name), signal.SIGKILL)
+            except OSError:
+                continue
+
+    def _is_here(self, process):
+        return str((process / "cwd").readlink()).startswith(str(self.here))
+
+
+def check_text(top, files):
+    """Verbs, flags, files and links within the text: how many there are; all must exist."""
+    program = pathlib.Path(os.environ.get("COFFEE_TRACKER", top / "target/release/coffee-tracker")).resolve()
+    verbs = set(re.findall(r"^([a-z-]+):", (top / "Makefile").read_text(), re.M))
+    checked, wrong, help_texts = 0, [], {}
+    for file in files:
+        text = re.sub(r"^ *```.*?^ *```$", "", (top / file).read_text(), flags=re.M | re.S)
+        for span in re.findall(r"`([^`\n]+)`", text):
+            fault = fault_of(top, span, verbs, program, help_texts)
+            checked += fault is not None
+            if fault:
+                wrong.append(f"{file}: `{span}`: {fault}")
+        for link in re.findall(r"\]\(([^)\s]+)\)", text):
+            if "://" not in link:
+                checked += 1
+                if not leads_somewhere(top, file, link):
+                    wrong.append(f"{file}: ({link}) leads nowhere")
+    if wrong:
+        raise SystemExit("NOT SO: " + "\nNOT SO: ".join(wrong))
+    return checked
+
+
+def fault_of(top, span, verbs, program, help_texts):
+    """What is wrong with it; an empty text when nothing is, None when it is nothing to check."""
+    words = span.removeprefix("sudo ").split()
+    if words[0] == "make" and len(words) > 1:
+        named = [word for word in words[1:] if "=" not in word and re.match(r"^[a-z-]+$", word)]
+        return next((f"`make` knows no {verb}" for verb in named[:1] if verb not in verbs), "")
+    if words[0] == "coffee-tracker" and len(words) > 1 and re.match(r"^(?!help$)[a-z]+$", words[1]):
+        if words[1] not in help_texts:
+            said = subprocess.run([program, words[1], "--help"], capture_output=True, text=True)
+            extra = ""
+            if words[1] == "key" and said.returncode == 0:
+                extra = "".join(
+                    subprocess.run([program, "key", sub, "--help"], capture_output=True, text=True).stdout
+                    for sub in ("add", "list", "revoke", "rotate")
+                )
+            help_texts[words[1]] = said.stdout + extra if said.returncode == 0 else None
+        known = help_texts[words[1]]
+        if known is None:
+            return f"there is no command {words[1]}"
+        flags = [word for word in words if re.match(r"^--[a-z]", word)]
+        return next((f"it knows no {flag}" for flag in flags if flag not in known), "")
+    if re.match(r"^(scripts|deploy|docs|src|tests|benches|sql|static)/[\w./-]*$", span):
+        return "" if (top / span).exists() else "there is no such file"
+    return None
+
+
+def leads_somewhere(top, file, link):
+    path, _, anchor = link.partition("#")
+    target = (top / file).parent / path if path else top / file
+    if not target.exists():
+        return False
+    if not anchor:
+        return True
+    titles = re.findall(r"^#+ (.*)$", target.read_text(), re.M)
+    return anchor in {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::answer::{Answer, Answered};
 use super::body::Body;
 use super::error::ApiError;
-use super::query::{Days, Once, Query};
+use super::query::{CalendarDays, Days, Once, Query};
 use super::{Shared, next_page};
 use crate::model::calendar::Date;
 use crate::model::coffee::{
@@ -17,7 +17,7 @@ use crate::model::coffee::{
 use crate::model::fields::{FieldError, Location};
 use crate::model::statistics::round2;
 use crate::model::time::{DAY, Timestamp};
-use crate::store::{CoffeeFilter, CoffeeStats, IdempotencyKey, Stored};
+use crate::store::{CoffeeFilter, CoffeeStats, DayTotal, IdempotencyKey, Stored};
 
 const MISSING: &str = "Coffee log not found";
 
@@ -171,7 +171,7 @@ pub async fn today(app: &State<Shared>) -> Answered {
 /// One day's caffeine.
 #[derive(Serialize, ToSchema)]
 #[schema(as = CoffeeDay)]
-struct DayOfWeek {
+struct OfDay {
     #[schema(value_type = String, format = Date)]
     date: Date,
     /// Milligrams, to 2 decimals.
@@ -180,13 +180,41 @@ struct DayOfWeek {
     coffee_count: u64,
 }
 
+/// Calendar days that end with today.
+struct LastDays {
+    /// Newest first; days without coffee are left out.
+    days: Vec<OfDay>,
+    total_mg: f64,
+    with_caffeine: usize,
+}
+
+impl LastDays {
+    async fn of(app: &Shared, count: u16) -> Result<Self, ApiError> {
+        let zone = &app.settings.place.zone;
+        let today = zone.date(app.clock.now());
+        let (start, _) = zone.day(today.minus_days(u32::from(count) - 1));
+        let (_, end) = zone.day(today);
+        let days = app.store.caffeine_by_day(start, end, zone.clone()).await?;
+        let of_day = |(date, day): (Date, DayTotal)| OfDay {
+            date,
+            total_mg: round2(day.total_mg),
+            coffee_count: day.coffee_count,
+        };
+        Ok(Self {
+            total_mg: days.iter().map(|(_, day)| day.total_mg).sum(),
+            with_caffeine: days.iter().filter(|(_, day)| day.total_mg > 0.0).count(),
+            days: days.into_iter().map(of_day).collect(),
+        })
+    }
+}
+
 /// Seven days' caffeine.
 #[derive(Serialize, ToSchema)]
 #[schema(as = CoffeeWeek)]
 pub struct Week {
     /// Newest first; days without coffee are left out.
     #[schema(max_items = 7)]
-    daily_breakdown: Vec<DayOfWeek>,
+    daily_breakdown: Vec<OfDay>,
     /// Milligrams, to 2 decimals.
     #[schema(minimum = 0)]
     week_total_mg: f64,
@@ -203,24 +231,48 @@ pub struct Week {
 #[utoipa::path(get, path = "/coffee/week", operation_id = "coffee_week", tag = "coffee", responses((status = 200, description = "Day by day", body = Week)))]
 #[rocket::get("/coffee/week")]
 pub async fn week(app: &State<Shared>) -> Answered {
-    let zone = &app.settings.place.zone;
-    let today = zone.date(app.clock.now());
-    let (start, _) = zone.day(today.minus_days(6));
-    let (_, end) = zone.day(today);
-    let days = app.store.caffeine_by_day(start, end, zone.clone()).await?;
-    let total: f64 = days.iter().map(|(_, day)| day.total_mg).sum();
+    let week = LastDays::of(app, 7).await?;
     Answer::ok(&Week {
-        days_with_caffeine: days.iter().filter(|(_, day)| day.total_mg > 0.0).count(),
-        daily_breakdown: days
-            .into_iter()
-            .map(|(date, day)| DayOfWeek {
-                date,
-                total_mg: round2(day.total_mg),
-                coffee_count: day.coffee_count,
-            })
-            .collect(),
-        week_total_mg: round2(total),
-        week_average_mg: round2(total / 7.0),
+        days_with_caffeine: week.with_caffeine,
+        daily_breakdown: week.days,
+        week_total_mg: round2(week.total_mg),
+        week_average_mg: round2(week.total_mg / 7.0),
+    })
+}
+
+/// Some days' caffeine.
+#[derive(Serialize, ToSchema)]
+#[schema(as = CoffeeDays)]
+pub struct ByDay {
+    #[schema(minimum = 1, maximum = 3650)]
+    period_days: u16,
+    /// Newest first; days without coffee are left out.
+    #[schema(max_items = 3650)]
+    daily_breakdown: Vec<OfDay>,
+    /// Milligrams, to 2 decimals.
+    #[schema(minimum = 0)]
+    total_caffeine_mg: f64,
+    /// The total divided by `period_days`.
+    #[schema(minimum = 0)]
+    average_per_day: f64,
+    #[schema(maximum = 3650)]
+    days_with_caffeine: usize,
+}
+
+/// Day by day
+///
+/// Calendar days, with today: what a calendar of a year shows.
+#[utoipa::path(get, path = "/coffee/days", operation_id = "coffee_days", tag = "coffee", params(super::shapes::CalendarDaysParam), responses((status = 200, description = "Day by day", body = ByDay)))]
+#[rocket::get("/coffee/days")]
+pub async fn days(app: &State<Shared>, days: Query<CalendarDays>) -> Answered {
+    let count = days.0.0;
+    let by_day = LastDays::of(app, count).await?;
+    Answer::ok(&ByDay {
+        period_days: count,
+        days_with_caffeine: by_day.with_caffeine,
+        daily_breakdown: by_day.days,
+        total_caffeine_mg: round2(by_day.total_mg),
+        average_per_day: round2(by_day.total_mg / f64::from(count)),
     })
 }
 

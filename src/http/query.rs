@@ -116,8 +116,8 @@ impl Fields {
         (u32::try_from(limit).unwrap_or(50), u32::try_from(offset).unwrap_or(0))
     }
 
-    fn days(&mut self) -> u16 {
-        u16::try_from(self.integer("days", 30, 1, 3650)).unwrap_or(30)
+    fn days(&mut self, default: u16) -> u16 {
+        u16::try_from(self.integer("days", default.into(), 1, 3650)).unwrap_or(default)
     }
 }
 
@@ -172,7 +172,18 @@ pub struct Days(pub u16);
 
 impl FromQuery for Days {
     fn from_query(mut fields: Fields, _: &App) -> Result<Self, Unfit> {
-        let days = fields.days();
+        let days = fields.days(30);
+        fields.reader.finish()?;
+        Ok(Self(days))
+    }
+}
+
+/// So many calendar days, the last of which is today.
+pub struct CalendarDays(pub u16);
+
+impl FromQuery for CalendarDays {
+    fn from_query(mut fields: Fields, _: &App) -> Result<Self, Unfit> {
+        let days = fields.days(365);
         fields.reader.finish()?;
         Ok(Self(days))
     }
@@ -235,7 +246,7 @@ pub struct CorrelationQuery {
 
 impl FromQuery for CorrelationQuery {
     fn from_query(mut fields: Fields, _: &App) -> Result<Self, Unfit> {
-        let days = fields.days();
+        let days = fields.days(30);
         let hours_after = u8::try_from(fields.integer("hours_after", 2, 1, 24)).unwrap_or(2);
         let context = fields.text("context", MAX_CONTEXT);
         fields.reader.finish()?;

@@ -50,6 +50,7 @@ pub fn table() -> &'static [Entry] {
                     coffee::show,
                     coffee::today,
                     coffee::week,
+                    coffee::days,
                     coffee::stats,
                     coffee::types,
                     caffeine::active,

@@ -216,6 +216,15 @@ pub struct DaysParam {
     days: Option<u16>,
 }
 
+/// How many calendar days.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct CalendarDaysParam {
+    /// So many calendar days, with today.
+    #[param(minimum = 1, maximum = 3650, default = 365)]
+    days: Option<u16>,
+}
+
 /// Which instant to look at, how far, and with which half-life.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]

@@ -167,7 +167,7 @@ impl Store {
         until: Timestamp,
         zone: Zone,
     ) -> Result<Vec<(Date, DayTotal)>, Error> {
-        self.read("caffeine_by_day", Cost::Quick, move |c| {
+        self.read("caffeine_by_day", cost_of(since, until), move |c| {
             let mut days: Vec<(Date, DayTotal)> = Vec::new();
             let mut clock = zone.clock();
             doses(c, since, until, |at, mg, _| {
@@ -193,9 +193,7 @@ impl Store {
         until: Timestamp,
         zone: Zone,
     ) -> Result<Option<CoffeeStats>, Error> {
-        let is_short = until.hours_since(since) <= A_MONTH;
-        let cost = if is_short { Cost::Quick } else { Cost::Dear };
-        self.read("coffee_stats", cost, move |c| fold_stats(c, since, until, &zone)).await
+        self.read("coffee_stats", cost_of(since, until), move |c| fold_stats(c, since, until, &zone)).await
     }
 
     /// The types that were drunk since `since`, most frequent first, at most `limit`.
@@ -242,6 +240,10 @@ impl Store {
         })
         .await
     }
+}
+
+fn cost_of(since: Timestamp, until: Timestamp) -> Cost {
+    if until.hours_since(since) <= A_MONTH { Cost::Quick } else { Cost::Dear }
 }
 
 impl DayTotal {

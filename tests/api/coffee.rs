@@ -63,7 +63,15 @@ async fn every_path_answers_with_and_without_its_slashes() {
 async fn head_answers_as_get_does_without_the_body() {
     let app = TestApp::new().await;
     app.ask(Method::Post, "/coffee/").body(BODY).send().await.is(201, espresso(1));
-    for path in ["/coffee/", "/coffee/1", "/coffee/today", "/coffee/week", "/coffee/stats", "/coffee/types"] {
+    for path in [
+        "/coffee/",
+        "/coffee/1",
+        "/coffee/today",
+        "/coffee/week",
+        "/coffee/days",
+        "/coffee/stats",
+        "/coffee/types",
+    ] {
         let (get, head) = (app.get(path).await, app.ask(Method::Head, path).send().await);
         assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
         assert_eq!(head.declared, Some(get.body.len()), "{path}");

@@ -69,6 +69,39 @@ async fn a_day_of_decaf_is_shown_but_has_no_caffeine() {
 }
 
 #[rocket::async_test]
+async fn a_year_of_days_holds_today_and_364_days_before_newest_first() {
+    let app = TestApp::new().await;
+    app.get("/coffee/days").await.is(
+        200,
+        json!({"period_days": 365, "daily_breakdown": [], "total_caffeine_mg": 0.0, "average_per_day": 0.0,
+               "days_with_caffeine": 0}),
+    );
+    for (time, mg) in [
+        ("2025-06-01T21:59:59.999999Z", 1000.0),
+        ("2025-06-01T22:00:00Z", 50.0),
+        ("2026-05-31T21:59:59Z", 80.0),
+        ("2026-05-31T10:00:00Z", 33.335),
+        ("2026-05-31T22:00:00Z", 0.0),
+    ] {
+        app.coffee(time, mg, None).await;
+    }
+    let day = |date: &str, total: f64, coffees: u64| json!({"date": date, "total_mg": total, "coffee_count": coffees});
+    let (today, yesterday) = (day("2026-06-01", 0.0, 1), day("2026-05-31", 113.34, 2));
+    app.get("/coffee/days/").await.is(
+        200,
+        json!({"period_days": 365, "daily_breakdown": [&today, &yesterday, day("2025-06-02", 50.0, 1)],
+               "total_caffeine_mg": 163.34, "average_per_day": 0.45, "days_with_caffeine": 2}),
+    );
+    app.get("/coffee/days?days=2").await.is(
+        200,
+        json!({"period_days": 2, "daily_breakdown": [&today, &yesterday],
+               "total_caffeine_mg": 113.34, "average_per_day": 56.67, "days_with_caffeine": 1}),
+    );
+    let longest = app.get("/coffee/days?days=3650").await.json();
+    assert_eq!(longest["daily_breakdown"][3], day("2025-06-01", 1000.0, 1));
+}
+
+#[rocket::async_test]
 async fn statistics_add_up_and_are_rounded_to_two_decimals() {
     let app = TestApp::new().await;
     app.coffee("2026-05-20T06:00:00Z", 100.0, Some("latte")).await;
@@ -136,7 +169,7 @@ async fn without_coffee_the_statistics_say_so() {
 #[rocket::async_test]
 async fn a_window_has_1_to_3650_days() {
     let app = TestApp::new().await;
-    for path in ["/coffee/stats", "/heartrate/stats", "/heartrate/correlation"] {
+    for path in ["/coffee/stats", "/coffee/days", "/heartrate/stats", "/heartrate/correlation"] {
         for (days, message) in [
             ("0", "must be between 1 and 3650"),
             ("-1", "must be between 1 and 3650"),

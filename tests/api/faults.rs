@@ -37,6 +37,7 @@ async fn without_its_table_every_coffee_route_fails_quietly_and_heart_rates_go_o
         (Method::Delete, "/coffee/1"),
         (Method::Get, "/coffee/today"),
         (Method::Get, "/coffee/week"),
+        (Method::Get, "/coffee/days"),
         (Method::Get, "/coffee/stats"),
         (Method::Get, "/coffee/types"),
         (Method::Get, "/heartrate/correlation"),

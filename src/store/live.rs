@@ -86,6 +86,33 @@ pub fn raise(connection: &Connection, table: &str, id: i64) -> rusqlite::Result<
     Ok(())
 }
 
+/// The tables of a program that streams the database away (Litestream), by name, and how they are made.
+///
+/// # Errors
+/// SQLite's.
+pub fn streaming_tables(connection: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
+    connection
+        .prepare(
+            "select name, sql from sqlite_schema
+             where type = 'table' and name like '@_litestream@_%' escape '@' order by name",
+        )?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
+}
+
+/// Makes those of these tables that are not there, empty.
+///
+/// # Errors
+/// SQLite's.
+pub fn add_tables(connection: &Connection, tables: &[(String, String)]) -> rusqlite::Result<()> {
+    for (name, sql) in tables {
+        if !connection.table_exists(None, name.as_str())? {
+            connection.execute(sql, [])?;
+        }
+    }
+    Ok(())
+}
+
 /// A state of the database, to be known again.
 #[derive(Debug)]
 pub struct State {

@@ -18,7 +18,7 @@ use rustix::fs::statvfs;
 use super::aside::{replace, undo_unfinished};
 use super::draft::{Draft, sweep};
 use super::error::{Error, OpenError};
-use super::live::{Live, State, look_at, page_size, raise, sequences};
+use super::live::{Live, State, add_tables, look_at, page_size, raise, sequences, streaming_tables};
 use super::lock::{Lock, Maintenance, beside};
 use super::own::is_same;
 use super::owner::Identity;
@@ -32,6 +32,8 @@ use super::{folder_of, make_folder};
 const PAGES: i32 = if cfg!(debug_assertions) { 16 } else { 4096 };
 /// How long the log is carried over to the file, at most, before it is left to the server.
 const CHECKPOINT: Duration = Duration::from_secs(20);
+/// How long that may stand still: who streams the database away holds a part of the log for a minute.
+const STANDSTILL: Duration = Duration::from_secs(2);
 
 /// Why nothing was restored; the database is then as it was.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +81,23 @@ impl RestoreError {
             Self::Safety(e) => e.is_passing(),
             _ => false,
         }
+    }
+}
+
+/// What the database does not lose to a backup.
+struct Kept {
+    /// The last id of each table: none is given twice, not even one of what came after the backup.
+    last_ids: Vec<(String, i64)>,
+    /// The tables of a program that streams it away, which looks for them only when it starts.
+    tables: Vec<(String, String)>,
+}
+
+impl Kept {
+    fn put_into(self, copy: &Connection) -> rusqlite::Result<()> {
+        for (table, id) in self.last_ids {
+            raise(copy, &table, id)?;
+        }
+        add_tables(copy, &self.tables)
     }
 }
 
@@ -298,7 +317,8 @@ impl Restoration {
             if !state.is_some_and(State::still_stands) {
                 self.back_up_again(safety)?;
             }
-            sequences(&now.connection).map_err(fault)
+            let last_ids = sequences(&now.connection).map_err(fault)?;
+            Ok(Kept { last_ids, tables: streaming_tables(&now.connection).map_err(fault)? })
         })?;
         step("restore.written");
         carry_over(&live, self.is_served());
@@ -320,34 +340,31 @@ impl Restoration {
         Ok(())
     }
 
-    /// Copies every page, and raises the last ids of the copy to those of the database: an id
-    /// is never given twice, not even to what came after the backup. These `last_ids` are asked
-    /// for once nobody else can write.
+    /// Copies every page; what must be `kept` of the database is asked for once nobody else can
+    /// write.
     fn copy_pages(
         &self,
         source: &Connection,
         live: &mut Connection,
         watcher: Watcher<'_>,
-        last_ids: impl FnOnce() -> Result<Vec<(String, i64)>, RestoreError>,
+        kept: impl FnOnce() -> Result<Kept, RestoreError>,
     ) -> Result<(), RestoreError> {
         const PAGE: u64 = 4096;
         let backup = Backup::new(source, live).map_err(fault)?;
-        let mut last_ids = Some(last_ids);
+        let mut kept = Some(kept);
         loop {
-            // The first page alone: from then on nobody else writes, and the last ids stand.
-            let more = backup.step(if last_ids.is_some() { 1 } else { PAGES }).map_err(fault)?;
+            // The first page alone: from then on nobody else writes, and what is kept stands.
+            let more = backup.step(if kept.is_some() { 1 } else { PAGES }).map_err(fault)?;
             let progress = backup.progress();
             let bytes = |pages: i32| u64::from(pages.unsigned_abs()) * PAGE;
             let total = bytes(progress.pagecount);
             watcher(Stage::Copying { done: total - bytes(progress.remaining), total });
             match more {
                 StepResult::Done => return Ok(()),
-                StepResult::More => match last_ids.take() {
-                    Some(last_ids) => {
+                StepResult::More => match kept.take() {
+                    Some(kept) => {
                         // What the source's own connection changes, the backup takes along.
-                        for (table, id) in last_ids()? {
-                            raise(source, &table, id).map_err(fault)?;
-                        }
+                        kept()?.put_into(source).map_err(fault)?;
                         step("restore.numbered");
                     }
                     None => step("restore.half"),
@@ -399,12 +416,18 @@ fn fault(error: rusqlite::Error) -> RestoreError {
 fn carry_over(live: &Connection, is_served: bool) {
     let began = Instant::now();
     let mode = if is_served { "passive" } else { "truncate" };
-    while began.elapsed() < CHECKPOINT {
+    let (mut most, mut moved_at) = (0, began);
+    while began.elapsed() < CHECKPOINT && moved_at.elapsed() < STANDSTILL {
         let counts = live.pragma_update_and_check(None, "wal_checkpoint", mode, |row| {
             Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
         });
         match counts {
-            Ok((log, carried)) if carried < log => std::thread::sleep(Duration::from_millis(20)),
+            Ok((log, carried)) if carried < log => {
+                if carried > most {
+                    (most, moved_at) = (carried, Instant::now());
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
             _ => return,
         }
     }

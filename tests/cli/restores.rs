@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::Connection;
 
-use crate::helpers::{Running, Server, database, folder, number, run, server, wait_until};
+use crate::helpers::{Running, Server, database, folder, number, rows, run, server, wait_until};
 use crate::keeping::{
     State, add, assert_integrity, assert_says, assert_tidy, backups, files, make, names, ran, state, tracker,
     well,
@@ -119,6 +120,54 @@ fn a_server_that_runs_goes_on_with_the_restored_state_and_gives_no_id_twice() {
     assert_eq!(id(&mut client, "/coffee/", r#"{"caffeine_mg": 1}"#), 52);
     assert_eq!(id(&mut client, "/heartrate/", r#"{"bpm": 60}"#), 501);
     assert_eq!(client.get("/coffee/51").status, 404);
+    served.stop_well();
+}
+
+#[test]
+fn the_tables_of_a_program_that_streams_the_database_away_stay_beside_a_server_and_without_one() {
+    let folder = filled();
+    let live = folder.path().join("coffee.db");
+    let tables = "select name || ': ' || sql from sqlite_schema where name like '\\_litestream%' escape '\\' order by name";
+    let streamed = Connection::open(&live).unwrap();
+    streamed
+        .execute_batch(
+            "create table _litestream_seq (id integer primary key, seq integer);
+             create table _litestream_lock (id integer);
+             create table unknown (id integer)",
+        )
+        .unwrap();
+    let before = rows(&streamed, tables);
+    assert_eq!(before.len(), 2);
+    let assert_restored = || {
+        assert_eq!(rows(&streamed, tables), before);
+        assert_eq!(number(&streamed, "select count(*) from coffee_logs"), 10);
+        assert_eq!(number(&streamed, "select count(*) from sqlite_schema where name = 'unknown'"), 0);
+        assert_integrity(&streamed);
+    };
+    well(folder.path(), &["restore", "then.db", "--yes"]);
+    assert_restored();
+    // A backup that has them already; of the rest of their contents nothing is promised.
+    well(folder.path(), &["backup", "--to", "streamed.db"]);
+    let served = Server::start(folder.path());
+    well(folder.path(), &["restore", "streamed.db", "--yes"]);
+    assert_restored();
+    well(folder.path(), &["restore", "then.db", "--yes"]);
+    assert_restored();
+    assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 1}"#).json()["id"], 51);
+    served.stop_well();
+}
+
+#[test]
+fn a_restore_beside_who_holds_the_log_ends_before_he_lets_go_and_he_keeps_what_he_had() {
+    let folder = filled();
+    let served = Server::start(folder.path());
+    let reader = database(folder.path());
+    reader.execute_batch("begin; select count(*) from coffee_logs").unwrap();
+    let ended = well(folder.path(), &["restore", "then.db", "--yes"]);
+    assert!(ended.took < Duration::from_secs(15), "{ended:?}");
+    assert_eq!(number(&reader, "select count(*) from coffee_logs"), 50);
+    assert_eq!(served.get("/coffee/?limit=1").json()[0]["id"], 10);
+    reader.execute_batch("commit").unwrap();
     served.stop_well();
 }
 
@@ -323,9 +372,7 @@ fn a_database_that_another_program_keeps_busy_stays_as_it_is() {
         .execute_batch("begin immediate; insert into coffee_logs (timestamp, caffeine_mg) values (1, 1)")
         .unwrap();
     let restore = Running::spawn(&mut tracker(folder.path(), &["restore", "then.db", "--yes"]));
-    wait_until("the safety backup is made", std::time::Duration::from_secs(20), || {
-        !backups(folder.path()).is_empty()
-    });
+    wait_until("the safety backup is made", Duration::from_secs(20), || !backups(folder.path()).is_empty());
     holder.execute_batch("commit").unwrap();
     let ended = restore.end();
     assert_eq!(ended.code, Some(0), "it waited: {ended:?}");

@@ -1,0 +1,164 @@
+// The dashboard in the morning: the key, a coffee, a slip taken back, a pulse.
+
+import assert from "node:assert/strict";
+
+import { DEMO, KEY, accessibilityFaults, picture, scenario, widthBeyondTheWindow } from "./helpers.js";
+import { becomes, coffee, coffees, minutesAgo, open, signIn } from "./person.js";
+
+const drink = (page, name) => page.locator("#drinks").getByRole("button", { name: new RegExp(`^${name} `) });
+const toast = (page, text) => page.locator(".toast", { hasText: text });
+
+scenario("the key is asked for once, tried before it is kept, and forgotten on request", { expected: [/status of 401/] }, async ({ page, server }) => {
+  await page.goto(server.url);
+  await signIn(page, "not the key at all");
+  await page.getByText("letters, digits and signs only").waitFor();
+  await signIn(page, "the-wrong-key-of-these-tests");
+  await page.getByText("The server does not know this key").waitFor();
+  assert.equal(await page.getByLabel("This server's API key").inputValue(), "the-wrong-key-of-these-tests", "what was typed is still there");
+  await picture(page, "dashboard/sign-in");
+  assert.equal(await accessibilityFaults(page), "");
+  await signIn(page, ` Bearer ${KEY} `);
+  await page.getByText("0 of 400 mg").waitFor();
+  await page.reload();
+  await page.getByText("0 of 400 mg").waitFor();
+  assert.equal(await page.evaluate(() => localStorage.getItem("coffee.key")), null, "not on the device unless asked for");
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await page.getByLabel("This server's API key").waitFor();
+  await page.reload();
+  await page.getByLabel("This server's API key").waitFor();
+  assert.equal(await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }]).includes("the-right-key")), false);
+});
+
+scenario("a key that is remembered opens the next window, and signing out forgets it with all answers", {}, async ({ page, server, context }) => {
+  await page.goto(server.url);
+  await signIn(page, KEY, { remember: true });
+  await page.getByText("0 of 400 mg").waitFor();
+  const other = await context.newPage();
+  await other.goto(server.url);
+  await other.getByText("0 of 400 mg").waitFor();
+  await other.getByRole("button", { name: "Sign out" }).click();
+  await other.getByLabel("This server's API key").waitFor();
+  const kept = await other.evaluate(() => Object.keys(localStorage).filter((name) => name === "coffee.key" || name.startsWith("coffee.answer")));
+  assert.deepEqual(kept, []);
+});
+
+scenario("a drink is logged by one tap, undone by another, and an earlier one by two", {}, async ({ page, server }) => {
+  await open(page, server);
+  await drink(page, "espresso").click();
+  await toast(page, "Logged: espresso, 80 mg").waitFor();
+  await page.getByText("80 of 400 mg").waitFor();
+  assert.match(await page.locator("#today-count").innerText(), /1 drink/);
+  await becomes(() => coffees(server), [coffee("espresso", 80)]);
+  await page.getByRole("button", { name: "Undo" }).click();
+  await becomes(() => coffees(server), []);
+  await page.getByText("0 of 400 mg").waitFor();
+
+  await page.getByRole("radio", { name: "1 h ago" }).check();
+  await drink(page, "filter coffee").click();
+  await toast(page, "Logged: filter coffee, 90 mg").waitFor();
+  await becomes(() => coffees(server), [coffee("filter coffee", 90)]);
+  const { body } = await server.api("GET", "/coffee/");
+  const minutes = minutesAgo(body[0].timestamp);
+  assert.ok(minutes > 59.5 && minutes < 61, `${minutes} minutes ago`);
+  assert.ok(await page.getByRole("radio", { name: "Now" }).isChecked(), "the next one is for now again");
+});
+
+scenario("a second tap that comes at once is a slip", {}, async ({ page, server }) => {
+  await open(page, server);
+  await drink(page, "cola").dblclick();
+  await drink(page, "black tea").click();
+  // They are sent in the order of the taps.
+  await becomes(async () => (await coffees(server))[0], coffee("black tea", 50));
+  assert.deepEqual(await coffees(server), [coffee("black tea", 50), coffee("cola", 40)]);
+});
+
+scenario("own habits come before what everybody drinks", { person: DEMO }, async ({ page, server }) => {
+  await open(page, server);
+  const { body } = await server.api("GET", "/coffee/types");
+  await drink(page, body.own[0].coffee_type).first().waitFor();
+  await page.getByRole("button", { name: "More drinks" }).click();
+  const names = await page.locator(".drink span:first-child").evaluateAll((all) => all.map((one) => one.textContent));
+  const own = body.own.map((one) => one.coffee_type);
+  assert.deepEqual(names, [...own, ...body.presets.map((one) => one.coffee_type).filter((name) => !own.includes(name))]);
+});
+
+scenario("anything else is logged by a form, with a time of its own and notes that stay text", {}, async ({ page, server }) => {
+  const notes = '<img src=x onerror="document.title=1"> strong';
+  await open(page, server);
+  await page.getByText("Something else").click();
+  const form = page.locator("#custom-form");
+  await form.getByLabel("What").fill("double espresso");
+  await form.getByLabel("Caffeine, mg").fill("1000.5");
+  await form.getByLabel("Notes").fill(notes);
+  await form.getByRole("button", { name: "Log it" }).click();
+  assert.deepEqual(await coffees(server), [], "more than the server takes does not leave the form");
+  await form.getByLabel("Caffeine, mg").fill("127.5");
+  await page.getByRole("radio", { name: "Other" }).check();
+  await page.getByLabel("When it was").fill("2026-01-15T07:45");
+  await form.getByRole("button", { name: "Log it" }).click();
+  await toast(page, "double espresso, 128 mg, Thu, 15 Jan").or(toast(page, "double espresso, 128 mg, Thu 15 Jan")).waitFor();
+  await becomes(() => coffees(server), [coffee("double espresso", 127.5, notes)]);
+  const { body } = await server.api("GET", "/coffee/");
+  assert.equal(body[0].timestamp, "2026-01-15T06:45:00.000000Z", "the time is this device's");
+});
+
+scenario("a heart rate is logged, shown and undone", {}, async ({ page, server }) => {
+  await open(page, server);
+  assert.equal(await page.locator("#heart-now").innerText(), "no reading yet");
+  const form = page.locator("#heart-form");
+  await form.getByLabel("Beats a minute").fill("64");
+  await form.getByLabel("While").selectOption("post-coffee");
+  await form.getByRole("button").click();
+  await page.locator("#heart-now", { hasText: "64 bpm" }).waitFor();
+  const { body } = await server.api("GET", "/heartrate/");
+  assert.deepEqual([body.length, body[0].bpm, body[0].context], [1, 64, "post-coffee"]);
+  await page.keyboard.press("Control+z");
+  await becomes(async () => (await server.api("GET", "/heartrate/")).body, []);
+  await page.locator("#heart-now", { hasText: "no reading yet" }).waitFor();
+});
+
+scenario("the keyboard alone will do", {}, async ({ page, server }) => {
+  await page.goto(server.url);
+  await page.getByLabel("This server's API key").waitFor();
+  await page.keyboard.type(KEY);
+  await page.keyboard.press("Enter");
+  await page.getByText("0 of 400 mg").waitFor();
+  await page.getByRole("radio", { name: "Now" }).focus();
+  await page.keyboard.press("ArrowRight");
+  await page.keyboard.press("Tab");
+  assert.equal(await page.evaluate(() => document.activeElement.className), "drink");
+  await page.keyboard.press("Enter");
+  await becomes(async () => (await coffees(server)).length, 1);
+  const { body } = await server.api("GET", "/coffee/");
+  const minutes = minutesAgo(body[0].timestamp);
+  assert.ok(minutes > 14.5 && minutes < 16, `${minutes} minutes ago`);
+  await page.keyboard.press("Control+z");
+  await becomes(() => coffees(server), []);
+});
+
+scenario("what stands under Now is what the server says", { person: DEMO }, async ({ page, server }) => {
+  await open(page, server);
+  const of = async (path) => (await server.api("GET", path)).body;
+  const [summary, today, active, heart] = [await of("/coffee/summary"), await of("/coffee/today"), await of("/coffee/active"), await of("/heartrate/current")];
+  const text = (id) => page.locator(`#${id}`).innerText();
+  assert.equal(await text("status"), summary.status);
+  assert.equal(await text("insight"), summary.insight);
+  assert.equal(await text("today-level"), today.addiction_level);
+  assert.equal(await text("today-total"), `${Math.round(today.total_caffeine_mg)} of 400 mg`);
+  assert.ok(Math.abs(Number(await text("active")) - active.active_caffeine_mg) <= 1.5, await text("active"));
+  assert.equal(await text("heart-now"), `${heart.bpm} bpm`);
+  assert.match(await text("bedtime-label"), /^In bed at 23:00$/);
+});
+
+for (const colorScheme of ["light", "dark"]) {
+  for (const [screen, person] of [["wide", DEMO], ["phone", DEMO], ["narrow", DEMO], ["phone", null]]) {
+    const name = `${screen}-${colorScheme}-${person ? "full" : "empty"}`;
+    scenario(`the dashboard reads well: ${name}`, { colorScheme, screen, person }, async ({ page, server }) => {
+      await open(page, server);
+      await page.waitForLoadState("networkidle");
+      await picture(page, `dashboard/${name}`);
+      assert.equal(await widthBeyondTheWindow(page), 0, "nothing is wider than the window");
+      assert.equal(await accessibilityFaults(page), "");
+    });
+  }
+}

@@ -1,0 +1,124 @@
+#!/usr/bin/env bash
+# Builds the program for a 64-bit Raspberry Pi: target/aarch64-unknown-linux-gnu/release/coffee-tracker
+#
+#   scripts/build-arm64.sh              by rustup's target where it can be had, else in a Debian of its own
+#   WAY=rustup|debian scripts/build-arm64.sh
+#
+# Either way it is linked with the C library of Raspberry Pi OS bookworm, unpacked into target/arm64/pi
+# (as root, once): with a newer one it would not start there. rustup: adds the target; Debian's cross
+# compiler for C is installed. debian: debootstrap makes a folder of Debian sid (as root, some 1.5 GB,
+# once), whose rustc has an arm64 library; it is entered with nothing but the crates, and leaves nothing
+# mounted. On an arm64 machine `make build` is enough.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+TRIPLE=aarch64-unknown-linux-gnu
+NEWEST_GLIBC=2.36
+pi=$PWD/target/arm64/pi
+sid=target/arm64/sid
+built=target/$TRIPLE/release/coffee-tracker
+
+fail() {
+    echo "build-arm64: $*" >&2
+    exit 1
+}
+
+install_packages() {
+    [ "$(id -u)" = 0 ] || fail "$* must be installed, which takes root"
+    timeout 300 apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive timeout 600 apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+# debian_folder FOLDER SUITE OPTIONS...: a fresh one.
+debian_folder() {
+    local folder=$1 suite=$2
+    shift 2
+    [ "$(id -u)" = 0 ] || fail "$folder must be made once, which takes root"
+    command -v debootstrap >/dev/null || install_packages debootstrap
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    timeout 900 debootstrap "$@" --variant=minbase "$suite" "$folder" >"$folder.log" 2>&1 || fail "debootstrap: see $folder.log"
+}
+
+# What a program for a Pi is linked with, and later tried in.
+make_pi() {
+    local package
+    debian_folder "$pi" bookworm --arch=arm64 --foreign --include=libc6-dev,tzdata
+    for package in libc6-dev linux-libc-dev tzdata; do
+        dpkg-deb -x "$pi/var/cache/apt/archives/${package}"_*.deb "$pi"
+    done
+    touch "$pi/complete"
+}
+
+has_rustup_target() {
+    command -v rustup >/dev/null && timeout 300 rustup target add "$TRIPLE"
+}
+
+# compiler_for FOLDER: what cargo must know to compile and link with what lies there.
+compiler_for() {
+    echo "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc"
+    echo "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS=-Clink-arg=--sysroot=$1"
+    echo "CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc"
+    echo "CFLAGS_aarch64_unknown_linux_gnu=--sysroot=$1"
+}
+
+by_rustup() {
+    local compiler
+    command -v aarch64-linux-gnu-gcc >/dev/null || install_packages gcc-aarch64-linux-gnu
+    mapfile -t compiler < <(compiler_for "$pi")
+    env "${compiler[@]}" cargo build --release --locked --target "$TRIPLE"
+}
+
+make_sid() {
+    debian_folder "$sid" sid
+    echo 'Acquire::Check-Valid-Until "false";' >"$sid/etc/apt/apt.conf.d/90old"
+    cp -rL /etc/resolv.conf "$sid/etc/resolv.conf"
+    chroot "$sid" dpkg --add-architecture arm64
+    chroot "$sid" timeout 300 apt-get update -qq
+    # Without libc6-dev-arm64-cross, which the compiler would take before the Pi's.
+    DEBIAN_FRONTEND=noninteractive chroot "$sid" timeout 1200 apt-get install -y -qq --no-install-recommends \
+        rustc cargo libstd-rust-dev:arm64 gcc libc6-dev gcc-aarch64-linux-gnu libc6:arm64 libgcc-s1:arm64 \
+        >"$sid.log" 2>&1 || fail "apt-get: see $sid.log"
+    mkdir -p "$sid/source" "$sid/crates" "$sid/target" "$sid/pi"
+    touch "$sid/complete"
+}
+
+# In a mount namespace of its own: whatever happens, nothing stays mounted.
+by_debian() {
+    local compiler
+    [ -f "$sid/complete" ] || make_sid
+    cargo fetch --locked --target "$TRIPLE"
+    mkdir -p target/arm64/target
+    mapfile -t compiler < <(compiler_for /pi)
+    # shellcheck disable=SC2016 # the inner shell's own arguments
+    unshare --mount --propagation private -- bash -euo pipefail -c '
+        sid=$1 pi=$2
+        shift 2
+        mount --bind . "$sid/source"
+        mount -o remount,ro,bind "$sid/source"
+        mount --bind "$pi" "$sid/pi"
+        mount --bind target/arm64/target "$sid/target"
+        mount --bind "${CARGO_HOME:-$HOME/.cargo}" "$sid/crates"
+        mount -t proc proc "$sid/proc"
+        exec chroot "$sid" env -i PATH=/usr/bin:/bin HOME=/root CARGO_HOME=/crates CARGO_TARGET_DIR=/target "$@"
+    ' build "$sid" "$pi" "${compiler[@]}" sh -c \
+        "cd /source && exec cargo build --release --locked --offline --target $TRIPLE"
+    install -D "target/arm64/target/$TRIPLE/release/coffee-tracker" "$built"
+}
+
+case ${WAY:-} in
+    rustup | debian | '') ;;
+    *) fail "WAY is rustup or debian" ;;
+esac
+[ -f "$pi/complete" ] || make_pi
+if [ "${WAY:-rustup}" = rustup ] && has_rustup_target; then
+    by_rustup
+elif [ "${WAY:-debian}" = debian ]; then
+    by_debian
+else
+    fail "rustup has no target $TRIPLE here"
+fi
+newest=$(grep -aoE 'GLIBC_2\.[0-9]+' "$built" | sort -uV | tail -n 1)
+printf '%s\n' "${newest#GLIBC_}" "$NEWEST_GLIBC" | sort -CV ||
+    fail "$built asks for $newest, and a Pi has $NEWEST_GLIBC. Is libc6-dev-arm64-cross installed? WAY=debian goes without."
+echo "$built: $(stat -c %s "$built" | awk '{ printf "%.1f MB", $1 / 1e6 }'), needs glibc ${newest#GLIBC_}"

@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help run up down restart status logs health validate backup restore verify drill prod-check sql \
-	install upgrade rollback uninstall build test test-web test-verbs test-docs check fmt lint audit check-deploy \
+	install upgrade rollback uninstall build test test-web test-verbs test-arm64 test-docs check fmt lint audit check-deploy \
 	bench bench-import crash kills fire power-cut fuzz demo openapi clean
 
 PROGRAM := target/release/coffee-tracker
@@ -85,6 +85,9 @@ test-verbs: ## Try the verbs themselves with the release binary, in a copy of th
 
 test-docs: ## Run every command of README.md and docs/ with the release binary, in a copy of this folder
 	@scripts/doc-commands.py run
+
+test-arm64: ## Try the program for a 64-bit Pi under qemu (as root: builds it with what Raspberry Pi OS has)
+	@scripts/test-arm64.sh
 
 check: fmt lint test ## Format, clippy, tests: what must pass before a commit
 

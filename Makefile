@@ -13,7 +13,7 @@ RESTORES ?= 20
 CUTS ?= 1000
 
 help: ## List every target
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Build, start on 127.0.0.1:8000 with data/coffee.db, print the URL, the key and a first curl line
 	cargo build --release --locked

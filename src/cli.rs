@@ -9,6 +9,7 @@ use crate::commands::export::ExportArgs;
 use crate::commands::import::ImportArgs;
 use crate::commands::key::KeyArgs;
 use crate::commands::prune::PruneArgs;
+use crate::commands::recount::RecountArgs;
 use crate::commands::restore::RestoreArgs;
 use crate::commands::sql::SqlArgs;
 use crate::commands::verify::VerifyArgs;
@@ -66,6 +67,10 @@ pub enum Command {
     /// Without --yes it only says what it would remove. A server may run meanwhile. The room is used by
     /// later entries, not given back to the system.
     Prune(PruneArgs),
+    /// Count the readings anew, where `verify` or `check` found their counts wrong
+    ///
+    /// The counts answer for long spans of time. A server may run meanwhile; its writes wait.
+    Recount(RecountArgs),
     /// Bring entries from a file; what is stored already adds nothing
     ///
     /// The server may run meanwhile. Rows that do not fit are shown and counted, and keep no

@@ -34,6 +34,7 @@ fn run() -> Result<(), Failure> {
         Some(Command::Demo(args)) => commands::demo::run(args),
         Some(Command::Export(args)) => commands::export::run(&args),
         Some(Command::Prune(args)) => commands::prune::run(args),
+        Some(Command::Recount(args)) => commands::recount::run(args),
         Some(Command::Import(args)) => commands::import::run(args),
         Some(Command::Sql(args)) => commands::sql::run(&args),
         Some(Command::Key(args)) => commands::key::run(args),

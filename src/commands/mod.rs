@@ -8,6 +8,7 @@ pub mod import;
 pub mod key;
 mod progress;
 pub mod prune;
+pub mod recount;
 mod rejected;
 pub mod restore;
 pub mod serve;

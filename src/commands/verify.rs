@@ -37,19 +37,24 @@ pub struct VerifyArgs {
 /// That some cannot be restored.
 pub fn run(args: &VerifyArgs) -> Result<(), Failure> {
     let newest = if args.newest { Some(newest(&args.place)?) } else { None };
-    let mut unfit = 0_u64;
+    let (mut unfit, mut miscounted) = (0_u64, 0_u64);
     for file in args.files.iter().chain(&newest) {
         let found = examine(file);
         unfit += u64::from(!found.is_sound());
+        miscounted += u64::from(!found.miscounted.is_empty());
         if args.json {
             print(&as_json(&found).to_string())?;
         } else {
             print(&as_text(&found))?;
         }
     }
-    match unfit {
-        0 => Ok(()),
-        n => Err(Failure::Failed(format!("{} cannot be restored", counted(n, "file")))),
+    match (unfit, miscounted) {
+        (0, 0) => Ok(()),
+        (0, n) => Err(Failure::Failed(format!(
+            "the counts of {} differ from the readings: see `coffee-tracker recount`",
+            counted(n, "file")
+        ))),
+        (n, _) => Err(Failure::Failed(format!("{} cannot be restored", counted(n, "file")))),
     }
 }
 
@@ -73,8 +78,12 @@ fn as_text(found: &Examination) -> String {
         let reasons: String = found.reasons.iter().map(|reason| format!("\n  {reason}")).collect();
         return format!("{path}: cannot be restored{reasons}");
     }
+    let wrong = match found.miscounted.join(", ") {
+        none if none.is_empty() => none,
+        tables => format!("\n  counts that differ from the readings: {tables} (a restore counts them anew)"),
+    };
     format!(
-        "{path}: can be restored\n  {}, {}, newest entry {}\n  schema {}, {}, SHA-256 {}",
+        "{path}: can be restored\n  {}, {}, newest entry {}\n  schema {}, {}, SHA-256 {}{wrong}",
         counted(contents.coffees, "coffee"),
         counted(contents.readings, "reading"),
         contents.newest.map_or_else(|| "none".to_owned(), |at| at.to_string()),
@@ -90,6 +99,7 @@ fn as_json(found: &Examination) -> Value {
         "file": found.path,
         "restorable": found.is_sound(),
         "reasons": found.reasons,
+        "miscounted": found.miscounted,
         "schema_version": found.schema_version,
         "coffees": contents.map(|c| c.coffees),
         "readings": contents.map(|c| c.readings),

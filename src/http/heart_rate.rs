@@ -17,7 +17,7 @@ use crate::model::fields::FieldError;
 use crate::model::heart_rate::{
     Bpm, NewReading, Reading, ReadingBatch, ReadingChange, ReadingId, assessment, status,
 };
-use crate::model::statistics::{BpmSummary, Histogram, Slice, round1};
+use crate::model::statistics::{BpmSummary, Extent, Slice, round1};
 use crate::model::time::{DAY, MINUTE, Timestamp};
 use crate::store::{IdempotencyKey, ReadingFilter, Stored};
 
@@ -324,12 +324,12 @@ pub async fn stats(app: &State<Shared>, days: Query<Days>) -> Answered {
 }
 
 impl OfContext {
-    fn of(readings: &Histogram) -> Option<Self> {
+    fn of(readings: &Extent) -> Option<Self> {
         Some(Self {
-            count: readings.count(),
+            count: readings.count,
             avg_bpm: round1(readings.mean()?),
-            min_bpm: readings.min()?,
-            max_bpm: readings.max()?,
+            min_bpm: readings.min,
+            max_bpm: readings.max,
         })
     }
 }

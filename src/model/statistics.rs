@@ -29,6 +29,42 @@ pub struct Histogram {
     count: u64,
 }
 
+/// How many readings there are, and between which pulses they lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    pub count: u64,
+    /// Of all pulses, in beats per minute.
+    pub sum: u64,
+    /// 0 without readings.
+    pub min: u16,
+    /// 0 without readings.
+    pub max: u16,
+}
+
+impl Extent {
+    /// Counts `count` readings of one pulse.
+    pub fn add(&mut self, bpm: Bpm, count: u64) {
+        let bpm = bpm.get();
+        self.merge(Self { count, sum: u64::from(bpm) * count, min: bpm, max: bpm });
+    }
+
+    /// Counts other readings too.
+    pub fn merge(&mut self, other: Self) {
+        if other.count == 0 {
+            return;
+        }
+        self.min = if self.count == 0 { other.min } else { self.min.min(other.min) };
+        self.max = self.max.max(other.max);
+        self.count += other.count;
+        self.sum += other.sum;
+    }
+
+    /// The average pulse, unrounded; `None` without readings.
+    pub fn mean(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum as f64 / self.count as f64)
+    }
+}
+
 /// What a set of readings comes to, as the answers show it. Averages have 1 decimal.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
 pub struct BpmSummary {
@@ -170,10 +206,7 @@ pub struct EqualSlices {
 struct OpenSlice {
     start: Timestamp,
     end: Timestamp,
-    count: u64,
-    sum: u64,
-    min: u16,
-    max: u16,
+    of: Extent,
 }
 
 impl EqualSlices {
@@ -188,23 +221,29 @@ impl EqualSlices {
 
     /// Takes the next reading; one outside of [start, end) does not count.
     pub fn push(&mut self, at: Timestamp, bpm: Bpm) {
+        let mut one = Extent::default();
+        one.add(bpm, 1);
+        self.push_all(at, one);
+    }
+
+    /// Takes readings that all lie in the slice of `at`.
+    pub fn push_all(&mut self, at: Timestamp, of: Extent) {
         if at < self.start || at >= self.end {
             return;
         }
-        let bpm = bpm.get();
         match &mut self.open {
-            Some(open) if at < open.end => {
-                open.count += 1;
-                open.sum += u64::from(bpm);
-                open.min = open.min.min(bpm);
-                open.max = open.max.max(bpm);
-            }
+            Some(open) if at < open.end => open.of.merge(of),
             _ => {
                 self.close();
                 let (start, end) = self.slice_of(at);
-                self.open = Some(OpenSlice { start, end, count: 1, sum: u64::from(bpm), min: bpm, max: bpm });
+                self.open = Some(OpenSlice { start, end, of });
             }
         }
+    }
+
+    /// Where slices begin and end, from the start of the first to the end of the last.
+    pub fn edges(&self) -> impl Iterator<Item = Timestamp> {
+        (0..=i128::from(self.slices)).map(|index| self.edge(index))
     }
 
     /// The slices that hold readings, in time order.
@@ -217,10 +256,10 @@ impl EqualSlices {
         self.done.extend(self.open.take().map(|open| Slice {
             start: open.start,
             end: open.end,
-            count: open.count,
-            min_bpm: open.min,
-            avg_bpm: round1(open.sum as f64 / open.count as f64),
-            max_bpm: open.max,
+            count: open.of.count,
+            min_bpm: open.of.min,
+            avg_bpm: round1(open.of.sum as f64 / open.of.count as f64),
+            max_bpm: open.of.max,
         }));
     }
 
@@ -230,8 +269,12 @@ impl EqualSlices {
         let since = i128::from(at.micros()) - i128::from(self.start.micros());
         let n = i128::from(self.slices);
         let index = ((since + 1) * n - 1) / span;
-        let edge = |i: i128| self.start.plus(i64::try_from(span * i / n).unwrap_or(i64::MAX));
-        (edge(index), edge(index + 1))
+        (self.edge(index), self.edge(index + 1))
+    }
+
+    fn edge(&self, index: i128) -> Timestamp {
+        let span = i128::from(self.end.micros()) - i128::from(self.start.micros());
+        self.start.plus(i64::try_from(span * index / i128::from(self.slices)).unwrap_or(i64::MAX))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, params};
 
+use super::counts::Counter;
 use super::error::{Error, OpenError};
 use super::lock::Lock;
 use super::{Options, Store, schema};
@@ -32,6 +33,7 @@ impl From<rusqlite::Error> for FillError {
 #[derive(Debug)]
 pub struct Filler {
     connection: Connection,
+    counter: Counter,
     /// Keeps servers away; released with the filler.
     lock: Lock,
 }
@@ -52,9 +54,10 @@ impl Filler {
         // Whoever is cut off half-way removes the file and starts again; the end is synced.
         connection.pragma_update(None, "synchronous", "OFF")?;
         connection.pragma_update(None, "cache_size", -65_536)?;
+        let counter = Counter::instead_of_triggers(&connection)?;
         connection.execute_batch("begin immediate")?;
         lock.mark_running().map_err(|e| Error::Io(e.to_string()))?;
-        Ok(Self { connection, lock })
+        Ok(Self { connection, counter, lock })
     }
 
     /// Adds a coffee.
@@ -84,6 +87,10 @@ impl Filler {
         self.connection
             .prepare_cached("insert into heart_rate_logs (timestamp, bpm, context) values (?, ?, ?)")?
             .execute(params![at.micros(), bpm.get(), context])?;
+        self.counter.add(at, bpm, context);
+        if self.counter.is_full() {
+            self.counter.write(&self.connection)?;
+        }
         Ok(())
     }
 
@@ -92,6 +99,7 @@ impl Filler {
     /// # Errors
     /// The store's faults.
     pub fn commit(&mut self) -> Result<(), Error> {
+        self.counter.write(&self.connection)?;
         Ok(self.connection.execute_batch("commit; begin immediate")?)
     }
 
@@ -100,6 +108,7 @@ impl Filler {
     /// # Errors
     /// The store's faults.
     pub fn finish(mut self) -> Result<(), Error> {
+        self.counter.write(&self.connection)?;
         self.connection.execute_batch(
             "commit; pragma synchronous = full; pragma optimize; pragma wal_checkpoint(truncate)",
         )?;

@@ -31,6 +31,11 @@ impl<V: Default> Grouped<V> {
         &mut self.entries[self.last].1
     }
 
+    /// As [`Self::into_entries`], to look at or to change.
+    pub fn entries_mut(&mut self) -> impl Iterator<Item = &mut (Option<String>, V)> {
+        self.entries.iter_mut()
+    }
+
     /// Every name with its value, in the order of their first appearance.
     pub fn into_entries(self) -> impl Iterator<Item = (Option<String>, V)> {
         self.entries.into_iter()

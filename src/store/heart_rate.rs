@@ -6,13 +6,14 @@ use std::collections::hash_map::Entry;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::coffee::correlated;
+use super::counts::{each_count, fill_slices, leap};
 use super::grouped::Grouped;
 use super::idempotency::{IdempotencyKey, Stored, once};
 use super::writer::Steps;
 use super::{Cost, Error, Store};
 use crate::model::correlation::{Answer, Correlator};
 use crate::model::heart_rate::{Bpm, NewReading, Reading, ReadingBatch, ReadingChange, ReadingId};
-use crate::model::statistics::{BpmSummary, EqualSlices, Histogram, Slice};
+use crate::model::statistics::{BpmSummary, EqualSlices, Extent, Histogram, Slice};
 use crate::model::time::Timestamp;
 
 /// Which readings to list, newest first.
@@ -51,7 +52,7 @@ pub struct RangeStats {
 pub struct RateStats {
     pub overall: Histogram,
     /// By context; readings without one are in `overall` only.
-    pub by_context: Vec<(String, Histogram)>,
+    pub by_context: Vec<(String, Extent)>,
 }
 
 /// A list that reaches deeper than this is dear.
@@ -151,7 +152,16 @@ impl Store {
     pub async fn readings(&self, filter: ReadingFilter) -> Result<Vec<Reading>, Error> {
         let deep = filter.offset.saturating_add(filter.limit) > SHALLOW;
         let cost = if deep { Cost::Dear } else { Cost::Quick };
-        self.read("readings", cost, move |c| list(c, &filter)).await
+        self.read("readings", cost, move |c| {
+            if !deep || filter.context.is_some() {
+                return list(c, &filter);
+            }
+            // One state of the file for all queries.
+            let c = c.unchecked_transaction()?;
+            let (until, offset) = leap(&c, filter.since, filter.until, filter.offset)?;
+            list(&c, &ReadingFilter { until, offset, ..filter })
+        })
+        .await
     }
 
     /// Sums up the readings from `start` up to `end`; `None` without any. The first
@@ -167,18 +177,16 @@ impl Store {
         buckets: Option<u16>,
     ) -> Result<Option<RangeStats>, Error> {
         self.read("reading_range", Cost::Dear, move |c| {
-            // One state of the file for both queries.
+            // One state of the file for all queries.
             let c = c.unchecked_transaction()?;
             let c = &*c;
             let mut all = Histogram::default();
-            let mut slices = buckets.map(|n| EqualSlices::new(start, end, n));
-            each_reading(c, start, end, |at, bpm, _| {
-                all.add(bpm, 1);
-                if let Some(slices) = &mut slices {
-                    slices.push(at, bpm);
-                }
-            })?;
+            each_count(c, start, end, |bpm, count, _| all.add(bpm, count))?;
             let Some(summary) = all.summary() else { return Ok(None) };
+            let mut slices = buckets.map(|n| EqualSlices::new(start, end, n));
+            if let Some(slices) = &mut slices {
+                fill_slices(c, slices)?;
+            }
             let first = first_readings(c, start, end, shown)?;
             Ok(Some(RangeStats {
                 count: all.count(),
@@ -196,14 +204,16 @@ impl Store {
     /// The store's faults.
     pub async fn reading_stats(&self, since: Timestamp, until: Timestamp) -> Result<RateStats, Error> {
         self.read("reading_stats", Cost::Dear, move |c| {
-            let mut groups: Grouped<Histogram> = Grouped::default();
-            each_reading(c, since, until, |_, bpm, context| groups.slot(context).add(bpm, 1))?;
-            let mut stats = RateStats { overall: Histogram::default(), by_context: Vec::new() };
-            for (context, histogram) in groups.into_entries() {
-                stats.overall.merge(&histogram);
-                stats.by_context.extend(context.map(|context| (context, histogram)));
-            }
-            Ok(stats)
+            // One state of the file for all queries.
+            let c = c.unchecked_transaction()?;
+            let mut groups: Grouped<Extent> = Grouped::default();
+            let mut overall = Histogram::default();
+            each_count(&c, since, until, |bpm, count, context| {
+                groups.slot(context).add(bpm, count);
+                overall.add(bpm, count);
+            })?;
+            let named = groups.into_entries().filter_map(|(context, of)| Some((context?, of)));
+            Ok(RateStats { overall, by_context: named.collect() })
         })
         .await
     }
@@ -313,7 +323,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Reading> {
     })
 }
 
-fn bpm(row: &Row<'_>, column: usize) -> rusqlite::Result<Bpm> {
+pub(super) fn bpm(row: &Row<'_>, column: usize) -> rusqlite::Result<Bpm> {
     let value = row.get(column)?;
     Bpm::new(value).ok_or(rusqlite::Error::IntegralValueOutOfRange(column, value))
 }
@@ -356,17 +366,27 @@ fn first_readings(
 }
 
 /// Feeds every reading of a span, in time order, to `each`: instant, pulse, context.
-fn each_reading(
+pub(super) fn each_reading(
     c: &Connection,
     start: Timestamp,
     end: Timestamp,
+    each: impl FnMut(Timestamp, Bpm, Option<&str>),
+) -> rusqlite::Result<()> {
+    each_within(c, start.micros(), end.micros(), each)
+}
+
+/// As [`each_reading`], in microseconds since 1970, also beyond what a timestamp can be.
+pub(super) fn each_within(
+    c: &Connection,
+    start: i64,
+    end: i64,
     mut each: impl FnMut(Timestamp, Bpm, Option<&str>),
 ) -> rusqlite::Result<()> {
     let mut query = c.prepare_cached(
         "select timestamp, bpm, context from heart_rate_logs
          where timestamp >= ? and timestamp < ? order by timestamp",
     )?;
-    let mut rows = query.query(params![start.micros(), end.micros()])?;
+    let mut rows = query.query([start, end])?;
     while let Some(row) = rows.next()? {
         each(Timestamp::clamped(row.get(0)?), bpm(row, 1)?, row.get_ref(2)?.as_str_or_null()?);
     }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ffi, params};
 
 use super::aside::settle;
+use super::counts::Counter;
 use super::error::{Error, OpenError};
 use super::lock::{Maintenance, beside};
 use super::schema::{self, Found};
@@ -113,6 +114,8 @@ impl Importer {
             // The end of the import is synced.
             connection.pragma_update(None, "synchronous", "NORMAL")?;
             connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT)?;
+            // Each transaction counts its own readings.
+            Counter::instead_of_triggers(&connection)?;
         }
         let coffees = Stored::of(&connection, "coffee_logs", "select max(id) from coffee_logs")?;
         let readings = Stored::of(&connection, "heart_rate_logs", "select max(id) from heart_rate_logs")?;
@@ -263,6 +266,7 @@ fn transaction(
     connection.execute_batch("begin immediate")?;
     let began = Instant::now();
     let mut added = [0, 0];
+    let mut counter = Counter::default();
     let mut work = || -> rusqlite::Result<()> {
         while began.elapsed() < hold {
             match entries.next() {
@@ -273,10 +277,15 @@ fn transaction(
                 Some(Entry::Reading(reading)) => {
                     insert_reading(connection, &reading, sequences[1])?;
                     added[1] += 1;
+                    counter.add(reading.timestamp, reading.bpm, reading.context.as_deref());
+                    if counter.is_full() {
+                        counter.write(connection)?;
+                    }
                 }
                 None => break,
             }
         }
+        counter.write(connection)?;
         connection.execute_batch("commit")
     };
     match work() {

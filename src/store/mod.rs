@@ -7,6 +7,7 @@
 mod aside;
 mod bulk;
 mod coffee;
+mod counts;
 mod disk;
 mod docker_stack;
 mod draft;
@@ -46,6 +47,7 @@ use tokio::sync::Semaphore;
 
 pub use bulk::{FillError, Filler};
 pub use coffee::{CoffeeFilter, CoffeeStats, DayTotal, OwnType, TypeTotal};
+pub use counts::recount_in;
 pub use disk::Disk;
 pub use docker_stack::{DockerStack, DockerStackError, Found as FoundRow};
 pub use draft::write_over;

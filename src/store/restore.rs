@@ -16,6 +16,7 @@ use rusqlite::backup::{Backup, StepResult};
 use rustix::fs::statvfs;
 
 use super::aside::{replace, undo_unfinished};
+use super::counts;
 use super::draft::{Draft, sweep};
 use super::error::{Error, OpenError};
 use super::live::{Live, State, add_tables, look_at, page_size, raise, sequences, streaming_tables};
@@ -282,6 +283,10 @@ impl Restoration {
         }
         let mut copy = Connection::open(draft.path()).map_err(fault)?;
         schema::migrate(&mut copy, version, schema::migrations()).map_err(fault)?;
+        if !self.file.miscounted.is_empty() {
+            let counted = copy.transaction().map_err(fault)?;
+            counts::recount(&counted).and_then(|()| counted.commit()).map_err(fault)?;
+        }
         copy.close().map_err(|(_, e)| fault(e))?;
         draft.file().sync_all()?;
         Ok(draft)

@@ -5,10 +5,12 @@
 
 use std::path::Path;
 use std::sync::LazyLock;
+use std::time::Instant;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
+use super::counts;
 use super::error::{Error, OpenError};
 use super::snapshot::SnapshotError;
 use super::steps::step;
@@ -17,7 +19,8 @@ use super::steps::step;
 pub const APPLICATION_ID: i64 = 0x436f_6666;
 
 /// The steps from nothing to the newest schema; step n leads to `user_version` n+1.
-const MIGRATIONS: [&str; 1] = [include_str!("../../sql/0001_initial.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("../../sql/0001_initial.sql"), include_str!("../../sql/0002_heart_rate_counts.sql")];
 
 /// The steps that this program knows.
 ///
@@ -171,7 +174,10 @@ pub fn prepare(
         why,
         may_pass,
     };
-    if version > 0 && version < newest {
+    let began = Instant::now();
+    let is_older = version > 0 && version < newest;
+    if is_older {
+        tracing::info!("the database has schema {version}: backing it up, then bringing it to {newest}");
         backup().map_err(|e| failed(e.to_string(), e.is_passing()))?;
     }
     let fault = |e: rusqlite::Error| match Error::from(e) {
@@ -187,7 +193,11 @@ pub fn prepare(
             why: format!("its file system offers no write-ahead log (journal mode {mode})"),
         });
     }
-    migrate(connection, version, migrations).map_err(fault)
+    migrate(connection, version, migrations).map_err(fault)?;
+    if is_older {
+        tracing::info!(seconds = began.elapsed().as_secs(), "the database has schema {newest}");
+    }
+    Ok(())
 }
 
 /// Runs the steps from schema `version` on, all or none.
@@ -203,8 +213,14 @@ pub fn migrate(connection: &mut Connection, version: usize, migrations: &[&str])
         steps.execute_batch(migration)?;
         step("migration.step");
     }
+    let newest = i64::try_from(migrations.len()).unwrap_or(0);
+    if counts::are_in(newest) && !counts::are_in(i64::try_from(version).unwrap_or(0)) {
+        // The one step that statements alone would do in ten times the time, or the memory.
+        counts::recount(&steps)?;
+        step("migration.counted");
+    }
     steps.pragma_update(None, "application_id", APPLICATION_ID)?;
-    steps.pragma_update(None, "user_version", i64::try_from(migrations.len()).unwrap_or(0))?;
+    steps.pragma_update(None, "user_version", newest)?;
     step("migration.commit");
     steps.commit()?;
     step("migration.done");

@@ -12,6 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 use sha2::{Digest, Sha256};
 
 use super::aside::is_unfinished;
+use super::counts;
 use super::lock::beside;
 use super::schema::{self, Found};
 use crate::model::time::Timestamp;
@@ -34,6 +35,9 @@ pub struct Examination {
     pub size_bytes: u64,
     /// Of the file as it lies there, in hexadecimal; `None` when it could not be read.
     pub sha256: Option<String>,
+    /// Tables of counts that differ from the readings: the entries are all there, and answers over
+    /// long spans are wrong until they are counted anew. A restore does so by itself.
+    pub miscounted: Vec<&'static str>,
     pub schema_version: Option<i64>,
     pub contents: Option<Contents>,
 }
@@ -56,6 +60,7 @@ pub fn examine(path: &Path) -> Examination {
         reasons: Vec::new(),
         size_bytes: fs::metadata(path).map_or(0, |m| m.len()),
         sha256: None,
+        miscounted: Vec::new(),
         schema_version: None,
         contents: None,
     };
@@ -198,6 +203,12 @@ fn look_inside(connection: &Connection, found: &mut Examination) {
         match contents(connection) {
             Ok(contents) => found.contents = Some(contents),
             Err(e) => found.reasons.push(format!("it cannot be read: {e}")),
+        }
+    }
+    if found.reasons.is_empty() && counts::are_in(version) {
+        match counts::miscounts(connection) {
+            Ok(tables) => found.miscounted = tables,
+            Err(e) => found.reasons.push(format!("its counts cannot be compared: {e}")),
         }
     }
 }

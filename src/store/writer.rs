@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rusqlite::hooks::Action;
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
@@ -40,7 +41,7 @@ pub struct WriterState {
     pub depth: AtomicUsize,
     /// Transactions committed.
     pub commits: AtomicU64,
-    /// Rows they added, changed or deleted.
+    /// Entries they added, changed or deleted.
     pub rows: AtomicU64,
     /// Another process holds the database: writes wait.
     pub held: AtomicBool,
@@ -132,7 +133,16 @@ impl Writer {
         let (queue, jobs) = sync_channel(QUEUE);
         let state = Arc::new(WriterState::default());
         let began = Instant::now();
-        let worker = Worker { connection, jobs, state: Arc::clone(&state), began };
+        let changed = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&changed);
+        // Entries alone: what triggers count of them are not rows that anybody wrote.
+        let count = move |_: Action, _: &str, table: &str, _: i64| {
+            if matches!(table, "coffee_logs" | "heart_rate_logs") {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        connection.update_hook(Some(count)).map_err(std::io::Error::other)?;
+        let worker = Worker { connection, jobs, state: Arc::clone(&state), changed, began };
         let thread = std::thread::Builder::new().name("writer".into()).spawn(move || worker.run())?;
         Ok(Self { queue: Mutex::new(Some(queue)), state, thread: Mutex::new(Some(thread)), began })
     }
@@ -210,6 +220,8 @@ struct Worker {
     connection: Connection,
     jobs: Receiver<Queued>,
     state: Arc<WriterState>,
+    /// Entries added, changed or deleted since the last commit.
+    changed: Arc<AtomicU64>,
     began: Instant,
 }
 
@@ -249,7 +261,7 @@ impl Worker {
         if batch.is_empty() {
             return;
         }
-        let rows_before = self.connection.total_changes();
+        self.changed.store(0, Ordering::Relaxed);
         let mut done = Vec::with_capacity(batch.len());
         let mut lost: Option<Error> = None;
         let mut waiting = batch.into_iter();
@@ -272,8 +284,7 @@ impl Worker {
         self.state.set_fault(fault.as_ref());
         if fault.is_none() {
             self.state.commits.fetch_add(1, Ordering::Relaxed);
-            let rows = self.connection.total_changes() - rows_before;
-            self.state.rows.fetch_add(rows, Ordering::Relaxed);
+            self.state.rows.fetch_add(self.changed.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         self.settle(done, fault.as_ref());
         self.settle(waiting, fault.as_ref());

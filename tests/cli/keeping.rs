@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
 use crate::helpers::{Ended, Server, folder, number, program, rows, run};
 
@@ -86,6 +87,41 @@ pub fn state(database: &Path) -> Option<State> {
 #[track_caller]
 pub fn assert_integrity(database: &Connection) {
     assert_eq!(rows(database, "pragma integrity_check"), [r#"Text("ok")"#], "integrity_check");
+    if number(database, "pragma user_version") > 1 {
+        assert_counted(database);
+    }
+}
+
+/// Asserts that the counts of the readings are those of the readings.
+#[track_caller]
+fn assert_counted(database: &Connection) {
+    // Downwards before 1970, too.
+    let floor = |number: &str, unit: &str| format!("({number}) / {unit} - (({number}) % {unit} < 0)");
+    let day = floor("timestamp", "86400000000");
+    let (block, hour) = (floor(&day, "32"), floor("timestamp", "3600000000"));
+    let (by_pulse, sums) = ("coalesce(context, ''), bpm, count(*)", "count(*), sum(bpm), min(bpm), max(bpm)");
+    for (table, unit, others, key) in [
+        ("days", day, by_pulse, "1, 2, 3"),
+        ("blocks", block, by_pulse, "1, 2, 3"),
+        ("hours", hour, sums, "1"),
+    ] {
+        let naive = format!("select {unit}, {others} from heart_rate_logs group by {key} order by {key}");
+        let counted = format!("select * from heart_rate_{table} order by {key}");
+        assert!(rows(database, &counted) == rows(database, &naive), "the counts in heart_rate_{table}");
+    }
+}
+
+/// Makes a database one of the first schema, without carrying its log over.
+pub fn age(database: &Path) {
+    let file = Connection::open(database).unwrap();
+    file.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
+    file.execute_batch(
+        "drop trigger heart_rate_logs_counted; drop trigger heart_rate_logs_uncounted;
+         drop trigger heart_rate_logs_recounted;
+         drop table heart_rate_days; drop table heart_rate_blocks; drop table heart_rate_hours;
+         pragma user_version = 1",
+    )
+    .unwrap();
 }
 
 /// Adds so many coffees and ten times as many readings, with notes that begin with `name`.

@@ -168,7 +168,7 @@ fn a_slow_query_is_a_warning_with_its_name() {
     demo.args(["demo", "--days", "60", "--database-url", "coffee.db"]);
     assert_eq!(run(&mut demo).code, Some(0));
     let server = Server::of(server(folder.path()).args(["--slow-query-ms", "1"]));
-    assert_eq!(server.get("/heartrate/stats?days=3650").status, 200);
+    assert_eq!(server.get("/heartrate/correlation?days=90").status, 200);
     wait_until("it is logged", Duration::from_secs(5), || server.running.err.now().contains("slow query"));
     let log = server.running.err.now();
     let line = log.lines().find(|line| line.contains("slow query")).unwrap();

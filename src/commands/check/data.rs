@@ -37,6 +37,10 @@ pub fn database(database: &Path, now: Timestamp) -> Vec<Finding> {
         counted(contents.readings, "reading"),
     );
     let mut findings = vec![ok(ABOUT, sound)];
+    if !found.miscounted.is_empty() {
+        let sentence = "its counts differ from its readings, statistics are wrong: coffee-tracker recount";
+        findings.push(must(ABOUT, sentence));
+    }
     if let Some(newest) = contents.newest.filter(|newest| *newest > now) {
         let sentence =
             format!("the newest entry is of {newest}, which is still to come: set the clock, or correct it");

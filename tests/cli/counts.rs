@@ -1,0 +1,135 @@
+//! The counts of the readings: made for an older file, kept by imports, prunes and restores, found
+//! wrong and mended.
+
+use std::fs;
+use std::path::Path;
+
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::helpers::{Server, database, folder, number, program, rows, run};
+use crate::keeping::{age, assert_says, ran, well};
+
+/// Ninety days of a made-up person.
+fn person() -> TempDir {
+    let folder = folder();
+    let mut demo = program(folder.path());
+    let demo = demo.args(["demo", "--days", "90", "--readings-per-day", "200"]);
+    assert_eq!(run(demo.envs([("DATABASE_URL", "coffee.db"), ("TZ", "UTC")])).code, Some(0));
+    folder
+}
+
+/// Every count, as rows.
+fn counts(folder: &Path) -> [Vec<String>; 3] {
+    let database = database(folder);
+    ["days", "blocks", "hours"].map(|table| rows(&database, &format!("select * from heart_rate_{table}")))
+}
+
+fn miscounted(folder: &Path, file: &str) -> Value {
+    let found = ran(folder, &["verify", "--json", file]);
+    let found: Value = serde_json::from_str(&found.out).unwrap();
+    assert_eq!((&found["restorable"], &found["reasons"]), (&json!(true), &json!([])), "{found}");
+    found["miscounted"].clone()
+}
+
+fn spoil(folder: &Path, file: &str) {
+    let spoilt = Connection::open(folder.join(file)).unwrap();
+    spoilt
+        .execute_batch(
+            "update heart_rate_days set count = count + 1 where bpm = (select min(bpm) from heart_rate_days);
+             delete from heart_rate_blocks where bpm = 60;
+             insert into heart_rate_hours values (7, 1, 60, 60, 60)",
+        )
+        .unwrap();
+}
+
+#[test]
+fn an_older_file_is_counted_when_it_is_first_opened_after_a_backup_and_when_it_is_restored() {
+    let folder = person();
+    let before = counts(folder.path());
+    assert!(before.iter().all(|table| !table.is_empty()));
+    well(folder.path(), &["backup", "--to", "old.db"]);
+    for file in ["coffee.db", "old.db"] {
+        age(&folder.path().join(file));
+    }
+    let mut served = Server::start(folder.path());
+    assert!(counts(folder.path()) == before);
+    assert_eq!(fs::read_dir(folder.path().join("backups")).unwrap().count(), 1, "of the older file");
+    let log = served.running.err.now();
+    let (begun, done) = (
+        "the database has schema 1: backing it up, then bringing it to 2",
+        "the database has schema 2 seconds=",
+    );
+    assert!(log.find(begun) < log.find(done) && log.contains(begun), "{log}");
+    assert_eq!(served.client().post("/heartrate/", r#"{"bpm": 199}"#).status, 201);
+    assert!(counts(folder.path()) != before);
+    well(folder.path(), &["restore", "old.db", "--yes"]);
+    assert!(counts(folder.path()) == before);
+    assert!(!served.running.has_ended());
+    served.stop_well();
+    assert_eq!(miscounted(folder.path(), "coffee.db"), json!([]));
+    let stays = number(&Connection::open(folder.path().join("old.db")).unwrap(), "pragma user_version");
+    assert_eq!(stays, 1, "the backup is as it was");
+}
+
+#[test]
+fn imports_and_prunes_keep_the_counts_right() {
+    let (from, to) = (person(), folder());
+    well(from.path(), &["export", "heartrate", "-o", "heart.csv"]);
+    let file = from.path().join("heart.csv");
+    well(to.path(), &["import", file.to_str().unwrap()]);
+    assert!(counts(to.path()) == counts(from.path()));
+    // Beside a server that writes, and with nothing new.
+    let served = Server::start(to.path());
+    assert_eq!(served.client().post("/heartrate/", r#"{"bpm": 199, "context": "new"}"#).status, 201);
+    well(to.path(), &["import", file.to_str().unwrap()]);
+    let day = rows(
+        &database(to.path()),
+        "select date(max(day) * 86400 - 5000000, 'unixepoch') from heart_rate_days",
+    );
+    let day = day[0].trim_start_matches("Text(\"").trim_end_matches("\")").to_owned();
+    well(to.path(), &["prune", "--before", &format!("{day}T11:22:33Z"), "--yes"]);
+    served.stop_well();
+    assert_eq!(miscounted(to.path(), "coffee.db"), json!([]));
+    let (counted, readings) =
+        ("select sum(count) from heart_rate_hours", "select count(*) from heart_rate_logs");
+    let database = database(to.path());
+    assert_eq!(number(&database, counted), number(&database, readings));
+}
+
+#[test]
+fn wrong_counts_are_said_with_what_to_do_and_mended_by_a_recount_or_a_restore() {
+    let folder = person();
+    let right = counts(folder.path());
+    for file in ["coffee.db", "then.db"] {
+        if file == "then.db" {
+            well(folder.path(), &["backup", "--to", file]);
+        }
+        spoil(folder.path(), file);
+        assert_eq!(
+            miscounted(folder.path(), file),
+            json!(["heart_rate_days", "heart_rate_blocks", "heart_rate_hours"])
+        );
+        let said = ran(folder.path(), &["verify", file]);
+        assert_says(&said, 1, "the counts of 1 file differ from the readings: see `coffee-tracker recount`");
+        if file == "coffee.db" {
+            let checked = ran(folder.path(), &["check"]);
+            assert!(checked.out.contains("statistics are wrong: coffee-tracker recount"), "{}", checked.out);
+            let served = Server::start(folder.path());
+            let ended = well(folder.path(), &["recount"]);
+            assert!(
+                ended.out.starts_with("Counted ") && ended.out.ends_with(" in coffee.db.\n"),
+                "{}",
+                ended.out
+            );
+            served.stop_well();
+        } else {
+            well(folder.path(), &["restore", file, "--yes"]);
+        }
+        assert_eq!(miscounted(folder.path(), "coffee.db"), json!([]));
+        assert!(counts(folder.path()) == right, "{file}");
+    }
+    let nowhere = crate::helpers::folder();
+    assert_says(&ran(nowhere.path(), &["recount"]), 78, "there is no such file");
+}

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 mod access;
+mod aggregates;
 mod bodies;
 mod caffeine;
 mod coffee;

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Holds the unit and deploy/ to those who read them: systemd, Prometheus, nginx, Caddy, and a server that
-# is started for it. Everything on loopback and free ports, in a folder of its own.
+# is started for it; check-standby.sh has Litestream's part. Everything on loopback and free ports, in a
+# folder of its own.
 #
 #   scripts/check-deploy.sh                          builds the server
 #   COFFEE_TRACKER=path scripts/check-deploy.sh      takes one that is built already
@@ -8,92 +9,10 @@
 # What is missing is fetched with apt-get: systemd, curl, openssl and python3 are installed (as root); of
 # Prometheus, nginx and Caddy the package is only unpacked, so that no service is started. What cannot be
 # had is skipped, and said.
-set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/tools.sh
 
 WORST_SCORE=1.1
-
-work=$(mktemp -d)
-tools=$PWD/target/check-deploy
-started=()
-skipped=()
-
-cleanup() {
-    for process in "${started[@]}"; do
-        kill "$process" 2>/dev/null || true
-        wait "$process" 2>/dev/null || true
-    done
-    rm -rf "$work"
-}
-trap cleanup EXIT
-trap 'exit 130' INT TERM
-
-step() { printf '\n== %s\n' "$*"; }
-
-fail() {
-    echo "check-deploy: $*" >&2
-    exit 1
-}
-
-skip() {
-    echo "skipped: $*"
-    skipped+=("$*")
-}
-
-is_root() { [ "$(id -u)" = 0 ]; }
-
-# apt-get needs its lists; a bare container has none.
-update_lists() {
-    [ -n "${lists_updated:-}" ] && return
-    lists_updated=1
-    if is_root; then timeout 300 apt-get update -qq >/dev/null 2>&1 || true; fi
-}
-
-# installed COMMAND PACKAGE: is the command there, perhaps by now?
-installed() {
-    command -v "$1" >/dev/null && return
-    is_root && command -v apt-get >/dev/null || return 1
-    update_lists
-    DEBIAN_FRONTEND=noninteractive timeout 300 apt-get install -y -qq --no-install-recommends "$2" >/dev/null 2>&1
-    command -v "$1" >/dev/null
-}
-
-# unpacked COMMAND PACKAGE: its path, from the system or from the unpacked package.
-unpacked() {
-    local found
-    if found=$(PATH=$PATH:/usr/sbin command -v "$1"); then
-        echo "$found"
-        return
-    fi
-    found=$(find "$tools/$2" -type f -name "$1" -perm -u+x -path '*bin/*' 2>/dev/null | head -n 1 || true)
-    if [ -z "$found" ]; then
-        command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return 1
-        update_lists
-        rm -rf "${tools:?}/$2"
-        mkdir -p "$tools/$2/deb"
-        (cd "$tools/$2/deb" && timeout 300 apt-get -o APT::Sandbox::User=root download "$2" >/dev/null 2>&1) || return 1
-        dpkg-deb -x "$tools/$2"/deb/*.deb "$tools/$2"
-        found=$(find "$tools/$2" -type f -name "$1" -perm -u+x -path '*bin/*' | head -n 1)
-    fi
-    [ -n "$found" ] && echo "$found"
-}
-
-free_port() {
-    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
-}
-
-# waits_for SECONDS COMMAND...: until it succeeds.
-waits_for() {
-    local deadline=$((SECONDS + $1))
-    shift
-    until "$@" >/dev/null 2>&1; do
-        [ "$SECONDS" -lt "$deadline" ] || return 1
-        sleep 0.1
-    done
-}
-
-# is VALUE EXPECTED WHAT
-is() { [ "$1" = "$2" ] || fail "$3: \"$1\" instead of \"$2\""; }
 
 check_units() {
     step "systemd: units, hardening, users, folders"
@@ -102,7 +21,7 @@ check_units() {
     local unit said score
     mkdir "$work/units"
     for unit in coffee-tracker.service deploy/*.service deploy/*.timer; do
-        sed "s#/usr/bin/coffee-tracker#$binary#" "$unit" >"$work/units/${unit##*/}"
+        sed -e "s#/usr/bin/coffee-tracker#$binary#" -e "s#/usr/bin/litestream#$(command -v true)#" "$unit" >"$work/units/${unit##*/}"
     done
     said=$(timeout 60 systemd-analyze verify "$work"/units/* 2>&1) || fail "systemd-analyze verify: $said"
     is "$said" "" "systemd-analyze verify is not silent"
@@ -235,23 +154,13 @@ check_caddy() {
     through Caddy "http://coffee.example:$port" 127.0.0.15
 }
 
-for tool in curl openssl python3; do
-    installed "$tool" "$tool" || fail "$tool is needed"
-done
-if [ -z "${COFFEE_TRACKER:-}" ]; then
-    cargo build --locked
-    COFFEE_TRACKER=${CARGO_TARGET_DIR:-target}/debug/coffee-tracker
-fi
-binary=$(realpath "$COFFEE_TRACKER")
-
 check_units
 start_server
 check_metrics
 check_prometheus
 check_nginx
 check_caddy
+COFFEE_TRACKER=$binary scripts/check-standby.sh
 
 step "done"
-if [ "${#skipped[@]}" -gt 0 ]; then
-    printf 'skipped: %s\n' "${skipped[@]}"
-fi
+say_skipped

@@ -91,7 +91,7 @@ make_settings() {
         echo "# Settings of the service: \`systemctl restart coffee-tracker\` makes them hold. The unit says where"
         echo "# the data lies, and that it listens on every interface; the key is in $credential."
         echo
-        echo "# As in the unit, for commands: sudo coffee-tracker --config $settings_file key list"
+        echo "# As in the unit, for commands: sudo coffee-tracker key list --config $settings_file"
         echo "DATABASE_URL=sqlite:////var/lib/coffee-tracker/coffee.db"
         echo "BACKUP_DIR=/var/lib/coffee-tracker/backups"
         echo

@@ -31,7 +31,7 @@ restart: ## Stop and start
 status: ## Does it run, since when, how is it, where is the newest backup
 	@scripts/service.sh status
 
-logs: ## Follow the log: LINES=100 FOLLOW=no
+logs: ## Follow the log: LINES=100 SINCE="1 hour ago" FOLLOW=no
 	@scripts/service.sh logs
 
 health: ## Ask /health; fails when something is wrong

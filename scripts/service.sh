@@ -7,7 +7,7 @@
 #
 # LOG_BYTES (5000000): how large the log may grow before it becomes coffee-tracker.log.1; three such
 # are kept. UP_SECONDS (60) and DOWN_SECONDS (15): how long a start and a stop may take.
-# LINES and FOLLOW belong to `logs`, FILE, YES and QUERY to `restore`, `verify` and `sql`.
+# LINES, SINCE and FOLLOW belong to `logs`, FILE, YES and QUERY to `restore`, `verify` and `sql`.
 lines=${LINES:-50}
 cd "$(dirname "$0")/.."
 . scripts/where.sh
@@ -41,13 +41,33 @@ keep_log() {
 }
 
 logs() {
-    local follow=1
+    local follow=1 since=
     case ${FOLLOW:-yes} in no | 0 | false) follow= ;; esac
+    if [ -n "${SINCE:-}" ]; then
+        since=$(date -d "$SINCE" +%s) || fail 2 "SINCE=\"$SINCE\" is no time: try \"2026-06-20 10:00\", \"1 hour ago\" or yesterday."
+        lines=${LINES:-all}
+    fi
     if [ "$mode" = service ]; then
-        exec journalctl --unit="$unit" --lines="$lines" ${follow:+--follow}
+        exec journalctl --unit="$unit" --lines="$lines" ${since:+--since="@$since"} ${follow:+--follow}
     fi
     [ -f "$log" ] || fail 1 "There is no log yet: \`make up\` begins $log."
+    if [ -n "$since" ]; then
+        log_since "$since" | { if [ "$lines" = all ]; then cat; else tail -n "$lines"; fi; }
+        [ -n "$follow" ] || exit 0
+        lines=0
+    fi
     exec tail -n "$lines" ${follow:+-F} "$log"
+}
+
+# log_since SECONDS: from the first line of that time or later; each begins with its own.
+log_since() {
+    local file files=()
+    for file in "$log.3" "$log.2" "$log.1" "$log"; do
+        [ ! -f "$file" ] || files+=("$file")
+    done
+    awk -v since="$(date -u -d "@$1" +%Y-%m-%dT%H:%M:%S)" '
+        !begun && match($0, /[0-9]+-[0-9][0-9]-[0-9][0-9]T[0-9:]+/) { begun = substr($0, RSTART, RLENGTH) >= since }
+        begun' "${files[@]}"
 }
 
 # -- Start and stop -----------------------------------------------------------------------

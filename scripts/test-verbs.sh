@@ -136,6 +136,12 @@ grep -qF "health: alive, database ok" <<<"$said" || broken "it has a line on its
 does "POST" logs FOLLOW=no LINES=1000
 does "request" logs FOLLOW=no LINES=1
 is "$(wc -l <<<"$said")" 1 "the number of lines"
+does "listening on" logs FOLLOW=no SINCE="1 hour ago"
+does "request" logs FOLLOW=no SINCE="1 hour ago" LINES=1
+is "$(wc -l <<<"$said")" 1 "the number of lines"
+does "" logs FOLLOW=no SINCE="tomorrow"
+is "$said" "" "what is said of tomorrow"
+refuses "is no time" logs FOLLOW=no SINCE="teatime"
 
 step "backup, verify, drill, restore"
 does "backups/coffee_" backup

@@ -30,14 +30,39 @@ for (const sample of document.querySelectorAll(".sample")) {
   sample.append(button);
 }
 
-// Swagger UI has its own dark colours, for a class on the root.
-const dark = matchMedia("(prefers-color-scheme: dark)");
-const follow = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
-dark.addEventListener("change", follow);
-follow();
+// Swagger UI fills every field that has an example: a filter that need not be there would then hide the
+// coffee just logged. What is optional says its example in words instead.
+async function readDocument() {
+  const reply = await fetch("/openapi.json");
+  if (!reply.ok) throw new Error(`The server answered ${reply.status}`);
+  const spec = await reply.json();
+  const operations = Object.values(spec.paths).flatMap(Object.values);
+  for (const parameter of operations.flatMap((operation) => operation.parameters ?? [])) {
+    if (parameter.required || parameter.example === undefined) continue;
+    parameter.description = `${parameter.description ?? ""} For example \`${parameter.example}\`.`;
+    delete parameter.example;
+  }
+  return spec;
+}
 
-window.SwaggerUIBundle({
-  url: "/openapi.json",
+// What its markup lacks for those who listen to it: a name for the request's body, the name that is
+// written on a button, and no link inside the button that opens a route (the address follows it anyway).
+const forListeners = ({ React: { createElement } }) => ({
+  wrapComponents: {
+    TextArea: (Original) => (props) => createElement(Original, { "aria-label": "Request body", ...props }),
+    Button: (Original) => (props) => createElement(Original, { ...props, "aria-label": undefined }),
+    DeepLink: () => ({ text }) => createElement("span", null, text),
+  },
+});
+
+const spec = await readDocument().catch((failure) => {
+  const why = failure instanceof TypeError ? "The server cannot be reached" : failure.message;
+  document.querySelector("#swagger p").textContent = `${why}. Reload this page in a moment.`;
+});
+
+if (spec) window.SwaggerUIBundle({
+  spec,
+  plugins: [forListeners],
   dom_id: "#swagger",
   deepLinking: true,
   docExpansion: "list",

@@ -6,14 +6,14 @@ import { spawn, spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import { chromium } from "playwright-core";
 
 const TOP = fileURLToPath(new URL("../..", import.meta.url));
-const PROGRAM = process.env.COFFEE_TRACKER ?? join(TOP, "target/debug/coffee-tracker");
+const PROGRAM = resolve(process.env.COFFEE_TRACKER ?? join(TOP, "target/debug/coffee-tracker"));
 const PICTURES = join(TOP, "target/web");
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 

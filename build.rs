@@ -40,7 +40,14 @@ fn pack(from: &Path, packed: &Path, plain: &Path) -> Result<(), Box<dyn Error>> 
             pack(&path, &packed.join(&name), &plain.join(&name))?;
             continue;
         }
-        let content = fs::read(&path)?;
+        let mut content = fs::read(&path)?;
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        let is_ours = !path.starts_with("static/vendor");
+        if is_ours && matches!(extension, Some("js" | "css")) {
+            let text = String::from_utf8(content)?;
+            content = lean(&text)
+                .map_err(|line| format!("{}:{line}: a comment has its lines to itself", path.display()))?;
+        }
         // Without a time and a name in it, the same content is always packed to the same bytes.
         let mut gzip = GzBuilder::new().write(Vec::new(), Compression::best());
         gzip.write_all(&content)?;
@@ -51,4 +58,24 @@ fn pack(from: &Path, packed: &Path, plain: &Path) -> Result<(), Box<dyn Error>> 
         fs::write(folder.join(name), bytes)?;
     }
     Ok(())
+}
+
+/// A script or style of ours without what is for its readers only: comments, which have their lines to
+/// themselves, and indentation. Lines stay where they are, so that a browser names those of the source.
+/// The number of a line where code follows a comment is an error.
+fn lean(text: &str) -> Result<Vec<u8>, usize> {
+    let mut lean = Vec::with_capacity(text.len());
+    let mut in_block = false;
+    for (number, line) in (1..).zip(text.lines().map(str::trim)) {
+        if in_block || line.starts_with("/*") {
+            match line.find("*/") {
+                Some(end) if end + 2 < line.len() => return Err(number),
+                end => in_block = end.is_none(),
+            }
+        } else if !line.starts_with("//") {
+            lean.extend_from_slice(line.as_bytes());
+        }
+        lean.push(b'\n');
+    }
+    Ok(lean)
 }

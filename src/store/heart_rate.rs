@@ -5,14 +5,13 @@ use std::collections::hash_map::Entry;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::coffee::drunk;
+use super::coffee::correlated;
 use super::counts::{each_count, fill_slices, leap};
 use super::grouped::Grouped;
 use super::idempotency::{IdempotencyKey, Stored, once};
 use super::writer::Steps;
 use super::{Cost, Error, Store};
-use crate::model::caffeine::Dose;
-use crate::model::correlation::{Answer, Correlator, Question};
+use crate::model::correlation::{Answer, Correlator};
 use crate::model::heart_rate::{Bpm, NewReading, Reading, ReadingBatch, ReadingChange, ReadingId};
 use crate::model::statistics::{BpmSummary, EqualSlices, Extent, Histogram, Slice};
 use crate::model::time::Timestamp;
@@ -219,22 +218,28 @@ impl Store {
         .await
     }
 
-    /// Relates coffees to the pulse around them and to the caffeine in the body, by one pass over
-    /// both in time order.
+    /// Relates the coffees drunk from `since` up to `until` to the pulse around them, by one
+    /// pass over both in time order. `context` keeps only readings of that context.
     ///
     /// # Errors
     /// The store's faults.
-    pub async fn correlation(&self, question: Question) -> Result<Answer, Error> {
+    pub async fn correlation(
+        &self,
+        since: Timestamp,
+        until: Timestamp,
+        hours_after: u8,
+        context: Option<String>,
+    ) -> Result<Answer, Error> {
         self.read("correlation", Cost::Dear, move |c| {
             let c = c.unchecked_transaction()?;
             let c = &*c;
-            let drunk = drunk(c, question.coffees_since(), question.until)?;
-            let doses: Vec<Dose> =
-                drunk.iter().map(|coffee| (coffee.timestamp, coffee.caffeine_mg)).collect();
-            let coffees = drunk.into_iter().filter(|coffee| coffee.timestamp >= question.since).collect();
-            let mut correlator = Correlator::new(&question, coffees, &doses);
+            let mut correlator = Correlator::new(correlated(c, since, until)?, hours_after);
             if let Some((from, to)) = correlator.span() {
-                each_reading(c, from, to, |at, bpm, context| correlator.push(at, bpm, context))?;
+                each_reading(c, from, to, |at, bpm, of| {
+                    if context.is_none() || context.as_deref() == of {
+                        correlator.push(at, bpm);
+                    }
+                })?;
             }
             Ok(correlator.finish())
         })

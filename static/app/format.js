@@ -23,7 +23,7 @@ export const decimal = (n) => tenths.format(n);
 /** Milligrams: whole ones, and tenths below ten. */
 export const mg = (n) => `${n !== 0 && Math.abs(n) < 9.95 ? tenths.format(n) : whole.format(n)} mg`;
 /** With its sign. */
-export const signed = (n) => `${n < 0 ? "−" : "+"}${tenths.format(Math.abs(n))}`;
+export const signed = (n) => `${n < 0 ? "−" : n > 0 ? "+" : ""}${tenths.format(Math.abs(n))}`;
 
 export const time = (instant) => clock.format(instant);
 

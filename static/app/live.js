@@ -1,32 +1,64 @@
 // What the dashboard knows at this moment: the server's last answers, and the entries that it does not have
-// yet. Whoever shows some of it listens for changes.
+// yet, whose caffeine is added to the server's curve by its own formula. Whoever shows it listens for changes.
 
 import * as api from "./api.js";
-import { Curve } from "./caffeine.js";
-import * as device from "./device.js";
-import { DAY } from "./format.js";
+import { DAY, HOUR } from "./format.js";
 import * as queue from "./queue.js";
 
 /** From yesterday's midnight to tomorrow morning. */
 const CURVE_HOURS = 54;
 /** The server answers /info ten times a minute to everybody at one address. */
 const INFO_EVERY = 60_000;
+/** By these the server makes its band: a body that is quicker, and one that is slower. */
+const FACTORS = { mg: 1, low_mg: 0.6, high_mg: 1.6 };
 
-/** `faults` says why a part is missing; `asOf` (ms) is when the oldest of the shown answers came. */
-export const live = { active: null, curve: null, summary: null, today: null, heart: null, types: null, coffees: [], info: device.noted("info"), asOf: null, faults: {} };
-const listeners = new EventTarget();
-export const onChange = (listener) => listeners.addEventListener("change", () => listener(live));
-const changed = () => listeners.dispatchEvent(new Event("change"));
+/** mg of a dose in the body after so many hours: one compartment, first-order absorption and elimination. */
+function remaining(dose, hours, halfLife, absorption) {
+  if (hours <= 0) return 0;
+  const elimination = Math.LN2 / halfLife;
+  if (Math.abs(absorption - elimination) < 1e-6) return dose * elimination * hours * Math.exp(-elimination * hours);
+  const share = absorption / (absorption - elimination);
+  return dose * share * (Math.exp(-elimination * hours) - Math.exp(-absorption * hours));
+}
 
-/** Coffees that have arrived, but not yet in an answer that was asked for before. */
-let fresh = [];
-const asked = {};
+/** The server's curve, and the doses that come on top of it: {at, mg}. Instants are in ms. */
+export class Curve {
+  constructor(answer, extra = []) {
+    Object.assign(this, { answer, extra, times: answer.curve.map((point) => Date.parse(point.at)) });
+  }
 
-/** Yesterday's first instant, in ms. */
+  /** The same curve with one dose more. */
+  with(dose) {
+    return new Curve(this.answer, [...this.extra, dose]);
+  }
+
+  /** `mg`, `low_mg` and `high_mg` at an instant; null beyond the curve. */
+  at(instant) {
+    const { times, extra } = this;
+    const { curve, half_life_hours: halfLife, absorption_per_hour: absorption } = this.answer;
+    if (!(instant >= times[0] && instant <= times.at(-1))) return null;
+    const next = Math.max(1, times.findIndex((time) => time >= instant));
+    const share = (instant - times[next - 1]) / (times[next] - times[next - 1]);
+    const level = ([name, factor]) => {
+      const known = curve[next - 1][name] + share * (curve[next][name] - curve[next - 1][name]);
+      return [name, extra.reduce((sum, dose) => sum + remaining(dose.mg, (instant - dose.at) / HOUR, halfLife * factor, absorption), known)];
+    };
+    return Object.fromEntries(Object.entries(FACTORS).map(level));
+  }
+
+  /** From when on it stays at or below `mg`, looking from `since` on; null when not within the curve. */
+  staysBelow(mg, since) {
+    const above = this.times.findLastIndex((time) => this.at(time).mg > mg);
+    return above === this.times.length - 1 ? null : Math.max(since, this.times[above + 1]);
+  }
+}
+
+/** Yesterday's first instant, as the server reads it. */
 function yesterday() {
   const day = new Date();
   day.setDate(day.getDate() - 1);
-  return day.setHours(0, 0, 0, 0);
+  day.setHours(0, 0, 0, 0);
+  return day.toISOString();
 }
 
 const PARTS = {
@@ -34,91 +66,102 @@ const PARTS = {
   summary: () => "/coffee/summary",
   today: () => "/coffee/today",
   heart: () => "/heartrate/current",
-  curve: () => api.withQuery("/coffee/active", { at: new Date(yesterday()).toISOString(), hours: CURVE_HOURS }),
-  coffees: () => api.withQuery("/coffee/", { since: new Date(yesterday()).toISOString(), limit: 1000 }),
+  curve: () => api.withQuery("/coffee/active", { at: yesterday(), hours: CURVE_HOURS }),
+  coffees: () => api.withQuery("/coffee/", { since: yesterday(), limit: 1000 }),
   types: () => "/coffee/types",
 };
 /** What a minute changes. */
 export const NOW = ["active", "summary", "today", "heart"];
-/** What an entry changes. */
-export const ALL = Object.keys(PARTS);
+const ALL = Object.keys(PARTS);
+
+/** Each part's answer or null; `info`, the server's rules; `asOf` (ms), when the level came; `fault`, why it did not. */
+export const live = { coffees: [], info: api.noted("coffee.info"), asOf: null, fault: null };
+const listeners = [];
+export const onChange = (listener) => listeners.push(listener);
+
+function changed() {
+  for (const listener of listeners) listener();
+}
+
+/** Coffees that arrived while this window is open; `arrived` and the rest are instants of its clock. */
+let fresh = [];
+/** By part: when it was asked for last, and when the answer that is shown was asked for. */
+const asked = {};
+const answered = {};
 
 async function ask(name) {
   const began = performance.now();
   asked[name] = began;
-  try {
-    const answer = await api.get(PARTS[name]());
-    // A later question overtook this one.
-    if (asked[name] !== began) return;
-    live[name] = answer;
-    live.faults[name] = null;
-    if (name === "curve") fresh = fresh.filter((coffee) => coffee.arrived > began);
-    if (name === "active") live.asOf = Date.now();
-    device.keep(name, answer);
-  } catch (fault) {
-    if (!(fault instanceof api.Fault)) throw fault;
-    live.faults[name] = fault;
-  }
+  const answer = await api.get(PARTS[name]());
+  // A later question overtook this one.
+  if (asked[name] !== began) return;
+  live[name] = answer;
+  answered[name] = began;
+  api.keep(name, answer);
+  if (name === "active") Object.assign(live, { asOf: Date.now(), fault: null });
 }
 
 /** Asks the server for these parts, all at once. */
 export async function refresh(parts = ALL) {
-  if (!device.key()) return;
-  await Promise.all(parts.map(ask));
+  await Promise.all(parts.map((name) => api.trying(() => ask(name), (fault) => (live.fault = fault))));
   changed();
 }
 
 /** What an earlier window kept on this device, so that there is something to see at once. */
 export function recall() {
   for (const name of ALL) {
-    const kept = device.kept(name);
-    if (!kept) continue;
-    live[name] = kept.answer;
-    if (name === "active") live.asOf = kept.at;
+    const kept = api.kept(name);
+    if (kept) live[name] = kept.answer;
+    if (kept && name === "active") live.asOf = kept.at;
   }
   changed();
 }
 
 export async function askInfo() {
-  if (Date.now() - (device.noted("info.at") ?? 0) < INFO_EVERY) return;
-  device.note("info.at", Date.now());
-  try {
-    const { timezone, validation, version } = await api.get("/info");
-    live.info = { timezone, validation, version };
-    device.note("info", live.info);
+  if (Date.now() - (api.noted("coffee.info.at") ?? 0) < INFO_EVERY) return;
+  api.note("coffee.info.at", Date.now());
+  await api.trying(async () => {
+    const { timezone, validation } = await api.get("/info");
+    live.info = { timezone, validation };
+    api.note("coffee.info", live.info);
     changed();
-  } catch (fault) {
-    if (!(fault instanceof api.Fault)) throw fault;
-  }
+  }, () => null);
 }
 
-/** Coffees that the server's curve does not hold: {at (ms), mg, name}. */
-export function unsentCoffees() {
-  const waiting = queue.all().filter((entry) => entry.route === "/coffee/" && entry.state === "waiting");
-  const ofBody = (body) => ({ at: Date.parse(body.timestamp), mg: Number(body.caffeine_mg), name: body.coffee_type });
-  return [...waiting.map((entry) => ofBody(entry.body)), ...fresh.map((coffee) => ofBody(coffee.body))];
+/** Coffees that the answer to `part` does not hold: {at (ms), mg, name}. */
+export function missingCoffees(part) {
+  const after = fresh.filter((entry) => entry.arrived > (answered[part] ?? 0));
+  const drunk = [...queue.waiting(), ...after].filter((entry) => entry.route === "/coffee/");
+  return drunk.map(({ body }) => ({ at: Date.parse(body.timestamp), mg: body.caffeine_mg, name: body.coffee_type }));
 }
 
 /** The server's curve with what it does not know yet, or null. */
-export const curve = () => (live.curve ? new Curve(live.curve, unsentCoffees()) : null);
+export const curve = () => (live.curve ? new Curve(live.curve, missingCoffees("curve")) : null);
 
-/** The next bedtime from now on, which the last answer may have behind it. */
+/** The next bedtime from now on, which the last answer may have behind it; null before there is one. */
 export function bedtime() {
   let next = Date.parse(live.active?.bedtime);
   while (next < api.now()) next += DAY;
   return next || null;
 }
 
-/** Is an instant on the server's present day? */
-export function isToday(instant) {
-  const format = new Intl.DateTimeFormat("en-CA", { timeZone: live.info?.timezone, year: "numeric", month: "2-digit", day: "2-digit" });
-  return format.format(instant) === live.today?.date;
+/** The server's calendar day of an instant, as 2026-03-01. */
+export function serverDate(instant) {
+  const fields = { year: "numeric", month: "2-digit", day: "2-digit" };
+  try {
+    return new Intl.DateTimeFormat("en-CA", { ...fields, timeZone: live.info?.timezone }).format(instant);
+  } catch {
+    // A zone that this browser does not know.
+    return new Intl.DateTimeFormat("en-CA", fields).format(instant);
+  }
 }
 
-queue.onArrival(({ entry }) => {
-  if (entry.route === "/coffee/") fresh.push({ body: entry.body, id: entry.id, arrived: performance.now() });
-});
-queue.onUndone(({ id }) => {
-  fresh = fresh.filter((coffee) => coffee.id !== id);
-});
-queue.onChange(changed);
+/** The server's present day. */
+export const today = () => serverDate(api.now());
+
+/** The advised limit of a day, mg. */
+export const dailyLimit = () => live.today?.recommended_max ?? live.info?.validation.recommended_daily_caffeine_mg ?? 400;
+
+queue.on("arrival", (entry) => fresh.push({ ...entry, arrived: performance.now() }));
+queue.on("undone", ({ id }) => (fresh = fresh.filter((entry) => entry.id !== id)));
+queue.on("change", changed);

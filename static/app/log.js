@@ -2,12 +2,11 @@
 // logged goes to the queue, which sends it; until then and after that it can be undone.
 
 import * as api from "./api.js";
-import { at, chips, h } from "./dom.js";
-import { bpmInput, contextInput, doseInput, field, nameInput, notesInput } from "./fields.js";
+import { at, button, chips, controlsOf, field, h } from "./elements.js";
 import { MINUTE, dayTime, localInput, mg } from "./format.js";
 import { live, onChange } from "./live.js";
+import { toast } from "./notices.js";
 import * as queue from "./queue.js";
-import { toast } from "./toast.js";
 
 /** Buttons before "More drinks". */
 const FIRST = 6;
@@ -24,14 +23,14 @@ function chooseWhen(value) {
   if (value !== "other") return;
   const input = at("when-time");
   input.max = localInput(api.now());
-  input.value ||= localInput(api.now());
+  input.value ||= input.max;
   input.focus();
 }
 
 /** The chosen time; the choice goes back to now. */
 function takeTime() {
-  const instant = when === "other" ? new Date(at("when-time").value).getTime() : api.now() - Number(when) * MINUTE;
-  const chosen = Number.isNaN(instant) ? api.now() : instant;
+  const other = new Date(at("when-time").value).getTime();
+  const chosen = when === "other" && other ? other : api.now() - (Number(when) || 0) * MINUTE;
   at("when").querySelector("input").checked = true;
   at("when-time").value = "";
   chooseWhen("0");
@@ -46,23 +45,27 @@ async function log(route, body, words) {
   toast(`Logged: ${words}${isNow ? "" : `, ${dayTime(instant)}`}`, { undo: () => queue.undo(id) });
 }
 
-const logCoffee = (body) => log("/coffee/", body, `${body.coffee_type ?? "caffeine"}, ${mg(body.caffeine_mg)}`);
+/** How an entry is called in a few words. */
+export const words = (route, entry) =>
+  route === "/coffee/" ? `${entry.coffee_type ?? "caffeine"}, ${mg(entry.caffeine_mg)}` : `${entry.context ?? "heart rate"}, ${entry.bpm} bpm`;
 
 /** Own habits, most frequent first, then what else there is. */
 export function drinks() {
   const { own = [], presets = [] } = live.types ?? {};
-  const names = new Set(own.map((drink) => drink.coffee_type.toLowerCase()));
-  return [...own, ...presets.filter((preset) => !names.has(preset.coffee_type))];
+  const names = own.map((drink) => drink.coffee_type.toLowerCase());
+  return [...own, ...presets.filter((preset) => !names.includes(preset.coffee_type))];
 }
 
-function drinkButton(drink) {
+function drinkButton({ coffee_type, caffeine_mg }) {
   let last = -SLIP;
-  const tap = (event) => {
-    if (event.timeStamp - last < SLIP) return;
-    last = event.timeStamp;
-    logCoffee({ caffeine_mg: drink.caffeine_mg, coffee_type: drink.coffee_type });
+  const tap = ({ timeStamp }) => {
+    if (timeStamp - last < SLIP) return;
+    last = timeStamp;
+    log("/coffee/", { coffee_type, caffeine_mg }, words("/coffee/", { coffee_type, caffeine_mg }));
   };
-  return h("button", { type: "button", class: "drink", onclick: tap }, h("span", {}, drink.coffee_type), h("span", { class: "soft" }, mg(drink.caffeine_mg)));
+  const drink = button(h("span", {}, coffee_type), tap, { class: "drink" });
+  drink.append(h("span", { class: "soft" }, mg(caffeine_mg)));
+  return drink;
 }
 
 let shown = "";
@@ -70,48 +73,38 @@ function showDrinks() {
   const all = drinks();
   // Made anew only when there is something new, for the sake of the finger on it.
   const key = JSON.stringify([all.map((drink) => [drink.coffee_type, drink.caffeine_mg]), showsAll]);
-  if (key === shown || all.length === 0) return;
+  if (key === shown || !all.length) return;
   shown = key;
-  at("drinks").replaceChildren(...(showsAll ? all : all.slice(0, FIRST)).map(drinkButton));
+  at("drinks").replaceChildren(...all.slice(0, showsAll ? all.length : FIRST).map(drinkButton));
   at("more-drinks").hidden = showsAll || all.length <= FIRST;
   at("drink-names").replaceChildren(...all.map((drink) => h("option", { value: drink.coffee_type })));
 }
 
-function customForm() {
-  const [name, dose, notes] = [nameInput(), doseInput(), notesInput()];
-  // Who picks a known name means its usual dose.
-  name.addEventListener("change", () => {
-    const known = drinks().find((drink) => drink.coffee_type === name.value.trim());
-    if (known && !dose.value) dose.value = known.caffeine_mg;
-  });
-  const form = at("custom-form");
-  form.append(field("What", name, "(optional)"), field("Caffeine, mg", dose), field("Notes", notes, "(optional)"), h("button", { class: "button primary" }, "Log it"));
-  form.addEventListener("submit", async (event) => {
+/** A form that logs an entry of `route`. */
+function form(place, route, submit, done = () => {}) {
+  const rows = Object.entries(controlsOf(route, route === "/coffee/" ? {} : { context: "resting" }, live.info?.validation));
+  place.append(...rows.map(([, [label, control]]) => field(label, control, control.required || control.value ? null : "(optional)")), submit);
+  place.addEventListener("submit", async (event) => {
     event.preventDefault();
-    await logCoffee({ caffeine_mg: dose.valueAsNumber, coffee_type: name.value.trim() || null, notes: notes.value.trim() || null });
-    form.reset();
-    at("custom").open = false;
-    at("custom").querySelector("summary").focus();
+    const body = Object.fromEntries(rows.map(([name, [, control, read]]) => [name, read(control)]));
+    await log(route, body, words(route, body));
+    place.reset();
+    done();
   });
-}
-
-function heartForm() {
-  const [bpm, context, notes] = [bpmInput(), contextInput(), h("input", { name: "notes", maxlength: 1000 })];
-  const form = at("heart-form");
-  form.append(field("Beats a minute", bpm), field("While", context), field("Notes", notes, "(optional)"), h("button", { class: "button" }, "Log heart rate"));
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    const body = { bpm: bpm.valueAsNumber, context: context.value, notes: notes.value.trim() || null };
-    await log("/heartrate/", body, `${body.bpm} bpm, ${body.context}`);
-    form.reset();
-  });
+  return Object.fromEntries(rows.map(([name, [, control]]) => [name, control]));
 }
 
 export function start() {
-  document.body.append(h("datalist", { id: "drink-names" }));
   chips(at("when"), "when", WHEN, when, chooseWhen);
-  customForm();
-  heartForm();
+  const { coffee_type: name, caffeine_mg: dose } = form(at("custom-form"), "/coffee/", h("button", { class: "button primary" }, "Log it"), () => {
+    at("custom").open = false;
+    at("custom").firstElementChild.focus();
+  });
+  // Who picks a known name means its usual dose.
+  name.addEventListener("change", () => {
+    dose.value ||= drinks().find((drink) => drink.coffee_type === name.value.trim())?.caffeine_mg ?? "";
+  });
+  form(at("heart-form"), "/heartrate/", h("button", { class: "button" }, "Log heart rate"));
   at("more-drinks").addEventListener("click", () => {
     showsAll = true;
     showDrinks();

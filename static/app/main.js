@@ -1,54 +1,68 @@
 // Puts the dashboard together: who starts when, and when the server is asked anew.
 
 import * as api from "./api.js";
-import * as device from "./device.js";
-import { at } from "./dom.js";
+import { askForKey, signOut } from "./dialogs.js";
+import { at } from "./elements.js";
 import { MINUTE } from "./format.js";
+import * as history from "./history.js";
 import * as live from "./live.js";
 import * as log from "./log.js";
+import * as notices from "./notices.js";
 import * as now from "./now.js";
+import * as curve from "./plots/curve.js";
+import * as days from "./plots/days.js";
+import * as heart from "./plots/heart.js";
 import * as queue from "./queue.js";
-import * as signIn from "./sign-in.js";
-import * as strip from "./strip.js";
 
 /** How often a server that does not answer is asked again. */
 const RETRY = 10_000;
+/** What is further down is asked for only when it comes near. */
+const LATER = { week: days.refresh, correlation: heart.refreshEffect, history: history.refresh };
+const near = new Set();
 
-async function refresh(parts) {
-  await live.refresh(parts);
-}
+/** Asks for everything that is shown. */
+const refresh = () => Promise.all([live.refresh(), heart.refreshRate(), ...[...near].map((ask) => ask())]);
 
-/** Everything that the key opens. */
-async function open() {
+function open() {
   at("sign-out").hidden = false;
   live.askInfo();
-  await refresh(live.ALL);
   queue.flush();
+  refresh();
+  for (const [id, ask] of Object.entries(LATER)) {
+    const watch = new IntersectionObserver(([entry]) => {
+      if (!entry.isIntersecting) return;
+      watch.disconnect();
+      near.add(ask);
+      ask();
+    }, { rootMargin: "300px" });
+    watch.observe(at(id));
+  }
 }
 
-function askForKey() {
-  signIn.ask(open, { mayWait: device.key() !== null });
-}
+const signIn = () => askForKey(open, api.key() !== null);
 
 function keepFresh() {
-  setInterval(() => document.hidden || api.state.isLocked || refresh(live.NOW), MINUTE);
-  setInterval(() => document.hidden || !api.state.isDown || refresh(live.NOW), RETRY);
-  document.addEventListener("visibilitychange", () => document.hidden || api.state.isLocked || refresh(live.ALL));
+  const isIdle = () => document.hidden || api.state.isLocked || !api.key();
+  setInterval(() => isIdle() || live.refresh(live.NOW), MINUTE);
+  setInterval(() => isIdle() || !api.state.isDown || refresh(), RETRY);
+  document.addEventListener("visibilitychange", () => isIdle() || refresh());
 }
 
 now.start();
 log.start();
-strip.start({
-  signIn: askForKey,
-  retry: () => Promise.all([queue.flush(), refresh(live.ALL)]),
-  look: () => at("history-title").focus(),
-});
-at("sign-out").addEventListener("click", signIn.signOut);
-api.onState(({ isLocked }) => isLocked && askForKey());
-queue.onArrival(() => refresh(live.ALL));
-queue.onUndone(() => refresh(live.ALL));
-queue.start();
+curve.start();
+heart.start();
+days.start(history.showDay);
+history.start(refresh);
+notices.start({ signIn, retry: () => Promise.all([queue.flush(), refresh()]), look: () => at("history-title").focus() });
+at("sign-out").addEventListener("click", signOut);
+api.onState(({ isLocked }) => isLocked && signIn());
+queue.on("arrival", refresh);
+queue.on("undone", refresh);
 live.recall();
+queue.start();
 keepFresh();
-if (device.key()) open();
-else askForKey();
+// Only secure pages have service workers.
+navigator.serviceWorker?.register("/sw.js").catch(() => {});
+if (api.key()) open();
+else signIn();

@@ -1,71 +1,73 @@
 // The first card: what is in the body now, how the day stands, what follows for tonight.
 
 import * as api from "./api.js";
-import { at, say } from "./dom.js";
+import { at, say } from "./elements.js";
 import { MINUTE, ago, count, dayTime, integer, mg, time } from "./format.js";
-import { bedtime, curve, isToday, live, onChange, unsentCoffees } from "./live.js";
+import { bedtime, curve, dailyLimit, live, missingCoffees, onChange, serverDate, today } from "./live.js";
 
 /** An answer this old is no longer "now". */
 const OLD = 3 * MINUTE;
-const LEVELS = { Good: "good", Caution: "caution", Warning: "warning" };
 
-function showActive() {
-  const level = curve()?.at(api.now()) ?? (live.active && { ...live.active, mg: live.active.active_caffeine_mg });
+/** Sets a fact, and the small words below it. */
+function fact(id, text, more) {
+  say(at(id), text);
+  say(at(`${id}-more`), more);
+}
+
+function showLevel() {
+  const level = curve()?.at(api.now());
   say(at("active"), level ? integer(level.mg) : "–");
-  const isSome = level && level.high_mg >= 0.5;
-  const band = isSome ? `likely ${integer(level.low_mg)} to ${mg(level.high_mg)}` : "by the model: nothing left";
-  say(at("active-band"), level ? `caffeine in your body, ${band}` : "caffeine in your body");
+  const likely = level && (level.high_mg < 0.5 ? ", nothing is left" : `, likely ${integer(level.low_mg)} to ${mg(level.high_mg)}`);
+  say(at("active-band"), `caffeine in your body${likely ?? ""}`);
 }
 
 function showDay() {
-  const { summary, today } = live;
-  const unsent = unsentCoffees().filter((coffee) => isToday(coffee.at));
+  const { summary } = live;
   const badge = at("status");
   badge.hidden = !summary;
   if (summary) {
     say(badge, summary.status);
-    badge.dataset.level = LEVELS[summary.status];
-    say(at("insight"), summary.insight);
+    badge.dataset.level = summary.status;
   }
-  if (!today) return;
-  const total = today.total_caffeine_mg + unsent.reduce((sum, coffee) => sum + coffee.mg, 0);
-  const limit = today.recommended_max;
-  say(at("today-total"), `${integer(total)} of ${mg(limit)}`);
-  say(at("today-level"), today.addiction_level);
-  say(at("today-count"), count(today.coffee_count + unsent.length, "drink"));
+  say(at("insight"), summary?.insight ?? live.fault?.message ?? "");
+  if (!live.today) return;
+  const unsent = missingCoffees("today").filter((coffee) => serverDate(coffee.at) === today());
+  // Yesterday's total says nothing about today.
+  const known = live.today.date === today() ? live.today : { total_caffeine_mg: 0, coffee_count: 0 };
+  const total = unsent.reduce((sum, coffee) => sum + coffee.mg, known.total_caffeine_mg);
+  const limit = dailyLimit();
+  const text = `${integer(total)} of ${mg(limit)}`;
+  say(at("today-total"), text);
+  say(at("today-level"), known.addiction_level ?? "");
+  say(at("today-count"), count(known.coffee_count + unsent.length, "drink"));
   const meter = at("today-meter");
   meter.setAttribute("aria-valuemax", limit);
   meter.setAttribute("aria-valuenow", Math.min(total, limit));
-  meter.setAttribute("aria-valuetext", `${integer(total)} of ${mg(limit)}`);
-  meter.dataset.level = total > limit ? "warning" : total > 0.75 * limit ? "caution" : "good";
-  meter.firstElementChild.style.setProperty("--share", Math.min(1, limit ? total / limit : 1));
+  meter.setAttribute("aria-valuetext", text);
+  meter.dataset.level = total > limit ? "Warning" : total > 0.75 * limit ? "Caution" : "Good";
+  meter.firstElementChild.style.setProperty("--share", limit ? Math.min(1, total / limit) : 1);
 }
 
 function showNight() {
-  const { active, summary } = live;
+  const { active } = live;
   if (!active) return;
-  say(at("can-drink"), active.can_drink_now_mg >= 1 ? `up to ${mg(Math.floor(active.can_drink_now_mg))}` : "nothing more");
-  say(at("can-drink-more"), "at once, for the day and the night");
-  const safe = Date.parse(summary?.last_safe_coffee_at ?? active.last_safe_coffee_at);
-  say(at("last-safe"), safe > api.now() - MINUTE ? dayTime(safe) : "it is too late");
-  say(at("last-safe-more"), `for your usual ${mg(active.usual_dose_mg)}`);
+  const room = Math.floor(active.can_drink_now_mg);
+  fact("can-drink", room ? `up to ${mg(room)}` : "nothing more", "at once, for the day and the night");
+  const safe = Date.parse(active.last_safe_coffee_at);
+  fact("last-safe", safe > api.now() - MINUTE ? dayTime(safe) : "it is too late", `for your usual ${mg(active.usual_dose_mg)}`);
   const bed = bedtime();
   const left = curve()?.at(bed)?.mg ?? active.at_bedtime_mg;
   say(at("bedtime-label"), `In bed at ${time(bed)}`);
-  const place = at("at-bedtime");
-  say(place, mg(left));
-  place.dataset.level = left > active.sleep_threshold_mg ? "caution" : "good";
-  say(at("at-bedtime-more"), `sleep may suffer above ${mg(active.sleep_threshold_mg)}`);
+  fact("at-bedtime", mg(left), `sleep may suffer above ${mg(active.sleep_threshold_mg)}`);
+  at("at-bedtime").dataset.level = left > active.sleep_threshold_mg ? "Caution" : "Good";
 }
 
 function showHeart() {
   const { heart } = live;
   if (!heart) return;
-  if (heart.bpm === undefined) return say(at("heart-now"), "no reading yet");
+  if (!heart.bpm) return fact("heart-now", "no reading yet", "");
   const minutes = (api.now() - Date.parse(heart.timestamp)) / MINUTE;
-  say(at("heart-now"), `${heart.bpm} bpm`);
-  const more = [heart.context, heart.status, ago(minutes)].filter(Boolean).join(", ");
-  say(at("heart-more"), more);
+  fact("heart-now", `${heart.bpm} bpm`, [heart.context, heart.status, ago(minutes)].filter(Boolean).join(", "));
 }
 
 function showAge() {
@@ -74,8 +76,8 @@ function showAge() {
   if (isOld) say(at("as-of"), `The server's word of ${dayTime(live.asOf)}; the level goes on by the model.`);
 }
 
-export function show() {
-  showActive();
+function show() {
+  showLevel();
   showDay();
   showNight();
   showHeart();

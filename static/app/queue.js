@@ -3,48 +3,75 @@
 // many tabs. States: `waiting`; `undone`, to be deleted should it have arrived; `refused`, to be corrected.
 
 import * as api from "./api.js";
-import * as db from "./db.js";
-import * as device from "./device.js";
 
+const TABLE = "queue";
+/** Seconds between tries. */
 const PAUSES = [2, 5, 10, 20, 40, 60];
+
+const settled = (request) =>
+  new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+
+let opened = null;
+/** Stands in for IndexedDB where that is refused. */
+const memory = new Map();
+
+function database() {
+  opened ??= (async () => {
+    const request = indexedDB.open("coffee-tracker", 1);
+    request.onupgradeneeded = () => request.result.createObjectStore(TABLE, { keyPath: "id" });
+    return settled(request);
+  })().catch(() => null);
+  return opened;
+}
+
+/** Does `action` to the table, or to what stands in for it. */
+async function stored(action, instead) {
+  const file = await database();
+  return file ? settled(action(file.transaction(TABLE, "readwrite").objectStore(TABLE))) : instead();
+}
 
 let entries = [];
 let tries = 0;
 let timer = null;
 let running = null;
-/** Ids by which the server knows what this window sent. */
+/** By the id of an entry that this window sent: the entry. */
 const arrived = new Map();
-const listeners = new EventTarget();
-const channel = typeof BroadcastChannel === "undefined" ? null : new BroadcastChannel("coffee-queue");
+const listeners = { change: [], arrival: [], undone: [] };
+const channel = new BroadcastChannel("coffee-queue");
 
-/** Calls `listener` with the entries whenever they change. */
-export const onChange = (listener) => listeners.addEventListener("change", () => listener(entries));
-/** Calls `listener` with an entry and the server's answer once it has arrived. */
-export const onArrival = (listener) => listeners.addEventListener("arrival", (event) => listener(event.detail));
-/** Calls `listener` with the id of an entry that is gone again. */
-export const onUndone = (listener) => listeners.addEventListener("undone", (event) => listener(event.detail));
-export const all = () => entries;
+/** Calls `listener` on a "change" of what waits, on the "arrival" of an entry, and when one is "undone". */
+export const on = (name, listener) => listeners[name].push(listener);
+/** What waits and what was refused, oldest first. */
+export const all = () => entries.filter((entry) => entry.state !== "undone");
+export const waiting = () => entries.filter((entry) => entry.state === "waiting");
+export const refused = () => entries.filter((entry) => entry.state === "refused");
 
-const tell = (name, detail) => listeners.dispatchEvent(new CustomEvent(name, { detail }));
+function tell(name, entry) {
+  for (const listener of listeners[name]) listener(entry);
+}
 
 /** Only on secure pages has `crypto` a `randomUUID`. */
 const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (n) => n.toString(16).padStart(2, "0")).join("");
 
 async function reload() {
-  entries = await db.all();
+  const rows = await stored((table) => table.getAll(), () => [...memory.values()]);
+  entries = rows.sort((a, b) => a.added - b.added);
   tell("change");
 }
 
 async function keep(entry) {
-  await db.put(entry);
+  await stored((table) => table.put(entry), () => memory.set(entry.id, entry));
   await reload();
-  channel?.postMessage("changed");
+  channel.postMessage("change");
 }
 
-async function drop(entry) {
-  await db.remove(entry.id);
+async function drop({ id }) {
+  await stored((table) => table.delete(id), () => memory.delete(id));
   await reload();
-  channel?.postMessage("changed");
+  channel.postMessage("change");
 }
 
 /** Keeps an entry for `route` and begins to send it; its id, by which it can be undone. */
@@ -57,89 +84,76 @@ export async function add(route, body) {
 
 /** Takes an entry back: before it leaves, or by deleting it where it has arrived. */
 export async function undo(id) {
-  const waiting = entries.find((entry) => entry.id === id);
-  if (waiting && waiting.tries === 0) {
-    await drop(waiting);
-    tell("undone", { id });
+  const entry = entries.find((one) => one.id === id) ?? arrived.get(id);
+  if (!entry) return;
+  if (entry.tries === 0 || entry.state === "refused") {
+    await drop(entry);
+    tell("undone", entry);
     return;
   }
-  const entry = waiting ?? arrived.get(id)?.entry;
   // Sent again under its key, it says under which id it was stored.
-  if (entry) await keep({ ...entry, state: "undone" });
+  await keep({ ...entry, state: "undone" });
   await flush();
 }
 
 /** Puts a corrected body in the place of one that was refused. */
-export async function correct(id, body) {
-  const entry = entries.find((one) => one.id === id);
-  if (!entry) return;
+export async function correct(entry, body) {
   await drop(entry);
   await add(entry.route, body);
 }
 
-export async function discard(id) {
-  const entry = entries.find((one) => one.id === id);
-  if (entry) await drop(entry);
-}
-
 async function send(entry) {
   // Noted before it leaves: from now on it may have arrived.
-  await keep({ ...entry, tries: entry.tries + 1 });
-  const headers = { "Idempotency-Key": entry.id };
-  const answer = await api.call("POST", entry.route, { body: entry.body, headers });
-  const current = (await db.all()).find((one) => one.id === entry.id);
-  if (!current || current.state !== "undone") {
-    arrived.set(entry.id, { entry, id: answer.id });
-    await drop(entry);
-    tell("arrival", { entry, answer });
-    return;
+  const sent = { ...entry, tries: entry.tries + 1 };
+  await keep(sent);
+  const { id } = await api.call("POST", entry.route, { body: entry.body, headers: { "Idempotency-Key": entry.id } });
+  const isUndone = entries.some((one) => one.id === entry.id && one.state === "undone");
+  if (isUndone) {
+    await api.trying(() => api.call("DELETE", `${entry.route}${id}`), (fault) => {
+      if (fault.kind !== "gone") throw fault;
+    });
+    arrived.delete(entry.id);
+  } else {
+    arrived.set(entry.id, sent);
   }
-  await api.call("DELETE", `${entry.route}${answer.id}`).catch((fault) => {
-    if (fault.kind !== "gone") throw fault;
-  });
-  arrived.delete(entry.id);
   await drop(entry);
-  tell("undone", { id: entry.id, serverId: answer.id });
+  tell(isUndone ? "undone" : "arrival", entry);
 }
 
+/** Sends one after the other; the fault that ends it for now, or null. */
 async function sendAll() {
   await reload();
   for (;;) {
     const entry = entries.find((one) => one.state !== "refused");
-    if (!entry) break;
-    try {
-      await send(entry);
-    } catch (fault) {
-      if (!(fault instanceof api.Fault)) throw fault;
-      if (fault.isPassing) return fault;
-      if (entry.state === "undone") await drop(entry);
-      else await keep({ ...entry, tries: 1, state: "refused", problem: fault.message });
-    }
+    if (!entry) return null;
+    const fault = await api.trying(() => send(entry), (found) => found);
+    if (fault?.isPassing) return fault;
+    if (fault && entry.state === "undone") await drop(entry);
+    else if (fault) await keep({ ...entry, state: "refused", problem: fault.message });
   }
-  tries = 0;
-  return null;
 }
 
 /** Sends what waits, unless that is going on already; what fails for now is tried again by itself. */
 export function flush() {
-  if (!device.key()) return null;
+  if (!api.key()) return null;
   running ??= (async () => {
     clearTimeout(timer);
+    let fault = null;
     try {
       // One tab at a time, where the browser can see to it; two would do no harm.
-      const alone = navigator.locks;
-      const fault = alone ? await alone.request("coffee-queue", sendAll) : await sendAll();
-      // Without a key nothing can be sent: signing in flushes.
-      if (fault && fault.kind !== "key") {
-        const pause = Math.max(fault.wait, PAUSES[Math.min(tries, PAUSES.length - 1)]);
-        tries += 1;
-        timer = setTimeout(flush, pause * 1000);
-      }
+      fault = await (navigator.locks ? navigator.locks.request("coffee-queue", sendAll) : sendAll());
     } finally {
       running = null;
     }
-    // What was added after the last look.
-    if (tries === 0 && !api.state.isLocked && entries.some((entry) => entry.state !== "refused")) return flush();
+    if (!fault) {
+      tries = 0;
+      // What was added after the last look.
+      if (entries.some((entry) => entry.state !== "refused")) return flush();
+    } else if (fault.kind !== "key") {
+      const pause = Math.max(fault.wait, PAUSES[Math.min(tries, PAUSES.length - 1)]);
+      tries += 1;
+      timer = setTimeout(flush, pause * 1000);
+    }
     return null;
   })();
   return running;
@@ -147,7 +161,7 @@ export function flush() {
 
 /** Looks at what an earlier window left, and sends it. */
 export async function start() {
-  if (channel) channel.onmessage = reload;
+  channel.onmessage = reload;
   addEventListener("online", flush);
   document.addEventListener("visibilitychange", () => document.hidden || flush());
   await reload();

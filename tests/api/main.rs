@@ -10,7 +10,6 @@ mod caffeine;
 mod coffee;
 mod coffee_totals;
 mod correlation;
-mod coverage;
 mod errors;
 mod export;
 mod faults;

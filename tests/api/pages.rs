@@ -113,7 +113,7 @@ async fn files_of_others_are_kept_for_good_since_their_paths_have_a_version() {
 #[rocket::async_test]
 async fn who_takes_gzip_gets_it_and_anyone_else_the_file_itself() {
     let app = TestApp::new().await;
-    let file = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/static/theme.css")).unwrap();
+    let file = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/static/docs.html")).unwrap();
     for (accepted, is_packed) in [
         (Some("gzip, deflate"), true),
         (Some("br;q=1.0, GZIP;q=0.8"), true),
@@ -126,7 +126,7 @@ async fn who_takes_gzip_gets_it_and_anyone_else_the_file_itself() {
         (None, false),
     ] {
         let headers = accepted.map(|coding| ("Accept-Encoding", coding));
-        let reply = get_with(&app, "/static/theme.css", headers.as_slice()).await;
+        let reply = get_with(&app, "/static/docs.html", headers.as_slice()).await;
         assert_eq!(reply.status, 200);
         assert_eq!(reply.header("content-encoding"), if is_packed { "gzip" } else { "" }, "{accepted:?}");
         assert_eq!(reply.declared, Some(reply.body.len()), "{accepted:?}");
@@ -142,6 +142,33 @@ async fn who_takes_gzip_gets_it_and_anyone_else_the_file_itself() {
     let head = app.ask(Method::Head, BUNDLE).header("Accept-Encoding", "gzip").send().await;
     let whole = get_with(&app, BUNDLE, &[("Accept-Encoding", "gzip")]).await;
     assert_eq!((head.status, head.body.len(), head.declared), (200, 0, Some(whole.body.len())));
+}
+
+#[rocket::async_test]
+async fn our_scripts_and_styles_come_without_comments_and_indentation_line_for_line() {
+    let app = TestApp::new().await;
+    for name in ["app/queue.js", "dashboard.css"] {
+        let source =
+            std::fs::read_to_string(format!("{}/static/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let reply = get_with(&app, &format!("/static/{name}"), &[]).await;
+        let served = reply.text();
+        let (mut comments, mut lines) = (0, served.lines());
+        for line in source.lines().map(str::trim) {
+            let sent = lines.next().unwrap();
+            // Here every line of a comment begins as one, or goes on as prose does.
+            assert!(sent == line || sent.is_empty(), "{name}: {line:?} became {sent:?}");
+            comments += usize::from(sent != line);
+            assert!(
+                !sent.starts_with("//") && !sent.contains("/*") && !sent.contains("*/"),
+                "{name}: {sent:?}"
+            );
+        }
+        assert_eq!(lines.next(), None, "{name}");
+        assert!(comments > 5, "{name} has {comments} lines of comments");
+    }
+    let vendored = "/static/vendor/swagger-ui-5.35.0/swagger-ui.css";
+    let source = std::fs::read(format!("{}{vendored}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    assert_eq!(get_with(&app, vendored, &[]).await.body, source, "files of others stay as they are");
 }
 
 #[rocket::async_test]

@@ -13,7 +13,8 @@ import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
 const TOP = fileURLToPath(new URL("../..", import.meta.url));
-const PROGRAM = resolve(process.env.COFFEE_TRACKER ?? join(TOP, "target/debug/coffee-tracker"));
+/** The program under test. */
+export const PROGRAM = resolve(process.env.COFFEE_TRACKER ?? join(TOP, "target/debug/coffee-tracker"));
 const PICTURES = join(TOP, "target/web");
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
@@ -149,7 +150,8 @@ async function openWindow(url, { screen = "wide", ...options }) {
     if (protocol.startsWith("http") && !home.includes(host)) wrongs.push(`asked ${request.url()}`);
   });
   context.on("console", (message) => {
-    if (["error", "warning"].includes(message.type())) wrongs.push(`console: ${message.text()}`);
+    const isOurDoing = message.text().includes("Service Worker registration blocked");
+    if (["error", "warning"].includes(message.type()) && !isOurDoing) wrongs.push(`console: ${message.text()}`);
   });
   context.on("weberror", (fault) => wrongs.push(`thrown: ${fault.error().message}`));
   await context.addInitScript(() => {

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 
-import { DEMO, KEY, accessibilityFaults, picture, scenario, widthBeyondTheWindow } from "./helpers.js";
+import { DEMO, KEY, accessibilityFaults, picture, scenario } from "./helpers.js";
 import { becomes, coffee, coffees, minutesAgo, open, signIn } from "./person.js";
 
 const drink = (page, name) => page.locator("#drinks").getByRole("button", { name: new RegExp(`^${name} `) });
@@ -149,16 +149,3 @@ scenario("what stands under Now is what the server says", { person: DEMO }, asyn
   assert.equal(await text("heart-now"), `${heart.bpm} bpm`);
   assert.match(await text("bedtime-label"), /^In bed at 23:00$/);
 });
-
-for (const colorScheme of ["light", "dark"]) {
-  for (const [screen, person] of [["wide", DEMO], ["phone", DEMO], ["narrow", DEMO], ["phone", null]]) {
-    const name = `${screen}-${colorScheme}-${person ? "full" : "empty"}`;
-    scenario(`the dashboard reads well: ${name}`, { colorScheme, screen, person }, async ({ page, server }) => {
-      await open(page, server);
-      await page.waitForLoadState("networkidle");
-      await picture(page, `dashboard/${name}`);
-      assert.equal(await widthBeyondTheWindow(page), 0, "nothing is wider than the window");
-      assert.equal(await accessibilityFaults(page), "");
-    });
-  }
-}

@@ -6,9 +6,22 @@ import { KEY } from "./helpers.js";
 
 /** Opens the dashboard with the key, as somebody does who has it kept for this window. */
 export async function open(page, server, { key = KEY } = {}) {
-  await page.addInitScript((value) => sessionStorage.getItem("coffee.key") ?? sessionStorage.setItem("coffee.key", value), key);
+  await page.addInitScript((value) => {
+    // A blank page has no storage.
+    if (location.protocol !== "about:") sessionStorage.getItem("coffee.key") ?? sessionStorage.setItem("coffee.key", value);
+  }, key);
   await page.goto(server.url);
   await page.locator("#today-total", { hasText: "mg" }).waitFor();
+}
+
+/** Scrolls through the whole page, so that everything on it is loaded, and back to the top. */
+export async function seeAll(page) {
+  for (const [section, filled] of [["week", "#week-bars li"], ["correlation", "#verdict:not(:empty)"], ["history", "#history-list > *"]]) {
+    await page.locator(`#${section}`).scrollIntoViewIfNeeded();
+    await page.locator(filled).first().waitFor();
+  }
+  await page.waitForLoadState("networkidle");
+  await page.evaluate(() => scrollTo(0, 0));
 }
 
 /** Enters a key into the form that asks for it. */

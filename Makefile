@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help run up down restart status logs health validate backup restore verify drill prod-check sql \
-	install upgrade rollback uninstall build test test-web test-verbs test-arm64 test-docs check fmt lint audit check-deploy \
+	install upgrade rollback uninstall build test test-statistics oracle test-web test-verbs test-arm64 test-docs check fmt lint audit check-deploy \
 	bench bench-import crash kills fire power-cut fuzz demo openapi clean
 
 PROGRAM := target/release/coffee-tracker
@@ -11,9 +11,10 @@ KILLS ?= 300
 BACKUPS ?= 50
 RESTORES ?= 20
 CUTS ?= 1000
+RUNS ?= 1000
 
 help: ## List every target
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Build, start on 127.0.0.1:8000 with data/coffee.db, print the URL, the key and a first curl line
 	cargo build --release --locked
@@ -76,6 +77,12 @@ build: ## Build the release binary
 
 test: ## Run every test that needs no browser and no root
 	cargo test --locked
+
+test-statistics: ## Do the intervals hold the truth, on 1,000 simulated people of each kind? RUNS=1000
+	STATISTICS_RUNS=$(RUNS) cargo test --locked --test api -- --nocapture coverage
+
+oracle: ## Compute the statistics' reference values anew with scipy (installs it into .venv), and compare
+	@scripts/oracle.sh
 
 test-web: ## Use the pages as a person does, in a headless Chromium; pictures in target/web
 	@scripts/test-web.sh

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::{Failure, print, progress};
 use crate::config::RawPlace;
-use crate::model::person::{Day, Habits, Person};
+use crate::model::person::{BPM_PER_100_MG, Day, Habits, Person};
 use crate::model::time::Timestamp;
 use crate::store::{FillError, Filler, Identity, Options};
 
@@ -27,6 +27,10 @@ pub struct DemoArgs {
     #[arg(long, default_value_t = 1440, value_parser = clap::value_parser!(u32).range(0..=100_000))]
     readings_per_day: u32,
 
+    /// How far 100 mg of caffeine lift the pulse, in beats per minute; 0: not at all
+    #[arg(long, default_value_t = BPM_PER_100_MG, value_parser = effect)]
+    bpm_per_100_mg: f64,
+
     /// Another seed is another person
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -38,6 +42,11 @@ pub struct DemoArgs {
 fn coffees(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|n: &f64| (0.0..=50.0).contains(n));
     number.ok_or_else(|| "must be a number from 0 to 50".to_owned())
+}
+
+fn effect(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|n: &f64| (0.0..=20.0).contains(n));
+    number.ok_or_else(|| "must be a number from 0 to 20".to_owned())
 }
 
 impl From<FillError> for Failure {
@@ -65,7 +74,11 @@ pub fn run(args: DemoArgs) -> Result<(), Failure> {
     })?;
     let began = Instant::now();
     let bar = progress::bar(u64::from(args.days), "{wide_bar} day {pos} of {len}, {eta} left", false);
-    let habits = Habits { coffees_per_day: args.coffees_per_day, readings_per_day: args.readings_per_day };
+    let habits = Habits {
+        coffees_per_day: args.coffees_per_day,
+        readings_per_day: args.readings_per_day,
+        bpm_per_100_mg: args.bpm_per_100_mg,
+    };
     let now = Timestamp::from(SystemTime::now());
     let mut person = Person::new(args.seed, habits, place.zone.clone());
     let (mut day, mut coffees, mut readings) = (Day::default(), 0_u64, 0_u64);

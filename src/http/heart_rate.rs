@@ -12,7 +12,7 @@ use super::body::Body;
 use super::coffee::{Deleted, NoData, just_after, stored};
 use super::query::{CorrelationQuery, Days, Once, Query, Range};
 use super::{Shared, next_page};
-use crate::model::correlation;
+use crate::model::correlation::{self, Question};
 use crate::model::fields::FieldError;
 use crate::model::heart_rate::{
     Bpm, NewReading, Reading, ReadingBatch, ReadingChange, ReadingId, assessment, status,
@@ -337,14 +337,23 @@ impl OfContext {
 /// What coffee does to the heart
 ///
 /// The pulse after each coffee (from 15 minutes to `hours_after` hours after) against the pulse before
-/// (from 2 hours to 15 minutes before).
+/// (from 2 hours to 15 minutes before); and over all readings, what the pulse does when there is caffeine
+/// in the body. Readings marked `active`, `exercise`, `panic`, `sleeping` or `stressed` are left out, unless
+/// `context` asks for them.
 #[utoipa::path(get, path = "/heartrate/correlation", operation_id = "heart_rate_correlation", tag = "heart rate",
-    params(super::shapes::DaysParam, super::shapes::HoursAfter, super::shapes::OfContext),
-    responses((status = 200, description = "Coffee by coffee, newest first", body = correlation::Answer)))]
+    params(super::shapes::DaysParam, super::shapes::HoursAfter, super::shapes::OfContext, super::shapes::Shown),
+    responses((status = 200, description = "Coffee by coffee, newest first, and what all of them say", body = correlation::Answer)))]
 #[rocket::get("/heartrate/correlation")]
 pub async fn correlate(app: &State<Shared>, query: Query<CorrelationQuery>) -> Answered {
     let (query, now) = (query.0, app.clock.now());
-    let since = now.minus(i64::from(query.days) * DAY);
-    let answer = app.store.correlation(since, just_after(now), query.hours_after, query.context).await?;
-    Answer::ok(&answer)
+    let question = Question {
+        since: now.minus(i64::from(query.days) * DAY),
+        until: just_after(now),
+        hours_after: query.hours_after,
+        context: query.context,
+        shown: usize::from(query.limit),
+        zone: app.settings.place.zone.clone(),
+        kinetics: app.settings.drinker.kinetics,
+    };
+    Answer::ok(&app.store.correlation(question).await?)
 }

@@ -242,6 +242,7 @@ pub struct CorrelationQuery {
     pub days: u16,
     pub hours_after: u8,
     pub context: Option<String>,
+    pub limit: u16,
 }
 
 impl FromQuery for CorrelationQuery {
@@ -249,8 +250,9 @@ impl FromQuery for CorrelationQuery {
         let days = fields.days(30);
         let hours_after = u8::try_from(fields.integer("hours_after", 2, 1, 24)).unwrap_or(2);
         let context = fields.text("context", MAX_CONTEXT);
+        let limit = u16::try_from(fields.integer("limit", 50, 1, 1000)).unwrap_or(50);
         fields.reader.finish()?;
-        Ok(Self { days, hours_after, context })
+        Ok(Self { days, hours_after, context, limit })
     }
 }
 

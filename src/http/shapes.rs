@@ -253,6 +253,15 @@ pub struct HoursAfter {
     hours_after: Option<u8>,
 }
 
+/// How many pairs.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Shown {
+    /// Most pairs to show, the newest; the figures are over all of them.
+    #[param(minimum = 1, maximum = 1000, default = 50)]
+    limit: Option<u16>,
+}
+
 /// A span of readings.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]

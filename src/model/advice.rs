@@ -40,7 +40,7 @@ pub const HALF_LIFE_HINTS: [HalfLifeHint; 3] = [
     HalfLifeHint {
         profile: "oral contraceptives",
         half_life_hours: 8.0,
-        source: "About 8 hours (Abernethy & Todd 1985, Eur J Clin Pharmacol 28:425), up to 11 in other studies",
+        source: "About 8 hours (Abernethy & Todd 1985, doi:10.1007/BF00544361), up to 11 in other studies",
     },
     HalfLifeHint {
         profile: "pregnancy",

@@ -169,7 +169,12 @@ pub struct LocalClock<'z> {
 impl LocalClock<'_> {
     /// The local hour, 0 to 23.
     pub fn hour(&mut self, at: Timestamp) -> usize {
-        usize::try_from(self.local_micros(at).rem_euclid(24 * HOUR) / HOUR).unwrap_or(0)
+        usize::try_from(self.time_of_day(at) / HOUR).unwrap_or(0)
+    }
+
+    /// Microseconds since midnight by the clock on the wall, which may jump.
+    pub fn time_of_day(&mut self, at: Timestamp) -> i64 {
+        self.local_micros(at).rem_euclid(24 * HOUR)
     }
 
     /// The local calendar date.

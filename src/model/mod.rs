@@ -4,6 +4,7 @@
 //! Values that would be invalid cannot be built; whoever holds one may use it.
 
 pub mod advice;
+pub mod association;
 pub mod caffeine;
 pub mod calendar;
 pub mod coffee;
@@ -17,5 +18,6 @@ pub mod person;
 pub mod rules;
 pub mod spoken_time;
 pub mod statistics;
+pub mod student;
 pub mod text;
 pub mod time;

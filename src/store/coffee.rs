@@ -373,8 +373,8 @@ fn fold_stats(
     Ok(Some(stats))
 }
 
-/// The coffees of a period as the correlation wants them.
-pub(super) fn correlated(
+/// The coffees of a period, in time order, as the correlation wants them.
+pub(super) fn drunk(
     c: &Connection,
     since: Timestamp,
     until: Timestamp,

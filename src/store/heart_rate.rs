@@ -5,13 +5,14 @@ use std::collections::hash_map::Entry;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::coffee::correlated;
+use super::coffee::drunk;
 use super::counts::{each_count, fill_slices, leap};
 use super::grouped::Grouped;
 use super::idempotency::{IdempotencyKey, Stored, once};
 use super::writer::Steps;
 use super::{Cost, Error, Store};
-use crate::model::correlation::{Answer, Correlator};
+use crate::model::caffeine::Dose;
+use crate::model::correlation::{Answer, Correlator, Question};
 use crate::model::heart_rate::{Bpm, NewReading, Reading, ReadingBatch, ReadingChange, ReadingId};
 use crate::model::statistics::{BpmSummary, EqualSlices, Extent, Histogram, Slice};
 use crate::model::time::Timestamp;
@@ -218,28 +219,22 @@ impl Store {
         .await
     }
 
-    /// Relates the coffees drunk from `since` up to `until` to the pulse around them, by one
-    /// pass over both in time order. `context` keeps only readings of that context.
+    /// Relates coffees to the pulse around them and to the caffeine in the body, by one pass over
+    /// both in time order.
     ///
     /// # Errors
     /// The store's faults.
-    pub async fn correlation(
-        &self,
-        since: Timestamp,
-        until: Timestamp,
-        hours_after: u8,
-        context: Option<String>,
-    ) -> Result<Answer, Error> {
+    pub async fn correlation(&self, question: Question) -> Result<Answer, Error> {
         self.read("correlation", Cost::Dear, move |c| {
             let c = c.unchecked_transaction()?;
             let c = &*c;
-            let mut correlator = Correlator::new(correlated(c, since, until)?, hours_after);
+            let drunk = drunk(c, question.coffees_since(), question.until)?;
+            let doses: Vec<Dose> =
+                drunk.iter().map(|coffee| (coffee.timestamp, coffee.caffeine_mg)).collect();
+            let coffees = drunk.into_iter().filter(|coffee| coffee.timestamp >= question.since).collect();
+            let mut correlator = Correlator::new(&question, coffees, &doses);
             if let Some((from, to)) = correlator.span() {
-                each_reading(c, from, to, |at, bpm, of| {
-                    if context.is_none() || context.as_deref() == of {
-                        correlator.push(at, bpm);
-                    }
-                })?;
+                each_reading(c, from, to, |at, bpm, context| correlator.push(at, bpm, context))?;
             }
             Ok(correlator.finish())
         })

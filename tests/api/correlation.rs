@@ -1,8 +1,10 @@
 //! `/heartrate/correlation` on scenarios that can be computed by hand.
 
+use coffee_tracker::model::calendar::Zone;
+use coffee_tracker::model::person::{Day, Habits, Person};
 use serde_json::{Value, json};
 
-use super::helpers::{TestApp, bad};
+use super::helpers::{NOW, TestApp, at, bad};
 
 fn pair(
     time: &str,
@@ -15,6 +17,14 @@ fn pair(
     json!({"coffee_time": format!("2026-{time}:00.000000Z"), "caffeine_mg": mg, "coffee_type": "espresso",
            "avg_heartrate_after": after, "baseline_heartrate": baseline, "hr_increase": increase,
            "readings_count": readings, "time_window_hours": 2})
+}
+
+/// What the pairs are, and the statistics.
+fn parted(mut answer: Value) -> (Value, Value) {
+    let fields = answer.as_object_mut().unwrap();
+    let statistics = fields.remove("statistics").unwrap();
+    fields.remove("verdict").unwrap();
+    (answer, statistics)
 }
 
 #[rocket::async_test]
@@ -42,25 +52,32 @@ async fn each_coffee_is_compared_with_the_pulse_before_it() {
     .await;
     app.readings("exercise", &[("2026-06-01T09:30:00Z", 124)]).await;
     let first = pair("05-31T08:00", 80.0, 71.5, Some(60.5), Some(11.0), 2);
-    let resting = json!({
+    let calm = json!({
         "correlations": [pair("06-01T08:00", 101.0, 64.0, Some(60.0), Some(4.0), 1), first],
         "analysis": {"total_correlations": 2, "avg_caffeine_dose": 90.5, "avg_hr_increase": 7.5,
                      "max_hr_increase": 11.0, "time_window_analyzed": "2 hours after coffee"},
         "summary": "Moderate heart rate response to caffeine",
     });
-    app.get("/heartrate/correlation?context=resting").await.is(200, resting);
-    let all = json!({
-        "correlations": [pair("06-01T08:00", 101.0, 94.0, Some(60.0), Some(34.0), 2), first],
-        "analysis": {"total_correlations": 2, "avg_caffeine_dose": 90.5, "avg_hr_increase": 22.5,
-                     "max_hr_increase": 34.0, "time_window_analyzed": "2 hours after coffee"},
-        "summary": "Significant heart rate increase from caffeine",
-    });
-    app.get("/heartrate/correlation/").await.is(200, all);
+    // Exercise is left out unless it is asked for.
+    let (shown, statistics) = parted(app.get("/heartrate/correlation/").await.json());
+    assert_eq!(shown, calm);
+    assert_eq!(
+        statistics["left_out_contexts"],
+        json!(["active", "exercise", "panic", "sleeping", "stressed"])
+    );
+    let (shown, statistics) = parted(app.get("/heartrate/correlation?context=resting").await.json());
+    assert_eq!((shown, &statistics["left_out_contexts"]), (calm, &json!([])));
     let exercise = json!({
         "correlations": [pair("06-01T08:00", 101.0, 124.0, None, None, 1)],
         "analysis": {"total_correlations": 1, "avg_caffeine_dose": 101.0, "avg_hr_increase": null,
                      "max_hr_increase": null, "time_window_analyzed": "2 hours after coffee"},
         "summary": "Not enough baseline data for proper correlation",
+        "verdict": "no evidence",
+        "statistics": {
+            "left_out_contexts": [], "increase": null, "response": null,
+            "dose_and_increase": {"pearson": null, "spearman": null},
+            "explanation": "Too few days have both caffeine and readings to tell whether the pulse follows it.",
+        },
     });
     app.get("/heartrate/correlation?context=exercise").await.is(200, exercise);
     // A narrower window, in hours and in days.
@@ -111,6 +128,94 @@ async fn fifty_pairs_are_shown_and_all_are_counted() {
     let shown = answer["correlations"].as_array().unwrap();
     assert_eq!((shown.len(), &answer["analysis"]["total_correlations"]), (50, &json!(52)));
     assert_eq!(shown[0]["coffee_time"], "2026-06-01T08:51:00.000000Z");
+}
+
+#[rocket::async_test]
+async fn statistics_of_few_pairs_are_those_of_the_textbook() {
+    let app = TestApp::new().await;
+    // One coffee a day; the pulse rises by 2, 5, 3, 9, 6.
+    for (day, mg, rise) in [(26, 60.0, 2), (27, 90.0, 5), (28, 80.0, 3), (29, 200.0, 9), (30, 80.0, 6)] {
+        app.coffee(&format!("2026-05-{day}T08:00:00Z"), mg, None).await;
+        let (before, after) = (format!("2026-05-{day}T07:00:00Z"), format!("2026-05-{day}T09:00:00Z"));
+        app.readings("resting", &[(&before, 60), (&after, 60 + rise)]).await;
+    }
+    let statistics = app.get("/heartrate/correlation").await.json()["statistics"].take();
+    // Mean 5, deviation 2.739: t = 5 / (2.739 / √5), and 2.776 standard errors to either side.
+    assert_eq!(
+        statistics["increase"],
+        json!({"pairs": 5, "days": 5, "mean_bpm": 5.0, "interval_bpm": [1.6, 8.4], "t": 4.08,
+               "degrees_of_freedom": 4.0, "p": 0.0151})
+    );
+    // As scipy has them: r of dose and rise is 0.8825; ranks are 1 4 2.5 5 2.5 and 1 3 2 5 4.
+    assert_eq!(
+        statistics["dose_and_increase"],
+        json!({"pearson": {"r": 0.883, "interval": [0.001, 0.992], "p": 0.0475, "effective_pairs": 5.0},
+               "spearman": {"r": 0.821, "interval": [-0.416, 0.992], "p": 0.0886, "effective_pairs": 5.0}})
+    );
+}
+
+/// Stores what a simulated person drank and measured in the 20 days before [`helpers::NOW`].
+async fn simulate(app: &TestApp, bpm_per_100_mg: f64) {
+    let zone = Zone::named("Europe/Berlin").unwrap();
+    let habits = Habits { coffees_per_day: 4.0, readings_per_day: 96, bpm_per_100_mg };
+    let (mut person, mut day) = (Person::new(2, habits, zone.clone()), Day::default());
+    let mut date = zone.date(at(NOW)).minus_days(20);
+    for _ in 0..20 {
+        person.live(date, &mut day);
+        for coffee in &day.coffees {
+            app.coffee(&coffee.timestamp.to_string(), coffee.caffeine_mg.mg(), coffee.coffee_type).await;
+        }
+        let readings: Vec<Value> = (day.readings.iter())
+            .map(|r| json!({"timestamp": r.timestamp, "bpm": r.bpm.get(), "context": r.context}))
+            .collect();
+        app.post("/heartrate/batch", json!({"readings": readings})).await;
+        date = date.next();
+    }
+}
+
+#[rocket::async_test]
+async fn a_heart_that_answers_to_caffeine_is_told_so_and_one_that_does_not_hears_no_evidence() {
+    for (effect, verdict) in [(0.0, "no evidence"), (10.0, "strong")] {
+        let app = TestApp::new().await;
+        simulate(&app, effect).await;
+        let answer = app.get("/heartrate/correlation?limit=3").await.json();
+        assert_eq!(answer["verdict"], verdict, "{}", answer["statistics"]);
+        assert_eq!(answer["correlations"].as_array().unwrap().len(), 3);
+        let (increase, response) = (&answer["statistics"]["increase"], &answer["statistics"]["response"]);
+        assert_eq!(increase["days"], 20);
+        assert!(increase["pairs"].as_u64() > Some(60));
+        let interval = response["interval_bpm_per_100_mg"].as_array().unwrap();
+        assert!(interval[0].as_f64() < Some(effect) && interval[1].as_f64() > Some(effect), "{response}");
+        // The heart answers at once.
+        assert!(effect == 0.0 || response["strongest_lag_hours"].as_f64() < Some(0.5), "{response}");
+        // Alone they would say so, too: but not those of a single day.
+        let today = app.get("/heartrate/correlation?days=1").await.json();
+        assert_eq!(today["verdict"], "no evidence");
+    }
+}
+
+#[rocket::async_test]
+async fn the_half_life_of_the_settings_is_that_of_the_body() {
+    let mut found = Vec::new();
+    for half_life in ["2", "5", "12"] {
+        let app = TestApp::flagged(&[("caffeine-half-life-hours", half_life)]).await;
+        simulate(&app, 10.0).await;
+        let answer = app.get("/heartrate/correlation").await.json();
+        found.push(answer["statistics"]["response"]["r"].as_f64().unwrap());
+    }
+    // The person's is 5 hours: with that the pulse follows best.
+    assert!(found[1] > found[0] && found[1] > found[2], "{found:?}");
+}
+
+#[rocket::async_test]
+async fn limits_are_1_to_1000() {
+    let app = TestApp::new().await;
+    for limit in ["0", "1001", "-1", "x"] {
+        let message = if limit == "x" { "must be a whole number" } else { "must be between 1 and 1000" };
+        app.get(&format!("/heartrate/correlation?limit={limit}"))
+            .await
+            .unfit(&[bad("query", "limit", message, limit)]);
+    }
 }
 
 #[rocket::async_test]

@@ -10,6 +10,7 @@ mod caffeine;
 mod coffee;
 mod coffee_totals;
 mod correlation;
+mod coverage;
 mod errors;
 mod export;
 mod faults;

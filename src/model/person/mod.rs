@@ -6,6 +6,9 @@
 //! zone and dates give the same days on every machine (short of a pulse on the very edge of
 //! rounding: an exponential's last bit is the machine's own). Storing them is not done here.
 
+mod drinks;
+mod plan;
+
 use fastrand::Rng;
 
 use super::caffeine::{Body, Kinetics};
@@ -13,6 +16,8 @@ use super::calendar::{Date, Zone};
 use super::coffee::Milligrams;
 use super::heart_rate::Bpm;
 use super::time::{HOUR, MINUTE, Timestamp};
+use drinks::order;
+use plan::{Episode, Plan, circadian};
 
 /// How much a person drinks and measures.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,6 +26,8 @@ pub struct Habits {
     pub coffees_per_day: f64,
     /// On every day, however long; held within 0 to 100,000.
     pub readings_per_day: u32,
+    /// The heart's answer to 100 mg of active caffeine, in beats per minute.
+    pub bpm_per_100_mg: f64,
 }
 
 /// A coffee as the person drank it.
@@ -65,57 +72,12 @@ pub struct Person {
     last_coffee: Timestamp,
 }
 
-/// The heart's answer to caffeine, in beats per minute and mg.
-const BPM_PER_MG: f64 = 0.03;
+/// What 100 mg of active caffeine do to the heart of a person who is not asked about it, in beats per minute.
+pub const BPM_PER_100_MG: f64 = 3.0;
 /// Above this level the heart does not answer more, in mg.
 const FULL_ANSWER_MG: f64 = 1000.0;
 /// The slowest and the fastest pulse of a simulated person.
 const PULSES: (f64, f64) = (38.0, 215.0);
-
-/// What is drunk: type, mg per serving, how readily before 14:00, from 14:00, from 18:00.
-/// Doses of the first six are those of `coffee::PRESETS`, the others follow from them.
-const DRINKS: [(&str, f64, [u32; 3]); 10] = [
-    ("espresso", 80.0, [20, 30, 6]),
-    ("filter coffee", 90.0, [40, 20, 4]),
-    ("black tea", 50.0, [8, 16, 20]),
-    ("cola", 40.0, [1, 8, 14]),
-    ("energy drink", 80.0, [2, 5, 2]),
-    ("dark chocolate", 25.0, [0, 5, 16]),
-    ("cappuccino", 80.0, [22, 12, 2]),
-    ("flat white", 160.0, [8, 6, 0]),
-    ("cold brew", 150.0, [2, 4, 0]),
-    // McCusker et al. 2006 found up to 13.9 mg in a large cup of decaffeinated coffee.
-    ("decaf", 5.0, [1, 6, 30]),
-];
-
-/// When coffee is drunk: from and until so many minutes after waking, and how readily.
-const THIRST: [(i64, i64, u32); 6] =
-    [(10, 75, 32), (75, 180, 14), (180, 270, 22), (330, 450, 19), (450, 600, 9), (600, 840, 4)];
-
-const NOTES: [&str; 5] = ["with oat milk", "before the meeting", "too bitter", "iced", "bad night"];
-
-/// Something that lifts the pulse for a while. Local times of day in microseconds.
-#[derive(Clone, Copy, Debug)]
-struct Episode {
-    from: i64,
-    until: i64,
-    /// When its last trace has gone.
-    fades: i64,
-    lift_bpm: f64,
-    context: &'static str,
-}
-
-/// One day's frame. Local times of day in microseconds.
-struct Plan {
-    start: Timestamp,
-    end: Timestamp,
-    wakes: i64,
-    sleeps: i64,
-    /// By beginning, none overlapping.
-    episodes: Vec<Episode>,
-    /// The pulse's slow wandering at each full hour, in beats per minute.
-    drift: [f64; 26],
-}
 
 impl Person {
     /// A person whose whole life follows from `seed`.
@@ -223,7 +185,7 @@ impl Person {
     /// The pulse at `body_at`, whose local time of day is `time`, and what the body is doing.
     fn pulse(&mut self, plan: &Plan, time: i64, episode: Option<&Episode>) -> (f64, &'static str) {
         let hours = time as f64 / HOUR as f64;
-        let caffeine = self.body.active_mg.min(FULL_ANSWER_MG) * BPM_PER_MG;
+        let caffeine = self.body.active_mg.min(FULL_ANSWER_MG) / 100.0 * self.habits.bpm_per_100_mg;
         let calm = self.resting_bpm + plan.drift_at(time) + circadian(hours) + caffeine;
         let noise = bell(&mut self.heart);
         if time < plan.wakes || time >= plan.sleeps {
@@ -238,113 +200,6 @@ impl Person {
             None => (calm + noise * 2.4, "resting"),
         }
     }
-}
-
-impl Plan {
-    fn fill(&mut self, rng: &mut Rng, weekend: bool) {
-        if rng.f64() < if weekend { 0.55 } else { 0.4 } {
-            let (from, until) = if weekend { (10.0, 16.0) } else { (17.0, 19.5) };
-            let (from, minutes) = (between(rng, from, until), between(rng, 25.0, 70.0));
-            self.place(from, minutes, 18.0, between(rng, 48.0, 88.0), "exercise");
-        }
-        if rng.f64() < if weekend { 0.1 } else { 0.35 } {
-            let (from, minutes) = (between(rng, 9.0, 20.0), between(rng, 8.0, 35.0));
-            self.place(from, minutes, 12.0, between(rng, 12.0, 32.0), "stressed");
-        }
-        for _ in 0..rng.u32(3..=7) {
-            let (from, minutes) = (between(rng, 6.0, 22.0), between(rng, 8.0, 40.0));
-            self.place(from, minutes, 5.0, between(rng, 12.0, 30.0), "active");
-        }
-        self.episodes.sort_by_key(|episode| episode.from);
-    }
-
-    /// Adds an episode if the person is awake and free: hours of the day, minutes, beats per minute.
-    fn place(&mut self, from: f64, minutes: f64, recovery: f64, lift_bpm: f64, context: &'static str) {
-        let from = local(from);
-        let until = from + local(minutes / 60.0);
-        let fades = until + local(recovery / 60.0);
-        let free = self.episodes.iter().all(|other| fades <= other.from || from >= other.fades);
-        if free && from > self.wakes && fades < self.sleeps {
-            self.episodes.push(Episode { from, until, fades, lift_bpm, context });
-        }
-    }
-
-    /// The instant of a local time of day. Clocks change in the first hours of a day, so the
-    /// later ones are counted back from its end.
-    fn instant(&self, time: i64) -> Timestamp {
-        let at = if time < 4 * HOUR { self.start.plus(time) } else { self.end.minus(24 * HOUR - time) };
-        at.clamp(self.start, self.end.minus(1))
-    }
-
-    /// The local time of day of an instant, nearly so while clocks change.
-    fn local_time(&self, at: Timestamp) -> i64 {
-        let since_start = at.micros() - self.start.micros();
-        if since_start < 4 * HOUR { since_start } else { 24 * HOUR - (self.end.micros() - at.micros()) }
-    }
-
-    fn drift_at(&self, time: i64) -> f64 {
-        let hour = usize::try_from(time / HOUR).unwrap_or(0).min(24);
-        let share = (time % HOUR) as f64 / HOUR as f64;
-        self.drift[hour] + (self.drift[hour + 1] - self.drift[hour]) * share
-    }
-}
-
-impl Episode {
-    /// Beats per minute above the calm pulse: up within 4 minutes, down while it fades.
-    fn lift_at(&self, time: i64) -> f64 {
-        let share = if time < self.until {
-            (time - self.from) as f64 / (4 * MINUTE) as f64
-        } else {
-            (self.fades - time) as f64 / (self.fades - self.until) as f64
-        };
-        self.lift_bpm * share.clamp(0.0, 1.0)
-    }
-
-    fn context_at(&self, time: i64) -> &'static str {
-        if time >= self.until && self.context == "exercise" { "active" } else { self.context }
-    }
-}
-
-/// One drink of the day.
-fn order(rng: &mut Rng, plan: &Plan) -> Option<SimulatedCoffee> {
-    let (from, until, _) = THIRST[weighted(rng, THIRST.map(|(_, _, weight)| weight))];
-    let time = (plan.wakes + rng.i64(from * MINUTE..until * MINUTE)).min(plan.sleeps - rng.i64(MINUTE..HOUR));
-    let part = if time < 14 * HOUR { 0 } else { 1 + usize::from(time >= 18 * HOUR) };
-    let (name, mg, _) = DRINKS[weighted(rng, DRINKS.map(|(_, _, weights)| weights[part]))];
-    // Most people log what the menu offers; some weigh, some take two.
-    let servings = match rng.u32(0..100) {
-        0..70 => 1.0,
-        70..94 => between(rng, 0.8, 1.25),
-        _ => 2.0,
-    };
-    let named = rng.u32(0..100) < 96;
-    let noted = rng.u32(0..100) < 7;
-    let note = NOTES[weighted(rng, [1; 5])];
-    Some(SimulatedCoffee {
-        timestamp: plan.instant(time),
-        caffeine_mg: Milligrams::new((mg * servings).round())?,
-        coffee_type: named.then_some(name),
-        notes: noted.then_some(note),
-    })
-}
-
-/// An index, the more often the greater its weight.
-fn weighted<const N: usize>(rng: &mut Rng, weights: [u32; N]) -> usize {
-    let mut left = rng.u32(0..weights.iter().sum::<u32>().max(1));
-    for (index, weight) in weights.iter().enumerate() {
-        if left < *weight {
-            return index;
-        }
-        left -= weight;
-    }
-    0
-}
-
-/// The daily rhythm in beats per minute: −3.5 at 04:00, +2.5 at 16:00.
-fn circadian(hours: f64) -> f64 {
-    let from_four = (hours - 4.0).rem_euclid(24.0);
-    let share = 1.0 - (from_four - 12.0).abs() / 12.0;
-    -3.5 + 6.0 * share * share * (3.0 - 2.0 * share)
 }
 
 /// A bell curve of mean 0 and deviation 1, never beyond ±3.5. Sums and products only: the
@@ -367,6 +222,7 @@ fn local(hours: f64) -> i64 {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 mod tests {
+    use super::drinks::DRINKS;
     use super::*;
     use crate::model::coffee::PRESETS;
     use crate::model::time::DAY;
@@ -374,7 +230,8 @@ mod tests {
     fn live(seed: u64, coffees: f64, readings: u32, zone: &str, from: &str, days: u32) -> Vec<Day> {
         let zone = Zone::named(zone).unwrap();
         let mut date = zone.date(zone.parse(from).unwrap());
-        let habits = Habits { coffees_per_day: coffees, readings_per_day: readings };
+        let habits =
+            Habits { coffees_per_day: coffees, readings_per_day: readings, bpm_per_100_mg: BPM_PER_100_MG };
         let mut person = Person::new(seed, habits, zone.clone());
         (0..days)
             .map(|_| {

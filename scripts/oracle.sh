@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Computes the statistics' reference values anew with scipy (installed into .venv) and says whether
+# tests/data/statistics.json, which the tests read, holds the same: in every figure, to 12 digits.
+#
+#   scripts/oracle.sh            compares
+#   scripts/oracle.sh --write    writes the file anew
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+venv=.venv
+packages=(numpy==2.4.6 scipy==1.17.1)
+file=tests/data/statistics.json
+
+if ! "$venv/bin/python" -c '
+import sys
+from importlib.metadata import version
+for package in sys.argv[1:]:
+    name, _, wanted = package.partition("==")
+    assert version(name) == wanted
+' "${packages[@]}" 2>/dev/null; then
+    python3 -m venv "$venv"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${packages[@]}"
+fi
+
+fresh=$(mktemp)
+trap 'rm -f "$fresh"' EXIT
+"$venv/bin/python" scripts/oracle.py > "$fresh"
+if [ "${1:-}" = --write ]; then
+    cp "$fresh" "$file"
+    echo "$file is written anew"
+    exit
+fi
+"$venv/bin/python" - "$fresh" "$file" <<'PYTHON'
+import json
+import math
+import sys
+
+fresh, kept = (json.load(open(path)) for path in sys.argv[1:])
+
+
+def same(a, b):
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b or math.isclose(a, b, rel_tol=1e-12, abs_tol=1e-14)
+
+
+sys.exit(None if same(fresh, kept) else f"{sys.argv[2]} holds other figures: scripts/oracle.sh --write")
+PYTHON
+echo "$file holds what scipy computes"

@@ -46,6 +46,7 @@ trap 'exit 130' INT TERM
 API_KEY=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')
 export API_KEY
 binary=$(realpath "$COFFEE_TRACKER")
+: >"$work/out"
 # In a folder of its own, so that no `.env` changes the rules; the document states the defaults.
 (
     cd "$work"

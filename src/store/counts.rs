@@ -9,12 +9,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, TransactionBehavior, params};
+use rusqlite::types::Value;
+use rusqlite::{Connection, TransactionBehavior, params, params_from_iter};
 
 use super::OpenError;
 use super::aside::settle;
 use super::grouped::Grouped;
-use super::heart_rate::{bpm, each_reading, each_within};
+use super::heart_rate::{ReadingFilter, bpm, each_reading, each_within};
 use super::lock::Maintenance;
 use super::schema::{self, Found, Role};
 use crate::model::heart_rate::Bpm;
@@ -343,34 +344,57 @@ pub fn fill_slices(c: &Connection, slices: &mut EqualSlices) -> rusqlite::Result
     Ok(())
 }
 
-/// Where a list of all readings before `until`, newest first, stands after `offset` of them, to
-/// the hour: the instant before which it goes on, and how many of those that follow to leave out.
-pub fn leap(
-    c: &Connection,
-    since: Timestamp,
-    until: Timestamp,
-    offset: u32,
-) -> rusqlite::Result<(Timestamp, u32)> {
-    let hour = until.micros().div_euclid(HOUR);
-    let newest: i64 = c
-        .prepare_cached("select count(*) from heart_rate_logs where timestamp >= ? and timestamp < ?")?
-        .query_row([since.micros().max(hour * HOUR), until.micros()], |row| row.get(0))?;
-    let Some(mut left) = i64::from(offset).checked_sub(newest).filter(|left| *left > 0) else {
-        return Ok((until, offset));
+/// Counts to leap over readings by, newest first: all of them by hour, those of a context by 32 days.
+struct Strides {
+    /// Microseconds.
+    unit: i64,
+    /// How many readings lie in a span of time.
+    within: &'static str,
+    /// How many lie in each of a span of units.
+    counts: &'static str,
+}
+
+const OF_ALL: Strides = Strides {
+    unit: HOUR,
+    within: "select count(*) from heart_rate_logs where timestamp >= ? and timestamp < ?",
+    counts: "select hour, count from heart_rate_hours where hour >= ? and hour < ? order by hour desc",
+};
+
+const OF_A_CONTEXT: Strides = Strides {
+    unit: BLOCK * DAY,
+    within: "select count(*) from heart_rate_logs where timestamp >= ? and timestamp < ? and context = ?",
+    counts: "select block, sum(count) from heart_rate_blocks where block >= ? and block < ? and context = ?
+             group by block order by block desc",
+};
+
+/// The same list from further on: with an end before which it goes on, and an offset that is left, which is
+/// less than what lies in an hour, or of a context in 32 days.
+pub fn leap(c: &Connection, mut filter: ReadingFilter) -> rusqlite::Result<ReadingFilter> {
+    let (since, until) = (filter.since.micros(), filter.until.micros());
+    let Strides { unit, within, counts } = if filter.context.is_none() { OF_ALL } else { OF_A_CONTEXT };
+    let bound = |from: i64, to: i64| {
+        let numbers = [from, to].into_iter().map(Value::from);
+        params_from_iter(numbers.chain(filter.context.clone().map(Value::from)))
     };
-    let mut query = c.prepare_cached(
-        "select hour, count from heart_rate_hours where hour >= ? and hour < ? order by hour desc",
-    )?;
-    let mut rows = query.query([ceil(since.micros(), HOUR), hour])?;
-    let mut end = hour;
+    let last = until.div_euclid(unit);
+    let newest: i64 =
+        c.prepare_cached(within)?.query_row(bound(since.max(last * unit), until), |row| row.get(0))?;
+    let Some(mut left) = i64::from(filter.offset).checked_sub(newest).filter(|left| *left > 0) else {
+        return Ok(filter);
+    };
+    let mut query = c.prepare_cached(counts)?;
+    let mut rows = query.query(bound(ceil(since, unit), last))?;
+    let mut end = last;
     while let Some(row) = rows.next()? {
-        let (hour, count): (i64, i64) = (row.get(0)?, row.get(1)?);
+        let (own, count): (i64, i64) = (row.get(0)?, row.get(1)?);
         if count > left {
-            end = hour + 1;
+            end = own + 1;
             break;
         }
         left -= count;
-        end = hour;
+        end = own;
     }
-    Ok((Timestamp::clamped(end * HOUR), u32::try_from(left).unwrap_or(u32::MAX)))
+    filter.until = Timestamp::clamped(end * unit);
+    filter.offset = u32::try_from(left).unwrap_or(u32::MAX);
+    Ok(filter)
 }

@@ -154,13 +154,13 @@ impl Store {
         let deep = filter.offset.saturating_add(filter.limit) > SHALLOW;
         let cost = if deep { Cost::Dear } else { Cost::Quick };
         self.read("readings", cost, move |c| {
-            if !deep || filter.context.is_some() {
+            if !deep {
                 return list(c, &filter);
             }
             // One state of the file for all queries.
             let c = c.unchecked_transaction()?;
-            let (until, offset) = leap(&c, filter.since, filter.until, filter.offset)?;
-            list(&c, &ReadingFilter { until, offset, ..filter })
+            let filter = leap(&c, filter)?;
+            list(&c, &filter)
         })
         .await
     }

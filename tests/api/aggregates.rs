@@ -46,7 +46,9 @@ fn instant(rng: &mut Rng, now: Timestamp) -> Timestamp {
 
 fn reading(rng: &mut Rng, now: Timestamp) -> Value {
     let bpm = if rng.u8(0..20) == 0 { rng.u16(30..=250) } else { rng.u16(58..75) };
-    json!({"timestamp": instant(rng, now), "bpm": bpm, "context": rng.choice(CONTEXTS).unwrap()})
+    // Of one so many that its list is deep.
+    let context = if rng.bool() { CONTEXTS[0] } else { rng.choice(CONTEXTS).unwrap() };
+    json!({"timestamp": instant(rng, now), "bpm": bpm, "context": context})
 }
 
 fn coffee(rng: &mut Rng, now: Timestamp) -> Value {
@@ -174,7 +176,7 @@ async fn ranges_hold(app: &TestApp, rng: &mut Rng, now: Timestamp, all: &[Row]) 
 }
 
 async fn lists_hold(app: &TestApp, rng: &mut Rng, now: Timestamp, all: &[Row]) {
-    for _ in 0..20 {
+    for _ in 0..40 {
         let (a, b) = (instant(rng, now), instant(rng, now));
         let (a, b) = (a.min(b), a.max(b));
         let mut path = "/heartrate/?limit=20".to_owned();
@@ -187,7 +189,15 @@ async fn lists_hold(app: &TestApp, rng: &mut Rng, now: Timestamp, all: &[Row]) {
             path.push_str(&format!("&until={b}"));
             wanted.retain(|row| row.at < b);
         }
-        let offset = rng.usize(0..=all.len() + 10);
+        if rng.bool() {
+            let context = CONTEXTS[if rng.bool() { 0 } else { rng.usize(..CONTEXTS.len()) }];
+            path.push_str(&format!(
+                "&context={}",
+                context.replace(' ', "%20").replace('\t', "%09").replace('é', "%C3%A9")
+            ));
+            wanted.retain(|row| row.kind.as_deref() == Some(context));
+        }
+        let offset = rng.usize(0..=wanted.len() + 10);
         path.push_str(&format!("&offset={offset}"));
         let wanted: Vec<i64> = wanted.iter().skip(offset).take(20).map(|row| row.id).collect();
         assert_eq!(app.ids(&path).await, wanted, "{path}");

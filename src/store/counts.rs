@@ -55,6 +55,22 @@ impl Counter {
         Ok(Self::default())
     }
 
+    /// Does work that adds many readings and counts each, in the place of the triggers, which count again
+    /// afterwards.
+    ///
+    /// # Errors
+    /// SQLite's own, and those of the work.
+    pub fn during<T>(
+        connection: &Connection,
+        work: impl FnOnce(&mut Self) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        let mut counter = Self::instead_of_triggers(connection)?;
+        let _back = TriggersBack(connection);
+        let done = work(&mut counter)?;
+        counter.write(connection)?;
+        Ok(done)
+    }
+
     /// Counts a reading.
     pub fn add(&mut self, at: Timestamp, bpm: Bpm, context: Option<&str>) {
         let (day, hour) = (at.micros().div_euclid(DAY), at.micros().div_euclid(HOUR));
@@ -105,6 +121,16 @@ impl Counter {
             to_hours.execute(params![hour, count, sum, of.min, of.max])?;
         }
         Ok(())
+    }
+}
+
+/// Turns them on again whatever happens, a panic too.
+struct TriggersBack<'c>(&'c Connection);
+
+impl Drop for TriggersBack<'_> {
+    fn drop(&mut self) {
+        // SQLite knows no reason to refuse this.
+        let _ = self.0.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, true);
     }
 }
 
@@ -397,4 +423,32 @@ pub fn leap(c: &Connection, mut filter: ReadingFilter) -> rusqlite::Result<Readi
     filter.until = Timestamp::clamped(end * unit);
     filter.offset = u32::try_from(left).unwrap_or(u32::MAX);
     Ok(filter)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_counted_work_the_triggers_count_again_also_when_it_failed() {
+        let mut c = Connection::open_in_memory().unwrap();
+        schema::migrate(&mut c, 0, schema::migrations()).unwrap();
+        let add = |c: &Connection| {
+            c.execute("insert into heart_rate_logs (timestamp, bpm) values (5, 60)", []).map(drop)
+        };
+        let failed = Counter::during(&c, |_| Err::<(), _>(rusqlite::Error::InvalidQuery));
+        assert_eq!(failed, Err(rusqlite::Error::InvalidQuery));
+        add(&c).unwrap();
+        Counter::during(&c, |counter| {
+            add(&c)?;
+            counter.add(Timestamp::clamped(5), Bpm::new(60).unwrap(), None);
+            Ok(())
+        })
+        .unwrap();
+        add(&c).unwrap();
+        let counted: i64 =
+            c.query_row("select sum(count) from heart_rate_days", [], |row| row.get(0)).unwrap();
+        assert_eq!((counted, miscounts(&c).unwrap()), (3, vec![]));
+    }
 }

@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::coffee::drunk;
-use super::counts::{each_count, fill_slices, leap};
+use super::counts::{Counter, each_count, fill_slices, leap};
 use super::grouped::Grouped;
 use super::idempotency::{IdempotencyKey, Stored, once};
 use super::writer::Steps;
@@ -58,6 +58,10 @@ pub struct RateStats {
 
 /// A list that reaches deeper than this is dear.
 const SHALLOW: u32 = 2000;
+
+/// Readings from which on it pays to count them together: to turn the triggers off and on has SQLite
+/// compile its statements anew.
+const MANY: usize = 64;
 
 impl Store {
     /// Stores a reading taken at `new.timestamp`, or `now`.
@@ -257,6 +261,18 @@ fn insert(c: &Connection, new: &NewReading, now: Timestamp) -> rusqlite::Result<
 }
 
 fn insert_batch(c: &Connection, batch: &ReadingBatch, now: Timestamp) -> rusqlite::Result<BatchResult> {
+    if batch.0.len() < MANY {
+        return insert_each(c, batch, now, |_, _, _| ());
+    }
+    Counter::during(c, |counter| insert_each(c, batch, now, |at, bpm, context| counter.add(at, bpm, context)))
+}
+
+fn insert_each(
+    c: &Connection,
+    batch: &ReadingBatch,
+    now: Timestamp,
+    mut inserted_one: impl FnMut(Timestamp, Bpm, Option<&str>),
+) -> rusqlite::Result<BatchResult> {
     let (mut inserted, mut duplicates) = (0, 0);
     let mut contexts: Grouped<u64> = Grouped::default();
     // For each natural key: how many of its equals are stored and not yet accounted for.
@@ -274,7 +290,8 @@ fn insert_batch(c: &Connection, batch: &ReadingBatch, now: Timestamp) -> rusqlit
             *left -= 1;
             duplicates += 1;
         } else {
-            insert(c, reading, now)?;
+            let stored = insert(c, reading, now)?;
+            inserted_one(stored.timestamp, stored.bpm, reading.context.as_deref());
             inserted += 1;
             *contexts.slot(reading.context.as_deref()) += 1;
         }

@@ -84,9 +84,13 @@ async fn meddle(app: &TestApp, rng: &mut Rng, now: Timestamp) {
             3 => change = json!({"notes": "the same otherwise"}),
             _ => {}
         }
-        let reply = match rng.u8(0..3) {
-            0 => app.delete(&path).await,
-            1 => app.patch(&path, change).await,
+        let reply = match rng.u8(0..12) {
+            0..4 => app.delete(&path).await,
+            4..8 => app.patch(&path, change).await,
+            8 => {
+                let some: Vec<Value> = (0..rng.usize(1..130)).map(|_| reading(rng, now)).collect();
+                app.post("/heartrate/batch", json!({"readings": some})).await
+            }
             _ => app.post("/heartrate/", reading(rng, now)).await,
         };
         assert!(reply.status < 300, "{}", reply.text());

@@ -86,15 +86,6 @@ impl Histogram {
         }
     }
 
-    /// Counts another histogram's readings too.
-    pub fn merge(&mut self, other: &Self) {
-        for (index, &count) in other.counts.iter().enumerate() {
-            if count > 0 {
-                self.add_at(index, count);
-            }
-        }
-    }
-
     fn add_at(&mut self, index: usize, count: u64) {
         if self.counts.len() <= index {
             self.counts.resize(index + 1, 0);
@@ -315,18 +306,6 @@ mod tests {
             assert!((histogram.mean().unwrap() - mean).abs() < 1e-9);
             assert!((histogram.std_dev().unwrap() - deviation).abs() < 1e-9);
         }
-    }
-
-    #[test]
-    fn merging_gives_what_adding_all_gives() {
-        let (a, b) = ([60, 61, 61, 250], [30, 61, 1000]);
-        let mut merged = histogram(&a);
-        merged.merge(&histogram(&b));
-        assert_eq!(merged, histogram(&[a.as_slice(), b.as_slice()].concat()));
-        let mut same = merged.clone();
-        same.merge(&Histogram::default());
-        same.add(bpm(70), 0);
-        assert_eq!(same, merged);
     }
 
     #[test]

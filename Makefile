@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help run up down restart status logs health validate backup restore verify drill prod-check sql \
-	install upgrade rollback uninstall build test test-statistics oracle test-web test-verbs test-arm64 test-docs check fmt lint audit check-deploy \
+	install upgrade rollback uninstall build test test-statistics oracle test-web screenshots test-verbs test-arm64 test-docs check fmt lint audit check-deploy \
 	bench bench-import crash kills fire power-cut fuzz demo openapi clean
 
 PROGRAM := target/release/coffee-tracker
@@ -86,6 +86,9 @@ oracle: ## Compute the statistics' reference values anew with scipy (installs it
 
 test-web: ## Use the pages as a person does, in a headless Chromium; pictures in target/web
 	@scripts/test-web.sh
+
+screenshots: ## Take README's pictures anew, of a made-up person's year
+	@scripts/screenshots.sh
 
 test-verbs: ## Try the verbs themselves with the release binary, in a copy of this folder
 	@scripts/test-verbs.sh

@@ -44,14 +44,14 @@ after(async () => {
 /** Nothing of this machine's own settings reaches the program. */
 const environment = (extra = {}) => ({ PATH: process.env.PATH, HOME: scratch, TZ: "Europe/Berlin", ...extra });
 
-/** The database of a made-up person, made once. */
-function demo(person) {
-  const file = join(scratch, `${Object.values(person).join("-")}.db`);
+/** The database of a made-up person who lives by this zone, made once. */
+function demo(person, settings) {
+  const file = join(scratch, `${[...Object.values(person), settings.TZ].join("-").replaceAll("/", "-")}.db`);
   if (!existsSync(file)) {
     const flags = Object.entries(person).map(([name, value]) => `--${name}=${value}`);
     const made = spawnSync(PROGRAM, ["demo", ...flags, `--database-url=${file}`], {
       cwd: scratch,
-      env: environment(),
+      env: environment(settings.TZ ? { TZ: settings.TZ } : {}),
       encoding: "utf8",
     });
     assert.equal(made.status, 0, `coffee-tracker demo: ${made.stderr || made.error}`);
@@ -62,7 +62,7 @@ function demo(person) {
 /** Starts the server: `person` fills its database, `settings` are variables as in `.env`. */
 export async function startServer({ person = null, settings = {}, port = 0, folder = null } = {}) {
   folder ??= mkdtempSync(join(scratch, "server-"));
-  if (person) cpSync(demo(person), join(folder, "coffee.db"));
+  if (person) cpSync(demo(person, settings), join(folder, "coffee.db"));
   const child = spawn(PROGRAM, ["serve"], {
     cwd: folder,
     env: environment({

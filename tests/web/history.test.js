@@ -31,7 +31,7 @@ scenario("it goes back page by page, to the very first, also over many at one in
   }
   assert.equal(await page.getByRole("button", { name: "Load more" }).count(), 0);
   const doses = await entries(page).locator(".amount").evaluateAll((all) => all.map((one) => parseInt(one.textContent, 10)));
-  assert.deepEqual(doses.toSorted((a, b) => a - b), Array.from({ length: 95 }, (_, n) => n));
+  assert.deepEqual([...doses].sort((a, b) => a - b), Array.from({ length: 95 }, (_, n) => n));
 });
 
 scenario("it is found by drink and by day", { person: DEMO }, async ({ page, server }) => {

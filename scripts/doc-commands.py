@@ -119,7 +119,11 @@ def words_before(lines, at, place):
 
 
 def documents():
-    return ["README.md", *sorted(str(path.relative_to(TOP)) for path in (TOP / "docs").glob("*.md"))]
+    return ["README.md", *texts("docs")]
+
+
+def texts(folder):
+    return sorted(str(path.relative_to(TOP)) for path in (TOP / folder).glob("*.md"))
 
 
 def script_of(block, replaced=()):
@@ -129,6 +133,8 @@ def script_of(block, replaced=()):
         f"# {block.place}",
         "set -o pipefail",
         'command -v sudo >/dev/null || { sudo() { "$@"; }; export -f sudo; }',
+        # What people see of an error, a script does not mind.
+        """curl() { command curl --fail "$@"; }; export -f curl""",
         """it_is() { [ "$1" = "$2" ] || { printf 'NOT SO: exit code %s, expected %s\\n' "$1" "$2"; exit 1; }; }""",
         "exec 2>&1 </dev/null",
     ]
@@ -193,7 +199,7 @@ def main():
         chosen = sys.argv[2:]
         here = [b for b in blocks if b.where == "checkout" and (not chosen or b.file in chosen or b.place in chosen)]
         done = run(here)
-        checked = doc_instance.check_text(TOP, documents() + ["CONTRIBUTING.md"])
+        checked = doc_instance.check_text(TOP, documents() + ["CONTRIBUTING.md", *texts("deploy")])
         never = [block for block in blocks if block.where == "never"]
         for block in never:
             print(f"never: {block.place}: {len(block.commands)}: {block.word('never')}")

@@ -5,7 +5,7 @@
 	install upgrade rollback uninstall build test test-statistics oracle test-web screenshots test-verbs test-arm64 test-docs check fmt lint audit check-deploy \
 	bench bench-import crash kills fire power-cut fuzz demo openapi clean
 
-PROGRAM := target/release/coffee-tracker
+PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/coffee-tracker
 ROUNDS ?= 200
 KILLS ?= 300
 BACKUPS ?= 50

@@ -41,6 +41,12 @@ insert into coffee_logs values (1, '2025-05-02 10:30:15.123456', 95, 'espresso',
 """
 
 
+def program_of(top):
+    """The binary under test."""
+    built = top / os.environ.get("CARGO_TARGET_DIR", "target") / "release/coffee-tracker"
+    return pathlib.Path(os.environ.get("COFFEE_TRACKER", built)).resolve()
+
+
 def free_port():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -49,7 +55,7 @@ def free_port():
 
 class Instance:
     def __init__(self, top):
-        program = pathlib.Path(os.environ.get("COFFEE_TRACKER", top / "target/release/coffee-tracker")).resolve()
+        program = program_of(top)
         if not program.is_file():
             raise SystemExit(f"{program} is not there: `make build` first")
         self.work = pathlib.Path(tempfile.mkdtemp(prefix="coffee-docs.", dir=os.environ.get("TMPDIR", "/var/tmp")))
@@ -154,7 +160,7 @@ class Instance:
 
 def check_text(top, files):
     """Verbs, flags, files and links within the text: how many there are; all must exist."""
-    program = pathlib.Path(os.environ.get("COFFEE_TRACKER", top / "target/release/coffee-tracker")).resolve()
+    program = program_of(top)
     verbs = set(re.findall(r"^([a-z-]+):", (top / "Makefile").read_text(), re.M))
     checked, wrong, help_texts = 0, [], {}
     for file in files:

@@ -4,14 +4,14 @@
 #   scripts/install.sh install|upgrade|rollback|uninstall
 #
 # PREFIX (/usr/local): the program goes to PREFIX/bin. DESTDIR: everything goes below this folder and
-# nothing is started, for packages. BINARY: another program than target/release/coffee-tracker.
+# nothing is started, for packages. BINARY: another program than the one `make build` makes.
 # FILE: the backup that `rollback` restores when the older program cannot read the database.
 # PURGE=yes: `uninstall` takes data, backups, settings, key and user with it.
 #
 # An upgrade is tried on a copy first. When it fails afterwards, the program before it comes back, with
 # its units, and, if the schema has moved, the backup made at the beginning; the database that the
 # failed one left is kept beside it as coffee.db.broken-TIME.
-new=$(realpath -m "${BINARY:-$(dirname "$0")/../target/release/coffee-tracker}")
+new=$(realpath -m "${BINARY:-${CARGO_TARGET_DIR:-$(dirname "$0")/../target}/release/coffee-tracker}")
 unset BINARY
 cd "$(dirname "$0")/.."
 . scripts/where.sh

@@ -5,7 +5,7 @@
 #   COFFEE_TRACKER=path scripts/test-verbs.sh      with another binary than the release build
 set -euo pipefail
 cd "$(dirname "$0")/.."
-program=$(realpath "${COFFEE_TRACKER:-target/release/coffee-tracker}")
+program=$(realpath "${COFFEE_TRACKER:-${CARGO_TARGET_DIR:-target}/release/coffee-tracker}")
 [ -x "$program" ] || { echo "$program is not there: \`make build\` first" >&2; exit 1; }
 
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/coffee-verbs.XXXXXX")
@@ -177,6 +177,15 @@ is_gone "$here" || broken "the server has ended"
 within 5 "what kept the log has ended" keeps_no_log
 does "coffee-tracker does not run" down
 refuses "coffee-tracker does not run" status
+
+step "built into another folder"
+mkdir "$here/built"
+mv "$here/target/release" "$here/built"
+does "coffee-tracker started" up CARGO_TARGET_DIR="$here/built"
+does "backups/coffee_" backup CARGO_TARGET_DIR="$here/built"
+does "coffee-tracker stopped" down
+does "nothing was started" install CARGO_TARGET_DIR="$here/built" DESTDIR="$work/from-there"
+mv "$here/built/release" "$here/target"
 
 step "a pid file that is not of now"
 sleep 1000 &

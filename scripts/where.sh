@@ -25,7 +25,7 @@ fail() {
 }
 
 mode=checkout
-binary=${BINARY:-target/release/coffee-tracker}
+binary=${BINARY:-${CARGO_TARGET_DIR:-target}/release/coffee-tracker}
 if [ -d /run/systemd/system ] && systemctl cat "$unit" >/dev/null 2>&1; then
     mode=service
     binary=${BINARY:-$(systemctl show --property=ExecStart --value "$unit" | sed -n 's/.*path=\([^ ;]*\).*/\1/p' | head -n 1)}

@@ -38,7 +38,10 @@ fn run() -> Result<(), Failure> {
         Some(Command::Import(args)) => commands::import::run(args),
         Some(Command::Sql(args)) => commands::sql::run(&args),
         Some(Command::Key(args)) => commands::key::run(args),
-        Some(Command::Check(args)) => commands::check::run(*args),
+        Some(Command::Check(args)) => {
+            let config = cli.config.unwrap_or_else(|| ".env".into());
+            commands::check::run(*args, &config)
+        }
         Some(Command::Openapi) => commands::print(coffee_tracker::http::openapi()),
     }
 }

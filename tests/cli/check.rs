@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 
 use serde_json::Value;
@@ -142,4 +143,84 @@ fn a_missing_a_stale_and_a_broken_backup_and_a_damaged_database_must_be_seen_to(
         "{}",
         must(folder.path())
     );
+}
+
+#[test]
+fn a_backup_that_others_may_read_and_a_failed_attempt_must_be_seen_to() {
+    let folder = healthy();
+    let backup = crate::keeping::backups(folder.path())[0].clone();
+    fs::set_permissions(&backup, fs::Permissions::from_mode(0o644)).unwrap();
+    let failed = run(&mut tracker(folder.path(), &["backup", "--to", "key/file.db"]));
+    assert_ne!(failed.code, Some(0));
+    let must = lines(&check(folder.path(), &[]), "MUST");
+    let name = backup.strip_prefix(folder.path()).unwrap().display().to_string();
+    assert_eq!(must[0], format!("MUST backups others may read {name}: chmod 600 {name}"));
+    assert!(must[1].starts_with("MUST backups the last attempt failed: "), "{must:?}");
+    assert_eq!(must.len(), 2, "{must:?}");
+}
+
+#[test]
+fn an_old_key_is_to_be_rotated_and_a_damaged_file_of_keys_must_be_seen_to() {
+    let folder = healthy();
+    well(folder.path(), &["key", "add", "phone"]);
+    well(folder.path(), &["key", "add", "watch"]);
+    assert!(lines(&check(folder.path(), &[]), "ok").contains(&"ok named keys 2 keys".to_owned()));
+    let file = folder.path().join("coffee.db.keys");
+    let mut page: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    page["keys"][0]["created"] = "2024-01-01T00:00:00Z".into();
+    fs::write(&file, page.to_string()).unwrap();
+    let advice = lines(&check(folder.path(), &[]), "advice").join("\n");
+    assert!(
+        advice.contains(" days old: coffee-tracker key rotate phone") && !advice.contains("watch"),
+        "{advice}"
+    );
+    well(folder.path(), &["key", "rotate", "phone"]);
+    assert!(!lines(&check(folder.path(), &[]), "advice").join("\n").contains("rotate"), "it ends by itself");
+    fs::write(&file, "{").unwrap();
+    let ended = check(folder.path(), &[]);
+    assert_eq!(ended.code, Some(1));
+    assert!(
+        lines(&ended, "MUST")
+            .join("\n")
+            .starts_with("MUST named keys the keys in coffee.db.keys cannot be read: ")
+    );
+}
+
+#[test]
+fn a_key_in_a_settings_file_that_others_may_read_must_be_seen_to() {
+    let folder = healthy();
+    for (name, args) in [(".env", &["check"][..]), ("settings", &["check", "--config", "settings"][..])] {
+        let file = folder.path().join(name);
+        fs::write(&file, format!("API_KEY={STRONG}\n")).unwrap();
+        for (mode, sentences) in [
+            (0o644, &[format!("MUST API key others may read it in {name}: chmod 600 {name}")][..]),
+            (0o640, &[]),
+        ] {
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(lines(&run(&mut tracker(folder.path(), args)), "MUST"), sentences);
+        }
+    }
+    fs::set_permissions(folder.path().join(".env"), fs::Permissions::from_mode(0o644)).unwrap();
+    let mut elsewhere = tracker(folder.path(), &["check"]);
+    let ended = run(elsewhere.env("API_KEY", "another-key-0123456789abcdef"));
+    assert_eq!(lines(&ended, "MUST"), [""; 0], "the key in the file is not the one that counts");
+}
+
+#[test]
+fn whoever_may_not_look_is_told_so_instead_of_nothing_being_there() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can become another");
+        return;
+    }
+    let folder = healthy();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    let mut command = tracker(Path::new("/"), &["check", "--database-url"]);
+    let ended = run(command.arg(folder.path().join("coffee.db")).uid(4321).gid(4321));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let must = lines(&ended, "MUST").join("\n");
+    assert!(
+        must.ends_with("cannot be looked at: Permission denied (os error 13): run this with sudo"),
+        "{must}"
+    );
+    assert!(!ended.out.contains("not there yet") && !ended.out.contains("there is none"), "{}", ended.out);
 }

@@ -79,6 +79,12 @@ pub fn backups(place: &Place, identity: &Identity, now: Timestamp) -> Vec<Findin
         Ok(age) => ok(ABOUT, format!("{name} can be restored, {} old", ago(age))),
         Err(e) => must(ABOUT, format!("{name}: {e}")),
     });
+    if fs::metadata(&newest).is_ok_and(|file| file.mode() & 0o077 != 0) {
+        findings.push(must(ABOUT, format!("others may read {name}: chmod 600 {name}")));
+    }
+    if let Some(why) = BackupRecord::read(&place.database).error {
+        findings.push(must(ABOUT, format!("the last attempt failed: {why}: coffee-tracker backup")));
+    }
     let device = |path: &Path| fs::metadata(path).map(|m| m.dev()).ok();
     if device(&newest).is_some() && device(&newest) == device(&place.database) {
         let sentence = "they lie on the disk of the database and would die with it: copy them elsewhere too";

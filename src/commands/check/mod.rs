@@ -2,16 +2,18 @@
 //! to do about it. Nothing is changed.
 
 mod data;
+mod keys;
 mod place;
 
 use std::fmt;
+use std::path::Path;
 use std::time::SystemTime;
 
 use clap::Args;
 use serde::Serialize;
 
 use super::{Failure, counted, print};
-use crate::config::RawSettings;
+use crate::config::{RawSettings, Settings};
 use crate::model::time::Timestamp;
 use crate::store::Identity;
 
@@ -68,23 +70,25 @@ fn must(about: &'static str, finding: impl Into<String>) -> Finding {
     Finding { state: State::Must, about, finding: finding.into() }
 }
 
-/// Looks at everything and says what it found.
+/// Looks at everything and says what it found. `config` is the file that settings were read from.
 ///
 /// # Errors
 /// That something must be done.
-pub fn run(args: CheckArgs) -> Result<(), Failure> {
+pub fn run(args: CheckArgs, config: &Path) -> Result<(), Failure> {
     let settings = args.settings.check(|name| std::env::var(name).ok())?;
     let now = Timestamp::from(SystemTime::now());
-    // What only the caller may read, as the key, is looked at as the caller.
-    let mut findings = place::key(&settings, now);
-    findings.extend(place::settings(&settings));
-    findings.extend(place::files(&settings));
-    let identity = Identity::of_owner(&settings.place.database).map_err(anyhow::Error::from)?;
-    findings.extend(data::database(&settings.place.database, now));
-    findings.extend(data::backups(&settings.place, &identity, now));
-    findings.push(data::disk(&settings.place.database));
-    findings.push(place::clock());
-    findings.push(place::unit());
+    let database = &settings.place.database;
+    let findings = match database.try_exists() {
+        Ok(_) => everything(&settings, config, now)?,
+        // All that lies there would seem not to be there.
+        Err(e) => {
+            let sentence = format!("{} cannot be looked at: {e}: run this with sudo", database.display());
+            let mut findings = vec![must("files", sentence)];
+            findings.extend(place::settings(&settings));
+            findings.extend([place::clock(), place::unit()]);
+            findings
+        }
+    };
     if args.json {
         let all = serde_json::to_string(&findings).map_err(anyhow::Error::from)?;
         print(&all)?;
@@ -97,6 +101,22 @@ pub fn run(args: CheckArgs) -> Result<(), Failure> {
         0 => Ok(()),
         n => Err(Failure::Failed(format!("{} must be seen to", counted(n as u64, "thing")))),
     }
+}
+
+fn everything(settings: &Settings, config: &Path, now: Timestamp) -> Result<Vec<Finding>, Failure> {
+    let database = &settings.place.database;
+    // What only the caller may read, as the key, is looked at as the caller.
+    let mut findings = place::key(settings, now);
+    findings.extend(keys::config(settings, config));
+    findings.extend(place::settings(settings));
+    findings.extend(place::files(settings));
+    let identity = Identity::of_owner(database).map_err(anyhow::Error::from)?;
+    findings.extend(keys::named(database, now));
+    findings.extend(data::database(database, now));
+    findings.extend(data::backups(&settings.place, &identity, now));
+    findings.push(data::disk(database));
+    findings.extend([place::clock(), place::unit()]);
+    Ok(findings)
 }
 
 /// A time span in its largest unit: `3 hours`.

@@ -12,7 +12,7 @@ use crate::model::time::{DAY, Timestamp};
 use crate::store::companions;
 
 /// A key that is older should be changed.
-const OLD_KEY: i64 = 365 * DAY;
+pub const OLD_KEY: i64 = 365 * DAY;
 /// Different characters that a key has which was not typed in by a cat.
 const VARIETY: usize = 8;
 /// Where packages and administrators put the unit.

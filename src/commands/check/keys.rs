@@ -1,0 +1,45 @@
+//! The named keys, and a key that lies among the settings.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::place::OLD_KEY;
+use super::{Finding, advice, ago, must, ok};
+use crate::commands::counted;
+use crate::config::{KeySource, Settings};
+use crate::keys::KeyFile;
+use crate::model::time::Timestamp;
+
+/// May nobody else read the owner's key where it stands among the settings?
+pub fn config(settings: &Settings, file: &Path) -> Option<Finding> {
+    let KeySource::Given(key) = &settings.key else { return None };
+    let is_open = fs::metadata(file).is_ok_and(|found| found.mode() & 0o007 != 0);
+    let is_there = || fs::read_to_string(file).is_ok_and(|text| text.contains(key.as_str()));
+    let sentence = || format!("others may read it in {0}: chmod 600 {0}", file.display());
+    (is_open && is_there()).then(|| must("API key", sentence()))
+}
+
+/// Can the devices' keys be read, and is none of them old?
+pub fn named(database: &Path, now: Timestamp) -> Vec<Finding> {
+    const ABOUT: &str = "named keys";
+    let keys = match KeyFile::of(database).read() {
+        Ok((keys, _)) => keys,
+        Err(e) => return vec![must(ABOUT, e.to_string())],
+    };
+    let keys: Vec<_> = keys.into_iter().filter(|key| key.holds_at(now)).collect();
+    let age = |created: Timestamp| now.micros() - created.micros();
+    let mut findings: Vec<Finding> = keys
+        .iter()
+        // One that is being replaced ends by itself.
+        .filter(|key| key.expires.is_none() && age(key.created) > OLD_KEY)
+        .map(|key| {
+            let (name, age) = (&key.name, ago(age(key.created)));
+            advice(ABOUT, format!("{name} is {age} old: coffee-tracker key rotate {name}"))
+        })
+        .collect();
+    if findings.is_empty() {
+        findings.push(ok(ABOUT, counted(keys.len() as u64, "key")));
+    }
+    findings
+}

@@ -183,7 +183,7 @@ first() {
 }
 
 health_line() {
-    local text code
+    local text code backup
     command -v curl >/dev/null || { say "health: unknown (curl is not installed)"; return; }
     answer=$(mktemp)
     code=$(ask "$answer" /health)
@@ -192,8 +192,10 @@ health_line() {
         say "health: unknown (status $code)"
         return
     fi
-    say "health: $(first status "$text"), database $(first state "$text")," \
-        "disk $(first used_percent "$text")% used, last backup $(first last_success "$text")"
+    backup=$(sed -n 's/.*"backup":{"status":"\([a-z]*\)".*/\1/p' <<<"$text")
+    # None is said below, and may be a second late here.
+    [ "$backup" != none ] || backup=
+    say "health: $(first status "$text"), database $(first state "$text"), disk $(first used_percent "$text")% used${backup:+, backup $backup}"
 }
 
 # 95 s, 12 min, 3 h, 2 days

@@ -10,7 +10,7 @@
 
 mod pages;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use coffee_tracker::http::{self, Access, Entry};
@@ -270,19 +270,28 @@ fn a_flag_has_the_same_letter_in_every_command() {
 }
 
 #[test]
-fn the_example_of_settings_names_every_setting_and_no_other() {
+fn the_example_of_settings_names_every_setting_with_its_default_and_no_other() {
     use clap::CommandFactory;
     let command = coffee_tracker::cli::Cli::command();
     let serve = command.find_subcommand("serve").expect("there is serve");
-    let known = serve.get_arguments().filter_map(|arg| Some(arg.get_env()?.to_str()?.to_owned()));
+    let known = serve.get_arguments().filter_map(|arg| {
+        let default = arg.get_default_values().first().and_then(|value| value.to_str());
+        Some((arg.get_env()?.to_str()?.to_owned(), default.unwrap_or_default().to_owned()))
+    });
     // The key is never a flag: it would show in the list of processes.
-    let known: BTreeSet<String> = known.chain(["API_KEY".to_owned()]).collect();
+    let known: BTreeMap<String, String> = known.chain([("API_KEY".to_owned(), String::new())]).collect();
     let example =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(".env.example")).unwrap();
-    let shown: BTreeSet<String> = example
-        .lines()
-        .filter_map(|line| Some(line.strip_prefix('#')?.split_once('=')?.0.to_owned()))
-        .filter(|name| !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'))
+    let shown = example.lines().filter_map(|line| line.strip_prefix('#')?.split_once('='));
+    let mut shown: BTreeMap<String, String> = shown
+        .filter(|(name, _)| !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
+    // What is empty by default is shown by an example.
+    for (name, value) in &mut shown {
+        if known.get(name).is_some_and(String::is_empty) {
+            value.clear();
+        }
+    }
     assert_eq!(shown, known);
 }

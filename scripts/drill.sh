@@ -35,11 +35,6 @@ in_scratch() {
         RATE_LIMIT_ENABLED=false LOG_LEVEL=warning "$program" "$@"
 }
 
-# field NAME TEXT
-field() {
-    grep -o "\"$1\":\"\\{0,1\\}[^\",}]*" <<<"$2" | head -n 1 | sed 's/^[^:]*:"\{0,1\}//'
-}
-
 held=$("$program" verify --json "$file") || fail 1 "$file cannot be restored: $held"
 (in_scratch restore "$file" --yes >"$scratch/said" 2>&1) || fail 1 "The restore failed: $(cat "$scratch/said")"
 (in_scratch serve) >"$scratch/said" 2>"$scratch/log" &

@@ -177,11 +177,6 @@ restart() {
 
 # -- How it is ----------------------------------------------------------------------------
 
-# first NAME TEXT: the first value of a field in JSON.
-first() {
-    grep -o "\"$1\":\"\\{0,1\\}[^\",}]*" <<<"$2" | head -n 1 | sed 's/^[^:]*:"\{0,1\}//; s/^null$/none/'
-}
-
 health_line() {
     local text code backup
     command -v curl >/dev/null || { say "health: unknown (curl is not installed)"; return; }
@@ -195,7 +190,7 @@ health_line() {
     backup=$(sed -n 's/.*"backup":{"status":"\([a-z]*\)".*/\1/p' <<<"$text")
     # None is said below, and may be a second late here.
     [ "$backup" != none ] || backup=
-    say "health: $(first status "$text"), database $(first state "$text"), disk $(first used_percent "$text")% used${backup:+, backup $backup}"
+    say "health: $(field status "$text"), database $(field state "$text"), disk $(field used_percent "$text")% used${backup:+, backup $backup}"
 }
 
 # 95 s, 12 min, 3 h, 2 days

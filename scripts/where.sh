@@ -177,3 +177,8 @@ ask() {
     shift 2
     curl --silent --noproxy '*' --max-time 20 --output "$file" --write-out '%{http_code}' "$@" "$(url)$path" || true
 }
+
+# field NAME TEXT: the first value of a field in JSON.
+field() {
+    grep -o "\"$1\":\"\\{0,1\\}[^\",}]*" <<<"$2" | head -n 1 | sed 's/^[^:]*:"\{0,1\}//'
+}

@@ -17,7 +17,7 @@ use crate::server::{Demo, KEY, Limits, Server, Setup};
 const WRITERS: usize = 8;
 const READERS: usize = 8;
 /// Some 60 MB: what a year of a watch makes of a file.
-const YEAR: Demo = Demo { days: 365, coffees_per_day: 4, readings_per_day: 1440 };
+const YEAR: Demo = Demo { days: 365, coffees_per_day: 4.0, readings_per_day: 1440 };
 /// How long the load runs alone, for comparison.
 const ALONE: Duration = Duration::from_secs(5);
 

@@ -12,7 +12,7 @@ use crate::server::{Demo, Limits, Server, Setup};
 /// How often a start is measured.
 const STARTS: usize = 7;
 /// Ten years of a watch that writes once a minute: 5,001,120 readings.
-pub const READINGS: Demo = Demo { days: 3473, coffees_per_day: 4, readings_per_day: 1440 };
+pub const READINGS: Demo = Demo { days: 3473, coffees_per_day: 4.0, readings_per_day: 1440 };
 /// How long an idle server is watched.
 const SETTLE: Duration = Duration::from_secs(1);
 

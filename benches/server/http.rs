@@ -2,11 +2,12 @@
 //! far enough to know their status and where they end.
 //!
 //! An answer without a Content-Length, or a chunked one, is a fault here: no route under
-//! measurement gives one. `ask` is the one-off client for probes and for `/metrics`.
+//! measurement gives one. `ask` is the one-off client for probes and for `/metrics`, `Client`
+//! one that stays connected and takes times.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -131,4 +132,63 @@ pub fn ask_well(address: SocketAddr, request: &[u8]) -> Result<Answer> {
         answer.body
     );
     Ok(answer)
+}
+
+/// One keep-alive connection that asks, waits, and asks again.
+pub struct Client {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+/// How long an answer took.
+#[derive(Clone, Copy, Debug)]
+pub struct Timed {
+    /// What the answer says of itself in `X-Process-Time`; none from another server.
+    pub own: Option<Duration>,
+    /// From the first byte sent to the last one received.
+    pub trip: Duration,
+    /// Bytes of the body.
+    pub bytes: usize,
+}
+
+impl Client {
+    /// Connects.
+    ///
+    /// # Errors
+    /// Nobody listens.
+    pub fn connect(address: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PROBE_PATIENCE))?;
+        Ok(Self { stream, buffer: Vec::new() })
+    }
+
+    /// Sends a request, reads its answer to the end, and insists on success.
+    ///
+    /// # Errors
+    /// The connection breaks, ten seconds pass, or the status is not 2xx.
+    pub fn ask(&mut self, request: &[u8]) -> Result<Timed> {
+        let began = Instant::now();
+        self.stream.write_all(request)?;
+        self.buffer.clear();
+        let mut chunk = [0; 64 * 1024];
+        loop {
+            let count = self.stream.read(&mut chunk)?;
+            ensure!(count > 0, "the connection was closed before the answer ended");
+            self.buffer.extend_from_slice(chunk.get(..count).unwrap_or_default());
+            let Some(head) = parse_head(&self.buffer)? else { continue };
+            if self.buffer.len() < head.length + head.body {
+                continue;
+            }
+            let trip = began.elapsed();
+            let text = String::from_utf8_lossy(&self.buffer);
+            let line = String::from_utf8_lossy(request.split(|byte| *byte == b'\r').next().unwrap_or_default());
+            ensure!(head.is_success(), "{line} was answered with {}: {text}", head.status);
+            let own = text.lines().take_while(|line| !line.is_empty()).find_map(|line| {
+                let value = header(line.as_bytes(), b"x-process-time:")?;
+                std::str::from_utf8(value).ok()?.trim().parse().ok().map(Duration::from_secs_f64)
+            });
+            return Ok(Timed { own, trip, bytes: head.body });
+        }
+    }
 }

@@ -1,21 +1,26 @@
 //! The benchmark of the server: speed against bare Rocket, the tail under a mixed load,
-//! size, memory, start, and the limiter; each with its target, in one table.
+//! size, memory, start, the limiter, and answers over ten years of readings; each with its
+//! target, in one table.
 //!
 //! `main` reads the options and runs the stages; what they measure stands in a file each.
 //! The exit code is 1 when a target is missed.
 
 mod bare;
+mod counting;
 mod fire;
 mod footprint;
+mod growth;
 mod histogram;
 mod http;
 mod limiter;
 mod load;
 mod machine;
 mod mixed;
+mod naive;
 mod process;
 mod rates;
 mod report;
+mod scale;
 mod server;
 
 use std::path::PathBuf;
@@ -31,7 +36,7 @@ use server::Setup;
 type StageEntry = (&'static str, Stage, fn(&Setup, &mut Report) -> Result<()>);
 
 /// All stages, in order: the quiet ones first.
-const STAGES: [StageEntry; 7] = [
+const STAGES: [StageEntry; 9] = [
     ("footprint", Stage::Footprint, footprint::footprint),
     ("reads", Stage::Reads, rates::reads),
     ("posts", Stage::Posts, rates::posts),
@@ -39,6 +44,8 @@ const STAGES: [StageEntry; 7] = [
     ("limiter", Stage::Limiter, limiter::limiter),
     ("backups", Stage::Backups, fire::backups),
     ("restores", Stage::Restores, fire::restores),
+    ("scale", Stage::Scale, scale::scale),
+    ("counting", Stage::Counting, counting::counting),
 ];
 
 /// Measures the server and compares it with its targets.
@@ -51,7 +58,7 @@ struct Options {
     /// Exit with 0 though a target is missed.
     #[arg(long)]
     no_fail: bool,
-    /// Only these stages: footprint, reads, posts, mixed, limiter, backups, restores.
+    /// Only these stages: footprint, reads, posts, mixed, limiter, backups, restores, scale, counting.
     #[arg(long, value_delimiter = ',', value_parser = STAGES.map(|(name, ..)| name))]
     only: Vec<String>,
     /// Measure another build of the server.

@@ -59,10 +59,23 @@ impl Process {
     /// # Errors
     /// The process has ended, or this is not Linux.
     pub fn resident_bytes(&self) -> Result<u64> {
+        self.status("VmRSS:")
+    }
+
+    /// Bytes of memory that were resident at most.
+    ///
+    /// # Errors
+    /// The process has ended, or this is not Linux.
+    pub fn peak_bytes(&self) -> Result<u64> {
+        self.status("VmHWM:")
+    }
+
+    /// A line of the process's status that is a number of KiB, in bytes.
+    fn status(&self, name: &'static str) -> Result<u64> {
         let path = format!("/proc/{}/status", self.child.id());
         let status = std::fs::read_to_string(&path).with_context(|| path.clone())?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.split_ascii_whitespace().next()).context("no VmRSS")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let kib = line.and_then(|line| line.split_ascii_whitespace().next()).context(name)?;
         Ok(kib.parse::<u64>()? * 1024)
     }
 

@@ -27,6 +27,13 @@ pub enum Measure {
     LargeBackupLongest,
     RestoreFailures,
     RestoreLongest,
+    /// The answer's own time, by what is asked: a path, or several of a kind.
+    Answer(&'static str),
+    HealthBeside,
+    TodayBeside,
+    ScaleMemory,
+    SingleWrite,
+    BulkImport,
 }
 
 /// The parts of a run.
@@ -39,6 +46,8 @@ pub enum Stage {
     Limiter,
     Backups,
     Restores,
+    Scale,
+    Counting,
 }
 
 /// The side of the bound on which a value is fine.
@@ -68,10 +77,14 @@ struct Target {
 
 /// Every target, in the order of the table.
 #[rustfmt::skip]
-const TARGETS: [Target; 22] = {
+const TARGETS: [Target; 46] = {
     use {Bound::*, Measure::*, Stage::*, Unit::*};
     const fn target(stage: Stage, measure: Measure, what: &'static str, bound: Bound, unit: Unit) -> Target {
         Target { stage, measure, what, bound, unit }
+    }
+    /// An answer's own time on the file with 5 million readings, in milliseconds at most.
+    const fn answer(path: &'static str, most: f64) -> Target {
+        target(Scale, Answer(path), path, AtMost(most), Millis)
     }
     [
         target(Reads, HealthRate, "GET /health, 16 connections, of bare", AtLeast(0.6), Ratio),
@@ -96,6 +109,30 @@ const TARGETS: [Target; 22] = {
         target(Backups, LargeBackupLongest, "the same with 5 million readings: longest write", Under(250.0), Millis),
         target(Restores, RestoreFailures, "restores under 8 writers and 8 readers: failed", AtMost(0.0), Count),
         target(Restores, RestoreLongest, "restores: longest wait of a write, file under 100 MB", Under(25_000.0), Millis),
+        answer("/heartrate/stats?days=365", 5.0),
+        answer("/heartrate/stats?days=3650", 25.0),
+        answer("/heartrate/range?start=YEAR&end=NOW&buckets=500", 15.0),
+        answer("/heartrate/correlation?days=30", 10.0),
+        answer("/heartrate/correlation?days=365", 60.0),
+        answer("/coffee/stats?days=365", 3.0),
+        answer("/coffee/stats?days=3650", 25.0),
+        answer("/coffee/today", 1.0),
+        answer("/coffee/week", 1.0),
+        answer("/coffee/active", 1.0),
+        answer("/heartrate/current", 1.0),
+        answer("/coffee/?limit=50", 1.0),
+        answer("/heartrate/?limit=50", 1.0),
+        answer("/heartrate/?limit=50&context=resting", 1.0),
+        answer("/heartrate/?limit=50&offset=1000000", 30.0),
+        answer("/heartrate/?limit=50&offset=1000000&since=DECADE&until=MONTH", 30.0),
+        answer("/heartrate/?limit=50&offset=1000000&context=resting", 30.0),
+        answer("/coffee/?limit=50&offset=1000000", 30.0),
+        answer("/coffee/?limit=50&offset=1000000&coffee_type=espresso", 30.0),
+        target(Scale, HealthBeside, "/health beside the dearest question: p99 over idle p99", AtMost(3.0), Ratio),
+        target(Scale, TodayBeside, "/coffee/today beside the dearest question: the same", AtMost(3.0), Ratio),
+        target(Scale, ScaleMemory, "resident memory at its peak, 5 million readings", Under(48e6), Megabytes),
+        target(Counting, SingleWrite, "POST /heartrate/, of one without counts", AtMost(1.3), Ratio),
+        target(Counting, BulkImport, "import of a CSV file, of a bare insert loop without counts", AtMost(2.0), Ratio),
     ]
 };
 
@@ -103,6 +140,14 @@ const TARGETS: [Target; 22] = {
 enum Outcome {
     Value(f64, String),
     Skipped(&'static str),
+}
+
+/// What is asked of the file with 5 million readings.
+pub fn questions() -> impl Iterator<Item = &'static str> {
+    TARGETS.iter().filter_map(|target| match target.measure {
+        Measure::Answer(path) => Some(path),
+        _ => None,
+    })
 }
 
 /// The results of a run.
@@ -234,6 +279,7 @@ impl Unit {
             Self::Ratio => format!("{value:.3}"),
             Self::Count => thousands(value),
             Self::Megabytes => format!("{:.1} MB", value / 1e6),
+            Self::Millis if value < 10.0 => format!("{value:.2} ms"),
             Self::Millis => format!("{value:.1} ms"),
         }
     }

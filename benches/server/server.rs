@@ -41,7 +41,7 @@ pub struct Demo {
     /// Days up to today.
     pub days: i64,
     /// Coffees a day, on average.
-    pub coffees_per_day: i64,
+    pub coffees_per_day: f64,
     /// Heart rates a day.
     pub readings_per_day: i64,
 }
@@ -75,9 +75,17 @@ impl Setup {
     /// # Errors
     /// The file cannot be copied.
     pub fn copy_of_coffees(&self, name: &str) -> Result<PathBuf> {
+        self.copy(&self.coffees, name)
+    }
+
+    /// The same of any database that nobody has open.
+    ///
+    /// # Errors
+    /// The file cannot be copied.
+    pub fn copy(&self, database: &Path, name: &str) -> Result<PathBuf> {
         let copy = self.folder.path().join(name);
         for suffix in ["", "-wal", "-shm"] {
-            let (from, to) = (with_suffix(&self.coffees, suffix), with_suffix(&copy, suffix));
+            let (from, to) = (with_suffix(database, suffix), with_suffix(&copy, suffix));
             if to.exists() {
                 fs::remove_file(&to)?;
             }
@@ -87,6 +95,11 @@ impl Setup {
             }
         }
         Ok(copy)
+    }
+
+    /// A file in the folder of the run.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 
     /// Makes a demonstration database.
@@ -113,7 +126,7 @@ impl Setup {
     fn make_coffees(&self) -> Result<()> {
         let mut days = COFFEES / 4;
         for _ in 0..4 {
-            let demo = Demo { days, coffees_per_day: 4, readings_per_day: 24 };
+            let demo = Demo { days, coffees_per_day: 4.0, readings_per_day: 24 };
             let made = self.make_demo("coffees.db", demo)?;
             let count = count_coffees(&made)?;
             if (count - COFFEES).abs() <= COFFEES_TOLERANCE {
@@ -203,6 +216,14 @@ impl Server {
     /// The server has ended.
     pub fn resident_bytes(&self) -> Result<u64> {
         self.process.resident_bytes()
+    }
+
+    /// Bytes of memory that were resident at most.
+    ///
+    /// # Errors
+    /// The server has ended.
+    pub fn peak_bytes(&self) -> Result<u64> {
+        self.process.peak_bytes()
     }
 
     /// The present value of a metric, summed over its labels.

@@ -1,0 +1,154 @@
+//! What keeping the counts of the readings costs those who write: against the same program on a file whose
+//! triggers are gone, and, for an import, which counts by itself, against bare inserts that nobody counts.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use coffee_tracker::model::time::{MINUTE, Timestamp};
+use rusqlite::{Connection, params};
+
+use crate::http::{Client, post};
+use crate::report::{Measure, Report, median, thousands};
+use crate::scale::{LARGE, now};
+use crate::server::{KEY, Limits, Server, Setup};
+
+/// Rounds of one and the other in turn.
+const ROUNDS: usize = 11;
+/// Writes in a round.
+const WRITES: usize = 200;
+/// Readings of an import: two years of a watch.
+const IMPORTED: i64 = 1_000_000;
+/// Imports and bare loops in turn.
+const IMPORTS: usize = 3;
+
+/// Measures both.
+///
+/// # Errors
+/// A file cannot be made, or the server does not come up or answer.
+pub fn counting(setup: &Setup, report: &mut Report) -> Result<()> {
+    if setup.quick {
+        for measure in [Measure::SingleWrite, Measure::BulkImport] {
+            report.skip(measure, "left out by --quick");
+        }
+        return Ok(());
+    }
+    eprintln!("  single writes, with and without counts");
+    let counted = setup.make_demo("counted.db", LARGE)?;
+    let bare = setup.copy(&counted, "uncounted.db")?;
+    drop_triggers(&bare)?;
+    single_writes(setup, report, &counted, &bare)?;
+    setup.remove(&counted)?;
+    setup.remove(&bare)?;
+    eprintln!("  imports of {} readings, and bare loops", thousands(IMPORTED as f64));
+    imports(setup, report)
+}
+
+fn drop_triggers(database: &Path) -> Result<()> {
+    let connection = Connection::open(database)?;
+    let mut query = connection.prepare("select name from sqlite_schema where type = 'trigger'")?;
+    let names: Vec<String> = query.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    ensure!(names.len() == 3, "the triggers that count are {names:?}");
+    drop(query);
+    for name in names {
+        connection.execute_batch(&format!("drop trigger {name}"))?;
+    }
+    Ok(())
+}
+
+fn single_writes(setup: &Setup, report: &mut Report, counted: &Path, bare: &Path) -> Result<()> {
+    let servers =
+        [Server::start(setup, counted, Limits::Off)?, Server::start(setup, bare, Limits::Off)?];
+    let request = post("/heartrate/", KEY, r#"{"bpm":72,"context":"resting"}"#);
+    let mut clients = servers.iter().map(|server| Client::connect(server.address)).collect::<Result<Vec<_>>>()?;
+    let mut medians = [Vec::new(), Vec::new()];
+    for _ in 0..ROUNDS {
+        for (client, medians) in clients.iter_mut().zip(&mut medians) {
+            let mut own = Vec::new();
+            for _ in 0..WRITES {
+                own.extend(client.ask(&request)?.own.map(|time| time.as_secs_f64() * 1e3));
+            }
+            medians.push(median(own));
+        }
+    }
+    let [with, without] = &medians;
+    let ratios: Vec<f64> = with.iter().zip(without).map(|(with, without)| with / without).collect();
+    let detail = format!(
+        "{:.2} to {:.2}; {:.3} ms against {:.3} ms",
+        ratios.iter().copied().fold(f64::INFINITY, f64::min),
+        ratios.iter().copied().fold(0.0, f64::max),
+        median(with.clone()),
+        median(without.clone())
+    );
+    report.record(Measure::SingleWrite, median(ratios), detail);
+    drop(clients);
+    servers.into_iter().try_for_each(Server::stop)
+}
+
+fn imports(setup: &Setup, report: &mut Report) -> Result<()> {
+    let file = setup.path("readings.csv");
+    let first = now()?.minus(IMPORTED * MINUTE);
+    write_csv(&file, first)?;
+    let (mut ratios, mut rates) = (Vec::new(), Vec::new());
+    for _ in 0..IMPORTS {
+        let bare = setup.path("bare.db");
+        let alone = bare_inserts(&bare, first)?;
+        setup.remove(&bare)?;
+        let imported = setup.path("imported.db");
+        let began = Instant::now();
+        let done = setup.command("import", &imported).arg(&file).output()?;
+        let took = began.elapsed().as_secs_f64();
+        ensure!(done.status.success(), "the import failed: {}", String::from_utf8_lossy(&done.stderr));
+        setup.remove(&imported)?;
+        ratios.push(took / alone);
+        rates.push((IMPORTED as f64 / took, IMPORTED as f64 / alone));
+    }
+    let detail = format!(
+        "{}/s, parsed and compared with what is stored, against {}/s",
+        thousands(median(rates.iter().map(|(ours, _)| *ours).collect())),
+        thousands(median(rates.iter().map(|(_, bare)| *bare).collect()))
+    );
+    report.record(Measure::BulkImport, median(ratios), detail);
+    Ok(())
+}
+
+/// The readings that both write: a pulse each minute.
+fn readings(first: Timestamp) -> impl Iterator<Item = (Timestamp, i64, &'static str)> {
+    (0..IMPORTED).map(move |n| {
+        let context = if n % 1440 < 420 { "sleeping" } else { "resting" };
+        (first.plus(n * MINUTE), 50 + (n * 7 + n / 40) % 70, context)
+    })
+}
+
+fn write_csv(path: &Path, first: Timestamp) -> Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    writeln!(file, "timestamp,bpm,context")?;
+    for (at, bpm, context) in readings(first) {
+        writeln!(file, "{at},{bpm},{context}")?;
+    }
+    Ok(file.flush()?)
+}
+
+/// Inserts as many into the same table and indexes as fast as SQLite takes them: seconds.
+fn bare_inserts(path: &Path, first: Timestamp) -> Result<f64> {
+    let connection = Connection::open(path)?;
+    connection.execute_batch(
+        "pragma journal_mode = wal; pragma synchronous = normal; pragma cache_size = -16384",
+    )?;
+    connection.execute_batch(include_str!("../../sql/0001_initial.sql"))?;
+    let began = Instant::now();
+    let mut insert = connection.prepare(
+        "insert into heart_rate_logs (timestamp, bpm, context, notes, source) values (?, ?, ?, null, null)",
+    )?;
+    connection.execute_batch("begin")?;
+    for (number, (at, bpm, context)) in readings(first).enumerate() {
+        insert.execute(params![at.micros(), bpm, context])?;
+        if number % 50_000 == 49_999 {
+            connection.execute_batch("commit; begin")?;
+        }
+    }
+    connection.execute_batch("commit; pragma wal_checkpoint(truncate)")?;
+    Ok(began.elapsed().as_secs_f64())
+}

@@ -59,10 +59,10 @@ fn drop_triggers(database: &Path) -> Result<()> {
 }
 
 fn single_writes(setup: &Setup, report: &mut Report, counted: &Path, bare: &Path) -> Result<()> {
-    let servers =
-        [Server::start(setup, counted, Limits::Off)?, Server::start(setup, bare, Limits::Off)?];
+    let servers = [Server::start(setup, counted, Limits::Off)?, Server::start(setup, bare, Limits::Off)?];
     let request = post("/heartrate/", KEY, r#"{"bpm":72,"context":"resting"}"#);
-    let mut clients = servers.iter().map(|server| Client::connect(server.address)).collect::<Result<Vec<_>>>()?;
+    let mut clients =
+        servers.iter().map(|server| Client::connect(server.address)).collect::<Result<Vec<_>>>()?;
     let mut medians = [Vec::new(), Vec::new()];
     for _ in 0..ROUNDS {
         for (client, medians) in clients.iter_mut().zip(&mut medians) {

@@ -182,7 +182,8 @@ impl Client {
             }
             let trip = began.elapsed();
             let text = String::from_utf8_lossy(&self.buffer);
-            let line = String::from_utf8_lossy(request.split(|byte| *byte == b'\r').next().unwrap_or_default());
+            let line =
+                String::from_utf8_lossy(request.split(|byte| *byte == b'\r').next().unwrap_or_default());
             ensure!(head.is_success(), "{line} was answered with {}: {text}", head.status);
             let own = text.lines().take_while(|line| !line.is_empty()).find_map(|line| {
                 let value = header(line.as_bytes(), b"x-process-time:")?;

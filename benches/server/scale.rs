@@ -95,9 +95,8 @@ fn beside(server: &Server, report: &mut Report, dearest: &[u8]) -> Result<()> {
     for (number, measure) in [Measure::HealthBeside, Measure::TodayBeside].into_iter().enumerate() {
         let (Some(alone), Some(loaded)) = (alone.get(number), loaded.get(number)) else { continue };
         let (before, with) = (alone.percentile(99), loaded.percentile(99));
-        let shown = |of: &Histogram| {
-            format!("p50 {}, p99 {}", millis(of.percentile(50)), millis(of.percentile(99)))
-        };
+        let shown =
+            |of: &Histogram| format!("p50 {}, p99 {}", millis(of.percentile(50)), millis(of.percentile(99)));
         let detail = format!("{} alone; {} beside it", shown(alone), shown(loaded));
         report.record(measure, with.as_secs_f64() / before.as_secs_f64(), detail);
     }

@@ -1,5 +1,7 @@
 //! Coffees: stored, changed, listed, added up.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 
@@ -380,8 +382,10 @@ pub(super) fn drunk(
     until: Timestamp,
 ) -> rusqlite::Result<Vec<CorrelatedCoffee>> {
     let mut all = Vec::new();
+    let mut types: Grouped<Option<Arc<str>>> = Grouped::default();
     doses(c, since, until, |timestamp, mg, coffee_type| {
-        let coffee_type = coffee_type.map(str::to_owned);
+        let coffee_type =
+            coffee_type.map(|name| types.slot(Some(name)).get_or_insert_with(|| name.into()).clone());
         all.extend(Milligrams::new(mg).map(|caffeine_mg| CorrelatedCoffee {
             timestamp,
             caffeine_mg,

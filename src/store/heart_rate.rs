@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::coffee::drunk;
 use super::counts::{Counter, each_count, fill_slices, leap};
@@ -238,7 +239,7 @@ impl Store {
             let coffees = drunk.into_iter().filter(|coffee| coffee.timestamp >= question.since).collect();
             let mut correlator = Correlator::new(&question, coffees, &doses);
             if let Some((from, to)) = correlator.span() {
-                each_reading(c, from, to, |at, bpm, context| correlator.push(at, bpm, context))?;
+                each_wanted(c, &question, from, to, |at, bpm| correlator.push_wanted(at, bpm))?;
             }
             Ok(correlator.finish())
         })
@@ -361,6 +362,33 @@ fn list(c: &Connection, filter: &ReadingFilter) -> rusqlite::Result<Vec<Reading>
             .query_map(params![context, since, until, limit, offset], from_row)?
             .collect(),
     }
+}
+
+/// Feeds the readings that a correlation is over, in time order, to `each`. The span is under 285 years.
+fn each_wanted(
+    c: &Connection,
+    question: &Question,
+    start: Timestamp,
+    end: Timestamp,
+    mut each: impl FnMut(Timestamp, Bpm),
+) -> rusqlite::Result<()> {
+    let words = question.context.as_deref().into_iter().chain(question.left_out().iter().copied());
+    let span = [start, end].map(|at| Value::from(at.micros()));
+    let bound = span.into_iter().chain(words.map(|word| Value::from(word.to_owned())));
+    let mut query = c.prepare_cached(match question.context {
+        Some(_) => include_str!("../../sql/readings_of_context.sql"),
+        None => include_str!("../../sql/calm_readings.sql"),
+    })?;
+    let mut rows = query.query(params_from_iter(bound))?;
+    while let Some(row) = rows.next()? {
+        let packed: i64 = row.get(0)?;
+        let bpm = packed & 1023;
+        each(
+            start.plus(packed >> 10),
+            Bpm::new(bpm).ok_or(rusqlite::Error::IntegralValueOutOfRange(0, bpm))?,
+        );
+    }
+    Ok(())
 }
 
 fn first_readings(

@@ -103,10 +103,15 @@ impl Question {
         self.since.minus(Quarters::reach(&self.kinetics))
     }
 
+    /// Contexts whose readings do not take part, when none is asked for.
+    pub fn left_out(&self) -> &'static [&'static str] {
+        if self.context.is_some() { &[] } else { &LEFT_OUT }
+    }
+
     fn takes(&self, context: Option<&str>) -> bool {
         match (&self.context, context) {
             (Some(wanted), context) => context == Some(wanted),
-            (None, Some(context)) => !LEFT_OUT.contains(&context),
+            (None, Some(context)) => !self.left_out().contains(&context),
             (None, None) => true,
         }
     }
@@ -130,13 +135,18 @@ impl<'a> Correlator<'a> {
         Some((from.min(self.question.since), until.max(self.question.until)))
     }
 
-    /// Takes the next reading, in time order.
+    /// Takes the next reading, in time order, unless the question leaves its context out.
     pub fn push(&mut self, at: Timestamp, bpm: Bpm, context: Option<&str>) {
         if self.question.takes(context) {
-            self.pairs.push(at, bpm);
-            if at >= self.question.since && at < self.question.until {
-                self.quarters.push(at, bpm);
-            }
+            self.push_wanted(at, bpm);
+        }
+    }
+
+    /// As [`Self::push`], of readings that were chosen before.
+    pub fn push_wanted(&mut self, at: Timestamp, bpm: Bpm) {
+        self.pairs.push(at, bpm);
+        if at >= self.question.since && at < self.question.until {
+            self.quarters.push(at, bpm);
         }
     }
 
@@ -150,7 +160,7 @@ impl<'a> Correlator<'a> {
                 recommendations: ["Log more coffee and heart rate data", "Try again in a few days"],
             });
         }
-        let left_out: &[&str] = if self.question.context.is_some() { &[] } else { &LEFT_OUT };
+        let left_out = self.question.left_out();
         let (verdict, statistics) = evidence::judge(&tally, self.quarters.response().as_ref(), left_out);
         let (analysis, summary) = analyse(&tally, self.question.hours_after);
         let correlations = tally.shown.into_iter().rev().collect();
@@ -196,7 +206,7 @@ mod tests {
     type Sample = (Timestamp, u16, Option<&'static str>);
 
     fn coffee(timestamp: Timestamp, mg: f64) -> CorrelatedCoffee {
-        let coffee_type = Some("espresso".to_owned());
+        let coffee_type = Some("espresso".into());
         CorrelatedCoffee { timestamp, caffeine_mg: Milligrams::new(mg).unwrap(), coffee_type }
     }
 
@@ -243,7 +253,7 @@ mod tests {
             let pair = Pair {
                 coffee_time: at,
                 caffeine_mg: coffee.caffeine_mg,
-                coffee_type: coffee.coffee_type.clone(),
+                coffee_type: coffee.coffee_type.as_deref().map(str::to_owned),
                 avg_heartrate_after: round1(after),
                 baseline_heartrate: baseline.map(round1),
                 hr_increase: baseline.map(|b| round1(after - b)),

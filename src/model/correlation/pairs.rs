@@ -5,6 +5,7 @@
 //! around one coffee, never the length of the period.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -25,7 +26,8 @@ pub const BASELINE: i64 = 2 * HOUR;
 pub struct CorrelatedCoffee {
     pub timestamp: Timestamp,
     pub caffeine_mg: Milligrams,
-    pub coffee_type: Option<String>,
+    /// Shared: there are a hundred thousand coffees of a handful of types.
+    pub coffee_type: Option<Arc<str>>,
 }
 
 /// A coffee with at least one reading after it. Pulses have 1 decimal.
@@ -138,7 +140,7 @@ impl<'z> Pairs<'z> {
 
     /// Closes the next coffee's window and forgets what no later one needs.
     fn compare_next(&mut self) {
-        let Some(coffee) = self.coffees.get_mut(self.next) else { return };
+        let Some(coffee) = self.coffees.get(self.next) else { return };
         let at = coffee.timestamp;
         let end = at.plus(i64::from(self.hours_after) * HOUR);
         let (after, readings_count) = self.readings.mean(at.plus(MARGIN), end);
@@ -148,7 +150,7 @@ impl<'z> Pairs<'z> {
             let pair = Pair {
                 coffee_time: at,
                 caffeine_mg: coffee.caffeine_mg,
-                coffee_type: coffee.coffee_type.take(),
+                coffee_type: coffee.coffee_type.as_deref().map(str::to_owned),
                 avg_heartrate_after: round1(after),
                 baseline_heartrate: baseline.map(round1),
                 hr_increase: increase.map(round1),

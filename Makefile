@@ -113,7 +113,7 @@ audit: ## Compare the dependencies with the advisory database
 check-deploy: ## Check what lies in deploy/ with the programs that it is for
 	@scripts/check-deploy.sh
 
-bench: ## Measure speed and size against a bare handler and raw SQLite (some 5 minutes)
+bench: ## Measure speed and size against a bare handler and raw SQLite (some 10 minutes)
 	cargo bench --locked --bench server
 
 bench-import: ## Import 3 million heart rates while a server is asked, beside a bare insert loop

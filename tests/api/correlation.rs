@@ -230,3 +230,32 @@ async fn hours_after_are_1_to_24() {
         )]);
     }
 }
+
+#[rocket::async_test]
+async fn every_context_takes_part_but_those_that_move_the_pulse_otherwise() {
+    for (context, alone, asked_for) in [
+        (json!(null), 2, 1),
+        (json!("post-coffee"), 2, 1),
+        (json!("Sleeping"), 2, 1),
+        (json!("active"), 1, 1),
+        (json!("exercise"), 1, 1),
+        (json!("panic"), 1, 1),
+        (json!("sleeping"), 1, 1),
+        (json!("stressed"), 1, 1),
+    ] {
+        let app = TestApp::new().await;
+        app.coffee("2026-06-01T08:00:00Z", 80.0, None).await;
+        app.readings("resting", &[("2026-06-01T09:00:00Z", 250)]).await;
+        let stored = app.post("/heartrate/", json!({"timestamp": "2026-06-01T09:00:01Z", "bpm": 30})).await;
+        let path = format!("/heartrate/{}", stored.json()["id"]);
+        assert_eq!(app.patch(&path, json!({"context": context})).await.status, 200);
+        let counted = async |query: &str| {
+            app.get(&format!("/heartrate/correlation{query}")).await.json()["correlations"][0]["readings_count"]
+                .clone()
+        };
+        assert_eq!(counted("").await, alone, "{context}");
+        if let Some(word) = context.as_str() {
+            assert_eq!(counted(&format!("?context={word}")).await, asked_for, "{context}");
+        }
+    }
+}

@@ -1,6 +1,10 @@
 //! The command line: what can be said to `coffee-tracker`.
 
-use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::backup::BackupArgs;
 use crate::commands::check::CheckArgs;
@@ -20,7 +24,7 @@ use crate::config::RawSettings;
 /// Settings come from flags, then the environment, then a file `.env` in the working folder
 /// (or the one named by --config).
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(version)]
 pub struct Cli {
     /// Read settings from this file instead of `.env`
     #[arg(long, global = true, value_name = "FILE")]
@@ -31,6 +35,28 @@ pub struct Cli {
 
     #[command(flatten)]
     pub serve: RawSettings,
+}
+
+impl Cli {
+    /// What is said with `args`, the program's name first. `--config` may stand anywhere.
+    ///
+    /// # Errors
+    /// What cannot be understood; a setting before a command among it, which would not reach that.
+    pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut program = Self::command();
+        let said = program.try_get_matches_from_mut(args)?;
+        let is_said = |id: &str| said.value_source(id) == Some(ValueSource::CommandLine);
+        let stray = program
+            .get_arguments()
+            .map(|arg| arg.get_id().as_str())
+            .find(|id| *id != "config" && is_said(id));
+        if let (Some((command, _)), Some(setting)) = (said.subcommand(), stray) {
+            let sentence =
+                format!("--{} stands before `{command}`: it must come after it", setting.replace('_', "-"));
+            return Err(program.error(ErrorKind::ArgumentConflict, sentence));
+        }
+        Self::from_arg_matches(&said)
+    }
 }
 
 /// What to do; without any, serve.

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches};
 use coffee_tracker::cli::{Cli, Command};
 use coffee_tracker::commands::{self, Failure};
 
@@ -21,7 +20,7 @@ fn run() -> Result<(), Failure> {
     // What people drink is nobody else's: files are made for their owner alone.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     read_env_file()?;
-    let cli = Cli::from_arg_matches(&Cli::command().get_matches()).unwrap_or_else(|e| e.exit());
+    let cli = Cli::read(std::env::args_os()).unwrap_or_else(|e| e.exit());
     if !matches!(cli.command, None | Some(Command::Serve(_))) {
         coffee_tracker::logging::start_for_command();
     }
@@ -64,6 +63,7 @@ fn read_env_file() -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_well_formed() {

@@ -131,10 +131,10 @@ fn key_failure(error: &KeyError) -> Failure {
 
 /// What whoever started it needs next. The key is shown once, and never to a journal.
 fn banner(address: SocketAddr, origin: &KeyOrigin, under_systemd: bool) -> Result<(), Failure> {
-    print(&format!("Listening on http://{address}"))?;
     if under_systemd {
         return Ok(());
     }
+    print(&format!("Listening on http://{address}"))?;
     let here = match address.ip() {
         IpAddr::V4(v4) if v4.is_unspecified() => SocketAddr::new([127, 0, 0, 1].into(), address.port()),
         IpAddr::V6(v6) if v6.is_unspecified() => SocketAddr::new([127, 0, 0, 1].into(), address.port()),

@@ -142,6 +142,12 @@ pub fn run(command: &mut Command) -> Ended {
     Running::spawn(command).end()
 }
 
+/// The address in the first whole line that begins so.
+fn listens_at(text: &str, start: &str) -> Option<SocketAddr> {
+    let line = text.split_inclusive('\n').find(|line| line.ends_with('\n') && line.starts_with(start))?;
+    line.trim_end().strip_prefix(start)?.strip_prefix("http://")?.parse().ok()
+}
+
 /// A server that answers.
 pub struct Server {
     pub running: Running,
@@ -160,9 +166,9 @@ impl Server {
         let mut running = Running::spawn(command);
         let mut address = None;
         wait_until("the server has started", DEADLINE, || {
-            let out = running.out.now();
-            let line = out.split_inclusive('\n').find(|line| line.ends_with('\n'));
-            address = line.and_then(|line| line.trim().strip_prefix("Listening on http://")?.parse().ok());
+            address = listens_at(&running.out.now(), "Listening on ");
+            // Under systemd the journal has it from the log alone.
+            address = address.or_else(|| listens_at(&running.err.now(), "<6>listening on "));
             let ended = running.has_ended();
             assert!(!ended, "it ended: {}", running.err.now());
             address.is_some()

@@ -133,6 +133,31 @@ fn an_unknown_flag_or_command_is_refused_with_a_hint() {
 }
 
 #[test]
+fn the_file_with_the_settings_may_be_named_before_a_command_and_after_it_but_a_setting_only_after_it() {
+    let folder = folder();
+    std::fs::write(folder.path().join("a.env"), "DATABASE_URL=a.db\n").unwrap();
+    for args in [
+        ["--config", "a.env", "key", "list"],
+        ["key", "--config", "a.env", "list"],
+        ["key", "list", "--config", "a.env"],
+    ] {
+        let ended = run(program(folder.path()).args(args));
+        assert_eq!(ended.code, Some(78), "{args:?}: {ended:?}");
+        assert!(ended.err.contains("a.db"), "{args:?}: {ended:?}");
+    }
+    for args in [&["--port", "8001", "serve"][..], &["--config", "a.env", "--database-url=b.db", "backup"]] {
+        let ended = run(program(folder.path()).args(args));
+        assert_eq!(ended.code, Some(2), "{args:?}: {ended:?}");
+        let (flag, command) =
+            if args[0] == "--port" { ("--port", "serve") } else { ("--database-url", "backup") };
+        let sentence = format!("error: {flag} stands before `{command}`: it must come after it\n");
+        assert!(ended.err.starts_with(&sentence), "{ended:?}");
+    }
+    let by_variable = run(program(folder.path()).env("PORT", "8001").args(["key", "list"]));
+    assert_eq!(by_variable.code, Some(78), "a variable stands nowhere: {by_variable:?}");
+}
+
+#[test]
 fn the_help_names_every_setting_with_its_default_and_its_variable() {
     let help = misused(&["serve", "--help"]);
     assert_eq!(help.code, Some(0));

@@ -24,17 +24,32 @@ const UNITS: [&str; 3] = [
 /// The exposure that our unit has at most, in `systemd-analyze security`.
 const EXPOSURE: f64 = 1.1;
 
+/// Where the unit has the owner's key from.
+const CREDENTIAL: &str = "/etc/coffee-tracker/api_key";
+
+/// Where the server has its key from: systemd hands it one, which this process is not handed.
+fn source_of_server(settings: &Settings) -> KeySource {
+    match &settings.key {
+        // A service does not depend on a working folder.
+        KeySource::Made(path) if path.is_absolute() && !path.exists() && Path::new(CREDENTIAL).exists() => {
+            KeySource::File(CREDENTIAL.into())
+        }
+        source => source.clone(),
+    }
+}
+
 /// Is the owner's key strong, young, and nobody else's to read?
 pub fn key(settings: &Settings, now: Timestamp) -> Vec<Finding> {
     const ABOUT: &str = "API key";
-    let (source, path): (_, Option<&PathBuf>) = match &settings.key {
+    let key = source_of_server(settings);
+    let (source, path): (_, Option<&PathBuf>) = match &key {
         KeySource::Made(path) if !path.exists() => {
             return vec![advice(ABOUT, "there is none yet: the first start makes one, and shows it once")];
         }
         KeySource::Given(_) => ("API_KEY".to_owned(), None),
         KeySource::File(path) | KeySource::Made(path) => (path.display().to_string(), Some(path)),
     };
-    let mut findings = vec![match (Keys::load(&settings.key, false), variety(&settings.key)) {
+    let mut findings = vec![match (Keys::load(&key, false), variety(&key)) {
         (Err(e), _) => must(ABOUT, format!("{e} ({source})")),
         (Ok(_), few) if few < VARIETY => {
             must(ABOUT, format!("it has few different characters ({few}): make a random one ({source})"))

@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help run up down restart status logs health validate backup restore verify drill prod-check sql \
 	install upgrade rollback uninstall build test test-statistics oracle test-web screenshots test-verbs test-arm64 test-docs check fmt lint audit check-deploy \
-	bench bench-import crash kills fire power-cut fuzz demo openapi clean
+	manual deb test-service bench bench-import crash kills fire power-cut fuzz demo openapi clean
 
 PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/coffee-tracker
 ROUNDS ?= 200
@@ -75,6 +75,12 @@ build: ## Build the release binary
 	cargo build --release --locked
 	@ls -l $(PROGRAM) | awk '{ printf "%s: %.1f MB\n", $$NF, $$5 / 1e6 }'
 
+manual: ## Make manual pages and completions for bash, fish and zsh in target/manual; `install` takes them along
+	@scripts/manual.sh
+
+deb: ## Make a Debian package, target/debian/….deb: ARCH=arm64 for a 64-bit Pi
+	@scripts/deb.sh build $(ARCH)
+
 test: ## Run every test that needs no browser and no root
 	cargo test --locked
 
@@ -95,6 +101,9 @@ test-verbs: ## Try the verbs themselves with the release binary, in a copy of th
 
 test-docs: ## Run every command of README.md and docs/ with the release binary, in a copy of this folder
 	@scripts/doc-commands.py run
+
+test-service: ## Boot a Debian, install the service there, and do to it what happens to a service (as root)
+	@scripts/test-service.sh
 
 test-arm64: ## Try the program for a 64-bit Pi under qemu (as root: builds it with what Raspberry Pi OS has)
 	@scripts/test-arm64.sh

@@ -6,7 +6,8 @@
 # PREFIX (/usr/local): the program goes to PREFIX/bin. DESTDIR: everything goes below this folder and
 # nothing is started, for packages. BINARY: another program than the one `make build` makes.
 # FILE: the backup that `rollback` restores when the older program cannot read the database.
-# PURGE=yes: `uninstall` takes data, backups, settings, key and user with it.
+# PURGE=yes: `uninstall` takes data, backups, settings, key and user with it. Manual pages and completions
+# go along when `make manual` has made them.
 #
 # An upgrade is tried on a copy first. When it fails afterwards, the program before it comes back, with
 # its units, and, if the schema has moved, the backup made at the beginning; the database that the
@@ -22,6 +23,8 @@ installed=$root$prefix/bin/coffee-tracker
 previous=$installed.previous
 memory=$root$prefix/lib/coffee-tracker
 units=$root/etc/systemd/system
+share=$root$prefix/share
+manual=target/manual
 settings=$root$settings_file
 key=$root$credential
 state=$root/var/lib/coffee-tracker
@@ -30,6 +33,12 @@ state=$root/var/lib/coffee-tracker
 
 needs_root() {
     [ -n "$root" ] || [ "$(id -u)" = 0 ] || fail 1 "This changes the machine: sudo make $verb"
+}
+
+# Its unit, data and settings are the same ones.
+needs_no_package() {
+    [ -z "$root" ] && [ "$(dpkg-query --show --showformat='${db:Status-Status}' coffee-tracker 2>/dev/null)" = installed ] || return 0
+    fail 1 "The package coffee-tracker is installed, which apt upgrades and removes. \`sudo apt remove coffee-tracker\` comes first: data, backups, settings and key stay."
 }
 
 # Is systemd there to be spoken to?
@@ -45,6 +54,14 @@ placements() {
     for file in deploy/sysusers.d/*.conf deploy/tmpfiles.d/*.conf; do
         [ ! -f "$file" ] || printf '%s %s\n' "$file" "$root/etc/${file#deploy/}"
     done
+    for file in "$manual"/man/*.1; do
+        [ ! -f "$file" ] || printf '%s %s\n' "$file" "$share/man/man1/${file##*/}"
+    done
+    [ ! -f "$manual/bash" ] || cat <<END
+$manual/bash $share/bash-completion/completions/coffee-tracker
+$manual/fish $share/fish/vendor_completions.d/coffee-tracker.fish
+$manual/zsh $share/zsh/site-functions/_coffee-tracker
+END
 }
 
 timers() { placements | sed -n 's#.*/\(coffee-tracker-[a-z]*\.timer\)$#\1#p'; }
@@ -56,7 +73,7 @@ place() {
     mv -f "$3.new" "$3"
 }
 
-place_units() {
+place_files() {
     local source target draft
     draft=$(mktemp)
     placements | while read -r source target; do
@@ -87,17 +104,7 @@ make_once() {
 make_settings() {
     mkdir -p "${settings%/*}" "$state/backups"
     chmod 0700 "$state" "$state/backups"
-    {
-        echo "# Settings of the service: \`systemctl restart coffee-tracker\` makes them hold. The unit says where"
-        echo "# the data lies, and that it listens on every interface; the key is in $credential."
-        echo
-        echo "# As in the unit, for commands: sudo coffee-tracker key list --config $settings_file"
-        echo "DATABASE_URL=sqlite:////var/lib/coffee-tracker/coffee.db"
-        echo "BACKUP_DIR=/var/lib/coffee-tracker/backups"
-        echo
-        # Of the example's parts, those that the unit and the credential leave open.
-        awk '/^# -- / { left_out = /Where the data lies|The API key/; begun = 1 } begun && !left_out' .env.example
-    } | make_once 0640 "$settings"
+    service_settings | make_once 0640 "$settings"
     od -An -N24 -tx1 /dev/urandom | tr -d ' ' | tr -d '\n' | make_once 0600 "$key"
     chmod 0640 "$settings"
     chmod 0600 "$key"
@@ -148,7 +155,7 @@ has_come_up() {
 install_all() {
     check_new
     [ ! -e "$installed" ] || [ -n "$root" ] || fail 1 "$installed is there already: sudo make upgrade"
-    place_units
+    place_files
     place 0755 "$new" "$installed"
     [ -n "$root" ] || make_user
     make_settings
@@ -162,7 +169,8 @@ install_all() {
     systemctl enable --quiet --now $(timers)
     scripts/service.sh up || { journalctl --unit="$unit" --lines=10 --no-pager >&2; exit 1; }
     scripts/service.sh health >/dev/null
-    say "installed, enabled and started; the key: sudo cat $credential"
+    systemctl start coffee-tracker-backup.service || fail 1 "It runs, but cannot back up: journalctl -u coffee-tracker-backup"
+    say "installed, enabled, started and backed up; the key: sudo cat $credential"
 }
 
 # Keeps what is installed, so that it can come back.
@@ -202,7 +210,7 @@ upgrade() {
     fi
     remember_installed
     printf '%s\n' "$backup" >"$memory/backup"
-    place_units
+    place_files
     place 0755 "$new" "$installed"
     if has_come_up; then
         say "upgraded to $("$installed" --version); the one before is kept: sudo make rollback"
@@ -255,13 +263,22 @@ uninstall() {
     while read -r _ target; do
         rm -f "$target"
     done < <(placements)
+    # The manual may have been made since, or cleaned away.
+    rm -f "$share/man/man1/coffee-tracker.1" "$share"/man/man1/coffee-tracker-*.1 \
+        "$share/bash-completion/completions/coffee-tracker" "$share/fish/vendor_completions.d/coffee-tracker.fish" \
+        "$share/zsh/site-functions/_coffee-tracker"
     rm -rf "$installed" "$previous" "$memory"
-    ! is_live || systemctl daemon-reload
+    if is_live; then
+        systemctl daemon-reload
+        # A unit that had failed would be remembered.
+        systemctl reset-failed 'coffee-tracker*' 2>/dev/null || true
+    fi
     if [ "${PURGE:-}" != yes ]; then
         say "removed; data and backups stay in $state, settings and key in ${settings%/*} (PURGE=yes removes them too)."
         return
     fi
     rm -rf "$state" "${settings%/*}"
+    rm -f "$root"/var/lib/systemd/timers/stamp-coffee-tracker-*.timer
     if [ -z "$root" ] && id coffee-tracker >/dev/null 2>&1; then
         userdel coffee-tracker
     fi
@@ -274,6 +291,7 @@ case $verb in
     *) fail 2 "What? $(sed -n 's/^#   //p' "$0")" ;;
 esac
 needs_root
+needs_no_package
 case $verb in
     install) install_all ;;
     *) "$verb" ;;

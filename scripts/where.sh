@@ -94,6 +94,18 @@ api_key() {
     fi
 }
 
+# The settings file of a service: the example's, with what differs there, less the key.
+service_settings() {
+    echo "# Settings of the service: \`systemctl restart coffee-tracker\` makes them hold."
+    echo "# Commands take them too: sudo coffee-tracker key list --config $settings_file"
+    echo "# The owner's key is in $credential."
+    echo
+    awk '/^# -- / { left_out = /The API key/; begun = 1 } begun && !left_out' .env.example |
+        sed -e 's#^\#HOST=.*#HOST=0.0.0.0#' \
+            -e 's#^\#DATABASE_URL=.*#DATABASE_URL=sqlite:////var/lib/coffee-tracker/coffee.db#' \
+            -e 's#^\#BACKUP_DIR=.*#BACKUP_DIR=/var/lib/coffee-tracker/backups#'
+}
+
 # started_at PID: when it began, in ticks since the machine did; fails when there is no such process
 # or only its exit code is left.
 started_at() {

@@ -1,0 +1,119 @@
+# shellcheck shell=bash
+# A Debian of its own that boots, in a folder: read by test-service.sh. It has systemd as its first process,
+# a network of its own with nothing but itself in it, and cannot be reached from here but by `inside`.
+#
+#   SUITE (trixie)        which Debian; the bare one is made once, in target/service/SUITE (as root, 300 MB)
+#
+#   prepare_machine       makes a fresh one: $machine is its top folder
+#   boot, shut_down       one at a time on a host, for they share its groups of processes
+#   inside COMMAND        runs it there as root, in at most INSIDE_SECONDS (120)
+#   remove_machine        stops and removes it
+set -euo pipefail
+
+SUITE=${SUITE:-trixie}
+PACKAGES=systemd,systemd-sysv,dbus,curl,make,man-db
+machine='' pid1='' host_process='' new_groups=()
+booted_at=target/service/boot.log
+
+give_up() {
+    printf 'test-service: %s\n' "$*" >&2
+    exit 1
+}
+
+# needs COMMAND PACKAGE
+needs() {
+    command -v "$1" >/dev/null && return
+    timeout 300 apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive timeout 300 apt-get install -y -qq --no-install-recommends "$2" >/dev/null
+}
+
+make_bare() {
+    local bare=target/service/$SUITE
+    [ "$(cat "$bare.complete" 2>/dev/null)" = "$PACKAGES" ] && return
+    rm -rf "$bare" "$bare.complete"
+    mkdir -p "$bare"
+    timeout 900 debootstrap --variant=minbase --include="$PACKAGES" "$SUITE" "$bare" >"$bare.log" 2>&1 ||
+        give_up "debootstrap: $(tail -n 3 "$bare.log")"
+    rm -f "$bare"/var/cache/apt/archives/*.deb
+    echo "$PACKAGES" >"$bare.complete"
+}
+
+prepare_machine() {
+    [ "$(id -u)" = 0 ] || give_up "a machine is made and booted by root alone"
+    needs debootstrap debootstrap
+    needs systemd-nspawn systemd-container
+    mkdir -p target/service
+    # One may be at work in another folder.
+    exec 8>/run/lock/coffee-tracker-machine
+    flock --wait 900 8 || give_up "another machine is being tested"
+    make_bare
+    mapfile -t new_groups < <(groups_of_nspawn | while read -r group; do [ -d "$group" ] || echo "$group"; done)
+    machine=$(mktemp -d "$PWD/target/service/machine.XXXXXX")
+    cp -a --reflink=auto "target/service/$SUITE/." "$machine"
+    echo kitchen >"$machine/etc/hostname"
+    # There is nobody to ask.
+    echo 'APT::Get::Assume-Yes "true";' >"$machine/etc/apt/apt.conf.d/90unattended"
+}
+
+inside() {
+    timeout --kill-after=5 "${INSIDE_SECONDS:-120}" nsenter --target "$pid1" --mount --uts --ipc --net --pid --root --wd \
+        env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin HOME=/root LC_ALL=C.UTF-8 TERM=dumb \
+        DEBIAN_FRONTEND=noninteractive bash -c "cd /root && $1" </dev/null 8>&-
+}
+
+# The first child of a process; fails when there is none.
+child_of() {
+    local children
+    read -ra children <"/proc/$1/task/$1/children" 2>/dev/null || true
+    [ -n "${children[0]:-}" ] && printf '%s' "${children[0]}"
+}
+
+is_up() {
+    pid1=$(child_of "$host_process") && INSIDE_SECONDS=20 inside 'systemctl is-system-running --wait' 2>/dev/null |
+        grep -qxE 'running|degraded'
+}
+
+boot() {
+    systemd-nspawn --directory="$machine" --boot --register=no --keep-unit --private-network --resolv-conf=off \
+        --timezone=off --console=pipe >"$booted_at" 2>&1 8>&- </dev/null &
+    host_process=$!
+    for ((n = 0; n < 120; n++)); do
+        kill -0 "$host_process" 2>/dev/null || give_up "the machine does not boot: $(tail -n 5 "$booted_at")"
+        ! is_up || return 0
+        sleep 0.5
+    done
+    give_up "the machine is not up after a minute: $(tail -n 5 "$booted_at")"
+}
+
+# In order, as by its power button.
+shut_down() {
+    [ -n "$host_process" ] || return 0
+    kill "$host_process" 2>/dev/null || true
+    for ((n = 0; n < 300; n++)); do
+        kill -0 "$host_process" 2>/dev/null || break
+        sleep 0.1
+    done
+    kill -KILL "$host_process" 2>/dev/null || true
+    wait "$host_process" 2>/dev/null || true
+    host_process=
+}
+
+# The groups of processes that nspawn makes beside its own.
+groups_of_nspawn() {
+    local tree own
+    for tree in /sys/fs/cgroup /sys/fs/cgroup/unified /sys/fs/cgroup/systemd; do
+        for own in payload supervisor; do
+            printf '%s\n' "$tree/$own"
+        done
+    done
+}
+
+remove_machine() {
+    local group
+    shut_down
+    [ -z "$machine" ] || rm -rf "$machine"
+    # It leaves them, empty.
+    for group in "${new_groups[@]}"; do
+        [ ! -d "$group" ] || find "$group" -depth -type d -exec rmdir {} + 2>/dev/null || true
+    done
+}

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Makes the manual pages and what shells complete, of the command line as it is now.
+#
+#   scripts/manual.sh [FOLDER]      FOLDER (target/manual)/man/*.1, FOLDER/bash, FOLDER/fish, FOLDER/zsh
+#
+# Where tests were built it takes seconds, elsewhere a minute or two: a program of its own makes them, so
+# that the one that serves need not carry them.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+profile=(--release)
+[ ! -d "${CARGO_TARGET_DIR:-target}/debug/deps" ] || profile=()
+cargo run --quiet --locked "${profile[@]}" --example manual -- "${1:-target/manual}"

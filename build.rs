@@ -3,11 +3,14 @@
 
 use std::error::Error;
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use flate2::{Compression, GzBuilder};
+
+/// Up to so many bytes are packed by trying long, which takes some 5 s a megabyte.
+const WITH_CARE: usize = 100_000;
 
 fn main() -> Result<(), Box<dyn Error>> {
     for part in ["build.rs", "Cargo.toml", "src", "sql", "static"] {
@@ -48,16 +51,25 @@ fn pack(from: &Path, packed: &Path, plain: &Path) -> Result<(), Box<dyn Error>> 
             content = lean(&text)
                 .map_err(|line| format!("{}:{line}: a comment has its lines to itself", path.display()))?;
         }
-        // Without a time and a name in it, the same content is always packed to the same bytes.
-        let mut gzip = GzBuilder::new().write(Vec::new(), Compression::best());
-        gzip.write_all(&content)?;
-        let smaller = gzip.finish()?;
+        let smaller = gzip(&content)?;
         let is_worth_it = smaller.len() < content.len() / 10 * 9;
         let (folder, bytes) = if is_worth_it { (packed, smaller) } else { (plain, content) };
         fs::create_dir_all(folder)?;
         fs::write(folder.join(name), bytes)?;
     }
     Ok(())
+}
+
+/// `content` as gzip: without a time and a name in it, the same is always packed to the same bytes.
+fn gzip(content: &[u8]) -> io::Result<Vec<u8>> {
+    if content.len() > WITH_CARE {
+        let mut gzip = GzBuilder::new().write(Vec::new(), Compression::best());
+        gzip.write_all(content)?;
+        return gzip.finish();
+    }
+    let mut packed = Vec::new();
+    zopfli::compress(zopfli::Options::default(), zopfli::Format::Gzip, content, &mut packed)?;
+    Ok(packed)
 }
 
 /// A script or style of ours without what is for its readers only: comments, which have their lines to

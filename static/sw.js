@@ -9,36 +9,36 @@ const PATIENCE = 2500;
 const PAUSE = 10_000;
 
 let pausedUntil = 0;
+let renewing = null;
 
 /** A page is asked for as browsers do: everybody else gets JSON at `/`. */
 const request = (path) => new Request(path, { cache: "no-cache", headers: path === "/" ? { Accept: "text/html" } : {} });
 
-async function fromNetwork(path) {
-  const answer = await fetch(request(path));
-  if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
-  return answer;
-}
-
-/** Keeps the page and every file that it names, and nothing else. */
+/** Keeps the page and every file that it names, all of one version or as it was, and nothing else. */
 async function keepAll() {
-  const page = await fromNetwork("/");
-  const named = [...(await page.clone().text()).matchAll(/(?:src|href)="(\/static\/[^"]+|\/manifest[^"]+)"/g)];
-  const paths = [...new Set(named.map(([, path]) => path))];
-  const files = await Promise.all(paths.map(fromNetwork));
-  await caches.delete(CACHE);
+  const page = await (await fetch(request("/"))).text();
+  const named = [...page.matchAll(/(?:src|href)="(\/static\/[^"]+|\/manifest[^"]+)"/g)];
+  const paths = ["/", ...new Set(named.map(([, path]) => path))];
   const cache = await caches.open(CACHE);
-  await Promise.all([cache.put("/", page), ...paths.map((path, n) => cache.put(path, files[n]))]);
+  await cache.addAll(paths.map(request));
+  for (const kept of await cache.keys()) if (!paths.includes(new URL(kept.url).pathname)) await cache.delete(kept);
 }
 
-async function answer(path) {
-  const cache = await caches.open(CACHE);
-  const kept = await cache.match(path, { ignoreVary: true });
-  if (!kept) return fetch(request(path));
-  if (Date.now() < pausedUntil) return kept;
+function renew() {
+  renewing ??= keepAll().catch(() => {}).finally(() => (renewing = null));
+  return renewing;
+}
+
+async function answer(event, path) {
+  const kept = await (await caches.open(CACHE)).match(path, { ignoreVary: true });
+  if (!kept) return fetch(event.request);
+  // Another version of these has another path.
+  if (path.startsWith("/static/vendor/") || Date.now() < pausedUntil) return kept;
   try {
     const late = new Promise((_, reject) => setTimeout(reject, PATIENCE));
-    const fresh = await Promise.race([fromNetwork(path), late]);
-    await cache.put(path, fresh.clone());
+    const fresh = await Promise.race([fetch(request(path)), late]);
+    if (!fresh.ok) return kept;
+    if (fresh.headers.get("ETag") !== kept.headers.get("ETag")) event.waitUntil(renew());
     return fresh;
   } catch {
     pausedUntil = Date.now() + PAUSE;
@@ -51,5 +51,5 @@ self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim(
 self.addEventListener("fetch", (event) => {
   const { origin, pathname } = new URL(event.request.url);
   const isShell = pathname === "/" || pathname === "/manifest.webmanifest" || pathname.startsWith("/static/");
-  if (event.request.method === "GET" && origin === location.origin && isShell) event.respondWith(answer(pathname));
+  if (event.request.method === "GET" && origin === location.origin && isShell) event.respondWith(answer(event, pathname));
 });

@@ -5,6 +5,7 @@ import * as api from "./api.js";
 import { at, button, complain, controlsOf, field, h, say, timeControl } from "./elements.js";
 import { count } from "./format.js";
 import { live } from "./live.js";
+import { settle } from "./notices.js";
 import * as queue from "./queue.js";
 
 const MESSAGES = {
@@ -43,6 +44,7 @@ export function askForKey(done, mayWait) {
       { onsubmit: submit },
       h("img", { src: "/static/icon.svg", alt: "", width: 56, height: 56 }),
       h("h2", { id: "sign-in-title" }, "Coffee Tracker"),
+      h("p", { class: "soft" }, "What you drink, and how your heart answers."),
       field("This server's API key", key),
       h("label", { class: "check" }, remember, h("span", {}, "Remember it on this device. Whoever uses this browser can then see and log everything.")),
       h("button", { class: "button primary" }, "Open"),
@@ -63,18 +65,26 @@ function openSheet(title, ...content) {
 
 const closeSheet = () => at("sheet").close();
 
-/** Asks before leaving entries behind that the server does not have. */
+/** Leaves nothing behind on this device; entries that the server does not have only if they shall stay. */
 export function signOut() {
   const left = queue.all().length;
-  const leave = () => {
+  const leave = async () => {
+    // What can still be undone needs the key to be done.
+    await settle();
     api.forget();
     location.reload();
   };
   if (!left) return leave();
   openSheet(
     "Sign out?",
-    h("p", {}, `${count(left, "entry", "entries")} did not reach the server yet. This browser keeps them, and sends them when you sign in again.`),
-    h("div", { class: "row ends" }, button("Stay", closeSheet), button("Sign out", leave)),
+    h("p", {}, `${count(left, "entry", "entries")} did not reach the server yet. Kept in this browser, they are sent when you sign in again.`),
+    h(
+      "div",
+      { class: "row ends" },
+      button("Discard and sign out", () => queue.discard().then(leave), { class: "button danger" }),
+      button("Stay", closeSheet),
+      button("Keep and sign out", leave, { class: "button primary" }),
+    ),
   );
 }
 

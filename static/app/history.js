@@ -9,7 +9,10 @@ import { drinks, words } from "./log.js";
 import { toast } from "./notices.js";
 import * as queue from "./queue.js";
 
+const FIRST = 12;
 const PAGE = 30;
+/** The server gives no more at once. */
+const MOST = 1000;
 const KINDS = { "/coffee/": ["Drinks", "Drink", "coffee_type"], "/heartrate/": ["Heart rates", "While", "context"] };
 
 let route = "/coffee/";
@@ -21,6 +24,7 @@ let asked = null;
 const leaving = new Set();
 let changed = null;
 let inputs = {};
+const clear = h("button", { type: "reset", class: "button", hidden: true }, "Clear");
 
 /** The chosen days, for the server. */
 function span() {
@@ -40,7 +44,9 @@ function following() {
 
 const load = (isMore = false) => {
   const question = (asked = {});
-  const path = api.withQuery(route, { ...span(), [KINDS[route][2]]: inputs.name.value.trim(), ...(isMore && following()), limit: PAGE });
+  // Anew, but with no less than what is shown.
+  const limit = isMore ? PAGE : Math.min(MOST, Math.max(FIRST, entries.length));
+  const path = api.withQuery(route, { ...span(), [KINDS[route][2]]: inputs.name.value.trim(), ...(isMore && entries.length && following()), limit });
   return api.trying(async () => {
     const answer = await api.reply("GET", path);
     const found = await answer.json();
@@ -55,6 +61,12 @@ const load = (isMore = false) => {
 
 /** Asks for as much as is shown, or for the first page. */
 export const refresh = () => load();
+
+/** Asks for the first page of something else. */
+function begin() {
+  entries = [];
+  return load();
+}
 
 function remove(from, entry) {
   leaving.add(entry.id);
@@ -119,6 +131,8 @@ function show() {
     days.at(-1)[1].push(row(entry));
   }
   const isFiltered = Object.values(inputs).some((input) => input.value);
+  clear.hidden = !isFiltered;
+  say(at("export-what"), inputs.since.value || inputs.until.value ? "Export these days:" : "Export all:");
   const none = h("p", { class: "soft" }, isFiltered ? "Nothing matches." : "Nothing was logged yet.");
   at("history-list").replaceChildren(...(days.length ? days.map(([title, lines]) => group(title, lines)) : [none]));
   at("history-more").replaceChildren(...(hasMore ? [button("Load more", () => load(true))] : []));
@@ -126,12 +140,12 @@ function show() {
 
 /** What waits to be sent, and what the server refused. */
 function showWaiting() {
-  const waits = ({ id, route: to, body }) => line(to, body, h("span", { class: "soft" }, "Waits to be sent"), button("Discard", () => queue.undo(id)));
+  const waits = (entry) => line(entry.route, entry.body, h("span", { class: "soft" }, "Waits to be sent"), button("Discard", () => queue.undo(entry)));
   const correct = (entry) =>
     edit(entry.route, entry.body, {
       title: "Correct this entry",
       removal: "Discard",
-      remove: () => queue.undo(entry.id),
+      remove: () => queue.undo(entry),
       save: (fields) => queue.correct(entry, { ...entry.body, ...fields }),
     });
   const wasRefused = (entry) => line(entry.route, entry.body, h("span", { class: "field-error" }, `Refused: ${entry.problem}`), button("Correct", () => correct(entry)));
@@ -141,10 +155,9 @@ function showWaiting() {
 
 function choose(value) {
   route = value;
-  entries = [];
   inputs.name.value = "";
   say(inputs.name.labels[0], KINDS[route][1]);
-  return load();
+  return begin();
 }
 
 function fillNames() {
@@ -213,7 +226,7 @@ function startExport() {
     isRunning(false);
   };
   const all = [button("CSV", begin("csv")), button("JSON Lines", begin("jsonl"))];
-  at("export").append(h("span", { class: "soft" }, "Export these days:"), ...all, progress, cancel);
+  at("export").append(h("span", { class: "soft", id: "export-what" }), ...all, progress, cancel);
 }
 
 /** `onchange` is called when an entry was corrected or deleted. */
@@ -224,10 +237,13 @@ export function start(onchange) {
   const [since, until] = [h("input", { type: "date" }), h("input", { type: "date" })];
   inputs = { name, since, until };
   const form = at("history-filter");
-  form.append(field("Drink", name), field("From", since), field("To", until), h("button", { type: "reset", class: "button" }, "All"));
-  form.addEventListener("change", () => load());
+  form.append(field("Drink", name), field("From", since), field("To", until), clear);
+  form.addEventListener("change", begin);
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("reset", () => setTimeout(load));
+  form.addEventListener("reset", () => {
+    setTimeout(begin);
+    name.focus();
+  });
   name.addEventListener("focus", fillNames);
   queue.on("change", showWaiting);
   api.onState(showWaiting);

@@ -2,13 +2,15 @@
 // yet, whose caffeine is added to the server's curve by its own formula. Whoever shows it listens for changes.
 
 import * as api from "./api.js";
-import { DAY, HOUR } from "./format.js";
+import { HOUR } from "./format.js";
 import * as queue from "./queue.js";
 
 /** From yesterday's midnight to tomorrow morning. */
 const CURVE_HOURS = 54;
 /** The server answers /info ten times a minute to everybody at one address. */
 const INFO_EVERY = 60_000;
+/** So long after the server told the level it is the level, ms. */
+const FRESH = 75_000;
 /** By these the server makes its band: a body that is quicker, and one that is slower. */
 const FACTORS = { mg: 1, low_mg: 0.6, high_mg: 1.6 };
 
@@ -21,7 +23,13 @@ function remaining(dose, hours, halfLife, absorption) {
   return dose * share * (Math.exp(-elimination * hours) - Math.exp(-absorption * hours));
 }
 
-/** The server's curve, and the doses that come on top of it: {at, mg}. Instants are in ms. */
+/** A level, as `mg`, `low_mg` and `high_mg`, with doses on top: {at, mg}. */
+function withDoses(known, doses, instant, { half_life_hours: halfLife, absorption_per_hour: absorption }) {
+  const level = ([name, factor]) => [name, doses.reduce((sum, dose) => sum + remaining(dose.mg, (instant - dose.at) / HOUR, halfLife * factor, absorption), known[name])];
+  return Object.fromEntries(Object.entries(FACTORS).map(level));
+}
+
+/** The server's curve, and the doses that come on top of it. Instants are in ms. */
 export class Curve {
   constructor(answer, extra = []) {
     Object.assign(this, { answer, extra, times: answer.curve.map((point) => Date.parse(point.at)) });
@@ -34,16 +42,13 @@ export class Curve {
 
   /** `mg`, `low_mg` and `high_mg` at an instant; null beyond the curve. */
   at(instant) {
-    const { times, extra } = this;
-    const { curve, half_life_hours: halfLife, absorption_per_hour: absorption } = this.answer;
+    const { times, extra, answer } = this;
     if (!(instant >= times[0] && instant <= times.at(-1))) return null;
     const next = Math.max(1, times.findIndex((time) => time >= instant));
     const share = (instant - times[next - 1]) / (times[next] - times[next - 1]);
-    const level = ([name, factor]) => {
-      const known = curve[next - 1][name] + share * (curve[next][name] - curve[next - 1][name]);
-      return [name, extra.reduce((sum, dose) => sum + remaining(dose.mg, (instant - dose.at) / HOUR, halfLife * factor, absorption), known)];
-    };
-    return Object.fromEntries(Object.entries(FACTORS).map(level));
+    const [from, to] = [answer.curve[next - 1], answer.curve[next]];
+    const known = Object.fromEntries(Object.keys(FACTORS).map((name) => [name, from[name] + share * (to[name] - from[name])]));
+    return withDoses(known, extra, instant, answer);
   }
 
   /** From when on it stays at or below `mg`, looking from `since` on; null when not within the curve. */
@@ -131,17 +136,31 @@ export async function askInfo() {
 /** Coffees that the answer to `part` does not hold: {at (ms), mg, name}. */
 export function missingCoffees(part) {
   const after = fresh.filter((entry) => entry.arrived > (answered[part] ?? 0));
-  const drunk = [...queue.waiting(), ...after].filter((entry) => entry.route === "/coffee/");
+  // Sent without an answer, it may be among those that the server tells of.
+  const known = new Set(live.coffees.map((coffee) => `${Date.parse(coffee.timestamp)} ${coffee.caffeine_mg}`));
+  const isKnown = ({ tries, body }) => tries > 0 && known.has(`${Date.parse(body.timestamp)} ${body.caffeine_mg}`);
+  const drunk = [...queue.waiting().filter((entry) => !isKnown(entry)), ...after].filter((entry) => entry.route === "/coffee/");
   return drunk.map(({ body }) => ({ at: Date.parse(body.timestamp), mg: body.caffeine_mg, name: body.coffee_type }));
 }
 
 /** The server's curve with what it does not know yet, or null. */
 export const curve = () => (live.curve ? new Curve(live.curve, missingCoffees("curve")) : null);
 
+/** The level now: the server's own word while it is fresh, then its curve, which goes on; or null. */
+export function level() {
+  const { active } = live;
+  const now = api.now();
+  if (!(Math.abs(now - Date.parse(active?.timestamp)) < FRESH)) return curve()?.at(now) ?? null;
+  return withDoses({ ...active, mg: active.active_caffeine_mg }, missingCoffees("active"), now, active);
+}
+
+/** The same time of day so many days later, also where a day has 23 or 25 hours. */
+export const daysLater = (instant, days) => new Date(instant).setDate(new Date(instant).getDate() + days);
+
 /** The next bedtime from now on, which the last answer may have behind it; null before there is one. */
 export function bedtime() {
   let next = Date.parse(live.active?.bedtime);
-  while (next < api.now()) next += DAY;
+  while (next < api.now()) next = daysLater(next, 1);
   return next || null;
 }
 

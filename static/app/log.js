@@ -27,27 +27,31 @@ function chooseWhen(value) {
   input.focus();
 }
 
-/** The chosen time; the choice goes back to now. */
+/** The chosen time, and the choice goes back to now; null, and the browser says why, when there is none or it lies ahead. */
 function takeTime() {
-  const other = new Date(at("when-time").value).getTime();
-  const chosen = when === "other" && other ? other : api.now() - (Number(when) || 0) * MINUTE;
+  const input = at("when-time");
+  input.max = localInput(api.now());
+  if (when === "other" && !input.reportValidity()) return null;
+  const chosen = when === "other" ? new Date(input.value).getTime() : api.now() - Number(when) * MINUTE;
   at("when").querySelector("input").checked = true;
-  at("when-time").value = "";
+  input.value = "";
   chooseWhen("0");
   return chosen;
 }
 
-/** Keeps the entry, says so, and offers the way back. */
+/** Keeps the entry, says so, and offers the way back; false when its time is none. */
 async function log(route, body, words) {
   const isNow = when === "0";
   const instant = takeTime();
-  const id = await queue.add(route, { ...body, timestamp: new Date(instant).toISOString() });
-  toast(`Logged: ${words}${isNow ? "" : `, ${dayTime(instant)}`}`, { undo: () => queue.undo(id) });
+  if (!instant) return false;
+  const entry = await queue.add(route, { ...body, timestamp: new Date(instant).toISOString() });
+  toast(`Logged: ${words}${isNow ? "" : `, ${dayTime(instant)}`}`, { undo: () => queue.undo(entry) });
+  return true;
 }
 
 /** How an entry is called in a few words. */
 export const words = (route, entry) =>
-  route === "/coffee/" ? `${entry.coffee_type ?? "caffeine"}, ${mg(entry.caffeine_mg)}` : `${entry.context ?? "heart rate"}, ${entry.bpm} bpm`;
+  route === "/coffee/" ? `${entry.coffee_type ?? "caffeine"}, ${mg(entry.caffeine_mg)}` : [`${entry.bpm} bpm`, entry.context].filter(Boolean).join(", ");
 
 /** Own habits, most frequent first, then what else there is. */
 export function drinks() {
@@ -87,7 +91,7 @@ function form(place, route, submit, done = () => {}) {
   place.addEventListener("submit", async (event) => {
     event.preventDefault();
     const body = Object.fromEntries(rows.map(([name, [, control, read]]) => [name, read(control)]));
-    await log(route, body, words(route, body));
+    if (!(await log(route, body, words(route, body)))) return;
     place.reset();
     done();
   });
@@ -104,7 +108,7 @@ export function start() {
   name.addEventListener("change", () => {
     dose.value ||= drinks().find((drink) => drink.coffee_type === name.value.trim())?.caffeine_mg ?? "";
   });
-  form(at("heart-form"), "/heartrate/", h("button", { class: "button" }, "Log heart rate"));
+  form(at("heart-form"), "/heartrate/", h("button", { class: "button" }, "Log it"));
   at("more-drinks").addEventListener("click", () => {
     showsAll = true;
     showDrinks();

@@ -34,7 +34,7 @@ function open() {
       watch.disconnect();
       near.add(ask);
       ask();
-    }, { rootMargin: "300px" });
+    }, { rootMargin: "600px" });
     watch.observe(at(id));
   }
 }

@@ -14,7 +14,7 @@ let open = [];
 
 /**
  * Says `text`. `undo` gives it a button, and Ctrl+Z; `onGone` is called when it can no longer be undone, with
- * true when the page is being left.
+ * true when the page is being left; it may give a promise.
  */
 export function toast(text, { undo, onGone, isWarning = false } = {}) {
   const shown = { timer: null };
@@ -30,7 +30,7 @@ export function toast(text, { undo, onGone, isWarning = false } = {}) {
   };
   shown.go = (isLeaving = false) => {
     end();
-    onGone?.(isLeaving);
+    return onGone?.(isLeaving);
   };
   shown.undo = undo && (() => {
     end();
@@ -44,6 +44,9 @@ export function toast(text, { undo, onGone, isWarning = false } = {}) {
   wait();
 }
 
+/** Takes away every chance to undo, and waits until what it held back is done. */
+export const settle = () => Promise.all(open.map((shown) => shown.go()));
+
 function undoByKey(event) {
   const isTyping = event.target.closest?.("input:not([type=radio]), textarea, select");
   const newest = open.findLast((shown) => shown.undo);
@@ -54,13 +57,14 @@ function undoByKey(event) {
 
 const entries = (n) => count(n, "entry", "entries");
 
-/** What is not as it should be: level, text, and a button's label and action; null when all is well. */
+/** What is not as it should be: level, text, a button's label or seconds to wait, and its action; null when all is well. */
 function trouble({ signIn, retry, look }) {
   const [waiting, refused] = [queue.waiting(), queue.refused().length];
-  const kept = waiting.length ? ` ${entries(waiting.length)} kept on this device.` : "";
+  const where = queue.isLasting() ? "on this device" : "while this page is open";
+  const kept = waiting.length ? ` ${entries(waiting.length)} kept ${where}.` : "";
   const seconds = Math.ceil((api.state.limitedUntil - Date.now()) / 1000);
   if (api.state.isLocked) return ["Warning", `The server no longer takes this key.${kept}`, "Enter a key", signIn];
-  if (seconds > 0) return ["Caution", `Too many requests: the server asks to wait ${seconds} s.${kept}`];
+  if (seconds > 0) return ["Caution", `Too many requests: the server asks to wait.${kept}`, seconds];
   if (api.state.isDown) return ["Caution", `The server does not answer.${kept || " What you log is kept here and sent later."}`, "Try now", retry];
   if (refused) return ["Warning", `The server refused ${entries(refused)}.`, "Look", look];
   // The first try is not worth a word.
@@ -71,22 +75,25 @@ function trouble({ signIn, retry, look }) {
 function startStrip(actions) {
   const strip = at("strip");
   const text = h("span");
+  // Not read aloud each second.
+  const clock = h("span", { class: "countdown", "aria-hidden": "true" });
   let action, timer;
   const act = button("", () => action());
-  strip.append(text, act);
+  strip.append(text, clock, act);
   const show = () => {
     clearTimeout(timer);
     const found = trouble(actions);
     strip.hidden = !found;
     document.body.classList.toggle("has-strip", !strip.hidden);
     if (!found) return;
-    const [level, words, label = ""] = found;
+    const [level, words, next] = found;
     action = found[3];
     strip.dataset.level = level;
     say(text, words);
-    say(act, label);
-    act.hidden = !label;
-    if (api.state.limitedUntil > Date.now()) timer = setTimeout(show, 1000);
+    say(act, action ? next : "");
+    say(clock, action ? "" : `${next} s`);
+    act.hidden = !action;
+    if (!action) timer = setTimeout(show, 1000);
   };
   api.onState(show);
   queue.on("change", show);

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { at, say } from "./elements.js";
 import { MINUTE, ago, count, dayTime, integer, mg, time } from "./format.js";
-import { bedtime, curve, dailyLimit, live, missingCoffees, onChange, serverDate, today } from "./live.js";
+import { bedtime, curve, dailyLimit, level, live, missingCoffees, onChange, serverDate, today } from "./live.js";
 
 /** An answer this old is no longer "now". */
 const OLD = 3 * MINUTE;
@@ -15,10 +15,10 @@ function fact(id, text, more) {
 }
 
 function showLevel() {
-  const level = curve()?.at(api.now());
-  say(at("active"), level ? integer(level.mg) : "–");
-  const likely = level && (level.high_mg < 0.5 ? ", nothing is left" : `, likely ${integer(level.low_mg)} to ${mg(level.high_mg)}`);
-  say(at("active-band"), `caffeine in your body${likely ?? ""}`);
+  const now = level();
+  say(at("active"), now ? integer(now.mg) : "–");
+  const likely = now?.high_mg >= 0.5 ? `, likely ${integer(now.low_mg)} to ${mg(now.high_mg)}` : "";
+  say(at("active-band"), `caffeine in your body${likely}`);
 }
 
 function showDay() {
@@ -52,7 +52,7 @@ function showNight() {
   const { active } = live;
   if (!active) return;
   const room = Math.floor(active.can_drink_now_mg);
-  fact("can-drink", room ? `up to ${mg(room)}` : "nothing more", "at once, for the day and the night");
+  fact("can-drink", room ? `up to ${mg(room)}` : "nothing more", "for today and tonight");
   const safe = Date.parse(active.last_safe_coffee_at);
   fact("last-safe", safe > api.now() - MINUTE ? dayTime(safe) : "it is too late", `for your usual ${mg(active.usual_dose_mg)}`);
   const bed = bedtime();

@@ -15,8 +15,6 @@ const settled = (request) =>
   });
 
 let opened = null;
-/** Stands in for IndexedDB where that is refused. */
-const memory = new Map();
 
 function database() {
   opened ??= (async () => {
@@ -27,73 +25,100 @@ function database() {
   return opened;
 }
 
-/** Does `action` to the table, or to what stands in for it. */
-async function stored(action, instead) {
+let entries = [];
+/** Stands in for a table that cannot be used: by id, as long as this window. */
+const memory = new Map();
+
+/** Does `action` to the table, all of it or nothing; null when the browser has none, or fails: then it is not asked again. */
+async function stored(action) {
   const file = await database();
-  return file ? settled(action(file.transaction(TABLE, "readwrite").objectStore(TABLE))) : instead();
+  if (!file) return null;
+  try {
+    const transaction = file.transaction(TABLE, "readwrite");
+    const ended = new Promise((resolve, reject) => {
+      transaction.oncomplete = resolve;
+      transaction.onabort = () => reject(transaction.error);
+    });
+    return (await Promise.all([action(transaction.objectStore(TABLE)), ended]))[0];
+  } catch {
+    opened = Promise.resolve(null);
+    for (const entry of entries) memory.set(entry.id, entry);
+    return null;
+  }
 }
 
-let entries = [];
 let tries = 0;
 let timer = null;
 let running = null;
-/** By the id of an entry that this window sent: the entry. */
-const arrived = new Map();
 const listeners = { change: [], arrival: [], undone: [] };
 const channel = new BroadcastChannel("coffee-queue");
 
-/** Calls `listener` on a "change" of what waits, on the "arrival" of an entry, and when one is "undone". */
+/** Calls `listener` on a "change" of what waits, on the "arrival" of an entry, and when one is "undone": here or in another tab. */
 export const on = (name, listener) => listeners[name].push(listener);
 /** What waits and what was refused, oldest first. */
 export const all = () => entries.filter((entry) => entry.state !== "undone");
 export const waiting = () => entries.filter((entry) => entry.state === "waiting");
 export const refused = () => entries.filter((entry) => entry.state === "refused");
-
-function tell(name, entry) {
-  for (const listener of listeners[name]) listener(entry);
-}
+/** Will what waits outlive this window? */
+export const isLasting = () => memory.size === 0;
 
 /** Only on secure pages has `crypto` a `randomUUID`. */
 const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (n) => n.toString(16).padStart(2, "0")).join("");
 
-async function reload() {
-  const rows = await stored((table) => table.getAll(), () => [...memory.values()]);
-  entries = rows.sort((a, b) => a.added - b.added);
-  tell("change");
+/** Reads what is kept, and tells of it and of what happened. */
+async function hear({ name, entry }) {
+  const rows = await stored((table) => settled(table.getAll()));
+  entries = [...(rows ?? memory.values())].sort((a, b) => a.added - b.added);
+  // Who counts what arrived does so before it is missed among what waits.
+  for (const listener of new Set([...listeners[name], ...listeners.change])) listener(entry);
 }
 
-async function keep(entry) {
-  await stored((table) => table.put(entry), () => memory.set(entry.id, entry));
-  await reload();
-  channel.postMessage("change");
+/** Lets this tab and the others know. */
+function tell(name, entry) {
+  channel.postMessage({ name, entry });
+  return hear({ name, entry });
+}
+
+/**
+ * Changes what is kept as `id` in one step, whatever other tabs do: `edit` gets the entry, or undefined, and
+ * gives the one to keep, or nothing; so does this.
+ */
+async function change(id, edit) {
+  let next;
+  const isStored = await stored(async (table) => {
+    next = edit(await settled(table.get(id)));
+    await settled(next ? table.put(next) : table.delete(id));
+    return true;
+  });
+  if (!isStored) {
+    next = edit(memory.get(id));
+    if (next) memory.set(id, next);
+    else memory.delete(id);
+  }
+  return next;
 }
 
 async function drop({ id }) {
-  await stored((table) => table.delete(id), () => memory.delete(id));
-  await reload();
-  channel.postMessage("change");
+  await change(id, () => null);
+  await tell("change");
 }
 
-/** Keeps an entry for `route` and begins to send it; its id, by which it can be undone. */
+/** Keeps an entry for `route` and begins to send it; the entry, by which it can be undone. */
 export async function add(route, body) {
   const entry = { id: newId(), route, body, state: "waiting", tries: 0, added: Date.now() };
-  await keep(entry);
+  await change(entry.id, () => entry);
+  await tell("change");
   flush();
-  return entry.id;
+  return entry;
 }
 
 /** Takes an entry back: before it leaves, or by deleting it where it has arrived. */
-export async function undo(id) {
-  const entry = entries.find((one) => one.id === id) ?? arrived.get(id);
-  if (!entry) return;
-  if (entry.tries === 0 || entry.state === "refused") {
-    await drop(entry);
-    tell("undone", entry);
-    return;
-  }
+export async function undo(entry) {
   // Sent again under its key, it says under which id it was stored.
-  await keep({ ...entry, state: "undone" });
-  await flush();
+  const sent = { ...entry, tries: 1 };
+  const left = await change(entry.id, (row = sent) => (row.tries && row.state !== "refused" ? { ...row, state: "undone" } : null));
+  await tell(left ? "change" : "undone", entry);
+  if (left) await flush();
 }
 
 /** Puts a corrected body in the place of one that was refused. */
@@ -102,34 +127,38 @@ export async function correct(entry, body) {
   await add(entry.route, body);
 }
 
-async function send(entry) {
+/** Forgets what waits and what was refused. */
+export const discard = () => Promise.all(all().map(drop));
+
+async function send({ id }) {
   // Noted before it leaves: from now on it may have arrived.
-  const sent = { ...entry, tries: entry.tries + 1 };
-  await keep(sent);
-  const { id } = await api.call("POST", entry.route, { body: entry.body, headers: { "Idempotency-Key": entry.id } });
-  const isUndone = entries.some((one) => one.id === entry.id && one.state === "undone");
-  if (isUndone) {
-    await api.trying(() => api.call("DELETE", `${entry.route}${id}`), (fault) => {
+  const entry = await change(id, (row) => row && { ...row, tries: row.tries + 1 });
+  await tell("change");
+  if (!entry) return;
+  const { route, body } = entry;
+  const arrived = await api.call("POST", route, { body, headers: { "Idempotency-Key": id } });
+  const undone = await change(id, (row) => row?.state === "undone" && row);
+  if (undone) {
+    await api.trying(() => api.call("DELETE", `${route}${arrived.id}`), (fault) => {
       if (fault.kind !== "gone") throw fault;
     });
-    arrived.delete(entry.id);
-  } else {
-    arrived.set(entry.id, sent);
+    await change(id, () => null);
   }
-  await drop(entry);
-  tell(isUndone ? "undone" : "arrival", entry);
+  await tell(undone ? "undone" : "arrival", entry);
 }
 
 /** Sends one after the other; the fault that ends it for now, or null. */
 async function sendAll() {
-  await reload();
+  await hear({ name: "change" });
   for (;;) {
     const entry = entries.find((one) => one.state !== "refused");
     if (!entry) return null;
     const fault = await api.trying(() => send(entry), (found) => found);
     if (fault?.isPassing) return fault;
-    if (fault && entry.state === "undone") await drop(entry);
-    else if (fault) await keep({ ...entry, state: "refused", problem: fault.message });
+    if (fault) {
+      await change(entry.id, (row) => row?.state === "waiting" && { ...row, state: "refused", problem: fault.message });
+      await tell("change");
+    }
   }
 }
 
@@ -161,9 +190,9 @@ export function flush() {
 
 /** Looks at what an earlier window left, and sends it. */
 export async function start() {
-  channel.onmessage = reload;
+  channel.onmessage = ({ data }) => hear(data);
   addEventListener("online", flush);
   document.addEventListener("visibilitychange", () => document.hidden || flush());
-  await reload();
+  await hear({ name: "change" });
   flush();
 }

@@ -78,16 +78,82 @@ scenario("the dashboard fills a wall display", { screen: "huge", person: DEMO },
   assert.equal(await widthBeyondTheWindow(page), 0);
 });
 
-scenario("nothing jumps while it loads", { screen: "phone", person: DEMO }, async ({ page, server }) => {
-  await page.addInitScript(() => {
-    window.shifts = 0;
-    new PerformanceObserver((list) => {
-      for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifts += entry.value;
-    }).observe({ type: "layout-shift", buffered: true });
+for (const screen of ["wide", "phone", "narrow"]) {
+  scenario(`nothing jumps while it loads: ${screen}`, { screen, person: DEMO }, async ({ page, server }) => {
+    await page.addInitScript(() => {
+      window.shifts = 0;
+      new PerformanceObserver((list) => {
+        for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifts += entry.value;
+      }).observe({ type: "layout-shift", buffered: true });
+    });
+    await open(page, server);
+    await seeAll(page);
+    const shifts = await page.evaluate(() => window.shifts);
+    console.log(`cumulative layout shift, ${screen}: ${shifts.toFixed(4)}`);
+    assert.ok(shifts < 0.025, `cumulative layout shift ${shifts}`);
   });
+}
+
+/** What a finger is to hit, with its size where that is less than 44 pixels. */
+const smallTargets = (page) =>
+  page.evaluate(() => {
+    const hit = document.querySelectorAll("button, input, select, textarea, summary, .topbar a");
+    // Of a chip, its label.
+    const area = (element) => (element.type === "radio" ? element.parentElement : element.type === "checkbox" ? element.closest("label") : element);
+    const sizes = [...hit].filter((element) => element.checkVisibility()).map((element) => [element, area(element).getBoundingClientRect()]);
+    const small = sizes.filter(([, { width, height }]) => width < 44 || height < 44);
+    return { count: sizes.length, small: small.map(([element, { width, height }]) => `${element.outerHTML.slice(0, 80)}: ${width}x${height}`) };
+  });
+
+for (const screen of ["phone", "narrow"]) {
+  scenario(`a finger hits everything: ${screen}`, { screen, person: DEMO, hasTouch: true, isMobile: true }, async ({ page, server }) => {
+    await page.goto(server.url);
+    await page.getByLabel("This server's API key").waitFor();
+    assert.deepEqual((await smallTargets(page)).small, []);
+    await open(page, server);
+    await seeAll(page);
+    await page.getByText("Something else").tap();
+    await page.getByRole("radio", { name: "Other" }).check();
+    const { count, small } = await smallTargets(page);
+    assert.ok(count > 50, `${count} looked at`);
+    assert.deepEqual(small, []);
+    await page.getByRole("button", { name: /^Change/ }).first().tap();
+    await page.getByRole("dialog").waitFor();
+    await picture(page, `dashboard/${screen}-edit`, { whole: false });
+    assert.deepEqual((await smallTargets(page)).small, []);
+  });
+}
+
+scenario("a hundred thousand coffees are no more to carry than a hundred", { person: { days: 3650, "coffees-per-day": 27.4, "readings-per-day": 0 } }, async ({ page, server }) => {
   await open(page, server);
   await seeAll(page);
-  const shifts = await page.evaluate(() => window.shifts);
-  console.log(`cumulative layout shift: ${shifts.toFixed(4)}`);
-  assert.ok(shifts < 0.1, `cumulative layout shift ${shifts}`);
+  await picture(page, "dashboard/wide-100000");
+  await page.getByRole("button", { name: "Load more" }).click();
+  await becomes(() => page.locator("#history-list .entry").count(), 42);
+  const { body: oldest } = await server.api("GET", "/coffee/?until=2019-12-31T23:00:00Z&limit=12");
+  await page.locator("#history-filter").getByLabel("To").fill("2019-12-31");
+  await page.locator("#history-filter").getByLabel("To").blur();
+  const times = () => page.locator("#history-list time").evaluateAll((all) => all.map((one) => one.getAttribute("datetime")));
+  assert.equal(oldest.length, 12);
+  await becomes(times, oldest.map((coffee) => coffee.timestamp));
+  assert.equal(await widthBeyondTheWindow(page), 0);
+});
+
+scenario("readings far apart are drawn as a line, and a long gap as one", { screen: "wide" }, async ({ page, server }) => {
+  // Every half hour, but for six hours in the middle.
+  const readings = [...Array(46).keys()].filter((n) => n < 17 || n > 29).map((n) => ({ bpm: 70, timestamp: new Date(Date.now() - (n + 0.5) * 1_800_000).toISOString() }));
+  await server.api("POST", "/heartrate/batch", { readings });
+  await open(page, server);
+  await page.getByText(`${readings.length} readings`).waitFor();
+  // In which columns of the plot, in hundredths of its width, there is anything of the line's colour.
+  const drawn = await page.locator("#heart-plot canvas").evaluate((canvas) => {
+    const { width, height } = canvas;
+    const pixels = canvas.getContext("2d").getImageData(0, 0, width, height).data;
+    const columns = new Set();
+    for (let n = 0; n < pixels.length; n += 4) if (pixels[n] > 150 && pixels[n + 1] < 80 && pixels[n + 2] < 110 && pixels[n + 3] > 200) columns.add(Math.floor((100 * ((n / 4) % width)) / width));
+    return [...columns].sort((a, b) => a - b);
+  });
+  const gap = drawn.slice(1).map((column, n) => column - drawn[n]);
+  assert.ok(drawn.length > 55, `columns ${drawn}`);
+  assert.deepEqual(gap.filter((step) => step > 2).length, 1, `columns ${drawn}`);
 });

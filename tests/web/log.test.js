@@ -3,9 +3,8 @@
 import assert from "node:assert/strict";
 
 import { DEMO, KEY, accessibilityFaults, picture, scenario } from "./helpers.js";
-import { becomes, coffee, coffees, minutesAgo, open, signIn } from "./person.js";
+import { becomes, coffee, coffees, drink, minutesAgo, open, signIn } from "./person.js";
 
-const drink = (page, name) => page.locator("#drinks").getByRole("button", { name: new RegExp(`^${name} `) });
 const toast = (page, text) => page.locator(".toast", { hasText: text });
 
 scenario("the key is asked for once, tried before it is kept, and forgotten on request", { expected: [/status of 401/] }, async ({ page, server }) => {
@@ -102,6 +101,26 @@ scenario("anything else is logged by a form, with a time of its own and notes th
   assert.equal(body[0].timestamp, "2026-01-15T06:45:00.000000Z", "the time is this device's");
 });
 
+scenario("a time that lies ahead, or none, is not logged, and the browser says why", {}, async ({ page, server }) => {
+  await open(page, server);
+  await page.getByRole("radio", { name: "Other" }).check();
+  const when = page.getByLabel("When it was");
+  for (const [value, name] of [["2096-01-15T07:45", "espresso"], ["", "cola"]]) {
+    await when.fill(value);
+    await drink(page, name).click();
+    assert.equal(await when.evaluate((input) => input.validity.valid), false);
+    assert.equal(await page.evaluate(() => document.activeElement.id), "when-time", "where to mend it");
+  }
+  await page.locator("#heart-form").getByLabel("Beats a minute").fill("64");
+  await page.locator("#heart-form").getByRole("button").click();
+  assert.equal(await page.locator("#heart-form").getByLabel("Beats a minute").inputValue(), "64", "nothing typed is lost");
+  assert.equal(await page.locator(".toast").count(), 0);
+  await when.fill("2026-01-15T07:45");
+  await page.locator("#heart-form").getByRole("button").click();
+  await becomes(async () => (await server.api("GET", "/heartrate/")).body.map((one) => one.timestamp), ["2026-01-15T06:45:00.000000Z"]);
+  assert.deepEqual(await coffees(server), []);
+});
+
 scenario("a heart rate is logged, shown and undone", {}, async ({ page, server }) => {
   await open(page, server);
   assert.equal(await page.locator("#heart-now").innerText(), "no reading yet");
@@ -134,6 +153,45 @@ scenario("the keyboard alone will do", {}, async ({ page, server }) => {
   assert.ok(minutes > 14.5 && minutes < 16, `${minutes} minutes ago`);
   await page.keyboard.press("Control+z");
   await becomes(() => coffees(server), []);
+});
+
+scenario("whoever goes through the page by Tab sees where they are", { person: DEMO }, async ({ page, server }) => {
+  await open(page, server);
+  await page.locator("#history").scrollIntoViewIfNeeded();
+  await page.getByRole("button", { name: /^Delete/ }).nth(11).waitFor();
+  await page.evaluate(() => scrollTo(0, 0));
+  const seen = new Set();
+  const unmarked = [];
+  for (let n = 0; n < 100; n += 1) {
+    await page.keyboard.press("Tab");
+    const [name, isLast, outline, isInView] = await page.evaluate(async () => {
+      // With reduced motion, what moves does so within a frame.
+      for (const _ of [1, 2]) await new Promise(requestAnimationFrame);
+      const focused = document.activeElement;
+      // Of a chip, what is drawn for it.
+      const drawn = focused.type === "radio" ? focused.nextElementSibling : focused;
+      const { outlineStyle, outlineWidth } = getComputedStyle(drawn);
+      const { top, bottom } = drawn.getBoundingClientRect();
+      const all = [...document.querySelectorAll("#export button")];
+      return [`${focused.tagName} ${focused.id} ${focused.textContent || focused.getAttribute("aria-label")}`, focused === all.at(-2), `${outlineStyle} ${outlineWidth}`, top < innerHeight && bottom > 0];
+    });
+    seen.add(name);
+    if (outline !== "solid 3px" || !isInView) unmarked.push(`${name}: ${outline}, in view: ${isInView}`);
+    if (isLast) break;
+  }
+  assert.ok(seen.size > 45, `${seen.size} places`);
+  assert.deepEqual(unmarked, []);
+});
+
+scenario("a day of 25 hours is one day", { timezoneId: "Europe/Berlin" }, async ({ page, server }) => {
+  await open(page, server);
+  // In Berlin clocks went back on 26 October 2025 and forward on 29 March 2026.
+  const found = await page.evaluate(async () => {
+    const [{ daysLater }, { plusDays, localInput }] = await Promise.all(["live", "format"].map((name) => import(`/static/app/${name}.js`)));
+    const bed = (text) => new Date(daysLater(Date.parse(text), 1)).toISOString();
+    return [bed("2025-10-25T21:00Z"), bed("2026-03-28T22:00Z"), plusDays("2025-10-26", 1), plusDays("2026-03-29", -1), localInput(Date.parse("2025-10-26T01:30Z"))];
+  });
+  assert.deepEqual(found, ["2025-10-26T22:00:00.000Z", "2026-03-29T21:00:00.000Z", "2025-10-27", "2026-03-28", "2025-10-26T02:30"]);
 });
 
 scenario("what stands under Now is what the server says", { person: DEMO }, async ({ page, server }) => {

@@ -5,10 +5,8 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 
 import { KEY, PROGRAM, SCREENS, picture, scenario, startServer } from "./helpers.js";
-import { becomes, coffee, coffees, minutesAgo, open, signIn } from "./person.js";
+import { becomes, coffee, coffees, drink, minutesAgo, open, signIn, strip } from "./person.js";
 
-const drink = (page, name) => page.locator("#drinks").getByRole("button", { name: new RegExp(`^${name} `) });
-const strip = (page, text) => page.locator("#strip", { hasText: text });
 /** What a browser says to its console about a server that is not there, or that refuses. */
 const AWAY = [/ERR_CONNECTION_REFUSED|ERR_FAILED|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET|ERR_SOCKET_NOT_CONNECTED/];
 
@@ -149,7 +147,7 @@ scenario("over the limit, the page counts down and then sends by itself", {
   for (let n = 0; n < 20; n += 1) await server.api("POST", "/coffee/", { caffeine_mg: 1 });
   await open(page, server);
   await drink(page, "espresso").click();
-  await strip(page, /asks to wait \d s\. 1 entry kept on this device/).waitFor();
+  await strip(page, "asks to wait. 1 entry kept on this device.").waitFor();
   await picture(page, "dashboard/limited", { whole: false });
   await becomes(async () => (await coffees(server)).filter((one) => one.coffee_type === "espresso").length, 1);
   await page.locator("#strip").waitFor({ state: "hidden" });
@@ -187,7 +185,7 @@ scenario("signing out with entries that wait asks first, and a later sign-in sen
   const sheet = page.getByRole("dialog", { name: "Sign out?" });
   await sheet.getByText("1 entry did not reach the server").waitFor();
   await page.unrouteAll();
-  await sheet.getByRole("button", { name: "Sign out" }).click();
+  await sheet.getByRole("button", { name: "Keep and sign out" }).click();
   await page.getByLabel("This server's API key").waitFor();
   await signIn(page);
   await becomes(() => coffees(server), [coffee("espresso", 80)]);
@@ -201,7 +199,7 @@ scenario("installed, it starts without the server, shows what it knew, logs, and
   await page.waitForLoadState("networkidle");
   await page.evaluate(async () => {
     await navigator.serviceWorker.ready;
-    while (!(await caches.match("/"))) await new Promise((resolve) => setTimeout(resolve, 50));
+    while (!(await caches.match("/", { ignoreVary: true }))) await new Promise((resolve) => setTimeout(resolve, 50));
   });
   await server.stop();
   await page.reload();

@@ -7,8 +7,8 @@ import { KEY } from "./helpers.js";
 /** Opens the dashboard with the key, as somebody does who has it kept for this window. */
 export async function open(page, server, { key = KEY } = {}) {
   await page.addInitScript((value) => {
-    // A blank page has no storage.
-    if (location.protocol !== "about:") sessionStorage.getItem("coffee.key") ?? sessionStorage.setItem("coffee.key", value);
+    // A blank page, or that of an error, has no storage.
+    if (location.protocol.startsWith("http")) sessionStorage.getItem("coffee.key") ?? sessionStorage.setItem("coffee.key", value);
   }, key);
   await page.goto(server.url);
   await page.locator("#today-total", { hasText: "mg" }).waitFor();
@@ -54,6 +54,12 @@ export async function coffees(server) {
 
 /** A coffee as it is asked for by `coffees`. */
 export const coffee = (coffee_type, caffeine_mg, notes = null) => ({ caffeine_mg, coffee_type, notes });
+
+/** The button of a drink. */
+export const drink = (page, name) => page.locator("#drinks").getByRole("button", { name: new RegExp(`^${name} `) });
+
+/** The strip at the foot of the window, saying this. */
+export const strip = (page, text) => page.locator("#strip", { hasText: text });
 
 /** Minutes since a time as the server writes it. */
 export const minutesAgo = (timestamp) => (Date.now() - Date.parse(timestamp)) / 60_000;

@@ -119,7 +119,8 @@ scenario("what coffee does to the heart is the server's verdict", { person: DEMO
   await open(page, server);
   await seeAll(page);
   const { body } = await server.api("GET", "/heartrate/correlation?days=30&hours_after=2&limit=1000");
-  assert.ok((await page.locator("#verdict").innerText()).includes(body.summary));
+  assert.equal(await page.locator("#verdict").innerText(), body.statistics.explanation);
+  assert.equal(await page.locator("#evidence").innerText(), body.verdict === "no evidence" ? body.verdict : `${body.verdict} evidence`);
   await page.getByText("The drinks as a table").click();
   await page.locator("#correlation-table table").waitFor();
   const table = await rows(page, "correlation-table");

@@ -8,15 +8,26 @@ import { tick } from "../format.js";
 export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 export const faint = (name, percent) => `color-mix(in srgb, ${colour(name)} ${percent}%, transparent)`;
 
-const font = (px) => `${px}px ${getComputedStyle(document.body).fontFamily}`;
+/** Pixels as they are on a screen of usual size: a wall display has a larger type. */
+export const px = (pixels) => (pixels * parseFloat(getComputedStyle(document.documentElement).fontSize)) / 16;
+const font = () => `${px(12)}px ${getComputedStyle(document.body).fontFamily}`;
 /** Pixels of the canvas for one of the page. */
 const ratio = () => window.uPlot.pxRatio;
 
 /** An axis in the theme's colours. */
-export const axis = (more) => ({ stroke: colour("plot-axis"), font: font(12), grid: { stroke: colour("plot-grid"), width: 1 }, ticks: { show: false }, gap: 4, ...more });
+export const axis = ({ size = 44, space = 30, ...more } = {}) => ({
+  stroke: colour("plot-axis"),
+  font: font(),
+  grid: { stroke: colour("plot-grid"), width: 1 },
+  ticks: { show: false },
+  gap: px(5),
+  size: px(size),
+  space: px(space),
+  ...more,
+});
 
 /** An axis of times in this device's zone. */
-export const timeAxis = () => axis({ values: (u, seconds) => seconds.map((at) => (at > u.scales.x.min ? tick(at) : "")), space: 64, gap: 2, size: 28 });
+export const timeAxis = () => axis({ values: (u, seconds) => seconds.map((at) => (at > u.scales.x.min ? tick(at) : "")), space: 64, size: 28 });
 
 /** A series that shows nothing itself: an edge of a band. */
 export const edge = () => ({ stroke: "transparent", points: { show: false } });
@@ -24,15 +35,16 @@ export const edge = () => ({ stroke: "transparent", points: { show: false } });
 /** Does `draw` on the plot's canvas, within its edges and `beyond` by so many pixels, in pixels of the page. */
 function painting(u, draw, beyond = 0) {
   const { ctx, bbox } = u;
-  const [px, more] = [ratio(), beyond * ratio()];
+  const [scale, more] = [ratio(), beyond * ratio()];
   ctx.save();
   ctx.beginPath();
   ctx.rect(bbox.left - more, bbox.top - more, bbox.width + 2 * more, bbox.height + 2 * more);
   ctx.clip();
-  ctx.scale(px, px);
+  ctx.scale(scale, scale);
   ctx.setLineDash([]);
   ctx.lineWidth = 1.5;
-  draw(ctx, (x) => u.valToPos(x, "x", true) / px, (y) => u.valToPos(y, "y", true) / px, { left: bbox.left / px, top: bbox.top / px, right: (bbox.left + bbox.width) / px, bottom: (bbox.top + bbox.height) / px });
+  const box = { left: bbox.left / scale, top: bbox.top / scale, right: (bbox.left + bbox.width) / scale, bottom: (bbox.top + bbox.height) / scale };
+  draw(ctx, (x) => u.valToPos(x, "x", true) / scale, (y) => u.valToPos(y, "y", true) / scale, box);
   ctx.restore();
 }
 
@@ -47,10 +59,10 @@ export function rule(u, { x, y, stroke, dash = [], label = "" }) {
     ctx.moveTo(...from);
     ctx.lineTo(...to);
     ctx.stroke();
-    ctx.font = font(12);
+    ctx.font = font();
     ctx.textAlign = "center";
     ctx.fillText(label, from[0], box.top - 5);
-  }, 20);
+  }, px(20));
 }
 
 /** Draws dots: `points` are [x, y] in the plot's units. */
@@ -60,7 +72,7 @@ export function dots(u, points, radius = 4) {
     ctx.strokeStyle = colour("surface");
     for (const [x, y] of points) {
       ctx.beginPath();
-      ctx.arc(toX(x), toY(y), radius, 0, 2 * Math.PI);
+      ctx.arc(toX(x), toY(y), px(radius), 0, 2 * Math.PI);
       ctx.fill();
       ctx.stroke();
     }
@@ -123,7 +135,7 @@ export class Plot {
     if (!this.data) return;
     this.plot?.destroy();
     const { hooks, ...options } = this.options();
-    const shared = { legend: { show: false }, cursor: { y: false, drag: { x: false, y: false } }, padding: [20, 18, 0, 0] };
+    const shared = { legend: { show: false }, cursor: { y: false, drag: { x: false, y: false } }, padding: [px(20), px(18), 0, 0] };
     this.plot = new window.uPlot({ ...shared, ...this.size(), ...options, hooks: { ...hooks, setCursor: [this.follow] } }, this.data, this.place);
     followFinger(this.plot);
   }

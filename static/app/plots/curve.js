@@ -4,10 +4,10 @@
 
 import * as api from "../api.js";
 import { at, field, h, menu, say } from "../elements.js";
-import { DAY, HOUR, MINUTE, day, dayTime, integer, mg, time } from "../format.js";
-import { bedtime, curve, dailyLimit, live, missingCoffees, onChange, serverDate, today } from "../live.js";
+import { HOUR, MINUTE, day, dayTime, integer, mg, time } from "../format.js";
+import { bedtime, curve, dailyLimit, daysLater, live, missingCoffees, onChange, serverDate, today } from "../live.js";
 import { drinks } from "../log.js";
-import { Plot, axis, colour, dots, edge, rule, timeAxis } from "./canvas.js";
+import { Plot, axis, colour, dots, edge, px, rule, timeAxis } from "./canvas.js";
 
 /** Steps in which one may ask, and how far ahead. */
 const STEP = 15 * MINUTE;
@@ -33,15 +33,15 @@ function options() {
   const dashed = { stroke: colour("plot-threshold"), dash: [5, 4] };
   const draw = (u) => {
     const bed = bedtime();
-    const isNear = Math.abs(u.valToPos(bed / 1000, "x") - u.valToPos(api.now() / 1000, "x")) < 34;
+    const isNear = Math.abs(u.valToPos(bed / 1000, "x") - u.valToPos(api.now() / 1000, "x")) < px(34);
     rule(u, { y: live.curve.sleep_threshold_mg, ...dashed });
-    for (const night of bed ? [bed - DAY, bed] : []) rule(u, { x: night / 1000, ...dashed, label: time(night) });
+    for (const night of bed ? [daysLater(bed, -1), bed] : []) rule(u, { x: night / 1000, ...dashed, label: time(night) });
     rule(u, { x: api.now() / 1000, stroke: colour("plot-axis"), label: isNear ? "" : "now" });
     dots(u, marks().map((coffee) => [coffee.at / 1000, shown.at(coffee.at)?.mg ?? 0]));
   };
   return {
     scales: { y: { range: (_, __, max) => [0, Math.max(100, max * 1.12)] } },
-    axes: [timeAxis(), axis({ values: (_, levels) => levels.map(integer), size: 44 })],
+    axes: [timeAxis(), axis({ values: (_, levels) => levels.map(integer) })],
     series: [{}, edge(), edge(), line, { ...line, dash: [2, 4] }, { ...line, ...dashed }],
     bands: [{ series: [2, 1], fill: colour("plot-band") }],
     hooks: { draw: [draw] },
@@ -77,12 +77,12 @@ function inWords() {
   const threshold = live.curve.sleep_threshold_mg;
   const midnight = new Date(now).setHours(0, 0, 0, 0);
   const sofar = shown.times.filter((instant) => instant >= midnight && instant <= now).map((instant) => [shown.at(instant).mg, instant]);
+  if (shown.times.every((instant) => shown.at(instant).high_mg < 0.5)) return `No caffeine since yesterday. Dashed are the ${mg(threshold)} for sleep and bedtime.`;
   const [most, when] = sofar.reduce((best, point) => (point[0] > best[0] ? point : best), [0, 0]);
   const below = shown.staysBelow(threshold, now);
   const night = below === null ? `above ${mg(threshold)} until after this plot` : below <= now ? `at most ${mg(threshold)} from now on` : `at most ${mg(threshold)} from ${dayTime(below)} on`;
   const highest = most >= 1 ? `highest today ${mg(most)} at ${time(when)}, ` : "";
-  const text = `Caffeine in the body: ${highest}${night}. Dots are drinks; dashed are ${mg(threshold)} and bedtime; the band is for quicker and slower bodies.`;
-  return text;
+  return `Caffeine in the body: ${highest}${night}. Dots are drinks; dashed are ${mg(threshold)} and bedtime; the band is for quicker and slower bodies.`;
 }
 
 function table() {
@@ -126,7 +126,8 @@ function update() {
   slider.setAttribute("aria-valuetext", dayTime(when));
   imagined = dose.valueAsNumber > 0 && dose.validity.valid ? { at: when, mg: dose.valueAsNumber } : null;
   show();
-  say(words, imagined && shown ? judge(imagined) : "Choose a drink and a time: the dashed line shows what it would do.");
+  words.classList.toggle("soft", !imagined);
+  say(words, imagined && shown ? judge(imagined) : "Choose a drink and a time: the plot shows what it would do, and nothing is logged.");
 }
 
 function fillDrinks() {
@@ -137,7 +138,7 @@ function fillDrinks() {
 
 export function start() {
   plot = new Plot("curve", { options, table, readOut });
-  drink = menu([["", "nothing"]], { onchange: () => ((dose.value = drink.value), update()) });
+  drink = menu([["", "–"]], { onchange: () => ((dose.value = drink.value), update()) });
   dose = h("input", { type: "number", min: 0, max: 1000, step: "any", inputmode: "decimal", oninput: update });
   slider = h("input", { type: "range", min: 0, max: AHEAD / STEP, value: 0, oninput: update });
   output = h("output");

@@ -4,13 +4,10 @@ import * as api from "../api.js";
 import { at, h, s, say } from "../elements.js";
 import { calendarText, calendarWeekdayText, count, integer, mg, monthOfYearText, monthText, plusDays } from "../format.js";
 import { dailyLimit, today } from "../live.js";
-import { twin } from "./canvas.js";
+import { px, twin } from "./canvas.js";
 
 const DAYS = 365;
 const GAP = 2;
-const [LEFT, TOP] = [34, 18];
-/** In less width a year does not fit side by side: two halves do, one below the other. */
-const NARROW = 640;
 const NOTHING = { total_mg: 0, coffee_count: 0 };
 /** Monday is 1; where the browser does not know, weeks begin with it. */
 const locale = new Intl.Locale(navigator.language);
@@ -39,8 +36,8 @@ function showWeek() {
   at("week-bars").replaceChildren(...days.map(bar));
   at("week-bars").style.setProperty("--limit", dailyLimit() / most);
   const average = days.reduce((sum, day) => sum + day.total_mg, 0) / 7;
-  const above = over(days) ? `on ${count(over(days), "day")}` : "on no day";
-  say(at("week-text"), `${mg(average)} a day on average, above the line of ${mg(dailyLimit())} ${above}.`);
+  const above = over(days) ? `above the line of ${mg(dailyLimit())} on ${count(over(days), "day")}` : `never above the line of ${mg(dailyLimit())}`;
+  say(at("week-text"), average ? `${mg(average)} a day on average, ${above}.` : "No caffeine in these seven days.");
 }
 
 /** Days from the week's first day to this one. */
@@ -48,28 +45,29 @@ const weekday = (date) => (new Date(`${date}T12:00:00Z`).getUTCDay() - (firstDay
 
 /** A calendar of the days in [from, to]: a column for each week, `size` pixels wide. */
 function calendar([from, to], size) {
-  const [cells, labels] = [[], []];
+  const [cells, labels, left, top] = [[], [], px(34), px(18)];
   let column = 0;
   for (let date = from; date <= to; date = plusDays(date, 1)) {
     const row = weekday(date);
     if (row === 0 && date !== from) column += 1;
-    const [x, y] = [LEFT + column * size, TOP + row * size];
+    const [x, y] = [left + column * size, top + row * size];
     cells.push(s("rect", { x, y, width: size - GAP, height: size - GAP, rx: 2.5, class: `heat-${heat(of(date).total_mg)}`, "data-date": date }));
-    if (date.endsWith("-01")) labels.push(s("text", { x: row === 0 ? x : x + size, y: 11 }, monthText(date)));
+    if (date.endsWith("-01")) labels.push(s("text", { x: row === 0 ? x : x + size, y: px(11) }, monthText(date)));
   }
-  for (const row of [0, 2, 4]) labels.push(s("text", { x: 0, y: TOP + (row + 0.5) * size + 3 }, calendarWeekdayText(plusDays(from, row - weekday(from)))));
-  return s("svg", { width: LEFT + (column + 1) * size, height: TOP + 7 * size, "aria-hidden": "true" }, cells, labels);
+  for (const row of [0, 2, 4]) labels.push(s("text", { x: 0, y: top + (row + 0.5) * size + px(3) }, calendarWeekdayText(plusDays(from, row - weekday(from)))));
+  return s("svg", { width: left + (column + 1) * size, height: top + 7 * size, "aria-hidden": "true" }, cells, labels);
 }
 
 function showYear() {
   const [first, last] = [plusDays(today(), 1 - DAYS), today()];
   const width = at("year-plot").clientWidth;
-  const isNarrow = width < NARROW;
+  // In less width a year does not fit side by side: two halves do, one below the other.
+  const isNarrow = width < px(640);
   // So that the second half begins with a week.
   const middle = plusDays(last, -183);
   const half = plusDays(middle, -weekday(middle));
   const spans = isNarrow ? [[first, plusDays(half, -1)], [half, last]] : [[first, last]];
-  const size = Math.floor(((width - LEFT) / (isNarrow ? 28 : 54)) * 10) / 10;
+  const size = Math.floor(((width - px(34)) / (isNarrow ? 28 : 54)) * 10) / 10;
   const step = dailyLimit() / 4;
   const scale = ["none", ...[1, 2, 3, 4].map((n) => `to ${integer(n * step)}`), `above ${mg(dailyLimit())}`];
   const legend = h("p", { class: "scale" }, scale.map((word, n) => h("span", {}, h("i", { class: `heat-${n}` }), word)));

@@ -9,6 +9,8 @@ import { Plot, axis, colour, dots, edge, faint, rule, timeAxis } from "./canvas.
 const SLICES = 144;
 /** Drinks that are shown beside their effect. */
 const MOST = 1000;
+/** A gap of this share of the plot is drawn as one; in a shorter one the heart went on as before. */
+const GAP = 1 / 16;
 
 /** The rate: of so many days, the answer about them, what was drunk (ms), and each column's slice or null. */
 const rate = { days: "1", plot: null, answer: null, coffees: [], slices: [] };
@@ -17,13 +19,16 @@ const effect = { days: "30", hours: null, plot: null, answer: null };
 
 const when = (slice) => `${day(Date.parse(slice.start))} ${time(Date.parse(slice.start))}`;
 
+/** Of the gaps in a series, each from and to in pixels, the ones to draw. */
+const gaps = (u, series, first, last, all) => all.filter(([from, to]) => to - from > GAP * u.bbox.width);
+
 function rateOptions() {
   const heart = colour("plot-heart");
   const isSparse = rate.slices.filter(Boolean).length < 40;
   return {
     scales: { y: { range: (_, min, max) => [Math.floor((min - 8) / 10) * 10, Math.ceil((max + 5) / 10) * 10] } },
-    axes: [timeAxis(), axis({ size: 38 })],
-    series: [{}, edge(), edge(), { stroke: heart, width: 2, points: { show: isSparse, size: 6, fill: heart } }],
+    axes: [timeAxis(), axis()],
+    series: [{}, { ...edge(), gaps }, { ...edge(), gaps }, { stroke: heart, width: 2, gaps, points: { show: isSparse, size: 6, fill: heart } }],
     bands: [{ series: [2, 1], fill: faint("plot-heart", 18) }],
     hooks: { draw: [(u) => dots(u, rate.coffees.map((coffee) => [coffee / 1000, u.scales.y.min]), rate.days === "30" ? 2.5 : 4)] },
   };
@@ -78,7 +83,7 @@ export function refreshRate() {
 function effectOptions() {
   return {
     scales: { x: { time: false, range: (_, __, max) => [0, max * 1.08] }, y: { range: (_, min, max) => [Math.min(-5, min - 2), Math.max(5, max + 2)] } },
-    axes: [axis({ values: (_, doses) => doses.map(integer), size: 28, gap: 2 }), axis({ values: (_, rises) => rises.map(signed), size: 48 })],
+    axes: [axis({ values: (_, doses) => doses.map(integer), size: 28 }), axis({ values: (_, rises) => rises.map(signed) })],
     series: [{}, { stroke: "transparent", paths: () => null, points: { show: true, size: 9, width: 0, fill: faint("plot-heart", 55) } }],
     hooks: { draw: [(u) => rule(u, { y: 0, stroke: colour("plot-axis"), dash: [5, 4] })] },
   };
@@ -97,6 +102,13 @@ function effectTable() {
   return { head: ["When", "What", "Dose", "bpm before", "bpm after", "Change"], rows: effect.answer.correlations.map(row) };
 }
 
+/** How sure it is; where that cannot be said, the summary, which goes by the average alone. */
+function showVerdict({ verdict, statistics, summary }) {
+  at("evidence").hidden = !verdict;
+  say(at("evidence"), verdict === "no evidence" ? verdict : `${verdict} evidence`);
+  say(at("verdict"), statistics?.explanation ?? `${summary}.`);
+}
+
 /** Asks for the effect of the chosen drinks and shows it. */
 export function refreshEffect() {
   const [days, hours] = [effect.days, effect.hours.value];
@@ -104,7 +116,7 @@ export function refreshEffect() {
     const answer = await api.get(api.withQuery("/heartrate/correlation", { days, hours_after: hours, limit: MOST }));
     if (days !== effect.days || hours !== effect.hours.value) return;
     effect.answer = answer;
-    say(at("verdict"), answer.summary);
+    showVerdict(answer);
     const pairs = answer.correlations.filter((pair) => pair.hr_increase !== null).sort((a, b) => a.caffeine_mg - b.caffeine_mg);
     effect.plot.show([pairs.map((pair) => pair.caffeine_mg), pairs.map((pair) => pair.hr_increase)], effectInWords(answer, pairs.length));
   }, (fault) => effect.answer || effect.plot.tell(fault.message));

@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help run up down restart status logs health validate backup restore verify drill prod-check sql \
 	install upgrade rollback uninstall build test test-statistics oracle test-web screenshots test-verbs test-arm64 test-docs check fmt lint audit check-deploy \
-	manual deb test-service bench bench-import crash kills fire power-cut fuzz demo openapi clean
+	manual deb test-service bench bench-import bench-web crash kills fire power-cut fuzz demo openapi clean
 
 PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/coffee-tracker
 ROUNDS ?= 200
@@ -127,6 +127,9 @@ bench: ## Measure speed and size against a bare handler and raw SQLite (some 10 
 
 bench-import: ## Import 3 million heart rates while a server is asked, beside a bare insert loop
 	cargo bench --locked --bench import
+
+bench-web: ## Measure the pages: bytes over the wire, first paint with a year of data, every answer, jumps
+	@scripts/bench-web.sh
 
 crash: ## Kill -9 while writing, restart, compare: ROUNDS=200
 	CRASH_ROUNDS=$(ROUNDS) cargo test --locked --test cli -- --nocapture crash

@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 program=${CARGO_TARGET_DIR:-target}/release/coffee-tracker
 settings=/etc/coffee-tracker/coffee-tracker.env
 state=/var/lib/coffee-tracker
-said='' code=0 cursor=''
+said='' code=0 since=''
 
 step() { printf 'service: %s\n' "$*"; }
 
@@ -60,8 +60,8 @@ restarts() { inside 'systemctl show --property=NRestarts --value coffee-tracker'
 is_active() { is 'systemctl is-active coffee-tracker' active; }
 answers() { does "$(ask /health)"; has '"status":"alive"'; }
 # What the journal has of the service and its helpers since the mark, in these words of journalctl's.
-mark() { cursor=$(inside 'journalctl --quiet --lines=0 --show-cursor' | sed -n 's/^-- cursor: //p'); }
-journal() { gets "journalctl --sync; journalctl --quiet --no-pager --output=cat --after-cursor='$cursor' -u 'coffee-tracker*' $1"; }
+mark() { since=$(inside "date '+%F %T.%6N'"); }
+journal() { gets "journalctl --sync; journalctl --quiet --no-pager --output=cat --since='$since' -u 'coffee-tracker*' $1"; }
 is_clean() {
     journal '-p warning'
     [ -z "$said" ] || broken "the journal has no warnings and no errors"
@@ -320,7 +320,8 @@ backups() {
     does "$(ask /metrics)"
     has 'backup_last_result 0'
     journal '-p err'
-    [ "$said" = "coffee-tracker: the folder $state/backups cannot be used: Permission denied (os error 13)
+    # Within one moment the journal has no order.
+    [ "$(sort -r <<<"$said")" = "coffee-tracker: the folder $state/backups cannot be used: Permission denied (os error 13)
 Failed to start coffee-tracker-backup.service - Coffee Tracker: backup." ] || broken "the journal's errors are those of this backup alone"
     does "chmod 700 $state/backups && systemctl start coffee-tracker-backup"
     is 'systemctl --failed --no-legend --plain' ''

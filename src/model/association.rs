@@ -26,17 +26,17 @@ pub struct Association {
 /// Pearson's r of `x` and `y`, which come in consecutive groups of these sizes. `None` when one of
 /// them does not vary.
 pub fn pearson(x: &[f64], y: &[f64], groups: &[usize]) -> Option<Association> {
-    associate(x, y, groups, |_| 1.0)
+    associate(x.to_vec(), y.to_vec(), groups, |_| 1.0)
 }
 
 /// Spearman's r: that of the ranks, equal values sharing the mean of theirs. The interval is that of
 /// Bonett & Wright (2000), doi:10.1007/BF02294183.
 pub fn spearman(x: &[f64], y: &[f64], groups: &[usize]) -> Option<Association> {
-    associate(&ranks(x), &ranks(y), groups, |r| 1.0 + r * r / 2.0)
+    associate(ranks(x), ranks(y), groups, |r| 1.0 + r * r / 2.0)
 }
 
 /// `spread`: the variance of Fisher's z times (n − 3).
-fn associate(x: &[f64], y: &[f64], groups: &[usize], spread: impl Fn(f64) -> f64) -> Option<Association> {
+fn associate(x: Vec<f64>, y: Vec<f64>, groups: &[usize], spread: impl Fn(f64) -> f64) -> Option<Association> {
     let (x, y) = (centred(x), centred(y));
     let (xx, yy, xy) = (dot(&x, &x), dot(&y, &y), dot(&x, &y));
     let r = (xy / (xx * yy).sqrt()).clamp(-1.0, 1.0);
@@ -95,9 +95,11 @@ fn ranks(values: &[f64]) -> Vec<f64> {
     ranks
 }
 
-fn centred(values: &[f64]) -> Vec<f64> {
+/// The same values about their mean.
+fn centred(mut values: Vec<f64>) -> Vec<f64> {
     let mean = values.iter().sum::<f64>() / values.len() as f64;
-    values.iter().map(|value| value - mean).collect()
+    values.iter_mut().for_each(|value| *value -= mean);
+    values
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {

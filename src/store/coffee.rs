@@ -381,7 +381,10 @@ pub(super) fn drunk(
     since: Timestamp,
     until: Timestamp,
 ) -> rusqlite::Result<Vec<CorrelatedCoffee>> {
-    let mut all = Vec::new();
+    let count: i64 = c
+        .prepare_cached("select count(*) from coffee_logs where timestamp >= ? and timestamp < ?")?
+        .query_row([since.micros(), until.micros()], |row| row.get(0))?;
+    let mut all = Vec::with_capacity(usize::try_from(count).unwrap_or(0));
     let mut types: Grouped<Option<Arc<str>>> = Grouped::default();
     doses(c, since, until, |timestamp, mg, coffee_type| {
         let coffee_type =

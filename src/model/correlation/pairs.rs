@@ -97,13 +97,17 @@ impl<'z> Pairs<'z> {
     /// and shows the latest `shown`. A coffee's day is the zone's.
     pub fn new(mut coffees: Vec<CorrelatedCoffee>, hours_after: u8, shown: usize, zone: &'z Zone) -> Self {
         coffees.sort_by_key(|coffee| coffee.timestamp);
+        let mut tally = Tally::showing(shown);
+        // Memory that grows by doubling is held twice, and each thread's stays with it.
+        tally.doses.reserve_exact(coffees.len());
+        tally.increases.reserve_exact(coffees.len());
         Self {
             coffees,
             hours_after: hours_after.clamp(1, 24),
             next: 0,
             readings: Window::default(),
             clock: zone.clock(),
-            tally: Tally::showing(shown),
+            tally,
         }
     }
 

@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help run up down restart status logs health validate backup restore verify drill prod-check sql \
 	install upgrade rollback uninstall build test test-statistics oracle test-web screenshots test-verbs test-arm64 test-docs check fmt lint audit check-deploy \
-	manual deb test-service bench bench-import bench-web crash kills fire power-cut fuzz demo openapi clean
+	manual deb test-service test-standby bench bench-import bench-web crash kills fire power-cut fuzz demo openapi clean
 
 PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/coffee-tracker
 ROUNDS ?= 200
@@ -104,6 +104,9 @@ test-docs: ## Run every command of README.md and docs/ with the release binary, 
 
 test-service: ## Boot a Debian, install the service there, and do to it what happens to a service (as root)
 	@scripts/test-service.sh
+
+test-standby: ## Set a standby up, let the Pi die, and take over, as docs/STANDBY.md says, in a Debian that is booted (as root)
+	@scripts/test-standby.sh
 
 test-arm64: ## Try the program for a 64-bit Pi under qemu (as root: builds it with what Raspberry Pi OS has)
 	@scripts/test-arm64.sh

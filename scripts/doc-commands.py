@@ -2,7 +2,7 @@
 """Runs what README.md and docs/ tell people to type.
 
     scripts/doc-commands.py run [FILE[:LINE]…]     in a copy of this folder, with the release binary
-    scripts/doc-commands.py service FOLDER         lays what needs systemd or root into FOLDER, to run there
+    scripts/doc-commands.py service FOLDER         lays what needs a machine into FOLDER, to run there
     scripts/doc-commands.py list                   every block, and where it is run
 
 Every block of commands is fenced with ```sh, and runs in a shell of its own, before it a server that
@@ -12,6 +12,7 @@ these, with `; ` between them:
 
     service           on a booted machine where the service is installed and runs
     bare              on a booted machine where nothing is installed: the block does that itself
+    standby           on a booted machine that is the Pi and its standby at once: scripts/test-standby.sh
     never: REASON     nowhere; reasons are printed and counted
     exit N            the last command ends with this code, instead of 0
     answers TEXT      the last command asks on a terminal, and this is typed in
@@ -19,9 +20,10 @@ these, with `; ` between them:
     after COMMAND     this is done before it, unseen (the last of the words)
 
 In a checkout `127.0.0.1:8000` stands for the port that was free, and COFFEE_TRACKER names another
-binary. What `service` lays down are shell scripts, `bare-NN-….sh` and `service-NN-….sh`, to be run in
-that order, as root, in a checkout with target/release/coffee-tracker: each prints its commands and what
-they say, and ends with 0 or with the sentence NOT SO and 1. The bare ones leave nothing installed.
+binary. What `service` lays down are shell scripts, `bare-NN-….sh`, `service-NN-….sh` and `standby-NN-….sh`, to
+be run each kind in its order, as root, in a checkout with target/release/coffee-tracker: each prints its
+commands and what they say, and ends with 0 or with the sentence NOT SO and 1. The bare ones leave nothing
+installed.
 
 Commands within the text are not run; that their verbs, flags and files exist is checked, as are links.
 """
@@ -37,7 +39,9 @@ sys.dont_write_bytecode = True
 import doc_instance  # noqa: E402
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
-WORDS = re.compile(r"^(service|bare|never: .+|exit \d+|answers .+|until Ctrl-C|after .+)$")
+WORDS = re.compile(r"^(service|bare|standby|never: .+|exit \d+|answers .+|until Ctrl-C|after .+)$")
+# Where a block may be run that needs a machine of its own.
+MACHINES = ("bare", "service", "standby")
 BLOCK_SECONDS = 180
 
 
@@ -63,7 +67,7 @@ class Block:
 
     @property
     def where(self):
-        return next((kind for kind in ("never", "bare", "service") if self.word(kind) is not None), "checkout")
+        return next((kind for kind in ("never", *MACHINES) if self.word(kind) is not None), "checkout")
 
 
 def is_whole(text):
@@ -111,7 +115,7 @@ def words_before(lines, at, place):
     mark = re.match(r"^ *<!-- run: (.*) -->$", lines[at - 1]) if at else None
     if not mark:
         return []
-    words = re.split(r"; (?=service|bare|never:|exit |answers |until |after )", mark[1])
+    words = re.split(r"; (?=service|bare|standby|never:|exit |answers |until |after )", mark[1])
     for word in words:
         if not WORDS.match(word):
             raise SystemExit(f"{place}: `{word}` is not among the words that scripts/doc-commands.py knows")
@@ -175,7 +179,7 @@ def run(blocks):
 def lay_down(blocks, folder):
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for kind in ("bare", "service"):
+    for kind in MACHINES:
         for n, block in enumerate((b for b in blocks if b.where == kind), start=1):
             name = f"{kind}-{n:02}-{pathlib.Path(block.file).stem}-{block.line}.sh"
             (folder / name).write_text(script_of(block))
@@ -203,9 +207,9 @@ def main():
         never = [block for block in blocks if block.where == "never"]
         for block in never:
             print(f"never: {block.place}: {len(block.commands)}: {block.word('never')}")
-        left = count(blocks, "service") + count(blocks, "bare")
+        left = sum(count(blocks, kind) for kind in MACHINES)
         print(
-            f"{done} commands run, {left} left to test-service, {count(blocks, 'never')} never (reasons above); "
+            f"{done} commands run, {left} left to test-service and test-standby, {count(blocks, 'never')} never (reasons above); "
             f"{checked} commands, files and links within the text exist"
         )
 

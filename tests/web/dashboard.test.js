@@ -140,8 +140,8 @@ scenario("a hundred thousand coffees are no more to carry than a hundred", { per
 });
 
 scenario("readings far apart are drawn as a line, and a long gap as one", { screen: "wide" }, async ({ page, server }) => {
-  // Every half hour, but for six hours in the middle.
-  const readings = [...Array(46).keys()].filter((n) => n < 17 || n > 29).map((n) => ({ bpm: 70, timestamp: new Date(Date.now() - (n + 0.5) * 1_800_000).toISOString() }));
+  // Every twenty minutes, but for six hours in the middle.
+  const readings = [...Array(70).keys()].filter((n) => n < 26 || n > 43).map((n) => ({ bpm: 70, timestamp: new Date(Date.now() - (n + 0.5) * 1_200_000).toISOString() }));
   await server.api("POST", "/heartrate/batch", { readings });
   await open(page, server);
   await page.getByText(`${readings.length} readings`).waitFor();

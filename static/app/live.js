@@ -167,12 +167,15 @@ export function bedtime() {
 /** The server's calendar day of an instant, as 2026-03-01. */
 export function serverDate(instant) {
   const fields = { year: "numeric", month: "2-digit", day: "2-digit" };
+  let format;
   try {
-    return new Intl.DateTimeFormat("en-CA", { ...fields, timeZone: live.info?.timezone }).format(instant);
+    format = new Intl.DateTimeFormat("en", { ...fields, timeZone: live.info?.timezone });
   } catch {
     // A zone that this browser does not know.
-    return new Intl.DateTimeFormat("en-CA", fields).format(instant);
+    format = new Intl.DateTimeFormat("en", fields);
   }
+  const parts = Object.fromEntries(format.formatToParts(instant).map(({ type, value }) => [type, value]));
+  return `${parts.year}-${parts.month}-${parts.day}`;
 }
 
 /** The server's present day. */

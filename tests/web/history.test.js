@@ -37,8 +37,8 @@ scenario("it goes back page by page, to the very first, also over many at one in
 scenario("it is found by drink and by day", { person: DEMO }, async ({ page, server }) => {
   await openHistory(page, server);
   const { body } = await server.api("GET", "/coffee/?coffee_type=espresso&limit=1000");
-  const day = new Intl.DateTimeFormat("en-CA", { timeZone: "Europe/Berlin" }).format(Date.parse(body[0].timestamp));
-  const ofDay = body.filter((one) => new Intl.DateTimeFormat("en-CA", { timeZone: "Europe/Berlin" }).format(Date.parse(one.timestamp)) === day);
+  const day = new Intl.DateTimeFormat("sv-SE", { timeZone: "Europe/Berlin" }).format(Date.parse(body[0].timestamp));
+  const ofDay = body.filter((one) => new Intl.DateTimeFormat("sv-SE", { timeZone: "Europe/Berlin" }).format(Date.parse(one.timestamp)) === day);
   const filter = page.locator("#history-filter");
   await filter.getByLabel("Drink").fill("espresso");
   await filter.getByLabel("From").fill(day);
@@ -151,7 +151,7 @@ scenario("everything is exported, or the chosen days, as the server would", { pe
   assert.match(whole.suggestedFilename(), /^coffee.*\.csv$/);
   assert.equal(readFileSync(await whole.path(), "utf8"), await asked("/export/coffee?format=csv"));
   const { body } = await server.api("GET", "/heartrate/?limit=1");
-  const day = new Intl.DateTimeFormat("en-CA", { timeZone: "Europe/Berlin" }).format(Date.parse(body[0].timestamp));
+  const day = new Intl.DateTimeFormat("sv-SE", { timeZone: "Europe/Berlin" }).format(Date.parse(body[0].timestamp));
   await page.getByRole("radio", { name: "Heart rates" }).check();
   await page.getByLabel("From").fill(day);
   const [part] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "JSON Lines" }).click()]);

@@ -13,7 +13,7 @@ const clock = (instant) => new Intl.DateTimeFormat("en-GB", { hour: "numeric", m
 
 /** The first instant of yesterday in Berlin: that of these windows' curves. */
 function yesterday() {
-  const midnight = new Date(`${new Intl.DateTimeFormat("en-CA", { timeZone: "Europe/Berlin" }).format(Date.now() - 24 * HOUR)}T00:00:00Z`);
+  const midnight = new Date(`${new Intl.DateTimeFormat("sv-SE", { timeZone: "Europe/Berlin" }).format(Date.now() - 24 * HOUR)}T00:00:00Z`);
   const berlin = new Date(midnight.toLocaleString("en", { timeZone: "Europe/Berlin" }));
   const utc = new Date(midnight.toLocaleString("en", { timeZone: "UTC" }));
   return midnight.getTime() - (berlin - utc);
@@ -76,7 +76,7 @@ scenario("the week and the year are the server's days, and a day leads to its dr
   await seeAll(page);
   const { daily_breakdown: days, days_with_caffeine, average_per_day } = (await server.api("GET", "/coffee/days")).body;
   const byDate = new Map(days.map((day) => [day.date, day.total_mg]));
-  const date = (ago) => new Intl.DateTimeFormat("en-CA", { timeZone: "Europe/Berlin" }).format(Date.now() - ago * 24 * HOUR);
+  const date = (ago) => new Intl.DateTimeFormat("sv-SE", { timeZone: "Europe/Berlin" }).format(Date.now() - ago * 24 * HOUR);
   const bars = await page.locator("#week-bars .amount").evaluateAll((all) => all.map((one) => one.textContent));
   assert.deepEqual(bars, [6, 5, 4, 3, 2, 1, 0].map((ago) => mg(byDate.get(date(ago)) ?? 0)));
   const cells = await page.locator("#year-plot rect").evaluateAll((all) => all.map((one) => [one.dataset.date, one.getAttribute("class")]));

@@ -167,7 +167,7 @@ scenario("entries that waited while the server was away for long are sent in the
     await new Promise((resolve) => (all.onsuccess = resolve));
     return all.result.map((entry) => entry.body.timestamp).sort();
   });
-  await page.reload().catch(() => {});
+  await page.goto("about:blank");
   const next = await startServer({ port: server.port, folder: server.folder });
   try {
     await page.goto(server.url);

@@ -13,19 +13,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-venv=.venv
-packages=(schemathesis==4.32.5 openapi-spec-validator==0.9.0)
-
-if ! "$venv/bin/python" -c '
-import sys
-from importlib.metadata import version
-for package in sys.argv[1:]:
-    name, _, wanted = package.partition("==")
-    assert version(name) == wanted
-' "${packages[@]}" 2>/dev/null; then
-    python3 -m venv "$venv"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${packages[@]}"
-fi
+. scripts/venv.sh
+python_with schemathesis==4.32.5 openapi-spec-validator==0.9.0
 
 if [ -z "${COFFEE_TRACKER:-}" ]; then
     cargo build

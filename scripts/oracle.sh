@@ -7,20 +7,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-venv=.venv
-packages=(numpy==2.4.6 scipy==1.17.1)
 file=tests/data/statistics.json
-
-if ! "$venv/bin/python" -c '
-import sys
-from importlib.metadata import version
-for package in sys.argv[1:]:
-    name, _, wanted = package.partition("==")
-    assert version(name) == wanted
-' "${packages[@]}" 2>/dev/null; then
-    python3 -m venv "$venv"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${packages[@]}"
-fi
+. scripts/venv.sh
+python_with numpy==2.4.6 scipy==1.17.1
 
 fresh=$(mktemp)
 trap 'rm -f "$fresh"' EXIT

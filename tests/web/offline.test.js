@@ -4,11 +4,9 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 
+import { AWAY, cutOff, loseAnswers, tryNow } from "./away.js";
 import { KEY, PROGRAM, SCREENS, picture, scenario, startServer } from "./helpers.js";
 import { becomes, coffee, coffees, drink, minutesAgo, open, signIn, strip } from "./person.js";
-
-/** What a browser says to its console about a server that is not there, or that refuses. */
-const AWAY = [/ERR_CONNECTION_REFUSED|ERR_FAILED|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET|ERR_SOCKET_NOT_CONNECTED/];
 
 /** Starts the server again where it was, and stops it when `body` is done. */
 async function again(server, settings, body) {
@@ -19,9 +17,6 @@ async function again(server, settings, body) {
     await next.stop();
   }
 }
-
-/** Whether or not the page came to it by itself meanwhile. */
-const tryNow = (page) => page.locator("#strip button").dispatchEvent("click");
 
 scenario("what is logged while the server is down arrives once it is back, once, with its own time", { expected: AWAY, screen: "phone" }, async ({ page, server }) => {
   await open(page, server);
@@ -49,16 +44,11 @@ scenario("what is logged while the server is down arrives once it is back, once,
 
 scenario("an entry whose answer was lost is sent again and stored once", { expected: AWAY }, async ({ page, server }) => {
   await open(page, server);
-  let lost = 0;
-  await page.route("**/coffee/", async (route) => {
-    if (route.request().method() !== "POST" || lost > 0) return route.continue();
-    lost += 1;
-    await route.fetch();
-    await route.abort();
-  });
+  const heal = await loseAnswers(page);
   await drink(page, "espresso").click();
   await strip(page, "1 entry kept").waitFor();
   assert.equal((await coffees(server)).length, 1, "it arrived, and the page cannot know");
+  heal();
   await tryNow(page);
   await page.locator("#strip").waitFor({ state: "hidden" });
   assert.deepEqual(await coffees(server), [coffee("espresso", 80)]);
@@ -66,16 +56,11 @@ scenario("an entry whose answer was lost is sent again and stored once", { expec
 
 scenario("an entry whose answer was lost can be undone all the same", { expected: AWAY }, async ({ page, server }) => {
   await open(page, server);
-  let lost = 0;
-  await page.route("**/coffee/", async (route) => {
-    if (route.request().method() !== "POST" || lost > 0) return route.continue();
-    lost += 1;
-    await route.fetch();
-    await route.abort();
-  });
+  const heal = await loseAnswers(page);
   await drink(page, "espresso").click();
   await strip(page, "1 entry kept").waitFor();
   assert.equal((await coffees(server)).length, 1);
+  heal();
   await page.getByRole("button", { name: "Undo" }).click();
   await becomes(() => coffees(server), []);
   await page.getByText("0 of 400 mg").waitFor();
@@ -178,7 +163,7 @@ scenario("signing out with entries that wait asks first, and a later sign-in sen
   await page.goto(server.url);
   await signIn(page);
   await page.getByText("0 of 400 mg").waitFor();
-  await page.route("**/coffee/", (route) => (route.request().method() === "POST" ? route.abort() : route.continue()));
+  await cutOff(page);
   await drink(page, "espresso").click();
   await strip(page, "1 entry kept").waitFor();
   await page.getByRole("button", { name: "Sign out" }).click();

@@ -3,26 +3,9 @@
 
 import assert from "node:assert/strict";
 
+import { AWAY, cutOff, isPost, loseAnswers, tryNow } from "./away.js";
 import { KEY, scenario, startServer } from "./helpers.js";
 import { becomes, coffee, coffees, drink, open, signIn, strip } from "./person.js";
-
-const AWAY = [/ERR_CONNECTION_REFUSED|ERR_FAILED|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET|ERR_SOCKET_NOT_CONNECTED/];
-const tryNow = (page) => page.locator("#strip button").dispatchEvent("click");
-const isPost = (route) => route.request().method() === "POST";
-
-/** The next coffee reaches the server, and the answer does not reach the page; nor does any until `heal`. */
-async function loseAnswers(page) {
-  let isBroken = true;
-  await page.route("**/coffee/", async (route) => {
-    if (!isPost(route) || !isBroken) return route.continue();
-    await route.fetch();
-    await route.abort();
-  });
-  return () => (isBroken = false);
-}
-
-/** Coffees leave this page no more. */
-const cutOff = (page) => page.route("**/coffee/", (route) => (isPost(route) ? route.abort() : route.continue()));
 
 scenario("an entry whose answer was lost is stored once, also when the page was reloaded before it was sent again", { expected: AWAY }, async ({ page, server }) => {
   await open(page, server);

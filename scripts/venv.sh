@@ -1,0 +1,17 @@
+# shellcheck shell=bash
+# To be sourced, at the top of the checkout: Python packages of fixed versions, in .venv.
+#   python_with NAME==VERSION...     installs those that are missing there
+
+venv=.venv
+
+python_with() {
+    "$venv/bin/python" -c '
+import sys
+from importlib.metadata import version
+for package in sys.argv[1:]:
+    name, _, wanted = package.partition("==")
+    assert version(name) == wanted
+' "$@" 2>/dev/null && return
+    python3 -m venv "$venv"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+}

@@ -39,11 +39,11 @@ fn pack(from: &Path, packed: &Path, plain: &Path) -> Result<(), Box<dyn Error>> 
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let (path, name) = (entry.path(), entry.file_name());
-        if path.is_dir() {
+        if path.is_dir() && path.extension().is_none_or(|extension| extension != "css") {
             pack(&path, &packed.join(&name), &plain.join(&name))?;
             continue;
         }
-        let mut content = fs::read(&path)?;
+        let mut content = if path.is_dir() { join(&path)? } else { fs::read(&path)? };
         let extension = path.extension().and_then(|extension| extension.to_str());
         let is_ours = !path.starts_with("static/vendor");
         if is_ours && matches!(extension, Some("js" | "css")) {
@@ -58,6 +58,13 @@ fn pack(from: &Path, packed: &Path, plain: &Path) -> Result<(), Box<dyn Error>> 
         fs::write(folder.join(name), bytes)?;
     }
     Ok(())
+}
+
+/// The files of a folder in the order of their names: a style too long for one to read, sent as one.
+fn join(folder: &Path) -> io::Result<Vec<u8>> {
+    let mut parts = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    parts.sort();
+    Ok(parts.iter().map(fs::read).collect::<io::Result<Vec<_>>>()?.join(&b'\n'))
 }
 
 /// `content` as gzip: without a time and a name in it, the same is always packed to the same bytes.

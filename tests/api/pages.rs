@@ -147,9 +147,11 @@ async fn who_takes_gzip_gets_it_and_anyone_else_the_file_itself() {
 #[rocket::async_test]
 async fn our_scripts_and_styles_come_without_comments_and_indentation_line_for_line() {
     let app = TestApp::new().await;
-    for name in ["app/queue.js", "dashboard.css"] {
-        let source =
-            std::fs::read_to_string(format!("{}/static/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let parts = ["1-now-and-log", "2-plots", "3-history-and-dialogs"];
+    let parts = parts.map(|part| format!("dashboard.css/{part}.css"));
+    for (name, files) in [("app/queue.js", &["app/queue.js".to_owned()][..]), ("dashboard.css", &parts)] {
+        let read = |file| std::fs::read_to_string(format!("{}/static/{file}", env!("CARGO_MANIFEST_DIR")));
+        let source = files.iter().map(|file| read(file).unwrap()).collect::<Vec<_>>().join("\n");
         let reply = get_with(&app, &format!("/static/{name}"), &[]).await;
         let served = reply.text();
         let (mut comments, mut lines) = (0, served.lines());

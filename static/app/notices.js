@@ -78,7 +78,7 @@ function startStrip(actions) {
   // Not read aloud each second.
   const clock = h("span", { class: "countdown", "aria-hidden": "true" });
   let action, timer;
-  const act = button("", () => action());
+  const act = button("", () => action?.());
   strip.append(text, clock, act);
   const show = () => {
     clearTimeout(timer);

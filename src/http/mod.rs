@@ -35,6 +35,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use rocket::http::RawStr;
 use rocket::http::uri::Origin;
 use rocket::{Build, Rocket};
 
@@ -229,11 +230,18 @@ fn next_page<T>(
     limit: u32,
     offset: u32,
 ) -> Option<String> {
-    let more = entries.len() > limit as usize;
+    if entries.len() <= limit as usize {
+        return None;
+    }
     entries.truncate(limit as usize);
     let query = uri.query().map_or("", |query| query.as_str());
-    let kept = query.split('&').filter(|part| !part.is_empty() && !part.starts_with("offset="));
+    // A name may be percent-encoded: %6Fffset.
+    let is_offset = |part: &str| {
+        let name = part.split('=').next().unwrap_or(part);
+        RawStr::new(name).url_decode().is_ok_and(|name| name == "offset")
+    };
+    let kept = query.split('&').filter(|part| !part.is_empty() && !is_offset(part));
     let mut next: String = kept.map(|part| format!("{part}&")).collect();
     next.push_str(&format!("offset={}", u64::from(offset) + u64::from(limit)));
-    more.then(|| format!("{path}?{next}"))
+    Some(format!("{path}?{next}"))
 }

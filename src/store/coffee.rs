@@ -1,10 +1,12 @@
 //! Coffees: stored, changed, listed, added up.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 
+use super::coffee_types::{TypeNames, spellings_of};
 use super::grouped::Grouped;
 use super::idempotency::{IdempotencyKey, Stored, once};
 use super::writer::Steps;
@@ -204,16 +206,20 @@ impl Store {
     /// The store's faults.
     pub async fn own_types(&self, since: Timestamp, limit: u32) -> Result<Vec<OwnType>, Error> {
         self.read("own_types", Cost::Dear, move |c| {
+            let names = TypeNames::read(c)?;
+            let mut habits: Grouped<Habit> = Grouped::default();
             let mut query = c.prepare_cached(include_str!("../../sql/own_types.sql"))?;
-            let types = query.query_map(params![since.micros(), limit], |row| {
-                Ok(OwnType {
-                    coffee_type: row.get(0)?,
-                    count: row.get::<_, i64>(1)?.unsigned_abs(),
-                    last: Timestamp::clamped(row.get(2)?),
-                    usual_mg: row.get(3)?,
-                })
-            })?;
-            types.collect()
+            let mut rows = query.query([since.micros()])?;
+            while let Some(row) = rows.next()? {
+                let habit = habits.slot(Some(names.shown(row.get_ref(0)?.as_str()?)));
+                let times = row.get::<_, i64>(2)?.unsigned_abs();
+                habit.add(row.get(1)?, times, Timestamp::clamped(row.get(3)?));
+            }
+            let types = habits.into_entries().filter_map(|(name, habit)| habit.into_type(name?));
+            let mut types: Vec<OwnType> = types.collect();
+            types.sort_by_key(|own| std::cmp::Reverse((own.count, own.last)));
+            types.truncate(limit as usize);
+            Ok(types)
         })
         .await
     }
@@ -241,6 +247,31 @@ impl Store {
             Ok((all, newest.into_iter().filter_map(Milligrams::new).collect()))
         })
         .await
+    }
+}
+
+/// How often each dose of a type was drunk, and when last.
+#[derive(Debug, Default)]
+struct Habit {
+    /// By the bits of the dose in milligrams.
+    doses: HashMap<u64, (u64, Timestamp)>,
+}
+
+impl Habit {
+    fn add(&mut self, mg: f64, times: u64, last: Timestamp) {
+        let dose = self.doses.entry(mg.to_bits()).or_insert((0, last));
+        *dose = (dose.0 + times, dose.1.max(last));
+    }
+
+    /// The type with its most frequent dose, of equally frequent ones the latest; `None` without any dose.
+    fn into_type(self, coffee_type: String) -> Option<OwnType> {
+        let usual = self.doses.iter().max_by_key(|(dose, how_often)| (**how_often, **dose))?;
+        Some(OwnType {
+            coffee_type,
+            count: self.doses.values().map(|(times, _)| times).sum(),
+            usual_mg: f64::from_bits(*usual.0),
+            last: self.doses.values().map(|(_, last)| *last).max()?,
+        })
     }
 }
 
@@ -300,14 +331,30 @@ fn list(c: &Connection, filter: &CoffeeFilter) -> rusqlite::Result<Vec<Coffee>> 
             )?
             .query_map(params![since, until, limit, offset], from_row)?
             .collect(),
-        Some(coffee_type) => c
-            .prepare_cached(
-                "select id, timestamp, caffeine_mg, coffee_type, notes from coffee_logs
-                 where coffee_type = ? and timestamp >= ? and timestamp < ?
-                 order by timestamp desc, id desc limit ? offset ?",
-            )?
-            .query_map(params![coffee_type, since, until, limit, offset], from_row)?
-            .collect(),
+        Some(coffee_type) => match spellings_of(c, coffee_type)?.as_slice() {
+            [] => Ok(Vec::new()),
+            [one] => c
+                .prepare_cached(
+                    "select id, timestamp, caffeine_mg, coffee_type, notes
+                     from coffee_logs indexed by coffee_logs_by_type
+                     where coffee_type = ? and timestamp >= ? and timestamp < ?
+                     order by timestamp desc, id desc limit ? offset ?",
+                )?
+                .query_map(params![one, since, until, limit, offset], from_row)?
+                .collect(),
+            several => c
+                .prepare_cached(
+                    "select id, timestamp, caffeine_mg, coffee_type, notes
+                     from coffee_logs indexed by coffee_logs_by_type
+                     where coffee_type in (select value from json_each(?)) and timestamp >= ? and timestamp < ?
+                     order by timestamp desc, id desc limit ? offset ?",
+                )?
+                .query_map(
+                    params![serde_json::Value::from(several).to_string(), since, until, limit, offset],
+                    from_row,
+                )?
+                .collect(),
+        },
     }
 }
 
@@ -365,7 +412,15 @@ fn fold_stats(
     if stats.total.coffee_count == 0 {
         return Ok(None);
     }
-    let by_type = types.into_entries().map(|(coffee_type, (total, last))| TypeTotal {
+    let names = TypeNames::read(c)?;
+    let mut merged: Grouped<(DayTotal, Option<Timestamp>)> = Grouped::default();
+    for (spelling, (total, last)) in types.into_entries() {
+        let slot = merged.slot(spelling.as_deref().map(|spelling| names.shown(spelling)));
+        slot.0.total_mg += total.total_mg;
+        slot.0.coffee_count += total.coffee_count;
+        slot.1 = slot.1.max(last);
+    }
+    let by_type = merged.into_entries().map(|(coffee_type, (total, last))| TypeTotal {
         coffee_type,
         total,
         last: last.unwrap_or(since),
@@ -385,10 +440,11 @@ pub(super) fn drunk(
         .prepare_cached("select count(*) from coffee_logs where timestamp >= ? and timestamp < ?")?
         .query_row([since.micros(), until.micros()], |row| row.get(0))?;
     let mut all = Vec::with_capacity(usize::try_from(count).unwrap_or(0));
+    let names = TypeNames::read(c)?;
     let mut types: Grouped<Option<Arc<str>>> = Grouped::default();
     doses(c, since, until, |timestamp, mg, coffee_type| {
-        let coffee_type =
-            coffee_type.map(|name| types.slot(Some(name)).get_or_insert_with(|| name.into()).clone());
+        let coffee_type = coffee_type
+            .map(|name| types.slot(Some(name)).get_or_insert_with(|| names.shown(name).into()).clone());
         all.extend(Milligrams::new(mg).map(|caffeine_mg| CorrelatedCoffee {
             timestamp,
             caffeine_mg,

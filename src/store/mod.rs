@@ -7,6 +7,7 @@
 mod aside;
 mod bulk;
 mod coffee;
+mod coffee_types;
 mod counts;
 mod disk;
 mod docker_stack;

@@ -106,7 +106,7 @@ export function start() {
   });
   // Who picks a known name means its usual dose.
   name.addEventListener("change", () => {
-    dose.value ||= drinks().find((drink) => drink.coffee_type === name.value.trim())?.caffeine_mg ?? "";
+    dose.value ||= drinks().find((drink) => drink.coffee_type.toLowerCase() === name.value.trim().toLowerCase())?.caffeine_mg ?? "";
   });
   form(at("heart-form"), "/heartrate/", h("button", { class: "button" }, "Log it"));
   at("more-drinks").addEventListener("click", () => {

@@ -227,3 +227,40 @@ async fn the_types_are_the_users_own_with_their_usual_dose_and_the_presets() {
         }),
     );
 }
+
+#[rocket::async_test]
+async fn spellings_of_a_type_are_one_type_shown_as_it_was_first_drunk() {
+    let app = TestApp::new().await;
+    for (time, mg, kind) in [
+        // Older than every window below, and logged last of its instant.
+        ("2023-05-01T08:00:00Z", 60.0, "Espresso"),
+        ("2023-05-01T08:00:00Z", 60.0, "eSpresso"),
+        ("2026-05-20T08:00:00Z", 60.0, "espresso"),
+        ("2026-05-21T08:00:00Z", 80.0, "ESPRESSO"),
+        ("2026-05-22T08:00:00Z", 80.0, "espresso"),
+        ("2026-05-23T08:00:00Z", 40.0, "ÉCLAIR"),
+        ("2026-05-24T08:00:00Z", 40.0, "éclair"),
+        ("2026-05-25T08:00:00Z", 90.0, "mocha"),
+    ] {
+        app.coffee(time, mg, Some(kind)).await;
+    }
+    let stats = app.get("/coffee/stats").await.json();
+    assert_eq!(stats["most_common_type"], "Espresso");
+    let by_type: Vec<Value> = [("Espresso", 3, 220.0, 73.33), ("ÉCLAIR", 2, 80.0, 40.0), ("mocha", 1, 90.0, 90.0)]
+        .map(|(name, count, total, average)| {
+            json!({"coffee_type": name, "coffee_count": count, "total_mg": total, "average_mg": average})
+        })
+        .into();
+    assert_eq!(stats["by_type"], json!(by_type));
+    let own = |name: &str, count: u64, mg: f64, last: &str| {
+        json!({"coffee_type": name, "count": count, "caffeine_mg": mg,
+               "last": format!("2026-05-{last}T08:00:00.000000Z")})
+    };
+    assert_eq!(
+        app.get("/coffee/types").await.json()["own"],
+        json!([own("Espresso", 3, 80.0, "22"), own("ÉCLAIR", 2, 40.0, "24"), own("mocha", 1, 90.0, "25")])
+    );
+    // Once the first is gone, the next is the first.
+    app.delete("/coffee/1").await;
+    assert_eq!(app.get("/coffee/stats").await.json()["most_common_type"], "eSpresso");
+}

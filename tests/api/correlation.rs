@@ -259,3 +259,19 @@ async fn every_context_takes_part_but_those_that_move_the_pulse_otherwise() {
         }
     }
 }
+
+#[rocket::async_test]
+async fn spellings_of_a_type_are_shown_as_the_first_one() {
+    let app = TestApp::new().await;
+    for (day, kind) in
+        [("2026-01-01", "Flat White"), ("2026-05-30", "flat white"), ("2026-05-31", "FLAT WHITE")]
+    {
+        app.coffee(&format!("{day}T08:00:00Z"), 95.0, Some(kind)).await;
+        let times = [format!("{day}T07:30:00Z"), format!("{day}T08:30:00Z")];
+        app.readings("resting", &[(&times[0], 60), (&times[1], 66)]).await;
+    }
+    let answer = app.get("/heartrate/correlation").await.json();
+    let types: Vec<_> =
+        answer["correlations"].as_array().unwrap().iter().map(|pair| &pair["coffee_type"]).collect();
+    assert_eq!(types, ["Flat White", "Flat White"]);
+}

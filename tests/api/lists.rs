@@ -40,9 +40,10 @@ async fn filters_keep_what_they_say() {
         ("since=2026-06-01+10:00:00+02:00", &[6, 4, 3], "a space and a plus, both as pluses"),
         ("since=2026-06-01", &[6, 4, 3], "a day begins at midnight"),
         ("until=2026-06-01T00:00:00+02:00&coffee_type=latte", &[1, 5], "filters add up"),
-        ("coffee_type=latte", &[3, 1, 5], "the type as it was written"),
-        ("coffee_type=%20latte%20", &[3, 1, 5], "trimmed"),
-        ("coffee_type=Latte", &[6], "case counts"),
+        ("coffee_type=latte", &[6, 3, 1, 5], "the type in every spelling"),
+        ("coffee_type=%20latte%20", &[6, 3, 1, 5], "trimmed"),
+        ("coffee_type=LATTE", &[6, 3, 1, 5], "whatever the case"),
+        ("coffee_type=latte&limit=2&offset=1", &[3, 1], "a page of a type"),
         ("coffee_type=latte&since=2026-05-30T08:00:00Z&until=2026-06-01T08:00:00Z", &[1], "[start, end)"),
         ("coffee_type=tea", &[], "none of that"),
         ("coffee_type=", &[6, 4, 3, 2, 1, 5], "empty is no filter"),
@@ -128,6 +129,9 @@ async fn the_link_leads_through_all_pages_and_keeps_the_filters() {
         ),
         ("/coffee/?limit=6", ""),
         ("/coffee/?limit=5", "/coffee/?limit=5&offset=5"),
+        ("/coffee/?limit=2&%6Fff%73et=2", "/coffee/?limit=2&offset=4"),
+        ("/coffee/?o%66fset=1&limit=1&coffee_type=%6Fffset", ""),
+        ("/coffee/?limit=1&not_offset=1&offsets=2", "/coffee/?limit=1&not_offset=1&offsets=2&offset=1"),
         ("/coffee/", ""),
     ] {
         let expected = if next.is_empty() { String::new() } else { format!("<{next}>; rel=\"next\"") };
@@ -141,6 +145,27 @@ async fn the_link_leads_through_all_pages_and_keeps_the_filters() {
         path = next.to_owned();
     }
     assert_eq!(seen, [6, 4, 3, 2, 1, 5]);
+}
+
+#[rocket::async_test]
+async fn a_type_is_found_in_every_spelling_also_beyond_ascii_and_entries_stay_as_they_were_typed() {
+    let app = TestApp::new().await;
+    let spellings = ["Café Crème", "CAFÉ CRÈME", "café crème", "cafe creme", "Ćafé", "ćAFÉ"];
+    for (hour, spelling) in spellings.iter().enumerate() {
+        app.coffee(&format!("2026-06-01T0{hour}:00:00Z"), 80.0, Some(spelling)).await;
+    }
+    for (query, ids) in [
+        ("caf%C3%A9%20cr%C3%A8me", &[3, 2, 1][..]),
+        ("CAF%C3%89%20cr%C3%A8ME", &[3, 2, 1]),
+        ("Cafe%20CREME", &[4]),
+        ("%C4%87af%C3%A9", &[6, 5]),
+        ("caf", &[]),
+    ] {
+        assert_eq!(app.ids(&format!("/coffee/?coffee_type={query}")).await, ids, "{query}");
+    }
+    let all = app.get("/coffee/").await.json();
+    let typed: Vec<_> = all.as_array().unwrap().iter().rev().map(|one| &one["coffee_type"]).collect();
+    assert_eq!(typed, spellings);
 }
 
 #[rocket::async_test]

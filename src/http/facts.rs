@@ -8,7 +8,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::App;
-use crate::model::time::Timestamp;
+use crate::model::rules::CLOCK_DRIFT;
+use crate::model::time::{SECOND, Timestamp};
 use crate::store::{BackupRecord, Disk};
 
 /// How long a look is good for.
@@ -30,7 +31,8 @@ pub struct DiskFacts {
 /// The last backup.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct BackupFacts {
-    /// `ok`, `stale` (over 26 hours old), `failed` (the last attempt) or `none`.
+    /// `ok`, `stale` (over 26 hours old), `failed` (the last attempt), `none`, or `unknown` (made after
+    /// the present time of the server's clock, which must be wrong).
     status: &'static str,
     #[schema(value_type = Option<String>, format = DateTime, required)]
     last_success: Option<Timestamp>,
@@ -104,16 +106,18 @@ impl BackupFacts {
     fn of(record: &BackupRecord, now: Timestamp) -> Self {
         let last_success = record.last_success.map(Timestamp::clamped);
         let age = last_success.map(|at| now.micros() - at.micros());
+        let is_known = age.is_some_and(|age| age >= -CLOCK_DRIFT);
         let status = match age {
             _ if record.error.is_some() => "failed",
             None => "none",
+            Some(_) if !is_known => "unknown",
             Some(age) if age > BackupRecord::STALE => "stale",
             Some(_) => "ok",
         };
         Self {
             status,
             last_success,
-            age_seconds: age.map(|age| age / crate::model::time::SECOND),
+            age_seconds: age.filter(|_| is_known).map(|age| age.max(0) / SECOND),
             error: record.error.clone(),
         }
     }

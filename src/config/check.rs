@@ -164,6 +164,7 @@ impl RawSettings {
             ("rate_limit_heartrate_write", &mut self.limits.rate_limit_heartrate_write),
             ("rate_limit_heartrate_change", &mut self.limits.rate_limit_heartrate_change),
             ("rate_limit_heartrate_batch", &mut self.limits.rate_limit_heartrate_batch),
+            ("rate_limit_unauthenticated", &mut self.limits.rate_limit_unauthenticated),
         ] {
             if value.trim().is_empty() {
                 *value = default_of(&command, name);

@@ -17,6 +17,8 @@ pub enum LimitClass {
     HeartrateWrite,
     HeartrateChange,
     HeartrateBatch,
+    /// Requests that need a key and have no valid one, whatever they ask for.
+    Unauthenticated,
 }
 
 /// So many requests in so much time.
@@ -29,7 +31,7 @@ pub struct Rate {
 
 /// The limits as text.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Rate limits, per client (requests/second, /minute, /hour or /day)")]
+#[command(next_help_heading = "Rate limits, per client and key (requests/second, /minute, /hour or /day)")]
 pub struct RawLimits {
     /// Limit requests at all
     #[arg(long, env = "RATE_LIMIT_ENABLED", hide_env_values = true, default_value = "true")]
@@ -74,11 +76,15 @@ pub struct RawLimits {
     /// Logging heart rates in batches
     #[arg(long, env = "RATE_LIMIT_HEARTRATE_BATCH", hide_env_values = true, default_value = "60/hour")]
     pub rate_limit_heartrate_batch: String,
+
+    /// Requests that need a key and have no valid one
+    #[arg(long, env = "RATE_LIMIT_UNAUTHENTICATED", hide_env_values = true, default_value = "120/minute")]
+    pub rate_limit_unauthenticated: String,
 }
 
 impl LimitClass {
     /// How many classes there are.
-    pub const COUNT: usize = 10;
+    pub const COUNT: usize = 11;
 
     /// Every class, in the order of its index.
     pub const ALL: [Self; Self::COUNT] = [
@@ -92,6 +98,7 @@ impl LimitClass {
         Self::HeartrateWrite,
         Self::HeartrateChange,
         Self::HeartrateBatch,
+        Self::Unauthenticated,
     ];
 
     /// Its place in [`LimitClass::ALL`].
@@ -112,6 +119,7 @@ impl LimitClass {
             Self::HeartrateWrite => "heartrate-write",
             Self::HeartrateChange => "heartrate-change",
             Self::HeartrateBatch => "heartrate-batch",
+            Self::Unauthenticated => "unauthenticated",
         }
     }
 }
@@ -130,6 +138,7 @@ impl RawLimits {
             (LimitClass::HeartrateWrite, "RATE_LIMIT_HEARTRATE_WRITE", &self.rate_limit_heartrate_write),
             (LimitClass::HeartrateChange, "RATE_LIMIT_HEARTRATE_CHANGE", &self.rate_limit_heartrate_change),
             (LimitClass::HeartrateBatch, "RATE_LIMIT_HEARTRATE_BATCH", &self.rate_limit_heartrate_batch),
+            (LimitClass::Unauthenticated, "RATE_LIMIT_UNAUTHENTICATED", &self.rate_limit_unauthenticated),
         ]
     }
 }

@@ -1,14 +1,18 @@
-//! What every request must pass before a handler sees it: the rate limit, the headers and
-//! the Host it asks, the key. In this order: nothing made up buys anything.
+//! Checks that every request passes before a handler sees it: rate limit, size of the headers,
+//! `Host`, key and scope, in this order.
+//!
+//! The key is looked up first, because it decides which quota the request is charged to: a caller
+//! without a valid key can use up nothing that belongs to a key. All of this happens before the body is read.
 //!
 //! The route table wraps every handler in [`Guarded`], so none can go without.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use rocket::data::Data;
 use rocket::http::{Method, Status};
-use rocket::outcome::Outcome;
-use rocket::request::Request;
+use rocket::outcome::Outcome as Any;
+use rocket::request::{FromRequest, Outcome, Request};
 use rocket::route::{self, Handler};
 
 use super::App;
@@ -16,6 +20,8 @@ use super::client::Client;
 use super::error::ApiError;
 use super::exchange::Exchange;
 use super::headers::is_host_allowed;
+use super::keys::ValidKey;
+use super::limits::QuotaOwner;
 use super::routes;
 use crate::config::LimitClass;
 use crate::keys::Scope;
@@ -56,8 +62,17 @@ pub fn admit(request: &Request<'_>, class: LimitClass, access: Access) -> Result
     let app = app(request)?;
     let exchange = Exchange::of(request);
     let client = *exchange.client.get_or_init(|| Client::of(request, &app.settings.trusted_proxies));
+    let needed = access.scope().filter(|_| app.needs_key(access));
+    let headers = check_headers(request);
+    // Headers that are too large are refused below; no key in them is worth a hash.
+    let credentials = if headers.is_ok() { Credentials::of(request, app) } else { Credentials::Missing };
+    let key = credentials.valid();
+    if let Some(key) = key {
+        exchange.scopes.get_or_init(|| key.scopes);
+    }
     if let Some(limiter) = &app.limiter {
-        let charged = limiter.charge(class, client.key());
+        let class = if needed.is_some() && key.is_none() { LimitClass::Unauthenticated } else { class };
+        let charged = limiter.charge(class, QuotaOwner { client: client.key(), key: key.map(|key| key.id) });
         let (Ok(allowance) | Err(allowance)) = charged;
         exchange.allowance.get_or_init(|| allowance);
         if charged.is_err() {
@@ -65,11 +80,37 @@ pub fn admit(request: &Request<'_>, class: LimitClass, access: Access) -> Result
             return Err(ApiError::TooMany(allowance.more_in));
         }
     }
-    check_headers(request)?;
+    headers?;
     check_host(app, request)?;
-    match access.scope() {
-        Some(scope) if app.needs_key(access) => authenticate(app, request, client, scope),
-        _ => Ok(()),
+    needed.map_or(Ok(()), |scope| authorize(app, client, credentials, scope))
+}
+
+/// What a request presents as its key.
+#[derive(Clone, Copy, Debug)]
+enum Credentials {
+    /// None, or a malformed one.
+    Missing,
+    /// A key that is wrong, revoked or expired.
+    Invalid,
+    Valid(ValidKey),
+}
+
+impl Credentials {
+    fn of(request: &Request<'_>, app: &App) -> Self {
+        let mut given = request.headers().get("Authorization");
+        let presented = match (given.next(), given.next()) {
+            (Some(one), None) => bearer(one),
+            _ => None,
+        };
+        match presented.map(|key| app.keys.find(key, app.clock.now())) {
+            None => Self::Missing,
+            Some(None) => Self::Invalid,
+            Some(Some(key)) => Self::Valid(key),
+        }
+    }
+
+    fn valid(self) -> Option<ValidKey> {
+        if let Self::Valid(key) = self { Some(key) } else { None }
     }
 }
 
@@ -90,27 +131,24 @@ fn check_host(app: &App, request: &Request<'_>) -> Result<(), ApiError> {
     }
 }
 
-fn authenticate(app: &App, request: &Request<'_>, client: Client, scope: Scope) -> Result<(), ApiError> {
-    let mut given = request.headers().get("Authorization");
-    let presented = match (given.next(), given.next()) {
-        (Some(one), None) => bearer(one),
-        _ => None,
-    };
-    let Some(key) = presented else {
-        app.metrics.auth_failure("missing");
-        return Err(ApiError::Unauthorized);
-    };
-    match app.keys.scopes_of(key, app.clock.now()) {
-        Some(scopes) if scopes.has(scope) => return Ok(()),
-        Some(_) => {
+fn authorize(app: &App, client: Client, credentials: Credentials, scope: Scope) -> Result<(), ApiError> {
+    match credentials {
+        Credentials::Valid(key) if key.scopes.has(scope) => Ok(()),
+        Credentials::Valid(_) => {
             app.metrics.auth_failure("scope");
-            return Err(ApiError::Forbidden(scope));
+            Err(ApiError::Forbidden(scope))
         }
-        None => app.metrics.auth_failure("wrong"),
-    }
-    match app.brake.wrong_key(client.key()) {
-        Some(seconds) => Err(ApiError::TooMany(seconds)),
-        None => Err(ApiError::Unauthorized),
+        Credentials::Missing => {
+            app.metrics.auth_failure("missing");
+            Err(ApiError::Unauthorized)
+        }
+        Credentials::Invalid => {
+            app.metrics.auth_failure("wrong");
+            match app.brake.wrong_key(client.key()) {
+                Some(seconds) => Err(ApiError::TooMany(seconds)),
+                None => Err(ApiError::Unauthorized),
+            }
+        }
     }
 }
 
@@ -119,6 +157,25 @@ fn bearer(header: &str) -> Option<&str> {
     let (scheme, key) = header.trim().split_once(' ')?;
     let key = key.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !key.is_empty() && !key.contains(' ')).then_some(key)
+}
+
+/// The caller's right to see entries: a valid key with the scope `read`.
+pub struct MayRead(pub bool);
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for MayRead {
+    type Error = Infallible;
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Self::Error> {
+        Any::Success(Self(Exchange::of(request).may_read()))
+    }
+}
+
+impl MayRead {
+    /// The fields that were sent, when the answer must have nothing else of the entry.
+    pub fn instead<T>(&self, sent: impl FnOnce() -> T) -> Option<T> {
+        (!self.0).then(sent)
+    }
 }
 
 /// A handler behind the gate.
@@ -134,7 +191,7 @@ pub struct Guarded {
 impl Handler for Guarded {
     async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> route::Outcome<'r> {
         if !routes::is_best(self.template, request.uri().path().as_str()) {
-            return Outcome::forward(data, Status::NotFound);
+            return Any::forward(data, Status::NotFound);
         }
         let exchange = Exchange::of(request);
         exchange.route.get_or_init(|| self.template);
@@ -142,9 +199,9 @@ impl Handler for Guarded {
             return route::Outcome::from(request, refusal);
         }
         match self.inner.handle(request, data).await {
-            Outcome::Success(response) => Outcome::Success(response),
+            Any::Success(response) => Any::Success(response),
             // A guard failed, and left word why.
-            Outcome::Error(status) | Outcome::Forward((_, status)) => {
+            Any::Error(status) | Any::Forward((_, status)) => {
                 let fault = exchange.take_fault().unwrap_or_else(|| without_word(status));
                 route::Outcome::from(request, fault)
             }

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use rocket::data::Data;
 use rocket::fairing::{Fairing, Info, Kind};
+use rocket::form::Form;
 use rocket::http::Method;
 use rocket::http::uri::Origin;
 use rocket::request::Request;
@@ -18,6 +19,7 @@ use super::client::Client;
 use super::error::ApiError;
 use super::headers;
 use super::limits::Allowance;
+use crate::keys::{Scope, Scopes};
 
 /// What is known about the request at hand.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub struct Exchange {
     pub route: OnceLock<&'static str>,
     pub client: OnceLock<Client>,
     pub allowance: OnceLock<Allowance>,
+    /// The scopes of the valid key that came with the request.
+    pub scopes: OnceLock<Scopes>,
     fault: Mutex<Option<ApiError>>,
 }
 
@@ -50,6 +54,7 @@ impl Exchange {
             route: OnceLock::new(),
             client: OnceLock::new(),
             allowance: OnceLock::new(),
+            scopes: OnceLock::new(),
             fault: Mutex::new(None),
         }
     }
@@ -57,6 +62,11 @@ impl Exchange {
     /// The exchange a request belongs to.
     pub fn of<'r>(request: &'r Request<'_>) -> &'r Self {
         request.local_cache(|| Self::begin(request, true))
+    }
+
+    /// Reports whether the caller may read entries.
+    pub fn may_read(&self) -> bool {
+        self.scopes.get().is_some_and(|scopes| scopes.has(Scope::Read))
     }
 
     /// Keeps why a guard failed: Rocket itself remembers only the status.
@@ -104,10 +114,10 @@ fn is_well_formed(id: &str) -> bool {
 /// As many bytes of a form as Rocket looks at for its `_method`.
 const PEEKED: usize = 14;
 
-/// Is this form's first field, as Rocket finds it, its `_method`?
-fn names_method(form: &[u8]) -> bool {
-    let blanks = form.iter().take_while(|byte| **byte == b'&').count();
-    form[blanks..].starts_with(b"_method=")
+/// The method that a form's first field names, as Rocket reads it.
+fn method_named_by(form: &[u8]) -> Option<Method> {
+    let first = Form::values(std::str::from_utf8(form).ok()?).next()?;
+    if first.name == "_method" { first.value.parse().ok() } else { None }
 }
 
 /// Begins and ends every exchange.
@@ -120,9 +130,10 @@ impl Fairing for ExchangeFairing {
     }
 
     async fn on_request(&self, request: &mut Request<'_>, data: &mut Data<'_>) {
-        // Rocket turns a POST whose form says `_method=delete` into a DELETE. Not here.
+        // Rocket turns a POST whose form begins with `_method=delete` into a DELETE, and tells nobody. A
+        // method that its form does not name was sent as it is; one that it names is taken for a POST.
         let is_form = request.content_type().is_some_and(|content| content.is_form());
-        if is_form && request.method() != Method::Post && names_method(data.peek(PEEKED).await) {
+        if is_form && method_named_by(data.peek(PEEKED).await) == Some(request.method()) {
             request.set_method(Method::Post);
         }
         request.local_cache(|| Exchange::begin(request, false));

@@ -4,12 +4,11 @@
 //! Files are looked at and written once a second by whoever calls [`KeyRing::tend`]; a
 //! request touches memory alone.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
-
-use subtle::ConditionallySelectable;
 
 use crate::keys::{KeyDigest, KeyFile, Mark, NamedKey, Scopes, Uses};
 use crate::model::time::{MINUTE, Timestamp};
@@ -44,7 +43,7 @@ struct Seen {
 pub struct KeyRing {
     database: PathBuf,
     file: KeyFile,
-    held: RwLock<Arc<[Held]>>,
+    held: RwLock<HashMap<KeyDigest, Held>>,
     seen: Mutex<Seen>,
 }
 
@@ -55,25 +54,17 @@ impl KeyRing {
         let ring = Self {
             database: database.to_owned(),
             file: KeyFile::of(database),
-            held: RwLock::new(Arc::new([])),
+            held: RwLock::default(),
             seen: Mutex::new(seen),
         };
         ring.follow();
         ring
     }
 
-    /// What the key of this digest may do now; `None` when there is none. Compares with every key,
-    /// in constant time.
+    /// The scopes of the key with this digest, and records its use; `None` when no such key is valid now.
     pub fn scopes_of(&self, digest: &KeyDigest, now: Timestamp) -> Option<Scopes> {
-        let held = self.held();
-        let mut found = 0_u32;
-        for (number, held) in (1_u32..).zip(held.iter()) {
-            found.conditional_assign(&number, held.key.digest.is(digest));
-        }
-        let held = held.get((found as usize).checked_sub(1)?)?;
-        if !held.key.holds_at(now) {
-            return None;
-        }
+        let keys = self.held();
+        let held = keys.get(digest).filter(|held| held.key.holds_at(now))?;
         held.used.store(now.micros(), Ordering::Relaxed);
         Some(held.key.scopes)
     }
@@ -126,23 +117,25 @@ impl KeyRing {
     }
 
     fn hold(&self, keys: Vec<NamedKey>, noted: &Uses) {
-        let before = self.held();
-        let held = keys.into_iter().map(|key| {
-            let known = before.iter().find(|held| held.key.digest == key.digest);
-            let used = match known {
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        let now = keys.into_iter().map(|key| {
+            let used = match held.get(&key.digest) {
                 Some(held) => held.used.load(Ordering::Relaxed),
                 None => noted.of(&key.digest).map_or(NEVER, Timestamp::micros),
             };
-            Held { key, used: AtomicI64::new(used) }
+            (key.digest, Held { key, used: AtomicI64::new(used) })
         });
-        *self.held.write().unwrap_or_else(PoisonError::into_inner) = held.collect();
+        let now = now.collect();
+        *held = now;
     }
 
     /// Notes the uses, if one lies `later` microseconds from what was noted of it.
     fn note(&self, later: i64, elapsed: Duration) {
-        let held = self.held();
-        let uses = held.iter().map(|held| (held.key.digest, held.used.load(Ordering::Relaxed)));
-        let uses: Vec<_> = uses.filter(|(_, used)| *used != NEVER).collect();
+        let uses: Vec<_> = {
+            let held = self.held();
+            let uses = held.iter().map(|(digest, held)| (*digest, held.used.load(Ordering::Relaxed)));
+            uses.filter(|(_, used)| *used != NEVER).collect()
+        };
         let mut seen = self.seen();
         // A clock that was put back is to be noted too.
         let is_news = |(digest, used): &(KeyDigest, i64)| {
@@ -164,8 +157,8 @@ impl KeyRing {
         }
     }
 
-    fn held(&self) -> Arc<[Held]> {
-        Arc::clone(&self.held.read().unwrap_or_else(PoisonError::into_inner))
+    fn held(&self) -> RwLockReadGuard<'_, HashMap<KeyDigest, Held>> {
+        self.held.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {

@@ -1,6 +1,6 @@
-//! Rate limits: governor's GCRA for every client and class, in a bounded memory.
+//! Rate limits: governor's GCRA for every caller and class, in a bounded memory.
 //!
-//! The store under it forgets the client that was idle longest, so that calls from a
+//! The store under it forgets the caller that was idle longest, so that calls from a
 //! million addresses cost a few megabytes and nobody inside the limit is refused.
 
 use std::num::NonZeroU32;
@@ -18,16 +18,24 @@ use lru::LruCache;
 use super::client::ClientKey;
 use crate::clock::Clock;
 use crate::config::{LimitClass, Rate};
+use crate::keys::KeyId;
 
-/// Clients remembered for each class.
-const CLIENTS: usize = 16_384;
+/// Callers remembered for each class.
+const CALLERS: usize = 16_384;
 /// Clients whose failed logins are remembered.
 const SUSPECTS: usize = 4_096;
 /// Failed logins in a minute before wrong keys are no longer looked at.
 const FAILURES: u32 = 10;
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// What is left of a client's quota after a request.
+/// The owner of a quota: a client and the valid key that it sent, if it sent one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct QuotaOwner {
+    pub client: ClientKey,
+    pub key: Option<KeyId>,
+}
+
+/// What is left of a caller's quota after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowance {
     pub class: LimitClass,
@@ -51,7 +59,7 @@ struct ClassLimiter {
     interval: u64,
     clock: Ticks,
     recent: Recent,
-    limiter: RateLimiter<ClientKey, Recent, Ticks, StateInformationMiddleware>,
+    limiter: RateLimiter<QuotaOwner, Recent, Ticks, StateInformationMiddleware>,
 }
 
 /// Our clock as governor wants it: nanoseconds since the limiter was made.
@@ -69,62 +77,62 @@ impl GovernorClock for Ticks {
     }
 }
 
-/// Each client's theoretical arrival time, for the most recent clients only.
+/// Each caller's theoretical arrival time, for the most recent callers only.
 #[derive(Clone, Debug)]
-struct Recent(Arc<Mutex<LruCache<ClientKey, u64>>>);
+struct Recent(Arc<Mutex<LruCache<QuotaOwner, u64>>>);
 
 impl Recent {
-    fn clients(&self) -> MutexGuard<'_, LruCache<ClientKey, u64>> {
+    fn callers(&self) -> MutexGuard<'_, LruCache<QuotaOwner, u64>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn arrival(&self, client: ClientKey) -> u64 {
-        self.clients().peek(&client).copied().unwrap_or(0)
+    fn arrival(&self, caller: QuotaOwner) -> u64 {
+        self.callers().peek(&caller).copied().unwrap_or(0)
     }
 }
 
 impl StateStore for Recent {
-    type Key = ClientKey;
+    type Key = QuotaOwner;
 
-    fn measure_and_replace<T, F, E>(&self, key: &ClientKey, f: F) -> Result<T, E>
+    fn measure_and_replace<T, F, E>(&self, caller: &QuotaOwner, f: F) -> Result<T, E>
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        let mut clients = self.clients();
-        let (outcome, arrival) = f(clients.get(key).copied().map(Nanos::new))?;
-        clients.put(*key, arrival.as_u64());
-        if clients.len() > CLIENTS {
-            clients.pop_lru();
+        let mut callers = self.callers();
+        let (outcome, arrival) = f(callers.get(caller).copied().map(Nanos::new))?;
+        callers.put(*caller, arrival.as_u64());
+        if callers.len() > CALLERS {
+            callers.pop_lru();
         }
         Ok(outcome)
     }
 }
 
-impl ShrinkableKeyedStateStore<ClientKey> for Recent {
+impl ShrinkableKeyedStateStore<QuotaOwner> for Recent {
     fn retain_recent(&self, drop_below: Nanos) {
-        let mut clients = self.clients();
-        while clients.peek_lru().is_some_and(|(_, arrival)| *arrival < drop_below.as_u64()) {
-            clients.pop_lru();
+        let mut callers = self.callers();
+        while callers.peek_lru().is_some_and(|(_, arrival)| *arrival < drop_below.as_u64()) {
+            callers.pop_lru();
         }
     }
 
     fn shrink_to_fit(&self) {
-        let mut clients = self.clients();
-        if clients.len() * 4 < clients.cap().get().min(CLIENTS) {
+        let mut callers = self.callers();
+        if callers.len() * 4 < callers.cap().get().min(CALLERS) {
             let mut smaller = LruCache::unbounded();
-            while let Some((client, arrival)) = clients.pop_lru() {
-                smaller.put(client, arrival);
+            while let Some((caller, arrival)) = callers.pop_lru() {
+                smaller.put(caller, arrival);
             }
-            *clients = smaller;
+            *callers = smaller;
         }
     }
 
     fn len(&self) -> usize {
-        self.clients().len()
+        self.callers().len()
     }
 
     fn is_empty(&self) -> bool {
-        self.clients().is_empty()
+        self.callers().is_empty()
     }
 }
 
@@ -152,16 +160,16 @@ impl Limiter {
     /// Charges a request. `Err` holds the same, with nothing remaining: refuse it.
     ///
     /// # Errors
-    /// The client is over its quota.
-    pub fn charge(&self, class: LimitClass, client: ClientKey) -> Result<Allowance, Allowance> {
+    /// The caller is over its quota.
+    pub fn charge(&self, class: LimitClass, caller: QuotaOwner) -> Result<Allowance, Allowance> {
         let ClassLimiter { rate, interval, clock, recent, limiter } = &self.classes[class.index()];
         let allowance = |remaining, more_in: u64| Allowance { class, rate: *rate, remaining, more_in };
-        match limiter.check_key(&client) {
+        match limiter.check_key(&caller) {
             Ok(state) => {
                 let remaining = state.remaining_burst_capacity();
                 // One more fits when the arrival time lies one interval less than the rest of the burst ahead.
                 let used = u64::from(rate.requests.saturating_sub(remaining + 1));
-                let at = recent.arrival(client).saturating_sub(used * interval);
+                let at = recent.arrival(caller).saturating_sub(used * interval);
                 Ok(allowance(remaining, seconds(at.saturating_sub(clock.now().as_u64()))))
             }
             Err(refused) => {
@@ -172,12 +180,12 @@ impl Limiter {
         }
     }
 
-    /// Clients remembered, over all classes.
+    /// Callers remembered, over all classes.
     pub fn tracked(&self) -> usize {
         self.classes.iter().map(|class| class.limiter.len()).sum()
     }
 
-    /// Forgets the clients whose quota is whole again, and gives the memory back.
+    /// Forgets the callers whose quota is whole again, and gives the memory back.
     pub fn sweep(&self) {
         for class in &self.classes {
             class.limiter.retain_recent();

@@ -27,7 +27,7 @@ const DESCRIPTION: &str = "Logs what people drink and how their heart answers.
 - **Days** are calendar days in the server's time zone; \"the last N days\" are the last N times 24 hours.
 - **Numbers** in a body may be sent as numeric strings. **Text** is trimmed; empty text is null.
 - **Errors** are problem documents (RFC 9457). A 422 names every bad field.
-- **Limits**: each operation's `x-rate-limit-class` names the limit it is charged to; `RateLimit` says what is left.
+- **Limits** are per client and key: each operation's `x-rate-limit-class` names the limit it is charged to; `RateLimit` says what is left. Without a valid key, operations that need one are charged to `unauthenticated`.
 - Every path answers with and without its trailing slash, and to `HEAD` and `OPTIONS`. Bodies are read as JSON whatever their Content-Type.";
 
 #[derive(OpenApi)]

@@ -16,8 +16,7 @@ use super::{KeyDigest, KeyName, NamedKey, Scopes, make_key};
 use crate::model::time::Timestamp;
 use crate::store::{beside, write_over};
 
-/// Keys that one file may hold, those that are being replaced among them: every request with a
-/// key is compared with all.
+/// Keys that one file may hold, those that are being replaced among them.
 const MOST: usize = 100;
 /// Larger files are none of ours, bytes.
 const LARGEST: u64 = 1 << 18;

@@ -218,3 +218,22 @@ async fn a_form_that_names_a_method_changes_nothing() {
     }
     app.get("/coffee/").await.is(200, json!([espresso(1)]));
 }
+
+#[rocket::async_test]
+async fn only_a_post_stays_a_post_and_another_method_stays_what_it_is() {
+    let app = TestApp::new().await;
+    app.ask(Method::Post, "/coffee/").body(BODY).send().await.is(201, espresso(1));
+    for form in ["_method=delete", "_method=post", "&_method=put&caffeine_mg=1", "_method=head"] {
+        let ask = |method, path| {
+            let ask = app.ask(method, path).header("Content-Type", "application/x-www-form-urlencoded");
+            ask.body(form).send()
+        };
+        ask(Method::Get, "/coffee/1").await.is(200, espresso(1));
+        ask(Method::Get, "/coffee/").await.is(200, json!([espresso(1)]));
+        let put = ask(Method::Patch, "/coffee/1").await;
+        put.unfit(&[lacking("body", "body", "must be a JSON object")]);
+    }
+    let form =
+        app.ask(Method::Delete, "/coffee/1").header("Content-Type", "application/x-www-form-urlencoded");
+    form.body("_method=get").send().await.is(200, json!({"message": "Coffee log deleted", "id": 1}));
+}

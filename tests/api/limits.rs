@@ -1,5 +1,6 @@
 //! Rate limits: what each class may, how it fills up again, and whom it counts.
 
+use coffee_tracker::keys::{KeyFile, KeyName, Scope, Scopes};
 use rocket::http::Method;
 use serde_json::Value;
 
@@ -49,33 +50,137 @@ fn assert_refused(reply: Reply, class: &str, policy: (u32, u32), wait: u32) {
     }
 }
 
+/// Sends until the quota is used up, waits, and looks how it fills up again.
+async fn assert_quota<'a>(
+    app: &'a TestApp,
+    ask: impl Fn() -> Ask<'a>,
+    class: &str,
+    (quota, window, one): (u32, u32, u32),
+) {
+    let first = ask().send().await;
+    assert_ne!(first.status, 429, "{class}");
+    assert_limits(&first, class, (quota, window), (quota - 1, one));
+    for _ in 2..quota {
+        ask().send().await;
+    }
+    let last = ask().send().await;
+    assert_eq!(last.status, first.status, "{class}");
+    assert_limits(&last, class, (quota, window), (0, one));
+    let refused = ask().send().await;
+    assert_eq!(refused.status, 429, "{class}");
+    assert_refused(refused, class, (quota, window), one);
+    app.wait(one.into());
+    assert_eq!(ask().send().await.status, first.status, "{class}");
+    if one > 1 {
+        assert_eq!(ask().send().await.status, 429, "{class}");
+    }
+    // After the whole window the whole quota is there again.
+    app.wait(window.into());
+    assert_limits(&ask().send().await, class, (quota, window), (quota - 1, one));
+}
+
 #[rocket::async_test]
 async fn every_route_has_its_limit_then_waits_and_fills_up_again() {
     for (method, path, class, quota, window, one) in CLASSES {
         let app = TestApp::flagged(&[ON]).await;
-        // A made-up key is charged too: limits come before authentication.
-        let ask = || app.ask(method, path).without("Authorization");
-        let first = ask().send().await;
-        assert_ne!(first.status, 429, "{path}");
-        assert_limits(&first, class, (quota, window), (quota - 1, one));
-        for _ in 2..quota {
-            ask().send().await;
-        }
-        let last = ask().send().await;
-        assert_eq!(last.status, first.status, "{method} {path}");
-        assert_limits(&last, class, (quota, window), (0, one));
-        let refused = ask().send().await;
-        assert_eq!(refused.status, 429, "{method} {path}");
-        assert_refused(refused, class, (quota, window), one);
-        app.wait(one.into());
-        assert_eq!(ask().send().await.status, first.status, "{method} {path}");
-        if one > 1 {
-            assert_eq!(ask().send().await.status, 429, "{method} {path}");
-        }
-        // After the whole window the whole quota is there again.
-        app.wait(window.into());
-        assert_limits(&ask().send().await, class, (quota, window), (quota - 1, one));
+        assert_quota(&app, || app.ask(method, path), class, (quota, window, one)).await;
     }
+}
+
+#[rocket::async_test]
+async fn without_a_valid_key_open_pages_keep_their_class_and_all_else_shares_one() {
+    for (method, path, class, quota, window, one) in CLASSES {
+        let app = TestApp::flagged(&[ON]).await;
+        let ask = || app.ask(method, path).without("Authorization");
+        if ["open", "health", "info", "static"].contains(&class) {
+            assert_quota(&app, ask, class, (quota, window, one)).await;
+        } else {
+            assert_quota(&app, ask, "unauthenticated", (120, 60, 1)).await;
+        }
+    }
+}
+
+/// A named key with these scopes.
+fn named_key(app: &TestApp, name: &str, scopes: &[Scope]) -> String {
+    let file = KeyFile::of(app.shared.store.path());
+    let name = KeyName::parse(name).unwrap();
+    let key = file.add(&name, Scopes::from(scopes.to_vec()), app.clock.now()).unwrap();
+    app.shared.tend_keys();
+    key
+}
+
+#[rocket::async_test]
+async fn requests_without_a_valid_key_use_up_nothing_that_belongs_to_a_key() {
+    let app = TestApp::flagged(&[ON]).await;
+    let revoked = named_key(&app, "old", &Scope::ALL);
+    KeyFile::of(app.shared.store.path()).revoke(&KeyName::parse("old").unwrap(), app.clock.now()).unwrap();
+    app.shared.tend_keys();
+    let keys = ["", "Bearer wrong", "Basic dXNlcjpwYXNz", &format!("Bearer {revoked}")];
+    // They share one quota, whatever they ask and whatever is wrong with the key.
+    let paths = [(Method::Post, "/coffee/"), (Method::Get, "/coffee/"), (Method::Post, "/heartrate/")];
+    for n in 0..120_usize {
+        let (method, path) = paths[n % paths.len()];
+        let ask = app.ask(method, path).header("Authorization", keys[n % keys.len()]);
+        let reply = ask.body(r#"{"caffeine_mg": 1, "bpm": 60}"#).send().await;
+        assert!([401, 429].contains(&reply.status), "{}", reply.text());
+        let left = u32::try_from(119 - n).unwrap();
+        assert!(reply.header("ratelimit").starts_with(&format!("\"unauthenticated\";r={left};")));
+    }
+    for (method, path) in paths {
+        let ask = app.ask(method, path).without("Authorization");
+        assert_refused(ask.send().await, "unauthenticated", (120, 60), 1);
+        let reply = app.ask(method, path).body(r#"{"caffeine_mg": 1, "bpm": 60}"#).send().await;
+        assert!(reply.status < 300, "{}", reply.text());
+    }
+    assert_eq!(app.ids("/coffee/").await, [1]);
+    let stranger = app.ask(Method::Get, "/coffee/").without("Authorization").remote("192.168.1.21:1");
+    assert_eq!(stranger.send().await.status, 401, "another client is not concerned");
+    assert_eq!(app.metric(r#"rate_limited_total{class="unauthenticated"}"#).await, 3.0);
+    assert_eq!(app.metric(r#"rate_limited_total{class="read"}"#).await, 0.0);
+}
+
+#[rocket::async_test]
+async fn an_open_page_asked_with_a_key_is_charged_to_that_key() {
+    let app = TestApp::flagged(&[ON, ("rate-limit-info", "1/minute")]).await;
+    let status = async |header: &str| {
+        app.ask(Method::Get, "/info").header("Authorization", header).send().await.status
+    };
+    let phone = format!("Bearer {}", named_key(&app, "phone", &[Scope::Metrics]));
+    assert_eq!((status("").await, status("Bearer wrong").await), (200, 429), "both have no valid key");
+    assert_eq!((status(&phone).await, status(&phone).await), (200, 429));
+    assert_eq!(app.get("/info").await.status, 200, "the owner's key");
+}
+
+#[rocket::async_test]
+async fn keys_of_one_client_and_clients_of_one_key_have_quotas_of_their_own() {
+    let app = TestApp::flagged(&[ON, ("rate-limit-coffee-write", "2/hour")]).await;
+    let phone = named_key(&app, "phone", &[Scope::Write]);
+    let watch = named_key(&app, "watch", &[Scope::Read]);
+    let post = async |key: &str, remote: &str| {
+        let ask = app.ask(Method::Post, "/coffee/").key(key).remote(remote);
+        ask.body(r#"{"caffeine_mg": 1}"#).send().await.status
+    };
+    let (here, there) = ("192.168.1.20:1", "192.168.1.21:1");
+    for status in [201, 201, 429] {
+        assert_eq!(post(&phone, here).await, status);
+    }
+    // A valid key without the scope is charged to the class that it asked for.
+    for status in [403, 403, 429] {
+        assert_eq!(post(&watch, here).await, status);
+    }
+    assert_eq!(post(&phone, there).await, 201);
+    assert_eq!(post(super::helpers::KEY, here).await, 201);
+    assert_eq!(app.metric(r#"rate_limited_total{class="coffee-write"}"#).await, 2.0);
+}
+
+#[rocket::async_test]
+async fn public_metrics_count_as_reads_with_and_without_a_key() {
+    let app = TestApp::flagged(&[ON, ("metrics-public", "true")]).await;
+    for _ in 0..2 {
+        let reply = app.ask(Method::Get, "/metrics").without("Authorization").send().await;
+        assert_eq!(reply.header("ratelimit-policy"), "\"read\";q=600;w=60");
+    }
+    assert_limits(&app.get("/metrics").await, "read", (600, 60), (599, 1));
 }
 
 #[rocket::async_test]

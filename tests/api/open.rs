@@ -64,6 +64,19 @@ async fn health_tells_how_the_last_backup_went() {
             json!({"last_success": 1_780_311_600_000_000_i64, "error": "no room"}),
             json!({"status": "failed", "last_success": "2026-06-01T11:00:00.000000Z", "age_seconds": 3600, "error": "no room"}),
         ),
+        (
+            // The clock stands before the backup, by more than clocks drift.
+            json!({"last_success": 1_780_315_501_000_000_i64}),
+            json!({"status": "unknown", "last_success": "2026-06-01T12:05:01.000000Z", "age_seconds": null}),
+        ),
+        (
+            json!({"last_success": 1_780_315_500_000_000_i64}),
+            json!({"status": "ok", "last_success": "2026-06-01T12:05:00.000000Z", "age_seconds": 0}),
+        ),
+        (
+            json!({"last_success": 1_798_689_600_000_000_i64, "error": "no room"}),
+            json!({"status": "failed", "last_success": "2026-12-31T04:00:00.000000Z", "age_seconds": null, "error": "no room"}),
+        ),
     ] {
         let app = TestApp::new().await;
         let path = coffee_tracker::store::beside(app.shared.store.path(), ".backup.json");
@@ -93,6 +106,7 @@ async fn info_tells_the_rules_the_limits_and_every_route() {
             "open": "30/minute", "health": "60/minute", "info": "10/minute", "static": "600/minute",
             "read": "7/second", "coffee-write": "100/hour", "coffee-change": "60/hour",
             "heartrate-write": "200/hour", "heartrate-change": "120/hour", "heartrate-batch": "60/hour",
+            "unauthenticated": "120/minute",
         },
         "validation": {
             "max_caffeine_mg": 500.5, "recommended_daily_caffeine_mg": 400.0, "min_heart_rate_bpm": 30,

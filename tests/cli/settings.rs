@@ -201,6 +201,7 @@ fn the_help_names_every_setting_with_its_default_and_its_variable() {
         ("rate-limit-heartrate-write", "RATE_LIMIT_HEARTRATE_WRITE", "200/hour"),
         ("rate-limit-heartrate-change", "RATE_LIMIT_HEARTRATE_CHANGE", "120/hour"),
         ("rate-limit-heartrate-batch", "RATE_LIMIT_HEARTRATE_BATCH", "60/hour"),
+        ("rate-limit-unauthenticated", "RATE_LIMIT_UNAUTHENTICATED", "120/minute"),
     ] {
         let entry = words.split(&format!("--{flag} <")).nth(1).unwrap_or_else(|| panic!("{flag} is missing"));
         let entry = entry.split(" --").next().unwrap();

@@ -17,6 +17,14 @@ pub struct Answer {
     header: Option<(&'static str, String)>,
 }
 
+/// Response body for a key that may write but not read: the id and the fields that were sent.
+#[derive(Debug, Serialize)]
+pub struct Acknowledged<T> {
+    pub id: i64,
+    #[serde(flatten)]
+    pub sent: T,
+}
+
 /// What most handlers return.
 pub type Answered = Result<Answer, ApiError>;
 

@@ -5,7 +5,8 @@ use rocket::http::Status;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::answer::{Answer, Answered};
+use super::admission::MayRead;
+use super::answer::{Acknowledged, Answer, Answered};
 use super::body::Body;
 use super::error::ApiError;
 use super::query::{CalendarDays, Days, Once, Query};
@@ -21,15 +22,25 @@ use crate::store::{CoffeeFilter, CoffeeStats, DayTotal, IdempotencyKey, Stored};
 
 const MISSING: &str = "Coffee log not found";
 
-/// An answer under an `Idempotency-Key`: 201 the first time and every time after.
-pub(super) fn stored<T: Serialize>(stored: Stored<T>, id: impl Fn(&T) -> i64, collection: &str) -> Answered {
+/// An answer under an `Idempotency-Key`: 201 the first time and every time after. A repeated answer has
+/// nothing but the id and `sent`, if there is one.
+pub(super) fn stored<T: Serialize>(
+    stored: Stored<T>,
+    id: impl Fn(&T) -> i64,
+    collection: &str,
+    sent: Option<impl Serialize>,
+) -> Answered {
     match stored {
         Stored::New(made) => {
             let answer = Answer::ok(&made)?;
             Ok(answer.with_status(Status::Created).located(format!("{collection}{}", id(&made))))
         }
         Stored::Again { id, answer } => {
-            Ok(Answer::raw(Status::Created, answer.into_bytes()).located(format!("{collection}{id}")))
+            let answer = match sent {
+                Some(sent) => Answer::ok(&Acknowledged { id, sent })?.with_status(Status::Created),
+                None => Answer::raw(Status::Created, answer.into_bytes()),
+            };
+            Ok(answer.located(format!("{collection}{id}")))
         }
         Stored::OtherBody => {
             let message = "was used before, for another body";
@@ -43,10 +54,11 @@ pub(super) fn stored<T: Serialize>(stored: Stored<T>, id: impl Fn(&T) -> i64, co
 /// `timestamp` is when it was drunk: now, when it is left out. With an `Idempotency-Key` the same
 /// request may be sent again without adding anything.
 #[utoipa::path(post, path = "/coffee/", operation_id = "add_coffee", tag = "coffee", request_body(content = super::shapes::CoffeeInput, example = json!({"caffeine_mg": 95, "coffee_type": "espresso", "notes": "after lunch"})), params(super::shapes::IdempotencyHeader),
-    responses((status = 201, description = "The coffee as it was stored", body = Coffee, headers(("Location" = String, description = "The path of the new coffee, such as `/coffee/1`")))))]
+    responses((status = 201, description = "The coffee as it was stored. When a request is sent again by a key without the scope `read`: the id and the fields that were sent", body = super::shapes::CoffeeWritten, headers(("Location" = String, description = "The path of the new coffee, such as `/coffee/1`")))))]
 #[rocket::post("/coffee", data = "<new>")]
-pub async fn add(app: &State<Shared>, once: Once, new: Body<NewCoffee>) -> Answered {
+pub async fn add(app: &State<Shared>, once: Once, may_read: MayRead, new: Body<NewCoffee>) -> Answered {
     let key = once.0.map(|key| IdempotencyKey { route: "/coffee/", key });
+    let sent = may_read.instead(|| CoffeeChange::from(new.0.clone()));
     let kind = new.0.coffee_type.clone();
     let dose = new.0.caffeine_mg;
     let made = app.store.add_coffee(new.0, key, app.clock.now()).await?;
@@ -54,7 +66,7 @@ pub async fn add(app: &State<Shared>, once: Once, new: Body<NewCoffee>) -> Answe
         app.metrics.coffee_logged(kind.as_deref(), dose);
         app.note_entry(coffee.timestamp);
     }
-    stored(made, |coffee| coffee.id.0, "/coffee/")
+    stored(made, |coffee| coffee.id.0, "/coffee/", sent)
 }
 
 /// List coffees
@@ -82,30 +94,42 @@ pub async fn show(app: &State<Shared>, id: Result<CoffeeId, FieldError>) -> Answ
 
 /// Change a coffee
 ///
-/// Only the fields that are given change; null clears `coffee_type` and `notes`.
+/// Only the fields that are given change; null clears `coffee_type` and `notes`. A key without the scope
+/// `read` gets the id and the fields that it sent.
 #[utoipa::path(put, path = "/coffee/{id}", operation_id = "put_coffee", tag = "coffee", params(super::shapes::EntryId),
-    request_body(content = super::shapes::CoffeePatch, example = json!({"caffeine_mg": 80, "notes": null})), responses((status = 200, description = "The coffee as it is now", body = Coffee)))]
+    request_body(content = super::shapes::CoffeePatch, example = json!({"caffeine_mg": 80, "notes": null})), responses((status = 200, description = "The coffee as it is now", body = super::shapes::CoffeeWritten)))]
 #[rocket::put("/coffee/<id>", data = "<change>")]
 pub async fn replace(
     app: &State<Shared>,
     id: Result<CoffeeId, FieldError>,
+    may_read: MayRead,
     change: Body<CoffeeChange>,
 ) -> Answered {
-    Answer::found(app.store.change_coffee(id?, change.0).await?, MISSING)
+    apply(app, id?, &may_read, change.0).await
+}
+
+async fn apply(app: &Shared, id: CoffeeId, may_read: &MayRead, change: CoffeeChange) -> Answered {
+    let sent = may_read.instead(|| change.clone());
+    let changed = app.store.change_coffee(id, change).await?;
+    match sent {
+        Some(sent) => Answer::found(changed.map(|_| Acknowledged { id: id.0, sent }), MISSING),
+        None => Answer::found(changed, MISSING),
+    }
 }
 
 /// Change a coffee
 ///
 /// As `PUT` does.
 #[utoipa::path(patch, path = "/coffee/{id}", operation_id = "patch_coffee", tag = "coffee", params(super::shapes::EntryId),
-    request_body(content = super::shapes::CoffeePatch, example = json!({"coffee_type": "flat white"})), responses((status = 200, description = "The coffee as it is now", body = Coffee)))]
+    request_body(content = super::shapes::CoffeePatch, example = json!({"coffee_type": "flat white"})), responses((status = 200, description = "The coffee as it is now", body = super::shapes::CoffeeWritten)))]
 #[rocket::patch("/coffee/<id>", data = "<change>")]
 pub async fn change(
     app: &State<Shared>,
     id: Result<CoffeeId, FieldError>,
+    may_read: MayRead,
     change: Body<CoffeeChange>,
 ) -> Answered {
-    Answer::found(app.store.change_coffee(id?, change.0).await?, MISSING)
+    apply(app, id?, &may_read, change.0).await
 }
 
 /// That something is gone.

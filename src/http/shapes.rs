@@ -87,6 +87,36 @@ pub struct CoffeeInput {
     timestamp: Option<String>,
 }
 
+/// A coffee as it is now. Keys without the scope `read` get its id and the fields that they sent.
+#[derive(ToSchema)]
+pub struct CoffeeWritten {
+    #[schema(minimum = 1)]
+    id: i64,
+    /// When it was drunk.
+    #[schema(format = DateTime, required = false)]
+    timestamp: String,
+    /// Milligrams.
+    #[schema(minimum = 0, required = false)]
+    caffeine_mg: f64,
+    coffee_type: Option<String>,
+    notes: Option<String>,
+}
+
+/// A reading as it is now. Keys without the scope `read` get its id and the fields that they sent.
+#[derive(ToSchema)]
+pub struct ReadingWritten {
+    #[schema(minimum = 1)]
+    id: i64,
+    /// When it was measured.
+    #[schema(format = DateTime, required = false)]
+    timestamp: String,
+    /// Beats per minute.
+    #[schema(minimum = 1, maximum = 1000, required = false)]
+    bpm: u16,
+    context: Option<String>,
+    notes: Option<String>,
+}
+
 /// A change to a coffee: at least one of these fields. Unknown fields are ignored.
 #[derive(ToSchema)]
 pub struct CoffeePatch {
@@ -134,7 +164,7 @@ pub struct ReadingPatch {
     timestamp: String,
 }
 
-/// Many readings, stored together or not at all.
+/// Many readings.
 #[derive(ToSchema)]
 #[schema(as = ReadingBatch)]
 pub struct Batch {
@@ -193,7 +223,7 @@ pub struct ExportFormat {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct OfType {
-    /// Only coffees of this type.
+    /// Only coffees of this type, whatever the case of its letters.
     #[param(max_length = 100, example = "espresso")]
     coffee_type: Option<String>,
 }
@@ -205,6 +235,15 @@ pub struct OfContext {
     /// Only readings of this context.
     #[param(max_length = 50, example = "resting")]
     context: Option<String>,
+}
+
+/// What to do with bad readings.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct OnErrorParam {
+    /// `fail`: one bad reading refuses the batch. `skip`: the valid ones are stored, the others reported.
+    #[param(pattern = "^(fail|skip)$", default = "fail", example = "skip")]
+    on_error: Option<String>,
 }
 
 /// How far back.

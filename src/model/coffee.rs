@@ -55,12 +55,28 @@ pub struct NewCoffee {
 }
 
 /// A change to a coffee: what is `None` stays, what is `Some(None)` is cleared.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct CoffeeChange {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub caffeine_mg: Option<Milligrams>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub coffee_type: Option<Option<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub notes: Option<Option<String>>,
+}
+
+impl From<NewCoffee> for CoffeeChange {
+    /// The fields that a new coffee was sent with.
+    fn from(new: NewCoffee) -> Self {
+        Self {
+            timestamp: new.timestamp,
+            caffeine_mg: Some(new.caffeine_mg),
+            coffee_type: new.coffee_type.map(Some),
+            notes: new.notes.map(Some),
+        }
+    }
 }
 
 #[derive(Deserialize)]

@@ -3,6 +3,7 @@
 use coffee_tracker::http::{Access, table};
 use coffee_tracker::keys::{KeyFile, KeyName, Scope, Scopes};
 use rocket::http::Method;
+use serde_json::json;
 
 use super::helpers::{Reply, TestApp};
 
@@ -204,4 +205,95 @@ async fn a_hundred_keys_are_the_most() {
     assert_eq!(more.unwrap_err().to_string(), "there are 100 keys: revoke one first");
     assert_eq!(look(&app, &made[0]).await, 200);
     assert_eq!(look(&app, &made[99]).await, 200);
+}
+
+#[rocket::async_test]
+async fn a_key_that_may_only_write_is_told_the_id_and_what_it_sent() {
+    let app = TestApp::new().await;
+    let secret = "after the argument";
+    let coffee = json!({"caffeine_mg": 95, "coffee_type": "espresso", "notes": secret});
+    let reading = json!({"bpm": 61, "context": "sleeping", "notes": secret});
+    app.post("/coffee/", coffee).await;
+    app.post("/heartrate/", reading).await;
+    let writer = key(&app, "writer", &[Scope::Write, Scope::Metrics]);
+    let both = key(&app, "both", &[Scope::Write, Scope::Read]);
+    for method in [Method::Put, Method::Patch] {
+        let change =
+            async |path: &str, key: &str, body| app.ask(method, path).key(key).json(&body).send().await;
+        for (body, answer) in [
+            (json!({"caffeine_mg": "80"}), json!({"id": 1, "caffeine_mg": 80.0})),
+            (json!({"coffee_type": " flat white ", "x": 1}), json!({"id": 1, "coffee_type": "flat white"})),
+            (json!({"coffee_type": null}), json!({"id": 1, "coffee_type": null})),
+            (
+                json!({"timestamp": "2026-06-01T08:00:00+02:00"}),
+                json!({"id": 1, "timestamp": "2026-06-01T06:00:00.000000Z"}),
+            ),
+        ] {
+            change("/coffee/1", &writer, body).await.is(200, answer);
+        }
+        change("/heartrate/1", &writer, json!({"bpm": 62})).await.is(200, json!({"id": 1, "bpm": 62}));
+        change("/heartrate/1", &writer, json!({"context": null}))
+            .await
+            .is(200, json!({"id": 1, "context": null}));
+        change("/coffee/2", &writer, json!({"caffeine_mg": 1})).await.refused(404, "Coffee log not found");
+        change("/coffee/1", &both, json!({"caffeine_mg": 80})).await.is(
+            200,
+            json!({"id": 1, "timestamp": "2026-06-01T06:00:00.000000Z", "caffeine_mg": 80.0,
+                   "coffee_type": null, "notes": secret}),
+        );
+        change("/heartrate/1", &both, json!({"bpm": 62})).await.is(
+            200,
+            json!({"id": 1, "timestamp": "2026-06-01T12:00:00.000000Z", "bpm": 62, "context": null,
+                   "notes": secret}),
+        );
+    }
+}
+
+#[rocket::async_test]
+async fn an_answer_given_again_tells_a_key_that_may_only_write_what_it_sent() {
+    let app = TestApp::new().await;
+    let writer = key(&app, "writer", &[Scope::Write]);
+    let post = async |path: &str, key: &str, body: &serde_json::Value| {
+        let ask = app.ask(Method::Post, path).key(key).header("Idempotency-Key", "k");
+        ask.json(body).send().await
+    };
+    for (path, field, value, first, told) in [
+        (
+            "/coffee/",
+            "caffeine_mg",
+            json!(95),
+            json!({"id": 1, "timestamp": "2026-06-01T12:00:00.000000Z", "caffeine_mg": 95.0,
+                   "coffee_type": null, "notes": null}),
+            json!({"id": 1, "caffeine_mg": 95.0}),
+        ),
+        (
+            "/heartrate/",
+            "bpm",
+            json!(61),
+            json!({"id": 1, "timestamp": "2026-06-01T12:00:00.000000Z", "bpm": 61, "context": "resting",
+                   "notes": null}),
+            json!({"id": 1, "bpm": 61, "context": "resting"}),
+        ),
+    ] {
+        let body = json!({field: value});
+        post(path, super::helpers::KEY, &body).await.is(201, first.clone());
+        let place = format!("{path}1");
+        app.patch(&place, json!({"notes": "added later"})).await;
+        let again = post(path, &writer, &body).await.is(201, told);
+        assert_eq!(again.header("location"), place);
+        post(path, super::helpers::KEY, &body).await.is(201, first);
+    }
+}
+
+#[rocket::async_test]
+async fn a_key_that_may_only_write_gets_back_what_it_logs() {
+    let app = TestApp::new().await;
+    let writer = key(&app, "writer", &[Scope::Write]);
+    app.ask(Method::Post, "/coffee/").key(&writer).json(&json!({"caffeine_mg": 95})).send().await.is(
+        201,
+        json!({"id": 1, "timestamp": "2026-06-01T12:00:00.000000Z", "caffeine_mg": 95.0, "coffee_type": null,
+               "notes": null}),
+    );
+    let gone = app.ask(Method::Delete, "/coffee/1").key(&writer).send().await;
+    gone.is(200, json!({"message": "Coffee log deleted", "id": 1}));
 }

@@ -7,15 +7,16 @@ use rocket::http::Status;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::answer::{Answer, Answered};
+use super::admission::MayRead;
+use super::answer::{Acknowledged, Answer, Answered};
 use super::body::Body;
 use super::coffee::{Deleted, NoData, just_after, stored};
-use super::query::{CorrelationQuery, Days, Once, Query, Range};
+use super::query::{BatchQuery, CorrelationQuery, Days, OnError, Once, Query, Range};
 use super::{Shared, next_page};
 use crate::model::correlation::{self, Question};
 use crate::model::fields::FieldError;
 use crate::model::heart_rate::{
-    Bpm, NewReading, Reading, ReadingBatch, ReadingChange, ReadingId, assessment, status,
+    Bpm, NewReading, Reading, ReadingBatch, ReadingChange, ReadingId, RejectedReading, assessment, status,
 };
 use crate::model::statistics::{BpmSummary, Extent, Slice, round1};
 use crate::model::time::{DAY, MINUTE, Timestamp};
@@ -32,43 +33,64 @@ const SHOWN: u32 = 100;
 /// `timestamp` is when it was measured: now, when it is left out. With an `Idempotency-Key` the same
 /// request may be sent again without adding anything.
 #[utoipa::path(post, path = "/heartrate/", operation_id = "add_heart_rate", tag = "heart rate", request_body(content = super::shapes::ReadingInput, example = json!({"bpm": 72, "context": "resting"})), params(super::shapes::IdempotencyHeader),
-    responses((status = 201, description = "The reading as it was stored", body = Reading, headers(("Location" = String, description = "The path of the new reading, such as `/heartrate/1`")))))]
+    responses((status = 201, description = "The reading as it was stored. When a request is sent again by a key without the scope `read`: the id and the fields that were sent", body = super::shapes::ReadingWritten, headers(("Location" = String, description = "The path of the new reading, such as `/heartrate/1`")))))]
 #[rocket::post("/heartrate", data = "<new>")]
-pub async fn add(app: &State<Shared>, once: Once, new: Body<NewReading>) -> Answered {
+pub async fn add(app: &State<Shared>, once: Once, may_read: MayRead, new: Body<NewReading>) -> Answered {
     let key = once.0.map(|key| IdempotencyKey { route: "/heartrate/", key });
+    let sent = may_read.instead(|| ReadingChange::from(new.0.clone()));
     let context = new.0.context.clone();
     let made = app.store.add_reading(new.0, key, app.clock.now()).await?;
     if let Stored::New(reading) = &made {
         app.metrics.heart_rates_logged(context.as_deref(), 1);
         app.note_entry(reading.timestamp);
     }
-    stored(made, |reading| reading.id.0, "/heartrate/")
+    stored(made, |reading| reading.id.0, "/heartrate/", sent)
 }
 
-/// What came of a batch.
+/// Response body of a batch.
 #[derive(Serialize, ToSchema)]
 pub struct BatchAnswer {
+    /// Readings in the batch. This and the rejected ones only with `on_error=skip`.
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    received: Option<usize>,
     inserted: usize,
     /// Readings that were stored before.
     duplicates: usize,
+    /// The first 20 readings that were not stored.
+    #[schema(nullable = false, max_items = 20)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rejected: Option<Vec<RejectedReading>>,
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rejected_count: Option<usize>,
 }
 
 /// Log many heart rates
 ///
-/// All or nothing: one bad reading refuses the batch and is named by its index. What is stored
-/// already adds nothing, so a batch may be sent again.
-#[utoipa::path(post, path = "/heartrate/batch", operation_id = "add_heart_rates", tag = "heart rate", request_body(content = super::shapes::Batch, example = json!({"readings": [{"bpm": 61, "timestamp": "2025-07-23T06:00:00Z", "context": "sleeping"}, {"bpm": 74, "timestamp": "2025-07-23T07:00:00Z"}]})),
+/// All or nothing: one bad reading refuses the batch and is named by its index. With `on_error=skip` the
+/// valid readings are stored and the others are reported. What is stored already adds nothing, so a batch
+/// may be sent again.
+#[utoipa::path(post, path = "/heartrate/batch", operation_id = "add_heart_rates", tag = "heart rate", params(super::shapes::OnErrorParam), request_body(content = super::shapes::Batch, example = json!({"readings": [{"bpm": 61, "timestamp": "2025-07-23T06:00:00Z", "context": "sleeping"}, {"bpm": 74, "timestamp": "2025-07-23T07:00:00Z"}]})),
     responses((status = 201, description = "How many were added", body = BatchAnswer)))]
 #[rocket::post("/heartrate/batch", data = "<batch>")]
-pub async fn add_batch(app: &State<Shared>, batch: Body<ReadingBatch>) -> Answered {
+pub async fn add_batch(app: &State<Shared>, query: Query<BatchQuery>, batch: Body<ReadingBatch>) -> Answered {
     let now = app.clock.now();
-    let newest = batch.0.0.iter().map(|reading| reading.timestamp.unwrap_or(now)).max();
-    let result = app.store.add_readings(batch.0, now).await?;
+    let skips = query.0.on_error == OnError::Skip;
+    let mut batch = if skips { batch.0 } else { batch.0.all_or_nothing()? };
+    let received = skips.then(|| batch.received());
+    let rejected = skips.then(|| std::mem::take(&mut batch.rejected));
+    let rejected_count = skips.then_some(batch.rejected_count);
+    let newest = batch.readings.iter().map(|reading| reading.timestamp.unwrap_or(now)).max();
+    let result = app.store.add_readings(batch, now).await?;
     for (context, readings) in &result.contexts {
         app.metrics.heart_rates_logged(context.as_deref(), *readings);
     }
-    app.note_entry(newest.unwrap_or(now));
-    let answer = BatchAnswer { inserted: result.inserted, duplicates: result.duplicates };
+    if let Some(newest) = newest {
+        app.note_entry(newest);
+    }
+    let (inserted, duplicates) = (result.inserted, result.duplicates);
+    let answer = BatchAnswer { received, inserted, duplicates, rejected, rejected_count };
     Ok(Answer::ok(&answer)?.with_status(Status::Created))
 }
 
@@ -97,30 +119,42 @@ pub async fn show(app: &State<Shared>, id: Result<ReadingId, FieldError>) -> Ans
 
 /// Change a heart rate
 ///
-/// Only the fields that are given change; null clears `context` and `notes`.
+/// Only the fields that are given change; null clears `context` and `notes`. A key without the scope
+/// `read` gets the id and the fields that it sent.
 #[utoipa::path(put, path = "/heartrate/{id}", operation_id = "put_heart_rate", tag = "heart rate", params(super::shapes::EntryId),
-    request_body(content = super::shapes::ReadingPatch, example = json!({"bpm": 70})), responses((status = 200, description = "The reading as it is now", body = Reading)))]
+    request_body(content = super::shapes::ReadingPatch, example = json!({"bpm": 70})), responses((status = 200, description = "The reading as it is now", body = super::shapes::ReadingWritten)))]
 #[rocket::put("/heartrate/<id>", data = "<change>")]
 pub async fn replace(
     app: &State<Shared>,
     id: Result<ReadingId, FieldError>,
+    may_read: MayRead,
     change: Body<ReadingChange>,
 ) -> Answered {
-    Answer::found(app.store.change_reading(id?, change.0).await?, MISSING)
+    apply(app, id?, &may_read, change.0).await
+}
+
+async fn apply(app: &Shared, id: ReadingId, may_read: &MayRead, change: ReadingChange) -> Answered {
+    let sent = may_read.instead(|| change.clone());
+    let changed = app.store.change_reading(id, change).await?;
+    match sent {
+        Some(sent) => Answer::found(changed.map(|_| Acknowledged { id: id.0, sent }), MISSING),
+        None => Answer::found(changed, MISSING),
+    }
 }
 
 /// Change a heart rate
 ///
 /// As `PUT` does.
 #[utoipa::path(patch, path = "/heartrate/{id}", operation_id = "patch_heart_rate", tag = "heart rate", params(super::shapes::EntryId),
-    request_body(content = super::shapes::ReadingPatch, example = json!({"context": "post-coffee"})), responses((status = 200, description = "The reading as it is now", body = Reading)))]
+    request_body(content = super::shapes::ReadingPatch, example = json!({"context": "post-coffee"})), responses((status = 200, description = "The reading as it is now", body = super::shapes::ReadingWritten)))]
 #[rocket::patch("/heartrate/<id>", data = "<change>")]
 pub async fn change(
     app: &State<Shared>,
     id: Result<ReadingId, FieldError>,
+    may_read: MayRead,
     change: Body<ReadingChange>,
 ) -> Answered {
-    Answer::found(app.store.change_reading(id?, change.0).await?, MISSING)
+    apply(app, id?, &may_read, change.0).await
 }
 
 /// Delete a heart rate

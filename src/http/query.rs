@@ -237,6 +237,35 @@ impl FromQuery for ActiveQuery {
     }
 }
 
+/// How a batch is stored.
+pub struct BatchQuery {
+    pub on_error: OnError,
+}
+
+/// Handling of a batch with bad readings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnError {
+    /// One bad reading refuses the batch.
+    Fail,
+    /// The valid readings are stored, the others reported.
+    Skip,
+}
+
+impl FromQuery for BatchQuery {
+    fn from_query(mut fields: Fields, _: &App) -> Result<Self, Unfit> {
+        let on_error = match fields.get("on_error") {
+            Field::Absent => Some(OnError::Fail),
+            field => fields.reader.parsed("on_error", &field, |name| match name {
+                "fail" => Ok(OnError::Fail),
+                "skip" => Ok(OnError::Skip),
+                _ => Err("must be fail or skip"),
+            }),
+        };
+        fields.reader.finish()?;
+        Ok(Self { on_error: on_error.unwrap_or(OnError::Fail) })
+    }
+}
+
 /// Which coffees to relate to which readings.
 pub struct CorrelationQuery {
     pub days: u16,

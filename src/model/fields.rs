@@ -125,20 +125,13 @@ fn is_numeral(text: &str) -> bool {
 /// Reads fields one by one and gathers the complaints.
 pub struct Reader {
     location: Location,
-    /// Put before every field's name: `readings[3].`
-    prefix: String,
     errors: Vec<FieldError>,
 }
 
 impl Reader {
     /// A reader for fields that stood at `location`.
     pub fn new(location: Location) -> Self {
-        Self { location, prefix: String::new(), errors: Vec::new() }
-    }
-
-    /// From here on every field's name is shown with this before it.
-    pub fn set_prefix(&mut self, prefix: String) {
-        self.prefix = prefix;
+        Self { location, errors: Vec::new() }
     }
 
     /// How many complaints there are so far.
@@ -150,7 +143,7 @@ impl Reader {
     pub fn complain(&mut self, name: &str, field: &Field, message: impl Into<String>) {
         self.errors.push(FieldError {
             location: self.location,
-            field: format!("{}{name}", self.prefix),
+            field: name.to_owned(),
             message: message.into(),
             value: field.echo().map(Box::new),
         });

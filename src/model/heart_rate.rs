@@ -68,17 +68,54 @@ pub struct NewReading {
 }
 
 /// A change to a reading: what is `None` stays, what is `Some(None)` is cleared.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ReadingChange {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bpm: Option<Bpm>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub context: Option<Option<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub notes: Option<Option<String>>,
 }
 
-/// Readings that are stored together or not at all: 1 to 10,000.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ReadingBatch(pub Vec<NewReading>);
+impl From<NewReading> for ReadingChange {
+    /// The fields that a new reading was sent with.
+    fn from(new: NewReading) -> Self {
+        Self {
+            timestamp: new.timestamp,
+            bpm: Some(new.bpm),
+            context: new.context.map(Some),
+            notes: new.notes.map(Some),
+        }
+    }
+}
+
+/// Readings that were sent together, 1 to 10,000: the valid ones, and what is wrong with the others.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ReadingBatch {
+    pub readings: Vec<NewReading>,
+    /// The first [`SHOWN_REJECTIONS`] bad readings.
+    pub rejected: Vec<RejectedReading>,
+    pub rejected_count: usize,
+    /// Every bad field of the bad readings, up to the first [`SHOWN_COMPLAINTS`].
+    complaints: Vec<FieldError>,
+}
+
+/// A reading of a batch that is not stored.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct RejectedReading {
+    /// Its place in the batch, from 0 on.
+    pub index: usize,
+    /// Every bad field and what would be right.
+    pub reason: String,
+}
+
+/// Bad readings whose reason is shown.
+const SHOWN_REJECTIONS: usize = 20;
+/// Bad fields that are named when a batch is refused.
+const SHOWN_COMPLAINTS: usize = 100;
 
 #[derive(Deserialize)]
 struct RawReading {
@@ -186,6 +223,21 @@ impl<'de> Deserialize<'de> for Item {
     }
 }
 
+impl Item {
+    fn read(&self, check: &Check<'_>) -> Result<NewReading, Unfit> {
+        let mut reader = Reader::new(Location::Body);
+        let reading = match self {
+            Self::Reading(raw) => read(raw, &mut reader, check),
+            Self::NotAnObject => {
+                reader.complain("", &Field::Absent, "must be an object");
+                None
+            }
+        };
+        reader.finish()?;
+        reading.ok_or_else(|| FieldError::new(Location::Body, "bpm", "is required").into())
+    }
+}
+
 fn read(raw: &RawReading, reader: &mut Reader, check: &Check<'_>) -> Option<NewReading> {
     let bpm = bpm(raw, reader, check);
     let timestamp = match raw.timestamp {
@@ -220,33 +272,50 @@ impl NewReading {
 }
 
 impl ReadingBatch {
-    /// Reads a batch: `{"readings":[…]}`. One bad reading refuses all of them.
+    /// Reads a batch: `{"readings":[…]}`.
+    ///
+    /// # Errors
+    /// A body that is no batch. Bad readings are no error here: see [`Self::all_or_nothing`].
+    pub fn from_json(body: &[u8], check: &Check<'_>) -> Result<Self, Unfit> {
+        let RawBatch { readings: raw } = fields::from_json(body)?;
+        if raw.sent == 0 || raw.sent > MAX_BATCH {
+            let message = format!("must be a list of 1 to {MAX_BATCH} readings (it has {})", raw.sent);
+            return Err(FieldError::new(Location::Body, "readings", message).into());
+        }
+        let mut batch = Self { readings: Vec::with_capacity(raw.kept.len()), ..Self::default() };
+        for (index, item) in raw.kept.iter().enumerate() {
+            match item.read(check) {
+                Ok(reading) => batch.readings.push(reading),
+                Err(unfit) => batch.reject(index, unfit),
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Readings in the batch, good and bad.
+    pub fn received(&self) -> usize {
+        self.readings.len() + self.rejected_count
+    }
+
+    /// The batch, if every reading is valid.
     ///
     /// # Errors
     /// Every bad field with its reading's index, up to the first 100.
-    pub fn from_json(body: &[u8], check: &Check<'_>) -> Result<Self, Unfit> {
-        let RawBatch { readings: raw } = fields::from_json(body)?;
-        let mut reader = Reader::new(Location::Body);
-        if raw.sent == 0 || raw.sent > MAX_BATCH {
-            let message = format!("must be a list of 1 to {MAX_BATCH} readings (it has {})", raw.sent);
-            reader.complain("readings", &Field::Absent, message);
-            return reader.finish().map(|()| Self(Vec::new()));
+    pub fn all_or_nothing(self) -> Result<Self, Unfit> {
+        if self.complaints.is_empty() { Ok(self) } else { Err(Unfit(self.complaints)) }
+    }
+
+    fn reject(&mut self, index: usize, unfit: Unfit) {
+        self.rejected_count += 1;
+        if self.rejected.len() < SHOWN_REJECTIONS {
+            let reason = unfit.to_string().trim_start_matches(": ").to_owned();
+            self.rejected.push(RejectedReading { index, reason });
         }
-        let mut readings = Vec::with_capacity(raw.kept.len());
-        for (index, raw) in raw.kept.iter().enumerate() {
-            if let Item::Reading(raw) = raw {
-                reader.set_prefix(format!("readings[{index}]."));
-                readings.extend(read(raw, &mut reader, check));
-            } else {
-                reader.set_prefix(format!("readings[{index}]"));
-                reader.complain("", &Field::Absent, "must be an object");
-            }
-            if reader.complaints() >= 100 {
-                break;
-            }
-        }
-        reader.finish()?;
-        Ok(Self(readings))
+        let left = SHOWN_COMPLAINTS.saturating_sub(self.complaints.len());
+        self.complaints.extend(unfit.0.into_iter().take(left).map(|error| {
+            let dot = if error.field.is_empty() { "" } else { "." };
+            FieldError { field: format!("readings[{index}]{dot}{}", error.field), ..error }
+        }));
     }
 }
 

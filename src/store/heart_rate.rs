@@ -262,7 +262,7 @@ fn insert(c: &Connection, new: &NewReading, now: Timestamp) -> rusqlite::Result<
 }
 
 fn insert_batch(c: &Connection, batch: &ReadingBatch, now: Timestamp) -> rusqlite::Result<BatchResult> {
-    if batch.0.len() < MANY {
+    if batch.readings.len() < MANY {
         return insert_each(c, batch, now, |_, _, _| ());
     }
     Counter::during(c, |counter| insert_each(c, batch, now, |at, bpm, context| counter.add(at, bpm, context)))
@@ -278,7 +278,7 @@ fn insert_each(
     let mut contexts: Grouped<u64> = Grouped::default();
     // For each natural key: how many of its equals are stored and not yet accounted for.
     let mut stored: HashMap<NewReading, u64> = HashMap::new();
-    for reading in &batch.0 {
+    for reading in &batch.readings {
         let timed = NewReading { timestamp: reading.timestamp.or(Some(now)), ..reading.clone() };
         let left = match stored.entry(timed) {
             Entry::Occupied(seen) => seen.into_mut(),

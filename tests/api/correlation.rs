@@ -268,7 +268,7 @@ async fn spellings_of_a_type_are_shown_as_the_first_one() {
     {
         app.coffee(&format!("{day}T08:00:00Z"), 95.0, Some(kind)).await;
         let times = [format!("{day}T07:30:00Z"), format!("{day}T08:30:00Z")];
-        app.readings("resting", &[(&times[0], 60), (&times[1], 66)]).await;
+        app.readings("resting", &[(times[0].as_str(), 60), (times[1].as_str(), 66)]).await;
     }
     let answer = app.get("/heartrate/correlation").await.json();
     let types: Vec<_> =

@@ -114,3 +114,86 @@ async fn a_batch_may_have_8_mib_whatever_other_bodies_may() {
     send(8 << 20).await.is(201, result(1, 0));
     send((8 << 20) + 1).await.refused(413, "The body must not be larger than 8388608 bytes");
 }
+
+/// What `?on_error=skip` answers.
+fn skipped(received: u64, inserted: u64, duplicates: u64, rejected: &[(u64, &str)]) -> Value {
+    let list: Vec<Value> =
+        rejected.iter().map(|(index, reason)| json!({"index": index, "reason": reason})).collect();
+    json!({"received": received, "inserted": inserted, "duplicates": duplicates, "rejected": list,
+           "rejected_count": rejected.len()})
+}
+
+const SKIP: &str = "/heartrate/batch?on_error=skip";
+
+#[rocket::async_test]
+async fn with_skip_one_bad_reading_rejects_itself_and_the_rest_is_stored() {
+    let app = TestApp::new().await;
+    let night = json!({"readings": [
+        {"bpm": 61, "timestamp": "2026-06-01T01:00:00Z"},
+        {"bpm": 61.4, "timestamp": "2026-06-01T02:00:00Z"},
+        {"bpm": 60, "context": 7},
+        {"bpm": 10, "timestamp": "later"},
+        5,
+        {},
+        {"bpm": 62, "timestamp": "2026-06-01T03:00:00Z"},
+        {"bpm": 63, "timestamp": "2026-06-02T03:00:00Z"},
+    ]});
+    let rejected = [
+        (1, "bpm: must be a whole number (got 61.4)"),
+        (2, "context: must be text (got 7)"),
+        (
+            3,
+            "bpm: must be between 30 and 250 (got 10); timestamp: must be a date and time such as \
+             2025-07-23T14:30:00Z (got \"later\")",
+        ),
+        (4, "must be an object"),
+        (5, "bpm: is required"),
+        (
+            7,
+            "timestamp: must not lie more than 5 minutes ahead of the server's clock (got \"2026-06-02T03:00:00Z\")",
+        ),
+    ];
+    app.post(SKIP, night.clone()).await.is(201, skipped(8, 2, 0, &rejected));
+    app.post("/heartrate/batch/?on_error=skip", night.clone()).await.is(201, skipped(8, 0, 2, &rejected));
+    let stored = app.get("/heartrate/").await.json();
+    let pulses: Vec<_> = stored.as_array().unwrap().iter().map(|reading| &reading["bpm"]).collect();
+    assert_eq!(pulses, [62, 61]);
+    assert_eq!(app.metric(r#"heartrate_logged_total{context="resting"}"#).await, 2.0);
+    // Said in words, the default refuses the whole.
+    let refused = app.post("/heartrate/batch?on_error=fail", night).await;
+    assert_eq!(refused.status, 422);
+}
+
+#[rocket::async_test]
+async fn with_skip_twenty_reasons_are_shown_and_all_are_counted() {
+    let app = TestApp::new().await;
+    let bad = json!({"readings": vec![json!({"bpm": 0}); 10_000]});
+    let reply = app.post(SKIP, bad).await;
+    let answer = reply.json();
+    assert_eq!(
+        (reply.status, &answer["rejected_count"], &answer["inserted"]),
+        (201, &json!(10_000), &json!(0))
+    );
+    let shown: Vec<_> = answer["rejected"].as_array().unwrap().iter().map(|one| &one["index"]).collect();
+    assert_eq!(shown, (0..20).collect::<Vec<u64>>());
+    let good = json!({"readings": [{"bpm": 60}]});
+    app.post(SKIP, good).await.is(201, skipped(1, 1, 0, &[]));
+}
+
+#[rocket::async_test]
+async fn with_skip_a_body_that_is_no_batch_is_still_refused() {
+    let app = TestApp::new().await;
+    let count = |n: usize| {
+        lacking("body", "readings", &format!("must be a list of 1 to 10000 readings (it has {n})"))
+    };
+    app.post(SKIP, json!({})).await.unfit(&[count(0)]);
+    app.post(SKIP, json!({"readings": vec![json!({"bpm": 60}); 10_001]})).await.unfit(&[count(10_001)]);
+    let broken = app.ask(Method::Post, SKIP).body(r#"{"readings": [{"bpm": 60}"#).send().await;
+    assert_eq!(broken.status, 422);
+    for wrong in ["", "Skip", "ignore"] {
+        let path = format!("/heartrate/batch?on_error={wrong}");
+        let reply = app.post(&path, json!({"readings": [{"bpm": 60}]})).await;
+        reply.unfit(&[bad("query", "on_error", "must be fail or skip", wrong)]);
+    }
+    app.get("/heartrate/").await.is(200, json!([]));
+}

@@ -3,10 +3,11 @@
 .DEFAULT_GOAL := help
 .PHONY: help run up down restart status logs health validate backup restore verify drill prod-check sql \
 	install upgrade rollback uninstall build test test-statistics oracle test-web screenshots test-verbs test-arm64 test-docs check fmt lint audit check-deploy \
-	manual deb test-service test-standby bench bench-import bench-web crash kills fire power-cut fuzz demo openapi clean
+	manual deb test-service test-standby bench bench-import bench-web siege crash kills fire power-cut fuzz demo openapi clean
 
 PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/coffee-tracker
 ROUNDS ?= 200
+SECONDS ?= 120
 KILLS ?= 300
 BACKUPS ?= 50
 RESTORES ?= 20
@@ -133,6 +134,9 @@ bench-import: ## Import 3 million heart rates while a server is asked, beside a 
 
 bench-web: ## Measure the pages: bytes over the wire, first paint with a year of data, every answer, jumps
 	@scripts/bench-web.sh
+
+siege: ## Attack a server from strangers' connections in a cgroup of 256 MB, from one address and from 200: SECONDS=120 each
+	@SECONDS=$(SECONDS) COFFEE_TRACKER=$${COFFEE_TRACKER:-$(PROGRAM)} python3 scripts/siege.py
 
 crash: ## Kill -9 while writing, restart, compare: ROUNDS=200
 	CRASH_ROUNDS=$(ROUNDS) cargo test --locked --test cli -- --nocapture crash

@@ -105,16 +105,20 @@ pub struct RawSettings {
     #[arg(long, env = "MAX_REQUEST_BODY_BYTES", hide_env_values = true, default_value = "1048576")]
     pub max_request_body_bytes: String,
 
-    /// How long a request's body may take to arrive, seconds
+    /// Longest time for a request to arrive, headers and body, seconds
     #[arg(long, env = "REQUEST_TIMEOUT_SECONDS", hide_env_values = true, default_value = "20")]
     pub request_timeout_seconds: String,
 
-    /// How long a connection may stay silent before it is closed, seconds
+    /// Longest time for the headers of a request to arrive, seconds
+    #[arg(long, env = "HEADER_TIMEOUT_SECONDS", hide_env_values = true, default_value = "10")]
+    pub header_timeout_seconds: String,
+
+    /// Longest silence of a connection between requests, seconds
     #[arg(long, env = "IDLE_TIMEOUT_SECONDS", hide_env_values = true, default_value = "30")]
     pub idle_timeout_seconds: String,
 
-    /// Connections held at once; beyond it the longest silent ones are closed
-    #[arg(long, env = "MAX_CONNECTIONS", hide_env_values = true, default_value = "512")]
+    /// Connections held at once; a new one closes the least used one beyond that
+    #[arg(long, env = "MAX_CONNECTIONS", hide_env_values = true, default_value = "256")]
     pub max_connections: String,
 
     /// Largest dose accepted for one coffee, mg
@@ -194,6 +198,7 @@ pub struct Settings {
     /// Bytes.
     pub max_body: u64,
     pub request_timeout: Duration,
+    pub header_timeout: Duration,
     pub idle_timeout: Duration,
     pub max_connections: usize,
     pub rules: Rules,

@@ -1,273 +1,398 @@
-//! Connections that say nothing are closed, and there are never too many.
+//! Table of open connections: admission, progress, deadlines and eviction.
 //!
-//! Rocket 0.5 sets no time-out on a connection and offers no listener of one's own, so a
-//! client that sends half a request, or none, would be held for ever. Once a second a
-//! thread looks through this process's sockets (/proc/self/fd), and shuts those that have
-//! been neither answered nor at work for too long: it gets a duplicate of the descriptor
-//! by pidfd_getfd(2) (Linux 5.6) and shuts that down, upon which the server's own end
-//! sees the end of the stream. Bodies that trickle while a handler reads them have a
-//! deadline of their own, in `body`.
+//! Every connection is registered when it is accepted. A newcomer over a limit evicts a
+//! connection that does no work, so that a limit never keeps a well-behaved client out.
+//! Sockets and HTTP are left to `acceptor`.
 
-use std::collections::HashMap;
-use std::fs;
-use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::fd::{OwnedFd, RawFd};
-use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::net::connect_unspec;
-use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+use ipnet::IpNet;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::Notify;
 
-use super::App;
-use super::exchange::UNMATCHED;
+use super::client::{Client, ClientKey};
+use crate::config::Settings;
 
-/// How often the sockets are looked through.
-const ROUND: Duration = Duration::from_secs(1);
-const SHARDS: usize = 16;
+/// Connections of one client that have not sent the headers of a request yet.
+const UNPROVEN_PER_CLIENT: usize = 32;
+/// Descriptors for everything but connections: databases, logs, backups, the runtime.
+const OTHER_DESCRIPTORS: usize = 128;
+/// Connections that were evicted and whose sockets are still to be closed; part of the above.
+pub const CLOSING: usize = 32;
+/// Fewest connections that are served, whatever the descriptor limit.
+const FEWEST: usize = 8;
 
-/// What each peer was last seen doing.
-#[derive(Debug, Default)]
-pub struct Connections {
-    shards: [Mutex<HashMap<SocketAddr, Activity>>; SHARDS],
-    hasher: RandomState,
+/// Number of connections that the settings and the descriptor limit allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Connections that are held at most.
+    pub connections: usize,
+    /// Descriptor limit that keeps `connections` below `MAX_CONNECTIONS`.
+    pub reduced_by: Option<u64>,
 }
 
+impl Capacity {
+    /// Capacity of a process that may raise its descriptor limit to the hard limit.
+    pub fn of_process(max_connections: usize) -> Self {
+        Self::within(max_connections, getrlimit(Resource::Nofile).maximum)
+    }
+
+    /// Raises the soft descriptor limit as far as needed, and returns the resulting capacity.
+    fn raise(max_connections: usize) -> Self {
+        let limit = getrlimit(Resource::Nofile);
+        let wanted = (2 * max_connections + OTHER_DESCRIPTORS) as u64;
+        let allowed = limit.maximum.map_or(wanted, |hard| wanted.min(hard));
+        if limit.current.is_some_and(|current| current < allowed) {
+            let raised = Rlimit { current: Some(allowed), maximum: limit.maximum };
+            if let Err(e) = setrlimit(Resource::Nofile, raised) {
+                tracing::debug!("the descriptor limit stays at {:?}: {e}", limit.current);
+            }
+        }
+        Self::within(max_connections, getrlimit(Resource::Nofile).current)
+    }
+
+    fn within(max_connections: usize, descriptors: Option<u64>) -> Self {
+        let Some(limit) = descriptors else { return Self { connections: max_connections, reduced_by: None } };
+        let room = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(OTHER_DESCRIPTORS).max(FEWEST);
+        let reduced_by = (room < max_connections).then_some(limit);
+        Self { connections: room.min(max_connections), reduced_by }
+    }
+
+    /// Explanation of a reduced capacity.
+    pub fn reason(&self) -> Option<String> {
+        let limit = self.reduced_by?;
+        Some(format!(
+            "the descriptor limit of {limit} allows {} connections, fewer than MAX_CONNECTIONS: raise LimitNOFILE",
+            self.connections
+        ))
+    }
+}
+
+/// Time limits of a connection.
 #[derive(Clone, Copy, Debug)]
-struct Activity {
-    /// Requests at work.
-    busy: u32,
+pub struct Timeouts {
+    /// Headers of one request.
+    pub headers: Duration,
+    /// Headers and body of one request.
+    pub request: Duration,
+    /// Silence between requests, and of a client that does not read its response.
+    pub idle: Duration,
+}
+
+/// Activity of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The headers of a request are awaited: of the first one, or after some of its bytes came.
+    Headers,
+    /// The request's body is awaited.
+    Body,
+    /// A handler runs or produces a part of the response.
+    Handling,
+    /// The client is to take a part of the response.
+    Sending,
+    /// Between requests.
+    Idle,
+}
+
+#[derive(Debug)]
+struct Progress {
+    phase: Phase,
+    /// Start of the request whose headers are awaited or arrived last.
+    request_began: Instant,
+    /// Last time that bytes moved or the phase changed.
     last: Instant,
-    /// A stream is on its way that an end in good order would make look whole.
-    half_sent: bool,
+    /// Requests whose headers arrived.
+    requests: u64,
+}
+
+/// One open connection.
+#[derive(Debug)]
+pub struct Connection {
+    id: u64,
+    pub peer: SocketAddr,
+    client: ClientKey,
+    /// A trusted proxy carries the connections of many clients.
+    is_proxy: bool,
+    timeouts: Timeouts,
+    progress: Mutex<Progress>,
+    /// Signalled when the connection has been evicted.
+    pub evicted: Notify,
+}
+
+impl Connection {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, phase: Phase) {
+        let mut progress = self.progress();
+        (progress.phase, progress.last) = (phase, Instant::now());
+    }
+
+    /// Records bytes from the client.
+    pub fn received(&self) {
+        let mut progress = self.progress();
+        progress.last = Instant::now();
+        if progress.phase == Phase::Idle {
+            (progress.phase, progress.request_began) = (Phase::Headers, progress.last);
+        }
+    }
+
+    /// Records bytes that the client's side has taken.
+    pub fn sent(&self) {
+        self.progress().last = Instant::now();
+    }
+
+    /// Records complete headers. Returns the deadline for the body, and whether they were the first.
+    fn begin_request(&self) -> (Instant, bool) {
+        let mut progress = self.progress();
+        let now = Instant::now();
+        if progress.phase == Phase::Idle {
+            // It was received together with the request before.
+            progress.request_began = now;
+        }
+        (progress.phase, progress.last) = (Phase::Handling, now);
+        progress.requests += 1;
+        (progress.request_began + self.timeouts.request, progress.requests == 1)
+    }
+
+    /// Records that the handler waits for the body.
+    pub fn await_body(&self) {
+        self.enter(Phase::Body);
+    }
+
+    /// Records that the server works on the response.
+    pub fn handle(&self) {
+        self.enter(Phase::Handling);
+    }
+
+    /// Records that a part of the response is ready for the client.
+    pub fn send(&self) {
+        self.enter(Phase::Sending);
+    }
+
+    /// Records the end of a response.
+    pub fn complete_request(&self) {
+        let mut progress = self.progress();
+        (progress.phase, progress.last) = (Phase::Idle, Instant::now());
+    }
+
+    /// Time at which the connection is to be closed unless something happens before.
+    pub fn due(&self) -> Option<Instant> {
+        let progress = self.progress();
+        match progress.phase {
+            Phase::Headers => Some(progress.request_began + self.timeouts.headers),
+            Phase::Sending | Phase::Idle => Some(progress.last + self.timeouts.idle),
+            // The body has a deadline of its own, in `body`.
+            Phase::Body | Phase::Handling => None,
+        }
+    }
+
+    /// Time since the first byte of a request whose headers are incomplete.
+    pub fn incomplete_for(&self) -> Option<Duration> {
+        let progress = self.progress();
+        (progress.phase == Phase::Headers).then(|| progress.request_began.elapsed())
+    }
+
+    /// Reports whether the client has not sent a byte yet.
+    pub fn is_silent(&self) -> bool {
+        let progress = self.progress();
+        progress.requests == 0 && progress.phase == Phase::Headers && progress.last == progress.request_began
+    }
+
+    /// Reports whether a request is being read, handled or answered.
+    pub fn is_working(&self) -> bool {
+        matches!(self.progress().phase, Phase::Body | Phase::Handling | Phase::Sending)
+    }
+}
+
+/// Order of eviction among connections that have sent a request: the lowest goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Worth {
+    /// Between requests, or the client does not read.
+    Waiting,
+    /// The body of a request with a valid key is awaited.
+    Reading,
+}
+
+/// Every open connection.
+#[derive(Debug)]
+pub struct Connections {
+    capacity: Capacity,
+    timeouts: Timeouts,
+    next_id: AtomicU64,
+    table: Mutex<Table>,
+    /// Signalled when a connection has left the table.
+    pub left: Notify,
 }
 
 impl Connections {
-    /// A request of `peer` has arrived.
-    pub fn begin(&self, peer: Option<SocketAddr>) {
-        let Some(peer) = peer else { return };
+    /// An empty table. Raises the descriptor limit.
+    pub fn new(settings: &Settings) -> Self {
+        let (request, idle) = (settings.request_timeout, settings.idle_timeout);
+        Self {
+            capacity: Capacity::raise(settings.max_connections),
+            timeouts: Timeouts { headers: settings.header_timeout.min(request), request, idle },
+            next_id: AtomicU64::new(0),
+            table: Mutex::default(),
+            left: Notify::new(),
+        }
+    }
+
+    /// Number of connections that can be held.
+    pub fn capacity(&self) -> Capacity {
+        self.capacity
+    }
+
+    /// Number of open connections.
+    pub fn open(&self) -> usize {
+        self.table().all.len()
+    }
+
+    /// Registers a connection, and evicts others when that exceeds a limit. Returns `None`
+    /// when every connection is at work.
+    pub fn admit(&self, peer: SocketAddr, trusted_proxies: &[IpNet]) -> Option<Arc<Connection>> {
         let now = Instant::now();
-        let mut shard = self.shard(peer);
-        let activity = shard.entry(peer).or_insert(Activity { busy: 0, last: now, half_sent: false });
-        *activity = Activity { busy: activity.busy + 1, last: now, ..*activity };
-    }
-
-    /// A request of `peer` has its answer.
-    pub fn end(&self, peer: Option<SocketAddr>) {
-        let Some(peer) = peer else { return };
-        if let Some(activity) = self.shard(peer).get_mut(&peer) {
-            let busy = activity.busy.saturating_sub(1);
-            *activity = Activity { busy, last: Instant::now(), ..*activity };
+        let address = peer.ip().to_canonical();
+        let connection = Arc::new(Connection {
+            id: self.next_id.fetch_add(1, Ordering::Relaxed),
+            peer,
+            client: Client { address }.key(),
+            is_proxy: trusted_proxies.iter().any(|network| network.contains(&address)),
+            timeouts: self.timeouts,
+            progress: Mutex::new(Progress {
+                phase: Phase::Headers,
+                request_began: now,
+                last: now,
+                requests: 0,
+            }),
+            evicted: Notify::new(),
+        });
+        let mut table = self.table();
+        if table.unproven.get(&connection.client).is_some_and(|ids| ids.len() >= UNPROVEN_PER_CLIENT)
+            && !connection.is_proxy
+        {
+            table.evict_unproven(connection.client);
         }
-    }
-
-    /// A stream to `peer` begins, or has come to its end.
-    pub fn set_half_sent(&self, peer: Option<SocketAddr>, half_sent: bool) {
-        let Some(peer) = peer else { return };
-        if let Some(activity) = self.shard(peer).get_mut(&peer) {
-            activity.half_sent = half_sent;
-        }
-    }
-
-    /// Breaks off every stream that is on its way.
-    pub fn cut_half_sent(&self) {
-        for shard in &self.shards {
-            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            let half_sent = shard.iter().filter(|(_, activity)| activity.half_sent);
-            let peers: Vec<SocketAddr> = half_sent.map(|(peer, _)| *peer).collect();
-            drop(shard);
-            for peer in peers {
-                cut(peer);
+        while table.all.len() >= self.capacity.connections {
+            if !table.evict_one() {
+                return None;
             }
         }
+        table.all.insert(connection.id, Arc::clone(&connection));
+        table.unproven.entry(connection.client).or_default().push_back(connection.id);
+        Some(connection)
     }
 
-    fn activity(&self, peer: SocketAddr) -> Option<Activity> {
-        self.shard(peer).get(&peer).copied()
-    }
-
-    fn forget_all_but(&self, peers: &HashMap<SocketAddr, ()>) {
-        for shard in &self.shards {
-            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            shard.retain(|peer, activity| activity.busy > 0 || peers.contains_key(peer));
+    /// Records complete headers, and returns the deadline for the body.
+    pub fn begin_request(&self, connection: &Connection) -> Instant {
+        let (deadline, is_first) = connection.begin_request();
+        if is_first {
+            self.table().forget_unproven(connection);
         }
+        deadline
     }
 
-    fn shard(&self, peer: SocketAddr) -> MutexGuard<'_, HashMap<SocketAddr, Activity>> {
-        let place = self.hasher.hash_one(peer) as usize % SHARDS;
-        self.shards[place].lock().unwrap_or_else(PoisonError::into_inner)
+    /// Evicts one connection that does no work, as when the system has no descriptor left.
+    pub fn evict_one(&self) {
+        self.table().evict_one();
+    }
+
+    /// Removes a connection that has ended.
+    pub fn remove(&self, connection: &Connection) {
+        let mut table = self.table();
+        table.all.remove(&connection.id);
+        table.forget_unproven(connection);
+        drop(table);
+        self.left.notify_one();
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Looks after the connections to `port` for as long as the application lives.
-///
-/// # Errors
-/// The system gives no thread, or a kernel older than 5.6 runs: then nothing is closed.
-pub fn watch(app: Weak<App>, port: u16) -> io::Result<()> {
-    let this_process = pidfd_open(getpid(), PidfdFlags::empty())?;
-    let mut watch = Watch { app, port, this_process, sockets: HashMap::new() };
-    let run = move || {
-        loop {
-            std::thread::sleep(ROUND);
-            let Some(app) = watch.app.upgrade() else { break };
-            if let Err(e) = watch.round(&app) {
-                tracing::warn!("the connections could not be looked through: {e}");
+#[derive(Debug, Default)]
+struct Table {
+    all: HashMap<u64, Arc<Connection>>,
+    /// Connections of each client that have not sent the headers of a request, oldest first.
+    unproven: HashMap<ClientKey, VecDeque<u64>>,
+}
+
+impl Table {
+    fn forget_unproven(&mut self, connection: &Connection) {
+        if let Some(ids) = self.unproven.get_mut(&connection.client) {
+            ids.retain(|id| *id != connection.id);
+            if ids.is_empty() {
+                self.unproven.remove(&connection.client);
             }
         }
+    }
+
+    fn evict(&mut self, id: u64) {
+        if let Some(connection) = self.all.remove(&id) {
+            self.forget_unproven(&connection);
+            connection.evicted.notify_one();
+        }
+    }
+
+    /// Evicts the oldest unproven connection of a client.
+    fn evict_unproven(&mut self, client: ClientKey) {
+        if let Some(oldest) = self.unproven.get(&client).and_then(VecDeque::front).copied() {
+            self.evict(oldest);
+        }
+    }
+
+    /// Evicts the least useful connection. Returns whether there was one that does no work.
+    fn evict_one(&mut self) -> bool {
+        // Of the client that holds most of them, and of those the oldest.
+        let rank = |ids: &VecDeque<u64>| {
+            let oldest = ids.front().copied();
+            let is_proxy = oldest.and_then(|id| self.all.get(&id)).is_some_and(|c| c.is_proxy);
+            (if is_proxy { 1 } else { ids.len() }, std::cmp::Reverse(oldest))
+        };
+        if let Some((client, _)) = self.unproven.iter().max_by_key(|(_, ids)| rank(ids)) {
+            let client = *client;
+            self.evict_unproven(client);
+            return true;
+        }
+        match least_worthy(&self.all) {
+            Some(id) => {
+                self.evict(id);
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// Worth of a connection that has sent a request, or `None` when it is at work.
+fn worth(connection: &Connection) -> Option<Worth> {
+    match connection.progress().phase {
+        Phase::Handling => None,
+        Phase::Body => Some(Worth::Reading),
+        Phase::Headers | Phase::Sending | Phase::Idle => Some(Worth::Waiting),
+    }
+}
+
+/// Connection to evict: of the least worthy ones, that of the client with the most of them,
+/// and of those the one that has been silent for the longest time.
+fn least_worthy(table: &HashMap<u64, Arc<Connection>>) -> Option<u64> {
+    let candidates: Vec<(Worth, &Arc<Connection>)> =
+        table.values().filter_map(|c| Some((worth(c)?, c))).collect();
+    let lowest = candidates.iter().map(|(worth, _)| *worth).min()?;
+    let lowest = || candidates.iter().filter(|(worth, _)| *worth == lowest).map(|(_, c)| *c);
+    let mut held: HashMap<ClientKey, usize> = HashMap::new();
+    for connection in lowest().filter(|c| !c.is_proxy) {
+        *held.entry(connection.client).or_default() += 1;
+    }
+    let rank = |c: &&Arc<Connection>| {
+        let share = if c.is_proxy { 1 } else { held.get(&c.client).copied().unwrap_or(1) };
+        (std::cmp::Reverse(share), c.progress().last, c.id)
     };
-    std::thread::Builder::new().name("connections".into()).spawn(run).map(drop)
-}
-
-/// Ends the connection of `peer` at once: what it has not been sent, it will not get. False
-/// when there is none, or the system does not let go of it.
-pub fn cut(peer: SocketAddr) -> bool {
-    let Ok(this_process) = pidfd_open(getpid(), PidfdFlags::empty()) else { return false };
-    let mut sockets = open_sockets().unwrap_or_default().into_iter();
-    sockets.any(|(descriptor, _)| {
-        let duplicate = pidfd_getfd(&this_process, descriptor, PidfdGetfdFlags::empty());
-        let socket = duplicate.ok().map(TcpStream::from);
-        let is_it = |socket: &TcpStream| socket.peer_addr().is_ok_and(|found| found == peer);
-        socket.filter(is_it).is_some_and(|socket| reset(&socket))
-    })
-}
-
-/// Not an end in good order, by which a client of HTTP/1.0 would know the end of the body.
-fn reset(socket: &TcpStream) -> bool {
-    connect_unspec(socket).is_ok()
-}
-
-/// A descriptor and the inode of the socket behind it: together they name a connection.
-type SocketName = (RawFd, u64);
-
-/// A connection without a request at work.
-struct Silent {
-    name: SocketName,
-    peer: SocketAddr,
-    /// It has sent a whole request before.
-    has_asked: bool,
-    half_sent: bool,
-    silence: Duration,
-}
-
-struct Watch {
-    app: Weak<App>,
-    port: u16,
-    this_process: OwnedFd,
-    /// The sockets seen, with the peer of those that are connections to us, and since when.
-    sockets: HashMap<SocketName, (Option<SocketAddr>, Instant)>,
-}
-
-impl Watch {
-    fn round(&mut self, app: &App) -> io::Result<()> {
-        let now = Instant::now();
-        let open = open_sockets()?;
-        self.sockets.retain(|name, _| open.contains(name));
-        for name in open {
-            if !self.sockets.contains_key(&name) {
-                let peer = self.connection(name.0).and_then(|socket| socket.peer_addr().ok());
-                self.sockets.insert(name, (peer, now));
-            }
-        }
-        let peers = self.sockets.values().filter_map(|(peer, _)| Some(((*peer)?, ()))).collect();
-        app.connections.forget_all_but(&peers);
-        let mut silent = self.silent(app, now);
-        // Beyond the cap those go first that never asked for anything, then the longest silent.
-        silent.sort_unstable_by_key(|s| (s.has_asked, std::cmp::Reverse(s.silence)));
-        let excess = peers.len().saturating_sub(app.settings.max_connections);
-        for (n, connection) in silent.into_iter().enumerate() {
-            if n < excess || connection.silence >= app.settings.idle_timeout {
-                self.close(app, &connection);
-            }
-        }
-        Ok(())
-    }
-
-    /// The connections without a request at work.
-    fn silent(&self, app: &App, now: Instant) -> Vec<Silent> {
-        let silence = |(name, (peer, since)): (&SocketName, &(Option<SocketAddr>, Instant))| {
-            let peer = (*peer)?;
-            let activity = app.connections.activity(peer);
-            let last = match activity {
-                Some(activity) if activity.busy > 0 => return None,
-                Some(activity) => activity.last.max(*since),
-                None => *since,
-            };
-            let silence = now.saturating_duration_since(last);
-            let half_sent = activity.is_some_and(|activity| activity.half_sent);
-            Some(Silent { name: *name, peer, has_asked: activity.is_some(), half_sent, silence })
-        };
-        self.sockets.iter().filter_map(silence).collect()
-    }
-
-    fn close(&self, app: &App, silent: &Silent) {
-        let peer = silent.peer;
-        // The descriptor may have passed to another connection meanwhile.
-        let Some(mut socket) =
-            self.connection(silent.name.0).filter(|s| s.peer_addr().is_ok_and(|p| p == peer))
-        else {
-            return;
-        };
-        if app.connections.activity(peer).is_none() {
-            let id = format!("{:032x}", fastrand::u128(..));
-            drop(socket.write(timed_out(&id).as_bytes()));
-            app.metrics.observe("other", UNMATCHED, 408, silent.silence.as_secs_f64());
-            tracing::info!(target: "request", id = id.as_str(), status = 408, client = %peer.ip(), "request");
-        }
-        if !(silent.half_sent && reset(&socket)) {
-            drop(socket.shutdown(Shutdown::Both));
-        }
-        app.metrics.idle_closed();
-        tracing::debug!(client = %peer.ip(), "a silent connection was closed");
-    }
-
-    /// A duplicate of a descriptor, if it is a connection to us.
-    fn connection(&self, descriptor: RawFd) -> Option<TcpStream> {
-        let duplicate = pidfd_getfd(&self.this_process, descriptor, PidfdGetfdFlags::empty()).ok()?;
-        let socket = TcpStream::from(duplicate);
-        (socket.local_addr().ok()?.port() == self.port && socket.peer_addr().is_ok()).then_some(socket)
-    }
-}
-
-/// What a client hears that never finished its request. It may not listen.
-fn timed_out(id: &str) -> String {
-    let body = format!(
-        r#"{{"type":"about:blank","title":"Request Timeout","status":408,"detail":"The request did not arrive in time","request_id":"{id}"}}"#
-    );
-    format!(
-        "HTTP/1.1 408 Request Timeout\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\n\
-         X-Request-ID: {id}\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n\
-         Connection: close\r\n\r\n{body}",
-        body.len()
-    )
-}
-
-fn open_sockets() -> io::Result<std::collections::HashSet<SocketName>> {
-    let mut sockets = std::collections::HashSet::new();
-    for entry in fs::read_dir("/proc/self/fd")? {
-        let path = entry?.path();
-        // A descriptor that is closed while we look is no longer of interest.
-        let Ok(target) = fs::read_link(&path) else { continue };
-        let inode = target.to_str().and_then(|t| t.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
-        let descriptor = path.file_name().and_then(|name| name.to_str()?.parse().ok());
-        sockets.extend(descriptor.zip(inode));
-    }
-    Ok(sockets)
-}
-
-#[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_words_to_a_silent_client_are_well_formed_http() {
-        let text = timed_out("some-id");
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        let length: usize =
-            head.lines().find_map(|l| l.strip_prefix("Content-Length: ")?.parse().ok()).unwrap();
-        assert_eq!(body.len(), length);
-        let problem: serde_json::Value = serde_json::from_str(body).unwrap();
-        assert_eq!((&problem["status"], &problem["request_id"]), (&408.into(), &"some-id".into()));
-    }
+    lowest().min_by_key(rank).map(|c| c.id)
 }

@@ -37,6 +37,8 @@ pub enum ApiError {
     TooMany(u64),
     /// 431: the headers are larger than 16 KiB.
     HeadersTooLarge,
+    /// 503: too many large bodies are being read.
+    BodiesInFlight,
     /// 500 or 503: the store failed.
     Store(store::Error),
     /// 500: a fault of ours, logged where it happened.
@@ -90,7 +92,7 @@ impl ApiError {
             Self::TooMany(_) => (429, "Too Many Requests"),
             Self::HeadersTooLarge => (431, "Request Header Fields Too Large"),
             Self::Store(store::Error::Internal(_)) | Self::Internal => (500, "Internal Server Error"),
-            Self::Store(_) => (503, "Service Unavailable"),
+            Self::BodiesInFlight | Self::Store(_) => (503, "Service Unavailable"),
         }
     }
 
@@ -105,6 +107,7 @@ impl ApiError {
             Self::Unfit(unfit) => unfit.to_string(),
             Self::TooMany(seconds) => format!("Too many requests: try again in {seconds} s"),
             Self::HeadersTooLarge => "The headers must not be larger than 16 KiB in all".to_owned(),
+            Self::BodiesInFlight => "Too many large bodies are being received: try again".to_owned(),
             Self::Store(store::Error::Busy) => "The store is busy: try again".to_owned(),
             Self::Store(store::Error::Full) => "No room is left on the disk: nothing was stored".to_owned(),
             Self::Store(store::Error::Unwritable(_)) => {
@@ -129,7 +132,7 @@ impl ApiError {
             Self::MethodNotAllowed(allow) => Some(("Allow", allow.clone())),
             Self::TooMany(seconds) => Some(("Retry-After", seconds.to_string())),
             Self::Store(store::Error::Internal(_)) => None,
-            Self::Store(_) => Some(("Retry-After", RETRY_AFTER.to_string())),
+            Self::BodiesInFlight | Self::Store(_) => Some(("Retry-After", RETRY_AFTER.to_string())),
             // What is left of the body would be read as the next request.
             Self::TooSlow | Self::TooLarge(_) => Some(("Connection", "close".to_owned())),
             _ => None,

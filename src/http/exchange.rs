@@ -16,6 +16,7 @@ use rocket::response::Response;
 
 use super::App;
 use super::client::Client;
+use super::dispatch::Arrival;
 use super::error::ApiError;
 use super::headers;
 use super::limits::Allowance;
@@ -88,7 +89,8 @@ impl Exchange {
         let client = self.client.get_or_init(|| Client::of(request, &app.settings.trusted_proxies));
         headers::add(app, request, self, response, took);
         // Rocket reads a method it does not know as GET.
-        let method = if self.salvaged { "other" } else { self.method.as_str() };
+        let is_unknown = self.salvaged || Arrival::of(request).is_method_unknown;
+        let method = if is_unknown { "other" } else { self.method.as_str() };
         app.metrics.observe(method, route, status, took.as_secs_f64());
         // The path may carry a filter's words; the template says enough.
         tracing::info!(
@@ -137,7 +139,6 @@ impl Fairing for ExchangeFairing {
             request.set_method(Method::Post);
         }
         request.local_cache(|| Exchange::begin(request, false));
-        self.0.connections.begin(request.remote());
         if let Some(uri) = normal(request.uri()) {
             request.set_uri(uri);
         }
@@ -145,7 +146,13 @@ impl Fairing for ExchangeFairing {
 
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
         Exchange::of(request).end(&self.0, request, response);
-        self.0.connections.end(request.remote());
+        // For the connection, and before Rocket takes the body off an answer to HEAD.
+        if Arrival::of(request).is_connected()
+            && !response.headers().contains("Transfer-Encoding")
+            && let Some(size) = response.body_mut().size().await
+        {
+            response.set_raw_header("Content-Length", size.to_string());
+        }
     }
 }
 

@@ -5,7 +5,6 @@
 //! only be broken off, so that nobody takes half a file for a whole one.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -22,10 +21,10 @@ use rocket::tokio::sync::{mpsc, oneshot};
 use rocket::tokio::task::spawn_blocking;
 use rocket::tokio::time::timeout;
 
+use super::Shared;
 use super::error::ApiError;
 use super::exchange::Exchange;
 use super::query::{ExportQuery, Query};
-use super::{App, Shared};
 use crate::formats::write::{EntryWriter, TextFormat};
 use crate::model::entry::Kind;
 use crate::store::{Error, ExportError, ExportPlace, Extract};
@@ -80,7 +79,6 @@ pub async fn heart_rate(
 /// Who asked, and under which id.
 pub struct Caller {
     request_id: String,
-    peer: Option<SocketAddr>,
     wants_body: bool,
 }
 
@@ -90,11 +88,7 @@ impl<'r> FromRequest<'r> for Caller {
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
         let exchange = Exchange::of(request);
-        Any::Success(Self {
-            request_id: exchange.id.clone(),
-            peer: request.remote(),
-            wants_body: exchange.method != Method::Head,
-        })
+        Any::Success(Self { request_id: exchange.id.clone(), wants_body: exchange.method != Method::Head })
     }
 }
 
@@ -153,15 +147,7 @@ async fn stream(
     let reader = Producer { app: Arc::clone(app), request_id: caller.request_id, extract, format };
     spawn_blocking(move || reader.run(&place, begun, sender));
     has_begun.await.unwrap_or_else(|_| Err(Error::Internal("an export ended before it began".into())))?;
-    app.connections.set_half_sent(caller.peer, true);
-    Ok(Chunks {
-        app: Arc::clone(app),
-        peer: caller.peer,
-        receiver,
-        chunk: Vec::new(),
-        at: 0,
-        stage: Stage::Sending,
-    })
+    Ok(Chunks { receiver, chunk: Vec::new(), at: 0, has_ended: false })
 }
 
 /// What the body is told.
@@ -267,46 +253,10 @@ impl Write for Queue {
 
 /// The body: what was queued, in order.
 struct Chunks {
-    app: Arc<App>,
-    peer: Option<SocketAddr>,
     receiver: mpsc::Receiver<Piece>,
     chunk: Vec<u8>,
     at: usize,
-    stage: Stage,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// It is the client's turn.
-    Sending,
-    /// It is ours: the connection is at work, however silent.
-    Reading,
-    Ended,
-}
-
-impl Chunks {
-    /// The client waits for us, or we for the client: only the latter may take too long.
-    fn turn(&mut self, stage: Stage) {
-        if stage == Stage::Ended {
-            self.app.connections.set_half_sent(self.peer, false);
-        }
-        match (self.stage == Stage::Reading, stage == Stage::Reading) {
-            (false, true) => self.app.connections.begin(self.peer),
-            (true, false) => self.app.connections.end(self.peer),
-            _ => {}
-        }
-        self.stage = stage;
-    }
-
-    /// Rocket ends a body whose reader fails as if it were whole, so the connection is reset first.
-    fn break_off(&self) -> io::Error {
-        if !self.peer.is_some_and(super::connections::cut) {
-            tracing::warn!(
-                "a connection could not be cut: its client has to find out that the file is not whole"
-            );
-        }
-        io::ErrorKind::ConnectionAborted.into()
-    }
+    has_ended: bool,
 }
 
 impl AsyncRead for Chunks {
@@ -315,33 +265,24 @@ impl AsyncRead for Chunks {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.stage == Stage::Ended {
+        if self.has_ended {
             return Poll::Ready(Ok(()));
         }
         if self.at == self.chunk.len() {
-            // Asked for the next chunk: the client has taken the one before.
-            self.turn(Stage::Reading);
-            let piece = ready!(self.receiver.poll_recv(context));
-            self.turn(Stage::Sending);
-            match piece {
+            match ready!(self.receiver.poll_recv(context)) {
                 Some(Piece::Chunk(chunk)) => (self.chunk, self.at) = (chunk, 0),
                 Some(Piece::End) => {
-                    self.turn(Stage::Ended);
+                    self.has_ended = true;
                     return Poll::Ready(Ok(()));
                 }
-                None => return Poll::Ready(Err(self.break_off())),
+                // The connection is reset: the client must not take this for the whole file.
+                None => return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
             }
         }
         let taken = buffer.remaining().min(self.chunk.len() - self.at);
         buffer.put_slice(&self.chunk[self.at..self.at + taken]);
         self.at += taken;
         Poll::Ready(Ok(()))
-    }
-}
-
-impl Drop for Chunks {
-    fn drop(&mut self) {
-        self.turn(Stage::Ended);
     }
 }
 

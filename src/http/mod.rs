@@ -1,9 +1,11 @@
 //! The only place that knows Rocket: what is asked, who may ask it, how it is answered.
 //!
-//! `routes` is the table of contents. A request passes `exchange` (id, clock), `admission`
+//! `routes` is the table of contents. `acceptor` owns the sockets and `dispatch` hands
+//! requests to Rocket. A request passes `exchange` (id, clock), `admission`
 //! (host, limit, key), its parsers (`body`, `query`) and its handler (`coffee`,
 //! `heart_rate`, `export`, `open`, `pages`, `scrape`); whatever goes wrong ends in `error`.
 
+mod acceptor;
 mod admission;
 mod answer;
 mod assets;
@@ -13,6 +15,7 @@ mod catcher;
 mod client;
 mod coffee;
 mod connections;
+mod dispatch;
 mod error;
 mod exchange;
 mod export;
@@ -47,11 +50,13 @@ use crate::model::time::{DAY, Timestamp};
 use crate::store::Store;
 
 pub use admission::Access;
+pub use connections::Capacity;
 pub use keys::{KeyError, Keys, Origin as KeyOrigin};
 pub use openapi::text as openapi;
 pub use routes::{Entry, table};
 pub use serve::{LaunchError, serve};
 
+use body::BodyBudget;
 use connections::Connections;
 use facts::FactBook;
 use limits::{Brake, Limiter};
@@ -69,6 +74,7 @@ pub struct App {
     metrics: Metrics,
     facts: FactBook,
     connections: Connections,
+    body_budget: BodyBudget,
     host_name: String,
     began: Duration,
     built_at: Timestamp,
@@ -115,7 +121,8 @@ impl App {
             brake: Brake::new(&clock),
             metrics: Metrics::new(open::VERSION, crate::store::sqlite_version())?,
             facts: FactBook::default(),
-            connections: Connections::default(),
+            connections: Connections::new(&settings),
+            body_budget: BodyBudget::default(),
             host_name,
             began: clock.elapsed(),
             built_at,
@@ -198,14 +205,6 @@ pub fn rocket(app: Shared) -> Rocket<Build> {
         ip_header: None,
         log_level: rocket::config::LogLevel::Off,
         cli_colors: false,
-        shutdown: rocket::config::Shutdown {
-            // `serve` listens for signals, so that it can say so.
-            ctrlc: false,
-            signals: std::collections::HashSet::new(),
-            grace: u32::try_from(serve::GRACE.as_secs()).unwrap_or(0),
-            mercy: u32::try_from(serve::MERCY.as_secs()).unwrap_or(0),
-            ..Default::default()
-        },
         ..rocket::Config::release_default()
     };
     rocket::custom(config)

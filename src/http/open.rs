@@ -37,6 +37,7 @@ pub struct Health<'a> {
     #[schema(value_type = BackupFacts)]
     backup: &'a BackupFacts,
     clock: ClockHealth,
+    connections: ConnectionHealth,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -76,6 +77,20 @@ struct ClockHealth {
     status: &'static str,
 }
 
+#[derive(Serialize, ToSchema)]
+struct ConnectionHealth {
+    /// `full`, or `reduced` when the descriptor limit allows fewer connections than `MAX_CONNECTIONS`.
+    protection: &'static str,
+    /// Connections open now.
+    open: usize,
+    /// Connections held at most.
+    limit: usize,
+    /// Cause of a reduced protection, and the remedy.
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
 /// Health
 ///
 /// 503 when the database is unhealthy. Busy, full or being restored is not unhealthy: see
@@ -88,6 +103,7 @@ pub async fn health(app: &State<Shared>) -> Answered {
     let facts = app.facts.now(app);
     let (status, code) =
         if wellness.healthy { ("alive", Status::Ok) } else { ("degraded", Status::ServiceUnavailable) };
+    let capacity = app.connections.capacity();
     let answer = Answer::ok(&Health {
         status,
         timestamp: app.clock.now(),
@@ -111,6 +127,12 @@ pub async fn health(app: &State<Shared>) -> Answered {
         disk: &facts.disk,
         backup: &facts.backup,
         clock: ClockHealth { status: if app.clock_is_suspect() { "suspect" } else { "ok" } },
+        connections: ConnectionHealth {
+            protection: if capacity.reduced_by.is_some() { "reduced" } else { "full" },
+            open: app.connections.open(),
+            limit: capacity.connections,
+            reason: capacity.reason(),
+        },
     })?;
     Ok(answer.with_status(code))
 }

@@ -38,6 +38,7 @@ async fn health_tells_of_every_part() {
         "disk": {"status": null, "free_bytes": null, "used_percent": null},
         "backup": {"status": "none", "last_success": null, "age_seconds": null},
         "clock": {"status": "ok"},
+        "connections": {"protection": "full", "open": 0, "limit": 256},
     });
     assert_eq!(health, expected);
     for path in ["/health/", "//health"] {

@@ -51,6 +51,7 @@ fn where_all_is_well_nothing_must_be_done_and_nothing_is_changed() {
         "ok hosts local names and private addresses",
         "ok TLS only this machine reaches 127.0.0.1",
         "ok files their owner's alone",
+        "ok connections at most 256",
     ] {
         assert!(fine.contains(&line.to_owned()), "{line:?} in {fine:?}");
     }

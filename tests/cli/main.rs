@@ -11,6 +11,7 @@ mod apple_export;
 mod backups;
 mod check;
 mod client;
+mod connections;
 mod counts;
 mod crash;
 mod demo;

@@ -177,25 +177,3 @@ fn a_body_that_trickles_for_ever_gets_a_408_and_the_connection_is_closed() {
     let log = server.stop_well().err;
     assert_eq!(log.matches("status=408").count(), 1, "{log}");
 }
-
-#[test]
-fn beyond_the_cap_the_longest_silent_are_closed_first_and_normal_clients_never() {
-    raise_descriptor_limit();
-    let folder = folder();
-    let server =
-        Server::of(server(folder.path()).args(["--max-connections", "64", "--idle-timeout-seconds", "600"]));
-    let mut normal = server.client();
-    assert_eq!(normal.get("/health").status, 200);
-    let mut old: Vec<Silent> = (0..150).map(|_| Silent::open(&server, "")).collect();
-    wait_until("the excess is closed", Duration::from_secs(15), || {
-        assert_eq!(normal.get("/health").status, 200, "a normal client is never closed");
-        closed(&mut old) == 150 + 1 - 64
-    });
-    let mut new: Vec<Silent> = (0..50).map(|_| Silent::open(&server, "GET")).collect();
-    wait_until("the excess is closed", Duration::from_secs(15), || {
-        assert_eq!(normal.get("/health").status, 200, "a normal client is never closed");
-        closed(&mut old) == 150 + 1 + 50 - 64
-    });
-    assert_eq!(closed(&mut new), 0, "the longest silent went first");
-    assert_eq!(server.get("/health").status, 200, "and there is room for another");
-}

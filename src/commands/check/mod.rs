@@ -85,6 +85,7 @@ pub fn run(args: CheckArgs, config: &Path) -> Result<(), Failure> {
             let sentence = format!("{} cannot be looked at: {e}: run this with sudo", database.display());
             let mut findings = vec![must("files", sentence)];
             findings.extend(place::settings(&settings));
+            findings.push(place::connections(&settings));
             findings.extend([place::clock(), place::unit()]);
             findings
         }
@@ -109,6 +110,7 @@ fn everything(settings: &Settings, config: &Path, now: Timestamp) -> Result<Vec<
     let mut findings = place::key(settings, now);
     findings.extend(keys::config(settings, config));
     findings.extend(place::settings(settings));
+    findings.push(place::connections(settings));
     findings.extend(place::files(settings));
     let identity = Identity::of_owner(database).map_err(anyhow::Error::from)?;
     findings.extend(keys::named(database, now));

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use super::{Finding, advice, ago, must, ok};
 use crate::config::{KeySource, Settings};
-use crate::http::Keys;
+use crate::http::{Capacity, Keys};
 use crate::model::time::{DAY, Timestamp};
 use crate::store::companions;
 
@@ -125,6 +125,16 @@ pub fn settings(settings: &Settings) -> Vec<Finding> {
         findings.push(must("headers", "SECURITY_HEADERS=false: leave that to a proxy, or switch them on"));
     }
     findings
+}
+
+/// Compares `MAX_CONNECTIONS` with the descriptor limit of this process.
+pub fn connections(settings: &Settings) -> Finding {
+    const ABOUT: &str = "connections";
+    let capacity = Capacity::of_process(settings.max_connections);
+    match capacity.reason() {
+        Some(reason) => must(ABOUT, reason),
+        None => ok(ABOUT, format!("at most {}", capacity.connections)),
+    }
 }
 
 /// May nobody else read or replace the files, and do they have one owner?

@@ -57,7 +57,7 @@ pub(super) fn stored<T: Serialize>(
     responses((status = 201, description = "The coffee as it was stored. When a request is sent again by a key without the scope `read`: the id and the fields that were sent", body = super::shapes::CoffeeWritten, headers(("Location" = String, description = "The path of the new coffee, such as `/coffee/1`")))))]
 #[rocket::post("/coffee", data = "<new>")]
 pub async fn add(app: &State<Shared>, once: Once, may_read: MayRead, new: Body<NewCoffee>) -> Answered {
-    let key = once.0.map(|key| IdempotencyKey { route: "/coffee/", key });
+    let key = once.0.map(|key| IdempotencyKey { route: "/coffee/", key, uptime: app.clock.elapsed() });
     let sent = may_read.instead(|| CoffeeChange::from(new.0.clone()));
     let kind = new.0.coffee_type.clone();
     let dose = new.0.caffeine_mg;

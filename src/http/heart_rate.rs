@@ -36,7 +36,7 @@ const SHOWN: u32 = 100;
     responses((status = 201, description = "The reading as it was stored. When a request is sent again by a key without the scope `read`: the id and the fields that were sent", body = super::shapes::ReadingWritten, headers(("Location" = String, description = "The path of the new reading, such as `/heartrate/1`")))))]
 #[rocket::post("/heartrate", data = "<new>")]
 pub async fn add(app: &State<Shared>, once: Once, may_read: MayRead, new: Body<NewReading>) -> Answered {
-    let key = once.0.map(|key| IdempotencyKey { route: "/heartrate/", key });
+    let key = once.0.map(|key| IdempotencyKey { route: "/heartrate/", key, uptime: app.clock.elapsed() });
     let sent = may_read.instead(|| ReadingChange::from(new.0.clone()));
     let context = new.0.context.clone();
     let made = app.store.add_reading(new.0, key, app.clock.now()).await?;

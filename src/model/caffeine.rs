@@ -8,7 +8,7 @@
 use std::ops::RangeInclusive;
 
 use super::coffee::Milligrams;
-use super::time::{DAY, HOUR, Timestamp};
+use super::time::{HOUR, Timestamp};
 
 /// Hours until half of the caffeine is gone, for an average adult. Source: [`HALF_LIFE_SOURCE`].
 pub const HALF_LIFE_HOURS: f64 = 5.0;
@@ -25,11 +25,9 @@ pub const LOW_FACTOR: f64 = 0.6;
 /// The slow end of the band: 5 h × 1.6 is 8 h, as with oral contraceptives (Abernethy 1985)
 /// or in pregnancy (doi:10.1007/BF00637512).
 pub const HIGH_FACTOR: f64 = 1.6;
-/// How far back a dose counts at least, in microseconds: after 3 days less than 0.01 % of it is
-/// left at the default half-life, 0.2 % at 8 h.
-const LOOK_BACK: i64 = 3 * DAY;
-/// After so many half-lives of the slow body less than 0.4 % is left.
-const LOOK_BACK_HALF_LIVES: f64 = 8.0;
+/// Half-lives of the slow body after which a dose is left out. Less than 0.05 mg is left by then of any
+/// dose that can be stored (1 kg).
+const LOOK_BACK_HALF_LIVES: f64 = 25.0;
 /// Half-lives that can be asked for, in hours.
 pub const HALF_LIFE_RANGE: RangeInclusive<f64> = 1.0..=24.0;
 /// Absorption rates that can be asked for, per hour.
@@ -87,9 +85,9 @@ impl Kinetics {
         Self { half_life_hours: self.half_life_hours * HIGH_FACTOR, ..*self }
     }
 
-    /// How far back a dose still counts, in microseconds: 3 days, or 8 half-lives of the slow body.
+    /// How far back a dose still counts, in microseconds: [`LOOK_BACK_HALF_LIVES`] of the slow body.
     pub fn look_back(&self) -> i64 {
-        LOOK_BACK.max((LOOK_BACK_HALF_LIVES * self.high().half_life_hours * HOUR as f64) as i64)
+        (LOOK_BACK_HALF_LIVES * self.high().half_life_hours * HOUR as f64).ceil() as i64
     }
 
     /// Share of the active caffeine eliminated per hour: ln 2 / half-life.
@@ -280,11 +278,17 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_too_far_back_to_count_is_next_to_nothing_however_slow_the_body() {
-        for half_life in [1.0, 5.0, 8.0, 24.0] {
-            let body = Kinetics::new(half_life, ABSORPTION_PER_HOUR).unwrap();
-            let hours = body.look_back() as f64 / HOUR as f64;
-            assert!(hours >= 72.0 && body.high().amount(100.0, hours) < 0.41, "{half_life}");
+    fn the_look_back_cuts_off_less_than_a_twentieth_of_a_milligram_at_any_half_life() {
+        const LARGEST_DOSE: f64 = 1e6;
+        let (shortest, longest) = (*HALF_LIFE_RANGE.start(), *HALF_LIFE_RANGE.end());
+        for step in 0..=1000 {
+            let half_life = shortest + (longest - shortest) * f64::from(step) / 1000.0;
+            let kinetics = Kinetics::new(half_life, ABSORPTION_PER_HOUR).unwrap();
+            let hours = kinetics.look_back() as f64 / HOUR as f64;
+            for body in [kinetics.low(), kinetics, kinetics.high()] {
+                let cut = body.amount(LARGEST_DOSE, hours);
+                assert!(cut < 0.05, "{half_life} h: {cut} mg after {hours} h");
+            }
         }
     }
 }

@@ -4,7 +4,6 @@
 //! in `calendar`.
 
 use std::fmt;
-use std::time::Duration;
 
 use jiff::civil;
 use jiff::fmt::temporal::Pieces;
@@ -92,7 +91,9 @@ impl Timestamp {
                 named.as_ref().unwrap_or(zone).to_timestamp(local).map_err(|_| YEARS)?
             }
         };
-        Self::from_micros(instant.as_microsecond()).ok_or(YEARS)
+        // Rounded down, also before 1970, where `as_microsecond` would round up.
+        let micros = instant.as_nanosecond().div_euclid(1000);
+        i64::try_from(micros).ok().and_then(Self::from_micros).ok_or(YEARS)
     }
 
     pub(super) fn to_jiff(self) -> jiff::Timestamp {
@@ -194,10 +195,10 @@ impl<'de> Deserialize<'de> for Timestamp {
 
 impl From<std::time::SystemTime> for Timestamp {
     fn from(time: std::time::SystemTime) -> Self {
-        let micros = |d: Duration| i64::try_from(d.as_micros()).unwrap_or(i64::MAX);
+        let micros = |nanos: u128| i64::try_from(nanos / 1000).unwrap_or(i64::MAX);
         match time.duration_since(std::time::UNIX_EPOCH) {
-            Ok(after) => Self::clamped(micros(after)),
-            Err(before) => Self::clamped(-micros(before.duration())),
+            Ok(after) => Self::clamped(micros(after.as_nanos())),
+            Err(before) => Self::clamped(-micros(before.duration().as_nanos().saturating_add(999))),
         }
     }
 }
@@ -236,6 +237,25 @@ mod tests {
             assert_eq!(parse(text).as_deref(), Ok("2025-07-23T14:30:00.123456Z"), "{text}");
         }
         assert_eq!(parse("2025-07-23").as_deref(), Ok("2025-07-22T22:00:00.000000Z"));
+    }
+
+    #[test]
+    fn parts_of_a_microsecond_are_rounded_down_before_1970_too() {
+        for (text, expected) in [
+            ("2025-07-23T14:30:00.123456999Z", "2025-07-23T14:30:00.123456Z"),
+            ("1970-01-01T00:00:00.000000999Z", "1970-01-01T00:00:00.000000Z"),
+            ("1969-12-31T23:59:59.999999999Z", "1969-12-31T23:59:59.999999Z"),
+            ("1969-12-31T23:59:59.999999001Z", "1969-12-31T23:59:59.999999Z"),
+            ("1969-12-31T23:59:59.999999Z", "1969-12-31T23:59:59.999999Z"),
+            ("1950-06-01T12:00:00.000000001+02:00", "1950-06-01T10:00:00.000000Z"),
+        ] {
+            assert_eq!(parse(text).as_deref(), Ok(expected), "{text}");
+        }
+        let epoch = std::time::UNIX_EPOCH;
+        for (nanos, expected) in [(0, 0), (1, -1), (999, -1), (1000, -1), (1001, -2)] {
+            let time = epoch - std::time::Duration::from_nanos(nanos);
+            assert_eq!(Timestamp::from(time).micros(), expected, "{nanos} ns before 1970");
+        }
     }
 
     #[test]

@@ -110,7 +110,7 @@ impl Filler {
     pub fn finish(mut self) -> Result<(), Error> {
         self.counter.write(&self.connection)?;
         self.connection.execute_batch(
-            "commit; pragma synchronous = full; pragma optimize; pragma wal_checkpoint(truncate)",
+            "commit; pragma synchronous = full; pragma wal_checkpoint(truncate)",
         )?;
         self.lock.mark_clean().map_err(|e| Error::Io(e.to_string()))
     }

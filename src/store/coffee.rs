@@ -81,8 +81,9 @@ impl Store {
         now: Timestamp,
     ) -> Result<Stored<Coffee>, Error> {
         let steps = if key.is_some() { Steps::Many } else { Steps::One };
+        let ages = Arc::clone(&self.answer_ages);
         self.write("add_coffee", steps, move |c| {
-            once(c, key.as_ref(), &new, now, |c| {
+            once(c, key.as_ref().map(|key| (key, &*ages)), &new, now, |c| {
                 let coffee = insert(c, &new, now)?;
                 Ok((coffee.id.0, coffee))
             })
@@ -152,7 +153,8 @@ impl Store {
     pub async fn caffeine_between(&self, since: Timestamp, until: Timestamp) -> Result<DayTotal, Error> {
         self.read("caffeine_between", Cost::Quick, move |c| {
             c.prepare_cached(
-                "select total(caffeine_mg), count(*) from coffee_logs where timestamp >= ? and timestamp < ?",
+                "select total(caffeine_mg), count(*) from coffee_logs indexed by coffee_logs_by_time
+                 where timestamp >= ? and timestamp < ?",
             )?
             .query_row(params![since.micros(), until.micros()], |row| {
                 Ok(DayTotal { total_mg: row.get(0)?, coffee_count: row.get::<_, i64>(1)?.unsigned_abs() })
@@ -240,7 +242,8 @@ impl Store {
             let mut all = Vec::new();
             doses(&c, since, until, |at, mg, _| all.extend(Milligrams::new(mg).map(|mg| (at, mg))))?;
             let mut query = c.prepare_cached(
-                "select caffeine_mg from coffee_logs where timestamp <= ? order by timestamp desc limit ?",
+                "select caffeine_mg from coffee_logs indexed by coffee_logs_by_time
+                 where timestamp <= ? order by timestamp desc limit ?",
             )?;
             let newest = query.query_map(params![at.micros(), latest], |row| row.get(0))?;
             let newest: Vec<f64> = newest.collect::<Result<_, _>>()?;
@@ -325,7 +328,8 @@ fn list(c: &Connection, filter: &CoffeeFilter) -> rusqlite::Result<Vec<Coffee>> 
     match &filter.coffee_type {
         None => c
             .prepare_cached(
-                "select id, timestamp, caffeine_mg, coffee_type, notes from coffee_logs
+                "select id, timestamp, caffeine_mg, coffee_type, notes
+                 from coffee_logs indexed by coffee_logs_by_time
                  where timestamp >= ? and timestamp < ?
                  order by timestamp desc, id desc limit ? offset ?",
             )?
@@ -366,7 +370,7 @@ fn doses(
     mut each: impl FnMut(Timestamp, f64, Option<&str>),
 ) -> rusqlite::Result<()> {
     let mut query = c.prepare_cached(
-        "select timestamp, caffeine_mg, coffee_type from coffee_logs
+        "select timestamp, caffeine_mg, coffee_type from coffee_logs indexed by coffee_logs_by_time
          where timestamp >= ? and timestamp < ? order by timestamp, id",
     )?;
     let mut rows = query.query(params![since.micros(), until.micros()])?;
@@ -437,7 +441,10 @@ pub(super) fn drunk(
     until: Timestamp,
 ) -> rusqlite::Result<Vec<CorrelatedCoffee>> {
     let count: i64 = c
-        .prepare_cached("select count(*) from coffee_logs where timestamp >= ? and timestamp < ?")?
+        .prepare_cached(
+            "select count(*) from coffee_logs indexed by coffee_logs_by_time
+             where timestamp >= ? and timestamp < ?",
+        )?
         .query_row([since.micros(), until.micros()], |row| row.get(0))?;
     let mut all = Vec::with_capacity(usize::try_from(count).unwrap_or(0));
     let names = TypeNames::read(c)?;

@@ -382,13 +382,15 @@ struct Strides {
 
 const OF_ALL: Strides = Strides {
     unit: HOUR,
-    within: "select count(*) from heart_rate_logs where timestamp >= ? and timestamp < ?",
+    within: "select count(*) from heart_rate_logs indexed by heart_rate_logs_by_time
+             where timestamp >= ? and timestamp < ?",
     counts: "select hour, count from heart_rate_hours where hour >= ? and hour < ? order by hour desc",
 };
 
 const OF_A_CONTEXT: Strides = Strides {
     unit: BLOCK * DAY,
-    within: "select count(*) from heart_rate_logs where timestamp >= ? and timestamp < ? and context = ?",
+    within: "select count(*) from heart_rate_logs indexed by heart_rate_logs_by_context
+             where timestamp >= ? and timestamp < ? and context = ?",
     counts: "select block, sum(count) from heart_rate_blocks where block >= ? and block < ? and context = ?
              group by block order by block desc",
 };

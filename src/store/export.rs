@@ -142,12 +142,14 @@ fn read(
 ) -> Result<u64, ExportError> {
     let (query, entry): (_, fn(&Row<'_>) -> rusqlite::Result<Entry>) = match extract.kind {
         Kind::Coffee => (
-            "select id, timestamp, caffeine_mg, coffee_type, notes, source from coffee_logs
+            "select id, timestamp, caffeine_mg, coffee_type, notes, source
+             from coffee_logs indexed by coffee_logs_by_time
              where timestamp >= ? and timestamp < ? order by timestamp, id",
             coffee,
         ),
         Kind::HeartRate => (
-            "select id, timestamp, bpm, context, notes, source from heart_rate_logs
+            "select id, timestamp, bpm, context, notes, source
+             from heart_rate_logs indexed by heart_rate_logs_by_time
              where timestamp >= ? and timestamp < ? order by timestamp, id",
             reading,
         ),

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::Arc;
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
@@ -76,8 +77,9 @@ impl Store {
         now: Timestamp,
     ) -> Result<Stored<Reading>, Error> {
         let steps = if key.is_some() { Steps::Many } else { Steps::One };
+        let ages = Arc::clone(&self.answer_ages);
         self.write("add_reading", steps, move |c| {
-            once(c, key.as_ref(), &new, now, |c| {
+            once(c, key.as_ref().map(|key| (key, &*ages)), &new, now, |c| {
                 let reading = insert(c, &new, now)?;
                 Ok((reading.id.0, reading))
             })
@@ -303,7 +305,7 @@ fn insert_each(
 /// How many stored readings have the natural key of one that came over HTTP.
 fn count_equals(c: &Connection, reading: &NewReading, now: Timestamp) -> rusqlite::Result<u64> {
     c.prepare_cached(
-        "select count(*) from heart_rate_logs
+        "select count(*) from heart_rate_logs indexed by heart_rate_logs_by_time
          where timestamp = ? and bpm = ? and context is ? and notes is ? and source is null",
     )?
     .query_row(
@@ -320,7 +322,8 @@ fn find(c: &Connection, id: ReadingId) -> rusqlite::Result<Option<Reading>> {
 
 pub(super) fn latest(c: &Connection) -> rusqlite::Result<Option<Reading>> {
     c.prepare_cached(
-        "select id, timestamp, bpm, context, notes from heart_rate_logs order by timestamp desc, id desc limit 1",
+        "select id, timestamp, bpm, context, notes from heart_rate_logs indexed by heart_rate_logs_by_time
+         order by timestamp desc, id desc limit 1",
     )?
     .query_row([], from_row)
     .optional()
@@ -347,7 +350,8 @@ fn list(c: &Connection, filter: &ReadingFilter) -> rusqlite::Result<Vec<Reading>
     match &filter.context {
         None => c
             .prepare_cached(
-                "select id, timestamp, bpm, context, notes from heart_rate_logs
+                "select id, timestamp, bpm, context, notes
+                 from heart_rate_logs indexed by heart_rate_logs_by_time
                  where timestamp >= ? and timestamp < ?
                  order by timestamp desc, id desc limit ? offset ?",
             )?
@@ -355,7 +359,8 @@ fn list(c: &Connection, filter: &ReadingFilter) -> rusqlite::Result<Vec<Reading>
             .collect(),
         Some(context) => c
             .prepare_cached(
-                "select id, timestamp, bpm, context, notes from heart_rate_logs
+                "select id, timestamp, bpm, context, notes
+                 from heart_rate_logs indexed by heart_rate_logs_by_context
                  where context = ? and timestamp >= ? and timestamp < ?
                  order by timestamp desc, id desc limit ? offset ?",
             )?
@@ -398,7 +403,7 @@ fn first_readings(
     limit: u32,
 ) -> rusqlite::Result<Vec<Reading>> {
     c.prepare_cached(
-        "select id, timestamp, bpm, context, notes from heart_rate_logs
+        "select id, timestamp, bpm, context, notes from heart_rate_logs indexed by heart_rate_logs_by_time
          where timestamp >= ? and timestamp < ? order by timestamp, id limit ?",
     )?
     .query_map(params![start.micros(), end.micros(), limit], from_row)?
@@ -423,7 +428,7 @@ pub(super) fn each_within(
     mut each: impl FnMut(Timestamp, Bpm, Option<&str>),
 ) -> rusqlite::Result<()> {
     let mut query = c.prepare_cached(
-        "select timestamp, bpm, context from heart_rate_logs
+        "select timestamp, bpm, context from heart_rate_logs indexed by heart_rate_logs_by_time
          where timestamp >= ? and timestamp < ? order by timestamp",
     )?;
     let mut rows = query.query([start, end])?;

@@ -23,6 +23,9 @@ mod lock;
 mod overview;
 mod own;
 mod owner;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
+mod plans;
 mod prune;
 mod restore;
 mod retention;
@@ -69,6 +72,7 @@ pub use sql::{Asker, Piece, SqlError};
 pub use steps::step;
 pub use verify::{Contents, Examination, examine};
 
+use idempotency::AnswerAges;
 use lock::Lock;
 use overview::LastProbe;
 
@@ -105,6 +109,8 @@ type Pool = r2d2::Pool<SqliteConnectionManager>;
 pub struct Store {
     path: PathBuf,
     writer: Writer,
+    /// Shared with the writes that use it.
+    answer_ages: Arc<AnswerAges>,
     quick: Pool,
     dear: Pool,
     dear_slots: Semaphore,
@@ -155,7 +161,11 @@ impl Store {
             let target = Target::Folder(options.backups.clone());
             snapshot(path, &target, &Identity::CALLER, &unwatched).map(drop)
         })?;
+        if let Err(e) = schema::drop_statistics(&connection) {
+            tracing::warn!("statistics in the database could not be dropped: {e}");
+        }
         probe(&connection).map_err(|e| fault(&e))?;
+        let answer_ages = AnswerAges::starting(&connection).map_err(|e| fault(&e))?;
         let pool_thread = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());
         let quick = pool(path, options.quick_readers, &pool_thread)?;
         let dear = pool(path, options.dear_readers, &pool_thread)?;
@@ -168,6 +178,7 @@ impl Store {
         Ok(Self {
             path: path.clone(),
             writer: Writer::start(connection).map_err(system)?,
+            answer_ages: Arc::new(answer_ages),
             quick,
             dear,
             dear_slots: Semaphore::new(options.dear_readers as usize),

@@ -192,7 +192,8 @@ impl Store {
 fn last_coffee(c: &Connection) -> rusqlite::Result<Option<(Timestamp, Milligrams)>> {
     let last = c
         .prepare_cached(
-            "select timestamp, caffeine_mg from coffee_logs order by timestamp desc, id desc limit 1",
+            "select timestamp, caffeine_mg from coffee_logs indexed by coffee_logs_by_time
+             order by timestamp desc, id desc limit 1",
         )?
         .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;

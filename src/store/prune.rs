@@ -95,11 +95,11 @@ impl Pruner {
         let query = match kind {
             Kind::Coffee => {
                 "select count(*), min(timestamp), max(timestamp), (select count(*) from coffee_logs)
-                 from coffee_logs where timestamp < ?"
+                 from coffee_logs indexed by coffee_logs_by_time where timestamp < ?"
             }
             Kind::HeartRate => {
                 "select count(*), min(timestamp), max(timestamp), (select count(*) from heart_rate_logs)
-                 from heart_rate_logs where timestamp < ?"
+                 from heart_rate_logs indexed by heart_rate_logs_by_time where timestamp < ?"
             }
         };
         Ok(self.connection.query_row(query, [before.micros()], |row| {
@@ -122,12 +122,14 @@ impl Pruner {
         let (delete, last_id) = match kind {
             Kind::Coffee => (
                 "delete from coffee_logs where id in
-                 (select id from coffee_logs where timestamp < ? and id <= ? order by timestamp, id limit ?)",
+                 (select id from coffee_logs indexed by coffee_logs_by_time
+                  where timestamp < ? and id <= ? order by timestamp, id limit ?)",
                 self.last_ids[0],
             ),
             Kind::HeartRate => (
                 "delete from heart_rate_logs where id in
-                 (select id from heart_rate_logs where timestamp < ? and id <= ? order by timestamp, id limit ?)",
+                 (select id from heart_rate_logs indexed by heart_rate_logs_by_time
+                  where timestamp < ? and id <= ? order by timestamp, id limit ?)",
                 self.last_ids[1],
             ),
         };

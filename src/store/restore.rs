@@ -283,6 +283,7 @@ impl Restoration {
         }
         let mut copy = Connection::open(draft.path()).map_err(fault)?;
         schema::migrate(&mut copy, version, schema::migrations()).map_err(fault)?;
+        schema::drop_statistics(&copy).map_err(fault)?;
         if !self.file.miscounted.is_empty() {
             let counted = copy.transaction().map_err(fault)?;
             counts::recount(&counted).and_then(|()| counted.commit()).map_err(fault)?;

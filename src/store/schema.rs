@@ -227,6 +227,19 @@ pub fn migrate(connection: &mut Connection, version: usize, migrations: &[&str])
     Ok(())
 }
 
+/// Drops the statistics that `ANALYZE` leaves in a file. No plan of ours needs them, and those of a table
+/// that has grown since mislead the planner.
+pub fn drop_statistics(connection: &Connection) -> rusqlite::Result<()> {
+    const LEFT: &str = "select exists (select 1 from sqlite_schema where name in ('sqlite_stat1', 'sqlite_stat4'))";
+    if connection.query_row(LEFT, [], |row| row.get(0))? {
+        // The reset makes this connection forget those that it has loaded.
+        connection.execute_batch(
+            "drop table if exists sqlite_stat1; drop table if exists sqlite_stat4; pragma writable_schema = reset",
+        )?;
+    }
+    Ok(())
+}
+
 /// How many coffees and how many readings there are.
 ///
 /// # Errors

@@ -305,8 +305,8 @@ fn objects(connection: &Connection) -> rusqlite::Result<BTreeMap<(String, String
 pub fn contents(connection: &Connection) -> rusqlite::Result<Contents> {
     let (coffees, readings) = schema::count_rows(connection)?;
     let newest: Option<i64> = connection.query_row(
-        "select max(at) from (select max(timestamp) as at from coffee_logs
-         union all select max(timestamp) from heart_rate_logs)",
+        "select max(at) from (select max(timestamp) as at from coffee_logs indexed by coffee_logs_by_time
+         union all select max(timestamp) from heart_rate_logs indexed by heart_rate_logs_by_time)",
         [],
         |row| row.get(0),
     )?;

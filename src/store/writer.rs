@@ -244,7 +244,7 @@ impl Worker {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        let last = "pragma optimize; pragma wal_checkpoint(truncate)";
+        let last = "pragma wal_checkpoint(truncate)";
         let done = self.connection.busy_timeout(LAST_CHECKPOINT);
         if let Err(e) = done.and_then(|()| self.connection.execute_batch(last)) {
             tracing::warn!("the last checkpoint failed: {e}");

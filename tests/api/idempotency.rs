@@ -3,7 +3,7 @@
 use rocket::http::Method;
 use serde_json::{Value, json};
 
-use super::helpers::{Reply, TestApp, lacking};
+use super::helpers::{Reply, Setup, TestApp, at, lacking};
 
 const DAY: u64 = 86_400;
 
@@ -74,6 +74,53 @@ async fn a_key_belongs_to_its_route_and_is_kept_for_thirty_days() {
     app.wait(DAY);
     for path in ["/coffee/", "/heartrate/"] {
         assert_eq!(post(&app, path, "k", body_of(path)).await.json()["id"], 2, "{path}");
+    }
+}
+
+#[rocket::async_test]
+async fn a_key_used_while_the_clock_is_wrong_outlives_the_setting_of_the_clock() {
+    const NOW: &str = "2026-06-01T12:00:00Z";
+    // Older than the program, within its life but months behind, and years ahead.
+    for wrong in ["1970-01-01T00:00:10Z", "2025-11-05T00:00:00Z", "2041-01-01T00:00:00Z"] {
+        for path in ["/coffee/", "/heartrate/"] {
+            let app = TestApp::with(Setup { now: wrong, ..Setup::default() }).await;
+            let first = post(&app, path, "k", body_of(path)).await;
+            assert_eq!(first.status, 201, "{wrong}: {}", first.text());
+            app.wait(60);
+            app.clock.set(at(NOW));
+            // Another write, which removes what has expired.
+            assert_eq!(post(&app, path, "other", body_of(path)).await.status, 201, "{wrong}");
+            let again = post(&app, path, "k", body_of(path)).await;
+            assert_eq!((again.status, again.text()), (201, first.text()), "{wrong}");
+            assert_eq!(app.ids(path).await.len(), 2, "{wrong}, {path}");
+            // From then on it is kept 30 days, as any other.
+            app.wait(30 * DAY - 60);
+            let again = post(&app, path, "k", body_of(path)).await;
+            assert_eq!((again.status, again.text()), (201, first.text()), "{wrong}");
+            app.wait(DAY);
+            let late = post(&app, path, "k", body_of(path)).await;
+            assert_eq!((late.status, late.json()["id"].as_i64()), (201, Some(3)), "{wrong}");
+        }
+    }
+}
+
+#[rocket::async_test]
+async fn a_clock_that_goes_wrong_and_is_set_back_forgets_no_key() {
+    for wrong in ["1970-01-01T00:00:10Z", "2041-01-01T00:00:00Z"] {
+        let app = TestApp::new().await;
+        let first = post(&app, "/coffee/", "k", body_of("/coffee/")).await;
+        app.clock.set(at(wrong));
+        assert_eq!(post(&app, "/coffee/", "while wrong", body_of("/coffee/")).await.status, 201, "{wrong}");
+        app.clock.set(at("2026-06-01T13:00:00Z"));
+        assert_eq!(post(&app, "/coffee/", "other", body_of("/coffee/")).await.status, 201, "{wrong}");
+        for (key, id) in [("k", 1), ("while wrong", 2), ("other", 3)] {
+            assert_eq!(post(&app, "/coffee/", key, body_of("/coffee/")).await.json()["id"], id, "{wrong}: {key}");
+        }
+        assert_eq!(post(&app, "/coffee/", "k", body_of("/coffee/")).await.text(), first.text(), "{wrong}");
+        // Neither is kept longer than 30 days.
+        app.wait(31 * DAY);
+        assert_eq!(post(&app, "/coffee/", "k", body_of("/coffee/")).await.json()["id"], 4, "{wrong}");
+        assert_eq!(post(&app, "/coffee/", "while wrong", body_of("/coffee/")).await.json()["id"], 5, "{wrong}");
     }
 }
 

@@ -45,6 +45,7 @@ mod settings;
 mod silence;
 mod sockets;
 mod sql;
+mod statistics;
 mod systemd;
 mod under_fire;
 mod verifying;

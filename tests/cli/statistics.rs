@@ -1,0 +1,41 @@
+//! The statistics of SQLite's planner: the program gathers none, and drops those that it finds.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+use serde_json::json;
+
+use crate::helpers::{Server, database, folder, number};
+use crate::keeping::well;
+
+/// How many tables of statistics the database has.
+fn statistics(folder: &Path) -> i64 {
+    number(&database(folder), "select count(*) from sqlite_schema where name like 'sqlite@_stat%' escape '@'")
+}
+
+fn analyze(file: &Path) {
+    Connection::open(file).unwrap().execute_batch("analyze").unwrap();
+}
+
+#[test]
+fn statistics_are_never_gathered_and_those_in_a_file_are_dropped() {
+    let folder = folder();
+    let folder = folder.path();
+    let server = Server::start(folder);
+    assert_eq!(server.client().post("/heartrate/", &json!({"bpm": 60}).to_string()).status, 201);
+    server.stop_well();
+    assert_eq!(statistics(folder), 0, "after a stop");
+    // Gathered by hand while nobody runs.
+    analyze(&folder.join("coffee.db"));
+    assert!(statistics(folder) > 0);
+    let server = Server::start(folder);
+    assert_eq!(statistics(folder), 0, "after a start");
+    // Brought by a backup.
+    well(folder, &["backup", "--to", "analyzed.db"]);
+    analyze(&folder.join("analyzed.db"));
+    well(folder, &["restore", "--yes", "analyzed.db"]);
+    assert_eq!(statistics(folder), 0, "after a restore");
+    assert_eq!(server.get("/heartrate/current").json()["bpm"], 60);
+    server.stop_well();
+    assert_eq!(statistics(folder), 0, "after another stop");
+}

@@ -321,7 +321,8 @@ pub struct RangeParams {
 #[into_params(parameter_in = Header)]
 pub struct IdempotencyHeader {
     /// The client's own name for this request, best a UUID. The same key with the same body gets the first
-    /// answer again and adds nothing; with another body it is refused. Kept 30 days.
+    /// answer again and adds nothing; with another body it is refused. Kept for 30 days in which the server
+    /// runs, whatever its clock shows.
     #[param(rename = "Idempotency-Key", min_length = 1, max_length = 255, pattern = r"\S", nullable = false)]
     idempotency_key: Option<String>,
 }

@@ -109,9 +109,8 @@ impl Filler {
     /// The store's faults.
     pub fn finish(mut self) -> Result<(), Error> {
         self.counter.write(&self.connection)?;
-        self.connection.execute_batch(
-            "commit; pragma synchronous = full; pragma wal_checkpoint(truncate)",
-        )?;
+        self.connection
+            .execute_batch("commit; pragma synchronous = full; pragma wal_checkpoint(truncate)")?;
         self.lock.mark_clean().map_err(|e| Error::Io(e.to_string()))
     }
 }

@@ -391,7 +391,7 @@ const OF_A_CONTEXT: Strides = Strides {
     unit: BLOCK * DAY,
     within: "select count(*) from heart_rate_logs indexed by heart_rate_logs_by_context
              where timestamp >= ? and timestamp < ? and context = ?",
-    counts: "select block, sum(count) from heart_rate_blocks where block >= ? and block < ? and context = ?
+    counts: "select block, sum(count) from heart_rate_blocks where block >= ? and block < ? and +context = ?
              group by block order by block desc",
 };
 

@@ -306,7 +306,7 @@ fn insert_each(
 fn count_equals(c: &Connection, reading: &NewReading, now: Timestamp) -> rusqlite::Result<u64> {
     c.prepare_cached(
         "select count(*) from heart_rate_logs indexed by heart_rate_logs_by_time
-         where timestamp = ? and bpm = ? and context is ? and notes is ? and source is null",
+         where timestamp = ? and +bpm = ? and +context is ? and notes is ? and source is null",
     )?
     .query_row(
         params![reading.timestamp.unwrap_or(now).micros(), reading.bpm.get(), reading.context, reading.notes],

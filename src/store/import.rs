@@ -117,8 +117,9 @@ impl Importer {
             // Each transaction counts its own readings.
             Counter::instead_of_triggers(&connection)?;
         }
-        let coffees = Stored::of(&connection, "coffee_logs", "select max(id) from coffee_logs")?;
-        let readings = Stored::of(&connection, "heart_rate_logs", "select max(id) from heart_rate_logs")?;
+        let coffees = Stored::of(&connection, "coffee_logs", "select max(id) from coffee_logs not indexed")?;
+        let last_id = "select max(id) from heart_rate_logs not indexed";
+        let readings = Stored::of(&connection, "heart_rate_logs", last_id)?;
         let connection = Some(connection);
         let imported = Imported::default();
         Ok(Self { connection, path, is_dry, coffees, readings, imported, _maintenance: maintenance })

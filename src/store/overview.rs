@@ -164,7 +164,7 @@ impl Store {
     /// Reads from the file, and remembers when that went well.
     async fn probe(&self) -> Result<(), Error> {
         self.read("probe", Cost::Quick, |c| {
-            c.prepare_cached("select id from coffee_logs limit 1")?.query([])?.next().map(drop)
+            c.prepare_cached("select id from coffee_logs not indexed limit 1")?.query([])?.next().map(drop)
         })
         .await?;
         self.last_probe.went_well();

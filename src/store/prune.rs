@@ -17,7 +17,7 @@ use crate::model::time::Timestamp;
 const TURN: Duration = Duration::from_millis(20);
 /// Between two transactions, for the writer of a server, which tries each millisecond.
 const PAUSE: Duration = Duration::from_millis(3);
-/// Rows that one statement deletes.
+/// Rows that are deleted between two looks at the clock.
 const STEP: u32 = 50;
 
 /// The entries of one kind that lie before an instant, and how many do not.
@@ -75,8 +75,8 @@ impl Pruner {
             Found::Ours(_) => {
                 let last_ids = connection
                     .query_row(
-                        "select coalesce((select max(id) from coffee_logs), 0),
-                         coalesce((select max(id) from heart_rate_logs), 0)",
+                        "select coalesce((select max(id) from coffee_logs not indexed), 0),
+                         coalesce((select max(id) from heart_rate_logs not indexed), 0)",
                         [],
                         |row| Ok([row.get(0)?, row.get(1)?]),
                     )
@@ -119,17 +119,18 @@ impl Pruner {
     /// # Errors
     /// The store's faults.
     pub fn remove(&mut self, kind: Kind, before: Timestamp) -> Result<u64, PruneError> {
-        let (delete, last_id) = match kind {
+        // One by one, as the planner may take a list of ids for longer than the table.
+        let (oldest, delete, last_id) = match kind {
             Kind::Coffee => (
-                "delete from coffee_logs where id in
-                 (select id from coffee_logs indexed by coffee_logs_by_time
-                  where timestamp < ? and id <= ? order by timestamp, id limit ?)",
+                "select id from coffee_logs indexed by coffee_logs_by_time
+                 where timestamp < ? and id <= ? order by timestamp, id limit ?",
+                "delete from coffee_logs where id = ?",
                 self.last_ids[0],
             ),
             Kind::HeartRate => (
-                "delete from heart_rate_logs where id in
-                 (select id from heart_rate_logs indexed by heart_rate_logs_by_time
-                  where timestamp < ? and id <= ? order by timestamp, id limit ?)",
+                "select id from heart_rate_logs indexed by heart_rate_logs_by_time
+                 where timestamp < ? and id <= ? order by timestamp, id limit ?",
+                "delete from heart_rate_logs where id = ?",
                 self.last_ids[1],
             ),
         };
@@ -141,9 +142,15 @@ impl Pruner {
             let mut in_turn = 0;
             let is_done = loop {
                 let these = params![before.micros(), last_id, STEP];
-                let gone = transaction.prepare_cached(delete)?.execute(these)?;
-                in_turn += gone as u64;
-                if gone < STEP as usize {
+                let ids = transaction
+                    .prepare_cached(oldest)?
+                    .query_map(these, |row| row.get(0))?
+                    .collect::<Result<Vec<i64>, _>>()?;
+                let mut delete = transaction.prepare_cached(delete)?;
+                for id in &ids {
+                    in_turn += delete.execute([id])? as u64;
+                }
+                if ids.len() < STEP as usize {
                     break true;
                 }
                 if began.elapsed() >= TURN {

@@ -230,7 +230,8 @@ pub fn migrate(connection: &mut Connection, version: usize, migrations: &[&str])
 /// Drops the statistics that `ANALYZE` leaves in a file. No plan of ours needs them, and those of a table
 /// that has grown since mislead the planner.
 pub fn drop_statistics(connection: &Connection) -> rusqlite::Result<()> {
-    const LEFT: &str = "select exists (select 1 from sqlite_schema where name in ('sqlite_stat1', 'sqlite_stat4'))";
+    const LEFT: &str =
+        "select exists (select 1 from sqlite_schema where name in ('sqlite_stat1', 'sqlite_stat4'))";
     if connection.query_row(LEFT, [], |row| row.get(0))? {
         // The reset makes this connection forget those that it has loaded.
         connection.execute_batch(

@@ -46,10 +46,11 @@ impl Stored {
         if self.last_id == 0 {
             return Ok(false);
         }
+        // The pluses rule out a skip scan, which statistics may make look cheaper.
         let mut statement = connection.prepare_cached(
             "select id from coffee_logs indexed by coffee_logs_by_time
-             where timestamp = ?1 and id > ?2 and id <= ?3 and caffeine_mg = ?4
-             and coffee_type is ?5 and notes is ?6 and source is ?7 order by id limit 1",
+             where timestamp = ?1 and id > ?2 and id <= ?3 and +caffeine_mg = ?4
+             and +coffee_type is ?5 and notes is ?6 and source is ?7 order by id limit 1",
         )?;
         self.used.use_one(coffee.timestamp, |last| {
             let equal = params![
@@ -75,8 +76,8 @@ impl Stored {
         }
         let mut statement = connection.prepare_cached(
             "select id from heart_rate_logs indexed by heart_rate_logs_by_time
-             where timestamp = ?1 and id > ?2 and id <= ?3 and bpm = ?4
-             and context is ?5 and notes is ?6 and source is ?7 order by id limit 1",
+             where timestamp = ?1 and id > ?2 and id <= ?3 and +bpm = ?4
+             and +context is ?5 and notes is ?6 and source is ?7 order by id limit 1",
         )?;
         self.used.use_one(reading.timestamp, |last| {
             let equal = params![

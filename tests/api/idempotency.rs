@@ -114,13 +114,21 @@ async fn a_clock_that_goes_wrong_and_is_set_back_forgets_no_key() {
         app.clock.set(at("2026-06-01T13:00:00Z"));
         assert_eq!(post(&app, "/coffee/", "other", body_of("/coffee/")).await.status, 201, "{wrong}");
         for (key, id) in [("k", 1), ("while wrong", 2), ("other", 3)] {
-            assert_eq!(post(&app, "/coffee/", key, body_of("/coffee/")).await.json()["id"], id, "{wrong}: {key}");
+            assert_eq!(
+                post(&app, "/coffee/", key, body_of("/coffee/")).await.json()["id"],
+                id,
+                "{wrong}: {key}"
+            );
         }
         assert_eq!(post(&app, "/coffee/", "k", body_of("/coffee/")).await.text(), first.text(), "{wrong}");
         // Neither is kept longer than 30 days.
         app.wait(31 * DAY);
         assert_eq!(post(&app, "/coffee/", "k", body_of("/coffee/")).await.json()["id"], 4, "{wrong}");
-        assert_eq!(post(&app, "/coffee/", "while wrong", body_of("/coffee/")).await.json()["id"], 5, "{wrong}");
+        assert_eq!(
+            post(&app, "/coffee/", "while wrong", body_of("/coffee/")).await.json()["id"],
+            5,
+            "{wrong}"
+        );
     }
 }
 

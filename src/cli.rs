@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::backup::BackupArgs;
 use crate::commands::check::CheckArgs;
@@ -44,18 +44,45 @@ impl Cli {
     /// What cannot be understood; a setting before a command among it, which would not reach that.
     pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let mut program = Self::command();
-        let said = program.try_get_matches_from_mut(args)?;
+        let said = program.try_get_matches_from_mut(lone_debug(&program, args))?;
         let is_said = |id: &str| said.value_source(id) == Some(ValueSource::CommandLine);
         let stray = program
             .get_arguments()
             .map(|arg| arg.get_id().as_str())
             .find(|id| *id != "config" && is_said(id));
-        if let (Some((command, _)), Some(setting)) = (said.subcommand(), stray) {
-            let sentence =
-                format!("--{} stands before `{command}`: it must come after it", setting.replace('_', "-"));
+        if let (Some(_), Some(setting)) = (said.subcommand(), stray) {
+            let sentence = misplaced(&program, &said, setting);
             return Err(program.error(ErrorKind::ArgumentConflict, sentence));
         }
         Self::from_arg_matches(&said)
+    }
+}
+
+/// Gives `--debug` before a command its value, which would otherwise be the command.
+fn lone_debug(program: &clap::Command, args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    for place in 1..args.len() {
+        let is_command = |arg: &OsString| program.find_subcommand(arg).is_some();
+        if args[place] == "--debug" && args.get(place + 1).is_some_and(is_command) {
+            args[place] = "--debug=true".into();
+        }
+    }
+    args
+}
+
+/// Why an option before a command is refused, and where it belongs.
+fn misplaced(program: &clap::Command, said: &ArgMatches, setting: &str) -> String {
+    let flag = format!("--{}", setting.replace('_', "-"));
+    let (mut words, mut matches, mut innermost) = ("coffee-tracker".to_owned(), said, program);
+    while let Some((name, inner)) = matches.subcommand() {
+        words = format!("{words} {name}");
+        matches = inner;
+        innermost = innermost.find_subcommand(name).unwrap_or(innermost);
+    }
+    if innermost.get_arguments().any(|arg| arg.get_id() == setting) {
+        format!("{flag} belongs after the command: {words} {flag} …")
+    } else {
+        format!("{flag} is an option of `coffee-tracker serve`; `{words}` does not have it")
     }
 }
 

@@ -14,18 +14,25 @@ use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 
 use super::rejected::RejectedRows;
-use super::{Failure, print, progress};
-use crate::config::RawPlace;
-use crate::formats::{Format, Input, Mapping, Meter, ReadError, Reading, Rejection, Row, Stopped, one_line};
+use super::{Failure, grouped, print, progress};
+use crate::config::{RawPlace, RawRules};
+use crate::formats::{
+    Format, Input, Mapping, Meter, ReadError, Reading, Rejection, Row, Sink, Stopped, one_line,
+};
 use crate::model::draft::Column;
 use crate::model::entry::Entry;
-use crate::store::{DockerStack, Identity, ImportError, Imported, Importer, Options};
+use crate::model::rules::Rules;
+use crate::store::{DockerStack, FoundRow, Identity, ImportError, Imported, Importer, Options};
 
 /// Rows that go to the storing thread together, and how many such lots may wait.
 const LOT: usize = 512;
 const LOTS: usize = 16;
 /// Rows that are stored in one go, at most.
 const GO: usize = LOT * LOTS;
+/// Text of rows that go together at most, and that are stored in one go, in bytes: a note or a
+/// rejected row is a thousand times longer than usual rows.
+const LOT_BYTES: usize = 64 * 1024;
+const GO_BYTES: usize = LOT_BYTES * LOTS;
 /// Rejected rows that are shown.
 const SHOWN: u64 = 20;
 /// How much of each, in characters.
@@ -59,6 +66,16 @@ pub struct ImportArgs {
     /// Say nothing unless something goes wrong
     #[arg(long, short)]
     quiet: bool,
+
+    /// Import doses and pulses outside the limits for new entries too
+    ///
+    /// Without it, rows above MAX_CAFFEINE_MG, below MIN_HEART_RATE_BPM or above MAX_HEART_RATE_BPM
+    /// are rejected.
+    #[arg(long)]
+    accept_out_of_range: bool,
+
+    #[command(flatten)]
+    rules: RawRules,
 
     #[command(flatten)]
     place: RawPlace,
@@ -134,7 +151,8 @@ pub fn run(args: ImportArgs) -> Result<(), Failure> {
         if args.file == Path::new("-") { "standard input".into() } else { args.file.display().to_string() };
     let unreadable = |e: ReadError| Failure::Failed(format!("{name}: {e}"));
     check_mappings(&args.map)?;
-    let place = args.place.check()?;
+    let (place, rules) = args.rules.check_with(args.place)?;
+    let limits = (!args.accept_out_of_range).then_some(rules);
     // What the caller named is opened as the caller, what is stored is stored as its owner.
     let source = open(&args.file, args.format.map(Format::from)).map_err(unreadable)?;
     let rejects = args.rejects.as_deref().map(|path| RejectedRows::create(path, &place.database));
@@ -158,6 +176,7 @@ pub fn run(args: ImportArgs) -> Result<(), Failure> {
         rejects,
         is_database: matches!(source, Source::Database(..)),
         rejected: 0,
+        out_of_range: 0,
         passed_over: 0,
         bar: source.bar(args.quiet),
         meter,
@@ -166,7 +185,7 @@ pub fn run(args: ImportArgs) -> Result<(), Failure> {
     let (lots, incoming) = sync_channel(LOTS);
     let reader = std::thread::Builder::new()
         .name("reader".into())
-        .spawn(move || source.read(&how, &lots))
+        .spawn(move || source.read(&how, limits.as_ref(), &lots))
         .map_err(|e| unreadable(e.into()))?;
     // When storing fails nobody waits for the reader: it may wait for a slow stream.
     taker.take_all(&incoming)?;
@@ -229,21 +248,23 @@ impl Source {
     }
 
     /// Reads everything and sends it in lots.
-    fn read(self, how: &Reading, lots: &SyncSender<Lot>) -> Result<(), ReadError> {
+    fn read(self, how: &Reading, limits: Option<&Rules>, lots: &SyncSender<Lot>) -> Result<(), ReadError> {
         let mut lot = Lot::default();
-        let mut sink = |row| {
+        let mut send = |row| {
             lot.add(row);
-            if lot.count < LOT {
+            if lot.count < LOT && lot.bytes < LOT_BYTES {
                 return Ok(());
             }
             lots.send(std::mem::take(&mut lot)).map_err(|_| Stopped)
         };
+        let mut sink = Sink::new(limits, &mut send);
         let read = match self {
             Self::File(input) => input.read(how, &mut sink),
             Self::Database(database, meter) => {
-                let each = &mut |(number, entry, content): crate::store::FoundRow<'_>| {
+                let each = &mut |found: FoundRow<'_>| {
                     meter.add(1);
-                    match sink(Row::of(number, entry, content)) {
+                    let explain = |reason| format!("{}: {reason}", (found.place)());
+                    match sink.entry_at(found.number, found.entry, explain, found.content) {
                         Ok(()) => ControlFlow::Continue(()),
                         Err(Stopped) => ControlFlow::Break(()),
                     }
@@ -264,11 +285,14 @@ struct Lot {
     rejected: Vec<Rejection>,
     passed_over: u64,
     count: usize,
+    /// Length of all text in it.
+    bytes: usize,
 }
 
 impl Lot {
     fn add(&mut self, row: Row) {
         self.count += 1;
+        self.bytes += text_bytes(&row);
         match row {
             Row::Entry(entry) => {
                 if self.entries.is_empty() {
@@ -279,6 +303,17 @@ impl Lot {
             Row::Rejected(rejection) => self.rejected.push(rejection),
             Row::PassedOver => self.passed_over += 1,
         }
+    }
+}
+
+/// Length of the text in a row.
+fn text_bytes(row: &Row) -> usize {
+    let length = |texts: [&Option<String>; 3]| texts.into_iter().flatten().map(String::len).sum::<usize>();
+    match row {
+        Row::Entry(Entry::Coffee(coffee)) => length([&coffee.coffee_type, &coffee.notes, &coffee.source]),
+        Row::Entry(Entry::Reading(reading)) => length([&reading.context, &reading.notes, &reading.source]),
+        Row::Rejected(rejection) => rejection.reason.len() + rejection.content.len(),
+        Row::PassedOver => 0,
     }
 }
 
@@ -302,6 +337,8 @@ struct Taker {
     /// Its rows have no lines; why one does not fit says where it stands.
     is_database: bool,
     rejected: u64,
+    /// Those among them whose values are outside the limits for new entries.
+    out_of_range: u64,
     passed_over: u64,
     bar: ProgressBar,
     meter: Meter,
@@ -311,10 +348,13 @@ struct Taker {
 impl Taker {
     fn take_all(&mut self, incoming: &Receiver<Lot>) -> Result<(), Failure> {
         while let Ok(first) = incoming.recv() {
+            let mut bytes = first.bytes;
             let mut entries = self.unpack(first)?;
             while entries.len() < GO
+                && bytes < GO_BYTES
                 && let Ok(lot) = incoming.try_recv()
             {
+                bytes += lot.bytes;
                 entries.append(&mut self.unpack(lot)?);
             }
             if !entries.is_empty() {
@@ -340,6 +380,7 @@ impl Taker {
         self.passed_over += lot.passed_over;
         for rejection in &lot.rejected {
             self.rejected += 1;
+            self.out_of_range += u64::from(rejection.is_out_of_range);
             if self.rejected <= SHOWN {
                 self.bar.suspend(|| eprintln!("{}", shown(rejection, self.is_database)));
             }
@@ -370,6 +411,15 @@ impl Taker {
         if self.rejected > SHOWN {
             let hint = if self.rejects.is_none() { " (--rejects FILE writes them all)" } else { "" };
             eprintln!("and {} more{hint}", self.rejected - SHOWN);
+        }
+        if self.out_of_range > 0 {
+            eprintln!(
+                "{} outside the limits for new entries; --accept-out-of-range imports them",
+                match self.out_of_range {
+                    1 => "1 rejected row is".to_owned(),
+                    n => format!("{} rejected rows are", grouped(n)),
+                }
+            );
         }
         if let Some(rejects) = self.rejects.take() {
             rejects.finish()?;

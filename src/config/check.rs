@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use clap::{Args, Command};
 
-use super::{KeySource, LimitClass, LogFormat, LogSettings, Place, Rate, RawPlace, RawSettings, Settings};
+use super::{
+    KeySource, LimitClass, LogFormat, LogSettings, Place, Rate, RawPlace, RawRules, RawSettings, Settings,
+};
 use crate::model::advice::Drinker;
 use crate::model::caffeine::{ABSORPTION_PER_HOUR, HALF_LIFE_RANGE, Kinetics};
 use crate::model::calendar::{LocalTime, Zone};
@@ -51,12 +53,7 @@ impl Checker {
     }
 
     fn flag(&mut self, name: &'static str, text: &str) -> bool {
-        let parsed = match text.trim().to_ascii_lowercase().as_str() {
-            "true" | "1" | "yes" | "on" => Ok(true),
-            "false" | "0" | "no" | "off" => Ok(false),
-            _ => Err("must be true or false"),
-        };
-        self.take(name, text, parsed, false)
+        self.take(name, text, boolean(text).ok_or("must be true or false"), false)
     }
 
     fn number<T: FromStr + PartialOrd + fmt::Display + Copy>(
@@ -80,6 +77,30 @@ impl Checker {
             text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(parse).collect();
         self.take(name, text, items, Vec::new())
     }
+}
+
+fn boolean(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Some(true),
+        "false" | "0" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+/// `DEBUG`. Many programs read a variable of that name, with values of their own: one that is not
+/// ours must not stop the start.
+fn debug(
+    text: &str,
+    c: &mut Checker,
+    environment: &impl Fn(&str) -> Option<String>,
+    notes: &mut Vec<String>,
+) -> bool {
+    let is_from_environment = environment("DEBUG").as_deref() == Some(text);
+    if is_from_environment && boolean(text).is_none() {
+        notes.push(format!("DEBUG={text} is ignored: it is neither true nor false"));
+        return false;
+    }
+    c.flag("DEBUG", text)
 }
 
 /// The default of an argument, from its definition.
@@ -128,11 +149,54 @@ impl RawPlace {
     }
 }
 
+impl RawRules {
+    fn or_defaults(mut self) -> Self {
+        let command = Self::augment_args(Command::new("rules"));
+        for (name, value) in [
+            ("max_caffeine_mg", &mut self.max_caffeine_mg),
+            ("min_heart_rate_bpm", &mut self.min_heart_rate_bpm),
+            ("max_heart_rate_bpm", &mut self.max_heart_rate_bpm),
+        ] {
+            if value.trim().is_empty() {
+                *value = default_of(&command, name);
+            }
+        }
+        self
+    }
+
+    /// The limits; the advice for a day is not among them and has its default.
+    fn rules(&self, c: &mut Checker) -> Rules {
+        let rules = Rules {
+            max_caffeine_mg: c.number("MAX_CAFFEINE_MG", &self.max_caffeine_mg, 1.0, 100_000.0),
+            min_bpm: c.number("MIN_HEART_RATE_BPM", &self.min_heart_rate_bpm, 1, Bpm::MAX),
+            max_bpm: c.number("MAX_HEART_RATE_BPM", &self.max_heart_rate_bpm, 1, Bpm::MAX),
+            ..Rules::default()
+        };
+        let both_fit = !c.errors.iter().any(|e| e.name.ends_with("_HEART_RATE_BPM"));
+        if both_fit && rules.min_bpm > rules.max_bpm {
+            let order = Err("must not exceed MAX_HEART_RATE_BPM");
+            c.take("MIN_HEART_RATE_BPM", &self.min_heart_rate_bpm, order, ());
+        }
+        rules
+    }
+
+    /// Checks the limits together with the place they apply to.
+    ///
+    /// # Errors
+    /// Every setting that does not fit; never an empty list.
+    pub fn check_with(self, place: RawPlace) -> Result<(Place, Rules), Vec<SettingError>> {
+        let mut check = Checker { errors: Vec::new() };
+        let checked = (place.or_defaults().place(&mut check), self.or_defaults().rules(&mut check));
+        if check.errors.is_empty() { Ok(checked) } else { Err(check.errors) }
+    }
+}
+
 impl RawSettings {
     /// A setting that is set to nothing, as compose files do, has its default.
     fn or_defaults(mut self) -> Self {
         let command = Self::augment_args(Command::new("settings"));
         self.place = self.place.or_defaults();
+        self.rules = self.rules.or_defaults();
         for (name, value) in [
             ("host", &mut self.host),
             ("port", &mut self.port),
@@ -147,13 +211,10 @@ impl RawSettings {
             ("header_timeout_seconds", &mut self.header_timeout_seconds),
             ("idle_timeout_seconds", &mut self.idle_timeout_seconds),
             ("max_connections", &mut self.max_connections),
-            ("max_caffeine_mg", &mut self.max_caffeine_mg),
             ("recommended_daily_caffeine_mg", &mut self.recommended_daily_caffeine_mg),
             ("bedtime", &mut self.bedtime),
             ("caffeine_half_life_hours", &mut self.caffeine_half_life_hours),
             ("sleep_threshold_mg", &mut self.sleep_threshold_mg),
-            ("min_heart_rate_bpm", &mut self.min_heart_rate_bpm),
-            ("max_heart_rate_bpm", &mut self.max_heart_rate_bpm),
             ("rate_limit_enabled", &mut self.limits.rate_limit_enabled),
             ("rate_limit_open", &mut self.limits.rate_limit_open),
             ("rate_limit_health", &mut self.limits.rate_limit_health),
@@ -187,12 +248,14 @@ impl RawSettings {
             "localhost" => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             text => text.parse().map_err(|_| "must be an IP address, such as 127.0.0.1 or 0.0.0.0"),
         };
+        let mut notes = notes(&environment);
+        let debug = debug(&raw.debug, c, &environment, &mut notes);
         let settings = Settings {
             host: c.take("HOST", &raw.host, host, IpAddr::V4(Ipv4Addr::LOCALHOST)),
             port: c.number("PORT", &raw.port, 0, u16::MAX),
             key: key_source(&raw, &place.database, &environment),
             place,
-            debug: c.flag("DEBUG", &raw.debug),
+            debug,
             log: log_settings(&raw, c, &environment),
             slow_query: Duration::from_millis(c.number("SLOW_QUERY_MS", &raw.slow_query_ms, 1, 3_600_000)),
             allowed_hosts: c.list("ALLOWED_HOSTS", &raw.allowed_hosts, |host| Ok(host.to_ascii_lowercase())),
@@ -208,7 +271,7 @@ impl RawSettings {
             rules: rules(&raw, c),
             drinker: drinker(&raw, c),
             rates: rates(&raw, c),
-            notes: notes(&environment),
+            notes,
         };
         if check.errors.is_empty() { Ok(settings) } else { Err(check.errors) }
     }
@@ -219,24 +282,15 @@ fn seconds(c: &mut Checker, name: &'static str, text: &str) -> Duration {
 }
 
 fn rules(raw: &RawSettings, c: &mut Checker) -> Rules {
-    let bpm = Bpm::MAX;
-    let rules = Rules {
-        max_caffeine_mg: c.number("MAX_CAFFEINE_MG", &raw.max_caffeine_mg, 1.0, 100_000.0),
+    Rules {
         recommended_daily_caffeine_mg: c.number(
             "RECOMMENDED_DAILY_CAFFEINE_MG",
             &raw.recommended_daily_caffeine_mg,
             1.0,
             100_000.0,
         ),
-        min_bpm: c.number("MIN_HEART_RATE_BPM", &raw.min_heart_rate_bpm, 1, bpm),
-        max_bpm: c.number("MAX_HEART_RATE_BPM", &raw.max_heart_rate_bpm, 1, bpm),
-    };
-    let both_fit = !c.errors.iter().any(|e| e.name.ends_with("_HEART_RATE_BPM"));
-    if both_fit && rules.min_bpm > rules.max_bpm {
-        let order = Err("must not exceed MAX_HEART_RATE_BPM");
-        c.take("MIN_HEART_RATE_BPM", &raw.min_heart_rate_bpm, order, ());
+        ..raw.rules.rules(c)
     }
-    rules
 }
 
 fn drinker(raw: &RawSettings, c: &mut Checker) -> Drinker {

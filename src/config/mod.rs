@@ -36,6 +36,22 @@ pub struct RawPlace {
     pub tz: String,
 }
 
+/// The limits for doses and pulses, as text: what the server and `import` accept.
+#[derive(Args, Clone, Debug)]
+pub struct RawRules {
+    /// Largest dose accepted for one coffee, mg
+    #[arg(long, env = "MAX_CAFFEINE_MG", hide_env_values = true, default_value = "1000")]
+    pub max_caffeine_mg: String,
+
+    /// Lowest pulse accepted, beats per minute
+    #[arg(long, env = "MIN_HEART_RATE_BPM", hide_env_values = true, default_value = "30")]
+    pub min_heart_rate_bpm: String,
+
+    /// Highest pulse accepted, beats per minute
+    #[arg(long, env = "MAX_HEART_RATE_BPM", hide_env_values = true, default_value = "250")]
+    pub max_heart_rate_bpm: String,
+}
+
 /// Where the data lies and which days it has.
 #[derive(Clone, Debug)]
 pub struct Place {
@@ -64,7 +80,17 @@ pub struct RawSettings {
     pub api_key_file: String,
 
     /// Accept weak and published API keys: for development only
-    #[arg(long, env = "DEBUG", hide_env_values = true, default_value = "false")]
+    ///
+    /// In the environment, where other programs have their own `DEBUG`, a value other than true or
+    /// false is ignored.
+    #[arg(
+        long,
+        env = "DEBUG",
+        hide_env_values = true,
+        default_value = "false",
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
     pub debug: String,
 
     /// Least important lines to log: debug, info, warning, error or critical
@@ -121,9 +147,8 @@ pub struct RawSettings {
     #[arg(long, env = "MAX_CONNECTIONS", hide_env_values = true, default_value = "256")]
     pub max_connections: String,
 
-    /// Largest dose accepted for one coffee, mg
-    #[arg(long, env = "MAX_CAFFEINE_MG", hide_env_values = true, default_value = "1000")]
-    pub max_caffeine_mg: String,
+    #[command(flatten)]
+    pub rules: RawRules,
 
     /// Advised limit for a day, mg
     #[arg(long, env = "RECOMMENDED_DAILY_CAFFEINE_MG", hide_env_values = true, default_value = "400")]
@@ -145,14 +170,6 @@ pub struct RawSettings {
     /// Your usual dose, mg; empty: the middle one of the latest 50 coffees
     #[arg(long, env = "USUAL_DOSE_MG", hide_env_values = true, default_value = "")]
     pub usual_dose_mg: String,
-
-    /// Lowest pulse accepted, beats per minute
-    #[arg(long, env = "MIN_HEART_RATE_BPM", hide_env_values = true, default_value = "30")]
-    pub min_heart_rate_bpm: String,
-
-    /// Highest pulse accepted, beats per minute
-    #[arg(long, env = "MAX_HEART_RATE_BPM", hide_env_values = true, default_value = "250")]
-    pub max_heart_rate_bpm: String,
 
     #[command(flatten)]
     pub limits: limits::RawLimits,

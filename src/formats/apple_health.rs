@@ -13,7 +13,7 @@ use quick_xml::{Error as XmlError, XmlVersion};
 
 use super::lines::Counted;
 use super::lossy::Lossy;
-use super::rows::{ReadError, Row, Sink};
+use super::rows::{ReadError, Rejection, Sink};
 use crate::model::calendar::Zone;
 use crate::model::draft;
 use crate::model::entry::{CoffeeEntry, Entry, Kind, ReadingEntry};
@@ -24,6 +24,13 @@ const CAFFEINE: &str = "HKQuantityTypeIdentifierDietaryCaffeine";
 const MOTION: &str = "HKMetadataKeyHeartRateMotionContext";
 /// What the whole document is called.
 pub const ROOT: &[u8] = b"<HealthData";
+
+/// Deepest nesting of elements that is read; an export has five. The XML reader remembers the name
+/// of each open element.
+const MAX_DEPTH: usize = 100;
+
+/// How much of a record that is too long is shown, in bytes.
+const MAX_SHOWN: usize = 8 * 1024;
 
 /// Reads every record.
 ///
@@ -36,6 +43,7 @@ pub fn read(input: &mut dyn BufRead, zone: &Zone, sink: &mut Sink<'_>) -> Result
     let mut export = Export { zone, open: None, other: None, has_ended: false };
     let mut reader = tolerant(input);
     let mut buffer = Vec::new();
+    let mut depth = 0_usize;
     loop {
         buffer.clear();
         reader.get_mut().begin_piece();
@@ -46,7 +54,24 @@ pub fn read(input: &mut dyn BufRead, zone: &Zone, sink: &mut Sink<'_>) -> Result
                 export.check_others()?;
                 return Err(ReadError::Broken { line, why: "the end of the file is missing".to_owned() });
             }
-            Ok(event) => export.take(line, &event, sink)?,
+            Ok(event) => {
+                match event {
+                    Event::Start(_) => depth += 1,
+                    Event::End(_) => depth = depth.saturating_sub(1),
+                    _ => {}
+                }
+                if depth > MAX_DEPTH {
+                    let why = format!("elements are nested more than {MAX_DEPTH} deep");
+                    return Err(ReadError::Broken { line, why });
+                }
+                export.take(line, &event, sink)?;
+            }
+            Err(XmlError::Io(_)) if reader.get_ref().is_piece_too_long() => {
+                let mut input = reader.into_inner();
+                let is_empty = skip_rest(&mut input, line, &buffer)?;
+                export.skipped(line, &buffer, is_empty, sink)?;
+                reader = tolerant(input);
+            }
             Err(XmlError::Io(e)) => return Err(ReadError::Broken { line, why: e.to_string() }),
             Err(XmlError::IllFormed(_)) => {}
             Err(e) => return Err(ReadError::Broken { line, why: e.to_string() }),
@@ -104,6 +129,82 @@ fn skip_split_root(input: &mut Counted<'_>) -> Result<(), ReadError> {
     Ok(())
 }
 
+/// What ends a piece of XML.
+#[derive(Clone, Copy)]
+enum PieceEnd {
+    /// Text ends before the next markup.
+    Text,
+    /// A tag ends with the first `>` outside of this quote.
+    Tag { quote: Option<u8> },
+    /// Comments, CDATA sections and processing instructions have an end of their own.
+    Mark(&'static [u8]),
+}
+
+impl PieceEnd {
+    /// The end of a piece, from its beginning.
+    fn of(begun: &[u8]) -> Self {
+        match begun {
+            [b'<', b'!', b'-', ..] => Self::Mark(b"-->"),
+            [b'<', b'!', b'[', ..] => Self::Mark(b"]]>"),
+            [b'<', b'?', ..] => Self::Mark(b"?>"),
+            [b'<', ..] => {
+                let mut end = Self::Tag { quote: None };
+                for byte in begun {
+                    end.is_at(*byte, [0; 2]);
+                }
+                end
+            }
+            _ => Self::Text,
+        }
+    }
+
+    /// Reports whether this byte ends the piece; `last` are the two before it.
+    fn is_at(&mut self, byte: u8, last: [u8; 2]) -> bool {
+        match self {
+            Self::Text => byte == b'<',
+            Self::Mark(mark) => [last[0], last[1], byte].ends_with(mark),
+            Self::Tag { quote: open @ Some(_) } if *open == Some(byte) => {
+                *open = None;
+                false
+            }
+            Self::Tag { quote: quote @ None } if matches!(byte, b'"' | b'\'') => {
+                *quote = Some(byte);
+                false
+            }
+            Self::Tag { quote } => quote.is_none() && byte == b'>',
+        }
+    }
+}
+
+/// Reads to the end of a piece that is too long to be kept, of which this much was read. Returns
+/// whether it was an empty element.
+fn skip_rest(input: &mut Counted<'_>, line: u64, begun: &[u8]) -> Result<bool, ReadError> {
+    let mut end = PieceEnd::of(begun);
+    let mut last = begun.last_chunk().copied().unwrap_or_default();
+    loop {
+        input.begin_piece();
+        let available = input.fill_buf()?;
+        if available.is_empty() {
+            return Err(ReadError::Broken { line, why: "what begins there has no end".to_owned() });
+        }
+        let mut used = 0;
+        let mut is_over = false;
+        for byte in available {
+            is_over = end.is_at(*byte, last);
+            if is_over {
+                used += usize::from(!matches!(end, PieceEnd::Text));
+                break;
+            }
+            used += 1;
+            last = [last[1], *byte];
+        }
+        input.consume(used);
+        if is_over {
+            return Ok(last[1] == b'/');
+        }
+    }
+}
+
 struct Export<'z> {
     zone: &'z Zone,
     /// A record of ours whose end has not come yet: its line, what stood there, and itself.
@@ -153,6 +254,33 @@ impl Export<'_> {
         Ok(())
     }
 
+    /// A piece that began like this was too long to be kept.
+    fn skipped(
+        &mut self,
+        line: u64,
+        begun: &[u8],
+        is_empty: bool,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), ReadError> {
+        let tag = begun.strip_prefix(b"<").unwrap_or_default();
+        match tag.split(|byte| byte.is_ascii_whitespace()).next() {
+            Some(b"Record") => {
+                self.close(sink)?;
+                if self.other.is_some() {
+                    return Ok(sink.pass_over()?);
+                }
+                let shown = begun.get(..MAX_SHOWN).unwrap_or(begun);
+                let content = String::from_utf8_lossy(shown).into_owned();
+                Ok(sink.reject(Rejection::new(line, "is longer than 4 MiB".to_owned(), content))?)
+            }
+            Some(name @ (b"Correlation" | b"Workout")) if !is_empty => {
+                self.enter(line, &String::from_utf8_lossy(name));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn enter(&mut self, line: u64, name: &str) {
         self.other.get_or_insert_with(|| Other { line, name: name.to_owned(), depth: 0 }).depth += 1;
     }
@@ -185,7 +313,7 @@ impl Export<'_> {
     ) -> Result<(), ReadError> {
         self.close(sink)?;
         if self.other.is_some() {
-            return Ok(sink(Row::PassedOver)?);
+            return Ok(sink.pass_over()?);
         }
         let mut record = Record::default();
         let read = record.read(tag);
@@ -194,11 +322,11 @@ impl Export<'_> {
             Some(CAFFEINE) => Kind::Coffee,
             // What cannot be read may have been ours.
             None if read.is_err() => Kind::HeartRate,
-            _ => return Ok(sink(Row::PassedOver)?),
+            _ => return Ok(sink.pass_over()?),
         };
         let entry = read.and_then(|()| record.entry(kind, self.zone));
         if is_empty {
-            return Ok(sink(Row::of(line, entry, || shown(tag)))?);
+            return Ok(sink.entry(line, entry, || shown(tag))?);
         }
         let content = if entry.is_err() { shown(tag) } else { String::new() };
         self.open = Some(Open { line, content, entry });
@@ -207,7 +335,7 @@ impl Export<'_> {
 
     fn close(&mut self, sink: &mut Sink<'_>) -> Result<(), ReadError> {
         match self.open.take() {
-            Some(open) => Ok(sink(Row::of(open.line, open.entry, || open.content))?),
+            Some(open) => Ok(sink.entry(open.line, open.entry, || open.content)?),
             None => Ok(()),
         }
     }

@@ -8,7 +8,7 @@ use std::io::{self, BufRead, Read};
 use csv::{ByteRecord, ReaderBuilder, Terminator};
 
 use super::json_lines::without_mark;
-use super::rows::{ReadError, Rejection, Row, Sink, one_line};
+use super::rows::{ReadError, Rejection, Sink, one_line};
 use crate::model::calendar::Zone;
 use crate::model::draft::{Column, Draft, Raw};
 use crate::model::entry::Entry;
@@ -36,7 +36,7 @@ pub fn read(
     sink: &mut Sink<'_>,
 ) -> Result<(), ReadError> {
     let mut feed = Feed::new(input);
-    let header = feed.header()?;
+    let header = feed.header(sink)?;
     let mut reader = ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
@@ -47,8 +47,8 @@ pub fn read(
     let columns = columns(&header, mappings)?;
     loop {
         let more = reader.read_byte_record(&mut record).map_err(io::Error::from)?;
-        for unclosed in reader.get_mut().unclosed.drain(..) {
-            sink(Row::Rejected(unclosed))?;
+        if let Some(unclosed) = reader.get_mut().unclosed.take() {
+            sink.reject(unclosed)?;
         }
         if !more {
             return Ok(());
@@ -59,8 +59,7 @@ pub fn read(
         }
         let feed = reader.get_ref();
         let read = entry(&record, &columns, feed.delimiter, zone);
-        let row = Row::of(feed.line, read, || feed.record_text());
-        sink(row)?;
+        sink.entry(feed.line, read, || feed.record_text())?;
     }
 }
 
@@ -136,7 +135,8 @@ fn columns(header: &[String], mappings: &[Mapping]) -> Result<Vec<Option<Column>
     Ok(columns)
 }
 
-/// Hands on one whole record with each read.
+/// Hands on one whole record with each read; a row of nothing but a delimiter stands for a line that
+/// was rejected, so that rejections are passed on one by one.
 struct Feed<'a> {
     input: &'a mut dyn BufRead,
     delimiter: u8,
@@ -149,8 +149,8 @@ struct Feed<'a> {
     /// Where it began, and where the next one begins.
     line: u64,
     next_line: u64,
-    /// Lines that open a quote and do not close it.
-    unclosed: Vec<Rejection>,
+    /// A line that opens a quote and does not close it.
+    unclosed: Option<Rejection>,
 }
 
 impl<'a> Feed<'a> {
@@ -164,18 +164,18 @@ impl<'a> Feed<'a> {
             given: 0,
             line: 1,
             next_line: 1,
-            unclosed: Vec::new(),
+            unclosed: None,
         }
     }
 
     /// Reads the header and learns the delimiter from it.
-    fn header(&mut self) -> Result<Vec<String>, ReadError> {
-        self.next_record()?;
+    fn header(&mut self, sink: &mut Sink<'_>) -> Result<Vec<String>, ReadError> {
+        self.next_closed_record(sink)?;
         let mut header = without_mark(&self.record).to_vec();
         let said = spreadsheet_delimiter(&header);
         if let Some(delimiter) = said {
             self.delimiter = delimiter;
-            self.next_record()?;
+            self.next_closed_record(sink)?;
             header.clone_from(&self.record);
         }
         self.given = self.record.len();
@@ -199,6 +199,17 @@ impl<'a> Feed<'a> {
         Ok(names.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect())
     }
 
+    /// Like [`Feed::next_record`], but rejects lines with an unclosed quote here and now.
+    fn next_closed_record(&mut self, sink: &mut Sink<'_>) -> Result<(), ReadError> {
+        loop {
+            self.next_record()?;
+            match self.unclosed.take() {
+                Some(unclosed) => sink.reject(unclosed)?,
+                None => return Ok(()),
+            }
+        }
+    }
+
     /// Makes the next record that is not blank the present one; empty at the end.
     fn next_record(&mut self) -> io::Result<()> {
         loop {
@@ -219,10 +230,13 @@ impl<'a> Feed<'a> {
                 // There may be many before the next good one.
                 self.record.truncate(MAX_UNCLOSED);
                 let reason = "opens a quote that is not closed, or is longer than 64 KiB".to_owned();
-                self.unclosed.push(Rejection::new(self.line, reason, self.record_text()));
+                self.unclosed = Some(Rejection::new(self.line, reason, self.record_text()));
                 if is_cut {
                     self.skip_line()?;
                 }
+                self.record.clear();
+                self.record.extend([self.delimiter, b'\n']);
+                return Ok(());
             } else if !self.record.trim_ascii().is_empty() {
                 self.record.push(b'\n');
                 return Ok(());

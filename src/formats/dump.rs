@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io::BufRead;
 
 use super::lines::{Line, read_line};
-use super::rows::{ReadError, Rejection, Row, Sink, one_line};
+use super::rows::{ReadError, Rejection, Sink, one_line};
 use super::sql_tokens::{Token, Tokens, control};
 use super::sql_values::{MAX_VALUES, Value, shown, values};
 use crate::model::calendar::Zone;
@@ -217,19 +217,19 @@ impl Dump<'_> {
                 (Line::TooLong, Some(_), _) => {
                     let reason = format!("is longer than {MAX_LINE} bytes");
                     let content = String::from_utf8_lossy(&text).into_owned();
-                    sink(Row::Rejected(Rejection::new(line, reason, content)))?;
+                    sink.reject(Rejection::new(line, reason, content))?;
                     continue;
                 }
                 (Line::Whole, Some(kind), Some(columns)) => (kind, columns),
                 _ => {
-                    sink(Row::PassedOver)?;
+                    sink.pass_over()?;
                     continue;
                 }
             };
             let values = text.split(|byte| *byte == b'\t').take(MAX_VALUES + 1);
             let values: Vec<Value> = values.map(|value| Ok(copied(value))).collect();
             let content = || String::from_utf8_lossy(&text).into_owned();
-            sink(Row::of(line, entry(kind, columns, &values, &self.zone), content))?;
+            sink.entry(line, entry(kind, columns, &values, &self.zone), content)?;
         }
     }
 
@@ -250,7 +250,7 @@ impl Dump<'_> {
         let (kind, mut behind) = self.table()?;
         let Some(kind) = kind else {
             self.skip_behind(&behind)?;
-            return Ok(sink(Row::PassedOver)?);
+            return Ok(sink.pass_over()?);
         };
         let mut columns = self.usual_columns(kind);
         if behind == Token::Mark(b'(') {
@@ -265,7 +265,7 @@ impl Dump<'_> {
                     let line = self.tokens.line;
                     let (values, end) = values(&mut self.tokens)?;
                     let content = || shown(&values);
-                    sink(Row::of(line, entry(kind, &columns, &values, &self.zone), content))?;
+                    sink.entry(line, entry(kind, &columns, &values, &self.zone), content)?;
                     if end != Token::Mark(b')') {
                         behind = end;
                         continue;

@@ -79,6 +79,36 @@ impl<R: Seek> Seek for Metered<R> {
     }
 }
 
+/// Most bytes that are read to open a zip: what is read there is kept in memory. An export with
+/// ten thousand routes has a directory of 1 MiB.
+const MAX_ZIP_DIRECTORY: u64 = 2 << 20;
+
+/// Reader that fails once a shared budget of bytes is used up.
+struct Budgeted<R> {
+    inner: R,
+    /// Bytes that may still be read.
+    budget: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Budgeted<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let budget = self.budget.load(Ordering::Relaxed);
+        if budget == 0 && !into.is_empty() {
+            return Err(io::Error::other("the directory of the zip is larger than 2 MiB, or has no end"));
+        }
+        let most = into.len().min(usize::try_from(budget).unwrap_or(usize::MAX));
+        let count = self.inner.read(&mut into[..most])?;
+        self.budget.store(budget - count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+}
+
+impl<R: Seek> Seek for Budgeted<R> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.inner.seek(to)
+    }
+}
+
 /// An opened file.
 #[derive(Debug)]
 pub struct Input {
@@ -202,7 +232,10 @@ fn read_stream(
 
 /// Reads the health export in a zip.
 fn read_zip(file: Metered<File>, how: &Reading, sink: &mut Sink<'_>) -> Result<(), ReadError> {
-    let mut archive = ZipArchive::new(BufReader::with_capacity(BUFFER, file)).map_err(zip_error)?;
+    let budget = Arc::new(AtomicU64::new(MAX_ZIP_DIRECTORY));
+    let inner = BufReader::with_capacity(BUFFER, file);
+    let mut archive = ZipArchive::new(Budgeted { inner, budget: Arc::clone(&budget) }).map_err(zip_error)?;
+    budget.store(u64::MAX, Ordering::Relaxed);
     let Some(place) = health_export(&mut archive)? else {
         let why = "the zip holds no Apple Health export (an XML file with an element HealthData)";
         return Err(ReadError::Unusable(why.to_owned()));

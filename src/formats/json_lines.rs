@@ -6,7 +6,7 @@ use std::io::BufRead;
 use serde::Deserialize;
 
 use super::lines::{Line, read_line};
-use super::rows::{ReadError, Rejection, Row, Sink};
+use super::rows::{ReadError, Rejection, Sink};
 use crate::model::calendar::Zone;
 use crate::model::draft::{Column, Draft, Raw};
 use crate::model::entry::Entry;
@@ -42,21 +42,20 @@ struct Object {
 pub fn read(input: &mut dyn BufRead, zone: &Zone, sink: &mut Sink<'_>) -> Result<(), ReadError> {
     let mut text = Vec::new();
     for line in 1.. {
-        let row = match read_line(input, &mut text, MAX_LINE)? {
+        match read_line(input, &mut text, MAX_LINE)? {
             Line::End => break,
             Line::TooLong => {
                 let reason = format!("is longer than {MAX_LINE} bytes");
-                Row::Rejected(Rejection::new(line, reason, String::from_utf8_lossy(&text).into_owned()))
+                sink.reject(Rejection::new(line, reason, String::from_utf8_lossy(&text).into_owned()))?;
             }
             Line::Whole => {
                 let text = if line == 1 { without_mark(&text) } else { &text };
                 if text.trim_ascii().is_empty() {
                     continue;
                 }
-                Row::of(line, entry(text, zone), || String::from_utf8_lossy(text).into_owned())
+                sink.entry(line, entry(text, zone), || String::from_utf8_lossy(text).into_owned())?;
             }
-        };
-        sink(row)?;
+        }
     }
     Ok(())
 }

@@ -67,9 +67,14 @@ impl<'a> Counted<'a> {
     }
 
     /// From here on 4 MiB can be read, then an error comes: whoever gathers a piece of the
-    /// input in memory says when the next one begins.
+    /// input in memory calls this when the next one begins.
     pub fn begin_piece(&mut self) {
         self.piece = 0;
+    }
+
+    /// Reports whether the piece that was begun is too long.
+    pub fn is_piece_too_long(&self) -> bool {
+        self.piece > MAX_PIECE
     }
 
     /// The line that is read next.

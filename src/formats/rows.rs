@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::model::entry::Entry;
+use crate::model::rules::Rules;
 
 /// One row of a file.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,20 +25,12 @@ pub struct Rejection {
     pub reason: String,
     /// What stood there; cut when it is very long.
     pub content: String,
+    /// The row can be stored, but a value is outside the limits for new entries.
+    pub is_out_of_range: bool,
 }
 
 /// Longest content that a rejection keeps, in bytes.
 const MAX_CONTENT: usize = 8 * 1024;
-
-impl Row {
-    /// What a reader made of a line.
-    pub fn of(line: u64, read: Result<Entry, String>, content: impl FnOnce() -> String) -> Self {
-        match read {
-            Ok(entry) => Self::Entry(entry),
-            Err(reason) => Self::Rejected(Rejection::new(line, reason, content())),
-        }
-    }
-}
 
 impl Rejection {
     /// A rejection of what stood at `line`.
@@ -47,7 +40,9 @@ impl Rejection {
             content.truncate(end);
             content.push('…');
         }
-        Self { line, reason, content }
+        // Many rejections may wait at once, and a truncated string keeps its memory.
+        content.shrink_to_fit();
+        Self { line, reason, content, is_out_of_range: false }
     }
 }
 
@@ -70,8 +65,71 @@ pub fn one_line(text: &str, most: usize) -> String {
     line
 }
 
-/// Takes one row after the other, in the order of the file.
-pub type Sink<'a> = dyn FnMut(Row) -> Result<(), Stopped> + 'a;
+/// Receiver of the rows of a file, in their order. Rejects entries outside the limits for new
+/// entries, so that every format is held to the same ones.
+pub struct Sink<'a> {
+    /// `None`: every value that can be stored is accepted.
+    limits: Option<&'a Rules>,
+    send: &'a mut dyn FnMut(Row) -> Result<(), Stopped>,
+}
+
+impl<'a> Sink<'a> {
+    /// Creates a sink that passes rows on to `send`.
+    pub fn new(limits: Option<&'a Rules>, send: &'a mut dyn FnMut(Row) -> Result<(), Stopped>) -> Self {
+        Self { limits, send }
+    }
+
+    /// Passes on an entry, or rejects it with the reader's reason or because it is out of range.
+    ///
+    /// # Errors
+    /// [`Stopped`] when rows are no longer received.
+    pub fn entry(
+        &mut self,
+        line: u64,
+        read: Result<Entry, String>,
+        content: impl FnOnce() -> String,
+    ) -> Result<(), Stopped> {
+        self.entry_at(line, read, |reason| reason, content)
+    }
+
+    /// Like [`Sink::entry`], for rows without a line: `explain` adds to a reason where the row is.
+    ///
+    /// # Errors
+    /// [`Stopped`] when rows are no longer received.
+    pub fn entry_at(
+        &mut self,
+        line: u64,
+        read: Result<Entry, String>,
+        explain: impl FnOnce(String) -> String,
+        content: impl FnOnce() -> String,
+    ) -> Result<(), Stopped> {
+        let (reason, is_out_of_range) = match read {
+            Ok(entry) => match self.limits.map_or(Ok(()), |limits| limits.check_entry(&entry)) {
+                Ok(()) => return (self.send)(Row::Entry(entry)),
+                Err(reason) => (reason, true),
+            },
+            Err(reason) => (reason, false),
+        };
+        let rejection = Rejection::new(line, explain(reason), content());
+        (self.send)(Row::Rejected(Rejection { is_out_of_range, ..rejection }))
+    }
+
+    /// Rejects what stood at `line`.
+    ///
+    /// # Errors
+    /// [`Stopped`] when rows are no longer received.
+    pub fn reject(&mut self, rejection: Rejection) -> Result<(), Stopped> {
+        (self.send)(Row::Rejected(rejection))
+    }
+
+    /// Counts a record of a kind that is not imported.
+    ///
+    /// # Errors
+    /// [`Stopped`] when rows are no longer received.
+    pub fn pass_over(&mut self) -> Result<(), Stopped> {
+        (self.send)(Row::PassedOver)
+    }
+}
 
 /// Why a file was not read to its end. What came before has been handed on.
 #[derive(Debug, thiserror::Error)]

@@ -7,11 +7,18 @@ use super::sql_tokens::{Token, Tokens};
 
 /// How many values or columns are kept: whatever has more is no row of ours.
 pub const MAX_VALUES: usize = 256;
+/// How many bytes of a row's values are kept: more than any row of ours has.
+const MAX_ROW: usize = 256 * 1024;
+/// Longest content of a rejected row that is written out, in bytes.
+const MAX_SHOWN: usize = 16 * 1024;
+/// Longest text that a function may make, in bytes.
+const MAX_EVALUATED: usize = 64 * 1024;
 /// How many tokens of a function's arguments are kept: two replacements, one within the other,
 /// have eighteen.
 const MAX_ARGUMENTS: usize = 32;
 
 const EXPRESSION: &str = "is an expression, not a value";
+const TOO_LONG: &str = "is too long, or belongs to a row that is";
 
 /// A value of a row; `None`: null.
 pub type Value = Result<Option<Vec<u8>>, &'static str>;
@@ -23,6 +30,7 @@ pub type Value = Result<Option<Vec<u8>>, &'static str>;
 /// The input's.
 pub fn values(tokens: &mut Tokens<'_>) -> io::Result<(Vec<Value>, Token)> {
     let mut values: Vec<Value> = Vec::new();
+    let mut room = MAX_ROW;
     let (mut present, mut is_cast): (Option<Value>, bool) = (None, false);
     let mut word = String::new();
     loop {
@@ -30,7 +38,10 @@ pub fn values(tokens: &mut Tokens<'_>) -> io::Result<(Vec<Value>, Token)> {
         let value = match token {
             Token::Mark(end @ (b',' | b')')) => {
                 if values.len() <= MAX_VALUES {
-                    values.push(present.take().unwrap_or(Err("is no value")));
+                    let value = present.take().unwrap_or(Err("is no value"));
+                    let length = value.as_ref().map_or(0, |value| value.as_ref().map_or(0, Vec::len));
+                    values.push(if length > room { Err(TOO_LONG) } else { value });
+                    room = room.saturating_sub(length);
                 }
                 (present, is_cast) = (None, false);
                 if end == b')' {
@@ -115,16 +126,20 @@ fn evaluated(function: &str, arguments: &[Token]) -> Option<Vec<u8>> {
                 }
                 _ => return None,
             };
-            Some(replaced(&subject, old, char::from_u32(code.parse().ok()?)?))
+            replaced(&subject, old, char::from_u32(code.parse().ok()?)?)
         }
         _ => None,
     }
 }
 
-fn replaced(subject: &[u8], old: &[u8], new: char) -> Vec<u8> {
+/// `None` when it grows too long.
+fn replaced(subject: &[u8], old: &[u8], new: char) -> Option<Vec<u8>> {
     let mut text = Vec::with_capacity(subject.len());
     let mut rest = subject;
     while let Some((byte, behind)) = rest.split_first() {
+        if text.len() > MAX_EVALUATED {
+            return None;
+        }
         match rest.strip_prefix(old) {
             Some(behind) => {
                 text.extend_from_slice(new.encode_utf8(&mut [0; 4]).as_bytes());
@@ -136,7 +151,7 @@ fn replaced(subject: &[u8], old: &[u8], new: char) -> Vec<u8> {
             }
         }
     }
-    text
+    Some(text)
 }
 
 /// The escapes `\XXXX`, `\uXXXX`, `\+XXXXXX`, `\UXXXXXXXX` and `\\`; `None` if there is another.
@@ -177,5 +192,16 @@ pub fn shown(values: &[Value]) -> String {
         Ok(None) => "NULL".to_owned(),
         Err(_) => "?".to_owned(),
     };
-    format!("({})", values.iter().map(value).collect::<Vec<_>>().join(", "))
+    let mut text = "(".to_owned();
+    for (place, one) in values.iter().enumerate() {
+        if place > 0 {
+            text.push_str(", ");
+        }
+        text.push_str(&value(one));
+        if text.len() > MAX_SHOWN {
+            return text;
+        }
+    }
+    text.push(')');
+    text
 }

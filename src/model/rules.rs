@@ -1,5 +1,6 @@
 //! The limits that entries must keep, as the settings give them.
 
+use super::entry::Entry;
 use super::time::{MINUTE, Timestamp};
 
 /// Validation limits. The defaults are those of the API contract.
@@ -13,6 +14,29 @@ pub struct Rules {
     pub min_bpm: u16,
     /// Largest accepted pulse, beats per minute.
     pub max_bpm: u16,
+}
+
+impl Rules {
+    /// Checks the dose or pulse of an imported entry against the limits for new entries.
+    ///
+    /// # Errors
+    /// The value, the limit it exceeds and the setting of that limit.
+    pub fn check_entry(&self, entry: &Entry) -> Result<(), String> {
+        match entry {
+            Entry::Coffee(coffee) if coffee.caffeine_mg.mg() > self.max_caffeine_mg => Err(format!(
+                "caffeine_mg: {} is above MAX_CAFFEINE_MG ({})",
+                coffee.caffeine_mg.mg(),
+                self.max_caffeine_mg
+            )),
+            Entry::Reading(reading) if reading.bpm.get() < self.min_bpm => {
+                Err(format!("bpm: {} is below MIN_HEART_RATE_BPM ({})", reading.bpm.get(), self.min_bpm))
+            }
+            Entry::Reading(reading) if reading.bpm.get() > self.max_bpm => {
+                Err(format!("bpm: {} is above MAX_HEART_RATE_BPM ({})", reading.bpm.get(), self.max_bpm))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Default for Rules {

@@ -6,8 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::limits::Limit;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Statement};
 
 use super::error::{Error, OpenError};
 use super::lock::beside;
@@ -15,6 +16,13 @@ use super::schema;
 use crate::model::calendar::Zone;
 use crate::model::draft::{Column, Draft, Raw};
 use crate::model::entry::{DOCKER_STACK, Entry, Kind};
+
+/// Longest value that is read, in bytes: a longer one cannot be stored, and is never loaded.
+const MAX_VALUE: i32 = 64 * 1024;
+/// Most columns of a table: the old stack had five.
+const MAX_COLUMNS: usize = 64;
+/// How much of a rejected row is shown, in bytes.
+const MAX_SHOWN: usize = 8 * 1024;
 
 /// Why such a file is not read.
 #[derive(Debug, thiserror::Error)]
@@ -41,9 +49,17 @@ impl From<rusqlite::Error> for DockerStackError {
     }
 }
 
-/// A row as it was found: its id, or its place where it has none; what it is, or where it stands
-/// and why it does not fit; and its text for whoever wants to see it.
-pub type Found<'a> = (u64, Result<Entry, String>, &'a dyn Fn() -> String);
+/// Row of the old database.
+pub struct Found<'a> {
+    /// Its id, or its position where it has none.
+    pub number: u64,
+    /// The entry, or the reason why it cannot be stored.
+    pub entry: Result<Entry, String>,
+    /// Writes its table and number, to go before a reason.
+    pub place: &'a dyn Fn() -> String,
+    /// Writes its values, separated by `|`.
+    pub content: &'a dyn Fn() -> String,
+}
 
 /// The open file.
 #[derive(Debug)]
@@ -63,6 +79,7 @@ impl DockerStack {
             OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
         let connection = Connection::open_with_flags(address(path), flags)?;
         connection.busy_timeout(Duration::from_secs(10))?;
+        connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_VALUE)?;
         match schema::recognise(&connection, path) {
             Err(OpenError::DockerStack { .. }) => {}
             Ok(schema::Found::Ours(_)) | Err(OpenError::NewerSchema { .. }) => {
@@ -93,42 +110,139 @@ impl DockerStack {
         self.rows
     }
 
-    /// Hands every row to `each`, until it breaks off.
+    /// Passes every row to `each`, until that breaks off. A row with a value that is too long is
+    /// rejected without loading it.
     ///
     /// # Errors
-    /// That the file could not be read to its end.
+    /// Why the file could not be read to its end.
     pub fn read(
         &self,
         each: &mut dyn FnMut(Found<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, DockerStackError> {
-        let utc = Zone::utc();
         for kind in &self.tables {
-            let mut statement = self.connection.prepare(match kind {
-                Kind::Coffee => "select * from coffee_logs",
-                Kind::HeartRate => "select * from heart_rate_logs",
-            })?;
-            let columns: Vec<Option<Column>> =
-                statement.column_names().into_iter().map(Column::named).collect();
-            let id = columns.iter().position(|column| *column == Some(Column::Id));
-            let mut rows = statement.query([])?;
-            for number in 1.. {
-                let Some(row) = rows.next()? else { break };
-                let mut draft = Draft::default();
-                for (place, column) in columns.iter().enumerate() {
-                    let Some(column) = column else { continue };
-                    draft.set(*column, raw(row.get_ref(place)?));
+            let (by_rowid, next_rowid, all) = match kind {
+                Kind::Coffee => (
+                    "select rowid, * from coffee_logs where rowid >= ? order by rowid",
+                    "select min(rowid) from coffee_logs where rowid >= ?",
+                    "select null, * from coffee_logs where ? is not null",
+                ),
+                Kind::HeartRate => (
+                    "select rowid, * from heart_rate_logs where rowid >= ? order by rowid",
+                    "select min(rowid) from heart_rate_logs where rowid >= ?",
+                    "select null, * from heart_rate_logs where ? is not null",
+                ),
+            };
+            // A table without rowids cannot be continued behind a row that is not loaded.
+            let (statement, has_rowids) = match self.connection.prepare(by_rowid) {
+                Ok(statement) => (statement, true),
+                Err(_) => (self.connection.prepare(all)?, false),
+            };
+            let mut table = TableReader::new(*kind, statement)?;
+            let mut start = i64::MIN;
+            loop {
+                match table.read_from(start, each) {
+                    Ok(end) if end.is_break() => return Ok(ControlFlow::Break(())),
+                    Ok(_) => break,
+                    Err(e) if is_too_big(&e) && has_rowids => {}
+                    Err(e) => return Err(e.into()),
                 }
-                draft.set(Column::Source, Raw::Text(DOCKER_STACK));
-                let content = || shown(row, columns.len());
-                let id = id.and_then(|place| row.get::<_, i64>(place).ok()?.try_into().ok());
-                let (called, number) = id.map_or(("row", number), |id| ("id", id));
-                let misfit = |why| format!("{}, {called} {number}: {why}", table(*kind));
-                if each((number, draft.entry(*kind, &utc).map_err(misfit), &content)).is_break() {
+                let behind = table.last.map_or(Some(i64::MIN), |last| last.checked_add(1));
+                let Some(behind) = behind else { break };
+                let Some(rowid) =
+                    self.connection.query_row(next_rowid, [behind], |row| row.get::<_, Option<i64>>(0))?
+                else {
+                    break;
+                };
+                if table.reject_unread(rowid, each).is_break() {
                     return Ok(ControlFlow::Break(()));
+                }
+                match rowid.checked_add(1) {
+                    Some(next) => start = next,
+                    None => break,
                 }
             }
         }
         Ok(ControlFlow::Continue(()))
+    }
+}
+
+fn is_too_big(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::TooBig)
+}
+
+/// Rows of one table. The statement's first column is the rowid, or null.
+struct TableReader<'c> {
+    kind: Kind,
+    statement: Statement<'c>,
+    columns: Vec<Option<Column>>,
+    /// Position of the column `id`.
+    id: Option<usize>,
+    /// Rowid of the last row that was read or rejected.
+    last: Option<i64>,
+    /// Rows so far.
+    count: u64,
+}
+
+impl<'c> TableReader<'c> {
+    fn new(kind: Kind, statement: Statement<'c>) -> Result<Self, DockerStackError> {
+        if statement.column_count() > MAX_COLUMNS {
+            let why = format!("its table {} has more than {MAX_COLUMNS} columns", table(kind));
+            return Err(DockerStackError::Unreadable(why));
+        }
+        // The rowid in front may be called like the column `id`.
+        let mut columns: Vec<_> = statement.column_names().into_iter().map(Column::named).collect();
+        if let Some(rowid) = columns.first_mut() {
+            *rowid = None;
+        }
+        let id = columns.iter().position(|column| *column == Some(Column::Id));
+        Ok(Self { kind, statement, columns, id, last: None, count: 0 })
+    }
+
+    fn read_from(
+        &mut self,
+        start: i64,
+        each: &mut dyn FnMut(Found<'_>) -> ControlFlow<()>,
+    ) -> rusqlite::Result<ControlFlow<()>> {
+        let utc = Zone::utc();
+        let mut rows = self.statement.query([start])?;
+        while let Some(row) = rows.next()? {
+            self.count += 1;
+            self.last = row.get(0)?;
+            let mut draft = Draft::default();
+            for (place, column) in self.columns.iter().enumerate() {
+                let Some(column) = column else { continue };
+                draft.set(*column, raw(row.get_ref(place)?));
+            }
+            draft.set(Column::Source, Raw::Text(DOCKER_STACK));
+            let id = self.id.and_then(|place| row.get::<_, i64>(place).ok()?.try_into().ok());
+            let (called, number) = id.map_or(("row", self.count), |id| ("id", id));
+            let found = Found {
+                number,
+                entry: draft.entry(self.kind, &utc),
+                place: &|| format!("{}, {called} {number}", table(self.kind)),
+                content: &|| shown(row, self.columns.len()),
+            };
+            if each(found).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn reject_unread(
+        &mut self,
+        rowid: i64,
+        each: &mut dyn FnMut(Found<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        self.count += 1;
+        self.last = Some(rowid);
+        let number = u64::try_from(rowid).unwrap_or(self.count);
+        each(Found {
+            number,
+            entry: Err(format!("has a value longer than {MAX_VALUE} bytes")),
+            place: &|| format!("{}, id {rowid}", table(self.kind)),
+            content: &|| format!("id {rowid}"),
+        })
     }
 }
 
@@ -176,13 +290,23 @@ fn raw(value: ValueRef<'_>) -> Raw<'_> {
     }
 }
 
-fn shown(row: &rusqlite::Row<'_>, columns: usize) -> String {
-    let value = |place| match row.get_ref(place) {
-        Ok(ValueRef::Integer(number)) => number.to_string(),
-        Ok(ValueRef::Real(number)) => number.to_string(),
-        Ok(ValueRef::Text(text)) => String::from_utf8_lossy(text).into_owned(),
-        Ok(ValueRef::Blob(_)) => "(blob)".to_owned(),
-        Ok(ValueRef::Null) | Err(_) => String::new(),
-    };
-    (0..columns).map(value).collect::<Vec<_>>().join("|")
+/// The values of a row from its second column on, separated by `|`.
+fn shown(row: &Row<'_>, columns: usize) -> String {
+    let mut text = String::new();
+    for place in 1..columns {
+        if place > 1 {
+            text.push('|');
+        }
+        match row.get_ref(place) {
+            Ok(ValueRef::Integer(number)) => text.push_str(&number.to_string()),
+            Ok(ValueRef::Real(number)) => text.push_str(&number.to_string()),
+            Ok(ValueRef::Text(value)) => text.push_str(&String::from_utf8_lossy(value)),
+            Ok(ValueRef::Blob(_)) => text.push_str("(blob)"),
+            Ok(ValueRef::Null) | Err(_) => {}
+        }
+        if text.len() > MAX_SHOWN {
+            break;
+        }
+    }
+    text
 }

@@ -24,17 +24,16 @@ fn all_bad_settings_are_named_at_once_with_what_would_be_right() {
         ("TRUSTED_PROXIES", "proxy", "must be networks such as 127.0.0.0/8"),
         ("IDLE_TIMEOUT_SECONDS", "soon", "must be a number from 1 to 3600"),
         ("MAX_CONNECTIONS", "1", "must be a number from 16 to 65536"),
-        ("DEBUG", "2", "must be true or false"),
     ];
     let folder = folder();
     let ended = run(program(folder.path()).envs(bad.map(|(name, value, _)| (name, value))));
     assert_eq!(ended.code, Some(78), "{ended:?}");
-    assert!(ended.err.starts_with("coffee-tracker: 16 settings do not fit:\n"), "{}", ended.err);
+    assert!(ended.err.starts_with("coffee-tracker: 15 settings do not fit:\n"), "{}", ended.err);
     for (name, value, right) in bad {
         let line = ended.err.lines().find(|line| line.trim().starts_with(&format!("{name}={value}: ")));
         assert!(line.is_some_and(|line| line.contains(right)), "{name}: {line:?} in {}", ended.err);
     }
-    assert_eq!(ended.err.lines().count(), 17, "nothing else: {}", ended.err);
+    assert_eq!(ended.err.lines().count(), 16, "nothing else: {}", ended.err);
     assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none(), "nothing was made");
 }
 
@@ -145,16 +144,97 @@ fn the_file_with_the_settings_may_be_named_before_a_command_and_after_it_but_a_s
         assert_eq!(ended.code, Some(78), "{args:?}: {ended:?}");
         assert!(ended.err.contains("a.db"), "{args:?}: {ended:?}");
     }
-    for args in [&["--port", "8001", "serve"][..], &["--config", "a.env", "--database-url=b.db", "backup"]] {
+    for (args, sentence) in [
+        (&["--port", "8001", "serve"][..], "--port belongs after the command: coffee-tracker serve --port …"),
+        (
+            &["--config", "a.env", "--database-url=b.db", "backup"],
+            "--database-url belongs after the command: coffee-tracker backup --database-url …",
+        ),
+        (
+            &["--database-url", "b.db", "key", "list"],
+            "--database-url belongs after the command: coffee-tracker key list --database-url …",
+        ),
+        (&["--port", "1", "check"], "--port belongs after the command: coffee-tracker check --port …"),
+        (&["--debug", "check"], "--debug belongs after the command: coffee-tracker check --debug …"),
+        (
+            &["--port", "1", "backup"],
+            "--port is an option of `coffee-tracker serve`; `coffee-tracker backup` does not have it",
+        ),
+    ] {
         let ended = run(program(folder.path()).args(args));
         assert_eq!(ended.code, Some(2), "{args:?}: {ended:?}");
-        let (flag, command) =
-            if args[0] == "--port" { ("--port", "serve") } else { ("--database-url", "backup") };
-        let sentence = format!("error: {flag} stands before `{command}`: it must come after it\n");
-        assert!(ended.err.starts_with(&sentence), "{ended:?}");
+        assert!(ended.err.starts_with(&format!("error: {sentence}\n")), "{ended:?}");
     }
     let by_variable = run(program(folder.path()).env("PORT", "8001").args(["key", "list"]));
     assert_eq!(by_variable.code, Some(78), "a variable stands nowhere: {by_variable:?}");
+}
+
+#[test]
+fn debug_is_a_switch_and_what_other_programs_call_debug_does_not_stop_the_start() {
+    let folder = folder();
+    let weak = [("API_KEY", "weak-key")];
+    for args in [&["--debug"][..], &["--debug", "true"], &["--debug=1"]] {
+        let started = Server::of(server(folder.path()).envs(weak).args(args));
+        assert_eq!(started.get("/health").status, 200);
+        started.stop_well();
+    }
+    for value in ["*", "express:*", "2", "perhaps"] {
+        let started = Server::of(server(folder.path()).env("DEBUG", value));
+        assert_eq!(started.get("/health").status, 200);
+        let warning = format!("DEBUG={value} is ignored: it is neither true nor false");
+        assert!(started.stop_well().err.contains(&warning), "{value}");
+        let refused = run(server(folder.path()).envs(weak).env("DEBUG", value));
+        assert_eq!(refused.code, Some(78), "weak keys stay refused: {refused:?}");
+    }
+    let refused = run(server(folder.path()).args(["--debug", "perhaps"]));
+    assert_eq!(refused.code, Some(78), "{refused:?}");
+    assert!(refused.err.contains("DEBUG=perhaps: must be true or false"), "{}", refused.err);
+}
+
+/// Lines `NAME=value` of a sample file whose names are settings, as they go into a settings file.
+fn sample_settings(text: &str, names: &[String]) -> Vec<String> {
+    let setting = |line: &str| {
+        let line = line.trim_start_matches(['#', ' ', '\t', '`', '-']);
+        let (name, _) = line.split_once('=')?;
+        names.iter().any(|known| known == name).then(|| line.to_owned())
+    };
+    text.lines().filter_map(setting).collect()
+}
+
+#[test]
+fn every_sample_setting_in_the_project_can_be_used_as_it_stands() {
+    let help = misused(&["serve", "--help"]);
+    let mut names: Vec<String> = help
+        .out
+        .split("[env: ")
+        .skip(1)
+        .filter_map(|rest| Some(rest.split_once(']')?.0.to_owned()))
+        .collect();
+    names.push("API_KEY".to_owned());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = 0;
+    for place in [".env.example", "README.md", "deploy", "docs"] {
+        let place = root.join(place);
+        let files: Vec<_> = match std::fs::read_dir(&place) {
+            Ok(entries) => entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect(),
+            Err(_) => vec![place],
+        };
+        for file in files {
+            let Ok(text) = std::fs::read_to_string(&file) else { continue };
+            // A line of a shell that sets a variable for one command is no sample.
+            let settings = sample_settings(&text, &names);
+            let settings: Vec<_> = settings.iter().filter(|line| !line.contains("coffee-tracker ")).collect();
+            for line in settings {
+                found += 1;
+                let folder = folder();
+                std::fs::write(folder.path().join(".env"), format!("{line}\n")).unwrap();
+                let checked = run(program(folder.path()).arg("check"));
+                assert_ne!(checked.code, Some(78), "{}: {line}: {}", file.display(), checked.err);
+                assert!(!line.contains(" #"), "{}: systemd takes the comment for the value", file.display());
+            }
+        }
+    }
+    assert!(found > 40, "only {found} sample settings were found");
 }
 
 #[test]
@@ -204,7 +284,9 @@ fn the_help_names_every_setting_with_its_default_and_its_variable() {
         ("rate-limit-heartrate-batch", "RATE_LIMIT_HEARTRATE_BATCH", "60/hour"),
         ("rate-limit-unauthenticated", "RATE_LIMIT_UNAUTHENTICATED", "120/minute"),
     ] {
-        let entry = words.split(&format!("--{flag} <")).nth(1).unwrap_or_else(|| panic!("{flag} is missing"));
+        // A switch that may do without its value has it in brackets.
+        let start = if flag == "debug" { format!("--{flag} [<") } else { format!("--{flag} <") };
+        let entry = words.split(&start).nth(1).unwrap_or_else(|| panic!("{flag} is missing"));
         let entry = entry.split(" --").next().unwrap();
         assert!(entry.contains(&format!("[env: {variable}]")), "{flag}: {entry}");
         assert!(default.is_empty() || entry.contains(&format!("[default: {default}]")), "{flag}: {entry}");

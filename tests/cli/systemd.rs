@@ -221,7 +221,7 @@ fn who_is_not_started_by_systemd_asks_itself_nothing() {
 fn the_journal_hears_of_a_failure_as_of_an_error_line_by_line() {
     let folder = folder();
     let mut plain = server(folder.path());
-    plain.env("MAX_CAFFEINE_MG", "much").env("DEBUG", "perhaps");
+    plain.env("MAX_CAFFEINE_MG", "much").env("SLOW_QUERY_MS", "perhaps");
     let mut shell = Command::new("/bin/sh");
     let script = "export JOURNAL_STREAM=$(stat -Lc %d:%i /proc/self/fd/2); exec \"$0\" \"$@\"";
     shell.args(["-c", script]).arg(plain.get_program()).args(plain.get_args()).env_clear();

@@ -1,0 +1,413 @@
+//! `import` of content that would need much memory: a bad record is rejected, and the rest of the file
+//! is imported where the format allows it.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use rusqlite::Connection;
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
+
+use crate::helpers::{Ended, Running, folder, program};
+use crate::import::{coffees, import, readings, said};
+
+/// Most memory that an import may take, in KiB.
+const MOST_KIB: u64 = 64 * 1024;
+/// Size of what must not be held in memory: more than an import may take.
+const HUGE: usize = 80 << 20;
+
+/// Imports the file `file` and returns its end and its peak of resident memory, in KiB.
+fn measured(folder: &Path) -> (Ended, u64) {
+    const DEADLINE: Duration = Duration::from_secs(300);
+    let mut command = program(folder);
+    command.args(["import", "file", "--database-url", "coffee.db"]).env("TZ", "UTC");
+    let mut running = Running::spawn(&mut command);
+    let status = format!("/proc/{}/status", running.pid().as_raw_nonzero());
+    let (began, mut peak) = (Instant::now(), 0);
+    loop {
+        // An ended process that was not waited for has no such line.
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let now = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+        peak = now.unwrap_or(peak);
+        if running.has_ended() {
+            return (running.end(), peak);
+        }
+        assert!(began.elapsed() < DEADLINE, "the import has not ended after {DEADLINE:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Writes `file` and imports it: the memory is bounded, and the end is as the caller checks.
+#[track_caller]
+fn bounded(write: impl FnOnce(&mut dyn Write) -> io::Result<()>, check: impl FnOnce(&Path, &Ended)) {
+    let folder = folder();
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(folder.path().join("file")).unwrap());
+    write(&mut file).unwrap();
+    file.flush().unwrap();
+    drop(file);
+    let (ended, peak) = measured(folder.path());
+    assert!(peak > 1024, "the memory was measured: {peak} KiB; {ended:?}");
+    assert!(peak < MOST_KIB, "{peak} KiB; {ended:?}");
+    check(folder.path(), &ended);
+}
+
+/// Writes a byte over and over.
+fn fill(to: &mut dyn Write, byte: u8, count: usize) -> io::Result<()> {
+    let chunk = vec![byte; 1 << 16];
+    for _ in 0..count / chunk.len() {
+        to.write_all(&chunk)?;
+    }
+    to.write_all(&chunk[..count % chunk.len()])
+}
+
+/// Checks the counts in the summary, and that rows of the good part are stored.
+#[track_caller]
+pub fn assert_counts(ended: &Ended, coffees: u32, readings: u32, rejected: u32, passed_over: u32) {
+    let expected = format!(
+        "file: {coffees} coffees and {readings} readings added, 0 and 0 were there already, \
+         {rejected} rejected, {passed_over} of other kinds passed over"
+    );
+    assert_eq!(said(ended), expected, "{}", ended.err);
+}
+
+pub const AT: &str = "2025-07-23T14:30:00Z";
+
+#[test]
+fn a_json_line_of_any_length_and_depth_is_rejected_alone() {
+    let good = format!("{{\"timestamp\": \"{AT}\", \"bpm\": 61}}\n");
+    bounded(
+        |file| {
+            file.write_all(good.as_bytes())?;
+            write!(file, "{{\"timestamp\": \"{AT}\", \"bpm\": 62, \"notes\": \"")?;
+            fill(file, b'x', HUGE)?;
+            file.write_all(b"\"}\n{\"notes\": ")?;
+            fill(file, b'[', 200_000)?;
+            file.write_all(b"\n")?;
+            file.write_all(good.replace("61", "63").as_bytes())
+        },
+        |folder, ended| {
+            assert_counts(ended, 0, 2, 2, 0);
+            assert_eq!(readings(folder).len(), 2);
+        },
+    );
+}
+
+#[test]
+fn rejected_lines_do_not_gather_while_others_are_stored() {
+    // Packed, so that the file is small: 600 lines of 250 KiB that are no JSON, between good ones.
+    bounded(
+        |file| {
+            let mut packed = GzEncoder::new(file, Compression::fast());
+            let bad = vec![b'{'; 250 * 1024];
+            for n in 0..600 {
+                writeln!(packed, "{{\"timestamp\": \"{AT}\", \"bpm\": {}}}", 60 + n % 100)?;
+                packed.write_all(&bad)?;
+                packed.write_all(b"\n")?;
+            }
+            packed.finish().map(drop)
+        },
+        |_, ended| assert_counts(ended, 0, 600, 600, 0),
+    );
+}
+
+#[test]
+fn rows_with_the_longest_texts_do_not_gather() {
+    let long = "\u{1f600}".repeat(1000);
+    bounded(
+        |file| {
+            let mut packed = GzEncoder::new(file, Compression::fast());
+            for n in 0..12_000 {
+                writeln!(
+                    packed,
+                    "{{\"timestamp\": \"{AT}\", \"caffeine_mg\": {}, \"notes\": \"{long}\", \"source\": \"{}\"}}",
+                    n % 900,
+                    &long[..800]
+                )?;
+            }
+            packed.finish().map(drop)
+        },
+        |_, ended| assert_counts(ended, 12_000, 0, 0, 0),
+    );
+}
+
+#[test]
+fn a_csv_field_of_any_length_is_rejected_alone() {
+    for closing in ["\"", ""] {
+        bounded(
+            |file| {
+                write!(file, "timestamp,bpm,notes\n{AT},61,\n{AT},62,\"")?;
+                fill(file, b'x', HUGE)?;
+                write!(file, "{closing}\n{AT},63,\n")
+            },
+            |folder, ended| {
+                assert_counts(ended, 0, 2, 1, 0);
+                assert_eq!(readings(folder).len(), 2);
+            },
+        );
+    }
+    // A header of any length.
+    bounded(|file| fill(file, b'x', HUGE), |_, ended| assert_eq!(ended.code, Some(1), "{ended:?}"));
+}
+
+#[test]
+fn values_of_a_dump_of_any_length_are_rejected_alone() {
+    bounded(
+        |file| {
+            file.write_all(
+                b"COPY public.heart_rate_logs (id, \"timestamp\", bpm, context, notes) FROM stdin;\n",
+            )?;
+            writeln!(file, "1\t{AT}\t61\t\\N\t\\N")?;
+            write!(file, "2\t{AT}\t62\t\\N\t")?;
+            fill(file, b'x', HUGE)?;
+            writeln!(file, "\n3\t{AT}\t63\t\\N\t\\N\n\\.")
+        },
+        |_, ended| assert_counts(ended, 0, 2, 1, 0),
+    );
+    bounded(
+        |file| {
+            write!(file, "INSERT INTO heart_rate_logs VALUES (1, '{AT}', 61, NULL, '")?;
+            fill(file, b'x', HUGE)?;
+            write!(file, "'), (2, '{AT}', 62, NULL, NULL);\n/*")?;
+            fill(file, b' ', HUGE / 8)?;
+            write!(file, "*/ select $tag$")?;
+            fill(file, b'$', HUGE / 8)?;
+            write!(file, "$tag$, ")?;
+            fill(file, b'7', HUGE / 8)?;
+            writeln!(file, ";\nINSERT INTO heart_rate_logs VALUES (3, '{AT}', 63, NULL, NULL);")
+        },
+        |_, ended| assert_counts(ended, 0, 2, 1, 0),
+    );
+}
+
+#[test]
+fn rows_of_a_dump_with_many_long_values_are_rejected_alone() {
+    let grown = format!(
+        "replace(replace(replace('{}','a',char(128512)),'x',char(10)),'y',char(10))",
+        "a".repeat(60_000)
+    );
+    bounded(
+        |file| {
+            for n in 0..3 {
+                write!(file, "INSERT INTO heart_rate_logs VALUES ({n}, '{AT}'")?;
+                for _ in 0..250 {
+                    file.write_all(b", '")?;
+                    fill(file, b'x', 60_000)?;
+                    file.write_all(b"'")?;
+                }
+                writeln!(file, ");")?;
+            }
+            write!(file, "INSERT INTO heart_rate_logs VALUES (4, '{AT}'")?;
+            for _ in 0..250 {
+                write!(file, ", {grown}")?;
+            }
+            writeln!(file, ");\nINSERT INTO heart_rate_logs VALUES (5, '{AT}', 63, NULL, NULL);")
+        },
+        |_, ended| assert_counts(ended, 0, 1, 4, 0),
+    );
+}
+
+/// An Apple Health export with something between two records.
+fn health(file: &mut dyn Write, between: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let record = "<Record type=\"HKQuantityTypeIdentifierHeartRate\" unit=\"count/min\" \
+                  startDate=\"2025-07-23 14:30:00 +0000\" value=";
+    write!(file, "<?xml version=\"1.0\"?>\n<HealthData>\n{record}\"61\"/>\n")?;
+    between(file)?;
+    write!(file, "\n{record}\"62\"/>\n</HealthData>\n")
+}
+
+#[test]
+fn xml_of_any_length_costs_no_record_beside_it() {
+    for (open, close) in [
+        ("<!-- <Record type=\"", " -->"),
+        ("<![CDATA[<Record> ", "]]>"),
+        ("<?target ", "?>"),
+        ("some text ", " &amp; more"),
+        ("<MetadataEntry key=\"a > b\" value='", "'/>"),
+        ("<Other a=\"", "\"></Other>"),
+    ] {
+        bounded(
+            |file| {
+                health(file, |file| {
+                    file.write_all(open.as_bytes())?;
+                    fill(file, b'x', HUGE)?;
+                    file.write_all(close.as_bytes())
+                })
+            },
+            |folder, ended| {
+                assert_counts(ended, 0, 2, 0, 0);
+                assert_eq!(readings(folder).len(), 2, "{open}");
+            },
+        );
+    }
+    bounded(
+        |file| {
+            health(file, |file| {
+                file.write_all(b"<Record type=\"HKQuantityTypeIdentifierHeartRate\" sourceName=\"> ")?;
+                fill(file, b'x', HUGE)?;
+                file.write_all(b"\" unit=\"count/min\" value=\"63\"/>")
+            })
+        },
+        |_, ended| {
+            assert_counts(ended, 0, 2, 1, 0);
+            assert!(ended.err.starts_with("line 4: is longer than 4 MiB: <Record type="), "{}", ended.err);
+        },
+    );
+    // What such an element holds repeats records beside it.
+    bounded(
+        |file| {
+            health(file, |file| {
+                file.write_all(b"<Correlation a='")?;
+                fill(file, b'x', HUGE)?;
+                file.write_all(b"'><Record type=\"HKQuantityTypeIdentifierHeartRate\"/></Correlation>")
+            })
+        },
+        |_, ended| assert_counts(ended, 0, 2, 0, 1),
+    );
+    bounded(
+        |file| {
+            file.write_all(b"<?xml version=\"1.0\"?>\n<!DOCTYPE HealthData [\n<!-- ")?;
+            fill(file, b'<', HUGE)?;
+            file.write_all(b" -->\n]>\n<HealthData>\n</HealthData>\n")
+        },
+        |_, ended| assert_eq!(ended.code, Some(1), "its root is too far from its beginning: {ended:?}"),
+    );
+}
+
+#[test]
+fn xml_that_is_nested_too_deep_is_refused() {
+    for (depth, fits) in [(99, true), (100, false)] {
+        let mut content = Vec::new();
+        health(&mut content, |file| write!(file, "{}{}", "<a>".repeat(depth), "</a>".repeat(depth))).unwrap();
+        let folder = folder();
+        let ended = import(folder.path(), &content, &[]);
+        if fits {
+            assert_counts(&ended, 0, 2, 0, 0);
+        } else {
+            assert_eq!(ended.code, Some(1), "{ended:?}");
+            let why = "file: it breaks off at line 4: elements are nested more than 100 deep";
+            assert!(ended.err.contains(why), "{}", ended.err);
+        }
+    }
+    bounded(
+        |file| {
+            health(file, |file| {
+                let chunk = "<abcdefgh>".repeat(1000);
+                (0..HUGE / chunk.len()).try_for_each(|_| file.write_all(chunk.as_bytes()))
+            })
+        },
+        |_, ended| assert_eq!(ended.code, Some(1), "{ended:?}"),
+    );
+}
+
+#[test]
+fn packed_files_that_unpack_to_much_are_read_as_a_stream() {
+    let much = 4 * HUGE;
+    bounded(
+        |file| {
+            let mut packed = GzEncoder::new(file, Compression::fast());
+            health(&mut packed, |file| fill(file, b' ', much))?;
+            packed.finish().map(drop)
+        },
+        |_, ended| assert_counts(ended, 0, 2, 0, 0),
+    );
+    bounded(
+        |file| {
+            let mut archive = ZipWriter::new(io::Cursor::new(Vec::new()));
+            archive.start_file("apple_health_export/export.xml", SimpleFileOptions::default())?;
+            health(&mut archive, |file| fill(file, b' ', much))?;
+            file.write_all(&archive.finish()?.into_inner())
+        },
+        |_, ended| assert_counts(ended, 0, 2, 0, 0),
+    );
+}
+
+#[test]
+fn a_zip_with_a_huge_directory_is_refused() {
+    bounded(
+        |file| {
+            // The entries of a directory without the files: 400,000 of 70 bytes.
+            let count = 400_000_u32;
+            let mut directory = Vec::new();
+            for n in 0..count {
+                let name = format!("workout-routes/{n:09}");
+                directory.extend(b"PK\x01\x02\x14\0\x14\0\0\0\0\0\0\0\x21\0");
+                directory.extend([0; 12]);
+                directory.extend(u16::try_from(name.len()).unwrap().to_le_bytes());
+                directory.extend([0; 16]);
+                directory.extend(name.as_bytes());
+            }
+            let start = b"PK\x03\x04";
+            file.write_all(start)?;
+            file.write_all(&directory)?;
+            let offset = u32::try_from(start.len()).unwrap();
+            let end = u64::from(offset) + directory.len() as u64;
+            // The end in its wide form, its locator, and the end in its narrow form.
+            file.write_all(b"PK\x06\x06\x2c\0\0\0\0\0\0\0\x2d\0\x2d\0\0\0\0\0\0\0\0\0")?;
+            for number in [count.into(), count.into(), directory.len() as u64, offset.into()] {
+                file.write_all(&u64::to_le_bytes(number))?;
+            }
+            file.write_all(b"PK\x06\x07\0\0\0\0")?;
+            file.write_all(&end.to_le_bytes())?;
+            file.write_all(&[1, 0, 0, 0])?;
+            file.write_all(b"PK\x05\x06\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\0\0")
+        },
+        |_, ended| {
+            assert_eq!(ended.code, Some(1), "{ended:?}");
+            assert!(ended.err.contains("the directory of the zip is larger than 2 MiB"), "{}", ended.err);
+        },
+    );
+}
+
+/// An empty database of the Docker stack.
+pub fn docker_stack(path: &Path) -> Connection {
+    let connection = Connection::open(path).unwrap();
+    connection
+        .execute_batch(
+            "create table coffee_logs (id integer not null primary key, timestamp datetime, \
+                 caffeine_mg float not null, coffee_type varchar(100), notes text);
+             create table heart_rate_logs (id integer not null primary key, timestamp datetime, \
+                 bpm integer not null, context varchar(50), notes text);",
+        )
+        .unwrap();
+    connection
+}
+
+#[test]
+fn values_of_an_old_database_of_any_length_are_rejected_alone() {
+    let folder = folder();
+    docker_stack(&folder.path().join("file"))
+        .execute_batch(&format!(
+            "insert into coffee_logs values (1, '2025-10-02 10:30:15', 95, null, null);
+             insert into coffee_logs values (2, '2025-10-02 10:30:16', 96, null, printf('%.*c', {HUGE}, 'x'));
+             insert into coffee_logs values (3, '2025-10-02 10:30:17', 97, zeroblob({HUGE}), null);
+             insert into coffee_logs values (4, '2025-10-02 10:30:18', 98, null, printf('%.*c', 60000, 'x'));
+             insert into coffee_logs values (9, '2025-10-02 10:30:19', 99, null, 'kept');
+             insert into heart_rate_logs values (-5, '2025-10-02 10:30:19', 60, null, zeroblob({HUGE}));
+             insert into heart_rate_logs values (5, '2025-10-02 10:30:19', 61, null, null);
+             insert into heart_rate_logs
+                 values (9223372036854775807, '2025-10-02 10:30:19', 62, null, zeroblob({HUGE}));"
+        ))
+        .unwrap();
+    let (ended, peak) = measured(folder.path());
+    assert!(peak > 1024 && peak < MOST_KIB, "{peak} KiB; {ended:?}");
+    assert_counts(&ended, 2, 1, 5, 0);
+    for line in [
+        "coffee_logs, id 2: has a value longer than 65536 bytes: id 2",
+        "coffee_logs, id 3: has a value longer than 65536 bytes: id 3",
+        "heart_rate_logs, id -5: has a value longer than 65536 bytes: id -5",
+        "heart_rate_logs, id 9223372036854775807: has a value longer than 65536 bytes: id 9223372036854775807",
+    ] {
+        assert!(ended.err.lines().any(|said| said == line), "{line} in {}", ended.err);
+    }
+    assert!(
+        ended.err.contains("coffee_logs, id 4: notes: must have at most 1000 characters"),
+        "{}",
+        ended.err
+    );
+    assert_eq!(coffees(folder.path()).len(), 2);
+}

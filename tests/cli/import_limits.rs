@@ -1,0 +1,89 @@
+//! `import` holds doses and pulses to the limits for new entries, whatever the format.
+
+use std::fs;
+
+use crate::helpers::{database, folder, number};
+use crate::import::{import, import_file, said};
+use crate::import_bounds::{AT, assert_counts, docker_stack};
+
+#[test]
+fn values_that_a_request_may_not_have_are_rejected_unless_accepted() {
+    let rows: String = [1000.0, 1000.5, 99_999.0]
+        .iter()
+        .map(|mg| format!("{AT},{mg},\n"))
+        .chain([29, 30, 250, 251].iter().map(|bpm| format!("{AT},,{bpm}\n")))
+        .collect();
+    let content = format!("timestamp,caffeine_mg,bpm\n{rows}");
+    let refused = folder();
+    let ended = import(refused.path(), &content, &["--rejects", "rejects.csv"]);
+    assert_counts(&ended, 1, 2, 4, 0);
+    assert_eq!(
+        ended.err,
+        format!(
+            "line 3: caffeine_mg: 1000.5 is above MAX_CAFFEINE_MG (1000): {AT},1000.5,\n\
+             line 4: caffeine_mg: 99999 is above MAX_CAFFEINE_MG (1000): {AT},99999,\n\
+             line 5: bpm: 29 is below MIN_HEART_RATE_BPM (30): {AT},,29\n\
+             line 8: bpm: 251 is above MAX_HEART_RATE_BPM (250): {AT},,251\n\
+             4 rejected rows are outside the limits for new entries; --accept-out-of-range imports them\n"
+        )
+    );
+    let rejects = fs::read_to_string(refused.path().join("rejects.csv")).unwrap();
+    assert_eq!(rejects.lines().count(), 5, "{rejects}");
+    assert!(rejects.contains("3,caffeine_mg: 1000.5 is above MAX_CAFFEINE_MG (1000),"), "{rejects}");
+
+    let again = import(refused.path(), &content, &["--accept-out-of-range"]);
+    assert_eq!(
+        said(&again),
+        "file: 2 coffees and 2 readings added, 1 and 2 were there already, 0 rejected, 0 of other kinds passed over"
+    );
+    assert_eq!(again.err, "");
+    let stored = database(refused.path());
+    assert_eq!(number(&stored, "select sum(caffeine_mg) = 101999.5 from coffee_logs"), 1);
+}
+
+#[test]
+fn the_limits_are_those_of_the_settings() {
+    let content = format!("timestamp,caffeine_mg,bpm\n{AT},90,\n{AT},210,\n{AT},,45\n{AT},,300\n");
+    let folder = folder();
+    let limits = ["--max-caffeine-mg", "100", "--min-heart-rate-bpm", "50", "--max-heart-rate-bpm", "400"];
+    let ended = import(folder.path(), &content, &limits);
+    assert_counts(&ended, 1, 1, 2, 0);
+    let wrong = import(folder.path(), &content, &["--max-caffeine-mg", "much", "--min-heart-rate-bpm", "0"]);
+    assert_eq!(wrong.code, Some(78), "{wrong:?}");
+    assert!(wrong.err.contains("2 settings do not fit"), "{}", wrong.err);
+}
+
+#[test]
+fn every_format_is_held_to_the_limits() {
+    let apple = "<HealthData>\n<Record type=\"HKQuantityTypeIdentifierDietaryCaffeine\" unit=\"g\" \
+                 startDate=\"2025-07-23 14:30:00 +0000\" value=\"99\"/>\n</HealthData>\n";
+    let jsonl = format!("{{\"timestamp\": \"{AT}\", \"bpm\": 999}}\n");
+    let copied = "COPY public.coffee_logs (id, \"timestamp\", caffeine_mg) FROM stdin;\n1\t2025-07-23 14:30:00+00\t99000\n\\.\n";
+    let inserted = "INSERT INTO heart_rate_logs VALUES (1, '2025-07-23 14:30:00+00', 3, NULL, NULL);\n";
+    for (content, reason) in [
+        (apple, "line 2: caffeine_mg: 99000 is above MAX_CAFFEINE_MG (1000)"),
+        (&jsonl, "line 1: bpm: 999 is above MAX_HEART_RATE_BPM (250)"),
+        (copied, "line 2: caffeine_mg: 99000 is above MAX_CAFFEINE_MG (1000)"),
+        (inserted, "line 1: bpm: 3 is below MIN_HEART_RATE_BPM (30)"),
+    ] {
+        let folder = folder();
+        let ended = import(folder.path(), content, &[]);
+        assert_eq!(ended.code, Some(1), "{content}: {ended:?}");
+        assert!(ended.err.starts_with(reason), "{}", ended.err);
+        assert!(ended.err.contains("1 rejected row is outside the limits"), "{}", ended.err);
+        assert!(!folder.path().join("coffee.db").exists());
+        assert_eq!(import(folder.path(), content, &["--accept-out-of-range"]).code, Some(0));
+    }
+    let folder = folder();
+    docker_stack(&folder.path().join("file"))
+        .execute_batch("insert into coffee_logs values (7, '2025-10-02 10:30:15', 5000, null, null)")
+        .unwrap();
+    let ended = import_file(folder.path(), "file", &[]);
+    assert!(
+        ended.err.starts_with("coffee_logs, id 7: caffeine_mg: 5000 is above MAX_CAFFEINE_MG (1000): 7|"),
+        "{}",
+        ended.err
+    );
+    let accepted = import_file(folder.path(), "file", &["--accept-out-of-range"]);
+    assert_counts(&accepted, 1, 0, 0, 0);
+}

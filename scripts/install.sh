@@ -3,8 +3,8 @@
 #
 #   scripts/install.sh install|upgrade|rollback|uninstall
 #
-# PREFIX (/usr/local): the program goes to PREFIX/bin. DESTDIR: everything goes below this folder and
-# nothing is started, for packages. BINARY: another program than the one `make build` makes.
+# PREFIX (/usr/local): the program goes to PREFIX/bin. DESTDIR: everything but a key goes below this folder
+# and nothing is started, for packages. BINARY: another program than the one `make build` makes.
 # FILE: the backup that `rollback` restores when the older program cannot read the database.
 # PURGE=yes: `uninstall` takes data, backups, settings, key and user with it. Manual pages and completions
 # go along when `make manual` has made them.
@@ -105,10 +105,11 @@ make_settings() {
     mkdir -p "${settings%/*}" "$state/backups"
     chmod 0700 "$state" "$state/backups"
     service_settings | make_once 0640 "$settings"
-    od -An -N24 -tx1 /dev/urandom | tr -d ' ' | tr -d '\n' | make_once 0600 "$key"
     chmod 0640 "$settings"
-    chmod 0600 "$key"
+    # A staged tree may be copied to many machines: each makes a key of its own at its first start.
     [ -z "$root" ] || return 0
+    od -An -N24 -tx1 /dev/urandom | tr -d ' ' | tr -d '\n' | make_once 0600 "$key"
+    chmod 0600 "$key"
     chown root:coffee-tracker "${settings%/*}" "$settings"
     chmod 0750 "${settings%/*}"
     chown coffee-tracker:coffee-tracker "$state" "$state/backups"
@@ -159,8 +160,11 @@ install_all() {
     place 0755 "$new" "$installed"
     [ -n "$root" ] || make_user
     make_settings
-    if ! is_live; then
-        say "installed below ${root:-/}: $prefix/bin/coffee-tracker, its units, $settings_file, $credential; nothing was started."
+    if [ -n "$root" ]; then
+        say "installed below $root: $prefix/bin/coffee-tracker, its units, $settings_file; nothing was started. There is no API key in it: the first start of the service makes one, in /var/lib/coffee-tracker/coffee.key."
+        return
+    elif ! is_live; then
+        say "installed below /: $prefix/bin/coffee-tracker, its units, $settings_file, $credential; nothing was started."
         return
     fi
     systemctl daemon-reload

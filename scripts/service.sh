@@ -308,7 +308,10 @@ validate() {
 restore() {
     [ -n "${FILE:-}" ] || fail 2 "Which one? make restore FILE=$(newest_backup || echo backups/coffee_….db)"
     local options=()
-    case ${YES:-} in yes | 1 | true) options=(--yes) ;; esac
+    case ${YES:-} in
+        yes | 1 | true) options=(--yes) ;;
+        *) [ ! -e "$FILE" ] || [ -t 0 ] || fail 2 "A restore asks before it changes anything, and there is no terminal to ask on: add YES=yes" ;;
+    esac
     tracker restore "$(realpath "$FILE")" "${options[@]}"
 }
 

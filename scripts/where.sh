@@ -98,7 +98,7 @@ api_key() {
 service_settings() {
     echo "# Settings of the service: \`systemctl restart coffee-tracker\` makes them hold."
     echo "# Commands take them too: sudo coffee-tracker key list --config $settings_file"
-    echo "# The owner's key is in $credential."
+    echo "# The owner's key is in $credential, or, where there is none, in /var/lib/coffee-tracker/coffee.key."
     echo
     awk '/^# -- / { left_out = /The API key/; begun = 1 } begun && !left_out' .env.example |
         sed -e 's#^\#HOST=.*#HOST=0.0.0.0#' \

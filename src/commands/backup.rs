@@ -49,7 +49,6 @@ impl From<SnapshotError> for Failure {
     fn from(error: SnapshotError) -> Self {
         match error {
             SnapshotError::Open(e) => e.into(),
-            SnapshotError::Missing(_) => Self::Configuration(vec![error.to_string()]),
             e if e.is_passing() => Self::Busy(e.to_string()),
             e => Self::Failed(e.to_string()),
         }

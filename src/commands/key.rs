@@ -11,7 +11,7 @@ use super::{Failure, print, unwritten};
 use crate::config::RawPlace;
 use crate::keys::{Error, KeyFile, KeyName, NamedKey, Scope, Scopes, Uses};
 use crate::model::time::Timestamp;
-use crate::store::Identity;
+use crate::store::{Identity, require_database};
 
 /// The longest that a replaced key may go on holding, days.
 const LONGEST_GRACE: u64 = 366;
@@ -139,16 +139,8 @@ fn file(place: RawPlace) -> Result<(KeyFile, Uses), Failure> {
     let database = place.check()?.database;
     Identity::of_owner(&database).context("the rights of the database's owner")?;
     // Keys beside a file that no server serves would open nothing, and nobody would see why.
-    match database.try_exists() {
-        Ok(true) => Ok((KeyFile::of(&database), Uses::read(&database))),
-        Ok(false) => Err(Failure::Configuration(vec![format!(
-            "there is no database {}: start the server first, or set DATABASE_URL",
-            database.display()
-        )])),
-        Err(e) => {
-            Err(Failure::Configuration(vec![format!("{} cannot be looked at: {e}", database.display())]))
-        }
-    }
+    require_database(&database)?;
+    Ok((KeyFile::of(&database), Uses::read(&database)))
 }
 
 /// Prints a new key, alone, so that a script can take it. Unlike elsewhere it matters that

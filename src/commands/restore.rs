@@ -51,6 +51,13 @@ impl From<RestoreError> for Failure {
 /// Why nothing was restored.
 pub fn run(args: &RestoreArgs) -> Result<(), Failure> {
     let place = args.place.clone().check()?;
+    // A slip in the name is the first thing to correct, whoever is asked.
+    if let Err(e) = args.file.metadata()
+        && e.kind() == io::ErrorKind::NotFound
+    {
+        let reasons = vec!["there is no such file".to_owned()];
+        return Err(RestoreError::Unfit { path: args.file.clone(), reasons }.into());
+    }
     if !(args.yes || args.dry_run || io::stdin().is_terminal()) {
         return Err(Failure::Usage(
             "a restore asks before it changes anything, and there is no terminal to ask on: add --yes".into(),

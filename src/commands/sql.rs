@@ -2,6 +2,7 @@
 //! `sqlite3` programs may harm a file that a server writes; the SQLite in here does not.
 
 use std::io::{self, BufRead, BufWriter, ErrorKind, IsTerminal, Read, Write};
+use std::ops::ControlFlow;
 
 use anyhow::Context;
 use clap::Args;
@@ -48,11 +49,12 @@ pub fn run(args: &SqlArgs) -> Result<(), Failure> {
     let asker = Asker::open(&place.database)?;
     let style = if args.csv { Style::Csv } else { Style::Aligned };
     let answered = match &args.query {
-        Some(query) => answer(&asker, query, style),
+        Some(query) => answer_all(&asker, query, style),
         None if io::stdin().is_terminal() => {
             eprintln!(
-                "{} with SQLite {}, to read only. Begin with the views coffees and heart_rates; \
-                 end a statement with ; and the session with Ctrl-D.",
+                "{} with SQLite {}, read-only. This prompt takes SQL statements that end with ; and the \
+                 commands .tables, .schema, .help and .quit (it is not the program sqlite3). Begin with the \
+                 views coffees and heart_rates.",
                 place.database.display(),
                 sqlite_version()
             );
@@ -64,7 +66,7 @@ pub fn run(args: &SqlArgs) -> Result<(), Failure> {
             if read.context("standard input cannot be read")? as u64 > LONGEST {
                 return Err(Failure::Usage(format!("more than {LONGEST} bytes of statements")));
             }
-            answer(&asker, &text, style)
+            answer_all(&asker, &text, style)
         }
     };
     match answered {
@@ -72,6 +74,63 @@ pub fn run(args: &SqlArgs) -> Result<(), Failure> {
         Err(SqlError::Target(e)) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
     }
+}
+
+/// The commands of the prompt, as `.help` shows them.
+const COMMANDS: &str = "\
+.tables         list tables and views
+.schema [NAME]  show the statements that created them
+.help           show this list
+.quit           leave (also .exit, or Ctrl-D)
+";
+
+/// Answers text that begins with commands of the prompt, a line each, and goes on with statements.
+fn answer_all(asker: &Asker, text: &str, style: Style) -> Result<(), SqlError> {
+    let mut rest = text.trim_start();
+    while rest.starts_with('.') {
+        let (line, behind) = rest.split_once('\n').unwrap_or((rest, ""));
+        if command(asker, line, style)?.is_break() {
+            return Ok(());
+        }
+        rest = behind.trim_start();
+    }
+    answer(asker, rest, style)
+}
+
+/// Runs a command of the prompt.
+fn command(asker: &Asker, line: &str, style: Style) -> Result<ControlFlow<()>, SqlError> {
+    let mut words = line.trim().trim_end_matches(';').split_whitespace();
+    let name = words.next().unwrap_or_default();
+    match name {
+        ".quit" | ".exit" | ".q" => return Ok(ControlFlow::Break(())),
+        ".tables" => answer(
+            asker,
+            "select name, type from sqlite_schema
+             where type in ('table', 'view') and name not like 'sqlite@_%' escape '@' order by name",
+            style,
+        )?,
+        ".schema" => schema(asker, words.next())?,
+        ".help" => io::stdout().write_all(COMMANDS.as_bytes()).map_err(SqlError::Target)?,
+        other => {
+            let known = "this prompt has .tables, .schema, .help and .quit; everything else is SQL";
+            return Err(SqlError::Statement(format!("there is no command {other}: {known}")));
+        }
+    }
+    Ok(ControlFlow::Continue(()))
+}
+
+/// Prints the statements that created tables, indexes, views and triggers; those of one name alone.
+fn schema(asker: &Asker, only: Option<&str>) -> Result<(), SqlError> {
+    let mut to = BufWriter::new(io::stdout().lock());
+    let query = "select tbl_name, sql from sqlite_schema where sql is not null
+                 order by tbl_name, type not in ('table', 'view'), name";
+    asker.ask(query, |piece| match piece {
+        Piece::Row([Some(table), Some(sql)]) if only.is_none_or(|only| only.eq_ignore_ascii_case(table)) => {
+            writeln!(to, "{sql};")
+        }
+        Piece::End => to.flush(),
+        _ => Ok(()),
+    })
 }
 
 fn answer(asker: &Asker, text: &str, style: Style) -> Result<(), SqlError> {
@@ -91,8 +150,17 @@ fn converse(asker: &Asker, style: Style) -> Result<(), Failure> {
         let read = io::stderr().flush().and_then(|()| io::stdin().lock().read_line(&mut text));
         let is_over = read.context("standard input cannot be read")? == 0;
         let said = text.trim();
-        if matches!(said, "exit" | "quit" | ".exit" | ".quit") {
+        if matches!(said, "exit" | "quit") {
             return Ok(());
+        }
+        if said.starts_with('.') {
+            match command(asker, said, style) {
+                Ok(ControlFlow::Break(())) => return Ok(()),
+                Ok(ControlFlow::Continue(())) => {}
+                Err(e) => eprintln!("{}", Failure::from(e)),
+            }
+            text.clear();
+            continue;
         }
         if (is_over || said.ends_with(';'))
             && let Err(e) = answer(asker, said, style)

@@ -14,6 +14,7 @@ use rusqlite::{Connection, TransactionBehavior, params, params_from_iter};
 
 use super::OpenError;
 use super::aside::settle;
+use super::error::require_database;
 use super::grouped::Grouped;
 use super::heart_rate::{ReadingFilter, bpm, each_reading, each_within};
 use super::lock::Maintenance;
@@ -160,9 +161,7 @@ pub fn recount(c: &Connection) -> rusqlite::Result<()> {
 pub fn recount_in(database: &Path) -> Result<u64, OpenError> {
     let file = |why: String| OpenError::File { path: database.to_owned(), why };
     let fault = |e: rusqlite::Error| schema::open_error(database, &e);
-    if !database.try_exists().map_err(|e| file(e.to_string()))? {
-        return Err(file("there is no such file".into()));
-    }
+    require_database(database)?;
     let _maintenance = Maintenance::take(database)?;
     settle(database)?;
     let mut connection = schema::connect(database, Role::Writer).map_err(fault)?;
@@ -172,7 +171,7 @@ pub fn recount_in(database: &Path) -> Result<u64, OpenError> {
         Found::Ours(_) => {
             return Err(file("its schema is older: the next start counts anew by itself".into()));
         }
-        Found::Empty => return Err(file("there is nothing in it".into())),
+        Found::Empty => return Err(OpenError::Empty { path: database.to_owned() }),
     }
     let count = |connection: &mut Connection| {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;

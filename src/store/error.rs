@@ -1,9 +1,13 @@
 //! What can go wrong with the store, told apart by SQLite's extended result codes,
 //! never by its messages.
 
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use rusqlite::ffi;
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::io::Errno;
 
 /// A fault of a single read or write.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -106,8 +110,20 @@ pub enum OpenError {
         "{path} is gone, but its log {log} is there: restore a backup, or move the log away to start with nothing"
     )]
     Lost { path: PathBuf, log: PathBuf },
+    #[error("there is no database at {path}: start the server once to create it, or set DATABASE_URL")]
+    Missing { path: PathBuf },
+    #[error("{path} is a folder, not a database file: set DATABASE_URL to the file")]
+    IsFolder { path: PathBuf },
+    #[error("{path} cannot be opened: permission denied; run the command as its owner or with sudo")]
+    Denied { path: PathBuf },
+    #[error("{path} is empty: start the server once to create its tables, or restore a backup")]
+    Empty { path: PathBuf },
     #[error("{path} is not a SQLite database")]
     NotADatabase { path: PathBuf },
+    #[error(
+        "{path} is damaged ({why}): stop the server and restore a backup with `coffee-tracker restore FILE --replace`"
+    )]
+    Damaged { path: PathBuf, why: String },
     #[error("{path} is a SQLite database of another program")]
     Foreign { path: PathBuf },
     #[error(
@@ -141,10 +157,34 @@ impl OpenError {
         matches!(
             self,
             Self::NotADatabase { .. }
+                | Self::Damaged { .. }
                 | Self::Foreign { .. }
                 | Self::DockerStack { .. }
                 | Self::NewerSchema { .. }
                 | Self::Unreadable { .. }
         )
+    }
+}
+
+/// Checks that a database is there and may be read, for commands that create none.
+///
+/// # Errors
+/// [`OpenError::Missing`], [`OpenError::IsFolder`], [`OpenError::Denied`], or [`OpenError::File`] with
+/// the reason of the system.
+pub fn require_database(path: &Path) -> Result<(), OpenError> {
+    let path_buf = || path.to_owned();
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => return Err(OpenError::IsFolder { path: path_buf() }),
+        Ok(_) => {}
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(OpenError::Missing { path: path_buf() }),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            return Err(OpenError::Denied { path: path_buf() });
+        }
+        Err(e) => return Err(OpenError::File { path: path_buf(), why: e.to_string() }),
+    }
+    // Not by opening it: closing a file drops the locks that SQLite holds on it.
+    match accessat(CWD, path, Access::READ_OK, AtFlags::EACCESS) {
+        Err(Errno::ACCESS) => Err(OpenError::Denied { path: path_buf() }),
+        _ => Ok(()),
     }
 }

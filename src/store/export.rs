@@ -10,6 +10,7 @@ use rusqlite::{Connection, OpenFlags, Row, params};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::aside::settle;
+use super::error::require_database;
 use super::schema::{self, Found, Role};
 use super::{Error, OpenError, Store};
 use crate::model::coffee::{CoffeeId, Milligrams};
@@ -119,10 +120,7 @@ impl Exporter {
 /// # Errors
 /// That it is not there, not ours, or newer than this program.
 pub fn open_to_read(database: &Path) -> Result<Connection, OpenError> {
-    let file = |why: &str| OpenError::File { path: database.to_owned(), why: why.to_owned() };
-    if !database.try_exists().map_err(|e| file(&e.to_string()))? {
-        return Err(file("there is no such file"));
-    }
+    require_database(database)?;
     settle(database)?;
     let fault = |e: &rusqlite::Error| schema::open_error(database, e);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -130,7 +128,7 @@ pub fn open_to_read(database: &Path) -> Result<Connection, OpenError> {
     schema::configure(&mut connection, Role::Reader).map_err(|e| fault(&e))?;
     match schema::recognise(&connection, database)? {
         Found::Ours(_) => Ok(connection),
-        Found::Empty => Err(file("there is nothing in it")),
+        Found::Empty => Err(OpenError::Empty { path: database.to_owned() }),
     }
 }
 

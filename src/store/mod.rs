@@ -55,7 +55,7 @@ pub use counts::recount_in;
 pub use disk::Disk;
 pub use docker_stack::{DockerStack, DockerStackError, Found as FoundRow};
 pub use draft::write_over;
-pub use error::{Error, OpenError};
+pub use error::{Error, OpenError, require_database};
 pub use export::{EXPORTS, ExportError, ExportPlace, Exporter, Extract};
 pub use heart_rate::{BatchResult, RangeStats, RateStats, ReadingFilter};
 pub use idempotency::{IdempotencyKey, Stored};

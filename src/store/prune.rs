@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, params};
 
 use super::aside::settle;
+use super::error::require_database;
 use super::lock::Maintenance;
 use super::schema::{self, Found, Role};
 use super::{Error, OpenError};
@@ -62,10 +63,7 @@ impl Pruner {
     /// # Errors
     /// That it is not there, not ours, or newer than this program; that another command is at work.
     pub fn open(database: &Path, is_to_remove: bool) -> Result<Self, OpenError> {
-        let file = |why: &str| OpenError::File { path: database.to_owned(), why: why.to_owned() };
-        if !database.try_exists().map_err(|e| file(&e.to_string()))? {
-            return Err(file("there is no such file"));
-        }
+        require_database(database)?;
         let maintenance = is_to_remove.then(|| Maintenance::take(database)).transpose()?;
         settle(database)?;
         let connection =
@@ -83,7 +81,7 @@ impl Pruner {
                     .map_err(|e| schema::open_error(database, &e))?;
                 Ok(Self { connection, last_ids, _maintenance: maintenance })
             }
-            Found::Empty => Err(file("there is nothing in it")),
+            Found::Empty => Err(OpenError::Empty { path: database.to_owned() }),
         }
     }
 

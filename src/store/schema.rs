@@ -11,7 +11,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::counts;
-use super::error::{Error, OpenError};
+use super::error::{Error, OpenError, require_database};
 use super::snapshot::SnapshotError;
 use super::steps::step;
 
@@ -258,13 +258,25 @@ pub fn open_error(path: &Path, error: &rusqlite::Error) -> OpenError {
     let path = path.to_owned();
     let why = error.to_string();
     match Error::from(error) {
+        Error::Corrupt(_) if has_magic(&path) => OpenError::Damaged { path, why },
         Error::Corrupt(_) => OpenError::NotADatabase { path },
         Error::Full => OpenError::Full { path },
         Error::Busy => OpenError::Held { path },
         Error::Io(_) if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) => {
-            OpenError::File { path, why }
+            match require_database(&path) {
+                Ok(()) | Err(OpenError::Missing { .. }) => OpenError::File { path, why },
+                Err(found) => found,
+            }
         }
         Error::Io(_) | Error::Internal(_) => OpenError::Unreadable { path, why },
         _ => OpenError::File { path, why },
     }
+}
+
+/// Reports whether a file begins as every SQLite database does. Only for a file that could not be
+/// opened as one: closing it drops the locks of connections to it.
+fn has_magic(path: &Path) -> bool {
+    let mut head = [0; 16];
+    let read = std::fs::File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut head));
+    read.is_ok() && head == *b"SQLite format 3\0"
 }

@@ -12,7 +12,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 
 use super::aside::settle;
 use super::draft::Draft;
-use super::error::{Error, OpenError};
+use super::error::{Error, OpenError, require_database};
 use super::folder_of;
 use super::overview::BackupRecord;
 use super::owner::Identity;
@@ -62,20 +62,26 @@ pub fn unwatched(_: Stage) {}
 pub enum SnapshotError {
     #[error(transparent)]
     Open(#[from] OpenError),
-    #[error("there is no database at {0}")]
-    Missing(PathBuf),
     #[error("{0} exists already: a backup never overwrites")]
     Taken(PathBuf),
     #[error("the folder {path} cannot be used: {why}")]
     Folder { path: PathBuf, why: io::Error },
     #[error("no room is left on the disk that holds {0}")]
     Full(PathBuf),
-    #[error("the copy could not be written: {0}")]
+    #[error("{}", explain_copy(.0))]
     Copy(Error),
     #[error("the copy could not be written: {0}")]
     Io(#[from] io::Error),
     #[error("the copy did not pass its check: {}", .0.join("; "))]
     Unsound(Vec<String>),
+}
+
+/// What stopped a copy. A damaged source is no fault of the copy.
+fn explain_copy(error: &Error) -> String {
+    match error {
+        Error::Corrupt(_) => error.to_string(),
+        other => format!("the copy could not be written: {other}"),
+    }
 }
 
 impl SnapshotError {
@@ -123,9 +129,7 @@ pub fn snapshot(
     identity: &Identity,
     watcher: Watcher<'_>,
 ) -> Result<Snapshot, SnapshotError> {
-    if !database.exists() {
-        return Err(SnapshotError::Missing(database.to_owned()));
-    }
+    require_database(database)?;
     let made = settle(database)
         .map_err(SnapshotError::from)
         .and_then(|()| copy(database, target, identity, watcher));
@@ -172,7 +176,7 @@ fn copy(
     let source = source(database)?;
     let version = match schema::recognise(&source, database)? {
         Found::Ours(version) => version,
-        Found::Empty => return Err(SnapshotError::Missing(database.to_owned())),
+        Found::Empty => return Err(OpenError::Empty { path: database.to_owned() }.into()),
     };
     fill(&source, &draft, watcher).map_err(|e| match e {
         Error::Full => SnapshotError::Full(folder.to_owned()),

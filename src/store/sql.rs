@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rusqlite::fallible_iterator::FallibleIterator;
 use rusqlite::types::ValueRef;
-use rusqlite::{Batch, Connection, Statement};
+use rusqlite::{Batch, Connection, ErrorCode, Statement};
 
 use super::export::open_to_read;
 use super::{Error, OpenError};
@@ -33,6 +33,14 @@ impl From<rusqlite::Error> for SqlError {
     fn from(error: rusqlite::Error) -> Self {
         if let rusqlite::Error::SqlInputError { msg, .. } = error {
             return Self::Statement(msg);
+        }
+        // The database itself is open by now: another file is meant, which a statement attaches.
+        if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) {
+            let why = match error {
+                rusqlite::Error::SqliteFailure(_, Some(message)) => message,
+                other => other.to_string(),
+            };
+            return Self::Statement(format!("{why} (only files that exist and can be read are attached)"));
         }
         match Error::from(&error) {
             Error::ReadOnly => Self::Write,

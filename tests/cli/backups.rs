@@ -192,7 +192,6 @@ fn what_cannot_be_backed_up_is_named_and_nothing_is_made() {
     assert_says(&ran(empty.path(), &["backup"]), 78, "there is no database at coffee.db");
     assert_eq!(names(empty.path()), [""; 0]);
     for (content, sentence) in [
-        ("", "there is no database at coffee.db"),
         ("create table recipes (name text)", "coffee.db is a SQLite database of another program"),
         ("create table coffee_logs (id integer)", "coffee-tracker import coffee.db"),
         ("pragma application_id = 1131374182; pragma user_version = 9", "has schema version 9"),

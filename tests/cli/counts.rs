@@ -131,5 +131,5 @@ fn wrong_counts_are_said_with_what_to_do_and_mended_by_a_recount_or_a_restore() 
         assert!(counts(folder.path()) == right, "{file}");
     }
     let nowhere = crate::helpers::folder();
-    assert_says(&ran(nowhere.path(), &["recount"]), 78, "there is no such file");
+    assert_says(&ran(nowhere.path(), &["recount"]), 78, "there is no database at coffee.db");
 }

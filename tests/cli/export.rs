@@ -335,7 +335,10 @@ fn what_is_no_database_of_ours_is_refused_and_none_is_made() {
     let missing = export(folder.path(), &["coffee"]);
     assert_eq!(
         (missing.code, missing.err.as_str()),
-        (Some(78), "coffee-tracker: coffee.db cannot be opened: there is no such file\n")
+        (
+            Some(78),
+            "coffee-tracker: there is no database at coffee.db: start the server once to create it, or set DATABASE_URL\n"
+        )
     );
     assert!(!folder.path().join("coffee.db").exists());
     for (make, why) in [

@@ -72,7 +72,7 @@ fn a_folder_that_cannot_be_made_is_named() {
 fn a_folder_in_place_of_the_database_is_named() {
     let folder = folder();
     std::fs::create_dir(folder.path().join("coffee.db")).unwrap();
-    assert_fails(&run(&mut server(folder.path())), 78, "coffee.db cannot be opened");
+    assert_fails(&run(&mut server(folder.path())), 78, "coffee.db is a folder, not a database file");
 }
 
 #[test]

@@ -299,7 +299,11 @@ fn a_restore_revives_no_revoked_key_and_a_backup_holds_none() {
 fn what_cannot_be_done_is_said_with_a_code_and_changes_nothing() {
     let folder = folder();
     for args in [&["key", "add", "phone"][..], &["key", "list"], &["key", "revoke", "phone"]] {
-        assert_says(&ran(folder.path(), args), 78, "there is no database coffee.db: start the server first");
+        assert_says(
+            &ran(folder.path(), args),
+            78,
+            "there is no database at coffee.db: start the server once",
+        );
     }
     assert_eq!(names(folder.path()), [""; 0], "nothing is made where no database is");
     Server::start(folder.path()).stop_well();

@@ -151,7 +151,10 @@ fn what_makes_no_sense_is_refused_and_nothing_is_made_or_lost() {
     let missing = prune(folder.path(), &["--before", "2024-01-01", "--yes"]);
     assert_eq!(
         (missing.code, missing.err.as_str()),
-        (Some(78), "coffee-tracker: coffee.db cannot be opened: there is no such file\n")
+        (
+            Some(78),
+            "coffee-tracker: there is no database at coffee.db: start the server once to create it, or set DATABASE_URL\n"
+        )
     );
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 

@@ -262,3 +262,30 @@ fn a_plain_user_who_may_not_write_there_is_told_so() {
     drop(Running::spawn(&mut place.owners_server()));
     assert_eq!(ran(&place.data(), &["verify", "coffee.db"]).code, Some(0));
 }
+
+#[test]
+fn who_may_not_read_the_database_is_told_so_by_every_command() {
+    let Some(place) = Place::make() else { return };
+    place.fill(false);
+    let database = place.data().join("coffee.db");
+    let sentence = format!(
+        "{} cannot be opened: permission denied; run the command as its owner or with sudo",
+        database.display()
+    );
+    // The folder is closed to strangers, then the file alone.
+    for mode in [0o700, 0o755] {
+        fs::set_permissions(place.data(), fs::Permissions::from_mode(mode)).unwrap();
+        for args in [
+            &["backup"][..],
+            &["export", "coffee"],
+            &["sql", "select 1"],
+            &["prune", "--before", "2024-01-01"],
+            &["recount"],
+        ] {
+            let mut command = Command::new(place.at("program"));
+            command.args(args).env_clear().current_dir("/").uid(OWNER + 1).gid(OWNER + 1);
+            let ended = run(command.env("DATABASE_URL", &database));
+            assert_says(&ended, 78, &sentence);
+        }
+    }
+}

@@ -82,7 +82,7 @@ fn no_statement_changes_anything_or_makes_a_file() {
         assert_says(&ran(folder.path(), &["sql", write]), 1, "only statements that read are answered here");
     }
     let attached = ran(folder.path(), &["sql", "attach 'new.db' as new"]);
-    assert_eq!(attached.code, Some(1), "{attached:?}");
+    assert_says(&attached, 1, "unable to open database: new.db (only files that exist");
     assert_eq!(ran(folder.path(), &["sql", "attach 'file:new.db?mode=rwc' as new"]).code, Some(1));
     let found = names(folder.path());
     let strangers: Vec<&String> = found.iter().filter(|name| !name.starts_with("coffee")).collect();
@@ -136,9 +136,36 @@ fn a_reader_that_leaves_is_no_failure() {
 #[test]
 fn what_is_no_database_of_ours_is_not_asked() {
     let folder = folder();
-    assert_says(&ran(folder.path(), &["sql", "select 1"]), 78, "there is no such file");
+    assert_says(&ran(folder.path(), &["sql", "select 1"]), 78, "there is no database at coffee.db");
     fs::write(folder.path().join("coffee.db"), "no database".repeat(100)).unwrap();
     let before = files(folder.path());
     assert_says(&ran(folder.path(), &["sql", "select 1"]), 78, "is not a SQLite database");
     assert!(files(folder.path()) == before);
+}
+
+#[test]
+fn commands_of_the_prompt_list_and_describe_and_an_unknown_one_is_told_what_there_is() {
+    let folder = folder();
+    make(folder.path(), "now", 3);
+    let tables = well(folder.path(), &["sql", "--csv", ".tables"]).out;
+    for line in
+        ["name,type", "coffee_logs,table", "coffees,view", "heart_rate_logs,table", "heart_rates,view"]
+    {
+        assert!(tables.lines().any(|found| found == line), "{line} in {tables}");
+    }
+    let schema = well(folder.path(), &["sql", ".schema"]).out;
+    assert!(schema.contains("CREATE TABLE coffee_logs (\n"), "{schema}");
+    assert!(schema.contains("CREATE VIEW coffees as\n"), "{schema}");
+    let one = well(folder.path(), &["sql", ".schema Coffees"]).out;
+    assert!(one.starts_with("CREATE VIEW coffees as\n") && !one.contains("coffee_logs ("), "{one}");
+    let piped_in = piped(folder.path(), &["sql"], ".schema coffees\n.help\nselect 1 as one;\n");
+    assert!(piped_in.out.starts_with(&one) && piped_in.out.ends_with("one\n---\n  1\n"), "{piped_in:?}");
+    assert!(piped_in.out.contains(".tables         list tables and views\n"), "{piped_in:?}");
+    let quit = piped(folder.path(), &["sql"], ".quit\nselect 1;\n");
+    assert_eq!((quit.code, quit.out.as_str(), quit.err.as_str()), (Some(0), "", ""));
+    assert_says(
+        &ran(folder.path(), &["sql", ".dump"]),
+        1,
+        "there is no command .dump: this prompt has .tables, .schema, .help and .quit; everything else is SQL",
+    );
 }

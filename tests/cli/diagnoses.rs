@@ -1,0 +1,146 @@
+//! One sentence for one cause: whichever command meets a state of the database's file, it reports
+//! it in the same words.
+
+use std::fs;
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use crate::helpers::{Ended, folder, run, server};
+use crate::keeping::{assert_says, make, names, ran, well};
+
+/// Commands that read or change a database and create none.
+const COMMANDS: [&[&str]; 6] = [
+    &["backup"],
+    &["export", "coffee"],
+    &["sql", "select 1"],
+    &["prune", "--before", "2024-01-01"],
+    &["prune", "--before", "2024-01-01", "--yes"],
+    &["recount"],
+];
+
+/// A coffee in a file that can be imported.
+const CSV: &str = "timestamp,caffeine_mg\n2025-07-23T14:30:00Z,80\n";
+
+/// Runs every command, the start of a server and an import on a database in a state, and compares
+/// what they report.
+fn all_say(state: impl Fn(&Path), sentence: &str) {
+    let runs: [fn(&Path) -> Ended; 2] =
+        [|folder| run(&mut server(folder)), |folder| ran(folder, &["import", "log.csv"])];
+    let commands = COMMANDS.iter().map(|args| {
+        let args: &'static [&'static str] = args;
+        let run: Box<dyn Fn(&Path) -> Ended> = Box::new(move |folder| ran(folder, args));
+        run
+    });
+    let others = runs.into_iter().map(|run| Box::new(run) as Box<dyn Fn(&Path) -> Ended>);
+    for command in commands.chain(others) {
+        let folder = folder();
+        fs::write(folder.path().join("log.csv"), CSV).unwrap();
+        state(folder.path());
+        assert_says(&command(folder.path()), 78, sentence);
+    }
+}
+
+fn foreign(folder: &Path, sql: &str) {
+    Connection::open(folder.join("coffee.db")).unwrap().execute_batch(sql).unwrap();
+}
+
+#[test]
+fn a_database_that_is_not_there_is_reported_in_the_same_words() {
+    let sentence = "coffee-tracker: there is no database at coffee.db: start the server once to create it, or set DATABASE_URL";
+    for args in COMMANDS.iter().chain(&[&["key", "list"][..]]) {
+        let folder = folder();
+        let ended = ran(folder.path(), args);
+        assert_says(&ended, 78, sentence);
+        assert_eq!(names(folder.path()), [""; 0], "{args:?}");
+    }
+}
+
+#[test]
+fn an_empty_file_is_reported_in_the_same_words() {
+    for args in COMMANDS {
+        let folder = folder();
+        fs::write(folder.path().join("coffee.db"), "").unwrap();
+        assert_says(&ran(folder.path(), args), 78, "coffee.db is empty: start the server once");
+    }
+}
+
+#[test]
+fn what_is_no_database_of_ours_is_reported_in_the_same_words() {
+    all_say(
+        |folder| fs::create_dir(folder.join("coffee.db")).unwrap(),
+        "coffee-tracker: coffee.db is a folder, not a database file: set DATABASE_URL to the file",
+    );
+    all_say(
+        |folder| fs::write(folder.join("coffee.db"), "espresso, flat white\n".repeat(400)).unwrap(),
+        "coffee-tracker: coffee.db is not a SQLite database",
+    );
+    all_say(
+        |folder| foreign(folder, "create table recipes (name text)"),
+        "coffee-tracker: coffee.db is a SQLite database of another program",
+    );
+    all_say(
+        |folder| foreign(folder, "create table coffee_logs (id integer)"),
+        "coffee-tracker: coffee.db is the Docker stack's database",
+    );
+    all_say(
+        |folder| foreign(folder, "pragma application_id = 1131374182; pragma user_version = 99"),
+        "coffee-tracker: coffee.db has schema version 99, but this program knows versions up to",
+    );
+}
+
+#[test]
+fn a_damaged_file_with_an_intact_header_is_called_damaged() {
+    // The page with the schema, and the size of a page in the header.
+    for (start, end) in [(100, 4000), (16, 18)] {
+        let origin = folder();
+        make(origin.path(), "now", 20);
+        let mut bytes = fs::read(origin.path().join("coffee.db")).unwrap();
+        bytes[start..end].fill(0x77);
+        all_say(
+            |folder| fs::write(folder.join("coffee.db"), &bytes).unwrap(),
+            "coffee-tracker: coffee.db is damaged (",
+        );
+        let folder = folder();
+        fs::write(folder.path().join("coffee.db"), &bytes).unwrap();
+        well(origin.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
+        let ended = ran(folder.path(), &["restore", "then.db", "--yes"]);
+        assert_says(&ended, 1, "coffee-tracker: coffee.db is damaged (");
+        assert!(ended.err.contains("--replace"), "{}", ended.err);
+        well(folder.path(), &["restore", "then.db", "--yes", "--replace"]);
+    }
+}
+
+#[test]
+fn a_missing_backup_is_reported_before_the_missing_terminal() {
+    let folder = folder();
+    make(folder.path(), "now", 3);
+    let ended = ran(folder.path(), &["restore", "nosuch.db"]);
+    assert_says(&ended, 1, "nosuch.db cannot be restored: there is no such file");
+    fs::copy(folder.path().join("coffee.db"), folder.path().join("copy.db")).unwrap();
+    assert_says(&ran(folder.path(), &["restore", "copy.db"]), 2, "there is no terminal to ask on: add --yes");
+}
+
+#[test]
+fn the_runbook_has_every_sentence() {
+    let runbook = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/RUNBOOK.md");
+    let runbook = fs::read_to_string(runbook).unwrap();
+    for sentence in [
+        "is in use by another coffee-tracker server",
+        "is held by another program",
+        "there is no database at …",
+        "is a folder, not a database file",
+        "cannot be opened: permission denied",
+        "is empty",
+        "is not a SQLite database",
+        "is damaged (…)",
+        "is a SQLite database of another program",
+        "is the Docker stack's database",
+        "has schema version …",
+        "is gone, but its log … is there",
+        "no room is left on the disk",
+        "the folder … cannot be used",
+    ] {
+        assert!(runbook.contains(&format!("| {sentence} ")), "{sentence}");
+    }
+}

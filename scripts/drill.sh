@@ -72,5 +72,7 @@ newest=$(printf '%s\n' "$(field timestamp "$coffees")" "$(field timestamp "$read
 expected=$(field newest_entry "$held")
 [ "$expected" = null ] || [ "$newest" = "$expected" ] ||
     fail 1 "The newest entry that the server shows is of $newest, that of the backup of $expected"
+digests="every row as it was backed up"
+[ "$(field has_digests "$held")" = true ] || digests="made before backups carried digests"
 say "$file can be relied on: restored, served and compared: $(field coffees "$held") coffees, $(field readings "$held") readings," \
-    "newest entry ${expected/null/none}, health $(field status "$health")."
+    "newest entry ${expected/null/none}, $digests, health $(field status "$health")."

@@ -82,8 +82,12 @@ fn as_text(found: &Examination) -> String {
         none if none.is_empty() => none,
         tables => format!("\n  counts that differ from the readings: {tables} (a restore counts them anew)"),
     };
+    let undigested = match found.has_digests {
+        true => "",
+        false => "\n  no digests of its rows: made before backups carried digests, or a database in use",
+    };
     format!(
-        "{path}: can be restored\n  {}, {}, newest entry {}\n  schema {}, {}, SHA-256 {}{wrong}",
+        "{path}: can be restored\n  {}, {}, newest entry {}\n  schema {}, {}, SHA-256 {}{wrong}{undigested}",
         counted(contents.coffees, "coffee"),
         counted(contents.readings, "reading"),
         contents.newest.map_or_else(|| "none".to_owned(), |at| at.to_string()),
@@ -100,6 +104,7 @@ fn as_json(found: &Examination) -> Value {
         "restorable": found.is_sound(),
         "reasons": found.reasons,
         "miscounted": found.miscounted,
+        "has_digests": found.has_digests,
         "schema_version": found.schema_version,
         "coffees": contents.map(|c| c.coffees),
         "readings": contents.map(|c| c.readings),

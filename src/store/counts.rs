@@ -32,6 +32,9 @@ const HELD: usize = 20_000;
 /// The schema that has them.
 const SINCE_VERSION: i64 = 2;
 
+/// The tables that hold them.
+pub const TABLES: [&str; 3] = ["heart_rate_days", "heart_rate_blocks", "heart_rate_hours"];
+
 /// Whether a file of this schema version holds counts.
 pub fn are_in(version: i64) -> bool {
     version >= SINCE_VERSION

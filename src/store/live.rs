@@ -62,17 +62,6 @@ pub fn page_size(connection: &Connection) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, "page_size", |row| row.get(0))
 }
 
-/// The last id given in each table.
-///
-/// # Errors
-/// SQLite's.
-pub fn sequences(connection: &Connection) -> rusqlite::Result<Vec<(String, i64)>> {
-    connection
-        .prepare("select name, seq from sqlite_sequence")?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect()
-}
-
 /// Raises the last id of a table; one that never had a row has none yet.
 ///
 /// # Errors
@@ -94,7 +83,8 @@ pub fn streaming_tables(connection: &Connection) -> rusqlite::Result<Vec<(String
     connection
         .prepare(
             "select name, sql from sqlite_schema
-             where type = 'table' and name like '@_litestream@_%' escape '@' order by name",
+             where type = 'table' and name like '@_litestream@_%' escape '@'
+               and not exists (select 1 from pragma_foreign_key_list(sqlite_schema.name)) order by name",
         )?
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect()

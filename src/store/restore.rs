@@ -19,14 +19,15 @@ use super::aside::{replace, undo_unfinished};
 use super::counts;
 use super::draft::{Draft, sweep};
 use super::error::{Error, OpenError};
-use super::live::{Live, State, add_tables, look_at, page_size, raise, sequences, streaming_tables};
+use super::expected;
+use super::live::{Live, State, add_tables, look_at, page_size, raise, streaming_tables};
 use super::lock::{Lock, Maintenance, beside};
 use super::own::is_same;
 use super::owner::Identity;
 use super::schema;
 use super::snapshot::{SnapshotError, Stage, Target, Watcher, fill, snapshot, unwatched};
 use super::steps::step;
-use super::verify::{Contents, Examination, examine, open_still};
+use super::verify::{Contents, Examination, examine, examine_and_keep};
 use super::{folder_of, make_folder};
 
 /// Pages copied between two looks at the progress: 16 MiB; few where tests look in between.
@@ -35,6 +36,11 @@ const PAGES: i32 = if cfg!(debug_assertions) { 16 } else { 4096 };
 const CHECKPOINT: Duration = Duration::from_secs(20);
 /// How long that may stand still: who streams the database away holds a part of the log for a minute.
 const STANDSTILL: Duration = Duration::from_secs(2);
+
+/// Drops what a database in use does not take over from a backup: digests, which hold until the
+/// first write, and statistics, which any program may have written.
+const ONLY_OF_BACKUPS: &str = "drop table if exists backup_digests; drop table if exists sqlite_stat1;
+                               drop table if exists sqlite_stat4";
 
 /// Why nothing was restored; the database is then as it was.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +73,8 @@ pub enum RestoreError {
     Write(Error),
     #[error("the backup could not be brought to this schema: {0}")]
     Prepare(Error),
+    #[error("{0} changed while it was being restored: nothing was restored; verify it and try again")]
+    Changed(PathBuf),
     #[error("the files could not be put in place: {0}")]
     Io(#[from] io::Error),
 }
@@ -106,6 +114,8 @@ impl Kept {
 #[derive(Debug)]
 pub struct Restoration {
     file: Examination,
+    /// The file that was examined, open since: another one under its name is not read.
+    source: Connection,
     database: PathBuf,
     backups: PathBuf,
     identity: Identity,
@@ -142,10 +152,10 @@ impl Restoration {
         if identity.as_caller(|| is_same(file, database))? {
             return Err(RestoreError::Itself(file.to_owned()));
         }
-        let found = identity.as_caller(|| examine(file))?;
-        if !found.is_sound() {
-            return Err(RestoreError::Unfit { path: found.path, reasons: found.reasons });
-        }
+        let (found, source) = match identity.as_caller(|| examine_and_keep(file))? {
+            (found, Some(source)) if found.is_sound() => (found, source),
+            (found, _) => return Err(RestoreError::Unfit { path: found.path, reasons: found.reasons }),
+        };
         make_folder(database)?;
         let maintenance = Maintenance::take(database)?;
         let lock = Lock::take_unless_served(database)?;
@@ -165,6 +175,7 @@ impl Restoration {
         }
         let this = Self {
             file: found,
+            source,
             database: database.to_owned(),
             backups: backups.to_owned(),
             identity,
@@ -189,7 +200,7 @@ impl Restoration {
         }
     }
 
-    /// What it will hold.
+    /// What the file holds.
     pub fn after(&self) -> Contents {
         self.file.contents.unwrap_or_default()
     }
@@ -234,7 +245,7 @@ impl Restoration {
         };
         let mut safety = self.back_up_first(watcher)?;
         step("restore.saved");
-        let prepared = self.prepare(safety.is_some(), watcher)?;
+        let (prepared, contents) = self.prepare(safety.is_some(), watcher)?;
         step("restore.prepared");
         let mut aside = Vec::new();
         match &mut safety {
@@ -242,7 +253,7 @@ impl Restoration {
             None => aside = replace(&self.database, prepared, !matches!(self.live, Live::Nothing))?,
         }
         step("restore.done");
-        Ok(Restored { safety, aside, contents: self.after(), took: began.elapsed() })
+        Ok(Restored { safety, aside, contents, took: began.elapsed() })
     }
 
     /// Backs the present state up; `None` when there is none, or none that could be read.
@@ -261,20 +272,24 @@ impl Restoration {
         }
     }
 
-    /// A copy of the backup beside the database, brought to the newest schema, and to the
-    /// pages of the database when it `is_to_be_written` into that.
-    fn prepare(&self, is_to_be_written: bool, watcher: Watcher<'_>) -> Result<Draft, RestoreError> {
-        let version = usize::try_from(self.file.schema_version.unwrap_or(0)).unwrap_or(0);
+    /// A copy of the backup beside the database, brought to the newest schema, and with the page
+    /// size of the database when it `is_to_be_written` into that. The copy is verified as it is
+    /// going to be used.
+    fn prepare(
+        &self,
+        is_to_be_written: bool,
+        watcher: Watcher<'_>,
+    ) -> Result<(Draft, Contents), RestoreError> {
+        let version = self.file.schema_version.unwrap_or(0);
         let fault = |e: rusqlite::Error| RestoreError::Prepare(e.into());
-        let source = self.identity.as_caller(|| open_still(&self.file.path))?.map_err(fault)?;
         let wanted = if is_to_be_written {
             Some(page_size(&schema::connect(&self.database, schema::Role::Reader).map_err(fault)?))
         } else {
             None
         };
-        let mut draft = self.draft_of(&source, watcher)?;
+        let mut draft = self.draft_of(&self.source, watcher)?;
         if let Some(wanted) = wanted.transpose().map_err(fault)?
-            && wanted != page_size(&source).map_err(fault)?
+            && wanted != page_size(&self.source).map_err(fault)?
         {
             // A file that is opened as one that never changes keeps its pages: copied once more.
             let first = Connection::open(draft.path()).map_err(fault)?;
@@ -282,7 +297,9 @@ impl Restoration {
             draft = self.draft_of(&first, watcher)?;
         }
         let mut copy = Connection::open(draft.path()).map_err(fault)?;
-        schema::migrate(&mut copy, version, schema::migrations()).map_err(fault)?;
+        copy.execute_batch(ONLY_OF_BACKUPS).map_err(fault)?;
+        schema::migrate(&mut copy, usize::try_from(version).unwrap_or(0), schema::migrations())
+            .map_err(fault)?;
         schema::drop_statistics(&copy).map_err(fault)?;
         if !self.file.miscounted.is_empty() {
             let counted = copy.transaction().map_err(fault)?;
@@ -290,13 +307,31 @@ impl Restoration {
         }
         copy.close().map_err(|(_, e)| fault(e))?;
         draft.file().sync_all()?;
-        Ok(draft)
+        watcher(Stage::Checking);
+        let found = draft.run(|| examine(draft.path()))?;
+        let contents = self.verified(found)?;
+        Ok((draft, contents))
     }
 
     fn draft_of(&self, source: &Connection, watcher: Watcher<'_>) -> Result<Draft, RestoreError> {
         let draft = Draft::create(folder_of(&self.database), &self.identity)?;
         fill(source, &draft, watcher).map_err(RestoreError::Prepare)?;
         Ok(draft)
+    }
+
+    /// What the prepared copy holds, if it is sound and has the rows of the file that was examined.
+    fn verified(&self, prepared: Examination) -> Result<Contents, RestoreError> {
+        let path = self.file.path.clone();
+        let is_same_version = prepared.schema_version == self.file.schema_version;
+        let is_there = |digest| prepared.digests.iter().any(|other| other.is_of_same_rows(digest));
+        let has_same_rows = self.file.digests.iter().all(is_there);
+        match prepared.contents {
+            Some(contents) if prepared.reasons.is_empty() => {
+                let is_same = Some(contents) == self.file.contents && (!is_same_version || has_same_rows);
+                if is_same { Ok(contents) } else { Err(RestoreError::Changed(path)) }
+            }
+            _ => Err(RestoreError::Unfit { path, reasons: prepared.reasons }),
+        }
     }
 
     /// Writes the prepared copy into the live file as one transaction.
@@ -323,7 +358,7 @@ impl Restoration {
             if !state.is_some_and(State::still_stands) {
                 self.back_up_again(safety)?;
             }
-            let last_ids = sequences(&now.connection).map_err(fault)?;
+            let last_ids = expected::last_ids(&now.connection, now.schema).map_err(fault)?;
             Ok(Kept { last_ids, tables: streaming_tables(&now.connection).map_err(fault)? })
         })?;
         step("restore.written");

@@ -11,6 +11,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::counts;
+use super::digest;
 use super::error::{Error, OpenError, require_database};
 use super::snapshot::SnapshotError;
 use super::steps::step;
@@ -194,8 +195,17 @@ pub fn prepare(
         });
     }
     migrate(connection, version, migrations).map_err(fault)?;
+    forget_digests(connection).map_err(fault)?;
     if is_older {
         tracing::info!(seconds = began.elapsed().as_secs(), "the database has schema {newest}");
+    }
+    Ok(())
+}
+
+/// Drops the digests of a backup that was put in place by hand: they hold until the first write.
+fn forget_digests(connection: &Connection) -> rusqlite::Result<()> {
+    if connection.table_exists(Some("main"), digest::CARRIED_IN)? {
+        connection.execute_batch("drop table backup_digests")?;
     }
     Ok(())
 }

@@ -8,18 +8,23 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant, SystemTime};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, params};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, params};
 
 use super::aside::settle;
+use super::counts;
+use super::digest::{self, TableDigest};
 use super::draft::Draft;
 use super::error::{Error, OpenError, require_database};
+use super::expected;
 use super::folder_of;
+use super::live::page_size;
 use super::overview::BackupRecord;
 use super::owner::Identity;
 use super::retention::second;
-use super::schema::{self, Found};
+use super::schema::{self, APPLICATION_ID, Found};
 use super::steps::step;
-use super::verify::{Contents, Examination, examine, open_still};
+use super::verify::{Contents, Examination, connect, examine, file_uri, open_still};
 use crate::model::time::Timestamp;
 
 /// Where a backup goes.
@@ -178,9 +183,9 @@ fn copy(
         Found::Ours(version) => version,
         Found::Empty => return Err(OpenError::Empty { path: database.to_owned() }.into()),
     };
-    fill(&source, &draft, watcher).map_err(|e| match e {
-        Error::Full => SnapshotError::Full(folder.to_owned()),
-        other => SnapshotError::Copy(other),
+    copy_source(&source, &draft, version, watcher).map_err(|e| match e {
+        SnapshotError::Copy(Error::Full) => SnapshotError::Full(folder.to_owned()),
+        other => other,
     })?;
     drop(source);
     step("backup.copied");
@@ -213,19 +218,20 @@ fn sound(found: Examination, version: i64) -> Result<(String, Contents), Vec<Str
     }
 }
 
-/// A connection of its own: VACUUM INTO works neither on a query-only one nor in a transaction.
+/// A connection that reads the database and to which the copy can be attached.
 fn source(database: &Path) -> Result<Connection, SnapshotError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let configure = |source: Connection| {
+        source.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         source.busy_timeout(Duration::from_secs(10))?;
+        source.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
         source.pragma_update(None, "cache_size", -8192)?;
         source.pragma_update(None, "cell_size_check", true)?;
-        // The copy is made durable once, at its end.
-        source.pragma_update(None, "synchronous", "OFF")?;
         source.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
         Ok(source)
     };
-    let opened = match Connection::open_with_flags(database, flags).and_then(configure) {
+    // Nothing is written to it. A file that is opened to be read alone loses its CHECKs, and its
+    // tables could not be copied page by page into those of the copy, which have them.
+    let opened = match connect(database, "mode=rw").and_then(configure) {
         // Where nothing can be laid beside it, as on a card that has gone read-only, nobody writes to it.
         Err(e) if e.sqlite_error_code() == Some(ErrorCode::CannotOpen) => {
             open_still(database).and_then(configure)
@@ -235,11 +241,53 @@ fn source(database: &Path) -> Result<Connection, SnapshotError> {
     opened.map_err(|e| SnapshotError::Open(schema::open_error(database, &e)))
 }
 
+/// Copies a database whose tables are those of its version, with digests of its rows.
+fn copy_source(
+    source: &Connection,
+    draft: &Draft,
+    version: i64,
+    watcher: Watcher<'_>,
+) -> Result<(), SnapshotError> {
+    let fault = |e: rusqlite::Error| SnapshotError::Copy(e.into());
+    let faults = expected::table_faults(source, version).map_err(fault)?;
+    if !faults.is_empty() {
+        return Err(SnapshotError::Unsound(faults));
+    }
+    let left_out = expected::left_out(source, version).map_err(fault)?;
+    if !left_out.is_empty() {
+        tracing::warn!("not part of the backup, as they are not Coffee Tracker's: {}", left_out.join(", "));
+    }
+    let page_size = page_size(source).map_err(fault)?;
+    write_copy(source, draft, watcher, || {
+        lay_tables(draft.path(), version, page_size)?;
+        source.execute("attach ? as copy", [file_uri(draft.path(), "mode=rw&vfs=unix")])?;
+        let copied = copy_rows(source, version);
+        if copied.is_err() && !source.is_autocommit() {
+            source.execute_batch("rollback")?;
+        }
+        let detached = source.execute_batch("detach copy");
+        copied.and(detached)
+    })
+    .map_err(|e| match e {
+        // A row that its own table does not take.
+        Error::Internal(why) => SnapshotError::Unsound(vec![why]),
+        other => SnapshotError::Copy(other),
+    })
+}
+
 /// Writes everything that `source` holds into an empty draft.
-///
-/// # Errors
-/// The store's.
 pub fn fill(source: &Connection, draft: &Draft, watcher: Watcher<'_>) -> Result<(), Error> {
+    let path = draft.path().to_string_lossy();
+    write_copy(source, draft, watcher, || source.execute("vacuum into ?", params![path]).map(drop))
+}
+
+/// Fills a draft by `work`, with progress.
+fn write_copy(
+    source: &Connection,
+    draft: &Draft,
+    watcher: Watcher<'_>,
+    work: impl FnOnce() -> rusqlite::Result<()>,
+) -> Result<(), Error> {
     let size = "select page_count * page_size from pragma_page_count, pragma_page_size";
     let total = source.query_row(size, [], |row| row.get::<_, i64>(0))?.unsigned_abs();
     let (done, finished) = channel::<()>();
@@ -253,15 +301,61 @@ pub fn fill(source: &Connection, draft: &Draft, watcher: Watcher<'_>) -> Result<
                 drop(draft.file().sync_data());
             }
         });
-        let path = draft.path().to_string_lossy();
-        let filled = draft.run(|| source.execute("vacuum into ?", params![path]));
+        let filled = draft.run(work);
         drop(done);
         match filled {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(e)) => Err(Error::from(e)),
+            Ok(filled) => filled.map_err(Error::from),
             Err(e) => Err(Error::Io(e.to_string())),
         }
     })
+}
+
+/// Makes the tables of a copy, empty.
+fn lay_tables(path: &Path, version: i64, page_size: i64) -> rusqlite::Result<()> {
+    let mut copy = Connection::open(path)?;
+    copy.pragma_update(None, "page_size", page_size)?;
+    // A draft that is not finished is removed.
+    copy.pragma_update_and_check(None, "journal_mode", "memory", |_| Ok(()))?;
+    copy.pragma_update(None, "synchronous", "off")?;
+    let laying = copy.transaction()?;
+    expected::lay_schema(&laying, version)?;
+    // A migration may have made rows of its own.
+    for shape in expected::shapes(&laying)? {
+        laying.execute(&format!("delete from {}", shape.quoted_name()), [])?;
+    }
+    laying.execute_batch(digest::MAKE_TABLE)?;
+    laying.pragma_update(None, "application_id", APPLICATION_ID)?;
+    laying.pragma_update(None, "user_version", version)?;
+    laying.commit()
+}
+
+/// Copies every row into the attached `copy`, and adds the digests. All is read in one read
+/// transaction, which holds up no writer.
+fn copy_rows(source: &Connection, version: i64) -> rusqlite::Result<()> {
+    source.pragma_update_and_check(Some("copy"), "journal_mode", "memory", |_| Ok(()))?;
+    source.pragma_update(Some("copy"), "synchronous", "off")?;
+    source.pragma_update(Some("copy"), "cache_size", -8192)?;
+    // What triggers keep is copied, too; and without them SQLite copies rows and indexes unchanged.
+    source.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+    let shapes = expected::shapes(&expected::model(version)?)?;
+    let copying = source.unchecked_transaction()?;
+    let mut digests = Vec::new();
+    for shape in &shapes {
+        let name = shape.quoted_name();
+        copying.execute(&format!("insert into copy.{name} select * from main.{name}"), [])?;
+        // Counts are compared with the readings themselves.
+        if !counts::TABLES.contains(&shape.name.as_str()) {
+            digests.push(TableDigest::of_table(&copying, "main", shape)?);
+        }
+    }
+    let last_ids = expected::last_ids(&copying, version)?;
+    copying.execute("delete from copy.sqlite_sequence", [])?;
+    for (table, id) in &last_ids {
+        copying.execute("insert into copy.sqlite_sequence (name, seq) values (?, ?)", params![table, id])?;
+    }
+    digests.push(TableDigest::of_last_ids(&last_ids));
+    digest::write_to_copy(&copying, &digests)?;
+    copying.commit()
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 //!
 //! The file is read and never changed, and nothing is laid beside it.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -13,6 +12,8 @@ use sha2::{Digest, Sha256};
 
 use super::aside::is_unfinished;
 use super::counts;
+use super::digest::{self, TableDigest};
+use super::expected::{self, Shape};
 use super::lock::beside;
 use super::schema::{self, Found};
 use crate::model::time::Timestamp;
@@ -40,6 +41,10 @@ pub struct Examination {
     pub miscounted: Vec<&'static str>,
     pub schema_version: Option<i64>,
     pub contents: Option<Contents>,
+    /// It carries digests of its rows, as a backup does.
+    pub has_digests: bool,
+    /// Digests of the rows that were found.
+    pub(super) digests: Vec<TableDigest>,
 }
 
 impl Examination {
@@ -55,6 +60,12 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 /// Examines a file.
 pub fn examine(path: &Path) -> Examination {
+    examine_and_keep(path).0
+}
+
+/// Examines a file and keeps it open: what is read from the connection later comes from the file
+/// that was examined, whatever has its name by then.
+pub fn examine_and_keep(path: &Path) -> (Examination, Option<Connection>) {
     let mut found = Examination {
         path: path.to_owned(),
         reasons: Vec::new(),
@@ -63,28 +74,35 @@ pub fn examine(path: &Path) -> Examination {
         miscounted: Vec::new(),
         schema_version: None,
         contents: None,
+        has_digests: false,
+        digests: Vec::new(),
     };
     // A log lies beside the file that a link leads to.
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if let Some(reason) = not_even_a_database(path) {
         found.reasons.push(reason);
-        return found;
+        return (found, None);
     }
     if is_unfinished(path) {
         found.reasons.push(
             "a replacement of it was cut off, and its log lies elsewhere: start the server once".into(),
         );
-        return found;
+        return (found, None);
     }
     match sha256(path) {
         Ok(digest) => found.sha256 = Some(digest),
         Err(e) => found.reasons.push(format!("it cannot be read to its end: {e}")),
     }
     match open_still(path) {
-        Ok(connection) => look_inside(&connection, &mut found),
-        Err(e) => found.reasons.push(format!("it cannot be opened: {e}")),
+        Ok(connection) => {
+            look_inside(&connection, &mut found);
+            (found, Some(connection))
+        }
+        Err(e) => {
+            found.reasons.push(format!("it cannot be opened: {e}"));
+            (found, None)
+        }
     }
-    found
 }
 
 /// What is wrong with it before SQLite is asked.
@@ -131,21 +149,18 @@ fn has_log(path: &Path) -> bool {
 /// # Errors
 /// SQLite's own.
 pub fn open_still(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let is_there = |end| fs::exists(beside(path, end)).unwrap_or(false);
     let connection = if is_there("-wal") && is_there("-shm") {
-        Connection::open_with_flags(path, flags)?
+        connect_read_only(path, "")?
     } else if has_log(path) {
         // Nobody has it open. The index of its log is kept in memory: that takes a database
         // held for oneself, and a reader can hold nothing but by not locking at all.
-        let alone = Connection::open_with_flags_and_vfs(path, flags, "unix-none")?;
+        let alone = connect_read_only(path, "&vfs=unix-none")?;
         alone.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         alone.pragma_update(None, "locking_mode", "exclusive")?;
         alone
     } else {
-        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let uri = format!("file://{}?immutable=1", percent_encoded(&absolute));
-        Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)?
+        connect_read_only(path, "&immutable=1")?
     };
     connection.busy_timeout(std::time::Duration::from_secs(10))?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
@@ -155,6 +170,25 @@ pub fn open_still(path: &Path) -> rusqlite::Result<Connection> {
     // Opens the log's index too, while whoever opened the file is who they are.
     connection.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
     Ok(connection)
+}
+
+/// Opens a file that is only read. The flag, unlike the address, holds for files that are attached
+/// later, too: they can be written.
+fn connect_read_only(path: &Path, parameters: &str) -> rusqlite::Result<Connection> {
+    connect(path, &format!("mode=ro{parameters}"))
+}
+
+/// Opens a file with parameters in its address.
+pub fn connect(path: &Path, parameters: &str) -> rusqlite::Result<Connection> {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    Connection::open_with_flags(file_uri(path, parameters), flags)
+}
+
+/// A file's address for SQLite.
+pub fn file_uri(path: &Path, parameters: &str) -> String {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    format!("file://{}?{parameters}", percent_encoded(&absolute))
 }
 
 fn percent_encoded(path: &Path) -> String {
@@ -189,15 +223,21 @@ fn look_inside(connection: &Connection, found: &mut Examination) {
         Ok(faults) => found.reasons.extend(faults),
         Err(e) => found.reasons.push(format!("it is damaged: {e}")),
     }
-    match schema_faults(connection, version) {
+    match expected::schema_faults(connection, version) {
         Ok(faults) => found.reasons.extend(faults),
         Err(e) => found.reasons.push(format!("its tables cannot be compared: {e}")),
     }
     if found.reasons.is_empty() {
-        match misfits(connection) {
-            Ok(faults) => found.reasons.extend(faults),
+        let misfits = misfits(connection);
+        match misfits.and_then(|faults| Ok((faults, expected::id_faults(connection, version)?))) {
+            Ok((faults, ids)) => found.reasons.extend(faults.into_iter().chain(ids)),
             Err(e) => found.reasons.push(format!("it cannot be read: {e}")),
         }
+    }
+    if found.reasons.is_empty()
+        && let Err(e) = look_at_rows(connection, version, found)
+    {
+        found.reasons.push(format!("its rows cannot be read: {e}"));
     }
     if found.reasons.is_empty() {
         match contents(connection) {
@@ -243,59 +283,29 @@ fn misfits(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     Ok(faults)
 }
 
-/// Tables, indexes and views that a file of this version must have and has not, and triggers and
-/// unique indexes on its tables that would change or refuse what is written. What it has beyond
-/// them (as `_litestream_` tables) does no harm.
-fn schema_faults(connection: &Connection, version: i64) -> rusqlite::Result<Vec<String>> {
-    let model = Connection::open_in_memory()?;
-    for step in schema::migrations().iter().take(usize::try_from(version).unwrap_or(0)) {
-        model.execute_batch(step)?;
-    }
-    let (found, wanted) = (objects(connection)?, objects(&model)?);
-    let mut faults = Vec::new();
-    for ((kind, name), object) in &wanted {
-        match found.get(&(kind.clone(), name.clone())) {
-            None => faults.push(format!("the {kind} {name} is missing")),
-            Some(other) if other.sql != object.sql => {
-                faults.push(format!("the {kind} {name} is not as schema version {version} has it"));
-            }
-            Some(_) => {}
+/// Digests every row, and compares that with the digests that the file carries.
+fn look_at_rows(c: &Connection, version: i64, found: &mut Examination) -> rusqlite::Result<()> {
+    let mut shapes = expected::shapes(&expected::model(version)?)?;
+    shapes.retain(|shape| !counts::TABLES.contains(&shape.name.as_str()));
+    shapes.push(Shape::of_sequences());
+    for shape in &shapes {
+        let digest = TableDigest::of_table(c, "main", shape)?;
+        if digest.bad_texts > 0 {
+            let (table, n) = (&digest.table, digest.bad_texts);
+            let texts = if n == 1 { "1 text".to_owned() } else { format!("{n} texts") };
+            found
+                .reasons
+                .push(format!("it is damaged: {table} has {texts} with invalid UTF-8 or a NUL character"));
         }
+        found.digests.push(digest);
     }
-    for ((kind, name), object) in found.iter().filter(|(key, _)| !wanted.contains_key(key)) {
-        let is_ours = wanted.contains_key(&("table".to_owned(), object.table.clone()));
-        if is_ours && (kind == "trigger" || object.is_unique()) {
-            faults.push(format!("the {kind} {name} is not ours, and would meddle with what is written"));
-        }
+    if let Some(differing) = digest::compare(c, &found.digests)? {
+        found.has_digests = true;
+        found.reasons.extend(differing.into_iter().map(|table| {
+            format!("it is damaged: the rows of {table} differ from those that were backed up")
+        }));
     }
-    Ok(faults)
-}
-
-/// A table, an index, a view or a trigger.
-struct Object {
-    /// The table that it is about.
-    table: String,
-    /// The statement that made it.
-    sql: Option<String>,
-}
-
-impl Object {
-    fn is_unique(&self) -> bool {
-        let sql = self.sql.as_deref().unwrap_or_default().to_ascii_lowercase();
-        sql.split_ascii_whitespace().take(2).eq(["create", "unique"])
-    }
-}
-
-/// Every object of a schema, by kind and name.
-fn objects(connection: &Connection) -> rusqlite::Result<BTreeMap<(String, String), Object>> {
-    connection
-        .prepare(
-            "select type, name, tbl_name, sql from sqlite_schema where name not like 'sqlite@_%' escape '@'",
-        )?
-        .query_map([], |row| {
-            Ok(((row.get(0)?, row.get(1)?), Object { table: row.get(2)?, sql: row.get(3)? }))
-        })?
-        .collect()
+    Ok(())
 }
 
 /// What a database of ours holds.

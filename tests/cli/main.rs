@@ -9,6 +9,7 @@
 
 mod apple_export;
 mod backups;
+mod bit_rot;
 mod check;
 mod client;
 mod connections;
@@ -19,6 +20,7 @@ mod diagnoses;
 mod export;
 mod failures;
 mod full_disk;
+mod healing;
 mod helpers;
 mod import;
 mod import_again;

@@ -292,11 +292,11 @@ pub fn faults() -> Vec<Fault> {
         ),
         (
             sql("create trigger greedy after insert on coffee_logs begin delete from coffee_logs; end"),
-            "the trigger greedy is not ours, and would meddle with what is written",
+            "the trigger greedy does not belong to schema version 2",
         ),
         (
             sql("create unique index only on heart_rate_logs (timestamp)"),
-            "the index only is not ours, and would meddle with what is written",
+            "the index only does not belong to schema version 2",
         ),
         (other("create table recipes (name text)"), "then.db is a SQLite database of another program"),
         (other("pragma user_version = 0; create table x (a); drop table x"), "it is an empty database"),
@@ -304,6 +304,55 @@ pub fn faults() -> Vec<Fault> {
             other(docker),
             "then.db is the Docker stack's database: bring it over with `coffee-tracker import then.db`",
         ),
+    ]
+    .into_iter()
+    .chain(hostile().into_iter().map(|(statements, sentence)| (sql(statements), sentence)))
+    .collect()
+}
+
+/// Statements that leave SQLite content with `then.db`, and the server without a way to work on it.
+fn hostile() -> Vec<(&'static str, &'static str)> {
+    let bad_text = "it is damaged: coffee_logs has 1 text with invalid UTF-8 or a NUL character";
+    vec![
+        (
+            "update sqlite_sequence set seq = 9223372036854775807 where name = 'coffee_logs'",
+            "its ids are out of bounds: the last id of coffee_logs is 9223372036854775807, \
+             not between 10 and 4611686018427387904",
+        ),
+        (
+            "update heart_rate_logs set id = 9223372036854775807 where id = 100",
+            "its ids are out of bounds: heart_rate_logs has 9223372036854775807, and 4611686018427387904 is the most",
+        ),
+        (
+            "update sqlite_sequence set seq = 3 where name = 'coffee_logs'",
+            "its ids are out of bounds: the last id of coffee_logs is 3, not between 10 and 4611686018427387904",
+        ),
+        (
+            "update sqlite_sequence set seq = 'ten' where name = 'coffee_logs'",
+            "its ids are out of bounds: the last id of coffee_logs is -1, not between 10 and 4611686018427387904",
+        ),
+        (
+            "insert into sqlite_sequence values ('coffee_logs', 10)",
+            "its ids are out of bounds: coffee_logs has 2 last ids",
+        ),
+        (
+            "create index failing on coffee_logs (abs(caffeine_mg))",
+            "the index failing does not belong to schema version 2",
+        ),
+        (
+            "create table dependent (coffee integer references coffee_logs (id)); insert into dependent values (1)",
+            "the table dependent does not belong to schema version 2",
+        ),
+        (
+            "create table _litestream_lock (id integer references coffee_logs (id))",
+            "the table _litestream_lock does not belong to schema version 2",
+        ),
+        (
+            "create view peek as select * from coffee_logs",
+            "the view peek does not belong to schema version 2",
+        ),
+        ("update coffee_logs set notes = cast(x'41ff42' as text) where id = 3", bad_text),
+        ("update coffee_logs set notes = 'a' || char(0) || 'b' where id = 3", bad_text),
     ]
 }
 

@@ -76,6 +76,11 @@ pub fn backups(place: &Place, identity: &Identity, now: Timestamp) -> Vec<Findin
         Ok(age) if age > BackupRecord::STALE => {
             must(ABOUT, format!("{name} is {} old: is the timer at work?", ago(age)))
         }
+        Ok(age) if !found.has_digests => {
+            let sentence =
+                format!("{name} can be restored, {} old; made before backups carried digests", ago(age));
+            ok(ABOUT, sentence)
+        }
         Ok(age) => ok(ABOUT, format!("{name} can be restored, {} old", ago(age))),
         Err(e) => must(ABOUT, format!("{name}: {e}")),
     });

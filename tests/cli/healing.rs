@@ -1,0 +1,171 @@
+//! A restore installs exactly what it verified, and a good backup heals whatever state there is.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use crate::helpers::{Running, Server, database, folder, number, wait_until};
+use crate::keeping::{State, assert_tidy, backups, make, names, ran, state, tracker, well};
+
+/// A folder with 50 coffees of `now` in the database, 10 of `then` in `then.db` and 20 in `other.db`.
+fn filled() -> tempfile::TempDir {
+    let folder = folder();
+    for (name, coffees) in [("then", 10), ("other", 20)] {
+        let past = crate::helpers::folder();
+        make(past.path(), name, coffees);
+        let file = folder.path().join(format!("{name}.db"));
+        well(past.path(), &["backup", "--to", file.to_str().unwrap()]);
+    }
+    make(folder.path(), "now", 50);
+    folder
+}
+
+fn state_in(folder: &Path, name: &str) -> State {
+    state(&folder.join(name)).expect("a database")
+}
+
+/// Restores `then.db` on a terminal, and does something between the question and the answer.
+fn restore_and_meanwhile(folder: &Path, args: &str, meanwhile: impl FnOnce()) -> crate::helpers::Ended {
+    use std::io::Write;
+    let program = tracker(folder, &[]);
+    let line = format!("{} restore then.db {args}", program.get_program().to_str().unwrap());
+    let (mut typing, typed) = UnixStream::pair().unwrap();
+    let mut script = Command::new("/usr/bin/script");
+    script.args(["-qec", &line, "/dev/null"]).env_clear().current_dir(folder);
+    script.envs([("DATABASE_URL", "coffee.db"), ("TZ", "UTC")]).stdin(Stdio::from(OwnedFd::from(typed)));
+    let restore = Running::spawn(&mut script);
+    wait_until("it asks", Duration::from_secs(30), || restore.out.now().contains("Restore it? [y/N]"));
+    meanwhile();
+    typing.write_all(b"y\n").unwrap();
+    restore.end()
+}
+
+#[test]
+fn a_file_that_is_exchanged_while_restore_asks_is_not_installed() {
+    if !Path::new("/usr/bin/script").exists() {
+        println!("skipped: there is no `script` to make a terminal");
+        return;
+    }
+    // Into a database that is whole, in place of a broken one, and where there is none.
+    for (args, prepare) in [
+        ("", (|_| ()) as fn(&Path)),
+        ("--replace", |database| fs::write(database, "flat white ".repeat(1000)).unwrap()),
+        ("", |database| fs::remove_file(database).unwrap()),
+    ] {
+        let folder = filled();
+        prepare(&folder.path().join("coffee.db"));
+        let then = state_in(folder.path(), "then.db");
+        let ended = restore_and_meanwhile(folder.path(), args, || {
+            fs::rename(folder.path().join("other.db"), folder.path().join("then.db")).unwrap();
+        });
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(
+            ended.out.contains("restored then.db into coffee.db: 10 coffees, 100 readings"),
+            "{}",
+            ended.out
+        );
+        assert!(state_in(folder.path(), "coffee.db") == then, "{args}: the file that was verified");
+        assert_tidy(folder.path());
+    }
+}
+
+#[test]
+fn a_file_that_is_overwritten_while_restore_asks_changes_nothing() {
+    if !Path::new("/usr/bin/script").exists() {
+        println!("skipped: there is no `script` to make a terminal");
+        return;
+    }
+    let folder = filled();
+    let now = state_in(folder.path(), "coffee.db");
+    let other = fs::read(folder.path().join("other.db")).unwrap();
+    let ended = restore_and_meanwhile(folder.path(), "", || {
+        fs::write(folder.path().join("then.db"), other).unwrap();
+    });
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(state_in(folder.path(), "coffee.db") == now);
+    assert_tidy(folder.path());
+}
+
+/// Statements after which the server cannot work on a database as it should.
+const HOSTILE: [&str; 6] = [
+    "update sqlite_sequence set seq = 9223372036854775807",
+    "insert into sqlite_sequence values ('coffee_logs', 'many'), ('coffee_logs', 9223372036854775807)",
+    "create trigger greedy after insert on coffee_logs begin delete from coffee_logs; end",
+    "create index failing on coffee_logs (abs(id - 9223372036854775807 - 53))",
+    "create table dependent (coffee integer references coffee_logs (id)); insert into dependent select id from coffee_logs",
+    "analyze; update sqlite_stat1 set stat = '1 1 1 1 1'",
+];
+
+#[test]
+fn a_good_backup_heals_a_hostile_database_beside_a_server() {
+    for statements in HOSTILE {
+        let folder = filled();
+        let now = state_in(folder.path(), "coffee.db");
+        Connection::open(folder.path().join("coffee.db")).unwrap().execute_batch(statements).unwrap();
+        let served = Server::start(folder.path());
+        well(folder.path(), &["restore", "then.db", "--yes"]);
+        assert!(State::of(&database(folder.path())) == state_in(folder.path(), "then.db"), "{statements}");
+        let mut client = served.client();
+        // The ids of before the restore are not given again.
+        let made = client.post("/coffee/", r#"{"caffeine_mg": 1}"#);
+        assert_eq!((made.status, made.json()["id"].as_i64()), (201, Some(51)), "{statements}");
+        let made = client.post("/heartrate/", r#"{"bpm": 60}"#);
+        assert_eq!((made.status, made.json()["id"].as_i64()), (201, Some(501)), "{statements}");
+        let deleted = client.try_ask("DELETE", "/coffee/51", "", "").unwrap();
+        assert_eq!(deleted.status, 200, "{statements}");
+        served.stop_well();
+        well(folder.path(), &["verify", "coffee.db"]);
+        let safety = backups(folder.path()).remove(0);
+        assert!(state(&safety).unwrap() == now, "{statements}: the entries of before are in the safety copy");
+        assert_tidy(folder.path());
+    }
+}
+
+#[test]
+fn a_good_backup_heals_a_database_without_ids_left_by_taking_its_place() {
+    let folder = filled();
+    let spent = "insert into coffee_logs (id, timestamp, caffeine_mg) values (9223372036854775807, 1, 1)";
+    Connection::open(folder.path().join("coffee.db")).unwrap().execute_batch(spent).unwrap();
+    let refused = ran(folder.path(), &["restore", "then.db", "--yes"]);
+    assert_eq!(refused.code, Some(1));
+    assert!(
+        refused.err.contains("its ids are out of bounds: coffee_logs has 9223372036854775807"),
+        "{refused:?}"
+    );
+    assert!(refused.err.contains("add --replace"), "{refused:?}");
+    well(folder.path(), &["restore", "then.db", "--yes", "--replace"]);
+    assert!(names(folder.path()).iter().any(|name| name.contains(".broken-")));
+    let served = Server::start(folder.path());
+    assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 1}"#).json()["id"], 11);
+    served.stop_well();
+}
+
+#[test]
+fn statistics_that_came_with_a_backup_stay_behind() {
+    let folder = filled();
+    let hostile = "analyze; update sqlite_stat1 set stat = '1 1 1 1 1'";
+    Connection::open(folder.path().join("then.db")).unwrap().execute_batch(hostile).unwrap();
+    well(folder.path(), &["verify", "then.db"]);
+    well(folder.path(), &["restore", "then.db", "--yes"]);
+    let tables = "select count(*) from sqlite_schema where name like 'sqlite_stat%'";
+    assert_eq!(number(&database(folder.path()), tables), 0);
+}
+
+#[test]
+fn tables_of_others_are_left_out_of_a_backup_and_named() {
+    let folder = filled();
+    Connection::open(folder.path().join("coffee.db"))
+        .unwrap()
+        .execute_batch("create table recipes (name text); create table _litestream_seq (id integer)")
+        .unwrap();
+    let ended = well(folder.path(), &["backup", "--to", "made.db"]);
+    let warning = "not part of the backup, as they are not Coffee Tracker's: table recipes\n";
+    assert!(ended.err.ends_with(warning), "{}", ended.err);
+    well(folder.path(), &["verify", "made.db"]);
+    assert!(state_in(folder.path(), "made.db") == state_in(folder.path(), "coffee.db"));
+}

@@ -45,7 +45,7 @@ validate: ## Ask every public endpoint, and what needs the key; adds nothing
 backup: ## Back up and verify the copy, whether it runs or not
 	@scripts/service.sh backup
 
-restore: ## Bring a backup back, after a question: FILE=backups/coffee_….db YES=yes
+restore: ## Restore the newest backup (or FILE=…), after a question: YES=yes for scripts
 	@scripts/service.sh restore
 
 verify: ## Can the newest backup (or FILE=…) be restored?

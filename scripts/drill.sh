@@ -7,7 +7,7 @@
 cd "$(dirname "$0")/.."
 . scripts/where.sh
 
-file=${FILE:-$(newest_backup)} || fail 1 "There is no backup in $(setting BACKUP_DIR backups): \`make backup\` makes one."
+file=${FILE:-$(newest_backup)} || fail 1 "There is no backup to restore: \`make backup\` makes one."
 file=$(realpath "$file")
 [ -x "$binary" ] || fail 1 "$binary is not there: build it with \`make build\`."
 program=$(realpath "$binary")

@@ -219,7 +219,7 @@ status() {
     fi
     if [ "$mode" = service ] && [ "$(id -u)" != 0 ]; then
         say "newest backup: only root may look: sudo make status"
-    elif newest=$(newest_backup); then
+    elif newest=$(newest_backup 2>/dev/null); then
         say "newest backup: $newest ($(stat -c %s "$newest") bytes, $(age $(($(date +%s) - $(stat -c %Y "$newest")))) old)"
     else
         say "newest backup: none: \`make backup\` makes one."
@@ -306,18 +306,18 @@ validate() {
 # -- Data ---------------------------------------------------------------------------------
 
 restore() {
-    [ -n "${FILE:-}" ] || fail 2 "Which one? make restore FILE=$(newest_backup || echo backups/coffee_….db)"
-    local options=()
+    local options=() file
+    file=${FILE:-$(newest_backup)} || fail 1 "There is no backup to restore: \`coffee-tracker backups list\` shows every file."
     case ${YES:-} in
         yes | 1 | true) options=(--yes) ;;
-        *) [ ! -e "$FILE" ] || [ -t 0 ] || fail 2 "A restore asks before it changes anything, and there is no terminal to ask on: add YES=yes" ;;
+        *) [ ! -e "$file" ] || [ -t 0 ] || fail 2 "A restore asks before it changes anything, and there is no terminal to ask on: add YES=yes" ;;
     esac
-    tracker restore "$(realpath "$FILE")" "${options[@]}"
+    tracker restore "$(realpath "$file")" "${options[@]}"
 }
 
 verify() {
     local file
-    file=${FILE:-$(newest_backup)} || fail 1 "There is no backup in $(setting BACKUP_DIR backups): \`make backup\` makes one."
+    file=${FILE:-$(newest_backup)} || fail 1 "There is no backup to verify: \`make backup\` makes one."
     tracker verify "$(realpath "$file")"
 }
 

@@ -169,15 +169,9 @@ tracker() {
     fi
 }
 
-# The newest backup that is not named after a time to come; fails when there is none.
-newest_backup() {
-    local folder now
-    folder=$(setting BACKUP_DIR backups)
-    now=coffee_$(date -u +%Y%m%d_%H%M%S)_z
-    find "$folder" -maxdepth 1 -type f -name 'coffee_????????_??????*.db' -printf '%f\n' 2>/dev/null |
-        awk -v now="$now" '$0 < now && $0 > best { best = $0 } END { if (best == "") exit 1; print best }' |
-        sed "s#^#$folder/#"
-}
+# The newest backup of the server's database that is no safety copy of a restore; fails, with a
+# sentence on standard error, when there is none.
+newest_backup() { tracker backups newest; }
 
 needs_curl() {
     command -v curl >/dev/null || fail 1 "This asks the server with curl, which is not installed: sudo apt install curl"

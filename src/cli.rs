@@ -7,6 +7,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::backup::BackupArgs;
+use crate::commands::backups::BackupsArgs;
 use crate::commands::check::CheckArgs;
 use crate::commands::demo::DemoArgs;
 use crate::commands::export::ExportArgs;
@@ -15,6 +16,7 @@ use crate::commands::key::KeyArgs;
 use crate::commands::prune::PruneArgs;
 use crate::commands::recount::RecountArgs;
 use crate::commands::restore::RestoreArgs;
+use crate::commands::serve::ServeArgs;
 use crate::commands::sql::SqlArgs;
 use crate::commands::verify::VerifyArgs;
 use crate::config::RawSettings;
@@ -94,12 +96,14 @@ pub enum Command {
     /// The API key comes from the variable API_KEY, from API_KEY_FILE, or from systemd's credential
     /// `api_key`. Without any of them a random one is made on first start, kept beside the database
     /// (mode 0600), and shown once.
-    Serve(Box<RawSettings>),
+    Serve(Box<ServeArgs>),
     /// Make a verified copy of the database, whether a server runs or not
     ///
     /// The copy is named coffee_YYYYMMDD_HHMMSS.db (UTC) and is one state of the database, whatever is
     /// written meanwhile. The outcome shows in /health and /metrics.
     Backup(BackupArgs),
+    /// List backups, or print the newest one
+    Backups(BackupsArgs),
     /// Say whether files can be restored, and every reason why not
     Verify(VerifyArgs),
     /// Bring a backup back, whether a server runs or not

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use coffee_tracker::cli::{Cli, Command};
+use coffee_tracker::commands::serve::ServeArgs;
 use coffee_tracker::commands::{self, Failure};
 
 fn main() -> ExitCode {
@@ -25,9 +26,10 @@ fn run() -> Result<(), Failure> {
         coffee_tracker::logging::start_for_command();
     }
     match cli.command {
-        None => commands::serve::run(cli.serve),
-        Some(Command::Serve(settings)) => commands::serve::run(*settings),
+        None => commands::serve::run(ServeArgs::from(cli.serve)),
+        Some(Command::Serve(args)) => commands::serve::run(*args),
         Some(Command::Backup(args)) => commands::backup::run(&args),
+        Some(Command::Backups(args)) => commands::backups::run(args),
         Some(Command::Verify(args)) => commands::verify::run(&args),
         Some(Command::Restore(args)) => commands::restore::run(&args),
         Some(Command::Demo(args)) => commands::demo::run(args),

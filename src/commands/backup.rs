@@ -12,7 +12,8 @@ use super::{Failure, counted, print, progress};
 use crate::config::RawPlace;
 use crate::model::time::Timestamp;
 use crate::store::{
-    Cleared, Identity, Retention, Snapshot, SnapshotError, Target, refuse_own_file, remove_old, snapshot,
+    BackupOwner, BackupRecord, Cleared, Identity, Retention, Snapshot, SnapshotError, Target,
+    note_failed_backup, refuse_own_file, remove_old, snapshot,
 };
 
 /// Backups kept when nobody says how many.
@@ -25,7 +26,13 @@ pub struct BackupArgs {
     #[arg(long, value_name = "FILE|DIR")]
     to: Option<PathBuf>,
 
-    /// Keep the newest N backups of the folder and remove older ones; 0 keeps all [default: 14]
+    /// Create the folder that --to names; without it, a missing one is an error, as the folder of a
+    /// disk that is not mounted
+    #[arg(long, requires = "to")]
+    create_dir: bool,
+
+    /// Keep the newest N backups of this database in the folder and remove older ones; 0 keeps all
+    /// [default: 14]
     #[arg(long, value_name = "N")]
     keep: Option<u32>,
 
@@ -71,6 +78,17 @@ pub fn run(args: &BackupArgs) -> Result<(), Failure> {
         ));
     }
     let identity = Identity::of_owner(&place.database).context("the rights of the database's owner")?;
+    if args.to.is_some() && !args.create_dir {
+        let missing = identity.as_caller(|| missing_folder(&target)).context("the rights of the caller")?;
+        if let Some(folder) = missing {
+            let why = format!(
+                "there is no folder {}: mount its disk, or add --create-dir to create it",
+                folder.display()
+            );
+            note_failed_backup(&place.database, &why);
+            return Err(Failure::Failed(why));
+        }
+    }
     // Whoever drinks coffee meanwhile goes first.
     let _ = rustix::process::nice(10);
     let bar = progress::of_copy(args.quiet || args.json);
@@ -79,12 +97,13 @@ pub fn run(args: &BackupArgs) -> Result<(), Failure> {
     let made = made?;
     let without = || format!("{} is made, but old backups could not be removed", made.path.display());
     let cleared = match &target {
-        Target::File(_) => Cleared::default(),
+        Target::File(_) | Target::Safety(_) => Cleared::default(),
         Target::Folder(folder) => {
             clear_out(folder, &place.database, args.retention(), &identity).with_context(without)?
         }
     };
     report(args, &made, &cleared.removed)?;
+    warn_of_unattributed(to, &place.database, &cleared.unattributed);
     if let Some(first) = cleared.ahead.first() {
         tracing::warn!(
             "{} of a time to come, such as {}, and count for nothing: check the clock, and remove or rename them",
@@ -122,6 +141,38 @@ fn target(path: &Path) -> Target {
     }
 }
 
+/// Returns the folder that `target` needs, when it is not there.
+fn missing_folder(target: &Target) -> Option<PathBuf> {
+    let folder = match target {
+        Target::Folder(folder) | Target::Safety(folder) => folder.as_path(),
+        Target::File(file) => {
+            file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+        }
+    };
+    let is_missing = std::fs::metadata(folder).is_err_and(|e| e.kind() == ErrorKind::NotFound);
+    is_missing.then(|| folder.to_owned())
+}
+
+/// Warns of backups that no retention removes, once for each folder.
+fn warn_of_unattributed(folder: &Path, database: &Path, files: &[PathBuf]) {
+    let Some(first) = files.first() else { return };
+    let mut record = BackupRecord::read(database);
+    let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    if record.unattributed_in.contains(&absolute) {
+        return;
+    }
+    tracing::warn!(
+        "{} in {} carry no database id, such as {}: they were made by an older version or cannot be read, and are never removed automatically; delete them when you no longer need them (this is logged once)",
+        counted(files.len() as u64, "backup"),
+        folder.display(),
+        first.display()
+    );
+    record.unattributed_in.push(absolute);
+    if let Err(e) = record.write(database) {
+        tracing::warn!("the outcome of the backup could not be noted: {e}");
+    }
+}
+
 fn clear_out(
     folder: &Path,
     database: &Path,
@@ -129,11 +180,13 @@ fn clear_out(
     identity: &Identity,
 ) -> std::io::Result<Cleared> {
     let now = Timestamp::from(SystemTime::now());
-    let remove = || remove_old(folder, database, retention, now);
+    let owner = BackupOwner::of(database);
+    let remove = || remove_old(folder, database, &owner, retention, now);
     let is_denied = |e: &Error| e.kind() == ErrorKind::PermissionDenied;
     let cleared = remove();
     let is_refused = match &cleared {
-        Ok(cleared) => cleared.failed.iter().any(|(_, e)| is_denied(e)),
+        // What the owner cannot read, the caller may.
+        Ok(cleared) => cleared.failed.iter().any(|(_, e)| is_denied(e)) || !cleared.unattributed.is_empty(),
         Err(e) => is_denied(e),
     };
     if !is_refused {

@@ -1,6 +1,7 @@
 //! What the subcommands do, and how they fail.
 
 pub mod backup;
+pub mod backups;
 pub mod check;
 pub mod demo;
 pub mod export;

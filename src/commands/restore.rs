@@ -30,6 +30,10 @@ pub struct RestoreArgs {
     #[arg(long)]
     replace: bool,
 
+    /// Restore a backup of another database, which --yes alone refuses
+    #[arg(long)]
+    force: bool,
+
     #[command(flatten)]
     place: RawPlace,
 }
@@ -65,13 +69,22 @@ pub fn run(args: &RestoreArgs) -> Result<(), Failure> {
     }
     let identity = Identity::of_owner(&place.database).context("the rights of the database's owner")?;
     let plan = Restoration::plan(&args.file, &place.database, &place.backups, identity, args.replace)?;
+    if args.yes && plan.is_foreign() && !args.force {
+        return Err(Failure::Failed(format!(
+            "{} is a backup of another database than {}: add --force to restore it all the same",
+            args.file.display(),
+            place.database.display()
+        )));
+    }
     if !args.yes {
         print(&what_changes(args, &place, &plan))?;
     }
     if args.dry_run {
         return print("Nothing was changed.");
     }
-    if !(args.yes || asked("Restore it? [y/N] ")?) {
+    let question =
+        if plan.is_foreign() { "Restore a backup of another database? [y/N] " } else { "Restore it? [y/N] " };
+    if !(args.yes || asked(question)?) {
         return print("Nothing was changed.");
     }
     let bar = progress::of_copy(false);
@@ -111,6 +124,11 @@ fn what_changes(args: &RestoreArgs, place: &Place, plan: &Restoration) -> String
         None if !plan.has_present() => "There is no database yet: it is made.".to_owned(),
         None => format!("The present state is backed up first, into {}.", place.backups.display()),
     };
+    if plan.is_foreign() {
+        text += "\nWARNING: this is a backup of another database. All entries of the present one are replaced by its entries.";
+    } else if plan.is_of_unknown_origin() {
+        text += "\nThe backup was made by an older version and carries no database id: see that it is of this database.";
+    }
     if plan.is_served() {
         text += " A server runs: it goes on answering, and writes wait for the end.";
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
+use clap::Args;
 
 use super::{Failure, print, systemd};
 use crate::clock::Clock;
@@ -18,11 +19,29 @@ use crate::store::{self, Identity, Store};
 /// Connections for dear reads, and threads to run them.
 const DEAR_READERS: u32 = 2;
 
+/// Settings, and how to begin.
+#[derive(Args, Debug)]
+pub struct ServeArgs {
+    /// Begin with an empty database where a former one is gone; a log that it left is moved aside
+    #[arg(long)]
+    new: bool,
+
+    #[command(flatten)]
+    settings: RawSettings,
+}
+
+impl From<RawSettings> for ServeArgs {
+    fn from(settings: RawSettings) -> Self {
+        Self { new: false, settings }
+    }
+}
+
 /// Serves until told to stop.
 ///
 /// # Errors
 /// Why it does not.
-pub fn run(raw: RawSettings) -> Result<(), Failure> {
+pub fn run(args: ServeArgs) -> Result<(), Failure> {
+    let ServeArgs { new, settings: raw } = args;
     let (to_journal, out_to_journal) = (is_journal(std::io::stderr()), is_journal(std::io::stdout()));
     // Terminals inherit the variable from their session; it speaks for one stream only.
     let environment = |name: &str| match name {
@@ -42,7 +61,7 @@ pub fn run(raw: RawSettings) -> Result<(), Failure> {
     };
     let (keys, origin) = loaded.map_err(|e| key_failure(&e))?;
     let ready = Arc::new(AtomicBool::new(false));
-    let done = open_and_serve(settings, keys, &origin, &ready, under_systemd);
+    let done = open_and_serve(settings, new, keys, &origin, &ready, under_systemd);
     if done.is_err() && !ready.load(Ordering::Relaxed) {
         // A key that was made and never shown helps nobody: the next start makes another.
         origin.withdraw();
@@ -52,6 +71,7 @@ pub fn run(raw: RawSettings) -> Result<(), Failure> {
 
 fn open_and_serve(
     settings: Settings,
+    new: bool,
     keys: Keys,
     origin: &KeyOrigin,
     ready: &Arc<AtomicBool>,
@@ -60,7 +80,8 @@ fn open_and_serve(
     settings.notes.iter().for_each(|note| tracing::warn!("{note}"));
     let workers = http::workers();
     let opening = systemd::Opening::begin();
-    let store = Store::open(&store::Options {
+    let open = if new { Store::open_anew } else { Store::open };
+    let store = open(&store::Options {
         path: settings.place.database.clone(),
         backups: settings.place.backups.clone(),
         quick_readers: u32::try_from(workers).unwrap_or(2) + 2,

@@ -1,16 +1,14 @@
 //! `verify`: says of each file whether it can be restored, and every reason why not.
 
-use std::io::ErrorKind;
 use std::path::PathBuf;
-use std::time::SystemTime;
 
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::backups::newest;
 use super::{Failure, counted, print};
 use crate::config::RawPlace;
-use crate::model::time::Timestamp;
-use crate::store::{Examination, examine, newest_backup};
+use crate::store::{Examination, Identity, examine, newest_to_verify};
 
 /// What to verify.
 #[derive(Args, Debug)]
@@ -19,7 +17,7 @@ pub struct VerifyArgs {
     #[arg(required_unless_present = "newest", value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// The newest backup in BACKUP_DIR
+    /// The newest backup of this database in BACKUP_DIR
     #[arg(long, conflicts_with = "files")]
     newest: bool,
 
@@ -36,7 +34,11 @@ pub struct VerifyArgs {
 /// # Errors
 /// That some cannot be restored.
 pub fn run(args: &VerifyArgs) -> Result<(), Failure> {
-    let newest = if args.newest { Some(newest(&args.place)?) } else { None };
+    let newest = if args.newest {
+        Some(newest(&args.place.clone().check()?, &Identity::CALLER, newest_to_verify)?)
+    } else {
+        None
+    };
     let (mut unfit, mut miscounted) = (0_u64, 0_u64);
     for file in args.files.iter().chain(&newest) {
         let found = examine(file);
@@ -55,19 +57,6 @@ pub fn run(args: &VerifyArgs) -> Result<(), Failure> {
             counted(n, "file")
         ))),
         (n, _) => Err(Failure::Failed(format!("{} cannot be restored", counted(n, "file")))),
-    }
-}
-
-fn newest(place: &RawPlace) -> Result<PathBuf, Failure> {
-    let place = place.clone().check()?;
-    let folder = place.backups.display();
-    match newest_backup(&place.backups, &place.database, Timestamp::from(SystemTime::now())) {
-        Ok(Some(backup)) => Ok(backup),
-        Ok(None) => Err(Failure::Failed(format!("there is no backup in {folder}"))),
-        Err(e) if e.kind() == ErrorKind::NotFound => {
-            Err(Failure::Failed(format!("there is no backup: {folder} is missing")))
-        }
-        Err(e) => Err(Failure::Failed(format!("{folder} cannot be listed: {e}"))),
     }
 }
 

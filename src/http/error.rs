@@ -113,6 +113,9 @@ impl ApiError {
             Self::Store(store::Error::Unwritable(_)) => {
                 "The disk takes no writes (a quota, a limit or a fault): nothing was stored".to_owned()
             }
+            Self::Store(store::Error::Displaced) => {
+                "The database file was moved, deleted or replaced: writes are refused".to_owned()
+            }
             Self::Store(store::Error::Closed) => "The server is stopping: try again".to_owned(),
             Self::Store(store::Error::Internal(_)) | Self::Internal => {
                 "Something went wrong inside; the log has it under this request id".to_owned()

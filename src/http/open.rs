@@ -46,7 +46,8 @@ struct DatabaseHealth {
     status: &'static str,
     #[serde(rename = "type")]
     kind: &'static str,
-    /// `ok`, `busy`, `full`, `unwritable`, `held` (a restore or an import runs), `damaged` or `failed`.
+    /// `ok`, `busy`, `full`, `unwritable`, `held` (a restore or an import runs), `damaged` or `failed`
+    /// (also when the file or its log was deleted, moved or replaced while the server runs).
     state: &'static str,
     sqlite_version: &'static str,
     size_bytes: u64,

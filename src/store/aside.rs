@@ -14,7 +14,7 @@ use std::time::SystemTime;
 use super::draft::{Draft, rename_to_free, sync_folder};
 use super::error::OpenError;
 use super::folder_of;
-use super::lock::{Lock, beside};
+use super::lock::{FileStamp, Lock, LockRecord, LockState, beside};
 use super::retention::second;
 use super::steps::step;
 use crate::model::time::Timestamp;
@@ -25,7 +25,7 @@ const COMPANIONS: [&str; 3] = ["-wal", "-journal", "-shm"];
 const BROKEN: &str = ".broken-";
 
 /// What comes before every opening of a database: a replacement that was cut off is undone, and
-/// a log whose database is gone or empty, which SQLite would remove, is refused.
+/// the remains of a lost database are refused.
 ///
 /// # Errors
 /// Why it is not to be opened.
@@ -36,17 +36,64 @@ pub fn settle(database: &Path) -> Result<(), OpenError> {
         let _lock = lock.ok_or_else(|| OpenError::Maintained { path: database.to_owned() })?;
         undo_unfinished(database)?;
     }
-    refuse_a_log_alone(database)
+    refuse_a_loss(database)
 }
 
-/// A log without its database is what is left of a lost one; SQLite would remove it.
-pub fn refuse_a_log_alone(database: &Path) -> Result<(), OpenError> {
-    let size = |path: &Path| fs::metadata(path).map_or(0, |m| m.len());
+/// Refuses to begin with an empty database where one is lost: its log, which SQLite would remove,
+/// or its lock file is still there. Refuses the log of another file, too.
+///
+/// # Errors
+/// [`OpenError::Lost`], [`OpenError::Gone`] or [`OpenError::StrangeLog`].
+pub fn refuse_a_loss(database: &Path) -> Result<(), OpenError> {
+    let path = || database.to_owned();
+    if size(database) > 0 {
+        return refuse_a_strange_log(database);
+    }
     let log = beside(database, "-wal");
-    if size(database) == 0 && size(&log) > 0 {
-        return Err(OpenError::Lost { path: database.to_owned(), log });
+    if size(&log) > 0 {
+        return Err(OpenError::Lost { path: path(), log });
+    }
+    if LockRecord::read(database).had_database() {
+        return Err(OpenError::Gone { path: path() });
     }
     Ok(())
+}
+
+/// Refuses a log that may not be the database's own, after one of them was replaced while a server
+/// ran: SQLite would write it into the file that lies there now.
+///
+/// # Errors
+/// [`OpenError::StrangeLog`].
+pub fn refuse_a_strange_log(database: &Path) -> Result<(), OpenError> {
+    let log = beside(database, "-wal");
+    let LockState::Moved { database: file, log: its_log } = LockRecord::read(database).state else {
+        return Ok(());
+    };
+    let is_now = |path: &Path, stamp| fs::metadata(path).is_ok_and(|found| FileStamp::of(&found) == stamp);
+    if size(&log) == 0 || is_now(database, file) && is_now(&log, its_log) {
+        return Ok(());
+    }
+    Err(OpenError::StrangeLog { path: database.to_owned(), log })
+}
+
+/// Makes room for an empty database where one is lost. What is left of its log is moved aside.
+///
+/// # Errors
+/// [`OpenError::Present`] when there is a database, or the file system's.
+pub fn begin_anew(database: &Path) -> Result<(), OpenError> {
+    if size(database) > 0 {
+        return Err(OpenError::Present(database.to_owned()));
+    }
+    let aside = move_aside(database, false)
+        .map_err(|e| OpenError::File { path: database.to_owned(), why: e.to_string() })?;
+    for path in aside {
+        tracing::warn!("the log of the former database is kept as {}", path.display());
+    }
+    Ok(())
+}
+
+fn size(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |m| m.len())
 }
 
 /// Gives `draft` the database's name. What has it now is kept aside if it `is_worth_keeping`;

@@ -4,7 +4,7 @@ use rusqlite::{Connection, params};
 
 use super::counts::Counter;
 use super::error::{Error, OpenError};
-use super::lock::Lock;
+use super::lock::{Lock, LockState};
 use super::{Options, Store, schema};
 use crate::model::coffee::Milligrams;
 use crate::model::heart_rate::Bpm;
@@ -56,7 +56,7 @@ impl Filler {
         connection.pragma_update(None, "cache_size", -65_536)?;
         let counter = Counter::instead_of_triggers(&connection)?;
         connection.execute_batch("begin immediate")?;
-        lock.mark_running().map_err(|e| Error::Io(e.to_string()))?;
+        lock.mark(LockState::Filling).map_err(|e| Error::Io(e.to_string()))?;
         Ok(Self { connection, counter, lock })
     }
 
@@ -111,6 +111,6 @@ impl Filler {
         self.counter.write(&self.connection)?;
         self.connection
             .execute_batch("commit; pragma synchronous = full; pragma wal_checkpoint(truncate)")?;
-        self.lock.mark_clean().map_err(|e| Error::Io(e.to_string()))
+        self.lock.mark(LockState::Stopped).map_err(|e| Error::Io(e.to_string()))
     }
 }

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 
 use super::folder_of;
 use super::lock::beside;
@@ -183,12 +183,20 @@ pub fn sweep(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
         let Some(draft) = draft_of(&path) else { continue };
-        // Its lock is free when nobody works on it any more. A missing one left its companions.
-        let is_stray = File::open(&draft)
-            .map_or_else(|e| e.kind() == io::ErrorKind::NotFound, |file| file.try_lock().is_ok());
-        if is_stray {
+        if is_stray(&draft) {
             remove_all(&draft);
         }
+    }
+}
+
+/// Reports whether nobody works on a draft any more: its lock is free. A missing one left its
+/// companions behind. Anything but a regular file under such a name is left alone, and opening it
+/// does not wait, as it would for a pipe.
+fn is_stray(draft: &Path) -> bool {
+    let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOFOLLOW).bits()).unwrap_or(0);
+    match OpenOptions::new().read(true).custom_flags(flags).open(draft) {
+        Ok(file) => file.metadata().is_ok_and(|m| m.is_file()) && file.try_lock().is_ok(),
+        Err(e) => e.kind() == io::ErrorKind::NotFound,
     }
 }
 

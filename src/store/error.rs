@@ -30,6 +30,9 @@ pub enum Error {
     /// The disk or the file system failed.
     #[error("the disk failed: {0}")]
     Io(String),
+    /// The database file or its log was moved, deleted or replaced while it was open.
+    #[error("the database file or its log was moved, deleted or replaced while the server runs")]
+    Displaced,
     /// The store was closed: the server is stopping.
     #[error("the store is closed")]
     Closed,
@@ -48,14 +51,15 @@ impl Error {
             Self::ReadOnly => "read_only",
             Self::Corrupt(_) => "corrupt",
             Self::Io(_) => "io",
+            Self::Displaced => "displaced",
             Self::Closed => "closed",
             Self::Internal(_) => "internal",
         }
     }
 
     /// Every label there is.
-    pub const KINDS: [&'static str; 8] =
-        ["busy", "full", "unwritable", "read_only", "corrupt", "io", "closed", "internal"];
+    pub const KINDS: [&'static str; 9] =
+        ["busy", "full", "unwritable", "read_only", "corrupt", "io", "displaced", "closed", "internal"];
 
     /// A state that passes: the database is not damaged, and asking later may succeed.
     pub fn is_passing(&self) -> bool {
@@ -107,7 +111,7 @@ pub enum OpenError {
     #[error("{path} is held by another program")]
     Held { path: PathBuf },
     #[error(
-        "{path} is gone, but its log {log} is there: restore a backup, or move the log away to start with nothing"
+        "{path} is gone, but its log {log} is there: restore a backup with `coffee-tracker restore`, or begin with an empty database with `coffee-tracker serve --new`, which keeps the log under another name"
     )]
     Lost { path: PathBuf, log: PathBuf },
     #[error("there is no database at {path}: start the server once to create it, or set DATABASE_URL")]
@@ -118,6 +122,16 @@ pub enum OpenError {
     Denied { path: PathBuf },
     #[error("{path} is empty: start the server once to create its tables, or restore a backup")]
     Empty { path: PathBuf },
+    #[error(
+        "{path} is gone: a database was there when a server last ran. Restore a backup with `coffee-tracker restore`, or begin with an empty database with `coffee-tracker serve --new`"
+    )]
+    Gone { path: PathBuf },
+    #[error(
+        "the log {log} may belong to another file than {path}, as one of them was replaced while a server ran: put the former file back, or move the log away to use {path} without it"
+    )]
+    StrangeLog { path: PathBuf, log: PathBuf },
+    #[error("{0} exists: --new makes a database only where there is none; leave it out")]
+    Present(PathBuf),
     #[error("{path} is not a SQLite database")]
     NotADatabase { path: PathBuf },
     #[error(

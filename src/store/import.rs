@@ -13,7 +13,7 @@ use rusqlite::{Connection, ffi, params};
 use super::aside::settle;
 use super::counts::Counter;
 use super::error::{Error, OpenError};
-use super::lock::{Maintenance, beside};
+use super::lock::{LockRecord, LockState, Maintenance, beside};
 use super::schema::{self, Found};
 use super::steps::step;
 use super::stored::Stored;
@@ -251,10 +251,9 @@ fn is_ready(options: &Options, is_dry: bool) -> Result<bool, ImportError> {
     }
 }
 
-/// The lock file of a running server is not empty. Nor is one after a crash; then the pauses
-/// are for nobody, and do no harm.
+/// Reports whether a server runs, or has crashed: then the pauses are for nobody, and do no harm.
 fn server_may_run(path: &Path) -> bool {
-    std::fs::metadata(beside(path, ".lock")).is_ok_and(|lock| lock.len() > 0)
+    LockRecord::read(path).state == LockState::Running
 }
 
 /// Adds entries for as long as `hold`, then commits: how many of each kind.

@@ -6,6 +6,7 @@ use std::path::Path;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, params};
 
+use super::database_id::DatabaseId;
 use super::error::OpenError;
 use super::schema::{self, Found};
 use super::verify::{Contents, contents};
@@ -15,8 +16,9 @@ use super::verify::{Contents, contents};
 pub enum Live {
     /// No file, or one without anything in it.
     Nothing,
-    /// A database of ours.
-    Ours { version: i64, contents: Contents },
+    /// A database of ours. Its id is `None` when it has none, or has never held an entry: then it
+    /// has no backups to recognise, and takes the id of what is restored.
+    Ours { version: i64, contents: Contents, id: Option<DatabaseId> },
     /// Something that cannot be written into, and why.
     Broken(String),
 }
@@ -33,8 +35,9 @@ pub fn look_at(database: &Path) -> Result<Live, OpenError> {
         |connection| match schema::recognise(&connection, database)? {
             Found::Empty => Ok(Live::Nothing),
             Found::Ours(version) => {
-                let contents = contents(&connection).map_err(|e| schema::open_error(database, &e))?;
-                Ok(Live::Ours { version, contents })
+                let fault = |e| schema::open_error(database, &e);
+                let contents = contents(&connection).map_err(fault)?;
+                Ok(Live::Ours { version, contents, id: id_in_use(&connection).map_err(fault)? })
             }
         },
     );
@@ -60,6 +63,16 @@ fn connect_without_trace(database: &Path) -> rusqlite::Result<Connection> {
 pub fn page_size(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
     connection.pragma_query_value(None, "page_size", |row| row.get(0))
+}
+
+/// Returns the id of a database that has held entries; `None` when it has none, or is unused.
+///
+/// # Errors
+/// The database cannot be read.
+pub fn id_in_use(connection: &Connection) -> rusqlite::Result<Option<DatabaseId>> {
+    let unused = "select not exists (select 1 from sqlite_sequence where seq <> 0)";
+    let is_unused = connection.query_row(unused, [], |row| row.get::<_, bool>(0))?;
+    if is_unused { Ok(None) } else { DatabaseId::of(connection) }
 }
 
 /// Raises the last id of a table; one that never had a row has none yet.

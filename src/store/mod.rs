@@ -9,6 +9,7 @@ mod bulk;
 mod coffee;
 mod coffee_types;
 mod counts;
+mod database_id;
 mod digest;
 mod disk;
 mod docker_stack;
@@ -22,6 +23,7 @@ mod idempotency;
 mod import;
 mod live;
 mod lock;
+mod open_files;
 mod overview;
 mod own;
 mod owner;
@@ -51,9 +53,11 @@ use rusqlite::{Connection, OpenFlags};
 use scheduled_thread_pool::ScheduledThreadPool;
 use tokio::sync::Semaphore;
 
+pub use aside::refuse_a_loss;
 pub use bulk::{FillError, Filler};
 pub use coffee::{CoffeeFilter, CoffeeStats, DayTotal, OwnType, TypeTotal};
 pub use counts::recount_in;
+pub use database_id::{BackupOwner, DatabaseId, contents_of_backup};
 pub use disk::Disk;
 pub use docker_stack::{DockerStack, DockerStackError, Found as FoundRow};
 pub use draft::write_over;
@@ -62,13 +66,16 @@ pub use export::{EXPORTS, ExportError, ExportPlace, Exporter, Extract};
 pub use heart_rate::{BatchResult, RangeStats, RateStats, ReadingFilter};
 pub use idempotency::{IdempotencyKey, Stored};
 pub use import::{ImportError, Imported, Importer, Tally};
-pub use lock::{Maintenance, beside};
-pub use overview::{BackupRecord, Gauges, Overview, Wellness};
+pub use lock::{LockRecord, LockState, Maintenance, beside};
+pub use overview::{BackupRecord, Gauges, Overview, Wellness, note_failed_backup};
 pub use own::{OwnFile, companions, refuse_own_file};
 pub use owner::Identity;
 pub use prune::{OldEntries, PruneError, Pruner};
 pub use restore::{Restoration, RestoreError, Restored};
-pub use retention::{Cleared, Retention, newest_backup, remove_old};
+pub use retention::{
+    BackupFile, BackupKind, Belonging, Cleared, Retention, list_backups, newest_backup, newest_to_verify,
+    remove_old,
+};
 pub use snapshot::{Snapshot, SnapshotError, Stage, Target, Watcher, snapshot, unwatched};
 pub use sql::{Asker, Piece, SqlError};
 pub use steps::step;
@@ -76,6 +83,7 @@ pub use verify::{Contents, Examination, examine};
 
 use idempotency::AnswerAges;
 use lock::Lock;
+use open_files::{Displacement, OpenFiles};
 use overview::LastProbe;
 
 use writer::{Steps, Writer};
@@ -93,6 +101,15 @@ pub struct Options {
     pub dear_readers: u32,
     /// A query that takes longer is logged.
     pub slow_query: Duration,
+}
+
+/// Way to open a database where a former one is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beginning {
+    /// Refuses.
+    AsFound,
+    /// Makes an empty one.
+    Anew,
 }
 
 /// What a read may cost.
@@ -123,7 +140,8 @@ pub struct Store {
     /// The last stop was clean, or the check after it found nothing.
     checked: Arc<AtomicBool>,
     last_probe: LastProbe,
-    lock: Mutex<Lock>,
+    files: Arc<OpenFiles>,
+    lock: Arc<Mutex<Lock>>,
 }
 
 /// SQLite that cannot lose a commit when a writer and a checkpoint meet: 3.51.3.
@@ -135,10 +153,18 @@ impl Store {
     /// # Errors
     /// Why it cannot be served.
     pub fn open(options: &Options) -> Result<Self, OpenError> {
-        Self::open_with(options, schema::migrations())
+        Self::open_with(options, schema::migrations(), Beginning::AsFound)
     }
 
-    fn open_with(options: &Options, migrations: &[&str]) -> Result<Self, OpenError> {
+    /// Opens an empty database where a former one is gone. A log that it left is moved aside.
+    ///
+    /// # Errors
+    /// [`OpenError::Present`] when there is a database, or why it cannot be served.
+    pub fn open_anew(options: &Options) -> Result<Self, OpenError> {
+        Self::open_with(options, schema::migrations(), Beginning::Anew)
+    }
+
+    fn open_with(options: &Options, migrations: &[&str], beginning: Beginning) -> Result<Self, OpenError> {
         if rusqlite::version_number() < OLDEST_SQLITE {
             return Err(OpenError::OldSqlite { found: rusqlite::version() });
         }
@@ -150,7 +176,10 @@ impl Store {
             _ => OpenError::File { path: path.clone(), why: e.to_string() },
         };
         aside::undo_unfinished(path)?;
-        aside::refuse_a_log_alone(path)?;
+        match beginning {
+            Beginning::AsFound => refuse_a_loss(path)?,
+            Beginning::Anew => aside::begin_anew(path)?,
+        }
         draft::sweep(folder_of(path));
         draft::sweep(&options.backups);
         let fault = |e: &rusqlite::Error| schema::open_error(path, e);
@@ -168,6 +197,7 @@ impl Store {
         }
         probe(&connection).map_err(|e| fault(&e))?;
         let answer_ages = AnswerAges::starting(&connection).map_err(|e| fault(&e))?;
+        lock.set_id(DatabaseId::of(&connection).map_err(|e| fault(&e))?);
         let pool_thread = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());
         let quick = pool(path, options.quick_readers, &pool_thread)?;
         let dear = pool(path, options.dear_readers, &pool_thread)?;
@@ -176,10 +206,12 @@ impl Store {
         if !lock.was_clean() {
             check_in_background(path, &damaged, &checked).map_err(system)?;
         }
-        lock.mark_running().map_err(system)?;
+        lock.mark(LockState::Running).map_err(system)?;
+        let lock = Arc::new(Mutex::new(lock));
+        let files = Arc::new(OpenFiles::of(path, Arc::clone(&lock)).map_err(system)?);
         Ok(Self {
             path: path.clone(),
-            writer: Writer::start(connection).map_err(system)?,
+            writer: Writer::start(connection, Arc::clone(&files)).map_err(system)?,
             answer_ages: Arc::new(answer_ages),
             quick,
             dear,
@@ -190,19 +222,29 @@ impl Store {
             damaged,
             checked,
             last_probe: LastProbe::default(),
-            lock: Mutex::new(lock),
+            files,
+            lock,
         })
     }
 
     /// Finishes what waits, checkpoints, and notes a clean stop; unless the file is damaged
-    /// or was not looked over to the end: then the next start looks again.
+    /// or was not looked over to the end: then the next start looks again. Files that were moved or
+    /// replaced are left as they are.
     pub fn close(&self) {
         let ended_well = self.writer.close();
+        if !matches!(self.files.displacement(), None | Some(Displacement::LogMissing)) {
+            // The last connection to close would remove whatever is the log by name now.
+            std::mem::forget((self.quick.clone(), self.dear.clone()));
+            return;
+        }
+        if self.files.displacement().is_some() {
+            return;
+        }
         let is_sound = self.checked.load(Ordering::Relaxed) && !self.damaged.load(Ordering::Relaxed);
         if !(ended_well && is_sound) {
             return;
         }
-        if let Err(e) = self.lock.lock().unwrap_or_else(PoisonError::into_inner).mark_clean() {
+        if let Err(e) = self.lock.lock().unwrap_or_else(PoisonError::into_inner).mark(LockState::Stopped) {
             tracing::warn!("the clean stop could not be noted: {e}");
         }
     }

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -77,6 +77,17 @@ pub struct BackupRecord {
     pub size_bytes: Option<u64>,
     /// Why the last attempt failed, when it did.
     pub error: Option<String>,
+    /// Folders in which backups that cannot be attributed have been reported.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unattributed_in: Vec<PathBuf>,
+}
+
+/// Records a backup that failed before it began. What cannot be recorded is logged.
+pub fn note_failed_backup(database: &Path, why: &str) {
+    let record = BackupRecord { error: Some(why.to_owned()), ..BackupRecord::read(database) };
+    if let Err(e) = record.write(database) {
+        tracing::warn!("the outcome of the backup could not be noted: {e}");
+    }
 }
 
 /// Numbers for `/metrics`.
@@ -137,6 +148,9 @@ impl Store {
         let writer = self.writer.state();
         if self.damaged.load(Ordering::Relaxed) {
             return unhealthy("damaged", "the database file is damaged: restore a backup");
+        }
+        if let Some(displacement) = self.files.displacement() {
+            return unhealthy("failed", displacement.sentence());
         }
         match read {
             Err(e) if !e.is_passing() => unhealthy("failed", "the database cannot be read"),

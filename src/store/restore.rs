@@ -15,12 +15,13 @@ use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 use rustix::fs::statvfs;
 
-use super::aside::{replace, undo_unfinished};
+use super::aside::{refuse_a_strange_log, replace, undo_unfinished};
 use super::counts;
+use super::database_id::{BackupOrigin, DatabaseId};
 use super::draft::{Draft, sweep};
 use super::error::{Error, OpenError};
 use super::expected;
-use super::live::{Live, State, add_tables, look_at, page_size, raise, streaming_tables};
+use super::live::{Live, State, add_tables, id_in_use, look_at, page_size, raise, streaming_tables};
 use super::lock::{Lock, Maintenance, beside};
 use super::own::is_same;
 use super::owner::Identity;
@@ -99,10 +100,16 @@ struct Kept {
     last_ids: Vec<(String, i64)>,
     /// The tables of a program that streams it away, which looks for them only when it starts.
     tables: Vec<(String, String)>,
+    /// Its own id, whatever the backup has: it goes on recognising its backups, and no two databases
+    /// get the same one.
+    id: Option<DatabaseId>,
 }
 
 impl Kept {
     fn put_into(self, copy: &Connection) -> rusqlite::Result<()> {
+        if let Some(id) = self.id {
+            id.put_into(copy)?;
+        }
         for (table, id) in self.last_ids {
             raise(copy, &table, id)?;
         }
@@ -116,6 +123,7 @@ pub struct Restoration {
     file: Examination,
     /// The file that was examined, open since: another one under its name is not read.
     source: Connection,
+    origin: BackupOrigin,
     database: PathBuf,
     backups: PathBuf,
     identity: Identity,
@@ -161,6 +169,7 @@ impl Restoration {
         let lock = Lock::take_unless_served(database)?;
         if lock.is_some() {
             undo_unfinished(database)?;
+            refuse_a_strange_log(database)?;
         }
         sweep(folder_of(database));
         let live = look_at(database)?;
@@ -174,6 +183,7 @@ impl Restoration {
             return Err(RestoreError::OtherVersion { path, found, known });
         }
         let this = Self {
+            origin: identity.as_caller(|| BackupOrigin::read(file))?,
             file: found,
             source,
             database: database.to_owned(),
@@ -203,6 +213,19 @@ impl Restoration {
     /// What the file holds.
     pub fn after(&self) -> Contents {
         self.file.contents.unwrap_or_default()
+    }
+
+    /// Reports whether the backup is known to be of another database than the present one.
+    pub fn is_foreign(&self) -> bool {
+        match (&self.live, &self.origin) {
+            (Live::Ours { id: Some(present), .. }, BackupOrigin::Known(id)) => present != id,
+            _ => false,
+        }
+    }
+
+    /// Reports whether the backup and the present state have entries, and only one of them an id.
+    pub fn is_of_unknown_origin(&self) -> bool {
+        matches!((&self.live, &self.origin), (Live::Ours { id: Some(_), .. }, BackupOrigin::Unmarked))
     }
 
     /// Does a server run meanwhile?
@@ -261,7 +284,7 @@ impl Restoration {
         if !matches!(self.live, Live::Ours { .. }) {
             return Ok(None);
         }
-        let target = Target::Folder(self.backups.clone());
+        let target = Target::Safety(self.backups.clone());
         match snapshot(&self.database, &target, &self.identity, watcher) {
             Ok(made) => Ok(Some(made.path)),
             Err(e @ (SnapshotError::Unsound(_) | SnapshotError::Copy(Error::Corrupt(_)))) => {
@@ -359,7 +382,8 @@ impl Restoration {
                 self.back_up_again(safety)?;
             }
             let last_ids = expected::last_ids(&now.connection, now.schema).map_err(fault)?;
-            Ok(Kept { last_ids, tables: streaming_tables(&now.connection).map_err(fault)? })
+            let id = id_in_use(&now.connection).map_err(fault)?;
+            Ok(Kept { last_ids, tables: streaming_tables(&now.connection).map_err(fault)?, id })
         })?;
         step("restore.written");
         carry_over(&live, self.is_served());

@@ -20,8 +20,11 @@ use super::steps::step;
 pub const APPLICATION_ID: i64 = 0x436f_6666;
 
 /// The steps from nothing to the newest schema; step n leads to `user_version` n+1.
-const MIGRATIONS: [&str; 2] =
-    [include_str!("../../sql/0001_initial.sql"), include_str!("../../sql/0002_heart_rate_counts.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("../../sql/0001_initial.sql"),
+    include_str!("../../sql/0002_heart_rate_counts.sql"),
+    include_str!("../../sql/0003_integrity.sql"),
+];
 
 /// The steps that this program knows.
 ///

@@ -21,7 +21,7 @@ use super::folder_of;
 use super::live::page_size;
 use super::overview::BackupRecord;
 use super::owner::Identity;
-use super::retention::second;
+use super::retention::{BEFORE_RESTORE, second};
 use super::schema::{self, APPLICATION_ID, Found};
 use super::steps::step;
 use super::verify::{Contents, Examination, connect, examine, file_uri, open_still};
@@ -32,6 +32,9 @@ use crate::model::time::Timestamp;
 pub enum Target {
     /// Into this folder, under the first free name `coffee_YYYYMMDD_HHMMSS.db` (UTC).
     Folder(PathBuf),
+    /// Into this folder, as the copy that a restore makes first:
+    /// `coffee_YYYYMMDD_HHMMSS_before-restore.db`.
+    Safety(PathBuf),
     /// Under this name, which must be free.
     File(PathBuf),
 }
@@ -103,7 +106,7 @@ impl SnapshotError {
 impl Target {
     fn folder(&self) -> &Path {
         match self {
-            Self::Folder(folder) => folder,
+            Self::Folder(folder) | Self::Safety(folder) => folder,
             Self::File(file) => folder_of(file),
         }
     }
@@ -112,11 +115,12 @@ impl Target {
     fn names(&self) -> Box<dyn Iterator<Item = PathBuf> + '_> {
         match self {
             Self::File(file) => Box::new(std::iter::once(file.clone())),
-            Self::Folder(folder) => {
+            Self::Folder(folder) | Self::Safety(folder) => {
                 let stem = format!("coffee_{}", second(Timestamp::from(SystemTime::now())));
+                let end = if matches!(self, Self::Safety(_)) { BEFORE_RESTORE } else { "" };
                 let name = move |n| match n {
-                    1 => folder.join(format!("{stem}.db")),
-                    n => folder.join(format!("{stem}_{n}.db")),
+                    1 => folder.join(format!("{stem}{end}.db")),
+                    n => folder.join(format!("{stem}_{n}{end}.db")),
                 };
                 Box::new((1_u32..).map(name))
             }
@@ -363,7 +367,7 @@ fn copy_rows(source: &Connection, version: i64) -> rusqlite::Result<()> {
 mod tests {
     use std::fs;
 
-    use super::super::{OpenError, Options, Store};
+    use super::super::{Beginning, OpenError, Options, Store};
     use super::*;
 
     fn options(folder: &Path) -> Options {
@@ -392,7 +396,7 @@ mod tests {
 
         let newest = schema::newest();
         let with = |step| [schema::migrations(), &[step]].concat();
-        let broken = Store::open_with(&options, &with("create table extra (a) strict"));
+        let broken = Store::open_with(&options, &with("create table extra (a) strict"), Beginning::AsFound);
         match &broken {
             Err(OpenError::Migration { to, .. }) if *to == newest + 1 => {}
             other => panic!("expected a failed migration, got {other:?}"),
@@ -404,7 +408,9 @@ mod tests {
         assert_eq!(coffees, 1);
         Store::open(&options).unwrap().close();
 
-        let next = Store::open_with(&options, &with("create table extra (a integer) strict")).unwrap();
+        let next =
+            Store::open_with(&options, &with("create table extra (a integer) strict"), Beginning::AsFound)
+                .unwrap();
         next.close();
         drop(next);
         match Store::open(&options) {

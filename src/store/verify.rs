@@ -191,7 +191,8 @@ pub fn file_uri(path: &Path, parameters: &str) -> String {
     format!("file://{}?{parameters}", percent_encoded(&absolute))
 }
 
-fn percent_encoded(path: &Path) -> String {
+/// Encodes a path for a `file:` URI.
+pub fn percent_encoded(path: &Path) -> String {
     use std::fmt::Write;
     use std::os::unix::ffi::OsStrExt;
     path.as_os_str().as_bytes().iter().fold(String::new(), |mut text, byte| {

@@ -15,6 +15,7 @@ use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
 use super::error::Error;
+use super::open_files::{Displacement, OpenFiles};
 
 /// Jobs that may wait; one more is refused as busy.
 pub const QUEUE: usize = 1024;
@@ -29,6 +30,8 @@ const LAST_PATIENCE: Duration = Duration::from_secs(3);
 const RETRY: Duration = Duration::from_millis(1);
 /// How long the last checkpoint waits for readers of other processes.
 const LAST_CHECKPOINT: Duration = Duration::from_millis(250);
+/// Carries as much of the log over to the database as readers allow.
+const COMPLETE: &str = "pragma wal_checkpoint(passive)";
 /// How often an idle writer shows that it lives.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 /// A writer that has shown no life for this long, at work or idle, is taken for dead.
@@ -129,7 +132,7 @@ impl Writer {
     ///
     /// # Errors
     /// The system's, when it gives no thread.
-    pub fn start(connection: Connection) -> std::io::Result<Self> {
+    pub fn start(connection: Connection, files: Arc<OpenFiles>) -> std::io::Result<Self> {
         let (queue, jobs) = sync_channel(QUEUE);
         let state = Arc::new(WriterState::default());
         let began = Instant::now();
@@ -142,7 +145,7 @@ impl Writer {
             }
         };
         connection.update_hook(Some(count)).map_err(std::io::Error::other)?;
-        let worker = Worker { connection, jobs, state: Arc::clone(&state), changed, began };
+        let worker = Worker { connection, jobs, state: Arc::clone(&state), changed, files, began };
         let thread = std::thread::Builder::new().name("writer".into()).spawn(move || worker.run())?;
         Ok(Self { queue: Mutex::new(Some(queue)), state, thread: Mutex::new(Some(thread)), began })
     }
@@ -222,6 +225,7 @@ struct Worker {
     state: Arc<WriterState>,
     /// Entries added, changed or deleted since the last commit.
     changed: Arc<AtomicU64>,
+    files: Arc<OpenFiles>,
     began: Instant,
 }
 
@@ -240,15 +244,41 @@ impl Worker {
                     batch.extend(self.jobs.try_iter().take(BATCH - 1));
                     self.commit(batch);
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    self.displacement();
+                }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        let last = "pragma wal_checkpoint(truncate)";
+        let displacement = self.displacement();
+        let last = match displacement {
+            None => "pragma wal_checkpoint(truncate)",
+            Some(found) if found.leaves_the_database() => COMPLETE,
+            Some(_) => "",
+        };
         let done = self.connection.busy_timeout(LAST_CHECKPOINT);
         if let Err(e) = done.and_then(|()| self.connection.execute_batch(last)) {
             tracing::warn!("the last checkpoint failed: {e}");
         }
+        if !matches!(displacement, None | Some(Displacement::LogMissing)) {
+            // Closing it could carry the log over to a file that nobody has any more, or remove
+            // the log of another.
+            std::mem::forget(self.connection);
+        }
+    }
+
+    /// Compares the open files with their paths. The content of a log that lost its name is carried
+    /// over to the database at once: it is nowhere else.
+    fn displacement(&self) -> Option<Displacement> {
+        let known = self.files.displacement();
+        let found = self.files.compare();
+        if known.is_none()
+            && found.is_some_and(Displacement::leaves_the_database)
+            && let Err(e) = self.connection.execute_batch(COMPLETE)
+        {
+            tracing::error!("the log could not be carried over to the database: {e}");
+        }
+        found
     }
 
     fn beat(&self) {
@@ -257,6 +287,10 @@ impl Worker {
 
     /// Runs a batch in one transaction and answers each of its jobs.
     fn commit(&mut self, mut batch: Vec<Queued>) {
+        if self.displacement().is_some() {
+            self.settle(batch, Some(&Error::Displaced));
+            return;
+        }
         batch = self.begin(batch);
         if batch.is_empty() {
             return;
@@ -280,7 +314,9 @@ impl Worker {
                 }
             }
         }
-        let fault = lost.or_else(|| self.finish().err());
+        // What was written to a file that has lost its name meanwhile is not acknowledged.
+        let fault =
+            lost.or_else(|| self.finish().err()).or_else(|| self.displacement().map(|_| Error::Displaced));
         self.state.set_fault(fault.as_ref());
         if fault.is_none() {
             self.state.commits.fetch_add(1, Ordering::Relaxed);

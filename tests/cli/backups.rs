@@ -54,8 +54,8 @@ fn a_backup_goes_where_it_is_told_and_never_over_another_file() {
     let at = |name: &str| folder.path().join(name);
     let named = well(folder.path(), &["backup", "--to", "mine.db"]);
     assert!(named.out.starts_with("mine.db: "), "{}", named.out);
-    well(folder.path(), &["backup", "--to", "weekly"]);
-    well(folder.path(), &["backup", "--to", "deep/down/"]);
+    well(folder.path(), &["backup", "--to", "weekly", "--create-dir"]);
+    well(folder.path(), &["backup", "--to", "deep/down/", "--create-dir"]);
     fs::create_dir(at("dotted.d")).unwrap();
     well(folder.path(), &["backup", "--to", "dotted.d"]);
     for place in ["weekly", "deep/down", "dotted.d"] {
@@ -73,15 +73,54 @@ fn a_backup_goes_where_it_is_told_and_never_over_another_file() {
     assert_says(&below, 1, "the folder letter.txt/below cannot be used: Not a directory");
 }
 
-/// Lays empty files under the names of backups of so many days ago.
+/// Lays copies of the database under the names of backups of so many days ago.
 fn lay_old(folder: &Path, days: impl IntoIterator<Item = i64>) {
     fs::create_dir_all(folder.join("backups")).unwrap();
     let clock = Connection::open_in_memory().unwrap();
     for day in days {
         let query = "select strftime('coffee_%Y%m%d_%H%M%S.db', 'now', ?)";
         let name: String = clock.query_row(query, [format!("-{day} days")], |row| row.get(0)).unwrap();
-        fs::write(folder.join("backups").join(name), "").unwrap();
+        fs::copy(folder.join("coffee.db"), folder.join("backups").join(name)).unwrap();
     }
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_made_only_when_asked_for() {
+    let folder = filled();
+    let at = |name: &str| folder.path().join(name);
+    for to in ["disk/copy.db", "disk/", "disk/coffee"] {
+        let refused = ran(folder.path(), &["backup", "--to", to]);
+        assert_says(&refused, 1, ": mount its disk, or add --create-dir to create it");
+        assert!(!at("disk").exists(), "{to}");
+    }
+    let noted = fs::read_to_string(at("coffee.db.backup.json")).unwrap();
+    assert!(noted.contains("there is no folder disk/coffee: mount its disk"), "{noted}");
+    well(folder.path(), &["backup", "--to", "disk/copy.db", "--create-dir"]);
+    assert!(state(&at("disk/copy.db")) == state(&at("coffee.db")));
+    well(folder.path(), &["backup", "--to", "disk/"]);
+    assert_eq!(names(&at("disk")).len(), 2);
+    assert_eq!(ran(folder.path(), &["backup", "--create-dir"]).code, Some(2), "it says what --to is");
+}
+
+#[test]
+fn a_pipe_named_like_a_temporary_file_holds_nothing_up_and_stays() {
+    let folder = filled();
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("backups")).unwrap();
+    fs::write(at("letter.txt"), "dear diary").unwrap();
+    for place in ["", "backups/"] {
+        let pipe = at(&format!("{place}.coffee-1-1.tmp"));
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        std::os::unix::fs::symlink(at("letter.txt"), at(&format!("{place}.coffee-2-1.tmp"))).unwrap();
+    }
+    well(folder.path(), &["backup"]);
+    Server::start(folder.path()).stop_well();
+    for place in ["", "backups"] {
+        let left = names(&at(place));
+        assert!(left.contains(&".coffee-1-1.tmp".to_owned()) && left.contains(&".coffee-2-1.tmp".to_owned()));
+    }
+    assert_eq!(fs::read_to_string(at("letter.txt")).unwrap(), "dear diary");
 }
 
 #[test]
@@ -118,7 +157,8 @@ fn a_clock_that_was_ahead_once_costs_no_backup_and_is_said() {
     let folder = filled();
     fs::create_dir(folder.path().join("backups")).unwrap();
     for day in 10..30 {
-        fs::write(folder.path().join(format!("backups/coffee_209901{day}_000000.db")), "").unwrap();
+        let ahead = folder.path().join(format!("backups/coffee_209901{day}_000000.db"));
+        fs::copy(folder.path().join("coffee.db"), ahead).unwrap();
     }
     for n in 1..=3 {
         let ended = well(folder.path(), &["backup", "--keep", "2"]);

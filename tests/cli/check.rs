@@ -137,7 +137,10 @@ fn a_missing_a_stale_and_a_broken_backup_and_a_damaged_database_must_be_seen_to(
     fs::write(&backup, "not much").unwrap();
     assert!(must(folder.path()).contains("cannot be restored: it is not a SQLite database"));
     fs::remove_file(&backup).unwrap();
-    assert_eq!(must(folder.path()), "MUST backups none in backups: coffee-tracker backup, each night");
+    assert_eq!(
+        must(folder.path()),
+        "MUST backups none of this database in backups: coffee-tracker backup, each night"
+    );
     crate::replacing::damage(&folder.path().join("coffee.db"));
     assert!(
         must(folder.path()).contains("MUST database coffee.db: it is damaged: "),

@@ -58,8 +58,8 @@ fn an_older_file_is_counted_when_it_is_first_opened_after_a_backup_and_when_it_i
     assert_eq!(fs::read_dir(folder.path().join("backups")).unwrap().count(), 1, "of the older file");
     let log = served.running.err.now();
     let (begun, done) = (
-        "the database has schema 1: backing it up, then bringing it to 2",
-        "the database has schema 2 seconds=",
+        "the database has schema 1: backing it up, then bringing it to 3",
+        "the database has schema 3 seconds=",
     );
     assert!(log.find(begun) < log.find(done) && log.contains(begun), "{log}");
     assert_eq!(served.client().post("/heartrate/", r#"{"bpm": 199}"#).status, 201);

@@ -122,6 +122,8 @@ pub fn age(database: &Path) {
          pragma user_version = 1",
     )
     .unwrap();
+    // The program under test may be of a version without ids.
+    file.execute_batch("drop table if exists database_identity").unwrap();
 }
 
 /// Adds so many coffees and ten times as many readings, with notes that begin with `name`.
@@ -136,10 +138,27 @@ pub fn add(database: &Path, name: &str, coffees: u32) {
     connection.execute(&format!("{many} {reading}"), (name, coffees * 10)).unwrap();
 }
 
-/// A database in `folder` with these rows, made by the program and at rest.
+/// A database in `folder` with these rows, made by the program and at rest. All of them are states of
+/// one database: they have the same id.
 pub fn make(folder: &Path, name: &str, coffees: u32) {
     Server::start(folder).stop_well();
-    add(&folder.join("coffee.db"), name, coffees);
+    let database = folder.join("coffee.db");
+    add(&database, name, coffees);
+    set_id(&database, "0123456789abcdef0123456789abcdef");
+}
+
+/// Gives a database this id.
+pub fn set_id(database: &Path, id: &str) {
+    let connection = Connection::open(database).unwrap();
+    if number(&connection, "pragma user_version") > 2 {
+        connection.execute("update database_identity set id = ?", [id]).unwrap();
+    }
+}
+
+/// The id of a database or a backup at rest.
+pub fn id_of(database: &Path) -> String {
+    let (_folder, copy) = copy_of(database);
+    copy.query_row("select id from database_identity", [], |row| row.get(0)).unwrap()
 }
 
 /// Serves, logs five coffees, and dies as in a power cut: they are in the log alone.

@@ -206,14 +206,14 @@ fn a_backup_of_an_older_schema_is_migrated_in_a_copy_and_a_newer_one_is_refused(
     assert!(fs::read(folder.path().join("then.db")).unwrap() == backup, "the backup is as it was");
     assert!(state_in(folder.path(), "coffee.db") == then);
     let version = || number(&database(folder.path()), "select user_version from pragma_user_version");
-    assert_eq!(version(), 3);
+    assert_eq!(version(), 4);
 
     let refused = ran(folder.path(), &["restore", "then.db", "--yes"]);
-    assert_says(&refused, 1, "has schema version 3, but this program knows versions up to 2");
+    assert_says(&refused, 1, "has schema version 4, but this program knows versions up to 3");
     assert_eq!(newer(&["backup", "--to", "newer.db"]).code, Some(0));
     fs::remove_file(folder.path().join("coffee.db")).unwrap();
     let refused = ran(folder.path(), &["restore", "newer.db", "--yes"]);
-    assert_says(&refused, 1, "newer.db has schema version 3, but this program knows versions up to 2");
+    assert_says(&refused, 1, "newer.db has schema version 4, but this program knows versions up to 3");
     assert!(!folder.path().join("coffee.db").exists());
 }
 
@@ -285,7 +285,7 @@ pub fn faults() -> Vec<Fault> {
             "the index idempotency_keys_by_age is missing; the table idempotency_keys is missing",
         ),
         (sql("drop index coffee_logs_by_time"), "the index coffee_logs_by_time is missing"),
-        (sql(check), "the table coffee_logs is not as schema version 2 has it"),
+        (sql(check), "the table coffee_logs is not as schema version 3 has it"),
         (
             sql("pragma ignore_check_constraints = on; update coffee_logs set caffeine_mg = -5 where id = 3"),
             "it is damaged: a row of coffee_logs has a value out of bounds",

@@ -128,7 +128,7 @@ fn roots_backup_in_a_folder_of_roots_is_roots() {
         let (named, dated) = (place.secret().join("mine.db"), place.secret().join("nightly"));
         well(&place.data(), &["backup", "--to", named.to_str().unwrap()]);
         for _ in 0..3 {
-            well(&place.data(), &["backup", "--to", dated.to_str().unwrap(), "--keep", "2"]);
+            well(&place.data(), &["backup", "--to", dated.to_str().unwrap(), "--keep", "2", "--create-dir"]);
         }
         let kept = names(&dated);
         assert_eq!(kept.len(), 2, "{kept:?}");

@@ -33,7 +33,7 @@ fn a_sound_backup_is_described() {
     let sha256 = found["sha256"].take();
     let size = fs::metadata(folder.path().join("then.db")).unwrap().len();
     let expected = json!({
-        "file": "then.db", "restorable": true, "reasons": [], "miscounted": [], "has_digests": true, "schema_version": 2, "coffees": 10,
+        "file": "then.db", "restorable": true, "reasons": [], "miscounted": [], "has_digests": true, "schema_version": 3, "coffees": 10,
         "readings": 100, "newest_entry": "2025-10-09T08:53:30.000000Z", "size_bytes": size, "sha256": null,
     });
     assert_eq!(found, expected);
@@ -41,7 +41,7 @@ fn a_sound_backup_is_described() {
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[0], "then.db: can be restored");
     assert_eq!(lines[1], "  10 coffees, 100 readings, newest entry 2025-10-09T08:53:30.000000Z");
-    assert!(lines[2].starts_with("  schema 2, ") && lines[2].ends_with(sha256.as_str().unwrap()), "{text}");
+    assert!(lines[2].starts_with("  schema 3, ") && lines[2].ends_with(sha256.as_str().unwrap()), "{text}");
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn the_newest_backup_is_found_by_its_name_and_none_of_a_time_to_come() {
     let backups = folder.path().join("backups");
     fs::create_dir(&backups).unwrap();
     fs::write(backups.join("coffee_today.db"), "no backup named this").unwrap();
-    assert_says(&newest(), 1, "there is no backup in backups");
+    assert_says(&newest(), 1, "there is no backup of coffee.db in backups");
     fs::write(backups.join("coffee_20990101_000000.db"), "of a clock that ran ahead").unwrap();
     fs::write(backups.join("coffee_20250101_020000.db"), "damaged since").unwrap();
     fs::copy(folder.path().join("then.db"), backups.join("coffee_20250101_020000_2.db")).unwrap();
@@ -96,7 +96,7 @@ fn a_file_whose_text_is_not_utf_8_is_refused() {
     for statement in all.iter().filter(|sql| !sql.contains("sqlite_sequence")) {
         other.execute_batch(statement).unwrap();
     }
-    other.execute_batch("pragma application_id = 1131374182; pragma user_version = 2").unwrap();
+    other.execute_batch("pragma application_id = 1131374182; pragma user_version = 3").unwrap();
     assert_eq!(
         verdict(folder.path(), "wide.db")["reasons"],
         json!(["its text is UTF-16le, and must be UTF-8"])

@@ -7,14 +7,27 @@ use std::path::{Path, PathBuf};
 use indicatif::DecimalBytes;
 
 use super::{Finding, advice, ago, must, ok};
+use crate::commands::backups::{all, other_backups};
 use crate::commands::counted;
 use crate::config::Place;
 use crate::model::time::Timestamp;
-use crate::store::{BackupRecord, Disk, Identity, beside, examine, newest_backup};
+use crate::store::{
+    BackupRecord, Disk, Identity, LockRecord, LockState, beside, examine, newest_to_verify, refuse_a_loss,
+};
 
 /// Is it there, whole, and of the past?
 pub fn database(database: &Path, now: Timestamp) -> Vec<Finding> {
     const ABOUT: &str = "database";
+    if let Err(e) = refuse_a_loss(database) {
+        return vec![must(ABOUT, format!("{e} (docs/RUNBOOK.md, The database is gone)"))];
+    }
+    if matches!(LockRecord::read(database).state, LockState::Moved { .. }) {
+        let sentence = format!(
+            "{} or its log was moved, deleted or replaced while a server ran (docs/RUNBOOK.md, The database is gone)",
+            database.display()
+        );
+        return vec![must(ABOUT, sentence)];
+    }
     if !database.exists() {
         return vec![advice(
             ABOUT,
@@ -53,15 +66,20 @@ pub fn database(database: &Path, now: Timestamp) -> Vec<Finding> {
 pub fn backups(place: &Place, identity: &Identity, now: Timestamp) -> Vec<Finding> {
     const ABOUT: &str = "backups";
     let folder = place.backups.display();
-    let look = || newest_backup(&place.backups, &place.database, now);
-    let newest = look().or_else(|_| identity.as_caller(look).and_then(|found| found));
-    let newest: PathBuf = match newest {
-        Ok(Some(newest)) => newest,
-        Ok(None) => return vec![must(ABOUT, format!("none in {folder}: coffee-tracker backup, each night"))],
+    let (newest, others): (Option<PathBuf>, String) = match all(place, identity) {
+        Ok(files) => {
+            let others = other_backups(&files);
+            (newest_to_verify(files), others)
+        }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             return vec![must(ABOUT, format!("none in {folder}: coffee-tracker backup, each night"))];
         }
         Err(e) => return vec![must(ABOUT, format!("{folder} cannot be looked into: {e}"))],
+    };
+    let Some(newest) = newest else {
+        let sentence =
+            format!("none of this database in {folder}{others}: coffee-tracker backup, each night");
+        return vec![must(ABOUT, sentence)];
     };
     let name = newest.display();
     let found = examine(&newest);

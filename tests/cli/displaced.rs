@@ -1,0 +1,266 @@
+//! The database or its log is deleted or replaced while a server runs, and what a start does then.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::helpers::{KEY, Server, folder, run, server, wait_until};
+use crate::keeping::{assert_says, id_of, make, names, ran, state, well};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const COFFEE: &str = r#"{"caffeine_mg": 95}"#;
+
+/// A server with 20 older coffees in its database, and three that are in the log alone.
+fn serving(folder: &Path) -> Server {
+    make(folder, "then", 20);
+    let served = Server::start(folder);
+    for _ in 0..3 {
+        assert_eq!(served.client().post("/coffee/", COFFEE).status, 201);
+    }
+    served
+}
+
+/// Waits until the server has seen that its files are not where they were; it must refuse writes.
+#[track_caller]
+fn assert_failed(served: &Server, reason: &str) {
+    let health = || served.get("/health").json();
+    wait_until("the state is failed", PATIENCE, || health()["database"]["state"] == "failed");
+    let health = served.get("/health");
+    assert_eq!(health.status, 503);
+    let error = health.json()["database"]["error"].as_str().unwrap().to_owned();
+    assert!(error.contains(reason), "{error}");
+    let refused = served.client().post("/coffee/", COFFEE);
+    assert_eq!(refused.status, 503);
+    assert_eq!(
+        refused.json()["detail"],
+        "The database file was moved, deleted or replaced: writes are refused"
+    );
+    assert!(served.running.err.now().contains(reason));
+}
+
+#[test]
+fn a_deleted_database_is_seen_and_its_log_is_kept() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    let served = serving(folder.path());
+    let log = fs::read(at("coffee.db-wal")).unwrap();
+    assert!(!log.is_empty());
+    fs::remove_file(at("coffee.db")).unwrap();
+    assert_failed(&served, "the database file was moved or deleted while the server runs");
+
+    // docs/RUNBOOK.md, The database is gone: the open file is still there under the process.
+    let descriptors = fs::read_dir(format!("/proc/{}/fd", served.running.pid().as_raw_nonzero())).unwrap();
+    let deleted =
+        format!("{} (deleted)", fs::canonicalize(folder.path()).unwrap().join("coffee.db").display());
+    let open = descriptors
+        .map(|entry| entry.unwrap().path())
+        .find(|link| fs::read_link(link).is_ok_and(|target| target.to_str() == Some(&deleted)))
+        .expect("the database is open");
+    fs::copy(open, at("rescued.db")).unwrap();
+    fs::copy(at("coffee.db-wal"), at("rescued.db-wal")).unwrap();
+
+    served.stop_well();
+    assert!(fs::read(at("coffee.db-wal")).unwrap() == log, "the log is as it was");
+    assert!(!at("coffee.db").exists());
+    let refused = run(&mut server(folder.path()));
+    assert_says_both_ways(
+        &refused.err,
+        refused.code,
+        "coffee.db is gone, but its log coffee.db-wal is there",
+    );
+    let checked = ran(folder.path(), &["check"]);
+    assert!(checked.out.contains("MUST    database      coffee.db is gone, but its log"), "{}", checked.out);
+
+    well(folder.path(), &["verify", "rescued.db"]);
+    well(folder.path(), &["restore", "rescued.db", "--yes"]);
+    assert_eq!(state(&at("coffee.db")).unwrap().coffees.len(), 23);
+    Server::start(folder.path()).stop_well();
+}
+
+#[track_caller]
+fn assert_says_both_ways(err: &str, code: Option<i32>, sentence: &str) {
+    assert_eq!(code, Some(78), "{err}");
+    assert!(err.contains(sentence), "{err}");
+    for way in ["coffee-tracker restore", "coffee-tracker serve --new"] {
+        assert!(err.contains(way), "{err}");
+    }
+}
+
+#[test]
+fn a_database_that_is_renamed_over_is_seen_and_the_new_file_is_left_as_it_is() {
+    for is_killed in [false, true] {
+        let (place, other) = (folder(), folder());
+        let at = |name: &str| place.path().join(name);
+        make(other.path(), "other", 7);
+        let content = fs::read(other.path().join("coffee.db")).unwrap();
+        fs::copy(other.path().join("coffee.db"), at("other.db")).unwrap();
+        let served = serving(place.path());
+        fs::rename(at("other.db"), at("coffee.db")).unwrap();
+        assert_failed(&served, "the database file was replaced while the server runs");
+        if is_killed {
+            served.signal(Signal::KILL);
+            drop(served.running.end());
+        } else {
+            served.stop_well();
+        }
+        assert!(fs::read(at("coffee.db")).unwrap() == content, "nothing was written to it");
+
+        let log = at("coffee.db-wal");
+        assert!(fs::metadata(&log).unwrap().len() > 0, "the log is kept");
+        let refused = run(&mut server(place.path()));
+        let sentence =
+            "the log coffee.db-wal may belong to another file than coffee.db, as one of them was replaced";
+        assert_says(&refused, 78, sentence);
+        assert_says(&ran(place.path(), &["backup"]), 78, sentence);
+        assert!(fs::read(at("coffee.db")).unwrap() == content, "nothing was written to it");
+        fs::rename(&log, at("kept-wal")).unwrap();
+        Server::start(place.path()).stop_well();
+        assert_eq!(state(&at("coffee.db")).unwrap().coffees.len(), 7);
+    }
+}
+
+#[test]
+fn a_database_that_is_put_back_is_served_with_its_log() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    let served = serving(folder.path());
+    fs::rename(at("coffee.db"), at("away.db")).unwrap();
+    assert_failed(&served, "the database file was moved or deleted while the server runs");
+    fs::rename(at("away.db"), at("coffee.db")).unwrap();
+    assert_eq!(served.client().post("/coffee/", COFFEE).status, 503, "until it is started again");
+    served.stop_well();
+    Server::start(folder.path()).stop_well();
+    assert_eq!(state(&at("coffee.db")).unwrap().coffees.len(), 23);
+}
+
+#[test]
+fn a_deleted_log_is_seen_and_costs_no_entry() {
+    for is_killed in [false, true] {
+        let folder = folder();
+        let at = |name: &str| folder.path().join(name);
+        let served = serving(folder.path());
+        fs::remove_file(at("coffee.db-wal")).unwrap();
+        assert_failed(&served, "the write-ahead log (-wal) was moved or deleted while the server runs");
+        if is_killed {
+            served.signal(Signal::KILL);
+            drop(served.running.end());
+        } else {
+            served.stop_well();
+        }
+        let started = Server::start(folder.path());
+        assert_eq!(started.client().post("/coffee/", COFFEE).status, 201);
+        started.stop_well();
+        assert_eq!(state(&at("coffee.db")).unwrap().coffees.len(), 24, "killed: {is_killed}");
+    }
+}
+
+#[test]
+fn a_log_that_is_replaced_is_seen_and_left_as_it_is() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    let served = serving(folder.path());
+    fs::write(at("strange"), "another log").unwrap();
+    fs::rename(at("strange"), at("coffee.db-wal")).unwrap();
+    assert_failed(&served, "the write-ahead log (-wal) was replaced while the server runs");
+    served.stop_well();
+    assert_eq!(fs::read_to_string(at("coffee.db-wal")).unwrap(), "another log");
+    let refused = run(&mut server(folder.path()));
+    assert_says(&refused, 78, "the log coffee.db-wal may belong to another file than coffee.db");
+    fs::rename(at("coffee.db-wal"), at("kept-wal")).unwrap();
+    Server::start(folder.path()).stop_well();
+    assert_eq!(state(&at("coffee.db")).unwrap().coffees.len(), 23, "what the open log held is there");
+}
+
+#[test]
+fn a_restore_into_a_running_server_is_no_displacement() {
+    let folder = folder();
+    let served = serving(folder.path());
+    well(folder.path(), &["backup", "--to", "then.db"]);
+    for _ in 0..3 {
+        well(folder.path(), &["restore", "then.db", "--yes"]);
+        assert_eq!(served.client().post("/coffee/", COFFEE).status, 201);
+        assert_eq!(served.get("/health").json()["database"]["state"], "ok");
+    }
+    served.stop_well();
+    Server::start(folder.path()).stop_well();
+}
+
+/// Starts `serve` with these arguments on `coffee.db` in `folder`.
+fn serve(folder: &Path, args: &[&str]) -> std::process::Command {
+    let mut command = crate::helpers::program(folder);
+    command.args(["serve", "--port", "0", "--database-url", "coffee.db"]).args(args);
+    command.envs([("API_KEY", KEY), ("TZ", "UTC")]);
+    command
+}
+
+/// Lays out the folder of a former database.
+type Layout = fn(&Path);
+
+#[test]
+fn a_start_does_not_begin_empty_where_a_database_was() {
+    let cleanly: Layout = |folder| {
+        make(folder, "then", 3);
+        fs::remove_file(folder.join("coffee.db")).unwrap();
+    };
+    let emptied: Layout = |folder| {
+        make(folder, "then", 3);
+        fs::write(folder.join("coffee.db"), "").unwrap();
+    };
+    // A version before this one left an empty file behind.
+    let older: Layout = |folder| fs::write(folder.join("coffee.db.lock"), "").unwrap();
+    let older_after_a_crash: Layout = |folder| fs::write(folder.join("coffee.db.lock"), "4711\n").unwrap();
+    let log_alone: Layout = |folder| fs::write(folder.join("coffee.db-wal"), "what it wrote").unwrap();
+    for (layout, sentence) in [
+        (cleanly, "coffee.db is gone: a database was there when a server last ran"),
+        (emptied, "coffee.db is gone: a database was there when a server last ran"),
+        (older, "coffee.db is gone: a database was there when a server last ran"),
+        (older_after_a_crash, "coffee.db is gone: a database was there when a server last ran"),
+        (log_alone, "coffee.db is gone, but its log coffee.db-wal is there"),
+    ] {
+        let folder = folder();
+        layout(folder.path());
+        for _ in 0..2 {
+            let refused = run(&mut serve(folder.path(), &[]));
+            assert_says_both_ways(&refused.err, refused.code, sentence);
+        }
+        let checked = ran(folder.path(), &["check"]);
+        assert!(checked.out.contains(&format!("MUST    database      {sentence}")), "{}", checked.out);
+
+        Server::of(&mut serve(folder.path(), &["--new"])).stop_well();
+        assert_eq!(state(&folder.path().join("coffee.db")).unwrap().coffees.len(), 0);
+        Server::of(&mut serve(folder.path(), &[])).stop_well();
+        let refused = run(&mut serve(folder.path(), &["--new"]));
+        assert_says(&refused, 78, "coffee.db exists: --new makes a database only where there is none");
+        let logs: Vec<PathBuf> = names(folder.path())
+            .into_iter()
+            .filter(|name| name.starts_with("coffee.db.broken-"))
+            .map(|name| folder.path().join(name))
+            .collect();
+        if sentence.contains("its log") {
+            assert_eq!(logs.len(), 1, "{logs:?}");
+            assert_eq!(fs::read_to_string(&logs[0]).unwrap(), "what it wrote");
+        } else {
+            assert!(logs.is_empty(), "{logs:?}");
+        }
+        assert_eq!(id_of(&folder.path().join("coffee.db")).len(), 32);
+    }
+}
+
+#[test]
+fn a_first_start_that_failed_is_no_former_database() {
+    let folder = folder();
+    let refused = run(serve(folder.path(), &[]).env("HOST", "nowhere"));
+    assert_eq!(refused.code, Some(78), "{refused:?}");
+    let backup = {
+        let past = crate::helpers::folder();
+        make(past.path(), "then", 3);
+        well(past.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
+        folder.path().join("then.db")
+    };
+    // It takes the lock, and leaves its file.
+    well(folder.path(), &["restore", backup.to_str().unwrap(), "--dry-run"]);
+    assert_eq!(fs::read_to_string(folder.path().join("coffee.db.lock")).unwrap(), "none\n");
+    Server::of(&mut serve(folder.path(), &[])).stop_well();
+}

@@ -77,6 +77,8 @@ pub struct Observed {
     pub active_caffeine_mg: f64,
     pub caffeine_today_mg: f64,
     pub store: Gauges,
+    pub database_bytes: u64,
+    pub wal_bytes: u64,
     pub healthy: bool,
     /// Free bytes and size of the file system that holds the database.
     pub disk: Option<(u64, u64)>,
@@ -307,8 +309,8 @@ impl Now {
         bring_to(&self.rows_committed, seen.store.rows_committed);
         self.readers.with_label_values(&["busy"]).set(seen.store.readers_busy.into());
         self.readers.with_label_values(&["total"]).set(seen.store.readers_total.into());
-        self.database_bytes.with_label_values(&["main"]).set(whole(seen.store.database_bytes));
-        self.database_bytes.with_label_values(&["wal"]).set(whole(seen.store.wal_bytes));
+        self.database_bytes.with_label_values(&["main"]).set(whole(seen.database_bytes));
+        self.database_bytes.with_label_values(&["wal"]).set(whole(seen.wal_bytes));
         if let Some((free, size)) = seen.disk {
             self.disk_bytes.with_label_values(&["free"]).set(whole(free));
             self.disk_bytes.with_label_values(&["size"]).set(whole(size));

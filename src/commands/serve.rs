@@ -84,7 +84,8 @@ fn open_and_serve(
     let store = open(&store::Options {
         path: settings.place.database.clone(),
         backups: settings.place.backups.clone(),
-        quick_readers: u32::try_from(workers).unwrap_or(2) + 2,
+        // A disk that hangs leaves one worker to answer everything that needs no disk.
+        quick_readers: u32::try_from(workers).unwrap_or(3) - 1,
         dear_readers: DEAR_READERS,
         slow_query: settings.slow_query,
     })?;

@@ -111,10 +111,12 @@ pub async fn feed(app: Shared) {
             tell(&[NotifyState::Watchdog]);
         }
         if is_fed && !answers {
-            tracing::error!("the writer has been silent for {patience:?}: the watchdog is not fed");
+            tracing::error!(
+                "the writer or the disk has been silent for {patience:?}: the watchdog is not fed"
+            );
             tell(&[NotifyState::Status("The database does not answer")]);
         } else if answers && !is_fed {
-            tracing::warn!("the writer moves again");
+            tracing::warn!("the writer and the disk answer again");
             tell(&[NotifyState::Status("Serving")]);
         }
         is_fed = answers;

@@ -1,7 +1,8 @@
 //! What monitors want to know of the machine: disk, sizes, the last backup. Looked up at
-//! most once a second, however often it is asked.
+//! most once a second, however often it is asked, and never on a thread that answers requests.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -10,15 +11,18 @@ use utoipa::ToSchema;
 use super::App;
 use crate::model::rules::CLOCK_DRIFT;
 use crate::model::time::{SECOND, Timestamp};
-use crate::store::{BackupRecord, Disk};
+use crate::store::{BackupRecord, Disk, Refresher, beside};
 
 /// How long a look is good for.
 const FRESH: Duration = Duration::from_secs(1);
+/// How long a look may take before the last one is used.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The disk that holds the database.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct DiskFacts {
-    /// `ok`, `low` (over 80% in use) or `unknown`.
+    /// `ok`, `low` (over 80% in use) or `unknown` (it cannot be looked at, or hangs: then the figures are
+    /// the last that were known).
     status: &'static str,
     #[schema(required)]
     pub free_bytes: Option<u64>,
@@ -31,8 +35,8 @@ pub struct DiskFacts {
 /// The last backup.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct BackupFacts {
-    /// `ok`, `stale` (over 26 hours old), `failed` (the last attempt), `none`, or `unknown` (made after
-    /// the present time of the server's clock, which must be wrong).
+    /// `ok`, `stale` (over 26 hours old), `failed` (the last attempt), `none`, or `unknown` (the disk
+    /// hangs, or the backup was made after the present time of the server's clock, which must be wrong).
     status: &'static str,
     #[schema(value_type = Option<String>, format = DateTime, required)]
     last_success: Option<Timestamp>,
@@ -51,48 +55,72 @@ pub struct Facts {
     pub backup: BackupFacts,
     pub record: BackupRecord,
     pub database_bytes: u64,
+    pub wal_bytes: u64,
     pub tracked_clients: usize,
+}
+
+/// What the disk alone can tell.
+#[derive(Debug)]
+struct OnDisk {
+    disk: DiskFacts,
+    record: BackupRecord,
+    database_bytes: u64,
+    wal_bytes: u64,
 }
 
 /// Remembers the last look.
 #[derive(Debug, Default)]
-pub struct FactBook(Mutex<Option<(Duration, Arc<Facts>)>>);
+pub struct FactBook(Refresher<(Duration, Arc<OnDisk>)>);
 
 impl FactBook {
-    /// The facts, at most a second old.
-    pub fn now(&self, app: &App) -> Arc<Facts> {
-        let elapsed = app.clock.elapsed();
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((seen, facts)) = &*last
-            && elapsed < *seen + FRESH
-        {
-            return Arc::clone(facts);
+    /// The facts, at most a second old. While the disk hangs, the last that were known, and
+    /// `unknown` as the status of the disk and of the backup.
+    pub async fn now(&self, app: &App) -> Facts {
+        let (elapsed, path) = (app.clock.elapsed(), app.store.path().to_owned());
+        let is_fresh = |(seen, _): &(Duration, _)| elapsed < *seen + FRESH;
+        let look = move || (elapsed, Arc::new(OnDisk::look(&path)));
+        let (found, is_late) = match self.0.get(is_fresh, PATIENCE, look).await {
+            Ok((_, found)) => (Some(found), false),
+            Err(late) => (late.latest.map(|(_, found)| found), true),
+        };
+        let (mut disk, record) = match &found {
+            Some(found) => (found.disk.clone(), found.record.clone()),
+            None => (DiskFacts::unknown(), BackupRecord::default()),
+        };
+        let mut backup = BackupFacts::of(&record, app.clock.now());
+        if is_late {
+            (disk.status, backup.status) = ("unknown", "unknown");
         }
-        let facts = Arc::new(Facts::look(app));
-        *last = Some((elapsed, Arc::clone(&facts)));
-        facts
-    }
-}
-
-impl Facts {
-    fn look(app: &App) -> Self {
-        let path = app.store.path();
-        let record = BackupRecord::read(path);
-        Self {
-            disk: DiskFacts::look(path),
-            backup: BackupFacts::of(&record, app.clock.now()),
+        Facts {
+            disk,
+            backup,
             record,
-            database_bytes: std::fs::metadata(path).map_or(0, |m| m.len()),
+            database_bytes: found.as_ref().map_or(0, |found| found.database_bytes),
+            wal_bytes: found.as_ref().map_or(0, |found| found.wal_bytes),
             tracked_clients: app.limiter.as_ref().map_or(0, super::limits::Limiter::tracked),
         }
     }
 }
 
+impl OnDisk {
+    fn look(path: &Path) -> Self {
+        let size = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
+        Self {
+            disk: DiskFacts::look(path),
+            record: BackupRecord::read(path),
+            database_bytes: size(path),
+            wal_bytes: size(&beside(path, "-wal")),
+        }
+    }
+}
+
 impl DiskFacts {
-    fn look(path: &std::path::Path) -> Self {
-        let Ok(disk) = Disk::of(path) else {
-            return Self { status: "unknown", free_bytes: None, used_percent: None, size_bytes: 0 };
-        };
+    fn unknown() -> Self {
+        Self { status: "unknown", free_bytes: None, used_percent: None, size_bytes: 0 }
+    }
+
+    fn look(path: &Path) -> Self {
+        let Ok(disk) = Disk::of(path) else { return Self::unknown() };
         Self {
             status: if disk.is_low() { "low" } else { "ok" },
             free_bytes: Some(disk.free_bytes),

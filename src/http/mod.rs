@@ -216,9 +216,9 @@ pub fn rocket(app: Shared) -> Rocket<Build> {
         .manage(app)
 }
 
-/// Threads that answer requests.
+/// Threads that answer requests: as many as may read from the disk at once, and one that never does.
 pub fn workers() -> usize {
-    std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8))
+    std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8)) + 1
 }
 
 /// Cuts a list that was asked for one entry too many, and says where the next page is.

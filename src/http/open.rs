@@ -2,6 +2,7 @@
 
 use rocket::State;
 use rocket::http::Status;
+use rocket::tokio;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -46,8 +47,8 @@ struct DatabaseHealth {
     status: &'static str,
     #[serde(rename = "type")]
     kind: &'static str,
-    /// `ok`, `busy`, `full`, `unwritable`, `held` (a restore or an import runs), `damaged` or `failed`
-    /// (also when the file or its log was deleted, moved or replaced while the server runs).
+    /// `ok`, `busy`, `full`, `unwritable`, `held` (a restore or an import runs), `damaged`, `failed` (also
+    /// when the file or its log was deleted, moved or replaced while the server runs) or `hangs` (the disk).
     state: &'static str,
     sqlite_version: &'static str,
     size_bytes: u64,
@@ -100,8 +101,8 @@ struct ConnectionHealth {
     (status = 200, description = "Alive", body = Health), (status = 503, description = "Degraded: the same shape, with `database.error`", body = Health)))]
 #[rocket::get("/health")]
 pub async fn health(app: &State<Shared>) -> Answered {
-    let wellness = app.store.wellness().await;
-    let facts = app.facts.now(app);
+    // Both at once: a disk that hangs is waited for once.
+    let (wellness, facts) = tokio::join!(app.store.wellness(), app.facts.now(app));
     let (status, code) =
         if wellness.healthy { ("alive", Status::Ok) } else { ("degraded", Status::ServiceUnavailable) };
     let capacity = app.connections.capacity();

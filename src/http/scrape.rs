@@ -2,11 +2,13 @@
 
 use rocket::State;
 use rocket::http::ContentType;
+use rocket::tokio;
 
 use super::error::ApiError;
 use super::{App, Shared};
 use crate::metrics::Observed;
 use crate::model::forecast::Forecast;
+use crate::store::Overview;
 
 /// Metrics
 ///
@@ -24,23 +26,48 @@ pub async fn metrics(app: &State<Shared>) -> Result<(ContentType, Vec<u8>), ApiE
 /// A broken database must not blind the monitor that would report it: what cannot be asked
 /// shows as zero, and `component_up` says so.
 async fn observe(app: &App) -> Result<Observed, ApiError> {
-    let now = app.clock.now();
-    let (start, end) = app.settings.place.zone.day(app.settings.place.zone.date(now));
-    let newest = app.store.overview().await.unwrap_or_default();
-    let kinetics = app.settings.drinker.kinetics;
-    let doses = app.store.intake((now.minus(kinetics.look_back()), now.plus(1)), now, 0).await;
-    let (doses, _) = doses.unwrap_or_default();
-    let facts = app.facts.now(app);
+    let (wellness, facts) = tokio::join!(app.store.wellness(), app.facts.now(app));
+    let person =
+        if wellness.can_be_asked() { PersonFigures::ask(app).await } else { PersonFigures::default() };
     Ok(Observed {
-        last_coffee: newest.last_coffee.map(|(at, mg)| (at.seconds(), mg.mg())),
-        last_reading: newest.last_reading.map(|reading| (reading.timestamp.seconds(), reading.bpm.get())),
-        active_caffeine_mg: Forecast::new(kinetics, &doses).active(now),
-        caffeine_today_mg: app.store.caffeine_between(start, end).await.unwrap_or_default().total_mg,
+        last_coffee: person.newest.last_coffee.map(|(at, mg)| (at.seconds(), mg.mg())),
+        last_reading: person
+            .newest
+            .last_reading
+            .map(|reading| (reading.timestamp.seconds(), reading.bpm.get())),
+        active_caffeine_mg: person.active_caffeine_mg,
+        caffeine_today_mg: person.caffeine_today_mg,
         store: app.store.gauges(),
-        healthy: app.store.wellness().await.healthy,
+        database_bytes: facts.database_bytes,
+        wal_bytes: facts.wal_bytes,
+        healthy: wellness.healthy,
         disk: facts.disk.free_bytes.map(|free| (free, facts.disk.size_bytes)),
         backup: facts.record.last_success.map(|at| (at as f64 / 1e6, facts.record.size_bytes.unwrap_or(0))),
         backup_failed: facts.record.error.is_some(),
         tracked_clients: facts.tracked_clients,
     })
+}
+
+/// Figures about the person, by queries.
+#[derive(Default)]
+struct PersonFigures {
+    newest: Overview,
+    active_caffeine_mg: f64,
+    caffeine_today_mg: f64,
+}
+
+impl PersonFigures {
+    async fn ask(app: &App) -> Self {
+        let now = app.clock.now();
+        let (start, end) = app.settings.place.zone.day(app.settings.place.zone.date(now));
+        let newest = app.store.overview().await.unwrap_or_default();
+        let kinetics = app.settings.drinker.kinetics;
+        let doses = app.store.intake((now.minus(kinetics.look_back()), now.plus(1)), now, 0).await;
+        let (doses, _) = doses.unwrap_or_default();
+        Self {
+            newest,
+            active_caffeine_mg: Forecast::new(kinetics, &doses).active(now),
+            caffeine_today_mg: app.store.caffeine_between(start, end).await.unwrap_or_default().total_mg,
+        }
+    }
 }

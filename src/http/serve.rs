@@ -1,7 +1,7 @@
 //! From a built application to a server that answers, until it is told to stop.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use rocket::tokio;
@@ -63,6 +63,7 @@ pub async fn serve(
         .map_err(|e| LaunchError::Other(e.kind().to_string()))?;
     let (lifecycle, follow) = watch::channel(Lifecycle::Running);
     let accepting = tokio::spawn(accept(listener, Arc::clone(&app), Arc::new(dispatcher), follow));
+    wake_others(Arc::downgrade(&app))?;
     let (keeper, key_keeper) =
         (tokio::spawn(keep(Arc::clone(&app))), tokio::spawn(keep_keys(Arc::clone(&app))));
     ready(address);
@@ -84,6 +85,26 @@ pub async fn serve(
     key_keeper.abort();
     app.keys.named.note_all();
     Ok(())
+}
+
+/// Wakes another worker while one reads from the disk.
+///
+/// Tokio's workers take turns waiting for sockets. One that wakes up for a request and then hangs with
+/// the disk leaves the others asleep, and nobody at the sockets.
+fn wake_others(app: Weak<super::App>) -> Result<(), LaunchError> {
+    const PAUSE: Duration = Duration::from_millis(100);
+    let runtime = tokio::runtime::Handle::current();
+    let wake = move || {
+        while let Some(app) = app.upgrade() {
+            if app.store.is_reading_here() {
+                drop(runtime.spawn(async {}));
+            }
+            drop(app);
+            std::thread::sleep(PAUSE);
+        }
+    };
+    let thread = std::thread::Builder::new().name("wake".into()).spawn(wake);
+    thread.map(drop).map_err(|e| LaunchError::Other(e.to_string()))
 }
 
 /// Looks up what is held in memory, and forgets what need not be.

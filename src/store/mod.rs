@@ -3,6 +3,10 @@
 //! Public methods own their transaction; what they share takes a connection. A read says
 //! what it may cost: a quick one runs where it stands, a dear one on a bounded set of
 //! blocking threads, so that it never holds up a cheap one.
+//!
+//! Quick reads are the only file-system calls on threads that answer requests. No more of them
+//! run at once than `quick_readers`, one fewer than those threads: a disk that hangs leaves one
+//! to answer everything that needs no disk.
 
 mod aside;
 mod bulk;
@@ -27,10 +31,12 @@ mod open_files;
 mod overview;
 mod own;
 mod owner;
+mod page_copy;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 mod plans;
 mod prune;
+mod refresher;
 mod restore;
 mod retention;
 mod schema;
@@ -71,6 +77,7 @@ pub use overview::{BackupRecord, Gauges, Overview, Wellness, note_failed_backup}
 pub use own::{OwnFile, companions, refuse_own_file};
 pub use owner::Identity;
 pub use prune::{OldEntries, PruneError, Pruner};
+pub use refresher::Refresher;
 pub use restore::{Restoration, RestoreError, Restored};
 pub use retention::{
     BackupFile, BackupKind, Belonging, Cleared, Retention, list_backups, newest_backup, newest_to_verify,
@@ -84,7 +91,7 @@ pub use verify::{Contents, Examination, examine};
 use idempotency::AnswerAges;
 use lock::Lock;
 use open_files::{Displacement, OpenFiles};
-use overview::LastProbe;
+use overview::Probe;
 
 use writer::{Steps, Writer};
 
@@ -95,7 +102,7 @@ pub struct Options {
     pub path: PathBuf,
     /// Where a migration puts its backup.
     pub backups: PathBuf,
-    /// Connections for quick reads: one for each worker thread and some.
+    /// Most quick reads at once: fewer than there are worker threads.
     pub quick_readers: u32,
     /// Connections, and blocking threads, for dear reads.
     pub dear_readers: u32,
@@ -131,6 +138,8 @@ pub struct Store {
     /// Shared with the writes that use it.
     answer_ages: Arc<AnswerAges>,
     quick: Pool,
+    quick_slots: Semaphore,
+    quick_readers: usize,
     dear: Pool,
     dear_slots: Semaphore,
     export_places: Arc<Semaphore>,
@@ -139,10 +148,13 @@ pub struct Store {
     damaged: Arc<AtomicBool>,
     /// The last stop was clean, or the check after it found nothing.
     checked: Arc<AtomicBool>,
-    last_probe: LastProbe,
+    last_probe: Refresher<Probe>,
     files: Arc<OpenFiles>,
     lock: Arc<Mutex<Lock>>,
 }
+
+/// How long a read waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// SQLite that cannot lose a commit when a writer and a checkpoint meet: 3.51.3.
 const OLDEST_SQLITE: i32 = 3_051_003;
@@ -199,7 +211,8 @@ impl Store {
         let answer_ages = AnswerAges::starting(&connection).map_err(|e| fault(&e))?;
         lock.set_id(DatabaseId::of(&connection).map_err(|e| fault(&e))?);
         let pool_thread = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());
-        let quick = pool(path, options.quick_readers, &pool_thread)?;
+        // One more, for the probe.
+        let quick = pool(path, options.quick_readers + 1, &pool_thread)?;
         let dear = pool(path, options.dear_readers, &pool_thread)?;
         let damaged = Arc::new(AtomicBool::new(false));
         let checked = Arc::new(AtomicBool::new(lock.was_clean()));
@@ -214,6 +227,8 @@ impl Store {
             writer: Writer::start(connection, Arc::clone(&files)).map_err(system)?,
             answer_ages: Arc::new(answer_ages),
             quick,
+            quick_slots: Semaphore::new(options.quick_readers as usize),
+            quick_readers: options.quick_readers as usize,
             dear,
             dear_slots: Semaphore::new(options.dear_readers as usize),
             export_places: Arc::new(Semaphore::new(EXPORTS as usize)),
@@ -221,7 +236,7 @@ impl Store {
             faults: Default::default(),
             damaged,
             checked,
-            last_probe: LastProbe::default(),
+            last_probe: Refresher::default(),
             files,
             lock,
         })
@@ -262,13 +277,30 @@ impl Store {
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
         let began = Instant::now();
-        let reader = (cost == Cost::Quick).then(|| self.quick.try_get()).flatten();
-        let answer = match reader {
-            Some(reader) => query(&reader).map_err(Error::from),
+        let answer = match cost {
+            Cost::Quick => self.read_here(query).await,
             // Boxed, so that a quick read does not carry the room for a dear one.
-            None => Box::pin(self.read_elsewhere(query)).await,
+            Cost::Dear => Box::pin(self.read_elsewhere(query)).await,
         };
         self.note(name, began.elapsed(), answer)
+    }
+
+    /// Runs a query on the calling thread, when not too many do so already.
+    async fn read_here<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Error> {
+        let _slot = match self.quick_slots.try_acquire() {
+            Ok(slot) => slot,
+            Err(_) => {
+                let slot = tokio::time::timeout(PATIENCE, self.quick_slots.acquire());
+                Box::pin(slot).await.map_err(|_| Error::Busy)?.map_err(|_| Error::Closed)?
+            }
+        };
+        let reader = self.quick.try_get().ok_or(Error::Busy)?;
+        query(&reader).map_err(Error::from)
+    }
+
+    /// Reports whether a query runs on a thread that answers requests: it may hang with the disk.
+    pub fn is_reading_here(&self) -> bool {
+        self.quick_slots.available_permits() < self.quick_readers
     }
 
     /// Runs a query on a blocking thread, when one of the few is free.
@@ -276,7 +308,6 @@ impl Store {
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
-        const PATIENCE: Duration = Duration::from_secs(10);
         let slot = tokio::time::timeout(PATIENCE, self.dear_slots.acquire()).await;
         let _slot = slot.map_err(|_| Error::Busy)?.map_err(|_| Error::Closed)?;
         let pool = self.dear.clone();

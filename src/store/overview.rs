@@ -5,7 +5,6 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension};
@@ -39,33 +38,30 @@ impl Overview {
 pub struct Wellness {
     /// False when it cannot be relied on: damaged, unreadable, or nobody writes.
     pub healthy: bool,
-    /// `ok`, or what keeps it: `busy`, `full`, `unwritable`, `held` (a restore or an import runs), `damaged`, `failed`.
+    /// `ok`, or what keeps it: `busy`, `full`, `unwritable`, `held` (a restore or an import runs), `damaged`, `failed`,
+    /// `hangs` (the disk).
     pub state: &'static str,
     /// In a sentence, when it is not healthy.
     pub error: Option<&'static str>,
 }
 
-/// When the file was last read without a fault.
-#[derive(Debug, Default)]
-pub(super) struct LastProbe(Mutex<Option<Instant>>);
+impl Wellness {
+    /// The state of a disk that does not answer.
+    const HANGS: &str = "hangs";
 
-impl LastProbe {
-    /// How long a good probe speaks for the file.
-    const FRESH: Duration = Duration::from_millis(100);
-
-    fn is_fresh(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|at| at.elapsed() < Self::FRESH)
-    }
-
-    fn went_well(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-    }
-
-    /// Any fault since makes it worthless.
-    pub(super) fn forget(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// Reports whether the disk answers: when it does not, a query would wait for it.
+    pub fn can_be_asked(&self) -> bool {
+        self.state != Self::HANGS
     }
 }
+
+/// Outcome of the last look into the file: when, and the fault.
+pub(super) type Probe = (Instant, Result<(), Error>);
+
+/// How long a good probe speaks for the file.
+const FRESH: Duration = Duration::from_millis(100);
+/// How long a reader may take before the disk is taken for one that hangs.
+const HANGS: Duration = Duration::from_secs(3);
 
 /// What the last attempt at a backup came to. Kept in a file beside the database, not in
 /// it: a restore must not bring an old one back.
@@ -98,8 +94,6 @@ pub struct Gauges {
     pub rows_committed: u64,
     pub readers_busy: u32,
     pub readers_total: u32,
-    pub database_bytes: u64,
-    pub wal_bytes: u64,
     /// Faults so far by [`Error::KINDS`].
     pub faults: [u64; Error::KINDS.len()],
 }
@@ -140,9 +134,10 @@ impl Store {
     }
 
     /// Asks a reader (at most ten times a second, however many ask: the page is open to
-    /// everyone) and looks whether the writer moves.
+    /// everyone) and looks whether the writer moves. Takes a few seconds at most, also while the
+    /// disk hangs.
     pub async fn wellness(&self) -> Wellness {
-        let read = if self.last_probe.is_fresh() { Ok(()) } else { self.probe().await };
+        let read = self.probe(HANGS).await;
         let unhealthy = |state, error| Wellness { healthy: false, state, error: Some(error) };
         let passing = |state| Wellness { healthy: true, state, error: None };
         let writer = self.writer.state();
@@ -153,11 +148,12 @@ impl Store {
             return unhealthy("failed", displacement.sentence());
         }
         match read {
-            Err(e) if !e.is_passing() => unhealthy("failed", "the database cannot be read"),
-            _ if !self.writer.is_alive() => unhealthy("failed", "the writer does not answer"),
-            Err(_) => passing("busy"),
-            Ok(()) if writer.held.load(Ordering::Relaxed) => passing("held"),
-            Ok(()) => match writer.fault() {
+            None => unhealthy(Wellness::HANGS, "the disk does not answer"),
+            Some(Err(e)) if !e.is_passing() => unhealthy("failed", "the database cannot be read"),
+            Some(_) if !self.writer.is_alive() => unhealthy("failed", "the writer does not answer"),
+            Some(Err(_)) => passing("busy"),
+            Some(Ok(())) if writer.held.load(Ordering::Relaxed) => passing("held"),
+            Some(Ok(())) => match writer.fault() {
                 None | Some("busy" | "internal") => passing("ok"),
                 Some("full") => passing("full"),
                 Some("unwritable") => passing("unwritable"),
@@ -168,39 +164,49 @@ impl Store {
 
     /// Has the writer moved within that time, and does a reader answer, whatever it says? How well
     /// the file is, is another question: no restart mends a full disk, a damaged file, or the
-    /// patience of whoever holds it.
+    /// patience of whoever holds it. Takes a third of that time at most.
     pub async fn answers(&self, silence: Duration) -> bool {
         // A fault has been counted, and `/health` tells it.
-        drop(self.probe().await);
-        self.writer.has_moved_within(silence)
+        drop(tokio::time::timeout(silence / 3, self.probe(silence)).await);
+        let is_reading = self.last_probe.running_for().is_none_or(|time| time < silence);
+        is_reading && self.writer.has_moved_within(silence)
     }
 
-    /// Reads from the file, and remembers when that went well.
-    async fn probe(&self) -> Result<(), Error> {
-        self.read("probe", Cost::Quick, |c| {
-            c.prepare_cached("select id from coffee_logs not indexed limit 1")?.query([])?.next().map(drop)
-        })
-        .await?;
-        self.last_probe.went_well();
-        Ok(())
+    /// Reads from the file, unless that went well just now; `None` when it takes longer than
+    /// `patience`.
+    async fn probe(&self, patience: Duration) -> Option<Result<(), Error>> {
+        let is_fresh = |(at, read): &Probe| read.is_ok() && at.elapsed() < FRESH;
+        let pool = self.quick.clone();
+        let read = move || {
+            let read = match pool.get_timeout(patience) {
+                Ok(reader) => look(&reader).map_err(Error::from),
+                Err(_) => Err(Error::Busy),
+            };
+            (Instant::now(), read)
+        };
+        let began = Instant::now();
+        let (at, read) = self.last_probe.get(is_fresh, patience, read).await.ok()?;
+        // Noted by whoever waited for it: a fault of an earlier look has been noted already.
+        Some(if at >= began { self.note("probe", at - began, read) } else { read })
     }
 
     /// The numbers that need no query.
     pub fn gauges(&self) -> Gauges {
         let writer = self.writer.state();
         let pools = [self.quick.state(), self.dear.state()];
-        let size = |path: &Path| fs::metadata(path).map_or(0, |m| m.len());
         Gauges {
             queue_depth: writer.depth.load(Ordering::Relaxed),
             commits: writer.commits.load(Ordering::Relaxed),
             rows_committed: writer.rows.load(Ordering::Relaxed),
             readers_busy: pools.iter().map(|p| p.connections - p.idle_connections).sum(),
             readers_total: pools.iter().map(|p| p.connections).sum(),
-            database_bytes: size(&self.path),
-            wal_bytes: size(&beside(&self.path, "-wal")),
             faults: std::array::from_fn(|n| self.faults[n].load(Ordering::Relaxed)),
         }
     }
+}
+
+fn look(c: &Connection) -> rusqlite::Result<()> {
+    c.prepare_cached("select id from coffee_logs not indexed limit 1")?.query([])?.next().map(drop)
 }
 
 fn last_coffee(c: &Connection) -> rusqlite::Result<Option<(Timestamp, Milligrams)>> {

@@ -25,8 +25,9 @@ use super::live::{Live, State, add_tables, id_in_use, look_at, page_size, raise,
 use super::lock::{Lock, Maintenance, beside};
 use super::own::is_same;
 use super::owner::Identity;
+use super::page_copy::PageCopy;
 use super::schema;
-use super::snapshot::{SnapshotError, Stage, Target, Watcher, fill, snapshot, unwatched};
+use super::snapshot::{SnapshotError, Stage, Target, Watcher, copy, fill, snapshot, unwatched};
 use super::steps::step;
 use super::verify::{Contents, Examination, examine, examine_and_keep};
 use super::{folder_of, make_folder};
@@ -373,13 +374,21 @@ impl Restoration {
         // A file that was put in place, by a restore or by hand, has no log before a server opens it.
         live.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())).map_err(fault)?;
         live.pragma_update(None, "wal_autocheckpoint", 0).map_err(fault)?;
+        let still_stands = || state.is_some_and(State::still_stands);
+        // Something was written since the present state was backed up, and more will be. The pages are
+        // copied now, so that nobody has to wait for it while the database is held.
+        let mut pages = if still_stands() { None } else { Some(self.page_copy()?) };
+        let mut last = None;
         self.copy_pages(&source, &mut live, watcher, || {
             let now = State::of(&self.database).map_err(fault)?;
             if !matches!(self.live, Live::Ours { version, .. } if version == now.schema) {
                 return Err(RestoreError::Moved);
             }
-            if !state.is_some_and(State::still_stands) {
-                self.back_up_again(safety)?;
+            if !still_stands() {
+                let pages = pages.take().map_or_else(|| self.page_copy(), Ok)?;
+                let target = Target::Folder(self.backups.clone());
+                last = Some(pages.finish(target.names()).map_err(RestoreError::Safety)?);
+                step("restore.saved.again");
             }
             let last_ids = expected::last_ids(&now.connection, now.schema).map_err(fault)?;
             let id = id_in_use(&now.connection).map_err(fault)?;
@@ -387,21 +396,52 @@ impl Restoration {
         })?;
         step("restore.written");
         carry_over(&live, self.is_served());
+        if let Some(last) = last {
+            self.finish_safety(safety, last)?;
+        }
         Ok(())
     }
 
-    /// Something was written since the present state was backed up: done once more, now that
-    /// nobody can write.
-    fn back_up_again(&self, safety: &mut PathBuf) -> Result<(), RestoreError> {
+    fn page_copy(&self) -> Result<PageCopy, RestoreError> {
+        PageCopy::of(&self.database, &self.backups, &self.identity).map_err(RestoreError::Safety)
+    }
+
+    /// Makes a verified backup of the page copy that holds the last state before the restore, and
+    /// removes both that copy and the backup from before it. They stay as long as the new one is not
+    /// known to be good.
+    fn finish_safety(&self, safety: &mut PathBuf, last: PathBuf) -> Result<(), RestoreError> {
+        let target = Target::Folder(self.backups.clone());
         let first = safety.clone();
-        if let Some(second) = self.back_up_first(&unwatched)? {
-            *safety = second;
-            // It is contained in the second; one that cannot be removed does no harm.
-            if fs::remove_file(&first).is_err() {
-                drop(self.identity.as_caller(|| fs::remove_file(&first))?);
+        match copy(&last, &target, &self.identity, &unwatched) {
+            Ok(made) => {
+                *safety = made.path;
+                self.remove(&last)?;
+                self.remove(&first)?;
+            }
+            // No room for another, perhaps: the page copy does as well, when it is sound.
+            Err(e) => {
+                *safety = last;
+                let found = self.identity.as_caller(|| examine(safety))?;
+                if found.is_sound() {
+                    self.remove(&first)?;
+                } else {
+                    tracing::warn!(
+                        "{} did not pass its check ({e}): {} holds the state of shortly before",
+                        safety.display(),
+                        first.display()
+                    );
+                }
             }
         }
-        step("restore.saved.again");
+        step("restore.saved.anew");
+        Ok(())
+    }
+
+    /// Removes a backup that another contains; one that cannot be removed does no harm.
+    fn remove(&self, backup: &Path) -> Result<(), RestoreError> {
+        if fs::remove_file(backup).is_err() {
+            drop(self.identity.as_caller(|| fs::remove_file(backup))?);
+        }
         Ok(())
     }
 

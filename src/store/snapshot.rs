@@ -112,7 +112,7 @@ impl Target {
     }
 
     /// The names that would do, best first.
-    fn names(&self) -> Box<dyn Iterator<Item = PathBuf> + '_> {
+    pub fn names(&self) -> Box<dyn Iterator<Item = PathBuf> + '_> {
         match self {
             Self::File(file) => Box::new(std::iter::once(file.clone())),
             Self::Folder(folder) | Self::Safety(folder) => {
@@ -164,7 +164,11 @@ pub fn snapshot(
     made
 }
 
-fn copy(
+/// Copies `database` and notes nothing beside it; see [`snapshot`].
+///
+/// # Errors
+/// Why there is no backup; nothing of it is left then.
+pub fn copy(
     database: &Path,
     target: &Target,
     identity: &Identity,

@@ -22,6 +22,7 @@ mod displaced;
 mod export;
 mod failures;
 mod full_disk;
+mod hanging_disk;
 mod healing;
 mod helpers;
 mod import;

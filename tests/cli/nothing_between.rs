@@ -74,6 +74,81 @@ fn a_restore_that_is_killed_while_it_holds_the_database_leaves_the_old_state_and
     assert_tidy(folder.path());
 }
 
+#[test]
+fn nobody_waits_for_the_check_of_the_state_before_a_restore() {
+    let folder = folder();
+    let server = Server::start(folder.path());
+    add(&folder.path().join("coffee.db"), "now", 2_000);
+    well(folder.path(), &["backup", "--to", "then.db"]);
+    let stop = AtomicBool::new(false);
+    let answered = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| write(server.client(), "", &stop));
+        wait_for_it(folder.path());
+        let mut restore = tracker(folder.path(), &["restore", "then.db", "--yes"]);
+        // Killed at the second check of a backup: by then the database is free again.
+        let ended = run(restore.env("COFFEE_TRACKER_KILL_AT", "backup.checked:2"));
+        assert_eq!(ended.signal, Some(9), "{ended:?}");
+        stop.store(true, Ordering::Relaxed);
+        writer.join().unwrap()
+    });
+    let now = notes(&folder.path().join("coffee.db"));
+    assert!(!now.contains("meanwhile-5"), "the restored state is in place");
+    let mut kept: BTreeSet<_> = backups(folder.path()).iter().flat_map(|backup| notes(backup)).collect();
+    assert!(kept.contains("meanwhile-5"), "{}", kept.len());
+    kept.extend(now);
+    assert_eq!(answered.difference(&kept).collect::<Vec<_>>(), [""; 0], "of {}", answered.len());
+    server.stop_well();
+    well(folder.path(), &["restore", "then.db", "--yes"]);
+    assert_tidy(folder.path());
+}
+
+#[test]
+fn what_is_changed_and_deleted_while_a_restore_prepares_is_so_in_the_backup_that_it_makes() {
+    let folder = folder();
+    let server = Server::start(folder.path());
+    add(&folder.path().join("coffee.db"), "now", 20_000);
+    well(folder.path(), &["backup", "--to", "then.db"]);
+    let stop = AtomicBool::new(false);
+    let safety = std::thread::scope(|scope| {
+        let editor = scope.spawn(|| {
+            let mut client = server.client();
+            // Newest first: what the first copy has already is touched again and again.
+            for id in (1..=20_000).rev() {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                let (method, body) = if id % 2 == 0 {
+                    ("DELETE", String::new())
+                } else {
+                    ("PUT", format!(r#"{{"notes": "meanwhile-{id}"}}"#))
+                };
+                let answer = client.try_ask(method, &format!("/coffee/{id}"), "", &body).unwrap();
+                assert_eq!(answer.status, 200, "{id}");
+            }
+        });
+        let database = database(folder.path());
+        let is_under_way = "select count(*) < 19990 from coffee_logs";
+        wait_until("it edits", Duration::from_secs(30), || number(&database, is_under_way) == 1);
+        let ended = run(&mut tracker(folder.path(), &["restore", "then.db", "--yes"]));
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        editor.join().unwrap();
+        let safety = ended.out.lines().find_map(|line| line.strip_prefix("the state before is in "));
+        folder.path().join(safety.unwrap())
+    });
+    server.stop_well();
+    let kept = Connection::open_with_flags(&safety, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    let first = number(&kept, "select min(id) from coffee_logs where notes like 'meanwhile-%'");
+    // The one after it may have been the last that was answered before the restore.
+    let deleted = format!("select count(*) from coffee_logs where id > {first} and id % 2 = 0");
+    assert_eq!(number(&kept, &deleted), 0);
+    let changed =
+        format!("select count(*) from coffee_logs where id >= {first} and notes is not 'meanwhile-' || id");
+    assert_eq!(number(&kept, &changed), 0);
+    let untouched = format!("select count(*) from coffee_logs where id < {first} - 1");
+    assert_eq!(number(&kept, &untouched), (first - 2).max(0));
+}
+
 fn notes(file: &Path) -> BTreeSet<String> {
     let file = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     let mut query = file.prepare("select notes from coffee_logs where notes like 'meanwhile-%'").unwrap();

@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::hanging_disk::HangingDisk;
 use crate::helpers::{KEY, Running, Server, folder, limit_files, run, server, wait_until};
 use crate::keeping::{ran, well};
 
@@ -75,41 +75,6 @@ impl Manager {
 
 fn count(said: &[String], line: &str) -> usize {
     said.iter().filter(|said| *said == line).count()
-}
-
-/// A disk that hangs when it is told to.
-struct HangingDisk {
-    folder: TempDir,
-}
-
-impl HangingDisk {
-    fn under(command: &mut Command) -> Self {
-        let disk = Self { folder: folder() };
-        command.env("LD_PRELOAD", disk.compiled()).env("DISK_HANGS", disk.sign());
-        disk
-    }
-
-    fn compiled(&self) -> PathBuf {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/hanging_disk.c");
-        let layer = self.folder.path().join("hanging_disk.so");
-        let mut compiler = Command::new("cc");
-        compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&layer).arg(source);
-        let compiled = compiler.output().unwrap_or_else(|e| panic!("a C compiler is needed: {e}"));
-        assert!(compiled.status.success(), "cc: {}", String::from_utf8_lossy(&compiled.stderr));
-        layer
-    }
-
-    fn sign(&self) -> PathBuf {
-        self.folder.path().join("it hangs")
-    }
-
-    fn hang(&self) {
-        fs::write(self.sign(), "").unwrap();
-    }
-
-    fn go_on(&self) {
-        fs::remove_file(self.sign()).unwrap();
-    }
 }
 
 #[test]

@@ -93,7 +93,14 @@ pub async fn answer(
         // No route has this method.
         let mut local = dispatcher.req(known.unwrap_or(Method::Trace), origin_of(&head.uri));
         local.set_remote(connection.peer);
+        let target_host = host_of_target(&head.uri);
+        if let Some(host) = target_host {
+            local.inner_mut().add_header(Header::new("Host", host.to_owned()));
+        }
         for (name, value) in &head.headers {
+            if target_host.is_some() && name == hyper::header::HOST {
+                continue;
+            }
             // Rocket reads UTF-8 alone.
             if let Ok(value) = std::str::from_utf8(value.as_bytes()) {
                 local.inner_mut().add_header(Header::new(name.as_str(), value));
@@ -109,6 +116,11 @@ pub async fn answer(
 fn method_of(method: &hyper::Method) -> Option<Method> {
     let known: Method = method.as_str().parse().ok()?;
     (known.as_str() == method.as_str()).then_some(known)
+}
+
+/// Host that an absolute request target names. It takes the place of the `Host` header (RFC 9112, 3.2.2).
+fn host_of_target(uri: &hyper::Uri) -> Option<&str> {
+    uri.scheme().and_then(|_| uri.authority()).map(|authority| authority.as_str())
 }
 
 /// Path and query. Bytes that a URI must not contain are percent-encoded.

@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use rocket::data::Data;
 use rocket::fairing::{Fairing, Info, Kind};
-use rocket::form::Form;
 use rocket::http::Method;
 use rocket::http::uri::Origin;
 use rocket::request::Request;
@@ -113,15 +112,6 @@ fn is_well_formed(id: &str) -> bool {
         && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':'))
 }
 
-/// As many bytes of a form as Rocket looks at for its `_method`.
-const PEEKED: usize = 14;
-
-/// The method that a form's first field names, as Rocket reads it.
-fn method_named_by(form: &[u8]) -> Option<Method> {
-    let first = Form::values(std::str::from_utf8(form).ok()?).next()?;
-    if first.name == "_method" { first.value.parse().ok() } else { None }
-}
-
 /// Begins and ends every exchange.
 pub struct ExchangeFairing(pub Arc<App>);
 
@@ -131,13 +121,7 @@ impl Fairing for ExchangeFairing {
         Info { name: "exchange", kind: Kind::Request | Kind::Response }
     }
 
-    async fn on_request(&self, request: &mut Request<'_>, data: &mut Data<'_>) {
-        // Rocket turns a POST whose form begins with `_method=delete` into a DELETE, and tells nobody. A
-        // method that its form does not name was sent as it is; one that it names is taken for a POST.
-        let is_form = request.content_type().is_some_and(|content| content.is_form());
-        if is_form && method_named_by(data.peek(PEEKED).await) == Some(request.method()) {
-            request.set_method(Method::Post);
-        }
+    async fn on_request(&self, request: &mut Request<'_>, _: &mut Data<'_>) {
         request.local_cache(|| Exchange::begin(request, false));
         if let Some(uri) = normal(request.uri()) {
             request.set_uri(uri);

@@ -172,3 +172,32 @@ fn http_1_0_is_answered_and_closed() {
     assert_eq!((answer.status, answer.json()["status"].as_str()), (200, Some("alive")));
     assert!(client.rest().unwrap().is_empty(), "closed after its answer");
 }
+
+#[test]
+fn a_request_keeps_its_method_whatever_its_form_names() {
+    let folder = folder();
+    let server = Server::start(folder.path());
+    assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 95}"#).status, 201);
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    for field in ["_method=delete", "&_method=patch", "&&_method=get", "_method=get", "_method=post"] {
+        let ask = |method, path| send_as_is(&server, &request(method, path, form, field)).status;
+        assert_eq!(ask("POST", "/coffee/1"), 405, "{field}");
+        assert_eq!(ask("POST", "/coffee/"), 422, "{field}: the form is no JSON");
+        assert_eq!(ask("GET", "/coffee/1"), 200, "{field}");
+        assert_eq!(ask("PATCH", "/coffee/1"), 422, "{field}: the form is no JSON");
+    }
+    assert_eq!(server.get("/coffee/today").json()["coffee_count"], 1);
+}
+
+#[test]
+fn the_host_of_an_absolute_target_counts_and_not_the_header() {
+    let folder = folder();
+    let server = Server::start(folder.path());
+    let ask = |target: &str, host: &str| {
+        send_as_is(&server, &format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+    };
+    ask("http://evil.example/health", "localhost").assert_problem(400);
+    assert_eq!(ask("http://localhost/health", "evil.example").status, 200);
+    assert_eq!(ask("http://localhost/health", "localhost").status, 200);
+    ask("/health", "evil.example").assert_problem(400);
+}

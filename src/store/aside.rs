@@ -70,7 +70,9 @@ pub fn refuse_a_strange_log(database: &Path) -> Result<(), OpenError> {
         return Ok(());
     };
     let is_now = |path: &Path, stamp| fs::metadata(path).is_ok_and(|found| FileStamp::of(&found) == stamp);
-    if size(&log) == 0 || is_now(database, file) && is_now(&log, its_log) {
+    // Where there is no database, a restore moves the log aside.
+    let is_none = size(database) == 0 || size(&log) == 0;
+    if is_none || is_now(database, file) && is_now(&log, its_log) {
         return Ok(());
     }
     Err(OpenError::StrangeLog { path: database.to_owned(), log })

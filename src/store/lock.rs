@@ -245,9 +245,11 @@ impl Lock {
     /// The file cannot be written.
     pub fn mark(&mut self, state: LockState) -> io::Result<()> {
         self.record.state = state;
-        self.file.set_len(0)?;
+        let text = self.record.to_string();
         self.file.rewind()?;
-        self.file.write_all(self.record.to_string().as_bytes())?;
+        // Written over, then cut: on a full disk the file keeps the block that it has.
+        self.file.write_all(text.as_bytes())?;
+        self.file.set_len(text.len() as u64)?;
         self.file.sync_all()
     }
 }

@@ -164,7 +164,8 @@ fn what_is_answered_while_a_restore_prepares_is_in_the_backup_that_it_makes_or_i
     well(past.path(), &["backup", "--to", then.to_str().unwrap()]);
     let server = Server::start(folder.path());
     add(&folder.path().join("coffee.db"), "now", 2_000);
-    let (ended, answered) = beside_a_writer(&server, folder.path(), &["restore", "then.db", "--yes"], "");
+    let (ended, answered) =
+        beside_a_writer(&server, folder.path(), &["restore", "then.db", "--yes", "--force"], "");
     let safety = ended.out.lines().find_map(|line| line.strip_prefix("the state before is in ")).unwrap();
     let mut kept = notes(&folder.path().join(safety));
     assert!(kept.len() > 5, "{}", kept.len());

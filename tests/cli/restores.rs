@@ -183,7 +183,7 @@ fn ids_that_a_backup_without_any_row_knows_nothing_of_are_not_given_again() {
     Server::start(past.path()).stop_well();
     well(past.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
     make(folder.path(), "now", 50);
-    well(folder.path(), &["restore", "then.db", "--yes"]);
+    well(folder.path(), &["restore", "then.db", "--yes", "--force"]);
     let served = Server::start(folder.path());
     assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 1}"#).json()["id"], 51);
     served.stop_well();

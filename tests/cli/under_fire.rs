@@ -100,7 +100,7 @@ fn a_backup_holds_every_write_that_was_answered_before_it_began_and_each_is_soun
         for round in 0..rounds("FIRE_BACKUPS", 6) {
             let before = writers.answered();
             let name = format!("backups/round-{round}.db");
-            let ended = command(folder.path(), &["backup", "--to", &name]);
+            let ended = command(folder.path(), &["backup", "--to", &name, "--create-dir"]);
             assert!(ended.out.starts_with(&format!("{name}: ")), "{}", ended.out);
             command(folder.path(), &["verify", &name]);
             let kept: HashSet<_> = notes(&folder.path().join(&name)).into_iter().collect();
@@ -192,7 +192,7 @@ fn a_restore_under_fire_mixes_nothing_refuses_nobody_and_keeps_what_came_after_i
     let mut client = server.client();
     let file = |n: usize| files[n].to_str().unwrap().to_owned();
     let states: [Vec<Value>; 2] = [1, 0].map(|n| {
-        command(folder.path(), &["restore", &file(n), "--yes"]);
+        command(folder.path(), &["restore", &file(n), "--yes", "--force"]);
         answers(&mut client)
     });
     let states = {
@@ -210,7 +210,7 @@ fn a_restore_under_fire_mixes_nothing_refuses_nobody_and_keeps_what_came_after_i
         (0..READERS).for_each(|_| drop(scope.spawn(move || read(address, stop, states, seen))));
         for round in 0..rounds("FIRE_RESTORES", 4) {
             let to = (round + 1) % 2;
-            command(folder.path(), &["restore", &file(to), "--yes", "--backup-dir", "safety"]);
+            command(folder.path(), &["restore", &file(to), "--yes", "--force", "--backup-dir", "safety"]);
             *last.lock().unwrap() = writers.answered();
             let current = format!("{}", if to == 0 { 60 + 19 } else { 130 + 19 });
             let metric = format!("\nheartrate_bpm_current {current}\n");

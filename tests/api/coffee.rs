@@ -3,7 +3,7 @@
 use rocket::http::Method;
 use serde_json::{Value, json};
 
-use super::helpers::{KEY, TestApp, bad, lacking};
+use super::helpers::{TestApp, bad, lacking};
 
 fn espresso(id: i64) -> Value {
     json!({"id": id, "timestamp": "2026-06-01T12:00:00.000000Z", "caffeine_mg": 95.0,

@@ -144,10 +144,9 @@ fn the_model_does_no_io_and_has_no_clock_of_its_own() {
 }
 
 #[test]
-fn no_file_and_no_function_grows_too_long() {
+fn no_function_grows_too_long() {
     for source in ["src", "tests", "benches"].into_iter().flat_map(sources) {
         let lines: Vec<&str> = source.text.lines().collect();
-        assert!(lines.len() <= 500, "{} has {} lines", source.path, lines.len());
         for (start, line) in lines.iter().enumerate() {
             let code = line.trim_start();
             let indent = &line[..line.len() - code.len()];

@@ -100,7 +100,7 @@ async fn parse<T: FromBody>(request: &Request<'_>, data: Data<'_>) -> Result<T, 
         Some((body, deadline, connection)) => (BodySource::Connected(body), deadline, Some(connection)),
         None => {
             let stream = data.open((limit + DRAINED).into());
-            (BodySource::Local(stream), Instant::now() + app.settings.request_timeout, None)
+            (BodySource::Local(Box::new(stream)), Instant::now() + app.settings.request_timeout, None)
         }
     };
     if let Some(connection) = connection {
@@ -170,7 +170,7 @@ enum BodySource<'r> {
     /// A connection.
     Connected(Incoming),
     /// A request without a connection, as in tests.
-    Local(DataStream<'r>),
+    Local(Box<DataStream<'r>>),
 }
 
 impl BodySource<'_> {

@@ -134,7 +134,7 @@ fn encoded(text: &str) -> String {
     for byte in text.bytes() {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'/' | b'?' | b'&' | b'=' | b'%' => {
-                encoded.push(byte.into())
+                encoded.push(byte.into());
             }
             b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b':'
             | b'@' => {

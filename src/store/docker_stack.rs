@@ -88,6 +88,10 @@ impl DockerStack {
             Ok(schema::Found::Empty) | Err(OpenError::Foreign { .. }) => {
                 return Err(DockerStackError::Foreign);
             }
+            // What to do about it holds for our own database alone.
+            Err(OpenError::Damaged { why, .. }) => {
+                return Err(DockerStackError::Unreadable(format!("the database is damaged ({why})")));
+            }
             Err(e) => return Err(DockerStackError::Unreadable(e.to_string())),
         }
         // All that is read is of one state, whoever writes meanwhile.

@@ -105,6 +105,11 @@ impl OpenFiles {
         self.displacement.get().copied()
     }
 
+    /// Size of the write-ahead log, bytes.
+    pub fn log_bytes(&self) -> u64 {
+        fs::metadata(&self.log).map_or(0, |log| log.len())
+    }
+
     /// Compares the files with their paths, and returns the first displacement that was found, now
     /// or before.
     pub fn compare(&self) -> Option<Displacement> {

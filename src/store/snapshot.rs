@@ -76,20 +76,12 @@ pub enum SnapshotError {
     Folder { path: PathBuf, why: io::Error },
     #[error("no room is left on the disk that holds {0}")]
     Full(PathBuf),
-    #[error("{}", explain_copy(.0))]
+    #[error("the copy could not be written: {0}")]
     Copy(Error),
     #[error("the copy could not be written: {0}")]
     Io(#[from] io::Error),
     #[error("the copy did not pass its check: {}", .0.join("; "))]
     Unsound(Vec<String>),
-}
-
-/// What stopped a copy. A damaged source is no fault of the copy.
-fn explain_copy(error: &Error) -> String {
-    match error {
-        Error::Corrupt(_) => error.to_string(),
-        other => format!("the copy could not be written: {other}"),
-    }
 }
 
 impl SnapshotError {
@@ -193,6 +185,9 @@ pub fn copy(
     };
     copy_source(&source, &draft, version, watcher).map_err(|e| match e {
         SnapshotError::Copy(Error::Full) => SnapshotError::Full(folder.to_owned()),
+        SnapshotError::Copy(Error::Corrupt(why)) => {
+            OpenError::Damaged { path: database.to_owned(), why }.into()
+        }
         other => other,
     })?;
     drop(source);

@@ -32,6 +32,12 @@ const RETRY: Duration = Duration::from_millis(1);
 const LAST_CHECKPOINT: Duration = Duration::from_millis(250);
 /// Carries as much of the log over to the database as readers allow.
 const COMPLETE: &str = "pragma wal_checkpoint(passive)";
+/// Size from which the log is restarted, bytes. SQLite restarts it by itself in a moment without readers.
+const LARGE_LOG: u64 = if cfg!(debug_assertions) { 1 << 20 } else { 64 << 20 };
+/// Interval between attempts to restart a large log.
+const RESTART_EVERY: Duration = if cfg!(debug_assertions) { Duration::ZERO } else { Duration::from_secs(1) };
+/// How long one attempt waits for readers of the log; writes wait as long.
+const RESTART_WAIT: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1 } else { 100 });
 /// How often an idle writer shows that it lives.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 /// A writer that has shown no life for this long, at work or idle, is taken for dead.
@@ -145,7 +151,9 @@ impl Writer {
             }
         };
         connection.update_hook(Some(count)).map_err(std::io::Error::other)?;
-        let worker = Worker { connection, jobs, state: Arc::clone(&state), changed, files, began };
+        let last_restart = began;
+        let worker =
+            Worker { connection, jobs, state: Arc::clone(&state), changed, files, began, last_restart };
         let thread = std::thread::Builder::new().name("writer".into()).spawn(move || worker.run())?;
         Ok(Self { queue: Mutex::new(Some(queue)), state, thread: Mutex::new(Some(thread)), began })
     }
@@ -227,6 +235,8 @@ struct Worker {
     changed: Arc<AtomicU64>,
     files: Arc<OpenFiles>,
     began: Instant,
+    /// Time of the last attempt to restart a large log.
+    last_restart: Instant,
 }
 
 impl Worker {
@@ -243,6 +253,7 @@ impl Worker {
                     batch.push(first);
                     batch.extend(self.jobs.try_iter().take(BATCH - 1));
                     self.commit(batch);
+                    self.bound_log();
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     self.displacement();
@@ -279,6 +290,26 @@ impl Worker {
             tracing::error!("the log could not be carried over to the database: {e}");
         }
         found
+    }
+
+    /// Restarts a large log from its beginning. Readers that follow one another without a pause keep
+    /// SQLite from doing so, and the log would grow with every write.
+    fn bound_log(&mut self) {
+        if self.last_restart.elapsed() < RESTART_EVERY || self.files.log_bytes() < LARGE_LOG {
+            return;
+        }
+        self.last_restart = Instant::now();
+        if self.files.displacement().is_some() {
+            return;
+        }
+        let restarted = self
+            .connection
+            .busy_timeout(RESTART_WAIT)
+            .and_then(|()| self.connection.execute_batch("pragma wal_checkpoint(restart)"))
+            .and_then(|()| self.connection.busy_timeout(Duration::ZERO));
+        if let Err(e) = restarted {
+            tracing::warn!("the write-ahead log could not be restarted: {e}");
+        }
     }
 
     fn beat(&self) {
@@ -404,5 +435,50 @@ impl Worker {
             self.state.depth.fetch_sub(1, Ordering::Relaxed);
             queued.job.answer(fault.cloned());
         }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+mod tests {
+    use super::super::schema::{self, Role};
+    use super::super::{Options, Store};
+    use super::*;
+
+    #[test]
+    fn readers_that_never_pause_do_not_let_the_log_grow() {
+        const ROUNDS: usize = 200;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("coffee.db");
+        let store = Store::open(&Options {
+            path: path.clone(),
+            backups: folder.path().join("backups"),
+            quick_readers: 1,
+            dear_readers: 1,
+            slow_query: Duration::from_secs(9),
+        })
+        .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let readers: Vec<_> = (0..2).map(|_| schema::connect(&path, Role::Reader).unwrap()).collect();
+        let begin = "begin; select count(*) from coffee_logs indexed by coffee_logs_by_time";
+        readers[0].execute_batch(begin).unwrap();
+        let log_bytes = || std::fs::metadata(folder.path().join("coffee.db-wal")).unwrap().len();
+        for round in 0..ROUNDS {
+            runtime
+                .block_on(store.write("fill", Steps::One, |c| {
+                    c.execute_batch(
+                        "with recursive n(n) as (select 1 union all select n + 1 from n where n < 100)
+                         insert into coffee_logs (timestamp, caffeine_mg, notes)
+                         select n, 90, printf('%.*c', 1000, 'x') from n",
+                    )
+                }))
+                .unwrap();
+            // One of the two always reads.
+            readers[(round + 1) % 2].execute_batch(begin).unwrap();
+            readers[round % 2].execute_batch("commit").unwrap();
+        }
+        assert!(log_bytes() <= 8 << 20, "{} bytes after {ROUNDS} writes of 100 KB", log_bytes());
+        drop(readers);
+        store.close();
     }
 }

@@ -313,7 +313,7 @@ const REFUSED: [Case; 13] = [
         b"SQLite format 3\0 but nothing else of it",
         &[],
         1,
-        "file: it cannot be read: file is not a SQLite database",
+        "file: it cannot be read: the database is damaged (file is not a database)",
     ),
     (b"timestamp,bpm\nnever,60\n", &[], 1, "file: none of its rows could be read"),
     (

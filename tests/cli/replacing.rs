@@ -61,7 +61,7 @@ fn a_backup_after_a_replacement_was_cut_off_brings_the_log_back_first() {
     assert_says(
         &ran(folder.path(), &["backup"]),
         1,
-        "the copy could not be written: the database file is damaged",
+        "coffee.db is damaged (database disk image is malformed): stop the server and restore a backup",
     );
     let after = files(folder.path());
     for name in ["coffee.db", "coffee.db-wal"] {

@@ -292,11 +292,11 @@ pub fn faults() -> Vec<Fault> {
         ),
         (
             sql("create trigger greedy after insert on coffee_logs begin delete from coffee_logs; end"),
-            "the trigger greedy does not belong to schema version 2",
+            "the trigger greedy does not belong to schema version 3",
         ),
         (
             sql("create unique index only on heart_rate_logs (timestamp)"),
-            "the index only does not belong to schema version 2",
+            "the index only does not belong to schema version 3",
         ),
         (other("create table recipes (name text)"), "then.db is a SQLite database of another program"),
         (other("pragma user_version = 0; create table x (a); drop table x"), "it is an empty database"),
@@ -337,19 +337,19 @@ fn hostile() -> Vec<(&'static str, &'static str)> {
         ),
         (
             "create index failing on coffee_logs (abs(caffeine_mg))",
-            "the index failing does not belong to schema version 2",
+            "the index failing does not belong to schema version 3",
         ),
         (
             "create table dependent (coffee integer references coffee_logs (id)); insert into dependent values (1)",
-            "the table dependent does not belong to schema version 2",
+            "the table dependent does not belong to schema version 3",
         ),
         (
             "create table _litestream_lock (id integer references coffee_logs (id))",
-            "the table _litestream_lock does not belong to schema version 2",
+            "the table _litestream_lock does not belong to schema version 3",
         ),
         (
             "create view peek as select * from coffee_logs",
-            "the view peek does not belong to schema version 2",
+            "the view peek does not belong to schema version 3",
         ),
         ("update coffee_logs set notes = cast(x'41ff42' as text) where id = 3", bad_text),
         ("update coffee_logs set notes = 'a' || char(0) || 'b' where id = 3", bad_text),

@@ -13,7 +13,8 @@ until a revoked key is rejected (2 s), the longest gap between signs of life to 
 (WATCHDOG, 10 s), peak resident memory (128 MB), and the connections held (MAX_CONNECTIONS).
 The server runs in a cgroup of 256 MB where the machine lets this script make one.
 
-COFFEE_TRACKER names the program. Exits with 1 when a bound is broken.
+COFFEE_TRACKER names the program. Exits with 1 when a bound is broken. TIMES=print only prints the
+times, for a machine that does other things at the same time: memory, connections and survival decide.
 """
 
 import contextlib
@@ -42,6 +43,7 @@ MAX_HEALTH_S = 1.0
 MAX_REVOKED_S = 2.0
 WATCHDOG_S = 10
 MAX_CONNECTIONS = 256
+ONLY_PRINT_TIMES = os.environ.get("TIMES") == "print"
 SILENT, HEADERS, BATCHES = 1250, 1100, 60
 HEADER = b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"x" * (390 << 10)
 
@@ -376,6 +378,10 @@ def siege(server, addresses, writer, title):
     print(f"{title}, {SECONDS:.0f} s, {len(figures.health)} new clients, {len(figures.revoked)} keys revoked")
     broken = []
     for name, value, bound, unit in bounds:
+        is_time = unit == "s" or name == "requests of others that failed"
+        if is_time and ONLY_PRINT_TIMES:
+            print(f"  {name:<38} {value:9.2f} {unit}")
+            continue
         verdict = "ok" if value <= bound else "TOO MUCH"
         print(f"  {name:<38} {value:9.2f} {unit:<3} (at most {bound:g})  {verdict}")
         if value > bound:

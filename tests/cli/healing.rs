@@ -39,7 +39,8 @@ fn restore_and_meanwhile(folder: &Path, args: &str, meanwhile: impl FnOnce()) ->
     script.args(["-qec", &line, "/dev/null"]).env_clear().current_dir(folder);
     script.envs([("DATABASE_URL", "coffee.db"), ("TZ", "UTC")]).stdin(Stdio::from(OwnedFd::from(typed)));
     let restore = Running::spawn(&mut script);
-    wait_until("it asks", Duration::from_secs(30), || restore.out.now().contains("[y/N]"));
+    // The question itself has no line end, by which the output is gathered.
+    wait_until("it is about to ask", Duration::from_secs(30), || restore.out.now().contains("newest entry"));
     meanwhile();
     typing.write_all(b"y\n").unwrap();
     restore.end()

@@ -210,15 +210,6 @@ impl Connection {
     }
 }
 
-/// Order of eviction among connections that have sent a request: the lowest goes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Worth {
-    /// Between requests, or the client does not read.
-    Waiting,
-    /// The body of a request with a valid key is awaited.
-    Reading,
-}
-
 /// Every open connection.
 #[derive(Debug)]
 pub struct Connections {
@@ -370,29 +361,17 @@ impl Table {
     }
 }
 
-/// Worth of a connection that has sent a request, or `None` when it is at work.
-fn worth(connection: &Connection) -> Option<Worth> {
-    match connection.progress().phase {
-        Phase::Handling => None,
-        Phase::Body => Some(Worth::Reading),
-        Phase::Headers | Phase::Sending | Phase::Idle => Some(Worth::Waiting),
-    }
-}
-
-/// Connection to evict: of the least worthy ones, that of the client with the most of them,
-/// and of those the one that has been silent for the longest time.
+/// Connection to evict among those without a running handler: that of the client with the most of
+/// them, and of those the one that has been silent for the longest time.
 fn least_worthy(table: &HashMap<u64, Arc<Connection>>) -> Option<u64> {
-    let candidates: Vec<(Worth, &Arc<Connection>)> =
-        table.values().filter_map(|c| Some((worth(c)?, c))).collect();
-    let lowest = candidates.iter().map(|(worth, _)| *worth).min()?;
-    let lowest = || candidates.iter().filter(|(worth, _)| *worth == lowest).map(|(_, c)| *c);
+    let candidates = || table.values().filter(|c| c.progress().phase != Phase::Handling);
     let mut held: HashMap<ClientKey, usize> = HashMap::new();
-    for connection in lowest().filter(|c| !c.is_proxy) {
+    for connection in candidates().filter(|c| !c.is_proxy) {
         *held.entry(connection.client).or_default() += 1;
     }
     let rank = |c: &&Arc<Connection>| {
         let share = if c.is_proxy { 1 } else { held.get(&c.client).copied().unwrap_or(1) };
         (std::cmp::Reverse(share), c.progress().last, c.id)
     };
-    lowest().min_by_key(rank).map(|c| c.id)
+    candidates().min_by_key(rank).map(|c| c.id)
 }

@@ -24,8 +24,10 @@ pub struct Quarters<'a> {
     /// Minutes since 1970 of the present quarter's beginning.
     quarter: i64,
     open: Sums,
-    /// The mean level of each of the last quarters, the present one's to come: the newest last.
-    past: [f64; LAGS],
+    /// The mean level of each of the last quarters, twice, so that they are contiguous from `newest` on,
+    /// the newest first.
+    past: [f64; 2 * LAGS],
+    newest: usize,
 }
 
 /// Sums over a quarter: of its readings, and of its minutes so far.
@@ -42,6 +44,8 @@ struct Levels<'a> {
     kinetics: Kinetics,
     /// Those still to come.
     doses: &'a [Dose],
+    /// The minute of the next of them.
+    next_dose: i64,
     body: Body,
     /// The minute since 1970 in whose middle the body is.
     minute: i64,
@@ -63,7 +67,8 @@ impl<'a> Quarters<'a> {
             date: None,
             quarter: start,
             open: Sums::default(),
-            past: [0.0; LAGS],
+            past: [0.0; 2 * LAGS],
+            newest: 0,
         }
     }
 
@@ -76,7 +81,12 @@ impl<'a> Quarters<'a> {
     pub fn push(&mut self, at: Timestamp, bpm: Bpm) {
         let minute = at.micros().div_euclid(MINUTE);
         while self.levels.minute < minute {
-            self.next_minute();
+            let end = self.quarter + QUARTER / MINUTE;
+            self.levels.advance(minute.min(end), &mut self.open.minutes_mg);
+            if self.levels.minute == end {
+                self.close();
+                self.quarter = end;
+            }
         }
         self.open.readings += 1;
         self.open.bpm += u32::from(bpm.get());
@@ -89,19 +99,12 @@ impl<'a> Quarters<'a> {
         self.days.response()
     }
 
-    fn next_minute(&mut self) {
-        self.open.minutes_mg += self.levels.body.active_mg;
-        self.levels.next();
-        if self.levels.minute - self.quarter == QUARTER / MINUTE {
-            self.close();
-            self.quarter = self.levels.minute;
-        }
-    }
-
     fn close(&mut self) {
         let ended = std::mem::take(&mut self.open);
-        self.past.rotate_left(1);
-        self.past[LAGS - 1] = ended.minutes_mg / (QUARTER / MINUTE) as f64;
+        let mean_mg = ended.minutes_mg / (QUARTER / MINUTE) as f64;
+        self.newest = self.newest.checked_sub(1).unwrap_or(LAGS - 1);
+        self.past[self.newest] = mean_mg;
+        self.past[self.newest + LAGS] = mean_mg;
         if ended.readings == 0 {
             return;
         }
@@ -111,7 +114,8 @@ impl<'a> Quarters<'a> {
             self.days.end_day();
         }
         let readings = f64::from(ended.readings);
-        let mut lagged: [f64; LAGS] = std::array::from_fn(|lag| self.past[LAGS - 1 - lag]);
+        let mut lagged = [0.0; LAGS];
+        lagged.copy_from_slice(&self.past[self.newest..self.newest + LAGS]);
         lagged[0] = ended.mg / readings;
         let of_day = usize::try_from(self.clock.time_of_day(start) / QUARTER).unwrap_or(0);
         self.days.push(of_day.min(QUARTERS - 1), f64::from(ended.bpm) / readings, lagged[0], &lagged);
@@ -126,6 +130,7 @@ impl<'a> Levels<'a> {
         let mut levels = Self {
             kinetics,
             doses,
+            next_dose: i64::MAX,
             body: Body::default(),
             minute,
             stays: gut.gut_mg,
@@ -136,12 +141,23 @@ impl<'a> Levels<'a> {
         levels
     }
 
-    fn next(&mut self) {
-        let Body { gut_mg, active_mg } = self.body;
-        self.body =
-            Body { gut_mg: gut_mg * self.stays, active_mg: active_mg * self.lasts + gut_mg * self.enters };
-        self.minute += 1;
-        self.drink();
+    /// Moves on to a minute that is not over, and adds the level of each minute left behind to `sum_mg`.
+    fn advance(&mut self, until: i64, sum_mg: &mut f64) {
+        while self.minute < until {
+            // A loop of its own without doses: most minutes have none, and a year has half a million.
+            let end = until.min(self.next_dose);
+            let (Body { mut gut_mg, mut active_mg }, mut sum) = (self.body, *sum_mg);
+            for _ in self.minute..end {
+                sum += active_mg;
+                active_mg = active_mg * self.lasts + gut_mg * self.enters;
+                gut_mg *= self.stays;
+            }
+            (self.body, *sum_mg) = (Body { gut_mg, active_mg }, sum);
+            self.minute = end;
+            if end == self.next_dose {
+                self.drink();
+            }
+        }
     }
 
     /// Adds what was drunk up to the middle of the minute.
@@ -156,5 +172,8 @@ impl<'a> Levels<'a> {
             self.body.active_mg += part.active_mg;
             self.doses = rest;
         }
+        // The first minute whose middle is not before the dose.
+        self.next_dose =
+            self.doses.first().map_or(i64::MAX, |(time, _)| -(MINUTE / 2 - time.micros()).div_euclid(MINUTE));
     }
 }

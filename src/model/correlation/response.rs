@@ -81,7 +81,8 @@ struct OpenDay {
     sums: Row,
     products: Products,
     lagged_sums: [f64; LAGS],
-    lagged: [Row; LAGS],
+    /// By column, as they are summed over all lags at once.
+    lagged: [[f64; LAGS]; COLUMNS],
 }
 
 /// A slope, and what it takes to judge it.
@@ -140,14 +141,17 @@ impl Days {
                 *product += value * other;
             }
         }
-        for (lag, mg) in lagged_mg.iter().enumerate() {
-            let mg = mg / 100.0;
-            open.lagged_sums[lag] += mg;
-            let products = &mut open.lagged[lag];
-            for (product, other) in products.iter_mut().zip(&row).skip(1) {
-                *product += mg * other;
+        let lagged: [f64; LAGS] = lagged_mg.map(|mg| mg / 100.0);
+        for (sum, mg) in open.lagged_sums.iter_mut().zip(&lagged) {
+            *sum += mg;
+        }
+        for (products, value) in open.lagged.iter_mut().zip(&row).skip(1) {
+            for (product, mg) in products.iter_mut().zip(&lagged) {
+                *product += mg * value;
             }
-            products[CAFFEINE] += mg * mg;
+        }
+        for (product, mg) in open.lagged[CAFFEINE].iter_mut().zip(&lagged) {
+            *product += mg * mg;
         }
     }
 
@@ -163,10 +167,10 @@ impl Days {
             row.iter_mut().zip(&open.sums).for_each(|(product, other)| *product -= sum * other / count);
         }
         for (lag, sum) in open.lagged_sums.iter().enumerate() {
-            let (total, row) = (&mut self.lagged[lag], &open.lagged[lag]);
-            total[CAFFEINE] += row[CAFFEINE] - sum * sum / count;
+            let total = &mut self.lagged[lag];
+            total[CAFFEINE] += open.lagged[CAFFEINE][lag] - sum * sum / count;
             for column in 1..COLUMNS {
-                total[column] += row[column] - sum * open.sums[column] / count;
+                total[column] += open.lagged[column][lag] - sum * open.sums[column] / count;
             }
         }
         for (total, row) in self.total.iter_mut().zip(&products) {

@@ -22,7 +22,7 @@ use crate::client::{Answer, Client};
 /// The key of every server that was not told otherwise.
 pub const KEY: &str = "a-key-for-the-tests-0123456789";
 /// A start, a stop, anything: longer means that it hangs.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A folder that vanishes with the test.
 pub fn folder() -> TempDir {

@@ -33,6 +33,15 @@ fn wait_for_it(folder: &Path) {
     wait_until("the writer writes", Duration::from_secs(20), || number(&database, is_stored) == 1);
 }
 
+/// Stops a writer, also when the test has failed: the scope waits for it.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Runs a command while a client writes, from before its start until after its end.
 fn beside_a_writer(
     server: &Server,
@@ -43,9 +52,10 @@ fn beside_a_writer(
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| write(server.client(), timestamp, &stop));
+        let stopping = StopOnDrop(&stop);
         wait_for_it(folder);
         let ended = run(&mut tracker(folder, args));
-        stop.store(true, Ordering::Relaxed);
+        drop(stopping);
         assert_eq!(ended.code, Some(0), "{ended:?}");
         (ended, writer.join().unwrap())
     })

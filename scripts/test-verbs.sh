@@ -156,7 +156,7 @@ file=$(ls "$here/backups")
 does "restored" restore FILE="backups/$file" YES=yes
 does "      1" sql QUERY="select count(*) as coffees from coffees"
 # The safety copy of that restore is newer, and is not what is offered.
-does "restored .*backups/$file" restore YES=yes
+does "/backups/$file into data/coffee.db" restore YES=yes
 does "      1" sql QUERY="select count(*) as coffees from coffees"
 
 step "restart"

@@ -233,10 +233,11 @@ grep -qx "ExecStart=/usr/local/bin/coffee-tracker serve" "$root/etc/systemd/syst
 grep -qx "DATABASE_URL=sqlite:////var/lib/coffee-tracker/coffee.db" "$root/etc/coffee-tracker/coffee-tracker.env" || broken "the settings name the database"
 is "$(find "$root" -name '*key*' | wc -l)" 0 "the number of keys in a staged tree"
 does "nothing was started" install DESTDIR="$root"
-find "$root" -type f ! -name coffee-tracker -exec cat {} + | sha256sum >"$work/first"
+staged() { (cd "$1" && find . -type f ! -name coffee-tracker -print0 | sort -z | xargs -0 sha256sum); }
+staged "$root" >"$work/staged-first"
 does "There is no API key in it" install DESTDIR="$work/second-root"
-find "$work/second-root" -type f ! -name coffee-tracker -exec cat {} + | sha256sum >"$work/second"
-cmp -s "$work/first" "$work/second" || broken "two staged trees are alike: nothing in them is random"
+staged "$work/second-root" >"$work/staged-second"
+cmp -s "$work/staged-first" "$work/staged-second" || broken "two staged trees are alike: nothing in them is random"
 
 step "upgrade"
 "$program" demo --days 3 --readings-per-day 20 --database-url "$state/coffee.db" >/dev/null

@@ -60,7 +60,7 @@ fn a_backup_after_a_replacement_was_cut_off_brings_the_log_back_first() {
     cut_off(folder.path());
     assert_says(
         &ran(folder.path(), &["backup"]),
-        1,
+        78,
         "coffee.db is damaged (database disk image is malformed): stop the server and restore a backup",
     );
     let after = files(folder.path());

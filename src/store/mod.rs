@@ -195,19 +195,7 @@ impl Store {
         draft::sweep(folder_of(path));
         draft::sweep(&options.backups);
         let fault = |e: &rusqlite::Error| schema::open_error(path, e);
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut connection = Connection::open_with_flags(path, flags).map_err(|e| fault(&e))?;
-        schema::configure(&mut connection, schema::Role::Writer).map_err(|e| fault(&e))?;
-        schema::prepare(&mut connection, path, migrations, || {
-            let target = Target::Folder(options.backups.clone());
-            snapshot(path, &target, &Identity::CALLER, &unwatched).map(drop)
-        })?;
-        if let Err(e) = schema::drop_statistics(&connection) {
-            tracing::warn!("statistics in the database could not be dropped: {e}");
-        }
-        probe(&connection).map_err(|e| fault(&e))?;
+        let connection = open_writer(options, migrations)?;
         let answer_ages = AnswerAges::starting(&connection).map_err(|e| fault(&e))?;
         lock.set_id(DatabaseId::of(&connection).map_err(|e| fault(&e))?);
         let pool_thread = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());
@@ -372,6 +360,25 @@ fn pool(path: &Path, size: u32, threads: &Arc<ScheduledThreadPool>) -> Result<Po
         .thread_pool(Arc::clone(threads))
         .build(manager)
         .map_err(|e| OpenError::File { path: path.to_owned(), why: e.to_string() })
+}
+
+/// Opens the writer's connection, creates or migrates the schema, and tries the file.
+fn open_writer(options: &Options, migrations: &[&str]) -> Result<Connection, OpenError> {
+    let path = &options.path;
+    let fault = |e: &rusqlite::Error| schema::open_error(path, e);
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(|e| fault(&e))?;
+    schema::configure(&mut connection, schema::Role::Writer).map_err(|e| fault(&e))?;
+    schema::prepare(&mut connection, path, migrations, || {
+        let target = Target::Folder(options.backups.clone());
+        snapshot(path, &target, &Identity::CALLER, &unwatched).map(drop)
+    })?;
+    if let Err(e) = schema::drop_statistics(&connection) {
+        tracing::warn!("statistics in the database could not be dropped: {e}");
+    }
+    probe(&connection).map_err(|e| fault(&e))?;
+    Ok(connection)
 }
 
 /// A read and a write that touch the file, the write rolled back.

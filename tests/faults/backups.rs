@@ -34,7 +34,7 @@ pub fn are_whole(disk: &Path, history: &History, made: &[Span], cut: usize) -> R
     if found.len() < announced || found.len() > made.len() + 2 {
         return Err(format!("{announced} backups were announced, and there are {found:?}"));
     }
-    for (path, backup) in found.iter().zip(made.iter().chain(made.last())) {
+    for (path, backup) in found.iter().zip(made.iter().chain(made.last()).chain(made.last())) {
         let stored = Stored::read(path)
             .and_then(|stored| stored.agrees_with(history, backup.began.min(cut), backup.done.min(cut)));
         stored.map_err(|why| format!("{}: {why}", path.display()))?;

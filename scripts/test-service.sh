@@ -250,7 +250,7 @@ is_shut_in() {
     gets "tr '\\0' '\\n' </proc/$(pid)/environ | grep -F \$(cat /etc/coffee-tracker/api_key)"
     [ "$code" = 1 ] || broken "the key is not in its environment"
     does 'systemd-analyze security --no-pager coffee-tracker'
-    has 'Overall exposure level for coffee-tracker.service: 1.1 OK'
+    has 'Overall exposure level for coffee-tracker.service: 1.0 OK'
 }
 
 ready_only_when_it_answers() {

@@ -386,7 +386,7 @@ impl Restoration {
             }
             if !still_stands() {
                 let pages = pages.take().map_or_else(|| self.page_copy(), Ok)?;
-                let target = Target::Folder(self.backups.clone());
+                let target = Target::Safety(self.backups.clone());
                 last = Some(pages.finish(target.names()).map_err(RestoreError::Safety)?);
                 step("restore.saved.again");
             }
@@ -410,7 +410,7 @@ impl Restoration {
     /// removes both that copy and the backup from before it. They stay as long as the new one is not
     /// known to be good.
     fn finish_safety(&self, safety: &mut PathBuf, last: PathBuf) -> Result<(), RestoreError> {
-        let target = Target::Folder(self.backups.clone());
+        let target = Target::Safety(self.backups.clone());
         let first = safety.clone();
         match copy(&last, &target, &self.identity, &unwatched) {
             Ok(made) => {

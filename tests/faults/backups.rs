@@ -18,8 +18,15 @@ pub fn backups_in(folder: &Path) -> Vec<PathBuf> {
         name.starts_with("coffee_") && name.ends_with(".db")
     };
     let mut backups: Vec<PathBuf> = entries.filter(is_backup).collect();
-    backups.sort_unstable();
+    backups.sort_by_cached_key(|path| age_order(&path.file_name().unwrap().to_string_lossy()));
     backups
+}
+
+/// Second and place within it: `coffee_YYYYMMDD_HHMMSS_2_before-restore.db` is the second of its second.
+fn age_order(name: &str) -> (String, u32) {
+    let (second, rest) = name["coffee_".len()..].split_at(15);
+    let digits: String = rest.trim_start_matches('_').chars().take_while(char::is_ascii_digit).collect();
+    (second.to_owned(), digits.parse().unwrap_or(1))
 }
 
 /// Looks every backup on a disk over. They were made one after the other; each must hold what was

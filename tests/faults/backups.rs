@@ -22,11 +22,12 @@ pub fn backups_in(folder: &Path) -> Vec<PathBuf> {
     backups
 }
 
-/// Second and place within it: `coffee_YYYYMMDD_HHMMSS_2_before-restore.db` is the second of its second.
-fn age_order(name: &str) -> (String, u32) {
+/// Second, kind and place within it: `coffee_YYYYMMDD_HHMMSS_2_before-restore.db` is the second one of its
+/// kind and second. A restore makes its own after all others.
+fn age_order(name: &str) -> (String, bool, u32) {
     let (second, rest) = name["coffee_".len()..].split_at(15);
     let digits: String = rest.trim_start_matches('_').chars().take_while(char::is_ascii_digit).collect();
-    (second.to_owned(), digits.parse().unwrap_or(1))
+    (second.to_owned(), rest.contains("before-restore"), digits.parse().unwrap_or(1))
 }
 
 /// Looks every backup on a disk over. They were made one after the other; each must hold what was

@@ -192,7 +192,9 @@ pub fn unit() -> Finding {
         Some(exposure) if exposure <= EXPOSURE => ok(ABOUT, format!("{unit}: exposure {exposure:.1}")),
         Some(exposure) => must(
             ABOUT,
-            format!("{unit}: exposure {exposure:.1}, {EXPOSURE:.1} as it was delivered: look at its drop-ins"),
+            format!(
+                "{unit}: exposure {exposure:.1}, {EXPOSURE:.1} as it was delivered: look at its drop-ins"
+            ),
         ),
         None => advice(ABOUT, format!("{unit}: systemd-analyze does not say how exposed it is")),
     }

@@ -72,7 +72,7 @@ fn lone_debug(program: &clap::Command, args: impl IntoIterator<Item = OsString>)
     args
 }
 
-/// Why an option before a command is refused, and where it belongs.
+/// Explains why an option before a command is refused, and names its place.
 fn misplaced(program: &clap::Command, said: &ArgMatches, setting: &str) -> String {
     let flag = format!("--{}", setting.replace('_', "-"));
     let (mut words, mut matches, mut innermost) = ("coffee-tracker".to_owned(), said, program);

@@ -28,7 +28,7 @@ pub struct BackupsArgs {
 enum Action {
     /// List all backups, newest first: time, size, entries, kind, and whose they are
     ///
-    /// Nothing is verified: see `coffee-tracker verify`.
+    /// Verifies nothing: see `coffee-tracker verify`.
     List(ListArgs),
     /// Print the path of the newest backup of this database
     ///

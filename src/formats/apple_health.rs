@@ -29,7 +29,7 @@ pub const ROOT: &[u8] = b"<HealthData";
 /// of each open element.
 const MAX_DEPTH: usize = 100;
 
-/// How much of a record that is too long is shown, in bytes.
+/// Length to which an overlong record is cut in messages, bytes.
 const MAX_SHOWN: usize = 8 * 1024;
 
 /// Reads every record.
@@ -129,7 +129,7 @@ fn skip_split_root(input: &mut Counted<'_>) -> Result<(), ReadError> {
     Ok(())
 }
 
-/// What ends a piece of XML.
+/// Terminator of a piece of XML.
 #[derive(Clone, Copy)]
 enum PieceEnd {
     /// Text ends before the next markup.

@@ -7,7 +7,7 @@ use super::sql_tokens::{Token, Tokens};
 
 /// How many values or columns are kept: whatever has more is no row of ours.
 pub const MAX_VALUES: usize = 256;
-/// How many bytes of a row's values are kept: more than any row of ours has.
+/// Largest total of a row's values that is kept, bytes: more than any row of ours has.
 const MAX_ROW: usize = 256 * 1024;
 /// Longest content of a rejected row that is written out, in bytes.
 const MAX_SHOWN: usize = 16 * 1024;

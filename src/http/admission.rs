@@ -85,7 +85,7 @@ pub fn admit(request: &Request<'_>, class: LimitClass, access: Access) -> Result
     needed.map_or(Ok(()), |scope| authorize(app, client, credentials, scope))
 }
 
-/// What a request presents as its key.
+/// Key that a request presents.
 #[derive(Clone, Copy, Debug)]
 enum Credentials {
     /// None, or a malformed one.

@@ -15,7 +15,7 @@ use crate::store::{BackupRecord, Disk, Refresher, beside};
 
 /// How long a look is good for.
 const FRESH: Duration = Duration::from_secs(1);
-/// How long a look may take before the last one is used.
+/// Longest wait for fresh figures before the last ones are used.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The disk that holds the database.
@@ -59,7 +59,7 @@ pub struct Facts {
     pub tracked_clients: usize,
 }
 
-/// What the disk alone can tell.
+/// Figures that need file-system calls.
 #[derive(Debug)]
 struct OnDisk {
     disk: DiskFacts,

@@ -35,7 +35,7 @@ pub struct QuotaOwner {
     pub key: Option<KeyId>,
 }
 
-/// What is left of a caller's quota after a request.
+/// Rest of a caller's quota after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowance {
     pub class: LimitClass,

@@ -237,7 +237,7 @@ impl FromQuery for ActiveQuery {
     }
 }
 
-/// How a batch is stored.
+/// Options of storing a batch.
 pub struct BatchQuery {
     pub on_error: OnError,
 }

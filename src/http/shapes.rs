@@ -237,7 +237,7 @@ pub struct OfContext {
     context: Option<String>,
 }
 
-/// What to do with bad readings.
+/// Handling of invalid readings.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct OnErrorParam {

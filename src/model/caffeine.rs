@@ -85,7 +85,7 @@ impl Kinetics {
         Self { half_life_hours: self.half_life_hours * HIGH_FACTOR, ..*self }
     }
 
-    /// How far back a dose still counts, in microseconds: [`LOOK_BACK_HALF_LIVES`] of the slow body.
+    /// Span in which a dose still counts, microseconds: [`LOOK_BACK_HALF_LIVES`] of the slow body.
     pub fn look_back(&self) -> i64 {
         (LOOK_BACK_HALF_LIVES * self.high().half_life_hours * HOUR as f64).ceil() as i64
     }

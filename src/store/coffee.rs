@@ -253,7 +253,7 @@ impl Store {
     }
 }
 
-/// How often each dose of a type was drunk, and when last.
+/// Number of times that each dose of a type was drunk, and the last time.
 #[derive(Debug, Default)]
 struct Habit {
     /// By the bits of the dose in milligrams.

@@ -21,7 +21,7 @@ use crate::model::entry::{DOCKER_STACK, Entry, Kind};
 const MAX_VALUE: i32 = 64 * 1024;
 /// Most columns of a table: the old stack had five.
 const MAX_COLUMNS: usize = 64;
-/// How much of a rejected row is shown, in bytes.
+/// Length to which a rejected row is cut in messages, bytes.
 const MAX_SHOWN: usize = 8 * 1024;
 
 /// Why such a file is not read.

@@ -169,8 +169,8 @@ impl Days {
         for (lag, sum) in open.lagged_sums.iter().enumerate() {
             let total = &mut self.lagged[lag];
             total[CAFFEINE] += open.lagged[CAFFEINE][lag] - sum * sum / count;
-            for column in 1..COLUMNS {
-                total[column] += open.lagged[column][lag] - sum * open.sums[column] / count;
+            for ((total, products), other) in total.iter_mut().zip(&open.lagged).zip(&open.sums).skip(1) {
+                *total += products[lag] - sum * other / count;
             }
         }
         for (total, row) in self.total.iter_mut().zip(&products) {

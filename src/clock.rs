@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::model::time::Timestamp;
+use crate::domain::time::Timestamp;
 
 /// A source of time, cheap to copy.
 #[derive(Clone, Debug)]

@@ -4,25 +4,29 @@
 //! `keys` → `store`, `model`; `store` → `model`; `formats` → `model`; `model` knows none of
 //! them. Rocket appears under `http` alone, rusqlite under `store` alone. A test holds this rule.
 
-/// The command line.
+/// Names, scopes and files of API keys.
+pub mod auth;
+/// Backups: snapshot, verification, restore, retention.
+pub mod backup;
+/// Command-line definition.
 pub mod cli;
-/// What time it is, from a source that tests can move.
+/// Clock that tests can move.
 pub mod clock;
-/// What the subcommands do.
+/// Subcommands, one file each.
 pub mod commands;
-/// Every setting.
+/// Settings from flags, environment and `.env`.
 pub mod config;
-/// Entries as text: what is imported and exported.
-pub mod formats;
-/// Requests and answers.
+/// SQLite access.
+pub mod db;
+/// Pure types and calculations.
+pub mod domain;
+/// Atomic files, lock files, privileges, disk space.
+pub mod fs;
+/// HTTP server.
 pub mod http;
-/// Named API keys, and the file they lie in.
-pub mod keys;
-/// Log lines.
-pub mod logging;
-/// Every series of `/metrics`.
-pub mod metrics;
-/// Doses, pulses, days, and what they mean.
-pub mod model;
-/// The database.
-pub mod store;
+/// Simulated people for the demo, tests and benchmarks.
+pub mod simulator;
+/// Metrics, logging, host statistics.
+pub mod telemetry;
+/// Import and export.
+pub mod transfer;

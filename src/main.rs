@@ -4,14 +4,15 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use coffee_tracker::cli::{Cli, Command};
+use coffee_tracker::commands;
+use coffee_tracker::commands::Failure;
 use coffee_tracker::commands::serve::ServeArgs;
-use coffee_tracker::commands::{self, Failure};
 
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            coffee_tracker::logging::last_words(&failure);
+            coffee_tracker::telemetry::logging::last_words(&failure);
             ExitCode::from(failure.exit_code())
         }
     }
@@ -23,7 +24,7 @@ fn run() -> Result<(), Failure> {
     read_env_file()?;
     let cli = Cli::read(std::env::args_os()).unwrap_or_else(|e| e.exit());
     if !matches!(cli.command, None | Some(Command::Serve(_))) {
-        coffee_tracker::logging::start_for_command();
+        coffee_tracker::telemetry::logging::start_for_command();
     }
     match cli.command {
         None => commands::serve::run(ServeArgs::from(cli.serve)),
@@ -43,7 +44,7 @@ fn run() -> Result<(), Failure> {
             let config = cli.config.unwrap_or_else(|| ".env".into());
             commands::check::run(*args, &config)
         }
-        Some(Command::Openapi) => commands::print(coffee_tracker::http::openapi()),
+        Some(Command::Openapi) => commands::print(coffee_tracker::http::openapi_document()),
     }
 }
 

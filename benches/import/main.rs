@@ -16,24 +16,23 @@ mod http;
 #[allow(dead_code, reason = "shared with the server's benchmark")]
 mod process;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use anyhow::{Context, Result, ensure};
+use apple_export::AppleExport;
 use clap::Parser;
+use histogram::Histogram;
+use process::Process;
 use rusqlite::{Connection, params};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
-
-use apple_export::AppleExport;
-use histogram::Histogram;
-use process::Process;
 
 const KEY: &str = "benchmark-key-0123456789";
 /// What must be reached: one of the first two, and the others.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use coffee_tracker::model::time::{MINUTE, Timestamp};
+use coffee_tracker::domain::time::{MINUTE, Timestamp};
 use rusqlite::{Connection, params};
 
 use crate::http::{Client, post};

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use crate::footprint::READINGS;
-use crate::http;
-use crate::load::{self, Load, Shot, Tally, Until};
+use crate::load::{Load, Shot, Tally, Until};
 use crate::rates::millis;
 use crate::report::{Measure, Report, median, thousands};
 use crate::server::{Demo, KEY, Limits, Server, Setup};
+use crate::{http, load};
 
 const WRITERS: usize = 8;
 const READERS: usize = 8;

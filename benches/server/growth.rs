@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use coffee_tracker::model::time::{DAY, Timestamp};
+use coffee_tracker::domain::time::{DAY, Timestamp};
 
 use crate::http::{Client, get};
-use crate::naive::{self, Naive};
+use crate::naive::Naive;
 use crate::report::{Report, median, thousands};
-use crate::scale::{self, Answers};
+use crate::scale::Answers;
 use crate::server::{Demo, KEY, Limits, Server, Setup, start_bare};
+use crate::{naive, scale};
 
 /// Days, coffees a day and readings a day of each file.
 const SIZES: [Demo; 4] = [

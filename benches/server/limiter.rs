@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use crate::http;
-use crate::load::{self, Load, Shot, Until};
+use crate::load::{Load, Shot, Until};
 use crate::report::{Measure, Report, thousands};
 use crate::server::{KEY, Limits, Server, Setup};
+use crate::{http, load};
 
 /// Connections that the callers share, as they do behind a proxy.
 const CONNECTIONS: usize = 16;

@@ -28,7 +28,6 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-
 use report::{Report, Stage};
 use server::Setup;
 

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use coffee_tracker::model::time::{DAY, Timestamp};
+use coffee_tracker::domain::time::{DAY, Timestamp};
 
-use crate::http;
-use crate::load::{self, Load, Shot, Tally, Until};
+use crate::load::{Load, Shot, Tally, Until};
 use crate::rates::millis;
 use crate::report::{Measure, Report, thousands};
 use crate::server::{KEY, Limits, Server, Setup};
+use crate::{http, load};
 
 const CONNECTIONS: usize = 64;
 /// The reads, in turn.

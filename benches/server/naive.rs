@@ -4,9 +4,10 @@
 //! The median is a sort, a plot a `group by`, the correlation two subqueries for each coffee. What no SQL
 //! gives (days in a zone other than this machine's, the lag, intervals) is left out: naive does less.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 use rusqlite::{Connection, OpenFlags};
-use std::path::Path;
 
 /// Statements that answer a question, over readings or coffees from `:since` up to `:until`.
 pub struct Naive(&'static [&'static str]);

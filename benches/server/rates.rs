@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use rusqlite::{Connection, params};
 
-use crate::http;
-use crate::load::{self, Load, Shot, Tally, Until};
+use crate::load::{Load, Shot, Tally, Until};
 use crate::report::{Measure, Report, median, thousands};
 use crate::server::{KEY, Limits, Server, Setup, start_bare};
+use crate::{http, load};
 
 /// Connections of the reading loads.
 const READERS: usize = 16;

@@ -1,6 +1,7 @@
 //! What is to be reached, what was measured, and the table that shows both.
 
-use std::fmt::{self, Write};
+use std::fmt;
+use std::fmt::Write;
 
 /// One thing with a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

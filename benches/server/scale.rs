@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use coffee_tracker::model::time::{DAY, Timestamp};
+use coffee_tracker::domain::time::{DAY, Timestamp};
 
 use crate::growth::growth;
 use crate::histogram::Histogram;

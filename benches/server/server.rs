@@ -4,7 +4,8 @@
 //! It runs with an environment of its own, so that no setting of whoever runs the
 //! benchmark slips in, and with the default log level: logging is part of the cost.
 
-use std::fs::{self, File};
+use std::fs;
+use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

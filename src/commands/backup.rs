@@ -8,13 +8,15 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::json;
 
-use super::{Failure, counted, print, progress};
+use crate::backup::retention::{Cleared, Retention, remove_old};
+use crate::backup::snapshot::{Snapshot, SnapshotError, Target, snapshot};
+use crate::commands::{Failure, counted, print, progress};
 use crate::config::RawPlace;
-use crate::model::time::Timestamp;
-use crate::store::{
-    BackupOwner, BackupRecord, Cleared, Identity, Retention, Snapshot, SnapshotError, Target,
-    note_failed_backup, refuse_own_file, remove_old, snapshot,
-};
+use crate::db::database_id::BackupOwner;
+use crate::db::health::{BackupRecord, note_failed_backup};
+use crate::domain::time::Timestamp;
+use crate::fs::privileges::Identity;
+use crate::fs::protected_paths::refuse_own_file;
 
 /// Backups kept when nobody says how many.
 const KEPT: u32 = 14;

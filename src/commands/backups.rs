@@ -1,6 +1,7 @@
 //! `backups`: lists the backups in a folder, and names the newest one.
 
-use std::io::{self, ErrorKind};
+use std::io;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -9,13 +10,13 @@ use clap::{Args, Subcommand};
 use indicatif::DecimalBytes;
 use serde_json::{Value, json};
 
-use super::{Failure, counted, print};
+use crate::backup::retention::{BackupFile, BackupKind, Belonging, list_backups, newest_backup};
+use crate::backup::verify::Contents;
+use crate::commands::{Failure, counted, print};
 use crate::config::{Place, RawPlace};
-use crate::model::time::Timestamp;
-use crate::store::{
-    BackupFile, BackupKind, BackupOwner, Belonging, Contents, Identity, contents_of_backup, list_backups,
-    newest_backup,
-};
+use crate::db::database_id::{BackupOwner, contents_of_backup};
+use crate::domain::time::Timestamp;
+use crate::fs::privileges::Identity;
 
 /// Backups to show.
 #[derive(Args, Debug)]

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Context;
 use clap::Args;
 
-use super::{Failure, print, progress};
+use crate::commands::{Failure, print, progress};
 use crate::config::RawPlace;
-use crate::model::person::{BPM_PER_100_MG, Day, Habits, Person};
-use crate::model::time::Timestamp;
-use crate::store::{FillError, Filler, Identity, Options};
+use crate::db::store::Options;
+use crate::domain::time::Timestamp;
+use crate::fs::privileges::Identity;
+use crate::simulator::{BPM_PER_100_MG, Day, Habits, Person};
+use crate::transfer::bulk_load::{FillError, Filler};
 
 /// Who to make up.
 #[derive(Args, Debug)]

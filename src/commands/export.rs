@@ -1,22 +1,25 @@
 //! `export`: entries as CSV or JSON Lines, to standard output or into a file that is
 //! there whole or not at all.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, ErrorKind, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use std::{fs, io};
 
 use clap::{Args, ValueEnum};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::{Failure, unwritten};
+use crate::commands::{Failure, unwritten};
 use crate::config::RawPlace;
-use crate::formats::write::{EntryWriter, TextFormat};
-use crate::model::calendar::Zone;
-use crate::model::entry::Kind;
-use crate::model::time::Timestamp;
-use crate::store::{ExportError, Exporter, Extract, Identity, refuse_own_file};
+use crate::domain::calendar::Zone;
+use crate::domain::entry::Kind;
+use crate::domain::time::Timestamp;
+use crate::fs::privileges::Identity;
+use crate::fs::protected_paths::refuse_own_file;
+use crate::transfer::export::{ExportError, Exporter, Extract};
+use crate::transfer::formats::writer::{EntryWriter, TextFormat};
 
 /// What to export, and where to.
 #[derive(Args, Debug)]

@@ -13,16 +13,20 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 
-use super::rejected::RejectedRows;
-use super::{Failure, grouped, print, progress};
+use crate::commands::rejected::RejectedRows;
+use crate::commands::{Failure, grouped, print, progress};
 use crate::config::{RawPlace, RawRules};
-use crate::formats::{
-    Format, Input, Mapping, Meter, ReadError, Reading, Rejection, Row, Sink, Stopped, one_line,
-};
-use crate::model::draft::Column;
-use crate::model::entry::Entry;
-use crate::model::rules::Rules;
-use crate::store::{DockerStack, FoundRow, Identity, ImportError, Imported, Importer, Options};
+use crate::db::store::Options;
+use crate::domain::entry::Entry;
+use crate::domain::rules::Rules;
+use crate::fs::privileges::Identity;
+use crate::transfer::formats::delimited::Mapping;
+use crate::transfer::formats::detect::Format;
+use crate::transfer::formats::docker_stack::{DockerStack, Found as FoundRow};
+use crate::transfer::formats::input::{Input, Meter, Reading};
+use crate::transfer::formats::rows::{ReadError, Rejection, Row, Sink, Stopped, one_line};
+use crate::transfer::import::{ImportError, Imported, Importer};
+use crate::transfer::import_row::Column;
 
 /// Rows that go to the storing thread together, and how many such lots may wait.
 const LOT: usize = 512;

@@ -1,17 +1,21 @@
 //! `key`: makes, lists, ends and replaces named API keys, whether a server runs or not.
 
-use std::io::{self, Write};
+use std::io;
+use std::io::Write;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{Failure, print, unwritten};
+use crate::auth::key::{KeyName, NamedKey, Scope, Scopes};
+use crate::auth::key_file::{Error, KeyFile};
+use crate::auth::last_used::Uses;
+use crate::commands::{Failure, print, unwritten};
 use crate::config::RawPlace;
-use crate::keys::{Error, KeyFile, KeyName, NamedKey, Scope, Scopes, Uses};
-use crate::model::time::Timestamp;
-use crate::store::{Identity, require_database};
+use crate::db::error::require_database;
+use crate::domain::time::Timestamp;
+use crate::fs::privileges::Identity;
 
 /// The longest that a replaced key may go on holding, days.
 const LONGEST_GRACE: u64 = 366;

@@ -17,12 +17,14 @@ pub mod sql;
 mod systemd;
 pub mod verify;
 
-use std::fmt;
-use std::io::{self, Write};
+use std::io::Write;
+use std::{fmt, io};
 
+use crate::backup::snapshot::SnapshotError;
 use crate::config::SettingError;
+use crate::db::error::OpenError;
+use crate::fs::protected_paths::OwnFile;
 use crate::http::LaunchError;
-use crate::store::{OpenError, OwnFile, SnapshotError};
 
 /// Why a command did not do its work.
 #[derive(Debug)]

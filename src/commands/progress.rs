@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::store::Stage;
+use crate::backup::snapshot::Stage;
 
 /// A bar over `length` steps with this template, unless it is to be quiet; without a length it
 /// cannot say what is left.

@@ -4,12 +4,14 @@ use std::time::SystemTime;
 
 use clap::Args;
 
-use super::export::instant;
-use super::{Failure, print, without_backup};
+use crate::backup::snapshot::{Target, snapshot, unwatched};
+use crate::commands::export::instant;
+use crate::commands::{Failure, print, without_backup};
 use crate::config::RawPlace;
-use crate::model::entry::Kind;
-use crate::model::time::Timestamp;
-use crate::store::{Identity, OldEntries, PruneError, Pruner, Target, snapshot, unwatched};
+use crate::db::prune::{OldEntries, PruneError, Pruner};
+use crate::domain::entry::Kind;
+use crate::domain::time::Timestamp;
+use crate::fs::privileges::Identity;
 
 /// What to remove.
 #[derive(Args, Debug)]

@@ -3,9 +3,10 @@
 use anyhow::Context;
 use clap::Args;
 
-use super::{Failure, counted, print};
+use crate::commands::{Failure, counted, print};
 use crate::config::RawPlace;
-use crate::store::{Identity, recount_in};
+use crate::db::rollups::recount_in;
+use crate::fs::privileges::Identity;
 
 /// Where.
 #[derive(Args, Debug)]

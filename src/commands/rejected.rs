@@ -1,13 +1,16 @@
 //! The file for rejected rows: a new one, there from the beginning, so that a place that takes
 //! none is known before anything is stored; gone again when every row was fine.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, ErrorKind};
+use std::fs::File;
+use std::io::{BufWriter, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
-use super::{Failure, unwritten};
-use crate::formats::{Rejection, Rejects};
-use crate::store::{Identity, refuse_own_file};
+use crate::commands::{Failure, unwritten};
+use crate::fs::privileges::Identity;
+use crate::fs::protected_paths::refuse_own_file;
+use crate::transfer::formats::rejects::Rejects;
+use crate::transfer::formats::rows::Rejection;
 
 /// The open file.
 pub struct RejectedRows {

@@ -1,14 +1,17 @@
 //! `restore`: brings a backup back, after saying what that changes.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io;
+use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
 
-use super::{Failure, counted, grouped, print, progress, without_backup};
+use crate::backup::restore::{Restoration, RestoreError};
+use crate::backup::verify::Contents;
+use crate::commands::{Failure, counted, grouped, print, progress, without_backup};
 use crate::config::{Place, RawPlace};
-use crate::store::{Contents, Identity, Restoration, RestoreError};
+use crate::fs::privileges::Identity;
 
 /// What to restore.
 #[derive(Args, Debug)]

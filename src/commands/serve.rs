@@ -8,13 +8,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context;
 use clap::Args;
 
-use super::{Failure, print, systemd};
+use crate::auth::owner_key::{KeyError, KeyOrigin, Keys};
 use crate::clock::Clock;
+use crate::commands::{Failure, print, systemd};
 use crate::config::{KeySource, RawSettings, Settings};
-use crate::http::{self, App, KeyError, KeyOrigin, Keys};
-use crate::logging::{self, is_journal};
-use crate::model::time::{SECOND, Timestamp};
-use crate::store::{self, Identity, Store};
+use crate::db::store;
+use crate::db::store::Store;
+use crate::domain::time::{SECOND, Timestamp};
+use crate::fs::privileges::Identity;
+use crate::http;
+use crate::http::App;
+use crate::telemetry::logging;
+use crate::telemetry::logging::is_journal;
 
 /// Connections for dear reads, and threads to run them.
 const DEAR_READERS: u32 = 2;
@@ -92,7 +97,7 @@ fn open_and_serve(
     drop(opening);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
-        .max_blocking_threads((DEAR_READERS + store::EXPORTS) as usize + 4)
+        .max_blocking_threads((DEAR_READERS + crate::transfer::export::EXPORTS) as usize + 4)
         .thread_name("worker")
         .enable_all()
         .build()
@@ -128,7 +133,7 @@ async fn serve(
         .await
         .context("the server could not be started")?;
     let fed = tokio::spawn(systemd::feed(Arc::clone(&app)));
-    let served = http::serve(app.clone(), announce, systemd::stopping).await;
+    let served = crate::http::serve(app.clone(), announce, systemd::stopping).await;
     fed.abort();
     app.store.close();
     if served.is_ok() {

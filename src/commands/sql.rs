@@ -1,16 +1,19 @@
 //! `sql`: answers statements that read, from the command line, a pipe or a prompt. Old
 //! `sqlite3` programs may harm a file that a server writes; the SQLite in here does not.
 
-use std::io::{self, BufRead, BufWriter, ErrorKind, IsTerminal, Read, Write};
+use std::io;
+use std::io::{BufRead, BufWriter, ErrorKind, IsTerminal, Read, Write};
 use std::ops::ControlFlow;
 
 use anyhow::Context;
 use clap::Args;
 
-use super::{Failure, unwritten};
+use crate::commands::{Failure, unwritten};
 use crate::config::RawPlace;
-use crate::formats::table::{Style, TableWriter};
-use crate::store::{Asker, Identity, Piece, SqlError, sqlite_version};
+use crate::db::read_only_session::{Asker, Piece, SqlError};
+use crate::db::store::sqlite_version;
+use crate::fs::privileges::Identity;
+use crate::transfer::formats::table::{Style, TableWriter};
 
 /// Longest text that a pipe may bring.
 const LONGEST: u64 = 1 << 20;

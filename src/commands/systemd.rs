@@ -3,7 +3,8 @@
 //! Without `NOTIFY_SOCKET` in the environment nothing here does anything. How well the database
 //! is, `/health` tells: the watchdog asks only whether a restart could help.
 
-use std::io::{self, Read, Write};
+use std::io;
+use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::backups::newest;
-use super::{Failure, counted, print};
+use crate::backup::retention::newest_to_verify;
+use crate::backup::verify::{Examination, examine};
+use crate::commands::backups::newest;
+use crate::commands::{Failure, counted, print};
 use crate::config::RawPlace;
-use crate::store::{Examination, Identity, examine, newest_to_verify};
+use crate::fs::privileges::Identity;
 
 /// What to verify.
 #[derive(Args, Debug)]

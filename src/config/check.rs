@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use clap::{Args, Command};
 
-use super::{
+use crate::config::{
     KeySource, LimitClass, LogFormat, LogSettings, Place, Rate, RawPlace, RawRules, RawSettings, Settings,
 };
-use crate::model::advice::Drinker;
-use crate::model::caffeine::{ABSORPTION_PER_HOUR, HALF_LIFE_RANGE, Kinetics};
-use crate::model::calendar::{LocalTime, Zone};
-use crate::model::heart_rate::Bpm;
-use crate::model::rules::Rules;
+use crate::domain::advice::Drinker;
+use crate::domain::caffeine::{ABSORPTION_PER_HOUR, HALF_LIFE_RANGE, Kinetics};
+use crate::domain::calendar::{LocalTime, Zone};
+use crate::domain::heart_rate::Bpm;
+use crate::domain::rules::Rules;
 
 /// One setting that does not fit.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,12 +13,12 @@ use std::time::Duration;
 use clap::Args;
 use ipnet::IpNet;
 
-use crate::model::advice::Drinker;
-use crate::model::calendar::Zone;
-use crate::model::rules::Rules;
+use crate::domain::advice::Drinker;
+use crate::domain::calendar::Zone;
+use crate::domain::rules::Rules;
 
-pub use check::SettingError;
-pub use limits::{LimitClass, Rate};
+pub use crate::config::check::SettingError;
+pub use crate::config::limits::{LimitClass, Rate};
 
 /// Where the data lies and which days it has, as text: what every command needs.
 #[derive(Args, Clone, Debug)]

@@ -20,10 +20,10 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Sleep, sleep, sleep_until, timeout_at};
 
-use super::Shared;
-use super::connections::{CLOSING, Connection};
-use super::dispatch::{Dispatcher, answer};
-use super::exchange::UNMATCHED;
+use crate::http::app::Shared;
+use crate::http::connections::{CLOSING, Connection};
+use crate::http::dispatch::{Dispatcher, answer};
+use crate::http::middleware::request_context::UNMATCHED;
 
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: u32 = 4096;

@@ -14,8 +14,8 @@ use ipnet::IpNet;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::Notify;
 
-use super::client::{Client, ClientKey};
 use crate::config::Settings;
+use crate::http::middleware::client_address::{Client, ClientKey};
 
 /// Connections of one client that have not sent the headers of a request yet.
 const UNPROVEN_PER_CLIENT: usize = 32;

@@ -20,8 +20,8 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::Shared;
-use super::connections::Connection;
+use crate::http::app::Shared;
+use crate::http::connections::Connection;
 
 /// Largest response body that is sent in one piece.
 const SMALL: usize = 64 << 10;

@@ -3,16 +3,17 @@
 //! Only this file knows statuses, and only it logs faults, when they are ours. What the
 //! inside said goes to the log, never into an answer.
 
-use rocket::http::Status;
-use rocket::request::Request;
-use rocket::response::{self, Responder, Response};
-use serde::Serialize;
 use std::io::Cursor;
 
-use super::exchange::Exchange;
-use crate::keys::Scope;
-use crate::model::fields::{FieldError, Unfit};
-use crate::store;
+use rocket::http::Status;
+use rocket::request::Request;
+use rocket::response;
+use rocket::response::{Responder, Response};
+use serde::Serialize;
+
+use crate::auth::key::Scope;
+use crate::domain::validation::{FieldError, Unfit};
+use crate::http::middleware::request_context::Exchange;
 
 /// Why a request is not answered as it wished.
 #[derive(Clone, Debug)]
@@ -40,7 +41,7 @@ pub enum ApiError {
     /// 503: too many large bodies are being read.
     BodiesInFlight,
     /// 500 or 503: the store failed.
-    Store(store::Error),
+    Store(crate::db::error::Error),
     /// 500: a fault of ours, logged where it happened.
     Internal,
 }
@@ -60,8 +61,8 @@ impl From<FieldError> for ApiError {
     }
 }
 
-impl From<store::Error> for ApiError {
-    fn from(error: store::Error) -> Self {
+impl From<crate::db::error::Error> for ApiError {
+    fn from(error: crate::db::error::Error) -> Self {
         Self::Store(error)
     }
 }
@@ -91,7 +92,9 @@ impl ApiError {
             Self::Unfit(_) => (422, "Unprocessable Content"),
             Self::TooMany(_) => (429, "Too Many Requests"),
             Self::HeadersTooLarge => (431, "Request Header Fields Too Large"),
-            Self::Store(store::Error::Internal(_)) | Self::Internal => (500, "Internal Server Error"),
+            Self::Store(crate::db::error::Error::Internal(_)) | Self::Internal => {
+                (500, "Internal Server Error")
+            }
             Self::BodiesInFlight | Self::Store(_) => (503, "Service Unavailable"),
         }
     }
@@ -108,16 +111,18 @@ impl ApiError {
             Self::TooMany(seconds) => format!("Too many requests: try again in {seconds} s"),
             Self::HeadersTooLarge => "The headers must not be larger than 16 KiB in all".to_owned(),
             Self::BodiesInFlight => "Too many large bodies are being received: try again".to_owned(),
-            Self::Store(store::Error::Busy) => "The store is busy: try again".to_owned(),
-            Self::Store(store::Error::Full) => "No room is left on the disk: nothing was stored".to_owned(),
-            Self::Store(store::Error::Unwritable(_)) => {
+            Self::Store(crate::db::error::Error::Busy) => "The store is busy: try again".to_owned(),
+            Self::Store(crate::db::error::Error::Full) => {
+                "No room is left on the disk: nothing was stored".to_owned()
+            }
+            Self::Store(crate::db::error::Error::Unwritable(_)) => {
                 "The disk takes no writes (a quota, a limit or a fault): nothing was stored".to_owned()
             }
-            Self::Store(store::Error::Displaced) => {
+            Self::Store(crate::db::error::Error::Displaced) => {
                 "The database file was moved, deleted or replaced: writes are refused".to_owned()
             }
-            Self::Store(store::Error::Closed) => "The server is stopping: try again".to_owned(),
-            Self::Store(store::Error::Internal(_)) | Self::Internal => {
+            Self::Store(crate::db::error::Error::Closed) => "The server is stopping: try again".to_owned(),
+            Self::Store(crate::db::error::Error::Internal(_)) | Self::Internal => {
                 "Something went wrong inside; the log has it under this request id".to_owned()
             }
             Self::Store(_) => "The store is unavailable".to_owned(),
@@ -134,7 +139,7 @@ impl ApiError {
             }
             Self::MethodNotAllowed(allow) => Some(("Allow", allow.clone())),
             Self::TooMany(seconds) => Some(("Retry-After", seconds.to_string())),
-            Self::Store(store::Error::Internal(_)) => None,
+            Self::Store(crate::db::error::Error::Internal(_)) => None,
             Self::BodiesInFlight | Self::Store(_) => Some(("Retry-After", RETRY_AFTER.to_string())),
             // What is left of the body would be read as the next request.
             Self::TooSlow | Self::TooLarge(_) => Some(("Connection", "close".to_owned())),
@@ -144,7 +149,7 @@ impl ApiError {
 
     fn log(&self, request_id: &str) {
         match self {
-            Self::Store(store::Error::Busy | store::Error::Closed) => {}
+            Self::Store(crate::db::error::Error::Busy | crate::db::error::Error::Closed) => {}
             Self::Store(fault) => tracing::error!(id = request_id, kind = fault.kind(), "{fault}"),
             _ => {}
         }

@@ -14,11 +14,12 @@ use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Ref, RefOr};
 
-use super::assets::{self, Asset};
-use super::error::ApiError;
-use super::routes::{self, Entry};
-use super::{caffeine, coffee, export, heart_rate, open, pages, scrape};
-use crate::keys::Scope;
+use crate::auth::key::Scope;
+use crate::http::error::ApiError;
+use crate::http::handlers::assets::Asset;
+use crate::http::handlers::{assets, caffeine, coffee, export, health, heart_rate, metrics, pages};
+use crate::http::routes;
+use crate::http::routes::Entry;
 
 const DESCRIPTION: &str = "Logs what people drink and how their heart answers.
 
@@ -43,7 +44,7 @@ const DESCRIPTION: &str = "Logs what people drink and how their heart answers.
         (name = "open", description = "What this server is and how it is")
     ),
     paths(
-        pages::root, open::health, open::info, scrape::metrics, document, pages::docs, pages::redoc,
+        pages::root, health::health, health::info, metrics::metrics, document, pages::docs, pages::redoc,
         assets::asset, assets::service_worker, assets::manifest, assets::icon,
         coffee::add, coffee::list, coffee::show, coffee::replace, coffee::change, coffee::delete,
         coffee::today, coffee::week, coffee::days, coffee::stats, coffee::types, caffeine::active,
@@ -53,13 +54,13 @@ const DESCRIPTION: &str = "Logs what people drink and how their heart answers.
         heart_rate::correlate,
         export::coffee, export::heart_rate
     ),
-    components(schemas(super::shapes::Problem, super::shapes::BadField))
+    components(schemas(crate::http::schemas::Problem, crate::http::schemas::BadField))
 )]
 struct Document;
 
 /// The OpenAPI document
 #[utoipa::path(get, path = "/openapi.json", operation_id = "openapi", tag = "open", responses(
-    (status = 200, description = "This document", body = super::shapes::OpenApiDocument, headers(("ETag" = String, description = "The document's digest, for `If-None-Match`"))),
+    (status = 200, description = "This document", body = crate::http::schemas::OpenApiDocument, headers(("ETag" = String, description = "The document's digest, for `If-None-Match`"))),
     (status = 304, description = "The document is as the client has it")))]
 #[rocket::get("/openapi.json")]
 pub fn document() -> Result<Asset, ApiError> {
@@ -108,7 +109,7 @@ fn whole() -> Value {
 
 fn build() -> utoipa::openapi::OpenApi {
     let mut document = Document::openapi();
-    document.info.version = open::VERSION.to_owned();
+    document.info.version = health::VERSION.to_owned();
     let components = document.components.get_or_insert_default();
     let scheme = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)

@@ -7,14 +7,14 @@ use rocket::http::Method;
 use rocket::route::Route;
 use rocket::routes;
 
-use super::admission::{Access, Guarded};
-use super::{assets, caffeine, coffee, export, heart_rate, open, openapi, pages, scrape};
+use crate::auth::key::Scope;
+use crate::config::LimitClass;
 use crate::config::LimitClass::{
-    self, CoffeeChange, CoffeeWrite, Health, HeartrateBatch, HeartrateChange, HeartrateWrite, Info, Open,
-    Read, Static,
+    CoffeeChange, CoffeeWrite, Health, HeartrateBatch, HeartrateChange, HeartrateWrite, Info, Open, Read,
+    Static,
 };
-
-use crate::keys::Scope;
+use crate::http::handlers::{assets, caffeine, coffee, export, health, heart_rate, metrics, pages};
+use crate::http::middleware::guard::{Access, Guarded};
 
 /// For keys that may look.
 const READERS: Access = Access::Key(Scope::Read);
@@ -35,15 +35,19 @@ pub struct Entry {
 pub fn table() -> &'static [Entry] {
     static TABLE: LazyLock<Vec<Entry>> = LazyLock::new(|| {
         [
-            group(routes![pages::root, pages::docs, pages::redoc, openapi::document], Open, Access::Public),
-            group(routes![open::health], Health, Access::Public),
-            group(routes![open::info], Info, Access::Public),
+            group(
+                routes![pages::root, pages::docs, pages::redoc, crate::http::openapi::document],
+                Open,
+                Access::Public,
+            ),
+            group(routes![health::health], Health, Access::Public),
+            group(routes![health::info], Info, Access::Public),
             group(
                 routes![assets::asset, assets::service_worker, assets::manifest, assets::icon],
                 Static,
                 Access::Public,
             ),
-            group(routes![scrape::metrics], Read, Access::Metrics),
+            group(routes![metrics::metrics], Read, Access::Metrics),
             group(
                 routes![
                     coffee::list,

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use coffee_tracker::model::time::{DAY, HOUR, MINUTE, Timestamp};
-use coffee_tracker::store::examine;
+use coffee_tracker::backup::verify::examine;
+use coffee_tracker::domain::time::{DAY, HOUR, MINUTE, Timestamp};
 use fastrand::Rng;
 use serde_json::{Value, json};
 

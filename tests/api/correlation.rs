@@ -1,7 +1,7 @@
 //! `/heartrate/correlation` on scenarios that can be computed by hand.
 
-use coffee_tracker::model::calendar::Zone;
-use coffee_tracker::model::person::{Day, Habits, Person};
+use coffee_tracker::domain::calendar::Zone;
+use coffee_tracker::simulator::{Day, Habits, Person};
 use serde_json::{Value, json};
 
 use super::helpers::{NOW, TestApp, at, bad};

@@ -4,13 +4,13 @@
 //!
 //! `STATISTICS_RUNS` says how many people of each kind are asked (`make test-statistics`: 1,000).
 
-use coffee_tracker::model::caffeine::{Dose, Kinetics};
-use coffee_tracker::model::calendar::Zone;
-use coffee_tracker::model::correlation::{
+use coffee_tracker::domain::caffeine::{Dose, Kinetics};
+use coffee_tracker::domain::calendar::Zone;
+use coffee_tracker::domain::correlation::{
     Answer, CorrelatedCoffee, Correlation, Correlator, Question, Verdict,
 };
-use coffee_tracker::model::person::{Day, Habits, Person};
-use coffee_tracker::model::time::{MINUTE, Timestamp};
+use coffee_tracker::domain::time::{MINUTE, Timestamp};
+use coffee_tracker::simulator::{Day, Habits, Person};
 
 /// What people with one effect were told.
 struct Told {

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Parser;
+use coffee_tracker::auth::owner_key::Keys;
 use coffee_tracker::cli::Cli;
 use coffee_tracker::clock::Clock;
-use coffee_tracker::http::{App, Keys, Shared, rocket};
-use coffee_tracker::model::calendar::Zone;
-use coffee_tracker::model::time::Timestamp;
-use coffee_tracker::store::{Options, Store};
+use coffee_tracker::db::store::{Options, Store};
+use coffee_tracker::domain::calendar::Zone;
+use coffee_tracker::domain::time::Timestamp;
+use coffee_tracker::http::{App, Shared, rocket};
 use rocket::http::{Header, Method};
 use rocket::local::asynchronous::Client;
 use serde_json::{Value, json};

@@ -1,6 +1,7 @@
 //! Rate limits: what each class may, how it fills up again, and whom it counts.
 
-use coffee_tracker::keys::{KeyFile, KeyName, Scope, Scopes};
+use coffee_tracker::auth::key::{KeyName, Scope, Scopes};
+use coffee_tracker::auth::key_file::KeyFile;
 use rocket::http::Method;
 use serde_json::Value;
 

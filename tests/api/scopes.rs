@@ -1,7 +1,8 @@
 //! Named keys: what each opens, until when, and what happens to the rest.
 
+use coffee_tracker::auth::key::{KeyName, Scope, Scopes};
+use coffee_tracker::auth::key_file::KeyFile;
 use coffee_tracker::http::{Access, table};
-use coffee_tracker::keys::{KeyFile, KeyName, Scope, Scopes};
 use rocket::http::Method;
 use serde_json::json;
 
@@ -167,7 +168,8 @@ async fn a_file_that_is_gone_ends_every_named_key_and_one_that_is_broken_ends_no
 
 #[rocket::async_test]
 async fn last_use_is_noted_once_a_minute_and_follows_a_clock_that_is_put_back() {
-    use coffee_tracker::keys::{KeyDigest, Uses};
+    use coffee_tracker::auth::key::KeyDigest;
+    use coffee_tracker::auth::last_used::Uses;
     let app = TestApp::new().await;
     let (used, unused) = (key(&app, "used", &[Scope::Read]), key(&app, "unused", &[Scope::Read]));
     let noted = || {

@@ -2,7 +2,8 @@
 //! angle brackets, metadata nested in records, correlations that repeat them, and much that
 //! has nothing to do with coffee. It streams, so that exports of any size can be made.
 
-use std::io::{self, Write};
+use std::io;
+use std::io::Write;
 
 /// What stands before the records. The document type is that of a real export, with the
 /// stray line that some versions of the phone put into it.

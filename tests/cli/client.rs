@@ -1,7 +1,8 @@
 //! A small HTTP/1.1 client over one socket. It sends what it is told, well-formed or not,
 //! and shows exactly what came back.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 

@@ -1,10 +1,11 @@
 //! `import` of content that would need much memory: a bad record is rejected, and the rest of the file
 //! is imported where the format allows it.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;

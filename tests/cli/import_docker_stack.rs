@@ -85,7 +85,6 @@ const COPIED: &str = r#"COPY public.coffee_logs (id, "timestamp", caffeine_mg, c
 7	2025-10-03 09:05:00-05	0.001	tab\there	back\\slash it's "q"; -- x
 \.
 
-
 --
 -- Data for Name: heart_rate_logs; Type: TABLE DATA; Schema: public; Owner: coffee
 --

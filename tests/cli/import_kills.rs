@@ -29,7 +29,7 @@ fn write_file(folder: &Path) {
 }
 
 fn at(micros: i64) -> String {
-    coffee_tracker::model::time::Timestamp::clamped(micros).to_string()
+    coffee_tracker::domain::time::Timestamp::clamped(micros).to_string()
 }
 
 fn import(folder: &Path) -> Command {

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::client::Client;
-use crate::helpers::{self, KEY, Server, database, folder, number, wait_until};
+use crate::helpers;
+use crate::helpers::{KEY, Server, database, folder, number, wait_until};
 
 /// A server without a key of its own: it makes one.
 fn keyless(folder: &Path) -> Server {

@@ -13,8 +13,9 @@ mod pages;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use coffee_tracker::http::{self, Access, Entry};
-use coffee_tracker::keys::Scope;
+use coffee_tracker::auth::key::Scope;
+use coffee_tracker::http;
+use coffee_tracker::http::{Access, Entry};
 use serde_json::{Value, json};
 
 /// A file of ours, without its comments.
@@ -171,7 +172,7 @@ fn every_file_says_what_it_owns() {
 }
 
 fn document() -> Value {
-    serde_json::from_str(http::openapi()).unwrap()
+    serde_json::from_str(coffee_tracker::http::openapi_document()).unwrap()
 }
 
 /// Method and path of an entry, as the document has them.
@@ -182,8 +183,8 @@ fn operation(entry: &Entry) -> (String, String) {
 
 #[test]
 fn every_mounted_route_is_documented_and_nothing_else_is() {
-    let mounted: BTreeSet<(String, String)> = http::table().iter().map(operation).collect();
-    assert_eq!(mounted.len(), http::table().len(), "no route is mounted twice");
+    let mounted: BTreeSet<(String, String)> = coffee_tracker::http::table().iter().map(operation).collect();
+    assert_eq!(mounted.len(), coffee_tracker::http::table().len(), "no route is mounted twice");
     let document = document();
     let mut documented = BTreeSet::new();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -199,7 +200,7 @@ fn every_mounted_route_is_documented_and_nothing_else_is() {
 #[test]
 fn every_route_shows_its_limit_and_its_guard_in_the_document() {
     let document = document();
-    for entry in http::table() {
+    for entry in coffee_tracker::http::table() {
         let (method, path) = operation(entry);
         let operation = &document["paths"][&path][&method];
         let shown = &operation["x-rate-limit-class"];
@@ -223,7 +224,7 @@ fn every_route_shows_its_limit_and_its_guard_in_the_document() {
 #[test]
 fn what_is_somebodys_own_needs_a_key_with_the_scope_of_its_method_and_what_is_open_is_listed_here() {
     let mut open = BTreeSet::new();
-    for entry in http::table() {
+    for entry in coffee_tracker::http::table() {
         let is_private =
             ["/coffee", "/heartrate", "/export"].iter().any(|start| entry.template.starts_with(start));
         match entry.access {
@@ -248,7 +249,7 @@ fn what_is_somebodys_own_needs_a_key_with_the_scope_of_its_method_and_what_is_op
 
 #[test]
 fn a_route_that_changes_something_has_a_limit_for_changes() {
-    for entry in http::table() {
+    for entry in coffee_tracker::http::table() {
         let reads = entry.route.method == "GET".parse().unwrap();
         let name = entry.class.name();
         let for_changes = name.ends_with("-write") || name.ends_with("-change") || name.ends_with("-batch");

@@ -6,14 +6,18 @@ use std::path::{Path, PathBuf};
 
 use indicatif::DecimalBytes;
 
-use super::{Finding, advice, ago, must, ok};
+use crate::backup::replace_file::refuse_a_loss;
+use crate::backup::retention::newest_to_verify;
+use crate::backup::verify::examine;
 use crate::commands::backups::{all, other_backups};
+use crate::commands::check::{Finding, advice, ago, must, ok};
 use crate::commands::counted;
 use crate::config::Place;
-use crate::model::time::Timestamp;
-use crate::store::{
-    BackupRecord, Disk, Identity, LockRecord, LockState, beside, examine, newest_to_verify, refuse_a_loss,
-};
+use crate::db::health::BackupRecord;
+use crate::domain::time::Timestamp;
+use crate::fs::disk_space::Disk;
+use crate::fs::lock_file::{LockRecord, LockState, beside};
+use crate::fs::privileges::Identity;
 
 /// Is it there, whole, and of the past?
 pub fn database(database: &Path, now: Timestamp) -> Vec<Finding> {

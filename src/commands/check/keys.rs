@@ -4,12 +4,12 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::place::OLD_KEY;
-use super::{Finding, advice, ago, must, ok};
+use crate::auth::key_file::KeyFile;
+use crate::commands::check::place::OLD_KEY;
+use crate::commands::check::{Finding, advice, ago, must, ok};
 use crate::commands::counted;
 use crate::config::{KeySource, Settings};
-use crate::keys::KeyFile;
-use crate::model::time::Timestamp;
+use crate::domain::time::Timestamp;
 
 /// May nobody else read the owner's key where it stands among the settings?
 pub fn config(settings: &Settings, file: &Path) -> Option<Finding> {

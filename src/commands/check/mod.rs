@@ -12,10 +12,10 @@ use std::time::SystemTime;
 use clap::Args;
 use serde::Serialize;
 
-use super::{Failure, counted, print};
+use crate::commands::{Failure, counted, print};
 use crate::config::{RawSettings, Settings};
-use crate::model::time::Timestamp;
-use crate::store::Identity;
+use crate::domain::time::Timestamp;
+use crate::fs::privileges::Identity;
 
 /// How to say it.
 #[derive(Args, Debug)]

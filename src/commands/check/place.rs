@@ -5,11 +5,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Finding, advice, ago, must, ok};
+use crate::auth::owner_key::Keys;
+use crate::commands::check::{Finding, advice, ago, must, ok};
 use crate::config::{KeySource, Settings};
-use crate::http::{Capacity, Keys};
-use crate::model::time::{DAY, Timestamp};
-use crate::store::companions;
+use crate::domain::time::{DAY, Timestamp};
+use crate::fs::protected_paths::companions;
+use crate::http::Capacity;
 
 /// A key that is older should be changed.
 pub const OLD_KEY: i64 = 365 * DAY;

@@ -1,0 +1,7 @@
+//! API keys: the owner's key, the named keys of devices, their scopes, and the file that holds them.
+
+pub mod key;
+pub mod key_file;
+pub mod key_store;
+pub mod last_used;
+pub mod owner_key;

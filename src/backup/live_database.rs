@@ -1,0 +1,146 @@
+//! What lies where the database belongs, as a restore finds it.
+
+use std::fs;
+use std::path::Path;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, params};
+
+use crate::backup::verify::{Contents, contents};
+use crate::db::database_id::DatabaseId;
+use crate::db::error::OpenError;
+use crate::db::schema;
+use crate::db::schema::Found;
+
+/// What lies where the database belongs.
+#[derive(Debug)]
+pub enum Live {
+    /// No file, or one without anything in it.
+    Nothing,
+    /// A database of ours. Its id is `None` when it has none, or has never held an entry: then it
+    /// has no backups to recognise, and takes the id of what is restored.
+    Ours { version: i64, contents: Contents, id: Option<DatabaseId> },
+    /// Something that cannot be written into, and why.
+    Broken(String),
+}
+
+/// Looks at what lies there, without changing it.
+///
+/// # Errors
+/// Why that cannot be told.
+pub fn look_at(database: &Path) -> Result<Live, OpenError> {
+    if fs::metadata(database).map_or(true, |m| m.len() == 0) {
+        return Ok(Live::Nothing);
+    }
+    let looked = connect_without_trace(database).map_err(|e| schema::open_error(database, &e)).and_then(
+        |connection| match schema::recognise(&connection, database)? {
+            Found::Empty => Ok(Live::Nothing),
+            Found::Ours(version) => {
+                let fault = |e| schema::open_error(database, &e);
+                let contents = contents(&connection).map_err(fault)?;
+                Ok(Live::Ours { version, contents, id: id_in_use(&connection).map_err(fault)? })
+            }
+        },
+    );
+    match looked {
+        Err(e) if e.is_of_the_file() => Ok(Live::Broken(e.to_string())),
+        looked => looked,
+    }
+}
+
+/// What may be broken is to be kept bit for bit: no log is carried over at the end.
+fn connect_without_trace(database: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(database, flags)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    schema::configure(&mut connection, schema::Role::Reader)?;
+    Ok(connection)
+}
+
+/// Asks for a page first: before one was read, SQLite names the size of a new file.
+///
+/// # Errors
+/// SQLite's.
+pub fn page_size(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
+    connection.pragma_query_value(None, "page_size", |row| row.get(0))
+}
+
+/// Returns the id of a database that has held entries; `None` when it has none, or is unused.
+///
+/// # Errors
+/// The database cannot be read.
+pub fn id_in_use(connection: &Connection) -> rusqlite::Result<Option<DatabaseId>> {
+    let unused = "select not exists (select 1 from sqlite_sequence where seq <> 0)";
+    let is_unused = connection.query_row(unused, [], |row| row.get::<_, bool>(0))?;
+    if is_unused { Ok(None) } else { DatabaseId::of(connection) }
+}
+
+/// Raises the last id of a table; one that never had a row has none yet.
+///
+/// # Errors
+/// SQLite's.
+pub fn raise(connection: &Connection, table: &str, id: i64) -> rusqlite::Result<()> {
+    let raised = connection
+        .execute("update sqlite_sequence set seq = max(seq, ?) where name = ?", params![id, table])?;
+    if raised == 0 {
+        connection.execute("insert into sqlite_sequence (name, seq) values (?, ?)", params![table, id])?;
+    }
+    Ok(())
+}
+
+/// The tables of a program that streams the database away (Litestream), by name, and how they are made.
+///
+/// # Errors
+/// SQLite's.
+pub fn streaming_tables(connection: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
+    connection
+        .prepare(
+            "select name, sql from sqlite_schema
+             where type = 'table' and name like '@_litestream@_%' escape '@'
+               and not exists (select 1 from pragma_foreign_key_list(sqlite_schema.name)) order by name",
+        )?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
+}
+
+/// Makes those of these tables that are not there, empty.
+///
+/// # Errors
+/// SQLite's.
+pub fn add_tables(connection: &Connection, tables: &[(String, String)]) -> rusqlite::Result<()> {
+    for (name, sql) in tables {
+        if !connection.table_exists(None, name.as_str())? {
+            connection.execute(sql, [])?;
+        }
+    }
+    Ok(())
+}
+
+/// A state of the database, to be known again.
+#[derive(Debug)]
+pub struct State {
+    pub connection: Connection,
+    /// Another number when anybody else has written since.
+    data_version: i64,
+    pub schema: i64,
+}
+
+impl State {
+    /// As it is now.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn of(database: &Path) -> rusqlite::Result<Self> {
+        let connection = schema::connect(database, schema::Role::Reader)?;
+        let number = |name| connection.pragma_query_value(None, name, |row| row.get(0));
+        let (data_version, schema) = (number("data_version")?, number("user_version")?);
+        Ok(Self { connection, data_version, schema })
+    }
+
+    /// Has nobody else written since?
+    pub fn still_stands(&self) -> bool {
+        let now = self.connection.pragma_query_value(None, "data_version", |row| row.get::<_, i64>(0));
+        now.is_ok_and(|now| now == self.data_version)
+    }
+}

@@ -1,0 +1,218 @@
+//! Page-for-page copy of a database that others go on writing to, brought up to date from its log.
+//!
+//! The pages are copied while nobody has to wait. What is committed meanwhile stands in the
+//! write-ahead log, which is not reset while a reader from before that stays open. In the end
+//! SQLite applies a copy of the log to the copied pages, as it recovers a database after a crash:
+//! that takes as long as the log is large, not as the database is.
+//!
+//! Verification is left to the caller.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, OpenFlags};
+
+use crate::backup::snapshot::SnapshotError;
+use crate::db::error::Error;
+use crate::db::schema;
+use crate::fs::lock_file::beside;
+use crate::fs::privileges::Identity;
+use crate::fs::temp_file::Draft;
+
+/// Pages copied at a time: 16 MiB.
+const CHUNK: i32 = 4096;
+
+/// Copy of the pages, and what it takes to bring it up to date.
+#[derive(Debug)]
+pub struct PageCopy {
+    draft: Draft,
+    log: PathBuf,
+    /// In a transaction from before the copy: keeps in the log what is committed after it.
+    reader: Connection,
+}
+
+impl PageCopy {
+    /// Copies the pages of `database`, which is in WAL mode, into a draft in `folder`.
+    ///
+    /// # Errors
+    /// The copy could not be written; nothing of it is left then.
+    pub fn of(database: &Path, folder: &Path, identity: &Identity) -> Result<Self, SnapshotError> {
+        let fault = |e: rusqlite::Error| Self::fault(e, folder);
+        let draft = Draft::create(folder, identity).map_err(|e| Self::io_fault(e, folder))?;
+        let reader = schema::connect(database, schema::Role::Reader).map_err(fault)?;
+        reader.execute_batch("begin; select count(*) from sqlite_schema").map_err(fault)?;
+        draft.run(|| copy_pages(&reader, draft.path()))?.map_err(|e| match e {
+            Error::Full => SnapshotError::Full(folder.to_owned()),
+            other => SnapshotError::Copy(other),
+        })?;
+        draft.file().sync_all().map_err(|e| Self::io_fault(e, folder))?;
+        // The log lies beside the file that a link leads to.
+        let log = beside(&fs::canonicalize(database)?, "-wal");
+        Ok(Self { draft, log, reader })
+    }
+
+    /// Brings the copy up to date and makes it durable under the first free one of `names`. For
+    /// whoever keeps others from writing: what they commit later is not in it.
+    ///
+    /// # Errors
+    /// The copy could not be finished; nothing of it is left then.
+    pub fn finish(self, mut names: impl Iterator<Item = PathBuf>) -> Result<PathBuf, SnapshotError> {
+        let folder = crate::db::store::folder_of(self.draft.path()).to_owned();
+        let copied = beside(self.draft.path(), "-wal");
+        let log = match File::open(&self.log) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            opened => Some(opened?),
+        };
+        let Self { draft, reader, .. } = self;
+        draft
+            .run(|| log.map_or(Ok(()), |log| copy_log(log, &copied)))
+            .flatten()
+            .map_err(|e| Self::io_fault(e, &folder))?;
+        drop(reader);
+        draft.run(|| apply_log(draft.path()))?.map_err(|e| Self::fault(e, &folder))?;
+        draft.publish(&mut names).map_err(|e| Self::io_fault(e, &folder))
+    }
+
+    fn fault(error: rusqlite::Error, folder: &Path) -> SnapshotError {
+        match Error::from(error) {
+            Error::Full => SnapshotError::Full(folder.to_owned()),
+            other => SnapshotError::Copy(other),
+        }
+    }
+
+    fn io_fault(error: io::Error, folder: &Path) -> SnapshotError {
+        match error.kind() {
+            io::ErrorKind::StorageFull => SnapshotError::Full(folder.to_owned()),
+            _ => SnapshotError::Io(error),
+        }
+    }
+}
+
+fn copy_pages(source: &Connection, path: &Path) -> Result<(), Error> {
+    let mut copy = Connection::open(path)?;
+    // One that breaks off is removed, and the whole is made durable at once.
+    copy.pragma_update_and_check(None, "journal_mode", "off", |_| Ok(()))?;
+    copy.pragma_update(None, "synchronous", "off")?;
+    let backup = Backup::new(source, &mut copy)?;
+    loop {
+        match backup.step(CHUNK)? {
+            StepResult::Done => break,
+            StepResult::More => {}
+            _ => return Err(Error::Busy),
+        }
+    }
+    drop(backup);
+    copy.close().map_err(|(_, e)| e.into())
+}
+
+fn copy_log(mut log: File, to: &Path) -> io::Result<()> {
+    let mut copied = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
+    io::copy(&mut log, &mut copied).map(drop)
+}
+
+/// Lets SQLite carry the log over and remove it. A transaction that was never committed is left out.
+fn apply_log(path: &Path) -> rusqlite::Result<()> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let copy = Connection::open_with_flags(path, flags)?;
+    // Alone: the index of the log is kept in memory.
+    copy.pragma_update(None, "locking_mode", "exclusive")?;
+    copy.pragma_update(None, "synchronous", "off")?;
+    copy.pragma_update_and_check(None, "journal_mode", "delete", |_| Ok(()))?;
+    copy.close().map_err(|(_, e)| e)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+mod tests {
+    use super::*;
+    use crate::db::store::{Options, Store};
+    use std::time::Duration;
+
+    /// Every row and every object of the schema, in order.
+    fn content(connection: &Connection) -> Vec<String> {
+        let mut lines = Vec::new();
+        for query in [
+            "select * from coffee_logs order by id",
+            "select * from heart_rate_logs order by id",
+            "select name, seq from sqlite_sequence order by name",
+            "select type, name, sql from sqlite_schema order by type, name",
+        ] {
+            let mut query = connection.prepare(query).unwrap();
+            let columns = query.column_count();
+            let mut rows = query.query([]).unwrap();
+            while let Some(row) = rows.next().unwrap() {
+                let values = (0..columns).map(|n| format!("{:?}", row.get_ref(n).unwrap()));
+                lines.push(values.collect::<Vec<_>>().join("|"));
+            }
+        }
+        lines
+    }
+
+    fn change(writer: &Connection, random: &mut fastrand::Rng) {
+        let (many, some) = (random.u32(1..400), random.i64(2..40));
+        let sql = match random.u32(0..6) {
+            0 | 1 => format!(
+                "with recursive n(n) as (select 1 union all select n + 1 from n where n < {many})
+                 insert into heart_rate_logs (timestamp, bpm, context)
+                 select {} + n, 60 + n % 90, 'resting' from n",
+                random.i64(0..1_000_000_000)
+            ),
+            2 => format!("update heart_rate_logs set bpm = bpm + 1, notes = 'changed' where id % {some} = 0"),
+            3 => format!("delete from heart_rate_logs where id % {some} = 1"),
+            4 => format!("insert into coffee_logs (timestamp, caffeine_mg) values ({some}, 90)"),
+            // Frees pages, and lets the file shrink.
+            _ => "delete from heart_rate_logs where id > (select max(id) / 2 from heart_rate_logs)".into(),
+        };
+        writer.execute_batch(&sql).unwrap();
+    }
+
+    #[test]
+    fn a_page_copy_holds_everything_that_was_committed_before_its_end_whatever_was_done_meanwhile() {
+        let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(7);
+        println!("SEED={seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        for round in 0..60 {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("coffee.db");
+            let options = Options {
+                path: path.clone(),
+                backups: folder.path().join("backups"),
+                quick_readers: 1,
+                dear_readers: 1,
+                slow_query: Duration::from_secs(9),
+            };
+            Store::open(&options).unwrap().close();
+            let writer = schema::connect(&path, schema::Role::Writer).unwrap();
+            let checkpoint = |random: &mut fastrand::Rng| {
+                let mode = ["passive", "full", "restart", "truncate"][random.usize(0..4)];
+                writer.busy_timeout(Duration::ZERO).unwrap();
+                drop(writer.pragma_update_and_check(None, "wal_checkpoint", mode, |_| Ok(())));
+            };
+            for _ in 0..random.u32(0..8) {
+                change(&writer, &mut random);
+                if random.bool() {
+                    checkpoint(&mut random);
+                }
+            }
+            let copy = PageCopy::of(&path, folder.path(), &Identity::CALLER).unwrap();
+            for _ in 0..random.u32(0..8) {
+                change(&writer, &mut random);
+                if random.bool() {
+                    checkpoint(&mut random);
+                }
+            }
+            // The one who finishes it holds the database, and has written something already.
+            writer.execute_batch("begin immediate; update heart_rate_logs set bpm = 99").unwrap();
+            let made = copy.finish(std::iter::once(folder.path().join("copy.db"))).unwrap();
+            writer.execute_batch("rollback").unwrap();
+            assert!(!beside(&made, "-wal").exists());
+            let copy = Connection::open(&made).unwrap();
+            assert_eq!(content(&copy), content(&writer), "round {round}");
+            let verdict: String = copy.query_row("pragma integrity_check", [], |row| row.get(0)).unwrap();
+            assert_eq!(verdict, "ok", "round {round}");
+        }
+    }
+}

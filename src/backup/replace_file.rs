@@ -1,0 +1,227 @@
+//! Puts a new file in the place of a broken database, which is kept under another name.
+//!
+//! The database's name always leads to a whole file, and a log never lies beside a file that
+//! is not its own: the broken file gets its second name first, then its log moves there, then
+//! the new file takes the first name over. A broken file that still has both names was left by
+//! a replacement that was cut off; the next to open the database undoes that.
+
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+use std::{fs, io};
+
+use crate::backup::retention::second;
+use crate::db::error::OpenError;
+use crate::db::store::folder_of;
+use crate::domain::time::Timestamp;
+use crate::fs::failpoint::step;
+use crate::fs::lock_file::{FileStamp, Lock, LockRecord, LockState, beside};
+use crate::fs::temp_file::{Draft, rename_to_free, sync_folder};
+
+/// What SQLite lays beside a database and would take for its own.
+const COMPANIONS: [&str; 3] = ["-wal", "-journal", "-shm"];
+/// Between a database's name and the time at which it was moved aside.
+const BROKEN: &str = ".broken-";
+
+/// What comes before every opening of a database: a replacement that was cut off is undone, and
+/// the remains of a lost database are refused.
+///
+/// # Errors
+/// Why it is not to be opened.
+pub fn settle(database: &Path) -> Result<(), OpenError> {
+    if is_unfinished(database) {
+        // Whoever holds the lock is moving its log just now.
+        let lock = Lock::take_unless_served(database)?;
+        let _lock = lock.ok_or_else(|| OpenError::Maintained { path: database.to_owned() })?;
+        undo_unfinished(database)?;
+    }
+    refuse_a_loss(database)
+}
+
+/// Refuses to begin with an empty database where one is lost: its log, which SQLite would remove,
+/// or its lock file is still there. Refuses the log of another file, too.
+///
+/// # Errors
+/// [`OpenError::Lost`], [`OpenError::Gone`] or [`OpenError::StrangeLog`].
+pub fn refuse_a_loss(database: &Path) -> Result<(), OpenError> {
+    let path = || database.to_owned();
+    if size(database) > 0 {
+        return refuse_a_strange_log(database);
+    }
+    let log = beside(database, "-wal");
+    if size(&log) > 0 {
+        return Err(OpenError::Lost { path: path(), log });
+    }
+    if LockRecord::read(database).had_database() {
+        return Err(OpenError::Gone { path: path() });
+    }
+    Ok(())
+}
+
+/// Refuses a log that may not be the database's own, after one of them was replaced while a server
+/// ran: SQLite would write it into the file that lies there now.
+///
+/// # Errors
+/// [`OpenError::StrangeLog`].
+pub fn refuse_a_strange_log(database: &Path) -> Result<(), OpenError> {
+    let log = beside(database, "-wal");
+    let LockState::Moved { database: file, log: its_log } = LockRecord::read(database).state else {
+        return Ok(());
+    };
+    let is_now = |path: &Path, stamp| fs::metadata(path).is_ok_and(|found| FileStamp::of(&found) == stamp);
+    // Where there is no database, a restore moves the log aside.
+    let is_none = size(database) == 0 || size(&log) == 0;
+    if is_none || is_now(database, file) && is_now(&log, its_log) {
+        return Ok(());
+    }
+    Err(OpenError::StrangeLog { path: database.to_owned(), log })
+}
+
+/// Makes room for an empty database where one is lost. What is left of its log is moved aside.
+///
+/// # Errors
+/// [`OpenError::Present`] when there is a database, or the file system's.
+pub fn begin_anew(database: &Path) -> Result<(), OpenError> {
+    if size(database) > 0 {
+        return Err(OpenError::Present(database.to_owned()));
+    }
+    let aside = move_aside(database, false)
+        .map_err(|e| OpenError::File { path: database.to_owned(), why: e.to_string() })?;
+    for path in aside {
+        tracing::warn!("the log of the former database is kept as {}", path.display());
+    }
+    Ok(())
+}
+
+fn size(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |m| m.len())
+}
+
+/// Gives `draft` the database's name. What has it now is kept aside if it `is_worth_keeping`;
+/// a log always is. Names what was moved.
+///
+/// # Errors
+/// The file system's; all is then as it was.
+pub fn replace(database: &Path, draft: Draft, is_worth_keeping: bool) -> io::Result<Vec<PathBuf>> {
+    let moved = move_aside(database, is_worth_keeping);
+    let done = moved.and_then(|aside| draft.publish_over(database).map(|()| aside));
+    if done.is_err()
+        && let Err(e) = undo_unfinished(database)
+    {
+        tracing::error!("{} could not be brought back beside its log: {e}", database.display());
+    }
+    done
+}
+
+fn move_aside(database: &Path, is_worth_keeping: bool) -> io::Result<Vec<PathBuf>> {
+    let mut aside = Vec::new();
+    let stem = free_name(database);
+    if is_worth_keeping {
+        fs::hard_link(database, &stem).map_err(|e| match e.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported => io::Error::other(format!(
+                "the file system gives no file a second name ({e}): move {} and what lies beside it away, \
+                 then restore without --replace",
+                database.display()
+            )),
+            _ => e,
+        })?;
+        aside.push(stem.clone());
+        sync_folder(database)?;
+        step("restore.linked");
+    }
+    for end in COMPANIONS {
+        let (old, new) = (beside(database, end), beside(&stem, end));
+        let Ok(file) = fs::symlink_metadata(&old) else { continue };
+        if !is_worth_keeping && (file.len() == 0 || end == "-shm") {
+            fs::remove_file(&old)?;
+        } else if rename_to_free(&old, &new)? {
+            aside.push(new);
+        } else {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        step("restore.aside");
+    }
+    sync_folder(database)?;
+    Ok(aside)
+}
+
+/// A name beside the database that neither a file nor a log has.
+fn free_name(database: &Path) -> PathBuf {
+    let now = second(Timestamp::from(SystemTime::now()));
+    let is_free = |stem: &PathBuf| {
+        ["", "-wal", "-journal", "-shm"].iter().all(|end| fs::symlink_metadata(beside(stem, end)).is_err())
+    };
+    let mut names = (2_u32..).map(|n| beside(database, &format!("{BROKEN}{now}-{n}")));
+    let first = beside(database, &format!("{BROKEN}{now}"));
+    if is_free(&first) { first } else { names.find(is_free).unwrap_or(first) }
+}
+
+/// Was a replacement of this database cut off?
+pub fn is_unfinished(database: &Path) -> bool {
+    !second_names(database).is_empty()
+}
+
+/// Undoes a replacement that was cut off: the log goes back beside its file. For whoever
+/// holds the lock on the database.
+///
+/// # Errors
+/// The file system's, or that a log lies in the way; nothing is removed then.
+pub fn undo_unfinished(database: &Path) -> Result<(), OpenError> {
+    let undo = || -> io::Result<()> {
+        for stem in second_names(database) {
+            COMPANIONS.iter().try_for_each(|end| bring_back(&beside(&stem, end), &beside(database, end)))?;
+            sync_folder(database)?;
+            fs::remove_file(&stem)?;
+            sync_folder(database)?;
+        }
+        Ok(())
+    };
+    undo().map_err(|e| match e.kind() {
+        io::ErrorKind::StorageFull => OpenError::Full { path: database.to_owned() },
+        _ => OpenError::File { path: database.to_owned(), why: e.to_string() },
+    })
+}
+
+/// Moves what lay beside the database back to it. An empty log in its way holds nothing.
+fn bring_back(aside: &Path, place: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(aside).is_err() {
+        return Ok(());
+    }
+    if fs::symlink_metadata(place).is_ok_and(|m| m.len() == 0) {
+        fs::remove_file(place)?;
+    }
+    if rename_to_free(aside, place)? {
+        return Ok(());
+    }
+    // The index of a log is made anew.
+    if place.as_os_str().as_encoded_bytes().ends_with(b"-shm") {
+        fs::remove_file(place)?;
+        return fs::remove_file(aside);
+    }
+    Err(io::Error::other(format!(
+        "a replacement of it was cut off, and {} lies where {} belongs: keep both, and move one away",
+        place.display(),
+        aside.display()
+    )))
+}
+
+/// The names aside under which the database's own file lies too.
+fn second_names(database: &Path) -> Vec<PathBuf> {
+    let (Ok(file), Some(name)) = (fs::symlink_metadata(database), database.file_name()) else {
+        return Vec::new();
+    };
+    // Nearly always: no name but its own.
+    if !file.is_file() || file.nlink() < 2 {
+        return Vec::new();
+    }
+    let start = format!("{}{BROKEN}", name.to_string_lossy());
+    let is_same = |other: Metadata| (other.dev(), other.ino()) == (file.dev(), file.ino());
+    let Ok(entries) = fs::read_dir(folder_of(database)) else { return Vec::new() };
+    entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&start))
+        .map(|entry| database.with_file_name(entry.file_name()))
+        .filter(|path| fs::symlink_metadata(path).is_ok_and(is_same))
+        .collect()
+}

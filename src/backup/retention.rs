@@ -1,0 +1,410 @@
+//! The backups in a folder, and which of them are kept. Only files that a backup named are looked
+//! at, and only those with the id of the database are removed.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use crate::db::database_id::{BackupOrigin, BackupOwner, DatabaseId};
+use crate::domain::time::{DAY, Timestamp};
+use crate::fs::protected_paths::is_same;
+
+/// What is kept. A backup that either rule keeps stays; the newest always does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// The newest so many.
+    pub newest: Option<u32>,
+    /// Those of the last so many days of 24 hours.
+    pub days: Option<u32>,
+}
+
+/// Result of removing old backups.
+#[derive(Debug, Default)]
+pub struct Cleared {
+    pub removed: Vec<PathBuf>,
+    /// Backups named after times to come, by a clock that was wrong then or is now: they stay,
+    /// and count for nothing.
+    pub ahead: Vec<PathBuf>,
+    /// Backups that cannot be attributed to a database: they stay, and count for nothing.
+    pub unattributed: Vec<PathBuf>,
+    /// Those that should have gone, and why they are still there.
+    pub failed: Vec<(PathBuf, io::Error)>,
+}
+
+/// Ends the name of the copy that a restore makes of the state before it.
+pub const BEFORE_RESTORE: &str = "_before-restore";
+
+/// Kind of a backup, by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum BackupKind {
+    /// Made by `backup`, by a migration, or by `prune`.
+    Regular,
+    /// Made by a restore, of the state before it.
+    Safety,
+}
+
+/// Relation of a backup to the database that is looked after.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Belonging {
+    /// It is a backup of this database.
+    Own,
+    /// It is a backup of the database with this id.
+    Other(DatabaseId),
+    /// It has no id, as it was made by an older version.
+    Unmarked,
+    /// It cannot be read.
+    Unreadable,
+}
+
+/// Backup in a folder.
+#[derive(Clone, Debug)]
+pub struct BackupFile {
+    pub path: PathBuf,
+    pub kind: BackupKind,
+    pub belonging: Belonging,
+    /// Its name is of a time to come.
+    pub is_ahead: bool,
+    made: Made,
+}
+
+impl BackupFile {
+    /// Returns when it was made, by its name, as RFC 3339.
+    pub fn made_at(&self) -> String {
+        let [year, month, day, hour, minute, second] =
+            [0..4, 4..6, 6..8, 9..11, 11..13, 13..15].map(|range| &self.made.second[range]);
+        format!("{year}-{month}-{day}T{hour}:{minute}:{second}Z")
+    }
+}
+
+/// Lists the backups in `folder`, newest first. A `database` that lies there under such a name is
+/// no backup.
+///
+/// # Errors
+/// The folder cannot be listed.
+pub fn list_backups(
+    folder: &Path,
+    database: &Path,
+    owner: &BackupOwner,
+    now: Timestamp,
+) -> io::Result<Vec<BackupFile>> {
+    let now = second(now);
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if let Some(made) = Made::of(&path).filter(|_| is_file(&path) && !is_same(database, &path)) {
+            found.push((made, BackupOrigin::read(&path), path));
+        }
+    }
+    found.sort_unstable_by(|(one, ..), (other, ..)| other.cmp(one));
+    let owner = owner.clone().or_only_one(found.iter().map(|(_, origin, _)| origin));
+    let file = |(made, origin, path): (Made, BackupOrigin, PathBuf)| BackupFile {
+        belonging: owner.belonging(origin),
+        kind: made.kind,
+        is_ahead: made.second > now,
+        made,
+        path,
+    };
+    Ok(found.into_iter().map(file).collect())
+}
+
+impl BackupOwner {
+    /// Resolves an unknown owner where all backups are of one database.
+    fn or_only_one<'a>(self, mut origins: impl Iterator<Item = &'a BackupOrigin>) -> Self {
+        if self != Self::Unknown {
+            return self;
+        }
+        let mut only = None;
+        let is_one = origins.all(|origin| match (origin, &only) {
+            (BackupOrigin::Known(id), None) => {
+                only = Some(id);
+                true
+            }
+            (BackupOrigin::Known(id), Some(first)) => id == *first,
+            _ => true,
+        });
+        match (is_one, only) {
+            (true, Some(id)) => Self::Database(id.clone()),
+            (true, None) => Self::Older,
+            (false, _) => Self::Unknown,
+        }
+    }
+
+    fn belonging(&self, origin: BackupOrigin) -> Belonging {
+        match (self, origin) {
+            (Self::Database(own), BackupOrigin::Known(id)) if *own == id => Belonging::Own,
+            (Self::Older, BackupOrigin::Unmarked) => Belonging::Own,
+            (_, BackupOrigin::Known(id)) => Belonging::Other(id),
+            (_, BackupOrigin::Unmarked) => Belonging::Unmarked,
+            (_, BackupOrigin::Unreadable) => Belonging::Unreadable,
+        }
+    }
+}
+
+/// Removes the backups of this database in `folder` that are not kept. Those of other databases and
+/// those that cannot be attributed stay, and push none out. A safety copy goes together with the
+/// backups that are older than it.
+///
+/// # Errors
+/// The folder cannot be listed.
+pub fn remove_old(
+    folder: &Path,
+    database: &Path,
+    owner: &BackupOwner,
+    retention: Retention,
+    now: Timestamp,
+) -> io::Result<Cleared> {
+    if retention == (Retention { newest: None, days: None }) {
+        return Ok(Cleared::default());
+    }
+    let mut cleared = Cleared::default();
+    let oldest_kept = retention.days.map(|days| second(now.minus(i64::from(days) * DAY)));
+    let count = retention.newest.map_or(1, |n| n.max(1));
+    let mut kept = 0;
+    for file in list_backups(folder, database, owner, now)? {
+        match (&file.belonging, owner) {
+            (Belonging::Own, BackupOwner::Database(_)) if file.is_ahead => cleared.ahead.push(file.path),
+            (Belonging::Own, BackupOwner::Database(_)) => {
+                let is_young = oldest_kept.as_ref().is_some_and(|oldest| file.made.second >= *oldest);
+                if kept < count || is_young {
+                    kept += u32::from(file.kind == BackupKind::Regular);
+                    continue;
+                }
+                match fs::remove_file(&file.path) {
+                    Ok(()) => cleared.removed.push(file.path),
+                    Err(e) => cleared.failed.push((file.path, e)),
+                }
+            }
+            (Belonging::Other(_), _) => {}
+            _ => cleared.unattributed.push(file.path),
+        }
+    }
+    cleared.removed.reverse();
+    cleared.ahead.reverse();
+    Ok(cleared)
+}
+
+/// Returns the newest backup of a database, if there is one. A safety copy is none, nor is one of a
+/// time to come.
+pub fn newest_backup(files: Vec<BackupFile>) -> Option<PathBuf> {
+    newest_of(files, |belonging| *belonging == Belonging::Own)
+}
+
+/// Returns the newest backup to verify: one that cannot be read counts, as it may be the database's
+/// own and damaged.
+pub fn newest_to_verify(files: Vec<BackupFile>) -> Option<PathBuf> {
+    newest_of(files, |belonging| matches!(belonging, Belonging::Own | Belonging::Unreadable))
+}
+
+fn newest_of(files: Vec<BackupFile>, counts: fn(&Belonging) -> bool) -> Option<PathBuf> {
+    let is_candidate =
+        |file: &BackupFile| counts(&file.belonging) && file.kind == BackupKind::Regular && !file.is_ahead;
+    files.into_iter().find(is_candidate).map(|file| file.path)
+}
+
+fn is_file(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|m| m.is_file())
+}
+
+/// When a backup was made, by its name: they sort by it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Made {
+    /// `YYYYMMDD_HHMMSS`, UTC.
+    second: String,
+    /// Of several within that second.
+    place: u32,
+    kind: BackupKind,
+}
+
+impl Made {
+    /// Reads `coffee_YYYYMMDD_HHMMSS.db` and `coffee_YYYYMMDD_HHMMSS_2.db`, and both with
+    /// `_before-restore` before the end.
+    fn of(path: &Path) -> Option<Self> {
+        let stem = path.file_name()?.to_str()?.strip_prefix("coffee_")?.strip_suffix(".db")?;
+        let (stem, kind) = match stem.strip_suffix(BEFORE_RESTORE) {
+            Some(stem) => (stem, BackupKind::Safety),
+            None => (stem, BackupKind::Regular),
+        };
+        let (second, rest) = stem.split_at_checked(15)?;
+        let is_digit = |(n, byte)| if n == 8 { byte == b'_' } else { u8::is_ascii_digit(&byte) };
+        let place = match rest {
+            "" => 1,
+            rest => rest.strip_prefix('_')?.parse().ok().filter(|n| *n > 1)?,
+        };
+        second.bytes().enumerate().all(is_digit).then(|| Self { second: second.to_owned(), place, kind })
+    }
+}
+
+/// An instant as backups are named after it: `YYYYMMDD_HHMMSS`, UTC.
+pub fn second(at: Timestamp) -> String {
+    let text = at.to_string();
+    let digits: String = text.chars().filter(char::is_ascii_digit).take(14).collect();
+    format!("{}_{}", &digits[..8], &digits[8..])
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+mod tests {
+    use super::*;
+
+    const OWN: &str = "0123456789abcdef0123456789abcdef";
+    const OTHER: &str = "fedcba9876543210fedcba9876543210";
+
+    /// Writes a backup with this id, or one of an older version.
+    fn lay(path: &Path, id: Option<&str>) {
+        let backup = rusqlite::Connection::open(path).unwrap();
+        let sql = format!(
+            "pragma journal_mode = off; pragma application_id = {}",
+            crate::db::schema::APPLICATION_ID
+        );
+        backup.execute_batch(&sql).unwrap();
+        if let Some(id) = id {
+            backup
+                .execute_batch("create table database_identity (only_row integer primary key, id text)")
+                .unwrap();
+            backup.execute("insert into database_identity (id) values (?)", [id]).unwrap();
+        }
+    }
+
+    /// A folder with these backups of one database, what is removed from it, and what stays.
+    fn after(files: &[&str], newest: Option<u32>, days: Option<u32>) -> (Vec<String>, Vec<String>) {
+        after_with(files, &[], newest, days)
+    }
+
+    /// The same with others, which have these ids.
+    fn after_with(
+        files: &[&str],
+        others: &[(&str, Option<&str>)],
+        newest: Option<u32>,
+        days: Option<u32>,
+    ) -> (Vec<String>, Vec<String>) {
+        let folder = tempfile::tempdir().unwrap();
+        files.iter().for_each(|name| lay(&folder.path().join(name), Some(OWN)));
+        others.iter().for_each(|(name, id)| lay(&folder.path().join(name), *id));
+        let owner = BackupOwner::Database(DatabaseId::parse(OWN).unwrap());
+        let cleared =
+            remove_old(folder.path(), Path::new("coffee.db"), &owner, Retention { newest, days }, now())
+                .unwrap();
+        assert!(cleared.failed.is_empty(), "{cleared:?}");
+        let removed = cleared.removed;
+        let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+        let mut removed: Vec<_> = removed.iter().map(|path| name(path)).collect();
+        let mut stays: Vec<_> =
+            fs::read_dir(folder.path()).unwrap().map(|e| name(&e.unwrap().path())).collect();
+        removed.sort_unstable();
+        stays.sort_unstable();
+        (removed, stays)
+    }
+
+    /// 2026-06-20T12:00:00Z
+    fn now() -> Timestamp {
+        Timestamp::clamped(1_781_956_800_000_000)
+    }
+
+    #[test]
+    fn backups_of_others_and_those_without_an_id_stay_and_push_none_out() {
+        let others = [
+            ("coffee_20260601_020000.db", Some(OTHER)),
+            ("coffee_20260602_020000.db", None),
+            ("coffee_20260620_020000.db", Some(OTHER)),
+            ("coffee_20260620_030000.db", None),
+        ];
+        let (removed, stays) = after_with(&FILES, &others, Some(4), None);
+        assert_eq!(removed, FILES[..1]);
+        assert_eq!(stays.len(), 8);
+    }
+
+    #[test]
+    fn a_safety_copy_pushes_no_backup_out_and_goes_with_those_that_are_older() {
+        let files = [
+            "coffee_20260617_020000.db",
+            "coffee_20260617_030000_before-restore.db",
+            "coffee_20260618_020000.db",
+            "coffee_20260618_030000_before-restore.db",
+            "coffee_20260618_030000_2_before-restore.db",
+            "coffee_20260619_020000.db",
+        ];
+        assert_eq!(after(&files, Some(2), None).0, files[..2]);
+        assert_eq!(after(&files, Some(1), None).0, [&files[..3], &[files[4], files[3]]].concat());
+        assert_eq!(after(&files[3..5], Some(1), None).0, [""; 0]);
+    }
+
+    #[test]
+    fn the_newest_is_the_databases_own_and_no_safety_copy() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, id) in [
+            ("coffee_20260617_020000.db", Some(OWN)),
+            ("coffee_20260618_020000.db", Some(OWN)),
+            ("coffee_20260618_030000_before-restore.db", Some(OWN)),
+            ("coffee_20260619_020000.db", Some(OTHER)),
+            ("coffee_20260619_030000.db", None),
+            ("coffee_20990101_000000.db", Some(OWN)),
+        ] {
+            lay(&folder.path().join(name), id);
+        }
+        let newest = |owner: &BackupOwner| {
+            let files = list_backups(folder.path(), Path::new("coffee.db"), owner, now()).unwrap();
+            newest_backup(files).map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+        };
+        let of = |id: &str| BackupOwner::Database(DatabaseId::parse(id).unwrap());
+        assert_eq!(newest(&of(OWN)).as_deref(), Some("coffee_20260618_020000.db"));
+        assert_eq!(newest(&of(OTHER)).as_deref(), Some("coffee_20260619_020000.db"));
+        assert_eq!(newest(&of(&OWN.replace('0', "1"))), None);
+        assert_eq!(newest(&BackupOwner::Older).as_deref(), Some("coffee_20260619_030000.db"));
+        assert_eq!(newest(&BackupOwner::Unknown), None, "of two databases");
+        fs::remove_file(folder.path().join("coffee_20260619_020000.db")).unwrap();
+        assert_eq!(newest(&BackupOwner::Unknown).as_deref(), Some("coffee_20260618_020000.db"));
+    }
+
+    const FILES: [&str; 5] = [
+        "coffee_20260617_020000.db",
+        "coffee_20260618_020000.db",
+        "coffee_20260619_020000.db",
+        "coffee_20260619_020000_2.db",
+        "coffee_20260619_020000_10.db",
+    ];
+
+    #[test]
+    fn the_newest_stay_and_a_tenth_of_one_second_is_newer_than_its_second() {
+        let (removed, stays) = after(&FILES, Some(2), None);
+        assert_eq!(removed, FILES[..3]);
+        assert_eq!(stays, ["coffee_20260619_020000_10.db", "coffee_20260619_020000_2.db"]);
+    }
+
+    #[test]
+    fn what_either_rule_keeps_stays() {
+        assert_eq!(after(&FILES, Some(1), Some(3)).0, FILES[..1], "over three days old");
+        assert_eq!(after(&FILES, Some(4), Some(1)).0, FILES[..1]);
+        assert_eq!(after(&FILES, None, None).0, [""; 0]);
+    }
+
+    #[test]
+    fn the_newest_stays_however_old_it_is() {
+        let (removed, stays) =
+            after(&["coffee_20200101_000000.db", "coffee_20210101_000000.db"], None, Some(1));
+        assert_eq!((removed.len(), stays), (1, vec!["coffee_20210101_000000.db".to_owned()]));
+    }
+
+    #[test]
+    fn backups_of_a_time_to_come_stay_and_push_none_out() {
+        let ahead = ["coffee_20260620_120001.db", "coffee_20990101_000000.db"];
+        let (removed, stays) = after(&[&FILES[..], &ahead].concat(), Some(1), None);
+        assert_eq!(removed, FILES[..4]);
+        assert_eq!(stays, ["coffee_20260619_020000_10.db", ahead[0], ahead[1]]);
+    }
+
+    #[test]
+    fn what_no_backup_named_is_never_touched() {
+        let others = [
+            "coffee.db",
+            "coffee_20200101_000000.db.txt",
+            "coffee_20200101_000000_1.db",
+            "coffee_20200101-000000.db",
+            "coffee_2020010_0000000.db",
+            "my_coffee_20200101_000000.db",
+            "coffee_20200101_000000_x.db",
+        ];
+        let with_two = [&others[..], &["coffee_20260619_020000.db", "coffee_20200101_000000.db"]].concat();
+        let (removed, stays) = after(&with_two, Some(1), None);
+        assert_eq!(removed, ["coffee_20200101_000000.db"]);
+        assert_eq!(stays.len(), others.len() + 1);
+    }
+}

@@ -1,0 +1,442 @@
+//! One consistent, verified copy of a database that may be in use.
+//!
+//! The copy is written under a temporary name, checked as a restore would check it, made
+//! durable, and only then given its name. A failure leaves nothing behind.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant, SystemTime};
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, params};
+
+use crate::backup::content_digest::TableDigest;
+use crate::backup::live_database::page_size;
+use crate::backup::replace_file::settle;
+use crate::backup::retention::{BEFORE_RESTORE, second};
+use crate::backup::verify::{Contents, Examination, connect, examine, file_uri, open_still};
+use crate::backup::{content_digest, expected_schema};
+use crate::db::error::{Error, OpenError, require_database};
+use crate::db::health::BackupRecord;
+use crate::db::schema::{APPLICATION_ID, Found};
+use crate::db::store::folder_of;
+use crate::db::{rollups, schema};
+use crate::domain::time::Timestamp;
+use crate::fs::failpoint::step;
+use crate::fs::privileges::Identity;
+use crate::fs::temp_file::Draft;
+
+/// Where a backup goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Into this folder, under the first free name `coffee_YYYYMMDD_HHMMSS.db` (UTC).
+    Folder(PathBuf),
+    /// Into this folder, as the copy that a restore makes first:
+    /// `coffee_YYYYMMDD_HHMMSS_before-restore.db`.
+    Safety(PathBuf),
+    /// Under this name, which must be free.
+    File(PathBuf),
+}
+
+/// A finished backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    pub path: PathBuf,
+    pub size_bytes: u64,
+    /// In hexadecimal.
+    pub sha256: String,
+    pub contents: Contents,
+    pub took: Duration,
+}
+
+/// How far a backup or a restore is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// So many bytes of about so many are written.
+    Copying { done: u64, total: u64 },
+    /// The copy is being checked.
+    Checking,
+}
+
+/// Who looks on.
+pub type Watcher<'a> = &'a (dyn Fn(Stage) + Sync);
+
+/// Nobody looks on.
+pub fn unwatched(_: Stage) {}
+
+/// Why there is no backup.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("{0} exists already: a backup never overwrites")]
+    Taken(PathBuf),
+    #[error("the folder {path} cannot be used: {why}")]
+    Folder { path: PathBuf, why: io::Error },
+    #[error("no room is left on the disk that holds {0}")]
+    Full(PathBuf),
+    #[error("the copy could not be written: {0}")]
+    Copy(Error),
+    #[error("the copy could not be written: {0}")]
+    Io(#[from] io::Error),
+    #[error("the copy did not pass its check: {}", .0.join("; "))]
+    Unsound(Vec<String>),
+}
+
+impl SnapshotError {
+    /// May trying again later help?
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Full(_) | Self::Copy(Error::Busy | Error::Unwritable(_)) => true,
+            Self::Open(e) => e.is_passing(),
+            _ => false,
+        }
+    }
+}
+
+impl Target {
+    fn folder(&self) -> &Path {
+        match self {
+            Self::Folder(folder) | Self::Safety(folder) => folder,
+            Self::File(file) => folder_of(file),
+        }
+    }
+
+    /// The names that would do, best first.
+    pub fn names(&self) -> Box<dyn Iterator<Item = PathBuf> + '_> {
+        match self {
+            Self::File(file) => Box::new(std::iter::once(file.clone())),
+            Self::Folder(folder) | Self::Safety(folder) => {
+                let stem = format!("coffee_{}", second(Timestamp::from(SystemTime::now())));
+                let end = if matches!(self, Self::Safety(_)) { BEFORE_RESTORE } else { "" };
+                let name = move |n| match n {
+                    1 => folder.join(format!("{stem}{end}.db")),
+                    n => folder.join(format!("{stem}_{n}{end}.db")),
+                };
+                Box::new((1_u32..).map(name))
+            }
+        }
+    }
+}
+
+/// Copies `database`, which may be in use, and notes the outcome beside it.
+///
+/// # Errors
+/// Why there is no backup; nothing of it is left then.
+pub fn snapshot(
+    database: &Path,
+    target: &Target,
+    identity: &Identity,
+    watcher: Watcher<'_>,
+) -> Result<Snapshot, SnapshotError> {
+    require_database(database)?;
+    let made = settle(database)
+        .map_err(SnapshotError::from)
+        .and_then(|()| copy(database, target, identity, watcher));
+    if let Err(SnapshotError::Taken(_)) = &made {
+        // A slip of the caller's, which says nothing about the database's backups.
+        return made;
+    }
+    let mut record = BackupRecord::read(database);
+    match &made {
+        Ok(snapshot) => {
+            record.last_success = Some(Timestamp::from(SystemTime::now()).micros());
+            record.size_bytes = Some(snapshot.size_bytes);
+            record.error = None;
+        }
+        Err(e) => record.error = Some(e.to_string()),
+    }
+    if let Err(e) = record.write(database)
+        && made.is_ok()
+    {
+        tracing::warn!("the outcome of the backup could not be noted: {e}");
+    }
+    step("backup.noted");
+    made
+}
+
+/// Copies `database` and notes nothing beside it; see [`snapshot`].
+///
+/// # Errors
+/// Why there is no backup; nothing of it is left then.
+pub fn copy(
+    database: &Path,
+    target: &Target,
+    identity: &Identity,
+    watcher: Watcher<'_>,
+) -> Result<Snapshot, SnapshotError> {
+    let began = Instant::now();
+    if let Target::File(file) = target
+        && file.exists()
+    {
+        return Err(SnapshotError::Taken(file.clone()));
+    }
+    let folder = target.folder();
+    let draft = Draft::create(folder, identity).map_err(|why| match why.kind() {
+        io::ErrorKind::StorageFull => SnapshotError::Full(folder.to_owned()),
+        _ => SnapshotError::Folder { path: folder.to_owned(), why },
+    })?;
+    step("backup.begun");
+    let source = source(database)?;
+    let version = match schema::recognise(&source, database)? {
+        Found::Ours(version) => version,
+        Found::Empty => return Err(OpenError::Empty { path: database.to_owned() }.into()),
+    };
+    copy_source(&source, &draft, version, watcher).map_err(|e| match e {
+        SnapshotError::Copy(Error::Full) => SnapshotError::Full(folder.to_owned()),
+        SnapshotError::Copy(Error::Corrupt(why)) => {
+            OpenError::Damaged { path: database.to_owned(), why }.into()
+        }
+        other => other,
+    })?;
+    drop(source);
+    step("backup.copied");
+    watcher(Stage::Checking);
+    let found = draft.run(|| examine(draft.path()))?;
+    let (sha256, contents) = sound(found, version).map_err(SnapshotError::Unsound)?;
+    step("backup.checked");
+    let size_bytes = draft.file().metadata()?.len();
+    let path = draft.publish(target.names()).map_err(|e| match (e.kind(), target) {
+        (io::ErrorKind::AlreadyExists, Target::File(file)) => SnapshotError::Taken(file.clone()),
+        (io::ErrorKind::StorageFull, _) => SnapshotError::Full(folder.to_owned()),
+        _ => SnapshotError::Io(e),
+    })?;
+    step("backup.named");
+    Ok(Snapshot { path, size_bytes, sha256, contents, took: began.elapsed() })
+}
+
+/// What a copy of a file of this version must turn out to be.
+fn sound(found: Examination, version: i64) -> Result<(String, Contents), Vec<String>> {
+    match found {
+        Examination { reasons, sha256: Some(digest), contents: Some(contents), schema_version, .. }
+            if reasons.is_empty() && schema_version == Some(version) =>
+        {
+            Ok((digest, contents))
+        }
+        Examination { reasons, .. } if !reasons.is_empty() => Err(reasons),
+        Examination { schema_version, .. } => {
+            Err(vec![format!("it has schema {schema_version:?} where {version} was copied")])
+        }
+    }
+}
+
+/// A connection that reads the database and to which the copy can be attached.
+fn source(database: &Path) -> Result<Connection, SnapshotError> {
+    let configure = |source: Connection| {
+        source.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        source.busy_timeout(Duration::from_secs(10))?;
+        source.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+        source.pragma_update(None, "cache_size", -8192)?;
+        source.pragma_update(None, "cell_size_check", true)?;
+        source.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
+        Ok(source)
+    };
+    // Nothing is written to it. A file that is opened to be read alone loses its CHECKs, and its
+    // tables could not be copied page by page into those of the copy, which have them.
+    let opened = match connect(database, "mode=rw").and_then(configure) {
+        // Where nothing can be laid beside it, as on a card that has gone read-only, nobody writes to it.
+        Err(e) if e.sqlite_error_code() == Some(ErrorCode::CannotOpen) => {
+            open_still(database).and_then(configure)
+        }
+        opened => opened,
+    };
+    opened.map_err(|e| SnapshotError::Open(schema::open_error(database, &e)))
+}
+
+/// Copies a database whose tables are those of its version, with digests of its rows.
+fn copy_source(
+    source: &Connection,
+    draft: &Draft,
+    version: i64,
+    watcher: Watcher<'_>,
+) -> Result<(), SnapshotError> {
+    let fault = |e: rusqlite::Error| SnapshotError::Copy(e.into());
+    let faults = expected_schema::table_faults(source, version).map_err(fault)?;
+    if !faults.is_empty() {
+        return Err(SnapshotError::Unsound(faults));
+    }
+    let left_out = expected_schema::left_out(source, version).map_err(fault)?;
+    if !left_out.is_empty() {
+        tracing::warn!("not part of the backup, as they are not Coffee Tracker's: {}", left_out.join(", "));
+    }
+    let page_size = page_size(source).map_err(fault)?;
+    write_copy(source, draft, watcher, || {
+        lay_tables(draft.path(), version, page_size)?;
+        source.execute("attach ? as copy", [file_uri(draft.path(), "mode=rw&vfs=unix")])?;
+        let copied = copy_rows(source, version);
+        if copied.is_err() && !source.is_autocommit() {
+            source.execute_batch("rollback")?;
+        }
+        let detached = source.execute_batch("detach copy");
+        copied.and(detached)
+    })
+    .map_err(|e| match e {
+        // A row that its own table does not take.
+        Error::Internal(why) => SnapshotError::Unsound(vec![why]),
+        other => SnapshotError::Copy(other),
+    })
+}
+
+/// Writes everything that `source` holds into an empty draft.
+pub fn fill(source: &Connection, draft: &Draft, watcher: Watcher<'_>) -> Result<(), Error> {
+    let path = draft.path().to_string_lossy();
+    write_copy(source, draft, watcher, || source.execute("vacuum into ?", params![path]).map(drop))
+}
+
+/// Fills a draft by `work`, with progress.
+fn write_copy(
+    source: &Connection,
+    draft: &Draft,
+    watcher: Watcher<'_>,
+    work: impl FnOnce() -> rusqlite::Result<()>,
+) -> Result<(), Error> {
+    let size = "select page_count * page_size from pragma_page_count, pragma_page_size";
+    let total = source.query_row(size, [], |row| row.get::<_, i64>(0))?.unsigned_abs();
+    let (done, finished) = channel::<()>();
+    std::thread::scope(|scope| {
+        // What is written is sent to the disk as it comes, not all at the end: a burst of
+        // hundreds of megabytes would hold up every other fsync on a slow card.
+        scope.spawn(move || {
+            while let Err(RecvTimeoutError::Timeout) = finished.recv_timeout(Duration::from_millis(100)) {
+                let written = draft.file().metadata().map_or(0, |m| m.len());
+                watcher(Stage::Copying { done: written, total });
+                drop(draft.file().sync_data());
+            }
+        });
+        let filled = draft.run(work);
+        drop(done);
+        match filled {
+            Ok(filled) => filled.map_err(Error::from),
+            Err(e) => Err(Error::Io(e.to_string())),
+        }
+    })
+}
+
+/// Makes the tables of a copy, empty.
+fn lay_tables(path: &Path, version: i64, page_size: i64) -> rusqlite::Result<()> {
+    let mut copy = Connection::open(path)?;
+    copy.pragma_update(None, "page_size", page_size)?;
+    // A draft that is not finished is removed.
+    copy.pragma_update_and_check(None, "journal_mode", "memory", |_| Ok(()))?;
+    copy.pragma_update(None, "synchronous", "off")?;
+    let laying = copy.transaction()?;
+    expected_schema::lay_schema(&laying, version)?;
+    // A migration may have made rows of its own.
+    for shape in expected_schema::shapes(&laying)? {
+        laying.execute(&format!("delete from {}", shape.quoted_name()), [])?;
+    }
+    laying.execute_batch(content_digest::MAKE_TABLE)?;
+    laying.pragma_update(None, "application_id", APPLICATION_ID)?;
+    laying.pragma_update(None, "user_version", version)?;
+    laying.commit()
+}
+
+/// Copies every row into the attached `copy`, and adds the digests. All is read in one read
+/// transaction, which holds up no writer.
+fn copy_rows(source: &Connection, version: i64) -> rusqlite::Result<()> {
+    source.pragma_update_and_check(Some("copy"), "journal_mode", "memory", |_| Ok(()))?;
+    source.pragma_update(Some("copy"), "synchronous", "off")?;
+    source.pragma_update(Some("copy"), "cache_size", -8192)?;
+    // What triggers keep is copied, too; and without them SQLite copies rows and indexes unchanged.
+    source.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+    let shapes = expected_schema::shapes(&expected_schema::model(version)?)?;
+    let copying = source.unchecked_transaction()?;
+    let mut digests = Vec::new();
+    for shape in &shapes {
+        let name = shape.quoted_name();
+        copying.execute(&format!("insert into copy.{name} select * from main.{name}"), [])?;
+        // Counts are compared with the readings themselves.
+        if !rollups::TABLES.contains(&shape.name.as_str()) {
+            digests.push(TableDigest::of_table(&copying, "main", shape)?);
+        }
+    }
+    let last_ids = expected_schema::last_ids(&copying, version)?;
+    copying.execute("delete from copy.sqlite_sequence", [])?;
+    for (table, id) in &last_ids {
+        copying.execute("insert into copy.sqlite_sequence (name, seq) values (?, ?)", params![table, id])?;
+    }
+    digests.push(TableDigest::of_last_ids(&last_ids));
+    content_digest::write_to_copy(&copying, &digests)?;
+    copying.commit()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::db::error::OpenError;
+    use crate::db::store::{Beginning, Options, Store};
+
+    fn options(folder: &Path) -> Options {
+        Options {
+            path: folder.join("coffee.db"),
+            backups: folder.join("backups"),
+            quick_readers: 1,
+            dear_readers: 1,
+            slow_query: Duration::from_secs(9),
+        }
+    }
+
+    fn backup(options: &Options) -> Result<Snapshot, SnapshotError> {
+        let target = Target::Folder(options.backups.clone());
+        snapshot(&options.path, &target, &Identity::CALLER, &unwatched)
+    }
+
+    #[test]
+    fn a_migration_backs_up_first_and_a_failing_one_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = options(folder.path());
+        Store::open(&options).unwrap().close();
+        let seed = Connection::open(&options.path).unwrap();
+        seed.execute("insert into coffee_logs (timestamp, caffeine_mg) values (1, 95)", []).unwrap();
+        drop(seed);
+
+        let newest = schema::newest();
+        let with = |step| [schema::migrations(), &[step]].concat();
+        let broken = Store::open_with(&options, &with("create table extra (a) strict"), Beginning::AsFound);
+        match &broken {
+            Err(OpenError::Migration { to, .. }) if *to == newest + 1 => {}
+            other => panic!("expected a failed migration, got {other:?}"),
+        }
+        let kept: Vec<_> = fs::read_dir(&options.backups).unwrap().flatten().collect();
+        assert_eq!(kept.len(), 1, "one backup, and no draft");
+        let backup = Connection::open(kept[0].path()).unwrap();
+        let coffees: i64 = backup.query_row("select count(*) from coffee_logs", [], |r| r.get(0)).unwrap();
+        assert_eq!(coffees, 1);
+        Store::open(&options).unwrap().close();
+
+        let next =
+            Store::open_with(&options, &with("create table extra (a integer) strict"), Beginning::AsFound)
+                .unwrap();
+        next.close();
+        drop(next);
+        match Store::open(&options) {
+            Err(OpenError::NewerSchema { found, known, .. }) if found == newest + 1 && known == newest => {}
+            other => panic!("expected a refusal of the next schema, got {other:?}"),
+        }
+        assert_eq!(BackupRecord::read(&options.path).error, None);
+    }
+
+    #[test]
+    fn a_backup_never_overwrites_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = options(folder.path());
+        let store = Store::open(&options).unwrap();
+        let made: std::collections::HashSet<_> = (0..5).map(|_| backup(&options).unwrap().path).collect();
+        assert_eq!(made.len(), 5);
+        store.close();
+    }
+
+    #[test]
+    fn a_backup_that_fails_leaves_nothing_and_says_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = options(folder.path());
+        fs::write(&options.path, b"SQLite format 3\0 but nothing else of it").unwrap();
+        assert!(backup(&options).is_err());
+        assert_eq!(fs::read_dir(&options.backups).unwrap().count(), 0);
+        assert!(BackupRecord::read(&options.path).error.is_some());
+    }
+}

@@ -1,0 +1,344 @@
+//! Can this file be restored? Every reason why not, in a sentence.
+//!
+//! The file is read and never changed, and nothing is laid beside it.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+use sha2::{Digest, Sha256};
+
+use crate::backup::content_digest::TableDigest;
+use crate::backup::expected_schema::Shape;
+use crate::backup::replace_file::is_unfinished;
+use crate::backup::{content_digest, expected_schema};
+use crate::db::schema::Found;
+use crate::db::{rollups, schema};
+use crate::domain::time::Timestamp;
+use crate::fs::lock_file::beside;
+
+/// What a database holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    pub coffees: u64,
+    pub readings: u64,
+    /// The time of the newest entry of either kind.
+    pub newest: Option<Timestamp>,
+}
+
+/// What was found in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Examination {
+    pub path: PathBuf,
+    /// Why it cannot be restored; empty when it can.
+    pub reasons: Vec<String>,
+    pub size_bytes: u64,
+    /// Of the file as it lies there, in hexadecimal; `None` when it could not be read.
+    pub sha256: Option<String>,
+    /// Tables of counts that differ from the readings: the entries are all there, and answers over
+    /// long spans are wrong until they are counted anew. A restore does so by itself.
+    pub miscounted: Vec<&'static str>,
+    pub schema_version: Option<i64>,
+    pub contents: Option<Contents>,
+    /// It carries digests of its rows, as a backup does.
+    pub has_digests: bool,
+    /// Digests of the rows that were found.
+    pub(super) digests: Vec<TableDigest>,
+}
+
+impl Examination {
+    /// Can it be restored?
+    pub fn is_sound(&self) -> bool {
+        self.reasons.is_empty()
+    }
+}
+
+/// Most faults of the file's structure that are told.
+const MOST_FAULTS: u32 = 20;
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// Examines a file.
+pub fn examine(path: &Path) -> Examination {
+    examine_and_keep(path).0
+}
+
+/// Examines a file and keeps it open: what is read from the connection later comes from the file
+/// that was examined, whatever has its name by then.
+pub fn examine_and_keep(path: &Path) -> (Examination, Option<Connection>) {
+    let mut found = Examination {
+        path: path.to_owned(),
+        reasons: Vec::new(),
+        size_bytes: fs::metadata(path).map_or(0, |m| m.len()),
+        sha256: None,
+        miscounted: Vec::new(),
+        schema_version: None,
+        contents: None,
+        has_digests: false,
+        digests: Vec::new(),
+    };
+    // A log lies beside the file that a link leads to.
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if let Some(reason) = not_even_a_database(path) {
+        found.reasons.push(reason);
+        return (found, None);
+    }
+    if is_unfinished(path) {
+        found.reasons.push(
+            "a replacement of it was cut off, and its log lies elsewhere: start the server once".into(),
+        );
+        return (found, None);
+    }
+    match sha256(path) {
+        Ok(digest) => found.sha256 = Some(digest),
+        Err(e) => found.reasons.push(format!("it cannot be read to its end: {e}")),
+    }
+    match open_still(path) {
+        Ok(connection) => {
+            look_inside(&connection, &mut found);
+            (found, Some(connection))
+        }
+        Err(e) => {
+            found.reasons.push(format!("it cannot be opened: {e}"));
+            (found, None)
+        }
+    }
+}
+
+/// What is wrong with it before SQLite is asked.
+fn not_even_a_database(path: &Path) -> Option<String> {
+    let mut header = [0; 100];
+    let size = match fs::metadata(path) {
+        Ok(file) if file.is_dir() => return Some("it is a folder, not a file".into()),
+        Ok(file) => file.len(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Some("there is no such file".into()),
+        Err(e) => return Some(format!("it cannot be read: {e}")),
+    };
+    if size == 0 {
+        return Some("it is empty".into());
+    }
+    match File::open(path).and_then(|mut file| file.read_exact(&mut header)) {
+        Ok(()) if header.starts_with(MAGIC) => {}
+        Ok(()) => return Some("it is not a SQLite database".into()),
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+            return Some("it is not a SQLite database".into());
+        }
+        Err(e) => return Some(format!("it cannot be read: {e}")),
+    }
+    // https://www.sqlite.org/fileformat.html, "The Database Header": 1 stands for 65,536.
+    let number = |at: usize| {
+        u64::from(u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]))
+    };
+    let page = match u64::from(u16::from_be_bytes([header[16], header[17]])) {
+        1 => 65_536,
+        size => size,
+    };
+    let (pages, is_current) = (number(28), number(24) == number(92));
+    let expected = page * pages;
+    (is_current && size < expected && !has_log(path))
+        .then(|| format!("it is cut off: {size} of {expected} bytes are there"))
+}
+
+fn has_log(path: &Path) -> bool {
+    ["-wal", "-journal"].iter().any(|end| fs::metadata(beside(path, end)).is_ok_and(|log| log.len() > 0))
+}
+
+/// Opens a file to read, so that nothing is made beside it. A file that a log lies beside is a
+/// database in use, or a copy of one: it is read together with its log.
+///
+/// # Errors
+/// SQLite's own.
+pub fn open_still(path: &Path) -> rusqlite::Result<Connection> {
+    let is_there = |end| fs::exists(beside(path, end)).unwrap_or(false);
+    let connection = if is_there("-wal") && is_there("-shm") {
+        connect_read_only(path, "")?
+    } else if has_log(path) {
+        // Nobody has it open. The index of its log is kept in memory: that takes a database
+        // held for oneself, and a reader can hold nothing but by not locking at all.
+        let alone = connect_read_only(path, "&vfs=unix-none")?;
+        alone.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        alone.pragma_update(None, "locking_mode", "exclusive")?;
+        alone
+    } else {
+        connect_read_only(path, "&immutable=1")?
+    };
+    connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "cache_size", -8192)?;
+    // Opens the log's index too, while whoever opened the file is who they are.
+    connection.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
+    Ok(connection)
+}
+
+/// Opens a file that is only read. The flag, unlike the address, holds for files that are attached
+/// later, too: they can be written.
+fn connect_read_only(path: &Path, parameters: &str) -> rusqlite::Result<Connection> {
+    connect(path, &format!("mode=ro{parameters}"))
+}
+
+/// Opens a file with parameters in its address.
+pub fn connect(path: &Path, parameters: &str) -> rusqlite::Result<Connection> {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    Connection::open_with_flags(file_uri(path, parameters), flags)
+}
+
+/// A file's address for SQLite.
+pub fn file_uri(path: &Path, parameters: &str) -> String {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    format!("file://{}?{parameters}", percent_encoded(&absolute))
+}
+
+/// Encodes a path for a `file:` URI.
+pub fn percent_encoded(path: &Path) -> String {
+    use std::fmt::Write;
+    use std::os::unix::ffi::OsStrExt;
+    path.as_os_str().as_bytes().iter().fold(String::new(), |mut text, byte| {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' => text.push(char::from(*byte)),
+            byte if byte.is_ascii_alphanumeric() => text.push(char::from(*byte)),
+            byte => {
+                let _ = write!(text, "%{byte:02X}");
+            }
+        }
+        text
+    })
+}
+
+/// What is wrong with its content, and what it holds.
+fn look_inside(connection: &Connection, found: &mut Examination) {
+    let version = match schema::recognise(connection, &found.path) {
+        Ok(Found::Ours(version)) => version,
+        Ok(Found::Empty) => return found.reasons.push("it is an empty database".into()),
+        Err(e) => return found.reasons.push(e.to_string()),
+    };
+    found.schema_version = Some(version);
+    match connection.pragma_query_value(None, "encoding", |row| row.get::<_, String>(0)) {
+        Ok(encoding) if encoding == "UTF-8" => {}
+        Ok(encoding) => found.reasons.push(format!("its text is {encoding}, and must be UTF-8")),
+        Err(e) => found.reasons.push(format!("it cannot be read: {e}")),
+    }
+    match faults(connection) {
+        Ok(faults) => found.reasons.extend(faults),
+        Err(e) => found.reasons.push(format!("it is damaged: {e}")),
+    }
+    match expected_schema::schema_faults(connection, version) {
+        Ok(faults) => found.reasons.extend(faults),
+        Err(e) => found.reasons.push(format!("its tables cannot be compared: {e}")),
+    }
+    if found.reasons.is_empty() {
+        let misfits = misfits(connection);
+        match misfits.and_then(|faults| Ok((faults, expected_schema::id_faults(connection, version)?))) {
+            Ok((faults, ids)) => found.reasons.extend(faults.into_iter().chain(ids)),
+            Err(e) => found.reasons.push(format!("it cannot be read: {e}")),
+        }
+    }
+    if found.reasons.is_empty()
+        && let Err(e) = look_at_rows(connection, version, found)
+    {
+        found.reasons.push(format!("its rows cannot be read: {e}"));
+    }
+    if found.reasons.is_empty() {
+        match contents(connection) {
+            Ok(contents) => found.contents = Some(contents),
+            Err(e) => found.reasons.push(format!("it cannot be read: {e}")),
+        }
+    }
+    if found.reasons.is_empty() && rollups::are_in(version) {
+        match rollups::miscounts(connection) {
+            Ok(tables) => found.miscounted = tables,
+            Err(e) => found.reasons.push(format!("its counts cannot be compared: {e}")),
+        }
+    }
+}
+
+/// What SQLite finds wrong with the file's structure, rows and indexes.
+fn faults(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut faults = Vec::new();
+    connection.pragma(None, "integrity_check", MOST_FAULTS, |row| {
+        let line: String = row.get(0)?;
+        if line != "ok" {
+            faults.push(format!("it is damaged: {line}"));
+        }
+        Ok(())
+    })?;
+    Ok(faults)
+}
+
+/// Rows with values that none of our tables takes.
+fn misfits(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut faults = Vec::new();
+    let mut query = connection.prepare(include_str!("../../sql/misfits.sql"))?;
+    let mut rows = query.query([])?;
+    while let Some(row) = rows.next()? {
+        match (row.get_ref(0)?.as_str()?, row.get(1)?) {
+            (_, 0) => {}
+            (table, 1) => faults.push(format!("it is damaged: a row of {table} has a value out of bounds")),
+            (table, n) => {
+                faults.push(format!("it is damaged: {n} rows of {table} have values out of bounds"));
+            }
+        }
+    }
+    Ok(faults)
+}
+
+/// Digests every row, and compares that with the digests that the file carries.
+fn look_at_rows(c: &Connection, version: i64, found: &mut Examination) -> rusqlite::Result<()> {
+    let mut shapes = expected_schema::shapes(&expected_schema::model(version)?)?;
+    shapes.retain(|shape| !rollups::TABLES.contains(&shape.name.as_str()));
+    shapes.push(Shape::of_sequences());
+    for shape in &shapes {
+        let digest = TableDigest::of_table(c, "main", shape)?;
+        if digest.bad_texts > 0 {
+            let (table, n) = (&digest.table, digest.bad_texts);
+            let texts = if n == 1 { "1 text".to_owned() } else { format!("{n} texts") };
+            found
+                .reasons
+                .push(format!("it is damaged: {table} has {texts} with invalid UTF-8 or a NUL character"));
+        }
+        found.digests.push(digest);
+    }
+    if let Some(differing) = content_digest::compare(c, &found.digests)? {
+        found.has_digests = true;
+        found.reasons.extend(differing.into_iter().map(|table| {
+            format!("it is damaged: the rows of {table} differ from those that were backed up")
+        }));
+    }
+    Ok(())
+}
+
+/// What a database of ours holds.
+///
+/// # Errors
+/// SQLite's own.
+pub fn contents(connection: &Connection) -> rusqlite::Result<Contents> {
+    let (coffees, readings) = schema::count_rows(connection)?;
+    let newest: Option<i64> = connection.query_row(
+        "select max(at) from (select max(timestamp) as at from coffee_logs indexed by coffee_logs_by_time
+         union all select max(timestamp) from heart_rate_logs indexed by heart_rate_logs_by_time)",
+        [],
+        |row| row.get(0),
+    )?;
+    Ok(Contents { coffees, readings, newest: newest.map(Timestamp::clamped) })
+}
+
+fn sha256(path: &Path) -> io::Result<String> {
+    use std::fmt::Write;
+    let mut file = File::open(path)?;
+    let mut digest = Sha256::new();
+    let mut chunk = vec![0; 1 << 18];
+    loop {
+        match file.read(&mut chunk)? {
+            0 => break,
+            n => digest.update(&chunk[..n]),
+        }
+    }
+    Ok(digest.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    }))
+}

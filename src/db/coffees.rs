@@ -1,0 +1,463 @@
+//! Coffees: stored, changed, listed, added up.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::Serialize;
+
+use crate::db::coffee_types::{TypeNames, spellings_of};
+use crate::db::error::Error;
+use crate::db::idempotency::{IdempotencyKey, Stored, once};
+use crate::db::store::{Cost, Store};
+use crate::db::writer::Steps;
+use crate::domain::calendar::{Date, Zone};
+use crate::domain::coffee::{Coffee, CoffeeChange, CoffeeId, Milligrams, NewCoffee};
+use crate::domain::correlation::CorrelatedCoffee;
+use crate::domain::grouped::Grouped;
+use crate::domain::time::Timestamp;
+
+/// Which coffees to list, newest first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CoffeeFilter {
+    /// From this instant on, up to but without that one.
+    pub since: Timestamp,
+    pub until: Timestamp,
+    pub coffee_type: Option<String>,
+    pub limit: u32,
+    pub offset: u32,
+}
+
+/// What was drunk within some time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct DayTotal {
+    pub total_mg: f64,
+    pub coffee_count: u64,
+}
+
+/// What was drunk of one type.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TypeTotal {
+    pub coffee_type: Option<String>,
+    pub total: DayTotal,
+    pub last: Timestamp,
+}
+
+/// What a period's coffees add up to; folded in one pass, in time order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CoffeeStats {
+    pub total: DayTotal,
+    pub max_mg: f64,
+    pub min_mg: f64,
+    pub by_type: Vec<TypeTotal>,
+    pub by_hour: [DayTotal; 24],
+    pub days_with_caffeine: u32,
+}
+
+/// A type the user drinks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OwnType {
+    pub coffee_type: String,
+    pub count: u64,
+    /// The dose logged most often of late.
+    pub usual_mg: f64,
+    pub last: Timestamp,
+}
+
+/// A list that reaches deeper than this is dear.
+const SHALLOW: u32 = 2000;
+
+/// A month's coffees, in hours, are some hundred rows: quick. A longer window is dear.
+const A_MONTH: f64 = 31.0 * 24.0;
+
+impl Store {
+    /// Stores a coffee drunk at `new.timestamp`, or `now`.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub async fn add_coffee(
+        &self,
+        new: NewCoffee,
+        key: Option<IdempotencyKey>,
+        now: Timestamp,
+    ) -> Result<Stored<Coffee>, Error> {
+        let steps = if key.is_some() { Steps::Many } else { Steps::One };
+        let ages = Arc::clone(&self.answer_ages);
+        self.write("add_coffee", steps, move |c| {
+            once(c, key.as_ref().map(|key| (key, &*ages)), &new, now, |c| {
+                let coffee = insert(c, &new, now)?;
+                Ok((coffee.id.0, coffee))
+            })
+        })
+        .await
+    }
+
+    /// The coffee with this id.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub async fn coffee(&self, id: CoffeeId) -> Result<Option<Coffee>, Error> {
+        self.read("coffee", Cost::Quick, move |c| find(c, id)).await
+    }
+
+    /// Changes a coffee; `None` when there is none.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub async fn change_coffee(&self, id: CoffeeId, change: CoffeeChange) -> Result<Option<Coffee>, Error> {
+        self.write("change_coffee", Steps::Many, move |c| {
+            let Some(mut coffee) = find(c, id)? else { return Ok(None) };
+            coffee.timestamp = change.timestamp.unwrap_or(coffee.timestamp);
+            coffee.caffeine_mg = change.caffeine_mg.unwrap_or(coffee.caffeine_mg);
+            coffee.coffee_type = change.coffee_type.clone().unwrap_or(coffee.coffee_type);
+            coffee.notes = change.notes.clone().unwrap_or(coffee.notes);
+            c.prepare_cached(
+                "update coffee_logs set timestamp = ?, caffeine_mg = ?, coffee_type = ?, notes = ? where id = ?",
+            )?
+            .execute(params![
+                coffee.timestamp.micros(),
+                coffee.caffeine_mg.mg(),
+                coffee.coffee_type,
+                coffee.notes,
+                id.0
+            ])?;
+            Ok(Some(coffee))
+        })
+        .await
+    }
+
+    /// Deletes a coffee; false when there is none.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub async fn delete_coffee(&self, id: CoffeeId) -> Result<bool, Error> {
+        self.write("delete_coffee", Steps::One, move |c| {
+            Ok(c.prepare_cached("delete from coffee_logs where id = ?")?.execute([id.0])? > 0)
+        })
+        .await
+    }
+
+    /// Lists coffees, newest first; of equal instants the later logged comes first.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub async fn coffees(&self, filter: CoffeeFilter) -> Result<Vec<Coffee>, Error> {
+        let deep = filter.offset.saturating_add(filter.limit) > SHALLOW;
+        let cost = if deep { Cost::Dear } else { Cost::Quick };
+        self.read("coffees", cost, move |c| list(c, &filter)).await
+    }
+
+    /// What was drunk from `since` up to `until`.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub async fn caffeine_between(&self, since: Timestamp, until: Timestamp) -> Result<DayTotal, Error> {
+        self.read("caffeine_between", Cost::Quick, move |c| {
+            c.prepare_cached(
+                "select total(caffeine_mg), count(*) from coffee_logs indexed by coffee_logs_by_time
+                 where timestamp >= ? and timestamp < ?",
+            )?
+            .query_row(params![since.micros(), until.micros()], |row| {
+                Ok(DayTotal { total_mg: row.get(0)?, coffee_count: row.get::<_, i64>(1)?.unsigned_abs() })
+            })
+        })
+        .await
+    }
+
+    /// What was drunk on each local day that begins at or after `since`, up to `until`, newest first.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub async fn caffeine_by_day(
+        &self,
+        since: Timestamp,
+        until: Timestamp,
+        zone: Zone,
+    ) -> Result<Vec<(Date, DayTotal)>, Error> {
+        self.read("caffeine_by_day", cost_of(since, until), move |c| {
+            let mut days: Vec<(Date, DayTotal)> = Vec::new();
+            let mut clock = zone.clock();
+            doses(c, since, until, |at, mg, _| {
+                let date = clock.date(at);
+                match days.last_mut() {
+                    Some((last, total)) if *last == date => total.add(mg),
+                    _ => days.push((date, DayTotal { total_mg: mg, coffee_count: 1 })),
+                }
+            })?;
+            days.reverse();
+            Ok(days)
+        })
+        .await
+    }
+
+    /// What the coffees from `since` up to `until` add up to; `None` without any.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub async fn coffee_stats(
+        &self,
+        since: Timestamp,
+        until: Timestamp,
+        zone: Zone,
+    ) -> Result<Option<CoffeeStats>, Error> {
+        self.read("coffee_stats", cost_of(since, until), move |c| fold_stats(c, since, until, &zone)).await
+    }
+
+    /// The types that were drunk since `since`, most frequent first, at most `limit`.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub async fn own_types(&self, since: Timestamp, limit: u32) -> Result<Vec<OwnType>, Error> {
+        self.read("own_types", Cost::Dear, move |c| {
+            let names = TypeNames::read(c)?;
+            let mut habits: Grouped<Habit> = Grouped::default();
+            let mut query = c.prepare_cached(include_str!("../../sql/own_types.sql"))?;
+            let mut rows = query.query([since.micros()])?;
+            while let Some(row) = rows.next()? {
+                let habit = habits.slot(Some(names.shown(row.get_ref(0)?.as_str()?)));
+                let times = row.get::<_, i64>(2)?.unsigned_abs();
+                habit.add(row.get(1)?, times, Timestamp::clamped(row.get(3)?));
+            }
+            let types = habits.into_entries().filter_map(|(name, habit)| habit.into_type(name?));
+            let mut types: Vec<OwnType> = types.collect();
+            types.sort_by_key(|own| std::cmp::Reverse((own.count, own.last)));
+            types.truncate(limit as usize);
+            Ok(types)
+        })
+        .await
+    }
+
+    /// For the caffeine model, of one state of the file: every dose from `since` up to `until`, in time
+    /// order, and the `latest` doses up to and including `at`, newest first.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub async fn intake(
+        &self,
+        (since, until): (Timestamp, Timestamp),
+        at: Timestamp,
+        latest: u32,
+    ) -> Result<(Vec<(Timestamp, Milligrams)>, Vec<Milligrams>), Error> {
+        self.read("intake", Cost::Quick, move |c| {
+            let c = c.unchecked_transaction()?;
+            let mut all = Vec::new();
+            doses(&c, since, until, |at, mg, _| all.extend(Milligrams::new(mg).map(|mg| (at, mg))))?;
+            let mut query = c.prepare_cached(
+                "select caffeine_mg from coffee_logs indexed by coffee_logs_by_time
+                 where timestamp <= ? order by timestamp desc limit ?",
+            )?;
+            let newest = query.query_map(params![at.micros(), latest], |row| row.get(0))?;
+            let newest: Vec<f64> = newest.collect::<Result<_, _>>()?;
+            Ok((all, newest.into_iter().filter_map(Milligrams::new).collect()))
+        })
+        .await
+    }
+}
+
+/// Number of times that each dose of a type was drunk, and the last time.
+#[derive(Debug, Default)]
+struct Habit {
+    /// By the bits of the dose in milligrams.
+    doses: HashMap<u64, (u64, Timestamp)>,
+}
+
+impl Habit {
+    fn add(&mut self, mg: f64, times: u64, last: Timestamp) {
+        let dose = self.doses.entry(mg.to_bits()).or_insert((0, last));
+        *dose = (dose.0 + times, dose.1.max(last));
+    }
+
+    /// The type with its most frequent dose, of equally frequent ones the latest; `None` without any dose.
+    fn into_type(self, coffee_type: String) -> Option<OwnType> {
+        let usual = self.doses.iter().max_by_key(|(dose, how_often)| (**how_often, **dose))?;
+        Some(OwnType {
+            coffee_type,
+            count: self.doses.values().map(|(times, _)| times).sum(),
+            usual_mg: f64::from_bits(*usual.0),
+            last: self.doses.values().map(|(_, last)| *last).max()?,
+        })
+    }
+}
+
+fn cost_of(since: Timestamp, until: Timestamp) -> Cost {
+    if until.hours_since(since) <= A_MONTH { Cost::Quick } else { Cost::Dear }
+}
+
+impl DayTotal {
+    fn add(&mut self, mg: f64) {
+        self.total_mg += mg;
+        self.coffee_count += 1;
+    }
+}
+
+pub(super) fn insert(c: &Connection, new: &NewCoffee, now: Timestamp) -> rusqlite::Result<Coffee> {
+    let timestamp = new.timestamp.unwrap_or(now);
+    let id = c
+        .prepare_cached(
+            "insert into coffee_logs (timestamp, caffeine_mg, coffee_type, notes) values (?, ?, ?, ?)",
+        )?
+        .insert(params![timestamp.micros(), new.caffeine_mg.mg(), new.coffee_type, new.notes])?;
+    Ok(Coffee {
+        id: CoffeeId(id),
+        timestamp,
+        caffeine_mg: new.caffeine_mg,
+        coffee_type: new.coffee_type.clone(),
+        notes: new.notes.clone(),
+    })
+}
+
+fn find(c: &Connection, id: CoffeeId) -> rusqlite::Result<Option<Coffee>> {
+    c.prepare_cached("select id, timestamp, caffeine_mg, coffee_type, notes from coffee_logs where id = ?")?
+        .query_row([id.0], from_row)
+        .optional()
+}
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<Coffee> {
+    let mg = row.get(2)?;
+    Ok(Coffee {
+        id: CoffeeId(row.get(0)?),
+        timestamp: Timestamp::clamped(row.get(1)?),
+        caffeine_mg: Milligrams::new(mg).ok_or(rusqlite::Error::IntegralValueOutOfRange(2, 0))?,
+        coffee_type: row.get(3)?,
+        notes: row.get(4)?,
+    })
+}
+
+fn list(c: &Connection, filter: &CoffeeFilter) -> rusqlite::Result<Vec<Coffee>> {
+    let (since, until) = (filter.since.micros(), filter.until.micros());
+    let (limit, offset) = (filter.limit, filter.offset);
+    match &filter.coffee_type {
+        None => c
+            .prepare_cached(
+                "select id, timestamp, caffeine_mg, coffee_type, notes
+                 from coffee_logs indexed by coffee_logs_by_time
+                 where timestamp >= ? and timestamp < ?
+                 order by timestamp desc, id desc limit ? offset ?",
+            )?
+            .query_map(params![since, until, limit, offset], from_row)?
+            .collect(),
+        Some(coffee_type) => match spellings_of(c, coffee_type)?.as_slice() {
+            [] => Ok(Vec::new()),
+            [one] => c
+                .prepare_cached(
+                    "select id, timestamp, caffeine_mg, coffee_type, notes
+                     from coffee_logs indexed by coffee_logs_by_type
+                     where coffee_type = ? and timestamp >= ? and timestamp < ?
+                     order by timestamp desc, id desc limit ? offset ?",
+                )?
+                .query_map(params![one, since, until, limit, offset], from_row)?
+                .collect(),
+            several => c
+                .prepare_cached(
+                    "select id, timestamp, caffeine_mg, coffee_type, notes
+                     from coffee_logs indexed by coffee_logs_by_type
+                     where coffee_type in (select value from json_each(?)) and timestamp >= ? and timestamp < ?
+                     order by timestamp desc, id desc limit ? offset ?",
+                )?
+                .query_map(
+                    params![serde_json::Value::from(several).to_string(), since, until, limit, offset],
+                    from_row,
+                )?
+                .collect(),
+        },
+    }
+}
+
+/// Feeds every dose of a period, in time order, to `each`: instant, milligrams, type.
+fn doses(
+    c: &Connection,
+    since: Timestamp,
+    until: Timestamp,
+    mut each: impl FnMut(Timestamp, f64, Option<&str>),
+) -> rusqlite::Result<()> {
+    let mut query = c.prepare_cached(
+        "select timestamp, caffeine_mg, coffee_type from coffee_logs indexed by coffee_logs_by_time
+         where timestamp >= ? and timestamp < ? order by timestamp, id",
+    )?;
+    let mut rows = query.query(params![since.micros(), until.micros()])?;
+    while let Some(row) = rows.next()? {
+        let coffee_type = row.get_ref(2)?.as_str_or_null()?;
+        each(Timestamp::clamped(row.get(0)?), row.get(1)?, coffee_type);
+    }
+    Ok(())
+}
+
+fn fold_stats(
+    c: &Connection,
+    since: Timestamp,
+    until: Timestamp,
+    zone: &Zone,
+) -> rusqlite::Result<Option<CoffeeStats>> {
+    let mut clock = zone.clock();
+    let mut types: Grouped<(DayTotal, Option<Timestamp>)> = Grouped::default();
+    let mut day: Option<(Date, f64)> = None;
+    let mut stats = CoffeeStats {
+        total: DayTotal::default(),
+        max_mg: 0.0,
+        min_mg: f64::INFINITY,
+        by_type: Vec::new(),
+        by_hour: [DayTotal::default(); 24],
+        days_with_caffeine: 0,
+    };
+    doses(c, since, until, |at, mg, coffee_type| {
+        stats.total.add(mg);
+        stats.max_mg = stats.max_mg.max(mg);
+        stats.min_mg = stats.min_mg.min(mg);
+        if let Some(hour) = stats.by_hour.get_mut(clock.hour(at)) {
+            hour.add(mg);
+        }
+        let date = clock.date(at);
+        let so_far = day.filter(|(last, _)| *last == date).map_or(0.0, |(_, total)| total);
+        stats.days_with_caffeine += u32::from(so_far == 0.0 && mg > 0.0);
+        day = Some((date, so_far + mg));
+        let (total, last) = types.slot(coffee_type);
+        total.add(mg);
+        *last = Some(at);
+    })?;
+    if stats.total.coffee_count == 0 {
+        return Ok(None);
+    }
+    let names = TypeNames::read(c)?;
+    let mut merged: Grouped<(DayTotal, Option<Timestamp>)> = Grouped::default();
+    for (spelling, (total, last)) in types.into_entries() {
+        let slot = merged.slot(spelling.as_deref().map(|spelling| names.shown(spelling)));
+        slot.0.total_mg += total.total_mg;
+        slot.0.coffee_count += total.coffee_count;
+        slot.1 = slot.1.max(last);
+    }
+    let by_type = merged.into_entries().map(|(coffee_type, (total, last))| TypeTotal {
+        coffee_type,
+        total,
+        last: last.unwrap_or(since),
+    });
+    stats.by_type = by_type.collect();
+    stats.by_type.sort_by_key(|t| std::cmp::Reverse((t.total.coffee_count, t.last)));
+    Ok(Some(stats))
+}
+
+/// The coffees of a period, in time order, as the correlation wants them.
+pub(super) fn drunk(
+    c: &Connection,
+    since: Timestamp,
+    until: Timestamp,
+) -> rusqlite::Result<Vec<CorrelatedCoffee>> {
+    let count: i64 = c
+        .prepare_cached(
+            "select count(*) from coffee_logs indexed by coffee_logs_by_time
+             where timestamp >= ? and timestamp < ?",
+        )?
+        .query_row([since.micros(), until.micros()], |row| row.get(0))?;
+    let mut all = Vec::with_capacity(usize::try_from(count).unwrap_or(0));
+    let names = TypeNames::read(c)?;
+    let mut types: Grouped<Option<Arc<str>>> = Grouped::default();
+    doses(c, since, until, |timestamp, mg, coffee_type| {
+        let coffee_type = coffee_type
+            .map(|name| types.slot(Some(name)).get_or_insert_with(|| names.shown(name).into()).clone());
+        all.extend(Milligrams::new(mg).map(|caffeine_mg| CorrelatedCoffee {
+            timestamp,
+            caffeine_mg,
+            coffee_type,
+        }));
+    })?;
+    Ok(all)
+}

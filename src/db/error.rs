@@ -1,0 +1,203 @@
+//! What can go wrong with the store, told apart by SQLite's extended result codes,
+//! never by its messages.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use rusqlite::ffi;
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::io::Errno;
+
+/// A fault of a single read or write.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// Too much is waiting, or another process holds the database: try again.
+    #[error("the store is busy")]
+    Busy,
+    /// No room on the disk: nothing was stored.
+    #[error("no room is left on the disk")]
+    Full,
+    /// A write failed, for a quota, a limit or a fault of the disk: nothing was stored.
+    #[error("the disk takes no writes: {0}")]
+    Unwritable(String),
+    /// The file system takes no writes.
+    #[error("the database is read-only")]
+    ReadOnly,
+    /// The file is damaged: see `verify` and `restore`.
+    #[error("the database file is damaged: {0}")]
+    Corrupt(String),
+    /// The disk or the file system failed.
+    #[error("the disk failed: {0}")]
+    Io(String),
+    /// The database file or its log was moved, deleted or replaced while it was open.
+    #[error("the database file or its log was moved, deleted or replaced while the server runs")]
+    Displaced,
+    /// The store was closed: the server is stopping.
+    #[error("the store is closed")]
+    Closed,
+    /// Anything else: a fault of ours.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// The label under which it is counted.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::Full => "full",
+            Self::Unwritable(_) => "unwritable",
+            Self::ReadOnly => "read_only",
+            Self::Corrupt(_) => "corrupt",
+            Self::Io(_) => "io",
+            Self::Displaced => "displaced",
+            Self::Closed => "closed",
+            Self::Internal(_) => "internal",
+        }
+    }
+
+    /// Every label there is.
+    pub const KINDS: [&'static str; 9] =
+        ["busy", "full", "unwritable", "read_only", "corrupt", "io", "displaced", "closed", "internal"];
+
+    /// A state that passes: the database is not damaged, and asking later may succeed.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Busy | Self::Full | Self::Unwritable(_) | Self::Closed)
+    }
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&rusqlite::Error> for Error {
+    fn from(error: &rusqlite::Error) -> Self {
+        let Some(code) = error.sqlite_error().map(|e| e.extended_code) else {
+            return Self::Internal(error.to_string());
+        };
+        match (code & 0xff, code) {
+            (ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED, _) => Self::Busy,
+            (ffi::SQLITE_FULL, _) => Self::Full,
+            (ffi::SQLITE_READONLY, _) => Self::ReadOnly,
+            (ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB, _) => Self::Corrupt(error.to_string()),
+            // The -shm file finds no room to grow.
+            (_, ffi::SQLITE_IOERR_SHMSIZE) => Self::Full,
+            // A quota or a limit looks like a fault of the disk; both may pass.
+            (_, ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_TRUNCATE) => Self::Unwritable(error.to_string()),
+            (ffi::SQLITE_IOERR | ffi::SQLITE_CANTOPEN, _) => Self::Io(error.to_string()),
+            _ => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+/// Why a database cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(
+        "{path} is in use by another coffee-tracker server, or by a restore (its lock file {lock} is held)"
+    )]
+    InUse { path: PathBuf, lock: PathBuf },
+    #[error("another restore, import or prune of {path} is at work: wait for its end")]
+    Maintained { path: PathBuf },
+    #[error("the folder {path} cannot be used: {why}")]
+    Folder { path: PathBuf, why: String },
+    #[error("{path} cannot be opened: {why}")]
+    File { path: PathBuf, why: String },
+    #[error("{path} cannot be read: {why}")]
+    Unreadable { path: PathBuf, why: String },
+    #[error("{path} is held by another program")]
+    Held { path: PathBuf },
+    #[error(
+        "{path} is gone, but its log {log} is there: restore a backup with `coffee-tracker restore`, or begin with an empty database with `coffee-tracker serve --new`, which keeps the log under another name"
+    )]
+    Lost { path: PathBuf, log: PathBuf },
+    #[error("there is no database at {path}: start the server once to create it, or set DATABASE_URL")]
+    Missing { path: PathBuf },
+    #[error("{path} is a folder, not a database file: set DATABASE_URL to the file")]
+    IsFolder { path: PathBuf },
+    #[error("{path} cannot be opened: permission denied; run the command as its owner or with sudo")]
+    Denied { path: PathBuf },
+    #[error("{path} is empty: start the server once to create its tables, or restore a backup")]
+    Empty { path: PathBuf },
+    #[error(
+        "{path} is gone: a database was there when a server last ran. Restore a backup with `coffee-tracker restore`, or begin with an empty database with `coffee-tracker serve --new`"
+    )]
+    Gone { path: PathBuf },
+    #[error(
+        "the log {log} may belong to another file than {path}, as one of them was replaced while a server ran: put the former file back, or move the log away to use {path} without it"
+    )]
+    StrangeLog { path: PathBuf, log: PathBuf },
+    #[error("{0} exists: --new makes a database only where there is none; leave it out")]
+    Present(PathBuf),
+    #[error("{path} is not a SQLite database")]
+    NotADatabase { path: PathBuf },
+    #[error(
+        "{path} is damaged ({why}): stop the server and restore a backup with `coffee-tracker restore FILE --replace`"
+    )]
+    Damaged { path: PathBuf, why: String },
+    #[error("{path} is a SQLite database of another program")]
+    Foreign { path: PathBuf },
+    #[error(
+        "{path} is the Docker stack's database: bring it over with `coffee-tracker import {path}`, into a new file"
+    )]
+    DockerStack { path: PathBuf },
+    #[error(
+        "{path} has schema version {found}, but this program knows versions up to {known}: install a newer one"
+    )]
+    NewerSchema { path: PathBuf, found: i64, known: i64 },
+    #[error("no room is left on the disk that holds {path}")]
+    Full { path: PathBuf },
+    #[error("SQLite {found} is too old: 3.51.3 or newer is needed (older ones can lose commits)")]
+    OldSqlite { found: &'static str },
+    #[error("{path} could not be brought to schema version {to}: {why}")]
+    Migration { path: PathBuf, to: i64, why: String, may_pass: bool },
+}
+
+impl OpenError {
+    /// May trying again later help? Otherwise somebody must change something first.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::InUse { .. } | Self::Maintained { .. } | Self::Held { .. } | Self::Full { .. } => true,
+            Self::Migration { may_pass, .. } => *may_pass,
+            _ => false,
+        }
+    }
+
+    /// Is the file itself at fault, so that another one in its place would do?
+    pub fn is_of_the_file(&self) -> bool {
+        matches!(
+            self,
+            Self::NotADatabase { .. }
+                | Self::Damaged { .. }
+                | Self::Foreign { .. }
+                | Self::DockerStack { .. }
+                | Self::NewerSchema { .. }
+                | Self::Unreadable { .. }
+        )
+    }
+}
+
+/// Checks that a database is there and may be read, for commands that create none.
+///
+/// # Errors
+/// [`OpenError::Missing`], [`OpenError::IsFolder`], [`OpenError::Denied`], or [`OpenError::File`] with
+/// the reason of the system.
+pub fn require_database(path: &Path) -> Result<(), OpenError> {
+    let path_buf = || path.to_owned();
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => return Err(OpenError::IsFolder { path: path_buf() }),
+        Ok(_) => {}
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(OpenError::Missing { path: path_buf() }),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            return Err(OpenError::Denied { path: path_buf() });
+        }
+        Err(e) => return Err(OpenError::File { path: path_buf(), why: e.to_string() }),
+    }
+    // Not by opening it: closing a file drops the locks that SQLite holds on it.
+    match accessat(CWD, path, Access::READ_OK, AtFlags::EACCESS) {
+        Err(Errno::ACCESS) => Err(OpenError::Denied { path: path_buf() }),
+        _ => Ok(()),
+    }
+}

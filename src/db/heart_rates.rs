@@ -1,0 +1,440 @@
+//! Heart-rate readings: stored one by one or in batches, changed, listed, summed up.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+
+use crate::db::coffees::drunk;
+use crate::db::error::Error;
+use crate::db::idempotency::{IdempotencyKey, Stored, once};
+use crate::db::rollups::{Counter, each_count, fill_slices, leap};
+use crate::db::store::{Cost, Store};
+use crate::db::writer::Steps;
+use crate::domain::caffeine::Dose;
+use crate::domain::correlation::{Answer, Correlator, Question};
+use crate::domain::grouped::Grouped;
+use crate::domain::heart_rate::{Bpm, NewReading, Reading, ReadingBatch, ReadingChange, ReadingId};
+use crate::domain::statistics::{BpmSummary, EqualSlices, Extent, Histogram, Slice};
+use crate::domain::time::Timestamp;
+
+/// Which readings to list, newest first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReadingFilter {
+    /// From this instant on, up to but without that one.
+    pub since: Timestamp,
+    pub until: Timestamp,
+    pub context: Option<String>,
+    pub limit: u32,
+    pub offset: u32,
+}
+
+/// What came of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchResult {
+    pub inserted: usize,
+    pub duplicates: usize,
+    /// How many of each context were inserted.
+    pub contexts: Vec<(Option<String>, u64)>,
+}
+
+/// The readings of a span of time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RangeStats {
+    pub count: u64,
+    pub summary: BpmSummary,
+    /// The first of them, in time order.
+    pub first: Vec<Reading>,
+    /// Equal slices of the span, when they were asked for.
+    pub buckets: Option<Vec<Slice>>,
+}
+
+/// The readings of a period.
+#[derive(Debug)]
+pub struct RateStats {
+    pub overall: Histogram,
+    /// By context; readings without one are in `overall` only.
+    pub by_context: Vec<(String, Extent)>,
+}
+
+/// A list that reaches deeper than this is dear.
+const SHALLOW: u32 = 2000;
+
+/// Readings from which on it pays to count them together: to turn the triggers off and on has SQLite
+/// compile its statements anew.
+const MANY: usize = 64;
+
+impl Store {
+    /// Stores a reading taken at `new.timestamp`, or `now`.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub async fn add_reading(
+        &self,
+        new: NewReading,
+        key: Option<IdempotencyKey>,
+        now: Timestamp,
+    ) -> Result<Stored<Reading>, Error> {
+        let steps = if key.is_some() { Steps::Many } else { Steps::One };
+        let ages = Arc::clone(&self.answer_ages);
+        self.write("add_reading", steps, move |c| {
+            once(c, key.as_ref().map(|key| (key, &*ages)), &new, now, |c| {
+                let reading = insert(c, &new, now)?;
+                Ok((reading.id.0, reading))
+            })
+        })
+        .await
+    }
+
+    /// Stores a batch, all or nothing. What is stored with the same natural key already
+    /// (and as often) is a duplicate and adds nothing.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub async fn add_readings(&self, batch: ReadingBatch, now: Timestamp) -> Result<BatchResult, Error> {
+        self.write("add_readings", Steps::Many, move |c| insert_batch(c, &batch, now)).await
+    }
+
+    /// The reading with this id.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub async fn reading(&self, id: ReadingId) -> Result<Option<Reading>, Error> {
+        self.read("reading", Cost::Quick, move |c| find(c, id)).await
+    }
+
+    /// The newest reading.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub async fn latest_reading(&self) -> Result<Option<Reading>, Error> {
+        self.read("latest_reading", Cost::Quick, latest).await
+    }
+
+    /// Changes a reading; `None` when there is none.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub async fn change_reading(
+        &self,
+        id: ReadingId,
+        change: ReadingChange,
+    ) -> Result<Option<Reading>, Error> {
+        self.write("change_reading", Steps::Many, move |c| {
+            let Some(mut reading) = find(c, id)? else { return Ok(None) };
+            reading.timestamp = change.timestamp.unwrap_or(reading.timestamp);
+            reading.bpm = change.bpm.unwrap_or(reading.bpm);
+            reading.context = change.context.clone().unwrap_or(reading.context);
+            reading.notes = change.notes.clone().unwrap_or(reading.notes);
+            c.prepare_cached(
+                "update heart_rate_logs set timestamp = ?, bpm = ?, context = ?, notes = ? where id = ?",
+            )?
+            .execute(params![
+                reading.timestamp.micros(),
+                reading.bpm.get(),
+                reading.context,
+                reading.notes,
+                id.0
+            ])?;
+            Ok(Some(reading))
+        })
+        .await
+    }
+
+    /// Deletes a reading; false when there is none.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub async fn delete_reading(&self, id: ReadingId) -> Result<bool, Error> {
+        self.write("delete_reading", Steps::One, move |c| {
+            Ok(c.prepare_cached("delete from heart_rate_logs where id = ?")?.execute([id.0])? > 0)
+        })
+        .await
+    }
+
+    /// Lists readings, newest first; of equal instants the later logged comes first.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub async fn readings(&self, filter: ReadingFilter) -> Result<Vec<Reading>, Error> {
+        let deep = filter.offset.saturating_add(filter.limit) > SHALLOW;
+        let cost = if deep { Cost::Dear } else { Cost::Quick };
+        self.read("readings", cost, move |c| {
+            if !deep {
+                return list(c, &filter);
+            }
+            // One state of the file for all queries.
+            let c = c.unchecked_transaction()?;
+            let filter = leap(&c, filter)?;
+            list(&c, &filter)
+        })
+        .await
+    }
+
+    /// Sums up the readings from `start` up to `end`; `None` without any. The first
+    /// `shown` of them come along, and `buckets` equal slices when asked for.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub async fn reading_range(
+        &self,
+        start: Timestamp,
+        end: Timestamp,
+        shown: u32,
+        buckets: Option<u16>,
+    ) -> Result<Option<RangeStats>, Error> {
+        self.read("reading_range", Cost::Dear, move |c| {
+            // One state of the file for all queries.
+            let c = c.unchecked_transaction()?;
+            let c = &*c;
+            let mut all = Histogram::default();
+            each_count(c, start, end, |bpm, count, _| all.add(bpm, count))?;
+            let Some(summary) = all.summary() else { return Ok(None) };
+            let mut slices = buckets.map(|n| EqualSlices::new(start, end, n));
+            if let Some(slices) = &mut slices {
+                fill_slices(c, slices)?;
+            }
+            let first = first_readings(c, start, end, shown)?;
+            Ok(Some(RangeStats {
+                count: all.count(),
+                summary,
+                first,
+                buckets: slices.map(EqualSlices::finish),
+            }))
+        })
+        .await
+    }
+
+    /// Counts the readings from `since` up to `until` by pulse and context.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub async fn reading_stats(&self, since: Timestamp, until: Timestamp) -> Result<RateStats, Error> {
+        self.read("reading_stats", Cost::Dear, move |c| {
+            // One state of the file for all queries.
+            let c = c.unchecked_transaction()?;
+            let mut groups: Grouped<Extent> = Grouped::default();
+            let mut overall = Histogram::default();
+            each_count(&c, since, until, |bpm, count, context| {
+                groups.slot(context).add(bpm, count);
+                overall.add(bpm, count);
+            })?;
+            let named = groups.into_entries().filter_map(|(context, of)| Some((context?, of)));
+            Ok(RateStats { overall, by_context: named.collect() })
+        })
+        .await
+    }
+
+    /// Relates coffees to the pulse around them and to the caffeine in the body, by one pass over
+    /// both in time order.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub async fn correlation(&self, question: Question) -> Result<Answer, Error> {
+        self.read("correlation", Cost::Dear, move |c| {
+            let c = c.unchecked_transaction()?;
+            let c = &*c;
+            let drunk = drunk(c, question.coffees_since(), question.until)?;
+            let doses: Vec<Dose> =
+                drunk.iter().map(|coffee| (coffee.timestamp, coffee.caffeine_mg)).collect();
+            let coffees = drunk.into_iter().filter(|coffee| coffee.timestamp >= question.since).collect();
+            let mut correlator = Correlator::new(&question, coffees, &doses);
+            if let Some((from, to)) = correlator.span() {
+                each_wanted(c, &question, from, to, |at, bpm| correlator.push_wanted(at, bpm))?;
+            }
+            Ok(correlator.finish())
+        })
+        .await
+    }
+}
+
+fn insert(c: &Connection, new: &NewReading, now: Timestamp) -> rusqlite::Result<Reading> {
+    let timestamp = new.timestamp.unwrap_or(now);
+    let id = c
+        .prepare_cached("insert into heart_rate_logs (timestamp, bpm, context, notes) values (?, ?, ?, ?)")?
+        .insert(params![timestamp.micros(), new.bpm.get(), new.context, new.notes])?;
+    Ok(Reading {
+        id: ReadingId(id),
+        timestamp,
+        bpm: new.bpm,
+        context: new.context.clone(),
+        notes: new.notes.clone(),
+    })
+}
+
+fn insert_batch(c: &Connection, batch: &ReadingBatch, now: Timestamp) -> rusqlite::Result<BatchResult> {
+    if batch.readings.len() < MANY {
+        return insert_each(c, batch, now, |_, _, _| ());
+    }
+    Counter::during(c, |counter| insert_each(c, batch, now, |at, bpm, context| counter.add(at, bpm, context)))
+}
+
+fn insert_each(
+    c: &Connection,
+    batch: &ReadingBatch,
+    now: Timestamp,
+    mut inserted_one: impl FnMut(Timestamp, Bpm, Option<&str>),
+) -> rusqlite::Result<BatchResult> {
+    let (mut inserted, mut duplicates) = (0, 0);
+    let mut contexts: Grouped<u64> = Grouped::default();
+    // For each natural key: how many of its equals are stored and not yet accounted for.
+    let mut stored: HashMap<NewReading, u64> = HashMap::new();
+    for reading in &batch.readings {
+        let timed = NewReading { timestamp: reading.timestamp.or(Some(now)), ..reading.clone() };
+        let left = match stored.entry(timed) {
+            Entry::Occupied(seen) => seen.into_mut(),
+            Entry::Vacant(unseen) => {
+                let equals = count_equals(c, unseen.key(), now)?;
+                unseen.insert(equals)
+            }
+        };
+        if *left > 0 {
+            *left -= 1;
+            duplicates += 1;
+        } else {
+            let stored = insert(c, reading, now)?;
+            inserted_one(stored.timestamp, stored.bpm, reading.context.as_deref());
+            inserted += 1;
+            *contexts.slot(reading.context.as_deref()) += 1;
+        }
+    }
+    Ok(BatchResult { inserted, duplicates, contexts: contexts.into_entries().collect() })
+}
+
+/// How many stored readings have the natural key of one that came over HTTP.
+fn count_equals(c: &Connection, reading: &NewReading, now: Timestamp) -> rusqlite::Result<u64> {
+    c.prepare_cached(
+        "select count(*) from heart_rate_logs indexed by heart_rate_logs_by_time
+         where timestamp = ? and +bpm = ? and +context is ? and notes is ? and source is null",
+    )?
+    .query_row(
+        params![reading.timestamp.unwrap_or(now).micros(), reading.bpm.get(), reading.context, reading.notes],
+        |row| Ok(row.get::<_, i64>(0)?.unsigned_abs()),
+    )
+}
+
+fn find(c: &Connection, id: ReadingId) -> rusqlite::Result<Option<Reading>> {
+    c.prepare_cached("select id, timestamp, bpm, context, notes from heart_rate_logs where id = ?")?
+        .query_row([id.0], from_row)
+        .optional()
+}
+
+pub(super) fn latest(c: &Connection) -> rusqlite::Result<Option<Reading>> {
+    c.prepare_cached(
+        "select id, timestamp, bpm, context, notes from heart_rate_logs indexed by heart_rate_logs_by_time
+         order by timestamp desc, id desc limit 1",
+    )?
+    .query_row([], from_row)
+    .optional()
+}
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<Reading> {
+    Ok(Reading {
+        id: ReadingId(row.get(0)?),
+        timestamp: Timestamp::clamped(row.get(1)?),
+        bpm: bpm(row, 2)?,
+        context: row.get(3)?,
+        notes: row.get(4)?,
+    })
+}
+
+pub(super) fn bpm(row: &Row<'_>, column: usize) -> rusqlite::Result<Bpm> {
+    let value = row.get(column)?;
+    Bpm::new(value).ok_or(rusqlite::Error::IntegralValueOutOfRange(column, value))
+}
+
+fn list(c: &Connection, filter: &ReadingFilter) -> rusqlite::Result<Vec<Reading>> {
+    let (since, until) = (filter.since.micros(), filter.until.micros());
+    let (limit, offset) = (filter.limit, filter.offset);
+    match &filter.context {
+        None => c
+            .prepare_cached(
+                "select id, timestamp, bpm, context, notes
+                 from heart_rate_logs indexed by heart_rate_logs_by_time
+                 where timestamp >= ? and timestamp < ?
+                 order by timestamp desc, id desc limit ? offset ?",
+            )?
+            .query_map(params![since, until, limit, offset], from_row)?
+            .collect(),
+        Some(context) => c
+            .prepare_cached(
+                "select id, timestamp, bpm, context, notes
+                 from heart_rate_logs indexed by heart_rate_logs_by_context
+                 where context = ? and timestamp >= ? and timestamp < ?
+                 order by timestamp desc, id desc limit ? offset ?",
+            )?
+            .query_map(params![context, since, until, limit, offset], from_row)?
+            .collect(),
+    }
+}
+
+/// Feeds the readings that a correlation is over, in time order, to `each`. The span is under 285 years.
+fn each_wanted(
+    c: &Connection,
+    question: &Question,
+    start: Timestamp,
+    end: Timestamp,
+    mut each: impl FnMut(Timestamp, Bpm),
+) -> rusqlite::Result<()> {
+    let words = question.context.as_deref().into_iter().chain(question.left_out().iter().copied());
+    let span = [start, end].map(|at| Value::from(at.micros()));
+    let bound = span.into_iter().chain(words.map(|word| Value::from(word.to_owned())));
+    let mut query = c.prepare_cached(match question.context {
+        Some(_) => include_str!("../../sql/readings_of_context.sql"),
+        None => include_str!("../../sql/calm_readings.sql"),
+    })?;
+    let mut rows = query.query(params_from_iter(bound))?;
+    while let Some(row) = rows.next()? {
+        let packed: i64 = row.get(0)?;
+        let bpm = packed & 1023;
+        each(
+            start.plus(packed >> 10),
+            Bpm::new(bpm).ok_or(rusqlite::Error::IntegralValueOutOfRange(0, bpm))?,
+        );
+    }
+    Ok(())
+}
+
+fn first_readings(
+    c: &Connection,
+    start: Timestamp,
+    end: Timestamp,
+    limit: u32,
+) -> rusqlite::Result<Vec<Reading>> {
+    c.prepare_cached(
+        "select id, timestamp, bpm, context, notes from heart_rate_logs indexed by heart_rate_logs_by_time
+         where timestamp >= ? and timestamp < ? order by timestamp, id limit ?",
+    )?
+    .query_map(params![start.micros(), end.micros(), limit], from_row)?
+    .collect()
+}
+
+/// Feeds every reading of a span, in time order, to `each`: instant, pulse, context.
+pub(super) fn each_reading(
+    c: &Connection,
+    start: Timestamp,
+    end: Timestamp,
+    each: impl FnMut(Timestamp, Bpm, Option<&str>),
+) -> rusqlite::Result<()> {
+    each_within(c, start.micros(), end.micros(), each)
+}
+
+/// As [`each_reading`], in microseconds since 1970, also beyond what a timestamp can be.
+pub(super) fn each_within(
+    c: &Connection,
+    start: i64,
+    end: i64,
+    mut each: impl FnMut(Timestamp, Bpm, Option<&str>),
+) -> rusqlite::Result<()> {
+    let mut query = c.prepare_cached(
+        "select timestamp, bpm, context from heart_rate_logs indexed by heart_rate_logs_by_time
+         where timestamp >= ? and timestamp < ? order by timestamp",
+    )?;
+    let mut rows = query.query([start, end])?;
+    while let Some(row) = rows.next()? {
+        each(Timestamp::clamped(row.get(0)?), bpm(row, 1)?, row.get_ref(2)?.as_str_or_null()?);
+    }
+    Ok(())
+}

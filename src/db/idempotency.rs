@@ -1,0 +1,130 @@
+//! Answers that were given under an `Idempotency-Key`, kept 30 days: the same request
+//! again gets the first answer and adds nothing.
+//!
+//! Their age is measured in the time that the server has run, see [`AnswerAges`]. The wall clock is no
+//! measure: a machine without a clock battery starts with an old date and is set right later.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::domain::time::{DAY, Timestamp};
+
+/// How long an answer is kept, microseconds.
+const KEPT: i64 = 30 * DAY;
+
+/// The client's key for one request, and the route it was sent to.
+#[derive(Clone, Debug)]
+pub struct IdempotencyKey {
+    pub route: &'static str,
+    /// 1 to 255 characters.
+    pub key: String,
+    /// Monotonic time since the server started, when the request came.
+    pub uptime: Duration,
+}
+
+/// Clock of the stored answers. It moves with the time that the server runs, never with the wall clock,
+/// and goes on after a restart where the last run stored its newest answer.
+///
+/// `created_at` holds its readings. They begin with the date of the first answer and fall behind the
+/// wall clock from then on, by the time that the server is off.
+#[derive(Debug)]
+pub struct AnswerAges(Mutex<LastReading>);
+
+/// A reading of the clock, and the uptime at which it was taken.
+#[derive(Clone, Copy, Debug)]
+struct LastReading {
+    /// `None`: there was no answer yet.
+    micros: Option<i64>,
+    uptime: Duration,
+}
+
+impl AnswerAges {
+    /// Continues from the newest answer in the database, at uptime 0.
+    pub fn starting(connection: &Connection) -> rusqlite::Result<Self> {
+        let micros = newest(connection)?;
+        Ok(Self(Mutex::new(LastReading { micros, uptime: Duration::ZERO })))
+    }
+
+    /// Reads the clock at this uptime. Answers that this process has not stored, as after a restore, set
+    /// it to the newest of them.
+    fn read(&self, connection: &Connection, uptime: Duration, now: Timestamp) -> rusqlite::Result<i64> {
+        let newest = newest(connection)?;
+        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(newest) = newest else { return Ok(now.micros()) };
+        if last.micros != Some(newest) {
+            return Ok(newest);
+        }
+        let passed = uptime.saturating_sub(last.uptime).as_micros();
+        Ok(newest.saturating_add(i64::try_from(passed).unwrap_or(i64::MAX)))
+    }
+
+    /// Records that an answer was stored at this reading.
+    fn record(&self, micros: i64, uptime: Duration) {
+        let reading = LastReading { micros: Some(micros), uptime };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = reading;
+    }
+}
+
+fn newest(connection: &Connection) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached("select max(created_at) from idempotency_keys indexed by idempotency_keys_by_age")?
+        .query_row([], |row| row.get(0))
+}
+
+/// What came of a request to store something.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stored<T> {
+    /// It was stored now.
+    New(T),
+    /// It was stored before, under the same key: the first answer, as JSON, and its id.
+    Again { id: i64, answer: String },
+    /// The key was used before, for another body.
+    OtherBody,
+}
+
+/// Stores by `insert`, unless `key` says that it has been done.
+pub fn once<T: Serialize>(
+    connection: &Connection,
+    key: Option<(&IdempotencyKey, &AnswerAges)>,
+    asked: &impl Serialize,
+    now: Timestamp,
+    insert: impl FnOnce(&Connection) -> rusqlite::Result<(i64, T)>,
+) -> rusqlite::Result<Stored<T>> {
+    let Some((key, ages)) = key else { return insert(connection).map(|(_, made)| Stored::New(made)) };
+    let json = |e: serde_json::Error| rusqlite::Error::ToSqlConversionFailure(e.into());
+    let fingerprint = Sha256::digest(serde_json::to_vec(asked).map_err(json)?);
+    let at = ages.read(connection, key.uptime, now)?;
+    let oldest = at.saturating_sub(KEPT);
+    let before = connection
+        .prepare_cached(
+            "select fingerprint, entry_id, answer from idempotency_keys
+             where route = ? and key = ? and created_at >= ?",
+        )?
+        .query_row(params![key.route, key.key, oldest], |row| {
+            Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?, row.get(2)?))
+        })
+        .optional()?;
+    if let Some((first, id, answer)) = before {
+        let same = first == fingerprint.as_slice();
+        return Ok(if same { Stored::Again { id, answer } } else { Stored::OtherBody });
+    }
+    connection
+        .prepare_cached(
+            "delete from idempotency_keys indexed by idempotency_keys_by_age where created_at < ?",
+        )?
+        .execute([oldest])?;
+    let (id, made) = insert(connection)?;
+    let answer = serde_json::to_string(&made).map_err(json)?;
+    connection
+        .prepare_cached(
+            "insert into idempotency_keys (route, key, fingerprint, entry_id, answer, created_at)
+             values (?, ?, ?, ?, ?, ?)",
+        )?
+        .execute(params![key.route, key.key, fingerprint.as_slice(), id, answer, at])?;
+    ages.record(at, key.uptime);
+    Ok(Stored::New(made))
+}

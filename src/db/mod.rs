@@ -1,0 +1,23 @@
+//! SQLite access: connections, schema, the writer thread, entries, rollups, idempotency, health.
+//!
+//! Each database has one writer thread and a pool of read-only connections. Public methods own
+//! their transaction; shared helpers take a connection. Backups, imports and exports build on this
+//! module and live in `backup` and `transfer`.
+
+pub mod coffee_types;
+pub mod coffees;
+pub mod database_id;
+pub mod error;
+pub mod health;
+pub mod heart_rates;
+pub mod idempotency;
+pub mod open_files;
+pub mod prune;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
+mod query_plans;
+pub mod read_only_session;
+pub mod rollups;
+pub mod schema;
+pub mod store;
+pub mod writer;

@@ -1,0 +1,166 @@
+//! Removes what is older than a date, in short transactions, so that a server beside it
+//! goes on writing. Room is left for later entries; the file does not shrink.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, params};
+
+use crate::backup::replace_file::settle;
+use crate::db::error::{Error, OpenError, require_database};
+use crate::db::schema;
+use crate::db::schema::{Found, Role};
+use crate::domain::entry::Kind;
+use crate::domain::time::Timestamp;
+use crate::fs::lock_file::Maintenance;
+
+/// How long one transaction deletes; with its commit it stays near 30 ms.
+const TURN: Duration = Duration::from_millis(20);
+/// Between two transactions, for the writer of a server, which tries each millisecond.
+const PAUSE: Duration = Duration::from_millis(3);
+/// Rows that are deleted between two looks at the clock.
+const STEP: u32 = 50;
+
+/// The entries of one kind that lie before an instant, and how many do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OldEntries {
+    pub count: u64,
+    /// The oldest and the newest of them; `None` when there are none.
+    pub span: Option<(Timestamp, Timestamp)>,
+    /// How many entries are not that old.
+    pub others: u64,
+}
+
+/// Why nothing, or not everything, was removed.
+#[derive(Debug, thiserror::Error)]
+pub enum PruneError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+impl From<rusqlite::Error> for PruneError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// A database, open to have old entries removed.
+#[derive(Debug)]
+pub struct Pruner {
+    connection: Connection,
+    /// The last ids when it was opened: what comes later is in no backup that is made since.
+    last_ids: [i64; 2],
+    /// `None`: nothing is to be removed.
+    _maintenance: Option<Maintenance>,
+}
+
+impl Pruner {
+    /// Opens a database that may be in use, to look or (`is_to_remove`) to remove from it. None is
+    /// made where there is none.
+    ///
+    /// # Errors
+    /// That it is not there, not ours, or newer than this program; that another command is at work.
+    pub fn open(database: &Path, is_to_remove: bool) -> Result<Self, OpenError> {
+        require_database(database)?;
+        let maintenance = is_to_remove.then(|| Maintenance::take(database)).transpose()?;
+        settle(database)?;
+        let connection =
+            schema::connect(database, Role::Writer).map_err(|e| schema::open_error(database, &e))?;
+        schema::be_patient(&connection).map_err(|e| schema::open_error(database, &e))?;
+        match schema::recognise(&connection, database)? {
+            Found::Ours(_) => {
+                let last_ids = connection
+                    .query_row(
+                        "select coalesce((select max(id) from coffee_logs not indexed), 0),
+                         coalesce((select max(id) from heart_rate_logs not indexed), 0)",
+                        [],
+                        |row| Ok([row.get(0)?, row.get(1)?]),
+                    )
+                    .map_err(|e| schema::open_error(database, &e))?;
+                Ok(Self { connection, last_ids, _maintenance: maintenance })
+            }
+            Found::Empty => Err(OpenError::Empty { path: database.to_owned() }),
+        }
+    }
+
+    /// What lies before `before`.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub fn look(&self, kind: Kind, before: Timestamp) -> Result<OldEntries, PruneError> {
+        let query = match kind {
+            Kind::Coffee => {
+                "select count(*), min(timestamp), max(timestamp), (select count(*) from coffee_logs)
+                 from coffee_logs indexed by coffee_logs_by_time where timestamp < ?"
+            }
+            Kind::HeartRate => {
+                "select count(*), min(timestamp), max(timestamp), (select count(*) from heart_rate_logs)
+                 from heart_rate_logs indexed by heart_rate_logs_by_time where timestamp < ?"
+            }
+        };
+        Ok(self.connection.query_row(query, [before.micros()], |row| {
+            let count = row.get::<_, i64>(0)?.unsigned_abs();
+            let ends = row.get::<_, Option<i64>>(1)?.zip(row.get(2)?);
+            Ok(OldEntries {
+                count,
+                span: ends.map(|(oldest, newest)| (Timestamp::clamped(oldest), Timestamp::clamped(newest))),
+                others: row.get::<_, i64>(3)?.unsigned_abs() - count,
+            })
+        })?)
+    }
+
+    /// Removes what lies before `before` and was there when the database was opened, oldest
+    /// first; says how many entries that were. One that ends early has removed the oldest.
+    ///
+    /// # Errors
+    /// The store's faults.
+    pub fn remove(&mut self, kind: Kind, before: Timestamp) -> Result<u64, PruneError> {
+        // One by one, as the planner may take a list of ids for longer than the table.
+        let (oldest, delete, last_id) = match kind {
+            Kind::Coffee => (
+                "select id from coffee_logs indexed by coffee_logs_by_time
+                 where timestamp < ? and id <= ? order by timestamp, id limit ?",
+                "delete from coffee_logs where id = ?",
+                self.last_ids[0],
+            ),
+            Kind::HeartRate => (
+                "select id from heart_rate_logs indexed by heart_rate_logs_by_time
+                 where timestamp < ? and id <= ? order by timestamp, id limit ?",
+                "delete from heart_rate_logs where id = ?",
+                self.last_ids[1],
+            ),
+        };
+        let mut removed = 0;
+        loop {
+            let transaction =
+                self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            let began = Instant::now();
+            let mut in_turn = 0;
+            let is_done = loop {
+                let these = params![before.micros(), last_id, STEP];
+                let ids = transaction
+                    .prepare_cached(oldest)?
+                    .query_map(these, |row| row.get(0))?
+                    .collect::<Result<Vec<i64>, _>>()?;
+                let mut delete = transaction.prepare_cached(delete)?;
+                for id in &ids {
+                    in_turn += delete.execute([id])? as u64;
+                }
+                if ids.len() < STEP as usize {
+                    break true;
+                }
+                if began.elapsed() >= TURN {
+                    break false;
+                }
+            };
+            transaction.commit()?;
+            removed += in_turn;
+            if is_done {
+                return Ok(removed);
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+}

@@ -1,0 +1,458 @@
+//! Counts of the readings by day, by 32 days and by hour: what answers over years add up
+//! instead of the rows.
+//!
+//! Triggers keep them (`sql/0002_heart_rate_counts.sql`). Whoever adds many rows turns those
+//! off on a connection of its own and adds the counts itself, in the same transaction, with
+//! [`Counter`]. Whether all agree, [`miscounts`] tells; [`recount`] makes it so.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use rusqlite::config::DbConfig;
+use rusqlite::types::Value;
+use rusqlite::{Connection, TransactionBehavior, params, params_from_iter};
+
+use crate::backup::replace_file::settle;
+use crate::db::error::{OpenError, require_database};
+use crate::db::heart_rates::{ReadingFilter, bpm, each_reading, each_within};
+use crate::db::schema;
+use crate::db::schema::{Found, Role};
+use crate::domain::grouped::Grouped;
+use crate::domain::heart_rate::Bpm;
+use crate::domain::statistics::{EqualSlices, Extent};
+use crate::domain::time::{DAY, HOUR, Timestamp};
+use crate::fs::lock_file::Maintenance;
+
+/// Log2 of the days in a block.
+const BLOCK_BITS: u32 = 5;
+/// Days in a block.
+const BLOCK: i64 = 1 << BLOCK_BITS;
+/// Counts that are held before they are written: bounds memory, whatever the contexts are.
+const HELD: usize = 20_000;
+/// The schema that has them.
+const SINCE_VERSION: i64 = 2;
+
+/// The tables that hold them.
+pub const TABLES: [&str; 3] = ["heart_rate_days", "heart_rate_blocks", "heart_rate_hours"];
+
+/// Whether a file of this schema version holds counts.
+pub fn are_in(version: i64) -> bool {
+    version >= SINCE_VERSION
+}
+
+/// Counts readings, to be written all at once.
+#[derive(Debug, Default)]
+pub struct Counter {
+    /// By context, then day and pulse.
+    days: Grouped<BTreeMap<(i64, u16), u64>>,
+    hours: BTreeMap<i64, Extent>,
+    held: usize,
+}
+
+impl Counter {
+    /// A counter for this connection, whose triggers count no more from now on.
+    ///
+    /// # Errors
+    /// SQLite's own.
+    pub fn instead_of_triggers(connection: &Connection) -> rusqlite::Result<Self> {
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+        Ok(Self::default())
+    }
+
+    /// Does work that adds many readings and counts each, in the place of the triggers, which count again
+    /// afterwards.
+    ///
+    /// # Errors
+    /// SQLite's own, and those of the work.
+    pub fn during<T>(
+        connection: &Connection,
+        work: impl FnOnce(&mut Self) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        let mut counter = Self::instead_of_triggers(connection)?;
+        let _back = TriggersBack(connection);
+        let done = work(&mut counter)?;
+        counter.write(connection)?;
+        Ok(done)
+    }
+
+    /// Counts a reading.
+    pub fn add(&mut self, at: Timestamp, bpm: Bpm, context: Option<&str>) {
+        let (day, hour) = (at.micros().div_euclid(DAY), at.micros().div_euclid(HOUR));
+        let count = self.days.slot(context).entry((day, bpm.get())).or_insert(0);
+        self.held += usize::from(*count == 0);
+        *count += 1;
+        self.hours.entry(hour).or_default().add(bpm, 1);
+    }
+
+    /// Is there as much as should be held?
+    pub fn is_full(&self) -> bool {
+        self.held >= HELD
+    }
+
+    /// Adds what was counted to the tables, and begins anew.
+    ///
+    /// # Errors
+    /// SQLite's own.
+    pub fn write(&mut self, c: &Connection) -> rusqlite::Result<()> {
+        let Self { days, hours, .. } = std::mem::take(self);
+        let mut to_days = c.prepare_cached(
+            "insert into heart_rate_days values (?, ?, ?, ?)
+             on conflict do update set count = count + excluded.count",
+        )?;
+        let mut to_blocks = c.prepare_cached(
+            "insert into heart_rate_blocks values (?, ?, ?, ?)
+             on conflict do update set count = count + excluded.count",
+        )?;
+        for (context, counts) in days.into_entries() {
+            let context = context.unwrap_or_default();
+            let mut blocks: BTreeMap<(i64, u16), u64> = BTreeMap::new();
+            for ((day, bpm), count) in counts {
+                to_days.execute(params![day, context, bpm, count.cast_signed()])?;
+                *blocks.entry((day >> BLOCK_BITS, bpm)).or_insert(0) += count;
+            }
+            for ((block, bpm), count) in blocks {
+                to_blocks.execute(params![block, context, bpm, count.cast_signed()])?;
+            }
+        }
+        let mut to_hours = c.prepare_cached(
+            "insert into heart_rate_hours values (?, ?, ?, ?, ?)
+             on conflict do update set
+                 count = count + excluded.count, sum = sum + excluded.sum,
+                 min_bpm = min(min_bpm, excluded.min_bpm), max_bpm = max(max_bpm, excluded.max_bpm)",
+        )?;
+        for (hour, of) in hours {
+            let (count, sum) = (of.count.cast_signed(), of.sum.cast_signed());
+            to_hours.execute(params![hour, count, sum, of.min, of.max])?;
+        }
+        Ok(())
+    }
+}
+
+/// Turns them on again whatever happens, a panic too.
+struct TriggersBack<'c>(&'c Connection);
+
+impl Drop for TriggersBack<'_> {
+    fn drop(&mut self) {
+        // SQLite knows no reason to refuse this.
+        let _ = self.0.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, true);
+    }
+}
+
+/// Counts every reading anew. Memory does not grow with them.
+///
+/// # Errors
+/// SQLite's own.
+pub fn recount(c: &Connection) -> rusqlite::Result<()> {
+    c.execute_batch(
+        "delete from heart_rate_days; delete from heart_rate_blocks; delete from heart_rate_hours",
+    )?;
+    let mut counter = Counter::default();
+    let mut fault = Ok(());
+    each_within(c, i64::MIN, i64::MAX, |at, bpm, context| {
+        counter.add(at, bpm, context);
+        if counter.is_full() && fault.is_ok() {
+            fault = counter.write(c);
+        }
+    })?;
+    fault.and_then(|()| counter.write(c))
+}
+
+/// Counts every reading of a database anew, whether a server runs or not; says how many there are.
+///
+/// # Errors
+/// That it is not there, not ours, or of another schema; that it cannot be written.
+pub fn recount_in(database: &Path) -> Result<u64, OpenError> {
+    let file = |why: String| OpenError::File { path: database.to_owned(), why };
+    let fault = |e: rusqlite::Error| schema::open_error(database, &e);
+    require_database(database)?;
+    let _maintenance = Maintenance::take(database)?;
+    settle(database)?;
+    let mut connection = schema::connect(database, Role::Writer).map_err(fault)?;
+    schema::be_patient(&connection).map_err(fault)?;
+    match schema::recognise(&connection, database)? {
+        Found::Ours(version) if version == schema::newest() => {}
+        Found::Ours(_) => {
+            return Err(file("its schema is older: the next start counts anew by itself".into()));
+        }
+        Found::Empty => return Err(OpenError::Empty { path: database.to_owned() }),
+    }
+    let count = |connection: &mut Connection| {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        recount(&transaction)?;
+        let (_, readings) = schema::count_rows(&transaction)?;
+        transaction.commit()?;
+        Ok(readings)
+    };
+    count(&mut connection).map_err(fault)
+}
+
+/// In which of the tables counts differ from the readings; empty when all agree.
+///
+/// # Errors
+/// SQLite's own.
+pub fn miscounts(c: &Connection) -> rusqlite::Result<Vec<&'static str>> {
+    let mut audit = Audit::default();
+    let (mut counter, mut block, mut total, mut fault) = (Counter::default(), None, 0_u64, Ok(()));
+    each_within(c, i64::MIN, i64::MAX, |at, bpm, context| {
+        let own = at.micros().div_euclid(DAY) >> BLOCK_BITS;
+        if let Some(ended) = block.replace(own).filter(|block| *block != own)
+            && fault.is_ok()
+        {
+            fault = audit.compare(c, ended, std::mem::take(&mut counter));
+        }
+        counter.add(at, bpm, context);
+        total += 1;
+    })?;
+    fault?;
+    if let Some(last) = block {
+        audit.compare(c, last, counter)?;
+    }
+    // What is counted where there is no reading at all shows in the sums.
+    let mut wrong = Vec::new();
+    for (table, is_wrong, sum) in [
+        ("heart_rate_days", audit.days, "select coalesce(sum(count), 0) from heart_rate_days"),
+        ("heart_rate_blocks", audit.blocks, "select coalesce(sum(count), 0) from heart_rate_blocks"),
+        ("heart_rate_hours", audit.hours, "select coalesce(sum(count), 0) from heart_rate_hours"),
+    ] {
+        let sum: i64 = c.query_row(sum, [], |row| row.get(0))?;
+        if is_wrong || sum.cast_unsigned() != total {
+            wrong.push(table);
+        }
+    }
+    Ok(wrong)
+}
+
+/// Which tables were found wrong so far.
+#[derive(Default)]
+struct Audit {
+    days: bool,
+    blocks: bool,
+    hours: bool,
+}
+
+impl Audit {
+    /// Compares what was counted of one block with what the tables say of it.
+    fn compare(&mut self, c: &Connection, block: i64, counted: Counter) -> rusqlite::Result<()> {
+        let first = block * BLOCK;
+        let mut days = counted.days;
+        let mut blocks: Grouped<BTreeMap<u16, u64>> = Grouped::default();
+        let mut left = 0_usize;
+        let mut query = c.prepare_cached(
+            "select day, context, bpm, count from heart_rate_days where day >= ? and day < ?",
+        )?;
+        let mut rows = query.query([first, first + BLOCK])?;
+        let mut stored: Grouped<BTreeMap<(i64, u16), u64>> = Grouped::default();
+        while let Some(row) = rows.next()? {
+            let context = row.get_ref(1)?.as_str()?;
+            let count = row.get::<_, i64>(3)?.cast_unsigned();
+            stored.slot(named(context)).insert((row.get(0)?, row.get(2)?), count);
+            left += 1;
+        }
+        let mut seen = 0;
+        for (context, counts) in days.entries_mut() {
+            seen += counts.len();
+            self.days |= *stored.slot(context.as_deref()) != *counts;
+            let of_block = blocks.slot(context.as_deref());
+            for ((_, bpm), count) in counts {
+                *of_block.entry(*bpm).or_insert(0) += *count;
+            }
+        }
+        self.days |= seen != left;
+        let mut query =
+            c.prepare_cached("select context, bpm, count from heart_rate_blocks where block = ?")?;
+        let mut rows = query.query([block])?;
+        while let Some(row) = rows.next()? {
+            let count = row.get::<_, i64>(2)?.cast_unsigned();
+            let of_block = blocks.slot(named(row.get_ref(0)?.as_str()?));
+            self.blocks |= of_block.remove(&row.get(1)?) != Some(count);
+        }
+        self.blocks |= blocks.into_entries().any(|(_, rest)| !rest.is_empty());
+        let mut hours = BTreeMap::new();
+        each_hour(c, first * 24, (first + BLOCK) * 24, |hour, of| {
+            hours.insert(hour, of);
+        })?;
+        self.hours |= hours != counted.hours;
+        Ok(())
+    }
+}
+
+/// The tables say '' where a reading has no context.
+fn named(context: &str) -> Option<&str> {
+    Some(context).filter(|context| !context.is_empty())
+}
+
+/// Feeds how often each pulse was measured from `since` up to `until` to `each`, in any order and
+/// in parts: pulse, how often, context. What lies within whole days comes from the counts.
+pub fn each_count(
+    c: &Connection,
+    since: Timestamp,
+    until: Timestamp,
+    mut each: impl FnMut(Bpm, u64, Option<&str>),
+) -> rusqlite::Result<()> {
+    let first = ceil(since.micros(), DAY);
+    let end = until.micros().div_euclid(DAY);
+    if first >= end {
+        return each_reading(c, since, until, |_, bpm, context| each(bpm, 1, context));
+    }
+    each_reading(c, since, Timestamp::clamped(first * DAY), |_, bpm, context| each(bpm, 1, context))?;
+    each_reading(c, Timestamp::clamped(end * DAY), until, |_, bpm, context| each(bpm, 1, context))?;
+    let days = "select bpm, count, context from heart_rate_days where day >= ? and day < ?";
+    let (first_block, end_block) = (ceil(first, BLOCK), end.div_euclid(BLOCK));
+    if first_block >= end_block {
+        return add_counts(c, days, first, end, &mut each);
+    }
+    let blocks = "select bpm, count, context from heart_rate_blocks where block >= ? and block < ?";
+    add_counts(c, days, first, first_block * BLOCK, &mut each)?;
+    add_counts(c, blocks, first_block, end_block, &mut each)?;
+    add_counts(c, days, end_block * BLOCK, end, &mut each)
+}
+
+fn add_counts(
+    c: &Connection,
+    query: &str,
+    from: i64,
+    until: i64,
+    each: &mut impl FnMut(Bpm, u64, Option<&str>),
+) -> rusqlite::Result<()> {
+    let mut query = c.prepare_cached(query)?;
+    let mut rows = query.query([from, until])?;
+    while let Some(row) = rows.next()? {
+        let count = row.get::<_, i64>(1)?.cast_unsigned();
+        each(bpm(row, 0)?, count, named(row.get_ref(2)?.as_str()?));
+    }
+    Ok(())
+}
+
+fn ceil(number: i64, unit: i64) -> i64 {
+    -(-number).div_euclid(unit)
+}
+
+fn each_hour(
+    c: &Connection,
+    from: i64,
+    until: i64,
+    mut each: impl FnMut(i64, Extent),
+) -> rusqlite::Result<()> {
+    let mut query = c.prepare_cached(
+        "select hour, count, sum, min_bpm, max_bpm from heart_rate_hours where hour >= ? and hour < ?
+         order by hour",
+    )?;
+    let mut rows = query.query([from, until])?;
+    while let Some(row) = rows.next()? {
+        let (count, sum): (i64, i64) = (row.get(1)?, row.get(2)?);
+        let (count, sum) = (count.cast_unsigned(), sum.cast_unsigned());
+        each(row.get(0)?, Extent { count, sum, min: row.get(3)?, max: row.get(4)? });
+    }
+    Ok(())
+}
+
+/// Fills slices: from whole hours where none of them ends within the hour, else from the readings.
+pub fn fill_slices(c: &Connection, slices: &mut EqualSlices) -> rusqlite::Result<()> {
+    let edges: Vec<i64> = slices.edges().map(Timestamp::micros).collect();
+    let (Some(start), Some(end)) = (edges.first().copied(), edges.last().copied()) else { return Ok(()) };
+    let mut done = start;
+    let mut edges = edges.into_iter().filter(|edge| edge.rem_euclid(HOUR) != 0).peekable();
+    while done < end {
+        // The hours up to the next edge that lies within one.
+        let split = edges.peek().map_or(end, |edge| edge.div_euclid(HOUR) * HOUR);
+        if split > done {
+            each_hour(c, done.div_euclid(HOUR), split.div_euclid(HOUR), |hour, of| {
+                slices.push_all(Timestamp::clamped(hour * HOUR), of);
+            })?;
+            done = split;
+        }
+        // Hours with edges in them, one after the other, in one go.
+        let mut ragged = done;
+        while let Some(edge) = edges.next_if(|edge| edge.div_euclid(HOUR) * HOUR <= ragged) {
+            ragged = (edge.div_euclid(HOUR) * HOUR + HOUR).min(end);
+        }
+        each_within(c, done, ragged, |at, bpm, _| slices.push(at, bpm))?;
+        done = ragged;
+    }
+    Ok(())
+}
+
+/// Counts to leap over readings by, newest first: all of them by hour, those of a context by 32 days.
+struct Strides {
+    /// Microseconds.
+    unit: i64,
+    /// How many readings lie in a span of time.
+    within: &'static str,
+    /// How many lie in each of a span of units.
+    counts: &'static str,
+}
+
+const OF_ALL: Strides = Strides {
+    unit: HOUR,
+    within: "select count(*) from heart_rate_logs indexed by heart_rate_logs_by_time
+             where timestamp >= ? and timestamp < ?",
+    counts: "select hour, count from heart_rate_hours where hour >= ? and hour < ? order by hour desc",
+};
+
+const OF_A_CONTEXT: Strides = Strides {
+    unit: BLOCK * DAY,
+    within: "select count(*) from heart_rate_logs indexed by heart_rate_logs_by_context
+             where timestamp >= ? and timestamp < ? and context = ?",
+    counts: "select block, sum(count) from heart_rate_blocks where block >= ? and block < ? and +context = ?
+             group by block order by block desc",
+};
+
+/// The same list from further on: with an end before which it goes on, and an offset that is left, which is
+/// less than what lies in an hour, or of a context in 32 days.
+pub fn leap(c: &Connection, mut filter: ReadingFilter) -> rusqlite::Result<ReadingFilter> {
+    let (since, until) = (filter.since.micros(), filter.until.micros());
+    let Strides { unit, within, counts } = if filter.context.is_none() { OF_ALL } else { OF_A_CONTEXT };
+    let bound = |from: i64, to: i64| {
+        let numbers = [from, to].into_iter().map(Value::from);
+        params_from_iter(numbers.chain(filter.context.clone().map(Value::from)))
+    };
+    let last = until.div_euclid(unit);
+    let newest: i64 =
+        c.prepare_cached(within)?.query_row(bound(since.max(last * unit), until), |row| row.get(0))?;
+    let Some(mut left) = i64::from(filter.offset).checked_sub(newest).filter(|left| *left > 0) else {
+        return Ok(filter);
+    };
+    let mut query = c.prepare_cached(counts)?;
+    let mut rows = query.query(bound(ceil(since, unit), last))?;
+    let mut end = last;
+    while let Some(row) = rows.next()? {
+        let (own, count): (i64, i64) = (row.get(0)?, row.get(1)?);
+        if count > left {
+            end = own + 1;
+            break;
+        }
+        left -= count;
+        end = own;
+    }
+    filter.until = Timestamp::clamped(end * unit);
+    filter.offset = u32::try_from(left).unwrap_or(u32::MAX);
+    Ok(filter)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_counted_work_the_triggers_count_again_also_when_it_failed() {
+        let mut c = Connection::open_in_memory().unwrap();
+        schema::migrate(&mut c, 0, schema::migrations()).unwrap();
+        let add = |c: &Connection| {
+            c.execute("insert into heart_rate_logs (timestamp, bpm) values (5, 60)", []).map(drop)
+        };
+        let failed = Counter::during(&c, |_| Err::<(), _>(rusqlite::Error::InvalidQuery));
+        assert_eq!(failed, Err(rusqlite::Error::InvalidQuery));
+        add(&c).unwrap();
+        Counter::during(&c, |counter| {
+            add(&c)?;
+            counter.add(Timestamp::clamped(5), Bpm::new(60).unwrap(), None);
+            Ok(())
+        })
+        .unwrap();
+        add(&c).unwrap();
+        let counted: i64 =
+            c.query_row("select sum(count) from heart_rate_days", [], |row| row.get(0)).unwrap();
+        assert_eq!((counted, miscounts(&c).unwrap()), (3, vec![]));
+    }
+}

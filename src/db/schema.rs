@@ -1,0 +1,295 @@
+//! What a database of ours is: its marks, its tables, and the steps between versions.
+//!
+//! Every step runs in one transaction with its version number. A file that already holds
+//! data is backed up before the first step.
+
+use std::path::Path;
+use std::sync::LazyLock;
+use std::time::Instant;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+
+use crate::backup::content_digest;
+use crate::backup::snapshot::SnapshotError;
+use crate::db::error::{Error, OpenError, require_database};
+use crate::db::rollups;
+use crate::fs::failpoint::step;
+
+/// `application_id` of our files: "Coff" in ASCII.
+pub const APPLICATION_ID: i64 = 0x436f_6666;
+
+/// The steps from nothing to the newest schema; step n leads to `user_version` n+1.
+const MIGRATIONS: [&str; 3] = [
+    include_str!("../../sql/0001_initial.sql"),
+    include_str!("../../sql/0002_heart_rate_counts.sql"),
+    include_str!("../../sql/0003_integrity.sql"),
+];
+
+/// The steps that this program knows.
+///
+/// A debug build takes one more from the file that `COFFEE_TRACKER_NEXT_SCHEMA` names, so
+/// that tests can move a schema as a later version will.
+pub fn migrations() -> &'static [&'static str] {
+    static KNOWN: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
+        #[cfg(debug_assertions)]
+        if let Some(next) = std::env::var_os("COFFEE_TRACKER_NEXT_SCHEMA")
+            && let Ok(sql) = std::fs::read_to_string(next)
+        {
+            return [&MIGRATIONS[..], &[&*sql.leak()]].concat();
+        }
+        MIGRATIONS.to_vec()
+    });
+    &KNOWN
+}
+
+/// The newest schema that this program knows.
+pub fn newest() -> i64 {
+    i64::try_from(migrations().len()).unwrap_or(i64::MAX)
+}
+
+/// SQLite's page cache per connection, in KiB.
+const CACHE_KIB: i64 = 1024;
+
+/// Readers of a quick query wait this long, milliseconds, when a recovery holds the file.
+const BUSY_TIMEOUT_MS: u64 = 250;
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The only one that writes.
+    Writer,
+    /// Asks and never changes anything.
+    Reader,
+}
+
+/// Opens a connection with our settings.
+///
+/// # Errors
+/// SQLite's own.
+pub fn connect(path: &Path, role: Role) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    configure(&mut connection, role)?;
+    Ok(connection)
+}
+
+/// Gives a connection our settings. WAL itself is a property of the file: see [`prepare`].
+///
+/// # Errors
+/// SQLite's own.
+pub fn configure(connection: &mut Connection, role: Role) -> rusqlite::Result<()> {
+    connection.busy_timeout(std::time::Duration::from_millis(BUSY_TIMEOUT_MS))?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    // A plan does not depend on bound values: else every binding would plan the query anew.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "mmap_size", 0)?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    match role {
+        Role::Writer => {
+            // Pages until the log is carried over: 8 MiB. The log shrinks back to that after a burst.
+            connection.pragma_update(None, "wal_autocheckpoint", 2048)?;
+            connection.pragma_update(None, "journal_size_limit", 8 << 20)
+        }
+        Role::Reader => connection.pragma_update(None, "query_only", true),
+    }
+}
+
+/// Lets a connection of a command wait a minute for the database, and look each millisecond: a
+/// busy server lets go of it only that briefly.
+///
+/// # Errors
+/// SQLite's own.
+pub fn be_patient(connection: &Connection) -> rusqlite::Result<()> {
+    const ATTEMPTS: i32 = 60_000;
+    connection.busy_handler(Some(|attempt| {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        attempt < ATTEMPTS
+    }))
+}
+
+/// What a file turns out to be.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing in it yet.
+    Empty,
+    /// One of ours, with this schema version.
+    Ours(i64),
+}
+
+/// Looks at a file without changing it.
+///
+/// # Errors
+/// What it is instead of a database of ours.
+pub fn recognise(connection: &Connection, path: &Path) -> Result<Found, OpenError> {
+    let fault = |e| open_error(path, &e);
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(fault);
+    let application = pragma("application_id")?;
+    let version = pragma("user_version")?;
+    let known = newest();
+    if application == APPLICATION_ID {
+        return match version {
+            found if found > known => Err(OpenError::NewerSchema { path: path.to_owned(), found, known }),
+            found => Ok(Found::Ours(found)),
+        };
+    }
+    let tables: i64 =
+        connection.query_row("select count(*) from sqlite_schema", [], |row| row.get(0)).map_err(fault)?;
+    if application == 0 && tables == 0 {
+        return Ok(Found::Empty);
+    }
+    let docker_stack: bool = connection
+        .query_row(
+            "select exists (select 1 from sqlite_schema where type = 'table' and name in ('coffee_logs', 'heart_rate_logs'))",
+            [],
+            |row| row.get(0),
+        )
+        .map_err(fault)?;
+    if application == 0 && version == 0 && docker_stack {
+        return Err(OpenError::DockerStack { path: path.to_owned() });
+    }
+    Err(OpenError::Foreign { path: path.to_owned() })
+}
+
+/// Brings a file to the newest schema; `backup` is called first when there is data to lose.
+///
+/// # Errors
+/// Why it could not be done; the file is then as it was.
+pub fn prepare(
+    connection: &mut Connection,
+    path: &Path,
+    migrations: &[&str],
+    backup: impl FnOnce() -> Result<(), SnapshotError>,
+) -> Result<(), OpenError> {
+    let newest = migrations.len();
+    let version = match recognise(connection, path)? {
+        Found::Empty => 0,
+        Found::Ours(version) => usize::try_from(version).unwrap_or(0),
+    };
+    let failed = |why: String, may_pass: bool| OpenError::Migration {
+        path: path.to_owned(),
+        to: i64::try_from(newest).unwrap_or(i64::MAX),
+        why,
+        may_pass,
+    };
+    let began = Instant::now();
+    let is_older = version > 0 && version < newest;
+    if is_older {
+        tracing::info!("the database has schema {version}: backing it up, then bringing it to {newest}");
+        backup().map_err(|e| failed(e.to_string(), e.is_passing()))?;
+    }
+    let fault = |e: rusqlite::Error| match Error::from(e) {
+        Error::Full => OpenError::Full { path: path.to_owned() },
+        other => failed(other.to_string(), other.is_passing()),
+    };
+    let mode: String = connection
+        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
+        .map_err(|e| open_error(path, &e))?;
+    if mode != "wal" {
+        return Err(OpenError::File {
+            path: path.to_owned(),
+            why: format!("its file system offers no write-ahead log (journal mode {mode})"),
+        });
+    }
+    migrate(connection, version, migrations).map_err(fault)?;
+    forget_digests(connection).map_err(fault)?;
+    if is_older {
+        tracing::info!(seconds = began.elapsed().as_secs(), "the database has schema {newest}");
+    }
+    Ok(())
+}
+
+/// Drops the digests of a backup that was put in place by hand: they hold until the first write.
+fn forget_digests(connection: &Connection) -> rusqlite::Result<()> {
+    if connection.table_exists(Some("main"), content_digest::CARRIED_IN)? {
+        connection.execute_batch("drop table backup_digests")?;
+    }
+    Ok(())
+}
+
+/// Runs the steps from schema `version` on, all or none.
+///
+/// # Errors
+/// SQLite's own.
+pub fn migrate(connection: &mut Connection, version: usize, migrations: &[&str]) -> rusqlite::Result<()> {
+    if version >= migrations.len() {
+        return Ok(());
+    }
+    let steps = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for migration in &migrations[version..] {
+        steps.execute_batch(migration)?;
+        step("migration.step");
+    }
+    let newest = i64::try_from(migrations.len()).unwrap_or(0);
+    if rollups::are_in(newest) && !rollups::are_in(i64::try_from(version).unwrap_or(0)) {
+        // The one step that statements alone would do in ten times the time, or the memory.
+        rollups::recount(&steps)?;
+        step("migration.counted");
+    }
+    steps.pragma_update(None, "application_id", APPLICATION_ID)?;
+    steps.pragma_update(None, "user_version", newest)?;
+    step("migration.commit");
+    steps.commit()?;
+    step("migration.done");
+    Ok(())
+}
+
+/// Drops the statistics that `ANALYZE` leaves in a file. No plan of ours needs them, and those of a table
+/// that has grown since mislead the planner.
+pub fn drop_statistics(connection: &Connection) -> rusqlite::Result<()> {
+    const LEFT: &str =
+        "select exists (select 1 from sqlite_schema where name in ('sqlite_stat1', 'sqlite_stat4'))";
+    if connection.query_row(LEFT, [], |row| row.get(0))? {
+        // The reset makes this connection forget those that it has loaded.
+        connection.execute_batch(
+            "drop table if exists sqlite_stat1; drop table if exists sqlite_stat4; pragma writable_schema = reset",
+        )?;
+    }
+    Ok(())
+}
+
+/// How many coffees and how many readings there are.
+///
+/// # Errors
+/// SQLite's own.
+pub fn count_rows(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
+    connection.query_row(
+        "select (select count(*) from coffee_logs), (select count(*) from heart_rate_logs)",
+        [],
+        |row| Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get::<_, i64>(1)?.unsigned_abs())),
+    )
+}
+
+/// Says why a file could not be opened.
+pub fn open_error(path: &Path, error: &rusqlite::Error) -> OpenError {
+    let path = path.to_owned();
+    let why = error.to_string();
+    match Error::from(error) {
+        Error::Corrupt(_) if has_magic(&path) => OpenError::Damaged { path, why },
+        Error::Corrupt(_) => OpenError::NotADatabase { path },
+        Error::Full => OpenError::Full { path },
+        Error::Busy => OpenError::Held { path },
+        Error::Io(_) if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) => {
+            match require_database(&path) {
+                Ok(()) | Err(OpenError::Missing { .. }) => OpenError::File { path, why },
+                Err(found) => found,
+            }
+        }
+        Error::Io(_) | Error::Internal(_) => OpenError::Unreadable { path, why },
+        _ => OpenError::File { path, why },
+    }
+}
+
+/// Reports whether a file begins as every SQLite database does. Only for a file that could not be
+/// opened as one: closing it drops the locks of connections to it.
+fn has_magic(path: &Path) -> bool {
+    let mut head = [0; 16];
+    let read = std::fs::File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut head));
+    read.is_ok() && head == *b"SQLite format 3\0"
+}

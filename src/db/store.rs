@@ -1,0 +1,381 @@
+//! The only place that knows SQLite: one file, one writer thread, a pool of readers.
+//!
+//! Public methods own their transaction; what they share takes a connection. A read says
+//! what it may cost: a quick one runs where it stands, a dear one on a bounded set of
+//! blocking threads, so that it never holds up a cheap one.
+//!
+//! Quick reads are the only file-system calls on threads that answer requests. No more of them
+//! run at once than `quick_readers`, one fewer than those threads: a disk that hangs leaves one
+//! to answer everything that needs no disk.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use r2d2_sqlite::SqliteConnectionManager;
+use rusqlite::{Connection, OpenFlags};
+use scheduled_thread_pool::ScheduledThreadPool;
+use tokio::sync::Semaphore;
+
+use crate::backup::replace_file::refuse_a_loss;
+use crate::backup::snapshot::{Target, snapshot, unwatched};
+use crate::db::database_id::DatabaseId;
+use crate::db::error::{Error, OpenError};
+use crate::db::health::Probe;
+use crate::db::idempotency::AnswerAges;
+use crate::db::open_files::{Displacement, OpenFiles};
+use crate::db::writer::{Steps, Writer};
+use crate::fs::lock_file::{Lock, LockState};
+use crate::fs::privileges::Identity;
+use crate::telemetry::refresher::Refresher;
+use crate::transfer::export::EXPORTS;
+
+/// What a store needs to know.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The database file.
+    pub path: PathBuf,
+    /// Where a migration puts its backup.
+    pub backups: PathBuf,
+    /// Most quick reads at once: fewer than there are worker threads.
+    pub quick_readers: u32,
+    /// Connections, and blocking threads, for dear reads.
+    pub dear_readers: u32,
+    /// A query that takes longer is logged.
+    pub slow_query: Duration,
+}
+
+/// Way to open a database where a former one is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beginning {
+    /// Refuses.
+    AsFound,
+    /// Makes an empty one.
+    Anew,
+}
+
+/// What a read may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cost {
+    /// Some tens of microseconds: less than the way to another thread and back.
+    Quick,
+    /// Grows with the data asked for.
+    Dear,
+}
+
+type Pool = r2d2::Pool<SqliteConnectionManager>;
+
+/// The database, open.
+#[derive(Debug)]
+pub struct Store {
+    pub(crate) path: PathBuf,
+    pub(crate) writer: Writer,
+    /// Shared with the writes that use it.
+    pub(crate) answer_ages: Arc<AnswerAges>,
+    pub(crate) quick: Pool,
+    quick_slots: Semaphore,
+    quick_readers: usize,
+    pub(crate) dear: Pool,
+    dear_slots: Semaphore,
+    pub(crate) export_places: Arc<Semaphore>,
+    slow_query: Duration,
+    pub(crate) faults: [AtomicU64; Error::KINDS.len()],
+    pub(crate) damaged: Arc<AtomicBool>,
+    /// The last stop was clean, or the check after it found nothing.
+    checked: Arc<AtomicBool>,
+    pub(crate) last_probe: Refresher<Probe>,
+    pub(crate) files: Arc<OpenFiles>,
+    lock: Arc<Mutex<Lock>>,
+}
+
+/// How long a read waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// SQLite that cannot lose a commit when a writer and a checkpoint meet: 3.51.3.
+const OLDEST_SQLITE: i32 = 3_051_003;
+
+impl Store {
+    /// Opens a database, makes it when there is none, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// Why it cannot be served.
+    pub fn open(options: &Options) -> Result<Self, OpenError> {
+        Self::open_with(options, crate::db::schema::migrations(), Beginning::AsFound)
+    }
+
+    /// Opens an empty database where a former one is gone. A log that it left is moved aside.
+    ///
+    /// # Errors
+    /// [`OpenError::Present`] when there is a database, or why it cannot be served.
+    pub fn open_anew(options: &Options) -> Result<Self, OpenError> {
+        Self::open_with(options, crate::db::schema::migrations(), Beginning::Anew)
+    }
+
+    pub(crate) fn open_with(
+        options: &Options,
+        migrations: &[&str],
+        beginning: Beginning,
+    ) -> Result<Self, OpenError> {
+        if rusqlite::version_number() < OLDEST_SQLITE {
+            return Err(OpenError::OldSqlite { found: rusqlite::version() });
+        }
+        let path = &options.path;
+        make_folder(path)?;
+        let mut lock = Lock::take(path)?;
+        let system = |e: std::io::Error| match e.kind() {
+            std::io::ErrorKind::StorageFull => OpenError::Full { path: path.clone() },
+            _ => OpenError::File { path: path.clone(), why: e.to_string() },
+        };
+        crate::backup::replace_file::undo_unfinished(path)?;
+        match beginning {
+            Beginning::AsFound => refuse_a_loss(path)?,
+            Beginning::Anew => crate::backup::replace_file::begin_anew(path)?,
+        }
+        crate::fs::temp_file::sweep(folder_of(path));
+        crate::fs::temp_file::sweep(&options.backups);
+        let fault = |e: &rusqlite::Error| crate::db::schema::open_error(path, e);
+        let connection = open_writer(options, migrations)?;
+        let answer_ages = AnswerAges::starting(&connection).map_err(|e| fault(&e))?;
+        lock.set_id(DatabaseId::of(&connection).map_err(|e| fault(&e))?);
+        let pool_thread = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());
+        // One more, for the probe.
+        let quick = pool(path, options.quick_readers + 1, &pool_thread)?;
+        let dear = pool(path, options.dear_readers, &pool_thread)?;
+        let damaged = Arc::new(AtomicBool::new(false));
+        let checked = Arc::new(AtomicBool::new(lock.was_clean()));
+        if !lock.was_clean() {
+            check_in_background(path, &damaged, &checked).map_err(system)?;
+        }
+        lock.mark(LockState::Running).map_err(system)?;
+        let lock = Arc::new(Mutex::new(lock));
+        let files = Arc::new(OpenFiles::of(path, Arc::clone(&lock)).map_err(system)?);
+        Ok(Self {
+            path: path.clone(),
+            writer: Writer::start(connection, Arc::clone(&files)).map_err(system)?,
+            answer_ages: Arc::new(answer_ages),
+            quick,
+            quick_slots: Semaphore::new(options.quick_readers as usize),
+            quick_readers: options.quick_readers as usize,
+            dear,
+            dear_slots: Semaphore::new(options.dear_readers as usize),
+            export_places: Arc::new(Semaphore::new(EXPORTS as usize)),
+            slow_query: options.slow_query,
+            faults: Default::default(),
+            damaged,
+            checked,
+            last_probe: Refresher::default(),
+            files,
+            lock,
+        })
+    }
+
+    /// Finishes what waits, checkpoints, and notes a clean stop; unless the file is damaged
+    /// or was not looked over to the end: then the next start looks again. Files that were moved or
+    /// replaced are left as they are.
+    pub fn close(&self) {
+        let ended_well = self.writer.close();
+        if !matches!(self.files.displacement(), None | Some(Displacement::LogMissing)) {
+            // The last connection to close would remove whatever is the log by name now.
+            std::mem::forget((self.quick.clone(), self.dear.clone()));
+            return;
+        }
+        if self.files.displacement().is_some() {
+            return;
+        }
+        let is_sound = self.checked.load(Ordering::Relaxed) && !self.damaged.load(Ordering::Relaxed);
+        if !(ended_well && is_sound) {
+            return;
+        }
+        if let Err(e) = self.lock.lock().unwrap_or_else(PoisonError::into_inner).mark(LockState::Stopped) {
+            tracing::warn!("the clean stop could not be noted: {e}");
+        }
+    }
+
+    /// The database file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Runs a named query on a reader.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        cost: Cost,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let began = Instant::now();
+        let answer = match cost {
+            Cost::Quick => self.read_here(query).await,
+            // Boxed, so that a quick read does not carry the room for a dear one.
+            Cost::Dear => Box::pin(self.read_elsewhere(query)).await,
+        };
+        self.note(name, began.elapsed(), answer)
+    }
+
+    /// Runs a query on the calling thread, when not too many do so already.
+    async fn read_here<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Error> {
+        let _slot = match self.quick_slots.try_acquire() {
+            Ok(slot) => slot,
+            Err(_) => {
+                let slot = tokio::time::timeout(PATIENCE, self.quick_slots.acquire());
+                Box::pin(slot).await.map_err(|_| Error::Busy)?.map_err(|_| Error::Closed)?
+            }
+        };
+        let reader = self.quick.try_get().ok_or(Error::Busy)?;
+        query(&reader).map_err(Error::from)
+    }
+
+    /// Reports whether a query runs on a thread that answers requests: it may hang with the disk.
+    pub fn is_reading_here(&self) -> bool {
+        self.quick_slots.available_permits() < self.quick_readers
+    }
+
+    /// Runs a query on a blocking thread, when one of the few is free.
+    async fn read_elsewhere<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let slot = tokio::time::timeout(PATIENCE, self.dear_slots.acquire()).await;
+        let _slot = slot.map_err(|_| Error::Busy)?.map_err(|_| Error::Closed)?;
+        let pool = self.dear.clone();
+        let run = move || match pool.get_timeout(PATIENCE) {
+            Ok(reader) => query(&reader).map_err(Error::from),
+            Err(_) => Err(Error::Busy),
+        };
+        tokio::task::spawn_blocking(run).await.unwrap_or_else(|e| Err(Error::Internal(e.to_string())))
+    }
+
+    /// Runs a named write; see [`Writer::write`].
+    pub(crate) async fn write<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        steps: Steps,
+        work: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let began = Instant::now();
+        let answer = self.writer.write(steps, work).await;
+        self.note(name, began.elapsed(), answer)
+    }
+
+    pub(crate) fn note<T>(
+        &self,
+        name: &'static str,
+        took: Duration,
+        answer: Result<T, Error>,
+    ) -> Result<T, Error> {
+        if took >= self.slow_query {
+            tracing::warn!(query = name, milliseconds = took.as_millis() as u64, "slow query");
+        }
+        if let Err(e) = &answer {
+            self.last_probe.forget();
+            let kind = Error::KINDS.iter().position(|kind| *kind == e.kind());
+            if let Some(counter) = kind.and_then(|n| self.faults.get(n)) {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+            if matches!(e, Error::Corrupt(_)) {
+                self.damaged.store(true, Ordering::Relaxed);
+            }
+        }
+        answer
+    }
+}
+
+/// The folder a file lies in.
+pub(crate) fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+pub(crate) fn make_folder(path: &Path) -> Result<(), OpenError> {
+    let folder = folder_of(path);
+    crate::fs::temp_file::make_folder(folder)
+        .map_err(|e| OpenError::Folder { path: folder.to_owned(), why: e.to_string() })
+}
+
+fn pool(path: &Path, size: u32, threads: &Arc<ScheduledThreadPool>) -> Result<Pool, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let manager = SqliteConnectionManager::file(path)
+        .with_flags(flags)
+        .with_init(|connection| crate::db::schema::configure(connection, crate::db::schema::Role::Reader));
+    Pool::builder()
+        .max_size(size)
+        .test_on_check_out(false)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .connection_timeout(Duration::from_secs(10))
+        .thread_pool(Arc::clone(threads))
+        .build(manager)
+        .map_err(|e| OpenError::File { path: path.to_owned(), why: e.to_string() })
+}
+
+/// Opens the writer's connection, creates or migrates the schema, and tries the file.
+fn open_writer(options: &Options, migrations: &[&str]) -> Result<Connection, OpenError> {
+    let path = &options.path;
+    let fault = |e: &rusqlite::Error| crate::db::schema::open_error(path, e);
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(|e| fault(&e))?;
+    crate::db::schema::configure(&mut connection, crate::db::schema::Role::Writer).map_err(|e| fault(&e))?;
+    crate::db::schema::prepare(&mut connection, path, migrations, || {
+        let target = Target::Folder(options.backups.clone());
+        snapshot(path, &target, &Identity::CALLER, &unwatched).map(drop)
+    })?;
+    if let Err(e) = crate::db::schema::drop_statistics(&connection) {
+        tracing::warn!("statistics in the database could not be dropped: {e}");
+    }
+    probe(&connection).map_err(|e| fault(&e))?;
+    Ok(connection)
+}
+
+/// A read and a write that touch the file, the write rolled back.
+fn probe(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row(
+        "select count(*) from (select id from coffee_logs not indexed limit 1)",
+        [],
+        |_| Ok(()),
+    )?;
+    // A full disk is no reason not to start: what is stored can be read.
+    let wrote = connection.execute_batch(
+        "begin immediate; insert into coffee_logs (timestamp, caffeine_mg) values (0, 0); rollback",
+    );
+    match wrote {
+        Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) => {
+            tracing::error!("no room is left on the disk: reading works, writing will not");
+            if connection.is_autocommit() { Ok(()) } else { connection.execute_batch("rollback") }
+        }
+        Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => Ok(()),
+        other => other,
+    }
+}
+
+/// Looks the whole file over after a stop that was not clean, while the server already answers.
+fn check_in_background(
+    path: &Path,
+    damaged: &Arc<AtomicBool>,
+    checked: &Arc<AtomicBool>,
+) -> std::io::Result<()> {
+    let (path, damaged, checked) = (path.to_owned(), Arc::clone(damaged), Arc::clone(checked));
+    let check = move || {
+        tracing::info!("the last stop was not clean: checking the database in the background");
+        let began = Instant::now();
+        let verdict = crate::db::schema::connect(&path, crate::db::schema::Role::Reader)
+            .and_then(|c| c.query_row("pragma quick_check(1)", [], |row| row.get::<_, String>(0)));
+        match verdict.as_deref() {
+            Ok("ok") => {
+                checked.store(true, Ordering::Relaxed);
+                tracing::info!(seconds = began.elapsed().as_secs(), "the database is sound");
+            }
+            Ok(fault) => {
+                damaged.store(true, Ordering::Relaxed);
+                tracing::error!("the database is damaged, restore a backup: {fault}");
+            }
+            Err(e) => tracing::warn!("the database could not be checked: {e}"),
+        }
+    };
+    std::thread::Builder::new().name("quick-check".into()).spawn(check).map(drop)
+}
+
+/// The version of the SQLite inside.
+pub fn sqlite_version() -> &'static str {
+    rusqlite::version()
+}

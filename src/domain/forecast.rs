@@ -1,0 +1,303 @@
+//! Caffeine over time: the curve of what was drunk, where it is highest, from when on it is low.
+//!
+//! Everything that is known to be drunk counts from its own instant on, also what lies after
+//! the instant that is asked about; beyond that nothing more is assumed. Doses are walked once,
+//! in time order, so cost follows doses and points, never their product.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::domain::caffeine::{Body, Dose, Kinetics};
+use crate::domain::statistics::round2;
+use crate::domain::time::{HOUR, MINUTE, Timestamp};
+
+/// The level at one instant, in mg rounded to 2 decimals, with the band for quick and slow bodies.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = CaffeineLevel)]
+pub struct Level {
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    #[schema(minimum = 0)]
+    pub mg: f64,
+    /// For a body that is quicker: the half-life times 0.6.
+    #[schema(minimum = 0)]
+    pub low_mg: f64,
+    /// For a body that is slower: the half-life times 1.6.
+    #[schema(minimum = 0)]
+    pub high_mg: f64,
+}
+
+/// What was drunk, in time order, and the body that it went into.
+#[derive(Clone, Copy, Debug)]
+pub struct Forecast<'d> {
+    kinetics: Kinetics,
+    doses: &'d [Dose],
+}
+
+/// A body on its way through time.
+struct Walk<'d> {
+    kinetics: Kinetics,
+    /// Those still to come.
+    doses: &'d [Dose],
+    body: Body,
+    at: Timestamp,
+}
+
+/// A time in which nothing is drunk: the body at its beginning, and its length; the last has no end.
+struct Stretch {
+    from: Timestamp,
+    body: Body,
+    hours: f64,
+}
+
+impl<'d> Walk<'d> {
+    fn new(kinetics: Kinetics, doses: &'d [Dose]) -> Self {
+        Self { kinetics, doses, body: Body::default(), at: Timestamp::MIN }
+    }
+
+    /// The body at `at`, which must not lie before the last one asked for.
+    fn to(&mut self, at: Timestamp) -> Body {
+        while let [(time, dose), rest @ ..] = self.doses
+            && *time <= at
+        {
+            self.digest_until(*time);
+            self.body.gut_mg += dose.mg();
+            self.doses = rest;
+        }
+        self.digest_until(at);
+        self.body
+    }
+
+    fn digest_until(&mut self, at: Timestamp) {
+        self.body = self.kinetics.later(self.body, at.hours_since(self.at));
+        self.at = at;
+    }
+}
+
+impl<'d> Forecast<'d> {
+    /// Of doses in time order. Those of [`Kinetics::look_back`] before the first instant that will
+    /// be asked about suffice.
+    pub fn new(kinetics: Kinetics, doses: &'d [Dose]) -> Self {
+        Self { kinetics, doses }
+    }
+
+    /// Active caffeine in mg at an instant.
+    pub fn active(&self, at: Timestamp) -> f64 {
+        Walk::new(self.kinetics, self.doses).to(at).active_mg
+    }
+
+    /// The level at an instant with its band.
+    pub fn level(&self, at: Timestamp) -> Level {
+        let mut walks = self.walks();
+        level(&mut walks, at)
+    }
+
+    /// The levels every `step_minutes` (at least 1) from `from` up to and including `until`.
+    pub fn curve(&self, from: Timestamp, until: Timestamp, step_minutes: u32) -> Vec<Level> {
+        let step = i64::from(step_minutes.max(1)) * MINUTE;
+        let points = (until.micros() - from.micros()).div_euclid(step);
+        let mut walks = self.walks();
+        (0..=points).map(|n| level(&mut walks, from.plus(n * step))).collect()
+    }
+
+    /// When the level is highest from `from` on: `from` itself when it only falls. `None` when
+    /// there is no caffeine.
+    pub fn peak_at(&self, from: Timestamp) -> Option<Timestamp> {
+        self.peak(from).map(|(at, _)| at)
+    }
+
+    /// The highest level from `from` on, mg.
+    pub fn highest_from(&self, from: Timestamp) -> f64 {
+        self.peak(from).map_or(0.0, |(_, mg)| mg)
+    }
+
+    /// From when on, not before `from`, the level stays at or below `threshold_mg`; `None` when it
+    /// never does (a threshold of 0 or less, or not a number). Exact to a few microseconds.
+    pub fn below_threshold_at(&self, from: Timestamp, threshold_mg: f64) -> Option<Timestamp> {
+        if threshold_mg.is_nan() || threshold_mg < 0.0 {
+            return None;
+        }
+        for stretch in self.stretches(from).into_iter().rev() {
+            let above = |hours: f64| self.kinetics.later(stretch.body, hours).active_mg > threshold_mg;
+            let peak = self.kinetics.hours_to_peak(stretch.body).min(stretch.hours);
+            if above(peak) {
+                let crosses = (threshold_mg > 0.0).then(|| last_true(peak, above));
+                return crosses.map(|hours| later_by(stretch.from, hours.min(stretch.hours)));
+            }
+        }
+        Some(from)
+    }
+
+    fn walks(&self) -> [Walk<'d>; 3] {
+        [self.kinetics, self.kinetics.low(), self.kinetics.high()].map(|body| Walk::new(body, self.doses))
+    }
+
+    fn peak(&self, from: Timestamp) -> Option<(Timestamp, f64)> {
+        let mut highest = None;
+        for stretch in self.stretches(from) {
+            let hours = self.kinetics.hours_to_peak(stretch.body).min(stretch.hours);
+            let mg = self.kinetics.later(stretch.body, hours).active_mg;
+            if mg > highest.map_or(0.0, |(_, mg)| mg) {
+                highest = Some((later_by(stretch.from, hours), mg));
+            }
+        }
+        highest
+    }
+
+    /// From `from` on: up to the first dose after it, from dose to dose, and without end.
+    fn stretches(&self, from: Timestamp) -> Vec<Stretch> {
+        let mut walk = Walk::new(self.kinetics, self.doses);
+        let mut start = from;
+        let mut stretches = Vec::new();
+        loop {
+            let body = walk.to(start);
+            let next = walk.doses.first().map(|(time, _)| *time);
+            let hours = next.map_or(f64::INFINITY, |next| next.hours_since(start));
+            stretches.push(Stretch { from: start, body, hours });
+            match next {
+                Some(next) => start = next,
+                None => return stretches,
+            }
+        }
+    }
+}
+
+fn level(walks: &mut [Walk<'_>; 3], at: Timestamp) -> Level {
+    let [mg, low_mg, high_mg] = walks.each_mut().map(|walk| round2(walk.to(at).active_mg));
+    Level { at, mg, low_mg, high_mg }
+}
+
+/// Bisection: the hours at which `holds`, true at `from`, turns false for good.
+pub(super) fn last_true(from: f64, holds: impl Fn(f64) -> bool) -> f64 {
+    let mut low = from;
+    let mut high = from + 1.0;
+    // Exponentials reach 0 in the end, so this does; the bound is for a promise, not for use.
+    while holds(high) && high < 1e6 {
+        low = high;
+        high += high - from;
+    }
+    for _ in 0..64 {
+        let middle = f64::midpoint(low, high);
+        if holds(middle) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    high
+}
+
+fn later_by(from: Timestamp, hours: f64) -> Timestamp {
+    from.plus((hours * HOUR as f64).ceil() as i64)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+mod tests {
+    use super::*;
+    use crate::domain::calendar::Zone;
+    use crate::domain::coffee::Milligrams;
+    use crate::domain::time::{DAY, SECOND};
+
+    fn at(text: &str) -> Timestamp {
+        Zone::utc().parse(text).unwrap()
+    }
+
+    fn noon() -> Timestamp {
+        at("2026-06-01T12:00:00Z")
+    }
+
+    fn mg(mg: f64) -> Milligrams {
+        Milligrams::new(mg).unwrap()
+    }
+
+    fn near(a: f64, b: f64, tolerance: f64) {
+        assert!((a - b).abs() <= tolerance, "{a} is not {b}");
+    }
+
+    #[test]
+    fn a_walk_along_the_doses_gives_the_sum_of_their_closed_forms() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        for _ in 0..100 {
+            let (half_life, ka) = (1.0 + rng.f64() * 23.0, 0.1 + rng.f64() * 20.0);
+            let kinetics = Kinetics::new(half_life, ka).unwrap();
+            let mut doses: Vec<Dose> = (0..rng.usize(0..60))
+                .map(|_| (noon().plus(rng.i64(-3 * DAY..3 * DAY)), mg(rng.f64() * 300.0)))
+                .collect();
+            doses.sort_unstable_by_key(|(time, _)| *time);
+            let forecast = Forecast::new(kinetics, &doses);
+            for level in forecast.curve(noon().minus(4 * DAY), noon().plus(4 * DAY), 47) {
+                near(level.mg, kinetics.active(&doses, level.at), 0.005_001);
+                near(level.low_mg, kinetics.low().active(&doses, level.at), 0.005_001);
+                near(level.high_mg, kinetics.high().active(&doses, level.at), 0.005_001);
+                assert!(level.low_mg <= level.mg && level.mg <= level.high_mg, "{level:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_curve_takes_in_both_ends() {
+        let doses = [(noon(), mg(95.0)), (noon().plus(3 * HOUR), mg(80.0))];
+        let forecast = Forecast::new(Kinetics::default(), &doses);
+        let curve = forecast.curve(noon(), noon().plus(24 * HOUR), 15);
+        assert_eq!(curve.len(), 97);
+        assert_eq!(curve.last().map(|level| level.at), Some(noon().plus(24 * HOUR)));
+        assert_eq!(curve[0], Level { at: noon(), mg: 0.0, low_mg: 0.0, high_mg: 0.0 });
+        assert_eq!(curve[20], forecast.level(noon().plus(5 * HOUR)));
+        assert_eq!(forecast.curve(noon(), noon().minus(1), 15), []);
+        assert_eq!(forecast.curve(noon(), noon().plus(3 * MINUTE), 0).len(), 4);
+    }
+
+    #[test]
+    fn the_level_stays_below_the_threshold_from_the_found_instant_on() {
+        let doses = [(noon().minus(4 * HOUR), mg(60.0)), (noon(), mg(90.0))];
+        let forecast = Forecast::new(Kinetics::default(), &doses);
+        for threshold in [1.0, 20.0, 50.0, 100.0] {
+            let found = forecast.below_threshold_at(noon(), threshold).unwrap();
+            assert!(found > noon().plus(MINUTE));
+            near(forecast.active(found), threshold, 1e-6);
+            assert!(forecast.active(found.minus(SECOND)) > threshold);
+            assert!(forecast.active(found.plus(SECOND)) < threshold);
+        }
+        // It is below 45 mg at noon, but not for long: that is not what is asked for.
+        assert!(forecast.active(noon()) < 45.0);
+        assert!(forecast.below_threshold_at(noon(), 45.0).unwrap() > noon().plus(HOUR));
+        assert_eq!(forecast.below_threshold_at(noon(), 200.0), Some(noon()));
+        assert_eq!(Forecast::new(Kinetics::default(), &[]).below_threshold_at(noon(), 0.0), Some(noon()));
+        for never in [0.0, -1.0, f64::NAN] {
+            assert_eq!(forecast.below_threshold_at(noon(), never), None);
+        }
+    }
+
+    #[test]
+    fn peak_and_threshold_know_the_doses_still_to_come() {
+        let mut rng = fastrand::Rng::with_seed(9);
+        for _ in 0..200 {
+            let mut doses: Vec<Dose> = (0..rng.usize(0..8))
+                .map(|_| (noon().plus(rng.i64(-12 * HOUR..18 * HOUR)), mg(rng.f64() * 150.0)))
+                .collect();
+            doses.sort_unstable_by_key(|(time, _)| *time);
+            let kinetics = Kinetics::new(2.0 + rng.f64() * 6.0, 0.5 + rng.f64() * 8.0).unwrap();
+            let forecast = Forecast::new(kinetics, &doses);
+            let minutes: Vec<Timestamp> = (0..4000).map(|n| noon().plus(n * MINUTE)).collect();
+            let levels: Vec<f64> = minutes.iter().map(|at| kinetics.active(&doses, *at)).collect();
+            let top = levels.iter().copied().fold(0.0, f64::max);
+            near(forecast.highest_from(noon()), top, 0.05);
+            if let Some(peak) = forecast.peak_at(noon()) {
+                near(forecast.active(peak), forecast.highest_from(noon()), 1e-6);
+                assert!(peak >= noon());
+            }
+            let last_above = levels.iter().rposition(|mg| *mg > 30.0);
+            let below = forecast.below_threshold_at(noon(), 30.0).unwrap();
+            match last_above {
+                // Between two whole minutes it may rise above once more, by less than this.
+                None => assert!(below == noon() || top > 29.9, "{below} {top}"),
+                Some(n) => assert!(below > minutes[n] && below.hours_since(minutes[n]) < 0.5, "{below}"),
+            }
+        }
+        let forecast = Forecast::new(Kinetics::default(), &[]);
+        assert_eq!((forecast.peak_at(noon()), forecast.highest_from(noon())), (None, 0.0));
+        let falling = [(noon().minus(5 * HOUR), mg(95.0))];
+        assert_eq!(Forecast::new(Kinetics::default(), &falling).peak_at(noon()), Some(noon()));
+    }
+}

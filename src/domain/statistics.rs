@@ -1,0 +1,393 @@
+//! Figures over pulses: exact summaries from counts per pulse, and equal slices of time
+//! for plots.
+//!
+//! Sums stay whole numbers until the last step, so that the order and the number of
+//! readings cost no digits. Memory depends on the highest pulse or the number of slices,
+//! never on the number of readings.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::domain::heart_rate::Bpm;
+use crate::domain::time::Timestamp;
+
+/// Rounds to 1 decimal, halves away from zero; never gives −0.
+pub fn round1(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0 + 0.0
+}
+
+/// Rounds to 2 decimals, halves away from zero; never gives −0.
+pub fn round2(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0 + 0.0
+}
+
+/// How often each pulse was measured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Histogram {
+    /// The count of pulse `n` at index `n`; as long as the highest pulse needs.
+    counts: Vec<u64>,
+    count: u64,
+}
+
+/// How many readings there are, and between which pulses they lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    pub count: u64,
+    /// Of all pulses, in beats per minute.
+    pub sum: u64,
+    /// 0 without readings.
+    pub min: u16,
+    /// 0 without readings.
+    pub max: u16,
+}
+
+impl Extent {
+    /// Counts `count` readings of one pulse.
+    pub fn add(&mut self, bpm: Bpm, count: u64) {
+        let bpm = bpm.get();
+        self.merge(Self { count, sum: u64::from(bpm) * count, min: bpm, max: bpm });
+    }
+
+    /// Counts other readings too.
+    pub fn merge(&mut self, other: Self) {
+        if other.count == 0 {
+            return;
+        }
+        self.min = if self.count == 0 { other.min } else { self.min.min(other.min) };
+        self.max = self.max.max(other.max);
+        self.count += other.count;
+        self.sum += other.sum;
+    }
+
+    /// The average pulse, unrounded; `None` without readings.
+    pub fn mean(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum as f64 / self.count as f64)
+    }
+}
+
+/// What a set of readings comes to, as the answers show it. Averages have 1 decimal.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
+pub struct BpmSummary {
+    pub min_bpm: u16,
+    pub max_bpm: u16,
+    pub avg_bpm: f64,
+    /// The middle reading, or the mean of the two middle ones.
+    pub median_bpm: f64,
+    /// Sample standard deviation (n−1); 0 for one reading.
+    #[schema(minimum = 0)]
+    pub std_dev: f64,
+}
+
+impl Histogram {
+    /// Counts `count` readings of one pulse.
+    pub fn add(&mut self, bpm: Bpm, count: u64) {
+        if count > 0 {
+            self.add_at(usize::from(bpm.get()), count);
+        }
+    }
+
+    fn add_at(&mut self, index: usize, count: u64) {
+        if self.counts.len() <= index {
+            self.counts.resize(index + 1, 0);
+        }
+        self.counts[index] = self.counts[index].saturating_add(count);
+        self.count = self.count.saturating_add(count);
+    }
+
+    /// How many readings there are.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The slowest pulse; `None` without readings, as for all figures below.
+    pub fn min(&self) -> Option<u16> {
+        self.pulses().map(|(bpm, _)| bpm).next()
+    }
+
+    /// The fastest pulse.
+    pub fn max(&self) -> Option<u16> {
+        self.pulses().map(|(bpm, _)| bpm).last()
+    }
+
+    /// The average pulse, unrounded.
+    pub fn mean(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum() as f64 / self.count as f64)
+    }
+
+    /// The exact median: the mean of the two middle readings when their number is even.
+    pub fn median(&self) -> Option<f64> {
+        let last = self.count.checked_sub(1)?;
+        Some(f64::midpoint(f64::from(self.ranked(last / 2)?), f64::from(self.ranked(self.count / 2)?)))
+    }
+
+    /// The sample standard deviation (n−1), unrounded; 0 for one reading.
+    pub fn std_dev(&self) -> Option<f64> {
+        let n = u128::from(self.count);
+        match n {
+            0 => None,
+            1 => Some(0.0),
+            _ => {
+                let squares: u128 =
+                    self.pulses().map(|(bpm, n)| u128::from(bpm) * u128::from(bpm) * u128::from(n)).sum();
+                // n·Σx² − (Σx)² is never negative, and exact: nothing cancels.
+                let spread = n.saturating_mul(squares).saturating_sub(self.sum().saturating_mul(self.sum()));
+                Some((spread as f64 / n as f64 / (n - 1) as f64).sqrt())
+            }
+        }
+    }
+
+    /// All figures, rounded for an answer.
+    pub fn summary(&self) -> Option<BpmSummary> {
+        Some(BpmSummary {
+            min_bpm: self.min()?,
+            max_bpm: self.max()?,
+            avg_bpm: round1(self.mean()?),
+            median_bpm: round1(self.median()?),
+            std_dev: round1(self.std_dev()?),
+        })
+    }
+
+    fn pulses(&self) -> impl Iterator<Item = (u16, u64)> {
+        (0..).zip(self.counts.iter().copied()).filter(|(_, count)| *count > 0)
+    }
+
+    fn sum(&self) -> u128 {
+        self.pulses().map(|(bpm, count)| u128::from(bpm) * u128::from(count)).sum()
+    }
+
+    /// The reading at this rank, counted from 0 in ascending order.
+    fn ranked(&self, rank: u64) -> Option<u16> {
+        let mut seen = 0_u64;
+        self.pulses()
+            .find(|(_, count)| {
+                seen = seen.saturating_add(*count);
+                seen > rank
+            })
+            .map(|(bpm, _)| bpm)
+    }
+}
+
+/// One slice of time, [`start`, `end`), and its readings.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = HeartRateBucket)]
+pub struct Slice {
+    #[schema(value_type = String, format = DateTime)]
+    pub start: Timestamp,
+    #[schema(value_type = String, format = DateTime)]
+    pub end: Timestamp,
+    #[schema(minimum = 1)]
+    pub count: u64,
+    pub min_bpm: u16,
+    /// Rounded to 1 decimal.
+    pub avg_bpm: f64,
+    pub max_bpm: u16,
+}
+
+/// Gathers readings, given in time order, into equal slices of [start, end).
+#[derive(Clone, Debug)]
+pub struct EqualSlices {
+    start: Timestamp,
+    end: Timestamp,
+    slices: u16,
+    done: Vec<Slice>,
+    open: Option<OpenSlice>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct OpenSlice {
+    start: Timestamp,
+    end: Timestamp,
+    of: Extent,
+}
+
+impl EqualSlices {
+    /// Most slices of one answer.
+    pub const MAX: u16 = 1000;
+
+    /// Cuts [`start`, `end`) into `slices` (held within 1 to [`Self::MAX`]) parts whose lengths
+    /// differ by a microsecond at most.
+    pub fn new(start: Timestamp, end: Timestamp, slices: u16) -> Self {
+        Self { start, end, slices: slices.clamp(1, Self::MAX), done: Vec::new(), open: None }
+    }
+
+    /// Takes the next reading; one outside of [start, end) does not count.
+    pub fn push(&mut self, at: Timestamp, bpm: Bpm) {
+        let mut one = Extent::default();
+        one.add(bpm, 1);
+        self.push_all(at, one);
+    }
+
+    /// Takes readings that all lie in the slice of `at`.
+    pub fn push_all(&mut self, at: Timestamp, of: Extent) {
+        if at < self.start || at >= self.end {
+            return;
+        }
+        match &mut self.open {
+            Some(open) if at < open.end => open.of.merge(of),
+            _ => {
+                self.close();
+                let (start, end) = self.slice_of(at);
+                self.open = Some(OpenSlice { start, end, of });
+            }
+        }
+    }
+
+    /// Where slices begin and end, from the start of the first to the end of the last.
+    pub fn edges(&self) -> impl Iterator<Item = Timestamp> {
+        (0..=i128::from(self.slices)).map(|index| self.edge(index))
+    }
+
+    /// The slices that hold readings, in time order.
+    pub fn finish(mut self) -> Vec<Slice> {
+        self.close();
+        self.done
+    }
+
+    fn close(&mut self) {
+        self.done.extend(self.open.take().map(|open| Slice {
+            start: open.start,
+            end: open.end,
+            count: open.of.count,
+            min_bpm: open.of.min,
+            avg_bpm: round1(open.of.sum as f64 / open.of.count as f64),
+            max_bpm: open.of.max,
+        }));
+    }
+
+    /// Slice i is [start + ⌊span·i/n⌋, start + ⌊span·(i+1)/n⌋); this is the one that holds `at`.
+    fn slice_of(&self, at: Timestamp) -> (Timestamp, Timestamp) {
+        let span = i128::from(self.end.micros()) - i128::from(self.start.micros());
+        let since = i128::from(at.micros()) - i128::from(self.start.micros());
+        let n = i128::from(self.slices);
+        let index = ((since + 1) * n - 1) / span;
+        (self.edge(index), self.edge(index + 1))
+    }
+
+    fn edge(&self, index: i128) -> Timestamp {
+        let span = i128::from(self.end.micros()) - i128::from(self.start.micros());
+        self.start.plus(i64::try_from(span * index / i128::from(self.slices)).unwrap_or(i64::MAX))
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+mod tests {
+    use super::*;
+    use crate::domain::time::{DAY, HOUR};
+
+    fn bpm(bpm: u16) -> Bpm {
+        Bpm::new(i64::from(bpm)).unwrap()
+    }
+
+    fn histogram(values: &[u16]) -> Histogram {
+        let mut histogram = Histogram::default();
+        values.iter().for_each(|v| histogram.add(bpm(*v), 1));
+        histogram
+    }
+
+    #[test]
+    fn the_figures_are_those_of_a_naive_computation_over_sorted_values() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        for _ in 0..300 {
+            let n = rng.usize(1..400);
+            let (low, high) = (rng.u16(1..=500), rng.u16(500..=1000));
+            let mut values: Vec<u16> = (0..n).map(|_| rng.u16(low..=high)).collect();
+            let histogram = histogram(&values);
+            values.sort_unstable();
+            let floats: Vec<f64> = values.iter().map(|v| f64::from(*v)).collect();
+            let mean = floats.iter().sum::<f64>() / n as f64;
+            let median = (floats[(n - 1) / 2] + floats[n / 2]) / 2.0;
+            let squares = floats.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
+            let deviation = if n == 1 { 0.0 } else { (squares / (n - 1) as f64).sqrt() };
+            assert_eq!(histogram.count(), n as u64);
+            assert_eq!(histogram.min(), values.first().copied());
+            assert_eq!(histogram.max(), values.last().copied());
+            assert_eq!(histogram.median(), Some(median));
+            assert!((histogram.mean().unwrap() - mean).abs() < 1e-9);
+            assert!((histogram.std_dev().unwrap() - deviation).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn ten_years_of_readings_keep_their_digits() {
+        let mut histogram = Histogram::default();
+        histogram.add(bpm(72), 2_500_000_000);
+        histogram.add(bpm(73), 2_500_000_000);
+        assert_eq!(histogram.mean(), Some(72.5));
+        assert_eq!(histogram.median(), Some(72.5));
+        assert!((histogram.std_dev().unwrap() - 0.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_summary_is_rounded_and_absent_without_readings() {
+        let summary = serde_json::to_value(histogram(&[60, 61, 63]).summary()).unwrap();
+        let expected = serde_json::json!(
+            {"min_bpm": 60, "max_bpm": 63, "avg_bpm": 61.3, "median_bpm": 61.0, "std_dev": 1.5});
+        assert_eq!(summary, expected);
+        assert_eq!(histogram(&[72]).summary().map(|s| s.std_dev), Some(0.0));
+        assert_eq!(Histogram::default().summary(), None);
+        assert_eq!(Histogram::default().median(), None);
+    }
+
+    #[test]
+    fn halves_round_away_from_zero_and_zero_has_no_sign() {
+        assert_eq!((round1(0.25), round1(-0.25), round2(0.125)), (0.3, -0.3, 0.13));
+        assert!(round1(-0.04).is_sign_positive() && round2(-0.004).is_sign_positive());
+    }
+
+    #[test]
+    fn slices_are_those_of_a_naive_search() {
+        let mut rng = fastrand::Rng::with_seed(8);
+        for _ in 0..200 {
+            let start = Timestamp::clamped(rng.i64(0..4 * DAY) * 1000);
+            let span = if rng.bool() { rng.i64(1..2000) } else { rng.i64(1..400 * DAY) };
+            let end = start.plus(span);
+            let n = rng.u16(1..=1000);
+            let mut times: Vec<i64> = (0..500).map(|_| rng.i64(-span / 10..span + span / 10 + 1)).collect();
+            times.extend([0, span - 1, span]);
+            times.sort_unstable();
+            let mut slices = EqualSlices::new(start, end, n);
+            let readings: Vec<_> = times.iter().map(|t| (start.plus(*t), rng.u16(30..=250))).collect();
+            readings.iter().for_each(|(at, value)| slices.push(*at, bpm(*value)));
+            let mut expected = Vec::new();
+            for i in 0..i64::from(n) {
+                let edge = |i: i64| {
+                    start.plus(i64::try_from(i128::from(span) * i128::from(i) / i128::from(n)).unwrap())
+                };
+                let (from, until) = (edge(i), edge(i + 1));
+                let inside: Vec<u16> =
+                    readings.iter().filter(|(at, _)| *at >= from && *at < until).map(|r| r.1).collect();
+                let Some(summary) = histogram(&inside).summary() else { continue };
+                expected.push(Slice {
+                    start: from,
+                    end: until,
+                    count: inside.len() as u64,
+                    min_bpm: summary.min_bpm,
+                    avg_bpm: summary.avg_bpm,
+                    max_bpm: summary.max_bpm,
+                });
+            }
+            assert_eq!(slices.finish(), expected);
+        }
+    }
+
+    #[test]
+    fn empty_slices_are_left_out_and_an_empty_span_has_none() {
+        let start = Timestamp::clamped(0);
+        let mut slices = EqualSlices::new(start, start.plus(4 * HOUR), 4);
+        slices.push(start, bpm(60));
+        slices.push(start.plus(HOUR - 1), bpm(61));
+        slices.push(start.plus(3 * HOUR), bpm(70));
+        let shown = serde_json::to_value(slices.finish()).unwrap();
+        let expected = serde_json::json!([
+            {"start": "1970-01-01T00:00:00.000000Z", "end": "1970-01-01T01:00:00.000000Z",
+             "count": 2, "min_bpm": 60, "avg_bpm": 60.5, "max_bpm": 61},
+            {"start": "1970-01-01T03:00:00.000000Z", "end": "1970-01-01T04:00:00.000000Z",
+             "count": 1, "min_bpm": 70, "avg_bpm": 70.0, "max_bpm": 70},
+        ]);
+        assert_eq!(shown, expected);
+        let mut none = EqualSlices::new(start, start, 4);
+        none.push(start, bpm(60));
+        assert_eq!(none.finish(), []);
+    }
+}

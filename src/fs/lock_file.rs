@@ -1,0 +1,285 @@
+//! One server per database: a lock file beside it, held for as long as the server lives.
+//!
+//! The file also records the state of the database between two servers, in one line:
+//!
+//! | line | state |
+//! | --- | --- |
+//! | `none` | no database has been made yet |
+//! | `stopped ID` | the last server stopped cleanly; ID is the id of the database |
+//! | (empty) | the same, as versions before the id wrote it |
+//! | `PID ID` | a server runs, or has crashed |
+//! | `PID ID filling` | sample data is being written; the file may be removed if that is cut off |
+//! | `PID ID moved FILE LOG` | the database or its log was moved, deleted or replaced while a server ran; their stamps |
+//!
+//! A second lock lets one command at a time change what is stored wholesale: a restore in
+//! the middle of an import would leave half of each.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+use std::{fs, io};
+
+use crate::db::database_id::DatabaseId;
+use crate::db::error::OpenError;
+use crate::db::store::folder_of;
+
+/// The lock on one database; released by the kernel when the process ends, however it ends.
+#[derive(Debug)]
+pub struct Lock {
+    file: File,
+    record: LockRecord,
+}
+
+/// State of a database between two servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockState {
+    /// No database has been made yet.
+    None,
+    /// The last server stopped cleanly.
+    Stopped,
+    /// A server runs, or has crashed.
+    Running,
+    /// Sample data is being written.
+    Filling,
+    /// The database or its log was moved, deleted or replaced while a server ran.
+    Moved { database: FileStamp, log: FileStamp },
+}
+
+/// Inode and time of birth, in nanoseconds; 0 where the file system tells none. Inodes are reused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileStamp {
+    inode: u64,
+    born: u64,
+}
+
+impl FileStamp {
+    /// Returns the stamp of a file.
+    pub fn of(file: &fs::Metadata) -> Self {
+        let born = file.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        Self { inode: file.ino(), born: born.and_then(|at| u64::try_from(at.as_nanos()).ok()).unwrap_or(0) }
+    }
+
+    /// Returns the inode alone.
+    pub fn inode(self) -> u64 {
+        self.inode
+    }
+
+    fn parse(text: &str) -> Self {
+        let (inode, born) = text.split_once('.').unwrap_or((text, ""));
+        Self { inode: inode.parse().unwrap_or(0), born: born.parse().unwrap_or(0) }
+    }
+}
+
+impl std::fmt::Display for FileStamp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.inode, self.born)
+    }
+}
+
+/// Content of a lock file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockRecord {
+    pub state: LockState,
+    /// Id of the database, if it has one.
+    pub id: Option<DatabaseId>,
+}
+
+impl LockRecord {
+    /// Reads the record of `database` without taking the lock; a missing file counts as
+    /// [`LockState::None`].
+    pub fn read(database: &Path) -> Self {
+        fs::read_to_string(beside(database, ".lock"))
+            .map_or(Self { state: LockState::None, id: None }, |text| Self::parse(&text))
+    }
+
+    fn parse(text: &str) -> Self {
+        let words: Vec<&str> = text.split_ascii_whitespace().collect();
+        let state = match *words.as_slice() {
+            ["none"] => LockState::None,
+            [] | ["stopped", ..] => LockState::Stopped,
+            [_, _, "filling"] => LockState::Filling,
+            [_, _, "moved", database, log] => {
+                LockState::Moved { database: FileStamp::parse(database), log: FileStamp::parse(log) }
+            }
+            _ => LockState::Running,
+        };
+        Self { state, id: words.get(1).and_then(|id| DatabaseId::parse(id)) }
+    }
+
+    /// Reports whether a database was there that nobody was told to make.
+    pub fn had_database(&self) -> bool {
+        !matches!(self.state, LockState::None | LockState::Filling)
+    }
+}
+
+impl std::fmt::Display for LockRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (pid, id) = (std::process::id(), self.id.as_ref().map_or("-".to_owned(), ToString::to_string));
+        match self.state {
+            LockState::None => writeln!(f, "none"),
+            LockState::Stopped => writeln!(f, "stopped {id}"),
+            LockState::Running => writeln!(f, "{pid} {id}"),
+            LockState::Filling => writeln!(f, "{pid} {id} filling"),
+            LockState::Moved { database, log } => writeln!(f, "{pid} {id} moved {database} {log}"),
+        }
+    }
+}
+
+/// Returns the id of the database that last lay at this path.
+pub fn recorded_id(database: &Path) -> Option<DatabaseId> {
+    LockRecord::read(database).id
+}
+
+/// Makes the lock file where there is none. It gets its name together with its content: an empty
+/// one counts as that of a former database.
+fn make_lock_file(path: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(path).is_ok() {
+        return Ok(());
+    }
+    let new = beside(path, ".new");
+    let mut file = File::create(&new)?;
+    file.write_all(LockRecord { state: LockState::None, id: None }.to_string().as_bytes())?;
+    file.sync_all()?;
+    let made = match fs::hard_link(&new, path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        // File systems such as FAT have no hard links.
+        Err(_) if fs::symlink_metadata(path).is_err() => fs::rename(&new, path),
+        made => made,
+    };
+    // Another process may have removed it already.
+    drop(fs::remove_file(&new));
+    made
+}
+
+/// `name` with `suffix` appended: `coffee.db` → `coffee.db.lock`.
+pub fn beside(database: &Path, suffix: &str) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Opens the lock file at `path` and locks it; `None` when another holds it.
+fn lock_file(database: &Path, path: &Path) -> Result<Option<File>, OpenError> {
+    let folder = |e: &io::Error| unwritable(database, path, e);
+    let options = OpenOptions::new().create(true).truncate(false).read(true).write(true).clone();
+    let file = options.open(path).map_err(|e| folder(&e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(e)) => Err(folder(&e)),
+    }
+}
+
+fn unwritable(database: &Path, path: &Path, error: &io::Error) -> OpenError {
+    match error.kind() {
+        io::ErrorKind::StorageFull => OpenError::Full { path: database.to_owned() },
+        _ => OpenError::Folder {
+            path: folder_of(database).to_owned(),
+            why: format!("{} cannot be written ({error})", path.display()),
+        },
+    }
+}
+
+/// The right to change what is stored wholesale: a restore, an import, a clearing out.
+#[derive(Debug)]
+pub struct Maintenance(#[expect(dead_code, reason = "the lock lasts as long as the file is open")] File);
+
+impl Maintenance {
+    /// Takes it.
+    ///
+    /// # Errors
+    /// [`OpenError::Maintained`] when another command has it, [`OpenError::Folder`] when the
+    /// file cannot be made.
+    pub fn take(database: &Path) -> Result<Self, OpenError> {
+        let lock = lock_file(database, &beside(database, ".maintenance.lock"))?;
+        lock.map(Self).ok_or_else(|| OpenError::Maintained { path: database.to_owned() })
+    }
+}
+
+impl Lock {
+    /// Takes the lock.
+    ///
+    /// # Errors
+    /// [`OpenError::InUse`] when another server holds it, [`OpenError::Folder`] when the file
+    /// cannot be made.
+    pub fn take(database: &Path) -> Result<Self, OpenError> {
+        let path = beside(database, ".lock");
+        make_lock_file(&path).map_err(|e| unwritable(database, &path, &e))?;
+        let Some(mut file) = lock_file(database, &path)? else {
+            return Err(OpenError::InUse { path: database.to_owned(), lock: path });
+        };
+        let mut holder = String::new();
+        let record = match file.read_to_string(&mut holder) {
+            Ok(_) => LockRecord::parse(&holder),
+            Err(_) => LockRecord { state: LockState::Running, id: None },
+        };
+        Ok(Self { file, record })
+    }
+
+    /// Takes the lock; `None` when a server runs.
+    ///
+    /// # Errors
+    /// [`OpenError::Folder`] when the file cannot be made.
+    pub fn take_unless_served(database: &Path) -> Result<Option<Self>, OpenError> {
+        match Self::take(database) {
+            Ok(lock) => Ok(Some(lock)),
+            Err(OpenError::InUse { .. }) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Reports whether the last holder stopped cleanly, or there was none.
+    pub fn was_clean(&self) -> bool {
+        matches!(self.record.state, LockState::None | LockState::Stopped)
+    }
+
+    /// Sets the id that is recorded with the next state.
+    pub fn set_id(&mut self, id: Option<DatabaseId>) {
+        self.record.id = id;
+    }
+
+    /// Records a state. A start after [`LockState::Running`] checks the database.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn mark(&mut self, state: LockState) -> io::Result<()> {
+        self.record.state = state;
+        let text = self.record.to_string();
+        self.file.rewind()?;
+        // Written over, then cut: on a full disk the file keeps the block that it has.
+        self.file.write_all(text.as_bytes())?;
+        self.file.set_len(text.len() as u64)?;
+        self.file.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_state_is_read_as_it_was_written_and_those_of_older_versions_too() {
+        let id = DatabaseId::parse("0123456789abcdef0123456789abcdef");
+        for id in [None, id] {
+            for state in [
+                LockState::Stopped,
+                LockState::Running,
+                LockState::Filling,
+                LockState::Moved { database: FileStamp { inode: 4711, born: 1 }, log: FileStamp::default() },
+            ] {
+                let record = LockRecord { state, id: id.clone() };
+                assert_eq!(LockRecord::parse(&record.to_string()), record);
+            }
+        }
+        for (text, state, had_database) in [
+            ("none\n", LockState::None, false),
+            ("", LockState::Stopped, true),
+            ("4711\n", LockState::Running, true),
+        ] {
+            let record = LockRecord::parse(text);
+            assert_eq!((record.state, record.id.clone(), record.had_database()), (state, None, had_database));
+        }
+    }
+}

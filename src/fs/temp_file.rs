@@ -1,0 +1,217 @@
+//! A file under a temporary name, until it is whole: `.coffee-PID.tmp`.
+//!
+//! Whoever makes one holds a lock on it. Drafts whose lock is free were left behind by a
+//! process that was killed; the next one to work in that folder sweeps them away.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
+
+use crate::db::store::folder_of;
+use crate::fs::lock_file::beside;
+use crate::fs::privileges::Identity;
+
+/// What SQLite may lay beside a file while it writes it.
+const COMPANIONS: [&str; 3] = ["-journal", "-wal", "-shm"];
+
+/// An unfinished file; removed when dropped, unless it was published.
+#[derive(Debug)]
+pub struct Draft {
+    path: PathBuf,
+    /// Holds the lock. Closing it would also drop SQLite's own locks on the file.
+    file: File,
+    /// The caller, when the owner of the database may not write in its folder.
+    caller: Option<Identity>,
+}
+
+impl Draft {
+    /// Makes an empty one in `folder`, which is made when it is not there; as the owner of
+    /// the database where that is allowed, else as the caller.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn create(folder: &Path, identity: &Identity) -> io::Result<Self> {
+        match Self::create_as(folder, None) {
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                identity.as_caller(|| Self::create_as(folder, Some(*identity)))?
+            }
+            made => made,
+        }
+    }
+
+    fn create_as(folder: &Path, caller: Option<Identity>) -> io::Result<Self> {
+        make_folder(folder)?;
+        sweep(folder);
+        for n in 1_u32.. {
+            let path = folder.join(format!(".coffee-{}-{n}.tmp", std::process::id()));
+            let options = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).clone();
+            match options.open(&path) {
+                // Before it was locked, another may have swept it away.
+                Ok(file) if file.try_lock().is_ok() && is_at(&file, &path) => {
+                    return Ok(Self { path, file, caller });
+                }
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The open file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Does something as whoever may write here.
+    ///
+    /// # Errors
+    /// The system's, when it does not give or take back an identity.
+    pub fn run<T>(&self, work: impl FnOnce() -> T) -> io::Result<T> {
+        match &self.caller {
+            Some(identity) => identity.as_caller(work),
+            None => Ok(work()),
+        }
+    }
+
+    /// Makes it durable under the first free one of `names`, in its own folder.
+    ///
+    /// # Errors
+    /// The file system's; [`io::ErrorKind::AlreadyExists`] when every name is taken.
+    pub fn publish(self, names: impl Iterator<Item = PathBuf>) -> io::Result<PathBuf> {
+        self.file.sync_all()?;
+        self.run(|| {
+            for name in names {
+                if rename_to_free(&self.path, &name)? {
+                    sync_folder(&name)?;
+                    return Ok(name);
+                }
+            }
+            Err(io::ErrorKind::AlreadyExists.into())
+        })?
+    }
+
+    /// Makes it durable under a name in its own folder, which it takes over from what has it.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn publish_over(self, name: &Path) -> io::Result<()> {
+        self.file.sync_all()?;
+        self.run(|| {
+            fs::rename(&self.path, name)?;
+            sync_folder(name)
+        })?
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // Gone already when all went well.
+        drop(self.run(|| remove_all(&self.path)));
+    }
+}
+
+/// Puts `content` in the place of the file at `path`, which has the old or the new one,
+/// whenever the power goes; for its owner alone, and durable when this returns.
+///
+/// # Errors
+/// The file system's.
+pub fn write_over(path: &Path, content: &[u8]) -> io::Result<()> {
+    let draft = Draft::create(folder_of(path), &Identity::CALLER)?;
+    draft.file().write_all(content)?;
+    draft.publish_over(path)
+}
+
+/// Does this name lead to this file?
+fn is_at(file: &File, path: &Path) -> bool {
+    let identity = |m: fs::Metadata| (m.dev(), m.ino());
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(one), Ok(other)) => identity(one) == identity(other),
+        _ => false,
+    }
+}
+
+/// Renames, unless the new name is taken: false then.
+///
+/// # Errors
+/// The file system's.
+pub fn rename_to_free(old: &Path, new: &Path) -> io::Result<bool> {
+    use rustix::io::Errno;
+    match renameat_with(CWD, old, CWD, new, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(true),
+        Err(Errno::EXIST) => Ok(false),
+        // File systems such as FAT know no such rename.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if new.exists() => Ok(false),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => fs::rename(old, new).map(|()| true),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Makes the names in a file's folder durable.
+///
+/// # Errors
+/// The file system's.
+pub fn sync_folder(file: &Path) -> io::Result<()> {
+    match File::open(folder_of(file))?.sync_all() {
+        // Network file systems sync no folders: their server does what it does.
+        Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        done => done,
+    }
+}
+
+/// Makes a folder, and those above it, where there is none; their names are durable then.
+///
+/// # Errors
+/// The file system's.
+pub fn make_folder(folder: &Path) -> io::Result<()> {
+    let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+    let missing: Vec<&Path> = folder.ancestors().take_while(is_missing).collect();
+    fs::create_dir_all(folder)?;
+    missing.into_iter().rev().try_for_each(sync_folder)
+}
+
+/// Removes the drafts that processes left behind which were killed.
+pub fn sweep(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let Some(draft) = draft_of(&path) else { continue };
+        if is_stray(&draft) {
+            remove_all(&draft);
+        }
+    }
+}
+
+/// Reports whether nobody works on a draft any more: its lock is free. A missing one left its
+/// companions behind. Anything but a regular file under such a name is left alone, and opening it
+/// does not wait, as it would for a pipe.
+fn is_stray(draft: &Path) -> bool {
+    let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOFOLLOW).bits()).unwrap_or(0);
+    match OpenOptions::new().read(true).custom_flags(flags).open(draft) {
+        Ok(file) => file.metadata().is_ok_and(|m| m.is_file()) && file.try_lock().is_ok(),
+        Err(e) => e.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+/// The draft that a file is or belongs to.
+fn draft_of(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let name = COMPANIONS.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+    let inner = name.strip_prefix(".coffee-")?.strip_suffix(".tmp")?;
+    inner.bytes().all(|b| b.is_ascii_digit() || b == b'-').then(|| path.with_file_name(name))
+}
+
+fn remove_all(draft: &Path) {
+    for end in COMPANIONS {
+        drop(fs::remove_file(beside(draft, end)));
+    }
+    drop(fs::remove_file(draft));
+}

@@ -1,0 +1,10 @@
+//! Request handlers, one file per resource.
+
+pub(crate) mod assets;
+pub(crate) mod caffeine;
+pub(crate) mod coffee;
+pub(crate) mod export;
+pub(crate) mod health;
+pub(crate) mod heart_rate;
+pub(crate) mod metrics;
+pub(crate) mod pages;

@@ -1,0 +1,197 @@
+//! The headers every answer has: id, time, limits, security, CORS; and which Host names
+//! are answered.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use rocket::http::Method;
+use rocket::request::Request;
+use rocket::response::Response;
+
+use crate::http::app::App;
+use crate::http::middleware::request_context::Exchange;
+
+const CSP_JSON: &str = "default-src 'none'; frame-ancestors 'none'";
+const CSP_PAGE: &str = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; \
+                        base-uri 'none'; form-action 'self'";
+/// Swagger UI styles some of its elements one by one.
+const CSP_DOCS: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+                        frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
+
+/// What a browser may read of an answer from another origin.
+const EXPOSED: &str = "Content-Disposition, Link, Location, RateLimit, RateLimit-Policy, Retry-After, X-Process-Time, X-Request-ID";
+
+/// Adds them.
+pub fn add(
+    app: &App,
+    request: &Request<'_>,
+    exchange: &Exchange,
+    response: &mut Response<'_>,
+    took: Duration,
+) {
+    response.set_raw_header("X-Request-ID", exchange.id.clone());
+    let micros = took.as_micros();
+    response.set_raw_header("X-Process-Time", format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000));
+    if let Some(allowance) = exchange.allowance.get() {
+        let (name, rate) = (allowance.class.name(), allowance.rate);
+        response.set_raw_header(
+            "RateLimit-Policy",
+            format!("\"{name}\";q={};w={}", rate.requests, rate.per.as_secs()),
+        );
+        response.set_raw_header(
+            "RateLimit",
+            format!("\"{name}\";r={};t={}", allowance.remaining, allowance.more_in),
+        );
+    }
+    if app.settings.security_headers {
+        response.set_raw_header("X-Content-Type-Options", "nosniff");
+        response.set_raw_header("X-Frame-Options", "DENY");
+        response.set_raw_header("Referrer-Policy", "no-referrer");
+        response.set_raw_header("Content-Security-Policy", content_policy(exchange, response));
+    }
+    if !response.headers().contains("Cache-Control") {
+        // Entries change, and an answer may be somebody's heart.
+        response.set_raw_header("Cache-Control", "no-store");
+    }
+    if !app.settings.cors_origins.is_empty() {
+        cors(app, request, exchange, response);
+    }
+}
+
+/// What the content may load.
+fn content_policy(exchange: &Exchange, response: &Response<'_>) -> &'static str {
+    let is_page = response.content_type().is_some_and(|content| content.is_html());
+    match exchange.route.get().copied() {
+        Some("/docs") if is_page => CSP_DOCS,
+        // What a service worker may fetch, the policy of its script says.
+        Some("/sw.js") => CSP_PAGE,
+        _ if is_page => CSP_PAGE,
+        _ => CSP_JSON,
+    }
+}
+
+fn cors(app: &App, request: &Request<'_>, exchange: &Exchange, response: &mut Response<'_>) {
+    response.adjoin_raw_header("Vary", "Origin");
+    let Some(origin) = request.headers().get_one("Origin") else { return };
+    let allowed = &app.settings.cors_origins;
+    if !allowed.iter().any(|one| one == "*" || one.eq_ignore_ascii_case(origin)) {
+        return;
+    }
+    response.set_raw_header("Access-Control-Allow-Origin", origin.to_owned());
+    let is_preflight = exchange.method == Method::Options
+        && request.headers().get_one("Access-Control-Request-Method").is_some();
+    if is_preflight {
+        let methods = response.headers().get_one("Allow").unwrap_or("GET").to_owned();
+        response.set_raw_header("Access-Control-Allow-Methods", methods);
+        response.set_raw_header(
+            "Access-Control-Allow-Headers",
+            "Authorization, Content-Type, Idempotency-Key, X-Request-ID",
+        );
+        response.set_raw_header("Access-Control-Max-Age", "600");
+    } else {
+        response.set_raw_header("Access-Control-Expose-Headers", EXPOSED);
+    }
+}
+
+/// Is a request for this `Host` answered? Local names and private addresses always are, so
+/// that a LAN works out of the box.
+pub fn is_host_allowed(host: &str, allowed: &[String], own_name: &str) -> bool {
+    let host = host.trim().to_ascii_lowercase();
+    let name = without_port(&host);
+    if let Ok(address) = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>()
+        && is_private(address.to_canonical())
+    {
+        return true;
+    }
+    let name = name.trim_end_matches('.');
+    let is_local = name == "localhost"
+        || (!own_name.is_empty() && name == own_name)
+        || [".localhost", ".local", ".lan", ".home.arpa"]
+            .iter()
+            .any(|end| name.len() > end.len() && name.ends_with(end));
+    is_local
+        || allowed.iter().any(|pattern| match pattern.strip_prefix("*.") {
+            Some(suffix) => {
+                name.strip_suffix(suffix).is_some_and(|prefix| prefix.len() > 1 && prefix.ends_with('.'))
+            }
+            None => pattern == "*" || pattern == name,
+        })
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        // In a bare IPv6 address every colon belongs to it.
+        Some((name, port))
+            if port.bytes().all(|b| b.is_ascii_digit()) && (name.ends_with(']') || !name.contains(':')) =>
+        {
+            name
+        }
+        _ => host,
+    }
+}
+
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let [a, b, ..] = v4.octets();
+            v4.is_private() || v4.is_loopback() || v4.is_link_local() || (a == 100 && (64..128).contains(&b))
+        }
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_names_and_private_addresses_are_always_answered_and_others_when_listed() {
+        let allowed = vec!["coffee.example".to_owned(), "*.kitchen.example".to_owned()];
+        let answered = |host| is_host_allowed(host, &allowed, "pi");
+        for host in [
+            "localhost",
+            "LOCALHOST:8000",
+            "pi",
+            "pi:80",
+            "pi.local",
+            "coffee.lan",
+            "x.home.arpa:1",
+            "127.0.0.1:8000",
+            "192.168.1.7",
+            "10.0.0.1",
+            "172.16.0.1",
+            "169.254.1.1",
+            "100.64.0.1",
+            "[::1]:8000",
+            "[fe80::1]",
+            "[fd12::1]",
+            "::1",
+            "[::ffff:192.168.1.7]:80",
+            "coffee.example",
+            "Coffee.Example.:443",
+            "a.kitchen.example",
+            "a.b.kitchen.example",
+        ] {
+            assert!(answered(host), "{host}");
+        }
+        for host in [
+            "",
+            "evil.example",
+            "kitchen.example",
+            ".kitchen.example",
+            "xkitchen.example",
+            "coffee.example.evil",
+            "8.8.8.8",
+            "172.32.0.1",
+            "100.128.0.1",
+            "[2001:db8::1]",
+            ".local",
+            "local",
+            "localhost.evil.example",
+            "coffee.example:8x",
+        ] {
+            assert!(!answered(host), "{host}");
+        }
+        assert!(is_host_allowed("anything.example", &["*".to_owned()], ""));
+    }
+}

@@ -1,0 +1,100 @@
+//! JSON Lines: an object a line, a coffee if it has `caffeine_mg`, a reading if it has `bpm`.
+//! Unknown members are passed over.
+
+use std::io::BufRead;
+
+use serde::Deserialize;
+
+use crate::domain::calendar::Zone;
+use crate::domain::entry::Entry;
+use crate::domain::validation::Field;
+use crate::transfer::formats::lines::{Line, read_line};
+use crate::transfer::formats::rows::{ReadError, Rejection, Sink};
+use crate::transfer::import_row::{Column, Draft, Raw};
+
+/// Longest line, in bytes: a thousand characters of notes, each escaped, are 12 KB.
+const MAX_LINE: usize = 256 * 1024;
+
+#[derive(Deserialize)]
+struct Object {
+    #[serde(default)]
+    id: Field,
+    #[serde(default)]
+    timestamp: Field,
+    #[serde(default)]
+    caffeine_mg: Field,
+    #[serde(default)]
+    coffee_type: Field,
+    #[serde(default)]
+    notes: Field,
+    #[serde(default)]
+    bpm: Field,
+    #[serde(default)]
+    context: Field,
+    #[serde(default)]
+    source: Field,
+}
+
+/// Reads every line.
+///
+/// # Errors
+/// Why it was not read to its end.
+pub fn read(input: &mut dyn BufRead, zone: &Zone, sink: &mut Sink<'_>) -> Result<(), ReadError> {
+    let mut text = Vec::new();
+    for line in 1.. {
+        match read_line(input, &mut text, MAX_LINE)? {
+            Line::End => break,
+            Line::TooLong => {
+                let reason = format!("is longer than {MAX_LINE} bytes");
+                sink.reject(Rejection::new(line, reason, String::from_utf8_lossy(&text).into_owned()))?;
+            }
+            Line::Whole => {
+                let text = if line == 1 { without_mark(&text) } else { &text };
+                if text.trim_ascii().is_empty() {
+                    continue;
+                }
+                sink.entry(line, entry(text, zone), || String::from_utf8_lossy(text).into_owned())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Without the byte-order mark that some editors put at the beginning.
+pub fn without_mark(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
+}
+
+fn entry(text: &[u8], zone: &Zone) -> Result<Entry, String> {
+    if text.trim_ascii_start().first() != Some(&b'{') {
+        return Err("is not a JSON object".to_owned());
+    }
+    let object: Object = serde_json::from_slice(text).map_err(|e| format!("is not a JSON object: {e}"))?;
+    let mut draft = Draft::default();
+    for (column, field) in [
+        (Column::Id, &object.id),
+        (Column::Timestamp, &object.timestamp),
+        (Column::CaffeineMg, &object.caffeine_mg),
+        (Column::CoffeeType, &object.coffee_type),
+        (Column::Notes, &object.notes),
+        (Column::Bpm, &object.bpm),
+        (Column::Context, &object.context),
+        (Column::Source, &object.source),
+    ] {
+        draft.set(column, raw(field));
+    }
+    draft.entry(draft.kind()?, zone)
+}
+
+fn raw(field: &Field) -> Raw<'_> {
+    match field {
+        Field::Absent | Field::Null => Raw::Nothing,
+        Field::Text(text) => Raw::Text(text),
+        Field::Number(number) => match number.as_i64() {
+            Some(whole) => Raw::Whole(whole),
+            None => Raw::Real(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Field::Bool(_) => Raw::Unfit("must not be true or false"),
+        Field::Nested => Raw::Unfit("must not be a list or an object"),
+    }
+}

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::key::{KeyDigest, KeyName, NamedKey, Scopes, make_key};
 use crate::domain::time::Timestamp;
-use crate::fs::lock_file::beside;
+use crate::fs::paths::with_suffix;
 use crate::fs::temp_file::write_over;
 
 /// Keys that one file may hold, those that are being replaced among them.
@@ -74,7 +74,7 @@ pub struct KeyFile {
 impl KeyFile {
     /// Of this database: `coffee.db` → `coffee.db.keys`.
     pub fn of(database: &Path) -> Self {
-        Self { path: beside(database, ".keys"), lock: beside(database, ".keys.lock") }
+        Self { path: with_suffix(database, ".keys"), lock: with_suffix(database, ".keys.lock") }
     }
 
     /// The file.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::key::KeyDigest;
 use crate::domain::time::Timestamp;
-use crate::fs::lock_file::beside;
+use crate::fs::paths::with_suffix;
 use crate::fs::temp_file::write_over;
 
 /// When each key was last used; those that never were are not in it.
@@ -20,7 +20,7 @@ pub struct Uses(BTreeMap<KeyDigest, Timestamp>);
 impl Uses {
     /// As they were noted beside `database`; none when that cannot be read.
     pub fn read(database: &Path) -> Self {
-        let text = fs::read(beside(database, ".keys.used"));
+        let text = fs::read(with_suffix(database, ".keys.used"));
         text.ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
     }
 
@@ -29,7 +29,7 @@ impl Uses {
     /// # Errors
     /// The file system's.
     pub fn write(&self, database: &Path) -> io::Result<()> {
-        write_over(&beside(database, ".keys.used"), &serde_json::to_vec(self)?)
+        write_over(&with_suffix(database, ".keys.used"), &serde_json::to_vec(self)?)
     }
 
     /// When this key was last used.

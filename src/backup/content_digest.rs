@@ -17,11 +17,8 @@ use rusqlite::{Connection, params};
 use sha2::{Digest, Sha256};
 
 use crate::backup::expected_schema::Shape;
+use crate::db::schema::DIGEST_TABLE;
 
-/// The table in which a backup carries its digests.
-pub const CARRIED_IN: &str = "backup_digests";
-/// The statement that makes it.
-pub const MAKE_TABLE: &str = include_str!("../../sql/backup_digests.sql");
 /// Encoded bytes that are collected before they are hashed.
 const COLLECTED: usize = 1 << 16;
 
@@ -131,7 +128,7 @@ pub fn write_to_copy(c: &Connection, digests: &[TableDigest]) -> rusqlite::Resul
 /// Compares the digests that a file carries with those of its rows; names each table that differs.
 /// `None`: it carries none.
 pub fn compare(c: &Connection, found: &[TableDigest]) -> rusqlite::Result<Option<Vec<String>>> {
-    if !c.table_exists(Some("main"), CARRIED_IN)? {
+    if !c.table_exists(Some("main"), DIGEST_TABLE)? {
         return Ok(None);
     }
     let carried = c

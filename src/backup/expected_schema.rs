@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, params};
 
-use crate::backup::content_digest;
 use crate::db::schema;
 
 /// Largest id that is sane: half of what SQLite has. A file with a larger one would soon have none
 /// left to give.
 pub const LARGEST_ID: i64 = 1 << 62;
+
+/// The statement that makes it.
+pub const CREATE_DIGEST_TABLE: &str = include_str!("../../sql/backup_digests.sql");
 
 /// A table, an index, a view or a trigger.
 #[derive(Debug)]
@@ -170,7 +172,7 @@ fn strangers(c: &Connection, found: &Objects, wanted: &Objects) -> rusqlite::Res
     let carried = digests_object()?;
     let mut strangers = Vec::new();
     for ((kind, name), object) in found {
-        let is_carried = kind == "table" && name == content_digest::CARRIED_IN && object.sql == carried;
+        let is_carried = kind == "table" && name == schema::DIGEST_TABLE && object.sql == carried;
         let is_known = is_carried || wanted.contains_key(&(kind.clone(), name.clone()));
         if !is_known && !is_harmless(c, kind, name, object)? {
             strangers.push((kind.clone(), name.clone()));
@@ -182,7 +184,7 @@ fn strangers(c: &Connection, found: &Objects, wanted: &Objects) -> rusqlite::Res
 /// The statement of the table of digests, as SQLite stores it.
 fn digests_object() -> rusqlite::Result<Option<String>> {
     let model = Connection::open_in_memory()?;
-    model.execute_batch(content_digest::MAKE_TABLE)?;
+    model.execute_batch(CREATE_DIGEST_TABLE)?;
     Ok(objects(&model)?.into_values().next().and_then(|object| object.sql))
 }
 

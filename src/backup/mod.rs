@@ -5,8 +5,9 @@
 pub mod content_digest;
 pub mod expected_schema;
 pub mod live_database;
+pub mod open;
+pub mod origin;
 pub mod page_copy;
-pub mod replace_file;
 pub mod restore;
 pub mod retention;
 pub mod snapshot;

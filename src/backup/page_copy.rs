@@ -18,7 +18,7 @@ use rusqlite::{Connection, OpenFlags};
 use crate::backup::snapshot::SnapshotError;
 use crate::db::error::Error;
 use crate::db::schema;
-use crate::fs::lock_file::beside;
+use crate::fs::paths::with_suffix;
 use crate::fs::privileges::Identity;
 use crate::fs::temp_file::Draft;
 
@@ -50,7 +50,7 @@ impl PageCopy {
         })?;
         draft.file().sync_all().map_err(|e| Self::io_fault(e, folder))?;
         // The log lies beside the file that a link leads to.
-        let log = beside(&fs::canonicalize(database)?, "-wal");
+        let log = with_suffix(&fs::canonicalize(database)?, "-wal");
         Ok(Self { draft, log, reader })
     }
 
@@ -60,8 +60,8 @@ impl PageCopy {
     /// # Errors
     /// The copy could not be finished; nothing of it is left then.
     pub fn finish(self, mut names: impl Iterator<Item = PathBuf>) -> Result<PathBuf, SnapshotError> {
-        let folder = crate::db::store::folder_of(self.draft.path()).to_owned();
-        let copied = beside(self.draft.path(), "-wal");
+        let folder = crate::fs::paths::folder_of(self.draft.path()).to_owned();
+        let copied = with_suffix(self.draft.path(), "-wal");
         let log = match File::open(&self.log) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             opened => Some(opened?),
@@ -128,7 +128,8 @@ fn apply_log(path: &Path) -> rusqlite::Result<()> {
 #[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 mod tests {
     use super::*;
-    use crate::db::store::{Options, Store};
+    use crate::backup::open::open_store;
+    use crate::db::store::Options;
     use std::time::Duration;
 
     /// Every row and every object of the schema, in order.
@@ -184,7 +185,7 @@ mod tests {
                 dear_readers: 1,
                 slow_query: Duration::from_secs(9),
             };
-            Store::open(&options).unwrap().close();
+            open_store(&options).unwrap().close();
             let writer = schema::connect(&path, schema::Role::Writer).unwrap();
             let checkpoint = |random: &mut fastrand::Rng| {
                 let mode = ["passive", "full", "restart", "truncate"][random.usize(0..4)];
@@ -208,7 +209,7 @@ mod tests {
             writer.execute_batch("begin immediate; update heart_rate_logs set bpm = 99").unwrap();
             let made = copy.finish(std::iter::once(folder.path().join("copy.db"))).unwrap();
             writer.execute_batch("rollback").unwrap();
-            assert!(!beside(&made, "-wal").exists());
+            assert!(!with_suffix(&made, "-wal").exists());
             let copy = Connection::open(&made).unwrap();
             assert_eq!(content(&copy), content(&writer), "round {round}");
             let verdict: String = copy.query_row("pragma integrity_check", [], |row| row.get(0)).unwrap();

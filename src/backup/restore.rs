@@ -18,16 +18,18 @@ use crate::backup::expected_schema;
 use crate::backup::live_database::{
     Live, State, add_tables, id_in_use, look_at, page_size, raise, streaming_tables,
 };
+use crate::backup::origin::BackupOrigin;
 use crate::backup::page_copy::PageCopy;
-use crate::backup::replace_file::{refuse_a_strange_log, replace, undo_unfinished};
 use crate::backup::snapshot::{SnapshotError, Stage, Target, Watcher, copy, fill, snapshot, unwatched};
 use crate::backup::verify::{Contents, Examination, examine, examine_and_keep};
-use crate::db::database_id::{BackupOrigin, DatabaseId};
+use crate::db::database_id::DatabaseId;
 use crate::db::error::{Error, OpenError};
-use crate::db::store::{folder_of, make_folder};
+use crate::db::lock_file::{Lock, Maintenance};
+use crate::db::replace_file::{refuse_a_strange_log, replace, undo_unfinished};
+use crate::db::store::make_folder;
 use crate::db::{rollups, schema};
 use crate::fs::failpoint::step;
-use crate::fs::lock_file::{Lock, Maintenance, beside};
+use crate::fs::paths::{folder_of, with_suffix};
 use crate::fs::privileges::Identity;
 use crate::fs::protected_paths::is_same;
 use crate::fs::temp_file::{Draft, sweep};
@@ -483,7 +485,7 @@ impl Restoration {
     /// Is there room for the copy of the present state, for the log, for a prepared copy?
     fn check_room(&self) -> Result<(), RestoreError> {
         let size = |path: &Path| fs::metadata(path).map_or(0, |m| m.len());
-        let live = size(&self.database) + size(&beside(&self.database, "-wal"));
+        let live = size(&self.database) + size(&with_suffix(&self.database, "-wal"));
         // What is written meanwhile is backed up once more.
         let live = if self.is_served() { 2 * live } else { live };
         // The prepared copy, and what is written into the log.

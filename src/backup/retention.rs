@@ -4,8 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use crate::db::database_id::{BackupOrigin, BackupOwner, DatabaseId};
-use crate::domain::time::{DAY, Timestamp};
+use crate::backup::origin::{BackupOrigin, BackupOwner};
+use crate::db::database_id::DatabaseId;
+use crate::domain::time::{DAY, Timestamp, file_name_time};
 use crate::fs::protected_paths::is_same;
 
 /// What is kept. A backup that either rule keeps stays; the newest always does.
@@ -86,7 +87,7 @@ pub fn list_backups(
     owner: &BackupOwner,
     now: Timestamp,
 ) -> io::Result<Vec<BackupFile>> {
-    let now = second(now);
+    let now = file_name_time(now);
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
@@ -156,7 +157,7 @@ pub fn remove_old(
         return Ok(Cleared::default());
     }
     let mut cleared = Cleared::default();
-    let oldest_kept = retention.days.map(|days| second(now.minus(i64::from(days) * DAY)));
+    let oldest_kept = retention.days.map(|days| file_name_time(now.minus(i64::from(days) * DAY)));
     let count = retention.newest.map_or(1, |n| n.max(1));
     let mut kept = 0;
     for file in list_backups(folder, database, owner, now)? {
@@ -231,13 +232,6 @@ impl Made {
         };
         second.bytes().enumerate().all(is_digit).then(|| Self { second: second.to_owned(), place, kind })
     }
-}
-
-/// An instant as backups are named after it: `YYYYMMDD_HHMMSS`, UTC.
-pub fn second(at: Timestamp) -> String {
-    let text = at.to_string();
-    let digits: String = text.chars().filter(char::is_ascii_digit).take(14).collect();
-    format!("{}_{}", &digits[..8], &digits[8..])
 }
 
 #[cfg(test)]

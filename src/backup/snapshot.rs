@@ -13,17 +13,17 @@ use rusqlite::{Connection, ErrorCode, params};
 
 use crate::backup::content_digest::TableDigest;
 use crate::backup::live_database::page_size;
-use crate::backup::replace_file::settle;
-use crate::backup::retention::{BEFORE_RESTORE, second};
+use crate::backup::retention::BEFORE_RESTORE;
 use crate::backup::verify::{Contents, Examination, connect, examine, file_uri, open_still};
 use crate::backup::{content_digest, expected_schema};
 use crate::db::error::{Error, OpenError, require_database};
 use crate::db::health::BackupRecord;
+use crate::db::replace_file::settle;
 use crate::db::schema::{APPLICATION_ID, Found};
-use crate::db::store::folder_of;
 use crate::db::{rollups, schema};
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Timestamp, file_name_time};
 use crate::fs::failpoint::step;
+use crate::fs::paths::folder_of;
 use crate::fs::privileges::Identity;
 use crate::fs::temp_file::Draft;
 
@@ -108,7 +108,7 @@ impl Target {
         match self {
             Self::File(file) => Box::new(std::iter::once(file.clone())),
             Self::Folder(folder) | Self::Safety(folder) => {
-                let stem = format!("coffee_{}", second(Timestamp::from(SystemTime::now())));
+                let stem = format!("coffee_{}", file_name_time(Timestamp::from(SystemTime::now())));
                 let end = if matches!(self, Self::Safety(_)) { BEFORE_RESTORE } else { "" };
                 let name = move |n| match n {
                     1 => folder.join(format!("{stem}{end}.db")),
@@ -326,7 +326,7 @@ fn lay_tables(path: &Path, version: i64, page_size: i64) -> rusqlite::Result<()>
     for shape in expected_schema::shapes(&laying)? {
         laying.execute(&format!("delete from {}", shape.quoted_name()), [])?;
     }
-    laying.execute_batch(content_digest::MAKE_TABLE)?;
+    laying.execute_batch(expected_schema::CREATE_DIGEST_TABLE)?;
     laying.pragma_update(None, "application_id", APPLICATION_ID)?;
     laying.pragma_update(None, "user_version", version)?;
     laying.commit()
@@ -367,8 +367,9 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::backup::open::{open_store, open_with};
     use crate::db::error::OpenError;
-    use crate::db::store::{Beginning, Options, Store};
+    use crate::db::store::{Beginning, Options};
 
     fn options(folder: &Path) -> Options {
         Options {
@@ -389,14 +390,14 @@ mod tests {
     fn a_migration_backs_up_first_and_a_failing_one_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let options = options(folder.path());
-        Store::open(&options).unwrap().close();
+        open_store(&options).unwrap().close();
         let seed = Connection::open(&options.path).unwrap();
         seed.execute("insert into coffee_logs (timestamp, caffeine_mg) values (1, 95)", []).unwrap();
         drop(seed);
 
         let newest = schema::newest();
         let with = |step| [schema::migrations(), &[step]].concat();
-        let broken = Store::open_with(&options, &with("create table extra (a) strict"), Beginning::AsFound);
+        let broken = open_with(&options, &with("create table extra (a) strict"), Beginning::AsFound);
         match &broken {
             Err(OpenError::Migration { to, .. }) if *to == newest + 1 => {}
             other => panic!("expected a failed migration, got {other:?}"),
@@ -406,14 +407,13 @@ mod tests {
         let backup = Connection::open(kept[0].path()).unwrap();
         let coffees: i64 = backup.query_row("select count(*) from coffee_logs", [], |r| r.get(0)).unwrap();
         assert_eq!(coffees, 1);
-        Store::open(&options).unwrap().close();
+        open_store(&options).unwrap().close();
 
         let next =
-            Store::open_with(&options, &with("create table extra (a integer) strict"), Beginning::AsFound)
-                .unwrap();
+            open_with(&options, &with("create table extra (a integer) strict"), Beginning::AsFound).unwrap();
         next.close();
         drop(next);
-        match Store::open(&options) {
+        match open_store(&options) {
             Err(OpenError::NewerSchema { found, known, .. }) if found == newest + 1 && known == newest => {}
             other => panic!("expected a refusal of the next schema, got {other:?}"),
         }
@@ -424,7 +424,7 @@ mod tests {
     fn a_backup_never_overwrites_another() {
         let folder = tempfile::tempdir().unwrap();
         let options = options(folder.path());
-        let store = Store::open(&options).unwrap();
+        let store = open_store(&options).unwrap();
         let made: std::collections::HashSet<_> = (0..5).map(|_| backup(&options).unwrap().path).collect();
         assert_eq!(made.len(), 5);
         store.close();

@@ -13,12 +13,12 @@ use sha2::{Digest, Sha256};
 
 use crate::backup::content_digest::TableDigest;
 use crate::backup::expected_schema::Shape;
-use crate::backup::replace_file::is_unfinished;
 use crate::backup::{content_digest, expected_schema};
+use crate::db::replace_file::is_unfinished;
 use crate::db::schema::Found;
 use crate::db::{rollups, schema};
 use crate::domain::time::Timestamp;
-use crate::fs::lock_file::beside;
+use crate::fs::paths::with_suffix;
 
 /// What a database holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -142,7 +142,7 @@ fn not_even_a_database(path: &Path) -> Option<String> {
 }
 
 fn has_log(path: &Path) -> bool {
-    ["-wal", "-journal"].iter().any(|end| fs::metadata(beside(path, end)).is_ok_and(|log| log.len() > 0))
+    ["-wal", "-journal"].iter().any(|end| fs::metadata(with_suffix(path, end)).is_ok_and(|log| log.len() > 0))
 }
 
 /// Opens a file to read, so that nothing is made beside it. A file that a log lies beside is a
@@ -151,7 +151,7 @@ fn has_log(path: &Path) -> bool {
 /// # Errors
 /// SQLite's own.
 pub fn open_still(path: &Path) -> rusqlite::Result<Connection> {
-    let is_there = |end| fs::exists(beside(path, end)).unwrap_or(false);
+    let is_there = |end| fs::exists(with_suffix(path, end)).unwrap_or(false);
     let connection = if is_there("-wal") && is_there("-shm") {
         connect_read_only(path, "")?
     } else if has_log(path) {

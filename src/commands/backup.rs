@@ -8,11 +8,11 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::json;
 
+use crate::backup::origin::BackupOwner;
 use crate::backup::retention::{Cleared, Retention, remove_old};
 use crate::backup::snapshot::{Snapshot, SnapshotError, Target, snapshot};
 use crate::commands::{Failure, counted, print, progress};
 use crate::config::RawPlace;
-use crate::db::database_id::BackupOwner;
 use crate::db::health::{BackupRecord, note_failed_backup};
 use crate::domain::time::Timestamp;
 use crate::fs::privileges::Identity;

@@ -10,11 +10,11 @@ use clap::{Args, Subcommand};
 use indicatif::DecimalBytes;
 use serde_json::{Value, json};
 
+use crate::backup::origin::{BackupOwner, contents_of_backup};
 use crate::backup::retention::{BackupFile, BackupKind, Belonging, list_backups, newest_backup};
 use crate::backup::verify::Contents;
 use crate::commands::{Failure, counted, print};
 use crate::config::{Place, RawPlace};
-use crate::db::database_id::{BackupOwner, contents_of_backup};
 use crate::domain::time::Timestamp;
 use crate::fs::privileges::Identity;
 

@@ -5,7 +5,7 @@ use clap::Args;
 
 use crate::commands::{Failure, counted, print};
 use crate::config::RawPlace;
-use crate::db::rollups::recount_in;
+use crate::db::recount::recount_in;
 use crate::fs::privileges::Identity;
 
 /// Where.

@@ -9,6 +9,7 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::auth::owner_key::{KeyError, KeyOrigin, Keys};
+use crate::backup::open::{open_new_store, open_store};
 use crate::clock::Clock;
 use crate::commands::{Failure, print, systemd};
 use crate::config::{KeySource, RawSettings, Settings};
@@ -85,7 +86,7 @@ fn open_and_serve(
     settings.notes.iter().for_each(|note| tracing::warn!("{note}"));
     let workers = http::workers();
     let opening = systemd::Opening::begin();
-    let open = if new { Store::open_anew } else { Store::open };
+    let open = if new { open_new_store } else { open_store };
     let store = open(&store::Options {
         path: settings.place.database.clone(),
         backups: settings.place.backups.clone(),
@@ -97,7 +98,7 @@ fn open_and_serve(
     drop(opening);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
-        .max_blocking_threads((DEAR_READERS + crate::transfer::export::EXPORTS) as usize + 4)
+        .max_blocking_threads((DEAR_READERS + store::EXPORTS) as usize + 4)
         .thread_name("worker")
         .enable_all()
         .build()
@@ -133,7 +134,7 @@ async fn serve(
         .await
         .context("the server could not be started")?;
     let fed = tokio::spawn(systemd::feed(Arc::clone(&app)));
-    let served = crate::http::serve(app.clone(), announce, systemd::stopping).await;
+    let served = http::serve(app.clone(), announce, systemd::stopping).await;
     fed.abort();
     app.store.close();
     if served.is_ok() {

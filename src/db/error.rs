@@ -92,6 +92,14 @@ impl From<&rusqlite::Error> for Error {
     }
 }
 
+/// Failure of the backup that a migration makes first.
+#[derive(Debug)]
+pub struct FailedBackup {
+    pub why: String,
+    /// Whether a later attempt may succeed.
+    pub may_pass: bool,
+}
+
 /// Why a database cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {

@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::db::error::Error;
 use crate::db::heart_rates::latest;
-use crate::db::store::{Cost, Store};
+use crate::db::store::{Cost, Probe, Store};
 use crate::domain::coffee::Milligrams;
 use crate::domain::heart_rate::Reading;
 use crate::domain::time::{HOUR, Timestamp};
-use crate::fs::lock_file::beside;
+use crate::fs::paths::with_suffix;
 use crate::fs::temp_file::write_over;
 
 /// The newest entries.
@@ -54,9 +54,6 @@ impl Wellness {
         self.state != Self::HANGS
     }
 }
-
-/// Outcome of the last look into the file: when, and the fault.
-pub(super) type Probe = (Instant, Result<(), Error>);
 
 /// How long a good probe speaks for the file.
 const FRESH: Duration = Duration::from_millis(100);
@@ -104,7 +101,7 @@ impl BackupRecord {
 
     /// Reads the record that lies beside `database`; none is an empty one.
     pub fn read(database: &Path) -> Self {
-        fs::read(beside(database, ".backup.json"))
+        fs::read(with_suffix(database, ".backup.json"))
             .ok()
             .and_then(|text| serde_json::from_slice(&text).ok())
             .unwrap_or_default()
@@ -115,7 +112,7 @@ impl BackupRecord {
     /// # Errors
     /// The file system's.
     pub fn write(&self, database: &Path) -> io::Result<()> {
-        write_over(&beside(database, ".backup.json"), &serde_json::to_vec(self)?)
+        write_over(&with_suffix(database, ".backup.json"), &serde_json::to_vec(self)?)
     }
 }
 

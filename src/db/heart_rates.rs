@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use crate::db::coffees::drunk;
 use crate::db::error::Error;
 use crate::db::idempotency::{IdempotencyKey, Stored, once};
+use crate::db::reading_rows::{ReadingFilter, bpm};
 use crate::db::rollups::{Counter, each_count, fill_slices, leap};
 use crate::db::store::{Cost, Store};
 use crate::db::writer::Steps;
@@ -19,17 +20,6 @@ use crate::domain::grouped::Grouped;
 use crate::domain::heart_rate::{Bpm, NewReading, Reading, ReadingBatch, ReadingChange, ReadingId};
 use crate::domain::statistics::{BpmSummary, EqualSlices, Extent, Histogram, Slice};
 use crate::domain::time::Timestamp;
-
-/// Which readings to list, newest first.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ReadingFilter {
-    /// From this instant on, up to but without that one.
-    pub since: Timestamp,
-    pub until: Timestamp,
-    pub context: Option<String>,
-    pub limit: u32,
-    pub offset: u32,
-}
 
 /// What came of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -340,11 +330,6 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Reading> {
     })
 }
 
-pub(super) fn bpm(row: &Row<'_>, column: usize) -> rusqlite::Result<Bpm> {
-    let value = row.get(column)?;
-    Bpm::new(value).ok_or(rusqlite::Error::IntegralValueOutOfRange(column, value))
-}
-
 fn list(c: &Connection, filter: &ReadingFilter) -> rusqlite::Result<Vec<Reading>> {
     let (since, until) = (filter.since.micros(), filter.until.micros());
     let (limit, offset) = (filter.limit, filter.offset);
@@ -409,32 +394,4 @@ fn first_readings(
     )?
     .query_map(params![start.micros(), end.micros(), limit], from_row)?
     .collect()
-}
-
-/// Feeds every reading of a span, in time order, to `each`: instant, pulse, context.
-pub(super) fn each_reading(
-    c: &Connection,
-    start: Timestamp,
-    end: Timestamp,
-    each: impl FnMut(Timestamp, Bpm, Option<&str>),
-) -> rusqlite::Result<()> {
-    each_within(c, start.micros(), end.micros(), each)
-}
-
-/// As [`each_reading`], in microseconds since 1970, also beyond what a timestamp can be.
-pub(super) fn each_within(
-    c: &Connection,
-    start: i64,
-    end: i64,
-    mut each: impl FnMut(Timestamp, Bpm, Option<&str>),
-) -> rusqlite::Result<()> {
-    let mut query = c.prepare_cached(
-        "select timestamp, bpm, context from heart_rate_logs indexed by heart_rate_logs_by_time
-         where timestamp >= ? and timestamp < ? order by timestamp",
-    )?;
-    let mut rows = query.query([start, end])?;
-    while let Some(row) = rows.next()? {
-        each(Timestamp::clamped(row.get(0)?), bpm(row, 1)?, row.get_ref(2)?.as_str_or_null()?);
-    }
-    Ok(())
 }

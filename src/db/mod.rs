@@ -11,12 +11,17 @@ pub mod error;
 pub mod health;
 pub mod heart_rates;
 pub mod idempotency;
+pub mod lock_file;
+pub mod open;
 pub mod open_files;
 pub mod prune;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 mod query_plans;
 pub mod read_only_session;
+pub mod reading_rows;
+pub mod recount;
+pub mod replace_file;
 pub mod rollups;
 pub mod schema;
 pub mod store;

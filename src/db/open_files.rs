@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::{fs, io};
 
-use crate::fs::lock_file::{FileStamp, Lock, LockState, beside};
+use crate::db::lock_file::{FileStamp, Lock, LockState};
+use crate::fs::paths::with_suffix;
 
 /// Difference between an open file and what lies at its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +89,7 @@ impl OpenFiles {
     /// The file system's.
     pub fn of(path: &Path, lock: Arc<Mutex<Lock>>) -> io::Result<Self> {
         let resolved = fs::canonicalize(path)?;
-        let log = beside(&resolved, "-wal");
+        let log = with_suffix(&resolved, "-wal");
         Ok(Self {
             database: path.to_owned(),
             opened_database: opened_as(&resolved)?,

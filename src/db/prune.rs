@@ -6,13 +6,12 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, params};
 
-use crate::backup::replace_file::settle;
 use crate::db::error::{Error, OpenError, require_database};
+use crate::db::lock_file::Maintenance;
+use crate::db::open::open_to_write;
 use crate::db::schema;
-use crate::db::schema::{Found, Role};
 use crate::domain::entry::Kind;
 use crate::domain::time::Timestamp;
-use crate::fs::lock_file::Maintenance;
 
 /// How long one transaction deletes; with its commit it stays near 30 ms.
 const TURN: Duration = Duration::from_millis(20);
@@ -65,24 +64,16 @@ impl Pruner {
     pub fn open(database: &Path, is_to_remove: bool) -> Result<Self, OpenError> {
         require_database(database)?;
         let maintenance = is_to_remove.then(|| Maintenance::take(database)).transpose()?;
-        settle(database)?;
-        let connection =
-            schema::connect(database, Role::Writer).map_err(|e| schema::open_error(database, &e))?;
-        schema::be_patient(&connection).map_err(|e| schema::open_error(database, &e))?;
-        match schema::recognise(&connection, database)? {
-            Found::Ours(_) => {
-                let last_ids = connection
-                    .query_row(
-                        "select coalesce((select max(id) from coffee_logs not indexed), 0),
-                         coalesce((select max(id) from heart_rate_logs not indexed), 0)",
-                        [],
-                        |row| Ok([row.get(0)?, row.get(1)?]),
-                    )
-                    .map_err(|e| schema::open_error(database, &e))?;
-                Ok(Self { connection, last_ids, _maintenance: maintenance })
-            }
-            Found::Empty => Err(OpenError::Empty { path: database.to_owned() }),
-        }
+        let (connection, _) = open_to_write(database)?;
+        let last_ids = connection
+            .query_row(
+                "select coalesce((select max(id) from coffee_logs not indexed), 0),
+                 coalesce((select max(id) from heart_rate_logs not indexed), 0)",
+                [],
+                |row| Ok([row.get(0)?, row.get(1)?]),
+            )
+            .map_err(|e| schema::open_error(database, &e))?;
+        Ok(Self { connection, last_ids, _maintenance: maintenance })
     }
 
     /// What lies before `before`.

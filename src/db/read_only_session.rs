@@ -12,7 +12,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Batch, Connection, ErrorCode, Statement};
 
 use crate::db::error::{Error, OpenError};
-use crate::transfer::export::open_to_read;
+use crate::db::open::open_to_read;
 
 /// Why a statement has no answer, or not all of it.
 #[derive(Debug, thiserror::Error)]

@@ -6,22 +6,16 @@
 //! [`Counter`]. Whether all agree, [`miscounts`] tells; [`recount`] makes it so.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use rusqlite::config::DbConfig;
 use rusqlite::types::Value;
-use rusqlite::{Connection, TransactionBehavior, params, params_from_iter};
+use rusqlite::{Connection, params, params_from_iter};
 
-use crate::backup::replace_file::settle;
-use crate::db::error::{OpenError, require_database};
-use crate::db::heart_rates::{ReadingFilter, bpm, each_reading, each_within};
-use crate::db::schema;
-use crate::db::schema::{Found, Role};
+use crate::db::reading_rows::{ReadingFilter, bpm, each_reading, each_within};
 use crate::domain::grouped::Grouped;
 use crate::domain::heart_rate::Bpm;
 use crate::domain::statistics::{EqualSlices, Extent};
 use crate::domain::time::{DAY, HOUR, Timestamp};
-use crate::fs::lock_file::Maintenance;
 
 /// Log2 of the days in a block.
 const BLOCK_BITS: u32 = 5;
@@ -155,35 +149,6 @@ pub fn recount(c: &Connection) -> rusqlite::Result<()> {
         }
     })?;
     fault.and_then(|()| counter.write(c))
-}
-
-/// Counts every reading of a database anew, whether a server runs or not; says how many there are.
-///
-/// # Errors
-/// That it is not there, not ours, or of another schema; that it cannot be written.
-pub fn recount_in(database: &Path) -> Result<u64, OpenError> {
-    let file = |why: String| OpenError::File { path: database.to_owned(), why };
-    let fault = |e: rusqlite::Error| schema::open_error(database, &e);
-    require_database(database)?;
-    let _maintenance = Maintenance::take(database)?;
-    settle(database)?;
-    let mut connection = schema::connect(database, Role::Writer).map_err(fault)?;
-    schema::be_patient(&connection).map_err(fault)?;
-    match schema::recognise(&connection, database)? {
-        Found::Ours(version) if version == schema::newest() => {}
-        Found::Ours(_) => {
-            return Err(file("its schema is older: the next start counts anew by itself".into()));
-        }
-        Found::Empty => return Err(OpenError::Empty { path: database.to_owned() }),
-    }
-    let count = |connection: &mut Connection| {
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        recount(&transaction)?;
-        let (_, readings) = schema::count_rows(&transaction)?;
-        transaction.commit()?;
-        Ok(readings)
-    };
-    count(&mut connection).map_err(fault)
 }
 
 /// In which of the tables counts differ from the readings; empty when all agree.
@@ -433,6 +398,7 @@ pub fn leap(c: &Connection, mut filter: ReadingFilter) -> rusqlite::Result<Readi
 #[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 mod tests {
     use super::*;
+    use crate::db::schema;
 
     #[test]
     fn after_counted_work_the_triggers_count_again_also_when_it_failed() {

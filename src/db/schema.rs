@@ -10,14 +10,15 @@ use std::time::Instant;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use crate::backup::content_digest;
-use crate::backup::snapshot::SnapshotError;
-use crate::db::error::{Error, OpenError, require_database};
+use crate::db::error::{Error, FailedBackup, OpenError, require_database};
 use crate::db::rollups;
 use crate::fs::failpoint::step;
 
 /// `application_id` of our files: "Coff" in ASCII.
 pub const APPLICATION_ID: i64 = 0x436f_6666;
+
+/// The table in which a backup carries its digests.
+pub const DIGEST_TABLE: &str = "backup_digests";
 
 /// The steps from nothing to the newest schema; step n leads to `user_version` n+1.
 const MIGRATIONS: [&str; 3] = [
@@ -165,7 +166,7 @@ pub fn prepare(
     connection: &mut Connection,
     path: &Path,
     migrations: &[&str],
-    backup: impl FnOnce() -> Result<(), SnapshotError>,
+    backup: impl FnOnce() -> Result<(), FailedBackup>,
 ) -> Result<(), OpenError> {
     let newest = migrations.len();
     let version = match recognise(connection, path)? {
@@ -182,7 +183,7 @@ pub fn prepare(
     let is_older = version > 0 && version < newest;
     if is_older {
         tracing::info!("the database has schema {version}: backing it up, then bringing it to {newest}");
-        backup().map_err(|e| failed(e.to_string(), e.is_passing()))?;
+        backup().map_err(|e| failed(e.why, e.may_pass))?;
     }
     let fault = |e: rusqlite::Error| match Error::from(e) {
         Error::Full => OpenError::Full { path: path.to_owned() },
@@ -207,7 +208,7 @@ pub fn prepare(
 
 /// Drops the digests of a backup that was put in place by hand: they hold until the first write.
 fn forget_digests(connection: &Connection) -> rusqlite::Result<()> {
-    if connection.table_exists(Some("main"), content_digest::CARRIED_IN)? {
+    if connection.table_exists(Some("main"), DIGEST_TABLE)? {
         connection.execute_batch("drop table backup_digests")?;
     }
     Ok(())

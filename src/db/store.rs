@@ -18,18 +18,15 @@ use rusqlite::{Connection, OpenFlags};
 use scheduled_thread_pool::ScheduledThreadPool;
 use tokio::sync::Semaphore;
 
-use crate::backup::replace_file::refuse_a_loss;
-use crate::backup::snapshot::{Target, snapshot, unwatched};
 use crate::db::database_id::DatabaseId;
-use crate::db::error::{Error, OpenError};
-use crate::db::health::Probe;
+use crate::db::error::{Error, FailedBackup, OpenError};
 use crate::db::idempotency::AnswerAges;
+use crate::db::lock_file::{Lock, LockState};
 use crate::db::open_files::{Displacement, OpenFiles};
+use crate::db::replace_file::refuse_a_loss;
 use crate::db::writer::{Steps, Writer};
-use crate::fs::lock_file::{Lock, LockState};
-use crate::fs::privileges::Identity;
-use crate::telemetry::refresher::Refresher;
-use crate::transfer::export::EXPORTS;
+use crate::fs::paths::folder_of;
+use crate::fs::refresher::Refresher;
 
 /// What a store needs to know.
 #[derive(Clone, Debug)]
@@ -66,6 +63,9 @@ pub(crate) enum Cost {
 
 type Pool = r2d2::Pool<SqliteConnectionManager>;
 
+/// Outcome of the last look into the file: when, and the fault.
+pub(crate) type Probe = (Instant, Result<(), Error>);
+
 /// The database, open.
 #[derive(Debug)]
 pub struct Store {
@@ -89,6 +89,9 @@ pub struct Store {
     lock: Arc<Mutex<Lock>>,
 }
 
+/// Exports that a server runs at once; each has a connection and a blocking thread.
+pub const EXPORTS: u32 = 2;
+
 /// How long a read waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -96,26 +99,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const OLDEST_SQLITE: i32 = 3_051_003;
 
 impl Store {
-    /// Opens a database, makes it when there is none, and brings its schema up to date.
+    /// Opens a database and migrates it to the newest of `migrations`, after `backup` where there is
+    /// data to lose. `backup` module's `open_store` is the usual way in.
     ///
     /// # Errors
     /// Why it cannot be served.
-    pub fn open(options: &Options) -> Result<Self, OpenError> {
-        Self::open_with(options, crate::db::schema::migrations(), Beginning::AsFound)
-    }
-
-    /// Opens an empty database where a former one is gone. A log that it left is moved aside.
-    ///
-    /// # Errors
-    /// [`OpenError::Present`] when there is a database, or why it cannot be served.
-    pub fn open_anew(options: &Options) -> Result<Self, OpenError> {
-        Self::open_with(options, crate::db::schema::migrations(), Beginning::Anew)
-    }
-
-    pub(crate) fn open_with(
+    pub(crate) fn open(
         options: &Options,
         migrations: &[&str],
         beginning: Beginning,
+        backup: impl FnOnce() -> Result<(), FailedBackup>,
     ) -> Result<Self, OpenError> {
         if rusqlite::version_number() < OLDEST_SQLITE {
             return Err(OpenError::OldSqlite { found: rusqlite::version() });
@@ -127,15 +120,15 @@ impl Store {
             std::io::ErrorKind::StorageFull => OpenError::Full { path: path.clone() },
             _ => OpenError::File { path: path.clone(), why: e.to_string() },
         };
-        crate::backup::replace_file::undo_unfinished(path)?;
+        crate::db::replace_file::undo_unfinished(path)?;
         match beginning {
             Beginning::AsFound => refuse_a_loss(path)?,
-            Beginning::Anew => crate::backup::replace_file::begin_anew(path)?,
+            Beginning::Anew => crate::db::replace_file::begin_anew(path)?,
         }
         crate::fs::temp_file::sweep(folder_of(path));
         crate::fs::temp_file::sweep(&options.backups);
         let fault = |e: &rusqlite::Error| crate::db::schema::open_error(path, e);
-        let connection = open_writer(options, migrations)?;
+        let connection = open_writer(path, migrations, backup)?;
         let answer_ages = AnswerAges::starting(&connection).map_err(|e| fault(&e))?;
         lock.set_id(DatabaseId::of(&connection).map_err(|e| fault(&e))?);
         let pool_thread = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());
@@ -281,11 +274,6 @@ impl Store {
     }
 }
 
-/// The folder a file lies in.
-pub(crate) fn folder_of(file: &Path) -> &Path {
-    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 pub(crate) fn make_folder(path: &Path) -> Result<(), OpenError> {
     let folder = folder_of(path);
     crate::fs::temp_file::make_folder(folder)
@@ -309,17 +297,17 @@ fn pool(path: &Path, size: u32, threads: &Arc<ScheduledThreadPool>) -> Result<Po
 }
 
 /// Opens the writer's connection, creates or migrates the schema, and tries the file.
-fn open_writer(options: &Options, migrations: &[&str]) -> Result<Connection, OpenError> {
-    let path = &options.path;
+fn open_writer(
+    path: &Path,
+    migrations: &[&str],
+    backup: impl FnOnce() -> Result<(), FailedBackup>,
+) -> Result<Connection, OpenError> {
     let fault = |e: &rusqlite::Error| crate::db::schema::open_error(path, e);
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(|e| fault(&e))?;
     crate::db::schema::configure(&mut connection, crate::db::schema::Role::Writer).map_err(|e| fault(&e))?;
-    crate::db::schema::prepare(&mut connection, path, migrations, || {
-        let target = Target::Folder(options.backups.clone());
-        snapshot(path, &target, &Identity::CALLER, &unwatched).map(drop)
-    })?;
+    crate::db::schema::prepare(&mut connection, path, migrations, backup)?;
     if let Err(e) = crate::db::schema::drop_statistics(&connection) {
         tracing::warn!("statistics in the database could not be dropped: {e}");
     }

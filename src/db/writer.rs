@@ -442,16 +442,17 @@ impl Worker {
 #[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 mod tests {
     use super::*;
+    use crate::backup::open::open_store;
     use crate::db::schema;
     use crate::db::schema::Role;
-    use crate::db::store::{Options, Store};
+    use crate::db::store::Options;
 
     #[test]
     fn readers_that_never_pause_do_not_let_the_log_grow() {
         const ROUNDS: usize = 200;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("coffee.db");
-        let store = Store::open(&Options {
+        let store = open_store(&Options {
             path: path.clone(),
             backups: folder.path().join("backups"),
             quick_readers: 1,

@@ -203,6 +203,13 @@ impl From<std::time::SystemTime> for Timestamp {
     }
 }
 
+/// Formats an instant for a file name: `YYYYMMDD_HHMMSS`, UTC.
+pub fn file_name_time(at: Timestamp) -> String {
+    let text = at.to_string();
+    let digits: String = text.chars().filter(char::is_ascii_digit).take(14).collect();
+    format!("{}_{}", &digits[..8], &digits[8..])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,8 @@
 
 pub mod disk_space;
 pub mod failpoint;
-pub mod lock_file;
+pub mod paths;
 pub mod privileges;
 pub mod protected_paths;
+pub mod refresher;
 pub mod temp_file;

@@ -5,8 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::db::store::folder_of;
-use crate::fs::lock_file::beside;
+use crate::fs::paths::{folder_of, with_suffix};
 
 /// What SQLite and this program lay beside a database.
 const COMPANIONS: [&str; 9] = [
@@ -32,7 +31,7 @@ pub enum OwnFile {
 
 /// The files that lie or may come to lie beside a database.
 pub fn companions(database: &Path) -> impl Iterator<Item = PathBuf> {
-    COMPANIONS.iter().map(|end| beside(database, end))
+    COMPANIONS.iter().map(|end| with_suffix(database, end))
 }
 
 /// Looks whether `path` is the database, or a file that lies or may come to lie beside it.

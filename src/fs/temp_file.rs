@@ -11,8 +11,7 @@ use std::{fs, io};
 
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 
-use crate::db::store::folder_of;
-use crate::fs::lock_file::beside;
+use crate::fs::paths::{folder_of, with_suffix};
 use crate::fs::privileges::Identity;
 
 /// What SQLite may lay beside a file while it writes it.
@@ -211,7 +210,7 @@ fn draft_of(path: &Path) -> Option<PathBuf> {
 
 fn remove_all(draft: &Path) {
     for end in COMPANIONS {
-        drop(fs::remove_file(beside(draft, end)));
+        drop(fs::remove_file(with_suffix(draft, end)));
     }
     drop(fs::remove_file(draft));
 }

@@ -12,9 +12,9 @@ use crate::db::health::BackupRecord;
 use crate::domain::rules::CLOCK_DRIFT;
 use crate::domain::time::{SECOND, Timestamp};
 use crate::fs::disk_space::Disk;
-use crate::fs::lock_file::beside;
+use crate::fs::paths::with_suffix;
+use crate::fs::refresher::Refresher;
 use crate::http::app::App;
-use crate::telemetry::refresher::Refresher;
 
 /// How long a look is good for.
 const FRESH: Duration = Duration::from_secs(1);
@@ -115,7 +115,7 @@ impl OnDisk {
             disk: DiskFacts::look(path),
             record: BackupRecord::read(path),
             database_bytes: size(path),
-            wal_bytes: size(&beside(path, "-wal")),
+            wal_bytes: size(&with_suffix(path, "-wal")),
         }
     }
 }

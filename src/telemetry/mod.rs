@@ -3,4 +3,3 @@
 pub mod host_stats;
 pub mod logging;
 pub mod metrics;
-pub mod refresher;

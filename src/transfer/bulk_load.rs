@@ -2,14 +2,15 @@
 
 use rusqlite::{Connection, params};
 
+use crate::backup::open::open_store;
 use crate::db::error::{Error, OpenError};
+use crate::db::lock_file::{Lock, LockState};
 use crate::db::rollups::Counter;
 use crate::db::schema;
-use crate::db::store::{Options, Store};
+use crate::db::store::Options;
 use crate::domain::coffee::Milligrams;
 use crate::domain::heart_rate::Bpm;
 use crate::domain::time::Timestamp;
-use crate::fs::lock_file::{Lock, LockState};
 
 /// Why a database is not filled.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +46,7 @@ impl Filler {
     /// # Errors
     /// That it is in use, not empty, or cannot be opened.
     pub fn open(options: &Options) -> Result<Self, FillError> {
-        Store::open(options)?.close();
+        open_store(options)?.close();
         let mut lock = Lock::take(&options.path)?;
         let connection = schema::connect(&options.path, schema::Role::Writer)?;
         let (coffees, readings) = schema::count_rows(&connection)?;

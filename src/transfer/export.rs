@@ -6,21 +6,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, Row, params};
+use rusqlite::{Connection, Row, params};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::backup::replace_file::settle;
-use crate::db::error::{Error, OpenError, require_database};
+use crate::db::error::{Error, OpenError};
 use crate::db::schema;
-use crate::db::schema::{Found, Role};
+use crate::db::schema::Role;
 use crate::db::store::Store;
 use crate::domain::coffee::{CoffeeId, Milligrams};
 use crate::domain::entry::{CoffeeEntry, Entry, Kind, ReadingEntry};
 use crate::domain::heart_rate::{Bpm, ReadingId};
 use crate::domain::time::Timestamp;
-
-/// Exports that a server runs at once; each has a connection and a blocking thread.
-pub const EXPORTS: u32 = 2;
 
 /// How long a further one waits, as a dear read does.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -100,7 +96,7 @@ impl Exporter {
     /// # Errors
     /// That it is not there, not ours, or newer than this program.
     pub fn open(database: &Path) -> Result<Self, OpenError> {
-        open_to_read(database).map(Self)
+        crate::db::open::open_to_read(database).map(Self)
     }
 
     /// Feeds entries, oldest first (of equal instants the lower id), to `each`; says how many.
@@ -113,23 +109,6 @@ impl Exporter {
         each: impl FnMut(&Entry) -> io::Result<()>,
     ) -> Result<u64, ExportError> {
         read(&self.0, extract, || (), each)
-    }
-}
-
-/// Opens a database of ours, in use or not, to read it alone.
-///
-/// # Errors
-/// That it is not there, not ours, or newer than this program.
-pub fn open_to_read(database: &Path) -> Result<Connection, OpenError> {
-    require_database(database)?;
-    settle(database)?;
-    let fault = |e: &rusqlite::Error| schema::open_error(database, e);
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(database, flags).map_err(|e| fault(&e))?;
-    schema::configure(&mut connection, Role::Reader).map_err(|e| fault(&e))?;
-    match schema::recognise(&connection, database)? {
-        Found::Ours(_) => Ok(connection),
-        Found::Empty => Err(OpenError::Empty { path: database.to_owned() }),
     }
 }
 

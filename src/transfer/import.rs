@@ -10,15 +10,17 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ffi, params};
 
-use crate::backup::replace_file::settle;
+use crate::backup::open::open_store;
 use crate::db::error::{Error, OpenError};
+use crate::db::lock_file::{LockRecord, LockState, Maintenance};
+use crate::db::replace_file::settle;
 use crate::db::rollups::Counter;
 use crate::db::schema;
 use crate::db::schema::Found;
-use crate::db::store::{Options, Store, make_folder};
+use crate::db::store::{Options, make_folder};
 use crate::domain::entry::{CoffeeEntry, Entry, ReadingEntry};
 use crate::fs::failpoint::step;
-use crate::fs::lock_file::{LockRecord, LockState, Maintenance, beside};
+use crate::fs::paths::with_suffix;
 use crate::transfer::dedup::Stored;
 
 /// How long a transaction takes rows, while others may wait for the database.
@@ -175,7 +177,7 @@ impl Importer {
         connection.execute_batch("pragma synchronous = full")?;
         connection.query_row("pragma wal_checkpoint(passive)", [], |_| Ok(()))?;
         // A checkpoint that another process is at syncs no more than it found.
-        match File::open(beside(&self.path, "-wal")) {
+        match File::open(with_suffix(&self.path, "-wal")) {
             Ok(log) => log.sync_all().map_err(io)?,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(io(e)),
@@ -242,7 +244,7 @@ fn is_ready(options: &Options, is_dry: bool) -> Result<bool, ImportError> {
     if is_dry {
         return if found > 0 { Err(ImportError::OldSchema { path, found, known }) } else { Ok(false) };
     }
-    match Store::open(options) {
+    match open_store(options) {
         Ok(store) => {
             store.close();
             Ok(true)

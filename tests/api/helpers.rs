@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use clap::Parser;
 use coffee_tracker::auth::owner_key::Keys;
+use coffee_tracker::backup::open::open_store;
 use coffee_tracker::cli::Cli;
 use coffee_tracker::clock::Clock;
-use coffee_tracker::db::store::{Options, Store};
+use coffee_tracker::db::store::Options;
 use coffee_tracker::domain::calendar::Zone;
 use coffee_tracker::domain::time::Timestamp;
 use coffee_tracker::http::{App, Shared, rocket};
@@ -108,7 +109,7 @@ impl TestApp {
         let flags = flags.iter().map(|(name, value)| format!("--{name}={value}"));
         let cli = Cli::try_parse_from(["coffee-tracker".to_owned()].into_iter().chain(flags)).unwrap();
         let settings = cli.serve.check(|_| None).unwrap();
-        let store = Store::open(&Options {
+        let store = open_store(&Options {
             path,
             backups: settings.place.backups.clone(),
             quick_readers: 2,

@@ -80,7 +80,7 @@ async fn health_tells_how_the_last_backup_went() {
         ),
     ] {
         let app = TestApp::new().await;
-        let path = coffee_tracker::fs::lock_file::beside(app.shared.store.path(), ".backup.json");
+        let path = coffee_tracker::fs::paths::with_suffix(app.shared.store.path(), ".backup.json");
         let whole = |field: &str| record.get(field).cloned().unwrap_or(Value::Null);
         let record =
             json!({"last_success": whole("last_success"), "size_bytes": 4096, "error": whole("error")});

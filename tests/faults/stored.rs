@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
-use coffee_tracker::db::store::{Options, Store};
+use coffee_tracker::backup::open::open_store;
+use coffee_tracker::db::store::Options;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Row};
 
@@ -128,7 +129,7 @@ pub fn reopens(folder: &Path) -> Result<(), String> {
         dear_readers: 1,
         slow_query: Duration::from_secs(9),
     };
-    let store = Store::open(&options).map_err(|e| format!("the program does not start: {e}"))?;
+    let store = open_store(&options).map_err(|e| format!("the program does not start: {e}"))?;
     store.close();
     Ok(())
 }

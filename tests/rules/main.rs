@@ -14,7 +14,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use coffee_tracker::auth::key::Scope;
-use coffee_tracker::http;
 use coffee_tracker::http::{Access, Entry};
 use serde_json::{Value, json};
 

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use indicatif::DecimalBytes;
 
-use crate::backup::replace_file::refuse_a_loss;
 use crate::backup::retention::newest_to_verify;
 use crate::backup::verify::examine;
 use crate::commands::backups::{all, other_backups};
@@ -14,9 +13,11 @@ use crate::commands::check::{Finding, advice, ago, must, ok};
 use crate::commands::counted;
 use crate::config::Place;
 use crate::db::health::BackupRecord;
+use crate::db::lock_file::{LockRecord, LockState};
+use crate::db::replace_file::refuse_a_loss;
 use crate::domain::time::Timestamp;
 use crate::fs::disk_space::Disk;
-use crate::fs::lock_file::{LockRecord, LockState, beside};
+use crate::fs::paths::with_suffix;
 use crate::fs::privileges::Identity;
 
 /// Is it there, whole, and of the past?
@@ -129,7 +130,7 @@ pub fn disk(database: &Path) -> Finding {
         Err(e) => return must(ABOUT, format!("{} cannot be asked: {e}", folder.display())),
     };
     let size = |path: &Path| fs::metadata(path).map_or(0, |m| m.len());
-    let needed = 2 * (size(database) + size(&beside(database, "-wal")));
+    let needed = 2 * (size(database) + size(&with_suffix(database, "-wal")));
     let sentence = format!("{:.0}% used, {} free", disk.used_percent, DecimalBytes(disk.free_bytes));
     if disk.free_bytes < needed {
         return must(ABOUT, format!("{sentence}: a backup and a restore want {}", DecimalBytes(needed)));

@@ -6,7 +6,7 @@ use rocket::outcome::Outcome as Any;
 use rocket::request::{FromParam, FromRequest, Outcome, Request};
 
 use crate::db::coffees::CoffeeFilter;
-use crate::db::heart_rates::ReadingFilter;
+use crate::db::reading_rows::ReadingFilter;
 use crate::domain::caffeine::HALF_LIFE_RANGE;
 use crate::domain::coffee::CoffeeId;
 use crate::domain::heart_rate::ReadingId;

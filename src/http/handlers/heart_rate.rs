@@ -7,8 +7,8 @@ use rocket::http::Status;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::db::heart_rates::ReadingFilter;
 use crate::db::idempotency::{IdempotencyKey, Stored};
+use crate::db::reading_rows::ReadingFilter;
 use crate::domain::correlation;
 use crate::domain::correlation::Question;
 use crate::domain::heart_rate::{

@@ -14,7 +14,7 @@ use crate::db::error::{Error, OpenError};
 use crate::db::schema;
 use crate::domain::calendar::Zone;
 use crate::domain::entry::{DOCKER_STACK, Entry, Kind};
-use crate::fs::lock_file::beside;
+use crate::fs::paths::with_suffix;
 use crate::transfer::import_row::{Column, Draft, Raw};
 
 /// Longest value that is read, in bytes: a longer one cannot be stored, and is never loaded.
@@ -272,7 +272,7 @@ fn address(path: &Path) -> String {
         }
     }
     let keeps_log = read_head(path).is_some_and(|head| head.get(18) == Some(&2));
-    let has_log = std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0);
+    let has_log = std::fs::metadata(with_suffix(path, "-wal")).is_ok_and(|log| log.len() > 0);
     address.push_str(if keeps_log && !has_log { "?immutable=1" } else { "?mode=ro" });
     address
 }

@@ -17,13 +17,13 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::UNIX_EPOCH;
 use std::{fs, io};
 
 use crate::db::database_id::DatabaseId;
 use crate::db::error::OpenError;
-use crate::db::store::folder_of;
+use crate::fs::paths::{folder_of, with_suffix};
 
 /// The lock on one database; released by the kernel when the process ends, however it ends.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ impl LockRecord {
     /// Reads the record of `database` without taking the lock; a missing file counts as
     /// [`LockState::None`].
     pub fn read(database: &Path) -> Self {
-        fs::read_to_string(beside(database, ".lock"))
+        fs::read_to_string(with_suffix(database, ".lock"))
             .map_or(Self { state: LockState::None, id: None }, |text| Self::parse(&text))
     }
 
@@ -138,7 +138,7 @@ fn make_lock_file(path: &Path) -> io::Result<()> {
     if fs::symlink_metadata(path).is_ok() {
         return Ok(());
     }
-    let new = beside(path, ".new");
+    let new = with_suffix(path, ".new");
     let mut file = File::create(&new)?;
     file.write_all(LockRecord { state: LockState::None, id: None }.to_string().as_bytes())?;
     file.sync_all()?;
@@ -151,13 +151,6 @@ fn make_lock_file(path: &Path) -> io::Result<()> {
     // Another process may have removed it already.
     drop(fs::remove_file(&new));
     made
-}
-
-/// `name` with `suffix` appended: `coffee.db` → `coffee.db.lock`.
-pub fn beside(database: &Path, suffix: &str) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
 }
 
 /// Opens the lock file at `path` and locks it; `None` when another holds it.
@@ -193,7 +186,7 @@ impl Maintenance {
     /// [`OpenError::Maintained`] when another command has it, [`OpenError::Folder`] when the
     /// file cannot be made.
     pub fn take(database: &Path) -> Result<Self, OpenError> {
-        let lock = lock_file(database, &beside(database, ".maintenance.lock"))?;
+        let lock = lock_file(database, &with_suffix(database, ".maintenance.lock"))?;
         lock.map(Self).ok_or_else(|| OpenError::Maintained { path: database.to_owned() })
     }
 }
@@ -205,7 +198,7 @@ impl Lock {
     /// [`OpenError::InUse`] when another server holds it, [`OpenError::Folder`] when the file
     /// cannot be made.
     pub fn take(database: &Path) -> Result<Self, OpenError> {
-        let path = beside(database, ".lock");
+        let path = with_suffix(database, ".lock");
         make_lock_file(&path).map_err(|e| unwritable(database, &path, &e))?;
         let Some(mut file) = lock_file(database, &path)? else {
             return Err(OpenError::InUse { path: database.to_owned(), lock: path });

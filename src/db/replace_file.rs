@@ -11,12 +11,11 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use std::{fs, io};
 
-use crate::backup::retention::second;
 use crate::db::error::OpenError;
-use crate::db::store::folder_of;
-use crate::domain::time::Timestamp;
+use crate::db::lock_file::{FileStamp, Lock, LockRecord, LockState};
+use crate::domain::time::{Timestamp, file_name_time};
 use crate::fs::failpoint::step;
-use crate::fs::lock_file::{FileStamp, Lock, LockRecord, LockState, beside};
+use crate::fs::paths::{folder_of, with_suffix};
 use crate::fs::temp_file::{Draft, rename_to_free, sync_folder};
 
 /// What SQLite lays beside a database and would take for its own.
@@ -49,7 +48,7 @@ pub fn refuse_a_loss(database: &Path) -> Result<(), OpenError> {
     if size(database) > 0 {
         return refuse_a_strange_log(database);
     }
-    let log = beside(database, "-wal");
+    let log = with_suffix(database, "-wal");
     if size(&log) > 0 {
         return Err(OpenError::Lost { path: path(), log });
     }
@@ -65,7 +64,7 @@ pub fn refuse_a_loss(database: &Path) -> Result<(), OpenError> {
 /// # Errors
 /// [`OpenError::StrangeLog`].
 pub fn refuse_a_strange_log(database: &Path) -> Result<(), OpenError> {
-    let log = beside(database, "-wal");
+    let log = with_suffix(database, "-wal");
     let LockState::Moved { database: file, log: its_log } = LockRecord::read(database).state else {
         return Ok(());
     };
@@ -131,7 +130,7 @@ fn move_aside(database: &Path, is_worth_keeping: bool) -> io::Result<Vec<PathBuf
         step("restore.linked");
     }
     for end in COMPANIONS {
-        let (old, new) = (beside(database, end), beside(&stem, end));
+        let (old, new) = (with_suffix(database, end), with_suffix(&stem, end));
         let Ok(file) = fs::symlink_metadata(&old) else { continue };
         if !is_worth_keeping && (file.len() == 0 || end == "-shm") {
             fs::remove_file(&old)?;
@@ -148,12 +147,14 @@ fn move_aside(database: &Path, is_worth_keeping: bool) -> io::Result<Vec<PathBuf
 
 /// A name beside the database that neither a file nor a log has.
 fn free_name(database: &Path) -> PathBuf {
-    let now = second(Timestamp::from(SystemTime::now()));
+    let now = file_name_time(Timestamp::from(SystemTime::now()));
     let is_free = |stem: &PathBuf| {
-        ["", "-wal", "-journal", "-shm"].iter().all(|end| fs::symlink_metadata(beside(stem, end)).is_err())
+        ["", "-wal", "-journal", "-shm"]
+            .iter()
+            .all(|end| fs::symlink_metadata(with_suffix(stem, end)).is_err())
     };
-    let mut names = (2_u32..).map(|n| beside(database, &format!("{BROKEN}{now}-{n}")));
-    let first = beside(database, &format!("{BROKEN}{now}"));
+    let mut names = (2_u32..).map(|n| with_suffix(database, &format!("{BROKEN}{now}-{n}")));
+    let first = with_suffix(database, &format!("{BROKEN}{now}"));
     if is_free(&first) { first } else { names.find(is_free).unwrap_or(first) }
 }
 
@@ -170,7 +171,9 @@ pub fn is_unfinished(database: &Path) -> bool {
 pub fn undo_unfinished(database: &Path) -> Result<(), OpenError> {
     let undo = || -> io::Result<()> {
         for stem in second_names(database) {
-            COMPANIONS.iter().try_for_each(|end| bring_back(&beside(&stem, end), &beside(database, end)))?;
+            COMPANIONS
+                .iter()
+                .try_for_each(|end| bring_back(&with_suffix(&stem, end), &with_suffix(database, end)))?;
             sync_folder(database)?;
             fs::remove_file(&stem)?;
             sync_folder(database)?;

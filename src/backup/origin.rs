@@ -1,0 +1,119 @@
+//! Origin of a backup: the database that it was made of.
+//!
+//! Reading it changes nothing and creates no file beside the backup.
+
+use std::fs;
+use std::path::Path;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use crate::backup::verify::{Contents, contents, open_still, percent_encoded};
+use crate::db::database_id::DatabaseId;
+use crate::db::lock_file;
+use crate::db::schema::APPLICATION_ID;
+
+/// Origin of a backup, as far as its file tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackupOrigin {
+    /// The database with this id.
+    Known(DatabaseId),
+    /// A database whose schema was older than ids are.
+    Unmarked,
+    /// Unknown: the file cannot be read, or is not a database of ours.
+    Unreadable,
+}
+
+impl BackupOrigin {
+    /// Reads the origin of the backup at `path`, a regular file that nobody writes to.
+    pub fn read(path: &Path) -> Self {
+        match open_unchanging(path).and_then(|backup| origin(&backup)) {
+            Ok(origin) => origin,
+            Err(_) => Self::Unreadable,
+        }
+    }
+}
+
+fn origin(backup: &Connection) -> rusqlite::Result<BackupOrigin> {
+    let application: i64 = backup.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    if application != APPLICATION_ID {
+        return Ok(BackupOrigin::Unreadable);
+    }
+    Ok(DatabaseId::of(backup)?.map_or(BackupOrigin::Unmarked, BackupOrigin::Known))
+}
+
+/// Opens a finished backup: without locks, without its log, without files beside it.
+///
+/// # Errors
+/// It cannot be opened.
+fn open_unchanging(path: &Path) -> rusqlite::Result<Connection> {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let uri = format!("file://{}?immutable=1", percent_encoded(&absolute));
+    let connection = Connection::open_with_flags(uri, flags)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    Ok(connection)
+}
+
+/// Counts what a finished backup holds, without verifying it.
+///
+/// # Errors
+/// It cannot be read.
+pub fn contents_of_backup(path: &Path) -> rusqlite::Result<Contents> {
+    contents(&open_unchanging(path)?)
+}
+
+/// Database whose backups are looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackupOwner {
+    /// The database with this id.
+    Database(DatabaseId),
+    /// A database whose schema is older than ids are: backups without an id may be its own.
+    Older,
+    /// A database that is missing or cannot be read, and left no id in its lock file.
+    Unknown,
+}
+
+impl BackupOwner {
+    /// Returns the owner for the database at `path`. Of one that is gone or damaged, the lock file
+    /// still has the id.
+    pub fn of(path: &Path) -> Self {
+        let is_there = fs::metadata(path).is_ok_and(|file| file.len() > 0);
+        let found = if is_there {
+            open_still(path).and_then(|database| DatabaseId::of(&database)).ok()
+        } else {
+            None
+        };
+        match found {
+            Some(Some(id)) => Self::Database(id),
+            Some(None) => Self::Older,
+            None => lock_file::recorded_id(path).map_or(Self::Unknown, Self::Database),
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_a_backup_of_ours_has_no_origin_and_gets_no_company() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("empty.db"), "").unwrap();
+        fs::write(at("text.db"), "flat white ".repeat(1000)).unwrap();
+        let sql = "create view database_identity as select '0123456789abcdef0123456789abcdef' as id";
+        Connection::open(at("foreign.db")).unwrap().execute_batch(sql).unwrap();
+        let ours = Connection::open(at("view.db")).unwrap();
+        ours.execute_batch(&format!("{sql}; pragma application_id = {APPLICATION_ID}")).unwrap();
+        drop(ours);
+        for name in ["empty.db", "text.db", "foreign.db", "missing.db"] {
+            assert_eq!(BackupOrigin::read(&at(name)), BackupOrigin::Unreadable, "{name}");
+        }
+        assert_eq!(BackupOrigin::read(&at("view.db")), BackupOrigin::Unmarked);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4);
+    }
+}

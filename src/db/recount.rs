@@ -1,0 +1,33 @@
+//! Rebuilding the rollups of a whole database.
+
+use std::path::Path;
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use crate::db::error::{OpenError, require_database};
+use crate::db::lock_file::Maintenance;
+use crate::db::open::open_to_write;
+use crate::db::{rollups, schema};
+
+/// Counts every reading of a database anew, whether a server runs or not; says how many there are.
+///
+/// # Errors
+/// That it is not there, not ours, or of another schema; that it cannot be written.
+pub fn recount_in(database: &Path) -> Result<u64, OpenError> {
+    let file = |why: String| OpenError::File { path: database.to_owned(), why };
+    let fault = |e: rusqlite::Error| schema::open_error(database, &e);
+    require_database(database)?;
+    let _maintenance = Maintenance::take(database)?;
+    let (mut connection, version) = open_to_write(database)?;
+    if version != schema::newest() {
+        return Err(file("its schema is older: the next start counts anew by itself".into()));
+    }
+    let count = |connection: &mut Connection| {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        rollups::recount(&transaction)?;
+        let (_, readings) = schema::count_rows(&transaction)?;
+        transaction.commit()?;
+        Ok(readings)
+    };
+    count(&mut connection).map_err(fault)
+}

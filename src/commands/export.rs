@@ -14,7 +14,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use crate::commands::{Failure, unwritten};
 use crate::config::RawPlace;
 use crate::domain::calendar::Zone;
-use crate::domain::entry::Kind;
+use crate::domain::entry::EntryKind;
 use crate::domain::time::Timestamp;
 use crate::fs::privileges::Identity;
 use crate::fs::protected_paths::refuse_own_file;
@@ -79,8 +79,8 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
         return Err(Failure::Usage("--until must not lie before --since".into()));
     }
     let kind = match args.kind {
-        KindArg::Coffee => Kind::Coffee,
-        KindArg::Heartrate => Kind::HeartRate,
+        KindArg::Coffee => EntryKind::Coffee,
+        KindArg::Heartrate => EntryKind::HeartRate,
     };
     let format = match args.format {
         FormatArg::Csv => TextFormat::Csv,
@@ -107,8 +107,8 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
     let written = done.map_err(|e| Failure::Failed(e.to_string()))??;
     if let Some(Written { rows, bytes }) = written.filter(|_| !args.quiet) {
         let what = match kind {
-            Kind::Coffee => "coffees",
-            Kind::HeartRate => "readings",
+            EntryKind::Coffee => "coffees",
+            EntryKind::HeartRate => "readings",
         };
         let path = args.output.as_deref().map_or("standard output".into(), Path::to_string_lossy);
         let seconds = began.elapsed().as_secs_f64();

@@ -18,7 +18,7 @@ use crate::commands::{Failure, grouped, print, progress};
 use crate::config::{RawPlace, RawRules};
 use crate::db::store::Options;
 use crate::domain::entry::Entry;
-use crate::domain::rules::Rules;
+use crate::domain::limits::EntryLimits;
 use crate::fs::privileges::Identity;
 use crate::transfer::formats::delimited::Mapping;
 use crate::transfer::formats::detect::Format;
@@ -252,7 +252,12 @@ impl Source {
     }
 
     /// Reads everything and sends it in lots.
-    fn read(self, how: &Reading, limits: Option<&Rules>, lots: &SyncSender<Lot>) -> Result<(), ReadError> {
+    fn read(
+        self,
+        how: &Reading,
+        limits: Option<&EntryLimits>,
+        lots: &SyncSender<Lot>,
+    ) -> Result<(), ReadError> {
         let mut lot = Lot::default();
         let mut send = |row| {
             lot.add(row);

@@ -9,7 +9,7 @@ use crate::commands::export::instant;
 use crate::commands::{Failure, print, without_backup};
 use crate::config::RawPlace;
 use crate::db::prune::{OldEntries, PruneError, Pruner};
-use crate::domain::entry::Kind;
+use crate::domain::entry::EntryKind;
 use crate::domain::time::Timestamp;
 use crate::fs::privileges::Identity;
 
@@ -52,8 +52,9 @@ impl From<PruneError> for Failure {
 /// Why it does not.
 pub fn run(args: PruneArgs) -> Result<(), Failure> {
     let both = args.coffee == args.heartrate;
-    let kinds = [(Kind::Coffee, both || args.coffee), (Kind::HeartRate, both || args.heartrate)];
-    let kinds: Vec<Kind> = kinds.into_iter().filter_map(|(kind, wanted)| wanted.then_some(kind)).collect();
+    let kinds = [(EntryKind::Coffee, both || args.coffee), (EntryKind::HeartRate, both || args.heartrate)];
+    let kinds: Vec<EntryKind> =
+        kinds.into_iter().filter_map(|(kind, wanted)| wanted.then_some(kind)).collect();
     let place = args.place.check()?;
     let Some(before) = instant("--before", Some(&args.before), &place.zone)? else { return Ok(()) };
     if before > Timestamp::from(SystemTime::now()) {
@@ -86,7 +87,7 @@ pub fn run(args: PruneArgs) -> Result<(), Failure> {
     print("Later entries use the room; the file does not shrink.")
 }
 
-fn outlook(kind: Kind, found: &OldEntries, before: Timestamp) -> String {
+fn outlook(kind: EntryKind, found: &OldEntries, before: Timestamp) -> String {
     let (count, others) = (counted(kind, found.count), found.others);
     match found.span {
         Some((oldest, newest)) => {
@@ -96,11 +97,11 @@ fn outlook(kind: Kind, found: &OldEntries, before: Timestamp) -> String {
     }
 }
 
-fn counted(kind: Kind, count: u64) -> String {
+fn counted(kind: EntryKind, count: u64) -> String {
     match (kind, count) {
-        (Kind::Coffee, 1) => "1 coffee".to_owned(),
-        (Kind::Coffee, n) => format!("{n} coffees"),
-        (Kind::HeartRate, 1) => "1 reading".to_owned(),
-        (Kind::HeartRate, n) => format!("{n} readings"),
+        (EntryKind::Coffee, 1) => "1 coffee".to_owned(),
+        (EntryKind::Coffee, n) => format!("{n} coffees"),
+        (EntryKind::HeartRate, 1) => "1 reading".to_owned(),
+        (EntryKind::HeartRate, n) => format!("{n} readings"),
     }
 }

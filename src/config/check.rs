@@ -15,7 +15,7 @@ use crate::domain::advice::Drinker;
 use crate::domain::caffeine::{ABSORPTION_PER_HOUR, HALF_LIFE_RANGE, Kinetics};
 use crate::domain::calendar::{LocalTime, Zone};
 use crate::domain::heart_rate::Bpm;
-use crate::domain::rules::Rules;
+use crate::domain::limits::EntryLimits;
 
 /// One setting that does not fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,12 +165,12 @@ impl RawRules {
     }
 
     /// The limits; the advice for a day is not among them and has its default.
-    fn rules(&self, c: &mut Checker) -> Rules {
-        let rules = Rules {
+    fn rules(&self, c: &mut Checker) -> EntryLimits {
+        let rules = EntryLimits {
             max_caffeine_mg: c.number("MAX_CAFFEINE_MG", &self.max_caffeine_mg, 1.0, 100_000.0),
             min_bpm: c.number("MIN_HEART_RATE_BPM", &self.min_heart_rate_bpm, 1, Bpm::MAX),
             max_bpm: c.number("MAX_HEART_RATE_BPM", &self.max_heart_rate_bpm, 1, Bpm::MAX),
-            ..Rules::default()
+            ..EntryLimits::default()
         };
         let both_fit = !c.errors.iter().any(|e| e.name.ends_with("_HEART_RATE_BPM"));
         if both_fit && rules.min_bpm > rules.max_bpm {
@@ -184,7 +184,7 @@ impl RawRules {
     ///
     /// # Errors
     /// Every setting that does not fit; never an empty list.
-    pub fn check_with(self, place: RawPlace) -> Result<(Place, Rules), Vec<SettingError>> {
+    pub fn check_with(self, place: RawPlace) -> Result<(Place, EntryLimits), Vec<SettingError>> {
         let mut check = Checker { errors: Vec::new() };
         let checked = (place.or_defaults().place(&mut check), self.or_defaults().rules(&mut check));
         if check.errors.is_empty() { Ok(checked) } else { Err(check.errors) }
@@ -281,8 +281,8 @@ fn seconds(c: &mut Checker, name: &'static str, text: &str) -> Duration {
     Duration::from_secs(c.number(name, text, 1, 3600))
 }
 
-fn rules(raw: &RawSettings, c: &mut Checker) -> Rules {
-    Rules {
+fn rules(raw: &RawSettings, c: &mut Checker) -> EntryLimits {
+    EntryLimits {
         recommended_daily_caffeine_mg: c.number(
             "RECOMMENDED_DAILY_CAFFEINE_MG",
             &raw.recommended_daily_caffeine_mg,

@@ -15,7 +15,7 @@ use ipnet::IpNet;
 
 use crate::domain::advice::Drinker;
 use crate::domain::calendar::Zone;
-use crate::domain::rules::Rules;
+use crate::domain::limits::EntryLimits;
 
 pub use crate::config::check::SettingError;
 pub use crate::config::limits::{LimitClass, Rate};
@@ -218,7 +218,7 @@ pub struct Settings {
     pub header_timeout: Duration,
     pub idle_timeout: Duration,
     pub max_connections: usize,
-    pub rules: Rules,
+    pub rules: EntryLimits,
     /// Whom the caffeine model advises.
     pub drinker: Drinker,
     /// `None`: limits are off.

@@ -17,7 +17,7 @@ use crate::db::writer::Steps;
 use crate::domain::caffeine::Dose;
 use crate::domain::correlation::{Answer, Correlator, Question};
 use crate::domain::grouped::Grouped;
-use crate::domain::heart_rate::{Bpm, NewReading, Reading, ReadingBatch, ReadingChange, ReadingId};
+use crate::domain::heart_rate::{Bpm, NewReading, Reading, ReadingChange, ReadingId};
 use crate::domain::statistics::{BpmSummary, EqualSlices, Extent, Histogram, Slice};
 use crate::domain::time::Timestamp;
 
@@ -83,8 +83,12 @@ impl Store {
     ///
     /// # Errors
     /// The store's faults.
-    pub async fn add_readings(&self, batch: ReadingBatch, now: Timestamp) -> Result<BatchResult, Error> {
-        self.write("add_readings", Steps::Many, move |c| insert_batch(c, &batch, now)).await
+    pub async fn add_readings(
+        &self,
+        readings: Vec<NewReading>,
+        now: Timestamp,
+    ) -> Result<BatchResult, Error> {
+        self.write("add_readings", Steps::Many, move |c| insert_batch(c, &readings, now)).await
     }
 
     /// The reading with this id.
@@ -254,16 +258,18 @@ fn insert(c: &Connection, new: &NewReading, now: Timestamp) -> rusqlite::Result<
     })
 }
 
-fn insert_batch(c: &Connection, batch: &ReadingBatch, now: Timestamp) -> rusqlite::Result<BatchResult> {
-    if batch.readings.len() < MANY {
-        return insert_each(c, batch, now, |_, _, _| ());
+fn insert_batch(c: &Connection, readings: &[NewReading], now: Timestamp) -> rusqlite::Result<BatchResult> {
+    if readings.len() < MANY {
+        return insert_each(c, readings, now, |_, _, _| ());
     }
-    Counter::during(c, |counter| insert_each(c, batch, now, |at, bpm, context| counter.add(at, bpm, context)))
+    Counter::during(c, |counter| {
+        insert_each(c, readings, now, |at, bpm, context| counter.add(at, bpm, context))
+    })
 }
 
 fn insert_each(
     c: &Connection,
-    batch: &ReadingBatch,
+    readings: &[NewReading],
     now: Timestamp,
     mut inserted_one: impl FnMut(Timestamp, Bpm, Option<&str>),
 ) -> rusqlite::Result<BatchResult> {
@@ -271,7 +277,7 @@ fn insert_each(
     let mut contexts: Grouped<u64> = Grouped::default();
     // For each natural key: how many of its equals are stored and not yet accounted for.
     let mut stored: HashMap<NewReading, u64> = HashMap::new();
-    for reading in &batch.readings {
+    for reading in readings {
         let timed = NewReading { timestamp: reading.timestamp.or(Some(now)), ..reading.clone() };
         let left = match stored.entry(timed) {
             Entry::Occupied(seen) => seen.into_mut(),

@@ -10,7 +10,7 @@ use crate::db::error::{Error, OpenError, require_database};
 use crate::db::lock_file::Maintenance;
 use crate::db::open::open_to_write;
 use crate::db::schema;
-use crate::domain::entry::Kind;
+use crate::domain::entry::EntryKind;
 use crate::domain::time::Timestamp;
 
 /// How long one transaction deletes; with its commit it stays near 30 ms.
@@ -80,13 +80,13 @@ impl Pruner {
     ///
     /// # Errors
     /// The store's faults.
-    pub fn look(&self, kind: Kind, before: Timestamp) -> Result<OldEntries, PruneError> {
+    pub fn look(&self, kind: EntryKind, before: Timestamp) -> Result<OldEntries, PruneError> {
         let query = match kind {
-            Kind::Coffee => {
+            EntryKind::Coffee => {
                 "select count(*), min(timestamp), max(timestamp), (select count(*) from coffee_logs)
                  from coffee_logs indexed by coffee_logs_by_time where timestamp < ?"
             }
-            Kind::HeartRate => {
+            EntryKind::HeartRate => {
                 "select count(*), min(timestamp), max(timestamp), (select count(*) from heart_rate_logs)
                  from heart_rate_logs indexed by heart_rate_logs_by_time where timestamp < ?"
             }
@@ -107,16 +107,16 @@ impl Pruner {
     ///
     /// # Errors
     /// The store's faults.
-    pub fn remove(&mut self, kind: Kind, before: Timestamp) -> Result<u64, PruneError> {
+    pub fn remove(&mut self, kind: EntryKind, before: Timestamp) -> Result<u64, PruneError> {
         // One by one, as the planner may take a list of ids for longer than the table.
         let (oldest, delete, last_id) = match kind {
-            Kind::Coffee => (
+            EntryKind::Coffee => (
                 "select id from coffee_logs indexed by coffee_logs_by_time
                  where timestamp < ? and id <= ? order by timestamp, id limit ?",
                 "delete from coffee_logs where id = ?",
                 self.last_ids[0],
             ),
-            Kind::HeartRate => (
+            EntryKind::HeartRate => (
                 "select id from heart_rate_logs indexed by heart_rate_logs_by_time
                  where timestamp < ? and id <= ? order by timestamp, id limit ?",
                 "delete from heart_rate_logs where id = ?",

@@ -1,7 +1,4 @@
-//! Entries as files carry them: with the number they had and where they came from.
-//!
-//! Only what can be stored can be built; what a request may say is stricter, and checked
-//! where requests are read.
+//! Entries of import and export files, with their ids and sources.
 
 use serde::Serialize;
 
@@ -9,21 +6,21 @@ use crate::domain::coffee::{CoffeeId, Milligrams};
 use crate::domain::heart_rate::{Bpm, ReadingId};
 use crate::domain::time::Timestamp;
 
-/// The source of every row that comes from the Docker stack, from its database or its dump:
-/// whoever imports both has each row once.
+/// Source of every entry that comes from the Docker stack, from its database as well as from a dump of
+/// it, so that importing both adds each entry once.
 pub const DOCKER_STACK: &str = "docker-stack";
 
-/// The two kinds of entries.
+/// Kind of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum EntryKind {
     Coffee,
     HeartRate,
 }
 
-/// A coffee in a file.
+/// Coffee in a file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CoffeeEntry {
-    /// `None`: the file gives none.
+    /// Id in the file, if it has one.
     pub id: Option<CoffeeId>,
     pub timestamp: Timestamp,
     pub caffeine_mg: Milligrams,
@@ -31,14 +28,14 @@ pub struct CoffeeEntry {
     pub coffee_type: Option<String>,
     /// 1 to 1000 characters.
     pub notes: Option<String>,
-    /// Where it came from, 1 to 200 characters; `None`: it was logged here.
+    /// Origin, 1 to 200 characters; `None` for entries logged on this server.
     pub source: Option<String>,
 }
 
-/// A heart-rate reading in a file.
+/// Heart-rate reading in a file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ReadingEntry {
-    /// `None`: the file gives none.
+    /// Id in the file, if it has one.
     pub id: Option<ReadingId>,
     pub timestamp: Timestamp,
     pub bpm: Bpm,
@@ -46,11 +43,11 @@ pub struct ReadingEntry {
     pub context: Option<String>,
     /// 1 to 1000 characters.
     pub notes: Option<String>,
-    /// Where it came from, 1 to 200 characters; `None`: it was logged here.
+    /// Origin, 1 to 200 characters; `None` for entries logged on this server.
     pub source: Option<String>,
 }
 
-/// An entry of either kind.
+/// Entry of either kind.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Entry {
     Coffee(CoffeeEntry),

@@ -17,7 +17,7 @@ use crate::auth::owner_key::Keys;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::db::store::Store;
-use crate::domain::rules::{CLOCK_DRIFT, Check};
+use crate::domain::limits::{CLOCK_DRIFT, ValidationContext};
 use crate::domain::time::{DAY, Timestamp};
 use crate::http::connections::Connections;
 use crate::http::extract::json_body::BodyBudget;
@@ -129,9 +129,9 @@ impl App {
     }
 
     /// What an entry is checked against.
-    pub(crate) fn check(&self) -> Check<'_> {
-        Check {
-            rules: &self.settings.rules,
+    pub(crate) fn check(&self) -> ValidationContext<'_> {
+        ValidationContext {
+            limits: &self.settings.rules,
             zone: &self.settings.place.zone,
             latest: if self.clock_is_suspect() {
                 self.built_at.plus(LIFETIME)

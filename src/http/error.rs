@@ -12,7 +12,7 @@ use rocket::response::{Responder, Response};
 use serde::Serialize;
 
 use crate::auth::key::Scope;
-use crate::domain::validation::{FieldError, Unfit};
+use crate::http::extract::validation::{FieldError, ValidationErrors};
 use crate::http::middleware::request_context::Exchange;
 
 /// Why a request is not answered as it wished.
@@ -33,7 +33,7 @@ pub enum ApiError {
     /// 413: the body is larger than this many bytes.
     TooLarge(u64),
     /// 422: fields that do not fit.
-    Unfit(Unfit),
+    Unfit(ValidationErrors),
     /// 429: over the limit for this many seconds.
     TooMany(u64),
     /// 431: the headers are larger than 16 KiB.
@@ -49,8 +49,8 @@ pub enum ApiError {
 /// Seconds after which a passing fault is worth another try.
 const RETRY_AFTER: u64 = 2;
 
-impl From<Unfit> for ApiError {
-    fn from(unfit: Unfit) -> Self {
+impl From<ValidationErrors> for ApiError {
+    fn from(unfit: ValidationErrors) -> Self {
         Self::Unfit(unfit)
     }
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::db::health::BackupRecord;
-use crate::domain::rules::CLOCK_DRIFT;
+use crate::domain::limits::CLOCK_DRIFT;
 use crate::domain::time::{SECOND, Timestamp};
 use crate::fs::disk_space::Disk;
 use crate::fs::paths::with_suffix;

@@ -14,7 +14,7 @@ use crate::db::schema;
 use crate::db::schema::Role;
 use crate::db::store::Store;
 use crate::domain::coffee::{CoffeeId, Milligrams};
-use crate::domain::entry::{CoffeeEntry, Entry, Kind, ReadingEntry};
+use crate::domain::entry::{CoffeeEntry, Entry, EntryKind, ReadingEntry};
 use crate::domain::heart_rate::{Bpm, ReadingId};
 use crate::domain::time::Timestamp;
 
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Which entries to export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extract {
-    pub kind: Kind,
+    pub kind: EntryKind,
     /// From this instant on; `None`: from the first.
     pub since: Option<Timestamp>,
     /// Up to but without this instant; `None`: to the last.
@@ -119,13 +119,13 @@ fn read(
     mut each: impl FnMut(&Entry) -> io::Result<()>,
 ) -> Result<u64, ExportError> {
     let (query, entry): (_, fn(&Row<'_>) -> rusqlite::Result<Entry>) = match extract.kind {
-        Kind::Coffee => (
+        EntryKind::Coffee => (
             "select id, timestamp, caffeine_mg, coffee_type, notes, source
              from coffee_logs indexed by coffee_logs_by_time
              where timestamp >= ? and timestamp < ? order by timestamp, id",
             coffee,
         ),
-        Kind::HeartRate => (
+        EntryKind::HeartRate => (
             "select id, timestamp, bpm, context, notes, source
              from heart_rate_logs indexed by heart_rate_logs_by_time
              where timestamp >= ? and timestamp < ? order by timestamp, id",

@@ -6,9 +6,9 @@
 
 use crate::domain::calendar::Zone;
 use crate::domain::coffee::{CoffeeId, Milligrams};
-use crate::domain::entry::{CoffeeEntry, Entry, Kind, ReadingEntry};
+use crate::domain::entry::{CoffeeEntry, Entry, EntryKind, ReadingEntry};
 use crate::domain::heart_rate::{Bpm, ReadingId};
-use crate::domain::rules::{MAX_COFFEE_TYPE, MAX_CONTEXT, MAX_NOTES};
+use crate::domain::limits::{MAX_COFFEE_TYPE, MAX_CONTEXT, MAX_NOTES};
 use crate::domain::text;
 use crate::domain::time::Timestamp;
 
@@ -110,11 +110,11 @@ impl<'a> Draft<'a> {
     ///
     /// # Errors
     /// A sentence, when it is neither or both.
-    pub fn kind(&self) -> Result<Kind, String> {
+    pub fn kind(&self) -> Result<EntryKind, String> {
         match (self.get(Column::CaffeineMg), self.get(Column::Bpm)) {
             (Raw::Nothing, Raw::Nothing) => Err("has neither caffeine_mg nor bpm".to_owned()),
-            (_, Raw::Nothing) => Ok(Kind::Coffee),
-            (Raw::Nothing, _) => Ok(Kind::HeartRate),
+            (_, Raw::Nothing) => Ok(EntryKind::Coffee),
+            (Raw::Nothing, _) => Ok(EntryKind::HeartRate),
             _ => Err("has both caffeine_mg and bpm".to_owned()),
         }
     }
@@ -123,12 +123,12 @@ impl<'a> Draft<'a> {
     ///
     /// # Errors
     /// A sentence on what does not fit first.
-    pub fn entry(&self, kind: Kind, zone: &Zone) -> Result<Entry, String> {
+    pub fn entry(&self, kind: EntryKind, zone: &Zone) -> Result<Entry, String> {
         let timestamp = self.timestamp(zone)?;
         let notes = || self.text(Column::Notes, MAX_NOTES);
         let id = self.id();
         Ok(match kind {
-            Kind::Coffee => Entry::Coffee(CoffeeEntry {
+            EntryKind::Coffee => Entry::Coffee(CoffeeEntry {
                 id: id.map(CoffeeId),
                 timestamp,
                 caffeine_mg: self.dose()?,
@@ -136,7 +136,7 @@ impl<'a> Draft<'a> {
                 notes: notes()?,
                 source: self.source()?,
             }),
-            Kind::HeartRate => Entry::Reading(ReadingEntry {
+            EntryKind::HeartRate => Entry::Reading(ReadingEntry {
                 id: id.map(ReadingId),
                 timestamp,
                 bpm: self.pulse()?,
@@ -162,7 +162,7 @@ impl<'a> Draft<'a> {
         match self.get(column) {
             Raw::Text(text) => match zone.parse(text) {
                 Ok(at) => Ok(at),
-                Err(why) => Timestamp::parse_spoken(text, zone).ok_or_else(|| refuse(column, why, text)),
+                Err(why) => Timestamp::parse_lenient(text, zone).ok_or_else(|| refuse(column, why, text)),
             },
             Raw::Nothing => Err(missing(column)),
             Raw::Whole(n) => Err(refuse(column, "must be a date and time", &n)),

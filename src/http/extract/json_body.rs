@@ -18,18 +18,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio::time::{timeout, timeout_at};
 
-use crate::domain::coffee::{CoffeeChange, NewCoffee};
-use crate::domain::heart_rate::{NewReading, ReadingBatch, ReadingChange};
-use crate::domain::rules::Check;
-use crate::domain::validation::Unfit;
+use crate::domain::limits::ValidationContext;
 use crate::http::app::App;
 use crate::http::dispatch::Arrival;
 use crate::http::error::ApiError;
+use crate::http::extract::validation::ValidationErrors;
 use crate::http::middleware::guard::app;
 use crate::http::middleware::request_context::Exchange;
 
-/// A batch may be this large, bytes, whatever other bodies may.
-const BATCH_LIMIT: u64 = 8 << 20;
 /// Bodies up to this size need no part of the budget, bytes.
 const FREE: u64 = 64 << 10;
 /// Budget of all larger bodies that are being read and handled, bytes.
@@ -52,29 +48,7 @@ pub trait FromBody: Send + Sized + 'static {
     }
 
     /// Parses it.
-    fn from_body(body: &[u8], check: &Check<'_>) -> Result<Self, Unfit>;
-}
-
-macro_rules! from_body {
-    ($($type:ty),*) => {$(
-        impl FromBody for $type {
-            fn from_body(body: &[u8], check: &Check<'_>) -> Result<Self, Unfit> {
-                Self::from_json(body, check)
-            }
-        }
-    )*};
-}
-
-from_body!(NewCoffee, CoffeeChange, NewReading, ReadingChange);
-
-impl FromBody for ReadingBatch {
-    fn limit(app: &App) -> u64 {
-        app.settings.max_body.max(BATCH_LIMIT)
-    }
-
-    fn from_body(body: &[u8], check: &Check<'_>) -> Result<Self, Unfit> {
-        Self::from_json(body, check)
-    }
+    fn from_body(body: &[u8], check: &ValidationContext<'_>) -> Result<Self, ValidationErrors>;
 }
 
 #[rocket::async_trait]

@@ -10,11 +10,12 @@ use crate::db::reading_rows::ReadingFilter;
 use crate::domain::caffeine::HALF_LIFE_RANGE;
 use crate::domain::coffee::CoffeeId;
 use crate::domain::heart_rate::ReadingId;
-use crate::domain::rules::{MAX_COFFEE_TYPE, MAX_CONTEXT};
+use crate::domain::json_scalar::JsonScalar;
+use crate::domain::limits::{MAX_COFFEE_TYPE, MAX_CONTEXT};
 use crate::domain::time::Timestamp;
-use crate::domain::validation::{Field, FieldError, Location, Reader, Unfit};
 use crate::http::app::App;
 use crate::http::error::ApiError;
+use crate::http::extract::validation::{FieldError, FieldValidator, Location, ValidationErrors};
 use crate::http::middleware::guard::app;
 use crate::http::middleware::request_context::Exchange;
 use crate::transfer::formats::writer::TextFormat;
@@ -25,13 +26,13 @@ pub struct Query<T>(pub T);
 /// What a query can be parsed into.
 pub trait FromQuery: Sized {
     /// Parses it.
-    fn from_query(fields: Fields, app: &App) -> Result<Self, Unfit>;
+    fn from_query(fields: Fields, app: &App) -> Result<Self, ValidationErrors>;
 }
 
 /// A query's fields by name, and the complaints about them so far.
 pub struct Fields {
-    given: Vec<(String, Field)>,
-    reader: Reader,
+    given: Vec<(String, JsonScalar)>,
+    validator: FieldValidator,
 }
 
 #[rocket::async_trait]
@@ -56,7 +57,7 @@ fn fail<T>(request: &Request<'_>, fault: ApiError) -> Outcome<T, ()> {
 
 impl Fields {
     fn of(request: &Request<'_>) -> Result<Self, FieldError> {
-        let mut fields = Self { given: Vec::new(), reader: Reader::new(Location::Query) };
+        let mut fields = Self { given: Vec::new(), validator: FieldValidator::new(Location::Query) };
         let Some(query) = request.uri().query() else { return Ok(fields) };
         for part in query.raw_segments().filter(|part| !part.is_empty()) {
             let (name, value) = part.split_at_byte(b'=');
@@ -66,39 +67,42 @@ impl Fields {
             };
             let name = decode(name)?;
             if fields.given.iter().any(|(other, _)| *other == name) {
-                fields.reader.complain(&name, &Field::Absent, "must be given once");
+                fields.validator.add_error(&name, &JsonScalar::Absent, "must be given once");
             }
-            fields.given.push((name, Field::Text(decode(value)?)));
+            fields.given.push((name, JsonScalar::Text(decode(value)?)));
         }
         Ok(fields)
     }
 
-    fn get(&self, name: &str) -> Field {
-        self.given.iter().find(|(given, _)| given == name).map_or(Field::Absent, |(_, field)| field.clone())
+    fn get(&self, name: &str) -> JsonScalar {
+        self.given
+            .iter()
+            .find(|(given, _)| given == name)
+            .map_or(JsonScalar::Absent, |(_, field)| field.clone())
     }
 
     fn integer(&mut self, name: &str, default: i64, min: i64, max: i64) -> i64 {
         match self.get(name) {
-            Field::Absent => default,
-            field => self.reader.integer(name, &field, min, max).unwrap_or(default),
+            JsonScalar::Absent => default,
+            field => self.validator.integer(name, &field, min, max).unwrap_or(default),
         }
     }
 
     fn text(&mut self, name: &str, max: usize) -> Option<String> {
         let field = self.get(name);
-        self.reader.text(name, &field, max)
+        self.validator.text(name, &field, max)
     }
 
     fn instant(&mut self, name: &str, app: &App) -> Option<Timestamp> {
         match self.get(name) {
-            Field::Absent => None,
-            field => self.reader.parsed(name, &field, |text| app.settings.place.zone.parse(text)),
+            JsonScalar::Absent => None,
+            field => self.validator.parse(name, &field, |text| app.settings.place.zone.parse(text)),
         }
     }
 
     fn required_instant(&mut self, name: &str, app: &App) -> Timestamp {
         let field = self.get(name);
-        let parsed = self.reader.parsed(name, &field, |text| app.settings.place.zone.parse(text));
+        let parsed = self.validator.parse(name, &field, |text| app.settings.place.zone.parse(text));
         parsed.unwrap_or(Timestamp::MIN)
     }
 
@@ -106,7 +110,7 @@ impl Fields {
         let since = self.instant("since", app).unwrap_or(Timestamp::MIN);
         let until = self.instant("until", app).unwrap_or(Timestamp::MAX);
         if until < since {
-            self.reader.complain("until", &self.get("until"), "must not lie before since");
+            self.validator.add_error("until", &self.get("until"), "must not lie before since");
         }
         (since, until)
     }
@@ -123,21 +127,21 @@ impl Fields {
 }
 
 impl FromQuery for CoffeeFilter {
-    fn from_query(mut fields: Fields, app: &App) -> Result<Self, Unfit> {
+    fn from_query(mut fields: Fields, app: &App) -> Result<Self, ValidationErrors> {
         let (since, until) = fields.span(app);
         let (limit, offset) = fields.page();
         let coffee_type = fields.text("coffee_type", MAX_COFFEE_TYPE);
-        fields.reader.finish()?;
+        fields.validator.finish()?;
         Ok(Self { since, until, coffee_type, limit, offset })
     }
 }
 
 impl FromQuery for ReadingFilter {
-    fn from_query(mut fields: Fields, app: &App) -> Result<Self, Unfit> {
+    fn from_query(mut fields: Fields, app: &App) -> Result<Self, ValidationErrors> {
         let (since, until) = fields.span(app);
         let (limit, offset) = fields.page();
         let context = fields.text("context", MAX_CONTEXT);
-        fields.reader.finish()?;
+        fields.validator.finish()?;
         Ok(Self { since, until, context, limit, offset })
     }
 }
@@ -150,10 +154,10 @@ pub struct ExportQuery {
 }
 
 impl FromQuery for ExportQuery {
-    fn from_query(mut fields: Fields, app: &App) -> Result<Self, Unfit> {
+    fn from_query(mut fields: Fields, app: &App) -> Result<Self, ValidationErrors> {
         let format = match fields.get("format") {
-            Field::Absent => Some(TextFormat::Csv),
-            field => fields.reader.parsed("format", &field, |name| match name {
+            JsonScalar::Absent => Some(TextFormat::Csv),
+            field => fields.validator.parse("format", &field, |name| match name {
                 "csv" => Ok(TextFormat::Csv),
                 "jsonl" => Ok(TextFormat::JsonLines),
                 _ => Err("must be csv or jsonl"),
@@ -161,9 +165,9 @@ impl FromQuery for ExportQuery {
         };
         let (since, until) = (fields.instant("since", app), fields.instant("until", app));
         if until.is_some() && until < since {
-            fields.reader.complain("until", &fields.get("until"), "must not lie before since");
+            fields.validator.add_error("until", &fields.get("until"), "must not lie before since");
         }
-        fields.reader.finish()?;
+        fields.validator.finish()?;
         Ok(Self { format: format.unwrap_or(TextFormat::Csv), since, until })
     }
 }
@@ -172,9 +176,9 @@ impl FromQuery for ExportQuery {
 pub struct Days(pub u16);
 
 impl FromQuery for Days {
-    fn from_query(mut fields: Fields, _: &App) -> Result<Self, Unfit> {
+    fn from_query(mut fields: Fields, _: &App) -> Result<Self, ValidationErrors> {
         let days = fields.days(30);
-        fields.reader.finish()?;
+        fields.validator.finish()?;
         Ok(Self(days))
     }
 }
@@ -183,9 +187,9 @@ impl FromQuery for Days {
 pub struct CalendarDays(pub u16);
 
 impl FromQuery for CalendarDays {
-    fn from_query(mut fields: Fields, _: &App) -> Result<Self, Unfit> {
+    fn from_query(mut fields: Fields, _: &App) -> Result<Self, ValidationErrors> {
         let days = fields.days(365);
-        fields.reader.finish()?;
+        fields.validator.finish()?;
         Ok(Self(days))
     }
 }
@@ -198,17 +202,17 @@ pub struct Range {
 }
 
 impl FromQuery for Range {
-    fn from_query(mut fields: Fields, app: &App) -> Result<Self, Unfit> {
+    fn from_query(mut fields: Fields, app: &App) -> Result<Self, ValidationErrors> {
         let start = fields.required_instant("start", app);
         let end = fields.required_instant("end", app);
         let buckets = match fields.integer("buckets", 0, 1, 1000) {
             0 => None,
             n => u16::try_from(n).ok(),
         };
-        if end < start && fields.reader.complaints() == 0 {
-            fields.reader.complain("end", &fields.get("end"), "must not lie before start");
+        if end < start && fields.validator.error_count() == 0 {
+            fields.validator.add_error("end", &fields.get("end"), "must not lie before start");
         }
-        fields.reader.finish()?;
+        fields.validator.finish()?;
         Ok(Self { start, end, buckets })
     }
 }
@@ -224,16 +228,16 @@ pub struct ActiveQuery {
 }
 
 impl FromQuery for ActiveQuery {
-    fn from_query(mut fields: Fields, app: &App) -> Result<Self, Unfit> {
+    fn from_query(mut fields: Fields, app: &App) -> Result<Self, ValidationErrors> {
         let at = fields.instant("at", app);
         let hours = u32::try_from(fields.integer("hours", 24, 1, 72)).unwrap_or(24);
         let step_minutes = u32::try_from(fields.integer("step_minutes", 15, 5, 60)).unwrap_or(15);
         let (shortest, longest) = (*HALF_LIFE_RANGE.start(), *HALF_LIFE_RANGE.end());
         let half_life_hours = match fields.get("half_life_hours") {
-            Field::Absent => None,
-            field => fields.reader.number("half_life_hours", &field, shortest, longest),
+            JsonScalar::Absent => None,
+            field => fields.validator.number("half_life_hours", &field, shortest, longest),
         };
-        fields.reader.finish()?;
+        fields.validator.finish()?;
         Ok(Self { at, hours, step_minutes, half_life_hours })
     }
 }
@@ -253,16 +257,16 @@ pub enum OnError {
 }
 
 impl FromQuery for BatchQuery {
-    fn from_query(mut fields: Fields, _: &App) -> Result<Self, Unfit> {
+    fn from_query(mut fields: Fields, _: &App) -> Result<Self, ValidationErrors> {
         let on_error = match fields.get("on_error") {
-            Field::Absent => Some(OnError::Fail),
-            field => fields.reader.parsed("on_error", &field, |name| match name {
+            JsonScalar::Absent => Some(OnError::Fail),
+            field => fields.validator.parse("on_error", &field, |name| match name {
                 "fail" => Ok(OnError::Fail),
                 "skip" => Ok(OnError::Skip),
                 _ => Err("must be fail or skip"),
             }),
         };
-        fields.reader.finish()?;
+        fields.validator.finish()?;
         Ok(Self { on_error: on_error.unwrap_or(OnError::Fail) })
     }
 }
@@ -276,12 +280,12 @@ pub struct CorrelationQuery {
 }
 
 impl FromQuery for CorrelationQuery {
-    fn from_query(mut fields: Fields, _: &App) -> Result<Self, Unfit> {
+    fn from_query(mut fields: Fields, _: &App) -> Result<Self, ValidationErrors> {
         let days = fields.days(30);
         let hours_after = u8::try_from(fields.integer("hours_after", 2, 1, 24)).unwrap_or(2);
         let context = fields.text("context", MAX_CONTEXT);
         let limit = u16::try_from(fields.integer("limit", 50, 1, 1000)).unwrap_or(50);
-        fields.reader.finish()?;
+        fields.validator.finish()?;
         Ok(Self { days, hours_after, context, limit })
     }
 }

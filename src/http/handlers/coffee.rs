@@ -13,11 +13,11 @@ use crate::domain::coffee::{
 };
 use crate::domain::statistics::round2;
 use crate::domain::time::{DAY, Timestamp};
-use crate::domain::validation::{FieldError, Location};
 use crate::http::app::{Shared, next_page};
 use crate::http::error::ApiError;
 use crate::http::extract::json_body::Body;
 use crate::http::extract::query::{CalendarDays, Days, Once, Query};
+use crate::http::extract::validation::{FieldError, Location};
 use crate::http::middleware::guard::MayRead;
 use crate::http::response::{Acknowledged, Answer, Answered};
 

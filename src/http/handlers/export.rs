@@ -23,7 +23,7 @@ use rocket::tokio::time::timeout;
 use rocket::{State, response};
 
 use crate::db::error::Error;
-use crate::domain::entry::Kind;
+use crate::domain::entry::EntryKind;
 use crate::http::app::Shared;
 use crate::http::error::ApiError;
 use crate::http::extract::query::{ExportQuery, Query};
@@ -55,7 +55,7 @@ pub async fn coffee(
     caller: Caller,
     query: Query<ExportQuery>,
 ) -> Result<Download, ApiError> {
-    Download::begin(app, caller, Kind::Coffee, &query.0).await
+    Download::begin(app, caller, EntryKind::Coffee, &query.0).await
 }
 
 /// Export heart rates
@@ -75,7 +75,7 @@ pub async fn heart_rate(
     caller: Caller,
     query: Query<ExportQuery>,
 ) -> Result<Download, ApiError> {
-    Download::begin(app, caller, Kind::HeartRate, &query.0).await
+    Download::begin(app, caller, EntryKind::HeartRate, &query.0).await
 }
 
 /// Who asked, and under which id.
@@ -103,14 +103,19 @@ pub struct Download {
 }
 
 impl Download {
-    async fn begin(app: &Shared, caller: Caller, kind: Kind, query: &ExportQuery) -> Result<Self, ApiError> {
+    async fn begin(
+        app: &Shared,
+        caller: Caller,
+        kind: EntryKind,
+        query: &ExportQuery,
+    ) -> Result<Self, ApiError> {
         let content_type = match query.format {
             TextFormat::Csv => "text/csv; charset=utf-8; header=present",
             TextFormat::JsonLines => "application/x-ndjson",
         };
         let name = match kind {
-            Kind::Coffee => "coffee",
-            Kind::HeartRate => "heartrate",
+            EntryKind::Coffee => "coffee",
+            EntryKind::HeartRate => "heartrate",
         };
         let today = app.settings.place.zone.date(app.clock.now()).to_string().replace('-', "");
         let file_name = format!("{name}_{today}.{}", query.format.extension());

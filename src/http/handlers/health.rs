@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::config::LimitClass;
-use crate::domain::rules::{CLOCK_DRIFT, MAX_COFFEE_TYPE, MAX_CONTEXT, MAX_NOTES};
+use crate::domain::limits::{CLOCK_DRIFT, MAX_COFFEE_TYPE, MAX_CONTEXT, MAX_NOTES};
 use crate::domain::time::{MINUTE, Timestamp};
 use crate::http::app::Shared;
 use crate::http::response::{Answer, Answered};

@@ -11,15 +11,14 @@ use crate::db::idempotency::{IdempotencyKey, Stored};
 use crate::db::reading_rows::ReadingFilter;
 use crate::domain::correlation;
 use crate::domain::correlation::Question;
-use crate::domain::heart_rate::{
-    Bpm, NewReading, Reading, ReadingBatch, ReadingChange, ReadingId, RejectedReading, assessment, status,
-};
+use crate::domain::heart_rate::{Bpm, NewReading, Reading, ReadingChange, ReadingId, assessment, status};
 use crate::domain::statistics::{BpmSummary, Extent, Slice, round1};
 use crate::domain::time::{DAY, MINUTE, Timestamp};
-use crate::domain::validation::FieldError;
 use crate::http::app::{Shared, next_page};
+use crate::http::extract::entry_body::{ReadingBatch, RejectedReading};
 use crate::http::extract::json_body::Body;
 use crate::http::extract::query::{BatchQuery, CorrelationQuery, Days, OnError, Once, Query, Range};
+use crate::http::extract::validation::FieldError;
 use crate::http::handlers::coffee::{Deleted, NoData, just_after, stored};
 use crate::http::middleware::guard::MayRead;
 use crate::http::response::{Acknowledged, Answer, Answered};
@@ -84,7 +83,7 @@ pub async fn add_batch(app: &State<Shared>, query: Query<BatchQuery>, batch: Bod
     let rejected = skips.then(|| std::mem::take(&mut batch.rejected));
     let rejected_count = skips.then_some(batch.rejected_count);
     let newest = batch.readings.iter().map(|reading| reading.timestamp.unwrap_or(now)).max();
-    let result = app.store.add_readings(batch, now).await?;
+    let result = app.store.add_readings(batch.readings, now).await?;
     for (context, readings) in &result.contexts {
         app.metrics.heart_rates_logged(context.as_deref(), *readings);
     }

@@ -12,7 +12,7 @@ use quick_xml::reader::Reader;
 use quick_xml::{Error as XmlError, XmlVersion};
 
 use crate::domain::calendar::Zone;
-use crate::domain::entry::{CoffeeEntry, Entry, Kind, ReadingEntry};
+use crate::domain::entry::{CoffeeEntry, Entry, EntryKind, ReadingEntry};
 use crate::domain::time::Timestamp;
 use crate::transfer::formats::lines::Counted;
 use crate::transfer::formats::lossy::Lossy;
@@ -318,10 +318,10 @@ impl Export<'_> {
         let mut record = Record::default();
         let read = record.read(tag);
         let kind = match record.r#type.as_deref() {
-            Some(HEART_RATE) => Kind::HeartRate,
-            Some(CAFFEINE) => Kind::Coffee,
+            Some(HEART_RATE) => EntryKind::HeartRate,
+            Some(CAFFEINE) => EntryKind::Coffee,
             // What cannot be read may have been ours.
-            None if read.is_err() => Kind::HeartRate,
+            None if read.is_err() => EntryKind::HeartRate,
             _ => return Ok(sink.pass_over()?),
         };
         let entry = read.and_then(|()| record.entry(kind, self.zone));
@@ -401,9 +401,9 @@ impl<'t> Record<'t> {
         Ok(())
     }
 
-    fn entry(&self, kind: Kind, zone: &Zone) -> Result<Entry, String> {
+    fn entry(&self, kind: EntryKind, zone: &Zone) -> Result<Entry, String> {
         let start = self.start.as_deref().ok_or("startDate is missing")?;
-        let timestamp = Timestamp::parse_spoken(start, zone)
+        let timestamp = Timestamp::parse_lenient(start, zone)
             .or_else(|| zone.parse(start).ok())
             .ok_or_else(|| format!("startDate: must be a date and time (got {start:?})"))?;
         let value = self.value.as_deref().ok_or("value is missing")?;
@@ -412,7 +412,7 @@ impl<'t> Record<'t> {
         let source = self.source.as_deref().and_then(import_row::source);
         let unit = self.unit.as_deref().unwrap_or_default();
         Ok(match kind {
-            Kind::HeartRate => {
+            EntryKind::HeartRate => {
                 let beats = match unit {
                     "count/min" => number,
                     "count/s" => number * 60.0,
@@ -421,7 +421,7 @@ impl<'t> Record<'t> {
                 let bpm = import_row::pulse(beats)?;
                 Entry::Reading(ReadingEntry { id: None, timestamp, bpm, context: None, notes: None, source })
             }
-            Kind::Coffee => {
+            EntryKind::Coffee => {
                 let mg = match unit {
                     "mg" => number,
                     "g" => to_micrograms(number * 1000.0),

@@ -13,7 +13,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Statement};
 use crate::db::error::{Error, OpenError};
 use crate::db::schema;
 use crate::domain::calendar::Zone;
-use crate::domain::entry::{DOCKER_STACK, Entry, Kind};
+use crate::domain::entry::{DOCKER_STACK, Entry, EntryKind};
 use crate::fs::paths::with_suffix;
 use crate::transfer::import_row::{Column, Draft, Raw};
 
@@ -65,7 +65,7 @@ pub struct Found<'a> {
 #[derive(Debug)]
 pub struct DockerStack {
     connection: Connection,
-    tables: Vec<Kind>,
+    tables: Vec<EntryKind>,
     rows: u64,
 }
 
@@ -98,8 +98,8 @@ impl DockerStack {
         connection.execute_batch("begin")?;
         let (mut tables, mut rows) = (Vec::new(), 0);
         for (kind, count) in [
-            (Kind::Coffee, "select count(*) from coffee_logs"),
-            (Kind::HeartRate, "select count(*) from heart_rate_logs"),
+            (EntryKind::Coffee, "select count(*) from coffee_logs"),
+            (EntryKind::HeartRate, "select count(*) from heart_rate_logs"),
         ] {
             if connection.table_exists(None, table(kind))? {
                 tables.push(kind);
@@ -125,12 +125,12 @@ impl DockerStack {
     ) -> Result<ControlFlow<()>, DockerStackError> {
         for kind in &self.tables {
             let (by_rowid, next_rowid, all) = match kind {
-                Kind::Coffee => (
+                EntryKind::Coffee => (
                     "select rowid, * from coffee_logs where rowid >= ? order by rowid",
                     "select min(rowid) from coffee_logs where rowid >= ?",
                     "select null, * from coffee_logs where ? is not null",
                 ),
-                Kind::HeartRate => (
+                EntryKind::HeartRate => (
                     "select rowid, * from heart_rate_logs where rowid >= ? order by rowid",
                     "select min(rowid) from heart_rate_logs where rowid >= ?",
                     "select null, * from heart_rate_logs where ? is not null",
@@ -176,7 +176,7 @@ fn is_too_big(error: &rusqlite::Error) -> bool {
 
 /// Rows of one table. The statement's first column is the rowid, or null.
 struct TableReader<'c> {
-    kind: Kind,
+    kind: EntryKind,
     statement: Statement<'c>,
     columns: Vec<Option<Column>>,
     /// Position of the column `id`.
@@ -188,7 +188,7 @@ struct TableReader<'c> {
 }
 
 impl<'c> TableReader<'c> {
-    fn new(kind: Kind, statement: Statement<'c>) -> Result<Self, DockerStackError> {
+    fn new(kind: EntryKind, statement: Statement<'c>) -> Result<Self, DockerStackError> {
         if statement.column_count() > MAX_COLUMNS {
             let why = format!("its table {} has more than {MAX_COLUMNS} columns", table(kind));
             return Err(DockerStackError::Unreadable(why));
@@ -250,10 +250,10 @@ impl<'c> TableReader<'c> {
     }
 }
 
-const fn table(kind: Kind) -> &'static str {
+const fn table(kind: EntryKind) -> &'static str {
     match kind {
-        Kind::Coffee => "coffee_logs",
-        Kind::HeartRate => "heart_rate_logs",
+        EntryKind::Coffee => "coffee_logs",
+        EntryKind::HeartRate => "heart_rate_logs",
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::domain::calendar::Zone;
 use crate::domain::entry::Entry;
-use crate::domain::validation::Field;
+use crate::domain::json_scalar::JsonScalar;
 use crate::transfer::formats::lines::{Line, read_line};
 use crate::transfer::formats::rows::{ReadError, Rejection, Sink};
 use crate::transfer::import_row::{Column, Draft, Raw};
@@ -18,21 +18,21 @@ const MAX_LINE: usize = 256 * 1024;
 #[derive(Deserialize)]
 struct Object {
     #[serde(default)]
-    id: Field,
+    id: JsonScalar,
     #[serde(default)]
-    timestamp: Field,
+    timestamp: JsonScalar,
     #[serde(default)]
-    caffeine_mg: Field,
+    caffeine_mg: JsonScalar,
     #[serde(default)]
-    coffee_type: Field,
+    coffee_type: JsonScalar,
     #[serde(default)]
-    notes: Field,
+    notes: JsonScalar,
     #[serde(default)]
-    bpm: Field,
+    bpm: JsonScalar,
     #[serde(default)]
-    context: Field,
+    context: JsonScalar,
     #[serde(default)]
-    source: Field,
+    source: JsonScalar,
 }
 
 /// Reads every line.
@@ -86,15 +86,15 @@ fn entry(text: &[u8], zone: &Zone) -> Result<Entry, String> {
     draft.entry(draft.kind()?, zone)
 }
 
-fn raw(field: &Field) -> Raw<'_> {
+fn raw(field: &JsonScalar) -> Raw<'_> {
     match field {
-        Field::Absent | Field::Null => Raw::Nothing,
-        Field::Text(text) => Raw::Text(text),
-        Field::Number(number) => match number.as_i64() {
+        JsonScalar::Absent | JsonScalar::Null => Raw::Nothing,
+        JsonScalar::Text(text) => Raw::Text(text),
+        JsonScalar::Number(number) => match number.as_i64() {
             Some(whole) => Raw::Whole(whole),
             None => Raw::Real(number.as_f64().unwrap_or(f64::NAN)),
         },
-        Field::Bool(_) => Raw::Unfit("must not be true or false"),
-        Field::Nested => Raw::Unfit("must not be a list or an object"),
+        JsonScalar::Bool(_) => Raw::Unfit("must not be true or false"),
+        JsonScalar::Nested => Raw::Unfit("must not be a list or an object"),
     }
 }

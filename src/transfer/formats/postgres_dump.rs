@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io::BufRead;
 
 use crate::domain::calendar::Zone;
-use crate::domain::entry::{DOCKER_STACK, Entry, Kind};
+use crate::domain::entry::{DOCKER_STACK, Entry, EntryKind};
 use crate::transfer::formats::lines::{Line, read_line};
 use crate::transfer::formats::rows::{ReadError, Rejection, Sink, one_line};
 use crate::transfer::formats::sql_tokens::{Token, Tokens, control};
@@ -39,7 +39,7 @@ pub fn read(input: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<(), ReadErro
 struct Dump<'a> {
     tokens: Tokens<'a>,
     /// As `create table` has them, for INSERTs that do not say.
-    columns: HashMap<Kind, Columns>,
+    columns: HashMap<EntryKind, Columns>,
     zone: Zone,
     /// Some statement made or filled a table, whichever: an empty stack has no rows.
     has_tables: bool,
@@ -98,7 +98,7 @@ impl Dump<'_> {
     }
 
     /// The name of a table, without its schema, and what came behind it.
-    fn table(&mut self) -> Result<(Option<Kind>, Token), ReadError> {
+    fn table(&mut self) -> Result<(Option<EntryKind>, Token), ReadError> {
         let mut name = String::new();
         loop {
             match self.tokens.next()? {
@@ -107,8 +107,8 @@ impl Dump<'_> {
                 Token::Mark(b'.') => name.clear(),
                 other => {
                     let kind = match name.as_str() {
-                        "coffee_logs" => Some(Kind::Coffee),
-                        "heart_rate_logs" => Some(Kind::HeartRate),
+                        "coffee_logs" => Some(EntryKind::Coffee),
+                        "heart_rate_logs" => Some(EntryKind::HeartRate),
                         _ => None,
                     };
                     return Ok((kind, other));
@@ -154,8 +154,8 @@ impl Dump<'_> {
                 _ => "",
             };
             kind = match name {
-                "coffee_logs" => Some(Kind::Coffee),
-                "heart_rate_logs" => Some(Kind::HeartRate),
+                "coffee_logs" => Some(EntryKind::Coffee),
+                "heart_rate_logs" => Some(EntryKind::HeartRate),
                 _ => None,
             };
             behind = self.tokens.next()?;
@@ -175,12 +175,14 @@ impl Dump<'_> {
     }
 
     /// The columns of a table that nobody named: as the table was created, or as it always was.
-    fn usual_columns(&self, kind: Kind) -> Columns {
+    fn usual_columns(&self, kind: EntryKind) -> Columns {
         let usual = match kind {
-            Kind::Coffee => {
+            EntryKind::Coffee => {
                 [Column::Id, Column::Timestamp, Column::CaffeineMg, Column::CoffeeType, Column::Notes]
             }
-            Kind::HeartRate => [Column::Id, Column::Timestamp, Column::Bpm, Column::Context, Column::Notes],
+            EntryKind::HeartRate => {
+                [Column::Id, Column::Timestamp, Column::Bpm, Column::Context, Column::Notes]
+            }
         };
         self.columns.get(&kind).cloned().unwrap_or_else(|| usual.map(Some).to_vec())
     }
@@ -294,7 +296,7 @@ fn check_encoding(name: &str) -> Result<(), ReadError> {
     )))
 }
 
-fn entry(kind: Kind, columns: &Columns, values: &[Value], zone: &Zone) -> Result<Entry, String> {
+fn entry(kind: EntryKind, columns: &Columns, values: &[Value], zone: &Zone) -> Result<Entry, String> {
     for (count, what) in [(columns.len(), "columns"), (values.len(), "values")] {
         if count > MAX_VALUES {
             return Err(format!("has more than {MAX_VALUES} {what}"));

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::domain::entry::Entry;
-use crate::domain::rules::Rules;
+use crate::domain::limits::EntryLimits;
 
 /// One row of a file.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,13 +69,13 @@ pub fn one_line(text: &str, most: usize) -> String {
 /// entries, so that every format is held to the same ones.
 pub struct Sink<'a> {
     /// `None`: every value that can be stored is accepted.
-    limits: Option<&'a Rules>,
+    limits: Option<&'a EntryLimits>,
     send: &'a mut dyn FnMut(Row) -> Result<(), Stopped>,
 }
 
 impl<'a> Sink<'a> {
     /// Creates a sink that passes rows on to `send`.
-    pub fn new(limits: Option<&'a Rules>, send: &'a mut dyn FnMut(Row) -> Result<(), Stopped>) -> Self {
+    pub fn new(limits: Option<&'a EntryLimits>, send: &'a mut dyn FnMut(Row) -> Result<(), Stopped>) -> Self {
         Self { limits, send }
     }
 

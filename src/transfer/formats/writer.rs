@@ -6,7 +6,7 @@
 use std::io;
 use std::io::Write;
 
-use crate::domain::entry::{Entry, Kind};
+use crate::domain::entry::{Entry, EntryKind};
 use crate::transfer::formats::{COFFEE_COLUMNS, HEART_RATE_COLUMNS};
 
 /// How entries are written down.
@@ -52,10 +52,10 @@ impl<W: Write> EntryWriter<W> {
     ///
     /// # Errors
     /// Those of `to`.
-    pub fn new(to: W, format: TextFormat, kind: Kind) -> io::Result<Self> {
+    pub fn new(to: W, format: TextFormat, kind: EntryKind) -> io::Result<Self> {
         let columns = match kind {
-            Kind::Coffee => &COFFEE_COLUMNS,
-            Kind::HeartRate => &HEART_RATE_COLUMNS,
+            EntryKind::Coffee => &COFFEE_COLUMNS,
+            EntryKind::HeartRate => &HEART_RATE_COLUMNS,
         };
         let lines = match format {
             TextFormat::Csv => {
@@ -150,7 +150,7 @@ mod tests {
     use crate::domain::heart_rate::Bpm;
     use crate::domain::time::Timestamp;
 
-    fn written(format: TextFormat, kind: Kind, entries: &[Entry]) -> String {
+    fn written(format: TextFormat, kind: EntryKind, entries: &[Entry]) -> String {
         let mut writer = EntryWriter::new(Vec::new(), format, kind).unwrap();
         entries.iter().for_each(|entry| writer.write(entry).unwrap());
         String::from_utf8(writer.finish().unwrap()).unwrap()
@@ -182,14 +182,18 @@ mod tests {
             let start =
                 "id,timestamp,caffeine_mg,coffee_type,notes,source\n7,1970-01-01T00:00:00.000001Z,95,,";
             assert_eq!(
-                written(TextFormat::Csv, Kind::Coffee, &entry),
+                written(TextFormat::Csv, EntryKind::Coffee, &entry),
                 format!("{start}{in_csv},Watch\n"),
                 "{notes:?}"
             );
             let expected = format!(
                 r#"{{"id":7,"timestamp":"1970-01-01T00:00:00.000001Z","caffeine_mg":95,"coffee_type":null,"notes":{in_json},"source":"Watch"}}"#
             );
-            assert_eq!(written(TextFormat::JsonLines, Kind::Coffee, &entry), expected + "\n", "{notes:?}");
+            assert_eq!(
+                written(TextFormat::JsonLines, EntryKind::Coffee, &entry),
+                expected + "\n",
+                "{notes:?}"
+            );
         }
     }
 
@@ -203,11 +207,11 @@ mod tests {
             (1e6, "1000000"),
             (1e-7, "0.0000001"),
         ] {
-            let line = written(TextFormat::Csv, Kind::Coffee, &[coffee(mg, None)]);
+            let line = written(TextFormat::Csv, EntryKind::Coffee, &[coffee(mg, None)]);
             let shown = line.lines().nth(1).and_then(|line| line.split(',').nth(2)).unwrap().to_owned();
             assert_eq!(shown, text);
             assert_eq!(shown.parse::<f64>().unwrap().to_bits(), mg.to_bits());
-            let line = written(TextFormat::JsonLines, Kind::Coffee, &[coffee(mg, None)]);
+            let line = written(TextFormat::JsonLines, EntryKind::Coffee, &[coffee(mg, None)]);
             let object: serde_json::Value = serde_json::from_str(&line).unwrap();
             assert_eq!(object["caffeine_mg"].as_f64(), Some(mg));
         }
@@ -223,9 +227,9 @@ mod tests {
             notes: None,
             source: None,
         });
-        let csv = written(TextFormat::Csv, Kind::HeartRate, std::slice::from_ref(&reading));
+        let csv = written(TextFormat::Csv, EntryKind::HeartRate, std::slice::from_ref(&reading));
         assert_eq!(csv, "id,timestamp,bpm,context,notes,source\n,9999-12-30T22:00:00.000000Z,61,,,\n");
-        let json = written(TextFormat::JsonLines, Kind::HeartRate, &[reading]);
+        let json = written(TextFormat::JsonLines, EntryKind::HeartRate, &[reading]);
         assert_eq!(
             json,
             "{\"id\":null,\"timestamp\":\"9999-12-30T22:00:00.000000Z\",\"bpm\":61,\"context\":null,\"notes\":null,\"source\":null}\n"
@@ -235,7 +239,7 @@ mod tests {
     #[test]
     fn without_entries_csv_is_a_header_and_json_lines_nothing() {
         let header = "id,timestamp,bpm,context,notes,source\n";
-        assert_eq!(written(TextFormat::Csv, Kind::HeartRate, &[]), header);
-        assert_eq!(written(TextFormat::JsonLines, Kind::HeartRate, &[]), "");
+        assert_eq!(written(TextFormat::Csv, EntryKind::HeartRate, &[]), header);
+        assert_eq!(written(TextFormat::JsonLines, EntryKind::HeartRate, &[]), "");
     }
 }

@@ -1,26 +1,27 @@
-//! The limits that entries must keep, as the settings give them.
+//! Limits for new and imported entries.
 
+use crate::domain::calendar::Zone;
 use crate::domain::entry::Entry;
 use crate::domain::time::{MINUTE, Timestamp};
 
-/// Validation limits. The defaults are those of the API contract.
+/// Limits from the settings. The defaults are those of the API contract.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Rules {
-    /// Largest accepted dose, mg.
+pub struct EntryLimits {
+    /// Largest accepted dose in milligrams.
     pub max_caffeine_mg: f64,
-    /// Advice for a day, mg (400 mg for a healthy adult: EFSA Journal 2015;13(5):4102).
+    /// Recommended maximum for a day in milligrams (400 for healthy adults: EFSA Journal 2015;13(5):4102).
     pub recommended_daily_caffeine_mg: f64,
-    /// Smallest accepted pulse, beats per minute.
+    /// Lowest accepted heart rate in beats per minute.
     pub min_bpm: u16,
-    /// Largest accepted pulse, beats per minute.
+    /// Highest accepted heart rate in beats per minute.
     pub max_bpm: u16,
 }
 
-impl Rules {
-    /// Checks the dose or pulse of an imported entry against the limits for new entries.
+impl EntryLimits {
+    /// Checks the dose or heart rate of an imported entry.
     ///
     /// # Errors
-    /// The value, the limit it exceeds and the setting of that limit.
+    /// A message with the value, the exceeded limit and the setting of that limit.
     pub fn check_entry(&self, entry: &Entry) -> Result<(), String> {
         match entry {
             Entry::Coffee(coffee) if coffee.caffeine_mg.mg() > self.max_caffeine_mg => Err(format!(
@@ -39,27 +40,27 @@ impl Rules {
     }
 }
 
-impl Default for Rules {
+impl Default for EntryLimits {
     fn default() -> Self {
         Self { max_caffeine_mg: 1000.0, recommended_daily_caffeine_mg: 400.0, min_bpm: 30, max_bpm: 250 }
     }
 }
 
-/// Longest accepted coffee type, in characters.
+/// Maximum length of a coffee type in characters.
 pub const MAX_COFFEE_TYPE: usize = 100;
-/// Longest accepted heart-rate context, in characters.
+/// Maximum length of a heart-rate context in characters.
 pub const MAX_CONTEXT: usize = 50;
-/// Longest accepted notes, in characters.
+/// Maximum length of notes in characters.
 pub const MAX_NOTES: usize = 1000;
-/// How far ahead of the server a client's clock may run, in microseconds.
+/// Tolerated lead of a client's clock over the server's, in microseconds.
 pub const CLOCK_DRIFT: i64 = 5 * MINUTE;
 
-/// What an entry is checked against: the limits, and what time it is.
+/// Limits that depend on the settings and on the current time.
 #[derive(Clone, Copy, Debug)]
-pub struct Check<'a> {
-    pub rules: &'a Rules,
-    pub zone: &'a crate::domain::calendar::Zone,
-    /// The latest time an entry may have: as far ahead as clocks drift, or, while the server's
-    /// own clock cannot be right (a Pi has no battery), as far as a client's is believed.
+pub struct ValidationContext<'a> {
+    pub limits: &'a EntryLimits,
+    /// Time zone of timestamps without an offset.
+    pub zone: &'a Zone,
+    /// Latest accepted timestamp.
     pub latest: Timestamp,
 }

@@ -1,0 +1,187 @@
+//! Checks the fields of a request one by one and collects an error for every invalid field.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::domain::json_scalar::JsonScalar;
+use crate::domain::text;
+
+/// Part of a request that a field belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Location {
+    Body,
+    Path,
+    Query,
+    Header,
+}
+
+/// Validation error of one field.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FieldError {
+    pub location: Location,
+    /// Name of the field.
+    pub field: String,
+    /// Requirement that the value does not meet.
+    pub message: String,
+    /// The rejected value when it is a scalar; long text is cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<Box<Value>>,
+}
+
+/// Validation errors of a request; never empty.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValidationErrors(pub Vec<FieldError>);
+
+impl FieldError {
+    /// Creates an error that does not quote the rejected value.
+    pub fn new(location: Location, field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { location, field: field.into(), message: message.into(), value: None }
+    }
+}
+
+impl From<FieldError> for ValidationErrors {
+    fn from(error: FieldError) -> Self {
+        Self(vec![error])
+    }
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)?;
+        match &self.value {
+            Some(value) => write!(f, " (got {value})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for ValidationErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, error) in self.0.iter().enumerate() {
+            write!(f, "{}{error}", if n == 0 { "" } else { "; " })?;
+        }
+        Ok(())
+    }
+}
+
+/// Validator for the fields of one part of a request.
+pub struct FieldValidator {
+    location: Location,
+    errors: Vec<FieldError>,
+}
+
+impl FieldValidator {
+    /// Creates a validator for fields at `location`.
+    pub fn new(location: Location) -> Self {
+        Self { location, errors: Vec::new() }
+    }
+
+    /// Returns the number of errors so far.
+    pub fn error_count(&self) -> usize {
+        self.errors.len()
+    }
+
+    /// Adds an error for the field `name`.
+    pub fn add_error(&mut self, name: &str, field: &JsonScalar, message: impl Into<String>) {
+        self.errors.push(FieldError {
+            location: self.location,
+            field: name.to_owned(),
+            message: message.into(),
+            value: field.excerpt().map(Box::new),
+        });
+    }
+
+    /// Returns a number from `min` to `max`.
+    pub fn number(&mut self, name: &str, field: &JsonScalar, min: f64, max: f64) -> Option<f64> {
+        match field.as_number() {
+            Some(number) if (min..=max).contains(&number) => Some(number),
+            Some(_) => self.reject(name, field, format!("must be between {min} and {max}")),
+            None => self.reject_or_required(name, field, "must be a number"),
+        }
+    }
+
+    /// Returns a whole number from `min` to `max`; 72.0 is whole, 72.4 is not.
+    pub fn integer(&mut self, name: &str, field: &JsonScalar, min: i64, max: i64) -> Option<i64> {
+        match field.as_number() {
+            Some(number) if number.fract() != 0.0 => self.reject(name, field, "must be a whole number"),
+            // Both ends are far below 2^53, so the conversion is exact.
+            Some(number) if (min as f64..=max as f64).contains(&number) => Some(number as i64),
+            Some(_) => self.reject(name, field, format!("must be between {min} and {max}")),
+            None => self.reject_or_required(name, field, "must be a whole number"),
+        }
+    }
+
+    /// Returns cleaned text of at most `max` characters; `None` for null, blank and absent text.
+    pub fn text(&mut self, name: &str, field: &JsonScalar, max: usize) -> Option<String> {
+        match field {
+            JsonScalar::Absent | JsonScalar::Null => None,
+            JsonScalar::Text(raw) => match text::clean(raw, max) {
+                Ok(text) => text,
+                Err(length) => {
+                    self.reject(name, field, format!("must have at most {max} characters (it has {length})"))
+                }
+            },
+            _ => self.reject(name, field, "must be text"),
+        }
+    }
+
+    /// Parses required text with `parse`.
+    pub fn parse<T, M: Into<String>>(
+        &mut self,
+        name: &str,
+        field: &JsonScalar,
+        parse: impl FnOnce(&str) -> Result<T, M>,
+    ) -> Option<T> {
+        match field {
+            JsonScalar::Text(text) => match parse(text) {
+                Ok(value) => Some(value),
+                Err(message) => self.reject(name, field, message),
+            },
+            _ => self.reject_or_required(name, field, "must be text"),
+        }
+    }
+
+    /// Returns the collected errors, if there are any.
+    pub fn finish(self) -> Result<(), ValidationErrors> {
+        if self.errors.is_empty() { Ok(()) } else { Err(ValidationErrors(self.errors)) }
+    }
+
+    fn reject_or_required<T>(&mut self, name: &str, field: &JsonScalar, message: &str) -> Option<T> {
+        let message = if field.is_present() { message } else { "is required" };
+        self.reject(name, field, message)
+    }
+
+    fn reject<T>(&mut self, name: &str, field: &JsonScalar, message: impl Into<String>) -> Option<T> {
+        self.add_error(name, field, message);
+        None
+    }
+}
+
+/// Parses a JSON object into a struct of [`JsonScalar`]s. Unknown members are ignored.
+///
+/// # Errors
+/// A message with line and column when the body is not a JSON object.
+pub fn parse_object<T: DeserializeOwned>(body: &[u8]) -> Result<T, ValidationErrors> {
+    let error = |message: String| ValidationErrors::from(FieldError::new(Location::Body, "body", message));
+    let text = std::str::from_utf8(body)
+        .map_err(|e| error(format!("must be UTF-8 (byte {} is not)", e.valid_up_to() + 1)))?;
+    let text = text.trim_start_matches('\u{feff}');
+    match text.trim_start().as_bytes().first() {
+        None => return Err(error("must not be empty: a JSON object is expected".into())),
+        Some(b'{') => {}
+        Some(_) => return Err(error("must be a JSON object".into())),
+    }
+    serde_json::from_str(text).map_err(|e| {
+        // The message may quote a part of the body.
+        let message = e.to_string();
+        let message = match message.char_indices().nth(200) {
+            Some((end, _)) => format!("{}… at line {} column {}", &message[..end], e.line(), e.column()),
+            None => message,
+        };
+        error(if e.is_data() { message } else { format!("malformed JSON: {message}") })
+    })
+}

@@ -23,10 +23,10 @@ use crate::fs::privileges::Identity;
 use crate::transfer::formats::delimited::Mapping;
 use crate::transfer::formats::detect::Format;
 use crate::transfer::formats::docker_stack::{DockerStack, Found as FoundRow};
+use crate::transfer::formats::import_row::Column;
 use crate::transfer::formats::input::{Input, Meter, Reading};
 use crate::transfer::formats::rows::{ReadError, Rejection, Row, Sink, Stopped, one_line};
 use crate::transfer::import::{ImportError, Imported, Importer};
-use crate::transfer::import_row::Column;
 
 /// Rows that go to the storing thread together, and how many such lots may wait.
 const LOT: usize = 512;

@@ -15,6 +15,7 @@ pub mod restore;
 pub mod serve;
 pub mod sql;
 mod systemd;
+mod table;
 pub mod verify;
 
 use std::io::Write;

@@ -8,12 +8,12 @@ use std::ops::ControlFlow;
 use anyhow::Context;
 use clap::Args;
 
+use crate::commands::table::{Style, TableWriter};
 use crate::commands::{Failure, unwritten};
 use crate::config::RawPlace;
 use crate::db::read_only_session::{Asker, Piece, SqlError};
 use crate::db::store::sqlite_version;
 use crate::fs::privileges::Identity;
-use crate::transfer::formats::table::{Style, TableWriter};
 
 /// Longest text that a pipe may bring.
 const LONGEST: u64 = 1 << 20;

@@ -5,4 +5,3 @@ pub mod dedup;
 pub mod export;
 pub mod formats;
 pub mod import;
-pub mod import_row;

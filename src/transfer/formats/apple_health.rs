@@ -14,10 +14,10 @@ use quick_xml::{Error as XmlError, XmlVersion};
 use crate::domain::calendar::Zone;
 use crate::domain::entry::{CoffeeEntry, Entry, EntryKind, ReadingEntry};
 use crate::domain::time::Timestamp;
+use crate::transfer::formats::import_row;
 use crate::transfer::formats::lines::Counted;
 use crate::transfer::formats::lossy::Lossy;
 use crate::transfer::formats::rows::{ReadError, Rejection, Sink};
-use crate::transfer::import_row;
 
 const HEART_RATE: &str = "HKQuantityTypeIdentifierHeartRate";
 const CAFFEINE: &str = "HKQuantityTypeIdentifierDietaryCaffeine";

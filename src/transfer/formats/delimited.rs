@@ -10,9 +10,9 @@ use csv::{ByteRecord, ReaderBuilder, Terminator};
 
 use crate::domain::calendar::Zone;
 use crate::domain::entry::Entry;
+use crate::transfer::formats::import_row::{Column, Draft, Raw};
 use crate::transfer::formats::json_lines::without_mark;
 use crate::transfer::formats::rows::{ReadError, Rejection, Sink, one_line};
-use crate::transfer::import_row::{Column, Draft, Raw};
 
 /// Longest record, in bytes: two thousand characters of text, each quoted, are 16 KB.
 const MAX_RECORD: usize = 64 * 1024;

@@ -15,7 +15,7 @@ use crate::db::schema;
 use crate::domain::calendar::Zone;
 use crate::domain::entry::{DOCKER_STACK, Entry, EntryKind};
 use crate::fs::paths::with_suffix;
-use crate::transfer::import_row::{Column, Draft, Raw};
+use crate::transfer::formats::import_row::{Column, Draft, Raw};
 
 /// Longest value that is read, in bytes: a longer one cannot be stored, and is never loaded.
 const MAX_VALUE: i32 = 64 * 1024;

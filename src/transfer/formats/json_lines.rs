@@ -8,9 +8,9 @@ use serde::Deserialize;
 use crate::domain::calendar::Zone;
 use crate::domain::entry::Entry;
 use crate::domain::json_scalar::JsonScalar;
+use crate::transfer::formats::import_row::{Column, Draft, Raw};
 use crate::transfer::formats::lines::{Line, read_line};
 use crate::transfer::formats::rows::{ReadError, Rejection, Sink};
-use crate::transfer::import_row::{Column, Draft, Raw};
 
 /// Longest line, in bytes: a thousand characters of notes, each escaped, are 12 KB.
 const MAX_LINE: usize = 256 * 1024;

@@ -6,11 +6,11 @@ use std::io::BufRead;
 
 use crate::domain::calendar::Zone;
 use crate::domain::entry::{DOCKER_STACK, Entry, EntryKind};
+use crate::transfer::formats::import_row::{Column, Draft, Raw};
 use crate::transfer::formats::lines::{Line, read_line};
 use crate::transfer::formats::rows::{ReadError, Rejection, Sink, one_line};
 use crate::transfer::formats::sql_tokens::{Token, Tokens, control};
 use crate::transfer::formats::sql_values::{MAX_VALUES, Value, shown, values};
-use crate::transfer::import_row::{Column, Draft, Raw};
 
 /// Longest line of a COPY block, in bytes.
 const MAX_LINE: usize = 256 * 1024;

@@ -24,13 +24,13 @@ pub struct TableWriter<W: Write> {
     style: Style,
     /// Rows that wait for the width of their columns, the header first; empty once it is known.
     waiting: Vec<Vec<String>>,
-    columns: Vec<Column>,
+    columns: Vec<ColumnLayout>,
     tables: u64,
 }
 
 /// How wide a column is, and whether only numbers stand in it.
 #[derive(Clone, Copy)]
-struct Column {
+struct ColumnLayout {
     width: usize,
     is_number: bool,
 }
@@ -91,7 +91,7 @@ impl<W: Write> TableWriter<W> {
     fn measure(&mut self) -> io::Result<()> {
         let waiting = std::mem::take(&mut self.waiting);
         let Some((header, rows)) = waiting.split_first() else { return Ok(()) };
-        let column = |n: usize| Column {
+        let column = |n: usize| ColumnLayout {
             width: waiting.iter().filter_map(|row| row.get(n)).map(|v| v.chars().count()).max().unwrap_or(0),
             is_number: !rows.is_empty()
                 && rows.iter().filter_map(|row| row.get(n)).all(|v| v.is_empty() || v.parse::<f64>().is_ok()),

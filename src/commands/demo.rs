@@ -11,7 +11,7 @@ use crate::config::RawPlace;
 use crate::db::store::Options;
 use crate::domain::time::Timestamp;
 use crate::fs::privileges::Identity;
-use crate::simulator::{BPM_PER_100_MG, Day, Habits, Person};
+use crate::simulator::{BPM_PER_100_MG, Habits, SimulatedDay, SimulatedPerson};
 use crate::transfer::bulk_load::{FillError, Filler};
 
 /// Who to make up.
@@ -82,11 +82,11 @@ pub fn run(args: DemoArgs) -> Result<(), Failure> {
         bpm_per_100_mg: args.bpm_per_100_mg,
     };
     let now = Timestamp::from(SystemTime::now());
-    let mut person = Person::new(args.seed, habits, place.zone.clone());
-    let (mut day, mut coffees, mut readings) = (Day::default(), 0_u64, 0_u64);
+    let mut person = SimulatedPerson::new(args.seed, habits, place.zone.clone());
+    let (mut day, mut coffees, mut readings) = (SimulatedDay::default(), 0_u64, 0_u64);
     let mut date = place.zone.date(now).minus_days(args.days - 1);
     for _ in 0..args.days {
-        person.live(date, &mut day);
+        person.simulate_day(date, &mut day);
         for coffee in day.coffees.iter().filter(|c| c.timestamp <= now) {
             filler
                 .coffee(coffee.timestamp, coffee.caffeine_mg, coffee.coffee_type, coffee.notes)

@@ -11,7 +11,7 @@ use clap::{Args, Command};
 use crate::config::{
     KeySource, LimitClass, LogFormat, LogSettings, Place, Rate, RawPlace, RawRules, RawSettings, Settings,
 };
-use crate::domain::advice::Drinker;
+use crate::domain::advice::CaffeineProfile;
 use crate::domain::caffeine::{ABSORPTION_PER_HOUR, HALF_LIFE_RANGE, Kinetics};
 use crate::domain::calendar::{LocalTime, Zone};
 use crate::domain::heart_rate::Bpm;
@@ -134,8 +134,7 @@ impl RawPlace {
 
     fn place(&self, c: &mut Checker) -> Place {
         let database_url = without_password(&self.database_url);
-        let zone =
-            if self.tz.trim().is_empty() { Ok(Zone::of_this_machine()) } else { Zone::named(&self.tz) };
+        let zone = if self.tz.trim().is_empty() { Ok(Zone::system()) } else { Zone::named(&self.tz) };
         Place {
             database: through_links(c.take(
                 "DATABASE_URL",
@@ -269,7 +268,7 @@ impl RawSettings {
             idle_timeout: seconds(c, "IDLE_TIMEOUT_SECONDS", &raw.idle_timeout_seconds),
             max_connections: c.number("MAX_CONNECTIONS", &raw.max_connections, 16, 65_536),
             rules: rules(&raw, c),
-            drinker: drinker(&raw, c),
+            profile: profile(&raw, c),
             rates: rates(&raw, c),
             notes,
         };
@@ -293,12 +292,12 @@ fn rules(raw: &RawSettings, c: &mut Checker) -> EntryLimits {
     }
 }
 
-fn drinker(raw: &RawSettings, c: &mut Checker) -> Drinker {
+fn profile(raw: &RawSettings, c: &mut Checker) -> CaffeineProfile {
     let (shortest, longest) = (*HALF_LIFE_RANGE.start(), *HALF_LIFE_RANGE.end());
     let half_life = c.number("CAFFEINE_HALF_LIFE_HOURS", &raw.caffeine_half_life_hours, shortest, longest);
     let usual = raw.usual_dose_mg.trim();
     let daily_limit = raw.recommended_daily_caffeine_mg.trim();
-    Drinker {
+    CaffeineProfile {
         kinetics: Kinetics::new(half_life, ABSORPTION_PER_HOUR).unwrap_or_default(),
         bedtime: c.take("BEDTIME", &raw.bedtime, LocalTime::parse(&raw.bedtime), LocalTime::default()),
         sleep_threshold_mg: c.number("SLEEP_THRESHOLD_MG", &raw.sleep_threshold_mg, 1.0, 1000.0),

@@ -13,7 +13,7 @@ use std::time::Duration;
 use clap::Args;
 use ipnet::IpNet;
 
-use crate::domain::advice::Drinker;
+use crate::domain::advice::CaffeineProfile;
 use crate::domain::calendar::Zone;
 use crate::domain::limits::EntryLimits;
 
@@ -220,7 +220,7 @@ pub struct Settings {
     pub max_connections: usize,
     pub rules: EntryLimits,
     /// Whom the caffeine model advises.
-    pub drinker: Drinker,
+    pub profile: CaffeineProfile,
     /// `None`: limits are off.
     pub rates: Option<[Rate; LimitClass::COUNT]>,
     /// What the operator should know about settings that no longer do anything.

@@ -176,7 +176,7 @@ impl Store {
     ) -> Result<Vec<(Date, DayTotal)>, Error> {
         self.read("caffeine_by_day", cost_of(since, until), move |c| {
             let mut days: Vec<(Date, DayTotal)> = Vec::new();
-            let mut clock = zone.clock();
+            let mut clock = zone.local_clock();
             doses(c, since, until, |at, mg, _| {
                 let date = clock.date(at);
                 match days.last_mut() {
@@ -214,7 +214,7 @@ impl Store {
             let mut query = c.prepare_cached(include_str!("../../sql/own_types.sql"))?;
             let mut rows = query.query([since.micros()])?;
             while let Some(row) = rows.next()? {
-                let habit = habits.slot(Some(names.shown(row.get_ref(0)?.as_str()?)));
+                let habit = habits.get_or_default(Some(names.shown(row.get_ref(0)?.as_str()?)));
                 let times = row.get::<_, i64>(2)?.unsigned_abs();
                 habit.add(row.get(1)?, times, Timestamp::clamped(row.get(3)?));
             }
@@ -388,7 +388,7 @@ fn fold_stats(
     until: Timestamp,
     zone: &Zone,
 ) -> rusqlite::Result<Option<CoffeeStats>> {
-    let mut clock = zone.clock();
+    let mut clock = zone.local_clock();
     let mut types: Grouped<(DayTotal, Option<Timestamp>)> = Grouped::default();
     let mut day: Option<(Date, f64)> = None;
     let mut stats = CoffeeStats {
@@ -410,7 +410,7 @@ fn fold_stats(
         let so_far = day.filter(|(last, _)| *last == date).map_or(0.0, |(_, total)| total);
         stats.days_with_caffeine += u32::from(so_far == 0.0 && mg > 0.0);
         day = Some((date, so_far + mg));
-        let (total, last) = types.slot(coffee_type);
+        let (total, last) = types.get_or_default(coffee_type);
         total.add(mg);
         *last = Some(at);
     })?;
@@ -420,7 +420,7 @@ fn fold_stats(
     let names = TypeNames::read(c)?;
     let mut merged: Grouped<(DayTotal, Option<Timestamp>)> = Grouped::default();
     for (spelling, (total, last)) in types.into_entries() {
-        let slot = merged.slot(spelling.as_deref().map(|spelling| names.shown(spelling)));
+        let slot = merged.get_or_default(spelling.as_deref().map(|spelling| names.shown(spelling)));
         slot.0.total_mg += total.total_mg;
         slot.0.coffee_count += total.coffee_count;
         slot.1 = slot.1.max(last);
@@ -451,8 +451,9 @@ pub(super) fn drunk(
     let names = TypeNames::read(c)?;
     let mut types: Grouped<Option<Arc<str>>> = Grouped::default();
     doses(c, since, until, |timestamp, mg, coffee_type| {
-        let coffee_type = coffee_type
-            .map(|name| types.slot(Some(name)).get_or_insert_with(|| names.shown(name).into()).clone());
+        let coffee_type = coffee_type.map(|name| {
+            types.get_or_default(Some(name)).get_or_insert_with(|| names.shown(name).into()).clone()
+        });
         all.extend(Milligrams::new(mg).map(|caffeine_mg| CorrelatedCoffee {
             timestamp,
             caffeine_mg,

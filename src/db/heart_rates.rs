@@ -11,14 +11,14 @@ use crate::db::coffees::drunk;
 use crate::db::error::Error;
 use crate::db::idempotency::{IdempotencyKey, Stored, once};
 use crate::db::reading_rows::{ReadingFilter, bpm};
-use crate::db::rollups::{Counter, each_count, fill_slices, leap};
+use crate::db::rollups::{Counter, each_count, fill_buckets, leap};
 use crate::db::store::{Cost, Store};
 use crate::db::writer::Steps;
 use crate::domain::caffeine::Dose;
-use crate::domain::correlation::{Answer, Correlator, Question};
+use crate::domain::correlation::{CorrelationParams, CorrelationResult, Correlator};
 use crate::domain::grouped::Grouped;
 use crate::domain::heart_rate::{Bpm, NewReading, Reading, ReadingChange, ReadingId};
-use crate::domain::statistics::{BpmSummary, EqualSlices, Extent, Histogram, Slice};
+use crate::domain::statistics::{BpmAggregate, BpmSummary, HeartRateBucket, Histogram, TimeBuckets};
 use crate::domain::time::Timestamp;
 
 /// What came of a batch.
@@ -38,7 +38,7 @@ pub struct RangeStats {
     /// The first of them, in time order.
     pub first: Vec<Reading>,
     /// Equal slices of the span, when they were asked for.
-    pub buckets: Option<Vec<Slice>>,
+    pub buckets: Option<Vec<HeartRateBucket>>,
 }
 
 /// The readings of a period.
@@ -46,7 +46,7 @@ pub struct RangeStats {
 pub struct RateStats {
     pub overall: Histogram,
     /// By context; readings without one are in `overall` only.
-    pub by_context: Vec<(String, Extent)>,
+    pub by_context: Vec<(String, BpmAggregate)>,
 }
 
 /// A list that reaches deeper than this is dear.
@@ -186,16 +186,16 @@ impl Store {
             let mut all = Histogram::default();
             each_count(c, start, end, |bpm, count, _| all.add(bpm, count))?;
             let Some(summary) = all.summary() else { return Ok(None) };
-            let mut slices = buckets.map(|n| EqualSlices::new(start, end, n));
+            let mut slices = buckets.map(|n| TimeBuckets::new(start, end, n));
             if let Some(slices) = &mut slices {
-                fill_slices(c, slices)?;
+                fill_buckets(c, slices)?;
             }
             let first = first_readings(c, start, end, shown)?;
             Ok(Some(RangeStats {
                 count: all.count(),
                 summary,
                 first,
-                buckets: slices.map(EqualSlices::finish),
+                buckets: slices.map(TimeBuckets::finish),
             }))
         })
         .await
@@ -209,10 +209,10 @@ impl Store {
         self.read("reading_stats", Cost::Dear, move |c| {
             // One state of the file for all queries.
             let c = c.unchecked_transaction()?;
-            let mut groups: Grouped<Extent> = Grouped::default();
+            let mut groups: Grouped<BpmAggregate> = Grouped::default();
             let mut overall = Histogram::default();
             each_count(&c, since, until, |bpm, count, context| {
-                groups.slot(context).add(bpm, count);
+                groups.get_or_default(context).add(bpm, count);
                 overall.add(bpm, count);
             })?;
             let named = groups.into_entries().filter_map(|(context, of)| Some((context?, of)));
@@ -226,17 +226,17 @@ impl Store {
     ///
     /// # Errors
     /// The store's faults.
-    pub async fn correlation(&self, question: Question) -> Result<Answer, Error> {
+    pub async fn correlation(&self, params: CorrelationParams) -> Result<CorrelationResult, Error> {
         self.read("correlation", Cost::Dear, move |c| {
             let c = c.unchecked_transaction()?;
             let c = &*c;
-            let drunk = drunk(c, question.coffees_since(), question.until)?;
+            let drunk = drunk(c, params.doses_since(), params.until)?;
             let doses: Vec<Dose> =
                 drunk.iter().map(|coffee| (coffee.timestamp, coffee.caffeine_mg)).collect();
-            let coffees = drunk.into_iter().filter(|coffee| coffee.timestamp >= question.since).collect();
-            let mut correlator = Correlator::new(&question, coffees, &doses);
+            let coffees = drunk.into_iter().filter(|coffee| coffee.timestamp >= params.since).collect();
+            let mut correlator = Correlator::new(&params, coffees, &doses);
             if let Some((from, to)) = correlator.span() {
-                each_wanted(c, &question, from, to, |at, bpm| correlator.push_wanted(at, bpm))?;
+                each_wanted(c, &params, from, to, |at, bpm| correlator.push_selected(at, bpm))?;
             }
             Ok(correlator.finish())
         })
@@ -293,7 +293,7 @@ fn insert_each(
             let stored = insert(c, reading, now)?;
             inserted_one(stored.timestamp, stored.bpm, reading.context.as_deref());
             inserted += 1;
-            *contexts.slot(reading.context.as_deref()) += 1;
+            *contexts.get_or_default(reading.context.as_deref()) += 1;
         }
     }
     Ok(BatchResult { inserted, duplicates, contexts: contexts.into_entries().collect() })
@@ -364,15 +364,15 @@ fn list(c: &Connection, filter: &ReadingFilter) -> rusqlite::Result<Vec<Reading>
 /// Feeds the readings that a correlation is over, in time order, to `each`. The span is under 285 years.
 fn each_wanted(
     c: &Connection,
-    question: &Question,
+    params: &CorrelationParams,
     start: Timestamp,
     end: Timestamp,
     mut each: impl FnMut(Timestamp, Bpm),
 ) -> rusqlite::Result<()> {
-    let words = question.context.as_deref().into_iter().chain(question.left_out().iter().copied());
+    let words = params.context.as_deref().into_iter().chain(params.excluded_contexts().iter().copied());
     let span = [start, end].map(|at| Value::from(at.micros()));
     let bound = span.into_iter().chain(words.map(|word| Value::from(word.to_owned())));
-    let mut query = c.prepare_cached(match question.context {
+    let mut query = c.prepare_cached(match params.context {
         Some(_) => include_str!("../../sql/readings_of_context.sql"),
         None => include_str!("../../sql/calm_readings.sql"),
     })?;

@@ -14,7 +14,7 @@ use rusqlite::{Connection, params, params_from_iter};
 use crate::db::reading_rows::{ReadingFilter, bpm, each_reading, each_within};
 use crate::domain::grouped::Grouped;
 use crate::domain::heart_rate::Bpm;
-use crate::domain::statistics::{EqualSlices, Extent};
+use crate::domain::statistics::{BpmAggregate, TimeBuckets};
 use crate::domain::time::{DAY, HOUR, Timestamp};
 
 /// Log2 of the days in a block.
@@ -39,7 +39,7 @@ pub fn are_in(version: i64) -> bool {
 pub struct Counter {
     /// By context, then day and pulse.
     days: Grouped<BTreeMap<(i64, u16), u64>>,
-    hours: BTreeMap<i64, Extent>,
+    hours: BTreeMap<i64, BpmAggregate>,
     held: usize,
 }
 
@@ -72,7 +72,7 @@ impl Counter {
     /// Counts a reading.
     pub fn add(&mut self, at: Timestamp, bpm: Bpm, context: Option<&str>) {
         let (day, hour) = (at.micros().div_euclid(DAY), at.micros().div_euclid(HOUR));
-        let count = self.days.slot(context).entry((day, bpm.get())).or_insert(0);
+        let count = self.days.get_or_default(context).entry((day, bpm.get())).or_insert(0);
         self.held += usize::from(*count == 0);
         *count += 1;
         self.hours.entry(hour).or_default().add(bpm, 1);
@@ -210,14 +210,14 @@ impl Audit {
         while let Some(row) = rows.next()? {
             let context = row.get_ref(1)?.as_str()?;
             let count = row.get::<_, i64>(3)?.cast_unsigned();
-            stored.slot(named(context)).insert((row.get(0)?, row.get(2)?), count);
+            stored.get_or_default(named(context)).insert((row.get(0)?, row.get(2)?), count);
             left += 1;
         }
         let mut seen = 0;
         for (context, counts) in days.entries_mut() {
             seen += counts.len();
-            self.days |= *stored.slot(context.as_deref()) != *counts;
-            let of_block = blocks.slot(context.as_deref());
+            self.days |= *stored.get_or_default(context.as_deref()) != *counts;
+            let of_block = blocks.get_or_default(context.as_deref());
             for ((_, bpm), count) in counts {
                 *of_block.entry(*bpm).or_insert(0) += *count;
             }
@@ -228,7 +228,7 @@ impl Audit {
         let mut rows = query.query([block])?;
         while let Some(row) = rows.next()? {
             let count = row.get::<_, i64>(2)?.cast_unsigned();
-            let of_block = blocks.slot(named(row.get_ref(0)?.as_str()?));
+            let of_block = blocks.get_or_default(named(row.get_ref(0)?.as_str()?));
             self.blocks |= of_block.remove(&row.get(1)?) != Some(count);
         }
         self.blocks |= blocks.into_entries().any(|(_, rest)| !rest.is_empty());
@@ -296,7 +296,7 @@ fn each_hour(
     c: &Connection,
     from: i64,
     until: i64,
-    mut each: impl FnMut(i64, Extent),
+    mut each: impl FnMut(i64, BpmAggregate),
 ) -> rusqlite::Result<()> {
     let mut query = c.prepare_cached(
         "select hour, count, sum, min_bpm, max_bpm from heart_rate_hours where hour >= ? and hour < ?
@@ -306,14 +306,14 @@ fn each_hour(
     while let Some(row) = rows.next()? {
         let (count, sum): (i64, i64) = (row.get(1)?, row.get(2)?);
         let (count, sum) = (count.cast_unsigned(), sum.cast_unsigned());
-        each(row.get(0)?, Extent { count, sum, min: row.get(3)?, max: row.get(4)? });
+        each(row.get(0)?, BpmAggregate { count, sum, min: row.get(3)?, max: row.get(4)? });
     }
     Ok(())
 }
 
-/// Fills slices: from whole hours where none of them ends within the hour, else from the readings.
-pub fn fill_slices(c: &Connection, slices: &mut EqualSlices) -> rusqlite::Result<()> {
-    let edges: Vec<i64> = slices.edges().map(Timestamp::micros).collect();
+/// Fills buckets: from whole hours where none of them ends within the hour, else from the readings.
+pub fn fill_buckets(c: &Connection, buckets: &mut TimeBuckets) -> rusqlite::Result<()> {
+    let edges: Vec<i64> = buckets.edges().map(Timestamp::micros).collect();
     let (Some(start), Some(end)) = (edges.first().copied(), edges.last().copied()) else { return Ok(()) };
     let mut done = start;
     let mut edges = edges.into_iter().filter(|edge| edge.rem_euclid(HOUR) != 0).peekable();
@@ -322,7 +322,7 @@ pub fn fill_slices(c: &Connection, slices: &mut EqualSlices) -> rusqlite::Result
         let split = edges.peek().map_or(end, |edge| edge.div_euclid(HOUR) * HOUR);
         if split > done {
             each_hour(c, done.div_euclid(HOUR), split.div_euclid(HOUR), |hour, of| {
-                slices.push_all(Timestamp::clamped(hour * HOUR), of);
+                buckets.push_aggregate(Timestamp::clamped(hour * HOUR), of);
             })?;
             done = split;
         }
@@ -331,7 +331,7 @@ pub fn fill_slices(c: &Connection, slices: &mut EqualSlices) -> rusqlite::Result
         while let Some(edge) = edges.next_if(|edge| edge.div_euclid(HOUR) * HOUR <= ragged) {
             ragged = (edge.div_euclid(HOUR) * HOUR + HOUR).min(end);
         }
-        each_within(c, done, ragged, |at, bpm, _| slices.push(at, bpm))?;
+        each_within(c, done, ragged, |at, bpm, _| buckets.push(at, bpm))?;
         done = ragged;
     }
     Ok(())

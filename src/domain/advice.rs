@@ -9,12 +9,12 @@ use utoipa::ToSchema;
 use crate::domain::caffeine::{ABSORPTION_SOURCE, Dose, HALF_LIFE_SOURCE, HIGH_FACTOR, Kinetics, LOW_FACTOR};
 use crate::domain::calendar::{Date, LocalTime, Zone};
 use crate::domain::coffee::{Milligrams, PRESETS, PRESETS_SOURCE};
-use crate::domain::forecast::{Forecast, Level, last_true};
+use crate::domain::forecast::{CaffeineLevel, Forecast, last_hour_where};
 use crate::domain::statistics::{round1, round2};
 use crate::domain::time::{HOUR, Timestamp};
 
 /// Most caffeine that should be drunk at once, mg: EFSA Journal 2015;13(5):4102.
-pub const SINGLE_DOSE_MG: f64 = 200.0;
+pub const MAX_SINGLE_DOSE_MG: f64 = 200.0;
 /// What stays at or below this, mg, should not cost sleep. Studies disagree: see [`SLEEP_SOURCE`].
 pub const SLEEP_THRESHOLD_MG: f64 = 50.0;
 /// Where the sleep threshold comes from.
@@ -25,7 +25,7 @@ pub const SLEEP_SOURCE: &str = "Studies disagree: 100 mg near bedtime may cost s
 pub const LIMITS_SOURCE: &str = "Up to 400 mg a day and 200 mg at once raise no concern for healthy adults: EFSA Journal 2015;13(5):4102 \
      (half of the day's amount in pregnancy)";
 /// How many of the latest doses tell the usual one.
-pub const USUAL_OF: u32 = 50;
+pub const USUAL_DOSE_SAMPLE: u32 = 50;
 /// That none of this is a promise.
 pub const NOTE: &str = "An estimate for an average adult, neither a measurement nor medical advice: half-lives differ between people \
      by several times, and low_mg to high_mg shows only a part of that.";
@@ -59,7 +59,7 @@ pub struct HalfLifeHint {
 
 /// Who is advised: a body, its habits, its limits.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Drinker {
+pub struct CaffeineProfile {
     pub kinetics: Kinetics,
     /// When they go to bed, local time.
     pub bedtime: LocalTime,
@@ -71,13 +71,9 @@ pub struct Drinker {
     pub daily_limit_mg: f64,
 }
 
-/// Which coffees an answer about one instant needs: from, up to but without.
-pub type Needed = (Timestamp, Timestamp);
-
 /// A constant, its value in force, and where it comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
-#[schema(as = CaffeineSource)]
-pub struct Source {
+pub struct CaffeineSource {
     /// The field or constant it is about.
     pub what: &'static str,
     pub value: f64,
@@ -86,8 +82,7 @@ pub struct Source {
 
 /// Caffeine in the body at an instant and from then on. All amounts are mg to 2 decimals.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-#[schema(as = ActiveCaffeine)]
-pub struct Active {
+pub struct ActiveCaffeine {
     #[schema(value_type = String, format = DateTime)]
     pub timestamp: Timestamp,
     #[schema(minimum = 0)]
@@ -129,19 +124,18 @@ pub struct Active {
     /// Minutes between two points of the curve.
     pub step_minutes: u32,
     /// From `timestamp` on.
-    pub curve: Vec<Level>,
+    pub curve: Vec<CaffeineLevel>,
     pub note: &'static str,
     /// Half-lives of those who are not average, for `half_life_hours` or CAFFEINE_HALF_LIFE_HOURS.
     #[schema(value_type = Vec<HalfLifeHint>)]
     pub half_life_hints: [HalfLifeHint; 3],
     /// Every constant with the value in force and where it comes from.
-    pub sources: Vec<Source>,
+    pub sources: Vec<CaffeineSource>,
 }
 
 /// The day in a few numbers and a sentence.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-#[schema(as = CoffeeSummary)]
-pub struct Summary {
+pub struct CoffeeSummary {
     #[schema(value_type = String, format = Date)]
     pub date: Date,
     /// Of the calendar day, mg to 2 decimals.
@@ -172,8 +166,8 @@ pub struct Summary {
 
 /// Somebody at an instant, with all that is known to be drunk.
 #[derive(Clone, Debug)]
-pub struct Adviser<'a> {
-    drinker: &'a Drinker,
+pub struct CaffeineAdvisor<'a> {
+    profile: &'a CaffeineProfile,
     zone: &'a Zone,
     forecast: Forecast<'a>,
     doses: &'a [Dose],
@@ -182,12 +176,15 @@ pub struct Adviser<'a> {
     bedtime: Timestamp,
 }
 
-impl Drinker {
+impl CaffeineProfile {
     /// The coffees that an answer about `at`, with a curve of so many hours, needs.
-    pub fn needs(&self, zone: &Zone, at: Timestamp, hours: u32) -> Needed {
+    pub fn dose_window(&self, zone: &Zone, at: Timestamp, hours: u32) -> (Timestamp, Timestamp) {
         let (today, _) = zone.day(zone.date(at));
-        let (_, end) = zone.day(zone.date(zone.next(self.bedtime, at)));
-        (at.minus(self.kinetics.look_back()).min(today), at.plus(i64::from(hours) * HOUR).plus(1).max(end))
+        let (_, end) = zone.day(zone.date(zone.next_occurrence(self.bedtime, at)));
+        (
+            at.minus(self.kinetics.lookback_micros()).min(today),
+            at.plus(i64::from(hours) * HOUR).plus(1).max(end),
+        )
     }
 
     /// The usual dose by what was drunk of late: the middle one (of an even number the lower) of the
@@ -200,45 +197,45 @@ impl Drinker {
     }
 }
 
-impl<'a> Adviser<'a> {
-    /// Of `doses` in time order, at least those that [`Drinker::needs`], and the `latest` up to `at`.
+impl<'a> CaffeineAdvisor<'a> {
+    /// Of `doses` in time order, at least those that [`CaffeineProfile::needs`], and the `latest` up to `at`.
     pub fn new(
-        drinker: &'a Drinker,
+        profile: &'a CaffeineProfile,
         zone: &'a Zone,
         at: Timestamp,
         doses: &'a [Dose],
         latest: &[Milligrams],
     ) -> Self {
         Self {
-            drinker,
+            profile,
             zone,
-            forecast: Forecast::new(drinker.kinetics, doses),
+            forecast: Forecast::new(profile.kinetics, doses),
             doses,
-            usual_dose_mg: drinker.usual_dose(latest),
+            usual_dose_mg: profile.usual_dose(latest),
             at,
-            bedtime: zone.next(drinker.bedtime, at),
+            bedtime: zone.next_occurrence(profile.bedtime, at),
         }
     }
 
     /// The whole answer, with a curve of so many hours.
-    pub fn active(&self, hours: u32, step_minutes: u32) -> Active {
+    pub fn active(&self, hours: u32, step_minutes: u32) -> ActiveCaffeine {
         let now = self.forecast.level(self.at);
-        Active {
+        ActiveCaffeine {
             timestamp: self.at,
             active_caffeine_mg: now.mg,
             low_mg: now.low_mg,
             high_mg: now.high_mg,
             peak_at: self.forecast.peak_at(self.at),
-            half_life_hours: self.drinker.kinetics.half_life_hours(),
-            absorption_per_hour: self.drinker.kinetics.absorption_per_hour(),
+            half_life_hours: self.profile.kinetics.half_life_hours(),
+            absorption_per_hour: self.profile.kinetics.absorption_per_hour(),
             bedtime: self.bedtime,
             at_bedtime_mg: round2(self.forecast.active(self.bedtime)),
-            sleep_threshold_mg: self.drinker.sleep_threshold_mg,
-            below_threshold_at: self.forecast.below_threshold_at(self.at, self.drinker.sleep_threshold_mg),
+            sleep_threshold_mg: self.profile.sleep_threshold_mg,
+            below_threshold_at: self.forecast.below_threshold_at(self.at, self.profile.sleep_threshold_mg),
             usual_dose_mg: self.usual_dose_mg,
             last_safe_coffee_at: self.last_safe_coffee_at(),
             can_drink_now_mg: round_down(self.can_drink_now()),
-            daily_limit_mg: self.drinker.daily_limit_mg,
+            daily_limit_mg: self.profile.daily_limit_mg,
             step_minutes,
             curve: self.forecast.curve(self.at, self.at.plus(i64::from(hours) * HOUR), step_minutes),
             note: NOTE,
@@ -248,15 +245,15 @@ impl<'a> Adviser<'a> {
     }
 
     /// The day in a few numbers and a sentence.
-    pub fn summary(&self) -> Summary {
+    pub fn summary(&self) -> CoffeeSummary {
         let date = self.zone.date(self.at);
         let (total, logs_count) = self.day_total(date);
         let (status, insight) = self.judge(total, logs_count);
-        Summary {
+        CoffeeSummary {
             date,
             total_caffeine_mg: round2(total),
-            daily_limit_mg: self.drinker.daily_limit_mg,
-            limit_reached_percent: round1(total / self.drinker.daily_limit_mg * 100.0),
+            daily_limit_mg: self.profile.daily_limit_mg,
+            limit_reached_percent: round1(total / self.profile.daily_limit_mg * 100.0),
             active_caffeine_mg: round2(self.forecast.active(self.at)),
             status,
             insight,
@@ -267,16 +264,16 @@ impl<'a> Adviser<'a> {
     }
 
     fn judge(&self, total: f64, logs_count: usize) -> (&'static str, String) {
-        let limit = self.drinker.daily_limit_mg;
+        let limit = self.profile.daily_limit_mg;
         let active = self.forecast.active(self.at);
-        let (night, threshold) = (self.forecast.highest_from(self.bedtime), self.drinker.sleep_threshold_mg);
-        let bedtime = self.drinker.bedtime;
+        let (night, threshold) = (self.forecast.highest_from(self.bedtime), self.profile.sleep_threshold_mg);
+        let bedtime = self.profile.bedtime;
         if total > limit {
             return ("Warning", format!("{total:.0} mg today is more than the advised {limit:.0} mg."));
         }
-        if active > SINGLE_DOSE_MG {
+        if active > MAX_SINGLE_DOSE_MG {
             let text = format!(
-                "About {active:.0} mg is in your body: more than the {SINGLE_DOSE_MG:.0} mg that should be drunk at once."
+                "About {active:.0} mg is in your body: more than the {MAX_SINGLE_DOSE_MG:.0} mg that should be drunk at once."
             );
             return ("Warning", text);
         }
@@ -297,10 +294,12 @@ impl<'a> Adviser<'a> {
         } else {
             format!("{total:.0} mg so far today.")
         };
-        let usual = self.usual_dose_mg.min(SINGLE_DOSE_MG);
+        let usual = self.usual_dose_mg.min(MAX_SINGLE_DOSE_MG);
         let advice = match self.last_safe_coffee_at() {
             Some(at) if at == self.bedtime => "Sleep should not suffer from another one.".to_owned(),
-            Some(at) => format!("{usual:.0} mg until {} should leave sleep alone.", self.zone.clock_text(at)),
+            Some(at) => {
+                format!("{usual:.0} mg until {} should leave sleep alone.", self.zone.format_time(at))
+            }
             None => format!("Too late for {usual:.0} mg more if sleep is to be left alone at {bedtime}."),
         };
         ("Good", format!("{so_far} {advice}"))
@@ -315,34 +314,34 @@ impl<'a> Adviser<'a> {
 
     /// How much may still be drunk on a calendar day, mg.
     fn room_of(&self, date: Date) -> f64 {
-        self.drinker.daily_limit_mg - self.day_total(date).0
+        self.profile.daily_limit_mg - self.day_total(date).0
     }
 
     /// How much more may be in the body from bedtime on, mg.
     fn room_at_night(&self) -> f64 {
-        self.drinker.sleep_threshold_mg - self.forecast.highest_from(self.bedtime)
+        self.profile.sleep_threshold_mg - self.forecast.highest_from(self.bedtime)
     }
 
     fn can_drink_now(&self) -> f64 {
         let hours = self.bedtime.hours_since(self.at);
-        let left_of_one = self.drinker.kinetics.highest_after(1.0, hours);
+        let left_of_one = self.profile.kinetics.highest_after(1.0, hours);
         let for_sleep = self.room_at_night() / left_of_one;
         // Of a dose so small a share is left that the quotient may be beyond all numbers.
         let for_sleep = if for_sleep.is_nan() { 0.0 } else { for_sleep };
-        for_sleep.min(self.room_of(self.zone.date(self.at))).clamp(0.0, SINGLE_DOSE_MG)
+        for_sleep.min(self.room_of(self.zone.date(self.at))).clamp(0.0, MAX_SINGLE_DOSE_MG)
     }
 
     /// The sum of what is highest after bedtime of what was drunk, and of the dose alone, is never
     /// less than the highest of both together, and grows the later the dose is drunk: so there is
     /// one last instant.
     fn last_safe_coffee_at(&self) -> Option<Timestamp> {
-        let (kinetics, dose) = (&self.drinker.kinetics, self.usual_dose_mg.min(SINGLE_DOSE_MG));
+        let (kinetics, dose) = (&self.profile.kinetics, self.usual_dose_mg.min(MAX_SINGLE_DOSE_MG));
         let (room, peak) = (self.room_at_night(), kinetics.peak_hours());
         if room <= 0.0 {
             return None;
         }
         let too_much = |hours: f64| kinetics.highest_after(dose, hours) > room;
-        let hours = if too_much(peak) { last_true(peak, too_much) } else { 0.0 };
+        let hours = if too_much(peak) { last_hour_where(peak, too_much) } else { 0.0 };
         let last = self.bedtime.minus((hours * HOUR as f64).ceil() as i64);
         let (today, tonight) = (self.zone.date(self.at), self.zone.date(last));
         let (_, midnight) = self.zone.day(today);
@@ -351,9 +350,9 @@ impl<'a> Adviser<'a> {
         last.filter(|last| *last >= self.at)
     }
 
-    fn sources(&self) -> Vec<Source> {
-        let kinetics = &self.drinker.kinetics;
-        let source = |what, value, source| Source { what, value, source };
+    fn sources(&self) -> Vec<CaffeineSource> {
+        let kinetics = &self.profile.kinetics;
+        let source = |what, value, source| CaffeineSource { what, value, source };
         vec![
             source("half_life_hours", kinetics.half_life_hours(), HALF_LIFE_SOURCE),
             source("absorption_per_hour", kinetics.absorption_per_hour(), ABSORPTION_SOURCE),
@@ -367,9 +366,9 @@ impl<'a> Adviser<'a> {
                 HIGH_FACTOR,
                 "8 h at 5 h, as with oral contraceptives: Abernethy 1985",
             ),
-            source("sleep_threshold_mg", self.drinker.sleep_threshold_mg, SLEEP_SOURCE),
-            source("daily_limit_mg", self.drinker.daily_limit_mg, LIMITS_SOURCE),
-            source("single dose, mg", SINGLE_DOSE_MG, LIMITS_SOURCE),
+            source("sleep_threshold_mg", self.profile.sleep_threshold_mg, SLEEP_SOURCE),
+            source("daily_limit_mg", self.profile.daily_limit_mg, LIMITS_SOURCE),
+            source("single dose, mg", MAX_SINGLE_DOSE_MG, LIMITS_SOURCE),
             source("an espresso, mg", PRESETS[0].caffeine_mg, PRESETS_SOURCE),
         ]
     }

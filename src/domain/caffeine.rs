@@ -45,7 +45,7 @@ pub struct Kinetics {
 
 /// Where the caffeine is at one moment, in mg.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Body {
+pub struct CaffeineState {
     /// Drunk, not yet absorbed.
     pub gut_mg: f64,
     /// Absorbed, not yet eliminated: the active caffeine.
@@ -86,7 +86,7 @@ impl Kinetics {
     }
 
     /// Span in which a dose still counts, microseconds: [`LOOK_BACK_HALF_LIVES`] of the slow body.
-    pub fn look_back(&self) -> i64 {
+    pub fn lookback_micros(&self) -> i64 {
         (LOOK_BACK_HALF_LIVES * self.high().half_life_hours * HOUR as f64).ceil() as i64
     }
 
@@ -96,7 +96,7 @@ impl Kinetics {
     }
 
     /// The body `hours` later when nothing more is drunk; the same body for 0 or less.
-    pub fn later(&self, body: Body, hours: f64) -> Body {
+    pub fn advance(&self, body: CaffeineState, hours: f64) -> CaffeineState {
         if hours <= 0.0 {
             return body;
         }
@@ -106,7 +106,7 @@ impl Kinetics {
         let (slow, gap) = (ka.min(ke), (ka - ke).abs());
         let spread = if gap > 0.0 { -(-gap * hours).exp_m1() / gap } else { hours };
         let absorbed = body.gut_mg * ka * (-slow * hours).exp() * spread;
-        Body {
+        CaffeineState {
             gut_mg: body.gut_mg * (-ka * hours).exp(),
             active_mg: body.active_mg * (-ke * hours).exp() + absorbed,
         }
@@ -114,38 +114,39 @@ impl Kinetics {
 
     /// Active caffeine in mg, `hours_since` hours after a single dose; 0 before it:
     /// D·ka/(ka−ke)·(e^(−ke·t) − e^(−ka·t)).
-    pub fn amount(&self, dose_mg: f64, hours_since: f64) -> f64 {
-        self.later(Body { gut_mg: dose_mg, active_mg: 0.0 }, hours_since).active_mg
+    pub fn active_after_dose(&self, dose_mg: f64, hours_since: f64) -> f64 {
+        self.advance(CaffeineState { gut_mg: dose_mg, active_mg: 0.0 }, hours_since).active_mg
     }
 
-    /// The body at an instant. Doses after it do not count; those of [`Self::look_back`] before suffice.
-    pub fn body(&self, doses: &[Dose], at: Timestamp) -> Body {
+    /// The body at an instant. Doses after it do not count; those of [`Self::lookback_micros`] before suffice.
+    pub fn state(&self, doses: &[Dose], at: Timestamp) -> CaffeineState {
         let drunk = doses.iter().filter(|(time, _)| *time <= at);
-        drunk.fold(Body::default(), |sum, (time, dose)| {
-            let part = self.later(Body { gut_mg: dose.mg(), active_mg: 0.0 }, at.hours_since(*time));
-            Body { gut_mg: sum.gut_mg + part.gut_mg, active_mg: sum.active_mg + part.active_mg }
+        drunk.fold(CaffeineState::default(), |sum, (time, dose)| {
+            let part =
+                self.advance(CaffeineState { gut_mg: dose.mg(), active_mg: 0.0 }, at.hours_since(*time));
+            CaffeineState { gut_mg: sum.gut_mg + part.gut_mg, active_mg: sum.active_mg + part.active_mg }
         })
     }
 
     /// Active caffeine in mg at an instant. Doses after it do not count.
     pub fn active(&self, doses: &[Dose], at: Timestamp) -> f64 {
-        self.body(doses, at).active_mg
+        self.state(doses, at).active_mg
     }
 
     /// Hours from a single dose to its peak: ln(ka/ke)/(ka−ke), 1/ke where both are equal.
     pub fn peak_hours(&self) -> f64 {
-        self.hours_to_peak(Body { gut_mg: 1.0, active_mg: 0.0 })
+        self.hours_to_peak(CaffeineState { gut_mg: 1.0, active_mg: 0.0 })
     }
 
     /// The highest level in mg, `hours_since` (0 or more) hours after a single dose or any time later.
     /// Falls, and never rises, with `hours_since`.
     pub fn highest_after(&self, dose_mg: f64, hours_since: f64) -> f64 {
-        self.amount(dose_mg, hours_since.max(self.peak_hours()))
+        self.active_after_dose(dose_mg, hours_since.max(self.peak_hours()))
     }
 
     /// Hours until the level is highest when nothing more is drunk; 0 when it only falls. While
     /// more comes in than goes out it rises, and then it falls for good.
-    pub fn hours_to_peak(&self, body: Body) -> f64 {
+    pub fn hours_to_peak(&self, body: CaffeineState) -> f64 {
         let (ka, ke) = (self.absorption_per_hour, self.elimination_per_hour());
         let rise = body.gut_mg * ka - body.active_mg * ke;
         if rise <= 0.0 {
@@ -193,11 +194,11 @@ mod tests {
     fn the_amounts_are_those_of_the_closed_form() {
         // Computed with 30 decimal digits from D·ka/(ka−ke)·(e^(−ke·t) − e^(−ka·t)).
         for (half_life, ka, dose, hours, expected) in CLOSED_FORM {
-            near(Kinetics::new(half_life, ka).unwrap().amount(dose, hours), expected, 1e-9);
+            near(Kinetics::new(half_life, ka).unwrap().active_after_dose(dose, hours), expected, 1e-9);
         }
-        assert_eq!(Kinetics::default().amount(100.0, 0.0), 0.0);
-        assert_eq!(Kinetics::default().amount(100.0, -1.0), 0.0);
-        assert_eq!(Kinetics::default().amount(0.0, 1.0), 0.0);
+        assert_eq!(Kinetics::default().active_after_dose(100.0, 0.0), 0.0);
+        assert_eq!(Kinetics::default().active_after_dose(100.0, -1.0), 0.0);
+        assert_eq!(Kinetics::default().active_after_dose(0.0, 1.0), 0.0);
     }
 
     #[test]
@@ -208,12 +209,15 @@ mod tests {
         for hours in [0.1, 1.0, 7.2, 48.0] {
             for offset in [0.0, 1e-16, 1e-13, 1e-10, 1e-8, -1e-16, -1e-13, -1e-10, -1e-8] {
                 let body = Kinetics::new(half_life, ke + offset).unwrap();
-                near(body.amount(100.0, hours), limit(hours), 1e-4);
+                near(body.active_after_dose(100.0, hours), limit(hours), 1e-4);
                 near(body.peak_hours(), 1.0 / ke, 1e-5);
             }
         }
         let slow_uptake = Kinetics::new(1.0, 0.1).unwrap();
-        assert!(slow_uptake.amount(100.0, 1e5) >= 0.0 && slow_uptake.amount(100.0, 1e5) < 1e-9);
+        assert!(
+            slow_uptake.active_after_dose(100.0, 1e5) >= 0.0
+                && slow_uptake.active_after_dose(100.0, 1e5) < 1e-9
+        );
     }
 
     #[test]
@@ -221,26 +225,31 @@ mod tests {
         let body = Kinetics::default();
         near(body.peak_hours() * 60.0, 52.244_328, 1e-6);
         for body in [body, body.low(), body.high(), Kinetics::new(2.0, 0.2).unwrap()] {
-            let (peak, top) = (body.peak_hours(), body.amount(100.0, body.peak_hours()));
-            assert!(top > body.amount(100.0, peak - 0.01) && top > body.amount(100.0, peak + 0.01));
+            let (peak, top) = (body.peak_hours(), body.active_after_dose(100.0, body.peak_hours()));
+            assert!(
+                top > body.active_after_dose(100.0, peak - 0.01)
+                    && top > body.active_after_dose(100.0, peak + 0.01)
+            );
         }
     }
 
     #[test]
     fn a_level_is_highest_at_the_found_hour_whatever_is_in_the_body() {
-        for body in [Body { gut_mg: 50.0, active_mg: 30.0 }, Body { gut_mg: 5.0, active_mg: 100.0 }] {
+        for body in
+            [CaffeineState { gut_mg: 50.0, active_mg: 30.0 }, CaffeineState { gut_mg: 5.0, active_mg: 100.0 }]
+        {
             for (half_life, ka) in [(5.0, 4.0), (24.0, 60.0), (1.0, 0.1), (5.0, std::f64::consts::LN_2 / 5.0)]
             {
                 let kinetics = Kinetics::new(half_life, ka).unwrap();
                 let peak = kinetics.hours_to_peak(body);
-                let top = kinetics.later(body, peak).active_mg;
-                let walked = (0..5000_u32).map(|n| kinetics.later(body, f64::from(n) / 500.0).active_mg);
+                let top = kinetics.advance(body, peak).active_mg;
+                let walked = (0..5000_u32).map(|n| kinetics.advance(body, f64::from(n) / 500.0).active_mg);
                 near(walked.fold(0.0, f64::max), top, 1e-3);
             }
         }
-        let falling = Body { gut_mg: 0.0, active_mg: 100.0 };
+        let falling = CaffeineState { gut_mg: 0.0, active_mg: 100.0 };
         assert_eq!(Kinetics::default().hours_to_peak(falling), 0.0);
-        assert_eq!(Kinetics::default().hours_to_peak(Body::default()), 0.0);
+        assert_eq!(Kinetics::default().hours_to_peak(CaffeineState::default()), 0.0);
     }
 
     #[test]
@@ -251,19 +260,19 @@ mod tests {
             let evening = at(night);
             let doses =
                 [(evening, mg(80.0)), (evening.plus(HOUR), mg(90.0)), (evening.plus(9 * HOUR), mg(50.0))];
-            let expected = body.amount(80.0, 6.0) + body.amount(90.0, 5.0);
+            let expected = body.active_after_dose(80.0, 6.0) + body.active_after_dose(90.0, 5.0);
             near(body.active(&doses, evening.plus(6 * HOUR)), expected, 1e-9);
-            near(body.active(&doses[..1], evening.plus(body.look_back())), 0.0, 0.01);
+            near(body.active(&doses[..1], evening.plus(body.lookback_micros())), 0.0, 0.01);
         }
     }
 
     #[test]
     fn walking_in_steps_gives_what_the_closed_form_gives() {
         let body = Kinetics::default();
-        let mut walked = Body { gut_mg: 95.0, active_mg: 0.0 };
+        let mut walked = CaffeineState { gut_mg: 95.0, active_mg: 0.0 };
         for step in 1..=10_000_u32 {
-            walked = body.later(walked, 1.0 / 600.0);
-            near(walked.active_mg, body.amount(95.0, f64::from(step) / 600.0), 1e-9);
+            walked = body.advance(walked, 1.0 / 600.0);
+            near(walked.active_mg, body.active_after_dose(95.0, f64::from(step) / 600.0), 1e-9);
         }
     }
 
@@ -284,9 +293,9 @@ mod tests {
         for step in 0..=1000 {
             let half_life = shortest + (longest - shortest) * f64::from(step) / 1000.0;
             let kinetics = Kinetics::new(half_life, ABSORPTION_PER_HOUR).unwrap();
-            let hours = kinetics.look_back() as f64 / HOUR as f64;
+            let hours = kinetics.lookback_micros() as f64 / HOUR as f64;
             for body in [kinetics.low(), kinetics, kinetics.high()] {
-                let cut = body.amount(LARGEST_DOSE, hours);
+                let cut = body.active_after_dose(LARGEST_DOSE, hours);
                 assert!(cut < 0.05, "{half_life} h: {cut} mg after {hours} h");
             }
         }

@@ -68,7 +68,7 @@ impl Zone {
     }
 
     /// The zone this machine is set to; UTC when it does not say.
-    pub fn of_this_machine() -> Self {
+    pub fn system() -> Self {
         let tz = TimeZone::try_system().unwrap_or(TimeZone::UTC);
         let name = tz.iana_name().unwrap_or("UTC").to_owned();
         Self { name, tz }
@@ -99,7 +99,7 @@ impl Zone {
 
     /// The first instant from `at` on at which clocks show `time`. Where they jump over it, the one as
     /// long after midnight; where they show it twice, the earlier.
-    pub fn next(&self, time: LocalTime, at: Timestamp) -> Timestamp {
+    pub fn next_occurrence(&self, time: LocalTime, at: Timestamp) -> Timestamp {
         let on = |date: Date| {
             let instant = self.tz.to_timestamp(date.0.to_datetime(time.0));
             instant.map_or(Timestamp::MAX, |instant| Timestamp::clamped(instant.as_microsecond()))
@@ -110,7 +110,7 @@ impl Zone {
     }
 
     /// What clocks show at an instant: `16:40`.
-    pub fn clock_text(&self, at: Timestamp) -> String {
+    pub fn format_time(&self, at: Timestamp) -> String {
         LocalTime(self.tz.to_datetime(at.to_jiff()).time()).to_string()
     }
 
@@ -120,7 +120,7 @@ impl Zone {
     }
 
     /// A cursor that turns instants into local dates and hours, fastest in time order.
-    pub fn clock(&self) -> LocalClock<'_> {
+    pub fn local_clock(&self) -> LocalClock<'_> {
         LocalClock { tz: &self.tz, from: 1, until: 0, offset: Offset::UTC, day: (1, 0), date: None }
     }
 }
@@ -246,7 +246,7 @@ mod tests {
     fn the_cursor_agrees_with_the_zone_hour_by_hour_over_two_years() {
         for name in ["Europe/Berlin", "America/Bogota", "Pacific/Kiritimati", "Australia/Lord_Howe"] {
             let zone = zone(name);
-            let mut clock = zone.clock();
+            let mut clock = zone.local_clock();
             let start = at("2025-01-01T00:30:00Z");
             // Forwards, and now and then a step back.
             for step in 0..17_520_i64 {
@@ -279,12 +279,12 @@ mod tests {
             ("UTC", "23:00", "9999-12-30T21:59:59Z", "9999-12-30T22:00:00.000000Z"),
         ] {
             let time = LocalTime::parse(time).unwrap_or_else(|why| panic!("{time} {why}"));
-            assert_eq!(zone(name).next(time, at(from)).to_string(), next, "{name} {from}");
+            assert_eq!(zone(name).next_occurrence(time, at(from)).to_string(), next, "{name} {from}");
         }
         for text in ["", "24:00", "23", "23:5", "23:60", "+1:00", "011:00", "11 pm", "-1:00"] {
             assert!(LocalTime::parse(text).is_err(), "{text}");
         }
-        assert_eq!(zone("Europe/Berlin").clock_text(at("2026-06-01T05:05:59Z")), "07:05");
+        assert_eq!(zone("Europe/Berlin").format_time(at("2026-06-01T05:05:59Z")), "07:05");
     }
 
     #[test]

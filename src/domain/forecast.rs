@@ -7,14 +7,13 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::domain::caffeine::{Body, Dose, Kinetics};
+use crate::domain::caffeine::{CaffeineState, Dose, Kinetics};
 use crate::domain::statistics::round2;
 use crate::domain::time::{HOUR, MINUTE, Timestamp};
 
 /// The level at one instant, in mg rounded to 2 decimals, with the band for quick and slow bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
-#[schema(as = CaffeineLevel)]
-pub struct Level {
+pub struct CaffeineLevel {
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     #[schema(minimum = 0)]
@@ -35,47 +34,47 @@ pub struct Forecast<'d> {
 }
 
 /// A body on its way through time.
-struct Walk<'d> {
+struct StateCursor<'d> {
     kinetics: Kinetics,
     /// Those still to come.
     doses: &'d [Dose],
-    body: Body,
+    body: CaffeineState,
     at: Timestamp,
 }
 
 /// A time in which nothing is drunk: the body at its beginning, and its length; the last has no end.
-struct Stretch {
+struct DoseInterval {
     from: Timestamp,
-    body: Body,
+    body: CaffeineState,
     hours: f64,
 }
 
-impl<'d> Walk<'d> {
+impl<'d> StateCursor<'d> {
     fn new(kinetics: Kinetics, doses: &'d [Dose]) -> Self {
-        Self { kinetics, doses, body: Body::default(), at: Timestamp::MIN }
+        Self { kinetics, doses, body: CaffeineState::default(), at: Timestamp::MIN }
     }
 
     /// The body at `at`, which must not lie before the last one asked for.
-    fn to(&mut self, at: Timestamp) -> Body {
+    fn to(&mut self, at: Timestamp) -> CaffeineState {
         while let [(time, dose), rest @ ..] = self.doses
             && *time <= at
         {
-            self.digest_until(*time);
+            self.advance_to(*time);
             self.body.gut_mg += dose.mg();
             self.doses = rest;
         }
-        self.digest_until(at);
+        self.advance_to(at);
         self.body
     }
 
-    fn digest_until(&mut self, at: Timestamp) {
-        self.body = self.kinetics.later(self.body, at.hours_since(self.at));
+    fn advance_to(&mut self, at: Timestamp) {
+        self.body = self.kinetics.advance(self.body, at.hours_since(self.at));
         self.at = at;
     }
 }
 
 impl<'d> Forecast<'d> {
-    /// Of doses in time order. Those of [`Kinetics::look_back`] before the first instant that will
+    /// Of doses in time order. Those of [`Kinetics::lookback_micros`] before the first instant that will
     /// be asked about suffice.
     pub fn new(kinetics: Kinetics, doses: &'d [Dose]) -> Self {
         Self { kinetics, doses }
@@ -83,21 +82,21 @@ impl<'d> Forecast<'d> {
 
     /// Active caffeine in mg at an instant.
     pub fn active(&self, at: Timestamp) -> f64 {
-        Walk::new(self.kinetics, self.doses).to(at).active_mg
+        StateCursor::new(self.kinetics, self.doses).to(at).active_mg
     }
 
     /// The level at an instant with its band.
-    pub fn level(&self, at: Timestamp) -> Level {
-        let mut walks = self.walks();
-        level(&mut walks, at)
+    pub fn level(&self, at: Timestamp) -> CaffeineLevel {
+        let mut cursors = self.cursors();
+        level(&mut cursors, at)
     }
 
     /// The levels every `step_minutes` (at least 1) from `from` up to and including `until`.
-    pub fn curve(&self, from: Timestamp, until: Timestamp, step_minutes: u32) -> Vec<Level> {
+    pub fn curve(&self, from: Timestamp, until: Timestamp, step_minutes: u32) -> Vec<CaffeineLevel> {
         let step = i64::from(step_minutes.max(1)) * MINUTE;
         let points = (until.micros() - from.micros()).div_euclid(step);
-        let mut walks = self.walks();
-        (0..=points).map(|n| level(&mut walks, from.plus(n * step))).collect()
+        let mut cursors = self.cursors();
+        (0..=points).map(|n| level(&mut cursors, from.plus(n * step))).collect()
     }
 
     /// When the level is highest from `from` on: `from` itself when it only falls. `None` when
@@ -117,58 +116,59 @@ impl<'d> Forecast<'d> {
         if threshold_mg.is_nan() || threshold_mg < 0.0 {
             return None;
         }
-        for stretch in self.stretches(from).into_iter().rev() {
-            let above = |hours: f64| self.kinetics.later(stretch.body, hours).active_mg > threshold_mg;
-            let peak = self.kinetics.hours_to_peak(stretch.body).min(stretch.hours);
+        for interval in self.intervals(from).into_iter().rev() {
+            let above = |hours: f64| self.kinetics.advance(interval.body, hours).active_mg > threshold_mg;
+            let peak = self.kinetics.hours_to_peak(interval.body).min(interval.hours);
             if above(peak) {
-                let crosses = (threshold_mg > 0.0).then(|| last_true(peak, above));
-                return crosses.map(|hours| later_by(stretch.from, hours.min(stretch.hours)));
+                let crosses = (threshold_mg > 0.0).then(|| last_hour_where(peak, above));
+                return crosses.map(|hours| later_by(interval.from, hours.min(interval.hours)));
             }
         }
         Some(from)
     }
 
-    fn walks(&self) -> [Walk<'d>; 3] {
-        [self.kinetics, self.kinetics.low(), self.kinetics.high()].map(|body| Walk::new(body, self.doses))
+    fn cursors(&self) -> [StateCursor<'d>; 3] {
+        [self.kinetics, self.kinetics.low(), self.kinetics.high()]
+            .map(|body| StateCursor::new(body, self.doses))
     }
 
     fn peak(&self, from: Timestamp) -> Option<(Timestamp, f64)> {
         let mut highest = None;
-        for stretch in self.stretches(from) {
-            let hours = self.kinetics.hours_to_peak(stretch.body).min(stretch.hours);
-            let mg = self.kinetics.later(stretch.body, hours).active_mg;
+        for interval in self.intervals(from) {
+            let hours = self.kinetics.hours_to_peak(interval.body).min(interval.hours);
+            let mg = self.kinetics.advance(interval.body, hours).active_mg;
             if mg > highest.map_or(0.0, |(_, mg)| mg) {
-                highest = Some((later_by(stretch.from, hours), mg));
+                highest = Some((later_by(interval.from, hours), mg));
             }
         }
         highest
     }
 
     /// From `from` on: up to the first dose after it, from dose to dose, and without end.
-    fn stretches(&self, from: Timestamp) -> Vec<Stretch> {
-        let mut walk = Walk::new(self.kinetics, self.doses);
+    fn intervals(&self, from: Timestamp) -> Vec<DoseInterval> {
+        let mut cursor = StateCursor::new(self.kinetics, self.doses);
         let mut start = from;
-        let mut stretches = Vec::new();
+        let mut intervals = Vec::new();
         loop {
-            let body = walk.to(start);
-            let next = walk.doses.first().map(|(time, _)| *time);
+            let body = cursor.to(start);
+            let next = cursor.doses.first().map(|(time, _)| *time);
             let hours = next.map_or(f64::INFINITY, |next| next.hours_since(start));
-            stretches.push(Stretch { from: start, body, hours });
+            intervals.push(DoseInterval { from: start, body, hours });
             match next {
                 Some(next) => start = next,
-                None => return stretches,
+                None => return intervals,
             }
         }
     }
 }
 
-fn level(walks: &mut [Walk<'_>; 3], at: Timestamp) -> Level {
-    let [mg, low_mg, high_mg] = walks.each_mut().map(|walk| round2(walk.to(at).active_mg));
-    Level { at, mg, low_mg, high_mg }
+fn level(cursors: &mut [StateCursor<'_>; 3], at: Timestamp) -> CaffeineLevel {
+    let [mg, low_mg, high_mg] = cursors.each_mut().map(|cursor| round2(cursor.to(at).active_mg));
+    CaffeineLevel { at, mg, low_mg, high_mg }
 }
 
 /// Bisection: the hours at which `holds`, true at `from`, turns false for good.
-pub(super) fn last_true(from: f64, holds: impl Fn(f64) -> bool) -> f64 {
+pub(super) fn last_hour_where(from: f64, holds: impl Fn(f64) -> bool) -> f64 {
     let mut low = from;
     let mut high = from + 1.0;
     // Exponentials reach 0 in the end, so this does; the bound is for a promise, not for use.
@@ -242,7 +242,7 @@ mod tests {
         let curve = forecast.curve(noon(), noon().plus(24 * HOUR), 15);
         assert_eq!(curve.len(), 97);
         assert_eq!(curve.last().map(|level| level.at), Some(noon().plus(24 * HOUR)));
-        assert_eq!(curve[0], Level { at: noon(), mg: 0.0, low_mg: 0.0, high_mg: 0.0 });
+        assert_eq!(curve[0], CaffeineLevel { at: noon(), mg: 0.0, low_mg: 0.0, high_mg: 0.0 });
         assert_eq!(curve[20], forecast.level(noon().plus(5 * HOUR)));
         assert_eq!(forecast.curve(noon(), noon().minus(1), 15), []);
         assert_eq!(forecast.curve(noon(), noon().plus(3 * MINUTE), 0).len(), 4);

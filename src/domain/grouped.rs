@@ -23,7 +23,7 @@ impl<V> Default for Grouped<V> {
 
 impl<V: Default> Grouped<V> {
     /// The value under `name`, made when it is new.
-    pub fn slot(&mut self, name: Option<&str>) -> &mut V {
+    pub fn get_or_default(&mut self, name: Option<&str>) -> &mut V {
         let is_it = |(own, _): &(Option<String>, V)| own.as_deref() == name;
         if !self.entries.get(self.last).is_some_and(is_it) {
             let found = match self.entries.iter().take(FIRST).position(is_it) {
@@ -69,7 +69,7 @@ mod tests {
         let names: Vec<Option<String>> = (0..40).map(|n| (n != 20).then(|| format!("name {n}"))).collect();
         for round in 1..4 {
             for name in &names {
-                *sums.slot(name.as_deref()) += round;
+                *sums.get_or_default(name.as_deref()) += round;
             }
         }
         let wanted: Vec<_> = names.into_iter().map(|name| (name, 6)).collect();

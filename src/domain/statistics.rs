@@ -1,8 +1,8 @@
-//! Figures over pulses: exact summaries from counts per pulse, and equal slices of time
+//! Figures over pulses: exact summaries from counts per pulse, and equal buckets of time
 //! for plots.
 //!
 //! Sums stay whole numbers until the last step, so that the order and the number of
-//! readings cost no digits. Memory depends on the highest pulse or the number of slices,
+//! readings cost no digits. Memory depends on the highest pulse or the number of buckets,
 //! never on the number of readings.
 
 use serde::Serialize;
@@ -31,7 +31,7 @@ pub struct Histogram {
 
 /// How many readings there are, and between which pulses they lie.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Extent {
+pub struct BpmAggregate {
     pub count: u64,
     /// Of all pulses, in beats per minute.
     pub sum: u64,
@@ -41,7 +41,7 @@ pub struct Extent {
     pub max: u16,
 }
 
-impl Extent {
+impl BpmAggregate {
     /// Counts `count` readings of one pulse.
     pub fn add(&mut self, bpm: Bpm, count: u64) {
         let bpm = bpm.get();
@@ -167,10 +167,9 @@ impl Histogram {
     }
 }
 
-/// One slice of time, [`start`, `end`), and its readings.
+/// One bucket of time, [`start`, `end`), and its readings.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
-#[schema(as = HeartRateBucket)]
-pub struct Slice {
+pub struct HeartRateBucket {
     #[schema(value_type = String, format = DateTime)]
     pub start: Timestamp,
     #[schema(value_type = String, format = DateTime)]
@@ -183,42 +182,42 @@ pub struct Slice {
     pub max_bpm: u16,
 }
 
-/// Gathers readings, given in time order, into equal slices of [start, end).
+/// Gathers readings, given in time order, into equal buckets of [start, end).
 #[derive(Clone, Debug)]
-pub struct EqualSlices {
+pub struct TimeBuckets {
     start: Timestamp,
     end: Timestamp,
-    slices: u16,
-    done: Vec<Slice>,
-    open: Option<OpenSlice>,
+    buckets: u16,
+    done: Vec<HeartRateBucket>,
+    open: Option<OpenBucket>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct OpenSlice {
+struct OpenBucket {
     start: Timestamp,
     end: Timestamp,
-    of: Extent,
+    of: BpmAggregate,
 }
 
-impl EqualSlices {
-    /// Most slices of one answer.
+impl TimeBuckets {
+    /// Most buckets of one answer.
     pub const MAX: u16 = 1000;
 
-    /// Cuts [`start`, `end`) into `slices` (held within 1 to [`Self::MAX`]) parts whose lengths
+    /// Cuts [`start`, `end`) into `buckets` (held within 1 to [`Self::MAX`]) parts whose lengths
     /// differ by a microsecond at most.
-    pub fn new(start: Timestamp, end: Timestamp, slices: u16) -> Self {
-        Self { start, end, slices: slices.clamp(1, Self::MAX), done: Vec::new(), open: None }
+    pub fn new(start: Timestamp, end: Timestamp, buckets: u16) -> Self {
+        Self { start, end, buckets: buckets.clamp(1, Self::MAX), done: Vec::new(), open: None }
     }
 
     /// Takes the next reading; one outside of [start, end) does not count.
     pub fn push(&mut self, at: Timestamp, bpm: Bpm) {
-        let mut one = Extent::default();
+        let mut one = BpmAggregate::default();
         one.add(bpm, 1);
-        self.push_all(at, one);
+        self.push_aggregate(at, one);
     }
 
-    /// Takes readings that all lie in the slice of `at`.
-    pub fn push_all(&mut self, at: Timestamp, of: Extent) {
+    /// Takes readings that all lie in the bucket of `at`.
+    pub fn push_aggregate(&mut self, at: Timestamp, of: BpmAggregate) {
         if at < self.start || at >= self.end {
             return;
         }
@@ -226,25 +225,25 @@ impl EqualSlices {
             Some(open) if at < open.end => open.of.merge(of),
             _ => {
                 self.close();
-                let (start, end) = self.slice_of(at);
-                self.open = Some(OpenSlice { start, end, of });
+                let (start, end) = self.bucket_of(at);
+                self.open = Some(OpenBucket { start, end, of });
             }
         }
     }
 
-    /// Where slices begin and end, from the start of the first to the end of the last.
+    /// Where buckets begin and end, from the start of the first to the end of the last.
     pub fn edges(&self) -> impl Iterator<Item = Timestamp> {
-        (0..=i128::from(self.slices)).map(|index| self.edge(index))
+        (0..=i128::from(self.buckets)).map(|index| self.edge(index))
     }
 
-    /// The slices that hold readings, in time order.
-    pub fn finish(mut self) -> Vec<Slice> {
+    /// The buckets that hold readings, in time order.
+    pub fn finish(mut self) -> Vec<HeartRateBucket> {
         self.close();
         self.done
     }
 
     fn close(&mut self) {
-        self.done.extend(self.open.take().map(|open| Slice {
+        self.done.extend(self.open.take().map(|open| HeartRateBucket {
             start: open.start,
             end: open.end,
             count: open.of.count,
@@ -254,18 +253,18 @@ impl EqualSlices {
         }));
     }
 
-    /// Slice i is [start + ⌊span·i/n⌋, start + ⌊span·(i+1)/n⌋); this is the one that holds `at`.
-    fn slice_of(&self, at: Timestamp) -> (Timestamp, Timestamp) {
+    /// HeartRateBucket i is [start + ⌊span·i/n⌋, start + ⌊span·(i+1)/n⌋); this is the one that holds `at`.
+    fn bucket_of(&self, at: Timestamp) -> (Timestamp, Timestamp) {
         let span = i128::from(self.end.micros()) - i128::from(self.start.micros());
         let since = i128::from(at.micros()) - i128::from(self.start.micros());
-        let n = i128::from(self.slices);
+        let n = i128::from(self.buckets);
         let index = ((since + 1) * n - 1) / span;
         (self.edge(index), self.edge(index + 1))
     }
 
     fn edge(&self, index: i128) -> Timestamp {
         let span = i128::from(self.end.micros()) - i128::from(self.start.micros());
-        self.start.plus(i64::try_from(span * index / i128::from(self.slices)).unwrap_or(i64::MAX))
+        self.start.plus(i64::try_from(span * index / i128::from(self.buckets)).unwrap_or(i64::MAX))
     }
 }
 
@@ -346,9 +345,9 @@ mod tests {
             let mut times: Vec<i64> = (0..500).map(|_| rng.i64(-span / 10..span + span / 10 + 1)).collect();
             times.extend([0, span - 1, span]);
             times.sort_unstable();
-            let mut slices = EqualSlices::new(start, end, n);
+            let mut buckets = TimeBuckets::new(start, end, n);
             let readings: Vec<_> = times.iter().map(|t| (start.plus(*t), rng.u16(30..=250))).collect();
-            readings.iter().for_each(|(at, value)| slices.push(*at, bpm(*value)));
+            readings.iter().for_each(|(at, value)| buckets.push(*at, bpm(*value)));
             let mut expected = Vec::new();
             for i in 0..i64::from(n) {
                 let edge = |i: i64| {
@@ -358,7 +357,7 @@ mod tests {
                 let inside: Vec<u16> =
                     readings.iter().filter(|(at, _)| *at >= from && *at < until).map(|r| r.1).collect();
                 let Some(summary) = histogram(&inside).summary() else { continue };
-                expected.push(Slice {
+                expected.push(HeartRateBucket {
                     start: from,
                     end: until,
                     count: inside.len() as u64,
@@ -367,18 +366,18 @@ mod tests {
                     max_bpm: summary.max_bpm,
                 });
             }
-            assert_eq!(slices.finish(), expected);
+            assert_eq!(buckets.finish(), expected);
         }
     }
 
     #[test]
     fn empty_slices_are_left_out_and_an_empty_span_has_none() {
         let start = Timestamp::clamped(0);
-        let mut slices = EqualSlices::new(start, start.plus(4 * HOUR), 4);
-        slices.push(start, bpm(60));
-        slices.push(start.plus(HOUR - 1), bpm(61));
-        slices.push(start.plus(3 * HOUR), bpm(70));
-        let shown = serde_json::to_value(slices.finish()).unwrap();
+        let mut buckets = TimeBuckets::new(start, start.plus(4 * HOUR), 4);
+        buckets.push(start, bpm(60));
+        buckets.push(start.plus(HOUR - 1), bpm(61));
+        buckets.push(start.plus(3 * HOUR), bpm(70));
+        let shown = serde_json::to_value(buckets.finish()).unwrap();
         let expected = serde_json::json!([
             {"start": "1970-01-01T00:00:00.000000Z", "end": "1970-01-01T01:00:00.000000Z",
              "count": 2, "min_bpm": 60, "avg_bpm": 60.5, "max_bpm": 61},
@@ -386,7 +385,7 @@ mod tests {
              "count": 1, "min_bpm": 70, "avg_bpm": 70.0, "max_bpm": 70},
         ]);
         assert_eq!(shown, expected);
-        let mut none = EqualSlices::new(start, start, 4);
+        let mut none = TimeBuckets::new(start, start, 4);
         none.push(start, bpm(60));
         assert_eq!(none.finish(), []);
     }

@@ -30,7 +30,7 @@ impl Estimate {
 
     /// The 95 % confidence interval.
     pub fn interval(&self) -> (f64, f64) {
-        let reach = critical(self.degrees_of_freedom) * self.standard_error;
+        let reach = critical_value(self.degrees_of_freedom) * self.standard_error;
         (self.value - reach, self.value + reach)
     }
 }
@@ -58,7 +58,7 @@ pub fn two_sided_p(t: f64, degrees_of_freedom: f64) -> f64 {
 }
 
 /// How far from 0 a t with so many degrees of freedom (1 or more) lies in 5 % of cases.
-pub fn critical(degrees_of_freedom: f64) -> f64 {
+pub fn critical_value(degrees_of_freedom: f64) -> f64 {
     let nu = degrees_of_freedom.max(1.0);
     // 12.7 at one degree, 1.96 at infinitely many.
     let (mut low, mut high) = (1.9, 13.0);
@@ -158,7 +158,7 @@ mod tests {
             near(two_sided_p(-t, df), p, &format!("p of -{t} with {df}"));
         }
         for Critical { df, t } in oracle.critical {
-            near(critical(df), t, &format!("quantile with {df}"));
+            near(critical_value(df), t, &format!("quantile with {df}"));
         }
     }
 
@@ -172,8 +172,11 @@ mod tests {
     #[test]
     fn an_interval_ends_at_zero_where_p_is_a_twentieth() {
         for degrees_of_freedom in [1.0, 2.5, 29.0, 1000.0] {
-            let estimate =
-                Estimate { value: critical(degrees_of_freedom), standard_error: 1.0, degrees_of_freedom };
+            let estimate = Estimate {
+                value: critical_value(degrees_of_freedom),
+                standard_error: 1.0,
+                degrees_of_freedom,
+            };
             assert!((estimate.p() - 0.05).abs() < 1e-12);
             assert!(estimate.interval().0.abs() < 1e-12);
         }

@@ -11,7 +11,7 @@ mod plan;
 
 use fastrand::Rng;
 
-use crate::domain::caffeine::{Body, Kinetics};
+use crate::domain::caffeine::{CaffeineState, Kinetics};
 use crate::domain::calendar::{Date, Zone};
 use crate::domain::coffee::Milligrams;
 use crate::domain::heart_rate::Bpm;
@@ -49,14 +49,14 @@ pub struct SimulatedReading {
 
 /// A local calendar day, each list in time order.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Day {
+pub struct SimulatedDay {
     pub coffees: Vec<SimulatedCoffee>,
     pub readings: Vec<SimulatedReading>,
 }
 
 /// Someone who lives one day after another.
 #[derive(Clone, Debug)]
-pub struct Person {
+pub struct SimulatedPerson {
     habits: Habits,
     zone: Zone,
     kinetics: Kinetics,
@@ -66,7 +66,7 @@ pub struct Person {
     resting_bpm: f64,
     /// How far the resting pulse has wandered by the last hour, in beats per minute.
     drift_bpm: f64,
-    body: Body,
+    body: CaffeineState,
     /// The instant that `body` describes.
     body_at: Timestamp,
     last_coffee: Timestamp,
@@ -79,7 +79,7 @@ const FULL_ANSWER_MG: f64 = 1000.0;
 /// The slowest and the fastest pulse of a simulated person.
 const PULSES: (f64, f64) = (38.0, 215.0);
 
-impl Person {
+impl SimulatedPerson {
     /// A person whose whole life follows from `seed`.
     pub fn new(seed: u64, mut habits: Habits, zone: Zone) -> Self {
         let mut heart = Rng::with_seed(seed);
@@ -94,7 +94,7 @@ impl Person {
             resting_bpm: between(&mut heart, 57.0, 69.0),
             heart,
             drift_bpm: 0.0,
-            body: Body::default(),
+            body: CaffeineState::default(),
             body_at: Timestamp::MIN,
             last_coffee: Timestamp::MIN,
         }
@@ -102,7 +102,7 @@ impl Person {
 
     /// Lives one local calendar day, after the days lived before, and writes it into `day`.
     /// A date that the zone skipped stays empty.
-    pub fn live(&mut self, date: Date, day: &mut Day) {
+    pub fn simulate_day(&mut self, date: Date, day: &mut SimulatedDay) {
         day.coffees.clear();
         day.readings.clear();
         let (start, end) = self.zone.day(date);
@@ -112,7 +112,7 @@ impl Person {
         let plan = self.plan(date, start, end);
         self.drink(date, &plan, &mut day.coffees);
         self.measure(&plan, &day.coffees, &mut day.readings);
-        self.digest_until(end);
+        self.advance_to(end);
     }
 
     fn plan(&mut self, date: Date, start: Timestamp, end: Timestamp) -> Plan {
@@ -156,7 +156,7 @@ impl Person {
             while let Some(coffee) = cups.next_if(|coffee| coffee.timestamp <= at) {
                 self.take(coffee);
             }
-            self.digest_until(at);
+            self.advance_to(at);
             let time = plan.local_time(at);
             while let [first, rest @ ..] = episodes
                 && first.fades <= time
@@ -172,13 +172,13 @@ impl Person {
     }
 
     fn take(&mut self, coffee: &SimulatedCoffee) {
-        self.digest_until(coffee.timestamp);
+        self.advance_to(coffee.timestamp);
         self.body.gut_mg += coffee.caffeine_mg.mg();
         self.last_coffee = coffee.timestamp;
     }
 
-    fn digest_until(&mut self, at: Timestamp) {
-        self.body = self.kinetics.later(self.body, at.hours_since(self.body_at));
+    fn advance_to(&mut self, at: Timestamp) {
+        self.body = self.kinetics.advance(self.body, at.hours_since(self.body_at));
         self.body_at = at;
     }
 
@@ -227,16 +227,16 @@ mod tests {
     use crate::domain::time::DAY;
     use crate::simulator::drinks::DRINKS;
 
-    fn live(seed: u64, coffees: f64, readings: u32, zone: &str, from: &str, days: u32) -> Vec<Day> {
+    fn live(seed: u64, coffees: f64, readings: u32, zone: &str, from: &str, days: u32) -> Vec<SimulatedDay> {
         let zone = Zone::named(zone).unwrap();
         let mut date = zone.date(zone.parse(from).unwrap());
         let habits =
             Habits { coffees_per_day: coffees, readings_per_day: readings, bpm_per_100_mg: BPM_PER_100_MG };
-        let mut person = Person::new(seed, habits, zone.clone());
+        let mut person = SimulatedPerson::new(seed, habits, zone.clone());
         (0..days)
             .map(|_| {
-                let mut day = Day::default();
-                person.live(date, &mut day);
+                let mut day = SimulatedDay::default();
+                person.simulate_day(date, &mut day);
                 let (start, end) = zone.day(date);
                 check(&day, start, end);
                 date = date.next();
@@ -246,7 +246,7 @@ mod tests {
     }
 
     /// What holds for any day.
-    fn check(day: &Day, start: Timestamp, end: Timestamp) {
+    fn check(day: &SimulatedDay, start: Timestamp, end: Timestamp) {
         let drunk: Vec<_> = day.coffees.iter().map(|coffee| coffee.timestamp).collect();
         let measured: Vec<_> = day.readings.iter().map(|reading| reading.timestamp).collect();
         for times in [drunk, measured] {
@@ -256,7 +256,7 @@ mod tests {
         assert!(day.readings.iter().all(|reading| (30..=250).contains(&reading.bpm.get())));
     }
 
-    fn mean(days: &[Day], context: &str) -> f64 {
+    fn mean(days: &[SimulatedDay], context: &str) -> f64 {
         let pulses = days.iter().flat_map(|day| &day.readings).filter(|reading| reading.context == context);
         let (sum, count) =
             pulses.fold((0.0, 0.0), |(sum, count), r| (sum + f64::from(r.bpm.get()), count + 1.0));
@@ -288,7 +288,7 @@ mod tests {
             live(4, coffees, readings, "Europe/Berlin", "2026-10-24", 3);
         }
         live(4, 50.0, 100, "America/Sao_Paulo", "2018-11-03", 3);
-        assert_eq!(live(4, 9.0, 100, "Pacific/Apia", "2011-12-29", 3)[1], Day::default());
+        assert_eq!(live(4, 9.0, 100, "Pacific/Apia", "2011-12-29", 3)[1], SimulatedDay::default());
     }
 
     #[test]
@@ -311,7 +311,7 @@ mod tests {
     #[test]
     fn coffee_is_drunk_by_habit() {
         let days = live(1, 4.0, 0, "UTC", "2025-01-06", 364);
-        let hours = |days: &[Day]| -> Vec<f64> {
+        let hours = |days: &[SimulatedDay]| -> Vec<f64> {
             days.iter()
                 .flat_map(|day| &day.coffees)
                 .map(|c| c.timestamp.micros().rem_euclid(DAY) as f64 / HOUR as f64)

@@ -1,7 +1,7 @@
 //! `/heartrate/correlation` on scenarios that can be computed by hand.
 
 use coffee_tracker::domain::calendar::Zone;
-use coffee_tracker::simulator::{Day, Habits, Person};
+use coffee_tracker::simulator::{Habits, SimulatedDay, SimulatedPerson};
 use serde_json::{Value, json};
 
 use super::helpers::{NOW, TestApp, at, bad};
@@ -158,10 +158,10 @@ async fn statistics_of_few_pairs_are_those_of_the_textbook() {
 async fn simulate(app: &TestApp, bpm_per_100_mg: f64) {
     let zone = Zone::named("Europe/Berlin").unwrap();
     let habits = Habits { coffees_per_day: 4.0, readings_per_day: 96, bpm_per_100_mg };
-    let (mut person, mut day) = (Person::new(2, habits, zone.clone()), Day::default());
+    let (mut person, mut day) = (SimulatedPerson::new(2, habits, zone.clone()), SimulatedDay::default());
     let mut date = zone.date(at(NOW)).minus_days(20);
     for _ in 0..20 {
-        person.live(date, &mut day);
+        person.simulate_day(date, &mut day);
         for coffee in &day.coffees {
             app.coffee(&coffee.timestamp.to_string(), coffee.caffeine_mg.mg(), coffee.coffee_type).await;
         }

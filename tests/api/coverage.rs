@@ -7,10 +7,10 @@
 use coffee_tracker::domain::caffeine::{Dose, Kinetics};
 use coffee_tracker::domain::calendar::Zone;
 use coffee_tracker::domain::correlation::{
-    Answer, CorrelatedCoffee, Correlation, Correlator, Question, Verdict,
+    CorrelatedCoffee, Correlation, CorrelationParams, CorrelationResult, Correlator, Verdict,
 };
 use coffee_tracker::domain::time::{MINUTE, Timestamp};
-use coffee_tracker::simulator::{Day, Habits, Person};
+use coffee_tracker::simulator::{Habits, SimulatedDay, SimulatedPerson};
 
 /// What people with one effect were told.
 struct Told {
@@ -36,10 +36,11 @@ fn live(seed: u64, days: u32, cups: f64, measures: Measures, effect: f64) -> Cor
     let zone = Zone::named("Europe/Berlin").unwrap();
     let first = zone.date(zone.parse("2026-03-01").unwrap());
     let habits = Habits { coffees_per_day: cups, readings_per_day: 288, bpm_per_100_mg: effect };
-    let mut person = Person::new(seed, habits, zone.clone());
-    let (mut date, mut day, mut coffees, mut readings) = (first, Day::default(), Vec::new(), Vec::new());
+    let mut person = SimulatedPerson::new(seed, habits, zone.clone());
+    let (mut date, mut day, mut coffees, mut readings) =
+        (first, SimulatedDay::default(), Vec::new(), Vec::new());
     for _ in 0..days {
-        person.live(date, &mut day);
+        person.simulate_day(date, &mut day);
         if measures == Measures::AroundCoffees {
             let minutes = |at: Timestamp, cup: Timestamp| (at.micros() - cup.micros()) / MINUTE;
             day.readings.retain(|reading| {
@@ -51,7 +52,7 @@ fn live(seed: u64, days: u32, cups: f64, measures: Measures, effect: f64) -> Cor
         readings.append(&mut day.readings);
         date = date.next();
     }
-    let question = Question {
+    let params = CorrelationParams {
         since: zone.day(first).0,
         until: zone.day(date).0,
         hours_after: 2,
@@ -66,13 +67,13 @@ fn live(seed: u64, days: u32, cups: f64, measures: Measures, effect: f64) -> Cor
         caffeine_mg,
         coffee_type: None,
     });
-    let mut correlator = Correlator::new(&question, coffees.collect(), &doses);
+    let mut correlator = Correlator::new(&params, coffees.collect(), &doses);
     for reading in readings {
         correlator.push(reading.timestamp, reading.bpm, Some(reading.context));
     }
     match correlator.finish() {
-        Answer::Pairs(answer) => *answer,
-        Answer::NoPairs(_) => panic!("person {seed} has no pair"),
+        CorrelationResult::Pairs(answer) => *answer,
+        CorrelationResult::NoCorrelation(_) => panic!("person {seed} has no pair"),
     }
 }
 

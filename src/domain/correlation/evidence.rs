@@ -4,14 +4,14 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::domain::association::{Association, pearson, spearman};
-use crate::domain::correlation::pairs::Tally;
-use crate::domain::correlation::response::Response;
+use crate::domain::correlation::pairs::PairTotals;
+use crate::domain::correlation::response::PulseResponse;
 use crate::domain::statistics::round2;
 use crate::domain::t_distribution::Estimate;
 
 /// Readings of these contexts are left out unless they are asked for: something other than coffee
 /// moves the pulse then, and further. Sleep is among them, as a first cup follows it.
-pub const LEFT_OUT: [&str; 5] = ["active", "exercise", "panic", "sleeping", "stressed"];
+pub const EXCLUDED_CONTEXTS: [&str; 5] = ["active", "exercise", "panic", "sleeping", "stressed"];
 
 /// How much speaks for the pulse having to do with caffeine: the p of `statistics.response`, in the
 /// language of evidence of Muff et al. (2022), doi:10.1016/j.tree.2021.10.009, one step stricter.
@@ -32,30 +32,28 @@ pub enum Verdict {
 /// How sure the figures are. Beats per minute have 2 decimals, r has 3, p has 3 digits; an interval is
 /// the 95 % confidence interval, from its lower to its upper end.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-#[schema(as = CorrelationStatistics)]
-pub struct Statistics {
+pub struct CorrelationStatistics {
     /// Contexts whose readings were left out, here and in the pairs; none when `context` was asked for.
     #[schema(value_type = Vec<String>)]
     pub left_out_contexts: &'static [&'static str],
     /// Over the pairs with a baseline: the pulse after a coffee less the pulse before it, whatever the
     /// reason. Null without such a pair.
     #[schema(required)]
-    pub increase: Option<Increase>,
+    pub increase: Option<HeartRateIncrease>,
     /// Of dose against increase, over the same pairs.
     pub dose_and_increase: DoseAndIncrease,
     /// Over quarters of an hour: what the pulse does when there is caffeine in the body, by the model, with
     /// what differs from day to day and from hour to hour taken out. The verdict goes by it. Null when
     /// too few days have both.
     #[schema(required)]
-    pub response: Option<Answered>,
+    pub response: Option<HeartRateResponse>,
     /// The verdict in a sentence.
     pub explanation: String,
 }
 
 /// How much faster the heart beats after a coffee. Coffees of one day may share readings, so it is judged by days.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
-#[schema(as = HeartRateIncrease)]
-pub struct Increase {
+pub struct HeartRateIncrease {
     #[schema(minimum = 1)]
     pub pairs: usize,
     /// On how many days.
@@ -69,7 +67,7 @@ pub struct Increase {
     /// The paired t; null also when all days are alike.
     #[schema(required)]
     pub t: Option<f64>,
-    /// Days less 1.
+    /// WithinDayRegression less 1.
     #[schema(required, minimum = 1)]
     pub degrees_of_freedom: Option<f64>,
     /// Of no increase.
@@ -82,16 +80,15 @@ pub struct Increase {
 pub struct DoseAndIncrease {
     /// Null when doses or increases do not vary.
     #[schema(required)]
-    pub pearson: Option<Coefficient>,
+    pub pearson: Option<CorrelationCoefficient>,
     /// Of the ranks: few odd pairs do not matter.
     #[schema(required)]
-    pub spearman: Option<Coefficient>,
+    pub spearman: Option<CorrelationCoefficient>,
 }
 
 /// A correlation coefficient.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
-#[schema(as = CorrelationCoefficient)]
-pub struct Coefficient {
+pub struct CorrelationCoefficient {
     #[schema(minimum = -1, maximum = 1)]
     pub r: f64,
     /// Null with too few pairs or a single day.
@@ -106,8 +103,7 @@ pub struct Coefficient {
 
 /// How the pulse answers to caffeine.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
-#[schema(as = HeartRateResponse)]
-pub struct Answered {
+pub struct HeartRateResponse {
     /// Beats per minute for 100 mg of active caffeine.
     pub bpm_per_100_mg: f64,
     pub interval_bpm_per_100_mg: [f64; 2],
@@ -139,20 +135,20 @@ pub struct Answered {
 
 /// The figures and what they say. `left_out`: the contexts whose readings are not in them.
 pub fn judge(
-    tally: &Tally,
-    response: Option<&Response>,
+    totals: &PairTotals,
+    response: Option<&PulseResponse>,
     left_out: &'static [&'static str],
-) -> (Verdict, Statistics) {
-    let (doses, increases, days) = (&tally.doses, &tally.increases, &tally.by_day);
+) -> (Verdict, CorrelationStatistics) {
+    let (doses, increases, days) = (&totals.doses, &totals.increases, &totals.pairs_by_day);
     let verdict = Verdict::of(response.map(|response| response.bpm_per_100_mg));
-    let statistics = Statistics {
+    let statistics = CorrelationStatistics {
         left_out_contexts: left_out,
         increase: increase(increases, days),
         dose_and_increase: DoseAndIncrease {
-            pearson: pearson(doses, increases, days).map(Coefficient::from),
-            spearman: spearman(doses, increases, days).map(Coefficient::from),
+            pearson: pearson(doses, increases, days).map(CorrelationCoefficient::from),
+            spearman: spearman(doses, increases, days).map(CorrelationCoefficient::from),
         },
-        response: response.map(Answered::from),
+        response: response.map(HeartRateResponse::from),
         explanation: explain(verdict, response),
     };
     (verdict, statistics)
@@ -181,13 +177,13 @@ pub fn mean_by_groups(values: &[f64], groups: &[usize]) -> Option<Estimate> {
     Some(Estimate { value: sum / count, standard_error: variance.sqrt(), degrees_of_freedom: groups - 1.0 })
 }
 
-fn increase(increases: &[f64], days: &[usize]) -> Option<Increase> {
+fn increase(increases: &[f64], days: &[usize]) -> Option<HeartRateIncrease> {
     let pairs = increases.len();
     if pairs == 0 {
         return None;
     }
     let estimate = mean_by_groups(increases, days);
-    Some(Increase {
+    Some(HeartRateIncrease {
         pairs,
         days: days.len(),
         mean_bpm: round2(increases.iter().sum::<f64>() / pairs as f64),
@@ -198,7 +194,7 @@ fn increase(increases: &[f64], days: &[usize]) -> Option<Increase> {
     })
 }
 
-impl From<Association> for Coefficient {
+impl From<Association> for CorrelationCoefficient {
     fn from(of: Association) -> Self {
         Self {
             r: round3(of.r),
@@ -209,8 +205,8 @@ impl From<Association> for Coefficient {
     }
 }
 
-impl From<&Response> for Answered {
-    fn from(of: &Response) -> Self {
+impl From<&PulseResponse> for HeartRateResponse {
+    fn from(of: &PulseResponse) -> Self {
         let slope = of.bpm_per_100_mg;
         Self {
             bpm_per_100_mg: round2(slope.value),
@@ -241,7 +237,7 @@ impl Verdict {
     }
 }
 
-fn explain(verdict: Verdict, response: Option<&Response>) -> String {
+fn explain(verdict: Verdict, response: Option<&PulseResponse>) -> String {
     let Some(response) = response else {
         return "Too few days have both caffeine and readings to tell whether the pulse follows it.".into();
     };

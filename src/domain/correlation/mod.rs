@@ -12,26 +12,26 @@ mod response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-pub use crate::domain::correlation::evidence::{LEFT_OUT, Statistics, Verdict};
-pub use crate::domain::correlation::pairs::{BASELINE, CorrelatedCoffee, MARGIN, Pair};
+pub use crate::domain::correlation::evidence::{CorrelationStatistics, EXCLUDED_CONTEXTS, Verdict};
+pub use crate::domain::correlation::pairs::{BASELINE, BeforeAfterPair, CorrelatedCoffee, MARGIN};
 
 use crate::domain::caffeine::{Dose, Kinetics};
 use crate::domain::calendar::Zone;
-use crate::domain::correlation::pairs::{Pairs, Tally};
-use crate::domain::correlation::quarters::Quarters;
+use crate::domain::correlation::pairs::{PairBuilder, PairTotals};
+use crate::domain::correlation::quarters::QuarterHours;
 use crate::domain::heart_rate::Bpm;
 use crate::domain::statistics::round1;
 use crate::domain::time::Timestamp;
 
 /// What is asked.
 #[derive(Clone, Debug)]
-pub struct Question {
+pub struct CorrelationParams {
     /// Coffees and readings from this instant on, up to but without that one.
     pub since: Timestamp,
     pub until: Timestamp,
     /// How many hours after a coffee readings count, 1 to 24.
     pub hours_after: u8,
-    /// Only readings of this context; `None`: all but [`LEFT_OUT`].
+    /// Only readings of this context; `None`: all but [`EXCLUDED_CONTEXTS`].
     pub context: Option<String>,
     /// Most pairs that the answer shows; the figures are over all of them.
     pub shown: usize,
@@ -42,8 +42,7 @@ pub struct Question {
 
 /// What all pairs come to, the ones not shown included.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-#[schema(as = CorrelationAnalysis)]
-pub struct Analysis {
+pub struct CorrelationAnalysis {
     #[schema(minimum = 1)]
     pub total_correlations: usize,
     /// Milligrams.
@@ -62,20 +61,19 @@ pub struct Analysis {
 pub struct Correlation {
     /// Newest first, at most `limit`.
     #[schema(max_items = 1000)]
-    pub correlations: Vec<Pair>,
-    pub analysis: Analysis,
+    pub correlations: Vec<BeforeAfterPair>,
+    pub analysis: CorrelationAnalysis,
     pub summary: &'static str,
     pub verdict: Verdict,
-    pub statistics: Statistics,
+    pub statistics: CorrelationStatistics,
 }
 
 /// The answer when no coffee has a reading after it.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-#[schema(as = NoCorrelation)]
-pub struct NoPairs {
+pub struct NoCorrelation {
     /// Always empty.
-    #[schema(value_type = Vec<Pair>, max_items = 0)]
-    pub correlations: [Pair; 0],
+    #[schema(value_type = Vec<BeforeAfterPair>, max_items = 0)]
+    pub correlations: [BeforeAfterPair; 0],
     pub summary: &'static str,
     #[schema(value_type = Vec<String>)]
     pub recommendations: [&'static str; 2],
@@ -85,95 +83,101 @@ pub struct NoPairs {
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = CorrelationOrNone)]
 #[serde(untagged)]
-pub enum Answer {
+pub enum CorrelationResult {
     Pairs(Box<Correlation>),
-    NoPairs(NoPairs),
+    NoCorrelation(NoCorrelation),
 }
 
 /// Compares coffees with readings as these pass by.
 pub struct Correlator<'a> {
-    question: &'a Question,
-    pairs: Pairs<'a>,
-    quarters: Quarters<'a>,
+    params: &'a CorrelationParams,
+    pairs: PairBuilder<'a>,
+    quarters: QuarterHours<'a>,
 }
 
-impl Question {
+impl CorrelationParams {
     /// How far back coffees are needed for the caffeine model.
-    pub fn coffees_since(&self) -> Timestamp {
-        self.since.minus(Quarters::reach(&self.kinetics))
+    pub fn doses_since(&self) -> Timestamp {
+        self.since.minus(QuarterHours::reach(&self.kinetics))
     }
 
     /// Contexts whose readings do not take part, when none is asked for.
-    pub fn left_out(&self) -> &'static [&'static str] {
-        if self.context.is_some() { &[] } else { &LEFT_OUT }
+    pub fn excluded_contexts(&self) -> &'static [&'static str] {
+        if self.context.is_some() { &[] } else { &EXCLUDED_CONTEXTS }
     }
 
     fn takes(&self, context: Option<&str>) -> bool {
         match (&self.context, context) {
             (Some(wanted), context) => context == Some(wanted),
-            (None, Some(context)) => !self.left_out().contains(&context),
+            (None, Some(context)) => !self.excluded_contexts().contains(&context),
             (None, None) => true,
         }
     }
 }
 
 impl<'a> Correlator<'a> {
-    /// Answers from `coffees` of the period, and from all `doses` since [`Question::coffees_since`], in
+    /// Answers from `coffees` of the period, and from all `doses` since [`CorrelationParams::doses_since`], in
     /// time order.
-    pub fn new(question: &'a Question, coffees: Vec<CorrelatedCoffee>, doses: &'a [Dose]) -> Self {
-        let zone = &question.zone;
+    pub fn new(params: &'a CorrelationParams, coffees: Vec<CorrelatedCoffee>, doses: &'a [Dose]) -> Self {
+        let zone = &params.zone;
         Self {
-            question,
-            pairs: Pairs::new(coffees, question.hours_after, question.shown, zone),
-            quarters: Quarters::new(question.since, zone, question.kinetics, doses),
+            params,
+            pairs: PairBuilder::new(coffees, params.hours_after, params.shown, zone),
+            quarters: QuarterHours::new(params.since, zone, params.kinetics, doses),
         }
     }
 
     /// The time [from, until) whose readings matter; `None` without coffees.
     pub fn span(&self) -> Option<(Timestamp, Timestamp)> {
         let (from, until) = self.pairs.span()?;
-        Some((from.min(self.question.since), until.max(self.question.until)))
+        Some((from.min(self.params.since), until.max(self.params.until)))
     }
 
-    /// Takes the next reading, in time order, unless the question leaves its context out.
+    /// Takes the next reading, in time order, unless the params leaves its context out.
     pub fn push(&mut self, at: Timestamp, bpm: Bpm, context: Option<&str>) {
-        if self.question.takes(context) {
-            self.push_wanted(at, bpm);
+        if self.params.takes(context) {
+            self.push_selected(at, bpm);
         }
     }
 
     /// As [`Self::push`], of readings that were chosen before.
-    pub fn push_wanted(&mut self, at: Timestamp, bpm: Bpm) {
+    pub fn push_selected(&mut self, at: Timestamp, bpm: Bpm) {
         self.pairs.push(at, bpm);
-        if at >= self.question.since && at < self.question.until {
+        if at >= self.params.since && at < self.params.until {
             self.quarters.push(at, bpm);
         }
     }
 
     /// The answer, when all readings of the span have been taken.
-    pub fn finish(self) -> Answer {
-        let tally = self.pairs.finish();
-        if tally.pairs == 0 {
-            return Answer::NoPairs(NoPairs {
+    pub fn finish(self) -> CorrelationResult {
+        let totals = self.pairs.finish();
+        if totals.pairs == 0 {
+            return CorrelationResult::NoCorrelation(NoCorrelation {
                 correlations: [],
                 summary: "Not enough data to crush your dreams of health",
                 recommendations: ["Log more coffee and heart rate data", "Try again in a few days"],
             });
         }
-        let left_out = self.question.left_out();
-        let (verdict, statistics) = evidence::judge(&tally, self.quarters.response().as_ref(), left_out);
-        let (analysis, summary) = analyse(&tally, self.question.hours_after);
-        let correlations = tally.shown.into_iter().rev().collect();
-        Answer::Pairs(Box::new(Correlation { correlations, analysis, summary, verdict, statistics }))
+        let left_out = self.params.excluded_contexts();
+        let (verdict, statistics) = evidence::judge(&totals, self.quarters.response().as_ref(), left_out);
+        let (analysis, summary) = analyse(&totals, self.params.hours_after);
+        let correlations = totals.shown.into_iter().rev().collect();
+        CorrelationResult::Pairs(Box::new(Correlation {
+            correlations,
+            analysis,
+            summary,
+            verdict,
+            statistics,
+        }))
     }
 }
 
-fn analyse(tally: &Tally, hours_after: u8) -> (Analysis, &'static str) {
-    let increases = &tally.increases;
+fn analyse(totals: &PairTotals, hours_after: u8) -> (CorrelationAnalysis, &'static str) {
+    let increases = &totals.increases;
     let average = (!increases.is_empty()).then(|| increases.iter().sum::<f64>() / increases.len() as f64);
-    let analysis = Analysis {
-        total_correlations: tally.pairs,
-        avg_caffeine_dose: round1(tally.dose_mg / tally.pairs as f64),
+    let analysis = CorrelationAnalysis {
+        total_correlations: totals.pairs,
+        avg_caffeine_dose: round1(totals.dose_mg / totals.pairs as f64),
         avg_hr_increase: average.map(round1),
         max_hr_increase: increases.iter().copied().reduce(f64::max).map(round1),
         time_window_analyzed: format!("{hours_after} hours after coffee"),
@@ -199,7 +203,7 @@ mod tests {
 
     use super::*;
     use crate::domain::coffee::Milligrams;
-    use crate::domain::correlation::response::{Days, LAGS, Response};
+    use crate::domain::correlation::response::{LAGS, PulseResponse, WithinDayRegression};
     use crate::domain::time::{DAY, HOUR, MINUTE, SECOND};
 
     /// A reading: when, beats per minute, context.
@@ -210,8 +214,8 @@ mod tests {
         CorrelatedCoffee { timestamp, caffeine_mg: Milligrams::new(mg).unwrap(), coffee_type }
     }
 
-    fn question(since: Timestamp, days: i64, zone: &str) -> Question {
-        Question {
+    fn params(since: Timestamp, days: i64, zone: &str) -> CorrelationParams {
+        CorrelationParams {
             since,
             until: since.plus(days * DAY),
             hours_after: 2,
@@ -226,9 +230,13 @@ mod tests {
         coffees.iter().map(|coffee| (coffee.timestamp, coffee.caffeine_mg)).collect()
     }
 
-    fn ask(question: &Question, coffees: &[CorrelatedCoffee], readings: &[Sample]) -> Answer {
+    fn ask(
+        params: &CorrelationParams,
+        coffees: &[CorrelatedCoffee],
+        readings: &[Sample],
+    ) -> CorrelationResult {
         let doses = doses(coffees);
-        let mut correlator = Correlator::new(question, coffees.to_vec(), &doses);
+        let mut correlator = Correlator::new(params, coffees.to_vec(), &doses);
         for (at, bpm, context) in readings {
             correlator.push(*at, Bpm::new(i64::from(*bpm)).unwrap(), *context);
         }
@@ -236,21 +244,25 @@ mod tests {
     }
 
     /// Every coffee against every reading.
-    fn tally_naively(question: &Question, coffees: &[CorrelatedCoffee], readings: &[Sample]) -> Tally {
+    fn tally_naively(
+        params: &CorrelationParams,
+        coffees: &[CorrelatedCoffee],
+        readings: &[Sample],
+    ) -> PairTotals {
         let mean = |from: Timestamp, until: Timestamp| {
             let inside = readings.iter().filter(|(at, ..)| *at >= from && *at < until);
             let inside: Vec<f64> =
-                inside.filter(|r| question.takes(r.2)).map(|(_, bpm, _)| f64::from(*bpm)).collect();
+                inside.filter(|r| params.takes(r.2)).map(|(_, bpm, _)| f64::from(*bpm)).collect();
             ((!inside.is_empty()).then(|| inside.iter().sum::<f64>() / inside.len() as f64), inside.len())
         };
-        let mut tally = Tally::showing(question.shown);
+        let mut totals = PairTotals::showing(params.shown);
         for coffee in coffees {
             let at = coffee.timestamp;
             let (after, readings_count) =
-                mean(at.plus(MARGIN), at.plus(i64::from(question.hours_after) * HOUR));
+                mean(at.plus(MARGIN), at.plus(i64::from(params.hours_after) * HOUR));
             let Some(after) = after else { continue };
             let baseline = mean(at.minus(BASELINE), at.minus(MARGIN)).0;
-            let pair = Pair {
+            let pair = BeforeAfterPair {
                 coffee_time: at,
                 caffeine_mg: coffee.caffeine_mg,
                 coffee_type: coffee.coffee_type.as_deref().map(str::to_owned),
@@ -258,36 +270,34 @@ mod tests {
                 baseline_heartrate: baseline.map(round1),
                 hr_increase: baseline.map(|b| round1(after - b)),
                 readings_count,
-                time_window_hours: question.hours_after,
+                time_window_hours: params.hours_after,
             };
-            tally.add(pair, baseline.map(|b| after - b), question.zone.date(at));
+            totals.add(pair, baseline.map(|b| after - b), params.zone.date(at));
         }
-        tally
+        totals
     }
 
     /// Every reading on its own, every level from all doses by the closed form.
     fn respond_naively(
-        question: &Question,
+        params: &CorrelationParams,
         coffees: &[CorrelatedCoffee],
         readings: &[Sample],
-    ) -> Option<Response> {
+    ) -> Option<PulseResponse> {
         let (quarter, doses) = (15 * MINUTE, doses(coffees));
         let level =
-            |minute: i64| question.kinetics.active(&doses, Timestamp::clamped(minute * MINUTE + MINUTE / 2));
+            |minute: i64| params.kinetics.active(&doses, Timestamp::clamped(minute * MINUTE + MINUTE / 2));
         let mut means: HashMap<i64, f64> = HashMap::new();
-        let mut days = Days::default();
+        let mut days = WithinDayRegression::default();
         let calm: Vec<_> = readings
             .iter()
-            .filter(|(at, _, context)| {
-                *at >= question.since && *at < question.until && question.takes(*context)
-            })
+            .filter(|(at, _, context)| *at >= params.since && *at < params.until && params.takes(*context))
             .collect();
         let index = |at: Timestamp| at.micros().div_euclid(quarter);
         let mut before = None;
         for inside in calm.chunk_by(|a, b| index(a.0) == index(b.0)) {
             let (number, count) = (index(inside[0].0), inside.len() as f64);
             let start = Timestamp::clamped(number * quarter);
-            let date = question.zone.date(start);
+            let date = params.zone.date(start);
             if before.replace(date).is_some_and(|before| before != date) {
                 days.end_day();
             }
@@ -298,7 +308,7 @@ mod tests {
                 let mean = || (number * 15..number * 15 + 15).map(level).sum::<f64>() / 15.0;
                 if lag == 0 { mg } else { *means.entry(number).or_insert_with(mean) }
             });
-            let clock = question.zone.clock_text(start);
+            let clock = params.zone.format_time(start);
             let (hour, minute) = clock.split_once(':').unwrap();
             let of_day = hour.parse::<usize>().unwrap() * 4 + minute.parse::<usize>().unwrap() / 15;
             days.push(of_day, bpm, mg, &lagged);
@@ -306,15 +316,15 @@ mod tests {
         days.response()
     }
 
-    fn agree(ours: &Response, theirs: &Response) {
-        let figures = |of: &Response| {
+    fn agree(ours: &PulseResponse, theirs: &PulseResponse) {
+        let figures = |of: &PulseResponse| {
             let slope = of.bpm_per_100_mg;
             [slope.value, slope.standard_error, slope.degrees_of_freedom, of.r, of.lag_r]
         };
         for (ours, theirs) in figures(ours).into_iter().zip(figures(theirs)) {
             assert!((ours - theirs).abs() <= 1e-7 * theirs.abs().max(1.0), "{ours} is not {theirs}");
         }
-        let counts = |of: &Response| (of.days, of.telling_days, of.quarters, of.lag);
+        let counts = |of: &PulseResponse| (of.days, of.telling_days, of.quarters, of.lag);
         assert_eq!(counts(ours), counts(theirs));
     }
 
@@ -337,14 +347,14 @@ mod tests {
         .take(21)
         .enumerate()
         {
-            let mut question = question(Zone::utc().parse(from).unwrap(), 6, zone);
-            question.hours_after = rng.u8(1..=24);
-            question.shown = rng.usize(1..60);
-            question.context = (round % 3 == 2).then(|| "resting".to_owned());
+            let mut params = params(Zone::utc().parse(from).unwrap(), 6, zone);
+            params.hours_after = rng.u8(1..=24);
+            params.shown = rng.usize(1..60);
+            params.context = (round % 3 == 2).then(|| "resting".to_owned());
             // Whole minutes, so that coffees and readings often meet on a boundary.
             let mut times = |count: usize, from: i64, until: i64| {
                 let mut times: Vec<_> =
-                    (0..count).map(|_| question.since.plus(rng.i64(from..until) * MINUTE)).collect();
+                    (0..count).map(|_| params.since.plus(rng.i64(from..until) * MINUTE)).collect();
                 times.sort_unstable();
                 times
             };
@@ -356,14 +366,14 @@ mod tests {
                 .map(|at| (*at, rng.u16(40..180), contexts[rng.usize(0..contexts.len())]))
                 .collect();
             let compared: Vec<_> =
-                coffees.iter().filter(|coffee| coffee.timestamp >= question.since).cloned().collect();
+                coffees.iter().filter(|coffee| coffee.timestamp >= params.since).cloned().collect();
             let all = doses(&coffees);
-            let mut correlator = Correlator::new(&question, compared.clone(), &all);
+            let mut correlator = Correlator::new(&params, compared.clone(), &all);
             for (at, bpm, context) in &readings {
                 correlator.push(*at, Bpm::new(i64::from(*bpm)).unwrap(), *context);
             }
-            assert_eq!(correlator.pairs.finish(), tally_naively(&question, &compared, &readings));
-            match (correlator.quarters.response(), respond_naively(&question, &coffees, &readings)) {
+            assert_eq!(correlator.pairs.finish(), tally_naively(&params, &compared, &readings));
+            match (correlator.quarters.response(), respond_naively(&params, &coffees, &readings)) {
                 (Some(ours), Some(theirs)) => agree(&ours, &theirs),
                 (ours, theirs) => assert_eq!((ours, round > 1), (theirs, false), "{zone}"),
             }
@@ -373,7 +383,7 @@ mod tests {
     #[test]
     fn windows_begin_with_their_first_instant_and_end_before_their_last() {
         let noon = Timestamp::clamped(1_780_315_200 * SECOND);
-        let question = question(noon.minus(DAY), 2, "UTC");
+        let params = params(noon.minus(DAY), 2, "UTC");
         for (offset, after, baseline) in [
             (-BASELINE - 1, false, false),
             (-BASELINE, false, true),
@@ -388,7 +398,7 @@ mod tests {
             // A reading at +1 h makes a pair in any case.
             let mut readings = [(noon.plus(offset), 60, None), (noon.plus(HOUR), 80, None)];
             readings.sort_unstable();
-            let Answer::Pairs(answer) = ask(&question, &[coffee(noon, 80.0)], &readings) else {
+            let CorrelationResult::Pairs(answer) = ask(&params, &[coffee(noon, 80.0)], &readings) else {
                 panic!("{offset}: no pair")
             };
             let pair = &answer.correlations[0];
@@ -400,13 +410,16 @@ mod tests {
     #[test]
     fn what_moves_the_pulse_otherwise_is_left_out_unless_it_is_asked_for() {
         let noon = Timestamp::clamped(1_780_315_200 * SECOND);
-        let mut question = question(noon.minus(DAY), 2, "UTC");
+        let mut params = params(noon.minus(DAY), 2, "UTC");
         let readings = |context| [(noon.minus(HOUR), 60, Some("resting")), (noon.plus(HOUR), 80, context)];
-        let pairs =
-            |question: &Question, context| match ask(question, &[coffee(noon, 80.0)], &readings(context)) {
-                Answer::Pairs(answer) => answer.correlations.len(),
-                Answer::NoPairs(_) => 0,
-            };
+        let pairs = |params: &CorrelationParams, context| match ask(
+            params,
+            &[coffee(noon, 80.0)],
+            &readings(context),
+        ) {
+            CorrelationResult::Pairs(answer) => answer.correlations.len(),
+            CorrelationResult::NoCorrelation(_) => 0,
+        };
         for (context, taken) in [
             (None, 1),
             (Some("resting"), 1),
@@ -418,29 +431,27 @@ mod tests {
             (Some("stressed"), 0),
             (Some("sleeping"), 0),
         ] {
-            assert_eq!(pairs(&question, context), taken, "{context:?}");
+            assert_eq!(pairs(&params, context), taken, "{context:?}");
         }
-        question.context = Some("exercise".into());
-        assert_eq!((pairs(&question, Some("exercise")), pairs(&question, Some("active"))), (1, 0));
-        assert_eq!(pairs(&question, None), 0);
+        params.context = Some("exercise".into());
+        assert_eq!((pairs(&params, Some("exercise")), pairs(&params, Some("active"))), (1, 0));
+        assert_eq!(pairs(&params, None), 0);
     }
 
     #[test]
     fn without_pairs_the_answer_says_what_to_do() {
         let noon = Timestamp::clamped(1_780_315_200 * SECOND);
-        let question = question(noon.minus(DAY), 2, "UTC");
+        let params = params(noon.minus(DAY), 2, "UTC");
         let expected = serde_json::json!({
             "correlations": [],
             "summary": "Not enough data to crush your dreams of health",
             "recommendations": ["Log more coffee and heart rate data", "Try again in a few days"],
         });
         let before = [(noon.minus(HOUR), 60, None)];
-        for answer in
-            [ask(&question, &[], &[(noon, 60, None)]), ask(&question, &[coffee(noon, 80.0)], &before)]
-        {
+        for answer in [ask(&params, &[], &[(noon, 60, None)]), ask(&params, &[coffee(noon, 80.0)], &before)] {
             assert_eq!(serde_json::to_value(answer).unwrap(), expected);
         }
-        assert_eq!(Correlator::new(&question, Vec::new(), &[]).span(), None);
+        assert_eq!(Correlator::new(&params, Vec::new(), &[]).span(), None);
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub struct CorrelatedCoffee {
 /// A coffee with at least one reading after it. Pulses have 1 decimal.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = CorrelatedCoffee)]
-pub struct Pair {
+pub struct BeforeAfterPair {
     #[schema(value_type = String, format = DateTime)]
     pub coffee_time: Timestamp,
     #[schema(value_type = f64, minimum = 0)]
@@ -56,14 +56,14 @@ pub struct Pair {
 }
 
 /// Compares coffees with readings as these pass by.
-pub struct Pairs<'z> {
+pub struct PairBuilder<'z> {
     coffees: Vec<CorrelatedCoffee>,
     hours_after: u8,
     /// The first coffee whose window is still open.
     next: usize,
     readings: Window,
     clock: LocalClock<'z>,
-    tally: Tally,
+    totals: PairTotals,
 }
 
 /// The readings that an open window may need.
@@ -77,10 +77,10 @@ struct Window {
 
 /// What the pairs come to.
 #[derive(Debug, Default, PartialEq)]
-pub struct Tally {
+pub struct PairTotals {
     /// The latest pairs, oldest first, and how many there may be.
-    pub shown: VecDeque<Pair>,
-    most_shown: usize,
+    pub shown: VecDeque<BeforeAfterPair>,
+    max_shown: usize,
     pub pairs: usize,
     /// The sum of all doses.
     pub dose_mg: f64,
@@ -88,26 +88,26 @@ pub struct Tally {
     pub doses: Vec<f64>,
     pub increases: Vec<f64>,
     /// and how many of them each day has.
-    pub by_day: Vec<usize>,
+    pub pairs_by_day: Vec<usize>,
     day: Option<Date>,
 }
 
-impl<'z> Pairs<'z> {
+impl<'z> PairBuilder<'z> {
     /// Compares these coffees (in any order) with the readings up to `hours_after` (1 to 24) after each,
     /// and shows the latest `shown`. A coffee's day is the zone's.
     pub fn new(mut coffees: Vec<CorrelatedCoffee>, hours_after: u8, shown: usize, zone: &'z Zone) -> Self {
         coffees.sort_by_key(|coffee| coffee.timestamp);
-        let mut tally = Tally::showing(shown);
+        let mut totals = PairTotals::showing(shown);
         // Memory that grows by doubling is held twice, and each thread's stays with it.
-        tally.doses.reserve_exact(coffees.len());
-        tally.increases.reserve_exact(coffees.len());
+        totals.doses.reserve_exact(coffees.len());
+        totals.increases.reserve_exact(coffees.len());
         Self {
             coffees,
             hours_after: hours_after.clamp(1, 24),
             next: 0,
             readings: Window::default(),
-            clock: zone.clock(),
-            tally,
+            clock: zone.local_clock(),
+            totals,
         }
     }
 
@@ -131,11 +131,11 @@ impl<'z> Pairs<'z> {
     }
 
     /// What the pairs come to, when all readings of the span have been taken.
-    pub fn finish(mut self) -> Tally {
+    pub fn finish(mut self) -> PairTotals {
         while self.next < self.coffees.len() {
             self.compare_next();
         }
-        self.tally
+        self.totals
     }
 
     fn window_end(&self, coffee: &CorrelatedCoffee) -> Timestamp {
@@ -151,7 +151,7 @@ impl<'z> Pairs<'z> {
         if let Some(after) = after {
             let (baseline, _) = self.readings.mean(at.minus(BASELINE), at.minus(MARGIN));
             let increase = baseline.map(|baseline| after - baseline);
-            let pair = Pair {
+            let pair = BeforeAfterPair {
                 coffee_time: at,
                 caffeine_mg: coffee.caffeine_mg,
                 coffee_type: coffee.coffee_type.as_deref().map(str::to_owned),
@@ -161,7 +161,7 @@ impl<'z> Pairs<'z> {
                 readings_count,
                 time_window_hours: self.hours_after,
             };
-            self.tally.add(pair, increase, self.clock.date(at));
+            self.totals.add(pair, increase, self.clock.date(at));
         }
         self.next += 1;
         match self.coffees.get(self.next) {
@@ -196,26 +196,26 @@ impl Window {
     }
 }
 
-impl Tally {
+impl PairTotals {
     /// Nothing yet, of which the latest `pairs` will be shown.
     pub fn showing(pairs: usize) -> Self {
-        Self { most_shown: pairs, ..Self::default() }
+        Self { max_shown: pairs, ..Self::default() }
     }
 
     /// Counts the next pair, in time order, with its unrounded increase and its day.
-    pub fn add(&mut self, pair: Pair, increase: Option<f64>, day: Date) {
+    pub fn add(&mut self, pair: BeforeAfterPair, increase: Option<f64>, day: Date) {
         self.pairs += 1;
         self.dose_mg += pair.caffeine_mg.mg();
         if let Some(increase) = increase {
             self.doses.push(pair.caffeine_mg.mg());
             self.increases.push(increase);
-            match self.by_day.last_mut() {
+            match self.pairs_by_day.last_mut() {
                 Some(count) if self.day == Some(day) => *count += 1,
-                _ => self.by_day.push(1),
+                _ => self.pairs_by_day.push(1),
             }
             self.day = Some(day);
         }
-        if self.shown.len() == self.most_shown {
+        if self.shown.len() == self.max_shown {
             self.shown.pop_front();
         }
         self.shown.push_back(pair);
@@ -244,17 +244,17 @@ mod tests {
     #[test]
     fn the_latest_are_shown_but_all_are_counted() {
         let zone = Zone::utc();
-        let mut pairs = Pairs::new((0..120).map(|n| coffee(n * DAY)).collect(), 24, 50, &zone);
+        let mut pairs = PairBuilder::new((0..120).map(|n| coffee(n * DAY)).collect(), 24, 50, &zone);
         for n in 0..120 {
             pairs.push(at(n * DAY - HOUR), bpm(60));
             pairs.push(at(n * DAY + HOUR), bpm(if n < 60 { 100 } else { 60 }));
         }
-        let tally = pairs.finish();
-        let shown: Vec<_> = tally.shown.iter().map(|pair| pair.coffee_time).collect();
+        let totals = pairs.finish();
+        let shown: Vec<_> = totals.shown.iter().map(|pair| pair.coffee_time).collect();
         assert_eq!(shown, (70..120).map(|n| at(n * DAY)).collect::<Vec<_>>());
         // The reading before the next coffee lies in the window, too.
-        assert_eq!((tally.pairs, tally.increases[0], tally.increases[119]), (120, 20.0, 0.0));
-        assert_eq!((tally.dose_mg, tally.by_day), (9600.0, vec![1; 120]));
+        assert_eq!((totals.pairs, totals.increases[0], totals.increases[119]), (120, 20.0, 0.0));
+        assert_eq!((totals.dose_mg, totals.pairs_by_day), (9600.0, vec![1; 120]));
     }
 
     #[test]
@@ -262,16 +262,16 @@ mod tests {
         let zone = Zone::named("Asia/Tokyo").unwrap();
         // 12:00, 14:59, 15:00 in UTC: Tokyo's next day begins at 15:00.
         let coffees = [0, 3 * HOUR - MINUTE, 3 * HOUR].map(coffee);
-        let mut pairs = Pairs::new(coffees.to_vec(), 6, 50, &zone);
+        let mut pairs = PairBuilder::new(coffees.to_vec(), 6, 50, &zone);
         (-60..300).for_each(|minute| pairs.push(at(minute * MINUTE), bpm(60)));
-        assert_eq!(pairs.finish().by_day, [2, 1]);
+        assert_eq!(pairs.finish().pairs_by_day, [2, 1]);
     }
 
     #[test]
     fn only_readings_around_one_coffee_are_held() {
         let zone = Zone::utc();
         // A reading a minute for 30 days, a coffee every fifth.
-        let mut pairs = Pairs::new((0..6).map(|n| coffee(n * 5 * DAY)).collect(), 2, 50, &zone);
+        let mut pairs = PairBuilder::new((0..6).map(|n| coffee(n * 5 * DAY)).collect(), 2, 50, &zone);
         assert_eq!(pairs.span(), Some((at(-2 * HOUR), at(25 * DAY + 2 * HOUR))));
         let mut most = 0;
         for minute in -1440..30 * 1440 {

@@ -4,9 +4,9 @@
 //! something happens does not make it more. The caffeine is that of the minutes of its readings, by
 //! the model, to the minute.
 
-use crate::domain::caffeine::{Body, Dose, Kinetics};
+use crate::domain::caffeine::{CaffeineState, Dose, Kinetics};
 use crate::domain::calendar::{Date, LocalClock, Zone};
-use crate::domain::correlation::response::{Days, LAGS, QUARTERS, Response};
+use crate::domain::correlation::response::{LAGS, PulseResponse, QUARTERS, WithinDayRegression};
 use crate::domain::heart_rate::Bpm;
 use crate::domain::time::{HOUR, MINUTE, Timestamp};
 
@@ -15,24 +15,24 @@ const QUARTER: i64 = 15 * MINUTE;
 /// The longest of the [`LAGS`], in microseconds.
 const LONGEST_LAG: i64 = 6 * HOUR;
 
-/// Gathers readings, given in time order, into the days of a [`Response`].
-pub struct Quarters<'a> {
+/// Gathers readings, given in time order, into the days of a [`PulseResponse`].
+pub struct QuarterHours<'a> {
     clock: LocalClock<'a>,
-    levels: Levels<'a>,
-    days: Days,
+    levels: LevelsByMinute<'a>,
+    days: WithinDayRegression,
     date: Option<Date>,
     /// Minutes since 1970 of the present quarter's beginning.
     quarter: i64,
-    open: Sums,
+    open: QuarterSums,
     /// The mean level of each of the last quarters, twice, so that they are contiguous from `newest` on,
     /// the newest first.
     past: [f64; 2 * LAGS],
     newest: usize,
 }
 
-/// Sums over a quarter: of its readings, and of its minutes so far.
+/// QuarterSums over a quarter: of its readings, and of its minutes so far.
 #[derive(Clone, Copy, Debug, Default)]
-struct Sums {
+struct QuarterSums {
     readings: u32,
     bpm: u32,
     mg: f64,
@@ -40,13 +40,13 @@ struct Sums {
 }
 
 /// The level of active caffeine, minute by minute.
-struct Levels<'a> {
+struct LevelsByMinute<'a> {
     kinetics: Kinetics,
     /// Those still to come.
     doses: &'a [Dose],
     /// The minute of the next of them.
     next_dose: i64,
-    body: Body,
+    body: CaffeineState,
     /// The minute since 1970 in whose middle the body is.
     minute: i64,
     /// What a minute makes of the gut's content, of the active caffeine, and of the one for the other.
@@ -55,18 +55,18 @@ struct Levels<'a> {
     enters: f64,
 }
 
-impl<'a> Quarters<'a> {
+impl<'a> QuarterHours<'a> {
     /// For readings from `since` on, in a zone's days. `doses` are in time order and reach as far back
     /// as [`Self::reach`].
     pub fn new(since: Timestamp, zone: &'a Zone, kinetics: Kinetics, doses: &'a [Dose]) -> Self {
         let start = since.minus(LONGEST_LAG).micros().div_euclid(QUARTER) * QUARTER / MINUTE;
         Self {
-            clock: zone.clock(),
-            levels: Levels::new(kinetics, doses, start),
-            days: Days::default(),
+            clock: zone.local_clock(),
+            levels: LevelsByMinute::new(kinetics, doses, start),
+            days: WithinDayRegression::default(),
             date: None,
             quarter: start,
-            open: Sums::default(),
+            open: QuarterSums::default(),
             past: [0.0; 2 * LAGS],
             newest: 0,
         }
@@ -74,7 +74,7 @@ impl<'a> Quarters<'a> {
 
     /// How far before `since` a dose may still count, in microseconds.
     pub fn reach(kinetics: &Kinetics) -> i64 {
-        LONGEST_LAG + QUARTER + kinetics.look_back()
+        LONGEST_LAG + QUARTER + kinetics.lookback_micros()
     }
 
     /// Takes the next reading.
@@ -94,7 +94,7 @@ impl<'a> Quarters<'a> {
     }
 
     /// What the pulse does when caffeine is there.
-    pub fn response(mut self) -> Option<Response> {
+    pub fn response(mut self) -> Option<PulseResponse> {
         self.close();
         self.days.response()
     }
@@ -122,16 +122,16 @@ impl<'a> Quarters<'a> {
     }
 }
 
-impl<'a> Levels<'a> {
+impl<'a> LevelsByMinute<'a> {
     fn new(kinetics: Kinetics, doses: &'a [Dose], minute: i64) -> Self {
         let hours = MINUTE as f64 / HOUR as f64;
-        let gut = kinetics.later(Body { gut_mg: 1.0, active_mg: 0.0 }, hours);
-        let active = kinetics.later(Body { gut_mg: 0.0, active_mg: 1.0 }, hours);
+        let gut = kinetics.advance(CaffeineState { gut_mg: 1.0, active_mg: 0.0 }, hours);
+        let active = kinetics.advance(CaffeineState { gut_mg: 0.0, active_mg: 1.0 }, hours);
         let mut levels = Self {
             kinetics,
             doses,
             next_dose: i64::MAX,
-            body: Body::default(),
+            body: CaffeineState::default(),
             minute,
             stays: gut.gut_mg,
             lasts: active.active_mg,
@@ -146,13 +146,13 @@ impl<'a> Levels<'a> {
         while self.minute < until {
             // A loop of its own without doses: most minutes have none, and a year has half a million.
             let end = until.min(self.next_dose);
-            let (Body { mut gut_mg, mut active_mg }, mut sum) = (self.body, *sum_mg);
+            let (CaffeineState { mut gut_mg, mut active_mg }, mut sum) = (self.body, *sum_mg);
             for _ in self.minute..end {
                 sum += active_mg;
                 active_mg = active_mg * self.lasts + gut_mg * self.enters;
                 gut_mg *= self.stays;
             }
-            (self.body, *sum_mg) = (Body { gut_mg, active_mg }, sum);
+            (self.body, *sum_mg) = (CaffeineState { gut_mg, active_mg }, sum);
             self.minute = end;
             if end == self.next_dose {
                 self.drink();
@@ -166,8 +166,8 @@ impl<'a> Levels<'a> {
         while let [(time, dose), rest @ ..] = self.doses
             && *time <= at
         {
-            let drunk = Body { gut_mg: dose.mg(), active_mg: 0.0 };
-            let part = self.kinetics.later(drunk, at.hours_since(*time));
+            let drunk = CaffeineState { gut_mg: dose.mg(), active_mg: 0.0 };
+            let part = self.kinetics.advance(drunk, at.hours_since(*time));
             self.body.gut_mg += part.gut_mg;
             self.body.active_mg += part.active_mg;
             self.doses = rest;

@@ -18,7 +18,7 @@ use std::f64::consts::TAU;
 
 use crate::domain::t_distribution::Estimate;
 
-/// Quarters of an hour in a day.
+/// QuarterHours of an hour in a day.
 pub const QUARTERS: usize = 96;
 /// How many quarters of an hour the pulse may lag behind the caffeine: from 0 to 6 hours.
 pub const LAGS: usize = 25;
@@ -36,25 +36,25 @@ const PULSE: usize = COLUMNS - 1;
 /// The variance of a rounded pulse: less is never left over.
 const ROUNDING: f64 = 1.0 / 12.0;
 
-type Row = [f64; COLUMNS];
-/// Sums of products of columns, of which only the symmetric whole makes sense.
-type Products = [Row; COLUMNS];
-type Rhythm = [f64; RHYTHM];
+type Columns = [f64; COLUMNS];
+/// QuarterSums of products of columns, of which only the symmetric whole makes sense.
+type CrossProducts = [Columns; COLUMNS];
+type Harmonics = [f64; RHYTHM];
 
 /// What the pulse does when caffeine is there.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Response {
+pub struct PulseResponse {
     /// Beats per minute for 100 mg of active caffeine.
     pub bpm_per_100_mg: Estimate,
     /// How closely the pulse follows, day and rhythm apart: the partial correlation, and the ends of
     /// the slope's 95 % interval as such.
     pub r: f64,
     pub r_interval: (f64, f64),
-    /// Days with at least two quarters of an hour.
+    /// WithinDayRegression with at least two quarters of an hour.
     pub days: usize,
     /// Those of them that tell something, as caffeine came or went.
     pub telling_days: usize,
-    /// Quarters of an hour.
+    /// QuarterHours of an hour.
     pub quarters: u64,
     /// The lag in quarters of an hour at which the pulse follows most closely, and its r there.
     pub lag: usize,
@@ -63,13 +63,13 @@ pub struct Response {
 
 /// Gathers quarters of an hour, day by day.
 #[derive(Debug)]
-pub struct Days {
-    waves: Vec<Rhythm>,
+pub struct WithinDayRegression {
+    harmonics: Vec<Harmonics>,
     /// Each ended day's products about its means.
-    ended: Vec<Products>,
-    total: Products,
+    ended: Vec<CrossProducts>,
+    total: CrossProducts,
     /// For each lag the caffeine's row of `total`.
-    lagged: [Row; LAGS],
+    lagged: [Columns; LAGS],
     quarters: u64,
     open: OpenDay,
 }
@@ -78,8 +78,8 @@ pub struct Days {
 #[derive(Clone, Debug, Default)]
 struct OpenDay {
     count: u64,
-    sums: Row,
-    products: Products,
+    sums: Columns,
+    products: CrossProducts,
     lagged_sums: [f64; LAGS],
     /// By column, as they are summed over all lags at once.
     lagged: [[f64; LAGS]; COLUMNS],
@@ -90,20 +90,20 @@ struct Fit {
     slope: f64,
     /// What the slope takes from the pulse and from each column of the rhythm: the weights that turn
     /// the caffeine's column into what the rhythm does not explain.
-    caffeine: Rhythm,
+    caffeine: Harmonics,
     /// The caffeine's sum of squares that the (held) rhythm does not explain.
     unexplained: f64,
     /// The pulse's sum of squares that is left.
     left: f64,
 }
 
-impl Default for Days {
+impl Default for WithinDayRegression {
     fn default() -> Self {
         Self {
-            waves: (0..QUARTERS).map(waves).collect(),
+            harmonics: (0..QUARTERS).map(harmonics).collect(),
             ended: Vec::new(),
-            total: Products::default(),
-            lagged: [Row::default(); LAGS],
+            total: CrossProducts::default(),
+            lagged: [Columns::default(); LAGS],
             quarters: 0,
             open: OpenDay::default(),
         }
@@ -111,7 +111,7 @@ impl Default for Days {
 }
 
 /// The rhythm's columns in the middle of a quarter of an hour, counted from midnight.
-fn waves(quarter: usize) -> Rhythm {
+fn harmonics(quarter: usize) -> Harmonics {
     let angle = |harmonic: usize| TAU * harmonic as f64 * (quarter as f64 + 0.5) / QUARTERS as f64;
     std::array::from_fn(|n| {
         let angle = angle(n / 2 + 1);
@@ -120,18 +120,18 @@ fn waves(quarter: usize) -> Rhythm {
 }
 
 /// The variance that a rhythm's coefficient is held to.
-fn held_to(column: usize) -> f64 {
+fn prior_variance(column: usize) -> f64 {
     RHYTHM_BPM[column / 2] * RHYTHM_BPM[column / 2]
 }
 
-impl Days {
+impl WithinDayRegression {
     /// Takes the next quarter of an hour: which of its day (0 to 95), the mean pulse, the mean mg of
     /// active caffeine at its readings, and those of the quarters that lie 0, 1, 2 … before.
     pub fn push(&mut self, of_day: usize, bpm: f64, mg: f64, lagged_mg: &[f64; LAGS]) {
-        let Some(waves) = self.waves.get(of_day) else { return };
-        let mut row = Row::default();
+        let Some(harmonics) = self.harmonics.get(of_day) else { return };
+        let mut row = Columns::default();
         row[CAFFEINE] = mg / 100.0;
-        row[1..PULSE].copy_from_slice(waves);
+        row[1..PULSE].copy_from_slice(harmonics);
         row[PULSE] = bpm;
         let open = &mut self.open;
         open.count += 1;
@@ -182,7 +182,7 @@ impl Days {
 
     /// What the pulse does when caffeine is there; `None` when the days cannot tell: fewer than two,
     /// or caffeine on one of them only.
-    pub fn response(mut self) -> Option<Response> {
+    pub fn response(mut self) -> Option<PulseResponse> {
         self.end_day();
         let days = self.ended.len();
         let free = self.quarters.checked_sub(days as u64).filter(|free| *free > 0)? as f64;
@@ -199,12 +199,12 @@ impl Days {
         };
         let (low, high) = slope.interval();
         let (lag, lag_r) = self.strongest_lag(variance);
-        Some(Response {
+        Some(PulseResponse {
             bpm_per_100_mg: slope,
             r: spread(slope.value),
             r_interval: (spread(low), spread(high)),
             days,
-            telling_days: self.telling(),
+            telling_days: self.informative(),
             quarters: self.quarters,
             lag,
             lag_r,
@@ -226,17 +226,17 @@ impl Days {
         }
         let by_days = (days - 1.0) / days * (squares - sum * sum / days).max(0.0);
         let by_rhythm: f64 = (whole.caffeine.iter().enumerate())
-            .map(|(n, weight)| (weight / whole.unexplained * variance).powi(2) / held_to(n))
+            .map(|(n, weight)| (weight / whole.unexplained * variance).powi(2) / prior_variance(n))
             .sum();
         Some(Estimate {
             value: whole.slope,
             standard_error: (by_days + by_rhythm).sqrt(),
-            degrees_of_freedom: (self.telling() as f64 - 1.0).max(1.0),
+            degrees_of_freedom: (self.informative() as f64 - 1.0).max(1.0),
         })
     }
 
     /// On how many days caffeine varied, at least a tenth as much as on the average day.
-    fn telling(&self) -> usize {
+    fn informative(&self) -> usize {
         let least = self.total[CAFFEINE][CAFFEINE] / self.ended.len() as f64 / 10.0;
         self.ended.iter().filter(|day| day[CAFFEINE][CAFFEINE] > least).count()
     }
@@ -262,23 +262,23 @@ impl Days {
 
 /// The least squares fit with the rhythm held, for noise of this variance; `None` when the caffeine
 /// does not vary beyond the day's level and the rhythm.
-fn fit(products: &Products, variance: f64) -> Option<Fit> {
+fn fit(products: &CrossProducts, variance: f64) -> Option<Fit> {
     let mut rhythm = [[0.0; RHYTHM]; RHYTHM];
     for (n, row) in rhythm.iter_mut().enumerate() {
         row.copy_from_slice(&products[n + 1][1..PULSE]);
-        row[n] += variance / held_to(n);
+        row[n] += variance / prior_variance(n);
     }
     let column = |of: usize| std::array::from_fn(|n| products[n + 1][of]);
-    let (of_caffeine, of_pulse): (Rhythm, Rhythm) = (column(CAFFEINE), column(PULSE));
+    let (of_caffeine, of_pulse): (Harmonics, Harmonics) = (column(CAFFEINE), column(PULSE));
     let caffeine = solve(rhythm, of_caffeine)?;
-    let along = |with: &Rhythm| caffeine.iter().zip(with).map(|(a, b)| a * b).sum::<f64>();
+    let along = |with: &Harmonics| caffeine.iter().zip(with).map(|(a, b)| a * b).sum::<f64>();
     let unexplained = products[CAFFEINE][CAFFEINE] - along(&of_caffeine);
     if unexplained.is_nan() || unexplained <= products[CAFFEINE][CAFFEINE] * 1e-9 + 1e-12 {
         return None;
     }
     let slope = (products[CAFFEINE][PULSE] - along(&of_pulse)) / unexplained;
-    let without: Rhythm = std::array::from_fn(|n| of_pulse[n] - slope * of_caffeine[n]);
-    let mut residual = Row::default();
+    let without: Harmonics = std::array::from_fn(|n| of_pulse[n] - slope * of_caffeine[n]);
+    let mut residual = Columns::default();
     residual[CAFFEINE] = -slope;
     residual[1..PULSE].iter_mut().zip(solve(rhythm, without)?).for_each(|(weight, of)| *weight = -of);
     residual[PULSE] = 1.0;
@@ -286,13 +286,13 @@ fn fit(products: &Products, variance: f64) -> Option<Fit> {
 }
 
 /// wᵀ·M·w.
-fn quadratic(products: &Products, weights: &Row) -> f64 {
-    let row = |row: &Row| row.iter().zip(weights).map(|(product, weight)| product * weight).sum::<f64>();
+fn quadratic(products: &CrossProducts, weights: &Columns) -> f64 {
+    let row = |row: &Columns| row.iter().zip(weights).map(|(product, weight)| product * weight).sum::<f64>();
     products.iter().zip(weights).map(|(products, weight)| weight * row(products)).sum()
 }
 
 /// Solves a symmetric positive definite system by elimination, which needs no pivoting there.
-fn solve(mut matrix: [Rhythm; RHYTHM], mut right: Rhythm) -> Option<Rhythm> {
+fn solve(mut matrix: [Harmonics; RHYTHM], mut right: Harmonics) -> Option<Harmonics> {
     for pivot in 0..RHYTHM {
         let row = matrix[pivot];
         if row[pivot].is_nan() || row[pivot] <= 0.0 {
@@ -343,14 +343,14 @@ mod tests {
     struct Expected {
         slope: f64,
         error: f64,
-        telling: usize,
+        informative: usize,
         r: f64,
         lag: usize,
         lag_r: f64,
     }
 
-    fn gathered(case: &Case) -> Days {
-        let mut days = Days::default();
+    fn gathered(case: &Case) -> WithinDayRegression {
+        let mut days = WithinDayRegression::default();
         for quarters in case.quarters.chunk_by(|a, b| a.day == b.day) {
             for quarter in quarters {
                 let mut lagged: [f64; LAGS] =
@@ -378,15 +378,15 @@ mod tests {
             near(ours.bpm_per_100_mg.standard_error, theirs.error);
             near(ours.r, theirs.r);
             near(ours.lag_r, theirs.lag_r);
-            assert_eq!((ours.lag, ours.telling_days), (theirs.lag, theirs.telling));
+            assert_eq!((ours.lag, ours.telling_days), (theirs.lag, theirs.informative));
             assert_eq!(ours.quarters, case.quarters.len() as u64);
-            near(ours.bpm_per_100_mg.degrees_of_freedom, theirs.telling as f64 - 1.0);
+            near(ours.bpm_per_100_mg.degrees_of_freedom, theirs.informative as f64 - 1.0);
         }
     }
 
-    /// Days with a pulse of 60 before a dose at eight, and so much more an hour after.
-    fn mornings(rises: &[f64]) -> Days {
-        let mut days = Days::default();
+    /// WithinDayRegression with a pulse of 60 before a dose at eight, and so much more an hour after.
+    fn mornings(rises: &[f64]) -> WithinDayRegression {
+        let mut days = WithinDayRegression::default();
         for rise in rises {
             days.push(28, 60.0, 0.0, &[0.0; LAGS]);
             days.push(36, 60.0 + rise, 90.0, &[90.0; LAGS]);
@@ -406,7 +406,7 @@ mod tests {
 
     #[test]
     fn a_day_or_caffeine_on_one_day_only_tells_nothing() {
-        assert_eq!(Days::default().response(), None);
+        assert_eq!(WithinDayRegression::default().response(), None);
         assert_eq!(mornings(&[5.0]).response(), None);
         let mut days = mornings(&[5.0]);
         for _ in 0..20 {
@@ -415,8 +415,8 @@ mod tests {
             days.end_day();
         }
         assert_eq!(days.response(), None);
-        // Days with a single quarter have nothing to compare.
-        let mut days = Days::default();
+        // WithinDayRegression with a single quarter have nothing to compare.
+        let mut days = WithinDayRegression::default();
         for _ in 0..20 {
             days.push(28, 60.0, 50.0, &[50.0; LAGS]);
             days.end_day();

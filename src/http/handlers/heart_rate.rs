@@ -10,9 +10,9 @@ use utoipa::ToSchema;
 use crate::db::idempotency::{IdempotencyKey, Stored};
 use crate::db::reading_rows::ReadingFilter;
 use crate::domain::correlation;
-use crate::domain::correlation::Question;
+use crate::domain::correlation::CorrelationParams;
 use crate::domain::heart_rate::{Bpm, NewReading, Reading, ReadingChange, ReadingId, assessment, status};
-use crate::domain::statistics::{BpmSummary, Extent, Slice, round1};
+use crate::domain::statistics::{BpmAggregate, BpmSummary, HeartRateBucket, round1};
 use crate::domain::time::{DAY, MINUTE, Timestamp};
 use crate::http::app::{Shared, next_page};
 use crate::http::extract::entry_body::{ReadingBatch, RejectedReading};
@@ -256,7 +256,7 @@ pub struct RangeAnswer {
     /// Equal slices of the span, when `buckets` asks for them; those without readings are left out.
     #[schema(nullable = false, max_items = 1000)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    buckets: Option<Vec<Slice>>,
+    buckets: Option<Vec<HeartRateBucket>>,
 }
 
 /// That there is nothing in the span.
@@ -363,7 +363,7 @@ pub async fn stats(app: &State<Shared>, days: Query<Days>) -> Answered {
 }
 
 impl OfContext {
-    fn of(readings: &Extent) -> Option<Self> {
+    fn of(readings: &BpmAggregate) -> Option<Self> {
         Some(Self {
             count: readings.count,
             avg_bpm: round1(readings.mean()?),
@@ -381,18 +381,18 @@ impl OfContext {
 /// `context` asks for them.
 #[utoipa::path(get, path = "/heartrate/correlation", operation_id = "heart_rate_correlation", tag = "heart rate",
     params(crate::http::schemas::DaysParam, crate::http::schemas::HoursAfter, crate::http::schemas::OfContext, crate::http::schemas::Shown),
-    responses((status = 200, description = "Coffee by coffee, newest first, and what all of them say", body = correlation::Answer)))]
+    responses((status = 200, description = "Coffee by coffee, newest first, and what all of them say", body = correlation::CorrelationResult)))]
 #[rocket::get("/heartrate/correlation")]
 pub async fn correlate(app: &State<Shared>, query: Query<CorrelationQuery>) -> Answered {
     let (query, now) = (query.0, app.clock.now());
-    let question = Question {
+    let params = CorrelationParams {
         since: now.minus(i64::from(query.days) * DAY),
         until: just_after(now),
         hours_after: query.hours_after,
         context: query.context,
         shown: usize::from(query.limit),
         zone: app.settings.place.zone.clone(),
-        kinetics: app.settings.drinker.kinetics,
+        kinetics: app.settings.profile.kinetics,
     };
-    Answer::ok(&app.store.correlation(question).await?)
+    Answer::ok(&app.store.correlation(params).await?)
 }

@@ -60,8 +60,8 @@ impl PersonFigures {
         let now = app.clock.now();
         let (start, end) = app.settings.place.zone.day(app.settings.place.zone.date(now));
         let newest = app.store.overview().await.unwrap_or_default();
-        let kinetics = app.settings.drinker.kinetics;
-        let doses = app.store.intake((now.minus(kinetics.look_back()), now.plus(1)), now, 0).await;
+        let kinetics = app.settings.profile.kinetics;
+        let doses = app.store.intake((now.minus(kinetics.lookback_micros()), now.plus(1)), now, 0).await;
         let (doses, _) = doses.unwrap_or_default();
         Self {
             newest,

@@ -208,7 +208,7 @@ first_install() {
     mark
     does "apt-get install ./$(basename "$package")"
     has_not "coffee-tracker cannot"
-    has "coffee-tracker runs: http://kitchen:8000; the key: sudo cat /etc/coffee-tracker/api_key"
+    has "coffee-tracker is running at http://kitchen:8000. Show the key: sudo cat /etc/coffee-tracker/api_key"
     # No second try: it is ready when systemd says so.
     answers
     is_active
@@ -322,7 +322,7 @@ backups() {
     journal '-p err'
     # Within one moment the journal has no order.
     [ "$(sort -r <<<"$said")" = "coffee-tracker: the folder $state/backups cannot be used: Permission denied (os error 13)
-Failed to start coffee-tracker-backup.service - Coffee Tracker: backup." ] || broken "the journal's errors are those of this backup alone"
+Failed to start coffee-tracker-backup.service - Coffee Tracker backup." ] || broken "the journal's errors are those of this backup alone"
     does "chmod 700 $state/backups && systemctl start coffee-tracker-backup"
     is 'systemctl --failed --no-legend --plain' ''
     within 10 "$(ask /metrics) | grep -x 'backup_last_result 1'"
@@ -339,13 +339,13 @@ upgrades() {
     does "ls $state/backups/coffee_*.db"
     does "mount -t tmpfs -o size=8k,uid=coffee-tracker,mode=700 full $state/backups"
     fails 'apt-get install ./2.0-2.deb'
-    has "there is no backup (the reason stands above), so nothing was changed"
+    has "the backup before the upgrade failed (see above), so nothing was changed"
     does "cmp /usr/bin/coffee-tracker /opt/programs/other && umount $state/backups"
     is_active
 
     step "an upgrade that does not come up: the program before is back"
     fails 'apt-get install ./2.0-2.deb'
-    has "the new program does not come up (journalctl -u coffee-tracker says why), so 2.0-1 is"
+    has "the new version did not start (see journalctl -u coffee-tracker), so 2.0-1"
     does 'cmp /usr/bin/coffee-tracker /opt/programs/other'
     is_active
     holds 2
@@ -388,7 +388,7 @@ power_off() {
 leaves() {
     step "removed, its data stay; purged, nothing does"
     does 'apt-get remove coffee-tracker'
-    has "data and backups stay in $state"
+    has "kept data and backups in $state"
     fails 'systemctl is-active coffee-tracker'
     does "ls $state/coffee.db $state/backups/*.db /etc/coffee-tracker/api_key && sha256sum --check --quiet /root/before"
     does 'apt-get install ./2.0-4.deb'
@@ -397,7 +397,7 @@ leaves() {
     does "chmod 500 $state/backups"
     fails 'systemctl start coffee-tracker-backup'
     does 'apt-get purge coffee-tracker'
-    has "removed with its database, the backups in $state, settings and keys"
+    has "removed the database, the backups in $state, the settings and the keys"
     left_nowhere
 }
 

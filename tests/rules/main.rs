@@ -8,6 +8,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod documents;
 mod pages;
 
 use std::collections::{BTreeMap, BTreeSet};

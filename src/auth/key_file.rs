@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::auth::key::{KeyDigest, KeyName, NamedKey, Scopes, make_key};
 use crate::domain::time::Timestamp;
 use crate::fs::paths::with_suffix;
-use crate::fs::temp_file::write_over;
+use crate::fs::temp_file::write_atomically;
 
 /// Keys that one file may hold, those that are being replaced among them.
 const MOST: usize = 100;
@@ -175,7 +175,7 @@ impl KeyFile {
         let mut text =
             serde_json::to_vec_pretty(&Page { version: VERSION, keys }).map_err(|e| unwritable(e.into()))?;
         text.push(b'\n');
-        write_over(&self.path, &text).map_err(unwritable)?;
+        write_atomically(&self.path, &text).map_err(unwritable)?;
         Ok(done)
     }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::auth::key::KeyDigest;
 use crate::domain::time::Timestamp;
 use crate::fs::paths::with_suffix;
-use crate::fs::temp_file::write_over;
+use crate::fs::temp_file::write_atomically;
 
 /// When each key was last used; those that never were are not in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ impl Uses {
     /// # Errors
     /// The file system's.
     pub fn write(&self, database: &Path) -> io::Result<()> {
-        write_over(&with_suffix(database, ".keys.used"), &serde_json::to_vec(self)?)
+        write_atomically(&with_suffix(database, ".keys.used"), &serde_json::to_vec(self)?)
     }
 
     /// When this key was last used.

@@ -16,7 +16,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, params};
 use sha2::{Digest, Sha256};
 
-use crate::backup::expected_schema::Shape;
+use crate::backup::expected_schema::TableShape;
 use crate::db::schema::DIGEST_TABLE;
 
 /// Encoded bytes that are collected before they are hashed.
@@ -34,7 +34,7 @@ pub struct TableDigest {
 
 impl TableDigest {
     /// Digests a table of the schema `database` (`main`, or the name of an attached one).
-    pub fn of_table(c: &Connection, database: &str, shape: &Shape) -> rusqlite::Result<Self> {
+    pub fn of_table(c: &Connection, database: &str, shape: &TableShape) -> rusqlite::Result<Self> {
         let mut encoder = Encoder::new(shape);
         let mut query = c.prepare(&shape.select_from(database))?;
         let mut found = query.query([])?;
@@ -50,7 +50,7 @@ impl TableDigest {
 
     /// Digests the last ids as rows of `sqlite_sequence`.
     pub fn of_last_ids(ids: &[(String, i64)]) -> Self {
-        let shape = Shape::of_sequences();
+        let shape = TableShape::of_sequences();
         let mut ids: Vec<_> = ids.iter().collect();
         ids.sort_unstable();
         let mut encoder = Encoder::new(&shape);
@@ -75,7 +75,7 @@ struct Encoder {
 }
 
 impl Encoder {
-    fn new(shape: &Shape) -> Self {
+    fn new(shape: &TableShape) -> Self {
         let (hash, collected) = (Sha256::new(), Vec::with_capacity(COLLECTED + 4096));
         let mut encoder = Self { hash, collected, bad_texts: 0 };
         encoder.collected.extend_from_slice(&(shape.columns.len() as u64).to_be_bytes());
@@ -159,7 +159,7 @@ mod tests {
         )
         .unwrap();
         let (name, columns) = ("t".to_owned(), ["id", "a", "b"].map(str::to_owned).to_vec());
-        let shape = Shape { name, columns, key: vec!["id".to_owned()], is_numbered: false };
+        let shape = TableShape { name, columns, key: vec!["id".to_owned()], is_numbered: false };
         let length = |n: u64| n.to_be_bytes().to_vec();
         let text = |text: &str| [vec![3], length(text.len() as u64), text.as_bytes().to_vec()].concat();
         let encoded = [

@@ -27,7 +27,7 @@ pub type Objects = BTreeMap<(String, String), SchemaObject>;
 
 /// Columns and primary key of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shape {
+pub struct TableShape {
     pub name: String,
     pub columns: Vec<String>,
     /// The columns of the primary key; `rowid` where there is none.
@@ -36,7 +36,7 @@ pub struct Shape {
     pub is_numbered: bool,
 }
 
-impl Shape {
+impl TableShape {
     /// SQLite's table of the last ids.
     pub fn of_sequences() -> Self {
         let columns = ["name", "seq"].map(str::to_owned).to_vec();
@@ -80,18 +80,18 @@ fn quoted(name: &str) -> String {
 /// An empty database in memory with the schema of a version.
 pub fn model(version: i64) -> rusqlite::Result<Connection> {
     let model = Connection::open_in_memory()?;
-    lay_schema(&model, version)?;
+    create_schema(&model, version)?;
     Ok(model)
 }
 
 /// Makes the schema of a version in an empty database.
-pub fn lay_schema(c: &Connection, version: i64) -> rusqlite::Result<()> {
-    let steps = schema::migrations().iter().take(usize::try_from(version).unwrap_or(0));
-    steps.into_iter().try_for_each(|step| c.execute_batch(step))
+pub fn create_schema(c: &Connection, version: i64) -> rusqlite::Result<()> {
+    let statements = schema::migrations().iter().take(usize::try_from(version).unwrap_or(0));
+    statements.into_iter().try_for_each(|step| c.execute_batch(step))
 }
 
 /// The tables of a model.
-pub fn shapes(model: &Connection) -> rusqlite::Result<Vec<Shape>> {
+pub fn table_shapes(model: &Connection) -> rusqlite::Result<Vec<TableShape>> {
     let objects = objects(model)?;
     let tables = objects.into_iter().filter(|((kind, name), _)| kind == "table" && !is_of_sqlite(name));
     tables
@@ -108,7 +108,7 @@ pub fn shapes(model: &Connection) -> rusqlite::Result<Vec<Shape>> {
             }
             let sql = object.sql.unwrap_or_default().to_ascii_lowercase();
             let columns = columns.into_iter().map(|(name, _)| name).collect();
-            Ok(Shape { name, columns, key, is_numbered: sql.contains("autoincrement") })
+            Ok(TableShape { name, columns, key, is_numbered: sql.contains("autoincrement") })
         })
         .collect()
 }
@@ -116,7 +116,7 @@ pub fn shapes(model: &Connection) -> rusqlite::Result<Vec<Shape>> {
 /// The last id that was given in each table of a version, where one was.
 pub fn last_ids(c: &Connection, version: i64) -> rusqlite::Result<Vec<(String, i64)>> {
     let mut ids = Vec::new();
-    for shape in shapes(&model(version)?)?.into_iter().filter(|shape| shape.is_numbered) {
+    for shape in table_shapes(&model(version)?)?.into_iter().filter(|shape| shape.is_numbered) {
         ids.extend(shape.last_id(c)?.map(|id| (shape.name, id)));
     }
     Ok(ids)
@@ -207,7 +207,7 @@ pub fn left_out(c: &Connection, version: i64) -> rusqlite::Result<Vec<String>> {
 /// nothing could be added, or an id would be given twice.
 pub fn id_faults(c: &Connection, version: i64) -> rusqlite::Result<Vec<String>> {
     let mut faults = Vec::new();
-    for shape in shapes(&model(version)?)?.into_iter().filter(|shape| shape.is_numbered) {
+    for shape in table_shapes(&model(version)?)?.into_iter().filter(|shape| shape.is_numbered) {
         let (name, table) = (&shape.name, shape.quoted_name());
         let query = format!("select coalesce(max(rowid), 0) from main.{table}");
         let largest: i64 = c.query_row(&query, [], |row| row.get(0))?;

@@ -14,11 +14,11 @@ use crate::db::schema::Found;
 
 /// What lies where the database belongs.
 #[derive(Debug)]
-pub enum Live {
+pub enum RestoreTarget {
     /// No file, or one without anything in it.
     Nothing,
     /// A database of ours. Its id is `None` when it has none, or has never held an entry: then it
-    /// has no backups to recognise, and takes the id of what is restored.
+    /// has no backups to identify, and takes the id of what is restored.
     Ours { version: i64, contents: Contents, id: Option<DatabaseId> },
     /// Something that cannot be written into, and why.
     Broken(String),
@@ -28,22 +28,22 @@ pub enum Live {
 ///
 /// # Errors
 /// Why that cannot be told.
-pub fn look_at(database: &Path) -> Result<Live, OpenError> {
+pub fn inspect_target(database: &Path) -> Result<RestoreTarget, OpenError> {
     if fs::metadata(database).map_or(true, |m| m.len() == 0) {
-        return Ok(Live::Nothing);
+        return Ok(RestoreTarget::Nothing);
     }
     let looked = connect_without_trace(database).map_err(|e| schema::open_error(database, &e)).and_then(
-        |connection| match schema::recognise(&connection, database)? {
-            Found::Empty => Ok(Live::Nothing),
+        |connection| match schema::identify(&connection, database)? {
+            Found::Empty => Ok(RestoreTarget::Nothing),
             Found::Ours(version) => {
                 let fault = |e| schema::open_error(database, &e);
                 let contents = contents(&connection).map_err(fault)?;
-                Ok(Live::Ours { version, contents, id: id_in_use(&connection).map_err(fault)? })
+                Ok(RestoreTarget::Ours { version, contents, id: id_in_use(&connection).map_err(fault)? })
             }
         },
     );
     match looked {
-        Err(e) if e.is_of_the_file() => Ok(Live::Broken(e.to_string())),
+        Err(e) if e.is_of_the_file() => Ok(RestoreTarget::Broken(e.to_string())),
         looked => looked,
     }
 }
@@ -93,7 +93,7 @@ pub fn raise(connection: &Connection, table: &str, id: i64) -> rusqlite::Result<
 ///
 /// # Errors
 /// SQLite's.
-pub fn streaming_tables(connection: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
+pub fn litestream_tables(connection: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
     connection
         .prepare(
             "select name, sql from sqlite_schema

@@ -1,9 +1,9 @@
 //! Opening a database to serve it: a migration backs it up first.
 
-use crate::backup::snapshot::{Target, snapshot, unwatched};
+use crate::backup::snapshot::{Target, no_progress, snapshot};
 use crate::db::error::{FailedBackup, OpenError};
 use crate::db::schema::migrations;
-use crate::db::store::{Beginning, Options, Store};
+use crate::db::store::{OnMissing, Options, Store};
 use crate::fs::privileges::Identity;
 
 /// Opens a database, creates it when there is none, and migrates its schema.
@@ -11,7 +11,7 @@ use crate::fs::privileges::Identity;
 /// # Errors
 /// It cannot be served, for the reason given.
 pub fn open_store(options: &Options) -> Result<Store, OpenError> {
-    open_with(options, migrations(), Beginning::AsFound)
+    open_with(options, migrations(), OnMissing::Refuse)
 }
 
 /// Creates an empty database where a former one is gone. Its remaining log is kept under another name.
@@ -19,18 +19,18 @@ pub fn open_store(options: &Options) -> Result<Store, OpenError> {
 /// # Errors
 /// [`OpenError::Present`] when there is a database, or why it cannot be served.
 pub fn open_new_store(options: &Options) -> Result<Store, OpenError> {
-    open_with(options, migrations(), Beginning::Anew)
+    open_with(options, migrations(), OnMissing::Create)
 }
 
 pub(crate) fn open_with(
     options: &Options,
     migrations: &[&str],
-    beginning: Beginning,
+    beginning: OnMissing,
 ) -> Result<Store, OpenError> {
     Store::open(options, migrations, beginning, || {
         let target = Target::Folder(options.backups.clone());
-        snapshot(&options.path, &target, &Identity::CALLER, &unwatched)
+        snapshot(&options.path, &target, &Identity::CALLER, &no_progress)
             .map(drop)
-            .map_err(|e| FailedBackup { why: e.to_string(), may_pass: e.is_passing() })
+            .map_err(|e| FailedBackup { why: e.to_string(), is_transient: e.is_transient() })
     })
 }

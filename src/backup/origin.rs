@@ -8,7 +8,7 @@ use std::path::Path;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use crate::backup::verify::{Contents, contents, open_still, percent_encoded};
+use crate::backup::verify::{Contents, contents, open_without_side_files, percent_encoded};
 use crate::db::database_id::DatabaseId;
 use crate::db::lock_file;
 use crate::db::schema::APPLICATION_ID;
@@ -61,7 +61,7 @@ fn open_unchanging(path: &Path) -> rusqlite::Result<Connection> {
 ///
 /// # Errors
 /// It cannot be read.
-pub fn contents_of_backup(path: &Path) -> rusqlite::Result<Contents> {
+pub fn count_backup(path: &Path) -> rusqlite::Result<Contents> {
     contents(&open_unchanging(path)?)
 }
 
@@ -82,7 +82,7 @@ impl BackupOwner {
     pub fn of(path: &Path) -> Self {
         let is_there = fs::metadata(path).is_ok_and(|file| file.len() > 0);
         let found = if is_there {
-            open_still(path).and_then(|database| DatabaseId::of(&database)).ok()
+            open_without_side_files(path).and_then(|database| DatabaseId::of(&database)).ok()
         } else {
             None
         };

@@ -20,7 +20,7 @@ use crate::db::error::Error;
 use crate::db::schema;
 use crate::fs::paths::with_suffix;
 use crate::fs::privileges::Identity;
-use crate::fs::temp_file::Draft;
+use crate::fs::temp_file::TempFile;
 
 /// Pages copied at a time: 16 MiB.
 const CHUNK: i32 = 4096;
@@ -28,30 +28,30 @@ const CHUNK: i32 = 4096;
 /// Copy of the pages, and what it takes to bring it up to date.
 #[derive(Debug)]
 pub struct PageCopy {
-    draft: Draft,
+    temp: TempFile,
     log: PathBuf,
     /// In a transaction from before the copy: keeps in the log what is committed after it.
     reader: Connection,
 }
 
 impl PageCopy {
-    /// Copies the pages of `database`, which is in WAL mode, into a draft in `folder`.
+    /// Copies the pages of `database`, which is in WAL mode, into a temp in `folder`.
     ///
     /// # Errors
     /// The copy could not be written; nothing of it is left then.
     pub fn of(database: &Path, folder: &Path, identity: &Identity) -> Result<Self, SnapshotError> {
         let fault = |e: rusqlite::Error| Self::fault(e, folder);
-        let draft = Draft::create(folder, identity).map_err(|e| Self::io_fault(e, folder))?;
+        let temp = TempFile::create(folder, identity).map_err(|e| Self::io_fault(e, folder))?;
         let reader = schema::connect(database, schema::Role::Reader).map_err(fault)?;
         reader.execute_batch("begin; select count(*) from sqlite_schema").map_err(fault)?;
-        draft.run(|| copy_pages(&reader, draft.path()))?.map_err(|e| match e {
+        temp.run(|| copy_pages(&reader, temp.path()))?.map_err(|e| match e {
             Error::Full => SnapshotError::Full(folder.to_owned()),
             other => SnapshotError::Copy(other),
         })?;
-        draft.file().sync_all().map_err(|e| Self::io_fault(e, folder))?;
+        temp.file().sync_all().map_err(|e| Self::io_fault(e, folder))?;
         // The log lies beside the file that a link leads to.
         let log = with_suffix(&fs::canonicalize(database)?, "-wal");
-        Ok(Self { draft, log, reader })
+        Ok(Self { temp, log, reader })
     }
 
     /// Brings the copy up to date and makes it durable under the first free one of `names`. For
@@ -60,20 +60,19 @@ impl PageCopy {
     /// # Errors
     /// The copy could not be finished; nothing of it is left then.
     pub fn finish(self, mut names: impl Iterator<Item = PathBuf>) -> Result<PathBuf, SnapshotError> {
-        let folder = crate::fs::paths::folder_of(self.draft.path()).to_owned();
-        let copied = with_suffix(self.draft.path(), "-wal");
+        let folder = crate::fs::paths::folder_of(self.temp.path()).to_owned();
+        let copied = with_suffix(self.temp.path(), "-wal");
         let log = match File::open(&self.log) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             opened => Some(opened?),
         };
-        let Self { draft, reader, .. } = self;
-        draft
-            .run(|| log.map_or(Ok(()), |log| copy_log(log, &copied)))
+        let Self { temp, reader, .. } = self;
+        temp.run(|| log.map_or(Ok(()), |log| copy_log(log, &copied)))
             .flatten()
             .map_err(|e| Self::io_fault(e, &folder))?;
         drop(reader);
-        draft.run(|| apply_log(draft.path()))?.map_err(|e| Self::fault(e, &folder))?;
-        draft.publish(&mut names).map_err(|e| Self::io_fault(e, &folder))
+        temp.run(|| apply_log(temp.path()))?.map_err(|e| Self::fault(e, &folder))?;
+        temp.publish(&mut names).map_err(|e| Self::io_fault(e, &folder))
     }
 
     fn fault(error: rusqlite::Error, folder: &Path) -> SnapshotError {
@@ -182,7 +181,7 @@ mod tests {
                 path: path.clone(),
                 backups: folder.path().join("backups"),
                 quick_readers: 1,
-                dear_readers: 1,
+                slow_readers: 1,
                 slow_query: Duration::from_secs(9),
             };
             open_store(&options).unwrap().close();

@@ -16,23 +16,25 @@ use rustix::fs::statvfs;
 
 use crate::backup::expected_schema;
 use crate::backup::live_database::{
-    Live, State, add_tables, id_in_use, look_at, page_size, raise, streaming_tables,
+    RestoreTarget, State, add_tables, id_in_use, inspect_target, litestream_tables, page_size, raise,
 };
 use crate::backup::origin::BackupOrigin;
 use crate::backup::page_copy::PageCopy;
-use crate::backup::snapshot::{SnapshotError, Stage, Target, Watcher, copy, fill, snapshot, unwatched};
-use crate::backup::verify::{Contents, Examination, examine, examine_and_keep};
+use crate::backup::snapshot::{
+    ProgressCallback, SnapshotError, Stage, Target, copy, fill, no_progress, snapshot,
+};
+use crate::backup::verify::{Contents, VerificationReport, verify_and_keep_open, verify_file};
 use crate::db::database_id::DatabaseId;
 use crate::db::error::{Error, OpenError};
-use crate::db::lock_file::{Lock, Maintenance};
-use crate::db::replace_file::{refuse_a_strange_log, replace, undo_unfinished};
+use crate::db::lock_file::{Lock, MaintenanceLock};
+use crate::db::replace_file::{ensure_log_belongs, replace, undo_interrupted};
 use crate::db::store::make_folder;
 use crate::db::{rollups, schema};
-use crate::fs::failpoint::step;
+use crate::fs::failpoint::failpoint;
 use crate::fs::paths::{folder_of, with_suffix};
 use crate::fs::privileges::Identity;
-use crate::fs::protected_paths::is_same;
-use crate::fs::temp_file::{Draft, sweep};
+use crate::fs::protected_paths::is_same_file;
+use crate::fs::temp_file::{TempFile, remove_stale};
 
 /// Pages copied between two looks at the progress: 16 MiB; few where tests look in between.
 const PAGES: i32 = if cfg!(debug_assertions) { 16 } else { 4096 };
@@ -85,13 +87,13 @@ pub enum RestoreError {
 
 impl RestoreError {
     /// May trying again later help?
-    pub fn is_passing(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self {
             Self::NoRoom { .. } | Self::Busy | Self::Moved => true,
             Self::Io(e) => e.kind() == io::ErrorKind::StorageFull,
-            Self::Write(e) | Self::Prepare(e) => e.is_passing(),
-            Self::Open(e) => e.is_passing(),
-            Self::Safety(e) => e.is_passing(),
+            Self::Write(e) | Self::Prepare(e) => e.is_transient(),
+            Self::Open(e) => e.is_transient(),
+            Self::Safety(e) => e.is_transient(),
             _ => false,
         }
     }
@@ -122,19 +124,19 @@ impl Kept {
 
 /// A restore that has been looked into and not begun.
 #[derive(Debug)]
-pub struct Restoration {
-    file: Examination,
+pub struct RestorePlan {
+    file: VerificationReport,
     /// The file that was examined, open since: another one under its name is not read.
     source: Connection,
     origin: BackupOrigin,
     database: PathBuf,
     backups: PathBuf,
     identity: Identity,
-    live: Live,
+    live: RestoreTarget,
     replace: bool,
     /// Keeps servers away while nobody serves; `None`: one runs and goes on.
     lock: Option<Lock>,
-    _maintenance: Maintenance,
+    _maintenance: MaintenanceLock,
 }
 
 /// What a restore came to.
@@ -148,7 +150,7 @@ pub struct Restored {
     pub took: Duration,
 }
 
-impl Restoration {
+impl RestorePlan {
     /// Examines the backup and the present state, and takes the locks.
     ///
     /// # Errors
@@ -160,26 +162,26 @@ impl Restoration {
         identity: Identity,
         replace: bool,
     ) -> Result<Self, RestoreError> {
-        if identity.as_caller(|| is_same(file, database))? {
+        if identity.as_caller(|| is_same_file(file, database))? {
             return Err(RestoreError::Itself(file.to_owned()));
         }
-        let (found, source) = match identity.as_caller(|| examine_and_keep(file))? {
+        let (found, source) = match identity.as_caller(|| verify_and_keep_open(file))? {
             (found, Some(source)) if found.is_sound() => (found, source),
             (found, _) => return Err(RestoreError::Unfit { path: found.path, reasons: found.reasons }),
         };
         make_folder(database)?;
-        let maintenance = Maintenance::take(database)?;
-        let lock = Lock::take_unless_served(database)?;
+        let maintenance = MaintenanceLock::acquire(database)?;
+        let lock = Lock::try_acquire(database)?;
         if lock.is_some() {
-            undo_unfinished(database)?;
-            refuse_a_strange_log(database)?;
+            undo_interrupted(database)?;
+            ensure_log_belongs(database)?;
         }
-        sweep(folder_of(database));
-        let live = look_at(database)?;
-        if matches!(live, Live::Nothing) && lock.is_none() {
+        remove_stale(folder_of(database));
+        let live = inspect_target(database)?;
+        if matches!(live, RestoreTarget::Nothing) && lock.is_none() {
             return Err(RestoreError::Served(database.to_owned()));
         }
-        if let (Live::Ours { version, .. }, None) = (&live, &lock)
+        if let (RestoreTarget::Ours { version, .. }, None) = (&live, &lock)
             && *version != schema::newest()
         {
             let (path, found, known) = (database.to_owned(), *version, schema::newest());
@@ -197,7 +199,7 @@ impl Restoration {
             lock,
             _maintenance: maintenance,
         };
-        if let Live::Broken(why) = &this.live {
+        if let RestoreTarget::Broken(why) = &this.live {
             this.replacing(why.clone())?;
         }
         this.check_room()?;
@@ -207,9 +209,9 @@ impl Restoration {
     /// What the database holds now; `None` when that cannot be told.
     pub fn before(&self) -> Option<Contents> {
         match &self.live {
-            Live::Nothing => Some(Contents::default()),
-            Live::Ours { contents, .. } => Some(*contents),
-            Live::Broken(_) => None,
+            RestoreTarget::Nothing => Some(Contents::default()),
+            RestoreTarget::Ours { contents, .. } => Some(*contents),
+            RestoreTarget::Broken(_) => None,
         }
     }
 
@@ -221,14 +223,17 @@ impl Restoration {
     /// Reports whether the backup is known to be of another database than the present one.
     pub fn is_foreign(&self) -> bool {
         match (&self.live, &self.origin) {
-            (Live::Ours { id: Some(present), .. }, BackupOrigin::Known(id)) => present != id,
+            (RestoreTarget::Ours { id: Some(present), .. }, BackupOrigin::Known(id)) => present != id,
             _ => false,
         }
     }
 
     /// Reports whether the backup and the present state have entries, and only one of them an id.
     pub fn is_of_unknown_origin(&self) -> bool {
-        matches!((&self.live, &self.origin), (Live::Ours { id: Some(_), .. }, BackupOrigin::Unmarked))
+        matches!(
+            (&self.live, &self.origin),
+            (RestoreTarget::Ours { id: Some(_), .. }, BackupOrigin::Unmarked)
+        )
     }
 
     /// Does a server run meanwhile?
@@ -238,13 +243,13 @@ impl Restoration {
 
     /// Is there a state that can be backed up first?
     pub fn has_present(&self) -> bool {
-        matches!(self.live, Live::Ours { .. })
+        matches!(self.live, RestoreTarget::Ours { .. })
     }
 
     /// Why the present file is replaced rather than written into, when it is.
     pub fn broken(&self) -> Option<&str> {
         match &self.live {
-            Live::Broken(why) => Some(why),
+            RestoreTarget::Broken(why) => Some(why),
             _ => None,
         }
     }
@@ -262,33 +267,33 @@ impl Restoration {
     ///
     /// # Errors
     /// Why nothing was restored; the database is then as it was.
-    pub fn carry_out(self, watcher: Watcher<'_>) -> Result<Restored, RestoreError> {
+    pub fn execute(self, progress: ProgressCallback<'_>) -> Result<Restored, RestoreError> {
         let began = Instant::now();
-        step("restore.begun");
+        failpoint("restore.begun");
         let state = match self.live {
-            Live::Ours { .. } => State::of(&self.database).ok(),
+            RestoreTarget::Ours { .. } => State::of(&self.database).ok(),
             _ => None,
         };
-        let mut safety = self.back_up_first(watcher)?;
-        step("restore.saved");
-        let (prepared, contents) = self.prepare(safety.is_some(), watcher)?;
-        step("restore.prepared");
+        let mut safety = self.back_up_first(progress)?;
+        failpoint("restore.saved");
+        let (prepared, contents) = self.prepare(safety.is_some(), progress)?;
+        failpoint("restore.prepared");
         let mut aside = Vec::new();
         match &mut safety {
-            Some(safety) => self.write_into(&prepared, state.as_ref(), safety, watcher)?,
-            None => aside = replace(&self.database, prepared, !matches!(self.live, Live::Nothing))?,
+            Some(safety) => self.write_into(&prepared, state.as_ref(), safety, progress)?,
+            None => aside = replace(&self.database, prepared, !matches!(self.live, RestoreTarget::Nothing))?,
         }
-        step("restore.done");
+        failpoint("restore.done");
         Ok(Restored { safety, aside, contents, took: began.elapsed() })
     }
 
     /// Backs the present state up; `None` when there is none, or none that could be read.
-    fn back_up_first(&self, watcher: Watcher<'_>) -> Result<Option<PathBuf>, RestoreError> {
-        if !matches!(self.live, Live::Ours { .. }) {
+    fn back_up_first(&self, progress: ProgressCallback<'_>) -> Result<Option<PathBuf>, RestoreError> {
+        if !matches!(self.live, RestoreTarget::Ours { .. }) {
             return Ok(None);
         }
         let target = Target::Safety(self.backups.clone());
-        match snapshot(&self.database, &target, &self.identity, watcher) {
+        match snapshot(&self.database, &target, &self.identity, progress) {
             Ok(made) => Ok(Some(made.path)),
             Err(e @ (SnapshotError::Unsound(_) | SnapshotError::Copy(Error::Corrupt(_)))) => {
                 self.replacing(format!("the present state cannot be backed up ({e})"))?;
@@ -304,8 +309,8 @@ impl Restoration {
     fn prepare(
         &self,
         is_to_be_written: bool,
-        watcher: Watcher<'_>,
-    ) -> Result<(Draft, Contents), RestoreError> {
+        progress: ProgressCallback<'_>,
+    ) -> Result<(TempFile, Contents), RestoreError> {
         let version = self.file.schema_version.unwrap_or(0);
         let fault = |e: rusqlite::Error| RestoreError::Prepare(e.into());
         let wanted = if is_to_be_written {
@@ -313,48 +318,53 @@ impl Restoration {
         } else {
             None
         };
-        let mut draft = self.draft_of(&self.source, watcher)?;
+        let mut temp = self.temp_file_of(&self.source, progress)?;
         if let Some(wanted) = wanted.transpose().map_err(fault)?
             && wanted != page_size(&self.source).map_err(fault)?
         {
             // A file that is opened as one that never changes keeps its pages: copied once more.
-            let first = Connection::open(draft.path()).map_err(fault)?;
+            let first = Connection::open(temp.path()).map_err(fault)?;
             first.pragma_update(None, "page_size", wanted).map_err(fault)?;
-            draft = self.draft_of(&first, watcher)?;
+            temp = self.temp_file_of(&first, progress)?;
         }
-        let mut copy = Connection::open(draft.path()).map_err(fault)?;
+        let mut copy = Connection::open(temp.path()).map_err(fault)?;
         copy.execute_batch(ONLY_OF_BACKUPS).map_err(fault)?;
         schema::migrate(&mut copy, usize::try_from(version).unwrap_or(0), schema::migrations())
             .map_err(fault)?;
         schema::drop_statistics(&copy).map_err(fault)?;
-        if !self.file.miscounted.is_empty() {
+        if !self.file.differing_rollups.is_empty() {
             let counted = copy.transaction().map_err(fault)?;
             rollups::recount(&counted).and_then(|()| counted.commit()).map_err(fault)?;
         }
         copy.close().map_err(|(_, e)| fault(e))?;
-        draft.file().sync_all()?;
-        watcher(Stage::Checking);
-        let found = draft.run(|| examine(draft.path()))?;
+        temp.file().sync_all()?;
+        progress(Stage::Checking);
+        let found = temp.run(|| verify_file(temp.path()))?;
         let contents = self.verified(found)?;
-        Ok((draft, contents))
+        Ok((temp, contents))
     }
 
-    fn draft_of(&self, source: &Connection, watcher: Watcher<'_>) -> Result<Draft, RestoreError> {
-        let draft = Draft::create(folder_of(&self.database), &self.identity)?;
-        fill(source, &draft, watcher).map_err(RestoreError::Prepare)?;
-        Ok(draft)
+    fn temp_file_of(
+        &self,
+        source: &Connection,
+        progress: ProgressCallback<'_>,
+    ) -> Result<TempFile, RestoreError> {
+        let temp = TempFile::create(folder_of(&self.database), &self.identity)?;
+        fill(source, &temp, progress).map_err(RestoreError::Prepare)?;
+        Ok(temp)
     }
 
     /// What the prepared copy holds, if it is sound and has the rows of the file that was examined.
-    fn verified(&self, prepared: Examination) -> Result<Contents, RestoreError> {
+    fn verified(&self, prepared: VerificationReport) -> Result<Contents, RestoreError> {
         let path = self.file.path.clone();
         let is_same_version = prepared.schema_version == self.file.schema_version;
         let is_there = |digest| prepared.digests.iter().any(|other| other.is_of_same_rows(digest));
         let has_same_rows = self.file.digests.iter().all(is_there);
         match prepared.contents {
             Some(contents) if prepared.reasons.is_empty() => {
-                let is_same = Some(contents) == self.file.contents && (!is_same_version || has_same_rows);
-                if is_same { Ok(contents) } else { Err(RestoreError::Changed(path)) }
+                let is_same_file =
+                    Some(contents) == self.file.contents && (!is_same_version || has_same_rows);
+                if is_same_file { Ok(contents) } else { Err(RestoreError::Changed(path)) }
             }
             _ => Err(RestoreError::Unfit { path, reasons: prepared.reasons }),
         }
@@ -363,16 +373,16 @@ impl Restoration {
     /// Writes the prepared copy into the live file as one transaction.
     fn write_into(
         &self,
-        prepared: &Draft,
+        prepared: &TempFile,
         state: Option<&State>,
         safety: &mut PathBuf,
-        watcher: Watcher<'_>,
+        progress: ProgressCallback<'_>,
     ) -> Result<(), RestoreError> {
         let source = Connection::open(prepared.path()).map_err(fault)?;
         // Only the database itself must last.
         source.pragma_update(None, "synchronous", "OFF").map_err(fault)?;
         let mut live = schema::connect(&self.database, schema::Role::Writer).map_err(fault)?;
-        schema::be_patient(&live).map_err(fault)?;
+        schema::set_long_busy_timeout(&live).map_err(fault)?;
         // A file that was put in place, by a restore or by hand, has no log before a server opens it.
         live.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())).map_err(fault)?;
         live.pragma_update(None, "wal_autocheckpoint", 0).map_err(fault)?;
@@ -381,22 +391,22 @@ impl Restoration {
         // copied now, so that nobody has to wait for it while the database is held.
         let mut pages = if still_stands() { None } else { Some(self.page_copy()?) };
         let mut last = None;
-        self.copy_pages(&source, &mut live, watcher, || {
+        self.copy_pages(&source, &mut live, progress, || {
             let now = State::of(&self.database).map_err(fault)?;
-            if !matches!(self.live, Live::Ours { version, .. } if version == now.schema) {
+            if !matches!(self.live, RestoreTarget::Ours { version, .. } if version == now.schema) {
                 return Err(RestoreError::Moved);
             }
             if !still_stands() {
                 let pages = pages.take().map_or_else(|| self.page_copy(), Ok)?;
                 let target = Target::Safety(self.backups.clone());
                 last = Some(pages.finish(target.names()).map_err(RestoreError::Safety)?);
-                step("restore.saved.again");
+                failpoint("restore.saved.again");
             }
             let last_ids = expected_schema::last_ids(&now.connection, now.schema).map_err(fault)?;
             let id = id_in_use(&now.connection).map_err(fault)?;
-            Ok(Kept { last_ids, tables: streaming_tables(&now.connection).map_err(fault)?, id })
+            Ok(Kept { last_ids, tables: litestream_tables(&now.connection).map_err(fault)?, id })
         })?;
-        step("restore.written");
+        failpoint("restore.written");
         carry_over(&live, self.is_served());
         if let Some(last) = last {
             self.finish_safety(safety, last)?;
@@ -414,7 +424,7 @@ impl Restoration {
     fn finish_safety(&self, safety: &mut PathBuf, last: PathBuf) -> Result<(), RestoreError> {
         let target = Target::Safety(self.backups.clone());
         let first = safety.clone();
-        match copy(&last, &target, &self.identity, &unwatched) {
+        match copy(&last, &target, &self.identity, &no_progress) {
             Ok(made) => {
                 *safety = made.path;
                 self.remove(&last)?;
@@ -423,7 +433,7 @@ impl Restoration {
             // No room for another, perhaps: the page copy does as well, when it is sound.
             Err(e) => {
                 *safety = last;
-                let found = self.identity.as_caller(|| examine(safety))?;
+                let found = self.identity.as_caller(|| verify_file(safety))?;
                 if found.is_sound() {
                     self.remove(&first)?;
                 } else {
@@ -435,7 +445,7 @@ impl Restoration {
                 }
             }
         }
-        step("restore.saved.anew");
+        failpoint("restore.saved.anew");
         Ok(())
     }
 
@@ -453,7 +463,7 @@ impl Restoration {
         &self,
         source: &Connection,
         live: &mut Connection,
-        watcher: Watcher<'_>,
+        progress: ProgressCallback<'_>,
         kept: impl FnOnce() -> Result<Kept, RestoreError>,
     ) -> Result<(), RestoreError> {
         const PAGE: u64 = 4096;
@@ -462,19 +472,19 @@ impl Restoration {
         loop {
             // The first page alone: from then on nobody else writes, and what is kept stands.
             let more = backup.step(if kept.is_some() { 1 } else { PAGES }).map_err(fault)?;
-            let progress = backup.progress();
+            let copied = backup.progress();
             let bytes = |pages: i32| u64::from(pages.unsigned_abs()) * PAGE;
-            let total = bytes(progress.pagecount);
-            watcher(Stage::Copying { done: total - bytes(progress.remaining), total });
+            let total = bytes(copied.pagecount);
+            progress(Stage::Copying { done: total - bytes(copied.remaining), total });
             match more {
                 StepResult::Done => return Ok(()),
                 StepResult::More => match kept.take() {
                     Some(kept) => {
                         // What the source's own connection changes, the backup takes along.
                         kept()?.put_into(source).map_err(fault)?;
-                        step("restore.numbered");
+                        failpoint("restore.numbered");
                     }
-                    None => step("restore.half"),
+                    None => failpoint("restore.half"),
                 },
                 // The busy handler has tried for a minute.
                 _ => return Err(RestoreError::Busy),
@@ -489,7 +499,7 @@ impl Restoration {
         // What is written meanwhile is backed up once more.
         let live = if self.is_served() { 2 * live } else { live };
         // The prepared copy, and what is written into the log.
-        let copies = if matches!(self.live, Live::Ours { .. }) { 2 } else { 1 };
+        let copies = if matches!(self.live, RestoreTarget::Ours { .. }) { 2 } else { 1 };
         let here = self.file.size_bytes * copies;
         let folder = folder_of(&self.database).to_owned();
         // The folder of backups may not be there yet.

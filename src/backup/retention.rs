@@ -7,7 +7,7 @@ use std::{fs, io};
 use crate::backup::origin::{BackupOrigin, BackupOwner};
 use crate::db::database_id::DatabaseId;
 use crate::domain::time::{DAY, Timestamp, file_name_time};
-use crate::fs::protected_paths::is_same;
+use crate::fs::protected_paths::is_same_file;
 
 /// What is kept. A backup that either rule keeps stays; the newest always does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct Retention {
 
 /// Result of removing old backups.
 #[derive(Debug, Default)]
-pub struct Cleared {
+pub struct RetentionResult {
     pub removed: Vec<PathBuf>,
     /// Backups named after times to come, by a clock that was wrong then or is now: they stay,
     /// and count for nothing.
@@ -91,7 +91,7 @@ pub fn list_backups(
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        if let Some(made) = Made::of(&path).filter(|_| is_file(&path) && !is_same(database, &path)) {
+        if let Some(made) = Made::of(&path).filter(|_| is_file(&path) && !is_same_file(database, &path)) {
             found.push((made, BackupOrigin::read(&path), path));
         }
     }
@@ -152,11 +152,11 @@ pub fn remove_old(
     owner: &BackupOwner,
     retention: Retention,
     now: Timestamp,
-) -> io::Result<Cleared> {
+) -> io::Result<RetentionResult> {
     if retention == (Retention { newest: None, days: None }) {
-        return Ok(Cleared::default());
+        return Ok(RetentionResult::default());
     }
-    let mut cleared = Cleared::default();
+    let mut cleared = RetentionResult::default();
     let oldest_kept = retention.days.map(|days| file_name_time(now.minus(i64::from(days) * DAY)));
     let count = retention.newest.map_or(1, |n| n.max(1));
     let mut kept = 0;

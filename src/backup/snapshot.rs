@@ -14,18 +14,20 @@ use rusqlite::{Connection, ErrorCode, params};
 use crate::backup::content_digest::TableDigest;
 use crate::backup::live_database::page_size;
 use crate::backup::retention::BEFORE_RESTORE;
-use crate::backup::verify::{Contents, Examination, connect, examine, file_uri, open_still};
+use crate::backup::verify::{
+    Contents, VerificationReport, connect, file_uri, open_without_side_files, verify_file,
+};
 use crate::backup::{content_digest, expected_schema};
 use crate::db::error::{Error, OpenError, require_database};
 use crate::db::health::BackupRecord;
-use crate::db::replace_file::settle;
+use crate::db::replace_file::recover_interrupted;
 use crate::db::schema::{APPLICATION_ID, Found};
 use crate::db::{rollups, schema};
 use crate::domain::time::{Timestamp, file_name_time};
-use crate::fs::failpoint::step;
+use crate::fs::failpoint::failpoint;
 use crate::fs::paths::folder_of;
 use crate::fs::privileges::Identity;
-use crate::fs::temp_file::Draft;
+use crate::fs::temp_file::TempFile;
 
 /// Where a backup goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,10 +62,10 @@ pub enum Stage {
 }
 
 /// Who looks on.
-pub type Watcher<'a> = &'a (dyn Fn(Stage) + Sync);
+pub type ProgressCallback<'a> = &'a (dyn Fn(Stage) + Sync);
 
 /// Nobody looks on.
-pub fn unwatched(_: Stage) {}
+pub fn no_progress(_: Stage) {}
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]
@@ -86,10 +88,10 @@ pub enum SnapshotError {
 
 impl SnapshotError {
     /// May trying again later help?
-    pub fn is_passing(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self {
             Self::Full(_) | Self::Copy(Error::Busy | Error::Unwritable(_)) => true,
-            Self::Open(e) => e.is_passing(),
+            Self::Open(e) => e.is_transient(),
             _ => false,
         }
     }
@@ -128,12 +130,12 @@ pub fn snapshot(
     database: &Path,
     target: &Target,
     identity: &Identity,
-    watcher: Watcher<'_>,
+    progress: ProgressCallback<'_>,
 ) -> Result<Snapshot, SnapshotError> {
     require_database(database)?;
-    let made = settle(database)
+    let made = recover_interrupted(database)
         .map_err(SnapshotError::from)
-        .and_then(|()| copy(database, target, identity, watcher));
+        .and_then(|()| copy(database, target, identity, progress));
     if let Err(SnapshotError::Taken(_)) = &made {
         // A slip of the caller's, which says nothing about the database's backups.
         return made;
@@ -152,7 +154,7 @@ pub fn snapshot(
     {
         tracing::warn!("the outcome of the backup could not be noted: {e}");
     }
-    step("backup.noted");
+    failpoint("backup.noted");
     made
 }
 
@@ -164,7 +166,7 @@ pub fn copy(
     database: &Path,
     target: &Target,
     identity: &Identity,
-    watcher: Watcher<'_>,
+    progress: ProgressCallback<'_>,
 ) -> Result<Snapshot, SnapshotError> {
     let began = Instant::now();
     if let Target::File(file) = target
@@ -173,17 +175,17 @@ pub fn copy(
         return Err(SnapshotError::Taken(file.clone()));
     }
     let folder = target.folder();
-    let draft = Draft::create(folder, identity).map_err(|why| match why.kind() {
+    let temp = TempFile::create(folder, identity).map_err(|why| match why.kind() {
         io::ErrorKind::StorageFull => SnapshotError::Full(folder.to_owned()),
         _ => SnapshotError::Folder { path: folder.to_owned(), why },
     })?;
-    step("backup.begun");
+    failpoint("backup.begun");
     let source = source(database)?;
-    let version = match schema::recognise(&source, database)? {
+    let version = match schema::identify(&source, database)? {
         Found::Ours(version) => version,
         Found::Empty => return Err(OpenError::Empty { path: database.to_owned() }.into()),
     };
-    copy_source(&source, &draft, version, watcher).map_err(|e| match e {
+    copy_source(&source, &temp, version, progress).map_err(|e| match e {
         SnapshotError::Copy(Error::Full) => SnapshotError::Full(folder.to_owned()),
         SnapshotError::Copy(Error::Corrupt(why)) => {
             OpenError::Damaged { path: database.to_owned(), why }.into()
@@ -191,31 +193,33 @@ pub fn copy(
         other => other,
     })?;
     drop(source);
-    step("backup.copied");
-    watcher(Stage::Checking);
-    let found = draft.run(|| examine(draft.path()))?;
+    failpoint("backup.copied");
+    progress(Stage::Checking);
+    let found = temp.run(|| verify_file(temp.path()))?;
     let (sha256, contents) = sound(found, version).map_err(SnapshotError::Unsound)?;
-    step("backup.checked");
-    let size_bytes = draft.file().metadata()?.len();
-    let path = draft.publish(target.names()).map_err(|e| match (e.kind(), target) {
+    failpoint("backup.checked");
+    let size_bytes = temp.file().metadata()?.len();
+    let path = temp.publish(target.names()).map_err(|e| match (e.kind(), target) {
         (io::ErrorKind::AlreadyExists, Target::File(file)) => SnapshotError::Taken(file.clone()),
         (io::ErrorKind::StorageFull, _) => SnapshotError::Full(folder.to_owned()),
         _ => SnapshotError::Io(e),
     })?;
-    step("backup.named");
+    failpoint("backup.named");
     Ok(Snapshot { path, size_bytes, sha256, contents, took: began.elapsed() })
 }
 
 /// What a copy of a file of this version must turn out to be.
-fn sound(found: Examination, version: i64) -> Result<(String, Contents), Vec<String>> {
+fn sound(found: VerificationReport, version: i64) -> Result<(String, Contents), Vec<String>> {
     match found {
-        Examination { reasons, sha256: Some(digest), contents: Some(contents), schema_version, .. }
-            if reasons.is_empty() && schema_version == Some(version) =>
-        {
-            Ok((digest, contents))
-        }
-        Examination { reasons, .. } if !reasons.is_empty() => Err(reasons),
-        Examination { schema_version, .. } => {
+        VerificationReport {
+            reasons,
+            sha256: Some(digest),
+            contents: Some(contents),
+            schema_version,
+            ..
+        } if reasons.is_empty() && schema_version == Some(version) => Ok((digest, contents)),
+        VerificationReport { reasons, .. } if !reasons.is_empty() => Err(reasons),
+        VerificationReport { schema_version, .. } => {
             Err(vec![format!("it has schema {schema_version:?} where {version} was copied")])
         }
     }
@@ -237,7 +241,7 @@ fn source(database: &Path) -> Result<Connection, SnapshotError> {
     let opened = match connect(database, "mode=rw").and_then(configure) {
         // Where nothing can be laid beside it, as on a card that has gone read-only, nobody writes to it.
         Err(e) if e.sqlite_error_code() == Some(ErrorCode::CannotOpen) => {
-            open_still(database).and_then(configure)
+            open_without_side_files(database).and_then(configure)
         }
         opened => opened,
     };
@@ -247,9 +251,9 @@ fn source(database: &Path) -> Result<Connection, SnapshotError> {
 /// Copies a database whose tables are those of its version, with digests of its rows.
 fn copy_source(
     source: &Connection,
-    draft: &Draft,
+    temp: &TempFile,
     version: i64,
-    watcher: Watcher<'_>,
+    progress: ProgressCallback<'_>,
 ) -> Result<(), SnapshotError> {
     let fault = |e: rusqlite::Error| SnapshotError::Copy(e.into());
     let faults = expected_schema::table_faults(source, version).map_err(fault)?;
@@ -261,9 +265,9 @@ fn copy_source(
         tracing::warn!("not part of the backup, as they are not Coffee Tracker's: {}", left_out.join(", "));
     }
     let page_size = page_size(source).map_err(fault)?;
-    write_copy(source, draft, watcher, || {
-        lay_tables(draft.path(), version, page_size)?;
-        source.execute("attach ? as copy", [file_uri(draft.path(), "mode=rw&vfs=unix")])?;
+    write_copy(source, temp, progress, || {
+        create_tables(temp.path(), version, page_size)?;
+        source.execute("attach ? as copy", [file_uri(temp.path(), "mode=rw&vfs=unix")])?;
         let copied = copy_rows(source, version);
         if copied.is_err() && !source.is_autocommit() {
             source.execute_batch("rollback")?;
@@ -278,17 +282,17 @@ fn copy_source(
     })
 }
 
-/// Writes everything that `source` holds into an empty draft.
-pub fn fill(source: &Connection, draft: &Draft, watcher: Watcher<'_>) -> Result<(), Error> {
-    let path = draft.path().to_string_lossy();
-    write_copy(source, draft, watcher, || source.execute("vacuum into ?", params![path]).map(drop))
+/// Writes everything that `source` holds into an empty temp.
+pub fn fill(source: &Connection, temp: &TempFile, progress: ProgressCallback<'_>) -> Result<(), Error> {
+    let path = temp.path().to_string_lossy();
+    write_copy(source, temp, progress, || source.execute("vacuum into ?", params![path]).map(drop))
 }
 
-/// Fills a draft by `work`, with progress.
+/// Fills a temp by `work`, with progress.
 fn write_copy(
     source: &Connection,
-    draft: &Draft,
-    watcher: Watcher<'_>,
+    temp: &TempFile,
+    progress: ProgressCallback<'_>,
     work: impl FnOnce() -> rusqlite::Result<()>,
 ) -> Result<(), Error> {
     let size = "select page_count * page_size from pragma_page_count, pragma_page_size";
@@ -299,12 +303,12 @@ fn write_copy(
         // hundreds of megabytes would hold up every other fsync on a slow card.
         scope.spawn(move || {
             while let Err(RecvTimeoutError::Timeout) = finished.recv_timeout(Duration::from_millis(100)) {
-                let written = draft.file().metadata().map_or(0, |m| m.len());
-                watcher(Stage::Copying { done: written, total });
-                drop(draft.file().sync_data());
+                let written = temp.file().metadata().map_or(0, |m| m.len());
+                progress(Stage::Copying { done: written, total });
+                drop(temp.file().sync_data());
             }
         });
-        let filled = draft.run(work);
+        let filled = temp.run(work);
         drop(done);
         match filled {
             Ok(filled) => filled.map_err(Error::from),
@@ -314,16 +318,16 @@ fn write_copy(
 }
 
 /// Makes the tables of a copy, empty.
-fn lay_tables(path: &Path, version: i64, page_size: i64) -> rusqlite::Result<()> {
+fn create_tables(path: &Path, version: i64, page_size: i64) -> rusqlite::Result<()> {
     let mut copy = Connection::open(path)?;
     copy.pragma_update(None, "page_size", page_size)?;
-    // A draft that is not finished is removed.
+    // A temp that is not finished is removed.
     copy.pragma_update_and_check(None, "journal_mode", "memory", |_| Ok(()))?;
     copy.pragma_update(None, "synchronous", "off")?;
     let laying = copy.transaction()?;
-    expected_schema::lay_schema(&laying, version)?;
+    expected_schema::create_schema(&laying, version)?;
     // A migration may have made rows of its own.
-    for shape in expected_schema::shapes(&laying)? {
+    for shape in expected_schema::table_shapes(&laying)? {
         laying.execute(&format!("delete from {}", shape.quoted_name()), [])?;
     }
     laying.execute_batch(expected_schema::CREATE_DIGEST_TABLE)?;
@@ -340,10 +344,10 @@ fn copy_rows(source: &Connection, version: i64) -> rusqlite::Result<()> {
     source.pragma_update(Some("copy"), "cache_size", -8192)?;
     // What triggers keep is copied, too; and without them SQLite copies rows and indexes unchanged.
     source.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
-    let shapes = expected_schema::shapes(&expected_schema::model(version)?)?;
+    let table_shapes = expected_schema::table_shapes(&expected_schema::model(version)?)?;
     let copying = source.unchecked_transaction()?;
     let mut digests = Vec::new();
-    for shape in &shapes {
+    for shape in &table_shapes {
         let name = shape.quoted_name();
         copying.execute(&format!("insert into copy.{name} select * from main.{name}"), [])?;
         // Counts are compared with the readings themselves.
@@ -369,21 +373,21 @@ mod tests {
     use super::*;
     use crate::backup::open::{open_store, open_with};
     use crate::db::error::OpenError;
-    use crate::db::store::{Beginning, Options};
+    use crate::db::store::{OnMissing, Options};
 
     fn options(folder: &Path) -> Options {
         Options {
             path: folder.join("coffee.db"),
             backups: folder.join("backups"),
             quick_readers: 1,
-            dear_readers: 1,
+            slow_readers: 1,
             slow_query: Duration::from_secs(9),
         }
     }
 
     fn backup(options: &Options) -> Result<Snapshot, SnapshotError> {
         let target = Target::Folder(options.backups.clone());
-        snapshot(&options.path, &target, &Identity::CALLER, &unwatched)
+        snapshot(&options.path, &target, &Identity::CALLER, &no_progress)
     }
 
     #[test]
@@ -397,7 +401,7 @@ mod tests {
 
         let newest = schema::newest();
         let with = |step| [schema::migrations(), &[step]].concat();
-        let broken = open_with(&options, &with("create table extra (a) strict"), Beginning::AsFound);
+        let broken = open_with(&options, &with("create table extra (a) strict"), OnMissing::Refuse);
         match &broken {
             Err(OpenError::Migration { to, .. }) if *to == newest + 1 => {}
             other => panic!("expected a failed migration, got {other:?}"),
@@ -410,7 +414,7 @@ mod tests {
         open_store(&options).unwrap().close();
 
         let next =
-            open_with(&options, &with("create table extra (a integer) strict"), Beginning::AsFound).unwrap();
+            open_with(&options, &with("create table extra (a integer) strict"), OnMissing::Refuse).unwrap();
         next.close();
         drop(next);
         match open_store(&options) {

@@ -12,9 +12,9 @@ use rusqlite::{Connection, OpenFlags};
 use sha2::{Digest, Sha256};
 
 use crate::backup::content_digest::TableDigest;
-use crate::backup::expected_schema::Shape;
+use crate::backup::expected_schema::TableShape;
 use crate::backup::{content_digest, expected_schema};
-use crate::db::replace_file::is_unfinished;
+use crate::db::replace_file::is_interrupted;
 use crate::db::schema::Found;
 use crate::db::{rollups, schema};
 use crate::domain::time::Timestamp;
@@ -31,7 +31,7 @@ pub struct Contents {
 
 /// What was found in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Examination {
+pub struct VerificationReport {
     pub path: PathBuf,
     /// Why it cannot be restored; empty when it can.
     pub reasons: Vec<String>,
@@ -40,7 +40,7 @@ pub struct Examination {
     pub sha256: Option<String>,
     /// Tables of counts that differ from the readings: the entries are all there, and answers over
     /// long spans are wrong until they are counted anew. A restore does so by itself.
-    pub miscounted: Vec<&'static str>,
+    pub differing_rollups: Vec<&'static str>,
     pub schema_version: Option<i64>,
     pub contents: Option<Contents>,
     /// It carries digests of its rows, as a backup does.
@@ -49,7 +49,7 @@ pub struct Examination {
     pub(super) digests: Vec<TableDigest>,
 }
 
-impl Examination {
+impl VerificationReport {
     /// Can it be restored?
     pub fn is_sound(&self) -> bool {
         self.reasons.is_empty()
@@ -61,19 +61,19 @@ const MOST_FAULTS: u32 = 20;
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 /// Examines a file.
-pub fn examine(path: &Path) -> Examination {
-    examine_and_keep(path).0
+pub fn verify_file(path: &Path) -> VerificationReport {
+    verify_and_keep_open(path).0
 }
 
 /// Examines a file and keeps it open: what is read from the connection later comes from the file
 /// that was examined, whatever has its name by then.
-pub fn examine_and_keep(path: &Path) -> (Examination, Option<Connection>) {
-    let mut found = Examination {
+pub fn verify_and_keep_open(path: &Path) -> (VerificationReport, Option<Connection>) {
+    let mut found = VerificationReport {
         path: path.to_owned(),
         reasons: Vec::new(),
         size_bytes: fs::metadata(path).map_or(0, |m| m.len()),
         sha256: None,
-        miscounted: Vec::new(),
+        differing_rollups: Vec::new(),
         schema_version: None,
         contents: None,
         has_digests: false,
@@ -81,11 +81,11 @@ pub fn examine_and_keep(path: &Path) -> (Examination, Option<Connection>) {
     };
     // A log lies beside the file that a link leads to.
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    if let Some(reason) = not_even_a_database(path) {
+    if let Some(reason) = header_fault(path) {
         found.reasons.push(reason);
         return (found, None);
     }
-    if is_unfinished(path) {
+    if is_interrupted(path) {
         found.reasons.push(
             "a replacement of it was cut off, and its log lies elsewhere: start the server once".into(),
         );
@@ -95,9 +95,9 @@ pub fn examine_and_keep(path: &Path) -> (Examination, Option<Connection>) {
         Ok(digest) => found.sha256 = Some(digest),
         Err(e) => found.reasons.push(format!("it cannot be read to its end: {e}")),
     }
-    match open_still(path) {
+    match open_without_side_files(path) {
         Ok(connection) => {
-            look_inside(&connection, &mut found);
+            verify_content(&connection, &mut found);
             (found, Some(connection))
         }
         Err(e) => {
@@ -108,7 +108,7 @@ pub fn examine_and_keep(path: &Path) -> (Examination, Option<Connection>) {
 }
 
 /// What is wrong with it before SQLite is asked.
-fn not_even_a_database(path: &Path) -> Option<String> {
+fn header_fault(path: &Path) -> Option<String> {
     let mut header = [0; 100];
     let size = match fs::metadata(path) {
         Ok(file) if file.is_dir() => return Some("it is a folder, not a file".into()),
@@ -150,7 +150,7 @@ fn has_log(path: &Path) -> bool {
 ///
 /// # Errors
 /// SQLite's own.
-pub fn open_still(path: &Path) -> rusqlite::Result<Connection> {
+pub fn open_without_side_files(path: &Path) -> rusqlite::Result<Connection> {
     let is_there = |end| fs::exists(with_suffix(path, end)).unwrap_or(false);
     let connection = if is_there("-wal") && is_there("-shm") {
         connect_read_only(path, "")?
@@ -210,8 +210,8 @@ pub fn percent_encoded(path: &Path) -> String {
 }
 
 /// What is wrong with its content, and what it holds.
-fn look_inside(connection: &Connection, found: &mut Examination) {
-    let version = match schema::recognise(connection, &found.path) {
+fn verify_content(connection: &Connection, found: &mut VerificationReport) {
+    let version = match schema::identify(connection, &found.path) {
         Ok(Found::Ours(version)) => version,
         Ok(Found::Empty) => return found.reasons.push("it is an empty database".into()),
         Err(e) => return found.reasons.push(e.to_string()),
@@ -231,14 +231,16 @@ fn look_inside(connection: &Connection, found: &mut Examination) {
         Err(e) => found.reasons.push(format!("its tables cannot be compared: {e}")),
     }
     if found.reasons.is_empty() {
-        let misfits = misfits(connection);
-        match misfits.and_then(|faults| Ok((faults, expected_schema::id_faults(connection, version)?))) {
+        let out_of_range_rows = out_of_range_rows(connection);
+        match out_of_range_rows
+            .and_then(|faults| Ok((faults, expected_schema::id_faults(connection, version)?)))
+        {
             Ok((faults, ids)) => found.reasons.extend(faults.into_iter().chain(ids)),
             Err(e) => found.reasons.push(format!("it cannot be read: {e}")),
         }
     }
     if found.reasons.is_empty()
-        && let Err(e) = look_at_rows(connection, version, found)
+        && let Err(e) = verify_rows(connection, version, found)
     {
         found.reasons.push(format!("its rows cannot be read: {e}"));
     }
@@ -249,8 +251,8 @@ fn look_inside(connection: &Connection, found: &mut Examination) {
         }
     }
     if found.reasons.is_empty() && rollups::are_in(version) {
-        match rollups::miscounts(connection) {
-            Ok(tables) => found.miscounted = tables,
+        match rollups::differing_tables(connection) {
+            Ok(tables) => found.differing_rollups = tables,
             Err(e) => found.reasons.push(format!("its counts cannot be compared: {e}")),
         }
     }
@@ -270,9 +272,9 @@ fn faults(connection: &Connection) -> rusqlite::Result<Vec<String>> {
 }
 
 /// Rows with values that none of our tables takes.
-fn misfits(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+fn out_of_range_rows(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut faults = Vec::new();
-    let mut query = connection.prepare(include_str!("../../sql/misfits.sql"))?;
+    let mut query = connection.prepare(include_str!("../../sql/out_of_range_rows.sql"))?;
     let mut rows = query.query([])?;
     while let Some(row) = rows.next()? {
         match (row.get_ref(0)?.as_str()?, row.get(1)?) {
@@ -287,11 +289,11 @@ fn misfits(connection: &Connection) -> rusqlite::Result<Vec<String>> {
 }
 
 /// Digests every row, and compares that with the digests that the file carries.
-fn look_at_rows(c: &Connection, version: i64, found: &mut Examination) -> rusqlite::Result<()> {
-    let mut shapes = expected_schema::shapes(&expected_schema::model(version)?)?;
-    shapes.retain(|shape| !rollups::TABLES.contains(&shape.name.as_str()));
-    shapes.push(Shape::of_sequences());
-    for shape in &shapes {
+fn verify_rows(c: &Connection, version: i64, found: &mut VerificationReport) -> rusqlite::Result<()> {
+    let mut table_shapes = expected_schema::table_shapes(&expected_schema::model(version)?)?;
+    table_shapes.retain(|shape| !rollups::TABLES.contains(&shape.name.as_str()));
+    table_shapes.push(TableShape::of_sequences());
+    for shape in &table_shapes {
         let digest = TableDigest::of_table(c, "main", shape)?;
         if digest.bad_texts > 0 {
             let (table, n) = (&digest.table, digest.bad_texts);

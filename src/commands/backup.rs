@@ -9,14 +9,14 @@ use clap::Args;
 use serde_json::json;
 
 use crate::backup::origin::BackupOwner;
-use crate::backup::retention::{Cleared, Retention, remove_old};
+use crate::backup::retention::{Retention, RetentionResult, remove_old};
 use crate::backup::snapshot::{Snapshot, SnapshotError, Target, snapshot};
 use crate::commands::{Failure, counted, print, progress};
 use crate::config::RawPlace;
-use crate::db::health::{BackupRecord, note_failed_backup};
+use crate::db::health::{BackupRecord, record_failed_backup};
 use crate::domain::time::Timestamp;
 use crate::fs::privileges::Identity;
-use crate::fs::protected_paths::refuse_own_file;
+use crate::fs::protected_paths::ensure_not_protected;
 
 /// Backups kept when nobody says how many.
 const KEPT: u32 = 14;
@@ -58,7 +58,7 @@ impl From<SnapshotError> for Failure {
     fn from(error: SnapshotError) -> Self {
         match error {
             SnapshotError::Open(e) => e.into(),
-            e if e.is_passing() => Self::Busy(e.to_string()),
+            e if e.is_transient() => Self::Busy(e.to_string()),
             e => Self::Failed(e.to_string()),
         }
     }
@@ -71,7 +71,7 @@ impl From<SnapshotError> for Failure {
 pub fn run(args: &BackupArgs) -> Result<(), Failure> {
     let place = args.place.clone().check()?;
     let to = args.to.as_deref().unwrap_or(&place.backups);
-    refuse_own_file(&place.database, to)?;
+    ensure_not_protected(&place.database, to)?;
     // A folder of the caller's may be closed to the owner.
     let target = target(to);
     if matches!(target, Target::File(_)) && (args.keep.is_some() || args.keep_days.is_some()) {
@@ -87,7 +87,7 @@ pub fn run(args: &BackupArgs) -> Result<(), Failure> {
                 "there is no folder {}: mount its disk, or add --create-dir to create it",
                 folder.display()
             );
-            note_failed_backup(&place.database, &why);
+            record_failed_backup(&place.database, &why);
             return Err(Failure::Failed(why));
         }
     }
@@ -99,7 +99,7 @@ pub fn run(args: &BackupArgs) -> Result<(), Failure> {
     let made = made?;
     let without = || format!("{} is made, but old backups could not be removed", made.path.display());
     let cleared = match &target {
-        Target::File(_) | Target::Safety(_) => Cleared::default(),
+        Target::File(_) | Target::Safety(_) => RetentionResult::default(),
         Target::Folder(folder) => {
             clear_out(folder, &place.database, args.retention(), &identity).with_context(without)?
         }
@@ -180,7 +180,7 @@ fn clear_out(
     database: &Path,
     retention: Retention,
     identity: &Identity,
-) -> std::io::Result<Cleared> {
+) -> std::io::Result<RetentionResult> {
     let now = Timestamp::from(SystemTime::now());
     let owner = BackupOwner::of(database);
     let remove = || remove_old(folder, database, &owner, retention, now);

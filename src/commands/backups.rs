@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use indicatif::DecimalBytes;
 use serde_json::{Value, json};
 
-use crate::backup::origin::{BackupOwner, contents_of_backup};
+use crate::backup::origin::{BackupOwner, count_backup};
 use crate::backup::retention::{BackupFile, BackupKind, Belonging, list_backups, newest_backup};
 use crate::backup::verify::Contents;
 use crate::commands::{Failure, counted, print};
@@ -133,8 +133,8 @@ fn list(args: &ListArgs) -> Result<(), Failure> {
         files => files.with_context(|| format!("{} cannot be listed", place.backups.display()))?,
     };
     let contents = |path: &Path| {
-        let found = contents_of_backup(path).ok();
-        found.or_else(|| identity.as_caller(|| contents_of_backup(path).ok()).ok().flatten())
+        let found = count_backup(path).ok();
+        found.or_else(|| identity.as_caller(|| count_backup(path).ok()).ok().flatten())
     };
     if args.json {
         let backups: Vec<Value> = files.iter().map(|file| as_json(file, contents(&file.path))).collect();

@@ -71,7 +71,7 @@ pub fn run(args: DemoArgs) -> Result<(), Failure> {
         path: place.database.clone(),
         backups: place.backups,
         quick_readers: 1,
-        dear_readers: 1,
+        slow_readers: 1,
         slow_query: Duration::from_secs(60),
     })?;
     let began = Instant::now();

@@ -17,7 +17,7 @@ use crate::domain::calendar::Zone;
 use crate::domain::entry::EntryKind;
 use crate::domain::time::Timestamp;
 use crate::fs::privileges::Identity;
-use crate::fs::protected_paths::refuse_own_file;
+use crate::fs::protected_paths::ensure_not_protected;
 use crate::transfer::export::{ExportError, Exporter, Extract};
 use crate::transfer::formats::writer::{EntryWriter, TextFormat};
 
@@ -88,7 +88,7 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
     };
     let began = Instant::now();
     if let Some(path) = &args.output {
-        refuse_own_file(&place.database, path)?;
+        ensure_not_protected(&place.database, path)?;
     }
     // The file is the caller's, the database its owner's.
     let mut target = args.output.as_deref().map(|path| Target::open(path, args.force)).transpose()?;
@@ -149,7 +149,7 @@ fn export(
         Ok(rows) => Ok(Some(Written { rows, bytes })),
         Err(ExportError::Target(e)) if e.kind() == ErrorKind::BrokenPipe => Ok(None),
         Err(ExportError::Target(e)) => Err(unwritten("the export", &e)),
-        Err(ExportError::Store(e)) if e.is_passing() => Err(Failure::Busy(e.to_string())),
+        Err(ExportError::Store(e)) if e.is_transient() => Err(Failure::Busy(e.to_string())),
         Err(ExportError::Store(e)) => Err(Failure::Failed(e.to_string())),
     }
 }

@@ -138,7 +138,7 @@ impl From<ImportError> for Failure {
             ImportError::OtherVersion { .. } | ImportError::OldSchema { .. } => {
                 Self::Configuration(vec![error.to_string()])
             }
-            ImportError::Store(e) if e.is_passing() => {
+            ImportError::Store(e) if e.is_transient() => {
                 Self::Busy(format!("{e}: what was imported so far stays, import again to go on"))
             }
             ImportError::Store(e) => Self::Failed(e.to_string()),
@@ -169,7 +169,7 @@ pub fn run(args: ImportArgs) -> Result<(), Failure> {
         path: place.database,
         backups: place.backups,
         quick_readers: 1,
-        dear_readers: 1,
+        slow_readers: 1,
         slow_query: Duration::from_secs(60),
     };
     let meter = source.meter();

@@ -24,7 +24,7 @@ use std::{fmt, io};
 use crate::backup::snapshot::SnapshotError;
 use crate::config::SettingError;
 use crate::db::error::OpenError;
-use crate::fs::protected_paths::OwnFile;
+use crate::fs::protected_paths::ProtectedFile;
 use crate::http::LaunchError;
 
 /// Why a command did not do its work.
@@ -73,7 +73,7 @@ impl From<Vec<SettingError>> for Failure {
 
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
-        if error.is_passing() {
+        if error.is_transient() {
             Self::Busy(error.to_string())
         } else {
             Self::Configuration(vec![error.to_string()])
@@ -91,8 +91,8 @@ impl From<LaunchError> for Failure {
     }
 }
 
-impl From<OwnFile> for Failure {
-    fn from(error: OwnFile) -> Self {
+impl From<ProtectedFile> for Failure {
+    fn from(error: ProtectedFile) -> Self {
         Self::Failed(error.to_string())
     }
 }

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use clap::Args;
 
-use crate::backup::snapshot::{Target, snapshot, unwatched};
+use crate::backup::snapshot::{Target, no_progress, snapshot};
 use crate::commands::export::instant;
 use crate::commands::{Failure, print, without_backup};
 use crate::config::RawPlace;
@@ -40,7 +40,7 @@ impl From<PruneError> for Failure {
     fn from(error: PruneError) -> Self {
         match error {
             PruneError::Open(e) => e.into(),
-            PruneError::Store(e) if e.is_passing() => Self::Busy(e.to_string()),
+            PruneError::Store(e) if e.is_transient() => Self::Busy(e.to_string()),
             PruneError::Store(e) => Self::Failed(e.to_string()),
         }
     }
@@ -77,7 +77,7 @@ pub fn run(args: PruneArgs) -> Result<(), Failure> {
         return print("Nothing was removed: --yes does it, after a backup.");
     }
     let target = Target::Folder(place.backups);
-    let backup = snapshot(&place.database, &target, &identity, &unwatched)
+    let backup = snapshot(&place.database, &target, &identity, &no_progress)
         .map_err(|e| without_backup("nothing was removed, for there is no backup", e))?;
     print(&format!("Backup: {}", backup.path.display()))?;
     for kind in &kinds {

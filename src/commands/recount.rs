@@ -5,7 +5,7 @@ use clap::Args;
 
 use crate::commands::{Failure, counted, print};
 use crate::config::RawPlace;
-use crate::db::recount::recount_in;
+use crate::db::recount::rebuild_rollups;
 use crate::fs::privileges::Identity;
 
 /// Where.
@@ -22,6 +22,6 @@ pub struct RecountArgs {
 pub fn run(args: RecountArgs) -> Result<(), Failure> {
     let place = args.place.check()?;
     Identity::of_owner(&place.database).context("the rights of the database's owner")?;
-    let readings = recount_in(&place.database)?;
+    let readings = rebuild_rollups(&place.database)?;
     print(&format!("Counted {} in {}.", counted(readings, "reading"), place.database.display()))
 }

@@ -8,7 +8,7 @@ use std::{fs, io};
 
 use crate::commands::{Failure, unwritten};
 use crate::fs::privileges::Identity;
-use crate::fs::protected_paths::refuse_own_file;
+use crate::fs::protected_paths::ensure_not_protected;
 use crate::transfer::formats::rejects::Rejects;
 use crate::transfer::formats::rows::Rejection;
 
@@ -41,7 +41,7 @@ impl RejectedRows {
     /// # Errors
     /// That there is one of that name, that it is the database's own, or cannot be made.
     pub fn create(path: &Path, database: &Path) -> Result<Self, Failure> {
-        refuse_own_file(database, path)?;
+        ensure_not_protected(database, path)?;
         let file = File::create_new(path).map_err(|e| match e.kind() {
             ErrorKind::AlreadyExists => {
                 Failure::Failed(format!("{} exists already: name another for rejected rows", path.display()))

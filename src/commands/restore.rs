@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 
-use crate::backup::restore::{Restoration, RestoreError};
+use crate::backup::restore::{RestoreError, RestorePlan};
 use crate::backup::verify::Contents;
 use crate::commands::{Failure, counted, grouped, print, progress, without_backup};
 use crate::config::{Place, RawPlace};
@@ -46,7 +46,7 @@ impl From<RestoreError> for Failure {
         match error {
             RestoreError::Open(e) => e.into(),
             RestoreError::Safety(e) => without_backup("the present state could not be backed up first", e),
-            e if e.is_passing() => Self::Busy(e.to_string()),
+            e if e.is_transient() => Self::Busy(e.to_string()),
             e => Self::Failed(e.to_string()),
         }
     }
@@ -71,7 +71,7 @@ pub fn run(args: &RestoreArgs) -> Result<(), Failure> {
         ));
     }
     let identity = Identity::of_owner(&place.database).context("the rights of the database's owner")?;
-    let plan = Restoration::plan(&args.file, &place.database, &place.backups, identity, args.replace)?;
+    let plan = RestorePlan::plan(&args.file, &place.database, &place.backups, identity, args.replace)?;
     if args.yes && plan.is_foreign() && !args.force {
         return Err(Failure::Failed(format!(
             "{} is a backup of another database than {}: add --force to restore it all the same",
@@ -91,7 +91,7 @@ pub fn run(args: &RestoreArgs) -> Result<(), Failure> {
         return print("Nothing was changed.");
     }
     let bar = progress::of_copy(false);
-    let done = plan.carry_out(&|stage| progress::show(&bar, stage));
+    let done = plan.execute(&|stage| progress::show(&bar, stage));
     bar.finish_and_clear();
     let done = done?;
     for path in &done.aside {
@@ -110,7 +110,7 @@ pub fn run(args: &RestoreArgs) -> Result<(), Failure> {
     ))
 }
 
-fn what_changes(args: &RestoreArgs, place: &Place, plan: &Restoration) -> String {
+fn what_changes(args: &RestoreArgs, place: &Place, plan: &RestorePlan) -> String {
     let after = plan.after();
     let newest = |contents: &Contents| contents.newest.map_or_else(|| "none".to_owned(), |at| at.to_string());
     let row = |name: &str, now: Option<String>, then: String| {

@@ -23,7 +23,7 @@ use crate::telemetry::logging;
 use crate::telemetry::logging::is_journal;
 
 /// Connections for dear reads, and threads to run them.
-const DEAR_READERS: u32 = 2;
+const SLOW_READERS: u32 = 2;
 
 /// Settings, and how to begin.
 #[derive(Args, Debug)]
@@ -92,13 +92,13 @@ fn open_and_serve(
         backups: settings.place.backups.clone(),
         // A disk that hangs leaves one worker to answer everything that needs no disk.
         quick_readers: u32::try_from(workers).unwrap_or(3) - 1,
-        dear_readers: DEAR_READERS,
+        slow_readers: SLOW_READERS,
         slow_query: settings.slow_query,
     })?;
     drop(opening);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
-        .max_blocking_threads((DEAR_READERS + store::EXPORTS) as usize + 4)
+        .max_blocking_threads((SLOW_READERS + store::MAX_EXPORTS) as usize + 4)
         .thread_name("worker")
         .enable_all()
         .build()

@@ -11,7 +11,7 @@ use clap::Args;
 use crate::commands::table::{Style, TableWriter};
 use crate::commands::{Failure, unwritten};
 use crate::config::RawPlace;
-use crate::db::read_only_session::{Asker, Piece, SqlError};
+use crate::db::read_only_session::{ReadOnlySession, SqlError, SqlOutput};
 use crate::db::store::sqlite_version;
 use crate::fs::privileges::Identity;
 
@@ -35,7 +35,7 @@ pub struct SqlArgs {
 impl From<SqlError> for Failure {
     fn from(error: SqlError) -> Self {
         match error {
-            SqlError::Store(e) if e.is_passing() => Self::Busy(e.to_string()),
+            SqlError::Store(e) if e.is_transient() => Self::Busy(e.to_string()),
             SqlError::Target(e) => unwritten("the answer", &e),
             other => Self::Failed(other.to_string()),
         }
@@ -49,7 +49,7 @@ impl From<SqlError> for Failure {
 pub fn run(args: &SqlArgs) -> Result<(), Failure> {
     let place = args.place.clone().check()?;
     Identity::of_owner(&place.database).context("the rights of the database's owner")?;
-    let asker = Asker::open(&place.database)?;
+    let asker = ReadOnlySession::open(&place.database)?;
     let style = if args.csv { Style::Csv } else { Style::Aligned };
     let answered = match &args.query {
         Some(query) => answer_all(&asker, query, style),
@@ -88,7 +88,7 @@ const COMMANDS: &str = "\
 ";
 
 /// Answers text that begins with commands of the prompt, a line each, and goes on with statements.
-fn answer_all(asker: &Asker, text: &str, style: Style) -> Result<(), SqlError> {
+fn answer_all(asker: &ReadOnlySession, text: &str, style: Style) -> Result<(), SqlError> {
     let mut rest = text.trim_start();
     while rest.starts_with('.') {
         let (line, behind) = rest.split_once('\n').unwrap_or((rest, ""));
@@ -101,7 +101,7 @@ fn answer_all(asker: &Asker, text: &str, style: Style) -> Result<(), SqlError> {
 }
 
 /// Runs a command of the prompt.
-fn command(asker: &Asker, line: &str, style: Style) -> Result<ControlFlow<()>, SqlError> {
+fn command(asker: &ReadOnlySession, line: &str, style: Style) -> Result<ControlFlow<()>, SqlError> {
     let mut words = line.trim().trim_end_matches(';').split_whitespace();
     let name = words.next().unwrap_or_default();
     match name {
@@ -123,30 +123,32 @@ fn command(asker: &Asker, line: &str, style: Style) -> Result<ControlFlow<()>, S
 }
 
 /// Prints the statements that created tables, indexes, views and triggers; those of one name alone.
-fn schema(asker: &Asker, only: Option<&str>) -> Result<(), SqlError> {
+fn schema(asker: &ReadOnlySession, only: Option<&str>) -> Result<(), SqlError> {
     let mut to = BufWriter::new(io::stdout().lock());
     let query = "select tbl_name, sql from sqlite_schema where sql is not null
                  order by tbl_name, type not in ('table', 'view'), name";
     asker.ask(query, |piece| match piece {
-        Piece::Row([Some(table), Some(sql)]) if only.is_none_or(|only| only.eq_ignore_ascii_case(table)) => {
+        SqlOutput::Row([Some(table), Some(sql)])
+            if only.is_none_or(|only| only.eq_ignore_ascii_case(table)) =>
+        {
             writeln!(to, "{sql};")
         }
-        Piece::End => to.flush(),
+        SqlOutput::End => to.flush(),
         _ => Ok(()),
     })
 }
 
-fn answer(asker: &Asker, text: &str, style: Style) -> Result<(), SqlError> {
+fn answer(asker: &ReadOnlySession, text: &str, style: Style) -> Result<(), SqlError> {
     let mut table = TableWriter::new(BufWriter::new(io::stdout().lock()), style);
     asker.ask(text, |piece| match piece {
-        Piece::Columns(names) => table.begin(names),
-        Piece::Row(row) => table.row(row),
-        Piece::End => table.end(),
+        SqlOutput::Columns(names) => table.begin(names),
+        SqlOutput::Row(row) => table.row(row),
+        SqlOutput::End => table.end(),
     })
 }
 
 /// Prompts on standard error, so that the answers can go elsewhere.
-fn converse(asker: &Asker, style: Style) -> Result<(), Failure> {
+fn converse(asker: &ReadOnlySession, style: Style) -> Result<(), Failure> {
     let mut text = String::new();
     loop {
         eprint!("{}", if text.is_empty() { "coffee> " } else { "   ...> " });

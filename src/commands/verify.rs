@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::backup::retention::newest_to_verify;
-use crate::backup::verify::{Examination, examine};
+use crate::backup::verify::{VerificationReport, verify_file};
 use crate::commands::backups::newest;
 use crate::commands::{Failure, counted, print};
 use crate::config::RawPlace;
@@ -41,18 +41,18 @@ pub fn run(args: &VerifyArgs) -> Result<(), Failure> {
     } else {
         None
     };
-    let (mut unfit, mut miscounted) = (0_u64, 0_u64);
+    let (mut unfit, mut differing_rollups) = (0_u64, 0_u64);
     for file in args.files.iter().chain(&newest) {
-        let found = examine(file);
+        let found = verify_file(file);
         unfit += u64::from(!found.is_sound());
-        miscounted += u64::from(!found.miscounted.is_empty());
+        differing_rollups += u64::from(!found.differing_rollups.is_empty());
         if args.json {
             print(&as_json(&found).to_string())?;
         } else {
             print(&as_text(&found))?;
         }
     }
-    match (unfit, miscounted) {
+    match (unfit, differing_rollups) {
         (0, 0) => Ok(()),
         (0, n) => Err(Failure::Failed(format!(
             "the counts of {} differ from the readings: see `coffee-tracker recount`",
@@ -62,14 +62,14 @@ pub fn run(args: &VerifyArgs) -> Result<(), Failure> {
     }
 }
 
-fn as_text(found: &Examination) -> String {
+fn as_text(found: &VerificationReport) -> String {
     let path = found.path.display();
     let contents = found.contents.unwrap_or_default();
     if !found.is_sound() {
         let reasons: String = found.reasons.iter().map(|reason| format!("\n  {reason}")).collect();
         return format!("{path}: cannot be restored{reasons}");
     }
-    let wrong = match found.miscounted.join(", ") {
+    let wrong = match found.differing_rollups.join(", ") {
         none if none.is_empty() => none,
         tables => format!("\n  counts that differ from the readings: {tables} (a restore counts them anew)"),
     };
@@ -88,13 +88,13 @@ fn as_text(found: &Examination) -> String {
     )
 }
 
-fn as_json(found: &Examination) -> Value {
+fn as_json(found: &VerificationReport) -> Value {
     let contents = found.contents;
     json!({
         "file": found.path,
         "restorable": found.is_sound(),
         "reasons": found.reasons,
-        "miscounted": found.miscounted,
+        "differing_rollups": found.differing_rollups,
         "has_digests": found.has_digests,
         "schema_version": found.schema_version,
         "coffees": contents.map(|c| c.coffees),

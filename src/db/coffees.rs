@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use crate::db::coffee_types::{TypeNames, spellings_of};
 use crate::db::error::Error;
-use crate::db::idempotency::{IdempotencyKey, Stored, once};
+use crate::db::idempotency::{IdempotencyKey, IdempotentOutcome, execute_once};
 use crate::db::store::{Cost, Store};
-use crate::db::writer::Steps;
+use crate::db::writer::Statements;
 use crate::domain::calendar::{Date, Zone};
 use crate::domain::coffee::{Coffee, CoffeeChange, CoffeeId, Milligrams, NewCoffee};
 use crate::domain::correlation::CorrelatedCoffee;
@@ -28,14 +28,14 @@ pub struct CoffeeFilter {
     pub offset: u32,
 }
 
-/// What was drunk within some time.
+/// What was coffees_between within some time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct DayTotal {
     pub total_mg: f64,
     pub coffee_count: u64,
 }
 
-/// What was drunk of one type.
+/// What was coffees_between of one type.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TypeTotal {
     pub coffee_type: Option<String>,
@@ -71,7 +71,7 @@ const SHALLOW: u32 = 2000;
 const A_MONTH: f64 = 31.0 * 24.0;
 
 impl Store {
-    /// Stores a coffee drunk at `new.timestamp`, or `now`.
+    /// Stores a coffee coffees_between at `new.timestamp`, or `now`.
     ///
     /// # Errors
     /// The store's faults.
@@ -80,11 +80,11 @@ impl Store {
         new: NewCoffee,
         key: Option<IdempotencyKey>,
         now: Timestamp,
-    ) -> Result<Stored<Coffee>, Error> {
-        let steps = if key.is_some() { Steps::Many } else { Steps::One };
-        let ages = Arc::clone(&self.answer_ages);
-        self.write("add_coffee", steps, move |c| {
-            once(c, key.as_ref().map(|key| (key, &*ages)), &new, now, |c| {
+    ) -> Result<IdempotentOutcome<Coffee>, Error> {
+        let statements = if key.is_some() { Statements::Many } else { Statements::One };
+        let ages = Arc::clone(&self.response_clock);
+        self.write("add_coffee", statements, move |c| {
+            execute_once(c, key.as_ref().map(|key| (key, &*ages)), &new, now, |c| {
                 let coffee = insert(c, &new, now)?;
                 Ok((coffee.id.0, coffee))
             })
@@ -105,7 +105,7 @@ impl Store {
     /// # Errors
     /// The store's faults.
     pub async fn change_coffee(&self, id: CoffeeId, change: CoffeeChange) -> Result<Option<Coffee>, Error> {
-        self.write("change_coffee", Steps::Many, move |c| {
+        self.write("change_coffee", Statements::Many, move |c| {
             let Some(mut coffee) = find(c, id)? else { return Ok(None) };
             coffee.timestamp = change.timestamp.unwrap_or(coffee.timestamp);
             coffee.caffeine_mg = change.caffeine_mg.unwrap_or(coffee.caffeine_mg);
@@ -131,7 +131,7 @@ impl Store {
     /// # Errors
     /// The store's faults.
     pub async fn delete_coffee(&self, id: CoffeeId) -> Result<bool, Error> {
-        self.write("delete_coffee", Steps::One, move |c| {
+        self.write("delete_coffee", Statements::One, move |c| {
             Ok(c.prepare_cached("delete from coffee_logs where id = ?")?.execute([id.0])? > 0)
         })
         .await
@@ -143,11 +143,11 @@ impl Store {
     /// The store's faults.
     pub async fn coffees(&self, filter: CoffeeFilter) -> Result<Vec<Coffee>, Error> {
         let deep = filter.offset.saturating_add(filter.limit) > SHALLOW;
-        let cost = if deep { Cost::Dear } else { Cost::Quick };
+        let cost = if deep { Cost::Slow } else { Cost::Quick };
         self.read("coffees", cost, move |c| list(c, &filter)).await
     }
 
-    /// What was drunk from `since` up to `until`.
+    /// What was coffees_between from `since` up to `until`.
     ///
     /// # Errors
     /// The store's faults.
@@ -164,7 +164,7 @@ impl Store {
         .await
     }
 
-    /// What was drunk on each local day that begins at or after `since`, up to `until`, newest first.
+    /// What was coffees_between on each local day that begins at or after `since`, up to `until`, newest first.
     ///
     /// # Errors
     /// The store's faults.
@@ -203,12 +203,12 @@ impl Store {
         self.read("coffee_stats", cost_of(since, until), move |c| fold_stats(c, since, until, &zone)).await
     }
 
-    /// The types that were drunk since `since`, most frequent first, at most `limit`.
+    /// The types that were coffees_between since `since`, most frequent first, at most `limit`.
     ///
     /// # Errors
     /// The store's faults.
     pub async fn own_types(&self, since: Timestamp, limit: u32) -> Result<Vec<OwnType>, Error> {
-        self.read("own_types", Cost::Dear, move |c| {
+        self.read("own_types", Cost::Slow, move |c| {
             let names = TypeNames::read(c)?;
             let mut habits: Grouped<Habit> = Grouped::default();
             let mut query = c.prepare_cached(include_str!("../../sql/own_types.sql"))?;
@@ -254,7 +254,7 @@ impl Store {
     }
 }
 
-/// Number of times that each dose of a type was drunk, and the last time.
+/// Number of times that each dose of a type was coffees_between, and the last time.
 #[derive(Debug, Default)]
 struct Habit {
     /// By the bits of the dose in milligrams.
@@ -280,7 +280,7 @@ impl Habit {
 }
 
 fn cost_of(since: Timestamp, until: Timestamp) -> Cost {
-    if until.hours_since(since) <= A_MONTH { Cost::Quick } else { Cost::Dear }
+    if until.hours_since(since) <= A_MONTH { Cost::Quick } else { Cost::Slow }
 }
 
 impl DayTotal {
@@ -436,7 +436,7 @@ fn fold_stats(
 }
 
 /// The coffees of a period, in time order, as the correlation wants them.
-pub(super) fn drunk(
+pub(super) fn coffees_between(
     c: &Connection,
     since: Timestamp,
     until: Timestamp,

@@ -61,7 +61,7 @@ impl Error {
         ["busy", "full", "unwritable", "read_only", "corrupt", "io", "displaced", "closed", "internal"];
 
     /// A state that passes: the database is not damaged, and asking later may succeed.
-    pub fn is_passing(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         matches!(self, Self::Busy | Self::Full | Self::Unwritable(_) | Self::Closed)
     }
 }
@@ -97,7 +97,7 @@ impl From<&rusqlite::Error> for Error {
 pub struct FailedBackup {
     pub why: String,
     /// Whether a later attempt may succeed.
-    pub may_pass: bool,
+    pub is_transient: bool,
 }
 
 /// Why a database cannot be opened.
@@ -160,15 +160,15 @@ pub enum OpenError {
     #[error("SQLite {found} is too old: 3.51.3 or newer is needed (older ones can lose commits)")]
     OldSqlite { found: &'static str },
     #[error("{path} could not be brought to schema version {to}: {why}")]
-    Migration { path: PathBuf, to: i64, why: String, may_pass: bool },
+    Migration { path: PathBuf, to: i64, why: String, is_transient: bool },
 }
 
 impl OpenError {
     /// May trying again later help? Otherwise somebody must change something first.
-    pub fn is_passing(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self {
             Self::InUse { .. } | Self::Maintained { .. } | Self::Held { .. } | Self::Full { .. } => true,
-            Self::Migration { may_pass, .. } => *may_pass,
+            Self::Migration { is_transient, .. } => *is_transient,
             _ => false,
         }
     }

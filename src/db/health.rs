@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::db::error::Error;
 use crate::db::heart_rates::latest;
-use crate::db::store::{Cost, Probe, Store};
+use crate::db::store::{Cost, ProbeOutcome, Store};
 use crate::domain::coffee::Milligrams;
 use crate::domain::heart_rate::Reading;
 use crate::domain::time::{HOUR, Timestamp};
 use crate::fs::paths::with_suffix;
-use crate::fs::temp_file::write_over;
+use crate::fs::temp_file::write_atomically;
 
 /// The newest entries.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,7 +35,7 @@ impl Overview {
 
 /// How the store is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wellness {
+pub struct StoreHealth {
     /// False when it cannot be relied on: damaged, unreadable, or nobody writes.
     pub healthy: bool,
     /// `ok`, or what keeps it: `busy`, `full`, `unwritable`, `held` (a restore or an import runs), `damaged`, `failed`,
@@ -45,7 +45,7 @@ pub struct Wellness {
     pub error: Option<&'static str>,
 }
 
-impl Wellness {
+impl StoreHealth {
     /// The state of a disk that does not answer.
     const HANGS: &str = "hangs";
 
@@ -76,7 +76,7 @@ pub struct BackupRecord {
 }
 
 /// Records a backup that failed before it began. What cannot be recorded is logged.
-pub fn note_failed_backup(database: &Path, why: &str) {
+pub fn record_failed_backup(database: &Path, why: &str) {
     let record = BackupRecord { error: Some(why.to_owned()), ..BackupRecord::read(database) };
     if let Err(e) = record.write(database) {
         tracing::warn!("the outcome of the backup could not be noted: {e}");
@@ -112,7 +112,7 @@ impl BackupRecord {
     /// # Errors
     /// The file system's.
     pub fn write(&self, database: &Path) -> io::Result<()> {
-        write_over(&with_suffix(database, ".backup.json"), &serde_json::to_vec(self)?)
+        write_atomically(&with_suffix(database, ".backup.json"), &serde_json::to_vec(self)?)
     }
 }
 
@@ -133,10 +133,10 @@ impl Store {
     /// Asks a reader (at most ten times a second, however many ask: the page is open to
     /// everyone) and looks whether the writer moves. Takes a few seconds at most, also while the
     /// disk hangs.
-    pub async fn wellness(&self) -> Wellness {
+    pub async fn health(&self) -> StoreHealth {
         let read = self.probe(HANGS).await;
-        let unhealthy = |state, error| Wellness { healthy: false, state, error: Some(error) };
-        let passing = |state| Wellness { healthy: true, state, error: None };
+        let unhealthy = |state, error| StoreHealth { healthy: false, state, error: Some(error) };
+        let passing = |state| StoreHealth { healthy: true, state, error: None };
         let writer = self.writer.state();
         if self.damaged.load(Ordering::Relaxed) {
             return unhealthy("damaged", "the database file is damaged: restore a backup");
@@ -145,8 +145,8 @@ impl Store {
             return unhealthy("failed", displacement.sentence());
         }
         match read {
-            None => unhealthy(Wellness::HANGS, "the disk does not answer"),
-            Some(Err(e)) if !e.is_passing() => unhealthy("failed", "the database cannot be read"),
+            None => unhealthy(StoreHealth::HANGS, "the disk does not answer"),
+            Some(Err(e)) if !e.is_transient() => unhealthy("failed", "the database cannot be read"),
             Some(_) if !self.writer.is_alive() => unhealthy("failed", "the writer does not answer"),
             Some(Err(_)) => passing("busy"),
             Some(Ok(())) if writer.held.load(Ordering::Relaxed) => passing("held"),
@@ -166,13 +166,13 @@ impl Store {
         // A fault has been counted, and `/health` tells it.
         drop(tokio::time::timeout(silence / 3, self.probe(silence)).await);
         let is_reading = self.last_probe.running_for().is_none_or(|time| time < silence);
-        is_reading && self.writer.has_moved_within(silence)
+        is_reading && self.writer.was_active_within(silence)
     }
 
     /// Reads from the file, unless that went well just now; `None` when it takes longer than
     /// `patience`.
     async fn probe(&self, patience: Duration) -> Option<Result<(), Error>> {
-        let is_fresh = |(at, read): &Probe| read.is_ok() && at.elapsed() < FRESH;
+        let is_fresh = |(at, read): &ProbeOutcome| read.is_ok() && at.elapsed() < FRESH;
         let pool = self.quick.clone();
         let read = move || {
             let read = match pool.get_timeout(patience) {
@@ -190,7 +190,7 @@ impl Store {
     /// The numbers that need no query.
     pub fn gauges(&self) -> Gauges {
         let writer = self.writer.state();
-        let pools = [self.quick.state(), self.dear.state()];
+        let pools = [self.quick.state(), self.slow.state()];
         Gauges {
             queue_depth: writer.depth.load(Ordering::Relaxed),
             commits: writer.commits.load(Ordering::Relaxed),

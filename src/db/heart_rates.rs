@@ -7,13 +7,13 @@ use std::sync::Arc;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
-use crate::db::coffees::drunk;
+use crate::db::coffees::coffees_between;
 use crate::db::error::Error;
-use crate::db::idempotency::{IdempotencyKey, Stored, once};
+use crate::db::idempotency::{IdempotencyKey, IdempotentOutcome, execute_once};
 use crate::db::reading_rows::{ReadingFilter, bpm};
-use crate::db::rollups::{Counter, each_count, fill_buckets, leap};
+use crate::db::rollups::{RollupBuilder, each_count, fill_buckets, seek};
 use crate::db::store::{Cost, Store};
-use crate::db::writer::Steps;
+use crate::db::writer::Statements;
 use crate::domain::caffeine::Dose;
 use crate::domain::correlation::{CorrelationParams, CorrelationResult, Correlator};
 use crate::domain::grouped::Grouped;
@@ -66,11 +66,11 @@ impl Store {
         new: NewReading,
         key: Option<IdempotencyKey>,
         now: Timestamp,
-    ) -> Result<Stored<Reading>, Error> {
-        let steps = if key.is_some() { Steps::Many } else { Steps::One };
-        let ages = Arc::clone(&self.answer_ages);
-        self.write("add_reading", steps, move |c| {
-            once(c, key.as_ref().map(|key| (key, &*ages)), &new, now, |c| {
+    ) -> Result<IdempotentOutcome<Reading>, Error> {
+        let statements = if key.is_some() { Statements::Many } else { Statements::One };
+        let ages = Arc::clone(&self.response_clock);
+        self.write("add_reading", statements, move |c| {
+            execute_once(c, key.as_ref().map(|key| (key, &*ages)), &new, now, |c| {
                 let reading = insert(c, &new, now)?;
                 Ok((reading.id.0, reading))
             })
@@ -88,7 +88,7 @@ impl Store {
         readings: Vec<NewReading>,
         now: Timestamp,
     ) -> Result<BatchResult, Error> {
-        self.write("add_readings", Steps::Many, move |c| insert_batch(c, &readings, now)).await
+        self.write("add_readings", Statements::Many, move |c| insert_batch(c, &readings, now)).await
     }
 
     /// The reading with this id.
@@ -116,7 +116,7 @@ impl Store {
         id: ReadingId,
         change: ReadingChange,
     ) -> Result<Option<Reading>, Error> {
-        self.write("change_reading", Steps::Many, move |c| {
+        self.write("change_reading", Statements::Many, move |c| {
             let Some(mut reading) = find(c, id)? else { return Ok(None) };
             reading.timestamp = change.timestamp.unwrap_or(reading.timestamp);
             reading.bpm = change.bpm.unwrap_or(reading.bpm);
@@ -142,7 +142,7 @@ impl Store {
     /// # Errors
     /// The store's faults.
     pub async fn delete_reading(&self, id: ReadingId) -> Result<bool, Error> {
-        self.write("delete_reading", Steps::One, move |c| {
+        self.write("delete_reading", Statements::One, move |c| {
             Ok(c.prepare_cached("delete from heart_rate_logs where id = ?")?.execute([id.0])? > 0)
         })
         .await
@@ -154,14 +154,14 @@ impl Store {
     /// The store's faults.
     pub async fn readings(&self, filter: ReadingFilter) -> Result<Vec<Reading>, Error> {
         let deep = filter.offset.saturating_add(filter.limit) > SHALLOW;
-        let cost = if deep { Cost::Dear } else { Cost::Quick };
+        let cost = if deep { Cost::Slow } else { Cost::Quick };
         self.read("readings", cost, move |c| {
             if !deep {
                 return list(c, &filter);
             }
             // One state of the file for all queries.
             let c = c.unchecked_transaction()?;
-            let filter = leap(&c, filter)?;
+            let filter = seek(&c, filter)?;
             list(&c, &filter)
         })
         .await
@@ -179,7 +179,7 @@ impl Store {
         shown: u32,
         buckets: Option<u16>,
     ) -> Result<Option<RangeStats>, Error> {
-        self.read("reading_range", Cost::Dear, move |c| {
+        self.read("reading_range", Cost::Slow, move |c| {
             // One state of the file for all queries.
             let c = c.unchecked_transaction()?;
             let c = &*c;
@@ -206,7 +206,7 @@ impl Store {
     /// # Errors
     /// The store's faults.
     pub async fn reading_stats(&self, since: Timestamp, until: Timestamp) -> Result<RateStats, Error> {
-        self.read("reading_stats", Cost::Dear, move |c| {
+        self.read("reading_stats", Cost::Slow, move |c| {
             // One state of the file for all queries.
             let c = c.unchecked_transaction()?;
             let mut groups: Grouped<BpmAggregate> = Grouped::default();
@@ -362,7 +362,7 @@ fn list(c: &Connection, filter: &ReadingFilter) -> rusqlite::Result<Vec<Reading>
 }
 
 /// Feeds the readings that a correlation is over, in time order, to `each`. The span is under 285 years.
-fn each_wanted(
+fn each_correlated(
     c: &Connection,
     params: &CorrelationParams,
     start: Timestamp,

@@ -1,7 +1,7 @@
 //! Answers that were given under an `Idempotency-Key`, kept 30 days: the same request
 //! again gets the first answer and adds nothing.
 //!
-//! Their age is measured in the time that the server has run, see [`AnswerAges`]. The wall clock is no
+//! Their age is measured in the time that the server has run, see [`ResponseClock`]. The wall clock is no
 //! measure: a machine without a clock battery starts with an old date and is set right later.
 
 use std::sync::{Mutex, PoisonError};
@@ -32,7 +32,7 @@ pub struct IdempotencyKey {
 /// `created_at` holds its readings. They begin with the date of the first answer and fall behind the
 /// wall clock from then on, by the time that the server is off.
 #[derive(Debug)]
-pub struct AnswerAges(Mutex<LastReading>);
+pub struct ResponseClock(Mutex<LastReading>);
 
 /// A reading of the clock, and the uptime at which it was taken.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +42,7 @@ struct LastReading {
     uptime: Duration,
 }
 
-impl AnswerAges {
+impl ResponseClock {
     /// Continues from the newest answer in the database, at uptime 0.
     pub fn starting(connection: &Connection) -> rusqlite::Result<Self> {
         let micros = newest(connection)?;
@@ -77,24 +77,26 @@ fn newest(connection: &Connection) -> rusqlite::Result<Option<i64>> {
 
 /// What came of a request to store something.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Stored<T> {
+pub enum IdempotentOutcome<T> {
     /// It was stored now.
     New(T),
     /// It was stored before, under the same key: the first answer, as JSON, and its id.
-    Again { id: i64, answer: String },
+    Replayed { id: i64, answer: String },
     /// The key was used before, for another body.
-    OtherBody,
+    KeyReused,
 }
 
 /// Stores by `insert`, unless `key` says that it has been done.
-pub fn once<T: Serialize>(
+pub fn execute_once<T: Serialize>(
     connection: &Connection,
-    key: Option<(&IdempotencyKey, &AnswerAges)>,
+    key: Option<(&IdempotencyKey, &ResponseClock)>,
     asked: &impl Serialize,
     now: Timestamp,
     insert: impl FnOnce(&Connection) -> rusqlite::Result<(i64, T)>,
-) -> rusqlite::Result<Stored<T>> {
-    let Some((key, ages)) = key else { return insert(connection).map(|(_, made)| Stored::New(made)) };
+) -> rusqlite::Result<IdempotentOutcome<T>> {
+    let Some((key, ages)) = key else {
+        return insert(connection).map(|(_, made)| IdempotentOutcome::New(made));
+    };
     let json = |e: serde_json::Error| rusqlite::Error::ToSqlConversionFailure(e.into());
     let fingerprint = Sha256::digest(serde_json::to_vec(asked).map_err(json)?);
     let at = ages.read(connection, key.uptime, now)?;
@@ -110,7 +112,11 @@ pub fn once<T: Serialize>(
         .optional()?;
     if let Some((first, id, answer)) = before {
         let same = first == fingerprint.as_slice();
-        return Ok(if same { Stored::Again { id, answer } } else { Stored::OtherBody });
+        return Ok(if same {
+            IdempotentOutcome::Replayed { id, answer }
+        } else {
+            IdempotentOutcome::KeyReused
+        });
     }
     connection
         .prepare_cached(
@@ -126,5 +132,5 @@ pub fn once<T: Serialize>(
         )?
         .execute(params![key.route, key.key, fingerprint.as_slice(), id, answer, at])?;
     ages.record(at, key.uptime);
-    Ok(Stored::New(made))
+    Ok(IdempotentOutcome::New(made))
 }

@@ -177,15 +177,15 @@ fn unwritable(database: &Path, path: &Path, error: &io::Error) -> OpenError {
 
 /// The right to change what is stored wholesale: a restore, an import, a clearing out.
 #[derive(Debug)]
-pub struct Maintenance(#[expect(dead_code, reason = "the lock lasts as long as the file is open")] File);
+pub struct MaintenanceLock(#[expect(dead_code, reason = "the lock lasts as long as the file is open")] File);
 
-impl Maintenance {
+impl MaintenanceLock {
     /// Takes it.
     ///
     /// # Errors
     /// [`OpenError::Maintained`] when another command has it, [`OpenError::Folder`] when the
     /// file cannot be made.
-    pub fn take(database: &Path) -> Result<Self, OpenError> {
+    pub fn acquire(database: &Path) -> Result<Self, OpenError> {
         let lock = lock_file(database, &with_suffix(database, ".maintenance.lock"))?;
         lock.map(Self).ok_or_else(|| OpenError::Maintained { path: database.to_owned() })
     }
@@ -197,7 +197,7 @@ impl Lock {
     /// # Errors
     /// [`OpenError::InUse`] when another server holds it, [`OpenError::Folder`] when the file
     /// cannot be made.
-    pub fn take(database: &Path) -> Result<Self, OpenError> {
+    pub fn acquire(database: &Path) -> Result<Self, OpenError> {
         let path = with_suffix(database, ".lock");
         make_lock_file(&path).map_err(|e| unwritable(database, &path, &e))?;
         let Some(mut file) = lock_file(database, &path)? else {
@@ -215,8 +215,8 @@ impl Lock {
     ///
     /// # Errors
     /// [`OpenError::Folder`] when the file cannot be made.
-    pub fn take_unless_served(database: &Path) -> Result<Option<Self>, OpenError> {
-        match Self::take(database) {
+    pub fn try_acquire(database: &Path) -> Result<Option<Self>, OpenError> {
+        match Self::acquire(database) {
             Ok(lock) => Ok(Some(lock)),
             Err(OpenError::InUse { .. }) => Ok(None),
             Err(e) => Err(e),

@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::db::error::{OpenError, require_database};
-use crate::db::replace_file::settle;
+use crate::db::replace_file::recover_interrupted;
 use crate::db::schema;
 use crate::db::schema::{Found, Role};
 
@@ -15,7 +15,7 @@ use crate::db::schema::{Found, Role};
 /// It is missing, empty, not a database of ours, or newer than this program.
 pub fn open_to_read(database: &Path) -> Result<Connection, OpenError> {
     require_database(database)?;
-    settle(database)?;
+    recover_interrupted(database)?;
     let fault = |e: &rusqlite::Error| schema::open_error(database, e);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(database, flags).map_err(|e| fault(&e))?;
@@ -30,16 +30,16 @@ pub fn open_to_read(database: &Path) -> Result<Connection, OpenError> {
 /// It is missing, empty, not a database of ours, or newer than this program.
 pub fn open_to_write(database: &Path) -> Result<(Connection, i64), OpenError> {
     require_database(database)?;
-    settle(database)?;
+    recover_interrupted(database)?;
     let fault = |e: &rusqlite::Error| schema::open_error(database, e);
     let connection = schema::connect(database, Role::Writer).map_err(|e| fault(&e))?;
-    schema::be_patient(&connection).map_err(|e| fault(&e))?;
+    schema::set_long_busy_timeout(&connection).map_err(|e| fault(&e))?;
     let version = version_of(&connection, database)?;
     Ok((connection, version))
 }
 
 fn version_of(connection: &Connection, database: &Path) -> Result<i64, OpenError> {
-    match schema::recognise(connection, database)? {
+    match schema::identify(connection, database)? {
         Found::Ours(version) => Ok(version),
         Found::Empty => Err(OpenError::Empty { path: database.to_owned() }),
     }

@@ -28,7 +28,7 @@ pub enum Displacement {
 
 impl Displacement {
     /// Reports whether the database file is in place, and only its log is not.
-    pub fn leaves_the_database(self) -> bool {
+    pub fn is_log_only(self) -> bool {
         matches!(self, Self::LogMissing | Self::LogReplaced)
     }
 

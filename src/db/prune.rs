@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, params};
 
 use crate::db::error::{Error, OpenError, require_database};
-use crate::db::lock_file::Maintenance;
+use crate::db::lock_file::MaintenanceLock;
 use crate::db::open::open_to_write;
 use crate::db::schema;
 use crate::domain::entry::EntryKind;
@@ -52,7 +52,7 @@ pub struct Pruner {
     /// The last ids when it was opened: what comes later is in no backup that is made since.
     last_ids: [i64; 2],
     /// `None`: nothing is to be removed.
-    _maintenance: Option<Maintenance>,
+    _maintenance: Option<MaintenanceLock>,
 }
 
 impl Pruner {
@@ -63,7 +63,7 @@ impl Pruner {
     /// That it is not there, not ours, or newer than this program; that another command is at work.
     pub fn open(database: &Path, is_to_remove: bool) -> Result<Self, OpenError> {
         require_database(database)?;
-        let maintenance = is_to_remove.then(|| Maintenance::take(database)).transpose()?;
+        let maintenance = is_to_remove.then(|| MaintenanceLock::acquire(database)).transpose()?;
         let (connection, _) = open_to_write(database)?;
         let last_ids = connection
             .query_row(

@@ -114,7 +114,7 @@ fn differences(name: &str, plain: &Plans, found: &Plans) {
     }
 }
 
-/// Splits a plan into the statement's own steps and those of the triggers that it fires.
+/// Splits a plan into the statement's own statements and those of the triggers that it fires.
 fn without_triggers(plan: &[String]) -> (&[String], &[String]) {
     plan.split_at(plan.iter().position(|step| step.starts_with("-- TRIGGER")).unwrap_or(plan.len()))
 }

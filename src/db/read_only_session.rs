@@ -55,7 +55,7 @@ impl From<rusqlite::Error> for SqlError {
 
 /// What a statement answers, piece by piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Piece<'a> {
+pub enum SqlOutput<'a> {
     /// It begins: the names of its columns.
     Columns(&'a [String]),
     /// A row as text; `None` is null.
@@ -66,9 +66,9 @@ pub enum Piece<'a> {
 
 /// A database to ask.
 #[derive(Debug)]
-pub struct Asker(Connection);
+pub struct ReadOnlySession(Connection);
 
-impl Asker {
+impl ReadOnlySession {
     /// Opens a database, in use or not. None is made where there is none.
     ///
     /// # Errors
@@ -82,7 +82,11 @@ impl Asker {
     ///
     /// # Errors
     /// Why that one did.
-    pub fn ask(&self, text: &str, mut each: impl FnMut(Piece<'_>) -> io::Result<()>) -> Result<(), SqlError> {
+    pub fn ask(
+        &self,
+        text: &str,
+        mut each: impl FnMut(SqlOutput<'_>) -> io::Result<()>,
+    ) -> Result<(), SqlError> {
         let mut statements = Batch::new(&self.0, text);
         while let Some(mut statement) = statements.next()? {
             if !statement.readonly() {
@@ -96,23 +100,23 @@ impl Asker {
 
 fn answer(
     statement: &mut Statement<'_>,
-    each: &mut impl FnMut(Piece<'_>) -> io::Result<()>,
+    each: &mut impl FnMut(SqlOutput<'_>) -> io::Result<()>,
 ) -> Result<(), SqlError> {
     let columns: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
     let mut found = statement.raw_query();
     if columns.is_empty() {
         return Ok(found.next().map(drop)?);
     }
-    each(Piece::Columns(&columns)).map_err(SqlError::Target)?;
+    each(SqlOutput::Columns(&columns)).map_err(SqlError::Target)?;
     let mut row = Vec::with_capacity(columns.len());
     while let Some(next) = found.next()? {
         row.clear();
         for column in 0..columns.len() {
             row.push(as_text(next.get_ref(column)?));
         }
-        each(Piece::Row(&row)).map_err(SqlError::Target)?;
+        each(SqlOutput::Row(&row)).map_err(SqlError::Target)?;
     }
-    each(Piece::End).map_err(SqlError::Target)
+    each(SqlOutput::End).map_err(SqlError::Target)
 }
 
 /// As SQLite's own shell shows it; bytes in hexadecimal.

@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::db::error::{OpenError, require_database};
-use crate::db::lock_file::Maintenance;
+use crate::db::lock_file::MaintenanceLock;
 use crate::db::open::open_to_write;
 use crate::db::{rollups, schema};
 
@@ -13,11 +13,11 @@ use crate::db::{rollups, schema};
 ///
 /// # Errors
 /// That it is not there, not ours, or of another schema; that it cannot be written.
-pub fn recount_in(database: &Path) -> Result<u64, OpenError> {
+pub fn rebuild_rollups(database: &Path) -> Result<u64, OpenError> {
     let file = |why: String| OpenError::File { path: database.to_owned(), why };
     let fault = |e: rusqlite::Error| schema::open_error(database, &e);
     require_database(database)?;
-    let _maintenance = Maintenance::take(database)?;
+    let _maintenance = MaintenanceLock::acquire(database)?;
     let (mut connection, version) = open_to_write(database)?;
     if version != schema::newest() {
         return Err(file("its schema is older: the next start counts anew by itself".into()));

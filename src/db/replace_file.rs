@@ -14,9 +14,9 @@ use std::{fs, io};
 use crate::db::error::OpenError;
 use crate::db::lock_file::{FileStamp, Lock, LockRecord, LockState};
 use crate::domain::time::{Timestamp, file_name_time};
-use crate::fs::failpoint::step;
+use crate::fs::failpoint::failpoint;
 use crate::fs::paths::{folder_of, with_suffix};
-use crate::fs::temp_file::{Draft, rename_to_free, sync_folder};
+use crate::fs::temp_file::{TempFile, rename_no_replace, sync_parent_folder};
 
 /// What SQLite lays beside a database and would take for its own.
 const COMPANIONS: [&str; 3] = ["-wal", "-journal", "-shm"];
@@ -28,14 +28,14 @@ const BROKEN: &str = ".broken-";
 ///
 /// # Errors
 /// Why it is not to be opened.
-pub fn settle(database: &Path) -> Result<(), OpenError> {
-    if is_unfinished(database) {
+pub fn recover_interrupted(database: &Path) -> Result<(), OpenError> {
+    if is_interrupted(database) {
         // Whoever holds the lock is moving its log just now.
-        let lock = Lock::take_unless_served(database)?;
+        let lock = Lock::try_acquire(database)?;
         let _lock = lock.ok_or_else(|| OpenError::Maintained { path: database.to_owned() })?;
-        undo_unfinished(database)?;
+        undo_interrupted(database)?;
     }
-    refuse_a_loss(database)
+    ensure_not_lost(database)
 }
 
 /// Refuses to begin with an empty database where one is lost: its log, which SQLite would remove,
@@ -43,10 +43,10 @@ pub fn settle(database: &Path) -> Result<(), OpenError> {
 ///
 /// # Errors
 /// [`OpenError::Lost`], [`OpenError::Gone`] or [`OpenError::StrangeLog`].
-pub fn refuse_a_loss(database: &Path) -> Result<(), OpenError> {
+pub fn ensure_not_lost(database: &Path) -> Result<(), OpenError> {
     let path = || database.to_owned();
     if size(database) > 0 {
-        return refuse_a_strange_log(database);
+        return ensure_log_belongs(database);
     }
     let log = with_suffix(database, "-wal");
     if size(&log) > 0 {
@@ -63,7 +63,7 @@ pub fn refuse_a_loss(database: &Path) -> Result<(), OpenError> {
 ///
 /// # Errors
 /// [`OpenError::StrangeLog`].
-pub fn refuse_a_strange_log(database: &Path) -> Result<(), OpenError> {
+pub fn ensure_log_belongs(database: &Path) -> Result<(), OpenError> {
     let log = with_suffix(database, "-wal");
     let LockState::Moved { database: file, log: its_log } = LockRecord::read(database).state else {
         return Ok(());
@@ -81,7 +81,7 @@ pub fn refuse_a_strange_log(database: &Path) -> Result<(), OpenError> {
 ///
 /// # Errors
 /// [`OpenError::Present`] when there is a database, or the file system's.
-pub fn begin_anew(database: &Path) -> Result<(), OpenError> {
+pub fn make_room_for_new(database: &Path) -> Result<(), OpenError> {
     if size(database) > 0 {
         return Err(OpenError::Present(database.to_owned()));
     }
@@ -102,11 +102,11 @@ fn size(path: &Path) -> u64 {
 ///
 /// # Errors
 /// The file system's; all is then as it was.
-pub fn replace(database: &Path, draft: Draft, is_worth_keeping: bool) -> io::Result<Vec<PathBuf>> {
+pub fn replace(database: &Path, temp: TempFile, is_worth_keeping: bool) -> io::Result<Vec<PathBuf>> {
     let moved = move_aside(database, is_worth_keeping);
-    let done = moved.and_then(|aside| draft.publish_over(database).map(|()| aside));
+    let done = moved.and_then(|aside| temp.publish_over(database).map(|()| aside));
     if done.is_err()
-        && let Err(e) = undo_unfinished(database)
+        && let Err(e) = undo_interrupted(database)
     {
         tracing::error!("{} could not be brought back beside its log: {e}", database.display());
     }
@@ -126,22 +126,22 @@ fn move_aside(database: &Path, is_worth_keeping: bool) -> io::Result<Vec<PathBuf
             _ => e,
         })?;
         aside.push(stem.clone());
-        sync_folder(database)?;
-        step("restore.linked");
+        sync_parent_folder(database)?;
+        failpoint("restore.linked");
     }
     for end in COMPANIONS {
         let (old, new) = (with_suffix(database, end), with_suffix(&stem, end));
         let Ok(file) = fs::symlink_metadata(&old) else { continue };
         if !is_worth_keeping && (file.len() == 0 || end == "-shm") {
             fs::remove_file(&old)?;
-        } else if rename_to_free(&old, &new)? {
+        } else if rename_no_replace(&old, &new)? {
             aside.push(new);
         } else {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        step("restore.aside");
+        failpoint("restore.aside");
     }
-    sync_folder(database)?;
+    sync_parent_folder(database)?;
     Ok(aside)
 }
 
@@ -159,8 +159,8 @@ fn free_name(database: &Path) -> PathBuf {
 }
 
 /// Was a replacement of this database cut off?
-pub fn is_unfinished(database: &Path) -> bool {
-    !second_names(database).is_empty()
+pub fn is_interrupted(database: &Path) -> bool {
+    !linked_names(database).is_empty()
 }
 
 /// Undoes a replacement that was cut off: the log goes back beside its file. For whoever
@@ -168,15 +168,15 @@ pub fn is_unfinished(database: &Path) -> bool {
 ///
 /// # Errors
 /// The file system's, or that a log lies in the way; nothing is removed then.
-pub fn undo_unfinished(database: &Path) -> Result<(), OpenError> {
+pub fn undo_interrupted(database: &Path) -> Result<(), OpenError> {
     let undo = || -> io::Result<()> {
-        for stem in second_names(database) {
-            COMPANIONS
-                .iter()
-                .try_for_each(|end| bring_back(&with_suffix(&stem, end), &with_suffix(database, end)))?;
-            sync_folder(database)?;
+        for stem in linked_names(database) {
+            COMPANIONS.iter().try_for_each(|end| {
+                restore_companion(&with_suffix(&stem, end), &with_suffix(database, end))
+            })?;
+            sync_parent_folder(database)?;
             fs::remove_file(&stem)?;
-            sync_folder(database)?;
+            sync_parent_folder(database)?;
         }
         Ok(())
     };
@@ -187,14 +187,14 @@ pub fn undo_unfinished(database: &Path) -> Result<(), OpenError> {
 }
 
 /// Moves what lay beside the database back to it. An empty log in its way holds nothing.
-fn bring_back(aside: &Path, place: &Path) -> io::Result<()> {
+fn restore_companion(aside: &Path, place: &Path) -> io::Result<()> {
     if fs::symlink_metadata(aside).is_err() {
         return Ok(());
     }
     if fs::symlink_metadata(place).is_ok_and(|m| m.len() == 0) {
         fs::remove_file(place)?;
     }
-    if rename_to_free(aside, place)? {
+    if rename_no_replace(aside, place)? {
         return Ok(());
     }
     // The index of a log is made anew.
@@ -210,7 +210,7 @@ fn bring_back(aside: &Path, place: &Path) -> io::Result<()> {
 }
 
 /// The names aside under which the database's own file lies too.
-fn second_names(database: &Path) -> Vec<PathBuf> {
+fn linked_names(database: &Path) -> Vec<PathBuf> {
     let (Ok(file), Some(name)) = (fs::symlink_metadata(database), database.file_name()) else {
         return Vec::new();
     };
@@ -219,12 +219,12 @@ fn second_names(database: &Path) -> Vec<PathBuf> {
         return Vec::new();
     }
     let start = format!("{}{BROKEN}", name.to_string_lossy());
-    let is_same = |other: Metadata| (other.dev(), other.ino()) == (file.dev(), file.ino());
+    let is_same_file = |other: Metadata| (other.dev(), other.ino()) == (file.dev(), file.ino());
     let Ok(entries) = fs::read_dir(folder_of(database)) else { return Vec::new() };
     entries
         .flatten()
         .filter(|entry| entry.file_name().to_string_lossy().starts_with(&start))
         .map(|entry| database.with_file_name(entry.file_name()))
-        .filter(|path| fs::symlink_metadata(path).is_ok_and(is_same))
+        .filter(|path| fs::symlink_metadata(path).is_ok_and(is_same_file))
         .collect()
 }

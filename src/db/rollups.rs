@@ -3,7 +3,7 @@
 //!
 //! Triggers keep them (`sql/0002_heart_rate_counts.sql`). Whoever adds many rows turns those
 //! off on a connection of its own and adds the counts itself, in the same transaction, with
-//! [`Counter`]. Whether all agree, [`miscounts`] tells; [`recount`] makes it so.
+//! [`RollupBuilder`]. Whether all agree, [`differing_tables`] tells; [`recount`] makes it so.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ const BLOCK_BITS: u32 = 5;
 /// Days in a block.
 const BLOCK: i64 = 1 << BLOCK_BITS;
 /// Counts that are held before they are written: bounds memory, whatever the contexts are.
-const HELD: usize = 20_000;
+const MAX_PENDING: usize = 20_000;
 /// The schema that has them.
 const SINCE_VERSION: i64 = 2;
 
@@ -36,19 +36,19 @@ pub fn are_in(version: i64) -> bool {
 
 /// Counts readings, to be written all at once.
 #[derive(Debug, Default)]
-pub struct Counter {
+pub struct RollupBuilder {
     /// By context, then day and pulse.
     days: Grouped<BTreeMap<(i64, u16), u64>>,
     hours: BTreeMap<i64, BpmAggregate>,
     held: usize,
 }
 
-impl Counter {
+impl RollupBuilder {
     /// A counter for this connection, whose triggers count no more from now on.
     ///
     /// # Errors
     /// SQLite's own.
-    pub fn instead_of_triggers(connection: &Connection) -> rusqlite::Result<Self> {
+    pub fn without_triggers(connection: &Connection) -> rusqlite::Result<Self> {
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
         Ok(Self::default())
     }
@@ -62,8 +62,8 @@ impl Counter {
         connection: &Connection,
         work: impl FnOnce(&mut Self) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
-        let mut counter = Self::instead_of_triggers(connection)?;
-        let _back = TriggersBack(connection);
+        let mut counter = Self::without_triggers(connection)?;
+        let _back = EnableTriggersOnDrop(connection);
         let done = work(&mut counter)?;
         counter.write(connection)?;
         Ok(done)
@@ -80,7 +80,7 @@ impl Counter {
 
     /// Is there as much as should be held?
     pub fn is_full(&self) -> bool {
-        self.held >= HELD
+        self.held >= MAX_PENDING
     }
 
     /// Adds what was counted to the tables, and begins anew.
@@ -123,9 +123,9 @@ impl Counter {
 }
 
 /// Turns them on again whatever happens, a panic too.
-struct TriggersBack<'c>(&'c Connection);
+struct EnableTriggersOnDrop<'c>(&'c Connection);
 
-impl Drop for TriggersBack<'_> {
+impl Drop for EnableTriggersOnDrop<'_> {
     fn drop(&mut self) {
         // SQLite knows no reason to refuse this.
         let _ = self.0.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, true);
@@ -140,7 +140,7 @@ pub fn recount(c: &Connection) -> rusqlite::Result<()> {
     c.execute_batch(
         "delete from heart_rate_days; delete from heart_rate_blocks; delete from heart_rate_hours",
     )?;
-    let mut counter = Counter::default();
+    let mut counter = RollupBuilder::default();
     let mut fault = Ok(());
     each_within(c, i64::MIN, i64::MAX, |at, bpm, context| {
         counter.add(at, bpm, context);
@@ -155,9 +155,9 @@ pub fn recount(c: &Connection) -> rusqlite::Result<()> {
 ///
 /// # Errors
 /// SQLite's own.
-pub fn miscounts(c: &Connection) -> rusqlite::Result<Vec<&'static str>> {
+pub fn differing_tables(c: &Connection) -> rusqlite::Result<Vec<&'static str>> {
     let mut audit = Audit::default();
-    let (mut counter, mut block, mut total, mut fault) = (Counter::default(), None, 0_u64, Ok(()));
+    let (mut counter, mut block, mut total, mut fault) = (RollupBuilder::default(), None, 0_u64, Ok(()));
     each_within(c, i64::MIN, i64::MAX, |at, bpm, context| {
         let own = at.micros().div_euclid(DAY) >> BLOCK_BITS;
         if let Some(ended) = block.replace(own).filter(|block| *block != own)
@@ -197,7 +197,7 @@ struct Audit {
 
 impl Audit {
     /// Compares what was counted of one block with what the tables say of it.
-    fn compare(&mut self, c: &Connection, block: i64, counted: Counter) -> rusqlite::Result<()> {
+    fn compare(&mut self, c: &Connection, block: i64, counted: RollupBuilder) -> rusqlite::Result<()> {
         let first = block * BLOCK;
         let mut days = counted.days;
         let mut blocks: Grouped<BTreeMap<u16, u64>> = Grouped::default();
@@ -337,8 +337,8 @@ pub fn fill_buckets(c: &Connection, buckets: &mut TimeBuckets) -> rusqlite::Resu
     Ok(())
 }
 
-/// Counts to leap over readings by, newest first: all of them by hour, those of a context by 32 days.
-struct Strides {
+/// Counts to seek over readings by, newest first: all of them by hour, those of a context by 32 days.
+struct SeekPlan {
     /// Microseconds.
     unit: i64,
     /// How many readings lie in a span of time.
@@ -347,14 +347,14 @@ struct Strides {
     counts: &'static str,
 }
 
-const OF_ALL: Strides = Strides {
+const SEEK_ALL: SeekPlan = SeekPlan {
     unit: HOUR,
     within: "select count(*) from heart_rate_logs indexed by heart_rate_logs_by_time
              where timestamp >= ? and timestamp < ?",
     counts: "select hour, count from heart_rate_hours where hour >= ? and hour < ? order by hour desc",
 };
 
-const OF_A_CONTEXT: Strides = Strides {
+const SEEK_CONTEXT: SeekPlan = SeekPlan {
     unit: BLOCK * DAY,
     within: "select count(*) from heart_rate_logs indexed by heart_rate_logs_by_context
              where timestamp >= ? and timestamp < ? and context = ?",
@@ -364,9 +364,9 @@ const OF_A_CONTEXT: Strides = Strides {
 
 /// The same list from further on: with an end before which it goes on, and an offset that is left, which is
 /// less than what lies in an hour, or of a context in 32 days.
-pub fn leap(c: &Connection, mut filter: ReadingFilter) -> rusqlite::Result<ReadingFilter> {
+pub fn seek(c: &Connection, mut filter: ReadingFilter) -> rusqlite::Result<ReadingFilter> {
     let (since, until) = (filter.since.micros(), filter.until.micros());
-    let Strides { unit, within, counts } = if filter.context.is_none() { OF_ALL } else { OF_A_CONTEXT };
+    let SeekPlan { unit, within, counts } = if filter.context.is_none() { SEEK_ALL } else { SEEK_CONTEXT };
     let bound = |from: i64, to: i64| {
         let numbers = [from, to].into_iter().map(Value::from);
         params_from_iter(numbers.chain(filter.context.clone().map(Value::from)))
@@ -407,10 +407,10 @@ mod tests {
         let add = |c: &Connection| {
             c.execute("insert into heart_rate_logs (timestamp, bpm) values (5, 60)", []).map(drop)
         };
-        let failed = Counter::during(&c, |_| Err::<(), _>(rusqlite::Error::InvalidQuery));
+        let failed = RollupBuilder::during(&c, |_| Err::<(), _>(rusqlite::Error::InvalidQuery));
         assert_eq!(failed, Err(rusqlite::Error::InvalidQuery));
         add(&c).unwrap();
-        Counter::during(&c, |counter| {
+        RollupBuilder::during(&c, |counter| {
             add(&c)?;
             counter.add(Timestamp::clamped(5), Bpm::new(60).unwrap(), None);
             Ok(())
@@ -419,6 +419,6 @@ mod tests {
         add(&c).unwrap();
         let counted: i64 =
             c.query_row("select sum(count) from heart_rate_days", [], |row| row.get(0)).unwrap();
-        assert_eq!((counted, miscounts(&c).unwrap()), (3, vec![]));
+        assert_eq!((counted, differing_tables(&c).unwrap()), (3, vec![]));
     }
 }

@@ -1,4 +1,4 @@
-//! What a database of ours is: its marks, its tables, and the steps between versions.
+//! What a database of ours is: its marks, its tables, and the statements between versions.
 //!
 //! Every step runs in one transaction with its version number. A file that already holds
 //! data is backed up before the first step.
@@ -12,7 +12,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use crate::db::error::{Error, FailedBackup, OpenError, require_database};
 use crate::db::rollups;
-use crate::fs::failpoint::step;
+use crate::fs::failpoint::failpoint;
 
 /// `application_id` of our files: "Coff" in ASCII.
 pub const APPLICATION_ID: i64 = 0x436f_6666;
@@ -20,14 +20,14 @@ pub const APPLICATION_ID: i64 = 0x436f_6666;
 /// The table in which a backup carries its digests.
 pub const DIGEST_TABLE: &str = "backup_digests";
 
-/// The steps from nothing to the newest schema; step n leads to `user_version` n+1.
+/// The statements from nothing to the newest schema; step n leads to `user_version` n+1.
 const MIGRATIONS: [&str; 3] = [
     include_str!("../../sql/0001_initial.sql"),
     include_str!("../../sql/0002_heart_rate_counts.sql"),
     include_str!("../../sql/0003_integrity.sql"),
 ];
 
-/// The steps that this program knows.
+/// The statements that this program knows.
 ///
 /// A debug build takes one more from the file that `COFFEE_TRACKER_NEXT_SCHEMA` names, so
 /// that tests can move a schema as a later version will.
@@ -107,7 +107,7 @@ pub fn configure(connection: &mut Connection, role: Role) -> rusqlite::Result<()
 ///
 /// # Errors
 /// SQLite's own.
-pub fn be_patient(connection: &Connection) -> rusqlite::Result<()> {
+pub fn set_long_busy_timeout(connection: &Connection) -> rusqlite::Result<()> {
     const ATTEMPTS: i32 = 60_000;
     connection.busy_handler(Some(|attempt| {
         std::thread::sleep(std::time::Duration::from_millis(1));
@@ -128,7 +128,7 @@ pub enum Found {
 ///
 /// # Errors
 /// What it is instead of a database of ours.
-pub fn recognise(connection: &Connection, path: &Path) -> Result<Found, OpenError> {
+pub fn identify(connection: &Connection, path: &Path) -> Result<Found, OpenError> {
     let fault = |e| open_error(path, &e);
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(fault);
     let application = pragma("application_id")?;
@@ -169,25 +169,25 @@ pub fn prepare(
     backup: impl FnOnce() -> Result<(), FailedBackup>,
 ) -> Result<(), OpenError> {
     let newest = migrations.len();
-    let version = match recognise(connection, path)? {
+    let version = match identify(connection, path)? {
         Found::Empty => 0,
         Found::Ours(version) => usize::try_from(version).unwrap_or(0),
     };
-    let failed = |why: String, may_pass: bool| OpenError::Migration {
+    let failed = |why: String, is_transient: bool| OpenError::Migration {
         path: path.to_owned(),
         to: i64::try_from(newest).unwrap_or(i64::MAX),
         why,
-        may_pass,
+        is_transient,
     };
     let began = Instant::now();
     let is_older = version > 0 && version < newest;
     if is_older {
         tracing::info!("the database has schema {version}: backing it up, then bringing it to {newest}");
-        backup().map_err(|e| failed(e.why, e.may_pass))?;
+        backup().map_err(|e| failed(e.why, e.is_transient))?;
     }
     let fault = |e: rusqlite::Error| match Error::from(e) {
         Error::Full => OpenError::Full { path: path.to_owned() },
-        other => failed(other.to_string(), other.is_passing()),
+        other => failed(other.to_string(), other.is_transient()),
     };
     let mode: String = connection
         .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
@@ -199,7 +199,7 @@ pub fn prepare(
         });
     }
     migrate(connection, version, migrations).map_err(fault)?;
-    forget_digests(connection).map_err(fault)?;
+    drop_backup_digests(connection).map_err(fault)?;
     if is_older {
         tracing::info!(seconds = began.elapsed().as_secs(), "the database has schema {newest}");
     }
@@ -207,14 +207,14 @@ pub fn prepare(
 }
 
 /// Drops the digests of a backup that was put in place by hand: they hold until the first write.
-fn forget_digests(connection: &Connection) -> rusqlite::Result<()> {
+fn drop_backup_digests(connection: &Connection) -> rusqlite::Result<()> {
     if connection.table_exists(Some("main"), DIGEST_TABLE)? {
         connection.execute_batch("drop table backup_digests")?;
     }
     Ok(())
 }
 
-/// Runs the steps from schema `version` on, all or none.
+/// Runs the statements from schema `version` on, all or none.
 ///
 /// # Errors
 /// SQLite's own.
@@ -222,22 +222,22 @@ pub fn migrate(connection: &mut Connection, version: usize, migrations: &[&str])
     if version >= migrations.len() {
         return Ok(());
     }
-    let steps = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let statements = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for migration in &migrations[version..] {
-        steps.execute_batch(migration)?;
-        step("migration.step");
+        statements.execute_batch(migration)?;
+        failpoint("migration.step");
     }
     let newest = i64::try_from(migrations.len()).unwrap_or(0);
     if rollups::are_in(newest) && !rollups::are_in(i64::try_from(version).unwrap_or(0)) {
         // The one step that statements alone would do in ten times the time, or the memory.
-        rollups::recount(&steps)?;
-        step("migration.counted");
+        rollups::recount(&statements)?;
+        failpoint("migration.counted");
     }
-    steps.pragma_update(None, "application_id", APPLICATION_ID)?;
-    steps.pragma_update(None, "user_version", newest)?;
-    step("migration.commit");
-    steps.commit()?;
-    step("migration.done");
+    statements.pragma_update(None, "application_id", APPLICATION_ID)?;
+    statements.pragma_update(None, "user_version", newest)?;
+    failpoint("migration.commit");
+    statements.commit()?;
+    failpoint("migration.done");
     Ok(())
 }
 

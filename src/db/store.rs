@@ -20,11 +20,11 @@ use tokio::sync::Semaphore;
 
 use crate::db::database_id::DatabaseId;
 use crate::db::error::{Error, FailedBackup, OpenError};
-use crate::db::idempotency::AnswerAges;
+use crate::db::idempotency::ResponseClock;
 use crate::db::lock_file::{Lock, LockState};
 use crate::db::open_files::{Displacement, OpenFiles};
-use crate::db::replace_file::refuse_a_loss;
-use crate::db::writer::{Steps, Writer};
+use crate::db::replace_file::ensure_not_lost;
+use crate::db::writer::{Statements, Writer};
 use crate::fs::paths::folder_of;
 use crate::fs::refresher::Refresher;
 
@@ -38,18 +38,18 @@ pub struct Options {
     /// Most quick reads at once: fewer than there are worker threads.
     pub quick_readers: u32,
     /// Connections, and blocking threads, for dear reads.
-    pub dear_readers: u32,
+    pub slow_readers: u32,
     /// A query that takes longer is logged.
     pub slow_query: Duration,
 }
 
 /// Way to open a database where a former one is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Beginning {
+pub(crate) enum OnMissing {
     /// Refuses.
-    AsFound,
+    Refuse,
     /// Makes an empty one.
-    Anew,
+    Create,
 }
 
 /// What a read may cost.
@@ -58,13 +58,13 @@ pub(crate) enum Cost {
     /// Some tens of microseconds: less than the way to another thread and back.
     Quick,
     /// Grows with the data asked for.
-    Dear,
+    Slow,
 }
 
 type Pool = r2d2::Pool<SqliteConnectionManager>;
 
 /// Outcome of the last look into the file: when, and the fault.
-pub(crate) type Probe = (Instant, Result<(), Error>);
+pub(crate) type ProbeOutcome = (Instant, Result<(), Error>);
 
 /// The database, open.
 #[derive(Debug)]
@@ -72,28 +72,28 @@ pub struct Store {
     pub(crate) path: PathBuf,
     pub(crate) writer: Writer,
     /// Shared with the writes that use it.
-    pub(crate) answer_ages: Arc<AnswerAges>,
+    pub(crate) response_clock: Arc<ResponseClock>,
     pub(crate) quick: Pool,
     quick_slots: Semaphore,
     quick_readers: usize,
-    pub(crate) dear: Pool,
-    dear_slots: Semaphore,
-    pub(crate) export_places: Arc<Semaphore>,
+    pub(crate) slow: Pool,
+    slow_slots: Semaphore,
+    pub(crate) export_slots: Arc<Semaphore>,
     slow_query: Duration,
     pub(crate) faults: [AtomicU64; Error::KINDS.len()],
     pub(crate) damaged: Arc<AtomicBool>,
     /// The last stop was clean, or the check after it found nothing.
     checked: Arc<AtomicBool>,
-    pub(crate) last_probe: Refresher<Probe>,
+    pub(crate) last_probe: Refresher<ProbeOutcome>,
     pub(crate) files: Arc<OpenFiles>,
     lock: Arc<Mutex<Lock>>,
 }
 
 /// Exports that a server runs at once; each has a connection and a blocking thread.
-pub const EXPORTS: u32 = 2;
+pub const MAX_EXPORTS: u32 = 2;
 
 /// How long a read waits for its turn.
-const PATIENCE: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 
 /// SQLite that cannot lose a commit when a writer and a checkpoint meet: 3.51.3.
 const OLDEST_SQLITE: i32 = 3_051_003;
@@ -107,7 +107,7 @@ impl Store {
     pub(crate) fn open(
         options: &Options,
         migrations: &[&str],
-        beginning: Beginning,
+        beginning: OnMissing,
         backup: impl FnOnce() -> Result<(), FailedBackup>,
     ) -> Result<Self, OpenError> {
         if rusqlite::version_number() < OLDEST_SQLITE {
@@ -115,26 +115,26 @@ impl Store {
         }
         let path = &options.path;
         make_folder(path)?;
-        let mut lock = Lock::take(path)?;
+        let mut lock = Lock::acquire(path)?;
         let system = |e: std::io::Error| match e.kind() {
             std::io::ErrorKind::StorageFull => OpenError::Full { path: path.clone() },
             _ => OpenError::File { path: path.clone(), why: e.to_string() },
         };
-        crate::db::replace_file::undo_unfinished(path)?;
+        crate::db::replace_file::undo_interrupted(path)?;
         match beginning {
-            Beginning::AsFound => refuse_a_loss(path)?,
-            Beginning::Anew => crate::db::replace_file::begin_anew(path)?,
+            OnMissing::Refuse => ensure_not_lost(path)?,
+            OnMissing::Create => crate::db::replace_file::make_room_for_new(path)?,
         }
-        crate::fs::temp_file::sweep(folder_of(path));
-        crate::fs::temp_file::sweep(&options.backups);
+        crate::fs::temp_file::remove_stale(folder_of(path));
+        crate::fs::temp_file::remove_stale(&options.backups);
         let fault = |e: &rusqlite::Error| crate::db::schema::open_error(path, e);
         let connection = open_writer(path, migrations, backup)?;
-        let answer_ages = AnswerAges::starting(&connection).map_err(|e| fault(&e))?;
+        let response_clock = ResponseClock::starting(&connection).map_err(|e| fault(&e))?;
         lock.set_id(DatabaseId::of(&connection).map_err(|e| fault(&e))?);
         let pool_thread = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());
         // One more, for the probe.
         let quick = pool(path, options.quick_readers + 1, &pool_thread)?;
-        let dear = pool(path, options.dear_readers, &pool_thread)?;
+        let slow = pool(path, options.slow_readers, &pool_thread)?;
         let damaged = Arc::new(AtomicBool::new(false));
         let checked = Arc::new(AtomicBool::new(lock.was_clean()));
         if !lock.was_clean() {
@@ -146,13 +146,13 @@ impl Store {
         Ok(Self {
             path: path.clone(),
             writer: Writer::start(connection, Arc::clone(&files)).map_err(system)?,
-            answer_ages: Arc::new(answer_ages),
+            response_clock: Arc::new(response_clock),
             quick,
             quick_slots: Semaphore::new(options.quick_readers as usize),
             quick_readers: options.quick_readers as usize,
-            dear,
-            dear_slots: Semaphore::new(options.dear_readers as usize),
-            export_places: Arc::new(Semaphore::new(EXPORTS as usize)),
+            slow,
+            slow_slots: Semaphore::new(options.slow_readers as usize),
+            export_slots: Arc::new(Semaphore::new(MAX_EXPORTS as usize)),
             slow_query: options.slow_query,
             faults: Default::default(),
             damaged,
@@ -170,7 +170,7 @@ impl Store {
         let ended_well = self.writer.close();
         if !matches!(self.files.displacement(), None | Some(Displacement::LogMissing)) {
             // The last connection to close would remove whatever is the log by name now.
-            std::mem::forget((self.quick.clone(), self.dear.clone()));
+            std::mem::forget((self.quick.clone(), self.slow.clone()));
             return;
         }
         if self.files.displacement().is_some() {
@@ -199,19 +199,22 @@ impl Store {
     ) -> Result<T, Error> {
         let began = Instant::now();
         let answer = match cost {
-            Cost::Quick => self.read_here(query).await,
+            Cost::Quick => self.read_inline(query).await,
             // Boxed, so that a quick read does not carry the room for a dear one.
-            Cost::Dear => Box::pin(self.read_elsewhere(query)).await,
+            Cost::Slow => Box::pin(self.read_on_blocking_thread(query)).await,
         };
         self.note(name, began.elapsed(), answer)
     }
 
     /// Runs a query on the calling thread, when not too many do so already.
-    async fn read_here<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Error> {
+    async fn read_inline<T>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, Error> {
         let _slot = match self.quick_slots.try_acquire() {
             Ok(slot) => slot,
             Err(_) => {
-                let slot = tokio::time::timeout(PATIENCE, self.quick_slots.acquire());
+                let slot = tokio::time::timeout(MAX_WAIT, self.quick_slots.acquire());
                 Box::pin(slot).await.map_err(|_| Error::Busy)?.map_err(|_| Error::Closed)?
             }
         };
@@ -220,19 +223,19 @@ impl Store {
     }
 
     /// Reports whether a query runs on a thread that answers requests: it may hang with the disk.
-    pub fn is_reading_here(&self) -> bool {
+    pub fn has_inline_reads(&self) -> bool {
         self.quick_slots.available_permits() < self.quick_readers
     }
 
     /// Runs a query on a blocking thread, when one of the few is free.
-    async fn read_elsewhere<T: Send + 'static>(
+    async fn read_on_blocking_thread<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
-        let slot = tokio::time::timeout(PATIENCE, self.dear_slots.acquire()).await;
+        let slot = tokio::time::timeout(MAX_WAIT, self.slow_slots.acquire()).await;
         let _slot = slot.map_err(|_| Error::Busy)?.map_err(|_| Error::Closed)?;
-        let pool = self.dear.clone();
-        let run = move || match pool.get_timeout(PATIENCE) {
+        let pool = self.slow.clone();
+        let run = move || match pool.get_timeout(MAX_WAIT) {
             Ok(reader) => query(&reader).map_err(Error::from),
             Err(_) => Err(Error::Busy),
         };
@@ -243,11 +246,11 @@ impl Store {
     pub(crate) async fn write<T: Send + 'static>(
         &self,
         name: &'static str,
-        steps: Steps,
+        statements: Statements,
         work: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
         let began = Instant::now();
-        let answer = self.writer.write(steps, work).await;
+        let answer = self.writer.write(statements, work).await;
         self.note(name, began.elapsed(), answer)
     }
 

@@ -22,9 +22,9 @@ pub const QUEUE: usize = 1024;
 /// Most jobs in one commit: bounds the wait of the first of them.
 const BATCH: usize = 256;
 /// How long a job waits for a database that another process holds.
-const PATIENCE: Duration = Duration::from_secs(25);
+const MAX_WAIT: Duration = Duration::from_secs(25);
 /// The same, once the server is stopping.
-const LAST_PATIENCE: Duration = Duration::from_secs(3);
+const MAX_WAIT_CLOSING: Duration = Duration::from_secs(3);
 /// Pause between attempts at a held database. An import lets go of it for a few
 /// milliseconds only.
 const RETRY: Duration = Duration::from_millis(1);
@@ -86,7 +86,7 @@ pub struct Writer {
 
 /// How many statements a job runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Steps {
+pub enum Statements {
     /// One, which leaves nothing behind when it fails.
     One,
     /// Several, which need a savepoint to be undone together.
@@ -95,7 +95,7 @@ pub enum Steps {
 
 struct Queued {
     job: Box<dyn Job>,
-    steps: Steps,
+    statements: Statements,
     since: Instant,
 }
 
@@ -164,12 +164,12 @@ impl Writer {
     /// [`Error::Busy`] when too much waits or the database is held too long, or what SQLite said.
     pub async fn write<T: Send + 'static>(
         &self,
-        steps: Steps,
+        statements: Statements,
         work: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
         let job = Box::new(Task { work, done: None, reply });
-        self.enqueue(Queued { job, steps, since: Instant::now() })?;
+        self.enqueue(Queued { job, statements, since: Instant::now() })?;
         answer.await.unwrap_or(Err(Error::Closed))
     }
 
@@ -193,11 +193,11 @@ impl Writer {
 
     /// Does the thread live and move?
     pub fn is_alive(&self) -> bool {
-        self.has_moved_within(SILENCE)
+        self.was_active_within(SILENCE)
     }
 
     /// Does the thread live, and has it shown so within that time?
-    pub fn has_moved_within(&self, silence: Duration) -> bool {
+    pub fn was_active_within(&self, silence: Duration) -> bool {
         let ended = self
             .thread
             .lock()
@@ -264,7 +264,7 @@ impl Worker {
         let displacement = self.displacement();
         let last = match displacement {
             None => "pragma wal_checkpoint(truncate)",
-            Some(found) if found.leaves_the_database() => COMPLETE,
+            Some(found) if found.is_log_only() => COMPLETE,
             Some(_) => "",
         };
         let done = self.connection.busy_timeout(LAST_CHECKPOINT);
@@ -284,7 +284,7 @@ impl Worker {
         let known = self.files.displacement();
         let found = self.files.compare();
         if known.is_none()
-            && found.is_some_and(Displacement::leaves_the_database)
+            && found.is_some_and(Displacement::is_log_only)
             && let Err(e) = self.connection.execute_batch(COMPLETE)
         {
             tracing::error!("the log could not be carried over to the database: {e}");
@@ -319,7 +319,7 @@ impl Worker {
     /// Runs a batch in one transaction and answers each of its jobs.
     fn commit(&mut self, mut batch: Vec<Queued>) {
         if self.displacement().is_some() {
-            self.settle(batch, Some(&Error::Displaced));
+            self.answer_all(batch, Some(&Error::Displaced));
             return;
         }
         batch = self.begin(batch);
@@ -337,7 +337,7 @@ impl Worker {
                 Err(e) => {
                     // A full disk and the like roll the whole transaction back.
                     let gone = self.connection.is_autocommit();
-                    self.settle([queued], Some(&e));
+                    self.answer_all([queued], Some(&e));
                     if gone {
                         lost = Some(e);
                         break;
@@ -353,8 +353,8 @@ impl Worker {
             self.state.commits.fetch_add(1, Ordering::Relaxed);
             self.state.rows.fetch_add(self.changed.load(Ordering::Relaxed), Ordering::Relaxed);
         }
-        self.settle(done, fault.as_ref());
-        self.settle(waiting, fault.as_ref());
+        self.answer_all(done, fault.as_ref());
+        self.answer_all(waiting, fault.as_ref());
     }
 
     /// Begins a transaction, waiting while another process holds the database. Jobs that
@@ -370,9 +370,9 @@ impl Worker {
                     self.state.held.store(true, Ordering::Relaxed);
                     self.beat();
                     let closing = self.state.closing.load(Ordering::Relaxed);
-                    let patience = if closing { LAST_PATIENCE } else { PATIENCE };
+                    let patience = if closing { MAX_WAIT_CLOSING } else { MAX_WAIT };
                     let (late, patient) = batch.into_iter().partition(|q| q.since.elapsed() > patience);
-                    self.settle::<Vec<_>>(late, Some(&Error::Busy));
+                    self.answer_all::<Vec<_>>(late, Some(&Error::Busy));
                     batch = patient;
                     if batch.is_empty() {
                         // Nobody waits any more; the next write finds out how it is then.
@@ -384,7 +384,7 @@ impl Worker {
                 Err(e) => {
                     let fault = e.into();
                     self.state.set_fault(Some(&fault));
-                    self.settle(batch, Some(&fault));
+                    self.answer_all(batch, Some(&fault));
                     return Vec::new();
                 }
             }
@@ -393,7 +393,7 @@ impl Worker {
 
     /// Runs one job, within a savepoint where it needs one.
     fn run_one(&self, queued: &mut Queued) -> Result<(), Error> {
-        let in_savepoint = queued.steps == Steps::Many;
+        let in_savepoint = queued.statements == Statements::Many;
         if in_savepoint {
             self.execute("savepoint job")?;
         }
@@ -430,7 +430,7 @@ impl Worker {
         }
     }
 
-    fn settle<I: IntoIterator<Item = Queued>>(&self, jobs: I, fault: Option<&Error>) {
+    fn answer_all<I: IntoIterator<Item = Queued>>(&self, jobs: I, fault: Option<&Error>) {
         for queued in jobs {
             self.state.depth.fetch_sub(1, Ordering::Relaxed);
             queued.job.answer(fault.cloned());
@@ -456,7 +456,7 @@ mod tests {
             path: path.clone(),
             backups: folder.path().join("backups"),
             quick_readers: 1,
-            dear_readers: 1,
+            slow_readers: 1,
             slow_query: Duration::from_secs(9),
         })
         .unwrap();
@@ -478,7 +478,7 @@ mod tests {
                 }
             });
             for _ in 0..ROUNDS {
-                let fill = store.write("fill", Steps::One, |c| {
+                let fill = store.write("fill", Statements::One, |c| {
                     c.execute_batch(
                         "with recursive n(n) as (select 1 union all select n + 1 from n where n < 100)
                          insert into coffee_logs (timestamp, caffeine_mg, notes)

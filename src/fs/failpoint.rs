@@ -1,10 +1,10 @@
-//! Named steps of what must survive a kill at any moment. In a debug build the variable
+//! Named statements of what must survive a kill at any moment. In a debug build the variable
 //! `COFFEE_TRACKER_KILL_AT=NAME` (or `NAME:3`: the third time) kills the process there, as a
 //! power cut would; a release build knows nothing of it.
 
 /// The process has come to this step.
 #[cfg(debug_assertions)]
-pub fn step(name: &str) {
+pub fn failpoint(name: &str) {
     use std::sync::atomic::{AtomicU32, Ordering};
     static TIMES: AtomicU32 = AtomicU32::new(0);
 
@@ -18,4 +18,4 @@ pub fn step(name: &str) {
 /// The process has come to this step.
 #[cfg(not(debug_assertions))]
 #[inline]
-pub fn step(_: &str) {}
+pub fn failpoint(_: &str) {}

@@ -22,7 +22,7 @@ const COMPANIONS: [&str; 9] = [
 
 /// Why a command does not write to a file that it was told to write.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OwnFile {
+pub enum ProtectedFile {
     #[error("{0} is the database: name another file")]
     Database(PathBuf),
     #[error("{0} belongs to the database: name another file")]
@@ -38,19 +38,21 @@ pub fn companions(database: &Path) -> impl Iterator<Item = PathBuf> {
 ///
 /// # Errors
 /// That it is.
-pub fn refuse_own_file(database: &Path, path: &Path) -> Result<(), OwnFile> {
-    if is_same(database, path) {
-        return Err(OwnFile::Database(path.to_owned()));
+pub fn ensure_not_protected(database: &Path, path: &Path) -> Result<(), ProtectedFile> {
+    if is_same_file(database, path) {
+        return Err(ProtectedFile::Database(path.to_owned()));
     }
     // Where a key is made when none is given.
-    if companions(database).any(|own| is_same(&own, path)) || is_same(&database.with_extension("key"), path) {
-        return Err(OwnFile::Companion(path.to_owned()));
+    if companions(database).any(|own| is_same_file(&own, path))
+        || is_same_file(&database.with_extension("key"), path)
+    {
+        return Err(ProtectedFile::Companion(path.to_owned()));
     }
     Ok(())
 }
 
 /// Do both names lead to one file, or would they if it were there?
-pub fn is_same(one: &Path, other: &Path) -> bool {
+pub fn is_same_file(one: &Path, other: &Path) -> bool {
     let file = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
     if let (Some(one), Some(other)) = (file(one), file(other)) {
         return one == other;

@@ -19,7 +19,7 @@ const COMPANIONS: [&str; 3] = ["-journal", "-wal", "-shm"];
 
 /// An unfinished file; removed when dropped, unless it was published.
 #[derive(Debug)]
-pub struct Draft {
+pub struct TempFile {
     path: PathBuf,
     /// Holds the lock. Closing it would also drop SQLite's own locks on the file.
     file: File,
@@ -27,7 +27,7 @@ pub struct Draft {
     caller: Option<Identity>,
 }
 
-impl Draft {
+impl TempFile {
     /// Makes an empty one in `folder`, which is made when it is not there; as the owner of
     /// the database where that is allowed, else as the caller.
     ///
@@ -44,7 +44,7 @@ impl Draft {
 
     fn create_as(folder: &Path, caller: Option<Identity>) -> io::Result<Self> {
         make_folder(folder)?;
-        sweep(folder);
+        remove_stale(folder);
         for n in 1_u32.. {
             let path = folder.join(format!(".coffee-{}-{n}.tmp", std::process::id()));
             let options = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).clone();
@@ -90,8 +90,8 @@ impl Draft {
         self.file.sync_all()?;
         self.run(|| {
             for name in names {
-                if rename_to_free(&self.path, &name)? {
-                    sync_folder(&name)?;
+                if rename_no_replace(&self.path, &name)? {
+                    sync_parent_folder(&name)?;
                     return Ok(name);
                 }
             }
@@ -107,12 +107,12 @@ impl Draft {
         self.file.sync_all()?;
         self.run(|| {
             fs::rename(&self.path, name)?;
-            sync_folder(name)
+            sync_parent_folder(name)
         })?
     }
 }
 
-impl Drop for Draft {
+impl Drop for TempFile {
     fn drop(&mut self) {
         // Gone already when all went well.
         drop(self.run(|| remove_all(&self.path)));
@@ -124,10 +124,10 @@ impl Drop for Draft {
 ///
 /// # Errors
 /// The file system's.
-pub fn write_over(path: &Path, content: &[u8]) -> io::Result<()> {
-    let draft = Draft::create(folder_of(path), &Identity::CALLER)?;
-    draft.file().write_all(content)?;
-    draft.publish_over(path)
+pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
+    let temp = TempFile::create(folder_of(path), &Identity::CALLER)?;
+    temp.file().write_all(content)?;
+    temp.publish_over(path)
 }
 
 /// Does this name lead to this file?
@@ -143,7 +143,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 ///
 /// # Errors
 /// The file system's.
-pub fn rename_to_free(old: &Path, new: &Path) -> io::Result<bool> {
+pub fn rename_no_replace(old: &Path, new: &Path) -> io::Result<bool> {
     use rustix::io::Errno;
     match renameat_with(CWD, old, CWD, new, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(true),
@@ -159,7 +159,7 @@ pub fn rename_to_free(old: &Path, new: &Path) -> io::Result<bool> {
 ///
 /// # Errors
 /// The file system's.
-pub fn sync_folder(file: &Path) -> io::Result<()> {
+pub fn sync_parent_folder(file: &Path) -> io::Result<()> {
     match File::open(folder_of(file))?.sync_all() {
         // Network file systems sync no folders: their server does what it does.
         Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
@@ -175,42 +175,42 @@ pub fn make_folder(folder: &Path) -> io::Result<()> {
     let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
     let missing: Vec<&Path> = folder.ancestors().take_while(is_missing).collect();
     fs::create_dir_all(folder)?;
-    missing.into_iter().rev().try_for_each(sync_folder)
+    missing.into_iter().rev().try_for_each(sync_parent_folder)
 }
 
-/// Removes the drafts that processes left behind which were killed.
-pub fn sweep(folder: &Path) {
+/// Removes the temporary files that processes left behind which were killed.
+pub fn remove_stale(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
-        let Some(draft) = draft_of(&path) else { continue };
-        if is_stray(&draft) {
-            remove_all(&draft);
+        let Some(temp) = temp_file_of(&path) else { continue };
+        if is_stale(&temp) {
+            remove_all(&temp);
         }
     }
 }
 
-/// Reports whether nobody works on a draft any more: its lock is free. A missing one left its
+/// Reports whether nobody works on a temp any more: its lock is free. A missing one left its
 /// companions behind. Anything but a regular file under such a name is left alone, and opening it
 /// does not wait, as it would for a pipe.
-fn is_stray(draft: &Path) -> bool {
+fn is_stale(temp: &Path) -> bool {
     let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOFOLLOW).bits()).unwrap_or(0);
-    match OpenOptions::new().read(true).custom_flags(flags).open(draft) {
+    match OpenOptions::new().read(true).custom_flags(flags).open(temp) {
         Ok(file) => file.metadata().is_ok_and(|m| m.is_file()) && file.try_lock().is_ok(),
         Err(e) => e.kind() == io::ErrorKind::NotFound,
     }
 }
 
-/// The draft that a file is or belongs to.
-fn draft_of(path: &Path) -> Option<PathBuf> {
+/// The temp that a file is or belongs to.
+fn temp_file_of(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.to_str()?;
     let name = COMPANIONS.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
     let inner = name.strip_prefix(".coffee-")?.strip_suffix(".tmp")?;
     inner.bytes().all(|b| b.is_ascii_digit() || b == b'-').then(|| path.with_file_name(name))
 }
 
-fn remove_all(draft: &Path) {
+fn remove_all(temp: &Path) {
     for end in COMPANIONS {
-        drop(fs::remove_file(with_suffix(draft, end)));
+        drop(fs::remove_file(with_suffix(temp, end)));
     }
-    drop(fs::remove_file(draft));
+    drop(fs::remove_file(temp));
 }

@@ -97,7 +97,7 @@ fn wake_others(app: Weak<crate::http::app::App>) -> Result<(), LaunchError> {
     let runtime = tokio::runtime::Handle::current();
     let wake = move || {
         while let Some(app) = app.upgrade() {
-            if app.store.is_reading_here() {
+            if app.store.has_inline_reads() {
                 drop(runtime.spawn(async {}));
             }
             drop(app);

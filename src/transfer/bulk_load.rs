@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 use crate::backup::open::open_store;
 use crate::db::error::{Error, OpenError};
 use crate::db::lock_file::{Lock, LockState};
-use crate::db::rollups::Counter;
+use crate::db::rollups::RollupBuilder;
 use crate::db::schema;
 use crate::db::store::Options;
 use crate::domain::coffee::Milligrams;
@@ -35,7 +35,7 @@ impl From<rusqlite::Error> for FillError {
 #[derive(Debug)]
 pub struct Filler {
     connection: Connection,
-    counter: Counter,
+    counter: RollupBuilder,
     /// Keeps servers away; released with the filler.
     lock: Lock,
 }
@@ -47,7 +47,7 @@ impl Filler {
     /// That it is in use, not empty, or cannot be opened.
     pub fn open(options: &Options) -> Result<Self, FillError> {
         open_store(options)?.close();
-        let mut lock = Lock::take(&options.path)?;
+        let mut lock = Lock::acquire(&options.path)?;
         let connection = schema::connect(&options.path, schema::Role::Writer)?;
         let (coffees, readings) = schema::count_rows(&connection)?;
         if coffees > 0 || readings > 0 {
@@ -56,7 +56,7 @@ impl Filler {
         // Whoever is cut off half-way removes the file and starts again; the end is synced.
         connection.pragma_update(None, "synchronous", "OFF")?;
         connection.pragma_update(None, "cache_size", -65_536)?;
-        let counter = Counter::instead_of_triggers(&connection)?;
+        let counter = RollupBuilder::without_triggers(&connection)?;
         connection.execute_batch("begin immediate")?;
         lock.mark(LockState::Filling).map_err(|e| Error::Io(e.to_string()))?;
         Ok(Self { connection, counter, lock })

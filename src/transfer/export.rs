@@ -49,7 +49,7 @@ impl From<rusqlite::Error> for ExportError {
 
 /// One of the few places for exports; given back when dropped.
 #[derive(Debug)]
-pub struct ExportPlace {
+pub struct ExportSlot {
     _permit: OwnedSemaphorePermit,
 }
 
@@ -58,10 +58,10 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Busy`] when none gets free in time.
-    pub async fn export_place(&self) -> Result<ExportPlace, Error> {
-        let place = Arc::clone(&self.export_places).acquire_owned();
+    pub async fn export_place(&self) -> Result<ExportSlot, Error> {
+        let place = Arc::clone(&self.export_slots).acquire_owned();
         let place = tokio::time::timeout(PATIENCE, place).await.map_err(|_| Error::Busy)?;
-        place.map(|_permit| ExportPlace { _permit }).map_err(|_| Error::Closed)
+        place.map(|_permit| ExportSlot { _permit }).map_err(|_| Error::Closed)
     }
 
     /// Feeds entries, oldest first (of equal instants the lower id), to `each`, on this thread.
@@ -71,7 +71,7 @@ impl Store {
     /// The store's faults, or those of `each`.
     pub fn export(
         &self,
-        _place: &ExportPlace,
+        _place: &ExportSlot,
         extract: &Extract,
         begun: impl FnOnce(),
         each: impl FnMut(&Entry) -> io::Result<()>,

@@ -12,14 +12,14 @@ use rusqlite::{Connection, ffi, params};
 
 use crate::backup::open::open_store;
 use crate::db::error::{Error, OpenError};
-use crate::db::lock_file::{LockRecord, LockState, Maintenance};
-use crate::db::replace_file::settle;
-use crate::db::rollups::Counter;
+use crate::db::lock_file::{LockRecord, LockState, MaintenanceLock};
+use crate::db::replace_file::recover_interrupted;
+use crate::db::rollups::RollupBuilder;
 use crate::db::schema;
 use crate::db::schema::Found;
 use crate::db::store::{Options, make_folder};
 use crate::domain::entry::{CoffeeEntry, Entry, ReadingEntry};
-use crate::fs::failpoint::step;
+use crate::fs::failpoint::failpoint;
 use crate::fs::paths::with_suffix;
 use crate::transfer::dedup::Stored;
 
@@ -86,7 +86,7 @@ pub struct Importer {
     readings: Stored,
     imported: Imported,
     /// `None`: a dry run changes nothing.
-    _maintenance: Option<Maintenance>,
+    _maintenance: Option<MaintenanceLock>,
 }
 
 impl Importer {
@@ -97,7 +97,7 @@ impl Importer {
     /// Why nothing can be imported into it.
     pub fn open(options: &Options, is_dry: bool) -> Result<Self, ImportError> {
         let path = options.path.clone();
-        let maintenance = if is_dry { None } else { Some(take_maintenance(&path)?) };
+        let maintenance = if is_dry { None } else { Some(acquire_maintenance_lock(&path)?) };
         if !is_ready(options, is_dry)? {
             return Ok(Self {
                 connection: None,
@@ -111,14 +111,14 @@ impl Importer {
         }
         let role = if is_dry { schema::Role::Reader } else { schema::Role::Writer };
         let connection = schema::connect(&path, role).map_err(|e| schema::open_error(&path, &e))?;
-        schema::be_patient(&connection)?;
+        schema::set_long_busy_timeout(&connection)?;
         connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
         if !is_dry {
             // The end of the import is synced.
             connection.pragma_update(None, "synchronous", "NORMAL")?;
             connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT)?;
             // Each transaction counts its own readings.
-            Counter::instead_of_triggers(&connection)?;
+            RollupBuilder::without_triggers(&connection)?;
         }
         let coffees = Stored::of(&connection, "coffee_logs", "select max(id) from coffee_logs not indexed")?;
         let last_id = "select max(id) from heart_rate_logs not indexed";
@@ -146,7 +146,7 @@ impl Importer {
                     let hold = if server_may_run(&self.path) { HOLD } else { HOLD_ALONE };
                     let sequences = [self.coffees.sequence, self.readings.sequence];
                     let added = transaction(connection, &mut rest, hold, sequences)?;
-                    step("import.batch");
+                    failpoint("import.batch");
                     self.imported.coffees.added += added[0];
                     self.imported.readings.added += added[1];
                     if server_may_run(&self.path) {
@@ -173,7 +173,7 @@ impl Importer {
     pub fn finish(self) -> Result<Imported, Error> {
         let Some(connection) = self.connection.filter(|_| !self.is_dry) else { return Ok(self.imported) };
         let io = |e: std::io::Error| Error::Io(e.to_string());
-        step("import.end");
+        failpoint("import.end");
         connection.execute_batch("pragma synchronous = full")?;
         connection.query_row("pragma wal_checkpoint(passive)", [], |_| Ok(()))?;
         // A checkpoint that another process is at syncs no more than it found.
@@ -219,9 +219,9 @@ impl Importer {
 }
 
 /// Keeps restores, prunes and other imports away.
-fn take_maintenance(database: &Path) -> Result<Maintenance, OpenError> {
+fn acquire_maintenance_lock(database: &Path) -> Result<MaintenanceLock, OpenError> {
     make_folder(database)?;
-    Maintenance::take(database)
+    MaintenanceLock::acquire(database)
 }
 
 /// Whether the database is there with the newest schema; otherwise it is made so, unless in
@@ -230,11 +230,11 @@ fn is_ready(options: &Options, is_dry: bool) -> Result<bool, ImportError> {
     let path = &options.path;
     let known = schema::newest();
     let mut found = 0;
-    settle(path)?;
+    recover_interrupted(path)?;
     if path.exists() {
         let connection =
             schema::connect(path, schema::Role::Reader).map_err(|e| schema::open_error(path, &e))?;
-        match schema::recognise(&connection, path)? {
+        match schema::identify(&connection, path)? {
             Found::Ours(version) if version == known => return Ok(true),
             Found::Ours(version) => found = version,
             Found::Empty => {}
@@ -269,7 +269,7 @@ fn transaction(
     connection.execute_batch("begin immediate")?;
     let began = Instant::now();
     let mut added = [0, 0];
-    let mut counter = Counter::default();
+    let mut counter = RollupBuilder::default();
     let mut work = || -> rusqlite::Result<()> {
         while began.elapsed() < hold {
             match entries.next() {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use coffee_tracker::backup::verify::examine;
+use coffee_tracker::backup::verify::verify_file;
 use coffee_tracker::domain::time::{DAY, HOUR, MINUTE, Timestamp};
 use fastrand::Rng;
 use serde_json::{Value, json};
@@ -260,7 +260,7 @@ async fn live(seed: u64) {
     lists_hold(&app, &mut rng, now, &all).await;
     coffees_hold(&app, zone, now).await;
     let found = examine(app.shared.store.path());
-    assert_eq!((found.reasons, found.miscounted), (vec![], vec![]));
+    assert_eq!((found.reasons, found.differing_rollups), (vec![], vec![]));
 }
 
 #[rocket::async_test]

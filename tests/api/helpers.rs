@@ -113,7 +113,7 @@ impl TestApp {
             path,
             backups: settings.place.backups.clone(),
             quick_readers: 2,
-            dear_readers: 1,
+            slow_readers: 1,
             slow_query: settings.slow_query,
         });
         let clock = Clock::manual(at(setup.now));

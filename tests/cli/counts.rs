@@ -26,11 +26,11 @@ fn counts(folder: &Path) -> [Vec<String>; 3] {
     ["days", "blocks", "hours"].map(|table| rows(&database, &format!("select * from heart_rate_{table}")))
 }
 
-fn miscounted(folder: &Path, file: &str) -> Value {
+fn differing_rollups(folder: &Path, file: &str) -> Value {
     let found = ran(folder, &["verify", "--json", file]);
     let found: Value = serde_json::from_str(&found.out).unwrap();
     assert_eq!((&found["restorable"], &found["reasons"]), (&json!(true), &json!([])), "{found}");
-    found["miscounted"].clone()
+    found["differing_rollups"].clone()
 }
 
 fn spoil(folder: &Path, file: &str) {
@@ -68,7 +68,7 @@ fn an_older_file_is_counted_when_it_is_first_opened_after_a_backup_and_when_it_i
     assert!(counts(folder.path()) == before);
     assert!(!served.running.has_ended());
     served.stop_well();
-    assert_eq!(miscounted(folder.path(), "coffee.db"), json!([]));
+    assert_eq!(differing_rollups(folder.path(), "coffee.db"), json!([]));
     let stays = number(&Connection::open(folder.path().join("old.db")).unwrap(), "pragma user_version");
     assert_eq!(stays, 1, "the backup is as it was");
 }
@@ -91,7 +91,7 @@ fn imports_and_prunes_keep_the_counts_right() {
     let day = day[0].trim_start_matches("Text(\"").trim_end_matches("\")").to_owned();
     well(to.path(), &["prune", "--before", &format!("{day}T11:22:33Z"), "--yes"]);
     served.stop_well();
-    assert_eq!(miscounted(to.path(), "coffee.db"), json!([]));
+    assert_eq!(differing_rollups(to.path(), "coffee.db"), json!([]));
     let (counted, readings) =
         ("select sum(count) from heart_rate_hours", "select count(*) from heart_rate_logs");
     let database = database(to.path());
@@ -108,7 +108,7 @@ fn wrong_counts_are_said_with_what_to_do_and_mended_by_a_recount_or_a_restore() 
         }
         spoil(folder.path(), file);
         assert_eq!(
-            miscounted(folder.path(), file),
+            differing_rollups(folder.path(), file),
             json!(["heart_rate_days", "heart_rate_blocks", "heart_rate_hours"])
         );
         let said = ran(folder.path(), &["verify", file]);
@@ -127,7 +127,7 @@ fn wrong_counts_are_said_with_what_to_do_and_mended_by_a_recount_or_a_restore() 
         } else {
             well(folder.path(), &["restore", file, "--yes"]);
         }
-        assert_eq!(miscounted(folder.path(), "coffee.db"), json!([]));
+        assert_eq!(differing_rollups(folder.path(), "coffee.db"), json!([]));
         assert!(counts(folder.path()) == right, "{file}");
     }
     let nowhere = crate::helpers::folder();

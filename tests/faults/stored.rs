@@ -126,7 +126,7 @@ pub fn reopens(folder: &Path) -> Result<(), String> {
         path: folder.join("coffee.db"),
         backups: folder.join("backups"),
         quick_readers: 1,
-        dear_readers: 1,
+        slow_readers: 1,
         slow_query: Duration::from_secs(9),
     };
     let store = open_store(&options).map_err(|e| format!("the program does not start: {e}"))?;

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use indicatif::DecimalBytes;
 
 use crate::backup::retention::newest_to_verify;
-use crate::backup::verify::examine;
+use crate::backup::verify::verify_file;
 use crate::commands::backups::{all, other_backups};
 use crate::commands::check::{Finding, advice, ago, must, ok};
 use crate::commands::counted;
 use crate::config::Place;
 use crate::db::health::BackupRecord;
 use crate::db::lock_file::{LockRecord, LockState};
-use crate::db::replace_file::refuse_a_loss;
+use crate::db::replace_file::ensure_not_lost;
 use crate::domain::time::Timestamp;
 use crate::fs::disk_space::Disk;
 use crate::fs::paths::with_suffix;
@@ -23,7 +23,7 @@ use crate::fs::privileges::Identity;
 /// Is it there, whole, and of the past?
 pub fn database(database: &Path, now: Timestamp) -> Vec<Finding> {
     const ABOUT: &str = "database";
-    if let Err(e) = refuse_a_loss(database) {
+    if let Err(e) = ensure_not_lost(database) {
         return vec![must(ABOUT, format!("{e} (docs/RUNBOOK.md, The database is gone)"))];
     }
     if matches!(LockRecord::read(database).state, LockState::Moved { .. }) {
@@ -39,7 +39,7 @@ pub fn database(database: &Path, now: Timestamp) -> Vec<Finding> {
             format!("{} is not there yet: the first start makes it", database.display()),
         )];
     }
-    let found = examine(database);
+    let found = verify_file(database);
     if !found.is_sound() {
         let why = found.reasons.join("; ");
         let sentence =
@@ -55,7 +55,7 @@ pub fn database(database: &Path, now: Timestamp) -> Vec<Finding> {
         counted(contents.readings, "reading"),
     );
     let mut findings = vec![ok(ABOUT, sound)];
-    if !found.miscounted.is_empty() {
+    if !found.differing_rollups.is_empty() {
         let sentence = "its counts differ from its readings, statistics are wrong: coffee-tracker recount";
         findings.push(must(ABOUT, sentence));
     }
@@ -87,7 +87,7 @@ pub fn backups(place: &Place, identity: &Identity, now: Timestamp) -> Vec<Findin
         return vec![must(ABOUT, sentence)];
     };
     let name = newest.display();
-    let found = examine(&newest);
+    let found = verify_file(&newest);
     let mut findings = Vec::new();
     let age = fs::metadata(&newest)
         .and_then(|m| m.modified())

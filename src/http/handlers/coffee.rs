@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::db::coffees::{CoffeeFilter, CoffeeStats, DayTotal};
-use crate::db::idempotency::{IdempotencyKey, Stored};
+use crate::db::idempotency::{IdempotencyKey, IdempotentOutcome};
 use crate::domain::calendar::Date;
 use crate::domain::coffee::{
     Coffee, CoffeeChange, CoffeeId, NewCoffee, PRESETS, PRESETS_SOURCE, Preset, addiction_level,
@@ -26,24 +26,24 @@ const MISSING: &str = "Coffee log not found";
 /// An answer under an `Idempotency-Key`: 201 the first time and every time after. A repeated answer has
 /// nothing but the id and `sent`, if there is one.
 pub(super) fn stored<T: Serialize>(
-    stored: Stored<T>,
+    stored: IdempotentOutcome<T>,
     id: impl Fn(&T) -> i64,
     collection: &str,
     sent: Option<impl Serialize>,
 ) -> Answered {
     match stored {
-        Stored::New(made) => {
+        IdempotentOutcome::New(made) => {
             let answer = Answer::ok(&made)?;
             Ok(answer.with_status(Status::Created).located(format!("{collection}{}", id(&made))))
         }
-        Stored::Again { id, answer } => {
+        IdempotentOutcome::Replayed { id, answer } => {
             let answer = match sent {
                 Some(sent) => Answer::ok(&Acknowledged { id, sent })?.with_status(Status::Created),
                 None => Answer::raw(Status::Created, answer.into_bytes()),
             };
             Ok(answer.located(format!("{collection}{id}")))
         }
-        Stored::OtherBody => {
+        IdempotentOutcome::KeyReused => {
             let message = "was used before, for another body";
             Err(FieldError::new(Location::Header, "Idempotency-Key", message).into())
         }
@@ -63,7 +63,7 @@ pub async fn add(app: &State<Shared>, once: Once, may_read: MayRead, new: Body<N
     let kind = new.0.coffee_type.clone();
     let dose = new.0.caffeine_mg;
     let made = app.store.add_coffee(new.0, key, app.clock.now()).await?;
-    if let Stored::New(coffee) = &made {
+    if let IdempotentOutcome::New(coffee) = &made {
         app.metrics.coffee_logged(kind.as_deref(), dose);
         app.note_entry(coffee.timestamp);
     }

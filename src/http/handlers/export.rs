@@ -28,7 +28,7 @@ use crate::http::app::Shared;
 use crate::http::error::ApiError;
 use crate::http::extract::query::{ExportQuery, Query};
 use crate::http::middleware::request_context::Exchange;
-use crate::transfer::export::{ExportError, ExportPlace, Extract};
+use crate::transfer::export::{ExportError, ExportSlot, Extract};
 use crate::transfer::formats::writer::{EntryWriter, TextFormat};
 
 /// Bytes in a chunk.
@@ -173,12 +173,7 @@ struct Producer {
 }
 
 impl Producer {
-    fn run(
-        self,
-        place: &ExportPlace,
-        begun: oneshot::Sender<Result<(), Error>>,
-        sender: mpsc::Sender<Piece>,
-    ) {
+    fn run(self, place: &ExportSlot, begun: oneshot::Sender<Result<(), Error>>, sender: mpsc::Sender<Piece>) {
         let began = Instant::now();
         let mut begun = Some(begun);
         match self.produce(place, &mut begun, sender) {
@@ -199,7 +194,7 @@ impl Producer {
 
     fn produce(
         &self,
-        place: &ExportPlace,
+        place: &ExportSlot,
         begun: &mut Option<oneshot::Sender<Result<(), Error>>>,
         sender: mpsc::Sender<Piece>,
     ) -> Result<(u64, u64), ExportError> {

@@ -102,9 +102,9 @@ struct ConnectionHealth {
 #[rocket::get("/health")]
 pub async fn health(app: &State<Shared>) -> Answered {
     // Both at once: a disk that hangs is waited for once.
-    let (wellness, facts) = tokio::join!(app.store.wellness(), app.facts.now(app));
+    let (health, facts) = tokio::join!(app.store.health(), app.facts.now(app));
     let (status, code) =
-        if wellness.healthy { ("alive", Status::Ok) } else { ("degraded", Status::ServiceUnavailable) };
+        if health.healthy { ("alive", Status::Ok) } else { ("degraded", Status::ServiceUnavailable) };
     let capacity = app.connections.capacity();
     let answer = Answer::ok(&Health {
         status,
@@ -113,12 +113,12 @@ pub async fn health(app: &State<Shared>) -> Answered {
         uptime_seconds: app.uptime().as_secs(),
         probably: "overcaffeinated",
         database: DatabaseHealth {
-            status: if wellness.healthy { "healthy" } else { "unhealthy" },
+            status: if health.healthy { "healthy" } else { "unhealthy" },
             kind: "sqlite",
-            state: wellness.state,
+            state: health.state,
             sqlite_version: crate::db::store::sqlite_version(),
             size_bytes: facts.database_bytes,
-            error: wellness.error,
+            error: health.error,
         },
         rate_limiter: LimiterHealth {
             status: "healthy",

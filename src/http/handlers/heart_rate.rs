@@ -7,7 +7,7 @@ use rocket::http::Status;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::db::idempotency::{IdempotencyKey, Stored};
+use crate::db::idempotency::{IdempotencyKey, IdempotentOutcome};
 use crate::db::reading_rows::ReadingFilter;
 use crate::domain::correlation;
 use crate::domain::correlation::CorrelationParams;
@@ -41,7 +41,7 @@ pub async fn add(app: &State<Shared>, once: Once, may_read: MayRead, new: Body<N
     let sent = may_read.instead(|| ReadingChange::from(new.0.clone()));
     let context = new.0.context.clone();
     let made = app.store.add_reading(new.0, key, app.clock.now()).await?;
-    if let Stored::New(reading) = &made {
+    if let IdempotentOutcome::New(reading) = &made {
         app.metrics.heart_rates_logged(context.as_deref(), 1);
         app.note_entry(reading.timestamp);
     }

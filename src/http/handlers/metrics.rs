@@ -25,9 +25,8 @@ pub async fn metrics(app: &State<Shared>) -> Result<(ContentType, Vec<u8>), ApiE
 /// A broken database must not blind the monitor that would report it: what cannot be asked
 /// shows as zero, and `component_up` says so.
 async fn observe(app: &App) -> Result<Observed, ApiError> {
-    let (wellness, facts) = tokio::join!(app.store.wellness(), app.facts.now(app));
-    let person =
-        if wellness.can_be_asked() { PersonFigures::ask(app).await } else { PersonFigures::default() };
+    let (health, facts) = tokio::join!(app.store.health(), app.facts.now(app));
+    let person = if health.can_be_asked() { PersonFigures::ask(app).await } else { PersonFigures::default() };
     Ok(Observed {
         last_coffee: person.newest.last_coffee.map(|(at, mg)| (at.seconds(), mg.mg())),
         last_reading: person
@@ -39,7 +38,7 @@ async fn observe(app: &App) -> Result<Observed, ApiError> {
         store: app.store.gauges(),
         database_bytes: facts.database_bytes,
         wal_bytes: facts.wal_bytes,
-        healthy: wellness.healthy,
+        healthy: health.healthy,
         disk: facts.disk.free_bytes.map(|free| (free, facts.disk.size_bytes)),
         backup: facts.record.last_success.map(|at| (at as f64 / 1e6, facts.record.size_bytes.unwrap_or(0))),
         backup_failed: facts.record.error.is_some(),

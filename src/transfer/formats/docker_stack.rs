@@ -80,7 +80,7 @@ impl DockerStack {
         let connection = Connection::open_with_flags(address(path), flags)?;
         connection.busy_timeout(Duration::from_secs(10))?;
         connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_VALUE)?;
-        match schema::recognise(&connection, path) {
+        match schema::identify(&connection, path) {
             Err(OpenError::DockerStack { .. }) => {}
             Ok(schema::Found::Ours(_)) | Err(OpenError::NewerSchema { .. }) => {
                 return Err(DockerStackError::Ours);

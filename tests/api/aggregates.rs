@@ -259,7 +259,7 @@ async fn live(seed: u64) {
     ranges_hold(&app, &mut rng, now, &all).await;
     lists_hold(&app, &mut rng, now, &all).await;
     coffees_hold(&app, zone, now).await;
-    let found = examine(app.shared.store.path());
+    let found = verify_file(app.shared.store.path());
     assert_eq!((found.reasons, found.differing_rollups), (vec![], vec![]));
 }
 

@@ -227,16 +227,16 @@ impl Store {
     /// # Errors
     /// The store's faults.
     pub async fn correlation(&self, params: CorrelationParams) -> Result<CorrelationResult, Error> {
-        self.read("correlation", Cost::Dear, move |c| {
+        self.read("correlation", Cost::Slow, move |c| {
             let c = c.unchecked_transaction()?;
             let c = &*c;
-            let drunk = drunk(c, params.doses_since(), params.until)?;
+            let drunk = coffees_between(c, params.doses_since(), params.until)?;
             let doses: Vec<Dose> =
                 drunk.iter().map(|coffee| (coffee.timestamp, coffee.caffeine_mg)).collect();
             let coffees = drunk.into_iter().filter(|coffee| coffee.timestamp >= params.since).collect();
             let mut correlator = Correlator::new(&params, coffees, &doses);
             if let Some((from, to)) = correlator.span() {
-                each_wanted(c, &params, from, to, |at, bpm| correlator.push_selected(at, bpm))?;
+                each_correlated(c, &params, from, to, |at, bpm| correlator.push_selected(at, bpm))?;
             }
             Ok(correlator.finish())
         })
@@ -262,7 +262,7 @@ fn insert_batch(c: &Connection, readings: &[NewReading], now: Timestamp) -> rusq
     if readings.len() < MANY {
         return insert_each(c, readings, now, |_, _, _| ());
     }
-    Counter::during(c, |counter| {
+    RollupBuilder::during(c, |counter| {
         insert_each(c, readings, now, |at, bpm, context| counter.add(at, bpm, context))
     })
 }

@@ -65,9 +65,9 @@ struct Document;
 #[rocket::get("/openapi.json")]
 pub fn document() -> Result<Asset, ApiError> {
     static PACKED: LazyLock<io::Result<Vec<u8>>> =
-        LazyLock::new(|| assets::pack(whole().to_string().as_bytes()));
+        LazyLock::new(|| assets::gzip(whole().to_string().as_bytes()));
     let packed = PACKED.as_ref().map_err(|_| ApiError::Internal)?;
-    Ok(Asset::made(packed, ContentType::JSON))
+    Ok(Asset::generated(packed, ContentType::JSON))
 }
 
 /// What every answer carries.

@@ -145,35 +145,6 @@ async fn who_takes_gzip_gets_it_and_anyone_else_the_file_itself() {
 }
 
 #[rocket::async_test]
-async fn our_scripts_and_styles_come_without_comments_and_indentation_line_for_line() {
-    let app = TestApp::new().await;
-    let parts = ["1-now-and-log", "2-plots", "3-history-and-dialogs"];
-    let parts = parts.map(|part| format!("dashboard.css/{part}.css"));
-    for (name, files) in [("app/queue.js", &["app/queue.js".to_owned()][..]), ("dashboard.css", &parts)] {
-        let read = |file| std::fs::read_to_string(format!("{}/static/{file}", env!("CARGO_MANIFEST_DIR")));
-        let source = files.iter().map(|file| read(file).unwrap()).collect::<Vec<_>>().join("\n");
-        let reply = get_with(&app, &format!("/static/{name}"), &[]).await;
-        let served = reply.text();
-        let (mut comments, mut lines) = (0, served.lines());
-        for line in source.lines().map(str::trim) {
-            let sent = lines.next().unwrap();
-            // Here every line of a comment begins as one, or goes on as prose does.
-            assert!(sent == line || sent.is_empty(), "{name}: {line:?} became {sent:?}");
-            comments += usize::from(sent != line);
-            assert!(
-                !sent.starts_with("//") && !sent.contains("/*") && !sent.contains("*/"),
-                "{name}: {sent:?}"
-            );
-        }
-        assert_eq!(lines.next(), None, "{name}");
-        assert!(comments > 5, "{name} has {comments} lines of comments");
-    }
-    let vendored = "/static/vendor/swagger-ui-5.35.0/swagger-ui.css";
-    let source = std::fs::read(format!("{}{vendored}", env!("CARGO_MANIFEST_DIR"))).unwrap();
-    assert_eq!(get_with(&app, vendored, &[]).await.body, source, "files of others stay as they are");
-}
-
-#[rocket::async_test]
 async fn a_file_is_called_what_it_is() {
     let app = TestApp::new().await;
     for (path, kind) in [

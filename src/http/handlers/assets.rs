@@ -1,5 +1,4 @@
-//! Files of `static/`, inside the binary: packed by `build.rs`, sent as they are packed to whoever
-//! takes gzip, and kept by browsers for as long as they hold.
+//! Static files (`static/`), embedded in the binary as gzip by `build.rs`, with `ETag` and `Cache-Control`.
 
 use std::borrow::Cow;
 use std::io;
@@ -18,77 +17,62 @@ use sha2::{Digest, Sha256};
 
 use crate::http::error::ApiError;
 
-/// What gzip makes smaller.
+/// The files of `static/`, each compressed with gzip.
 #[derive(RustEmbed)]
-#[folder = "$OUT_DIR/packed"]
-struct Packed;
+#[folder = "$OUT_DIR/static"]
+struct Files;
 
-/// What it does not: pictures, fonts.
-#[derive(RustEmbed)]
-#[folder = "$OUT_DIR/plain"]
-struct Plain;
+const FILE_NOT_FOUND: ApiError = ApiError::NotFound("No such file");
 
-const MISSING: ApiError = ApiError::NotFound("No such file");
+/// `Cache-Control` of files that may change: browsers revalidate them on each use.
+const REVALIDATE: &str = "no-cache";
+/// `Cache-Control` of vendored files: each version has its own path.
+const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 
-/// A browser asks each time whether it changed, and hears 304 when not.
-const ASK_AGAIN: &str = "no-cache";
-/// A year, and never asked about: another version has another path.
-const FOR_GOOD: &str = "public, max-age=31536000, immutable";
-
-/// A file with its digest, by which a browser knows whether it has it already.
+/// Response body from a static or generated file.
 pub struct Asset {
-    content: Cow<'static, [u8]>,
-    /// Is `content` gzip?
-    is_packed: bool,
+    /// Content, compressed with gzip.
+    gzip: Cow<'static, [u8]>,
     content_type: ContentType,
-    /// Of the content, in hexadecimal.
+    /// Start of the SHA-256 of `gzip` in hexadecimal, for the `ETag`.
     digest: String,
-    cache: &'static str,
+    cache_control: &'static str,
 }
 
 impl Asset {
-    /// The file at `path` below `static/`.
-    ///
-    /// # Errors
-    /// 404 when there is none.
-    pub fn at(path: &str) -> Result<Self, ApiError> {
-        let packed = Packed::get(path);
-        let is_packed = packed.is_some();
-        let EmbeddedFile { data, metadata, .. } = packed.or_else(|| Plain::get(path)).ok_or(MISSING)?;
+    /// Returns the file at `path` below `static/`, or 404.
+    pub fn file(path: &str) -> Result<Self, ApiError> {
+        let EmbeddedFile { data, metadata, .. } = Files::get(path).ok_or(FILE_NOT_FOUND)?;
         Ok(Self {
-            content: data,
-            is_packed,
+            gzip: data,
             content_type: content_type(path),
-            digest: short(&metadata.sha256_hash()),
-            cache: if path.starts_with("vendor/") { FOR_GOOD } else { ASK_AGAIN },
+            digest: short_digest(&metadata.sha256_hash()),
+            cache_control: if path.starts_with("vendor/") { IMMUTABLE } else { REVALIDATE },
         })
     }
 
-    /// What was made while this program runs, packed by [`pack`].
-    pub fn made(packed: &'static [u8], content_type: ContentType) -> Self {
-        let digest = short(&Sha256::digest(packed));
-        Self { content: Cow::Borrowed(packed), is_packed: true, content_type, digest, cache: ASK_AGAIN }
+    /// Returns an asset generated at run time and compressed with [`gzip`].
+    pub fn generated(gzip: &'static [u8], content_type: ContentType) -> Self {
+        let digest = short_digest(&Sha256::digest(gzip));
+        Self { gzip: Cow::Borrowed(gzip), content_type, digest, cache_control: REVALIDATE }
     }
 }
 
-/// `text` as gzip.
-///
-/// # Errors
-/// None in practice: it is written to memory.
-pub fn pack(text: &[u8]) -> io::Result<Vec<u8>> {
-    let mut packed = GzEncoder::new(Vec::new(), Compression::best());
-    packed.write_all(text)?;
-    packed.finish()
+/// Compresses `content` with gzip.
+pub fn gzip(content: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(content)?;
+    encoder.finish()
 }
 
-/// Enough of a digest to tell two versions of a file apart.
-fn short(digest: &[u8]) -> String {
+/// Returns the first 8 bytes of a digest in hexadecimal, enough to tell versions of a file apart.
+fn short_digest(digest: &[u8]) -> String {
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn content_type(path: &str) -> ContentType {
     let Some(extension) = Path::new(path).extension().and_then(|extension| extension.to_str()) else {
-        // LICENSE, NOTICE, SHA256SUMS.
+        // LICENSE, NOTICE and SHA256SUMS.
         return ContentType::Plain;
     };
     match extension {
@@ -103,80 +87,79 @@ fn content_type(path: &str) -> ContentType {
     responses((status = 200, description = "The file", content_type = "*/*", body = String, headers(("ETag" = String, description = "The content's digest, for `If-None-Match`"))), (status = 304, description = "The file is as the client has it")))]
 #[rocket::get("/static/<path..>")]
 pub fn asset(path: Option<PathBuf>) -> Result<Asset, ApiError> {
-    // A path that climbs, or that no file system should see, leads to no file either.
-    let path = path.ok_or(MISSING)?;
-    Asset::at(path.to_str().ok_or(MISSING)?)
+    // `None` is an unsafe path, such as one with `..`.
+    let path = path.ok_or(FILE_NOT_FOUND)?;
+    Asset::file(path.to_str().ok_or(FILE_NOT_FOUND)?)
 }
 
 /// The service worker
 ///
-/// At the root, because it may look after no more than what lies below its own path.
+/// Served from the root because its scope is limited to its own path.
 #[utoipa::path(get, path = "/sw.js", operation_id = "service_worker", tag = "open", responses((status = 200, description = "The script", content_type = "text/javascript", body = String), (status = 304, description = "The script is as the client has it")))]
 #[rocket::get("/sw.js")]
 pub fn service_worker() -> Result<Asset, ApiError> {
-    Asset::at("sw.js")
+    Asset::file("sw.js")
 }
 
 /// The web app manifest
 #[utoipa::path(get, path = "/manifest.webmanifest", operation_id = "manifest", tag = "open", responses((status = 200, description = "The manifest", content_type = "application/manifest+json", body = serde_json::Value), (status = 304, description = "The manifest is as the client has it")))]
 #[rocket::get("/manifest.webmanifest")]
 pub fn manifest() -> Result<Asset, ApiError> {
-    Asset::at("manifest.webmanifest")
+    Asset::file("manifest.webmanifest")
 }
 
 /// The icon
 ///
-/// Where browsers look for one when a page names none.
+/// The path that browsers request when a page declares no icon.
 #[utoipa::path(get, path = "/favicon.ico", operation_id = "icon", tag = "open", responses((status = 200, description = "The icon", content_type = "image/svg+xml", body = String), (status = 304, description = "The icon is as the client has it")))]
 #[rocket::get("/favicon.ico")]
 pub fn icon() -> Result<Asset, ApiError> {
-    Asset::at("icon.svg")
+    Asset::file("icon.svg")
 }
 
-/// Does the client take gzip? It says so by name, or takes anything.
-fn takes_gzip(request: &Request<'_>) -> bool {
-    let mut anything = false;
+/// Reports whether `Accept-Encoding` allows gzip, by name or through `*`.
+fn accepts_gzip(request: &Request<'_>) -> bool {
+    let mut accepts_any = false;
     for coding in request.headers().get("Accept-Encoding").flat_map(|list| list.split(',')) {
         let mut parts = coding.split(';').map(str::trim);
         let name = parts.next().unwrap_or_default();
         let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok());
-        let is_wanted = weight.is_none_or(|weight| weight > 0.0);
+        let is_accepted = weight.is_none_or(|weight| weight > 0.0);
         if name.eq_ignore_ascii_case("gzip") {
-            return is_wanted;
+            return is_accepted;
         }
-        anything |= name == "*" && is_wanted;
+        accepts_any |= name == "*" && is_accepted;
     }
-    anything
+    accepts_any
 }
 
 impl<'r> Responder<'r, 'static> for Asset {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
-        let sends_gzip = self.is_packed && takes_gzip(request);
-        // The same content in two codings is two things to a cache.
+        let sends_gzip = accepts_gzip(request);
+        // Caches must be able to tell the two encodings apart.
         let tag = format!("\"{}{}\"", self.digest, if sends_gzip { "-gz" } else { "" });
-        let known = request.headers().get("If-None-Match").flat_map(|list| list.split(',')).map(str::trim);
-        let is_known = known.into_iter().any(|known| known == "*" || known.trim_start_matches("W/") == tag);
+        let mut known_tags =
+            request.headers().get("If-None-Match").flat_map(|list| list.split(',')).map(str::trim);
+        let is_unchanged = known_tags.any(|known| known == "*" || known.trim_start_matches("W/") == tag);
         let mut response = Response::build();
-        // With a 304 too: by its type a page gets its policy, and a browser puts the headers of a 304
-        // in the place of those that it kept.
+        // A 304 has the type too: the security headers depend on it, and browsers replace the stored
+        // headers with those of the 304.
         response.header(self.content_type);
-        response.raw_header("ETag", tag).raw_header("Cache-Control", self.cache);
-        if self.is_packed {
-            response.raw_header("Vary", "Accept-Encoding");
-        }
-        if is_known {
+        response.raw_header("ETag", tag).raw_header("Cache-Control", self.cache_control);
+        response.raw_header("Vary", "Accept-Encoding");
+        if is_unchanged {
             return response.status(Status::NotModified).ok();
         }
-        let mut content = self.content;
+        let mut content = self.gzip;
         if sends_gzip {
             response.raw_header("Content-Encoding", "gzip");
-        } else if self.is_packed {
-            let mut unpacked = Vec::new();
-            GzDecoder::new(&*content).read_to_end(&mut unpacked).map_err(|e| {
-                tracing::error!("a static file could not be unpacked: {e}");
+        } else {
+            let mut decompressed = Vec::new();
+            GzDecoder::new(&*content).read_to_end(&mut decompressed).map_err(|error| {
+                tracing::error!("cannot decompress a static file: {error}");
                 Status::InternalServerError
             })?;
-            content = Cow::Owned(unpacked);
+            content = Cow::Owned(decompressed);
         }
         response
             .max_chunk_size(content.len().clamp(1, 64 << 10))

@@ -70,7 +70,7 @@ pub struct Home {
 #[rocket::get("/")]
 pub fn root(wants_page: WantsPage) -> Result<Home, ApiError> {
     let chosen = if wants_page.0 {
-        Either::Left(Asset::at("index.html")?)
+        Either::Left(Asset::file("index.html")?)
     } else {
         Either::Right(Answer::ok(&Welcome {
             message: "Coffee Tracker",
@@ -89,7 +89,7 @@ pub fn root(wants_page: WantsPage) -> Result<Home, ApiError> {
     (status = 304, description = "The page is as the browser has it")))]
 #[rocket::get("/docs")]
 pub fn docs() -> Result<Asset, ApiError> {
-    Asset::at("docs.html")
+    Asset::file("docs.html")
 }
 
 /// The docs page's other name

@@ -192,9 +192,6 @@ impl NamedKey {
 }
 
 /// A new key of 256 random bits: `ct_` and 64 hexadecimal digits.
-///
-/// # Errors
-/// Why the system gives no random numbers.
 pub fn make_key() -> Result<String, String> {
     let mut random = [0_u8; 32];
     getrandom::fill(&mut random).map_err(|e| e.to_string())?;

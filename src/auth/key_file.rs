@@ -83,9 +83,6 @@ impl KeyFile {
     }
 
     /// Which state it is in; `None` when there is no file.
-    ///
-    /// # Errors
-    /// The file system's.
     pub fn mark(&self) -> io::Result<Option<Mark>> {
         match fs::metadata(&self.path) {
             Ok(found) => Ok(Some(Mark::of(&found))),

@@ -25,9 +25,6 @@ impl Uses {
     }
 
     /// Notes them beside `database`, instead of what was noted there.
-    ///
-    /// # Errors
-    /// The file system's.
     pub fn write(&self, database: &Path) -> io::Result<()> {
         write_atomically(&with_suffix(database, ".keys.used"), &serde_json::to_vec(self)?)
     }

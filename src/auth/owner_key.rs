@@ -73,9 +73,6 @@ impl KeyOrigin {
 
 impl Keys {
     /// Reads or makes the owner's key.
-    ///
-    /// # Errors
-    /// Why there is no usable one.
     pub fn load(source: &KeySource, allow_weak: bool) -> Result<(Self, KeyOrigin), KeyError> {
         let (key, origin) = match source {
             KeySource::Given(key) => (key.clone(), KeyOrigin::Given),

@@ -1,16 +1,16 @@
-//! Digests of a database's rows, table by table. They reveal changed content, which SQLite's
-//! integrity check does not look at.
+//! Digests of a database's rows by table. They reveal changed content, which SQLite's integrity check
+//! does not detect.
 //!
-//! A backup carries the digests of its source in the table `backup_digests`; a database in use has
-//! none. The digest of a table is the SHA-256 of
+//! A backup carries the digests of its source in the table `backup_digests`; a live database has none. The
+//! digest of a table is the SHA-256 of
 //!
 //! - the number of its columns (8 bytes, big-endian) and the name of each, encoded as a text value,
 //! - the values of its rows, in the order of the primary key and of the columns.
 //!
-//! A value is encoded as a tag, one byte, and its bytes: 0 for null (no bytes); 1 for an integer (8
-//! bytes, big-endian); 2 for a real (its IEEE 754 bits, 8 bytes, big-endian); 3 for a text and 4 for
-//! a blob (length, 8 bytes, big-endian, then the bytes). Pages, indexes and free room do not count. The tables of counts
-//! have no digest: they are compared with the readings.
+//! A value is encoded as a tag of one byte and its bytes: 0 for null (no bytes); 1 for an integer (8 bytes,
+//! big-endian); 2 for a real (its IEEE 754 bits, 8 bytes, big-endian); 3 for a text and 4 for a blob (length,
+//! 8 bytes, big-endian, then the bytes). Pages, indexes and free space do not count. Rollups have no digest:
+//! they are compared with the readings.
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, params};
@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use crate::backup::expected_schema::TableShape;
 use crate::db::schema::DIGEST_TABLE;
 
-/// Encoded bytes that are collected before they are hashed.
+/// Encoded bytes that are buffered before they are hashed.
 const COLLECTED: usize = 1 << 16;
 
 /// Digest of the rows of one table.
@@ -33,7 +33,7 @@ pub struct TableDigest {
 }
 
 impl TableDigest {
-    /// Digests a table of the schema `database` (`main`, or the name of an attached one).
+    /// Digests a table of the schema `database`: `main`, or the name of an attached database.
     pub fn of_table(c: &Connection, database: &str, shape: &TableShape) -> rusqlite::Result<Self> {
         let mut encoder = Encoder::new(shape);
         let mut query = c.prepare(&shape.select_from(database))?;
@@ -125,8 +125,8 @@ pub fn write_to_copy(c: &Connection, digests: &[TableDigest]) -> rusqlite::Resul
     })
 }
 
-/// Compares the digests that a file carries with those of its rows; names each table that differs.
-/// `None`: it carries none.
+/// Compares the digests that a file carries with those of its rows, and returns the tables that differ. `None`
+/// when it carries none.
 pub fn compare(c: &Connection, found: &[TableDigest]) -> rusqlite::Result<Option<Vec<String>>> {
     if !c.table_exists(Some("main"), DIGEST_TABLE)? {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! The schema that a file of a version must have, object by object, and what a file has besides it.
+//! Comparison of a file's schema with the one of its version, object by object.
 
 use std::collections::BTreeMap;
 
@@ -6,19 +6,18 @@ use rusqlite::{Connection, params};
 
 use crate::db::schema;
 
-/// Largest id that is sane: half of what SQLite has. A file with a larger one would soon have none
-/// left to give.
+/// Largest plausible id: half of SQLite's range. A file with a larger one would soon run out of ids.
 pub const LARGEST_ID: i64 = 1 << 62;
 
-/// The statement that makes it.
+/// Statement that creates the table of digests.
 pub const CREATE_DIGEST_TABLE: &str = include_str!("../../sql/backup_digests.sql");
 
 /// A table, an index, a view or a trigger.
 #[derive(Debug)]
 pub struct SchemaObject {
-    /// The table that it is about.
+    /// Table that the object belongs to.
     pub table: String,
-    /// The statement that made it.
+    /// Statement that created it.
     pub sql: Option<String>,
 }
 
@@ -30,21 +29,21 @@ pub type Objects = BTreeMap<(String, String), SchemaObject>;
 pub struct TableShape {
     pub name: String,
     pub columns: Vec<String>,
-    /// The columns of the primary key; `rowid` where there is none.
+    /// Columns of the primary key; `rowid` without one.
     pub key: Vec<String>,
-    /// Its ids are given once: the last one is in `sqlite_sequence`.
+    /// The table uses autoincrement: its last id is in `sqlite_sequence`.
     pub is_numbered: bool,
 }
 
 impl TableShape {
-    /// SQLite's table of the last ids.
+    /// Shape of SQLite's table of last ids.
     pub fn of_sequences() -> Self {
         let columns = ["name", "seq"].map(str::to_owned).to_vec();
         let key = ["name", "rowid"].map(str::to_owned).to_vec();
         Self { name: "sqlite_sequence".to_owned(), columns, key, is_numbered: false }
     }
 
-    /// A query for its rows in the order of the primary key, read from the table itself.
+    /// Returns a query for the rows in the order of the primary key, read from the table itself.
     pub fn select_from(&self, database: &str) -> String {
         let list = |names: &[String]| names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
         let (columns, key) = (list(&self.columns), list(&self.key));
@@ -55,12 +54,12 @@ impl TableShape {
         )
     }
 
-    /// Its name, fit for a statement.
+    /// Returns the quoted name for a statement.
     pub fn quoted_name(&self) -> String {
         quoted(&self.name)
     }
 
-    /// The last id that was given in a database, if any; insane ones do not count.
+    /// Returns the last id given in a database, ignoring implausible ones.
     pub fn last_id(&self, c: &Connection) -> rusqlite::Result<Option<i64>> {
         let table = self.quoted_name();
         let query = format!(
@@ -77,20 +76,20 @@ fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// An empty database in memory with the schema of a version.
+/// Creates an empty in-memory database with the schema of a version.
 pub fn model(version: i64) -> rusqlite::Result<Connection> {
     let model = Connection::open_in_memory()?;
     create_schema(&model, version)?;
     Ok(model)
 }
 
-/// Makes the schema of a version in an empty database.
+/// Creates the schema of a version in an empty database.
 pub fn create_schema(c: &Connection, version: i64) -> rusqlite::Result<()> {
     let statements = schema::migrations().iter().take(usize::try_from(version).unwrap_or(0));
     statements.into_iter().try_for_each(|step| c.execute_batch(step))
 }
 
-/// The tables of a model.
+/// Returns the tables of a schema.
 pub fn table_shapes(model: &Connection) -> rusqlite::Result<Vec<TableShape>> {
     let objects = objects(model)?;
     let tables = objects.into_iter().filter(|((kind, name), _)| kind == "table" && !is_of_sqlite(name));
@@ -113,7 +112,7 @@ pub fn table_shapes(model: &Connection) -> rusqlite::Result<Vec<TableShape>> {
         .collect()
 }
 
-/// The last id that was given in each table of a version, where one was.
+/// Returns the last id of each table that has had rows.
 pub fn last_ids(c: &Connection, version: i64) -> rusqlite::Result<Vec<(String, i64)>> {
     let mut ids = Vec::new();
     for shape in table_shapes(&model(version)?)?.into_iter().filter(|shape| shape.is_numbered) {
@@ -122,7 +121,7 @@ pub fn last_ids(c: &Connection, version: i64) -> rusqlite::Result<Vec<(String, i
     Ok(ids)
 }
 
-/// Every object of a schema.
+/// Returns all objects of a schema.
 pub fn objects(c: &Connection) -> rusqlite::Result<Objects> {
     c.prepare("select type, name, tbl_name, sql from main.sqlite_schema")?
         .query_map([], |row| {
@@ -135,8 +134,7 @@ fn is_of_sqlite(name: &str) -> bool {
     name.starts_with("sqlite_")
 }
 
-/// Reports whether an object belongs to a program that streams the database away (Litestream), or
-/// is a table of SQLite's statistics, which nothing depends on.
+/// Reports whether an object belongs to Litestream, or to SQLite's statistics.
 fn is_harmless(c: &Connection, kind: &str, name: &str, object: &SchemaObject) -> rusqlite::Result<bool> {
     if kind == "table" && ["sqlite_stat1", "sqlite_stat4"].contains(&name) {
         return Ok(true);
@@ -148,7 +146,7 @@ fn is_harmless(c: &Connection, kind: &str, name: &str, object: &SchemaObject) ->
     c.query_row(references, [&object.table], |row| row.get::<_, i64>(0)).map(|count| count == 0)
 }
 
-/// Differences between a file's schema and that of its version.
+/// Returns the differences between a file's schema and that of its version.
 pub fn schema_faults(c: &Connection, version: i64) -> rusqlite::Result<Vec<String>> {
     let (found, wanted) = (objects(c)?, objects(&model(version)?)?);
     let mut faults = Vec::new();
@@ -161,35 +159,38 @@ pub fn schema_faults(c: &Connection, version: i64) -> rusqlite::Result<Vec<Strin
             Some(_) => {}
         }
     }
-    for (kind, name) in strangers(c, &found, &wanted)? {
+    for (kind, name) in foreign_objects(c, &found, &wanted)? {
         faults.push(format!("the {kind} {name} does not belong to schema version {version}"));
     }
     Ok(faults)
 }
 
-/// Kinds and names of objects that neither belong to the schema nor are harmless.
-fn strangers(c: &Connection, found: &Objects, wanted: &Objects) -> rusqlite::Result<Vec<(String, String)>> {
+/// Returns kinds and names of objects that are neither part of the schema nor harmless.
+fn foreign_objects(
+    c: &Connection,
+    found: &Objects,
+    wanted: &Objects,
+) -> rusqlite::Result<Vec<(String, String)>> {
     let carried = digests_object()?;
-    let mut strangers = Vec::new();
+    let mut foreign_objects = Vec::new();
     for ((kind, name), object) in found {
         let is_carried = kind == "table" && name == schema::DIGEST_TABLE && object.sql == carried;
         let is_known = is_carried || wanted.contains_key(&(kind.clone(), name.clone()));
         if !is_known && !is_harmless(c, kind, name, object)? {
-            strangers.push((kind.clone(), name.clone()));
+            foreign_objects.push((kind.clone(), name.clone()));
         }
     }
-    Ok(strangers)
+    Ok(foreign_objects)
 }
 
-/// The statement of the table of digests, as SQLite stores it.
+/// Returns the statement of the digest table as SQLite stores it.
 fn digests_object() -> rusqlite::Result<Option<String>> {
     let model = Connection::open_in_memory()?;
     model.execute_batch(CREATE_DIGEST_TABLE)?;
     Ok(objects(&model)?.into_values().next().and_then(|object| object.sql))
 }
 
-/// What keeps the rows of a database from being copied into tables of its version: tables that are
-/// missing or have another shape.
+/// Returns the tables that are missing or differ, so that their rows cannot be copied.
 pub fn table_faults(c: &Connection, version: i64) -> rusqlite::Result<Vec<String>> {
     let faults = schema_faults(c, version)?;
     let is_of_a_table =
@@ -197,14 +198,14 @@ pub fn table_faults(c: &Connection, version: i64) -> rusqlite::Result<Vec<String
     Ok(faults.into_iter().filter(is_of_a_table).collect())
 }
 
-/// Names of what a copy of a database leaves out, as it does not belong to its schema.
+/// Returns the names of objects that a backup excludes, since they are not part of the schema.
 pub fn left_out(c: &Connection, version: i64) -> rusqlite::Result<Vec<String>> {
-    let strangers = strangers(c, &objects(c)?, &objects(&model(version)?)?)?;
-    Ok(strangers.into_iter().map(|(kind, name)| format!("{kind} {name}")).collect())
+    let foreign_objects = foreign_objects(c, &objects(c)?, &objects(&model(version)?)?)?;
+    Ok(foreign_objects.into_iter().map(|(kind, name)| format!("{kind} {name}")).collect())
 }
 
-/// Ids that are larger than any should be, and last ids that do not fit the ids: with either,
-/// nothing could be added, or an id would be given twice.
+/// Returns implausibly large ids, and last ids below an id in use: with either, inserts would fail or an id
+/// would be given twice.
 pub fn id_faults(c: &Connection, version: i64) -> rusqlite::Result<Vec<String>> {
     let mut faults = Vec::new();
     for shape in table_shapes(&model(version)?)?.into_iter().filter(|shape| shape.is_numbered) {

@@ -1,4 +1,4 @@
-//! What lies where the database belongs, as a restore finds it.
+//! ContentVersion of the database file that a restore writes to.
 
 use std::fs;
 use std::path::Path;
@@ -12,22 +12,19 @@ use crate::db::error::OpenError;
 use crate::db::schema;
 use crate::db::schema::Found;
 
-/// What lies where the database belongs.
+/// Present state at the database's path.
 #[derive(Debug)]
 pub enum RestoreTarget {
-    /// No file, or one without anything in it.
+    /// No file, or an empty one.
     Nothing,
-    /// A database of ours. Its id is `None` when it has none, or has never held an entry: then it
-    /// has no backups to identify, and takes the id of what is restored.
+    /// A database of this program. The id is `None` when it has none or has never held an entry: then it has no
+    /// backups of its own, and takes over the id of the restored one.
     Ours { version: i64, contents: Contents, id: Option<DatabaseId> },
-    /// Something that cannot be written into, and why.
+    /// A file that cannot be written into, and the reason.
     Broken(String),
 }
 
-/// Looks at what lies there, without changing it.
-///
-/// # Errors
-/// Why that cannot be told.
+/// Inspects the database without changing it.
 pub fn inspect_target(database: &Path) -> Result<RestoreTarget, OpenError> {
     if fs::metadata(database).map_or(true, |m| m.len() == 0) {
         return Ok(RestoreTarget::Nothing);
@@ -48,7 +45,7 @@ pub fn inspect_target(database: &Path) -> Result<RestoreTarget, OpenError> {
     }
 }
 
-/// What may be broken is to be kept bit for bit: no log is carried over at the end.
+/// A file that may be damaged is kept bit for bit: no checkpoint on close.
 fn connect_without_trace(database: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(database, flags)?;
@@ -57,30 +54,21 @@ fn connect_without_trace(database: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Asks for a page first: before one was read, SQLite names the size of a new file.
-///
-/// # Errors
-/// SQLite's.
+/// Reads a page first: before that, SQLite returns the page size of new files.
 pub fn page_size(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
     connection.pragma_query_value(None, "page_size", |row| row.get(0))
 }
 
-/// Returns the id of a database that has held entries; `None` when it has none, or is unused.
-///
-/// # Errors
-/// The database cannot be read.
+/// Returns the id of a database that has held entries; otherwise `None`.
 pub fn id_in_use(connection: &Connection) -> rusqlite::Result<Option<DatabaseId>> {
     let unused = "select not exists (select 1 from sqlite_sequence where seq <> 0)";
     let is_unused = connection.query_row(unused, [], |row| row.get::<_, bool>(0))?;
     if is_unused { Ok(None) } else { DatabaseId::of(connection) }
 }
 
-/// Raises the last id of a table; one that never had a row has none yet.
-///
-/// # Errors
-/// SQLite's.
-pub fn raise(connection: &Connection, table: &str, id: i64) -> rusqlite::Result<()> {
+/// Raises the last id of a table, which may not have one yet.
+pub fn raise_last_id(connection: &Connection, table: &str, id: i64) -> rusqlite::Result<()> {
     let raised = connection
         .execute("update sqlite_sequence set seq = max(seq, ?) where name = ?", params![id, table])?;
     if raised == 0 {
@@ -89,10 +77,7 @@ pub fn raise(connection: &Connection, table: &str, id: i64) -> rusqlite::Result<
     Ok(())
 }
 
-/// The tables of a program that streams the database away (Litestream), by name, and how they are made.
-///
-/// # Errors
-/// SQLite's.
+/// Returns names and statements of Litestream's tables.
 pub fn litestream_tables(connection: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
     connection
         .prepare(
@@ -104,10 +89,7 @@ pub fn litestream_tables(connection: &Connection) -> rusqlite::Result<Vec<(Strin
         .collect()
 }
 
-/// Makes those of these tables that are not there, empty.
-///
-/// # Errors
-/// SQLite's.
+/// Creates the missing ones of these tables, empty.
 pub fn add_tables(connection: &Connection, tables: &[(String, String)]) -> rusqlite::Result<()> {
     for (name, sql) in tables {
         if !connection.table_exists(None, name.as_str())? {
@@ -117,20 +99,17 @@ pub fn add_tables(connection: &Connection, tables: &[(String, String)]) -> rusql
     Ok(())
 }
 
-/// A state of the database, to be known again.
+/// Version of the database's content, for detecting writes of others.
 #[derive(Debug)]
-pub struct State {
+pub struct ContentVersion {
     pub connection: Connection,
-    /// Another number when anybody else has written since.
+    /// SQLite changes this number when another connection writes.
     data_version: i64,
     pub schema: i64,
 }
 
-impl State {
-    /// As it is now.
-    ///
-    /// # Errors
-    /// SQLite's.
+impl ContentVersion {
+    /// Returns the current version.
     pub fn of(database: &Path) -> rusqlite::Result<Self> {
         let connection = schema::connect(database, schema::Role::Reader)?;
         let number = |name| connection.pragma_query_value(None, name, |row| row.get(0));
@@ -138,8 +117,8 @@ impl State {
         Ok(Self { connection, data_version, schema })
     }
 
-    /// Has nobody else written since?
-    pub fn still_stands(&self) -> bool {
+    /// Reports whether no other connection has written since.
+    pub fn is_unchanged(&self) -> bool {
         let now = self.connection.pragma_query_value(None, "data_version", |row| row.get::<_, i64>(0));
         now.is_ok_and(|now| now == self.data_version)
     }

@@ -1,23 +1,20 @@
-//! Opening a database to serve it: a migration backs it up first.
+//! Opening a database for a server; a migration backs it up first.
 
-use crate::backup::snapshot::{Target, no_progress, snapshot};
+use crate::backup::snapshot::{BackupTarget, no_progress, snapshot};
 use crate::db::error::{FailedBackup, OpenError};
 use crate::db::schema::migrations;
 use crate::db::store::{OnMissing, Options, Store};
 use crate::fs::privileges::Identity;
 
 /// Opens a database, creates it when there is none, and migrates its schema.
-///
-/// # Errors
-/// It cannot be served, for the reason given.
 pub fn open_store(options: &Options) -> Result<Store, OpenError> {
     open_with(options, migrations(), OnMissing::Refuse)
 }
 
-/// Creates an empty database where a former one is gone. Its remaining log is kept under another name.
+/// Creates an empty database where a former one is gone, keeping its log under another name.
 ///
 /// # Errors
-/// [`OpenError::Present`] when there is a database, or why it cannot be served.
+/// [`OpenError::Present`] when there is a database.
 pub fn open_new_store(options: &Options) -> Result<Store, OpenError> {
     open_with(options, migrations(), OnMissing::Create)
 }
@@ -28,7 +25,7 @@ pub(crate) fn open_with(
     beginning: OnMissing,
 ) -> Result<Store, OpenError> {
     Store::open(options, migrations, beginning, || {
-        let target = Target::Folder(options.backups.clone());
+        let target = BackupTarget::Folder(options.backups.clone());
         snapshot(&options.path, &target, &Identity::CALLER, &no_progress)
             .map(drop)
             .map_err(|e| FailedBackup { why: e.to_string(), is_transient: e.is_transient() })

@@ -1,6 +1,4 @@
-//! Origin of a backup: the database that it was made of.
-//!
-//! Reading it changes nothing and creates no file beside the backup.
+//! Origin of a backup: the database it was made of. Reading it changes nothing and creates no file.
 
 use std::fs;
 use std::path::Path;
@@ -13,14 +11,14 @@ use crate::db::database_id::DatabaseId;
 use crate::db::lock_file;
 use crate::db::schema::APPLICATION_ID;
 
-/// Origin of a backup, as far as its file tells.
+/// Origin of a backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BackupOrigin {
     /// The database with this id.
     Known(DatabaseId),
-    /// A database whose schema was older than ids are.
+    /// A database whose schema predates ids.
     Unmarked,
-    /// Unknown: the file cannot be read, or is not a database of ours.
+    /// The file cannot be read, or is not a database of this program.
     Unreadable,
 }
 
@@ -42,10 +40,7 @@ fn origin(backup: &Connection) -> rusqlite::Result<BackupOrigin> {
     Ok(DatabaseId::of(backup)?.map_or(BackupOrigin::Unmarked, BackupOrigin::Known))
 }
 
-/// Opens a finished backup: without locks, without its log, without files beside it.
-///
-/// # Errors
-/// It cannot be opened.
+/// Opens a finished backup without locks, log or other files beside it.
 fn open_unchanging(path: &Path) -> rusqlite::Result<Connection> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
@@ -57,28 +52,25 @@ fn open_unchanging(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Counts what a finished backup holds, without verifying it.
-///
-/// # Errors
-/// It cannot be read.
+/// Counts the entries of a finished backup without verifying it.
 pub fn count_backup(path: &Path) -> rusqlite::Result<Contents> {
     contents(&open_unchanging(path)?)
 }
 
-/// Database whose backups are looked for.
+/// Database whose backups are selected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BackupOwner {
     /// The database with this id.
     Database(DatabaseId),
-    /// A database whose schema is older than ids are: backups without an id may be its own.
+    /// A database whose schema predates ids: backups without an id may be its own.
     Older,
-    /// A database that is missing or cannot be read, and left no id in its lock file.
+    /// A missing or unreadable database without an id in its lock file.
     Unknown,
 }
 
 impl BackupOwner {
-    /// Returns the owner for the database at `path`. Of one that is gone or damaged, the lock file
-    /// still has the id.
+    /// Returns the owner for the database at `path`. For a missing or damaged database the lock file has the
+    /// id.
     pub fn of(path: &Path) -> Self {
         let is_there = fs::metadata(path).is_ok_and(|file| file.len() > 0);
         let found = if is_there {

@@ -1,11 +1,10 @@
-//! Page-for-page copy of a database that others go on writing to, brought up to date from its log.
+//! Page-by-page copy of a database in use, completed from its write-ahead log.
 //!
-//! The pages are copied while nobody has to wait. What is committed meanwhile stands in the
-//! write-ahead log, which is not reset while a reader from before that stays open. In the end
-//! SQLite applies a copy of the log to the copied pages, as it recovers a database after a crash:
-//! that takes as long as the log is large, not as the database is.
+//! The pages are copied while others keep writing. Later commits stay in the log, which is not reset while an
+//! earlier reader is open. At the end SQLite applies a copy of the log to the copied pages, as in a crash
+//! recovery, which takes time by the size of the log, not of the database.
 //!
-//! Verification is left to the caller.
+//! The caller verifies the copy.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
@@ -25,20 +24,17 @@ use crate::fs::temp_file::TempFile;
 /// Pages copied at a time: 16 MiB.
 const CHUNK: i32 = 4096;
 
-/// Copy of the pages, and what it takes to bring it up to date.
+/// Copied pages, and what is needed to complete them.
 #[derive(Debug)]
 pub struct PageCopy {
     temp: TempFile,
     log: PathBuf,
-    /// In a transaction from before the copy: keeps in the log what is committed after it.
+    /// Read transaction from before the copy, which keeps later commits in the log.
     reader: Connection,
 }
 
 impl PageCopy {
-    /// Copies the pages of `database`, which is in WAL mode, into a temp in `folder`.
-    ///
-    /// # Errors
-    /// The copy could not be written; nothing of it is left then.
+    /// Copies the pages of `database`, which is in WAL mode, into a temporary file in `folder`.
     pub fn of(database: &Path, folder: &Path, identity: &Identity) -> Result<Self, SnapshotError> {
         let fault = |e: rusqlite::Error| Self::fault(e, folder);
         let temp = TempFile::create(folder, identity).map_err(|e| Self::io_fault(e, folder))?;
@@ -54,11 +50,8 @@ impl PageCopy {
         Ok(Self { temp, log, reader })
     }
 
-    /// Brings the copy up to date and makes it durable under the first free one of `names`. For
-    /// whoever keeps others from writing: what they commit later is not in it.
-    ///
-    /// # Errors
-    /// The copy could not be finished; nothing of it is left then.
+    /// Completes the copy and publishes it under the first free one of `names`. The caller keeps others from
+    /// writing: later commits are not included.
     pub fn finish(self, mut names: impl Iterator<Item = PathBuf>) -> Result<PathBuf, SnapshotError> {
         let folder = crate::fs::paths::folder_of(self.temp.path()).to_owned();
         let copied = with_suffix(self.temp.path(), "-wal");
@@ -92,7 +85,7 @@ impl PageCopy {
 
 fn copy_pages(source: &Connection, path: &Path) -> Result<(), Error> {
     let mut copy = Connection::open(path)?;
-    // One that breaks off is removed, and the whole is made durable at once.
+    // An interrupted copy is removed, and a complete one is synced at once.
     copy.pragma_update_and_check(None, "journal_mode", "off", |_| Ok(()))?;
     copy.pragma_update(None, "synchronous", "off")?;
     let backup = Backup::new(source, &mut copy)?;
@@ -112,11 +105,11 @@ fn copy_log(mut log: File, to: &Path) -> io::Result<()> {
     io::copy(&mut log, &mut copied).map(drop)
 }
 
-/// Lets SQLite carry the log over and remove it. A transaction that was never committed is left out.
+/// Applies and removes the log. Uncommitted transactions are left out.
 fn apply_log(path: &Path) -> rusqlite::Result<()> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let copy = Connection::open_with_flags(path, flags)?;
-    // Alone: the index of the log is kept in memory.
+    // Exclusive: the index of the log stays in memory.
     copy.pragma_update(None, "locking_mode", "exclusive")?;
     copy.pragma_update(None, "synchronous", "off")?;
     copy.pragma_update_and_check(None, "journal_mode", "delete", |_| Ok(()))?;

@@ -1,9 +1,9 @@
-//! Brings a backup back: into a file that a server goes on serving, into one that rests,
-//! into none, or in place of a broken one.
+//! Restore of a backup into a database that a server uses, into a stopped one, into none, or in place of a
+//! broken one.
 //!
-//! The backup is written into the live file as one transaction, so whoever reads sees the
-//! old state or the new one, and a restore that dies leaves one of them. Only a live file
-//! that SQLite cannot write to is replaced, and then moved aside, never deleted.
+//! The backup is written into the database as one transaction, so that readers see either the old or the new
+//! state, also after an interrupted restore. Only a database that SQLite cannot write to is replaced; it is
+//! then kept under another name.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -16,12 +16,13 @@ use rustix::fs::statvfs;
 
 use crate::backup::expected_schema;
 use crate::backup::live_database::{
-    RestoreTarget, State, add_tables, id_in_use, inspect_target, litestream_tables, page_size, raise,
+    ContentVersion, RestoreTarget, add_tables, id_in_use, inspect_target, litestream_tables, page_size,
+    raise_last_id,
 };
 use crate::backup::origin::BackupOrigin;
 use crate::backup::page_copy::PageCopy;
 use crate::backup::snapshot::{
-    ProgressCallback, SnapshotError, Stage, Target, copy, fill, no_progress, snapshot,
+    BackupTarget, ProgressCallback, ProgressStage, SnapshotError, copy, fill, no_progress, snapshot,
 };
 use crate::backup::verify::{Contents, VerificationReport, verify_and_keep_open, verify_file};
 use crate::db::database_id::DatabaseId;
@@ -36,19 +37,20 @@ use crate::fs::privileges::Identity;
 use crate::fs::protected_paths::is_same_file;
 use crate::fs::temp_file::{TempFile, remove_stale};
 
-/// Pages copied between two looks at the progress: 16 MiB; few where tests look in between.
+/// Pages copied per step: 16 MiB; few in debug builds, where tests look in between.
 const PAGES: i32 = if cfg!(debug_assertions) { 16 } else { 4096 };
-/// How long the log is carried over to the file, at most, before it is left to the server.
+/// Maximum duration of the final checkpoint; the rest is left to the server.
 const CHECKPOINT: Duration = Duration::from_secs(20);
-/// How long that may stand still: who streams the database away holds a part of the log for a minute.
+/// Maximum time without progress of the final checkpoint: a replication program holds a part of the log for up
+/// to a minute.
 const STANDSTILL: Duration = Duration::from_secs(2);
 
-/// Drops what a database in use does not take over from a backup: digests, which hold until the
-/// first write, and statistics, which any program may have written.
+/// Drops the parts of a backup that a live database must not have: digests, which hold until the first write,
+/// and statistics.
 const ONLY_OF_BACKUPS: &str = "drop table if exists backup_digests; drop table if exists sqlite_stat1;
                                drop table if exists sqlite_stat4";
 
-/// Why nothing was restored; the database is then as it was.
+/// Reason of a failed restore. The database is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     #[error("{path} cannot be restored: {}", reasons.join("; "))]
@@ -86,7 +88,7 @@ pub enum RestoreError {
 }
 
 impl RestoreError {
-    /// May trying again later help?
+    /// Reports whether a retry may succeed.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::NoRoom { .. } | Self::Busy | Self::Moved => true,
@@ -99,34 +101,33 @@ impl RestoreError {
     }
 }
 
-/// What the database does not lose to a backup.
-struct Kept {
-    /// The last id of each table: none is given twice, not even one of what came after the backup.
+/// ContentVersion that the live database keeps through a restore.
+struct PreservedState {
+    /// Last ids by table: ids are never given twice, not even those of entries after the backup.
     last_ids: Vec<(String, i64)>,
-    /// The tables of a program that streams it away, which looks for them only when it starts.
+    /// Litestream's tables, which it looks for only when it starts.
     tables: Vec<(String, String)>,
-    /// Its own id, whatever the backup has: it goes on recognising its backups, and no two databases
-    /// get the same one.
+    /// The database keeps its own id, so that it still recognises its backups and no two databases share one.
     id: Option<DatabaseId>,
 }
 
-impl Kept {
+impl PreservedState {
     fn put_into(self, copy: &Connection) -> rusqlite::Result<()> {
         if let Some(id) = self.id {
             id.put_into(copy)?;
         }
         for (table, id) in self.last_ids {
-            raise(copy, &table, id)?;
+            raise_last_id(copy, &table, id)?;
         }
         add_tables(copy, &self.tables)
     }
 }
 
-/// A restore that has been looked into and not begun.
+/// Prepared restore: everything is verified and locked, nothing is changed.
 #[derive(Debug)]
 pub struct RestorePlan {
     file: VerificationReport,
-    /// The file that was examined, open since: another one under its name is not read.
+    /// Connection to the verified file; a file that gets its name later is not read.
     source: Connection,
     origin: BackupOrigin,
     database: PathBuf,
@@ -134,27 +135,24 @@ pub struct RestorePlan {
     identity: Identity,
     live: RestoreTarget,
     replace: bool,
-    /// Keeps servers away while nobody serves; `None`: one runs and goes on.
+    /// Keeps servers from starting; `None` while one runs.
     lock: Option<Lock>,
     _maintenance: MaintenanceLock,
 }
 
-/// What a restore came to.
+/// Result of a restore.
 #[derive(Debug)]
-pub struct Restored {
-    /// The state before, as a backup.
+pub struct RestoreResult {
+    /// Backup of the previous state.
     pub safety: Option<PathBuf>,
-    /// Where the broken files lie now.
+    /// New paths of the broken files.
     pub aside: Vec<PathBuf>,
     pub contents: Contents,
     pub took: Duration,
 }
 
 impl RestorePlan {
-    /// Examines the backup and the present state, and takes the locks.
-    ///
-    /// # Errors
-    /// Why it cannot be restored.
+    /// Verifies the backup, inspects the database, and acquires the locks.
     pub fn plan(
         file: &Path,
         database: &Path,
@@ -206,7 +204,7 @@ impl RestorePlan {
         Ok(this)
     }
 
-    /// What the database holds now; `None` when that cannot be told.
+    /// Returns the entries of the database; `None` when they cannot be counted.
     pub fn before(&self) -> Option<Contents> {
         match &self.live {
             RestoreTarget::Nothing => Some(Contents::default()),
@@ -215,12 +213,12 @@ impl RestorePlan {
         }
     }
 
-    /// What the file holds.
+    /// Returns the entries of the backup.
     pub fn after(&self) -> Contents {
         self.file.contents.unwrap_or_default()
     }
 
-    /// Reports whether the backup is known to be of another database than the present one.
+    /// Reports whether the backup is known to be of another database.
     pub fn is_foreign(&self) -> bool {
         match (&self.live, &self.origin) {
             (RestoreTarget::Ours { id: Some(present), .. }, BackupOrigin::Known(id)) => present != id,
@@ -228,7 +226,7 @@ impl RestorePlan {
         }
     }
 
-    /// Reports whether the backup and the present state have entries, and only one of them an id.
+    /// Reports whether the database has an id and the backup has none.
     pub fn is_of_unknown_origin(&self) -> bool {
         matches!(
             (&self.live, &self.origin),
@@ -236,17 +234,17 @@ impl RestorePlan {
         )
     }
 
-    /// Does a server run meanwhile?
+    /// Reports whether a server runs.
     pub fn is_served(&self) -> bool {
         self.lock.is_none()
     }
 
-    /// Is there a state that can be backed up first?
+    /// Reports whether there is a state to back up first.
     pub fn has_present(&self) -> bool {
         matches!(self.live, RestoreTarget::Ours { .. })
     }
 
-    /// Why the present file is replaced rather than written into, when it is.
+    /// Returns the reason why the database is replaced instead of written into.
     pub fn broken(&self) -> Option<&str> {
         match &self.live {
             RestoreTarget::Broken(why) => Some(why),
@@ -254,7 +252,7 @@ impl RestorePlan {
         }
     }
 
-    /// May the present file be replaced?
+    /// Checks that replacing the database is requested and possible.
     fn replacing(&self, why: String) -> Result<(), RestoreError> {
         match (self.replace, &self.lock) {
             (true, Some(_)) => Ok(()),
@@ -263,15 +261,12 @@ impl RestorePlan {
         }
     }
 
-    /// Does it.
-    ///
-    /// # Errors
-    /// Why nothing was restored; the database is then as it was.
-    pub fn execute(self, progress: ProgressCallback<'_>) -> Result<Restored, RestoreError> {
+    /// Runs the restore.
+    pub fn execute(self, progress: ProgressCallback<'_>) -> Result<RestoreResult, RestoreError> {
         let began = Instant::now();
         failpoint("restore.begun");
         let state = match self.live {
-            RestoreTarget::Ours { .. } => State::of(&self.database).ok(),
+            RestoreTarget::Ours { .. } => ContentVersion::of(&self.database).ok(),
             _ => None,
         };
         let mut safety = self.back_up_first(progress)?;
@@ -284,15 +279,15 @@ impl RestorePlan {
             None => aside = replace(&self.database, prepared, !matches!(self.live, RestoreTarget::Nothing))?,
         }
         failpoint("restore.done");
-        Ok(Restored { safety, aside, contents, took: began.elapsed() })
+        Ok(RestoreResult { safety, aside, contents, took: began.elapsed() })
     }
 
-    /// Backs the present state up; `None` when there is none, or none that could be read.
+    /// Backs up the present state. Returns `None` when there is none, or none that can be read.
     fn back_up_first(&self, progress: ProgressCallback<'_>) -> Result<Option<PathBuf>, RestoreError> {
         if !matches!(self.live, RestoreTarget::Ours { .. }) {
             return Ok(None);
         }
-        let target = Target::Safety(self.backups.clone());
+        let target = BackupTarget::Safety(self.backups.clone());
         match snapshot(&self.database, &target, &self.identity, progress) {
             Ok(made) => Ok(Some(made.path)),
             Err(e @ (SnapshotError::Unsound(_) | SnapshotError::Copy(Error::Corrupt(_)))) => {
@@ -303,9 +298,8 @@ impl RestorePlan {
         }
     }
 
-    /// A copy of the backup beside the database, brought to the newest schema, and with the page
-    /// size of the database when it `is_to_be_written` into that. The copy is verified as it is
-    /// going to be used.
+    /// Creates a copy of the backup beside the database, migrated to the newest schema, with the database's
+    /// page size when it `is_to_be_written` into it. The copy is verified as it will be used.
     fn prepare(
         &self,
         is_to_be_written: bool,
@@ -322,7 +316,7 @@ impl RestorePlan {
         if let Some(wanted) = wanted.transpose().map_err(fault)?
             && wanted != page_size(&self.source).map_err(fault)?
         {
-            // A file that is opened as one that never changes keeps its pages: copied once more.
+            // A file opened as immutable keeps its page size: copied once more.
             let first = Connection::open(temp.path()).map_err(fault)?;
             first.pragma_update(None, "page_size", wanted).map_err(fault)?;
             temp = self.temp_file_of(&first, progress)?;
@@ -338,7 +332,7 @@ impl RestorePlan {
         }
         copy.close().map_err(|(_, e)| fault(e))?;
         temp.file().sync_all()?;
-        progress(Stage::Checking);
+        progress(ProgressStage::Checking);
         let found = temp.run(|| verify_file(temp.path()))?;
         let contents = self.verified(found)?;
         Ok((temp, contents))
@@ -354,7 +348,7 @@ impl RestorePlan {
         Ok(temp)
     }
 
-    /// What the prepared copy holds, if it is sound and has the rows of the file that was examined.
+    /// Returns the entries of the prepared copy if it is sound and has the rows of the verified file.
     fn verified(&self, prepared: VerificationReport) -> Result<Contents, RestoreError> {
         let path = self.file.path.clone();
         let is_same_version = prepared.schema_version == self.file.schema_version;
@@ -370,44 +364,44 @@ impl RestorePlan {
         }
     }
 
-    /// Writes the prepared copy into the live file as one transaction.
+    /// Writes the prepared copy into the database in one transaction.
     fn write_into(
         &self,
         prepared: &TempFile,
-        state: Option<&State>,
+        state: Option<&ContentVersion>,
         safety: &mut PathBuf,
         progress: ProgressCallback<'_>,
     ) -> Result<(), RestoreError> {
         let source = Connection::open(prepared.path()).map_err(fault)?;
-        // Only the database itself must last.
+        // Only the database itself must be durable.
         source.pragma_update(None, "synchronous", "OFF").map_err(fault)?;
         let mut live = schema::connect(&self.database, schema::Role::Writer).map_err(fault)?;
         schema::set_long_busy_timeout(&live).map_err(fault)?;
-        // A file that was put in place, by a restore or by hand, has no log before a server opens it.
+        // A database that was put in place has no log before a server opens it.
         live.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())).map_err(fault)?;
         live.pragma_update(None, "wal_autocheckpoint", 0).map_err(fault)?;
-        let still_stands = || state.is_some_and(State::still_stands);
-        // Something was written since the present state was backed up, and more will be. The pages are
-        // copied now, so that nobody has to wait for it while the database is held.
-        let mut pages = if still_stands() { None } else { Some(self.page_copy()?) };
+        let is_unchanged = || state.is_some_and(ContentVersion::is_unchanged);
+        // Entries were written since the backup of the present state, and more will be. The pages are copied
+        // now, before the database is locked.
+        let mut pages = if is_unchanged() { None } else { Some(self.page_copy()?) };
         let mut last = None;
         self.copy_pages(&source, &mut live, progress, || {
-            let now = State::of(&self.database).map_err(fault)?;
+            let now = ContentVersion::of(&self.database).map_err(fault)?;
             if !matches!(self.live, RestoreTarget::Ours { version, .. } if version == now.schema) {
                 return Err(RestoreError::Moved);
             }
-            if !still_stands() {
+            if !is_unchanged() {
                 let pages = pages.take().map_or_else(|| self.page_copy(), Ok)?;
-                let target = Target::Safety(self.backups.clone());
+                let target = BackupTarget::Safety(self.backups.clone());
                 last = Some(pages.finish(target.names()).map_err(RestoreError::Safety)?);
                 failpoint("restore.saved.again");
             }
             let last_ids = expected_schema::last_ids(&now.connection, now.schema).map_err(fault)?;
             let id = id_in_use(&now.connection).map_err(fault)?;
-            Ok(Kept { last_ids, tables: litestream_tables(&now.connection).map_err(fault)?, id })
+            Ok(PreservedState { last_ids, tables: litestream_tables(&now.connection).map_err(fault)?, id })
         })?;
         failpoint("restore.written");
-        carry_over(&live, self.is_served());
+        checkpoint_live(&live, self.is_served());
         if let Some(last) = last {
             self.finish_safety(safety, last)?;
         }
@@ -418,11 +412,10 @@ impl RestorePlan {
         PageCopy::of(&self.database, &self.backups, &self.identity).map_err(RestoreError::Safety)
     }
 
-    /// Makes a verified backup of the page copy that holds the last state before the restore, and
-    /// removes both that copy and the backup from before it. They stay as long as the new one is not
-    /// known to be good.
+    /// Makes a verified backup of the page copy, which holds the last state before the restore, and removes the
+    /// page copy and the earlier backup afterwards.
     fn finish_safety(&self, safety: &mut PathBuf, last: PathBuf) -> Result<(), RestoreError> {
-        let target = Target::Safety(self.backups.clone());
+        let target = BackupTarget::Safety(self.backups.clone());
         let first = safety.clone();
         match copy(&last, &target, &self.identity, &no_progress) {
             Ok(made) => {
@@ -430,7 +423,7 @@ impl RestorePlan {
                 self.remove(&last)?;
                 self.remove(&first)?;
             }
-            // No room for another, perhaps: the page copy does as well, when it is sound.
+            // Possibly no space for another: a sound page copy serves as well.
             Err(e) => {
                 *safety = last;
                 let found = self.identity.as_caller(|| verify_file(safety))?;
@@ -449,7 +442,7 @@ impl RestorePlan {
         Ok(())
     }
 
-    /// Removes a backup that another contains; one that cannot be removed does no harm.
+    /// Removes a backup that another one contains. A failure does no harm.
     fn remove(&self, backup: &Path) -> Result<(), RestoreError> {
         if fs::remove_file(backup).is_err() {
             drop(self.identity.as_caller(|| fs::remove_file(backup))?);
@@ -457,30 +450,29 @@ impl RestorePlan {
         Ok(())
     }
 
-    /// Copies every page; what must be `kept` of the database is asked for once nobody else can
-    /// write.
+    /// Copies all pages. Calls `kept` once nobody else can write.
     fn copy_pages(
         &self,
         source: &Connection,
         live: &mut Connection,
         progress: ProgressCallback<'_>,
-        kept: impl FnOnce() -> Result<Kept, RestoreError>,
+        kept: impl FnOnce() -> Result<PreservedState, RestoreError>,
     ) -> Result<(), RestoreError> {
         const PAGE: u64 = 4096;
         let backup = Backup::new(source, live).map_err(fault)?;
         let mut kept = Some(kept);
         loop {
-            // The first page alone: from then on nobody else writes, and what is kept stands.
+            // The first page alone: from then on nobody else can write.
             let more = backup.step(if kept.is_some() { 1 } else { PAGES }).map_err(fault)?;
             let copied = backup.progress();
             let bytes = |pages: i32| u64::from(pages.unsigned_abs()) * PAGE;
             let total = bytes(copied.pagecount);
-            progress(Stage::Copying { done: total - bytes(copied.remaining), total });
+            progress(ProgressStage::Copying { done: total - bytes(copied.remaining), total });
             match more {
                 StepResult::Done => return Ok(()),
                 StepResult::More => match kept.take() {
                     Some(kept) => {
-                        // What the source's own connection changes, the backup takes along.
+                        // The backup includes changes that the source's own connection makes.
                         kept()?.put_into(source).map_err(fault)?;
                         failpoint("restore.numbered");
                     }
@@ -492,17 +484,17 @@ impl RestorePlan {
         }
     }
 
-    /// Is there room for the copy of the present state, for the log, for a prepared copy?
+    /// Checks the space for the backup of the present state, the log and the prepared copy.
     fn check_room(&self) -> Result<(), RestoreError> {
         let size = |path: &Path| fs::metadata(path).map_or(0, |m| m.len());
         let live = size(&self.database) + size(&with_suffix(&self.database, "-wal"));
-        // What is written meanwhile is backed up once more.
+        // Entries written meanwhile are backed up once more.
         let live = if self.is_served() { 2 * live } else { live };
-        // The prepared copy, and what is written into the log.
+        // The prepared copy, and the log.
         let copies = if matches!(self.live, RestoreTarget::Ours { .. }) { 2 } else { 1 };
         let here = self.file.size_bytes * copies;
         let folder = folder_of(&self.database).to_owned();
-        // The folder of backups may not be there yet.
+        // The folder of backups may not exist yet.
         let backups = self.backups.ancestors().find(|path| path.exists()).unwrap_or(&folder).to_owned();
         let device = |path: &Path| fs::metadata(path).map_or(0, |m| m.dev());
         if device(&backups) == device(&folder) {
@@ -529,12 +521,12 @@ fn fault(error: rusqlite::Error) -> RestoreError {
     }
 }
 
-/// Carries the log over to the file, so that no write of the server's has to.
-fn carry_over(live: &Connection, is_served: bool) {
+/// Runs a checkpoint, so that no write of the server has to.
+fn checkpoint_live(live: &Connection, is_served: bool) {
     let began = Instant::now();
     let mode = if is_served { "passive" } else { "truncate" };
     let (mut most, mut moved_at) = (0, began);
-    // Each try gives way at once: a checkpoint that waits for a reader holds up who writes.
+    // Attempts do not wait: a checkpoint that waits for a reader delays writers.
     if live.busy_timeout(Duration::ZERO).is_err() {
         return;
     }

@@ -1,5 +1,5 @@
-//! The backups in a folder, and which of them are kept. Only files that a backup named are looked
-//! at, and only those with the id of the database are removed.
+//! Listing and removal of backups. Only files named by a backup are considered, and only those of the same
+//! database are removed.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -9,12 +9,12 @@ use crate::db::database_id::DatabaseId;
 use crate::domain::time::{DAY, Timestamp, file_name_time};
 use crate::fs::protected_paths::is_same_file;
 
-/// What is kept. A backup that either rule keeps stays; the newest always does.
+/// Retention rules. A backup that either rule keeps stays; the newest one always stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// The newest so many.
+    /// Number of newest backups to keep.
     pub newest: Option<u32>,
-    /// Those of the last so many days of 24 hours.
+    /// Number of days of 24 hours whose backups are kept.
     pub days: Option<u32>,
 }
 
@@ -22,37 +22,36 @@ pub struct Retention {
 #[derive(Debug, Default)]
 pub struct RetentionResult {
     pub removed: Vec<PathBuf>,
-    /// Backups named after times to come, by a clock that was wrong then or is now: they stay,
-    /// and count for nothing.
+    /// Backups with a name in the future, made while a clock was wrong. They are kept and not counted.
     pub ahead: Vec<PathBuf>,
-    /// Backups that cannot be attributed to a database: they stay, and count for nothing.
+    /// Backups of unknown origin. They are kept and not counted.
     pub unattributed: Vec<PathBuf>,
-    /// Those that should have gone, and why they are still there.
+    /// Backups that could not be removed.
     pub failed: Vec<(PathBuf, io::Error)>,
 }
 
-/// Ends the name of the copy that a restore makes of the state before it.
+/// Suffix of the backup that a restore makes of the previous state.
 pub const BEFORE_RESTORE: &str = "_before-restore";
 
-/// Kind of a backup, by its name.
+/// Kind of a backup, from its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BackupKind {
-    /// Made by `backup`, by a migration, or by `prune`.
+    /// BackupName by `backup`, a migration, or `prune`.
     Regular,
-    /// Made by a restore, of the state before it.
+    /// BackupName by a restore of the previous state.
     Safety,
 }
 
-/// Relation of a backup to the database that is looked after.
+/// Relation of a backup to a database.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Belonging {
-    /// It is a backup of this database.
+pub enum BackupRelation {
+    /// Backup of this database.
     Own,
-    /// It is a backup of the database with this id.
+    /// Backup of the database with this id.
     Other(DatabaseId),
-    /// It has no id, as it was made by an older version.
+    /// Backup without an id, made by an older version.
     Unmarked,
-    /// It cannot be read.
+    /// Unreadable file.
     Unreadable,
 }
 
@@ -61,14 +60,14 @@ pub enum Belonging {
 pub struct BackupFile {
     pub path: PathBuf,
     pub kind: BackupKind,
-    pub belonging: Belonging,
-    /// Its name is of a time to come.
+    pub belonging: BackupRelation,
+    /// Its name is in the future.
     pub is_ahead: bool,
-    made: Made,
+    made: BackupName,
 }
 
 impl BackupFile {
-    /// Returns when it was made, by its name, as RFC 3339.
+    /// Returns the time in its name as RFC 3339.
     pub fn made_at(&self) -> String {
         let [year, month, day, hour, minute, second] =
             [0..4, 4..6, 6..8, 9..11, 11..13, 13..15].map(|range| &self.made.second[range]);
@@ -76,11 +75,7 @@ impl BackupFile {
     }
 }
 
-/// Lists the backups in `folder`, newest first. A `database` that lies there under such a name is
-/// no backup.
-///
-/// # Errors
-/// The folder cannot be listed.
+/// Lists the backups in `folder`, newest first. A `database` with such a name is no backup.
 pub fn list_backups(
     folder: &Path,
     database: &Path,
@@ -91,13 +86,14 @@ pub fn list_backups(
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        if let Some(made) = Made::of(&path).filter(|_| is_file(&path) && !is_same_file(database, &path)) {
+        if let Some(made) = BackupName::of(&path).filter(|_| is_file(&path) && !is_same_file(database, &path))
+        {
             found.push((made, BackupOrigin::read(&path), path));
         }
     }
     found.sort_unstable_by(|(one, ..), (other, ..)| other.cmp(one));
     let owner = owner.clone().or_only_one(found.iter().map(|(_, origin, _)| origin));
-    let file = |(made, origin, path): (Made, BackupOrigin, PathBuf)| BackupFile {
+    let file = |(made, origin, path): (BackupName, BackupOrigin, PathBuf)| BackupFile {
         belonging: owner.belonging(origin),
         kind: made.kind,
         is_ahead: made.second > now,
@@ -108,7 +104,7 @@ pub fn list_backups(
 }
 
 impl BackupOwner {
-    /// Resolves an unknown owner where all backups are of one database.
+    /// Resolves an unknown owner when all backups are of one database.
     fn or_only_one<'a>(self, mut origins: impl Iterator<Item = &'a BackupOrigin>) -> Self {
         if self != Self::Unknown {
             return self;
@@ -129,23 +125,20 @@ impl BackupOwner {
         }
     }
 
-    fn belonging(&self, origin: BackupOrigin) -> Belonging {
+    fn belonging(&self, origin: BackupOrigin) -> BackupRelation {
         match (self, origin) {
-            (Self::Database(own), BackupOrigin::Known(id)) if *own == id => Belonging::Own,
-            (Self::Older, BackupOrigin::Unmarked) => Belonging::Own,
-            (_, BackupOrigin::Known(id)) => Belonging::Other(id),
-            (_, BackupOrigin::Unmarked) => Belonging::Unmarked,
-            (_, BackupOrigin::Unreadable) => Belonging::Unreadable,
+            (Self::Database(own), BackupOrigin::Known(id)) if *own == id => BackupRelation::Own,
+            (Self::Older, BackupOrigin::Unmarked) => BackupRelation::Own,
+            (_, BackupOrigin::Known(id)) => BackupRelation::Other(id),
+            (_, BackupOrigin::Unmarked) => BackupRelation::Unmarked,
+            (_, BackupOrigin::Unreadable) => BackupRelation::Unreadable,
         }
     }
 }
 
-/// Removes the backups of this database in `folder` that are not kept. Those of other databases and
-/// those that cannot be attributed stay, and push none out. A safety copy goes together with the
-/// backups that are older than it.
-///
-/// # Errors
-/// The folder cannot be listed.
+/// Removes the backups of this database in `folder` that the rules do not keep. Backups of other databases or
+/// of unknown origin stay and are not counted. A safety copy is removed together with the backups older than
+/// it.
 pub fn remove_old(
     folder: &Path,
     database: &Path,
@@ -162,8 +155,8 @@ pub fn remove_old(
     let mut kept = 0;
     for file in list_backups(folder, database, owner, now)? {
         match (&file.belonging, owner) {
-            (Belonging::Own, BackupOwner::Database(_)) if file.is_ahead => cleared.ahead.push(file.path),
-            (Belonging::Own, BackupOwner::Database(_)) => {
+            (BackupRelation::Own, BackupOwner::Database(_)) if file.is_ahead => cleared.ahead.push(file.path),
+            (BackupRelation::Own, BackupOwner::Database(_)) => {
                 let is_young = oldest_kept.as_ref().is_some_and(|oldest| file.made.second >= *oldest);
                 if kept < count || is_young {
                     kept += u32::from(file.kind == BackupKind::Regular);
@@ -174,7 +167,7 @@ pub fn remove_old(
                     Err(e) => cleared.failed.push((file.path, e)),
                 }
             }
-            (Belonging::Other(_), _) => {}
+            (BackupRelation::Other(_), _) => {}
             _ => cleared.unattributed.push(file.path),
         }
     }
@@ -183,19 +176,17 @@ pub fn remove_old(
     Ok(cleared)
 }
 
-/// Returns the newest backup of a database, if there is one. A safety copy is none, nor is one of a
-/// time to come.
+/// Returns the newest backup of a database, ignoring safety copies and names in the future.
 pub fn newest_backup(files: Vec<BackupFile>) -> Option<PathBuf> {
-    newest_of(files, |belonging| *belonging == Belonging::Own)
+    newest_of(files, |belonging| *belonging == BackupRelation::Own)
 }
 
-/// Returns the newest backup to verify: one that cannot be read counts, as it may be the database's
-/// own and damaged.
+/// Returns the newest backup to verify. An unreadable one counts, as it may be the database's own.
 pub fn newest_to_verify(files: Vec<BackupFile>) -> Option<PathBuf> {
-    newest_of(files, |belonging| matches!(belonging, Belonging::Own | Belonging::Unreadable))
+    newest_of(files, |belonging| matches!(belonging, BackupRelation::Own | BackupRelation::Unreadable))
 }
 
-fn newest_of(files: Vec<BackupFile>, counts: fn(&Belonging) -> bool) -> Option<PathBuf> {
+fn newest_of(files: Vec<BackupFile>, counts: fn(&BackupRelation) -> bool) -> Option<PathBuf> {
     let is_candidate =
         |file: &BackupFile| counts(&file.belonging) && file.kind == BackupKind::Regular && !file.is_ahead;
     files.into_iter().find(is_candidate).map(|file| file.path)
@@ -205,19 +196,19 @@ fn is_file(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|m| m.is_file())
 }
 
-/// When a backup was made, by its name: they sort by it.
+/// Time in a backup's name, by which backups sort.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Made {
+struct BackupName {
     /// `YYYYMMDD_HHMMSS`, UTC.
     second: String,
-    /// Of several within that second.
+    /// Number among several backups within a second.
     place: u32,
     kind: BackupKind,
 }
 
-impl Made {
-    /// Reads `coffee_YYYYMMDD_HHMMSS.db` and `coffee_YYYYMMDD_HHMMSS_2.db`, and both with
-    /// `_before-restore` before the end.
+impl BackupName {
+    /// Parses `coffee_YYYYMMDD_HHMMSS.db` and `coffee_YYYYMMDD_HHMMSS_2.db`, each optionally with
+    /// `_before-restore` before the extension.
     fn of(path: &Path) -> Option<Self> {
         let stem = path.file_name()?.to_str()?.strip_prefix("coffee_")?.strip_suffix(".db")?;
         let (stem, kind) = match stem.strip_suffix(BEFORE_RESTORE) {

@@ -1,7 +1,7 @@
-//! One consistent, verified copy of a database that may be in use.
+//! Consistent, verified backup of a database in use.
 //!
-//! The copy is written under a temporary name, checked as a restore would check it, made
-//! durable, and only then given its name. A failure leaves nothing behind.
+//! The copy is written to a temporary file, verified as a restore would, synced, and only then published. A
+//! failure leaves nothing behind.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,19 +29,18 @@ use crate::fs::paths::folder_of;
 use crate::fs::privileges::Identity;
 use crate::fs::temp_file::TempFile;
 
-/// Where a backup goes.
+/// Destination of a backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// Into this folder, under the first free name `coffee_YYYYMMDD_HHMMSS.db` (UTC).
+pub enum BackupTarget {
+    /// A folder; the name is the first free `coffee_YYYYMMDD_HHMMSS.db` (UTC).
     Folder(PathBuf),
-    /// Into this folder, as the copy that a restore makes first:
-    /// `coffee_YYYYMMDD_HHMMSS_before-restore.db`.
+    /// A folder, for the safety copy of a restore: `coffee_YYYYMMDD_HHMMSS_before-restore.db`.
     Safety(PathBuf),
-    /// Under this name, which must be free.
+    /// A file, which must not exist.
     File(PathBuf),
 }
 
-/// A finished backup.
+/// Finished backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     pub path: PathBuf,
@@ -52,22 +51,22 @@ pub struct Snapshot {
     pub took: Duration,
 }
 
-/// How far a backup or a restore is.
+/// Progress of a backup or a restore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// So many bytes of about so many are written.
+pub enum ProgressStage {
+    /// Bytes written, and their approximate total.
     Copying { done: u64, total: u64 },
-    /// The copy is being checked.
+    /// Verification of the copy.
     Checking,
 }
 
-/// Who looks on.
-pub type ProgressCallback<'a> = &'a (dyn Fn(Stage) + Sync);
+/// Progress callback.
+pub type ProgressCallback<'a> = &'a (dyn Fn(ProgressStage) + Sync);
 
-/// Nobody looks on.
-pub fn no_progress(_: Stage) {}
+/// Progress callback that does nothing.
+pub fn no_progress(_: ProgressStage) {}
 
-/// Why there is no backup.
+/// Reason of a failed backup. Nothing is left behind.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
     #[error(transparent)]
@@ -87,7 +86,7 @@ pub enum SnapshotError {
 }
 
 impl SnapshotError {
-    /// May trying again later help?
+    /// Reports whether a retry may succeed.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Full(_) | Self::Copy(Error::Busy | Error::Unwritable(_)) => true,
@@ -97,7 +96,7 @@ impl SnapshotError {
     }
 }
 
-impl Target {
+impl BackupTarget {
     fn folder(&self) -> &Path {
         match self {
             Self::Folder(folder) | Self::Safety(folder) => folder,
@@ -105,7 +104,7 @@ impl Target {
         }
     }
 
-    /// The names that would do, best first.
+    /// Returns the candidate names, best first.
     pub fn names(&self) -> Box<dyn Iterator<Item = PathBuf> + '_> {
         match self {
             Self::File(file) => Box::new(std::iter::once(file.clone())),
@@ -122,13 +121,10 @@ impl Target {
     }
 }
 
-/// Copies `database`, which may be in use, and notes the outcome beside it.
-///
-/// # Errors
-/// Why there is no backup; nothing of it is left then.
+/// Backs up `database`, which may be in use, and records the outcome beside it.
 pub fn snapshot(
     database: &Path,
-    target: &Target,
+    target: &BackupTarget,
     identity: &Identity,
     progress: ProgressCallback<'_>,
 ) -> Result<Snapshot, SnapshotError> {
@@ -137,7 +133,7 @@ pub fn snapshot(
         .map_err(SnapshotError::from)
         .and_then(|()| copy(database, target, identity, progress));
     if let Err(SnapshotError::Taken(_)) = &made {
-        // A slip of the caller's, which says nothing about the database's backups.
+        // A mistake of the caller says nothing about the database's backups.
         return made;
     }
     let mut record = BackupRecord::read(database);
@@ -158,18 +154,15 @@ pub fn snapshot(
     made
 }
 
-/// Copies `database` and notes nothing beside it; see [`snapshot`].
-///
-/// # Errors
-/// Why there is no backup; nothing of it is left then.
+/// Backs up `database` without recording the outcome; see [`snapshot`].
 pub fn copy(
     database: &Path,
-    target: &Target,
+    target: &BackupTarget,
     identity: &Identity,
     progress: ProgressCallback<'_>,
 ) -> Result<Snapshot, SnapshotError> {
     let began = Instant::now();
-    if let Target::File(file) = target
+    if let BackupTarget::File(file) = target
         && file.exists()
     {
         return Err(SnapshotError::Taken(file.clone()));
@@ -194,13 +187,13 @@ pub fn copy(
     })?;
     drop(source);
     failpoint("backup.copied");
-    progress(Stage::Checking);
+    progress(ProgressStage::Checking);
     let found = temp.run(|| verify_file(temp.path()))?;
     let (sha256, contents) = sound(found, version).map_err(SnapshotError::Unsound)?;
     failpoint("backup.checked");
     let size_bytes = temp.file().metadata()?.len();
     let path = temp.publish(target.names()).map_err(|e| match (e.kind(), target) {
-        (io::ErrorKind::AlreadyExists, Target::File(file)) => SnapshotError::Taken(file.clone()),
+        (io::ErrorKind::AlreadyExists, BackupTarget::File(file)) => SnapshotError::Taken(file.clone()),
         (io::ErrorKind::StorageFull, _) => SnapshotError::Full(folder.to_owned()),
         _ => SnapshotError::Io(e),
     })?;
@@ -208,7 +201,7 @@ pub fn copy(
     Ok(Snapshot { path, size_bytes, sha256, contents, took: began.elapsed() })
 }
 
-/// What a copy of a file of this version must turn out to be.
+/// Checks the verification report of a copy.
 fn sound(found: VerificationReport, version: i64) -> Result<(String, Contents), Vec<String>> {
     match found {
         VerificationReport {
@@ -225,7 +218,7 @@ fn sound(found: VerificationReport, version: i64) -> Result<(String, Contents), 
     }
 }
 
-/// A connection that reads the database and to which the copy can be attached.
+/// Opens the database so that the copy can be attached.
 fn source(database: &Path) -> Result<Connection, SnapshotError> {
     let configure = |source: Connection| {
         source.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
@@ -236,10 +229,10 @@ fn source(database: &Path) -> Result<Connection, SnapshotError> {
         source.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
         Ok(source)
     };
-    // Nothing is written to it. A file that is opened to be read alone loses its CHECKs, and its
-    // tables could not be copied page by page into those of the copy, which have them.
+    // Nothing is written to it. A file opened read-only loses its CHECKs, and SQLite could not copy pages into
+    // tables that have them.
     let opened = match connect(database, "mode=rw").and_then(configure) {
-        // Where nothing can be laid beside it, as on a card that has gone read-only, nobody writes to it.
+        // On a read-only file system nobody writes to the database.
         Err(e) if e.sqlite_error_code() == Some(ErrorCode::CannotOpen) => {
             open_without_side_files(database).and_then(configure)
         }
@@ -248,7 +241,7 @@ fn source(database: &Path) -> Result<Connection, SnapshotError> {
     opened.map_err(|e| SnapshotError::Open(schema::open_error(database, &e)))
 }
 
-/// Copies a database whose tables are those of its version, with digests of its rows.
+/// Copies a database whose tables match its version, with digests of its rows.
 fn copy_source(
     source: &Connection,
     temp: &TempFile,
@@ -276,19 +269,19 @@ fn copy_source(
         copied.and(detached)
     })
     .map_err(|e| match e {
-        // A row that its own table does not take.
+        // A row that violates the CHECKs of its table.
         Error::Internal(why) => SnapshotError::Unsound(vec![why]),
         other => SnapshotError::Copy(other),
     })
 }
 
-/// Writes everything that `source` holds into an empty temp.
+/// Copies everything in `source` into an empty temporary file.
 pub fn fill(source: &Connection, temp: &TempFile, progress: ProgressCallback<'_>) -> Result<(), Error> {
     let path = temp.path().to_string_lossy();
     write_copy(source, temp, progress, || source.execute("vacuum into ?", params![path]).map(drop))
 }
 
-/// Fills a temp by `work`, with progress.
+/// Writes a temporary file with progress reports.
 fn write_copy(
     source: &Connection,
     temp: &TempFile,
@@ -299,12 +292,12 @@ fn write_copy(
     let total = source.query_row(size, [], |row| row.get::<_, i64>(0))?.unsigned_abs();
     let (done, finished) = channel::<()>();
     std::thread::scope(|scope| {
-        // What is written is sent to the disk as it comes, not all at the end: a burst of
-        // hundreds of megabytes would hold up every other fsync on a slow card.
+        // Data is synced in small steps: a final sync of hundreds of megabytes would delay every other fsync
+        // on a slow card.
         scope.spawn(move || {
             while let Err(RecvTimeoutError::Timeout) = finished.recv_timeout(Duration::from_millis(100)) {
                 let written = temp.file().metadata().map_or(0, |m| m.len());
-                progress(Stage::Copying { done: written, total });
+                progress(ProgressStage::Copying { done: written, total });
                 drop(temp.file().sync_data());
             }
         });
@@ -317,16 +310,16 @@ fn write_copy(
     })
 }
 
-/// Makes the tables of a copy, empty.
+/// Creates the empty tables of a copy.
 fn create_tables(path: &Path, version: i64, page_size: i64) -> rusqlite::Result<()> {
     let mut copy = Connection::open(path)?;
     copy.pragma_update(None, "page_size", page_size)?;
-    // A temp that is not finished is removed.
+    // An unfinished temporary file is removed.
     copy.pragma_update_and_check(None, "journal_mode", "memory", |_| Ok(()))?;
     copy.pragma_update(None, "synchronous", "off")?;
     let laying = copy.transaction()?;
     expected_schema::create_schema(&laying, version)?;
-    // A migration may have made rows of its own.
+    // A migration may have inserted rows.
     for shape in expected_schema::table_shapes(&laying)? {
         laying.execute(&format!("delete from {}", shape.quoted_name()), [])?;
     }
@@ -336,13 +329,13 @@ fn create_tables(path: &Path, version: i64, page_size: i64) -> rusqlite::Result<
     laying.commit()
 }
 
-/// Copies every row into the attached `copy`, and adds the digests. All is read in one read
-/// transaction, which holds up no writer.
+/// Copies every row into the attached `copy` and adds the digests, in one read transaction that blocks no
+/// writer.
 fn copy_rows(source: &Connection, version: i64) -> rusqlite::Result<()> {
     source.pragma_update_and_check(Some("copy"), "journal_mode", "memory", |_| Ok(()))?;
     source.pragma_update(Some("copy"), "synchronous", "off")?;
     source.pragma_update(Some("copy"), "cache_size", -8192)?;
-    // What triggers keep is copied, too; and without them SQLite copies rows and indexes unchanged.
+    // Rows maintained by triggers are copied too; without triggers SQLite copies rows and indexes unchanged.
     source.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
     let table_shapes = expected_schema::table_shapes(&expected_schema::model(version)?)?;
     let copying = source.unchecked_transaction()?;
@@ -350,7 +343,7 @@ fn copy_rows(source: &Connection, version: i64) -> rusqlite::Result<()> {
     for shape in &table_shapes {
         let name = shape.quoted_name();
         copying.execute(&format!("insert into copy.{name} select * from main.{name}"), [])?;
-        // Counts are compared with the readings themselves.
+        // Rollups are compared with the readings instead.
         if !rollups::TABLES.contains(&shape.name.as_str()) {
             digests.push(TableDigest::of_table(&copying, "main", shape)?);
         }
@@ -386,7 +379,7 @@ mod tests {
     }
 
     fn backup(options: &Options) -> Result<Snapshot, SnapshotError> {
-        let target = Target::Folder(options.backups.clone());
+        let target = BackupTarget::Folder(options.backups.clone());
         snapshot(&options.path, &target, &Identity::CALLER, &no_progress)
     }
 

@@ -1,6 +1,4 @@
-//! Can this file be restored? Every reason why not, in a sentence.
-//!
-//! The file is read and never changed, and nothing is laid beside it.
+//! Verification of a file: every reason why it cannot be restored. It changes nothing and creates no file.
 
 use std::fs::File;
 use std::io::Read;
@@ -20,53 +18,53 @@ use crate::db::{rollups, schema};
 use crate::domain::time::Timestamp;
 use crate::fs::paths::with_suffix;
 
-/// What a database holds.
+/// Entries of a database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
     pub coffees: u64,
     pub readings: u64,
-    /// The time of the newest entry of either kind.
+    /// Timestamp of the newest entry.
     pub newest: Option<Timestamp>,
 }
 
-/// What was found in a file.
+/// Result of a verification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerificationReport {
     pub path: PathBuf,
-    /// Why it cannot be restored; empty when it can.
+    /// Reasons why the file cannot be restored; empty when it can.
     pub reasons: Vec<String>,
     pub size_bytes: u64,
-    /// Of the file as it lies there, in hexadecimal; `None` when it could not be read.
+    /// Digest of the file in hexadecimal; `None` when it could not be read.
     pub sha256: Option<String>,
-    /// Tables of counts that differ from the readings: the entries are all there, and answers over
-    /// long spans are wrong until they are counted anew. A restore does so by itself.
+    /// Rollup tables that differ from the readings. All entries are there; statistics over long periods are
+    /// wrong until the rollups are rebuilt, which a restore does.
     pub differing_rollups: Vec<&'static str>,
     pub schema_version: Option<i64>,
     pub contents: Option<Contents>,
-    /// It carries digests of its rows, as a backup does.
+    /// The file carries digests of its rows, as backups do.
     pub has_digests: bool,
-    /// Digests of the rows that were found.
+    /// Digests of its rows.
     pub(super) digests: Vec<TableDigest>,
 }
 
 impl VerificationReport {
-    /// Can it be restored?
+    /// Reports whether the file can be restored.
     pub fn is_sound(&self) -> bool {
         self.reasons.is_empty()
     }
 }
 
-/// Most faults of the file's structure that are told.
+/// Maximum number of reported integrity errors.
 const MOST_FAULTS: u32 = 20;
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-/// Examines a file.
+/// Verifies a file.
 pub fn verify_file(path: &Path) -> VerificationReport {
     verify_and_keep_open(path).0
 }
 
-/// Examines a file and keeps it open: what is read from the connection later comes from the file
-/// that was examined, whatever has its name by then.
+/// Verifies a file and keeps it open, so that later reads come from the verified file even if its name is taken
+/// over.
 pub fn verify_and_keep_open(path: &Path) -> (VerificationReport, Option<Connection>) {
     let mut found = VerificationReport {
         path: path.to_owned(),
@@ -79,7 +77,7 @@ pub fn verify_and_keep_open(path: &Path) -> (VerificationReport, Option<Connecti
         has_digests: false,
         digests: Vec::new(),
     };
-    // A log lies beside the file that a link leads to.
+    // The log lies beside the file that a link leads to.
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if let Some(reason) = header_fault(path) {
         found.reasons.push(reason);
@@ -107,7 +105,7 @@ pub fn verify_and_keep_open(path: &Path) -> (VerificationReport, Option<Connecti
     }
 }
 
-/// What is wrong with it before SQLite is asked.
+/// Checks what can be checked without SQLite.
 fn header_fault(path: &Path) -> Option<String> {
     let mut header = [0; 100];
     let size = match fs::metadata(path) {
@@ -145,18 +143,15 @@ fn has_log(path: &Path) -> bool {
     ["-wal", "-journal"].iter().any(|end| fs::metadata(with_suffix(path, end)).is_ok_and(|log| log.len() > 0))
 }
 
-/// Opens a file to read, so that nothing is made beside it. A file that a log lies beside is a
-/// database in use, or a copy of one: it is read together with its log.
-///
-/// # Errors
-/// SQLite's own.
+/// Opens a file for reading without creating files beside it. A file with a log is a database in use or a copy
+/// of one, and is read together with its log.
 pub fn open_without_side_files(path: &Path) -> rusqlite::Result<Connection> {
     let is_there = |end| fs::exists(with_suffix(path, end)).unwrap_or(false);
     let connection = if is_there("-wal") && is_there("-shm") {
         connect_read_only(path, "")?
     } else if has_log(path) {
-        // Nobody has it open. The index of its log is kept in memory: that takes a database
-        // held for oneself, and a reader can hold nothing but by not locking at all.
+        // Nobody has it open. Keeping the index of its log in memory takes an exclusive lock, which a reader
+        // can have only without locking.
         let alone = connect_read_only(path, "&vfs=unix-none")?;
         alone.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         alone.pragma_update(None, "locking_mode", "exclusive")?;
@@ -169,25 +164,24 @@ pub fn open_without_side_files(path: &Path) -> rusqlite::Result<Connection> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "cache_size", -8192)?;
-    // Opens the log's index too, while whoever opened the file is who they are.
+    // Also opens the log's index, while the process still has the caller's identity.
     connection.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
     Ok(connection)
 }
 
-/// Opens a file that is only read. The flag, unlike the address, holds for files that are attached
-/// later, too: they can be written.
+/// Opens a file for reading. The flag in the URI leaves attached files writable.
 fn connect_read_only(path: &Path, parameters: &str) -> rusqlite::Result<Connection> {
     connect(path, &format!("mode=ro{parameters}"))
 }
 
-/// Opens a file with parameters in its address.
+/// Opens a file with URI parameters.
 pub fn connect(path: &Path, parameters: &str) -> rusqlite::Result<Connection> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     Connection::open_with_flags(file_uri(path, parameters), flags)
 }
 
-/// A file's address for SQLite.
+/// Returns the `file:` URI of a path.
 pub fn file_uri(path: &Path, parameters: &str) -> String {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     format!("file://{}?{parameters}", percent_encoded(&absolute))
@@ -209,7 +203,7 @@ pub fn percent_encoded(path: &Path) -> String {
     })
 }
 
-/// What is wrong with its content, and what it holds.
+/// Verifies the content and counts the entries.
 fn verify_content(connection: &Connection, found: &mut VerificationReport) {
     let version = match schema::identify(connection, &found.path) {
         Ok(Found::Ours(version)) => version,
@@ -258,7 +252,7 @@ fn verify_content(connection: &Connection, found: &mut VerificationReport) {
     }
 }
 
-/// What SQLite finds wrong with the file's structure, rows and indexes.
+/// Returns the errors of SQLite's integrity check.
 fn faults(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut faults = Vec::new();
     connection.pragma(None, "integrity_check", MOST_FAULTS, |row| {
@@ -271,7 +265,7 @@ fn faults(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     Ok(faults)
 }
 
-/// Rows with values that none of our tables takes.
+/// Returns the tables with values that violate their CHECKs.
 fn out_of_range_rows(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut faults = Vec::new();
     let mut query = connection.prepare(include_str!("../../sql/out_of_range_rows.sql"))?;
@@ -288,7 +282,7 @@ fn out_of_range_rows(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     Ok(faults)
 }
 
-/// Digests every row, and compares that with the digests that the file carries.
+/// Digests every row, and compares the result with the digests that the file carries.
 fn verify_rows(c: &Connection, version: i64, found: &mut VerificationReport) -> rusqlite::Result<()> {
     let mut table_shapes = expected_schema::table_shapes(&expected_schema::model(version)?)?;
     table_shapes.retain(|shape| !rollups::TABLES.contains(&shape.name.as_str()));
@@ -313,10 +307,7 @@ fn verify_rows(c: &Connection, version: i64, found: &mut VerificationReport) -> 
     Ok(())
 }
 
-/// What a database of ours holds.
-///
-/// # Errors
-/// SQLite's own.
+/// Counts the entries of a database.
 pub fn contents(connection: &Connection) -> rusqlite::Result<Contents> {
     let (coffees, readings) = schema::count_rows(connection)?;
     let newest: Option<i64> = connection.query_row(

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::backup::origin::BackupOwner;
 use crate::backup::retention::{Retention, RetentionResult, remove_old};
-use crate::backup::snapshot::{Snapshot, SnapshotError, Target, snapshot};
+use crate::backup::snapshot::{BackupTarget, Snapshot, SnapshotError, snapshot};
 use crate::commands::{Failure, counted, print, progress};
 use crate::config::RawPlace;
 use crate::db::health::{BackupRecord, record_failed_backup};
@@ -74,7 +74,7 @@ pub fn run(args: &BackupArgs) -> Result<(), Failure> {
     ensure_not_protected(&place.database, to)?;
     // A folder of the caller's may be closed to the owner.
     let target = target(to);
-    if matches!(target, Target::File(_)) && (args.keep.is_some() || args.keep_days.is_some()) {
+    if matches!(target, BackupTarget::File(_)) && (args.keep.is_some() || args.keep_days.is_some()) {
         return Err(Failure::Usage(
             "--keep and --keep-days clear a folder out, but --to names a file".to_owned(),
         ));
@@ -99,8 +99,8 @@ pub fn run(args: &BackupArgs) -> Result<(), Failure> {
     let made = made?;
     let without = || format!("{} is made, but old backups could not be removed", made.path.display());
     let cleared = match &target {
-        Target::File(_) | Target::Safety(_) => RetentionResult::default(),
-        Target::Folder(folder) => {
+        BackupTarget::File(_) | BackupTarget::Safety(_) => RetentionResult::default(),
+        BackupTarget::Folder(folder) => {
             clear_out(folder, &place.database, args.retention(), &identity).with_context(without)?
         }
     };
@@ -134,20 +134,20 @@ impl BackupArgs {
 }
 
 /// A folder when there is one, or the name ends like one; else a file.
-fn target(path: &Path) -> Target {
+fn target(path: &Path) -> BackupTarget {
     let text = path.to_string_lossy();
     if path.is_dir() || text.ends_with('/') || path.extension().is_none() {
-        Target::Folder(path.to_owned())
+        BackupTarget::Folder(path.to_owned())
     } else {
-        Target::File(path.to_owned())
+        BackupTarget::File(path.to_owned())
     }
 }
 
 /// Returns the folder that `target` needs, when it is not there.
-fn missing_folder(target: &Target) -> Option<PathBuf> {
+fn missing_folder(target: &BackupTarget) -> Option<PathBuf> {
     let folder = match target {
-        Target::Folder(folder) | Target::Safety(folder) => folder.as_path(),
-        Target::File(file) => {
+        BackupTarget::Folder(folder) | BackupTarget::Safety(folder) => folder.as_path(),
+        BackupTarget::File(file) => {
             file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
         }
     };

@@ -11,7 +11,7 @@ use indicatif::DecimalBytes;
 use serde_json::{Value, json};
 
 use crate::backup::origin::{BackupOwner, count_backup};
-use crate::backup::retention::{BackupFile, BackupKind, Belonging, list_backups, newest_backup};
+use crate::backup::retention::{BackupFile, BackupKind, BackupRelation, list_backups, newest_backup};
 use crate::backup::verify::Contents;
 use crate::commands::{Failure, counted, print};
 use crate::config::{Place, RawPlace};
@@ -110,9 +110,11 @@ pub fn all(place: &Place, identity: &Identity) -> io::Result<Vec<BackupFile>> {
 
 /// Counts the backups that are not the database's own: `; there are 2 backups of other databases`.
 pub fn other_backups(files: &[BackupFile]) -> String {
-    let count = |is: fn(&Belonging) -> bool| files.iter().filter(|file| is(&file.belonging)).count() as u64;
-    let others = count(|belonging| matches!(belonging, Belonging::Other(_)));
-    let unknown = count(|belonging| matches!(belonging, Belonging::Unmarked | Belonging::Unreadable));
+    let count =
+        |is: fn(&BackupRelation) -> bool| files.iter().filter(|file| is(&file.belonging)).count() as u64;
+    let others = count(|belonging| matches!(belonging, BackupRelation::Other(_)));
+    let unknown =
+        count(|belonging| matches!(belonging, BackupRelation::Unmarked | BackupRelation::Unreadable));
     let parts: Vec<String> = [(others, "of another database"), (unknown, "without a database id")]
         .into_iter()
         .filter(|(n, _)| *n > 0)
@@ -165,10 +167,10 @@ fn as_text(file: &BackupFile, contents: Option<Contents>) -> String {
         BackupKind::Safety => "safety copy (before a restore)",
     };
     let whose = match &file.belonging {
-        Belonging::Own => "of this database".to_owned(),
-        Belonging::Other(id) => format!("of another database ({id})"),
-        Belonging::Unmarked => "without a database id (made by an older version)".to_owned(),
-        Belonging::Unreadable => "of an unknown database".to_owned(),
+        BackupRelation::Own => "of this database".to_owned(),
+        BackupRelation::Other(id) => format!("of another database ({id})"),
+        BackupRelation::Unmarked => "without a database id (made by an older version)".to_owned(),
+        BackupRelation::Unreadable => "of an unknown database".to_owned(),
     };
     let ahead = if file.is_ahead { ", named after a time to come" } else { "" };
     format!(
@@ -181,9 +183,9 @@ fn as_text(file: &BackupFile, contents: Option<Contents>) -> String {
 
 fn as_json(file: &BackupFile, contents: Option<Contents>) -> Value {
     let (database, id) = match &file.belonging {
-        Belonging::Own => ("this", None),
-        Belonging::Other(id) => ("other", Some(id.to_string())),
-        Belonging::Unmarked | Belonging::Unreadable => ("unknown", None),
+        BackupRelation::Own => ("this", None),
+        BackupRelation::Other(id) => ("other", Some(id.to_string())),
+        BackupRelation::Unmarked | BackupRelation::Unreadable => ("unknown", None),
     };
     json!({
         "file": file.path,

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::backup::snapshot::Stage;
+use crate::backup::snapshot::ProgressStage;
 
 /// A bar over `length` steps with this template, unless it is to be quiet; without a length it
 /// cannot say what is left.
@@ -27,14 +27,14 @@ pub fn of_copy(quiet: bool) -> ProgressBar {
 }
 
 /// Shows how far a copy is.
-pub fn show(bar: &ProgressBar, stage: Stage) {
+pub fn show(bar: &ProgressBar, stage: ProgressStage) {
     match stage {
-        Stage::Copying { done, total } => {
+        ProgressStage::Copying { done, total } => {
             bar.set_message("copying");
             bar.set_length(total.max(done));
             bar.set_position(done);
         }
-        Stage::Checking => {
+        ProgressStage::Checking => {
             bar.set_message("checking");
             bar.set_position(bar.length().unwrap_or(1));
         }

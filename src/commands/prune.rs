@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use clap::Args;
 
-use crate::backup::snapshot::{Target, no_progress, snapshot};
+use crate::backup::snapshot::{BackupTarget, no_progress, snapshot};
 use crate::commands::export::instant;
 use crate::commands::{Failure, print, without_backup};
 use crate::config::RawPlace;
@@ -76,7 +76,7 @@ pub fn run(args: PruneArgs) -> Result<(), Failure> {
     if !args.yes {
         return print("Nothing was removed: --yes does it, after a backup.");
     }
-    let target = Target::Folder(place.backups);
+    let target = BackupTarget::Folder(place.backups);
     let backup = snapshot(&place.database, &target, &identity, &no_progress)
         .map_err(|e| without_backup("nothing was removed, for there is no backup", e))?;
     print(&format!("Backup: {}", backup.path.display()))?;

@@ -1,12 +1,13 @@
-//! Coffee types, whose spellings differ in case: `Espresso` and `espresso` are one type.
+//! Coffee types, compared without regard to case: `Espresso` and `espresso` are one type.
 //!
-//! Entries keep the text that was typed. Figures show a type by its first spelling: that of its oldest coffee.
+//! Entries keep the text that was sent. Statistics show a type by its first spelling, that of its oldest
+//! coffee.
 
 use std::collections::HashMap;
 
 use rusqlite::Connection;
 
-/// Key that all spellings of a type have in common.
+/// Returns the key that all spellings of a type share.
 fn fold(spelling: &str) -> String {
     spelling.to_lowercase()
 }
@@ -23,10 +24,7 @@ struct FirstSpelling {
 }
 
 impl TypeNames {
-    /// Reads the first spelling of every type that is stored.
-    ///
-    /// # Errors
-    /// SQLite's own.
+    /// Reads the first spelling of every stored type.
     pub fn read(connection: &Connection) -> rusqlite::Result<Self> {
         let mut names: HashMap<String, FirstSpelling> = HashMap::new();
         each_spelling(connection, |text, oldest| {
@@ -39,16 +37,13 @@ impl TypeNames {
         Ok(Self(names))
     }
 
-    /// The name under which figures show the type with this spelling.
+    /// Returns the spelling under which statistics show a type.
     pub fn shown<'a>(&'a self, spelling: &'a str) -> &'a str {
         self.0.get(&fold(spelling)).map_or(spelling, |first| &first.text)
     }
 }
 
-/// Every stored spelling of one type.
-///
-/// # Errors
-/// SQLite's own.
+/// Returns every stored spelling of a type.
 pub fn spellings_of(connection: &Connection, coffee_type: &str) -> rusqlite::Result<Vec<String>> {
     let wanted = fold(coffee_type);
     let mut spellings = Vec::new();

@@ -1,4 +1,4 @@
-//! Coffees: stored, changed, listed, added up.
+//! Coffees: storing, changing, listing, statistics.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::domain::correlation::CorrelatedCoffee;
 use crate::domain::grouped::Grouped;
 use crate::domain::time::Timestamp;
 
-/// Which coffees to list, newest first.
+/// Filter of a list of coffees, newest first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CoffeeFilter {
-    /// From this instant on, up to but without that one.
+    /// Start of the period, inclusive; `until` is exclusive.
     pub since: Timestamp,
     pub until: Timestamp,
     pub coffee_type: Option<String>,
@@ -28,14 +28,14 @@ pub struct CoffeeFilter {
     pub offset: u32,
 }
 
-/// What was coffees_between within some time.
+/// Total of a day or another period.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct DayTotal {
     pub total_mg: f64,
     pub coffee_count: u64,
 }
 
-/// What was coffees_between of one type.
+/// Total of one coffee type.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TypeTotal {
     pub coffee_type: Option<String>,
@@ -43,7 +43,7 @@ pub struct TypeTotal {
     pub last: Timestamp,
 }
 
-/// What a period's coffees add up to; folded in one pass, in time order.
+/// Statistics of a period, computed in one pass in time order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CoffeeStats {
     pub total: DayTotal,
@@ -54,27 +54,24 @@ pub struct CoffeeStats {
     pub days_with_caffeine: u32,
 }
 
-/// A type the user drinks.
+/// A coffee type that the user drinks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OwnType {
     pub coffee_type: String,
     pub count: u64,
-    /// The dose logged most often of late.
+    /// Most frequent recent dose.
     pub usual_mg: f64,
     pub last: Timestamp,
 }
 
-/// A list that reaches deeper than this is dear.
+/// Number of entries from which a list counts as a slow query.
 const SHALLOW: u32 = 2000;
 
-/// A month's coffees, in hours, are some hundred rows: quick. A longer window is dear.
+/// Window of a quick query, hours: a month has some hundred coffees.
 const A_MONTH: f64 = 31.0 * 24.0;
 
 impl Store {
-    /// Stores a coffee coffees_between at `new.timestamp`, or `now`.
-    ///
-    /// # Errors
-    /// The store's faults.
+    /// Stores a coffee at `new.timestamp`, or at `now`.
     pub async fn add_coffee(
         &self,
         new: NewCoffee,
@@ -92,18 +89,12 @@ impl Store {
         .await
     }
 
-    /// The coffee with this id.
-    ///
-    /// # Errors
-    /// The store's faults.
+    /// Returns the coffee with this id.
     pub async fn coffee(&self, id: CoffeeId) -> Result<Option<Coffee>, Error> {
         self.read("coffee", Cost::Quick, move |c| find(c, id)).await
     }
 
-    /// Changes a coffee; `None` when there is none.
-    ///
-    /// # Errors
-    /// The store's faults.
+    /// Changes a coffee. Returns `None` when it does not exist.
     pub async fn change_coffee(&self, id: CoffeeId, change: CoffeeChange) -> Result<Option<Coffee>, Error> {
         self.write("change_coffee", Statements::Many, move |c| {
             let Some(mut coffee) = find(c, id)? else { return Ok(None) };
@@ -126,10 +117,7 @@ impl Store {
         .await
     }
 
-    /// Deletes a coffee; false when there is none.
-    ///
-    /// # Errors
-    /// The store's faults.
+    /// Deletes a coffee. Returns false when it does not exist.
     pub async fn delete_coffee(&self, id: CoffeeId) -> Result<bool, Error> {
         self.write("delete_coffee", Statements::One, move |c| {
             Ok(c.prepare_cached("delete from coffee_logs where id = ?")?.execute([id.0])? > 0)
@@ -137,20 +125,14 @@ impl Store {
         .await
     }
 
-    /// Lists coffees, newest first; of equal instants the later logged comes first.
-    ///
-    /// # Errors
-    /// The store's faults.
+    /// Lists coffees, newest first; of equal timestamps the later id first.
     pub async fn coffees(&self, filter: CoffeeFilter) -> Result<Vec<Coffee>, Error> {
         let deep = filter.offset.saturating_add(filter.limit) > SHALLOW;
         let cost = if deep { Cost::Slow } else { Cost::Quick };
         self.read("coffees", cost, move |c| list(c, &filter)).await
     }
 
-    /// What was coffees_between from `since` up to `until`.
-    ///
-    /// # Errors
-    /// The store's faults.
+    /// Returns the total from `since` (inclusive) to `until` (exclusive).
     pub async fn caffeine_between(&self, since: Timestamp, until: Timestamp) -> Result<DayTotal, Error> {
         self.read("caffeine_between", Cost::Quick, move |c| {
             c.prepare_cached(
@@ -164,10 +146,7 @@ impl Store {
         .await
     }
 
-    /// What was coffees_between on each local day that begins at or after `since`, up to `until`, newest first.
-    ///
-    /// # Errors
-    /// The store's faults.
+    /// Returns the total of each local day that begins at or after `since`, up to `until`, newest first.
     pub async fn caffeine_by_day(
         &self,
         since: Timestamp,
@@ -190,10 +169,7 @@ impl Store {
         .await
     }
 
-    /// What the coffees from `since` up to `until` add up to; `None` without any.
-    ///
-    /// # Errors
-    /// The store's faults.
+    /// Returns the statistics of a period, or `None` without coffees.
     pub async fn coffee_stats(
         &self,
         since: Timestamp,
@@ -203,10 +179,7 @@ impl Store {
         self.read("coffee_stats", cost_of(since, until), move |c| fold_stats(c, since, until, &zone)).await
     }
 
-    /// The types that were coffees_between since `since`, most frequent first, at most `limit`.
-    ///
-    /// # Errors
-    /// The store's faults.
+    /// Returns the types logged since `since`, most frequent first, at most `limit`.
     pub async fn own_types(&self, since: Timestamp, limit: u32) -> Result<Vec<OwnType>, Error> {
         self.read("own_types", Cost::Slow, move |c| {
             let names = TypeNames::read(c)?;
@@ -227,11 +200,8 @@ impl Store {
         .await
     }
 
-    /// For the caffeine model, of one state of the file: every dose from `since` up to `until`, in time
-    /// order, and the `latest` doses up to and including `at`, newest first.
-    ///
-    /// # Errors
-    /// The store's faults.
+    /// Returns the input of the caffeine model, read from one snapshot: every dose from `since` to `until` in
+    /// time order, and the `latest` doses up to `at`, newest first.
     pub async fn intake(
         &self,
         (since, until): (Timestamp, Timestamp),
@@ -254,7 +224,7 @@ impl Store {
     }
 }
 
-/// Number of times that each dose of a type was coffees_between, and the last time.
+/// Frequency of each dose of a type, and its last use.
 #[derive(Debug, Default)]
 struct Habit {
     /// By the bits of the dose in milligrams.
@@ -267,7 +237,8 @@ impl Habit {
         *dose = (dose.0 + times, dose.1.max(last));
     }
 
-    /// The type with its most frequent dose, of equally frequent ones the latest; `None` without any dose.
+    /// Returns the type with its most frequent dose; of equally frequent doses the latest. `None` without
+    /// doses.
     fn into_type(self, coffee_type: String) -> Option<OwnType> {
         let usual = self.doses.iter().max_by_key(|(dose, how_often)| (**how_often, **dose))?;
         Some(OwnType {
@@ -363,7 +334,7 @@ fn list(c: &Connection, filter: &CoffeeFilter) -> rusqlite::Result<Vec<Coffee>> 
     }
 }
 
-/// Feeds every dose of a period, in time order, to `each`: instant, milligrams, type.
+/// Passes every dose of a period to `each`, in time order.
 fn doses(
     c: &Connection,
     since: Timestamp,
@@ -435,7 +406,7 @@ fn fold_stats(
     Ok(Some(stats))
 }
 
-/// The coffees of a period, in time order, as the correlation wants them.
+/// Returns the coffees of a period in time order, for the correlation.
 pub(super) fn coffees_between(
     c: &Connection,
     since: Timestamp,

@@ -1,4 +1,4 @@
-//! The random id of a database, which travels in its backups.
+//! Random id of a database, which its backups carry.
 
 use std::fmt;
 
@@ -21,10 +21,7 @@ impl DatabaseId {
         is_id.then(|| Self(text.to_owned()))
     }
 
-    /// Returns the id of an open database; `None` when its schema is older than ids are.
-    ///
-    /// # Errors
-    /// The database cannot be read.
+    /// Returns the id of an open database, or `None` when its schema predates ids.
     pub fn of(connection: &Connection) -> rusqlite::Result<Option<Self>> {
         // A view of that name could compute anything for any time.
         let is_there =
@@ -36,10 +33,7 @@ impl DatabaseId {
         Ok(id.optional()?.and_then(|id| Self::parse(&id)))
     }
 
-    /// Gives a database this id.
-    ///
-    /// # Errors
-    /// The database cannot be written.
+    /// Sets the id of a database.
     pub fn put_into(&self, connection: &Connection) -> rusqlite::Result<()> {
         connection.execute("update database_identity set id = ?", [&self.0]).map(drop)
     }

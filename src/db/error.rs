@@ -1,5 +1,4 @@
-//! What can go wrong with the store, told apart by SQLite's extended result codes,
-//! never by its messages.
+//! Errors of the store, distinguished by SQLite's extended result codes, never by messages.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -8,22 +7,22 @@ use rusqlite::ffi;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
 
-/// A fault of a single read or write.
+/// Error of a single read or write.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// Too much is waiting, or another process holds the database: try again.
+    /// The queue is full, or another process holds the database: retry later.
     #[error("the store is busy")]
     Busy,
-    /// No room on the disk: nothing was stored.
+    /// No space left on the disk. Nothing was stored.
     #[error("no room is left on the disk")]
     Full,
-    /// A write failed, for a quota, a limit or a fault of the disk: nothing was stored.
+    /// A write failed because of a quota, a limit or an I/O error. Nothing was stored.
     #[error("the disk takes no writes: {0}")]
     Unwritable(String),
-    /// The file system takes no writes.
+    /// The file system is read-only.
     #[error("the database is read-only")]
     ReadOnly,
-    /// The file is damaged: see `verify` and `restore`.
+    /// The database file is damaged.
     #[error("the database file is damaged: {0}")]
     Corrupt(String),
     /// The disk or the file system failed.
@@ -32,16 +31,16 @@ pub enum Error {
     /// The database file or its log was moved, deleted or replaced while it was open.
     #[error("the database file or its log was moved, deleted or replaced while the server runs")]
     Displaced,
-    /// The store was closed: the server is stopping.
+    /// The store is closed because the server stops.
     #[error("the store is closed")]
     Closed,
-    /// Anything else: a fault of ours.
+    /// Any other error: a bug.
     #[error("{0}")]
     Internal(String),
 }
 
 impl Error {
-    /// The label under which it is counted.
+    /// Returns the label of the metric that counts this error.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Busy => "busy",
@@ -56,11 +55,11 @@ impl Error {
         }
     }
 
-    /// Every label there is.
+    /// All labels.
     pub const KINDS: [&'static str; 9] =
         ["busy", "full", "unwritable", "read_only", "corrupt", "io", "displaced", "closed", "internal"];
 
-    /// A state that passes: the database is not damaged, and asking later may succeed.
+    /// Reports whether a retry may succeed without anything being repaired.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Busy | Self::Full | Self::Unwritable(_) | Self::Closed)
     }
@@ -82,9 +81,9 @@ impl From<&rusqlite::Error> for Error {
             (ffi::SQLITE_FULL, _) => Self::Full,
             (ffi::SQLITE_READONLY, _) => Self::ReadOnly,
             (ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB, _) => Self::Corrupt(error.to_string()),
-            // The -shm file finds no room to grow.
+            // The -shm file could not grow.
             (_, ffi::SQLITE_IOERR_SHMSIZE) => Self::Full,
-            // A quota or a limit looks like a fault of the disk; both may pass.
+            // Quotas and limits appear as I/O errors; both may be temporary.
             (_, ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_TRUNCATE) => Self::Unwritable(error.to_string()),
             (ffi::SQLITE_IOERR | ffi::SQLITE_CANTOPEN, _) => Self::Io(error.to_string()),
             _ => Self::Internal(error.to_string()),
@@ -100,7 +99,7 @@ pub struct FailedBackup {
     pub is_transient: bool,
 }
 
-/// Why a database cannot be opened.
+/// Reason why a database cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error(
@@ -164,7 +163,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// May trying again later help? Otherwise somebody must change something first.
+    /// Reports whether a retry may succeed without anybody changing something.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::InUse { .. } | Self::Maintained { .. } | Self::Held { .. } | Self::Full { .. } => true,
@@ -173,7 +172,7 @@ impl OpenError {
         }
     }
 
-    /// Is the file itself at fault, so that another one in its place would do?
+    /// Reports whether the file itself is the cause, so that replacing it would help.
     pub fn is_of_the_file(&self) -> bool {
         matches!(
             self,

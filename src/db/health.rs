@@ -1,5 +1,4 @@
-//! What monitors ask for: is the store well, how large is it, what came in last, when
-//! was the last backup.
+//! Health of the store, newest entries, record of the last backup, and counters for `/metrics`.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -18,7 +17,7 @@ use crate::domain::time::{HOUR, Timestamp};
 use crate::fs::paths::with_suffix;
 use crate::fs::temp_file::write_atomically;
 
-/// The newest entries.
+/// Newest entries.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overview {
     pub last_coffee: Option<(Timestamp, Milligrams)>,
@@ -26,56 +25,56 @@ pub struct Overview {
 }
 
 impl Overview {
-    /// The time of the newest entry.
+    /// Returns the timestamp of the newest entry.
     pub fn newest(&self) -> Option<Timestamp> {
         let coffee = self.last_coffee.map(|(at, _)| at);
         coffee.max(self.last_reading.as_ref().map(|reading| reading.timestamp))
     }
 }
 
-/// How the store is.
+/// Health of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreHealth {
-    /// False when it cannot be relied on: damaged, unreadable, or nobody writes.
+    /// False when the database is damaged or unreadable, or the writer is dead.
     pub healthy: bool,
-    /// `ok`, or what keeps it: `busy`, `full`, `unwritable`, `held` (a restore or an import runs), `damaged`, `failed`,
-    /// `hangs` (the disk).
+    /// `ok`, or the current limitation: `busy`, `full`, `unwritable`, `held` (a restore or an import runs),
+    /// `damaged`, `failed`, `hangs` (the disk).
     pub state: &'static str,
-    /// In a sentence, when it is not healthy.
+    /// Description of an unhealthy state.
     pub error: Option<&'static str>,
 }
 
 impl StoreHealth {
-    /// The state of a disk that does not answer.
+    /// State of a disk that does not respond.
     const HANGS: &str = "hangs";
 
-    /// Reports whether the disk answers: when it does not, a query would wait for it.
+    /// Reports whether the disk responds; otherwise a query would hang.
     pub fn can_be_asked(&self) -> bool {
         self.state != Self::HANGS
     }
 }
 
-/// How long a good probe speaks for the file.
+/// Validity of a successful probe.
 const FRESH: Duration = Duration::from_millis(100);
-/// How long a reader may take before the disk is taken for one that hangs.
+/// Duration from which a read counts as hanging.
 const HANGS: Duration = Duration::from_secs(3);
 
-/// What the last attempt at a backup came to. Kept in a file beside the database, not in
-/// it: a restore must not bring an old one back.
+/// Outcome of the last attempt at a backup. Stored in a file beside the database, not in it: a restore must not
+/// bring back an old one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupRecord {
     /// Microseconds since 1970.
     pub last_success: Option<i64>,
     /// Size of the last good backup, bytes.
     pub size_bytes: Option<u64>,
-    /// Why the last attempt failed, when it did.
+    /// Reason of the last failure; `None` after a success.
     pub error: Option<String>,
-    /// Folders in which backups that cannot be attributed have been reported.
+    /// Folders for which backups of unknown origin have been reported.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unattributed_in: Vec<PathBuf>,
 }
 
-/// Records a backup that failed before it began. What cannot be recorded is logged.
+/// Records a backup that failed before it started.
 pub fn record_failed_backup(database: &Path, why: &str) {
     let record = BackupRecord { error: Some(why.to_owned()), ..BackupRecord::read(database) };
     if let Err(e) = record.write(database) {
@@ -83,7 +82,7 @@ pub fn record_failed_backup(database: &Path, why: &str) {
     }
 }
 
-/// Numbers for `/metrics`.
+/// Counters for `/metrics`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gauges {
     pub queue_depth: usize,
@@ -91,15 +90,15 @@ pub struct Gauges {
     pub rows_committed: u64,
     pub readers_busy: u32,
     pub readers_total: u32,
-    /// Faults so far by [`Error::KINDS`].
+    /// Number of errors by [`Error::KINDS`].
     pub faults: [u64; Error::KINDS.len()],
 }
 
 impl BackupRecord {
-    /// A nightly backup that is older was missed, microseconds.
+    /// Age from which a nightly backup counts as missed, microseconds.
     pub const STALE: i64 = 26 * HOUR;
 
-    /// Reads the record that lies beside `database`; none is an empty one.
+    /// Reads the record beside `database`; an empty one if it is missing.
     pub fn read(database: &Path) -> Self {
         fs::read(with_suffix(database, ".backup.json"))
             .ok()
@@ -107,32 +106,25 @@ impl BackupRecord {
             .unwrap_or_default()
     }
 
-    /// Writes the record beside `database`, whole or not at all.
-    ///
-    /// # Errors
-    /// The file system's.
+    /// Writes the record beside `database` atomically.
     pub fn write(&self, database: &Path) -> io::Result<()> {
         write_atomically(&with_suffix(database, ".backup.json"), &serde_json::to_vec(self)?)
     }
 }
 
 impl Store {
-    /// The newest coffee and the newest reading.
-    ///
-    /// # Errors
-    /// The store's faults.
+    /// Returns the newest coffee and the newest reading.
     pub async fn overview(&self) -> Result<Overview, Error> {
         self.read("overview", Cost::Quick, |c| {
-            // One state of the file for both queries.
+            // One snapshot for both queries.
             let c = c.unchecked_transaction()?;
             Ok(Overview { last_coffee: last_coffee(&c)?, last_reading: latest(&c)? })
         })
         .await
     }
 
-    /// Asks a reader (at most ten times a second, however many ask: the page is open to
-    /// everyone) and looks whether the writer moves. Takes a few seconds at most, also while the
-    /// disk hangs.
+    /// Probes a reader, at most ten times a second, and the writer's heartbeat. Takes a few seconds at most,
+    /// also while the disk hangs.
     pub async fn health(&self) -> StoreHealth {
         let read = self.probe(HANGS).await;
         let unhealthy = |state, error| StoreHealth { healthy: false, state, error: Some(error) };
@@ -159,18 +151,16 @@ impl Store {
         }
     }
 
-    /// Has the writer moved within that time, and does a reader answer, whatever it says? How well
-    /// the file is, is another question: no restart mends a full disk, a damaged file, or the
-    /// patience of whoever holds it. Takes a third of that time at most.
+    /// Reports whether the writer was active within `silence` and a reader responds, whatever its result: a
+    /// restart repairs neither a full disk nor a damaged file. Takes at most a third of `silence`.
     pub async fn answers(&self, silence: Duration) -> bool {
-        // A fault has been counted, and `/health` tells it.
+        // Errors are counted, and `/health` reports them.
         drop(tokio::time::timeout(silence / 3, self.probe(silence)).await);
         let is_reading = self.last_probe.running_for().is_none_or(|time| time < silence);
         is_reading && self.writer.was_active_within(silence)
     }
 
-    /// Reads from the file, unless that went well just now; `None` when it takes longer than
-    /// `patience`.
+    /// Reads from the file, unless a recent read succeeded. Returns `None` after `patience`.
     async fn probe(&self, patience: Duration) -> Option<Result<(), Error>> {
         let is_fresh = |(at, read): &ProbeOutcome| read.is_ok() && at.elapsed() < FRESH;
         let pool = self.quick.clone();
@@ -183,11 +173,11 @@ impl Store {
         };
         let began = Instant::now();
         let (at, read) = self.last_probe.get(is_fresh, patience, read).await.ok()?;
-        // Noted by whoever waited for it: a fault of an earlier look has been noted already.
+        // Recorded by the caller that waited for it; earlier errors have been recorded.
         Some(if at >= began { self.note("probe", at - began, read) } else { read })
     }
 
-    /// The numbers that need no query.
+    /// Returns the counters, without a query.
     pub fn gauges(&self) -> Gauges {
         let writer = self.writer.state();
         let pools = [self.quick.state(), self.slow.state()];

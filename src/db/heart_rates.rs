@@ -1,4 +1,4 @@
-//! Heart-rate readings: stored one by one or in batches, changed, listed, summed up.
+//! Heart-rate readings: storing one or a batch, changing, listing, statistics.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -21,46 +21,43 @@ use crate::domain::heart_rate::{Bpm, NewReading, Reading, ReadingChange, Reading
 use crate::domain::statistics::{BpmAggregate, BpmSummary, HeartRateBucket, Histogram, TimeBuckets};
 use crate::domain::time::Timestamp;
 
-/// What came of a batch.
+/// Result of storing a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchResult {
     pub inserted: usize,
     pub duplicates: usize,
-    /// How many of each context were inserted.
+    /// Number of stored readings by context.
     pub contexts: Vec<(Option<String>, u64)>,
 }
 
-/// The readings of a span of time.
+/// Statistics of a range.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RangeStats {
     pub count: u64,
     pub summary: BpmSummary,
-    /// The first of them, in time order.
+    /// First readings of the range, in time order.
     pub first: Vec<Reading>,
-    /// Equal slices of the span, when they were asked for.
+    /// Equal buckets of the range, if requested.
     pub buckets: Option<Vec<HeartRateBucket>>,
 }
 
-/// The readings of a period.
+/// Statistics of a period.
 #[derive(Debug)]
 pub struct RateStats {
     pub overall: Histogram,
-    /// By context; readings without one are in `overall` only.
+    /// By context. Readings without a context count in `overall` only.
     pub by_context: Vec<(String, BpmAggregate)>,
 }
 
-/// A list that reaches deeper than this is dear.
+/// Number of entries from which a list counts as a slow query.
 const SHALLOW: u32 = 2000;
 
-/// Readings from which on it pays to count them together: to turn the triggers off and on has SQLite
-/// compile its statements anew.
+/// Batch size from which updating the rollups at once is faster: switching triggers makes SQLite compile its
+/// statements again.
 const MANY: usize = 64;
 
 impl Store {
-    /// Stores a reading taken at `new.timestamp`, or `now`.
-    ///
-    /// # Errors
-    /// The store's faults.
+    /// Stores a reading at `new.timestamp`, or at `now`.
     pub async fn add_reading(
         &self,
         new: NewReading,
@@ -78,11 +75,8 @@ impl Store {
         .await
     }
 
-    /// Stores a batch, all or nothing. What is stored with the same natural key already
-    /// (and as often) is a duplicate and adds nothing.
-    ///
-    /// # Errors
-    /// The store's faults.
+    /// Stores a batch, all or nothing. Readings that are stored already with the same natural key, as often,
+    /// are duplicates and are skipped.
     pub async fn add_readings(
         &self,
         readings: Vec<NewReading>,
@@ -91,26 +85,17 @@ impl Store {
         self.write("add_readings", Statements::Many, move |c| insert_batch(c, &readings, now)).await
     }
 
-    /// The reading with this id.
-    ///
-    /// # Errors
-    /// The store's faults.
+    /// Returns the reading with this id.
     pub async fn reading(&self, id: ReadingId) -> Result<Option<Reading>, Error> {
         self.read("reading", Cost::Quick, move |c| find(c, id)).await
     }
 
-    /// The newest reading.
-    ///
-    /// # Errors
-    /// The store's faults.
+    /// Returns the newest reading.
     pub async fn latest_reading(&self) -> Result<Option<Reading>, Error> {
         self.read("latest_reading", Cost::Quick, latest).await
     }
 
-    /// Changes a reading; `None` when there is none.
-    ///
-    /// # Errors
-    /// The store's faults.
+    /// Changes a reading. Returns `None` when it does not exist.
     pub async fn change_reading(
         &self,
         id: ReadingId,
@@ -137,10 +122,7 @@ impl Store {
         .await
     }
 
-    /// Deletes a reading; false when there is none.
-    ///
-    /// # Errors
-    /// The store's faults.
+    /// Deletes a reading. Returns false when it does not exist.
     pub async fn delete_reading(&self, id: ReadingId) -> Result<bool, Error> {
         self.write("delete_reading", Statements::One, move |c| {
             Ok(c.prepare_cached("delete from heart_rate_logs where id = ?")?.execute([id.0])? > 0)
@@ -148,10 +130,7 @@ impl Store {
         .await
     }
 
-    /// Lists readings, newest first; of equal instants the later logged comes first.
-    ///
-    /// # Errors
-    /// The store's faults.
+    /// Lists readings, newest first; of equal timestamps the later id first.
     pub async fn readings(&self, filter: ReadingFilter) -> Result<Vec<Reading>, Error> {
         let deep = filter.offset.saturating_add(filter.limit) > SHALLOW;
         let cost = if deep { Cost::Slow } else { Cost::Quick };
@@ -159,7 +138,7 @@ impl Store {
             if !deep {
                 return list(c, &filter);
             }
-            // One state of the file for all queries.
+            // One snapshot for all queries.
             let c = c.unchecked_transaction()?;
             let filter = seek(&c, filter)?;
             list(&c, &filter)
@@ -167,11 +146,8 @@ impl Store {
         .await
     }
 
-    /// Sums up the readings from `start` up to `end`; `None` without any. The first
-    /// `shown` of them come along, and `buckets` equal slices when asked for.
-    ///
-    /// # Errors
-    /// The store's faults.
+    /// Returns the statistics of the readings from `start` to `end` with the first `shown` of them, or `None`
+    /// without readings.
     pub async fn reading_range(
         &self,
         start: Timestamp,
@@ -180,7 +156,7 @@ impl Store {
         buckets: Option<u16>,
     ) -> Result<Option<RangeStats>, Error> {
         self.read("reading_range", Cost::Slow, move |c| {
-            // One state of the file for all queries.
+            // One snapshot for all queries.
             let c = c.unchecked_transaction()?;
             let c = &*c;
             let mut all = Histogram::default();
@@ -201,13 +177,10 @@ impl Store {
         .await
     }
 
-    /// Counts the readings from `since` up to `until` by pulse and context.
-    ///
-    /// # Errors
-    /// The store's faults.
+    /// Returns the distribution of the readings from `since` to `until`, and aggregates by context.
     pub async fn reading_stats(&self, since: Timestamp, until: Timestamp) -> Result<RateStats, Error> {
         self.read("reading_stats", Cost::Slow, move |c| {
-            // One state of the file for all queries.
+            // One snapshot for all queries.
             let c = c.unchecked_transaction()?;
             let mut groups: Grouped<BpmAggregate> = Grouped::default();
             let mut overall = Histogram::default();
@@ -221,11 +194,7 @@ impl Store {
         .await
     }
 
-    /// Relates coffees to the pulse around them and to the caffeine in the body, by one pass over
-    /// both in time order.
-    ///
-    /// # Errors
-    /// The store's faults.
+    /// Computes the correlation of coffees and heart rates in one pass in time order.
     pub async fn correlation(&self, params: CorrelationParams) -> Result<CorrelationResult, Error> {
         self.read("correlation", Cost::Slow, move |c| {
             let c = c.unchecked_transaction()?;
@@ -275,7 +244,7 @@ fn insert_each(
 ) -> rusqlite::Result<BatchResult> {
     let (mut inserted, mut duplicates) = (0, 0);
     let mut contexts: Grouped<u64> = Grouped::default();
-    // For each natural key: how many of its equals are stored and not yet accounted for.
+    // By natural key: number of equal stored readings that no reading of the batch has matched yet.
     let mut stored: HashMap<NewReading, u64> = HashMap::new();
     for reading in readings {
         let timed = NewReading { timestamp: reading.timestamp.or(Some(now)), ..reading.clone() };
@@ -299,7 +268,7 @@ fn insert_each(
     Ok(BatchResult { inserted, duplicates, contexts: contexts.into_entries().collect() })
 }
 
-/// How many stored readings have the natural key of one that came over HTTP.
+/// Returns the number of stored readings with the natural key of a posted one.
 fn count_equals(c: &Connection, reading: &NewReading, now: Timestamp) -> rusqlite::Result<u64> {
     c.prepare_cached(
         "select count(*) from heart_rate_logs indexed by heart_rate_logs_by_time
@@ -361,7 +330,7 @@ fn list(c: &Connection, filter: &ReadingFilter) -> rusqlite::Result<Vec<Reading>
     }
 }
 
-/// Feeds the readings that a correlation is over, in time order, to `each`. The span is under 285 years.
+/// Passes the readings of a correlation to `each`, in time order. The period is under 285 years.
 fn each_correlated(
     c: &Connection,
     params: &CorrelationParams,

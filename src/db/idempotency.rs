@@ -1,8 +1,8 @@
-//! Answers that were given under an `Idempotency-Key`, kept 30 days: the same request
-//! again gets the first answer and adds nothing.
+//! Responses to requests with an `Idempotency-Key`, kept for 30 days. A repeated request gets the first
+//! response and stores nothing.
 //!
-//! Their age is measured in the time that the server has run, see [`ResponseClock`]. The wall clock is no
-//! measure: a machine without a clock battery starts with an old date and is set right later.
+//! Ages are measured in running time of the server, see [`ResponseClock`]. Wall-clock time is unsuitable: a
+//! machine without a clock battery starts with an old date and is corrected later.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -13,44 +13,44 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::time::{DAY, Timestamp};
 
-/// How long an answer is kept, microseconds.
+/// Retention of a response, microseconds.
 const KEPT: i64 = 30 * DAY;
 
-/// The client's key for one request, and the route it was sent to.
+/// Idempotency key of a request, and its route.
 #[derive(Clone, Debug)]
 pub struct IdempotencyKey {
     pub route: &'static str,
     /// 1 to 255 characters.
     pub key: String,
-    /// Monotonic time since the server started, when the request came.
+    /// Monotonic time between the start of the server and the request.
     pub uptime: Duration,
 }
 
-/// Clock of the stored answers. It moves with the time that the server runs, never with the wall clock,
-/// and goes on after a restart where the last run stored its newest answer.
+/// Clock of the stored responses. It advances only while the server runs, and continues after a restart where
+/// the last run stored its newest response.
 ///
-/// `created_at` holds its readings. They begin with the date of the first answer and fall behind the
-/// wall clock from then on, by the time that the server is off.
+/// `created_at` holds its readings. They begin with the date of the first response and then lag behind
+/// wall-clock time by the time that the server is off.
 #[derive(Debug)]
 pub struct ResponseClock(Mutex<LastReading>);
 
-/// A reading of the clock, and the uptime at which it was taken.
+/// Reading of the clock, and the uptime when it was taken.
 #[derive(Clone, Copy, Debug)]
 struct LastReading {
-    /// `None`: there was no answer yet.
+    /// `None` before the first response.
     micros: Option<i64>,
     uptime: Duration,
 }
 
 impl ResponseClock {
-    /// Continues from the newest answer in the database, at uptime 0.
+    /// Continues from the newest stored response, at uptime 0.
     pub fn starting(connection: &Connection) -> rusqlite::Result<Self> {
         let micros = newest(connection)?;
         Ok(Self(Mutex::new(LastReading { micros, uptime: Duration::ZERO })))
     }
 
-    /// Reads the clock at this uptime. Answers that this process has not stored, as after a restore, set
-    /// it to the newest of them.
+    /// Returns the clock's reading at `uptime`. Responses that this process did not store, for example after a
+    /// restore, set it to the newest of them.
     fn read(&self, connection: &Connection, uptime: Duration, now: Timestamp) -> rusqlite::Result<i64> {
         let newest = newest(connection)?;
         let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -62,7 +62,7 @@ impl ResponseClock {
         Ok(newest.saturating_add(i64::try_from(passed).unwrap_or(i64::MAX)))
     }
 
-    /// Records that an answer was stored at this reading.
+    /// Records that a response was stored at this reading.
     fn record(&self, micros: i64, uptime: Duration) {
         let reading = LastReading { micros: Some(micros), uptime };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = reading;
@@ -75,18 +75,18 @@ fn newest(connection: &Connection) -> rusqlite::Result<Option<i64>> {
         .query_row([], |row| row.get(0))
 }
 
-/// What came of a request to store something.
+/// Outcome of a request with an optional idempotency key.
 #[derive(Clone, Debug, PartialEq)]
 pub enum IdempotentOutcome<T> {
-    /// It was stored now.
+    /// Stored by this request.
     New(T),
-    /// It was stored before, under the same key: the first answer, as JSON, and its id.
+    /// Stored by an earlier request with the same key: its id, and its response as JSON.
     Replayed { id: i64, answer: String },
-    /// The key was used before, for another body.
+    /// The key was used with a different body.
     KeyReused,
 }
 
-/// Stores by `insert`, unless `key` says that it has been done.
+/// Runs `insert`, unless a request with the same key has done so.
 pub fn execute_once<T: Serialize>(
     connection: &Connection,
     key: Option<(&IdempotencyKey, &ResponseClock)>,

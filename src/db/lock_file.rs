@@ -1,18 +1,15 @@
-//! One server per database: a lock file beside it, held for as long as the server lives.
+//! Lock files: one server per database, and one maintenance command at a time.
 //!
-//! The file also records the state of the database between two servers, in one line:
+//! The server's lock file also records the state of the database between two runs, in one line:
 //!
 //! | line | state |
 //! | --- | --- |
-//! | `none` | no database has been made yet |
+//! | `none` | no database was created yet |
 //! | `stopped ID` | the last server stopped cleanly; ID is the id of the database |
-//! | (empty) | the same, as versions before the id wrote it |
+//! | (empty) | the same, written by versions before the id |
 //! | `PID ID` | a server runs, or has crashed |
-//! | `PID ID filling` | sample data is being written; the file may be removed if that is cut off |
+//! | `PID ID filling` | sample data is being written; the file may be removed if that is interrupted |
 //! | `PID ID moved FILE LOG` | the database or its log was moved, deleted or replaced while a server ran; their stamps |
-//!
-//! A second lock lets one command at a time change what is stored wholesale: a restore in
-//! the middle of an import would leave half of each.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -25,17 +22,17 @@ use crate::db::database_id::DatabaseId;
 use crate::db::error::OpenError;
 use crate::fs::paths::{folder_of, with_suffix};
 
-/// The lock on one database; released by the kernel when the process ends, however it ends.
+/// Lock on a database. The kernel releases it when the process ends.
 #[derive(Debug)]
 pub struct Lock {
     file: File,
     record: LockRecord,
 }
 
-/// State of a database between two servers.
+/// State of a database between two runs of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockState {
-    /// No database has been made yet.
+    /// No database was created yet.
     None,
     /// The last server stopped cleanly.
     Stopped,
@@ -47,7 +44,8 @@ pub enum LockState {
     Moved { database: FileStamp, log: FileStamp },
 }
 
-/// Inode and time of birth, in nanoseconds; 0 where the file system tells none. Inodes are reused.
+/// Inode and creation time, nanoseconds since 1970; 0 where the file system does not record it. Inodes are
+/// reused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FileStamp {
     inode: u64,
@@ -61,7 +59,7 @@ impl FileStamp {
         Self { inode: file.ino(), born: born.and_then(|at| u64::try_from(at.as_nanos()).ok()).unwrap_or(0) }
     }
 
-    /// Returns the inode alone.
+    /// Returns the inode.
     pub fn inode(self) -> u64 {
         self.inode
     }
@@ -87,8 +85,7 @@ pub struct LockRecord {
 }
 
 impl LockRecord {
-    /// Reads the record of `database` without taking the lock; a missing file counts as
-    /// [`LockState::None`].
+    /// Reads the record of `database` without acquiring the lock. A missing file counts as [`LockState::None`].
     pub fn read(database: &Path) -> Self {
         fs::read_to_string(with_suffix(database, ".lock"))
             .map_or(Self { state: LockState::None, id: None }, |text| Self::parse(&text))
@@ -108,7 +105,7 @@ impl LockRecord {
         Self { state, id: words.get(1).and_then(|id| DatabaseId::parse(id)) }
     }
 
-    /// Reports whether a database was there that nobody was told to make.
+    /// Reports whether a database existed.
     pub fn had_database(&self) -> bool {
         !matches!(self.state, LockState::None | LockState::Filling)
     }
@@ -127,13 +124,13 @@ impl std::fmt::Display for LockRecord {
     }
 }
 
-/// Returns the id of the database that last lay at this path.
+/// Returns the id of the last database at this path.
 pub fn recorded_id(database: &Path) -> Option<DatabaseId> {
     LockRecord::read(database).id
 }
 
-/// Makes the lock file where there is none. It gets its name together with its content: an empty
-/// one counts as that of a former database.
+/// Creates the lock file if it is missing. It gets its name together with its content: an empty one means that
+/// there was a database.
 fn make_lock_file(path: &Path) -> io::Result<()> {
     if fs::symlink_metadata(path).is_ok() {
         return Ok(());
@@ -148,12 +145,12 @@ fn make_lock_file(path: &Path) -> io::Result<()> {
         Err(_) if fs::symlink_metadata(path).is_err() => fs::rename(&new, path),
         made => made,
     };
-    // Another process may have removed it already.
+    // Another process may have removed it.
     drop(fs::remove_file(&new));
     made
 }
 
-/// Opens the lock file at `path` and locks it; `None` when another holds it.
+/// Opens and locks the file at `path`. Returns `None` when another process holds the lock.
 fn lock_file(database: &Path, path: &Path) -> Result<Option<File>, OpenError> {
     let folder = |e: &io::Error| unwritable(database, path, e);
     let options = OpenOptions::new().create(true).truncate(false).read(true).write(true).clone();
@@ -175,16 +172,16 @@ fn unwritable(database: &Path, path: &Path, error: &io::Error) -> OpenError {
     }
 }
 
-/// The right to change what is stored wholesale: a restore, an import, a clearing out.
+/// Lock of commands that change the database as a whole, such as restore, import and prune: a restore in the
+/// middle of an import would leave half of each.
 #[derive(Debug)]
 pub struct MaintenanceLock(#[expect(dead_code, reason = "the lock lasts as long as the file is open")] File);
 
 impl MaintenanceLock {
-    /// Takes it.
+    /// Acquires the lock.
     ///
     /// # Errors
-    /// [`OpenError::Maintained`] when another command has it, [`OpenError::Folder`] when the
-    /// file cannot be made.
+    /// [`OpenError::Maintained`] when another command holds it.
     pub fn acquire(database: &Path) -> Result<Self, OpenError> {
         let lock = lock_file(database, &with_suffix(database, ".maintenance.lock"))?;
         lock.map(Self).ok_or_else(|| OpenError::Maintained { path: database.to_owned() })
@@ -192,11 +189,10 @@ impl MaintenanceLock {
 }
 
 impl Lock {
-    /// Takes the lock.
+    /// Acquires the lock.
     ///
     /// # Errors
-    /// [`OpenError::InUse`] when another server holds it, [`OpenError::Folder`] when the file
-    /// cannot be made.
+    /// [`OpenError::InUse`] when another server holds it.
     pub fn acquire(database: &Path) -> Result<Self, OpenError> {
         let path = with_suffix(database, ".lock");
         make_lock_file(&path).map_err(|e| unwritable(database, &path, &e))?;
@@ -211,10 +207,7 @@ impl Lock {
         Ok(Self { file, record })
     }
 
-    /// Takes the lock; `None` when a server runs.
-    ///
-    /// # Errors
-    /// [`OpenError::Folder`] when the file cannot be made.
+    /// Acquires the lock. Returns `None` when a server runs.
     pub fn try_acquire(database: &Path) -> Result<Option<Self>, OpenError> {
         match Self::acquire(database) {
             Ok(lock) => Ok(Some(lock)),
@@ -223,7 +216,7 @@ impl Lock {
         }
     }
 
-    /// Reports whether the last holder stopped cleanly, or there was none.
+    /// Reports whether the last server stopped cleanly, or there was none.
     pub fn was_clean(&self) -> bool {
         matches!(self.record.state, LockState::None | LockState::Stopped)
     }
@@ -234,14 +227,11 @@ impl Lock {
     }
 
     /// Records a state. A start after [`LockState::Running`] checks the database.
-    ///
-    /// # Errors
-    /// The file cannot be written.
     pub fn mark(&mut self, state: LockState) -> io::Result<()> {
         self.record.state = state;
         let text = self.record.to_string();
         self.file.rewind()?;
-        // Written over, then cut: on a full disk the file keeps the block that it has.
+        // Overwritten, then truncated: on a full disk the file keeps its block.
         self.file.write_all(text.as_bytes())?;
         self.file.set_len(text.len() as u64)?;
         self.file.sync_all()

@@ -1,8 +1,7 @@
 //! SQLite access: connections, schema, the writer thread, entries, rollups, idempotency, health.
 //!
-//! Each database has one writer thread and a pool of read-only connections. Public methods own
-//! their transaction; shared helpers take a connection. Backups, imports and exports build on this
-//! module and live in `backup` and `transfer`.
+//! Each database has one writer thread and a pool of read-only connections. Public methods own their
+//! transaction; shared helpers take a connection. Backups, imports and exports live in `backup` and `transfer`.
 
 pub mod coffee_types;
 pub mod coffees;

@@ -1,4 +1,4 @@
-//! Opening a database for a command, whether a server runs or not.
+//! Opening a database for a command, with or without a running server.
 
 use std::path::Path;
 
@@ -9,10 +9,10 @@ use crate::db::replace_file::recover_interrupted;
 use crate::db::schema;
 use crate::db::schema::{Found, Role};
 
-/// Opens a database to read it. Creates none.
+/// Opens an existing database for reading.
 ///
 /// # Errors
-/// It is missing, empty, not a database of ours, or newer than this program.
+/// It is missing, empty, another program's, or newer than this program.
 pub fn open_to_read(database: &Path) -> Result<Connection, OpenError> {
     require_database(database)?;
     recover_interrupted(database)?;
@@ -24,10 +24,10 @@ pub fn open_to_read(database: &Path) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
-/// Opens a database to write to it beside a server, and returns its schema version. Creates none.
+/// Opens an existing database for writing beside a server, and returns its schema version.
 ///
 /// # Errors
-/// It is missing, empty, not a database of ours, or newer than this program.
+/// It is missing, empty, another program's, or newer than this program.
 pub fn open_to_write(database: &Path) -> Result<(Connection, i64), OpenError> {
     require_database(database)?;
     recover_interrupted(database)?;

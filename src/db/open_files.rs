@@ -1,7 +1,6 @@
-//! Comparison of the open database files with what lies at their paths.
+//! Detection of database files that were moved, deleted or replaced while they are open.
 //!
-//! A file that is deleted or replaced while it is open stays usable under no name: whatever is
-//! written to it is gone when the server stops. The files are compared by device and inode, and
+//! Data written to an unlinked file is lost when the server stops. Files are compared by device and inode and
 //! never opened here: closing a descriptor of the database would drop SQLite's locks on it.
 
 use std::fs::Metadata;
@@ -13,7 +12,7 @@ use std::{fs, io};
 use crate::db::lock_file::{FileStamp, Lock, LockState};
 use crate::fs::paths::with_suffix;
 
-/// Difference between an open file and what lies at its path.
+/// Difference between an open file and the file at its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Displacement {
     /// The database file was moved or deleted.
@@ -27,12 +26,12 @@ pub enum Displacement {
 }
 
 impl Displacement {
-    /// Reports whether the database file is in place, and only its log is not.
+    /// Reports whether only the log is affected.
     pub fn is_log_only(self) -> bool {
         matches!(self, Self::LogMissing | Self::LogReplaced)
     }
 
-    /// Describes it for `/health`.
+    /// Returns a description for `/health`.
     pub fn sentence(self) -> &'static str {
         match self {
             Self::DatabaseMissing => {
@@ -64,7 +63,7 @@ impl OpenedFile {
     }
 
     fn is(&self, other: &Metadata) -> bool {
-        // An inode is not reused while it is open.
+        // Inodes are not reused while they are open.
         (self.device, self.stamp.inode()) == (other.dev(), other.ino())
     }
 }
@@ -76,17 +75,14 @@ pub struct OpenFiles {
     database: PathBuf,
     log: PathBuf,
     opened_database: OpenedFile,
-    /// `None` when there was none, as on a disk without room.
+    /// `None` when there was no log, as on a full disk.
     opened_log: Option<OpenedFile>,
     displacement: OnceLock<Displacement>,
     lock: Arc<Mutex<Lock>>,
 }
 
 impl OpenFiles {
-    /// Remembers the files that this process has just opened for the database at `path`.
-    ///
-    /// # Errors
-    /// The file system's.
+    /// Records the files that this process has just opened for the database at `path`.
     pub fn of(path: &Path, lock: Arc<Mutex<Lock>>) -> io::Result<Self> {
         let resolved = fs::canonicalize(path)?;
         let log = with_suffix(&resolved, "-wal");
@@ -100,8 +96,8 @@ impl OpenFiles {
         })
     }
 
-    /// Returns the first displacement that was found. It stands until the next start: another
-    /// program may have changed a file that came back.
+    /// Returns the first displacement found. It stays until the next start: another program may have changed a
+    /// file that came back.
     pub fn displacement(&self) -> Option<Displacement> {
         self.displacement.get().copied()
     }
@@ -111,8 +107,7 @@ impl OpenFiles {
         fs::metadata(&self.log).map_or(0, |log| log.len())
     }
 
-    /// Compares the files with their paths, and returns the first displacement that was found, now
-    /// or before.
+    /// Compares the files with their paths. Returns the first displacement found, now or earlier.
     pub fn compare(&self) -> Option<Displacement> {
         if let Some(known) = self.displacement() {
             return Some(known);
@@ -146,7 +141,7 @@ enum Whereabouts {
     Replaced,
 }
 
-/// An error other than absence is no displacement: SQLite will meet it, too.
+/// Errors other than absence are no displacement; SQLite reports those.
 fn whereabouts(path: &Path, opened: OpenedFile) -> Whereabouts {
     match fs::metadata(path) {
         Ok(found) if opened.is(&found) => Whereabouts::Same,
@@ -158,14 +153,13 @@ fn whereabouts(path: &Path, opened: OpenedFile) -> Whereabouts {
     }
 }
 
-/// Finds the open file with this resolved path, from `/proc/self/fd`; where that
-/// cannot be read, of the file at the path.
+/// Finds the open file with this resolved path in `/proc/self/fd`. Falls back to the file at the path.
 fn opened_as(path: &Path) -> io::Result<OpenedFile> {
     let descriptors = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
     let of_descriptor = descriptors
         .map(|entry| entry.path())
         .filter(|link| fs::read_link(link).is_ok_and(|target| target == path))
-        // The link leads to the open file itself, whatever its name is now.
+        // The link leads to the open file, whatever its current name.
         .find_map(|link| fs::metadata(link).ok());
     of_descriptor.map_or_else(|| fs::metadata(path), Ok).map(|found| OpenedFile::of(&found))
 }

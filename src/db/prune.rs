@@ -1,5 +1,5 @@
-//! Removes what is older than a date, in short transactions, so that a server beside it
-//! goes on writing. Room is left for later entries; the file does not shrink.
+//! Removal of old entries in short transactions, so that a running server keeps writing. The file does not
+//! shrink; the free space is reused.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,24 +13,24 @@ use crate::db::schema;
 use crate::domain::entry::EntryKind;
 use crate::domain::time::Timestamp;
 
-/// How long one transaction deletes; with its commit it stays near 30 ms.
+/// Duration of the deletions in one transaction. With the commit it takes some 30 ms.
 const TURN: Duration = Duration::from_millis(20);
-/// Between two transactions, for the writer of a server, which tries each millisecond.
+/// Pause between two transactions for the server's writer, which retries every millisecond.
 const PAUSE: Duration = Duration::from_millis(3);
-/// Rows that are deleted between two looks at the clock.
+/// Rows deleted between two looks at the clock.
 const STEP: u32 = 50;
 
-/// The entries of one kind that lie before an instant, and how many do not.
+/// Number of entries of one kind before and after an instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OldEntries {
     pub count: u64,
-    /// The oldest and the newest of them; `None` when there are none.
+    /// Timestamps of the oldest and the newest old entry; `None` without any.
     pub span: Option<(Timestamp, Timestamp)>,
-    /// How many entries are not that old.
+    /// Number of newer entries.
     pub others: u64,
 }
 
-/// Why nothing, or not everything, was removed.
+/// Error of a prune.
 #[derive(Debug, thiserror::Error)]
 pub enum PruneError {
     #[error(transparent)]
@@ -45,22 +45,18 @@ impl From<rusqlite::Error> for PruneError {
     }
 }
 
-/// A database, open to have old entries removed.
+/// Database opened for removing old entries.
 #[derive(Debug)]
 pub struct Pruner {
     connection: Connection,
-    /// The last ids when it was opened: what comes later is in no backup that is made since.
+    /// Last ids at opening: later entries may be in no backup.
     last_ids: [i64; 2],
-    /// `None`: nothing is to be removed.
+    /// `None` when nothing is to be removed.
     _maintenance: Option<MaintenanceLock>,
 }
 
 impl Pruner {
-    /// Opens a database that may be in use, to look or (`is_to_remove`) to remove from it. None is
-    /// made where there is none.
-    ///
-    /// # Errors
-    /// That it is not there, not ours, or newer than this program; that another command is at work.
+    /// Opens an existing database, in use or not, for counting or (`is_to_remove`) removing.
     pub fn open(database: &Path, is_to_remove: bool) -> Result<Self, OpenError> {
         require_database(database)?;
         let maintenance = is_to_remove.then(|| MaintenanceLock::acquire(database)).transpose()?;
@@ -76,10 +72,7 @@ impl Pruner {
         Ok(Self { connection, last_ids, _maintenance: maintenance })
     }
 
-    /// What lies before `before`.
-    ///
-    /// # Errors
-    /// The store's faults.
+    /// Counts the entries before `before`.
     pub fn look(&self, kind: EntryKind, before: Timestamp) -> Result<OldEntries, PruneError> {
         let query = match kind {
             EntryKind::Coffee => {
@@ -102,13 +95,10 @@ impl Pruner {
         })?)
     }
 
-    /// Removes what lies before `before` and was there when the database was opened, oldest
-    /// first; says how many entries that were. One that ends early has removed the oldest.
-    ///
-    /// # Errors
-    /// The store's faults.
+    /// Removes the entries before `before` that existed at opening, oldest first, and returns their number. An
+    /// interrupted run has removed the oldest.
     pub fn remove(&mut self, kind: EntryKind, before: Timestamp) -> Result<u64, PruneError> {
-        // One by one, as the planner may take a list of ids for longer than the table.
+        // One by one: for a list of ids the planner may scan the table.
         let (oldest, delete, last_id) = match kind {
             EntryKind::Coffee => (
                 "select id from coffee_logs indexed by coffee_logs_by_time

@@ -1,8 +1,7 @@
-//! A database that whatever is asked of it, and nothing changes: any statement that reads.
+//! Read-only SQL sessions.
 //!
-//! Three locks, for each leaves a gap: the file is opened to read only, `query_only` covers
-//! what is temporary, and a statement that would write is refused before it runs, so that
-//! `vacuum into` makes no other file either.
+//! Three locks, as each leaves a gap: the file is opened read-only, `query_only` covers temporary tables, and
+//! writing statements are refused before they run, so that `vacuum into` creates no file.
 
 use std::io;
 use std::path::Path;
@@ -14,17 +13,17 @@ use rusqlite::{Batch, Connection, ErrorCode, Statement};
 use crate::db::error::{Error, OpenError};
 use crate::db::open::open_to_read;
 
-/// Why a statement has no answer, or not all of it.
+/// Error of a statement.
 #[derive(Debug, thiserror::Error)]
 pub enum SqlError {
     #[error("only statements that read are answered here: nothing was changed")]
     Write,
-    /// What SQLite says to it.
+    /// SQLite rejected the statement.
     #[error("{0}")]
     Statement(String),
     #[error(transparent)]
     Store(Error),
-    /// Where the rows went takes no more.
+    /// The output could not be written.
     #[error(transparent)]
     Target(io::Error),
 }
@@ -34,7 +33,7 @@ impl From<rusqlite::Error> for SqlError {
         if let rusqlite::Error::SqlInputError { msg, .. } = error {
             return Self::Statement(msg);
         }
-        // The database itself is open by now: another file is meant, which a statement attaches.
+        // The database itself is open: the error is about a file that the statement attaches.
         if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) {
             let why = match error {
                 rusqlite::Error::SqliteFailure(_, Some(message)) => message,
@@ -53,35 +52,28 @@ impl From<rusqlite::Error> for SqlError {
     }
 }
 
-/// What a statement answers, piece by piece.
+/// Output of a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SqlOutput<'a> {
-    /// It begins: the names of its columns.
+    /// Column names.
     Columns(&'a [String]),
     /// A row as text; `None` is null.
     Row(&'a [Option<String>]),
-    /// It has no more.
+    /// End of the rows.
     End,
 }
 
-/// A database to ask.
+/// Open read-only database.
 #[derive(Debug)]
 pub struct ReadOnlySession(Connection);
 
 impl ReadOnlySession {
-    /// Opens a database, in use or not. None is made where there is none.
-    ///
-    /// # Errors
-    /// That it is not there, not ours, or newer than this program.
+    /// Opens an existing database, in use or not.
     pub fn open(database: &Path) -> Result<Self, OpenError> {
         open_to_read(database).map(Self)
     }
 
-    /// Runs every statement of `text`, one after the other, up to the first that fails; hands what
-    /// they answer to `each`.
-    ///
-    /// # Errors
-    /// Why that one did.
+    /// Runs the statements of `text` up to the first that fails, and passes their output to `each`.
     pub fn ask(
         &self,
         text: &str,
@@ -119,7 +111,7 @@ fn answer(
     each(SqlOutput::End).map_err(SqlError::Target)
 }
 
-/// As SQLite's own shell shows it; bytes in hexadecimal.
+/// Formats a value as SQLite's shell does; blobs in hexadecimal.
 fn as_text(value: ValueRef<'_>) -> Option<String> {
     match value {
         ValueRef::Null => None,

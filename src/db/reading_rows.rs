@@ -1,14 +1,14 @@
-//! Rows of heart-rate readings, read in time order.
+//! Access to rows of heart-rate readings in time order.
 
 use rusqlite::{Connection, Row};
 
 use crate::domain::heart_rate::Bpm;
 use crate::domain::time::Timestamp;
 
-/// Which readings to list, newest first.
+/// Filter of a list of readings, newest first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReadingFilter {
-    /// From this instant on, up to but without that one.
+    /// Start of the period, inclusive; `until` is exclusive.
     pub since: Timestamp,
     pub until: Timestamp,
     pub context: Option<String>,
@@ -16,7 +16,7 @@ pub struct ReadingFilter {
     pub offset: u32,
 }
 
-/// Feeds every reading of a span, in time order, to `each`: instant, pulse, context.
+/// Passes every reading of a period to `each`, in time order.
 pub fn each_reading(
     c: &Connection,
     start: Timestamp,
@@ -26,7 +26,7 @@ pub fn each_reading(
     each_within(c, start.micros(), end.micros(), each)
 }
 
-/// As [`each_reading`], in microseconds since 1970, also beyond what a timestamp can be.
+/// Like [`each_reading`], in microseconds since 1970, without the bounds of a timestamp.
 pub fn each_within(
     c: &Connection,
     start: i64,

@@ -1,4 +1,4 @@
-//! Rebuilding the rollups of a whole database.
+//! Rebuilding the rollups of a database.
 
 use std::path::Path;
 
@@ -9,10 +9,7 @@ use crate::db::lock_file::MaintenanceLock;
 use crate::db::open::open_to_write;
 use crate::db::{rollups, schema};
 
-/// Counts every reading of a database anew, whether a server runs or not; says how many there are.
-///
-/// # Errors
-/// That it is not there, not ours, or of another schema; that it cannot be written.
+/// Rebuilds the rollups, with or without a running server, and returns the number of readings.
 pub fn rebuild_rollups(database: &Path) -> Result<u64, OpenError> {
     let file = |why: String| OpenError::File { path: database.to_owned(), why };
     let fault = |e: rusqlite::Error| schema::open_error(database, &e);

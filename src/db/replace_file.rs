@@ -1,9 +1,9 @@
-//! Puts a new file in the place of a broken database, which is kept under another name.
+//! Replacement of a broken database file, which is kept under another name.
 //!
-//! The database's name always leads to a whole file, and a log never lies beside a file that
-//! is not its own: the broken file gets its second name first, then its log moves there, then
-//! the new file takes the first name over. A broken file that still has both names was left by
-//! a replacement that was cut off; the next to open the database undoes that.
+//! The database's name always leads to a whole file, and a log never lies beside a file that it does not belong
+//! to: first the broken file gets a second name, then its log moves there, then the new file takes over the
+//! first name. A broken file with both names means that a replacement was interrupted; the next process to open
+//! the database undoes it.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -18,19 +18,15 @@ use crate::fs::failpoint::failpoint;
 use crate::fs::paths::{folder_of, with_suffix};
 use crate::fs::temp_file::{TempFile, rename_no_replace, sync_parent_folder};
 
-/// What SQLite lays beside a database and would take for its own.
+/// Suffixes of the files beside a database that SQLite would take for its own.
 const COMPANIONS: [&str; 3] = ["-wal", "-journal", "-shm"];
-/// Between a database's name and the time at which it was moved aside.
+/// Separates a database's name from the time when it was moved away.
 const BROKEN: &str = ".broken-";
 
-/// What comes before every opening of a database: a replacement that was cut off is undone, and
-/// the remains of a lost database are refused.
-///
-/// # Errors
-/// Why it is not to be opened.
+/// Prepares opening a database: undoes an interrupted replacement, and refuses the remains of a lost database.
 pub fn recover_interrupted(database: &Path) -> Result<(), OpenError> {
     if is_interrupted(database) {
-        // Whoever holds the lock is moving its log just now.
+        // The holder of the lock is moving the log at this moment.
         let lock = Lock::try_acquire(database)?;
         let _lock = lock.ok_or_else(|| OpenError::Maintained { path: database.to_owned() })?;
         undo_interrupted(database)?;
@@ -38,8 +34,8 @@ pub fn recover_interrupted(database: &Path) -> Result<(), OpenError> {
     ensure_not_lost(database)
 }
 
-/// Refuses to begin with an empty database where one is lost: its log, which SQLite would remove,
-/// or its lock file is still there. Refuses the log of another file, too.
+/// Refuses to start with an empty database where one was lost: its log, which SQLite would remove, or its lock
+/// file still exists. Also refuses a log of another file.
 ///
 /// # Errors
 /// [`OpenError::Lost`], [`OpenError::Gone`] or [`OpenError::StrangeLog`].
@@ -58,8 +54,8 @@ pub fn ensure_not_lost(database: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Refuses a log that may not be the database's own, after one of them was replaced while a server
-/// ran: SQLite would write it into the file that lies there now.
+/// Refuses a log that may not belong to the database, after one of them was replaced while a server ran: SQLite
+/// would write it into the wrong file.
 ///
 /// # Errors
 /// [`OpenError::StrangeLog`].
@@ -69,7 +65,7 @@ pub fn ensure_log_belongs(database: &Path) -> Result<(), OpenError> {
         return Ok(());
     };
     let is_now = |path: &Path, stamp| fs::metadata(path).is_ok_and(|found| FileStamp::of(&found) == stamp);
-    // Where there is no database, a restore moves the log aside.
+    // Without a database, a restore moves the log away.
     let is_none = size(database) == 0 || size(&log) == 0;
     if is_none || is_now(database, file) && is_now(&log, its_log) {
         return Ok(());
@@ -77,10 +73,10 @@ pub fn ensure_log_belongs(database: &Path) -> Result<(), OpenError> {
     Err(OpenError::StrangeLog { path: database.to_owned(), log })
 }
 
-/// Makes room for an empty database where one is lost. What is left of its log is moved aside.
+/// Makes room for an empty database where one was lost, keeping its log under another name.
 ///
 /// # Errors
-/// [`OpenError::Present`] when there is a database, or the file system's.
+/// [`OpenError::Present`] when there is a database.
 pub fn make_room_for_new(database: &Path) -> Result<(), OpenError> {
     if size(database) > 0 {
         return Err(OpenError::Present(database.to_owned()));
@@ -97,11 +93,8 @@ fn size(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |m| m.len())
 }
 
-/// Gives `draft` the database's name. What has it now is kept aside if it `is_worth_keeping`;
-/// a log always is. Names what was moved.
-///
-/// # Errors
-/// The file system's; all is then as it was.
+/// Publishes `temp` under the database's name. Keeps the present file under another name if it
+/// `is_worth_keeping`, and a log always. Returns the names of moved files; after an error nothing has changed.
 pub fn replace(database: &Path, temp: TempFile, is_worth_keeping: bool) -> io::Result<Vec<PathBuf>> {
     let moved = move_aside(database, is_worth_keeping);
     let done = moved.and_then(|aside| temp.publish_over(database).map(|()| aside));
@@ -145,7 +138,7 @@ fn move_aside(database: &Path, is_worth_keeping: bool) -> io::Result<Vec<PathBuf
     Ok(aside)
 }
 
-/// A name beside the database that neither a file nor a log has.
+/// Returns a name beside the database that neither a file nor a log has.
 fn free_name(database: &Path) -> PathBuf {
     let now = file_name_time(Timestamp::from(SystemTime::now()));
     let is_free = |stem: &PathBuf| {
@@ -158,16 +151,15 @@ fn free_name(database: &Path) -> PathBuf {
     if is_free(&first) { first } else { names.find(is_free).unwrap_or(first) }
 }
 
-/// Was a replacement of this database cut off?
+/// Reports whether a replacement of this database was interrupted.
 pub fn is_interrupted(database: &Path) -> bool {
     !linked_names(database).is_empty()
 }
 
-/// Undoes a replacement that was cut off: the log goes back beside its file. For whoever
-/// holds the lock on the database.
+/// Undoes an interrupted replacement by moving the log back. The caller holds the lock on the database.
 ///
 /// # Errors
-/// The file system's, or that a log lies in the way; nothing is removed then.
+/// A log is in the way; nothing is removed then.
 pub fn undo_interrupted(database: &Path) -> Result<(), OpenError> {
     let undo = || -> io::Result<()> {
         for stem in linked_names(database) {
@@ -186,7 +178,7 @@ pub fn undo_interrupted(database: &Path) -> Result<(), OpenError> {
     })
 }
 
-/// Moves what lay beside the database back to it. An empty log in its way holds nothing.
+/// Moves a file back beside the database. An empty log in its way holds nothing.
 fn restore_companion(aside: &Path, place: &Path) -> io::Result<()> {
     if fs::symlink_metadata(aside).is_err() {
         return Ok(());
@@ -197,7 +189,7 @@ fn restore_companion(aside: &Path, place: &Path) -> io::Result<()> {
     if rename_no_replace(aside, place)? {
         return Ok(());
     }
-    // The index of a log is made anew.
+    // SQLite rebuilds the index of a log.
     if place.as_os_str().as_encoded_bytes().ends_with(b"-shm") {
         fs::remove_file(place)?;
         return fs::remove_file(aside);
@@ -209,12 +201,12 @@ fn restore_companion(aside: &Path, place: &Path) -> io::Result<()> {
     )))
 }
 
-/// The names aside under which the database's own file lies too.
+/// Returns the other names of the database's own file.
 fn linked_names(database: &Path) -> Vec<PathBuf> {
     let (Ok(file), Some(name)) = (fs::symlink_metadata(database), database.file_name()) else {
         return Vec::new();
     };
-    // Nearly always: no name but its own.
+    // The usual case: a single name.
     if !file.is_file() || file.nlink() < 2 {
         return Vec::new();
     }

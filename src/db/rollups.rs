@@ -1,9 +1,8 @@
-//! Counts of the readings by day, by 32 days and by hour: what answers over years add up
-//! instead of the rows.
+//! Rollups of the readings by day, by 32 days and by hour, for queries over years.
 //!
-//! Triggers keep them (`sql/0002_heart_rate_counts.sql`). Whoever adds many rows turns those
-//! off on a connection of its own and adds the counts itself, in the same transaction, with
-//! [`RollupBuilder`]. Whether all agree, [`differing_tables`] tells; [`recount`] makes it so.
+//! Triggers maintain them (`sql/0002_heart_rate_counts.sql`). Bulk writers turn the triggers off on their
+//! connection and add to the rollups with [`RollupBuilder`] in the same transaction. [`differing_tables`]
+//! verifies the rollups; [`recount`] rebuilds them.
 
 use std::collections::BTreeMap;
 
@@ -21,43 +20,36 @@ use crate::domain::time::{DAY, HOUR, Timestamp};
 const BLOCK_BITS: u32 = 5;
 /// Days in a block.
 const BLOCK: i64 = 1 << BLOCK_BITS;
-/// Counts that are held before they are written: bounds memory, whatever the contexts are.
+/// Pending counts from which a builder is full: bounds memory for any number of contexts.
 const MAX_PENDING: usize = 20_000;
-/// The schema that has them.
+/// First schema version with rollups.
 const SINCE_VERSION: i64 = 2;
 
-/// The tables that hold them.
+/// Names of the rollup tables.
 pub const TABLES: [&str; 3] = ["heart_rate_days", "heart_rate_blocks", "heart_rate_hours"];
 
-/// Whether a file of this schema version holds counts.
+/// Reports whether a database of this schema version has rollups.
 pub fn are_in(version: i64) -> bool {
     version >= SINCE_VERSION
 }
 
-/// Counts readings, to be written all at once.
+/// Accumulates rollups of readings, which are written at once.
 #[derive(Debug, Default)]
 pub struct RollupBuilder {
-    /// By context, then day and pulse.
+    /// By context, then by day and bpm.
     days: Grouped<BTreeMap<(i64, u16), u64>>,
     hours: BTreeMap<i64, BpmAggregate>,
     held: usize,
 }
 
 impl RollupBuilder {
-    /// A counter for this connection, whose triggers count no more from now on.
-    ///
-    /// # Errors
-    /// SQLite's own.
+    /// Creates a builder, and disables the triggers of this connection.
     pub fn without_triggers(connection: &Connection) -> rusqlite::Result<Self> {
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
         Ok(Self::default())
     }
 
-    /// Does work that adds many readings and counts each, in the place of the triggers, which count again
-    /// afterwards.
-    ///
-    /// # Errors
-    /// SQLite's own, and those of the work.
+    /// Runs work that adds many readings, with a builder in the place of the triggers.
     pub fn during<T>(
         connection: &Connection,
         work: impl FnOnce(&mut Self) -> rusqlite::Result<T>,
@@ -69,7 +61,7 @@ impl RollupBuilder {
         Ok(done)
     }
 
-    /// Counts a reading.
+    /// Adds a reading.
     pub fn add(&mut self, at: Timestamp, bpm: Bpm, context: Option<&str>) {
         let (day, hour) = (at.micros().div_euclid(DAY), at.micros().div_euclid(HOUR));
         let count = self.days.get_or_default(context).entry((day, bpm.get())).or_insert(0);
@@ -78,15 +70,12 @@ impl RollupBuilder {
         self.hours.entry(hour).or_default().add(bpm, 1);
     }
 
-    /// Is there as much as should be held?
+    /// Reports whether the pending counts should be written.
     pub fn is_full(&self) -> bool {
         self.held >= MAX_PENDING
     }
 
-    /// Adds what was counted to the tables, and begins anew.
-    ///
-    /// # Errors
-    /// SQLite's own.
+    /// Adds the pending counts to the tables.
     pub fn write(&mut self, c: &Connection) -> rusqlite::Result<()> {
         let Self { days, hours, .. } = std::mem::take(self);
         let mut to_days = c.prepare_cached(
@@ -122,20 +111,17 @@ impl RollupBuilder {
     }
 }
 
-/// Turns them on again whatever happens, a panic too.
+/// Enables the triggers on drop, also on a panic.
 struct EnableTriggersOnDrop<'c>(&'c Connection);
 
 impl Drop for EnableTriggersOnDrop<'_> {
     fn drop(&mut self) {
-        // SQLite knows no reason to refuse this.
+        // SQLite has no reason to refuse this.
         let _ = self.0.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, true);
     }
 }
 
-/// Counts every reading anew. Memory does not grow with them.
-///
-/// # Errors
-/// SQLite's own.
+/// Rebuilds all rollups in bounded memory.
 pub fn recount(c: &Connection) -> rusqlite::Result<()> {
     c.execute_batch(
         "delete from heart_rate_days; delete from heart_rate_blocks; delete from heart_rate_hours",
@@ -151,10 +137,7 @@ pub fn recount(c: &Connection) -> rusqlite::Result<()> {
     fault.and_then(|()| counter.write(c))
 }
 
-/// In which of the tables counts differ from the readings; empty when all agree.
-///
-/// # Errors
-/// SQLite's own.
+/// Returns the rollup tables that differ from the readings.
 pub fn differing_tables(c: &Connection) -> rusqlite::Result<Vec<&'static str>> {
     let mut audit = Audit::default();
     let (mut counter, mut block, mut total, mut fault) = (RollupBuilder::default(), None, 0_u64, Ok(()));
@@ -172,7 +155,7 @@ pub fn differing_tables(c: &Connection) -> rusqlite::Result<Vec<&'static str>> {
     if let Some(last) = block {
         audit.compare(c, last, counter)?;
     }
-    // What is counted where there is no reading at all shows in the sums.
+    // Counts where no reading exists show in the sums.
     let mut wrong = Vec::new();
     for (table, is_wrong, sum) in [
         ("heart_rate_days", audit.days, "select coalesce(sum(count), 0) from heart_rate_days"),
@@ -187,7 +170,7 @@ pub fn differing_tables(c: &Connection) -> rusqlite::Result<Vec<&'static str>> {
     Ok(wrong)
 }
 
-/// Which tables were found wrong so far.
+/// Tables found to differ.
 #[derive(Default)]
 struct Audit {
     days: bool,
@@ -196,7 +179,7 @@ struct Audit {
 }
 
 impl Audit {
-    /// Compares what was counted of one block with what the tables say of it.
+    /// Compares the rollups of one block.
     fn compare(&mut self, c: &Connection, block: i64, counted: RollupBuilder) -> rusqlite::Result<()> {
         let first = block * BLOCK;
         let mut days = counted.days;
@@ -241,13 +224,13 @@ impl Audit {
     }
 }
 
-/// The tables say '' where a reading has no context.
+/// Returns the context of a rollup row, where '' stands for none.
 fn named(context: &str) -> Option<&str> {
     Some(context).filter(|context| !context.is_empty())
 }
 
-/// Feeds how often each pulse was measured from `since` up to `until` to `each`, in any order and
-/// in parts: pulse, how often, context. What lies within whole days comes from the counts.
+/// Passes the distribution of the readings from `since` to `until` to `each`, in any order and in parts: bpm,
+/// count, context. Whole days come from the rollups.
 pub fn each_count(
     c: &Connection,
     since: Timestamp,
@@ -311,14 +294,14 @@ fn each_hour(
     Ok(())
 }
 
-/// Fills buckets: from whole hours where none of them ends within the hour, else from the readings.
+/// Fills buckets from hourly rollups where no bucket ends within the hour, and otherwise from the readings.
 pub fn fill_buckets(c: &Connection, buckets: &mut TimeBuckets) -> rusqlite::Result<()> {
     let edges: Vec<i64> = buckets.edges().map(Timestamp::micros).collect();
     let (Some(start), Some(end)) = (edges.first().copied(), edges.last().copied()) else { return Ok(()) };
     let mut done = start;
     let mut edges = edges.into_iter().filter(|edge| edge.rem_euclid(HOUR) != 0).peekable();
     while done < end {
-        // The hours up to the next edge that lies within one.
+        // Hours up to the next edge within an hour.
         let split = edges.peek().map_or(end, |edge| edge.div_euclid(HOUR) * HOUR);
         if split > done {
             each_hour(c, done.div_euclid(HOUR), split.div_euclid(HOUR), |hour, of| {
@@ -326,7 +309,7 @@ pub fn fill_buckets(c: &Connection, buckets: &mut TimeBuckets) -> rusqlite::Resu
             })?;
             done = split;
         }
-        // Hours with edges in them, one after the other, in one go.
+        // Consecutive hours with edges in them.
         let mut ragged = done;
         while let Some(edge) = edges.next_if(|edge| edge.div_euclid(HOUR) * HOUR <= ragged) {
             ragged = (edge.div_euclid(HOUR) * HOUR + HOUR).min(end);
@@ -337,13 +320,13 @@ pub fn fill_buckets(c: &Connection, buckets: &mut TimeBuckets) -> rusqlite::Resu
     Ok(())
 }
 
-/// Counts to seek over readings by, newest first: all of them by hour, those of a context by 32 days.
+/// Rollups used to skip readings, newest first: hours for all readings, blocks of 32 days for a context.
 struct SeekPlan {
     /// Microseconds.
     unit: i64,
-    /// How many readings lie in a span of time.
+    /// Query for the number of readings in a period.
     within: &'static str,
-    /// How many lie in each of a span of units.
+    /// Query for the number of readings in each unit of a period.
     counts: &'static str,
 }
 
@@ -362,8 +345,8 @@ const SEEK_CONTEXT: SeekPlan = SeekPlan {
              group by block order by block desc",
 };
 
-/// The same list from further on: with an end before which it goes on, and an offset that is left, which is
-/// less than what lies in an hour, or of a context in 32 days.
+/// Replaces most of a filter's offset by an earlier end. The remaining offset is less than the readings of an
+/// hour, or of a context in 32 days.
 pub fn seek(c: &Connection, mut filter: ReadingFilter) -> rusqlite::Result<ReadingFilter> {
     let (since, until) = (filter.since.micros(), filter.until.micros());
     let SeekPlan { unit, within, counts } = if filter.context.is_none() { SEEK_ALL } else { SEEK_CONTEXT };

@@ -1,7 +1,7 @@
-//! What a database of ours is: its marks, its tables, and the statements between versions.
+//! Schema: application id, migrations, and the settings of connections.
 //!
-//! Every step runs in one transaction with its version number. A file that already holds
-//! data is backed up before the first step.
+//! Migrations run in one transaction together with the version number, after a backup of a file that holds
+//! data.
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -17,20 +17,20 @@ use crate::fs::failpoint::failpoint;
 /// `application_id` of our files: "Coff" in ASCII.
 pub const APPLICATION_ID: i64 = 0x436f_6666;
 
-/// The table in which a backup carries its digests.
+/// Table of a backup's digests.
 pub const DIGEST_TABLE: &str = "backup_digests";
 
-/// The statements from nothing to the newest schema; step n leads to `user_version` n+1.
+/// Migrations; the nth leads to `user_version` n.
 const MIGRATIONS: [&str; 3] = [
     include_str!("../../sql/0001_initial.sql"),
     include_str!("../../sql/0002_heart_rate_counts.sql"),
     include_str!("../../sql/0003_integrity.sql"),
 ];
 
-/// The statements that this program knows.
+/// Returns the migrations that this program knows.
 ///
-/// A debug build takes one more from the file that `COFFEE_TRACKER_NEXT_SCHEMA` names, so
-/// that tests can move a schema as a later version will.
+/// A debug build adds one from the file that `COFFEE_TRACKER_NEXT_SCHEMA` names, so that tests can migrate a
+/// schema as a later version will.
 pub fn migrations() -> &'static [&'static str] {
     static KNOWN: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
         #[cfg(debug_assertions)]
@@ -44,7 +44,7 @@ pub fn migrations() -> &'static [&'static str] {
     &KNOWN
 }
 
-/// The newest schema that this program knows.
+/// Returns the newest schema version that this program knows.
 pub fn newest() -> i64 {
     i64::try_from(migrations().len()).unwrap_or(i64::MAX)
 }
@@ -52,22 +52,19 @@ pub fn newest() -> i64 {
 /// SQLite's page cache per connection, in KiB.
 const CACHE_KIB: i64 = 1024;
 
-/// Readers of a quick query wait this long, milliseconds, when a recovery holds the file.
+/// Busy timeout of a connection, milliseconds. Readers wait only during a recovery.
 const BUSY_TIMEOUT_MS: u64 = 250;
 
-/// What a connection is for.
+/// Role of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// The only one that writes.
+    /// The only connection that writes.
     Writer,
-    /// Asks and never changes anything.
+    /// A connection that never writes.
     Reader,
 }
 
 /// Opens a connection with our settings.
-///
-/// # Errors
-/// SQLite's own.
 pub fn connect(path: &Path, role: Role) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
@@ -75,15 +72,12 @@ pub fn connect(path: &Path, role: Role) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Gives a connection our settings. WAL itself is a property of the file: see [`prepare`].
-///
-/// # Errors
-/// SQLite's own.
+/// Applies our settings to a connection. WAL is a property of the file: see [`prepare`].
 pub fn configure(connection: &mut Connection, role: Role) -> rusqlite::Result<()> {
     connection.busy_timeout(std::time::Duration::from_millis(BUSY_TIMEOUT_MS))?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
-    // A plan does not depend on bound values: else every binding would plan the query anew.
+    // Plans do not depend on bound values; otherwise SQLite would plan again for every binding.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(64);
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -94,7 +88,7 @@ pub fn configure(connection: &mut Connection, role: Role) -> rusqlite::Result<()
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     match role {
         Role::Writer => {
-            // Pages until the log is carried over: 8 MiB. The log shrinks back to that after a burst.
+            // A checkpoint after 2048 pages (8 MiB). The log shrinks to that size after a burst.
             connection.pragma_update(None, "wal_autocheckpoint", 2048)?;
             connection.pragma_update(None, "journal_size_limit", 8 << 20)
         }
@@ -102,11 +96,8 @@ pub fn configure(connection: &mut Connection, role: Role) -> rusqlite::Result<()
     }
 }
 
-/// Lets a connection of a command wait a minute for the database, and look each millisecond: a
-/// busy server lets go of it only that briefly.
-///
-/// # Errors
-/// SQLite's own.
+/// Lets a command's connection wait up to a minute for the database, retrying every millisecond: a busy server
+/// releases it only briefly.
 pub fn set_long_busy_timeout(connection: &Connection) -> rusqlite::Result<()> {
     const ATTEMPTS: i32 = 60_000;
     connection.busy_handler(Some(|attempt| {
@@ -115,19 +106,19 @@ pub fn set_long_busy_timeout(connection: &Connection) -> rusqlite::Result<()> {
     }))
 }
 
-/// What a file turns out to be.
+/// Kind of a database file.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Found {
-    /// Nothing in it yet.
+    /// Empty.
     Empty,
-    /// One of ours, with this schema version.
+    /// A database of this program, with its schema version.
     Ours(i64),
 }
 
-/// Looks at a file without changing it.
+/// Identifies a file without changing it.
 ///
 /// # Errors
-/// What it is instead of a database of ours.
+/// It belongs to another program, or is newer than this program.
 pub fn identify(connection: &Connection, path: &Path) -> Result<Found, OpenError> {
     let fault = |e| open_error(path, &e);
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(fault);
@@ -158,10 +149,8 @@ pub fn identify(connection: &Connection, path: &Path) -> Result<Found, OpenError
     Err(OpenError::Foreign { path: path.to_owned() })
 }
 
-/// Brings a file to the newest schema; `backup` is called first when there is data to lose.
-///
-/// # Errors
-/// Why it could not be done; the file is then as it was.
+/// Migrates a database to the newest schema, and calls `backup` first when there is data to lose. After an
+/// error nothing has changed.
 pub fn prepare(
     connection: &mut Connection,
     path: &Path,
@@ -214,10 +203,7 @@ fn drop_backup_digests(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Runs the statements from schema `version` on, all or none.
-///
-/// # Errors
-/// SQLite's own.
+/// Runs the migrations after `version` in one transaction.
 pub fn migrate(connection: &mut Connection, version: usize, migrations: &[&str]) -> rusqlite::Result<()> {
     if version >= migrations.len() {
         return Ok(());
@@ -229,7 +215,7 @@ pub fn migrate(connection: &mut Connection, version: usize, migrations: &[&str])
     }
     let newest = i64::try_from(migrations.len()).unwrap_or(0);
     if rollups::are_in(newest) && !rollups::are_in(i64::try_from(version).unwrap_or(0)) {
-        // The one step that statements alone would do in ten times the time, or the memory.
+        // Plain SQL would take ten times the time, or the memory.
         rollups::recount(&statements)?;
         failpoint("migration.counted");
     }
@@ -241,13 +227,12 @@ pub fn migrate(connection: &mut Connection, version: usize, migrations: &[&str])
     Ok(())
 }
 
-/// Drops the statistics that `ANALYZE` leaves in a file. No plan of ours needs them, and those of a table
-/// that has grown since mislead the planner.
+/// Drops the statistics of `ANALYZE`. No query needs them, and outdated ones mislead the planner.
 pub fn drop_statistics(connection: &Connection) -> rusqlite::Result<()> {
     const LEFT: &str =
         "select exists (select 1 from sqlite_schema where name in ('sqlite_stat1', 'sqlite_stat4'))";
     if connection.query_row(LEFT, [], |row| row.get(0))? {
-        // The reset makes this connection forget those that it has loaded.
+        // The reset makes this connection drop the statistics that it has loaded.
         connection.execute_batch(
             "drop table if exists sqlite_stat1; drop table if exists sqlite_stat4; pragma writable_schema = reset",
         )?;
@@ -255,10 +240,7 @@ pub fn drop_statistics(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// How many coffees and how many readings there are.
-///
-/// # Errors
-/// SQLite's own.
+/// Returns the number of coffees and of readings.
 pub fn count_rows(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
     connection.query_row(
         "select (select count(*) from coffee_logs), (select count(*) from heart_rate_logs)",
@@ -267,7 +249,7 @@ pub fn count_rows(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
     )
 }
 
-/// Says why a file could not be opened.
+/// Converts an error of opening a file.
 pub fn open_error(path: &Path, error: &rusqlite::Error) -> OpenError {
     let path = path.to_owned();
     let why = error.to_string();
@@ -287,8 +269,8 @@ pub fn open_error(path: &Path, error: &rusqlite::Error) -> OpenError {
     }
 }
 
-/// Reports whether a file begins as every SQLite database does. Only for a file that could not be
-/// opened as one: closing it drops the locks of connections to it.
+/// Reports whether a file starts with SQLite's magic bytes. Only for files that could not be opened: closing a
+/// file drops the locks of connections to it.
 fn has_magic(path: &Path) -> bool {
     let mut head = [0; 16];
     let read = std::fs::File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut head));

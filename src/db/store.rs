@@ -1,12 +1,11 @@
-//! The only place that knows SQLite: one file, one writer thread, a pool of readers.
+//! The open database: one file, one writer thread, pools of readers.
 //!
-//! Public methods own their transaction; what they share takes a connection. A read says
-//! what it may cost: a quick one runs where it stands, a dear one on a bounded set of
-//! blocking threads, so that it never holds up a cheap one.
+//! A read declares its cost. Quick reads run on the calling thread, slow ones on a bounded set of blocking
+//! threads, so that they never delay quick ones.
 //!
-//! Quick reads are the only file-system calls on threads that answer requests. No more of them
-//! run at once than `quick_readers`, one fewer than those threads: a disk that hangs leaves one
-//! to answer everything that needs no disk.
+//! Quick reads are the only file-system calls on the threads that serve requests. At most `quick_readers` of
+//! them run at once, one fewer than there are threads: on a hanging disk one thread remains for responses that
+//! need no disk.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -28,42 +27,42 @@ use crate::db::writer::{Statements, Writer};
 use crate::fs::paths::folder_of;
 use crate::fs::refresher::Refresher;
 
-/// What a store needs to know.
+/// Options of a store.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The database file.
     pub path: PathBuf,
-    /// Where a migration puts its backup.
+    /// Folder for the backup before a migration.
     pub backups: PathBuf,
-    /// Most quick reads at once: fewer than there are worker threads.
+    /// Maximum number of concurrent quick reads; fewer than there are worker threads.
     pub quick_readers: u32,
-    /// Connections, and blocking threads, for dear reads.
+    /// Connections and blocking threads for slow reads.
     pub slow_readers: u32,
-    /// A query that takes longer is logged.
+    /// Duration from which a query is logged as slow.
     pub slow_query: Duration,
 }
 
-/// Way to open a database where a former one is gone.
+/// Behaviour when a former database is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnMissing {
-    /// Refuses.
+    /// Fail.
     Refuse,
-    /// Makes an empty one.
+    /// Create an empty database.
     Create,
 }
 
-/// What a read may cost.
+/// Cost of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cost {
-    /// Some tens of microseconds: less than the way to another thread and back.
+    /// Some tens of microseconds: less than handing it to another thread.
     Quick,
-    /// Grows with the data asked for.
+    /// Grows with the data requested.
     Slow,
 }
 
 type Pool = r2d2::Pool<SqliteConnectionManager>;
 
-/// Outcome of the last look into the file: when, and the fault.
+/// Time and result of the last probe of the file.
 pub(crate) type ProbeOutcome = (Instant, Result<(), Error>);
 
 /// The database, open.
@@ -89,21 +88,18 @@ pub struct Store {
     lock: Arc<Mutex<Lock>>,
 }
 
-/// Exports that a server runs at once; each has a connection and a blocking thread.
+/// Maximum number of concurrent exports; each has a connection and a blocking thread.
 pub const MAX_EXPORTS: u32 = 2;
 
-/// How long a read waits for its turn.
+/// Maximum wait of a read for its turn.
 const MAX_WAIT: Duration = Duration::from_secs(10);
 
-/// SQLite that cannot lose a commit when a writer and a checkpoint meet: 3.51.3.
+/// First SQLite that cannot lose a commit when a writer and a checkpoint meet: 3.51.3.
 const OLDEST_SQLITE: i32 = 3_051_003;
 
 impl Store {
-    /// Opens a database and migrates it to the newest of `migrations`, after `backup` where there is
-    /// data to lose. `backup` module's `open_store` is the usual way in.
-    ///
-    /// # Errors
-    /// Why it cannot be served.
+    /// Opens a database, and migrates it after calling `backup` where there is data to lose. The usual entry
+    /// point is `backup::open::open_store`.
     pub(crate) fn open(
         options: &Options,
         migrations: &[&str],
@@ -132,7 +128,7 @@ impl Store {
         let response_clock = ResponseClock::starting(&connection).map_err(|e| fault(&e))?;
         lock.set_id(DatabaseId::of(&connection).map_err(|e| fault(&e))?);
         let pool_thread = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());
-        // One more, for the probe.
+        // One more for the probe.
         let quick = pool(path, options.quick_readers + 1, &pool_thread)?;
         let slow = pool(path, options.slow_readers, &pool_thread)?;
         let damaged = Arc::new(AtomicBool::new(false));
@@ -163,13 +159,12 @@ impl Store {
         })
     }
 
-    /// Finishes what waits, checkpoints, and notes a clean stop; unless the file is damaged
-    /// or was not looked over to the end: then the next start looks again. Files that were moved or
-    /// replaced are left as they are.
+    /// Finishes pending writes, runs a checkpoint, and records a clean stop. A damaged or unchecked file is not
+    /// recorded as clean, so that the next start checks it. Moved or replaced files are left alone.
     pub fn close(&self) {
         let ended_well = self.writer.close();
         if !matches!(self.files.displacement(), None | Some(Displacement::LogMissing)) {
-            // The last connection to close would remove whatever is the log by name now.
+            // Closing the last connection would remove whatever file has the log's name now.
             std::mem::forget((self.quick.clone(), self.slow.clone()));
             return;
         }
@@ -185,7 +180,7 @@ impl Store {
         }
     }
 
-    /// The database file.
+    /// Returns the path of the database file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -200,13 +195,13 @@ impl Store {
         let began = Instant::now();
         let answer = match cost {
             Cost::Quick => self.read_inline(query).await,
-            // Boxed, so that a quick read does not carry the room for a dear one.
+            // Boxed, so that quick reads do not carry the state of slow ones.
             Cost::Slow => Box::pin(self.read_on_blocking_thread(query)).await,
         };
         self.note(name, began.elapsed(), answer)
     }
 
-    /// Runs a query on the calling thread, when not too many do so already.
+    /// Runs a query on the calling thread, within the limit of concurrent quick reads.
     async fn read_inline<T>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
@@ -222,12 +217,12 @@ impl Store {
         query(&reader).map_err(Error::from)
     }
 
-    /// Reports whether a query runs on a thread that answers requests: it may hang with the disk.
+    /// Reports whether a query runs on a thread that serves requests; it may hang with the disk.
     pub fn has_inline_reads(&self) -> bool {
         self.quick_slots.available_permits() < self.quick_readers
     }
 
-    /// Runs a query on a blocking thread, when one of the few is free.
+    /// Runs a query on a blocking thread, within the limit of concurrent slow reads.
     async fn read_on_blocking_thread<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -299,7 +294,7 @@ fn pool(path: &Path, size: u32, threads: &Arc<ScheduledThreadPool>) -> Result<Po
         .map_err(|e| OpenError::File { path: path.to_owned(), why: e.to_string() })
 }
 
-/// Opens the writer's connection, creates or migrates the schema, and tries the file.
+/// Opens the writer's connection, creates or migrates the schema, and probes the file.
 fn open_writer(
     path: &Path,
     migrations: &[&str],
@@ -318,14 +313,14 @@ fn open_writer(
     Ok(connection)
 }
 
-/// A read and a write that touch the file, the write rolled back.
+/// Reads from the file, and writes to it in a transaction that is rolled back.
 fn probe(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row(
         "select count(*) from (select id from coffee_logs not indexed limit 1)",
         [],
         |_| Ok(()),
     )?;
-    // A full disk is no reason not to start: what is stored can be read.
+    // Start on a full disk as well: stored data can be read.
     let wrote = connection.execute_batch(
         "begin immediate; insert into coffee_logs (timestamp, caffeine_mg) values (0, 0); rollback",
     );
@@ -339,7 +334,7 @@ fn probe(connection: &Connection) -> rusqlite::Result<()> {
     }
 }
 
-/// Looks the whole file over after a stop that was not clean, while the server already answers.
+/// Checks the whole file after an unclean stop, while the server already responds.
 fn check_in_background(
     path: &Path,
     damaged: &Arc<AtomicBool>,
@@ -366,7 +361,7 @@ fn check_in_background(
     std::thread::Builder::new().name("quick-check".into()).spawn(check).map(drop)
 }
 
-/// The version of the SQLite inside.
+/// Returns the version of the bundled SQLite.
 pub fn sqlite_version() -> &'static str {
     rusqlite::version()
 }

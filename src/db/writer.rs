@@ -1,8 +1,8 @@
-//! The one thread that writes. It takes whatever waits, runs it in one transaction,
-//! commits with fsync, and only then answers everyone: group commit.
+//! The writer thread: group commit.
 //!
-//! It knows nothing of coffees: a job is a closure over the transaction. A job whose
-//! statements fail leaves nothing behind, and the others of its batch go on.
+//! It takes all waiting jobs, runs them in one transaction, commits with fsync, and then responds to all
+//! callers. A job is a closure over the transaction; one that fails leaves nothing behind, and the rest of the
+//! batch goes on.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -17,48 +17,47 @@ use tokio::sync::oneshot;
 use crate::db::error::Error;
 use crate::db::open_files::{Displacement, OpenFiles};
 
-/// Jobs that may wait; one more is refused as busy.
+/// Maximum number of waiting jobs. Further ones fail as busy.
 pub const QUEUE: usize = 1024;
-/// Most jobs in one commit: bounds the wait of the first of them.
+/// Maximum number of jobs in a transaction: bounds the latency of the first one.
 const BATCH: usize = 256;
-/// How long a job waits for a database that another process holds.
+/// Maximum wait of a job for a database that another process holds.
 const MAX_WAIT: Duration = Duration::from_secs(25);
-/// The same, once the server is stopping.
+/// The same while the server stops.
 const MAX_WAIT_CLOSING: Duration = Duration::from_secs(3);
-/// Pause between attempts at a held database. An import lets go of it for a few
-/// milliseconds only.
+/// Interval of retries on a held database. An import releases it for a few milliseconds only.
 const RETRY: Duration = Duration::from_millis(1);
-/// How long the last checkpoint waits for readers of other processes.
+/// Maximum wait of the last checkpoint for readers of other processes.
 const LAST_CHECKPOINT: Duration = Duration::from_millis(250);
-/// Carries as much of the log over to the database as readers allow.
+/// Checkpoints as much of the log as readers allow.
 const COMPLETE: &str = "pragma wal_checkpoint(passive)";
-/// Size from which the log is restarted, bytes. SQLite restarts it by itself in a moment without readers.
+/// Log size from which a restart is forced, bytes. SQLite restarts it by itself when no reader is active.
 const LARGE_LOG: u64 = if cfg!(debug_assertions) { 1 << 20 } else { 64 << 20 };
-/// Interval between attempts to restart a large log.
+/// Interval of attempts to restart a large log.
 const RESTART_EVERY: Duration = if cfg!(debug_assertions) { Duration::ZERO } else { Duration::from_secs(1) };
-/// How long one attempt waits for readers of the log; writes wait as long.
+/// Maximum wait of an attempt for readers of the log; writes are delayed as long.
 const RESTART_WAIT: Duration = Duration::from_millis(100);
-/// How often an idle writer shows that it lives.
+/// Interval at which an idle writer updates its heartbeat.
 const HEARTBEAT: Duration = Duration::from_millis(500);
-/// A writer that has shown no life for this long, at work or idle, is taken for dead.
+/// Age of the heartbeat from which the writer counts as dead.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// Counters that anyone may read at any time.
+/// Counters of the writer.
 #[derive(Debug, Default)]
 pub struct WriterState {
-    /// Jobs waiting or at work.
+    /// Jobs waiting or running.
     pub depth: AtomicUsize,
     /// Transactions committed.
     pub commits: AtomicU64,
-    /// Entries they added, changed or deleted.
+    /// Entries added, changed or deleted.
     pub rows: AtomicU64,
     /// Another process holds the database: writes wait.
     pub held: AtomicBool,
-    /// Why the last commit failed, as a place in [`Error::KINDS`] plus one; 0 when it did not.
+    /// Cause of the last failed commit as an index into [`Error::KINDS`] plus one; 0 after a success.
     fault: AtomicUsize,
-    /// The server is stopping: nobody waits long any more.
+    /// The server is stopping: waits are short.
     closing: AtomicBool,
-    /// Milliseconds since the writer began, when it last showed life.
+    /// Time of the last heartbeat, milliseconds since the writer started.
     last_beat: AtomicI64,
 }
 
@@ -68,14 +67,14 @@ impl WriterState {
         self.fault.store(kind.map_or(0, |place| place + 1), Ordering::Relaxed);
     }
 
-    /// Why the last commit failed, by [`Error::kind`]; `None` when it did not.
+    /// Returns the [`Error::kind`] of the last commit, if it failed.
     pub fn fault(&self) -> Option<&'static str> {
         let place = self.fault.load(Ordering::Relaxed).checked_sub(1)?;
         Error::KINDS.get(place).copied()
     }
 }
 
-/// The way to the writer thread.
+/// Handle of the writer thread.
 #[derive(Debug)]
 pub struct Writer {
     queue: Mutex<Option<SyncSender<Queued>>>,
@@ -84,12 +83,12 @@ pub struct Writer {
     began: Instant,
 }
 
-/// How many statements a job runs.
+/// Number of statements of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Statements {
-    /// One, which leaves nothing behind when it fails.
+    /// One statement, which is atomic by itself.
     One,
-    /// Several, which need a savepoint to be undone together.
+    /// Several statements, which need a savepoint to be rolled back together.
     Many,
 }
 
@@ -99,11 +98,11 @@ struct Queued {
     since: Instant,
 }
 
-/// Something to be done within a transaction, and somebody who waits for it.
+/// Work within a transaction, with a caller that waits for the result.
 trait Job: Send {
-    /// Does it. `Err` when nothing of it may be committed.
+    /// Runs the work. After an error nothing of it is committed.
     fn run(&mut self, transaction: &Connection) -> Result<(), Error>;
-    /// Answers, after the commit or when there was none.
+    /// Sends the result to the caller, after the commit or a failure.
     fn answer(self: Box<Self>, fault: Option<Error>);
 }
 
@@ -128,23 +127,20 @@ where
             (None, Some(done)) => Ok(done),
             (fault, _) => Err(fault.unwrap_or(Error::Closed)),
         };
-        // Whoever asked may have gone; the write stands all the same.
+        // The caller may be gone; the write stands.
         drop(self.reply.send(answer));
     }
 }
 
 impl Writer {
-    /// Starts the thread on its own connection.
-    ///
-    /// # Errors
-    /// The system's, when it gives no thread.
+    /// Starts the thread with its own connection.
     pub fn start(connection: Connection, files: Arc<OpenFiles>) -> std::io::Result<Self> {
         let (queue, jobs) = sync_channel(QUEUE);
         let state = Arc::new(WriterState::default());
         let began = Instant::now();
         let changed = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&changed);
-        // Entries alone: what triggers count of them are not rows that anybody wrote.
+        // Entries only, not rows that triggers maintain.
         let count = move |_: Action, _: &str, table: &str, _: i64| {
             if matches!(table, "coffee_logs" | "heart_rate_logs") {
                 counted.fetch_add(1, Ordering::Relaxed);
@@ -158,10 +154,10 @@ impl Writer {
         Ok(Self { queue: Mutex::new(Some(queue)), state, thread: Mutex::new(Some(thread)), began })
     }
 
-    /// Runs `work` in a transaction; the answer comes after its commit.
+    /// Runs `work` in a transaction, and returns its result after the commit.
     ///
     /// # Errors
-    /// [`Error::Busy`] when too much waits or the database is held too long, or what SQLite said.
+    /// [`Error::Busy`] when the queue is full or the database is held too long.
     pub async fn write<T: Send + 'static>(
         &self,
         statements: Statements,
@@ -186,17 +182,16 @@ impl Writer {
         })
     }
 
-    /// Its counters.
     pub fn state(&self) -> &WriterState {
         &self.state
     }
 
-    /// Does the thread live and move?
+    /// Reports whether the thread is alive.
     pub fn is_alive(&self) -> bool {
         self.was_active_within(SILENCE)
     }
 
-    /// Does the thread live, and has it shown so within that time?
+    /// Reports whether the thread is alive and updated its heartbeat within `silence`.
     pub fn was_active_within(&self, silence: Duration) -> bool {
         let ended = self
             .thread
@@ -209,8 +204,8 @@ impl Writer {
         !ended && silent < millis(silence)
     }
 
-    /// Takes no more jobs, finishes those that wait, checkpoints, and ends the thread.
-    /// False when the thread had panicked.
+    /// Finishes the waiting jobs, runs a checkpoint and ends the thread. Returns false when the thread had
+    /// panicked.
     pub fn close(&self) -> bool {
         self.state.closing.store(true, Ordering::Relaxed);
         drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -241,7 +236,7 @@ struct Worker {
 
 impl Worker {
     fn run(mut self) {
-        // SQLite's own waiting sleeps up to 100 ms at a time; `begin` looks again sooner.
+        // SQLite's own busy handler sleeps up to 100 ms at a time; `begin` retries sooner.
         if let Err(e) = self.connection.busy_timeout(Duration::ZERO) {
             tracing::warn!("the writer waits longer than it should: {e}");
         }
@@ -272,14 +267,13 @@ impl Worker {
             tracing::warn!("the last checkpoint failed: {e}");
         }
         if !matches!(displacement, None | Some(Displacement::LogMissing)) {
-            // Closing it could carry the log over to a file that nobody has any more, or remove
-            // the log of another.
+            // Closing it could checkpoint into an unlinked file, or remove the log of another database.
             std::mem::forget(self.connection);
         }
     }
 
-    /// Compares the open files with their paths. The content of a log that lost its name is carried
-    /// over to the database at once: it is nowhere else.
+    /// Compares the open files with their paths. The content of a log that lost its name is checkpointed at
+    /// once: it exists nowhere else.
     fn displacement(&self) -> Option<Displacement> {
         let known = self.files.displacement();
         let found = self.files.compare();
@@ -292,8 +286,8 @@ impl Worker {
         found
     }
 
-    /// Restarts a large log from its beginning. Readers that follow one another without a pause keep
-    /// SQLite from doing so, and the log would grow with every write.
+    /// Restarts a large log from its beginning. Overlapping readers keep SQLite from doing so, and the log
+    /// would grow with every write.
     fn bound_log(&mut self) {
         if self.last_restart.elapsed() < RESTART_EVERY || self.files.log_bytes() < LARGE_LOG {
             return;
@@ -316,7 +310,7 @@ impl Worker {
         self.state.last_beat.store(millis(self.began.elapsed()), Ordering::Relaxed);
     }
 
-    /// Runs a batch in one transaction and answers each of its jobs.
+    /// Runs a batch in one transaction and responds to each job.
     fn commit(&mut self, mut batch: Vec<Queued>) {
         if self.displacement().is_some() {
             self.answer_all(batch, Some(&Error::Displaced));
@@ -335,7 +329,7 @@ impl Worker {
             match self.run_one(&mut queued) {
                 Ok(()) => done.push(queued),
                 Err(e) => {
-                    // A full disk and the like roll the whole transaction back.
+                    // SQLite rolls the whole transaction back on errors such as a full disk.
                     let gone = self.connection.is_autocommit();
                     self.answer_all([queued], Some(&e));
                     if gone {
@@ -345,7 +339,7 @@ impl Worker {
                 }
             }
         }
-        // What was written to a file that has lost its name meanwhile is not acknowledged.
+        // Writes to a file that has lost its name meanwhile are not acknowledged.
         let fault =
             lost.or_else(|| self.finish().err()).or_else(|| self.displacement().map(|_| Error::Displaced));
         self.state.set_fault(fault.as_ref());
@@ -357,8 +351,8 @@ impl Worker {
         self.answer_all(waiting, fault.as_ref());
     }
 
-    /// Begins a transaction, waiting while another process holds the database. Jobs that
-    /// have waited too long are answered; those that are left are returned.
+    /// Begins a transaction, waiting while another process holds the database. Fails jobs that have waited too
+    /// long and returns the others.
     fn begin(&mut self, mut batch: Vec<Queued>) -> Vec<Queued> {
         loop {
             match self.execute("begin immediate") {
@@ -375,7 +369,7 @@ impl Worker {
                     self.answer_all::<Vec<_>>(late, Some(&Error::Busy));
                     batch = patient;
                     if batch.is_empty() {
-                        // Nobody waits any more; the next write finds out how it is then.
+                        // No job is left; the next write finds out anew.
                         self.state.held.store(false, Ordering::Relaxed);
                         return batch;
                     }
@@ -397,14 +391,14 @@ impl Worker {
         if in_savepoint {
             self.execute("savepoint job")?;
         }
-        // A panic in a job is a fault of that job alone.
+        // A panic fails that job alone.
         let job = &mut queued.job;
         let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.run(&self.connection)))
             .unwrap_or_else(|_| Err(Error::Internal("a write panicked".into())));
         if in_savepoint && !self.connection.is_autocommit() {
             let undone = if ran.is_err() { self.execute("rollback to job") } else { Ok(()) };
             if let Err(e) = undone.and_then(|()| self.execute("release job")) {
-                // Half of this job must not be committed with the others.
+                // A half-finished job must not be committed with the others.
                 self.execute("rollback")?;
                 return Err(e.into());
             }

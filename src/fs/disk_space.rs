@@ -1,28 +1,25 @@
-//! The disk that a file lies on.
+//! Free space of a file system.
 
 use std::io;
 use std::path::Path;
 
 use rustix::fs::statvfs;
 
-/// How full it is.
+/// Usage of a file system.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Disk {
-    /// What is left for whoever is not root, bytes.
+    /// Space left for unprivileged users, bytes.
     pub free_bytes: u64,
     pub size_bytes: u64,
-    /// As `df` has it: what root alone may use counts as neither used nor free.
+    /// Used share in percent, computed as `df` does: space reserved for root counts as neither used nor free.
     pub used_percent: f64,
 }
 
 impl Disk {
-    /// With more than this in use, in percent, it wants attention.
+    /// Usage from which the disk counts as low, percent.
     const WARNING: f64 = 80.0;
 
-    /// The one that holds `path`, which must be there.
-    ///
-    /// # Errors
-    /// The system's.
+    /// Returns the usage of the file system that holds `path`, which must exist.
     pub fn of(path: &Path) -> io::Result<Self> {
         let disk = statvfs(path)?;
         let used = disk.f_blocks - disk.f_bfree;
@@ -33,7 +30,7 @@ impl Disk {
         })
     }
 
-    /// Does it want attention?
+    /// Reports whether usage is above 80 %.
     pub fn is_low(&self) -> bool {
         self.used_percent > Self::WARNING
     }

@@ -1,8 +1,9 @@
-//! Named statements of what must survive a kill at any moment. In a debug build the variable
-//! `COFFEE_TRACKER_KILL_AT=NAME` (or `NAME:3`: the third time) kills the process there, as a
-//! power cut would; a release build knows nothing of it.
+//! Named points at which a test kills the process, as a power cut would.
+//!
+//! In a debug build the variable `COFFEE_TRACKER_KILL_AT=NAME` (or `NAME:3` for the third time) selects the
+//! point. In a release build they do nothing.
 
-/// The process has come to this step.
+/// Kills the process if this point was selected.
 #[cfg(debug_assertions)]
 pub fn failpoint(name: &str) {
     use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,7 +16,6 @@ pub fn failpoint(name: &str) {
     }
 }
 
-/// The process has come to this step.
 #[cfg(not(debug_assertions))]
 #[inline]
 pub fn failpoint(_: &str) {}

@@ -1,6 +1,6 @@
-//! File-system building blocks: atomic replacement, temporary files, lock files, privileges, disk space.
+//! File-system building blocks: paths, atomic replacement, temporary files, privileges, disk space.
 //!
-//! Nothing here depends on SQLite or on what the files contain.
+//! Nothing here depends on SQLite or on the content of the files.
 
 pub mod disk_space;
 pub mod failpoint;

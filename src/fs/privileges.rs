@@ -1,9 +1,9 @@
-//! Root may run the commands, but no file of root's may appear beside the database: the
-//! service could not write it any more. So a command of root's acts as the owner of the
-//! database, and as root only where the caller named a file of their own.
+//! Running commands as the owner of the database when root starts them.
 //!
-//! Linux gives credentials to threads: call this before a second one starts, and those
-//! that follow inherit them.
+//! A file of root's beside the database could not be written by the service. A command that root runs therefore
+//! acts as the owner of the database, and as root only for files that the caller named.
+//!
+//! Linux keeps credentials per thread: call this before a second thread starts.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -12,18 +12,15 @@ use std::path::Path;
 use rustix::process::{Gid, Uid, geteuid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
-/// Whom a command acts for.
+/// User on whose behalf a command acts.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity {
-    /// The database's owner; `None` when it is the caller, or the caller is not root.
+    /// Owner of the database; `None` when the caller is the owner or is not root.
     owner: Option<(Uid, Gid)>,
 }
 
 impl Identity {
-    /// Becomes the owner of `database`, or, while there is none, of the folder it will lie in.
-    ///
-    /// # Errors
-    /// The system's.
+    /// Switches to the owner of `database`, or of its folder when the database does not exist.
     pub fn of_owner(database: &Path) -> io::Result<Self> {
         if !geteuid().is_root() {
             return Ok(Self { owner: None });
@@ -44,13 +41,10 @@ impl Identity {
         Ok(identity)
     }
 
-    /// Whoever called: for programs that are not commands.
+    /// Identity of the caller, for programs that are not commands.
     pub const CALLER: Self = Self { owner: None };
 
-    /// Does something as whoever called the command: with a file that they named.
-    ///
-    /// # Errors
-    /// The system's, when it does not let go of or give back an identity.
+    /// Runs `work` as the user who called the command, for files that they named.
     pub fn as_caller<T>(&self, work: impl FnOnce() -> T) -> io::Result<T> {
         if self.owner.is_none() {
             return Ok(work());

@@ -1,5 +1,4 @@
-//! Which files are a database's own: what a command is told to write, or to clear away, must
-//! be none of them, whatever it is called there.
+//! Files that belong to a database and that no command may overwrite or remove.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -7,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::fs::paths::{folder_of, with_suffix};
 
-/// What SQLite and this program lay beside a database.
+/// Suffixes of the files that SQLite and this program keep beside a database.
 const COMPANIONS: [&str; 9] = [
     "-wal",
     "-shm",
@@ -20,7 +19,7 @@ const COMPANIONS: [&str; 9] = [
     ".keys.used",
 ];
 
-/// Why a command does not write to a file that it was told to write.
+/// Reason why a path is refused as an output file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProtectedFile {
     #[error("{0} is the database: name another file")]
@@ -29,20 +28,17 @@ pub enum ProtectedFile {
     Companion(PathBuf),
 }
 
-/// The files that lie or may come to lie beside a database.
+/// Returns the paths of all files that may exist beside a database.
 pub fn companions(database: &Path) -> impl Iterator<Item = PathBuf> {
     COMPANIONS.iter().map(|end| with_suffix(database, end))
 }
 
-/// Looks whether `path` is the database, or a file that lies or may come to lie beside it.
-///
-/// # Errors
-/// That it is.
+/// Refuses a path that is the database or one of the files beside it.
 pub fn ensure_not_protected(database: &Path, path: &Path) -> Result<(), ProtectedFile> {
     if is_same_file(database, path) {
         return Err(ProtectedFile::Database(path.to_owned()));
     }
-    // Where a key is made when none is given.
+    // A generated key is stored there when none is configured.
     if companions(database).any(|own| is_same_file(&own, path))
         || is_same_file(&database.with_extension("key"), path)
     {
@@ -51,7 +47,7 @@ pub fn ensure_not_protected(database: &Path, path: &Path) -> Result<(), Protecte
     Ok(())
 }
 
-/// Do both names lead to one file, or would they if it were there?
+/// Reports whether both paths lead to one file, or would if it existed.
 pub fn is_same_file(one: &Path, other: &Path) -> bool {
     let file = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
     if let (Some(one), Some(other)) = (file(one), file(other)) {

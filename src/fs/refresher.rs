@@ -1,4 +1,4 @@
-//! A value that comes from the disk, for callers that must not wait for a disk that hangs.
+//! Cache for a value that is read from disk, for callers that must not wait for a hanging disk.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 
-/// Cache of one value that blocking work computes, on a blocking thread and once at a time.
+/// Cached value that blocking work computes, one run at a time.
 ///
-/// Work that hangs occupies one thread, however many callers wait for it, and no lock.
+/// Work that hangs occupies one thread and no lock, however many callers wait for it.
 #[derive(Debug)]
 pub struct Refresher<T>(Arc<Shared<T>>);
 
@@ -21,11 +21,11 @@ struct Shared<T> {
 #[derive(Debug)]
 struct RefreshState<T> {
     latest: Option<T>,
-    /// Start of the work that is running.
+    /// Start of the current run.
     running_since: Option<Instant>,
 }
 
-/// The work took too long, or failed; `latest` is the value of an earlier run.
+/// Error of a run that took too long or failed; `latest` is the value of an earlier run.
 #[derive(Debug)]
 pub struct Late<T> {
     pub latest: Option<T>,
@@ -39,18 +39,15 @@ impl<T> Default for Refresher<T> {
 }
 
 impl<T: Clone + Send + 'static> Refresher<T> {
-    /// Returns the latest value when it `is_fresh`, and the result of `work` otherwise. Waits until
-    /// the work has been running for `patience`, which is not at all when it has hung for longer.
-    ///
-    /// # Errors
-    /// The work did not end in time.
+    /// Returns the cached value when it `is_fresh`, and otherwise the result of `work`. Waits at most
+    /// `patience`, counted from the start of the run.
     pub async fn get(
         &self,
         is_fresh: impl FnOnce(&T) -> bool,
         patience: Duration,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Late<T>> {
-        // Created before the look at the state: it does not miss an end between the two.
+        // Created before the state is read, so that the end of a run in between is not missed.
         let ended = self.0.ended.notified();
         let since = {
             let mut state = self.0.state();
@@ -74,12 +71,12 @@ impl<T: Clone + Send + 'static> Refresher<T> {
         }
     }
 
-    /// Forgets the latest value, so that the next caller gets a new one.
+    /// Drops the cached value.
     pub fn forget(&self) {
         self.0.state().latest = None;
     }
 
-    /// Returns for how long the work that is running has been running; `None` when none is.
+    /// Returns the duration of the current run, or `None` when there is none.
     pub fn running_for(&self) -> Option<Duration> {
         self.0.state().running_since.map(|since| since.elapsed())
     }
@@ -91,7 +88,7 @@ impl<T> Shared<T> {
     }
 }
 
-/// One run of the work; ends when dropped, also when the work panics or the runtime stops before it.
+/// Guard of one run. It ends the run when dropped, also on a panic or when the runtime stops.
 struct Run<T>(Arc<Shared<T>>);
 
 impl<T> Run<T> {

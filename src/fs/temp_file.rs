@@ -1,7 +1,7 @@
-//! A file under a temporary name, until it is whole: `.coffee-PID.tmp`.
+//! Temporary files that are published atomically, named `.coffee-PID.tmp`.
 //!
-//! Whoever makes one holds a lock on it. Drafts whose lock is free were left behind by a
-//! process that was killed; the next one to work in that folder sweeps them away.
+//! The creator holds a lock on its file. A file whose lock is free was left behind by a process that was
+//! killed; the next one to work in that folder removes it.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -14,25 +14,22 @@ use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use crate::fs::paths::{folder_of, with_suffix};
 use crate::fs::privileges::Identity;
 
-/// What SQLite may lay beside a file while it writes it.
+/// Suffixes of the files that SQLite may create beside a file while writing it.
 const COMPANIONS: [&str; 3] = ["-journal", "-wal", "-shm"];
 
-/// An unfinished file; removed when dropped, unless it was published.
+/// Temporary file. Removed on drop, unless it was published.
 #[derive(Debug)]
 pub struct TempFile {
     path: PathBuf,
     /// Holds the lock. Closing it would also drop SQLite's own locks on the file.
     file: File,
-    /// The caller, when the owner of the database may not write in its folder.
+    /// The caller, when the owner of the database may not write in the folder.
     caller: Option<Identity>,
 }
 
 impl TempFile {
-    /// Makes an empty one in `folder`, which is made when it is not there; as the owner of
-    /// the database where that is allowed, else as the caller.
-    ///
-    /// # Errors
-    /// The file system's.
+    /// Creates an empty file in `folder`, and the folder when it is missing; as the owner of the database where
+    /// permissions allow it, otherwise as the caller.
     pub fn create(folder: &Path, identity: &Identity) -> io::Result<Self> {
         match Self::create_as(folder, None) {
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
@@ -49,7 +46,7 @@ impl TempFile {
             let path = folder.join(format!(".coffee-{}-{n}.tmp", std::process::id()));
             let options = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).clone();
             match options.open(&path) {
-                // Before it was locked, another may have swept it away.
+                // Another process may have removed it before it was locked.
                 Ok(file) if file.try_lock().is_ok() && is_at(&file, &path) => {
                     return Ok(Self { path, file, caller });
                 }
@@ -61,20 +58,15 @@ impl TempFile {
         Err(io::ErrorKind::AlreadyExists.into())
     }
 
-    /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The open file.
     pub fn file(&self) -> &File {
         &self.file
     }
 
-    /// Does something as whoever may write here.
-    ///
-    /// # Errors
-    /// The system's, when it does not give or take back an identity.
+    /// Runs `work` as the user who may write here.
     pub fn run<T>(&self, work: impl FnOnce() -> T) -> io::Result<T> {
         match &self.caller {
             Some(identity) => identity.as_caller(work),
@@ -82,10 +74,10 @@ impl TempFile {
         }
     }
 
-    /// Makes it durable under the first free one of `names`, in its own folder.
+    /// Makes the file durable under the first free one of `names`, in its own folder.
     ///
     /// # Errors
-    /// The file system's; [`io::ErrorKind::AlreadyExists`] when every name is taken.
+    /// [`io::ErrorKind::AlreadyExists`] when every name is taken.
     pub fn publish(self, names: impl Iterator<Item = PathBuf>) -> io::Result<PathBuf> {
         self.file.sync_all()?;
         self.run(|| {
@@ -99,10 +91,7 @@ impl TempFile {
         })?
     }
 
-    /// Makes it durable under a name in its own folder, which it takes over from what has it.
-    ///
-    /// # Errors
-    /// The file system's.
+    /// Makes the file durable under `name` in its own folder, replacing an existing file.
     pub fn publish_over(self, name: &Path) -> io::Result<()> {
         self.file.sync_all()?;
         self.run(|| {
@@ -114,23 +103,19 @@ impl TempFile {
 
 impl Drop for TempFile {
     fn drop(&mut self) {
-        // Gone already when all went well.
+        // Fails after a successful publication, when the file is gone.
         drop(self.run(|| remove_all(&self.path)));
     }
 }
 
-/// Puts `content` in the place of the file at `path`, which has the old or the new one,
-/// whenever the power goes; for its owner alone, and durable when this returns.
-///
-/// # Errors
-/// The file system's.
+/// Replaces the content of the file at `path` atomically and durably, with permissions for its owner alone.
 pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     let temp = TempFile::create(folder_of(path), &Identity::CALLER)?;
     temp.file().write_all(content)?;
     temp.publish_over(path)
 }
 
-/// Does this name lead to this file?
+/// Reports whether `path` leads to this open file.
 fn is_at(file: &File, path: &Path) -> bool {
     let identity = |m: fs::Metadata| (m.dev(), m.ino());
     match (file.metadata(), fs::symlink_metadata(path)) {
@@ -139,38 +124,29 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// Renames, unless the new name is taken: false then.
-///
-/// # Errors
-/// The file system's.
+/// Renames a file. Returns false when the new name is taken.
 pub fn rename_no_replace(old: &Path, new: &Path) -> io::Result<bool> {
     use rustix::io::Errno;
     match renameat_with(CWD, old, CWD, new, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(true),
         Err(Errno::EXIST) => Ok(false),
-        // File systems such as FAT know no such rename.
+        // File systems such as FAT lack this kind of rename.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if new.exists() => Ok(false),
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => fs::rename(old, new).map(|()| true),
         Err(e) => Err(e.into()),
     }
 }
 
-/// Makes the names in a file's folder durable.
-///
-/// # Errors
-/// The file system's.
+/// Makes the directory entries of a file's folder durable.
 pub fn sync_parent_folder(file: &Path) -> io::Result<()> {
     match File::open(folder_of(file))?.sync_all() {
-        // Network file systems sync no folders: their server does what it does.
+        // Network file systems do not sync folders.
         Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
         done => done,
     }
 }
 
-/// Makes a folder, and those above it, where there is none; their names are durable then.
-///
-/// # Errors
-/// The file system's.
+/// Creates a folder and its missing parents durably.
 pub fn make_folder(folder: &Path) -> io::Result<()> {
     let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
     let missing: Vec<&Path> = folder.ancestors().take_while(is_missing).collect();
@@ -178,7 +154,7 @@ pub fn make_folder(folder: &Path) -> io::Result<()> {
     missing.into_iter().rev().try_for_each(sync_parent_folder)
 }
 
-/// Removes the temporary files that processes left behind which were killed.
+/// Removes temporary files of processes that were killed.
 pub fn remove_stale(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
@@ -189,9 +165,8 @@ pub fn remove_stale(folder: &Path) {
     }
 }
 
-/// Reports whether nobody works on a temp any more: its lock is free. A missing one left its
-/// companions behind. Anything but a regular file under such a name is left alone, and opening it
-/// does not wait, as it would for a pipe.
+/// Reports whether no process holds the lock of a temporary file. A missing file left its companions behind.
+/// Anything but a regular file is kept, and opening it does not block, as it would for a pipe.
 fn is_stale(temp: &Path) -> bool {
     let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOFOLLOW).bits()).unwrap_or(0);
     match OpenOptions::new().read(true).custom_flags(flags).open(temp) {
@@ -200,7 +175,7 @@ fn is_stale(temp: &Path) -> bool {
     }
 }
 
-/// The temp that a file is or belongs to.
+/// Returns the temporary file that a path names or belongs to.
 fn temp_file_of(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.to_str()?;
     let name = COMPANIONS.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);

@@ -17,7 +17,7 @@ use crate::trace::{Span, Trace};
 use crate::traffic::{Coffee, Habits, History, Traffic, send_batch};
 
 /// A trace with a restore in it.
-struct Restored {
+struct RestoreResult {
     trace: Trace,
     /// What there is without the restore, and what there is with it.
     old: History,
@@ -29,7 +29,7 @@ struct Restored {
     backups: Vec<Span>,
 }
 
-impl Restored {
+impl RestoreResult {
     fn check(&self, database: &Path, cut: usize) -> Result<(), String> {
         let stored = Stored::read(database)?;
         let is_old = stored.agrees_with(&self.old, cut, cut);
@@ -100,7 +100,7 @@ fn log_coffees(recorder: &Recorder, name: &str, number: usize) -> Vec<Coffee> {
     coffees
 }
 
-impl Restored {
+impl RestoreResult {
     /// Sorts what was sent besides `base`, which is in the backup, into what came before the
     /// restore in the log and what came after it.
     fn of(recorder: &Recorder, base: &History, later: Vec<Coffee>) -> Self {
@@ -129,7 +129,7 @@ impl Restored {
     }
 }
 
-impl Restored {
+impl RestoreResult {
     /// Where there was nothing that counts, and `backed_up` was restored.
     fn onto_nothing(recorder: &Recorder, backed_up: History, since: Vec<Coffee>) -> Self {
         let trace = recorder.trace();
@@ -158,7 +158,7 @@ fn a_power_cut_during_a_restore_into_a_running_server_leaves_the_old_state_or_th
     traffic.wait_for(60);
     let later = traffic.stop();
     server.stop_well();
-    let restored = Restored::of(&recorder, &base, later);
+    let restored = RestoreResult::of(&recorder, &base, later);
     restored.cut_power(Cuts::share(20)).unwrap_or_else(|loss| loss.panic());
 }
 
@@ -171,7 +171,7 @@ fn a_power_cut_during_a_restore_into_a_resting_file_leaves_the_old_state_or_the_
     let mut later = log_coffees(&recorder, "b", 40);
     recorder.run("restore", &["restore", &file, "--yes"]);
     later.extend(log_coffees(&recorder, "c", 40));
-    let restored = Restored::of(&recorder, &base, later);
+    let restored = RestoreResult::of(&recorder, &base, later);
     restored.cut_power(Cuts::share(10)).unwrap_or_else(|loss| loss.panic());
 }
 
@@ -198,7 +198,7 @@ fn a_power_cut_during_a_restore_onto_no_file_leaves_nothing_or_the_backup() {
     let recorder = Recorder::new();
     recorder.run("restore", &["restore", kept.to_str().unwrap(), "--yes"]);
     let since = log_coffees(&recorder, "c", 40);
-    let restored = Restored::onto_nothing(&recorder, backed_up, since);
+    let restored = RestoreResult::onto_nothing(&recorder, backed_up, since);
     restored.cut_power(Cuts::share(5)).unwrap_or_else(|loss| loss.panic());
 }
 
@@ -231,7 +231,7 @@ fn a_power_cut_while_a_broken_file_is_replaced_never_brings_its_log_into_the_new
     };
     assert!(names.into_iter().any(|name| is_old_log(&name)), "the broken file's log lies aside");
     let since = log_coffees(&recorder, "c", 40);
-    let restored = Restored::onto_nothing(&recorder, backed_up, since);
+    let restored = RestoreResult::onto_nothing(&recorder, backed_up, since);
     let cuts = Cuts::share(10).from(restored.restore.began);
     let looked_over = cut_power(&restored.trace, cuts, |disk, cut| {
         let database = disk.join("coffee.db");

@@ -11,7 +11,7 @@ use crate::config::RawPlace;
 use crate::db::store::Options;
 use crate::domain::time::Timestamp;
 use crate::fs::privileges::Identity;
-use crate::simulator::{BPM_PER_100_MG, Habits, SimulatedDay, SimulatedPerson};
+use crate::simulator::{DEFAULT_BPM_PER_100_MG, Habits, SimulatedDay, SimulatedPerson};
 use crate::transfer::bulk_load::{FillError, Filler};
 
 /// Who to make up.
@@ -30,7 +30,7 @@ pub struct DemoArgs {
     readings_per_day: u32,
 
     /// How far 100 mg of caffeine lift the pulse, in beats per minute; 0: not at all
-    #[arg(long, default_value_t = BPM_PER_100_MG, value_parser = effect)]
+    #[arg(long, default_value_t = DEFAULT_BPM_PER_100_MG, value_parser = effect)]
     bpm_per_100_mg: f64,
 
     /// Another seed is another person

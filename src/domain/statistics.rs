@@ -21,6 +21,11 @@ pub fn round2(value: f64) -> f64 {
     (value * 100.0).round() / 100.0 + 0.0
 }
 
+/// Rounds to 3 decimals, halves away from zero; never gives −0.
+pub fn round3(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0 + 0.0
+}
+
 /// How often each pulse was measured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Histogram {

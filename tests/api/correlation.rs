@@ -76,7 +76,7 @@ async fn each_coffee_is_compared_with_the_pulse_before_it() {
         "statistics": {
             "left_out_contexts": [], "increase": null, "response": null,
             "dose_and_increase": {"pearson": null, "spearman": null},
-            "explanation": "Too few days have both caffeine and readings to tell whether the pulse follows it.",
+            "explanation": "Not enough days with both caffeine and heart-rate readings.",
         },
     });
     app.get("/heartrate/correlation?context=exercise").await.is(200, exercise);

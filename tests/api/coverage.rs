@@ -57,7 +57,7 @@ fn live(seed: u64, days: u32, cups: f64, measures: Measures, effect: f64) -> Cor
         until: zone.day(date).0,
         hours_after: 2,
         context: None,
-        shown: 1,
+        max_pairs: 1,
         zone,
         kinetics: Kinetics::default(),
     };
@@ -73,7 +73,7 @@ fn live(seed: u64, days: u32, cups: f64, measures: Measures, effect: f64) -> Cor
     }
     match correlator.finish() {
         CorrelationResult::Pairs(answer) => *answer,
-        CorrelationResult::NoCorrelation(_) => panic!("person {seed} has no pair"),
+        CorrelationResult::NoPairs(_) => panic!("person {seed} has no pair"),
     }
 }
 

@@ -1,8 +1,8 @@
-//! What coffee does to the pulse: one pass over coffees and readings, both in time order.
+//! Effect of coffee on the heart rate, from one pass over coffees and readings in time order.
 //!
-//! For each coffee, the readings after it against those before it (`pairs`); over all readings,
-//! the pulse against the modelled caffeine (`quarters`, `response`); and how much that says
-//! (`evidence`). Memory follows coffees and days, never readings.
+//! `pairs` compares the readings after each coffee with those before it. `quarters` and `response` relate
+//! all readings to the modelled caffeine. `evidence` derives statistics and a verdict. Memory grows with the number of
+//! coffees and days, not with the number of readings.
 
 mod evidence;
 mod pairs;
@@ -23,24 +23,25 @@ use crate::domain::heart_rate::Bpm;
 use crate::domain::statistics::round1;
 use crate::domain::time::Timestamp;
 
-/// What is asked.
+/// Parameters of a correlation.
 #[derive(Clone, Debug)]
 pub struct CorrelationParams {
-    /// Coffees and readings from this instant on, up to but without that one.
+    /// Start of the period, inclusive.
     pub since: Timestamp,
+    /// End of the period, exclusive.
     pub until: Timestamp,
-    /// How many hours after a coffee readings count, 1 to 24.
+    /// Length of the time window after a coffee in hours, 1 to 24.
     pub hours_after: u8,
-    /// Only readings of this context; `None`: all but [`EXCLUDED_CONTEXTS`].
+    /// Only readings of this context; `None` for all contexts except [`EXCLUDED_CONTEXTS`].
     pub context: Option<String>,
-    /// Most pairs that the answer shows; the figures are over all of them.
-    pub shown: usize,
-    /// Whose days and hours count, and whose body it is.
+    /// Maximum number of listed pairs; the statistics cover all of them.
+    pub max_pairs: usize,
+    /// Time zone of days and hours.
     pub zone: Zone,
     pub kinetics: Kinetics,
 }
 
-/// What all pairs come to, the ones not shown included.
+/// Averages over all pairs, including those that are not listed.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct CorrelationAnalysis {
     #[schema(minimum = 1)]
@@ -56,7 +57,7 @@ pub struct CorrelationAnalysis {
     pub time_window_analyzed: String,
 }
 
-/// The answer when there are pairs.
+/// Correlation with at least one pair.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Correlation {
     /// Newest first, at most `limit`.
@@ -68,7 +69,7 @@ pub struct Correlation {
     pub statistics: CorrelationStatistics,
 }
 
-/// The answer when no coffee has a reading after it.
+/// Correlation without pairs: no coffee has a reading after it.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct NoCorrelation {
     /// Always empty.
@@ -79,16 +80,16 @@ pub struct NoCorrelation {
     pub recommendations: [&'static str; 2],
 }
 
-/// What coffee does to the heart, or that there is too little to tell.
+/// Result of a correlation.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = CorrelationOrNone)]
 #[serde(untagged)]
 pub enum CorrelationResult {
     Pairs(Box<Correlation>),
-    NoCorrelation(NoCorrelation),
+    NoPairs(NoCorrelation),
 }
 
-/// Compares coffees with readings as these pass by.
+/// Accumulator of a correlation.
 pub struct Correlator<'a> {
     params: &'a CorrelationParams,
     pairs: PairBuilder<'a>,
@@ -96,19 +97,19 @@ pub struct Correlator<'a> {
 }
 
 impl CorrelationParams {
-    /// How far back coffees are needed for the caffeine model.
+    /// Returns the start of the doses that the caffeine model needs.
     pub fn doses_since(&self) -> Timestamp {
-        self.since.minus(QuarterHours::reach(&self.kinetics))
+        self.since.minus(QuarterHours::lookback_micros(&self.kinetics))
     }
 
-    /// Contexts whose readings do not take part, when none is asked for.
+    /// Returns the contexts whose readings are excluded.
     pub fn excluded_contexts(&self) -> &'static [&'static str] {
         if self.context.is_some() { &[] } else { &EXCLUDED_CONTEXTS }
     }
 
-    fn takes(&self, context: Option<&str>) -> bool {
+    fn includes(&self, context: Option<&str>) -> bool {
         match (&self.context, context) {
-            (Some(wanted), context) => context == Some(wanted),
+            (Some(selected), context) => context == Some(selected),
             (None, Some(context)) => !self.excluded_contexts().contains(&context),
             (None, None) => true,
         }
@@ -116,31 +117,31 @@ impl CorrelationParams {
 }
 
 impl<'a> Correlator<'a> {
-    /// Answers from `coffees` of the period, and from all `doses` since [`CorrelationParams::doses_since`], in
-    /// time order.
+    /// Creates a correlator for the `coffees` of the period and for all `doses` since
+    /// [`CorrelationParams::doses_since`] in time order.
     pub fn new(params: &'a CorrelationParams, coffees: Vec<CorrelatedCoffee>, doses: &'a [Dose]) -> Self {
         let zone = &params.zone;
         Self {
             params,
-            pairs: PairBuilder::new(coffees, params.hours_after, params.shown, zone),
+            pairs: PairBuilder::new(coffees, params.hours_after, params.max_pairs, zone),
             quarters: QuarterHours::new(params.since, zone, params.kinetics, doses),
         }
     }
 
-    /// The time [from, until) whose readings matter; `None` without coffees.
+    /// Returns the time [from, until) whose readings are needed; `None` without coffees.
     pub fn span(&self) -> Option<(Timestamp, Timestamp)> {
         let (from, until) = self.pairs.span()?;
         Some((from.min(self.params.since), until.max(self.params.until)))
     }
 
-    /// Takes the next reading, in time order, unless the params leaves its context out.
+    /// Adds the next reading, in time order, unless its context is excluded.
     pub fn push(&mut self, at: Timestamp, bpm: Bpm, context: Option<&str>) {
-        if self.params.takes(context) {
+        if self.params.includes(context) {
             self.push_selected(at, bpm);
         }
     }
 
-    /// As [`Self::push`], of readings that were chosen before.
+    /// Adds the next reading, in time order, whose context the caller has checked.
     pub fn push_selected(&mut self, at: Timestamp, bpm: Bpm) {
         self.pairs.push(at, bpm);
         if at >= self.params.since && at < self.params.until {
@@ -148,20 +149,21 @@ impl<'a> Correlator<'a> {
         }
     }
 
-    /// The answer, when all readings of the span have been taken.
+    /// Returns the result, after all readings of the span have been added.
     pub fn finish(self) -> CorrelationResult {
         let totals = self.pairs.finish();
         if totals.pairs == 0 {
-            return CorrelationResult::NoCorrelation(NoCorrelation {
+            return CorrelationResult::NoPairs(NoCorrelation {
                 correlations: [],
                 summary: "Not enough data to crush your dreams of health",
                 recommendations: ["Log more coffee and heart rate data", "Try again in a few days"],
             });
         }
-        let left_out = self.params.excluded_contexts();
-        let (verdict, statistics) = evidence::judge(&totals, self.quarters.response().as_ref(), left_out);
-        let (analysis, summary) = analyse(&totals, self.params.hours_after);
-        let correlations = totals.shown.into_iter().rev().collect();
+        let response = self.quarters.response();
+        let (verdict, statistics) =
+            evidence::evaluate(&totals, response.as_ref(), self.params.excluded_contexts());
+        let (analysis, summary) = analyze(&totals, self.params.hours_after);
+        let correlations = totals.latest.into_iter().rev().collect();
         CorrelationResult::Pairs(Box::new(Correlation {
             correlations,
             analysis,
@@ -172,7 +174,7 @@ impl<'a> Correlator<'a> {
     }
 }
 
-fn analyse(totals: &PairTotals, hours_after: u8) -> (CorrelationAnalysis, &'static str) {
+fn analyze(totals: &PairTotals, hours_after: u8) -> (CorrelationAnalysis, &'static str) {
     let increases = &totals.increases;
     let average = (!increases.is_empty()).then(|| increases.iter().sum::<f64>() / increases.len() as f64);
     let analysis = CorrelationAnalysis {
@@ -185,8 +187,8 @@ fn analyse(totals: &PairTotals, hours_after: u8) -> (CorrelationAnalysis, &'stat
     (analysis, summary(average))
 }
 
-/// What an average increase, in beats per minute, says.
-pub fn summary(average_increase: Option<f64>) -> &'static str {
+/// Returns the sentence for an average increase in beats per minute.
+fn summary(average_increase: Option<f64>) -> &'static str {
     match average_increase {
         None => "Not enough baseline data for proper correlation",
         Some(i) if i < 5.0 => "Caffeine barely affects your heart rate - impressive tolerance",
@@ -220,7 +222,7 @@ mod tests {
             until: since.plus(days * DAY),
             hours_after: 2,
             context: None,
-            shown: 50,
+            max_pairs: 50,
             zone: Zone::named(zone).unwrap(),
             kinetics: Kinetics::default(),
         }
@@ -230,7 +232,7 @@ mod tests {
         coffees.iter().map(|coffee| (coffee.timestamp, coffee.caffeine_mg)).collect()
     }
 
-    fn ask(
+    fn correlate(
         params: &CorrelationParams,
         coffees: &[CorrelatedCoffee],
         readings: &[Sample],
@@ -243,8 +245,8 @@ mod tests {
         correlator.finish()
     }
 
-    /// Every coffee against every reading.
-    fn tally_naively(
+    /// Compares every coffee with every reading.
+    fn naive_totals(
         params: &CorrelationParams,
         coffees: &[CorrelatedCoffee],
         readings: &[Sample],
@@ -252,10 +254,10 @@ mod tests {
         let mean = |from: Timestamp, until: Timestamp| {
             let inside = readings.iter().filter(|(at, ..)| *at >= from && *at < until);
             let inside: Vec<f64> =
-                inside.filter(|r| params.takes(r.2)).map(|(_, bpm, _)| f64::from(*bpm)).collect();
+                inside.filter(|r| params.includes(r.2)).map(|(_, bpm, _)| f64::from(*bpm)).collect();
             ((!inside.is_empty()).then(|| inside.iter().sum::<f64>() / inside.len() as f64), inside.len())
         };
-        let mut totals = PairTotals::showing(params.shown);
+        let mut totals = PairTotals::new(params.max_pairs);
         for coffee in coffees {
             let at = coffee.timestamp;
             let (after, readings_count) =
@@ -277,8 +279,8 @@ mod tests {
         totals
     }
 
-    /// Every reading on its own, every level from all doses by the closed form.
-    fn respond_naively(
+    /// Computes the level of every reading from all doses with the closed form.
+    fn naive_response(
         params: &CorrelationParams,
         coffees: &[CorrelatedCoffee],
         readings: &[Sample],
@@ -288,13 +290,13 @@ mod tests {
             |minute: i64| params.kinetics.active(&doses, Timestamp::clamped(minute * MINUTE + MINUTE / 2));
         let mut means: HashMap<i64, f64> = HashMap::new();
         let mut days = WithinDayRegression::default();
-        let calm: Vec<_> = readings
+        let selected: Vec<_> = readings
             .iter()
-            .filter(|(at, _, context)| *at >= params.since && *at < params.until && params.takes(*context))
+            .filter(|(at, _, context)| *at >= params.since && *at < params.until && params.includes(*context))
             .collect();
         let index = |at: Timestamp| at.micros().div_euclid(quarter);
         let mut before = None;
-        for inside in calm.chunk_by(|a, b| index(a.0) == index(b.0)) {
+        for inside in selected.chunk_by(|a, b| index(a.0) == index(b.0)) {
             let (number, count) = (index(inside[0].0), inside.len() as f64);
             let start = Timestamp::clamped(number * quarter);
             let date = params.zone.date(start);
@@ -319,17 +321,17 @@ mod tests {
     fn agree(ours: &PulseResponse, theirs: &PulseResponse) {
         let figures = |of: &PulseResponse| {
             let slope = of.bpm_per_100_mg;
-            [slope.value, slope.standard_error, slope.degrees_of_freedom, of.r, of.lag_r]
+            [slope.value, slope.standard_error, slope.degrees_of_freedom, of.r, of.strongest_lag_r]
         };
         for (ours, theirs) in figures(ours).into_iter().zip(figures(theirs)) {
-            assert!((ours - theirs).abs() <= 1e-7 * theirs.abs().max(1.0), "{ours} is not {theirs}");
+            assert!((ours - theirs).abs() <= 1e-7 * theirs.abs().max(1.0), "{ours} instead of {theirs}");
         }
-        let counts = |of: &PulseResponse| (of.days, of.telling_days, of.quarters, of.lag);
+        let counts = |of: &PulseResponse| (of.days, of.informative_days, of.quarter_hours, of.strongest_lag);
         assert_eq!(counts(ours), counts(theirs));
     }
 
     #[test]
-    fn one_pass_finds_what_a_naive_search_finds_in_any_zone_and_while_clocks_change() {
+    fn one_pass_finds_what_a_naive_search_finds_in_every_zone_and_across_clock_changes() {
         let mut rng = fastrand::Rng::with_seed(11);
         let contexts =
             [None, Some("resting"), Some("resting"), Some("exercise"), Some("sleeping"), Some("post-coffee")];
@@ -349,7 +351,7 @@ mod tests {
         {
             let mut params = params(Zone::utc().parse(from).unwrap(), 6, zone);
             params.hours_after = rng.u8(1..=24);
-            params.shown = rng.usize(1..60);
+            params.max_pairs = rng.usize(1..60);
             params.context = (round % 3 == 2).then(|| "resting".to_owned());
             // Whole minutes, so that coffees and readings often meet on a boundary.
             let mut times = |count: usize, from: i64, until: i64| {
@@ -372,8 +374,8 @@ mod tests {
             for (at, bpm, context) in &readings {
                 correlator.push(*at, Bpm::new(i64::from(*bpm)).unwrap(), *context);
             }
-            assert_eq!(correlator.pairs.finish(), tally_naively(&params, &compared, &readings));
-            match (correlator.quarters.response(), respond_naively(&params, &coffees, &readings)) {
+            assert_eq!(correlator.pairs.finish(), naive_totals(&params, &compared, &readings));
+            match (correlator.quarters.response(), naive_response(&params, &coffees, &readings)) {
                 (Some(ours), Some(theirs)) => agree(&ours, &theirs),
                 (ours, theirs) => assert_eq!((ours, round > 1), (theirs, false), "{zone}"),
             }
@@ -381,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_begin_with_their_first_instant_and_end_before_their_last() {
+    fn time_windows_include_their_start_and_exclude_their_end() {
         let noon = Timestamp::clamped(1_780_315_200 * SECOND);
         let params = params(noon.minus(DAY), 2, "UTC");
         for (offset, after, baseline) in [
@@ -395,10 +397,11 @@ mod tests {
             (2 * HOUR - 1, true, false),
             (2 * HOUR, false, false),
         ] {
-            // A reading at +1 h makes a pair in any case.
+            // The reading at +1 h always makes a pair.
             let mut readings = [(noon.plus(offset), 60, None), (noon.plus(HOUR), 80, None)];
             readings.sort_unstable();
-            let CorrelationResult::Pairs(answer) = ask(&params, &[coffee(noon, 80.0)], &readings) else {
+            let CorrelationResult::Pairs(answer) = correlate(&params, &[coffee(noon, 80.0)], &readings)
+            else {
                 panic!("{offset}: no pair")
             };
             let pair = &answer.correlations[0];
@@ -408,19 +411,19 @@ mod tests {
     }
 
     #[test]
-    fn what_moves_the_pulse_otherwise_is_left_out_unless_it_is_asked_for() {
+    fn readings_in_excluded_contexts_count_only_when_their_context_is_given() {
         let noon = Timestamp::clamped(1_780_315_200 * SECOND);
         let mut params = params(noon.minus(DAY), 2, "UTC");
         let readings = |context| [(noon.minus(HOUR), 60, Some("resting")), (noon.plus(HOUR), 80, context)];
-        let pairs = |params: &CorrelationParams, context| match ask(
+        let pairs = |params: &CorrelationParams, context| match correlate(
             params,
             &[coffee(noon, 80.0)],
             &readings(context),
         ) {
             CorrelationResult::Pairs(answer) => answer.correlations.len(),
-            CorrelationResult::NoCorrelation(_) => 0,
+            CorrelationResult::NoPairs(_) => 0,
         };
-        for (context, taken) in [
+        for (context, included) in [
             (None, 1),
             (Some("resting"), 1),
             (Some("post-coffee"), 1),
@@ -431,7 +434,7 @@ mod tests {
             (Some("stressed"), 0),
             (Some("sleeping"), 0),
         ] {
-            assert_eq!(pairs(&params, context), taken, "{context:?}");
+            assert_eq!(pairs(&params, context), included, "{context:?}");
         }
         params.context = Some("exercise".into());
         assert_eq!((pairs(&params, Some("exercise")), pairs(&params, Some("active"))), (1, 0));
@@ -439,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn without_pairs_the_answer_says_what_to_do() {
+    fn without_pairs_the_result_has_recommendations() {
         let noon = Timestamp::clamped(1_780_315_200 * SECOND);
         let params = params(noon.minus(DAY), 2, "UTC");
         let expected = serde_json::json!({
@@ -448,14 +451,16 @@ mod tests {
             "recommendations": ["Log more coffee and heart rate data", "Try again in a few days"],
         });
         let before = [(noon.minus(HOUR), 60, None)];
-        for answer in [ask(&params, &[], &[(noon, 60, None)]), ask(&params, &[coffee(noon, 80.0)], &before)] {
+        for answer in
+            [correlate(&params, &[], &[(noon, 60, None)]), correlate(&params, &[coffee(noon, 80.0)], &before)]
+        {
             assert_eq!(serde_json::to_value(answer).unwrap(), expected);
         }
         assert_eq!(Correlator::new(&params, Vec::new(), &[]).span(), None);
     }
 
     #[test]
-    fn the_summary_goes_by_the_unrounded_average() {
+    fn the_summary_depends_on_the_unrounded_average() {
         for (average, begins) in [
             (None, "Not enough"),
             (Some(-3.0), "Caffeine barely"),

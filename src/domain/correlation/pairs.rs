@@ -1,8 +1,7 @@
-//! The pulse after each coffee against the pulse before it: one merge of coffees and readings,
+//! Heart rate after each coffee compared with the heart rate before it: a merge of coffees and readings,
 //! both in time order.
 //!
-//! A reading is held only while a coffee's window may need it, so memory follows the readings
-//! around one coffee, never the length of the period.
+//! Only readings that an open time window may need are kept, so memory does not grow with the period.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,21 +15,21 @@ use crate::domain::heart_rate::Bpm;
 use crate::domain::statistics::round1;
 use crate::domain::time::{HOUR, MINUTE, Timestamp};
 
-/// Readings closer to a coffee than this, in microseconds, belong to neither side.
+/// Time before and after a coffee whose readings are ignored, in microseconds.
 pub const MARGIN: i64 = 15 * MINUTE;
-/// How long before a coffee its baseline begins, in microseconds.
+/// Start of the baseline before a coffee, in microseconds.
 pub const BASELINE: i64 = 2 * HOUR;
 
-/// A coffee that is to be compared.
+/// Coffee to compare with readings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CorrelatedCoffee {
     pub timestamp: Timestamp,
     pub caffeine_mg: Milligrams,
-    /// Shared: there are a hundred thousand coffees of a handful of types.
+    /// Shared, because there may be a hundred thousand coffees of a few types.
     pub coffee_type: Option<Arc<str>>,
 }
 
-/// A coffee with at least one reading after it. Pulses have 1 decimal.
+/// Coffee with at least one reading after it. Heart rates have 1 decimal.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = CorrelatedCoffee)]
 pub struct BeforeAfterPair {
@@ -40,100 +39,106 @@ pub struct BeforeAfterPair {
     pub caffeine_mg: Milligrams,
     #[schema(required)]
     pub coffee_type: Option<String>,
-    /// Over [coffee + 15 min, coffee + `time_window_hours`).
+    /// Mean over [coffee + 15 min, coffee + `time_window_hours`).
     pub avg_heartrate_after: f64,
-    /// Over [coffee − 2 h, coffee − 15 min); null without a reading there.
+    /// Mean over [coffee − 2 h, coffee − 15 min); null without a reading there.
     #[schema(required)]
     pub baseline_heartrate: Option<f64>,
-    /// The difference of the two, rounded last.
+    /// Difference of the two unrounded means; null without a baseline.
     #[schema(required)]
     pub hr_increase: Option<f64>,
-    /// Readings after the coffee.
+    /// Number of readings after the coffee.
     #[schema(minimum = 1)]
     pub readings_count: usize,
     #[schema(minimum = 1, maximum = 24)]
     pub time_window_hours: u8,
 }
 
-/// Compares coffees with readings as these pass by.
+/// Builder of before/after pairs.
 pub struct PairBuilder<'z> {
     coffees: Vec<CorrelatedCoffee>,
     hours_after: u8,
-    /// The first coffee whose window is still open.
+    /// Index of the first coffee whose time window is still open.
     next: usize,
-    readings: Window,
+    window: ReadingWindow,
     clock: LocalClock<'z>,
     totals: PairTotals,
 }
 
-/// The readings that an open window may need.
+/// Readings that an open time window may need.
 #[derive(Debug, Default)]
-struct Window {
-    /// Each reading's time and the sum of all pulses before it.
-    held: VecDeque<(Timestamp, u64)>,
-    /// The sum of all pulses, in beats per minute.
+struct ReadingWindow {
+    /// Time of each reading, with the sum of all heart rates before it.
+    readings: VecDeque<(Timestamp, u64)>,
+    /// Sum of all heart rates, in beats per minute.
     sum: u64,
 }
 
-/// What the pairs come to.
+/// Totals over all pairs, and the latest pairs.
 #[derive(Debug, Default, PartialEq)]
 pub struct PairTotals {
-    /// The latest pairs, oldest first, and how many there may be.
-    pub shown: VecDeque<BeforeAfterPair>,
-    max_shown: usize,
+    /// The latest pairs in time order.
+    pub latest: VecDeque<BeforeAfterPair>,
+    max_pairs: usize,
     pub pairs: usize,
-    /// The sum of all doses.
+    /// Sum of all doses in milligrams.
     pub dose_mg: f64,
-    /// Of the pairs with a baseline, in time order: mg, the unrounded increase in beats per minute,
+    /// Dose in milligrams of each pair with a baseline, in time order.
     pub doses: Vec<f64>,
+    /// Unrounded increase in beats per minute of each pair with a baseline, in time order.
     pub increases: Vec<f64>,
-    /// and how many of them each day has.
+    /// Number of pairs with a baseline on each day that has one, in time order.
     pub pairs_by_day: Vec<usize>,
     day: Option<Date>,
 }
 
 impl<'z> PairBuilder<'z> {
-    /// Compares these coffees (in any order) with the readings up to `hours_after` (1 to 24) after each,
-    /// and shows the latest `shown`. A coffee's day is the zone's.
-    pub fn new(mut coffees: Vec<CorrelatedCoffee>, hours_after: u8, shown: usize, zone: &'z Zone) -> Self {
+    /// Creates a builder for coffees in any order and readings up to `hours_after` (1 to 24) after each.
+    /// `max_pairs` limits the listed pairs; days are those of `zone`.
+    pub fn new(
+        mut coffees: Vec<CorrelatedCoffee>,
+        hours_after: u8,
+        max_pairs: usize,
+        zone: &'z Zone,
+    ) -> Self {
         coffees.sort_by_key(|coffee| coffee.timestamp);
-        let mut totals = PairTotals::showing(shown);
-        // Memory that grows by doubling is held twice, and each thread's stays with it.
+        let mut totals = PairTotals::new(max_pairs);
+        // A vector that grows by doubling needs twice the memory while it grows.
         totals.doses.reserve_exact(coffees.len());
         totals.increases.reserve_exact(coffees.len());
         Self {
             coffees,
             hours_after: hours_after.clamp(1, 24),
             next: 0,
-            readings: Window::default(),
+            window: ReadingWindow::default(),
             clock: zone.local_clock(),
             totals,
         }
     }
 
-    /// The time [from, until) whose readings matter; `None` without coffees.
+    /// Returns the time [from, until) whose readings are needed; `None` without coffees.
     pub fn span(&self) -> Option<(Timestamp, Timestamp)> {
         let (first, last) = (self.coffees.first()?, self.coffees.last()?);
         Some((first.timestamp.minus(BASELINE), self.window_end(last)))
     }
 
-    /// Takes the next reading, in time order.
+    /// Adds the next reading, in time order.
     pub fn push(&mut self, at: Timestamp, bpm: Bpm) {
         while let Some(coffee) = self.coffees.get(self.next) {
             if at < self.window_end(coffee) {
                 if at >= coffee.timestamp.minus(BASELINE) {
-                    self.readings.push(at, bpm);
+                    self.window.push(at, bpm);
                 }
                 return;
             }
-            self.compare_next();
+            self.close_window();
         }
     }
 
-    /// What the pairs come to, when all readings of the span have been taken.
+    /// Returns the totals, after all readings of the span have been added.
     pub fn finish(mut self) -> PairTotals {
         while self.next < self.coffees.len() {
-            self.compare_next();
+            self.close_window();
         }
         self.totals
     }
@@ -142,14 +147,13 @@ impl<'z> PairBuilder<'z> {
         coffee.timestamp.plus(i64::from(self.hours_after) * HOUR)
     }
 
-    /// Closes the next coffee's window and forgets what no later one needs.
-    fn compare_next(&mut self) {
+    /// Compares the next coffee and drops the readings that no later coffee needs.
+    fn close_window(&mut self) {
         let Some(coffee) = self.coffees.get(self.next) else { return };
         let at = coffee.timestamp;
-        let end = at.plus(i64::from(self.hours_after) * HOUR);
-        let (after, readings_count) = self.readings.mean(at.plus(MARGIN), end);
+        let (after, readings_count) = self.window.mean(at.plus(MARGIN), self.window_end(coffee));
         if let Some(after) = after {
-            let (baseline, _) = self.readings.mean(at.minus(BASELINE), at.minus(MARGIN));
+            let (baseline, _) = self.window.mean(at.minus(BASELINE), at.minus(MARGIN));
             let increase = baseline.map(|baseline| after - baseline);
             let pair = BeforeAfterPair {
                 coffee_time: at,
@@ -164,45 +168,43 @@ impl<'z> PairBuilder<'z> {
             self.totals.add(pair, increase, self.clock.date(at));
         }
         self.next += 1;
-        match self.coffees.get(self.next) {
-            Some(coffee) => self.readings.forget_before(coffee.timestamp.minus(BASELINE)),
-            None => self.readings.forget_before(Timestamp::MAX),
-        }
+        let next = self.coffees.get(self.next);
+        self.window.drop_before(next.map_or(Timestamp::MAX, |coffee| coffee.timestamp.minus(BASELINE)));
     }
 }
 
-impl Window {
+impl ReadingWindow {
     fn push(&mut self, at: Timestamp, bpm: Bpm) {
-        self.held.push_back((at, self.sum));
+        self.readings.push_back((at, self.sum));
         self.sum += u64::from(bpm.get());
     }
 
-    fn forget_before(&mut self, from: Timestamp) {
-        let gone = self.held.partition_point(|(at, _)| *at < from);
-        self.held.drain(..gone);
+    fn drop_before(&mut self, from: Timestamp) {
+        let count = self.readings.partition_point(|(at, _)| *at < from);
+        self.readings.drain(..count);
     }
 
-    /// The mean pulse over [from, until) and how many readings that is.
+    /// Returns the mean heart rate over [from, until) and the number of readings.
     fn mean(&self, from: Timestamp, until: Timestamp) -> (Option<f64>, usize) {
-        let first = self.held.partition_point(|(at, _)| *at < from);
-        let end = self.held.partition_point(|(at, _)| *at < until);
+        let first = self.readings.partition_point(|(at, _)| *at < from);
+        let end = self.readings.partition_point(|(at, _)| *at < until);
         let count = end.saturating_sub(first);
         let sum = self.sum_before(end).saturating_sub(self.sum_before(first));
         ((count > 0).then(|| sum as f64 / count as f64), count)
     }
 
     fn sum_before(&self, index: usize) -> u64 {
-        self.held.get(index).map_or(self.sum, |(_, sum)| *sum)
+        self.readings.get(index).map_or(self.sum, |(_, sum)| *sum)
     }
 }
 
 impl PairTotals {
-    /// Nothing yet, of which the latest `pairs` will be shown.
-    pub fn showing(pairs: usize) -> Self {
-        Self { max_shown: pairs, ..Self::default() }
+    /// Creates empty totals that list the latest `max_pairs` pairs.
+    pub fn new(max_pairs: usize) -> Self {
+        Self { max_pairs, ..Self::default() }
     }
 
-    /// Counts the next pair, in time order, with its unrounded increase and its day.
+    /// Adds the next pair, in time order, with its unrounded increase and its day.
     pub fn add(&mut self, pair: BeforeAfterPair, increase: Option<f64>, day: Date) {
         self.pairs += 1;
         self.dose_mg += pair.caffeine_mg.mg();
@@ -215,10 +217,10 @@ impl PairTotals {
             }
             self.day = Some(day);
         }
-        if self.shown.len() == self.max_shown {
-            self.shown.pop_front();
+        if self.latest.len() == self.max_pairs {
+            self.latest.pop_front();
         }
-        self.shown.push_back(pair);
+        self.latest.push_back(pair);
     }
 }
 
@@ -242,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_are_shown_but_all_are_counted() {
+    fn the_latest_pairs_are_listed_and_all_are_counted() {
         let zone = Zone::utc();
         let mut pairs = PairBuilder::new((0..120).map(|n| coffee(n * DAY)).collect(), 24, 50, &zone);
         for n in 0..120 {
@@ -250,9 +252,9 @@ mod tests {
             pairs.push(at(n * DAY + HOUR), bpm(if n < 60 { 100 } else { 60 }));
         }
         let totals = pairs.finish();
-        let shown: Vec<_> = totals.shown.iter().map(|pair| pair.coffee_time).collect();
-        assert_eq!(shown, (70..120).map(|n| at(n * DAY)).collect::<Vec<_>>());
-        // The reading before the next coffee lies in the window, too.
+        let listed: Vec<_> = totals.latest.iter().map(|pair| pair.coffee_time).collect();
+        assert_eq!(listed, (70..120).map(|n| at(n * DAY)).collect::<Vec<_>>());
+        // The reading before the next coffee is also in the 24-hour window.
         assert_eq!((totals.pairs, totals.increases[0], totals.increases[119]), (120, 20.0, 0.0));
         assert_eq!((totals.dose_mg, totals.pairs_by_day), (9600.0, vec![1; 120]));
     }
@@ -268,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn only_readings_around_one_coffee_are_held() {
+    fn only_readings_around_one_coffee_are_kept() {
         let zone = Zone::utc();
         // A reading a minute for 30 days, a coffee every fifth.
         let mut pairs = PairBuilder::new((0..6).map(|n| coffee(n * 5 * DAY)).collect(), 2, 50, &zone);
@@ -276,9 +278,9 @@ mod tests {
         let mut most = 0;
         for minute in -1440..30 * 1440 {
             pairs.push(at(minute * MINUTE), bpm(60));
-            most = most.max(pairs.readings.held.len());
+            most = most.max(pairs.window.readings.len());
         }
         assert_eq!(most, 240);
-        assert_eq!(pairs.readings.held.len(), 0);
+        assert_eq!(pairs.window.readings.len(), 0);
     }
 }

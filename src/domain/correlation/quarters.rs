@@ -1,36 +1,36 @@
-//! Readings and caffeine, quarter of an hour by quarter of an hour.
+//! Means of heart rate and modelled caffeine over quarters of an hour, the input of the regression.
 //!
-//! However many readings a quarter has, it counts once: a watch that measures oftener while
-//! something happens does not make it more. The caffeine is that of the minutes of its readings, by
-//! the model, to the minute.
+//! Each quarter counts once, whatever its number of readings: a watch that measures more often during
+//! an event does not give the event more weight. The caffeine of a quarter is the mean of the modelled level
+//! in the minutes of its readings.
 
 use crate::domain::caffeine::{CaffeineState, Dose, Kinetics};
 use crate::domain::calendar::{Date, LocalClock, Zone};
-use crate::domain::correlation::response::{LAGS, PulseResponse, QUARTERS, WithinDayRegression};
+use crate::domain::correlation::response::{LAGS, PulseResponse, QUARTERS_PER_DAY, WithinDayRegression};
 use crate::domain::heart_rate::Bpm;
 use crate::domain::time::{HOUR, MINUTE, Timestamp};
 
-/// A quarter of an hour, in microseconds.
+/// A quarter of an hour in microseconds.
 const QUARTER: i64 = 15 * MINUTE;
-/// The longest of the [`LAGS`], in microseconds.
+/// The longest of the [`LAGS`] in microseconds.
 const LONGEST_LAG: i64 = 6 * HOUR;
 
-/// Gathers readings, given in time order, into the days of a [`PulseResponse`].
+/// Accumulator of readings into quarters of an hour and days.
 pub struct QuarterHours<'a> {
     clock: LocalClock<'a>,
     levels: LevelsByMinute<'a>,
-    days: WithinDayRegression,
+    regression: WithinDayRegression,
     date: Option<Date>,
-    /// Minutes since 1970 of the present quarter's beginning.
+    /// Start of the current quarter in minutes since 1970.
     quarter: i64,
-    open: QuarterSums,
-    /// The mean level of each of the last quarters, twice, so that they are contiguous from `newest` on,
-    /// the newest first.
+    current: QuarterSums,
+    /// Ring buffer of the mean levels of the last quarters. Each is stored twice, so that the last [`LAGS`]
+    /// are contiguous from `newest` on, the newest first.
     past: [f64; 2 * LAGS],
     newest: usize,
 }
 
-/// QuarterSums over a quarter: of its readings, and of its minutes so far.
+/// Sums over the readings of a quarter (`readings`, `bpm`, `mg`) and over its past minutes (`minutes_mg`).
 #[derive(Clone, Copy, Debug, Default)]
 struct QuarterSums {
     readings: u32,
@@ -39,86 +39,93 @@ struct QuarterSums {
     minutes_mg: f64,
 }
 
-/// The level of active caffeine, minute by minute.
+/// Level of active caffeine in the middle of each minute.
 struct LevelsByMinute<'a> {
     kinetics: Kinetics,
-    /// Those still to come.
+    /// Doses after `minute`.
     doses: &'a [Dose],
-    /// The minute of the next of them.
+    /// Minute of the first of `doses`.
     next_dose: i64,
-    body: CaffeineState,
-    /// The minute since 1970 in whose middle the body is.
+    state: CaffeineState,
+    /// Minute since 1970 that `state` describes.
     minute: i64,
-    /// What a minute makes of the gut's content, of the active caffeine, and of the one for the other.
-    stays: f64,
-    lasts: f64,
-    enters: f64,
+    /// Fraction of the gut caffeine that is still in the gut after a minute.
+    gut_to_gut: f64,
+    /// Fraction of the gut caffeine that is active after a minute.
+    gut_to_active: f64,
+    /// Fraction of the active caffeine that is still active after a minute.
+    active_to_active: f64,
 }
 
 impl<'a> QuarterHours<'a> {
-    /// For readings from `since` on, in a zone's days. `doses` are in time order and reach as far back
-    /// as [`Self::reach`].
+    /// Creates an accumulator for readings from `since` on, with the days of `zone`. `doses` are in time
+    /// order and start at least [`Self::lookback_micros`] before `since`.
     pub fn new(since: Timestamp, zone: &'a Zone, kinetics: Kinetics, doses: &'a [Dose]) -> Self {
         let start = since.minus(LONGEST_LAG).micros().div_euclid(QUARTER) * QUARTER / MINUTE;
         Self {
             clock: zone.local_clock(),
             levels: LevelsByMinute::new(kinetics, doses, start),
-            days: WithinDayRegression::default(),
+            regression: WithinDayRegression::default(),
             date: None,
             quarter: start,
-            open: QuarterSums::default(),
+            current: QuarterSums::default(),
             past: [0.0; 2 * LAGS],
             newest: 0,
         }
     }
 
-    /// How far before `since` a dose may still count, in microseconds.
-    pub fn reach(kinetics: &Kinetics) -> i64 {
+    /// Returns the time before `since` in which doses are relevant, in microseconds.
+    pub fn lookback_micros(kinetics: &Kinetics) -> i64 {
         LONGEST_LAG + QUARTER + kinetics.lookback_micros()
     }
 
-    /// Takes the next reading.
+    /// Adds the next reading, in time order.
     pub fn push(&mut self, at: Timestamp, bpm: Bpm) {
         let minute = at.micros().div_euclid(MINUTE);
         while self.levels.minute < minute {
             let end = self.quarter + QUARTER / MINUTE;
-            self.levels.advance(minute.min(end), &mut self.open.minutes_mg);
+            self.levels.advance_to(minute.min(end), &mut self.current.minutes_mg);
             if self.levels.minute == end {
-                self.close();
+                self.end_quarter();
                 self.quarter = end;
             }
         }
-        self.open.readings += 1;
-        self.open.bpm += u32::from(bpm.get());
-        self.open.mg += self.levels.body.active_mg;
+        self.current.readings += 1;
+        self.current.bpm += u32::from(bpm.get());
+        self.current.mg += self.levels.state.active_mg;
     }
 
-    /// What the pulse does when caffeine is there.
+    /// Returns the response of the heart rate to caffeine; `None` when there is too little data.
     pub fn response(mut self) -> Option<PulseResponse> {
-        self.close();
-        self.days.response()
+        self.end_quarter();
+        self.regression.response()
     }
 
-    fn close(&mut self) {
-        let ended = std::mem::take(&mut self.open);
-        let mean_mg = ended.minutes_mg / (QUARTER / MINUTE) as f64;
+    fn end_quarter(&mut self) {
+        let sums = std::mem::take(&mut self.current);
+        let mean_mg = sums.minutes_mg / (QUARTER / MINUTE) as f64;
         self.newest = self.newest.checked_sub(1).unwrap_or(LAGS - 1);
         self.past[self.newest] = mean_mg;
         self.past[self.newest + LAGS] = mean_mg;
-        if ended.readings == 0 {
+        if sums.readings == 0 {
             return;
         }
         let start = Timestamp::clamped(self.quarter * MINUTE);
         let date = self.clock.date(start);
-        if self.date.replace(date).is_some_and(|before| before != date) {
-            self.days.end_day();
+        if self.date.replace(date).is_some_and(|previous| previous != date) {
+            self.regression.end_day();
         }
-        let readings = f64::from(ended.readings);
+        let readings = f64::from(sums.readings);
         let mut lagged = [0.0; LAGS];
         lagged.copy_from_slice(&self.past[self.newest..self.newest + LAGS]);
-        lagged[0] = ended.mg / readings;
-        let of_day = usize::try_from(self.clock.time_of_day(start) / QUARTER).unwrap_or(0);
-        self.days.push(of_day.min(QUARTERS - 1), f64::from(ended.bpm) / readings, lagged[0], &lagged);
+        lagged[0] = sums.mg / readings;
+        let quarter_of_day = usize::try_from(self.clock.time_of_day(start) / QUARTER).unwrap_or(0);
+        self.regression.push(
+            quarter_of_day.min(QUARTERS_PER_DAY - 1),
+            f64::from(sums.bpm) / readings,
+            lagged[0],
+            &lagged,
+        );
     }
 }
 
@@ -131,45 +138,45 @@ impl<'a> LevelsByMinute<'a> {
             kinetics,
             doses,
             next_dose: i64::MAX,
-            body: CaffeineState::default(),
+            state: CaffeineState::default(),
             minute,
-            stays: gut.gut_mg,
-            lasts: active.active_mg,
-            enters: gut.active_mg,
+            gut_to_gut: gut.gut_mg,
+            gut_to_active: gut.active_mg,
+            active_to_active: active.active_mg,
         };
-        levels.drink();
+        levels.add_doses();
         levels
     }
 
-    /// Moves on to a minute that is not over, and adds the level of each minute left behind to `sum_mg`.
-    fn advance(&mut self, until: i64, sum_mg: &mut f64) {
+    /// Advances to the minute `until` and adds the level of each minute before it to `sum_mg`.
+    fn advance_to(&mut self, until: i64, sum_mg: &mut f64) {
         while self.minute < until {
-            // A loop of its own without doses: most minutes have none, and a year has half a million.
+            // The inner loop has no doses, because most of the half a million minutes of a year have none.
             let end = until.min(self.next_dose);
-            let (CaffeineState { mut gut_mg, mut active_mg }, mut sum) = (self.body, *sum_mg);
+            let (CaffeineState { mut gut_mg, mut active_mg }, mut sum) = (self.state, *sum_mg);
             for _ in self.minute..end {
                 sum += active_mg;
-                active_mg = active_mg * self.lasts + gut_mg * self.enters;
-                gut_mg *= self.stays;
+                active_mg = active_mg * self.active_to_active + gut_mg * self.gut_to_active;
+                gut_mg *= self.gut_to_gut;
             }
-            (self.body, *sum_mg) = (CaffeineState { gut_mg, active_mg }, sum);
+            (self.state, *sum_mg) = (CaffeineState { gut_mg, active_mg }, sum);
             self.minute = end;
             if end == self.next_dose {
-                self.drink();
+                self.add_doses();
             }
         }
     }
 
-    /// Adds what was drunk up to the middle of the minute.
-    fn drink(&mut self) {
+    /// Adds the doses up to the middle of the current minute.
+    fn add_doses(&mut self) {
         let at = Timestamp::clamped(self.minute * MINUTE + MINUTE / 2);
         while let [(time, dose), rest @ ..] = self.doses
             && *time <= at
         {
-            let drunk = CaffeineState { gut_mg: dose.mg(), active_mg: 0.0 };
-            let part = self.kinetics.advance(drunk, at.hours_since(*time));
-            self.body.gut_mg += part.gut_mg;
-            self.body.active_mg += part.active_mg;
+            let new_dose = CaffeineState { gut_mg: dose.mg(), active_mg: 0.0 };
+            let part = self.kinetics.advance(new_dose, at.hours_since(*time));
+            self.state.gut_mg += part.gut_mg;
+            self.state.active_mg += part.active_mg;
             self.doses = rest;
         }
         // The first minute whose middle is not before the dose.

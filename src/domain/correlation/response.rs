@@ -1,246 +1,244 @@
-//! How the pulse answers to caffeine: a regression over quarters of an hour, judged by days.
+//! Response of the heart rate to caffeine: a within-day regression over quarters of an hour, with a jackknife
+//! over days.
 //!
-//! pulse = the day's own level + the daily rhythm + slope × caffeine + what is left.
+//! heart rate = level of the day + daily rhythm + slope × caffeine + residual
 //!
-//! - **The day's own level** takes out what differs from day to day: sleep, weather, a cold.
-//! - **The daily rhythm** is that of the first two harmonics of 24 hours, as fitted to wearables by
-//!   Natarajan et al. (2025), doi:10.1080/07420528.2024.2446622. Who always drinks at eight cannot
-//!   tell the coffee from the hour: so the rhythm is held to what hearts do (its coefficients have a
-//!   deviation of [`RHYTHM_BPM`]; a ridge), and what it may do counts as uncertainty of the slope.
-//! - **What is left** repeats itself from one quarter to the next. So the slope is judged by days,
-//!   which are left out in turn: the cluster jackknife, CV3J of MacKinnon, Nielsen & Webb (2023),
-//!   doi:10.1016/j.jeconom.2022.04.001. Ten days with coffee among a hundred without are ten.
+//! - **Level of the day.** Day fixed effects remove differences between days: sleep, weather, a cold.
+//! - **Daily rhythm.** The first two harmonics of 24 hours, as fitted to wearables by Natarajan et al. (2025),
+//!   doi:10.1080/07420528.2024.2446622. When coffee is always drunk at the same hour, its effect cannot be separated
+//!   from that of the hour. A normal (ridge) prior with standard deviation [`RHYTHM_BPM`] therefore
+//!   bounds the harmonics, and the remaining freedom of the rhythm adds to the standard error of the slope.
+//! - **Residual.** Neighbouring quarters are correlated, so the standard error comes from leaving out one
+//!   day at a time: the cluster jackknife CV3J of MacKinnon, Nielsen & Webb (2023),
+//!   doi:10.1016/j.jeconom.2022.04.001. Only days on which caffeine varied count as degrees of freedom.
 //!
-//! It only sees numbers: which readings take part, and which day a quarter belongs to, is decided in
-//! `quarters`.
+//! This module works on numbers; `quarters` selects readings and assigns quarters to days.
 
 use std::f64::consts::TAU;
 
 use crate::domain::t_distribution::Estimate;
 
-/// QuarterHours of an hour in a day.
-pub const QUARTERS: usize = 96;
-/// How many quarters of an hour the pulse may lag behind the caffeine: from 0 to 6 hours.
+/// Quarters of an hour in a day.
+pub const QUARTERS_PER_DAY: usize = 96;
+/// Number of lags between caffeine and heart rate: 0 to 6 hours in quarters of an hour.
 pub const LAGS: usize = 25;
-/// The deviation of the rhythm's coefficients, by harmonic, in beats per minute: a swing of some
-/// 4 over the day, and half of that twice a day. Our assumption; with a week of readings from
-/// morning to night it no longer matters.
+/// Prior standard deviation of the rhythm's coefficients by harmonic, in beats per minute: about 4 bpm
+/// of variation over the day and half of that twice a day. This is our assumption; with a week of readings from
+/// morning to night its influence vanishes.
 pub const RHYTHM_BPM: [f64; 2] = [3.0, 1.5];
 
-/// The rhythm's columns: cosine and sine of each harmonic.
+/// Number of rhythm columns: cosine and sine of each harmonic.
 const RHYTHM: usize = 2 * RHYTHM_BPM.len();
-/// All columns: the caffeine, the rhythm, the pulse.
+/// Number of columns: the caffeine, the rhythm, the heart rate.
 const COLUMNS: usize = RHYTHM + 2;
 const CAFFEINE: usize = 0;
 const PULSE: usize = COLUMNS - 1;
-/// The variance of a rounded pulse: less is never left over.
-const ROUNDING: f64 = 1.0 / 12.0;
+/// Variance of the rounding to whole beats per minute, the lower bound of the residual variance.
+const ROUNDING_VARIANCE: f64 = 1.0 / 12.0;
 
 type Columns = [f64; COLUMNS];
-/// QuarterSums of products of columns, of which only the symmetric whole makes sense.
+/// Matrix of sums of products of columns; symmetric.
 type CrossProducts = [Columns; COLUMNS];
 type Harmonics = [f64; RHYTHM];
 
-/// What the pulse does when caffeine is there.
+/// Estimated response of the heart rate to caffeine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PulseResponse {
-    /// Beats per minute for 100 mg of active caffeine.
+    /// Slope in beats per minute for 100 mg of active caffeine.
     pub bpm_per_100_mg: Estimate,
-    /// How closely the pulse follows, day and rhythm apart: the partial correlation, and the ends of
-    /// the slope's 95 % interval as such.
+    /// Partial correlation of heart rate and caffeine given day and rhythm.
     pub r: f64,
+    /// Both ends of the slope's 95 % interval, converted to partial correlations.
     pub r_interval: (f64, f64),
-    /// WithinDayRegression with at least two quarters of an hour.
+    /// Number of days with at least two quarters of an hour.
     pub days: usize,
-    /// Those of them that tell something, as caffeine came or went.
-    pub telling_days: usize,
-    /// QuarterHours of an hour.
-    pub quarters: u64,
-    /// The lag in quarters of an hour at which the pulse follows most closely, and its r there.
-    pub lag: usize,
-    pub lag_r: f64,
+    /// Number of days on which caffeine varied.
+    pub informative_days: usize,
+    /// Number of quarters of an hour.
+    pub quarter_hours: u64,
+    /// Lag with the strongest correlation, in quarters of an hour.
+    pub strongest_lag: usize,
+    /// Partial correlation at that lag.
+    pub strongest_lag_r: f64,
 }
 
-/// Gathers quarters of an hour, day by day.
+/// Accumulator of quarters of an hour, day by day.
 #[derive(Debug)]
 pub struct WithinDayRegression {
     harmonics: Vec<Harmonics>,
-    /// Each ended day's products about its means.
-    ended: Vec<CrossProducts>,
+    /// Cross products of each ended day about its means.
+    days: Vec<CrossProducts>,
+    /// Sum of `days`.
     total: CrossProducts,
-    /// For each lag the caffeine's row of `total`.
+    /// Caffeine row of `total` for each lag.
     lagged: [Columns; LAGS],
-    quarters: u64,
-    open: OpenDay,
+    quarter_hours: u64,
+    today: DaySums,
 }
 
-/// Plain sums over the day that still goes on.
+/// Raw sums over the current day.
 #[derive(Clone, Debug, Default)]
-struct OpenDay {
+struct DaySums {
     count: u64,
     sums: Columns,
     products: CrossProducts,
     lagged_sums: [f64; LAGS],
-    /// By column, as they are summed over all lags at once.
+    /// Products of each column with the lagged caffeine; for the caffeine column, squares of the latter.
     lagged: [[f64; LAGS]; COLUMNS],
 }
 
-/// A slope, and what it takes to judge it.
-struct Fit {
+/// Ridge fit of the heart rate.
+struct RidgeFit {
     slope: f64,
-    /// What the slope takes from the pulse and from each column of the rhythm: the weights that turn
-    /// the caffeine's column into what the rhythm does not explain.
-    caffeine: Harmonics,
-    /// The caffeine's sum of squares that the (held) rhythm does not explain.
-    unexplained: f64,
-    /// The pulse's sum of squares that is left.
-    left: f64,
+    /// Coefficients of the rhythm columns in a ridge regression of the caffeine.
+    caffeine_on_rhythm: Harmonics,
+    /// Sum of squares of the caffeine that the rhythm does not explain.
+    caffeine_squares: f64,
+    /// Residual sum of squares of the heart rate.
+    residual_squares: f64,
 }
 
 impl Default for WithinDayRegression {
     fn default() -> Self {
         Self {
-            harmonics: (0..QUARTERS).map(harmonics).collect(),
-            ended: Vec::new(),
+            harmonics: (0..QUARTERS_PER_DAY).map(harmonics).collect(),
+            days: Vec::new(),
             total: CrossProducts::default(),
             lagged: [Columns::default(); LAGS],
-            quarters: 0,
-            open: OpenDay::default(),
+            quarter_hours: 0,
+            today: DaySums::default(),
         }
     }
 }
 
-/// The rhythm's columns in the middle of a quarter of an hour, counted from midnight.
-fn harmonics(quarter: usize) -> Harmonics {
-    let angle = |harmonic: usize| TAU * harmonic as f64 * (quarter as f64 + 0.5) / QUARTERS as f64;
+/// Returns the rhythm columns in the middle of a quarter of the day.
+fn harmonics(quarter_of_day: usize) -> Harmonics {
+    let angle =
+        |harmonic: usize| TAU * harmonic as f64 * (quarter_of_day as f64 + 0.5) / QUARTERS_PER_DAY as f64;
     std::array::from_fn(|n| {
         let angle = angle(n / 2 + 1);
         if n % 2 == 0 { angle.cos() } else { angle.sin() }
     })
 }
 
-/// The variance that a rhythm's coefficient is held to.
+/// Returns the prior variance of the coefficient of a rhythm column.
 fn prior_variance(column: usize) -> f64 {
     RHYTHM_BPM[column / 2] * RHYTHM_BPM[column / 2]
 }
 
 impl WithinDayRegression {
-    /// Takes the next quarter of an hour: which of its day (0 to 95), the mean pulse, the mean mg of
-    /// active caffeine at its readings, and those of the quarters that lie 0, 1, 2 … before.
-    pub fn push(&mut self, of_day: usize, bpm: f64, mg: f64, lagged_mg: &[f64; LAGS]) {
-        let Some(harmonics) = self.harmonics.get(of_day) else { return };
-        let mut row = Columns::default();
-        row[CAFFEINE] = mg / 100.0;
-        row[1..PULSE].copy_from_slice(harmonics);
-        row[PULSE] = bpm;
-        let open = &mut self.open;
-        open.count += 1;
-        for (column, value) in row.iter().enumerate() {
-            open.sums[column] += value;
-            for (product, other) in open.products[column].iter_mut().zip(&row) {
+    /// Adds a quarter of an hour: its number in the day (0 to 95), the mean heart rate, the mean milligrams of
+    /// active caffeine, and the latter 0, 1, 2 … quarters before.
+    pub fn push(&mut self, quarter_of_day: usize, bpm: f64, mg: f64, lagged_mg: &[f64; LAGS]) {
+        let Some(harmonics) = self.harmonics.get(quarter_of_day) else { return };
+        let mut columns = Columns::default();
+        columns[CAFFEINE] = mg / 100.0;
+        columns[1..PULSE].copy_from_slice(harmonics);
+        columns[PULSE] = bpm;
+        let today = &mut self.today;
+        today.count += 1;
+        for (column, value) in columns.iter().enumerate() {
+            today.sums[column] += value;
+            for (product, other) in today.products[column].iter_mut().zip(&columns) {
                 *product += value * other;
             }
         }
         let lagged: [f64; LAGS] = lagged_mg.map(|mg| mg / 100.0);
-        for (sum, mg) in open.lagged_sums.iter_mut().zip(&lagged) {
+        for (sum, mg) in today.lagged_sums.iter_mut().zip(&lagged) {
             *sum += mg;
         }
-        for (products, value) in open.lagged.iter_mut().zip(&row).skip(1) {
+        for (products, value) in today.lagged.iter_mut().zip(&columns).skip(1) {
             for (product, mg) in products.iter_mut().zip(&lagged) {
                 *product += mg * value;
             }
         }
-        for (product, mg) in open.lagged[CAFFEINE].iter_mut().zip(&lagged) {
+        for (product, mg) in today.lagged[CAFFEINE].iter_mut().zip(&lagged) {
             *product += mg * mg;
         }
     }
 
-    /// Ends the day: the next quarter of an hour belongs to another.
+    /// Ends the current day. A day with a single quarter is ignored.
     pub fn end_day(&mut self) {
-        let open = std::mem::take(&mut self.open);
-        if open.count < 2 {
+        let today = std::mem::take(&mut self.today);
+        if today.count < 2 {
             return;
         }
-        let count = open.count as f64;
-        let mut products = open.products;
-        for (row, sum) in products.iter_mut().zip(&open.sums) {
-            row.iter_mut().zip(&open.sums).for_each(|(product, other)| *product -= sum * other / count);
+        let count = today.count as f64;
+        let mut products = today.products;
+        for (row, sum) in products.iter_mut().zip(&today.sums) {
+            row.iter_mut().zip(&today.sums).for_each(|(product, other)| *product -= sum * other / count);
         }
-        for (lag, sum) in open.lagged_sums.iter().enumerate() {
+        for (lag, sum) in today.lagged_sums.iter().enumerate() {
             let total = &mut self.lagged[lag];
-            total[CAFFEINE] += open.lagged[CAFFEINE][lag] - sum * sum / count;
-            for ((total, products), other) in total.iter_mut().zip(&open.lagged).zip(&open.sums).skip(1) {
+            total[CAFFEINE] += today.lagged[CAFFEINE][lag] - sum * sum / count;
+            for ((total, products), other) in total.iter_mut().zip(&today.lagged).zip(&today.sums).skip(1) {
                 *total += products[lag] - sum * other / count;
             }
         }
         for (total, row) in self.total.iter_mut().zip(&products) {
             total.iter_mut().zip(row).for_each(|(total, product)| *total += product);
         }
-        self.quarters += open.count;
-        self.ended.push(products);
+        self.quarter_hours += today.count;
+        self.days.push(products);
     }
 
-    /// What the pulse does when caffeine is there; `None` when the days cannot tell: fewer than two,
-    /// or caffeine on one of them only.
+    /// Returns the response; `None` with fewer than two days, or with caffeine on one day only.
     pub fn response(mut self) -> Option<PulseResponse> {
         self.end_day();
-        let days = self.ended.len();
-        let free = self.quarters.checked_sub(days as u64).filter(|free| *free > 0)? as f64;
-        // Holding the rhythm takes the variance of what is left, which takes the fit.
-        let mut variance = (self.total[PULSE][PULSE] / free).max(ROUNDING);
+        let days = self.days.len();
+        let residual_df = self.quarter_hours.checked_sub(days as u64).filter(|df| *df > 0)? as f64;
+        // The ridge penalty depends on the residual variance, which depends on the fit: iterate.
+        let mut variance = (self.total[PULSE][PULSE] / residual_df).max(ROUNDING_VARIANCE);
         for _ in 0..10 {
-            variance = (fit(&self.total, variance)?.left / free).max(ROUNDING);
+            variance = (fit(&self.total, variance)?.residual_squares / residual_df).max(ROUNDING_VARIANCE);
         }
         let whole = fit(&self.total, variance)?;
-        let slope = self.judge(&whole, variance)?;
-        let spread = |slope: f64| {
-            let explained = slope * whole.unexplained.sqrt();
-            explained / explained.hypot(whole.left.sqrt())
-        };
+        let slope = self.slope(&whole, variance)?;
         let (low, high) = slope.interval();
-        let (lag, lag_r) = self.strongest_lag(variance);
+        let (strongest_lag, strongest_lag_r) = self.strongest_lag(variance);
         Some(PulseResponse {
             bpm_per_100_mg: slope,
-            r: spread(slope.value),
-            r_interval: (spread(low), spread(high)),
+            r: whole.partial_correlation(slope.value),
+            r_interval: (whole.partial_correlation(low), whole.partial_correlation(high)),
             days,
-            telling_days: self.informative(),
-            quarters: self.quarters,
-            lag,
-            lag_r,
+            informative_days: self.informative_days(),
+            quarter_hours: self.quarter_hours,
+            strongest_lag,
+            strongest_lag_r,
         })
     }
 
-    /// The slope with its error: what it varies by when a day is left out, and what the rhythm may do.
-    fn judge(&self, whole: &Fit, variance: f64) -> Option<Estimate> {
-        let days = self.ended.len() as f64;
+    /// Returns the slope; its variance is that of the jackknife over days plus that of the rhythm's prior.
+    fn slope(&self, whole: &RidgeFit, variance: f64) -> Option<Estimate> {
+        let days = self.days.len() as f64;
         let (mut sum, mut squares) = (0.0, 0.0);
-        for day in &self.ended {
+        for day in &self.days {
             let mut others = self.total;
             for (row, day) in others.iter_mut().zip(day) {
                 row.iter_mut().zip(day).for_each(|(other, product)| *other -= product);
             }
-            let distance = fit(&others, variance)?.slope - whole.slope;
-            sum += distance;
-            squares += distance * distance;
+            let difference = fit(&others, variance)?.slope - whole.slope;
+            sum += difference;
+            squares += difference * difference;
         }
-        let by_days = (days - 1.0) / days * (squares - sum * sum / days).max(0.0);
-        let by_rhythm: f64 = (whole.caffeine.iter().enumerate())
-            .map(|(n, weight)| (weight / whole.unexplained * variance).powi(2) / prior_variance(n))
+        let jackknife_variance = (days - 1.0) / days * (squares - sum * sum / days).max(0.0);
+        let rhythm_variance: f64 = (whole.caffeine_on_rhythm.iter().enumerate())
+            .map(|(n, weight)| (weight / whole.caffeine_squares * variance).powi(2) / prior_variance(n))
             .sum();
         Some(Estimate {
             value: whole.slope,
-            standard_error: (by_days + by_rhythm).sqrt(),
-            degrees_of_freedom: (self.informative() as f64 - 1.0).max(1.0),
+            standard_error: (jackknife_variance + rhythm_variance).sqrt(),
+            degrees_of_freedom: (self.informative_days() as f64 - 1.0).max(1.0),
         })
     }
 
-    /// On how many days caffeine varied, at least a tenth as much as on the average day.
-    fn informative(&self) -> usize {
-        let least = self.total[CAFFEINE][CAFFEINE] / self.ended.len() as f64 / 10.0;
-        self.ended.iter().filter(|day| day[CAFFEINE][CAFFEINE] > least).count()
+    /// Returns the number of days on which caffeine varied at least a tenth as much as on the average day.
+    fn informative_days(&self) -> usize {
+        let threshold = self.total[CAFFEINE][CAFFEINE] / self.days.len() as f64 / 10.0;
+        self.days.iter().filter(|day| day[CAFFEINE][CAFFEINE] > threshold).count()
     }
 
+    /// Returns the lag with the strongest partial correlation, and that correlation.
     fn strongest_lag(&self, variance: f64) -> (usize, f64) {
         let mut strongest = (0, 0.0_f64);
         for (lag, row) in self.lagged.iter().enumerate() {
@@ -250,8 +248,7 @@ impl WithinDayRegression {
                 total[column][CAFFEINE] = row[column];
             }
             let Some(fit) = fit(&total, variance) else { continue };
-            let explained = fit.slope * fit.unexplained.sqrt();
-            let r = explained / explained.hypot(fit.left.sqrt());
+            let r = fit.partial_correlation(fit.slope);
             if r.abs() > strongest.1.abs() {
                 strongest = (lag, r);
             }
@@ -260,38 +257,48 @@ impl WithinDayRegression {
     }
 }
 
-/// The least squares fit with the rhythm held, for noise of this variance; `None` when the caffeine
-/// does not vary beyond the day's level and the rhythm.
-fn fit(products: &CrossProducts, variance: f64) -> Option<Fit> {
+impl RidgeFit {
+    /// Converts a slope to a partial correlation.
+    fn partial_correlation(&self, slope: f64) -> f64 {
+        let explained = slope * self.caffeine_squares.sqrt();
+        explained / explained.hypot(self.residual_squares.sqrt())
+    }
+}
+
+/// Fits the heart rate by least squares with a ridge penalty on the rhythm, for a residual variance. `None`
+/// when day and rhythm explain the caffeine completely.
+fn fit(products: &CrossProducts, variance: f64) -> Option<RidgeFit> {
     let mut rhythm = [[0.0; RHYTHM]; RHYTHM];
     for (n, row) in rhythm.iter_mut().enumerate() {
         row.copy_from_slice(&products[n + 1][1..PULSE]);
         row[n] += variance / prior_variance(n);
     }
-    let column = |of: usize| std::array::from_fn(|n| products[n + 1][of]);
-    let (of_caffeine, of_pulse): (Harmonics, Harmonics) = (column(CAFFEINE), column(PULSE));
-    let caffeine = solve(rhythm, of_caffeine)?;
-    let along = |with: &Harmonics| caffeine.iter().zip(with).map(|(a, b)| a * b).sum::<f64>();
-    let unexplained = products[CAFFEINE][CAFFEINE] - along(&of_caffeine);
-    if unexplained.is_nan() || unexplained <= products[CAFFEINE][CAFFEINE] * 1e-9 + 1e-12 {
+    let rhythm_with = |column: usize| std::array::from_fn(|n| products[n + 1][column]);
+    let (rhythm_caffeine, rhythm_pulse): (Harmonics, Harmonics) = (rhythm_with(CAFFEINE), rhythm_with(PULSE));
+    let caffeine_on_rhythm = solve(rhythm, rhythm_caffeine)?;
+    let explained = |with: &Harmonics| caffeine_on_rhythm.iter().zip(with).map(|(a, b)| a * b).sum::<f64>();
+    let caffeine_squares = products[CAFFEINE][CAFFEINE] - explained(&rhythm_caffeine);
+    if caffeine_squares.is_nan() || caffeine_squares <= products[CAFFEINE][CAFFEINE] * 1e-9 + 1e-12 {
         return None;
     }
-    let slope = (products[CAFFEINE][PULSE] - along(&of_pulse)) / unexplained;
-    let without: Harmonics = std::array::from_fn(|n| of_pulse[n] - slope * of_caffeine[n]);
+    let slope = (products[CAFFEINE][PULSE] - explained(&rhythm_pulse)) / caffeine_squares;
+    let without_caffeine: Harmonics = std::array::from_fn(|n| rhythm_pulse[n] - slope * rhythm_caffeine[n]);
     let mut residual = Columns::default();
     residual[CAFFEINE] = -slope;
-    residual[1..PULSE].iter_mut().zip(solve(rhythm, without)?).for_each(|(weight, of)| *weight = -of);
+    let rhythm_weights = solve(rhythm, without_caffeine)?;
+    residual[1..PULSE].iter_mut().zip(rhythm_weights).for_each(|(weight, value)| *weight = -value);
     residual[PULSE] = 1.0;
-    Some(Fit { slope, caffeine, unexplained, left: quadratic(products, &residual).max(0.0) })
+    let residual_squares = quadratic_form(products, &residual).max(0.0);
+    Some(RidgeFit { slope, caffeine_on_rhythm, caffeine_squares, residual_squares })
 }
 
-/// wᵀ·M·w.
-fn quadratic(products: &CrossProducts, weights: &Columns) -> f64 {
-    let row = |row: &Columns| row.iter().zip(weights).map(|(product, weight)| product * weight).sum::<f64>();
-    products.iter().zip(weights).map(|(products, weight)| weight * row(products)).sum()
+/// Returns wᵀ·M·w.
+fn quadratic_form(products: &CrossProducts, weights: &Columns) -> f64 {
+    let dot = |row: &Columns| row.iter().zip(weights).map(|(product, weight)| product * weight).sum::<f64>();
+    products.iter().zip(weights).map(|(row, weight)| weight * dot(row)).sum()
 }
 
-/// Solves a symmetric positive definite system by elimination, which needs no pivoting there.
+/// Solves a symmetric positive definite system by Gaussian elimination, which needs no pivoting there.
 fn solve(mut matrix: [Harmonics; RHYTHM], mut right: Harmonics) -> Option<Harmonics> {
     for pivot in 0..RHYTHM {
         let row = matrix[pivot];
@@ -349,7 +356,7 @@ mod tests {
         lag_r: f64,
     }
 
-    fn gathered(case: &Case) -> WithinDayRegression {
+    fn regression(case: &Case) -> WithinDayRegression {
         let mut days = WithinDayRegression::default();
         for quarters in case.quarters.chunk_by(|a, b| a.day == b.day) {
             for quarter in quarters {
@@ -368,23 +375,23 @@ mod tests {
     }
 
     #[test]
-    fn the_response_is_that_of_the_oracle() {
+    fn the_response_is_that_of_the_reference_implementation() {
         let oracle: Oracle =
             serde_json::from_str(include_str!("../../../tests/data/statistics.json")).unwrap();
         assert!(oracle.responses.len() >= 4);
         for case in &oracle.responses {
-            let (ours, theirs) = (gathered(case).response().unwrap(), &case.expected);
+            let (ours, theirs) = (regression(case).response().unwrap(), &case.expected);
             near(ours.bpm_per_100_mg.value, theirs.slope);
             near(ours.bpm_per_100_mg.standard_error, theirs.error);
             near(ours.r, theirs.r);
-            near(ours.lag_r, theirs.lag_r);
-            assert_eq!((ours.lag, ours.telling_days), (theirs.lag, theirs.informative));
-            assert_eq!(ours.quarters, case.quarters.len() as u64);
+            near(ours.strongest_lag_r, theirs.lag_r);
+            assert_eq!((ours.strongest_lag, ours.informative_days), (theirs.lag, theirs.informative));
+            assert_eq!(ours.quarter_hours, case.quarters.len() as u64);
             near(ours.bpm_per_100_mg.degrees_of_freedom, theirs.informative as f64 - 1.0);
         }
     }
 
-    /// WithinDayRegression with a pulse of 60 before a dose at eight, and so much more an hour after.
+    /// Days with 60 bpm before a dose at 08:00, and a rise an hour later.
     fn mornings(rises: &[f64]) -> WithinDayRegression {
         let mut days = WithinDayRegression::default();
         for rise in rises {
@@ -396,16 +403,16 @@ mod tests {
     }
 
     #[test]
-    fn what_the_hour_alone_may_do_is_not_put_down_to_coffee() {
+    fn an_effect_of_the_hour_is_not_attributed_to_coffee() {
         let slope = |rise: f64| mornings(&[rise; 10]).response().unwrap().bpm_per_100_mg;
-        // Always at eight: a small rise may be the morning's, a large one is not.
+        // The dose is always at 08:00: the daily rhythm may explain a small rise, not a large one.
         assert!(slope(2.0).p() > 0.3 && slope(15.0).p() < 0.001);
-        // And however many such mornings there are, they cannot tell.
+        // More such mornings add no evidence.
         assert!(mornings(&[2.0; 1000]).response().unwrap().bpm_per_100_mg.p() > 0.3);
     }
 
     #[test]
-    fn a_day_or_caffeine_on_one_day_only_tells_nothing() {
+    fn one_day_or_one_day_with_caffeine_gives_no_response() {
         assert_eq!(WithinDayRegression::default().response(), None);
         assert_eq!(mornings(&[5.0]).response(), None);
         let mut days = mornings(&[5.0]);
@@ -415,7 +422,7 @@ mod tests {
             days.end_day();
         }
         assert_eq!(days.response(), None);
-        // WithinDayRegression with a single quarter have nothing to compare.
+        // A day with a single quarter has nothing to compare.
         let mut days = WithinDayRegression::default();
         for _ in 0..20 {
             days.push(28, 60.0, 50.0, &[50.0; LAGS]);

@@ -390,7 +390,7 @@ pub async fn correlate(app: &State<Shared>, query: Query<CorrelationQuery>) -> A
         until: just_after(now),
         hours_after: query.hours_after,
         context: query.context,
-        shown: usize::from(query.limit),
+        max_pairs: usize::from(query.limit),
         zone: app.settings.place.zone.clone(),
         kinetics: app.settings.profile.kinetics,
     };

@@ -1,7 +1,6 @@
-//! Manual pages and what shells complete, made from the one definition of the command line: `make manual`
-//! writes them into a folder, for the package and for `make install`. The program itself carries neither.
+//! Generates manual pages and shell completions from the command-line definition. Run it with `make manual`.
 //!
-//!   manual FOLDER      FOLDER/man/*.1, FOLDER/bash, FOLDER/fish, FOLDER/zsh
+//!   manual FOLDER      writes FOLDER/man/*.1, FOLDER/bash, FOLDER/fish, FOLDER/zsh
 
 use std::fs;
 use std::io;
@@ -13,27 +12,28 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 use coffee_tracker::cli::Cli;
 
-/// The program's name, as it is typed.
+/// Name of the program.
 const PROGRAM: &str = "coffee-tracker";
 
-/// What the page of the program says beyond its options.
+/// Entries of the section EXIT STATUS.
 const EXIT_STATUS: [(&str, &str); 5] = [
-    ("0", "Done."),
-    ("1", "It failed, or something must be seen to."),
-    ("2", "The command line cannot be understood."),
-    ("75", "Busy, or no room: try again later."),
-    ("78", "A setting, or what it points to, must be changed first."),
+    ("0", "Success."),
+    ("1", "The command failed, or `check` found a problem."),
+    ("2", "Usage error."),
+    ("75", "Temporary failure, such as a held lock or a full disk: try again later."),
+    ("78", "Configuration error: change a setting, or the file it refers to, before you try again."),
 ];
+/// Entries of the section FILES.
 const FILES: [(&str, &str); 4] = [
-    ("data/coffee.db, data/coffee.key, backups/", "Database, key and backups in a folder of one's own."),
+    ("data/coffee.db, data/coffee.key, backups/", "Database, key and backups, when the program runs from a folder."),
     ("/var/lib/coffee-tracker", "Database and backups of the service."),
     ("/etc/coffee-tracker/coffee-tracker.env", "Settings of the service."),
-    ("/etc/coffee-tracker/api_key", "The owner's key of the service; root's alone."),
+    ("/etc/coffee-tracker/api_key", "The owner's key of the service, readable only by root."),
 ];
 
 fn main() -> io::Result<()> {
     let folder = std::env::args_os().nth(1).map(PathBuf::from);
-    let folder = folder.ok_or_else(|| io::Error::other("into which folder?"))?;
+    let folder = folder.ok_or_else(|| io::Error::other("usage: manual FOLDER"))?;
     let pages = folder.join("man");
     fs::create_dir_all(&pages)?;
     for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
@@ -46,20 +46,20 @@ fn main() -> io::Result<()> {
     write_pages(&pages, &program)
 }
 
-/// The page of a command, and of each below it.
+/// Writes the page of a command and those of its subcommands.
 fn write_pages(folder: &Path, command: &Command) -> io::Result<()> {
-    for below in command.get_subcommands() {
-        write_pages(folder, below)?;
+    for subcommand in command.get_subcommands() {
+        write_pages(folder, subcommand)?;
     }
     let name = command.get_display_name().unwrap_or_else(|| command.get_name());
     fs::write(folder.join(format!("{name}.1")), page(command.clone())?)
 }
 
-/// A page in roff.
+/// Renders a page in roff.
 fn page(mut command: Command) -> io::Result<Vec<u8>> {
     let is_program = command.get_name() == PROGRAM;
-    let has_more = command.get_subcommands().next().is_some();
-    // The library's own synopsis lists each of some thirty options.
+    let has_subcommands = command.get_subcommands().next().is_some();
+    // The synopsis of clap_mangen would list all options, more than thirty.
     let usage = command.render_usage().to_string();
     let man = Man::new(command)
         .source(concat!("coffee-tracker ", env!("CARGO_PKG_VERSION")))
@@ -70,7 +70,7 @@ fn page(mut command: Command) -> io::Result<Vec<u8>> {
     synopsis(&usage).to_writer(&mut page)?;
     man.render_description_section(&mut page)?;
     man.render_options_section(&mut page)?;
-    if has_more {
+    if has_subcommands {
         man.render_subcommands_section(&mut page)?;
     }
     if is_program {
@@ -80,7 +80,7 @@ fn page(mut command: Command) -> io::Result<Vec<u8>> {
     Ok(page)
 }
 
-/// A line for each way to call it.
+/// Renders the usage lines as the section SYNOPSIS.
 fn synopsis(usage: &str) -> Roff {
     let mut roff = Roff::new();
     roff.control("SH", ["SYNOPSIS"]);
@@ -90,7 +90,7 @@ fn synopsis(usage: &str) -> Roff {
     roff
 }
 
-/// A list of terms and what they mean.
+/// Renders a section with a list of terms and their meanings.
 fn section(title: &str, terms: &[(&str, &str)]) -> Roff {
     let mut roff = Roff::new();
     roff.control("SH", [title]);

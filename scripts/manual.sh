@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the manual pages and what shells complete, of the command line as it is now.
+# Generates manual pages and shell completions from the current command line.
 #
 #   scripts/manual.sh [FOLDER]      FOLDER (target/manual)/man/*.1, FOLDER/bash, FOLDER/fish, FOLDER/zsh
 #

@@ -1,0 +1,173 @@
+//! Dependency rules: no import cycles, imports only from lower layers, libraries only in their folders.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::source::ImportGraph;
+
+/// Each layer and the layers that it may import from, bottom to top.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("domain", &[]),
+    ("fs", &[]),
+    ("clock", &["domain"]),
+    ("config", &["domain"]),
+    ("db", &["domain", "fs"]),
+    ("auth", &["config", "domain", "fs"]),
+    ("backup", &["db", "domain", "fs"]),
+    ("transfer", &["backup", "db", "domain", "fs"]),
+    ("simulator", &["domain"]),
+    ("telemetry", &["config", "db", "domain", "fs"]),
+    ("http", &["auth", "backup", "clock", "config", "db", "domain", "telemetry", "transfer"]),
+    (
+        "commands",
+        &[
+            "auth",
+            "backup",
+            "clock",
+            "config",
+            "db",
+            "domain",
+            "fs",
+            "http",
+            "simulator",
+            "telemetry",
+            "transfer",
+        ],
+    ),
+    ("cli", &["commands", "config"]),
+    ("main", &["cli", "commands", "http", "telemetry"]),
+];
+
+/// Dependencies and the folders or files that may use them. One that is not listed may be used everywhere.
+const LIBRARIES: &[(&str, &[&str])] = &[
+    ("anyhow", &["commands/", "main.rs"]),
+    ("clap", &["cli.rs", "commands/", "config/", "main.rs"]),
+    ("csv", &["transfer/formats/", "commands/table.rs"]),
+    ("dotenvy", &["main.rs"]),
+    ("flate2", &["transfer/formats/", "http/handlers/assets.rs"]),
+    ("getrandom", &["auth/"]),
+    ("governor", &["http/middleware/"]),
+    ("http_body_util", &["http/"]),
+    ("hyper", &["http/"]),
+    ("hyper_util", &["http/"]),
+    ("indicatif", &["commands/"]),
+    ("jiff", &["domain/"]),
+    ("lru", &["http/middleware/"]),
+    ("prometheus", &["telemetry/"]),
+    ("quick_xml", &["transfer/formats/"]),
+    ("r2d2", &["db/"]),
+    ("r2d2_sqlite", &["db/"]),
+    ("rocket", &["http/"]),
+    ("rusqlite", &["db/", "backup/", "transfer/"]),
+    ("rust_embed", &["http/handlers/assets.rs"]),
+    ("scheduled_thread_pool", &["db/"]),
+    ("sd_notify", &["commands/systemd.rs"]),
+    ("tokio_stream", &["http/"]),
+    ("tracing_log", &["telemetry/"]),
+    ("tracing_subscriber", &["telemetry/"]),
+    ("utoipa", &["domain/", "http/", "telemetry/"]),
+    ("zip", &["transfer/formats/"]),
+];
+
+/// Modules of the standard library that the domain must not use: it does no I/O and takes the time as a value.
+const IMPURE: &[&str] = &["std::env", "std::fs", "std::net", "std::process", "std::thread"];
+
+/// Folders whose import cycles are being removed.
+const PENDING_CYCLES: &[&str] = &["http/", "telemetry/host_stats.rs", "simulator/"];
+/// Imports from a higher layer that are being removed.
+const PENDING_ARROWS: &[(&str, &str)] = &[("telemetry", "http")];
+/// Type names that are still defined more than once.
+const PENDING_NAMES: &[&str] = &[
+    "Action",
+    "Columns",
+    "Counted",
+    "Draft",
+    "Entry",
+    "Error",
+    "Fields",
+    "Found",
+    "Line",
+    "ListArgs",
+    "OfContext",
+    "OfType",
+    "Page",
+    "Piece",
+    "Problem",
+    "Reading",
+    "Shared",
+    "Source",
+    "State",
+    "Statements",
+    "Stats",
+    "StatsOrNone",
+    "Stored",
+    "Target",
+    "Value",
+];
+
+#[test]
+fn no_file_imports_itself_through_others() {
+    let graph = ImportGraph::of_this_crate();
+    let mut cycles = graph.cycles();
+    cycles.retain(|cycle| !cycle.iter().all(|file| PENDING_CYCLES.iter().any(|part| file.starts_with(part))));
+    assert!(cycles.is_empty(), "import cycles: {cycles:#?}");
+}
+
+#[test]
+fn a_layer_imports_only_from_the_layers_it_may() {
+    let graph = ImportGraph::of_this_crate();
+    let allowed: BTreeMap<&str, &[&str]> = LAYERS.iter().copied().collect();
+    let mut forbidden = Vec::new();
+    for (from, to) in graph.edges() {
+        let layers = allowed.get(from.layer()).unwrap_or_else(|| panic!("{} has no layer", from.name));
+        // A path to the crate root names a layer without using anything in it.
+        let is_inside = from.layer() == to.layer() || [from.layer(), to.layer()].contains(&"lib");
+        let is_pending = PENDING_ARROWS.contains(&(from.layer(), to.layer()));
+        if !is_inside && !layers.contains(&to.layer()) && !is_pending {
+            forbidden.push(format!("{} imports {}", from.name, to.name));
+        }
+    }
+    assert!(forbidden.is_empty(), "{forbidden:#?}");
+}
+
+#[test]
+fn a_library_is_used_only_where_it_belongs() {
+    let graph = ImportGraph::of_this_crate();
+    for (library, homes) in LIBRARIES {
+        let users: Vec<&str> = graph
+            .files
+            .iter()
+            .filter(|file| file.path_roots().contains(library))
+            .map(|file| file.name.as_str())
+            .collect();
+        assert!(!users.is_empty(), "nothing uses {library}: remove it from the table");
+        let strangers: Vec<_> =
+            users.iter().filter(|file| !homes.iter().any(|home| file.starts_with(home))).collect();
+        assert!(strangers.is_empty(), "{library} is used in {strangers:?} and belongs in {homes:?}");
+    }
+}
+
+#[test]
+fn the_domain_does_no_io_and_reads_no_clock() {
+    let graph = ImportGraph::of_this_crate();
+    for file in graph.files.iter().filter(|file| file.layer() == "domain") {
+        let used = IMPURE.iter().find(|module| file.uses_path(module));
+        assert_eq!(used, None, "{}", file.name);
+        for clock in ["SystemTime::now", "Instant::now", "Zoned::now", "Timestamp::now"] {
+            assert!(!file.uses_path(clock), "{} uses {clock}", file.name);
+        }
+        assert!(!file.path_roots().contains("tracing"), "{} uses tracing", file.name);
+    }
+}
+
+#[test]
+fn no_two_types_have_the_same_name() {
+    let graph = ImportGraph::of_this_crate();
+    let mut definitions: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for file in graph.files.iter().filter(|file| file.name != "main.rs") {
+        for name in &file.types {
+            definitions.entry(name).or_default().insert(&file.name);
+        }
+    }
+    definitions.retain(|name, files| files.len() > 1 && !PENDING_NAMES.contains(name));
+    assert!(definitions.is_empty(), "types defined more than once: {definitions:#?}");
+}

@@ -10,12 +10,12 @@ use crate::backup::verify::{Contents, contents};
 use crate::db::database_id::DatabaseId;
 use crate::db::error::OpenError;
 use crate::db::schema;
-use crate::db::schema::Found;
+use crate::db::schema::FileKind;
 
 /// Present state at the database's path.
 #[derive(Debug)]
 pub enum RestoreTarget {
-    /// No file, or an empty one.
+    /// A missing or empty file.
     Nothing,
     /// A database of this program. The id is `None` when it has none or has never held an entry: then it has no
     /// backups of its own, and takes over the id of the restored one.
@@ -31,8 +31,8 @@ pub fn inspect_target(database: &Path) -> Result<RestoreTarget, OpenError> {
     }
     let looked = connect_without_trace(database).map_err(|e| schema::open_error(database, &e)).and_then(
         |connection| match schema::identify(&connection, database)? {
-            Found::Empty => Ok(RestoreTarget::Nothing),
-            Found::Ours(version) => {
+            FileKind::Empty => Ok(RestoreTarget::Nothing),
+            FileKind::Ours(version) => {
                 let fault = |e| schema::open_error(database, &e);
                 let contents = contents(&connection).map_err(fault)?;
                 Ok(RestoreTarget::Ours { version, contents, id: id_in_use(&connection).map_err(fault)? })

@@ -15,7 +15,7 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::backup::snapshot::SnapshotError;
-use crate::db::error::Error;
+use crate::db::error::StoreError;
 use crate::db::schema;
 use crate::fs::paths::with_suffix;
 use crate::fs::privileges::Identity;
@@ -41,7 +41,7 @@ impl PageCopy {
         let reader = schema::connect(database, schema::Role::Reader).map_err(fault)?;
         reader.execute_batch("begin; select count(*) from sqlite_schema").map_err(fault)?;
         temp.run(|| copy_pages(&reader, temp.path()))?.map_err(|e| match e {
-            Error::Full => SnapshotError::Full(folder.to_owned()),
+            StoreError::Full => SnapshotError::Full(folder.to_owned()),
             other => SnapshotError::Copy(other),
         })?;
         temp.file().sync_all().map_err(|e| Self::io_fault(e, folder))?;
@@ -69,8 +69,8 @@ impl PageCopy {
     }
 
     fn fault(error: rusqlite::Error, folder: &Path) -> SnapshotError {
-        match Error::from(error) {
-            Error::Full => SnapshotError::Full(folder.to_owned()),
+        match StoreError::from(error) {
+            StoreError::Full => SnapshotError::Full(folder.to_owned()),
             other => SnapshotError::Copy(other),
         }
     }
@@ -83,7 +83,7 @@ impl PageCopy {
     }
 }
 
-fn copy_pages(source: &Connection, path: &Path) -> Result<(), Error> {
+fn copy_pages(source: &Connection, path: &Path) -> Result<(), StoreError> {
     let mut copy = Connection::open(path)?;
     // An interrupted copy is removed, and a complete one is synced at once.
     copy.pragma_update_and_check(None, "journal_mode", "off", |_| Ok(()))?;
@@ -93,7 +93,7 @@ fn copy_pages(source: &Connection, path: &Path) -> Result<(), Error> {
         match backup.step(CHUNK)? {
             StepResult::Done => break,
             StepResult::More => {}
-            _ => return Err(Error::Busy),
+            _ => return Err(StoreError::Busy),
         }
     }
     drop(backup);

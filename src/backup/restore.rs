@@ -26,7 +26,7 @@ use crate::backup::snapshot::{
 };
 use crate::backup::verify::{Contents, VerificationReport, verify_and_keep_open, verify_file};
 use crate::db::database_id::DatabaseId;
-use crate::db::error::{Error, OpenError};
+use crate::db::error::{OpenError, StoreError};
 use crate::db::lock_file::{Lock, MaintenanceLock};
 use crate::db::replace_file::{ensure_log_belongs, replace, undo_interrupted};
 use crate::db::store::make_folder;
@@ -78,9 +78,9 @@ pub enum RestoreError {
     #[error("the database got another schema meanwhile: try again")]
     Moved,
     #[error("the backup could not be written into the database: {0}")]
-    Write(Error),
+    Write(StoreError),
     #[error("the backup could not be brought to this schema: {0}")]
-    Prepare(Error),
+    Prepare(StoreError),
     #[error("{0} changed while it was being restored: nothing was restored; verify it and try again")]
     Changed(PathBuf),
     #[error("the files could not be put in place: {0}")]
@@ -290,7 +290,7 @@ impl RestorePlan {
         let target = BackupTarget::Safety(self.backups.clone());
         match snapshot(&self.database, &target, &self.identity, progress) {
             Ok(made) => Ok(Some(made.path)),
-            Err(e @ (SnapshotError::Unsound(_) | SnapshotError::Copy(Error::Corrupt(_)))) => {
+            Err(e @ (SnapshotError::Unsound(_) | SnapshotError::Copy(StoreError::Corrupt(_)))) => {
                 self.replacing(format!("the present state cannot be backed up ({e})"))?;
                 Ok(None)
             }
@@ -515,8 +515,8 @@ fn room(folder: &Path, needed: u64) -> Result<(), RestoreError> {
 }
 
 fn fault(error: rusqlite::Error) -> RestoreError {
-    match Error::from(error) {
-        Error::Busy => RestoreError::Busy,
+    match StoreError::from(error) {
+        StoreError::Busy => RestoreError::Busy,
         other => RestoreError::Write(other),
     }
 }

@@ -18,10 +18,10 @@ use crate::backup::verify::{
     Contents, VerificationReport, connect, file_uri, open_without_side_files, verify_file,
 };
 use crate::backup::{content_digest, expected_schema};
-use crate::db::error::{Error, OpenError, require_database};
+use crate::db::error::{OpenError, StoreError, require_database};
 use crate::db::health::BackupRecord;
 use crate::db::replace_file::recover_interrupted;
-use crate::db::schema::{APPLICATION_ID, Found};
+use crate::db::schema::{APPLICATION_ID, FileKind};
 use crate::db::{rollups, schema};
 use crate::domain::time::{Timestamp, file_name_time};
 use crate::fs::failpoint::failpoint;
@@ -78,7 +78,7 @@ pub enum SnapshotError {
     #[error("no room is left on the disk that holds {0}")]
     Full(PathBuf),
     #[error("the copy could not be written: {0}")]
-    Copy(Error),
+    Copy(StoreError),
     #[error("the copy could not be written: {0}")]
     Io(#[from] io::Error),
     #[error("the copy did not pass its check: {}", .0.join("; "))]
@@ -89,7 +89,7 @@ impl SnapshotError {
     /// Reports whether a retry may succeed.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Full(_) | Self::Copy(Error::Busy | Error::Unwritable(_)) => true,
+            Self::Full(_) | Self::Copy(StoreError::Busy | StoreError::Unwritable(_)) => true,
             Self::Open(e) => e.is_transient(),
             _ => false,
         }
@@ -175,12 +175,12 @@ pub fn copy(
     failpoint("backup.begun");
     let source = source(database)?;
     let version = match schema::identify(&source, database)? {
-        Found::Ours(version) => version,
-        Found::Empty => return Err(OpenError::Empty { path: database.to_owned() }.into()),
+        FileKind::Ours(version) => version,
+        FileKind::Empty => return Err(OpenError::Empty { path: database.to_owned() }.into()),
     };
     copy_source(&source, &temp, version, progress).map_err(|e| match e {
-        SnapshotError::Copy(Error::Full) => SnapshotError::Full(folder.to_owned()),
-        SnapshotError::Copy(Error::Corrupt(why)) => {
+        SnapshotError::Copy(StoreError::Full) => SnapshotError::Full(folder.to_owned()),
+        SnapshotError::Copy(StoreError::Corrupt(why)) => {
             OpenError::Damaged { path: database.to_owned(), why }.into()
         }
         other => other,
@@ -270,13 +270,13 @@ fn copy_source(
     })
     .map_err(|e| match e {
         // A row that violates the CHECKs of its table.
-        Error::Internal(why) => SnapshotError::Unsound(vec![why]),
+        StoreError::Internal(why) => SnapshotError::Unsound(vec![why]),
         other => SnapshotError::Copy(other),
     })
 }
 
 /// Copies everything in `source` into an empty temporary file.
-pub fn fill(source: &Connection, temp: &TempFile, progress: ProgressCallback<'_>) -> Result<(), Error> {
+pub fn fill(source: &Connection, temp: &TempFile, progress: ProgressCallback<'_>) -> Result<(), StoreError> {
     let path = temp.path().to_string_lossy();
     write_copy(source, temp, progress, || source.execute("vacuum into ?", params![path]).map(drop))
 }
@@ -287,7 +287,7 @@ fn write_copy(
     temp: &TempFile,
     progress: ProgressCallback<'_>,
     work: impl FnOnce() -> rusqlite::Result<()>,
-) -> Result<(), Error> {
+) -> Result<(), StoreError> {
     let size = "select page_count * page_size from pragma_page_count, pragma_page_size";
     let total = source.query_row(size, [], |row| row.get::<_, i64>(0))?.unsigned_abs();
     let (done, finished) = channel::<()>();
@@ -304,8 +304,8 @@ fn write_copy(
         let filled = temp.run(work);
         drop(done);
         match filled {
-            Ok(filled) => filled.map_err(Error::from),
-            Err(e) => Err(Error::Io(e.to_string())),
+            Ok(filled) => filled.map_err(StoreError::from),
+            Err(e) => Err(StoreError::Io(e.to_string())),
         }
     })
 }

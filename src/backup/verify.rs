@@ -13,7 +13,7 @@ use crate::backup::content_digest::TableDigest;
 use crate::backup::expected_schema::TableShape;
 use crate::backup::{content_digest, expected_schema};
 use crate::db::replace_file::is_interrupted;
-use crate::db::schema::Found;
+use crate::db::schema::FileKind;
 use crate::db::{rollups, schema};
 use crate::domain::time::Timestamp;
 use crate::fs::paths::with_suffix;
@@ -206,8 +206,8 @@ pub fn percent_encoded(path: &Path) -> String {
 /// Verifies the content and counts the entries.
 fn verify_content(connection: &Connection, found: &mut VerificationReport) {
     let version = match schema::identify(connection, &found.path) {
-        Ok(Found::Ours(version)) => version,
-        Ok(Found::Empty) => return found.reasons.push("it is an empty database".into()),
+        Ok(FileKind::Ours(version)) => version,
+        Ok(FileKind::Empty) => return found.reasons.push("it is an empty database".into()),
         Err(e) => return found.reasons.push(e.to_string()),
     };
     found.schema_version = Some(version);

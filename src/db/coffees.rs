@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 
 use crate::db::coffee_types::{TypeNames, spellings_of};
-use crate::db::error::Error;
+use crate::db::error::StoreError;
 use crate::db::idempotency::{IdempotencyKey, IdempotentOutcome, execute_once};
 use crate::db::store::{Cost, Store};
 use crate::db::writer::Statements;
@@ -77,7 +77,7 @@ impl Store {
         new: NewCoffee,
         key: Option<IdempotencyKey>,
         now: Timestamp,
-    ) -> Result<IdempotentOutcome<Coffee>, Error> {
+    ) -> Result<IdempotentOutcome<Coffee>, StoreError> {
         let statements = if key.is_some() { Statements::Many } else { Statements::One };
         let ages = Arc::clone(&self.response_clock);
         self.write("add_coffee", statements, move |c| {
@@ -90,12 +90,16 @@ impl Store {
     }
 
     /// Returns the coffee with this id.
-    pub async fn coffee(&self, id: CoffeeId) -> Result<Option<Coffee>, Error> {
+    pub async fn coffee(&self, id: CoffeeId) -> Result<Option<Coffee>, StoreError> {
         self.read("coffee", Cost::Quick, move |c| find(c, id)).await
     }
 
     /// Changes a coffee. Returns `None` when it does not exist.
-    pub async fn change_coffee(&self, id: CoffeeId, change: CoffeeChange) -> Result<Option<Coffee>, Error> {
+    pub async fn change_coffee(
+        &self,
+        id: CoffeeId,
+        change: CoffeeChange,
+    ) -> Result<Option<Coffee>, StoreError> {
         self.write("change_coffee", Statements::Many, move |c| {
             let Some(mut coffee) = find(c, id)? else { return Ok(None) };
             coffee.timestamp = change.timestamp.unwrap_or(coffee.timestamp);
@@ -118,7 +122,7 @@ impl Store {
     }
 
     /// Deletes a coffee. Returns false when it does not exist.
-    pub async fn delete_coffee(&self, id: CoffeeId) -> Result<bool, Error> {
+    pub async fn delete_coffee(&self, id: CoffeeId) -> Result<bool, StoreError> {
         self.write("delete_coffee", Statements::One, move |c| {
             Ok(c.prepare_cached("delete from coffee_logs where id = ?")?.execute([id.0])? > 0)
         })
@@ -126,14 +130,14 @@ impl Store {
     }
 
     /// Lists coffees, newest first; of equal timestamps the later id first.
-    pub async fn coffees(&self, filter: CoffeeFilter) -> Result<Vec<Coffee>, Error> {
+    pub async fn coffees(&self, filter: CoffeeFilter) -> Result<Vec<Coffee>, StoreError> {
         let deep = filter.offset.saturating_add(filter.limit) > SHALLOW;
         let cost = if deep { Cost::Slow } else { Cost::Quick };
         self.read("coffees", cost, move |c| list(c, &filter)).await
     }
 
     /// Returns the total from `since` (inclusive) to `until` (exclusive).
-    pub async fn caffeine_between(&self, since: Timestamp, until: Timestamp) -> Result<DayTotal, Error> {
+    pub async fn caffeine_between(&self, since: Timestamp, until: Timestamp) -> Result<DayTotal, StoreError> {
         self.read("caffeine_between", Cost::Quick, move |c| {
             c.prepare_cached(
                 "select total(caffeine_mg), count(*) from coffee_logs indexed by coffee_logs_by_time
@@ -152,7 +156,7 @@ impl Store {
         since: Timestamp,
         until: Timestamp,
         zone: Zone,
-    ) -> Result<Vec<(Date, DayTotal)>, Error> {
+    ) -> Result<Vec<(Date, DayTotal)>, StoreError> {
         self.read("caffeine_by_day", cost_of(since, until), move |c| {
             let mut days: Vec<(Date, DayTotal)> = Vec::new();
             let mut clock = zone.local_clock();
@@ -175,12 +179,12 @@ impl Store {
         since: Timestamp,
         until: Timestamp,
         zone: Zone,
-    ) -> Result<Option<CoffeeStats>, Error> {
+    ) -> Result<Option<CoffeeStats>, StoreError> {
         self.read("coffee_stats", cost_of(since, until), move |c| fold_stats(c, since, until, &zone)).await
     }
 
     /// Returns the types logged since `since`, most frequent first, at most `limit`.
-    pub async fn own_types(&self, since: Timestamp, limit: u32) -> Result<Vec<OwnType>, Error> {
+    pub async fn own_types(&self, since: Timestamp, limit: u32) -> Result<Vec<OwnType>, StoreError> {
         self.read("own_types", Cost::Slow, move |c| {
             let names = TypeNames::read(c)?;
             let mut habits: Grouped<Habit> = Grouped::default();
@@ -207,7 +211,7 @@ impl Store {
         (since, until): (Timestamp, Timestamp),
         at: Timestamp,
         latest: u32,
-    ) -> Result<(Vec<(Timestamp, Milligrams)>, Vec<Milligrams>), Error> {
+    ) -> Result<(Vec<(Timestamp, Milligrams)>, Vec<Milligrams>), StoreError> {
         self.read("intake", Cost::Quick, move |c| {
             let c = c.unchecked_transaction()?;
             let mut all = Vec::new();
@@ -227,7 +231,7 @@ impl Store {
 /// Frequency of each dose of a type, and its last use.
 #[derive(Debug, Default)]
 struct Habit {
-    /// By the bits of the dose in milligrams.
+    /// Uses by the bits of the dose in milligrams.
     doses: HashMap<u64, (u64, Timestamp)>,
 }
 

@@ -7,13 +7,13 @@ use rusqlite::ffi;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
 
-/// Error of a single read or write.
+/// StoreError of a single read or write.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum Error {
+pub enum StoreError {
     /// The queue is full, or another process holds the database: retry later.
     #[error("the store is busy")]
     Busy,
-    /// No space left on the disk. Nothing was stored.
+    /// The disk is full. Nothing was stored.
     #[error("no room is left on the disk")]
     Full,
     /// A write failed because of a quota, a limit or an I/O error. Nothing was stored.
@@ -39,7 +39,7 @@ pub enum Error {
     Internal(String),
 }
 
-impl Error {
+impl StoreError {
     /// Returns the label of the metric that counts this error.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -65,13 +65,13 @@ impl Error {
     }
 }
 
-impl From<rusqlite::Error> for Error {
+impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         Self::from(&error)
     }
 }
 
-impl From<&rusqlite::Error> for Error {
+impl From<&rusqlite::Error> for StoreError {
     fn from(error: &rusqlite::Error) -> Self {
         let Some(code) = error.sqlite_error().map(|e| e.extended_code) else {
             return Self::Internal(error.to_string());
@@ -95,7 +95,7 @@ impl From<&rusqlite::Error> for Error {
 #[derive(Debug)]
 pub struct FailedBackup {
     pub why: String,
-    /// Whether a later attempt may succeed.
+    /// A retry may succeed.
     pub is_transient: bool,
 }
 

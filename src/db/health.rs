@@ -8,7 +8,7 @@ use std::{fs, io};
 use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
 
-use crate::db::error::Error;
+use crate::db::error::StoreError;
 use crate::db::heart_rates::latest;
 use crate::db::store::{Cost, ProbeOutcome, Store};
 use crate::domain::coffee::Milligrams;
@@ -90,8 +90,8 @@ pub struct Gauges {
     pub rows_committed: u64,
     pub readers_busy: u32,
     pub readers_total: u32,
-    /// Number of errors by [`Error::KINDS`].
-    pub faults: [u64; Error::KINDS.len()],
+    /// Number of errors by [`StoreError::KINDS`].
+    pub faults: [u64; StoreError::KINDS.len()],
 }
 
 impl BackupRecord {
@@ -114,7 +114,7 @@ impl BackupRecord {
 
 impl Store {
     /// Returns the newest coffee and the newest reading.
-    pub async fn overview(&self) -> Result<Overview, Error> {
+    pub async fn overview(&self) -> Result<Overview, StoreError> {
         self.read("overview", Cost::Quick, |c| {
             // One snapshot for both queries.
             let c = c.unchecked_transaction()?;
@@ -161,13 +161,13 @@ impl Store {
     }
 
     /// Reads from the file, unless a recent read succeeded. Returns `None` after `patience`.
-    async fn probe(&self, patience: Duration) -> Option<Result<(), Error>> {
+    async fn probe(&self, patience: Duration) -> Option<Result<(), StoreError>> {
         let is_fresh = |(at, read): &ProbeOutcome| read.is_ok() && at.elapsed() < FRESH;
         let pool = self.quick.clone();
         let read = move || {
             let read = match pool.get_timeout(patience) {
-                Ok(reader) => look(&reader).map_err(Error::from),
-                Err(_) => Err(Error::Busy),
+                Ok(reader) => look(&reader).map_err(StoreError::from),
+                Err(_) => Err(StoreError::Busy),
             };
             (Instant::now(), read)
         };

@@ -8,7 +8,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use crate::db::coffees::coffees_between;
-use crate::db::error::Error;
+use crate::db::error::StoreError;
 use crate::db::idempotency::{IdempotencyKey, IdempotentOutcome, execute_once};
 use crate::db::reading_rows::{ReadingFilter, bpm};
 use crate::db::rollups::{RollupBuilder, each_count, fill_buckets, seek};
@@ -45,7 +45,7 @@ pub struct RangeStats {
 #[derive(Debug)]
 pub struct RateStats {
     pub overall: Histogram,
-    /// By context. Readings without a context count in `overall` only.
+    /// Aggregates by context. Readings without a context count in `overall` only.
     pub by_context: Vec<(String, BpmAggregate)>,
 }
 
@@ -63,7 +63,7 @@ impl Store {
         new: NewReading,
         key: Option<IdempotencyKey>,
         now: Timestamp,
-    ) -> Result<IdempotentOutcome<Reading>, Error> {
+    ) -> Result<IdempotentOutcome<Reading>, StoreError> {
         let statements = if key.is_some() { Statements::Many } else { Statements::One };
         let ages = Arc::clone(&self.response_clock);
         self.write("add_reading", statements, move |c| {
@@ -81,17 +81,17 @@ impl Store {
         &self,
         readings: Vec<NewReading>,
         now: Timestamp,
-    ) -> Result<BatchResult, Error> {
+    ) -> Result<BatchResult, StoreError> {
         self.write("add_readings", Statements::Many, move |c| insert_batch(c, &readings, now)).await
     }
 
     /// Returns the reading with this id.
-    pub async fn reading(&self, id: ReadingId) -> Result<Option<Reading>, Error> {
+    pub async fn reading(&self, id: ReadingId) -> Result<Option<Reading>, StoreError> {
         self.read("reading", Cost::Quick, move |c| find(c, id)).await
     }
 
     /// Returns the newest reading.
-    pub async fn latest_reading(&self) -> Result<Option<Reading>, Error> {
+    pub async fn latest_reading(&self) -> Result<Option<Reading>, StoreError> {
         self.read("latest_reading", Cost::Quick, latest).await
     }
 
@@ -100,7 +100,7 @@ impl Store {
         &self,
         id: ReadingId,
         change: ReadingChange,
-    ) -> Result<Option<Reading>, Error> {
+    ) -> Result<Option<Reading>, StoreError> {
         self.write("change_reading", Statements::Many, move |c| {
             let Some(mut reading) = find(c, id)? else { return Ok(None) };
             reading.timestamp = change.timestamp.unwrap_or(reading.timestamp);
@@ -123,7 +123,7 @@ impl Store {
     }
 
     /// Deletes a reading. Returns false when it does not exist.
-    pub async fn delete_reading(&self, id: ReadingId) -> Result<bool, Error> {
+    pub async fn delete_reading(&self, id: ReadingId) -> Result<bool, StoreError> {
         self.write("delete_reading", Statements::One, move |c| {
             Ok(c.prepare_cached("delete from heart_rate_logs where id = ?")?.execute([id.0])? > 0)
         })
@@ -131,7 +131,7 @@ impl Store {
     }
 
     /// Lists readings, newest first; of equal timestamps the later id first.
-    pub async fn readings(&self, filter: ReadingFilter) -> Result<Vec<Reading>, Error> {
+    pub async fn readings(&self, filter: ReadingFilter) -> Result<Vec<Reading>, StoreError> {
         let deep = filter.offset.saturating_add(filter.limit) > SHALLOW;
         let cost = if deep { Cost::Slow } else { Cost::Quick };
         self.read("readings", cost, move |c| {
@@ -154,7 +154,7 @@ impl Store {
         end: Timestamp,
         shown: u32,
         buckets: Option<u16>,
-    ) -> Result<Option<RangeStats>, Error> {
+    ) -> Result<Option<RangeStats>, StoreError> {
         self.read("reading_range", Cost::Slow, move |c| {
             // One snapshot for all queries.
             let c = c.unchecked_transaction()?;
@@ -178,7 +178,7 @@ impl Store {
     }
 
     /// Returns the distribution of the readings from `since` to `until`, and aggregates by context.
-    pub async fn reading_stats(&self, since: Timestamp, until: Timestamp) -> Result<RateStats, Error> {
+    pub async fn reading_stats(&self, since: Timestamp, until: Timestamp) -> Result<RateStats, StoreError> {
         self.read("reading_stats", Cost::Slow, move |c| {
             // One snapshot for all queries.
             let c = c.unchecked_transaction()?;
@@ -195,7 +195,7 @@ impl Store {
     }
 
     /// Computes the correlation of coffees and heart rates in one pass in time order.
-    pub async fn correlation(&self, params: CorrelationParams) -> Result<CorrelationResult, Error> {
+    pub async fn correlation(&self, params: CorrelationParams) -> Result<CorrelationResult, StoreError> {
         self.read("correlation", Cost::Slow, move |c| {
             let c = c.unchecked_transaction()?;
             let c = &*c;

@@ -32,7 +32,7 @@ pub struct Lock {
 /// State of a database between two runs of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockState {
-    /// No database was created yet.
+    /// The database was never created.
     None,
     /// The last server stopped cleanly.
     Stopped,

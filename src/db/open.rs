@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags};
 use crate::db::error::{OpenError, require_database};
 use crate::db::replace_file::recover_interrupted;
 use crate::db::schema;
-use crate::db::schema::{Found, Role};
+use crate::db::schema::{FileKind, Role};
 
 /// Opens an existing database for reading.
 ///
@@ -40,7 +40,7 @@ pub fn open_to_write(database: &Path) -> Result<(Connection, i64), OpenError> {
 
 fn version_of(connection: &Connection, database: &Path) -> Result<i64, OpenError> {
     match schema::identify(connection, database)? {
-        Found::Ours(version) => Ok(version),
-        Found::Empty => Err(OpenError::Empty { path: database.to_owned() }),
+        FileKind::Ours(version) => Ok(version),
+        FileKind::Empty => Err(OpenError::Empty { path: database.to_owned() }),
     }
 }

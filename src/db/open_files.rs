@@ -71,7 +71,7 @@ impl OpenedFile {
 /// The database file and its write-ahead log, as they were opened.
 #[derive(Debug)]
 pub struct OpenFiles {
-    /// As configured: a symbolic link that leads elsewhere now counts as a replacement.
+    /// Path as configured: a symbolic link that leads elsewhere now counts as a replacement.
     database: PathBuf,
     log: PathBuf,
     opened_database: OpenedFile,

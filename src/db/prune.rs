@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, params};
 
-use crate::db::error::{Error, OpenError, require_database};
+use crate::db::error::{OpenError, StoreError, require_database};
 use crate::db::lock_file::MaintenanceLock;
 use crate::db::open::open_to_write;
 use crate::db::schema;
@@ -30,13 +30,13 @@ pub struct OldEntries {
     pub others: u64,
 }
 
-/// Error of a prune.
+/// StoreError of a prune.
 #[derive(Debug, thiserror::Error)]
 pub enum PruneError {
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error(transparent)]
-    Store(#[from] Error),
+    Store(#[from] StoreError),
 }
 
 impl From<rusqlite::Error> for PruneError {

@@ -16,7 +16,7 @@ use crate::db::schema::Role;
 /// The file of the recorded plans; see [`as_text`].
 const RECORDED: &str = "tests/data/plans.txt";
 
-/// Statements that may read a whole table or index, by their beginnings, each with its reason.
+/// StatementList that may read a whole table or index, by their beginnings, each with its reason.
 const WHOLE_TABLE: &[(&str, &str)] = &[
     ("select 'coffee_logs', count(*) from coffee_logs where not (", "verification reads every row"),
     ("select coalesce(sum(count), 0) from heart_rate_blocks", "verification adds up every count"),
@@ -39,7 +39,7 @@ const WHOLE_TABLE: &[(&str, &str)] = &[
 ];
 
 /// Every statement on our tables, by file.
-type Statements = Vec<(String, Vec<String>)>;
+type StatementList = Vec<(String, Vec<String>)>;
 
 /// A statement's plan, one line a step.
 type Plans = BTreeMap<(String, String), Vec<String>>;
@@ -90,7 +90,7 @@ fn only_statements_that_need_it_read_a_whole_table() {
     assert!(scanning.is_empty(), "{scanning:#?}");
 }
 
-fn compare(path: &Path, name: &str, statements: &Statements, plain: &Plans) {
+fn compare(path: &Path, name: &str, statements: &StatementList, plain: &Plans) {
     for role in [Role::Writer, Role::Reader] {
         let connection = schema::connect(path, role).unwrap();
         differences(name, plain, &plans(&connection, statements));
@@ -172,7 +172,7 @@ fn hostile_statistics(connection: &Connection) -> Vec<(String, String)> {
 }
 
 /// The plan of each statement, those of the triggers that it fires included.
-fn plans(connection: &Connection, statements: &Statements) -> Plans {
+fn plans(connection: &Connection, statements: &StatementList) -> Plans {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRIGGER_EQP, true).unwrap();
     let mut plans = Plans::new();
     for (file, of_file) in statements {
@@ -192,7 +192,7 @@ fn plans(connection: &Connection, statements: &Statements) -> Plans {
 }
 
 /// One paragraph a statement: the statement, then its plan, indented.
-fn as_text(statements: &Statements, plans: &Plans) -> String {
+fn as_text(statements: &StatementList, plans: &Plans) -> String {
     let mut text = String::new();
     for (file, of_file) in statements {
         text.push_str(&format!("-- {file}\n"));
@@ -208,12 +208,12 @@ fn as_text(statements: &Statements, plans: &Plans) -> String {
 }
 
 /// Every statement on one of our tables in the sources and in `sql/`, migrations left out.
-fn statements() -> Statements {
+fn statements() -> StatementList {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = files_below(&top.join("src"), "rs");
     files.extend(files_below(&top.join("sql"), "sql"));
     files.sort();
-    let mut found = Statements::new();
+    let mut found = StatementList::new();
     for file in files {
         let name = file.strip_prefix(top).unwrap().to_str().unwrap().to_owned();
         let text = std::fs::read_to_string(&file).unwrap();

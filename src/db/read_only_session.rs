@@ -10,10 +10,10 @@ use rusqlite::fallible_iterator::FallibleIterator;
 use rusqlite::types::ValueRef;
 use rusqlite::{Batch, Connection, ErrorCode, Statement};
 
-use crate::db::error::{Error, OpenError};
+use crate::db::error::{OpenError, StoreError};
 use crate::db::open::open_to_read;
 
-/// Error of a statement.
+/// StoreError of a statement.
 #[derive(Debug, thiserror::Error)]
 pub enum SqlError {
     #[error("only statements that read are answered here: nothing was changed")]
@@ -22,7 +22,7 @@ pub enum SqlError {
     #[error("{0}")]
     Statement(String),
     #[error(transparent)]
-    Store(Error),
+    Store(StoreError),
     /// The output could not be written.
     #[error(transparent)]
     Target(io::Error),
@@ -41,9 +41,9 @@ impl From<rusqlite::Error> for SqlError {
             };
             return Self::Statement(format!("{why} (only files that exist and can be read are attached)"));
         }
-        match Error::from(&error) {
-            Error::ReadOnly => Self::Write,
-            Error::Internal(_) => Self::Statement(match error {
+        match StoreError::from(&error) {
+            StoreError::ReadOnly => Self::Write,
+            StoreError::Internal(_) => Self::Statement(match error {
                 rusqlite::Error::SqliteFailure(_, Some(message)) => message,
                 other => other.to_string(),
             }),

@@ -36,7 +36,7 @@ pub fn are_in(version: i64) -> bool {
 /// Accumulates rollups of readings, which are written at once.
 #[derive(Debug, Default)]
 pub struct RollupBuilder {
-    /// By context, then by day and bpm.
+    /// Counts by context, then by day and bpm.
     days: Grouped<BTreeMap<(i64, u16), u64>>,
     hours: BTreeMap<i64, BpmAggregate>,
     held: usize,

@@ -10,7 +10,7 @@ use std::time::Instant;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use crate::db::error::{Error, FailedBackup, OpenError, require_database};
+use crate::db::error::{FailedBackup, OpenError, StoreError, require_database};
 use crate::db::rollups;
 use crate::fs::failpoint::failpoint;
 
@@ -108,7 +108,7 @@ pub fn set_long_busy_timeout(connection: &Connection) -> rusqlite::Result<()> {
 
 /// Kind of a database file.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum FileKind {
     /// Empty.
     Empty,
     /// A database of this program, with its schema version.
@@ -119,7 +119,7 @@ pub enum Found {
 ///
 /// # Errors
 /// It belongs to another program, or is newer than this program.
-pub fn identify(connection: &Connection, path: &Path) -> Result<Found, OpenError> {
+pub fn identify(connection: &Connection, path: &Path) -> Result<FileKind, OpenError> {
     let fault = |e| open_error(path, &e);
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(fault);
     let application = pragma("application_id")?;
@@ -128,13 +128,13 @@ pub fn identify(connection: &Connection, path: &Path) -> Result<Found, OpenError
     if application == APPLICATION_ID {
         return match version {
             found if found > known => Err(OpenError::NewerSchema { path: path.to_owned(), found, known }),
-            found => Ok(Found::Ours(found)),
+            found => Ok(FileKind::Ours(found)),
         };
     }
     let tables: i64 =
         connection.query_row("select count(*) from sqlite_schema", [], |row| row.get(0)).map_err(fault)?;
     if application == 0 && tables == 0 {
-        return Ok(Found::Empty);
+        return Ok(FileKind::Empty);
     }
     let docker_stack: bool = connection
         .query_row(
@@ -159,8 +159,8 @@ pub fn prepare(
 ) -> Result<(), OpenError> {
     let newest = migrations.len();
     let version = match identify(connection, path)? {
-        Found::Empty => 0,
-        Found::Ours(version) => usize::try_from(version).unwrap_or(0),
+        FileKind::Empty => 0,
+        FileKind::Ours(version) => usize::try_from(version).unwrap_or(0),
     };
     let failed = |why: String, is_transient: bool| OpenError::Migration {
         path: path.to_owned(),
@@ -174,8 +174,8 @@ pub fn prepare(
         tracing::info!("the database has schema {version}: backing it up, then bringing it to {newest}");
         backup().map_err(|e| failed(e.why, e.is_transient))?;
     }
-    let fault = |e: rusqlite::Error| match Error::from(e) {
-        Error::Full => OpenError::Full { path: path.to_owned() },
+    let fault = |e: rusqlite::Error| match StoreError::from(e) {
+        StoreError::Full => OpenError::Full { path: path.to_owned() },
         other => failed(other.to_string(), other.is_transient()),
     };
     let mode: String = connection
@@ -253,18 +253,18 @@ pub fn count_rows(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
 pub fn open_error(path: &Path, error: &rusqlite::Error) -> OpenError {
     let path = path.to_owned();
     let why = error.to_string();
-    match Error::from(error) {
-        Error::Corrupt(_) if has_magic(&path) => OpenError::Damaged { path, why },
-        Error::Corrupt(_) => OpenError::NotADatabase { path },
-        Error::Full => OpenError::Full { path },
-        Error::Busy => OpenError::Held { path },
-        Error::Io(_) if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) => {
+    match StoreError::from(error) {
+        StoreError::Corrupt(_) if has_magic(&path) => OpenError::Damaged { path, why },
+        StoreError::Corrupt(_) => OpenError::NotADatabase { path },
+        StoreError::Full => OpenError::Full { path },
+        StoreError::Busy => OpenError::Held { path },
+        StoreError::Io(_) if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) => {
             match require_database(&path) {
                 Ok(()) | Err(OpenError::Missing { .. }) => OpenError::File { path, why },
                 Err(found) => found,
             }
         }
-        Error::Io(_) | Error::Internal(_) => OpenError::Unreadable { path, why },
+        StoreError::Io(_) | StoreError::Internal(_) => OpenError::Unreadable { path, why },
         _ => OpenError::File { path, why },
     }
 }

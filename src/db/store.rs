@@ -18,7 +18,7 @@ use scheduled_thread_pool::ScheduledThreadPool;
 use tokio::sync::Semaphore;
 
 use crate::db::database_id::DatabaseId;
-use crate::db::error::{Error, FailedBackup, OpenError};
+use crate::db::error::{FailedBackup, OpenError, StoreError};
 use crate::db::idempotency::ResponseClock;
 use crate::db::lock_file::{Lock, LockState};
 use crate::db::open_files::{Displacement, OpenFiles};
@@ -63,7 +63,7 @@ pub(crate) enum Cost {
 type Pool = r2d2::Pool<SqliteConnectionManager>;
 
 /// Time and result of the last probe of the file.
-pub(crate) type ProbeOutcome = (Instant, Result<(), Error>);
+pub(crate) type ProbeOutcome = (Instant, Result<(), StoreError>);
 
 /// The database, open.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ pub struct Store {
     slow_slots: Semaphore,
     pub(crate) export_slots: Arc<Semaphore>,
     slow_query: Duration,
-    pub(crate) faults: [AtomicU64; Error::KINDS.len()],
+    pub(crate) faults: [AtomicU64; StoreError::KINDS.len()],
     pub(crate) damaged: Arc<AtomicBool>,
     /// The last stop was clean, or the check after it found nothing.
     checked: Arc<AtomicBool>,
@@ -191,7 +191,7 @@ impl Store {
         name: &'static str,
         cost: Cost,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, Error> {
+    ) -> Result<T, StoreError> {
         let began = Instant::now();
         let answer = match cost {
             Cost::Quick => self.read_inline(query).await,
@@ -205,16 +205,16 @@ impl Store {
     async fn read_inline<T>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
-    ) -> Result<T, Error> {
+    ) -> Result<T, StoreError> {
         let _slot = match self.quick_slots.try_acquire() {
             Ok(slot) => slot,
             Err(_) => {
                 let slot = tokio::time::timeout(MAX_WAIT, self.quick_slots.acquire());
-                Box::pin(slot).await.map_err(|_| Error::Busy)?.map_err(|_| Error::Closed)?
+                Box::pin(slot).await.map_err(|_| StoreError::Busy)?.map_err(|_| StoreError::Closed)?
             }
         };
-        let reader = self.quick.try_get().ok_or(Error::Busy)?;
-        query(&reader).map_err(Error::from)
+        let reader = self.quick.try_get().ok_or(StoreError::Busy)?;
+        query(&reader).map_err(StoreError::from)
     }
 
     /// Reports whether a query runs on a thread that serves requests; it may hang with the disk.
@@ -226,15 +226,15 @@ impl Store {
     async fn read_on_blocking_thread<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, Error> {
+    ) -> Result<T, StoreError> {
         let slot = tokio::time::timeout(MAX_WAIT, self.slow_slots.acquire()).await;
-        let _slot = slot.map_err(|_| Error::Busy)?.map_err(|_| Error::Closed)?;
+        let _slot = slot.map_err(|_| StoreError::Busy)?.map_err(|_| StoreError::Closed)?;
         let pool = self.slow.clone();
         let run = move || match pool.get_timeout(MAX_WAIT) {
-            Ok(reader) => query(&reader).map_err(Error::from),
-            Err(_) => Err(Error::Busy),
+            Ok(reader) => query(&reader).map_err(StoreError::from),
+            Err(_) => Err(StoreError::Busy),
         };
-        tokio::task::spawn_blocking(run).await.unwrap_or_else(|e| Err(Error::Internal(e.to_string())))
+        tokio::task::spawn_blocking(run).await.unwrap_or_else(|e| Err(StoreError::Internal(e.to_string())))
     }
 
     /// Runs a named write; see [`Writer::write`].
@@ -243,7 +243,7 @@ impl Store {
         name: &'static str,
         statements: Statements,
         work: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, Error> {
+    ) -> Result<T, StoreError> {
         let began = Instant::now();
         let answer = self.writer.write(statements, work).await;
         self.note(name, began.elapsed(), answer)
@@ -253,18 +253,18 @@ impl Store {
         &self,
         name: &'static str,
         took: Duration,
-        answer: Result<T, Error>,
-    ) -> Result<T, Error> {
+        answer: Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         if took >= self.slow_query {
             tracing::warn!(query = name, milliseconds = took.as_millis() as u64, "slow query");
         }
         if let Err(e) = &answer {
             self.last_probe.forget();
-            let kind = Error::KINDS.iter().position(|kind| *kind == e.kind());
+            let kind = StoreError::KINDS.iter().position(|kind| *kind == e.kind());
             if let Some(counter) = kind.and_then(|n| self.faults.get(n)) {
                 counter.fetch_add(1, Ordering::Relaxed);
             }
-            if matches!(e, Error::Corrupt(_)) {
+            if matches!(e, StoreError::Corrupt(_)) {
                 self.damaged.store(true, Ordering::Relaxed);
             }
         }

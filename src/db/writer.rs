@@ -14,7 +14,7 @@ use rusqlite::hooks::Action;
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
-use crate::db::error::Error;
+use crate::db::error::StoreError;
 use crate::db::open_files::{Displacement, OpenFiles};
 
 /// Maximum number of waiting jobs. Further ones fail as busy.
@@ -53,7 +53,7 @@ pub struct WriterState {
     pub rows: AtomicU64,
     /// Another process holds the database: writes wait.
     pub held: AtomicBool,
-    /// Cause of the last failed commit as an index into [`Error::KINDS`] plus one; 0 after a success.
+    /// Cause of the last failed commit as an index into [`StoreError::KINDS`] plus one; 0 after a success.
     fault: AtomicUsize,
     /// The server is stopping: waits are short.
     closing: AtomicBool,
@@ -62,15 +62,15 @@ pub struct WriterState {
 }
 
 impl WriterState {
-    fn set_fault(&self, fault: Option<&Error>) {
-        let kind = fault.and_then(|e| Error::KINDS.iter().position(|kind| *kind == e.kind()));
+    fn set_fault(&self, fault: Option<&StoreError>) {
+        let kind = fault.and_then(|e| StoreError::KINDS.iter().position(|kind| *kind == e.kind()));
         self.fault.store(kind.map_or(0, |place| place + 1), Ordering::Relaxed);
     }
 
-    /// Returns the [`Error::kind`] of the last commit, if it failed.
+    /// Returns the [`StoreError::kind`] of the last commit, if it failed.
     pub fn fault(&self) -> Option<&'static str> {
         let place = self.fault.load(Ordering::Relaxed).checked_sub(1)?;
-        Error::KINDS.get(place).copied()
+        StoreError::KINDS.get(place).copied()
     }
 }
 
@@ -101,15 +101,15 @@ struct Queued {
 /// Work within a transaction, with a caller that waits for the result.
 trait Job: Send {
     /// Runs the work. After an error nothing of it is committed.
-    fn run(&mut self, transaction: &Connection) -> Result<(), Error>;
+    fn run(&mut self, transaction: &Connection) -> Result<(), StoreError>;
     /// Sends the result to the caller, after the commit or a failure.
-    fn answer(self: Box<Self>, fault: Option<Error>);
+    fn answer(self: Box<Self>, fault: Option<StoreError>);
 }
 
 struct Task<F, T> {
     work: F,
     done: Option<T>,
-    reply: oneshot::Sender<Result<T, Error>>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
 impl<F, T> Job for Task<F, T>
@@ -117,15 +117,15 @@ where
     F: FnMut(&Connection) -> rusqlite::Result<T> + Send,
     T: Send,
 {
-    fn run(&mut self, transaction: &Connection) -> Result<(), Error> {
+    fn run(&mut self, transaction: &Connection) -> Result<(), StoreError> {
         self.done = Some((self.work)(transaction)?);
         Ok(())
     }
 
-    fn answer(self: Box<Self>, fault: Option<Error>) {
+    fn answer(self: Box<Self>, fault: Option<StoreError>) {
         let answer = match (fault, self.done) {
             (None, Some(done)) => Ok(done),
-            (fault, _) => Err(fault.unwrap_or(Error::Closed)),
+            (fault, _) => Err(fault.unwrap_or(StoreError::Closed)),
         };
         // The caller may be gone; the write stands.
         drop(self.reply.send(answer));
@@ -157,27 +157,27 @@ impl Writer {
     /// Runs `work` in a transaction, and returns its result after the commit.
     ///
     /// # Errors
-    /// [`Error::Busy`] when the queue is full or the database is held too long.
+    /// [`StoreError::Busy`] when the queue is full or the database is held too long.
     pub async fn write<T: Send + 'static>(
         &self,
         statements: Statements,
         work: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, Error> {
+    ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         let job = Box::new(Task { work, done: None, reply });
         self.enqueue(Queued { job, statements, since: Instant::now() })?;
-        answer.await.unwrap_or(Err(Error::Closed))
+        answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
-    fn enqueue(&self, queued: Queued) -> Result<(), Error> {
+    fn enqueue(&self, queued: Queued) -> Result<(), StoreError> {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let queue = queue.ok_or(Error::Closed)?;
+        let queue = queue.ok_or(StoreError::Closed)?;
         self.state.depth.fetch_add(1, Ordering::Relaxed);
         queue.try_send(queued).map_err(|refused| {
             self.state.depth.fetch_sub(1, Ordering::Relaxed);
             match refused {
-                TrySendError::Full(_) => Error::Busy,
-                TrySendError::Disconnected(_) => Error::Closed,
+                TrySendError::Full(_) => StoreError::Busy,
+                TrySendError::Disconnected(_) => StoreError::Closed,
             }
         })
     }
@@ -313,7 +313,7 @@ impl Worker {
     /// Runs a batch in one transaction and responds to each job.
     fn commit(&mut self, mut batch: Vec<Queued>) {
         if self.displacement().is_some() {
-            self.answer_all(batch, Some(&Error::Displaced));
+            self.answer_all(batch, Some(&StoreError::Displaced));
             return;
         }
         batch = self.begin(batch);
@@ -322,7 +322,7 @@ impl Worker {
         }
         self.changed.store(0, Ordering::Relaxed);
         let mut done = Vec::with_capacity(batch.len());
-        let mut lost: Option<Error> = None;
+        let mut lost: Option<StoreError> = None;
         let mut waiting = batch.into_iter();
         for mut queued in waiting.by_ref() {
             self.beat();
@@ -340,8 +340,9 @@ impl Worker {
             }
         }
         // Writes to a file that has lost its name meanwhile are not acknowledged.
-        let fault =
-            lost.or_else(|| self.finish().err()).or_else(|| self.displacement().map(|_| Error::Displaced));
+        let fault = lost
+            .or_else(|| self.finish().err())
+            .or_else(|| self.displacement().map(|_| StoreError::Displaced));
         self.state.set_fault(fault.as_ref());
         if fault.is_none() {
             self.state.commits.fetch_add(1, Ordering::Relaxed);
@@ -366,7 +367,7 @@ impl Worker {
                     let closing = self.state.closing.load(Ordering::Relaxed);
                     let patience = if closing { MAX_WAIT_CLOSING } else { MAX_WAIT };
                     let (late, patient) = batch.into_iter().partition(|q| q.since.elapsed() > patience);
-                    self.answer_all::<Vec<_>>(late, Some(&Error::Busy));
+                    self.answer_all::<Vec<_>>(late, Some(&StoreError::Busy));
                     batch = patient;
                     if batch.is_empty() {
                         // No job is left; the next write finds out anew.
@@ -386,7 +387,7 @@ impl Worker {
     }
 
     /// Runs one job, within a savepoint where it needs one.
-    fn run_one(&self, queued: &mut Queued) -> Result<(), Error> {
+    fn run_one(&self, queued: &mut Queued) -> Result<(), StoreError> {
         let in_savepoint = queued.statements == Statements::Many;
         if in_savepoint {
             self.execute("savepoint job")?;
@@ -394,7 +395,7 @@ impl Worker {
         // A panic fails that job alone.
         let job = &mut queued.job;
         let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.run(&self.connection)))
-            .unwrap_or_else(|_| Err(Error::Internal("a write panicked".into())));
+            .unwrap_or_else(|_| Err(StoreError::Internal("a write panicked".into())));
         if in_savepoint && !self.connection.is_autocommit() {
             let undone = if ran.is_err() { self.execute("rollback to job") } else { Ok(()) };
             if let Err(e) = undone.and_then(|()| self.execute("release job")) {
@@ -410,7 +411,7 @@ impl Worker {
         self.connection.prepare_cached(statement)?.execute([]).map(drop)
     }
 
-    fn finish(&mut self) -> Result<(), Error> {
+    fn finish(&mut self) -> Result<(), StoreError> {
         match self.execute("commit") {
             Ok(()) => Ok(()),
             Err(e) => {
@@ -424,7 +425,7 @@ impl Worker {
         }
     }
 
-    fn answer_all<I: IntoIterator<Item = Queued>>(&self, jobs: I, fault: Option<&Error>) {
+    fn answer_all<I: IntoIterator<Item = Queued>>(&self, jobs: I, fault: Option<&StoreError>) {
         for queued in jobs {
             self.state.depth.fetch_sub(1, Ordering::Relaxed);
             queued.job.answer(fault.cloned());

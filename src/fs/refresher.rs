@@ -10,10 +10,10 @@ use tokio::task::spawn_blocking;
 ///
 /// Work that hangs occupies one thread and no lock, however many callers wait for it.
 #[derive(Debug)]
-pub struct Refresher<T>(Arc<Shared<T>>);
+pub struct Refresher<T>(Arc<RefresherState<T>>);
 
 #[derive(Debug)]
-struct Shared<T> {
+struct RefresherState<T> {
     state: Mutex<RefreshState<T>>,
     ended: Notify,
 }
@@ -34,7 +34,7 @@ pub struct Late<T> {
 impl<T> Default for Refresher<T> {
     fn default() -> Self {
         let state = Mutex::new(RefreshState { latest: None, running_since: None });
-        Self(Arc::new(Shared { state, ended: Notify::new() }))
+        Self(Arc::new(RefresherState { state, ended: Notify::new() }))
     }
 }
 
@@ -82,14 +82,14 @@ impl<T: Clone + Send + 'static> Refresher<T> {
     }
 }
 
-impl<T> Shared<T> {
+impl<T> RefresherState<T> {
     fn state(&self) -> MutexGuard<'_, RefreshState<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Guard of one run. It ends the run when dropped, also on a panic or when the runtime stops.
-struct Run<T>(Arc<Shared<T>>);
+struct Run<T>(Arc<RefresherState<T>>);
 
 impl<T> Run<T> {
     fn finish(self, value: T) {

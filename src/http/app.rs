@@ -51,7 +51,7 @@ pub struct App {
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     #[error("the store cannot be read: {0}")]
-    Store(#[from] crate::db::error::Error),
+    Store(#[from] crate::db::error::StoreError),
     #[error("the metrics cannot be registered: {0}")]
     Metrics(#[from] crate::telemetry::metrics::MetricsError),
 }

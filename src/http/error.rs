@@ -41,7 +41,7 @@ pub enum ApiError {
     /// 503: too many large bodies are being read.
     BodiesInFlight,
     /// 500 or 503: the store failed.
-    Store(crate::db::error::Error),
+    Store(crate::db::error::StoreError),
     /// 500: a fault of ours, logged where it happened.
     Internal,
 }
@@ -61,8 +61,8 @@ impl From<FieldError> for ApiError {
     }
 }
 
-impl From<crate::db::error::Error> for ApiError {
-    fn from(error: crate::db::error::Error) -> Self {
+impl From<crate::db::error::StoreError> for ApiError {
+    fn from(error: crate::db::error::StoreError) -> Self {
         Self::Store(error)
     }
 }
@@ -92,8 +92,8 @@ impl ApiError {
             Self::Unfit(_) => (422, "Unprocessable Content"),
             Self::TooMany(_) => (429, "Too Many Requests"),
             Self::HeadersTooLarge => (431, "Request Header Fields Too Large"),
-            Self::Store(crate::db::error::Error::Internal(_)) | Self::Internal => {
-                (500, "Internal Server Error")
+            Self::Store(crate::db::error::StoreError::Internal(_)) | Self::Internal => {
+                (500, "Internal Server StoreError")
             }
             Self::BodiesInFlight | Self::Store(_) => (503, "Service Unavailable"),
         }
@@ -111,18 +111,20 @@ impl ApiError {
             Self::TooMany(seconds) => format!("Too many requests: try again in {seconds} s"),
             Self::HeadersTooLarge => "The headers must not be larger than 16 KiB in all".to_owned(),
             Self::BodiesInFlight => "Too many large bodies are being received: try again".to_owned(),
-            Self::Store(crate::db::error::Error::Busy) => "The store is busy: try again".to_owned(),
-            Self::Store(crate::db::error::Error::Full) => {
+            Self::Store(crate::db::error::StoreError::Busy) => "The store is busy: try again".to_owned(),
+            Self::Store(crate::db::error::StoreError::Full) => {
                 "No room is left on the disk: nothing was stored".to_owned()
             }
-            Self::Store(crate::db::error::Error::Unwritable(_)) => {
+            Self::Store(crate::db::error::StoreError::Unwritable(_)) => {
                 "The disk takes no writes (a quota, a limit or a fault): nothing was stored".to_owned()
             }
-            Self::Store(crate::db::error::Error::Displaced) => {
+            Self::Store(crate::db::error::StoreError::Displaced) => {
                 "The database file was moved, deleted or replaced: writes are refused".to_owned()
             }
-            Self::Store(crate::db::error::Error::Closed) => "The server is stopping: try again".to_owned(),
-            Self::Store(crate::db::error::Error::Internal(_)) | Self::Internal => {
+            Self::Store(crate::db::error::StoreError::Closed) => {
+                "The server is stopping: try again".to_owned()
+            }
+            Self::Store(crate::db::error::StoreError::Internal(_)) | Self::Internal => {
                 "Something went wrong inside; the log has it under this request id".to_owned()
             }
             Self::Store(_) => "The store is unavailable".to_owned(),
@@ -139,7 +141,7 @@ impl ApiError {
             }
             Self::MethodNotAllowed(allow) => Some(("Allow", allow.clone())),
             Self::TooMany(seconds) => Some(("Retry-After", seconds.to_string())),
-            Self::Store(crate::db::error::Error::Internal(_)) => None,
+            Self::Store(crate::db::error::StoreError::Internal(_)) => None,
             Self::BodiesInFlight | Self::Store(_) => Some(("Retry-After", RETRY_AFTER.to_string())),
             // What is left of the body would be read as the next request.
             Self::TooSlow | Self::TooLarge(_) => Some(("Connection", "close".to_owned())),
@@ -149,7 +151,7 @@ impl ApiError {
 
     fn log(&self, request_id: &str) {
         match self {
-            Self::Store(crate::db::error::Error::Busy | crate::db::error::Error::Closed) => {}
+            Self::Store(crate::db::error::StoreError::Busy | crate::db::error::StoreError::Closed) => {}
             Self::Store(fault) => tracing::error!(id = request_id, kind = fault.kind(), "{fault}"),
             _ => {}
         }

@@ -16,7 +16,7 @@ use prometheus::{
 pub use prometheus::Error as MetricsError;
 
 use crate::config::LimitClass;
-use crate::db::error::Error;
+use crate::db::error::StoreError;
 use crate::db::health::Gauges;
 use crate::domain::coffee::Milligrams;
 
@@ -302,7 +302,7 @@ impl Now {
         self.bpm_current.set(f64::from(bpm));
         self.active_caffeine.set(seen.active_caffeine_mg);
         self.caffeine_today.set(seen.caffeine_today_mg);
-        for (kind, faults) in Error::KINDS.iter().zip(seen.store.faults) {
+        for (kind, faults) in StoreError::KINDS.iter().zip(seen.store.faults) {
             bring_to(&self.database_faults.with_label_values(&[kind]), faults);
         }
         self.queue_depth.set(whole(seen.store.queue_depth as u64));

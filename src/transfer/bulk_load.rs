@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use crate::backup::open::open_store;
-use crate::db::error::{Error, OpenError};
+use crate::db::error::{OpenError, StoreError};
 use crate::db::lock_file::{Lock, LockState};
 use crate::db::rollups::RollupBuilder;
 use crate::db::schema;
@@ -22,7 +22,7 @@ pub enum FillError {
     )]
     NotEmpty { coffees: u64, readings: u64 },
     #[error(transparent)]
-    Store(#[from] Error),
+    Store(#[from] StoreError),
 }
 
 impl From<rusqlite::Error> for FillError {
@@ -58,7 +58,7 @@ impl Filler {
         connection.pragma_update(None, "cache_size", -65_536)?;
         let counter = RollupBuilder::without_triggers(&connection)?;
         connection.execute_batch("begin immediate")?;
-        lock.mark(LockState::Filling).map_err(|e| Error::Io(e.to_string()))?;
+        lock.mark(LockState::Filling).map_err(|e| StoreError::Io(e.to_string()))?;
         Ok(Self { connection, counter, lock })
     }
 
@@ -72,7 +72,7 @@ impl Filler {
         mg: Milligrams,
         coffee_type: Option<&str>,
         notes: Option<&str>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), StoreError> {
         self.connection
             .prepare_cached(
                 "insert into coffee_logs (timestamp, caffeine_mg, coffee_type, notes) values (?, ?, ?, ?)",
@@ -85,7 +85,7 @@ impl Filler {
     ///
     /// # Errors
     /// The store's faults.
-    pub fn reading(&mut self, at: Timestamp, bpm: Bpm, context: Option<&str>) -> Result<(), Error> {
+    pub fn reading(&mut self, at: Timestamp, bpm: Bpm, context: Option<&str>) -> Result<(), StoreError> {
         self.connection
             .prepare_cached("insert into heart_rate_logs (timestamp, bpm, context) values (?, ?, ?)")?
             .execute(params![at.micros(), bpm.get(), context])?;
@@ -100,7 +100,7 @@ impl Filler {
     ///
     /// # Errors
     /// The store's faults.
-    pub fn commit(&mut self) -> Result<(), Error> {
+    pub fn commit(&mut self) -> Result<(), StoreError> {
         self.counter.write(&self.connection)?;
         Ok(self.connection.execute_batch("commit; begin immediate")?)
     }
@@ -109,10 +109,10 @@ impl Filler {
     ///
     /// # Errors
     /// The store's faults.
-    pub fn finish(mut self) -> Result<(), Error> {
+    pub fn finish(mut self) -> Result<(), StoreError> {
         self.counter.write(&self.connection)?;
         self.connection
             .execute_batch("commit; pragma synchronous = full; pragma wal_checkpoint(truncate)")?;
-        self.lock.mark(LockState::Stopped).map_err(|e| Error::Io(e.to_string()))
+        self.lock.mark(LockState::Stopped).map_err(|e| StoreError::Io(e.to_string()))
     }
 }

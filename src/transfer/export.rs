@@ -9,7 +9,7 @@ use std::time::Duration;
 use rusqlite::{Connection, Row, params};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::db::error::{Error, OpenError};
+use crate::db::error::{OpenError, StoreError};
 use crate::db::schema;
 use crate::db::schema::Role;
 use crate::db::store::Store;
@@ -35,7 +35,7 @@ pub struct Extract {
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     #[error(transparent)]
-    Store(#[from] Error),
+    Store(#[from] StoreError),
     /// Where the entries went takes no more.
     #[error(transparent)]
     Target(io::Error),
@@ -57,11 +57,11 @@ impl Store {
     /// Waits for a place to export from.
     ///
     /// # Errors
-    /// [`Error::Busy`] when none gets free in time.
-    pub async fn export_place(&self) -> Result<ExportSlot, Error> {
+    /// [`StoreError::Busy`] when none gets free in time.
+    pub async fn export_place(&self) -> Result<ExportSlot, StoreError> {
         let place = Arc::clone(&self.export_slots).acquire_owned();
-        let place = tokio::time::timeout(PATIENCE, place).await.map_err(|_| Error::Busy)?;
-        place.map(|_permit| ExportSlot { _permit }).map_err(|_| Error::Closed)
+        let place = tokio::time::timeout(PATIENCE, place).await.map_err(|_| StoreError::Busy)?;
+        place.map(|_permit| ExportSlot { _permit }).map_err(|_| StoreError::Closed)
     }
 
     /// Feeds entries, oldest first (of equal instants the lower id), to `each`, on this thread.

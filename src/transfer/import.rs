@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ffi, params};
 
 use crate::backup::open::open_store;
-use crate::db::error::{Error, OpenError};
+use crate::db::error::{OpenError, StoreError};
 use crate::db::lock_file::{LockRecord, LockState, MaintenanceLock};
 use crate::db::replace_file::recover_interrupted;
 use crate::db::rollups::RollupBuilder;
 use crate::db::schema;
-use crate::db::schema::Found;
+use crate::db::schema::FileKind;
 use crate::db::store::{Options, make_folder};
 use crate::domain::entry::{CoffeeEntry, Entry, ReadingEntry};
 use crate::fs::failpoint::failpoint;
@@ -51,7 +51,7 @@ pub enum ImportError {
     )]
     OldSchema { path: PathBuf, found: i64, known: i64 },
     #[error(transparent)]
-    Store(#[from] Error),
+    Store(#[from] StoreError),
 }
 
 impl From<rusqlite::Error> for ImportError {
@@ -137,7 +137,7 @@ impl Importer {
     ///
     /// # Errors
     /// The store's faults; entries before the fault may have been added.
-    pub fn add(&mut self, mut entries: Vec<Entry>) -> Result<(), Error> {
+    pub fn add(&mut self, mut entries: Vec<Entry>) -> Result<(), StoreError> {
         self.drop_duplicates(&mut entries)?;
         match &self.connection {
             Some(connection) if !self.is_dry => {
@@ -170,9 +170,9 @@ impl Importer {
     ///
     /// # Errors
     /// The store's faults.
-    pub fn finish(self) -> Result<Imported, Error> {
+    pub fn finish(self) -> Result<Imported, StoreError> {
         let Some(connection) = self.connection.filter(|_| !self.is_dry) else { return Ok(self.imported) };
-        let io = |e: std::io::Error| Error::Io(e.to_string());
+        let io = |e: std::io::Error| StoreError::Io(e.to_string());
         failpoint("import.end");
         connection.execute_batch("pragma synchronous = full")?;
         connection.query_row("pragma wal_checkpoint(passive)", [], |_| Ok(()))?;
@@ -187,7 +187,7 @@ impl Importer {
     }
 
     /// Leaves out what is stored. It is looked up without holding the database for writing.
-    fn drop_duplicates(&mut self, entries: &mut Vec<Entry>) -> Result<(), Error> {
+    fn drop_duplicates(&mut self, entries: &mut Vec<Entry>) -> Result<(), StoreError> {
         let Some(connection) = &self.connection else { return Ok(()) };
         if self.coffees.last_id == 0 && self.readings.last_id == 0 {
             return Ok(());
@@ -235,9 +235,9 @@ fn is_ready(options: &Options, is_dry: bool) -> Result<bool, ImportError> {
         let connection =
             schema::connect(path, schema::Role::Reader).map_err(|e| schema::open_error(path, &e))?;
         match schema::identify(&connection, path)? {
-            Found::Ours(version) if version == known => return Ok(true),
-            Found::Ours(version) => found = version,
-            Found::Empty => {}
+            FileKind::Ours(version) if version == known => return Ok(true),
+            FileKind::Ours(version) => found = version,
+            FileKind::Empty => {}
         }
     }
     let path = path.clone();
@@ -265,7 +265,7 @@ fn transaction(
     entries: &mut impl Iterator<Item = Entry>,
     hold: Duration,
     sequences: [i64; 2],
-) -> Result<[u64; 2], Error> {
+) -> Result<[u64; 2], StoreError> {
     connection.execute_batch("begin immediate")?;
     let began = Instant::now();
     let mut added = [0, 0];

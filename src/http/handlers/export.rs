@@ -22,7 +22,7 @@ use rocket::tokio::task::spawn_blocking;
 use rocket::tokio::time::timeout;
 use rocket::{State, response};
 
-use crate::db::error::Error;
+use crate::db::error::StoreError;
 use crate::domain::entry::EntryKind;
 use crate::http::app::Shared;
 use crate::http::error::ApiError;
@@ -153,7 +153,9 @@ async fn stream(
     let (sender, receiver) = mpsc::channel(WAITING);
     let reader = Producer { app: Arc::clone(app), request_id: caller.request_id, extract, format };
     spawn_blocking(move || reader.run(&place, begun, sender));
-    has_begun.await.unwrap_or_else(|_| Err(Error::Internal("an export ended before it began".into())))?;
+    has_begun
+        .await
+        .unwrap_or_else(|_| Err(StoreError::Internal("an export ended before it began".into())))?;
     Ok(Chunks { receiver, chunk: Vec::new(), at: 0, has_ended: false })
 }
 
@@ -173,7 +175,12 @@ struct Producer {
 }
 
 impl Producer {
-    fn run(self, place: &ExportSlot, begun: oneshot::Sender<Result<(), Error>>, sender: mpsc::Sender<Piece>) {
+    fn run(
+        self,
+        place: &ExportSlot,
+        begun: oneshot::Sender<Result<(), StoreError>>,
+        sender: mpsc::Sender<Piece>,
+    ) {
         let began = Instant::now();
         let mut begun = Some(begun);
         match self.produce(place, &mut begun, sender) {
@@ -195,7 +202,7 @@ impl Producer {
     fn produce(
         &self,
         place: &ExportSlot,
-        begun: &mut Option<oneshot::Sender<Result<(), Error>>>,
+        begun: &mut Option<oneshot::Sender<Result<(), StoreError>>>,
         sender: mpsc::Sender<Piece>,
     ) -> Result<(u64, u64), ExportError> {
         let queue = Queue { sender, chunk: Vec::new(), bytes: 0, deadline: Instant::now() + LONGEST };

@@ -10,7 +10,7 @@ use rusqlite::limits::Limit;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Statement};
 
-use crate::db::error::{Error, OpenError};
+use crate::db::error::{OpenError, StoreError};
 use crate::db::schema;
 use crate::domain::calendar::Zone;
 use crate::domain::entry::{DOCKER_STACK, Entry, EntryKind};
@@ -42,8 +42,8 @@ pub enum DockerStackError {
 
 impl From<rusqlite::Error> for DockerStackError {
     fn from(error: rusqlite::Error) -> Self {
-        match Error::from(&error) {
-            Error::Busy => Self::InUse,
+        match StoreError::from(&error) {
+            StoreError::Busy => Self::InUse,
             _ => Self::Unreadable(error.to_string()),
         }
     }
@@ -82,10 +82,10 @@ impl DockerStack {
         connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_VALUE)?;
         match schema::identify(&connection, path) {
             Err(OpenError::DockerStack { .. }) => {}
-            Ok(schema::Found::Ours(_)) | Err(OpenError::NewerSchema { .. }) => {
+            Ok(schema::FileKind::Ours(_)) | Err(OpenError::NewerSchema { .. }) => {
                 return Err(DockerStackError::Ours);
             }
-            Ok(schema::Found::Empty) | Err(OpenError::Foreign { .. }) => {
+            Ok(schema::FileKind::Empty) | Err(OpenError::Foreign { .. }) => {
                 return Err(DockerStackError::Foreign);
             }
             // What to do about it holds for our own database alone.

@@ -25,7 +25,10 @@ const EXIT_STATUS: [(&str, &str); 5] = [
 ];
 /// Entries of the section FILES.
 const FILES: [(&str, &str); 4] = [
-    ("data/coffee.db, data/coffee.key, backups/", "Database, key and backups, when the program runs from a folder."),
+    (
+        "data/coffee.db, data/coffee.key, backups/",
+        "Database, key and backups, when the program runs from a folder.",
+    ),
     ("/var/lib/coffee-tracker", "Database and backups of the service."),
     ("/etc/coffee-tracker/coffee-tracker.env", "Settings of the service."),
     ("/etc/coffee-tracker/api_key", "The owner's key of the service, readable only by root."),

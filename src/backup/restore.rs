@@ -60,7 +60,7 @@ pub enum RestoreError {
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error(
-        "{why}. To put the backup in its place, stop the server and add --replace: the present file is moved aside, not deleted"
+        "{why}. To replace the file, stop the server and add --replace; the present file is kept under another name"
     )]
     NeedsReplacing { why: String },
     #[error("a server runs on {0}: stop it before the file is replaced")]
@@ -69,21 +69,21 @@ pub enum RestoreError {
         "the server that runs on {path} has schema version {found}, this program {known}: restart the server with this version first"
     )]
     OtherVersion { path: PathBuf, found: i64, known: i64 },
-    #[error("{needed} bytes of room are needed in {folder}, and {free} are free")]
+    #[error("{needed} bytes of free space are needed in {folder}, and {free} are free")]
     NoRoom { folder: PathBuf, needed: u64, free: u64 },
-    #[error("the present state could not be backed up first: {0}")]
+    #[error("the present state could not be backed up: {0}")]
     Safety(SnapshotError),
-    #[error("the database is kept busy by another program")]
+    #[error("the database is busy with another program")]
     Busy,
-    #[error("the database got another schema meanwhile: try again")]
+    #[error("the schema of the database changed meanwhile: try again")]
     Moved,
     #[error("the backup could not be written into the database: {0}")]
     Write(StoreError),
-    #[error("the backup could not be brought to this schema: {0}")]
+    #[error("the backup could not be migrated to this schema: {0}")]
     Prepare(StoreError),
     #[error("{0} changed while it was being restored: nothing was restored; verify it and try again")]
     Changed(PathBuf),
-    #[error("the files could not be put in place: {0}")]
+    #[error("the files could not be replaced: {0}")]
     Io(#[from] io::Error),
 }
 

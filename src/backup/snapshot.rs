@@ -75,7 +75,7 @@ pub enum SnapshotError {
     Taken(PathBuf),
     #[error("the folder {path} cannot be used: {why}")]
     Folder { path: PathBuf, why: io::Error },
-    #[error("no room is left on the disk that holds {0}")]
+    #[error("no space left on the disk that holds {0}")]
     Full(PathBuf),
     #[error("the copy could not be written: {0}")]
     Copy(StoreError),
@@ -148,7 +148,7 @@ pub fn snapshot(
     if let Err(e) = record.write(database)
         && made.is_ok()
     {
-        tracing::warn!("the outcome of the backup could not be noted: {e}");
+        tracing::warn!("the outcome of the backup could not be recorded: {e}");
     }
     failpoint("backup.noted");
     made

@@ -85,7 +85,8 @@ pub fn verify_and_keep_open(path: &Path) -> (VerificationReport, Option<Connecti
     }
     if is_interrupted(path) {
         found.reasons.push(
-            "a replacement of it was cut off, and its log lies elsewhere: start the server once".into(),
+            "a replacement of this file was interrupted, and its log is elsewhere: start the server once"
+                .into(),
         );
         return (found, None);
     }
@@ -136,7 +137,7 @@ fn header_fault(path: &Path) -> Option<String> {
     let (pages, is_current) = (number(28), number(24) == number(92));
     let expected = page * pages;
     (is_current && size < expected && !has_log(path))
-        .then(|| format!("it is cut off: {size} of {expected} bytes are there"))
+        .then(|| format!("it is truncated: {size} of {expected} bytes"))
 }
 
 fn has_log(path: &Path) -> bool {
@@ -247,7 +248,7 @@ fn verify_content(connection: &Connection, found: &mut VerificationReport) {
     if found.reasons.is_empty() && rollups::are_in(version) {
         match rollups::differing_tables(connection) {
             Ok(tables) => found.differing_rollups = tables,
-            Err(e) => found.reasons.push(format!("its counts cannot be compared: {e}")),
+            Err(e) => found.reasons.push(format!("its rollups cannot be compared: {e}")),
         }
     }
 }

@@ -171,7 +171,7 @@ fn warn_of_unattributed(folder: &Path, database: &Path, files: &[PathBuf]) {
     );
     record.unattributed_in.push(absolute);
     if let Err(e) = record.write(database) {
-        tracing::warn!("the outcome of the backup could not be noted: {e}");
+        tracing::warn!("the outcome of the backup could not be recorded: {e}");
     }
 }
 

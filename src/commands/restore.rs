@@ -45,7 +45,7 @@ impl From<RestoreError> for Failure {
     fn from(error: RestoreError) -> Self {
         match error {
             RestoreError::Open(e) => e.into(),
-            RestoreError::Safety(e) => without_backup("the present state could not be backed up first", e),
+            RestoreError::Safety(e) => without_backup("the present state could not be backed up", e),
             e if e.is_transient() => Self::Busy(e.to_string()),
             e => Self::Failed(e.to_string()),
         }

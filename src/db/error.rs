@@ -14,10 +14,10 @@ pub enum StoreError {
     #[error("the store is busy")]
     Busy,
     /// The disk is full. Nothing was stored.
-    #[error("no room is left on the disk")]
+    #[error("no space left on the disk")]
     Full,
     /// A write failed because of a quota, a limit or an I/O error. Nothing was stored.
-    #[error("the disk takes no writes: {0}")]
+    #[error("the disk rejects writes: {0}")]
     Unwritable(String),
     /// The file system is read-only.
     #[error("the database is read-only")]
@@ -103,10 +103,10 @@ pub struct FailedBackup {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error(
-        "{path} is in use by another coffee-tracker server, or by a restore (its lock file {lock} is held)"
+        "{path} is in use by another coffee-tracker server, or by a restore (its lock file {lock} is locked)"
     )]
     InUse { path: PathBuf, lock: PathBuf },
-    #[error("another restore, import or prune of {path} is at work: wait for its end")]
+    #[error("another restore, import or prune of {path} is running: wait until it has finished")]
     Maintained { path: PathBuf },
     #[error("the folder {path} cannot be used: {why}")]
     Folder { path: PathBuf, why: String },
@@ -114,10 +114,10 @@ pub enum OpenError {
     File { path: PathBuf, why: String },
     #[error("{path} cannot be read: {why}")]
     Unreadable { path: PathBuf, why: String },
-    #[error("{path} is held by another program")]
+    #[error("{path} is locked by another program")]
     Held { path: PathBuf },
     #[error(
-        "{path} is gone, but its log {log} is there: restore a backup with `coffee-tracker restore`, or begin with an empty database with `coffee-tracker serve --new`, which keeps the log under another name"
+        "{path} is missing, but its log {log} exists: restore a backup with `coffee-tracker restore`, or start with an empty database with `coffee-tracker serve --new`, which keeps the log under another name"
     )]
     Lost { path: PathBuf, log: PathBuf },
     #[error("there is no database at {path}: start the server once to create it, or set DATABASE_URL")]
@@ -129,7 +129,7 @@ pub enum OpenError {
     #[error("{path} is empty: start the server once to create its tables, or restore a backup")]
     Empty { path: PathBuf },
     #[error(
-        "{path} is gone: a database was there when a server last ran. Restore a backup with `coffee-tracker restore`, or begin with an empty database with `coffee-tracker serve --new`"
+        "{path} is missing: a database existed when a server last ran. Restore a backup with `coffee-tracker restore`, or start with an empty database with `coffee-tracker serve --new`"
     )]
     Gone { path: PathBuf },
     #[error(
@@ -154,11 +154,11 @@ pub enum OpenError {
         "{path} has schema version {found}, but this program knows versions up to {known}: install a newer one"
     )]
     NewerSchema { path: PathBuf, found: i64, known: i64 },
-    #[error("no room is left on the disk that holds {path}")]
+    #[error("no space left on the disk that holds {path}")]
     Full { path: PathBuf },
     #[error("SQLite {found} is too old: 3.51.3 or newer is needed (older ones can lose commits)")]
     OldSqlite { found: &'static str },
-    #[error("{path} could not be brought to schema version {to}: {why}")]
+    #[error("{path} could not be migrated to schema version {to}: {why}")]
     Migration { path: PathBuf, to: i64, why: String, is_transient: bool },
 }
 

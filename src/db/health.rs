@@ -78,7 +78,7 @@ pub struct BackupRecord {
 pub fn record_failed_backup(database: &Path, why: &str) {
     let record = BackupRecord { error: Some(why.to_owned()), ..BackupRecord::read(database) };
     if let Err(e) = record.write(database) {
-        tracing::warn!("the outcome of the backup could not be noted: {e}");
+        tracing::warn!("the outcome of the backup could not be recorded: {e}");
     }
 }
 

@@ -17,7 +17,7 @@ pub fn rebuild_rollups(database: &Path) -> Result<u64, OpenError> {
     let _maintenance = MaintenanceLock::acquire(database)?;
     let (mut connection, version) = open_to_write(database)?;
     if version != schema::newest() {
-        return Err(file("its schema is older: the next start counts anew by itself".into()));
+        return Err(file("its schema is older: the next start rebuilds the rollups by itself".into()));
     }
     let count = |connection: &mut Connection| {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;

@@ -84,7 +84,7 @@ pub fn make_room_for_new(database: &Path) -> Result<(), OpenError> {
     let aside = move_aside(database, false)
         .map_err(|e| OpenError::File { path: database.to_owned(), why: e.to_string() })?;
     for path in aside {
-        tracing::warn!("the log of the former database is kept as {}", path.display());
+        tracing::warn!("the log of the former database was kept as {}", path.display());
     }
     Ok(())
 }
@@ -101,7 +101,7 @@ pub fn replace(database: &Path, temp: TempFile, is_worth_keeping: bool) -> io::R
     if done.is_err()
         && let Err(e) = undo_interrupted(database)
     {
-        tracing::error!("{} could not be brought back beside its log: {e}", database.display());
+        tracing::error!("{} could not be restored beside its log: {e}", database.display());
     }
     done
 }
@@ -112,7 +112,7 @@ fn move_aside(database: &Path, is_worth_keeping: bool) -> io::Result<Vec<PathBuf
     if is_worth_keeping {
         fs::hard_link(database, &stem).map_err(|e| match e.kind() {
             io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported => io::Error::other(format!(
-                "the file system gives no file a second name ({e}): move {} and what lies beside it away, \
+                "the file system does not support hard links ({e}): move {} and the files beside it away, \
                  then restore without --replace",
                 database.display()
             )),
@@ -195,7 +195,7 @@ fn restore_companion(aside: &Path, place: &Path) -> io::Result<()> {
         return fs::remove_file(aside);
     }
     Err(io::Error::other(format!(
-        "a replacement of it was cut off, and {} lies where {} belongs: keep both, and move one away",
+        "a replacement of this file was interrupted, and {} is in the place of {}: keep both, and move one away",
         place.display(),
         aside.display()
     )))

@@ -184,7 +184,7 @@ pub fn prepare(
     if mode != "wal" {
         return Err(OpenError::File {
             path: path.to_owned(),
-            why: format!("its file system offers no write-ahead log (journal mode {mode})"),
+            why: format!("its file system does not support a write-ahead log (journal mode {mode})"),
         });
     }
     migrate(connection, version, migrations).map_err(fault)?;

@@ -176,7 +176,7 @@ impl Store {
             return;
         }
         if let Err(e) = self.lock.lock().unwrap_or_else(PoisonError::into_inner).mark(LockState::Stopped) {
-            tracing::warn!("the clean stop could not be noted: {e}");
+            tracing::warn!("the clean stop could not be recorded: {e}");
         }
     }
 
@@ -326,7 +326,7 @@ fn probe(connection: &Connection) -> rusqlite::Result<()> {
     );
     match wrote {
         Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) => {
-            tracing::error!("no room is left on the disk: reading works, writing will not");
+            tracing::error!("no space left on the disk: reads work, writes will fail");
             if connection.is_autocommit() { Ok(()) } else { connection.execute_batch("rollback") }
         }
         Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => Ok(()),
@@ -349,7 +349,7 @@ fn check_in_background(
         match verdict.as_deref() {
             Ok("ok") => {
                 checked.store(true, Ordering::Relaxed);
-                tracing::info!(seconds = began.elapsed().as_secs(), "the database is sound");
+                tracing::info!(seconds = began.elapsed().as_secs(), "the database passed the check");
             }
             Ok(fault) => {
                 damaged.store(true, Ordering::Relaxed);

@@ -238,7 +238,7 @@ impl Worker {
     fn run(mut self) {
         // SQLite's own busy handler sleeps up to 100 ms at a time; `begin` retries sooner.
         if let Err(e) = self.connection.busy_timeout(Duration::ZERO) {
-            tracing::warn!("the writer waits longer than it should: {e}");
+            tracing::warn!("the busy timeout of the writer could not be set: {e}");
         }
         loop {
             self.beat();
@@ -281,7 +281,7 @@ impl Worker {
             && found.is_some_and(Displacement::is_log_only)
             && let Err(e) = self.connection.execute_batch(COMPLETE)
         {
-            tracing::error!("the log could not be carried over to the database: {e}");
+            tracing::error!("the checkpoint of the displaced log failed: {e}");
         }
         found
     }

@@ -198,7 +198,7 @@ fn an_outcome_that_cannot_be_noted_is_said() {
     fs::create_dir(folder.path().join("coffee.db.backup.json")).unwrap();
     let ended = well(folder.path(), &["backup"]);
     assert!(
-        ended.err.starts_with("coffee-tracker: warning: the outcome of the backup could not be noted: "),
+        ended.err.starts_with("coffee-tracker: warning: the outcome of the backup could not be recorded: "),
         "{}",
         ended.err
     );

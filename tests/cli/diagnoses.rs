@@ -127,7 +127,7 @@ fn the_runbook_has_every_sentence() {
     let runbook = fs::read_to_string(runbook).unwrap();
     for sentence in [
         "is in use by another coffee-tracker server",
-        "is held by another program",
+        "is locked by another program",
         "there is no database at …",
         "is a folder, not a database file",
         "cannot be opened: permission denied",
@@ -137,8 +137,8 @@ fn the_runbook_has_every_sentence() {
         "is a SQLite database of another program",
         "is the Docker stack's database",
         "has schema version …",
-        "is gone, but its log … is there",
-        "no room is left on the disk",
+        "is missing, but its log … exists",
+        "no space left on the disk",
         "the folder … cannot be used",
     ] {
         assert!(runbook.contains(&format!("| {sentence} ")), "{sentence}");

@@ -68,10 +68,14 @@ fn a_deleted_database_is_seen_and_its_log_is_kept() {
     assert_says_both_ways(
         &refused.err,
         refused.code,
-        "coffee.db is gone, but its log coffee.db-wal is there",
+        "coffee.db is missing, but its log coffee.db-wal is there",
     );
     let checked = ran(folder.path(), &["check"]);
-    assert!(checked.out.contains("MUST    database      coffee.db is gone, but its log"), "{}", checked.out);
+    assert!(
+        checked.out.contains("MUST    database      coffee.db is missing, but its log"),
+        "{}",
+        checked.out
+    );
 
     well(folder.path(), &["verify", "rescued.db"]);
     well(folder.path(), &["restore", "rescued.db", "--yes"]);
@@ -213,11 +217,11 @@ fn a_start_does_not_begin_empty_where_a_database_was() {
     let older_after_a_crash: Layout = |folder| fs::write(folder.join("coffee.db.lock"), "4711\n").unwrap();
     let log_alone: Layout = |folder| fs::write(folder.join("coffee.db-wal"), "what it wrote").unwrap();
     for (layout, sentence) in [
-        (cleanly, "coffee.db is gone: a database was there when a server last ran"),
-        (emptied, "coffee.db is gone: a database was there when a server last ran"),
-        (older, "coffee.db is gone: a database was there when a server last ran"),
-        (older_after_a_crash, "coffee.db is gone: a database was there when a server last ran"),
-        (log_alone, "coffee.db is gone, but its log coffee.db-wal is there"),
+        (cleanly, "coffee.db is missing: a database existed when a server last ran"),
+        (emptied, "coffee.db is missing: a database existed when a server last ran"),
+        (older, "coffee.db is missing: a database existed when a server last ran"),
+        (older_after_a_crash, "coffee.db is missing: a database existed when a server last ran"),
+        (log_alone, "coffee.db is missing, but its log coffee.db-wal is there"),
     ] {
         let folder = folder();
         layout(folder.path());

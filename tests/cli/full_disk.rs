@@ -91,7 +91,7 @@ impl Drop for Tmpfs<'_> {
 /// Not 78, which stops systemd from trying again: there may be room later.
 fn assert_says_no_room(ended: &Ended) {
     assert_eq!(ended.code, Some(75), "{ended:?}");
-    let sentence = "coffee-tracker: no room is left on the disk that holds coffee.db\n";
+    let sentence = "coffee-tracker: no space left on the disk that holds coffee.db\n";
     assert!(ended.err.ends_with(sentence), "{}", ended.err);
 }
 

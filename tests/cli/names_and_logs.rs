@@ -91,7 +91,7 @@ fn no_command_opens_an_empty_file_whose_log_is_there() {
         assert_says(
             &ran(folder.path(), command),
             78,
-            "coffee.db is gone, but its log coffee.db-wal is there",
+            "coffee.db is missing, but its log coffee.db-wal is there",
         );
         assert!(fs::read(folder.path().join("coffee.db-wal")).unwrap() == log, "{command:?}");
     }
@@ -133,7 +133,7 @@ fn a_link_that_leads_to_no_database_but_to_its_log_is_refused() {
     assert_says(
         &run(&mut server(folder.path())),
         78,
-        "disk/coffee.db is gone, but its log disk/coffee.db-wal",
+        "disk/coffee.db is missing, but its log disk/coffee.db-wal",
     );
     assert!(fs::metadata(at("disk/coffee.db-wal")).unwrap().len() > 0);
 }
@@ -161,9 +161,9 @@ fn a_database_that_another_program_holds_is_never_replaced() {
         &["export", "coffee"],
         &["prune", "--before", "2025-12-31"],
     ] {
-        assert_says(&ran(folder.path(), command), 75, "coffee.db is held by another program");
+        assert_says(&ran(folder.path(), command), 75, "coffee.db is locked by another program");
     }
-    assert_says(&run(&mut server(folder.path())), 75, "coffee.db is held by another program");
+    assert_says(&run(&mut server(folder.path())), 75, "coffee.db is locked by another program");
     drop(holder);
     assert_eq!(state(&folder.path().join("coffee.db")).unwrap().coffees.len(), 50);
     assert!(!names(folder.path()).iter().any(|name| name.contains(".broken-")));

@@ -95,7 +95,7 @@ fn a_backup_without_room_leaves_nothing_and_the_next_goes_well() {
     let served = Server::start(disk.path());
     disk.leave(200);
     let refused = ran(disk.path(), &["backup"]);
-    assert_refused(disk.path(), &before, &refused, "no room is left on the disk that holds backups");
+    assert_refused(disk.path(), &before, &refused, "no space left on the disk that holds backups");
     assert_eq!(backups(disk.path()).len(), 0);
     assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 5}"#).status, 201);
     disk.make_room();
@@ -127,7 +127,7 @@ fn a_restore_asks_for_room_before_it_begins_and_one_that_runs_out_changes_nothin
     let served = Server::start(disk.path());
     disk.leave(900);
     let refused = ran(disk.path(), &["restore", backup, "--yes"]);
-    assert_refused(disk.path(), &before, &refused, "bytes of room are needed in");
+    assert_refused(disk.path(), &before, &refused, "bytes of free space are needed in");
     assert_eq!(served.client().post("/heartrate/", r#"{"bpm": 60}"#).status, 201);
     let before = State { readings: State::of(&crate::helpers::database(disk.path())).readings, ..before };
     disk.make_room();
@@ -158,12 +158,12 @@ fn a_limit_on_files_is_no_half_backup_and_no_half_restore() {
             folder.path(),
             &before,
             &refused,
-            "the copy could not be written: the disk takes no writes",
+            "the copy could not be written: the disk rejects writes",
         );
         assert_eq!(backups(folder.path()).len(), 0);
         let command = tracker(folder.path(), &["restore", backup.to_str().unwrap(), "--yes"]);
         let refused = run(&mut limited(&command, kilobytes));
-        assert_refused(folder.path(), &before, &refused, "the present state could not be backed up first");
+        assert_refused(folder.path(), &before, &refused, "the present state could not be backed up");
     }
 }
 
@@ -181,7 +181,7 @@ fn a_limit_that_the_log_alone_exceeds_leaves_the_old_state() {
     for kilobytes in [size / 2, size + 2] {
         let command = tracker(folder.path(), &["restore", backup.to_str().unwrap(), "--yes"]);
         let refused = run(&mut limited(&command, kilobytes));
-        assert_refused(folder.path(), &before, &refused, "the disk takes no writes");
+        assert_refused(folder.path(), &before, &refused, "the disk rejects writes");
     }
     well(folder.path(), &["restore", backup.to_str().unwrap(), "--yes"]);
     Server::start(folder.path()).stop_well();
@@ -199,7 +199,7 @@ fn a_migration_without_room_for_its_backup_or_itself_leaves_the_old_schema() {
     for left in [size / 2, size + 40] {
         disk.leave(left);
         let refused = run(server(disk.path()).env("COFFEE_TRACKER_NEXT_SCHEMA", &next));
-        assert_refused(disk.path(), &before, &refused, "room is left on the disk");
+        assert_refused(disk.path(), &before, &refused, "space left on the disk");
         let version = "select user_version from pragma_user_version";
         let (_folder, copy) = crate::keeping::copy_of(&disk.path().join("coffee.db"));
         assert_eq!(crate::helpers::number(&copy, version), 3);

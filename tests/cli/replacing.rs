@@ -78,7 +78,7 @@ fn a_damaged_database_is_kept_bit_for_bit_with_its_log() {
     assert_says(
         &refused,
         1,
-        "stop the server and add --replace: the present file is moved aside, not deleted",
+        "stop the server and add --replace; the present file is kept under another name",
     );
     assert!(files(folder.path())["coffee.db"] == before["coffee.db"]);
     let done = well(folder.path(), &["restore", "then.db", "--yes", "--replace"]);
@@ -121,7 +121,7 @@ fn a_log_whose_database_is_gone_is_refused_and_a_restore_moves_it_aside() {
     fs::remove_file(folder.path().join("coffee.db")).unwrap();
     let log = fs::read(folder.path().join("coffee.db-wal")).unwrap();
     let refused = run(&mut server(folder.path()));
-    assert_says(&refused, 78, "coffee.db is gone, but its log coffee.db-wal is there: restore a backup");
+    assert_says(&refused, 78, "coffee.db is missing, but its log coffee.db-wal exists: restore a backup");
     assert!(fs::read(folder.path().join("coffee.db-wal")).unwrap() == log);
     let done = well(folder.path(), &["restore", "then.db", "--yes"]);
     let kept = broken(folder.path());

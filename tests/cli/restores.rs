@@ -273,8 +273,8 @@ pub fn faults() -> Vec<Fault> {
     vec![
         (cut(|_| 0), "it is empty"),
         (cut(|_| 60), "it is not a SQLite database"),
-        (cut(|size| size - 8192), "it is cut off: "),
-        (cut(|_| 5000), "it is cut off: 5000 of "),
+        (cut(|size| size - 8192), "it is truncated: "),
+        (cut(|_| 5000), "it is truncated: 5000 of "),
         (
             Box::new(|folder| fs::write(folder.join("then.db"), "a".repeat(9000)).unwrap()),
             "it is not a SQLite database",
@@ -408,7 +408,11 @@ fn one_restore_at_a_time_and_no_server_meanwhile() {
     };
     let other = lock("coffee.db.maintenance.lock");
     let refused = ran(folder.path(), &["restore", "then.db", "--yes"]);
-    assert_says(&refused, 75, "another restore, import or prune of coffee.db is at work: wait for its end");
+    assert_says(
+        &refused,
+        75,
+        "another restore, import or prune of coffee.db is running: wait until it has finished",
+    );
     drop(other);
 
     // A restore that waits for an answer, or works, holds both.

@@ -1,4 +1,4 @@
-//! Names in `docs/ARCHITECTURE.md`: every file exists, and contains the items listed for it.
+//! Names in the documentation: the files and items of `docs/ARCHITECTURE.md`, and the alerts of `docs/RUNBOOK.md`, exist.
 
 use std::path::Path;
 
@@ -59,5 +59,18 @@ fn every_folder_of_the_source_is_in_the_architecture_document() {
         let name = format!("`src/{}/`", entry.file_name().to_str().unwrap());
         let is_listed = document.lines().any(|line| line.starts_with(&format!("| {name} |")));
         assert!(!entry.path().is_dir() || is_listed, "docs/ARCHITECTURE.md does not list {name}");
+    }
+}
+
+#[test]
+fn every_alert_has_a_row_in_the_runbook() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let rules = std::fs::read_to_string(root.join("deploy/prometheus-rules.yml")).unwrap();
+    let runbook = std::fs::read_to_string(root.join("docs/RUNBOOK.md")).unwrap();
+    let prefix = "- alert: CoffeeTracker";
+    let alerts: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix(prefix)).collect();
+    assert!(alerts.len() > 10, "only {} alerts found", alerts.len());
+    for alert in alerts {
+        assert!(runbook.contains(&format!("\n| `{alert}` | ")), "docs/RUNBOOK.md has no row for {alert}");
     }
 }

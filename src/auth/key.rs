@@ -1,8 +1,6 @@
-//! Named API keys: what each may do, and until when.
+//! API keys, their scopes, names and digests.
 //!
-//! Keys are kept as SHA-256 digests; a key itself is shown once, when it is made. `file` is
-//! where they lie, `uses` when each was last used. The owner's key is not among them, and
-//! who may ask for what is decided in `http`.
+//! Keys are stored as SHA-256 digests; a key itself is shown once, when it is created.
 
 use std::fmt;
 
@@ -11,23 +9,23 @@ use sha2::{Digest as _, Sha256};
 
 use crate::domain::time::Timestamp;
 
-/// What a key may be good for.
+/// Permission of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// To look at coffees and heart rates.
+    /// Read coffees and heart rates.
     Read,
-    /// To log, change and delete them.
+    /// Add, change and delete coffees and heart rates.
     Write,
-    /// To look at `/metrics`.
+    /// Read `/metrics`.
     Metrics,
 }
 
 impl Scope {
-    /// Every scope, in the order of its bit.
+    /// All scopes, in the order of their bits.
     pub const ALL: [Self; 3] = [Self::Read, Self::Write, Self::Metrics];
 
-    /// Its name, as commands and answers have it.
+    /// Returns the name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -36,10 +34,7 @@ impl Scope {
         }
     }
 
-    /// The scope of that name.
-    ///
-    /// # Errors
-    /// A phrase that says what would be right.
+    /// Parses a name.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let named = Self::ALL.into_iter().find(|scope| scope.name() == text.trim());
         named.ok_or("must be read, write or metrics")
@@ -52,10 +47,10 @@ impl Scope {
 pub struct Scopes(u8);
 
 impl Scopes {
-    /// All of them: the owner's.
+    /// All scopes, which the owner's key has.
     pub const ALL: Self = Self(0b111);
 
-    /// Is this one among them?
+    /// Reports whether the set contains `scope`.
     pub const fn has(self, scope: Scope) -> bool {
         self.0 & (1 << scope as u8) != 0
     }
@@ -80,7 +75,7 @@ impl fmt::Display for Scopes {
     }
 }
 
-/// What a key is called: 1 to 50 letters, digits and `-_.` of ASCII.
+/// Name of a key: 1 to 50 ASCII letters, digits, `-`, `_` and `.`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct KeyName(String);
@@ -88,13 +83,10 @@ pub struct KeyName(String);
 impl KeyName {
     const MAX_LENGTH: usize = 50;
 
-    /// Reads a name.
-    ///
-    /// # Errors
-    /// A phrase that says what would be right.
+    /// Parses a name.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
-        let fits = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-        if (1..=Self::MAX_LENGTH).contains(&text.len()) && text.bytes().all(fits) {
+        let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+        if (1..=Self::MAX_LENGTH).contains(&text.len()) && text.bytes().all(is_allowed) {
             Ok(Self(text.to_owned()))
         } else {
             Err("must have 1 to 50 letters, digits, `-`, `_` or `.`")
@@ -122,28 +114,28 @@ impl fmt::Display for KeyName {
     }
 }
 
-/// A key's SHA-256 digest: tells keys apart, and gives none away.
+/// SHA-256 digest of a key.
 ///
-/// Comparisons need no constant time: a caller cannot choose the first bytes of a digest without finding
-/// a key for them, so the time of a comparison reveals nothing that helps to find the next byte.
+/// Comparisons need not take constant time: a caller cannot choose the first bytes of a digest without finding
+/// a key that has them, so the duration of a comparison does not help to find the next byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct KeyDigest([u8; 32]);
 
 impl KeyDigest {
-    /// The digest of a key.
+    /// Computes the digest of a key.
     pub fn of(key: &str) -> Self {
         Self(Sha256::digest(key).into())
     }
 
-    /// The short form by which rate limits tell valid keys apart.
+    /// Returns the short form that identifies a valid key in rate limits.
     pub fn id(&self) -> KeyId {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
         KeyId(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
     }
 }
 
-/// The first 64 bits of a valid key's digest.
+/// First 64 bits of the digest of a valid key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct KeyId(u64);
 
@@ -151,13 +143,13 @@ impl TryFrom<String> for KeyDigest {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        const FORM: &str = "must be a SHA-256 digest: 64 hexadecimal digits";
+        const REQUIREMENT: &str = "must be a SHA-256 digest: 64 hexadecimal digits";
         let mut digest = [0; 32];
         if text.len() != 64 || !text.is_ascii() {
-            return Err(FORM);
+            return Err(REQUIREMENT);
         }
         for (n, byte) in digest.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&text[2 * n..2 * n + 2], 16).map_err(|_| FORM)?;
+            *byte = u8::from_str_radix(&text[2 * n..2 * n + 2], 16).map_err(|_| REQUIREMENT)?;
         }
         Ok(Self(digest))
     }
@@ -169,15 +161,15 @@ impl From<KeyDigest> for String {
     }
 }
 
-/// A key as it is kept. Two have the same name while the older one is being replaced.
+/// Stored key. Two keys have the same name while one replaces the other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-// A misspelt `expires` must not make a key that holds for ever.
+// A misspelt `expires` must not result in a key that never expires.
 #[serde(deny_unknown_fields)]
 pub struct NamedKey {
     pub name: KeyName,
     pub scopes: Scopes,
     pub created: Timestamp,
-    /// `None`: it holds until it is revoked.
+    /// `None` when the key never expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
     #[serde(rename = "sha256")]
@@ -185,13 +177,13 @@ pub struct NamedKey {
 }
 
 impl NamedKey {
-    /// Does it hold then?
-    pub fn holds_at(&self, now: Timestamp) -> bool {
+    /// Reports whether the key has not expired.
+    pub fn is_valid_at(&self, now: Timestamp) -> bool {
         self.expires.is_none_or(|end| now < end)
     }
 }
 
-/// A new key of 256 random bits: `ct_` and 64 hexadecimal digits.
+/// Creates a key of 256 random bits: `ct_` and 64 hexadecimal digits. Fails when the system has no random numbers.
 pub fn make_key() -> Result<String, String> {
     let mut random = [0_u8; 32];
     getrandom::fill(&mut random).map_err(|e| e.to_string())?;
@@ -207,8 +199,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_has_one_to_fifty_plain_characters() {
-        for (name, fits) in [
+    fn a_key_name_has_1_to_50_letters_digits_and_punctuation_characters() {
+        for (name, is_valid) in [
             ("phone", true),
             ("Anna.s_i-Phone.15", true),
             ("..", true),
@@ -220,7 +212,7 @@ mod tests {
             ("tëlephone", false),
             ("a/b", false),
         ] {
-            assert_eq!(KeyName::parse(name).is_ok(), fits, "{name:?}");
+            assert_eq!(KeyName::parse(name).is_ok(), is_valid, "{name:?}");
         }
     }
 
@@ -235,10 +227,10 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_is_read_as_it_is_written() -> Result<(), &'static str> {
+    fn a_digest_is_parsed_from_its_own_text() -> Result<(), &'static str> {
         let digest = KeyDigest::of("abc");
         let text = String::from(digest);
-        // FIPS 180-4's example.
+        // Example of FIPS 180-4.
         assert_eq!(text, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(KeyDigest::try_from(text.clone())?, digest);
         for wrong in [&text[1..], &format!("{text}0"), &text.replace('b', "g"), &"é".repeat(32)] {
@@ -248,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_that_is_made_is_another() -> Result<(), String> {
+    fn every_created_key_is_different() -> Result<(), String> {
         let (one, other) = (make_key()?, make_key()?);
         assert!(one.starts_with("ct_") && one.len() == 67, "{one}");
         assert_ne!(one, other);

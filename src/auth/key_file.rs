@@ -1,8 +1,7 @@
-//! The file of a database's named keys: JSON beside the database, readable by its owner alone.
+//! File of a database's named keys: JSON beside the database, readable by its owner only.
 //!
-//! Not in the database: a restore must not revive a key that was revoked, and backups carry
-//! none. Whoever reads the file sees one whole state of it; whoever changes it holds a lock,
-//! so that commands that run at once lose nothing.
+//! The keys are not in the database, because a restore must not revive a revoked key and backups must not
+//! contain keys. Readers see a complete state of the file; writers hold a lock.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Read;
@@ -18,39 +17,39 @@ use crate::domain::time::Timestamp;
 use crate::fs::paths::with_suffix;
 use crate::fs::temp_file::write_atomically;
 
-/// Keys that one file may hold, those that are being replaced among them.
-const MOST: usize = 100;
-/// Larger files are none of ours, bytes.
-const LARGEST: u64 = 1 << 18;
-/// The form that this program writes and reads.
+/// Maximum number of keys, including those that are being replaced.
+const MAX_KEYS: usize = 100;
+/// Maximum size of the file.
+const MAX_FILE_BYTES: u64 = 1 << 18;
+/// Version of the file format.
 const VERSION: u32 = 1;
-/// How long a command waits for others.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Maximum wait for another command's lock.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why the keys cannot be read or changed.
+/// Error of reading or changing the keys.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("the keys in {path} cannot be read: {why}")]
-    Unreadable { path: PathBuf, why: io::Error },
-    #[error("the keys in {path} cannot be read: {why}; mend it, or remove it to end every named key")]
-    Damaged { path: PathBuf, why: String },
-    #[error("{path} cannot be written: {why}")]
-    Unwritable { path: PathBuf, why: io::Error },
-    #[error("another command is changing the keys in {0}: try again")]
+pub enum KeyFileError {
+    #[error("{path} cannot be read: {error}")]
+    Unreadable { path: PathBuf, error: io::Error },
+    #[error("{path} is damaged: {reason}; repair it, or remove it to revoke all named keys")]
+    Damaged { path: PathBuf, reason: String },
+    #[error("{path} cannot be written: {error}")]
+    Unwritable { path: PathBuf, error: io::Error },
+    #[error("another command is changing the keys in {0}; try again")]
     Busy(PathBuf),
-    #[error("there is a key called {0}: revoke it, rotate it, or choose another name")]
-    Taken(KeyName),
-    #[error("there is no key called {0}")]
-    Unknown(KeyName),
-    #[error("there are {MOST} keys: revoke one first")]
+    #[error("the key {0} exists already; revoke it, rotate it, or choose another name")]
+    NameTaken(KeyName),
+    #[error("the key {0} does not exist")]
+    UnknownName(KeyName),
+    #[error("there are {MAX_KEYS} keys, which is the maximum; revoke one first")]
     TooMany,
-    #[error("no random numbers: {0}")]
+    #[error("random numbers are not available: {0}")]
     Random(String),
 }
 
-/// Which state of the file something was read from.
+/// Stamp of the file by which a change is detected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark {
+pub struct KeyFileStamp {
     file: (u64, u64),
     size: u64,
     modified: (i64, i64),
@@ -59,12 +58,12 @@ pub struct Mark {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Page {
+struct KeyFileContent {
     version: u32,
     keys: Vec<NamedKey>,
 }
 
-/// Where a database's named keys lie.
+/// File of a database's named keys.
 #[derive(Clone, Debug, Default)]
 pub struct KeyFile {
     path: PathBuf,
@@ -72,136 +71,123 @@ pub struct KeyFile {
 }
 
 impl KeyFile {
-    /// Of this database: `coffee.db` → `coffee.db.keys`.
+    /// Returns the key file of a database: `coffee.db.keys` for `coffee.db`.
     pub fn of(database: &Path) -> Self {
         Self { path: with_suffix(database, ".keys"), lock: with_suffix(database, ".keys.lock") }
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Which state it is in; `None` when there is no file.
-    pub fn mark(&self) -> io::Result<Option<Mark>> {
+    /// Returns the stamp of the file; `None` when there is no file.
+    pub fn stamp(&self) -> io::Result<Option<KeyFileStamp>> {
         match fs::metadata(&self.path) {
-            Ok(found) => Ok(Some(Mark::of(&found))),
+            Ok(metadata) => Ok(Some(KeyFileStamp::of(&metadata))),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
         }
     }
 
-    /// Every key in it, and the state that it is in; no file has none.
-    ///
-    /// # Errors
-    /// [`Error::Unreadable`] and [`Error::Damaged`].
-    pub fn read(&self) -> Result<(Vec<NamedKey>, Option<Mark>), Error> {
-        let unreadable = |why| Error::Unreadable { path: self.path.clone(), why };
-        let damaged = |why: String| Error::Damaged { path: self.path.clone(), why };
+    /// Returns all keys and the stamp of the file. A missing file has no keys.
+    pub fn read(&self) -> Result<(Vec<NamedKey>, Option<KeyFileStamp>), KeyFileError> {
+        let unreadable = |error| KeyFileError::Unreadable { path: self.path.clone(), error };
+        let damaged = |reason: String| KeyFileError::Damaged { path: self.path.clone(), reason };
         let file = match File::open(&self.path) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), None)),
             Err(e) => return Err(unreadable(e)),
         };
-        let mark = Mark::of(&file.metadata().map_err(unreadable)?);
-        if mark.size > LARGEST {
-            return Err(damaged(format!("it has {} bytes", mark.size)));
+        let stamp = KeyFileStamp::of(&file.metadata().map_err(unreadable)?);
+        if stamp.size > MAX_FILE_BYTES {
+            return Err(damaged(format!("it has {} bytes", stamp.size)));
         }
         let mut text = Vec::new();
-        file.take(LARGEST).read_to_end(&mut text).map_err(unreadable)?;
-        let page: Page = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
-        if page.version != VERSION {
-            return Err(damaged(format!("it has version {}, and {VERSION} is known", page.version)));
+        file.take(MAX_FILE_BYTES).read_to_end(&mut text).map_err(unreadable)?;
+        let content: KeyFileContent = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
+        if content.version != VERSION {
+            return Err(damaged(format!("it has version {} instead of {VERSION}", content.version)));
         }
-        Ok((page.keys, Some(mark)))
+        Ok((content.keys, Some(stamp)))
     }
 
-    /// Makes a key, and gives what nobody can look up later.
-    ///
-    /// # Errors
-    /// [`Error::Taken`], and whatever keeps the file from being changed.
-    pub fn add(&self, name: &KeyName, scopes: Scopes, now: Timestamp) -> Result<String, Error> {
+    /// Creates a key and returns it. It cannot be looked up later.
+    pub fn add(&self, name: &KeyName, scopes: Scopes, now: Timestamp) -> Result<String, KeyFileError> {
         self.change(now, |keys| {
             if keys.iter().any(|key| key.name == *name) {
-                return Err(Error::Taken(name.clone()));
+                return Err(KeyFileError::NameTaken(name.clone()));
             }
             push(keys, name, scopes, now)
         })
     }
 
-    /// Ends every key of that name.
-    ///
-    /// # Errors
-    /// [`Error::Unknown`], and whatever keeps the file from being changed.
-    pub fn revoke(&self, name: &KeyName, now: Timestamp) -> Result<(), Error> {
+    /// Removes every key of that name.
+    pub fn revoke(&self, name: &KeyName, now: Timestamp) -> Result<(), KeyFileError> {
         self.change(now, |keys| {
             let before = keys.len();
             keys.retain(|key| key.name != *name);
-            if keys.len() == before { Err(Error::Unknown(name.clone())) } else { Ok(()) }
+            if keys.len() == before { Err(KeyFileError::UnknownName(name.clone())) } else { Ok(()) }
         })
     }
 
-    /// Makes another key of that name and with its scopes; the ones there are end at `end`,
-    /// unless they end before.
-    ///
-    /// # Errors
-    /// [`Error::Unknown`], and whatever keeps the file from being changed.
-    pub fn rotate(&self, name: &KeyName, now: Timestamp, end: Timestamp) -> Result<String, Error> {
+    /// Creates another key of that name with the same scopes. The present ones expire at `end` or earlier.
+    pub fn rotate(&self, name: &KeyName, now: Timestamp, end: Timestamp) -> Result<String, KeyFileError> {
         self.change(now, |keys| {
             let newest = keys.iter().rfind(|key| key.name == *name);
-            let scopes = newest.ok_or_else(|| Error::Unknown(name.clone()))?.scopes;
+            let scopes = newest.ok_or_else(|| KeyFileError::UnknownName(name.clone()))?.scopes;
             for key in keys.iter_mut().filter(|key| key.name == *name) {
                 key.expires = Some(key.expires.map_or(end, |before| before.min(end)));
             }
-            keys.retain(|key| key.holds_at(now));
+            keys.retain(|key| key.is_valid_at(now));
             push(keys, name, scopes, now)
         })
     }
 
-    /// Reads, changes and writes, alone. Keys that have ended are forgotten.
+    /// Reads, changes and writes the keys under the lock. Expired keys are removed.
     fn change<T>(
         &self,
         now: Timestamp,
-        change: impl FnOnce(&mut Vec<NamedKey>) -> Result<T, Error>,
-    ) -> Result<T, Error> {
+        change: impl FnOnce(&mut Vec<NamedKey>) -> Result<T, KeyFileError>,
+    ) -> Result<T, KeyFileError> {
         let _lock = self.lock()?;
         let (mut keys, _) = self.read()?;
-        keys.retain(|key| key.holds_at(now));
-        let done = change(&mut keys)?;
-        let unwritable = |why: io::Error| Error::Unwritable { path: self.path.clone(), why };
-        let mut text =
-            serde_json::to_vec_pretty(&Page { version: VERSION, keys }).map_err(|e| unwritable(e.into()))?;
+        keys.retain(|key| key.is_valid_at(now));
+        let result = change(&mut keys)?;
+        let unwritable = |error| KeyFileError::Unwritable { path: self.path.clone(), error };
+        let content = KeyFileContent { version: VERSION, keys };
+        let mut text = serde_json::to_vec_pretty(&content).map_err(|e| unwritable(e.into()))?;
         text.push(b'\n');
         write_atomically(&self.path, &text).map_err(unwritable)?;
-        Ok(done)
+        Ok(result)
     }
 
-    /// The right to change the file, for as long as what this gives is open.
-    fn lock(&self) -> Result<File, Error> {
-        let unwritable = |why| Error::Unwritable { path: self.lock.clone(), why };
-        let began = Instant::now();
+    /// Locks the file for changes until the returned file is closed.
+    fn lock(&self) -> Result<File, KeyFileError> {
+        let unwritable = |error| KeyFileError::Unwritable { path: self.lock.clone(), error };
+        let start = Instant::now();
         let options = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).clone();
         let file = options.open(&self.lock).map_err(unwritable)?;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(file),
-                Err(TryLockError::WouldBlock) if began.elapsed() < PATIENCE => {
+                Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_TIMEOUT => {
                     std::thread::sleep(Duration::from_millis(10));
                 }
-                Err(TryLockError::WouldBlock) => return Err(Error::Busy(self.path.clone())),
+                Err(TryLockError::WouldBlock) => return Err(KeyFileError::Busy(self.path.clone())),
                 Err(TryLockError::Error(e)) => return Err(unwritable(e)),
             }
         }
     }
 }
 
-impl Mark {
-    fn of(found: &fs::Metadata) -> Self {
+impl KeyFileStamp {
+    fn of(metadata: &fs::Metadata) -> Self {
         Self {
-            file: (found.dev(), found.ino()),
-            size: found.size(),
-            modified: (found.mtime(), found.mtime_nsec()),
-            changed: (found.ctime(), found.ctime_nsec()),
+            file: (metadata.dev(), metadata.ino()),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
 }
@@ -211,11 +197,11 @@ fn push(
     name: &KeyName,
     scopes: Scopes,
     created: Timestamp,
-) -> Result<String, Error> {
-    if keys.len() >= MOST {
-        return Err(Error::TooMany);
+) -> Result<String, KeyFileError> {
+    if keys.len() >= MAX_KEYS {
+        return Err(KeyFileError::TooMany);
     }
-    let key = make_key().map_err(Error::Random)?;
+    let key = make_key().map_err(KeyFileError::Random)?;
     let (name, digest) = (name.clone(), KeyDigest::of(&key));
     keys.push(NamedKey { name, scopes, created, expires: None, digest });
     Ok(key)

@@ -1,169 +1,167 @@
-//! The named keys as a running server holds them: it follows their file without a restart,
-//! and notes when each was last used.
+//! Named keys of a running server: reloaded when their file changes, with the time each was last used.
 //!
-//! Files are looked at and written once a second by whoever calls [`KeyRing::tend`]; a
-//! request touches memory alone.
+//! [`KeyStore::refresh`] does all reading and writing of files; a request only uses memory.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use crate::auth::key::{KeyDigest, NamedKey, Scopes};
-use crate::auth::key_file::{KeyFile, Mark};
-use crate::auth::last_used::Uses;
+use crate::auth::key_file::{KeyFile, KeyFileStamp};
+use crate::auth::last_used::LastUsed;
 use crate::domain::time::{MINUTE, Timestamp};
 
-/// A key that no one has used yet.
+/// Last use of a key that has not been used.
 const NEVER: i64 = i64::MIN;
-/// After a note that could not be written.
-const PAUSE: Duration = Duration::from_secs(60);
+/// Delay after a failed attempt to save the last uses.
+const RETRY_DELAY: Duration = Duration::from_secs(60);
 
-/// A key, and when it was last used.
+/// Key with its last use.
 #[derive(Debug)]
-struct Held {
+struct LoadedKey {
     key: NamedKey,
     /// Microseconds since 1970.
-    used: AtomicI64,
+    last_used: AtomicI64,
 }
 
-/// What the files were at the last look.
+/// State of the files at the last refresh.
 #[derive(Debug, Default)]
-struct Seen {
-    /// `None`: the file of keys was not read yet.
-    mark: Option<Option<Mark>>,
-    /// Why it could not be read, as the log says already.
-    complaint: Option<String>,
-    noted: Uses,
-    /// No note is tried before; a note that failed set it.
-    pause_until: Option<Duration>,
+struct FileState {
+    /// `None` until the key file has been read.
+    stamp: Option<Option<KeyFileStamp>>,
+    /// Error that has been logged, so that it is logged once.
+    logged_error: Option<String>,
+    saved: LastUsed,
+    /// Time before which no further attempt to save is made, after one has failed.
+    retry_at: Option<Duration>,
 }
 
-/// The named keys.
+/// Named keys of a database.
 #[derive(Debug, Default)]
-pub struct KeyRing {
+pub struct KeyStore {
     database: PathBuf,
     file: KeyFile,
-    held: RwLock<HashMap<KeyDigest, Held>>,
-    seen: Mutex<Seen>,
+    keys: RwLock<HashMap<KeyDigest, LoadedKey>>,
+    state: Mutex<FileState>,
 }
 
-impl KeyRing {
-    /// The keys beside `database`, as far as they can be read.
-    pub fn of(database: &Path) -> Self {
-        let seen = Seen { noted: Uses::read(database), ..Seen::default() };
-        let ring = Self {
+impl KeyStore {
+    /// Loads the keys of `database`. A file that cannot be read is logged.
+    pub fn open(database: &Path) -> Self {
+        let state = FileState { saved: LastUsed::read(database), ..FileState::default() };
+        let store = Self {
             database: database.to_owned(),
             file: KeyFile::of(database),
-            held: RwLock::default(),
-            seen: Mutex::new(seen),
+            keys: RwLock::default(),
+            state: Mutex::new(state),
         };
-        ring.follow();
-        ring
+        store.reload();
+        store
     }
 
-    /// The scopes of the key with this digest, and records its use; `None` when no such key is valid now.
-    pub fn scopes_of(&self, digest: &KeyDigest, now: Timestamp) -> Option<Scopes> {
-        let keys = self.held();
-        let held = keys.get(digest).filter(|held| held.key.holds_at(now))?;
-        held.used.store(now.micros(), Ordering::Relaxed);
-        Some(held.key.scopes)
+    /// Returns the scopes of the key with this digest and records its use; `None` when no such key is valid.
+    pub fn record_use(&self, digest: &KeyDigest, now: Timestamp) -> Option<Scopes> {
+        let keys = self.keys();
+        let loaded = keys.get(digest).filter(|loaded| loaded.key.is_valid_at(now))?;
+        loaded.last_used.store(now.micros(), Ordering::Relaxed);
+        Some(loaded.key.scopes)
     }
 
-    /// Follows the file of keys, and notes uses that are a minute later than what was noted.
-    /// `elapsed` never goes back.
-    pub fn tend(&self, elapsed: Duration) {
-        self.follow();
-        let pause = self.seen().pause_until;
-        if pause.is_none_or(|until| elapsed >= until) {
-            self.note(MINUTE, elapsed);
+    /// Reloads the keys when their file has changed, and saves uses that differ by a minute or more from the
+    /// saved ones. `elapsed` is a monotonic time.
+    pub fn refresh(&self, elapsed: Duration) {
+        self.reload();
+        let retry_at = self.state().retry_at;
+        if retry_at.is_none_or(|at| elapsed >= at) {
+            self.save_uses(MINUTE, elapsed);
         }
     }
 
-    /// Notes every use: at the end.
-    pub fn note_all(&self) {
-        self.note(1, Duration::ZERO);
+    /// Saves all uses, at shutdown.
+    pub fn save_all_uses(&self) {
+        self.save_uses(1, Duration::ZERO);
     }
 
-    /// Reads the file if it is another than before. One that cannot be read changes nothing.
-    fn follow(&self) {
-        let mut seen = self.seen();
-        // What cannot be looked at cannot be read either: that says why.
-        if let Ok(mark) = self.file.mark()
-            && seen.mark == Some(mark)
+    /// Reads the file if it has changed. An error keeps the present keys.
+    fn reload(&self) {
+        let mut state = self.state();
+        if let Ok(stamp) = self.file.stamp()
+            && state.stamp == Some(stamp)
         {
-            seen.complaint = None;
+            state.logged_error = None;
             return;
         }
         match self.file.read() {
-            Ok((keys, mark)) => {
-                let is_start = seen.mark.is_none();
-                match (keys.len(), mark) {
+            Ok((keys, stamp)) => {
+                let is_start = state.stamp.is_none();
+                let path = self.file.path().display();
+                match (keys.len(), stamp) {
                     (0, None) if is_start => {}
-                    (_, None) => tracing::warn!("{} is gone: no named key holds", self.file.path().display()),
-                    (n, _) if is_start => tracing::info!("named keys: {n}"),
-                    (n, _) => tracing::info!("the named keys have changed: {n} now"),
+                    (_, None) => tracing::warn!("{path} was removed: all named keys are revoked"),
+                    (n, _) if is_start => tracing::info!("{n} named keys loaded"),
+                    (n, _) => tracing::info!("named keys reloaded: {n}"),
                 }
-                self.hold(keys, &seen.noted);
-                (seen.mark, seen.complaint) = (Some(mark), None);
+                self.replace(keys, &state.saved);
+                (state.stamp, state.logged_error) = (Some(stamp), None);
             }
             Err(e) => {
-                let complaint = e.to_string();
-                if seen.complaint.as_ref() != Some(&complaint) {
-                    tracing::error!("{complaint}; the keys that were read before go on holding");
-                    seen.complaint = Some(complaint);
+                let error = e.to_string();
+                if state.logged_error.as_ref() != Some(&error) {
+                    tracing::error!("{error}; the keys that were loaded before remain valid");
+                    state.logged_error = Some(error);
                 }
             }
         }
     }
 
-    fn hold(&self, keys: Vec<NamedKey>, noted: &Uses) {
-        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-        let now = keys.into_iter().map(|key| {
-            let used = match held.get(&key.digest) {
-                Some(held) => held.used.load(Ordering::Relaxed),
-                None => noted.of(&key.digest).map_or(NEVER, Timestamp::micros),
+    fn replace(&self, keys: Vec<NamedKey>, saved: &LastUsed) {
+        let mut loaded = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        let replacement = keys.into_iter().map(|key| {
+            let last_used = match loaded.get(&key.digest) {
+                Some(loaded) => loaded.last_used.load(Ordering::Relaxed),
+                None => saved.of(&key.digest).map_or(NEVER, Timestamp::micros),
             };
-            (key.digest, Held { key, used: AtomicI64::new(used) })
+            (key.digest, LoadedKey { key, last_used: AtomicI64::new(last_used) })
         });
-        let now = now.collect();
-        *held = now;
+        let replacement = replacement.collect();
+        *loaded = replacement;
     }
 
-    /// Notes the uses, if one lies `later` microseconds from what was noted of it.
-    fn note(&self, later: i64, elapsed: Duration) {
+    /// Saves the uses if one differs from the saved one by `min_change` microseconds or more.
+    fn save_uses(&self, min_change: i64, elapsed: Duration) {
         let uses: Vec<_> = {
-            let held = self.held();
-            let uses = held.iter().map(|(digest, held)| (*digest, held.used.load(Ordering::Relaxed)));
+            let keys = self.keys();
+            let uses = keys.iter().map(|(digest, key)| (*digest, key.last_used.load(Ordering::Relaxed)));
             uses.filter(|(_, used)| *used != NEVER).collect()
         };
-        let mut seen = self.seen();
-        // A clock that was put back is to be noted too.
-        let is_news = |(digest, used): &(KeyDigest, i64)| {
-            seen.noted.of(digest).is_none_or(|noted| (used - noted.micros()).abs() >= later)
+        let mut state = self.state();
+        // The absolute difference, as the clock may have been set back.
+        let has_changed = |(digest, used): &(KeyDigest, i64)| {
+            state.saved.of(digest).is_none_or(|saved| (used - saved.micros()).abs() >= min_change)
         };
-        if !uses.iter().any(is_news) {
+        if !uses.iter().any(has_changed) {
             return;
         }
-        let uses: Uses = uses.into_iter().map(|(digest, used)| (digest, Timestamp::clamped(used))).collect();
-        let is_first_failure = seen.pause_until.is_none();
+        let uses: LastUsed =
+            uses.into_iter().map(|(digest, used)| (digest, Timestamp::clamped(used))).collect();
         match uses.write(&self.database) {
-            Ok(()) => (seen.noted, seen.pause_until) = (uses, None),
+            Ok(()) => (state.saved, state.retry_at) = (uses, None),
             Err(e) => {
-                if is_first_failure {
-                    tracing::warn!("when keys were last used cannot be noted: {e}");
+                if state.retry_at.is_none() {
+                    tracing::warn!("the last uses of keys could not be saved: {e}");
                 }
-                seen.pause_until = Some(elapsed + PAUSE);
+                state.retry_at = Some(elapsed + RETRY_DELAY);
             }
         }
     }
 
-    fn held(&self) -> RwLockReadGuard<'_, HashMap<KeyDigest, Held>> {
-        self.held.read().unwrap_or_else(PoisonError::into_inner)
+    fn keys(&self) -> RwLockReadGuard<'_, HashMap<KeyDigest, LoadedKey>> {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, FileState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,5 +1,5 @@
-//! When each key was last used, as a running server notes it: a file of its own, so that the
-//! server never writes the one that says which keys there are.
+//! File with the time each named key was last used. It is separate from the key file, which the server
+//! never writes.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,30 +12,32 @@ use crate::domain::time::Timestamp;
 use crate::fs::paths::with_suffix;
 use crate::fs::temp_file::write_atomically;
 
-/// When each key was last used; those that never were are not in it.
+const SUFFIX: &str = ".keys.used";
+
+/// Time of the last use of each key that has been used.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Uses(BTreeMap<KeyDigest, Timestamp>);
+pub struct LastUsed(BTreeMap<KeyDigest, Timestamp>);
 
-impl Uses {
-    /// As they were noted beside `database`; none when that cannot be read.
+impl LastUsed {
+    /// Reads the file of `database`; empty when it cannot be read.
     pub fn read(database: &Path) -> Self {
-        let text = fs::read(with_suffix(database, ".keys.used"));
+        let text = fs::read(with_suffix(database, SUFFIX));
         text.ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
     }
 
-    /// Notes them beside `database`, instead of what was noted there.
+    /// Replaces the file of `database`.
     pub fn write(&self, database: &Path) -> io::Result<()> {
-        write_atomically(&with_suffix(database, ".keys.used"), &serde_json::to_vec(self)?)
+        write_atomically(&with_suffix(database, SUFFIX), &serde_json::to_vec(self)?)
     }
 
-    /// When this key was last used.
+    /// Returns the last use of a key.
     pub fn of(&self, key: &KeyDigest) -> Option<Timestamp> {
         self.0.get(key).copied()
     }
 }
 
-impl FromIterator<(KeyDigest, Timestamp)> for Uses {
+impl FromIterator<(KeyDigest, Timestamp)> for LastUsed {
     fn from_iter<I: IntoIterator<Item = (KeyDigest, Timestamp)>>(uses: I) -> Self {
         Self(uses.into_iter().collect())
     }

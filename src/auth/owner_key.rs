@@ -1,6 +1,4 @@
-//! API keys: where the owner's comes from, and what one that is presented is good for.
-//!
-//! Only digests are kept. The named keys are in `key_ring`.
+//! Source of the owner's key, and lookup of the keys that callers present.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -9,20 +7,20 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use crate::auth::key::{KeyDigest, KeyId, Scopes, make_key};
-use crate::auth::key_store::KeyRing;
+use crate::auth::key_store::KeyStore;
 use crate::config::KeySource;
 use crate::domain::time::Timestamp;
 
-/// The Docker stack's published default: known to everyone.
+/// Published default key of the Docker stack.
 const PUBLISHED: &str = "coffee-addict-secret-key-2025";
-/// Shorter keys can be guessed.
+/// Minimum length of a key.
 const MIN_LENGTH: usize = 16;
 
-/// The keys that are right.
+/// Valid keys: the owner's key and the named keys.
 #[derive(Debug)]
-pub struct Keys {
+pub struct ApiKeys {
     owner: KeyDigest,
-    pub(crate) named: KeyRing,
+    pub(crate) named: KeyStore,
 }
 
 /// Valid key that came with a request.
@@ -32,38 +30,38 @@ pub(crate) struct ValidKey {
     pub scopes: Scopes,
 }
 
-/// Where the owner's key was found.
+/// Origin of the owner's key.
 #[derive(Clone, Debug)]
 pub enum KeyOrigin {
-    /// The operator gave it.
-    Given,
-    /// It was made on an earlier start and lies here.
-    Kept(PathBuf),
-    /// It was made just now: the only time it is shown.
-    Made { key: String, path: PathBuf },
+    /// The settings or a file that they name.
+    Configured,
+    /// File that an earlier start created.
+    Existing(PathBuf),
+    /// Created by this start: the only time the key is shown.
+    Created { key: String, path: PathBuf },
 }
 
-/// Why there is no usable key.
+/// Error that leaves the server without an owner's key.
 #[derive(Debug, thiserror::Error)]
-pub enum KeyError {
-    #[error("the API key in {path} cannot be read: {why}")]
-    Unreadable { path: PathBuf, why: io::Error },
-    #[error("an API key cannot be written to {path}: {why}")]
-    Unwritable { path: PathBuf, why: io::Error },
-    #[error("no random numbers: {0}")]
+pub enum OwnerKeyError {
+    #[error("the API key in {path} cannot be read: {error}")]
+    Unreadable { path: PathBuf, error: io::Error },
+    #[error("an API key cannot be written to {path}: {error}")]
+    Unwritable { path: PathBuf, error: io::Error },
+    #[error("random numbers are not available: {0}")]
     Random(String),
-    #[error("the API key is the Docker stack's published default, which everyone knows: choose another")]
+    #[error("the API key is the published default of the Docker stack; choose another one")]
     Published,
-    #[error("the API key has {0} characters: choose one of at least {MIN_LENGTH}")]
-    Short(usize),
+    #[error("the API key has {0} characters; it needs at least {MIN_LENGTH}")]
+    TooShort(usize),
     #[error("the API key must consist of visible ASCII characters")]
     Unprintable,
 }
 
 impl KeyOrigin {
-    /// Forgets a key that was made just now.
-    pub fn withdraw(&self) {
-        if let Self::Made { path, .. } = self
+    /// Removes the file of a key that this start created.
+    pub fn remove_created(&self) {
+        if let Self::Created { path, .. } = self
             && let Err(e) = fs::remove_file(path)
         {
             tracing::warn!("{} could not be removed: {e}", path.display());
@@ -71,76 +69,77 @@ impl KeyOrigin {
     }
 }
 
-impl Keys {
-    /// Reads or makes the owner's key.
-    pub fn load(source: &KeySource, allow_weak: bool) -> Result<(Self, KeyOrigin), KeyError> {
+impl ApiKeys {
+    /// Reads or creates the owner's key.
+    pub fn load(source: &KeySource, allow_weak: bool) -> Result<(Self, KeyOrigin), OwnerKeyError> {
         let (key, origin) = match source {
-            KeySource::Given(key) => (key.clone(), KeyOrigin::Given),
-            KeySource::File(path) => (read(path)?, KeyOrigin::Given),
-            KeySource::Made(path) if is_kept(path) => (read(path)?, KeyOrigin::Kept(path.clone())),
+            KeySource::Given(key) => (key.clone(), KeyOrigin::Configured),
+            KeySource::File(path) => (read(path)?, KeyOrigin::Configured),
+            KeySource::Made(path) if has_key(path) => (read(path)?, KeyOrigin::Existing(path.clone())),
             KeySource::Made(path) => {
-                let key = make(path)?;
-                (key.clone(), KeyOrigin::Made { key, path: path.clone() })
+                let key = create(path)?;
+                (key.clone(), KeyOrigin::Created { key, path: path.clone() })
             }
         };
         check(&key, allow_weak)?;
         Ok((Self::new(&key), origin))
     }
 
-    /// Keys with this one as the owner's, and no other.
+    /// Returns the owner's key without named keys.
     pub fn new(owner: &str) -> Self {
-        Self { owner: KeyDigest::of(owner), named: KeyRing::default() }
+        Self { owner: KeyDigest::of(owner), named: KeyStore::default() }
     }
 
-    /// The same owner's key, and the named ones beside `database`.
+    /// Adds the named keys of `database`.
     pub(crate) fn with_named(self, database: &Path) -> Self {
-        Self { named: KeyRing::of(database), ..self }
+        Self { named: KeyStore::open(database), ..self }
     }
 
-    /// Looks a key up by its digest; `None` when it is not valid. Costs one hash and no I/O.
+    /// Looks a key up by its digest; `None` when it is not valid. Does no I/O.
     pub(crate) fn find(&self, presented: &str, now: Timestamp) -> Option<ValidKey> {
         let digest = KeyDigest::of(presented);
-        let scopes = if self.owner == digest { Scopes::ALL } else { self.named.scopes_of(&digest, now)? };
+        let scopes = if self.owner == digest { Scopes::ALL } else { self.named.record_use(&digest, now)? };
         Some(ValidKey { id: digest.id(), scopes })
     }
 }
 
-fn check(key: &str, allow_weak: bool) -> Result<(), KeyError> {
+fn check(key: &str, allow_weak: bool) -> Result<(), OwnerKeyError> {
     if key.is_empty() || !key.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(KeyError::Unprintable);
+        return Err(OwnerKeyError::Unprintable);
     }
     match key {
         _ if allow_weak => Ok(()),
-        PUBLISHED => Err(KeyError::Published),
-        short if short.len() < MIN_LENGTH => Err(KeyError::Short(short.len())),
+        PUBLISHED => Err(OwnerKeyError::Published),
+        short if short.len() < MIN_LENGTH => Err(OwnerKeyError::TooShort(short.len())),
         _ => Ok(()),
     }
 }
 
-fn read(path: &PathBuf) -> Result<String, KeyError> {
-    let text = fs::read_to_string(path).map_err(|why| KeyError::Unreadable { path: path.clone(), why })?;
+fn read(path: &PathBuf) -> Result<String, OwnerKeyError> {
+    let text =
+        fs::read_to_string(path).map_err(|error| OwnerKeyError::Unreadable { path: path.clone(), error })?;
     Ok(text.trim().to_owned())
 }
 
-/// Is a key there? A power cut while one was written leaves an empty file: that is none.
-fn is_kept(path: &Path) -> bool {
+/// Reports whether the file has a key. A power cut during its creation leaves an empty file.
+fn has_key(path: &Path) -> bool {
     path.metadata().is_ok_and(|file| file.len() > 0)
 }
 
-/// Makes a key of 256 random bits and keeps it, readable by the owner alone.
-fn make(path: &PathBuf) -> Result<String, KeyError> {
-    let key = make_key().map_err(KeyError::Random)?;
+/// Creates a key in a file that only its owner can read.
+fn create(path: &PathBuf) -> Result<String, OwnerKeyError> {
+    let key = make_key().map_err(OwnerKeyError::Random)?;
     let write = || -> io::Result<()> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
-        if path.exists() && !is_kept(path) {
+        if path.exists() && !has_key(path) {
             fs::remove_file(path)?;
         }
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        let kept = writeln!(file, "{key}").and_then(|()| file.sync_all());
-        kept.inspect_err(|_| drop(fs::remove_file(path)))
+        let written = writeln!(file, "{key}").and_then(|()| file.sync_all());
+        written.inspect_err(|_| drop(fs::remove_file(path)))
     };
-    write().map_err(|why| KeyError::Unwritable { path: path.clone(), why })?;
+    write().map_err(|error| OwnerKeyError::Unwritable { path: path.clone(), error })?;
     Ok(key)
 }

@@ -9,8 +9,8 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::auth::key::{KeyName, NamedKey, Scope, Scopes};
-use crate::auth::key_file::{Error, KeyFile};
-use crate::auth::last_used::Uses;
+use crate::auth::key_file::{KeyFile, KeyFileError};
+use crate::auth::last_used::LastUsed;
 use crate::commands::{Failure, print, unwritten};
 use crate::config::RawPlace;
 use crate::db::error::require_database;
@@ -88,15 +88,18 @@ struct RotateArgs {
     place: RawPlace,
 }
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
+impl From<KeyFileError> for Failure {
+    fn from(error: KeyFileError) -> Self {
         match error {
-            Error::Unwritable { path, why } => unwritten(&path.display().to_string(), &why),
-            Error::Busy(_) => Self::Busy(error.to_string()),
-            Error::Unreadable { .. } | Error::Damaged { .. } => Self::Configuration(vec![error.to_string()]),
-            Error::Taken(_) | Error::Unknown(_) | Error::TooMany | Error::Random(_) => {
-                Self::Failed(error.to_string())
+            KeyFileError::Unwritable { path, error: why } => unwritten(&path.display().to_string(), &why),
+            KeyFileError::Busy(_) => Self::Busy(error.to_string()),
+            KeyFileError::Unreadable { .. } | KeyFileError::Damaged { .. } => {
+                Self::Configuration(vec![error.to_string()])
             }
+            KeyFileError::NameTaken(_)
+            | KeyFileError::UnknownName(_)
+            | KeyFileError::TooMany
+            | KeyFileError::Random(_) => Self::Failed(error.to_string()),
         }
     }
 }
@@ -118,7 +121,7 @@ pub fn run(args: KeyArgs) -> Result<(), Failure> {
         Action::List(args) => {
             let (file, uses) = file(args.place)?;
             let (mut keys, _) = file.read()?;
-            keys.retain(|key| key.holds_at(now));
+            keys.retain(|key| key.is_valid_at(now));
             keys.sort_by(|a, b| (&a.name, b.created).cmp(&(&b.name, a.created)));
             print(&if args.json { as_json(&keys, &uses).to_string() } else { as_text(&keys, &uses) })
         }
@@ -139,12 +142,12 @@ pub fn run(args: KeyArgs) -> Result<(), Failure> {
 }
 
 /// The keys of a database, as its owner, and when they were last used.
-fn file(place: RawPlace) -> Result<(KeyFile, Uses), Failure> {
+fn file(place: RawPlace) -> Result<(KeyFile, LastUsed), Failure> {
     let database = place.check()?.database;
     Identity::of_owner(&database).context("the rights of the database's owner")?;
     // Keys beside a file that no server serves would open nothing, and nobody would see why.
     require_database(&database)?;
-    Ok((KeyFile::of(&database), Uses::read(&database)))
+    Ok((KeyFile::of(&database), LastUsed::read(&database)))
 }
 
 /// Prints a new key, alone, so that a script can take it. Unlike elsewhere it matters that
@@ -156,7 +159,7 @@ fn show(name: &KeyName, key: &str) -> Result<(), Failure> {
     })
 }
 
-fn as_text(keys: &[NamedKey], uses: &Uses) -> String {
+fn as_text(keys: &[NamedKey], uses: &LastUsed) -> String {
     if keys.is_empty() {
         return "There are no named keys; the owner's key is good for everything.".to_owned();
     }
@@ -173,7 +176,7 @@ fn as_text(keys: &[NamedKey], uses: &Uses) -> String {
     lines.join("\n")
 }
 
-fn as_json(keys: &[NamedKey], uses: &Uses) -> Value {
+fn as_json(keys: &[NamedKey], uses: &LastUsed) -> Value {
     let object = |key: &NamedKey| {
         json!({
             "name": key.name,

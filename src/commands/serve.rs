@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context;
 use clap::Args;
 
-use crate::auth::owner_key::{KeyError, KeyOrigin, Keys};
+use crate::auth::owner_key::{ApiKeys, KeyOrigin, OwnerKeyError};
 use crate::backup::open::{open_new_store, open_store};
 use crate::clock::Clock;
 use crate::commands::{Failure, print, systemd};
@@ -59,7 +59,7 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
         Identity::of_owner(&settings.place.database).context("the rights of the database's owner")?;
     logging::start(settings.log).map_err(anyhow::Error::from_boxed)?;
     let under_systemd = to_journal || out_to_journal;
-    let load = || Keys::load(&settings.key, settings.debug);
+    let load = || ApiKeys::load(&settings.key, settings.debug);
     let loaded = match settings.key {
         // It is made beside the database.
         KeySource::Made(_) => load(),
@@ -70,7 +70,7 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
     let done = open_and_serve(settings, new, keys, &origin, &ready, under_systemd);
     if done.is_err() && !ready.load(Ordering::Relaxed) {
         // A key that was made and never shown helps nobody: the next start makes another.
-        origin.withdraw();
+        origin.remove_created();
     }
     done
 }
@@ -78,7 +78,7 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
 fn open_and_serve(
     settings: Settings,
     new: bool,
-    keys: Keys,
+    keys: ApiKeys,
     origin: &KeyOrigin,
     ready: &Arc<AtomicBool>,
     under_systemd: bool,
@@ -120,7 +120,7 @@ fn open_and_serve(
 async fn serve(
     settings: Settings,
     store: Store,
-    keys: Keys,
+    keys: ApiKeys,
     announce: impl FnOnce(SocketAddr) + Send + Sync + 'static,
 ) -> Result<(), Failure> {
     tracing::info!(
@@ -148,8 +148,8 @@ fn built_at() -> Timestamp {
     Timestamp::clamped(env!("BUILT_AT").parse::<i64>().unwrap_or(0).saturating_mul(SECOND))
 }
 
-fn key_failure(error: &KeyError) -> Failure {
-    if let KeyError::Unwritable { why, .. } = error
+fn key_failure(error: &OwnerKeyError) -> Failure {
+    if let OwnerKeyError::Unwritable { error: why, .. } = error
         && why.kind() == std::io::ErrorKind::StorageFull
     {
         return Failure::Busy(error.to_string());
@@ -170,16 +170,16 @@ fn banner(address: SocketAddr, origin: &KeyOrigin, under_systemd: bool) -> Resul
     };
     let from_file = |path: &Path| format!("$(cat {})", path.display());
     let key = match origin {
-        KeyOrigin::Made { key, path } => {
+        KeyOrigin::Created { key, path } => {
             print(&format!("API key: {key}"))?;
             print(&format!("  (made just now and kept in {}; it is not shown again)", path.display()))?;
             key.clone()
         }
-        KeyOrigin::Kept(path) => {
+        KeyOrigin::Existing(path) => {
             print(&format!("API key: in {}", path.display()))?;
             from_file(path)
         }
-        KeyOrigin::Given => {
+        KeyOrigin::Configured => {
             print("API key: as configured")?;
             "$API_KEY".to_owned()
         }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use sd_notify::NotifyState;
 use tokio::time::MissedTickBehavior;
 
-use crate::http::Shared;
+use crate::http::SharedApp;
 
 /// How much longer the start may take each time that more time is asked for.
 const MORE_TIME: Duration = Duration::from_secs(30);
@@ -100,7 +100,7 @@ fn first_answer(address: SocketAddr) -> io::Result<()> {
 /// Feeds the watchdog, when there is one, for as long as the database answers: the writer is not
 /// silent for the watchdog's own time, and a reader says something. What takes the file or the disk
 /// away for a while (a restore, an import, no room) is no reason to starve.
-pub async fn feed(app: Shared) {
+pub async fn feed(app: SharedApp) {
     let Some(patience) = sd_notify::watchdog_enabled().filter(|_| is_listening()) else { return };
     let mut rounds = tokio::time::interval(patience / 3);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,100 +1,90 @@
-//! The only place that knows Rocket: what is asked, who may ask it, how it is answered.
-//!
-//! `routes` is the table of contents. `acceptor` owns the sockets and `dispatch` hands
-//! requests to Rocket. A request passes `exchange` (id, clock), `admission`
-//! (host, limit, key), its parsers (`body`, `query`) and its handler (`coffee`,
-//! `heart_rate`, `export`, `open`, `pages`, `scrape`); whatever goes wrong ends in `error`.
+//! State that all requests share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use rocket::http::RawStr;
-use rocket::http::uri::Origin;
-use rocket::{Build, Rocket};
+use rocket::request::Request;
 
-use crate::auth::owner_key::Keys;
+use crate::auth::owner_key::ApiKeys;
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::db::store::Store;
+use crate::db::error::StoreError;
+use crate::db::store::{Store, sqlite_version};
+use crate::domain::coffee::Coffee;
 use crate::domain::limits::{CLOCK_DRIFT, ValidationContext};
 use crate::domain::time::{DAY, Timestamp};
+use crate::http::auth_throttle::AuthThrottle;
+use crate::http::body_budget::BodyBudget;
 use crate::http::connections::Connections;
-use crate::http::extract::json_body::BodyBudget;
-use crate::http::middleware::guard::Access;
-use crate::http::middleware::rate_limit::{Brake, Limiter};
-use crate::telemetry::host_stats::FactBook;
+use crate::http::error::ApiError;
+use crate::http::rate_limit::RateLimiter;
+use crate::telemetry::host_stats::HostStats;
 use crate::telemetry::metrics::Metrics;
 
-/// Everything a request may need, built once.
+/// Version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Application state, built once.
 #[derive(Debug)]
 pub struct App {
     pub settings: Settings,
     pub store: Store,
     pub clock: Clock,
-    pub(crate) keys: Keys,
-    /// `None`: limits are off.
-    pub(crate) limiter: Option<Limiter>,
-    pub(crate) brake: Brake,
+    pub(crate) keys: ApiKeys,
+    /// `None` when rate limits are off.
+    pub(crate) limiter: Option<RateLimiter>,
+    pub(crate) auth_throttle: AuthThrottle,
     pub(crate) metrics: Metrics,
-    pub(crate) facts: FactBook,
+    pub(crate) host_stats: HostStats,
     pub(crate) connections: Connections,
     pub(crate) body_budget: BodyBudget,
     pub(crate) host_name: String,
-    began: Duration,
+    started: Duration,
     built_at: Timestamp,
-    /// Microseconds since 1970 of the newest entry known.
-    newest: AtomicI64,
+    /// Time of the newest known entry, microseconds since 1970.
+    newest_entry: AtomicI64,
 }
 
-/// Why the application cannot be put together.
+/// Error while the application is built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    #[error("the store cannot be read: {0}")]
-    Store(#[from] crate::db::error::StoreError),
+    #[error("the database cannot be read: {0}")]
+    Store(#[from] StoreError),
     #[error("the metrics cannot be registered: {0}")]
     Metrics(#[from] crate::telemetry::metrics::MetricsError),
 }
 
-/// How long this program may be in use after it was made, microseconds: 20 years. A client's
-/// time within it is believed when the server's own cannot be right.
-const LIFETIME: i64 = 20 * 365 * DAY;
+/// Period after the build in which this program is assumed to be in use: 20 years, in microseconds.
+/// Timestamps in it are accepted from clients while the server's own clock is known to be wrong.
+const LIFETIME_MICROS: i64 = 20 * 365 * DAY;
 
-/// The application as handlers have it.
-pub type Shared = Arc<App>;
-
-/// The request's path and query.
-pub(crate) type RequestUri<'r> = &'r Origin<'r>;
+/// Application state as handlers hold it.
+pub type SharedApp = Arc<App>;
 
 impl App {
-    /// Puts the parts together. `built_at` is when this program was made: a clock that is
-    /// older cannot be right.
-    ///
-    /// # Errors
-    /// A metric that cannot be registered, or a store that cannot be read.
+    /// Builds the application. `built_at` is the time this program was compiled: an earlier time of the
+    /// clock cannot be right.
     pub async fn new(
         settings: Settings,
         store: Store,
-        keys: Keys,
+        keys: ApiKeys,
         clock: Clock,
         built_at: Timestamp,
-    ) -> Result<Shared, BuildError> {
+    ) -> Result<SharedApp, BuildError> {
         let newest = store.overview().await?.newest();
         let host_name = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
         Ok(Arc::new(Self {
-            limiter: settings.rates.map(|rates| Limiter::new(&rates, &clock)),
-            brake: Brake::new(&clock),
-            metrics: Metrics::new(
-                crate::http::handlers::health::VERSION,
-                crate::db::store::sqlite_version(),
-            )?,
-            facts: FactBook::default(),
+            limiter: settings.rates.map(|rates| RateLimiter::new(&rates, &clock)),
+            auth_throttle: AuthThrottle::new(&clock),
+            metrics: Metrics::new(VERSION, sqlite_version())?,
+            host_stats: HostStats::new(store.path(), &clock),
             connections: Connections::new(&settings),
             body_budget: BodyBudget::default(),
             host_name,
-            began: clock.elapsed(),
+            started: clock.elapsed(),
             built_at,
-            newest: AtomicI64::new(newest.map_or(i64::MIN, Timestamp::micros)),
+            newest_entry: AtomicI64::new(newest.map_or(i64::MIN, Timestamp::micros)),
             keys: keys.with_named(&settings.place.database),
             settings,
             store,
@@ -102,113 +92,71 @@ impl App {
         }))
     }
 
-    /// Does a route with this access ask for a key?
-    pub(crate) fn needs_key(&self, access: Access) -> bool {
-        match access {
-            Access::Metrics if self.settings.metrics_public => false,
-            access => access.scope().is_some(),
-        }
+    /// Returns the application that serves `request`.
+    pub fn of<'r>(request: &'r Request<'_>) -> Result<&'r SharedApp, ApiError> {
+        request.rocket().state::<SharedApp>().ok_or(ApiError::Internal)
     }
 
     pub(crate) fn uptime(&self) -> Duration {
-        self.clock.elapsed().saturating_sub(self.began)
+        self.clock.elapsed().saturating_sub(self.started)
     }
 
-    /// Remembers that an entry with this time was stored.
-    pub(crate) fn note_entry(&self, at: Timestamp) {
-        self.newest.fetch_max(at.micros(), Ordering::Relaxed);
+    /// Records a stored coffee in the metrics and as the newest entry.
+    pub(crate) fn record_coffee(&self, coffee: &Coffee) {
+        self.metrics.count_coffee(coffee.coffee_type.as_deref(), coffee.caffeine_mg);
+        self.record_entry(coffee.timestamp);
     }
 
-    /// Is the clock older than this program or the newest entry (as far as clocks drift)?
+    /// Records the time of a stored entry.
+    pub(crate) fn record_entry(&self, at: Timestamp) {
+        self.newest_entry.fetch_max(at.micros(), Ordering::Relaxed);
+    }
+
+    /// Reports whether the clock shows a time before this program's build or, beyond the usual drift,
+    /// before the newest entry.
     pub(crate) fn clock_is_suspect(&self) -> bool {
         let now = self.clock.now();
-        let newest = self.newest.load(Ordering::Relaxed);
-        // An entry from beyond this program's life says nothing about the clock.
-        let is_telling = newest <= self.built_at.plus(LIFETIME).micros();
-        now < self.built_at || (is_telling && now.plus(CLOCK_DRIFT).micros() < newest)
+        let newest = self.newest_entry.load(Ordering::Relaxed);
+        // An entry after this program's lifetime has a wrong time itself.
+        let is_plausible = newest <= self.built_at.plus(LIFETIME_MICROS).micros();
+        now < self.built_at || (is_plausible && now.plus(CLOCK_DRIFT).micros() < newest)
     }
 
-    /// What an entry is checked against.
-    pub(crate) fn check(&self) -> ValidationContext<'_> {
+    /// Returns the limits that entries are validated against.
+    pub(crate) fn validation_context(&self) -> ValidationContext<'_> {
         ValidationContext {
             limits: &self.settings.rules,
             zone: &self.settings.place.zone,
             latest: if self.clock_is_suspect() {
-                self.built_at.plus(LIFETIME)
+                self.built_at.plus(LIFETIME_MICROS)
             } else {
                 self.clock.now().plus(CLOCK_DRIFT)
             },
         }
     }
 
-    /// Looks up what is held in memory: the database may change under a running server, by
-    /// a restore or an import.
+    /// Refreshes what is cached from the database, which a restore or an import may change.
     pub(crate) async fn refresh(&self) {
-        if let Ok(newest) = self.store.overview().await {
-            self.newest.store(newest.newest().map_or(i64::MIN, Timestamp::micros), Ordering::Relaxed);
+        if let Ok(overview) = self.store.overview().await {
+            let newest = overview.newest().map_or(i64::MIN, Timestamp::micros);
+            self.newest_entry.store(newest, Ordering::Relaxed);
         }
     }
 
-    /// Follows the file of named keys, and notes when they were last used. Reads and writes files.
-    pub fn tend_keys(&self) {
-        self.keys.named.tend(self.clock.elapsed());
+    /// Reloads the named keys if their file has changed, and saves when they were last used. Blocks on files.
+    pub fn refresh_keys(&self) {
+        self.keys.named.refresh(self.clock.elapsed());
     }
 
-    /// Forgets what the limiter need not remember.
-    pub fn sweep(&self) {
+    /// Returns the number of callers whose requests the rate limiter counts.
+    pub(crate) fn tracked_callers(&self) -> usize {
+        self.limiter.as_ref().map_or(0, RateLimiter::tracked_callers)
+    }
+
+    /// Removes callers from the rate limiter whose quota is whole again.
+    pub fn remove_idle_callers(&self) {
         if let Some(limiter) = &self.limiter {
-            limiter.sweep();
+            limiter.remove_idle();
         }
     }
-}
-
-/// The server, not yet launched.
-pub fn rocket(app: Shared) -> Rocket<Build> {
-    let config = rocket::Config {
-        address: app.settings.host,
-        port: app.settings.port,
-        workers: workers(),
-        ident: rocket::config::Ident::none(),
-        // Rocket's default believes X-Real-IP, which anyone can send.
-        ip_header: None,
-        log_level: rocket::config::LogLevel::Off,
-        cli_colors: false,
-        ..rocket::Config::release_default()
-    };
-    rocket::custom(config)
-        // Security headers come from `headers`, and only when they are wanted.
-        .attach(rocket::shield::Shield::new())
-        .attach(crate::http::middleware::request_context::ExchangeFairing(Arc::clone(&app)))
-        .mount("/", crate::http::routes::guarded())
-        .register("/", vec![crate::http::middleware::catcher::catcher()])
-        .manage(app)
-}
-
-/// Threads that answer requests: as many as may read from the disk at once, and one that never does.
-pub fn workers() -> usize {
-    std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8)) + 1
-}
-
-/// Cuts a list that was asked for one entry too many, and says where the next page is.
-pub(crate) fn next_page<T>(
-    uri: RequestUri<'_>,
-    path: &str,
-    entries: &mut Vec<T>,
-    limit: u32,
-    offset: u32,
-) -> Option<String> {
-    if entries.len() <= limit as usize {
-        return None;
-    }
-    entries.truncate(limit as usize);
-    let query = uri.query().map_or("", |query| query.as_str());
-    // A name may be percent-encoded: %6Fffset.
-    let is_offset = |part: &str| {
-        let name = part.split('=').next().unwrap_or(part);
-        RawStr::new(name).url_decode().is_ok_and(|name| name == "offset")
-    };
-    let kept = query.split('&').filter(|part| !part.is_empty() && !is_offset(part));
-    let mut next: String = kept.map(|part| format!("{part}&")).collect();
-    next.push_str(&format!("offset={}", u64::from(offset) + u64::from(limit)));
-    Some(format!("{path}?{next}"))
 }

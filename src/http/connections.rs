@@ -1,8 +1,7 @@
-//! Table of open connections: admission, progress, deadlines and eviction.
+//! Table of open connections: limits, progress, deadlines and eviction.
 //!
-//! Every connection is registered when it is accepted. A newcomer over a limit evicts a
-//! connection that does no work, so that a limit never keeps a well-behaved client out.
-//! Sockets and HTTP are left to `acceptor`.
+//! Every connection is registered when it is accepted. A new connection over a limit evicts one that does no
+//! work, so that idle connections cannot exhaust the limit. Sockets and HTTP are left to `acceptor`.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -15,28 +14,28 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::Notify;
 
 use crate::config::Settings;
-use crate::http::middleware::client_address::{Client, ClientKey};
+use crate::http::client_address::{Client, ClientNetwork};
 
-/// Connections of one client that have not sent the headers of a request yet.
+/// Maximum number of connections of one client that have not sent the headers of a request yet.
 const UNPROVEN_PER_CLIENT: usize = 32;
-/// Descriptors for everything but connections: databases, logs, backups, the runtime.
+/// File descriptors for everything but connections: databases, logs, backups, the runtime.
 const OTHER_DESCRIPTORS: usize = 128;
-/// Connections that were evicted and whose sockets are still to be closed; part of the above.
+/// Maximum number of evicted connections whose sockets are not closed yet; part of [`OTHER_DESCRIPTORS`].
 pub const CLOSING: usize = 32;
-/// Fewest connections that are served, whatever the descriptor limit.
-const FEWEST: usize = 8;
+/// Minimum number of connections, whatever the descriptor limit.
+const MIN_CONNECTIONS: usize = 8;
 
 /// Number of connections that the settings and the descriptor limit allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// Connections that are held at most.
+    /// Maximum number of open connections.
     pub connections: usize,
-    /// Descriptor limit that keeps `connections` below `MAX_CONNECTIONS`.
+    /// Descriptor limit that keeps `connections` below the setting `MAX_CONNECTIONS`.
     pub reduced_by: Option<u64>,
 }
 
 impl Capacity {
-    /// Capacity of a process that may raise its descriptor limit to the hard limit.
+    /// Returns the capacity of a process that may raise its descriptor limit to the hard limit.
     pub fn of_process(max_connections: usize) -> Self {
         Self::within(max_connections, getrlimit(Resource::Nofile).maximum)
     }
@@ -57,16 +56,19 @@ impl Capacity {
 
     fn within(max_connections: usize, descriptors: Option<u64>) -> Self {
         let Some(limit) = descriptors else { return Self { connections: max_connections, reduced_by: None } };
-        let room = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(OTHER_DESCRIPTORS).max(FEWEST);
+        let room = usize::try_from(limit)
+            .unwrap_or(usize::MAX)
+            .saturating_sub(OTHER_DESCRIPTORS)
+            .max(MIN_CONNECTIONS);
         let reduced_by = (room < max_connections).then_some(limit);
         Self { connections: room.min(max_connections), reduced_by }
     }
 
-    /// Explanation of a reduced capacity.
+    /// Explains a reduced capacity.
     pub fn reason(&self) -> Option<String> {
         let limit = self.reduced_by?;
         Some(format!(
-            "the descriptor limit of {limit} allows {} connections, fewer than MAX_CONNECTIONS: raise LimitNOFILE",
+            "the file descriptor limit of {limit} allows only {} connections, fewer than MAX_CONNECTIONS; raise LimitNOFILE",
             self.connections
         ))
     }
@@ -79,20 +81,20 @@ pub struct Timeouts {
     pub headers: Duration,
     /// Headers and body of one request.
     pub request: Duration,
-    /// Silence between requests, and of a client that does not read its response.
+    /// Time without traffic between requests, or while a response is sent.
     pub idle: Duration,
 }
 
 /// Activity of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// The headers of a request are awaited: of the first one, or after some of its bytes came.
+    /// Receiving the headers of a request, or waiting for the first one.
     Headers,
-    /// The request's body is awaited.
+    /// Receiving the body of a request.
     Body,
     /// A handler runs or produces a part of the response.
     Handling,
-    /// The client is to take a part of the response.
+    /// Sending a part of the response.
     Sending,
     /// Between requests.
     Idle,
@@ -101,11 +103,11 @@ enum Phase {
 #[derive(Debug)]
 struct Progress {
     phase: Phase,
-    /// Start of the request whose headers are awaited or arrived last.
-    request_began: Instant,
-    /// Last time that bytes moved or the phase changed.
-    last: Instant,
-    /// Requests whose headers arrived.
+    /// Start of the current or last request.
+    request_start: Instant,
+    /// Last traffic or change of the phase.
+    last_activity: Instant,
+    /// Number of requests whose headers are complete.
     requests: u64,
 }
 
@@ -114,12 +116,12 @@ struct Progress {
 pub struct Connection {
     id: u64,
     pub peer: SocketAddr,
-    client: ClientKey,
-    /// A trusted proxy carries the connections of many clients.
+    client: ClientNetwork,
+    /// Trusted proxies are exempt from the limits of one client.
     is_proxy: bool,
     timeouts: Timeouts,
     progress: Mutex<Progress>,
-    /// Signalled when the connection has been evicted.
+    /// Notified when the connection is evicted.
     pub evicted: Notify,
 }
 
@@ -130,34 +132,34 @@ impl Connection {
 
     fn enter(&self, phase: Phase) {
         let mut progress = self.progress();
-        (progress.phase, progress.last) = (phase, Instant::now());
+        (progress.phase, progress.last_activity) = (phase, Instant::now());
     }
 
     /// Records bytes from the client.
     pub fn received(&self) {
         let mut progress = self.progress();
-        progress.last = Instant::now();
+        progress.last_activity = Instant::now();
         if progress.phase == Phase::Idle {
-            (progress.phase, progress.request_began) = (Phase::Headers, progress.last);
+            (progress.phase, progress.request_start) = (Phase::Headers, progress.last_activity);
         }
     }
 
-    /// Records bytes that the client's side has taken.
+    /// Records bytes to the client.
     pub fn sent(&self) {
-        self.progress().last = Instant::now();
+        self.progress().last_activity = Instant::now();
     }
 
-    /// Records complete headers. Returns the deadline for the body, and whether they were the first.
+    /// Records complete headers. Returns the deadline for the body, and whether the request is the first.
     fn begin_request(&self) -> (Instant, bool) {
         let mut progress = self.progress();
         let now = Instant::now();
         if progress.phase == Phase::Idle {
-            // It was received together with the request before.
-            progress.request_began = now;
+            // The request arrived together with the previous one.
+            progress.request_start = now;
         }
-        (progress.phase, progress.last) = (Phase::Handling, now);
+        (progress.phase, progress.last_activity) = (Phase::Handling, now);
         progress.requests += 1;
-        (progress.request_began + self.timeouts.request, progress.requests == 1)
+        (progress.request_start + self.timeouts.request, progress.requests == 1)
     }
 
     /// Records that the handler waits for the body.
@@ -178,33 +180,35 @@ impl Connection {
     /// Records the end of a response.
     pub fn complete_request(&self) {
         let mut progress = self.progress();
-        (progress.phase, progress.last) = (Phase::Idle, Instant::now());
+        (progress.phase, progress.last_activity) = (Phase::Idle, Instant::now());
     }
 
-    /// Time at which the connection is to be closed unless something happens before.
+    /// Returns the time at which the connection times out without further activity.
     pub fn due(&self) -> Option<Instant> {
         let progress = self.progress();
         match progress.phase {
-            Phase::Headers => Some(progress.request_began + self.timeouts.headers),
-            Phase::Sending | Phase::Idle => Some(progress.last + self.timeouts.idle),
-            // The body has a deadline of its own, in `body`.
+            Phase::Headers => Some(progress.request_start + self.timeouts.headers),
+            Phase::Sending | Phase::Idle => Some(progress.last_activity + self.timeouts.idle),
+            // `json_body` applies the deadline of the body.
             Phase::Body | Phase::Handling => None,
         }
     }
 
-    /// Time since the first byte of a request whose headers are incomplete.
+    /// Returns the time since the first byte of a request with incomplete headers.
     pub fn incomplete_for(&self) -> Option<Duration> {
         let progress = self.progress();
-        (progress.phase == Phase::Headers).then(|| progress.request_began.elapsed())
+        (progress.phase == Phase::Headers).then(|| progress.request_start.elapsed())
     }
 
-    /// Reports whether the client has not sent a byte yet.
+    /// Reports whether the client has not sent any bytes.
     pub fn is_silent(&self) -> bool {
         let progress = self.progress();
-        progress.requests == 0 && progress.phase == Phase::Headers && progress.last == progress.request_began
+        progress.requests == 0
+            && progress.phase == Phase::Headers
+            && progress.last_activity == progress.request_start
     }
 
-    /// Reports whether a request is being read, handled or answered.
+    /// Reports whether a request is in progress.
     pub fn is_working(&self) -> bool {
         matches!(self.progress().phase, Phase::Body | Phase::Handling | Phase::Sending)
     }
@@ -217,12 +221,12 @@ pub struct Connections {
     timeouts: Timeouts,
     next_id: AtomicU64,
     table: Mutex<Table>,
-    /// Signalled when a connection has left the table.
-    pub left: Notify,
+    /// Notified when a connection has been removed.
+    pub removed: Notify,
 }
 
 impl Connections {
-    /// An empty table. Raises the descriptor limit.
+    /// Creates an empty table and raises the descriptor limit.
     pub fn new(settings: &Settings) -> Self {
         let (request, idle) = (settings.request_timeout, settings.idle_timeout);
         Self {
@@ -230,35 +234,34 @@ impl Connections {
             timeouts: Timeouts { headers: settings.header_timeout.min(request), request, idle },
             next_id: AtomicU64::new(0),
             table: Mutex::default(),
-            left: Notify::new(),
+            removed: Notify::new(),
         }
     }
 
-    /// Number of connections that can be held.
+    /// Returns the maximum number of open connections.
     pub fn capacity(&self) -> Capacity {
         self.capacity
     }
 
-    /// Number of open connections.
+    /// Returns the number of open connections.
     pub fn open(&self) -> usize {
         self.table().all.len()
     }
 
-    /// Registers a connection, and evicts others when that exceeds a limit. Returns `None`
-    /// when every connection is at work.
-    pub fn admit(&self, peer: SocketAddr, trusted_proxies: &[IpNet]) -> Option<Arc<Connection>> {
+    /// Registers a connection, and evicts others over a limit. Returns `None` when all connections are in use.
+    pub fn register(&self, peer: SocketAddr, trusted_proxies: &[IpNet]) -> Option<Arc<Connection>> {
         let now = Instant::now();
         let address = peer.ip().to_canonical();
         let connection = Arc::new(Connection {
             id: self.next_id.fetch_add(1, Ordering::Relaxed),
             peer,
-            client: Client { address }.key(),
+            client: Client { address }.network(),
             is_proxy: trusted_proxies.iter().any(|network| network.contains(&address)),
             timeouts: self.timeouts,
             progress: Mutex::new(Progress {
                 phase: Phase::Headers,
-                request_began: now,
-                last: now,
+                request_start: now,
+                last_activity: now,
                 requests: 0,
             }),
             evicted: Notify::new(),
@@ -288,18 +291,18 @@ impl Connections {
         deadline
     }
 
-    /// Evicts one connection that does no work, as when the system has no descriptor left.
+    /// Evicts one connection that does no work.
     pub fn evict_one(&self) {
         self.table().evict_one();
     }
 
-    /// Removes a connection that has ended.
+    /// Removes a closed connection.
     pub fn remove(&self, connection: &Connection) {
         let mut table = self.table();
         table.all.remove(&connection.id);
         table.forget_unproven(connection);
         drop(table);
-        self.left.notify_one();
+        self.removed.notify_one();
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -310,8 +313,8 @@ impl Connections {
 #[derive(Debug, Default)]
 struct Table {
     all: HashMap<u64, Arc<Connection>>,
-    /// Connections of each client that have not sent the headers of a request, oldest first.
-    unproven: HashMap<ClientKey, VecDeque<u64>>,
+    /// Connections of each client that have not sent the headers of a request yet, oldest first.
+    unproven: HashMap<ClientNetwork, VecDeque<u64>>,
 }
 
 impl Table {
@@ -332,15 +335,15 @@ impl Table {
     }
 
     /// Evicts the oldest unproven connection of a client.
-    fn evict_unproven(&mut self, client: ClientKey) {
+    fn evict_unproven(&mut self, client: ClientNetwork) {
         if let Some(oldest) = self.unproven.get(&client).and_then(VecDeque::front).copied() {
             self.evict(oldest);
         }
     }
 
-    /// Evicts the least useful connection. Returns whether there was one that does no work.
+    /// Evicts one connection that does no work. Reports whether there was one.
     fn evict_one(&mut self) -> bool {
-        // Of the client that holds most of them, and of those the oldest.
+        // The client with the most of them loses its oldest one.
         let rank = |ids: &VecDeque<u64>| {
             let oldest = ids.front().copied();
             let is_proxy = oldest.and_then(|id| self.all.get(&id)).is_some_and(|c| c.is_proxy);
@@ -351,7 +354,7 @@ impl Table {
             self.evict_unproven(client);
             return true;
         }
-        match least_worthy(&self.all) {
+        match eviction_candidate(&self.all) {
             Some(id) => {
                 self.evict(id);
                 true
@@ -361,17 +364,17 @@ impl Table {
     }
 }
 
-/// Connection to evict among those without a running handler: that of the client with the most of
-/// them, and of those the one that has been silent for the longest time.
-fn least_worthy(table: &HashMap<u64, Arc<Connection>>) -> Option<u64> {
+/// Selects a connection without a running handler: of the client with the most of them, the one that has been
+/// inactive for the longest time.
+fn eviction_candidate(table: &HashMap<u64, Arc<Connection>>) -> Option<u64> {
     let candidates = || table.values().filter(|c| c.progress().phase != Phase::Handling);
-    let mut held: HashMap<ClientKey, usize> = HashMap::new();
+    let mut counts: HashMap<ClientNetwork, usize> = HashMap::new();
     for connection in candidates().filter(|c| !c.is_proxy) {
-        *held.entry(connection.client).or_default() += 1;
+        *counts.entry(connection.client).or_default() += 1;
     }
     let rank = |c: &&Arc<Connection>| {
-        let share = if c.is_proxy { 1 } else { held.get(&c.client).copied().unwrap_or(1) };
-        (std::cmp::Reverse(share), c.progress().last, c.id)
+        let share = if c.is_proxy { 1 } else { counts.get(&c.client).copied().unwrap_or(1) };
+        (std::cmp::Reverse(share), c.progress().last_activity, c.id)
     };
     candidates().min_by_key(rank).map(|c| c.id)
 }

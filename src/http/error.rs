@@ -1,7 +1,7 @@
-//! Everything that can go wrong with a request, as the one problem document (RFC 9457).
+//! Errors of a request, and the problem document (RFC 9457) that reports them.
 //!
-//! Only this file knows statuses, and only it logs faults, when they are ours. What the
-//! inside said goes to the log, never into an answer.
+//! Only this file assigns statuses, and only it logs errors of the database. Details of an internal
+//! error go to the log and never into a response.
 
 use std::io::Cursor;
 
@@ -10,72 +10,82 @@ use rocket::request::Request;
 use rocket::response;
 use rocket::response::{Responder, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::auth::key::Scope;
-use crate::http::extract::validation::{FieldError, ValidationErrors};
-use crate::http::middleware::request_context::Exchange;
+use crate::db::error::StoreError;
+use crate::http::request_id::RequestId;
+use crate::http::validation::{FieldError, ValidationErrors};
 
-/// Why a request is not answered as it wished.
+/// Error of a request.
 #[derive(Clone, Debug)]
 pub enum ApiError {
-    /// 400: not HTTP-sane.
+    /// 400: malformed request, or a host that is not served.
     BadRequest(&'static str),
-    /// 401: no key, a malformed one, or a wrong one; never said which.
+    /// 401: missing, malformed or invalid key.
     Unauthorized,
-    /// 403: the key is right, but lacks this scope.
+    /// 403: valid key without this scope.
     Forbidden(Scope),
-    /// 404: nothing here, or no such entry.
+    /// 404: no such path or entry.
     NotFound(&'static str),
-    /// 405: the path is known, the method is not; these are.
+    /// 405: the path supports these methods only.
     MethodNotAllowed(String),
-    /// 408: the body took too long.
-    TooSlow,
+    /// 408: the body was not received in time.
+    RequestTimeout,
     /// 413: the body is larger than this many bytes.
-    TooLarge(u64),
-    /// 422: fields that do not fit.
-    Unfit(ValidationErrors),
-    /// 429: over the limit for this many seconds.
-    TooMany(u64),
+    BodyTooLarge(u64),
+    /// 422: invalid fields.
+    Invalid(ValidationErrors),
+    /// 429: retry after this many seconds.
+    TooManyRequests(u64),
     /// 431: the headers are larger than 16 KiB.
     HeadersTooLarge,
     /// 503: too many large bodies are being read.
-    BodiesInFlight,
-    /// 500 or 503: the store failed.
-    Store(crate::db::error::StoreError),
-    /// 500: a fault of ours, logged where it happened.
+    BodyBudgetExhausted,
+    /// 500 or 503: error of the database.
+    Store(StoreError),
+    /// 500: internal error that has been logged already.
     Internal,
 }
 
-/// Seconds after which a passing fault is worth another try.
-const RETRY_AFTER: u64 = 2;
+/// Value of `Retry-After` for a temporary failure, seconds.
+const RETRY_AFTER_SECONDS: u64 = 2;
 
 impl From<ValidationErrors> for ApiError {
-    fn from(unfit: ValidationErrors) -> Self {
-        Self::Unfit(unfit)
+    fn from(errors: ValidationErrors) -> Self {
+        Self::Invalid(errors)
     }
 }
 
 impl From<FieldError> for ApiError {
     fn from(error: FieldError) -> Self {
-        Self::Unfit(error.into())
+        Self::Invalid(error.into())
     }
 }
 
-impl From<crate::db::error::StoreError> for ApiError {
-    fn from(error: crate::db::error::StoreError) -> Self {
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
 }
 
-#[derive(Serialize)]
-struct Problem<'a> {
+/// Problem document (RFC 9457).
+#[derive(Serialize, ToSchema)]
+pub struct Problem<'a> {
+    /// Always `about:blank`: the status defines the kind of problem.
     #[serde(rename = "type")]
     kind: &'static str,
+    /// Reason phrase of the status.
     title: &'static str,
+    #[schema(minimum = 400, maximum = 599)]
     status: u16,
+    /// Explanation of this occurrence.
     detail: String,
+    /// On 422 only: one entry for every invalid field.
+    #[schema(value_type = Vec<FieldError>, required = false, min_items = 1)]
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
+    /// `X-Request-ID` of the response, under which the log has details.
     request_id: &'a str,
 }
 
@@ -87,92 +97,96 @@ impl ApiError {
             Self::Forbidden(_) => (403, "Forbidden"),
             Self::NotFound(_) => (404, "Not Found"),
             Self::MethodNotAllowed(_) => (405, "Method Not Allowed"),
-            Self::TooSlow => (408, "Request Timeout"),
-            Self::TooLarge(_) => (413, "Content Too Large"),
-            Self::Unfit(_) => (422, "Unprocessable Content"),
-            Self::TooMany(_) => (429, "Too Many Requests"),
+            Self::RequestTimeout => (408, "Request Timeout"),
+            Self::BodyTooLarge(_) => (413, "Content Too Large"),
+            Self::Invalid(_) => (422, "Unprocessable Content"),
+            Self::TooManyRequests(_) => (429, "Too Many Requests"),
             Self::HeadersTooLarge => (431, "Request Header Fields Too Large"),
-            Self::Store(crate::db::error::StoreError::Internal(_)) | Self::Internal => {
-                (500, "Internal Server StoreError")
-            }
-            Self::BodiesInFlight | Self::Store(_) => (503, "Service Unavailable"),
+            Self::Store(StoreError::Internal(_)) | Self::Internal => (500, "Internal Server Error"),
+            Self::BodyBudgetExhausted | Self::Store(_) => (503, "Service Unavailable"),
         }
     }
 
     fn detail(&self) -> String {
-        match self {
-            Self::BadRequest(detail) | Self::NotFound(detail) => (*detail).to_owned(),
-            Self::Unauthorized => "A valid API key is needed: Authorization: Bearer KEY".to_owned(),
-            Self::Forbidden(scope) => format!("This API key lacks the scope {}", scope.name()),
-            Self::MethodNotAllowed(allow) => format!("This path answers {allow}"),
-            Self::TooSlow => "The request did not arrive in time".to_owned(),
-            Self::TooLarge(limit) => format!("The body must not be larger than {limit} bytes"),
-            Self::Unfit(unfit) => unfit.to_string(),
-            Self::TooMany(seconds) => format!("Too many requests: try again in {seconds} s"),
-            Self::HeadersTooLarge => "The headers must not be larger than 16 KiB in all".to_owned(),
-            Self::BodiesInFlight => "Too many large bodies are being received: try again".to_owned(),
-            Self::Store(crate::db::error::StoreError::Busy) => "The store is busy: try again".to_owned(),
-            Self::Store(crate::db::error::StoreError::Full) => {
-                "No room is left on the disk: nothing was stored".to_owned()
+        let detail = match self {
+            Self::BadRequest(detail) | Self::NotFound(detail) => *detail,
+            Self::Unauthorized => "A valid API key is required: Authorization: Bearer KEY",
+            Self::Forbidden(scope) => return format!("This API key lacks the scope {}", scope.name()),
+            Self::MethodNotAllowed(allowed) => return format!("Allowed methods: {allowed}"),
+            Self::RequestTimeout => "The request was not received in time",
+            Self::BodyTooLarge(limit) => return format!("The body must not be larger than {limit} bytes"),
+            Self::Invalid(errors) => return errors.to_string(),
+            Self::TooManyRequests(seconds) => {
+                return format!("Too many requests: try again in {seconds} s");
             }
-            Self::Store(crate::db::error::StoreError::Unwritable(_)) => {
-                "The disk takes no writes (a quota, a limit or a fault): nothing was stored".to_owned()
+            Self::HeadersTooLarge => "The headers must not be larger than 16 KiB in total",
+            Self::BodyBudgetExhausted => "Too many large requests are in progress: try again",
+            Self::Store(StoreError::Busy) => "The database is busy: try again",
+            Self::Store(StoreError::Full) => "The disk is full: nothing was stored",
+            Self::Store(StoreError::Unwritable(_)) => {
+                "The disk is not writable (quota, limit or fault): nothing was stored"
             }
-            Self::Store(crate::db::error::StoreError::Displaced) => {
-                "The database file was moved, deleted or replaced: writes are refused".to_owned()
+            Self::Store(StoreError::Displaced) => {
+                "The database file was moved, deleted or replaced: writes are rejected"
             }
-            Self::Store(crate::db::error::StoreError::Closed) => {
-                "The server is stopping: try again".to_owned()
+            Self::Store(StoreError::Closed) => "The server is shutting down: try again",
+            Self::Store(StoreError::Internal(_)) | Self::Internal => {
+                "Internal error: the server's log has details under this request id"
             }
-            Self::Store(crate::db::error::StoreError::Internal(_)) | Self::Internal => {
-                "Something went wrong inside; the log has it under this request id".to_owned()
-            }
-            Self::Store(_) => "The store is unavailable".to_owned(),
-        }
+            Self::Store(_) => "The database is unavailable",
+        };
+        detail.to_owned()
     }
 
     fn header(&self) -> Option<(&'static str, String)> {
         match self {
             Self::Unauthorized => Some(("WWW-Authenticate", "Bearer".to_owned())),
             Self::Forbidden(scope) => {
-                // As RFC 6750 has it.
+                // RFC 6750, section 3.
                 let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{}\"", scope.name());
                 Some(("WWW-Authenticate", challenge))
             }
-            Self::MethodNotAllowed(allow) => Some(("Allow", allow.clone())),
-            Self::TooMany(seconds) => Some(("Retry-After", seconds.to_string())),
-            Self::Store(crate::db::error::StoreError::Internal(_)) => None,
-            Self::BodiesInFlight | Self::Store(_) => Some(("Retry-After", RETRY_AFTER.to_string())),
-            // What is left of the body would be read as the next request.
-            Self::TooSlow | Self::TooLarge(_) => Some(("Connection", "close".to_owned())),
+            Self::MethodNotAllowed(allowed) => Some(("Allow", allowed.clone())),
+            Self::TooManyRequests(seconds) => Some(("Retry-After", seconds.to_string())),
+            Self::Store(StoreError::Internal(_)) => None,
+            Self::BodyBudgetExhausted | Self::Store(_) => {
+                Some(("Retry-After", RETRY_AFTER_SECONDS.to_string()))
+            }
+            // The unread rest of the body would be parsed as the next request.
+            Self::RequestTimeout | Self::BodyTooLarge(_) => Some(("Connection", "close".to_owned())),
             _ => None,
         }
     }
 
-    fn log(&self, request_id: &str) {
+    fn log(&self, id: &RequestId) {
         match self {
-            Self::Store(crate::db::error::StoreError::Busy | crate::db::error::StoreError::Closed) => {}
-            Self::Store(fault) => tracing::error!(id = request_id, kind = fault.kind(), "{fault}"),
+            Self::Store(StoreError::Busy | StoreError::Closed) => {}
+            Self::Store(error) => tracing::error!(id = id.as_str(), kind = error.kind(), "{error}"),
             _ => {}
         }
     }
 
-    /// The answer that says so.
-    pub fn respond<'r>(&self, request_id: &str) -> Response<'r> {
-        self.log(request_id);
+    /// Returns the problem document as JSON.
+    pub fn to_json(&self, id: &RequestId) -> Vec<u8> {
         let (status, title) = self.status();
         let problem = Problem {
             kind: "about:blank",
             title,
             status,
             detail: self.detail(),
-            errors: if let Self::Unfit(unfit) = self { &unfit.0 } else { &[] },
-            request_id,
+            errors: if let Self::Invalid(errors) = self { &errors.0 } else { &[] },
+            request_id: id.as_str(),
         };
-        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        serde_json::to_vec(&problem).unwrap_or_default()
+    }
+
+    /// Logs the error and returns the response that reports it.
+    pub fn respond<'r>(&self, id: &RequestId) -> Response<'r> {
+        self.log(id);
+        let body = self.to_json(id);
         let mut response = Response::build();
         response
-            .status(Status::new(status))
+            .status(Status::new(self.status().0))
             .raw_header("Content-Type", "application/problem+json")
             .sized_body(body.len(), Cursor::new(body));
         if let Some((name, value)) = self.header() {
@@ -184,6 +198,6 @@ impl ApiError {
 
 impl<'r> Responder<'r, 'static> for ApiError {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
-        Ok(self.respond(&Exchange::of(request).id))
+        Ok(self.respond(RequestId::of(request)))
     }
 }

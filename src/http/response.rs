@@ -1,8 +1,9 @@
-//! What a handler gives back when all went well: JSON, written once.
+//! JSON responses of handlers.
 
 use std::io::Cursor;
 
-use rocket::http::Status;
+use rocket::http::uri::Origin;
+use rocket::http::{RawStr, Status};
 use rocket::request::Request;
 use rocket::response;
 use rocket::response::{Responder, Response};
@@ -10,78 +11,86 @@ use serde::Serialize;
 
 use crate::http::error::ApiError;
 
-/// A JSON answer.
+/// JSON response.
 #[derive(Debug)]
-pub struct Answer {
+pub struct JsonResponse {
     status: Status,
     body: Vec<u8>,
     header: Option<(&'static str, String)>,
 }
 
-/// Response body for a key that may write but not read: the id and the fields that were sent.
-#[derive(Debug, Serialize)]
-pub struct Acknowledged<T> {
-    pub id: i64,
-    #[serde(flatten)]
-    pub sent: T,
-}
+/// Result of a handler that responds with JSON.
+pub type JsonResult = Result<JsonResponse, ApiError>;
 
-/// What most handlers return.
-pub type Answered = Result<Answer, ApiError>;
-
-impl Answer {
-    /// 200 with `value`.
-    ///
-    /// # Errors
-    /// A fault of ours, when `value` has no JSON form.
-    pub fn ok(value: &impl Serialize) -> Answered {
+impl JsonResponse {
+    /// Returns 200 with `value`.
+    pub fn ok(value: &impl Serialize) -> JsonResult {
         let body = serde_json::to_vec(value).map_err(|e| {
-            tracing::error!("an answer could not be written: {e}");
+            tracing::error!("a response could not be serialized: {e}");
             ApiError::Internal
         })?;
         Ok(Self { status: Status::Ok, body, header: None })
     }
 
-    /// 200 with `value`, or 404 when there is none.
-    ///
-    /// # Errors
-    /// The 404, or a fault of ours.
-    pub fn found(value: Option<impl Serialize>, missing: &'static str) -> Answered {
-        value.map_or(Err(ApiError::NotFound(missing)), |value| Self::ok(&value))
+    /// Returns 200 with `value`, or 404 with the message `not_found` when there is none.
+    pub fn found(value: Option<impl Serialize>, not_found: &'static str) -> JsonResult {
+        value.map_or(Err(ApiError::NotFound(not_found)), |value| Self::ok(&value))
     }
 
-    /// JSON that was written before.
-    pub fn raw(status: Status, body: Vec<u8>) -> Self {
-        Self { status, body, header: None }
+    /// Returns 200 with a page of a list of which one entry more than `limit` was read. `Link` leads
+    /// to the next page, if there is one.
+    pub fn page<T: Serialize>(
+        uri: &Origin<'_>,
+        path: &str,
+        mut entries: Vec<T>,
+        limit: u32,
+        offset: u32,
+    ) -> JsonResult {
+        let has_more = entries.len() > limit as usize;
+        entries.truncate(limit as usize);
+        let header = has_more.then(|| {
+            let query = uri.query().map_or("", |query| query.as_str());
+            let next = query_with_offset(query, u64::from(offset) + u64::from(limit));
+            ("Link", format!("<{path}?{next}>; rel=\"next\""))
+        });
+        Ok(Self { header, ..Self::ok(&entries)? })
     }
 
-    /// This answer with the place of what it shows.
+    /// Returns 200 with serialized JSON.
+    pub fn from_json(body: Vec<u8>) -> Self {
+        Self { status: Status::Ok, body, header: None }
+    }
+
+    /// Sets the header `Location`.
     #[must_use]
-    pub fn located(self, location: String) -> Self {
+    pub fn with_location(self, location: String) -> Self {
         Self { header: Some(("Location", location)), ..self }
     }
 
-    /// This answer with another status.
+    /// Sets the status.
     #[must_use]
     pub fn with_status(self, status: Status) -> Self {
         Self { status, ..self }
     }
-
-    /// This answer with a `Link` to the next page, when there is one.
-    #[must_use]
-    pub fn linked(self, next: Option<String>) -> Self {
-        let header = next.map(|next| ("Link", format!("<{next}>; rel=\"next\"")));
-        Self { header, ..self }
-    }
 }
 
-impl<'r> Responder<'r, 'static> for Answer {
+/// Replaces the field `offset` of a query. Its name may be percent-encoded.
+fn query_with_offset(query: &str, offset: u64) -> String {
+    let is_offset = |field: &str| {
+        let name = field.split('=').next().unwrap_or(field);
+        RawStr::new(name).url_decode().is_ok_and(|name| name == "offset")
+    };
+    let kept = query.split('&').filter(|field| !field.is_empty() && !is_offset(field));
+    kept.map(|field| format!("{field}&")).collect::<String>() + &format!("offset={offset}")
+}
+
+impl<'r> Responder<'r, 'static> for JsonResponse {
     fn respond_to(self, _: &'r Request<'_>) -> response::Result<'static> {
         let mut response = Response::build();
         response
             .status(self.status)
             .raw_header("Content-Type", "application/json")
-            // One chunk for a usual list, not one for every 4 KiB, and no larger than it is.
+            // Sends a usual list in one chunk instead of one for every 4 KiB.
             .max_chunk_size(self.body.len().clamp(1, 64 << 10))
             .sized_body(self.body.len(), Cursor::new(self.body));
         if let Some((name, value)) = self.header {

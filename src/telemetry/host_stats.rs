@@ -1,31 +1,35 @@
-//! What monitors want to know of the machine: disk, sizes, the last backup. Looked up at
-//! most once a second, however often it is asked, and never on a thread that answers requests.
+//! Statistics of the host for monitoring: disk space, file sizes, the last backup.
+//!
+//! They are read at most once a second and on a blocking thread, so that no request waits for a disk that hangs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::clock::Clock;
 use crate::db::health::BackupRecord;
 use crate::domain::limits::CLOCK_DRIFT;
 use crate::domain::time::{SECOND, Timestamp};
 use crate::fs::disk_space::Disk;
 use crate::fs::paths::with_suffix;
 use crate::fs::refresher::Refresher;
-use crate::http::app::App;
 
-/// How long a look is good for.
-const FRESH: Duration = Duration::from_secs(1);
-/// Longest wait for fresh figures before the last ones are used.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Maximum age of cached statistics.
+const MAX_AGE: Duration = Duration::from_secs(1);
+/// Maximum wait for new statistics before the last ones are used.
+const READ_TIMEOUT: Duration = Duration::from_secs(3);
+/// Status of what cannot be read.
+const UNKNOWN: &str = "unknown";
 
-/// The disk that holds the database.
+/// Space on the disk that holds the database.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct DiskFacts {
-    /// `ok`, `low` (over 80% in use) or `unknown` (it cannot be looked at, or hangs: then the figures are
-    /// the last that were known).
+#[schema(as = DiskFacts)]
+pub struct DiskStatus {
+    /// `ok`, `low` (over 80% used) or `unknown` (the disk cannot be read or hangs; the figures are the last
+    /// known ones).
     status: &'static str,
     #[schema(required)]
     pub free_bytes: Option<u64>,
@@ -35,97 +39,106 @@ pub struct DiskFacts {
     pub size_bytes: u64,
 }
 
-/// The last backup.
+/// Result of the last backup.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct BackupFacts {
-    /// `ok`, `stale` (over 26 hours old), `failed` (the last attempt), `none`, or `unknown` (the disk
-    /// hangs, or the backup was made after the present time of the server's clock, which must be wrong).
+#[schema(as = BackupFacts)]
+pub struct BackupStatus {
+    /// `ok`, `stale` (over 26 hours old), `failed` (the last attempt), `none`, or `unknown` (the disk hangs,
+    /// or the server's clock is wrong: it shows a time before the backup).
     status: &'static str,
     #[schema(value_type = Option<String>, format = DateTime, required)]
     last_success: Option<Timestamp>,
     #[schema(required)]
     age_seconds: Option<i64>,
-    /// Why the last attempt failed.
+    /// Error of the last attempt.
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
 
-/// All of them.
+/// Statistics at one moment.
 #[derive(Clone, Debug)]
-pub struct Facts {
-    pub disk: DiskFacts,
-    pub backup: BackupFacts,
+pub struct HostSnapshot {
+    pub disk: DiskStatus,
+    pub backup: BackupStatus,
     pub record: BackupRecord,
     pub database_bytes: u64,
     pub wal_bytes: u64,
-    pub tracked_clients: usize,
 }
 
-/// Figures that need file-system calls.
+/// Statistics that are read from the file system.
 #[derive(Debug)]
-struct OnDisk {
-    disk: DiskFacts,
+struct FileStats {
+    disk: DiskStatus,
     record: BackupRecord,
     database_bytes: u64,
     wal_bytes: u64,
 }
 
-/// Remembers the last look.
-#[derive(Debug, Default)]
-pub struct FactBook(Refresher<(Duration, Arc<OnDisk>)>);
+/// Cached statistics of the host.
+#[derive(Debug)]
+pub struct HostStats {
+    database: PathBuf,
+    clock: Clock,
+    cache: Refresher<(Duration, Arc<FileStats>)>,
+}
 
-impl FactBook {
-    /// The facts, at most a second old. While the disk hangs, the last that were known, and
-    /// `unknown` as the status of the disk and of the backup.
-    pub async fn now(&self, app: &App) -> Facts {
-        let (elapsed, path) = (app.clock.elapsed(), app.store.path().to_owned());
-        let is_fresh = |(seen, _): &(Duration, _)| elapsed < *seen + FRESH;
-        let look = move || (elapsed, Arc::new(OnDisk::look(&path)));
-        let (found, is_late) = match self.0.get(is_fresh, PATIENCE, look).await {
-            Ok((_, found)) => (Some(found), false),
-            Err(late) => (late.latest.map(|(_, found)| found), true),
+impl HostStats {
+    /// Creates an empty cache for the host of `database`.
+    pub fn new(database: &Path, clock: &Clock) -> Self {
+        Self { database: database.to_owned(), clock: clock.clone(), cache: Refresher::default() }
+    }
+
+    /// Returns statistics that are at most [`MAX_AGE`] old. While the disk hangs, returns the last known
+    /// ones with the status `unknown`.
+    pub async fn current(&self) -> HostSnapshot {
+        let (elapsed, database) = (self.clock.elapsed(), self.database.clone());
+        let is_fresh = |(read_at, _): &(Duration, _)| elapsed < *read_at + MAX_AGE;
+        let read = move || (elapsed, Arc::new(FileStats::read(&database)));
+        let (stats, is_late) = match self.cache.get(is_fresh, READ_TIMEOUT, read).await {
+            Ok((_, stats)) => (Some(stats), false),
+            Err(late) => (late.latest.map(|(_, stats)| stats), true),
         };
-        let (mut disk, record) = match &found {
-            Some(found) => (found.disk.clone(), found.record.clone()),
-            None => (DiskFacts::unknown(), BackupRecord::default()),
-        };
-        let mut backup = BackupFacts::of(&record, app.clock.now());
+        let stats = stats.unwrap_or_default();
+        let (mut disk, mut backup) = (stats.disk.clone(), BackupStatus::of(&stats.record, self.clock.now()));
         if is_late {
-            (disk.status, backup.status) = ("unknown", "unknown");
+            (disk.status, backup.status) = (UNKNOWN, UNKNOWN);
         }
-        Facts {
+        HostSnapshot {
             disk,
             backup,
-            record,
-            database_bytes: found.as_ref().map_or(0, |found| found.database_bytes),
-            wal_bytes: found.as_ref().map_or(0, |found| found.wal_bytes),
-            tracked_clients: app
-                .limiter
-                .as_ref()
-                .map_or(0, crate::http::middleware::rate_limit::Limiter::tracked),
+            record: stats.record.clone(),
+            database_bytes: stats.database_bytes,
+            wal_bytes: stats.wal_bytes,
         }
     }
 }
 
-impl OnDisk {
-    fn look(path: &Path) -> Self {
+impl Default for FileStats {
+    fn default() -> Self {
+        let (disk, record) = (DiskStatus::unknown(), BackupRecord::default());
+        Self { disk, record, database_bytes: 0, wal_bytes: 0 }
+    }
+}
+
+impl FileStats {
+    fn read(database: &Path) -> Self {
         let size = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
         Self {
-            disk: DiskFacts::look(path),
-            record: BackupRecord::read(path),
-            database_bytes: size(path),
-            wal_bytes: size(&with_suffix(path, "-wal")),
+            disk: DiskStatus::read(database),
+            record: BackupRecord::read(database),
+            database_bytes: size(database),
+            wal_bytes: size(&with_suffix(database, "-wal")),
         }
     }
 }
 
-impl DiskFacts {
+impl DiskStatus {
     fn unknown() -> Self {
-        Self { status: "unknown", free_bytes: None, used_percent: None, size_bytes: 0 }
+        Self { status: UNKNOWN, free_bytes: None, used_percent: None, size_bytes: 0 }
     }
 
-    fn look(path: &Path) -> Self {
+    fn read(path: &Path) -> Self {
         let Ok(disk) = Disk::of(path) else { return Self::unknown() };
         Self {
             status: if disk.is_low() { "low" } else { "ok" },
@@ -136,7 +149,7 @@ impl DiskFacts {
     }
 }
 
-impl BackupFacts {
+impl BackupStatus {
     fn of(record: &BackupRecord, now: Timestamp) -> Self {
         let last_success = record.last_success.map(Timestamp::clamped);
         let age = last_success.map(|at| now.micros() - at.micros());
@@ -144,7 +157,7 @@ impl BackupFacts {
         let status = match age {
             _ if record.error.is_some() => "failed",
             None => "none",
-            Some(_) if !is_known => "unknown",
+            Some(_) if !is_known => UNKNOWN,
             Some(age) if age > BackupRecord::STALE => "stale",
             Some(_) => "ok",
         };

@@ -1,8 +1,7 @@
-//! Every series, described once. Names are the contract: dashboards and alerts use them.
+//! Prometheus metrics. Their names are a contract with dashboards and alerts.
 //!
-//! What happens is counted as it happens; what is (sizes, ages, the newest entries) is
-//! asked when somebody scrapes. Labels that people choose are normalised and capped, so
-//! that nobody can blow up the cardinality.
+//! Events are counted when they happen; gauges (sizes, ages, the newest entries) are set when the metrics are
+//! read. Labels with users' text are normalized, and their number is limited.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -12,7 +11,7 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
-/// A series that cannot be registered.
+/// Error of registering or encoding a metric.
 pub use prometheus::Error as MetricsError;
 
 use crate::config::LimitClass;
@@ -20,14 +19,14 @@ use crate::db::error::StoreError;
 use crate::db::health::Gauges;
 use crate::domain::coffee::Milligrams;
 
-/// Values of one label that users choose, before the rest becomes `other`.
-const LABEL_VALUES: usize = 50;
+/// Maximum number of values of a label with users' text; further ones become `other`.
+const MAX_LABEL_VALUES: usize = 50;
 
-/// Seconds. A Pi answers most requests in the first of these.
+/// Upper bounds of the buckets in seconds.
 const LATENCY_BUCKETS: [f64; 14] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
 
-/// All series.
+/// All metrics.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -39,22 +38,22 @@ pub struct Metrics {
     rate_limited: IntCounterVec,
     auth_failures: IntCounterVec,
     idle_closed: IntCounter,
-    types: Names,
-    contexts: Names,
-    now: Now,
-    scrape: Mutex<()>,
+    type_labels: LabelValues,
+    context_labels: LabelValues,
+    observed: ObservedMetrics,
+    encoding: Mutex<()>,
 }
 
-/// What is asked at a scrape.
+/// Metrics that are set from an [`Observation`].
 #[derive(Debug)]
-struct Now {
+struct ObservedMetrics {
     caffeine_last: Gauge,
     coffee_last: Gauge,
     active_caffeine: Gauge,
     caffeine_today: Gauge,
     bpm_current: Gauge,
     heart_rate_last: Gauge,
-    database_faults: IntCounterVec,
+    database_errors: IntCounterVec,
     queue_depth: IntGauge,
     commits: IntCounter,
     rows_committed: IntCounter,
@@ -64,44 +63,44 @@ struct Now {
     backup_last: Gauge,
     backup_bytes: Gauge,
     backup_ok: Gauge,
-    tracked_clients: IntGauge,
-    up: GaugeVec,
+    tracked_callers: IntGauge,
+    component_up: GaugeVec,
 }
 
-/// What a scrape finds out.
+/// Values that are read when the metrics are encoded.
 #[derive(Clone, Debug, Default)]
-pub struct Observed {
-    /// Instant (seconds since 1970) and dose of the newest coffee.
+pub struct Observation {
+    /// Time (seconds since 1970) and dose (mg) of the newest coffee.
     pub last_coffee: Option<(f64, f64)>,
-    /// Instant (seconds since 1970) and pulse of the newest reading.
+    /// Time (seconds since 1970) and heart rate (bpm) of the newest reading.
     pub last_reading: Option<(f64, u16)>,
     pub active_caffeine_mg: f64,
     pub caffeine_today_mg: f64,
     pub store: Gauges,
     pub database_bytes: u64,
     pub wal_bytes: u64,
-    pub healthy: bool,
-    /// Free bytes and size of the file system that holds the database.
+    pub is_healthy: bool,
+    /// Free and total bytes of the file system that holds the database.
     pub disk: Option<(u64, u64)>,
-    /// Seconds since 1970 of the last good backup, and its size.
+    /// Time (seconds since 1970) and size (bytes) of the last successful backup.
     pub backup: Option<(f64, u64)>,
     pub backup_failed: bool,
-    pub tracked_clients: usize,
+    pub tracked_callers: usize,
 }
 
-/// The values a label has had so far.
+/// Values of a label so far.
 #[derive(Debug, Default)]
-struct Names(Mutex<HashSet<String>>);
+struct LabelValues(Mutex<HashSet<String>>);
 
-impl Names {
-    /// `name` in lower case, or `none`, or `other` when there are too many.
+impl LabelValues {
+    /// Returns `name` in lower case, `none`, or `other` when there are too many values.
     fn label(&self, name: Option<&str>) -> String {
         let Some(name) = name else { return "none".to_owned() };
         let name = name.to_lowercase();
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.contains(&name) {
             name
-        } else if known.len() < LABEL_VALUES {
+        } else if known.len() < MAX_LABEL_VALUES {
             known.insert(name.clone());
             name
         } else {
@@ -110,19 +109,19 @@ impl Names {
     }
 }
 
-/// Makes and registers series.
-struct Maker {
+/// Registry that creates and registers metrics.
+struct Registrar {
     registry: Registry,
 }
 
-impl Maker {
-    fn register<C>(&mut self, made: prometheus::Result<C>) -> prometheus::Result<C>
+impl Registrar {
+    fn register<C>(&mut self, metric: prometheus::Result<C>) -> prometheus::Result<C>
     where
         C: prometheus::core::Collector + Clone + 'static,
     {
-        let made = made?;
-        self.registry.register(Box::new(made.clone()))?;
-        Ok(made)
+        let metric = metric?;
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
     }
 
     fn counters(&mut self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
@@ -143,60 +142,62 @@ impl Maker {
 }
 
 impl Metrics {
-    /// All series, at their start.
-    ///
-    /// # Errors
-    /// A name that is used twice or badly formed: a fault of ours.
+    /// Creates and registers all metrics.
     pub fn new(version: &str, sqlite_version: &str) -> prometheus::Result<Self> {
-        let mut make = Maker { registry: Registry::new() };
+        let mut registrar = Registrar { registry: Registry::new() };
         #[cfg(target_os = "linux")]
-        make.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-        let build = Opts::new("coffee_tracker_build_info", "Always 1; what runs")
+        registrar.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        let build = Opts::new("coffee_tracker_build_info", "Always 1; the labels have the versions")
             .const_label("version", version)
             .const_label("sqlite_version", sqlite_version);
-        make.register(Gauge::with_opts(build))?.set(1.0);
-        let rate_limited = make.counters("rate_limited_total", "Requests over the limit", &["class"])?;
-        let auth_failures = make.counters(
+        registrar.register(Gauge::with_opts(build))?.set(1.0);
+        let rate_limited =
+            registrar.counters("rate_limited_total", "Requests that exceeded a rate limit", &["class"])?;
+        let auth_failures = registrar.counters(
             "auth_failures_total",
-            "Requests whose key is missing, wrong, or lacks the scope",
+            "Requests with a missing or wrong key, or a key without the required scope",
             &["reason"],
         )?;
-        // A series that begins with its first event hides it: nothing has grown.
+        // Starts every series at 0, because `increase` ignores the first value of a series.
         LimitClass::ALL.iter().for_each(|class| drop(rate_limited.with_label_values(&[class.name()])));
         ["missing", "wrong", "scope"]
             .iter()
             .for_each(|reason| drop(auth_failures.with_label_values(&[reason])));
-        let latency = HistogramOpts::new("http_request_duration_seconds", "Time to answer")
+        let latency = HistogramOpts::new("http_request_duration_seconds", "Duration of requests in seconds")
             .buckets(LATENCY_BUCKETS.to_vec());
         Ok(Self {
-            requests: make.counters(
+            requests: registrar.counters(
                 "http_requests_total",
-                "Requests answered",
+                "HTTP requests",
                 &["method", "path", "status"],
             )?,
-            durations: make.register(HistogramVec::new(latency, &["method", "path"]))?,
-            coffees: make.counters("coffee_logged_total", "Coffees logged over HTTP", &["type"])?,
-            caffeine: make
-                .register(prometheus::Counter::new("caffeine_mg_total", "Caffeine logged over HTTP, mg"))?,
-            heart_rates: make.counters(
+            durations: registrar.register(HistogramVec::new(latency, &["method", "path"]))?,
+            coffees: registrar.counters("coffee_logged_total", "Coffees logged over HTTP", &["type"])?,
+            caffeine: registrar.register(prometheus::Counter::new(
+                "caffeine_mg_total",
+                "Milligrams of caffeine logged over HTTP",
+            ))?,
+            heart_rates: registrar.counters(
                 "heartrate_logged_total",
-                "Readings logged over HTTP",
+                "Heart-rate readings logged over HTTP",
                 &["context"],
             )?,
             rate_limited,
             auth_failures,
-            idle_closed: make
-                .register(IntCounter::new("http_idle_closed_total", "Silent connections closed"))?,
-            types: Names::default(),
-            contexts: Names::default(),
-            now: Now::new(&mut make)?,
-            scrape: Mutex::new(()),
-            registry: make.registry,
+            idle_closed: registrar.register(IntCounter::new(
+                "http_idle_closed_total",
+                "Connections closed because they were idle",
+            ))?,
+            type_labels: LabelValues::default(),
+            context_labels: LabelValues::default(),
+            observed: ObservedMetrics::new(&mut registrar)?,
+            encoding: Mutex::new(()),
+            registry: registrar.registry,
         })
     }
 
-    /// Counts an answer.
-    pub fn observe(&self, method: &str, route: &str, status: u16, seconds: f64) {
+    /// Counts a request and its duration.
+    pub fn observe_request(&self, method: &str, route: &str, status: u16, seconds: f64) {
         let mut digits = [0_u8; 3];
         let status = three_digits(status, &mut digits);
         self.requests.with_label_values(&[method, route, status]).inc();
@@ -204,39 +205,36 @@ impl Metrics {
     }
 
     /// Counts a coffee.
-    pub fn coffee_logged(&self, coffee_type: Option<&str>, dose: Milligrams) {
-        self.coffees.with_label_values(&[&self.types.label(coffee_type)]).inc();
+    pub fn count_coffee(&self, coffee_type: Option<&str>, dose: Milligrams) {
+        self.coffees.with_label_values(&[&self.type_labels.label(coffee_type)]).inc();
         self.caffeine.inc_by(dose.mg());
     }
 
     /// Counts readings.
-    pub fn heart_rates_logged(&self, context: Option<&str>, readings: u64) {
-        self.heart_rates.with_label_values(&[&self.contexts.label(context)]).inc_by(readings);
+    pub fn count_readings(&self, context: Option<&str>, readings: u64) {
+        self.heart_rates.with_label_values(&[&self.context_labels.label(context)]).inc_by(readings);
     }
 
-    /// Counts a request over the limit.
-    pub fn rate_limited(&self, class: LimitClass) {
+    /// Counts a request that exceeded its rate limit.
+    pub fn count_rate_limited(&self, class: LimitClass) {
         self.rate_limited.with_label_values(&[class.name()]).inc();
     }
 
-    /// Counts a request without a valid key.
-    pub fn auth_failure(&self, reason: &str) {
+    /// Counts a request without a valid key or scope.
+    pub fn count_auth_failure(&self, reason: &str) {
         self.auth_failures.with_label_values(&[reason]).inc();
     }
 
-    /// Counts a connection that was closed for its silence.
-    pub fn idle_closed(&self) {
+    /// Counts a connection that was closed because it was idle.
+    pub fn count_idle_closed(&self) {
         self.idle_closed.inc();
     }
 
-    /// Everything in Prometheus' text format.
-    ///
-    /// # Errors
-    /// The encoder's.
-    pub fn text(&self, observed: &Observed) -> prometheus::Result<Vec<u8>> {
-        // Two scrapes at once must not both bring a counter up.
-        let _alone = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
-        self.now.set(observed);
+    /// Encodes all metrics in Prometheus' text format.
+    pub fn encode(&self, observed: &Observation) -> prometheus::Result<Vec<u8>> {
+        // Concurrent calls must not both increase a counter.
+        let _guard = self.encoding.lock().unwrap_or_else(PoisonError::into_inner);
+        self.observed.set(observed);
         let mut text = Vec::with_capacity(16 << 10);
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
@@ -248,51 +246,62 @@ fn three_digits(status: u16, digits: &mut [u8; 3]) -> &str {
     std::str::from_utf8(digits).unwrap_or("000")
 }
 
-/// Brings a counter to a count that somebody else keeps.
-fn bring_to(counter: &IntCounter, count: u64) {
+/// Raises a counter to a count that is kept elsewhere.
+fn raise_to(counter: &IntCounter, count: u64) {
     counter.inc_by(count.saturating_sub(counter.get()));
 }
 
-impl Now {
-    fn new(make: &mut Maker) -> prometheus::Result<Self> {
+impl ObservedMetrics {
+    fn new(registrar: &mut Registrar) -> prometheus::Result<Self> {
         Ok(Self {
-            caffeine_last: make.gauge("caffeine_last_mg", "Dose of the newest coffee, mg")?,
-            coffee_last: make.gauge("coffee_last_timestamp_seconds", "When the newest coffee was drunk")?,
-            active_caffeine: make.gauge("caffeine_active_mg", "Caffeine in the body by the model, mg")?,
-            caffeine_today: make.gauge("caffeine_today_mg", "Caffeine of the calendar day so far, mg")?,
-            bpm_current: make.gauge("heartrate_bpm_current", "The newest reading, beats per minute")?,
-            heart_rate_last: make
-                .gauge("heartrate_last_timestamp_seconds", "When the newest reading was taken")?,
-            database_faults: make.counters(
+            caffeine_last: registrar.gauge("caffeine_last_mg", "Dose of the newest coffee in milligrams")?,
+            coffee_last: registrar.gauge("coffee_last_timestamp_seconds", "Time of the newest coffee")?,
+            active_caffeine: registrar
+                .gauge("caffeine_active_mg", "Estimated caffeine in the body in milligrams")?,
+            caffeine_today: registrar
+                .gauge("caffeine_today_mg", "Caffeine of the current calendar day in milligrams")?,
+            bpm_current: registrar.gauge("heartrate_bpm_current", "Newest heart rate in beats per minute")?,
+            heart_rate_last: registrar
+                .gauge("heartrate_last_timestamp_seconds", "Time of the newest heart-rate reading")?,
+            database_errors: registrar.counters(
                 "database_errors_total",
-                "Faults of the database by kind",
+                "Database errors by kind",
                 &["kind"],
             )?,
-            queue_depth: make.count("store_write_queue_depth", "Writes waiting or at work")?,
-            commits: make.register(IntCounter::new("store_commits_total", "Transactions committed"))?,
-            rows_committed: make.register(IntCounter::new(
+            queue_depth: registrar.count("store_write_queue_depth", "Writes that are queued or running")?,
+            commits: registrar.register(IntCounter::new("store_commits_total", "Committed transactions"))?,
+            rows_committed: registrar.register(IntCounter::new(
                 "store_rows_committed_total",
-                "Rows added, changed or deleted with them",
+                "Rows added, changed or deleted by committed transactions",
             ))?,
-            readers: make.counts("store_readers", "Connections of the read pools by state", "state")?,
-            database_bytes: make.counts("database_size_bytes", "Size of the database and its log", "file")?,
-            disk_bytes: make.counts(
+            readers: registrar.counts("store_readers", "Connections of the read pools by state", "state")?,
+            database_bytes: registrar.counts(
+                "database_size_bytes",
+                "Size of the database file and its write-ahead log",
+                "file",
+            )?,
+            disk_bytes: registrar.counts(
                 "disk_bytes",
-                "The disk that holds the database: free and size",
+                "Free and total space of the disk that holds the database",
                 "kind",
             )?,
-            backup_last: make
-                .gauge("backup_last_success_timestamp_seconds", "When the last good backup was made")?,
-            backup_bytes: make.gauge("backup_last_size_bytes", "Size of the last good backup")?,
-            backup_ok: make
-                .gauge("backup_last_result", "1: the last backup succeeded, 0: it failed or there is none")?,
-            tracked_clients: make
-                .count("rate_limit_tracked_clients", "Clients that the limiter remembers")?,
-            up: make.register(GaugeVec::new(Opts::new("component_up", "1: healthy"), &["component"]))?,
+            backup_last: registrar
+                .gauge("backup_last_success_timestamp_seconds", "Time of the last successful backup")?,
+            backup_bytes: registrar.gauge("backup_last_size_bytes", "Size of the last successful backup")?,
+            backup_ok: registrar.gauge(
+                "backup_last_result",
+                "1 if the last backup succeeded, 0 if it failed or there is none",
+            )?,
+            tracked_callers: registrar
+                .count("rate_limit_tracked_clients", "Callers that the rate limiter tracks")?,
+            component_up: registrar.register(GaugeVec::new(
+                Opts::new("component_up", "1 if the component is healthy, otherwise 0"),
+                &["component"],
+            ))?,
         })
     }
 
-    fn set(&self, seen: &Observed) {
+    fn set(&self, seen: &Observation) {
         let whole = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let (coffee_at, dose) = seen.last_coffee.unwrap_or_default();
         self.coffee_last.set(coffee_at);
@@ -302,12 +311,12 @@ impl Now {
         self.bpm_current.set(f64::from(bpm));
         self.active_caffeine.set(seen.active_caffeine_mg);
         self.caffeine_today.set(seen.caffeine_today_mg);
-        for (kind, faults) in StoreError::KINDS.iter().zip(seen.store.faults) {
-            bring_to(&self.database_faults.with_label_values(&[kind]), faults);
+        for (kind, errors) in StoreError::KINDS.iter().zip(seen.store.faults) {
+            raise_to(&self.database_errors.with_label_values(&[kind]), errors);
         }
         self.queue_depth.set(whole(seen.store.queue_depth as u64));
-        bring_to(&self.commits, seen.store.commits);
-        bring_to(&self.rows_committed, seen.store.rows_committed);
+        raise_to(&self.commits, seen.store.commits);
+        raise_to(&self.rows_committed, seen.store.rows_committed);
         self.readers.with_label_values(&["busy"]).set(seen.store.readers_busy.into());
         self.readers.with_label_values(&["total"]).set(seen.store.readers_total.into());
         self.database_bytes.with_label_values(&["main"]).set(whole(seen.database_bytes));
@@ -320,7 +329,7 @@ impl Now {
         self.backup_last.set(backup_at);
         self.backup_bytes.set(backup_bytes as f64);
         self.backup_ok.set(f64::from(u8::from(seen.backup.is_some() && !seen.backup_failed)));
-        self.tracked_clients.set(whole(seen.tracked_clients as u64));
-        self.up.with_label_values(&["database"]).set(f64::from(u8::from(seen.healthy)));
+        self.tracked_callers.set(whole(seen.tracked_callers as u64));
+        self.component_up.with_label_values(&["database"]).set(f64::from(u8::from(seen.is_healthy)));
     }
 }

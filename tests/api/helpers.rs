@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Parser;
-use coffee_tracker::auth::owner_key::Keys;
+use coffee_tracker::auth::owner_key::ApiKeys;
 use coffee_tracker::backup::open::open_store;
 use coffee_tracker::cli::Cli;
 use coffee_tracker::clock::Clock;
 use coffee_tracker::db::store::Options;
 use coffee_tracker::domain::calendar::Zone;
 use coffee_tracker::domain::time::Timestamp;
-use coffee_tracker::http::{App, Shared, rocket};
+use coffee_tracker::http::{App, SharedApp, rocket};
 use rocket::http::{Header, Method};
 use rocket::local::asynchronous::Client;
 use serde_json::{Value, json};
@@ -38,7 +38,7 @@ impl Default for Setup<'_> {
 
 /// A running application.
 pub struct TestApp {
-    pub shared: Shared,
+    pub shared: SharedApp,
     pub clock: Clock,
     // The database goes with it.
     _folder: TempDir,
@@ -119,7 +119,7 @@ impl TestApp {
         let clock = Clock::manual(at(setup.now));
         let built_at = at("2020-01-01T00:00:00Z");
         let shared =
-            App::new(settings, store.unwrap(), Keys::new(KEY), clock.clone(), built_at).await.unwrap();
+            App::new(settings, store.unwrap(), ApiKeys::new(KEY), clock.clone(), built_at).await.unwrap();
         let client = Client::untracked(rocket(shared.clone())).await.unwrap();
         Self { shared, clock, _folder: folder, client }
     }

@@ -106,7 +106,7 @@ fn named_key(app: &TestApp, name: &str, scopes: &[Scope]) -> String {
     let file = KeyFile::of(app.shared.store.path());
     let name = KeyName::parse(name).unwrap();
     let key = file.add(&name, Scopes::from(scopes.to_vec()), app.clock.now()).unwrap();
-    app.shared.tend_keys();
+    app.shared.refresh_keys();
     key
 }
 
@@ -115,7 +115,7 @@ async fn requests_without_a_valid_key_use_up_nothing_that_belongs_to_a_key() {
     let app = TestApp::flagged(&[ON]).await;
     let revoked = named_key(&app, "old", &Scope::ALL);
     KeyFile::of(app.shared.store.path()).revoke(&KeyName::parse("old").unwrap(), app.clock.now()).unwrap();
-    app.shared.tend_keys();
+    app.shared.refresh_keys();
     let keys = ["", "Bearer wrong", "Basic dXNlcjpwYXNz", &format!("Bearer {revoked}")];
     // They share one quota, whatever they ask and whatever is wrong with the key.
     let paths = [(Method::Post, "/coffee/"), (Method::Get, "/coffee/"), (Method::Post, "/heartrate/")];
@@ -318,7 +318,7 @@ async fn sweeping_forgets_whose_quota_is_whole_and_nobody_else() {
     app.wait(120);
     assert_eq!(tracked().await, 52);
     app.wait(2);
-    app.shared.sweep();
+    app.shared.remove_idle_callers();
     // The one who is over the limit, and whoever asks now.
     assert_eq!(tracked().await, 2);
     assert!(exhausted(&app, |ask| ask).await);

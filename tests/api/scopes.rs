@@ -21,7 +21,7 @@ fn name(text: &str) -> KeyName {
 /// A new key with these scopes, which the application has heard of.
 fn key(app: &TestApp, called: &str, scopes: &[Scope]) -> String {
     let made = file(app).add(&name(called), Scopes::from(scopes.to_vec()), app.clock.now()).unwrap();
-    app.shared.tend_keys();
+    app.shared.refresh_keys();
     made
 }
 
@@ -104,7 +104,7 @@ async fn a_revoked_key_is_a_wrong_one() {
     let app = TestApp::new().await;
     let (lost, kept) = (key(&app, "lost", &[Scope::Read]), key(&app, "kept", &[Scope::Read]));
     file(&app).revoke(&name("lost"), app.clock.now()).unwrap();
-    app.shared.tend_keys();
+    app.shared.refresh_keys();
     assert_eq!((look(&app, &lost).await, look(&app, &kept).await), (401, 200));
     // Its name is free again; it opens nothing itself.
     let found = key(&app, "lost", &[Scope::Read]);
@@ -118,7 +118,7 @@ async fn a_rotated_key_holds_until_its_grace_is_over() {
     let rotate = |grace: i64| {
         let now = app.clock.now();
         let made = file(&app).rotate(&name("phone"), now, now.plus(grace)).unwrap();
-        app.shared.tend_keys();
+        app.shared.refresh_keys();
         made
     };
     let second = rotate(DAY);
@@ -151,17 +151,17 @@ async fn a_file_that_is_gone_ends_every_named_key_and_one_that_is_broken_ends_no
     let misspelt = whole.replace("created", "creatd");
     for broken in ["", "{", "[]", r#"{"version": 2, "keys": []}"#, &whole[1..], &misspelt] {
         std::fs::write(&path, broken).unwrap();
-        app.shared.tend_keys();
+        app.shared.refresh_keys();
         assert_eq!(look(&app, &reader).await, 200, "{broken:?}");
     }
     std::fs::write(&path, "x".repeat(1 << 20)).unwrap();
-    app.shared.tend_keys();
+    app.shared.refresh_keys();
     assert_eq!(look(&app, &reader).await, 200, "too large");
     std::fs::remove_file(&path).unwrap();
-    app.shared.tend_keys();
+    app.shared.refresh_keys();
     assert_eq!(look(&app, &reader).await, 401);
     std::fs::write(&path, &whole).unwrap();
-    app.shared.tend_keys();
+    app.shared.refresh_keys();
     assert_eq!(look(&app, &reader).await, 200, "and back");
     assert_eq!(app.get("/coffee/").await.status, 200, "the owner's key is another matter");
 }
@@ -169,12 +169,12 @@ async fn a_file_that_is_gone_ends_every_named_key_and_one_that_is_broken_ends_no
 #[rocket::async_test]
 async fn last_use_is_noted_once_a_minute_and_follows_a_clock_that_is_put_back() {
     use coffee_tracker::auth::key::KeyDigest;
-    use coffee_tracker::auth::last_used::Uses;
+    use coffee_tracker::auth::last_used::LastUsed;
     let app = TestApp::new().await;
     let (used, unused) = (key(&app, "used", &[Scope::Read]), key(&app, "unused", &[Scope::Read]));
     let noted = || {
-        app.shared.tend_keys();
-        let uses = Uses::read(app.shared.store.path());
+        app.shared.refresh_keys();
+        let uses = LastUsed::read(app.shared.store.path());
         assert_eq!(uses.of(&KeyDigest::of(&unused)), None);
         uses.of(&KeyDigest::of(&used)).map(|at| at.to_string())
     };

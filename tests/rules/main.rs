@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use coffee_tracker::auth::key::Scope;
-use coffee_tracker::http::{Access, Entry};
+use coffee_tracker::http::{Access, RouteEntry};
 use serde_json::{Value, json};
 
 /// A Rust file of this project.
@@ -69,7 +69,7 @@ fn document() -> Value {
 }
 
 /// Method and path of an entry, as the document has them.
-fn operation(entry: &Entry) -> (String, String) {
+fn operation(entry: &RouteEntry) -> (String, String) {
     let path = entry.template.replace("..>", ">").replace('<', "{").replace('>', "}");
     (entry.route.method.as_str().to_ascii_lowercase(), path)
 }

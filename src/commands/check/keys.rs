@@ -27,7 +27,7 @@ pub fn named(database: &Path, now: Timestamp) -> Vec<Finding> {
         Ok((keys, _)) => keys,
         Err(e) => return vec![must(ABOUT, e.to_string())],
     };
-    let keys: Vec<_> = keys.into_iter().filter(|key| key.holds_at(now)).collect();
+    let keys: Vec<_> = keys.into_iter().filter(|key| key.is_valid_at(now)).collect();
     let age = |created: Timestamp| now.micros() - created.micros();
     let mut findings: Vec<Finding> = keys
         .iter()

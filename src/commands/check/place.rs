@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::auth::owner_key::Keys;
+use crate::auth::owner_key::ApiKeys;
 use crate::commands::check::{Finding, advice, ago, must, ok};
 use crate::config::{KeySource, Settings};
 use crate::domain::time::{DAY, Timestamp};
@@ -50,7 +50,7 @@ pub fn key(settings: &Settings, now: Timestamp) -> Vec<Finding> {
         KeySource::Given(_) => ("API_KEY".to_owned(), None),
         KeySource::File(path) | KeySource::Made(path) => (path.display().to_string(), Some(path)),
     };
-    let mut findings = vec![match (Keys::load(&key, false), variety(&key)) {
+    let mut findings = vec![match (ApiKeys::load(&key, false), variety(&key)) {
         (Err(e), _) => must(ABOUT, format!("{e} ({source})")),
         (Ok(_), few) if few < VARIETY => {
             must(ABOUT, format!("it has few different characters ({few}): make a random one ({source})"))

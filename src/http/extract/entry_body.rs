@@ -14,9 +14,7 @@ use crate::domain::limits::{MAX_COFFEE_TYPE, MAX_CONTEXT, MAX_NOTES, ValidationC
 use crate::domain::time::Timestamp;
 use crate::http::app::App;
 use crate::http::extract::json_body::FromBody;
-use crate::http::extract::validation::{
-    FieldError, FieldValidator, Location, ValidationErrors, parse_object,
-};
+use crate::http::validation::{FieldError, FieldValidator, Location, ValidationErrors, parse_object};
 
 /// Context of a reading that is sent without one.
 pub const DEFAULT_CONTEXT: &str = "resting";
@@ -207,7 +205,7 @@ pub struct RejectedReading {
 }
 
 impl FromBody for ReadingBatch {
-    fn limit(app: &App) -> u64 {
+    fn max_bytes(app: &App) -> u64 {
         app.settings.max_body.max(MAX_BATCH_BYTES)
     }
 

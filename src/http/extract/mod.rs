@@ -1,6 +1,6 @@
-//! Extractors: parsed request bodies and query parameters.
+//! Extractors: parsed bodies, query parameters, ids and headers.
 
 pub(crate) mod entry_body;
+pub(crate) mod headers;
 pub(crate) mod json_body;
 pub(crate) mod query;
-pub(crate) mod validation;

@@ -1,9 +1,11 @@
-//! What a request asks beyond its path: query fields and ids, parsed with one complaint
-//! for every bad field; and the `Idempotency-Key` header.
+//! Query parameters and ids in paths. Every invalid field is reported at once.
+//!
+//! The structs describe their parameters for the API document, too.
 
 use rocket::http::Status;
-use rocket::outcome::Outcome as Any;
+use rocket::outcome::Outcome as RocketOutcome;
 use rocket::request::{FromParam, FromRequest, Outcome, Request};
+use utoipa::IntoParams;
 
 use crate::db::coffees::CoffeeFilter;
 use crate::db::reading_rows::ReadingFilter;
@@ -15,24 +17,20 @@ use crate::domain::limits::{MAX_COFFEE_TYPE, MAX_CONTEXT};
 use crate::domain::time::Timestamp;
 use crate::http::app::App;
 use crate::http::error::ApiError;
-use crate::http::extract::validation::{FieldError, FieldValidator, Location, ValidationErrors};
-use crate::http::middleware::guard::app;
-use crate::http::middleware::request_context::Exchange;
+use crate::http::request_context::RequestContext;
+use crate::http::validation::{FieldError, FieldValidator, Location, ValidationErrors};
 use crate::transfer::formats::writer::TextFormat;
 
-/// A query, parsed.
+const DEFAULT_DAYS: u16 = 30;
+const DEFAULT_CALENDAR_DAYS: u16 = 365;
+
+/// Parsed query.
 pub struct Query<T>(pub T);
 
-/// What a query can be parsed into.
+/// Type that a query can be parsed into.
 pub trait FromQuery: Sized {
-    /// Parses it.
-    fn from_query(fields: Fields, app: &App) -> Result<Self, ValidationErrors>;
-}
-
-/// A query's fields by name, and the complaints about them so far.
-pub struct Fields {
-    given: Vec<(String, JsonScalar)>,
-    validator: FieldValidator,
+    /// Parses the fields. Errors are collected in `fields`, so that the result counts only without any.
+    fn from_query(fields: &mut QueryFields<'_>) -> Self;
 }
 
 #[rocket::async_trait]
@@ -40,264 +38,374 @@ impl<'r, T: FromQuery> FromRequest<'r> for Query<T> {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        let parsed = Fields::of(request)
-            .map_err(ApiError::from)
-            .and_then(|fields| Ok(T::from_query(fields, app(request)?)?));
-        match parsed {
-            Ok(query) => Any::Success(Self(query)),
-            Err(fault) => fail(request, fault),
+        match parse_query(request) {
+            Ok(query) => RocketOutcome::Success(Self(query)),
+            Err(error) => extractor_error(request, error),
         }
     }
 }
 
-fn fail<T>(request: &Request<'_>, fault: ApiError) -> Outcome<T, ()> {
-    Exchange::of(request).set_fault(fault);
-    Any::Error((Status::UnprocessableEntity, ()))
+fn parse_query<T: FromQuery>(request: &Request<'_>) -> Result<T, ApiError> {
+    let mut fields = QueryFields::of(request, App::of(request)?)?;
+    let query = T::from_query(&mut fields);
+    fields.validator.finish()?;
+    Ok(query)
 }
 
-impl Fields {
-    fn of(request: &Request<'_>) -> Result<Self, FieldError> {
-        let mut fields = Self { given: Vec::new(), validator: FieldValidator::new(Location::Query) };
-        let Some(query) = request.uri().query() else { return Ok(fields) };
-        for part in query.raw_segments().filter(|part| !part.is_empty()) {
-            let (name, value) = part.split_at_byte(b'=');
-            let decode = |raw: &rocket::http::RawStr| {
-                let not_utf8 = |_| FieldError::new(Location::Query, "query", "must be percent-encoded UTF-8");
-                raw.url_decode().map(std::borrow::Cow::into_owned).map_err(not_utf8)
+/// Fails an extractor with `error`.
+pub fn extractor_error<T>(request: &Request<'_>, error: ApiError) -> Outcome<T, ()> {
+    RequestContext::of(request).set_error(error);
+    RocketOutcome::Error((Status::UnprocessableEntity, ()))
+}
+
+/// Fields of a query by name, and the validation errors so far.
+pub struct QueryFields<'a> {
+    fields: Vec<(String, JsonScalar)>,
+    validator: FieldValidator,
+    app: &'a App,
+}
+
+impl<'a> QueryFields<'a> {
+    fn of(request: &Request<'_>, app: &'a App) -> Result<Self, ValidationErrors> {
+        let mut query = Self { fields: Vec::new(), validator: FieldValidator::new(Location::Query), app };
+        let Some(raw) = request.uri().query() else { return Ok(query) };
+        for field in raw.raw_segments().filter(|field| !field.is_empty()) {
+            let (name, value) = field.split_at_byte(b'=');
+            let (Ok(name), Ok(value)) = (name.url_decode(), value.url_decode()) else {
+                return Err(FieldError::new(Location::Query, "query", "must be percent-encoded UTF-8").into());
             };
-            let name = decode(name)?;
-            if fields.given.iter().any(|(other, _)| *other == name) {
-                fields.validator.add_error(&name, &JsonScalar::Absent, "must be given once");
+            if query.fields.iter().any(|(other, _)| *other == name) {
+                query.validator.add_error(&name, &JsonScalar::Absent, "must be given once");
             }
-            fields.given.push((name, JsonScalar::Text(decode(value)?)));
+            query.fields.push((name.into_owned(), JsonScalar::Text(value.into_owned())));
         }
-        Ok(fields)
+        Ok(query)
     }
 
     fn get(&self, name: &str) -> JsonScalar {
-        self.given
-            .iter()
-            .find(|(given, _)| given == name)
-            .map_or(JsonScalar::Absent, |(_, field)| field.clone())
+        let field = self.fields.iter().find(|(other, _)| other == name);
+        field.map_or(JsonScalar::Absent, |(_, value)| value.clone())
     }
 
-    fn integer(&mut self, name: &str, default: i64, min: i64, max: i64) -> i64 {
-        match self.get(name) {
-            JsonScalar::Absent => default,
-            field => self.validator.integer(name, &field, min, max).unwrap_or(default),
-        }
+    fn integer<T: TryFrom<i64> + Into<i64> + Copy>(&mut self, name: &str, default: T, min: T, max: T) -> T {
+        self.optional_integer(name, min, max).unwrap_or(default)
     }
 
-    fn text(&mut self, name: &str, max: usize) -> Option<String> {
-        let field = self.get(name);
-        self.validator.text(name, &field, max)
-    }
-
-    fn instant(&mut self, name: &str, app: &App) -> Option<Timestamp> {
+    fn optional_integer<T: TryFrom<i64> + Into<i64>>(&mut self, name: &str, min: T, max: T) -> Option<T> {
         match self.get(name) {
             JsonScalar::Absent => None,
-            field => self.validator.parse(name, &field, |text| app.settings.place.zone.parse(text)),
+            field => self.validator.integer(name, &field, min.into(), max.into())?.try_into().ok(),
         }
     }
 
-    fn required_instant(&mut self, name: &str, app: &App) -> Timestamp {
+    fn text(&mut self, name: &str, max_length: usize) -> Option<String> {
         let field = self.get(name);
-        let parsed = self.validator.parse(name, &field, |text| app.settings.place.zone.parse(text));
-        parsed.unwrap_or(Timestamp::MIN)
+        self.validator.text(name, &field, max_length)
     }
 
-    fn span(&mut self, app: &App) -> (Timestamp, Timestamp) {
-        let since = self.instant("since", app).unwrap_or(Timestamp::MIN);
-        let until = self.instant("until", app).unwrap_or(Timestamp::MAX);
-        if until < since {
-            self.validator.add_error("until", &self.get("until"), "must not lie before since");
+    fn parse<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, &'static str>) -> Option<T> {
+        match self.get(name) {
+            JsonScalar::Absent => None,
+            field => self.validator.parse(name, &field, parse),
+        }
+    }
+
+    fn timestamp(&mut self, name: &str) -> Option<Timestamp> {
+        let zone = &self.app.settings.place.zone;
+        self.parse(name, |text| zone.parse(text))
+    }
+
+    fn required_timestamp(&mut self, name: &str) -> Option<Timestamp> {
+        let field = self.get(name);
+        self.validator.parse(name, &field, |text| self.app.settings.place.zone.parse(text))
+    }
+
+    /// Parses `since` and `until`.
+    fn time_range(&mut self) -> (Option<Timestamp>, Option<Timestamp>) {
+        let (since, until) = (self.timestamp("since"), self.timestamp("until"));
+        if until.is_some() && until < since {
+            self.validator.add_error("until", &self.get("until"), "must not be before since");
         }
         (since, until)
     }
 
+    /// Parses `limit` and `offset` of a list.
     fn page(&mut self) -> (u32, u32) {
-        let limit = self.integer("limit", 50, 1, 1000);
-        let offset = self.integer("offset", 0, 0, i64::from(i32::MAX));
-        (u32::try_from(limit).unwrap_or(50), u32::try_from(offset).unwrap_or(0))
+        (self.integer("limit", 50, 1, 1000), self.integer("offset", 0, 0, i32::MAX.unsigned_abs()))
     }
 
     fn days(&mut self, default: u16) -> u16 {
-        u16::try_from(self.integer("days", default.into(), 1, 3650)).unwrap_or(default)
+        self.integer("days", default, 1, 3650)
     }
 }
 
-impl FromQuery for CoffeeFilter {
-    fn from_query(mut fields: Fields, app: &App) -> Result<Self, ValidationErrors> {
-        let (since, until) = fields.span(app);
-        let (limit, offset) = fields.page();
-        let coffee_type = fields.text("coffee_type", MAX_COFFEE_TYPE);
-        fields.validator.finish()?;
-        Ok(Self { since, until, coffee_type, limit, offset })
+/// Query of `GET /coffee/`.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct CoffeeListQuery {
+    /// Start of the range, inclusive.
+    #[param(value_type = Option<String>, format = DateTime, example = "2025-07-01T00:00:00Z")]
+    since: Option<Timestamp>,
+    /// End of the range, exclusive. Must not be before `since`.
+    #[param(value_type = Option<String>, format = DateTime, example = "2025-08-01T00:00:00Z")]
+    until: Option<Timestamp>,
+    /// Type of coffee; case is ignored.
+    #[param(max_length = 100, example = "espresso")]
+    coffee_type: Option<String>,
+    /// Maximum number of entries.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 50)]
+    limit: u32,
+    /// Number of entries to skip.
+    #[param(value_type = Option<u32>, minimum = 0, maximum = 2_147_483_647, default = 0)]
+    offset: u32,
+}
+
+impl FromQuery for CoffeeListQuery {
+    fn from_query(fields: &mut QueryFields<'_>) -> Self {
+        let ((since, until), (limit, offset)) = (fields.time_range(), fields.page());
+        Self { since, until, coffee_type: fields.text("coffee_type", MAX_COFFEE_TYPE), limit, offset }
     }
 }
 
-impl FromQuery for ReadingFilter {
-    fn from_query(mut fields: Fields, app: &App) -> Result<Self, ValidationErrors> {
-        let (since, until) = fields.span(app);
-        let (limit, offset) = fields.page();
-        let context = fields.text("context", MAX_CONTEXT);
-        fields.validator.finish()?;
-        Ok(Self { since, until, context, limit, offset })
+impl From<CoffeeListQuery> for CoffeeFilter {
+    fn from(query: CoffeeListQuery) -> Self {
+        Self {
+            since: query.since.unwrap_or(Timestamp::MIN),
+            until: query.until.unwrap_or(Timestamp::MAX),
+            coffee_type: query.coffee_type,
+            limit: query.limit,
+            offset: query.offset,
+        }
     }
 }
 
-/// Which entries to export, and how.
+/// Query of `GET /heartrate/`.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ReadingListQuery {
+    /// Start of the range, inclusive.
+    #[param(value_type = Option<String>, format = DateTime, example = "2025-07-01T00:00:00Z")]
+    since: Option<Timestamp>,
+    /// End of the range, exclusive. Must not be before `since`.
+    #[param(value_type = Option<String>, format = DateTime, example = "2025-08-01T00:00:00Z")]
+    until: Option<Timestamp>,
+    /// Context of the readings.
+    #[param(max_length = 50, example = "resting")]
+    context: Option<String>,
+    /// Maximum number of entries.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 50)]
+    limit: u32,
+    /// Number of entries to skip.
+    #[param(value_type = Option<u32>, minimum = 0, maximum = 2_147_483_647, default = 0)]
+    offset: u32,
+}
+
+impl FromQuery for ReadingListQuery {
+    fn from_query(fields: &mut QueryFields<'_>) -> Self {
+        let ((since, until), (limit, offset)) = (fields.time_range(), fields.page());
+        Self { since, until, context: fields.text("context", MAX_CONTEXT), limit, offset }
+    }
+}
+
+impl From<ReadingListQuery> for ReadingFilter {
+    fn from(query: ReadingListQuery) -> Self {
+        Self {
+            since: query.since.unwrap_or(Timestamp::MIN),
+            until: query.until.unwrap_or(Timestamp::MAX),
+            context: query.context,
+            limit: query.limit,
+            offset: query.offset,
+        }
+    }
+}
+
+/// Query of an export.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct ExportQuery {
+    /// `csv` (RFC 4180 with a header; null is empty) or `jsonl` (one JSON object per line).
+    #[param(value_type = Option<String>, pattern = "^(csv|jsonl)$", default = "csv", example = "csv")]
     pub format: TextFormat,
+    /// Start of the range, inclusive.
+    #[param(value_type = Option<String>, format = DateTime, example = "2025-07-01T00:00:00Z")]
     pub since: Option<Timestamp>,
+    /// End of the range, exclusive. Must not be before `since`.
+    #[param(value_type = Option<String>, format = DateTime, example = "2025-08-01T00:00:00Z")]
     pub until: Option<Timestamp>,
 }
 
 impl FromQuery for ExportQuery {
-    fn from_query(mut fields: Fields, app: &App) -> Result<Self, ValidationErrors> {
-        let format = match fields.get("format") {
-            JsonScalar::Absent => Some(TextFormat::Csv),
-            field => fields.validator.parse("format", &field, |name| match name {
-                "csv" => Ok(TextFormat::Csv),
-                "jsonl" => Ok(TextFormat::JsonLines),
-                _ => Err("must be csv or jsonl"),
-            }),
-        };
-        let (since, until) = (fields.instant("since", app), fields.instant("until", app));
-        if until.is_some() && until < since {
-            fields.validator.add_error("until", &fields.get("until"), "must not lie before since");
-        }
-        fields.validator.finish()?;
-        Ok(Self { format: format.unwrap_or(TextFormat::Csv), since, until })
+    fn from_query(fields: &mut QueryFields<'_>) -> Self {
+        let format = fields.parse("format", |name| match name {
+            "csv" => Ok(TextFormat::Csv),
+            "jsonl" => Ok(TextFormat::JsonLines),
+            _ => Err("must be csv or jsonl"),
+        });
+        let (since, until) = fields.time_range();
+        Self { format: format.unwrap_or(TextFormat::Csv), since, until }
     }
 }
 
-/// A rolling window: the last so many times 24 hours.
-pub struct Days(pub u16);
+/// Query with a rolling time window.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct DaysQuery {
+    /// Length of the window that ends now, in units of 24 hours.
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 3650, default = 30)]
+    pub days: u16,
+}
 
-impl FromQuery for Days {
-    fn from_query(mut fields: Fields, _: &App) -> Result<Self, ValidationErrors> {
-        let days = fields.days(30);
-        fields.validator.finish()?;
-        Ok(Self(days))
+impl FromQuery for DaysQuery {
+    fn from_query(fields: &mut QueryFields<'_>) -> Self {
+        Self { days: fields.days(DEFAULT_DAYS) }
     }
 }
 
-/// So many calendar days, the last of which is today.
-pub struct CalendarDays(pub u16);
+/// Query of `GET /coffee/days`.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct CalendarDaysQuery {
+    /// Number of calendar days, today included.
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 3650, default = 365)]
+    pub days: u16,
+}
 
-impl FromQuery for CalendarDays {
-    fn from_query(mut fields: Fields, _: &App) -> Result<Self, ValidationErrors> {
-        let days = fields.days(365);
-        fields.validator.finish()?;
-        Ok(Self(days))
+impl FromQuery for CalendarDaysQuery {
+    fn from_query(fields: &mut QueryFields<'_>) -> Self {
+        Self { days: fields.days(DEFAULT_CALENDAR_DAYS) }
     }
 }
 
-/// A span of readings, perhaps cut into equal slices.
-pub struct Range {
+/// Query of `GET /heartrate/range`.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct RangeQuery {
+    /// Start of the range, inclusive.
+    #[param(value_type = String, format = DateTime, example = "2025-07-23T00:00:00Z")]
     pub start: Timestamp,
+    /// End of the range, exclusive. Must not be before `start`.
+    #[param(value_type = String, format = DateTime, example = "2025-07-24T00:00:00Z")]
     pub end: Timestamp,
+    /// Number of equal slices to divide the range into.
+    #[param(minimum = 1, maximum = 1000, example = 24)]
     pub buckets: Option<u16>,
 }
 
-impl FromQuery for Range {
-    fn from_query(mut fields: Fields, app: &App) -> Result<Self, ValidationErrors> {
-        let start = fields.required_instant("start", app);
-        let end = fields.required_instant("end", app);
-        let buckets = match fields.integer("buckets", 0, 1, 1000) {
-            0 => None,
-            n => u16::try_from(n).ok(),
-        };
+impl FromQuery for RangeQuery {
+    fn from_query(fields: &mut QueryFields<'_>) -> Self {
+        let (start, end) = (fields.required_timestamp("start"), fields.required_timestamp("end"));
+        let buckets = fields.optional_integer("buckets", 1, 1000);
         if end < start && fields.validator.error_count() == 0 {
-            fields.validator.add_error("end", &fields.get("end"), "must not lie before start");
+            fields.validator.add_error("end", &fields.get("end"), "must not be before start");
         }
-        fields.validator.finish()?;
-        Ok(Self { start, end, buckets })
+        Self { start: start.unwrap_or(Timestamp::MIN), end: end.unwrap_or(Timestamp::MIN), buckets }
     }
 }
 
-/// Which instant to look at, how far, and with which half-life.
-pub struct ActiveQuery {
-    /// `None`: now.
+/// Query of `GET /coffee/active`.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ActiveCaffeineQuery {
+    /// Time of the estimate; default: now. May be in the past or the future. Every logged coffee counts from
+    /// its own time on, including those after `at`.
+    #[param(value_type = Option<String>, format = DateTime, example = "2025-07-23T14:30:00Z")]
     pub at: Option<Timestamp>,
+    /// Length of the curve in hours.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 72, default = 24)]
     pub hours: u32,
+    /// Minutes between two points of the curve.
+    #[param(value_type = Option<u32>, minimum = 5, maximum = 60, default = 15)]
     pub step_minutes: u32,
-    /// `None`: the setting's.
+    /// Half-life of caffeine in hours; default: the server's setting.
+    #[param(minimum = 1, maximum = 24, example = 5)]
     pub half_life_hours: Option<f64>,
 }
 
-impl FromQuery for ActiveQuery {
-    fn from_query(mut fields: Fields, app: &App) -> Result<Self, ValidationErrors> {
-        let at = fields.instant("at", app);
-        let hours = u32::try_from(fields.integer("hours", 24, 1, 72)).unwrap_or(24);
-        let step_minutes = u32::try_from(fields.integer("step_minutes", 15, 5, 60)).unwrap_or(15);
-        let (shortest, longest) = (*HALF_LIFE_RANGE.start(), *HALF_LIFE_RANGE.end());
-        let half_life_hours = match fields.get("half_life_hours") {
-            JsonScalar::Absent => None,
-            field => fields.validator.number("half_life_hours", &field, shortest, longest),
-        };
-        fields.validator.finish()?;
-        Ok(Self { at, hours, step_minutes, half_life_hours })
+impl FromQuery for ActiveCaffeineQuery {
+    fn from_query(fields: &mut QueryFields<'_>) -> Self {
+        Self {
+            at: fields.timestamp("at"),
+            hours: fields.integer("hours", 24, 1, 72),
+            step_minutes: fields.integer("step_minutes", 15, 5, 60),
+            half_life_hours: match fields.get("half_life_hours") {
+                JsonScalar::Absent => None,
+                field => fields.validator.number(
+                    "half_life_hours",
+                    &field,
+                    *HALF_LIFE_RANGE.start(),
+                    *HALF_LIFE_RANGE.end(),
+                ),
+            },
+        }
     }
 }
 
-/// Options of storing a batch.
-pub struct BatchQuery {
-    pub on_error: OnError,
-}
-
-/// Handling of a batch with bad readings.
+/// Handling of a batch with invalid readings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnError {
-    /// One bad reading refuses the batch.
+    /// One invalid reading rejects the batch.
     Fail,
     /// The valid readings are stored, the others reported.
     Skip,
 }
 
+/// Query of `POST /heartrate/batch`.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct BatchQuery {
+    /// `fail`: one invalid reading rejects the batch. `skip`: valid readings are stored, the others reported.
+    #[param(value_type = Option<String>, pattern = "^(fail|skip)$", default = "fail", example = "skip")]
+    pub on_error: OnError,
+}
+
 impl FromQuery for BatchQuery {
-    fn from_query(mut fields: Fields, _: &App) -> Result<Self, ValidationErrors> {
-        let on_error = match fields.get("on_error") {
-            JsonScalar::Absent => Some(OnError::Fail),
-            field => fields.validator.parse("on_error", &field, |name| match name {
-                "fail" => Ok(OnError::Fail),
-                "skip" => Ok(OnError::Skip),
-                _ => Err("must be fail or skip"),
-            }),
-        };
-        fields.validator.finish()?;
-        Ok(Self { on_error: on_error.unwrap_or(OnError::Fail) })
+    fn from_query(fields: &mut QueryFields<'_>) -> Self {
+        let on_error = fields.parse("on_error", |name| match name {
+            "fail" => Ok(OnError::Fail),
+            "skip" => Ok(OnError::Skip),
+            _ => Err("must be fail or skip"),
+        });
+        Self { on_error: on_error.unwrap_or(OnError::Fail) }
     }
 }
 
-/// Which coffees to relate to which readings.
+/// Query of `GET /heartrate/correlation`.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct CorrelationQuery {
+    /// Length of the window that ends now, in units of 24 hours.
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 3650, default = 30)]
     pub days: u16,
+    /// Hours after a coffee in which readings count.
+    #[param(value_type = Option<u8>, minimum = 1, maximum = 24, default = 2)]
     pub hours_after: u8,
+    /// Context of the readings.
+    #[param(max_length = 50, example = "resting")]
     pub context: Option<String>,
+    /// Maximum number of pairs to list, newest first; the statistics cover all of them.
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 1000, default = 50)]
     pub limit: u16,
 }
 
 impl FromQuery for CorrelationQuery {
-    fn from_query(mut fields: Fields, _: &App) -> Result<Self, ValidationErrors> {
-        let days = fields.days(30);
-        let hours_after = u8::try_from(fields.integer("hours_after", 2, 1, 24)).unwrap_or(2);
-        let context = fields.text("context", MAX_CONTEXT);
-        let limit = u16::try_from(fields.integer("limit", 50, 1, 1000)).unwrap_or(50);
-        fields.validator.finish()?;
-        Ok(Self { days, hours_after, context, limit })
+    fn from_query(fields: &mut QueryFields<'_>) -> Self {
+        Self {
+            days: fields.days(DEFAULT_DAYS),
+            hours_after: fields.integer("hours_after", 2, 1, 24),
+            context: fields.text("context", MAX_CONTEXT),
+            limit: fields.integer("limit", 50, 1, 1000),
+        }
     }
 }
 
-/// An id in a path: 1 or more.
-fn id(text: &str) -> Result<i64, FieldError> {
-    let whole = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    text.parse().ok().filter(|id| whole && *id >= 1).ok_or_else(|| {
+/// Parses an id in a path.
+fn parse_id(text: &str) -> Result<i64, FieldError> {
+    let is_whole = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|id| is_whole && *id >= 1).ok_or_else(|| {
         let value = text.chars().take(100).collect::<String>();
         FieldError {
             value: Some(Box::new(value.into())),
-            ..FieldError::new(Location::Path, "id", "must be a whole number from 1 on")
+            ..FieldError::new(Location::Path, "id", "must be a whole number of at least 1")
         }
     })
 }
@@ -306,7 +414,7 @@ impl<'a> FromParam<'a> for CoffeeId {
     type Error = FieldError;
 
     fn from_param(text: &'a str) -> Result<Self, FieldError> {
-        id(text).map(Self)
+        parse_id(text).map(Self)
     }
 }
 
@@ -314,28 +422,6 @@ impl<'a> FromParam<'a> for ReadingId {
     type Error = FieldError;
 
     fn from_param(text: &'a str) -> Result<Self, FieldError> {
-        id(text).map(Self)
-    }
-}
-
-/// The client's own name for a request, so that a repeated one is done once.
-pub struct Once(pub Option<String>);
-
-#[rocket::async_trait]
-impl<'r> FromRequest<'r> for Once {
-    type Error = ();
-
-    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        let mut keys = request.headers().get("Idempotency-Key");
-        let complain =
-            |message| fail(request, FieldError::new(Location::Header, "Idempotency-Key", message).into());
-        match (keys.next().map(str::trim), keys.next()) {
-            (None, _) => Any::Success(Self(None)),
-            (Some(_), Some(_)) => complain("must be given once"),
-            (Some(key), None) if (1..=255).contains(&key.chars().count()) => {
-                Any::Success(Self(Some(key.to_owned())))
-            }
-            _ => complain("must have 1 to 255 characters"),
-        }
+        parse_id(text).map(Self)
     }
 }

@@ -22,7 +22,7 @@ use crate::http::error::ApiError;
 #[folder = "$OUT_DIR/static"]
 struct Files;
 
-const FILE_NOT_FOUND: ApiError = ApiError::NotFound("No such file");
+const FILE_NOT_FOUND: ApiError = ApiError::NotFound("File not found");
 
 /// `Cache-Control` of files that may change: browsers revalidate them on each use.
 const REVALIDATE: &str = "no-cache";
@@ -82,9 +82,9 @@ fn content_type(path: &str) -> ContentType {
     }
 }
 
-/// A static file
-#[utoipa::path(get, path = "/static/{path}", operation_id = "static_file", tag = "open", params(("path" = String, Path, description = "The file's name", example = "icon.svg")),
-    responses((status = 200, description = "The file", content_type = "*/*", body = String, headers(("ETag" = String, description = "The content's digest, for `If-None-Match`"))), (status = 304, description = "The file is as the client has it")))]
+/// Static file
+#[utoipa::path(get, path = "/static/{path}", operation_id = "static_file", tag = "open", params(("path" = String, Path, description = "Path of the file", example = "icon.svg")),
+    responses((status = 200, description = "The file", content_type = "*/*", body = String, headers(("ETag" = String, description = "Digest of the content, for `If-None-Match`"))), (status = 304, description = "The client's copy is current")))]
 #[rocket::get("/static/<path..>")]
 pub fn asset(path: Option<PathBuf>) -> Result<Asset, ApiError> {
     // `None` is an unsafe path, such as one with `..`.
@@ -92,26 +92,26 @@ pub fn asset(path: Option<PathBuf>) -> Result<Asset, ApiError> {
     Asset::file(path.to_str().ok_or(FILE_NOT_FOUND)?)
 }
 
-/// The service worker
+/// Service worker
 ///
 /// Served from the root because its scope is limited to its own path.
-#[utoipa::path(get, path = "/sw.js", operation_id = "service_worker", tag = "open", responses((status = 200, description = "The script", content_type = "text/javascript", body = String), (status = 304, description = "The script is as the client has it")))]
+#[utoipa::path(get, path = "/sw.js", operation_id = "service_worker", tag = "open", responses((status = 200, description = "The script", content_type = "text/javascript", body = String), (status = 304, description = "The client's copy is current")))]
 #[rocket::get("/sw.js")]
 pub fn service_worker() -> Result<Asset, ApiError> {
     Asset::file("sw.js")
 }
 
-/// The web app manifest
-#[utoipa::path(get, path = "/manifest.webmanifest", operation_id = "manifest", tag = "open", responses((status = 200, description = "The manifest", content_type = "application/manifest+json", body = serde_json::Value), (status = 304, description = "The manifest is as the client has it")))]
+/// Web app manifest
+#[utoipa::path(get, path = "/manifest.webmanifest", operation_id = "manifest", tag = "open", responses((status = 200, description = "The manifest", content_type = "application/manifest+json", body = serde_json::Value), (status = 304, description = "The client's copy is current")))]
 #[rocket::get("/manifest.webmanifest")]
 pub fn manifest() -> Result<Asset, ApiError> {
     Asset::file("manifest.webmanifest")
 }
 
-/// The icon
+/// Icon
 ///
 /// The path that browsers request when a page declares no icon.
-#[utoipa::path(get, path = "/favicon.ico", operation_id = "icon", tag = "open", responses((status = 200, description = "The icon", content_type = "image/svg+xml", body = String), (status = 304, description = "The icon is as the client has it")))]
+#[utoipa::path(get, path = "/favicon.ico", operation_id = "icon", tag = "open", responses((status = 200, description = "The icon", content_type = "image/svg+xml", body = String), (status = 304, description = "The client's copy is current")))]
 #[rocket::get("/favicon.ico")]
 pub fn icon() -> Result<Asset, ApiError> {
     Asset::file("icon.svg")

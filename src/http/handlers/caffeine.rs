@@ -1,44 +1,42 @@
-//! `/coffee/active` and `/coffee/summary`: what the caffeine model says.
+//! `/coffee/active` and `/coffee/summary`: estimates of the caffeine model.
 
 use rocket::State;
 
-use crate::domain::advice::{
-    ActiveCaffeine, CaffeineAdvisor, CaffeineProfile, CoffeeSummary, USUAL_DOSE_SAMPLE,
-};
+use crate::domain::advice::{ActiveCaffeine, CaffeineAdvisor, CoffeeSummary, USUAL_DOSE_SAMPLE};
 use crate::domain::caffeine::{ABSORPTION_PER_HOUR, Kinetics};
-use crate::http::app::Shared;
-use crate::http::extract::query::{ActiveQuery, Query};
-use crate::http::response::{Answer, Answered};
+use crate::http::app::SharedApp;
+use crate::http::extract::query::{ActiveCaffeineQuery, Query};
+use crate::http::response::{JsonResponse, JsonResult};
 
 /// Caffeine in the body
 ///
-/// By the model (one compartment, first-order absorption and elimination): now, as a curve, and at bedtime.
-/// An estimate, with its sources. Everything that is logged counts from its own time on, also what was drunk
-/// after `at`; nothing else is assumed to be drunk.
-#[utoipa::path(get, path = "/coffee/active", operation_id = "active_caffeine", tag = "coffee", params(crate::http::schemas::ActiveParams),
-    responses((status = 200, description = "The level, its curve, and what follows for the night", body = ActiveCaffeine)))]
+/// Estimate of a one-compartment model with first-order absorption and elimination: now, as a curve, and at
+/// bedtime, with the sources of all constants. Every logged coffee counts from its own time on, including
+/// those after `at`; no other coffees are assumed.
+#[utoipa::path(get, path = "/coffee/active", operation_id = "active_caffeine", tag = "coffee", params(ActiveCaffeineQuery),
+    responses((status = 200, description = "Level, curve and bedtime forecast", body = ActiveCaffeine)))]
 #[rocket::get("/coffee/active")]
-pub async fn active(app: &State<Shared>, query: Query<ActiveQuery>) -> Answered {
+pub async fn active(app: &State<SharedApp>, query: Query<ActiveCaffeineQuery>) -> JsonResult {
     let query = query.0;
     let at = query.at.unwrap_or_else(|| app.clock.now());
     let zone = &app.settings.place.zone;
-    let mut profile: CaffeineProfile = app.settings.profile;
-    let asked = query.half_life_hours.and_then(|hours| Kinetics::new(hours, ABSORPTION_PER_HOUR));
-    profile.kinetics = asked.unwrap_or(profile.kinetics);
-    let (doses, latest) =
-        app.store.intake(profile.dose_window(zone, at, query.hours), at, USUAL_DOSE_SAMPLE).await?;
+    let mut profile = app.settings.profile;
+    let kinetics = query.half_life_hours.and_then(|hours| Kinetics::new(hours, ABSORPTION_PER_HOUR));
+    profile.kinetics = kinetics.unwrap_or(profile.kinetics);
+    let window = profile.dose_window(zone, at, query.hours);
+    let (doses, latest) = app.store.intake(window, at, USUAL_DOSE_SAMPLE).await?;
     let advisor = CaffeineAdvisor::new(&profile, zone, at, &doses, &latest);
-    Answer::ok(&advisor.active(query.hours, query.step_minutes))
+    JsonResponse::ok(&advisor.active(query.hours, query.step_minutes))
 }
 
-/// The day at a glance
+/// Summary of the day
 ///
-/// Today's total against the advised limit, what is in the body, and a sentence.
+/// Today's total compared with the recommended maximum, caffeine in the body, and advice.
 #[utoipa::path(get, path = "/coffee/summary", operation_id = "coffee_summary", tag = "coffee",
-    responses((status = 200, description = "How the day stands", body = CoffeeSummary)))]
+    responses((status = 200, description = "Summary of the day", body = CoffeeSummary)))]
 #[rocket::get("/coffee/summary")]
-pub async fn summary(app: &State<Shared>) -> Answered {
+pub async fn summary(app: &State<SharedApp>) -> JsonResult {
     let (at, profile, zone) = (app.clock.now(), &app.settings.profile, &app.settings.place.zone);
     let (doses, latest) = app.store.intake(profile.dose_window(zone, at, 1), at, USUAL_DOSE_SAMPLE).await?;
-    Answer::ok(&CaffeineAdvisor::new(profile, zone, at, &doses, &latest).summary())
+    JsonResponse::ok(&CaffeineAdvisor::new(profile, zone, at, &doses, &latest).summary())
 }

@@ -1,165 +1,118 @@
-//! `/coffee`: log, list, change, delete, and what it adds up to.
+//! `/coffee`: log, list, change and delete coffees; totals, statistics and types.
 
 use rocket::State;
-use rocket::http::Status;
+use rocket::http::uri::Origin;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::db::coffees::{CoffeeFilter, CoffeeStats, DayTotal};
-use crate::db::idempotency::{IdempotencyKey, IdempotentOutcome};
+use crate::db::idempotency::IdempotentOutcome;
 use crate::domain::calendar::Date;
 use crate::domain::coffee::{
     Coffee, CoffeeChange, CoffeeId, NewCoffee, PRESETS, PRESETS_SOURCE, Preset, addiction_level,
 };
 use crate::domain::statistics::round2;
 use crate::domain::time::{DAY, Timestamp};
-use crate::http::app::{Shared, next_page};
+use crate::http::app::{App, SharedApp};
 use crate::http::error::ApiError;
-use crate::http::extract::json_body::Body;
-use crate::http::extract::query::{CalendarDays, Days, Once, Query};
-use crate::http::extract::validation::{FieldError, Location};
-use crate::http::middleware::guard::MayRead;
-use crate::http::response::{Acknowledged, Answer, Answered};
+use crate::http::extract::headers::{Caller, IdempotencyHeader};
+use crate::http::extract::json_body::JsonBody;
+use crate::http::extract::query::{CalendarDaysQuery, CoffeeListQuery, DaysQuery, Query};
+use crate::http::handlers::entries::{Collection, Deleted, NoData, rolling_window};
+use crate::http::response::{JsonResponse, JsonResult};
+use crate::http::schemas::{CoffeeInput, CoffeePatch, CoffeeWritten, EntryId, IdempotencyKeyHeader};
+use crate::http::validation::FieldError;
 
-const MISSING: &str = "Coffee log not found";
-
-/// An answer under an `Idempotency-Key`: 201 the first time and every time after. A repeated answer has
-/// nothing but the id and `sent`, if there is one.
-pub(super) fn stored<T: Serialize>(
-    stored: IdempotentOutcome<T>,
-    id: impl Fn(&T) -> i64,
-    collection: &str,
-    sent: Option<impl Serialize>,
-) -> Answered {
-    match stored {
-        IdempotentOutcome::New(made) => {
-            let answer = Answer::ok(&made)?;
-            Ok(answer.with_status(Status::Created).located(format!("{collection}{}", id(&made))))
-        }
-        IdempotentOutcome::Replayed { id, answer } => {
-            let answer = match sent {
-                Some(sent) => Answer::ok(&Acknowledged { id, sent })?.with_status(Status::Created),
-                None => Answer::raw(Status::Created, answer.into_bytes()),
-            };
-            Ok(answer.located(format!("{collection}{id}")))
-        }
-        IdempotentOutcome::KeyReused => {
-            let message = "was used before, for another body";
-            Err(FieldError::new(Location::Header, "Idempotency-Key", message).into())
-        }
-    }
-}
+const COFFEES: Collection =
+    Collection { path: "/coffee/", not_found: "Coffee log not found", deleted: "Coffee log deleted" };
 
 /// Log a coffee
 ///
-/// `timestamp` is when it was drunk: now, when it is left out. With an `Idempotency-Key` the same
-/// request may be sent again without adding anything.
-#[utoipa::path(post, path = "/coffee/", operation_id = "add_coffee", tag = "coffee", request_body(content = crate::http::schemas::CoffeeInput, example = json!({"caffeine_mg": 95, "coffee_type": "espresso", "notes": "after lunch"})), params(crate::http::schemas::IdempotencyHeader),
-    responses((status = 201, description = "The coffee as it was stored. When a request is sent again by a key without the scope `read`: the id and the fields that were sent", body = crate::http::schemas::CoffeeWritten, headers(("Location" = String, description = "The path of the new coffee, such as `/coffee/1`")))))]
+/// `timestamp` is the time of the coffee; default: now. With an `Idempotency-Key`, the same request can be
+/// sent again without adding another coffee.
+#[utoipa::path(post, path = "/coffee/", operation_id = "add_coffee", tag = "coffee", request_body(content = CoffeeInput, example = json!({"caffeine_mg": 95, "coffee_type": "espresso", "notes": "after lunch"})), params(IdempotencyKeyHeader),
+    responses((status = 201, description = "The stored coffee. A repeated request by a caller without the scope `read` gets the id and the fields that it sent", body = CoffeeWritten, headers(("Location" = String, description = "Path of the new coffee, such as `/coffee/1`")))))]
 #[rocket::post("/coffee", data = "<new>")]
-pub async fn add(app: &State<Shared>, once: Once, may_read: MayRead, new: Body<NewCoffee>) -> Answered {
-    let key = once.0.map(|key| IdempotencyKey { route: "/coffee/", key, uptime: app.clock.elapsed() });
-    let sent = may_read.instead(|| CoffeeChange::from(new.0.clone()));
-    let kind = new.0.coffee_type.clone();
-    let dose = new.0.caffeine_mg;
-    let made = app.store.add_coffee(new.0, key, app.clock.now()).await?;
-    if let IdempotentOutcome::New(coffee) = &made {
-        app.metrics.coffee_logged(kind.as_deref(), dose);
-        app.note_entry(coffee.timestamp);
+pub async fn add(
+    app: &State<SharedApp>,
+    idempotency: IdempotencyHeader,
+    caller: Caller,
+    new: JsonBody<NewCoffee>,
+) -> JsonResult {
+    let sent = (!caller.may_read).then(|| CoffeeChange::from(new.0.clone()));
+    let outcome = app.store.add_coffee(new.0, idempotency.0, app.clock.now()).await?;
+    if let IdempotentOutcome::New(coffee) = &outcome {
+        app.record_coffee(coffee);
     }
-    stored(made, |coffee| coffee.id.0, "/coffee/", sent)
+    COFFEES.created(outcome, |coffee| coffee.id.0, sent)
 }
 
 /// List coffees
 ///
-/// Newest first. `Link: rel="next"` leads to the next page, when there is one.
-#[utoipa::path(get, path = "/coffee/", operation_id = "list_coffees", tag = "coffee",
-    params(crate::http::schemas::Span, crate::http::schemas::OfType, crate::http::schemas::Page),
-    responses((status = 200, description = "At most `limit` coffees, newest first", body = [Coffee], headers(("Link" = String, description = "The next page, when there is one: `</coffee/?offset=50>; rel=\"next\"`")))))]
+/// Newest first. `Link: rel="next"` leads to the next page, if there is one.
+#[utoipa::path(get, path = "/coffee/", operation_id = "list_coffees", tag = "coffee", params(CoffeeListQuery),
+    responses((status = 200, description = "At most `limit` coffees, newest first", body = [Coffee], headers(("Link" = String, description = "Next page, if there is one: `</coffee/?offset=50>; rel=\"next\"`")))))]
 #[rocket::get("/coffee")]
-pub async fn list(
-    app: &State<Shared>,
-    filter: Query<CoffeeFilter>,
-    uri: crate::http::app::RequestUri<'_>,
-) -> Answered {
-    let filter = filter.0;
+pub async fn list(app: &State<SharedApp>, query: Query<CoffeeListQuery>, uri: &Origin<'_>) -> JsonResult {
+    let filter = CoffeeFilter::from(query.0);
     let (limit, offset) = (filter.limit, filter.offset);
-    let mut coffees = app.store.coffees(CoffeeFilter { limit: limit + 1, ..filter }).await?;
-    let next = next_page(uri, "/coffee/", &mut coffees, limit, offset);
-    Ok(Answer::ok(&coffees)?.linked(next))
+    let coffees = app.store.coffees(CoffeeFilter { limit: limit + 1, ..filter }).await?;
+    COFFEES.page(uri, coffees, limit, offset)
 }
 
 /// Get a coffee
-#[utoipa::path(get, path = "/coffee/{id}", operation_id = "get_coffee", tag = "coffee", params(crate::http::schemas::EntryId),
+#[utoipa::path(get, path = "/coffee/{id}", operation_id = "get_coffee", tag = "coffee", params(EntryId),
     responses((status = 200, description = "The coffee", body = Coffee)))]
 #[rocket::get("/coffee/<id>")]
-pub async fn show(app: &State<Shared>, id: Result<CoffeeId, FieldError>) -> Answered {
-    Answer::found(app.store.coffee(id?).await?, MISSING)
+pub async fn get(app: &State<SharedApp>, id: Result<CoffeeId, FieldError>) -> JsonResult {
+    COFFEES.found(app.store.coffee(id?).await?)
 }
 
 /// Change a coffee
 ///
-/// Only the fields that are given change; null clears `coffee_type` and `notes`. A key without the scope
+/// Changes only the fields that are sent; null clears `coffee_type` and `notes`. A caller without the scope
 /// `read` gets the id and the fields that it sent.
-#[utoipa::path(put, path = "/coffee/{id}", operation_id = "put_coffee", tag = "coffee", params(crate::http::schemas::EntryId),
-    request_body(content = crate::http::schemas::CoffeePatch, example = json!({"caffeine_mg": 80, "notes": null})), responses((status = 200, description = "The coffee as it is now", body = crate::http::schemas::CoffeeWritten)))]
+#[utoipa::path(put, path = "/coffee/{id}", operation_id = "put_coffee", tag = "coffee", params(EntryId),
+    request_body(content = CoffeePatch, example = json!({"caffeine_mg": 80, "notes": null})), responses((status = 200, description = "The changed coffee", body = CoffeeWritten)))]
 #[rocket::put("/coffee/<id>", data = "<change>")]
-pub async fn replace(
-    app: &State<Shared>,
+pub async fn put(
+    app: &State<SharedApp>,
     id: Result<CoffeeId, FieldError>,
-    may_read: MayRead,
-    change: Body<CoffeeChange>,
-) -> Answered {
-    apply(app, id?, &may_read, change.0).await
-}
-
-async fn apply(app: &Shared, id: CoffeeId, may_read: &MayRead, change: CoffeeChange) -> Answered {
-    let sent = may_read.instead(|| change.clone());
-    let changed = app.store.change_coffee(id, change).await?;
-    match sent {
-        Some(sent) => Answer::found(changed.map(|_| Acknowledged { id: id.0, sent }), MISSING),
-        None => Answer::found(changed, MISSING),
-    }
+    caller: Caller,
+    change: JsonBody<CoffeeChange>,
+) -> JsonResult {
+    let id = id?;
+    let sent = (!caller.may_read).then(|| change.0.clone());
+    COFFEES.changed(app.store.change_coffee(id, change.0).await?, id.0, sent)
 }
 
 /// Change a coffee
 ///
-/// As `PUT` does.
-#[utoipa::path(patch, path = "/coffee/{id}", operation_id = "patch_coffee", tag = "coffee", params(crate::http::schemas::EntryId),
-    request_body(content = crate::http::schemas::CoffeePatch, example = json!({"coffee_type": "flat white"})), responses((status = 200, description = "The coffee as it is now", body = crate::http::schemas::CoffeeWritten)))]
+/// Same as `PUT`.
+#[utoipa::path(patch, path = "/coffee/{id}", operation_id = "patch_coffee", tag = "coffee", params(EntryId),
+    request_body(content = CoffeePatch, example = json!({"coffee_type": "flat white"})), responses((status = 200, description = "The changed coffee", body = CoffeeWritten)))]
 #[rocket::patch("/coffee/<id>", data = "<change>")]
-pub async fn change(
-    app: &State<Shared>,
+pub async fn patch(
+    app: &State<SharedApp>,
     id: Result<CoffeeId, FieldError>,
-    may_read: MayRead,
-    change: Body<CoffeeChange>,
-) -> Answered {
-    apply(app, id?, &may_read, change.0).await
-}
-
-/// That something is gone.
-#[derive(Serialize, ToSchema)]
-pub struct Deleted {
-    pub message: &'static str,
-    #[schema(minimum = 1)]
-    pub id: i64,
+    caller: Caller,
+    change: JsonBody<CoffeeChange>,
+) -> JsonResult {
+    put(app, id, caller, change).await
 }
 
 /// Delete a coffee
-#[utoipa::path(delete, path = "/coffee/{id}", operation_id = "delete_coffee", tag = "coffee", params(crate::http::schemas::EntryId),
-    responses((status = 200, description = "It is gone", body = Deleted)))]
+#[utoipa::path(delete, path = "/coffee/{id}", operation_id = "delete_coffee", tag = "coffee", params(EntryId),
+    responses((status = 200, description = "The coffee was deleted", body = Deleted)))]
 #[rocket::delete("/coffee/<id>")]
-pub async fn delete(app: &State<Shared>, id: Result<CoffeeId, FieldError>) -> Answered {
+pub async fn delete(app: &State<SharedApp>, id: Result<CoffeeId, FieldError>) -> JsonResult {
     let id = id?;
-    let gone =
-        app.store.delete_coffee(id).await?.then_some(Deleted { message: "Coffee log deleted", id: id.0 });
-    Answer::found(gone, MISSING)
+    COFFEES.deleted(app.store.delete_coffee(id).await?, id.0)
 }
 
-/// Today's caffeine.
+/// Response body of `GET /coffee/today`.
 #[derive(Serialize, ToSchema)]
-#[schema(as = CoffeeToday)]
-pub struct Today {
+pub struct CoffeeToday {
     #[schema(value_type = String, format = Date)]
     date: Date,
     /// Milligrams, to 2 decimals.
@@ -168,26 +121,26 @@ pub struct Today {
     /// By the total: 0 `caffeine-free saint`, below 100 `amateur`, below 200 `casual user`, below 300
     /// `moderate addict`, below 400 `serious problem`, below 600 `severe addiction`, else `call emergency services`.
     addiction_level: &'static str,
-    /// The advised limit for a day in milligrams; a setting.
+    /// Recommended daily maximum in milligrams; a setting.
     #[schema(minimum = 0)]
     recommended_max: f64,
-    /// Is the total above it?
+    /// The total exceeds `recommended_max`.
     over_limit: bool,
     coffee_count: u64,
 }
 
-/// Today so far
+/// Today's caffeine
 ///
-/// Today is the calendar day in the server's time zone.
-#[utoipa::path(get, path = "/coffee/today", operation_id = "coffee_today", tag = "coffee", responses((status = 200, description = "Today's total and what it says", body = Today)))]
+/// Total of the current calendar day in the server's time zone.
+#[utoipa::path(get, path = "/coffee/today", operation_id = "coffee_today", tag = "coffee", responses((status = 200, description = "Today's total and its assessment", body = CoffeeToday)))]
 #[rocket::get("/coffee/today")]
-pub async fn today(app: &State<Shared>) -> Answered {
+pub async fn today(app: &State<SharedApp>) -> JsonResult {
     let zone = &app.settings.place.zone;
     let date = zone.date(app.clock.now());
     let (start, end) = zone.day(date);
     let total = app.store.caffeine_between(start, end).await?;
     let recommended_max = app.settings.rules.recommended_daily_caffeine_mg;
-    Answer::ok(&Today {
+    JsonResponse::ok(&CoffeeToday {
         date,
         total_caffeine_mg: round2(total.total_mg),
         addiction_level: addiction_level(total.total_mg),
@@ -197,10 +150,9 @@ pub async fn today(app: &State<Shared>) -> Answered {
     })
 }
 
-/// One day's caffeine.
+/// Total of one calendar day.
 #[derive(Serialize, ToSchema)]
-#[schema(as = CoffeeDay)]
-struct OfDay {
+struct CoffeeDay {
     #[schema(value_type = String, format = Date)]
     date: Date,
     /// Milligrams, to 2 decimals.
@@ -209,107 +161,104 @@ struct OfDay {
     coffee_count: u64,
 }
 
-/// Calendar days that end with today.
-struct LastDays {
-    /// Newest first; days without coffee are left out.
-    days: Vec<OfDay>,
+/// Totals of the last calendar days, today included.
+struct DailyTotals {
+    /// Newest first; days without coffee are omitted.
+    days: Vec<CoffeeDay>,
     total_mg: f64,
-    with_caffeine: usize,
+    days_with_caffeine: usize,
 }
 
-impl LastDays {
-    async fn of(app: &Shared, count: u16) -> Result<Self, ApiError> {
+impl DailyTotals {
+    async fn read(app: &App, count: u16) -> Result<Self, ApiError> {
         let zone = &app.settings.place.zone;
         let today = zone.date(app.clock.now());
         let (start, _) = zone.day(today.minus_days(u32::from(count) - 1));
         let (_, end) = zone.day(today);
         let days = app.store.caffeine_by_day(start, end, zone.clone()).await?;
-        let of_day = |(date, day): (Date, DayTotal)| OfDay {
+        let coffee_day = |(date, day): (Date, DayTotal)| CoffeeDay {
             date,
             total_mg: round2(day.total_mg),
             coffee_count: day.coffee_count,
         };
         Ok(Self {
             total_mg: days.iter().map(|(_, day)| day.total_mg).sum(),
-            with_caffeine: days.iter().filter(|(_, day)| day.total_mg > 0.0).count(),
-            days: days.into_iter().map(of_day).collect(),
+            days_with_caffeine: days.iter().filter(|(_, day)| day.total_mg > 0.0).count(),
+            days: days.into_iter().map(coffee_day).collect(),
         })
     }
 }
 
-/// Seven days' caffeine.
+/// Response body of `GET /coffee/week`.
 #[derive(Serialize, ToSchema)]
-#[schema(as = CoffeeWeek)]
-pub struct Week {
-    /// Newest first; days without coffee are left out.
+pub struct CoffeeWeek {
+    /// Newest first; days without coffee are omitted.
     #[schema(max_items = 7)]
-    daily_breakdown: Vec<OfDay>,
+    daily_breakdown: Vec<CoffeeDay>,
     /// Milligrams, to 2 decimals.
     #[schema(minimum = 0)]
     week_total_mg: f64,
-    /// The total divided by seven.
+    /// Total divided by seven.
     #[schema(minimum = 0)]
     week_average_mg: f64,
     #[schema(maximum = 7)]
     days_with_caffeine: usize,
 }
 
-/// The last seven days
+/// Caffeine of the last seven days
 ///
-/// Calendar days, with today.
-#[utoipa::path(get, path = "/coffee/week", operation_id = "coffee_week", tag = "coffee", responses((status = 200, description = "Day by day", body = Week)))]
+/// Calendar days, today included.
+#[utoipa::path(get, path = "/coffee/week", operation_id = "coffee_week", tag = "coffee", responses((status = 200, description = "Totals by day", body = CoffeeWeek)))]
 #[rocket::get("/coffee/week")]
-pub async fn week(app: &State<Shared>) -> Answered {
-    let week = LastDays::of(app, 7).await?;
-    Answer::ok(&Week {
-        days_with_caffeine: week.with_caffeine,
+pub async fn week(app: &State<SharedApp>) -> JsonResult {
+    let week = DailyTotals::read(app, 7).await?;
+    JsonResponse::ok(&CoffeeWeek {
+        days_with_caffeine: week.days_with_caffeine,
         daily_breakdown: week.days,
         week_total_mg: round2(week.total_mg),
         week_average_mg: round2(week.total_mg / 7.0),
     })
 }
 
-/// Some days' caffeine.
+/// Response body of `GET /coffee/days`.
 #[derive(Serialize, ToSchema)]
-#[schema(as = CoffeeDays)]
-pub struct ByDay {
+pub struct CoffeeDays {
     #[schema(minimum = 1, maximum = 3650)]
     period_days: u16,
-    /// Newest first; days without coffee are left out.
+    /// Newest first; days without coffee are omitted.
     #[schema(max_items = 3650)]
-    daily_breakdown: Vec<OfDay>,
+    daily_breakdown: Vec<CoffeeDay>,
     /// Milligrams, to 2 decimals.
     #[schema(minimum = 0)]
     total_caffeine_mg: f64,
-    /// The total divided by `period_days`.
+    /// Total divided by `period_days`.
     #[schema(minimum = 0)]
     average_per_day: f64,
     #[schema(maximum = 3650)]
     days_with_caffeine: usize,
 }
 
-/// Day by day
+/// Caffeine by day
 ///
-/// Calendar days, with today: what a calendar of a year shows.
-#[utoipa::path(get, path = "/coffee/days", operation_id = "coffee_days", tag = "coffee", params(crate::http::schemas::CalendarDaysParam), responses((status = 200, description = "Day by day", body = ByDay)))]
+/// Calendar days, today included.
+#[utoipa::path(get, path = "/coffee/days", operation_id = "coffee_days", tag = "coffee", params(CalendarDaysQuery), responses((status = 200, description = "Totals by day", body = CoffeeDays)))]
 #[rocket::get("/coffee/days")]
-pub async fn days(app: &State<Shared>, days: Query<CalendarDays>) -> Answered {
-    let count = days.0.0;
-    let by_day = LastDays::of(app, count).await?;
-    Answer::ok(&ByDay {
+pub async fn days(app: &State<SharedApp>, query: Query<CalendarDaysQuery>) -> JsonResult {
+    let count = query.0.days;
+    let totals = DailyTotals::read(app, count).await?;
+    JsonResponse::ok(&CoffeeDays {
         period_days: count,
-        days_with_caffeine: by_day.with_caffeine,
-        daily_breakdown: by_day.days,
-        total_caffeine_mg: round2(by_day.total_mg),
-        average_per_day: round2(by_day.total_mg / f64::from(count)),
+        days_with_caffeine: totals.days_with_caffeine,
+        daily_breakdown: totals.days,
+        total_caffeine_mg: round2(totals.total_mg),
+        average_per_day: round2(totals.total_mg / f64::from(count)),
     })
 }
 
-/// What was drunk of one type.
+/// Totals of one type of coffee.
 #[derive(Serialize, ToSchema)]
-#[schema(as = CoffeesOfType)]
-struct OfType {
-    /// Null for the coffees without a type.
+struct CoffeesOfType {
+    /// Null for coffees without a type.
     #[schema(required)]
     coffee_type: Option<String>,
     coffee_count: u64,
@@ -319,10 +268,9 @@ struct OfType {
     average_mg: f64,
 }
 
-/// What was drunk in one hour of the day.
+/// Totals of one hour of the day.
 #[derive(Serialize, ToSchema)]
-#[schema(as = CoffeesOfHour)]
-struct OfHour {
+struct CoffeesOfHour {
     #[schema(minimum = 0, maximum = 23)]
     hour: usize,
     coffee_count: u64,
@@ -330,18 +278,18 @@ struct OfHour {
     total_mg: f64,
 }
 
-/// What a period's coffees add up to.
+/// Response body of `GET /coffee/stats` for a period with coffees.
 #[derive(Serialize, ToSchema)]
 #[schema(as = CoffeeStats)]
-pub struct Stats {
+pub struct CoffeeStatsBody {
     #[schema(minimum = 1, maximum = 3650)]
     period_days: u16,
     #[schema(minimum = 1)]
     total_coffees: u64,
-    /// Milligrams, as are all sums and averages here, to 2 decimals.
+    /// Milligrams, to 2 decimals, like all sums and averages here.
     #[schema(minimum = 0)]
     total_caffeine_mg: f64,
-    /// The total divided by `period_days`.
+    /// Total divided by `period_days`.
     #[schema(minimum = 0)]
     average_per_day: f64,
     #[schema(minimum = 0)]
@@ -350,58 +298,44 @@ pub struct Stats {
     max_single_dose: f64,
     #[schema(minimum = 0)]
     min_single_dose: f64,
-    /// Of equally frequent types the one drunk last; null when none has a type.
+    /// Of equally frequent types, the most recent one; null when no coffee has a type.
     #[schema(required)]
     most_common_type: Option<String>,
     /// Calendar days in the server's time zone.
     days_with_caffeine: u32,
     /// Most frequent first.
-    by_type: Vec<OfType>,
+    by_type: Vec<CoffeesOfType>,
     /// The 24 hours of the day in the server's time zone.
     #[schema(min_items = 24, max_items = 24)]
-    by_hour: Vec<OfHour>,
+    by_hour: Vec<CoffeesOfHour>,
 }
 
-/// That there is nothing in the period.
+/// Response body of `GET /coffee/stats`.
 #[derive(Serialize, ToSchema)]
-pub struct NoData {
-    pub message: String,
-    #[schema(minimum = 1, maximum = 3650)]
-    pub days: u16,
-}
-
-/// Figures, or nothing to make them of.
-#[derive(Serialize, ToSchema)]
-#[schema(as = CoffeeStatsOrNone)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "it only tells the OpenAPI document that there are two shapes")]
-pub enum StatsOrNone {
-    Stats(Stats),
+#[expect(dead_code, reason = "only its schema is used")]
+pub enum CoffeeStatsOrNone {
+    Stats(CoffeeStatsBody),
     None(NoData),
 }
 
-/// Statistics
+/// Statistics of coffees
 ///
 /// Over the last `days` times 24 hours.
-#[utoipa::path(get, path = "/coffee/stats", operation_id = "coffee_stats", tag = "coffee", params(crate::http::schemas::DaysParam),
-    responses((status = 200, description = "The period's figures", body = StatsOrNone)))]
+#[utoipa::path(get, path = "/coffee/stats", operation_id = "coffee_stats", tag = "coffee", params(DaysQuery),
+    responses((status = 200, description = "Statistics of the period", body = CoffeeStatsOrNone)))]
 #[rocket::get("/coffee/stats")]
-pub async fn stats(app: &State<Shared>, days: Query<Days>) -> Answered {
-    let (days, now) = (days.0.0, app.clock.now());
-    let since = now.minus(i64::from(days) * DAY);
-    match app.store.coffee_stats(since, just_after(now), app.settings.place.zone.clone()).await? {
-        Some(stats) => Answer::ok(&Stats::of(days, stats)),
-        None => Answer::ok(&NoData { message: format!("No coffee data in last {days} days"), days }),
+pub async fn stats(app: &State<SharedApp>, query: Query<DaysQuery>) -> JsonResult {
+    let days = query.0.days;
+    let (since, until) = rolling_window(app.clock.now(), days);
+    match app.store.coffee_stats(since, until, app.settings.place.zone.clone()).await? {
+        Some(stats) => JsonResponse::ok(&CoffeeStatsBody::new(days, stats)),
+        None => JsonResponse::ok(&NoData::of("coffee", days)),
     }
 }
 
-/// A window that ends now holds what is logged now.
-pub(super) fn just_after(now: Timestamp) -> Timestamp {
-    now.plus(1)
-}
-
-impl Stats {
-    fn of(days: u16, stats: CoffeeStats) -> Self {
+impl CoffeeStatsBody {
+    fn new(days: u16, stats: CoffeeStats) -> Self {
         let count = stats.total.coffee_count;
         Self {
             period_days: days,
@@ -415,7 +349,7 @@ impl Stats {
             days_with_caffeine: stats.days_with_caffeine,
             by_hour: (0..)
                 .zip(stats.by_hour)
-                .map(|(hour, total)| OfHour {
+                .map(|(hour, total)| CoffeesOfHour {
                     hour,
                     coffee_count: total.coffee_count,
                     total_mg: round2(total.total_mg),
@@ -424,7 +358,7 @@ impl Stats {
             by_type: stats
                 .by_type
                 .into_iter()
-                .map(|t| OfType {
+                .map(|t| CoffeesOfType {
                     coffee_count: t.total.coffee_count,
                     total_mg: round2(t.total.total_mg),
                     average_mg: round2(t.total.total_mg / t.total.coffee_count as f64),
@@ -435,46 +369,45 @@ impl Stats {
     }
 }
 
-/// A type the user drinks.
+/// Type of coffee in the user's log.
 #[derive(Serialize, ToSchema)]
 #[schema(as = OwnType)]
-struct Own {
+struct OwnTypeBody {
     coffee_type: String,
-    /// How often in the last year.
+    /// Number of coffees in the last year.
     #[schema(minimum = 1)]
     count: u64,
-    /// The dose logged most often, mg.
+    /// Most frequent dose in milligrams.
     #[schema(minimum = 0)]
     caffeine_mg: f64,
-    /// When it was drunk last.
+    /// Time of the newest coffee of this type.
     #[schema(value_type = String, format = DateTime)]
     last: Timestamp,
 }
 
-/// What a phone's menu offers.
+/// Response body of `GET /coffee/types`.
 #[derive(Serialize, ToSchema)]
-#[schema(as = CoffeeTypes)]
-pub struct Types {
+pub struct CoffeeTypes {
     /// The user's own types of the last year, most frequent first.
-    own: Vec<Own>,
-    /// Doses for everyone.
+    own: Vec<OwnTypeBody>,
+    /// Common drinks.
     presets: &'static [Preset],
-    /// Where the presets' doses come from.
+    /// Source of the doses of the presets.
     source: &'static str,
 }
 
-/// Types to choose from
+/// Types of coffee
 ///
-/// Own types with how often and the usual dose, and presets with EFSA's values.
-#[utoipa::path(get, path = "/coffee/types", operation_id = "coffee_types", tag = "coffee", responses((status = 200, description = "Own types and presets", body = Types)))]
+/// The user's own types with frequency and usual dose, and presets with EFSA's values.
+#[utoipa::path(get, path = "/coffee/types", operation_id = "coffee_types", tag = "coffee", responses((status = 200, description = "Own types and presets", body = CoffeeTypes)))]
 #[rocket::get("/coffee/types")]
-pub async fn types(app: &State<Shared>) -> Result<Answer, ApiError> {
+pub async fn types(app: &State<SharedApp>) -> JsonResult {
     let own = app.store.own_types(app.clock.now().minus(365 * DAY), 50).await?;
-    let own = own.into_iter().map(|own| Own {
+    let own = own.into_iter().map(|own| OwnTypeBody {
         coffee_type: own.coffee_type,
         count: own.count,
         caffeine_mg: round2(own.usual_mg),
         last: own.last,
     });
-    Answer::ok(&Types { own: own.collect(), presets: &PRESETS, source: PRESETS_SOURCE })
+    JsonResponse::ok(&CoffeeTypes { own: own.collect(), presets: &PRESETS, source: PRESETS_SOURCE })
 }

@@ -1,8 +1,8 @@
-//! `/export`: every entry, streamed.
+//! `/export`: all entries as a stream.
 //!
-//! A blocking thread reads and writes chunks into a short queue; the body takes them from
-//! there, as fast as the client takes them from the body. An answer that has begun can
-//! only be broken off, so that nobody takes half a file for a whole one.
+//! A blocking thread reads entries and puts chunks into a short queue, from which the body takes them as
+//! fast as the client reads. After an error the connection is reset, so that a client never takes a part of
+//! a file for the whole.
 
 use std::io;
 use std::io::Write;
@@ -11,9 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use rocket::http::Method;
-use rocket::outcome::Outcome as Any;
-use rocket::request::{FromRequest, Outcome, Request};
+use rocket::request::Request;
 use rocket::response::{Responder, Response};
 use rocket::tokio::io::{AsyncRead, ReadBuf};
 use rocket::tokio::runtime::Handle;
@@ -24,87 +22,72 @@ use rocket::{State, response};
 
 use crate::db::error::StoreError;
 use crate::domain::entry::EntryKind;
-use crate::http::app::Shared;
+use crate::http::app::SharedApp;
 use crate::http::error::ApiError;
+use crate::http::extract::headers::Caller;
 use crate::http::extract::query::{ExportQuery, Query};
-use crate::http::middleware::request_context::Exchange;
+use crate::http::request_id::RequestId;
 use crate::transfer::export::{ExportError, ExportSlot, Extract};
 use crate::transfer::formats::writer::{EntryWriter, TextFormat};
 
-/// Bytes in a chunk.
-const CHUNK: usize = 64 << 10;
-/// Chunks that wait for the client.
-const WAITING: usize = 2;
-/// The longest that one export may hold its connection, and with it the write-ahead log.
-const LONGEST: Duration = Duration::from_secs(30 * 60);
+/// Size of a chunk.
+const CHUNK_BYTES: usize = 64 << 10;
+/// Maximum number of chunks in the queue.
+const MAX_QUEUED_CHUNK_BYTESS: usize = 2;
+/// Maximum duration of an export, which keeps the write-ahead log from being truncated.
+const MAX_DURATION: Duration = Duration::from_secs(30 * 60);
 
 /// Export coffees
 ///
-/// Oldest first, as CSV or as JSON Lines, with every column; `coffee-tracker import` reads both. It is
-/// streamed: a connection that ends before the answer does means that the file is not whole.
-/// Text is exported unaltered, and a spreadsheet may run a cell that begins with `=`.
+/// Oldest first, as CSV or JSON Lines, with every column; `coffee-tracker import` reads both. The response is
+/// streamed: when the connection is reset, the file is incomplete. Text is exported unchanged; a spreadsheet
+/// may evaluate a cell that starts with `=`.
 #[utoipa::path(get, path = "/export/coffee", operation_id = "export_coffees", tag = "coffee",
-    params(crate::http::schemas::ExportFormat, crate::http::schemas::Span),
-    responses((status = 200, description = "Every coffee of the span", content(
+    params(ExportQuery),
+    responses((status = 200, description = "All coffees in the time range", content(
         (String = "text/csv", example = "id,timestamp,caffeine_mg,coffee_type,notes,source\n1,2025-07-23T14:30:00.123456Z,95,espresso,\"after lunch, outside\",\n"),
         (String = "application/x-ndjson", example = "{\"id\":1,\"timestamp\":\"2025-07-23T14:30:00.123456Z\",\"caffeine_mg\":95,\"coffee_type\":\"espresso\",\"notes\":\"after lunch, outside\",\"source\":null}\n")),
-        headers(("Content-Disposition" = String, description = "A name for the file: `attachment; filename=\"coffee_20250723.csv\"`")))))]
+        headers(("Content-Disposition" = String, description = "File name: `attachment; filename=\"coffee_20250723.csv\"`")))))]
 #[rocket::get("/export/coffee")]
 pub async fn coffee(
-    app: &State<Shared>,
+    app: &State<SharedApp>,
     caller: Caller,
     query: Query<ExportQuery>,
 ) -> Result<Download, ApiError> {
-    Download::begin(app, caller, EntryKind::Coffee, &query.0).await
+    Download::start(app, caller, EntryKind::Coffee, &query.0).await
 }
 
 /// Export heart rates
 ///
-/// Oldest first, as CSV or as JSON Lines, with every column; `coffee-tracker import` reads both. It is
-/// streamed: a connection that ends before the answer does means that the file is not whole.
-/// Text is exported unaltered, and a spreadsheet may run a cell that begins with `=`.
+/// Oldest first, as CSV or JSON Lines, with every column; `coffee-tracker import` reads both. The response is
+/// streamed: when the connection is reset, the file is incomplete. Text is exported unchanged; a spreadsheet
+/// may evaluate a cell that starts with `=`.
 #[utoipa::path(get, path = "/export/heartrate", operation_id = "export_readings", tag = "heart rate",
-    params(crate::http::schemas::ExportFormat, crate::http::schemas::Span),
-    responses((status = 200, description = "Every reading of the span", content(
+    params(ExportQuery),
+    responses((status = 200, description = "All readings in the time range", content(
         (String = "text/csv", example = "id,timestamp,bpm,context,notes,source\n1,2025-07-23T14:30:00.123456Z,72,resting,,Watch\n"),
         (String = "application/x-ndjson", example = "{\"id\":1,\"timestamp\":\"2025-07-23T14:30:00.123456Z\",\"bpm\":72,\"context\":\"resting\",\"notes\":null,\"source\":\"Watch\"}\n")),
-        headers(("Content-Disposition" = String, description = "A name for the file: `attachment; filename=\"heartrate_20250723.csv\"`")))))]
+        headers(("Content-Disposition" = String, description = "File name: `attachment; filename=\"heartrate_20250723.csv\"`")))))]
 #[rocket::get("/export/heartrate")]
 pub async fn heart_rate(
-    app: &State<Shared>,
+    app: &State<SharedApp>,
     caller: Caller,
     query: Query<ExportQuery>,
 ) -> Result<Download, ApiError> {
-    Download::begin(app, caller, EntryKind::HeartRate, &query.0).await
+    Download::start(app, caller, EntryKind::HeartRate, &query.0).await
 }
 
-/// Who asked, and under which id.
-pub struct Caller {
-    request_id: String,
-    wants_body: bool,
-}
-
-#[rocket::async_trait]
-impl<'r> FromRequest<'r> for Caller {
-    type Error = ();
-
-    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        let exchange = Exchange::of(request);
-        Any::Success(Self { request_id: exchange.id.clone(), wants_body: exchange.method != Method::Head })
-    }
-}
-
-/// A file on its way.
+/// Response with an exported file.
 pub struct Download {
     content_type: &'static str,
     file_name: String,
-    /// `None`: the client asked for the headers alone.
+    /// `None` for HEAD.
     chunks: Option<Chunks>,
 }
 
 impl Download {
-    async fn begin(
-        app: &Shared,
+    async fn start(
+        app: &SharedApp,
         caller: Caller,
         kind: EntryKind,
         query: &ExportQuery,
@@ -120,9 +103,9 @@ impl Download {
         let today = app.settings.place.zone.date(app.clock.now()).to_string().replace('-', "");
         let file_name = format!("{name}_{today}.{}", query.format.extension());
         let extract = Extract { kind, since: query.since, until: query.until };
-        let chunks = match caller.wants_body {
-            true => Some(stream(app, caller, extract, query.format).await?),
-            false => None,
+        let chunks = match caller.is_head {
+            true => None,
+            false => Some(stream(app, caller.request_id, extract, query.format).await?),
         };
         Ok(Self { content_type, file_name, chunks })
     }
@@ -135,41 +118,41 @@ impl<'r> Responder<'r, 'static> for Download {
             .raw_header("Content-Type", self.content_type)
             .raw_header("Content-Disposition", format!("attachment; filename=\"{}\"", self.file_name));
         if let Some(chunks) = self.chunks {
-            response.max_chunk_size(CHUNK).streamed_body(chunks);
+            response.max_chunk_size(CHUNK_BYTES).streamed_body(chunks);
         }
         response.ok()
     }
 }
 
-/// Starts reading; returns when the first entry was found, or why there is no answer.
+/// Starts an export. Returns as soon as the first entry has been read, or with the error that prevents it.
 async fn stream(
-    app: &Shared,
-    caller: Caller,
+    app: &SharedApp,
+    request_id: RequestId,
     extract: Extract,
     format: TextFormat,
 ) -> Result<Chunks, ApiError> {
-    let place = app.store.export_place().await?;
-    let (begun, has_begun) = oneshot::channel();
-    let (sender, receiver) = mpsc::channel(WAITING);
-    let reader = Producer { app: Arc::clone(app), request_id: caller.request_id, extract, format };
-    spawn_blocking(move || reader.run(&place, begun, sender));
-    has_begun
+    let slot = app.store.export_place().await?;
+    let (started, has_started) = oneshot::channel();
+    let (sender, receiver) = mpsc::channel(MAX_QUEUED_CHUNK_BYTESS);
+    let producer = Producer { app: Arc::clone(app), request_id, extract, format };
+    spawn_blocking(move || producer.run(&slot, started, sender));
+    has_started
         .await
-        .unwrap_or_else(|_| Err(StoreError::Internal("an export ended before it began".into())))?;
-    Ok(Chunks { receiver, chunk: Vec::new(), at: 0, has_ended: false })
+        .unwrap_or_else(|_| Err(StoreError::Internal("an export ended before it started".into())))?;
+    Ok(Chunks { receiver, chunk: Vec::new(), position: 0, has_ended: false })
 }
 
-/// What the body is told.
-enum Piece {
+/// Item of the queue.
+enum QueueItem {
     Chunk(Vec<u8>),
-    /// All of it was sent. An end without this word is a break.
+    /// End of a complete export. Without it the export has failed.
     End,
 }
 
-/// Reads and writes, on a blocking thread.
+/// Export on a blocking thread.
 struct Producer {
-    app: Shared,
-    request_id: String,
+    app: SharedApp,
+    request_id: RequestId,
     extract: Extract,
     format: TextFormat,
 }
@@ -177,74 +160,75 @@ struct Producer {
 impl Producer {
     fn run(
         self,
-        place: &ExportSlot,
-        begun: oneshot::Sender<Result<(), StoreError>>,
-        sender: mpsc::Sender<Piece>,
+        slot: &ExportSlot,
+        started: oneshot::Sender<Result<(), StoreError>>,
+        sender: mpsc::Sender<QueueItem>,
     ) {
-        let began = Instant::now();
-        let mut begun = Some(begun);
-        match self.produce(place, &mut begun, sender) {
+        let start = Instant::now();
+        let mut started = Some(started);
+        match self.produce(slot, &mut started, sender) {
             Ok((rows, bytes)) => {
-                let seconds = began.elapsed().as_secs_f64();
-                tracing::info!(id = self.request_id.as_str(), rows, bytes, seconds, "exported");
+                let seconds = start.elapsed().as_secs_f64();
+                tracing::info!(id = self.request_id.as_str(), rows, bytes, seconds, "export completed");
             }
-            Err(ExportError::Store(fault)) => match begun {
-                // Nothing was sent yet, so that it can still be said.
-                Some(begun) => drop(begun.send(Err(fault))),
-                None => tracing::error!(id = self.request_id.as_str(), "an export broke off: {fault}"),
+            Err(ExportError::Store(error)) => match started {
+                // Nothing has been sent yet, so the response can report the error.
+                Some(started) => drop(started.send(Err(error))),
+                None => tracing::error!(id = self.request_id.as_str(), "export aborted: {error}"),
             },
             Err(ExportError::Target(e)) => {
-                tracing::info!(id = self.request_id.as_str(), "an export was not taken to its end: {e}");
+                tracing::info!(id = self.request_id.as_str(), "export not read to its end: {e}");
             }
         }
     }
 
     fn produce(
         &self,
-        place: &ExportSlot,
-        begun: &mut Option<oneshot::Sender<Result<(), StoreError>>>,
-        sender: mpsc::Sender<Piece>,
+        slot: &ExportSlot,
+        started: &mut Option<oneshot::Sender<Result<(), StoreError>>>,
+        sender: mpsc::Sender<QueueItem>,
     ) -> Result<(u64, u64), ExportError> {
-        let queue = Queue { sender, chunk: Vec::new(), bytes: 0, deadline: Instant::now() + LONGEST };
+        let queue =
+            ChunkQueue { sender, chunk: Vec::new(), bytes: 0, deadline: Instant::now() + MAX_DURATION };
         let mut writer =
             EntryWriter::new(queue, self.format, self.extract.kind).map_err(ExportError::Target)?;
-        let tell = || drop(begun.take().map(|begun| begun.send(Ok(()))));
-        let rows = self.app.store.export(place, &self.extract, tell, |entry| writer.write(entry))?;
-        let ended = writer.finish().and_then(|mut queue| queue.send(Piece::End).map(|()| queue.bytes));
-        Ok((rows, ended.map_err(ExportError::Target)?))
+        let on_start = || drop(started.take().map(|started| started.send(Ok(()))));
+        let rows = self.app.store.export(slot, &self.extract, on_start, |entry| writer.write(entry))?;
+        let bytes = writer.finish().and_then(|mut queue| queue.send(QueueItem::End).map(|()| queue.bytes));
+        Ok((rows, bytes.map_err(ExportError::Target)?))
     }
 }
 
-/// Gathers chunks and queues them.
-struct Queue {
-    sender: mpsc::Sender<Piece>,
+/// Writer that collects chunks and queues them.
+struct ChunkQueue {
+    sender: mpsc::Sender<QueueItem>,
     chunk: Vec<u8>,
     bytes: u64,
     deadline: Instant,
 }
 
-impl Queue {
-    /// Waits for the client, at most as long as an export may last.
-    fn send(&mut self, piece: Piece) -> io::Result<()> {
+impl ChunkQueue {
+    /// Queues an item. Waits for the client until the deadline.
+    fn send(&mut self, item: QueueItem) -> io::Result<()> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        match Handle::current().block_on(async { timeout(left, self.sender.send(piece)).await }) {
+        match Handle::current().block_on(async { timeout(left, self.sender.send(item)).await }) {
             Ok(sent) => sent.map_err(|_| io::ErrorKind::BrokenPipe.into()),
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }
     }
 }
 
-impl Write for Queue {
+impl Write for ChunkQueue {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.chunk.capacity() == 0 {
-            self.chunk.reserve_exact(CHUNK);
+            self.chunk.reserve_exact(CHUNK_BYTES);
         }
-        let taken = bytes.len().min(CHUNK - self.chunk.len());
+        let taken = bytes.len().min(CHUNK_BYTES - self.chunk.len());
         self.chunk.extend_from_slice(&bytes[..taken]);
-        if self.chunk.len() == CHUNK {
+        if self.chunk.len() == CHUNK_BYTES {
             self.flush()?;
         }
         Ok(taken)
@@ -256,15 +240,15 @@ impl Write for Queue {
         }
         let chunk = std::mem::take(&mut self.chunk);
         self.bytes += chunk.len() as u64;
-        self.send(Piece::Chunk(chunk))
+        self.send(QueueItem::Chunk(chunk))
     }
 }
 
-/// The body: what was queued, in order.
+/// Response body that reads the queue.
 struct Chunks {
-    receiver: mpsc::Receiver<Piece>,
+    receiver: mpsc::Receiver<QueueItem>,
     chunk: Vec<u8>,
-    at: usize,
+    position: usize,
     has_ended: bool,
 }
 
@@ -277,20 +261,20 @@ impl AsyncRead for Chunks {
         if self.has_ended {
             return Poll::Ready(Ok(()));
         }
-        if self.at == self.chunk.len() {
+        if self.position == self.chunk.len() {
             match ready!(self.receiver.poll_recv(context)) {
-                Some(Piece::Chunk(chunk)) => (self.chunk, self.at) = (chunk, 0),
-                Some(Piece::End) => {
+                Some(QueueItem::Chunk(chunk)) => (self.chunk, self.position) = (chunk, 0),
+                Some(QueueItem::End) => {
                     self.has_ended = true;
                     return Poll::Ready(Ok(()));
                 }
-                // The connection is reset: the client must not take this for the whole file.
+                // The producer failed: the error resets the connection.
                 None => return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
             }
         }
-        let taken = buffer.remaining().min(self.chunk.len() - self.at);
-        buffer.put_slice(&self.chunk[self.at..self.at + taken]);
-        self.at += taken;
+        let taken = buffer.remaining().min(self.chunk.len() - self.position);
+        buffer.put_slice(&self.chunk[self.position..self.position + taken]);
+        self.position += taken;
         Poll::Ready(Ok(()))
     }
 }
@@ -300,33 +284,33 @@ impl AsyncRead for Chunks {
 mod tests {
     use super::*;
 
-    fn queue(deadline: Instant) -> (Queue, mpsc::Receiver<Piece>) {
-        let (sender, receiver) = mpsc::channel(WAITING);
-        (Queue { sender, chunk: Vec::new(), bytes: 0, deadline }, receiver)
+    fn queue(deadline: Instant) -> (ChunkQueue, mpsc::Receiver<QueueItem>) {
+        let (sender, receiver) = mpsc::channel(MAX_QUEUED_CHUNK_BYTESS);
+        (ChunkQueue { sender, chunk: Vec::new(), bytes: 0, deadline }, receiver)
     }
 
     #[rocket::async_test]
-    async fn an_export_that_lasts_too_long_ends_though_its_client_would_take_more() {
+    async fn an_export_ends_after_its_maximum_duration_even_if_the_client_still_reads() {
         let (mut queue, mut receiver) = queue(Instant::now());
-        let write = move || queue.write_all(&[0; CHUNK]).map_err(|e| e.kind());
+        let write = move || queue.write_all(&[0; CHUNK_BYTES]).map_err(|e| e.kind());
         assert_eq!(spawn_blocking(write).await.unwrap(), Err(io::ErrorKind::TimedOut));
         assert!(receiver.recv().await.is_none());
     }
 
     #[rocket::async_test]
-    async fn chunks_are_full_but_for_the_last_and_nobody_writes_for_a_client_that_left() {
-        let (mut queue, mut receiver) = queue(Instant::now() + LONGEST);
+    async fn every_chunk_but_the_last_is_full_and_writing_fails_after_the_client_disconnected() {
+        let (mut queue, mut receiver) = queue(Instant::now() + MAX_DURATION);
         let write = move || {
-            queue.write_all(&[1; CHUNK + 7]).and_then(|()| queue.flush()).unwrap();
+            queue.write_all(&[1; CHUNK_BYTES + 7]).and_then(|()| queue.flush()).unwrap();
             queue
         };
         let mut queue = spawn_blocking(write).await.unwrap();
-        for length in [CHUNK, 7] {
-            assert!(matches!(receiver.recv().await, Some(Piece::Chunk(chunk)) if chunk.len() == length));
+        for length in [CHUNK_BYTES, 7] {
+            assert!(matches!(receiver.recv().await, Some(QueueItem::Chunk(chunk)) if chunk.len() == length));
         }
-        assert_eq!(queue.bytes, CHUNK as u64 + 7);
+        assert_eq!(queue.bytes, CHUNK_BYTES as u64 + 7);
         drop(receiver);
-        let write = move || queue.write_all(&[1; CHUNK]).map_err(|e| e.kind());
+        let write = move || queue.write_all(&[1; CHUNK_BYTES]).map_err(|e| e.kind());
         assert_eq!(spawn_blocking(write).await.unwrap(), Err(io::ErrorKind::BrokenPipe));
     }
 }

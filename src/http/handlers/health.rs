@@ -1,26 +1,20 @@
-//! What anyone may ask: what this is, how it is, what its rules are.
-
-use std::collections::BTreeMap;
+//! `/health`: state of the server and of what it depends on.
 
 use rocket::http::Status;
 use rocket::{State, tokio};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::config::LimitClass;
-use crate::domain::limits::{CLOCK_DRIFT, MAX_COFFEE_TYPE, MAX_CONTEXT, MAX_NOTES};
-use crate::domain::time::{MINUTE, Timestamp};
-use crate::http::app::Shared;
-use crate::http::response::{Answer, Answered};
-use crate::http::routes;
-use crate::telemetry::host_stats::{BackupFacts, DiskFacts};
+use crate::db::store::sqlite_version;
+use crate::domain::time::Timestamp;
+use crate::http::app::{SharedApp, VERSION};
+use crate::http::response::{JsonResponse, JsonResult};
+use crate::telemetry::host_stats::{BackupStatus, DiskStatus};
 
-/// This program's version.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// How everything is.
+/// Response body of `GET /health`.
 #[derive(Serialize, ToSchema)]
-pub struct Health<'a> {
+#[schema(as = Health)]
+pub struct HealthBody<'a> {
     /// `alive`, or `degraded` when the database is unhealthy.
     status: &'static str,
     #[schema(value_type = String, format = DateTime)]
@@ -31,12 +25,12 @@ pub struct Health<'a> {
     probably: &'static str,
     database: DatabaseHealth,
     rate_limiter: LimiterHealth,
-    /// Kept for monitors of the Docker stack: it speaks for the limiter.
+    /// Reports the rate limiter, for monitors that were written for the Docker stack.
     redis: RedisHealth,
-    #[schema(value_type = DiskFacts)]
-    disk: &'a DiskFacts,
-    #[schema(value_type = BackupFacts)]
-    backup: &'a BackupFacts,
+    #[schema(value_type = DiskStatus)]
+    disk: &'a DiskStatus,
+    #[schema(value_type = BackupStatus)]
+    backup: &'a BackupStatus,
     clock: ClockHealth,
     connections: ConnectionHealth,
 }
@@ -47,12 +41,12 @@ struct DatabaseHealth {
     status: &'static str,
     #[serde(rename = "type")]
     kind: &'static str,
-    /// `ok`, `busy`, `full`, `unwritable`, `held` (a restore or an import runs), `damaged`, `failed` (also
-    /// when the file or its log was deleted, moved or replaced while the server runs) or `hangs` (the disk).
+    /// `ok`, `busy`, `full`, `unwritable`, `held` (a restore or an import is running), `damaged`, `failed` (also
+    /// when the file or its log was deleted, moved or replaced under the running server) or `hangs` (the disk).
     state: &'static str,
     sqlite_version: &'static str,
     size_bytes: u64,
-    /// What is wrong, when something is.
+    /// Error message when the database is unhealthy.
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'static str>,
@@ -75,7 +69,7 @@ struct RedisHealth {
 
 #[derive(Serialize, ToSchema)]
 struct ClockHealth {
-    /// `ok`, or `suspect`: older than this program or than the newest entry.
+    /// `ok`, or `suspect`: the clock shows a time before this program's build or before the newest entry.
     status: &'static str,
 }
 
@@ -83,30 +77,30 @@ struct ClockHealth {
 struct ConnectionHealth {
     /// `full`, or `reduced` when the descriptor limit allows fewer connections than `MAX_CONNECTIONS`.
     protection: &'static str,
-    /// Connections open now.
+    /// Number of open connections.
     open: usize,
-    /// Connections held at most.
+    /// Maximum number of open connections.
     limit: usize,
-    /// Cause of a reduced protection, and the remedy.
+    /// Cause of the reduced limit, and the remedy.
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
 
-/// Health
+/// Health check
 ///
-/// 503 when the database is unhealthy. Busy, full or being restored is not unhealthy: see
+/// 503 when the database is unhealthy. A database that is busy, full or being restored is healthy; see
 /// `database.state`.
 #[utoipa::path(get, path = "/health", tag = "open", responses(
-    (status = 200, description = "Alive", body = Health), (status = 503, description = "Degraded: the same shape, with `database.error`", body = Health)))]
+    (status = 200, description = "Alive", body = HealthBody), (status = 503, description = "Degraded: same body, with `database.error`", body = HealthBody)))]
 #[rocket::get("/health")]
-pub async fn health(app: &State<Shared>) -> Answered {
-    // Both at once: a disk that hangs is waited for once.
-    let (health, facts) = tokio::join!(app.store.health(), app.facts.now(app));
+pub async fn health(app: &State<SharedApp>) -> JsonResult {
+    // Concurrently, so that a disk that hangs delays the response only once.
+    let (health, host) = tokio::join!(app.store.health(), app.host_stats.current());
     let (status, code) =
         if health.healthy { ("alive", Status::Ok) } else { ("degraded", Status::ServiceUnavailable) };
     let capacity = app.connections.capacity();
-    let answer = Answer::ok(&Health {
+    let response = JsonResponse::ok(&HealthBody {
         status,
         timestamp: app.clock.now(),
         version: VERSION,
@@ -116,18 +110,18 @@ pub async fn health(app: &State<Shared>) -> Answered {
             status: if health.healthy { "healthy" } else { "unhealthy" },
             kind: "sqlite",
             state: health.state,
-            sqlite_version: crate::db::store::sqlite_version(),
-            size_bytes: facts.database_bytes,
+            sqlite_version: sqlite_version(),
+            size_bytes: host.database_bytes,
             error: health.error,
         },
         rate_limiter: LimiterHealth {
             status: "healthy",
             kind: "in-process",
-            tracked_clients: facts.tracked_clients,
+            tracked_clients: app.tracked_callers(),
         },
         redis: RedisHealth { status: "healthy", kind: "in-process" },
-        disk: &facts.disk,
-        backup: &facts.backup,
+        disk: &host.disk,
+        backup: &host.backup,
         clock: ClockHealth { status: if app.clock_is_suspect() { "suspect" } else { "ok" } },
         connections: ConnectionHealth {
             protection: if capacity.reduced_by.is_some() { "reduced" } else { "full" },
@@ -136,75 +130,5 @@ pub async fn health(app: &State<Shared>) -> Answered {
             reason: capacity.reason(),
         },
     })?;
-    Ok(answer.with_status(code))
-}
-
-/// What holds here.
-#[derive(Serialize, ToSchema)]
-pub struct Info {
-    name: &'static str,
-    version: &'static str,
-    /// The time zone whose calendar days count.
-    timezone: String,
-    /// By class; null when limits are off.
-    #[schema(value_type = Option<BTreeMap<String, String>>, required)]
-    rate_limits: Option<BTreeMap<&'static str, String>>,
-    validation: Validation,
-    /// Every route: method and path.
-    endpoints: Vec<Endpoint>,
-}
-
-#[derive(Serialize, ToSchema)]
-struct Validation {
-    max_caffeine_mg: f64,
-    recommended_daily_caffeine_mg: f64,
-    min_heart_rate_bpm: u16,
-    max_heart_rate_bpm: u16,
-    max_coffee_type_length: usize,
-    max_context_length: usize,
-    max_notes_length: usize,
-    max_request_body_bytes: u64,
-    max_clock_drift_minutes: i64,
-}
-
-#[derive(Serialize, ToSchema)]
-struct Endpoint {
-    method: String,
-    path: &'static str,
-    needs_key: bool,
-}
-
-/// What holds here
-#[utoipa::path(get, path = "/info", tag = "open", responses((status = 200, description = "Rules, limits, endpoints", body = Info)))]
-#[rocket::get("/info")]
-pub fn info(app: &State<Shared>) -> Answered {
-    let settings = &app.settings;
-    let rules = &settings.rules;
-    Answer::ok(&Info {
-        name: "Coffee Tracker",
-        version: VERSION,
-        timezone: settings.place.zone.name().to_owned(),
-        rate_limits: settings.rates.map(|rates| {
-            LimitClass::ALL.iter().zip(rates).map(|(class, rate)| (class.name(), rate.text())).collect()
-        }),
-        validation: Validation {
-            max_caffeine_mg: rules.max_caffeine_mg,
-            recommended_daily_caffeine_mg: rules.recommended_daily_caffeine_mg,
-            min_heart_rate_bpm: rules.min_bpm,
-            max_heart_rate_bpm: rules.max_bpm,
-            max_coffee_type_length: MAX_COFFEE_TYPE,
-            max_context_length: MAX_CONTEXT,
-            max_notes_length: MAX_NOTES,
-            max_request_body_bytes: settings.max_body,
-            max_clock_drift_minutes: CLOCK_DRIFT / MINUTE,
-        },
-        endpoints: routes::table()
-            .iter()
-            .map(|entry| Endpoint {
-                method: entry.route.method.to_string(),
-                path: entry.template,
-                needs_key: app.needs_key(entry.access),
-            })
-            .collect(),
-    })
+    Ok(response.with_status(code))
 }

@@ -3,8 +3,11 @@
 pub(crate) mod assets;
 pub(crate) mod caffeine;
 pub(crate) mod coffee;
+pub(crate) mod entries;
 pub(crate) mod export;
 pub(crate) mod health;
 pub(crate) mod heart_rate;
+pub(crate) mod info;
 pub(crate) mod metrics;
+pub(crate) mod openapi_document;
 pub(crate) mod pages;

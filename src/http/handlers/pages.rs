@@ -1,4 +1,4 @@
-//! What a person sees: the dashboard, and where it lives; the docs page.
+//! Dashboard and documentation page.
 
 use std::convert::Infallible;
 
@@ -10,12 +10,12 @@ use rocket::{Either, request};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::http::app::VERSION;
 use crate::http::error::ApiError;
 use crate::http::handlers::assets::Asset;
-use crate::http::handlers::health::VERSION;
-use crate::http::response::Answer;
+use crate::http::response::JsonResponse;
 
-/// Where to go.
+/// Response body of `GET /`.
 #[derive(Serialize, ToSchema)]
 pub struct Welcome {
     message: &'static str,
@@ -31,21 +31,21 @@ struct Endpoints {
     heartrate: &'static str,
 }
 
-/// Is it a browser that asks, for somebody who wants to look?
+/// Reports whether the client prefers HTML, as browsers do.
 #[derive(Clone, Copy)]
-pub struct WantsPage(bool);
+pub struct PrefersHtml(bool);
 
 #[rocket::async_trait]
-impl<'r> FromRequest<'r> for WantsPage {
+impl<'r> FromRequest<'r> for PrefersHtml {
     type Error = Infallible;
 
     async fn from_request(request: &'r Request<'_>) -> request::Outcome<Self, Infallible> {
-        Outcome::Success(Self(request.accept().is_some_and(prefers_html)))
+        Outcome::Success(Self(request.accept().is_some_and(accepts_html)))
     }
 }
 
-/// Is HTML asked for by name, and no less than JSON?
-fn prefers_html(accept: &Accept) -> bool {
+/// Reports whether `Accept` names HTML, with at least the weight of JSON.
+fn accepts_html(accept: &Accept) -> bool {
     let weight = |sub: &str| {
         let named = accept.iter().filter(|kind| kind.sub() == sub);
         named.map(|kind| kind.weight_or(1.0)).fold(0.0, f32::max)
@@ -54,25 +54,25 @@ fn prefers_html(accept: &Accept) -> bool {
     html > 0.0 && html >= weight("json")
 }
 
-/// The page or the JSON: what it is depends on what is asked for.
+/// Dashboard or JSON, as the client prefers.
 #[derive(Responder)]
 pub struct Home {
-    chosen: Either<Asset, Answer>,
+    content: Either<Asset, JsonResponse>,
     vary: Header<'static>,
 }
 
 /// Welcome
 ///
-/// A browser (`Accept: text/html`) gets the dashboard.
+/// Browsers (`Accept: text/html`) get the dashboard.
 #[utoipa::path(get, path = "/", operation_id = "welcome", tag = "open", responses(
-    (status = 200, description = "Where to go; to a browser, the dashboard", content((Welcome = "application/json"), (String = "text/html"))),
-    (status = 304, description = "The dashboard is as the browser has it")))]
+    (status = 200, description = "Links, or the dashboard for browsers", content((Welcome = "application/json"), (String = "text/html"))),
+    (status = 304, description = "The browser's copy is current")))]
 #[rocket::get("/")]
-pub fn root(wants_page: WantsPage) -> Result<Home, ApiError> {
-    let chosen = if wants_page.0 {
+pub fn root(prefers_html: PrefersHtml) -> Result<Home, ApiError> {
+    let content = if prefers_html.0 {
         Either::Left(Asset::file("index.html")?)
     } else {
-        Either::Right(Answer::ok(&Welcome {
+        Either::Right(JsonResponse::ok(&Welcome {
             message: "Coffee Tracker",
             version: VERSION,
             docs: "/docs",
@@ -80,21 +80,21 @@ pub fn root(wants_page: WantsPage) -> Result<Home, ApiError> {
             api_endpoints: Endpoints { coffee: "/coffee/", heartrate: "/heartrate/" },
         })?)
     };
-    Ok(Home { chosen, vary: Header::new("Vary", "Accept, Accept-Encoding") })
+    Ok(Home { content, vary: Header::new("Vary", "Accept, Accept-Encoding") })
 }
 
-/// The docs page
+/// Documentation
 #[utoipa::path(get, path = "/docs", operation_id = "docs", tag = "open", responses(
-    (status = 200, description = "A guide, and this document to try out", content_type = "text/html", body = String),
-    (status = 304, description = "The page is as the browser has it")))]
+    (status = 200, description = "Guide and interactive reference", content_type = "text/html", body = String),
+    (status = 304, description = "The browser's copy is current")))]
 #[rocket::get("/docs")]
 pub fn docs() -> Result<Asset, ApiError> {
     Asset::file("docs.html")
 }
 
-/// The docs page's other name
+/// Redirect to the documentation
 #[utoipa::path(get, path = "/redoc", operation_id = "redoc", tag = "open", responses(
-    (status = 308, description = "See `/docs`", headers(("Location" = String, description = "`/docs`")))))]
+    (status = 308, description = "Redirect to `/docs`", headers(("Location" = String, description = "`/docs`")))))]
 #[rocket::get("/redoc")]
 pub fn redoc() -> Redirect {
     Redirect::permanent("/docs")

@@ -1,5 +1,5 @@
-//! What answers when no route does: unknown paths and methods, OPTIONS, panics, and
-//! requests that Rocket could not read (which reach no fairing).
+//! Response to requests that no route handles: unknown paths and methods, OPTIONS, panics, and
+//! requests that Rocket could not parse.
 
 use rocket::catcher;
 use rocket::catcher::{Catcher, Handler};
@@ -8,56 +8,72 @@ use rocket::request::Request;
 use rocket::response::Response;
 
 use crate::config::LimitClass;
+use crate::http::app::App;
 use crate::http::error::ApiError;
-use crate::http::middleware::guard::{Access, admit, allow, app};
-use crate::http::middleware::request_context::Exchange;
-use crate::http::routes;
+use crate::http::middleware::guard::{Access, check};
+use crate::http::middleware::request_fairing::finish;
+use crate::http::request_context::RequestContext;
+use crate::http::request_id::RequestId;
+
+/// Finds the template of the routes at a path, and their methods.
+pub type FindMethods = fn(&str) -> Option<(&'static str, Vec<Method>)>;
 
 #[derive(Clone)]
-struct Default;
+struct DefaultCatcher(FindMethods);
 
-/// The one catcher there is.
-pub fn catcher() -> Catcher {
-    Catcher::new(None, Default)
+/// Returns the catcher for every status.
+pub fn catcher(find_methods: FindMethods) -> Catcher {
+    Catcher::new(None, DefaultCatcher(find_methods))
 }
 
 #[rocket::async_trait]
-impl Handler for Default {
+impl Handler for DefaultCatcher {
     async fn handle<'r>(&self, status: Status, request: &'r Request<'_>) -> catcher::Result<'r> {
-        let exchange = Exchange::of(request);
         let mut response = match status.code {
-            500.. => ApiError::Internal.respond(&exchange.id),
-            _ => unrouted(status, request, exchange),
+            500.. => ApiError::Internal.respond(RequestId::of(request)),
+            _ => self.respond(status, request).unwrap_or_else(|e| e.respond(RequestId::of(request))),
         };
-        if exchange.salvaged
-            && let Ok(app) = app(request)
+        if RequestContext::of(request).skipped_fairings
+            && let Ok(app) = App::of(request)
         {
-            exchange.end(app, request, &mut response);
+            finish(app, request, &mut response);
         }
         Ok(response)
     }
 }
 
-/// Pages that are not there are counted as open pages and need no key.
-fn unrouted<'r>(status: Status, request: &Request<'_>, exchange: &Exchange) -> Response<'r> {
-    let refuse = |error: ApiError| error.respond(&exchange.id);
-    if let Err(refusal) = admit(request, LimitClass::Open, Access::Public) {
-        return refuse(refusal);
-    }
-    let path = request.uri().path();
-    let Some((template, methods)) = routes::methods_at(path.as_str()) else {
-        return refuse(match (status.code, exchange.salvaged) {
-            (404, _) | (_, true) => ApiError::NotFound("Nothing lives at this path"),
-            _ => ApiError::BadRequest("The request could not be read"),
-        });
-    };
-    exchange.route.get_or_init(|| template);
-    let allowed = allow(&methods);
-    if exchange.method == Method::Options {
+impl DefaultCatcher {
+    /// Responds to OPTIONS, or fails with the error for the path. Counts as an open page and needs no key.
+    fn respond<'r>(&self, status: Status, request: &Request<'_>) -> Result<Response<'r>, ApiError> {
+        check(request, LimitClass::Open, Access::Public)?;
+        let context = RequestContext::of(request);
+        let Some((template, methods)) = (self.0)(request.uri().path().as_str()) else {
+            return Err(match (status.code, context.skipped_fairings) {
+                (404, _) | (_, true) => ApiError::NotFound("Path not found"),
+                _ => ApiError::BadRequest("Malformed request"),
+            });
+        };
+        context.route.get_or_init(|| template);
+        let allowed = allow_header(&methods);
+        if context.method != Method::Options {
+            return Err(ApiError::MethodNotAllowed(allowed));
+        }
         let mut response = Response::new();
         response.set_status(Status::NoContent);
         response.set_raw_header("Allow", allowed);
-        return response;
+        Ok(response)
     }
-    refuse(ApiError::MethodNotAllowed(allowed))
+}
+
+/// Value of `Allow`: HEAD comes with GET, and OPTIONS always.
+fn allow_header(methods: &[Method]) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for method in methods {
+        names.push(method.as_str());
+        if *method == Method::Get {
+            names.push("HEAD");
+        }
+    }
+    names.push("OPTIONS");
+    names.join(", ")
 }

@@ -1,5 +1,4 @@
-//! The headers every answer has: id, time, limits, security, CORS; and which Host names
-//! are answered.
+//! Headers of every response (id, time, limits, security, CORS), and the check of the `Host` header.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -9,68 +8,58 @@ use rocket::request::Request;
 use rocket::response::Response;
 
 use crate::http::app::App;
-use crate::http::middleware::request_context::Exchange;
+use crate::http::request_context::RequestContext;
+use crate::http::request_id::RequestId;
 
 const CSP_JSON: &str = "default-src 'none'; frame-ancestors 'none'";
 const CSP_PAGE: &str = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; \
                         base-uri 'none'; form-action 'self'";
-/// Swagger UI styles some of its elements one by one.
+/// Swagger UI needs inline styles.
 const CSP_DOCS: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
                         frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
 
-/// What a browser may read of an answer from another origin.
-const EXPOSED: &str = "Content-Disposition, Link, Location, RateLimit, RateLimit-Policy, Retry-After, X-Process-Time, X-Request-ID";
+/// Response headers that scripts of other origins may read.
+const EXPOSED_HEADERS: &str = "Content-Disposition, Link, Location, RateLimit, RateLimit-Policy, Retry-After, X-Process-Time, X-Request-ID";
 
-/// Adds them.
-pub fn add(
-    app: &App,
-    request: &Request<'_>,
-    exchange: &Exchange,
-    response: &mut Response<'_>,
-    took: Duration,
-) {
-    response.set_raw_header("X-Request-ID", exchange.id.clone());
-    let micros = took.as_micros();
-    response.set_raw_header("X-Process-Time", format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000));
-    if let Some(allowance) = exchange.allowance.get() {
+/// Adds the headers of every response.
+pub fn add(app: &App, request: &Request<'_>, response: &mut Response<'_>, elapsed: Duration) {
+    let context = RequestContext::of(request);
+    response.set_raw_header("X-Request-ID", RequestId::of(request).to_string());
+    response.set_raw_header("X-Process-Time", format!("{:.6}", elapsed.as_secs_f64()));
+    if let Some(allowance) = context.allowance.get() {
         let (name, rate) = (allowance.class.name(), allowance.rate);
-        response.set_raw_header(
-            "RateLimit-Policy",
-            format!("\"{name}\";q={};w={}", rate.requests, rate.per.as_secs()),
-        );
-        response.set_raw_header(
-            "RateLimit",
-            format!("\"{name}\";r={};t={}", allowance.remaining, allowance.more_in),
-        );
+        let policy = format!("\"{name}\";q={};w={}", rate.requests, rate.per.as_secs());
+        response.set_raw_header("RateLimit-Policy", policy);
+        let limit = format!("\"{name}\";r={};t={}", allowance.remaining, allowance.reset_seconds);
+        response.set_raw_header("RateLimit", limit);
     }
     if app.settings.security_headers {
         response.set_raw_header("X-Content-Type-Options", "nosniff");
         response.set_raw_header("X-Frame-Options", "DENY");
         response.set_raw_header("Referrer-Policy", "no-referrer");
-        response.set_raw_header("Content-Security-Policy", content_policy(exchange, response));
+        response.set_raw_header("Content-Security-Policy", content_security_policy(context, response));
     }
     if !response.headers().contains("Cache-Control") {
-        // Entries change, and an answer may be somebody's heart.
+        // Entries change, and they are private.
         response.set_raw_header("Cache-Control", "no-store");
     }
     if !app.settings.cors_origins.is_empty() {
-        cors(app, request, exchange, response);
+        add_cors(app, request, context, response);
     }
 }
 
-/// What the content may load.
-fn content_policy(exchange: &Exchange, response: &Response<'_>) -> &'static str {
+fn content_security_policy(context: &RequestContext, response: &Response<'_>) -> &'static str {
     let is_page = response.content_type().is_some_and(|content| content.is_html());
-    match exchange.route.get().copied() {
+    match context.route.get().copied() {
         Some("/docs") if is_page => CSP_DOCS,
-        // What a service worker may fetch, the policy of its script says.
+        // The policy of a service worker's script applies to its requests.
         Some("/sw.js") => CSP_PAGE,
         _ if is_page => CSP_PAGE,
         _ => CSP_JSON,
     }
 }
 
-fn cors(app: &App, request: &Request<'_>, exchange: &Exchange, response: &mut Response<'_>) {
+fn add_cors(app: &App, request: &Request<'_>, context: &RequestContext, response: &mut Response<'_>) {
     response.adjoin_raw_header("Vary", "Origin");
     let Some(origin) = request.headers().get_one("Origin") else { return };
     let allowed = &app.settings.cors_origins;
@@ -78,7 +67,7 @@ fn cors(app: &App, request: &Request<'_>, exchange: &Exchange, response: &mut Re
         return;
     }
     response.set_raw_header("Access-Control-Allow-Origin", origin.to_owned());
-    let is_preflight = exchange.method == Method::Options
+    let is_preflight = context.method == Method::Options
         && request.headers().get_one("Access-Control-Request-Method").is_some();
     if is_preflight {
         let methods = response.headers().get_one("Allow").unwrap_or("GET").to_owned();
@@ -89,12 +78,12 @@ fn cors(app: &App, request: &Request<'_>, exchange: &Exchange, response: &mut Re
         );
         response.set_raw_header("Access-Control-Max-Age", "600");
     } else {
-        response.set_raw_header("Access-Control-Expose-Headers", EXPOSED);
+        response.set_raw_header("Access-Control-Expose-Headers", EXPOSED_HEADERS);
     }
 }
 
-/// Is a request for this `Host` answered? Local names and private addresses always are, so
-/// that a LAN works out of the box.
+/// Reports whether requests for this `Host` are served. Local names and private addresses always are, so
+/// that a LAN works without configuration.
 pub fn is_host_allowed(host: &str, allowed: &[String], own_name: &str) -> bool {
     let host = host.trim().to_ascii_lowercase();
     let name = without_port(&host);
@@ -104,23 +93,20 @@ pub fn is_host_allowed(host: &str, allowed: &[String], own_name: &str) -> bool {
         return true;
     }
     let name = name.trim_end_matches('.');
+    let is_below = |suffix: &str| name.len() > suffix.len() && name.ends_with(suffix);
     let is_local = name == "localhost"
         || (!own_name.is_empty() && name == own_name)
-        || [".localhost", ".local", ".lan", ".home.arpa"]
-            .iter()
-            .any(|end| name.len() > end.len() && name.ends_with(end));
-    is_local
-        || allowed.iter().any(|pattern| match pattern.strip_prefix("*.") {
-            Some(suffix) => {
-                name.strip_suffix(suffix).is_some_and(|prefix| prefix.len() > 1 && prefix.ends_with('.'))
-            }
-            None => pattern == "*" || pattern == name,
-        })
+        || [".localhost", ".local", ".lan", ".home.arpa"].into_iter().any(is_below);
+    let is_listed = |pattern: &String| match pattern.strip_prefix('*') {
+        Some(suffix) if suffix.starts_with('.') => is_below(suffix),
+        _ => pattern == "*" || pattern == name,
+    };
+    is_local || allowed.iter().any(is_listed)
 }
 
 fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
-        // In a bare IPv6 address every colon belongs to it.
+        // A bare IPv6 address has colons, but no port.
         Some((name, port))
             if port.bytes().all(|b| b.is_ascii_digit()) && (name.ends_with(']') || !name.contains(':')) =>
         {
@@ -145,9 +131,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn local_names_and_private_addresses_are_always_answered_and_others_when_listed() {
+    fn local_names_and_private_addresses_are_always_allowed_and_others_when_listed() {
         let allowed = vec!["coffee.example".to_owned(), "*.kitchen.example".to_owned()];
-        let answered = |host| is_host_allowed(host, &allowed, "pi");
+        let is_allowed = |host| is_host_allowed(host, &allowed, "pi");
         for host in [
             "localhost",
             "LOCALHOST:8000",
@@ -172,7 +158,7 @@ mod tests {
             "a.kitchen.example",
             "a.b.kitchen.example",
         ] {
-            assert!(answered(host), "{host}");
+            assert!(is_allowed(host), "{host}");
         }
         for host in [
             "",
@@ -190,7 +176,7 @@ mod tests {
             "localhost.evil.example",
             "coffee.example:8x",
         ] {
-            assert!(!answered(host), "{host}");
+            assert!(!is_allowed(host), "{host}");
         }
         assert!(is_host_allowed("anything.example", &["*".to_owned()], ""));
     }

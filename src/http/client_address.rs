@@ -1,25 +1,24 @@
-//! Who is asking: an address that cannot be made up.
+//! Address of the client of a request, which a client cannot forge.
 //!
-//! `X-Forwarded-For` is believed only from a trusted proxy, and only back to the
-//! rightmost hop that is not one.
+//! `X-Forwarded-For` is trusted only from a trusted proxy, and only back to the rightmost hop that is not one.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 use rocket::request::Request;
 
-/// The client of a request.
+/// Client of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Client {
     pub address: IpAddr,
 }
 
-/// What limits count by: an IPv4 address, or the /64 that an IPv6 household has.
+/// Unit that limits apply to: an IPv4 address, or the /64 network of an IPv6 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ClientKey(u128);
+pub struct ClientNetwork(u128);
 
 impl Client {
-    /// The client of `request`.
+    /// Determines the client of `request`.
     pub fn of(request: &Request<'_>, trusted: &[IpNet]) -> Self {
         let peer =
             request.remote().map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |peer| peer.ip().to_canonical());
@@ -30,8 +29,8 @@ impl Client {
             request.headers().get("X-Forwarded-For").flat_map(|line| line.split(',')).collect();
         let mut address = peer;
         for hop in hops.iter().rev() {
-            // What cannot be read was not written by a proxy of ours: stop at the last that was.
-            let Some(hop) = parse(hop.trim()) else { break };
+            // A trusted proxy would not have written an invalid address.
+            let Some(hop) = parse_hop(hop.trim()) else { break };
             address = hop;
             if !is_trusted(hop, trusted) {
                 break;
@@ -40,11 +39,11 @@ impl Client {
         Self { address }
     }
 
-    /// What limits count by.
-    pub fn key(self) -> ClientKey {
+    /// Returns the network that the client's limits apply to.
+    pub fn network(self) -> ClientNetwork {
         match self.address {
-            IpAddr::V4(v4) => ClientKey(v4.to_ipv6_mapped().to_bits()),
-            IpAddr::V6(v6) => ClientKey(v6.to_bits() >> 64 << 64),
+            IpAddr::V4(v4) => ClientNetwork(v4.to_ipv6_mapped().to_bits()),
+            IpAddr::V6(v6) => ClientNetwork(v6.to_bits() >> 64 << 64),
         }
     }
 }
@@ -53,8 +52,8 @@ fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|network| network.contains(&address))
 }
 
-/// An address, perhaps with a port, perhaps in brackets.
-fn parse(hop: &str) -> Option<IpAddr> {
+/// Parses an address with or without port and brackets.
+fn parse_hop(hop: &str) -> Option<IpAddr> {
     let bare = hop.trim_start_matches('[').trim_end_matches(']');
     let address =
         bare.parse().ok().or_else(|| hop.parse::<SocketAddr>().ok().map(|with_port| with_port.ip()));

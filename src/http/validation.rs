@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::domain::json_scalar::JsonScalar;
 use crate::domain::text;
@@ -20,14 +21,18 @@ pub enum Location {
 }
 
 /// Validation error of one field.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = BadField)]
 pub struct FieldError {
+    /// `body`, `path`, `query` or `header`.
+    #[schema(value_type = String, pattern = "^(body|path|query|header)$")]
     pub location: Location,
-    /// Name of the field.
+    /// Name of the field; `body` for the body as a whole, `readings[3].bpm` inside a batch.
     pub field: String,
     /// Requirement that the value does not meet.
     pub message: String,
-    /// The rejected value when it is a scalar; long text is cut.
+    /// Rejected value when it is a scalar; long text is cut.
+    #[schema(value_type = Value, required = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<Box<Value>>,
 }

@@ -1,7 +1,7 @@
-//! Accepts connections and drives HTTP/1.1 on them, within the limits of `connections`.
+//! Accepts connections and serves HTTP/1.1 on them, within the limits of `connections`.
 //!
-//! Rocket's own listener has no timeout and no limit on connections and cannot be replaced,
-//! so Rocket routes and answers requests (`dispatch`) and this module owns the sockets.
+//! Rocket's own listener has no timeouts and no limit on connections and cannot be replaced, so this
+//! module owns the sockets and `dispatch` passes the requests to Rocket.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -20,34 +20,36 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Sleep, sleep, sleep_until, timeout_at};
 
-use crate::http::app::Shared;
+use crate::http::app::SharedApp;
 use crate::http::connections::{CLOSING, Connection};
-use crate::http::dispatch::{Dispatcher, answer};
-use crate::http::middleware::request_context::UNMATCHED;
+use crate::http::error::ApiError;
+use crate::http::middleware::request_fairing::UNMATCHED;
+use crate::http::request_id::RequestId;
+use crate::http::server::dispatch::{Dispatcher, dispatch};
 
-/// Connections that the kernel keeps until they are accepted.
+/// Maximum number of connections that wait to be accepted.
 const BACKLOG: u32 = 4096;
-/// Largest head of a request; every connection may hold a buffer of about this size.
+/// Maximum size of the head of a request; every connection may hold a buffer of this size.
 const MAX_HEAD_BYTES: usize = 128 << 10;
-/// Pause after an accept has failed, as without a free descriptor.
-const ACCEPT_RETRY: Duration = Duration::from_millis(50);
-/// Interval of warnings about failing accepts.
-const WARN_EVERY: Duration = Duration::from_secs(60);
+/// Delay after a failed accept, as without a free file descriptor.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
+/// Minimum interval between warnings about failed accepts.
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Listens on `address`.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A restart must not wait for the connections of the process before.
+    // A restarted server need not wait for old connections to expire.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// Lifecycle of a shutdown.
+/// Stage of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifecycle {
     Running,
-    /// Requests in progress are finished; connections without one are closed.
+    /// Running requests are completed; idle connections are closed.
     Draining,
     /// Every connection is closed.
     Closing,
@@ -56,7 +58,7 @@ pub enum Lifecycle {
 /// Accepts connections until the stage leaves `Running`.
 pub async fn accept(
     listener: TcpListener,
-    app: Shared,
+    app: SharedApp,
     dispatcher: Arc<Dispatcher>,
     stage: watch::Receiver<Lifecycle>,
 ) {
@@ -76,8 +78,8 @@ pub async fn accept(
         };
         match accepted {
             Ok((stream, peer, socket)) => {
-                let Some(connection) = app.connections.admit(peer, &app.settings.trusted_proxies) else {
-                    app.metrics.idle_closed();
+                let Some(connection) = app.connections.register(peer, &app.settings.trusted_proxies) else {
+                    app.metrics.count_idle_closed();
                     continue;
                 };
                 let (app, dispatcher) = (Arc::clone(&app), Arc::clone(&dispatcher));
@@ -89,34 +91,34 @@ pub async fn accept(
             }
             Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(e) => {
-                if warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
+                if warned.is_none_or(|at| at.elapsed() >= WARN_INTERVAL) {
                     warned = Some(Instant::now());
                     tracing::warn!("a connection could not be accepted: {e}");
                 }
                 app.connections.evict_one();
-                sleep(ACCEPT_RETRY).await;
+                sleep(ACCEPT_RETRY_DELAY).await;
             }
         }
     }
 }
 
-/// Waits until every connection has ended, or until the deadline. Returns whether all did.
-pub async fn drained(app: &Shared, deadline: Instant) -> bool {
+/// Waits until every connection has ended or the deadline has passed. Returns whether all have ended.
+pub async fn drained(app: &SharedApp, deadline: Instant) -> bool {
     loop {
-        let left = app.connections.left.notified();
+        let removed = app.connections.removed.notified();
         if app.connections.open() == 0 {
             return true;
         }
-        if timeout_at(deadline.into(), left).await.is_err() {
+        if timeout_at(deadline.into(), removed).await.is_err() {
             return false;
         }
     }
 }
 
 /// Reason for the end of a connection.
-enum End {
-    /// The client or HTTP ended it.
-    Over(Result<(), hyper::Error>),
+enum ConnectionEnd {
+    /// The client closed it, or HTTP failed.
+    Finished(Result<(), hyper::Error>),
     TimedOut,
     Evicted,
     ShutDown,
@@ -125,14 +127,14 @@ enum End {
 async fn serve_connection(
     stream: TcpStream,
     connection: Arc<Connection>,
-    app: Shared,
+    app: SharedApp,
     dispatcher: Arc<Dispatcher>,
     mut stage: watch::Receiver<Lifecycle>,
 ) {
     drop(stream.set_nodelay(true));
-    let io = TokioIo::new(Tracked { stream, connection: Arc::clone(&connection) });
+    let io = TokioIo::new(TrackedStream { stream, connection: Arc::clone(&connection) });
     let service = service_fn(|request| {
-        answer(Arc::clone(&app), Arc::clone(&dispatcher), Arc::clone(&connection), request)
+        dispatch(Arc::clone(&app), Arc::clone(&dispatcher), Arc::clone(&connection), request)
     });
     let mut http = http1::Builder::new();
     http.preserve_header_case(true).header_read_timeout(None).max_buf_size(MAX_HEAD_BYTES);
@@ -141,16 +143,16 @@ async fn serve_connection(
         let mut evicted = pin!(connection.evicted.notified());
         let mut timer = pin!(sleep_until(Instant::now().into()));
         loop {
-            // Whatever wakes the task, every branch is polled again: `due` sees each change.
+            // Every branch is polled whenever the task wakes, so `poll_due` notices each change.
             tokio::select! {
                 biased;
-                result = &mut http => break End::Over(result),
-                () = &mut evicted => break End::Evicted,
-                () = poll_fn(|context| poll_due(&connection, timer.as_mut(), context)) => break End::TimedOut,
+                result = &mut http => break ConnectionEnd::Finished(result),
+                () = &mut evicted => break ConnectionEnd::Evicted,
+                () = poll_fn(|context| poll_due(&connection, timer.as_mut(), context)) => break ConnectionEnd::TimedOut,
                 changed = stage.changed() => {
                     let now = *stage.borrow();
                     if changed.is_err() || now == Lifecycle::Closing || connection.is_silent() {
-                        break End::ShutDown;
+                        break ConnectionEnd::ShutDown;
                     }
                     if now == Lifecycle::Draining {
                         Pin::new(&mut http).graceful_shutdown();
@@ -162,18 +164,20 @@ async fn serve_connection(
     app.connections.remove(&connection);
     let stream = http.into_parts().io.into_inner().stream;
     match end {
-        End::Over(Ok(())) => return,
-        // A response broke off. HTTP/1.0 knows the end of a body by an orderly end of the stream.
-        End::Over(Err(e)) if e.is_user() => reset(&stream),
-        End::Over(Err(e)) => tracing::debug!(client = %connection.peer.ip(), "connection failed: {e}"),
-        End::TimedOut => {
-            app.metrics.idle_closed();
+        ConnectionEnd::Finished(Ok(())) => return,
+        // A response was cut short. For HTTP/1.0, an orderly close would mark a complete body.
+        ConnectionEnd::Finished(Err(e)) if e.is_user() => reset(&stream),
+        ConnectionEnd::Finished(Err(e)) => {
+            tracing::debug!(client = %connection.peer.ip(), "connection failed: {e}")
+        }
+        ConnectionEnd::TimedOut => {
+            app.metrics.count_idle_closed();
             if let Some(waited) = connection.incomplete_for() {
                 request_timeout(&stream, &connection, &app, waited);
             }
         }
-        End::Evicted => app.metrics.idle_closed(),
-        End::ShutDown => {}
+        ConnectionEnd::Evicted => app.metrics.count_idle_closed(),
+        ConnectionEnd::ShutDown => {}
     }
     if connection.is_working() {
         reset(&stream);
@@ -187,7 +191,7 @@ fn poll_due(connection: &Connection, mut timer: Pin<&mut Sleep>, context: &mut C
         if due <= Instant::now() {
             return Poll::Ready(());
         }
-        // A timer that fires too early is cheaper than one that every byte sets anew.
+        // A timer that fires early costs less than one that every byte resets.
         if timer.is_elapsed() || timer.deadline() > due.into() {
             timer.as_mut().reset(due.into());
         }
@@ -195,41 +199,42 @@ fn poll_due(connection: &Connection, mut timer: Pin<&mut Sleep>, context: &mut C
     }
 }
 
-/// Discards what was not sent yet, so that the client sees an error and not the end of a body.
+/// Discards unsent data, so that the client gets an error and not the end of a body.
 fn reset(stream: &TcpStream) {
     if let Err(e) = stream.set_zero_linger() {
         tracing::debug!("a connection could not be reset: {e}");
     }
 }
 
-/// Responds to a client that did not finish its request. The client may not read it.
-fn request_timeout(stream: &TcpStream, connection: &Connection, app: &Shared, waited: Duration) {
-    let id = format!("{:032x}", fastrand::u128(..));
-    drop(stream.try_write(timeout_response(&id).as_bytes()));
-    app.metrics.observe("other", UNMATCHED, 408, waited.as_secs_f64());
+/// Responds to a client that did not complete its request. The client may not read it.
+fn request_timeout(stream: &TcpStream, connection: &Connection, app: &SharedApp, waited: Duration) {
+    let id = RequestId::random();
+    drop(stream.try_write(&timeout_response(&id)));
+    app.metrics.observe_request("other", UNMATCHED, 408, waited.as_secs_f64());
     let client = connection.peer.ip().to_canonical();
     tracing::info!(target: "request", id = id.as_str(), status = 408, client = %client, "request");
 }
 
-fn timeout_response(id: &str) -> String {
-    let body = format!(
-        r#"{{"type":"about:blank","title":"Request Timeout","status":408,"detail":"The request did not arrive in time","request_id":"{id}"}}"#
-    );
-    format!(
+fn timeout_response(id: &RequestId) -> Vec<u8> {
+    let body = ApiError::RequestTimeout.to_json(id);
+    let mut response = format!(
         "HTTP/1.1 408 Request Timeout\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\n\
          X-Request-ID: {id}\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n\
-         Connection: close\r\n\r\n{body}",
+         Connection: close\r\n\r\n",
         body.len()
     )
+    .into_bytes();
+    response.extend(body);
+    response
 }
 
 /// Socket that records its traffic in the table of connections.
-struct Tracked {
+struct TrackedStream {
     stream: TcpStream,
     connection: Arc<Connection>,
 }
 
-impl AsyncRead for Tracked {
+impl AsyncRead for TrackedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -244,7 +249,7 @@ impl AsyncRead for Tracked {
     }
 }
 
-impl AsyncWrite for Tracked {
+impl AsyncWrite for TrackedStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -285,12 +290,13 @@ mod tests {
 
     #[test]
     fn the_response_to_an_incomplete_request_is_well_formed_http() {
-        let text = timeout_response("some-id");
+        let id = RequestId::random();
+        let text = String::from_utf8(timeout_response(&id)).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         let length: usize =
             head.lines().find_map(|l| l.strip_prefix("Content-Length: ")?.parse().ok()).unwrap();
         assert_eq!(body.len(), length);
         let problem: serde_json::Value = serde_json::from_str(body).unwrap();
-        assert_eq!((&problem["status"], &problem["request_id"]), (&408.into(), &"some-id".into()));
+        assert_eq!((&problem["status"], &problem["request_id"]), (&408.into(), &id.as_str().into()));
     }
 }

@@ -1,0 +1,68 @@
+//! Extractors for request headers, and for the caller that the guard has identified.
+
+use std::convert::Infallible;
+
+use rocket::http::Method;
+use rocket::outcome::Outcome as RocketOutcome;
+use rocket::request::{FromRequest, Outcome, Request};
+
+use crate::db::idempotency::IdempotencyKey;
+use crate::http::app::App;
+use crate::http::error::ApiError;
+use crate::http::extract::query::extractor_error;
+use crate::http::request_context::RequestContext;
+use crate::http::request_id::RequestId;
+use crate::http::validation::{FieldError, Location};
+
+/// Caller of a request.
+pub struct Caller {
+    pub request_id: RequestId,
+    /// The method is HEAD, so that no body is needed.
+    pub is_head: bool,
+    /// The caller's key has the scope `read`.
+    pub may_read: bool,
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Caller {
+    type Error = Infallible;
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Infallible> {
+        let context = RequestContext::of(request);
+        RocketOutcome::Success(Self {
+            request_id: RequestId::of(request).clone(),
+            is_head: context.method == Method::Head,
+            may_read: context.may_read(),
+        })
+    }
+}
+
+/// Parsed header `Idempotency-Key`.
+pub struct IdempotencyHeader(pub Option<IdempotencyKey>);
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for IdempotencyHeader {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        match idempotency_key(request) {
+            Ok(key) => RocketOutcome::Success(Self(key)),
+            Err(error) => extractor_error(request, error),
+        }
+    }
+}
+
+fn idempotency_key(request: &Request<'_>) -> Result<Option<IdempotencyKey>, ApiError> {
+    let invalid = |message| Err(FieldError::new(Location::Header, "Idempotency-Key", message).into());
+    let mut headers = request.headers().get("Idempotency-Key");
+    match (headers.next().map(str::trim), headers.next()) {
+        (None, _) => Ok(None),
+        (Some(_), Some(_)) => invalid("must be given once"),
+        (Some(key), None) if (1..=255).contains(&key.chars().count()) => Ok(Some(IdempotencyKey {
+            route: RequestContext::of(request).route.get().copied().unwrap_or_default(),
+            key: key.to_owned(),
+            uptime: App::of(request)?.clock.elapsed(),
+        })),
+        _ => invalid("must have 1 to 255 characters"),
+    }
+}

@@ -1,0 +1,88 @@
+//! `/info`: version, time zone, rate limits, validation limits and endpoints.
+
+use std::collections::BTreeMap;
+
+use rocket::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::config::LimitClass;
+use crate::domain::limits::{CLOCK_DRIFT, MAX_COFFEE_TYPE, MAX_CONTEXT, MAX_NOTES};
+use crate::domain::time::MINUTE;
+use crate::http::app::{SharedApp, VERSION};
+use crate::http::middleware::guard::Access;
+use crate::http::response::{JsonResponse, JsonResult};
+
+/// Method, path and authorization of every route.
+pub struct EndpointList(pub Vec<(String, &'static str, Access)>);
+
+/// Response body of `GET /info`.
+#[derive(Serialize, ToSchema)]
+pub struct Info {
+    name: &'static str,
+    version: &'static str,
+    /// Time zone of calendar days, and of timestamps without an offset.
+    timezone: String,
+    /// Rate limits by class; null when they are off.
+    #[schema(value_type = Option<BTreeMap<String, String>>, required)]
+    rate_limits: Option<BTreeMap<&'static str, String>>,
+    validation: Validation,
+    /// Method and path of every route.
+    endpoints: Vec<Endpoint>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Validation {
+    max_caffeine_mg: f64,
+    recommended_daily_caffeine_mg: f64,
+    min_heart_rate_bpm: u16,
+    max_heart_rate_bpm: u16,
+    max_coffee_type_length: usize,
+    max_context_length: usize,
+    max_notes_length: usize,
+    max_request_body_bytes: u64,
+    max_clock_drift_minutes: i64,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Endpoint {
+    method: String,
+    path: &'static str,
+    needs_key: bool,
+}
+
+/// Server information
+#[utoipa::path(get, path = "/info", tag = "open", responses((status = 200, description = "Limits and endpoints", body = Info)))]
+#[rocket::get("/info")]
+pub fn info(app: &State<SharedApp>, endpoints: &State<EndpointList>) -> JsonResult {
+    let settings = &app.settings;
+    let rules = &settings.rules;
+    JsonResponse::ok(&Info {
+        name: "Coffee Tracker",
+        version: VERSION,
+        timezone: settings.place.zone.name().to_owned(),
+        rate_limits: settings.rates.map(|rates| {
+            LimitClass::ALL.iter().zip(rates).map(|(class, rate)| (class.name(), rate.text())).collect()
+        }),
+        validation: Validation {
+            max_caffeine_mg: rules.max_caffeine_mg,
+            recommended_daily_caffeine_mg: rules.recommended_daily_caffeine_mg,
+            min_heart_rate_bpm: rules.min_bpm,
+            max_heart_rate_bpm: rules.max_bpm,
+            max_coffee_type_length: MAX_COFFEE_TYPE,
+            max_context_length: MAX_CONTEXT,
+            max_notes_length: MAX_NOTES,
+            max_request_body_bytes: settings.max_body,
+            max_clock_drift_minutes: CLOCK_DRIFT / MINUTE,
+        },
+        endpoints: endpoints
+            .0
+            .iter()
+            .map(|(method, path, access)| Endpoint {
+                method: method.clone(),
+                path,
+                needs_key: access.required_scope(settings.metrics_public).is_some(),
+            })
+            .collect(),
+    })
+}

@@ -1,0 +1,69 @@
+//! State of one request, shared by middleware, extractors and handlers.
+
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Instant;
+
+use rocket::http::Method;
+use rocket::request::Request;
+
+use crate::auth::key::{Scope, Scopes};
+use crate::http::client_address::Client;
+use crate::http::error::ApiError;
+use crate::http::rate_limit::Allowance;
+
+/// State of one request.
+#[derive(Debug)]
+pub struct RequestContext {
+    /// Method as it was sent; Rocket turns HEAD into GET.
+    pub method: Method,
+    pub started: Instant,
+    /// Rocket could not parse the request and ran no fairing.
+    pub skipped_fairings: bool,
+    /// Template of the matching route.
+    pub route: OnceLock<&'static str>,
+    pub client: OnceLock<Client>,
+    pub allowance: OnceLock<Allowance>,
+    /// Scopes of the valid API key that came with the request.
+    pub scopes: OnceLock<Scopes>,
+    error: Mutex<Option<ApiError>>,
+}
+
+impl RequestContext {
+    /// Starts the context of a request that reached the request fairing.
+    pub fn start(request: &Request<'_>) {
+        request.local_cache(|| Self::new(request, false));
+    }
+
+    /// Returns the context of `request`.
+    pub fn of<'r>(request: &'r Request<'_>) -> &'r Self {
+        request.local_cache(|| Self::new(request, true))
+    }
+
+    fn new(request: &Request<'_>, skipped_fairings: bool) -> Self {
+        Self {
+            method: request.method(),
+            started: Instant::now(),
+            skipped_fairings,
+            route: OnceLock::new(),
+            client: OnceLock::new(),
+            allowance: OnceLock::new(),
+            scopes: OnceLock::new(),
+            error: Mutex::new(None),
+        }
+    }
+
+    /// Reports whether the caller may read entries.
+    pub fn may_read(&self) -> bool {
+        self.scopes.get().is_some_and(|scopes| scopes.has(Scope::Read))
+    }
+
+    /// Stores the error of an extractor, of which Rocket keeps only the status.
+    pub fn set_error(&self, error: ApiError) {
+        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    /// Takes the error that an extractor stored.
+    pub fn take_error(&self) -> Option<ApiError> {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}

@@ -264,7 +264,7 @@ ready_only_when_it_answers() {
     within 10 'systemctl is-active squatter'
     fails 'systemctl start coffee-tracker'
     does 'journalctl -u coffee-tracker -n 20 -p err -o cat'
-    has "is taken by another program"
+    has "is already in use by another program"
     fails 'systemctl is-active coffee-tracker'
     does 'systemctl stop squatter'
     within 20 'systemctl is-active coffee-tracker'

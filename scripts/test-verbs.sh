@@ -167,7 +167,7 @@ step "a port that is taken, a database that is in use"
 copy "$other"
 port=$(sed -n '4s/.*://p' "$here/data/coffee-tracker.pid")
 at=$here here=$other
-refuses "is taken by another program" up PORT="$port"
+refuses "is already in use by another program" up PORT="$port"
 refuses "in use by another coffee-tracker server" up DATABASE_URL="sqlite:///$at/data/coffee.db"
 is_gone "$other" || broken "no process is left"
 [ ! -e "$other/data/coffee-tracker.pid" ] || broken "no pid file is left"

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::helpers::{KEY, Reply, TestApp};
 
-const DETAIL: &str = "A valid API key is needed: Authorization: Bearer KEY";
+const DETAIL: &str = "A valid API key is required: Authorization: Bearer KEY";
 
 fn assert_unauthorized(reply: Reply, reason: &str) {
     assert_eq!(reply.header("www-authenticate"), "Bearer", "{reason}");
@@ -135,5 +135,5 @@ async fn a_key_of_a_megabyte_is_refused_for_its_size() {
         .key(&"k".repeat(1 << 20))
         .send()
         .await
-        .refused(431, "The headers must not be larger than 16 KiB in all");
+        .refused(431, "The headers must not be larger than 16 KiB in total");
 }

@@ -107,7 +107,7 @@ async fn options_lists_the_methods_and_other_methods_are_refused_with_them() {
         assert_eq!(names(options.header("allow")), names(allow), "{path}");
         for method in wrong {
             let reply = app.ask(method, path).without("Authorization").send().await;
-            let detail = format!("This path answers {}", reply.header("allow"));
+            let detail = format!("Allowed methods: {}", reply.header("allow"));
             assert_eq!(names(reply.header("allow")), names(allow), "{method} {path}");
             reply.refused(405, &detail);
         }
@@ -131,7 +131,7 @@ async fn an_id_is_a_whole_number_from_one_on() {
     ] {
         for method in [Method::Get, Method::Put, Method::Patch, Method::Delete] {
             let ask = app.ask(method, &format!("/coffee/{raw}")).json(&json!({"caffeine_mg": 1}));
-            let complaint = bad("path", "id", "must be a whole number from 1 on", shown);
+            let complaint = bad("path", "id", "must be a whole number of at least 1", shown);
             ask.send().await.unfit(&[complaint]);
         }
     }

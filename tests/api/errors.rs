@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::helpers::{KEY, TestApp};
 
-const NOTHING: &str = "Nothing lives at this path";
+const NOTHING: &str = "Path not found";
 
 #[rocket::async_test]
 async fn an_unknown_path_is_not_found_whatever_is_asked_of_it() {

@@ -176,7 +176,7 @@ async fn what_does_not_fit_is_named_field_by_field() {
             ("since=yesterday", vec![bad("query", "since", form, "yesterday")]),
             (
                 "since=2026-06-02&until=2026-06-01",
-                vec![bad("query", "until", "must not lie before since", "2026-06-01")],
+                vec![bad("query", "until", "must not be before since", "2026-06-01")],
             ),
             (
                 "format=a&since=b&until=c",
@@ -208,9 +208,9 @@ async fn a_key_is_needed_head_reads_nothing_and_other_methods_are_refused() {
 
     let path = "/export/heartrate";
     let reply = app.ask(Method::Get, path).without("Authorization").send().await;
-    reply.refused(401, "A valid API key is needed: Authorization: Bearer KEY");
+    reply.refused(401, "A valid API key is required: Authorization: Bearer KEY");
     for method in [Method::Post, Method::Put, Method::Patch, Method::Delete] {
-        let reply = app.ask(method, path).send().await.refused(405, "This path answers GET, HEAD, OPTIONS");
+        let reply = app.ask(method, path).send().await.refused(405, "Allowed methods: GET, HEAD, OPTIONS");
         assert_eq!(reply.header("allow"), "GET, HEAD, OPTIONS");
     }
     let options = app.ask(Method::Options, path).send().await;
@@ -232,7 +232,7 @@ async fn a_fault_before_the_first_line_is_an_answer_of_its_own_and_the_place_is_
     for format in ["csv", "jsonl", "csv", "jsonl", "csv"] {
         let reply = app.get(&format!("/export/coffee?format={format}")).await;
         assert_eq!(reply.header("content-disposition"), "");
-        reply.refused(500, "Something went wrong inside; the log has it under this request id");
+        reply.refused(500, "Internal error: the server's log has details under this request id");
         assert_eq!(app.get("/export/heartrate").await.status, 200);
     }
     assert_eq!(app.metric(faults).await, before + 5.0 + 2.0 * scrape);

@@ -18,7 +18,7 @@ fn assert_says_nothing(reply: Reply, what: &str) {
         assert!(!reply.text().to_lowercase().contains(word), "{what}: {}", reply.text());
     }
     assert_eq!(reply.header("retry-after"), "", "{what}");
-    reply.refused(500, "Something went wrong inside; the log has it under this request id");
+    reply.refused(500, "Internal error: the server's log has details under this request id");
 }
 
 #[rocket::async_test]

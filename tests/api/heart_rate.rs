@@ -110,7 +110,7 @@ async fn ids_methods_and_empty_changes_are_answered_as_for_coffee() {
     ] {
         for method in [Method::Get, Method::Put, Method::Patch, Method::Delete] {
             let ask = app.ask(method, &format!("/heartrate/{raw}")).json(&json!({"bpm": 60}));
-            ask.send().await.unfit(&[bad("path", "id", "must be a whole number from 1 on", shown)]);
+            ask.send().await.unfit(&[bad("path", "id", "must be a whole number of at least 1", shown)]);
         }
     }
     let message = "must have at least one of bpm, context, notes, timestamp";
@@ -125,7 +125,7 @@ async fn ids_methods_and_empty_changes_are_answered_as_for_coffee() {
         (Method::Post, "/heartrate/stats", "GET, HEAD, OPTIONS"),
         (Method::Delete, "/heartrate/correlation", "GET, HEAD, OPTIONS"),
     ] {
-        let reply = app.ask(method, path).send().await.refused(405, &format!("This path answers {allow}"));
+        let reply = app.ask(method, path).send().await.refused(405, &format!("Allowed methods: {allow}"));
         assert_eq!(reply.header("allow"), allow, "{method} {path}");
         let options = app.ask(Method::Options, path).send().await;
         assert_eq!((options.status, options.header("allow")), (204, allow), "{path}");

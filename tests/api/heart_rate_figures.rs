@@ -71,7 +71,7 @@ async fn an_empty_range_says_so_and_a_reversed_one_is_refused() {
         ("start=x&end=", vec![bad("query", "start", FORM, "x"), bad("query", "end", FORM, "")]),
         (
             "start=2026-06-02&end=2026-06-01",
-            vec![bad("query", "end", "must not lie before start", "2026-06-01")],
+            vec![bad("query", "end", "must not be before start", "2026-06-01")],
         ),
         (
             "start=2026-06-01&end=2026-06-02&buckets=0",

@@ -8,7 +8,7 @@ use super::helpers::{REQUEST_ID, Reply, TestApp};
 #[rocket::async_test]
 async fn a_foreign_missing_or_doubled_host_is_refused() {
     let app = TestApp::flagged(&[("allowed-hosts", "coffee.example,*.kitchen.example")]).await;
-    let foreign = "This host name is not served here: see ALLOWED_HOSTS";
+    let foreign = "Host name not allowed: add it to ALLOWED_HOSTS";
     for (host, ok) in [
         ("localhost", true),
         ("LOCALHOST:8000", true),
@@ -36,7 +36,7 @@ async fn a_foreign_missing_or_doubled_host_is_refused() {
     let missing = app.ask(Method::Get, "/health").without("Host");
     missing.send().await.refused(400, "The Host header is missing");
     let doubled = app.ask(Method::Get, "/health").also("Host", "localhost");
-    doubled.send().await.refused(400, "The Host header is given more than once");
+    doubled.send().await.refused(400, "The Host header is repeated");
     let any = TestApp::flagged(&[("allowed-hosts", "*")]).await;
     assert_eq!(any.ask(Method::Get, "/health").header("Host", "evil.example").send().await.status, 200);
 }
@@ -169,7 +169,7 @@ async fn every_answer_tells_its_id_and_time_and_is_not_kept() {
 #[rocket::async_test]
 async fn headers_over_16_kib_in_all_are_refused() {
     let app = TestApp::new().await;
-    let detail = "The headers must not be larger than 16 KiB in all";
+    let detail = "The headers must not be larger than 16 KiB in total";
     for path in ["/health", "/coffee/", "/nowhere"] {
         let one = app.ask(Method::Get, path).header("X-Large", "x".repeat(16 << 10));
         one.send().await.refused(431, detail);

@@ -50,7 +50,7 @@ async fn the_same_key_with_another_body_is_refused_and_an_equal_body_may_look_di
         post(&app, "/coffee/", "k", other).await.unfit(&[lacking(
             "header",
             "Idempotency-Key",
-            "was used before, for another body",
+            "was already used with a different body",
         )]);
     }
     let same = json!({"notes": " x ", "caffeine_mg": "95.0", "unknown": 1});

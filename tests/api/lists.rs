@@ -82,7 +82,7 @@ async fn bad_queries_are_named_field_by_field() {
             ("until=", one("until", form, "")),
             (
                 "since=2026-06-02T00:00:00Z&until=2026-06-01T00:00:00Z",
-                one("until", "must not lie before since", "2026-06-01T00:00:00Z"),
+                one("until", "must not be before since", "2026-06-01T00:00:00Z"),
             ),
             ("limit=1&limit=1", vec![lacking("query", "limit", "must be given once")]),
             ("x=1&x=2", vec![lacking("query", "x", "must be given once")]),

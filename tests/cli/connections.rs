@@ -175,7 +175,7 @@ fn large_bodies_share_a_budget_and_small_ones_need_none() {
     let answer = batches.remove(rejected.unwrap()).answer().unwrap();
     answer.assert_problem(503);
     assert_eq!(answer.header("Retry-After"), Some("2"));
-    assert_eq!(answer.json()["detail"], "Too many large bodies are being received: try again");
+    assert_eq!(answer.json()["detail"], "Too many large requests are in progress: try again");
     assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 80}"#).status, 201, "a small body passes");
 
     drop(batches);
@@ -218,8 +218,7 @@ fn a_descriptor_limit_that_is_too_low_is_reported_and_served_within() {
         command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command
     };
-    let reason =
-        "the descriptor limit of 160 allows 32 connections, fewer than MAX_CONNECTIONS: raise LimitNOFILE";
+    let reason = "the file descriptor limit of 160 allows only 32 connections, fewer than MAX_CONNECTIONS; raise LimitNOFILE";
     let server = Server::of(&mut limited(&patient(folder.path())));
     let health = server.get("/health").json();
     let open = health["connections"]["open"].clone();

@@ -35,7 +35,7 @@ fn assert_failed(served: &Server, reason: &str) {
     assert_eq!(refused.status, 503);
     assert_eq!(
         refused.json()["detail"],
-        "The database file was moved, deleted or replaced: writes are refused"
+        "The database file was moved, deleted or replaced: writes are rejected"
     );
     assert!(served.running.err.now().contains(reason));
 }

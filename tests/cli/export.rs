@@ -246,7 +246,7 @@ fn a_fault_in_the_middle_breaks_the_connection_and_fails_the_command() {
         assert_reset(&asked_in_http_1_0(&server, path));
     }
     let log = server.running.err.now();
-    assert!(log.contains("an export broke off: the database file is damaged"), "{log}");
+    assert!(log.contains("export aborted: the database file is damaged"), "{log}");
     let ended = export(folder.path(), &["heartrate", "-o", "out.csv"]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.err.starts_with("coffee-tracker: the database file is damaged"), "{}", ended.err);

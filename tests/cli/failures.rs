@@ -34,14 +34,14 @@ fn a_port_that_is_taken_is_named_and_worth_another_try() {
     assert_eq!(ended.code, Some(2), "a flag given twice is the command line's fault");
     let mut command = program(folder.path());
     let ended = run(command.args(["--port", &address.port().to_string()]));
-    assert_fails(&ended, 75, &format!("{address} is taken by another program"));
+    assert_fails(&ended, 75, &format!("port {} is already in use by another program", address.port()));
 }
 
 #[test]
 fn an_address_that_is_not_ours_is_named_and_worth_another_try_for_the_network_may_come_up_later() {
     let folder = folder();
     let ended = run(server(folder.path()).args(["--host", "192.0.2.1"]));
-    assert_fails(&ended, 75, "192.0.2.1:0 cannot be listened on: this machine has no such address");
+    assert_fails(&ended, 75, "cannot listen on 192.0.2.1:0: this machine has no such address");
 }
 
 #[test]

@@ -9,9 +9,9 @@ use crate::helpers::{Ended, Server, database, folder, limit_files, number, run, 
 
 const COFFEE: &str = r#"{"caffeine_mg": 90, "notes": "room for one more"}"#;
 
-const FULL: &str = "No room is left on the disk: nothing was stored";
+const FULL: &str = "The disk is full: nothing was stored";
 /// A limit on a file's size looks like a fault of the disk.
-const UNWRITABLE: &str = "The disk takes no writes (a quota, a limit or a fault): nothing was stored";
+const UNWRITABLE: &str = "The disk is not writable (quota, limit or fault): nothing was stored";
 
 /// Writes until one is refused; how many were stored.
 fn fill(client: &mut Client, why: &str) -> i64 {

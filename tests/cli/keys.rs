@@ -105,7 +105,7 @@ fn a_lost_phone_is_one_line() {
     wait_for(&server, &phone, 401);
     assert_eq!(look(&server, &watch), 200);
     let log = server.stop_well().err;
-    assert!(log.contains("the named keys have changed: 1 now"), "{log}");
+    assert!(log.contains("named keys reloaded: 1"), "{log}");
     assert!(![&phone, &watch].iter().any(|key| log.contains(*key)), "a key is in the log: {log}");
 }
 
@@ -199,7 +199,7 @@ fn uses_that_cannot_be_noted_disturb_no_request() {
     // No file can take the place of a folder.
     fs::create_dir(folder.path().join("coffee.db.keys.used")).unwrap();
     wait_for(&server, &key, 200);
-    let warning = "when keys were last used cannot be noted";
+    let warning = "the last uses of keys could not be saved";
     wait_until("the log says so", SOON, || server.running.err.now().contains(warning));
     for _ in 0..50 {
         assert_eq!(ask(&server, &key, "POST", "/coffee/", r#"{"caffeine_mg": 1}"#).status, 201);
@@ -219,7 +219,7 @@ fn a_file_that_is_broken_keeps_the_last_good_keys_and_the_log_says_so_once() {
     let file = folder.path().join("coffee.db.keys");
     let good = fs::read(&file).unwrap();
     fs::write(&file, &good[..good.len() / 2]).unwrap();
-    let complaint = "coffee.db.keys cannot be read: ";
+    let complaint = "coffee.db.keys is damaged: ";
     wait_until("the log says so", SOON, || server.running.err.now().contains(complaint));
     // A use is noted after a look at the file: two of them are two looks.
     for (key, noted) in [(&kept, 2), (&other, 3)] {
@@ -232,7 +232,7 @@ fn a_file_that_is_broken_keeps_the_last_good_keys_and_the_log_says_so_once() {
     }
     assert_eq!(look(&server, &lost), 200);
     let refused = ran(folder.path(), &["key", "revoke", "lost"]);
-    assert_says(&refused, 78, "mend it, or remove it to end every named key");
+    assert_says(&refused, 78, "repair it, or remove it to revoke all named keys");
     fs::write(&file, good).unwrap();
     well(folder.path(), &["key", "revoke", "lost"]);
     wait_for(&server, &lost, 401);
@@ -332,10 +332,10 @@ fn what_cannot_be_done_is_said_with_a_code_and_changes_nothing() {
     for (args, why) in [
         (
             ["key", "add", "phone"],
-            "there is a key called phone: revoke it, rotate it, or choose another name",
+            "the key phone exists already; revoke it, rotate it, or choose another name",
         ),
-        (["key", "revoke", "Phone"], "there is no key called Phone"),
-        (["key", "rotate", "watch"], "there is no key called watch"),
+        (["key", "revoke", "Phone"], "the key Phone does not exist"),
+        (["key", "rotate", "watch"], "the key watch does not exist"),
     ] {
         assert_says(&ran(folder.path(), &args), 1, why);
     }

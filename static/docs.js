@@ -1,41 +1,41 @@
-// The docs page: samples that speak of the very server they were read on, a button to copy each, and
-// Swagger UI on /openapi.json.
+// Docs page: inserts this server's address into the examples, adds copy buttons, and starts Swagger UI with
+// /openapi.json.
 
-const show = (selector, text) => {
-  for (const place of document.querySelectorAll(selector)) place.textContent = text;
+const setTexts = (selector, text) => {
+  for (const element of document.querySelectorAll(selector)) element.textContent = text;
 };
-show(".origin", location.origin);
-show(".scheme", location.protocol.replace(":", ""));
-show(".host", location.host);
+setTexts(".origin", location.origin);
+setTexts(".scheme", location.protocol.replace(":", ""));
+setTexts(".host", location.host);
 
-// Browsers lend the clipboard to secure pages alone; elsewhere the text is selected instead.
-async function copy(sample, button) {
-  const text = sample.querySelector("code").textContent;
+// The clipboard is available only in secure contexts; elsewhere the text is selected instead.
+async function copy(example, button) {
+  const code = example.querySelector("code");
   try {
-    await navigator.clipboard.writeText(text);
+    await navigator.clipboard.writeText(code.textContent);
     button.textContent = "Copied";
   } catch {
-    getSelection().selectAllChildren(sample.querySelector("code"));
+    getSelection().selectAllChildren(code);
     button.textContent = "Selected";
   }
   setTimeout(() => (button.textContent = "Copy"), 2000);
 }
 
-for (const sample of document.querySelectorAll(".sample")) {
+for (const example of document.querySelectorAll(".example")) {
   const button = document.createElement("button");
   button.type = "button";
   button.className = "copy";
   button.textContent = "Copy";
-  button.addEventListener("click", () => copy(sample, button));
-  sample.append(button);
+  button.addEventListener("click", () => copy(example, button));
+  example.append(button);
 }
 
-// Swagger UI fills every field that has an example: a filter that need not be there would then hide the
-// coffee just logged. What is optional says its example in words instead.
-async function readDocument() {
-  const reply = await fetch("/openapi.json");
-  if (!reply.ok) throw new Error(`The server answered ${reply.status}`);
-  const spec = await reply.json();
+// Swagger UI fills every field that has an example. Optional parameters show theirs in the description
+// instead: as a filter, it would hide the coffee that was just logged.
+async function loadSpec() {
+  const response = await fetch("/openapi.json");
+  if (!response.ok) throw new Error(`The server returned status ${response.status}`);
+  const spec = await response.json();
   const operations = Object.values(spec.paths).flatMap(Object.values);
   for (const parameter of operations.flatMap((operation) => operation.parameters ?? [])) {
     if (parameter.required || parameter.example === undefined) continue;
@@ -45,9 +45,9 @@ async function readDocument() {
   return spec;
 }
 
-// What its markup lacks for those who listen to it: a name for the request's body, the name that is
-// written on a button, and no link inside the button that opens a route (the address follows it anyway).
-const forListeners = ({ React: { createElement } }) => ({
+// Accessibility fixes: a label for the request body, the visible text as the name of buttons, and no link
+// inside the button that opens an operation (the address is updated anyway).
+const accessibilityPlugin = ({ React: { createElement } }) => ({
   wrapComponents: {
     TextArea: (Original) => (props) => createElement(Original, { "aria-label": "Request body", ...props }),
     Button: (Original) => (props) => createElement(Original, { ...props, "aria-label": undefined }),
@@ -55,14 +55,14 @@ const forListeners = ({ React: { createElement } }) => ({
   },
 });
 
-const spec = await readDocument().catch((failure) => {
-  const why = failure instanceof TypeError ? "The server cannot be reached" : failure.message;
-  document.querySelector("#swagger p").textContent = `${why}. Reload this page in a moment.`;
+const spec = await loadSpec().catch((error) => {
+  const reason = error instanceof TypeError ? "Can't reach the server" : error.message;
+  document.querySelector("#swagger p").textContent = `${reason}. Reload the page to try again.`;
 });
 
 if (spec) window.SwaggerUIBundle({
   spec,
-  plugins: [forListeners],
+  plugins: [accessibilityPlugin],
   dom_id: "#swagger",
   deepLinking: true,
   docExpansion: "list",
@@ -70,6 +70,6 @@ if (spec) window.SwaggerUIBundle({
   defaultModelRendering: "example",
   displayRequestDuration: true,
   tryItOutEnabled: false,
-  // Its badge would ask a server elsewhere.
+  // The validator badge would send a request to another server.
   validatorUrl: null,
 });

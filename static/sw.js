@@ -1,55 +1,55 @@
-// The service worker: keeps what the dashboard needs to start, so that it starts without a connection. The
-// network comes first, since a server at home is near and may have been upgraded; what it does not answer in
-// time comes from here. The API never passes through: what waits to be sent is the page's business.
+// Service worker: caches the files of the dashboard, so that it starts without a connection. Network first:
+// the server is usually near and may have been upgraded; the cache is used if it does not respond in time.
+// API requests are not intercepted: the offline queue handles them.
 
 const CACHE = "coffee-shell";
-/** How long the network may take, in ms: away from home nobody says that the server is not there. */
-const PATIENCE = 2500;
-/** After it took longer, it is not asked for the other files of that start. */
-const PAUSE = 10_000;
+/** Time to wait for the network before the cache is used, in ms. */
+const NETWORK_TIMEOUT = 2500;
+/** After a timeout, the network is skipped for the other files of the same page load, in ms. */
+const OFFLINE_PAUSE = 10_000;
 
-let pausedUntil = 0;
-let renewing = null;
+let offlineUntil = 0;
+let currentUpdate = null;
 
-/** A page is asked for as browsers do: everybody else gets JSON at `/`. */
-const request = (path) => new Request(path, { cache: "no-cache", headers: path === "/" ? { Accept: "text/html" } : {} });
+/** Without `Accept: text/html`, `/` returns JSON. */
+const shellRequest = (path) => new Request(path, { cache: "no-cache", headers: path === "/" ? { Accept: "text/html" } : {} });
 
-/** Keeps the page and every file that it names, all of one version or as it was, and nothing else. */
-async function keepAll() {
-  const page = await (await fetch(request("/"))).text();
-  const named = [...page.matchAll(/(?:src|href)="(\/static\/[^"]+|\/manifest[^"]+)"/g)];
-  const paths = ["/", ...new Set(named.map(([, path]) => path))];
+/** Caches the page and every file it references, all of one version, and removes other files. */
+async function cacheShell() {
+  const page = await (await fetch(shellRequest("/"))).text();
+  const references = [...page.matchAll(/(?:src|href)="(\/static\/[^"]+|\/manifest[^"]+)"/g)];
+  const paths = ["/", ...new Set(references.map(([, path]) => path))];
   const cache = await caches.open(CACHE);
-  await cache.addAll(paths.map(request));
-  for (const kept of await cache.keys()) if (!paths.includes(new URL(kept.url).pathname)) await cache.delete(kept);
+  await cache.addAll(paths.map(shellRequest));
+  for (const request of await cache.keys()) if (!paths.includes(new URL(request.url).pathname)) await cache.delete(request);
 }
 
-function renew() {
-  renewing ??= keepAll().catch(() => {}).finally(() => (renewing = null));
-  return renewing;
+function updateCache() {
+  currentUpdate ??= cacheShell().catch(() => {}).finally(() => (currentUpdate = null));
+  return currentUpdate;
 }
 
-async function answer(event, path) {
-  const kept = await (await caches.open(CACHE)).match(path, { ignoreVary: true });
-  if (!kept) return fetch(event.request);
-  // Another version of these has another path.
-  if (path.startsWith("/static/vendor/") || Date.now() < pausedUntil) return kept;
+async function respond(event, path) {
+  const cached = await (await caches.open(CACHE)).match(path, { ignoreVary: true });
+  if (!cached) return fetch(event.request);
+  // Vendored files have their version in the path and never change.
+  if (path.startsWith("/static/vendor/") || Date.now() < offlineUntil) return cached;
   try {
-    const late = new Promise((_, reject) => setTimeout(reject, PATIENCE));
-    const fresh = await Promise.race([fetch(request(path)), late]);
-    if (!fresh.ok) return kept;
-    if (fresh.headers.get("ETag") !== kept.headers.get("ETag")) event.waitUntil(renew());
-    return fresh;
+    const timeout = new Promise((_, reject) => setTimeout(reject, NETWORK_TIMEOUT));
+    const response = await Promise.race([fetch(shellRequest(path)), timeout]);
+    if (!response.ok) return cached;
+    if (response.headers.get("ETag") !== cached.headers.get("ETag")) event.waitUntil(updateCache());
+    return response;
   } catch {
-    pausedUntil = Date.now() + PAUSE;
-    return kept;
+    offlineUntil = Date.now() + OFFLINE_PAUSE;
+    return cached;
   }
 }
 
-self.addEventListener("install", (event) => event.waitUntil(keepAll().then(() => self.skipWaiting())));
+self.addEventListener("install", (event) => event.waitUntil(cacheShell().then(() => self.skipWaiting())));
 self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
 self.addEventListener("fetch", (event) => {
   const { origin, pathname } = new URL(event.request.url);
   const isShell = pathname === "/" || pathname === "/manifest.webmanifest" || pathname.startsWith("/static/");
-  if (event.request.method === "GET" && origin === location.origin && isShell) event.respondWith(answer(event, pathname));
+  if (event.request.method === "GET" && origin === location.origin && isShell) event.respondWith(respond(event, pathname));
 });

@@ -1,163 +1,169 @@
-// The server and the key to it. What this device remembers: the key and the last answers outlive the window
-// only if its owner said so. How the server is asked: within a time, with one kind of failure that says what
-// it means; its clock; and whether it answers, refuses the key or asks to wait.
+// HTTP client of the dashboard: requests with a timeout and one error type, the API key, cached responses,
+// and the state of the connection. The key and the cached responses outlive the window only if the user
+// chose to stay signed in.
 
-const KEY = "coffee.key";
-const ANSWER = "coffee.answer.";
-const PATIENCE = 12_000;
-/** A device's clock and the server's may differ by this much without anybody noticing, in ms. */
-const DRIFT = 5_000;
+const KEY_ITEM = "coffee.key";
+const CACHE_PREFIX = "coffee.answer.";
+const TIMEOUT = 12_000;
+/** Differences between the clocks of this device and the server up to this are ignored, in ms. */
+const CLOCK_TOLERANCE = 5_000;
 
-/** A browser may refuse to store anything: then nothing is. */
-function attempt(action) {
+/** Returns the result of a storage access, or null where the browser blocks storage. */
+function tryStorage(access) {
   try {
-    return action();
+    return access();
   } catch {
     return null;
   }
 }
 
-/** The key of a browser that stores none. */
-let held = null;
-const remembered = () => attempt(() => localStorage.getItem(KEY));
+/** Fallback for browsers without storage. */
+let keyInMemory = null;
+const rememberedKey = () => tryStorage(() => localStorage.getItem(KEY_ITEM));
 
-/** The key, or null. */
-export const key = () => attempt(() => sessionStorage.getItem(KEY)) ?? remembered() ?? held;
-/** Is it kept on this device? */
-export const isRemembered = () => remembered() !== null;
+/** Returns the API key, or null. */
+export const key = () => tryStorage(() => sessionStorage.getItem(KEY_ITEM)) ?? rememberedKey() ?? keyInMemory;
+/** Reports whether the key is kept on this device. */
+export const isRemembered = () => rememberedKey() !== null;
 
 export function setKey(value, remember) {
-  forget();
-  held = value;
-  attempt(() => (remember ? localStorage : sessionStorage).setItem(KEY, value));
+  clearKey();
+  keyInMemory = value;
+  tryStorage(() => (remember ? localStorage : sessionStorage).setItem(KEY_ITEM, value));
 }
 
-/** Forgets the key and every answer that it opened. */
-export function forget() {
-  held = null;
-  attempt(() => sessionStorage.removeItem(KEY));
-  attempt(() => {
-    for (const name of Object.keys(localStorage)) if (name === KEY || name.startsWith(ANSWER)) localStorage.removeItem(name);
+/** Removes the key and every cached response. */
+export function clearKey() {
+  keyInMemory = null;
+  tryStorage(() => sessionStorage.removeItem(KEY_ITEM));
+  tryStorage(() => {
+    for (const name of Object.keys(localStorage)) if (name === KEY_ITEM || name.startsWith(CACHE_PREFIX)) localStorage.removeItem(name);
   });
 }
 
-/** Small things that are nobody's secret. */
-export const note = (name, value) => attempt(() => localStorage.setItem(name, JSON.stringify(value)));
-export const noted = (name) => attempt(() => JSON.parse(localStorage.getItem(name)));
+/** Stores a value that is not confidential. */
+export const saveItem = (name, value) => tryStorage(() => localStorage.setItem(name, JSON.stringify(value)));
+export const loadItem = (name) => tryStorage(() => JSON.parse(localStorage.getItem(name)));
 
-/** Keeps an answer for the next start, on a device that may. */
-export const keep = (name, answer) => isRemembered() && note(ANSWER + name, { at: Date.now(), answer });
-/** The answer that was kept and when, or null. */
-export const kept = (name) => noted(ANSWER + name);
+/** Caches a response for the next start, if the user stays signed in. */
+export const cacheResponse = (name, answer) => isRemembered() && saveItem(CACHE_PREFIX + name, { at: Date.now(), answer });
+/** Returns a cached response as `{at, answer}`, or null. */
+export const cachedResponse = (name) => loadItem(CACHE_PREFIX + name);
 
-/** Why there is no answer. `kind`: down, busy, key, scope, limited, unfit, gone or broken. */
-export class Fault extends Error {
-  constructor(kind, detail, { status = 0, errors = [], wait = 0 } = {}) {
+/**
+ * A failed request. `kind`: unreachable, busy, unauthorized, forbidden, rate-limited, invalid, not-found or
+ * server-error.
+ */
+export class ApiError extends Error {
+  constructor(kind, detail, { status = 0, errors = [], retryAfter = 0 } = {}) {
     super(detail);
-    Object.assign(this, { kind, status, errors, wait });
+    Object.assign(this, { kind, status, errors, retryAfter });
   }
 
-  /** Will the same request do later? */
-  get isPassing() {
-    return ["down", "busy", "limited", "key", "broken"].includes(this.kind);
+  /** Reports whether the same request may succeed later. */
+  get isTemporary() {
+    return ["unreachable", "busy", "rate-limited", "unauthorized", "server-error"].includes(this.kind);
   }
 }
 
-/** How the server stands: `isDown`, `isLocked` (the key is refused), `limitedUntil` and `clockOffset` (ms). */
-export const state = { isDown: false, isLocked: false, limitedUntil: 0, clockOffset: 0 };
+/** State of the connection. `rateLimitedUntil` is an instant of this device, `clockOffset` is in ms. */
+export const state = { isUnreachable: false, isUnauthorized: false, rateLimitedUntil: 0, clockOffset: 0 };
 const listeners = [];
 /** Calls `listener` whenever `state` changes. */
-export const onState = (listener) => listeners.push(listener);
+export const onStateChange = (listener) => listeners.push(listener);
 
-function become(change) {
+function updateState(change) {
   if (Object.entries(change).every(([name, value]) => state[name] === value)) return;
   Object.assign(state, change);
   for (const listener of listeners) listener(state);
 }
 
-/** Now, by the server's clock: what is logged gets this time, however wrong this device's is. */
+/** Returns the server's time: entries get this time even if this device's clock is wrong. */
 export const now = () => Date.now() + state.clockOffset;
 
-/** The difference that was judged last. */
-let judged = 0;
+/** The last difference between the clocks that was evaluated, in ms. */
+let measuredOffset = 0;
 
-/** Follows the server's clock where it differs, unless the server itself doubts it. */
-async function compareClocks(reply, sent) {
-  const said = Date.parse(reply.headers.get("Date"));
-  if (!said || Date.now() - sent > DRIFT) return;
+/** Adopts the server's clock where it differs, unless the server reports its own clock as suspect. */
+async function syncClock(response, sentAt) {
+  const serverTime = Date.parse(response.headers.get("Date"));
+  if (!serverTime || Date.now() - sentAt > CLOCK_TOLERANCE) return;
   // The header has whole seconds.
-  const offset = said + 500 - (sent + Date.now()) / 2;
-  if (Math.abs(offset - judged) < DRIFT) return;
-  judged = offset;
-  if (Math.abs(offset) < DRIFT) return void become({ clockOffset: 0 });
-  const health = await fetch("/health").then((answer) => answer.json(), () => null);
-  if (health?.clock?.status !== "suspect") become({ clockOffset: offset });
+  const offset = serverTime + 500 - (sentAt + Date.now()) / 2;
+  if (Math.abs(offset - measuredOffset) < CLOCK_TOLERANCE) return;
+  measuredOffset = offset;
+  if (Math.abs(offset) < CLOCK_TOLERANCE) return void updateState({ clockOffset: 0 });
+  const health = await fetch("/health").then((body) => body.json(), () => null);
+  if (health?.clock?.status !== "suspect") updateState({ clockOffset: offset });
 }
 
-const KINDS = { 401: "key", 403: "scope", 404: "gone", 408: "busy", 429: "limited", 500: "broken" };
+const KINDS = { 401: "unauthorized", 403: "forbidden", 404: "not-found", 408: "busy", 429: "rate-limited", 500: "server-error" };
 
-async function faultOf(reply) {
-  const { status } = reply;
-  const { detail = `The server answered ${status}`, errors } = await reply.json().catch(() => ({}));
-  const wait = Number(reply.headers.get("Retry-After")) || 0;
-  return new Fault(KINDS[status] ?? (status > 500 ? "busy" : "unfit"), detail, { status, errors, wait });
+async function errorFrom(response) {
+  const { status } = response;
+  const { detail = `The server returned status ${status}`, errors } = await response.json().catch(() => ({}));
+  const retryAfter = Number(response.headers.get("Retry-After")) || 0;
+  return new ApiError(KINDS[status] ?? (status > 500 ? "busy" : "invalid"), detail, { status, errors, retryAfter });
 }
 
-/** A request's reply, whatever is in it; throws a `Fault`. `candidate` is a key to try in the place of the one in use. */
-export async function reply(method, path, { body, headers, candidate, signal, keepalive } = {}) {
-  const sent = Date.now();
-  let answer;
+/**
+ * Sends a request and returns the `Response` if it succeeded; throws an `ApiError`. `candidateKey` is tried
+ * in place of the stored key.
+ */
+export async function request(method, path, { body, headers, candidateKey, signal, keepalive } = {}) {
+  const sentAt = Date.now();
+  let response;
   try {
-    answer = await fetch(path, {
+    response = await fetch(path, {
       method,
       keepalive,
-      headers: { Authorization: `Bearer ${candidate ?? key()}`, ...headers },
+      headers: { Authorization: `Bearer ${candidateKey ?? key()}`, ...headers },
       body: body && JSON.stringify(body),
-      signal: signal ?? AbortSignal.timeout?.(PATIENCE),
+      signal: signal ?? AbortSignal.timeout?.(TIMEOUT),
     });
   } catch (error) {
     if (signal?.aborted) throw error;
-    become({ isDown: true });
-    throw new Fault("down", "The server does not answer");
+    updateState({ isUnreachable: true });
+    throw new ApiError("unreachable", "Can't reach the server");
   }
-  compareClocks(answer, sent);
-  if (answer.ok) {
-    become(candidate ? { isDown: false } : { isDown: false, isLocked: false, limitedUntil: 0 });
-    return answer;
+  syncClock(response, sentAt);
+  if (response.ok) {
+    updateState(candidateKey ? { isUnreachable: false } : { isUnreachable: false, isUnauthorized: false, rateLimitedUntil: 0 });
+    return response;
   }
-  const fault = await faultOf(answer);
-  // A proxy answers 502 and 504 for a server that is gone.
-  become({ isDown: [502, 504].includes(fault.status) });
-  if (fault.kind === "key" && !candidate) become({ isLocked: true });
-  if (fault.kind === "limited") become({ limitedUntil: Date.now() + Math.max(fault.wait, 1) * 1000 });
-  throw fault;
+  const error = await errorFrom(response);
+  // A reverse proxy returns 502 or 504 when the server is down.
+  updateState({ isUnreachable: [502, 504].includes(error.status) });
+  if (error.kind === "unauthorized" && !candidateKey) updateState({ isUnauthorized: true });
+  if (error.kind === "rate-limited") updateState({ rateLimitedUntil: Date.now() + Math.max(error.retryAfter, 1) * 1000 });
+  throw error;
 }
 
-/** The same, as JSON. */
-export async function call(method, path, options) {
-  const answer = await reply(method, path, options);
+/** Sends a request and returns the body as JSON. */
+export async function requestJson(method, path, options) {
+  const response = await request(method, path, options);
   try {
-    return await answer.json();
+    return await response.json();
   } catch {
-    become({ isDown: true });
-    throw new Fault("down", "The server stopped in the middle of its answer");
+    updateState({ isUnreachable: true });
+    throw new ApiError("unreachable", "The connection to the server was lost");
   }
 }
 
-export const get = (path, options) => call("GET", path, options);
+export const get = (path, options) => requestJson("GET", path, options);
 
-/** A path with a query, without the fields that are empty. */
+/** Appends a query string to a path, without empty fields. */
 export function withQuery(path, fields) {
   const given = Object.entries(fields).filter(([, value]) => value !== "" && value !== null && value !== undefined);
   return given.length ? `${path}?${new URLSearchParams(given)}` : path;
 }
 
-/** Does `action`; a `Fault` goes to `otherwise`, anything else is a defect. */
-export async function trying(action, otherwise) {
+/** Runs `action` and passes an `ApiError` to `onError`; any other error is a defect and is thrown. */
+export async function catchApiError(action, onError) {
   try {
     return await action();
-  } catch (fault) {
-    if (!(fault instanceof Fault)) throw fault;
-    return otherwise(fault);
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    return onError(error);
   }
 }

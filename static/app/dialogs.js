@@ -1,123 +1,125 @@
-// What opens over the page, which stays behind as it is with all that was typed: the question for the key,
-// that before signing out, and the sheet that corrects an entry.
+// Dialogs: signing in with an API key, confirming to sign out, and editing an entry. The page behind them
+// keeps everything that was typed.
 
 import * as api from "./api.js";
-import { at, button, complain, controlsOf, field, h, say, timeControl } from "./elements.js";
-import { count } from "./format.js";
-import { live } from "./live.js";
-import { settle } from "./notices.js";
+import { button, byId, field, h, setFieldError, setText } from "./dom.js";
+import { entryControls, timeControl } from "./entry-fields.js";
+import { plural } from "./format.js";
+import { closeToasts } from "./notifications.js";
 import * as queue from "./queue.js";
+import { store } from "./store.js";
 
-const MESSAGES = {
-  key: "The server does not know this key.",
-  down: "The server does not answer. Is it running, and is this device in its network?",
-  limited: "Too many wrong keys were tried. Please wait a minute.",
+const SIGN_IN_ERRORS = {
+  unauthorized: "Invalid API key",
+  unreachable: "Can't reach the server. Check that it is running and that this device is on the same network.",
+  "rate-limited": "Too many failed attempts. Wait a minute and try again.",
 };
 
-/** Keeps the key if the server takes it; says why not. A key that may only log is one too. */
+/** Stores the key if the server accepts it, else returns an error message. A key with only the scope write is accepted too. */
 async function tryKey(key, remember) {
-  // Nothing else can be sent in a header.
-  if (!/^[\x21-\x7e]+$/.test(key)) return "A key has letters, digits and signs only, and no blanks.";
-  const refused = await api.trying(() => api.get("/coffee/today", { candidate: key }), (fault) => fault);
-  if (refused instanceof api.Fault && refused.kind !== "scope") return MESSAGES[refused.kind] ?? refused.message;
+  // Other characters cannot be sent in a header.
+  if (!/^[\x21-\x7e]+$/.test(key)) return "An API key has only letters, digits and symbols, and no spaces.";
+  const error = await api.catchApiError(async () => void (await api.get("/coffee/today", { candidateKey: key })), (caught) => caught);
+  if (error && error.kind !== "forbidden") return SIGN_IN_ERRORS[error.kind] ?? error.message;
   api.setKey(key, remember);
   return null;
 }
 
-/** Asks for the key; `done` is called once it is there. `mayWait`: what is on the page can be looked at without. */
-export function askForKey(done, mayWait) {
-  const dialog = at("sign-in");
+/** Opens the sign-in dialog. `isDismissible`: the page can be used without signing in. */
+export function openSignIn(onSignedIn, isDismissible) {
+  const dialog = byId("sign-in");
   if (dialog.open) return;
   const key = h("input", { type: "password", autocomplete: "current-password", autocapitalize: "off", spellcheck: "false", required: true, autofocus: true });
   const remember = h("input", { type: "checkbox", checked: api.isRemembered() });
-  const submit = async (event) => {
+  const onSubmit = async (event) => {
     event.preventDefault();
-    const problem = await tryKey(key.value.trim().replace(/^Bearer\s+/i, ""), remember.checked);
-    complain(key, problem ?? "");
-    if (problem) return key.focus();
+    const error = await tryKey(key.value.trim().replace(/^Bearer\s+/i, ""), remember.checked);
+    setFieldError(key, error ?? "");
+    if (error) return key.focus();
     dialog.close();
-    done();
+    onSignedIn();
   };
   dialog.replaceChildren(
     h(
       "form",
-      { onsubmit: submit },
+      { onsubmit: onSubmit },
       h("img", { src: "/static/icon.svg", alt: "", width: 56, height: 56 }),
       h("h2", { id: "sign-in-title" }, "Coffee Tracker"),
-      h("p", { class: "soft" }, "What you drink, and how your heart answers."),
-      field("This server's API key", key),
-      h("label", { class: "check" }, remember, h("span", {}, "Remember it on this device. Whoever uses this browser can then see and log everything.")),
-      h("button", { class: "button primary" }, "Open"),
-      mayWait && button("Not now", () => dialog.close()),
-      h("p", { class: "soft small" }, h("a", { href: "/docs#key" }, "Where is my key?")),
+      h("p", { class: "muted" }, "Track your caffeine and heart rate."),
+      field("API key", key),
+      h("label", { class: "checkbox" }, remember, h("span", {}, "Stay signed in on this device. Anyone who uses this browser can then view and log your data.")),
+      h("button", { class: "button primary" }, "Sign in"),
+      isDismissible && button("Not now", () => dialog.close()),
+      h("p", { class: "muted small" }, h("a", { href: "/docs#key" }, "Where do I find my API key?")),
     ),
   );
-  dialog.classList.toggle("over-the-page", mayWait);
-  dialog.oncancel = (event) => mayWait || event.preventDefault();
+  dialog.classList.toggle("dismissible", isDismissible);
+  dialog.oncancel = (event) => isDismissible || event.preventDefault();
   dialog.showModal();
 }
 
 /** Opens the sheet with a title and content. */
 function openSheet(title, ...content) {
-  at("sheet").replaceChildren(h("h2", { id: "sheet-title" }, title), ...content);
-  at("sheet").showModal();
+  byId("sheet").replaceChildren(h("h2", { id: "sheet-title" }, title), ...content);
+  byId("sheet").showModal();
 }
 
-const closeSheet = () => at("sheet").close();
+const closeSheet = () => byId("sheet").close();
 
-/** Leaves nothing behind on this device; entries that the server does not have only if they shall stay. */
+/** Signs out; asks first if there are entries that are not on the server yet. */
 export function signOut() {
-  const left = queue.all().length;
-  const leave = async () => {
-    // What can still be undone needs the key to be done.
-    await settle();
-    api.forget();
+  const unsent = queue.all().length;
+  const finish = async () => {
+    // Deferred deletions need the key.
+    await closeToasts();
+    api.clearKey();
     location.reload();
   };
-  if (!left) return leave();
+  if (!unsent) return finish();
+  const text = unsent === 1 ? "has not been sent yet. If you keep it, it is" : "have not been sent yet. If you keep them, they are";
   openSheet(
     "Sign out?",
-    h("p", {}, `${count(left, "entry", "entries")} did not reach the server yet. Kept in this browser, they are sent when you sign in again.`),
+    h("p", {}, `${plural(unsent, "entry", "entries")} ${text} sent the next time you sign in.`),
     h(
       "div",
-      { class: "row ends" },
-      button("Discard and sign out", () => queue.discard().then(leave), { class: "button danger" }),
-      button("Stay", closeSheet),
-      button("Keep and sign out", leave, { class: "button primary" }),
+      { class: "row dialog-actions" },
+      button("Discard and sign out", () => queue.discardAll().then(finish), { class: "button danger" }),
+      button("Cancel", closeSheet),
+      button("Keep and sign out", finish, { class: "button primary" }),
     ),
   );
 }
 
 /**
- * Opens the sheet for an entry of `route`. `save` gets the fields that changed; when it fails, the sheet stays
- * with all that was typed, and says why. `remove` is what the button called `removal` does.
+ * Opens the sheet to edit an entry of `route`. `onSave` gets the changed fields; if it fails, the sheet stays
+ * open and shows the error. `deleteLabel` is the label of the button that calls `onDelete`.
  */
-export function edit(route, entry, { title, removal, save, remove }) {
-  const rows = Object.entries({ ...controlsOf(route, entry, live.info?.validation), timestamp: timeControl(entry.timestamp) });
-  const foot = h("p", { class: "field-error", role: "alert" });
-  const refuse = (fault) => {
-    const rest = fault.errors.filter((error) => {
-      const row = rows.find(([name]) => name === error.field);
-      if (row) complain(row[1][1], error.message);
+export function openEditor(route, entry, { deleteLabel, onSave, onDelete }) {
+  const rows = Object.entries({ ...entryControls(route, entry, store.info?.validation), timestamp: timeControl(entry.timestamp) });
+  const formError = h("p", { class: "field-error", role: "alert" });
+  const showErrors = (error) => {
+    const unmatched = error.errors.filter(({ field: name, message }) => {
+      const row = rows.find(([rowName]) => rowName === name);
+      if (row) setFieldError(row[1][1], message);
       return !row;
     });
-    say(foot, fault.errors.length && !rest.length ? "" : fault.message);
+    setText(formError, error.errors.length && !unmatched.length ? "" : error.message);
   };
-  const submit = async (event) => {
+  const onSubmit = async (event) => {
     event.preventDefault();
-    say(foot, "");
-    const now = rows.map(([name, [, control, read]]) => [name, read(control)]);
-    const changed = now.filter(([name, value]) => value !== (entry[name] ?? null));
-    await api.trying(async () => {
-      if (changed.length) await save(Object.fromEntries(changed));
+    setText(formError, "");
+    const fields = rows.map(([name, [, control, read]]) => [name, read(control)]);
+    const changed = fields.filter(([name, value]) => value !== (entry[name] ?? null));
+    await api.catchApiError(async () => {
+      if (changed.length) await onSave(Object.fromEntries(changed));
       closeSheet();
-    }, refuse);
+    }, showErrors);
   };
-  const act = () => {
+  const deleteAndClose = () => {
     closeSheet();
-    remove();
+    onDelete();
   };
   const fields = rows.map(([, [label, control]]) => field(label, control));
-  const buttons = [button(removal, act, { class: "button danger" }), button("Cancel", closeSheet), h("button", { class: "button primary" }, "Save")];
-  openSheet(title, h("form", { onsubmit: submit }, fields, foot, h("div", { class: "row ends" }, buttons)));
+  const buttons = [button(deleteLabel, deleteAndClose, { class: "button danger" }), button("Cancel", closeSheet), h("button", { class: "button primary" }, "Save")];
+  openSheet("Edit entry", h("form", { onsubmit: onSubmit }, fields, formError, h("div", { class: "row dialog-actions" }, buttons)));
 }

@@ -1,81 +1,80 @@
-// Numbers, times and days as the browser's locale writes them. Instants are shown in this device's time
-// zone; a calendar day is the server's, a date without a zone.
+// Formats numbers, times and days in the browser's locale. Instants are shown in this device's time zone;
+// calendar days are the server's, written as dates without a zone (2026-03-01).
 
 const number = (digits) => new Intl.NumberFormat(undefined, { maximumFractionDigits: digits });
 const whole = number(0);
 const tenths = number(1);
-const clock = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit" });
-const weekday = new Intl.DateTimeFormat(undefined, { weekday: "short" });
-const shortDate = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
-const longDate = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short", year: "numeric" });
-const calendar = (options) => new Intl.DateTimeFormat(undefined, { ...options, timeZone: "UTC" });
-const calendarDay = calendar({ weekday: "short", day: "numeric", month: "short", year: "numeric" });
-const calendarWeekday = calendar({ weekday: "short" });
-const calendarMonth = calendar({ month: "short" });
-const calendarMonthOfYear = calendar({ month: "long", year: "numeric" });
+const timeFormat = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit" });
+const weekdayFormat = new Intl.DateTimeFormat(undefined, { weekday: "short" });
+const shortDateFormat = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+const longDateFormat = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short", year: "numeric" });
+const utcFormat = (options) => new Intl.DateTimeFormat(undefined, { ...options, timeZone: "UTC" });
+const dateFormat = utcFormat({ weekday: "short", day: "numeric", month: "short", year: "numeric" });
+const dateWeekdayFormat = utcFormat({ weekday: "short" });
+const dateMonthFormat = utcFormat({ month: "short" });
+const dateMonthAndYearFormat = utcFormat({ month: "long", year: "numeric" });
 
 export const MINUTE = 60_000;
 export const HOUR = 60 * MINUTE;
 export const DAY = 24 * HOUR;
 
-export const integer = (n) => whole.format(n);
-export const decimal = (n) => tenths.format(n);
-/** Milligrams: whole ones, and tenths below ten. */
-export const mg = (n) => `${n !== 0 && Math.abs(n) < 9.95 ? tenths.format(n) : whole.format(n)} mg`;
-/** With its sign. */
-export const signed = (n) => `${n < 0 ? "−" : n > 0 ? "+" : ""}${tenths.format(Math.abs(n))}`;
+export const formatInteger = (n) => whole.format(n);
+export const formatDecimal = (n) => tenths.format(n);
+/** Formats milligrams: with one decimal below ten, else as an integer. */
+export const formatMg = (n) => `${n !== 0 && Math.abs(n) < 9.95 ? tenths.format(n) : whole.format(n)} mg`;
+/** Formats a number with its sign. */
+export const formatSigned = (n) => `${n < 0 ? "−" : n > 0 ? "+" : ""}${tenths.format(Math.abs(n))}`;
+/** Formats a size in kilobytes or megabytes. */
+export const formatBytes = (n) => (n < 1e6 ? `${whole.format(n / 1e3)} KB` : `${tenths.format(n / 1e6)} MB`);
+/** Formats a count with its noun: 1 coffee, 2 coffees. */
+export const plural = (n, one, many = `${one}s`) => `${whole.format(n)} ${n === 1 ? one : many}`;
 
-export const time = (instant) => clock.format(instant);
+export const formatTime = (instant) => timeFormat.format(instant);
 
-/** Calendar days from this device's today to that of `instant`. */
-function daysAhead(instant) {
+/** Returns the number of calendar days from today to `instant` in this device's zone. */
+function daysFromToday(instant) {
   const midnight = (when) => new Date(when).setHours(0, 0, 0, 0);
   return Math.round((midnight(instant) - midnight(Date.now())) / DAY);
 }
 
-/** A day in words: today, yesterday, Tue 3 Mar, and with its year when that is another one. */
-export function day(instant) {
-  const near = { "-1": "yesterday", 0: "today", 1: "tomorrow" }[daysAhead(instant)];
-  if (near) return near;
+/** Formats the day of an instant: today, yesterday, Tue 3 Mar, with the year if it is not this year. */
+export function formatDay(instant) {
+  const relative = { "-1": "yesterday", 0: "today", 1: "tomorrow" }[daysFromToday(instant)];
+  if (relative) return relative;
   const date = new Date(instant);
-  if (date.getFullYear() !== new Date().getFullYear()) return longDate.format(date);
-  return `${weekday.format(date)} ${shortDate.format(date)}`;
+  if (date.getFullYear() !== new Date().getFullYear()) return longDateFormat.format(date);
+  return `${weekdayFormat.format(date)} ${shortDateFormat.format(date)}`;
 }
 
-/** A time of day, with its day when that is not today. */
-export const dayTime = (instant) => (daysAhead(instant) === 0 ? time(instant) : `${day(instant)} ${time(instant)}`);
+/** Formats a time, with the day if it is not today. */
+export const formatDayTime = (instant) => (daysFromToday(instant) === 0 ? formatTime(instant) : `${formatDay(instant)} ${formatTime(instant)}`);
 
-/** How long ago. */
-export function ago(minutes) {
+/** Formats an age in minutes: just now, 5 min ago, 3 h ago. */
+export function formatAge(minutes) {
   if (minutes < 1) return "just now";
   if (minutes < 60) return `${Math.floor(minutes)} min ago`;
   if (minutes < 48 * 60) return `${Math.floor(minutes / 60)} h ago`;
-  return `${integer(Math.floor(minutes / 60 / 24))} days ago`;
+  return `${formatInteger(Math.floor(minutes / 60 / 24))} days ago`;
 }
 
-/** So many of something: 1 coffee, 2 coffees. */
-export const count = (n, one, many = `${one}s`) => `${whole.format(n)} ${n === 1 ? one : many}`;
-
 const noon = (date) => new Date(`${date}T12:00:00Z`);
-/** Of a calendar day as the server writes it, 2026-03-01. */
-export const calendarText = (date) => calendarDay.format(noon(date));
-export const calendarWeekdayText = (date) => calendarWeekday.format(noon(date));
-export const monthText = (date) => calendarMonth.format(noon(date));
-export const monthOfYearText = (date) => calendarMonthOfYear.format(noon(date));
-/** The calendar day so many days after. */
-export const plusDays = (date, days) => new Date(noon(date).getTime() + days * DAY).toISOString().slice(0, 10);
+export const formatDate = (date) => dateFormat.format(noon(date));
+export const formatWeekday = (date) => dateWeekdayFormat.format(noon(date));
+export const formatMonth = (date) => dateMonthFormat.format(noon(date));
+export const formatMonthAndYear = (date) => dateMonthAndYearFormat.format(noon(date));
+/** Adds days to a calendar day. */
+export const addDays = (date, days) => new Date(noon(date).getTime() + days * DAY).toISOString().slice(0, 10);
+/** Returns the same local time some days later, even if a day has 23 or 25 hours. */
+export const addLocalDays = (instant, days) => new Date(instant).setDate(new Date(instant).getDate() + days);
 
-/** As an <input type="datetime-local"> wants it. */
-export function localInput(instant) {
+/** Formats an instant as the value of `<input type="datetime-local">`. */
+export function toLocalInput(instant) {
   const date = new Date(instant);
   return new Date(date.getTime() - date.getTimezoneOffset() * MINUTE).toISOString().slice(0, 16);
 }
 
-/** For a tick of a time axis: the day at midnight, else the time. */
-export function tick(seconds) {
+/** Formats a tick of a time axis: the day at midnight, else the time. */
+export function formatTick(seconds) {
   const date = new Date(seconds * 1000);
-  return date.getHours() === 0 && date.getMinutes() === 0 ? `${weekday.format(date)} ${date.getDate()}` : clock.format(date);
+  return date.getHours() === 0 && date.getMinutes() === 0 ? `${weekdayFormat.format(date)} ${date.getDate()}` : timeFormat.format(date);
 }
-
-/** Kilobytes or megabytes. */
-export const bytes = (n) => (n < 1e6 ? `${whole.format(n / 1e3)} KB` : `${tenths.format(n / 1e6)} MB`);

@@ -1,251 +1,256 @@
-// What was logged, newest first: found by time and kind, corrected, deleted with a way back, page by page.
-// Above it stands what the server does not have yet; below it, how to take it all along as a file.
+// The "History" card: entries newest first, with filter, editing, deletion with undo and paging; above them the
+// entries that are not on the server yet, below them the export.
 
 import * as api from "./api.js";
-import { CONTEXTS, at, button, chips, field, h, iconButton, say } from "./elements.js";
-import { edit } from "./dialogs.js";
-import { bytes, day, mg, time } from "./format.js";
-import { drinks, words } from "./log.js";
-import { toast } from "./notices.js";
+import { openEditor } from "./dialogs.js";
+import { addChips, button, byId, field, h, iconButton, setText } from "./dom.js";
+import { CONTEXTS, describeEntry } from "./entry-fields.js";
+import { formatBytes, formatDay, formatMg, formatTime } from "./format.js";
+import { drinks } from "./log.js";
+import { showToast } from "./notifications.js";
 import * as queue from "./queue.js";
 
-const FIRST = 12;
+const FIRST_PAGE = 12;
 const PAGE = 30;
-/** The server gives no more at once. */
-const MOST = 1000;
-const KINDS = { "/coffee/": ["Drinks", "Drink", "coffee_type"], "/heartrate/": ["Heart rates", "While", "context"] };
+/** The server's maximum page size. */
+const MAX_PAGE = 1000;
+/** By route: the chip's label, the filter's label, and the field that is filtered. */
+const KINDS = { "/coffee/": ["Drinks", "Drink", "coffee_type"], "/heartrate/": ["Heart rates", "Context", "context"] };
 
 let route = "/coffee/";
 let entries = [];
 let hasMore = false;
-/** Marks the newest question: an older one's answer comes too late. */
-let asked = null;
-/** Entries that are being deleted: shown no more, but not gone yet. */
-const leaving = new Set();
-let changed = null;
+/** Identifies the newest request; the responses of older ones are ignored. */
+let currentRequest = null;
+/** Ids of entries whose deletion can still be undone; they are not shown. */
+const deletedIds = new Set();
+let onEntriesChanged = null;
 let inputs = {};
-const clear = h("button", { type: "reset", class: "button", hidden: true }, "Clear");
+const clearButton = h("button", { type: "reset", class: "button", hidden: true }, "Clear");
 
-/** The chosen days, for the server. */
-function span() {
+/** Returns the selected days as `since` and `until` of the API. */
+function selectedPeriod() {
   const [since, until] = [inputs.since, inputs.until].map(({ value }) => (value ? new Date(`${value}T00:00`) : null));
-  // The last day is meant as a whole.
+  // The last day is included.
   until?.setDate(until.getDate() + 1);
   return { since: since?.toISOString(), until: until?.toISOString() };
 }
 
-/** Where the next page begins: by time, so that what is logged or deleted meanwhile moves nothing. */
-function following() {
+/** Returns the start of the next page. It is a time, so that entries logged or deleted meanwhile do not shift it. */
+function nextPage() {
   const last = Date.parse(entries.at(-1).timestamp);
-  // Times have microseconds and a Date has not: of this last millisecond some are here already.
+  // Timestamps have microseconds and `Date` has milliseconds: some entries of the last one are loaded already.
   const offset = entries.filter((entry) => Date.parse(entry.timestamp) === last).length;
   return { until: new Date(last + 1).toISOString(), offset };
 }
 
-const load = (isMore = false) => {
-  const question = (asked = {});
-  // Anew, but with no less than what is shown.
-  const limit = isMore ? PAGE : Math.min(MOST, Math.max(FIRST, entries.length));
-  const path = api.withQuery(route, { ...span(), [KINDS[route][2]]: inputs.name.value.trim(), ...(isMore && entries.length && following()), limit });
-  return api.trying(async () => {
-    const answer = await api.reply("GET", path);
-    const found = await answer.json();
-    if (asked !== question) return;
-    hasMore = answer.headers.get("Link")?.includes('rel="next"') ?? false;
-    entries = isMore ? [...entries, ...found] : found;
+const load = (isNextPage = false) => {
+  const thisRequest = (currentRequest = {});
+  // A reload returns at least as many entries as are shown.
+  const limit = isNextPage ? PAGE : Math.min(MAX_PAGE, Math.max(FIRST_PAGE, entries.length));
+  const path = api.withQuery(route, { ...selectedPeriod(), [KINDS[route][2]]: inputs.name.value.trim(), ...(isNextPage && entries.length && nextPage()), limit });
+  return api.catchApiError(async () => {
+    const response = await api.request("GET", path);
+    const loaded = await response.json();
+    if (currentRequest !== thisRequest) return;
+    hasMore = response.headers.get("Link")?.includes('rel="next"') ?? false;
+    entries = isNextPage ? [...entries, ...loaded] : loaded;
     show();
-  }, (fault) => {
-    if (asked === question) at("history-more").replaceChildren(h("p", { class: "soft" }, fault.message), button("Try again", () => load(isMore)));
+  }, (error) => {
+    if (currentRequest === thisRequest) byId("history-more").replaceChildren(h("p", { class: "muted" }, error.message), button("Try again", () => load(isNextPage)));
   });
 };
 
-/** Asks for as much as is shown, or for the first page. */
+/** Reloads the entries that are shown, or loads the first page. */
 export const refresh = () => load();
 
-/** Asks for the first page of something else. */
-function begin() {
+/** Loads the first page after the filter has changed. */
+function reset() {
   entries = [];
   return load();
 }
 
-function remove(from, entry) {
-  leaving.add(entry.id);
+function deleteEntry(entryRoute, entry) {
+  deletedIds.add(entry.id);
   show();
-  const stay = () => {
-    leaving.delete(entry.id);
+  const restore = () => {
+    deletedIds.delete(entry.id);
     show();
   };
-  const go = async (keepalive) => {
-    await api.trying(async () => {
-      await api.call("DELETE", `${from}${entry.id}`, { keepalive });
+  const deleteOnServer = async (keepalive) => {
+    await api.catchApiError(async () => {
+      await api.requestJson("DELETE", `${entryRoute}${entry.id}`, { keepalive });
       entries = entries.filter((other) => other.id !== entry.id);
-      changed();
-    }, (fault) => toast(`Not deleted: ${fault.message}`, { isWarning: true }));
-    stay();
+      onEntriesChanged();
+    }, (error) => showToast(`Can't delete the entry: ${error.message}`, { isWarning: true }));
+    restore();
   };
-  // Held back until it is sure: a new entry in its place would have another id.
-  toast(`Deleted: ${words(from, entry)}`, { undo: stay, onGone: go });
+  // The request is deferred until it can no longer be undone: an entry logged again would get another id.
+  showToast(`Deleted ${describeEntry(entryRoute, entry)}`, { undo: restore, onClose: deleteOnServer });
 }
 
-function open(from, entry) {
-  edit(from, entry, {
-    title: "Change this entry",
-    removal: "Delete",
-    remove: () => remove(from, entry),
-    save: async (fields) => {
-      const now = await api.call("PATCH", `${from}${entry.id}`, { body: fields });
-      const others = entries.filter((other) => other.id !== now.id);
-      entries = [...others, now].sort((a, b) => Date.parse(b.timestamp) - Date.parse(a.timestamp) || b.id - a.id);
+function editEntry(entryRoute, entry) {
+  openEditor(entryRoute, entry, {
+    deleteLabel: "Delete",
+    onDelete: () => deleteEntry(entryRoute, entry),
+    onSave: async (fields) => {
+      const saved = await api.requestJson("PATCH", `${entryRoute}${entry.id}`, { body: fields });
+      const others = entries.filter((other) => other.id !== saved.id);
+      entries = [...others, saved].sort((a, b) => Date.parse(b.timestamp) - Date.parse(a.timestamp) || b.id - a.id);
       show();
-      changed();
+      onEntriesChanged();
     },
   });
 }
 
-/** An entry's line: when, what, how much, and what can be done about it. */
-function line(of, entry, note, ...buttons) {
-  const [name, amount] = of === "/coffee/" ? [entry.coffee_type ?? "caffeine", mg(entry.caffeine_mg)] : [entry.context ?? "no context", `${entry.bpm} bpm`];
+/** Creates the row of an entry: time, name, amount and buttons. */
+function entryRow(entryRoute, entry, note, ...buttons) {
+  const [name, amount] = entryRoute === "/coffee/" ? [entry.coffee_type ?? "caffeine", formatMg(entry.caffeine_mg)] : [entry.context ?? "no context", `${entry.bpm} bpm`];
   return h(
     "li",
     { class: "entry" },
-    h("time", { datetime: entry.timestamp }, time(Date.parse(entry.timestamp))),
-    h("div", { class: "what" }, h("span", {}, name), note),
+    h("time", { datetime: entry.timestamp }, formatTime(Date.parse(entry.timestamp))),
+    h("div", { class: "entry-text" }, h("span", {}, name), note),
     h("span", { class: "amount" }, amount),
     buttons,
   );
 }
 
-function row(entry) {
-  const called = `${words(route, entry)}, ${time(Date.parse(entry.timestamp))}`;
-  const notes = entry.notes && h("span", { class: "soft" }, entry.notes);
-  return line(route, entry, notes, iconButton("edit", `Change ${called}`, () => open(route, entry)), iconButton("delete", `Delete ${called}`, () => remove(route, entry)));
+function savedRow(entry) {
+  const description = `${describeEntry(route, entry)}, ${formatTime(Date.parse(entry.timestamp))}`;
+  const notes = entry.notes && h("span", { class: "muted" }, entry.notes);
+  const buttons = [
+    iconButton("edit", `Edit ${description}`, () => editEntry(route, entry)),
+    iconButton("delete", `Delete ${description}`, () => deleteEntry(route, entry)),
+  ];
+  return entryRow(route, entry, notes, ...buttons);
 }
 
-const group = (title, lines) => h("section", { class: "day" }, h("h3", {}, title), h("ol", {}, lines));
+const dayGroup = (title, rows) => h("section", { class: "day" }, h("h3", {}, title), h("ol", {}, rows));
 
 function show() {
   const days = [];
-  for (const entry of entries.filter((one) => !leaving.has(one.id))) {
-    const title = day(Date.parse(entry.timestamp));
+  for (const entry of entries.filter((candidate) => !deletedIds.has(candidate.id))) {
+    const title = formatDay(Date.parse(entry.timestamp));
     if (days.at(-1)?.[0] !== title) days.push([title, []]);
-    days.at(-1)[1].push(row(entry));
+    days.at(-1)[1].push(savedRow(entry));
   }
   const isFiltered = Object.values(inputs).some((input) => input.value);
-  clear.hidden = !isFiltered;
-  say(at("export-what"), inputs.since.value || inputs.until.value ? "Export these days:" : "Export all:");
-  const none = h("p", { class: "soft" }, isFiltered ? "Nothing matches." : "Nothing was logged yet.");
-  at("history-list").replaceChildren(...(days.length ? days.map(([title, lines]) => group(title, lines)) : [none]));
-  at("history-more").replaceChildren(...(hasMore ? [button("Load more", () => load(true))] : []));
+  clearButton.hidden = !isFiltered;
+  setText(byId("export-label"), inputs.since.value || inputs.until.value ? "Export selected days:" : "Export all:");
+  const empty = h("p", { class: "muted" }, isFiltered ? "No matching entries" : "No entries yet");
+  byId("history-list").replaceChildren(...(days.length ? days.map(([title, rows]) => dayGroup(title, rows)) : [empty]));
+  byId("history-more").replaceChildren(...(hasMore ? [button("Load more", () => load(true))] : []));
 }
 
-/** What waits to be sent, and what the server refused. */
-function showWaiting() {
-  const waits = (entry) => line(entry.route, entry.body, h("span", { class: "soft" }, "Waits to be sent"), button("Discard", () => queue.undo(entry)));
-  const correct = (entry) =>
-    edit(entry.route, entry.body, {
-      title: "Correct this entry",
-      removal: "Discard",
-      remove: () => queue.undo(entry),
-      save: (fields) => queue.correct(entry, { ...entry.body, ...fields }),
+/** Shows the entries that were rejected or could not be sent yet. */
+function showUnsent() {
+  const edit = (entry) =>
+    openEditor(entry.route, entry.body, {
+      deleteLabel: "Discard",
+      onDelete: () => queue.undo(entry),
+      onSave: (fields) => queue.replace(entry, { ...entry.body, ...fields }),
     });
-  const wasRefused = (entry) => line(entry.route, entry.body, h("span", { class: "field-error" }, `Refused: ${entry.problem}`), button("Correct", () => correct(entry)));
-  const lines = [...queue.refused().map(wasRefused), ...queue.waiting().filter((entry) => entry.tries > 1 || api.state.isDown).map(waits)];
-  at("history-waiting").replaceChildren(...(lines.length ? [group("Not on the server yet", lines)] : []));
+  const pendingRow = (entry) => entryRow(entry.route, entry.body, h("span", { class: "muted" }, "Waiting to be sent"), button("Discard", () => queue.undo(entry)));
+  const rejectedRow = (entry) => entryRow(entry.route, entry.body, h("span", { class: "field-error" }, `Rejected: ${entry.problem}`), button("Edit", () => edit(entry)));
+  const rows = [...queue.rejected().map(rejectedRow), ...queue.pending().filter((entry) => entry.tries > 1 || api.state.isUnreachable).map(pendingRow)];
+  byId("history-unsent").replaceChildren(...(rows.length ? [dayGroup("Not sent yet", rows)] : []));
 }
 
-function choose(value) {
+function chooseKind(value) {
   route = value;
   inputs.name.value = "";
-  say(inputs.name.labels[0], KINDS[route][1]);
-  return begin();
+  setText(inputs.name.labels[0], KINDS[route][1]);
+  return reset();
 }
 
-function fillNames() {
+function fillSuggestions() {
   const names = route === "/coffee/" ? drinks().map((drink) => drink.coffee_type) : CONTEXTS;
-  at("filter-names").replaceChildren(...names.map((name) => h("option", { value: name })));
+  byId("filter-names").replaceChildren(...names.map((name) => h("option", { value: name })));
 }
 
-/** Shows one calendar day's drinks. */
+/** Shows the drinks of one calendar day. */
 export function showDay(date) {
   inputs.since.value = inputs.until.value = date;
-  at("history-kind").querySelector("input").click();
-  choose("/coffee/");
-  at("history-title").focus();
+  byId("history-kind").querySelector("input").click();
+  chooseKind("/coffee/");
+  byId("history-title").focus();
 }
 
-/** Collects a file as pieces that leave the page's memory for the browser's own, and downloads it. */
-function download(name, type) {
-  const pieces = [];
+/** Returns a stream that downloads a file. Blobs keep the chunks outside the page's memory. */
+function downloadStream(name, type) {
+  const chunks = [];
   return new WritableStream({
-    write: (chunk) => void pieces.push(new Blob([chunk])),
+    write: (chunk) => void chunks.push(new Blob([chunk])),
     close() {
-      const link = h("a", { href: URL.createObjectURL(new Blob(pieces, { type })), download: name });
+      const link = h("a", { href: URL.createObjectURL(new Blob(chunks, { type })), download: name });
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
     },
   });
 }
 
-/** Straight to the disk where the browser can, through its memory where not; the file's name. */
-async function exportAs(format, signal, onprogress) {
+/** Exports to a file, directly to disk where the browser supports it; returns the file's name. */
+async function exportFile(format, signal, onprogress) {
   const kind = route.replaceAll("/", "");
-  const path = api.withQuery(`/export/${kind}`, { format, ...span() });
-  // The choice of a place must follow the press of the button at once.
+  const path = api.withQuery(`/export/${kind}`, { format, ...selectedPeriod() });
+  // The file picker may be opened only directly after the click.
   const file = await window.showSaveFilePicker?.({ suggestedName: `${kind}.${format}` });
-  const answer = await api.reply("GET", path, { signal });
-  const name = /filename="([^"]+)"/.exec(answer.headers.get("Content-Disposition"))?.[1];
+  const response = await api.request("GET", path, { signal });
+  const name = /filename="([^"]+)"/.exec(response.headers.get("Content-Disposition"))?.[1];
   let total = 0;
-  const counted = new TransformStream({
-    transform(chunk, passed) {
+  const counter = new TransformStream({
+    transform(chunk, controller) {
       onprogress((total += chunk.byteLength));
-      passed.enqueue(chunk);
+      controller.enqueue(chunk);
     },
   });
-  const target = file ? await file.createWritable() : download(name, answer.headers.get("Content-Type"));
-  await answer.body.pipeThrough(counted).pipeTo(target, { signal });
+  const target = file ? await file.createWritable() : downloadStream(name, response.headers.get("Content-Type"));
+  await response.body.pipeThrough(counter).pipeTo(target, { signal });
   return file?.name ?? name;
 }
 
 function startExport() {
-  const progress = h("span", { class: "soft", role: "status" });
-  let stop = null;
-  const cancel = button("Cancel", () => stop.abort(), { hidden: true });
-  const begin = (format) => async () => {
-    stop = new AbortController();
-    const isRunning = (value) => {
-      for (const other of all) other.disabled = value;
-      cancel.hidden = !value;
+  const progress = h("span", { class: "muted", role: "status" });
+  let abortController = null;
+  const cancelButton = button("Cancel", () => abortController.abort(), { hidden: true });
+  const run = (format) => async () => {
+    abortController = new AbortController();
+    const setRunning = (isRunning) => {
+      for (const formatButton of formatButtons) formatButton.disabled = isRunning;
+      cancelButton.hidden = !isRunning;
     };
-    isRunning(true);
+    setRunning(true);
     try {
-      toast(`Exported: ${await exportAs(format, stop.signal, (total) => say(progress, `${bytes(total)} so far`))}`);
-    } catch (fault) {
-      if (fault.name !== "AbortError") toast(`Not exported: ${fault.message}`, { isWarning: true });
+      showToast(`Exported ${await exportFile(format, abortController.signal, (total) => setText(progress, `${formatBytes(total)} exported`))}`);
+    } catch (error) {
+      if (error.name !== "AbortError") showToast(`Export failed: ${error.message}`, { isWarning: true });
     }
-    say(progress, "");
-    isRunning(false);
+    setText(progress, "");
+    setRunning(false);
   };
-  const all = [button("CSV", begin("csv")), button("JSON Lines", begin("jsonl"))];
-  at("export").append(h("span", { class: "soft", id: "export-what" }), ...all, progress, cancel);
+  const formatButtons = [button("CSV", run("csv")), button("JSON Lines", run("jsonl"))];
+  byId("export").append(h("span", { class: "muted", id: "export-label" }), ...formatButtons, progress, cancelButton);
 }
 
-/** `onchange` is called when an entry was corrected or deleted. */
-export function start(onchange) {
-  changed = onchange;
-  chips(at("history-kind"), "history-kind", Object.entries(KINDS).map(([value, [label]]) => [value, label]), route, choose);
+/** `onChange` is called after an entry was edited or deleted. */
+export function start(onChange) {
+  onEntriesChanged = onChange;
+  addChips(byId("history-kind"), "history-kind", Object.entries(KINDS).map(([value, [label]]) => [value, label]), route, chooseKind);
   const name = h("input", { type: "search", list: "filter-names" });
   const [since, until] = [h("input", { type: "date" }), h("input", { type: "date" })];
   inputs = { name, since, until };
-  const form = at("history-filter");
-  form.append(field("Drink", name), field("From", since), field("To", until), clear);
-  form.addEventListener("change", begin);
+  const form = byId("history-filter");
+  form.append(field("Drink", name), field("From", since), field("To", until), clearButton);
+  form.addEventListener("change", reset);
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", () => {
-    setTimeout(begin);
+    // After the browser has cleared the fields.
+    setTimeout(reset);
     name.focus();
   });
-  name.addEventListener("focus", fillNames);
-  queue.on("change", showWaiting);
-  api.onState(showWaiting);
+  name.addEventListener("focus", fillSuggestions);
+  queue.on("change", showUnsent);
+  api.onStateChange(showUnsent);
   startExport();
 }

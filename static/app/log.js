@@ -1,118 +1,118 @@
-// Logging: a drink by one tap, earlier ones by two, anything else by a form; a heart rate likewise. What is
-// logged goes to the queue, which sends it; until then and after that it can be undone.
+// The "Log" card: buttons for drinks, and forms for other drinks and heart rates. Entries go to the offline
+// queue, which sends them, and can be undone.
 
 import * as api from "./api.js";
-import { at, button, chips, controlsOf, field, h } from "./elements.js";
-import { MINUTE, dayTime, localInput, mg } from "./format.js";
-import { live, onChange } from "./live.js";
-import { toast } from "./notices.js";
+import { addChips, button, byId, field, h } from "./dom.js";
+import { describeEntry, entryControls } from "./entry-fields.js";
+import { MINUTE, formatDayTime, formatMg, toLocalInput } from "./format.js";
+import { showToast } from "./notifications.js";
 import * as queue from "./queue.js";
+import { onChange, store } from "./store.js";
 
-/** Buttons before "More drinks". */
-const FIRST = 6;
-/** A second tap on the same button within this time is a slip, in ms. */
-const SLIP = 600;
-const WHEN = [["0", "Now"], ["15", "15 min ago"], ["30", "30 min ago"], ["60", "1 h ago"], ["120", "2 h ago"], ["other", "Other …"]];
+/** Number of buttons shown before "More drinks". */
+const VISIBLE_DRINKS = 6;
+/** A second tap on the same button within this time is ignored as accidental, in ms. */
+const DOUBLE_TAP = 600;
+const TIME_CHOICES = [["0", "Now"], ["15", "15 min ago"], ["30", "30 min ago"], ["60", "1 h ago"], ["120", "2 h ago"], ["other", "Other…"]];
 
-let showsAll = false;
-let when = "0";
+let showsAllDrinks = false;
+let timeChoice = "0";
 
-function chooseWhen(value) {
-  when = value;
-  at("when-other").hidden = value !== "other";
+function chooseTime(value) {
+  timeChoice = value;
+  byId("when-other").hidden = value !== "other";
   if (value !== "other") return;
-  const input = at("when-time");
-  input.max = localInput(api.now());
+  const input = byId("when-time");
+  input.max = toLocalInput(api.now());
   input.value ||= input.max;
   input.focus();
 }
 
-/** The chosen time, and the choice goes back to now; null, and the browser says why, when there is none or it lies ahead. */
+/**
+ * Returns the chosen time and resets the choice to "Now"; null if the time is missing or in the future, which
+ * the browser reports to the user.
+ */
 function takeTime() {
-  const input = at("when-time");
-  input.max = localInput(api.now());
-  if (when === "other" && !input.reportValidity()) return null;
-  const chosen = when === "other" ? new Date(input.value).getTime() : api.now() - Number(when) * MINUTE;
-  at("when").querySelector("input").checked = true;
+  const input = byId("when-time");
+  input.max = toLocalInput(api.now());
+  if (timeChoice === "other" && !input.reportValidity()) return null;
+  const instant = timeChoice === "other" ? new Date(input.value).getTime() : api.now() - Number(timeChoice) * MINUTE;
+  byId("when").querySelector("input").checked = true;
   input.value = "";
-  chooseWhen("0");
-  return chosen;
+  chooseTime("0");
+  return instant;
 }
 
-/** Keeps the entry, says so, and offers the way back; false when its time is none. */
-async function log(route, body, words) {
-  const isNow = when === "0";
+/** Queues an entry and shows a toast with "Undo"; returns false if its time is invalid. */
+async function logEntry(route, fields) {
+  const isNow = timeChoice === "0";
   const instant = takeTime();
   if (!instant) return false;
-  const entry = await queue.add(route, { ...body, timestamp: new Date(instant).toISOString() });
-  toast(`Logged: ${words}${isNow ? "" : `, ${dayTime(instant)}`}`, { undo: () => queue.undo(entry) });
+  const entry = await queue.add(route, { ...fields, timestamp: new Date(instant).toISOString() });
+  showToast(`Logged ${describeEntry(route, fields)}${isNow ? "" : `, ${formatDayTime(instant)}`}`, { undo: () => queue.undo(entry) });
   return true;
 }
 
-/** How an entry is called in a few words. */
-export const words = (route, entry) =>
-  route === "/coffee/" ? `${entry.coffee_type ?? "caffeine"}, ${mg(entry.caffeine_mg)}` : [`${entry.bpm} bpm`, entry.context].filter(Boolean).join(", ");
-
-/** Own habits, most frequent first, then what else there is. */
+/** Returns the user's own drinks, most frequent first, then the presets. */
 export function drinks() {
-  const { own = [], presets = [] } = live.types ?? {};
+  const { own = [], presets = [] } = store.types ?? {};
   const names = own.map((drink) => drink.coffee_type.toLowerCase());
   return [...own, ...presets.filter((preset) => !names.includes(preset.coffee_type))];
 }
 
 function drinkButton({ coffee_type, caffeine_mg }) {
-  let last = -SLIP;
-  const tap = ({ timeStamp }) => {
-    if (timeStamp - last < SLIP) return;
-    last = timeStamp;
-    log("/coffee/", { coffee_type, caffeine_mg }, words("/coffee/", { coffee_type, caffeine_mg }));
+  let lastTap = -DOUBLE_TAP;
+  const onTap = ({ timeStamp }) => {
+    if (timeStamp - lastTap < DOUBLE_TAP) return;
+    lastTap = timeStamp;
+    logEntry("/coffee/", { coffee_type, caffeine_mg });
   };
-  const drink = button(h("span", {}, coffee_type), tap, { class: "drink" });
-  drink.append(h("span", { class: "soft" }, mg(caffeine_mg)));
-  return drink;
+  const element = button(h("span", {}, coffee_type), onTap, { class: "drink" });
+  element.append(h("span", { class: "muted" }, formatMg(caffeine_mg)));
+  return element;
 }
 
-let shown = "";
+let shownDrinks = "";
 function showDrinks() {
   const all = drinks();
-  // Made anew only when there is something new, for the sake of the finger on it.
-  const key = JSON.stringify([all.map((drink) => [drink.coffee_type, drink.caffeine_mg]), showsAll]);
-  if (key === shown || !all.length) return;
-  shown = key;
-  at("drinks").replaceChildren(...all.slice(0, showsAll ? all.length : FIRST).map(drinkButton));
-  at("more-drinks").hidden = showsAll || all.length <= FIRST;
-  at("drink-names").replaceChildren(...all.map((drink) => h("option", { value: drink.coffee_type })));
+  // Rebuilt only when it changes, so that a button is not replaced during a tap.
+  const version = JSON.stringify([all.map((drink) => [drink.coffee_type, drink.caffeine_mg]), showsAllDrinks]);
+  if (version === shownDrinks || !all.length) return;
+  shownDrinks = version;
+  byId("drinks").replaceChildren(...all.slice(0, showsAllDrinks ? all.length : VISIBLE_DRINKS).map(drinkButton));
+  byId("more-drinks").hidden = showsAllDrinks || all.length <= VISIBLE_DRINKS;
+  byId("drink-names").replaceChildren(...all.map((drink) => h("option", { value: drink.coffee_type })));
 }
 
-/** A form that logs an entry of `route`. */
-function form(place, route, submit, done = () => {}) {
-  const rows = Object.entries(controlsOf(route, route === "/coffee/" ? {} : { context: "resting" }, live.info?.validation));
-  place.append(...rows.map(([, [label, control]]) => field(label, control, control.required || control.value ? null : "(optional)")), submit);
-  place.addEventListener("submit", async (event) => {
+/** Fills a form that logs an entry of `route`, and returns its controls by field name. */
+function fillForm(form, route, submitButton, onLogged = () => {}) {
+  const rows = Object.entries(entryControls(route, route === "/coffee/" ? {} : { context: "resting" }, store.info?.validation));
+  form.append(...rows.map(([, [label, control]]) => field(label, control, control.required || control.value ? null : "(optional)")), submitButton);
+  form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    const body = Object.fromEntries(rows.map(([name, [, control, read]]) => [name, read(control)]));
-    if (!(await log(route, body, words(route, body)))) return;
-    place.reset();
-    done();
+    const fields = Object.fromEntries(rows.map(([name, [, control, read]]) => [name, read(control)]));
+    if (!(await logEntry(route, fields))) return;
+    form.reset();
+    onLogged();
   });
   return Object.fromEntries(rows.map(([name, [, control]]) => [name, control]));
 }
 
 export function start() {
-  chips(at("when"), "when", WHEN, when, chooseWhen);
-  const { coffee_type: name, caffeine_mg: dose } = form(at("custom-form"), "/coffee/", h("button", { class: "button primary" }, "Log it"), () => {
-    at("custom").open = false;
-    at("custom").firstElementChild.focus();
+  addChips(byId("when"), "when", TIME_CHOICES, timeChoice, chooseTime);
+  const { coffee_type: name, caffeine_mg: dose } = fillForm(byId("custom-form"), "/coffee/", h("button", { class: "button primary" }, "Log drink"), () => {
+    byId("custom").open = false;
+    byId("custom").firstElementChild.focus();
   });
-  // Who picks a known name means its usual dose.
+  // Choosing a known drink fills in its usual dose.
   name.addEventListener("change", () => {
     dose.value ||= drinks().find((drink) => drink.coffee_type.toLowerCase() === name.value.trim().toLowerCase())?.caffeine_mg ?? "";
   });
-  form(at("heart-form"), "/heartrate/", h("button", { class: "button" }, "Log it"));
-  at("more-drinks").addEventListener("click", () => {
-    showsAll = true;
+  fillForm(byId("heart-form"), "/heartrate/", h("button", { class: "button" }, "Log heart rate"));
+  byId("more-drinks").addEventListener("click", () => {
+    showsAllDrinks = true;
     showDrinks();
-    at("drinks").children[FIRST].focus();
+    byId("drinks").children[VISIBLE_DRINKS].focus();
   });
   onChange(showDrinks);
 }

@@ -1,68 +1,75 @@
-// Puts the dashboard together: who starts when, and when the server is asked anew.
+// Entry point of the dashboard: starts every part and schedules when data is refreshed.
 
 import * as api from "./api.js";
-import { askForKey, signOut } from "./dialogs.js";
-import { at } from "./elements.js";
+import * as caffeine from "./charts/caffeine.js";
+import * as correlation from "./charts/correlation.js";
+import * as days from "./charts/days.js";
+import * as heartRate from "./charts/heart-rate.js";
+import { openSignIn, signOut } from "./dialogs.js";
+import { byId } from "./dom.js";
 import { MINUTE } from "./format.js";
 import * as history from "./history.js";
-import * as live from "./live.js";
 import * as log from "./log.js";
-import * as notices from "./notices.js";
+import * as notifications from "./notifications.js";
 import * as now from "./now.js";
-import * as curve from "./plots/curve.js";
-import * as days from "./plots/days.js";
-import * as heart from "./plots/heart.js";
 import * as queue from "./queue.js";
+import * as store from "./store.js";
 
-/** How often a server that does not answer is asked again. */
-const RETRY = 10_000;
-/** What is further down is asked for only when it comes near. */
-const LATER = { week: days.refresh, correlation: heart.refreshEffect, history: history.refresh };
-const near = new Set();
+/** Time between attempts to reach an unreachable server, in ms. */
+const RETRY_INTERVAL = 10_000;
+/** Sections further down: their data is loaded when they are about to scroll into view. */
+const LAZY_SECTIONS = { week: days.refresh, correlation: correlation.refresh, history: history.refresh };
+/** The `refresh` functions of the lazy sections loaded so far. */
+const loadedSections = new Set();
 
-/** Asks for everything that is shown. */
-const refresh = () => Promise.all([live.refresh(), heart.refreshRate(), ...[...near].map((ask) => ask())]);
+/** Reloads everything that is shown. */
+const refreshAll = () => Promise.all([store.refresh(), heartRate.refresh(), ...[...loadedSections].map((refresh) => refresh())]);
 
-function open() {
-  at("sign-out").hidden = false;
-  live.askInfo();
+function onSignedIn() {
+  byId("sign-out").hidden = false;
+  store.refreshInfo();
   queue.flush();
-  refresh();
-  for (const [id, ask] of Object.entries(LATER)) {
-    const watch = new IntersectionObserver(([entry]) => {
+  refreshAll();
+  for (const [id, refresh] of Object.entries(LAZY_SECTIONS)) {
+    const observer = new IntersectionObserver(([entry]) => {
       if (!entry.isIntersecting) return;
-      watch.disconnect();
-      near.add(ask);
-      ask();
+      observer.disconnect();
+      loadedSections.add(refresh);
+      refresh();
     }, { rootMargin: "600px" });
-    watch.observe(at(id));
+    observer.observe(byId(id));
   }
 }
 
-const signIn = () => askForKey(open, api.key() !== null);
+const signIn = () => openSignIn(onSignedIn, api.key() !== null);
 
-function keepFresh() {
-  const isIdle = () => document.hidden || api.state.isLocked || !api.key();
-  setInterval(() => isIdle() || live.refresh(live.NOW), MINUTE);
-  setInterval(() => isIdle() || !api.state.isDown || refresh(), RETRY);
-  document.addEventListener("visibilitychange", () => isIdle() || refresh());
+function startRefreshTimers() {
+  const isPaused = () => document.hidden || api.state.isUnauthorized || !api.key();
+  setInterval(() => isPaused() || store.refresh(store.CURRENT_PARTS), MINUTE);
+  setInterval(() => isPaused() || !api.state.isUnreachable || refreshAll(), RETRY_INTERVAL);
+  document.addEventListener("visibilitychange", () => isPaused() || refreshAll());
 }
 
 now.start();
 log.start();
-curve.start();
-heart.start();
+caffeine.start();
+heartRate.start();
+correlation.start();
 days.start(history.showDay);
-history.start(refresh);
-notices.start({ signIn, retry: () => Promise.all([queue.flush(), refresh()]), look: () => at("history-title").focus() });
-at("sign-out").addEventListener("click", signOut);
-api.onState(({ isLocked }) => isLocked && signIn());
-queue.on("arrival", refresh);
-queue.on("undone", refresh);
-live.recall();
+history.start(refreshAll);
+notifications.start({
+  signIn,
+  retry: () => Promise.all([queue.flush(), refreshAll()]),
+  review: () => byId("history-title").focus(),
+});
+byId("sign-out").addEventListener("click", signOut);
+api.onStateChange(({ isUnauthorized }) => isUnauthorized && signIn());
+queue.on("arrival", refreshAll);
+queue.on("undone", refreshAll);
+store.loadCached();
 queue.start();
-keepFresh();
-// Only secure pages have service workers.
+startRefreshTimers();
+// Service workers exist only in secure contexts.
 navigator.serviceWorker?.register("/sw.js").catch(() => {});
-if (api.key()) open();
+if (api.key()) onSignedIn();
 else signIn();

@@ -1,46 +1,46 @@
-// The first card: what is in the body now, how the day stands, what follows for tonight.
+// The "Now" card: the current caffeine level, today's total, the outlook for tonight and the heart rate.
 
 import * as api from "./api.js";
-import { at, say } from "./elements.js";
-import { MINUTE, ago, count, dayTime, integer, mg, time } from "./format.js";
-import { bedtime, curve, dailyLimit, level, live, missingCoffees, onChange, serverDate, today } from "./live.js";
+import { byId, setText } from "./dom.js";
+import { MINUTE, formatAge, formatDayTime, formatInteger, formatMg, formatTime, plural } from "./format.js";
+import { currentCurve, currentLevel, dailyLimit, nextBedtime, onChange, serverDate, serverToday, store, unsyncedCoffees } from "./store.js";
 
-/** An answer this old is no longer "now". */
-const OLD = 3 * MINUTE;
+/** Age from which the card shows when it was last updated. */
+const STALE_AFTER = 3 * MINUTE;
 
-/** Sets a fact, and the small words below it. */
-function fact(id, text, more) {
-  say(at(id), text);
-  say(at(`${id}-more`), more);
+/** Sets a value and the small text below it. */
+function setStat(id, value, detail) {
+  setText(byId(id), value);
+  setText(byId(`${id}-detail`), detail);
 }
 
 function showLevel() {
-  const now = level();
-  say(at("active"), now ? integer(now.mg) : "–");
-  const likely = now?.high_mg >= 0.5 ? `, likely ${integer(now.low_mg)} to ${mg(now.high_mg)}` : "";
-  say(at("active-band"), `caffeine in your body${likely}`);
+  const level = currentLevel();
+  setText(byId("active"), level ? formatInteger(level.mg) : "–");
+  const range = level?.high_mg >= 0.5 ? `, likely ${formatInteger(level.low_mg)}–${formatMg(level.high_mg)}` : "";
+  setText(byId("active-range"), `caffeine in your body${range}`);
 }
 
-function showDay() {
-  const { summary } = live;
-  const badge = at("status");
+function showToday() {
+  const { summary } = store;
+  const badge = byId("status");
   badge.hidden = !summary;
   if (summary) {
-    say(badge, summary.status);
+    setText(badge, summary.status);
     badge.dataset.level = summary.status;
   }
-  say(at("insight"), summary?.insight ?? live.fault?.message ?? "");
-  if (!live.today) return;
-  const unsent = missingCoffees("today").filter((coffee) => serverDate(coffee.at) === today());
-  // Yesterday's total says nothing about today.
-  const known = live.today.date === today() ? live.today : { total_caffeine_mg: 0, coffee_count: 0 };
-  const total = unsent.reduce((sum, coffee) => sum + coffee.mg, known.total_caffeine_mg);
+  setText(byId("insight"), summary?.insight ?? store.error?.message ?? "");
+  if (!store.today) return;
+  const unsynced = unsyncedCoffees("today").filter((coffee) => serverDate(coffee.at) === serverToday());
+  // A response from yesterday does not count for today.
+  const synced = store.today.date === serverToday() ? store.today : { total_caffeine_mg: 0, coffee_count: 0 };
+  const total = unsynced.reduce((sum, coffee) => sum + coffee.mg, synced.total_caffeine_mg);
   const limit = dailyLimit();
-  const text = `${integer(total)} of ${mg(limit)}`;
-  say(at("today-total"), text);
-  say(at("today-level"), known.addiction_level ?? "");
-  say(at("today-count"), count(known.coffee_count + unsent.length, "drink"));
-  const meter = at("today-meter");
+  const text = `${formatInteger(total)} of ${formatMg(limit)}`;
+  setText(byId("today-total"), text);
+  setText(byId("today-level"), synced.addiction_level ?? "");
+  setText(byId("today-count"), plural(synced.coffee_count + unsynced.length, "drink"));
+  const meter = byId("today-meter");
   meter.setAttribute("aria-valuemax", limit);
   meter.setAttribute("aria-valuenow", Math.min(total, limit));
   meter.setAttribute("aria-valuetext", text);
@@ -48,44 +48,44 @@ function showDay() {
   meter.firstElementChild.style.setProperty("--share", limit ? Math.min(1, total / limit) : 1);
 }
 
-function showNight() {
-  const { active } = live;
+function showTonight() {
+  const { active } = store;
   if (!active) return;
-  const room = Math.floor(active.can_drink_now_mg);
-  fact("can-drink", room ? `up to ${mg(room)}` : "nothing more", "for today and tonight");
-  const safe = Date.parse(active.last_safe_coffee_at);
-  fact("last-safe", safe > api.now() - MINUTE ? dayTime(safe) : "it is too late", `for your usual ${mg(active.usual_dose_mg)}`);
-  const bed = bedtime();
-  const left = curve()?.at(bed)?.mg ?? active.at_bedtime_mg;
-  say(at("bedtime-label"), `In bed at ${time(bed)}`);
-  fact("at-bedtime", mg(left), `sleep may suffer above ${mg(active.sleep_threshold_mg)}`);
-  at("at-bedtime").dataset.level = left > active.sleep_threshold_mg ? "Caution" : "Good";
+  const allowed = Math.floor(active.can_drink_now_mg);
+  setStat("can-drink", allowed ? `Up to ${formatMg(allowed)}` : "No more today", "for your daily limit and sleep");
+  const lastSafe = Date.parse(active.last_safe_coffee_at);
+  setStat("last-safe", lastSafe > api.now() - MINUTE ? formatDayTime(lastSafe) : "Too late for today", `for your usual ${formatMg(active.usual_dose_mg)}`);
+  const bedtime = nextBedtime();
+  const atBedtime = currentCurve()?.at(bedtime)?.mg ?? active.at_bedtime_mg;
+  setText(byId("bedtime-label"), `At bedtime (${formatTime(bedtime)})`);
+  setStat("at-bedtime", formatMg(atBedtime), `above ${formatMg(active.sleep_threshold_mg)} may affect sleep`);
+  byId("at-bedtime").dataset.level = atBedtime > active.sleep_threshold_mg ? "Caution" : "Good";
 }
 
-function showHeart() {
-  const { heart } = live;
+function showHeartRate() {
+  const { heart } = store;
   if (!heart) return;
-  if (!heart.bpm) return fact("heart-now", "no reading yet", "");
+  if (!heart.bpm) return setStat("heart-now", "No readings yet", "");
   const minutes = (api.now() - Date.parse(heart.timestamp)) / MINUTE;
-  fact("heart-now", `${heart.bpm} bpm`, [heart.context, heart.status, ago(minutes)].filter(Boolean).join(", "));
+  setStat("heart-now", `${heart.bpm} bpm`, [heart.context, heart.status, formatAge(minutes)].filter(Boolean).join(", "));
 }
 
-function showAge() {
-  const isOld = live.asOf && Date.now() - live.asOf > OLD;
-  at("as-of").hidden = !isOld;
-  if (isOld) say(at("as-of"), `The server's word of ${dayTime(live.asOf)}; the level goes on by the model.`);
+function showLastUpdate() {
+  const isStale = store.updatedAt && Date.now() - store.updatedAt > STALE_AFTER;
+  byId("last-update").hidden = !isStale;
+  if (isStale) setText(byId("last-update"), `Last updated ${formatDayTime(store.updatedAt)}. The current level is an estimate from that data.`);
 }
 
 function show() {
   showLevel();
-  showDay();
-  showNight();
-  showHeart();
-  showAge();
+  showToday();
+  showTonight();
+  showHeartRate();
+  showLastUpdate();
 }
 
 export function start() {
   onChange(show);
-  // The body does not wait for the server.
+  // The level falls even while the server is unreachable.
   setInterval(show, MINUTE / 2);
 }

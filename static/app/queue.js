@@ -1,93 +1,100 @@
-// What was logged and has not reached the server. Every entry is kept on the device before it is sent, with
-// its own time and one Idempotency-Key, so it arrives exactly once however often it is sent and from however
-// many tabs. States: `waiting`; `undone`, to be deleted should it have arrived; `refused`, to be corrected.
+// Offline queue of new entries. Every entry is stored on the device before it is sent, with its own time and
+// Idempotency-Key, so that it is logged exactly once no matter how often and from how many tabs it is sent.
 
 import * as api from "./api.js";
 
 const TABLE = "queue";
-/** Seconds between tries. */
-const PAUSES = [2, 5, 10, 20, 40, 60];
+/** Seconds between retries. */
+const RETRY_DELAYS = [2, 5, 10, 20, 40, 60];
+/**
+ * States of an entry: to be sent; undone, to be deleted if it has reached the server; rejected by the server,
+ * to be edited. The values are stored on devices and must not change.
+ */
+const STATE = { pending: "waiting", undone: "undone", rejected: "refused" };
 
-const settled = (request) =>
+const result = (request) =>
   new Promise((resolve, reject) => {
     request.onsuccess = () => resolve(request.result);
     request.onerror = () => reject(request.error);
   });
 
-let opened = null;
+let databasePromise = null;
 
 function database() {
-  opened ??= (async () => {
+  databasePromise ??= (async () => {
     const request = indexedDB.open("coffee-tracker", 1);
     request.onupgradeneeded = () => request.result.createObjectStore(TABLE, { keyPath: "id" });
-    return settled(request);
+    return result(request);
   })().catch(() => null);
-  return opened;
+  return databasePromise;
 }
 
 let entries = [];
-/** Stands in for a table that cannot be used: by id, as long as this window. */
+/** Entries by id while IndexedDB cannot be used: kept as long as this window is open. */
 const memory = new Map();
 
-/** Does `action` to the table, all of it or nothing; null when the browser has none, or fails: then it is not asked again. */
-async function stored(action) {
-  const file = await database();
-  if (!file) return null;
+/**
+ * Runs `action` on the table in one transaction; null if the browser has no IndexedDB or it fails. After a
+ * failure it is not used again.
+ */
+async function inTransaction(action) {
+  const connection = await database();
+  if (!connection) return null;
   try {
-    const transaction = file.transaction(TABLE, "readwrite");
-    const ended = new Promise((resolve, reject) => {
+    const transaction = connection.transaction(TABLE, "readwrite");
+    const completed = new Promise((resolve, reject) => {
       transaction.oncomplete = resolve;
       transaction.onabort = () => reject(transaction.error);
     });
-    return (await Promise.all([action(transaction.objectStore(TABLE)), ended]))[0];
+    return (await Promise.all([action(transaction.objectStore(TABLE)), completed]))[0];
   } catch {
-    opened = Promise.resolve(null);
+    databasePromise = Promise.resolve(null);
     for (const entry of entries) memory.set(entry.id, entry);
     return null;
   }
 }
 
-let tries = 0;
-let timer = null;
-let running = null;
+let retries = 0;
+let retryTimer = null;
+let currentFlush = null;
 const listeners = { change: [], arrival: [], undone: [] };
 const channel = new BroadcastChannel("coffee-queue");
 
-/** Calls `listener` on a "change" of what waits, on the "arrival" of an entry, and when one is "undone": here or in another tab. */
+/** Subscribes to an event of this or another tab: "change" of the queue, "arrival" of an entry on the server, "undone". */
 export const on = (name, listener) => listeners[name].push(listener);
-/** What waits and what was refused, oldest first. */
-export const all = () => entries.filter((entry) => entry.state !== "undone");
-export const waiting = () => entries.filter((entry) => entry.state === "waiting");
-export const refused = () => entries.filter((entry) => entry.state === "refused");
-/** Will what waits outlive this window? */
-export const isLasting = () => memory.size === 0;
+/** Pending and rejected entries, oldest first. */
+export const all = () => entries.filter((entry) => entry.state !== STATE.undone);
+export const pending = () => entries.filter((entry) => entry.state === STATE.pending);
+export const rejected = () => entries.filter((entry) => entry.state === STATE.rejected);
+/** Reports whether pending entries outlive this window. */
+export const isPersistent = () => memory.size === 0;
 
-/** Only on secure pages has `crypto` a `randomUUID`. */
+/** `crypto.randomUUID` exists only in secure contexts. */
 const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (n) => n.toString(16).padStart(2, "0")).join("");
 
-/** Reads what is kept, and tells of it and of what happened. */
-async function hear({ name, entry }) {
-  const rows = await stored((table) => settled(table.getAll()));
+/** Reloads the entries and calls the listeners of an event. */
+async function dispatch({ name, entry }) {
+  const rows = await inTransaction((table) => result(table.getAll()));
   entries = [...(rows ?? memory.values())].sort((a, b) => a.added - b.added);
-  // Who counts what arrived does so before it is missed among what waits.
+  // Listeners of the event run first: an arrived entry is counted before it disappears from the pending ones.
   for (const listener of new Set([...listeners[name], ...listeners.change])) listener(entry);
 }
 
-/** Lets this tab and the others know. */
-function tell(name, entry) {
+/** Dispatches an event in this tab and the others. */
+function broadcast(name, entry) {
   channel.postMessage({ name, entry });
-  return hear({ name, entry });
+  return dispatch({ name, entry });
 }
 
 /**
- * Changes what is kept as `id` in one step, whatever other tabs do: `edit` gets the entry, or undefined, and
- * gives the one to keep, or nothing; so does this.
+ * Updates the stored entry `id` atomically, also across tabs: `edit` gets the entry or undefined and returns
+ * the entry to store, or a falsy value to delete it. Returns what `edit` returned.
  */
-async function change(id, edit) {
+async function update(id, edit) {
   let next;
-  const isStored = await stored(async (table) => {
-    next = edit(await settled(table.get(id)));
-    await settled(next ? table.put(next) : table.delete(id));
+  const isStored = await inTransaction(async (table) => {
+    next = edit(await result(table.get(id)));
+    await result(next ? table.put(next) : table.delete(id));
     return true;
   });
   if (!isStored) {
@@ -98,101 +105,101 @@ async function change(id, edit) {
   return next;
 }
 
-async function drop({ id }) {
-  await change(id, () => null);
-  await tell("change");
+async function remove({ id }) {
+  await update(id, () => null);
+  await broadcast("change");
 }
 
-/** Keeps an entry for `route` and begins to send it; the entry, by which it can be undone. */
+/** Stores an entry for `route`, starts sending it and returns it. */
 export async function add(route, body) {
-  const entry = { id: newId(), route, body, state: "waiting", tries: 0, added: Date.now() };
-  await change(entry.id, () => entry);
-  await tell("change");
+  const entry = { id: newId(), route, body, state: STATE.pending, tries: 0, added: Date.now() };
+  await update(entry.id, () => entry);
+  await broadcast("change");
   flush();
   return entry;
 }
 
-/** Takes an entry back: before it leaves, or by deleting it where it has arrived. */
+/** Undoes an entry: removes it before it is sent, or deletes it from the server. */
 export async function undo(entry) {
-  // Sent again under its key, it says under which id it was stored.
+  // An entry that is no longer stored was sent: sending it again with the same key returns its server id.
   const sent = { ...entry, tries: 1 };
-  const left = await change(entry.id, (row = sent) => (row.tries && row.state !== "refused" ? { ...row, state: "undone" } : null));
-  await tell(left ? "change" : "undone", entry);
-  if (left) await flush();
+  const toDelete = await update(entry.id, (row = sent) => (row.tries && row.state !== STATE.rejected ? { ...row, state: STATE.undone } : null));
+  await broadcast(toDelete ? "change" : "undone", entry);
+  if (toDelete) await flush();
 }
 
-/** Puts a corrected body in the place of one that was refused. */
-export async function correct(entry, body) {
-  await drop(entry);
+/** Replaces a rejected entry with an edited one. */
+export async function replace(entry, body) {
+  await remove(entry);
   await add(entry.route, body);
 }
 
-/** Forgets what waits and what was refused. */
-export const discard = () => Promise.all(all().map(drop));
+/** Removes all pending and rejected entries. */
+export const discardAll = () => Promise.all(all().map(remove));
 
 async function send({ id }) {
-  // Noted before it leaves: from now on it may have arrived.
-  const entry = await change(id, (row) => row && { ...row, tries: row.tries + 1 });
-  await tell("change");
+  // The try is recorded first: from now on the entry may have reached the server.
+  const entry = await update(id, (row) => row && { ...row, tries: row.tries + 1 });
+  await broadcast("change");
   if (!entry) return;
   const { route, body } = entry;
-  const arrived = await api.call("POST", route, { body, headers: { "Idempotency-Key": id } });
-  const undone = await change(id, (row) => row?.state === "undone" && row);
+  const logged = await api.requestJson("POST", route, { body, headers: { "Idempotency-Key": id } });
+  const undone = await update(id, (row) => row?.state === STATE.undone && row);
   if (undone) {
-    await api.trying(() => api.call("DELETE", `${route}${arrived.id}`), (fault) => {
-      if (fault.kind !== "gone") throw fault;
+    await api.catchApiError(() => api.requestJson("DELETE", `${route}${logged.id}`), (error) => {
+      if (error.kind !== "not-found") throw error;
     });
-    await change(id, () => null);
+    await update(id, () => null);
   }
-  await tell(undone ? "undone" : "arrival", entry);
+  await broadcast(undone ? "undone" : "arrival", entry);
 }
 
-/** Sends one after the other; the fault that ends it for now, or null. */
+/** Sends the entries one by one; returns the temporary error that stopped it, or null. */
 async function sendAll() {
-  await hear({ name: "change" });
+  await dispatch({ name: "change" });
   for (;;) {
-    const entry = entries.find((one) => one.state !== "refused");
+    const entry = entries.find((candidate) => candidate.state !== STATE.rejected);
     if (!entry) return null;
-    const fault = await api.trying(() => send(entry), (found) => found);
-    if (fault?.isPassing) return fault;
-    if (fault) {
-      await change(entry.id, (row) => row?.state === "waiting" && { ...row, state: "refused", problem: fault.message });
-      await tell("change");
+    const error = await api.catchApiError(() => send(entry), (caught) => caught);
+    if (error?.isTemporary) return error;
+    if (error) {
+      await update(entry.id, (row) => row?.state === STATE.pending && { ...row, state: STATE.rejected, problem: error.message });
+      await broadcast("change");
     }
   }
 }
 
-/** Sends what waits, unless that is going on already; what fails for now is tried again by itself. */
+/** Sends all entries, unless that is in progress; temporary errors are retried automatically. */
 export function flush() {
   if (!api.key()) return null;
-  running ??= (async () => {
-    clearTimeout(timer);
-    let fault = null;
+  currentFlush ??= (async () => {
+    clearTimeout(retryTimer);
+    let error = null;
     try {
-      // One tab at a time, where the browser can see to it; two would do no harm.
-      fault = await (navigator.locks ? navigator.locks.request("coffee-queue", sendAll) : sendAll());
+      // One tab at a time where the browser supports locks; without them, sending twice does no harm.
+      error = await (navigator.locks ? navigator.locks.request("coffee-queue", sendAll) : sendAll());
     } finally {
-      running = null;
+      currentFlush = null;
     }
-    if (!fault) {
-      tries = 0;
-      // What was added after the last look.
-      if (entries.some((entry) => entry.state !== "refused")) return flush();
-    } else if (fault.kind !== "key") {
-      const pause = Math.max(fault.wait, PAUSES[Math.min(tries, PAUSES.length - 1)]);
-      tries += 1;
-      timer = setTimeout(flush, pause * 1000);
+    if (!error) {
+      retries = 0;
+      // Entries may have been added meanwhile.
+      if (entries.some((entry) => entry.state !== STATE.rejected)) return flush();
+    } else if (error.kind !== "unauthorized") {
+      const delay = Math.max(error.retryAfter, RETRY_DELAYS[Math.min(retries, RETRY_DELAYS.length - 1)]);
+      retries += 1;
+      retryTimer = setTimeout(flush, delay * 1000);
     }
     return null;
   })();
-  return running;
+  return currentFlush;
 }
 
-/** Looks at what an earlier window left, and sends it. */
+/** Loads the entries of earlier windows and sends them. */
 export async function start() {
-  channel.onmessage = ({ data }) => hear(data);
+  channel.onmessage = ({ data }) => dispatch(data);
   addEventListener("online", flush);
   document.addEventListener("visibilitychange", () => document.hidden || flush());
-  await hear({ name: "change" });
+  await dispatch({ name: "change" });
   flush();
 }

@@ -1,8 +1,8 @@
-// What the pages cost: bytes over the wire, and how long a dashboard with a year in it takes to show itself.
-// Measured, not judged by the clock of one run: the limits stand beside the figures.
+// Benchmark of the pages: transferred bytes, first paint and API response times with a year of data. The limits
+// are printed next to the figures and not enforced.
 
-import { DEMO, bytesOverTheWire, scenario } from "./helpers.js";
-import { open, seeAll } from "./person.js";
+import { DEMO, browserTest, transferredBytes } from "./helpers.js";
+import { loadAllSections, open } from "./actions.js";
 
 /** A year with 3,650 coffees and 525,600 readings. */
 const YEAR = { days: 365, "coffees-per-day": 10, "readings-per-day": 1440 };
@@ -11,19 +11,19 @@ const STARTS = 9;
 const show = (what, figure, limit) => console.log(`${what.padEnd(58)} ${String(figure).padStart(10)}   limit ${limit}`);
 const median = (numbers) => [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)];
 
-scenario("over the wire", { person: DEMO }, async ({ page, server, context }) => {
+browserTest("transferred bytes", { sampleData: DEMO }, async ({ page, server, context }) => {
   const docs = async () => {
     await page.goto(`${server.url}/docs`);
     await page.locator(".swagger-ui .opblock").first().waitFor();
   };
-  show("docs, first visit, bytes", await bytesOverTheWire(page, docs), 550_000);
-  show("docs, second visit, bytes", await bytesOverTheWire(page, docs), 10_000);
+  show("docs, first visit, bytes", await transferredBytes(page, docs), 550_000);
+  show("docs, second visit, bytes", await transferredBytes(page, docs), 10_000);
   const other = await context.newPage();
   await other.goto("about:blank");
-  show("dashboard asking for the key, first visit, bytes", await bytesOverTheWire(other, () => other.goto(server.url)), "60000 without headers");
+  show("dashboard before sign-in, first visit, bytes", await transferredBytes(other, () => other.goto(server.url)), "150000 without headers");
 });
 
-scenario("a year on the dashboard", { person: YEAR }, async ({ page, server }) => {
+browserTest("dashboard with a year of data", { sampleData: YEAR }, async ({ page, server }) => {
   await page.addInitScript(() => {
     performance.setResourceTimingBufferSize(1000);
     window.shifts = 0;
@@ -35,15 +35,15 @@ scenario("a year on the dashboard", { person: YEAR }, async ({ page, server }) =
   for (let n = 0; n < STARTS; n += 1) {
     if (n) await page.reload();
     else await open(page, server);
-    await page.locator("#curve-plot canvas").waitFor();
+    await page.locator("#caffeine-chart canvas").waitFor();
     await page.locator("#today-total", { hasText: "mg" }).waitFor();
-    await seeAll(page);
+    await loadAllSections(page);
     starts.push(await page.evaluate(() => {
       const html = performance.getEntriesByType("navigation")[0].responseEnd;
       const paint = performance.getEntriesByName("first-contentful-paint")[0].startTime - html;
       const asked = performance.getEntriesByType("resource").filter((entry) => /^\/(coffee|heartrate|info|health)/.test(new URL(entry.name).pathname));
       const answers = asked.map((entry) => [entry.responseEnd - entry.requestStart, new URL(entry.name).pathname]);
-      // Until the last of the first answers is there.
+      // Until the last of the first API responses.
       const known = Math.max(...asked.filter((entry) => /active|summary|today/.test(entry.name)).map((entry) => entry.responseEnd)) - html;
       return { paint, known, answers, shifts: window.shifts };
     }));

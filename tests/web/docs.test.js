@@ -1,9 +1,9 @@
-// The docs page, as somebody uses it who has just installed the server.
+// Docs page: guides, examples and the interactive API reference.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 
-import { KEY, accessibilityFaults, bytesOverTheWire, picture, scenario, widthBeyondTheWindow } from "./helpers.js";
+import { KEY, accessibilityViolations, browserTest, horizontalOverflow, screenshot, transferredBytes } from "./helpers.js";
 
 const ROUTE = "#operations-coffee-add_coffee";
 const LIST = "#operations-coffee-list_coffees";
@@ -21,7 +21,7 @@ async function authorize(page) {
   await dialog.getByRole("button", { name: "Close" }).last().click();
 }
 
-/** Opens a route and sends what it asks for, with `body` as the body where there is one. */
+/** Opens an operation, sends a request with an optional body, and returns the text of the response. */
 async function tryItOut(page, selector, body = null) {
   const route = page.locator(selector);
   await route.locator(".opblock-summary-control").click();
@@ -33,7 +33,7 @@ async function tryItOut(page, selector, body = null) {
   return answer.innerText();
 }
 
-scenario("after Authorize, a coffee sent by Try it out is really logged", {}, async ({ page, server }) => {
+browserTest("after Authorize, Try it out logs a coffee", {}, async ({ page, server }) => {
   await openDocs(page, server);
   await authorize(page);
   const answer = await tryItOut(page, ROUTE, { caffeine_mg: 64, coffee_type: "espresso", notes: "from the docs" });
@@ -42,12 +42,12 @@ scenario("after Authorize, a coffee sent by Try it out is really logged", {}, as
   assert.equal(body.length, 1);
   const { caffeine_mg, coffee_type, notes } = body[0];
   assert.deepEqual({ caffeine_mg, coffee_type, notes }, { caffeine_mg: 64, coffee_type: "espresso", notes: "from the docs" });
-  // The list as it opens: no filter that somebody has not set hides what was logged.
+  // No filter is prefilled that would hide the new coffee.
   assert.match(await tryItOut(page, LIST), /\b200\b[^]*from the docs/);
-  await picture(page, "docs/tried-out");
+  await screenshot(page, "docs/tried-out");
 });
 
-scenario("the key stays in the page and is forgotten with it", { expected: [/status of 401/] }, async ({ page, server }) => {
+browserTest("the key is not stored and is gone after a reload", { expected: [/status of 401/] }, async ({ page, server }) => {
   await openDocs(page, server);
   await authorize(page);
   assert.equal(await page.evaluate(() => localStorage.length + sessionStorage.length + document.cookie.length), 0);
@@ -56,8 +56,8 @@ scenario("the key stays in the page and is forgotten with it", { expected: [/sta
   assert.match(await tryItOut(page, ROUTE, { caffeine_mg: 64 }), /\b401\b/);
 });
 
-scenario(
-  "without the key Try it out is told that one is needed, and nothing is logged",
+browserTest(
+  "without a key, Try it out shows the error and nothing is logged",
   { expected: [/status of 401/] },
   async ({ page, server }) => {
     await openDocs(page, server);
@@ -66,17 +66,17 @@ scenario(
   },
 );
 
-scenario("the guide speaks of the server that it was read on", {}, async ({ page, server }) => {
+browserTest("the examples contain the address of this server", {}, async ({ page, server }) => {
   await openDocs(page, server);
   const samples = await page.locator("#curl pre").first().innerText();
   assert.ok(samples.includes(`${server.url}/coffee/`), samples);
   assert.ok((await page.locator("#prometheus pre").innerText()).includes(`["127.0.0.1:${server.port}"]`));
-  for (const title of ["Your key", "A first coffee, by curl", "An Apple Shortcut", "Home Assistant", "Prometheus"]) {
+  for (const title of ["API key", "Log a coffee with curl", "Apple Shortcut", "Home Assistant", "Prometheus", "API reference"]) {
     await page.getByRole("heading", { name: title, exact: true }).waitFor();
   }
 });
 
-scenario("the guide's curl lines work as they stand, once the key is the right one", {}, async ({ page, server }) => {
+browserTest("the curl examples work with the right key", {}, async ({ page, server }) => {
   await openDocs(page, server);
   const samples = await page.locator("#curl pre code").allInnerTexts();
   const script = samples.join("\n").replace("KEY=ct_…", `KEY=${KEY}`).replaceAll("curl ", "curl -sS --fail --max-time 20 ");
@@ -86,17 +86,17 @@ scenario("the guide's curl lines work as they stand, once the key is the right o
   assert.equal((await server.api("GET", "/heartrate/current")).body.bpm, 72);
 });
 
-scenario("a sample is copied by its button", { permissions: ["clipboard-read", "clipboard-write"] }, async ({ page, server }) => {
+browserTest("the Copy button copies an example", { permissions: ["clipboard-read", "clipboard-write"] }, async ({ page, server }) => {
   await openDocs(page, server);
-  const sample = page.locator("#prometheus .sample");
+  const sample = page.locator("#prometheus .example");
   await sample.getByRole("button").click();
   await sample.getByRole("button", { name: "Copied" }).waitFor();
   assert.equal(await page.evaluate(() => navigator.clipboard.readText()), await sample.locator("code").innerText());
 });
 
-scenario("over plain HTTP, where a page may not write to the clipboard, the sample is selected", {}, async ({ page, server }) => {
+browserTest("over plain HTTP, where the clipboard is not available, the Copy button selects the example", {}, async ({ page, server }) => {
   await page.goto(`http://kitchen.lan:${server.port}/docs`);
-  const sample = page.locator("#curl .sample").first();
+  const sample = page.locator("#curl .example").first();
   await sample.getByRole("button").click();
   await sample.getByRole("button", { name: "Selected" }).waitFor();
   const selected = await page.evaluate(() => String(getSelection()));
@@ -105,7 +105,7 @@ scenario("over plain HTTP, where a page may not write to the clipboard, the samp
   assert.match(await tryItOut(page, ROUTE, { caffeine_mg: 64 }), /\b201\b/);
 });
 
-scenario("/redoc leads here, and a link to one route opens it", { expected: [/escaping deep link whitespace/] }, async ({ page, server }) => {
+browserTest("/redoc redirects to the docs, and a link to an operation opens it", { expected: [/escaping deep link whitespace/] }, async ({ page, server }) => {
   await page.goto(`${server.url}/redoc`);
   assert.equal(new URL(page.url()).pathname, "/docs");
   await page.goto(`${server.url}/docs#/coffee/add_coffee`);
@@ -113,17 +113,17 @@ scenario("/redoc leads here, and a link to one route opens it", { expected: [/es
   await page.locator(`${ROUTE} .opblock-body`).waitFor();
 });
 
-scenario("a server that does not answer is said to be so, and the guide is there all the same", { expected: [/Failed to load/] }, async ({ page, server }) => {
+browserTest("without the OpenAPI document, the page shows the error and the guides", { expected: [/Failed to load/] }, async ({ page, server }) => {
   await page.route("**/openapi.json", (route) => route.abort());
   await page.goto(`${server.url}/docs`);
-  await page.getByText("The server cannot be reached. Reload this page in a moment.").waitFor();
+  await page.getByText("Can't reach the server. Reload the page to try again.").waitFor();
   await page.route("**/openapi.json", (route) => route.fulfill({ status: 429, json: {} }));
   await page.reload();
-  await page.getByText("The server answered 429. Reload this page in a moment.").waitFor();
+  await page.getByText("The server returned status 429. Reload the page to try again.").waitFor();
   await page.getByRole("heading", { name: "Home Assistant" }).waitFor();
 });
 
-scenario("the keyboard alone will do", { expected: [/status of 401/] }, async ({ page, server }) => {
+browserTest("the docs can be used with the keyboard only", { expected: [/status of 401/] }, async ({ page, server }) => {
   await openDocs(page, server);
   await page.keyboard.press("Tab");
   assert.equal(await page.evaluate(() => document.activeElement.className), "skip-link");
@@ -136,16 +136,16 @@ scenario("the keyboard alone will do", { expected: [/status of 401/] }, async ({
   await route.locator(".live-responses-table").waitFor();
 });
 
-scenario("every operation of the document is shown", {}, async ({ page, server }) => {
+browserTest("the API reference shows every operation", {}, async ({ page, server }) => {
   await openDocs(page, server);
   const { body } = await server.api("GET", "/openapi.json");
   const methods = Object.values(body.paths).flatMap((item) => Object.keys(item));
   assert.equal(await page.locator(".swagger-ui .opblock").count(), methods.length);
 });
 
-scenario("the first visit takes at most 550 KB over the wire and the second 10 KB", {}, async ({ page, server }) => {
-  const first = await bytesOverTheWire(page, () => openDocs(page, server));
-  const second = await bytesOverTheWire(page, () => openDocs(page, server));
+browserTest("the docs transfer at most 550 KB on the first visit and 10 KB on the second", {}, async ({ page, server }) => {
+  const first = await transferredBytes(page, () => openDocs(page, server));
+  const second = await transferredBytes(page, () => openDocs(page, server));
   console.log(`docs over the wire: first visit ${first} bytes, second ${second}`);
   assert.ok(first > 100_000 && first <= 550_000, `first visit: ${first} bytes`);
   assert.ok(second > 0 && second <= 10_000, `second visit: ${second} bytes`);
@@ -153,28 +153,28 @@ scenario("the first visit takes at most 550 KB over the wire and the second 10 K
 
 for (const colorScheme of ["light", "dark"]) {
   for (const screen of ["wide", "phone", "narrow"]) {
-    scenario(`it reads well: ${colorScheme}, ${screen}`, { colorScheme, screen }, async ({ page, server }) => {
+    browserTest(`the docs are accessible and fit the window: ${colorScheme}, ${screen}`, { colorScheme, screen }, async ({ page, server }) => {
       const look = async (what, options) => {
-        await picture(page, `docs/${screen}-${colorScheme}${what}`, options);
-        assert.equal(await widthBeyondTheWindow(page), 0, `nothing is wider than the window${what}`);
-        assert.equal(await accessibilityFaults(page), "", what);
+        await screenshot(page, `docs/${screen}-${colorScheme}${what}`, options);
+        assert.equal(await horizontalOverflow(page), 0, `nothing is wider than the window${what}`);
+        assert.equal(await accessibilityViolations(page), "", what);
       };
       await openDocs(page, server);
-      await look("", { whole: true });
+      await look("", { fullPage: true });
       await page.getByRole("button", { name: "Authorize" }).first().click();
       await page.locator(".modal-ux").waitFor();
-      await look("-key", { whole: false });
+      await look("-key", { fullPage: false });
       await page.locator(".modal-ux").getByRole("button", { name: "Close" }).last().click();
       await authorize(page);
       await tryItOut(page, ROUTE, { caffeine_mg: 64 });
       await page.locator(ROUTE).scrollIntoViewIfNeeded();
-      await look("-tried", { whole: true });
+      await look("-tried", { fullPage: true });
     });
   }
 }
 
-scenario("it reads well on a very large screen", { screen: "huge" }, async ({ page, server }) => {
+browserTest("the docs fit a very large screen", { screen: "huge" }, async ({ page, server }) => {
   await openDocs(page, server);
-  await picture(page, "docs/huge-light", { whole: false });
-  assert.equal(await widthBeyondTheWindow(page), 0);
+  await screenshot(page, "docs/huge-light", { fullPage: false });
+  assert.equal(await horizontalOverflow(page), 0);
 });

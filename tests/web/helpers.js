@@ -1,5 +1,5 @@
-// Starts the real program on a folder of its own and a real browser beside it, and watches: whatever
-// a page says to the console, loads from elsewhere or breaks of its policy ends the test.
+// Runs the real server and a real browser for a test. A test fails on any console error or warning, any request
+// to another host and any violation of the content security policy.
 
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
@@ -12,17 +12,17 @@ import { fileURLToPath } from "node:url";
 
 import { chromium } from "playwright-core";
 
-const TOP = fileURLToPath(new URL("../..", import.meta.url));
-/** The program under test. */
-export const PROGRAM = resolve(process.env.COFFEE_TRACKER ?? join(TOP, "target/debug/coffee-tracker"));
-const PICTURES = join(TOP, "target/web");
+const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
+/** The server binary under test. */
+export const BINARY = resolve(process.env.COFFEE_TRACKER ?? join(PROJECT, "target/debug/coffee-tracker"));
+const SCREENSHOTS = join(PROJECT, "target/web");
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
-/** The right key. */
+/** The server's API key. */
 export const KEY = "the-right-key-of-these-tests";
-/** A person of two months, small enough to be made at once. */
+/** Two months of sample data, small enough to be generated quickly. */
 export const DEMO = { days: 60, "readings-per-day": 48 };
-/** What a screen may be. */
+/** Window sizes. */
 export const SCREENS = {
   wide: { width: 1280, height: 900 },
   phone: { width: 390, height: 844 },
@@ -31,39 +31,39 @@ export const SCREENS = {
 };
 
 const scratch = mkdtempSync(join(tmpdir(), "coffee-web-"));
-/** Ends of servers that were told to stop: each gives its open connections a few seconds. */
-const endings = [];
+/** Exits of servers that were stopped without waiting: each waits a few seconds for open connections. */
+const pendingExits = [];
 let browser;
 
 after(async () => {
   await browser?.close();
-  await Promise.all(endings);
+  await Promise.all(pendingExits);
   rmSync(scratch, { recursive: true, force: true });
 });
 
-/** Nothing of this machine's own settings reaches the program. */
+/** Returns the server's environment, without the settings of this machine. */
 const environment = (extra = {}) => ({ PATH: process.env.PATH, HOME: scratch, TZ: "Europe/Berlin", ...extra });
 
-/** The database of a made-up person who lives by this zone, made once. */
-function demo(person, settings) {
-  const file = join(scratch, `${[...Object.values(person), settings.TZ].join("-").replaceAll("/", "-")}.db`);
+/** Generates a database of sample data in the time zone of `settings`, once; returns its path. */
+function sampleDatabase(sampleData, settings) {
+  const file = join(scratch, `${[...Object.values(sampleData), settings.TZ].join("-").replaceAll("/", "-")}.db`);
   if (!existsSync(file)) {
-    const flags = Object.entries(person).map(([name, value]) => `--${name}=${value}`);
-    const made = spawnSync(PROGRAM, ["demo", ...flags, `--database-url=${file}`], {
+    const flags = Object.entries(sampleData).map(([name, value]) => `--${name}=${value}`);
+    const generated = spawnSync(BINARY, ["demo", ...flags, `--database-url=${file}`], {
       cwd: scratch,
       env: environment(settings.TZ ? { TZ: settings.TZ } : {}),
       encoding: "utf8",
     });
-    assert.equal(made.status, 0, `coffee-tracker demo: ${made.stderr || made.error}`);
+    assert.equal(generated.status, 0, `coffee-tracker demo: ${generated.stderr || generated.error}`);
   }
   return file;
 }
 
-/** Starts the server: `person` fills its database, `settings` are variables as in `.env`. */
-export async function startServer({ person = null, settings = {}, port = 0, folder = null } = {}) {
+/** Starts a server. `sampleData` are options of `coffee-tracker demo`, `settings` are environment variables. */
+export async function startServer({ sampleData = null, settings = {}, port = 0, folder = null } = {}) {
   folder ??= mkdtempSync(join(scratch, "server-"));
-  if (person) cpSync(demo(person, settings), join(folder, "coffee.db"));
-  const child = spawn(PROGRAM, ["serve"], {
+  if (sampleData) cpSync(sampleDatabase(sampleData, settings), join(folder, "coffee.db"));
+  const child = spawn(BINARY, ["serve"], {
     cwd: folder,
     env: environment({
       PORT: String(port),
@@ -75,45 +75,45 @@ export async function startServer({ person = null, settings = {}, port = 0, fold
     }),
     stdio: ["ignore", "pipe", "pipe"],
   });
-  const ended = new Promise((resolve) => child.once("exit", resolve));
+  const exited = new Promise((resolve) => child.once("exit", resolve));
   const url = await new Promise((resolve, reject) => {
-    let said = "";
-    const listen = (chunk) => {
-      said += chunk;
-      const found = said.match(/http:\/\/127\.0\.0\.1:\d+/);
+    let output = "";
+    const onOutput = (chunk) => {
+      output += chunk;
+      const found = output.match(/http:\/\/127\.0\.0\.1:\d+/);
       if (found) resolve(found[0]);
     };
-    child.stdout.setEncoding("utf8").on("data", listen);
-    child.stderr.setEncoding("utf8").on("data", listen);
-    ended.then((code) => reject(new Error(`the server ended with ${code}: ${said}`)));
+    child.stdout.setEncoding("utf8").on("data", onOutput);
+    child.stderr.setEncoding("utf8").on("data", onOutput);
+    exited.then((code) => reject(new Error(`the server exited with ${code}: ${output}`)));
   });
   return {
     url,
     folder,
     port: Number(new URL(url).port),
-    /** Asks the API as a script would. */
+    /** Sends an API request, independent of the browser. */
     async api(method, path, body, headers = {}) {
-      const reply = await fetch(url + path, {
+      const response = await fetch(url + path, {
         method,
         headers: { Authorization: `Bearer ${KEY}`, ...headers },
         body: body === undefined ? undefined : JSON.stringify(body),
       });
-      const text = await reply.text();
-      return { status: reply.status, body: text ? JSON.parse(text) : null };
+      const text = await response.text();
+      return { status: response.status, body: text ? JSON.parse(text) : null };
     },
     async stop() {
-      this.dismiss();
-      await ended;
+      this.stopInBackground();
+      await exited;
     },
-    /** Tells it to stop, and does not wait. */
-    dismiss() {
+    /** Stops the server without waiting for its exit. */
+    stopInBackground() {
       if (child.exitCode === null) child.kill("SIGTERM");
-      endings.push(ended);
+      pendingExits.push(exited);
     },
   };
 }
 
-async function launch() {
+async function launchBrowser() {
   browser ??= await chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     args: [
@@ -125,16 +125,16 @@ async function launch() {
       "--disable-background-networking",
       "--disable-component-update",
       "--disable-sync",
-      // A name of a LAN, at which a page is no secure context.
+      // A host name whose pages are not secure contexts, unlike those of 127.0.0.1.
       "--host-resolver-rules=MAP kitchen.lan 127.0.0.1",
     ],
   });
   return browser;
 }
 
-/** Opens a window and keeps what goes wrong in it. */
+/** Opens a window and collects the problems that occur in it. */
 async function openWindow(url, { screen = "wide", ...options }) {
-  const context = await (await launch()).newContext({
+  const context = await (await launchBrowser()).newContext({
     viewport: SCREENS[screen],
     locale: "en-GB",
     timezoneId: "Europe/Berlin",
@@ -142,52 +142,51 @@ async function openWindow(url, { screen = "wide", ...options }) {
     serviceWorkers: "block",
     ...options,
   });
-  context.setDefaultTimeout(15_000);
-  const wrongs = [];
-  const home = [new URL(url).host, `kitchen.lan:${new URL(url).port}`];
+  context.setDefaultTimeout(30_000);
+  const problems = [];
+  const ownHosts = [new URL(url).host, `kitchen.lan:${new URL(url).port}`];
   context.on("request", (request) => {
     const { protocol, host } = new URL(request.url());
-    if (protocol.startsWith("http") && !home.includes(host)) wrongs.push(`asked ${request.url()}`);
+    if (protocol.startsWith("http") && !ownHosts.includes(host)) problems.push(`request to ${request.url()}`);
   });
   context.on("console", (message) => {
-    const isOurDoing = message.text().includes("Service Worker registration blocked");
-    if (["error", "warning"].includes(message.type()) && !isOurDoing) wrongs.push(`console: ${message.text()}`);
+    const isBlockedWorker = message.text().includes("Service Worker registration blocked");
+    if (["error", "warning"].includes(message.type()) && !isBlockedWorker) problems.push(`console: ${message.text()}`);
   });
-  context.on("weberror", (fault) => wrongs.push(`thrown: ${fault.error().message}`));
+  context.on("weberror", (event) => problems.push(`uncaught: ${event.error().message}`));
   await context.addInitScript(() => {
     addEventListener("securitypolicyviolation", (event) =>
-      console.error(`policy: ${event.violatedDirective} stops ${event.blockedURI}`),
+      console.error(`content security policy: ${event.violatedDirective} blocks ${event.blockedURI}`),
     );
   });
-  return { context, page: await context.newPage(), wrongs };
+  return { context, page: await context.newPage(), problems };
 }
 
-/** Keeps a picture as target/web/NAME.png. */
-export async function picture(page, name, { whole = true } = {}) {
-  const file = join(PICTURES, `${name}.png`);
+/** Saves a screenshot as target/web/NAME.png. */
+export async function screenshot(page, name, { fullPage = true } = {}) {
+  const file = join(SCREENSHOTS, `${name}.png`);
   mkdirSync(join(file, ".."), { recursive: true });
-  writeFileSync(file, await page.screenshot({ fullPage: whole }));
+  writeFileSync(file, await page.screenshot({ fullPage }));
 }
 
-/** What axe finds against WCAG 2.2 A and AA, a line each; `without` are rules that somebody else's markup breaks. */
-export async function accessibilityFaults(page, { without = [] } = {}) {
+/** Returns axe's violations of WCAG 2.2 A and AA, one per line. */
+export async function accessibilityViolations(page) {
   await page.evaluate(AXE);
-  const found = await page.evaluate(async (off) => {
+  const violations = await page.evaluate(async () => {
     const runOnly = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"];
-    const rules = Object.fromEntries(off.map((rule) => [rule, { enabled: false }]));
-    return (await window.axe.run(document, { runOnly, rules })).violations;
-  }, without);
-  const line = (fault, node) => `${fault.id}: ${node.target.join(" ")}: ${node.failureSummary?.split("\n")[1]?.trim()}`;
-  return found.flatMap((fault) => fault.nodes.slice(0, 4).map((node) => line(fault, node))).join("\n");
+    return (await window.axe.run(document, { runOnly })).violations;
+  });
+  const line = (violation, node) => `${violation.id}: ${node.target.join(" ")}: ${node.failureSummary?.split("\n")[1]?.trim()}`;
+  return violations.flatMap((violation) => violation.nodes.slice(0, 4).map((node) => line(violation, node))).join("\n");
 }
 
-/** Is anything wider than the window? */
-export async function widthBeyondTheWindow(page) {
+/** Returns by how many pixels the page is wider than the window. */
+export async function horizontalOverflow(page) {
   return page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
 }
 
-/** Bytes over the wire, headers and all, of everything that `visit` loads. */
-export async function bytesOverTheWire(page, visit) {
+/** Returns the bytes transferred, including headers, for everything that `visit` loads. */
+export async function transferredBytes(page, visit) {
   const session = await page.context().newCDPSession(page);
   await session.send("Network.enable");
   let bytes = 0;
@@ -199,24 +198,24 @@ export async function bytesOverTheWire(page, visit) {
 }
 
 /**
- * A test in a browser of one's own against a server of one's own: `scenario("logs a coffee", {person},
- * async ({page, server}) => …)`. Ends with the window clean, but for what `expected` (patterns) allows.
+ * Defines a test with its own server and browser window: `browserTest("logs a coffee", { sampleData },
+ * async ({ page, server, context }) => …)`. `expected` are patterns of problems that the test provokes.
  */
-export function scenario(name, options, body) {
-  const { person, settings, expected = [], ...window } = options;
+export function browserTest(name, options, body) {
+  const { sampleData, settings, expected = [], ...windowOptions } = options;
   test(name, { timeout: 120_000 }, async () => {
-    const server = await startServer({ person, settings });
-    const { context, page, wrongs } = await openWindow(server.url, window);
+    const server = await startServer({ sampleData, settings });
+    const { context, page, problems } = await openWindow(server.url, windowOptions);
     try {
       await body({ page, server, context });
-      const unexpected = wrongs.filter((wrong) => !expected.some((pattern) => pattern.test(wrong)));
+      const unexpected = problems.filter((problem) => !expected.some((pattern) => pattern.test(problem)));
       assert.deepEqual(unexpected, []);
-    } catch (failure) {
-      await picture(page, `failed/${name.replaceAll(/\W+/g, "-").slice(0, 80)}`).catch(() => {});
-      throw failure;
+    } catch (error) {
+      await screenshot(page, `failed/${name.replaceAll(/\W+/g, "-").slice(0, 80)}`).catch(() => {});
+      throw error;
     } finally {
       await context.close();
-      server.dismiss();
+      server.stopInBackground();
     }
   });
 }

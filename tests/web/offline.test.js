@@ -1,15 +1,15 @@
-// What happens when the server is down, slow to answer, full, strict or has changed its key: nothing typed is
-// lost, nothing arrives twice, and the page says what is the matter.
+// The dashboard while the server is unreachable, rate limited, rejects entries or has revoked the key: no input
+// is lost, no entry is logged twice, and the page shows the problem.
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 
-import { AWAY, cutOff, loseAnswers, tryNow } from "./away.js";
-import { KEY, PROGRAM, SCREENS, picture, scenario, startServer } from "./helpers.js";
-import { becomes, coffee, coffees, drink, minutesAgo, open, signIn, strip } from "./person.js";
+import { UNREACHABLE, blockCoffeePosts, loseResponses, retry } from "./network.js";
+import { BINARY, KEY, SCREENS, browserTest, screenshot, startServer } from "./helpers.js";
+import { banner, coffee, coffees, drinkButton, minutesAgo, open, signIn, waitUntilEqual } from "./actions.js";
 
-/** Starts the server again where it was, and stops it when `body` is done. */
-async function again(server, settings, body) {
+/** Restarts the server with the same port and data for the duration of `body`. */
+async function withRestartedServer(server, settings, body) {
   const next = await startServer({ port: server.port, folder: server.folder, settings });
   try {
     await body(next);
@@ -18,165 +18,165 @@ async function again(server, settings, body) {
   }
 }
 
-scenario("what is logged while the server is down arrives once it is back, once, with its own time", { expected: AWAY, screen: "phone" }, async ({ page, server }) => {
+browserTest("entries logged while the server is down are sent once it is back, with their own time", { expected: UNREACHABLE, screen: "phone" }, async ({ page, server }) => {
   await open(page, server);
   await server.stop();
-  await drink(page, "espresso").click();
+  await drinkButton(page, "espresso").click();
   await page.getByRole("radio", { name: "2 h ago" }).check();
-  await drink(page, "black tea").click();
-  await page.locator("#heart-form").getByLabel("Beats a minute").fill("71");
+  await drinkButton(page, "black tea").click();
+  await page.locator("#heart-form").getByLabel("Heart rate (bpm)").fill("71");
   await page.locator("#heart-form").getByRole("button").click();
-  await strip(page, "The server does not answer. 3 entries kept on this device.").waitFor();
+  await banner(page, "Can't reach the server. 3 entries saved on this device.").waitFor();
   await page.getByText("130 of 400 mg").waitFor();
   await page.locator("#active", { hasText: /^[1-9]/ }).waitFor();
-  await picture(page, "dashboard/phone-down", { whole: false });
-  await again(server, {}, async (next) => {
-    await tryNow(page);
-    await becomes(() => coffees(next), [coffee("espresso", 80), coffee("black tea", 50)]);
-    await becomes(async () => (await next.api("GET", "/heartrate/")).body.map((one) => one.bpm), [71]);
+  await screenshot(page, "dashboard/phone-down", { fullPage: false });
+  await withRestartedServer(server, {}, async (next) => {
+    await retry(page);
+    await waitUntilEqual(() => coffees(next), [coffee("espresso", 80), coffee("black tea", 50)]);
+    await waitUntilEqual(async () => (await next.api("GET", "/heartrate/")).body.map((one) => one.bpm), [71]);
     const [, tea] = (await next.api("GET", "/coffee/")).body;
     const minutes = minutesAgo(tea.timestamp);
     assert.ok(minutes > 119.5 && minutes < 123, `${minutes} minutes ago`);
-    await page.locator("#strip").waitFor({ state: "hidden" });
+    await page.locator("#banner").waitFor({ state: "hidden" });
     await page.getByText("130 of 400 mg").waitFor();
   });
 });
 
-scenario("an entry whose answer was lost is sent again and stored once", { expected: AWAY }, async ({ page, server }) => {
+browserTest("an entry whose response was lost is sent again and logged once", { expected: UNREACHABLE }, async ({ page, server }) => {
   await open(page, server);
-  const heal = await loseAnswers(page);
-  await drink(page, "espresso").click();
-  await strip(page, "1 entry kept").waitFor();
+  const restoreNetwork = await loseResponses(page);
+  await drinkButton(page, "espresso").click();
+  await banner(page, "1 entry saved").waitFor();
   assert.equal((await coffees(server)).length, 1, "it arrived, and the page cannot know");
-  heal();
-  await tryNow(page);
-  await page.locator("#strip").waitFor({ state: "hidden" });
+  restoreNetwork();
+  await retry(page);
+  await page.locator("#banner").waitFor({ state: "hidden" });
   assert.deepEqual(await coffees(server), [coffee("espresso", 80)]);
 });
 
-scenario("an entry whose answer was lost can be undone all the same", { expected: AWAY }, async ({ page, server }) => {
+browserTest("an entry whose response was lost can be undone", { expected: UNREACHABLE }, async ({ page, server }) => {
   await open(page, server);
-  const heal = await loseAnswers(page);
-  await drink(page, "espresso").click();
-  await strip(page, "1 entry kept").waitFor();
+  const restoreNetwork = await loseResponses(page);
+  await drinkButton(page, "espresso").click();
+  await banner(page, "1 entry saved").waitFor();
   assert.equal((await coffees(server)).length, 1);
-  heal();
+  restoreNetwork();
   await page.getByRole("button", { name: "Undo" }).click();
-  await becomes(() => coffees(server), []);
+  await waitUntilEqual(() => coffees(server), []);
   await page.getByText("0 of 400 mg").waitFor();
 });
 
-scenario("two tabs send what waits once", { expected: AWAY }, async ({ page, server, context }) => {
+browserTest("two tabs send pending entries once", { expected: UNREACHABLE }, async ({ page, server, context }) => {
   await open(page, server);
   const other = await context.newPage();
   await open(other, server);
   await server.stop();
-  for (const name of ["espresso", "cola", "black tea"]) await drink(page, name).click();
-  await strip(other, "3 entries").waitFor();
-  await drink(other, "energy drink").click();
-  await strip(page, "4 entries").waitFor();
-  await again(server, {}, async (next) => {
-    await Promise.all([tryNow(page), tryNow(other)]);
+  for (const name of ["espresso", "cola", "black tea"]) await drinkButton(page, name).click();
+  await banner(other, "3 entries").waitFor();
+  await drinkButton(other, "energy drink").click();
+  await banner(page, "4 entries").waitFor();
+  await withRestartedServer(server, {}, async (next) => {
+    await Promise.all([retry(page), retry(other)]);
     const all = [coffee("energy drink", 80), coffee("black tea", 50), coffee("cola", 40), coffee("espresso", 80)];
-    await becomes(() => coffees(next), all);
-    await Promise.all([page, other].map((one) => one.locator("#strip").waitFor({ state: "hidden" })));
+    await waitUntilEqual(() => coffees(next), all);
+    await Promise.all([page, other].map((one) => one.locator("#banner").waitFor({ state: "hidden" })));
     assert.deepEqual(await coffees(next), all);
   });
 });
 
-scenario("an entry is taken back before it ever left", { expected: AWAY }, async ({ page, server }) => {
+browserTest("an entry is undone before it is sent", { expected: UNREACHABLE }, async ({ page, server }) => {
   await open(page, server);
   await server.stop();
-  await drink(page, "espresso").click();
-  await strip(page, "1 entry kept").waitFor();
-  await drink(page, "cola").click();
-  await strip(page, "2 entries kept").waitFor();
+  await drinkButton(page, "espresso").click();
+  await banner(page, "1 entry saved").waitFor();
+  await drinkButton(page, "cola").click();
+  await banner(page, "2 entries saved").waitFor();
   await page.getByText("120 of 400 mg").waitFor();
   await page.keyboard.press("Control+z");
-  await strip(page, "1 entry kept").waitFor();
+  await banner(page, "1 entry saved").waitFor();
   await page.getByText("80 of 400 mg").waitFor();
-  await again(server, {}, async (next) => {
-    await tryNow(page);
-    await becomes(() => coffees(next), [coffee("espresso", 80)]);
-    await page.locator("#strip").waitFor({ state: "hidden" });
+  await withRestartedServer(server, {}, async (next) => {
+    await retry(page);
+    await waitUntilEqual(() => coffees(next), [coffee("espresso", 80)]);
+    await page.locator("#banner").waitFor({ state: "hidden" });
     assert.deepEqual(await coffees(next), [coffee("espresso", 80)]);
   });
 });
 
-scenario("a key that was revoked is asked for anew, over the page with all that was typed", { expected: [...AWAY, /status of 401/] }, async ({ page, server }) => {
+browserTest("after the key is revoked, the sign-in dialog opens and the input on the page is kept", { expected: [...UNREACHABLE, /status of 401/] }, async ({ page, server }) => {
   await open(page, server);
-  await page.getByText("Something else").click();
+  await page.getByText("Other drink").click();
   await page.locator("#custom-form").getByLabel("Notes").fill("typed before");
   await server.stop();
   const API_KEY = "another-key-of-these-tests";
-  await again(server, { API_KEY }, async (next) => {
-    await drink(page, "espresso").evaluate((button) => button.click());
+  await withRestartedServer(server, { API_KEY }, async (next) => {
+    await drinkButton(page, "espresso").evaluate((button) => button.click());
     const dialog = page.getByRole("dialog", { name: "Coffee Tracker" });
     await dialog.waitFor();
-    await picture(page, "dashboard/key-revoked", { whole: false });
+    await screenshot(page, "dashboard/key-revoked", { fullPage: false });
     await dialog.getByRole("button", { name: "Not now" }).click();
-    await strip(page, "The server no longer takes this key. 1 entry kept on this device.").waitFor();
-    await page.getByRole("button", { name: "Enter a key" }).click();
+    await banner(page, "Your API key is no longer valid. 1 entry saved on this device.").waitFor();
+    await page.getByRole("button", { name: "Sign in" }).click();
     await signIn(page, API_KEY);
-    await page.locator("#strip").waitFor({ state: "hidden" });
+    await page.locator("#banner").waitFor({ state: "hidden" });
     const list = async () => (await fetch(`${next.url}/coffee/`, { headers: { Authorization: `Bearer ${API_KEY}` } })).json();
-    await becomes(async () => (await list()).map((one) => one.coffee_type), ["espresso"]);
+    await waitUntilEqual(async () => (await list()).map((one) => one.coffee_type), ["espresso"]);
     assert.equal(await page.locator("#custom-form").getByLabel("Notes").inputValue(), "typed before");
   });
 });
 
-scenario("over the limit, the page counts down and then sends by itself", {
+browserTest("when rate limited, the page shows a countdown and then sends the entry", {
   expected: [/status of 429/],
   settings: { RATE_LIMIT_ENABLED: "true", RATE_LIMIT_COFFEE_WRITE: "20/minute" },
 }, async ({ page, server }) => {
   for (let n = 0; n < 20; n += 1) await server.api("POST", "/coffee/", { caffeine_mg: 1 });
   await open(page, server);
-  await drink(page, "espresso").click();
-  await strip(page, "asks to wait. 1 entry kept on this device.").waitFor();
-  await picture(page, "dashboard/limited", { whole: false });
-  await becomes(async () => (await coffees(server)).filter((one) => one.coffee_type === "espresso").length, 1);
-  await page.locator("#strip").waitFor({ state: "hidden" });
+  await drinkButton(page, "espresso").click();
+  await banner(page, "Waiting to try again. 1 entry saved on this device.").waitFor();
+  await screenshot(page, "dashboard/limited", { fullPage: false });
+  await waitUntilEqual(async () => (await coffees(server)).filter((one) => one.coffee_type === "espresso").length, 1);
+  await page.locator("#banner").waitFor({ state: "hidden" });
 });
 
-scenario("what the server refuses is kept, told and corrected", { expected: [...AWAY, /status of 422/], settings: { MAX_CAFFEINE_MG: "200" } }, async ({ page, server }) => {
-  // Its rules could not be asked for.
+browserTest("a rejected entry is kept and can be edited", { expected: [...UNREACHABLE, /status of 422/], settings: { MAX_CAFFEINE_MG: "200" } }, async ({ page, server }) => {
+  // Without the limits of /info, the form accepts any dose.
   await page.route("**/info", (route) => route.abort());
   await open(page, server);
-  await page.getByText("Something else").click();
-  await page.locator("#custom-form").getByLabel("What").fill("a whole pot");
-  await page.locator("#custom-form").getByLabel("Caffeine, mg").fill("700");
-  await page.locator("#custom-form").getByRole("button", { name: "Log it" }).click();
-  await strip(page, "The server refused 1 entry.").waitFor();
-  await page.getByRole("button", { name: "Look" }).click();
-  await page.getByText("Refused: caffeine_mg: must be between 0 and 200").waitFor();
-  await picture(page, "dashboard/refused");
+  await page.getByText("Other drink").click();
+  await page.locator("#custom-form").getByLabel("Drink").fill("a whole pot");
+  await page.locator("#custom-form").getByLabel("Caffeine (mg)").fill("700");
+  await page.locator("#custom-form").getByRole("button", { name: "Log drink" }).click();
+  await banner(page, "The server rejected 1 entry.").waitFor();
+  await page.getByRole("button", { name: "Review" }).click();
+  await page.getByText("Rejected: caffeine_mg: must be between 0 and 200").waitFor();
+  await screenshot(page, "dashboard/refused");
   await page.reload();
-  await page.getByRole("button", { name: "Correct" }).click();
-  const sheet = page.getByRole("dialog", { name: "Correct this entry" });
-  await sheet.getByLabel("Caffeine, mg").fill("170");
+  await page.getByRole("button", { name: "Edit", exact: true }).click();
+  const sheet = page.getByRole("dialog", { name: "Edit entry" });
+  await sheet.getByLabel("Caffeine (mg)").fill("170");
   await sheet.getByRole("button", { name: "Save" }).click();
-  await becomes(() => coffees(server), [coffee("a whole pot", 170)]);
-  await page.locator("#strip").waitFor({ state: "hidden" });
+  await waitUntilEqual(() => coffees(server), [coffee("a whole pot", 170)]);
+  await page.locator("#banner").waitFor({ state: "hidden" });
 });
 
-scenario("signing out with entries that wait asks first, and a later sign-in sends them", { expected: AWAY }, async ({ page, server }) => {
+browserTest("signing out with pending entries asks first, and the next sign-in sends them", { expected: UNREACHABLE }, async ({ page, server }) => {
   await page.goto(server.url);
   await signIn(page);
   await page.getByText("0 of 400 mg").waitFor();
-  await cutOff(page);
-  await drink(page, "espresso").click();
-  await strip(page, "1 entry kept").waitFor();
+  await blockCoffeePosts(page);
+  await drinkButton(page, "espresso").click();
+  await banner(page, "1 entry saved").waitFor();
   await page.getByRole("button", { name: "Sign out" }).click();
   const sheet = page.getByRole("dialog", { name: "Sign out?" });
-  await sheet.getByText("1 entry did not reach the server").waitFor();
+  await sheet.getByText("1 entry has not been sent yet").waitFor();
   await page.unrouteAll();
   await sheet.getByRole("button", { name: "Keep and sign out" }).click();
-  await page.getByLabel("This server's API key").waitFor();
+  await page.getByLabel("API key").waitFor();
   await signIn(page);
-  await becomes(() => coffees(server), [coffee("espresso", 80)]);
+  await waitUntilEqual(() => coffees(server), [coffee("espresso", 80)]);
 });
 
-scenario("installed, it starts without the server, shows what it knew, logs, and delivers", { expected: AWAY, serviceWorkers: "allow", screen: "phone" }, async ({ page, server }) => {
+browserTest("the installed app starts offline, shows cached data, logs, and sends later", { expected: UNREACHABLE, serviceWorkers: "allow", screen: "phone" }, async ({ page, server }) => {
   await server.api("POST", "/coffee/", { caffeine_mg: 120, coffee_type: "mocha" });
   await page.goto(server.url);
   await signIn(page, KEY, { remember: true });
@@ -188,76 +188,76 @@ scenario("installed, it starts without the server, shows what it knew, logs, and
   });
   await server.stop();
   await page.reload();
-  await strip(page, "The server does not answer.").waitFor();
+  await banner(page, "Can't reach the server.").waitFor();
   await page.getByText("120 of 400 mg").waitFor();
-  await page.locator("#curve-plot canvas").waitFor();
-  await drink(page, "mocha").click();
+  await page.locator("#caffeine-chart canvas").waitFor();
+  await drinkButton(page, "mocha").click();
   await page.getByText("240 of 400 mg").waitFor();
   await page.reload();
   await page.getByText("240 of 400 mg").waitFor();
-  await picture(page, "dashboard/phone-started-offline");
-  await again(server, {}, async (next) => {
-    await tryNow(page);
-    await becomes(() => coffees(next), [coffee("mocha", 120), coffee("mocha", 120)]);
-    await page.locator("#strip").waitFor({ state: "hidden" });
+  await screenshot(page, "dashboard/phone-started-offline");
+  await withRestartedServer(server, {}, async (next) => {
+    await retry(page);
+    await waitUntilEqual(() => coffees(next), [coffee("mocha", 120), coffee("mocha", 120)]);
+    await page.locator("#banner").waitFor({ state: "hidden" });
   });
 });
 
-scenario("over plain HTTP the open page queues, and says what starting without a connection needs", { expected: AWAY }, async ({ page, server }) => {
+browserTest("over plain HTTP the open page queues entries and explains that offline start needs HTTPS", { expected: UNREACHABLE }, async ({ page, server }) => {
   await page.goto(`http://kitchen.lan:${server.port}/`);
   await signIn(page);
   await page.getByText("0 of 400 mg").waitFor();
   assert.deepEqual(await page.evaluate(() => [isSecureContext, "serviceWorker" in navigator, typeof crypto.randomUUID]), [false, false, "undefined"]);
-  await page.getByText("To start without a connection, it needs HTTPS").waitFor();
+  await page.getByText("Opening it without a connection requires HTTPS").waitFor();
   await server.stop();
-  await drink(page, "cola").click();
-  await strip(page, "1 entry kept on this device").waitFor();
-  await again(server, {}, async (next) => {
-    await tryNow(page);
-    await becomes(() => coffees(next), [coffee("cola", 40)]);
+  await drinkButton(page, "cola").click();
+  await banner(page, "1 entry saved on this device").waitFor();
+  await withRestartedServer(server, {}, async (next) => {
+    await retry(page);
+    await waitUntilEqual(() => coffees(next), [coffee("cola", 40)]);
   });
 });
 
-scenario("what is logged on a device whose clock is wrong gets the right time", {}, async ({ page, server }) => {
+browserTest("entries from a device with a wrong clock get the right time", {}, async ({ page, server }) => {
   await page.clock.install({ time: Date.now() + 3 * 3_600_000 });
   await open(page, server);
-  await page.getByText("This device's clock and the server's differ").waitFor();
-  await drink(page, "espresso").click();
-  await becomes(() => coffees(server), [coffee("espresso", 80)]);
+  await page.getByText("This device's clock differs from the server's").waitFor();
+  await drinkButton(page, "espresso").click();
+  await waitUntilEqual(() => coffees(server), [coffee("espresso", 80)]);
   const minutes = minutesAgo((await server.api("GET", "/coffee/")).body[0].timestamp);
   assert.ok(Math.abs(minutes) < 0.5, `${minutes} minutes ago`);
 });
 
-scenario("far from home the server's time zone is named, and times are this device's", { timezoneId: "America/New_York", locale: "en-US" }, async ({ page, server }) => {
+browserTest("in another time zone, times are the device's and the server's zone is named", { timezoneId: "America/New_York", locale: "en-US" }, async ({ page, server }) => {
   await server.api("POST", "/coffee/", { caffeine_mg: 80, timestamp: "2026-03-01T08:30:00Z" });
   await open(page, server);
-  await page.getByText("Times are this device's (America/New_York). Days and bedtime are the server's, in Europe/Berlin.").waitFor();
+  await page.getByText("Times are shown in this device's time zone (America/New_York). Days and bedtime use the server's time zone (Europe/Berlin).").waitFor();
   await page.locator("#history").scrollIntoViewIfNeeded();
   assert.match(await page.locator("#history-list time").innerText(), /^3:30.AM$/);
 });
 
-scenario("a key that may only log, logs; and one that may only look is told so", { expected: [/status of 403/] }, async ({ page, server, context }) => {
+browserTest("a key with the scope write can log, and entries of a key with the scope read are rejected", { expected: [/status of 403/] }, async ({ page, server, context }) => {
   const keys = {};
   for (const scope of ["write", "read"]) {
-    const made = spawnSync(PROGRAM, ["key", "add", scope, "--scope", scope, `--database-url=${server.folder}/coffee.db`], { encoding: "utf8" });
+    const made = spawnSync(BINARY, ["key", "add", scope, "--scope", scope, `--database-url=${server.folder}/coffee.db`], { encoding: "utf8" });
     assert.equal(made.status, 0, made.stderr);
     keys[scope] = made.stdout.trim();
   }
-  // The server looks at its file of keys every few moments.
+  // The server reloads the key file at intervals.
   const status = async (key) => (await fetch(`${server.url}/coffee/today`, { headers: { Authorization: `Bearer ${key}` } })).status;
-  await becomes(async () => [await status(keys.write), await status(keys.read)], [403, 200]);
+  await waitUntilEqual(async () => [await status(keys.write), await status(keys.read)], [403, 200]);
   await page.goto(server.url);
   await signIn(page, keys.write);
   await page.getByText("This API key lacks the scope read").first().waitFor();
-  await page.getByText("Something else").click();
-  await page.locator("#custom-form").getByLabel("Caffeine, mg").fill("60");
-  await page.locator("#custom-form").getByRole("button", { name: "Log it" }).click();
-  await becomes(() => coffees(server), [coffee(null, 60)]);
+  await page.getByText("Other drink").click();
+  await page.locator("#custom-form").getByLabel("Caffeine (mg)").fill("60");
+  await page.locator("#custom-form").getByRole("button", { name: "Log drink" }).click();
+  await waitUntilEqual(() => coffees(server), [coffee(null, 60)]);
   const other = await context.newPage();
   await other.setViewportSize(SCREENS.phone);
   await other.goto(server.url);
   await signIn(other, keys.read);
-  await drink(other, "espresso").click();
-  await strip(other, "The server refused 1 entry.").waitFor();
-  await other.getByText("Refused: This API key lacks the scope write").waitFor();
+  await drinkButton(other, "espresso").click();
+  await banner(other, "The server rejected 1 entry.").waitFor();
+  await other.getByText("Rejected: This API key lacks the scope write").waitFor();
 });

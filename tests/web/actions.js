@@ -1,0 +1,65 @@
+// Actions of a user on the dashboard, and locators and assertions for their results.
+
+import assert from "node:assert/strict";
+
+import { KEY } from "./helpers.js";
+
+/** Opens the dashboard, signed in for this window. */
+export async function open(page, server, key = KEY) {
+  await page.addInitScript((value) => {
+    // Blank pages and error pages have no storage.
+    if (location.protocol.startsWith("http")) sessionStorage.getItem("coffee.key") ?? sessionStorage.setItem("coffee.key", value);
+  }, key);
+  await page.goto(server.url);
+  await page.locator("#today-total", { hasText: "mg" }).waitFor();
+}
+
+/** Scrolls to every section that loads lazily and back to the top. */
+export async function loadAllSections(page) {
+  for (const [section, content] of [["week", "#week-bars li"], ["correlation", "#verdict:not(:empty)"], ["history", "#history-list > *"]]) {
+    await page.locator(`#${section}`).scrollIntoViewIfNeeded();
+    await page.locator(content).first().waitFor();
+  }
+  await page.waitForLoadState("networkidle");
+  await page.evaluate(() => scrollTo(0, 0));
+}
+
+/** Fills in and submits the sign-in dialog. */
+export async function signIn(page, key = KEY, { remember = false } = {}) {
+  await page.getByLabel("API key").fill(key);
+  await page.getByRole("checkbox").setChecked(remember);
+  await page.locator("#sign-in").getByRole("button", { name: "Sign in" }).click();
+}
+
+/** Waits until `read` returns a value equal to `expected`. */
+export async function waitUntilEqual(read, expected, timeout = 30_000) {
+  const deadline = Date.now() + timeout;
+  for (;;) {
+    const found = await read();
+    try {
+      assert.deepEqual(found, expected);
+      return;
+    } catch (error) {
+      if (Date.now() > deadline) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
+}
+
+/** Returns the coffees on the server, newest first, without ids and times. */
+export async function coffees(server) {
+  const { body } = await server.api("GET", "/coffee/?limit=1000");
+  return body.map(({ caffeine_mg, coffee_type, notes }) => ({ caffeine_mg, coffee_type, notes }));
+}
+
+/** A coffee as returned by `coffees`. */
+export const coffee = (coffee_type, caffeine_mg, notes = null) => ({ caffeine_mg, coffee_type, notes });
+
+/** The button that logs a drink. */
+export const drinkButton = (page, name) => page.locator("#drinks").getByRole("button", { name: new RegExp(`^${name} `) });
+
+/** The banner, when it contains a text. */
+export const banner = (page, text) => page.locator("#banner", { hasText: text });
+
+/** Returns the age of a timestamp in minutes. */
+export const minutesAgo = (timestamp) => (Date.now() - Date.parse(timestamp)) / 60_000;

@@ -91,10 +91,10 @@ test-statistics: ## Do the intervals hold the truth, on 1,000 simulated people o
 oracle: ## Compute the statistics' reference values anew with scipy (installs it into .venv), and compare
 	@scripts/oracle.sh
 
-test-web: ## Use the pages as a person does, in a headless Chromium; pictures in target/web
+test-web: ## Test the pages in a headless Chromium; screenshots in target/web
 	@scripts/test-web.sh
 
-screenshots: ## Take README's pictures anew, of a made-up person's year
+screenshots: ## Update the screenshots of the README, with a year of sample data
 	@scripts/screenshots.sh
 
 test-verbs: ## Try the verbs themselves with the release binary, in a copy of this folder
@@ -132,7 +132,7 @@ bench: ## Measure speed and size against a bare handler and raw SQLite (some 10 
 bench-import: ## Import 3 million heart rates while a server is asked, beside a bare insert loop
 	cargo bench --locked --bench import
 
-bench-web: ## Measure the pages: bytes over the wire, first paint with a year of data, every answer, jumps
+bench-web: ## Benchmark the pages: transferred bytes, first paint, API response times, layout shift
 	@scripts/bench-web.sh
 
 siege: ## Attack a server from strangers' connections in a cgroup of 256 MB, from one address and from 200: SECONDS=120 each

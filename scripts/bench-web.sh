@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Measures the pages in a headless Chromium, with the release binary: bytes, first paint, answers, jumps.
-# What it needs and which settings it knows stands in scripts/web-tools.sh.
+# Benchmarks the pages with the release binary in a headless Chromium: transferred bytes, first paint, API
+# response times, layout shift. Requirements and settings: scripts/web-tools.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ -z "${COFFEE_TRACKER:-}" ]; then

@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
-# Makes the icons that home screens want, static/icon-*.png, from static/icon.svg: after a change of it.
-# CHROMIUM=path: with another browser.
+# Generates the home screen icons, static/icon-*.png, from static/icon.svg. CHROMIUM=path uses another browser.
 set -euo pipefail
 cd "$(dirname "$0")/../static"
 
 chromium=${CHROMIUM:-/usr/bin/chromium}
-[ -x "$chromium" ] || { echo "$chromium is missing: install chromium, or name one by CHROMIUM" >&2; exit 1; }
+[ -x "$chromium" ] || { echo "$chromium is missing: install it, or set CHROMIUM" >&2; exit 1; }
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-# picture FILE SIZE SHARE BACKGROUND: the icon, SHARE percent of the square wide.
-picture() {
+# render FILE SIZE SHARE BACKGROUND: renders the icon in SHARE percent of the square.
+render() {
     local file=$1 size=$2 share=$3 background=$4
     cat >"$scratch/icon.html" <<HTML
 <style>html { width: ${size}px; height: ${size}px; display: grid; place-items: center; background: $background } body { margin: 0; width: $share% } svg { display: block }</style>
@@ -22,7 +21,7 @@ HTML
     echo "$file: $size pixels, $(stat -c %s "$file") bytes"
 }
 
-picture icon-192.png 192 100 transparent
-picture icon-512.png 512 100 transparent
-# A launcher cuts a shape out of it: what counts lies in the middle.
-picture icon-maskable-512.png 512 56 '#faf6f0'
+render icon-192.png 192 100 transparent
+render icon-512.png 512 100 transparent
+# Launchers crop maskable icons: the icon stays in the center.
+render icon-maskable-512.png 512 56 '#faf6f0'

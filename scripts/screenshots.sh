@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Takes README's pictures anew: docs/dashboard.webp and docs/dashboard-phone.webp, of a made-up person's year.
-# What it needs and which settings it knows stands in scripts/web-tools.sh.
+# Takes the screenshots of the README, docs/dashboard.webp and docs/dashboard-phone.webp, with a year of sample
+# data. Requirements and settings: scripts/web-tools.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/web-tools.sh

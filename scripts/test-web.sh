@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# Uses the pages as a person does, in a headless Chromium; pictures of what it saw lie in target/web.
-# Arguments go to node's test runner: --test-name-pattern="second visit". What it needs and which
-# settings it knows stands in scripts/web-tools.sh.
+# Tests the pages in a headless Chromium. Screenshots are saved in target/web. Arguments are passed to the test
+# runner of Node.js: --test-name-pattern="undo". Requirements and settings: scripts/web-tools.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/web-tools.sh

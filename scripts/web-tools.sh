@@ -1,21 +1,22 @@
 # shellcheck shell=bash
-# Sourced by what drives a browser: brings in what is missing of it and of the server, and ends in tests/web.
+# Sourced by the scripts that run a browser: installs what is missing, builds the server, and changes to
+# tests/web.
 #
-#   COFFEE_TRACKER=path   a server that is built already
-#   CHROMIUM=path         another browser
+#   COFFEE_TRACKER=path   use this server binary instead of building one
+#   CHROMIUM=path         use another browser
 #
-# Chromium, Node.js (18 or newer) and curl come from Debian's packages (as root), the libraries from their
-# lock file. Debian has npm in a package of its own, others bring it with Node.js.
-bring() {
+# Chromium, Node.js (18 or newer) and curl are installed from Debian's packages (as root), the libraries from
+# package-lock.json. In Debian, npm is a separate package; elsewhere it comes with Node.js.
+install_packages() {
     if [ -z "${lists_updated:-}" ]; then apt-get update -qq; fi
     lists_updated=yes
     echo "installing $*"
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
-[ -x "${CHROMIUM:-/usr/bin/chromium}" ] || bring chromium fonts-dejavu-core
-command -v curl >/dev/null || bring curl ca-certificates
-command -v node >/dev/null || bring nodejs
-command -v npm >/dev/null || bring npm
+[ -x "${CHROMIUM:-/usr/bin/chromium}" ] || install_packages chromium fonts-dejavu-core
+command -v curl >/dev/null || install_packages curl ca-certificates
+command -v node >/dev/null || install_packages nodejs
+command -v npm >/dev/null || install_packages npm
 
 if [ -z "${COFFEE_TRACKER:-}" ]; then
     cargo build --locked

@@ -108,7 +108,7 @@ export function start() {
   name.addEventListener("change", () => {
     dose.value ||= drinks().find((drink) => drink.coffee_type.toLowerCase() === name.value.trim().toLowerCase())?.caffeine_mg ?? "";
   });
-  fillForm(byId("heart-form"), "/heartrate/", h("button", { class: "button" }, "Log heart rate"));
+  fillForm(byId("heart-form"), "/heartrate/", h("button", { class: "button" }, "Log"));
   byId("more-drinks").addEventListener("click", () => {
     showsAllDrinks = true;
     showDrinks();

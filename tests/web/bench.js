@@ -41,20 +41,20 @@ browserTest("dashboard with a year of data", { sampleData: YEAR }, async ({ page
     starts.push(await page.evaluate(() => {
       const html = performance.getEntriesByType("navigation")[0].responseEnd;
       const paint = performance.getEntriesByName("first-contentful-paint")[0].startTime - html;
-      const asked = performance.getEntriesByType("resource").filter((entry) => /^\/(coffee|heartrate|info|health)/.test(new URL(entry.name).pathname));
-      const answers = asked.map((entry) => [entry.responseEnd - entry.requestStart, new URL(entry.name).pathname]);
+      const requests = performance.getEntriesByType("resource").filter((entry) => /^\/(coffee|heartrate|info|health)/.test(new URL(entry.name).pathname));
+      const timings = requests.map((entry) => [entry.responseEnd - entry.requestStart, new URL(entry.name).pathname]);
       // Until the last of the first API responses.
-      const known = Math.max(...asked.filter((entry) => /active|summary|today/.test(entry.name)).map((entry) => entry.responseEnd)) - html;
-      return { paint, known, answers, shifts: window.shifts };
+      const dataShown = Math.max(...requests.filter((entry) => /active|summary|today/.test(entry.name)).map((entry) => entry.responseEnd)) - html;
+      return { paint, dataShown, timings, shifts: window.shifts };
     }));
   }
   show("first paint after the HTML, first start, ms", Math.round(starts[0].paint), 300);
   show(`first paint after the HTML, median of ${STARTS} starts, ms`, Math.round(median(starts.map((start) => start.paint))), 300);
-  show("level and totals there after the HTML, median, ms", Math.round(median(starts.map((start) => start.known))), "none");
-  const answers = starts.flatMap((start) => start.answers);
-  for (const path of [...new Set(answers.map(([, name]) => name))].sort()) {
-    const times = answers.filter(([, name]) => name === path).map(([time]) => time);
-    show(`${path}, as the browser waits: median (slowest), ms`, `${median(times).toFixed(0)} (${Math.max(...times).toFixed(0)})`, 50);
+  show("level and totals shown after the HTML, median, ms", Math.round(median(starts.map((start) => start.dataShown))), "none");
+  const timings = starts.flatMap((start) => start.timings);
+  for (const path of [...new Set(timings.map(([, name]) => name))].sort()) {
+    const times = timings.filter(([, name]) => name === path).map(([time]) => time);
+    show(`${path}, response time, median (slowest), ms`, `${median(times).toFixed(0)} (${Math.max(...times).toFixed(0)})`, 50);
   }
-  show("cumulative layout shift, the most", Math.max(...starts.map((start) => start.shifts)).toFixed(4), 0.025);
+  show("cumulative layout shift, highest", Math.max(...starts.map((start) => start.shifts)).toFixed(4), 0.025);
 });

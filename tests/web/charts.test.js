@@ -62,10 +62,10 @@ browserTest("What if? previews a drink with the server's formula and logs nothin
   assert.match(await slider.getAttribute("aria-valuetext"), new RegExp(`${clock(when)}$`));
   const [ke, hours] = [Math.LN2 / halfLife, (Date.parse(bedtime) - when) / HOUR];
   const more = ((80 * ka) / (ka - ke)) * (Math.exp(-ke * hours) - Math.exp(-ka * hours));
-  const found = /: ([\d.]+) mg instead of ([\d.]+) mg, above the 50 mg sleep threshold/.exec(words);
-  assert.ok(found, words);
-  assert.ok(Math.abs(Number(found[1]) - (left + more)) <= 1.1, `${words}: ${left} + ${more}`);
-  assert.ok(Math.abs(Number(found[2]) - left) <= 1.1, words);
+  const match = /: ([\d.]+) mg instead of ([\d.]+) mg, above the 50 mg sleep threshold/.exec(words);
+  assert.ok(match, words);
+  assert.ok(Math.abs(Number(match[1]) - (left + more)) <= 1.1, `${words}: ${left} + ${more}`);
+  assert.ok(Math.abs(Number(match[2]) - left) <= 1.1, words);
   assert.equal((await coffees(server)).length, 1);
   await page.locator("#what-if").getByLabel("Dose (mg)").fill("0");
   await page.getByText("Choose a drink and a time").waitFor();
@@ -97,16 +97,16 @@ browserTest("week and year show the server's daily totals, and clicking a day li
 
 browserTest("the heart rate chart describes the selected period", { sampleData: DEMO }, async ({ page, server }) => {
   await open(page, server);
-  const told = async (days) => {
+  const expectedText = async (days) => {
     const [start, end] = [Date.now() - days * 24 * HOUR, Date.now()].map((instant) => new Date(instant).toISOString());
     const { stats, readings_count } = (await server.api("GET", `/heartrate/range?start=${start}&end=${end}`)).body;
     const count = new Intl.NumberFormat("en-GB").format(readings_count);
     return `${count} readings: ${stats.min_bpm}–${stats.max_bpm} bpm, average ${stats.avg_bpm}, median ${stats.median_bpm}.`;
   };
   const text = page.locator("#heart-text");
-  await text.filter({ hasText: await told(1) }).waitFor();
+  await text.filter({ hasText: await expectedText(1) }).waitFor();
   await page.locator("#heart-span").getByRole("radio", { name: "7 days" }).check();
-  await text.filter({ hasText: await told(7) }).waitFor();
+  await text.filter({ hasText: await expectedText(7) }).waitFor();
   await page.getByText("Heart rate as a table").click();
   await page.locator("#heart-table table").waitFor();
   assert.ok((await rows(page, "heart-table")).length > 20);

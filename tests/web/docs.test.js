@@ -154,21 +154,21 @@ browserTest("the docs transfer at most 550 KB on the first visit and 10 KB on th
 for (const colorScheme of ["light", "dark"]) {
   for (const screen of ["wide", "phone", "narrow"]) {
     browserTest(`the docs are accessible and fit the window: ${colorScheme}, ${screen}`, { colorScheme, screen }, async ({ page, server }) => {
-      const look = async (what, options) => {
-        await screenshot(page, `docs/${screen}-${colorScheme}${what}`, options);
-        assert.equal(await horizontalOverflow(page), 0, `nothing is wider than the window${what}`);
-        assert.equal(await accessibilityViolations(page), "", what);
+      const check = async (suffix, options) => {
+        await screenshot(page, `docs/${screen}-${colorScheme}${suffix}`, options);
+        assert.equal(await horizontalOverflow(page), 0, `nothing is wider than the window${suffix}`);
+        assert.equal(await accessibilityViolations(page), "", suffix);
       };
       await openDocs(page, server);
-      await look("", { fullPage: true });
+      await check("", { fullPage: true });
       await page.getByRole("button", { name: "Authorize" }).first().click();
       await page.locator(".modal-ux").waitFor();
-      await look("-key", { fullPage: false });
+      await check("-key", { fullPage: false });
       await page.locator(".modal-ux").getByRole("button", { name: "Close" }).last().click();
       await authorize(page);
       await tryItOut(page, ROUTE, { caffeine_mg: 64 });
       await page.locator(ROUTE).scrollIntoViewIfNeeded();
-      await look("-tried", { fullPage: true });
+      await check("-tried", { fullPage: true });
     });
   }
 }

@@ -30,7 +30,7 @@ browserTest("the history loads page by page, also across many entries with the s
     await waitUntilEqual(() => entries(page).count(), count);
   }
   assert.equal(await page.getByRole("button", { name: "Load more" }).count(), 0);
-  const doses = await entries(page).locator(".amount").evaluateAll((all) => all.map((one) => parseInt(one.textContent, 10)));
+  const doses = await entries(page).locator(".amount").evaluateAll((elements) => elements.map((element) => parseInt(element.textContent, 10)));
   assert.deepEqual([...doses].sort((a, b) => a - b), Array.from({ length: 95 }, (_, n) => n));
 });
 
@@ -38,14 +38,14 @@ browserTest("entries are filtered by drink and by day", { sampleData: DEMO }, as
   await openHistory(page, server);
   const { body } = await server.api("GET", "/coffee/?coffee_type=espresso&limit=1000");
   const day = new Intl.DateTimeFormat("sv-SE", { timeZone: "Europe/Berlin" }).format(Date.parse(body[0].timestamp));
-  const ofDay = body.filter((one) => new Intl.DateTimeFormat("sv-SE", { timeZone: "Europe/Berlin" }).format(Date.parse(one.timestamp)) === day);
+  const ofDay = body.filter((entry) => new Intl.DateTimeFormat("sv-SE", { timeZone: "Europe/Berlin" }).format(Date.parse(entry.timestamp)) === day);
   const filter = page.locator("#history-filter");
   await filter.getByLabel("Drink").fill("espresso");
   await filter.getByLabel("From").fill(day);
   await filter.getByLabel("To").fill(day);
   await filter.getByLabel("To").blur();
-  await waitUntilEqual(() => times(page), ofDay.map((one) => one.timestamp));
-  await filter.getByLabel("Drink").fill("nobody drinks this");
+  await waitUntilEqual(() => times(page), ofDay.map((entry) => entry.timestamp));
+  await filter.getByLabel("Drink").fill("no such drink");
   await filter.getByLabel("Drink").blur();
   await page.getByText("No matching entries").waitFor();
   await filter.getByRole("button", { name: "Clear" }).click();
@@ -53,8 +53,8 @@ browserTest("entries are filtered by drink and by day", { sampleData: DEMO }, as
   await page.getByRole("radio", { name: "Heart rates" }).check();
   await filter.getByLabel("Context").fill("sleeping");
   await filter.getByLabel("Context").blur();
-  const { body: asleep } = await server.api("GET", "/heartrate/?context=sleeping&limit=12");
-  await waitUntilEqual(() => times(page), asleep.map((one) => one.timestamp));
+  const { body: sleeping } = await server.api("GET", "/heartrate/?context=sleeping&limit=12");
+  await waitUntilEqual(() => times(page), sleeping.map((entry) => entry.timestamp));
 });
 
 browserTest("an entry is edited, and a rejected edit keeps the input", { expected: [/status of 422/] }, async ({ page, server }) => {
@@ -105,12 +105,12 @@ browserTest("a deletion can be undone, and is carried out when the page is left"
   await waitUntilEqual(() => entries(page).count(), 2);
   await page.getByRole("button", { name: "Undo" }).click();
   await waitUntilEqual(() => entries(page).count(), 3);
-  assert.deepEqual((await server.api("GET", "/coffee/")).body, all, "nothing was touched");
+  assert.deepEqual((await server.api("GET", "/coffee/")).body, all, "nothing is deleted yet");
   await page.getByRole("button", { name: /^Delete b,/ }).click();
   await waitUntilEqual(() => entries(page).count(), 2);
   // Leaving the page carries out the deletion.
   await page.goto("about:blank");
-  await waitUntilEqual(async () => (await coffees(server)).map((one) => one.coffee_type), ["c", "a"]);
+  await waitUntilEqual(async () => (await coffees(server)).map((entry) => entry.coffee_type), ["c", "a"]);
 });
 
 browserTest("on a phone an entry is deleted in the edit dialog", { screen: "phone" }, async ({ page, server }) => {
@@ -118,7 +118,7 @@ browserTest("on a phone an entry is deleted in the edit dialog", { screen: "phon
   await openHistory(page, server);
   await page.getByRole("radio", { name: "Heart rates" }).check();
   await page.getByRole("button", { name: /^Edit 70 bpm, gym/ }).click();
-  assert.equal(await page.getByRole("dialog").getByLabel("Context").inputValue(), "gym", "a word of one's own is kept");
+  assert.equal(await page.getByRole("dialog").getByLabel("Context").inputValue(), "gym", "a custom context is kept");
   await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
   await page.getByText("Deleted 70 bpm, gym").waitFor();
   await page.goto("about:blank");
@@ -126,12 +126,12 @@ browserTest("on a phone an entry is deleted in the edit dialog", { screen: "phon
 });
 
 browserTest("user text is never interpreted as HTML", {}, async ({ page, server }) => {
-  const evil = '<img src="/static/icon.svg" onload="document.title=1"><script>document.title=1</script>';
-  await server.api("POST", "/coffee/", { caffeine_mg: 80, coffee_type: evil, notes: evil });
-  await server.api("POST", "/heartrate/", { bpm: 80, context: "<b>bold</b>", notes: evil });
+  const html = '<img src="/static/icon.svg" onload="document.title=1"><script>document.title=1</script>';
+  await server.api("POST", "/coffee/", { caffeine_mg: 80, coffee_type: html, notes: html });
+  await server.api("POST", "/heartrate/", { bpm: 80, context: "<b>bold</b>", notes: html });
   await open(page, server);
   await loadAllSections(page);
-  assert.deepEqual(await entries(page).locator(".entry-text span").allTextContents(), [evil, evil]);
+  assert.deepEqual(await entries(page).locator(".entry-text span").allTextContents(), [html, html]);
   assert.ok((await page.locator(".drink").first().innerText()).toLowerCase().startsWith("<img"));
   assert.ok((await page.locator("#heart-now-detail").innerText()).startsWith("<b>bold</b>"));
   await page.getByRole("button", { name: /^Delete/ }).click();
@@ -146,17 +146,17 @@ const withoutPicker = (page) => page.addInitScript(() => delete window.showSaveF
 browserTest("all entries or selected days are exported, as the API returns them", { sampleData: DEMO }, async ({ page, server }) => {
   await withoutPicker(page);
   await openHistory(page, server);
-  const asked = async (path) => (await fetch(server.url + path, { headers: { Authorization: `Bearer ${KEY}` } })).text();
-  const [whole] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "CSV" }).click()]);
-  assert.match(whole.suggestedFilename(), /^coffee.*\.csv$/);
-  assert.equal(readFileSync(await whole.path(), "utf8"), await asked("/export/coffee?format=csv"));
+  const exported = async (path) => (await fetch(server.url + path, { headers: { Authorization: `Bearer ${KEY}` } })).text();
+  const [all] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "CSV" }).click()]);
+  assert.match(all.suggestedFilename(), /^coffee.*\.csv$/);
+  assert.equal(readFileSync(await all.path(), "utf8"), await exported("/export/coffee?format=csv"));
   const { body } = await server.api("GET", "/heartrate/?limit=1");
   const day = new Intl.DateTimeFormat("sv-SE", { timeZone: "Europe/Berlin" }).format(Date.parse(body[0].timestamp));
   await page.getByRole("radio", { name: "Heart rates" }).check();
   await page.getByLabel("From").fill(day);
   const [part] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "JSON Lines" }).click()]);
   const since = (await page.evaluate((date) => new Date(`${date}T00:00`).toISOString(), day));
-  assert.equal(readFileSync(await part.path(), "utf8"), await asked(`/export/heartrate?format=jsonl&since=${since}`));
+  assert.equal(readFileSync(await part.path(), "utf8"), await exported(`/export/heartrate?format=jsonl&since=${since}`));
 });
 
 browserTest("an export is written directly to disk where the browser supports it", { sampleData: DEMO }, async ({ page, server }) => {
@@ -170,6 +170,6 @@ browserTest("an export is written directly to disk where the browser supports it
     const folder = await navigator.storage.getDirectory();
     return (await (await folder.getFileHandle("coffee.csv")).getFile()).text();
   });
-  const whole = await fetch(`${server.url}/export/coffee`, { headers: { Authorization: `Bearer ${KEY}` } });
-  assert.equal(written, await whole.text());
+  const expected = await fetch(`${server.url}/export/coffee`, { headers: { Authorization: `Bearer ${KEY}` } });
+  assert.equal(written, await expected.text());
 });

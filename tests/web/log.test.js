@@ -13,14 +13,14 @@ browserTest("the key is verified before it is stored, and signing out removes it
   await page.getByText("only letters, digits and symbols").waitFor();
   await signIn(page, "the-wrong-key-of-these-tests");
   await page.getByText("Invalid API key").waitFor();
-  assert.equal(await page.getByLabel("API key").inputValue(), "the-wrong-key-of-these-tests", "what was typed is still there");
+  assert.equal(await page.getByLabel("API key").inputValue(), "the-wrong-key-of-these-tests", "the input is kept");
   await screenshot(page, "dashboard/sign-in");
   assert.equal(await accessibilityViolations(page), "");
   await signIn(page, ` Bearer ${KEY} `);
   await page.getByText("0 of 400 mg").waitFor();
   await page.reload();
   await page.getByText("0 of 400 mg").waitFor();
-  assert.equal(await page.evaluate(() => localStorage.getItem("coffee.key")), null, "not on the device unless asked for");
+  assert.equal(await page.evaluate(() => localStorage.getItem("coffee.key")), null, "not stored on the device by default");
   await page.getByRole("button", { name: "Sign out" }).click();
   await page.getByLabel("API key").waitFor();
   await page.reload();
@@ -59,7 +59,7 @@ browserTest("a drink is logged with one tap, undone with another, and logged for
   const { body } = await server.api("GET", "/coffee/");
   const minutes = minutesAgo(body[0].timestamp);
   assert.ok(minutes > 59.5 && minutes < 61, `${minutes} minutes ago`);
-  assert.ok(await page.getByRole("radio", { name: "Now" }).isChecked(), "the next one is for now again");
+  assert.ok(await page.getByRole("radio", { name: "Now" }).isChecked(), "the time is reset to now");
 });
 
 browserTest("an accidental double tap logs one drink", {}, async ({ page, server }) => {
@@ -77,8 +77,8 @@ browserTest("the user's own drinks come before the presets", { sampleData: DEMO 
   await drinkButton(page, body.own[0].coffee_type).first().waitFor();
   await page.getByRole("button", { name: "More drinks" }).click();
   const names = await page.locator(".drink span:first-child").evaluateAll((elements) => elements.map((element) => element.textContent));
-  const own = body.own.map((one) => one.coffee_type);
-  assert.deepEqual(names, [...own, ...body.presets.map((one) => one.coffee_type).filter((name) => !own.includes(name))]);
+  const own = body.own.map((entry) => entry.coffee_type);
+  assert.deepEqual(names, [...own, ...body.presets.map((entry) => entry.coffee_type).filter((name) => !own.includes(name))]);
 });
 
 browserTest("other drinks are logged with a form, with a custom time and notes", {}, async ({ page, server }) => {
@@ -90,7 +90,7 @@ browserTest("other drinks are logged with a form, with a custom time and notes",
   await form.getByLabel("Caffeine (mg)").fill("1000.5");
   await form.getByLabel("Notes").fill(notes);
   await form.getByRole("button", { name: "Log drink" }).click();
-  assert.deepEqual(await coffees(server), [], "more than the server takes does not leave the form");
+  assert.deepEqual(await coffees(server), [], "the form rejects more than the server accepts");
   await form.getByLabel("Caffeine (mg)").fill("127.5");
   await page.getByRole("radio", { name: "Other" }).check();
   await page.getByLabel("Date and time").fill("2026-01-15T07:45");
@@ -98,7 +98,7 @@ browserTest("other drinks are logged with a form, with a custom time and notes",
   await toast(page, "double espresso, 128 mg, Thu, 15 Jan").or(toast(page, "double espresso, 128 mg, Thu 15 Jan")).waitFor();
   await waitUntilEqual(() => coffees(server), [coffee("double espresso", 127.5, notes)]);
   const { body } = await server.api("GET", "/coffee/");
-  assert.equal(body[0].timestamp, "2026-01-15T06:45:00.000000Z", "the time is this device's");
+  assert.equal(body[0].timestamp, "2026-01-15T06:45:00.000000Z", "the time is in this device's zone");
 });
 
 browserTest("a future or missing time is reported and nothing is logged", {}, async ({ page, server }) => {
@@ -109,15 +109,15 @@ browserTest("a future or missing time is reported and nothing is logged", {}, as
     await when.fill(value);
     await drinkButton(page, name).click();
     assert.equal(await when.evaluate((input) => input.validity.valid), false);
-    assert.equal(await page.evaluate(() => document.activeElement.id), "when-time", "where to mend it");
+    assert.equal(await page.evaluate(() => document.activeElement.id), "when-time", "the invalid field has the focus");
   }
   await page.locator("#heart-form").getByLabel("Heart rate (bpm)").fill("64");
   await page.locator("#heart-form").getByRole("button").click();
-  assert.equal(await page.locator("#heart-form").getByLabel("Heart rate (bpm)").inputValue(), "64", "nothing typed is lost");
+  assert.equal(await page.locator("#heart-form").getByLabel("Heart rate (bpm)").inputValue(), "64", "the input is kept");
   assert.equal(await page.locator(".toast").count(), 0);
   await when.fill("2026-01-15T07:45");
   await page.locator("#heart-form").getByRole("button").click();
-  await waitUntilEqual(async () => (await server.api("GET", "/heartrate/")).body.map((one) => one.timestamp), ["2026-01-15T06:45:00.000000Z"]);
+  await waitUntilEqual(async () => (await server.api("GET", "/heartrate/")).body.map((entry) => entry.timestamp), ["2026-01-15T06:45:00.000000Z"]);
   assert.deepEqual(await coffees(server), []);
 });
 
@@ -179,7 +179,7 @@ browserTest("every element that receives focus shows it", { sampleData: DEMO }, 
     if (outline !== "solid 3px" || !isInView) unmarked.push(`${name}: ${outline}, in view: ${isInView}`);
     if (isLast) break;
   }
-  assert.ok(seen.size > 45, `${seen.size} places`);
+  assert.ok(seen.size > 45, `${seen.size} elements`);
   assert.deepEqual(unmarked, []);
 });
 

@@ -10,11 +10,11 @@ import { banner, coffee, coffees, drinkButton, minutesAgo, open, signIn, waitUnt
 
 /** Restarts the server with the same port and data for the duration of `body`. */
 async function withRestartedServer(server, settings, body) {
-  const next = await startServer({ port: server.port, folder: server.folder, settings });
+  const restarted = await startServer({ port: server.port, folder: server.folder, settings });
   try {
-    await body(next);
+    await body(restarted);
   } finally {
-    await next.stop();
+    await restarted.stop();
   }
 }
 
@@ -30,11 +30,11 @@ browserTest("entries logged while the server is down are sent once it is back, w
   await page.getByText("130 of 400 mg").waitFor();
   await page.locator("#active", { hasText: /^[1-9]/ }).waitFor();
   await screenshot(page, "dashboard/phone-down", { fullPage: false });
-  await withRestartedServer(server, {}, async (next) => {
+  await withRestartedServer(server, {}, async (restarted) => {
     await retry(page);
-    await waitUntilEqual(() => coffees(next), [coffee("espresso", 80), coffee("black tea", 50)]);
-    await waitUntilEqual(async () => (await next.api("GET", "/heartrate/")).body.map((one) => one.bpm), [71]);
-    const [, tea] = (await next.api("GET", "/coffee/")).body;
+    await waitUntilEqual(() => coffees(restarted), [coffee("espresso", 80), coffee("black tea", 50)]);
+    await waitUntilEqual(async () => (await restarted.api("GET", "/heartrate/")).body.map((entry) => entry.bpm), [71]);
+    const [, tea] = (await restarted.api("GET", "/coffee/")).body;
     const minutes = minutesAgo(tea.timestamp);
     assert.ok(minutes > 119.5 && minutes < 123, `${minutes} minutes ago`);
     await page.locator("#banner").waitFor({ state: "hidden" });
@@ -47,7 +47,7 @@ browserTest("an entry whose response was lost is sent again and logged once", { 
   const restoreNetwork = await loseResponses(page);
   await drinkButton(page, "espresso").click();
   await banner(page, "1 entry saved").waitFor();
-  assert.equal((await coffees(server)).length, 1, "it arrived, and the page cannot know");
+  assert.equal((await coffees(server)).length, 1, "it has reached the server");
   restoreNetwork();
   await retry(page);
   await page.locator("#banner").waitFor({ state: "hidden" });
@@ -75,12 +75,12 @@ browserTest("two tabs send pending entries once", { expected: UNREACHABLE }, asy
   await banner(other, "3 entries").waitFor();
   await drinkButton(other, "energy drink").click();
   await banner(page, "4 entries").waitFor();
-  await withRestartedServer(server, {}, async (next) => {
+  await withRestartedServer(server, {}, async (restarted) => {
     await Promise.all([retry(page), retry(other)]);
     const all = [coffee("energy drink", 80), coffee("black tea", 50), coffee("cola", 40), coffee("espresso", 80)];
-    await waitUntilEqual(() => coffees(next), all);
-    await Promise.all([page, other].map((one) => one.locator("#banner").waitFor({ state: "hidden" })));
-    assert.deepEqual(await coffees(next), all);
+    await waitUntilEqual(() => coffees(restarted), all);
+    await Promise.all([page, other].map((tab) => tab.locator("#banner").waitFor({ state: "hidden" })));
+    assert.deepEqual(await coffees(restarted), all);
   });
 });
 
@@ -95,11 +95,11 @@ browserTest("an entry is undone before it is sent", { expected: UNREACHABLE }, a
   await page.keyboard.press("Control+z");
   await banner(page, "1 entry saved").waitFor();
   await page.getByText("80 of 400 mg").waitFor();
-  await withRestartedServer(server, {}, async (next) => {
+  await withRestartedServer(server, {}, async (restarted) => {
     await retry(page);
-    await waitUntilEqual(() => coffees(next), [coffee("espresso", 80)]);
+    await waitUntilEqual(() => coffees(restarted), [coffee("espresso", 80)]);
     await page.locator("#banner").waitFor({ state: "hidden" });
-    assert.deepEqual(await coffees(next), [coffee("espresso", 80)]);
+    assert.deepEqual(await coffees(restarted), [coffee("espresso", 80)]);
   });
 });
 
@@ -109,7 +109,7 @@ browserTest("after the key is revoked, the sign-in dialog opens and the input on
   await page.locator("#custom-form").getByLabel("Notes").fill("typed before");
   await server.stop();
   const API_KEY = "another-key-of-these-tests";
-  await withRestartedServer(server, { API_KEY }, async (next) => {
+  await withRestartedServer(server, { API_KEY }, async (restarted) => {
     await drinkButton(page, "espresso").evaluate((button) => button.click());
     const dialog = page.getByRole("dialog", { name: "Coffee Tracker" });
     await dialog.waitFor();
@@ -119,8 +119,8 @@ browserTest("after the key is revoked, the sign-in dialog opens and the input on
     await page.getByRole("button", { name: "Sign in" }).click();
     await signIn(page, API_KEY);
     await page.locator("#banner").waitFor({ state: "hidden" });
-    const list = async () => (await fetch(`${next.url}/coffee/`, { headers: { Authorization: `Bearer ${API_KEY}` } })).json();
-    await waitUntilEqual(async () => (await list()).map((one) => one.coffee_type), ["espresso"]);
+    const list = async () => (await fetch(`${restarted.url}/coffee/`, { headers: { Authorization: `Bearer ${API_KEY}` } })).json();
+    await waitUntilEqual(async () => (await list()).map((entry) => entry.coffee_type), ["espresso"]);
     assert.equal(await page.locator("#custom-form").getByLabel("Notes").inputValue(), "typed before");
   });
 });
@@ -134,7 +134,7 @@ browserTest("when rate limited, the page shows a countdown and then sends the en
   await drinkButton(page, "espresso").click();
   await banner(page, "Waiting to try again. 1 entry saved on this device.").waitFor();
   await screenshot(page, "dashboard/limited", { fullPage: false });
-  await waitUntilEqual(async () => (await coffees(server)).filter((one) => one.coffee_type === "espresso").length, 1);
+  await waitUntilEqual(async () => (await coffees(server)).filter((entry) => entry.coffee_type === "espresso").length, 1);
   await page.locator("#banner").waitFor({ state: "hidden" });
 });
 
@@ -196,9 +196,9 @@ browserTest("the installed app starts offline, shows cached data, logs, and send
   await page.reload();
   await page.getByText("240 of 400 mg").waitFor();
   await screenshot(page, "dashboard/phone-started-offline");
-  await withRestartedServer(server, {}, async (next) => {
+  await withRestartedServer(server, {}, async (restarted) => {
     await retry(page);
-    await waitUntilEqual(() => coffees(next), [coffee("mocha", 120), coffee("mocha", 120)]);
+    await waitUntilEqual(() => coffees(restarted), [coffee("mocha", 120), coffee("mocha", 120)]);
     await page.locator("#banner").waitFor({ state: "hidden" });
   });
 });
@@ -212,9 +212,9 @@ browserTest("over plain HTTP the open page queues entries and explains that offl
   await server.stop();
   await drinkButton(page, "cola").click();
   await banner(page, "1 entry saved on this device").waitFor();
-  await withRestartedServer(server, {}, async (next) => {
+  await withRestartedServer(server, {}, async (restarted) => {
     await retry(page);
-    await waitUntilEqual(() => coffees(next), [coffee("cola", 40)]);
+    await waitUntilEqual(() => coffees(restarted), [coffee("cola", 40)]);
   });
 });
 

@@ -14,7 +14,7 @@ browserTest("an entry whose response was lost is logged once, also after a reloa
   await banner(page, "1 entry saved on this device").waitFor();
   await page.reload();
   await page.getByText("80 of 400 mg").waitFor();
-  assert.equal((await coffees(server)).length, 1, "it arrived, and the page cannot know");
+  assert.equal((await coffees(server)).length, 1, "it has reached the server");
   restoreNetwork();
   await retry(page);
   await page.locator("#banner").waitFor({ state: "hidden" });
@@ -23,26 +23,26 @@ browserTest("an entry whose response was lost is logged once, also after a reloa
 });
 
 browserTest("over plain HTTP, without locks, two tabs that send at the same time log an entry once", { expected: UNREACHABLE }, async ({ page, server, context }) => {
-  const home = { url: `http://kitchen.lan:${server.port}` };
+  const insecure = { url: `http://kitchen.lan:${server.port}` };
   const other = await context.newPage();
-  for (const one of [page, other]) await open(one, home);
+  for (const tab of [page, other]) await open(tab, insecure);
   assert.equal(await page.evaluate(() => typeof navigator.locks), "undefined");
-  // Requests are held until both tabs have sent one.
-  const held = [];
-  const asked = new Set();
+  // Requests are heldRequests until both tabs have sent one.
+  const heldRequests = [];
+  const keys = new Set();
   await context.route("**/coffee/", (route) => {
-    if (!isPost(route) || held.length === 2) return route.continue();
-    asked.add(route.request().headers()["idempotency-key"]);
-    held.push(route);
+    if (!isPost(route) || heldRequests.length === 2) return route.continue();
+    keys.add(route.request().headers()["idempotency-key"]);
+    heldRequests.push(route);
   });
   await drinkButton(page, "espresso").click();
-  await waitUntilEqual(() => held.length, 1);
+  await waitUntilEqual(() => heldRequests.length, 1);
   await other.evaluate(() => dispatchEvent(new Event("online")));
-  await waitUntilEqual(() => held.length, 2);
-  await Promise.all(held.map((route) => route.continue()));
+  await waitUntilEqual(() => heldRequests.length, 2);
+  await Promise.all(heldRequests.map((route) => route.continue()));
   await waitUntilEqual(() => coffees(server), [coffee("espresso", 80)]);
-  for (const one of [page, other]) await one.getByText("80 of 400 mg").waitFor();
-  assert.equal(asked.size, 1, "under one key");
+  for (const tab of [page, other]) await tab.getByText("80 of 400 mg").waitFor();
+  assert.equal(keys.size, 1, "both requests have the same key");
 });
 
 browserTest("an entry sent by another tab can be undone in the tab that logged it", { expected: UNREACHABLE }, async ({ page, server, context }) => {
@@ -60,10 +60,10 @@ browserTest("an entry sent by another tab can be undone in the tab that logged i
   await page.unrouteAll();
   await page.getByRole("button", { name: "Undo" }).click();
   await waitUntilEqual(() => coffees(server), []);
-  for (const one of [page, other]) await one.getByText("0 of 400 mg").waitFor();
+  for (const tab of [page, other]) await tab.getByText("0 of 400 mg").waitFor();
 });
 
-for (const [what, refuse] of [
+for (const [what, breakStorage] of [
   ["has no storage", () => {
     for (const name of ["localStorage", "sessionStorage", "indexedDB"]) {
       Object.defineProperty(window, name, { get: () => { throw new DOMException("refused", "SecurityError"); } });
@@ -74,7 +74,7 @@ for (const [what, refuse] of [
   }],
 ]) {
   browserTest(`a browser that ${what} queues entries while the page is open`, { expected: UNREACHABLE }, async ({ page, server }) => {
-    await page.addInitScript(refuse);
+    await page.addInitScript(breakStorage);
     await page.goto(server.url);
     await signIn(page);
     await page.getByText("0 of 400 mg").waitFor();
@@ -97,7 +97,7 @@ browserTest("signing out can discard pending entries, leaving no data on the dev
   await blockCoffeePosts(page);
   await page.getByText("Other drink").click();
   await page.locator("#custom-form").getByLabel("Caffeine (mg)").fill("60");
-  await page.locator("#custom-form").getByLabel("Notes").fill("nobody's business");
+  await page.locator("#custom-form").getByLabel("Notes").fill("private");
   await page.locator("#custom-form").getByRole("button", { name: "Log drink" }).click();
   await banner(page, "1 entry saved").waitFor();
   await page.getByRole("button", { name: "Sign out" }).click();
@@ -154,8 +154,8 @@ browserTest("entries from an earlier window are sent in order and with their own
   const next = await startServer({ port: server.port, folder: server.folder });
   try {
     await page.goto(server.url);
-    await waitUntilEqual(async () => (await next.api("GET", "/coffee/")).body.map((one) => one.timestamp.replace("000Z", "Z")).reverse(), times);
-    assert.deepEqual((await coffees(next)).map((one) => one.coffee_type).reverse(), names);
+    await waitUntilEqual(async () => (await next.api("GET", "/coffee/")).body.map((entry) => entry.timestamp.replace("000Z", "Z")).reverse(), times);
+    assert.deepEqual((await coffees(next)).map((entry) => entry.coffee_type).reverse(), names);
   } finally {
     await next.stop();
   }

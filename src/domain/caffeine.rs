@@ -1,52 +1,50 @@
-//! How much caffeine is in the body: one compartment, first-order absorption and
-//! elimination, the closed form and never a simulation in steps.
+//! Pharmacokinetic model of caffeine: one compartment, first-order absorption and elimination, in closed form.
 //!
-//! Works on instants, so neither midnight nor a change of the clocks means anything here.
-//! It is an estimate for an average adult; levels over time are in `forecast`, what to drink
-//! and what to say about it in `advice`.
+//! It works on instants, independent of calendar days, and describes an average adult. Levels over time are in
+//! `forecast`, advice is in `advice`.
 
 use std::ops::RangeInclusive;
 
 use crate::domain::coffee::Milligrams;
 use crate::domain::time::{HOUR, Timestamp};
 
-/// Hours until half of the caffeine is gone, for an average adult. Source: [`HALF_LIFE_SOURCE`].
+/// Default half-life in hours. Source: [`HALF_LIFE_SOURCE`].
 pub const HALF_LIFE_HOURS: f64 = 5.0;
-/// Where the half-life and its spread come from.
+/// Source of the half-life and its range.
 pub const HALF_LIFE_SOURCE: &str = "Half-life about 5 hours, range 1.5 to 9.5: Institute of Medicine, \
      Caffeine for the Sustainment of Mental Task Performance (2001), doi:10.17226/10219";
-/// Share of the dose in the gut that is absorbed, per hour. Source: [`ABSORPTION_SOURCE`].
+/// Default absorption rate: fraction of the gut caffeine absorbed per hour. Source: [`ABSORPTION_SOURCE`].
 pub const ABSORPTION_PER_HOUR: f64 = 4.0;
-/// Where the absorption rate comes from.
+/// Source of the absorption rate.
 pub const ABSORPTION_SOURCE: &str = "Oral caffeine peaks after 29.8 ± 8.1 minutes, fasting (Blanchard & Sawers 1983, \
      doi:10.1007/BF00613933); later with food: 4 per hour puts the peak at about 50 minutes";
-/// The quick end of the band: 5 h × 0.6 is 3 h, near a smoker's 3.5 h (Parsons & Neims 1978).
+/// Half-life factor of the lower band: 5 h × 0.6 is 3 h, near a smoker's 3.5 h (Parsons & Neims 1978).
 pub const LOW_FACTOR: f64 = 0.6;
-/// The slow end of the band: 5 h × 1.6 is 8 h, as with oral contraceptives (Abernethy 1985)
-/// or in pregnancy (doi:10.1007/BF00637512).
+/// Half-life factor of the upper band: 5 h × 1.6 is 8 h, as with oral contraceptives (Abernethy 1985) or in
+/// pregnancy (doi:10.1007/BF00637512).
 pub const HIGH_FACTOR: f64 = 1.6;
-/// Half-lives of the slow body after which a dose is left out. Less than 0.05 mg is left by then of any
-/// dose that can be stored (1 kg).
-const LOOK_BACK_HALF_LIVES: f64 = 25.0;
-/// Half-lives that can be asked for, in hours.
+/// Age of the oldest relevant dose, in half-lives of the upper band. Less than 0.05 mg is left of a dose of 1 kg, the
+/// largest that can be stored.
+const LOOKBACK_HALF_LIVES: f64 = 25.0;
+/// Supported half-lives in hours.
 pub const HALF_LIFE_RANGE: RangeInclusive<f64> = 1.0..=24.0;
-/// Absorption rates that can be asked for, per hour.
+/// Supported absorption rates per hour.
 pub const ABSORPTION_RANGE: RangeInclusive<f64> = 0.1..=60.0;
 
-/// A dose and when it was drunk.
+/// Dose and its time of consumption.
 pub type Dose = (Timestamp, Milligrams);
 
-/// How fast a body takes caffeine up and gets rid of it.
+/// Rates of absorption and elimination.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Kinetics {
     half_life_hours: f64,
     absorption_per_hour: f64,
 }
 
-/// Where the caffeine is at one moment, in mg.
+/// Amounts of caffeine in the body at an instant, in milligrams.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CaffeineState {
-    /// Drunk, not yet absorbed.
+    /// Consumed, not yet absorbed.
     pub gut_mg: f64,
     /// Absorbed, not yet eliminated: the active caffeine.
     pub active_mg: f64,
@@ -59,102 +57,93 @@ impl Default for Kinetics {
 }
 
 impl Kinetics {
-    /// A body's kinetics; `None` outside of [`HALF_LIFE_RANGE`] and [`ABSORPTION_RANGE`].
+    /// Creates kinetics; `None` outside of [`HALF_LIFE_RANGE`] and [`ABSORPTION_RANGE`].
     pub fn new(half_life_hours: f64, absorption_per_hour: f64) -> Option<Self> {
         (HALF_LIFE_RANGE.contains(&half_life_hours) && ABSORPTION_RANGE.contains(&absorption_per_hour))
             .then_some(Self { half_life_hours, absorption_per_hour })
     }
 
-    /// Hours until half is gone.
+    /// Returns the half-life in hours.
     pub const fn half_life_hours(&self) -> f64 {
         self.half_life_hours
     }
 
-    /// Share of the gut's content absorbed per hour.
+    /// Returns the absorption rate ka per hour.
     pub const fn absorption_per_hour(&self) -> f64 {
         self.absorption_per_hour
     }
 
-    /// The quick body at the band's lower edge.
-    pub fn low(&self) -> Self {
-        Self { half_life_hours: self.half_life_hours * LOW_FACTOR, ..*self }
-    }
-
-    /// The slow body at the band's upper edge.
-    pub fn high(&self) -> Self {
-        Self { half_life_hours: self.half_life_hours * HIGH_FACTOR, ..*self }
-    }
-
-    /// Span in which a dose still counts, microseconds: [`LOOK_BACK_HALF_LIVES`] of the slow body.
-    pub fn lookback_micros(&self) -> i64 {
-        (LOOK_BACK_HALF_LIVES * self.high().half_life_hours * HOUR as f64).ceil() as i64
-    }
-
-    /// Share of the active caffeine eliminated per hour: ln 2 / half-life.
+    /// Returns the elimination rate ke per hour: ln 2 / half-life.
     pub fn elimination_per_hour(&self) -> f64 {
         std::f64::consts::LN_2 / self.half_life_hours
     }
 
-    /// The body `hours` later when nothing more is drunk; the same body for 0 or less.
-    pub fn advance(&self, body: CaffeineState, hours: f64) -> CaffeineState {
+    /// Returns the kinetics of the lower band, with fast elimination.
+    pub fn low(&self) -> Self {
+        Self { half_life_hours: self.half_life_hours * LOW_FACTOR, ..*self }
+    }
+
+    /// Returns the kinetics of the upper band, with slow elimination.
+    pub fn high(&self) -> Self {
+        Self { half_life_hours: self.half_life_hours * HIGH_FACTOR, ..*self }
+    }
+
+    /// Returns the age in microseconds up to which a dose is relevant.
+    pub fn lookback_micros(&self) -> i64 {
+        (LOOKBACK_HALF_LIVES * self.high().half_life_hours * HOUR as f64).ceil() as i64
+    }
+
+    /// Returns the state `hours` later without further doses; the same state for 0 hours or less.
+    pub fn advance(&self, state: CaffeineState, hours: f64) -> CaffeineState {
         if hours <= 0.0 {
-            return body;
+            return state;
         }
         let (ka, ke) = (self.absorption_per_hour, self.elimination_per_hour());
-        // The closed form is symmetric in both rates, and one exponential of their gap keeps
-        // its digits where ka ≈ ke; there it becomes the limit form ka·t·e^(−ke·t).
+        // The closed form is symmetric in both rates. One exponential of their difference is accurate for ka ≈ ke,
+        // where the limit is ka·t·e^(−ke·t).
         let (slow, gap) = (ka.min(ke), (ka - ke).abs());
         let spread = if gap > 0.0 { -(-gap * hours).exp_m1() / gap } else { hours };
-        let absorbed = body.gut_mg * ka * (-slow * hours).exp() * spread;
+        let absorbed = state.gut_mg * ka * (-slow * hours).exp() * spread;
         CaffeineState {
-            gut_mg: body.gut_mg * (-ka * hours).exp(),
-            active_mg: body.active_mg * (-ke * hours).exp() + absorbed,
+            gut_mg: state.gut_mg * (-ka * hours).exp(),
+            active_mg: state.active_mg * (-ke * hours).exp() + absorbed,
         }
     }
 
-    /// Active caffeine in mg, `hours_since` hours after a single dose; 0 before it:
-    /// D·ka/(ka−ke)·(e^(−ke·t) − e^(−ka·t)).
+    /// Returns the active caffeine in milligrams `hours_since` hours after a single dose, 0 before it:
+    /// D·ka/(ka−ke)·(e^(−ke·t) − e^(−ka·t)) (Bateman function).
     pub fn active_after_dose(&self, dose_mg: f64, hours_since: f64) -> f64 {
         self.advance(CaffeineState { gut_mg: dose_mg, active_mg: 0.0 }, hours_since).active_mg
     }
 
-    /// The body at an instant. Doses after it do not count; those of [`Self::lookback_micros`] before suffice.
-    pub fn state(&self, doses: &[Dose], at: Timestamp) -> CaffeineState {
-        let drunk = doses.iter().filter(|(time, _)| *time <= at);
-        drunk.fold(CaffeineState::default(), |sum, (time, dose)| {
-            let part =
-                self.advance(CaffeineState { gut_mg: dose.mg(), active_mg: 0.0 }, at.hours_since(*time));
-            CaffeineState { gut_mg: sum.gut_mg + part.gut_mg, active_mg: sum.active_mg + part.active_mg }
-        })
-    }
-
-    /// Active caffeine in mg at an instant. Doses after it do not count.
+    /// Returns the active caffeine in milligrams at `at` as the sum over the doses up to then.
     pub fn active(&self, doses: &[Dose], at: Timestamp) -> f64 {
-        self.state(doses, at).active_mg
+        let consumed = doses.iter().filter(|(time, _)| *time <= at);
+        consumed.fold(0.0, |sum, (time, dose)| sum + self.active_after_dose(dose.mg(), at.hours_since(*time)))
     }
 
-    /// Hours from a single dose to its peak: ln(ka/ke)/(ka−ke), 1/ke where both are equal.
+    /// Returns the hours from a single dose to its peak: ln(ka/ke)/(ka−ke), or 1/ke for equal rates.
     pub fn peak_hours(&self) -> f64 {
         self.hours_to_peak(CaffeineState { gut_mg: 1.0, active_mg: 0.0 })
     }
 
-    /// The highest level in mg, `hours_since` (0 or more) hours after a single dose or any time later.
-    /// Falls, and never rises, with `hours_since`.
+    /// Returns the highest level in milligrams from `hours_since` (0 or more) hours after a single dose on. It does
+    /// not increase with `hours_since`.
     pub fn highest_after(&self, dose_mg: f64, hours_since: f64) -> f64 {
         self.active_after_dose(dose_mg, hours_since.max(self.peak_hours()))
     }
 
-    /// Hours until the level is highest when nothing more is drunk; 0 when it only falls. While
-    /// more comes in than goes out it rises, and then it falls for good.
-    pub fn hours_to_peak(&self, body: CaffeineState) -> f64 {
+    /// Returns the hours until the level is highest without further doses, 0 when it only falls. The level rises
+    /// while absorption exceeds elimination and falls afterwards.
+    pub fn hours_to_peak(&self, state: CaffeineState) -> f64 {
         let (ka, ke) = (self.absorption_per_hour, self.elimination_per_hour());
-        let rise = body.gut_mg * ka - body.active_mg * ke;
+        let rise = state.gut_mg * ka - state.active_mg * ke;
         if rise <= 0.0 {
             return 0.0;
         }
-        // The derivative of the closed form is 0 at ln(1 + gap·x)/gap, which is x where ka ≈ ke.
+        // The derivative of the closed form is 0 at ln(1 + gap·x)/gap, which is x for ka = ke.
         let gap = ka - ke;
-        let x = rise / (ke * (body.active_mg * gap + body.gut_mg * ka));
+        let x = rise / (ke * (state.active_mg * gap + state.gut_mg * ka));
         if gap == 0.0 { x } else { (gap * x).ln_1p() / gap }
     }
 }
@@ -187,7 +176,7 @@ mod tests {
     }
 
     fn near(a: f64, b: f64, tolerance: f64) {
-        assert!((a - b).abs() <= tolerance, "{a} is not {b}");
+        assert!((a - b).abs() <= tolerance, "{a} instead of {b}");
     }
 
     #[test]
@@ -208,9 +197,9 @@ mod tests {
         let limit = |t: f64| 100.0 * ke * t * (-ke * t).exp();
         for hours in [0.1, 1.0, 7.2, 48.0] {
             for offset in [0.0, 1e-16, 1e-13, 1e-10, 1e-8, -1e-16, -1e-13, -1e-10, -1e-8] {
-                let body = Kinetics::new(half_life, ke + offset).unwrap();
-                near(body.active_after_dose(100.0, hours), limit(hours), 1e-4);
-                near(body.peak_hours(), 1.0 / ke, 1e-5);
+                let kinetics = Kinetics::new(half_life, ke + offset).unwrap();
+                near(kinetics.active_after_dose(100.0, hours), limit(hours), 1e-4);
+                near(kinetics.peak_hours(), 1.0 / ke, 1e-5);
             }
         }
         let slow_uptake = Kinetics::new(1.0, 0.1).unwrap();
@@ -222,29 +211,30 @@ mod tests {
 
     #[test]
     fn the_peak_is_where_the_level_is_highest() {
-        let body = Kinetics::default();
-        near(body.peak_hours() * 60.0, 52.244_328, 1e-6);
-        for body in [body, body.low(), body.high(), Kinetics::new(2.0, 0.2).unwrap()] {
-            let (peak, top) = (body.peak_hours(), body.active_after_dose(100.0, body.peak_hours()));
+        let kinetics = Kinetics::default();
+        near(kinetics.peak_hours() * 60.0, 52.244_328, 1e-6);
+        for kinetics in [kinetics, kinetics.low(), kinetics.high(), Kinetics::new(2.0, 0.2).unwrap()] {
+            let (peak, top) =
+                (kinetics.peak_hours(), kinetics.active_after_dose(100.0, kinetics.peak_hours()));
             assert!(
-                top > body.active_after_dose(100.0, peak - 0.01)
-                    && top > body.active_after_dose(100.0, peak + 0.01)
+                top > kinetics.active_after_dose(100.0, peak - 0.01)
+                    && top > kinetics.active_after_dose(100.0, peak + 0.01)
             );
         }
     }
 
     #[test]
-    fn a_level_is_highest_at_the_found_hour_whatever_is_in_the_body() {
-        for body in
+    fn the_level_is_highest_at_hours_to_peak_from_any_state() {
+        for state in
             [CaffeineState { gut_mg: 50.0, active_mg: 30.0 }, CaffeineState { gut_mg: 5.0, active_mg: 100.0 }]
         {
             for (half_life, ka) in [(5.0, 4.0), (24.0, 60.0), (1.0, 0.1), (5.0, std::f64::consts::LN_2 / 5.0)]
             {
                 let kinetics = Kinetics::new(half_life, ka).unwrap();
-                let peak = kinetics.hours_to_peak(body);
-                let top = kinetics.advance(body, peak).active_mg;
-                let walked = (0..5000_u32).map(|n| kinetics.advance(body, f64::from(n) / 500.0).active_mg);
-                near(walked.fold(0.0, f64::max), top, 1e-3);
+                let peak = kinetics.hours_to_peak(state);
+                let top = kinetics.advance(state, peak).active_mg;
+                let levels = (0..5000_u32).map(|n| kinetics.advance(state, f64::from(n) / 500.0).active_mg);
+                near(levels.fold(0.0, f64::max), top, 1e-3);
             }
         }
         let falling = CaffeineState { gut_mg: 0.0, active_mg: 100.0 };
@@ -253,31 +243,31 @@ mod tests {
     }
 
     #[test]
-    fn doses_add_up_and_neither_midnight_nor_a_change_of_clocks_loses_any() {
-        let body = Kinetics::default();
+    fn doses_add_up_across_midnight_and_clock_changes() {
+        let kinetics = Kinetics::default();
         // The Berlin nights in which clocks change, and a plain one.
         for night in ["2026-03-28T22:30:00Z", "2026-10-24T21:30:00Z", "2026-06-01T21:30:00Z"] {
             let evening = at(night);
             let doses =
                 [(evening, mg(80.0)), (evening.plus(HOUR), mg(90.0)), (evening.plus(9 * HOUR), mg(50.0))];
-            let expected = body.active_after_dose(80.0, 6.0) + body.active_after_dose(90.0, 5.0);
-            near(body.active(&doses, evening.plus(6 * HOUR)), expected, 1e-9);
-            near(body.active(&doses[..1], evening.plus(body.lookback_micros())), 0.0, 0.01);
+            let expected = kinetics.active_after_dose(80.0, 6.0) + kinetics.active_after_dose(90.0, 5.0);
+            near(kinetics.active(&doses, evening.plus(6 * HOUR)), expected, 1e-9);
+            near(kinetics.active(&doses[..1], evening.plus(kinetics.lookback_micros())), 0.0, 0.01);
         }
     }
 
     #[test]
-    fn walking_in_steps_gives_what_the_closed_form_gives() {
-        let body = Kinetics::default();
-        let mut walked = CaffeineState { gut_mg: 95.0, active_mg: 0.0 };
+    fn advancing_in_steps_gives_the_closed_form() {
+        let kinetics = Kinetics::default();
+        let mut state = CaffeineState { gut_mg: 95.0, active_mg: 0.0 };
         for step in 1..=10_000_u32 {
-            walked = body.advance(walked, 1.0 / 600.0);
-            near(walked.active_mg, body.active_after_dose(95.0, f64::from(step) / 600.0), 1e-9);
+            state = kinetics.advance(state, 1.0 / 600.0);
+            near(state.active_mg, kinetics.active_after_dose(95.0, f64::from(step) / 600.0), 1e-9);
         }
     }
 
     #[test]
-    fn kinetics_outside_of_their_ranges_cannot_be_built() {
+    fn kinetics_outside_of_their_ranges_are_rejected() {
         for (half_life, absorption) in
             [(0.9, 4.0), (24.1, 4.0), (f64::NAN, 4.0), (5.0, 0.0), (5.0, f64::INFINITY)]
         {
@@ -287,15 +277,15 @@ mod tests {
     }
 
     #[test]
-    fn the_look_back_cuts_off_less_than_a_twentieth_of_a_milligram_at_any_half_life() {
+    fn the_lookback_ignores_less_than_a_twentieth_of_a_milligram_at_any_half_life() {
         const LARGEST_DOSE: f64 = 1e6;
         let (shortest, longest) = (*HALF_LIFE_RANGE.start(), *HALF_LIFE_RANGE.end());
         for step in 0..=1000 {
             let half_life = shortest + (longest - shortest) * f64::from(step) / 1000.0;
             let kinetics = Kinetics::new(half_life, ABSORPTION_PER_HOUR).unwrap();
             let hours = kinetics.lookback_micros() as f64 / HOUR as f64;
-            for body in [kinetics.low(), kinetics, kinetics.high()] {
-                let cut = body.active_after_dose(LARGEST_DOSE, hours);
+            for kinetics in [kinetics.low(), kinetics, kinetics.high()] {
+                let cut = kinetics.active_after_dose(LARGEST_DOSE, hours);
                 assert!(cut < 0.05, "{half_life} h: {cut} mg after {hours} h");
             }
         }

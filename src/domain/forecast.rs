@@ -1,8 +1,7 @@
-//! Caffeine over time: the curve of what was drunk, where it is highest, from when on it is low.
+//! Forecast of active caffeine: the curve, its peak, and the time from which it stays below a threshold.
 //!
-//! Everything that is known to be drunk counts from its own instant on, also what lies after
-//! the instant that is asked about; beyond that nothing more is assumed. Doses are walked once,
-//! in time order, so cost follows doses and points, never their product.
+//! Every known dose counts from its own time on, including doses after the requested instant; no other doses are assumed.
+//! The doses are visited once in time order, so the cost grows with doses plus points, not with their product.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -11,87 +10,86 @@ use crate::domain::caffeine::{CaffeineState, Dose, Kinetics};
 use crate::domain::statistics::round2;
 use crate::domain::time::{HOUR, MINUTE, Timestamp};
 
-/// The level at one instant, in mg rounded to 2 decimals, with the band for quick and slow bodies.
+/// Level of active caffeine at an instant, in milligrams with 2 decimals.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
 pub struct CaffeineLevel {
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     #[schema(minimum = 0)]
     pub mg: f64,
-    /// For a body that is quicker: the half-life times 0.6.
+    /// With fast elimination: the half-life times 0.6.
     #[schema(minimum = 0)]
     pub low_mg: f64,
-    /// For a body that is slower: the half-life times 1.6.
+    /// With slow elimination: the half-life times 1.6.
     #[schema(minimum = 0)]
     pub high_mg: f64,
 }
 
-/// What was drunk, in time order, and the body that it went into.
+/// Doses in time order with the kinetics of a person.
 #[derive(Clone, Copy, Debug)]
 pub struct Forecast<'d> {
     kinetics: Kinetics,
     doses: &'d [Dose],
 }
 
-/// A body on its way through time.
+/// Caffeine state that advances in time.
 struct StateCursor<'d> {
     kinetics: Kinetics,
-    /// Those still to come.
+    /// Doses after `at`.
     doses: &'d [Dose],
-    body: CaffeineState,
+    state: CaffeineState,
     at: Timestamp,
 }
 
-/// A time in which nothing is drunk: the body at its beginning, and its length; the last has no end.
+/// Period without doses: its start, the state then, and its length, which is infinite for the last one.
 struct DoseInterval {
     from: Timestamp,
-    body: CaffeineState,
+    state: CaffeineState,
     hours: f64,
 }
 
 impl<'d> StateCursor<'d> {
     fn new(kinetics: Kinetics, doses: &'d [Dose]) -> Self {
-        Self { kinetics, doses, body: CaffeineState::default(), at: Timestamp::MIN }
+        Self { kinetics, doses, state: CaffeineState::default(), at: Timestamp::MIN }
     }
 
-    /// The body at `at`, which must not lie before the last one asked for.
-    fn to(&mut self, at: Timestamp) -> CaffeineState {
+    /// Returns the state at `at`, which must not lie before that of the last call.
+    fn state_at(&mut self, at: Timestamp) -> CaffeineState {
         while let [(time, dose), rest @ ..] = self.doses
             && *time <= at
         {
             self.advance_to(*time);
-            self.body.gut_mg += dose.mg();
+            self.state.gut_mg += dose.mg();
             self.doses = rest;
         }
         self.advance_to(at);
-        self.body
+        self.state
     }
 
     fn advance_to(&mut self, at: Timestamp) {
-        self.body = self.kinetics.advance(self.body, at.hours_since(self.at));
+        self.state = self.kinetics.advance(self.state, at.hours_since(self.at));
         self.at = at;
     }
 }
 
 impl<'d> Forecast<'d> {
-    /// Of doses in time order. Those of [`Kinetics::lookback_micros`] before the first instant that will
-    /// be asked about suffice.
+    /// Creates a forecast from doses in time order. Doses from [`Kinetics::lookback_micros`] before the first
+    /// requested instant on are sufficient.
     pub fn new(kinetics: Kinetics, doses: &'d [Dose]) -> Self {
         Self { kinetics, doses }
     }
 
-    /// Active caffeine in mg at an instant.
+    /// Returns the active caffeine in milligrams, unrounded.
     pub fn active(&self, at: Timestamp) -> f64 {
-        StateCursor::new(self.kinetics, self.doses).to(at).active_mg
+        StateCursor::new(self.kinetics, self.doses).state_at(at).active_mg
     }
 
-    /// The level at an instant with its band.
+    /// Returns the level at an instant.
     pub fn level(&self, at: Timestamp) -> CaffeineLevel {
-        let mut cursors = self.cursors();
-        level(&mut cursors, at)
+        level(&mut self.cursors(), at)
     }
 
-    /// The levels every `step_minutes` (at least 1) from `from` up to and including `until`.
+    /// Returns the levels every `step_minutes` (at least 1) from `from` to `until`, both included.
     pub fn curve(&self, from: Timestamp, until: Timestamp, step_minutes: u32) -> Vec<CaffeineLevel> {
         let step = i64::from(step_minutes.max(1)) * MINUTE;
         let points = (until.micros() - from.micros()).div_euclid(step);
@@ -99,29 +97,29 @@ impl<'d> Forecast<'d> {
         (0..=points).map(|n| level(&mut cursors, from.plus(n * step))).collect()
     }
 
-    /// When the level is highest from `from` on: `from` itself when it only falls. `None` when
-    /// there is no caffeine.
+    /// Returns the time of the highest level from `from` on: `from` itself when the level only falls, `None` without
+    /// caffeine.
     pub fn peak_at(&self, from: Timestamp) -> Option<Timestamp> {
         self.peak(from).map(|(at, _)| at)
     }
 
-    /// The highest level from `from` on, mg.
+    /// Returns the highest level from `from` on in milligrams.
     pub fn highest_from(&self, from: Timestamp) -> f64 {
         self.peak(from).map_or(0.0, |(_, mg)| mg)
     }
 
-    /// From when on, not before `from`, the level stays at or below `threshold_mg`; `None` when it
-    /// never does (a threshold of 0 or less, or not a number). Exact to a few microseconds.
+    /// Returns the time, not before `from`, from which the level stays at or below `threshold_mg`, within a few
+    /// microseconds. `None` when it never does: for a threshold of 0 or less, or NaN.
     pub fn below_threshold_at(&self, from: Timestamp, threshold_mg: f64) -> Option<Timestamp> {
         if threshold_mg.is_nan() || threshold_mg < 0.0 {
             return None;
         }
         for interval in self.intervals(from).into_iter().rev() {
-            let above = |hours: f64| self.kinetics.advance(interval.body, hours).active_mg > threshold_mg;
-            let peak = self.kinetics.hours_to_peak(interval.body).min(interval.hours);
-            if above(peak) {
-                let crosses = (threshold_mg > 0.0).then(|| last_hour_where(peak, above));
-                return crosses.map(|hours| later_by(interval.from, hours.min(interval.hours)));
+            let is_above = |hours: f64| self.kinetics.advance(interval.state, hours).active_mg > threshold_mg;
+            let peak = self.kinetics.hours_to_peak(interval.state).min(interval.hours);
+            if is_above(peak) {
+                let crossing = (threshold_mg > 0.0).then(|| last_hour_where(peak, is_above));
+                return crossing.map(|hours| plus_hours(interval.from, hours.min(interval.hours)));
             }
         }
         Some(from)
@@ -129,31 +127,31 @@ impl<'d> Forecast<'d> {
 
     fn cursors(&self) -> [StateCursor<'d>; 3] {
         [self.kinetics, self.kinetics.low(), self.kinetics.high()]
-            .map(|body| StateCursor::new(body, self.doses))
+            .map(|kinetics| StateCursor::new(kinetics, self.doses))
     }
 
     fn peak(&self, from: Timestamp) -> Option<(Timestamp, f64)> {
         let mut highest = None;
         for interval in self.intervals(from) {
-            let hours = self.kinetics.hours_to_peak(interval.body).min(interval.hours);
-            let mg = self.kinetics.advance(interval.body, hours).active_mg;
+            let hours = self.kinetics.hours_to_peak(interval.state).min(interval.hours);
+            let mg = self.kinetics.advance(interval.state, hours).active_mg;
             if mg > highest.map_or(0.0, |(_, mg)| mg) {
-                highest = Some((later_by(interval.from, hours), mg));
+                highest = Some((plus_hours(interval.from, hours), mg));
             }
         }
         highest
     }
 
-    /// From `from` on: up to the first dose after it, from dose to dose, and without end.
+    /// Returns the periods without doses from `from` on.
     fn intervals(&self, from: Timestamp) -> Vec<DoseInterval> {
         let mut cursor = StateCursor::new(self.kinetics, self.doses);
         let mut start = from;
         let mut intervals = Vec::new();
         loop {
-            let body = cursor.to(start);
+            let state = cursor.state_at(start);
             let next = cursor.doses.first().map(|(time, _)| *time);
             let hours = next.map_or(f64::INFINITY, |next| next.hours_since(start));
-            intervals.push(DoseInterval { from: start, body, hours });
+            intervals.push(DoseInterval { from: start, state, hours });
             match next {
                 Some(next) => start = next,
                 None => return intervals,
@@ -163,15 +161,15 @@ impl<'d> Forecast<'d> {
 }
 
 fn level(cursors: &mut [StateCursor<'_>; 3], at: Timestamp) -> CaffeineLevel {
-    let [mg, low_mg, high_mg] = cursors.each_mut().map(|cursor| round2(cursor.to(at).active_mg));
+    let [mg, low_mg, high_mg] = cursors.each_mut().map(|cursor| round2(cursor.state_at(at).active_mg));
     CaffeineLevel { at, mg, low_mg, high_mg }
 }
 
-/// Bisection: the hours at which `holds`, true at `from`, turns false for good.
+/// Finds by bisection the hours at which `holds`, true at `from`, becomes false for good.
 pub(super) fn last_hour_where(from: f64, holds: impl Fn(f64) -> bool) -> f64 {
     let mut low = from;
     let mut high = from + 1.0;
-    // Exponentials reach 0 in the end, so this does; the bound is for a promise, not for use.
+    // Exponentials reach 0 long before the bound.
     while holds(high) && high < 1e6 {
         low = high;
         high += high - from;
@@ -187,7 +185,7 @@ pub(super) fn last_hour_where(from: f64, holds: impl Fn(f64) -> bool) -> f64 {
     high
 }
 
-fn later_by(from: Timestamp, hours: f64) -> Timestamp {
+fn plus_hours(from: Timestamp, hours: f64) -> Timestamp {
     from.plus((hours * HOUR as f64).ceil() as i64)
 }
 
@@ -212,11 +210,11 @@ mod tests {
     }
 
     fn near(a: f64, b: f64, tolerance: f64) {
-        assert!((a - b).abs() <= tolerance, "{a} is not {b}");
+        assert!((a - b).abs() <= tolerance, "{a} instead of {b}");
     }
 
     #[test]
-    fn a_walk_along_the_doses_gives_the_sum_of_their_closed_forms() {
+    fn levels_are_the_sum_of_the_closed_forms_of_all_doses() {
         let mut rng = fastrand::Rng::with_seed(3);
         for _ in 0..100 {
             let (half_life, ka) = (1.0 + rng.f64() * 23.0, 0.1 + rng.f64() * 20.0);
@@ -236,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn the_curve_takes_in_both_ends() {
+    fn the_curve_includes_both_ends() {
         let doses = [(noon(), mg(95.0)), (noon().plus(3 * HOUR), mg(80.0))];
         let forecast = Forecast::new(Kinetics::default(), &doses);
         let curve = forecast.curve(noon(), noon().plus(24 * HOUR), 15);
@@ -249,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn the_level_stays_below_the_threshold_from_the_found_instant_on() {
+    fn the_level_stays_below_the_threshold_from_the_returned_instant_on() {
         let doses = [(noon().minus(4 * HOUR), mg(60.0)), (noon(), mg(90.0))];
         let forecast = Forecast::new(Kinetics::default(), &doses);
         for threshold in [1.0, 20.0, 50.0, 100.0] {
@@ -259,7 +257,7 @@ mod tests {
             assert!(forecast.active(found.minus(SECOND)) > threshold);
             assert!(forecast.active(found.plus(SECOND)) < threshold);
         }
-        // It is below 45 mg at noon, but not for long: that is not what is asked for.
+        // It is below 45 mg at noon, but rises above it again.
         assert!(forecast.active(noon()) < 45.0);
         assert!(forecast.below_threshold_at(noon(), 45.0).unwrap() > noon().plus(HOUR));
         assert_eq!(forecast.below_threshold_at(noon(), 200.0), Some(noon()));
@@ -270,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn peak_and_threshold_know_the_doses_still_to_come() {
+    fn peak_and_threshold_take_future_doses_into_account() {
         let mut rng = fastrand::Rng::with_seed(9);
         for _ in 0..200 {
             let mut doses: Vec<Dose> = (0..rng.usize(0..8))
@@ -290,7 +288,7 @@ mod tests {
             let last_above = levels.iter().rposition(|mg| *mg > 30.0);
             let below = forecast.below_threshold_at(noon(), 30.0).unwrap();
             match last_above {
-                // Between two whole minutes it may rise above once more, by less than this.
+                // Between two whole minutes the level may exceed the threshold slightly.
                 None => assert!(below == noon() || top > 29.9, "{below} {top}"),
                 Some(n) => assert!(below > minutes[n] && below.hours_since(minutes[n]) < 0.5, "{below}"),
             }

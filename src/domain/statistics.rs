@@ -1,9 +1,7 @@
-//! Figures over pulses: exact summaries from counts per pulse, and equal buckets of time
-//! for plots.
+//! Statistics of heart rates: exact summaries from a histogram, and time buckets for plots.
 //!
-//! Sums stay whole numbers until the last step, so that the order and the number of
-//! readings cost no digits. Memory depends on the highest pulse or the number of buckets,
-//! never on the number of readings.
+//! Sums are integers until the last step, so neither the order nor the number of readings costs precision. Memory
+//! depends on the highest heart rate or the number of buckets, not on the number of readings.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -11,34 +9,37 @@ use utoipa::ToSchema;
 use crate::domain::heart_rate::Bpm;
 use crate::domain::time::Timestamp;
 
-/// Rounds to 1 decimal, halves away from zero; never gives −0.
+/// Rounds to 1 decimal, halves away from zero; never returns −0.
 pub fn round1(value: f64) -> f64 {
-    (value * 10.0).round() / 10.0 + 0.0
+    round(value, 10.0)
 }
 
-/// Rounds to 2 decimals, halves away from zero; never gives −0.
+/// Rounds to 2 decimals, halves away from zero; never returns −0.
 pub fn round2(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0 + 0.0
+    round(value, 100.0)
 }
 
-/// Rounds to 3 decimals, halves away from zero; never gives −0.
+/// Rounds to 3 decimals, halves away from zero; never returns −0.
 pub fn round3(value: f64) -> f64 {
-    (value * 1000.0).round() / 1000.0 + 0.0
+    round(value, 1000.0)
 }
 
-/// How often each pulse was measured.
+fn round(value: f64, scale: f64) -> f64 {
+    (value * scale).round() / scale + 0.0
+}
+
+/// Number of readings by heart rate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Histogram {
-    /// The count of pulse `n` at index `n`; as long as the highest pulse needs.
+    /// Indexed by beats per minute; as long as the highest heart rate requires.
     counts: Vec<u64>,
     count: u64,
 }
 
-/// How many readings there are, and between which pulses they lie.
+/// Count, sum and extremes of heart rates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BpmAggregate {
     pub count: u64,
-    /// Of all pulses, in beats per minute.
     pub sum: u64,
     /// 0 without readings.
     pub min: u16,
@@ -47,13 +48,13 @@ pub struct BpmAggregate {
 }
 
 impl BpmAggregate {
-    /// Counts `count` readings of one pulse.
+    /// Adds `count` readings of the same heart rate.
     pub fn add(&mut self, bpm: Bpm, count: u64) {
         let bpm = bpm.get();
         self.merge(Self { count, sum: u64::from(bpm) * count, min: bpm, max: bpm });
     }
 
-    /// Counts other readings too.
+    /// Adds the readings of another aggregate.
     pub fn merge(&mut self, other: Self) {
         if other.count == 0 {
             return;
@@ -64,19 +65,19 @@ impl BpmAggregate {
         self.sum += other.sum;
     }
 
-    /// The average pulse, unrounded; `None` without readings.
+    /// Returns the unrounded mean; `None` without readings.
     pub fn mean(&self) -> Option<f64> {
         (self.count > 0).then(|| self.sum as f64 / self.count as f64)
     }
 }
 
-/// What a set of readings comes to, as the answers show it. Averages have 1 decimal.
+/// Summary of heart rates in beats per minute. Averages have 1 decimal.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
 pub struct BpmSummary {
     pub min_bpm: u16,
     pub max_bpm: u16,
     pub avg_bpm: f64,
-    /// The middle reading, or the mean of the two middle ones.
+    /// Mean of the two middle readings for an even number of readings.
     pub median_bpm: f64,
     /// Sample standard deviation (n−1); 0 for one reading.
     #[schema(minimum = 0)]
@@ -84,14 +85,12 @@ pub struct BpmSummary {
 }
 
 impl Histogram {
-    /// Counts `count` readings of one pulse.
+    /// Adds `count` readings of the same heart rate.
     pub fn add(&mut self, bpm: Bpm, count: u64) {
-        if count > 0 {
-            self.add_at(usize::from(bpm.get()), count);
+        if count == 0 {
+            return;
         }
-    }
-
-    fn add_at(&mut self, index: usize, count: u64) {
+        let index = usize::from(bpm.get());
         if self.counts.len() <= index {
             self.counts.resize(index + 1, 0);
         }
@@ -99,33 +98,33 @@ impl Histogram {
         self.count = self.count.saturating_add(count);
     }
 
-    /// How many readings there are.
+    /// Returns the number of readings.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// The slowest pulse; `None` without readings, as for all figures below.
+    /// Returns the lowest heart rate; `None` without readings, as for the statistics below.
     pub fn min(&self) -> Option<u16> {
-        self.pulses().map(|(bpm, _)| bpm).next()
+        self.non_empty().map(|(bpm, _)| bpm).next()
     }
 
-    /// The fastest pulse.
+    /// Returns the highest heart rate.
     pub fn max(&self) -> Option<u16> {
-        self.pulses().map(|(bpm, _)| bpm).last()
+        self.non_empty().map(|(bpm, _)| bpm).last()
     }
 
-    /// The average pulse, unrounded.
+    /// Returns the unrounded mean.
     pub fn mean(&self) -> Option<f64> {
         (self.count > 0).then(|| self.sum() as f64 / self.count as f64)
     }
 
-    /// The exact median: the mean of the two middle readings when their number is even.
+    /// Returns the exact median: the mean of the two middle readings for an even number of readings.
     pub fn median(&self) -> Option<f64> {
         let last = self.count.checked_sub(1)?;
-        Some(f64::midpoint(f64::from(self.ranked(last / 2)?), f64::from(self.ranked(self.count / 2)?)))
+        Some(f64::midpoint(f64::from(self.at_rank(last / 2)?), f64::from(self.at_rank(self.count / 2)?)))
     }
 
-    /// The sample standard deviation (n−1), unrounded; 0 for one reading.
+    /// Returns the unrounded sample standard deviation (n−1); 0 for one reading.
     pub fn std_dev(&self) -> Option<f64> {
         let n = u128::from(self.count);
         match n {
@@ -133,15 +132,15 @@ impl Histogram {
             1 => Some(0.0),
             _ => {
                 let squares: u128 =
-                    self.pulses().map(|(bpm, n)| u128::from(bpm) * u128::from(bpm) * u128::from(n)).sum();
-                // n·Σx² − (Σx)² is never negative, and exact: nothing cancels.
+                    self.non_empty().map(|(bpm, n)| u128::from(bpm) * u128::from(bpm) * u128::from(n)).sum();
+                // n·Σx² − (Σx)² is exact in integers and never negative.
                 let spread = n.saturating_mul(squares).saturating_sub(self.sum().saturating_mul(self.sum()));
                 Some((spread as f64 / n as f64 / (n - 1) as f64).sqrt())
             }
         }
     }
 
-    /// All figures, rounded for an answer.
+    /// Returns the rounded summary.
     pub fn summary(&self) -> Option<BpmSummary> {
         Some(BpmSummary {
             min_bpm: self.min()?,
@@ -152,27 +151,27 @@ impl Histogram {
         })
     }
 
-    fn pulses(&self) -> impl Iterator<Item = (u16, u64)> {
+    fn non_empty(&self) -> impl Iterator<Item = (u16, u64)> {
         (0..).zip(self.counts.iter().copied()).filter(|(_, count)| *count > 0)
     }
 
     fn sum(&self) -> u128 {
-        self.pulses().map(|(bpm, count)| u128::from(bpm) * u128::from(count)).sum()
+        self.non_empty().map(|(bpm, count)| u128::from(bpm) * u128::from(count)).sum()
     }
 
-    /// The reading at this rank, counted from 0 in ascending order.
-    fn ranked(&self, rank: u64) -> Option<u16> {
-        let mut seen = 0_u64;
-        self.pulses()
-            .find(|(_, count)| {
-                seen = seen.saturating_add(*count);
-                seen > rank
-            })
-            .map(|(bpm, _)| bpm)
+    /// Returns the reading at a zero-based rank in ascending order.
+    fn at_rank(&self, rank: u64) -> Option<u16> {
+        let mut below = 0_u64;
+        let mut readings = self.non_empty();
+        let found = readings.find(|(_, count)| {
+            below = below.saturating_add(*count);
+            below > rank
+        });
+        found.map(|(bpm, _)| bpm)
     }
 }
 
-/// One bucket of time, [`start`, `end`), and its readings.
+/// Time bucket [`start`, `end`) with its readings.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
 pub struct HeartRateBucket {
     #[schema(value_type = String, format = DateTime)]
@@ -182,18 +181,18 @@ pub struct HeartRateBucket {
     #[schema(minimum = 1)]
     pub count: u64,
     pub min_bpm: u16,
-    /// Rounded to 1 decimal.
+    /// With 1 decimal.
     pub avg_bpm: f64,
     pub max_bpm: u16,
 }
 
-/// Gathers readings, given in time order, into equal buckets of [start, end).
+/// Accumulator of readings, in time order, into equal time buckets of [start, end).
 #[derive(Clone, Debug)]
 pub struct TimeBuckets {
     start: Timestamp,
     end: Timestamp,
-    buckets: u16,
-    done: Vec<HeartRateBucket>,
+    count: u16,
+    finished: Vec<HeartRateBucket>,
     open: Option<OpenBucket>,
 }
 
@@ -201,75 +200,77 @@ pub struct TimeBuckets {
 struct OpenBucket {
     start: Timestamp,
     end: Timestamp,
-    of: BpmAggregate,
+    readings: BpmAggregate,
 }
 
 impl TimeBuckets {
-    /// Most buckets of one answer.
+    /// Maximum number of buckets.
     pub const MAX: u16 = 1000;
 
-    /// Cuts [`start`, `end`) into `buckets` (held within 1 to [`Self::MAX`]) parts whose lengths
-    /// differ by a microsecond at most.
-    pub fn new(start: Timestamp, end: Timestamp, buckets: u16) -> Self {
-        Self { start, end, buckets: buckets.clamp(1, Self::MAX), done: Vec::new(), open: None }
+    /// Divides [`start`, `end`) into `count` (clamped to 1 to [`Self::MAX`]) buckets whose lengths differ by at most
+    /// one microsecond.
+    pub fn new(start: Timestamp, end: Timestamp, count: u16) -> Self {
+        Self { start, end, count: count.clamp(1, Self::MAX), finished: Vec::new(), open: None }
     }
 
-    /// Takes the next reading; one outside of [start, end) does not count.
+    /// Adds the next reading; readings outside of [start, end) are ignored.
     pub fn push(&mut self, at: Timestamp, bpm: Bpm) {
-        let mut one = BpmAggregate::default();
-        one.add(bpm, 1);
-        self.push_aggregate(at, one);
+        let mut reading = BpmAggregate::default();
+        reading.add(bpm, 1);
+        self.push_aggregate(at, reading);
     }
 
-    /// Takes readings that all lie in the bucket of `at`.
-    pub fn push_aggregate(&mut self, at: Timestamp, of: BpmAggregate) {
+    /// Adds readings that are all in the bucket of `at`.
+    pub fn push_aggregate(&mut self, at: Timestamp, readings: BpmAggregate) {
         if at < self.start || at >= self.end {
             return;
         }
         match &mut self.open {
-            Some(open) if at < open.end => open.of.merge(of),
+            Some(open) if at < open.end => open.readings.merge(readings),
             _ => {
                 self.close();
                 let (start, end) = self.bucket_of(at);
-                self.open = Some(OpenBucket { start, end, of });
+                self.open = Some(OpenBucket { start, end, readings });
             }
         }
     }
 
-    /// Where buckets begin and end, from the start of the first to the end of the last.
+    /// Returns the bounds of all buckets, from the start of the first to the end of the last.
     pub fn edges(&self) -> impl Iterator<Item = Timestamp> {
-        (0..=i128::from(self.buckets)).map(|index| self.edge(index))
+        (0..=i128::from(self.count)).map(|index| self.edge(index))
     }
 
-    /// The buckets that hold readings, in time order.
+    /// Returns the non-empty buckets in time order.
     pub fn finish(mut self) -> Vec<HeartRateBucket> {
         self.close();
-        self.done
+        self.finished
     }
 
     fn close(&mut self) {
-        self.done.extend(self.open.take().map(|open| HeartRateBucket {
+        self.finished.extend(self.open.take().map(|open| HeartRateBucket {
             start: open.start,
             end: open.end,
-            count: open.of.count,
-            min_bpm: open.of.min,
-            avg_bpm: round1(open.of.sum as f64 / open.of.count as f64),
-            max_bpm: open.of.max,
+            count: open.readings.count,
+            min_bpm: open.readings.min,
+            avg_bpm: round1(open.readings.sum as f64 / open.readings.count as f64),
+            max_bpm: open.readings.max,
         }));
     }
 
-    /// HeartRateBucket i is [start + ⌊span·i/n⌋, start + ⌊span·(i+1)/n⌋); this is the one that holds `at`.
+    /// Returns the bounds of the bucket of `at`. Bucket i is [start + ⌊span·i/n⌋, start + ⌊span·(i+1)/n⌋).
     fn bucket_of(&self, at: Timestamp) -> (Timestamp, Timestamp) {
-        let span = i128::from(self.end.micros()) - i128::from(self.start.micros());
-        let since = i128::from(at.micros()) - i128::from(self.start.micros());
-        let n = i128::from(self.buckets);
-        let index = ((since + 1) * n - 1) / span;
+        let since_start = i128::from(at.micros()) - i128::from(self.start.micros());
+        let index = ((since_start + 1) * i128::from(self.count) - 1) / self.span();
         (self.edge(index), self.edge(index + 1))
     }
 
     fn edge(&self, index: i128) -> Timestamp {
-        let span = i128::from(self.end.micros()) - i128::from(self.start.micros());
-        self.start.plus(i64::try_from(span * index / i128::from(self.buckets)).unwrap_or(i64::MAX))
+        let offset = self.span() * index / i128::from(self.count);
+        self.start.plus(i64::try_from(offset).unwrap_or(i64::MAX))
+    }
+
+    fn span(&self) -> i128 {
+        i128::from(self.end.micros()) - i128::from(self.start.micros())
     }
 }
 
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn the_figures_are_those_of_a_naive_computation_over_sorted_values() {
+    fn statistics_equal_a_naive_computation_over_sorted_values() {
         let mut rng = fastrand::Rng::with_seed(7);
         for _ in 0..300 {
             let n = rng.usize(1..400);
@@ -313,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_years_of_readings_keep_their_digits() {
+    fn ten_years_of_readings_are_summed_exactly() {
         let mut histogram = Histogram::default();
         histogram.add(bpm(72), 2_500_000_000);
         histogram.add(bpm(73), 2_500_000_000);
@@ -340,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn slices_are_those_of_a_naive_search() {
+    fn buckets_equal_a_naive_search() {
         let mut rng = fastrand::Rng::with_seed(8);
         for _ in 0..200 {
             let start = Timestamp::clamped(rng.i64(0..4 * DAY) * 1000);
@@ -376,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_slices_are_left_out_and_an_empty_span_has_none() {
+    fn empty_buckets_are_omitted_and_an_empty_span_has_none() {
         let start = Timestamp::clamped(0);
         let mut buckets = TimeBuckets::new(start, start.plus(4 * HOUR), 4);
         buckets.push(start, bpm(60));

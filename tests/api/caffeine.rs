@@ -118,7 +118,7 @@ async fn without_coffee_everything_is_open() {
         200,
         json!({"date": "2026-06-01", "total_caffeine_mg": 0.0, "daily_limit_mg": 400.0,
                "limit_reached_percent": 0.0, "active_caffeine_mg": 0.0, "status": "Good",
-               "insight": "No coffee yet today. 80 mg until 19:21 should leave sleep alone.", "logs_count": 0,
+               "insight": "No coffee yet today. 80 mg until 19:21 should not disturb your sleep.", "logs_count": 0,
                "can_drink_now_mg": answer["can_drink_now_mg"],
                "last_safe_coffee_at": answer["last_safe_coffee_at"]}),
     );
@@ -172,36 +172,36 @@ async fn an_edited_coffee_counts_as_it_is_now() {
 #[rocket::async_test]
 async fn the_status_says_what_matters_most() {
     for (doses, settings, status, insight) in [
-        (&[("06:00", 401.0)][..], &[][..], "Warning", "401 mg today is more than the advised 400 mg."),
+        (&[("06:00", 401.0)][..], &[][..], "Warning", "401 mg today exceeds the daily limit of 400 mg."),
         (
             &[("11:00", 300.0)],
             &[],
             "Warning",
-            "About 265 mg is in your body: more than the 200 mg that should be drunk at once.",
+            "About 265 mg is in your body, more than the recommended maximum of 200 mg at once.",
         ),
         (
             &[("11:00", 160.0)],
             &[],
             "Caution",
-            "About 41 mg would be in your body at 23:00: over 40 mg sleep may suffer.",
+            "About 41 mg would be in your body at bedtime (23:00); more than 40 mg may disturb your sleep.",
         ),
         (
             &[("02:00", 200.0), ("04:00", 150.0)],
             &[("sleep-threshold-mg", "100")],
             "Caution",
-            "Another 150 mg would be more than the advised 400 mg for a day.",
+            "Another 150 mg would exceed the daily limit of 400 mg.",
         ),
         (
             &[("06:00", 80.0)],
             &[("usual-dose-mg", "200")],
             "Good",
-            "80 mg so far today. Too late for 200 mg more if sleep is to be left alone at 23:00.",
+            "80 mg so far today. Another 200 mg now would likely disturb your sleep at 23:00.",
         ),
         (
             &[("06:00", 20.0)],
             &[("sleep-threshold-mg", "500")],
             "Good",
-            "20 mg so far today. Sleep should not suffer from another one.",
+            "20 mg so far today. Another coffee should not disturb your sleep.",
         ),
     ] {
         let settings: Vec<_> = [("sleep-threshold-mg", "40")].iter().chain(settings).copied().collect();

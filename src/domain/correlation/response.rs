@@ -350,6 +350,7 @@ mod tests {
     struct Expected {
         slope: f64,
         error: f64,
+        #[serde(rename = "telling")]
         informative: usize,
         r: f64,
         lag: usize,

@@ -1,87 +1,89 @@
-//! How far two things go together: Pearson's r and Spearman's, with p and 95 % interval.
+//! Pearson's and Spearman's correlation coefficients with p-values and 95 % intervals, for grouped values.
 //!
-//! Values come in groups (days), in order. Those of one group need not be independent of each
-//! other: the more they repeat each other, the fewer they count for (Kish's design effect). With
-//! one value in each group all figures are the textbook's. Held to an independent library's values
-//! in `tests/data/statistics.json`.
+//! Values come in consecutive groups (days). Values within a group may be correlated; Kish's design effect reduces the
+//! effective sample size accordingly. With one value in each group the results are the textbook's. The tests compare with
+//! scipy, see `tests/data/statistics.json`.
 
 use crate::domain::t_distribution::two_sided_p;
 
-/// The standard normal distance that 5 % of cases exceed, on either side.
-const NORMAL_CRITICAL: f64 = 1.959_963_984_540_054;
+/// 97.5 % quantile of the standard normal distribution.
+const NORMAL_CRITICAL_VALUE: f64 = 1.959_963_984_540_054;
 
-/// A correlation coefficient and how sure it is.
+/// Correlation coefficient with its uncertainty.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Association {
     /// −1 to 1.
     pub r: f64,
-    /// For so many independent values it counts; never more than there are.
+    /// Effective sample size, at most the number of values.
     pub effective: f64,
-    /// How often chance alone gives an r as far from 0; `None` with too few values.
+    /// Two-sided p-value for r = 0; `None` with too few values.
     pub p: Option<f64>,
-    /// The 95 % confidence interval; `None` with too few values.
+    /// 95 % confidence interval; `None` with too few values.
     pub interval: Option<(f64, f64)>,
 }
 
-/// Pearson's r of `x` and `y`, which come in consecutive groups of these sizes. `None` when one of
-/// them does not vary.
+/// Returns Pearson's r of `x` and `y` in consecutive groups of the given sizes; `None` when either is constant.
 pub fn pearson(x: &[f64], y: &[f64], groups: &[usize]) -> Option<Association> {
     associate(x.to_vec(), y.to_vec(), groups, |_| 1.0)
 }
 
-/// Spearman's r: that of the ranks, equal values sharing the mean of theirs. The interval is that of
-/// Bonett & Wright (2000), doi:10.1007/BF02294183.
+/// Returns Spearman's rank correlation; ties share their mean rank. The interval is that of Bonett & Wright (2000),
+/// doi:10.1007/BF02294183.
 pub fn spearman(x: &[f64], y: &[f64], groups: &[usize]) -> Option<Association> {
     associate(ranks(x), ranks(y), groups, |r| 1.0 + r * r / 2.0)
 }
 
-/// `spread`: the variance of Fisher's z times (n − 3).
-fn associate(x: Vec<f64>, y: Vec<f64>, groups: &[usize], spread: impl Fn(f64) -> f64) -> Option<Association> {
-    let (x, y) = (centred(x), centred(y));
+/// Correlates `x` and `y`. `z_variance` is the variance of Fisher's z times (n − 3).
+fn associate(
+    x: Vec<f64>,
+    y: Vec<f64>,
+    groups: &[usize],
+    z_variance: impl Fn(f64) -> f64,
+) -> Option<Association> {
+    let (x, y) = (centered(x), centered(y));
     let (xx, yy, xy) = (dot(&x, &x), dot(&y, &y), dot(&x, &y));
     let r = (xy / (xx * yy).sqrt()).clamp(-1.0, 1.0);
     if !r.is_finite() {
         return None;
     }
     let n = x.len() as f64;
-    let design = design_effect(&x, &y, xy / xx, groups);
-    let effective = design.map_or(1.0, |effect| n / effect);
+    let effective = design_effect(&x, &y, xy / xx, groups).map_or(1.0, |effect| n / effect);
     let p = (effective > 2.0).then(|| {
         let t = r * ((effective - 2.0) / (1.0 - r * r)).sqrt();
         two_sided_p(t, effective - 2.0)
     });
     let interval = (effective > 3.0).then(|| {
-        let (z, reach) = (r.atanh(), NORMAL_CRITICAL * (spread(r) / (effective - 3.0)).sqrt());
-        ((z - reach).tanh(), (z + reach).tanh())
+        let z = r.atanh();
+        let half_width = NORMAL_CRITICAL_VALUE * (z_variance(r) / (effective - 3.0)).sqrt();
+        ((z - half_width).tanh(), (z + half_width).tanh())
     });
     Some(Association { r, effective, p, interval })
 }
 
-/// By how much the variance of the slope grows because values of one group go together, at least 1:
-/// Kish (1965), "Survey Sampling"; for slopes Moulton (1986), doi:10.1016/0304-4076(86)90021-7. `None`
-/// with a single group, which cannot tell.
+/// Returns the factor, at least 1, by which the correlation within groups inflates the variance of the slope: Kish
+/// (1965), "Survey Sampling"; for slopes Moulton (1986), doi:10.1016/0304-4076(86)90021-7. `None` for a single group.
 fn design_effect(x: &[f64], y: &[f64], slope: f64, groups: &[usize]) -> Option<f64> {
     if groups.len() < 2 {
         return None;
     }
     let mut pairs = x.iter().zip(y);
-    let (mut alone, mut together) = (0.0, 0.0);
+    let (mut independent, mut clustered) = (0.0, 0.0);
     for &size in groups {
         let mut sum = 0.0;
         for (x, y) in pairs.by_ref().take(size) {
             let score = x * (y - slope * x);
-            alone += score * score;
+            independent += score * score;
             sum += score;
         }
-        together += sum * sum;
+        clustered += sum * sum;
     }
     let (count, groups) = (x.len() as f64, groups.len() as f64);
-    let effect = together * groups / (groups - 1.0) / (alone * count / (count - 1.0));
-    // Nothing is left over when all lie on one line.
+    let effect = clustered * groups / (groups - 1.0) / (independent * count / (count - 1.0));
+    // 0/0 when all points are on one line.
     Some(if effect.is_finite() { effect.max(1.0) } else { 1.0 })
 }
 
-/// Ranks from 1 on; equal values share the mean of theirs.
+/// Returns one-based ranks; ties share their mean rank.
 fn ranks(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_unstable_by(|a, b| values[*a].total_cmp(&values[*b]));
@@ -95,8 +97,8 @@ fn ranks(values: &[f64]) -> Vec<f64> {
     ranks
 }
 
-/// The same values about their mean.
-fn centred(mut values: Vec<f64>) -> Vec<f64> {
+/// Subtracts the mean.
+fn centered(mut values: Vec<f64>) -> Vec<f64> {
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     values.iter_mut().for_each(|value| *value -= mean);
     values
@@ -139,12 +141,12 @@ mod tests {
         for (ours, theirs) in
             [(ours.r, theirs.r), (ours.p.unwrap(), theirs.p), (low, theirs.low), (high, theirs.high)]
         {
-            assert!((ours - theirs).abs() <= theirs.abs() * 1e-9 + 1e-14, "{ours} is not {theirs}");
+            assert!((ours - theirs).abs() <= theirs.abs() * 1e-9 + 1e-14, "{ours} instead of {theirs}");
         }
     }
 
     #[test]
-    fn with_one_value_in_each_group_both_are_those_of_the_oracle() {
+    fn with_one_value_in_each_group_both_coefficients_are_those_of_scipy() {
         let oracle: Oracle = serde_json::from_str(include_str!("../../tests/data/statistics.json")).unwrap();
         assert!(oracle.samples.len() >= 8);
         for sample in oracle.samples {
@@ -157,19 +159,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_ten_times_counts_once() {
+    fn repeated_values_in_a_group_count_once() {
         let mut rng = fastrand::Rng::with_seed(3);
         let (x, y): (Vec<f64>, Vec<f64>) =
             (0..60).map(|_| (rng.f64(), rng.f64())).map(|(x, e)| (x, x + 2.0 * e)).unzip();
         let ten_times = |values: &[f64]| values.iter().flat_map(|v| [*v; 10]).collect::<Vec<_>>();
-        let once = pearson(&x, &y, &[1; 60]).unwrap();
-        let often = pearson(&ten_times(&x), &ten_times(&y), &[10; 60]).unwrap();
-        assert!((once.r - often.r).abs() < 1e-12 && (once.effective - often.effective).abs() < 1.0);
-        assert!((once.p.unwrap() - often.p.unwrap()).abs() < 0.01);
+        let single = pearson(&x, &y, &[1; 60]).unwrap();
+        let repeated = pearson(&ten_times(&x), &ten_times(&y), &[10; 60]).unwrap();
+        assert!((single.r - repeated.r).abs() < 1e-12 && (single.effective - repeated.effective).abs() < 1.0);
+        assert!((single.p.unwrap() - repeated.p.unwrap()).abs() < 0.01);
     }
 
     #[test]
-    fn too_few_values_give_no_p_and_what_does_not_vary_gives_nothing() {
+    fn too_few_values_give_no_p_value_and_constant_values_no_coefficient() {
         let two = pearson(&[1.0, 2.0], &[3.0, 1.0], &[1, 1]).unwrap();
         assert_eq!((two.r, two.p, two.interval), (-1.0, None, None));
         let three = pearson(&[1.0, 2.0, 4.0], &[3.0, 1.0, 2.0], &[1, 1, 1]).unwrap();

@@ -1,5 +1,4 @@
-//! Calendar days in the server's time zone: where they begin and end, and what
-//! local hour an instant has. A day may have 23 or 25 hours.
+//! Time zones, calendar days and local times. A day may have 23 or 25 hours.
 
 use std::fmt;
 
@@ -9,30 +8,28 @@ use serde::{Serialize, Serializer};
 
 use crate::domain::time::{HOUR, SECOND, Timestamp};
 
-/// The time zone whose calendar days count.
+/// Time zone.
 #[derive(Clone, Debug)]
 pub struct Zone {
     name: String,
     tz: TimeZone,
 }
 
-/// A calendar date, written `2025-07-23`.
+/// Calendar date, formatted as `2025-07-23`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Date(civil::Date);
 
-/// A local time of day to the minute, written `23:00`.
+/// Local time of day in minutes, formatted as `23:00`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LocalTime(civil::Time);
 
 impl LocalTime {
-    /// Reads `23:00` or `7:30`.
-    ///
-    /// # Errors
-    /// A phrase that says what would be right.
+    /// Parses `23:00` or `7:30`.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
-        let number = |digits: &str, longest| {
-            let fits = (1..=longest).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
-            fits.then(|| digits.parse::<i8>().ok()).flatten()
+        let number = |digits: &str, max_length| {
+            let is_valid =
+                (1..=max_length).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+            is_valid.then(|| digits.parse::<i8>().ok()).flatten()
         };
         text.trim()
             .split_once(':')
@@ -50,10 +47,7 @@ impl fmt::Display for LocalTime {
 }
 
 impl Zone {
-    /// The zone with this IANA name (`Europe/Berlin`) or POSIX rule (`CET-1CEST,M3.5.0,M10.5.0/3`).
-    ///
-    /// # Errors
-    /// A phrase that says what would be right.
+    /// Returns the zone with an IANA name (`Europe/Berlin`) or a POSIX rule (`CET-1CEST,M3.5.0,M10.5.0/3`).
     pub fn named(name: &str) -> Result<Self, &'static str> {
         let name = name.trim().trim_start_matches(':');
         TimeZone::get(name)
@@ -62,43 +56,40 @@ impl Zone {
             .map_err(|_| "must be a time zone such as Europe/Berlin")
     }
 
-    /// Coordinated universal time.
+    /// Returns UTC.
     pub fn utc() -> Self {
         Self { name: "UTC".to_owned(), tz: TimeZone::UTC }
     }
 
-    /// The zone this machine is set to; UTC when it does not say.
+    /// Returns the zone of the operating system, or UTC when it has none.
     pub fn system() -> Self {
         let tz = TimeZone::try_system().unwrap_or(TimeZone::UTC);
         let name = tz.iana_name().unwrap_or("UTC").to_owned();
         Self { name, tz }
     }
 
-    /// The name it was found by.
+    /// Returns the name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Reads an instant; one without an offset is local to this zone.
-    ///
-    /// # Errors
-    /// A phrase that says what would be right.
+    /// Parses an instant; times without an offset are in this zone.
     pub fn parse(&self, text: &str) -> Result<Timestamp, &'static str> {
         Timestamp::parse(text, &self.tz)
     }
 
-    /// The calendar date at an instant.
+    /// Returns the calendar date at an instant.
     pub fn date(&self, at: Timestamp) -> Date {
         Date(self.tz.to_datetime(at.to_jiff()).date())
     }
 
-    /// The first instant of a date and the first instant of the next.
+    /// Returns the start of a date and of the next date.
     pub fn day(&self, date: Date) -> (Timestamp, Timestamp) {
         (self.start_of(date), self.start_of(date.next()))
     }
 
-    /// The first instant from `at` on at which clocks show `time`. Where they jump over it, the one as
-    /// long after midnight; where they show it twice, the earlier.
+    /// Returns the first instant from `at` on with the local time `time`. When clocks skip it, this is the instant as
+    /// long after midnight; when clocks repeat it, the earlier one.
     pub fn next_occurrence(&self, time: LocalTime, at: Timestamp) -> Timestamp {
         let on = |date: Date| {
             let instant = self.tz.to_timestamp(date.0.to_datetime(time.0));
@@ -109,7 +100,7 @@ impl Zone {
         dates.into_iter().map(on).find(|instant| *instant >= at).unwrap_or(Timestamp::MAX)
     }
 
-    /// What clocks show at an instant: `16:40`.
+    /// Formats the local time of an instant: `16:40`.
     pub fn format_time(&self, at: Timestamp) -> String {
         LocalTime(self.tz.to_datetime(at.to_jiff()).time()).to_string()
     }
@@ -119,25 +110,25 @@ impl Zone {
         start.map_or(Timestamp::MAX, |zoned| Timestamp::clamped(zoned.timestamp().as_microsecond()))
     }
 
-    /// A cursor that turns instants into local dates and hours, fastest in time order.
+    /// Returns a cursor that converts instants to local dates and times, fastest in time order.
     pub fn local_clock(&self) -> LocalClock<'_> {
         LocalClock { tz: &self.tz, from: 1, until: 0, offset: Offset::UTC, day: (1, 0), date: None }
     }
 }
 
 impl Date {
-    /// The day after.
+    /// Returns the next day.
     pub fn next(self) -> Self {
         Self(self.0.tomorrow().unwrap_or(self.0))
     }
 
-    /// The day `days` before.
+    /// Returns the day `days` before.
     pub fn minus_days(self, days: u32) -> Self {
         let span = jiff::Span::new().days(i64::from(days));
         Self(self.0.checked_sub(span).unwrap_or(civil::Date::MIN))
     }
 
-    /// Monday 0 to Sunday 6.
+    /// Returns the weekday, 0 for Monday to 6 for Sunday.
     pub fn weekday(self) -> usize {
         usize::try_from(self.0.weekday().to_monday_zero_offset()).unwrap_or(0)
     }
@@ -155,29 +146,31 @@ impl Serialize for Date {
     }
 }
 
-/// Remembers the offset in force between two transitions, so that a million rows in
-/// time order ask the zone a few times only.
+/// Converter of instants to local dates and times. It caches the offset between two transitions, so the rules of
+/// the zone are rarely evaluated for rows in time order.
 pub struct LocalClock<'z> {
     tz: &'z TimeZone,
+    /// Validity of `offset`: [from, until) in microseconds.
     from: i64,
     until: i64,
     offset: Offset,
+    /// Validity of `date`: [start, end) in local microseconds.
     day: (i64, i64),
     date: Option<Date>,
 }
 
 impl LocalClock<'_> {
-    /// The local hour, 0 to 23.
+    /// Returns the local hour, 0 to 23.
     pub fn hour(&mut self, at: Timestamp) -> usize {
         usize::try_from(self.time_of_day(at) / HOUR).unwrap_or(0)
     }
 
-    /// Microseconds since midnight by the clock on the wall, which may jump.
+    /// Returns the local time of day in microseconds.
     pub fn time_of_day(&mut self, at: Timestamp) -> i64 {
         self.local_micros(at).rem_euclid(24 * HOUR)
     }
 
-    /// The local calendar date.
+    /// Returns the local date.
     pub fn date(&mut self, at: Timestamp) -> Date {
         let local = self.local_micros(at);
         if let Some(date) = self.date
@@ -215,15 +208,15 @@ mod tests {
     use super::*;
 
     fn zone(name: &str) -> Zone {
-        Zone::named(name).unwrap_or_else(|why| panic!("{name} {why}"))
+        Zone::named(name).unwrap_or_else(|e| panic!("{name} {e}"))
     }
 
     fn at(text: &str) -> Timestamp {
-        Zone::utc().parse(text).unwrap_or_else(|why| panic!("{text} {why}"))
+        Zone::utc().parse(text).unwrap_or_else(|e| panic!("{text} {e}"))
     }
 
     #[test]
-    fn a_day_has_as_many_hours_as_its_zone_gives_it() {
+    fn a_day_has_the_length_that_its_zone_defines() {
         for (name, noon, start, hours) in [
             ("Europe/Berlin", "2026-03-29T12:00:00Z", "2026-03-28T23:00:00.000000Z", 23),
             ("Europe/Berlin", "2026-10-25T12:00:00Z", "2026-10-24T22:00:00.000000Z", 25),
@@ -243,12 +236,12 @@ mod tests {
     }
 
     #[test]
-    fn the_cursor_agrees_with_the_zone_hour_by_hour_over_two_years() {
+    fn the_cursor_agrees_with_the_zone_for_every_hour_of_two_years() {
         for name in ["Europe/Berlin", "America/Bogota", "Pacific/Kiritimati", "Australia/Lord_Howe"] {
             let zone = zone(name);
             let mut clock = zone.local_clock();
             let start = at("2025-01-01T00:30:00Z");
-            // Forwards, and now and then a step back.
+            // Forwards, with occasional steps back.
             for step in 0..17_520_i64 {
                 let instant = start.plus((step - (step % 7 == 0) as i64 * 30) * HOUR);
                 let zoned = instant.to_jiff().to_zoned_datetime(zone.tz.clone());
@@ -263,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_bedtime_is_found_through_changes_of_clocks() {
+    fn the_next_occurrence_is_found_across_clock_changes() {
         for (name, time, from, next) in [
             ("Europe/Berlin", "23:00", "2026-06-01T12:00:00Z", "2026-06-01T21:00:00.000000Z"),
             ("Europe/Berlin", "23:00", "2026-06-01T21:00:00Z", "2026-06-01T21:00:00.000000Z"),
@@ -272,13 +265,13 @@ mod tests {
             // 23 and 25 hours until the next.
             ("Europe/Berlin", "23:00", "2026-03-28T22:00:01Z", "2026-03-29T21:00:00.000000Z"),
             ("Europe/Berlin", "23:00", "2026-10-24T21:00:01Z", "2026-10-25T22:00:00.000000Z"),
-            // Not shown that night, and shown twice.
+            // Skipped that night, and repeated.
             ("Europe/Berlin", "2:30", "2026-03-28T22:00:00Z", "2026-03-29T01:30:00.000000Z"),
             ("Europe/Berlin", "2:30", "2026-10-24T22:00:00Z", "2026-10-25T00:30:00.000000Z"),
             ("Europe/Berlin", "2:30", "2026-10-25T00:45:00Z", "2026-10-26T01:30:00.000000Z"),
             ("UTC", "23:00", "9999-12-30T21:59:59Z", "9999-12-30T22:00:00.000000Z"),
         ] {
-            let time = LocalTime::parse(time).unwrap_or_else(|why| panic!("{time} {why}"));
+            let time = LocalTime::parse(time).unwrap_or_else(|e| panic!("{time} {e}"));
             assert_eq!(zone(name).next_occurrence(time, at(from)).to_string(), next, "{name} {from}");
         }
         for text in ["", "24:00", "23", "23:5", "23:60", "+1:00", "011:00", "11 pm", "-1:00"] {
@@ -288,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn posix_rules_and_colons_are_names_too() {
+    fn posix_rules_and_a_leading_colon_are_accepted() {
         assert_eq!(zone(":Europe/Berlin").name(), "Europe/Berlin");
         let posix = zone("CET-1CEST,M3.5.0,M10.5.0/3");
         let (from, until) = posix.day(posix.date(at("2026-03-29T12:00:00Z")));

@@ -1,7 +1,6 @@
-//! What Coffee Tracker is about: doses, pulses, days and what they mean.
+//! Domain types and calculations: entries, units, time and zones, the caffeine model, statistics, correlation.
 //!
-//! Pure code: no input or output, no clock of its own, no SQLite, no HTTP.
-//! Values that would be invalid cannot be built; whoever holds one may use it.
+//! Pure code without I/O, clock, SQLite or HTTP. Invalid values cannot be constructed.
 
 pub mod advice;
 pub mod association;

@@ -1,26 +1,27 @@
-//! Student's t distribution, and estimates that are judged by it.
+//! Student's t distribution, and estimates with t-based intervals and p-values.
 //!
-//! Held to an independent library's values in `tests/data/statistics.json`.
+//! The `statrs` crate is not used because it loses digits with many degrees of freedom. The tests compare with scipy,
+//! see `tests/data/statistics.json`.
 
-/// The share of cases in which an interval is meant to hold the truth.
+/// Coverage of confidence intervals.
 const CONFIDENCE: f64 = 0.95;
 
-/// An estimate and how far off it may be.
+/// Estimate with its standard error.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
     pub value: f64,
     pub standard_error: f64,
-    /// Of its t distribution: 1 or more, not always whole.
+    /// At least 1, not necessarily whole.
     pub degrees_of_freedom: f64,
 }
 
 impl Estimate {
-    /// The value in standard errors; `None` without any error.
+    /// Returns the t statistic; `None` when the standard error is 0.
     pub fn t(&self) -> Option<f64> {
         Some(self.value / self.standard_error).filter(|t| t.is_finite())
     }
 
-    /// How often chance alone gives a value as far from 0, if the truth is 0.
+    /// Returns the two-sided p-value for a true value of 0.
     pub fn p(&self) -> f64 {
         match self.t() {
             Some(t) => two_sided_p(t, self.degrees_of_freedom),
@@ -28,15 +29,15 @@ impl Estimate {
         }
     }
 
-    /// The 95 % confidence interval.
+    /// Returns the 95 % confidence interval.
     pub fn interval(&self) -> (f64, f64) {
-        let reach = critical_value(self.degrees_of_freedom) * self.standard_error;
-        (self.value - reach, self.value + reach)
+        let half_width = critical_value(self.degrees_of_freedom) * self.standard_error;
+        (self.value - half_width, self.value + half_width)
     }
 }
 
-/// How often a t with so many degrees of freedom (more than 0) lies at least as far from 0 as `t`:
-/// the incomplete beta function I of ν/(ν + t²) at ν/2 and 1/2 (Abramowitz & Stegun 26.7.1).
+/// Returns the two-sided p-value of `t` with more than 0 degrees of freedom: the regularized incomplete beta function
+/// I of ν/(ν + t²) at ν/2 and 1/2 (Abramowitz & Stegun 26.7.1).
 pub fn two_sided_p(t: f64, degrees_of_freedom: f64) -> f64 {
     let (a, b) = (degrees_of_freedom / 2.0, 0.5);
     let ratio = t * t / degrees_of_freedom;
@@ -47,9 +48,9 @@ pub fn two_sided_p(t: f64, degrees_of_freedom: f64) -> f64 {
         return 0.0;
     }
     let (x, rest) = (1.0 / (1.0 + ratio), ratio / (1.0 + ratio));
-    // x^a·rest^b/B(a, b), with Γ(1/2) = √π.
+    // x^a·(1 − x)^b/B(a, b), with Γ(1/2) = √π.
     let front = (-a * ratio.ln_1p() + b * rest.ln() + ln_gamma_step(a)).exp() / std::f64::consts::PI.sqrt();
-    // The fraction converges fast below the mean; above it the symmetry of DLMF 8.17.4 helps.
+    // The fraction converges fast below the mean; above it, DLMF 8.17.4 swaps the arguments.
     if x < (a + 1.0) / (a + b + 2.0) {
         front / a / beta_fraction(a, b, x)
     } else {
@@ -57,14 +58,14 @@ pub fn two_sided_p(t: f64, degrees_of_freedom: f64) -> f64 {
     }
 }
 
-/// How far from 0 a t with so many degrees of freedom (1 or more) lies in 5 % of cases.
+/// Returns the t value with a two-sided p-value of 5 %, by bisection. Degrees of freedom below 1 count as 1.
 pub fn critical_value(degrees_of_freedom: f64) -> f64 {
-    let nu = degrees_of_freedom.max(1.0);
-    // 12.7 at one degree, 1.96 at infinitely many.
+    let degrees_of_freedom = degrees_of_freedom.max(1.0);
+    // 12.7 with 1 degree of freedom, 1.96 with infinitely many.
     let (mut low, mut high) = (1.9, 13.0);
     for _ in 0..60 {
         let middle = f64::midpoint(low, high);
-        if two_sided_p(middle, nu) > 1.0 - CONFIDENCE {
+        if two_sided_p(middle, degrees_of_freedom) > 1.0 - CONFIDENCE {
             low = middle;
         } else {
             high = middle;
@@ -73,22 +74,21 @@ pub fn critical_value(degrees_of_freedom: f64) -> f64 {
     f64::midpoint(low, high)
 }
 
-/// The continued fraction 1 + d₁/(1 + d₂/(1 + …)) of DLMF 8.17.22, by the forward recurrence of
-/// its convergents' ratios (Lentz 1976, doi:10.1364/AO.15.000668).
+/// Evaluates the continued fraction of DLMF 8.17.22 with the algorithm of Lentz (1976), doi:10.1364/AO.15.000668.
 fn beta_fraction(a: f64, b: f64, x: f64) -> f64 {
     const TINY: f64 = 1e-300;
-    let apart = |value: f64| if value.abs() < TINY { TINY } else { value };
-    let (mut value, mut upper, mut lower) = (1.0, 1.0, 0.0);
+    let non_zero = |value: f64| if value.abs() < TINY { TINY } else { value };
+    let (mut value, mut c, mut d) = (1.0, 1.0, 0.0);
     for n in 1..=2000_u32 {
         let m = f64::from(n / 2);
-        let d = if n % 2 == 0 {
+        let coefficient = if n % 2 == 0 {
             m * (b - m) * x / ((a + 2.0 * m - 1.0) * (a + 2.0 * m))
         } else {
             -(a + m) * (a + b + m) * x / ((a + 2.0 * m) * (a + 2.0 * m + 1.0))
         };
-        lower = 1.0 / apart(1.0 + d * lower);
-        upper = apart(1.0 + d / upper);
-        let factor = upper * lower;
+        d = 1.0 / non_zero(1.0 + coefficient * d);
+        c = non_zero(1.0 + coefficient / c);
+        let factor = c * d;
         value *= factor;
         if (factor - 1.0).abs() < 1e-16 {
             break;
@@ -97,9 +97,9 @@ fn beta_fraction(a: f64, b: f64, x: f64) -> f64 {
     value
 }
 
-/// ln Γ(x + ½) − ln Γ(x) for x > 0, without the digits that the difference would cost.
+/// Returns ln Γ(x + ½) − ln Γ(x) for x > 0, without cancellation.
 fn ln_gamma_step(x: f64) -> f64 {
-    // B₂ₖ/(2k(2k−1)) of Stirling's series (DLMF 5.11.1), which is good from 12 on.
+    // Coefficients B₂ₖ/(2k(2k−1)) of Stirling's series (DLMF 5.11.1), accurate from 12 on.
     const SERIES: [f64; 7] = [
         1.0 / 12.0,
         -1.0 / 360.0,
@@ -110,7 +110,7 @@ fn ln_gamma_step(x: f64) -> f64 {
         1.0 / 156.0,
     ];
     let series = |x: f64| SERIES.iter().rev().fold(0.0, |sum, term| sum / (x * x) + term) / x;
-    // Below, Γ(x) = Γ(x + 1)/x leads there.
+    // The recurrence Γ(x) = Γ(x + 1)/x leads there.
     let (mut x, mut ratio) = (x, 1.0);
     while x < 12.0 {
         ratio *= x / (x + 0.5);
@@ -146,11 +146,11 @@ mod tests {
     }
 
     fn near(ours: f64, theirs: f64, what: &str) {
-        assert!((ours - theirs).abs() <= theirs.abs() * 1e-10 + 1e-300, "{what}: {ours} is not {theirs}");
+        assert!((ours - theirs).abs() <= theirs.abs() * 1e-10 + 1e-300, "{what}: {ours} instead of {theirs}");
     }
 
     #[test]
-    fn tails_and_quantiles_are_those_of_the_oracle() {
+    fn p_values_and_quantiles_are_those_of_scipy() {
         let oracle: Oracle = serde_json::from_str(include_str!("../../tests/data/statistics.json")).unwrap();
         assert!(oracle.student.len() > 100 && oracle.critical.len() > 10);
         for Tail { t, df, p } in oracle.student {
@@ -163,14 +163,14 @@ mod tests {
     }
 
     #[test]
-    fn an_estimate_without_error_is_certain() {
-        let sure = |value| Estimate { value, standard_error: 0.0, degrees_of_freedom: 9.0 };
-        assert_eq!((sure(15.0).t(), sure(15.0).p(), sure(15.0).interval()), (None, 0.0, (15.0, 15.0)));
-        assert_eq!((sure(0.0).t(), sure(0.0).p()), (None, 1.0));
+    fn an_estimate_without_error_has_no_t_and_p_0_or_1() {
+        let exact = |value| Estimate { value, standard_error: 0.0, degrees_of_freedom: 9.0 };
+        assert_eq!((exact(15.0).t(), exact(15.0).p(), exact(15.0).interval()), (None, 0.0, (15.0, 15.0)));
+        assert_eq!((exact(0.0).t(), exact(0.0).p()), (None, 1.0));
     }
 
     #[test]
-    fn an_interval_ends_at_zero_where_p_is_a_twentieth() {
+    fn an_interval_ends_at_zero_when_p_is_0_05() {
         for degrees_of_freedom in [1.0, 2.5, 29.0, 1000.0] {
             let estimate = Estimate {
                 value: critical_value(degrees_of_freedom),

@@ -1,13 +1,12 @@
-//! Instants: whole microseconds since 1970-01-01T00:00:00Z, in the years 1 to 9999.
+//! Instants in whole microseconds since the Unix epoch, in the years 1 to 9999: parsing and formatting.
 //!
-//! Reads every form the API accepts and writes the one it gives. Days and zones are
-//! in `calendar`.
+//! Calendar days and time zones are in `calendar`.
 
 use std::fmt;
 
 use jiff::civil;
 use jiff::fmt::temporal::Pieces;
-use jiff::tz::TimeZone;
+use jiff::tz::{Offset, TimeZone};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Microseconds in a second.
@@ -16,65 +15,64 @@ pub const SECOND: i64 = 1_000_000;
 pub const MINUTE: i64 = 60 * SECOND;
 /// Microseconds in an hour.
 pub const HOUR: i64 = 60 * MINUTE;
-/// Microseconds in 24 hours (not a calendar day: those have 23 to 25 hours).
+/// Microseconds in 24 hours; a calendar day may have 23 to 25.
 pub const DAY: i64 = 24 * HOUR;
 
-/// An instant in UTC, in whole microseconds since the Unix epoch.
+/// Instant in whole microseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
     /// 0001-01-01T00:00:00Z.
     pub const MIN: Self = Self(-62_135_596_800 * SECOND);
-    /// 9999-12-30T22:00:00Z: every zone's local time still has a four-digit year.
+    /// 9999-12-30T22:00:00Z, the last hour in which the local year has four digits in every zone.
     pub const MAX: Self = Self(253_402_207_200 * SECOND);
 
-    /// The instant `micros` microseconds after 1970; `None` outside of the years 1 to 9999.
+    /// Creates an instant; `None` outside of the years 1 to 9999.
     pub fn from_micros(micros: i64) -> Option<Self> {
         (Self::MIN.0..=Self::MAX.0).contains(&micros).then_some(Self(micros))
     }
 
-    /// The nearest instant within the years 1 to 9999.
+    /// Creates an instant, clamped to the years 1 to 9999.
     pub fn clamped(micros: i64) -> Self {
         Self(micros.clamp(Self::MIN.0, Self::MAX.0))
     }
 
-    /// Microseconds since 1970.
+    /// Returns the microseconds since the Unix epoch.
     pub const fn micros(self) -> i64 {
         self.0
     }
 
-    /// Seconds since 1970, with fraction.
+    /// Returns the seconds since the Unix epoch, with fraction.
     pub fn seconds(self) -> f64 {
         self.0 as f64 / SECOND as f64
     }
 
-    /// Hours from `earlier` to this instant; negative when it lies before.
+    /// Returns the hours since `earlier`; negative when this instant lies before it.
     pub fn hours_since(self, earlier: Self) -> f64 {
         (self.0 - earlier.0) as f64 / HOUR as f64
     }
 
-    /// This instant moved by `micros`, held within the years 1 to 9999.
+    /// Adds microseconds, clamped to the years 1 to 9999.
     pub fn plus(self, micros: i64) -> Self {
         Self::clamped(self.0.saturating_add(micros))
     }
 
-    /// This instant moved back by `micros`, held within the years 1 to 9999.
+    /// Subtracts microseconds, clamped to the years 1 to 9999.
     pub fn minus(self, micros: i64) -> Self {
         Self::clamped(self.0.saturating_sub(micros))
     }
 
-    /// Reads RFC 3339, its common variations, and local times, which are taken in the zone
-    /// that they name (`2025-07-23T14:30:00[Europe/Berlin]`), else in `zone`.
-    ///
-    /// A space where a `+` belongs (a query that was not percent-encoded) is read as one.
+    /// Parses RFC 3339, common variations of it, and local times. A local time is in the zone that it names
+    /// (`2025-07-23T14:30:00[Europe/Berlin]`), otherwise in `zone`. A space in place of `+`, from a query that was not
+    /// percent-encoded, is accepted.
     ///
     /// # Errors
-    /// A phrase that says what would be right.
+    /// A message that states the requirement.
     pub fn parse(text: &str, zone: &TimeZone) -> Result<Self, &'static str> {
         const FORM: &str = "must be a date and time such as 2025-07-23T14:30:00Z";
         const YEARS: &str = "must lie in the years 1 to 9999";
-        const ZONE: &str = "must name a time zone that is known, such as [Europe/Berlin]";
+        const ZONE: &str = "must name a known time zone such as [Europe/Berlin]";
         let text = restore_plus(text);
         if has_leap_second(&text) {
             return Err("must have seconds from 0 to 59 (leap seconds cannot be stored)");
@@ -83,7 +81,7 @@ impl Timestamp {
             Ok(instant) => instant,
             Err(_) => {
                 let local: civil::DateTime = text.parse().map_err(|_| FORM)?;
-                // A trailing offset or `Z` was given but did not parse as an instant.
+                // An offset or `Z` is present but invalid.
                 if has_offset(&text) {
                     return Err(FORM);
                 }
@@ -91,7 +89,7 @@ impl Timestamp {
                 named.as_ref().unwrap_or(zone).to_timestamp(local).map_err(|_| YEARS)?
             }
         };
-        // Rounded down, also before 1970, where `as_microsecond` would round up.
+        // Rounds down; `as_microsecond` would round up before 1970.
         let micros = instant.as_nanosecond().div_euclid(1000);
         i64::try_from(micros).ok().and_then(Self::from_micros).ok_or(YEARS)
     }
@@ -120,51 +118,40 @@ fn has_leap_second(text: &str) -> bool {
 }
 
 fn has_offset(text: &str) -> bool {
-    // The name of a zone may have all of them.
+    // The name of a zone in brackets may contain the same characters.
     let clock = text.get(10..).and_then(|clock| clock.split('[').next());
     clock.is_some_and(|clock| clock.contains(['Z', 'z', '+', '-']))
 }
 
-/// An instant as text: `2025-07-23T14:30:00.123456Z`.
+/// Formatted instant: `2025-07-23T14:30:00.123456Z`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimestampText([u8; 27]);
 
 impl TimestampText {
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
-        // Only ASCII is ever written.
+        // The text is ASCII.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
 impl Timestamp {
-    /// As every answer writes it: RFC 3339 in UTC with six decimals. A list has a thousand of
-    /// them, so it is done by hand; the calendar is Howard Hinnant's `civil_from_days`
-    /// (chrono-Compatible Low-Level Date Algorithms).
+    /// Formats the instant as in every response: RFC 3339 in UTC with six decimals. It does not allocate, because a list has
+    /// a thousand instants.
     pub fn text(self) -> TimestampText {
-        let (days, within) = (self.0.div_euclid(DAY), self.0.rem_euclid(DAY));
-        let shifted = days + 719_468;
-        let era = shifted.div_euclid(146_097);
-        let day_of_era = shifted.rem_euclid(146_097);
-        let year_of_era =
-            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let shifted_month = (5 * day_of_year + 2) / 153;
-        let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-        let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-        let year = year_of_era + era * 400 + i64::from(month <= 2);
+        let utc = Offset::UTC.to_datetime(self.to_jiff());
         let mut text = *b"0000-00-00T00:00:00.000000Z";
-        for (place, digits, number) in [
-            (0, 4, year),
-            (5, 2, month),
-            (8, 2, day),
-            (11, 2, within / HOUR),
-            (14, 2, within % HOUR / MINUTE),
-            (17, 2, within % MINUTE / SECOND),
-            (20, 6, within % SECOND),
+        for (position, digits, number) in [
+            (0, 4, i32::from(utc.year())),
+            (5, 2, i32::from(utc.month())),
+            (8, 2, i32::from(utc.day())),
+            (11, 2, i32::from(utc.hour())),
+            (14, 2, i32::from(utc.minute())),
+            (17, 2, i32::from(utc.second())),
+            (20, 6, utc.subsec_nanosecond() / 1000),
         ] {
             let mut rest = number.unsigned_abs();
-            for digit in text[place..place + digits].iter_mut().rev() {
+            for digit in text[position..position + digits].iter_mut().rev() {
                 *digit += (rest % 10) as u8;
                 rest /= 10;
             }
@@ -185,7 +172,7 @@ impl Serialize for Timestamp {
     }
 }
 
-/// For files of ours: in them a time without an offset is UTC.
+/// Used for this program's own files, where times without an offset are in UTC.
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
@@ -220,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn every_accepted_form_is_read_as_the_same_instant() {
+    fn every_accepted_form_is_parsed_to_the_same_instant() {
         for text in [
             "2025-07-23T14:30:00.123456Z",
             "2025-07-23t14:30:00.123456z",
@@ -247,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_a_microsecond_are_rounded_down_before_1970_too() {
+    fn fractions_of_a_microsecond_are_rounded_down_before_1970_too() {
         for (text, expected) in [
             ("2025-07-23T14:30:00.123456999Z", "2025-07-23T14:30:00.123456Z"),
             ("1970-01-01T00:00:00.000000999Z", "1970-01-01T00:00:00.000000Z"),
@@ -266,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_instant_is_refused() {
+    fn invalid_instants_are_rejected() {
         for text in [
             "",
             "now",
@@ -285,12 +272,12 @@ mod tests {
             "2025-07-23T14:30:00[]",
             "\u{661}025-07-23T14:30:00Z",
         ] {
-            assert!(parse(text).is_err(), "{text} was read as {:?}", parse(text));
+            assert!(parse(text).is_err(), "{text} was parsed as {:?}", parse(text));
         }
     }
 
     #[test]
-    fn every_instant_prints_as_the_calendar_library_prints_it() {
+    fn instants_are_formatted_like_jiff_formats_them() {
         let printer = jiff::fmt::temporal::DateTimePrinter::new().precision(Some(6));
         let mut random = fastrand::Rng::with_seed(1);
         for n in 0..20_000 {
@@ -305,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_of_time_print_with_four_digit_years() {
+    fn the_first_and_last_instant_have_four_digit_years() {
         assert_eq!(Timestamp::MIN.to_string(), "0001-01-01T00:00:00.000000Z");
         assert_eq!(Timestamp::MAX.to_string(), "9999-12-30T22:00:00.000000Z");
         assert_eq!(Timestamp::clamped(i64::MAX), Timestamp::MAX);

@@ -6,7 +6,7 @@ use super::helpers::{Setup, TestApp, at, bad};
 
 const AHEAD: &str = "must not lie more than 5 minutes ahead of the server's clock";
 const FORM: &str = "must be a date and time such as 2025-07-23T14:30:00Z";
-const ZONE: &str = "must name a time zone that is known, such as [Europe/Berlin]";
+const ZONE: &str = "must name a known time zone such as [Europe/Berlin]";
 const YEARS: &str = "must lie in the years 1 to 9999";
 const LEAP: &str = "must have seconds from 0 to 59 (leap seconds cannot be stored)";
 

@@ -301,7 +301,7 @@ fn a_time_may_name_its_zone_instead_of_an_offset() {
     assert!(said(&ended).contains("4 readings added, 0 and 0 were there already, 1 rejected"), "{ended:?}");
     assert_eq!(
         ended.err,
-        "line 6: timestamp: must name a time zone that is known, such as [Europe/Berlin] \
+        "line 6: timestamp: must name a known time zone such as [Europe/Berlin] \
          (got \"2025-07-01T10:00:00[Nowhere/Land]\"): 2025-07-01T10:00:00[Nowhere/Land],60\n"
     );
     let expected =

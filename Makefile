@@ -13,6 +13,8 @@ BACKUPS ?= 50
 RESTORES ?= 20
 CUTS ?= 1000
 RUNS ?= 1000
+# Long random tests use a new seed in every run; `make test` uses a fixed one.
+RANDOM_SEED = TEST_SEED=$(or $(TEST_SEED),$(shell date +%s))
 
 help: ## List every target
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,8 +84,9 @@ manual: ## Make manual pages and completions for bash, fish and zsh in target/ma
 deb: ## Make a Debian package, target/debian/….deb: ARCH=arm64 for a 64-bit Pi
 	@scripts/deb.sh build $(ARCH)
 
-test: ## Run every test that needs no browser and no root
-	cargo test --locked
+# Tests that require root are listed as ignored unless root runs them.
+test: ## Run the tests (as root, also those that require it): TEST_SEED=…
+	cargo test --locked $(if $(filter 0,$(shell id -u)),-- --include-ignored)
 
 test-statistics: ## Do the intervals hold the truth, on 1,000 simulated people of each kind? RUNS=1000
 	STATISTICS_RUNS=$(RUNS) cargo test --locked --test api -- --nocapture coverage
@@ -139,16 +142,16 @@ siege: ## Attack a server from strangers' connections in a cgroup of 256 MB, fro
 	@SECONDS=$(SECONDS) COFFEE_TRACKER=$${COFFEE_TRACKER:-$(PROGRAM)} python3 scripts/siege.py
 
 crash: ## Kill -9 while writing, restart, compare: ROUNDS=200
-	CRASH_ROUNDS=$(ROUNDS) cargo test --locked --test cli -- --nocapture crash
+	$(RANDOM_SEED) CRASH_ROUNDS=$(ROUNDS) cargo test --locked --test cli -- --nocapture crash
 
 kills: ## Kill -9 at every step of backup, restore, import, migration and first start: KILLS=300
-	KILLS=$(KILLS) cargo test --locked --test cli -- --nocapture kills::
+	$(RANDOM_SEED) KILLS=$(KILLS) cargo test --locked --test cli -- --nocapture kills::
 
 fire: ## Back up and restore while clients read and write at full speed: BACKUPS=50 RESTORES=20
 	FIRE_BACKUPS=$(BACKUPS) FIRE_RESTORES=$(RESTORES) cargo test --locked --test cli -- --nocapture under_fire
 
 power-cut: ## Cut the power while writing, backing up and restoring: CUTS=1000
-	POWER_CUTS=$(CUTS) cargo test --locked --test faults -- --nocapture
+	$(RANDOM_SEED) POWER_CUTS=$(CUTS) cargo test --locked --test faults -- --nocapture
 
 fuzz: ## Try the API against its own document with schemathesis (installs it into .venv)
 	scripts/fuzz.sh

@@ -3,19 +3,20 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::Duration;
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::helpers::{Running, Server, folder, mode, wait_until};
-use crate::keeping::{assert_says, assert_tidy, backups, files, make, names, ran, state, tracker, well};
+use crate::fixtures::{
+    assert_no_leftovers, assert_says, backups, command_in, files, make_database, names, run_in, run_ok, state,
+};
+use crate::helpers::{Process, Server, folder, mode, wait_until};
 
 /// A folder with 30 coffees and 300 readings at rest.
 fn filled() -> tempfile::TempDir {
     let folder = folder();
-    make(folder.path(), "now", 30);
+    make_database(folder.path(), "now", 30);
     folder
 }
 
@@ -33,7 +34,7 @@ fn is_dated(name: &str) -> bool {
 fn a_backup_goes_into_the_default_folder_under_the_time_and_says_what_it_is() {
     let folder = filled();
     let before = files(folder.path());
-    let ended = well(folder.path(), &["backup"]);
+    let ended = run_ok(folder.path(), &["backup"]);
     let made = backups(folder.path());
     assert_eq!(made.len(), 1);
     let name = made[0].file_name().unwrap().to_str().unwrap();
@@ -45,19 +46,19 @@ fn a_backup_goes_into_the_default_folder_under_the_time_and_says_what_it_is() {
     assert!(state(&made[0]) == state(&folder.path().join("coffee.db")));
     assert!(files(folder.path())["coffee.db"] == before["coffee.db"], "the database is as it was");
     assert_eq!((mode(&made[0]), mode(&folder.path().join("backups"))), (0o600, 0o700), "nobody else's");
-    assert_tidy(folder.path());
+    assert_no_leftovers(folder.path());
 }
 
 #[test]
 fn a_backup_goes_where_it_is_told_and_never_over_another_file() {
     let folder = filled();
     let at = |name: &str| folder.path().join(name);
-    let named = well(folder.path(), &["backup", "--to", "mine.db"]);
+    let named = run_ok(folder.path(), &["backup", "--to", "mine.db"]);
     assert!(named.out.starts_with("mine.db: "), "{}", named.out);
-    well(folder.path(), &["backup", "--to", "weekly", "--create-dir"]);
-    well(folder.path(), &["backup", "--to", "deep/down/", "--create-dir"]);
+    run_ok(folder.path(), &["backup", "--to", "weekly", "--create-dir"]);
+    run_ok(folder.path(), &["backup", "--to", "deep/down/", "--create-dir"]);
     fs::create_dir(at("dotted.d")).unwrap();
-    well(folder.path(), &["backup", "--to", "dotted.d"]);
+    run_ok(folder.path(), &["backup", "--to", "dotted.d"]);
     for place in ["weekly", "deep/down", "dotted.d"] {
         let found = names(&at(place));
         assert!(found.len() == 1 && is_dated(&found[0]), "{place}: {found:?}");
@@ -65,11 +66,11 @@ fn a_backup_goes_where_it_is_told_and_never_over_another_file() {
     assert!(!at("backups").exists());
     fs::write(at("letter.txt"), "dear diary").unwrap();
     let before = names(folder.path());
-    let refused = ran(folder.path(), &["backup", "--to", "letter.txt"]);
+    let refused = run_in(folder.path(), &["backup", "--to", "letter.txt"]);
     assert_says(&refused, 1, "letter.txt exists already: a backup never overwrites");
     assert_eq!(fs::read_to_string(at("letter.txt")).unwrap(), "dear diary");
     assert_eq!(names(folder.path()), before);
-    let below = ran(folder.path(), &["backup", "--to", "letter.txt/below"]);
+    let below = run_in(folder.path(), &["backup", "--to", "letter.txt/below"]);
     assert_says(&below, 1, "the folder letter.txt/below cannot be used: Not a directory");
 }
 
@@ -89,17 +90,17 @@ fn a_folder_that_is_not_there_is_made_only_when_asked_for() {
     let folder = filled();
     let at = |name: &str| folder.path().join(name);
     for to in ["disk/copy.db", "disk/", "disk/coffee"] {
-        let refused = ran(folder.path(), &["backup", "--to", to]);
+        let refused = run_in(folder.path(), &["backup", "--to", to]);
         assert_says(&refused, 1, ": mount its disk, or add --create-dir to create it");
         assert!(!at("disk").exists(), "{to}");
     }
     let noted = fs::read_to_string(at("coffee.db.backup.json")).unwrap();
     assert!(noted.contains("there is no folder disk/coffee: mount its disk"), "{noted}");
-    well(folder.path(), &["backup", "--to", "disk/copy.db", "--create-dir"]);
+    run_ok(folder.path(), &["backup", "--to", "disk/copy.db", "--create-dir"]);
     assert!(state(&at("disk/copy.db")) == state(&at("coffee.db")));
-    well(folder.path(), &["backup", "--to", "disk/"]);
+    run_ok(folder.path(), &["backup", "--to", "disk/"]);
     assert_eq!(names(&at("disk")).len(), 2);
-    assert_eq!(ran(folder.path(), &["backup", "--create-dir"]).code, Some(2), "it says what --to is");
+    assert_eq!(run_in(folder.path(), &["backup", "--create-dir"]).code, Some(2), "it says what --to is");
 }
 
 #[test]
@@ -114,8 +115,8 @@ fn a_pipe_named_like_a_temporary_file_holds_nothing_up_and_stays() {
         assert!(made.success());
         std::os::unix::fs::symlink(at("letter.txt"), at(&format!("{place}.coffee-2-1.tmp"))).unwrap();
     }
-    well(folder.path(), &["backup"]);
-    Server::start(folder.path()).stop_well();
+    run_ok(folder.path(), &["backup"]);
+    Server::start(folder.path()).stop_cleanly();
     for place in ["", "backups"] {
         let left = names(&at(place));
         assert!(left.contains(&".coffee-1-1.tmp".to_owned()) && left.contains(&".coffee-2-1.tmp".to_owned()));
@@ -137,7 +138,7 @@ fn old_backups_are_removed_as_asked_and_named() {
         // The last one an hour or so within its day, so that the clock may run.
         lay_old(folder.path(), 1..=20);
         fs::write(folder.path().join("backups/notes.txt"), "").unwrap();
-        let ended = well(folder.path(), &[&["backup"], args].concat());
+        let ended = run_ok(folder.path(), &[&["backup"], args].concat());
         let left = backups(folder.path()).len() - 1;
         // The one of exactly so many days ago may be a second too old by now.
         let is_right = left == kept || args.contains(&"--keep-days") && left + 1 == kept;
@@ -148,7 +149,7 @@ fn old_backups_are_removed_as_asked_and_named() {
     }
     let folder = filled();
     lay_old(folder.path(), 1..=20);
-    well(folder.path(), &["backup", "--to", "mine.db"]);
+    run_ok(folder.path(), &["backup", "--to", "mine.db"]);
     assert_eq!(backups(folder.path()).len(), 20, "a named backup removes nothing");
 }
 
@@ -161,7 +162,7 @@ fn a_clock_that_was_ahead_once_costs_no_backup_and_is_said() {
         fs::copy(folder.path().join("coffee.db"), ahead).unwrap();
     }
     for n in 1..=3 {
-        let ended = well(folder.path(), &["backup", "--keep", "2"]);
+        let ended = run_ok(folder.path(), &["backup", "--keep", "2"]);
         assert_eq!(backups(folder.path()).len(), 20 + n.min(2), "{ended:?}");
         assert!(
             ended
@@ -178,7 +179,7 @@ fn what_cannot_be_removed_keeps_nothing_else_and_is_said_at_the_end() {
     let folder = filled();
     lay_old(folder.path(), 1..=5);
     fs::create_dir(folder.path().join("backups/coffee_20200101_000000.db")).unwrap();
-    let ended = well(folder.path(), &["backup", "--keep", "1"]);
+    let ended = run_ok(folder.path(), &["backup", "--keep", "1"]);
     assert_eq!(names(&folder.path().join("backups")).len(), 2, "the new one, and the folder: {ended:?}");
 }
 
@@ -186,7 +187,7 @@ fn what_cannot_be_removed_keeps_nothing_else_and_is_said_at_the_end() {
 fn keeping_is_for_folders() {
     let folder = filled();
     for keep in ["--keep", "--keep-days"] {
-        let refused = ran(folder.path(), &["backup", "--to", "mine.db", keep, "1"]);
+        let refused = run_in(folder.path(), &["backup", "--to", "mine.db", keep, "1"]);
         assert_says(&refused, 2, "--keep and --keep-days clear a folder out, but --to names a file");
     }
     assert!(!folder.path().join("mine.db").exists());
@@ -196,7 +197,7 @@ fn keeping_is_for_folders() {
 fn an_outcome_that_cannot_be_noted_is_said() {
     let folder = filled();
     fs::create_dir(folder.path().join("coffee.db.backup.json")).unwrap();
-    let ended = well(folder.path(), &["backup"]);
+    let ended = run_ok(folder.path(), &["backup"]);
     assert!(
         ended.err.starts_with("coffee-tracker: warning: the outcome of the backup could not be recorded: "),
         "{}",
@@ -209,7 +210,7 @@ fn the_same_as_json_and_in_silence() {
     let folder = filled();
     lay_old(folder.path(), [400]);
     let old = backups(folder.path())[0].clone();
-    let ended = well(folder.path(), &["backup", "--json", "--keep", "1"]);
+    let ended = run_ok(folder.path(), &["backup", "--json", "--keep", "1"]);
     let mut report: Value = serde_json::from_str(&ended.out).unwrap();
     let made = &backups(folder.path())[0];
     assert!(report["seconds"].take().as_f64().is_some_and(|seconds| seconds > 0.0));
@@ -221,15 +222,15 @@ fn the_same_as_json_and_in_silence() {
     });
     assert_eq!(report, expected);
     assert_eq!(ended.out.lines().count(), 1);
-    let silent = well(folder.path(), &["backup", "--quiet", "--keep", "1"]);
+    let silent = run_ok(folder.path(), &["backup", "--quiet", "--keep", "1"]);
     assert_eq!((silent.out.as_str(), silent.err.as_str()), ("", ""));
-    assert_eq!(ran(folder.path(), &["backup", "--quiet", "--json"]).code, Some(2));
+    assert_eq!(run_in(folder.path(), &["backup", "--quiet", "--json"]).code, Some(2));
 }
 
 #[test]
 fn what_cannot_be_backed_up_is_named_and_nothing_is_made() {
     let empty = folder();
-    assert_says(&ran(empty.path(), &["backup"]), 78, "there is no database at coffee.db");
+    assert_says(&run_in(empty.path(), &["backup"]), 78, "there is no database at coffee.db");
     assert_eq!(names(empty.path()), [""; 0]);
     for (content, sentence) in [
         ("create table recipes (name text)", "coffee.db is a SQLite database of another program"),
@@ -238,15 +239,15 @@ fn what_cannot_be_backed_up_is_named_and_nothing_is_made() {
     ] {
         let folder = folder();
         Connection::open(folder.path().join("coffee.db")).unwrap().execute_batch(content).unwrap();
-        assert_says(&ran(folder.path(), &["backup"]), 78, sentence);
+        assert_says(&run_in(folder.path(), &["backup"]), 78, sentence);
         assert_eq!(backups(folder.path()).len(), 0);
     }
     let text = folder();
     fs::write(text.path().join("coffee.db"), "flat white ".repeat(1000)).unwrap();
-    assert_says(&ran(text.path(), &["backup"]), 78, "coffee.db is not a SQLite database");
+    assert_says(&run_in(text.path(), &["backup"]), 78, "coffee.db is not a SQLite database");
     let damaged = filled();
     crate::replacing::damage(&damaged.path().join("coffee.db"));
-    assert_says(&ran(damaged.path(), &["backup"]), 78, "coffee.db is damaged (");
+    assert_says(&run_in(damaged.path(), &["backup"]), 78, "coffee.db is damaged (");
     assert_eq!(backups(damaged.path()).len(), 0);
 }
 
@@ -263,13 +264,13 @@ fn a_running_server_shows_a_backup_and_then_one_that_failed() {
     let served = Server::start(folder.path());
     assert_eq!(served.get("/health").json()["backup"]["status"], "none");
     assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 44}"#).status, 201);
-    well(folder.path(), &["backup", "--to", "mine.db"]);
-    well(folder.path(), &["backup"]);
+    run_ok(folder.path(), &["backup", "--to", "mine.db"]);
+    run_ok(folder.path(), &["backup"]);
     let made = &backups(folder.path())[0];
     assert_eq!(state(made).unwrap().coffees.len(), 31, "with what only the log had");
     // The server looks at the disk only so often.
     let shows = |status: &str| served.get("/health").json()["backup"]["status"] == status;
-    wait_until("the backup shows", Duration::from_secs(20), || shows("ok"));
+    wait_until("the backup shows", || shows("ok"));
     let good = served.get("/health").json()["backup"].clone();
     assert_eq!(metric(&served, "backup_last_result"), 1.0);
     assert_eq!(metric(&served, "backup_last_size_bytes"), fs::metadata(made).unwrap().len() as f64);
@@ -277,27 +278,27 @@ fn a_running_server_shows_a_backup_and_then_one_that_failed() {
 
     let noted = || fs::read_to_string(folder.path().join("coffee.db.backup.json")).unwrap();
     let before = noted();
-    assert_says(&ran(folder.path(), &["backup", "--to", "mine.db"]), 1, "mine.db exists already");
+    assert_says(&run_in(folder.path(), &["backup", "--to", "mine.db"]), 1, "mine.db exists already");
     assert_eq!(noted(), before, "a slip of the caller's is no failed backup");
     fs::write(folder.path().join("taken"), "").unwrap();
-    assert_says(&ran(folder.path(), &["backup", "--to", "taken/"]), 1, "the folder taken/ cannot be used");
-    wait_until("the failure shows", Duration::from_secs(20), || shows("failed"));
+    assert_says(&run_in(folder.path(), &["backup", "--to", "taken/"]), 1, "the folder taken/ cannot be used");
+    wait_until("the failure shows", || shows("failed"));
     assert_eq!(served.get("/health").json()["backup"]["last_success"], good["last_success"]);
     assert_eq!(metric(&served, "backup_last_result"), 0.0);
-    served.stop_well();
+    served.stop_cleanly();
 }
 
 #[test]
 fn backups_at_once_and_within_a_second_have_names_of_their_own() {
     let folder = filled();
     let all: Vec<_> =
-        (0..12).map(|_| Running::spawn(&mut tracker(folder.path(), &["backup", "--keep", "0"]))).collect();
+        (0..12).map(|_| Process::spawn(&mut command_in(folder.path(), &["backup", "--keep", "0"]))).collect();
     for running in all {
-        let ended = running.end();
+        let ended = running.wait();
         assert_eq!(ended.code, Some(0), "{ended:?}");
     }
     assert_eq!(backups(folder.path()).len(), 12);
-    assert_tidy(folder.path());
+    assert_no_leftovers(folder.path());
 }
 
 #[test]
@@ -306,6 +307,6 @@ fn a_read_only_database_can_be_backed_up_elsewhere() {
     let away = crate::helpers::folder();
     let database = folder.path().join("coffee.db");
     fs::set_permissions(&database, fs::Permissions::from_mode(0o400)).unwrap();
-    well(folder.path(), &["backup", "--to", away.path().join("copy.db").to_str().unwrap()]);
+    run_ok(folder.path(), &["backup", "--to", away.path().join("copy.db").to_str().unwrap()]);
     assert!(state(&away.path().join("copy.db")) == state(&database));
 }

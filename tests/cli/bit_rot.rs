@@ -7,25 +7,20 @@ use fastrand::Rng;
 use rusqlite::Connection;
 use serde_json::Value;
 
-use crate::helpers::{Server, folder, rows};
-use crate::keeping::{assert_says, backups, copy_of, make, ran, well};
-
-/// The variable `name` as a number.
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
-}
+use crate::fixtures::{assert_says, backups, make_database, open_copy, run_in, run_ok};
+use crate::helpers::{Server, folder, number_from_env, rows, test_seed};
 
 /// A folder with the backup `then.db` of 60 coffees, 600 readings and an idempotency key.
 fn with_backup() -> tempfile::TempDir {
     let (folder, past) = (folder(), folder());
-    make(past.path(), "then", 60);
+    make_database(past.path(), "then", 60);
     Connection::open(past.path().join("coffee.db"))
         .unwrap()
         .execute_batch(
             "insert into idempotency_keys values ('POST /coffee/', 'a-key', zeroblob(32), 1, '{\"id\":1}', 5)",
         )
         .unwrap();
-    well(past.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
+    run_ok(past.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
     folder
 }
 
@@ -41,9 +36,9 @@ fn entries(database: &Path) -> Vec<String> {
 #[test]
 fn no_backup_in_which_bytes_have_flipped_is_accepted_with_other_entries() {
     const BATCH: u64 = 50;
-    let (flips, seed) = (setting("FLIPS", 400), setting("FLIP_SEED", 20_261_126));
-    println!("FLIPS={flips} FLIP_SEED={seed}");
-    let mut random = Rng::with_seed(seed);
+    let flips = number_from_env("FLIPS").unwrap_or(400);
+    println!("FLIPS={flips}");
+    let mut random = Rng::with_seed(test_seed());
     let folder = with_backup();
     let good = fs::read(folder.path().join("then.db")).unwrap();
     let expected = entries(&folder.path().join("then.db"));
@@ -59,13 +54,13 @@ fn no_backup_in_which_bytes_have_flipped_is_accepted_with_other_entries() {
         }
         let args: Vec<&str> =
             ["verify", "--json"].into_iter().chain(names.iter().map(String::as_str)).collect();
-        let verified = ran(folder.path(), &args);
+        let verified = run_in(folder.path(), &args);
         assert_eq!(verified.out.lines().count(), names.len(), "{verified:?}");
         for (line, name) in verified.out.lines().zip(&names) {
             let verdict: Value = serde_json::from_str(line).unwrap();
             if verdict["restorable"] == true {
                 accepted += 1;
-                assert!(entries(&folder.path().join(name)) == expected, "{name} of seed {seed} was accepted");
+                assert!(entries(&folder.path().join(name)) == expected, "{name} was accepted");
             }
             let reasons = verdict["reasons"].as_array().unwrap();
             let is_digest =
@@ -90,17 +85,17 @@ fn verify_restore_and_check_name_the_table_whose_rows_changed() {
     let folder = with_backup();
     rot(&folder.path().join("then.db"));
     let sentence = "it is damaged: the rows of coffee_logs differ from those that were backed up";
-    let verified = ran(folder.path(), &["verify", "then.db"]);
+    let verified = run_in(folder.path(), &["verify", "then.db"]);
     assert_says(&verified, 1, "1 file cannot be restored");
     assert_eq!(verified.out, format!("then.db: cannot be restored\n  {sentence}\n"));
-    let refused = ran(folder.path(), &["restore", "then.db", "--yes"]);
+    let refused = run_in(folder.path(), &["restore", "then.db", "--yes"]);
     assert_says(&refused, 1, &format!("then.db cannot be restored: {sentence}"));
 
-    make(folder.path(), "then", 60);
-    well(folder.path(), &["backup"]);
+    make_database(folder.path(), "then", 60);
+    run_ok(folder.path(), &["backup"]);
     let backup = backups(folder.path()).remove(0);
     rot(&backup);
-    let checked = ran(folder.path(), &["check"]).out;
+    let checked = run_in(folder.path(), &["check"]).out;
     let name = backup.file_name().unwrap().to_str().unwrap();
     let line = format!("backups/{name} cannot be restored: {sentence}: make another");
     assert!(checked.lines().any(|l| l.starts_with("MUST ") && l.ends_with(&line)), "{checked}");
@@ -111,33 +106,33 @@ fn a_backup_without_digests_is_accepted_and_that_is_shown() {
     let folder = with_backup();
     let file = folder.path().join("then.db");
     Connection::open(&file).unwrap().execute_batch("drop table backup_digests; vacuum").unwrap();
-    let text = well(folder.path(), &["verify", "then.db"]).out;
+    let text = run_ok(folder.path(), &["verify", "then.db"]).out;
     let last = text.lines().last().unwrap();
     assert_eq!(last, "  no digests of its rows: made before backups carried digests, or a database in use");
     let verdict: Value =
-        serde_json::from_str(&ran(folder.path(), &["verify", "--json", "then.db"]).out).unwrap();
+        serde_json::from_str(&run_in(folder.path(), &["verify", "--json", "then.db"]).out).unwrap();
     assert_eq!(verdict["has_digests"], false);
-    well(folder.path(), &["restore", "then.db", "--yes"]);
+    run_ok(folder.path(), &["restore", "then.db", "--yes"]);
     fs::create_dir_all(folder.path().join("backups")).unwrap();
     fs::copy(&file, folder.path().join("backups/coffee_20250101_020000.db")).unwrap();
-    let checked = ran(folder.path(), &["check"]).out;
+    let checked = run_in(folder.path(), &["check"]).out;
     assert!(checked.contains("is the timer at work?") || checked.contains("carried digests"), "{checked}");
 }
 
 #[test]
 fn neither_a_restored_database_nor_a_backup_that_is_served_carries_digests() {
     let is_carried = |folder: &Path| {
-        let (_folder, copy) = copy_of(&folder.join("coffee.db"));
+        let (_folder, copy) = open_copy(&folder.join("coffee.db"));
         copy.table_exists(None, "backup_digests").unwrap()
     };
     let folder = with_backup();
-    well(folder.path(), &["restore", "then.db", "--yes"]);
+    run_ok(folder.path(), &["restore", "then.db", "--yes"]);
     assert!(!is_carried(folder.path()));
     fs::copy(folder.path().join("then.db"), folder.path().join("coffee.db")).unwrap();
     assert!(is_carried(folder.path()));
     let served = Server::start(folder.path());
     assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 1}"#).status, 201);
-    served.stop_well();
+    served.stop_cleanly();
     assert!(!is_carried(folder.path()));
-    well(folder.path(), &["verify", "coffee.db"]);
+    run_ok(folder.path(), &["verify", "coffee.db"]);
 }

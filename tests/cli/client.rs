@@ -1,5 +1,4 @@
-//! A small HTTP/1.1 client over one socket. It sends what it is told, well-formed or not,
-//! and shows exactly what came back.
+//! HTTP/1.1 client on a single socket. It can send malformed requests and returns responses unchanged.
 
 use std::io;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -10,30 +9,30 @@ use serde_json::Value;
 
 use crate::helpers::KEY;
 
-/// Longer than any answer may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Timeout of each socket operation. It only guards against a hang.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// An answer, as it came.
+/// A response as received.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
 
-impl Answer {
-    /// The first header of that name.
+impl Response {
+    /// Returns the first header with this name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    /// The body as JSON.
+    /// Parses the body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|e| panic!("{e} in {:?}", String::from_utf8_lossy(&self.body)))
     }
 
-    /// Asserts that it is a problem document with this status, in full dress.
+    /// Asserts that the response is a complete problem document with this status.
     #[track_caller]
     pub fn assert_problem(&self, status: u16) {
         assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
@@ -45,7 +44,7 @@ impl Answer {
     }
 }
 
-/// One connection.
+/// A connection.
 pub struct Client {
     stream: BufReader<TcpStream>,
 }
@@ -56,67 +55,67 @@ impl Client {
     }
 
     pub fn try_connect(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
         stream.set_nodelay(true)?;
         Ok(Self { stream: BufReader::new(stream) })
     }
 
-    /// The socket itself.
+    /// Returns the socket.
     pub fn socket(&self) -> &TcpStream {
         self.stream.get_ref()
     }
 
-    /// Sends bytes as they are.
+    /// Sends bytes unchanged.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.get_mut().write_all(bytes.as_ref())
     }
 
-    /// Sends a request with the key and this body.
+    /// Sends a request with the API key and this body.
     pub fn send_request(&mut self, method: &str, path: &str, more: &str, body: &str) -> io::Result<()> {
         self.send(request(method, path, more, body))
     }
 
-    /// Asks, with the key, and waits for the answer.
-    pub fn try_ask(&mut self, method: &str, path: &str, more: &str, body: &str) -> io::Result<Answer> {
+    /// Sends a request with the API key and reads the response.
+    pub fn try_request(&mut self, method: &str, path: &str, more: &str, body: &str) -> io::Result<Response> {
         self.send_request(method, path, more, body)?;
-        self.answer()
+        self.read_response()
     }
 
-    pub fn get(&mut self, path: &str) -> Answer {
-        self.try_ask("GET", path, "", "").unwrap_or_else(|e| panic!("GET {path}: {e}"))
+    pub fn get(&mut self, path: &str) -> Response {
+        self.try_request("GET", path, "", "").unwrap_or_else(|e| panic!("GET {path}: {e}"))
     }
 
-    pub fn post(&mut self, path: &str, body: &str) -> Answer {
-        self.try_ask("POST", path, "", body).unwrap_or_else(|e| panic!("POST {path}: {e}"))
+    pub fn post(&mut self, path: &str, body: &str) -> Response {
+        self.try_request("POST", path, "", body).unwrap_or_else(|e| panic!("POST {path}: {e}"))
     }
 
-    /// Reads one answer.
-    pub fn answer(&mut self) -> io::Result<Answer> {
-        let mut answer = self.answer_head()?;
-        answer.body = self.body(&answer)?;
-        Ok(answer)
+    /// Reads a response.
+    pub fn read_response(&mut self) -> io::Result<Response> {
+        let mut response = self.read_response_head()?;
+        response.body = self.read_body(&response)?;
+        Ok(response)
     }
 
-    /// Reads one answer up to its body.
-    pub fn answer_head(&mut self) -> io::Result<Answer> {
-        let status_line = self.line()?;
+    /// Reads the status line and the headers of a response.
+    pub fn read_response_head(&mut self) -> io::Result<Response> {
+        let status_line = self.read_line()?;
         let status = status_line.split(' ').nth(1).and_then(|code| code.parse().ok());
         let status = status.ok_or_else(|| io::Error::other(format!("no status line: {status_line:?}")))?;
         let mut headers = Vec::new();
         loop {
-            let line = self.line()?;
+            let line = self.read_line()?;
             match line.split_once(':') {
                 Some((name, value)) => headers.push((name.to_owned(), value.trim().to_owned())),
                 None => break,
             }
         }
-        Ok(Answer { status, headers, body: Vec::new() })
+        Ok(Response { status, headers, body: Vec::new() })
     }
 
-    /// Whatever comes until the server closes.
-    pub fn rest(&mut self) -> io::Result<Vec<u8>> {
+    /// Reads until the server closes the connection.
+    pub fn read_to_end(&mut self) -> io::Result<Vec<u8>> {
         let mut rest = Vec::new();
         match self.stream.read_to_end(&mut rest) {
             Err(e) if e.kind() != io::ErrorKind::ConnectionReset => Err(e),
@@ -124,7 +123,7 @@ impl Client {
         }
     }
 
-    fn line(&mut self) -> io::Result<String> {
+    fn read_line(&mut self) -> io::Result<String> {
         let mut line = String::new();
         if self.stream.read_line(&mut line)? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -132,30 +131,30 @@ impl Client {
         Ok(line.trim_end().to_owned())
     }
 
-    fn body(&mut self, answer: &Answer) -> io::Result<Vec<u8>> {
+    fn read_body(&mut self, response: &Response) -> io::Result<Vec<u8>> {
         let mut body = Vec::new();
-        if let Some(length) = answer.header("Content-Length").and_then(|l| l.parse::<usize>().ok()) {
+        if let Some(length) = response.header("Content-Length").and_then(|l| l.parse::<usize>().ok()) {
             body.resize(length, 0);
             self.stream.read_exact(&mut body)?;
-        } else if answer.header("Transfer-Encoding") == Some("chunked") {
+        } else if response.header("Transfer-Encoding") == Some("chunked") {
             loop {
-                let size = usize::from_str_radix(&self.line()?, 16).map_err(io::Error::other)?;
+                let size = usize::from_str_radix(&self.read_line()?, 16).map_err(io::Error::other)?;
                 let mut chunk = vec![0; size];
                 self.stream.read_exact(&mut chunk)?;
-                self.line()?;
+                self.read_line()?;
                 if size == 0 {
                     break;
                 }
                 body.append(&mut chunk);
             }
-        } else if !matches!(answer.status, 204 | 304) {
-            body = self.rest()?;
+        } else if !matches!(response.status, 204 | 304) {
+            body = self.read_to_end()?;
         }
         Ok(body)
     }
 }
 
-/// A request's text.
+/// Returns the text of a request.
 pub fn request(method: &str, path: &str, more: &str, body: &str) -> String {
     let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
     format!(

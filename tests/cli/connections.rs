@@ -3,17 +3,13 @@
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
-use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use serde_json::json;
 
 use crate::client::{Client, request};
-use crate::helpers::{KEY, Server, folder, program_path, run, server, wait_until};
-use crate::keeping::tracker;
-
-/// Bounds a wait that would otherwise hang.
-const GUARD: Duration = Duration::from_secs(60);
+use crate::fixtures::command_in;
+use crate::helpers::{DEADLINE, KEY, Server, folder, program_path, report_skipped, run, server, wait_until};
 
 /// A connection from the loopback address 127.0.0.`host`.
 fn connect_from(host: u8, server: SocketAddr) -> TcpStream {
@@ -52,12 +48,12 @@ fn patient(folder: &std::path::Path) -> Command {
 #[test]
 fn a_client_keeps_at_most_32_connections_that_have_not_completed_a_request() {
     let folder = folder();
-    let server = Server::of(&mut patient(folder.path()));
+    let server = Server::spawn(&mut patient(folder.path()));
     let mut regular = server.client();
     assert_eq!(regular.get("/health").status, 200);
     let silent: Vec<TcpStream> = (0..100).map(|_| connect_from(1, server.address)).collect();
     let neighbours: Vec<TcpStream> = (0..20).map(|_| connect_from(2, server.address)).collect();
-    wait_until("the connections over the limit are closed", GUARD, || closed(&silent) >= 100 - 32);
+    wait_until("the connections over the limit are closed", || closed(&silent) >= 100 - 32);
     assert_eq!(closed(&silent[100 - 32..]), 0, "the oldest connections are closed first");
     assert_eq!(closed(&neighbours), 0, "the limit of one client does not affect another");
     assert_eq!(regular.get("/health").status, 200, "a connection with a completed request stays open");
@@ -66,17 +62,17 @@ fn a_client_keeps_at_most_32_connections_that_have_not_completed_a_request() {
 #[test]
 fn a_trusted_proxy_is_exempt_from_the_limit_per_client() {
     let folder = folder();
-    let server = Server::of(patient(folder.path()).args(["--trusted-proxies", "127.0.0.3/32"]));
+    let server = Server::spawn(patient(folder.path()).args(["--trusted-proxies", "127.0.0.3/32"]));
     let proxied: Vec<TcpStream> = (0..100).map(|_| connect_from(3, server.address)).collect();
     let silent: Vec<TcpStream> = (0..100).map(|_| connect_from(1, server.address)).collect();
-    wait_until("the connections over the limit are closed", GUARD, || closed(&silent) >= 100 - 32);
+    wait_until("the connections over the limit are closed", || closed(&silent) >= 100 - 32);
     assert_eq!(closed(&proxied), 0);
 }
 
 #[test]
 fn at_the_total_limit_strangers_lose_their_connections_and_regular_clients_keep_theirs() {
     let folder = folder();
-    let server = Server::of(patient(folder.path()).args(["--max-connections", "64"]));
+    let server = Server::spawn(patient(folder.path()).args(["--max-connections", "64"]));
     let mut regular: Vec<Client> = (0..8).map(|_| server.client()).collect();
     for client in &mut regular {
         assert_eq!(client.get("/coffee/today").status, 200);
@@ -91,7 +87,7 @@ fn at_the_total_limit_strangers_lose_their_connections_and_regular_clients_keep_
         assert_eq!(server.get("/health").status, 200, "a newcomer is answered in round {round}");
         strangers.retain(|socket| !is_closed(socket));
     }
-    wait_until("only as many as the limit allows are left", GUARD, || {
+    wait_until("only as many as the limit allows are left", || {
         strangers.retain(|socket| !is_closed(socket));
         strangers.len() + regular.len() <= 64
     });
@@ -100,14 +96,14 @@ fn at_the_total_limit_strangers_lose_their_connections_and_regular_clients_keep_
 #[test]
 fn connections_with_a_completed_request_cannot_keep_newcomers_out() {
     let folder = folder();
-    let server = Server::of(patient(folder.path()).args(["--max-connections", "32"]));
+    let server = Server::spawn(patient(folder.path()).args(["--max-connections", "32"]));
     let mut hoarded = Vec::new();
     for n in 0..100 {
         let mut client = server.client();
         assert_eq!(client.get("/health").status, 200, "newcomer {n}");
         hoarded.push(client);
     }
-    wait_until("the connections over the limit are closed", GUARD, || {
+    wait_until("the connections over the limit are closed", || {
         hoarded.iter().filter(|client| !is_closed(client.socket())).count() <= 32
     });
 }
@@ -115,19 +111,19 @@ fn connections_with_a_completed_request_cannot_keep_newcomers_out() {
 #[test]
 fn a_header_that_never_ends_is_rejected_before_it_fills_the_memory() {
     let folder = folder();
-    let server = Server::of(&mut patient(folder.path()));
+    let server = Server::spawn(&mut patient(folder.path()));
     let mut client = server.client();
     let endless = format!("GET /health HTTP/1.1\r\nHost: localhost\r\nX-Long: {}", "x".repeat(200 << 10));
     // Fails when the server has closed the connection before it took all of it.
     drop(client.send(endless));
-    wait_until("the connection is closed", GUARD, || is_closed(client.socket()));
+    wait_until("the connection is closed", || is_closed(client.socket()));
     assert_eq!(server.get("/health").status, 200);
 }
 
 #[test]
 fn headers_and_a_small_body_have_one_deadline() {
     let folder = folder();
-    let server = Server::of(server(folder.path()).args([
+    let server = Server::spawn(server(folder.path()).args([
         "--request-timeout-seconds",
         "2",
         "--idle-timeout-seconds",
@@ -138,11 +134,11 @@ fn headers_and_a_small_body_have_one_deadline() {
     );
     for sent in [head.clone(), head.clone() + "{", head + "{\"caffeine_mg\":", "GET /health HT".to_owned()] {
         let mut client = server.client();
-        client.socket().set_read_timeout(Some(GUARD)).unwrap();
+        client.socket().set_read_timeout(Some(DEADLINE)).unwrap();
         client.send(&sent).unwrap();
-        let answer = client.answer().unwrap_or_else(|e| panic!("{e} after {sent:?}"));
+        let answer = client.read_response().unwrap_or_else(|e| panic!("{e} after {sent:?}"));
         assert_eq!(answer.status, 408, "after {sent:?}");
-        wait_until("the connection is closed", GUARD, || is_closed(client.socket()));
+        wait_until("the connection is closed", || is_closed(client.socket()));
     }
     assert_eq!(server.get("/coffee/today").json()["coffee_count"], 0);
 }
@@ -150,7 +146,7 @@ fn headers_and_a_small_body_have_one_deadline() {
 #[test]
 fn large_bodies_share_a_budget_and_small_ones_need_none() {
     let folder = folder();
-    let server = Server::of(&mut patient(folder.path()));
+    let server = Server::spawn(&mut patient(folder.path()));
     let head = format!(
         "POST /heartrate/batch HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\nContent-Length: {}\r\n\r\n",
         8 << 20
@@ -162,7 +158,7 @@ fn large_bodies_share_a_budget_and_small_ones_need_none() {
         batch.send(&part).unwrap();
     }
     let mut rejected = None;
-    wait_until("one of the five batches is rejected", GUARD, || {
+    wait_until("one of the five batches is rejected", || {
         let has_answer = |client: &Client| {
             client.socket().set_nonblocking(true).unwrap();
             let found = client.socket().peek(&mut [0]).is_ok();
@@ -172,7 +168,7 @@ fn large_bodies_share_a_budget_and_small_ones_need_none() {
         rejected = batches.iter().position(has_answer);
         rejected.is_some()
     });
-    let answer = batches.remove(rejected.unwrap()).answer().unwrap();
+    let answer = batches.remove(rejected.unwrap()).read_response().unwrap();
     answer.assert_problem(503);
     assert_eq!(answer.header("Retry-After"), Some("2"));
     assert_eq!(answer.json()["detail"], "Too many large requests are in progress: try again");
@@ -182,14 +178,14 @@ fn large_bodies_share_a_budget_and_small_ones_need_none() {
     let readings: Vec<_> = (0..1000).map(|n| json!({"bpm": 60, "notes": format!("{n:0>100}")})).collect();
     let body = json!({ "readings": readings }).to_string();
     assert!(body.len() > 100 << 10);
-    let stored = server.client().try_ask("POST", "/heartrate/batch", "", &body).unwrap();
+    let stored = server.client().try_request("POST", "/heartrate/batch", "", &body).unwrap();
     assert_eq!((stored.status, &stored.json()["inserted"]), (201, &json!(1000)), "the budget was returned");
 }
 
 #[test]
 fn silent_clients_are_closed_although_the_system_denies_access_to_other_descriptors() {
     if Command::new("strace").arg("-V").output().is_err() {
-        eprintln!("skipped: strace is not installed");
+        report_skipped("strace is not installed");
         return;
     }
     let folder = folder();
@@ -201,11 +197,11 @@ fn silent_clients_are_closed_although_the_system_denies_access_to_other_descript
     traced.arg(program_path()).args(plain.get_args()).args(["--idle-timeout-seconds", "2"]);
     traced.env_clear().current_dir(folder.path()).env("PATH", std::env::var_os("PATH").unwrap_or_default());
     traced.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let server = Server::of(&mut traced);
+    let server = Server::spawn(&mut traced);
     let health = server.get("/health").json();
     assert_eq!(health["connections"]["protection"], "full", "{health}");
     let silent = connect_from(1, server.address);
-    wait_until("the silent connection is closed", GUARD, || is_closed(&silent));
+    wait_until("the silent connection is closed", || is_closed(&silent));
 }
 
 #[test]
@@ -219,17 +215,17 @@ fn a_descriptor_limit_that_is_too_low_is_reported_and_served_within() {
         command
     };
     let reason = "the file descriptor limit of 160 allows only 32 connections, fewer than MAX_CONNECTIONS; raise LimitNOFILE";
-    let server = Server::of(&mut limited(&patient(folder.path())));
+    let server = Server::spawn(&mut limited(&patient(folder.path())));
     let health = server.get("/health").json();
     let open = health["connections"]["open"].clone();
     let expected = json!({"protection": "reduced", "open": open, "limit": 32, "reason": reason});
     assert_eq!(health["connections"], expected);
-    assert!(server.running.err.now().contains(reason), "{}", server.running.err.now());
+    assert!(server.process.err.text().contains(reason), "{}", server.process.err.text());
     let strangers: Vec<TcpStream> = (0..200).map(|n| connect_from(n + 1, server.address)).collect();
     assert_eq!(server.get("/health").status, 200);
-    wait_until("the connections over the limit are closed", GUARD, || closed(&strangers) >= 200 - 32);
+    wait_until("the connections over the limit are closed", || closed(&strangers) >= 200 - 32);
 
-    let mut check = limited(&tracker(folder.path(), &["check"]));
+    let mut check = limited(&command_in(folder.path(), &["check"]));
     let found = run(check.env("API_KEY", KEY)).out;
     let line = found.lines().find(|line| line.contains(" connections ")).unwrap_or_default();
     assert!(line.starts_with("MUST") && line.contains(reason), "{found}");
@@ -238,14 +234,14 @@ fn a_descriptor_limit_that_is_too_low_is_reported_and_served_within() {
 #[test]
 fn a_request_in_progress_is_never_closed_for_a_newcomer() {
     let folder = folder();
-    let server = Server::of(patient(folder.path()).args(["--max-connections", "16"]));
+    let server = Server::spawn(patient(folder.path()).args(["--max-connections", "16"]));
     let mut slow = server.client();
     let whole = request("POST", "/coffee/", "Expect: 100-continue\r\n", r#"{"caffeine_mg": 90}"#);
     let (head, body) = whole.split_at(whole.len() - r#"{"caffeine_mg": 90}"#.len());
     slow.send(head).unwrap();
-    assert_eq!(slow.answer_head().unwrap().status, 100);
+    assert_eq!(slow.read_response_head().unwrap().status, 100);
     let strangers: Vec<TcpStream> = (0..200).map(|n| connect_from(n + 1, server.address)).collect();
-    wait_until("the connections over the limit are closed", GUARD, || closed(&strangers) >= 200 - 15);
+    wait_until("the connections over the limit are closed", || closed(&strangers) >= 200 - 15);
     slow.send(body).unwrap();
-    assert_eq!(slow.answer().unwrap().status, 201);
+    assert_eq!(slow.read_response().unwrap().status, 201);
 }

@@ -8,8 +8,8 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::fixtures::{assert_says, downgrade_schema, run_in, run_ok};
 use crate::helpers::{Server, database, folder, number, program, rows, run};
-use crate::keeping::{age, assert_says, ran, well};
 
 /// Ninety days of a made-up person.
 fn person() -> TempDir {
@@ -27,7 +27,7 @@ fn counts(folder: &Path) -> [Vec<String>; 3] {
 }
 
 fn differing_rollups(folder: &Path, file: &str) -> Value {
-    let found = ran(folder, &["verify", "--json", file]);
+    let found = run_in(folder, &["verify", "--json", file]);
     let found: Value = serde_json::from_str(&found.out).unwrap();
     assert_eq!((&found["restorable"], &found["reasons"]), (&json!(true), &json!([])), "{found}");
     found["differing_rollups"].clone()
@@ -49,14 +49,14 @@ fn an_older_file_is_counted_when_it_is_first_opened_after_a_backup_and_when_it_i
     let folder = person();
     let before = counts(folder.path());
     assert!(before.iter().all(|table| !table.is_empty()));
-    well(folder.path(), &["backup", "--to", "old.db"]);
+    run_ok(folder.path(), &["backup", "--to", "old.db"]);
     for file in ["coffee.db", "old.db"] {
-        age(&folder.path().join(file));
+        downgrade_schema(&folder.path().join(file));
     }
     let mut served = Server::start(folder.path());
     assert!(counts(folder.path()) == before);
     assert_eq!(fs::read_dir(folder.path().join("backups")).unwrap().count(), 1, "of the older file");
-    let log = served.running.err.now();
+    let log = served.process.err.text();
     let (begun, done) = (
         "the database has schema 1: backing it up, then bringing it to 3",
         "the database has schema 3 seconds=",
@@ -64,10 +64,10 @@ fn an_older_file_is_counted_when_it_is_first_opened_after_a_backup_and_when_it_i
     assert!(log.find(begun) < log.find(done) && log.contains(begun), "{log}");
     assert_eq!(served.client().post("/heartrate/", r#"{"bpm": 199}"#).status, 201);
     assert!(counts(folder.path()) != before);
-    well(folder.path(), &["restore", "old.db", "--yes"]);
+    run_ok(folder.path(), &["restore", "old.db", "--yes"]);
     assert!(counts(folder.path()) == before);
-    assert!(!served.running.has_ended());
-    served.stop_well();
+    assert!(!served.process.has_ended());
+    served.stop_cleanly();
     assert_eq!(differing_rollups(folder.path(), "coffee.db"), json!([]));
     let stays = number(&Connection::open(folder.path().join("old.db")).unwrap(), "pragma user_version");
     assert_eq!(stays, 1, "the backup is as it was");
@@ -76,21 +76,21 @@ fn an_older_file_is_counted_when_it_is_first_opened_after_a_backup_and_when_it_i
 #[test]
 fn imports_and_prunes_keep_the_counts_right() {
     let (from, to) = (person(), folder());
-    well(from.path(), &["export", "heartrate", "-o", "heart.csv"]);
+    run_ok(from.path(), &["export", "heartrate", "-o", "heart.csv"]);
     let file = from.path().join("heart.csv");
-    well(to.path(), &["import", file.to_str().unwrap()]);
+    run_ok(to.path(), &["import", file.to_str().unwrap()]);
     assert!(counts(to.path()) == counts(from.path()));
     // Beside a server that writes, and with nothing new.
     let served = Server::start(to.path());
     assert_eq!(served.client().post("/heartrate/", r#"{"bpm": 199, "context": "new"}"#).status, 201);
-    well(to.path(), &["import", file.to_str().unwrap()]);
+    run_ok(to.path(), &["import", file.to_str().unwrap()]);
     let day = rows(
         &database(to.path()),
         "select date(max(day) * 86400 - 5000000, 'unixepoch') from heart_rate_days",
     );
     let day = day[0].trim_start_matches("Text(\"").trim_end_matches("\")").to_owned();
-    well(to.path(), &["prune", "--before", &format!("{day}T11:22:33Z"), "--yes"]);
-    served.stop_well();
+    run_ok(to.path(), &["prune", "--before", &format!("{day}T11:22:33Z"), "--yes"]);
+    served.stop_cleanly();
     assert_eq!(differing_rollups(to.path(), "coffee.db"), json!([]));
     let (counted, readings) =
         ("select sum(count) from heart_rate_hours", "select count(*) from heart_rate_logs");
@@ -104,32 +104,32 @@ fn wrong_counts_are_said_with_what_to_do_and_mended_by_a_recount_or_a_restore() 
     let right = counts(folder.path());
     for file in ["coffee.db", "then.db"] {
         if file == "then.db" {
-            well(folder.path(), &["backup", "--to", file]);
+            run_ok(folder.path(), &["backup", "--to", file]);
         }
         spoil(folder.path(), file);
         assert_eq!(
             differing_rollups(folder.path(), file),
             json!(["heart_rate_days", "heart_rate_blocks", "heart_rate_hours"])
         );
-        let said = ran(folder.path(), &["verify", file]);
+        let said = run_in(folder.path(), &["verify", file]);
         assert_says(&said, 1, "the counts of 1 file differ from the readings: see `coffee-tracker recount`");
         if file == "coffee.db" {
-            let checked = ran(folder.path(), &["check"]);
+            let checked = run_in(folder.path(), &["check"]);
             assert!(checked.out.contains("statistics are wrong: coffee-tracker recount"), "{}", checked.out);
             let served = Server::start(folder.path());
-            let ended = well(folder.path(), &["recount"]);
+            let ended = run_ok(folder.path(), &["recount"]);
             assert!(
                 ended.out.starts_with("Counted ") && ended.out.ends_with(" in coffee.db.\n"),
                 "{}",
                 ended.out
             );
-            served.stop_well();
+            served.stop_cleanly();
         } else {
-            well(folder.path(), &["restore", file, "--yes"]);
+            run_ok(folder.path(), &["restore", file, "--yes"]);
         }
         assert_eq!(differing_rollups(folder.path(), "coffee.db"), json!([]));
         assert!(counts(folder.path()) == right, "{file}");
     }
     let nowhere = crate::helpers::folder();
-    assert_says(&ran(nowhere.path(), &["recount"]), 78, "there is no database at coffee.db");
+    assert_says(&run_in(nowhere.path(), &["recount"]), 78, "there is no database at coffee.db");
 }

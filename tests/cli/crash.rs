@@ -1,16 +1,16 @@
 //! Power cuts, over and over: what was acknowledged is there exactly once.
 //!
-//! `CRASH_ROUNDS` sets how many rounds (10), `CRASH_SEED` repeats a run's moments.
+//! `CRASH_ROUNDS` sets how many rounds (10), `TEST_SEED` repeats the moments of a run.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
 use crate::client::Client;
-use crate::helpers::{Server, database, folder};
+use crate::helpers::{Server, database, folder, number_from_env, test_seed};
 
 const WRITERS: usize = 8;
 
@@ -27,7 +27,7 @@ impl Write {
     fn send(&self, client: &mut Client) -> std::io::Result<u16> {
         let key = if self.keyed { format!("Idempotency-Key: {}\r\n", self.note) } else { String::new() };
         let body = format!(r#"{{"caffeine_mg": 42, "notes": "{}"}}"#, self.note);
-        client.try_ask("POST", "/coffee/", &key, &body).map(|answer| answer.status)
+        client.try_request("POST", "/coffee/", &key, &body).map(|answer| answer.status)
     }
 }
 
@@ -60,7 +60,7 @@ fn crash(folder: &Path, round: usize, after: Duration) -> Vec<Write> {
             .collect();
         std::thread::sleep(after);
         server.signal(Signal::KILL);
-        assert_eq!(server.running.end().signal, Some(9));
+        assert_eq!(server.process.wait().signal, Some(9));
         writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect()
     })
 }
@@ -74,7 +74,7 @@ fn recover(folder: &Path, writes: &[Write]) -> usize {
         assert_eq!(write.send(&mut client).unwrap(), 201, "the first answer again");
         repeated += 1;
     }
-    let ended = server.stop_well();
+    let ended = server.stop_cleanly();
     assert!(ended.err.contains("the last stop was not clean"), "{}", ended.err);
     assert!(!ended.err.contains("ERROR"), "{}", ended.err);
     repeated
@@ -104,12 +104,9 @@ fn compare(folder: &Path, writes: &[Write]) -> usize {
 
 #[test]
 fn after_kill_9_every_acknowledged_write_is_there_exactly_once() {
-    let setting = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let rounds = setting("CRASH_ROUNDS").unwrap_or(10);
-    let now = || SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos() as u64);
-    let seed = setting("CRASH_SEED").unwrap_or_else(now);
-    println!("{rounds} rounds, CRASH_SEED={seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
+    let rounds = number_from_env("CRASH_ROUNDS").unwrap_or(10);
+    println!("{rounds} rounds");
+    let mut random = fastrand::Rng::with_seed(test_seed());
     let folder = folder();
     let mut all: Vec<Write> = Vec::new();
     let (mut repeated, mut lucky) = (0, 0);

@@ -6,31 +6,34 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::helpers::{Ended, Server, folder, run};
-use crate::keeping::{add, age, assert_says, backups, id_of, make, names, ran, set_id, state, tracker, well};
+use crate::fixtures::{
+    add_entries, assert_says, backups, command_in, downgrade_schema, id_of, make_database, names, run_in,
+    run_ok, set_id, state,
+};
+use crate::helpers::{CommandResult, Server, folder, run};
 
 const OTHER: &str = "fedcba9876543210fedcba9876543210";
 
 /// A folder with the databases `coffee.db` and `other.db`, and a backup of the first.
 fn two_databases() -> TempDir {
     let place = folder();
-    make(place.path(), "mine", 20);
-    well(place.path(), &["backup"]);
+    make_database(place.path(), "mine", 20);
+    run_ok(place.path(), &["backup"]);
     let other = folder();
-    make(other.path(), "other", 7);
+    make_database(other.path(), "other", 7);
     fs::copy(other.path().join("coffee.db"), place.path().join("other.db")).unwrap();
     set_id(&place.path().join("other.db"), OTHER);
     place
 }
 
 /// Runs a command on `other.db`.
-fn on_other(place: &Path, args: &[&str]) -> Ended {
-    run(tracker(place, args).env("DATABASE_URL", "other.db"))
+fn on_other(place: &Path, args: &[&str]) -> CommandResult {
+    run(command_in(place, args).env("DATABASE_URL", "other.db"))
 }
 
 /// The newest backup, as a path in `place`.
 fn newest(place: &Path) -> PathBuf {
-    place.join(well(place, &["backups", "newest"]).out.trim_end())
+    place.join(run_ok(place, &["backups", "newest"]).out.trim_end())
 }
 
 #[test]
@@ -45,7 +48,7 @@ fn retention_leaves_the_backups_of_another_database() {
     let left = backups(place.path());
     assert_eq!(left.len(), 2, "one of each: {left:?}");
     assert!(state(&mine) == state(&place.path().join("coffee.db")));
-    well(place.path(), &["backup", "--keep", "1"]);
+    run_ok(place.path(), &["backup", "--keep", "1"]);
     assert!(!mine.exists());
     assert_eq!(backups(place.path()).len(), 2);
 }
@@ -55,7 +58,7 @@ fn the_newest_backup_is_of_this_database_alone() {
     let place = two_databases();
     let mine = backups(place.path()).remove(0);
     assert_eq!(on_other(place.path(), &["backup"]).code, Some(0));
-    let verified = well(place.path(), &["verify", "--newest"]);
+    let verified = run_ok(place.path(), &["verify", "--newest"]);
     assert!(verified.out.contains("20 coffees"), "{}", verified.out);
     assert_eq!(newest(place.path()), mine);
     let verified = on_other(place.path(), &["verify", "--newest"]);
@@ -63,9 +66,9 @@ fn the_newest_backup_is_of_this_database_alone() {
 
     fs::remove_file(&mine).unwrap();
     let sentence = "there is no backup of coffee.db in backups (there is: 1 file of another database";
-    assert_says(&ran(place.path(), &["verify", "--newest"]), 1, sentence);
-    assert_says(&ran(place.path(), &["backups", "newest"]), 1, sentence);
-    let checked = ran(place.path(), &["check"]);
+    assert_says(&run_in(place.path(), &["verify", "--newest"]), 1, sentence);
+    assert_says(&run_in(place.path(), &["backups", "newest"]), 1, sentence);
+    let checked = run_in(place.path(), &["check"]);
     assert!(
         checked
             .out
@@ -79,14 +82,14 @@ fn the_newest_backup_is_of_this_database_alone() {
 fn the_backups_of_a_lost_database_are_still_its_own() {
     let place = two_databases();
     // Its start and its stop record the id.
-    Server::start(place.path()).stop_well();
+    Server::start(place.path()).stop_cleanly();
     let mine = backups(place.path()).remove(0);
     assert_eq!(on_other(place.path(), &["backup"]).code, Some(0));
     fs::remove_file(place.path().join("coffee.db")).unwrap();
     assert_eq!(newest(place.path()), mine);
-    well(place.path(), &["restore", mine.to_str().unwrap(), "--yes"]);
+    run_ok(place.path(), &["restore", mine.to_str().unwrap(), "--yes"]);
     assert_eq!(id_of(&place.path().join("coffee.db")), id_of(&mine));
-    Server::start(place.path()).stop_well();
+    Server::start(place.path()).stop_cleanly();
 }
 
 #[test]
@@ -97,17 +100,17 @@ fn a_restore_of_another_databases_backup_is_refused_unless_forced_and_the_id_sta
     assert_eq!(on_other(place.path(), &["backup", "--to", "foreign.db"]).code, Some(0));
     let before = (state(&coffee), id_of(&coffee));
 
-    let refused = ran(place.path(), &["restore", "foreign.db", "--yes"]);
+    let refused = run_in(place.path(), &["restore", "foreign.db", "--yes"]);
     assert_says(&refused, 1, "foreign.db is a backup of another database than coffee.db: add --force");
-    let shown = well(place.path(), &["restore", "foreign.db", "--dry-run"]);
+    let shown = run_ok(place.path(), &["restore", "foreign.db", "--dry-run"]);
     assert!(shown.out.contains("WARNING: this is a backup of another database."), "{}", shown.out);
     assert_eq!((state(&coffee), id_of(&coffee)), before);
 
-    well(place.path(), &["restore", "foreign.db", "--yes", "--force"]);
+    run_ok(place.path(), &["restore", "foreign.db", "--yes", "--force"]);
     assert!(state(&coffee) == state(&place.path().join("foreign.db")));
     assert_eq!(id_of(&coffee), before.1, "it goes on recognising its own backups");
     assert_eq!(newest(place.path()), mine);
-    well(place.path(), &["restore", mine.to_str().unwrap(), "--yes"]);
+    run_ok(place.path(), &["restore", mine.to_str().unwrap(), "--yes"]);
     assert_eq!((state(&coffee), id_of(&coffee)), before);
     assert_ne!(id_of(&place.path().join("foreign.db")), before.1);
 }
@@ -120,18 +123,18 @@ fn a_database_that_was_never_used_takes_the_id_of_what_is_restored() {
         let fresh = folder();
         let mut served = Some(Server::start(fresh.path()));
         if !is_served && let Some(served) = served.take() {
-            served.stop_well();
+            served.stop_cleanly();
         }
-        well(fresh.path(), &["restore", mine.to_str().unwrap(), "--yes"]);
+        run_ok(fresh.path(), &["restore", mine.to_str().unwrap(), "--yes"]);
         if let Some(served) = served.take() {
-            served.stop_well();
+            served.stop_cleanly();
         }
         assert_eq!(id_of(&fresh.path().join("coffee.db")), id_of(&mine), "served: {is_served}");
     }
     let one = folder();
-    Server::start(one.path()).stop_well();
+    Server::start(one.path()).stop_cleanly();
     let another = folder();
-    Server::start(another.path()).stop_well();
+    Server::start(another.path()).stop_cleanly();
     assert_ne!(id_of(&one.path().join("coffee.db")), id_of(&another.path().join("coffee.db")));
 }
 
@@ -142,20 +145,20 @@ fn backups_of_an_older_version_stay_push_none_out_and_are_reported_once() {
     for name in ["coffee_20240101_000000.db", "coffee_20240102_000000.db"] {
         let old = place.path().join("backups").join(name);
         fs::copy(&coffee, &old).unwrap();
-        age(&old);
+        downgrade_schema(&old);
         rusqlite::Connection::open(&old).unwrap().execute_batch("pragma journal_mode = delete").unwrap();
     }
     let sentence =
         "warning: 2 backups in backups carry no database id, such as backups/coffee_20240102_000000.db";
-    let ended = well(place.path(), &["backup", "--keep", "1"]);
+    let ended = run_ok(place.path(), &["backup", "--keep", "1"]);
     assert!(ended.err.contains(sentence), "{}", ended.err);
-    assert_eq!(well(place.path(), &["backup", "--keep", "1"]).err, "", "once");
+    assert_eq!(run_ok(place.path(), &["backup", "--keep", "1"]).err, "", "once");
     assert_eq!(names(&place.path().join("backups")).len(), 3);
 
     let before = id_of(&coffee);
-    let shown = well(place.path(), &["restore", "backups/coffee_20240101_000000.db", "--dry-run"]);
+    let shown = run_ok(place.path(), &["restore", "backups/coffee_20240101_000000.db", "--dry-run"]);
     assert!(shown.out.contains("carries no database id: see that it is of this database"), "{}", shown.out);
-    well(place.path(), &["restore", "backups/coffee_20240101_000000.db", "--yes"]);
+    run_ok(place.path(), &["restore", "backups/coffee_20240101_000000.db", "--yes"]);
     assert_eq!(id_of(&coffee), before);
 }
 
@@ -163,14 +166,14 @@ fn backups_of_an_older_version_stay_push_none_out_and_are_reported_once() {
 fn the_list_says_what_each_backup_is_and_the_safety_copy_is_not_offered() {
     let place = two_databases();
     let mine = backups(place.path()).remove(0);
-    add(&place.path().join("coffee.db"), "more", 5);
-    well(place.path(), &["restore", mine.to_str().unwrap(), "--yes"]);
+    add_entries(&place.path().join("coffee.db"), "more", 5);
+    run_ok(place.path(), &["restore", mine.to_str().unwrap(), "--yes"]);
     assert_eq!(on_other(place.path(), &["backup"]).code, Some(0));
     fs::write(place.path().join("backups/coffee_20240101_000000.db"), "torn").unwrap();
     assert_eq!(newest(place.path()), mine);
 
     let listed: Value =
-        serde_json::from_str(&well(place.path(), &["backups", "list", "--json"]).out).unwrap();
+        serde_json::from_str(&run_ok(place.path(), &["backups", "list", "--json"]).out).unwrap();
     let listed = listed["backups"].as_array().unwrap().clone();
     let shape =
         |entry: &Value| json!([entry["kind"], entry["database"], entry["coffees"], entry["readings"]]);
@@ -190,7 +193,7 @@ fn the_list_says_what_each_backup_is_and_the_safety_copy_is_not_offered() {
     assert!(safety["file"].as_str().unwrap().ends_with("_before-restore.db"));
     assert_eq!(listed.iter().find(|entry| entry["database"] == "other").unwrap()["other_database_id"], OTHER);
 
-    let text = well(place.path(), &["backups", "list"]).out;
+    let text = run_ok(place.path(), &["backups", "list"]).out;
     for words in [
         "20 coffees, 200 readings, newest entry ",
         "\n  backup of this database\n",
@@ -200,5 +203,5 @@ fn the_list_says_what_each_backup_is_and_the_safety_copy_is_not_offered() {
     ] {
         assert!(text.contains(words), "{words:?} in {text}");
     }
-    assert_eq!(well(folder().path(), &["backups", "list"]).out, "there are no backups in backups\n");
+    assert_eq!(run_ok(folder().path(), &["backups", "list"]).out, "there are no backups in backups\n");
 }

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use crate::helpers::{Ended, Server, database, folder, number, program, rows, run, server};
+use crate::helpers::{CommandResult, Server, database, folder, number, program, rows, run, server};
 
-fn demo(folder: &Path, args: &[&str]) -> Ended {
+fn demo(folder: &Path, args: &[&str]) -> CommandResult {
     let mut command = program(folder);
     command.args(["demo", "--database-url", "coffee.db"]).args(args).env("TZ", "UTC");
     run(&mut command)
@@ -64,7 +64,7 @@ fn the_numbers_are_near_what_was_asked_and_what_was_printed() {
     let future =
         "select count(*) from heart_rate_logs where timestamp > unixepoch('now') * 1000000 + 1000000";
     assert_eq!(number(&database, future), 0, "nothing lies ahead");
-    Server::start(folder.path()).stop_well();
+    Server::start(folder.path()).stop_cleanly();
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_database_that_holds_something_is_refused_and_left_alone() {
     let folder = folder();
     let started = Server::start(folder.path());
     assert_eq!(started.client().post("/coffee/", r#"{"caffeine_mg": 33}"#).status, 201);
-    started.stop_well();
+    started.stop_cleanly();
     let ended = demo(folder.path(), &["--days", "5"]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert_eq!(
@@ -94,7 +94,7 @@ fn a_database_that_holds_something_is_refused_and_left_alone() {
 #[test]
 fn a_database_that_a_server_uses_is_refused() {
     let folder = folder();
-    let started = Server::of(&mut server(folder.path()));
+    let started = Server::spawn(&mut server(folder.path()));
     let ended = demo(folder.path(), &["--days", "5"]);
     assert_eq!(ended.code, Some(75), "{ended:?}");
     assert!(ended.err.contains("coffee.db is in use by another coffee-tracker server"), "{}", ended.err);

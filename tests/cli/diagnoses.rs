@@ -6,8 +6,8 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use crate::helpers::{Ended, folder, run, server};
-use crate::keeping::{assert_says, make, names, ran, well};
+use crate::fixtures::{assert_says, make_database, names, run_in, run_ok};
+use crate::helpers::{CommandResult, folder, run, server};
 
 /// Commands that read or change a database and create none.
 const COMMANDS: [&[&str]; 6] = [
@@ -25,14 +25,14 @@ const CSV: &str = "timestamp,caffeine_mg\n2025-07-23T14:30:00Z,80\n";
 /// Runs every command, the start of a server and an import on a database in a state, and compares
 /// what they report.
 fn all_say(state: impl Fn(&Path), sentence: &str) {
-    let runs: [fn(&Path) -> Ended; 2] =
-        [|folder| run(&mut server(folder)), |folder| ran(folder, &["import", "log.csv"])];
+    let runs: [fn(&Path) -> CommandResult; 2] =
+        [|folder| run(&mut server(folder)), |folder| run_in(folder, &["import", "log.csv"])];
     let commands = COMMANDS.iter().map(|args| {
         let args: &'static [&'static str] = args;
-        let run: Box<dyn Fn(&Path) -> Ended> = Box::new(move |folder| ran(folder, args));
+        let run: Box<dyn Fn(&Path) -> CommandResult> = Box::new(move |folder| run_in(folder, args));
         run
     });
-    let others = runs.into_iter().map(|run| Box::new(run) as Box<dyn Fn(&Path) -> Ended>);
+    let others = runs.into_iter().map(|run| Box::new(run) as Box<dyn Fn(&Path) -> CommandResult>);
     for command in commands.chain(others) {
         let folder = folder();
         fs::write(folder.path().join("log.csv"), CSV).unwrap();
@@ -50,7 +50,7 @@ fn a_database_that_is_not_there_is_reported_in_the_same_words() {
     let sentence = "coffee-tracker: there is no database at coffee.db: start the server once to create it, or set DATABASE_URL";
     for args in COMMANDS.iter().chain(&[&["key", "list"][..]]) {
         let folder = folder();
-        let ended = ran(folder.path(), args);
+        let ended = run_in(folder.path(), args);
         assert_says(&ended, 78, sentence);
         assert_eq!(names(folder.path()), [""; 0], "{args:?}");
     }
@@ -61,7 +61,7 @@ fn an_empty_file_is_reported_in_the_same_words() {
     for args in COMMANDS {
         let folder = folder();
         fs::write(folder.path().join("coffee.db"), "").unwrap();
-        assert_says(&ran(folder.path(), args), 78, "coffee.db is empty: start the server once");
+        assert_says(&run_in(folder.path(), args), 78, "coffee.db is empty: start the server once");
     }
 }
 
@@ -94,7 +94,7 @@ fn a_damaged_file_with_an_intact_header_is_called_damaged() {
     // The page with the schema, and the size of a page in the header.
     for (start, end) in [(100, 4000), (16, 18)] {
         let origin = folder();
-        make(origin.path(), "now", 20);
+        make_database(origin.path(), "now", 20);
         let mut bytes = fs::read(origin.path().join("coffee.db")).unwrap();
         bytes[start..end].fill(0x77);
         all_say(
@@ -103,22 +103,26 @@ fn a_damaged_file_with_an_intact_header_is_called_damaged() {
         );
         let folder = folder();
         fs::write(folder.path().join("coffee.db"), &bytes).unwrap();
-        well(origin.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
-        let ended = ran(folder.path(), &["restore", "then.db", "--yes"]);
+        run_ok(origin.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
+        let ended = run_in(folder.path(), &["restore", "then.db", "--yes"]);
         assert_says(&ended, 1, "coffee-tracker: coffee.db is damaged (");
         assert!(ended.err.contains("--replace"), "{}", ended.err);
-        well(folder.path(), &["restore", "then.db", "--yes", "--replace"]);
+        run_ok(folder.path(), &["restore", "then.db", "--yes", "--replace"]);
     }
 }
 
 #[test]
 fn a_missing_backup_is_reported_before_the_missing_terminal() {
     let folder = folder();
-    make(folder.path(), "now", 3);
-    let ended = ran(folder.path(), &["restore", "nosuch.db"]);
+    make_database(folder.path(), "now", 3);
+    let ended = run_in(folder.path(), &["restore", "nosuch.db"]);
     assert_says(&ended, 1, "nosuch.db cannot be restored: there is no such file");
     fs::copy(folder.path().join("coffee.db"), folder.path().join("copy.db")).unwrap();
-    assert_says(&ran(folder.path(), &["restore", "copy.db"]), 2, "there is no terminal to ask on: add --yes");
+    assert_says(
+        &run_in(folder.path(), &["restore", "copy.db"]),
+        2,
+        "there is no terminal to ask on: add --yes",
+    );
 }
 
 #[test]

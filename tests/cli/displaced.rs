@@ -2,19 +2,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rustix::process::Signal;
 
+use crate::fixtures::{assert_says, id_of, make_database, names, run_in, run_ok, state};
 use crate::helpers::{KEY, Server, folder, run, server, wait_until};
-use crate::keeping::{assert_says, id_of, make, names, ran, state, well};
 
-const PATIENCE: Duration = Duration::from_secs(30);
 const COFFEE: &str = r#"{"caffeine_mg": 95}"#;
 
 /// A server with 20 older coffees in its database, and three that are in the log alone.
 fn serving(folder: &Path) -> Server {
-    make(folder, "then", 20);
+    make_database(folder, "then", 20);
     let served = Server::start(folder);
     for _ in 0..3 {
         assert_eq!(served.client().post("/coffee/", COFFEE).status, 201);
@@ -26,7 +24,7 @@ fn serving(folder: &Path) -> Server {
 #[track_caller]
 fn assert_failed(served: &Server, reason: &str) {
     let health = || served.get("/health").json();
-    wait_until("the state is failed", PATIENCE, || health()["database"]["state"] == "failed");
+    wait_until("the state is failed", || health()["database"]["state"] == "failed");
     let health = served.get("/health");
     assert_eq!(health.status, 503);
     let error = health.json()["database"]["error"].as_str().unwrap().to_owned();
@@ -37,7 +35,7 @@ fn assert_failed(served: &Server, reason: &str) {
         refused.json()["detail"],
         "The database file was moved, deleted or replaced: writes are rejected"
     );
-    assert!(served.running.err.now().contains(reason));
+    assert!(served.process.err.text().contains(reason));
 }
 
 #[test]
@@ -51,7 +49,7 @@ fn a_deleted_database_is_seen_and_its_log_is_kept() {
     assert_failed(&served, "the database file was moved or deleted while the server runs");
 
     // docs/RUNBOOK.md, The database is gone: the open file is still there under the process.
-    let descriptors = fs::read_dir(format!("/proc/{}/fd", served.running.pid().as_raw_nonzero())).unwrap();
+    let descriptors = fs::read_dir(format!("/proc/{}/fd", served.process.pid().as_raw_nonzero())).unwrap();
     let deleted =
         format!("{} (deleted)", fs::canonicalize(folder.path()).unwrap().join("coffee.db").display());
     let open = descriptors
@@ -61,7 +59,7 @@ fn a_deleted_database_is_seen_and_its_log_is_kept() {
     fs::copy(open, at("rescued.db")).unwrap();
     fs::copy(at("coffee.db-wal"), at("rescued.db-wal")).unwrap();
 
-    served.stop_well();
+    served.stop_cleanly();
     assert!(fs::read(at("coffee.db-wal")).unwrap() == log, "the log is as it was");
     assert!(!at("coffee.db").exists());
     let refused = run(&mut server(folder.path()));
@@ -70,17 +68,17 @@ fn a_deleted_database_is_seen_and_its_log_is_kept() {
         refused.code,
         "coffee.db is missing, but its log coffee.db-wal is there",
     );
-    let checked = ran(folder.path(), &["check"]);
+    let checked = run_in(folder.path(), &["check"]);
     assert!(
         checked.out.contains("MUST    database      coffee.db is missing, but its log"),
         "{}",
         checked.out
     );
 
-    well(folder.path(), &["verify", "rescued.db"]);
-    well(folder.path(), &["restore", "rescued.db", "--yes"]);
+    run_ok(folder.path(), &["verify", "rescued.db"]);
+    run_ok(folder.path(), &["restore", "rescued.db", "--yes"]);
     assert_eq!(state(&at("coffee.db")).unwrap().coffees.len(), 23);
-    Server::start(folder.path()).stop_well();
+    Server::start(folder.path()).stop_cleanly();
 }
 
 #[track_caller]
@@ -97,7 +95,7 @@ fn a_database_that_is_renamed_over_is_seen_and_the_new_file_is_left_as_it_is() {
     for is_killed in [false, true] {
         let (place, other) = (folder(), folder());
         let at = |name: &str| place.path().join(name);
-        make(other.path(), "other", 7);
+        make_database(other.path(), "other", 7);
         let content = fs::read(other.path().join("coffee.db")).unwrap();
         fs::copy(other.path().join("coffee.db"), at("other.db")).unwrap();
         let served = serving(place.path());
@@ -105,9 +103,9 @@ fn a_database_that_is_renamed_over_is_seen_and_the_new_file_is_left_as_it_is() {
         assert_failed(&served, "the database file was replaced while the server runs");
         if is_killed {
             served.signal(Signal::KILL);
-            drop(served.running.end());
+            drop(served.process.wait());
         } else {
-            served.stop_well();
+            served.stop_cleanly();
         }
         assert!(fs::read(at("coffee.db")).unwrap() == content, "nothing was written to it");
 
@@ -117,10 +115,10 @@ fn a_database_that_is_renamed_over_is_seen_and_the_new_file_is_left_as_it_is() {
         let sentence =
             "the log coffee.db-wal may belong to another file than coffee.db, as one of them was replaced";
         assert_says(&refused, 78, sentence);
-        assert_says(&ran(place.path(), &["backup"]), 78, sentence);
+        assert_says(&run_in(place.path(), &["backup"]), 78, sentence);
         assert!(fs::read(at("coffee.db")).unwrap() == content, "nothing was written to it");
         fs::rename(&log, at("kept-wal")).unwrap();
-        Server::start(place.path()).stop_well();
+        Server::start(place.path()).stop_cleanly();
         assert_eq!(state(&at("coffee.db")).unwrap().coffees.len(), 7);
     }
 }
@@ -134,8 +132,8 @@ fn a_database_that_is_put_back_is_served_with_its_log() {
     assert_failed(&served, "the database file was moved or deleted while the server runs");
     fs::rename(at("away.db"), at("coffee.db")).unwrap();
     assert_eq!(served.client().post("/coffee/", COFFEE).status, 503, "until it is started again");
-    served.stop_well();
-    Server::start(folder.path()).stop_well();
+    served.stop_cleanly();
+    Server::start(folder.path()).stop_cleanly();
     assert_eq!(state(&at("coffee.db")).unwrap().coffees.len(), 23);
 }
 
@@ -149,13 +147,13 @@ fn a_deleted_log_is_seen_and_costs_no_entry() {
         assert_failed(&served, "the write-ahead log (-wal) was moved or deleted while the server runs");
         if is_killed {
             served.signal(Signal::KILL);
-            drop(served.running.end());
+            drop(served.process.wait());
         } else {
-            served.stop_well();
+            served.stop_cleanly();
         }
         let started = Server::start(folder.path());
         assert_eq!(started.client().post("/coffee/", COFFEE).status, 201);
-        started.stop_well();
+        started.stop_cleanly();
         assert_eq!(state(&at("coffee.db")).unwrap().coffees.len(), 24, "killed: {is_killed}");
     }
 }
@@ -168,12 +166,12 @@ fn a_log_that_is_replaced_is_seen_and_left_as_it_is() {
     fs::write(at("strange"), "another log").unwrap();
     fs::rename(at("strange"), at("coffee.db-wal")).unwrap();
     assert_failed(&served, "the write-ahead log (-wal) was replaced while the server runs");
-    served.stop_well();
+    served.stop_cleanly();
     assert_eq!(fs::read_to_string(at("coffee.db-wal")).unwrap(), "another log");
     let refused = run(&mut server(folder.path()));
     assert_says(&refused, 78, "the log coffee.db-wal may belong to another file than coffee.db");
     fs::rename(at("coffee.db-wal"), at("kept-wal")).unwrap();
-    Server::start(folder.path()).stop_well();
+    Server::start(folder.path()).stop_cleanly();
     assert_eq!(state(&at("coffee.db")).unwrap().coffees.len(), 23, "what the open log held is there");
 }
 
@@ -181,14 +179,14 @@ fn a_log_that_is_replaced_is_seen_and_left_as_it_is() {
 fn a_restore_into_a_running_server_is_no_displacement() {
     let folder = folder();
     let served = serving(folder.path());
-    well(folder.path(), &["backup", "--to", "then.db"]);
+    run_ok(folder.path(), &["backup", "--to", "then.db"]);
     for _ in 0..3 {
-        well(folder.path(), &["restore", "then.db", "--yes"]);
+        run_ok(folder.path(), &["restore", "then.db", "--yes"]);
         assert_eq!(served.client().post("/coffee/", COFFEE).status, 201);
         assert_eq!(served.get("/health").json()["database"]["state"], "ok");
     }
-    served.stop_well();
-    Server::start(folder.path()).stop_well();
+    served.stop_cleanly();
+    Server::start(folder.path()).stop_cleanly();
 }
 
 /// Starts `serve` with these arguments on `coffee.db` in `folder`.
@@ -205,11 +203,11 @@ type Layout = fn(&Path);
 #[test]
 fn a_start_does_not_begin_empty_where_a_database_was() {
     let cleanly: Layout = |folder| {
-        make(folder, "then", 3);
+        make_database(folder, "then", 3);
         fs::remove_file(folder.join("coffee.db")).unwrap();
     };
     let emptied: Layout = |folder| {
-        make(folder, "then", 3);
+        make_database(folder, "then", 3);
         fs::write(folder.join("coffee.db"), "").unwrap();
     };
     // A version before this one left an empty file behind.
@@ -229,12 +227,12 @@ fn a_start_does_not_begin_empty_where_a_database_was() {
             let refused = run(&mut serve(folder.path(), &[]));
             assert_says_both_ways(&refused.err, refused.code, sentence);
         }
-        let checked = ran(folder.path(), &["check"]);
+        let checked = run_in(folder.path(), &["check"]);
         assert!(checked.out.contains(&format!("MUST    database      {sentence}")), "{}", checked.out);
 
-        Server::of(&mut serve(folder.path(), &["--new"])).stop_well();
+        Server::spawn(&mut serve(folder.path(), &["--new"])).stop_cleanly();
         assert_eq!(state(&folder.path().join("coffee.db")).unwrap().coffees.len(), 0);
-        Server::of(&mut serve(folder.path(), &[])).stop_well();
+        Server::spawn(&mut serve(folder.path(), &[])).stop_cleanly();
         let refused = run(&mut serve(folder.path(), &["--new"]));
         assert_says(&refused, 78, "coffee.db exists: --new makes a database only where there is none");
         let logs: Vec<PathBuf> = names(folder.path())
@@ -259,12 +257,12 @@ fn a_first_start_that_failed_is_no_former_database() {
     assert_eq!(refused.code, Some(78), "{refused:?}");
     let backup = {
         let past = crate::helpers::folder();
-        make(past.path(), "then", 3);
-        well(past.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
+        make_database(past.path(), "then", 3);
+        run_ok(past.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
         folder.path().join("then.db")
     };
     // It takes the lock, and leaves its file.
-    well(folder.path(), &["restore", backup.to_str().unwrap(), "--dry-run"]);
+    run_ok(folder.path(), &["restore", backup.to_str().unwrap(), "--dry-run"]);
     assert_eq!(fs::read_to_string(folder.path().join("coffee.db.lock")).unwrap(), "none\n");
-    Server::of(&mut serve(folder.path(), &[])).stop_well();
+    Server::spawn(&mut serve(folder.path(), &[])).stop_cleanly();
 }

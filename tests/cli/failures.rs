@@ -5,11 +5,11 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use crate::helpers::{Ended, Server, folder, program, run, server};
+use crate::helpers::{CommandResult, Server, folder, program, run, server};
 
 /// Asserts the code and that the last words are one sentence for people.
 #[track_caller]
-fn assert_fails(ended: &Ended, code: i32, sentence: &str) {
+fn assert_fails(ended: &CommandResult, code: i32, sentence: &str) {
     assert_eq!(ended.code, Some(code), "{ended:?}");
     let last: Vec<&str> = ended.err.lines().filter(|line| line.starts_with("coffee-tracker: ")).collect();
     assert_eq!(last.len(), 1, "one sentence: {}", ended.err);
@@ -54,9 +54,9 @@ fn a_second_server_on_the_same_file_is_refused_and_the_first_goes_on() {
     assert_fails(&ended, 75, "coffee.db is in use by another coffee-tracker server");
     assert_eq!(client.post("/coffee/", r#"{"caffeine_mg": 64}"#).status, 201);
     assert_eq!(client.get("/coffee/today").json()["coffee_count"], 2);
-    let stopped = first.stop_well();
+    let stopped = first.stop_cleanly();
     assert!(!stopped.err.contains("WARNING"), "{}", stopped.err);
-    Server::start(folder.path()).stop_well();
+    Server::start(folder.path()).stop_cleanly();
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn a_file_that_is_no_database_is_named_and_left_alone() {
 #[test]
 fn a_newer_schema_is_refused_with_both_numbers() {
     let folder = folder();
-    Server::start(folder.path()).stop_well();
+    Server::start(folder.path()).stop_cleanly();
     foreign_database(&folder.path().join("coffee.db"), "pragma user_version = 41");
     let ended = run(&mut server(folder.path()));
     assert_fails(&ended, 78, "schema version 41, but this program knows versions up to 3");
@@ -136,15 +136,15 @@ fn weak_and_published_keys_are_refused_unless_debugging() {
         let ended = run(server(folder.path()).env("API_KEY", key));
         assert_fails(&ended, 78, sentence);
         assert!(key.len() < 6 || !ended.err.contains(key), "the key itself is not repeated");
-        let debugging = Server::of(server(folder.path()).envs([("API_KEY", key), ("DEBUG", "true")]));
+        let debugging = Server::spawn(server(folder.path()).envs([("API_KEY", key), ("DEBUG", "true")]));
         let mut client = debugging.client();
         client
             .send(format!(
                 "GET /coffee/today HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\r\n"
             ))
             .unwrap();
-        assert_eq!(client.answer().unwrap().status, 200);
-        debugging.stop_well();
+        assert_eq!(client.read_response().unwrap().status, 200);
+        debugging.stop_cleanly();
     }
     assert_fails(&run(server(folder.path()).env("API_KEY", "a key with spaces in it")), 78, "visible ASCII");
 }
@@ -156,6 +156,6 @@ fn a_key_file_is_used_and_a_missing_one_is_named() {
     command.env_remove("API_KEY").env("API_KEY_FILE", "my.key");
     assert_fails(&run(&mut command), 78, "the API key in my.key cannot be read");
     std::fs::write(folder.path().join("my.key"), format!("{}\n", crate::helpers::KEY)).unwrap();
-    let with_file = Server::of(&mut command);
+    let with_file = Server::spawn(&mut command);
     assert_eq!(with_file.get("/coffee/today").status, 200);
 }

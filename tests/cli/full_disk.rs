@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::client::Client;
-use crate::helpers::{Ended, Server, database, folder, limit_files, number, run, server};
+use crate::helpers::{
+    CommandResult, Server, database, folder, limit_file_size, number, report_skipped, run, server,
+};
 
 const COFFEE: &str = r#"{"caffeine_mg": 90, "notes": "room for one more"}"#;
 
@@ -53,20 +55,20 @@ fn a_file_size_limit_refuses_writes_until_it_is_lifted() {
     command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(plain.get_program()).args(plain.get_args());
     command.env_clear().current_dir(folder.path());
     command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let server = Server::of(&mut command);
+    let server = Server::spawn(&mut command);
     let mut client = server.client();
     assert_eq!(client.post("/coffee/", COFFEE).status, 201);
 
     let log = std::fs::metadata(folder.path().join("coffee.db-wal")).unwrap().len();
-    limit_files(&server, Some(log + 20_000));
+    limit_file_size(&server, Some(log + 20_000));
     let stored = 1 + fill(&mut client, UNWRITABLE);
     assert_full_but_alive(&mut client, stored, "unwritable");
     client.post("/heartrate/", r#"{"bpm": 70}"#).assert_problem(503);
 
-    limit_files(&server, None);
+    limit_file_size(&server, None);
     assert_eq!(client.post("/coffee/", COFFEE).status, 201);
     assert_eq!(client.get("/health").json()["database"]["state"], "ok");
-    server.stop_well();
+    server.stop_cleanly();
     assert_sound(folder.path(), stored + 1);
 }
 
@@ -89,7 +91,7 @@ impl Drop for Tmpfs<'_> {
 }
 
 /// Not 78, which stops systemd from trying again: there may be room later.
-fn assert_says_no_room(ended: &Ended) {
+fn assert_says_no_room(ended: &CommandResult) {
     assert_eq!(ended.code, Some(75), "{ended:?}");
     let sentence = "coffee-tracker: no space left on the disk that holds coffee.db\n";
     assert!(ended.err.ends_with(sentence), "{}", ended.err);
@@ -100,7 +102,7 @@ fn a_full_file_system_refuses_writes_survives_a_restart_and_goes_on_when_there_i
     let folder = folder();
     let disk = folder.path().join("disk");
     let Some(_mounted) = Tmpfs::mount(&disk) else {
-        println!("skipped: mounting a small file system needs root");
+        report_skipped("mounting a file system requires root");
         return;
     };
     let ballast = disk.join("ballast");
@@ -110,7 +112,7 @@ fn a_full_file_system_refuses_writes_survives_a_restart_and_goes_on_when_there_i
     let stored = fill(&mut client, FULL);
     assert!(stored > 0);
     assert_full_but_alive(&mut client, stored, "full");
-    first.stop_well();
+    first.stop_cleanly();
 
     // What the stop gave back is taken too.
     drop(std::fs::write(disk.join("more-ballast"), vec![1; 1 << 20]));
@@ -124,7 +126,7 @@ fn a_full_file_system_refuses_writes_survives_a_restart_and_goes_on_when_there_i
     std::fs::remove_file(&ballast).unwrap();
     assert_eq!(client.post("/coffee/", COFFEE).status, 201);
     let counted = client.get("/coffee/today").json()["coffee_count"].as_i64().unwrap();
-    second.stop_well();
+    second.stop_cleanly();
     assert_sound(&disk, counted);
 }
 
@@ -133,7 +135,7 @@ fn a_first_start_without_any_room_says_so() {
     let folder = folder();
     let disk = folder.path().join("disk");
     let Some(_mounted) = Tmpfs::mount(&disk) else {
-        println!("skipped: mounting a small file system needs root");
+        report_skipped("mounting a file system requires root");
         return;
     };
     drop(std::fs::write(disk.join("ballast"), vec![1; 1 << 20]));

@@ -3,13 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::client::Client;
-use crate::helpers::{KEY, Server, folder, server, wait_until};
-use crate::keeping::add;
+use crate::fixtures::add_entries;
+use crate::helpers::{DEADLINE, KEY, Server, folder, server, wait_until};
 
 /// A disk that hangs when it is told to.
 pub struct HangingDisk {
@@ -70,16 +69,14 @@ impl Drop for HangingDisk {
     }
 }
 
-/// Longer means that it hangs.
-const PATIENCE: Duration = Duration::from_secs(30);
 const COFFEE: &str = r#"{"caffeine_mg": 90}"#;
 
 /// The status of an answer that needs no disk.
 fn get(server: &Server, path: &str, authorization: &str) -> u16 {
     let mut client = Client::connect(server.address);
-    client.socket().set_read_timeout(Some(PATIENCE)).unwrap();
+    client.socket().set_read_timeout(Some(DEADLINE)).unwrap();
     client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{authorization}\r\n")).unwrap();
-    client.answer().unwrap_or_else(|e| panic!("{path}: {e}")).status
+    client.read_response().unwrap_or_else(|e| panic!("{path}: {e}")).status
 }
 
 #[test]
@@ -87,7 +84,7 @@ fn while_the_disk_hangs_health_says_so_and_everything_that_needs_no_disk_is_answ
     let folder = folder();
     let mut command = server(folder.path());
     let disk = HangingDisk::under(&mut command);
-    let server = Server::of(&mut command);
+    let server = Server::spawn(&mut command);
     let mut client = server.client();
     assert_eq!(client.post("/coffee/", COFFEE).status, 201);
     let well = server.get("/health").json();
@@ -95,7 +92,7 @@ fn while_the_disk_hangs_health_says_so_and_everything_that_needs_no_disk_is_answ
 
     disk.hang_with_reads();
     // What every connection has in its cache no longer holds.
-    add(&folder.path().join("coffee.db"), "meanwhile", 1);
+    add_entries(&folder.path().join("coffee.db"), "meanwhile", 1);
     // More requests that read from the disk than there are threads; none can be answered.
     let key = format!("Authorization: Bearer {}\r\n", KEY);
     let waiting: Vec<Client> = (0..24)
@@ -106,7 +103,7 @@ fn while_the_disk_hangs_health_says_so_and_everything_that_needs_no_disk_is_answ
             client
         })
         .collect();
-    wait_until("it is found out", PATIENCE, || get(&server, "/health", "") == 503);
+    wait_until("it is found out", || get(&server, "/health", "") == 503);
     for _ in 0..3 {
         for path in ["/", "/static/icon.svg", "/info", "/docs", "/openapi.json"] {
             assert_eq!(get(&server, path, ""), 200, "{path}");
@@ -128,11 +125,11 @@ fn while_the_disk_hangs_health_says_so_and_everything_that_needs_no_disk_is_answ
     assert_eq!(health["backup"]["status"], "unknown");
 
     disk.go_on();
-    wait_until("it is well again", PATIENCE, || server.get("/health").json()["database"]["state"] == "ok");
+    wait_until("it is well again", || server.get("/health").json()["database"]["state"] == "ok");
     for mut client in waiting {
-        let status = client.answer().unwrap().status;
+        let status = client.read_response().unwrap().status;
         assert!([200, 503].contains(&status), "{status}");
     }
     assert_eq!(client.post("/coffee/", COFFEE).status, 201);
-    server.stop_well();
+    server.stop_cleanly();
 }

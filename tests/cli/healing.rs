@@ -5,23 +5,24 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use rusqlite::Connection;
 
-use crate::helpers::{Running, Server, database, folder, number, wait_until};
-use crate::keeping::{State, assert_tidy, backups, make, names, ran, state, tracker, well};
+use crate::fixtures::{
+    State, assert_no_leftovers, backups, command_in, make_database, names, run_in, run_ok, state,
+};
+use crate::helpers::{Process, Server, database, folder, number, report_skipped, wait_until};
 
 /// A folder with 50 coffees of `now` in the database, 10 of `then` in `then.db` and 20 in `other.db`.
 fn filled() -> tempfile::TempDir {
     let folder = folder();
     for (name, coffees) in [("then", 10), ("other", 20)] {
         let past = crate::helpers::folder();
-        make(past.path(), name, coffees);
+        make_database(past.path(), name, coffees);
         let file = folder.path().join(format!("{name}.db"));
-        well(past.path(), &["backup", "--to", file.to_str().unwrap()]);
+        run_ok(past.path(), &["backup", "--to", file.to_str().unwrap()]);
     }
-    make(folder.path(), "now", 50);
+    make_database(folder.path(), "now", 50);
     folder
 }
 
@@ -30,26 +31,30 @@ fn state_in(folder: &Path, name: &str) -> State {
 }
 
 /// Restores `then.db` on a terminal, and does something between the question and the answer.
-fn restore_and_meanwhile(folder: &Path, args: &str, meanwhile: impl FnOnce()) -> crate::helpers::Ended {
+fn restore_and_meanwhile(
+    folder: &Path,
+    args: &str,
+    meanwhile: impl FnOnce(),
+) -> crate::helpers::CommandResult {
     use std::io::Write;
-    let program = tracker(folder, &[]);
+    let program = command_in(folder, &[]);
     let line = format!("{} restore then.db {args}", program.get_program().to_str().unwrap());
     let (mut typing, typed) = UnixStream::pair().unwrap();
     let mut script = Command::new("/usr/bin/script");
     script.args(["-qec", &line, "/dev/null"]).env_clear().current_dir(folder);
     script.envs([("DATABASE_URL", "coffee.db"), ("TZ", "UTC")]).stdin(Stdio::from(OwnedFd::from(typed)));
-    let restore = Running::spawn(&mut script);
+    let restore = Process::spawn(&mut script);
     // The question itself has no line end, by which the output is gathered.
-    wait_until("it is about to ask", Duration::from_secs(30), || restore.out.now().contains("newest entry"));
+    wait_until("it is about to ask", || restore.out.text().contains("newest entry"));
     meanwhile();
     typing.write_all(b"y\n").unwrap();
-    restore.end()
+    restore.wait()
 }
 
 #[test]
 fn a_file_that_is_exchanged_while_restore_asks_is_not_installed() {
     if !Path::new("/usr/bin/script").exists() {
-        println!("skipped: there is no `script` to make a terminal");
+        report_skipped("`script` is not installed");
         return;
     }
     // Into a database that is whole, in place of a broken one, and where there is none.
@@ -71,14 +76,14 @@ fn a_file_that_is_exchanged_while_restore_asks_is_not_installed() {
             ended.out
         );
         assert!(state_in(folder.path(), "coffee.db") == then, "{args}: the file that was verified");
-        assert_tidy(folder.path());
+        assert_no_leftovers(folder.path());
     }
 }
 
 #[test]
 fn a_file_that_is_overwritten_while_restore_asks_is_not_installed() {
     if !Path::new("/usr/bin/script").exists() {
-        println!("skipped: there is no `script` to make a terminal");
+        report_skipped("`script` is not installed");
         return;
     }
     let folder = filled();
@@ -91,7 +96,7 @@ fn a_file_that_is_overwritten_while_restore_asks_is_not_installed() {
     let expected = if ended.code == Some(0) { then } else { now };
     assert!(matches!(ended.code, Some(0 | 1)), "{ended:?}");
     assert!(state_in(folder.path(), "coffee.db") == expected, "{ended:?}");
-    assert_tidy(folder.path());
+    assert_no_leftovers(folder.path());
 }
 
 /// Statements after which the server cannot work on a database as it should.
@@ -111,7 +116,7 @@ fn a_good_backup_heals_a_hostile_database_beside_a_server() {
         let now = state_in(folder.path(), "coffee.db");
         Connection::open(folder.path().join("coffee.db")).unwrap().execute_batch(statements).unwrap();
         let served = Server::start(folder.path());
-        well(folder.path(), &["restore", "then.db", "--yes"]);
+        run_ok(folder.path(), &["restore", "then.db", "--yes"]);
         assert!(State::of(&database(folder.path())) == state_in(folder.path(), "then.db"), "{statements}");
         let mut client = served.client();
         // The ids of before the restore are not given again.
@@ -119,13 +124,13 @@ fn a_good_backup_heals_a_hostile_database_beside_a_server() {
         assert_eq!((made.status, made.json()["id"].as_i64()), (201, Some(51)), "{statements}");
         let made = client.post("/heartrate/", r#"{"bpm": 60}"#);
         assert_eq!((made.status, made.json()["id"].as_i64()), (201, Some(501)), "{statements}");
-        let deleted = client.try_ask("DELETE", "/coffee/51", "", "").unwrap();
+        let deleted = client.try_request("DELETE", "/coffee/51", "", "").unwrap();
         assert_eq!(deleted.status, 200, "{statements}");
-        served.stop_well();
-        well(folder.path(), &["verify", "coffee.db"]);
+        served.stop_cleanly();
+        run_ok(folder.path(), &["verify", "coffee.db"]);
         let safety = backups(folder.path()).remove(0);
         assert!(state(&safety).unwrap() == now, "{statements}: the entries of before are in the safety copy");
-        assert_tidy(folder.path());
+        assert_no_leftovers(folder.path());
     }
 }
 
@@ -134,18 +139,18 @@ fn a_good_backup_heals_a_database_without_ids_left_by_taking_its_place() {
     let folder = filled();
     let spent = "insert into coffee_logs (id, timestamp, caffeine_mg) values (9223372036854775807, 1, 1)";
     Connection::open(folder.path().join("coffee.db")).unwrap().execute_batch(spent).unwrap();
-    let refused = ran(folder.path(), &["restore", "then.db", "--yes"]);
+    let refused = run_in(folder.path(), &["restore", "then.db", "--yes"]);
     assert_eq!(refused.code, Some(1));
     assert!(
         refused.err.contains("its ids are out of bounds: coffee_logs has 9223372036854775807"),
         "{refused:?}"
     );
     assert!(refused.err.contains("add --replace"), "{refused:?}");
-    well(folder.path(), &["restore", "then.db", "--yes", "--replace"]);
+    run_ok(folder.path(), &["restore", "then.db", "--yes", "--replace"]);
     assert!(names(folder.path()).iter().any(|name| name.contains(".broken-")));
     let served = Server::start(folder.path());
     assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 1}"#).json()["id"], 11);
-    served.stop_well();
+    served.stop_cleanly();
 }
 
 #[test]
@@ -153,8 +158,8 @@ fn statistics_that_came_with_a_backup_stay_behind() {
     let folder = filled();
     let hostile = "analyze; update sqlite_stat1 set stat = '1 1 1 1 1'";
     Connection::open(folder.path().join("then.db")).unwrap().execute_batch(hostile).unwrap();
-    well(folder.path(), &["verify", "then.db"]);
-    well(folder.path(), &["restore", "then.db", "--yes"]);
+    run_ok(folder.path(), &["verify", "then.db"]);
+    run_ok(folder.path(), &["restore", "then.db", "--yes"]);
     let tables = "select count(*) from sqlite_schema where name like 'sqlite_stat%'";
     assert_eq!(number(&database(folder.path()), tables), 0);
 }
@@ -166,9 +171,9 @@ fn tables_of_others_are_left_out_of_a_backup_and_named() {
         .unwrap()
         .execute_batch("create table recipes (name text); create table _litestream_seq (id integer)")
         .unwrap();
-    let ended = well(folder.path(), &["backup", "--to", "made.db"]);
+    let ended = run_ok(folder.path(), &["backup", "--to", "made.db"]);
     let warning = "not part of the backup, as they are not Coffee Tracker's: table recipes\n";
     assert!(ended.err.ends_with(warning), "{}", ended.err);
-    well(folder.path(), &["verify", "made.db"]);
+    run_ok(folder.path(), &["verify", "made.db"]);
     assert!(state_in(folder.path(), "made.db") == state_in(folder.path(), "coffee.db"));
 }

@@ -1,8 +1,7 @@
-//! Starts the real program in a folder of its own, with nothing of the environment, and
-//! ends it whatever happens.
+//! Starts the real program in a temporary folder with an empty environment, and kills it when the test ends.
 
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
@@ -17,31 +16,31 @@ use rusqlite::{Connection, OpenFlags};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use tempfile::TempDir;
 
-use crate::client::{Answer, Client};
+use crate::client::{Client, Response};
 
-/// The key of every server that was not told otherwise.
+/// API key of every server that is not configured otherwise.
 pub const KEY: &str = "a-key-for-the-tests-0123456789";
-/// A start, a stop, anything: longer means that it hangs.
-const DEADLINE: Duration = Duration::from_secs(120);
+/// Deadline of every wait. It only guards against a hang.
+pub const DEADLINE: Duration = Duration::from_secs(120);
 
-/// A folder that vanishes with the test.
+/// Creates a temporary folder.
 pub fn folder() -> TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder")
 }
 
-/// The program under test: what was built for these tests, or the one that `COFFEE_TRACKER` names.
+/// Returns the path of the program under test: `COFFEE_TRACKER`, or the one that Cargo built for these tests.
 pub fn program_path() -> OsString {
     std::env::var_os("COFFEE_TRACKER").unwrap_or_else(|| env!("CARGO_BIN_EXE_coffee-tracker").into())
 }
 
-/// The program in `folder`, with an empty environment.
+/// Returns a command that runs the program in `folder` with an empty environment.
 pub fn program(folder: &Path) -> Command {
     let mut command = Command::new(program_path());
     command.env_clear().current_dir(folder).stdin(Stdio::null());
     command
 }
 
-/// The program as a server on a free port, with [`KEY`] and without limits.
+/// Returns a command that starts a server on a free port, with [`KEY`] and without rate limits.
 pub fn server(folder: &Path) -> Command {
     let mut command = program(folder);
     command.args(["--port", "0", "--database-url", "coffee.db"]);
@@ -49,25 +48,43 @@ pub fn server(folder: &Path) -> Command {
     command
 }
 
-/// Waits until `holds`, looking again and again; panics with `what` when it takes too long.
+/// Polls `condition` until it holds; panics with its description after [`DEADLINE`].
 #[track_caller]
-pub fn wait_until(what: &str, deadline: Duration, mut holds: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < deadline, "after {deadline:?} still not: {what}");
+pub fn wait_until(description: &str, mut condition: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < DEADLINE, "timed out after {DEADLINE:?}: {description}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// What a program writes, gathered while it runs.
-#[derive(Clone, Default)]
-pub struct Text(Arc<Mutex<String>>);
+/// Returns the number in an environment variable, or `None` when it is not set.
+pub fn number_from_env(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|e| panic!("{name}={text}: {e}")))
+}
 
-impl Text {
-    fn gather(source: impl Read + Send + 'static) -> (Self, JoinHandle<()>) {
+/// Returns the seed of a random test: `TEST_SEED`, or a fixed one. Cargo shows the printed line when the test fails.
+pub fn test_seed() -> u64 {
+    let seed = number_from_env("TEST_SEED").unwrap_or(20_261_126);
+    println!("TEST_SEED={seed}");
+    seed
+}
+
+/// Reports on standard error that this test was skipped. Cargo does not capture this line, unlike that of `println!`.
+pub fn report_skipped(reason: &str) {
+    let thread = std::thread::current();
+    drop(writeln!(std::io::stderr(), "test {} ... skipped: {reason}", thread.name().unwrap_or_default()));
+}
+
+/// Output of a process, captured while it runs.
+#[derive(Clone, Default)]
+pub struct CapturedText(Arc<Mutex<String>>);
+
+impl CapturedText {
+    fn capture(source: impl Read + Send + 'static) -> (Self, JoinHandle<()>) {
         let text = Self::default();
         let written = text.clone();
-        let gather = move || {
+        let capture = move || {
             let mut lines = BufReader::new(source);
             let mut line = Vec::new();
             while lines.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
@@ -75,38 +92,39 @@ impl Text {
                 line.clear();
             }
         };
-        (text, std::thread::spawn(gather))
+        (text, std::thread::spawn(capture))
     }
 
-    pub fn now(&self) -> String {
+    pub fn text(&self) -> String {
         self.0.lock().unwrap().clone()
     }
 }
 
-/// How a program ended and what it wrote.
+/// Exit code and output of a finished process.
 #[derive(Debug)]
-pub struct Ended {
+pub struct CommandResult {
     pub code: Option<i32>,
     pub signal: Option<i32>,
     pub out: String,
     pub err: String,
-    /// From the wish that it end.
+    /// Time between the call of [`Process::wait`] and the end of the process.
     pub took: Duration,
 }
 
-/// A program that runs; killed when dropped.
-pub struct Running {
+/// A running process; killed when dropped.
+pub struct Process {
     child: Child,
-    pub out: Text,
-    pub err: Text,
+    pub out: CapturedText,
+    pub err: CapturedText,
     readers: Vec<JoinHandle<()>>,
 }
 
-impl Running {
+impl Process {
     pub fn spawn(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
-        let (out, read_out) = Text::gather(child.stdout.take().unwrap());
-        let (err, read_err) = Text::gather(child.stderr.take().unwrap());
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        let (out, read_out) = CapturedText::capture(child.stdout.take().unwrap());
+        let (err, read_err) = CapturedText::capture(child.stderr.take().unwrap());
         Self { child, out, err, readers: vec![read_out, read_err] }
     }
 
@@ -118,116 +136,122 @@ impl Running {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// Waits for its end.
-    pub fn end(mut self) -> Ended {
-        let began = Instant::now();
-        wait_until("the program has ended", DEADLINE, || self.has_ended());
-        let took = began.elapsed();
+    /// Waits for the process to exit.
+    pub fn wait(mut self) -> CommandResult {
+        let started = Instant::now();
+        wait_until("the program exits", || self.has_ended());
+        let took = started.elapsed();
         let status = self.child.wait().unwrap();
         self.readers.drain(..).for_each(|reader| reader.join().unwrap());
-        Ended { code: status.code(), signal: status.signal(), out: self.out.now(), err: self.err.now(), took }
+        CommandResult {
+            code: status.code(),
+            signal: status.signal(),
+            out: self.out.text(),
+            err: self.err.text(),
+            took,
+        }
     }
 }
 
-impl Drop for Running {
+impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail when it has ended already.
+        // Both fail when the process has exited already.
         drop(self.child.kill());
         drop(self.child.wait());
     }
 }
 
-/// Runs a program to its end.
-pub fn run(command: &mut Command) -> Ended {
-    Running::spawn(command).end()
+/// Runs a command and waits for it to exit.
+pub fn run(command: &mut Command) -> CommandResult {
+    Process::spawn(command).wait()
 }
 
-/// The address in the first whole line that begins so.
-fn listens_at(text: &str, start: &str) -> Option<SocketAddr> {
+/// Parses the address in the first complete line that starts with `start`.
+fn listening_address(text: &str, start: &str) -> Option<SocketAddr> {
     let line = text.split_inclusive('\n').find(|line| line.ends_with('\n') && line.starts_with(start))?;
     line.trim_end().strip_prefix(start)?.strip_prefix("http://")?.parse().ok()
 }
 
-/// A server that answers.
+/// A server that accepts connections.
 pub struct Server {
-    pub running: Running,
+    pub process: Process,
     pub address: SocketAddr,
 }
 
 impl Server {
-    /// Starts one in `folder`, as [`server`] has it.
+    /// Starts the command that [`server`] returns for `folder`.
     pub fn start(folder: &Path) -> Self {
-        Self::of(&mut server(folder))
+        Self::spawn(&mut server(folder))
     }
 
-    /// Starts this one and waits until it says where it listens.
+    /// Starts a command and waits until it prints its address.
     #[track_caller]
-    pub fn of(command: &mut Command) -> Self {
-        let mut running = Running::spawn(command);
+    pub fn spawn(command: &mut Command) -> Self {
+        let mut process = Process::spawn(command);
         let mut address = None;
-        wait_until("the server has started", DEADLINE, || {
-            address = listens_at(&running.out.now(), "Listening on ");
-            // Under systemd the journal has it from the log alone.
-            address = address.or_else(|| listens_at(&running.err.now(), "<6>listening on "));
-            let ended = running.has_ended();
-            assert!(!ended, "it ended: {}", running.err.now());
+        wait_until("the server has started", || {
+            address = listening_address(&process.out.text(), "Listening on ");
+            // Under systemd the address is only logged.
+            address = address.or_else(|| listening_address(&process.err.text(), "<6>listening on "));
+            let ended = process.has_ended();
+            assert!(!ended, "the server exited: {}", process.err.text());
             address.is_some()
         });
-        Self { running, address: address.unwrap() }
+        Self { process, address: address.unwrap() }
     }
 
     pub fn client(&self) -> Client {
         Client::connect(self.address)
     }
 
-    /// Asks over a connection of its own.
-    pub fn get(&self, path: &str) -> Answer {
+    /// Sends a `GET` request on a new connection.
+    pub fn get(&self, path: &str) -> Response {
         self.client().get(path)
     }
 
     pub fn signal(&self, signal: Signal) {
-        kill_process(self.running.pid(), signal).expect("it is ours and runs");
+        kill_process(self.process.pid(), signal).expect("the server is running");
     }
 
-    /// SIGTERM, and its end.
-    pub fn stop(self) -> Ended {
+    /// Sends SIGTERM and waits for the exit.
+    pub fn stop(self) -> CommandResult {
         self.signal(Signal::TERM);
-        self.running.end()
+        self.process.wait()
     }
 
-    /// SIGTERM; it must end well and in time.
+    /// Sends SIGTERM and asserts that the server exits with code 0 within the 10 seconds that it promises.
     #[track_caller]
-    pub fn stop_well(self) -> Ended {
+    pub fn stop_cleanly(self) -> CommandResult {
         let ended = self.stop();
         assert_eq!(ended.code, Some(0), "{ended:?}");
         assert!(ended.took < Duration::from_secs(10), "{:?}", ended.took);
         ended
     }
 
-    /// How many descriptors it holds.
+    /// Counts the open file descriptors of the server.
     pub fn descriptors(&self) -> usize {
-        let path = format!("/proc/{}/fd", self.running.pid().as_raw_nonzero());
-        std::fs::read_dir(path).expect("it runs").count()
+        let path = format!("/proc/{}/fd", self.process.pid().as_raw_nonzero());
+        std::fs::read_dir(path).expect("the server is running").count()
     }
 }
 
-/// The server may write files up to this size, bytes.
-pub fn limit_files(server: &Server, bytes: Option<u64>) {
+/// Limits the size of the files that the server may write, in bytes.
+pub fn limit_file_size(server: &Server, bytes: Option<u64>) {
     let limit = Rlimit { current: bytes, maximum: None };
-    prlimit(Some(server.running.pid()), Resource::Fsize, limit).expect("its limit can be set");
+    prlimit(Some(server.process.pid()), Resource::Fsize, limit).expect("the limit can be set");
 }
 
-/// The database of a server that was started in `folder`, to look into.
+/// Opens the database in `folder` read-only.
 pub fn database(folder: &Path) -> Connection {
     Connection::open_with_flags(folder.join("coffee.db"), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap()
 }
 
-/// The one number that a query gives.
+/// Returns the single number that a query selects.
 pub fn number(connection: &Connection, query: &str) -> i64 {
     connection.query_row(query, [], |row| row.get(0)).unwrap_or_else(|e| panic!("{query}: {e}"))
 }
 
-/// Every row of a query, as text.
+/// Returns every row of a query as text.
 pub fn rows(connection: &Connection, query: &str) -> Vec<String> {
     let mut statement = connection.prepare(query).unwrap();
     let columns = statement.column_count();
@@ -238,7 +262,7 @@ pub fn rows(connection: &Connection, query: &str) -> Vec<String> {
     statement.query_map([], line).unwrap().map(Result::unwrap).collect()
 }
 
-/// The permission bits of a file.
+/// Returns the permission bits of a file.
 pub fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
 }

@@ -6,20 +6,20 @@ use std::process::Stdio;
 
 use rusqlite::Connection;
 
-use crate::helpers::{Ended, database, folder, number, program, rows, run};
+use crate::helpers::{CommandResult, database, folder, number, program, rows, run};
 
 const COFFEES: &str =
     "select id, timestamp, caffeine_mg, coffee_type, notes, source from coffee_logs order by id";
 const READINGS: &str = "select id, timestamp, bpm, context, notes, source from heart_rate_logs order by id";
 
 /// Imports a file of that content into `coffee.db`.
-pub fn import(folder: &Path, content: impl AsRef<[u8]>, args: &[&str]) -> Ended {
+pub fn import(folder: &Path, content: impl AsRef<[u8]>, args: &[&str]) -> CommandResult {
     std::fs::write(folder.join("file"), content).unwrap();
     import_file(folder, "file", args)
 }
 
 /// Imports a file that lies there.
-pub fn import_file(folder: &Path, file: &str, args: &[&str]) -> Ended {
+pub fn import_file(folder: &Path, file: &str, args: &[&str]) -> CommandResult {
     let mut command = program(folder);
     command.args(["import", file, "--database-url", "coffee.db"]).args(args).env("TZ", "Europe/Berlin");
     run(&mut command)
@@ -35,7 +35,7 @@ pub fn readings(folder: &Path) -> Vec<String> {
 
 /// The summary without its seconds.
 #[track_caller]
-pub fn said(ended: &Ended) -> &str {
+pub fn said(ended: &CommandResult) -> &str {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_eq!(ended.out.lines().count(), 1, "{ended:?}");
     ended.out.split(" (").next().unwrap()

@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
-use crate::helpers::{Ended, Running, folder, program};
+use crate::helpers::{CommandResult, Process, folder, program};
 use crate::import::{coffees, import, readings, said};
 
 /// Most memory that an import may take, in KiB.
@@ -22,11 +22,11 @@ const MOST_KIB: u64 = 64 * 1024;
 const HUGE: usize = 80 << 20;
 
 /// Imports the file `file` and returns its end and its peak of resident memory, in KiB.
-fn measured(folder: &Path) -> (Ended, u64) {
+fn measured(folder: &Path) -> (CommandResult, u64) {
     const DEADLINE: Duration = Duration::from_secs(300);
     let mut command = program(folder);
     command.args(["import", "file", "--database-url", "coffee.db"]).env("TZ", "UTC");
-    let mut running = Running::spawn(&mut command);
+    let mut running = Process::spawn(&mut command);
     let status = format!("/proc/{}/status", running.pid().as_raw_nonzero());
     let (began, mut peak) = (Instant::now(), 0);
     loop {
@@ -36,7 +36,7 @@ fn measured(folder: &Path) -> (Ended, u64) {
         let now = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
         peak = now.unwrap_or(peak);
         if running.has_ended() {
-            return (running.end(), peak);
+            return (running.wait(), peak);
         }
         assert!(began.elapsed() < DEADLINE, "the import has not ended after {DEADLINE:?}");
         std::thread::sleep(Duration::from_millis(1));
@@ -45,7 +45,7 @@ fn measured(folder: &Path) -> (Ended, u64) {
 
 /// Writes `file` and imports it: the memory is bounded, and the end is as the caller checks.
 #[track_caller]
-fn bounded(write: impl FnOnce(&mut dyn Write) -> io::Result<()>, check: impl FnOnce(&Path, &Ended)) {
+fn bounded(write: impl FnOnce(&mut dyn Write) -> io::Result<()>, check: impl FnOnce(&Path, &CommandResult)) {
     let folder = folder();
     let mut file = BufWriter::with_capacity(1 << 20, File::create(folder.path().join("file")).unwrap());
     write(&mut file).unwrap();
@@ -68,7 +68,7 @@ fn fill(to: &mut dyn Write, byte: u8, count: usize) -> io::Result<()> {
 
 /// Checks the counts in the summary, and that rows of the good part are stored.
 #[track_caller]
-pub fn assert_counts(ended: &Ended, coffees: u32, readings: u32, rejected: u32, passed_over: u32) {
+pub fn assert_counts(ended: &CommandResult, coffees: u32, readings: u32, rejected: u32, passed_over: u32) {
     let expected = format!(
         "file: {coffees} coffees and {readings} readings added, 0 and 0 were there already, \
          {rejected} rejected, {passed_over} of other kinds passed over"

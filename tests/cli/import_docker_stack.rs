@@ -1,11 +1,9 @@
 //! `import` of what the Docker stack left: its SQLite file and its PostgreSQL dumps. They
 //! arrive complete, whatever form they have, and both forms are the same rows.
 
-use std::time::Duration;
-
 use rusqlite::Connection;
 
-use crate::helpers::{Running, folder, program, wait_until};
+use crate::helpers::{Process, folder, program, wait_until};
 use crate::import::{coffees, import, import_file, readings, said};
 
 /// The stack's file, as SQLAlchemy made it: indexes on every column, text for times.
@@ -240,11 +238,11 @@ fn both_tables_of_the_stack_are_read_as_they_were_when_the_import_began() {
     let lock = folder.path().join("coffee.db.maintenance.lock");
     std::fs::remove_file(&lock).unwrap();
     let mut command = program(folder.path());
-    let running = Running::spawn(command.args(["import", "stack.db", "--database-url", "coffee.db"]));
-    wait_until("the first coffees are read", Duration::from_secs(30), || lock.exists());
+    let running = Process::spawn(command.args(["import", "stack.db", "--database-url", "coffee.db"]));
+    wait_until("the first coffees are read", || lock.exists());
     stack.execute_batch("delete from coffee_logs; delete from heart_rate_logs").unwrap();
     holder.execute_batch("rollback").unwrap();
-    let ended = running.end();
+    let ended = running.wait();
     assert!(said(&ended).contains("49905 coffees and 2 readings added"), "{ended:?}");
 }
 

@@ -1,18 +1,20 @@
 //! Kill -9 at every step of an import: each transaction is there whole or not at all, and the
 //! same import, given again, ends as an undisturbed one.
 //!
-//! `KILLS` sets how many kills (a fifth of it; 10), `KILL_SEED` repeats a run's moments.
+//! `KILLS` sets how many kills (a fifth of it; 10), `TEST_SEED` repeats the moments of a run.
 
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
 
-use crate::helpers::{Running, Server, folder, number};
-use crate::keeping::{State, assert_integrity, assert_tidy, copy_of, make, state, tracker};
+use crate::fixtures::{
+    State, assert_integrity, assert_no_leftovers, command_in, make_database, open_copy, state,
+};
+use crate::helpers::{Process, Server, folder, number, number_from_env, test_seed};
 
 /// Rows of the file: every tenth is there twice, some are in the database already.
 const ROWS: i64 = 30_000;
@@ -33,13 +35,13 @@ fn at(micros: i64) -> String {
 }
 
 fn import(folder: &Path) -> Command {
-    tracker(folder, &["import", "readings.csv", "--backup-dir", "backups"])
+    command_in(folder, &["import", "readings.csv", "--backup-dir", "backups"])
 }
 
 /// A folder with a database of 100 coffees and 1,000 readings, and the file.
 fn prepared() -> tempfile::TempDir {
     let folder = folder();
-    make(folder.path(), "now", 100);
+    make_database(folder.path(), "now", 100);
     write_file(folder.path());
     folder
 }
@@ -57,15 +59,15 @@ fn without_ids(folder: &Path) -> Vec<String> {
 fn kill(folder: &Path, step: Option<&str>, after: Duration) -> bool {
     let mut command = import(folder);
     if let Some(step) = step {
-        let ended = Running::spawn(command.env("COFFEE_TRACKER_KILL_AT", step)).end();
+        let ended = Process::spawn(command.env("COFFEE_TRACKER_KILL_AT", step)).wait();
         assert_eq!(ended.signal, Some(9), "it never came to {step}: {ended:?}");
         return true;
     }
-    let running = Running::spawn(&mut command);
+    let running = Process::spawn(&mut command);
     std::thread::sleep(after);
     // It fails when it has ended.
     let _ = kill_process(running.pid(), Signal::KILL);
-    running.end().signal == Some(9)
+    running.wait().signal == Some(9)
 }
 
 /// Kills one, looks, repeats it, compares with an undisturbed one.
@@ -73,33 +75,30 @@ fn round(undisturbed: &[String], step: Option<&str>, after: Duration, served: bo
     let folder = prepared();
     let server = served.then(|| Server::start(folder.path()));
     let was_killed = kill(folder.path(), step, after);
-    let (_copy, looked) = copy_of(&folder.path().join("coffee.db"));
+    let (_copy, looked) = open_copy(&folder.path().join("coffee.db"));
     assert_integrity(&looked);
     let stored = number(&looked, "select count(*) from heart_rate_logs");
     assert!((1000..=1000 + ROWS).contains(&stored), "{stored}");
-    let ended = Running::spawn(&mut import(folder.path())).end();
+    let ended = Process::spawn(&mut import(folder.path())).wait();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     if let Some(server) = server {
         assert_eq!(server.get("/heartrate/current").status, 200);
-        server.stop_well();
+        server.stop_cleanly();
     }
     assert!(without_ids(folder.path()) == undisturbed, "not as an undisturbed import leaves it");
-    assert_tidy(folder.path());
+    assert_no_leftovers(folder.path());
     format!("{step:?} {after:?}: {stored} readings stored{}", if was_killed { "" } else { " (too late)" })
 }
 
 #[test]
 fn an_import_killed_at_any_moment_and_given_again_ends_as_an_undisturbed_one() {
-    let setting = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let now = || SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos() as u64);
-    let seed = setting("KILL_SEED").unwrap_or_else(now);
-    let kills = setting("KILLS").map_or(10, |n| n / 5).max(6);
-    println!("{kills} kills, KILL_SEED={seed}");
+    let kills = number_from_env("KILLS").map_or(10, |n| n / 5).max(6);
+    println!("{kills} kills");
     let whole = prepared();
-    assert_eq!(Running::spawn(&mut import(whole.path())).end().code, Some(0));
+    assert_eq!(Process::spawn(&mut import(whole.path())).wait().code, Some(0));
     let undisturbed = without_ids(whole.path());
     assert!(undisturbed.len() > 30_000, "{}", undisturbed.len());
-    let mut random = fastrand::Rng::with_seed(seed);
+    let mut random = fastrand::Rng::with_seed(test_seed());
     let steps = ["import.batch", "import.batch:2", "import.end"];
     for n in 0..usize::try_from(kills).unwrap() {
         let step = (n < 2 * steps.len()).then(|| steps[n % steps.len()]);

@@ -5,12 +5,11 @@ use std::io::BufWriter;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
 
 use crate::apple_export::AppleExport;
-use crate::helpers::{Running, Server, database, folder, number, program, rows, run, wait_until};
+use crate::helpers::{Process, Server, database, folder, number, program, rows, run, wait_until};
 use crate::import::said;
 
 /// Writes an export of so many heart rates into `folder`.
@@ -61,7 +60,7 @@ fn clients_write_while_a_file_is_imported_and_everything_is_there() {
     );
     let statistics = server.get("/heartrate/?limit=1");
     assert_eq!(statistics.status, 200);
-    server.stop_well();
+    server.stop_cleanly();
     let database = database(folder.path());
     assert_eq!(
         number(&database, "select count(*) from heart_rate_logs where source is null and bpm = 99"),
@@ -81,14 +80,14 @@ fn an_import_that_was_killed_is_repeated_and_ends_as_an_undisturbed_one() {
     let mut cut_off = 0;
     for _ in 0..5 {
         let before = if folder.path().join("coffee.db").exists() { stored(folder.path()) } else { 0 };
-        let mut running = Running::spawn(&mut import(folder.path()));
-        wait_until("some of it is in", Duration::from_secs(30), || {
+        let mut running = Process::spawn(&mut import(folder.path()));
+        wait_until("some of it is in", || {
             running.has_ended()
                 || folder.path().join("coffee.db-wal").exists() && has_grown(folder.path(), before)
         });
         if !running.has_ended() {
             kill_process(running.pid(), Signal::KILL).unwrap();
-            cut_off += i32::from(running.end().signal == Some(9));
+            cut_off += i32::from(running.wait().signal == Some(9));
         }
     }
     assert!(cut_off > 0, "it was never cut off");
@@ -96,7 +95,7 @@ fn an_import_that_was_killed_is_repeated_and_ends_as_an_undisturbed_one() {
     let all = "select id, timestamp, bpm, context, notes, source from heart_rate_logs order by id";
     assert!(rows(&database(folder.path()), all) == rows(&database(undisturbed.path()), all));
     assert_eq!(rows(&database(folder.path()), "pragma integrity_check"), ["Text(\"ok\")"]);
-    Server::start(folder.path()).stop_well();
+    Server::start(folder.path()).stop_cleanly();
 }
 
 /// Before the schema is there, nothing has.
@@ -114,8 +113,8 @@ fn an_import_waits_for_a_database_that_somebody_holds() {
     let holder = rusqlite::Connection::open(folder.path().join("coffee.db")).unwrap();
     holder.execute_batch("begin immediate").unwrap();
     export(folder.path(), 200);
-    let running = Running::spawn(&mut import(folder.path()));
-    wait_until("it has begun", Duration::from_secs(30), || {
+    let running = Process::spawn(&mut import(folder.path()));
+    wait_until("it has begun", || {
         let path = format!("/proc/{}/fd", running.pid().as_raw_nonzero());
         std::fs::read_dir(path).is_ok_and(|open| {
             open.flatten()
@@ -123,16 +122,13 @@ fn an_import_waits_for_a_database_that_somebody_holds() {
         })
     });
     holder.execute_batch("rollback").unwrap();
-    let ended = running.end();
+    let ended = running.wait();
     assert!(said(&ended).contains("100 readings added, 0 and 100 were there already"), "{ended:?}");
 }
 
 #[test]
+#[ignore = "requires root"]
 fn root_imports_as_the_owner_of_the_database_from_a_file_that_only_root_may_read() {
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: this needs root");
-        return;
-    }
     const NOBODY: u32 = 65_534;
     let (data, own) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     std::os::unix::fs::chown(data.path(), Some(NOBODY), Some(NOBODY)).unwrap();

@@ -5,22 +5,18 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::client::Answer;
-use crate::helpers::{KEY, Running, Server, folder, mode, run, wait_until};
-use crate::keeping::{assert_says, assert_tidy, backups, names, ran, tracker, well};
-
-/// A server looks at the keys once a second.
-const SOON: Duration = Duration::from_secs(10);
+use crate::client::Response;
+use crate::fixtures::{assert_no_leftovers, assert_says, backups, command_in, names, run_in, run_ok};
+use crate::helpers::{KEY, Process, Server, folder, mode, run, wait_until};
 
 /// Makes a key; gives what was printed.
 #[track_caller]
 fn add(folder: &Path, name: &str, scopes: &str) -> String {
-    let made = well(folder, &["key", "add", name, "--scope", scopes]);
+    let made = run_ok(folder, &["key", "add", name, "--scope", scopes]);
     assert_eq!(made.err, format!("{name}: {scopes}. Keep it now: it is not shown again.\n"));
     printed(&made.out)
 }
@@ -34,7 +30,7 @@ fn printed(out: &str) -> String {
     key.to_owned()
 }
 
-fn ask(server: &Server, key: &str, method: &str, path: &str, body: &str) -> Answer {
+fn ask(server: &Server, key: &str, method: &str, path: &str, body: &str) -> Response {
     let mut client = server.client();
     let length = body.len();
     client
@@ -42,7 +38,7 @@ fn ask(server: &Server, key: &str, method: &str, path: &str, body: &str) -> Answ
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\nContent-Length: {length}\r\n\r\n{body}"
         ))
         .unwrap();
-    client.answer().unwrap()
+    client.read_response().unwrap()
 }
 
 /// What a key gets: 200, 403, or 401, which is a 429 once ten wrong keys came within a minute.
@@ -55,11 +51,11 @@ fn look(server: &Server, key: &str) -> u16 {
 
 #[track_caller]
 fn wait_for(server: &Server, key: &str, status: u16) {
-    wait_until(&format!("the key gets {status}"), SOON, || look(server, key) == status);
+    wait_until(&format!("the key gets {status}"), || look(server, key) == status);
 }
 
 fn listed(folder: &Path) -> Vec<Value> {
-    serde_json::from_str(&well(folder, &["key", "list", "--json"]).out).unwrap()
+    serde_json::from_str(&run_ok(folder, &["key", "list", "--json"]).out).unwrap()
 }
 
 /// When the only key of that name was last used.
@@ -71,7 +67,7 @@ fn last_used(folder: &Path, name: &str) -> Value {
 fn a_key_opens_what_its_scopes_say_without_a_restart() {
     let folder = folder();
     let server = Server::start(folder.path());
-    let phone = printed(&well(folder.path(), &["key", "add", "phone"]).out);
+    let phone = printed(&run_ok(folder.path(), &["key", "add", "phone"]).out);
     let watch = add(folder.path(), "watch", "write");
     let prometheus = add(folder.path(), "prometheus", "metrics");
     wait_for(&server, &prometheus, 403);
@@ -91,7 +87,7 @@ fn a_key_opens_what_its_scopes_say_without_a_restart() {
     for path in ["/coffee/", "/metrics"] {
         assert_eq!(server.get(path).status, 200, "the owner's key is good for everything");
     }
-    server.stop_well();
+    server.stop_cleanly();
 }
 
 #[test]
@@ -101,10 +97,10 @@ fn a_lost_phone_is_one_line() {
     let (phone, watch) = (add(folder.path(), "phone", "read"), add(folder.path(), "watch", "read"));
     wait_for(&server, &watch, 200);
     assert_eq!(look(&server, &phone), 200);
-    assert_eq!(well(folder.path(), &["key", "revoke", "phone"]).out, "revoked phone\n");
+    assert_eq!(run_ok(folder.path(), &["key", "revoke", "phone"]).out, "revoked phone\n");
     wait_for(&server, &phone, 401);
     assert_eq!(look(&server, &watch), 200);
-    let log = server.stop_well().err;
+    let log = server.stop_cleanly().err;
     assert!(log.contains("named keys reloaded: 1"), "{log}");
     assert!(![&phone, &watch].iter().any(|key| log.contains(*key)), "a key is in the log: {log}");
 }
@@ -115,17 +111,17 @@ fn the_old_key_of_a_rotated_one_holds_until_its_grace_is_over() {
     let server = Server::start(folder.path());
     let old = add(folder.path(), "phone", "read");
     wait_for(&server, &old, 200);
-    let new = printed(&well(folder.path(), &["key", "rotate", "phone"]).out);
+    let new = printed(&run_ok(folder.path(), &["key", "rotate", "phone"]).out);
     wait_for(&server, &new, 200);
     assert_eq!(look(&server, &old), 200);
     let both = listed(folder.path());
     assert_eq!((&both[0]["expires"], both.len()), (&Value::Null, 2), "the new one comes first");
     assert!(both[1]["expires"].as_str() > both[0]["created"].as_str());
-    let newest = printed(&well(folder.path(), &["key", "rotate", "phone", "--grace", "3s"]).out);
+    let newest = printed(&run_ok(folder.path(), &["key", "rotate", "phone", "--grace", "3s"]).out);
     wait_for(&server, &newest, 200);
     wait_for(&server, &new, 401);
     assert_eq!(look(&server, &old), 401);
-    let last = printed(&well(folder.path(), &["key", "rotate", "phone", "--grace", "0"]).out);
+    let last = printed(&run_ok(folder.path(), &["key", "rotate", "phone", "--grace", "0"]).out);
     wait_for(&server, &last, 200);
     assert_eq!(look(&server, &newest), 401);
     assert_eq!(listed(folder.path()).len(), 1);
@@ -134,10 +130,10 @@ fn the_old_key_of_a_rotated_one_holds_until_its_grace_is_over() {
 #[test]
 fn a_list_shows_every_key_and_never_what_opens() {
     let folder = folder();
-    Server::start(folder.path()).stop_well();
-    let none = well(folder.path(), &["key", "list"]).out;
+    Server::start(folder.path()).stop_cleanly();
+    let none = run_ok(folder.path(), &["key", "list"]).out;
     assert_eq!(none, "There are no named keys; the owner's key is good for everything.\n");
-    assert_eq!(well(folder.path(), &["key", "list", "--json"]).out, "[]\n");
+    assert_eq!(run_ok(folder.path(), &["key", "list", "--json"]).out, "[]\n");
     assert!(!names(folder.path()).iter().any(|name| name.contains("keys")), "a look leaves nothing");
 
     let (watch, phone) = (add(folder.path(), "watch", "write,metrics"), add(folder.path(), "phone", "read"));
@@ -147,7 +143,7 @@ fn a_list_shows_every_key_and_never_what_opens() {
     }
     let key = |name: &str, scopes: &[&str]| json!({"name": name, "scopes": scopes, "created": null, "last_used": null, "expires": null});
     assert_eq!(keys, [key("phone", &["read"]), key("watch", &["write", "metrics"])]);
-    let text = well(folder.path(), &["key", "list"]).out;
+    let text = run_ok(folder.path(), &["key", "list"]).out;
     let words: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(words[0], ["NAME", "SCOPES", "CREATED", "LAST", "USED", "EXPIRES"]);
     assert_eq!((words[1][0], words[1][1], words[1][3], words[1][4]), ("phone", "read", "never", "never"));
@@ -159,7 +155,7 @@ fn a_list_shows_every_key_and_never_what_opens() {
         assert!(!kept.contains(&key[3..]) && !text.contains(&key[3..]));
     }
     assert_eq!((mode(&file), mode(&folder.path().join("coffee.db.keys.lock"))), (0o600, 0o600));
-    assert_tidy(folder.path());
+    assert_no_leftovers(folder.path());
 }
 
 #[test]
@@ -172,10 +168,10 @@ fn last_use_is_shown_and_outlives_a_restart_and_a_kill() {
         wait_for(&first, key, 200);
     }
     for name in ["watch", "phone"] {
-        wait_until("its use is shown", SOON, || last_used(folder.path(), name).is_string());
+        wait_until("its use is shown", || last_used(folder.path(), name).is_string());
     }
     first.signal(Signal::KILL);
-    drop(first.running.end());
+    drop(first.process.wait());
     let (others, shown) = (last_used(folder.path(), "watch"), last_used(folder.path(), "phone"));
     assert!(others.is_string() && shown.is_string());
 
@@ -183,12 +179,12 @@ fn last_use_is_shown_and_outlives_a_restart_and_a_kill() {
     assert_eq!(second.get("/coffee/").status, 200);
     assert_eq!(last_used(folder.path(), "phone"), shown, "the owner's use is not the phone's");
     wait_for(&second, &key, 200);
-    second.stop_well();
+    second.stop_cleanly();
     let later = last_used(folder.path(), "phone");
     assert!(later.as_str() > shown.as_str(), "{later} is noted at the latest when a server stops");
     assert_eq!(last_used(folder.path(), "watch"), others, "not forgotten by a server that did not see it");
     assert_eq!(mode(&folder.path().join("coffee.db.keys.used")), 0o600);
-    assert_tidy(folder.path());
+    assert_no_leftovers(folder.path());
 }
 
 #[test]
@@ -200,14 +196,14 @@ fn uses_that_cannot_be_noted_disturb_no_request() {
     fs::create_dir(folder.path().join("coffee.db.keys.used")).unwrap();
     wait_for(&server, &key, 200);
     let warning = "the last uses of keys could not be saved";
-    wait_until("the log says so", SOON, || server.running.err.now().contains(warning));
+    wait_until("the log says so", || server.process.err.text().contains(warning));
     for _ in 0..50 {
         assert_eq!(ask(&server, &key, "POST", "/coffee/", r#"{"caffeine_mg": 1}"#).status, 201);
     }
     assert_eq!(last_used(folder.path(), "phone"), Value::Null);
-    let log = server.stop_well().err;
+    let log = server.stop_cleanly().err;
     assert_eq!(log.matches(warning).count(), 1, "{log}");
-    assert_tidy(folder.path());
+    assert_no_leftovers(folder.path());
 }
 
 #[test]
@@ -220,53 +216,53 @@ fn a_file_that_is_broken_keeps_the_last_good_keys_and_the_log_says_so_once() {
     let good = fs::read(&file).unwrap();
     fs::write(&file, &good[..good.len() / 2]).unwrap();
     let complaint = "coffee.db.keys is damaged: ";
-    wait_until("the log says so", SOON, || server.running.err.now().contains(complaint));
+    wait_until("the log says so", || server.process.err.text().contains(complaint));
     // A use is noted after a look at the file: two of them are two looks.
     for (key, noted) in [(&kept, 2), (&other, 3)] {
         assert_eq!(look(&server, key), 200);
-        wait_until("the use is noted", SOON, || {
+        wait_until("the use is noted", || {
             let uses = fs::read(folder.path().join("coffee.db.keys.used"));
             let uses = uses.ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
             uses.is_some_and(|uses| uses.as_object().unwrap().len() == noted)
         });
     }
     assert_eq!(look(&server, &lost), 200);
-    let refused = ran(folder.path(), &["key", "revoke", "lost"]);
+    let refused = run_in(folder.path(), &["key", "revoke", "lost"]);
     assert_says(&refused, 78, "repair it, or remove it to revoke all named keys");
     fs::write(&file, good).unwrap();
-    well(folder.path(), &["key", "revoke", "lost"]);
+    run_ok(folder.path(), &["key", "revoke", "lost"]);
     wait_for(&server, &lost, 401);
     assert_eq!(look(&server, &kept), 200);
-    let log = server.stop_well().err;
+    let log = server.stop_cleanly().err;
     assert_eq!(log.matches(complaint).count(), 1, "{log}");
 
     // A server starts on a broken file too: the owner has a key of another kind.
     fs::write(&file, "{").unwrap();
     let server = Server::start(folder.path());
     assert_eq!((server.get("/coffee/").status, look(&server, &kept)), (200, 401));
-    assert_eq!(server.stop_well().err.matches(complaint).count(), 1);
+    assert_eq!(server.stop_cleanly().err.matches(complaint).count(), 1);
 }
 
 #[test]
 fn commands_at_once_lose_no_key() {
     let folder = folder();
-    Server::start(folder.path()).stop_well();
+    Server::start(folder.path()).stop_cleanly();
     add(folder.path(), "old", "read");
     let commands = (0..12).map(|n| {
         let name = format!("key-{n}");
-        Running::spawn(&mut tracker(folder.path(), &["key", "add", &name]))
+        Process::spawn(&mut command_in(folder.path(), &["key", "add", &name]))
     });
-    let commands: Vec<Running> = commands.collect();
-    let revoked = Running::spawn(&mut tracker(folder.path(), &["key", "revoke", "old"]));
-    let made: Vec<_> = commands.into_iter().map(Running::end).collect();
+    let commands: Vec<Process> = commands.collect();
+    let revoked = Process::spawn(&mut command_in(folder.path(), &["key", "revoke", "old"]));
+    let made: Vec<_> = commands.into_iter().map(Process::wait).collect();
     assert!(made.iter().all(|ended| ended.code == Some(0)), "{made:?}");
-    assert_eq!(revoked.end().code, Some(0));
+    assert_eq!(revoked.wait().code, Some(0));
     let mut expected: Vec<String> = (0..12).map(|n| format!("key-{n}")).collect();
     expected.sort();
     let found: Vec<String> =
         listed(folder.path()).iter().map(|key| key["name"].as_str().unwrap().to_owned()).collect();
     assert_eq!(found, expected);
-    assert_tidy(folder.path());
+    assert_no_leftovers(folder.path());
 }
 
 #[test]
@@ -278,18 +274,18 @@ fn a_restore_revives_no_revoked_key_and_a_backup_holds_none() {
     let file: Value =
         serde_json::from_slice(&fs::read(folder.path().join("coffee.db.keys")).unwrap()).unwrap();
     let digest = file["keys"][0]["sha256"].as_str().unwrap().to_owned();
-    well(folder.path(), &["backup"]);
-    well(folder.path(), &["key", "revoke", "lost"]);
+    run_ok(folder.path(), &["backup"]);
+    run_ok(folder.path(), &["key", "revoke", "lost"]);
     let kept = add(folder.path(), "kept", "read");
     let backup = backups(folder.path()).remove(0);
     assert_eq!(backups(folder.path()).len(), 1, "no other file lies there");
     let backed_up = String::from_utf8_lossy(&fs::read(&backup).unwrap()).into_owned();
     assert!(!backed_up.contains(&digest) && !backed_up.contains(&lost));
-    well(folder.path(), &["restore", backup.to_str().unwrap(), "--yes"]);
+    run_ok(folder.path(), &["restore", backup.to_str().unwrap(), "--yes"]);
     wait_for(&server, &kept, 200);
     assert_eq!(look(&server, &lost), 401);
-    server.stop_well();
-    let replaced = ran(folder.path(), &["restore", backup.to_str().unwrap(), "--yes", "--replace"]);
+    server.stop_cleanly();
+    let replaced = run_in(folder.path(), &["restore", backup.to_str().unwrap(), "--yes", "--replace"]);
     assert_eq!(replaced.code, Some(0), "{replaced:?}");
     let server = Server::start(folder.path());
     assert_eq!((look(&server, &kept), look(&server, &lost)), (200, 401));
@@ -300,13 +296,13 @@ fn what_cannot_be_done_is_said_with_a_code_and_changes_nothing() {
     let folder = folder();
     for args in [&["key", "add", "phone"][..], &["key", "list"], &["key", "revoke", "phone"]] {
         assert_says(
-            &ran(folder.path(), args),
+            &run_in(folder.path(), args),
             78,
             "there is no database at coffee.db: start the server once",
         );
     }
     assert_eq!(names(folder.path()), [""; 0], "nothing is made where no database is");
-    Server::start(folder.path()).stop_well();
+    Server::start(folder.path()).stop_cleanly();
     let long = "n".repeat(51);
     for args in [
         &["key"][..],
@@ -323,7 +319,7 @@ fn what_cannot_be_done_is_said_with_a_code_and_changes_nothing() {
         &["key", "revoke"],
         &["key", "lend", "phone"],
     ] {
-        let refused = ran(folder.path(), args);
+        let refused = run_in(folder.path(), args);
         assert_eq!((refused.code, refused.out.as_str()), (Some(2), ""), "{args:?}: {refused:?}");
     }
     assert!(!names(folder.path()).contains(&"coffee.db.keys".to_owned()));
@@ -337,29 +333,29 @@ fn what_cannot_be_done_is_said_with_a_code_and_changes_nothing() {
         (["key", "revoke", "Phone"], "the key Phone does not exist"),
         (["key", "rotate", "watch"], "the key watch does not exist"),
     ] {
-        assert_says(&ran(folder.path(), &args), 1, why);
+        assert_says(&run_in(folder.path(), &args), 1, why);
     }
     let lock = fs::File::options().write(true).open(folder.path().join("coffee.db.keys.lock")).unwrap();
     lock.lock().unwrap();
-    let busy = ran(folder.path(), &["key", "revoke", "phone"]);
+    let busy = run_in(folder.path(), &["key", "revoke", "phone"]);
     assert_says(&busy, 75, "another command is changing the keys in coffee.db.keys: try again");
     assert_eq!(listed(folder.path()).len(), 1, "a list waits for nobody");
     drop(lock);
     assert_eq!(fs::read(folder.path().join("coffee.db.keys")).unwrap(), before);
-    assert_tidy(folder.path());
+    assert_no_leftovers(folder.path());
 }
 
 #[test]
 fn a_key_that_could_not_be_printed_is_said_to_be_lost() {
     let folder = folder();
-    Server::start(folder.path()).stop_well();
+    Server::start(folder.path()).stop_cleanly();
     let full = || Stdio::from(fs::File::options().write(true).open("/dev/full").unwrap());
-    let mut command = tracker(folder.path(), &["key", "add", "phone"]);
+    let mut command = command_in(folder.path(), &["key", "add", "phone"]);
     let output = command.stdout(full()).stderr(Stdio::piped()).output().unwrap();
     let err = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{err}");
     assert!(err.contains("`coffee-tracker key rotate phone --grace 0` makes another"), "{err}");
-    let key = printed(&well(folder.path(), &["key", "rotate", "phone", "--grace", "0"]).out);
+    let key = printed(&run_ok(folder.path(), &["key", "rotate", "phone", "--grace", "0"]).out);
     let server = Server::start(folder.path());
     assert_eq!(look(&server, &key), 200);
 }
@@ -368,12 +364,12 @@ fn a_key_that_could_not_be_printed_is_said_to_be_lost() {
 fn keys_go_with_the_file_that_a_link_leads_to() {
     let (folder, elsewhere) = (folder(), folder());
     let real = elsewhere.path().join("real.db");
-    let mut command = tracker(elsewhere.path(), &["serve", "--port", "0"]);
-    let served = Server::of(command.env("DATABASE_URL", &real).env("API_KEY", KEY));
+    let mut command = command_in(elsewhere.path(), &["serve", "--port", "0"]);
+    let served = Server::spawn(command.env("DATABASE_URL", &real).env("API_KEY", KEY));
     std::os::unix::fs::symlink(&real, folder.path().join("coffee.db")).unwrap();
-    let key = printed(&well(folder.path(), &["key", "add", "phone"]).out);
+    let key = printed(&run_ok(folder.path(), &["key", "add", "phone"]).out);
     wait_for(&served, &key, 200);
     assert!(fs::metadata(elsewhere.path().join("real.db.keys")).unwrap().size() > 0);
-    let ended = run(tracker(elsewhere.path(), &["key", "list", "--json"]).env("DATABASE_URL", &real));
+    let ended = run(command_in(elsewhere.path(), &["key", "list", "--json"]).env("DATABASE_URL", &real));
     assert!(ended.out.contains("phone"), "{ended:?}");
 }

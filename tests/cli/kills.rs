@@ -3,22 +3,22 @@
 //! again, does its work and leaves nothing unfinished.
 //!
 //! Every named step is killed once, then moments at random until there were `KILLS` of them
-//! (80); `KILL_SEED` repeats a run's moments.
+//! (80); `TEST_SEED` repeats the moments of a run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::helpers::{Running, Server, database, folder, number, rows, server};
-use crate::keeping::{
-    State, age, assert_integrity, assert_tidy, assert_tidy_with, copy_of, files, make, names, state, tracker,
-    well,
+use crate::fixtures::{
+    State, assert_integrity, assert_no_leftovers, assert_no_leftovers_with, command_in, downgrade_schema,
+    files, make_database, names, open_copy, run_ok, state,
 };
+use crate::helpers::{Process, Server, database, folder, number, number_from_env, rows, server, test_seed};
 
 /// What is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,9 +129,9 @@ impl Ground {
         let ground = folder();
         let at = |name: &str| ground.path().join(name);
         let (present, past, newer) = (folder(), folder(), folder());
-        make(past.path(), "then", 60);
-        well(past.path(), &["backup", "--to", at("then.db").to_str().unwrap()]);
-        make(present.path(), "now", 300);
+        make_database(past.path(), "then", 60);
+        run_ok(past.path(), &["backup", "--to", at("then.db").to_str().unwrap()]);
+        make_database(present.path(), "now", 300);
         let served = Server::start(present.path());
         for n in 0..5 {
             let body = format!(r#"{{"caffeine_mg": 80, "notes": "only in the log {n}"}}"#);
@@ -144,14 +144,14 @@ impl Ground {
         fs::write(at("next.sql"), "create table roasts (name text) strict").unwrap();
         fs::copy(at("now.db"), newer.path().join("coffee.db")).unwrap();
         fs::copy(at("now.db-wal"), newer.path().join("coffee.db-wal")).unwrap();
-        Server::of(server(newer.path()).env("COFFEE_TRACKER_NEXT_SCHEMA", at("next.sql"))).stop_well();
+        Server::spawn(server(newer.path()).env("COFFEE_TRACKER_NEXT_SCHEMA", at("next.sql"))).stop_cleanly();
         fs::copy(newer.path().join("coffee.db"), at("newer.db")).unwrap();
         for (file, aged) in [("now.db", "aged.db"), ("now.db-wal", "aged.db-wal"), ("then.db", "long-ago.db")]
         {
             fs::copy(at(file), at(aged)).unwrap();
         }
         for aged in ["aged.db", "long-ago.db"] {
-            age(&at(aged));
+            downgrade_schema(&at(aged));
         }
         let (now, then) = (state(&at("now.db")).unwrap(), state(&at("then.db")).unwrap());
         for other in ["newer.db", "aged.db"] {
@@ -197,11 +197,11 @@ impl Ground {
 
     fn command(&self, deed: Deed, folder: &Path) -> Command {
         let mut command = match deed {
-            Deed::Backup | Deed::BackupServed => tracker(folder, &["backup", "--keep", "0"]),
+            Deed::Backup | Deed::BackupServed => command_in(folder, &["backup", "--keep", "0"]),
             Deed::Restore | Deed::RestoreServed | Deed::RestoreMissing | Deed::RestoreOlder => {
-                tracker(folder, &["restore", "then.db", "--yes"])
+                command_in(folder, &["restore", "then.db", "--yes"])
             }
-            Deed::Replace => tracker(folder, &["restore", "then.db", "--yes", "--replace"]),
+            Deed::Replace => command_in(folder, &["restore", "then.db", "--yes", "--replace"]),
             Deed::Migration | Deed::FirstStart => server(folder),
         };
         if matches!(deed, Deed::Migration | Deed::RestoreOlder) {
@@ -216,8 +216,8 @@ impl Ground {
         let mut command = self.command(deed, folder.path());
         let began = Instant::now();
         match deed {
-            Deed::Migration | Deed::FirstStart => drop(Server::of(&mut command)),
-            _ => drop(Running::spawn(&mut command).end()),
+            Deed::Migration | Deed::FirstStart => drop(Server::spawn(&mut command)),
+            _ => drop(Process::spawn(&mut command).wait()),
         }
         began.elapsed()
     }
@@ -249,18 +249,18 @@ enum Moment {
 fn kill(mut command: Command, moment: Moment) -> String {
     match moment {
         Moment::Step(name, _) => {
-            let ended = Running::spawn(command.env("COFFEE_TRACKER_KILL_AT", name)).end();
+            let ended = Process::spawn(command.env("COFFEE_TRACKER_KILL_AT", name)).wait();
             assert_eq!(ended.signal, Some(9), "it never came to {name}: {ended:?}");
             format!("at {name}")
         }
         Moment::Later(after) => {
             let began = Instant::now();
-            let running = Running::spawn(&mut command);
+            let running = Process::spawn(&mut command);
             std::thread::sleep(after);
             // It fails when it has ended.
             let _ = kill_process(running.pid(), Signal::KILL);
             let took = began.elapsed();
-            let ended = running.end();
+            let ended = running.wait();
             assert!(ended.code == Some(0) || ended.signal == Some(9), "{ended:?}");
             format!("after {took:?}{}", if ended.code == Some(0) { " (too late)" } else { "" })
         }
@@ -330,7 +330,7 @@ impl Kill<'_> {
     }
 
     fn version(&self) -> i64 {
-        let (_folder, copy) = copy_of(&self.folder.path().join("coffee.db"));
+        let (_folder, copy) = open_copy(&self.folder.path().join("coffee.db"));
         let version = number(&copy, "pragma user_version");
         let tables = number(&copy, "select count(*) from sqlite_schema where name = 'roasts'");
         assert!(matches!((version, tables), (1, 0) | (4, 1)), "schema {version}");
@@ -342,7 +342,7 @@ impl Kill<'_> {
         if !matches!(self.deed, Deed::Restore | Deed::RestoreOlder) {
             return;
         }
-        let (_folder, copy) = copy_of(&self.folder.path().join("coffee.db"));
+        let (_folder, copy) = open_copy(&self.folder.path().join("coffee.db"));
         for (table, last) in [("coffee_logs", 305), ("heart_rate_logs", 3000)] {
             let query = format!("select seq from sqlite_sequence where name = '{table}'");
             assert_eq!(number(&copy, &query), last, "the last id of {table}");
@@ -353,12 +353,12 @@ impl Kill<'_> {
     fn again(&self) {
         match self.deed {
             Deed::Migration | Deed::FirstStart => {
-                let served = Server::of(&mut self.command());
+                let served = Server::spawn(&mut self.command());
                 assert_eq!(served.get("/coffee/today").status, 200);
-                served.stop_well();
+                served.stop_cleanly();
             }
             _ => {
-                let ended = Running::spawn(&mut self.command()).end();
+                let ended = Process::spawn(&mut self.command()).wait();
                 assert_eq!(ended.code, Some(0), "{ended:?}");
             }
         }
@@ -366,7 +366,7 @@ impl Kill<'_> {
         let next = self.ground.at("next.sql");
         let is_newer = matches!(self.deed, Deed::Migration | Deed::RestoreOlder);
         let variables = [("COFFEE_TRACKER_NEXT_SCHEMA", next.as_path())];
-        assert_tidy_with(self.folder.path(), if is_newer { &variables } else { &[] });
+        assert_no_leftovers_with(self.folder.path(), if is_newer { &variables } else { &[] });
     }
 
     fn run_served(&self, moment: Moment, after: After) -> String {
@@ -383,8 +383,8 @@ impl Kill<'_> {
         assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 2}"#).status, 201);
         self.again();
         assert_eq!(served.get("/health").json()["database"]["state"], "ok");
-        served.stop_well();
-        assert_tidy(self.folder.path());
+        served.stop_cleanly();
+        assert_no_leftovers(self.folder.path());
         format!("{how}: {found}, {} writes meanwhile", written.len())
     }
 
@@ -449,18 +449,15 @@ fn said(is_new: bool, after: After) -> &'static str {
 
 #[test]
 fn after_kill_9_at_any_step_the_old_or_the_new_state_is_there_and_the_next_run_mends_all() {
-    let setting = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let now = || SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos() as u64);
-    let seed = setting("KILL_SEED").unwrap_or_else(now);
     let ground = Ground::lay();
     let named: Vec<(Deed, Moment)> = DEEDS
         .into_iter()
         .flat_map(|deed| steps(deed).into_iter().map(move |(s, after)| (deed, Moment::Step(s, after))))
         .collect();
-    let wanted = usize::try_from(setting("KILLS").unwrap_or(80)).unwrap().max(named.len());
-    println!("{wanted} kills, {} of them at named steps, KILL_SEED={seed}", named.len());
+    let wanted = usize::try_from(number_from_env("KILLS").unwrap_or(80)).unwrap().max(named.len());
+    println!("{wanted} kills, {} of them at named steps", named.len());
     let usual = DEEDS.map(|deed| ground.time(deed));
-    let mut random = fastrand::Rng::with_seed(seed);
+    let mut random = fastrand::Rng::with_seed(test_seed());
     let at_random = std::iter::repeat_with(|| {
         let n = random.usize(..DEEDS.len());
         (DEEDS[n], Moment::Later(usual[n].mul_f64(random.f64())))

@@ -14,7 +14,7 @@ use crate::helpers::{KEY, Server, database, folder, number, wait_until};
 /// A server without a key of its own: it makes one.
 fn keyless(folder: &Path) -> Server {
     let mut command = helpers::program(folder);
-    Server::of(command.args(["--port", "0"]))
+    Server::spawn(command.args(["--port", "0"]))
 }
 
 /// What curl would send for a printed line.
@@ -40,7 +40,7 @@ fn curl_line(out: &str) -> CurlLine {
 }
 
 impl CurlLine {
-    fn run(&self) -> crate::client::Answer {
+    fn run(&self) -> crate::client::Response {
         let mut client = Client::connect(self.address);
         client
             .send(format!(
@@ -53,7 +53,7 @@ impl CurlLine {
                 self.body
             ))
             .unwrap();
-        client.answer().unwrap()
+        client.read_response().unwrap()
     }
 }
 
@@ -61,10 +61,8 @@ impl CurlLine {
 fn the_first_start_prints_the_url_the_key_and_a_curl_line_that_works() {
     let folder = folder();
     let server = keyless(folder.path());
-    wait_until("the curl line is printed", Duration::from_secs(10), || {
-        server.running.out.now().contains("/coffee/\n")
-    });
-    let out = server.running.out.now();
+    wait_until("the curl line is printed", || server.process.out.text().contains("/coffee/\n"));
+    let out = server.process.out.text();
     let key_file = folder.path().join("data/coffee.key");
     let key = std::fs::read_to_string(&key_file).unwrap().trim().to_owned();
     assert!(key.len() >= 32, "{key}");
@@ -78,27 +76,25 @@ fn the_first_start_prints_the_url_the_key_and_a_curl_line_that_works() {
     assert_eq!(logged.header("Location"), Some("/coffee/1"));
     assert_eq!(logged.json()["caffeine_mg"], 95.0);
     assert_eq!(logged.json()["coffee_type"], "espresso");
-    let ended = server.stop_well();
+    let ended = server.stop_cleanly();
     assert!(!ended.err.contains(&key), "the key stays out of the log");
 }
 
 #[test]
 fn the_key_is_shown_once_and_goes_on_working() {
     let folder = folder();
-    keyless(folder.path()).stop_well();
+    keyless(folder.path()).stop_cleanly();
     let key_file = folder.path().join("data/coffee.key");
     let key = std::fs::read_to_string(&key_file).unwrap().trim().to_owned();
 
     let second = keyless(folder.path());
-    wait_until("the curl line is printed", Duration::from_secs(10), || {
-        second.running.out.now().contains("/coffee/\n")
-    });
-    let out = second.running.out.now();
+    wait_until("the curl line is printed", || second.process.out.text().contains("/coffee/\n"));
+    let out = second.process.out.text();
     let mut curl = curl_line(&out);
     assert_eq!(curl.header, "Authorization: Bearer $(cat data/coffee.key)", "as a shell would read it");
     curl.header = format!("Authorization: Bearer {key}");
     assert_eq!(curl.run().status, 201);
-    let ended = second.stop_well();
+    let ended = second.stop_cleanly();
     assert!(!ended.out.contains(&key) && !ended.err.contains(&key));
     assert_eq!(std::fs::read_to_string(&key_file).unwrap().trim(), key);
 }
@@ -111,9 +107,7 @@ fn a_start_that_fails_does_not_use_up_the_showing_of_the_key() {
     let mut failing = helpers::program(folder.path());
     assert_eq!(helpers::run(failing.args(["--port", &port])).code, Some(75));
     let server = keyless(folder.path());
-    wait_until("the key is printed", Duration::from_secs(10), || {
-        server.running.out.now().contains("API key: ct_")
-    });
+    wait_until("the key is printed", || server.process.out.text().contains("API key: ct_"));
 }
 
 #[test]
@@ -123,9 +117,7 @@ fn an_empty_key_file_as_a_power_cut_leaves_it_is_filled_again() {
     let key_file = folder.path().join("data/coffee.key");
     std::fs::write(&key_file, "").unwrap();
     let server = keyless(folder.path());
-    wait_until("the key is printed", Duration::from_secs(10), || {
-        server.running.out.now().contains("API key: ct_")
-    });
+    wait_until("the key is printed", || server.process.out.text().contains("API key: ct_"));
     assert_eq!(helpers::mode(&key_file), 0o600);
 }
 
@@ -139,7 +131,7 @@ fn everything_is_there_after_sigterm_and_after_sigint() {
         assert_eq!(client.post("/heartrate/", r#"{"bpm": 61}"#).status, 201);
         let seen = client.get("/coffee/").body;
         server.signal(signal);
-        let ended = server.running.end();
+        let ended = server.process.wait();
         assert_eq!(ended.code, Some(0), "{ended:?}");
 
         let again = Server::start(folder.path());
@@ -147,7 +139,7 @@ fn everything_is_there_after_sigterm_and_after_sigint() {
         assert_eq!(client.get("/coffee/").body, seen);
         assert_eq!(client.get("/coffee/").json().as_array().unwrap().len(), round + 1);
         assert_eq!(client.get("/heartrate/current").json()["bpm"], 61);
-        let ended = again.stop_well();
+        let ended = again.stop_cleanly();
         assert!(!ended.err.contains("not clean"), "{}", ended.err);
     }
 }
@@ -168,25 +160,23 @@ fn a_stop_refuses_newcomers_finishes_what_runs_and_then_checkpoints() {
     let whole = crate::client::request("POST", "/coffee/", more, body);
     let (head, _) = whole.split_at(whole.len() - body.len());
     slow.send(head).unwrap();
-    assert_eq!(slow.answer_head().unwrap().status, 100, "it has begun");
+    assert_eq!(slow.read_response_head().unwrap().status, 100, "it has begun");
     let (first, last) = body.split_at(40);
     slow.send(first).unwrap();
 
     let told = Instant::now();
     server.signal(Signal::TERM);
-    wait_until("newcomers are refused", Duration::from_secs(10), || {
-        Client::try_connect(server.address).is_err()
-    });
+    wait_until("newcomers are refused", || Client::try_connect(server.address).is_err());
     for byte in last.as_bytes() {
         slow.send([*byte]).unwrap_or_else(|e| {
-            panic!("{e} {:?} after the signal; {}", told.elapsed(), server.running.err.now())
+            panic!("{e} {:?} after the signal; {}", told.elapsed(), server.process.err.text())
         });
     }
-    let answer = slow.answer().unwrap();
+    let answer = slow.read_response().unwrap();
     assert_eq!(answer.status, 201, "a request that was running gets its answer");
     assert_eq!(answer.json()["caffeine_mg"], 120.0);
 
-    let ended = server.running.end();
+    let ended = server.process.wait();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.took < Duration::from_secs(10));
     let order =
@@ -206,14 +196,14 @@ fn a_burst_of_writes_is_answered_or_refused_but_never_lost_by_a_stop() {
         for _ in 0..8 {
             scope.spawn(|| {
                 let mut client = Client::connect(address);
-                while let Ok(answer) = client.try_ask("POST", "/coffee/", "", r#"{"caffeine_mg": 1}"#) {
+                while let Ok(answer) = client.try_request("POST", "/coffee/", "", r#"{"caffeine_mg": 1}"#) {
                     assert!(matches!(answer.status, 201 | 503), "{}", answer.status);
                     acknowledged.fetch_add(usize::from(answer.status == 201), Ordering::Relaxed);
                 }
             });
         }
-        wait_until("the burst runs", Duration::from_secs(10), || acknowledged.load(Ordering::Relaxed) > 40);
-        let ended = server.stop_well();
+        wait_until("the burst runs", || acknowledged.load(Ordering::Relaxed) > 40);
+        let ended = server.stop_cleanly();
         assert!(!ended.err.contains("ERROR"), "{}", ended.err);
     });
     assert_checkpointed(folder.path());
@@ -237,7 +227,7 @@ fn connections_that_wait_and_bodies_that_never_end_do_not_hold_up_a_stop() {
              Content-Length: 500\r\n\r\n{{\"caffeine_mg\": 1"
         ))
         .unwrap();
-    server.stop_well();
+    server.stop_cleanly();
     assert_checkpointed(folder.path());
     drop((idle, silent, endless));
 }

@@ -1,25 +1,24 @@
 //! What is logged, in which form, and what never is.
 
 use std::path::Path;
-use std::time::Duration;
 
 use rusqlite::Connection;
 use serde_json::Value;
 
-use crate::helpers::{Ended, KEY, Server, folder, program, run, server, wait_until};
+use crate::helpers::{CommandResult, KEY, Server, folder, program, run, server, wait_until};
 
 const SECRET_NOTE: &str = "nobody-may-read-this-note";
 
 /// A server with one of each: a write, a read, refusals; and its end.
-fn visited(folder: &Path, settings: &[(&str, &str)]) -> Ended {
-    let server = Server::of(server(folder).envs(settings.iter().copied()));
+fn visited(folder: &Path, settings: &[(&str, &str)]) -> CommandResult {
+    let server = Server::spawn(server(folder).envs(settings.iter().copied()));
     let mut client = server.client();
     let note = |mg: &str| {
         format!(r#"{{"caffeine_mg": {mg}, "notes": "{SECRET_NOTE}", "coffee_type": "{SECRET_NOTE}"}}"#)
     };
     let asked = |client: &mut crate::client::Client, id: &str, method: &str, path: &str, body: &str| {
         let more = format!("X-Request-ID: {id}\r\n");
-        client.try_ask(method, path, &more, body).unwrap().status
+        client.try_request(method, path, &more, body).unwrap().status
     };
     assert_eq!(asked(&mut client, "id-stored", "POST", "/coffee/", &note("95")), 201);
     assert_eq!(asked(&mut client, "id-unfit", "POST", "/coffee/", &note("-95")), 422);
@@ -32,12 +31,12 @@ fn visited(folder: &Path, settings: &[(&str, &str)]) -> Ended {
     stranger
         .send("GET /coffee/ HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: id-key\r\nAuthorization: Bearer wrong-key-of-a-stranger\r\n\r\n")
         .unwrap();
-    assert_eq!(stranger.answer().unwrap().status, 401);
-    server.stop_well()
+    assert_eq!(stranger.read_response().unwrap().status, 401);
+    server.stop_cleanly()
 }
 
 /// Nothing that is private is in there.
-fn assert_discreet(ended: &Ended) {
+fn assert_discreet(ended: &CommandResult) {
     for text in [&ended.out, &ended.err] {
         for private in [KEY, SECRET_NOTE, "wrong-key-of-a-stranger"] {
             assert!(!text.contains(private), "{private} in {text}");
@@ -130,9 +129,9 @@ fn under_systemd_lines_have_priorities_and_the_key_stays_out_of_the_journal() {
     unit.args(["-c", "JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2) exec \"$0\" --port 0"]);
     unit.arg(command.get_program()).env_clear().current_dir(folder.path());
     unit.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let server = Server::of(unit.env("PATH", "/usr/bin:/bin"));
+    let server = Server::spawn(unit.env("PATH", "/usr/bin:/bin"));
     assert_eq!(server.get("/health").status, 200);
-    let ended = server.stop_well();
+    let ended = server.stop_cleanly();
     let key = std::fs::read_to_string(folder.path().join("data/coffee.key")).unwrap();
     assert!(!ended.out.contains(key.trim()) && !ended.err.contains(key.trim()));
     assert!(ended.err.lines().all(|line| line.starts_with('<')), "{}", ended.err);
@@ -148,14 +147,14 @@ fn a_broken_table_is_logged_but_neither_its_inside_nor_a_note_is_answered() {
         .unwrap();
     let body = format!(r#"{{"caffeine_mg": 95, "notes": "{SECRET_NOTE}"}}"#);
     let mut client = server.client();
-    let answer = client.try_ask("POST", "/coffee/", "X-Request-ID: id-fault\r\n", &body).unwrap();
+    let answer = client.try_request("POST", "/coffee/", "X-Request-ID: id-fault\r\n", &body).unwrap();
     answer.assert_problem(500);
     let text = String::from_utf8(answer.body).unwrap();
     assert!(
         !text.contains("notes") && !text.contains("coffee_logs") && !text.contains(SECRET_NOTE),
         "{text}"
     );
-    let ended = server.stop_well();
+    let ended = server.stop_cleanly();
     assert_discreet(&ended);
     let fault = ended.err.lines().find(|line| line.contains("ERROR")).expect("the fault is logged");
     assert!(fault.contains("id-fault"), "{fault}");
@@ -167,10 +166,10 @@ fn a_slow_query_is_a_warning_with_its_name() {
     let mut demo = program(folder.path());
     demo.args(["demo", "--days", "60", "--database-url", "coffee.db"]);
     assert_eq!(run(&mut demo).code, Some(0));
-    let server = Server::of(server(folder.path()).args(["--slow-query-ms", "1"]));
+    let server = Server::spawn(server(folder.path()).args(["--slow-query-ms", "1"]));
     assert_eq!(server.get("/heartrate/correlation?days=90").status, 200);
-    wait_until("it is logged", Duration::from_secs(5), || server.running.err.now().contains("slow query"));
-    let log = server.running.err.now();
+    wait_until("it is logged", || server.process.err.text().contains("slow query"));
+    let log = server.process.err.text();
     let line = log.lines().find(|line| line.contains("slow query")).unwrap();
     assert!(line.contains("WARNING") && line.contains("query=") && line.contains("milliseconds="), "{line}");
 }

@@ -3,19 +3,19 @@
 
 use serde_json::{Value, json};
 
-use crate::client::{Answer, Client};
+use crate::client::{Client, Response};
 use crate::helpers::{KEY, Server, folder};
 
 /// A Monday at noon, long ago: no clock of a machine lies before it.
 const NOON: &str = "2025-06-02T12:00:00.000000Z";
 
 #[track_caller]
-fn is(answer: &Answer, status: u16, body: &Value) {
+fn is(answer: &Response, status: u16, body: &Value) {
     assert_eq!((answer.status, &answer.json()), (status, body));
 }
 
-fn ask(client: &mut Client, method: &str, path: &str, body: &Value) -> Answer {
-    client.try_ask(method, path, "", &body.to_string()).unwrap_or_else(|e| panic!("{method} {path}: {e}"))
+fn ask(client: &mut Client, method: &str, path: &str, body: &Value) -> Response {
+    client.try_request(method, path, "", &body.to_string()).unwrap_or_else(|e| panic!("{method} {path}: {e}"))
 }
 
 fn espresso(id: i64, mg: f64) -> Value {
@@ -31,7 +31,7 @@ fn a_coffee_is_logged_once_listed_changed_counted_exported_and_deleted() {
         json!({"timestamp": NOON, "caffeine_mg": "95", "coffee_type": "espresso", "notes": " süß ☕ "});
     for _ in 0..2 {
         let more = "Idempotency-Key: morning\r\n";
-        let logged = client.try_ask("POST", "/coffee/", more, &body.to_string()).unwrap();
+        let logged = client.try_request("POST", "/coffee/", more, &body.to_string()).unwrap();
         is(&logged, 201, &espresso(1, 95.0));
         assert_eq!(logged.header("Location"), Some("/coffee/1"));
     }
@@ -54,7 +54,7 @@ fn a_coffee_is_logged_once_listed_changed_counted_exported_and_deleted() {
         &json!({"message": "Coffee log deleted", "id": 1}),
     );
     client.get("/coffee/1").assert_problem(404);
-    server.stop_well();
+    server.stop_cleanly();
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn readings_come_alone_and_in_batches_and_are_summed_up() {
     assert_eq!(stats["overall_stats"], figures);
     assert_eq!(stats["health_assessment"], "Excellent resting heart rate");
     assert_eq!(client.get("/heartrate/current").json()["bpm"], 80);
-    server.stop_well();
+    server.stop_cleanly();
 }
 
 #[test]
@@ -97,10 +97,10 @@ fn what_does_not_fit_and_who_may_not_ask_are_told_so() {
     let stranger =
         "GET /coffee/today HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer not-the-key\r\n\r\n";
     client.send(stranger).unwrap();
-    let refused = client.answer().unwrap();
+    let refused = client.read_response().unwrap();
     refused.assert_problem(401);
     assert!(!String::from_utf8_lossy(&refused.body).contains(KEY));
-    server.stop_well();
+    server.stop_cleanly();
 }
 
 #[test]
@@ -115,5 +115,5 @@ fn health_info_metrics_and_the_document_tell_about_the_server() {
     let metrics = String::from_utf8(client.get("/metrics").body).unwrap();
     assert!(metrics.contains("caffeine_mg_total 40\n"), "{metrics}");
     assert_eq!(client.get("/openapi.json").json()["openapi"], "3.1.0");
-    server.stop_well();
+    server.stop_cleanly();
 }

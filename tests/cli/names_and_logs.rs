@@ -7,10 +7,11 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use crate::helpers::{Server, database, folder, number, run, server};
-use crate::keeping::{
-    add, assert_says, die_with_five_in_the_log, files, make, names, ran, state, tracker, well,
+use crate::fixtures::{
+    add_entries, assert_says, command_in, crash_with_five_coffees_in_the_wal, files, make_database, names,
+    run_in, run_ok, state,
 };
+use crate::helpers::{Server, database, folder, number, run, server};
 
 /// Every command that opens a database, with what it needs.
 const COMMANDS: [&[&str]; 5] = [
@@ -24,8 +25,8 @@ const COMMANDS: [&[&str]; 5] = [
 /// A folder with a database of 50 coffees whose log holds 5 more, as after a power cut.
 fn with_log() -> tempfile::TempDir {
     let folder = folder();
-    make(folder.path(), "now", 50);
-    die_with_five_in_the_log(folder.path());
+    make_database(folder.path(), "now", 50);
+    crash_with_five_coffees_in_the_wal(folder.path());
     fs::write(folder.path().join("in.csv"), "timestamp,bpm\n2025-01-01T00:00:00Z,60\n").unwrap();
     folder
 }
@@ -43,9 +44,9 @@ fn every_command_brings_the_log_back_after_a_replacement_that_was_cut_off() {
     for command in COMMANDS {
         let folder = with_log();
         cut_off(folder.path());
-        let verified = ran(folder.path(), &["verify", "coffee.db"]);
+        let verified = run_in(folder.path(), &["verify", "coffee.db"]);
         assert!(verified.out.contains("a replacement of it was cut off"), "{verified:?}");
-        let ended = well(folder.path(), command);
+        let ended = run_ok(folder.path(), command);
         match command[0] {
             "export" => assert_eq!(ended.out.lines().count(), 56),
             "backup" => assert!(ended.out.contains("55 coffees"), "{}", ended.out),
@@ -64,7 +65,7 @@ fn a_log_in_the_way_of_another_is_kept_and_both_are_named() {
     cut_off(folder.path());
     fs::write(folder.path().join("coffee.db-wal"), "another log").unwrap();
     let before = files(folder.path());
-    for mut command in [server(folder.path()), tracker(folder.path(), &["export", "coffee"])] {
+    for mut command in [server(folder.path()), command_in(folder.path(), &["export", "coffee"])] {
         let refused = run(&mut command);
         assert_says(
             &refused,
@@ -78,7 +79,7 @@ fn a_log_in_the_way_of_another_is_kept_and_both_are_named() {
     fs::write(folder.path().join("coffee.db-wal"), "").unwrap();
     let served = Server::start(folder.path());
     assert_eq!(number(&database(folder.path()), "select count(*) from coffee_logs"), 55);
-    served.stop_well();
+    served.stop_cleanly();
 }
 
 #[test]
@@ -89,7 +90,7 @@ fn no_command_opens_an_empty_file_whose_log_is_there() {
         fs::File::options().write(true).open(&database).unwrap().set_len(0).unwrap();
         let log = fs::read(folder.path().join("coffee.db-wal")).unwrap();
         assert_says(
-            &ran(folder.path(), command),
+            &run_in(folder.path(), command),
             78,
             "coffee.db is missing, but its log coffee.db-wal is there",
         );
@@ -102,23 +103,24 @@ fn a_database_behind_a_link_is_the_same_under_both_names() {
     let folder = folder();
     let at = |name: &str| folder.path().join(name);
     fs::create_dir(at("disk")).unwrap();
-    make(&at("disk"), "now", 50);
+    make_database(&at("disk"), "now", 50);
     symlink("disk/coffee.db", at("coffee.db")).unwrap();
     let served = Server::start(folder.path());
     assert_says(&run(&mut server(&at("disk"))), 75, "coffee.db is in use by another coffee-tracker server");
     assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 80}"#).status, 201);
-    let both = well(folder.path(), &["verify", "coffee.db", "disk/coffee.db"]);
+    let both = run_ok(folder.path(), &["verify", "coffee.db", "disk/coffee.db"]);
     assert_eq!(both.out.matches("  51 coffees, 500 readings, ").count(), 2, "{}", both.out);
     assert_says(
-        &ran(folder.path(), &["restore", "disk/coffee.db", "--yes"]),
+        &run_in(folder.path(), &["restore", "disk/coffee.db", "--yes"]),
         1,
         "disk/coffee.db is the database itself: name a backup",
     );
-    well(folder.path(), &["backup", "--to", "then.db"]);
-    let replaced = tracker(&at("disk"), &["restore", "../then.db", "--yes", "--replace"]).output().unwrap();
+    run_ok(folder.path(), &["backup", "--to", "then.db"]);
+    let replaced =
+        command_in(&at("disk"), &["restore", "../then.db", "--yes", "--replace"]).output().unwrap();
     assert_eq!(replaced.status.code(), Some(0), "it is sound: written into, not replaced");
     assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 80}"#).status, 201);
-    served.stop_well();
+    served.stop_cleanly();
     assert_eq!(state(&at("disk/coffee.db")).unwrap().coffees.len(), 52);
 }
 
@@ -142,7 +144,7 @@ fn a_link_that_leads_to_no_database_but_to_its_log_is_refused() {
 fn a_second_name_of_the_database_is_no_backup() {
     let folder = with_log();
     fs::hard_link(folder.path().join("coffee.db"), folder.path().join("second.db")).unwrap();
-    let refused = ran(folder.path(), &["restore", "second.db", "--yes"]);
+    let refused = run_in(folder.path(), &["restore", "second.db", "--yes"]);
     assert_says(&refused, 1, "second.db is the database itself: name a backup");
     assert_eq!(state(&folder.path().join("coffee.db")).unwrap().coffees.len(), 55);
 }
@@ -150,9 +152,9 @@ fn a_second_name_of_the_database_is_no_backup() {
 #[test]
 fn a_database_that_another_program_holds_is_never_replaced() {
     let (folder, past) = (folder(), folder());
-    make(past.path(), "then", 10);
-    well(past.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
-    make(folder.path(), "now", 50);
+    make_database(past.path(), "then", 10);
+    run_ok(past.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
+    make_database(folder.path(), "now", 50);
     let holder = Connection::open(folder.path().join("coffee.db")).unwrap();
     holder.execute_batch("pragma locking_mode = exclusive; begin exclusive; commit").unwrap();
     for command in [
@@ -161,7 +163,7 @@ fn a_database_that_another_program_holds_is_never_replaced() {
         &["export", "coffee"],
         &["prune", "--before", "2025-12-31"],
     ] {
-        assert_says(&ran(folder.path(), command), 75, "coffee.db is locked by another program");
+        assert_says(&run_in(folder.path(), command), 75, "coffee.db is locked by another program");
     }
     assert_says(&run(&mut server(folder.path())), 75, "coffee.db is locked by another program");
     drop(holder);
@@ -172,15 +174,15 @@ fn a_database_that_another_program_holds_is_never_replaced() {
 #[test]
 fn a_dry_run_of_a_file_that_is_not_there_makes_nothing() {
     let folder = folder();
-    let refused = run(tracker(folder.path(), &["restore", "gone.db", "--dry-run"])
+    let refused = run(command_in(folder.path(), &["restore", "gone.db", "--dry-run"])
         .args(["--database-url", "deep/down/coffee.db"]));
     assert_says(&refused, 1, "gone.db cannot be restored: there is no such file");
     assert_eq!(names(folder.path()), [""; 0]);
     let (past, then) = (crate::helpers::folder(), folder.path().join("then.db"));
-    make(past.path(), "then", 1);
-    add(&past.path().join("coffee.db"), "more", 1);
-    well(past.path(), &["backup", "--to", then.to_str().unwrap()]);
-    let shown = well(folder.path(), &["restore", "then.db", "--dry-run"]);
+    make_database(past.path(), "then", 1);
+    add_entries(&past.path().join("coffee.db"), "more", 1);
+    run_ok(past.path(), &["backup", "--to", then.to_str().unwrap()]);
+    let shown = run_ok(folder.path(), &["restore", "then.db", "--dry-run"]);
     assert!(shown.out.contains("There is no database yet: it is made."), "{}", shown.out);
     assert!(!folder.path().join("coffee.db").exists());
 }

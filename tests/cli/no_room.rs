@@ -7,8 +7,10 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::helpers::{Ended, Server, folder, run, server};
-use crate::keeping::{State, assert_says, assert_tidy, backups, files, make, ran, state, tracker, well};
+use crate::fixtures::{
+    State, assert_no_leftovers, assert_says, backups, command_in, files, make_database, run_in, run_ok, state,
+};
+use crate::helpers::{CommandResult, Server, folder, report_skipped, run, server};
 
 /// A file system in memory, unmounted when dropped.
 struct Disk(TempDir);
@@ -22,7 +24,7 @@ impl Disk {
         if mount.output().is_ok_and(|done| done.status.success()) {
             return Some(Self(folder));
         }
-        println!("skipped: mounting a small file system needs root");
+        report_skipped("mounting a file system requires root");
         None
     }
 
@@ -58,10 +60,10 @@ impl Drop for Disk {
 /// On `disk` a database of some 500 kB, elsewhere a backup of another.
 fn fill(disk: &Path) -> (TempDir, PathBuf) {
     let past = folder();
-    make(past.path(), "then", 300);
+    make_database(past.path(), "then", 300);
     let backup = past.path().join("then.db");
-    well(past.path(), &["backup", "--to", backup.to_str().unwrap()]);
-    make(disk, "now", 400);
+    run_ok(past.path(), &["backup", "--to", backup.to_str().unwrap()]);
+    make_database(disk, "now", 400);
     (past, backup)
 }
 
@@ -71,10 +73,10 @@ fn present(folder: &Path) -> State {
 
 /// Asserts that it was refused for want of room, and that all is as it was.
 #[track_caller]
-fn assert_refused(folder: &Path, before: &State, ended: &Ended, sentence: &str) {
+fn assert_refused(folder: &Path, before: &State, ended: &CommandResult, sentence: &str) {
     assert_says(ended, 75, sentence);
     assert!(present(folder) == *before, "the state is the old one");
-    assert_tidy(folder);
+    assert_no_leftovers(folder);
 }
 
 /// The same command, with files of at most so many kilobytes.
@@ -94,13 +96,13 @@ fn a_backup_without_room_leaves_nothing_and_the_next_goes_well() {
     let before = present(disk.path());
     let served = Server::start(disk.path());
     disk.leave(200);
-    let refused = ran(disk.path(), &["backup"]);
+    let refused = run_in(disk.path(), &["backup"]);
     assert_refused(disk.path(), &before, &refused, "no space left on the disk that holds backups");
     assert_eq!(backups(disk.path()).len(), 0);
     assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 5}"#).status, 201);
     disk.make_room();
-    well(disk.path(), &["backup"]);
-    served.stop_well();
+    run_ok(disk.path(), &["backup"]);
+    served.stop_cleanly();
 }
 
 #[test]
@@ -109,12 +111,12 @@ fn an_export_without_room_leaves_nothing_and_the_next_goes_well() {
     let (_past, _) = fill(disk.path());
     let export = ["export", "heartrate", "-o", "heart.csv"];
     disk.leave(40);
-    let refused = ran(disk.path(), &export);
+    let refused = run_in(disk.path(), &export);
     assert_says(&refused, 75, "the export cannot be written: No space left on device (os error 28)");
     let left: Vec<String> = files(disk.path()).into_keys().filter(|name| name.contains("heart")).collect();
     assert_eq!(left, [""; 0]);
     disk.make_room();
-    well(disk.path(), &export);
+    run_ok(disk.path(), &export);
     assert_eq!(fs::read_to_string(disk.path().join("heart.csv")).unwrap().lines().count(), 4001);
 }
 
@@ -126,14 +128,14 @@ fn a_restore_asks_for_room_before_it_begins_and_one_that_runs_out_changes_nothin
     let before = present(disk.path());
     let served = Server::start(disk.path());
     disk.leave(900);
-    let refused = ran(disk.path(), &["restore", backup, "--yes"]);
+    let refused = run_in(disk.path(), &["restore", backup, "--yes"]);
     assert_refused(disk.path(), &before, &refused, "bytes of free space are needed in");
     assert_eq!(served.client().post("/heartrate/", r#"{"bpm": 60}"#).status, 201);
     let before = State { readings: State::of(&crate::helpers::database(disk.path())).readings, ..before };
     disk.make_room();
     // Room that goes away in the middle: no file may grow beyond these.
     for kilobytes in [60, 200, 330, 400] {
-        let command = tracker(disk.path(), &["restore", backup, "--yes"]);
+        let command = command_in(disk.path(), &["restore", backup, "--yes"]);
         let refused = run(&mut limited(&command, kilobytes));
         if refused.code == Some(0) {
             break;
@@ -141,9 +143,9 @@ fn a_restore_asks_for_room_before_it_begins_and_one_that_runs_out_changes_nothin
         assert_refused(disk.path(), &before, &refused, "");
         assert_eq!(served.get("/health").json()["database"]["state"], "ok", "{kilobytes}");
     }
-    well(disk.path(), &["restore", backup, "--yes"]);
+    run_ok(disk.path(), &["restore", backup, "--yes"]);
     assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 5}"#).status, 201);
-    served.stop_well();
+    served.stop_cleanly();
     assert_eq!(present(disk.path()).coffees.len(), 301);
 }
 
@@ -153,7 +155,7 @@ fn a_limit_on_files_is_no_half_backup_and_no_half_restore() {
     let (_past, backup) = fill(folder.path());
     let before = present(folder.path());
     for kilobytes in [40, 100, 200, 300] {
-        let refused = run(&mut limited(&tracker(folder.path(), &["backup"]), kilobytes));
+        let refused = run(&mut limited(&command_in(folder.path(), &["backup"]), kilobytes));
         assert_refused(
             folder.path(),
             &before,
@@ -161,7 +163,7 @@ fn a_limit_on_files_is_no_half_backup_and_no_half_restore() {
             "the copy could not be written: the disk rejects writes",
         );
         assert_eq!(backups(folder.path()).len(), 0);
-        let command = tracker(folder.path(), &["restore", backup.to_str().unwrap(), "--yes"]);
+        let command = command_in(folder.path(), &["restore", backup.to_str().unwrap(), "--yes"]);
         let refused = run(&mut limited(&command, kilobytes));
         assert_refused(folder.path(), &before, &refused, "the present state could not be backed up");
     }
@@ -171,20 +173,20 @@ fn a_limit_on_files_is_no_half_backup_and_no_half_restore() {
 fn a_limit_that_the_log_alone_exceeds_leaves_the_old_state() {
     let folder = folder();
     let past = crate::helpers::folder();
-    make(past.path(), "then", 300);
+    make_database(past.path(), "then", 300);
     let backup = past.path().join("then.db");
-    well(past.path(), &["backup", "--to", backup.to_str().unwrap()]);
+    run_ok(past.path(), &["backup", "--to", backup.to_str().unwrap()]);
     // The present is small: its backup fits, and so does nothing else.
-    make(folder.path(), "now", 3);
+    make_database(folder.path(), "now", 3);
     let before = present(folder.path());
     let size = fs::metadata(&backup).unwrap().len() >> 10;
     for kilobytes in [size / 2, size + 2] {
-        let command = tracker(folder.path(), &["restore", backup.to_str().unwrap(), "--yes"]);
+        let command = command_in(folder.path(), &["restore", backup.to_str().unwrap(), "--yes"]);
         let refused = run(&mut limited(&command, kilobytes));
         assert_refused(folder.path(), &before, &refused, "the disk rejects writes");
     }
-    well(folder.path(), &["restore", backup.to_str().unwrap(), "--yes"]);
-    Server::start(folder.path()).stop_well();
+    run_ok(folder.path(), &["restore", backup.to_str().unwrap(), "--yes"]);
+    Server::start(folder.path()).stop_cleanly();
 }
 
 #[test]
@@ -201,12 +203,12 @@ fn a_migration_without_room_for_its_backup_or_itself_leaves_the_old_schema() {
         let refused = run(server(disk.path()).env("COFFEE_TRACKER_NEXT_SCHEMA", &next));
         assert_refused(disk.path(), &before, &refused, "space left on the disk");
         let version = "select user_version from pragma_user_version";
-        let (_folder, copy) = crate::keeping::copy_of(&disk.path().join("coffee.db"));
+        let (_folder, copy) = crate::fixtures::open_copy(&disk.path().join("coffee.db"));
         assert_eq!(crate::helpers::number(&copy, version), 3);
         fs::remove_dir_all(disk.path().join("backups")).unwrap();
     }
     disk.make_room();
-    Server::of(server(disk.path()).env("COFFEE_TRACKER_NEXT_SCHEMA", &next)).stop_well();
+    Server::spawn(server(disk.path()).env("COFFEE_TRACKER_NEXT_SCHEMA", &next)).stop_cleanly();
     assert!(present(disk.path()) == before);
 }
 
@@ -218,28 +220,28 @@ fn a_disk_that_is_read_only_is_named() {
     disk.remount("ro");
     let before = files(disk.path());
     assert_says(
-        &ran(disk.path(), &["backup"]),
+        &run_in(disk.path(), &["backup"]),
         1,
         "the folder backups cannot be used: Read-only file system",
     );
-    assert_says(&ran(disk.path(), &["restore", backup, "--yes"]), 78, "Read-only file system");
+    assert_says(&run_in(disk.path(), &["restore", backup, "--yes"]), 78, "Read-only file system");
     assert_says(&run(&mut server(disk.path())), 78, "Read-only file system");
-    well(disk.path(), &["verify", "coffee.db"]);
+    run_ok(disk.path(), &["verify", "coffee.db"]);
     // Elsewhere there is room, whoever mounted it.
     let copy = away.path().join("rescued.db");
-    well(disk.path(), &["backup", "--to", copy.to_str().unwrap()]);
+    run_ok(disk.path(), &["backup", "--to", copy.to_str().unwrap()]);
     assert!(state(&copy).unwrap() == present(disk.path()));
     assert!(files(disk.path()) == before);
     disk.remount("rw");
-    well(disk.path(), &["backup"]);
+    run_ok(disk.path(), &["backup"]);
 }
 
 #[test]
 fn a_restore_into_a_folder_that_is_not_there_makes_it() {
     let folder = folder();
-    make(folder.path(), "now", 3);
-    well(folder.path(), &["backup", "--to", "then.db"]);
-    let mut command = tracker(folder.path(), &["restore", "then.db", "--yes"]);
+    make_database(folder.path(), "now", 3);
+    run_ok(folder.path(), &["backup", "--to", "then.db"]);
+    let mut command = command_in(folder.path(), &["restore", "then.db", "--yes"]);
     let ended = run(command.env("DATABASE_URL", "new/place/coffee.db"));
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(state(&folder.path().join("new/place/coffee.db")) == state(&folder.path().join("then.db")));

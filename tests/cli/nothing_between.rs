@@ -3,13 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
 use crate::client::Client;
-use crate::helpers::{Ended, Server, database, folder, number, run, wait_until};
-use crate::keeping::{add, assert_tidy, backups, make, tracker, well};
+use crate::fixtures::{add_entries, assert_no_leftovers, backups, command_in, make_database, run_ok};
+use crate::helpers::{CommandResult, Server, database, folder, number, run, wait_until};
 
 /// Posts coffees, each with a note of its own, until told to stop; says which were answered.
 fn write(mut client: Client, timestamp: &str, stop: &AtomicBool) -> BTreeSet<String> {
@@ -30,7 +29,7 @@ fn write(mut client: Client, timestamp: &str, stop: &AtomicBool) -> BTreeSet<Str
 fn wait_for_it(folder: &Path) {
     let is_stored = "select exists (select 1 from coffee_logs where notes = 'meanwhile-5')";
     let database = database(folder);
-    wait_until("the writer writes", Duration::from_secs(20), || number(&database, is_stored) == 1);
+    wait_until("the writer writes", || number(&database, is_stored) == 1);
 }
 
 /// Stops a writer, also when the test has failed: the scope waits for it.
@@ -48,13 +47,13 @@ fn beside_a_writer(
     folder: &Path,
     args: &[&str],
     timestamp: &str,
-) -> (Ended, BTreeSet<String>) {
+) -> (CommandResult, BTreeSet<String>) {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| write(server.client(), timestamp, &stop));
         let stopping = StopOnDrop(&stop);
         wait_for_it(folder);
-        let ended = run(&mut tracker(folder, args));
+        let ended = run(&mut command_in(folder, args));
         drop(stopping);
         assert_eq!(ended.code, Some(0), "{ended:?}");
         (ended, writer.join().unwrap())
@@ -65,36 +64,36 @@ fn beside_a_writer(
 fn a_restore_that_is_killed_while_it_holds_the_database_leaves_the_old_state_and_the_server_goes_on() {
     let folder = folder();
     let server = Server::start(folder.path());
-    add(&folder.path().join("coffee.db"), "now", 2_000);
-    well(folder.path(), &["backup", "--to", "then.db"]);
+    add_entries(&folder.path().join("coffee.db"), "now", 2_000);
+    run_ok(folder.path(), &["backup", "--to", "then.db"]);
     let stop = AtomicBool::new(false);
     let answered = std::thread::scope(|scope| {
         let writer = scope.spawn(|| write(server.client(), "", &stop));
         wait_for_it(folder.path());
-        let mut restore = tracker(folder.path(), &["restore", "then.db", "--yes"]);
+        let mut restore = command_in(folder.path(), &["restore", "then.db", "--yes"]);
         let ended = run(restore.env("COFFEE_TRACKER_KILL_AT", "restore.saved.again"));
         assert_eq!(ended.signal, Some(9), "{ended:?}");
         stop.store(true, Ordering::Relaxed);
         writer.join().unwrap()
     });
     assert!(answered.len() > 1);
-    server.stop_well();
+    server.stop_cleanly();
     assert_eq!(notes(&folder.path().join("coffee.db")), answered);
-    well(folder.path(), &["restore", "then.db", "--yes"]);
-    assert_tidy(folder.path());
+    run_ok(folder.path(), &["restore", "then.db", "--yes"]);
+    assert_no_leftovers(folder.path());
 }
 
 #[test]
 fn nobody_waits_for_the_check_of_the_state_before_a_restore() {
     let folder = folder();
     let server = Server::start(folder.path());
-    add(&folder.path().join("coffee.db"), "now", 2_000);
-    well(folder.path(), &["backup", "--to", "then.db"]);
+    add_entries(&folder.path().join("coffee.db"), "now", 2_000);
+    run_ok(folder.path(), &["backup", "--to", "then.db"]);
     let stop = AtomicBool::new(false);
     let answered = std::thread::scope(|scope| {
         let writer = scope.spawn(|| write(server.client(), "", &stop));
         wait_for_it(folder.path());
-        let mut restore = tracker(folder.path(), &["restore", "then.db", "--yes"]);
+        let mut restore = command_in(folder.path(), &["restore", "then.db", "--yes"]);
         // Killed at the second check of a backup: by then the database is free again.
         let ended = run(restore.env("COFFEE_TRACKER_KILL_AT", "backup.checked:2"));
         assert_eq!(ended.signal, Some(9), "{ended:?}");
@@ -107,17 +106,17 @@ fn nobody_waits_for_the_check_of_the_state_before_a_restore() {
     assert!(kept.contains("meanwhile-5"), "{}", kept.len());
     kept.extend(now);
     assert_eq!(answered.difference(&kept).collect::<Vec<_>>(), [""; 0], "of {}", answered.len());
-    server.stop_well();
-    well(folder.path(), &["restore", "then.db", "--yes"]);
-    assert_tidy(folder.path());
+    server.stop_cleanly();
+    run_ok(folder.path(), &["restore", "then.db", "--yes"]);
+    assert_no_leftovers(folder.path());
 }
 
 #[test]
 fn what_is_changed_and_deleted_while_a_restore_prepares_is_so_in_the_backup_that_it_makes() {
     let folder = folder();
     let server = Server::start(folder.path());
-    add(&folder.path().join("coffee.db"), "now", 20_000);
-    well(folder.path(), &["backup", "--to", "then.db"]);
+    add_entries(&folder.path().join("coffee.db"), "now", 20_000);
+    run_ok(folder.path(), &["backup", "--to", "then.db"]);
     let stop = AtomicBool::new(false);
     let safety = std::thread::scope(|scope| {
         let editor = scope.spawn(|| {
@@ -132,21 +131,21 @@ fn what_is_changed_and_deleted_while_a_restore_prepares_is_so_in_the_backup_that
                 } else {
                     ("PUT", format!(r#"{{"notes": "meanwhile-{id}"}}"#))
                 };
-                let answer = client.try_ask(method, &format!("/coffee/{id}"), "", &body).unwrap();
+                let answer = client.try_request(method, &format!("/coffee/{id}"), "", &body).unwrap();
                 assert_eq!(answer.status, 200, "{id}");
             }
         });
         let database = database(folder.path());
         let is_under_way = "select count(*) < 19990 from coffee_logs";
-        wait_until("it edits", Duration::from_secs(30), || number(&database, is_under_way) == 1);
-        let ended = run(&mut tracker(folder.path(), &["restore", "then.db", "--yes"]));
+        wait_until("it edits", || number(&database, is_under_way) == 1);
+        let ended = run(&mut command_in(folder.path(), &["restore", "then.db", "--yes"]));
         stop.store(true, Ordering::Relaxed);
         assert_eq!(ended.code, Some(0), "{ended:?}");
         editor.join().unwrap();
         let safety = ended.out.lines().find_map(|line| line.strip_prefix("the state before is in "));
         folder.path().join(safety.unwrap())
     });
-    server.stop_well();
+    server.stop_cleanly();
     let kept = Connection::open_with_flags(&safety, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     let first = number(&kept, "select min(id) from coffee_logs where notes like 'meanwhile-%'");
     // The one after it may have been the last that was answered before the restore.
@@ -168,12 +167,12 @@ fn notes(file: &Path) -> BTreeSet<String> {
 #[test]
 fn what_is_answered_while_a_restore_prepares_is_in_the_backup_that_it_makes_or_in_the_new_state() {
     let (folder, past) = (folder(), folder());
-    make(past.path(), "then", 10);
-    add(&past.path().join("coffee.db"), "large", 20_000);
+    make_database(past.path(), "then", 10);
+    add_entries(&past.path().join("coffee.db"), "large", 20_000);
     let then = folder.path().join("then.db");
-    well(past.path(), &["backup", "--to", then.to_str().unwrap()]);
+    run_ok(past.path(), &["backup", "--to", then.to_str().unwrap()]);
     let server = Server::start(folder.path());
-    add(&folder.path().join("coffee.db"), "now", 2_000);
+    add_entries(&folder.path().join("coffee.db"), "now", 2_000);
     let (ended, answered) =
         beside_a_writer(&server, folder.path(), &["restore", "then.db", "--yes", "--force"], "");
     let safety = ended.out.lines().find_map(|line| line.strip_prefix("the state before is in ")).unwrap();
@@ -182,14 +181,14 @@ fn what_is_answered_while_a_restore_prepares_is_in_the_backup_that_it_makes_or_i
     kept.extend(notes(&folder.path().join("coffee.db")));
     assert_eq!(answered.difference(&kept).collect::<Vec<_>>(), [""; 0], "of {}", answered.len());
     assert_eq!(backups(folder.path()), [folder.path().join(safety)], "the one of the last moment alone");
-    server.stop_well();
+    server.stop_cleanly();
 }
 
 #[test]
 fn what_is_answered_while_a_prune_makes_its_backup_is_not_removed() {
     let folder = folder();
     let server = Server::start(folder.path());
-    add(&folder.path().join("coffee.db"), "old", 20_000);
+    add_entries(&folder.path().join("coffee.db"), "old", 20_000);
     let old = r#", "timestamp": "2025-10-09T00:00:00Z""#;
     let prune = ["prune", "--before", "2025-12-31", "--yes"];
     let (_, answered) = beside_a_writer(&server, folder.path(), &prune, old);
@@ -199,5 +198,5 @@ fn what_is_answered_while_a_prune_makes_its_backup_is_not_removed() {
     assert!(kept.len() > 5, "{}", kept.len());
     kept.extend(notes(&folder.path().join("coffee.db")));
     assert_eq!(answered.difference(&kept).collect::<Vec<_>>(), [""; 0], "of {}", answered.len());
-    server.stop_well();
+    server.stop_cleanly();
 }

@@ -7,8 +7,8 @@ use std::process::Stdio;
 
 use rusqlite::Connection;
 
+use crate::fixtures::{assert_says, command_in, files, make_database, names, run_in, run_ok, state};
 use crate::helpers::{database, folder, number, run};
-use crate::keeping::{assert_says, files, make, names, ran, state, tracker, well};
 
 const GOOD: &str = "timestamp,caffeine_mg\n2025-07-23T14:30:00Z,95\n";
 const BAD: &str = "timestamp,caffeine_mg\n2025-07-23T14:30:00Z,95\nnever,1\n";
@@ -20,7 +20,7 @@ fn write(folder: &Path, name: &str, content: &str) {
 #[test]
 fn no_command_writes_to_the_database_or_to_what_lies_beside_it() {
     let folder = folder();
-    make(folder.path(), "now", 3);
+    make_database(folder.path(), "now", 3);
     write(folder.path(), "bad.csv", BAD);
     fs::create_dir(folder.path().join("sub")).unwrap();
     fs::hard_link(folder.path().join("coffee.db"), folder.path().join("sub/hard.db")).unwrap();
@@ -55,7 +55,7 @@ fn no_command_writes_to_the_database_or_to_what_lies_beside_it() {
             &["export", "coffee", "-o", name, "--force"],
             &["backup", "--to", name],
         ] {
-            let refused = ran(folder.path(), args);
+            let refused = run_in(folder.path(), args);
             assert_eq!(
                 (refused.code, refused.out.as_str(), refused.err),
                 (Some(1), "", format!("coffee-tracker: {name} {why}\n")),
@@ -69,15 +69,15 @@ fn no_command_writes_to_the_database_or_to_what_lies_beside_it() {
 #[test]
 fn what_lies_beside_a_database_that_a_link_leads_to_is_its_own_too() {
     let (folder, elsewhere) = (folder(), folder());
-    make(elsewhere.path(), "now", 3);
+    make_database(elsewhere.path(), "now", 3);
     let real = elsewhere.path().join("coffee.db");
     std::os::unix::fs::symlink(&real, folder.path().join("coffee.db")).unwrap();
     let beside = ["-wal", ".lock"].map(|end| format!("{}{end}", real.display()));
     for name in [real.to_str().unwrap(), &beside[0], &beside[1], "coffee.db"] {
-        let refused = ran(folder.path(), &["export", "coffee", "-o", name, "--force"]);
+        let refused = run_in(folder.path(), &["export", "coffee", "-o", name, "--force"]);
         assert_says(&refused, 1, "the database: name another file");
     }
-    well(folder.path(), &["export", "coffee", "-o", "coffee.db.csv"]);
+    run_ok(folder.path(), &["export", "coffee", "-o", "coffee.db.csv"]);
 }
 
 #[test]
@@ -93,20 +93,24 @@ fn rejected_rows_go_into_a_new_file_that_is_there_only_when_there_are_any() {
         ("nowhere/rejects", "nowhere/rejects cannot be written: No such file or directory (os error 2)"),
         ("coffee.db", "coffee.db is the database: name another file"),
     ] {
-        assert_says(&ran(folder.path(), &["import", "bad.csv", "--rejects", name]), 1, why);
+        assert_says(&run_in(folder.path(), &["import", "bad.csv", "--rejects", name]), 1, why);
         assert!(files(folder.path()) == before, "{name}: nothing was begun");
     }
     // Nor one that a stream comes from.
-    let mut command = tracker(folder.path(), &["import", "-", "--rejects", "bad.csv"]);
+    let mut command = command_in(folder.path(), &["import", "-", "--rejects", "bad.csv"]);
     command.stdin(Stdio::from(fs::File::open(folder.path().join("bad.csv")).unwrap()));
     assert_says(&run(&mut command), 1, "bad.csv exists already: name another for rejected rows");
     assert!(files(folder.path()) == before);
 
-    well(folder.path(), &["import", "good.csv", "--rejects", "rejects"]);
+    run_ok(folder.path(), &["import", "good.csv", "--rejects", "rejects"]);
     assert!(!names(folder.path()).contains(&"rejects".to_owned()), "every row was fine");
-    assert_says(&ran(folder.path(), &["import", "taken", "--rejects", "rejects"]), 1, "no column timestamp");
+    assert_says(
+        &run_in(folder.path(), &["import", "taken", "--rejects", "rejects"]),
+        1,
+        "no column timestamp",
+    );
     assert!(!names(folder.path()).contains(&"rejects".to_owned()), "nothing could be read");
-    well(folder.path(), &["import", "bad.csv", "--rejects", "rejects"]);
+    run_ok(folder.path(), &["import", "bad.csv", "--rejects", "rejects"]);
     let rejects = fs::read_to_string(folder.path().join("rejects")).unwrap();
     let reason = "timestamp: must be a date and time such as 2025-07-23T14:30:00Z (got \"\"never\"\")";
     assert_eq!(rejects, format!("line,reason,content\n3,\"{reason}\",\"never,1\"\n"));
@@ -116,12 +120,12 @@ fn rejected_rows_go_into_a_new_file_that_is_there_only_when_there_are_any() {
 #[test]
 fn a_database_that_is_called_like_a_backup_is_not_cleared_away_with_them() {
     let folder = folder();
-    make(folder.path(), "now", 3);
+    make_database(folder.path(), "now", 3);
     let backups = folder.path().join("backups");
     fs::create_dir(&backups).unwrap();
     let named = backups.join("coffee_20200101_000000.db");
     fs::rename(folder.path().join("coffee.db"), &named).unwrap();
-    let mut command = tracker(folder.path(), &["backup", "--keep", "1"]);
+    let mut command = command_in(folder.path(), &["backup", "--keep", "1"]);
     let ended = run(command.env("DATABASE_URL", "backups/coffee_20200101_000000.db"));
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_eq!(state(&named).unwrap().coffees.len(), 3);
@@ -130,9 +134,9 @@ fn a_database_that_is_called_like_a_backup_is_not_cleared_away_with_them() {
 #[test]
 fn a_second_name_of_the_database_is_no_backup_to_restore() {
     let folder = folder();
-    make(folder.path(), "now", 3);
+    make_database(folder.path(), "now", 3);
     fs::hard_link(folder.path().join("coffee.db"), folder.path().join("copy.db")).unwrap();
-    let refused = ran(folder.path(), &["restore", "copy.db", "--yes"]);
+    let refused = run_in(folder.path(), &["restore", "copy.db", "--yes"]);
     assert_says(&refused, 1, "copy.db is the database itself: name a backup");
     let connection = Connection::open(folder.path().join("coffee.db")).unwrap();
     assert_eq!(number(&connection, "select count(*) from coffee_logs"), 3);

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use crate::helpers::{Ended, Server, database, folder, number, program, run};
+use crate::helpers::{CommandResult, Server, database, folder, number, program, run};
 
-fn prune(folder: &Path, args: &[&str]) -> Ended {
+fn prune(folder: &Path, args: &[&str]) -> CommandResult {
     let mut command = program(folder);
     command.args(["prune", "--database-url", "coffee.db"]).args(args).env("TZ", "Europe/Berlin");
     run(&mut command)
@@ -42,7 +42,7 @@ fn backups(folder: &Path) -> Vec<std::path::PathBuf> {
 #[test]
 fn without_yes_it_says_what_it_would_remove_and_removes_nothing() {
     let folder = folder();
-    Server::start(folder.path()).stop_well();
+    Server::start(folder.path()).stop_cleanly();
     fill(folder.path(), 1000);
     let ended = prune(folder.path(), &["--before", "2024-01-02"]);
     assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
@@ -66,7 +66,7 @@ fn without_yes_it_says_what_it_would_remove_and_removes_nothing() {
 #[test]
 fn with_yes_a_backup_comes_first_and_only_what_is_older_goes() {
     let folder = folder();
-    Server::start(folder.path()).stop_well();
+    Server::start(folder.path()).stop_cleanly();
     fill(folder.path(), 1000);
     let ended = prune(folder.path(), &["--before", "2024-01-02", "--heartrate", "--yes"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
@@ -128,7 +128,7 @@ fn a_server_beside_it_goes_on_writing() {
     assert!(writes > 10, "{writes}");
     assert_eq!(counts(&folder.path().join("coffee.db")), (3, writes));
     assert_eq!(server.get("/health").json()["status"], "alive");
-    server.stop_well();
+    server.stop_cleanly();
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn what_makes_no_sense_is_refused_and_nothing_is_made_or_lost() {
     );
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 
-    Server::start(folder.path()).stop_well();
+    Server::start(folder.path()).stop_cleanly();
     fill(folder.path(), 100);
     // Where the backups should go there is a file.
     std::fs::write(folder.path().join("backups"), "in the way").unwrap();

@@ -3,15 +3,15 @@
 use std::fs;
 use std::path::Path;
 
-use crate::helpers::{Server, database, folder, number, run, server};
-use crate::keeping::{
-    assert_says, assert_tidy, copy_of, die_with_five_in_the_log, files, make, names, ran, state, tracker,
-    well,
+use crate::fixtures::{
+    assert_no_leftovers, assert_says, command_in, crash_with_five_coffees_in_the_wal, files, make_database,
+    names, open_copy, run_in, run_ok, state,
 };
+use crate::helpers::{Server, database, folder, number, run, server};
 
 /// Overwrites the pages of an index, so that rows can be read and the file is damaged all the same.
 pub fn damage(database: &Path) {
-    let (_folder, copy) = copy_of(database);
+    let (_folder, copy) = open_copy(database);
     let query = "select rootpage from sqlite_schema where name = 'heart_rate_logs_by_context'";
     let page = usize::try_from(number(&copy, query)).unwrap();
     let size = usize::try_from(number(&copy, "pragma page_size")).unwrap();
@@ -23,10 +23,10 @@ pub fn damage(database: &Path) {
 /// A folder with the backup `then.db` and a damaged database, five of whose coffees are in its log alone.
 fn damaged() -> tempfile::TempDir {
     let (folder, past) = (folder(), folder());
-    make(past.path(), "then", 10);
-    well(past.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
-    make(folder.path(), "now", 50);
-    die_with_five_in_the_log(folder.path());
+    make_database(past.path(), "then", 10);
+    run_ok(past.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
+    make_database(folder.path(), "now", 50);
+    crash_with_five_coffees_in_the_wal(folder.path());
     damage(&folder.path().join("coffee.db"));
     folder
 }
@@ -37,7 +37,7 @@ fn broken(folder: &Path) -> Vec<String> {
 
 /// Restores with --replace and is killed when the log has been moved and the file has not.
 fn cut_off(folder: &Path) {
-    let mut restore = tracker(folder, &["restore", "then.db", "--yes", "--replace"]);
+    let mut restore = command_in(folder, &["restore", "then.db", "--yes", "--replace"]);
     let ended = run(restore.env("COFFEE_TRACKER_KILL_AT", "restore.aside"));
     assert_eq!(ended.signal, Some(9), "{ended:?}");
     assert!(!folder.join("coffee.db-wal").exists() && broken(folder).len() == 2, "{:?}", names(folder));
@@ -50,7 +50,7 @@ fn a_server_that_starts_after_a_replacement_was_cut_off_brings_the_log_back() {
     let served = Server::start(folder.path());
     assert_eq!(number(&database(folder.path()), "select count(*) from coffee_logs"), 55);
     assert_eq!(broken(folder.path()), [""; 0]);
-    served.stop_well();
+    served.stop_cleanly();
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_backup_after_a_replacement_was_cut_off_brings_the_log_back_first() {
     let before = files(folder.path());
     cut_off(folder.path());
     assert_says(
-        &ran(folder.path(), &["backup"]),
+        &run_in(folder.path(), &["backup"]),
         78,
         "coffee.db is damaged (database disk image is malformed): stop the server and restore a backup",
     );
@@ -74,14 +74,14 @@ fn a_backup_after_a_replacement_was_cut_off_brings_the_log_back_first() {
 fn a_damaged_database_is_kept_bit_for_bit_with_its_log() {
     let folder = damaged();
     let before = files(folder.path());
-    let refused = ran(folder.path(), &["restore", "then.db", "--yes"]);
+    let refused = run_in(folder.path(), &["restore", "then.db", "--yes"]);
     assert_says(
         &refused,
         1,
         "stop the server and add --replace; the present file is kept under another name",
     );
     assert!(files(folder.path())["coffee.db"] == before["coffee.db"]);
-    let done = well(folder.path(), &["restore", "then.db", "--yes", "--replace"]);
+    let done = run_ok(folder.path(), &["restore", "then.db", "--yes", "--replace"]);
     let kept = broken(folder.path());
     for name in &kept {
         assert!(
@@ -96,20 +96,20 @@ fn a_damaged_database_is_kept_bit_for_bit_with_its_log() {
     assert!(of("-wal") == Some(&before["coffee.db-wal"]), "its log");
     assert!(after[&kept[0]] == before["coffee.db"], "the file {kept:?}");
     assert!(state(&folder.path().join("coffee.db")) == state(&folder.path().join("then.db")));
-    assert_tidy(folder.path());
-    Server::start(folder.path()).stop_well();
+    assert_no_leftovers(folder.path());
+    Server::start(folder.path()).stop_cleanly();
 }
 
 #[test]
 fn nothing_is_replaced_while_a_server_runs() {
     let folder = damaged();
     let served = Server::start(folder.path());
-    let refused = ran(folder.path(), &["restore", "then.db", "--yes", "--replace"]);
+    let refused = run_in(folder.path(), &["restore", "then.db", "--yes", "--replace"]);
     assert_says(&refused, 1, "a server runs on coffee.db: stop it before the file is replaced");
     assert_eq!(broken(folder.path()), [""; 0]);
     // Nor where its file was taken away under it.
     fs::rename(folder.path().join("coffee.db"), folder.path().join("elsewhere.db")).unwrap();
-    let refused = ran(folder.path(), &["restore", "then.db", "--yes"]);
+    let refused = run_in(folder.path(), &["restore", "then.db", "--yes"]);
     assert_says(&refused, 1, "a server runs on coffee.db: stop it before the file is replaced");
     assert!(!folder.path().join("coffee.db").exists());
     drop(served);
@@ -123,13 +123,13 @@ fn a_log_whose_database_is_gone_is_refused_and_a_restore_moves_it_aside() {
     let refused = run(&mut server(folder.path()));
     assert_says(&refused, 78, "coffee.db is missing, but its log coffee.db-wal exists: restore a backup");
     assert!(fs::read(folder.path().join("coffee.db-wal")).unwrap() == log);
-    let done = well(folder.path(), &["restore", "then.db", "--yes"]);
+    let done = run_ok(folder.path(), &["restore", "then.db", "--yes"]);
     let kept = broken(folder.path());
     assert!(kept.len() == 1 && done.out.contains(&kept[0]), "{kept:?} in {}", done.out);
     assert!(fs::read(folder.path().join(&kept[0])).unwrap() == log);
     let served = Server::start(folder.path());
     assert_eq!(number(&database(folder.path()), "select count(*) from coffee_logs"), 10);
-    served.stop_well();
+    served.stop_cleanly();
 }
 
 #[test]
@@ -143,11 +143,11 @@ fn a_file_of_another_program_is_moved_aside_and_a_database_behind_a_link_stays_b
     fs::write(at("disk/real.db"), "espresso, flat white, ristretto\n".repeat(100)).unwrap();
     std::os::unix::fs::symlink("disk/real.db", at("coffee.db")).unwrap();
     assert_says(
-        &ran(folder.path(), &["restore", "then.db", "--yes"]),
+        &run_in(folder.path(), &["restore", "then.db", "--yes"]),
         1,
         "disk/real.db is not a SQLite database",
     );
-    well(folder.path(), &["restore", "then.db", "--yes", "--replace"]);
+    run_ok(folder.path(), &["restore", "then.db", "--yes", "--replace"]);
     assert!(fs::symlink_metadata(at("coffee.db")).unwrap().is_symlink());
     let kept = broken(&at("disk"));
     assert_eq!(kept.len(), 1, "{kept:?}");

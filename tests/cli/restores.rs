@@ -6,18 +6,20 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use crate::helpers::{Running, Server, database, folder, number, rows, run, server, wait_until};
-use crate::keeping::{
-    State, add, assert_integrity, assert_says, assert_tidy, backups, files, make, names, ran, state, tracker,
-    well,
+use crate::fixtures::{
+    State, add_entries, assert_integrity, assert_no_leftovers, assert_says, backups, command_in, files,
+    make_database, names, run_in, run_ok, state,
+};
+use crate::helpers::{
+    Process, Server, database, folder, number, report_skipped, rows, run, server, wait_until,
 };
 
 /// A folder with 50 coffees of `now` in the database and 10 of `then` in `then.db`.
 fn filled() -> tempfile::TempDir {
     let (folder, past) = (folder(), folder());
-    make(past.path(), "then", 10);
-    well(past.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
-    make(folder.path(), "now", 50);
+    make_database(past.path(), "then", 10);
+    run_ok(past.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
+    make_database(folder.path(), "now", 50);
     folder
 }
 
@@ -36,7 +38,7 @@ fn change(folder: &Path, sql: &str) {
 fn a_dry_run_says_what_would_change_and_changes_nothing() {
     let folder = filled();
     let before = files(folder.path());
-    let ended = well(folder.path(), &["restore", "then.db", "--dry-run"]);
+    let ended = run_ok(folder.path(), &["restore", "then.db", "--dry-run"]);
     let rows: Vec<Vec<&str>> = ended.out.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows[0], ["Restoring", "then.db", "into", "coffee.db:"]);
     assert_eq!(rows[1], ["now", "then"]);
@@ -54,21 +56,21 @@ fn a_dry_run_says_what_would_change_and_changes_nothing() {
 fn without_a_terminal_it_does_not_ask() {
     let folder = filled();
     let before = names(folder.path());
-    let refused = ran(folder.path(), &["restore", "then.db"]);
+    let refused = run_in(folder.path(), &["restore", "then.db"]);
     assert_says(&refused, 2, "there is no terminal to ask on: add --yes");
     assert_eq!(names(folder.path()), before);
-    assert_eq!(ran(folder.path(), &["restore", "then.db", "--yes", "--dry-run"]).code, Some(2));
+    assert_eq!(run_in(folder.path(), &["restore", "then.db", "--yes", "--dry-run"]).code, Some(2));
 }
 
 #[test]
 fn on_a_terminal_it_asks_and_takes_no_for_an_answer() {
     if !Path::new("/usr/bin/script").exists() {
-        println!("skipped: there is no `script` to make a terminal");
+        report_skipped("`script` is not installed");
         return;
     }
     let folder = filled();
     let asked = |answer: &str| {
-        let program = tracker(folder.path(), &[]);
+        let program = command_in(folder.path(), &[]);
         let line = format!("{} restore then.db", program.get_program().to_str().unwrap());
         let mut script = std::process::Command::new("/usr/bin/script");
         script.args(["-qec", &line, "/dev/null"]).env_clear().current_dir(folder.path());
@@ -89,15 +91,15 @@ fn on_a_terminal_it_asks_and_takes_no_for_an_answer() {
 fn the_state_before_is_backed_up_and_named_and_can_be_brought_back() {
     let folder = filled();
     let (now, then) = (state_in(folder.path(), "coffee.db"), state_in(folder.path(), "then.db"));
-    let ended = well(folder.path(), &["restore", "then.db", "--yes"]);
+    let ended = run_ok(folder.path(), &["restore", "then.db", "--yes"]);
     let lines: Vec<&str> = ended.out.lines().collect();
     let safety = lines[0].strip_prefix("the state before is in ").unwrap();
     assert!(lines[1].starts_with("restored then.db into coffee.db: 10 coffees, 100 readings, "));
     assert!(state_in(folder.path(), "coffee.db") == then);
     assert!(state_in(folder.path(), safety) == now);
-    well(folder.path(), &["restore", safety, "--yes"]);
+    run_ok(folder.path(), &["restore", safety, "--yes"]);
     assert!(state_in(folder.path(), "coffee.db") == now);
-    assert_tidy(folder.path());
+    assert_no_leftovers(folder.path());
     assert_eq!(backups(folder.path()).len(), 2);
 }
 
@@ -112,15 +114,15 @@ fn a_server_that_runs_goes_on_with_the_restored_state_and_gives_no_id_twice() {
         answer.json()["id"].as_i64().unwrap()
     };
     assert_eq!(id(&mut client, "/coffee/", r#"{"caffeine_mg": 1}"#), 51);
-    let shown = well(folder.path(), &["restore", "then.db", "--dry-run"]);
+    let shown = run_ok(folder.path(), &["restore", "then.db", "--dry-run"]);
     assert!(shown.out.contains("A server runs: it goes on answering"), "{}", shown.out);
-    well(folder.path(), &["restore", "then.db", "--yes"]);
+    run_ok(folder.path(), &["restore", "then.db", "--yes"]);
     let database = database(folder.path());
     assert!(State::of(&database) == state_in(folder.path(), "then.db"), "the log is carried over");
     assert_eq!(id(&mut client, "/coffee/", r#"{"caffeine_mg": 1}"#), 52);
     assert_eq!(id(&mut client, "/heartrate/", r#"{"bpm": 60}"#), 501);
     assert_eq!(client.get("/coffee/51").status, 404);
-    served.stop_well();
+    served.stop_cleanly();
 }
 
 #[test]
@@ -144,17 +146,17 @@ fn the_tables_of_a_program_that_streams_the_database_away_stay_beside_a_server_a
         assert_eq!(number(&streamed, "select count(*) from sqlite_schema where name = 'unknown'"), 0);
         assert_integrity(&streamed);
     };
-    well(folder.path(), &["restore", "then.db", "--yes"]);
+    run_ok(folder.path(), &["restore", "then.db", "--yes"]);
     assert_restored();
     // A backup that has them already; of the rest of their contents nothing is promised.
-    well(folder.path(), &["backup", "--to", "streamed.db"]);
+    run_ok(folder.path(), &["backup", "--to", "streamed.db"]);
     let served = Server::start(folder.path());
-    well(folder.path(), &["restore", "streamed.db", "--yes"]);
+    run_ok(folder.path(), &["restore", "streamed.db", "--yes"]);
     assert_restored();
-    well(folder.path(), &["restore", "then.db", "--yes"]);
+    run_ok(folder.path(), &["restore", "then.db", "--yes"]);
     assert_restored();
     assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 1}"#).json()["id"], 51);
-    served.stop_well();
+    served.stop_cleanly();
 }
 
 #[test]
@@ -164,7 +166,7 @@ fn a_restore_beside_who_holds_the_log_ends_before_he_lets_go_and_he_keeps_what_h
         let reader = database(folder.path());
         reader.execute_batch("begin").unwrap();
         let before = number(&reader, "select count(*) from coffee_logs");
-        let ended = well(folder.path(), &["restore", "then.db", "--yes"]);
+        let ended = run_ok(folder.path(), &["restore", "then.db", "--yes"]);
         assert!(ended.took < Duration::from_secs(15), "{ended:?}");
         assert_eq!(number(&reader, "select count(*) from coffee_logs"), before);
     };
@@ -172,7 +174,7 @@ fn a_restore_beside_who_holds_the_log_ends_before_he_lets_go_and_he_keeps_what_h
     restore_beside_a_reader();
     assert_eq!(served.get("/coffee/?limit=1").json()[0]["id"], 10);
     assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 1}"#).status, 201);
-    served.stop_well();
+    served.stop_cleanly();
     restore_beside_a_reader();
     assert!(state_in(folder.path(), "coffee.db") == state_in(folder.path(), "then.db"));
 }
@@ -180,13 +182,13 @@ fn a_restore_beside_who_holds_the_log_ends_before_he_lets_go_and_he_keeps_what_h
 #[test]
 fn ids_that_a_backup_without_any_row_knows_nothing_of_are_not_given_again() {
     let (folder, past) = (folder(), folder());
-    Server::start(past.path()).stop_well();
-    well(past.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
-    make(folder.path(), "now", 50);
-    well(folder.path(), &["restore", "then.db", "--yes", "--force"]);
+    Server::start(past.path()).stop_cleanly();
+    run_ok(past.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
+    make_database(folder.path(), "now", 50);
+    run_ok(folder.path(), &["restore", "then.db", "--yes", "--force"]);
     let served = Server::start(folder.path());
     assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 1}"#).json()["id"], 51);
-    served.stop_well();
+    served.stop_cleanly();
 }
 
 #[test]
@@ -195,10 +197,10 @@ fn a_backup_of_an_older_schema_is_migrated_in_a_copy_and_a_newer_one_is_refused(
     let next = folder.path().join("next.sql");
     fs::write(&next, "create table roasts (name text) strict").unwrap();
     let newer = |args: &[&str]| {
-        let mut command = tracker(folder.path(), args);
+        let mut command = command_in(folder.path(), args);
         run(command.env("COFFEE_TRACKER_NEXT_SCHEMA", &next))
     };
-    Server::of(server(folder.path()).env("COFFEE_TRACKER_NEXT_SCHEMA", &next)).stop_well();
+    Server::spawn(server(folder.path()).env("COFFEE_TRACKER_NEXT_SCHEMA", &next)).stop_cleanly();
     let (backup, then) =
         (fs::read(folder.path().join("then.db")).unwrap(), state_in(folder.path(), "then.db"));
     let ended = newer(&["restore", "then.db", "--yes"]);
@@ -208,11 +210,11 @@ fn a_backup_of_an_older_schema_is_migrated_in_a_copy_and_a_newer_one_is_refused(
     let version = || number(&database(folder.path()), "select user_version from pragma_user_version");
     assert_eq!(version(), 4);
 
-    let refused = ran(folder.path(), &["restore", "then.db", "--yes"]);
+    let refused = run_in(folder.path(), &["restore", "then.db", "--yes"]);
     assert_says(&refused, 1, "has schema version 4, but this program knows versions up to 3");
     assert_eq!(newer(&["backup", "--to", "newer.db"]).code, Some(0));
     fs::remove_file(folder.path().join("coffee.db")).unwrap();
-    let refused = ran(folder.path(), &["restore", "newer.db", "--yes"]);
+    let refused = run_in(folder.path(), &["restore", "newer.db", "--yes"]);
     assert_says(&refused, 1, "newer.db has schema version 4, but this program knows versions up to 3");
     assert!(!folder.path().join("coffee.db").exists());
 }
@@ -226,18 +228,18 @@ fn what_is_no_sound_backup_is_refused_with_its_reason_and_nothing_changes() {
     for (break_it, sentence) in faults() {
         put(&good);
         break_it(folder.path());
-        let refused = ran(folder.path(), &["restore", "then.db", "--yes"]);
+        let refused = run_in(folder.path(), &["restore", "then.db", "--yes"]);
         assert_says(&refused, 1, &format!("then.db cannot be restored: {sentence}"));
         assert!(state_in(folder.path(), "coffee.db") == before.0);
         // The locks of the first attempt stay.
         let left: Vec<_> = names(folder.path()).into_iter().filter(|n| !n.ends_with(".lock")).collect();
         assert_eq!(left, before.1.iter().filter(|n| !n.ends_with(".lock")).cloned().collect::<Vec<_>>());
     }
-    assert_says(&ran(folder.path(), &["restore", "gone.db", "--yes"]), 1, "there is no such file");
-    assert_says(&ran(folder.path(), &["restore", ".", "--yes"]), 1, "it is a folder, not a file");
+    assert_says(&run_in(folder.path(), &["restore", "gone.db", "--yes"]), 1, "there is no such file");
+    assert_says(&run_in(folder.path(), &["restore", ".", "--yes"]), 1, "it is a folder, not a file");
     fs::hard_link(folder.path().join("coffee.db"), folder.path().join("same.db")).unwrap();
     for itself in ["coffee.db", "./coffee.db"] {
-        let refused = ran(folder.path(), &["restore", itself, "--yes"]);
+        let refused = run_in(folder.path(), &["restore", itself, "--yes"]);
         assert_says(&refused, 1, "is the database itself: name a backup");
     }
 }
@@ -367,11 +369,11 @@ fn a_backup_with_other_pages_is_restored_into_a_server_that_runs() {
         drop(connection);
         let then = state_in(folder.path(), "then.db");
         let served = Server::start(folder.path());
-        well(folder.path(), &["restore", "then.db", "--yes"]);
+        run_ok(folder.path(), &["restore", "then.db", "--yes"]);
         assert!(State::of(&database(folder.path())) == then);
         assert_integrity(&database(folder.path()));
-        served.stop_well();
-        assert_tidy(folder.path());
+        served.stop_cleanly();
+        assert_no_leftovers(folder.path());
     }
 }
 
@@ -379,14 +381,14 @@ fn a_backup_with_other_pages_is_restored_into_a_server_that_runs() {
 fn a_copy_of_a_live_database_is_restored_with_what_is_in_its_log() {
     let (folder, live) = (filled(), folder());
     let served = Server::start(live.path());
-    add(&live.path().join("coffee.db"), "live", 20);
+    add_entries(&live.path().join("coffee.db"), "live", 20);
     for end in ["", "-wal"] {
         let from = live.path().join(format!("coffee.db{end}"));
         fs::copy(from, folder.path().join(format!("copied.db{end}"))).unwrap();
     }
     drop(served);
     let before = files(folder.path());
-    well(folder.path(), &["restore", "copied.db", "--yes"]);
+    run_ok(folder.path(), &["restore", "copied.db", "--yes"]);
     assert_eq!(
         number(&database(folder.path()), "select count(*) from coffee_logs where notes like 'live-%'"),
         20
@@ -407,7 +409,7 @@ fn one_restore_at_a_time_and_no_server_meanwhile() {
         file
     };
     let other = lock("coffee.db.maintenance.lock");
-    let refused = ran(folder.path(), &["restore", "then.db", "--yes"]);
+    let refused = run_in(folder.path(), &["restore", "then.db", "--yes"]);
     assert_says(
         &refused,
         75,
@@ -420,7 +422,7 @@ fn one_restore_at_a_time_and_no_server_meanwhile() {
     let refused = run(&mut server(folder.path()));
     assert_says(&refused, 75, "coffee.db is in use by another coffee-tracker server, or by a restore");
     drop(restore);
-    Server::start(folder.path()).stop_well();
+    Server::start(folder.path()).stop_cleanly();
 }
 
 #[test]
@@ -430,10 +432,10 @@ fn a_database_that_another_program_keeps_busy_stays_as_it_is() {
     holder
         .execute_batch("begin immediate; insert into coffee_logs (timestamp, caffeine_mg) values (1, 1)")
         .unwrap();
-    let restore = Running::spawn(&mut tracker(folder.path(), &["restore", "then.db", "--yes"]));
-    wait_until("the safety backup is made", Duration::from_secs(20), || !backups(folder.path()).is_empty());
+    let restore = Process::spawn(&mut command_in(folder.path(), &["restore", "then.db", "--yes"]));
+    wait_until("the safety backup is made", || !backups(folder.path()).is_empty());
     holder.execute_batch("commit").unwrap();
-    let ended = restore.end();
+    let ended = restore.wait();
     assert_eq!(ended.code, Some(0), "it waited: {ended:?}");
     assert_eq!(state_in(folder.path(), "coffee.db").coffees.len(), 10);
     let seq = number(&database(folder.path()), "select seq from sqlite_sequence where name = 'coffee_logs'");

@@ -1,18 +1,18 @@
-//! Root runs the commands on somebody else's database: no file of root's appears beside it,
-//! and whoever owns it goes on. Without root these tests say that they were skipped.
+//! Commands that root runs on another user's database: every new file belongs to the owner, whose server goes on.
+//!
+//! These tests require root. `cargo test` lists them as ignored; `make test` runs them when it is run as root.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
-use rustix::process::{Signal, geteuid};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::helpers::{KEY, Running, Server, program_path, run, wait_until};
-use crate::keeping::{add, assert_says, backups, names, ran, state, tracker, well};
+use crate::fixtures::{add_entries, assert_says, backups, command_in, names, run_in, run_ok, state};
+use crate::helpers::{KEY, Process, Server, program_path, run, wait_until};
 
 /// A service's user and group, whose names nobody needs to know.
 const OWNER: u32 = 1234;
@@ -23,12 +23,7 @@ struct Place {
 }
 
 impl Place {
-    /// `None` when the tests do not run as root.
-    fn make() -> Option<Self> {
-        if !geteuid().is_root() {
-            println!("skipped: this takes root");
-            return None;
-        }
+    fn make() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let this = Self { folder };
@@ -41,7 +36,7 @@ impl Place {
         fs::create_dir(this.data()).unwrap();
         chown(this.data(), Some(OWNER), Some(OWNER)).unwrap();
         fs::set_permissions(this.data(), fs::Permissions::from_mode(0o700)).unwrap();
-        Some(this)
+        this
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -62,13 +57,13 @@ impl Place {
 
     /// The owner's database with 20 coffees, `logged` with a log that nobody carried over.
     fn fill(&self, logged: bool) {
-        let served = Server::of(&mut self.owners_server());
-        add(&self.data().join("coffee.db"), "now", 20);
+        let served = Server::spawn(&mut self.owners_server());
+        add_entries(&self.data().join("coffee.db"), "now", 20);
         if logged {
             served.signal(Signal::KILL);
-            drop(served.running.end());
+            drop(served.process.wait());
         } else {
-            served.stop_well();
+            served.stop_cleanly();
         }
         assert_eq!(self.data().join("coffee.db-wal").exists(), logged);
         self.assert_owned();
@@ -94,9 +89,9 @@ impl Place {
     #[track_caller]
     fn assert_serves(&self) {
         self.assert_owned();
-        let served = Server::of(&mut self.owners_server());
+        let served = Server::spawn(&mut self.owners_server());
         assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 5}"#).status, 201);
-        served.stop_well();
+        served.stop_cleanly();
         self.assert_owned();
     }
 
@@ -110,25 +105,30 @@ impl Place {
 }
 
 #[test]
+#[ignore = "requires root"]
 fn roots_backup_in_the_default_folder_is_the_owners() {
     for logged in [false, true] {
-        let Some(place) = Place::make() else { return };
+        let place = Place::make();
         place.fill(logged);
-        well(&place.data(), &["backup"]);
+        run_ok(&place.data(), &["backup"]);
         assert_eq!(state(&backups(&place.data())[0]).unwrap().coffees.len(), 20);
         place.assert_serves();
     }
 }
 
 #[test]
+#[ignore = "requires root"]
 fn roots_backup_in_a_folder_of_roots_is_roots() {
     for logged in [false, true] {
-        let Some(place) = Place::make() else { return };
+        let place = Place::make();
         place.fill(logged);
         let (named, dated) = (place.secret().join("mine.db"), place.secret().join("nightly"));
-        well(&place.data(), &["backup", "--to", named.to_str().unwrap()]);
+        run_ok(&place.data(), &["backup", "--to", named.to_str().unwrap()]);
         for _ in 0..3 {
-            well(&place.data(), &["backup", "--to", dated.to_str().unwrap(), "--keep", "2", "--create-dir"]);
+            run_ok(
+                &place.data(),
+                &["backup", "--to", dated.to_str().unwrap(), "--keep", "2", "--create-dir"],
+            );
         }
         let kept = names(&dated);
         assert_eq!(kept.len(), 2, "{kept:?}");
@@ -142,110 +142,116 @@ fn roots_backup_in_a_folder_of_roots_is_roots() {
 }
 
 #[test]
+#[ignore = "requires root"]
 fn root_restores_a_file_of_roots_and_the_database_stays_the_owners() {
     for logged in [false, true] {
-        let Some(place) = Place::make() else { return };
+        let place = Place::make();
         place.fill(logged);
         let backup = place.secret().join("then.db");
-        well(&place.data(), &["backup", "--to", backup.to_str().unwrap()]);
-        add(&place.data().join("coffee.db"), "later", 7);
-        well(&place.data(), &["restore", backup.to_str().unwrap(), "--yes"]);
+        run_ok(&place.data(), &["backup", "--to", backup.to_str().unwrap()]);
+        add_entries(&place.data().join("coffee.db"), "later", 7);
+        run_ok(&place.data(), &["restore", backup.to_str().unwrap(), "--yes"]);
         assert_eq!(state(&place.data().join("coffee.db")).unwrap().coffees.len(), 20);
         place.assert_serves();
 
         // Onto nothing, and in place of a broken file.
         fs::remove_file(place.data().join("coffee.db")).unwrap();
-        well(&place.data(), &["restore", backup.to_str().unwrap(), "--yes"]);
+        run_ok(&place.data(), &["restore", backup.to_str().unwrap(), "--yes"]);
         place.assert_serves();
         fs::write(place.data().join("coffee.db"), "not a database ".repeat(600)).unwrap();
-        well(&place.data(), &["restore", backup.to_str().unwrap(), "--yes", "--replace"]);
+        run_ok(&place.data(), &["restore", backup.to_str().unwrap(), "--yes", "--replace"]);
         place.assert_serves();
     }
 }
 
 #[test]
+#[ignore = "requires root"]
 fn root_backs_up_and_restores_while_the_owners_server_runs() {
-    let Some(place) = Place::make() else { return };
+    let place = Place::make();
     place.fill(false);
-    let served = Server::of(&mut place.owners_server());
+    let served = Server::spawn(&mut place.owners_server());
     let backup = place.secret().join("then.db");
-    well(&place.data(), &["backup", "--to", backup.to_str().unwrap()]);
+    run_ok(&place.data(), &["backup", "--to", backup.to_str().unwrap()]);
     assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 5}"#).status, 201);
-    well(&place.data(), &["restore", backup.to_str().unwrap(), "--yes"]);
+    run_ok(&place.data(), &["restore", backup.to_str().unwrap(), "--yes"]);
     assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 5}"#).status, 201);
-    served.stop_well();
+    served.stop_cleanly();
     assert_eq!(state(&place.data().join("coffee.db")).unwrap().coffees.len(), 21);
     place.assert_serves();
 }
 
 #[test]
+#[ignore = "requires root"]
 fn roots_keys_are_the_owners_and_open_the_owners_server() {
-    let Some(place) = Place::make() else { return };
+    let place = Place::make();
     place.fill(false);
-    let served = Server::of(&mut place.owners_server());
-    let add = |name: &str| well(&place.data(), &["key", "add", name]).out.trim().to_owned();
-    let (phone, watch) = (add("phone"), add("watch"));
-    well(&place.data(), &["key", "revoke", "watch"]);
+    let served = Server::spawn(&mut place.owners_server());
+    let add = |name: &str| run_ok(&place.data(), &["key", "add", name]).out.trim().to_owned();
+    let (phone, watch) = (add_entries("phone"), add_entries("watch"));
+    run_ok(&place.data(), &["key", "revoke", "watch"]);
     place.assert_owned();
     let status = |key: &str| {
         let mut client = served.client();
         let request =
             format!("GET /coffee/ HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\r\n");
         client.send(request).unwrap();
-        client.answer().unwrap().status
+        client.read_response().unwrap().status
     };
-    wait_until("the key opens", Duration::from_secs(10), || status(&phone) == 200);
+    wait_until("the key opens", || status(&phone) == 200);
     assert!([401, 429].contains(&status(&watch)));
-    served.stop_well();
+    served.stop_cleanly();
     assert!(names(&place.data()).contains(&"coffee.db.keys.used".to_owned()));
     place.assert_serves();
-    let rotated = well(&place.data(), &["key", "rotate", "phone"]);
+    let rotated = run_ok(&place.data(), &["key", "rotate", "phone"]);
     assert!(rotated.out.starts_with("ct_"));
     place.assert_serves();
 }
 
 #[test]
+#[ignore = "requires root"]
 fn root_verifies_and_leaves_nothing() {
     for logged in [false, true] {
-        let Some(place) = Place::make() else { return };
+        let place = Place::make();
         place.fill(logged);
         drop(fs::remove_file(place.data().join("coffee.db-shm")));
         let before = names(&place.data());
-        well(&place.data(), &["verify", "coffee.db"]);
+        run_ok(&place.data(), &["verify", "coffee.db"]);
         assert_eq!(names(&place.data()), before);
         place.assert_serves();
     }
 }
 
 #[test]
+#[ignore = "requires root"]
 fn a_server_and_a_demo_that_root_starts_leave_the_owners_files() {
-    let Some(place) = Place::make() else { return };
+    let place = Place::make();
     // No key is given: one is made.
-    let mut command = tracker(&place.data(), &["serve", "--port", "0"]);
-    let served = Server::of(command.env("DATABASE_URL", "deeper/coffee.db"));
+    let mut command = command_in(&place.data(), &["serve", "--port", "0"]);
+    let served = Server::spawn(command.env("DATABASE_URL", "deeper/coffee.db"));
     place.assert_owned();
-    served.stop_well();
+    served.stop_cleanly();
     assert!(names(&place.data().join("deeper")).contains(&"coffee.key".to_owned()));
     place.assert_owned();
 
-    well(&place.data(), &["demo", "--days", "3", "--readings-per-day", "5"]);
+    run_ok(&place.data(), &["demo", "--days", "3", "--readings-per-day", "5"]);
     place.assert_serves();
 
     // A key that only root may read is read as root.
     let key = place.secret().join("api.key");
     fs::write(&key, KEY).unwrap();
-    let mut command = tracker(&place.data(), &["serve", "--port", "0"]);
-    let served = Server::of(command.env("API_KEY_FILE", &key));
+    let mut command = command_in(&place.data(), &["serve", "--port", "0"]);
+    let served = Server::spawn(command.env("API_KEY_FILE", &key));
     assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 5}"#).status, 201);
-    served.stop_well();
+    served.stop_cleanly();
     place.assert_serves();
 }
 
 #[test]
+#[ignore = "requires root"]
 fn a_plain_user_who_may_not_write_there_is_told_so() {
-    let Some(place) = Place::make() else { return };
+    let place = Place::make();
     place.fill(false);
-    well(&place.data(), &["backup", "--to", place.at("then.db").to_str().unwrap()]);
+    run_ok(&place.data(), &["backup", "--to", place.at("then.db").to_str().unwrap()]);
     let stranger = |args: &[&str]| {
         let mut command = Command::new(place.at("program"));
         command.args(args).env_clear().current_dir(place.folder.path()).uid(4321).gid(4321);
@@ -259,13 +265,14 @@ fn a_plain_user_who_may_not_write_there_is_told_so() {
     assert_says(&stranger(&["backup"]), 1, "the folder backups cannot be used: Permission denied");
     assert_says(&stranger(&["serve", "--port", "0"]), 78, "the folder data cannot be used");
     place.assert_serves();
-    drop(Running::spawn(&mut place.owners_server()));
-    assert_eq!(ran(&place.data(), &["verify", "coffee.db"]).code, Some(0));
+    drop(Process::spawn(&mut place.owners_server()));
+    assert_eq!(run_in(&place.data(), &["verify", "coffee.db"]).code, Some(0));
 }
 
 #[test]
+#[ignore = "requires root"]
 fn who_may_not_read_the_database_is_told_so_by_every_command() {
-    let Some(place) = Place::make() else { return };
+    let place = Place::make();
     place.fill(false);
     let database = place.data().join("coffee.db");
     let sentence = format!(

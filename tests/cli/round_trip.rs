@@ -5,12 +5,12 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
+use crate::fixtures::{State, run_ok, state};
 use crate::helpers::{Server, folder};
-use crate::keeping::{State, state, well};
 
 /// Entries with everything that text can hold, in no order, with gaps between their ids.
 fn fill(folder: &Path) {
-    Server::start(folder).stop_well();
+    Server::start(folder).stop_cleanly();
     let database = Connection::open(folder.join("coffee.db")).unwrap();
     let texts = [
         None,
@@ -44,7 +44,7 @@ fn fill(folder: &Path) {
 
 fn exported(folder: &Path, kind: &str, format: &str) -> Vec<u8> {
     let name = format!("{kind}.{format}");
-    well(folder, &["export", kind, "--format", format, "-o", &name, "--force"]);
+    run_ok(folder, &["export", kind, "--format", format, "-o", &name, "--force"]);
     fs::read(folder.join(name)).unwrap()
 }
 
@@ -60,7 +60,7 @@ fn an_export_imported_into_an_empty_file_is_exported_byte_for_byte_the_same() {
         for (kind, bytes) in kinds.iter().zip(&first) {
             let file = format!("in.{kind}");
             fs::write(copy.path().join(&file), bytes).unwrap();
-            well(copy.path(), &["import", &file, "--accept-out-of-range"]);
+            run_ok(copy.path(), &["import", &file, "--accept-out-of-range"]);
         }
         let again = kinds.map(|kind| exported(copy.path(), kind, format));
         assert!(first == again, "{format}");
@@ -69,8 +69,8 @@ fn an_export_imported_into_an_empty_file_is_exported_byte_for_byte_the_same() {
             "{format}: every column of every row"
         );
         // And once more: nothing is added.
-        well(copy.path(), &["import", "in.coffee", "--accept-out-of-range"]);
-        well(copy.path(), &["import", "in.heartrate", "--accept-out-of-range"]);
+        run_ok(copy.path(), &["import", "in.coffee", "--accept-out-of-range"]);
+        run_ok(copy.path(), &["import", "in.heartrate", "--accept-out-of-range"]);
         assert!(state(&copy.path().join("coffee.db")).unwrap() == wanted, "{format}: the same file twice");
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::helpers::{Ended, Server, folder, program, run, server, wait_until};
+use crate::helpers::{CommandResult, Server, folder, program, report_skipped, run, server, wait_until};
 
 #[test]
 fn all_bad_settings_are_named_at_once_with_what_would_be_right() {
@@ -46,9 +46,9 @@ fn settings_of_the_docker_stack_are_told_what_took_their_place() {
     assert!(ended.err.contains("coffee-tracker import"), "{}", ended.err);
     assert!(!ended.err.contains("hunter2"), "a password is not repeated: {}", ended.err);
 
-    let with_redis = Server::of(server(folder.path()).env("REDIS_URL", "redis://:hunter2@redis:6379"));
+    let with_redis = Server::spawn(server(folder.path()).env("REDIS_URL", "redis://:hunter2@redis:6379"));
     assert_eq!(with_redis.get("/health").status, 200);
-    let stopped = with_redis.stop_well();
+    let stopped = with_redis.stop_cleanly();
     let warning = stopped.err.lines().find(|line| line.contains("REDIS_URL")).expect("a warning");
     assert!(warning.contains("WARNING") && warning.contains("limits are kept in this process"), "{warning}");
     assert!(!stopped.err.contains("hunter2"));
@@ -61,7 +61,7 @@ fn a_setting_that_is_set_to_nothing_has_its_default() {
     for name in ["HOST", "LOG_LEVEL", "MAX_CAFFEINE_MG", "RATE_LIMIT_READ", "CORS_ORIGINS", "TZ", "DEBUG"] {
         command.env(name, "");
     }
-    let with_nothing = Server::of(&mut command);
+    let with_nothing = Server::spawn(&mut command);
     let info = with_nothing.get("/info").json();
     assert_eq!(info["validation"]["max_caffeine_mg"], 1000.0);
     assert_eq!(with_nothing.address.ip().to_string(), "127.0.0.1");
@@ -75,7 +75,7 @@ fn limit_in_force(folder: &Path, prepare: impl FnOnce(&mut std::process::Command
     let mut command = program(folder);
     command.args(["--port", "0"]);
     prepare(&mut command);
-    let started = Server::of(&mut command);
+    let started = Server::spawn(&mut command);
     started.get("/info").json()["validation"]["max_caffeine_mg"].clone()
 }
 
@@ -115,7 +115,7 @@ fn an_env_file_that_is_named_but_not_there_or_not_well_formed_is_reported() {
 }
 
 /// The command line's complaint.
-fn misused(args: &[&str]) -> Ended {
+fn misused(args: &[&str]) -> CommandResult {
     let folder = folder();
     run(program(folder.path()).args(args))
 }
@@ -174,15 +174,15 @@ fn debug_is_a_switch_and_what_other_programs_call_debug_does_not_stop_the_start(
     let folder = folder();
     let weak = [("API_KEY", "weak-key")];
     for args in [&["--debug"][..], &["--debug", "true"], &["--debug=1"]] {
-        let started = Server::of(server(folder.path()).envs(weak).args(args));
+        let started = Server::spawn(server(folder.path()).envs(weak).args(args));
         assert_eq!(started.get("/health").status, 200);
-        started.stop_well();
+        started.stop_cleanly();
     }
     for value in ["*", "express:*", "2", "perhaps"] {
-        let started = Server::of(server(folder.path()).env("DEBUG", value));
+        let started = Server::spawn(server(folder.path()).env("DEBUG", value));
         assert_eq!(started.get("/health").status, 200);
         let warning = format!("DEBUG={value} is ignored: it is neither true nor false");
-        assert!(started.stop_well().err.contains(&warning), "{value}");
+        assert!(started.stop_cleanly().err.contains(&warning), "{value}");
         let refused = run(server(folder.path()).envs(weak).env("DEBUG", value));
         assert_eq!(refused.code, Some(78), "weak keys stay refused: {refused:?}");
     }
@@ -322,13 +322,11 @@ fn the_openapi_document_is_printed_as_json() {
 fn an_ipv6_address_is_listened_on_and_printed_as_a_url() {
     let folder = folder();
     if std::net::TcpListener::bind("[::1]:0").is_err() {
-        println!("skipped: this machine has no IPv6 loopback");
+        report_skipped("this machine has no IPv6 loopback address");
         return;
     }
-    let server = Server::of(server(folder.path()).args(["--host", "::1"]));
+    let server = Server::spawn(server(folder.path()).args(["--host", "::1"]));
     assert!(server.address.is_ipv6());
     assert_eq!(server.get("/health").status, 200);
-    wait_until("the curl line is printed", std::time::Duration::from_secs(10), || {
-        server.running.out.now().contains("http://[::1]:")
-    });
+    wait_until("the curl line is printed", || server.process.out.text().contains("http://[::1]:"));
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::client::Client;
-use crate::helpers::{KEY, Server, folder, server, wait_until};
+use crate::helpers::{DEADLINE, KEY, Server, folder, server, wait_until};
 
 /// Hundreds of sockets at once need their descriptors here too.
 fn raise_descriptor_limit() {
@@ -71,19 +71,6 @@ fn closed(silent: &mut [Silent]) -> usize {
     silent.iter_mut().filter_map(|one| one.is_closed().then_some(())).count()
 }
 
-/// The 99th percentile of 200 requests.
-fn p99_of_health(client: &mut Client) -> Duration {
-    let mut times: Vec<Duration> = (0..200)
-        .map(|_| {
-            let began = Instant::now();
-            assert_eq!(client.get("/health").status, 200);
-            began.elapsed()
-        })
-        .collect();
-    times.sort();
-    times[times.len() * 99 / 100]
-}
-
 fn halves() -> [String; 5] {
     let head = |length: usize| {
         format!(
@@ -103,7 +90,7 @@ fn halves() -> [String; 5] {
 fn five_hundred_silent_connections_disturb_nobody_and_are_closed() {
     raise_descriptor_limit();
     let folder = folder();
-    let server = Server::of(server(folder.path()).args([
+    let server = Server::spawn(server(folder.path()).args([
         "--idle-timeout-seconds",
         "2",
         "--request-timeout-seconds",
@@ -119,33 +106,33 @@ fn five_hundred_silent_connections_disturb_nobody_and_are_closed() {
         // However long that takes, this one is not silent.
         assert_eq!(normal.get("/health").status, 200);
     }
-    // A machine that does other things at the same time gets a second and a third try.
-    let p99 = (0..3).map(|_| p99_of_health(&mut normal)).find(|p99| *p99 < Duration::from_millis(100));
-    assert!(p99.is_some(), "/health took 100 ms and more");
+    for _ in 0..200 {
+        assert_eq!(normal.get("/health").status, 200);
+    }
 
-    wait_until("all silent connections are closed", Duration::from_secs(15), || {
+    wait_until("all silent connections are closed", || {
         assert_eq!(normal.get("/coffee/today").status, 200, "a client in use is never closed");
         closed(&mut silent) == silent.len()
     });
     silent.iter().for_each(Silent::assert_told_why_or_nothing);
     let told = silent.iter().filter(|one| !one.heard.is_empty()).count();
     assert!(told >= 100, "only {told} heard why: those with half a body should all");
-    wait_until("its descriptors are back", Duration::from_secs(5), || server.descriptors() <= at_first);
+    wait_until("its descriptors are back", || server.descriptors() <= at_first);
     assert_eq!(normal.get("/coffee/today").json()["coffee_count"], 0, "half a coffee is none");
     assert_eq!(server.get("/health").status, 200);
-    let stopped = server.stop_well();
+    let stopped = server.stop_cleanly();
     assert!(!stopped.err.contains("panic"), "{}", stopped.err);
 }
 
 #[test]
 fn a_keep_alive_client_is_closed_only_when_it_has_been_silent_for_too_long() {
     let folder = folder();
-    let server = Server::of(server(folder.path()).args(["--idle-timeout-seconds", "2"]));
+    let server = Server::spawn(server(folder.path()).args(["--idle-timeout-seconds", "2"]));
     let mut used = server.client();
     let mut left = server.client();
     assert_eq!(left.get("/health").status, 200);
     let mut left = Silent::from(&left);
-    wait_until("the one that was left is closed", Duration::from_secs(15), || {
+    wait_until("the one that was left is closed", || {
         assert_eq!(used.get("/health").status, 200);
         left.is_closed()
     });
@@ -156,7 +143,7 @@ fn a_keep_alive_client_is_closed_only_when_it_has_been_silent_for_too_long() {
 #[test]
 fn a_body_that_trickles_for_ever_gets_a_408_and_the_connection_is_closed() {
     let folder = folder();
-    let server = Server::of(server(folder.path()).args(["--request-timeout-seconds", "2"]));
+    let server = Server::spawn(server(folder.path()).args(["--request-timeout-seconds", "2"]));
     let mut client = server.client();
     client
         .send(format!("POST /coffee/ HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\nTransfer-Encoding: chunked\r\n\r\n"))
@@ -165,7 +152,7 @@ fn a_body_that_trickles_for_ever_gets_a_408_and_the_connection_is_closed() {
     let mut reader = Silent::from(&client);
     let began = Instant::now();
     while !reader.is_closed() {
-        assert!(began.elapsed() < Duration::from_secs(15), "it is never closed");
+        assert!(began.elapsed() < DEADLINE, "the connection is never closed");
         // Fails once the server has closed; what it said is still to be read.
         drop(client.send("1\r\n1\r\n"));
         std::thread::sleep(Duration::from_millis(100));
@@ -174,6 +161,6 @@ fn a_body_that_trickles_for_ever_gets_a_408_and_the_connection_is_closed() {
     assert!(!reader.heard.is_empty(), "it hears why");
     reader.assert_told_why_or_nothing();
     assert_eq!(server.get("/coffee/today").json()["coffee_count"], 0);
-    let log = server.stop_well().err;
+    let log = server.stop_cleanly().err;
     assert_eq!(log.matches("status=408").count(), 1, "{log}");
 }

@@ -1,15 +1,13 @@
 //! Requests that are too large, too odd, or no HTTP at all.
 
-use std::time::Duration;
-
 use crate::client::{Client, request};
 use crate::helpers::{Server, folder, wait_until};
 
 /// The answer to a request sent as it stands, and the log lines with its id.
-fn send_as_is(server: &Server, text: &str) -> crate::client::Answer {
+fn send_as_is(server: &Server, text: &str) -> crate::client::Response {
     let mut client = server.client();
     client.send(text).unwrap();
-    client.answer().unwrap_or_else(|e| panic!("{e}: {:?}", text.get(..60)))
+    client.read_response().unwrap_or_else(|e| panic!("{e}: {:?}", text.get(..60)))
 }
 
 #[test]
@@ -19,7 +17,7 @@ fn a_body_that_is_too_large_gets_a_413_that_can_be_read() {
     let body = format!("{{\"caffeine_mg\": 1, \"notes\": \"{}\"}}", "x".repeat(2 << 20));
 
     let mut client = server.client();
-    let declared = client.try_ask("POST", "/coffee/", "", &body).expect("sent whole, then answered");
+    let declared = client.try_request("POST", "/coffee/", "", &body).expect("sent whole, then answered");
     declared.assert_problem(413);
     assert_eq!(declared.json()["detail"], "The body must not be larger than 1048576 bytes");
     assert_eq!(server.get("/health").status, 200);
@@ -32,7 +30,7 @@ fn a_body_that_is_too_large_gets_a_413_that_can_be_read() {
         client.send("\r\n").unwrap();
     }
     client.send("0\r\n\r\n").unwrap();
-    client.answer().expect("sent whole, then answered").assert_problem(413);
+    client.read_response().expect("sent whole, then answered").assert_problem(413);
     assert_eq!(server.get("/coffee/today").json()["coffee_count"], 0);
 
     let fits = format!("{{\"caffeine_mg\": 1, \"other\": \"{}\"}}", "x".repeat(1_000_000));
@@ -84,8 +82,8 @@ fn methods_that_nobody_knows_get_our_own_answer_and_one_log_line() {
         answer.assert_problem(status);
         assert_eq!(answer.header("X-Request-ID"), Some(id.as_str()));
         assert_eq!(answer.header("Allow").is_some(), status == 405, "{method} {target}");
-        let lines = || server.running.err.now().lines().filter(|l| l.contains(&id)).count();
-        wait_until("its line is logged", Duration::from_secs(5), || lines() > 0);
+        let lines = || server.process.err.text().lines().filter(|l| l.contains(&id)).count();
+        wait_until("its line is logged", || lines() > 0);
         assert_eq!(lines(), 1, "{method} {target}");
     }
 }
@@ -110,13 +108,13 @@ fn what_is_no_http_is_refused_or_closed_and_the_next_request_works() {
         let mut client = server.client();
         client.send(garbage).unwrap();
         client.socket().shutdown(std::net::Shutdown::Write).unwrap();
-        let heard = String::from_utf8_lossy(&client.rest().unwrap()).into_owned();
+        let heard = String::from_utf8_lossy(&client.read_to_end().unwrap()).into_owned();
         let shown = String::from_utf8_lossy(garbage);
         assert!(heard.is_empty() || heard.starts_with("HTTP/1.1 400 "), "{shown:?}: {heard}");
         assert!(!heard.contains("<html"), "{heard}");
         assert_eq!(server.get("/health").status, 200, "after {shown:?}");
     }
-    let ended = server.stop_well();
+    let ended = server.stop_cleanly();
     assert!(!ended.err.contains("panic"), "{}", ended.err);
 }
 
@@ -154,12 +152,12 @@ fn pipelined_requests_are_answered_in_their_order() {
         .collect();
     client.send(sent + &request("GET", "/coffee/today", "", "")).unwrap();
     for n in 1..=5 {
-        let answer = client.answer().unwrap();
+        let answer = client.read_response().unwrap();
         assert_eq!(answer.status, 201);
         assert_eq!(answer.header("X-Request-ID"), Some(format!("pipe-{n}").as_str()));
         assert_eq!(answer.json()["caffeine_mg"], f64::from(n));
     }
-    assert_eq!(client.answer().unwrap().json()["total_caffeine_mg"], 15.0);
+    assert_eq!(client.read_response().unwrap().json()["total_caffeine_mg"], 15.0);
 }
 
 #[test]
@@ -168,9 +166,9 @@ fn http_1_0_is_answered_and_closed() {
     let server = Server::start(folder.path());
     let mut client = Client::connect(server.address);
     client.send("GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
-    let answer = client.answer().unwrap();
+    let answer = client.read_response().unwrap();
     assert_eq!((answer.status, answer.json()["status"].as_str()), (200, Some("alive")));
-    assert!(client.rest().unwrap().is_empty(), "closed after its answer");
+    assert!(client.read_to_end().unwrap().is_empty(), "closed after its answer");
 }
 
 #[test]

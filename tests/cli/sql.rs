@@ -5,21 +5,23 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::helpers::{Ended, Running, Server, folder, server};
-use crate::keeping::{add, assert_says, files, make, names, ran, state, tracker, well};
+use crate::fixtures::{
+    add_entries, assert_says, command_in, files, make_database, names, run_in, run_ok, state,
+};
+use crate::helpers::{CommandResult, Process, Server, folder, server};
 
 /// What comes out when this goes in.
-fn piped(folder: &Path, args: &[&str], text: &str) -> Ended {
+fn piped(folder: &Path, args: &[&str], text: &str) -> CommandResult {
     let mut input = tempfile::tempfile_in(folder).unwrap();
     input.write_all(text.as_bytes()).unwrap();
     std::io::Seek::rewind(&mut input).unwrap();
-    Running::spawn(tracker(folder, args).stdin(Stdio::from(input))).end()
+    Process::spawn(command_in(folder, args).stdin(Stdio::from(input))).wait()
 }
 
 #[test]
 fn columns_are_aligned_and_csv_is_csv() {
     let folder = folder();
-    make(folder.path(), "now", 12);
+    make_database(folder.path(), "now", 12);
     let query = "select id, time, caffeine_mg as mg, notes from coffees where id > 10 order by id";
     let expected = "\
 id  time                       mg  notes
@@ -31,17 +33,17 @@ id  time                       mg  notes
     .replace(" 12  now", "12.0  now")
     .replace("   mg", "    mg")
     .replace("  ---  ", "  ----  ");
-    let asked = well(folder.path(), &["sql", query]);
+    let asked = run_ok(folder.path(), &["sql", query]);
     assert_eq!((asked.out.as_str(), asked.err.as_str()), (expected.as_str(), ""));
     let csv =
-        well(folder.path(), &["sql", "--csv", "select 1 as a, null as b, 'x, \"y\"' as c, x'00ff' as d"]);
+        run_ok(folder.path(), &["sql", "--csv", "select 1 as a, null as b, 'x, \"y\"' as c, x'00ff' as d"]);
     assert_eq!(csv.out, "a,b,c,d\n1,,\"x, \"\"y\"\"\",00ff\n");
 }
 
 #[test]
 fn statements_come_from_a_pipe_and_the_first_that_fails_is_the_last() {
     let folder = folder();
-    make(folder.path(), "now", 3);
+    make_database(folder.path(), "now", 3);
     let text =
         "-- how many?\nselect count(*) as coffees from coffees;\nselect count(*) as rates from heart_rates";
     let both = piped(folder.path(), &["sql"], text);
@@ -50,7 +52,7 @@ fn statements_come_from_a_pipe_and_the_first_that_fails_is_the_last() {
     let failing = piped(folder.path(), &["sql"], "select 1 as one; select a from nowhere; select 2;");
     assert_says(&failing, 1, "no such table: nowhere");
     assert_eq!(failing.out, "one\n---\n  1\n");
-    assert_says(&ran(folder.path(), &["sql", "select from where"]), 1, "syntax error");
+    assert_says(&run_in(folder.path(), &["sql", "select from where"]), 1, "syntax error");
     for nothing in ["", " ;\n-- nothing\n"] {
         let ended = piped(folder.path(), &["sql"], nothing);
         assert_eq!((ended.code, ended.out.as_str(), ended.err.as_str()), (Some(0), "", ""), "{nothing:?}");
@@ -60,7 +62,7 @@ fn statements_come_from_a_pipe_and_the_first_that_fails_is_the_last() {
 #[test]
 fn no_statement_changes_anything_or_makes_a_file() {
     let folder = folder();
-    make(folder.path(), "now", 3);
+    make_database(folder.path(), "now", 3);
     let before = state(&folder.path().join("coffee.db")).unwrap();
     for write in [
         "insert into coffee_logs (timestamp, caffeine_mg) values (0, 1)",
@@ -79,43 +81,48 @@ fn no_statement_changes_anything_or_makes_a_file() {
         "begin immediate",
         "with gone as (select 1) delete from coffee_logs returning id",
     ] {
-        assert_says(&ran(folder.path(), &["sql", write]), 1, "only statements that read are answered here");
+        assert_says(
+            &run_in(folder.path(), &["sql", write]),
+            1,
+            "only statements that read are answered here",
+        );
     }
-    let attached = ran(folder.path(), &["sql", "attach 'new.db' as new"]);
+    let attached = run_in(folder.path(), &["sql", "attach 'new.db' as new"]);
     assert_says(&attached, 1, "unable to open database: new.db (only files that exist");
-    assert_eq!(ran(folder.path(), &["sql", "attach 'file:new.db?mode=rwc' as new"]).code, Some(1));
+    assert_eq!(run_in(folder.path(), &["sql", "attach 'file:new.db?mode=rwc' as new"]).code, Some(1));
     let found = names(folder.path());
     let strangers: Vec<&String> = found.iter().filter(|name| !name.starts_with("coffee")).collect();
     assert!(strangers.is_empty(), "{strangers:?}");
     assert!(state(&folder.path().join("coffee.db")).unwrap() == before);
-    Server::start(folder.path()).stop_well();
+    Server::start(folder.path()).stop_cleanly();
 }
 
 #[test]
 fn beside_a_server_it_sees_what_was_just_written() {
     let folder = folder();
-    let served = Server::of(&mut server(folder.path()));
+    let served = Server::spawn(&mut server(folder.path()));
     for n in 1..=20 {
         assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 80}"#).status, 201);
-        let asked = well(folder.path(), &["sql", "--csv", "select count(*), sum(caffeine_mg) from coffees"]);
+        let asked =
+            run_ok(folder.path(), &["sql", "--csv", "select count(*), sum(caffeine_mg) from coffees"]);
         assert_eq!(asked.out.lines().nth(1), Some(&*format!("{n},{:?}", 80.0 * f64::from(n))));
     }
-    served.stop_well();
+    served.stop_cleanly();
     assert_eq!(state(&folder.path().join("coffee.db")).unwrap().coffees.len(), 20);
 }
 
 #[test]
 fn two_states_can_be_compared_by_attaching_a_backup() {
     let folder = folder();
-    make(folder.path(), "now", 3);
-    well(folder.path(), &["backup", "--to", "then.db"]);
-    add(&folder.path().join("coffee.db"), "later", 2);
+    make_database(folder.path(), "now", 3);
+    run_ok(folder.path(), &["backup", "--to", "then.db"]);
+    add_entries(&folder.path().join("coffee.db"), "later", 2);
     let before = fs::read(folder.path().join("then.db")).unwrap();
     let query = "attach 'then.db' as backup; select notes from main.coffee_logs except select notes from backup.coffee_logs order by 1";
-    assert_eq!(well(folder.path(), &["sql", "--csv", query]).out, "notes\nlater-1\nlater-2\n");
+    assert_eq!(run_ok(folder.path(), &["sql", "--csv", query]).out, "notes\nlater-1\nlater-2\n");
     assert!(fs::read(folder.path().join("then.db")).unwrap() == before);
     assert_says(
-        &ran(folder.path(), &["sql", "attach 'then.db' as backup; delete from backup.coffee_logs"]),
+        &run_in(folder.path(), &["sql", "attach 'then.db' as backup; delete from backup.coffee_logs"]),
         1,
         "only statements that read",
     );
@@ -124,9 +131,9 @@ fn two_states_can_be_compared_by_attaching_a_backup() {
 #[test]
 fn a_reader_that_leaves_is_no_failure() {
     let folder = folder();
-    make(folder.path(), "now", 3);
+    make_database(folder.path(), "now", 3);
     let endless = "with recursive n(n) as (select 1 union all select n + 1 from n) select n from n";
-    let mut command = tracker(folder.path(), &["sql", endless]);
+    let mut command = command_in(folder.path(), &["sql", endless]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let ended = child.wait_with_output().unwrap();
@@ -136,27 +143,27 @@ fn a_reader_that_leaves_is_no_failure() {
 #[test]
 fn what_is_no_database_of_ours_is_not_asked() {
     let folder = folder();
-    assert_says(&ran(folder.path(), &["sql", "select 1"]), 78, "there is no database at coffee.db");
+    assert_says(&run_in(folder.path(), &["sql", "select 1"]), 78, "there is no database at coffee.db");
     fs::write(folder.path().join("coffee.db"), "no database".repeat(100)).unwrap();
     let before = files(folder.path());
-    assert_says(&ran(folder.path(), &["sql", "select 1"]), 78, "is not a SQLite database");
+    assert_says(&run_in(folder.path(), &["sql", "select 1"]), 78, "is not a SQLite database");
     assert!(files(folder.path()) == before);
 }
 
 #[test]
 fn commands_of_the_prompt_list_and_describe_and_an_unknown_one_is_told_what_there_is() {
     let folder = folder();
-    make(folder.path(), "now", 3);
-    let tables = well(folder.path(), &["sql", "--csv", ".tables"]).out;
+    make_database(folder.path(), "now", 3);
+    let tables = run_ok(folder.path(), &["sql", "--csv", ".tables"]).out;
     for line in
         ["name,type", "coffee_logs,table", "coffees,view", "heart_rate_logs,table", "heart_rates,view"]
     {
         assert!(tables.lines().any(|found| found == line), "{line} in {tables}");
     }
-    let schema = well(folder.path(), &["sql", ".schema"]).out;
+    let schema = run_ok(folder.path(), &["sql", ".schema"]).out;
     assert!(schema.contains("CREATE TABLE coffee_logs (\n"), "{schema}");
     assert!(schema.contains("CREATE VIEW coffees as\n"), "{schema}");
-    let one = well(folder.path(), &["sql", ".schema Coffees"]).out;
+    let one = run_ok(folder.path(), &["sql", ".schema Coffees"]).out;
     assert!(one.starts_with("CREATE VIEW coffees as\n") && !one.contains("coffee_logs ("), "{one}");
     let piped_in = piped(folder.path(), &["sql"], ".schema coffees\n.help\nselect 1 as one;\n");
     assert!(piped_in.out.starts_with(&one) && piped_in.out.ends_with("one\n---\n  1\n"), "{piped_in:?}");
@@ -164,7 +171,7 @@ fn commands_of_the_prompt_list_and_describe_and_an_unknown_one_is_told_what_ther
     let quit = piped(folder.path(), &["sql"], ".quit\nselect 1;\n");
     assert_eq!((quit.code, quit.out.as_str(), quit.err.as_str()), (Some(0), "", ""));
     assert_says(
-        &ran(folder.path(), &["sql", ".dump"]),
+        &run_in(folder.path(), &["sql", ".dump"]),
         1,
         "there is no command .dump: this prompt has .tables, .schema, .help and .quit; everything else is SQL",
     );

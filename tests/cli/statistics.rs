@@ -5,8 +5,8 @@ use std::path::Path;
 use rusqlite::Connection;
 use serde_json::json;
 
+use crate::fixtures::run_ok;
 use crate::helpers::{Server, database, folder, number};
-use crate::keeping::well;
 
 /// How many tables of statistics the database has.
 fn statistics(folder: &Path) -> i64 {
@@ -23,7 +23,7 @@ fn statistics_are_never_gathered_and_those_in_a_file_are_dropped() {
     let folder = folder.path();
     let server = Server::start(folder);
     assert_eq!(server.client().post("/heartrate/", &json!({"bpm": 60}).to_string()).status, 201);
-    server.stop_well();
+    server.stop_cleanly();
     assert_eq!(statistics(folder), 0, "after a stop");
     // Gathered by hand while nobody runs.
     analyze(&folder.join("coffee.db"));
@@ -31,11 +31,11 @@ fn statistics_are_never_gathered_and_those_in_a_file_are_dropped() {
     let server = Server::start(folder);
     assert_eq!(statistics(folder), 0, "after a start");
     // Brought by a backup.
-    well(folder, &["backup", "--to", "analyzed.db"]);
+    run_ok(folder, &["backup", "--to", "analyzed.db"]);
     analyze(&folder.join("analyzed.db"));
-    well(folder, &["restore", "--yes", "analyzed.db"]);
+    run_ok(folder, &["restore", "--yes", "analyzed.db"]);
     assert_eq!(statistics(folder), 0, "after a restore");
     assert_eq!(server.get("/heartrate/current").json()["bpm"], 60);
-    server.stop_well();
+    server.stop_cleanly();
     assert_eq!(statistics(folder), 0, "after another stop");
 }

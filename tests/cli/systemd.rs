@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::fixtures::{run_in, run_ok};
 use crate::hanging_disk::HangingDisk;
-use crate::helpers::{KEY, Running, Server, folder, limit_files, run, server, wait_until};
-use crate::keeping::{ran, well};
+use crate::helpers::{KEY, Process, Server, folder, limit_file_size, run, server, wait_until};
 
 const SECOND: Duration = Duration::from_secs(1);
 const COFFEE: &str = r#"{"caffeine_mg": 90}"#;
@@ -80,23 +80,23 @@ fn count(said: &[String], line: &str) -> usize {
 #[test]
 fn it_is_ready_when_it_has_answered_and_says_that_it_stops_before_it_has() {
     let (folder, manager) = (folder(), Manager::new());
-    let server = Server::of(&mut manager.starts(&server(folder.path()), 60 * SECOND));
+    let server = Server::spawn(&mut manager.starts(&server(folder.path()), 60 * SECOND));
     let said = manager.hears_until("READY=1");
     assert!(said.contains(&format!("STATUS=Listening on http://{}", server.address)), "{said:?}");
-    let log = server.running.err.now();
+    let log = server.process.err.text();
     assert!(log.contains("route=/health status=200"), "it has answered a request: {log}");
     assert_eq!(server.get("/health").status, 200);
 
     let mut slow = server.client();
     let whole = crate::client::request("POST", "/coffee/", "Expect: 100-continue\r\n", COFFEE);
     slow.send(&whole[..whole.len() - COFFEE.len()]).unwrap();
-    assert_eq!(slow.answer_head().unwrap().status, 100, "it has begun");
+    assert_eq!(slow.read_response_head().unwrap().status, 100, "it has begun");
     server.signal(Signal::TERM);
     let said = manager.hears_until("STOPPING=1");
     assert!(said.contains(&"STATUS=Finishing what runs".to_owned()), "{said:?}");
     slow.send(COFFEE).unwrap();
-    assert_eq!(slow.answer().unwrap().status, 201, "it was told before the last request was done");
-    assert_eq!(server.running.end().code, Some(0));
+    assert_eq!(slow.read_response().unwrap().status, 201, "it was told before the last request was done");
+    assert_eq!(server.process.wait().code, Some(0));
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn the_watchdog_starves_while_the_disk_hangs_and_is_fed_again_when_it_goes_on() 
     let (folder, manager, watchdog) = (folder(), Manager::new(), 2 * SECOND);
     let mut command = manager.starts(&server(folder.path()), watchdog);
     let disk = HangingDisk::under(&mut command);
-    let server = Server::of(&mut command);
+    let server = Server::spawn(&mut command);
     manager.hears_until("READY=1");
     let fed = count(&manager.hears_for(2 * watchdog), "WATCHDOG=1");
     assert!((4..=8).contains(&fed), "a meal each third of the time, not {fed}");
@@ -118,38 +118,38 @@ fn the_watchdog_starves_while_the_disk_hangs_and_is_fed_again_when_it_goes_on() 
     assert_eq!(server.get("/coffee/today").status, 200, "and yet reads are answered");
 
     disk.go_on();
-    assert_eq!(client.answer().unwrap().status, 201);
+    assert_eq!(client.read_response().unwrap().status, 201);
     manager.hears_until("WATCHDOG=1");
-    server.stop_well();
+    server.stop_cleanly();
 }
 
 #[test]
 fn the_watchdog_is_fed_while_others_hold_the_database_the_disk_takes_nothing_and_a_restore_runs() {
     let (folder, manager, watchdog) = (folder(), Manager::new(), 2 * SECOND);
-    let server = Server::of(&mut manager.starts(&server(folder.path()), watchdog));
+    let server = Server::spawn(&mut manager.starts(&server(folder.path()), watchdog));
     let mut client = server.client();
     assert_eq!(client.post("/coffee/", COFFEE).status, 201);
-    well(folder.path(), &["backup", "--to", "then.db"]);
+    run_ok(folder.path(), &["backup", "--to", "then.db"]);
 
     let holder = rusqlite::Connection::open(folder.path().join("coffee.db")).unwrap();
     holder.execute_batch("begin immediate").unwrap();
     client.send_request("POST", "/coffee/", "", COFFEE).unwrap();
-    wait_until("it knows", 10 * SECOND, || server.get("/health").json()["database"]["state"] == "held");
+    wait_until("it knows", || server.get("/health").json()["database"]["state"] == "held");
     manager.hears_for(Duration::from_millis(100));
     assert!(count(&manager.hears_for(2 * watchdog), "WATCHDOG=1") >= 4, "held");
     holder.execute_batch("rollback").unwrap();
-    assert_eq!(client.answer().unwrap().status, 201);
+    assert_eq!(client.read_response().unwrap().status, 201);
 
-    limit_files(&server, Some(1));
+    limit_file_size(&server, Some(1));
     client.post("/coffee/", COFFEE).assert_problem(503);
     assert_eq!(server.get("/health").json()["database"]["state"], "unwritable");
     manager.hears_for(Duration::from_millis(100));
     assert!(count(&manager.hears_for(2 * watchdog), "WATCHDOG=1") >= 4, "unwritable");
-    limit_files(&server, None);
+    limit_file_size(&server, None);
 
-    assert_eq!(ran(folder.path(), &["restore", "then.db", "--yes"]).code, Some(0));
+    assert_eq!(run_in(folder.path(), &["restore", "then.db", "--yes"]).code, Some(0));
     manager.hears_until("WATCHDOG=1");
-    let ended = server.stop_well();
+    let ended = server.stop_cleanly();
     assert!(!ended.err.contains("the watchdog is not fed"), "{}", ended.err);
 }
 
@@ -159,12 +159,12 @@ fn a_start_that_takes_long_asks_for_more_time_and_is_not_ready() {
     let mut command = manager.starts(&server(folder.path()), 60 * SECOND);
     let disk = HangingDisk::under(&mut command);
     disk.hang();
-    let mut running = Running::spawn(&mut command);
+    let mut running = Process::spawn(&mut command);
     // The tables are made, and their commit waits for the disk.
     let said = [manager.hears_until("EXTEND_TIMEOUT_USEC="), manager.hears_until("EXTEND_TIMEOUT_USEC=")];
     let expected = ["EXTEND_TIMEOUT_USEC=30000000", "STATUS=Opening the database"];
     assert_eq!(said, [expected, expected]);
-    assert_eq!(running.out.now(), "", "nobody listens yet");
+    assert_eq!(running.out.text(), "", "nobody listens yet");
     disk.go_on();
     manager.hears_until("READY=1");
     let silence = manager.hears_for(6 * SECOND);
@@ -176,9 +176,9 @@ fn a_start_that_takes_long_asks_for_more_time_and_is_not_ready() {
 fn who_is_not_started_by_systemd_asks_itself_nothing() {
     let folder = folder();
     let mut command = server(folder.path());
-    let server = Server::of(command.env("WATCHDOG_USEC", "1000000"));
+    let server = Server::spawn(command.env("WATCHDOG_USEC", "1000000"));
     assert_eq!(server.get("/coffee/today").status, 200);
-    let ended = server.stop_well();
+    let ended = server.stop_cleanly();
     assert!(!ended.err.contains("/health") && !ended.err.contains("systemd"), "{}", ended.err);
 }
 
@@ -206,14 +206,14 @@ fn an_empty_credential_is_no_key_and_a_full_one_is_the_key() {
     let mut command = server(folder.path());
     command.env_remove("API_KEY").env("CREDENTIALS_DIRECTORY", &credentials);
     fs::write(credentials.join("api_key"), format!("{KEY}\n")).unwrap();
-    let given = Server::of(&mut command);
+    let given = Server::spawn(&mut command);
     assert_eq!(given.get("/coffee/today").status, 200);
-    given.stop_well();
+    given.stop_cleanly();
     assert!(!folder.path().join("coffee.key").exists());
 
     fs::write(credentials.join("api_key"), "\n").unwrap();
-    let made = Server::of(&mut command);
+    let made = Server::spawn(&mut command);
     assert_eq!(made.get("/coffee/today").status, 401);
     assert!(folder.path().join("coffee.key").exists(), "it has made one of its own");
-    made.stop_well();
+    made.stop_cleanly();
 }

@@ -8,13 +8,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
 use crate::client::Client;
-use crate::helpers::{Ended, Server, folder, number, program, rows, run, wait_until};
+use crate::helpers::{CommandResult, Server, folder, number, program, rows, run, wait_until};
 
 const WRITERS: usize = 8;
 const READERS: usize = 4;
@@ -24,7 +23,7 @@ fn rounds(setting: &str, default: usize) -> usize {
 }
 
 /// A subcommand on the database of a server in `folder`.
-fn command(folder: &Path, arguments: &[&str]) -> Ended {
+fn command(folder: &Path, arguments: &[&str]) -> CommandResult {
     let ended = run(program(folder).args(arguments).env("DATABASE_URL", "coffee.db").env("TZ", "UTC"));
     assert_eq!(ended.code, Some(0), "{arguments:?}: {ended:?}");
     ended
@@ -113,7 +112,7 @@ fn a_backup_holds_every_write_that_was_answered_before_it_began_and_each_is_soun
     let health = server.get("/health").json();
     assert_eq!(health["backup"]["status"], "ok");
     assert!(health["backup"]["age_seconds"].as_i64().is_some_and(|age| age < 60), "{health}");
-    server.stop_well();
+    server.stop_cleanly();
     let written: usize = writers.answered().iter().sum();
     println!("{written} coffees written meanwhile");
     assert_eq!(notes(&folder.path().join("coffee.db")).len(), written);
@@ -142,7 +141,7 @@ fn answers(client: &mut Client) -> Vec<Value> {
 /// A database with this many readings of this pulse and a coffee for every tenth, all before
 /// the test; the last reading is the newest.
 fn fill(folder: &Path, readings: u32, bpm: u32, kind: &str) {
-    Server::start(folder).stop_well();
+    Server::start(folder).stop_cleanly();
     let file = Connection::open(folder.join("coffee.db")).unwrap();
     let insert = format!(
         "with recursive n(n) as (select 0 union all select n + 1 from n where n < {readings} - 1)
@@ -214,13 +213,13 @@ fn a_restore_under_fire_mixes_nothing_refuses_nobody_and_keeps_what_came_after_i
             *last.lock().unwrap() = writers.answered();
             let current = format!("{}", if to == 0 { 60 + 19 } else { 130 + 19 });
             let metric = format!("\nheartrate_bpm_current {current}\n");
-            wait_until("the metrics follow", Duration::from_secs(5), || {
+            wait_until("the metrics follow", || {
                 String::from_utf8_lossy(&client.get("/metrics").body).contains(&metric)
             });
         }
     });
     assert!(seen.iter().all(|n| n.load(Ordering::Relaxed) > 0), "both states were seen: {seen:?}");
-    server.stop_well();
+    server.stop_cleanly();
     assert_survivors(folder.path(), &last.into_inner().unwrap(), writers.answered());
 }
 

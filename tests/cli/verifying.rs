@@ -9,21 +9,21 @@ use std::process::Command;
 use rustix::process::geteuid;
 use serde_json::{Value, json};
 
+use crate::fixtures::{add_entries, assert_says, files, make_database, run_in, run_ok};
 use crate::helpers::{Server, folder, program_path, run};
-use crate::keeping::{add, assert_says, files, make, ran, well};
 use crate::restores::faults;
 
 /// A folder with the backup `then.db` of 10 coffees and 100 readings.
 fn with_backup() -> tempfile::TempDir {
     let (folder, past) = (folder(), folder());
-    make(past.path(), "then", 10);
-    well(past.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
+    make_database(past.path(), "then", 10);
+    run_ok(past.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
     folder
 }
 
 /// The verdict as JSON.
 fn verdict(folder: &Path, file: &str) -> Value {
-    serde_json::from_str(&ran(folder, &["verify", "--json", file]).out).unwrap()
+    serde_json::from_str(&run_in(folder, &["verify", "--json", file]).out).unwrap()
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn a_sound_backup_is_described() {
         "readings": 100, "newest_entry": "2025-10-09T08:53:30.000000Z", "size_bytes": size, "sha256": null,
     });
     assert_eq!(found, expected);
-    let text = well(folder.path(), &["verify", "then.db"]).out;
+    let text = run_ok(folder.path(), &["verify", "then.db"]).out;
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[0], "then.db: can be restored");
     assert_eq!(lines[1], "  10 coffees, 100 readings, newest entry 2025-10-09T08:53:30.000000Z");
@@ -47,7 +47,7 @@ fn a_sound_backup_is_described() {
 #[test]
 fn the_newest_backup_is_found_by_its_name_and_none_of_a_time_to_come() {
     let folder = with_backup();
-    let newest = || ran(folder.path(), &["verify", "--newest"]);
+    let newest = || run_in(folder.path(), &["verify", "--newest"]);
     assert_says(&newest(), 1, "there is no backup: backups is missing");
     let backups = folder.path().join("backups");
     fs::create_dir(&backups).unwrap();
@@ -56,12 +56,12 @@ fn the_newest_backup_is_found_by_its_name_and_none_of_a_time_to_come() {
     fs::write(backups.join("coffee_20990101_000000.db"), "of a clock that ran ahead").unwrap();
     fs::write(backups.join("coffee_20250101_020000.db"), "damaged since").unwrap();
     fs::copy(folder.path().join("then.db"), backups.join("coffee_20250101_020000_2.db")).unwrap();
-    let text = well(folder.path(), &["verify", "--newest"]).out;
+    let text = run_ok(folder.path(), &["verify", "--newest"]).out;
     assert!(text.starts_with("backups/coffee_20250101_020000_2.db: can be restored\n"), "{text}");
     fs::write(backups.join("coffee_20250102_020000.db"), "damaged since").unwrap();
     assert_says(&newest(), 1, "1 file cannot be restored");
-    assert_eq!(ran(folder.path(), &["verify", "--newest", "then.db"]).code, Some(2));
-    assert_eq!(ran(folder.path(), &["verify"]).code, Some(2));
+    assert_eq!(run_in(folder.path(), &["verify", "--newest", "then.db"]).code, Some(2));
+    assert_eq!(run_in(folder.path(), &["verify"]).code, Some(2));
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn every_fault_is_named_and_nothing_is_touched() {
         fs::write(folder.path().join("then.db"), &good).unwrap();
         break_it(folder.path());
         let before = files(folder.path());
-        let ended = ran(folder.path(), &["verify", "then.db"]);
+        let ended = run_in(folder.path(), &["verify", "then.db"]);
         assert_says(&ended, 1, "1 file cannot be restored");
         let all = ended.out.lines().skip(1).map(str::trim).collect::<Vec<_>>().join("; ");
         assert!(ended.out.starts_with("then.db: cannot be restored\n"), "{}", ended.out);
@@ -108,9 +108,9 @@ fn of_several_files_each_is_named_and_one_bad_one_is_enough() {
     let folder = with_backup();
     fs::copy(folder.path().join("then.db"), folder.path().join("with space %20?#.db")).unwrap();
     fs::write(folder.path().join("empty.db"), "").unwrap();
-    let good = well(folder.path(), &["verify", "then.db", "with space %20?#.db"]);
+    let good = run_ok(folder.path(), &["verify", "then.db", "with space %20?#.db"]);
     assert_eq!(good.out.matches(": can be restored\n").count(), 2);
-    let mixed = ran(folder.path(), &["verify", "then.db", "empty.db", "gone.db", "."]);
+    let mixed = run_in(folder.path(), &["verify", "then.db", "empty.db", "gone.db", "."]);
     assert_says(&mixed, 1, "3 files cannot be restored");
     for line in [
         "then.db: can be restored",
@@ -120,17 +120,17 @@ fn of_several_files_each_is_named_and_one_bad_one_is_enough() {
     ] {
         assert!(mixed.out.lines().any(|l| l == line), "{line:?} in {}", mixed.out);
     }
-    let lines = ran(folder.path(), &["verify", "--json", "then.db", "empty.db"]).out;
+    let lines = run_in(folder.path(), &["verify", "--json", "then.db", "empty.db"]).out;
     let verdicts: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!([&verdicts[0]["restorable"], &verdicts[1]["restorable"]], [&json!(true), &json!(false)]);
-    assert_eq!(ran(folder.path(), &["verify"]).code, Some(2));
+    assert_eq!(run_in(folder.path(), &["verify"]).code, Some(2));
 }
 
 #[test]
 fn a_copy_with_its_log_is_read_together_with_it_and_nothing_is_laid_beside() {
     let (folder, live) = (folder(), folder());
     let served = Server::start(live.path());
-    add(&live.path().join("coffee.db"), "live", 20);
+    add_entries(&live.path().join("coffee.db"), "live", 20);
     for end in ["", "-wal"] {
         let from = live.path().join(format!("coffee.db{end}"));
         fs::copy(from, folder.path().join(format!("copied.db{end}"))).unwrap();
@@ -141,7 +141,7 @@ fn a_copy_with_its_log_is_read_together_with_it_and_nothing_is_laid_beside() {
     // The one that is served is read as well, and the server goes on.
     assert_eq!(verdict(live.path(), "coffee.db")["coffees"], 20);
     assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 1}"#).status, 201);
-    served.stop_well();
+    served.stop_cleanly();
 }
 
 /// The command as somebody who is not root, when the tests run as root.
@@ -158,11 +158,11 @@ fn a_file_in_a_folder_that_nobody_may_write_is_verified_with_and_without_its_log
     let folder = tempfile::tempdir().unwrap();
     let live = crate::helpers::folder();
     let served = Server::start(live.path());
-    add(&live.path().join("coffee.db"), "live", 20);
+    add_entries(&live.path().join("coffee.db"), "live", 20);
     let at = |name: &str| folder.path().join(name);
     fs::copy(live.path().join("coffee.db"), at("copied.db")).unwrap();
     fs::copy(live.path().join("coffee.db-wal"), at("copied.db-wal")).unwrap();
-    well(live.path(), &["backup", "--to", at("then.db").to_str().unwrap()]);
+    run_ok(live.path(), &["backup", "--to", at("then.db").to_str().unwrap()]);
     fs::copy(program_path(), at("program")).unwrap();
     drop(served);
     let allow = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();

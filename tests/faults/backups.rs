@@ -59,7 +59,7 @@ pub fn are_whole(disk: &Path, history: &History, made: &[Span], cut: usize) -> R
 #[test]
 fn a_power_cut_during_a_backup_leaves_a_whole_one_or_none() {
     let recorder = Recorder::new();
-    let server = Server::of(&mut recorder.server());
+    let server = Server::spawn(&mut recorder.server());
     let mut history = History::default();
     history.batches.push(send_batch(&mut server.client(), "b0.", 500));
     let traffic = Traffic::start(server.address, "c", Habits::Changing);
@@ -70,7 +70,7 @@ fn a_power_cut_during_a_backup_leaves_a_whole_one_or_none() {
     }
     traffic.wait_for(30);
     history.coffees = traffic.stop();
-    server.stop_well();
+    server.stop_cleanly();
     let trace = recorder.trace();
     history.find_answers(&trace);
     let made = names.map(|name| trace.command(name));

@@ -1,78 +1,71 @@
-//! Cuts the power at random moments of a trace, and looks at every disk that may be left.
+//! Simulated power cuts at random moments of a trace, and a check of every disk state that each may leave.
 //!
-//! `POWER_CUTS` sets how many cuts in all tests together (150), `POWER_SEED` repeats the choices
-//! (the traces differ a little from run to run all the same).
+//! `POWER_CUTS` sets the number of cuts in all tests together (150). `TEST_SEED` repeats the choices;
+//! the traces still differ a little from run to run.
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use fastrand::Rng;
 use tempfile::TempDir;
 
 use crate::disk::{Disk, Keep, write};
-use crate::helpers::folder;
+use crate::helpers::{folder, number_from_env, test_seed};
 use crate::trace::Trace;
 
-/// How many power cuts in all, unless `POWER_CUTS` says otherwise.
+/// Default of `POWER_CUTS`.
 const CUTS: usize = 150;
 
-/// A disk on which something is wrong.
+/// A disk state that fails a check.
 #[derive(Debug)]
 pub struct Loss {
-    /// How many events came before the cut.
+    /// Number of events before the cut.
     pub cut: usize,
     pub keep: Keep,
-    pub sentence: String,
+    pub reason: String,
     disk: TempDir,
 }
 
 impl Loss {
-    /// Fails the test, and keeps the disk for somebody to look at.
+    /// Fails the test and keeps the files of the disk for inspection.
     pub fn panic(self) -> ! {
-        let Self { cut, keep, sentence, disk } = self;
+        let Self { cut, keep, reason, disk } = self;
         let disk = disk.keep();
-        panic!("power cut after {cut} events, kept {keep:?}: {sentence}\nthe disk: {}", disk.display())
+        panic!("power cut after {cut} events, kept {keep:?}: {reason}\nthe disk: {}", disk.display())
     }
 }
 
-/// A number from the environment.
-fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|e| panic!("{name}={text}: {e}")))
-}
-
-/// How often the power fails, and when.
+/// Number and moments of power cuts.
 #[derive(Debug)]
 pub struct Cuts {
     number: usize,
     random: Rng,
-    /// Not before so many events.
+    /// Number of events before the first possible cut.
     from: usize,
 }
 
 impl Cuts {
-    /// This share of the cuts that were asked for, at any moment.
+    /// Returns a percentage of the configured cuts, at any moment.
     pub fn share(percent: usize) -> Self {
-        let cuts = setting("POWER_CUTS").map_or(CUTS, |n| usize::try_from(n).unwrap());
-        let now = || SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos() as u64);
-        let seed = setting("POWER_SEED").unwrap_or_else(now);
-        println!("POWER_SEED={seed}");
+        let cuts = number_from_env("POWER_CUTS").map_or(CUTS, |n| usize::try_from(n).unwrap());
+        let seed = test_seed();
         Self { number: (cuts * percent).div_ceil(100), random: Rng::with_seed(seed), from: 0 }
     }
 
-    /// So many, always chosen alike.
+    /// Returns a fixed number of cuts at the same moments in every run.
     pub fn fixed(number: usize) -> Self {
         Self { number, random: Rng::with_seed(7), from: 0 }
     }
 
-    /// The same, but not before so many events.
+    /// Moves the first possible cut to after `from` events.
     pub fn from(self, from: usize) -> Self {
         Self { from, ..self }
     }
 }
 
-/// The moments of a trace, in order. Half of them are spread over the files, so that those
-/// written seldom get their share.
+/// Chooses moments of a trace, in order. Half of them are spread evenly over the files, so that files
+/// that are rarely written are covered too.
 fn moments(trace: &Trace, Cuts { number, random, from }: &mut Cuts) -> Vec<usize> {
     let mut by_inode: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
     for (position, event) in trace.events.iter().enumerate().skip(*from) {
@@ -82,8 +75,8 @@ fn moments(trace: &Trace, Cuts { number, random, from }: &mut Cuts) -> Vec<usize
     let moment = |n: usize| match n % 2 {
         0 => random.usize(*from..=trace.events.len()),
         _ => {
-            let of_one = random.choice(&files).expect("something happened");
-            random.choice(of_one).expect("it happened") + random.usize(0..=1)
+            let of_one = random.choice(&files).expect("the trace has events");
+            random.choice(of_one).expect("the file has events") + random.usize(0..=1)
         }
     };
     let mut moments: Vec<usize> = (0..*number).map(moment).collect();
@@ -91,10 +84,9 @@ fn moments(trace: &Trace, Cuts { number, random, from }: &mut Cuts) -> Vec<usize
     moments
 }
 
-/// Cuts the power so often; `check` looks at what is left, told how many events came before.
+/// Simulates the power cuts and runs `check` on every resulting disk state, with the number of events before the cut.
 ///
-/// # Errors
-/// The first disk on which something is wrong.
+/// Returns the first state that fails the check.
 pub fn cut_power(
     trace: &Trace,
     mut cuts: Cuts,
@@ -112,11 +104,11 @@ pub fn cut_power(
             let left = folder();
             write(&disk.after_cut(keep, &mut cuts.random), left.path());
             disks += 1;
-            check(left.path(), cut).map_err(|sentence| Loss { cut, keep, sentence, disk: left })?;
+            check(left.path(), cut).map_err(|reason| Loss { cut, keep, reason, disk: left })?;
         }
     }
     println!(
-        "{} power cuts in {} events left {disks} disks, all looked over in {:.1} s",
+        "{} power cuts in {} events left {disks} disks, checked in {:.1} s",
         cuts.number,
         trace.events.len(),
         began.elapsed().as_secs_f64()

@@ -92,11 +92,11 @@ fn only_backup(recorder: &Recorder) -> String {
 
 /// Serves until so many coffees are logged, and stops cleanly.
 fn log_coffees(recorder: &Recorder, name: &str, number: usize) -> Vec<Coffee> {
-    let server = Server::of(&mut recorder.server());
+    let server = Server::spawn(&mut recorder.server());
     let traffic = Traffic::start(server.address, name, Habits::OnlyNew);
     traffic.wait_for(number);
     let coffees = traffic.stop();
-    server.stop_well();
+    server.stop_cleanly();
     coffees
 }
 
@@ -145,7 +145,7 @@ impl RestoreResult {
 #[test]
 fn a_power_cut_during_a_restore_into_a_running_server_leaves_the_old_state_or_the_new() {
     let recorder = Recorder::new();
-    let server = Server::of(&mut recorder.server());
+    let server = Server::spawn(&mut recorder.server());
     let before = Traffic::start(server.address, "a", Habits::OnlyNew);
     before.wait_for(40);
     let base =
@@ -157,7 +157,7 @@ fn a_power_cut_during_a_restore_into_a_running_server_leaves_the_old_state_or_th
     recorder.run("restore", &["restore", &file, "--yes"]);
     traffic.wait_for(60);
     let later = traffic.stop();
-    server.stop_well();
+    server.stop_cleanly();
     let restored = RestoreResult::of(&recorder, &base, later);
     restored.cut_power(Cuts::share(20)).unwrap_or_else(|loss| loss.panic());
 }
@@ -181,7 +181,7 @@ fn backup_elsewhere(folder: &Path) -> (PathBuf, History) {
     let traffic = Traffic::start(server.address, "a", Habits::OnlyNew);
     traffic.wait_for(40);
     let mut history = History { coffees: traffic.stop(), batches: Vec::new() };
-    server.stop_well();
+    server.stop_cleanly();
     let kept = folder.join("kept.db");
     let mut backup = program(folder);
     backup.args(["backup", "--quiet", "--to"]).arg(&kept).env("DATABASE_URL", "coffee.db");
@@ -204,15 +204,15 @@ fn a_power_cut_during_a_restore_onto_no_file_leaves_nothing_or_the_backup() {
 
 /// A broken database with the log of a server that was killed.
 fn break_database(recorder: &Recorder) {
-    let server = Server::of(&mut recorder.server());
+    let server = Server::spawn(&mut recorder.server());
     send_batch(&mut server.client(), "b0.", 500);
-    server.stop_well();
-    let server = Server::of(&mut recorder.server());
+    server.stop_cleanly();
+    let server = Server::spawn(&mut recorder.server());
     for _ in 0..3 {
         assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 1, "notes": "lost"}"#).status, 201);
     }
     server.signal(Signal::KILL);
-    server.running.end();
+    server.process.wait();
     recorder.wipe("coffee.db");
     let log = std::fs::metadata(recorder.folder().join("coffee.db-wal")).unwrap();
     assert!(log.len() > 10_000, "it has a log");

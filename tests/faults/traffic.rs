@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use crate::client::Client;
 use crate::helpers::wait_until;
@@ -118,9 +117,7 @@ impl Traffic {
     /// Waits until so many more coffees have lived their life.
     pub fn wait_for(&self, more: usize) {
         let until = self.logged.load(Ordering::Relaxed) + more;
-        wait_until("the clients got so far", Duration::from_secs(60), || {
-            self.logged.load(Ordering::Relaxed) >= until
-        });
+        wait_until("the clients got so far", || self.logged.load(Ordering::Relaxed) >= until);
     }
 
     /// Lets them finish.
@@ -143,7 +140,7 @@ fn live(client: &mut Client, client_name: &str, n: usize, habits: Habits) -> Cof
             format!(r#"{{"caffeine_mg": {mg}, "coffee_type": "espresso", "notes": "{notes}"}}"#)
         });
         let more = format!("X-Request-ID: {request}\r\n{key}");
-        let answer = client.try_ask(method, path, &more, &body).expect("the server answers");
+        let answer = client.try_request(method, path, &more, &body).expect("the server answers");
         assert!(matches!(answer.status, 200 | 201), "{answer:?}");
         steps.push(Step { request, leaves, answered: usize::MAX });
         answer.json()["id"].as_i64().expect("an id")
@@ -170,7 +167,8 @@ pub fn send_batch(client: &mut Client, name: &str, readings: usize) -> Batch {
     };
     let body = format!(r#"{{"readings": [{}]}}"#, (0..readings).map(reading).collect::<Vec<_>>().join(","));
     let request = format!("{name}batch");
-    let answer = client.try_ask("POST", "/heartrate/batch", &format!("X-Request-ID: {request}\r\n"), &body);
+    let answer =
+        client.try_request("POST", "/heartrate/batch", &format!("X-Request-ID: {request}\r\n"), &body);
     let answer = answer.expect("the server answers");
     assert_eq!(answer.status, 201, "{answer:?}");
     let inserted = answer.json()["inserted"].as_u64().and_then(|n| n.try_into().ok()).expect("a number");

@@ -2,7 +2,6 @@
 //! Every answer follows a sync, and a trace without those syncs does not pass.
 
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use crate::helpers::{Server, wait_until};
 use crate::log::Log;
@@ -23,20 +22,20 @@ fn writes() -> &'static Recorded {
     static RECORDED: OnceLock<Recorded> = OnceLock::new();
     RECORDED.get_or_init(|| {
         let recorder = Recorder::new();
-        let server = Server::of(&mut recorder.server());
+        let server = Server::spawn(&mut recorder.server());
         let traffic = Traffic::start(server.address, "c", Habits::Changing);
         traffic.wait_for(50);
         let mut history = History::default();
         let mut client = server.client();
         let database = recorder.folder().join("coffee.db");
-        wait_until("the log is carried over", Duration::from_secs(60), || {
+        wait_until("the log is carried over", || {
             let name = format!("b{}.", history.batches.len());
             history.batches.push(send_batch(&mut client, &name, 200));
             std::fs::metadata(&database).unwrap().len() > 100_000
         });
         traffic.wait_for(100);
         history.coffees = traffic.stop();
-        server.stop_well();
+        server.stop_cleanly();
         let trace = recorder.trace();
         history.find_answers(&trace);
         Recorded { trace, history }
@@ -89,7 +88,7 @@ fn the_recorded_log_was_carried_over_while_clients_wrote() {
 fn a_log_that_were_never_synced_would_be_noticed() {
     let lazy = writes().trace.without_syncs_of("coffee.db-wal", 0);
     let loss = cut_while_writing(&lazy, Cuts::fixed(100)).expect_err("acknowledged writes are lost");
-    println!("kept {:?}: {}", loss.keep, loss.sentence);
+    println!("kept {:?}: {}", loss.keep, loss.reason);
 }
 
 #[test]
@@ -103,5 +102,5 @@ fn a_checkpoint_that_were_never_synced_would_be_noticed() {
     let lazy = trace.without_syncs_of("coffee.db", checkpoint);
     let loss = cut_while_writing(&lazy, Cuts::fixed(100).from(checkpoint));
     let loss = loss.expect_err("the file is damaged or lacks something");
-    println!("kept {:?}: {}", loss.keep, loss.sentence);
+    println!("kept {:?}: {}", loss.keep, loss.reason);
 }

@@ -8,31 +8,31 @@ use std::process::Command;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use crate::helpers::{Ended, Server, folder, number, program, rows, run};
+use crate::helpers::{CommandResult, Server, folder, number, program, rows, run};
 
 /// The program with these arguments, on `coffee.db` and `backups/` in `folder`.
-pub fn tracker(folder: &Path, args: &[&str]) -> Command {
+pub fn command_in(folder: &Path, args: &[&str]) -> Command {
     let mut command = program(folder);
     command.args(args).envs([("DATABASE_URL", "coffee.db"), ("TZ", "UTC")]);
     command
 }
 
 /// Runs it to its end.
-pub fn ran(folder: &Path, args: &[&str]) -> Ended {
-    run(&mut tracker(folder, args))
+pub fn run_in(folder: &Path, args: &[&str]) -> CommandResult {
+    run(&mut command_in(folder, args))
 }
 
 /// Runs it; it must go well.
 #[track_caller]
-pub fn well(folder: &Path, args: &[&str]) -> Ended {
-    let ended = ran(folder, args);
+pub fn run_ok(folder: &Path, args: &[&str]) -> CommandResult {
+    let ended = run_in(folder, args);
     assert_eq!(ended.code, Some(0), "{args:?}: {ended:?}");
     ended
 }
 
 /// Asserts the code, and that the last words are one sentence for people.
 #[track_caller]
-pub fn assert_says(ended: &Ended, code: i32, sentence: &str) {
+pub fn assert_says(ended: &CommandResult, code: i32, sentence: &str) {
     assert_eq!(ended.code, Some(code), "{ended:?}");
     let last: Vec<&str> = ended.err.lines().filter(|line| line.starts_with("coffee-tracker: ")).collect();
     assert_eq!(last.len(), 1, "one sentence: {}", ended.err);
@@ -59,7 +59,7 @@ impl State {
 }
 
 /// A copy of the database and its logs elsewhere, so that looking changes nothing.
-pub fn copy_of(database: &Path) -> (tempfile::TempDir, Connection) {
+pub fn open_copy(database: &Path) -> (tempfile::TempDir, Connection) {
     let elsewhere = folder();
     let copy = elsewhere.path().join("coffee.db");
     for end in ["", "-wal", "-journal"] {
@@ -78,7 +78,7 @@ pub fn state(database: &Path) -> Option<State> {
     if fs::metadata(database).map_or(0, |m| m.len()) == 0 {
         return None;
     }
-    let (_folder, copy) = copy_of(database);
+    let (_folder, copy) = open_copy(database);
     assert_integrity(&copy);
     let is_made = number(&copy, "select count(*) from sqlite_schema where name = 'coffee_logs'") == 1;
     is_made.then(|| State::of(&copy))
@@ -88,13 +88,13 @@ pub fn state(database: &Path) -> Option<State> {
 pub fn assert_integrity(database: &Connection) {
     assert_eq!(rows(database, "pragma integrity_check"), [r#"Text("ok")"#], "integrity_check");
     if number(database, "pragma user_version") > 1 {
-        assert_counted(database);
+        assert_rollups_match(database);
     }
 }
 
 /// Asserts that the counts of the readings are those of the readings.
 #[track_caller]
-fn assert_counted(database: &Connection) {
+fn assert_rollups_match(database: &Connection) {
     // Downwards before 1970, too.
     let floor = |number: &str, unit: &str| format!("({number}) / {unit} - (({number}) % {unit} < 0)");
     let day = floor("timestamp", "86400000000");
@@ -112,7 +112,7 @@ fn assert_counted(database: &Connection) {
 }
 
 /// Makes a database one of the first schema, without carrying its log over.
-pub fn age(database: &Path) {
+pub fn downgrade_schema(database: &Path) {
     let file = Connection::open(database).unwrap();
     file.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
     file.execute_batch(
@@ -128,7 +128,7 @@ pub fn age(database: &Path) {
 }
 
 /// Adds so many coffees and ten times as many readings, with notes that begin with `name`.
-pub fn add(database: &Path, name: &str, coffees: u32) {
+pub fn add_entries(database: &Path, name: &str, coffees: u32) {
     let connection = Connection::open(database).unwrap();
     let many = "with recursive n(n) as (select 1 union all select n + 1 from n where n < ?2) insert into";
     let coffee = "coffee_logs (timestamp, caffeine_mg, coffee_type, notes)
@@ -141,10 +141,10 @@ pub fn add(database: &Path, name: &str, coffees: u32) {
 
 /// A database in `folder` with these rows, made by the program and at rest. All of them are states of
 /// one database: they have the same id.
-pub fn make(folder: &Path, name: &str, coffees: u32) {
-    Server::start(folder).stop_well();
+pub fn make_database(folder: &Path, name: &str, coffees: u32) {
+    Server::start(folder).stop_cleanly();
     let database = folder.join("coffee.db");
-    add(&database, name, coffees);
+    add_entries(&database, name, coffees);
     set_id(&database, "0123456789abcdef0123456789abcdef");
 }
 
@@ -158,18 +158,18 @@ pub fn set_id(database: &Path, id: &str) {
 
 /// The id of a database or a backup at rest.
 pub fn id_of(database: &Path) -> String {
-    let (_folder, copy) = copy_of(database);
+    let (_folder, copy) = open_copy(database);
     copy.query_row("select id from database_identity", [], |row| row.get(0)).unwrap()
 }
 
 /// Serves, logs five coffees, and dies as in a power cut: they are in the log alone.
-pub fn die_with_five_in_the_log(folder: &Path) {
+pub fn crash_with_five_coffees_in_the_wal(folder: &Path) {
     let served = Server::start(folder);
     for _ in 0..5 {
         assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 80}"#).status, 201);
     }
     served.signal(rustix::process::Signal::KILL);
-    drop(served.running.end());
+    drop(served.process.wait());
 }
 
 /// The names in a folder, sorted.
@@ -193,13 +193,13 @@ pub fn backups(folder: &Path) -> Vec<PathBuf> {
 
 /// Asserts that nothing unfinished lies about, and that every backup is one.
 #[track_caller]
-pub fn assert_tidy(folder: &Path) {
-    assert_tidy_with(folder, &[]);
+pub fn assert_no_leftovers(folder: &Path) {
+    assert_no_leftovers_with(folder, &[]);
 }
 
-/// [`assert_tidy`], by a program with these variables.
+/// [`assert_no_leftovers`], by a program with these variables.
 #[track_caller]
-pub fn assert_tidy_with(folder: &Path, variables: &[(&str, &Path)]) {
+pub fn assert_no_leftovers_with(folder: &Path, variables: &[(&str, &Path)]) {
     for place in [folder, &folder.join("backups")] {
         for name in names(place) {
             let is_stray =
@@ -210,7 +210,7 @@ pub fn assert_tidy_with(folder: &Path, variables: &[(&str, &Path)]) {
     for backup in backups(folder) {
         let name = backup.to_str().unwrap();
         assert!(name.ends_with(".db"), "{name} was left");
-        let verified = run(tracker(folder, &["verify", name]).envs(variables.iter().copied()));
+        let verified = run(command_in(folder, &["verify", name]).envs(variables.iter().copied()));
         assert_eq!(verified.code, Some(0), "{verified:?}");
     }
 }

@@ -36,9 +36,9 @@ const PULSE: usize = COLUMNS - 1;
 /// Variance of the rounding to whole beats per minute, the lower bound of the residual variance.
 const ROUNDING_VARIANCE: f64 = 1.0 / 12.0;
 
-type Columns = [f64; COLUMNS];
+type ColumnValues = [f64; COLUMNS];
 /// Matrix of sums of products of columns; symmetric.
-type CrossProducts = [Columns; COLUMNS];
+type CrossProducts = [ColumnValues; COLUMNS];
 type Harmonics = [f64; RHYTHM];
 
 /// Estimated response of the heart rate to caffeine.
@@ -71,7 +71,7 @@ pub struct WithinDayRegression {
     /// Sum of `days`.
     total: CrossProducts,
     /// Caffeine row of `total` for each lag.
-    lagged: [Columns; LAGS],
+    lagged: [ColumnValues; LAGS],
     quarter_hours: u64,
     today: DaySums,
 }
@@ -80,7 +80,7 @@ pub struct WithinDayRegression {
 #[derive(Clone, Debug, Default)]
 struct DaySums {
     count: u64,
-    sums: Columns,
+    sums: ColumnValues,
     products: CrossProducts,
     lagged_sums: [f64; LAGS],
     /// Products of each column with the lagged caffeine; for the caffeine column, squares of the latter.
@@ -104,7 +104,7 @@ impl Default for WithinDayRegression {
             harmonics: (0..QUARTERS_PER_DAY).map(harmonics).collect(),
             days: Vec::new(),
             total: CrossProducts::default(),
-            lagged: [Columns::default(); LAGS],
+            lagged: [ColumnValues::default(); LAGS],
             quarter_hours: 0,
             today: DaySums::default(),
         }
@@ -131,7 +131,7 @@ impl WithinDayRegression {
     /// active caffeine, and the latter 0, 1, 2 … quarters before.
     pub fn push(&mut self, quarter_of_day: usize, bpm: f64, mg: f64, lagged_mg: &[f64; LAGS]) {
         let Some(harmonics) = self.harmonics.get(quarter_of_day) else { return };
-        let mut columns = Columns::default();
+        let mut columns = ColumnValues::default();
         columns[CAFFEINE] = mg / 100.0;
         columns[1..PULSE].copy_from_slice(harmonics);
         columns[PULSE] = bpm;
@@ -283,7 +283,7 @@ fn fit(products: &CrossProducts, variance: f64) -> Option<RidgeFit> {
     }
     let slope = (products[CAFFEINE][PULSE] - explained(&rhythm_pulse)) / caffeine_squares;
     let without_caffeine: Harmonics = std::array::from_fn(|n| rhythm_pulse[n] - slope * rhythm_caffeine[n]);
-    let mut residual = Columns::default();
+    let mut residual = ColumnValues::default();
     residual[CAFFEINE] = -slope;
     let rhythm_weights = solve(rhythm, without_caffeine)?;
     residual[1..PULSE].iter_mut().zip(rhythm_weights).for_each(|(weight, value)| *weight = -value);
@@ -293,8 +293,9 @@ fn fit(products: &CrossProducts, variance: f64) -> Option<RidgeFit> {
 }
 
 /// Returns wᵀ·M·w.
-fn quadratic_form(products: &CrossProducts, weights: &Columns) -> f64 {
-    let dot = |row: &Columns| row.iter().zip(weights).map(|(product, weight)| product * weight).sum::<f64>();
+fn quadratic_form(products: &CrossProducts, weights: &ColumnValues) -> f64 {
+    let dot =
+        |row: &ColumnValues| row.iter().zip(weights).map(|(product, weight)| product * weight).sum::<f64>();
     products.iter().zip(weights).map(|(row, weight)| weight * dot(row)).sum()
 }
 

@@ -1,4 +1,5 @@
-//! Advice from the caffeine model: the dose that is possible now, the last coffee before bedtime, a summary of the day.
+//! Advice from the caffeine model: the dose that is possible now, the last coffee before bedtime, a summary
+//! of the day.
 //!
 //! It is an estimate for an average adult. `sources` lists every constant that the advice depends on.
 
@@ -91,8 +92,8 @@ pub struct ActiveCaffeine {
     /// With slow elimination: the half-life times 1.6.
     #[schema(minimum = 0)]
     pub high_mg: f64,
-    /// Time of the highest level from `timestamp` on; `timestamp` itself when the level only falls; null without
-    /// caffeine.
+    /// Time of the highest level from `timestamp` on; `timestamp` itself when the level only falls; null
+    /// without caffeine.
     #[schema(value_type = Option<String>, format = DateTime, required)]
     pub peak_at: Option<Timestamp>,
     pub half_life_hours: f64,
@@ -114,8 +115,8 @@ pub struct ActiveCaffeine {
     /// `sleep_threshold_mg` from bedtime on and the day within `daily_limit_mg`; null when there is none.
     #[schema(value_type = Option<String>, format = DateTime, required)]
     pub last_safe_coffee_at: Option<Timestamp>,
-    /// Largest dose at `timestamp` (at most 200 mg) that keeps the level at or below `sleep_threshold_mg` from bedtime
-    /// on and the day within `daily_limit_mg`. Rounded down.
+    /// Largest dose at `timestamp` (at most 200 mg) that keeps the level at or below `sleep_threshold_mg`
+    /// from bedtime on and the day within `daily_limit_mg`. Rounded down.
     #[schema(minimum = 0)]
     pub can_drink_now_mg: f64,
     /// Recommended maximum for a calendar day (a setting).
@@ -148,8 +149,9 @@ pub struct CoffeeSummary {
     /// Active caffeine in milligrams, with 2 decimals.
     #[schema(minimum = 0)]
     pub active_caffeine_mg: f64,
-    /// `Warning`: the daily limit is exceeded, or more than 200 mg is active. `Caution`: the level at the next bedtime
-    /// would exceed the sleep threshold, or another usual dose would exceed the daily limit. Otherwise `Good`.
+    /// `Warning`: the daily limit is exceeded, or more than 200 mg is active. `Caution`: the level at the
+    /// next bedtime would exceed the sleep threshold, or another usual dose would exceed the daily limit.
+    /// Otherwise `Good`.
     pub status: &'static str,
     /// The reason for `status` as a sentence.
     pub insight: String,
@@ -185,8 +187,8 @@ impl CaffeineProfile {
         )
     }
 
-    /// Returns the usual dose in milligrams: the setting, or the (lower) median of the latest doses above 0, or an
-    /// espresso.
+    /// Returns the usual dose in milligrams: the setting, or the (lower) median of the latest doses above
+    /// 0, or an espresso.
     fn usual_dose(&self, latest: &[Milligrams]) -> f64 {
         let mut doses: Vec<f64> = latest.iter().map(|dose| dose.mg()).filter(|mg| *mg > 0.0).collect();
         doses.sort_by(f64::total_cmp);
@@ -196,8 +198,8 @@ impl CaffeineProfile {
 }
 
 impl<'a> CaffeineAdvisor<'a> {
-    /// Creates an advisor for `at`. `doses` are those of [`CaffeineProfile::dose_window`] in time order, `latest`
-    /// the latest [`USUAL_DOSE_SAMPLE`] doses up to `at`.
+    /// Creates an advisor for `at`. `doses` are those of [`CaffeineProfile::dose_window`] in time order,
+    /// `latest` the latest [`USUAL_DOSE_SAMPLE`] doses up to `at`.
     pub fn new(
         profile: &'a CaffeineProfile,
         zone: &'a Zone,
@@ -333,8 +335,9 @@ impl<'a> CaffeineAdvisor<'a> {
 
     /// Returns the latest time of a safe usual dose.
     ///
-    /// The highest level after bedtime of all doses is at most the sum of the highest level of the earlier doses and
-    /// that of the new dose alone. The latter grows with the time of the new dose, so there is one latest time.
+    /// The highest level after bedtime of all doses is at most the sum of the highest level of the earlier
+    /// doses and that of the new dose alone. The latter grows with the time of the new dose, so there is
+    /// one latest time.
     fn last_safe_coffee_at(&self) -> Option<Timestamp> {
         let (kinetics, dose) = (&self.profile.kinetics, self.usual_dose_mg.min(MAX_SINGLE_DOSE_MG));
         let (left, peak) = (self.left_of_night(), kinetics.peak_hours());

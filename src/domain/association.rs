@@ -1,8 +1,8 @@
 //! Pearson's and Spearman's correlation coefficients with p-values and 95 % intervals, for grouped values.
 //!
-//! Values come in consecutive groups (days). Values within a group may be correlated; Kish's design effect reduces the
-//! effective sample size accordingly. With one value in each group the results are the textbook's. The tests compare with
-//! scipy, see `tests/data/statistics.json`.
+//! Values come in consecutive groups (days). Values within a group may be correlated; Kish's design effect
+//! reduces the effective sample size accordingly. With one value in each group the results are the
+//! textbook's. The tests compare with scipy, see `tests/data/statistics.json`.
 
 use crate::domain::t_distribution::two_sided_p;
 
@@ -22,13 +22,14 @@ pub struct Association {
     pub interval: Option<(f64, f64)>,
 }
 
-/// Returns Pearson's r of `x` and `y` in consecutive groups of the given sizes; `None` when either is constant.
+/// Returns Pearson's r of `x` and `y` in consecutive groups of the given sizes; `None` when either is
+/// constant.
 pub fn pearson(x: &[f64], y: &[f64], groups: &[usize]) -> Option<Association> {
     associate(x.to_vec(), y.to_vec(), groups, |_| 1.0)
 }
 
-/// Returns Spearman's rank correlation; ties share their mean rank. The interval is that of Bonett & Wright (2000),
-/// doi:10.1007/BF02294183.
+/// Returns Spearman's rank correlation; ties share their mean rank. The interval is that of Bonett & Wright
+/// (2000), doi:10.1007/BF02294183.
 pub fn spearman(x: &[f64], y: &[f64], groups: &[usize]) -> Option<Association> {
     associate(ranks(x), ranks(y), groups, |r| 1.0 + r * r / 2.0)
 }
@@ -60,8 +61,9 @@ fn associate(
     Some(Association { r, effective, p, interval })
 }
 
-/// Returns the factor, at least 1, by which the correlation within groups inflates the variance of the slope: Kish
-/// (1965), "Survey Sampling"; for slopes Moulton (1986), doi:10.1016/0304-4076(86)90021-7. `None` for a single group.
+/// Returns the factor, at least 1, by which the correlation within groups inflates the variance of the
+/// slope: Kish (1965), "Survey Sampling"; for slopes Moulton (1986), doi:10.1016/0304-4076(86)90021-7.
+/// `None` for a single group.
 fn design_effect(x: &[f64], y: &[f64], slope: f64, groups: &[usize]) -> Option<f64> {
     if groups.len() < 2 {
         return None;

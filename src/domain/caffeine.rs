@@ -1,7 +1,8 @@
-//! Pharmacokinetic model of caffeine: one compartment, first-order absorption and elimination, in closed form.
+//! Pharmacokinetic model of caffeine: one compartment, first-order absorption and elimination, in closed
+//! form.
 //!
-//! It works on instants, independent of calendar days, and describes an average adult. Levels over time are in
-//! `forecast`, advice is in `advice`.
+//! It works on instants, independent of calendar days, and describes an average adult. Levels over time are
+//! in `forecast`, advice is in `advice`.
 
 use std::ops::RangeInclusive;
 
@@ -23,8 +24,8 @@ pub const LOW_FACTOR: f64 = 0.6;
 /// Half-life factor of the upper band: 5 h × 1.6 is 8 h, as with oral contraceptives (Abernethy 1985) or in
 /// pregnancy (doi:10.1007/BF00637512).
 pub const HIGH_FACTOR: f64 = 1.6;
-/// Age of the oldest relevant dose, in half-lives of the upper band. Less than 0.05 mg is left of a dose of 1 kg, the
-/// largest that can be stored.
+/// Age of the oldest relevant dose, in half-lives of the upper band. Less than 0.05 mg is left of a dose of
+/// 1 kg, the largest that can be stored.
 const LOOKBACK_HALF_LIVES: f64 = 25.0;
 /// Supported half-lives in hours.
 pub const HALF_LIFE_RANGE: RangeInclusive<f64> = 1.0..=24.0;
@@ -99,8 +100,8 @@ impl Kinetics {
             return state;
         }
         let (ka, ke) = (self.absorption_per_hour, self.elimination_per_hour());
-        // The closed form is symmetric in both rates. One exponential of their difference is accurate for ka ≈ ke,
-        // where the limit is ka·t·e^(−ke·t).
+        // The closed form is symmetric in both rates. One exponential of their difference is accurate for
+        // ka ≈ ke, where the limit is ka·t·e^(−ke·t).
         let (slow, gap) = (ka.min(ke), (ka - ke).abs());
         let spread = if gap > 0.0 { -(-gap * hours).exp_m1() / gap } else { hours };
         let absorbed = state.gut_mg * ka * (-slow * hours).exp() * spread;
@@ -127,14 +128,14 @@ impl Kinetics {
         self.hours_to_peak(CaffeineState { gut_mg: 1.0, active_mg: 0.0 })
     }
 
-    /// Returns the highest level in milligrams from `hours_since` (0 or more) hours after a single dose on. It does
-    /// not increase with `hours_since`.
+    /// Returns the highest level in milligrams from `hours_since` (0 or more) hours after a single dose on.
+    /// It does not increase with `hours_since`.
     pub fn highest_after(&self, dose_mg: f64, hours_since: f64) -> f64 {
         self.active_after_dose(dose_mg, hours_since.max(self.peak_hours()))
     }
 
-    /// Returns the hours until the level is highest without further doses, 0 when it only falls. The level rises
-    /// while absorption exceeds elimination and falls afterwards.
+    /// Returns the hours until the level is highest without further doses, 0 when it only falls. The level
+    /// rises while absorption exceeds elimination and falls afterwards.
     pub fn hours_to_peak(&self, state: CaffeineState) -> f64 {
         let (ka, ke) = (self.absorption_per_hour, self.elimination_per_hour());
         let rise = state.gut_mg * ka - state.active_mg * ke;

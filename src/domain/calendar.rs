@@ -88,8 +88,8 @@ impl Zone {
         (self.start_of(date), self.start_of(date.next()))
     }
 
-    /// Returns the first instant from `at` on with the local time `time`. When clocks skip it, this is the instant as
-    /// long after midnight; when clocks repeat it, the earlier one.
+    /// Returns the first instant from `at` on with the local time `time`. When clocks skip it, this is the
+    /// instant as long after midnight; when clocks repeat it, the earlier one.
     pub fn next_occurrence(&self, time: LocalTime, at: Timestamp) -> Timestamp {
         let on = |date: Date| {
             let instant = self.tz.to_timestamp(date.0.to_datetime(time.0));
@@ -146,8 +146,8 @@ impl Serialize for Date {
     }
 }
 
-/// Converter of instants to local dates and times. It caches the offset between two transitions, so the rules of
-/// the zone are rarely evaluated for rows in time order.
+/// Converter of instants to local dates and times. It caches the offset between two transitions, so the
+/// rules of the zone are rarely evaluated for rows in time order.
 pub struct LocalClock<'z> {
     tz: &'z TimeZone,
     /// Validity of `offset`: [from, until) in microseconds.

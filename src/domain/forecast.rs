@@ -1,7 +1,8 @@
 //! Forecast of active caffeine: the curve, its peak, and the time from which it stays below a threshold.
 //!
-//! Every known dose counts from its own time on, including doses after the requested instant; no other doses are assumed.
-//! The doses are visited once in time order, so the cost grows with doses plus points, not with their product.
+//! Every known dose counts from its own time on, including doses after the requested instant; no other
+//! doses are assumed. The doses are visited once in time order, so the cost grows with doses plus points,
+//! not with their product.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -97,8 +98,8 @@ impl<'d> Forecast<'d> {
         (0..=points).map(|n| level(&mut cursors, from.plus(n * step))).collect()
     }
 
-    /// Returns the time of the highest level from `from` on: `from` itself when the level only falls, `None` without
-    /// caffeine.
+    /// Returns the time of the highest level from `from` on: `from` itself when the level only falls,
+    /// `None` without caffeine.
     pub fn peak_at(&self, from: Timestamp) -> Option<Timestamp> {
         self.peak(from).map(|(at, _)| at)
     }
@@ -108,8 +109,8 @@ impl<'d> Forecast<'d> {
         self.peak(from).map_or(0.0, |(_, mg)| mg)
     }
 
-    /// Returns the time, not before `from`, from which the level stays at or below `threshold_mg`, within a few
-    /// microseconds. `None` when it never does: for a threshold of 0 or less, or NaN.
+    /// Returns the time, not before `from`, from which the level stays at or below `threshold_mg`, within a
+    /// few microseconds. `None` when it never does: for a threshold of 0 or less, or NaN.
     pub fn below_threshold_at(&self, from: Timestamp, threshold_mg: f64) -> Option<Timestamp> {
         if threshold_mg.is_nan() || threshold_mg < 0.0 {
             return None;

@@ -1,4 +1,5 @@
-//! Map from an optional name to a value, in order of first appearance, with lookups that do not copy the name.
+//! Map from an optional name to a value, in order of first appearance, with lookups that do not copy the
+//! name.
 
 use std::collections::HashMap;
 

@@ -41,7 +41,8 @@ impl JsonScalar {
         number.filter(|number| number.is_finite()).map(|number| number + 0.0)
     }
 
-    /// Returns the value for an error message, with text cut to 100 characters. `None` when it is absent or nested.
+    /// Returns the value for an error message, with text cut to 100 characters. `None` when it is absent or
+    /// nested.
     pub fn excerpt(&self) -> Option<Value> {
         match self {
             Self::Absent | Self::Nested => None,

@@ -1,5 +1,5 @@
-//! Lenient parser for dates with times as phones and spreadsheets write them: `2025-07-23 14:30:00 +0200`, and the
-//! 12-hour clock of several languages.
+//! Lenient parser for dates with times as phones and spreadsheets write them: `2025-07-23 14:30:00 +0200`,
+//! and the 12-hour clock of several languages.
 
 use jiff::civil;
 use jiff::tz::Offset;
@@ -12,8 +12,8 @@ const AM_MARKERS: [&str; 5] = ["am", "vorm", "上午", "오전", "ص"];
 const PM_MARKERS: [&str; 5] = ["pm", "nachm", "下午", "오후", "م"];
 
 impl Timestamp {
-    /// Parses `2025-07-23 14:30:00 +0200` and `2025-07-23 2:30:00 PM +0200`, with any kind of blank and an offset with
-    /// or without a colon. Times without an offset are in `zone`.
+    /// Parses `2025-07-23 14:30:00 +0200` and `2025-07-23 2:30:00 PM +0200`, with any kind of blank and an
+    /// offset with or without a colon. Times without an offset are in `zone`.
     pub fn parse_lenient(text: &str, zone: &Zone) -> Option<Self> {
         if let Some(instant) = parse_fixed(text.as_bytes()) {
             return Some(instant);
@@ -51,7 +51,8 @@ fn to_24_hours(clock: &str, marker: &str) -> Option<String> {
     Some(format!("{hour:02}:{rest}"))
 }
 
-/// Parses exactly the form `2025-07-23 14:30:00 +0200`, without allocations: an Apple Health export has millions.
+/// Parses exactly the form `2025-07-23 14:30:00 +0200`, without allocations: an Apple Health export has
+/// millions.
 fn parse_fixed(text: &[u8]) -> Option<Timestamp> {
     let text: &[u8; 25] = text.try_into().ok()?;
     for (at, separator) in [(4, b'-'), (7, b'-'), (10, b' '), (13, b':'), (16, b':'), (19, b' ')] {

@@ -1,4 +1,5 @@
-//! Domain types and calculations: entries, units, time and zones, the caffeine model, statistics, correlation.
+//! Domain types and calculations: entries, units, time and zones, the caffeine model, statistics,
+//! correlation.
 //!
 //! Pure code without I/O, clock, SQLite or HTTP. Invalid values cannot be constructed.
 

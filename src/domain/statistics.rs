@@ -1,7 +1,7 @@
 //! Statistics of heart rates: exact summaries from a histogram, and time buckets for plots.
 //!
-//! Sums are integers until the last step, so neither the order nor the number of readings costs precision. Memory
-//! depends on the highest heart rate or the number of buckets, not on the number of readings.
+//! Sums are integers until the last step, so neither the order nor the number of readings costs precision.
+//! Memory depends on the highest heart rate or the number of buckets, not on the number of readings.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -207,8 +207,8 @@ impl TimeBuckets {
     /// Maximum number of buckets.
     pub const MAX: u16 = 1000;
 
-    /// Divides [`start`, `end`) into `count` (clamped to 1 to [`Self::MAX`]) buckets whose lengths differ by at most
-    /// one microsecond.
+    /// Divides [`start`, `end`) into `count` (clamped to 1 to [`Self::MAX`]) buckets whose lengths differ
+    /// by at most one microsecond.
     pub fn new(start: Timestamp, end: Timestamp, count: u16) -> Self {
         Self { start, end, count: count.clamp(1, Self::MAX), finished: Vec::new(), open: None }
     }

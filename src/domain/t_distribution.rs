@@ -1,7 +1,7 @@
 //! Student's t distribution, and estimates with t-based intervals and p-values.
 //!
-//! The `statrs` crate is not used because it loses digits with many degrees of freedom. The tests compare with scipy,
-//! see `tests/data/statistics.json`.
+//! The `statrs` crate is not used because it loses digits with many degrees of freedom. The tests compare
+//! with scipy, see `tests/data/statistics.json`.
 
 /// Coverage of confidence intervals.
 const CONFIDENCE: f64 = 0.95;
@@ -36,8 +36,8 @@ impl Estimate {
     }
 }
 
-/// Returns the two-sided p-value of `t` with more than 0 degrees of freedom: the regularized incomplete beta function
-/// I of ν/(ν + t²) at ν/2 and 1/2 (Abramowitz & Stegun 26.7.1).
+/// Returns the two-sided p-value of `t` with more than 0 degrees of freedom: the regularized incomplete
+/// beta function I of ν/(ν + t²) at ν/2 and 1/2 (Abramowitz & Stegun 26.7.1).
 pub fn two_sided_p(t: f64, degrees_of_freedom: f64) -> f64 {
     let (a, b) = (degrees_of_freedom / 2.0, 0.5);
     let ratio = t * t / degrees_of_freedom;
@@ -74,7 +74,8 @@ pub fn critical_value(degrees_of_freedom: f64) -> f64 {
     f64::midpoint(low, high)
 }
 
-/// Evaluates the continued fraction of DLMF 8.17.22 with the algorithm of Lentz (1976), doi:10.1364/AO.15.000668.
+/// Evaluates the continued fraction of DLMF 8.17.22 with the algorithm of Lentz (1976),
+/// doi:10.1364/AO.15.000668.
 fn beta_fraction(a: f64, b: f64, x: f64) -> f64 {
     const TINY: f64 = 1e-300;
     let non_zero = |value: f64| if value.abs() < TINY { TINY } else { value };

@@ -1,7 +1,7 @@
 //! Cleaning of text from users: trimmed, without control characters, never empty. Lengths count characters.
 
-/// Removes control characters other than `\n`, `\r` and `\t`, and surrounding whitespace. Returns `Ok(None)` when
-/// nothing is left.
+/// Removes control characters other than `\n`, `\r` and `\t`, and surrounding whitespace. Returns
+/// `Ok(None)` when nothing is left.
 ///
 /// # Errors
 /// The number of characters when there are more than `max`.

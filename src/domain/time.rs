@@ -64,8 +64,8 @@ impl Timestamp {
     }
 
     /// Parses RFC 3339, common variations of it, and local times. A local time is in the zone that it names
-    /// (`2025-07-23T14:30:00[Europe/Berlin]`), otherwise in `zone`. A space in place of `+`, from a query that was not
-    /// percent-encoded, is accepted.
+    /// (`2025-07-23T14:30:00[Europe/Berlin]`), otherwise in `zone`. A space in place of `+`, from a query
+    /// that was not percent-encoded, is accepted.
     ///
     /// # Errors
     /// A message that states the requirement.
@@ -136,8 +136,8 @@ impl TimestampText {
 }
 
 impl Timestamp {
-    /// Formats the instant as in every response: RFC 3339 in UTC with six decimals. It does not allocate, because a list has
-    /// a thousand instants.
+    /// Formats the instant as in every response: RFC 3339 in UTC with six decimals. It does not allocate,
+    /// because a list has a thousand instants.
     pub fn text(self) -> TimestampText {
         let utc = Offset::UTC.to_datetime(self.to_jiff());
         let mut text = *b"0000-00-00T00:00:00.000000Z";

@@ -1,9 +1,9 @@
 //! Simulates the coffees and heart rates of a person, for the demo, tests and benchmarks.
 //!
 //! The numbers are chosen to look like those of a healthy adult; they are not measurements. One local
-//! calendar day is generated at a time, so memory does not grow with the number of days. The same seed, habits,
-//! zone and dates give the same days on every machine, except for heart rates at the very edge of rounding:
-//! the last bit of `exp` differs between machines. Nothing is stored here.
+//! calendar day is generated at a time, so memory does not grow with the number of days. The same seed,
+//! habits, zone and dates give the same days on every machine, except for heart rates at the very edge of
+//! rounding: the last bit of `exp` differs between machines. Nothing is stored here.
 
 mod day_plan;
 mod drinks;

@@ -13,8 +13,9 @@ use crate::domain::t_distribution::Estimate;
 /// heart rate. Sleep is among them because the first coffee of a day follows it.
 pub const EXCLUDED_CONTEXTS: [&str; 5] = ["active", "exercise", "panic", "sleeping", "stressed"];
 
-/// Strength of the evidence that caffeine changes the heart rate, from the p-value of `statistics.response`. The
-/// words are those of Muff et al. (2022), doi:10.1016/j.tree.2021.10.009, one step stricter.
+/// Strength of the evidence that caffeine changes the heart rate, from the p-value of
+/// `statistics.response`. The words are those of Muff et al. (2022), doi:10.1016/j.tree.2021.10.009, one
+/// step stricter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
@@ -29,8 +30,8 @@ pub enum Verdict {
     Strong,
 }
 
-/// Statistics of a correlation. Beats per minute have 2 decimals, r has 3, p has 3 significant digits. Intervals are
-/// 95 % confidence intervals: lower end, upper end.
+/// Statistics of a correlation. Beats per minute have 2 decimals, r has 3, p has 3 significant digits.
+/// Intervals are 95 % confidence intervals: lower end, upper end.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct CorrelationStatistics {
     /// Contexts whose readings were excluded; empty when `context` was given.
@@ -41,16 +42,16 @@ pub struct CorrelationStatistics {
     pub increase: Option<HeartRateIncrease>,
     /// Correlation of dose and increase over the same pairs.
     pub dose_and_increase: DoseAndIncrease,
-    /// Response of the heart rate to the modelled caffeine, adjusted for day and time of day; the basis of the verdict.
-    /// Null when too few days have both readings and caffeine.
+    /// Response of the heart rate to the modelled caffeine, adjusted for day and time of day; the basis of
+    /// the verdict. Null when too few days have both readings and caffeine.
     #[schema(required)]
     pub response: Option<HeartRateResponse>,
     /// The verdict as a sentence.
     pub explanation: String,
 }
 
-/// Increase of the heart rate after a coffee. The unit of analysis is the day, because coffees of one day may share
-/// readings.
+/// Increase of the heart rate after a coffee. The unit of analysis is the day, because coffees of one day
+/// may share readings.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
 pub struct HeartRateIncrease {
     #[schema(minimum = 1)]
@@ -119,8 +120,8 @@ pub struct HeartRateResponse {
     #[schema(minimum = -1, maximum = 1)]
     pub r: f64,
     pub r_interval: [f64; 2],
-    /// Delay between caffeine and heart rate, up to 6 hours, with the strongest correlation. Meaningless without
-    /// evidence.
+    /// Delay between caffeine and heart rate, up to 6 hours, with the strongest correlation. Meaningless
+    /// without evidence.
     #[schema(minimum = 0, maximum = 6)]
     pub strongest_lag_hours: f64,
     #[schema(minimum = -1, maximum = 1)]
@@ -156,8 +157,8 @@ pub fn evaluate(
     (verdict, statistics)
 }
 
-/// Estimates the mean of values in consecutive groups of the given sizes, with a jackknife over groups. With one value
-/// in each group this is the one-sample t-test. `None` with fewer than two groups.
+/// Estimates the mean of values in consecutive groups of the given sizes, with a jackknife over groups.
+/// With one value in each group this is the one-sample t-test. `None` with fewer than two groups.
 pub fn mean_by_groups(values: &[f64], groups: &[usize]) -> Option<Estimate> {
     if groups.len() < 2 {
         return None;

@@ -1,8 +1,8 @@
 //! Effect of coffee on the heart rate, from one pass over coffees and readings in time order.
 //!
 //! `pairs` compares the readings after each coffee with those before it. `quarters` and `response` relate
-//! all readings to the modelled caffeine. `evidence` derives statistics and a verdict. Memory grows with the number of
-//! coffees and days, not with the number of readings.
+//! all readings to the modelled caffeine. `evidence` derives statistics and a verdict. Memory grows with
+//! the number of coffees and days, not with the number of readings.
 
 mod evidence;
 mod pairs;

@@ -4,10 +4,11 @@
 //! heart rate = level of the day + daily rhythm + slope × caffeine + residual
 //!
 //! - **Level of the day.** Day fixed effects remove differences between days: sleep, weather, a cold.
-//! - **Daily rhythm.** The first two harmonics of 24 hours, as fitted to wearables by Natarajan et al. (2025),
-//!   doi:10.1080/07420528.2024.2446622. When coffee is always drunk at the same hour, its effect cannot be separated
-//!   from that of the hour. A normal (ridge) prior with standard deviation [`RHYTHM_BPM`] therefore
-//!   bounds the harmonics, and the remaining freedom of the rhythm adds to the standard error of the slope.
+//! - **Daily rhythm.** The first two harmonics of 24 hours, as fitted to wearables by Natarajan et al.
+//!   (2025), doi:10.1080/07420528.2024.2446622. When coffee is always drunk at the same hour, its effect
+//!   cannot be separated from that of the hour. A normal (ridge) prior with standard deviation
+//!   [`RHYTHM_BPM`] therefore bounds the harmonics, and the remaining freedom of the rhythm adds to the
+//!   standard error of the slope.
 //! - **Residual.** Neighbouring quarters are correlated, so the standard error comes from leaving out one
 //!   day at a time: the cluster jackknife CV3J of MacKinnon, Nielsen & Webb (2023),
 //!   doi:10.1016/j.jeconom.2022.04.001. Only days on which caffeine varied count as degrees of freedom.
@@ -23,8 +24,8 @@ pub const QUARTERS_PER_DAY: usize = 96;
 /// Number of lags between caffeine and heart rate: 0 to 6 hours in quarters of an hour.
 pub const LAGS: usize = 25;
 /// Prior standard deviation of the rhythm's coefficients by harmonic, in beats per minute: about 4 bpm
-/// of variation over the day and half of that twice a day. This is our assumption; with a week of readings from
-/// morning to night its influence vanishes.
+/// of variation over the day and half of that twice a day. This is our assumption; with a week of readings
+/// from morning to night its influence vanishes.
 pub const RHYTHM_BPM: [f64; 2] = [3.0, 1.5];
 
 /// Number of rhythm columns: cosine and sine of each harmonic.
@@ -127,8 +128,8 @@ fn prior_variance(column: usize) -> f64 {
 }
 
 impl WithinDayRegression {
-    /// Adds a quarter of an hour: its number in the day (0 to 95), the mean heart rate, the mean milligrams of
-    /// active caffeine, and the latter 0, 1, 2 … quarters before.
+    /// Adds a quarter of an hour: its number in the day (0 to 95), the mean heart rate, the mean milligrams
+    /// of active caffeine, and the latter 0, 1, 2 … quarters before.
     pub fn push(&mut self, quarter_of_day: usize, bpm: f64, mg: f64, lagged_mg: &[f64; LAGS]) {
         let Some(harmonics) = self.harmonics.get(quarter_of_day) else { return };
         let mut columns = ColumnValues::default();

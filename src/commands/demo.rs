@@ -1,39 +1,39 @@
-//! `demo`: fills an empty database with a plausible person, for a first look, for
-//! screenshots and for benchmarks. The same seed gives the same data.
+//! `demo`: fills an empty database with sample data, for a first look, screenshots and benchmarks. The same seed gives
+//! the same data.
 
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use clap::Args;
 
-use crate::commands::{Failure, print, progress};
+use crate::commands::{Failure, counted, print, progress};
 use crate::config::RawPlace;
 use crate::db::store::Options;
 use crate::domain::time::Timestamp;
 use crate::fs::privileges::Identity;
 use crate::simulator::{DEFAULT_BPM_PER_100_MG, Habits, SimulatedDay, SimulatedPerson};
-use crate::transfer::bulk_load::{FillError, Filler};
+use crate::transfer::bulk_load::{BulkLoadError, BulkLoader};
 
-/// Who to make up.
+/// Arguments of `demo`.
 #[derive(Args, Debug)]
 pub struct DemoArgs {
-    /// How many days back the person began; the last one is today
+    /// Number of days, up to today
     #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36_500))]
     days: u32,
 
-    /// Coffees a day, on average
+    /// Average number of coffees per day
     #[arg(long, default_value_t = 4.0, value_parser = coffees)]
     coffees_per_day: f64,
 
-    /// Heart-rate readings a day
+    /// Number of heart-rate readings per day
     #[arg(long, default_value_t = 1440, value_parser = clap::value_parser!(u32).range(0..=100_000))]
     readings_per_day: u32,
 
-    /// How far 100 mg of caffeine lift the pulse, in beats per minute; 0: not at all
+    /// Effect of 100 mg of caffeine on the heart rate, in beats per minute
     #[arg(long, default_value_t = DEFAULT_BPM_PER_100_MG, value_parser = effect)]
     bpm_per_100_mg: f64,
 
-    /// Another seed is another person
+    /// Seed of the random numbers; the same seed gives the same data
     #[arg(long, default_value_t = 1)]
     seed: u64,
 
@@ -51,11 +51,11 @@ fn effect(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| "must be a number from 0 to 20".to_owned())
 }
 
-impl From<FillError> for Failure {
-    fn from(error: FillError) -> Self {
+impl From<BulkLoadError> for Failure {
+    fn from(error: BulkLoadError) -> Self {
         match error {
-            FillError::Open(e) => e.into(),
-            FillError::NotEmpty { .. } | FillError::Store(_) => Self::Failed(error.to_string()),
+            BulkLoadError::Open(e) => e.into(),
+            BulkLoadError::NotEmpty { .. } | BulkLoadError::Store(_) => Self::Failed(error.to_string()),
         }
     }
 }
@@ -63,11 +63,11 @@ impl From<FillError> for Failure {
 /// Fills the database.
 ///
 /// # Errors
-/// That it is not empty, in use, or cannot be written.
+/// The database is not empty, in use, or cannot be written.
 pub fn run(args: DemoArgs) -> Result<(), Failure> {
     let place = args.place.check()?;
     Identity::of_owner(&place.database).context("the rights of the database's owner")?;
-    let mut filler = Filler::open(&Options {
+    let mut loader = BulkLoader::open(&Options {
         path: place.database.clone(),
         backups: place.backups,
         quick_readers: 1,
@@ -87,27 +87,27 @@ pub fn run(args: DemoArgs) -> Result<(), Failure> {
     let mut date = place.zone.date(now).minus_days(args.days - 1);
     for _ in 0..args.days {
         person.simulate_day(date, &mut day);
-        for coffee in day.coffees.iter().filter(|c| c.timestamp <= now) {
-            filler
-                .coffee(coffee.timestamp, coffee.caffeine_mg, coffee.coffee_type, coffee.notes)
-                .map_err(FillError::from)?;
+        for coffee in day.coffees.iter().filter(|coffee| coffee.timestamp <= now) {
+            loader.add_coffee(coffee.timestamp, coffee.caffeine_mg, coffee.coffee_type, coffee.notes)?;
             coffees += 1;
         }
-        for reading in day.readings.iter().filter(|r| r.timestamp <= now) {
-            filler.reading(reading.timestamp, reading.bpm, Some(reading.context)).map_err(FillError::from)?;
+        for reading in day.readings.iter().filter(|reading| reading.timestamp <= now) {
+            loader.add_reading(reading.timestamp, reading.bpm, Some(reading.context))?;
             readings += 1;
         }
         if bar.position() % 30 == 29 {
-            filler.commit().map_err(FillError::from)?;
+            loader.commit()?;
         }
         bar.inc(1);
         date = date.next();
     }
-    filler.finish().map_err(FillError::from)?;
+    loader.finish()?;
     bar.finish_and_clear();
     print(&format!(
-        "{coffees} coffees and {readings} readings of {} days in {} ({:.1} s)",
-        args.days,
+        "added {} and {} over {} to {} ({:.1} s)",
+        counted(coffees, "coffee"),
+        counted(readings, "reading"),
+        counted(args.days.into(), "day"),
         place.database.display(),
         began.elapsed().as_secs_f64()
     ))

@@ -1,11 +1,6 @@
-//! `import`: brings entries from a file. One thread reads, another stores; a bounded channel
-//! between them, so that memory does not grow with the file and the database is never held
-//! while the file is waited for.
+//! `import`: adds the entries of a file. One thread reads and another stores, with a bounded channel in between, so that
+//! memory does not grow with the file and the database is not locked while the file is read.
 
-use std::fs::File;
-use std::io;
-use std::ops::ControlFlow;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -13,50 +8,45 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 
-use crate::commands::rejected::RejectedRows;
-use crate::commands::{Failure, grouped, print, progress};
+use crate::commands::rejected::RejectsFile;
+use crate::commands::{Failure, counted, print, progress};
 use crate::config::{RawPlace, RawRules};
 use crate::db::store::Options;
 use crate::domain::entry::Entry;
 use crate::domain::limits::EntryLimits;
 use crate::fs::privileges::Identity;
+use crate::transfer::formats::columns::{Column, EntryColumns};
 use crate::transfer::formats::delimited::Mapping;
-use crate::transfer::formats::detect::Format;
-use crate::transfer::formats::docker_stack::{DockerStack, Found as FoundRow};
-use crate::transfer::formats::import_row::Column;
-use crate::transfer::formats::input::{Input, Meter, Reading};
-use crate::transfer::formats::rows::{ReadError, Rejection, Row, Sink, Stopped, one_line};
-use crate::transfer::import::{ImportError, Imported, Importer};
+use crate::transfer::formats::detect::ImportFormat;
+use crate::transfer::formats::input::{Input, ReadOptions, ReadProgress};
+use crate::transfer::formats::sink::{ReadError, ReadRow, Rejection, Sink, SinkClosed, one_line};
+use crate::transfer::import::{ImportCounts, ImportError, Importer};
 
-/// Rows that go to the storing thread together, and how many such lots may wait.
-const LOT: usize = 512;
-const LOTS: usize = 16;
-/// Rows that are stored in one go, at most.
-const GO: usize = LOT * LOTS;
-/// Text of rows that go together at most, and that are stored in one go, in bytes: a note or a
-/// rejected row is a thousand times longer than usual rows.
-const LOT_BYTES: usize = 64 * 1024;
-const GO_BYTES: usize = LOT_BYTES * LOTS;
-/// Rejected rows that are shown.
-const SHOWN: u64 = 20;
-/// How much of each, in characters.
-const SHOWN_CONTENT: usize = 100;
+/// Maximum number of rows in a batch, and of batches in the channel.
+const BATCH_ROWS: usize = 512;
+const QUEUED_BATCHES: usize = 16;
+/// Maximum size of the text in a batch, in bytes: a note or a rejected row may be a thousand times longer than a usual
+/// row.
+const BATCH_BYTES: usize = 64 * 1024;
+/// Number of rejected rows that are printed, and the maximum length of each, in characters.
+const MAX_PRINTED: u64 = 20;
+const MAX_PRINTED_CONTENT: usize = 100;
 
-/// What to import.
+/// Arguments of `import`.
 #[derive(Args, Debug)]
 pub struct ImportArgs {
-    /// The file: Apple Health's export.zip or export.xml, the Docker stack's database or its
-    /// PostgreSQL dump, CSV, JSON Lines; also packed with gzip. `-` is standard input
+    /// File to import: Apple Health's export.zip or export.xml, the Docker stack's database or PostgreSQL
+    /// dump, CSV or JSON Lines, also compressed with gzip. `-` reads standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
-    /// What the file is, where its content does not tell
+    /// Format of the file [default: detected from its content]
     #[arg(long, value_enum)]
-    format: Option<FormatName>,
+    format: Option<FormatArg>,
 
-    /// A column of a CSV and what it means: id, timestamp, caffeine_mg, coffee_type, notes, bpm,
-    /// context or source; can be repeated
-    #[arg(long, value_name = "COLUMN=FIELD", value_parser = mapping)]
+    /// Import a CSV column as a field: id, timestamp, caffeine_mg, coffee_type, notes, bpm, context or
+    /// source; can be repeated
+    #[arg(long, value_name = "COLUMN=FIELD", value_parser = parse_mapping)]
     map: Vec<Mapping>,
 
     /// Read and compare, but store nothing
@@ -67,11 +57,11 @@ pub struct ImportArgs {
     #[arg(long, value_name = "FILE")]
     rejects: Option<PathBuf>,
 
-    /// Say nothing unless something goes wrong
+    /// Print nothing but errors
     #[arg(long, short)]
     quiet: bool,
 
-    /// Import doses and pulses outside the limits for new entries too
+    /// Import doses and heart rates outside the limits for new entries, too
     ///
     /// Without it, rows above MAX_CAFFEINE_MG, below MIN_HEART_RATE_BPM or above MAX_HEART_RATE_BPM
     /// are rejected.
@@ -85,9 +75,9 @@ pub struct ImportArgs {
     place: RawPlace,
 }
 
-/// The formats, as the command line calls them.
+/// Format names on the command line.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum FormatName {
+enum FormatArg {
     AppleHealth,
     DockerSqlite,
     PostgresDump,
@@ -95,36 +85,34 @@ enum FormatName {
     Jsonl,
 }
 
-impl From<FormatName> for Format {
-    fn from(name: FormatName) -> Self {
-        match name {
-            FormatName::AppleHealth => Self::AppleHealth,
-            FormatName::DockerSqlite => Self::DockerSqlite,
-            FormatName::PostgresDump => Self::PostgresDump,
-            FormatName::Csv => Self::Csv,
-            FormatName::Jsonl => Self::JsonLines,
+impl From<FormatArg> for ImportFormat {
+    fn from(format: FormatArg) -> Self {
+        match format {
+            FormatArg::AppleHealth => Self::AppleHealth,
+            FormatArg::DockerSqlite => Self::DockerSqlite,
+            FormatArg::PostgresDump => Self::PostgresDump,
+            FormatArg::Csv => Self::Csv,
+            FormatArg::Jsonl => Self::JsonLines,
         }
     }
 }
 
-fn mapping(text: &str) -> Result<Mapping, String> {
-    let fields = || Column::ALL.map(Column::name).join(", ");
+fn parse_mapping(text: &str) -> Result<Mapping, String> {
+    let names = || Column::ALL.map(Column::name).join(", ");
     let (column, field) = text.rsplit_once('=').ok_or("must be COLUMN=FIELD, such as Time=timestamp")?;
-    let field = Column::named(field).ok_or_else(|| format!("{field:?} is none of {}", fields()))?;
+    let field = Column::from_name(field).ok_or_else(|| format!("{field:?} is none of {}", names()))?;
     Ok((column.to_owned(), field))
 }
 
-/// Each column means one field, and each field is meant by one column.
+/// Rejects mappings that use a column or a field twice.
 fn check_mappings(mappings: &[Mapping]) -> Result<(), Failure> {
-    for (place, (name, field)) in mappings.iter().enumerate() {
-        let before = mappings.iter().take(place);
-        for (other, other_field) in before {
-            if other.trim().eq_ignore_ascii_case(name.trim()) {
-                return Err(Failure::Usage(format!("--map names the column {name:?} twice")));
+    for (index, (name, field)) in mappings.iter().enumerate() {
+        for (other_name, other_field) in mappings.iter().take(index) {
+            if other_name.trim().eq_ignore_ascii_case(name.trim()) {
+                return Err(Failure::Usage(format!("--map uses the column {name:?} twice")));
             }
             if other_field == field {
-                let why = format!("--map says of two columns that they are {}", field.name());
-                return Err(Failure::Usage(why));
+                return Err(Failure::Usage(format!("--map uses the field {} twice", field.name())));
             }
         }
     }
@@ -139,7 +127,7 @@ impl From<ImportError> for Failure {
                 Self::Configuration(vec![error.to_string()])
             }
             ImportError::Store(e) if e.is_transient() => {
-                Self::Busy(format!("{e}: what was imported so far stays, import again to go on"))
+                Self::Busy(format!("{e}; the rows before are imported: import the file again to continue"))
             }
             ImportError::Store(e) => Self::Failed(e.to_string()),
         }
@@ -149,320 +137,248 @@ impl From<ImportError> for Failure {
 /// Imports a file.
 ///
 /// # Errors
-/// Why it was not read, or not stored, to its end.
+/// The file cannot be read, or its entries not be stored, to the end.
 pub fn run(args: ImportArgs) -> Result<(), Failure> {
-    let name =
-        if args.file == Path::new("-") { "standard input".into() } else { args.file.display().to_string() };
-    let unreadable = |e: ReadError| Failure::Failed(format!("{name}: {e}"));
+    let name = match args.file == Path::new("-") {
+        true => "standard input".to_owned(),
+        false => args.file.display().to_string(),
+    };
+    let read_failure = |e: ReadError| Failure::Failed(format!("{name}: {e}"));
     check_mappings(&args.map)?;
-    let (place, rules) = args.rules.check_with(args.place)?;
-    let limits = (!args.accept_out_of_range).then_some(rules);
-    // What the caller named is opened as the caller, what is stored is stored as its owner.
-    let source = open(&args.file, args.format.map(Format::from)).map_err(unreadable)?;
-    let rejects = args.rejects.as_deref().map(|path| RejectedRows::create(path, &place.database));
+    let (place, limits) = args.rules.check_with(args.place)?;
+    let limits = (!args.accept_out_of_range).then_some(limits);
+    let format = args.format.map(ImportFormat::from);
+    // Files are opened as the caller, the database as its owner.
+    let input = Input::open(&args.file, format).map_err(read_failure)?;
+    let rejects = args.rejects.as_deref().map(|path| RejectsFile::create(path, &place.database));
     let rejects = rejects.transpose()?;
     let identity = Identity::of_owner(&place.database)
-        .map_err(|e| Failure::Failed(format!("cannot act as the database's owner: {e}")))?;
-    let rejects = rejects.map(|rejects| rejects.of_caller(identity));
-    let how = Reading { format: args.format.map(Format::from), mappings: args.map, zone: place.zone };
-    let options = Options {
-        path: place.database,
-        backups: place.backups,
-        quick_readers: 1,
-        slow_readers: 1,
-        slow_query: Duration::from_secs(60),
-    };
-    let meter = source.meter();
-    let mut taker = Taker {
-        options,
-        is_dry: args.dry_run,
+        .map_err(|e| Failure::Failed(format!("cannot act as the owner of the database: {e}")))?;
+    let read_options = ReadOptions { format, mappings: args.map, zone: place.zone };
+    let mut batch_sink = BatchSink {
+        options: Options {
+            path: place.database,
+            backups: place.backups,
+            quick_readers: 1,
+            slow_readers: 1,
+            slow_query: Duration::from_secs(60),
+        },
+        is_dry_run: args.dry_run,
         importer: None,
-        rejects,
-        is_database: matches!(source, Source::Database(..)),
+        rejects: rejects.map(|rejects| rejects.owned_by_caller(identity)),
         rejected: 0,
         out_of_range: 0,
-        passed_over: 0,
-        bar: source.bar(args.quiet),
-        meter,
+        unsupported: 0,
+        bar: progress_bar(&input, args.quiet),
+        progress: input.progress(),
         began: Instant::now(),
     };
-    let (lots, incoming) = sync_channel(LOTS);
+    let (batches, receiver) = sync_channel(QUEUED_BATCHES);
     let reader = std::thread::Builder::new()
         .name("reader".into())
-        .spawn(move || source.read(&how, limits.as_ref(), &lots))
-        .map_err(|e| unreadable(e.into()))?;
-    // When storing fails nobody waits for the reader: it may wait for a slow stream.
-    taker.take_all(&incoming)?;
-    let crashed = |_| Err(ReadError::Unusable("reading it failed: a fault of this program".to_owned()));
-    let read = reader.join().unwrap_or_else(crashed);
-    let outcome = taker.finish(&name, args.quiet)?;
+        .spawn(move || read_batches(input, &read_options, limits.as_ref(), &batches))
+        .map_err(|e| read_failure(e.into()))?;
+    // A failure returns without joining the reader, which may be waiting for a slow stream.
+    batch_sink.store_all(&receiver)?;
+    let panicked = |_| Err(ReadError::unusable("the reader failed, please report a bug"));
+    let read = reader.join().unwrap_or_else(panicked);
+    let outcome = batch_sink.finish(&name, args.quiet)?;
     match read {
-        Err(e) => Err(unreadable(e)),
-        Ok(()) if outcome == Outcome::NothingFits => {
-            Err(Failure::Failed(format!("{name}: none of its rows could be read")))
+        Err(e) => Err(read_failure(e)),
+        Ok(()) if outcome == Outcome::AllRejected => {
+            Err(Failure::Failed(format!("{name}: every row was rejected")))
         }
-        Ok(()) if outcome == Outcome::Empty && !args.quiet => {
-            print(&format!("{name}: there are no rows in it"))
-        }
+        Ok(()) if outcome == Outcome::NoRows && !args.quiet => print(&format!("{name}: no rows found")),
         Ok(()) => Ok(()),
     }
 }
 
-/// Where rows come from.
-enum Source {
-    File(Input),
-    Database(DockerStack, Meter),
-}
-
-fn open(path: &Path, format: Option<Format>) -> Result<Source, ReadError> {
-    let input = match path == Path::new("-") {
-        true => Input::stream(File::from(io::stdin().as_fd().try_clone_to_owned()?))?,
-        false => Input::open(path)?,
+fn progress_bar(input: &Input, is_quiet: bool) -> ProgressBar {
+    let total = input.progress().total;
+    let template = if input.counts_rows() {
+        "{wide_bar} {pos} of {len} rows, {msg}, {eta} left"
+    } else if total.is_none() {
+        "{spinner} {bytes} read, {msg}"
+    } else {
+        "{wide_bar} {bytes} of {total_bytes}, {msg}, {eta} left"
     };
-    let is_database = format.is_none_or(|format| format == Format::DockerSqlite) && input.is_sqlite()?;
-    if !is_database {
-        return Ok(Source::File(input));
-    }
-    let database = DockerStack::open(path).map_err(|e| ReadError::Unusable(e.to_string()))?;
-    let meter = Meter::of_rows(database.rows());
-    Ok(Source::Database(database, meter))
+    progress::bar(total, template, is_quiet)
 }
 
-impl Source {
-    fn meter(&self) -> Meter {
-        match self {
-            Self::File(input) => input.meter(),
-            Self::Database(_, meter) => meter.clone(),
+/// Reads the input and sends its rows in batches.
+fn read_batches(
+    input: Input,
+    options: &ReadOptions,
+    limits: Option<&EntryLimits>,
+    batches: &SyncSender<Batch>,
+) -> Result<(), ReadError> {
+    let mut batch = Batch::default();
+    let mut send = |row| {
+        batch.add(row);
+        if batch.rows < BATCH_ROWS && batch.bytes < BATCH_BYTES {
+            return Ok(());
         }
-    }
-
-    fn bar(&self, is_quiet: bool) -> ProgressBar {
-        let total = self.meter().total;
-        match self {
-            Self::Database(..) => {
-                progress::bar(total, "{wide_bar} {pos} of {len} rows, {msg}, {eta} left", is_quiet)
-            }
-            Self::File(_) if total.is_none() => {
-                progress::bar(None, "{spinner} {bytes} read, {msg}", is_quiet)
-            }
-            Self::File(_) => {
-                progress::bar(total, "{wide_bar} {bytes} of {total_bytes}, {msg}, {eta} left", is_quiet)
-            }
-        }
-    }
-
-    /// Reads everything and sends it in lots.
-    fn read(
-        self,
-        how: &Reading,
-        limits: Option<&EntryLimits>,
-        lots: &SyncSender<Lot>,
-    ) -> Result<(), ReadError> {
-        let mut lot = Lot::default();
-        let mut send = |row| {
-            lot.add(row);
-            if lot.count < LOT && lot.bytes < LOT_BYTES {
-                return Ok(());
-            }
-            lots.send(std::mem::take(&mut lot)).map_err(|_| Stopped)
-        };
-        let mut sink = Sink::new(limits, &mut send);
-        let read = match self {
-            Self::File(input) => input.read(how, &mut sink),
-            Self::Database(database, meter) => {
-                let each = &mut |found: FoundRow<'_>| {
-                    meter.add(1);
-                    let explain = |reason| format!("{}: {reason}", (found.place)());
-                    match sink.entry_at(found.number, found.entry, explain, found.content) {
-                        Ok(()) => ControlFlow::Continue(()),
-                        Err(Stopped) => ControlFlow::Break(()),
-                    }
-                };
-                database.read(each).map(drop).map_err(|e| ReadError::Unusable(e.to_string()))
-            }
-        };
-        // Nobody may take it any more; then there was an error that says so.
-        drop(lots.send(lot));
-        read
-    }
+        batches.send(std::mem::take(&mut batch)).map_err(|_| SinkClosed)
+    };
+    let read = input.read(options, &mut Sink::new(limits, &mut send));
+    // When the receiver is gone, it has reported why.
+    drop(batches.send(batch));
+    read
 }
 
-/// Rows on their way.
+/// Rows that are sent to the storing thread together.
 #[derive(Default)]
-struct Lot {
+struct Batch {
     entries: Vec<Entry>,
-    rejected: Vec<Rejection>,
-    passed_over: u64,
-    count: usize,
-    /// Length of all text in it.
+    rejections: Vec<Rejection>,
+    unsupported: u64,
+    rows: usize,
+    /// Length of all text.
     bytes: usize,
 }
 
-impl Lot {
-    fn add(&mut self, row: Row) {
-        self.count += 1;
-        self.bytes += text_bytes(&row);
+impl Batch {
+    fn add(&mut self, row: ReadRow) {
+        self.rows += 1;
         match row {
-            Row::Entry(entry) => {
+            ReadRow::Entry(entry) => {
+                let EntryColumns { label, notes, source, .. } = EntryColumns::from(&entry);
+                self.bytes += [label, notes, source].into_iter().flatten().map(str::len).sum::<usize>();
                 if self.entries.is_empty() {
-                    self.entries.reserve_exact(LOT);
+                    self.entries.reserve_exact(BATCH_ROWS);
                 }
                 self.entries.push(entry);
             }
-            Row::Rejected(rejection) => self.rejected.push(rejection),
-            Row::PassedOver => self.passed_over += 1,
+            ReadRow::Rejected(rejection) => {
+                self.bytes += rejection.reason.len() + rejection.content.len();
+                self.rejections.push(rejection);
+            }
+            ReadRow::Unsupported => self.unsupported += 1,
         }
     }
 }
 
-/// Length of the text in a row.
-fn text_bytes(row: &Row) -> usize {
-    let length = |texts: [&Option<String>; 3]| texts.into_iter().flatten().map(String::len).sum::<usize>();
-    match row {
-        Row::Entry(Entry::Coffee(coffee)) => length([&coffee.coffee_type, &coffee.notes, &coffee.source]),
-        Row::Entry(Entry::Reading(reading)) => length([&reading.context, &reading.notes, &reading.source]),
-        Row::Rejected(rejection) => rejection.reason.len() + rejection.content.len(),
-        Row::PassedOver => 0,
-    }
-}
-
-/// What came of it.
+/// Outcome of an import that was read to its end.
 #[derive(PartialEq, Eq)]
 enum Outcome {
-    Fine,
-    /// There was not one row.
-    Empty,
-    /// There were rows of ours, and not one that could be stored.
-    NothingFits,
+    Imported,
+    NoRows,
+    AllRejected,
 }
 
-/// Stores what is read.
-struct Taker {
+/// Receiver of batches: stores entries and reports rejections.
+struct BatchSink {
     options: Options,
-    is_dry: bool,
-    /// Opened with the first entry: a file without any makes no database.
+    is_dry_run: bool,
+    /// Opened with the first entry: a file without entries creates no database.
     importer: Option<Importer>,
-    rejects: Option<RejectedRows>,
-    /// Its rows have no lines; why one does not fit says where it stands.
-    is_database: bool,
+    rejects: Option<RejectsFile>,
     rejected: u64,
-    /// Those among them whose values are outside the limits for new entries.
+    /// The rejected rows that could be stored, but are outside the limits for new entries.
     out_of_range: u64,
-    passed_over: u64,
+    unsupported: u64,
     bar: ProgressBar,
-    meter: Meter,
+    progress: ReadProgress,
     began: Instant,
 }
 
-impl Taker {
-    fn take_all(&mut self, incoming: &Receiver<Lot>) -> Result<(), Failure> {
-        while let Ok(first) = incoming.recv() {
+impl BatchSink {
+    fn store_all(&mut self, receiver: &Receiver<Batch>) -> Result<(), Failure> {
+        while let Ok(first) = receiver.recv() {
             let mut bytes = first.bytes;
-            let mut entries = self.unpack(first)?;
-            while entries.len() < GO
-                && bytes < GO_BYTES
-                && let Ok(lot) = incoming.try_recv()
+            let mut entries = self.report(first)?;
+            while entries.len() < BATCH_ROWS * QUEUED_BATCHES
+                && bytes < BATCH_BYTES * QUEUED_BATCHES
+                && let Ok(batch) = receiver.try_recv()
             {
-                bytes += lot.bytes;
-                entries.append(&mut self.unpack(lot)?);
+                bytes += batch.bytes;
+                entries.append(&mut self.report(batch)?);
             }
             if !entries.is_empty() {
                 self.store(entries)?;
             }
-            self.bar.set_position(self.meter.done());
-            self.bar.set_message(format!("{:.0} rows/s", self.rate()));
+            self.bar.set_position(self.progress.done());
+            self.bar.set_message(format!("{:.0} rows/s", self.rows_per_second()));
         }
         Ok(())
     }
 
     fn store(&mut self, entries: Vec<Entry>) -> Result<(), Failure> {
-        if self.importer.is_none() {
-            self.importer = Some(Importer::open(&self.options, self.is_dry)?);
-        }
-        match &mut self.importer {
-            Some(importer) => importer.add(entries).map_err(|e| ImportError::from(e).into()),
-            None => Ok(()),
-        }
+        let importer = match &mut self.importer {
+            Some(importer) => importer,
+            none => none.insert(Importer::open(&self.options, self.is_dry_run)?),
+        };
+        Ok(importer.add(entries).map_err(ImportError::from)?)
     }
 
-    fn unpack(&mut self, lot: Lot) -> Result<Vec<Entry>, Failure> {
-        self.passed_over += lot.passed_over;
-        for rejection in &lot.rejected {
+    /// Counts and prints the rejections of a batch. Returns its entries.
+    fn report(&mut self, batch: Batch) -> Result<Vec<Entry>, Failure> {
+        self.unsupported += batch.unsupported;
+        for rejection in &batch.rejections {
             self.rejected += 1;
             self.out_of_range += u64::from(rejection.is_out_of_range);
-            if self.rejected <= SHOWN {
-                self.bar.suspend(|| eprintln!("{}", shown(rejection, self.is_database)));
+            if self.rejected <= MAX_PRINTED {
+                let Rejection { position, reason, content, .. } = rejection;
+                let content = one_line(content, MAX_PRINTED_CONTENT);
+                self.bar.suspend(|| eprintln!("{position}: {reason}: {content}"));
             }
             if let Some(rejects) = &mut self.rejects {
                 rejects.add(rejection)?;
             }
         }
-        Ok(lot.entries)
+        Ok(batch.entries)
     }
 
-    fn imported(&self) -> Imported {
-        self.importer.as_ref().map(Importer::imported).unwrap_or_default()
+    fn counts(&self) -> ImportCounts {
+        self.importer.as_ref().map(Importer::counts).unwrap_or_default()
     }
 
-    fn rate(&self) -> f64 {
-        let Imported { coffees, readings } = self.imported();
-        let rows = coffees.added + coffees.duplicates + readings.added + readings.duplicates;
-        (rows + self.rejected + self.passed_over) as f64 / self.began.elapsed().as_secs_f64().max(1e-3)
+    fn rows_per_second(&self) -> f64 {
+        let rows = self.counts().entries() + self.rejected + self.unsupported;
+        rows as f64 / self.began.elapsed().as_secs_f64().max(1e-3)
     }
 
-    /// Makes everything durable and says what was done.
+    /// Syncs the database and prints the summary.
     fn finish(mut self, name: &str, is_quiet: bool) -> Result<Outcome, Failure> {
-        let imported = match self.importer.take() {
+        let counts = match self.importer.take() {
             Some(importer) => importer.finish().map_err(ImportError::from)?,
-            None => Imported::default(),
+            None => ImportCounts::default(),
         };
         self.bar.finish_and_clear();
-        if self.rejected > SHOWN {
-            let hint = if self.rejects.is_none() { " (--rejects FILE writes them all)" } else { "" };
-            eprintln!("and {} more{hint}", self.rejected - SHOWN);
+        if self.rejected > MAX_PRINTED {
+            let hint = if self.rejects.is_none() { " (--rejects FILE writes all of them)" } else { "" };
+            eprintln!("and {}{hint}", counted(self.rejected - MAX_PRINTED, "more rejected row"));
         }
         if self.out_of_range > 0 {
+            let verb = if self.out_of_range == 1 { "is" } else { "are" };
             eprintln!(
-                "{} outside the limits for new entries; --accept-out-of-range imports them",
-                match self.out_of_range {
-                    1 => "1 rejected row is".to_owned(),
-                    n => format!("{} rejected rows are", grouped(n)),
-                }
+                "{} {verb} outside the limits for new entries; use --accept-out-of-range to import them",
+                counted(self.out_of_range, "rejected row")
             );
         }
         if let Some(rejects) = self.rejects.take() {
             rejects.finish()?;
         }
-        let Imported { coffees, readings } = imported;
-        let fitting = coffees.added + coffees.duplicates + readings.added + readings.duplicates;
-        let rows = fitting + self.rejected + self.passed_over;
-        let seconds = self.began.elapsed().as_secs_f64();
-        let outcome = match (rows, fitting, self.rejected) {
-            (0, ..) => Outcome::Empty,
-            (_, 0, 1..) => Outcome::NothingFits,
-            _ => Outcome::Fine,
+        let rows = counts.entries() + self.rejected + self.unsupported;
+        let outcome = match (rows, counts.entries(), self.rejected) {
+            (0, ..) => Outcome::NoRows,
+            (_, 0, 1..) => Outcome::AllRejected,
+            _ => Outcome::Imported,
         };
-        if !is_quiet && outcome != Outcome::Empty {
-            let verb = if self.is_dry { "would be added" } else { "added" };
+        if !is_quiet && outcome != Outcome::NoRows {
+            let seconds = self.began.elapsed().as_secs_f64();
             print(&format!(
-                "{name}: {} coffees and {} readings {verb}, {} and {} were there already, {} rejected, \
-                 {} of other kinds passed over ({seconds:.1} s, {:.0} rows/s)",
-                coffees.added,
-                readings.added,
-                coffees.duplicates,
-                readings.duplicates,
-                self.rejected,
-                self.passed_over,
+                "{name}: {} and {} {}, {} skipped, {} rejected, {} of an unsupported type ignored \
+                 ({seconds:.1} s, {:.0} rows/s)",
+                counted(counts.coffees_added, "coffee"),
+                counted(counts.readings_added, "reading"),
+                if self.is_dry_run { "would be added" } else { "added" },
+                counted(counts.duplicates, "duplicate"),
+                counted(self.rejected, "row"),
+                counted(self.unsupported, "record"),
                 rows as f64 / seconds.max(1e-3)
             ))?;
         }
         Ok(outcome)
     }
-}
-
-/// One line, whatever stood in the file.
-fn shown(rejection: &Rejection, is_database: bool) -> String {
-    let content = one_line(&rejection.content, SHOWN_CONTENT);
-    let line = if is_database { String::new() } else { format!("line {}: ", rejection.line) };
-    format!("{line}{}: {content}", rejection.reason)
 }

@@ -1,4 +1,4 @@
-//! Progress bars: on a terminal, and nowhere else.
+//! Progress bars on standard error, when it is a terminal.
 
 use std::io::IsTerminal;
 
@@ -6,8 +6,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::backup::snapshot::ProgressStage;
 
-/// A bar over `length` steps with this template, unless it is to be quiet; without a length it
-/// cannot say what is left.
+/// Creates a bar over `length` steps, hidden when quiet. Without a length it cannot estimate the time left.
 pub fn bar(length: impl Into<Option<u64>>, template: &str, quiet: bool) -> ProgressBar {
     let target = if std::io::stderr().is_terminal() && !quiet {
         ProgressDrawTarget::stderr()
@@ -21,12 +20,12 @@ pub fn bar(length: impl Into<Option<u64>>, template: &str, quiet: bool) -> Progr
     }
 }
 
-/// A bar for a copy of a database.
+/// Creates a bar for copying a database.
 pub fn of_copy(quiet: bool) -> ProgressBar {
     bar(1, "{msg} {wide_bar} {bytes} of {total_bytes}, {eta} left", quiet)
 }
 
-/// Shows how far a copy is.
+/// Updates a bar for copying a database.
 pub fn show(bar: &ProgressBar, stage: ProgressStage) {
     match stage {
         ProgressStage::Copying { done, total } => {

@@ -1,5 +1,5 @@
-//! The file for rejected rows: a new one, there from the beginning, so that a place that takes
-//! none is known before anything is stored; gone again when every row was fine.
+//! File of rejected rows (`--rejects`). It is created before anything is imported, so that a path that cannot be written
+//! fails early, and removed when no row was rejected.
 
 use std::fs::File;
 use std::io::{BufWriter, ErrorKind};
@@ -9,74 +9,82 @@ use std::{fs, io};
 use crate::commands::{Failure, unwritten};
 use crate::fs::privileges::Identity;
 use crate::fs::protected_paths::ensure_not_protected;
-use crate::transfer::formats::rejects::Rejects;
-use crate::transfer::formats::rows::Rejection;
+use crate::transfer::formats::sink::{Rejection, RowPosition};
+use crate::transfer::formats::writer::io_error;
 
-/// The open file.
-pub struct RejectedRows {
-    rows: Rejects<BufWriter<File>>,
-    name: Name,
+/// Open file of rejected rows: CSV with line, reason and content.
+pub struct RejectsFile {
+    rows: csv::Writer<BufWriter<File>>,
+    guard: EmptyFileGuard,
 }
 
-/// Takes the file away when nothing came into it, whatever ends the import.
-struct Name {
+/// Removes the file on drop, unless a row was written.
+struct EmptyFileGuard {
     path: PathBuf,
-    /// Whoever may remove it is whoever made it.
+    /// The file belongs to the caller of the command.
     identity: Identity,
     is_used: bool,
 }
 
-impl Drop for Name {
+impl Drop for EmptyFileGuard {
     fn drop(&mut self) {
         if !self.is_used {
-            // An empty file is all that is left when this fails.
+            // A failure leaves an empty file.
             drop(self.identity.as_caller(|| fs::remove_file(&self.path)));
         }
     }
 }
 
-impl RejectedRows {
-    /// Makes it, as the caller.
+impl RejectsFile {
+    /// Creates the file, as the caller of the command.
     ///
     /// # Errors
-    /// That there is one of that name, that it is the database's own, or cannot be made.
+    /// The file exists, belongs to the database, or cannot be created.
     pub fn create(path: &Path, database: &Path) -> Result<Self, Failure> {
         ensure_not_protected(database, path)?;
         let file = File::create_new(path).map_err(|e| match e.kind() {
-            ErrorKind::AlreadyExists => {
-                Failure::Failed(format!("{} exists already: name another for rejected rows", path.display()))
-            }
+            ErrorKind::AlreadyExists => Failure::Failed(format!(
+                "{} already exists: pass another name for the rejected rows",
+                path.display()
+            )),
             _ => unwritten(&path.display().to_string(), &e),
         })?;
-        let name = Name { path: path.to_owned(), identity: Identity::CALLER, is_used: false };
-        let rows = Rejects::new(BufWriter::new(file)).map_err(|e| failed(&e))?;
-        Ok(Self { rows, name })
+        let guard = EmptyFileGuard { path: path.to_owned(), identity: Identity::CALLER, is_used: false };
+        let mut rows = csv::Writer::from_writer(BufWriter::new(file));
+        rows.write_record(["line", "reason", "content"]).map_err(|e| failure(&io_error(e)))?;
+        Ok(Self { rows, guard })
     }
 
-    /// From now on this process acts for somebody else, and only with this file as the caller.
-    pub fn of_caller(mut self, identity: Identity) -> Self {
-        self.name.identity = identity;
+    /// Sets how the process, which acts as another user from now on, becomes the caller again.
+    pub fn owned_by_caller(mut self, identity: Identity) -> Self {
+        self.guard.identity = identity;
         self
     }
 
     /// Adds a row.
     ///
     /// # Errors
-    /// That it cannot be written.
+    /// The file cannot be written.
     pub fn add(&mut self, rejection: &Rejection) -> Result<(), Failure> {
-        self.name.is_used = true;
-        self.rows.add(rejection).map_err(|e| failed(&e))
+        self.guard.is_used = true;
+        let Rejection { position, reason, content, .. } = rejection;
+        let reason = match position {
+            RowPosition::Line(_) => reason.clone(),
+            RowPosition::TableRow { .. } => format!("{position}: {reason}"),
+        };
+        let record = [&position.number().to_string(), &reason, content];
+        self.rows.write_record(record).map_err(|e| failure(&io_error(e)))
     }
 
-    /// Hands all rows to the system.
+    /// Flushes the file.
     ///
     /// # Errors
-    /// That they cannot be written.
-    pub fn finish(self) -> Result<(), Failure> {
-        self.rows.finish().map_err(|e| failed(&e))
+    /// The file cannot be written.
+    pub fn finish(mut self) -> Result<(), Failure> {
+        self.rows.flush().map_err(|e| failure(&e))
     }
 }
 
-fn failed(error: &io::Error) -> Failure {
-    unwritten("the rejected rows", error)
+fn failure(error: &io::Error) -> Failure {
+    unwritten("the file of rejected rows", error)
 }

@@ -1,4 +1,4 @@
-//! Fills an empty database with many entries, faster than requests could.
+//! Bulk load of generated entries into an empty database, faster than requests could write them.
 
 use rusqlite::{Connection, params};
 
@@ -12,67 +12,71 @@ use crate::domain::coffee::Milligrams;
 use crate::domain::heart_rate::Bpm;
 use crate::domain::time::Timestamp;
 
-/// Why a database is not filled.
+/// Page cache during the load, KiB.
+const CACHE_KIB: i64 = 64 * 1024;
+
+/// Error of a bulk load.
 #[derive(Debug, thiserror::Error)]
-pub enum FillError {
+pub enum BulkLoadError {
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error(
-        "the database already holds {coffees} coffees and {readings} readings: only an empty one is filled (remove the file, if it is a demo)"
+        "the database is not empty (coffees: {coffees}, readings: {readings}): remove the file if it is a demo, \
+         or use another one"
     )]
     NotEmpty { coffees: u64, readings: u64 },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-impl From<rusqlite::Error> for FillError {
+impl From<rusqlite::Error> for BulkLoadError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Store(error.into())
     }
 }
 
-/// Adds entries to a database that was empty and that no server uses.
+/// Loader of entries into a database that was empty and that no server uses.
 #[derive(Debug)]
-pub struct Filler {
+pub struct BulkLoader {
     connection: Connection,
-    counter: RollupBuilder,
-    /// Keeps servers away; released with the filler.
+    rollups: RollupBuilder,
+    /// Keeps servers from starting.
     lock: Lock,
 }
 
-impl Filler {
-    /// Opens (or makes) the database and begins.
+impl BulkLoader {
+    /// Opens or creates the database and begins a transaction.
     ///
     /// # Errors
-    /// That it is in use, not empty, or cannot be opened.
-    pub fn open(options: &Options) -> Result<Self, FillError> {
+    /// The database is in use, not empty, or cannot be opened.
+    pub fn open(options: &Options) -> Result<Self, BulkLoadError> {
         open_store(options)?.close();
         let mut lock = Lock::acquire(&options.path)?;
         let connection = schema::connect(&options.path, schema::Role::Writer)?;
         let (coffees, readings) = schema::count_rows(&connection)?;
         if coffees > 0 || readings > 0 {
-            return Err(FillError::NotEmpty { coffees, readings });
+            return Err(BulkLoadError::NotEmpty { coffees, readings });
         }
-        // Whoever is cut off half-way removes the file and starts again; the end is synced.
+        // An interrupted load starts again with an empty file; `finish` syncs.
         connection.pragma_update(None, "synchronous", "OFF")?;
-        connection.pragma_update(None, "cache_size", -65_536)?;
-        let counter = RollupBuilder::without_triggers(&connection)?;
+        connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+        let rollups = RollupBuilder::without_triggers(&connection)?;
         connection.execute_batch("begin immediate")?;
         lock.mark(LockState::Filling).map_err(|e| StoreError::Io(e.to_string()))?;
-        Ok(Self { connection, counter, lock })
+        Ok(Self { connection, rollups, lock })
     }
 
     /// Adds a coffee.
     ///
     /// # Errors
-    /// The store's faults.
-    pub fn coffee(
+    /// The row cannot be inserted.
+    pub fn add_coffee(
         &mut self,
         at: Timestamp,
         mg: Milligrams,
         coffee_type: Option<&str>,
         notes: Option<&str>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), BulkLoadError> {
         self.connection
             .prepare_cached(
                 "insert into coffee_logs (timestamp, caffeine_mg, coffee_type, notes) values (?, ?, ?, ?)",
@@ -84,35 +88,40 @@ impl Filler {
     /// Adds a reading.
     ///
     /// # Errors
-    /// The store's faults.
-    pub fn reading(&mut self, at: Timestamp, bpm: Bpm, context: Option<&str>) -> Result<(), StoreError> {
+    /// The row cannot be inserted.
+    pub fn add_reading(
+        &mut self,
+        at: Timestamp,
+        bpm: Bpm,
+        context: Option<&str>,
+    ) -> Result<(), BulkLoadError> {
         self.connection
             .prepare_cached("insert into heart_rate_logs (timestamp, bpm, context) values (?, ?, ?)")?
             .execute(params![at.micros(), bpm.get(), context])?;
-        self.counter.add(at, bpm, context);
-        if self.counter.is_full() {
-            self.counter.write(&self.connection)?;
+        self.rollups.add(at, bpm, context);
+        if self.rollups.is_full() {
+            self.rollups.write(&self.connection)?;
         }
         Ok(())
     }
 
-    /// Commits what was added so far: call it now and then, it bounds the log.
+    /// Commits the added entries and begins a new transaction, which bounds the size of the write-ahead log.
     ///
     /// # Errors
-    /// The store's faults.
-    pub fn commit(&mut self) -> Result<(), StoreError> {
-        self.counter.write(&self.connection)?;
+    /// The commit fails.
+    pub fn commit(&mut self) -> Result<(), BulkLoadError> {
+        self.rollups.write(&self.connection)?;
         Ok(self.connection.execute_batch("commit; begin immediate")?)
     }
 
-    /// Commits, and makes everything durable.
+    /// Commits the added entries and syncs the database.
     ///
     /// # Errors
-    /// The store's faults.
-    pub fn finish(mut self) -> Result<(), StoreError> {
-        self.counter.write(&self.connection)?;
+    /// The commit or the checkpoint fails.
+    pub fn finish(mut self) -> Result<(), BulkLoadError> {
+        self.rollups.write(&self.connection)?;
         self.connection
             .execute_batch("commit; pragma synchronous = full; pragma wal_checkpoint(truncate)")?;
-        self.lock.mark(LockState::Stopped).map_err(|e| StoreError::Io(e.to_string()))
+        Ok(self.lock.mark(LockState::Stopped).map_err(|e| StoreError::Io(e.to_string()))?)
     }
 }

@@ -1,154 +1,149 @@
-//! What was stored when an import began, and which of it the file has shown already.
+//! Deduplication of imported entries against the rows that were stored before.
 //!
-//! Stored rows are used up one by one: a file with three equal rows adds one to a database
-//! that holds two of them. What is remembered for that is a bit for each row that was used,
-//! and how far the rows that have equals were, for so many of them that memory stays small.
+//! Each stored row matches one equal entry of the file, so that a file with three equal rows adds one to a database
+//! with two of them. Memory stays small: one bit for each matched row, and the positions in runs of equal rows.
 
 use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::domain::entry::{CoffeeEntry, ReadingEntry};
+use crate::domain::entry::EntryKind;
 use crate::domain::time::Timestamp;
+use crate::transfer::formats::columns::EntryColumns;
 
-/// A table as it was when the import began.
-#[derive(Debug, Default)]
-pub struct Stored {
-    /// The newest row; 0: there is none.
-    pub last_id: i64,
-    /// The newest number that was ever given.
+/// Rows of one table that were stored when the import began.
+#[derive(Debug)]
+pub struct StoredRows {
+    kind: EntryKind,
+    /// The highest id; 0 for an empty table.
+    last_id: i64,
+    /// The highest id that was ever assigned.
     pub sequence: i64,
-    used: Used,
+    matched: MatchedRows,
 }
 
-impl Stored {
-    /// The table of that name; `last_id` asks for its newest row.
-    ///
-    /// # Errors
-    /// SQLite's own.
-    pub fn of(connection: &Connection, table: &str, last_id: &str) -> rusqlite::Result<Self> {
-        let last_id: Option<i64> = connection.query_row(last_id, [], |row| row.get(0))?;
-        let sequence = connection
-            .query_row("select seq from sqlite_sequence where name = ?", [table], |row| row.get(0))
-            .optional()?;
-        Ok(Self {
-            last_id: last_id.unwrap_or(0),
-            sequence: sequence.unwrap_or(0).max(last_id.unwrap_or(0)),
-            used: Used::default(),
-        })
+impl StoredRows {
+    /// Creates an empty table.
+    pub fn empty(kind: EntryKind) -> Self {
+        Self { kind, last_id: 0, sequence: 0, matched: MatchedRows::default() }
     }
 
-    /// Uses up a stored coffee like this one; false when there is none left.
+    /// Reads the extent of the table.
     ///
     /// # Errors
-    /// SQLite's own.
-    pub fn use_coffee(&mut self, connection: &Connection, coffee: &CoffeeEntry) -> rusqlite::Result<bool> {
-        if self.last_id == 0 {
+    /// The database cannot be read.
+    pub fn load(connection: &Connection, kind: EntryKind) -> rusqlite::Result<Self> {
+        let query = match kind {
+            EntryKind::Coffee => {
+                "select coalesce(max(id), 0),
+                        (select seq from sqlite_sequence where name = 'coffee_logs')
+                 from coffee_logs not indexed"
+            }
+            EntryKind::HeartRate => {
+                "select coalesce(max(id), 0),
+                        (select seq from sqlite_sequence where name = 'heart_rate_logs')
+                 from heart_rate_logs not indexed"
+            }
+        };
+        let extent = connection.query_row(query, [], |row| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?)));
+        let (last_id, sequence) = extent?;
+        let sequence = sequence.unwrap_or(0).max(last_id);
+        Ok(Self { kind, last_id, sequence, matched: MatchedRows::default() })
+    }
+
+    /// Returns whether the table was empty.
+    pub fn is_empty(&self) -> bool {
+        self.last_id == 0
+    }
+
+    /// Claims the next unmatched stored duplicate of an entry. Returns `false` when there is none left.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn claim_duplicate(
+        &mut self,
+        connection: &Connection,
+        entry: &EntryColumns<'_>,
+    ) -> rusqlite::Result<bool> {
+        if self.is_empty() {
             return Ok(false);
         }
         // The pluses rule out a skip scan, which statistics may make look cheaper.
-        let mut statement = connection.prepare_cached(
-            "select id from coffee_logs indexed by coffee_logs_by_time
-             where timestamp = ?1 and id > ?2 and id <= ?3 and +caffeine_mg = ?4
-             and +coffee_type is ?5 and notes is ?6 and source is ?7 order by id limit 1",
-        )?;
-        self.used.use_one(coffee.timestamp, |last| {
-            let equal = params![
-                coffee.timestamp.micros(),
-                last,
-                self.last_id,
-                coffee.caffeine_mg.mg(),
-                coffee.coffee_type,
-                coffee.notes,
-                coffee.source
-            ];
-            statement.query_row(equal, |row| row.get(0)).optional()
-        })
-    }
-
-    /// Uses up a stored reading like this one; false when there is none left.
-    ///
-    /// # Errors
-    /// SQLite's own.
-    pub fn use_reading(&mut self, connection: &Connection, reading: &ReadingEntry) -> rusqlite::Result<bool> {
-        if self.last_id == 0 {
-            return Ok(false);
-        }
-        let mut statement = connection.prepare_cached(
-            "select id from heart_rate_logs indexed by heart_rate_logs_by_time
-             where timestamp = ?1 and id > ?2 and id <= ?3 and +bpm = ?4
-             and +context is ?5 and notes is ?6 and source is ?7 order by id limit 1",
-        )?;
-        self.used.use_one(reading.timestamp, |last| {
-            let equal = params![
-                reading.timestamp.micros(),
-                last,
-                self.last_id,
-                reading.bpm.get(),
-                reading.context,
-                reading.notes,
-                reading.source
-            ];
-            statement.query_row(equal, |row| row.get(0)).optional()
+        let mut statement = connection.prepare_cached(match self.kind {
+            EntryKind::Coffee => {
+                "select id from coffee_logs indexed by coffee_logs_by_time
+                 where timestamp = ?1 and id > ?2 and id <= ?3 and +caffeine_mg = ?4
+                 and +coffee_type is ?5 and notes is ?6 and source is ?7 order by id limit 1"
+            }
+            EntryKind::HeartRate => {
+                "select id from heart_rate_logs indexed by heart_rate_logs_by_time
+                 where timestamp = ?1 and id > ?2 and id <= ?3 and +bpm = ?4
+                 and +context is ?5 and notes is ?6 and source is ?7 order by id limit 1"
+            }
+        })?;
+        let EntryColumns { timestamp, amount, label, notes, source, .. } = entry;
+        self.matched.claim_next(*timestamp, |last| {
+            let values = params![timestamp.micros(), last, self.last_id, amount, label, notes, source];
+            statement.query_row(values, |row| row.get(0)).optional()
         })
     }
 }
 
-/// Rows with equals of which is remembered how far they are used: 3 MB at most.
-const SERIES: usize = 100_000;
+/// Maximum number of runs of equal rows whose position is remembered: 3 MB.
+const MAX_RUNS: usize = 100_000;
 
-/// Which stored rows have been met in the file.
+/// Stored rows that have been matched by entries of the file.
 #[derive(Debug, Default)]
-struct Used {
-    /// A bit each, 64 ids together: small where ids follow one another, bearable where none does.
+struct MatchedRows {
+    /// A bit for each id, 64 ids to a word: small where ids are consecutive, acceptable where none is.
     bits: HashMap<i64, u64>,
-    /// The first of equal rows, and one of them up to which all are used: else each would be
-    /// walked past all before it.
-    series: HashMap<i64, i64>,
-    /// The row that was used last, and its time.
+    /// For the first row of a run of equal rows, the row up to which all are matched. Without it, each lookup would walk
+    /// past all matched rows.
+    runs: HashMap<i64, i64>,
+    /// The row that was matched last, and its time.
     newest: Option<(Timestamp, i64)>,
 }
 
-impl Used {
-    /// Uses a row not yet used of those that are equal, all of one time, of which `after` gives
-    /// the first beyond an id; false when all were.
-    fn use_one(
+impl MatchedRows {
+    /// Claims the next unmatched row of a run of equal rows, all of one time. `find_after` returns the first of them with
+    /// a higher id. Returns `false` when all are matched.
+    fn claim_next(
         &mut self,
         time: Timestamp,
-        mut after: impl FnMut(i64) -> rusqlite::Result<Option<i64>>,
+        mut find_after: impl FnMut(i64) -> rusqlite::Result<Option<i64>>,
     ) -> rusqlite::Result<bool> {
-        // Different rows of one time mostly come in the order in which they are stored: else each
-        // would be searched for among all before it.
+        // Different rows of one time mostly come in the order in which they are stored. Without this, each would be
+        // searched for among all before it.
         if let Some((_, newest)) = self.newest.filter(|(newest, _)| *newest == time)
-            && let Some(next) = after(newest)?
+            && let Some(next) = find_after(newest)?
             && self.mark(next)
         {
             self.newest = Some((time, next));
             return Ok(true);
         }
-        let Some(first) = after(i64::MIN)? else { return Ok(false) };
+        let Some(first) = find_after(i64::MIN)? else { return Ok(false) };
         if self.mark(first) {
             self.newest = Some((time, first));
             return Ok(true);
         }
-        let begun = self.series.get(&first).copied();
-        let mut last = begun.unwrap_or(first);
+        let known = self.runs.get(&first).copied();
+        let mut last = known.unwrap_or(first);
         let is_found = loop {
-            let Some(id) = after(last)? else { break false };
+            let Some(id) = find_after(last)? else { break false };
             last = id;
             if self.mark(id) {
                 break true;
             }
         };
-        if begun.is_none() && self.series.len() >= SERIES {
-            // Those that come again are walked once more, and remembered again.
-            self.series.clear();
+        if known.is_none() && self.runs.len() >= MAX_RUNS {
+            // A forgotten run is walked once more when it comes again.
+            self.runs.clear();
         }
-        self.series.insert(first, last);
+        self.runs.insert(first, last);
         Ok(is_found)
     }
 
-    /// Marks a row; false when it was marked.
+    /// Marks a row as matched. Returns `false` when it already was.
     fn mark(&mut self, id: i64) -> bool {
         let word = self.bits.entry(id.div_euclid(64)).or_default();
         let bit = 1 << id.rem_euclid(64);
@@ -164,26 +159,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_row_is_used_once() {
-        let mut used = Used::default();
+    fn every_row_is_marked_once() {
+        let mut matched = MatchedRows::default();
         for id in [1, 63, 64, 4095, 4096, -1, i64::MIN, i64::MAX] {
-            assert!(used.mark(id), "{id}");
-            assert!(!used.mark(id), "{id}");
+            assert!(matched.mark(id), "{id}");
+            assert!(!matched.mark(id), "{id}");
         }
-        assert!(used.mark(2));
+        assert!(matched.mark(2));
     }
 
     #[test]
-    fn equal_rows_are_used_one_by_one_even_when_there_are_more_series_than_are_remembered() {
-        let kinds = i64::try_from(SERIES).unwrap() + 1;
-        let mut used = Used::default();
+    fn equal_rows_are_claimed_one_by_one_even_when_there_are_more_runs_than_are_remembered() {
+        let run_count = i64::try_from(MAX_RUNS).unwrap() + 1;
+        let mut matched = MatchedRows::default();
         let time = Timestamp::clamped(0);
         for round in 1..=5 {
-            for kind in 1..=kinds {
-                // Of each kind there are three rows: `kind`, and as often `kinds` further on.
-                let after = |last: i64| Ok((0..3).map(|n| kind + n * kinds).find(|id| *id > last));
-                assert_eq!(used.use_one(time, after).unwrap(), round <= 3, "{kind} in round {round}");
-                assert!(used.series.len() <= SERIES);
+            for run in 1..=run_count {
+                // Each run has three rows: `run`, and two at distances of `run_count`.
+                let find_after = |last: i64| Ok((0..3).map(|n| run + n * run_count).find(|id| *id > last));
+                assert_eq!(
+                    matched.claim_next(time, find_after).unwrap(),
+                    round <= 3,
+                    "{run} in round {round}"
+                );
+                assert!(matched.runs.len() <= MAX_RUNS);
             }
         }
     }

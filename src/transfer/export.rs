@@ -1,5 +1,5 @@
-//! Entries in time order, one by one, from one state of the database: a single statement
-//! reads them, so a restore meanwhile changes nothing, and memory does not grow with them.
+//! Export of entries in time order. A single statement reads them, so that memory does not grow with their number and a
+//! restore meanwhile changes nothing.
 
 use std::io;
 use std::path::Path;
@@ -10,6 +10,7 @@ use rusqlite::{Connection, Row, params};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::db::error::{OpenError, StoreError};
+use crate::db::open::open_to_read;
 use crate::db::schema;
 use crate::db::schema::Role;
 use crate::db::store::Store;
@@ -18,27 +19,27 @@ use crate::domain::entry::{CoffeeEntry, Entry, EntryKind, ReadingEntry};
 use crate::domain::heart_rate::{Bpm, ReadingId};
 use crate::domain::time::Timestamp;
 
-/// How long a further one waits, as a dear read does.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an export waits for another one to end.
+const PERMIT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Which entries to export.
+/// Selection of entries to export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extract {
+pub struct ExportFilter {
     pub kind: EntryKind,
-    /// From this instant on; `None`: from the first.
+    /// First instant; `None`: from the first entry on.
     pub since: Option<Timestamp>,
-    /// Up to but without this instant; `None`: to the last.
+    /// Instant behind the last one; `None`: up to the last entry.
     pub until: Option<Timestamp>,
 }
 
-/// Why an export ends before its end.
+/// Error that ends an export.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Where the entries went takes no more.
+    /// The output cannot be written.
     #[error(transparent)]
-    Target(io::Error),
+    Output(io::Error),
 }
 
 impl From<rusqlite::Error> for ExportError {
@@ -47,125 +48,123 @@ impl From<rusqlite::Error> for ExportError {
     }
 }
 
-/// One of the few places for exports; given back when dropped.
+/// Permit for one of the few concurrent exports.
 #[derive(Debug)]
 pub struct ExportSlot {
     _permit: OwnedSemaphorePermit,
 }
 
 impl Store {
-    /// Waits for a place to export from.
+    /// Waits for a permit to export.
     ///
     /// # Errors
-    /// [`StoreError::Busy`] when none gets free in time.
-    pub async fn export_place(&self) -> Result<ExportSlot, StoreError> {
-        let place = Arc::clone(&self.export_slots).acquire_owned();
-        let place = tokio::time::timeout(PATIENCE, place).await.map_err(|_| StoreError::Busy)?;
-        place.map(|_permit| ExportSlot { _permit }).map_err(|_| StoreError::Closed)
+    /// [`StoreError::Busy`] when none becomes available in time.
+    pub async fn export_slot(&self) -> Result<ExportSlot, StoreError> {
+        let permit = Arc::clone(&self.export_slots).acquire_owned();
+        let permit = tokio::time::timeout(PERMIT_TIMEOUT, permit).await.map_err(|_| StoreError::Busy)?;
+        permit.map(|_permit| ExportSlot { _permit }).map_err(|_| StoreError::Closed)
     }
 
-    /// Feeds entries, oldest first (of equal instants the lower id), to `each`, on this thread.
-    /// `begun` is called once the first was found, or found missing. Says how many there were.
+    /// Passes entries to `write`, oldest first (equal instants by id), on this thread. Calls `on_start` once the first
+    /// row was read, or there is none. Returns the number of entries.
     ///
     /// # Errors
-    /// The store's faults, or those of `each`.
+    /// The database cannot be read, or `write` fails.
     pub fn export(
         &self,
-        _place: &ExportSlot,
-        extract: &Extract,
-        begun: impl FnOnce(),
-        each: impl FnMut(&Entry) -> io::Result<()>,
+        _permit: &ExportSlot,
+        filter: &ExportFilter,
+        on_start: impl FnOnce(),
+        write: impl FnMut(&Entry) -> io::Result<()>,
     ) -> Result<u64, ExportError> {
-        let done = schema::connect(&self.path, Role::Reader)
+        let exported = schema::connect(&self.path, Role::Reader)
             .map_err(ExportError::from)
-            .and_then(|connection| read(&connection, extract, begun, each));
-        if let Err(ExportError::Store(fault)) = &done {
+            .and_then(|connection| export(&connection, filter, on_start, write));
+        if let Err(ExportError::Store(fault)) = &exported {
             drop(self.note::<()>("export", Duration::ZERO, Err(fault.clone())));
         }
-        done
+        exported
     }
 }
 
-/// A database that nothing but an export is wanted of.
+/// Database that is open for exports only, whether a server uses it or not.
 #[derive(Debug)]
 pub struct Exporter(Connection);
 
 impl Exporter {
-    /// Opens a database, in use or not, to read it. None is made where there is none.
+    /// Opens an existing database.
     ///
     /// # Errors
-    /// That it is not there, not ours, or newer than this program.
+    /// The database is missing, is not ours, or is newer than this program.
     pub fn open(database: &Path) -> Result<Self, OpenError> {
-        crate::db::open::open_to_read(database).map(Self)
+        open_to_read(database).map(Self)
     }
 
-    /// Feeds entries, oldest first (of equal instants the lower id), to `each`; says how many.
+    /// Passes entries to `write`, oldest first (equal instants by id). Returns their number.
     ///
     /// # Errors
-    /// The store's faults, or those of `each`.
-    pub fn run(
+    /// The database cannot be read, or `write` fails.
+    pub fn export(
         &self,
-        extract: &Extract,
-        each: impl FnMut(&Entry) -> io::Result<()>,
+        filter: &ExportFilter,
+        write: impl FnMut(&Entry) -> io::Result<()>,
     ) -> Result<u64, ExportError> {
-        read(&self.0, extract, || (), each)
+        export(&self.0, filter, || (), write)
     }
 }
 
-fn read(
+fn export(
     connection: &Connection,
-    extract: &Extract,
-    begun: impl FnOnce(),
-    mut each: impl FnMut(&Entry) -> io::Result<()>,
+    filter: &ExportFilter,
+    on_start: impl FnOnce(),
+    mut write: impl FnMut(&Entry) -> io::Result<()>,
 ) -> Result<u64, ExportError> {
-    let (query, entry): (_, fn(&Row<'_>) -> rusqlite::Result<Entry>) = match extract.kind {
-        EntryKind::Coffee => (
+    let mut query = connection.prepare(match filter.kind {
+        EntryKind::Coffee => {
             "select id, timestamp, caffeine_mg, coffee_type, notes, source
              from coffee_logs indexed by coffee_logs_by_time
-             where timestamp >= ? and timestamp < ? order by timestamp, id",
-            coffee,
-        ),
-        EntryKind::HeartRate => (
+             where timestamp >= ? and timestamp < ? order by timestamp, id"
+        }
+        EntryKind::HeartRate => {
             "select id, timestamp, bpm, context, notes, source
              from heart_rate_logs indexed by heart_rate_logs_by_time
-             where timestamp >= ? and timestamp < ? order by timestamp, id",
-            reading,
-        ),
-    };
-    let since = extract.since.map_or(i64::MIN, Timestamp::micros);
-    let until = extract.until.map_or(i64::MAX, Timestamp::micros);
-    let mut query = connection.prepare(query)?;
+             where timestamp >= ? and timestamp < ? order by timestamp, id"
+        }
+    })?;
+    let since = filter.since.map_or(i64::MIN, Timestamp::micros);
+    let until = filter.until.map_or(i64::MAX, Timestamp::micros);
     let mut rows = query.query(params![since, until])?;
     let mut next = rows.next()?;
-    begun();
+    on_start();
     let mut count = 0;
     while let Some(row) = next {
-        each(&entry(row)?).map_err(ExportError::Target)?;
+        write(&read_entry(filter.kind, row)?).map_err(ExportError::Output)?;
         count += 1;
         next = rows.next()?;
     }
     Ok(count)
 }
 
-fn coffee(row: &Row<'_>) -> rusqlite::Result<Entry> {
-    Ok(Entry::Coffee(CoffeeEntry {
-        id: Some(CoffeeId(row.get(0)?)),
-        timestamp: Timestamp::clamped(row.get(1)?),
-        caffeine_mg: Milligrams::new(row.get(2)?).ok_or(rusqlite::Error::IntegralValueOutOfRange(2, 0))?,
-        coffee_type: row.get(3)?,
-        notes: row.get(4)?,
-        source: row.get(5)?,
-    }))
-}
-
-fn reading(row: &Row<'_>) -> rusqlite::Result<Entry> {
-    let bpm = row.get(2)?;
-    Ok(Entry::Reading(ReadingEntry {
-        id: Some(ReadingId(row.get(0)?)),
-        timestamp: Timestamp::clamped(row.get(1)?),
-        bpm: Bpm::new(bpm).ok_or(rusqlite::Error::IntegralValueOutOfRange(2, bpm))?,
-        context: row.get(3)?,
-        notes: row.get(4)?,
-        source: row.get(5)?,
-    }))
+fn read_entry(kind: EntryKind, row: &Row<'_>) -> rusqlite::Result<Entry> {
+    let out_of_range = rusqlite::Error::IntegralValueOutOfRange(2, 0);
+    let (id, timestamp) = (row.get(0)?, Timestamp::clamped(row.get(1)?));
+    let (label, notes, source) = (row.get(3)?, row.get(4)?, row.get(5)?);
+    Ok(match kind {
+        EntryKind::Coffee => Entry::Coffee(CoffeeEntry {
+            id: Some(CoffeeId(id)),
+            timestamp,
+            caffeine_mg: Milligrams::new(row.get(2)?).ok_or(out_of_range)?,
+            coffee_type: label,
+            notes,
+            source,
+        }),
+        EntryKind::HeartRate => Entry::Reading(ReadingEntry {
+            id: Some(ReadingId(id)),
+            timestamp,
+            bpm: Bpm::new(row.get(2)?).ok_or(out_of_range)?,
+            context: label,
+            notes,
+            source,
+        }),
+    })
 }

@@ -1,9 +1,9 @@
-//! Adds entries from files, while a server may run: in short transactions, with pauses in
-//! which its writer gets in.
+//! Import of entries into a database that a server may be using: short transactions, with pauses for its writer.
 //!
-//! An entry that is stored already adds nothing: see [`crate::transfer::dedup`].
+//! Entries that are stored already are skipped, see [`crate::transfer::dedup`].
 
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -18,36 +18,37 @@ use crate::db::rollups::RollupBuilder;
 use crate::db::schema;
 use crate::db::schema::FileKind;
 use crate::db::store::{Options, make_folder};
-use crate::domain::entry::{CoffeeEntry, Entry, ReadingEntry};
+use crate::domain::entry::{Entry, EntryKind};
 use crate::fs::failpoint::failpoint;
 use crate::fs::paths::with_suffix;
-use crate::transfer::dedup::Stored;
+use crate::transfer::dedup::StoredRows;
+use crate::transfer::formats::columns::EntryColumns;
 
-/// How long a transaction takes rows, while others may wait for the database.
-const HOLD: Duration = Duration::from_millis(25);
-/// The same, when nobody else uses it.
-const HOLD_ALONE: Duration = Duration::from_millis(200);
-/// Between two transactions, for the writer of a server, which tries each millisecond.
+/// Duration of a transaction while a server may wait for the database.
+const SHARED_TRANSACTION: Duration = Duration::from_millis(25);
+/// Duration of a transaction while no server runs.
+const EXCLUSIVE_TRANSACTION: Duration = Duration::from_millis(200);
+/// Pause between two transactions for the writer of a server, which retries each millisecond.
 const PAUSE: Duration = Duration::from_millis(3);
-/// The page cache while importing, KiB.
+/// Page cache during the import, KiB.
 const CACHE_KIB: i64 = 16 * 1024;
-/// Pages until the log is carried over: fewer than a server's writer would wait for, so that
-/// this process does that work and no request waits for it.
-const CHECKPOINT: i64 = 1500;
+/// Pages in the write-ahead log that trigger a checkpoint: fewer than in a server, so that the import does that work
+/// and no request waits for it.
+const CHECKPOINT_PAGES: i64 = 1500;
 
-/// Why entries are not imported.
+/// Error of an import.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error(
-        "{path} has schema version {found} and is in use by a server of that version, but this program \
-         writes version {known}: stop the server, or import with its own program"
+        "{path} has schema version {found} and is in use by a server of that version, but this program writes \
+         version {known}: stop the server, or import with the server's version of the program"
     )]
     OtherVersion { path: PathBuf, found: i64, known: i64 },
     #[error(
-        "{path} has schema version {found}: a dry run would have to bring it to version {known} first; \
-         start the server once, or import without --dry-run"
+        "{path} has schema version {found}, and a dry run does not migrate it to version {known}: start the server \
+         once, or import without --dry-run"
     )]
     OldSchema { path: PathBuf, found: i64, known: i64 },
     #[error(transparent)]
@@ -60,173 +61,168 @@ impl From<rusqlite::Error> for ImportError {
     }
 }
 
-/// How many of a kind.
+/// Counters of an import.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    pub added: u64,
-    /// They were stored already.
+pub struct ImportCounts {
+    pub coffees_added: u64,
+    pub readings_added: u64,
     pub duplicates: u64,
 }
 
-/// What an import did so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Imported {
-    pub coffees: Tally,
-    pub readings: Tally,
+impl ImportCounts {
+    /// Returns the number of entries that were added or skipped.
+    pub fn entries(&self) -> u64 {
+        self.coffees_added + self.readings_added + self.duplicates
+    }
+
+    fn count_added(&mut self, kind: EntryKind) {
+        match kind {
+            EntryKind::Coffee => self.coffees_added += 1,
+            EntryKind::HeartRate => self.readings_added += 1,
+        }
+    }
 }
 
-/// Imports entries; one at a time for a database.
+/// Importer of entries, one at a time for a database.
 #[derive(Debug)]
 pub struct Importer {
-    /// `None`: a dry run, and there is no database yet.
+    /// `None`: a dry run without a database.
     connection: Option<Connection>,
     path: PathBuf,
-    is_dry: bool,
-    coffees: Stored,
-    readings: Stored,
-    imported: Imported,
-    /// `None`: a dry run changes nothing.
+    is_dry_run: bool,
+    coffees: StoredRows,
+    readings: StoredRows,
+    counts: ImportCounts,
+    /// `None`: a dry run, which needs no lock.
     _maintenance: Option<MaintenanceLock>,
 }
 
 impl Importer {
-    /// Opens the database, makes it when there is none, and brings its schema up to date.
-    /// With `is_dry` nothing is ever written.
+    /// Opens the database, creates it when there is none, and migrates its schema. A dry run writes nothing.
     ///
     /// # Errors
-    /// Why nothing can be imported into it.
-    pub fn open(options: &Options, is_dry: bool) -> Result<Self, ImportError> {
+    /// The database cannot be opened, or not be migrated now.
+    pub fn open(options: &Options, is_dry_run: bool) -> Result<Self, ImportError> {
         let path = options.path.clone();
-        let maintenance = if is_dry { None } else { Some(acquire_maintenance_lock(&path)?) };
-        if !is_ready(options, is_dry)? {
-            return Ok(Self {
-                connection: None,
-                path,
-                is_dry,
-                coffees: Stored::default(),
-                readings: Stored::default(),
-                imported: Imported::default(),
-                _maintenance: maintenance,
-            });
+        let maintenance = if is_dry_run { None } else { Some(lock_maintenance(&path)?) };
+        let mut importer = Self {
+            connection: None,
+            path,
+            is_dry_run,
+            coffees: StoredRows::empty(EntryKind::Coffee),
+            readings: StoredRows::empty(EntryKind::HeartRate),
+            counts: ImportCounts::default(),
+            _maintenance: maintenance,
+        };
+        if migrate(options, is_dry_run)? {
+            importer.connect()?;
         }
-        let role = if is_dry { schema::Role::Reader } else { schema::Role::Writer };
-        let connection = schema::connect(&path, role).map_err(|e| schema::open_error(&path, &e))?;
+        Ok(importer)
+    }
+
+    fn connect(&mut self) -> Result<(), ImportError> {
+        let role = if self.is_dry_run { schema::Role::Reader } else { schema::Role::Writer };
+        let connection = schema::connect(&self.path, role).map_err(|e| schema::open_error(&self.path, &e))?;
         schema::set_long_busy_timeout(&connection)?;
         connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
-        if !is_dry {
-            // The end of the import is synced.
+        if !self.is_dry_run {
+            // `finish` syncs.
             connection.pragma_update(None, "synchronous", "NORMAL")?;
-            connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT)?;
-            // Each transaction counts its own readings.
+            connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+            // Each transaction updates the rollups itself.
             RollupBuilder::without_triggers(&connection)?;
         }
-        let coffees = Stored::of(&connection, "coffee_logs", "select max(id) from coffee_logs not indexed")?;
-        let last_id = "select max(id) from heart_rate_logs not indexed";
-        let readings = Stored::of(&connection, "heart_rate_logs", last_id)?;
-        let connection = Some(connection);
-        let imported = Imported::default();
-        Ok(Self { connection, path, is_dry, coffees, readings, imported, _maintenance: maintenance })
+        self.coffees = StoredRows::load(&connection, EntryKind::Coffee)?;
+        self.readings = StoredRows::load(&connection, EntryKind::HeartRate)?;
+        self.connection = Some(connection);
+        Ok(())
     }
 
-    /// What was done so far.
-    pub fn imported(&self) -> Imported {
-        self.imported
+    /// Returns the counters so far.
+    pub fn counts(&self) -> ImportCounts {
+        self.counts
     }
 
-    /// Adds those entries that are not stored yet. They are committed, not yet synced.
+    /// Adds the entries that are not stored yet. They are committed, but not yet synced.
     ///
     /// # Errors
-    /// The store's faults; entries before the fault may have been added.
+    /// The database cannot be read or written; entries before the failure may have been added.
     pub fn add(&mut self, mut entries: Vec<Entry>) -> Result<(), StoreError> {
-        self.drop_duplicates(&mut entries)?;
-        match &self.connection {
-            Some(connection) if !self.is_dry => {
-                let mut rest = entries.into_iter().peekable();
-                while rest.peek().is_some() {
-                    let hold = if server_may_run(&self.path) { HOLD } else { HOLD_ALONE };
-                    let sequences = [self.coffees.sequence, self.readings.sequence];
-                    let added = transaction(connection, &mut rest, hold, sequences)?;
-                    failpoint("import.batch");
-                    self.imported.coffees.added += added[0];
-                    self.imported.readings.added += added[1];
-                    if server_may_run(&self.path) {
-                        sleep(PAUSE);
-                    }
-                }
-            }
-            _ => {
-                for entry in entries {
-                    match entry {
-                        Entry::Coffee(_) => self.imported.coffees.added += 1,
-                        Entry::Reading(_) => self.imported.readings.added += 1,
-                    }
-                }
+        self.skip_duplicates(&mut entries)?;
+        let Some(connection) = self.connection.as_ref().filter(|_| !self.is_dry_run) else {
+            entries.iter().for_each(|entry| self.counts.count_added(EntryColumns::from(entry).kind));
+            return Ok(());
+        };
+        let mut rest = entries.iter().peekable();
+        while rest.peek().is_some() {
+            let duration =
+                if server_may_run(&self.path) { SHARED_TRANSACTION } else { EXCLUSIVE_TRANSACTION };
+            let sequence = |kind| match kind {
+                EntryKind::Coffee => self.coffees.sequence,
+                EntryKind::HeartRate => self.readings.sequence,
+            };
+            insert_for(duration, connection, &mut rest, sequence, &mut self.counts)?;
+            failpoint("import.batch");
+            if server_may_run(&self.path) {
+                sleep(PAUSE);
             }
         }
         Ok(())
     }
 
-    /// Makes what was added durable.
+    /// Syncs what was added.
     ///
     /// # Errors
-    /// The store's faults.
-    pub fn finish(self) -> Result<Imported, StoreError> {
-        let Some(connection) = self.connection.filter(|_| !self.is_dry) else { return Ok(self.imported) };
-        let io = |e: std::io::Error| StoreError::Io(e.to_string());
+    /// The database cannot be synced.
+    pub fn finish(self) -> Result<ImportCounts, StoreError> {
+        let Some(connection) = self.connection.filter(|_| !self.is_dry_run) else { return Ok(self.counts) };
+        let io_error = |e: io::Error| StoreError::Io(e.to_string());
         failpoint("import.end");
         connection.execute_batch("pragma synchronous = full")?;
         connection.query_row("pragma wal_checkpoint(passive)", [], |_| Ok(()))?;
-        // A checkpoint that another process is at syncs no more than it found.
+        // A concurrent checkpoint of another process syncs only what it found at its beginning.
         match File::open(with_suffix(&self.path, "-wal")) {
-            Ok(log) => log.sync_all().map_err(io)?,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => return Err(io(e)),
+            Ok(wal) => wal.sync_all().map_err(io_error)?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(io_error(e)),
         }
-        drop(connection);
-        Ok(self.imported)
+        Ok(self.counts)
     }
 
-    /// Leaves out what is stored. It is looked up without holding the database for writing.
-    fn drop_duplicates(&mut self, entries: &mut Vec<Entry>) -> Result<(), StoreError> {
+    /// Removes stored entries, which are looked up without a write lock.
+    fn skip_duplicates(&mut self, entries: &mut Vec<Entry>) -> Result<(), StoreError> {
         let Some(connection) = &self.connection else { return Ok(()) };
-        if self.coffees.last_id == 0 && self.readings.last_id == 0 {
+        if self.coffees.is_empty() && self.readings.is_empty() {
             return Ok(());
         }
         connection.execute_batch("begin")?;
-        let mut fault = None;
-        let (coffees, readings, imported) = (&mut self.coffees, &mut self.readings, &mut self.imported);
+        let mut failure = None;
         entries.retain(|entry| {
-            let (used, tally) = match entry {
-                Entry::Coffee(coffee) => (coffees.use_coffee(connection, coffee), &mut imported.coffees),
-                Entry::Reading(reading) => {
-                    (readings.use_reading(connection, reading), &mut imported.readings)
-                }
+            let columns = EntryColumns::from(entry);
+            let stored = match columns.kind {
+                EntryKind::Coffee => &mut self.coffees,
+                EntryKind::HeartRate => &mut self.readings,
             };
-            match used {
-                Ok(is_stored) => {
-                    tally.duplicates += u64::from(is_stored);
-                    !is_stored
-                }
-                Err(e) => {
-                    fault.get_or_insert(e);
-                    true
-                }
-            }
+            let is_stored = stored.claim_duplicate(connection, &columns).unwrap_or_else(|e| {
+                failure.get_or_insert(e);
+                false
+            });
+            self.counts.duplicates += u64::from(is_stored);
+            !is_stored
         });
         connection.execute_batch("commit")?;
-        fault.map_or(Ok(()), |e| Err(e.into()))
+        failure.map_or(Ok(()), |e| Err(e.into()))
     }
 }
 
-/// Keeps restores, prunes and other imports away.
-fn acquire_maintenance_lock(database: &Path) -> Result<MaintenanceLock, OpenError> {
+/// Takes the lock that excludes restores, prunes and other imports.
+fn lock_maintenance(database: &Path) -> Result<MaintenanceLock, OpenError> {
     make_folder(database)?;
     MaintenanceLock::acquire(database)
 }
 
-/// Whether the database is there with the newest schema; otherwise it is made so, unless in
-/// a dry run.
-fn is_ready(options: &Options, is_dry: bool) -> Result<bool, ImportError> {
+/// Creates or migrates the database, except in a dry run. Returns whether it exists.
+fn migrate(options: &Options, is_dry_run: bool) -> Result<bool, ImportError> {
     let path = &options.path;
     let known = schema::newest();
     let mut found = 0;
@@ -241,8 +237,10 @@ fn is_ready(options: &Options, is_dry: bool) -> Result<bool, ImportError> {
         }
     }
     let path = path.clone();
-    if is_dry {
-        return if found > 0 { Err(ImportError::OldSchema { path, found, known }) } else { Ok(false) };
+    match is_dry_run {
+        true if found > 0 => return Err(ImportError::OldSchema { path, found, known }),
+        true => return Ok(false),
+        false => {}
     }
     match open_store(options) {
         Ok(store) => {
@@ -254,47 +252,47 @@ fn is_ready(options: &Options, is_dry: bool) -> Result<bool, ImportError> {
     }
 }
 
-/// Reports whether a server runs, or has crashed: then the pauses are for nobody, and do no harm.
+/// Returns whether a server runs, or has crashed; then the pauses are unnecessary, but harmless.
 fn server_may_run(path: &Path) -> bool {
     LockRecord::read(path).state == LockState::Running
 }
 
-/// Adds entries for as long as `hold`, then commits: how many of each kind.
-fn transaction(
+/// Inserts entries for this duration, commits, and counts them. `sequence` returns the highest id that was assigned before
+/// the import.
+fn insert_for<'e>(
+    duration: Duration,
     connection: &Connection,
-    entries: &mut impl Iterator<Item = Entry>,
-    hold: Duration,
-    sequences: [i64; 2],
-) -> Result<[u64; 2], StoreError> {
+    entries: &mut impl Iterator<Item = &'e Entry>,
+    sequence: impl Fn(EntryKind) -> i64,
+    counts: &mut ImportCounts,
+) -> Result<(), StoreError> {
     connection.execute_batch("begin immediate")?;
     let began = Instant::now();
-    let mut added = [0, 0];
-    let mut counter = RollupBuilder::default();
-    let mut work = || -> rusqlite::Result<()> {
-        while began.elapsed() < hold {
-            match entries.next() {
-                Some(Entry::Coffee(coffee)) => {
-                    insert_coffee(connection, &coffee, sequences[0])?;
-                    added[0] += 1;
+    let mut inserted = *counts;
+    let mut rollups = RollupBuilder::default();
+    let mut insert_all = || -> rusqlite::Result<()> {
+        while began.elapsed() < duration {
+            let Some(entry) = entries.next() else { break };
+            let columns = EntryColumns::from(entry);
+            insert(connection, &columns, sequence(columns.kind))?;
+            inserted.count_added(columns.kind);
+            if let Entry::Reading(reading) = entry {
+                rollups.add(reading.timestamp, reading.bpm, reading.context.as_deref());
+                if rollups.is_full() {
+                    rollups.write(connection)?;
                 }
-                Some(Entry::Reading(reading)) => {
-                    insert_reading(connection, &reading, sequences[1])?;
-                    added[1] += 1;
-                    counter.add(reading.timestamp, reading.bpm, reading.context.as_deref());
-                    if counter.is_full() {
-                        counter.write(connection)?;
-                    }
-                }
-                None => break,
             }
         }
-        counter.write(connection)?;
+        rollups.write(connection)?;
         connection.execute_batch("commit")
     };
-    match work() {
-        Ok(()) => Ok(added),
+    match insert_all() {
+        Ok(()) => {
+            *counts = inserted;
+            Ok(())
+        }
         Err(e) => {
-            // A full disk has rolled it back already.
+            // SQLite has rolled back already when the disk is full.
             if !connection.is_autocommit() {
                 connection.execute_batch("rollback")?;
             }
@@ -303,51 +301,27 @@ fn transaction(
     }
 }
 
-/// Adds a row under its own number if that is higher than any that was given before the import,
-/// and is free, else under a new one.
-fn with_id(
-    id: Option<i64>,
-    sequence: i64,
-    mut insert: impl FnMut(Option<i64>) -> rusqlite::Result<usize>,
-) -> rusqlite::Result<()> {
-    const TAKEN: [i32; 2] = [ffi::SQLITE_CONSTRAINT_PRIMARYKEY, ffi::SQLITE_CONSTRAINT_ROWID];
-    let kept = id.filter(|id| *id > sequence);
-    match insert(kept) {
-        Err(e) if kept.is_some() && e.sqlite_error().is_some_and(|e| TAKEN.contains(&e.extended_code)) => {
+/// Inserts an entry under its own id if that is free and was never assigned before the import, else under a new one.
+fn insert(connection: &Connection, entry: &EntryColumns<'_>, sequence: i64) -> rusqlite::Result<()> {
+    const ID_TAKEN: [i32; 2] = [ffi::SQLITE_CONSTRAINT_PRIMARYKEY, ffi::SQLITE_CONSTRAINT_ROWID];
+    let mut statement = connection.prepare_cached(match entry.kind {
+        EntryKind::Coffee => {
+            "insert into coffee_logs (id, timestamp, caffeine_mg, coffee_type, notes, source) values (?, ?, ?, ?, ?, ?)"
+        }
+        EntryKind::HeartRate => {
+            "insert into heart_rate_logs (id, timestamp, bpm, context, notes, source) values (?, ?, ?, ?, ?, ?)"
+        }
+    })?;
+    let EntryColumns { timestamp, amount, label, notes, source, .. } = entry;
+    let mut insert =
+        |id: Option<i64>| statement.execute(params![id, timestamp.micros(), amount, label, notes, source]);
+    let kept_id = entry.id.filter(|id| *id > sequence);
+    match insert(kept_id) {
+        Err(e)
+            if kept_id.is_some() && e.sqlite_error().is_some_and(|e| ID_TAKEN.contains(&e.extended_code)) =>
+        {
             insert(None).map(drop)
         }
-        other => other.map(drop),
+        inserted => inserted.map(drop),
     }
-}
-
-fn insert_coffee(connection: &Connection, coffee: &CoffeeEntry, sequence: i64) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare_cached(
-        "insert into coffee_logs (id, timestamp, caffeine_mg, coffee_type, notes, source) values (?, ?, ?, ?, ?, ?)",
-    )?;
-    with_id(coffee.id.map(|id| id.0), sequence, |id| {
-        statement.execute(params![
-            id,
-            coffee.timestamp.micros(),
-            coffee.caffeine_mg.mg(),
-            coffee.coffee_type,
-            coffee.notes,
-            coffee.source
-        ])
-    })
-}
-
-fn insert_reading(connection: &Connection, reading: &ReadingEntry, sequence: i64) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare_cached(
-        "insert into heart_rate_logs (id, timestamp, bpm, context, notes, source) values (?, ?, ?, ?, ?, ?)",
-    )?;
-    with_id(reading.id.map(|id| id.0), sequence, |id| {
-        statement.execute(params![
-            id,
-            reading.timestamp.micros(),
-            reading.bpm.get(),
-            reading.context,
-            reading.notes,
-            reading.source
-        ])
-    })
 }

@@ -1,4 +1,4 @@
-//! Import and export of entries, with deduplication. The file formats live in `formats`.
+//! Import and export of entries, with deduplication. File formats are left to `formats`.
 
 pub mod bulk_load;
 pub mod dedup;

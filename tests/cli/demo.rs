@@ -58,9 +58,11 @@ fn the_numbers_are_near_what_was_asked_and_what_was_printed() {
     let readings = number(&database, "select count(*) from heart_rate_logs");
     assert!((200..=340).contains(&coffees), "{coffees} coffees in 90 days at 3 a day");
     assert!((8400..=9100).contains(&readings), "{readings} readings in 90 days at 100 a day");
-    assert!(
-        ended.out.starts_with(&format!("{coffees} coffees and {readings} readings of 90 days in coffee.db"))
-    );
+    assert!(ended.out.starts_with(&format!(
+        "added {coffees} coffees and {},{:03} readings over 90 days to coffee.db",
+        readings / 1000,
+        readings % 1000
+    )));
     let future =
         "select count(*) from heart_rate_logs where timestamp > unixepoch('now') * 1000000 + 1000000";
     assert_eq!(number(&database, future), 0, "nothing lies ahead");
@@ -86,7 +88,7 @@ fn a_database_that_holds_something_is_refused_and_left_alone() {
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert_eq!(
         ended.err,
-        "coffee-tracker: the database already holds 1 coffees and 0 readings: only an empty one is filled (remove the file, if it is a demo)\n"
+        "coffee-tracker: the database is not empty (coffees: 1, readings: 0): remove the file if it is a demo, or use another one\n"
     );
     assert_eq!(number(&database(folder.path()), "select count(*) from coffee_logs"), 1);
 }

@@ -258,28 +258,28 @@ fn a_file_is_there_whole_or_not_at_all() {
     let mut command = program(folder.path());
     command.args(["export", "heartrate", "--database-url", "coffee.db", "-o", "out.csv"]);
     let killed = Process::spawn(&mut command);
-    let is_begun = || files(folder.path()).iter().any(|name| name.ends_with(".part"));
+    let is_begun = || files(folder.path()).iter().any(|name| name.ends_with(".tmp"));
     wait_until("it has begun", is_begun);
     kill_process(killed.pid(), Signal::KILL).unwrap();
     assert_eq!(killed.wait().signal, Some(9));
     let left = files(folder.path());
-    assert!(left.len() == 1 && left[0].starts_with(".out.csv."), "{left:?}");
+    assert!(left.len() == 1 && left[0].starts_with(".coffee-"), "{left:?}");
 
     let whole = export(folder.path(), &["heartrate", "-o", "out.csv"]);
     assert_eq!(whole.code, Some(0), "{whole:?}");
     assert_eq!(files(folder.path()), ["out.csv"], "what the killed one left is gone");
-    assert!(whole.err.starts_with("40000 readings, "), "{}", whole.err);
+    assert!(whole.err.starts_with("40,000 readings, "), "{}", whole.err);
 
     let again = export(folder.path(), &["coffee", "-o", "out.csv"]);
     assert_eq!(again.code, Some(1));
-    assert_eq!(again.err, "coffee-tracker: out.csv exists already: --force replaces it\n");
+    assert_eq!(again.err, "coffee-tracker: out.csv already exists: use --force to replace it\n");
     let lines = |folder: &Path| fs::read_to_string(folder.join("out.csv")).unwrap().lines().count();
     assert_eq!(lines(folder.path()), 40_001);
     assert_eq!(export(folder.path(), &["coffee", "-o", "out.csv", "--force"]).code, Some(0));
     assert_eq!(lines(folder.path()), 1);
     for (target, why) in [
         (".", "coffee-tracker: . is a folder\n"),
-        ("/dev/null", "coffee-tracker: /dev/null is no regular file: write to standard output instead\n"),
+        ("/dev/null", "coffee-tracker: /dev/null is not a regular file: write to standard output instead\n"),
         (
             "nowhere/out.csv",
             "coffee-tracker: nowhere/out.csv cannot be written: No such file or directory (os error 2)\n",
@@ -361,10 +361,7 @@ fn what_is_no_database_of_ours_is_refused_and_none_is_made() {
     for (args, why) in [
         (&["coffee", "--since", "noon"][..], "--since must be a date or a time"),
         (&["coffee", "--until", "noon"], "--until must be a date or a time"),
-        (
-            &["coffee", "--since", "2026-02-01", "--until", "2026-01-01"],
-            "--until must not lie before --since",
-        ),
+        (&["coffee", "--since", "2026-02-01", "--until", "2026-01-01"], "--until must not be before --since"),
         (&["tea"], "invalid value 'tea'"),
         (&["coffee", "--format", "xml"], "invalid value 'xml'"),
         (&["coffee", "--force"], "--output <FILE>"),

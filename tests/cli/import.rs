@@ -66,7 +66,7 @@ fn what_export_writes_comes_back_to_the_last_digit_and_a_second_time_adds_nothin
         let first = import(folder.path(), content, &[]);
         assert_eq!(
             said(&first),
-            "file: 3 coffees and 0 readings added, 0 and 0 were there already, 0 rejected, 0 of other kinds passed over"
+            "file: 3 coffees and 0 readings added, 0 duplicates skipped, 0 rows rejected, 0 records of an unsupported type ignored"
         );
         assert_eq!(first.err, "", "no bar without a terminal");
         assert_eq!(coffees(folder.path()), expected);
@@ -74,7 +74,7 @@ fn what_export_writes_comes_back_to_the_last_digit_and_a_second_time_adds_nothin
             let again = import(folder.path(), content, &[]);
             assert_eq!(
                 said(&again),
-                "file: 0 coffees and 0 readings added, 3 and 0 were there already, 0 rejected, 0 of other kinds passed over"
+                "file: 0 coffees and 0 readings added, 3 duplicates skipped, 0 rows rejected, 0 records of an unsupported type ignored"
             );
         }
         assert_eq!(coffees(folder.path()), expected);
@@ -203,7 +203,7 @@ fn a_bad_row_is_said_with_line_and_reason_and_costs_no_other() {
     let ended = import(folder.path(), &content, &["--rejects", "rejects.csv"]);
     assert_eq!(
         said(&ended),
-        "file: 4 coffees and 0 readings added, 0 and 0 were there already, 9 rejected, 0 of other kinds passed over"
+        "file: 4 coffees and 0 readings added, 0 duplicates skipped, 9 rows rejected, 0 records of an unsupported type ignored"
     );
     assert_eq!(
         number(
@@ -239,7 +239,7 @@ fn a_line_without_end_is_one_rejection_and_the_next_line_is_read() {
         let row = "2025-07-23T14:30:00Z,60\n";
         let ended = import(folder.path(), format!("timestamp,bpm\n{row}{long}\n{row}yesterday,1\n"), &[]);
         assert!(
-            said(&ended).contains("2 readings added, 0 and 0 were there already, 2 rejected"),
+            said(&ended).contains("2 readings added, 0 duplicates skipped, 2 rows rejected"),
             "{ended:?}"
         );
         let reasons: Vec<&str> = ended.err.lines().collect();
@@ -255,11 +255,11 @@ fn twenty_bad_rows_are_shown_and_the_rest_counted() {
     let content =
         format!("{{\"bpm\":60,\"timestamp\":\"2025-07-23T14:30:00Z\"}}\n{}", "{\"bpm\":0}\n".repeat(30));
     let ended = import(folder.path(), content, &[]);
-    assert!(said(&ended).contains("1 readings added, 0 and 0 were there already, 30 rejected"), "{ended:?}");
+    assert!(said(&ended).contains("1 reading added, 0 duplicates skipped, 30 rows rejected"), "{ended:?}");
     let shown: Vec<&str> = ended.err.lines().collect();
     assert_eq!(shown.len(), 21, "{ended:?}");
     assert_eq!(shown[19], r#"line 21: timestamp is missing: {"bpm":0}"#);
-    assert_eq!(shown[20], "and 10 more (--rejects FILE writes them all)");
+    assert_eq!(shown[20], "and 10 more rejected rows (--rejects FILE writes all of them)");
 }
 
 #[test]
@@ -267,7 +267,7 @@ fn a_dry_run_says_what_would_be_and_writes_nothing() {
     let folder = folder();
     let ended = import(folder.path(), OWN_CSV, &["--dry-run"]);
     assert!(
-        said(&ended).starts_with("file: 3 coffees and 0 readings would be added, 0 and 0 were"),
+        said(&ended).starts_with("file: 3 coffees and 0 readings would be added, 0 duplicates"),
         "{ended:?}"
     );
     let names = || {
@@ -282,7 +282,7 @@ fn a_dry_run_says_what_would_be_and_writes_nothing() {
     let more = format!("{OWN_CSV}1,2024-07-23T14:30:00Z,1,,,\n");
     let ended = import(folder.path(), &more, &["--dry-run"]);
     assert!(
-        said(&ended).starts_with("file: 1 coffees and 0 readings would be added, 3 and 0 were"),
+        said(&ended).starts_with("file: 1 coffee and 0 readings would be added, 3 duplicates"),
         "{ended:?}"
     );
     assert!(before == (names(), std::fs::read(folder.path().join("coffee.db")).unwrap()));
@@ -293,46 +293,46 @@ type Case = (&'static [u8], &'static [&'static str], i32, &'static str);
 
 /// What cannot be imported.
 const REFUSED: [Case; 13] = [
-    (b" \n\n", &[], 1, "file: there is nothing in it"),
+    (b" \n\n", &[], 1, "file: the file contains only blanks"),
     (
         b"PGDMP\x01\x0e",
         &[],
         1,
-        "file: it is a PostgreSQL dump in the custom format: make a plain one with `pg_restore -f plain.sql FILE`, and import that",
+        "file: PostgreSQL dumps in the custom format cannot be imported: make a plain one with `pg_restore -f plain.sql FILE`, and import that",
     ),
-    (b"%PDF-1.7", &[], 1, "file: it is a PDF: import the file that it was made from"),
-    (b"\x7fELF\x02\x01\x01\x00\x00", &[], 1, "file: it is no text and nothing that is known here"),
-    (b"<html></html>", &[], 1, "file: it is XML, but no Apple Health export"),
+    (b"%PDF-1.7", &[], 1, "file: PDF files cannot be imported: import the file that it was made from"),
+    (b"\x7fELF\x02\x01\x01\x00\x00", &[], 1, "file: the format is unknown, and it is not text"),
+    (b"<html></html>", &[], 1, "file: XML other than an Apple Health export cannot be imported"),
     (
         b"[{}]",
         &[],
         1,
-        "file: it is a JSON list: one object a line is wanted, as `jq -c '.[]' FILE` writes them",
+        "file: JSON lists cannot be imported: write one object per line with `jq -c '.[]' FILE`",
     ),
     (
         b"SQLite format 3\0 but nothing else of it",
         &[],
         1,
-        "file: it cannot be read: the database is damaged (file is not a database)",
+        "file: cannot be read: the database is damaged (file is not a database)",
     ),
-    (b"timestamp,bpm\nnever,60\n", &[], 1, "file: none of its rows could be read"),
+    (b"timestamp,bpm\nnever,60\n", &[], 1, "file: every row was rejected"),
     (
         b"when,mg\n",
         &[],
         1,
-        "file: it has no column timestamp; its columns are: when, mg. Say --map COLUMN=FIELD, such as --map Time=timestamp",
+        "file: there is no column timestamp; the columns are: when, mg; use --map COLUMN=FIELD, such as --map Time=timestamp",
     ),
     (
         b"timestamp,mg\n",
         &[],
         1,
-        "file: it has neither a column caffeine_mg nor bpm; its columns are: timestamp, mg. Say --map COLUMN=FIELD, such as --map Time=timestamp",
+        "file: there is neither a column caffeine_mg nor bpm; the columns are: timestamp, mg; use --map COLUMN=FIELD, such as --map Time=timestamp",
     ),
     (
         b"timestamp,mg\n",
         &["--map", "milligrams=caffeine_mg"],
         1,
-        "file: it has no column \"milligrams\"; its columns are: timestamp, mg. Say --map COLUMN=FIELD, such as --map Time=timestamp",
+        "file: there is no column \"milligrams\"; the columns are: timestamp, mg; use --map COLUMN=FIELD, such as --map Time=timestamp",
     ),
     (
         b"timestamp,bpm\n",
@@ -366,14 +366,14 @@ fn a_file_that_cannot_be_opened_or_would_be_overwritten_is_refused() {
     let ended = import_file(folder.path(), "nowhere.csv", &[]);
     assert_eq!(
         (ended.code, ended.err.as_str()),
-        (Some(1), "coffee-tracker: nowhere.csv: it cannot be read: No such file or directory (os error 2)\n")
+        (Some(1), "coffee-tracker: nowhere.csv: cannot be read: No such file or directory (os error 2)\n")
     );
-    assert_eq!(import_file(folder.path(), ".", &[]).err, "coffee-tracker: .: it is a folder\n");
+    assert_eq!(import_file(folder.path(), ".", &[]).err, "coffee-tracker: .: is a folder\n");
     std::fs::write(folder.path().join("file"), OWN_CSV).unwrap();
     let ended = import_file(folder.path(), "file", &["--rejects", "./file"]);
     assert_eq!(
         (ended.code, ended.err.as_str()),
-        (Some(1), "coffee-tracker: ./file exists already: name another for rejected rows\n")
+        (Some(1), "coffee-tracker: ./file already exists: pass another name for the rejected rows\n")
     );
     assert_eq!(std::fs::read_to_string(folder.path().join("file")).unwrap(), OWN_CSV);
 }
@@ -385,7 +385,9 @@ fn an_own_database_is_not_imported_and_another_programs_not_imported_into() {
     let ended = import_file(folder.path(), "coffee.db", &[]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(
-        ended.err.contains("it is a Coffee Tracker database: `coffee-tracker restore` puts it"),
+        ended.err.contains(
+            "this is a Coffee Tracker database: to replace the current one, use `coffee-tracker restore`"
+        ),
         "{ended:?}"
     );
     let foreign = Connection::open(folder.path().join("foreign.db")).unwrap();
@@ -393,7 +395,7 @@ fn an_own_database_is_not_imported_and_another_programs_not_imported_into() {
     let ended = import_file(folder.path(), "foreign.db", &[]);
     assert_eq!(
         ended.err,
-        "coffee-tracker: foreign.db: it is a SQLite database without the tables coffee_logs and heart_rate_logs\n"
+        "coffee-tracker: foreign.db: this is a SQLite database without the tables coffee_logs and heart_rate_logs\n"
     );
     let ended = import_file(folder.path(), "file", &["--database-url", "foreign.db"]);
     assert_eq!(ended.code, Some(2), "the setting is there twice: {ended:?}");
@@ -421,7 +423,7 @@ fn standard_input_is_read_and_a_quiet_import_says_nothing() {
         (ended.code, ended.err.as_str()),
         (
             Some(1),
-            "coffee-tracker: standard input: a database cannot be read from a stream: give the name of its file\n"
+            "coffee-tracker: standard input: a database cannot be read from a stream: pass the name of its file\n"
         )
     );
 }

@@ -14,12 +14,12 @@ fn equal_rows_are_compared_in_time_that_grows_with_their_number() {
         |count: usize| format!("timestamp,caffeine_mg\n{}", "2025-07-23T14:30:00Z,95\n".repeat(count));
     let readings = |count: usize| format!("timestamp,bpm\n{}", "2025-07-23T14:30:00Z,60\n".repeat(count));
     for (file, expected) in [
-        (coffees(20_000), "20000 coffees and 0 readings added, 0 and 0 were"),
-        (coffees(20_000), "0 coffees and 0 readings added, 20000 and 0 were"),
+        (coffees(20_000), "20,000 coffees and 0 readings added, 0 duplicates"),
+        (coffees(20_000), "0 coffees and 0 readings added, 20,000 duplicates"),
         // Those that find none left are no dearer.
-        (coffees(40_000), "20000 coffees and 0 readings added, 20000 and 0 were"),
-        (readings(20_000), "0 coffees and 20000 readings added, 0 and 0 were"),
-        (readings(20_001), "0 coffees and 1 readings added, 0 and 20000 were"),
+        (coffees(40_000), "20,000 coffees and 0 readings added, 20,000 duplicates"),
+        (readings(20_000), "0 coffees and 20,000 readings added, 0 duplicates"),
+        (readings(20_001), "0 coffees and 1 reading added, 0 and 20000 were"),
     ] {
         let ended = import(folder.path(), file, &[]);
         assert!(said(&ended).contains(expected), "{ended:?}");
@@ -33,7 +33,7 @@ fn different_rows_of_one_time_are_compared_in_time_that_grows_with_their_number(
     let file = format!("timestamp,caffeine_mg,notes\n{}", rows.collect::<String>());
     import(folder.path(), &file, &[]);
     let again = import(folder.path(), &file, &[]);
-    assert!(said(&again).contains("0 coffees and 0 readings added, 30000 and 0 were"), "{again:?}");
+    assert!(said(&again).contains("0 coffees and 0 readings added, 30,000 duplicates"), "{again:?}");
 }
 
 #[test]
@@ -47,9 +47,9 @@ fn several_series_of_equal_rows_in_any_order_are_each_counted_for_themselves() {
     import(folder.path(), file(&mut (0..60)), &[]);
     // Of each of the six kinds ten are stored; here are five of each, then ten and one more of one.
     let half = import(folder.path(), file(&mut (0..30).rev()), &[]);
-    assert!(said(&half).contains("0 coffees and 0 readings added, 30 and 0 were"), "{half:?}");
+    assert!(said(&half).contains("0 coffees and 0 readings added, 30 duplicates"), "{half:?}");
     let more = import(folder.path(), file(&mut (0..60).rev().chain([4])), &[]);
-    assert!(said(&more).contains("1 coffees and 0 readings added, 60 and 0 were"), "{more:?}");
+    assert!(said(&more).contains("1 coffee and 0 readings added, 60 duplicates"), "{more:?}");
     let counted = "select count(*) from coffee_logs where caffeine_mg = 1 and coffee_type = 'a'";
     assert_eq!(number(&database(folder.path()), counted), 11);
 }

@@ -59,7 +59,7 @@ fn units_locales_and_motion_become_ours() {
     let ended = import(folder.path(), &content, &[]);
     assert_eq!(
         said(&ended),
-        "file: 3 coffees and 5 readings added, 0 and 0 were there already, 0 rejected, 2 of other kinds passed over"
+        "file: 3 coffees and 5 readings added, 0 duplicates skipped, 0 rows rejected, 2 records of an unsupported type ignored"
     );
     let reading = |n: u32, bpm: u32, context: &str| {
         format!("Integer({n})|Integer(1753273800000000)|Integer({bpm})|{context}|Null|{WATCH}")
@@ -94,7 +94,7 @@ fn a_record_within_a_correlation_is_the_one_beside_it() {
         export.record("HeartRate", "count/min", "72", AT, "")
     });
     let folder = folder();
-    assert!(said(&import(folder.path(), &content, &[])).contains("1 coffees and 1 readings added"));
+    assert!(said(&import(folder.path(), &content, &[])).contains("1 coffee and 1 reading added"));
     assert_eq!(
         coffees(folder.path()),
         [r#"Integer(1)|Integer(1753273800000000)|Real(80.0)|Null|Null|Text("Log & \"Go\"\n<3")"#]
@@ -118,7 +118,7 @@ fn a_bad_record_is_said_with_its_line_and_costs_no_other() {
     let folder = folder();
     let ended = import(folder.path(), &content, &[]);
     assert!(
-        said(&ended).contains("0 coffees and 2 readings added, 0 and 0 were there already, 6 rejected"),
+        said(&ended).contains("0 coffees and 2 readings added, 0 duplicates skipped, 6 rows rejected"),
         "{ended:?}"
     );
     let reasons: Vec<&str> = ended.err.lines().map(|line| line.split(": <").next().unwrap()).collect();
@@ -150,11 +150,12 @@ fn the_export_is_found_in_its_zip_whatever_the_phones_language() {
         let folder = folder();
         let ended = import(folder.path(), zipped(files), &[]);
         assert!(
-            said(&ended).contains("1000 readings added, 0 and 0 were there already, 0 rejected, 22 of"),
+            said(&ended)
+                .contains("1,000 readings added, 0 duplicates skipped, 0 rows rejected, 22 records of"),
             "{ended:?}"
         );
         let again = import(folder.path(), &content, &[]);
-        assert!(said(&again).contains("0 readings added, 0 and 1000 were there already"), "{again:?}");
+        assert!(said(&again).contains("0 readings added, 1,000 duplicates skipped"), "{again:?}");
         let sum = number(
             &database(folder.path()),
             "select sum(bpm) from heart_rate_logs where context = 'resting'",
@@ -175,12 +176,12 @@ fn an_export_that_breaks_off_says_where_and_keeps_what_came_before() {
     let folder = folder();
     let ended = import(folder.path(), &content[..content.len() / 2], &[]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.err.contains("file: it breaks off at line "), "{ended:?}");
+    assert!(ended.err.contains("file: reading stopped at line "), "{ended:?}");
     let half = readings(folder.path()).len();
     assert!((300..700).contains(&half), "{half}");
     assert!(
         said(&import(folder.path(), &content, &[]))
-            .contains(&format!("{} readings added, 0 and {half} were", 1000 - half))
+            .contains(&format!("{} readings added, {half} duplicates", 1000 - half))
     );
 }
 
@@ -193,8 +194,11 @@ fn an_element_without_end_is_not_gathered_in_memory() {
     let folder = folder();
     let ended = import(folder.path(), &content, &[]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.out.contains("1 readings added"), "{ended:?}");
-    assert_eq!(ended.err, "coffee-tracker: file: it breaks off at line 36: what begins there has no end\n");
+    assert!(ended.out.contains("1 reading added"), "{ended:?}");
+    assert_eq!(
+        ended.err,
+        "coffee-tracker: file: reading stopped at line 36: the element that begins there has no end\n"
+    );
 }
 
 #[test]
@@ -214,7 +218,7 @@ fn text_that_is_no_utf_8_costs_no_reading_and_is_counted_once() {
     let ended = import(folder.path(), &content, &[]);
     assert_eq!(
         said(&ended),
-        "file: 0 coffees and 3 readings added, 0 and 0 were there already, 0 rejected, 1 of other kinds passed over"
+        "file: 0 coffees and 3 readings added, 0 duplicates skipped, 0 rows rejected, 1 record of an unsupported type ignored"
     );
     assert_eq!(ended.err, "");
     let reading = |n: u32, source: &str| {
@@ -238,7 +242,7 @@ fn records_within_a_workout_are_passed_over_however_deep_they_stand() {
     let ended = import(folder.path(), &content, &[]);
     assert_eq!(
         said(&ended),
-        "file: 0 coffees and 1 readings added, 0 and 0 were there already, 0 rejected, 2 of other kinds passed over"
+        "file: 0 coffees and 1 reading added, 0 duplicates skipped, 0 rows rejected, 2 records of an unsupported type ignored"
     );
 }
 
@@ -259,11 +263,11 @@ fn an_element_around_records_that_is_never_closed_breaks_the_file() {
         let ended = import(folder.path(), &content, &[]);
         assert_eq!(ended.code, Some(1), "{ended:?}");
         assert!(
-            ended.out.contains("1 readings added, 0 and 0 were there already, 0 rejected, 2 of other kinds"),
+            ended.out.contains("1 reading added, 0 duplicates skipped, 0 rows rejected, 2 records of"),
             "{ended:?}"
         );
         let sentence = format!(
-            "coffee-tracker: file: it breaks off at line 36: the element {name} that begins there has no end\n"
+            "coffee-tracker: file: reading stopped at line 36: the element {name} that begins there has no end\n"
         );
         assert_eq!(ended.err, sentence);
     }
@@ -278,5 +282,5 @@ fn the_last_record_is_kept_though_its_end_is_missing() {
         ))
     });
     let folder = folder();
-    assert!(said(&import(folder.path(), &content, &[])).contains("0 coffees and 1 readings added"));
+    assert!(said(&import(folder.path(), &content, &[])).contains("0 coffees and 1 reading added"));
 }

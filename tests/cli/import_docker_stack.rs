@@ -104,23 +104,11 @@ ALTER TABLE ONLY public.coffee_logs
 \unrestrict Sjd6e287hZQmo11xvQTAx0T90giYWKoxqq5flZVxnPLsw2rweH9uev9SVhUogIh
 "#;
 
-const INSERTED: &str = r#"INSERT INTO public.coffee_logs VALUES (1, '2025-10-02 12:30:15.123456+02', 95, 'espresso', 'why at 11pm
-again');
-INSERT INTO public.coffee_logs VALUES
-	(2, '2025-10-02 16:05:00+02', 62.5, NULL, NULL),
-	(3, '2025-10-02 16:05:00+02', 62.5, NULL, NULL);
-INSERT INTO "public"."coffee_logs" (notes, coffee_type, caffeine_mg, "timestamp", id) VALUES (E'back\\slash it\'s "q"; -- x', E'tab\there', 1e-3, '2025-10-03 09:05:00-05'::timestamp with time zone, 7) ON CONFLICT DO NOTHING;
-INSERT INTO public.other VALUES (1, 'x');
-INSERT INTO heart_rate_logs VALUES (1, '2025-10-02 10:30:15+00', 72, 'resting', NULL);
-INSERT INTO heart_rate_logs VALUES (4, timestamptz '2025-10-02 16:01:15.5+05:30', 180, NULL, 'stairs');
-"#;
-
 #[test]
 fn the_stacks_database_and_its_dumps_are_the_same_rows_and_come_once() {
     let copied = format!("{PREAMBLE}{COPIED}");
-    let inserted = format!("{PREAMBLE}{INSERTED}");
     let windows = copied.replace('\n', "\r\n");
-    let forms = ["sqlite", &copied, &inserted, INSERTED, &windows];
+    let forms = ["sqlite", &copied, COPIED, &windows];
     for first in forms {
         let folder = folder();
         Connection::open(folder.path().join("sqlite")).unwrap().execute_batch(STACK).unwrap();
@@ -130,9 +118,9 @@ fn the_stacks_database_and_its_dumps_are_the_same_rows_and_come_once() {
                 dump => import(folder.path(), dump, &[]),
             };
             let expected = if round == 0 {
-                "4 coffees and 2 readings added, 0 and 0 were there already, 0 rejected"
+                "4 coffees and 2 readings added, 0 duplicates skipped, 0 rows rejected"
             } else {
-                "0 coffees and 0 readings added, 4 and 2 were there already, 0 rejected"
+                "0 coffees and 0 readings added, 6 duplicates skipped, 0 rows rejected"
             };
             assert!(said(&ended).contains(expected), "{ended:?}");
         }
@@ -183,7 +171,7 @@ fn rows_of_the_stack_that_do_not_fit_are_rejected_alone() {
         )
         .unwrap();
     let ended = import_file(folder.path(), "stack.db", &["--rejects", "rejects.csv"]);
-    assert!(said(&ended).contains("4 coffees and 2 readings added, 0 and 0 were there already, 5 rejected"));
+    assert!(said(&ended).contains("4 coffees and 2 readings added, 0 duplicates skipped, 5 rows rejected"));
     let rejects = std::fs::read_to_string(folder.path().join("rejects.csv")).unwrap();
     assert_eq!(
         rejects.lines().nth(1),
@@ -214,7 +202,7 @@ fn a_row_of_the_stack_without_an_id_is_called_by_its_place() {
         )
         .unwrap();
     let ended = import_file(folder.path(), "stack.db", &[]);
-    assert!(said(&ended).contains("1 coffees and 0 readings added"), "{ended:?}");
+    assert!(said(&ended).contains("1 coffee and 0 readings added"), "{ended:?}");
     assert!(ended.err.starts_with("coffee_logs, row 2: timestamp: "), "{ended:?}");
 }
 
@@ -243,7 +231,7 @@ fn both_tables_of_the_stack_are_read_as_they_were_when_the_import_began() {
     stack.execute_batch("delete from coffee_logs; delete from heart_rate_logs").unwrap();
     holder.execute_batch("rollback").unwrap();
     let ended = running.wait();
-    assert!(said(&ended).contains("49905 coffees and 2 readings added"), "{ended:?}");
+    assert!(said(&ended).contains("49,905 coffees and 2 readings added"), "{ended:?}");
 }
 
 #[test]
@@ -258,11 +246,9 @@ fn rows_of_a_dump_that_do_not_fit_are_rejected_alone() {
 11	1880-01-01 00:53:28+00:53:28	7	\x4c\115T	\b
 12	1880-01-01 00:53:28+00:53:28	7
 \.
-INSERT INTO coffee_logs VALUES (13, now(), 7, NULL, NULL);
-INSERT INTO coffee_logs VALUES (14, '2025-10-04', 8 + 1, NULL, NULL);
 ";
     let ended = import(folder.path(), dump, &[]);
-    assert!(said(&ended).contains("1 coffees and 0 readings added, 0 and 0 were there already, 8 rejected"));
+    assert!(said(&ended).contains("1 coffee and 0 readings added, 0 duplicates skipped, 6 rows rejected"));
     assert_eq!(
         coffees(folder.path()),
         [r#"Integer(11)|Integer(-2840140800000000)|Real(7.0)|Text("LMT")|Null|Text("docker-stack")"#]
@@ -277,8 +263,6 @@ INSERT INTO coffee_logs VALUES (14, '2025-10-04', 8 + 1, NULL, NULL);
             "line 5: timestamp",
             "line 6: caffeine_mg",
             "line 8: has 3 values where the table has 5 columns",
-            "line 10: timestamp",
-            "line 11: caffeine_mg",
         ]
     );
 }
@@ -291,8 +275,47 @@ fn a_dump_that_breaks_off_says_where_and_keeps_what_came_before() {
     let ended = import(folder.path(), cut, &[]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.out.contains("2 coffees and 0 readings added"), "{ended:?}");
-    assert!(ended.err.contains("file: it breaks off at line 43: a COPY block has no end"), "{ended:?}");
+    assert!(
+        ended.err.contains("file: reading stopped at line 43: the COPY block is not terminated"),
+        "{ended:?}"
+    );
     let rest = import(folder.path(), whole, &[]);
-    assert!(said(&rest).contains("2 coffees and 2 readings added, 2 and 0 were there already"), "{rest:?}");
+    assert!(said(&rest).contains("2 coffees and 2 readings added, 2 duplicates skipped"), "{rest:?}");
+    assert_eq!(coffees(folder.path()), STACK_COFFEES);
+}
+
+#[test]
+fn a_dump_with_inserts_is_refused_and_the_right_command_is_named() {
+    let values = "(1, '2025-10-02 12:30:15+02', 95, 'espresso', NULL);\n";
+    for insert in [
+        "INSERT INTO public.coffee_logs VALUES ",
+        "INSERT INTO \"public\".\"coffee_logs\" (id, \"timestamp\", caffeine_mg, coffee_type, notes) VALUES\n\t",
+        "insert or ignore into coffee_logs values ",
+        "REPLACE INTO coffee_logs VALUES ",
+    ] {
+        let folder = folder();
+        let ended = import(folder.path(), format!("{PREAMBLE}{insert}{values}"), &[]);
+        let line = PREAMBLE.lines().count() + 1;
+        assert_eq!((ended.code, &*ended.out), (Some(1), ""), "{ended:?}");
+        assert_eq!(
+            ended.err,
+            format!(
+                "coffee-tracker: file: line {line} is an INSERT statement, but only COPY blocks can be imported: make \
+                 the dump with `pg_dump -U coffee coffee_db`, without --inserts; of an SQLite database, import the \
+                 file itself\n"
+            )
+        );
+        assert!(!folder.path().join("coffee.db").exists());
+    }
+}
+
+#[test]
+fn inserts_behind_the_rows_of_a_dump_are_reported_and_the_rows_are_kept() {
+    let folder = folder();
+    let insert = "INSERT INTO heart_rate_logs VALUES (9, '2025-10-02 10:30:15+00', 72, 'resting', NULL);\n";
+    let ended = import(folder.path(), format!("{COPIED}{insert}"), &[]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.out.contains("4 coffees and 2 readings added"), "{ended:?}");
+    assert!(ended.err.contains(" is an INSERT statement"), "{ended:?}");
     assert_eq!(coffees(folder.path()), STACK_COFFEES);
 }

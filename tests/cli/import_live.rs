@@ -53,11 +53,9 @@ fn clients_write_while_a_file_is_imported_and_everything_is_there() {
         has_ended.store(true, Ordering::Relaxed);
         (first, writers.into_iter().map(|writer| writer.join().unwrap()).sum::<i64>())
     });
-    assert!(said(&first).contains(&format!("{COUNT} readings added, 0 and 0 were")), "{first:?}");
+    assert!(said(&first).contains("60,000 readings added, 0 duplicates skipped"), "{first:?}");
     assert!(written > 0);
-    assert!(
-        said(&run(&mut import(folder.path()))).contains(&format!("0 readings added, 0 and {COUNT} were"))
-    );
+    assert!(said(&run(&mut import(folder.path()))).contains("0 readings added, 60,000 duplicates skipped"));
     let statistics = server.get("/heartrate/?limit=1");
     assert_eq!(statistics.status, 200);
     server.stop_cleanly();
@@ -123,7 +121,7 @@ fn an_import_waits_for_a_database_that_somebody_holds() {
     });
     holder.execute_batch("rollback").unwrap();
     let ended = running.wait();
-    assert!(said(&ended).contains("100 readings added, 0 and 100 were there already"), "{ended:?}");
+    assert!(said(&ended).contains("100 readings added, 100 duplicates skipped"), "{ended:?}");
 }
 
 #[test]
@@ -142,12 +140,12 @@ fn root_imports_as_the_owner_of_the_database_from_a_file_that_only_root_may_read
         )
         .unwrap();
     let rejects = own.path().join("rejects.csv");
-    for (file, rejected) in [("export.xml", 0), ("stack.db", 1)] {
+    for (file, rejected) in [("export.xml", " 0 rows rejected"), ("stack.db", " 1 row rejected")] {
         let mut command = program(own.path());
         command.args(["import", file, "--rejects", "rejects.csv", "--database-url"]);
         let ended = run(command.arg(data.path().join("sub/coffee.db")));
-        assert!(said(&ended).contains(&format!(" {rejected} rejected")), "{ended:?}");
-        assert_eq!(rejects.exists(), rejected > 0, "root made it, and root removed it");
+        assert!(said(&ended).contains(rejected), "{ended:?}");
+        assert_eq!(rejects.exists(), file == "stack.db", "root made it, and root removed it");
     }
     let mut seen = 0;
     for entry in std::fs::read_dir(data.path().join("sub")).unwrap() {

@@ -88,8 +88,8 @@ fn rejected_rows_go_into_a_new_file_that_is_there_only_when_there_are_any() {
     write(folder.path(), "taken", "what is mine");
     let before = files(folder.path());
     for (name, why) in [
-        ("taken", "taken exists already: name another for rejected rows"),
-        ("bad.csv", "bad.csv exists already: name another for rejected rows"),
+        ("taken", "taken already exists: pass another name for the rejected rows"),
+        ("bad.csv", "bad.csv already exists: pass another name for the rejected rows"),
         ("nowhere/rejects", "nowhere/rejects cannot be written: No such file or directory (os error 2)"),
         ("coffee.db", "coffee.db is the database: name another file"),
     ] {
@@ -99,7 +99,7 @@ fn rejected_rows_go_into_a_new_file_that_is_there_only_when_there_are_any() {
     // Nor one that a stream comes from.
     let mut command = command_in(folder.path(), &["import", "-", "--rejects", "bad.csv"]);
     command.stdin(Stdio::from(fs::File::open(folder.path().join("bad.csv")).unwrap()));
-    assert_says(&run(&mut command), 1, "bad.csv exists already: name another for rejected rows");
+    assert_says(&run(&mut command), 1, "bad.csv already exists: pass another name for the rejected rows");
     assert!(files(folder.path()) == before);
 
     run_ok(folder.path(), &["import", "good.csv", "--rejects", "rejects"]);

@@ -27,7 +27,7 @@ use crate::http::error::ApiError;
 use crate::http::extract::headers::Caller;
 use crate::http::extract::query::{ExportQuery, Query};
 use crate::http::request_id::RequestId;
-use crate::transfer::export::{ExportError, ExportSlot, Extract};
+use crate::transfer::export::{ExportError, ExportFilter, ExportSlot};
 use crate::transfer::formats::writer::{EntryWriter, TextFormat};
 
 /// Size of a chunk.
@@ -102,7 +102,7 @@ impl Download {
         };
         let today = app.settings.place.zone.date(app.clock.now()).to_string().replace('-', "");
         let file_name = format!("{name}_{today}.{}", query.format.extension());
-        let extract = Extract { kind, since: query.since, until: query.until };
+        let extract = ExportFilter { kind, since: query.since, until: query.until };
         let chunks = match caller.is_head {
             true => None,
             false => Some(stream(app, caller.request_id, extract, query.format).await?),
@@ -128,10 +128,10 @@ impl<'r> Responder<'r, 'static> for Download {
 async fn stream(
     app: &SharedApp,
     request_id: RequestId,
-    extract: Extract,
+    extract: ExportFilter,
     format: TextFormat,
 ) -> Result<Chunks, ApiError> {
-    let slot = app.store.export_place().await?;
+    let slot = app.store.export_slot().await?;
     let (started, has_started) = oneshot::channel();
     let (sender, receiver) = mpsc::channel(MAX_QUEUED_CHUNK_BYTESS);
     let producer = Producer { app: Arc::clone(app), request_id, extract, format };
@@ -153,7 +153,7 @@ enum QueueItem {
 struct Producer {
     app: SharedApp,
     request_id: RequestId,
-    extract: Extract,
+    extract: ExportFilter,
     format: TextFormat,
 }
 
@@ -176,7 +176,7 @@ impl Producer {
                 Some(started) => drop(started.send(Err(error))),
                 None => tracing::error!(id = self.request_id.as_str(), "export aborted: {error}"),
             },
-            Err(ExportError::Target(e)) => {
+            Err(ExportError::Output(e)) => {
                 tracing::info!(id = self.request_id.as_str(), "export not read to its end: {e}");
             }
         }
@@ -191,11 +191,11 @@ impl Producer {
         let queue =
             ChunkQueue { sender, chunk: Vec::new(), bytes: 0, deadline: Instant::now() + MAX_DURATION };
         let mut writer =
-            EntryWriter::new(queue, self.format, self.extract.kind).map_err(ExportError::Target)?;
+            EntryWriter::new(queue, self.format, self.extract.kind).map_err(ExportError::Output)?;
         let on_start = || drop(started.take().map(|started| started.send(Ok(()))));
         let rows = self.app.store.export(slot, &self.extract, on_start, |entry| writer.write(entry))?;
         let bytes = writer.finish().and_then(|mut queue| queue.send(QueueItem::End).map(|()| queue.bytes));
-        Ok((rows, bytes.map_err(ExportError::Target)?))
+        Ok((rows, bytes.map_err(ExportError::Output)?))
     }
 }
 

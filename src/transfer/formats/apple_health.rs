@@ -1,12 +1,12 @@
-//! Apple Health's `export.xml`: heart rates and dietary caffeine; everything else is passed
-//! over. So is a record that stands inside another element: it repeats one beside it.
+//! Apple Health's `export.xml`: heart rates and dietary caffeine. Other records are counted as unsupported, and so are
+//! records inside a correlation or a workout, which repeat records outside of it.
 //!
-//! The document type in front is skipped by hand: some versions of the phone write one that
-//! is not well-formed.
+//! The document type is skipped without parsing, because some versions of iOS write one that is not well-formed.
 
 use std::borrow::Cow;
-use std::io::BufRead;
+use std::io::{BufRead, BufReader};
 
+use encoding_rs_io::DecodeReaderBytesBuilder;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
 use quick_xml::{Error as XmlError, XmlVersion};
@@ -14,36 +14,34 @@ use quick_xml::{Error as XmlError, XmlVersion};
 use crate::domain::calendar::Zone;
 use crate::domain::entry::{CoffeeEntry, Entry, EntryKind, ReadingEntry};
 use crate::domain::time::Timestamp;
-use crate::transfer::formats::import_row;
-use crate::transfer::formats::lines::Counted;
-use crate::transfer::formats::lossy::Lossy;
-use crate::transfer::formats::rows::{ReadError, Rejection, Sink};
+use crate::transfer::formats::import_row::{parse_bpm, parse_decimal, parse_dose, parse_source};
+use crate::transfer::formats::lines::PieceReader;
+use crate::transfer::formats::sink::{MAX_CONTENT, ReadError, RowPosition, Sink};
 
 const HEART_RATE: &str = "HKQuantityTypeIdentifierHeartRate";
 const CAFFEINE: &str = "HKQuantityTypeIdentifierDietaryCaffeine";
-const MOTION: &str = "HKMetadataKeyHeartRateMotionContext";
-/// What the whole document is called.
+const MOTION_CONTEXT: &str = "HKMetadataKeyHeartRateMotionContext";
+/// Beginning of the root element.
 pub const ROOT: &[u8] = b"<HealthData";
-
-/// Deepest nesting of elements that is read; an export has five. The XML reader remembers the name
-/// of each open element.
+/// Maximum nesting of elements; an export has five. The XML reader stores the name of each open element.
 const MAX_DEPTH: usize = 100;
-
-/// Length to which an overlong record is cut in messages, bytes.
-const MAX_SHOWN: usize = 8 * 1024;
+/// Size of the decoded text that is read at once, in bytes.
+const BUFFER: usize = 64 * 1024;
 
 /// Reads every record.
 ///
 /// # Errors
-/// Why it was not read to its end.
+/// The input is not an export, or cannot be read to its end.
 pub fn read(input: &mut dyn BufRead, zone: &Zone, sink: &mut Sink<'_>) -> Result<(), ReadError> {
-    let mut input = Lossy::new(input);
-    let mut input = Counted::new(&mut input);
-    skip_to_root(&mut input)?;
-    let mut export = Export { zone, open: None, other: None, has_ended: false };
-    let mut reader = tolerant(input);
+    // A stray byte in a name must cost a character and not the record.
+    let utf8 = DecodeReaderBytesBuilder::new().encoding(Some(encoding_rs::UTF_8)).build(input);
+    let mut input = PieceReader::new(BufReader::with_capacity(BUFFER, utf8));
+    skip_to_content(&mut input)?;
+    let mut export = ExportReader { zone, open_record: None, container: None, has_ended: false };
+    let mut reader = tolerant_reader(input);
     let mut buffer = Vec::new();
-    let mut depth = 0_usize;
+    // The root element is open.
+    let mut depth = 1_usize;
     loop {
         buffer.clear();
         reader.get_mut().begin_piece();
@@ -51,8 +49,8 @@ pub fn read(input: &mut dyn BufRead, zone: &Zone, sink: &mut Sink<'_>) -> Result
         match reader.read_event_into(&mut buffer) {
             Ok(Event::Eof) if export.has_ended => return Ok(()),
             Ok(Event::Eof) => {
-                export.check_others()?;
-                return Err(ReadError::Broken { line, why: "the end of the file is missing".to_owned() });
+                export.check_containers()?;
+                return Err(broken(line, "the end of the file is missing"));
             }
             Ok(event) => {
                 match event {
@@ -61,26 +59,29 @@ pub fn read(input: &mut dyn BufRead, zone: &Zone, sink: &mut Sink<'_>) -> Result
                     _ => {}
                 }
                 if depth > MAX_DEPTH {
-                    let why = format!("elements are nested more than {MAX_DEPTH} deep");
-                    return Err(ReadError::Broken { line, why });
+                    return Err(broken(line, format!("elements are nested more than {MAX_DEPTH} deep")));
                 }
-                export.take(line, &event, sink)?;
+                export.event(line, &event, sink)?;
             }
             Err(XmlError::Io(_)) if reader.get_ref().is_piece_too_long() => {
                 let mut input = reader.into_inner();
-                let is_empty = skip_rest(&mut input, line, &buffer)?;
-                export.skipped(line, &buffer, is_empty, sink)?;
-                reader = tolerant(input);
+                let is_empty = skip_piece(&mut input, line, &buffer)?;
+                export.skipped_piece(line, &buffer, is_empty, sink)?;
+                reader = tolerant_reader(input);
             }
-            Err(XmlError::Io(e)) => return Err(ReadError::Broken { line, why: e.to_string() }),
             Err(XmlError::IllFormed(_)) => {}
-            Err(e) => return Err(ReadError::Broken { line, why: e.to_string() }),
+            Err(XmlError::Io(e)) => return Err(broken(line, e.to_string())),
+            Err(e) => return Err(broken(line, e.to_string())),
         }
     }
 }
 
-/// Element names are not checked against each other: a broken one must not cost the rest.
-fn tolerant(input: Counted<'_>) -> Reader<Counted<'_>> {
+fn broken(line: u64, reason: impl Into<String>) -> ReadError {
+    ReadError::Broken { line, reason: reason.into() }
+}
+
+/// Creates a reader that does not match end tags to start tags: a broken element must not cost the rest.
+fn tolerant_reader<R: BufRead>(input: PieceReader<R>) -> Reader<PieceReader<R>> {
     let mut reader = Reader::from_reader(input);
     let config = reader.config_mut();
     config.check_end_names = false;
@@ -89,68 +90,46 @@ fn tolerant(input: Counted<'_>) -> Reader<Counted<'_>> {
     reader
 }
 
-/// Reads up to the root element, whatever stands before it.
-fn skip_to_root(input: &mut Counted<'_>) -> Result<(), ReadError> {
-    loop {
-        let available = input.fill_buf()?;
-        if available.starts_with(ROOT) {
-            return Ok(());
-        }
-        let skipped = match available {
-            [] => {
-                let why = "it is no Apple Health export: there is no element HealthData in it";
-                return Err(ReadError::Unusable(why.to_owned()));
-            }
-            // The root may lie across two buffers: what might be its beginning is read byte by byte.
-            [b'<', rest @ ..] if rest.len() + 1 < ROOT.len() && ROOT.starts_with(available) => {
-                return skip_split_root(input);
-            }
-            [_, rest @ ..] => 1 + rest.iter().position(|byte| *byte == b'<').unwrap_or(rest.len()),
-        };
-        input.consume(skipped);
-        input.begin_piece();
-    }
-}
-
-/// The root began in the last bytes of a buffer. Nothing of it is needed.
-fn skip_split_root(input: &mut Counted<'_>) -> Result<(), ReadError> {
+/// Skips everything up to the end of the root element's start tag.
+fn skip_to_content(input: &mut PieceReader<impl BufRead>) -> Result<(), ReadError> {
     let mut matched = 0;
     while matched < ROOT.len() {
-        match input.fill_buf()?.first() {
-            Some(byte) if ROOT.get(matched) == Some(byte) => {
-                input.consume(1);
-                matched += 1;
-            }
-            _ => return skip_to_root(input),
-        }
+        let Some(byte) = input.fill_buf()?.first().copied() else {
+            return Err(ReadError::unusable("not an Apple Health export: there is no element HealthData"));
+        };
+        matched = match ROOT.get(matched) {
+            Some(expected) if *expected == byte => matched + 1,
+            _ => usize::from(byte == b'<'),
+        };
+        input.consume(1);
+        input.begin_piece();
     }
-    let mut rest = Vec::new();
-    input.read_until(b'>', &mut rest)?;
+    input.skip_until(b'>')?;
     Ok(())
 }
 
-/// Terminator of a piece of XML.
+/// End of a piece of XML, and the state of looking for it.
 #[derive(Clone, Copy)]
 enum PieceEnd {
     /// Text ends before the next markup.
     Text,
     /// A tag ends with the first `>` outside of this quote.
     Tag { quote: Option<u8> },
-    /// Comments, CDATA sections and processing instructions have an end of their own.
-    Mark(&'static [u8]),
+    /// Comments, CDATA sections and processing instructions end with a sequence of their own.
+    Sequence(&'static [u8]),
 }
 
 impl PieceEnd {
-    /// The end of a piece, from its beginning.
-    fn of(begun: &[u8]) -> Self {
-        match begun {
-            [b'<', b'!', b'-', ..] => Self::Mark(b"-->"),
-            [b'<', b'!', b'[', ..] => Self::Mark(b"]]>"),
-            [b'<', b'?', ..] => Self::Mark(b"?>"),
+    /// Returns the end of a piece from its beginning.
+    fn of(beginning: &[u8]) -> Self {
+        match beginning {
+            [b'<', b'!', b'-', ..] => Self::Sequence(b"-->"),
+            [b'<', b'!', b'[', ..] => Self::Sequence(b"]]>"),
+            [b'<', b'?', ..] => Self::Sequence(b"?>"),
             [b'<', ..] => {
                 let mut end = Self::Tag { quote: None };
-                for byte in begun {
-                    end.is_at(*byte, [0; 2]);
+                for byte in beginning {
+                    end.matches(*byte, [0; 2]);
                 }
                 end
             }
@@ -158,93 +137,96 @@ impl PieceEnd {
         }
     }
 
-    /// Reports whether this byte ends the piece; `last` are the two before it.
-    fn is_at(&mut self, byte: u8, last: [u8; 2]) -> bool {
+    /// Returns whether the piece ends at this byte; `last` are the two bytes before it.
+    fn matches(&mut self, byte: u8, last: [u8; 2]) -> bool {
         match self {
             Self::Text => byte == b'<',
-            Self::Mark(mark) => [last[0], last[1], byte].ends_with(mark),
-            Self::Tag { quote: open @ Some(_) } if *open == Some(byte) => {
-                *open = None;
+            Self::Sequence(sequence) => [last[0], last[1], byte].ends_with(sequence),
+            Self::Tag { quote: Some(open) } if *open != byte => false,
+            Self::Tag { quote: quote @ Some(_) } => {
+                *quote = None;
                 false
             }
-            Self::Tag { quote: quote @ None } if matches!(byte, b'"' | b'\'') => {
+            Self::Tag { quote } if matches!(byte, b'"' | b'\'') => {
                 *quote = Some(byte);
                 false
             }
-            Self::Tag { quote } => quote.is_none() && byte == b'>',
+            Self::Tag { .. } => byte == b'>',
         }
     }
 }
 
-/// Reads to the end of a piece that is too long to be kept, of which this much was read. Returns
-/// whether it was an empty element.
-fn skip_rest(input: &mut Counted<'_>, line: u64, begun: &[u8]) -> Result<bool, ReadError> {
-    let mut end = PieceEnd::of(begun);
-    let mut last = begun.last_chunk().copied().unwrap_or_default();
+/// Skips the rest of a piece that is too long to be kept. Returns whether it was an empty element.
+fn skip_piece(input: &mut PieceReader<impl BufRead>, line: u64, beginning: &[u8]) -> Result<bool, ReadError> {
+    let mut end = PieceEnd::of(beginning);
+    let mut last = beginning.last_chunk().copied().unwrap_or_default();
     loop {
         input.begin_piece();
         let available = input.fill_buf()?;
         if available.is_empty() {
-            return Err(ReadError::Broken { line, why: "what begins there has no end".to_owned() });
+            return Err(broken(line, "the element that begins there has no end"));
         }
-        let mut used = 0;
-        let mut is_over = false;
-        for byte in available {
-            is_over = end.is_at(*byte, last);
-            if is_over {
-                used += usize::from(!matches!(end, PieceEnd::Text));
-                break;
+        let end_index = available.iter().position(|byte| {
+            let is_end = end.matches(*byte, last);
+            if !is_end {
+                last = [last[1], *byte];
             }
-            used += 1;
-            last = [last[1], *byte];
-        }
-        input.consume(used);
-        if is_over {
+            is_end
+        });
+        let length = match (end_index, end) {
+            (Some(index), PieceEnd::Text) => index,
+            (Some(index), _) => index + 1,
+            (None, _) => available.len(),
+        };
+        input.consume(length);
+        if end_index.is_some() {
             return Ok(last[1] == b'/');
         }
     }
 }
 
-struct Export<'z> {
+/// State of reading an export.
+struct ExportReader<'z> {
     zone: &'z Zone,
-    /// A record of ours whose end has not come yet: its line, what stood there, and itself.
-    open: Option<Open>,
-    /// The outermost element that repeats records, while inside of one.
-    other: Option<Other>,
+    /// A supported record whose end tag has not been read.
+    open_record: Option<OpenRecord>,
+    /// The outermost correlation or workout, while inside of one.
+    container: Option<Container>,
     has_ended: bool,
 }
 
-struct Other {
+struct OpenRecord {
+    line: u64,
+    entry: Result<Entry, String>,
+    /// The start tag, when the record will be rejected.
+    content: String,
+}
+
+struct Container {
     line: u64,
     name: String,
-    /// How many of them are open.
+    /// Number of open containers, with those inside.
     depth: u64,
 }
 
-struct Open {
-    line: u64,
-    content: String,
-    entry: Result<Entry, String>,
-}
-
-impl Export<'_> {
-    fn take(&mut self, line: u64, event: &Event<'_>, sink: &mut Sink<'_>) -> Result<(), ReadError> {
+impl ExportReader<'_> {
+    fn event(&mut self, line: u64, event: &Event<'_>, sink: &mut Sink<'_>) -> Result<(), ReadError> {
         match event {
             Event::Start(tag) | Event::Empty(tag) => {
                 let is_empty = matches!(event, Event::Empty(_));
                 match tag.name().as_ref() {
                     "Record" => self.record(line, tag, is_empty, sink)?,
                     "MetadataEntry" => self.metadata(tag),
-                    name @ ("Correlation" | "Workout") if !is_empty => self.enter(line, name),
+                    name @ ("Correlation" | "Workout") if !is_empty => self.enter_container(line, name),
                     _ => {}
                 }
             }
             Event::End(tag) => match tag.name().as_ref() {
-                "Record" => self.close(sink)?,
-                "Correlation" | "Workout" => self.leave(),
+                "Record" => self.close_record(sink)?,
+                "Correlation" | "Workout" => self.leave_container(),
                 "HealthData" => {
-                    self.close(sink)?;
-                    self.check_others()?;
+                    self.close_record(sink)?;
+                    self.check_containers()?;
                     self.has_ended = true;
                 }
                 _ => {}
@@ -254,51 +236,49 @@ impl Export<'_> {
         Ok(())
     }
 
-    /// A piece that began like this was too long to be kept.
-    fn skipped(
+    /// Handles a piece that was too long to be kept, from its beginning.
+    fn skipped_piece(
         &mut self,
         line: u64,
-        begun: &[u8],
+        beginning: &[u8],
         is_empty: bool,
         sink: &mut Sink<'_>,
     ) -> Result<(), ReadError> {
-        let tag = begun.strip_prefix(b"<").unwrap_or_default();
+        let tag = beginning.strip_prefix(b"<").unwrap_or_default();
         match tag.split(|byte| byte.is_ascii_whitespace()).next() {
             Some(b"Record") => {
-                self.close(sink)?;
-                if self.other.is_some() {
-                    return Ok(sink.pass_over()?);
+                self.close_record(sink)?;
+                if self.container.is_some() {
+                    return Ok(sink.skip_unsupported()?);
                 }
-                let shown = begun.get(..MAX_SHOWN).unwrap_or(begun);
-                let content = String::from_utf8_lossy(shown).into_owned();
-                Ok(sink.reject(Rejection::new(line, "is longer than 4 MiB".to_owned(), content))?)
+                let content = beginning.get(..MAX_CONTENT).unwrap_or(beginning);
+                sink.reject(line, "is longer than 4 MiB".to_owned(), content)?;
             }
             Some(name @ (b"Correlation" | b"Workout")) if !is_empty => {
-                self.enter(line, &String::from_utf8_lossy(name));
-                Ok(())
+                self.enter_container(line, &String::from_utf8_lossy(name));
             }
-            _ => Ok(()),
+            _ => {}
         }
+        Ok(())
     }
 
-    fn enter(&mut self, line: u64, name: &str) {
-        self.other.get_or_insert_with(|| Other { line, name: name.to_owned(), depth: 0 }).depth += 1;
+    fn enter_container(&mut self, line: u64, name: &str) {
+        let new = || Container { line, name: name.to_owned(), depth: 0 };
+        self.container.get_or_insert_with(new).depth += 1;
     }
 
-    fn leave(&mut self) {
-        let Some(other) = &mut self.other else { return };
-        other.depth -= 1;
-        if other.depth == 0 {
-            self.other = None;
+    fn leave_container(&mut self) {
+        if let Some(container) = &mut self.container {
+            container.depth -= 1;
         }
+        self.container.take_if(|container| container.depth == 0);
     }
 
-    /// Whether all of them were closed: what followed one that was not may have been ours.
-    fn check_others(&self) -> Result<(), ReadError> {
-        match &self.other {
-            Some(Other { line, name, .. }) => {
-                let why = format!("the element {name} that begins there has no end");
-                Err(ReadError::Broken { line: *line, why })
+    /// Fails when a container is open at the end: the records behind its beginning were skipped.
+    fn check_containers(&self) -> Result<(), ReadError> {
+        match &self.container {
+            Some(Container { line, name, .. }) => {
+                Err(broken(*line, format!("the element {name} that begins there has no end")))
             }
             None => Ok(()),
         }
@@ -311,42 +291,45 @@ impl Export<'_> {
         is_empty: bool,
         sink: &mut Sink<'_>,
     ) -> Result<(), ReadError> {
-        self.close(sink)?;
-        if self.other.is_some() {
-            return Ok(sink.pass_over()?);
+        self.close_record(sink)?;
+        if self.container.is_some() {
+            return Ok(sink.skip_unsupported()?);
         }
-        let mut record = Record::default();
-        let read = record.read(tag);
+        let mut record = RecordAttributes::default();
+        let parsed = record.parse(tag);
         let kind = match record.r#type.as_deref() {
             Some(HEART_RATE) => EntryKind::HeartRate,
             Some(CAFFEINE) => EntryKind::Coffee,
-            // What cannot be read may have been ours.
-            None if read.is_err() => EntryKind::HeartRate,
-            _ => return Ok(sink.pass_over()?),
+            // A record that cannot be parsed may be of a supported type.
+            None if parsed.is_err() => EntryKind::HeartRate,
+            _ => return Ok(sink.skip_unsupported()?),
         };
-        let entry = read.and_then(|()| record.entry(kind, self.zone));
+        let entry = parsed.and_then(|()| record.to_entry(kind, self.zone));
+        let start_tag = || format!("<{}>", &**tag);
         if is_empty {
-            return Ok(sink.entry(line, entry, || shown(tag))?);
+            return Ok(sink.entry(RowPosition::Line(line), entry, start_tag)?);
         }
-        let content = if entry.is_err() { shown(tag) } else { String::new() };
-        self.open = Some(Open { line, content, entry });
+        let content = if entry.is_err() { start_tag() } else { String::new() };
+        self.open_record = Some(OpenRecord { line, content, entry });
         Ok(())
     }
 
-    fn close(&mut self, sink: &mut Sink<'_>) -> Result<(), ReadError> {
-        match self.open.take() {
-            Some(open) => Ok(sink.entry(open.line, open.entry, || open.content)?),
+    fn close_record(&mut self, sink: &mut Sink<'_>) -> Result<(), ReadError> {
+        match self.open_record.take() {
+            Some(record) => Ok(sink.entry(RowPosition::Line(record.line), record.entry, || record.content)?),
             None => Ok(()),
         }
     }
 
-    /// The motion context of a heart rate: 1 is sedentary, 2 is active, 0 is not set.
+    /// Sets the context of a heart rate from its motion context: 1 is sedentary, 2 is active, 0 is not set.
     fn metadata(&mut self, tag: &BytesStart<'_>) {
-        let Some(Open { entry: Ok(Entry::Reading(reading)), .. }) = &mut self.open else { return };
+        let Some(OpenRecord { entry: Ok(Entry::Reading(reading)), .. }) = &mut self.open_record else {
+            return;
+        };
         let (mut is_motion, mut context) = (false, None);
         for attribute in tag.attributes().with_checks(false).flatten() {
             match attribute.key.as_ref() {
-                "key" => is_motion = attribute.value == MOTION,
+                "key" => is_motion = attribute.value == MOTION_CONTEXT,
                 "value" => {
                     context = match attribute.value.trim() {
                         "1" => Some("resting"),
@@ -363,13 +346,9 @@ impl Export<'_> {
     }
 }
 
-fn shown(tag: &BytesStart<'_>) -> String {
-    format!("<{}>", &**tag)
-}
-
-/// The attributes of a record that matter.
+/// Attributes of a record that are imported.
 #[derive(Default)]
-struct Record<'t> {
+struct RecordAttributes<'t> {
     r#type: Option<Cow<'t, str>>,
     source: Option<Cow<'t, str>>,
     unit: Option<Cow<'t, str>>,
@@ -377,8 +356,9 @@ struct Record<'t> {
     value: Option<Cow<'t, str>>,
 }
 
-impl<'t> Record<'t> {
-    fn read(&mut self, tag: &'t BytesStart<'_>) -> Result<(), String> {
+impl<'t> RecordAttributes<'t> {
+    /// Parses the attributes, of an unsupported type only the first ones.
+    fn parse(&mut self, tag: &'t BytesStart<'_>) -> Result<(), String> {
         for attribute in tag.attributes().with_checks(false) {
             let attribute = attribute.map_err(|e| format!("is not well-formed: {e}"))?;
             let slot = match attribute.key.as_ref() {
@@ -393,7 +373,7 @@ impl<'t> Record<'t> {
                 .normalized_value(XmlVersion::Implicit1_0)
                 .map_err(|e| format!("is not well-formed: {e}"))?;
             *slot = Some(value);
-            // The type comes first; most records are of no interest.
+            // The type comes first, and most records are of another one.
             if !matches!(self.r#type.as_deref(), None | Some(HEART_RATE | CAFFEINE)) {
                 return Ok(());
             }
@@ -401,15 +381,15 @@ impl<'t> Record<'t> {
         Ok(())
     }
 
-    fn entry(&self, kind: EntryKind, zone: &Zone) -> Result<Entry, String> {
+    fn to_entry(&self, kind: EntryKind, zone: &Zone) -> Result<Entry, String> {
         let start = self.start.as_deref().ok_or("startDate is missing")?;
         let timestamp = Timestamp::parse_lenient(start, zone)
             .or_else(|| zone.parse(start).ok())
             .ok_or_else(|| format!("startDate: must be a date and time (got {start:?})"))?;
         let value = self.value.as_deref().ok_or("value is missing")?;
         let number =
-            import_row::number(value).ok_or_else(|| format!("value: must be a number (got {value:?})"))?;
-        let source = self.source.as_deref().and_then(import_row::source);
+            parse_decimal(value).ok_or_else(|| format!("value: must be a number (got {value:?})"))?;
+        let source = self.source.as_deref().and_then(parse_source);
         let unit = self.unit.as_deref().unwrap_or_default();
         Ok(match kind {
             EntryKind::HeartRate => {
@@ -418,22 +398,22 @@ impl<'t> Record<'t> {
                     "count/s" => number * 60.0,
                     other => return Err(format!("unit: must be count/min or count/s (got {other:?})")),
                 };
-                let bpm = import_row::pulse(beats)?;
+                let bpm = parse_bpm(beats)?;
                 Entry::Reading(ReadingEntry { id: None, timestamp, bpm, context: None, notes: None, source })
             }
             EntryKind::Coffee => {
                 let mg = match unit {
                     "mg" => number,
-                    "g" => to_micrograms(number * 1000.0),
-                    "mcg" | "\u{b5}g" | "\u{3bc}g" => to_micrograms(number / 1000.0),
+                    "g" => round_to_micrograms(number * 1000.0),
+                    "mcg" | "\u{b5}g" | "\u{3bc}g" => round_to_micrograms(number / 1000.0),
                     other => return Err(format!("unit: must be mg, g or mcg (got {other:?})")),
                 };
-                let caffeine_mg = import_row::dose(mg)?;
+                let (caffeine_mg, coffee_type) = (parse_dose(mg)?, None);
                 Entry::Coffee(CoffeeEntry {
                     id: None,
                     timestamp,
                     caffeine_mg,
-                    coffee_type: None,
+                    coffee_type,
                     notes: None,
                     source,
                 })
@@ -442,7 +422,7 @@ impl<'t> Record<'t> {
     }
 }
 
-/// Without the last binary digits of a conversion: 0.0621 g are 62.1 mg.
-fn to_micrograms(mg: f64) -> f64 {
+/// Removes the rounding error of a conversion: 0.0621 g are 62.1 mg.
+fn round_to_micrograms(mg: f64) -> f64 {
     (mg * 1000.0).round() / 1000.0
 }

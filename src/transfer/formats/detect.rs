@@ -1,132 +1,106 @@
-//! What a file is, told from its beginning: never from its name.
+//! Detection of the format of a file from its beginning, never from its name.
 
 use crate::transfer::formats::apple_health::ROOT;
-use crate::transfer::formats::json_lines::without_mark;
+use crate::transfer::formats::lines::strip_bom;
 
-/// What can be imported.
+/// Format that can be imported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// `export.xml`, or the zip it comes in.
+pub enum ImportFormat {
+    /// `export.xml`, alone or in a zip.
     AppleHealth,
-    /// The Docker stack's database file.
+    /// Database file of the Docker stack.
     DockerSqlite,
-    /// The Docker stack's PostgreSQL dump, plain SQL.
+    /// Plain SQL dump of the Docker stack's PostgreSQL database.
     PostgresDump,
     Csv,
     JsonLines,
 }
 
-/// What a beginning looks like.
+/// Result of [`detect_format`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Looks {
+pub enum Detected {
     Zip,
     Gzip,
     Sqlite,
-    Like(Format),
-    /// A sentence on what it is instead.
+    Text(ImportFormat),
+    /// Cannot be imported; holds the reason and what to do.
     Unusable(&'static str),
 }
 
-/// Beginnings that are not imported, and what to do with such a file.
-const OTHERS: [(&[u8], &str); 9] = [
+/// Beginnings of files that cannot be imported, and what to do with them.
+const UNUSABLE: [(&[u8], &str); 9] = [
     (
         b"PGDMP",
-        "it is a PostgreSQL dump in the custom format: make a plain one with `pg_restore -f plain.sql FILE`, \
-         and import that",
+        "PostgreSQL dumps in the custom format cannot be imported: make a plain one with \
+         `pg_restore -f plain.sql FILE`, and import that",
     ),
-    (b"%PDF", "it is a PDF: import the file that it was made from"),
-    (b"\x89PNG", "it is a picture"),
-    (b"\xff\xd8\xff", "it is a picture"),
-    (b"\x28\xb5\x2f\xfd", "it is packed with zstd: unpack it first"),
-    (b"\xfd7zXZ\0", "it is packed with xz: unpack it first"),
-    (b"BZh", "it is packed with bzip2: unpack it first"),
-    (b"\xff\xfe", "it is text in UTF-16: save it as UTF-8"),
-    (b"\xfe\xff", "it is text in UTF-16: save it as UTF-8"),
+    (b"%PDF", "PDF files cannot be imported: import the file that it was made from"),
+    (b"\x89PNG", "pictures cannot be imported"),
+    (b"\xff\xd8\xff", "pictures cannot be imported"),
+    (b"\x28\xb5\x2f\xfd", "zstd is not supported: unpack the file first"),
+    (b"\xfd7zXZ\0", "xz is not supported: unpack the file first"),
+    (b"BZh", "bzip2 is not supported: unpack the file first"),
+    (b"\xff\xfe", "UTF-16 is not supported: save the file as UTF-8"),
+    (b"\xfe\xff", "UTF-16 is not supported: save the file as UTF-8"),
 ];
 
-/// Words that begin a statement in a dump and end it in the same line.
-const SHORT_STATEMENTS: [&str; 5] = ["set", "copy", "begin", "pragma", "select"];
-/// Words that begin a longer one, and what follows them.
-const LONG_STATEMENTS: [(&str, &[&str]); 5] =
-    [("insert", &["into", "or"]), ("replace", &["into"]), ("create", MADE), ("alter", MADE), ("drop", MADE)];
-/// What statements make.
-const MADE: &[&str] = &[
-    "table",
-    "function",
-    "sequence",
-    "index",
-    "unique",
-    "type",
-    "schema",
-    "extension",
-    "view",
-    "trigger",
-    "temporary",
-    "temp",
-    "or",
-];
+/// Beginnings of the first line of a dump.
+const DUMP_COMMENTS: [&str; 4] = ["--", "/*", "\\restrict", "\\connect"];
+/// Beginnings of statements that end on the line on which they begin.
+const DUMP_LINES: [&str; 5] = ["set ", "copy ", "select ", "pragma ", "begin"];
+/// Beginnings of statements that may continue on the next line.
+const DUMP_STATEMENTS: [&str; 5] =
+    ["insert into ", "insert or ", "replace into ", "create table ", "alter table "];
 
-/// Tells what a beginning looks like.
-pub fn looks_of(head: &[u8]) -> Looks {
+/// Detects the format of a file from its first bytes.
+pub fn detect_format(head: &[u8]) -> Detected {
     if head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06") {
-        return Looks::Zip;
+        return Detected::Zip;
     }
     if head.starts_with(b"\x1f\x8b") {
-        return Looks::Gzip;
+        return Detected::Gzip;
     }
     if head.starts_with(b"SQLite format 3\0") {
-        return Looks::Sqlite;
+        return Detected::Sqlite;
     }
-    if let Some((_, what)) = OTHERS.iter().find(|(start, _)| head.starts_with(start)) {
-        return Looks::Unusable(what);
+    if let Some((_, reason)) = UNUSABLE.iter().find(|(start, _)| head.starts_with(start)) {
+        return Detected::Unusable(reason);
     }
     if head.get(257..262) == Some(b"ustar") {
-        return Looks::Unusable("it is a tar archive: unpack it first");
+        return Detected::Unusable("tar archives are not supported: unpack the file first");
     }
     if head.contains(&0) {
-        return Looks::Unusable("it is no text and nothing that is known here");
+        return Detected::Unusable("the format is unknown, and it is not text");
     }
-    looks_of_text(without_mark(head).trim_ascii_start())
+    detect_text_format(strip_bom(head).trim_ascii_start())
 }
 
-fn looks_of_text(text: &[u8]) -> Looks {
+fn detect_text_format(text: &[u8]) -> Detected {
     match text.first() {
-        None => Looks::Unusable("there is nothing in it"),
-        Some(b'<') if contains(text, ROOT) => Looks::Like(Format::AppleHealth),
-        Some(b'<') if contains(text, b"<ClinicalDocument") => {
-            Looks::Unusable("it is the clinical part of a health export: import its export.xml, or the zip")
-        }
-        Some(b'<') => Looks::Unusable("it is XML, but no Apple Health export"),
-        Some(b'{') => Looks::Like(Format::JsonLines),
-        Some(b'[') => Looks::Unusable(
-            "it is a JSON list: one object a line is wanted, as `jq -c '.[]' FILE` writes them",
+        None => Detected::Unusable("the file contains only blanks"),
+        Some(b'<') if contains(text, ROOT) => Detected::Text(ImportFormat::AppleHealth),
+        Some(b'<') if contains(text, b"<ClinicalDocument") => Detected::Unusable(
+            "this is the clinical document of a health export: import export.xml or the zip instead",
         ),
-        _ if is_dump(text) => Looks::Like(Format::PostgresDump),
-        _ => Looks::Like(Format::Csv),
+        Some(b'<') => Detected::Unusable("XML other than an Apple Health export cannot be imported"),
+        Some(b'{') => Detected::Text(ImportFormat::JsonLines),
+        Some(b'[') => Detected::Unusable(
+            "JSON lists cannot be imported: write one object per line with `jq -c '.[]' FILE`",
+        ),
+        _ if is_dump(text) => Detected::Text(ImportFormat::PostgresDump),
+        _ => Detected::Text(ImportFormat::Csv),
     }
 }
 
-/// A comment, a command for psql, or a statement: more of it than one word, for a CSV's first
-/// column may be called `Begin`.
+/// Returns whether the first line is a comment, a psql command or a statement. The name of the first column of a CSV
+/// may begin like a statement.
 fn is_dump(text: &[u8]) -> bool {
     let line = text.split(|byte| matches!(byte, b'\n' | b'\r')).next().unwrap_or_default();
-    if [&b"--"[..], b"/*", b"\\restrict", b"\\connect"].iter().any(|start| line.starts_with(start)) {
-        return true;
-    }
-    for statement in line.split(|byte| *byte == b';').map(<[u8]>::trim_ascii).filter(|s| !s.is_empty()) {
-        let mut words = statement.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-        let is_one =
-            |word: &[u8], of: &[&str]| of.iter().any(|one| word.eq_ignore_ascii_case(one.as_bytes()));
-        let (first, second) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        let is_long = |(verb, what): &(&str, &[&str])| is_one(first, &[verb]) && is_one(second, what);
-        if words.next().is_some() && LONG_STATEMENTS.iter().any(is_long) {
-            return true;
-        }
-        if !is_one(first, &SHORT_STATEMENTS) {
-            return false;
-        }
-    }
-    line.trim_ascii_end().ends_with(b";")
+    let line = String::from_utf8_lossy(line).trim_end().to_ascii_lowercase();
+    let starts_with = |beginnings: &[&str]| beginnings.iter().any(|beginning| line.starts_with(beginning));
+    starts_with(&DUMP_COMMENTS)
+        || starts_with(&DUMP_STATEMENTS)
+        || starts_with(&DUMP_LINES) && line.find(';') == Some(line.len() - 1)
 }
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
@@ -138,32 +112,42 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_beginning_tells_what_a_file_is() {
-        for (head, looks) in [
-            (&b"PK\x03\x04"[..], Looks::Zip),
-            (b"\x1f\x8b\x08", Looks::Gzip),
-            (b"SQLite format 3\0", Looks::Sqlite),
-            (b"<?xml version=\"1.0\"?>\n<HealthData locale=\"de_DE\">", Looks::Like(Format::AppleHealth)),
-            (b"\xef\xbb\xbf\n{\"bpm\": 60}", Looks::Like(Format::JsonLines)),
-            (b"--\n-- PostgreSQL database dump\n--\n", Looks::Like(Format::PostgresDump)),
-            (b"\\restrict abc\n", Looks::Like(Format::PostgresDump)),
-            (b"INSERT INTO coffee_logs VALUES (1);", Looks::Like(Format::PostgresDump)),
-            (b"BEGIN;\n", Looks::Like(Format::PostgresDump)),
-            (b"\xef\xbb\xbfid,timestamp,bpm\n", Looks::Like(Format::Csv)),
-            (b"set,timestamp,bpm\n", Looks::Like(Format::Csv)),
-            (b"Begin;timestamp;bpm;\n", Looks::Like(Format::Csv)),
-            (b"Select device,timestamp,bpm\n", Looks::Like(Format::Csv)),
-            (b"Create table;timestamp;bpm\n", Looks::Like(Format::Csv)),
-            (b"PRAGMA foreign_keys=OFF;\r\n", Looks::Like(Format::PostgresDump)),
-            (b"COPY public.coffee_logs (id, notes) FROM stdin;\n", Looks::Like(Format::PostgresDump)),
-            (b"begin; select 1; REPLACE INTO coffee_logs VALUES\n", Looks::Like(Format::PostgresDump)),
-            (b"create table coffee_logs (\n", Looks::Like(Format::PostgresDump)),
+    fn formats_are_detected_from_the_beginning_of_a_file() {
+        for (head, expected) in [
+            (&b"PK\x03\x04"[..], Detected::Zip),
+            (b"\x1f\x8b\x08", Detected::Gzip),
+            (b"SQLite format 3\0", Detected::Sqlite),
+            (
+                b"<?xml version=\"1.0\"?>\n<HealthData locale=\"de_DE\">",
+                Detected::Text(ImportFormat::AppleHealth),
+            ),
+            (b"\xef\xbb\xbf\n{\"bpm\": 60}", Detected::Text(ImportFormat::JsonLines)),
+            (b"--\n-- PostgreSQL database dump\n--\n", Detected::Text(ImportFormat::PostgresDump)),
+            (b"\\restrict abc\n", Detected::Text(ImportFormat::PostgresDump)),
+            (b"INSERT INTO coffee_logs VALUES (1);", Detected::Text(ImportFormat::PostgresDump)),
+            (b"BEGIN;\n", Detected::Text(ImportFormat::PostgresDump)),
+            (b"\xef\xbb\xbfid,timestamp,bpm\n", Detected::Text(ImportFormat::Csv)),
+            (b"set,timestamp,bpm\n", Detected::Text(ImportFormat::Csv)),
+            (b"Begin;timestamp;bpm;\n", Detected::Text(ImportFormat::Csv)),
+            (b"Select device,timestamp,bpm\n", Detected::Text(ImportFormat::Csv)),
+            (b"Create table;timestamp;bpm\n", Detected::Text(ImportFormat::Csv)),
+            (b"PRAGMA foreign_keys=OFF;\r\n", Detected::Text(ImportFormat::PostgresDump)),
+            (
+                b"COPY public.coffee_logs (id, notes) FROM stdin;\n",
+                Detected::Text(ImportFormat::PostgresDump),
+            ),
+            (b"REPLACE INTO coffee_logs VALUES\n", Detected::Text(ImportFormat::PostgresDump)),
+            (b"create table coffee_logs (\n", Detected::Text(ImportFormat::PostgresDump)),
         ] {
-            assert_eq!(looks_of(head), looks, "{}", String::from_utf8_lossy(head));
+            assert_eq!(detect_format(head), expected, "{}", String::from_utf8_lossy(head));
         }
         for head in [&b"PGDMP\x01"[..], b"%PDF-1.7", b"\x00\x01", b"<html>", b"[{}]", b" \n", b"\xff\xfea\0"]
         {
-            assert!(matches!(looks_of(head), Looks::Unusable(_)), "{}", String::from_utf8_lossy(head));
+            assert!(
+                matches!(detect_format(head), Detected::Unusable(_)),
+                "{}",
+                String::from_utf8_lossy(head)
+            );
         }
     }
 }

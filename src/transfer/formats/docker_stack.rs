@@ -1,7 +1,7 @@
-//! The Docker stack's SQLite file, read and never written: no lock file, no log appears
-//! beside it.
+//! SQLite database file of the Docker stack. It is read without writing anything: no lock file or log appears beside it.
 
-use std::ops::ControlFlow;
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -13,304 +13,278 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Statement};
 use crate::db::error::{OpenError, StoreError};
 use crate::db::schema;
 use crate::domain::calendar::Zone;
-use crate::domain::entry::{DOCKER_STACK, Entry, EntryKind};
+use crate::domain::entry::{DOCKER_STACK, EntryKind};
 use crate::fs::paths::with_suffix;
-use crate::transfer::formats::import_row::{Column, Draft, Raw};
+use crate::transfer::formats::columns::Column;
+use crate::transfer::formats::import_row::{ImportRow, RawValue};
+use crate::transfer::formats::sink::{MAX_CONTENT, ReadError, RowPosition, Sink, SinkClosed};
 
-/// Longest value that is read, in bytes: a longer one cannot be stored, and is never loaded.
+/// Maximum length of a value, in bytes. A longer one cannot be stored, and is never loaded.
 const MAX_VALUE: i32 = 64 * 1024;
-/// Most columns of a table: the old stack had five.
+/// Maximum number of columns of a table; the old stack had five.
 const MAX_COLUMNS: usize = 64;
-/// Length to which a rejected row is cut in messages, bytes.
-const MAX_SHOWN: usize = 8 * 1024;
 
-/// Why such a file is not read.
-#[derive(Debug, thiserror::Error)]
-pub enum DockerStackError {
-    #[error(
-        "it is a Coffee Tracker database: `coffee-tracker restore` puts it in place of the present one; \
-         to add its entries, `coffee-tracker export` it and import that"
-    )]
-    Ours,
-    #[error("it is a SQLite database without the tables coffee_logs and heart_rate_logs")]
-    Foreign,
-    #[error("it cannot be read: {0}")]
-    Unreadable(String),
-    #[error("it is in use: stop the old server first")]
-    InUse,
+/// Statements that read one table.
+struct TableQueries {
+    kind: EntryKind,
+    name: &'static str,
+    count: &'static str,
+    by_rowid: &'static str,
+    next_rowid: &'static str,
+    /// For a table without rowids; uses the same parameter.
+    all: &'static str,
 }
 
-impl From<rusqlite::Error> for DockerStackError {
-    fn from(error: rusqlite::Error) -> Self {
-        match StoreError::from(&error) {
-            StoreError::Busy => Self::InUse,
-            _ => Self::Unreadable(error.to_string()),
-        }
-    }
-}
+const TABLES: [TableQueries; 2] = [
+    TableQueries {
+        kind: EntryKind::Coffee,
+        name: "coffee_logs",
+        count: "select count(*) from coffee_logs",
+        by_rowid: "select rowid, * from coffee_logs where rowid >= ? order by rowid",
+        next_rowid: "select min(rowid) from coffee_logs where rowid >= ?",
+        all: "select null, * from coffee_logs where ? is not null",
+    },
+    TableQueries {
+        kind: EntryKind::HeartRate,
+        name: "heart_rate_logs",
+        count: "select count(*) from heart_rate_logs",
+        by_rowid: "select rowid, * from heart_rate_logs where rowid >= ? order by rowid",
+        next_rowid: "select min(rowid) from heart_rate_logs where rowid >= ?",
+        all: "select null, * from heart_rate_logs where ? is not null",
+    },
+];
 
-/// Row of the old database.
-pub struct Found<'a> {
-    /// Its id, or its position where it has none.
-    pub number: u64,
-    /// The entry, or the reason why it cannot be stored.
-    pub entry: Result<Entry, String>,
-    /// Writes its table and number, to go before a reason.
-    pub place: &'a dyn Fn() -> String,
-    /// Writes its values, separated by `|`.
-    pub content: &'a dyn Fn() -> String,
-}
-
-/// The open file.
+/// Open database of the Docker stack.
 #[derive(Debug)]
-pub struct DockerStack {
+pub struct DockerStackDatabase {
     connection: Connection,
-    tables: Vec<EntryKind>,
-    rows: u64,
+    row_count: u64,
 }
 
-impl DockerStack {
-    /// Opens the file and looks whether it is one.
+impl DockerStackDatabase {
+    /// Opens the file and begins a read transaction, so that both tables are read in one state.
     ///
     /// # Errors
-    /// What it is instead.
-    pub fn open(path: &Path) -> Result<Self, DockerStackError> {
+    /// The file is another database, is damaged, or is locked.
+    pub fn open(path: &Path) -> Result<Self, ReadError> {
         let flags =
             OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-        let connection = Connection::open_with_flags(address(path), flags)?;
-        connection.busy_timeout(Duration::from_secs(10))?;
-        connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_VALUE)?;
-        match schema::identify(&connection, path) {
-            Err(OpenError::DockerStack { .. }) => {}
-            Ok(schema::FileKind::Ours(_)) | Err(OpenError::NewerSchema { .. }) => {
-                return Err(DockerStackError::Ours);
-            }
-            Ok(schema::FileKind::Empty) | Err(OpenError::Foreign { .. }) => {
-                return Err(DockerStackError::Foreign);
-            }
-            // What to do about it holds for our own database alone.
-            Err(OpenError::Damaged { why, .. }) => {
-                return Err(DockerStackError::Unreadable(format!("the database is damaged ({why})")));
-            }
-            Err(e) => return Err(DockerStackError::Unreadable(e.to_string())),
-        }
-        // All that is read is of one state, whoever writes meanwhile.
-        connection.execute_batch("begin")?;
-        let (mut tables, mut rows) = (Vec::new(), 0);
-        for (kind, count) in [
-            (EntryKind::Coffee, "select count(*) from coffee_logs"),
-            (EntryKind::HeartRate, "select count(*) from heart_rate_logs"),
-        ] {
-            if connection.table_exists(None, table(kind))? {
-                tables.push(kind);
-                rows += connection.query_row(count, [], |row| row.get::<_, i64>(0))?.unsigned_abs();
-            }
-        }
-        Ok(Self { connection, tables, rows })
+        let connection = Connection::open_with_flags(read_only_uri(path), flags).map_err(sqlite_error)?;
+        connection.busy_timeout(Duration::from_secs(10)).map_err(sqlite_error)?;
+        connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_VALUE).map_err(sqlite_error)?;
+        check_schema(&connection, path)?;
+        let row_count = begin_and_count(&connection).map_err(sqlite_error)?;
+        Ok(Self { connection, row_count })
     }
 
-    /// How many rows there are.
-    pub fn rows(&self) -> u64 {
-        self.rows
+    /// Returns the number of rows in both tables.
+    pub fn row_count(&self) -> u64 {
+        self.row_count
     }
 
-    /// Passes every row to `each`, until that breaks off. A row with a value that is too long is
-    /// rejected without loading it.
+    /// Passes every row to the sink, calling `on_row` for each. A row with a value that is too long is rejected without
+    /// loading it.
     ///
     /// # Errors
-    /// Why the file could not be read to its end.
-    pub fn read(
-        &self,
-        each: &mut dyn FnMut(Found<'_>) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<()>, DockerStackError> {
-        for kind in &self.tables {
-            let (by_rowid, next_rowid, all) = match kind {
-                EntryKind::Coffee => (
-                    "select rowid, * from coffee_logs where rowid >= ? order by rowid",
-                    "select min(rowid) from coffee_logs where rowid >= ?",
-                    "select null, * from coffee_logs where ? is not null",
-                ),
-                EntryKind::HeartRate => (
-                    "select rowid, * from heart_rate_logs where rowid >= ? order by rowid",
-                    "select min(rowid) from heart_rate_logs where rowid >= ?",
-                    "select null, * from heart_rate_logs where ? is not null",
-                ),
-            };
-            // A table without rowids cannot be continued behind a row that is not loaded.
-            let (statement, has_rowids) = match self.connection.prepare(by_rowid) {
-                Ok(statement) => (statement, true),
-                Err(_) => (self.connection.prepare(all)?, false),
-            };
-            let mut table = TableReader::new(*kind, statement)?;
-            let mut start = i64::MIN;
-            loop {
-                match table.read_from(start, each) {
-                    Ok(end) if end.is_break() => return Ok(ControlFlow::Break(())),
-                    Ok(_) => break,
-                    Err(e) if is_too_big(&e) && has_rowids => {}
-                    Err(e) => return Err(e.into()),
-                }
-                let behind = table.last.map_or(Some(i64::MIN), |last| last.checked_add(1));
-                let Some(behind) = behind else { break };
-                let Some(rowid) =
-                    self.connection.query_row(next_rowid, [behind], |row| row.get::<_, Option<i64>>(0))?
-                else {
-                    break;
-                };
-                if table.reject_unread(rowid, each).is_break() {
-                    return Ok(ControlFlow::Break(()));
-                }
-                match rowid.checked_add(1) {
-                    Some(next) => start = next,
-                    None => break,
-                }
+    /// The database cannot be read to its end, or the sink is closed.
+    pub fn read(&self, on_row: impl Fn(), sink: &mut Sink<'_>) -> Result<(), ReadError> {
+        for table in &TABLES {
+            if self.connection.table_exists(None, table.name).map_err(sqlite_error)? {
+                self.read_table(table, &on_row, sink)?;
             }
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(())
+    }
+
+    fn read_table(
+        &self,
+        table: &TableQueries,
+        on_row: &impl Fn(),
+        sink: &mut Sink<'_>,
+    ) -> Result<(), ReadError> {
+        // Without rowids, reading cannot continue behind a row that is not loaded.
+        let (statement, has_rowids) = match self.connection.prepare(table.by_rowid) {
+            Ok(statement) => (statement, true),
+            Err(_) => (self.connection.prepare(table.all).map_err(sqlite_error)?, false),
+        };
+        let mut reader = TableReader::new(table, statement)?;
+        let mut start = i64::MIN;
+        loop {
+            match reader.read_from(start, on_row, sink) {
+                Err(RowError::Sqlite(e))
+                    if has_rowids && e.sqlite_error_code() == Some(ErrorCode::TooBig) => {}
+                Err(RowError::Sqlite(e)) => return Err(sqlite_error(e)),
+                Err(RowError::Closed(closed)) => return Err(closed.into()),
+                Ok(()) => return Ok(()),
+            }
+            // The row behind the last one that was read is too long.
+            let Some(behind) = reader.last_rowid.map_or(Some(i64::MIN), |last| last.checked_add(1)) else {
+                return Ok(());
+            };
+            let too_long = self.connection.query_row(table.next_rowid, [behind], |row| row.get(0));
+            let Some(rowid): Option<i64> = too_long.map_err(sqlite_error)? else { return Ok(()) };
+            on_row();
+            reader.reject_unread(rowid, sink)?;
+            let Some(next) = rowid.checked_add(1) else { return Ok(()) };
+            start = next;
+        }
     }
 }
 
-fn is_too_big(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(ErrorCode::TooBig)
+/// Fails unless the database is the Docker stack's.
+fn check_schema(connection: &Connection, path: &Path) -> Result<(), ReadError> {
+    let reason = match schema::identify(connection, path) {
+        Err(OpenError::DockerStack { .. }) => return Ok(()),
+        Ok(schema::FileKind::Ours(_)) | Err(OpenError::NewerSchema { .. }) => {
+            "this is a Coffee Tracker database: to replace the current one, use `coffee-tracker restore`; to add its \
+             entries, `coffee-tracker export` them and import the files"
+                .to_owned()
+        }
+        Ok(schema::FileKind::Empty) | Err(OpenError::Foreign { .. }) => {
+            "this is a SQLite database without the tables coffee_logs and heart_rate_logs".to_owned()
+        }
+        // The error's own advice is about our database.
+        Err(OpenError::Damaged { why, .. }) => format!("cannot be read: the database is damaged ({why})"),
+        Err(e) => format!("cannot be read: {e}"),
+    };
+    Err(ReadError::Unusable(reason))
 }
 
-/// Rows of one table. The statement's first column is the rowid, or null.
+fn begin_and_count(connection: &Connection) -> rusqlite::Result<u64> {
+    connection.execute_batch("begin")?;
+    let mut count = 0;
+    for table in &TABLES {
+        if connection.table_exists(None, table.name)? {
+            count += connection.query_row(table.count, [], |row| row.get::<_, i64>(0))?.unsigned_abs();
+        }
+    }
+    Ok(count)
+}
+
+fn sqlite_error(error: rusqlite::Error) -> ReadError {
+    match StoreError::from(&error) {
+        StoreError::Busy => ReadError::unusable("the database is in use: stop the old server first"),
+        _ => ReadError::Unusable(format!("cannot be read: {error}")),
+    }
+}
+
+/// Error of reading a row.
+enum RowError {
+    Sqlite(rusqlite::Error),
+    Closed(SinkClosed),
+}
+
+impl From<rusqlite::Error> for RowError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+/// Reader of one table. The statement's first column is the rowid, or null.
 struct TableReader<'c> {
-    kind: EntryKind,
+    table: &'c TableQueries,
     statement: Statement<'c>,
     columns: Vec<Option<Column>>,
-    /// Position of the column `id`.
-    id: Option<usize>,
     /// Rowid of the last row that was read or rejected.
-    last: Option<i64>,
-    /// Rows so far.
-    count: u64,
+    last_rowid: Option<i64>,
+    row_number: u64,
 }
 
 impl<'c> TableReader<'c> {
-    fn new(kind: EntryKind, statement: Statement<'c>) -> Result<Self, DockerStackError> {
+    fn new(table: &'c TableQueries, statement: Statement<'c>) -> Result<Self, ReadError> {
         if statement.column_count() > MAX_COLUMNS {
-            let why = format!("its table {} has more than {MAX_COLUMNS} columns", table(kind));
-            return Err(DockerStackError::Unreadable(why));
+            let reason = format!("cannot be read: table {} has more than {MAX_COLUMNS} columns", table.name);
+            return Err(ReadError::Unusable(reason));
         }
-        // The rowid in front may be called like the column `id`.
-        let mut columns: Vec<_> = statement.column_names().into_iter().map(Column::named).collect();
+        let mut columns: Vec<_> = statement.column_names().into_iter().map(Column::from_name).collect();
+        // SQLite names the rowid like the column `id` when that is the primary key.
         if let Some(rowid) = columns.first_mut() {
             *rowid = None;
         }
-        let id = columns.iter().position(|column| *column == Some(Column::Id));
-        Ok(Self { kind, statement, columns, id, last: None, count: 0 })
+        Ok(Self { table, statement, columns, last_rowid: None, row_number: 0 })
     }
 
-    fn read_from(
-        &mut self,
-        start: i64,
-        each: &mut dyn FnMut(Found<'_>) -> ControlFlow<()>,
-    ) -> rusqlite::Result<ControlFlow<()>> {
+    fn read_from(&mut self, start: i64, on_row: &impl Fn(), sink: &mut Sink<'_>) -> Result<(), RowError> {
         let utc = Zone::utc();
+        let id_index = self.columns.iter().position(|column| *column == Some(Column::Id));
         let mut rows = self.statement.query([start])?;
         while let Some(row) = rows.next()? {
-            self.count += 1;
-            self.last = row.get(0)?;
-            let mut draft = Draft::default();
-            for (place, column) in self.columns.iter().enumerate() {
-                let Some(column) = column else { continue };
-                draft.set(*column, raw(row.get_ref(place)?));
+            on_row();
+            self.row_number += 1;
+            self.last_rowid = row.get(0)?;
+            let mut values = ImportRow::default();
+            for (index, column) in self.columns.iter().enumerate() {
+                if let Some(column) = column {
+                    values.set(*column, raw_value(row.get_ref(index)?));
+                }
             }
-            draft.set(Column::Source, Raw::Text(DOCKER_STACK));
-            let id = self.id.and_then(|place| row.get::<_, i64>(place).ok()?.try_into().ok());
-            let (called, number) = id.map_or(("row", self.count), |id| ("id", id));
-            let found = Found {
-                number,
-                entry: draft.entry(self.kind, &utc),
-                place: &|| format!("{}, {called} {number}", table(self.kind)),
-                content: &|| shown(row, self.columns.len()),
-            };
-            if each(found).is_break() {
-                return Ok(ControlFlow::Break(()));
-            }
+            values.set(Column::Source, RawValue::Text(DOCKER_STACK));
+            let entry = values.into_entry_of(self.table.kind, &utc);
+            let id = id_index.and_then(|index| row.get(index).ok());
+            let position = RowPosition::TableRow { table: self.table.name, id, number: self.row_number };
+            sink.entry(position, entry, || content(row, self.columns.len())).map_err(RowError::Closed)?;
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(())
     }
 
-    fn reject_unread(
-        &mut self,
-        rowid: i64,
-        each: &mut dyn FnMut(Found<'_>) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
-        self.count += 1;
-        self.last = Some(rowid);
-        let number = u64::try_from(rowid).unwrap_or(self.count);
-        each(Found {
-            number,
-            entry: Err(format!("has a value longer than {MAX_VALUE} bytes")),
-            place: &|| format!("{}, id {rowid}", table(self.kind)),
-            content: &|| format!("id {rowid}"),
-        })
+    fn reject_unread(&mut self, rowid: i64, sink: &mut Sink<'_>) -> Result<(), SinkClosed> {
+        self.row_number += 1;
+        self.last_rowid = Some(rowid);
+        let position =
+            RowPosition::TableRow { table: self.table.name, id: Some(rowid), number: self.row_number };
+        let reason = format!("has a value longer than {MAX_VALUE} bytes");
+        sink.entry(position, Err(reason), || format!("id {rowid}"))
     }
 }
 
-const fn table(kind: EntryKind) -> &'static str {
-    match kind {
-        EntryKind::Coffee => "coffee_logs",
-        EntryKind::HeartRate => "heart_rate_logs",
-    }
-}
-
-/// The file as a URI. One that keeps a log is told not to look for it when there is none:
-/// SQLite would make a new one.
-fn address(path: &Path) -> String {
-    use std::fmt::Write;
-    let mut address = "file:".to_owned();
+/// Returns a URI that opens the file without creating files beside it. SQLite would create a log for a database in WAL
+/// mode that has none, unless it takes the file for immutable.
+fn read_only_uri(path: &Path) -> String {
+    let mut uri = "file:".to_owned();
     for byte in path.as_os_str().as_bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => {
-                address.push(char::from(*byte));
+                uri.push(char::from(*byte))
             }
-            // Writing to a string does not fail.
-            other => drop(write!(address, "%{other:02X}")),
+            other => uri.push_str(&format!("%{other:02X}")),
         }
     }
-    let keeps_log = read_head(path).is_some_and(|head| head.get(18) == Some(&2));
-    let has_log = std::fs::metadata(with_suffix(path, "-wal")).is_ok_and(|log| log.len() > 0);
-    address.push_str(if keeps_log && !has_log { "?immutable=1" } else { "?mode=ro" });
-    address
+    let mut header = [0; 100];
+    let is_read = File::open(path).and_then(|mut file| file.read_exact(&mut header)).is_ok();
+    let is_in_wal_mode = is_read && header[18] == 2;
+    let has_wal = std::fs::metadata(with_suffix(path, "-wal")).is_ok_and(|wal| wal.len() > 0);
+    uri.push_str(if is_in_wal_mode && !has_wal { "?immutable=1" } else { "?mode=ro" });
+    uri
 }
 
-fn read_head(path: &Path) -> Option<[u8; 100]> {
-    use std::io::Read;
-    let mut head = [0; 100];
-    std::fs::File::open(path).ok()?.read_exact(&mut head).ok()?;
-    Some(head)
-}
-
-fn raw(value: ValueRef<'_>) -> Raw<'_> {
+fn raw_value(value: ValueRef<'_>) -> RawValue<'_> {
     match value {
-        ValueRef::Null => Raw::Nothing,
-        ValueRef::Integer(number) => Raw::Whole(number),
-        ValueRef::Real(number) => Raw::Real(number),
-        ValueRef::Text(text) => std::str::from_utf8(text).map_or(Raw::Unfit("is not UTF-8"), Raw::Text),
-        ValueRef::Blob(_) => Raw::Unfit("must not be a blob"),
+        ValueRef::Null => RawValue::Null,
+        ValueRef::Integer(number) => RawValue::Integer(number),
+        ValueRef::Real(number) => RawValue::Real(number),
+        ValueRef::Text(text) => RawValue::from_bytes(text),
+        ValueRef::Blob(_) => RawValue::Invalid("must not be a blob"),
     }
 }
 
-/// The values of a row from its second column on, separated by `|`.
-fn shown(row: &Row<'_>, columns: usize) -> String {
-    let mut text = String::new();
-    for place in 1..columns {
-        if place > 1 {
-            text.push('|');
+/// Returns the values of a row behind its rowid, separated by `|`.
+fn content(row: &Row<'_>, column_count: usize) -> String {
+    let mut content = String::new();
+    for index in 1..column_count {
+        if index > 1 {
+            content.push('|');
         }
-        match row.get_ref(place) {
-            Ok(ValueRef::Integer(number)) => text.push_str(&number.to_string()),
-            Ok(ValueRef::Real(number)) => text.push_str(&number.to_string()),
-            Ok(ValueRef::Text(value)) => text.push_str(&String::from_utf8_lossy(value)),
-            Ok(ValueRef::Blob(_)) => text.push_str("(blob)"),
+        match row.get_ref(index) {
+            Ok(ValueRef::Integer(number)) => content.push_str(&number.to_string()),
+            Ok(ValueRef::Real(number)) => content.push_str(&number.to_string()),
+            Ok(ValueRef::Text(text)) => content.push_str(&String::from_utf8_lossy(text)),
+            Ok(ValueRef::Blob(_)) => content.push_str("(blob)"),
             Ok(ValueRef::Null) | Err(_) => {}
         }
-        if text.len() > MAX_SHOWN {
+        // The rest would be cut off.
+        if content.len() > MAX_CONTENT {
             break;
         }
     }
-    text
+    content
 }

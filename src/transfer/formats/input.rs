@@ -1,10 +1,9 @@
-//! A file to import: opened, its kind told from its beginning, unpacked and read.
-//!
-//! Databases are only recognised here: they are read where SQLite is known.
+//! File to import: opens it, detects its format, unpacks it and passes its rows to a sink.
 
 use std::fs::File;
 use std::io;
 use std::io::{BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,257 +14,256 @@ use zip::result::ZipError;
 
 use crate::domain::calendar::Zone;
 use crate::transfer::formats::delimited::Mapping;
-use crate::transfer::formats::detect::{Format, Looks, looks_of};
-use crate::transfer::formats::rows::{ReadError, Sink};
+use crate::transfer::formats::detect::{Detected, ImportFormat, detect_format};
+use crate::transfer::formats::docker_stack::DockerStackDatabase;
+use crate::transfer::formats::sink::{ReadError, Sink};
 use crate::transfer::formats::{apple_health, delimited, json_lines, postgres_dump};
 
-/// How much of a file's beginning is looked at; Apple's document type has some 8 KiB.
+/// Size of the beginning from which the format is detected; Apple's document type takes about 8 KiB.
 const HEAD: usize = 64 * 1024;
-/// Read at once.
+/// Size of read buffers, in bytes.
 const BUFFER: usize = 128 * 1024;
+/// Maximum number of bytes that are read to open a zip, because they are kept in memory. An export with ten thousand
+/// routes has a directory of 1 MiB.
+const MAX_ZIP_DIRECTORY: u64 = 2 << 20;
 
-/// How to read a file.
+/// Options of reading a file.
 #[derive(Clone, Debug)]
-pub struct Reading {
-    /// Whatever it looks like.
-    pub format: Option<Format>,
-    /// Columns of a CSV and what they mean.
+pub struct ReadOptions {
+    /// `None`: detected from the content.
+    pub format: Option<ImportFormat>,
+    /// Columns of a CSV that have another name.
     pub mappings: Vec<Mapping>,
-    /// Where times without an offset are local.
+    /// Zone of times without an offset.
     pub zone: Zone,
 }
 
-/// How much of a file has been read, in bytes.
+/// Shared count of the bytes or rows that were read.
 #[derive(Clone, Debug, Default)]
-pub struct Meter {
+pub struct ReadProgress {
     done: Arc<AtomicU64>,
-    /// The file's size; `None` when it is a stream.
+    /// `None` for a stream.
     pub total: Option<u64>,
 }
 
-impl Meter {
-    /// Bytes read so far.
+impl ReadProgress {
+    /// Returns the bytes or rows that were read so far.
     pub fn done(&self) -> u64 {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// One that counts the rows of a database instead.
-    pub fn of_rows(total: u64) -> Self {
-        Self { total: Some(total), ..Self::default() }
-    }
-
-    /// Counts so many more.
-    pub fn add(&self, count: u64) {
-        self.done.fetch_add(count, Ordering::Relaxed);
+    fn add(&self, count: usize) {
+        self.done.fetch_add(count as u64, Ordering::Relaxed);
     }
 }
 
-/// Counts what is read through it.
-struct Metered<R> {
+/// Reader that counts its bytes.
+struct ProgressReader<R> {
     inner: R,
-    meter: Meter,
+    progress: ReadProgress,
 }
 
-impl<R: Read> Read for Metered<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(into)?;
-        self.meter.add(count as u64);
+impl<R: Read> Read for ProgressReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.progress.add(count);
         Ok(count)
     }
 }
 
-impl<R: Seek> Seek for Metered<R> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.inner.seek(to)
+impl<R: Seek> Seek for ProgressReader<R> {
+    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
+        self.inner.seek(position)
     }
 }
-
-/// Most bytes that are read to open a zip: what is read there is kept in memory. An export with
-/// ten thousand routes has a directory of 1 MiB.
-const MAX_ZIP_DIRECTORY: u64 = 2 << 20;
 
 /// Reader that fails once a shared budget of bytes is used up.
-struct Budgeted<R> {
+struct BudgetReader<R> {
     inner: R,
-    /// Bytes that may still be read.
-    budget: Arc<AtomicU64>,
+    budget_bytes: Arc<AtomicU64>,
 }
 
-impl<R: Read> Read for Budgeted<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let budget = self.budget.load(Ordering::Relaxed);
-        if budget == 0 && !into.is_empty() {
+impl<R: Read> Read for BudgetReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let budget = self.budget_bytes.load(Ordering::Relaxed);
+        if budget == 0 && !buffer.is_empty() {
             return Err(io::Error::other("the directory of the zip is larger than 2 MiB, or has no end"));
         }
-        let most = into.len().min(usize::try_from(budget).unwrap_or(usize::MAX));
-        let count = self.inner.read(&mut into[..most])?;
-        self.budget.store(budget - count as u64, Ordering::Relaxed);
+        let max = buffer.len().min(usize::try_from(budget).unwrap_or(usize::MAX));
+        let count = self.inner.read(&mut buffer[..max])?;
+        self.budget_bytes.store(budget - count as u64, Ordering::Relaxed);
         Ok(count)
     }
 }
 
-impl<R: Seek> Seek for Budgeted<R> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.inner.seek(to)
+impl<R: Seek> Seek for BudgetReader<R> {
+    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
+        self.inner.seek(position)
     }
 }
 
-/// An opened file.
+/// Opened file.
 #[derive(Debug)]
 pub struct Input {
-    file: File,
-    head: Vec<u8>,
-    is_stream: bool,
-    meter: Meter,
+    content: Content,
+    progress: ReadProgress,
+}
+
+#[derive(Debug)]
+enum Content {
+    Database(DockerStackDatabase),
+    Zip(File),
+    /// Beginning of the file, and its rest.
+    Stream(Vec<u8>, File),
 }
 
 impl Input {
-    /// Opens a file.
+    /// Opens a file, or standard input for the path `-`.
     ///
     /// # Errors
-    /// The system's, or that it is a folder.
-    pub fn open(path: &Path) -> Result<Self, ReadError> {
-        let file = File::open(path)?;
-        if file.metadata()?.is_dir() {
-            return Err(ReadError::Unusable("it is a folder".to_owned()));
+    /// The file cannot be opened, is a folder, or is a database or a zip in a stream.
+    pub fn open(path: &Path, format: Option<ImportFormat>) -> Result<Self, ReadError> {
+        let mut file = match path == Path::new("-") {
+            true => File::from(io::stdin().as_fd().try_clone_to_owned()?),
+            false => File::open(path)?,
+        };
+        let metadata = file.metadata()?;
+        if metadata.is_dir() {
+            return Err(ReadError::unusable("is a folder"));
         }
-        Self::of(file, false)
-    }
-
-    /// Takes a stream, such as standard input.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn stream(file: File) -> Result<Self, ReadError> {
-        Self::of(file, true)
-    }
-
-    fn of(mut file: File, is_stream: bool) -> Result<Self, ReadError> {
-        let facts = file.metadata()?;
-        let is_stream = is_stream || !facts.is_file();
+        let is_seekable = metadata.is_file() && path != Path::new("-");
         let mut head = Vec::new();
         (&mut file).take(HEAD as u64).read_to_end(&mut head)?;
-        let meter = Meter { total: (!is_stream).then_some(facts.len()), ..Meter::default() };
-        Ok(Self { file, head, is_stream, meter })
-    }
-
-    /// How much of it has been read.
-    pub fn meter(&self) -> Meter {
-        self.meter.clone()
-    }
-
-    /// Whether it is a SQLite database, in a file: those are read elsewhere.
-    ///
-    /// # Errors
-    /// That it is one in a stream.
-    pub fn is_sqlite(&self) -> Result<bool, ReadError> {
-        let is_sqlite = matches!(looks_of(&self.head), Looks::Sqlite);
-        match self.is_stream && is_sqlite {
-            true => Err(ReadError::Unusable(
-                "a database cannot be read from a stream: give the name of its file".to_owned(),
-            )),
-            false => Ok(is_sqlite),
-        }
-    }
-
-    /// Reads all of it.
-    ///
-    /// # Errors
-    /// What it is, when it cannot be imported; why it was not read to its end.
-    pub fn read(mut self, how: &Reading, sink: &mut Sink<'_>) -> Result<(), ReadError> {
-        if matches!(looks_of(&self.head), Looks::Zip) {
-            if self.is_stream {
-                let why = "a zip cannot be read from a stream: give the name of its file";
-                return Err(ReadError::Unusable(why.to_owned()));
+        let mut total = is_seekable.then_some(metadata.len());
+        let content = match detect_format(&head) {
+            Detected::Sqlite if format.is_none_or(|format| format == ImportFormat::DockerSqlite) => {
+                if !is_seekable {
+                    let reason = "a database cannot be read from a stream: pass the name of its file";
+                    return Err(ReadError::unusable(reason));
+                }
+                let database = DockerStackDatabase::open(path)?;
+                total = Some(database.row_count());
+                Content::Database(database)
             }
-            self.file.rewind()?;
-            return read_zip(Metered { inner: self.file, meter: self.meter }, how, sink);
+            Detected::Zip if !is_seekable => {
+                let reason = "a zip cannot be read from a stream: pass the name of its file";
+                return Err(ReadError::unusable(reason));
+            }
+            Detected::Zip => {
+                file.rewind()?;
+                Content::Zip(file)
+            }
+            _ => Content::Stream(head, file),
+        };
+        Ok(Self { content, progress: ReadProgress { total, ..ReadProgress::default() } })
+    }
+
+    /// Returns the progress of reading, which can be watched from another thread.
+    pub fn progress(&self) -> ReadProgress {
+        self.progress.clone()
+    }
+
+    /// Returns whether progress counts rows instead of bytes.
+    pub fn counts_rows(&self) -> bool {
+        matches!(self.content, Content::Database(_))
+    }
+
+    /// Reads every row.
+    ///
+    /// # Errors
+    /// The file cannot be imported, or not to its end.
+    pub fn read(self, options: &ReadOptions, sink: &mut Sink<'_>) -> Result<(), ReadError> {
+        let progress = self.progress;
+        match self.content {
+            Content::Database(database) => database.read(|| progress.add(1), sink),
+            Content::Zip(file) => read_zip(ProgressReader { inner: file, progress }, options, sink),
+            Content::Stream(head, file) => {
+                progress.add(head.len());
+                let rest = BufReader::with_capacity(BUFFER, ProgressReader { inner: file, progress });
+                read_stream(&mut Cursor::new(head).chain(rest), options, true, sink)
+            }
         }
-        self.meter.add(self.head.len() as u64);
-        let rest = BufReader::with_capacity(BUFFER, Metered { inner: self.file, meter: self.meter });
-        let mut whole = Cursor::new(self.head).chain(rest);
-        read_stream(&mut whole, how, true, sink)
     }
 }
 
-/// Reads what may still be packed.
 fn read_stream(
     input: &mut dyn BufRead,
-    how: &Reading,
+    options: &ReadOptions,
     may_be_packed: bool,
     sink: &mut Sink<'_>,
 ) -> Result<(), ReadError> {
     let mut head = Vec::new();
     (&mut *input).take(HEAD as u64).read_to_end(&mut head)?;
-    // So is our own export of nothing, in JSON Lines.
-    if head.is_empty() && how.format.is_none_or(|format| format == Format::JsonLines) {
+    // An export of no entries as JSON Lines is empty.
+    if head.is_empty() && options.format.is_none_or(|format| format == ImportFormat::JsonLines) {
         return Ok(());
     }
-    let looks = looks_of(&head);
-    let mut whole = Cursor::new(head).chain(input);
-    let format = match (looks, how.format) {
-        (Looks::Gzip, _) if may_be_packed => {
-            let mut unpacked = BufReader::with_capacity(BUFFER, MultiGzDecoder::new(whole));
-            return read_stream(&mut unpacked, how, false, sink);
+    let detected = detect_format(&head);
+    let mut input = Cursor::new(head).chain(input);
+    let format = match (detected, options.format) {
+        (Detected::Gzip, _) if may_be_packed => {
+            let mut unpacked = BufReader::with_capacity(BUFFER, MultiGzDecoder::new(input));
+            return read_stream(&mut unpacked, options, false, sink);
         }
-        (Looks::Sqlite, Some(_)) => {
-            return Err(ReadError::Unusable("it is a SQLite database: leave --format out".to_owned()));
+        (Detected::Sqlite, Some(_)) => {
+            return Err(ReadError::unusable("this is a SQLite database: omit --format"));
         }
-        (Looks::Gzip | Looks::Zip | Looks::Sqlite, _) => {
-            let why = "what is packed in it is packed again, or a database: unpack it first";
-            return Err(ReadError::Unusable(why.to_owned()));
+        (Detected::Gzip | Detected::Zip | Detected::Sqlite, _) => {
+            return Err(ReadError::unusable(
+                "the packed file is packed itself, or a database: unpack it first",
+            ));
         }
         (_, Some(format)) => format,
-        (Looks::Like(format), None) => format,
-        (Looks::Unusable(why), None) => return Err(ReadError::Unusable(why.to_owned())),
+        (Detected::Text(format), None) => format,
+        (Detected::Unusable(reason), None) => return Err(ReadError::unusable(reason)),
     };
-    if format != Format::Csv && !how.mappings.is_empty() {
-        return Err(ReadError::Unusable("it is no CSV, and --map is for those alone".to_owned()));
+    if format != ImportFormat::Csv && !options.mappings.is_empty() {
+        return Err(ReadError::unusable("--map is only supported for CSV, and this is not CSV"));
     }
     match format {
-        Format::AppleHealth => apple_health::read(&mut whole, &how.zone, sink),
-        Format::PostgresDump => postgres_dump::read(&mut whole, sink),
-        Format::Csv => delimited::read(&mut whole, &how.mappings, &how.zone, sink),
-        Format::JsonLines => json_lines::read(&mut whole, &how.zone, sink),
-        Format::DockerSqlite => Err(ReadError::Unusable("it is no SQLite database".to_owned())),
+        ImportFormat::AppleHealth => apple_health::read(&mut input, &options.zone, sink),
+        ImportFormat::PostgresDump => postgres_dump::read(&mut input, sink),
+        ImportFormat::Csv => delimited::read(&mut input, &options.mappings, &options.zone, sink),
+        ImportFormat::JsonLines => json_lines::read(&mut input, &options.zone, sink),
+        ImportFormat::DockerSqlite => Err(ReadError::unusable("this is not a SQLite database")),
     }
 }
 
-/// Reads the health export in a zip.
-fn read_zip(file: Metered<File>, how: &Reading, sink: &mut Sink<'_>) -> Result<(), ReadError> {
-    let budget = Arc::new(AtomicU64::new(MAX_ZIP_DIRECTORY));
+/// Reads the Apple Health export in a zip.
+fn read_zip(file: ProgressReader<File>, options: &ReadOptions, sink: &mut Sink<'_>) -> Result<(), ReadError> {
+    let budget_bytes = Arc::new(AtomicU64::new(MAX_ZIP_DIRECTORY));
     let inner = BufReader::with_capacity(BUFFER, file);
-    let mut archive = ZipArchive::new(Budgeted { inner, budget: Arc::clone(&budget) }).map_err(zip_error)?;
-    budget.store(u64::MAX, Ordering::Relaxed);
-    let Some(place) = health_export(&mut archive)? else {
-        let why = "the zip holds no Apple Health export (an XML file with an element HealthData)";
-        return Err(ReadError::Unusable(why.to_owned()));
+    let reader = BudgetReader { inner, budget_bytes: Arc::clone(&budget_bytes) };
+    let mut archive = ZipArchive::new(reader).map_err(zip_error)?;
+    budget_bytes.store(u64::MAX, Ordering::Relaxed);
+    let Some(index) = find_health_export(&mut archive)? else {
+        return Err(ReadError::unusable(
+            "the zip contains no Apple Health export (an XML file with an element HealthData)",
+        ));
     };
-    let member = archive.by_index(place).map_err(zip_error)?;
-    let mut member = BufReader::with_capacity(BUFFER, member);
-    let how = Reading { format: how.format.or(Some(Format::AppleHealth)), ..how.clone() };
-    read_stream(&mut member, &how, false, sink)
+    let mut member = BufReader::with_capacity(BUFFER, archive.by_index(index).map_err(zip_error)?);
+    let format = options.format.or(Some(ImportFormat::AppleHealth));
+    read_stream(&mut member, &ReadOptions { format, ..options.clone() }, false, sink)
 }
 
-/// Which member of the zip is the export: by its name, else, for the name is translated in
-/// some languages, by its root.
-fn health_export<R: Read + Seek>(archive: &mut ZipArchive<R>) -> Result<Option<usize>, ReadError> {
+/// Finds the export in the zip by its name, or by its root element because iOS translates the name.
+fn find_health_export<R: Read + Seek>(archive: &mut ZipArchive<R>) -> Result<Option<usize>, ReadError> {
     let mut documents = Vec::new();
-    for place in 0..archive.len() {
-        let Some(Ok(name)) = archive.name_for_index(place) else { continue };
+    for index in 0..archive.len() {
+        let Some(Ok(name)) = archive.name_for_index(index) else { continue };
         let name = name.to_lowercase();
         if name.rsplit('/').next() == Some("export.xml") {
-            return Ok(Some(place));
+            return Ok(Some(index));
         }
         if name.ends_with(".xml") {
-            documents.push(place);
+            documents.push(index);
         }
     }
-    for place in documents {
+    for index in documents {
         let mut head = Vec::new();
-        archive.by_index(place).map_err(zip_error)?.take(HEAD as u64).read_to_end(&mut head)?;
-        if matches!(looks_of(&head), Looks::Like(Format::AppleHealth)) {
-            return Ok(Some(place));
+        archive.by_index(index).map_err(zip_error)?.take(HEAD as u64).read_to_end(&mut head)?;
+        if detect_format(&head) == Detected::Text(ImportFormat::AppleHealth) {
+            return Ok(Some(index));
         }
     }
     Ok(None)

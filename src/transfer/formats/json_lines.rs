@@ -1,5 +1,5 @@
-//! JSON Lines: an object a line, a coffee if it has `caffeine_mg`, a reading if it has `bpm`.
-//! Unknown members are passed over.
+//! JSON Lines: one object per line, a coffee if it has `caffeine_mg`, a reading if it has `bpm`. Unknown members
+//! are ignored.
 
 use std::io::BufRead;
 
@@ -8,70 +8,58 @@ use serde::Deserialize;
 use crate::domain::calendar::Zone;
 use crate::domain::entry::Entry;
 use crate::domain::json_scalar::JsonScalar;
-use crate::transfer::formats::import_row::{Column, Draft, Raw};
-use crate::transfer::formats::lines::{Line, read_line};
-use crate::transfer::formats::rows::{ReadError, Rejection, Sink};
+use crate::transfer::formats::columns::Column;
+use crate::transfer::formats::import_row::{ImportRow, RawValue};
+use crate::transfer::formats::lines::{LineRead, read_line, strip_bom};
+use crate::transfer::formats::sink::{ReadError, RowPosition, Sink};
 
-/// Longest line, in bytes: a thousand characters of notes, each escaped, are 12 KB.
+/// Maximum length of a line, in bytes: a thousand characters of notes, each escaped, take 12 KB.
 const MAX_LINE: usize = 256 * 1024;
 
-#[derive(Deserialize)]
-struct Object {
-    #[serde(default)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct EntryObject {
     id: JsonScalar,
-    #[serde(default)]
     timestamp: JsonScalar,
-    #[serde(default)]
     caffeine_mg: JsonScalar,
-    #[serde(default)]
     coffee_type: JsonScalar,
-    #[serde(default)]
     notes: JsonScalar,
-    #[serde(default)]
     bpm: JsonScalar,
-    #[serde(default)]
     context: JsonScalar,
-    #[serde(default)]
     source: JsonScalar,
 }
 
-/// Reads every line.
+/// Reads every line of the input.
 ///
 /// # Errors
-/// Why it was not read to its end.
+/// The input cannot be read to its end.
 pub fn read(input: &mut dyn BufRead, zone: &Zone, sink: &mut Sink<'_>) -> Result<(), ReadError> {
-    let mut text = Vec::new();
+    let mut buffer = Vec::new();
     for line in 1.. {
-        match read_line(input, &mut text, MAX_LINE)? {
-            Line::End => break,
-            Line::TooLong => {
-                let reason = format!("is longer than {MAX_LINE} bytes");
-                sink.reject(Rejection::new(line, reason, String::from_utf8_lossy(&text).into_owned()))?;
-            }
-            Line::Whole => {
-                let text = if line == 1 { without_mark(&text) } else { &text };
-                if text.trim_ascii().is_empty() {
-                    continue;
-                }
-                sink.entry(line, entry(text, zone), || String::from_utf8_lossy(text).into_owned())?;
+        let outcome = read_line(input, &mut buffer, MAX_LINE)?;
+        let text = if line == 1 { strip_bom(&buffer) } else { &buffer };
+        match outcome {
+            LineRead::EndOfFile => break,
+            LineRead::TooLong => sink.reject(line, format!("is longer than {MAX_LINE} bytes"), text)?,
+            LineRead::Complete if text.trim_ascii().is_empty() => {}
+            LineRead::Complete => {
+                let content = || String::from_utf8_lossy(text).into_owned();
+                sink.entry(RowPosition::Line(line), parse_line(text, zone), content)?;
             }
         }
     }
     Ok(())
 }
 
-/// Without the byte-order mark that some editors put at the beginning.
-pub fn without_mark(text: &[u8]) -> &[u8] {
-    text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
-}
-
-fn entry(text: &[u8], zone: &Zone) -> Result<Entry, String> {
+fn parse_line(text: &[u8], zone: &Zone) -> Result<Entry, String> {
+    // A struct could be deserialized from a list, too.
     if text.trim_ascii_start().first() != Some(&b'{') {
         return Err("is not a JSON object".to_owned());
     }
-    let object: Object = serde_json::from_slice(text).map_err(|e| format!("is not a JSON object: {e}"))?;
-    let mut draft = Draft::default();
-    for (column, field) in [
+    let object: EntryObject =
+        serde_json::from_slice(text).map_err(|e| format!("is not a JSON object: {e}"))?;
+    let mut row = ImportRow::default();
+    for (column, value) in [
         (Column::Id, &object.id),
         (Column::Timestamp, &object.timestamp),
         (Column::CaffeineMg, &object.caffeine_mg),
@@ -81,20 +69,20 @@ fn entry(text: &[u8], zone: &Zone) -> Result<Entry, String> {
         (Column::Context, &object.context),
         (Column::Source, &object.source),
     ] {
-        draft.set(column, raw(field));
+        row.set(column, raw_value(value));
     }
-    draft.entry(draft.kind()?, zone)
+    row.into_entry(zone)
 }
 
-fn raw(field: &JsonScalar) -> Raw<'_> {
-    match field {
-        JsonScalar::Absent | JsonScalar::Null => Raw::Nothing,
-        JsonScalar::Text(text) => Raw::Text(text),
+fn raw_value(value: &JsonScalar) -> RawValue<'_> {
+    match value {
+        JsonScalar::Absent | JsonScalar::Null => RawValue::Null,
+        JsonScalar::Text(text) => RawValue::Text(text),
         JsonScalar::Number(number) => match number.as_i64() {
-            Some(whole) => Raw::Whole(whole),
-            None => Raw::Real(number.as_f64().unwrap_or(f64::NAN)),
+            Some(integer) => RawValue::Integer(integer),
+            None => RawValue::Real(number.as_f64().unwrap_or(f64::NAN)),
         },
-        JsonScalar::Bool(_) => Raw::Unfit("must not be true or false"),
-        JsonScalar::Nested => Raw::Unfit("must not be a list or an object"),
+        JsonScalar::Bool(_) => RawValue::Invalid("must not be true or false"),
+        JsonScalar::Nested => RawValue::Invalid("must not be a list or an object"),
     }
 }

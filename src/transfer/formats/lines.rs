@@ -1,114 +1,99 @@
-//! Lines of a file that may be longer than memory: what is too long is dropped, and said.
+//! Reading of lines and other pieces whose length is not bounded by the file.
 
 use std::io;
 use std::io::{BufRead, Read};
 
-/// How a line ended.
+/// Outcome of [`read_line`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Line {
-    Whole,
-    /// Its beginning is there, the rest was dropped.
+pub enum LineRead {
+    Complete,
+    /// The line was cut to the maximum length, and its rest was skipped.
     TooLong,
-    /// There is none any more.
-    End,
+    EndOfFile,
 }
 
-/// Reads a line, without its end, into `line`.
+/// Reads a line of at most `max` bytes into `line`, without its end.
 ///
 /// # Errors
-/// The input's.
-pub fn read_line(input: &mut dyn BufRead, line: &mut Vec<u8>, max: usize) -> io::Result<Line> {
+/// The input cannot be read.
+pub fn read_line(input: &mut dyn BufRead, line: &mut Vec<u8>, max: usize) -> io::Result<LineRead> {
     line.clear();
-    let mut read_anything = false;
-    loop {
-        let available = match input.fill_buf() {
-            Ok(available) => available,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(e),
-        };
-        if available.is_empty() {
-            let kept = if line.len() > max { Line::TooLong } else { Line::Whole };
-            return Ok(if read_anything { kept } else { Line::End });
-        }
-        read_anything = true;
-        let end = available.iter().position(|byte| *byte == b'\n');
-        let piece = &available[..end.unwrap_or(available.len())];
-        // One byte more than may be, so that it shows.
-        let room = (max + 1).saturating_sub(line.len());
-        line.extend_from_slice(&piece[..piece.len().min(room)]);
-        let used = piece.len() + usize::from(end.is_some());
-        input.consume(used);
-        if end.is_some() {
-            if line.len() > max {
-                line.truncate(max);
-                return Ok(Line::TooLong);
-            }
-            if line.last() == Some(&b'\r') {
-                line.pop();
-            }
-            return Ok(Line::Whole);
-        }
+    let count = (&mut *input).take(max as u64 + 1).read_until(b'\n', line)?;
+    if count == 0 {
+        return Ok(LineRead::EndOfFile);
     }
+    if line.pop_if(|byte| *byte == b'\n').is_some() {
+        line.pop_if(|byte| *byte == b'\r');
+        return Ok(LineRead::Complete);
+    }
+    if count <= max {
+        return Ok(LineRead::Complete);
+    }
+    line.truncate(max);
+    input.skip_until(b'\n')?;
+    Ok(LineRead::TooLong)
 }
 
-/// Longest piece that is read in one go, in bytes: see [`Counted::begin_piece`].
+/// Removes the byte order mark that some editors write at the beginning of a file.
+pub fn strip_bom(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
+}
+
+/// Maximum size of a piece that [`PieceReader`] reads, in bytes.
 const MAX_PIECE: usize = 4 << 20;
 
-/// Counts the lines that were read from an input, and bounds what is read in one go.
-pub struct Counted<'a> {
-    input: &'a mut dyn BufRead,
+/// Reader that counts lines and fails when a piece of the input is too long to be kept in memory.
+pub struct PieceReader<R> {
+    input: R,
     line: u64,
-    piece: usize,
+    piece_bytes: usize,
 }
 
-impl<'a> Counted<'a> {
-    /// Starts at line 1.
-    pub fn new(input: &'a mut dyn BufRead) -> Self {
-        Self { input, line: 1, piece: 0 }
+impl<R: BufRead> PieceReader<R> {
+    /// Creates a reader at line 1.
+    pub fn new(input: R) -> Self {
+        Self { input, line: 1, piece_bytes: 0 }
     }
 
-    /// From here on 4 MiB can be read, then an error comes: whoever gathers a piece of the
-    /// input in memory calls this when the next one begins.
+    /// Starts a new piece: 4 MiB can be read from here on.
     pub fn begin_piece(&mut self) {
-        self.piece = 0;
+        self.piece_bytes = 0;
     }
 
-    /// Reports whether the piece that was begun is too long.
+    /// Returns whether reading failed because the piece is too long.
     pub fn is_piece_too_long(&self) -> bool {
-        self.piece > MAX_PIECE
+        self.piece_bytes > MAX_PIECE
     }
 
-    /// The line that is read next.
+    /// Returns the number of the line that is read next.
     pub fn line(&self) -> u64 {
         self.line
     }
 }
 
-impl Read for Counted<'_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let available = self.input.fill_buf()?;
-        let count = available.len().min(into.len());
-        into[..count].copy_from_slice(&available[..count]);
+impl<R: BufRead> Read for PieceReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.fill_buf()?.read(buffer)?;
         self.consume(count);
         Ok(count)
     }
 }
 
-impl BufRead for Counted<'_> {
+impl<R: BufRead> BufRead for PieceReader<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.piece > MAX_PIECE {
-            return Err(io::Error::other("what stands there has no end within 4 MiB"));
+        if self.piece_bytes > MAX_PIECE {
+            return Err(io::Error::other("an element is longer than 4 MiB"));
         }
         self.input.fill_buf()
     }
 
     fn consume(&mut self, count: usize) {
-        // What is consumed lies in the buffer, so this reads nothing and cannot fail.
+        // The consumed bytes are in the buffer, so this does not read and cannot fail.
         if let Ok(available) = self.input.fill_buf() {
-            let used = available.get(..count).unwrap_or_default();
-            self.line += used.iter().filter(|byte| **byte == b'\n').count() as u64;
+            let consumed = available.get(..count).unwrap_or_default();
+            self.line += consumed.iter().filter(|byte| **byte == b'\n').count() as u64;
         }
-        self.piece += count;
+        self.piece_bytes += count;
         self.input.consume(count);
     }
 }
@@ -119,18 +104,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_come_whole_and_what_is_too_long_is_said() {
-        let mut input = io::BufReader::with_capacity(3, &b"one\r\n\ntoo long\nlast"[..]);
-        let (mut line, mut all) = (Vec::new(), Vec::new());
+    fn long_lines_are_cut_and_the_next_line_is_complete() {
+        let mut input = io::BufReader::with_capacity(3, &b"one\r\n\nseven..\r\ntoo long\nlast"[..]);
+        let (mut line, mut lines) = (Vec::new(), Vec::new());
         loop {
-            let end = read_line(&mut input, &mut line, 5).unwrap();
-            if end == Line::End {
+            let outcome = read_line(&mut input, &mut line, 7).unwrap();
+            if outcome == LineRead::EndOfFile {
                 break;
             }
-            all.push((end, String::from_utf8_lossy(&line).into_owned()));
+            lines.push((outcome, String::from_utf8_lossy(&line).into_owned()));
         }
-        let expected =
-            [(Line::Whole, "one"), (Line::Whole, ""), (Line::TooLong, "too l"), (Line::Whole, "last")];
-        assert_eq!(all, expected.map(|(end, text)| (end, text.to_owned())));
+        let expected = [
+            (LineRead::Complete, "one"),
+            (LineRead::Complete, ""),
+            (LineRead::TooLong, "seven.."),
+            (LineRead::TooLong, "too lon"),
+            (LineRead::Complete, "last"),
+        ];
+        assert_eq!(lines, expected.map(|(outcome, text)| (outcome, text.to_owned())));
     }
 }

@@ -1,12 +1,8 @@
-//! Entries as text: what `import` reads and `export` writes. No SQLite, no HTTP; memory
-//! does not grow with the file.
-
-/// The columns of our own CSV and the names in our own JSON Lines, coffees.
-pub const COFFEE_COLUMNS: [&str; 6] = ["id", "timestamp", "caffeine_mg", "coffee_type", "notes", "source"];
-/// The same, heart rates.
-pub const HEART_RATE_COLUMNS: [&str; 6] = ["id", "timestamp", "bpm", "context", "notes", "source"];
+//! File formats of entries: the readers behind `import` and the writer behind `export`. Memory does not grow
+//! with the file. Storing entries is left to the parent module.
 
 pub mod apple_health;
+pub mod columns;
 pub mod delimited;
 pub mod detect;
 pub mod docker_stack;
@@ -14,10 +10,6 @@ pub mod import_row;
 pub mod input;
 pub mod json_lines;
 pub mod lines;
-pub mod lossy;
 pub mod postgres_dump;
-pub mod rejects;
-pub mod rows;
-pub mod sql_tokens;
-pub mod sql_values;
+pub mod sink;
 pub mod writer;

@@ -1,328 +1,175 @@
-//! Plain SQL dumps of the Docker stack: `pg_dump` with COPY blocks or INSERTs, and what
-//! `sqlite3 .dump` writes. Only the two tables are read; the rest is passed over.
+//! Plain SQL dumps of the Docker stack's PostgreSQL database, as `pg_dump` writes them: the `COPY` blocks of the two
+//! tables. Dumps with `INSERT` statements are refused, everything else in a dump is skipped.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::io::BufRead;
 
 use crate::domain::calendar::Zone;
 use crate::domain::entry::{DOCKER_STACK, Entry, EntryKind};
-use crate::transfer::formats::import_row::{Column, Draft, Raw};
-use crate::transfer::formats::lines::{Line, read_line};
-use crate::transfer::formats::rows::{ReadError, Rejection, Sink, one_line};
-use crate::transfer::formats::sql_tokens::{Token, Tokens, control};
-use crate::transfer::formats::sql_values::{MAX_VALUES, Value, shown, values};
+use crate::transfer::formats::columns::Column;
+use crate::transfer::formats::import_row::{ImportRow, RawValue};
+use crate::transfer::formats::lines::{LineRead, read_line};
+use crate::transfer::formats::sink::{ReadError, RowPosition, Sink, one_line};
 
-/// Longest line of a COPY block, in bytes.
+/// Maximum length of a line, in bytes.
 const MAX_LINE: usize = 256 * 1024;
-
-/// Longest name of an encoding that is quoted, in characters.
+/// Maximum length of a quoted encoding name, in characters.
 const MAX_ENCODING: usize = 40;
-
-/// What each value of a row means: one more than may be at most, so that it shows.
-type Columns = Vec<Option<Column>>;
 
 /// Reads every row of the two tables. Times without an offset are UTC.
 ///
 /// # Errors
-/// Why it was not read to its end.
+/// The input is not such a dump, or cannot be read to its end.
 pub fn read(input: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<(), ReadError> {
-    let tokens = Tokens::new(input);
-    let mut dump = Dump { tokens, columns: HashMap::new(), zone: Zone::utc(), has_tables: false };
-    dump.statements(sink)?;
-    if !dump.has_tables {
-        let why = "it is no dump: no statement in it makes or fills a table";
-        return Err(ReadError::Unusable(why.to_owned()));
-    }
-    Ok(())
-}
-
-struct Dump<'a> {
-    tokens: Tokens<'a>,
-    /// As `create table` has them, for INSERTs that do not say.
-    columns: HashMap<EntryKind, Columns>,
-    zone: Zone,
-    /// Some statement made or filled a table, whichever: an empty stack has no rows.
-    has_tables: bool,
-}
-
-impl Dump<'_> {
-    fn statements(&mut self, sink: &mut Sink<'_>) -> Result<(), ReadError> {
-        loop {
-            if self.tokens.at_shell_command()? {
-                self.tokens.skip_line()?;
-                continue;
+    let mut dump = DumpReader { input, text: Vec::new(), line: 0 };
+    let mut has_tables = false;
+    // A line that continues a statement may be part of a text that contains an INSERT.
+    let mut is_statement_start = true;
+    loop {
+        match dump.next_line()? {
+            LineRead::EndOfFile if has_tables => return Ok(()),
+            LineRead::EndOfFile => {
+                return Err(ReadError::unusable("not a dump: no statement creates or fills a table"));
             }
-            match self.tokens.next()? {
-                Token::End => return Ok(()),
-                Token::Semicolon => {}
-                Token::Word(word) => match word.as_str() {
-                    "copy" => self.copy(sink)?,
-                    "insert" | "replace" => self.insert(sink)?,
-                    "create" => self.create()?,
-                    "set" => self.set()?,
-                    _ => self.tokens.skip_statement()?,
-                },
-                _ => self.tokens.skip_statement()?,
-            }
-        }
-    }
-
-    /// Reads on behind the statement of which this token was read.
-    fn skip_behind(&mut self, last: &Token) -> Result<(), ReadError> {
-        match last {
-            Token::Semicolon | Token::End => Ok(()),
-            _ => Ok(self.tokens.skip_statement()?),
-        }
-    }
-
-    /// `SET standard_conforming_strings = off` makes every backslash an escape, and
-    /// `SET client_encoding` says what the bytes of the text mean.
-    fn set(&mut self) -> Result<(), ReadError> {
-        let name = match self.tokens.next()? {
-            Token::Word(name) => name,
-            other => return self.skip_behind(&other),
-        };
-        loop {
-            let value = match self.tokens.next()? {
-                Token::Semicolon | Token::End => return Ok(()),
-                Token::Word(word) if word != "to" => word,
-                Token::Text(text) => String::from_utf8_lossy(&text).to_lowercase(),
-                _ => continue,
-            };
-            match name.as_str() {
-                "standard_conforming_strings" => self.tokens.backslashes = value == "off",
-                "client_encoding" => check_encoding(&value)?,
-                _ => {}
-            }
-        }
-    }
-
-    /// The name of a table, without its schema, and what came behind it.
-    fn table(&mut self) -> Result<(Option<EntryKind>, Token), ReadError> {
-        let mut name = String::new();
-        loop {
-            match self.tokens.next()? {
-                Token::Word(word) if name.is_empty() => name = word,
-                Token::Quoted(quoted) if name.is_empty() => name = quoted,
-                Token::Mark(b'.') => name.clear(),
-                other => {
-                    let kind = match name.as_str() {
-                        "coffee_logs" => Some(EntryKind::Coffee),
-                        "heart_rate_logs" => Some(EntryKind::HeartRate),
-                        _ => None,
-                    };
-                    return Ok((kind, other));
+            LineRead::TooLong => is_statement_start = true,
+            LineRead::Complete => {
+                let statement = String::from_utf8_lossy(&dump.text).trim_end().to_ascii_lowercase();
+                if is_statement_start {
+                    refuse_inserts(dump.line, &statement)?;
                 }
+                check_encoding(&statement)?;
+                has_tables |= statement.starts_with("create table ");
+                if let Some(block) = CopyBlock::from_statement(&statement) {
+                    has_tables = true;
+                    dump.read_block(&block, sink)?;
+                }
+                is_statement_start =
+                    statement.ends_with(';') || statement.starts_with("--") || statement.is_empty();
             }
-        }
-    }
-
-    /// Names between parentheses, the first of which was read: the first word of each item.
-    /// Also the token that ended them: the parenthesis, unless they broke off.
-    fn names(&mut self) -> Result<(Columns, Token), ReadError> {
-        let (mut names, mut depth, mut begins) = (Vec::new(), 1, true);
-        loop {
-            match self.tokens.next()? {
-                Token::Mark(b'(') => depth += 1,
-                Token::Mark(b')') if depth == 1 => return Ok((names, Token::Mark(b')'))),
-                Token::Mark(b')') => depth -= 1,
-                Token::Mark(b',') if depth == 1 => {
-                    begins = true;
-                    continue;
-                }
-                Token::Word(name) | Token::Quoted(name) if begins && names.len() <= MAX_VALUES => {
-                    names.push(Column::named(&name));
-                }
-                end @ (Token::Semicolon | Token::End) => return Ok((names, end)),
-                _ => {}
-            }
-            begins = false;
-        }
-    }
-
-    fn create(&mut self) -> Result<(), ReadError> {
-        let what = self.tokens.next()?;
-        if what != Token::Word("table".to_owned()) {
-            return self.skip_behind(&what);
-        }
-        self.has_tables = true;
-        let (mut kind, mut behind) = self.table()?;
-        // `create table if not exists NAME`
-        while matches!(behind, Token::Word(_) | Token::Quoted(_)) {
-            let name = match &behind {
-                Token::Quoted(name) | Token::Word(name) => name.as_str(),
-                _ => "",
-            };
-            kind = match name {
-                "coffee_logs" => Some(EntryKind::Coffee),
-                "heart_rate_logs" => Some(EntryKind::HeartRate),
-                _ => None,
-            };
-            behind = self.tokens.next()?;
-        }
-        match (kind, behind) {
-            (Some(kind), Token::Mark(b'(')) => {
-                let (mut columns, end) = self.names()?;
-                // Constraints follow the columns; none is called like a column.
-                while columns.last() == Some(&None) {
-                    columns.pop();
-                }
-                self.columns.insert(kind, columns);
-                self.skip_behind(&end)
-            }
-            (_, behind) => self.skip_behind(&behind),
-        }
-    }
-
-    /// The columns of a table that nobody named: as the table was created, or as it always was.
-    fn usual_columns(&self, kind: EntryKind) -> Columns {
-        let usual = match kind {
-            EntryKind::Coffee => {
-                [Column::Id, Column::Timestamp, Column::CaffeineMg, Column::CoffeeType, Column::Notes]
-            }
-            EntryKind::HeartRate => {
-                [Column::Id, Column::Timestamp, Column::Bpm, Column::Context, Column::Notes]
-            }
-        };
-        self.columns.get(&kind).cloned().unwrap_or_else(|| usual.map(Some).to_vec())
-    }
-
-    fn copy(&mut self, sink: &mut Sink<'_>) -> Result<(), ReadError> {
-        let (kind, mut behind) = self.table()?;
-        let mut columns = None;
-        if behind == Token::Mark(b'(') {
-            let (names, end) = self.names()?;
-            columns = Some(names);
-            behind = end;
-        }
-        let mut from_stdin = false;
-        while !matches!(behind, Token::Semicolon | Token::End) {
-            from_stdin |= behind == Token::Word("stdin".to_owned());
-            behind = self.tokens.next()?;
-        }
-        if !from_stdin {
-            return Ok(());
-        }
-        self.has_tables = true;
-        self.tokens.skip_line()?;
-        let columns = kind.map(|kind| columns.unwrap_or_else(|| self.usual_columns(kind)));
-        let mut text = Vec::new();
-        loop {
-            let line = self.tokens.line;
-            let end = read_line(self.tokens.input(), &mut text, MAX_LINE)?;
-            self.tokens.line += 1;
-            let (kind, columns) = match (end, kind, &columns) {
-                (Line::End, ..) => {
-                    return Err(ReadError::Broken { line, why: "a COPY block has no end".to_owned() });
-                }
-                _ if text == br"\." => return Ok(()),
-                (Line::TooLong, Some(_), _) => {
-                    let reason = format!("is longer than {MAX_LINE} bytes");
-                    let content = String::from_utf8_lossy(&text).into_owned();
-                    sink.reject(Rejection::new(line, reason, content))?;
-                    continue;
-                }
-                (Line::Whole, Some(kind), Some(columns)) => (kind, columns),
-                _ => {
-                    sink.pass_over()?;
-                    continue;
-                }
-            };
-            let values = text.split(|byte| *byte == b'\t').take(MAX_VALUES + 1);
-            let values: Vec<Value> = values.map(|value| Ok(copied(value))).collect();
-            let content = || String::from_utf8_lossy(&text).into_owned();
-            sink.entry(line, entry(kind, columns, &values, &self.zone), content)?;
-        }
-    }
-
-    /// Behind `insert` or `replace`.
-    fn insert(&mut self, sink: &mut Sink<'_>) -> Result<(), ReadError> {
-        let mut word = self.tokens.next()?;
-        if word == Token::Word("or".to_owned()) {
-            // What is done with a row that is there already.
-            word = self.tokens.next()?;
-            if word != Token::Semicolon {
-                word = self.tokens.next()?;
-            }
-        }
-        if word != Token::Word("into".to_owned()) {
-            return self.skip_behind(&word);
-        }
-        self.has_tables = true;
-        let (kind, mut behind) = self.table()?;
-        let Some(kind) = kind else {
-            self.skip_behind(&behind)?;
-            return Ok(sink.pass_over()?);
-        };
-        let mut columns = self.usual_columns(kind);
-        if behind == Token::Mark(b'(') {
-            (columns, behind) = self.names()?;
-        }
-        while !matches!(behind, Token::Semicolon | Token::End) && behind != Token::Word("values".to_owned()) {
-            behind = self.tokens.next()?;
-        }
-        loop {
-            match behind {
-                Token::Mark(b'(') => {
-                    let line = self.tokens.line;
-                    let (values, end) = values(&mut self.tokens)?;
-                    let content = || shown(&values);
-                    sink.entry(line, entry(kind, &columns, &values, &self.zone), content)?;
-                    if end != Token::Mark(b')') {
-                        behind = end;
-                        continue;
-                    }
-                }
-                Token::Semicolon => return Ok(()),
-                Token::End => {
-                    let why = "an INSERT has no end".to_owned();
-                    return Err(ReadError::Broken { line: self.tokens.line, why });
-                }
-                _ => {}
-            }
-            behind = self.tokens.next()?;
         }
     }
 }
 
-/// Whether text in that encoding can be read.
-fn check_encoding(name: &str) -> Result<(), ReadError> {
+struct DumpReader<'a> {
+    input: &'a mut dyn BufRead,
+    /// The current line and its number.
+    text: Vec<u8>,
+    line: u64,
+}
+
+impl DumpReader<'_> {
+    fn next_line(&mut self) -> Result<LineRead, ReadError> {
+        self.line += 1;
+        Ok(read_line(self.input, &mut self.text, MAX_LINE)?)
+    }
+
+    /// Reads the rows below a `COPY` statement.
+    fn read_block(&mut self, block: &CopyBlock, sink: &mut Sink<'_>) -> Result<(), ReadError> {
+        let zone = Zone::utc();
+        loop {
+            match (self.next_line()?, block.kind) {
+                (LineRead::EndOfFile, _) => {
+                    let reason = "the COPY block is not terminated".to_owned();
+                    return Err(ReadError::Broken { line: self.line, reason });
+                }
+                (LineRead::Complete, _) if self.text == br"\." => return Ok(()),
+                (_, None) => sink.skip_unsupported()?,
+                (LineRead::TooLong, Some(_)) => {
+                    sink.reject(self.line, format!("is longer than {MAX_LINE} bytes"), &self.text)?;
+                }
+                (LineRead::Complete, Some(kind)) => {
+                    let entry = parse_row(kind, &block.columns, &self.text, &zone);
+                    let content = || String::from_utf8_lossy(&self.text).into_owned();
+                    sink.entry(RowPosition::Line(self.line), entry, content)?;
+                }
+            }
+        }
+    }
+}
+
+/// Table and columns of a `COPY` statement.
+#[derive(Debug, PartialEq)]
+struct CopyBlock {
+    /// `None`: another table.
+    kind: Option<EntryKind>,
+    columns: Vec<Option<Column>>,
+}
+
+impl CopyBlock {
+    /// Parses `copy public.coffee_logs (id, "timestamp") from stdin;`, in lower case.
+    fn from_statement(statement: &str) -> Option<Self> {
+        let (target, _) = statement.strip_prefix("copy ")?.split_once(" from stdin")?;
+        let (table, columns) = target.split_once('(').map_or((target, None), |(t, c)| (t, Some(c)));
+        let unquoted = |name: &str| name.trim().trim_matches('"').to_owned();
+        let kind = match unquoted(table.rsplit('.').next().unwrap_or_default()).as_str() {
+            "coffee_logs" => Some(EntryKind::Coffee),
+            "heart_rate_logs" => Some(EntryKind::HeartRate),
+            _ => None,
+        };
+        let columns = match (columns, kind) {
+            (Some(names), _) => {
+                let names = names.trim_end().trim_end_matches(')').split(',');
+                names.map(|name| Column::from_name(&unquoted(name))).collect()
+            }
+            // The old tables have the columns of an export, except for the source.
+            (None, Some(kind)) => Column::exported(kind).into_iter().take(5).map(Some).collect(),
+            (None, None) => Vec::new(),
+        };
+        Some(Self { kind, columns })
+    }
+}
+
+/// Fails on an `INSERT` into one of the two tables: its rows would be missing.
+fn refuse_inserts(line: u64, statement: &str) -> Result<(), ReadError> {
+    let is_insert = ["insert ", "replace "].iter().any(|verb| statement.starts_with(verb))
+        && ["coffee_logs", "heart_rate_logs"].iter().any(|table| statement.contains(table));
+    if !is_insert {
+        return Ok(());
+    }
+    Err(ReadError::Unusable(format!(
+        "line {line} is an INSERT statement, but only COPY blocks can be imported: make the dump with \
+         `pg_dump -U coffee coffee_db`, without --inserts; of an SQLite database, import the file itself"
+    )))
+}
+
+/// Fails on `set client_encoding` to an encoding other than UTF-8.
+fn check_encoding(statement: &str) -> Result<(), ReadError> {
+    let Some(value) = statement.strip_prefix("set client_encoding") else { return Ok(()) };
+    let value = value.trim_start().trim_start_matches("to ");
+    let name = value.trim_matches(|c: char| c.is_whitespace() || "='\";".contains(c));
     if ["utf8", "utf-8", "unicode", "sql_ascii", "default"].contains(&name) {
         return Ok(());
     }
     let name = one_line(&name.to_uppercase(), MAX_ENCODING);
     Err(ReadError::Unusable(format!(
-        "its text is in {name}: make the dump again with `pg_dump --encoding=UTF8`"
+        "the encoding of the dump is {name}: make it again with `pg_dump --encoding=UTF8`"
     )))
 }
 
-fn entry(kind: EntryKind, columns: &Columns, values: &[Value], zone: &Zone) -> Result<Entry, String> {
-    for (count, what) in [(columns.len(), "columns"), (values.len(), "values")] {
-        if count > MAX_VALUES {
-            return Err(format!("has more than {MAX_VALUES} {what}"));
+fn parse_row(kind: EntryKind, columns: &[Option<Column>], text: &[u8], zone: &Zone) -> Result<Entry, String> {
+    let fields = || text.split(|byte| *byte == b'\t');
+    let count = fields().count();
+    if count != columns.len() {
+        return Err(format!("has {count} values where the table has {} columns", columns.len()));
+    }
+    let values: Vec<Option<Cow<'_, [u8]>>> = fields().map(unescape).collect();
+    let mut row = ImportRow::default();
+    for (column, value) in columns.iter().zip(&values) {
+        if let Some(column) = column {
+            row.set(*column, value.as_deref().map_or(RawValue::Null, RawValue::from_bytes));
         }
     }
-    if values.len() != columns.len() {
-        return Err(format!("has {} values where the table has {} columns", values.len(), columns.len()));
-    }
-    let mut draft = Draft::default();
-    for (column, value) in columns.iter().zip(values) {
-        let Some(column) = column else { continue };
-        let raw = match value {
-            Ok(None) => Raw::Nothing,
-            Ok(Some(bytes)) => std::str::from_utf8(bytes).map_or(Raw::Unfit("is not UTF-8"), Raw::Text),
-            Err(why) => Raw::Unfit(why),
-        };
-        draft.set(*column, raw);
-    }
-    draft.set(Column::Source, Raw::Text(DOCKER_STACK));
-    draft.entry(kind, zone)
+    row.set(Column::Source, RawValue::Text(DOCKER_STACK));
+    row.into_entry_of(kind, zone)
 }
 
-/// A value of a COPY line, unescaped; `None`: null.
-fn copied(value: &[u8]) -> Option<Vec<u8>> {
+/// Unescapes a value in the text format of `COPY`. `None`: null.
+fn unescape(value: &[u8]) -> Option<Cow<'_, [u8]>> {
     if value == br"\N" {
         return None;
+    }
+    if !value.contains(&b'\\') {
+        return Some(Cow::Borrowed(value));
     }
     let mut text = Vec::with_capacity(value.len());
     let mut rest = value;
@@ -332,20 +179,66 @@ fn copied(value: &[u8]) -> Option<Vec<u8>> {
             text.push(*byte);
             continue;
         };
-        let (base, most, digits) = match letter {
-            b'0'..=b'7' => (8, 3, rest),
-            b'x' => (16, 2, behind),
-            _ => (10, 0, rest),
+        // `\101` and `\x41` are bytes by number.
+        let (digits, base, max_digits) = match letter {
+            b'0'..=b'7' => (rest, 8, 3),
+            b'x' => (behind, 16, 2),
+            _ => (&[][..], 10, 0),
         };
-        let number = digits.iter().take(most).map_while(|byte| char::from(*byte).to_digit(base));
-        let (code, count) = number.fold((0, 0), |(code, count), digit| (code * base + digit, count + 1));
+        let digit = |byte: &u8| char::from(*byte).to_digit(base);
+        let count = digits.iter().take(max_digits).take_while(|byte| digit(byte).is_some()).count();
+        let (number, after_number) = digits.split_at(count);
         if count > 0 {
-            text.push((code & 0xff) as u8);
-            rest = digits.get(count..).unwrap_or_default();
-        } else {
-            text.push(control(*letter));
-            rest = behind;
+            text.push(number.iter().filter_map(digit).fold(0, |code, digit| code * base + digit) as u8);
+            rest = after_number;
+            continue;
+        }
+        rest = behind;
+        text.push(match letter {
+            b'b' => 8,
+            b'f' => 12,
+            b'n' => b'\n',
+            b'r' => b'\r',
+            b't' => b'\t',
+            b'v' => 11,
+            other => *other,
+        });
+    }
+    Some(Cow::Owned(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copy_statements_are_parsed_in_every_form() {
+        let columns = vec![Some(Column::Notes), Some(Column::Timestamp), None];
+        let expected = Some(CopyBlock { kind: Some(EntryKind::Coffee), columns });
+        for statement in [
+            r#"copy public.coffee_logs (notes, "timestamp", weight) from stdin;"#,
+            r#"copy "public"."coffee_logs"(notes,timestamp,weight) from stdin;"#,
+            r#"copy coffee_logs ("notes", "timestamp", "weight") from stdin with (format text);"#,
+        ] {
+            assert_eq!(CopyBlock::from_statement(statement), expected, "{statement}");
+        }
+        let unnamed = CopyBlock::from_statement("copy heart_rate_logs from stdin;");
+        let columns = [Column::Id, Column::Timestamp, Column::Bpm, Column::Context, Column::Notes];
+        let columns = columns.map(Some).to_vec();
+        assert_eq!(unnamed, Some(CopyBlock { kind: Some(EntryKind::HeartRate), columns }));
+        assert_eq!(CopyBlock::from_statement("copy coffee_logs to stdout;"), None);
+    }
+
+    #[test]
+    fn values_are_unescaped_as_postgresql_does() {
+        for (value, expected) in [
+            (&br"plain"[..], Some(&b"plain"[..])),
+            (br"\N", None),
+            (br"a\tb\nc\\d\r\b\f\v\q", Some(b"a\tb\nc\\d\r\x08\x0c\x0bq")),
+            (br"\x4c\115T\xg\7", Some(b"LMTxg\x07")),
+            (br"end\", Some(br"end\")),
+        ] {
+            assert_eq!(unescape(value).as_deref(), expected);
         }
     }
-    Some(text)
 }

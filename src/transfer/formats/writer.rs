@@ -1,25 +1,24 @@
-//! Entries as our own CSV and JSON Lines: what `import` reads back is what was there.
+//! Entries as our own CSV and JSON Lines, from which `import` restores the same entries.
 //!
-//! Text is written as it is, also when a spreadsheet would take it for a formula: a file
-//! that changes what somebody wrote is no copy of it.
+//! Text is exported unaltered, even if a spreadsheet would take it for a formula: an export is a copy.
 
 use std::io;
 use std::io::Write;
 
 use crate::domain::entry::{Entry, EntryKind};
-use crate::transfer::formats::{COFFEE_COLUMNS, HEART_RATE_COLUMNS};
+use crate::transfer::formats::columns::{Column, EntryColumns};
 
-/// How entries are written down.
+/// Format of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TextFormat {
     /// RFC 4180 with a header, lines ending in `\n`; null is empty (stored text never is).
     Csv,
-    /// One JSON object a line with every column; null is null.
+    /// One JSON object per line with every column, null included.
     JsonLines,
 }
 
 impl TextFormat {
-    /// The usual end of a file's name.
+    /// Returns the usual extension of file names.
     pub fn extension(self) -> &'static str {
         match self {
             Self::Csv => "csv",
@@ -28,113 +27,79 @@ impl TextFormat {
     }
 }
 
-/// Writes entries of one kind.
+/// Writer of entries of one kind.
 pub struct EntryWriter<W: Write> {
-    columns: &'static [&'static str; 6],
-    lines: Lines<W>,
-    /// The line at hand.
-    line: Vec<u8>,
+    columns: [&'static str; 6],
+    output: Output<W>,
 }
 
-enum Lines<W: Write> {
+enum Output<W: Write> {
     Csv(Box<csv::Writer<W>>),
-    Json(W),
-}
-
-/// One value of a line.
-enum Value<'a> {
-    Number(String),
-    Text(Option<&'a str>),
+    JsonLines(W),
 }
 
 impl<W: Write> EntryWriter<W> {
-    /// Begins: CSV has a header. Writes in small pieces, so `to` should gather them.
+    /// Creates a writer, and writes the header of a CSV. It writes in small pieces, so `to` should be buffered.
     ///
     /// # Errors
-    /// Those of `to`.
+    /// `to` cannot be written.
     pub fn new(to: W, format: TextFormat, kind: EntryKind) -> io::Result<Self> {
-        let columns = match kind {
-            EntryKind::Coffee => &COFFEE_COLUMNS,
-            EntryKind::HeartRate => &HEART_RATE_COLUMNS,
-        };
-        let lines = match format {
+        let columns = Column::exported(kind).map(Column::name);
+        let output = match format {
             TextFormat::Csv => {
-                let mut csv = csv::WriterBuilder::new().from_writer(to);
+                let mut csv = csv::Writer::from_writer(to);
                 csv.write_record(columns).map_err(io_error)?;
-                Lines::Csv(Box::new(csv))
+                Output::Csv(Box::new(csv))
             }
-            TextFormat::JsonLines => Lines::Json(to),
+            TextFormat::JsonLines => Output::JsonLines(to),
         };
-        Ok(Self { columns, lines, line: Vec::new() })
+        Ok(Self { columns, output })
     }
 
     /// Writes one entry, which must be of this writer's kind.
     ///
     /// # Errors
-    /// Those of the place written to.
+    /// The output cannot be written.
     pub fn write(&mut self, entry: &Entry) -> io::Result<()> {
-        let id = |id: Option<i64>| id.map_or(Value::Text(None), |id| Value::Number(id.to_string()));
-        let (id, timestamp, value, word, notes, source) = match entry {
-            Entry::Coffee(c) => {
-                let mg = Value::Number(c.caffeine_mg.mg().to_string());
-                (id(c.id.map(|id| id.0)), c.timestamp, mg, &c.coffee_type, &c.notes, &c.source)
-            }
-            Entry::Reading(r) => {
-                let bpm = Value::Number(r.bpm.get().to_string());
-                (id(r.id.map(|id| id.0)), r.timestamp, bpm, &r.context, &r.notes, &r.source)
-            }
-        };
+        let EntryColumns { id, timestamp, amount, label, notes, source, .. } = entry.into();
+        let id = id.map(|id| id.to_string());
         let timestamp = timestamp.text();
-        let [word, notes, source] = [word, notes, source].map(|text| Value::Text(text.as_deref()));
-        self.write_line(&[id, Value::Text(Some(timestamp.as_str())), value, word, notes, source])
-    }
-
-    fn write_line(&mut self, values: &[Value<'_>; 6]) -> io::Result<()> {
-        match &mut self.lines {
-            Lines::Csv(csv) => csv.write_record(values.iter().map(Value::plain)).map_err(io_error),
-            Lines::Json(to) => {
-                self.line.clear();
-                let mut before = "{\"";
-                for (column, value) in self.columns.iter().zip(values) {
-                    self.line.extend_from_slice(before.as_bytes());
-                    self.line.extend_from_slice(column.as_bytes());
-                    self.line.extend_from_slice(b"\":");
-                    match value {
-                        Value::Number(number) => self.line.extend_from_slice(number.as_bytes()),
-                        Value::Text(text) => serde_json::to_writer(&mut self.line, text)?,
-                    }
-                    before = ",\"";
+        match &mut self.output {
+            Output::Csv(csv) => {
+                let amount = amount.to_string();
+                let [id, label, notes, source] =
+                    [id.as_deref(), label, notes, source].map(Option::unwrap_or_default);
+                csv.write_record([id, timestamp.as_str(), &amount, label, notes, source]).map_err(io_error)
+            }
+            Output::JsonLines(to) => {
+                let id = id.as_deref().unwrap_or("null");
+                let [c0, c1, c2, c3, c4, c5] = self.columns;
+                write!(to, r#"{{"{c0}":{id},"{c1}":"{}","{c2}":{amount}"#, timestamp.as_str())?;
+                for (column, text) in [(c3, label), (c4, notes), (c5, source)] {
+                    write!(to, r#","{column}":"#)?;
+                    serde_json::to_writer(&mut *to, &text)?;
                 }
-                self.line.extend_from_slice(b"}\n");
-                to.write_all(&self.line)
+                to.write_all(b"}\n")
             }
         }
     }
 
-    /// Hands on what was gathered, and gives back the place written to.
+    /// Flushes the output and returns it.
     ///
     /// # Errors
-    /// Those of that place.
+    /// The output cannot be written.
     pub fn finish(self) -> io::Result<W> {
-        let mut to = match self.lines {
-            Lines::Csv(csv) => csv.into_inner().map_err(|e| io::Error::from(e.error().kind()))?,
-            Lines::Json(to) => to,
+        let mut to = match self.output {
+            Output::Csv(csv) => csv.into_inner().map_err(|e| io::Error::from(e.error().kind()))?,
+            Output::JsonLines(to) => to,
         };
         to.flush()?;
         Ok(to)
     }
 }
 
-impl Value<'_> {
-    fn plain(&self) -> &str {
-        match self {
-            Self::Number(number) => number,
-            Self::Text(text) => text.unwrap_or_default(),
-        }
-    }
-}
-
-fn io_error(error: csv::Error) -> io::Error {
+/// Returns the I/O error inside a CSV error, whose kind callers distinguish.
+pub fn io_error(error: csv::Error) -> io::Error {
     match error.into_kind() {
         csv::ErrorKind::Io(error) => error,
         other => io::Error::other(format!("{other:?}")),

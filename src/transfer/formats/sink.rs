@@ -1,0 +1,172 @@
+//! Receiver of the rows of a file, and the errors of reading one.
+
+use std::fmt;
+use std::io;
+
+use crate::domain::entry::Entry;
+use crate::domain::limits::EntryLimits;
+
+/// Maximum length of the content that a rejection keeps, in bytes.
+pub const MAX_CONTENT: usize = 8 * 1024;
+
+/// Outcome of reading one row.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ReadRow {
+    Entry(Entry),
+    Rejected(Rejection),
+    /// Record of a type that is not imported.
+    Unsupported,
+}
+
+/// Position of a row in its file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RowPosition {
+    /// Line, counted from 1.
+    Line(u64),
+    /// Row of a database table, by id, or by number when the table has no ids.
+    TableRow { table: &'static str, id: Option<i64>, number: u64 },
+}
+
+impl RowPosition {
+    /// Returns the line, the id or the number of the row.
+    pub fn number(&self) -> u64 {
+        match self {
+            Self::Line(line) => *line,
+            Self::TableRow { id, number, .. } => id.and_then(|id| id.try_into().ok()).unwrap_or(*number),
+        }
+    }
+}
+
+impl fmt::Display for RowPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(line) => write!(f, "line {line}"),
+            Self::TableRow { table, id: Some(id), .. } => write!(f, "{table}, id {id}"),
+            Self::TableRow { table, id: None, number } => write!(f, "{table}, row {number}"),
+        }
+    }
+}
+
+/// Row that cannot be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    pub position: RowPosition,
+    pub reason: String,
+    /// The row as it was in the file, cut when it is very long.
+    pub content: String,
+    /// The row can be stored, but a value is outside the limits for new entries.
+    pub is_out_of_range: bool,
+}
+
+/// The receiver of rows was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SinkClosed;
+
+/// Receiver of the rows of a file, in their order. Rejects entries outside the limits for new entries, so that
+/// every format is held to the same ones.
+pub struct Sink<'a> {
+    /// `None`: every value that can be stored is accepted.
+    limits: Option<&'a EntryLimits>,
+    send: &'a mut dyn FnMut(ReadRow) -> Result<(), SinkClosed>,
+}
+
+impl<'a> Sink<'a> {
+    /// Creates a sink that passes rows on to `send`.
+    pub fn new(
+        limits: Option<&'a EntryLimits>,
+        send: &'a mut dyn FnMut(ReadRow) -> Result<(), SinkClosed>,
+    ) -> Self {
+        Self { limits, send }
+    }
+
+    /// Passes on an entry, or rejects it for the reader's reason or because it is out of range.
+    ///
+    /// # Errors
+    /// [`SinkClosed`] when rows are no longer received.
+    pub fn entry(
+        &mut self,
+        position: RowPosition,
+        entry: Result<Entry, String>,
+        content: impl FnOnce() -> String,
+    ) -> Result<(), SinkClosed> {
+        let (reason, is_out_of_range) = match entry {
+            Ok(entry) => match self.limits.map_or(Ok(()), |limits| limits.check_entry(&entry)) {
+                Ok(()) => return (self.send)(ReadRow::Entry(entry)),
+                Err(reason) => (reason, true),
+            },
+            Err(reason) => (reason, false),
+        };
+        let content = cut_content(content());
+        (self.send)(ReadRow::Rejected(Rejection { position, reason, content, is_out_of_range }))
+    }
+
+    /// Rejects a row that was not parsed.
+    ///
+    /// # Errors
+    /// [`SinkClosed`] when rows are no longer received.
+    pub fn reject(&mut self, line: u64, reason: String, content: &[u8]) -> Result<(), SinkClosed> {
+        let content = || String::from_utf8_lossy(content).into_owned();
+        self.entry(RowPosition::Line(line), Err(reason), content)
+    }
+
+    /// Counts a record of a type that is not imported.
+    ///
+    /// # Errors
+    /// [`SinkClosed`] when rows are no longer received.
+    pub fn skip_unsupported(&mut self) -> Result<(), SinkClosed> {
+        (self.send)(ReadRow::Unsupported)
+    }
+}
+
+fn cut_content(mut content: String) -> String {
+    if content.len() > MAX_CONTENT {
+        let end = (0..=MAX_CONTENT).rev().find(|end| content.is_char_boundary(*end)).unwrap_or(0);
+        content.truncate(end);
+        content.push('…');
+    }
+    // Many rejections may be queued at once, and a truncated string keeps its capacity.
+    content.shrink_to_fit();
+    content
+}
+
+/// Returns the beginning of a text on one line, with control characters escaped.
+pub fn one_line(text: &str, max_chars: usize) -> String {
+    let mut line = String::new();
+    for character in text.chars().take(max_chars) {
+        match character.is_control() {
+            true => line.extend(character.escape_default()),
+            false => line.push(character),
+        }
+    }
+    if text.chars().nth(max_chars).is_some() {
+        line.push('…');
+    }
+    line
+}
+
+/// Error that ends reading a file. The rows before it have been passed on.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("the import was stopped")]
+    SinkClosed,
+    #[error("cannot be read: {0}")]
+    Io(#[from] io::Error),
+    /// The file cannot be imported; holds the reason and what to do.
+    #[error("{0}")]
+    Unusable(String),
+    #[error("reading stopped at line {line}: {reason}")]
+    Broken { line: u64, reason: String },
+}
+
+impl ReadError {
+    /// Creates an error for a file that cannot be imported.
+    pub fn unusable(reason: impl Into<String>) -> Self {
+        Self::Unusable(reason.into())
+    }
+}
+
+impl From<SinkClosed> for ReadError {
+    fn from(_: SinkClosed) -> Self {
+        Self::SinkClosed
+    }
+}

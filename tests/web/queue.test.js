@@ -27,7 +27,7 @@ browserTest("over plain HTTP, without locks, two tabs that send at the same time
   const other = await context.newPage();
   for (const tab of [page, other]) await open(tab, insecure);
   assert.equal(await page.evaluate(() => typeof navigator.locks), "undefined");
-  // Requests are heldRequests until both tabs have sent one.
+  // Requests are held until both tabs have sent one.
   const heldRequests = [];
   const keys = new Set();
   await context.route("**/coffee/", (route) => {

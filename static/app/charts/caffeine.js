@@ -80,9 +80,10 @@ function description() {
   const [peak, peakAt] = today.reduce((highest, point) => (point[0] > highest[0] ? point : highest), [0, 0]);
   const peakText = peak >= 1 ? `Peak today: ${formatMg(peak)} at ${formatTime(peakAt)}. ` : "";
   const belowFrom = curve.staysBelowFrom(threshold, now);
-  const outlook = belowFrom === null ? "past the end of this chart" : `until ${formatDayTime(belowFrom)}`;
-  const thresholdText = belowFrom !== null && belowFrom <= now ? `Now below ${formatMg(threshold)}` : `Above ${formatMg(threshold)} ${outlook}`;
-  return `${peakText}${thresholdText}. Dots are drinks, the band is the likely range, ${dashedLines}.`;
+  const outlook = belowFrom === null
+    ? `Above ${formatMg(threshold)} beyond the end of this chart`
+    : belowFrom <= now ? `Now below ${formatMg(threshold)}` : `Below ${formatMg(threshold)} from ${formatDayTime(belowFrom)}`;
+  return `${peakText}${outlook}. Dots are drinks, the band is the likely range, ${dashedLines}.`;
 }
 
 function table() {

@@ -86,7 +86,7 @@ for (const [what, breakStorage] of [
     await page.unrouteAll();
     await retry(page);
     await page.locator("#banner").waitFor({ state: "hidden" });
-    assert.deepEqual(await coffees(server), [coffee("cola", 40), coffee("espresso", 80)]);
+    await waitUntilEqual(() => coffees(server), [coffee("cola", 40), coffee("espresso", 80)]);
   });
 }
 

@@ -22,7 +22,7 @@ these, with `; ` between them:
 In a checkout `127.0.0.1:8000` stands for the port that was free, and COFFEE_TRACKER names another
 binary. What `service` lays down are shell scripts, `bare-NN-….sh`, `service-NN-….sh` and `standby-NN-….sh`, to
 be run each kind in its order, as root, in a checkout with target/release/coffee-tracker: each prints its
-commands and what they say, and ends with 0 or with the sentence NOT SO and 1. The bare ones leave nothing
+commands and what they say, and ends with 0 or with a line FAIL and 1. The bare ones leave nothing
 installed.
 
 Commands within the text are not run; that their verbs, flags and files exist is checked, as are links.
@@ -139,7 +139,7 @@ def script_of(block, replaced=()):
         'command -v sudo >/dev/null || { sudo() { "$@"; }; export -f sudo; }',
         # What people see of an error, a script does not mind.
         """curl() { command curl --fail "$@"; }; export -f curl""",
-        """it_is() { [ "$1" = "$2" ] || { printf 'NOT SO: exit code %s, expected %s\\n' "$1" "$2"; exit 1; }; }""",
+        """it_is() { [ "$1" = "$2" ] || { printf 'FAIL: exit code %s, expected %s\\n' "$1" "$2"; exit 1; }; }""",
         "exec 2>&1 </dev/null",
     ]
     if block.word("after"):
@@ -169,7 +169,7 @@ def run(blocks):
             script = script_of(block, [("127.0.0.1:8000", f"127.0.0.1:{instance.port}")])
             code, said = instance.shell(script, BLOCK_SECONDS)
             if code != 0:
-                print(f"\nNOT SO: {block.place}\n{said}\n{instance.log()}", file=sys.stderr)
+                print(f"\nFAIL: {block.place}\n{said}\n{instance.log()}", file=sys.stderr)
                 raise SystemExit(1)
             done += len(block.commands)
             print(f"{block.place}: {len(block.commands)} good", flush=True)

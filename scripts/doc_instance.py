@@ -136,7 +136,7 @@ class Instance:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 code = process.wait()
-                said.write(b"NOT SO: it takes longer than %d seconds\n" % seconds)
+                said.write(b"FAIL: it takes longer than %d seconds\n" % seconds)
             said.seek(0)
             return code, said.read().decode(errors="replace")
 
@@ -176,7 +176,7 @@ def check_text(top, files):
                 if not leads_somewhere(top, file, link):
                     wrong.append(f"{file}: ({link}) leads nowhere")
     if wrong:
-        raise SystemExit("NOT SO: " + "\nNOT SO: ".join(wrong))
+        raise SystemExit("FAIL: " + "\nFAIL: ".join(wrong))
     return checked
 
 

@@ -323,7 +323,7 @@ verify() {
 
 check() {
     if [ "$mode" = service ] && [ -r "$settings_file" ]; then
-        HOST=$(setting HOST 127.0.0.1) API_KEY_FILE=$(key_file) tracker check --config "$settings_file"
+        HOST=$(setting HOST) API_KEY_FILE=$(setting API_KEY_FILE) tracker check --config "$settings_file"
     else
         tracker check
     fi

@@ -18,7 +18,7 @@ said='' code=0 since=''
 step() { printf 'service: %s\n' "$*"; }
 
 broken() {
-    printf 'NOT SO: %s\n' "$*" >&2
+    printf 'FAIL: %s\n' "$*" >&2
     printf '%s\n' "$said" | tail -n 40 | sed 's/^/    | /' >&2
     inside 'journalctl -u "coffee-tracker*" -n 20 --no-pager' >&2 || true
     exit 1
@@ -227,11 +227,11 @@ first_install() {
     log_coffee
     # The clock is this host's, and so is the disk.
     gets "coffee-tracker check --config $settings"
-    for line in "API key .*strong enough [(]/etc/coffee-tracker/api_key[)]" "database .*: sound, " "backups .* can be restored" \
-        "files .*their owner's alone" "unit .*exposure 1.0"; do
-        grep -qE "^ok +$line" <<<"$said" || broken "check finds good: $line"
+    for line in "API key .*strong [(]/etc/coffee-tracker/api_key[)]" "database .* is intact: " "backups .* can be restored" \
+        "files .*private to their owner" "unit .*exposure 1.0"; do
+        grep -qE "^OK: +$line" <<<"$said" || broken "check finds good: $line"
     done
-    [ "$(grep -cE '^MUST +' <<<"$said")" = "$(grep -cE '^MUST +(clock|disk) ' <<<"$said")" ] || broken "check finds nothing to do but for the clock and the disk"
+    [ "$(grep -cE '^FAIL: +' <<<"$said")" = "$(grep -cE '^FAIL: +(clock|disk) ' <<<"$said")" ] || broken "check finds nothing to do but for the clock and the disk"
     does "$(ask /export/coffee)"
     is_clean
 }

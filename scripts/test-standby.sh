@@ -14,7 +14,7 @@ card=/media/card$state
 step() { printf 'standby: %s\n' "$*"; }
 
 broken() {
-    printf 'NOT SO: %s\n' "$1" >&2
+    printf 'FAIL: %s\n' "$1" >&2
     printf '%s\n' "${2:-}" | tail -n 40 | sed 's/^/    | /' >&2
     inside 'journalctl -u litestream -u coffee-tracker -n 20 --no-pager' >&2 || true
     exit 1

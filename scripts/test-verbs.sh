@@ -31,7 +31,7 @@ trap tidy EXIT
 trap 'exit 130' INT TERM
 
 broken() {
-    printf 'NOT SO: %s\n' "$*" >&2
+    printf 'FAIL: %s\n' "$*" >&2
     printf '%s\n' "${said:-}" | sed 's/^/    | /' >&2
     [ ! -f "$here/data/coffee-tracker.log" ] || tail -n 5 "$here/data/coffee-tracker.log" >&2
     exit 1

@@ -4,8 +4,8 @@
 #   mode      service: the unit is installed and systemd is at work; checkout: all else
 #   binary    the program; BINARY names another
 #
-# A setting is looked for where the server finds it: in a checkout in the environment and in
-# `.env`, of a service in its environment file and its unit.
+# Settings are those of the server: in a checkout from the environment and `.env`, for a service from its settings
+# file and its unit.
 set -euo pipefail
 
 unit=coffee-tracker.service
@@ -32,63 +32,49 @@ if [ -d /run/systemd/system ] && systemctl cat "$unit" >/dev/null 2>&1; then
     unit_environment=$(systemctl show --property=Environment --value "$unit")
 fi
 
-# A file's line NAME=VALUE, without its quotes and what is said about it; which one: `head` or `tail`.
-line_of() {
-    local file=$1 name=$2 which=$3
-    [ -r "$file" ] || return 0
-    sed -nE "s/^[[:space:]]*(export[[:space:]]+)?${name}[[:space:]]*=[[:space:]]*//p" "$file" | "$which" -n 1 |
-        sed -E -e 's/^"([^"]*)".*$/\1/; t' -e "s/^'([^']*)'.*\$/\1/; t" -e 's/[[:space:]]+#.*$//; s/[[:space:]]+$//'
+# setting NAME [ARGUMENT…]: the value that the server uses, from `coffee-tracker config`.
+setting() {
+    has_binary
+    if [ "$mode" = service ]; then
+        # systemd uses the last line of a variable and the program the first one, hence tac. The settings file takes
+        # precedence over the unit.
+        (
+            # An installed program of version 1.0 has no command `config`; the one that was built here has.
+            program=${CARGO_TARGET_DIR:-target}/release/coffee-tracker
+            [ -x "$program" ] || program=$binary
+            program=$(realpath "$program")
+            cd /
+            env -i CREDENTIALS_DIRECTORY="${credential%/*}" "$program" config "$@" --config <(
+                tac "$settings_file" 2>/dev/null
+                tr ' ' '\n' <<<"$unit_environment" | tac
+            )
+        )
+    else
+        "$binary" config "$@"
+    fi
 }
 
-# setting NAME DEFAULT
-setting() {
-    local value
-    if [ "$mode" = service ]; then
-        value=$(line_of "$settings_file" "$1" tail)
-        [ -n "$value" ] || value=$(tr ' ' '\n' <<<"$unit_environment" | sed -n "s/^$1=//p" | tail -n 1)
-    else
-        value=${!1:-}
-        [ -n "$value" ] || value=$(line_of .env "$1" head)
-    fi
-    printf '%s' "${value:-$2}"
-}
+has_binary() { [ -x "$binary" ] || fail 1 "$binary is missing: build it with \`make build\`."; }
 
 database() {
     local named
-    named=$(setting DATABASE_URL sqlite:///data/coffee.db)
+    named=$(setting DATABASE_URL)
     printf '%s' "${named#sqlite:///}"
 }
 
-# The file that holds the key; nothing when a variable does.
-key_file() {
-    local named database
-    if [ -n "$(setting API_KEY '')" ]; then
-        return
-    fi
-    named=$(setting API_KEY_FILE '')
-    database=$(database)
-    if [ -n "$named" ]; then
-        printf '%s' "$named"
-    elif [ "$mode" = service ] && [ -e "$credential" ]; then
-        printf '%s' "$credential"
-    else
-        printf '%s' "${database%.*}.key"
-    fi
-}
-
-# In words.
+# The key file as text; without one, the key is in API_KEY.
 key_place() {
     local file
-    file=$(key_file)
+    file=$(setting API_KEY_FILE)
     printf '%s' "${file:-as configured in API_KEY}"
 }
 
 # The key itself; fails when it cannot be read.
 api_key() {
     local file
-    file=$(key_file)
+    file=$(setting API_KEY_FILE)
     if [ -z "$file" ]; then
-        setting API_KEY ''
+        setting API_KEY --show-secrets
     else
         tr -d '[:space:]' 2>/dev/null <"$file"
     fi
@@ -144,24 +130,24 @@ url() {
         sed -n 4p "$pid_file"
         return
     fi
-    host=$(setting HOST 127.0.0.1)
+    host=$(setting HOST)
     case $host in
         0.0.0.0 | localhost) host=127.0.0.1 ;;
         ::) host='[::1]' ;;
         *:*) host="[$host]" ;;
     esac
-    printf 'http://%s:%s' "$host" "$(setting PORT 8000)"
+    printf 'http://%s:%s' "$host" "$(setting PORT)"
 }
 
 # tracker ARGUMENT…: the program on the server's files, with its settings.
 tracker() {
-    [ -x "$binary" ] || fail 1 "$binary is not there: build it with \`make build\`."
+    has_binary
     if [ "$mode" = service ]; then
         # A file `.env` of this folder is not the service's.
         (
             program=$(realpath "$binary")
             cd /
-            DATABASE_URL=$(setting DATABASE_URL '') BACKUP_DIR=$(setting BACKUP_DIR '') TZ=$(setting TZ '') \
+            DATABASE_URL=$(setting DATABASE_URL) BACKUP_DIR=$(setting BACKUP_DIR) TZ=$(setting TZ) \
                 exec "$program" "$@"
         )
     else

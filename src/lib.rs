@@ -1,8 +1,7 @@
-//! Coffee Tracker: one Rocket binary, one SQLite file.
+//! Coffee Tracker: an HTTP server for caffeine and heart-rate data that is stored in SQLite.
 //!
-//! Who may know whom: `http` → `store`, `keys`, `formats`, `model`; `commands` likewise;
-//! `keys` → `store`, `model`; `store` → `model`; `formats` → `model`; `model` knows none of
-//! them. Rocket appears under `http` alone, rusqlite under `store` alone. A test holds this rule.
+//! Dependencies point downwards only: `commands` → `http` → `people`, `transfer`, `backup`, `auth` → `db` → `fs`, `domain`.
+//! Rocket is used only in `http`, and rusqlite only in `db`, `backup` and `transfer`. A test enforces these rules.
 
 /// Names, scopes and files of API keys.
 pub mod auth;

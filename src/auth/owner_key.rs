@@ -75,8 +75,8 @@ impl ApiKeys {
         let (key, origin) = match source {
             KeySource::Given(key) => (key.clone(), KeyOrigin::Configured),
             KeySource::File(path) => (read(path)?, KeyOrigin::Configured),
-            KeySource::Made(path) if has_key(path) => (read(path)?, KeyOrigin::Existing(path.clone())),
-            KeySource::Made(path) => {
+            KeySource::Generated(path) if has_key(path) => (read(path)?, KeyOrigin::Existing(path.clone())),
+            KeySource::Generated(path) => {
                 let key = create(path)?;
                 (key.clone(), KeyOrigin::Created { key, path: path.clone() })
             }

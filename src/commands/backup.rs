@@ -1,4 +1,4 @@
-//! `backup`: one verified copy, whether a server runs or not.
+//! `backup`: makes a verified copy of the database and removes old backups.
 
 use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -11,47 +11,47 @@ use serde_json::json;
 use crate::backup::origin::BackupOwner;
 use crate::backup::retention::{Retention, RetentionResult, remove_old};
 use crate::backup::snapshot::{BackupTarget, Snapshot, SnapshotError, snapshot};
-use crate::commands::{Failure, counted, print, progress};
-use crate::config::RawPlace;
+use crate::commands::{ACTING_AS_OWNER, Failure, counted, print, progress};
+use crate::config::CommonArgs;
 use crate::db::health::{BackupRecord, record_failed_backup};
 use crate::domain::time::Timestamp;
 use crate::fs::privileges::Identity;
 use crate::fs::protected_paths::ensure_not_protected;
 
-/// Backups kept when nobody says how many.
-const KEPT: u32 = 14;
+/// Default of `--keep`.
+const DEFAULT_KEEP: u32 = 14;
 
-/// What to back up, and where to.
+/// Arguments of `backup`.
 #[derive(Args, Debug)]
 pub struct BackupArgs {
-    /// The backup's file (which must not exist), or a folder for it [default: BACKUP_DIR]
+    /// Write the backup to this new file or into this folder [default: BACKUP_DIR]
     #[arg(long, value_name = "FILE|DIR")]
     to: Option<PathBuf>,
 
-    /// Create the folder that --to names; without it, a missing one is an error, as the folder of a
-    /// disk that is not mounted
+    /// Create the folder of --to if it is missing
+    ///
+    /// Without it, a missing folder is an error, because its disk may not be mounted.
     #[arg(long, requires = "to")]
     create_dir: bool,
 
-    /// Keep the newest N backups of this database in the folder and remove older ones; 0 keeps all
-    /// [default: 14]
+    /// Keep the newest N backups of this database and remove older ones; 0 keeps all [default: 14]
     #[arg(long, value_name = "N")]
     keep: Option<u32>,
 
-    /// Keep the backups of the last N days and remove older ones; with --keep, what either keeps stays
+    /// Keep the backups of the last N days and remove older ones; with --keep, keep those that match either
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=36_500))]
     keep_days: Option<u32>,
 
-    /// Say what was done as a JSON object
+    /// Print the result as a JSON object
     #[arg(long)]
     json: bool,
 
-    /// Say nothing unless it fails
+    /// Print nothing but errors and warnings
     #[arg(long, short, conflicts_with = "json")]
     quiet: bool,
 
     #[command(flatten)]
-    place: RawPlace,
+    common: CommonArgs,
 }
 
 impl From<SnapshotError> for Failure {
@@ -64,55 +64,48 @@ impl From<SnapshotError> for Failure {
     }
 }
 
-/// Makes a backup and removes old ones.
-///
-/// # Errors
-/// Why there is none; the record that `/health` shows has it too.
+/// Makes a backup and removes old ones. `/health` reports a failure too.
 pub fn run(args: &BackupArgs) -> Result<(), Failure> {
-    let place = args.place.clone().check()?;
-    let to = args.to.as_deref().unwrap_or(&place.backups);
-    ensure_not_protected(&place.database, to)?;
-    // A folder of the caller's may be closed to the owner.
+    let settings = args.common.validate()?;
+    let to = args.to.as_deref().unwrap_or(&settings.backups);
+    ensure_not_protected(&settings.database, to)?;
     let target = target(to);
     if matches!(target, BackupTarget::File(_)) && (args.keep.is_some() || args.keep_days.is_some()) {
         return Err(Failure::Usage(
-            "--keep and --keep-days clear a folder out, but --to names a file".to_owned(),
+            "--keep and --keep-days apply to a folder, but --to names a file".to_owned(),
         ));
     }
-    let identity = Identity::of_owner(&place.database).context("the rights of the database's owner")?;
+    let identity = Identity::of_owner(&settings.database).context(ACTING_AS_OWNER)?;
     if args.to.is_some() && !args.create_dir {
-        let missing = identity.as_caller(|| missing_folder(&target)).context("the rights of the caller")?;
+        let missing = identity.as_caller(|| missing_folder(&target)).context("cannot act as the caller")?;
         if let Some(folder) = missing {
             let why = format!(
-                "there is no folder {}: mount its disk, or add --create-dir to create it",
+                "the folder {} does not exist: mount its disk, or add --create-dir to create it",
                 folder.display()
             );
-            record_failed_backup(&place.database, &why);
+            record_failed_backup(&settings.database, &why);
             return Err(Failure::Failed(why));
         }
     }
-    // Whoever drinks coffee meanwhile goes first.
+    // Requests to the server take precedence.
     let _ = rustix::process::nice(10);
     let bar = progress::of_copy(args.quiet || args.json);
-    let made = snapshot(&place.database, &target, &identity, &|stage| progress::show(&bar, stage));
+    let made = snapshot(&settings.database, &target, &identity, &|stage| progress::show(&bar, stage));
     bar.finish_and_clear();
     let made = made?;
-    let without = || format!("{} is made, but old backups could not be removed", made.path.display());
+    let without = || format!("{} was created, but old backups could not be removed", made.path.display());
     let cleared = match &target {
         BackupTarget::File(_) | BackupTarget::Safety(_) => RetentionResult::default(),
         BackupTarget::Folder(folder) => {
-            clear_out(folder, &place.database, args.retention(), &identity).with_context(without)?
+            clear_out(folder, &settings.database, args.retention(), &identity).with_context(without)?
         }
     };
     report(args, &made, &cleared.removed)?;
-    warn_of_unattributed(to, &place.database, &cleared.unattributed);
+    warn_of_unattributed(to, &settings.database, &cleared.unattributed);
     if let Some(first) = cleared.ahead.first() {
         tracing::warn!(
-            "{} of a time to come, such as {}, and count for nothing: check the clock, and remove or rename them",
-            match cleared.ahead.len() {
-                1 => "1 backup is named as".to_owned(),
-                n => format!("{n} backups are named as"),
-            },
+            "ignored {} with a date in the future, such as {}: check the clock, and remove or rename such files",
+            counted(cleared.ahead.len() as u64, "backup"),
             first.display()
         );
     }
@@ -126,14 +119,14 @@ impl BackupArgs {
     fn retention(&self) -> Retention {
         let newest = match (self.keep, self.keep_days) {
             (Some(0), _) => return Retention { newest: None, days: None },
-            (None, None) => Some(KEPT),
+            (None, None) => Some(DEFAULT_KEEP),
             (keep, _) => keep,
         };
         Retention { newest, days: self.keep_days }
     }
 }
 
-/// A folder when there is one, or the name ends like one; else a file.
+/// Returns a folder if one exists at this path or the path has the form of one, otherwise a file.
 fn target(path: &Path) -> BackupTarget {
     let text = path.to_string_lossy();
     if path.is_dir() || text.ends_with('/') || path.extension().is_none() {
@@ -143,7 +136,7 @@ fn target(path: &Path) -> BackupTarget {
     }
 }
 
-/// Returns the folder that `target` needs, when it is not there.
+/// Returns the folder of `target` if it is missing.
 fn missing_folder(target: &BackupTarget) -> Option<PathBuf> {
     let folder = match target {
         BackupTarget::Folder(folder) | BackupTarget::Safety(folder) => folder.as_path(),
@@ -155,7 +148,7 @@ fn missing_folder(target: &BackupTarget) -> Option<PathBuf> {
     is_missing.then(|| folder.to_owned())
 }
 
-/// Warns of backups that no retention removes, once for each folder.
+/// Warns about backups that retention never removes, once per folder.
 fn warn_of_unattributed(folder: &Path, database: &Path, files: &[PathBuf]) {
     let Some(first) = files.first() else { return };
     let mut record = BackupRecord::read(database);
@@ -164,14 +157,14 @@ fn warn_of_unattributed(folder: &Path, database: &Path, files: &[PathBuf]) {
         return;
     }
     tracing::warn!(
-        "{} in {} carry no database id, such as {}: they were made by an older version or cannot be read, and are never removed automatically; delete them when you no longer need them (this is logged once)",
+        "found {} without a database id in {}, such as {}: an older version made such a file, or it cannot be read; delete it by hand when you no longer need it, retention never does (this warning is logged once)",
         counted(files.len() as u64, "backup"),
         folder.display(),
         first.display()
     );
     record.unattributed_in.push(absolute);
     if let Err(e) = record.write(database) {
-        tracing::warn!("the outcome of the backup could not be recorded: {e}");
+        tracing::warn!("cannot record the result of the backup: {e}");
     }
 }
 
@@ -187,7 +180,7 @@ fn clear_out(
     let is_denied = |e: &Error| e.kind() == ErrorKind::PermissionDenied;
     let cleared = remove();
     let is_refused = match &cleared {
-        // What the owner cannot read, the caller may.
+        // The caller may read files that the owner cannot.
         Ok(cleared) => cleared.failed.iter().any(|(_, e)| is_denied(e)) || !cleared.unattributed.is_empty(),
         Err(e) => is_denied(e),
     };

@@ -1,4 +1,4 @@
-//! `backups`: lists the backups in a folder, and names the newest one.
+//! `backups`: lists the backups in a folder, or prints the newest one.
 
 use std::io;
 use std::io::ErrorKind;
@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 use crate::backup::origin::{BackupOwner, count_backup};
 use crate::backup::retention::{BackupFile, BackupKind, BackupRelation, list_backups, newest_backup};
 use crate::backup::verify::Contents;
-use crate::commands::{Failure, counted, print};
-use crate::config::{Place, RawPlace};
+use crate::commands::{ACTING_AS_OWNER, Failure, counted, print};
+use crate::config::{CommonArgs, CommonSettings};
 use crate::domain::time::Timestamp;
 use crate::fs::privileges::Identity;
 
-/// Backups to show.
+/// Arguments of `backups`.
 #[derive(Args, Debug)]
 pub struct BackupsArgs {
     #[command(subcommand)]
@@ -27,14 +27,13 @@ pub struct BackupsArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List all backups, newest first: time, size, entries, kind, and whose they are
+    /// List all backups, newest first
     ///
-    /// Verifies nothing: see `coffee-tracker verify`.
+    /// Shows time, size, entries, kind and database of each, but does not verify them: see `coffee-tracker verify`.
     List(ListArgs),
     /// Print the path of the newest backup of this database
     ///
-    /// The copy that a restore makes of the state before it is not offered, nor is a backup of another
-    /// database.
+    /// Backups of other databases and safety copies made by `restore` are left out.
     Newest(NewestArgs),
 }
 
@@ -45,70 +44,60 @@ struct ListArgs {
     json: bool,
 
     #[command(flatten)]
-    place: RawPlace,
+    common: CommonArgs,
 }
 
 #[derive(Args, Debug)]
 struct NewestArgs {
     #[command(flatten)]
-    place: RawPlace,
+    common: CommonArgs,
 }
 
-/// Lists backups.
-///
-/// # Errors
-/// There is no newest one, or the folder cannot be listed.
+/// Lists backups, or prints the newest one.
 pub fn run(args: BackupsArgs) -> Result<(), Failure> {
     match args.action {
         Action::List(args) => list(&args),
         Action::Newest(args) => {
-            let place = args.place.check()?;
-            let identity =
-                Identity::of_owner(&place.database).context("the rights of the database's owner")?;
-            print(&newest(&place, &identity, newest_backup)?.display().to_string())
+            let settings = args.common.validate()?;
+            let identity = Identity::of_owner(&settings.database).context(ACTING_AS_OWNER)?;
+            print(&newest(&settings, &identity, newest_backup)?.display().to_string())
         }
     }
 }
 
-/// Returns the newest backup of the database, as `pick` picks it.
-///
-/// # Errors
-/// There is none; the sentence counts what is there instead.
+/// Returns the newest backup that `pick` selects. The error counts the files that are not backups of this database.
 pub fn newest(
-    place: &Place,
+    settings: &CommonSettings,
     identity: &Identity,
     pick: fn(Vec<BackupFile>) -> Option<PathBuf>,
 ) -> Result<PathBuf, Failure> {
-    let folder = place.backups.display();
-    match all(place, identity) {
+    let folder = settings.backups.display();
+    match all(settings, identity) {
         Ok(files) => {
             let others = other_backups(&files);
             pick(files).ok_or_else(|| {
                 Failure::Failed(format!(
                     "there is no backup of {} in {folder}{others}",
-                    place.database.display()
+                    settings.database.display()
                 ))
             })
         }
         Err(e) if e.kind() == ErrorKind::NotFound => {
-            Err(Failure::Failed(format!("there is no backup: {folder} is missing")))
+            Err(Failure::Failed(format!("there is no backup: the folder {folder} does not exist")))
         }
-        Err(e) => Err(Failure::Failed(format!("{folder} cannot be listed: {e}"))),
+        Err(e) => Err(Failure::Failed(format!("cannot list {folder}: {e}"))),
     }
 }
 
-/// Lists the backups of a folder as the owner of the database, or as the caller where the owner may
-/// not look.
-///
-/// # Errors
-/// The folder cannot be listed.
-pub fn all(place: &Place, identity: &Identity) -> io::Result<Vec<BackupFile>> {
-    let owner = BackupOwner::of(&place.database);
-    let look = || list_backups(&place.backups, &place.database, &owner, Timestamp::from(SystemTime::now()));
+/// Lists the backups of a folder as the owner of the database, or as the caller if the owner may not read it.
+pub fn all(settings: &CommonSettings, identity: &Identity) -> io::Result<Vec<BackupFile>> {
+    let owner = BackupOwner::of(&settings.database);
+    let look =
+        || list_backups(&settings.backups, &settings.database, &owner, Timestamp::from(SystemTime::now()));
     look().or_else(|_| identity.as_caller(look).and_then(|found| found))
 }
 
-/// Counts the backups that are not the database's own: `; there are 2 backups of other databases`.
+/// Describes the backups that do not belong to the database, or returns an empty string if there are none.
 pub fn other_backups(files: &[BackupFile]) -> String {
     let count =
         |is: fn(&BackupRelation) -> bool| files.iter().filter(|file| is(&file.belonging)).count() as u64;
@@ -123,16 +112,16 @@ pub fn other_backups(files: &[BackupFile]) -> String {
     if parts.is_empty() {
         String::new()
     } else {
-        format!(" (there is: {}; see `coffee-tracker backups list`)", parts.join(", "))
+        format!(" (found {}; see `coffee-tracker backups list`)", parts.join(", "))
     }
 }
 
 fn list(args: &ListArgs) -> Result<(), Failure> {
-    let place = args.place.clone().check()?;
-    let identity = Identity::of_owner(&place.database).context("the rights of the database's owner")?;
-    let files = match all(&place, &identity) {
+    let settings = args.common.validate()?;
+    let identity = Identity::of_owner(&settings.database).context(ACTING_AS_OWNER)?;
+    let files = match all(&settings, &identity) {
         Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
-        files => files.with_context(|| format!("{} cannot be listed", place.backups.display()))?,
+        files => files.with_context(|| format!("cannot list {}", settings.backups.display()))?,
     };
     let contents = |path: &Path| {
         let found = count_backup(path).ok();
@@ -143,7 +132,7 @@ fn list(args: &ListArgs) -> Result<(), Failure> {
         return print(&json!({ "backups": backups }).to_string());
     }
     if files.is_empty() {
-        return print(&format!("there are no backups in {}", place.backups.display()));
+        return print(&format!("there are no backups in {}", settings.backups.display()));
     }
     files.iter().try_for_each(|file| print(&as_text(file, contents(&file.path))))
 }
@@ -154,7 +143,7 @@ fn size(path: &Path) -> u64 {
 
 fn as_text(file: &BackupFile, contents: Option<Contents>) -> String {
     let holds = contents.map_or_else(
-        || "cannot be read".to_owned(),
+        || "unreadable".to_owned(),
         |contents| {
             let newest = contents.newest.map_or_else(|| "none".to_owned(), |at| at.to_string());
             let (coffees, readings) =
@@ -172,7 +161,7 @@ fn as_text(file: &BackupFile, contents: Option<Contents>) -> String {
         BackupRelation::Unmarked => "without a database id (made by an older version)".to_owned(),
         BackupRelation::Unreadable => "of an unknown database".to_owned(),
     };
-    let ahead = if file.is_ahead { ", named after a time to come" } else { "" };
+    let ahead = if file.is_ahead { ", dated in the future" } else { "" };
     format!(
         "{}\n  {}, {}, {holds}\n  {kind} {whose}{ahead}",
         file.path.display(),

@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::commands::{Failure, counted, print, progress};
-use crate::config::RawPlace;
+use crate::config::CommonArgs;
 use crate::db::store::Options;
 use crate::domain::time::Timestamp;
 use crate::fs::privileges::Identity;
@@ -38,7 +38,7 @@ pub struct DemoArgs {
     seed: u64,
 
     #[command(flatten)]
-    place: RawPlace,
+    common: CommonArgs,
 }
 
 fn coffees(text: &str) -> Result<f64, String> {
@@ -65,7 +65,7 @@ impl From<BulkLoadError> for Failure {
 /// # Errors
 /// The database is not empty, in use, or cannot be written.
 pub fn run(args: DemoArgs) -> Result<(), Failure> {
-    let place = args.place.check()?;
+    let place = args.common.validate()?;
     Identity::of_owner(&place.database).context("the rights of the database's owner")?;
     let mut loader = BulkLoader::open(&Options {
         path: place.database.clone(),

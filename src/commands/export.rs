@@ -11,7 +11,7 @@ use rustix::fs::Mode;
 use rustix::process::umask;
 
 use crate::commands::{Failure, counted, unwritten};
-use crate::config::RawPlace;
+use crate::config::CommonArgs;
 use crate::domain::calendar::Zone;
 use crate::domain::entry::EntryKind;
 use crate::domain::time::Timestamp;
@@ -53,7 +53,7 @@ pub struct ExportArgs {
     quiet: bool,
 
     #[command(flatten)]
-    place: RawPlace,
+    common: CommonArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -73,7 +73,7 @@ enum TextFormatArg {
 /// # Errors
 /// The database cannot be read, or the output not be written.
 pub fn run(args: &ExportArgs) -> Result<(), Failure> {
-    let place = args.place.clone().check()?;
+    let place = args.common.validate()?;
     let since = instant("--since", args.since.as_deref(), &place.zone)?;
     let until = instant("--until", args.until.as_deref(), &place.zone)?;
     if until.is_some() && until < since {

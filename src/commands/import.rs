@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 
 use crate::commands::rejected::RejectsFile;
 use crate::commands::{Failure, counted, print, progress};
-use crate::config::{RawPlace, RawRules};
+use crate::config::{CommonArgs, EntryLimitArgs};
 use crate::db::store::Options;
 use crate::domain::entry::Entry;
 use crate::domain::limits::EntryLimits;
@@ -69,10 +69,10 @@ pub struct ImportArgs {
     accept_out_of_range: bool,
 
     #[command(flatten)]
-    rules: RawRules,
+    rules: EntryLimitArgs,
 
     #[command(flatten)]
-    place: RawPlace,
+    common: CommonArgs,
 }
 
 /// Format names on the command line.
@@ -145,7 +145,7 @@ pub fn run(args: ImportArgs) -> Result<(), Failure> {
     };
     let read_failure = |e: ReadError| Failure::Failed(format!("{name}: {e}"));
     check_mappings(&args.map)?;
-    let (place, limits) = args.rules.check_with(args.place)?;
+    let (place, limits) = args.rules.validate_with(&args.common)?;
     let limits = (!args.accept_out_of_range).then_some(limits);
     let format = args.format.map(ImportFormat::from);
     // Files are opened as the caller, the database as its owner.

@@ -1,4 +1,4 @@
-//! `key`: makes, lists, ends and replaces named API keys, whether a server runs or not.
+//! `key`: creates, lists, revokes and rotates named API keys.
 
 use std::io;
 use std::io::Write;
@@ -11,16 +11,17 @@ use serde_json::{Value, json};
 use crate::auth::key::{KeyName, NamedKey, Scope, Scopes};
 use crate::auth::key_file::{KeyFile, KeyFileError};
 use crate::auth::last_used::LastUsed;
-use crate::commands::{Failure, print, unwritten};
-use crate::config::RawPlace;
+use crate::commands::table::print_table;
+use crate::commands::{ACTING_AS_OWNER, Failure, print, unwritten};
+use crate::config::CommonArgs;
 use crate::db::error::require_database;
 use crate::domain::time::Timestamp;
 use crate::fs::privileges::Identity;
 
-/// The longest that a replaced key may go on holding, days.
-const LONGEST_GRACE: u64 = 366;
+/// Maximum of `--grace`, days.
+const MAX_GRACE_DAYS: u64 = 366;
 
-/// What to do with which key.
+/// Arguments of `key`.
 #[derive(Args, Debug)]
 pub struct KeyArgs {
     #[command(subcommand)]
@@ -29,63 +30,63 @@ pub struct KeyArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Make a key and print it: it cannot be shown again
+    /// Create a key and print it once
     Add(AddArgs),
-    /// Show every key that holds: name, scopes, when it was made, last used, and ends
+    /// List the valid keys with their scopes, creation, last use and expiry
     List(ListArgs),
-    /// End a key at once: that of a lost phone
+    /// Revoke a key immediately, such as that of a lost phone
     Revoke(RevokeArgs),
-    /// Make another key of that name and print it; the old one goes on holding for a while
+    /// Replace a key and print the new one; the old one stays valid for a grace period
     Rotate(RotateArgs),
 }
 
 #[derive(Args, Debug)]
 struct AddArgs {
-    /// What to call it: 1 to 50 letters, digits, `-`, `_` or `.`
+    /// Name of the key: 1 to 50 letters, digits, `-`, `_` or `.`
     #[arg(value_parser = KeyName::parse)]
     name: KeyName,
 
-    /// What it is good for, comma-separated: read, write, metrics
+    /// Scopes, comma-separated: read, write, metrics
     #[arg(long, value_name = "SCOPES", value_delimiter = ',', value_parser = Scope::parse,
           default_values = ["read", "write"])]
     scope: Vec<Scope>,
 
     #[command(flatten)]
-    place: RawPlace,
+    common: CommonArgs,
 }
 
 #[derive(Args, Debug)]
 struct ListArgs {
-    /// As a JSON array
+    /// Print a JSON array
     #[arg(long)]
     json: bool,
 
     #[command(flatten)]
-    place: RawPlace,
+    common: CommonArgs,
 }
 
 #[derive(Args, Debug)]
 struct RevokeArgs {
-    /// What it is called
+    /// Name of the key
     #[arg(value_parser = KeyName::parse)]
     name: KeyName,
 
     #[command(flatten)]
-    place: RawPlace,
+    common: CommonArgs,
 }
 
 #[derive(Args, Debug)]
 struct RotateArgs {
-    /// What it is called
+    /// Name of the key
     #[arg(value_parser = KeyName::parse)]
     name: KeyName,
 
-    /// How long the old key goes on holding, such as 30m, 24h or 7d; 0 ends it at once
+    /// Grace period of the old key, such as 30m, 24h or 7d; 0 revokes it immediately
     #[arg(long, value_name = "TIME", value_parser = grace, default_value = "24h")]
     grace: Duration,
 
     #[command(flatten)]
-    place: RawPlace,
+    common: CommonArgs,
 }
 
 impl From<KeyFileError> for Failure {
@@ -104,76 +105,70 @@ impl From<KeyFileError> for Failure {
     }
 }
 
-/// Does it.
-///
-/// # Errors
-/// Why it does not.
+/// Runs the action.
 pub fn run(args: KeyArgs) -> Result<(), Failure> {
     let now = Timestamp::from(SystemTime::now());
     match args.action {
         Action::Add(args) => {
             let scopes = Scopes::from(args.scope);
-            let key = file(args.place)?.0.add(&args.name, scopes, now)?;
-            show(&args.name, &key)?;
-            eprintln!("{}: {scopes}. Keep it now: it is not shown again.", args.name);
+            let key = file(&args.common)?.0.add(&args.name, scopes, now)?;
+            print_key(&args.name, &key)?;
+            eprintln!("created key {} ({scopes}); save it now, it is not shown again", args.name);
             Ok(())
         }
         Action::List(args) => {
-            let (file, uses) = file(args.place)?;
+            let (file, uses) = file(&args.common)?;
             let (mut keys, _) = file.read()?;
             keys.retain(|key| key.is_valid_at(now));
             keys.sort_by(|a, b| (&a.name, b.created).cmp(&(&b.name, a.created)));
-            print(&if args.json { as_json(&keys, &uses).to_string() } else { as_text(&keys, &uses) })
+            if args.json { print(&as_json(&keys, &uses).to_string()) } else { print_keys(&keys, &uses) }
         }
         Action::Revoke(args) => {
-            file(args.place)?.0.revoke(&args.name, now)?;
-            print(&format!("revoked {}", args.name))
+            file(&args.common)?.0.revoke(&args.name, now)?;
+            print(&format!("revoked key {}", args.name))
         }
         Action::Rotate(args) => {
             let end = now.plus(i64::try_from(args.grace.as_micros()).unwrap_or(i64::MAX));
-            let key = file(args.place)?.0.rotate(&args.name, now, end)?;
-            show(&args.name, &key)?;
-            let old =
-                if args.grace.is_zero() { "no more".to_owned() } else { format!("until {}", short(end)) };
-            eprintln!("{}: keep the new key now, it is not shown again. The old one holds {old}.", args.name);
+            let key = file(&args.common)?.0.rotate(&args.name, now, end)?;
+            print_key(&args.name, &key)?;
+            let old = match args.grace.is_zero() {
+                true => "is revoked".to_owned(),
+                false => format!("is valid until {}", short(end)),
+            };
+            eprintln!("rotated key {}; save it now, it is not shown again; the old key {old}", args.name);
             Ok(())
         }
     }
 }
 
-/// The keys of a database, as its owner, and when they were last used.
-fn file(place: RawPlace) -> Result<(KeyFile, LastUsed), Failure> {
-    let database = place.check()?.database;
-    Identity::of_owner(&database).context("the rights of the database's owner")?;
-    // Keys beside a file that no server serves would open nothing, and nobody would see why.
+/// Opens the key file of the database, and the record of when keys were last used.
+fn file(common: &CommonArgs) -> Result<(KeyFile, LastUsed), Failure> {
+    let database = common.validate()?.database;
+    Identity::of_owner(&database).context(ACTING_AS_OWNER)?;
+    // Keys for a database that does not exist would be of no use.
     require_database(&database)?;
     Ok((KeyFile::of(&database), LastUsed::read(&database)))
 }
 
-/// Prints a new key, alone, so that a script can take it. Unlike elsewhere it matters that
-/// somebody reads it.
-fn show(name: &KeyName, key: &str) -> Result<(), Failure> {
+/// Prints a new key on a line of its own, for scripts. Unlike elsewhere, a closed pipe is an error.
+fn print_key(name: &KeyName, key: &str) -> Result<(), Failure> {
     writeln!(io::stdout(), "{key}").and_then(|()| io::stdout().flush()).map_err(|e| {
-        let mend = format!("`coffee-tracker key rotate {name} --grace 0` makes another");
-        Failure::Failed(format!("the key {name} is made but cannot be printed: {e}; {mend}"))
+        Failure::Failed(format!(
+            "created key {name} but cannot print it: {e}: replace it with `coffee-tracker key rotate {name} --grace 0`"
+        ))
     })
 }
 
-fn as_text(keys: &[NamedKey], uses: &LastUsed) -> String {
+fn print_keys(keys: &[NamedKey], uses: &LastUsed) -> Result<(), Failure> {
     if keys.is_empty() {
-        return "There are no named keys; the owner's key is good for everything.".to_owned();
+        return print("no named keys");
     }
-    let width = keys.iter().map(|key| key.name.to_string().len()).max().unwrap_or(0).max("NAME".len());
-    let row = |name: &str, scopes: &str, created: &str, used: &str, expires: &str| {
-        format!("{name:<width$}  {scopes:<18}  {created:<20}  {used:<20}  {expires}")
+    let or_never = |at: Option<Timestamp>| at.map_or_else(|| "never".to_owned(), short);
+    let row = |key: &NamedKey| {
+        let (used, expires) = (or_never(uses.of(&key.digest)), or_never(key.expires));
+        [key.name.to_string(), key.scopes.to_string(), short(key.created), used, expires]
     };
-    let mut lines = vec![row("NAME", "SCOPES", "CREATED", "LAST USED", "EXPIRES")];
-    lines.extend(keys.iter().map(|key| {
-        let used = uses.of(&key.digest).map_or_else(|| "never".to_owned(), short);
-        let expires = key.expires.map_or_else(|| "never".to_owned(), short);
-        row(&key.name.to_string(), &key.scopes.to_string(), &short(key.created), &used, &expires)
-    }));
-    lines.join("\n")
+    print_table(["NAME", "SCOPES", "CREATED", "LAST USED", "EXPIRES"], keys.iter().map(row))
 }
 
 fn as_json(keys: &[NamedKey], uses: &LastUsed) -> Value {
@@ -189,12 +184,12 @@ fn as_json(keys: &[NamedKey], uses: &LastUsed) -> Value {
     keys.iter().map(object).collect()
 }
 
-/// To the second: `2025-07-23T14:30:00Z`.
+/// Formats an instant to the second: `2025-07-23T14:30:00Z`.
 fn short(at: Timestamp) -> String {
     format!("{}Z", &at.text().as_str()[..19])
 }
 
-/// Reads `90s`, `30m`, `24h`, `7d` or `0`.
+/// Parses `90s`, `30m`, `24h`, `7d` or `0`.
 fn grace(text: &str) -> Result<Duration, String> {
     let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[number.len()..] {
@@ -206,9 +201,9 @@ fn grace(text: &str) -> Result<Duration, String> {
         _ => None,
     };
     let seconds = unit.zip(number.parse::<u64>().ok()).and_then(|(unit, n)| n.checked_mul(unit));
-    let fits = seconds.filter(|seconds| *seconds <= LONGEST_GRACE * 86_400);
+    let fits = seconds.filter(|seconds| *seconds <= MAX_GRACE_DAYS * 86_400);
     fits.map(Duration::from_secs)
-        .ok_or_else(|| format!("must be a time such as 30m, 24h or 7d, up to {LONGEST_GRACE}d"))
+        .ok_or_else(|| format!("must be a duration such as 30m, 24h or 7d, up to {MAX_GRACE_DAYS}d"))
 }
 
 #[cfg(test)]
@@ -216,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_grace_is_a_number_and_a_unit() {
+    fn a_grace_period_is_a_number_with_a_unit() {
         for (text, seconds) in [
             ("0", Some(0)),
             ("0h", Some(0)),

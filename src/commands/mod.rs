@@ -1,8 +1,9 @@
-//! What the subcommands do, and how they fail.
+//! Subcommands, one file each, and the error type that sets the exit code.
 
 pub mod backup;
 pub mod backups;
 pub mod check;
+pub mod config;
 pub mod demo;
 pub mod export;
 pub mod import;
@@ -27,21 +28,24 @@ use crate::db::error::OpenError;
 use crate::fs::protected_paths::ProtectedFile;
 use crate::http::LaunchError;
 
-/// Why a command did not do its work.
+/// Context of a failure to switch to the user who owns the database.
+const ACTING_AS_OWNER: &str = "cannot act as the owner of the database";
+
+/// Error of a command.
 #[derive(Debug)]
 pub enum Failure {
-    /// 78: settings, or what they point to, must be changed first.
+    /// Exit code 78: a setting, or the file it refers to, is invalid.
     Configuration(Vec<String>),
-    /// 75: trying again later may help.
+    /// Exit code 75: the command may succeed later.
     Busy(String),
-    /// 2: the command line asks for what cannot be done.
+    /// Exit code 2: invalid command line.
     Usage(String),
-    /// 1: it failed.
+    /// Exit code 1: any other failure.
     Failed(String),
 }
 
 impl Failure {
-    /// The exit code, of sysexits.h where it has one.
+    /// Returns the exit code, from sysexits.h where possible.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Configuration(_) => 78,
@@ -63,10 +67,7 @@ impl fmt::Display for Failure {
 
 impl From<Vec<SettingError>> for Failure {
     fn from(errors: Vec<SettingError>) -> Self {
-        let heading = match errors.len() {
-            1 => "a setting does not fit:".to_owned(),
-            n => format!("{n} settings do not fit:"),
-        };
+        let heading = format!("{}:", counted(errors.len() as u64, "invalid setting"));
         Self::Configuration(std::iter::once(heading).chain(errors.iter().map(ToString::to_string)).collect())
     }
 }
@@ -103,7 +104,7 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
-/// Why nothing was done, for the backup before it failed; `what` says so.
+/// Converts the failure of the backup before a change; `what` describes what was not done.
 fn without_backup(what: &str, error: SnapshotError) -> Failure {
     match Failure::from(error) {
         Failure::Busy(why) => Failure::Busy(format!("{what}: {why}")),
@@ -111,7 +112,7 @@ fn without_backup(what: &str, error: SnapshotError) -> Failure {
     }
 }
 
-/// What could not be written, and why. Room may be there later.
+/// Converts a failed write. A full disk or quota is temporary.
 fn unwritten(what: &str, error: &io::Error) -> Failure {
     let sentence = format!("{what} cannot be written: {error}");
     match error.kind() {
@@ -120,7 +121,7 @@ fn unwritten(what: &str, error: &io::Error) -> Failure {
     }
 }
 
-/// 1,234,567.
+/// Formats a number with thousands separators: `1,234,567`.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
@@ -133,19 +134,18 @@ fn grouped(number: u64) -> String {
     text
 }
 
-/// `1 coffee`, `2 coffees`.
+/// Formats a count with its noun: `1 coffee`, `2 coffees`.
 fn counted(number: u64, one: &str) -> String {
     let ending = if number == 1 { "" } else { "s" };
     format!("{} {one}{ending}", grouped(number))
 }
 
-/// Writes a line to standard output. Whoever reads it may have gone: that is no failure.
-///
-/// # Errors
-/// Any other.
+/// Writes a line to standard output. A closed pipe is not an error.
 pub fn print(line: &str) -> Result<(), Failure> {
     match writeln!(io::stdout(), "{line}").and_then(|()| io::stdout().flush()) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Failed(format!("cannot print: {e}"))),
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Failed(format!("cannot write to standard output: {e}")))
+        }
         _ => Ok(()),
     }
 }
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quota_may_pass_as_a_full_disk_does_and_a_limit_on_files_does_not() {
+    fn a_full_disk_and_a_quota_are_temporary_but_a_file_size_limit_is_not() {
         // EDQUOT, ENOSPC, EFBIG and EACCES of Linux.
         for (number, code) in [(122, 75), (28, 75), (27, 1), (13, 1)] {
             let failure = unwritten("the export", &io::Error::from_raw_os_error(number));

@@ -1,39 +1,40 @@
-//! `prune`: says what is older than a date, and removes it when told to, after a backup.
+//! `prune`: deletes entries older than a date, after a backup.
 
 use std::time::SystemTime;
 
+use anyhow::Context;
 use clap::Args;
 
 use crate::backup::snapshot::{BackupTarget, no_progress, snapshot};
 use crate::commands::export::instant;
-use crate::commands::{Failure, print, without_backup};
-use crate::config::RawPlace;
+use crate::commands::{ACTING_AS_OWNER, Failure, counted, grouped, print, without_backup};
+use crate::config::CommonArgs;
 use crate::db::prune::{OldEntries, PruneError, Pruner};
 use crate::domain::entry::EntryKind;
 use crate::domain::time::Timestamp;
 use crate::fs::privileges::Identity;
 
-/// What to remove.
+/// Arguments of `prune`.
 #[derive(Args, Debug)]
 pub struct PruneArgs {
-    /// Remove entries before this day or time, such as 2024-01-01 or 2024-01-01T00:00:00Z
+    /// Delete entries before this date or time, such as 2024-01-01 or 2024-01-01T00:00:00Z
     #[arg(long, value_name = "DATE")]
     before: String,
 
-    /// Coffees (without --heartrate: these alone)
+    /// Delete only coffees
     #[arg(long)]
     coffee: bool,
 
-    /// Heart rates (without --coffee: these alone)
+    /// Delete only heart rates
     #[arg(long)]
     heartrate: bool,
 
-    /// Do it: without this nothing is removed
+    /// Delete the entries instead of showing them
     #[arg(long, short)]
     yes: bool,
 
     #[command(flatten)]
-    place: RawPlace,
+    common: CommonArgs,
 }
 
 impl From<PruneError> for Failure {
@@ -46,62 +47,52 @@ impl From<PruneError> for Failure {
     }
 }
 
-/// Looks, and removes.
-///
-/// # Errors
-/// Why it does not.
+/// Shows what would be deleted, and deletes it with `--yes`.
 pub fn run(args: PruneArgs) -> Result<(), Failure> {
     let both = args.coffee == args.heartrate;
     let kinds = [(EntryKind::Coffee, both || args.coffee), (EntryKind::HeartRate, both || args.heartrate)];
     let kinds: Vec<EntryKind> =
         kinds.into_iter().filter_map(|(kind, wanted)| wanted.then_some(kind)).collect();
-    let place = args.place.check()?;
-    let Some(before) = instant("--before", Some(&args.before), &place.zone)? else { return Ok(()) };
+    let settings = args.common.validate()?;
+    let Some(before) = instant("--before", Some(&args.before), &settings.zone)? else { return Ok(()) };
     if before > Timestamp::from(SystemTime::now()) {
-        return Err(Failure::Usage(format!("--before must not lie in the future (got {:?})", args.before)));
+        return Err(Failure::Usage(format!("--before must not be in the future (got {:?})", args.before)));
     }
-    let identity = Identity::of_owner(&place.database).map_err(|e| {
-        Failure::Failed(format!("cannot act as the owner of {}: {e}", place.database.display()))
-    })?;
-    let mut pruner = Pruner::open(&place.database, args.yes)?;
+    let identity = Identity::of_owner(&settings.database).context(ACTING_AS_OWNER)?;
+    let mut pruner = Pruner::open(&settings.database, args.yes)?;
     let mut old = 0;
     for kind in &kinds {
         let found = pruner.look(*kind, before)?;
         old += found.count;
-        print(&outlook(*kind, &found, before))?;
+        print(&summary(*kind, &found, before))?;
     }
     if old == 0 {
-        return print("There is nothing to remove.");
+        return print("nothing to delete");
     }
     if !args.yes {
-        return print("Nothing was removed: --yes does it, after a backup.");
+        return print("nothing was deleted: add --yes to delete these entries, after a backup");
     }
-    let target = BackupTarget::Folder(place.backups);
-    let backup = snapshot(&place.database, &target, &identity, &no_progress)
-        .map_err(|e| without_backup("nothing was removed, for there is no backup", e))?;
-    print(&format!("Backup: {}", backup.path.display()))?;
+    let target = BackupTarget::Folder(settings.backups);
+    let backup = snapshot(&settings.database, &target, &identity, &no_progress)
+        .map_err(|e| without_backup("nothing was deleted, because the backup failed", e))?;
+    print(&format!("backup: {}", backup.path.display()))?;
     for kind in &kinds {
         let removed = pruner.remove(*kind, before)?;
-        print(&format!("Removed {}.", counted(*kind, removed)))?;
+        print(&format!("deleted {}", counted(removed, kind_name(*kind))))?;
     }
-    print("Later entries use the room; the file does not shrink.")
+    print("the freed space is reused for later entries; the file does not shrink")
 }
 
-fn outlook(kind: EntryKind, found: &OldEntries, before: Timestamp) -> String {
-    let (count, others) = (counted(kind, found.count), found.others);
-    match found.span {
-        Some((oldest, newest)) => {
-            format!("{count} before {before}: the oldest of {oldest}, the newest of {newest}; {others} stay.")
-        }
-        None => format!("{count} before {before}; {others} stay."),
-    }
+fn summary(kind: EntryKind, found: &OldEntries, before: Timestamp) -> String {
+    let count = counted(found.count, kind_name(kind));
+    let span =
+        found.span.map_or_else(String::new, |(oldest, newest)| format!(" (from {oldest} to {newest})"));
+    format!("{count} before {before}{span}, {} to keep", grouped(found.others))
 }
 
-fn counted(kind: EntryKind, count: u64) -> String {
-    match (kind, count) {
-        (EntryKind::Coffee, 1) => "1 coffee".to_owned(),
-        (EntryKind::Coffee, n) => format!("{n} coffees"),
-        (EntryKind::HeartRate, 1) => "1 reading".to_owned(),
-        (EntryKind::HeartRate, n) => format!("{n} readings"),
+fn kind_name(kind: EntryKind) -> &'static str {
+    match kind {
+        EntryKind::Coffee => "coffee",
+        EntryKind::HeartRate => "reading",
     }
 }

@@ -1,27 +1,28 @@
-//! `recount`: counts the readings anew, where their counts were found wrong.
+//! `recount`: rebuilds the rollups of the heart rates.
 
 use anyhow::Context;
 use clap::Args;
 
-use crate::commands::{Failure, counted, print};
-use crate::config::RawPlace;
+use crate::commands::{ACTING_AS_OWNER, Failure, counted, print};
+use crate::config::CommonArgs;
 use crate::db::recount::rebuild_rollups;
 use crate::fs::privileges::Identity;
 
-/// Where.
+/// Arguments of `recount`.
 #[derive(Args, Debug)]
 pub struct RecountArgs {
     #[command(flatten)]
-    place: RawPlace,
+    common: CommonArgs,
 }
 
-/// Counts.
-///
-/// # Errors
-/// Why nothing was changed.
+/// Rebuilds the rollups.
 pub fn run(args: RecountArgs) -> Result<(), Failure> {
-    let place = args.place.check()?;
-    Identity::of_owner(&place.database).context("the rights of the database's owner")?;
-    let readings = rebuild_rollups(&place.database)?;
-    print(&format!("Counted {} in {}.", counted(readings, "reading"), place.database.display()))
+    let settings = args.common.validate()?;
+    Identity::of_owner(&settings.database).context(ACTING_AS_OWNER)?;
+    let readings = rebuild_rollups(&settings.database)?;
+    print(&format!(
+        "rebuilt the rollups of {} in {}",
+        counted(readings, "reading"),
+        settings.database.display()
+    ))
 }

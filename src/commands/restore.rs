@@ -1,4 +1,4 @@
-//! `restore`: brings a backup back, after saying what that changes.
+//! `restore`: restores a backup, after it shows what will change.
 
 use std::io;
 use std::io::{BufRead, IsTerminal, Write};
@@ -9,43 +9,46 @@ use clap::Args;
 
 use crate::backup::restore::{RestoreError, RestorePlan};
 use crate::backup::verify::Contents;
-use crate::commands::{Failure, counted, grouped, print, progress, without_backup};
-use crate::config::{Place, RawPlace};
+use crate::commands::{ACTING_AS_OWNER, Failure, counted, grouped, print, progress, without_backup};
+use crate::config::{CommonArgs, CommonSettings};
 use crate::fs::privileges::Identity;
 
-/// What to restore.
+/// Arguments of `restore`.
 #[derive(Args, Debug)]
 pub struct RestoreArgs {
-    /// The backup
+    /// Backup to restore
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long, short)]
     yes: bool,
 
-    /// Say what would change, and change nothing
+    /// Show what would change without changing anything
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
 
-    /// Put the backup in the place of a database that is damaged or not ours, which is moved aside;
-    /// only while no server runs
+    /// Move a damaged or foreign database aside and put the backup in its place
+    ///
+    /// Works only while the server is stopped.
     #[arg(long)]
     replace: bool,
 
-    /// Restore a backup of another database, which --yes alone refuses
+    /// Together with --yes, restore even a backup of another database
     #[arg(long)]
     force: bool,
 
     #[command(flatten)]
-    place: RawPlace,
+    common: CommonArgs,
 }
 
 impl From<RestoreError> for Failure {
     fn from(error: RestoreError) -> Self {
         match error {
             RestoreError::Open(e) => e.into(),
-            RestoreError::Safety(e) => without_backup("the present state could not be backed up", e),
+            RestoreError::Safety(e) => {
+                without_backup("nothing was restored, because the backup of the current database failed", e)
+            }
             e if e.is_transient() => Self::Busy(e.to_string()),
             e => Self::Failed(e.to_string()),
         }
@@ -53,12 +56,9 @@ impl From<RestoreError> for Failure {
 }
 
 /// Restores a backup.
-///
-/// # Errors
-/// Why nothing was restored.
 pub fn run(args: &RestoreArgs) -> Result<(), Failure> {
-    let place = args.place.clone().check()?;
-    // A slip in the name is the first thing to correct, whoever is asked.
+    let settings = args.common.validate()?;
+    // A mistyped name is reported before a missing terminal.
     if let Err(e) = args.file.metadata()
         && e.kind() == io::ErrorKind::NotFound
     {
@@ -67,82 +67,86 @@ pub fn run(args: &RestoreArgs) -> Result<(), Failure> {
     }
     if !(args.yes || args.dry_run || io::stdin().is_terminal()) {
         return Err(Failure::Usage(
-            "a restore asks before it changes anything, and there is no terminal to ask on: add --yes".into(),
+            "a restore needs confirmation, and standard input is not a terminal: add --yes".into(),
         ));
     }
-    let identity = Identity::of_owner(&place.database).context("the rights of the database's owner")?;
-    let plan = RestorePlan::plan(&args.file, &place.database, &place.backups, identity, args.replace)?;
+    let identity = Identity::of_owner(&settings.database).context(ACTING_AS_OWNER)?;
+    let plan = RestorePlan::plan(&args.file, &settings.database, &settings.backups, identity, args.replace)?;
     if args.yes && plan.is_foreign() && !args.force {
         return Err(Failure::Failed(format!(
-            "{} is a backup of another database than {}: add --force to restore it all the same",
+            "{} is not a backup of {} but of another database: add --force to restore it anyway",
             args.file.display(),
-            place.database.display()
+            settings.database.display()
         )));
     }
     if !args.yes {
-        print(&what_changes(args, &place, &plan))?;
+        print(&what_changes(args, &settings, &plan))?;
     }
     if args.dry_run {
-        return print("Nothing was changed.");
+        return print("nothing was changed");
     }
-    let question =
-        if plan.is_foreign() { "Restore a backup of another database? [y/N] " } else { "Restore it? [y/N] " };
-    if !(args.yes || asked(question)?) {
-        return print("Nothing was changed.");
+    let question = if plan.is_foreign() {
+        "Restore a backup of another database? [y/N] "
+    } else {
+        "Restore this backup? [y/N] "
+    };
+    if !(args.yes || confirm(question)?) {
+        return print("nothing was changed");
     }
     let bar = progress::of_copy(false);
     let done = plan.execute(&|stage| progress::show(&bar, stage));
     bar.finish_and_clear();
     let done = done?;
     for path in &done.aside {
-        print(&format!("moved aside: {}", path.display()))?;
+        print(&format!("moved the old file to {}", path.display()))?;
     }
     if let Some(path) = &done.safety {
-        print(&format!("the state before is in {}", path.display()))?;
+        print(&format!("backed up the previous state to {}", path.display()))?;
     }
     print(&format!(
         "restored {} into {}: {}, {}, {:.1} s",
         args.file.display(),
-        place.database.display(),
+        settings.database.display(),
         counted(done.contents.coffees, "coffee"),
         counted(done.contents.readings, "reading"),
         done.took.as_secs_f64()
     ))
 }
 
-fn what_changes(args: &RestoreArgs, place: &Place, plan: &RestorePlan) -> String {
+fn what_changes(args: &RestoreArgs, settings: &CommonSettings, plan: &RestorePlan) -> String {
     let after = plan.after();
     let newest = |contents: &Contents| contents.newest.map_or_else(|| "none".to_owned(), |at| at.to_string());
     let row = |name: &str, now: Option<String>, then: String| {
         format!("  {name:<14}{:>28}{then:>28}\n", now.unwrap_or_else(|| "unknown".to_owned()))
     };
     let before = plan.before();
-    let mut text = format!("Restoring {} into {}:\n", args.file.display(), place.database.display());
-    text += &format!("  {:<14}{:>28}{:>28}\n", "", "now", "then");
+    let mut text = format!("Restoring {} into {}:\n", args.file.display(), settings.database.display());
+    text += &format!("  {:<14}{:>28}{:>28}\n", "", "current", "after");
     text += &row("coffees", before.map(|c| grouped(c.coffees)), grouped(after.coffees));
     text += &row("readings", before.map(|c| grouped(c.readings)), grouped(after.readings));
     text += &row("newest entry", before.as_ref().map(newest), newest(&after));
     text += &match plan.broken() {
-        Some(why) => format!("The present file is moved aside: {why}."),
-        None if !plan.has_present() => "There is no database yet: it is made.".to_owned(),
-        None => format!("The present state is backed up first, into {}.", place.backups.display()),
+        Some(why) => format!("The current file will be moved aside: {why}."),
+        None if !plan.has_present() => "There is no database yet; it will be created.".to_owned(),
+        None => format!("The current state will be backed up to {} first.", settings.backups.display()),
     };
     if plan.is_foreign() {
-        text += "\nWARNING: this is a backup of another database. All entries of the present one are replaced by its entries.";
+        text +=
+            "\nWARNING: this is a backup of another database. Its entries will replace all current entries.";
     } else if plan.is_of_unknown_origin() {
-        text += "\nThe backup was made by an older version and carries no database id: see that it is of this database.";
+        text += "\nThe backup was made by an older version and has no database id: make sure that it is of this database.";
     }
     if plan.is_served() {
-        text += " A server runs: it goes on answering, and writes wait for the end.";
+        text += " The server keeps running; writes wait until the restore is complete.";
     }
     text
 }
 
-fn asked(question: &str) -> Result<bool, Failure> {
+fn confirm(question: &str) -> Result<bool, Failure> {
     let mut answer = String::new();
     let read = write!(io::stderr(), "{question}")
         .and_then(|()| io::stderr().flush())
         .and_then(|()| io::stdin().lock().read_line(&mut answer));
-    read.context("the answer could not be read")?;
+    read.context("cannot read the answer")?;
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }

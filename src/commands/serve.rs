@@ -1,4 +1,4 @@
-//! `serve`: settings, logs, key, store, server, and back, in that order.
+//! `serve`: starts settings, logging, key, store and server, in that order.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -11,8 +11,8 @@ use clap::Args;
 use crate::auth::owner_key::{ApiKeys, KeyOrigin, OwnerKeyError};
 use crate::backup::open::{open_new_store, open_store};
 use crate::clock::Clock;
-use crate::commands::{Failure, print, systemd};
-use crate::config::{KeySource, RawSettings, Settings};
+use crate::commands::{ACTING_AS_OWNER, Failure, print, systemd};
+use crate::config::{KeySource, Settings, SettingsArgs};
 use crate::db::store;
 use crate::db::store::Store;
 use crate::domain::time::{SECOND, Timestamp};
@@ -22,54 +22,44 @@ use crate::http::App;
 use crate::telemetry::logging;
 use crate::telemetry::logging::is_journal;
 
-/// Connections for dear reads, and threads to run them.
+/// Connections for slow queries, and threads that run them.
 const SLOW_READERS: u32 = 2;
 
-/// Settings, and how to begin.
+/// Arguments of `serve`.
 #[derive(Args, Debug)]
 pub struct ServeArgs {
-    /// Begin with an empty database where a former one is gone; a log that it left is moved aside
+    /// Start with an empty database if the former one is lost; a leftover log is moved aside
     #[arg(long)]
     new: bool,
 
     #[command(flatten)]
-    settings: RawSettings,
+    settings: SettingsArgs,
 }
 
-impl From<RawSettings> for ServeArgs {
-    fn from(settings: RawSettings) -> Self {
-        Self { new: false, settings }
-    }
-}
-
-/// Serves until told to stop.
-///
-/// # Errors
-/// Why it does not.
+/// Runs the server until it is stopped.
 pub fn run(args: ServeArgs) -> Result<(), Failure> {
     let ServeArgs { new, settings: raw } = args;
     let (to_journal, out_to_journal) = (is_journal(std::io::stderr()), is_journal(std::io::stdout()));
-    // Terminals inherit the variable from their session; it speaks for one stream only.
+    // Terminals inherit the variable from their session, so it counts only if it names this stream.
     let environment = |name: &str| match name {
         "JOURNAL_STREAM" if !to_journal => None,
         name => std::env::var(name).ok(),
     };
-    let settings = raw.check(environment)?;
-    let identity =
-        Identity::of_owner(&settings.place.database).context("the rights of the database's owner")?;
+    let settings = raw.validate(environment)?;
+    let identity = Identity::of_owner(&settings.common.database).context(ACTING_AS_OWNER)?;
     logging::start(settings.log).map_err(anyhow::Error::from_boxed)?;
     let under_systemd = to_journal || out_to_journal;
     let load = || ApiKeys::load(&settings.key, settings.debug);
     let loaded = match settings.key {
-        // It is made beside the database.
-        KeySource::Made(_) => load(),
-        _ => identity.as_caller(load).context("the rights of the caller")?,
+        // A generated key belongs to the owner of the database.
+        KeySource::Generated(_) => load(),
+        _ => identity.as_caller(load).context("cannot act as the caller")?,
     };
     let (keys, origin) = loaded.map_err(|e| key_failure(&e))?;
     let ready = Arc::new(AtomicBool::new(false));
     let done = open_and_serve(settings, new, keys, &origin, &ready, under_systemd);
     if done.is_err() && !ready.load(Ordering::Relaxed) {
-        // A key that was made and never shown helps nobody: the next start makes another.
+        // A generated key that was never printed is of no use: the next start generates another.
         origin.remove_created();
     }
     done
@@ -83,14 +73,14 @@ fn open_and_serve(
     ready: &Arc<AtomicBool>,
     under_systemd: bool,
 ) -> Result<(), Failure> {
-    settings.notes.iter().for_each(|note| tracing::warn!("{note}"));
+    settings.warnings.iter().for_each(|note| tracing::warn!("{note}"));
     let workers = http::workers();
     let opening = systemd::Opening::begin();
     let open = if new { open_new_store } else { open_store };
     let store = open(&store::Options {
-        path: settings.place.database.clone(),
-        backups: settings.place.backups.clone(),
-        // A disk that hangs leaves one worker to answer everything that needs no disk.
+        path: settings.common.database.clone(),
+        backups: settings.common.backups.clone(),
+        // Leaves one worker for requests that need no disk, so that they are served while a disk hangs.
         quick_readers: u32::try_from(workers).unwrap_or(3) - 1,
         slow_readers: SLOW_READERS,
         slow_query: settings.slow_query,
@@ -102,7 +92,7 @@ fn open_and_serve(
         .thread_name("worker")
         .enable_all()
         .build()
-        .context("the runtime could not be started")?;
+        .context("cannot start the runtime")?;
     let (origin, ready) = (origin.clone(), Arc::clone(ready));
     let announce = move |address| {
         ready.store(true, Ordering::Relaxed);
@@ -127,13 +117,13 @@ async fn serve(
         version = env!("CARGO_PKG_VERSION"),
         sqlite = store::sqlite_version(),
         database = %store.path().display(),
-        timezone = settings.place.zone.name(),
+        timezone = settings.common.zone.name(),
         "starting"
     );
     let app = App::new(settings, store, keys, Clock::system(), built_at())
         .await
-        .context("the server could not be started")?;
-    let fed = tokio::spawn(systemd::feed(Arc::clone(&app)));
+        .context("cannot start the server")?;
+    let fed = tokio::spawn(systemd::feed_watchdog(Arc::clone(&app)));
     let served = http::serve(app.clone(), announce, systemd::stopping).await;
     fed.abort();
     app.store.close();
@@ -143,7 +133,7 @@ async fn serve(
     Ok(served?)
 }
 
-/// When this program was made.
+/// Returns the build time of this program.
 fn built_at() -> Timestamp {
     Timestamp::clamped(env!("BUILT_AT").parse::<i64>().unwrap_or(0).saturating_mul(SECOND))
 }
@@ -157,7 +147,7 @@ fn key_failure(error: &OwnerKeyError) -> Failure {
     Failure::Configuration(vec![error.to_string()])
 }
 
-/// What whoever started it needs next. The key is shown once, and never to a journal.
+/// Prints the address and the key for the user who started the server. The key never goes to a journal.
 fn banner(address: SocketAddr, origin: &KeyOrigin, under_systemd: bool) -> Result<(), Failure> {
     if under_systemd {
         return Ok(());
@@ -172,7 +162,7 @@ fn banner(address: SocketAddr, origin: &KeyOrigin, under_systemd: bool) -> Resul
     let key = match origin {
         KeyOrigin::Created { key, path } => {
             print(&format!("API key: {key}"))?;
-            print(&format!("  (made just now and kept in {}; it is not shown again)", path.display()))?;
+            print(&format!("  (created and saved in {}; it is not shown again)", path.display()))?;
             key.clone()
         }
         KeyOrigin::Existing(path) => {

@@ -1,5 +1,6 @@
-//! `sql`: answers statements that read, from the command line, a pipe or a prompt. Old
-//! `sqlite3` programs may harm a file that a server writes; the SQLite in here does not.
+//! `sql`: runs read-only SQL statements from the command line, a pipe or a prompt.
+//!
+//! It replaces the program `sqlite3`, whose older versions may damage a file that a server is writing.
 
 use std::io;
 use std::io::{BufRead, BufWriter, ErrorKind, IsTerminal, Read, Write};
@@ -9,77 +10,74 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::commands::table::{Style, TableWriter};
-use crate::commands::{Failure, unwritten};
-use crate::config::RawPlace;
+use crate::commands::{ACTING_AS_OWNER, Failure, unwritten};
+use crate::config::CommonArgs;
 use crate::db::read_only_session::{ReadOnlySession, SqlError, SqlOutput};
 use crate::db::store::sqlite_version;
 use crate::fs::privileges::Identity;
 
-/// Longest text that a pipe may bring.
-const LONGEST: u64 = 1 << 20;
+/// Maximum size of statements on standard input, bytes.
+const MAX_INPUT_BYTES: u64 = 1 << 20;
 
-/// What to ask.
+/// Arguments of `sql`.
 #[derive(Args, Debug)]
 pub struct SqlArgs {
-    /// Statements, separated by `;`. Without any they come from standard input
+    /// SQL statements, separated by `;` [default: read from standard input]
     query: Option<String>,
 
-    /// Write CSV instead of aligned columns
+    /// Print CSV instead of aligned columns
     #[arg(long)]
     csv: bool,
 
     #[command(flatten)]
-    place: RawPlace,
+    common: CommonArgs,
 }
 
 impl From<SqlError> for Failure {
     fn from(error: SqlError) -> Self {
         match error {
             SqlError::Store(e) if e.is_transient() => Self::Busy(e.to_string()),
-            SqlError::Target(e) => unwritten("the answer", &e),
+            SqlError::Target(e) => unwritten("the result", &e),
             other => Self::Failed(other.to_string()),
         }
     }
 }
 
-/// Answers.
-///
-/// # Errors
-/// Why there is no answer to one of the statements; those after it were not asked.
+/// Runs the statements up to the first that fails.
 pub fn run(args: &SqlArgs) -> Result<(), Failure> {
-    let place = args.place.clone().check()?;
-    Identity::of_owner(&place.database).context("the rights of the database's owner")?;
-    let asker = ReadOnlySession::open(&place.database)?;
+    let settings = args.common.validate()?;
+    Identity::of_owner(&settings.database).context(ACTING_AS_OWNER)?;
+    let asker = ReadOnlySession::open(&settings.database)?;
     let style = if args.csv { Style::Csv } else { Style::Aligned };
-    let answered = match &args.query {
-        Some(query) => answer_all(&asker, query, style),
+    let result = match &args.query {
+        Some(query) => run_script(&asker, query, style),
         None if io::stdin().is_terminal() => {
             eprintln!(
-                "{} with SQLite {}, read-only. This prompt takes SQL statements that end with ; and the \
-                 commands .tables, .schema, .help and .quit (it is not the program sqlite3). Begin with the \
-                 views coffees and heart_rates.",
-                place.database.display(),
+                "{} with SQLite {}, read-only. Enter SQL statements that end with ; or the commands .tables, \
+                 .schema, .help and .quit (this is not the program sqlite3). Start with the views coffees and \
+                 heart_rates.",
+                settings.database.display(),
                 sqlite_version()
             );
-            return converse(&asker, style);
+            return prompt(&asker, style);
         }
         None => {
             let mut text = String::new();
-            let read = io::stdin().take(LONGEST + 1).read_to_string(&mut text);
-            if read.context("standard input cannot be read")? as u64 > LONGEST {
-                return Err(Failure::Usage(format!("more than {LONGEST} bytes of statements")));
+            let read = io::stdin().take(MAX_INPUT_BYTES + 1).read_to_string(&mut text);
+            if read.context("cannot read standard input")? as u64 > MAX_INPUT_BYTES {
+                return Err(Failure::Usage(format!("standard input is longer than {MAX_INPUT_BYTES} bytes")));
             }
-            answer_all(&asker, &text, style)
+            run_script(&asker, &text, style)
         }
     };
-    match answered {
-        // Whoever read it has seen enough.
+    match result {
+        // A pager or `head` may close the pipe early.
         Err(SqlError::Target(e)) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
     }
 }
 
-/// The commands of the prompt, as `.help` shows them.
+/// Output of `.help`.
 const COMMANDS: &str = "\
 .tables         list tables and views
 .schema [NAME]  show the statements that created them
@@ -87,8 +85,8 @@ const COMMANDS: &str = "\
 .quit           leave (also .exit, or Ctrl-D)
 ";
 
-/// Answers text that begins with commands of the prompt, a line each, and goes on with statements.
-fn answer_all(asker: &ReadOnlySession, text: &str, style: Style) -> Result<(), SqlError> {
+/// Runs a script: lines with prompt commands, then statements.
+fn run_script(asker: &ReadOnlySession, text: &str, style: Style) -> Result<(), SqlError> {
     let mut rest = text.trim_start();
     while rest.starts_with('.') {
         let (line, behind) = rest.split_once('\n').unwrap_or((rest, ""));
@@ -97,7 +95,7 @@ fn answer_all(asker: &ReadOnlySession, text: &str, style: Style) -> Result<(), S
         }
         rest = behind.trim_start();
     }
-    answer(asker, rest, style)
+    run_statements(asker, rest, style)
 }
 
 /// Runs a command of the prompt.
@@ -106,7 +104,7 @@ fn command(asker: &ReadOnlySession, line: &str, style: Style) -> Result<ControlF
     let name = words.next().unwrap_or_default();
     match name {
         ".quit" | ".exit" | ".q" => return Ok(ControlFlow::Break(())),
-        ".tables" => answer(
+        ".tables" => run_statements(
             asker,
             "select name, type from sqlite_schema
              where type in ('table', 'view') and name not like 'sqlite@_%' escape '@' order by name",
@@ -115,14 +113,14 @@ fn command(asker: &ReadOnlySession, line: &str, style: Style) -> Result<ControlF
         ".schema" => schema(asker, words.next())?,
         ".help" => io::stdout().write_all(COMMANDS.as_bytes()).map_err(SqlError::Target)?,
         other => {
-            let known = "this prompt has .tables, .schema, .help and .quit; everything else is SQL";
-            return Err(SqlError::Statement(format!("there is no command {other}: {known}")));
+            let known = "use .tables, .schema, .help, .quit or SQL";
+            return Err(SqlError::Statement(format!("unknown command {other}: {known}")));
         }
     }
     Ok(ControlFlow::Continue(()))
 }
 
-/// Prints the statements that created tables, indexes, views and triggers; those of one name alone.
+/// Prints the statements that created all tables, indexes, views and triggers, or only those of the table `only`.
 fn schema(asker: &ReadOnlySession, only: Option<&str>) -> Result<(), SqlError> {
     let mut to = BufWriter::new(io::stdout().lock());
     let query = "select tbl_name, sql from sqlite_schema where sql is not null
@@ -138,7 +136,7 @@ fn schema(asker: &ReadOnlySession, only: Option<&str>) -> Result<(), SqlError> {
     })
 }
 
-fn answer(asker: &ReadOnlySession, text: &str, style: Style) -> Result<(), SqlError> {
+fn run_statements(asker: &ReadOnlySession, text: &str, style: Style) -> Result<(), SqlError> {
     let mut table = TableWriter::new(BufWriter::new(io::stdout().lock()), style);
     asker.ask(text, |piece| match piece {
         SqlOutput::Columns(names) => table.begin(names),
@@ -147,19 +145,19 @@ fn answer(asker: &ReadOnlySession, text: &str, style: Style) -> Result<(), SqlEr
     })
 }
 
-/// Prompts on standard error, so that the answers can go elsewhere.
-fn converse(asker: &ReadOnlySession, style: Style) -> Result<(), Failure> {
+/// Runs the prompt. It is printed to standard error, so that results can be redirected.
+fn prompt(asker: &ReadOnlySession, style: Style) -> Result<(), Failure> {
     let mut text = String::new();
     loop {
         eprint!("{}", if text.is_empty() { "coffee> " } else { "   ...> " });
         let read = io::stderr().flush().and_then(|()| io::stdin().lock().read_line(&mut text));
-        let is_over = read.context("standard input cannot be read")? == 0;
-        let said = text.trim();
-        if matches!(said, "exit" | "quit") {
+        let is_at_end = read.context("cannot read standard input")? == 0;
+        let input = text.trim();
+        if matches!(input, "exit" | "quit") {
             return Ok(());
         }
-        if said.starts_with('.') {
-            match command(asker, said, style) {
+        if input.starts_with('.') {
+            match command(asker, input, style) {
                 Ok(ControlFlow::Break(())) => return Ok(()),
                 Ok(ControlFlow::Continue(())) => {}
                 Err(e) => eprintln!("{}", Failure::from(e)),
@@ -167,16 +165,16 @@ fn converse(asker: &ReadOnlySession, style: Style) -> Result<(), Failure> {
             text.clear();
             continue;
         }
-        if (is_over || said.ends_with(';'))
-            && let Err(e) = answer(asker, said, style)
+        if (is_at_end || input.ends_with(';'))
+            && let Err(e) = run_statements(asker, input, style)
         {
             eprintln!("{}", Failure::from(e));
         }
-        if is_over {
+        if is_at_end {
             eprintln!();
             return Ok(());
         }
-        if said.is_empty() || said.ends_with(';') {
+        if input.is_empty() || input.ends_with(';') {
             text.clear();
         }
     }

@@ -1,34 +1,38 @@
-//! Rows with any columns as text: aligned for people, or CSV.
+//! Tables as text: aligned columns or CSV.
 //!
-//! Memory does not grow with the rows: the first ones set how wide a column is, and a later
-//! value that is wider moves what stands right of it.
+//! Memory does not grow with the rows: the first rows determine the column widths, and a wider value in a later row
+//! shifts the columns to its right.
 
 use std::io;
 use std::io::Write;
 
-/// How rows are written down.
+use anyhow::Context;
+
+use crate::commands::{Failure, print};
+
+/// Format of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
-    /// In columns, numbers to the right; what could steer a terminal is escaped.
+    /// Aligned columns, numbers to the right, control characters escaped.
     Aligned,
-    /// RFC 4180 with a header, lines ending in `\n`, values as they are; null is empty.
+    /// CSV (RFC 4180) with a header and lines that end in `\n`; null is empty.
     Csv,
 }
 
-/// So many rows set how wide a column is.
-const MEASURED: usize = 1000;
+/// Number of rows that determine the column widths.
+const MEASURED_ROWS: usize = 1000;
 
-/// Writes the rows of one query after the other.
+/// Writer of one or more tables.
 pub struct TableWriter<W: Write> {
     to: W,
     style: Style,
-    /// Rows that wait for the width of their columns, the header first; empty once it is known.
-    waiting: Vec<Vec<String>>,
+    /// Header and rows that are kept until the column widths are known.
+    pending: Vec<Vec<String>>,
     columns: Vec<ColumnLayout>,
     tables: u64,
 }
 
-/// How wide a column is, and whether only numbers stand in it.
+/// Width and alignment of a column.
 #[derive(Clone, Copy)]
 struct ColumnLayout {
     width: usize,
@@ -36,15 +40,12 @@ struct ColumnLayout {
 }
 
 impl<W: Write> TableWriter<W> {
-    /// Begins. Writes in small pieces, so `to` should gather them.
+    /// Creates a writer. `to` should be buffered.
     pub fn new(to: W, style: Style) -> Self {
-        Self { to, style, waiting: Vec::new(), columns: Vec::new(), tables: 0 }
+        Self { to, style, pending: Vec::new(), columns: Vec::new(), tables: 0 }
     }
 
-    /// A query's rows begin, with these columns.
-    ///
-    /// # Errors
-    /// Those of the place written to.
+    /// Starts a table with these columns.
     pub fn begin(&mut self, columns: &[String]) -> io::Result<()> {
         if self.tables > 0 {
             writeln!(self.to)?;
@@ -54,45 +55,39 @@ impl<W: Write> TableWriter<W> {
             Style::Csv => self.write_csv(columns.iter().map(String::as_str)),
             Style::Aligned => {
                 self.columns.clear();
-                self.waiting = vec![columns.iter().map(|name| printable(name)).collect()];
+                self.pending = vec![columns.iter().map(|name| escape_control(name)).collect()];
                 Ok(())
             }
         }
     }
 
     /// Writes one row.
-    ///
-    /// # Errors
-    /// Those of the place written to.
     pub fn row(&mut self, row: &[Option<String>]) -> io::Result<()> {
         let values = row.iter().map(|value| value.as_deref().unwrap_or_default());
         if self.style == Style::Csv {
             return self.write_csv(values);
         }
-        let row: Vec<String> = values.map(printable).collect();
+        let row: Vec<String> = values.map(escape_control).collect();
         if !self.columns.is_empty() {
             return self.write_aligned(&row);
         }
-        self.waiting.push(row);
-        if self.waiting.len() > MEASURED { self.measure() } else { Ok(()) }
+        self.pending.push(row);
+        if self.pending.len() > MEASURED_ROWS { self.measure() } else { Ok(()) }
     }
 
-    /// The query has no more rows.
-    ///
-    /// # Errors
-    /// Those of the place written to.
+    /// Ends the table.
     pub fn end(&mut self) -> io::Result<()> {
-        if !self.waiting.is_empty() {
+        if !self.pending.is_empty() {
             self.measure()?;
         }
         self.to.flush()
     }
 
     fn measure(&mut self) -> io::Result<()> {
-        let waiting = std::mem::take(&mut self.waiting);
-        let Some((header, rows)) = waiting.split_first() else { return Ok(()) };
+        let pending = std::mem::take(&mut self.pending);
+        let Some((header, rows)) = pending.split_first() else { return Ok(()) };
         let column = |n: usize| ColumnLayout {
-            width: waiting.iter().filter_map(|row| row.get(n)).map(|v| v.chars().count()).max().unwrap_or(0),
+            width: pending.iter().filter_map(|row| row.get(n)).map(|v| v.chars().count()).max().unwrap_or(0),
             is_number: !rows.is_empty()
                 && rows.iter().filter_map(|row| row.get(n)).all(|v| v.is_empty() || v.parse::<f64>().is_ok()),
         };
@@ -125,8 +120,22 @@ impl<W: Write> TableWriter<W> {
     }
 }
 
-/// On one line, and nothing that a terminal would obey.
-fn printable(text: &str) -> String {
+/// Prints a table to standard output, aligned.
+pub fn print_table<const N: usize>(
+    columns: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> Result<(), Failure> {
+    let mut table = TableWriter::new(Vec::new(), Style::Aligned);
+    let written = table.begin(&columns.map(str::to_owned)).and_then(|()| {
+        rows.into_iter().try_for_each(|row| table.row(&row.map(Some)))?;
+        table.end()
+    });
+    written.context("the table could not be printed")?;
+    print(String::from_utf8_lossy(&table.to).trim_end())
+}
+
+/// Escapes control characters, including line breaks.
+fn escape_control(text: &str) -> String {
     let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(escaped).collect()
 }
@@ -149,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_stand_to_the_right_and_text_to_the_left() {
+    fn numbers_are_aligned_right_and_text_left() {
         let rows: [&[Option<&str>]; 3] = [
             &[Some("1"), Some("espresso"), Some("95.0")],
             &[Some("20"), None, Some("7.5")],
@@ -165,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_steer_a_terminal_is_escaped_and_csv_has_it_as_it_is() {
+    fn control_characters_are_escaped_except_in_csv() {
         let rows: [&[Option<&str>]; 2] =
             [&[Some("a\nb\u{1b}[31m"), Some("say \"hi\", you")], &[None, Some("")]];
         let aligned = written(Style::Aligned, &["notes", "more"], &rows);
@@ -175,17 +184,17 @@ mod tests {
     }
 
     #[test]
-    fn a_wide_value_after_many_rows_is_written_whole() {
+    fn a_wide_value_after_many_rows_is_not_truncated() {
         let mut writer = TableWriter::new(Vec::new(), Style::Aligned);
         writer.begin(&["n".to_owned(), "text".to_owned()]).unwrap();
-        for n in 0..MEASURED {
+        for n in 0..MEASURED_ROWS {
             writer.row(&[Some(n.to_string()), Some("x".to_owned())]).unwrap();
         }
-        assert!(writer.waiting.is_empty(), "no more rows are kept");
+        assert!(writer.pending.is_empty(), "no more rows are kept");
         writer.row(&[Some("123456".to_owned()), Some("wide".repeat(10))]).unwrap();
         writer.end().unwrap();
         let text = String::from_utf8(writer.to).unwrap();
-        assert_eq!(text.lines().count(), MEASURED + 3);
+        assert_eq!(text.lines().count(), MEASURED_ROWS + 3);
         assert!(text.ends_with(&format!("123456  {}\n", "wide".repeat(10))), "{text}");
     }
 }

@@ -1,4 +1,4 @@
-//! `verify`: says of each file whether it can be restored, and every reason why not.
+//! `verify`: checks that files can be restored and prints the reasons if they cannot.
 
 use std::path::PathBuf;
 
@@ -9,35 +9,32 @@ use crate::backup::retention::newest_to_verify;
 use crate::backup::verify::{VerificationReport, verify_file};
 use crate::commands::backups::newest;
 use crate::commands::{Failure, counted, print};
-use crate::config::RawPlace;
+use crate::config::CommonArgs;
 use crate::fs::privileges::Identity;
 
-/// What to verify.
+/// Arguments of `verify`.
 #[derive(Args, Debug)]
 pub struct VerifyArgs {
-    /// Backups, or a database
+    /// Backups or databases to verify
     #[arg(required_unless_present = "newest", value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// The newest backup of this database in BACKUP_DIR
+    /// Verify the newest backup of this database in BACKUP_DIR
     #[arg(long, conflicts_with = "files")]
     newest: bool,
 
-    /// Say what was found as JSON, an object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 
     #[command(flatten)]
-    place: RawPlace,
+    common: CommonArgs,
 }
 
-/// Verifies every file.
-///
-/// # Errors
-/// That some cannot be restored.
+/// Verifies every file. Fails if one of them cannot be restored.
 pub fn run(args: &VerifyArgs) -> Result<(), Failure> {
     let newest = if args.newest {
-        Some(newest(&args.place.clone().check()?, &Identity::CALLER, newest_to_verify)?)
+        Some(newest(&args.common.validate()?, &Identity::CALLER, newest_to_verify)?)
     } else {
         None
     };
@@ -55,7 +52,7 @@ pub fn run(args: &VerifyArgs) -> Result<(), Failure> {
     match (unfit, differing_rollups) {
         (0, 0) => Ok(()),
         (0, n) => Err(Failure::Failed(format!(
-            "the counts of {} differ from the readings: see `coffee-tracker recount`",
+            "{} with wrong rollups: rebuild them with `coffee-tracker recount`",
             counted(n, "file")
         ))),
         (n, _) => Err(Failure::Failed(format!("{} cannot be restored", counted(n, "file")))),
@@ -71,11 +68,11 @@ fn as_text(found: &VerificationReport) -> String {
     }
     let wrong = match found.differing_rollups.join(", ") {
         none if none.is_empty() => none,
-        tables => format!("\n  counts that differ from the readings: {tables} (a restore counts them anew)"),
+        tables => format!("\n  wrong rollups: {tables} (a restore rebuilds them)"),
     };
     let undigested = match found.has_digests {
         true => "",
-        false => "\n  no digests of its rows: made before backups carried digests, or a database in use",
+        false => "\n  no digests of its rows: it is a backup of an older version, or a database in use",
     };
     format!(
         "{path}: can be restored\n  {}, {}, newest entry {}\n  schema {}, {}, SHA-256 {}{wrong}{undigested}",

@@ -75,7 +75,7 @@ impl App {
         let newest = store.overview().await?.newest();
         let host_name = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
         Ok(Arc::new(Self {
-            limiter: settings.rates.map(|rates| RateLimiter::new(&rates, &clock)),
+            limiter: settings.rate_limits.map(|rates| RateLimiter::new(&rates, &clock)),
             auth_throttle: AuthThrottle::new(&clock),
             metrics: Metrics::new(VERSION, sqlite_version())?,
             host_stats: HostStats::new(store.path(), &clock),
@@ -85,7 +85,7 @@ impl App {
             started: clock.elapsed(),
             built_at,
             newest_entry: AtomicI64::new(newest.map_or(i64::MIN, Timestamp::micros)),
-            keys: keys.with_named(&settings.place.database),
+            keys: keys.with_named(&settings.common.database),
             settings,
             store,
             clock,
@@ -125,8 +125,8 @@ impl App {
     /// Returns the limits that entries are validated against.
     pub(crate) fn validation_context(&self) -> ValidationContext<'_> {
         ValidationContext {
-            limits: &self.settings.rules,
-            zone: &self.settings.place.zone,
+            limits: &self.settings.entry_limits,
+            zone: &self.settings.common.zone,
             latest: if self.clock_is_suspect() {
                 self.built_at.plus(LIFETIME_MICROS)
             } else {

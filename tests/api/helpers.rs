@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Args, Command, FromArgMatches};
 use coffee_tracker::auth::owner_key::ApiKeys;
 use coffee_tracker::backup::open::open_store;
-use coffee_tracker::cli::Cli;
 use coffee_tracker::clock::Clock;
+use coffee_tracker::config::SettingsArgs;
 use coffee_tracker::db::store::Options;
 use coffee_tracker::domain::calendar::Zone;
 use coffee_tracker::domain::time::Timestamp;
@@ -51,12 +51,11 @@ pub fn at(text: &str) -> Timestamp {
 }
 
 /// Every setting that somebody's environment might disturb.
-const SETTINGS: [(&str, &str); 29] = [
+const SETTINGS: [(&str, &str); 28] = [
     ("host", "127.0.0.1"),
     ("port", "0"),
     ("tz", "Europe/Berlin"),
     ("api-key-file", ""),
-    ("debug", "false"),
     ("log-level", "error"),
     ("allowed-hosts", ""),
     ("cors-origins", ""),
@@ -107,11 +106,13 @@ impl TestApp {
         flags.extend([("database-url", database), ("backup-dir", backups)]);
         flags.extend(setup.flags.iter().copied());
         let flags = flags.iter().map(|(name, value)| format!("--{name}={value}"));
-        let cli = Cli::try_parse_from(["coffee-tracker".to_owned()].into_iter().chain(flags)).unwrap();
-        let settings = cli.serve.check(|_| None).unwrap();
+        let definition = SettingsArgs::augment_args(Command::new("settings")).no_binary_name(true);
+        let matches = definition.try_get_matches_from(flags).unwrap();
+        let args = SettingsArgs::from_arg_matches(&matches).unwrap();
+        let settings = args.validate(|_| None).unwrap();
         let store = open_store(&Options {
             path,
-            backups: settings.place.backups.clone(),
+            backups: settings.common.backups.clone(),
             quick_readers: 2,
             slow_readers: 1,
             slow_query: settings.slow_query,

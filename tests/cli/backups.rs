@@ -95,7 +95,7 @@ fn a_folder_that_is_not_there_is_made_only_when_asked_for() {
         assert!(!at("disk").exists(), "{to}");
     }
     let noted = fs::read_to_string(at("coffee.db.backup.json")).unwrap();
-    assert!(noted.contains("there is no folder disk/coffee: mount its disk"), "{noted}");
+    assert!(noted.contains("the folder disk/coffee does not exist: mount its disk"), "{noted}");
     run_ok(folder.path(), &["backup", "--to", "disk/copy.db", "--create-dir"]);
     assert!(state(&at("disk/copy.db")) == state(&at("coffee.db")));
     run_ok(folder.path(), &["backup", "--to", "disk/"]);
@@ -165,9 +165,9 @@ fn a_clock_that_was_ahead_once_costs_no_backup_and_is_said() {
         let ended = run_ok(folder.path(), &["backup", "--keep", "2"]);
         assert_eq!(backups(folder.path()).len(), 20 + n.min(2), "{ended:?}");
         assert!(
-            ended
-                .err
-                .starts_with("coffee-tracker: warning: 20 backups are named as of a time to come, such as "),
+            ended.err.starts_with(
+                "coffee-tracker: warning: ignored 20 backups with a date in the future, such as "
+            ),
             "{}",
             ended.err
         );

@@ -1,4 +1,4 @@
-//! `check`: every thing that is wrong is said with what to do, and nothing is changed.
+//! `check`: every problem is reported with its fix, and nothing is changed.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -39,23 +39,23 @@ fn lines(ended: &CommandResult, state: &str) -> Vec<String> {
 }
 
 #[test]
-fn where_all_is_well_nothing_must_be_done_and_nothing_is_changed() {
+fn a_healthy_installation_has_no_problems_and_nothing_is_changed() {
     let folder = healthy();
     let before = files(folder.path());
     let ended = check(folder.path(), &[]);
-    assert_eq!(lines(&ended, "MUST"), [""; 0], "{ended:?}");
-    let fine = lines(&ended, "ok");
+    assert_eq!(lines(&ended, "FAIL:"), [""; 0], "{ended:?}");
+    let fine = lines(&ended, "OK:");
     for line in [
-        "ok API key strong enough (key)",
-        "ok CORS no other site's pages may ask",
-        "ok hosts local names and private addresses",
-        "ok TLS only this machine reaches 127.0.0.1",
-        "ok files their owner's alone",
-        "ok connections at most 256",
+        "OK: API key strong (key)",
+        "OK: CORS pages of other origins are not allowed",
+        "OK: hosts local names and private addresses",
+        "OK: TLS 127.0.0.1 is reachable only from this machine",
+        "OK: files private to their owner",
+        "OK: connections at most 256",
     ] {
         assert!(fine.contains(&line.to_owned()), "{line:?} in {fine:?}");
     }
-    assert!(fine.iter().any(|line| line.starts_with("ok database coffee.db: sound, ")), "{fine:?}");
+    assert!(fine.iter().any(|line| line.starts_with("OK: database coffee.db is intact: ")), "{fine:?}");
     assert!(fine.iter().any(|line| line.contains(".db can be restored, ")), "{fine:?}");
     for about in ["disk", "clock", "unit"] {
         assert!(ended.out.lines().any(|line| line.contains(&format!(" {about} "))), "{about}: {}", ended.out);
@@ -70,7 +70,7 @@ fn where_all_is_well_nothing_must_be_done_and_nothing_is_changed() {
 }
 
 #[test]
-fn settings_that_open_too_much_must_be_seen_to() {
+fn settings_that_weaken_security_are_reported() {
     let folder = healthy();
     let ended = check(
         folder.path(),
@@ -86,25 +86,25 @@ fn settings_that_open_too_much_must_be_seen_to() {
     );
     assert_eq!(ended.code, Some(1));
     let must: Vec<String> =
-        lines(&ended, "MUST").iter().filter_map(|l| l.split(' ').nth(1).map(str::to_owned)).collect();
+        lines(&ended, "FAIL:").iter().filter_map(|l| l.split(' ').nth(1).map(str::to_owned)).collect();
     assert_eq!(must, ["API", "CORS", "hosts", "limits", "headers"], "{}", ended.out);
-    let advice = lines(&ended, "advice").join("\n");
-    assert!(advice.contains("TLS keys cross the network in clear to 0.0.0.0"), "{advice}");
+    let advice = lines(&ended, "WARN:").join("\n");
+    assert!(advice.contains("TLS keys are sent unencrypted to 0.0.0.0"), "{advice}");
     assert!(advice.contains("metrics METRICS_PUBLIC=true"), "{advice}");
-    assert!(ended.err.contains(" things must be seen to"), "{}", ended.err);
+    assert!(ended.err.contains("found "), "{}", ended.err);
 }
 
 #[test]
-fn weak_keys_and_files_that_others_may_read_must_be_seen_to() {
+fn weak_keys_and_files_that_other_users_can_read_are_problems() {
     for (key, sentence) in [
         ("coffee-addict-secret-key-2025", "published default"),
         ("espresso", "the API key has 8 characters"),
-        ("aaaaaaaaaaaaaaaabbbbbbbbbbbbbbbb", "it has few different characters (2): make a random one"),
+        ("aaaaaaaaaaaaaaaabbbbbbbbbbbbbbbb", "it has only 2 different characters: use a random key"),
     ] {
         let folder = healthy();
         fs::write(folder.path().join("key"), key).unwrap();
-        let must = lines(&check(folder.path(), &[]), "MUST").join("\n");
-        assert!(must.starts_with("MUST API key ") && must.contains(sentence), "{must}");
+        let must = lines(&check(folder.path(), &[]), "FAIL:").join("\n");
+        assert!(must.starts_with("FAIL: API key ") && must.contains(sentence), "{must}");
     }
     let folder = healthy();
     run_ok(folder.path(), &["key", "add", "phone"]);
@@ -112,25 +112,25 @@ fn weak_keys_and_files_that_others_may_read_must_be_seen_to() {
     {
         fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
     }
-    let must = lines(&check(folder.path(), &[]), "MUST");
+    let must = lines(&check(folder.path(), &[]), "FAIL:");
     let expected = [
-        "MUST API key others may read it: chmod 600 key",
-        "MUST files others may read coffee.db: chmod 600 coffee.db",
-        "MUST files others may read coffee.db.keys: chmod 600 coffee.db.keys",
-        "MUST files others may write in backups: chmod go-w backups",
+        "FAIL: API key other users can read it: run `chmod 600 key`",
+        "FAIL: files other users can read coffee.db: run `chmod 600 coffee.db`",
+        "FAIL: files other users can read coffee.db.keys: run `chmod 600 coffee.db.keys`",
+        "FAIL: files other users can write to backups: run `chmod go-w backups`",
     ];
     assert_eq!(must, expected);
 }
 
 #[test]
-fn a_missing_a_stale_and_a_broken_backup_and_a_damaged_database_must_be_seen_to() {
+fn a_missing_stale_or_broken_backup_and_a_damaged_database_are_problems() {
     let folder = healthy();
     let backup = crate::fixtures::backups(folder.path())[0].clone();
     let old = std::time::SystemTime::now() - std::time::Duration::from_secs(30 * 3600);
     fs::File::options().write(true).open(&backup).unwrap().set_modified(old).unwrap();
-    let must = |folder: &Path| lines(&check(folder, &[]), "MUST").join("\n");
+    let must = |folder: &Path| lines(&check(folder, &[]), "FAIL:").join("\n");
     assert!(
-        must(folder.path()).ends_with(".db is 30 hours old: is the timer at work?"),
+        must(folder.path()).ends_with(".db is 30 hours old: check the timer of the backups"),
         "{}",
         must(folder.path())
     );
@@ -139,85 +139,89 @@ fn a_missing_a_stale_and_a_broken_backup_and_a_damaged_database_must_be_seen_to(
     fs::remove_file(&backup).unwrap();
     assert_eq!(
         must(folder.path()),
-        "MUST backups none of this database in backups: coffee-tracker backup, each night"
+        "FAIL: backups there is no backup of this database in backups: run `coffee-tracker backup` every night"
     );
     crate::replacing::damage(&folder.path().join("coffee.db"));
     assert!(
-        must(folder.path()).contains("MUST database coffee.db: it is damaged: "),
+        must(folder.path()).contains("FAIL: database coffee.db: it is damaged: "),
         "{}",
         must(folder.path())
     );
 }
 
 #[test]
-fn a_backup_that_others_may_read_and_a_failed_attempt_must_be_seen_to() {
+fn a_backup_that_other_users_can_read_and_a_failed_backup_are_problems() {
     let folder = healthy();
     let backup = crate::fixtures::backups(folder.path())[0].clone();
     fs::set_permissions(&backup, fs::Permissions::from_mode(0o644)).unwrap();
     let failed = run(&mut command_in(folder.path(), &["backup", "--to", "key/file.db"]));
     assert_ne!(failed.code, Some(0));
-    let must = lines(&check(folder.path(), &[]), "MUST");
+    let must = lines(&check(folder.path(), &[]), "FAIL:");
     let name = backup.strip_prefix(folder.path()).unwrap().display().to_string();
-    assert_eq!(must[0], format!("MUST backups others may read {name}: chmod 600 {name}"));
-    assert!(must[1].starts_with("MUST backups the last attempt failed: "), "{must:?}");
+    assert_eq!(must[0], format!("FAIL: backups other users can read {name}: run `chmod 600 {name}`"));
+    assert!(must[1].starts_with("FAIL: backups the last backup failed: "), "{must:?}");
     assert_eq!(must.len(), 2, "{must:?}");
 }
 
 #[test]
-fn an_old_key_is_to_be_rotated_and_a_damaged_file_of_keys_must_be_seen_to() {
+fn an_old_key_is_a_warning_and_a_damaged_key_file_a_problem() {
     let folder = healthy();
     run_ok(folder.path(), &["key", "add", "phone"]);
     run_ok(folder.path(), &["key", "add", "watch"]);
-    assert!(lines(&check(folder.path(), &[]), "ok").contains(&"ok named keys 2 keys".to_owned()));
+    assert!(lines(&check(folder.path(), &[]), "OK:").contains(&"OK: named keys 2 keys".to_owned()));
     let file = folder.path().join("coffee.db.keys");
     let mut page: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
     page["keys"][0]["created"] = "2024-01-01T00:00:00Z".into();
     fs::write(&file, page.to_string()).unwrap();
-    let advice = lines(&check(folder.path(), &[]), "advice").join("\n");
+    let advice = lines(&check(folder.path(), &[]), "WARN:").join("\n");
     assert!(
-        advice.contains(" days old: coffee-tracker key rotate phone") && !advice.contains("watch"),
+        advice.contains(" days old: run `coffee-tracker key rotate phone`") && !advice.contains("watch"),
         "{advice}"
     );
     run_ok(folder.path(), &["key", "rotate", "phone"]);
-    assert!(!lines(&check(folder.path(), &[]), "advice").join("\n").contains("rotate"), "it ends by itself");
+    assert!(!lines(&check(folder.path(), &[]), "WARN:").join("\n").contains("rotate"), "it ends by itself");
     fs::write(&file, "{").unwrap();
     let ended = check(folder.path(), &[]);
     assert_eq!(ended.code, Some(1));
-    assert!(lines(&ended, "MUST").join("\n").starts_with("MUST named keys coffee.db.keys is damaged: "));
+    assert!(lines(&ended, "FAIL:").join("\n").starts_with("FAIL: named keys coffee.db.keys is damaged: "));
 }
 
 #[test]
-fn a_key_in_a_settings_file_that_others_may_read_must_be_seen_to() {
+fn a_key_in_a_settings_file_that_other_users_can_read_is_a_problem() {
     let folder = healthy();
     for (name, args) in [(".env", &["check"][..]), ("settings", &["check", "--config", "settings"][..])] {
         let file = folder.path().join(name);
         fs::write(&file, format!("API_KEY={STRONG}\n")).unwrap();
         for (mode, sentences) in [
-            (0o644, &[format!("MUST API key others may read it in {name}: chmod 600 {name}")][..]),
+            (
+                0o644,
+                &[format!("FAIL: API key other users can read it in {name}: run `chmod 600 {name}`")][..],
+            ),
             (0o640, &[]),
         ] {
             fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(lines(&run(&mut command_in(folder.path(), args)), "MUST"), sentences);
+            assert_eq!(lines(&run(&mut command_in(folder.path(), args)), "FAIL:"), sentences);
         }
     }
     fs::set_permissions(folder.path().join(".env"), fs::Permissions::from_mode(0o644)).unwrap();
     let mut elsewhere = command_in(folder.path(), &["check"]);
     let ended = run(elsewhere.env("API_KEY", "another-key-0123456789abcdef"));
-    assert_eq!(lines(&ended, "MUST"), [""; 0], "the key in the file is not the one that counts");
+    assert_eq!(lines(&ended, "FAIL:"), [""; 0], "the key in the file is not the one that counts");
 }
 
 #[test]
 #[ignore = "requires root"]
-fn whoever_may_not_look_is_told_so_instead_of_nothing_being_there() {
+fn missing_access_is_reported_instead_of_missing_files() {
     let folder = healthy();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
     let mut command = command_in(Path::new("/"), &["check", "--database-url"]);
     let ended = run(command.arg(folder.path().join("coffee.db")).uid(4321).gid(4321));
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    let must = lines(&ended, "MUST").join("\n");
+    let must = lines(&ended, "FAIL:").join("\n");
+    assert!(must.ends_with(": Permission denied (os error 13): run this command with sudo"), "{must}");
     assert!(
-        must.ends_with("cannot be looked at: Permission denied (os error 13): run this with sudo"),
-        "{must}"
+        !ended.out.contains("does not exist yet") && !ended.out.contains("there is no key"),
+        "{}",
+        ended.out
     );
-    assert!(!ended.out.contains("not there yet") && !ended.out.contains("there is none"), "{}", ended.out);
 }

@@ -228,7 +228,7 @@ fn a_descriptor_limit_that_is_too_low_is_reported_and_served_within() {
     let mut check = limited(&command_in(folder.path(), &["check"]));
     let found = run(check.env("API_KEY", KEY)).out;
     let line = found.lines().find(|line| line.contains(" connections ")).unwrap_or_default();
-    assert!(line.starts_with("MUST") && line.contains(reason), "{found}");
+    assert!(line.starts_with("FAIL:") && line.contains(reason), "{found}");
 }
 
 #[test]

@@ -112,14 +112,14 @@ fn wrong_counts_are_said_with_what_to_do_and_mended_by_a_recount_or_a_restore() 
             json!(["heart_rate_days", "heart_rate_blocks", "heart_rate_hours"])
         );
         let said = run_in(folder.path(), &["verify", file]);
-        assert_says(&said, 1, "the counts of 1 file differ from the readings: see `coffee-tracker recount`");
+        assert_says(&said, 1, "1 file with wrong rollups: rebuild them with `coffee-tracker recount`");
         if file == "coffee.db" {
             let checked = run_in(folder.path(), &["check"]);
             assert!(checked.out.contains("statistics are wrong: coffee-tracker recount"), "{}", checked.out);
             let served = Server::start(folder.path());
             let ended = run_ok(folder.path(), &["recount"]);
             assert!(
-                ended.out.starts_with("Counted ") && ended.out.ends_with(" in coffee.db.\n"),
+                ended.out.starts_with("rebuilt the rollups of ") && ended.out.ends_with(" in coffee.db\n"),
                 "{}",
                 ended.out
             );

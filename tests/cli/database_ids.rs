@@ -65,14 +65,14 @@ fn the_newest_backup_is_of_this_database_alone() {
     assert!(verified.out.contains("7 coffees"), "{}", verified.out);
 
     fs::remove_file(&mine).unwrap();
-    let sentence = "there is no backup of coffee.db in backups (there is: 1 file of another database";
+    let sentence = "there is no backup of coffee.db in backups (found 1 file of another database";
     assert_says(&run_in(place.path(), &["verify", "--newest"]), 1, sentence);
     assert_says(&run_in(place.path(), &["backups", "newest"]), 1, sentence);
     let checked = run_in(place.path(), &["check"]);
     assert!(
-        checked
-            .out
-            .contains("MUST    backups       none of this database in backups (there is: 1 file of another"),
+        checked.out.contains(
+            "FAIL: backups     there is no backup of this database in backups (found 1 file of another"
+        ),
         "{}",
         checked.out
     );
@@ -101,7 +101,7 @@ fn a_restore_of_another_databases_backup_is_refused_unless_forced_and_the_id_sta
     let before = (state(&coffee), id_of(&coffee));
 
     let refused = run_in(place.path(), &["restore", "foreign.db", "--yes"]);
-    assert_says(&refused, 1, "foreign.db is a backup of another database than coffee.db: add --force");
+    assert_says(&refused, 1, "foreign.db is not a backup of coffee.db but of another database: add --force");
     let shown = run_ok(place.path(), &["restore", "foreign.db", "--dry-run"]);
     assert!(shown.out.contains("WARNING: this is a backup of another database."), "{}", shown.out);
     assert_eq!((state(&coffee), id_of(&coffee)), before);
@@ -148,8 +148,7 @@ fn backups_of_an_older_version_stay_push_none_out_and_are_reported_once() {
         downgrade_schema(&old);
         rusqlite::Connection::open(&old).unwrap().execute_batch("pragma journal_mode = delete").unwrap();
     }
-    let sentence =
-        "warning: 2 backups in backups carry no database id, such as backups/coffee_20240102_000000.db";
+    let sentence = "warning: found 2 backups without a database id in backups, such as backups/coffee_20240102_000000.db";
     let ended = run_ok(place.path(), &["backup", "--keep", "1"]);
     assert!(ended.err.contains(sentence), "{}", ended.err);
     assert_eq!(run_ok(place.path(), &["backup", "--keep", "1"]).err, "", "once");
@@ -157,7 +156,7 @@ fn backups_of_an_older_version_stay_push_none_out_and_are_reported_once() {
 
     let before = id_of(&coffee);
     let shown = run_ok(place.path(), &["restore", "backups/coffee_20240101_000000.db", "--dry-run"]);
-    assert!(shown.out.contains("carries no database id: see that it is of this database"), "{}", shown.out);
+    assert!(shown.out.contains("has no database id: make sure that it is of this database"), "{}", shown.out);
     run_ok(place.path(), &["restore", "backups/coffee_20240101_000000.db", "--yes"]);
     assert_eq!(id_of(&coffee), before);
 }
@@ -199,7 +198,7 @@ fn the_list_says_what_each_backup_is_and_the_safety_copy_is_not_offered() {
         "\n  backup of this database\n",
         "\n  safety copy (before a restore) of this database\n",
         "\n  backup of another database (fedcba9876543210fedcba9876543210)\n",
-        "backups/coffee_20240101_000000.db\n  2024-01-01T00:00:00Z, 4 B, cannot be read\n  backup of an unknown database\n",
+        "backups/coffee_20240101_000000.db\n  2024-01-01T00:00:00Z, 4 B, unreadable\n  backup of an unknown database\n",
     ] {
         assert!(text.contains(words), "{words:?} in {text}");
     }

@@ -121,7 +121,7 @@ fn a_missing_backup_is_reported_before_the_missing_terminal() {
     assert_says(
         &run_in(folder.path(), &["restore", "copy.db"]),
         2,
-        "there is no terminal to ask on: add --yes",
+        "standard input is not a terminal: add --yes",
     );
 }
 

@@ -69,11 +69,7 @@ fn a_deleted_database_is_seen_and_its_log_is_kept() {
         "coffee.db is missing, but its log coffee.db-wal is there",
     );
     let checked = run_in(folder.path(), &["check"]);
-    assert!(
-        checked.out.contains("MUST    database      coffee.db is missing, but its log"),
-        "{}",
-        checked.out
-    );
+    assert!(checked.out.contains("FAIL: database    coffee.db is missing, but its log"), "{}", checked.out);
 
     run_ok(folder.path(), &["verify", "rescued.db"]);
     run_ok(folder.path(), &["restore", "rescued.db", "--yes"]);
@@ -228,7 +224,7 @@ fn a_start_does_not_begin_empty_where_a_database_was() {
             assert_says_both_ways(&refused.err, refused.code, sentence);
         }
         let checked = run_in(folder.path(), &["check"]);
-        assert!(checked.out.contains(&format!("MUST    database      {sentence}")), "{}", checked.out);
+        assert!(checked.out.contains(&format!("FAIL: database    {sentence}")), "{}", checked.out);
 
         Server::spawn(&mut serve(folder.path(), &["--new"])).stop_cleanly();
         assert_eq!(state(&folder.path().join("coffee.db")).unwrap().coffees.len(), 0);

@@ -33,8 +33,12 @@ fn a_port_that_is_taken_is_named_and_worth_another_try() {
     let ended = run(server(folder.path()).env("PORT", "1").args(["--port", &address.port().to_string()]));
     assert_eq!(ended.code, Some(2), "a flag given twice is the command line's fault");
     let mut command = program(folder.path());
-    let ended = run(command.args(["--port", &address.port().to_string()]));
-    assert_fails(&ended, 75, &format!("port {} is already in use by another program", address.port()));
+    let ended = run(command.args(["serve", "--port", &address.port().to_string()]));
+    assert_fails(
+        &ended,
+        75,
+        &format!("port {} is already in use by another program; set PORT", address.port()),
+    );
 }
 
 #[test]
@@ -64,7 +68,8 @@ fn a_folder_that_cannot_be_made_is_named() {
     let folder = folder();
     std::fs::write(folder.path().join("file"), "not a folder").unwrap();
     let mut command = program(folder.path());
-    let ended = run(command.env("DATABASE_URL", "sqlite:///file/below/coffee.db").env("PORT", "0"));
+    let ended =
+        run(command.arg("serve").env("DATABASE_URL", "sqlite:///file/below/coffee.db").env("PORT", "0"));
     assert_fails(&ended, 78, "file/below");
 }
 

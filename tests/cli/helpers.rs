@@ -43,7 +43,7 @@ pub fn program(folder: &Path) -> Command {
 /// Returns a command that starts a server on a free port, with [`KEY`] and without rate limits.
 pub fn server(folder: &Path) -> Command {
     let mut command = program(folder);
-    command.args(["--port", "0", "--database-url", "coffee.db"]);
+    command.args(["serve", "--port", "0", "--database-url", "coffee.db"]);
     command.envs([("API_KEY", KEY), ("RATE_LIMIT_ENABLED", "false"), ("TZ", "UTC")]);
     command
 }

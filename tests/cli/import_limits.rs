@@ -50,7 +50,7 @@ fn the_limits_are_those_of_the_settings() {
     assert_counts(&ended, 1, 1, 2, 0);
     let wrong = import(folder.path(), &content, &["--max-caffeine-mg", "much", "--min-heart-rate-bpm", "0"]);
     assert_eq!(wrong.code, Some(78), "{wrong:?}");
-    assert!(wrong.err.contains("2 settings do not fit"), "{}", wrong.err);
+    assert!(wrong.err.contains("2 invalid settings"), "{}", wrong.err);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::helpers::{KEY, Server, database, folder, number, wait_until};
 /// A server without a key of its own: it makes one.
 fn keyless(folder: &Path) -> Server {
     let mut command = helpers::program(folder);
-    Server::spawn(command.args(["--port", "0"]))
+    Server::spawn(command.args(["serve", "--port", "0"]))
 }
 
 /// What curl would send for a printed line.
@@ -105,7 +105,7 @@ fn a_start_that_fails_does_not_use_up_the_showing_of_the_key() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let mut failing = helpers::program(folder.path());
-    assert_eq!(helpers::run(failing.args(["--port", &port])).code, Some(75));
+    assert_eq!(helpers::run(failing.args(["serve", "--port", &port])).code, Some(75));
     let server = keyless(folder.path());
     wait_until("the key is printed", || server.process.out.text().contains("API key: ct_"));
 }

@@ -126,7 +126,7 @@ fn under_systemd_lines_have_priorities_and_the_key_stays_out_of_the_journal() {
     let command = program(folder.path());
     // systemd says which stream is the journal's; here it is the pipe that the test reads.
     let mut unit = std::process::Command::new("/bin/sh");
-    unit.args(["-c", "JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2) exec \"$0\" --port 0"]);
+    unit.args(["-c", "JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2) exec \"$0\" serve --port 0"]);
     unit.arg(command.get_program()).env_clear().current_dir(folder.path());
     unit.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let server = Server::spawn(unit.env("PATH", "/usr/bin:/bin"));

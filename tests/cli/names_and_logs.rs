@@ -183,6 +183,6 @@ fn a_dry_run_of_a_file_that_is_not_there_makes_nothing() {
     add_entries(&past.path().join("coffee.db"), "more", 1);
     run_ok(past.path(), &["backup", "--to", then.to_str().unwrap()]);
     let shown = run_ok(folder.path(), &["restore", "then.db", "--dry-run"]);
-    assert!(shown.out.contains("There is no database yet: it is made."), "{}", shown.out);
+    assert!(shown.out.contains("There is no database yet; it will be created."), "{}", shown.out);
     assert!(!folder.path().join("coffee.db").exists());
 }

@@ -165,7 +165,7 @@ fn a_limit_on_files_is_no_half_backup_and_no_half_restore() {
         assert_eq!(backups(folder.path()).len(), 0);
         let command = command_in(folder.path(), &["restore", backup.to_str().unwrap(), "--yes"]);
         let refused = run(&mut limited(&command, kilobytes));
-        assert_refused(folder.path(), &before, &refused, "the present state could not be backed up");
+        assert_refused(folder.path(), &before, &refused, "the backup of the current database failed");
     }
 }
 

@@ -142,7 +142,7 @@ fn what_is_changed_and_deleted_while_a_restore_prepares_is_so_in_the_backup_that
         stop.store(true, Ordering::Relaxed);
         assert_eq!(ended.code, Some(0), "{ended:?}");
         editor.join().unwrap();
-        let safety = ended.out.lines().find_map(|line| line.strip_prefix("the state before is in "));
+        let safety = ended.out.lines().find_map(|line| line.strip_prefix("backed up the previous state to "));
         folder.path().join(safety.unwrap())
     });
     server.stop_cleanly();
@@ -175,7 +175,8 @@ fn what_is_answered_while_a_restore_prepares_is_in_the_backup_that_it_makes_or_i
     add_entries(&folder.path().join("coffee.db"), "now", 2_000);
     let (ended, answered) =
         beside_a_writer(&server, folder.path(), &["restore", "then.db", "--yes", "--force"], "");
-    let safety = ended.out.lines().find_map(|line| line.strip_prefix("the state before is in ")).unwrap();
+    let safety =
+        ended.out.lines().find_map(|line| line.strip_prefix("backed up the previous state to ")).unwrap();
     let mut kept = notes(&folder.path().join(safety));
     assert!(kept.len() > 5, "{}", kept.len());
     kept.extend(notes(&folder.path().join("coffee.db")));

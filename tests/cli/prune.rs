@@ -48,16 +48,16 @@ fn without_yes_it_says_what_it_would_remove_and_removes_nothing() {
     assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
     assert_eq!(
         ended.out,
-        "2 coffees before 2024-01-01T23:00:00.000000Z: the oldest of 2023-12-30T23:59:59.999999Z, the newest of 2023-12-31T23:00:00.000000Z; 1 stay.\n\
+        "2 coffees before 2024-01-01T23:00:00.000000Z (from 2023-12-30T23:59:59.999999Z to 2023-12-31T23:00:00.000000Z), 1 to keep\n\
          23 readings before 2024-01-01T23:00:00.000000Z: the oldest of 2024-01-01T00:00:00.000000Z, the newest of 2024-01-01T22:00:00.000000Z; 977 stay.\n\
          Nothing was removed: --yes does it, after a backup.\n"
     );
     let ended = prune(folder.path(), &["--before", "2023-12-31T23:00:00Z", "--coffee"]);
-    assert!(ended.out.starts_with("1 coffee before 2023-12-31T23:00:00.000000Z: "), "{}", ended.out);
+    assert!(ended.out.starts_with("1 coffee before 2023-12-31T23:00:00.000000Z ("), "{}", ended.out);
     let ended = prune(folder.path(), &["--before", "2001-01-01", "--heartrate", "--yes"]);
     assert_eq!(
         ended.out,
-        "0 readings before 2000-12-31T23:00:00.000000Z; 1000 stay.\nThere is nothing to remove.\n"
+        "0 readings before 2000-12-31T23:00:00.000000Z, 1,000 to keep\nnothing to delete\n"
     );
     assert_eq!(counts(&folder.path().join("coffee.db")), (3, 1000));
     assert!(backups(folder.path()).is_empty());
@@ -75,7 +75,11 @@ fn with_yes_a_backup_comes_first_and_only_what_is_older_goes() {
     let relative = format!("Backup: backups/{}", backup.file_name().unwrap().to_str().unwrap());
     assert_eq!(
         lines,
-        [&relative, "Removed 23 readings.", "Later entries use the room; the file does not shrink."]
+        [
+            &relative,
+            "deleted 23 readings",
+            "the freed space is reused for later entries; the file does not shrink"
+        ]
     );
     assert_eq!(counts(backup), (3, 1000), "the backup has everything");
     assert_eq!(counts(&folder.path().join("coffee.db")), (3, 977));
@@ -124,7 +128,7 @@ fn a_server_beside_it_goes_on_writing() {
     });
     println!("{writes} writes meanwhile, the slowest took {slowest:?}");
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(ended.out.contains("\nRemoved 300000 readings.\n"), "{}", ended.out);
+    assert!(ended.out.contains("\ndeleted 300,000 readings\n"), "{}", ended.out);
     assert!(writes > 10, "{writes}");
     assert_eq!(counts(&folder.path().join("coffee.db")), (3, writes));
     assert_eq!(server.get("/health").json()["status"], "alive");
@@ -165,7 +169,7 @@ fn what_makes_no_sense_is_refused_and_nothing_is_made_or_lost() {
     let refused = prune(folder.path(), &["--before", "2024-01-02", "--yes"]);
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(
-        refused.err.starts_with("coffee-tracker: nothing was removed, for there is no backup: "),
+        refused.err.starts_with("coffee-tracker: nothing was deleted, because the backup failed: "),
         "{}",
         refused.err
     );

@@ -85,7 +85,7 @@ fn a_damaged_database_is_kept_bit_for_bit_with_its_log() {
     let kept = broken(folder.path());
     for name in &kept {
         assert!(
-            done.out.contains(&format!("moved aside: coffee.db{}", &name["coffee.db".len()..]))
+            done.out.contains(&format!("moved the old file to coffee.db{}", &name["coffee.db".len()..]))
                 || done.out.contains(name),
             "{name} is named in {}",
             done.out

@@ -46,7 +46,7 @@ fn a_dry_run_says_what_would_change_and_changes_nothing() {
     assert_eq!(rows[3], ["readings", "500", "100"]);
     assert_eq!(rows[4], ["newest", "entry", "2025-10-09T08:54:10.000000Z", "2025-10-09T08:53:30.000000Z"]);
     let last: Vec<&str> = ended.out.lines().skip(5).collect();
-    assert_eq!(last, ["The present state is backed up first, into backups.", "Nothing was changed."]);
+    assert_eq!(last, ["The current state will be backed up to backups first.", "nothing was changed"]);
     let after = files(folder.path());
     assert!(before["coffee.db"] == after["coffee.db"] && before["then.db"] == after["then.db"]);
     assert_eq!(backups(folder.path()).len(), 0);
@@ -57,7 +57,7 @@ fn without_a_terminal_it_does_not_ask() {
     let folder = filled();
     let before = names(folder.path());
     let refused = run_in(folder.path(), &["restore", "then.db"]);
-    assert_says(&refused, 2, "there is no terminal to ask on: add --yes");
+    assert_says(&refused, 2, "standard input is not a terminal: add --yes");
     assert_eq!(names(folder.path()), before);
     assert_eq!(run_in(folder.path(), &["restore", "then.db", "--yes", "--dry-run"]).code, Some(2));
 }
@@ -80,7 +80,11 @@ fn on_a_terminal_it_asks_and_takes_no_for_an_answer() {
         run(script.stdin(fs::File::open(typed).unwrap()))
     };
     let no = asked("no");
-    assert!(no.out.contains("Restore it? [y/N]") && no.out.contains("Nothing was changed."), "{}", no.out);
+    assert!(
+        no.out.contains("Restore this backup? [y/N]") && no.out.contains("nothing was changed"),
+        "{}",
+        no.out
+    );
     assert_eq!(state_in(folder.path(), "coffee.db").coffees.len(), 50);
     let yes = asked("y");
     assert!(yes.out.contains("restored then.db into coffee.db: 10 coffees, 100 readings"), "{}", yes.out);
@@ -93,7 +97,7 @@ fn the_state_before_is_backed_up_and_named_and_can_be_brought_back() {
     let (now, then) = (state_in(folder.path(), "coffee.db"), state_in(folder.path(), "then.db"));
     let ended = run_ok(folder.path(), &["restore", "then.db", "--yes"]);
     let lines: Vec<&str> = ended.out.lines().collect();
-    let safety = lines[0].strip_prefix("the state before is in ").unwrap();
+    let safety = lines[0].strip_prefix("backed up the previous state to ").unwrap();
     assert!(lines[1].starts_with("restored then.db into coffee.db: 10 coffees, 100 readings, "));
     assert!(state_in(folder.path(), "coffee.db") == then);
     assert!(state_in(folder.path(), safety) == now);

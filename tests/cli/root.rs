@@ -50,7 +50,7 @@ impl Place {
     /// A server that the owner starts.
     fn owners_server(&self) -> Command {
         let mut command = Command::new(self.at("program"));
-        command.args(["--port", "0"]).env_clear().current_dir(self.data()).uid(OWNER).gid(OWNER);
+        command.args(["serve", "--port", "0"]).env_clear().current_dir(self.data()).uid(OWNER).gid(OWNER);
         command.envs([("DATABASE_URL", "coffee.db"), ("API_KEY", KEY), ("RATE_LIMIT_ENABLED", "false")]);
         command
     }

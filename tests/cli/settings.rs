@@ -26,9 +26,9 @@ fn all_bad_settings_are_named_at_once_with_what_would_be_right() {
         ("MAX_CONNECTIONS", "1", "must be a number from 16 to 65536"),
     ];
     let folder = folder();
-    let ended = run(program(folder.path()).envs(bad.map(|(name, value, _)| (name, value))));
+    let ended = run(program(folder.path()).arg("serve").envs(bad.map(|(name, value, _)| (name, value))));
     assert_eq!(ended.code, Some(78), "{ended:?}");
-    assert!(ended.err.starts_with("coffee-tracker: 15 settings do not fit:\n"), "{}", ended.err);
+    assert!(ended.err.starts_with("coffee-tracker: 15 invalid settings:\n"), "{}", ended.err);
     for (name, value, right) in bad {
         let line = ended.err.lines().find(|line| line.trim().starts_with(&format!("{name}={value}: ")));
         assert!(line.is_some_and(|line| line.contains(right)), "{name}: {line:?} in {}", ended.err);
@@ -40,9 +40,11 @@ fn all_bad_settings_are_named_at_once_with_what_would_be_right() {
 #[test]
 fn settings_of_the_docker_stack_are_told_what_took_their_place() {
     let folder = folder();
-    let ended = run(program(folder.path()).env("DATABASE_URL", "postgresql://coffee:hunter2@db/coffee_db"));
+    let ended = run(program(folder.path())
+        .arg("serve")
+        .env("DATABASE_URL", "postgresql://coffee:hunter2@db/coffee_db"));
     assert_eq!(ended.code, Some(78));
-    assert!(ended.err.contains("one SQLite file took its place"), "{}", ended.err);
+    assert!(ended.err.contains("SQLite has replaced it"), "{}", ended.err);
     assert!(ended.err.contains("coffee-tracker import"), "{}", ended.err);
     assert!(!ended.err.contains("hunter2"), "a password is not repeated: {}", ended.err);
 
@@ -66,14 +68,14 @@ fn a_setting_that_is_set_to_nothing_has_its_default() {
     assert_eq!(info["validation"]["max_caffeine_mg"], 1000.0);
     assert_eq!(with_nothing.address.ip().to_string(), "127.0.0.1");
     // An empty PORT is 8000; a bad neighbour keeps it from starting, so that 8000 need not be free.
-    let ended = run(program(folder.path()).envs([("PORT", ""), ("LOG_LEVEL", "loud")]));
+    let ended = run(program(folder.path()).arg("serve").envs([("PORT", ""), ("LOG_LEVEL", "loud")]));
     assert_eq!(ended.err.lines().count(), 2, "PORT is fine: {}", ended.err);
 }
 
 /// What `/info` says is in force after a start with these.
 fn limit_in_force(folder: &Path, prepare: impl FnOnce(&mut std::process::Command)) -> Value {
     let mut command = program(folder);
-    command.args(["--port", "0"]);
+    command.args(["serve", "--port", "0"]);
     prepare(&mut command);
     let started = Server::spawn(&mut command);
     started.get("/info").json()["validation"]["max_caffeine_mg"].clone()
@@ -105,11 +107,11 @@ fn a_flag_beats_the_environment_and_that_beats_the_env_file() {
 #[test]
 fn an_env_file_that_is_named_but_not_there_or_not_well_formed_is_reported() {
     let folder = folder();
-    let ended = run(program(folder.path()).args(["--config", "nowhere.env"]));
+    let ended = run(program(folder.path()).args(["serve", "--config", "nowhere.env"]));
     assert_eq!(ended.code, Some(78));
     assert!(ended.err.starts_with("coffee-tracker: nowhere.env cannot be read: "), "{}", ended.err);
     std::fs::write(folder.path().join(".env"), "PORT=8000\nthis is no setting\n").unwrap();
-    let ended = run(&mut program(folder.path()));
+    let ended = run(program(folder.path()).arg("serve"));
     assert_eq!(ended.code, Some(78));
     assert!(ended.err.starts_with("coffee-tracker: .env cannot be read: "), "{}", ended.err);
 }
@@ -122,13 +124,13 @@ fn misused(args: &[&str]) -> CommandResult {
 
 #[test]
 fn an_unknown_flag_or_command_is_refused_with_a_hint() {
-    for args in [&["--prot", "1"][..], &["serv"], &["serve", "--port"], &["demo", "--days", "0"]] {
+    for args in [&["serve", "--prot", "1"][..], &["serv"], &["serve", "--port"], &["demo", "--days", "0"]] {
         let ended = misused(args);
         assert_eq!(ended.code, Some(2), "{args:?}: {ended:?}");
         assert!(ended.err.starts_with("error: "), "{}", ended.err);
         assert_eq!(ended.out, "");
     }
-    assert!(misused(&["--prot", "1"]).err.contains("--port"), "it guesses what was meant");
+    assert!(misused(&["serve", "--prot", "1"]).err.contains("--port"), "it guesses what was meant");
 }
 
 #[test]
@@ -144,26 +146,22 @@ fn the_file_with_the_settings_may_be_named_before_a_command_and_after_it_but_a_s
         assert_eq!(ended.code, Some(78), "{args:?}: {ended:?}");
         assert!(ended.err.contains("a.db"), "{args:?}: {ended:?}");
     }
-    for (args, sentence) in [
-        (&["--port", "8001", "serve"][..], "--port belongs after the command: coffee-tracker serve --port …"),
-        (
-            &["--config", "a.env", "--database-url=b.db", "backup"],
-            "--database-url belongs after the command: coffee-tracker backup --database-url …",
-        ),
-        (
-            &["--database-url", "b.db", "key", "list"],
-            "--database-url belongs after the command: coffee-tracker key list --database-url …",
-        ),
-        (&["--port", "1", "check"], "--port belongs after the command: coffee-tracker check --port …"),
-        (&["--debug", "check"], "--debug belongs after the command: coffee-tracker check --debug …"),
-        (
-            &["--port", "1", "backup"],
-            "--port is an option of `coffee-tracker serve`; `coffee-tracker backup` does not have it",
-        ),
+    for (args, misplaced) in [
+        (&["--port", "8001", "serve"][..], "--port"),
+        (&["--config", "a.env", "--database-url=b.db", "backup"], "--database-url"),
+        (&["--port", "1", "check"], "--port"),
+        (&["--debug", "check"], "--debug"),
+        (&["--port", "1", "backup"], "--port"),
     ] {
         let ended = run(program(folder.path()).args(args));
         assert_eq!(ended.code, Some(2), "{args:?}: {ended:?}");
-        assert!(ended.err.starts_with(&format!("error: {sentence}\n")), "{ended:?}");
+        assert!(
+            ended.err.starts_with(&format!("error: unexpected argument '{misplaced}' found\n")),
+            "{ended:?}"
+        );
+        let command = args.last().unwrap();
+        let tip = format!("'{command} {misplaced}' exists");
+        assert_eq!(ended.err.contains(&tip), args != ["--port", "1", "backup"], "{ended:?}");
     }
     let by_variable = run(program(folder.path()).env("PORT", "8001").args(["key", "list"]));
     assert_eq!(by_variable.code, Some(78), "a variable stands nowhere: {by_variable:?}");
@@ -173,8 +171,12 @@ fn the_file_with_the_settings_may_be_named_before_a_command_and_after_it_but_a_s
 fn debug_is_a_switch_and_what_other_programs_call_debug_does_not_stop_the_start() {
     let folder = folder();
     let weak = [("API_KEY", "weak-key")];
-    for args in [&["--debug"][..], &["--debug", "true"], &["--debug=1"]] {
-        let started = Server::spawn(server(folder.path()).envs(weak).args(args));
+    for started in [
+        server(folder.path()).arg("--debug"),
+        server(folder.path()).env("DEBUG", "true"),
+        server(folder.path()).env("DEBUG", "on"),
+    ] {
+        let started = Server::spawn(started.envs(weak));
         assert_eq!(started.get("/health").status, 200);
         started.stop_cleanly();
     }
@@ -186,9 +188,8 @@ fn debug_is_a_switch_and_what_other_programs_call_debug_does_not_stop_the_start(
         let refused = run(server(folder.path()).envs(weak).env("DEBUG", value));
         assert_eq!(refused.code, Some(78), "weak keys stay refused: {refused:?}");
     }
-    let refused = run(server(folder.path()).args(["--debug", "perhaps"]));
-    assert_eq!(refused.code, Some(78), "{refused:?}");
-    assert!(refused.err.contains("DEBUG=perhaps: must be true or false"), "{}", refused.err);
+    let refused = run(server(folder.path()).args(["--debug", "true"]));
+    assert_eq!(refused.code, Some(2), "a switch takes no value: {refused:?}");
 }
 
 /// Lines `NAME=value` of a sample file whose names are settings, as they go into a settings file.
@@ -249,7 +250,7 @@ fn the_help_names_every_setting_with_its_default_and_its_variable() {
         ("backup-dir", "BACKUP_DIR", "backups"),
         ("tz", "TZ", ""),
         ("api-key-file", "API_KEY_FILE", ""),
-        ("debug", "DEBUG", "false"),
+        ("debug", "DEBUG", ""),
         ("log-level", "LOG_LEVEL", "info"),
         ("log-format", "LOG_FORMAT", "auto"),
         ("slow-query-ms", "SLOW_QUERY_MS", "250"),
@@ -284,14 +285,93 @@ fn the_help_names_every_setting_with_its_default_and_its_variable() {
         ("rate-limit-heartrate-batch", "RATE_LIMIT_HEARTRATE_BATCH", "60/hour"),
         ("rate-limit-unauthenticated", "RATE_LIMIT_UNAUTHENTICATED", "120/minute"),
     ] {
-        // A switch that may do without its value has it in brackets.
-        let start = if flag == "debug" { format!("--{flag} [<") } else { format!("--{flag} <") };
+        let start = if flag == "debug" { "--debug".to_owned() } else { format!("--{flag} <") };
         let entry = words.split(&start).nth(1).unwrap_or_else(|| panic!("{flag} is missing"));
         let entry = entry.split(" --").next().unwrap();
         assert!(entry.contains(&format!("[env: {variable}]")), "{flag}: {entry}");
         assert!(default.is_empty() || entry.contains(&format!("[default: {default}]")), "{flag}: {entry}");
     }
     assert!(words.contains("API_KEY") && words.contains("--config <FILE>"));
+}
+
+#[test]
+fn without_a_command_the_help_is_printed_and_nothing_is_created() {
+    let folder = folder();
+    let ended = run(&mut program(folder.path()));
+    assert_eq!((ended.code, ended.out.as_str()), (Some(2), ""), "{ended:?}");
+    let help = misused(&["--help"]);
+    assert_eq!(help.code, Some(0));
+    for text in [&ended.err, &help.out] {
+        for command in ["serve", "backup", "restore", "import", "export", "check", "config", "key"] {
+            assert!(text.lines().any(|line| line.trim_start().starts_with(&format!("{command} "))), "{text}");
+        }
+        assert!(!text.contains("--port") && !text.contains("RATE_LIMIT"), "{text}");
+    }
+    assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none(), "nothing was created");
+}
+
+#[test]
+fn config_prints_every_setting_with_its_source_and_no_secret() {
+    let folder = folder();
+    std::fs::write(
+        folder.path().join(".env"),
+        "API_KEY=hush-hush-hush-hush\nBEDTIME=22:30\nPORT=9001\nHOST=\n",
+    )
+    .unwrap();
+    let config = |args: &[&str]| {
+        let mut command = program(folder.path());
+        let ended = run(command.arg("config").args(args).args(["--log-level", "debug"]).env("PORT", "9000"));
+        assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
+        ended.out
+    };
+    let json: Value = serde_json::from_str(&config(&["--json"])).expect("JSON");
+    for (name, value, source) in [
+        ("API_KEY", "(redacted)", ".env"),
+        ("BEDTIME", "22:30", ".env"),
+        ("PORT", "9000", "environment"),
+        ("LOG_LEVEL", "debug", "flag"),
+        ("DEBUG", "false", "default"),
+        ("HOST", "127.0.0.1", "default"),
+        ("RATE_LIMIT_READ", "600/minute", "default"),
+        ("DATABASE_URL", "sqlite:///data/coffee.db", "default"),
+    ] {
+        assert_eq!(json[name], serde_json::json!({"value": value, "source": source}), "{name}: {json}");
+    }
+    let text = config(&[]);
+    assert!(!text.contains("hush-hush") && !json.to_string().contains("hush-hush"), "{text}");
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let lines: Vec<String> = text.lines().map(words).collect();
+    assert!(lines.contains(&"PORT 9000 environment".to_owned()), "{text}");
+    assert_eq!(
+        json.as_object().unwrap().len(),
+        lines.len() - 2,
+        "a line for each, a header and a rule: {text}"
+    );
+
+    assert_eq!(config(&["BEDTIME"]), "22:30\n", "one setting alone, for scripts");
+    assert_eq!(config(&["API_KEY"]), "(redacted)\n");
+    assert_eq!(config(&["API_KEY", "--show-secrets"]), "hush-hush-hush-hush\n");
+    let unknown = run(program(folder.path()).args(["config", "COLOUR"]));
+    assert_eq!(unknown.code, Some(2), "{unknown:?}");
+    assert!(unknown.err.contains("COLOUR"), "{unknown:?}");
+    let invalid = run(program(folder.path()).arg("config").env("PORT", "many"));
+    assert_eq!(invalid.code, Some(78), "{invalid:?}");
+    assert!(invalid.err.starts_with("coffee-tracker: 1 invalid setting:\n"), "{invalid:?}");
+}
+
+#[test]
+fn config_names_the_file_of_the_key_that_serve_uses() {
+    let folder = folder();
+    let key_file = |variables: &[(&str, &str)]| {
+        let mut command = program(folder.path());
+        run(command.args(["config", "API_KEY_FILE"]).envs(variables.iter().copied())).out
+    };
+    assert_eq!(key_file(&[]), "data/coffee.key\n");
+    assert_eq!(key_file(&[("API_KEY_FILE", "other.key")]), "other.key\n");
+    assert_eq!(key_file(&[("API_KEY", "hush-hush-hush-hush")]), "\n", "no file is used");
+    std::fs::create_dir(folder.path().join("credentials")).unwrap();
+    std::fs::write(folder.path().join("credentials/api_key"), "ct_0123456789abcdef\n").unwrap();
+    assert_eq!(key_file(&[("CREDENTIALS_DIRECTORY", "credentials")]), "credentials/api_key\n");
 }
 
 #[test]

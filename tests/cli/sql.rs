@@ -173,6 +173,6 @@ fn commands_of_the_prompt_list_and_describe_and_an_unknown_one_is_told_what_ther
     assert_says(
         &run_in(folder.path(), &["sql", ".dump"]),
         1,
-        "there is no command .dump: this prompt has .tables, .schema, .help and .quit; everything else is SQL",
+        "unknown command .dump: use .tables, .schema, .help, .quit or SQL",
     );
 }

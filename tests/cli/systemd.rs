@@ -195,7 +195,7 @@ fn the_journal_hears_of_a_failure_as_of_an_error_line_by_line() {
     assert_eq!(ended.code, Some(78), "{ended:?}");
     assert_eq!(ended.err.lines().count(), 3, "{}", ended.err);
     assert!(ended.err.lines().all(|line| line.starts_with("<3>")), "{}", ended.err);
-    assert!(run(&mut plain).err.starts_with("coffee-tracker: 2 settings do not fit:"));
+    assert!(run(&mut plain).err.starts_with("coffee-tracker: 2 invalid settings:"));
 }
 
 #[test]

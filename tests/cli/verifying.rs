@@ -48,7 +48,7 @@ fn a_sound_backup_is_described() {
 fn the_newest_backup_is_found_by_its_name_and_none_of_a_time_to_come() {
     let folder = with_backup();
     let newest = || run_in(folder.path(), &["verify", "--newest"]);
-    assert_says(&newest(), 1, "there is no backup: backups is missing");
+    assert_says(&newest(), 1, "there is no backup: the folder backups does not exist");
     let backups = folder.path().join("backups");
     fs::create_dir(&backups).unwrap();
     fs::write(backups.join("coffee_today.db"), "no backup named this").unwrap();

@@ -1,9 +1,8 @@
-//! `check`: is this installation fit to be relied on? A line for each thing looked at, with what
-//! to do about it. Nothing is changed.
+//! `check`: reports whether the installation is secure and reliable, and how to fix what is not. Changes nothing.
 
 mod data;
+mod installation;
 mod keys;
-mod place;
 
 use std::fmt;
 use std::path::Path;
@@ -13,80 +12,76 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::commands::{Failure, counted, print};
-use crate::config::{RawSettings, Settings};
+use crate::config::{Settings, SettingsArgs};
 use crate::domain::time::Timestamp;
 use crate::fs::privileges::Identity;
 
-/// How to say it.
+/// Arguments of `check`.
 #[derive(Args, Debug)]
 pub struct CheckArgs {
-    /// Say it as a JSON array, an object for each thing
+    /// Print a JSON array with an object per finding
     #[arg(long)]
     json: bool,
 
     #[command(flatten)]
-    settings: RawSettings,
+    settings: SettingsArgs,
 }
 
-/// How things are.
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum State {
-    /// As it should be.
+enum Severity {
     Ok,
-    /// It may be meant so.
+    /// A setting that may be intentional.
     Advice,
-    /// Something must be done.
+    /// A problem to fix.
     Must,
 }
 
-impl fmt::Display for State {
+impl fmt::Display for Severity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Self::Ok => "ok",
-            Self::Advice => "advice",
-            Self::Must => "MUST",
+            Self::Ok => "OK:",
+            Self::Advice => "WARN:",
+            Self::Must => "FAIL:",
         })
     }
 }
 
-/// What was found about one thing, and what to do about it.
+/// Result of one check, with the action to take.
 #[derive(Debug, Serialize)]
 struct Finding {
-    state: State,
+    state: Severity,
     about: &'static str,
     finding: String,
 }
 
 fn ok(about: &'static str, finding: impl Into<String>) -> Finding {
-    Finding { state: State::Ok, about, finding: finding.into() }
+    Finding { state: Severity::Ok, about, finding: finding.into() }
 }
 
 fn advice(about: &'static str, finding: impl Into<String>) -> Finding {
-    Finding { state: State::Advice, about, finding: finding.into() }
+    Finding { state: Severity::Advice, about, finding: finding.into() }
 }
 
 fn must(about: &'static str, finding: impl Into<String>) -> Finding {
-    Finding { state: State::Must, about, finding: finding.into() }
+    Finding { state: Severity::Must, about, finding: finding.into() }
 }
 
-/// Looks at everything and says what it found. `config` is the file that settings were read from.
-///
-/// # Errors
-/// That something must be done.
-pub fn run(args: CheckArgs, config: &Path) -> Result<(), Failure> {
-    let settings = args.settings.check(|name| std::env::var(name).ok())?;
+/// Runs all checks and prints their findings. `config` is the file that settings were read from.
+pub fn run(args: &CheckArgs, config: &Path) -> Result<(), Failure> {
+    let settings = args.settings.validate(|name| std::env::var(name).ok())?;
     let now = Timestamp::from(SystemTime::now());
-    let database = &settings.place.database;
+    let database = &settings.common.database;
     let findings = match database.try_exists() {
         Ok(_) => everything(&settings, config, now)?,
-        // All that lies there would seem not to be there.
+        // Without access to the folder, every file in it would appear to be missing.
         Err(e) => {
-            let sentence = format!("{} cannot be looked at: {e}: run this with sudo", database.display());
+            let sentence = format!("cannot access {}: {e}: run this command with sudo", database.display());
             let mut findings = vec![must("files", sentence)];
-            findings.extend(place::settings(&settings));
-            findings.push(place::connections(&settings));
-            findings.extend([place::clock(), place::unit()]);
+            findings.extend(installation::settings(&settings));
+            findings.push(installation::connections(&settings));
+            findings.extend([installation::clock(), installation::unit()]);
             findings
         }
     };
@@ -95,34 +90,34 @@ pub fn run(args: CheckArgs, config: &Path) -> Result<(), Failure> {
         print(&all)?;
     } else {
         for Finding { state, about, finding } in &findings {
-            print(&format!("{state:<7} {about:<13} {finding}"))?;
+            print(&format!("{state:<5} {about:<11} {finding}"))?;
         }
     }
-    match findings.iter().filter(|finding| finding.state == State::Must).count() {
+    match findings.iter().filter(|finding| finding.state == Severity::Must).count() {
         0 => Ok(()),
-        n => Err(Failure::Failed(format!("{} must be seen to", counted(n as u64, "thing")))),
+        n => Err(Failure::Failed(format!("found {}", counted(n as u64, "problem")))),
     }
 }
 
 fn everything(settings: &Settings, config: &Path, now: Timestamp) -> Result<Vec<Finding>, Failure> {
-    let database = &settings.place.database;
-    // What only the caller may read, as the key, is looked at as the caller.
-    let mut findings = place::key(settings, now);
+    let database = &settings.common.database;
+    // The key may be readable only by the caller, so it is checked before the switch to the owner.
+    let mut findings = installation::key(settings, now);
     findings.extend(keys::config(settings, config));
-    findings.extend(place::settings(settings));
-    findings.push(place::connections(settings));
-    findings.extend(place::files(settings));
+    findings.extend(installation::settings(settings));
+    findings.push(installation::connections(settings));
+    findings.extend(installation::files(settings));
     let identity = Identity::of_owner(database).map_err(anyhow::Error::from)?;
     findings.extend(keys::named(database, now));
     findings.extend(data::database(database, now));
-    findings.extend(data::backups(&settings.place, &identity, now));
+    findings.extend(data::backups(&settings.common, &identity, now));
     findings.push(data::disk(database));
-    findings.extend([place::clock(), place::unit()]);
+    findings.extend([installation::clock(), installation::unit()]);
     Ok(findings)
 }
 
-/// A time span in its largest unit: `3 hours`.
-fn ago(micros: i64) -> String {
+/// Formats a time span in its largest unit: `3 hours`.
+fn format_age(micros: i64) -> String {
     let seconds = (micros / 1_000_000).unsigned_abs();
     match seconds {
         0..120 => counted(seconds, "second"),

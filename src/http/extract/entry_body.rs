@@ -206,7 +206,7 @@ pub struct RejectedReading {
 
 impl FromBody for ReadingBatch {
     fn max_bytes(app: &App) -> u64 {
-        app.settings.max_body.max(MAX_BATCH_BYTES)
+        app.settings.max_body_bytes.max(MAX_BATCH_BYTES)
     }
 
     fn from_body(body: &[u8], check: &ValidationContext<'_>) -> Result<Self, ValidationErrors> {

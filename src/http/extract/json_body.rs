@@ -36,7 +36,7 @@ pub struct JsonBody<T>(pub T);
 pub trait FromBody: Send + Sized + 'static {
     /// Returns the maximum size in bytes.
     fn max_bytes(app: &App) -> u64 {
-        app.settings.max_body
+        app.settings.max_body_bytes
     }
 
     /// Parses and validates a body.

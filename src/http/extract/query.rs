@@ -111,13 +111,13 @@ impl<'a> QueryFields<'a> {
     }
 
     fn timestamp(&mut self, name: &str) -> Option<Timestamp> {
-        let zone = &self.app.settings.place.zone;
+        let zone = &self.app.settings.common.zone;
         self.parse(name, |text| zone.parse(text))
     }
 
     fn required_timestamp(&mut self, name: &str) -> Option<Timestamp> {
         let field = self.get(name);
-        self.validator.parse(name, &field, |text| self.app.settings.place.zone.parse(text))
+        self.validator.parse(name, &field, |text| self.app.settings.common.zone.parse(text))
     }
 
     /// Parses `since` and `until`.

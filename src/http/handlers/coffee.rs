@@ -135,11 +135,11 @@ pub struct CoffeeToday {
 #[utoipa::path(get, path = "/coffee/today", operation_id = "coffee_today", tag = "coffee", responses((status = 200, description = "Today's total and its assessment", body = CoffeeToday)))]
 #[rocket::get("/coffee/today")]
 pub async fn today(app: &State<SharedApp>) -> JsonResult {
-    let zone = &app.settings.place.zone;
+    let zone = &app.settings.common.zone;
     let date = zone.date(app.clock.now());
     let (start, end) = zone.day(date);
     let total = app.store.caffeine_between(start, end).await?;
-    let recommended_max = app.settings.rules.recommended_daily_caffeine_mg;
+    let recommended_max = app.settings.entry_limits.recommended_daily_caffeine_mg;
     JsonResponse::ok(&CoffeeToday {
         date,
         total_caffeine_mg: round2(total.total_mg),
@@ -171,7 +171,7 @@ struct DailyTotals {
 
 impl DailyTotals {
     async fn read(app: &App, count: u16) -> Result<Self, ApiError> {
-        let zone = &app.settings.place.zone;
+        let zone = &app.settings.common.zone;
         let today = zone.date(app.clock.now());
         let (start, _) = zone.day(today.minus_days(u32::from(count) - 1));
         let (_, end) = zone.day(today);
@@ -328,7 +328,7 @@ pub enum CoffeeStatsOrNone {
 pub async fn stats(app: &State<SharedApp>, query: Query<DaysQuery>) -> JsonResult {
     let days = query.0.days;
     let (since, until) = rolling_window(app.clock.now(), days);
-    match app.store.coffee_stats(since, until, app.settings.place.zone.clone()).await? {
+    match app.store.coffee_stats(since, until, app.settings.common.zone.clone()).await? {
         Some(stats) => JsonResponse::ok(&CoffeeStatsBody::new(days, stats)),
         None => JsonResponse::ok(&NoData::of("coffee", days)),
     }

@@ -100,7 +100,7 @@ impl Download {
             EntryKind::Coffee => "coffee",
             EntryKind::HeartRate => "heartrate",
         };
-        let today = app.settings.place.zone.date(app.clock.now()).to_string().replace('-', "");
+        let today = app.settings.common.zone.date(app.clock.now()).to_string().replace('-', "");
         let file_name = format!("{name}_{today}.{}", query.format.extension());
         let extract = ExportFilter { kind, since: query.since, until: query.until };
         let chunks = match caller.is_head {

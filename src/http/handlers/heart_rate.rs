@@ -384,7 +384,7 @@ pub async fn correlation(app: &State<SharedApp>, query: Query<CorrelationQuery>)
         hours_after: query.hours_after,
         context: query.context,
         max_pairs: usize::from(query.limit),
-        zone: app.settings.place.zone.clone(),
+        zone: app.settings.common.zone.clone(),
         kinetics: app.settings.profile.kinetics,
     };
     JsonResponse::ok(&app.store.correlation(params).await?)

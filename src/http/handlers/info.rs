@@ -56,12 +56,12 @@ struct Endpoint {
 #[rocket::get("/info")]
 pub fn info(app: &State<SharedApp>, endpoints: &State<EndpointList>) -> JsonResult {
     let settings = &app.settings;
-    let rules = &settings.rules;
+    let rules = &settings.entry_limits;
     JsonResponse::ok(&Info {
         name: "Coffee Tracker",
         version: VERSION,
-        timezone: settings.place.zone.name().to_owned(),
-        rate_limits: settings.rates.map(|rates| {
+        timezone: settings.common.zone.name().to_owned(),
+        rate_limits: settings.rate_limits.map(|rates| {
             LimitClass::ALL.iter().zip(rates).map(|(class, rate)| (class.name(), rate.text())).collect()
         }),
         validation: Validation {
@@ -72,7 +72,7 @@ pub fn info(app: &State<SharedApp>, endpoints: &State<EndpointList>) -> JsonResu
             max_coffee_type_length: MAX_COFFEE_TYPE,
             max_context_length: MAX_CONTEXT,
             max_notes_length: MAX_NOTES,
-            max_request_body_bytes: settings.max_body,
+            max_request_body_bytes: settings.max_body_bytes,
             max_clock_drift_minutes: CLOCK_DRIFT / MINUTE,
         },
         endpoints: endpoints

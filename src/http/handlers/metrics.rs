@@ -55,7 +55,7 @@ struct EntryGauges {
 impl EntryGauges {
     async fn read(app: &App) -> Self {
         let now = app.clock.now();
-        let (start, end) = app.settings.place.zone.day(app.settings.place.zone.date(now));
+        let (start, end) = app.settings.common.zone.day(app.settings.common.zone.date(now));
         let overview = app.store.overview().await.unwrap_or_default();
         let kinetics = app.settings.profile.kinetics;
         let doses = app.store.intake((now.minus(kinetics.lookback_micros()), now.plus(1)), now, 0).await;

@@ -1,10 +1,10 @@
-//! The rate limits: a class for every kind of route, each with its setting.
+//! Rate limits: the classes of requests and their settings.
 
 use std::time::Duration;
 
 use clap::Args;
 
-/// What kind of request is counted together.
+/// Class of requests that share a rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LimitClass {
     Open,
@@ -17,73 +17,72 @@ pub enum LimitClass {
     HeartrateWrite,
     HeartrateChange,
     HeartrateBatch,
-    /// Requests that need a key and have no valid one, whatever they ask for.
+    /// Requests that need a key and have no valid one, whatever their route.
     Unauthenticated,
 }
 
-/// So many requests in so much time.
+/// Number of requests allowed in a period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// 1 or more.
+    /// At least 1.
     pub requests: u32,
     pub per: Duration,
 }
 
-/// The limits as text.
+/// Rate limits as text.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Rate limits, per client and key (requests/second, /minute, /hour or /day)")]
-pub struct RawLimits {
-    /// Limit requests at all
+#[command(next_help_heading = "Rate limits, per client and key (N/second, N/minute, N/hour or N/day)")]
+pub struct RateLimitArgs {
+    /// Enable rate limits
     #[arg(long, env = "RATE_LIMIT_ENABLED", hide_env_values = true, default_value = "true")]
     pub rate_limit_enabled: String,
 
-    /// Open pages, and whatever is not found
+    /// Limit for public pages and unknown paths
     #[arg(long, env = "RATE_LIMIT_OPEN", hide_env_values = true, default_value = "30/minute")]
     pub rate_limit_open: String,
 
-    /// /health
+    /// Limit for /health
     #[arg(long, env = "RATE_LIMIT_HEALTH", hide_env_values = true, default_value = "60/minute")]
     pub rate_limit_health: String,
 
-    /// /info
+    /// Limit for /info
     #[arg(long, env = "RATE_LIMIT_INFO", hide_env_values = true, default_value = "10/minute")]
     pub rate_limit_info: String,
 
-    /// Static files
+    /// Limit for static files
     #[arg(long, env = "RATE_LIMIT_STATIC", hide_env_values = true, default_value = "600/minute")]
     pub rate_limit_static: String,
 
-    /// Reading coffees, heart rates and metrics
+    /// Limit for reading coffees, heart rates and metrics
     #[arg(long, env = "RATE_LIMIT_READ", hide_env_values = true, default_value = "600/minute")]
     pub rate_limit_read: String,
 
-    /// Logging coffees
+    /// Limit for logging coffees
     #[arg(long, env = "RATE_LIMIT_COFFEE_WRITE", hide_env_values = true, default_value = "100/hour")]
     pub rate_limit_coffee_write: String,
 
-    /// Changing and deleting coffees
+    /// Limit for changing and deleting coffees
     #[arg(long, env = "RATE_LIMIT_COFFEE_CHANGE", hide_env_values = true, default_value = "60/hour")]
     pub rate_limit_coffee_change: String,
 
-    /// Logging heart rates
+    /// Limit for logging heart rates
     #[arg(long, env = "RATE_LIMIT_HEARTRATE_WRITE", hide_env_values = true, default_value = "200/hour")]
     pub rate_limit_heartrate_write: String,
 
-    /// Changing and deleting heart rates
+    /// Limit for changing and deleting heart rates
     #[arg(long, env = "RATE_LIMIT_HEARTRATE_CHANGE", hide_env_values = true, default_value = "120/hour")]
     pub rate_limit_heartrate_change: String,
 
-    /// Logging heart rates in batches
+    /// Limit for batches of heart rates
     #[arg(long, env = "RATE_LIMIT_HEARTRATE_BATCH", hide_env_values = true, default_value = "60/hour")]
     pub rate_limit_heartrate_batch: String,
 
-    /// Requests that need a key and have no valid one
+    /// Limit for requests that need a key and have no valid one
     #[arg(long, env = "RATE_LIMIT_UNAUTHENTICATED", hide_env_values = true, default_value = "120/minute")]
     pub rate_limit_unauthenticated: String,
 }
 
 impl LimitClass {
-    /// How many classes there are.
     pub const COUNT: usize = 11;
 
     /// Every class, in the order of its index.
@@ -101,12 +100,12 @@ impl LimitClass {
         Self::Unauthenticated,
     ];
 
-    /// Its place in [`LimitClass::ALL`].
+    /// Returns the position in [`LimitClass::ALL`].
     pub const fn index(self) -> usize {
         self as usize
     }
 
-    /// Its name in headers, metrics and `/info`.
+    /// Returns the name used in headers, metrics and `/info`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Open => "open",
@@ -124,8 +123,8 @@ impl LimitClass {
     }
 }
 
-impl RawLimits {
-    /// Each class with its setting's name and text.
+impl RateLimitArgs {
+    /// Returns each class with the name and text of its setting.
     pub fn by_class(&self) -> [(LimitClass, &'static str, &str); LimitClass::COUNT] {
         [
             (LimitClass::Open, "RATE_LIMIT_OPEN", &self.rate_limit_open),
@@ -144,10 +143,7 @@ impl RawLimits {
 }
 
 impl Rate {
-    /// Reads `100/hour`.
-    ///
-    /// # Errors
-    /// A phrase that says what would be right.
+    /// Parses a rate such as `100/hour`. The error describes the valid form.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         const FORM: &str = "must be a rate such as 100/hour (or /second, /minute, /day)";
         let (requests, unit) = text.split_once('/').ok_or(FORM)?;
@@ -162,7 +158,7 @@ impl Rate {
         Ok(Self { requests, per: Duration::from_secs(seconds) })
     }
 
-    /// As it is written in a setting.
+    /// Formats the rate as in a setting.
     pub fn text(self) -> String {
         let unit = match self.per.as_secs() {
             1 => "second",

@@ -1,0 +1,161 @@
+//! Definition of every setting: flag, variable, default and help. Values stay text until they are validated.
+
+use std::convert::Infallible;
+
+use clap::Args;
+
+use crate::config::rate_limits::RateLimitArgs;
+
+/// Settings that every command has, as text.
+#[derive(Args, Clone, Debug)]
+pub struct CommonArgs {
+    /// Database file: sqlite:///relative/path, sqlite:////absolute/path, or a plain path
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, default_value = "sqlite:///data/coffee.db")]
+    pub database_url: String,
+
+    /// Backup folder
+    #[arg(long, env = "BACKUP_DIR", hide_env_values = true, default_value = "backups")]
+    pub backup_dir: String,
+
+    /// Time zone for calendar days, such as Europe/Berlin; empty uses the time zone of this machine
+    #[arg(long, env = "TZ", hide_env_values = true, default_value = "")]
+    pub tz: String,
+}
+
+/// Limits for entries that the server and `import` accept, as text.
+#[derive(Args, Clone, Debug)]
+pub struct EntryLimitArgs {
+    /// Maximum dose of a coffee, mg
+    #[arg(long, env = "MAX_CAFFEINE_MG", hide_env_values = true, default_value = "1000")]
+    pub max_caffeine_mg: String,
+
+    /// Minimum heart rate, bpm
+    #[arg(long, env = "MIN_HEART_RATE_BPM", hide_env_values = true, default_value = "30")]
+    pub min_heart_rate_bpm: String,
+
+    /// Maximum heart rate, bpm
+    #[arg(long, env = "MAX_HEART_RATE_BPM", hide_env_values = true, default_value = "250")]
+    pub max_heart_rate_bpm: String,
+}
+
+/// All settings as text, from flags, the environment or `.env`.
+#[derive(Args, Clone, Debug)]
+pub struct SettingsArgs {
+    /// Address to listen on; 0.0.0.0 for all interfaces
+    #[arg(long, env = "HOST", hide_env_values = true, default_value = "127.0.0.1")]
+    pub host: String,
+
+    /// Port to listen on; 0 for any free port
+    #[arg(long, env = "PORT", hide_env_values = true, default_value = "8000")]
+    pub port: String,
+
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// File with the API key
+    ///
+    /// API_KEY takes precedence over it. Without either, the systemd credential `api_key` is used, or else a
+    /// random key, which the first start creates beside the database.
+    #[arg(long, env = "API_KEY_FILE", hide_env_values = true, default_value = "")]
+    pub api_key_file: String,
+
+    /// Accept weak and published API keys (for development only)
+    ///
+    /// Other programs use a variable DEBUG as well, so values other than true and false are ignored.
+    #[arg(long, env = "DEBUG", hide_env_values = true, value_parser = debug_switch)]
+    pub debug: bool,
+
+    /// Minimum log level: debug, info, warning, error or critical
+    #[arg(long, env = "LOG_LEVEL", hide_env_values = true, default_value = "info")]
+    pub log_level: String,
+
+    /// Log format: auto (journald under systemd, otherwise text), text, json or journald
+    #[arg(long, env = "LOG_FORMAT", hide_env_values = true, default_value = "auto")]
+    pub log_format: String,
+
+    /// Log queries that take longer than this as warnings, milliseconds
+    #[arg(long, env = "SLOW_QUERY_MS", hide_env_values = true, default_value = "250")]
+    pub slow_query_ms: String,
+
+    /// Allowed host names (Host header), comma-separated; `*.` matches any prefix, `*` any name. Local names
+    /// and private addresses are always allowed
+    #[arg(long, env = "ALLOWED_HOSTS", hide_env_values = true, default_value = "")]
+    pub allowed_hosts: String,
+
+    /// Origins allowed to call the API from a browser, comma-separated, such as https://home.example; `*` for any
+    #[arg(long, env = "CORS_ORIGINS", hide_env_values = true, default_value = "")]
+    pub cors_origins: String,
+
+    /// Networks of proxies whose X-Forwarded-For header is trusted, comma-separated, such as 127.0.0.0/8
+    #[arg(long, env = "TRUSTED_PROXIES", hide_env_values = true, default_value = "")]
+    pub trusted_proxies: String,
+
+    /// Serve /metrics without a key
+    #[arg(long, env = "METRICS_PUBLIC", hide_env_values = true, default_value = "false")]
+    pub metrics_public: String,
+
+    /// Send security headers with every response
+    #[arg(long, env = "SECURITY_HEADERS", hide_env_values = true, default_value = "true")]
+    pub security_headers: String,
+
+    /// Maximum size of a request body, bytes (8 MiB for a batch of heart rates)
+    #[arg(long, env = "MAX_REQUEST_BODY_BYTES", hide_env_values = true, default_value = "1048576")]
+    pub max_request_body_bytes: String,
+
+    /// Time limit for receiving a request (headers and body), seconds
+    #[arg(long, env = "REQUEST_TIMEOUT_SECONDS", hide_env_values = true, default_value = "20")]
+    pub request_timeout_seconds: String,
+
+    /// Time limit for receiving the headers of a request, seconds
+    #[arg(long, env = "HEADER_TIMEOUT_SECONDS", hide_env_values = true, default_value = "10")]
+    pub header_timeout_seconds: String,
+
+    /// Time limit for an idle connection, seconds
+    #[arg(long, env = "IDLE_TIMEOUT_SECONDS", hide_env_values = true, default_value = "30")]
+    pub idle_timeout_seconds: String,
+
+    /// Maximum number of connections; beyond it, a new connection closes the least recently used one
+    #[arg(long, env = "MAX_CONNECTIONS", hide_env_values = true, default_value = "256")]
+    pub max_connections: String,
+
+    #[command(flatten)]
+    pub entry_limits: EntryLimitArgs,
+
+    /// Recommended daily caffeine limit, mg
+    #[arg(long, env = "RECOMMENDED_DAILY_CAFFEINE_MG", hide_env_values = true, default_value = "400")]
+    pub recommended_daily_caffeine_mg: String,
+
+    /// Your bedtime, local time
+    #[arg(long, env = "BEDTIME", hide_env_values = true, default_value = "23:00")]
+    pub bedtime: String,
+
+    /// Caffeine half-life, hours: about 5 for an average adult, 3.5 for smokers, 8 in pregnancy or with oral
+    /// contraceptives
+    #[arg(long, env = "CAFFEINE_HALF_LIFE_HOURS", hide_env_values = true, default_value = "5")]
+    pub caffeine_half_life_hours: String,
+
+    /// Maximum caffeine in the body at bedtime that does not disturb sleep, mg (studies disagree)
+    #[arg(long, env = "SLEEP_THRESHOLD_MG", hide_env_values = true, default_value = "50")]
+    pub sleep_threshold_mg: String,
+
+    /// Your usual dose, mg; empty uses the median of the latest 50 coffees
+    #[arg(long, env = "USUAL_DOSE_MG", hide_env_values = true, default_value = "")]
+    pub usual_dose_mg: String,
+
+    #[command(flatten)]
+    pub rate_limits: RateLimitArgs,
+}
+
+/// Parses a boolean as settings write it.
+pub fn parse_bool(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Some(true),
+        "false" | "0" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "clap expects a `Result`")]
+fn debug_switch(text: &str) -> Result<bool, Infallible> {
+    Ok(parse_bool(text) == Some(true))
+}

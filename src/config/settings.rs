@@ -1,0 +1,87 @@
+//! Validated settings.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::config::rate_limits::{LimitClass, Rate};
+use crate::domain::advice::CaffeineProfile;
+use crate::domain::calendar::Zone;
+use crate::domain::limits::EntryLimits;
+
+/// Validated settings that every command has.
+#[derive(Clone, Debug)]
+pub struct CommonSettings {
+    pub database: PathBuf,
+    pub backups: PathBuf,
+    pub zone: Zone,
+}
+
+/// Format of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For humans.
+    Text,
+    /// One JSON object per line.
+    Json,
+    /// Each line begins with a priority that journald reads.
+    Journald,
+}
+
+/// Source of the owner's API key.
+#[derive(Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// Value of `API_KEY`.
+    Given(String),
+    /// File that must exist.
+    File(PathBuf),
+    /// File that is created with a random key when it is missing.
+    Generated(PathBuf),
+}
+
+/// All settings, validated.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub host: IpAddr,
+    pub port: u16,
+    pub common: CommonSettings,
+    pub key: KeySource,
+    pub debug: bool,
+    pub log: LogSettings,
+    pub slow_query: Duration,
+    pub allowed_hosts: Vec<String>,
+    pub cors_origins: Vec<String>,
+    pub trusted_proxies: Vec<IpNet>,
+    pub metrics_public: bool,
+    pub security_headers: bool,
+    pub max_body_bytes: u64,
+    pub request_timeout: Duration,
+    pub header_timeout: Duration,
+    pub idle_timeout: Duration,
+    pub max_connections: usize,
+    pub entry_limits: EntryLimits,
+    pub profile: CaffeineProfile,
+    /// `None` when rate limits are disabled.
+    pub rate_limits: Option<[Rate; LimitClass::COUNT]>,
+    /// Warnings about variables that are ignored.
+    pub warnings: Vec<String>,
+}
+
+/// Log level and format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    pub level: tracing::Level,
+    pub format: LogFormat,
+}
+
+impl std::fmt::Debug for KeySource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Given(_) => f.write_str("Given(…)"),
+            Self::File(path) => write!(f, "File({})", path.display()),
+            Self::Generated(path) => write!(f, "Generated({})", path.display()),
+        }
+    }
+}

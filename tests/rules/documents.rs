@@ -16,7 +16,7 @@ fn defines(source: &str, item: &str) -> bool {
             !next.is_some_and(|c| c.is_alphanumeric() || c == '_')
         })
     };
-    KEYWORDS.iter().any(|keyword| is_defined(&keyword))
+    KEYWORDS.iter().any(is_defined)
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn drop_triggers(database: &Path) -> Result<()> {
     let connection = Connection::open(database)?;
     let mut query = connection.prepare("select name from sqlite_schema where type = 'trigger'")?;
     let names: Vec<String> = query.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    ensure!(names.len() == 3, "the triggers that count are {names:?}");
+    ensure!(names.len() == 6, "the triggers that count are {names:?}");
     drop(query);
     for name in names {
         connection.execute_batch(&format!("drop trigger {name}"))?;

@@ -91,7 +91,7 @@ fn as_json(found: &VerificationReport) -> Value {
         "file": found.path,
         "restorable": found.is_sound(),
         "reasons": found.reasons,
-        "differing_rollups": found.differing_rollups,
+        "miscounted": found.differing_rollups,
         "has_digests": found.has_digests,
         "schema_version": found.schema_version,
         "coffees": contents.map(|c| c.coffees),

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use crate::db::coffees::coffees_between;
 use crate::db::error::StoreError;
 use crate::db::idempotency::{IdempotencyKey, IdempotentOutcome, execute_once};
+use crate::db::packed_days::each_packed_day;
 use crate::db::reading_rows::{ReadingFilter, bpm};
 use crate::db::rollups::{RollupBuilder, each_count, fill_buckets, seek};
 use crate::db::store::{Cost, Store};
@@ -196,21 +197,20 @@ impl Store {
 
     /// Computes the correlation of coffees and heart rates in one pass in time order.
     pub async fn correlation(&self, params: CorrelationParams) -> Result<CorrelationResult, StoreError> {
-        self.read("correlation", Cost::Slow, move |c| {
-            let c = c.unchecked_transaction()?;
-            let c = &*c;
-            let drunk = coffees_between(c, params.doses_since(), params.until)?;
-            let doses: Vec<Dose> =
-                drunk.iter().map(|coffee| (coffee.timestamp, coffee.caffeine_mg)).collect();
-            let coffees = drunk.into_iter().filter(|coffee| coffee.timestamp >= params.since).collect();
-            let mut correlator = Correlator::new(&params, coffees, &doses);
-            if let Some((from, to)) = correlator.span() {
-                each_correlated(c, &params, from, to, |at, bpm| correlator.push_selected(at, bpm))?;
-            }
-            Ok(correlator.finish())
-        })
-        .await
+        self.read("correlation", Cost::Slow, move |c| correlate(&*c.unchecked_transaction()?, &params)).await
     }
+}
+
+/// Computes a correlation; see [`Store::correlation`].
+pub(super) fn correlate(c: &Connection, params: &CorrelationParams) -> rusqlite::Result<CorrelationResult> {
+    let coffees = coffees_between(c, params.doses_since(), params.until)?;
+    let doses: Vec<Dose> = coffees.iter().map(|coffee| (coffee.timestamp, coffee.caffeine_mg)).collect();
+    let coffees = coffees.into_iter().filter(|coffee| coffee.timestamp >= params.since).collect();
+    let mut correlator = Correlator::new(params, coffees, &doses);
+    if let Some((from, to)) = correlator.span() {
+        each_correlated(c, params, from, to, |at, bpm| correlator.push_selected(at, bpm))?;
+    }
+    Ok(correlator.finish())
 }
 
 fn insert(c: &Connection, new: &NewReading, now: Timestamp) -> rusqlite::Result<Reading> {
@@ -330,7 +330,8 @@ fn list(c: &Connection, filter: &ReadingFilter) -> rusqlite::Result<Vec<Reading>
     }
 }
 
-/// Passes the readings of a correlation to `each`, in time order. The period is under 285 years.
+/// Passes the readings of a correlation to `each`, in time order: from packed days where there are any, and
+/// otherwise from the rows.
 fn each_correlated(
     c: &Connection,
     params: &CorrelationParams,
@@ -338,6 +339,29 @@ fn each_correlated(
     end: Timestamp,
     mut each: impl FnMut(Timestamp, Bpm),
 ) -> rusqlite::Result<()> {
+    let mut done = start;
+    let is_included = |context: Option<&str>| params.includes(context);
+    each_packed_day(c, start, end, is_included, |day_start, day_end, readings| {
+        each_correlated_row(c, params, done, day_start, &mut each)?;
+        done = day_end;
+        let inside = |at: Timestamp| at >= start && at < end;
+        readings.iter().filter(|(at, _)| inside(*at)).for_each(|(at, bpm)| each(*at, *bpm));
+        Ok(())
+    })?;
+    each_correlated_row(c, params, done, end, &mut each)
+}
+
+/// Like [`each_correlated`], from the rows alone. The period is under 285 years.
+fn each_correlated_row(
+    c: &Connection,
+    params: &CorrelationParams,
+    start: Timestamp,
+    end: Timestamp,
+    each: &mut impl FnMut(Timestamp, Bpm),
+) -> rusqlite::Result<()> {
+    if start >= end {
+        return Ok(());
+    }
     let words = params.context.as_deref().into_iter().chain(params.excluded_contexts().iter().copied());
     let span = [start, end].map(|at| Value::from(at.micros()));
     let bound = span.into_iter().chain(words.map(|word| Value::from(word.to_owned())));

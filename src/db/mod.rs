@@ -13,6 +13,7 @@ pub mod idempotency;
 pub mod lock_file;
 pub mod open;
 pub mod open_files;
+pub mod packed_days;
 pub mod prune;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]

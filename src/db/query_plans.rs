@@ -22,6 +22,7 @@ const WHOLE_TABLE: &[(&str, &str)] = &[
     ("select coalesce(sum(count), 0) from heart_rate_blocks", "verification adds up every count"),
     ("select coalesce(sum(count), 0) from heart_rate_days", "verification adds up every count"),
     ("select coalesce(sum(count), 0) from heart_rate_hours", "verification adds up every count"),
+    ("select exists ( select 1 from heart_rate_packed_days", "verification looks at every packed day"),
     ("select (select count(*) from coffee_logs), (select", "verification and restore count all rows"),
     ("select count(*), min(timestamp), max(timestamp), (select count(*) from", "prune counts all rows"),
     ("select count(*) from (select id from coffee_logs not indexed limit 1)", "one row"),

@@ -1,15 +1,17 @@
 //! Rollups of the readings by day, by 32 days and by hour, for queries over years.
 //!
 //! Triggers maintain them (`sql/0002_heart_rate_counts.sql`). Bulk writers turn the triggers off on their
-//! connection and add to the rollups with [`RollupBuilder`] in the same transaction. [`differing_tables`]
-//! verifies the rollups; [`recount`] rebuilds them.
+//! connection and add to the rollups with [`RollupBuilder`] in the same transaction, which also marks packed
+//! days as pending. [`differing_tables`] verifies the rollups; [`recount`] rebuilds them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::config::DbConfig;
 use rusqlite::types::Value;
 use rusqlite::{Connection, params, params_from_iter};
 
+use crate::db::packed_days;
+use crate::db::packed_days::DayPacker;
 use crate::db::reading_rows::{ReadingFilter, bpm, each_reading, each_within};
 use crate::domain::grouped::Grouped;
 use crate::domain::heart_rate::Bpm;
@@ -25,8 +27,9 @@ const MAX_PENDING: usize = 20_000;
 /// First schema version with rollups.
 const SINCE_VERSION: i64 = 2;
 
-/// Names of the rollup tables.
-pub const TABLES: [&str; 3] = ["heart_rate_days", "heart_rate_blocks", "heart_rate_hours"];
+/// Names of the tables that are derived from the readings.
+pub const TABLES: [&str; 4] =
+    ["heart_rate_days", "heart_rate_blocks", "heart_rate_hours", packed_days::TABLE];
 
 /// Reports whether a database of this schema version has rollups.
 pub fn are_in(version: i64) -> bool {
@@ -86,10 +89,12 @@ impl RollupBuilder {
             "insert into heart_rate_blocks values (?, ?, ?, ?)
              on conflict do update set count = count + excluded.count",
         )?;
+        let mut changed_days = BTreeSet::new();
         for (context, counts) in days.into_entries() {
             let context = context.unwrap_or_default();
             let mut blocks: BTreeMap<(i64, u16), u64> = BTreeMap::new();
             for ((day, bpm), count) in counts {
+                changed_days.insert(day);
                 to_days.execute(params![day, context, bpm, count.cast_signed()])?;
                 *blocks.entry((day >> BLOCK_BITS, bpm)).or_insert(0) += count;
             }
@@ -107,7 +112,7 @@ impl RollupBuilder {
             let (count, sum) = (of.count.cast_signed(), of.sum.cast_signed());
             to_hours.execute(params![hour, count, sum, of.min, of.max])?;
         }
-        Ok(())
+        changed_days.into_iter().try_for_each(|day| packed_days::mark_pending(c, day))
     }
 }
 
@@ -124,7 +129,8 @@ impl Drop for EnableTriggersOnDrop<'_> {
 /// Rebuilds all rollups in bounded memory.
 pub fn recount(c: &Connection) -> rusqlite::Result<()> {
     c.execute_batch(
-        "delete from heart_rate_days; delete from heart_rate_blocks; delete from heart_rate_hours",
+        "delete from heart_rate_days; delete from heart_rate_blocks; delete from heart_rate_hours;
+         delete from heart_rate_packed_days",
     )?;
     let mut counter = RollupBuilder::default();
     let mut fault = Ok(());
@@ -141,6 +147,9 @@ pub fn recount(c: &Connection) -> rusqlite::Result<()> {
 pub fn differing_tables(c: &Connection) -> rusqlite::Result<Vec<&'static str>> {
     let mut audit = Audit::default();
     let (mut counter, mut block, mut total, mut fault) = (RollupBuilder::default(), None, 0_u64, Ok(()));
+    let (mut packer, mut day) = (DayPacker::default(), None);
+    // Schemas 2 and 3 have no packed days.
+    let is_packing = c.table_exists(Some("main"), packed_days::TABLE)?;
     each_within(c, i64::MIN, i64::MAX, |at, bpm, context| {
         let own = at.micros().div_euclid(DAY) >> BLOCK_BITS;
         if let Some(ended) = block.replace(own).filter(|block| *block != own)
@@ -150,8 +159,18 @@ pub fn differing_tables(c: &Connection) -> rusqlite::Result<Vec<&'static str>> {
         }
         counter.add(at, bpm, context);
         total += 1;
+        let own = at.micros().div_euclid(DAY);
+        if let Some(ended) = day.replace(own).filter(|day| is_packing && *day != own)
+            && fault.is_ok()
+        {
+            fault = audit.compare_packed(c, ended, &std::mem::take(&mut packer));
+        }
+        packer.add(at, bpm, context);
     })?;
     fault?;
+    if let Some(last) = day.filter(|_| is_packing) {
+        audit.compare_packed(c, last, &packer)?;
+    }
     if let Some(last) = block {
         audit.compare(c, last, counter)?;
     }
@@ -167,6 +186,9 @@ pub fn differing_tables(c: &Connection) -> rusqlite::Result<Vec<&'static str>> {
             wrong.push(table);
         }
     }
+    if audit.packed || (is_packing && packed_days::has_stray(c)?) {
+        wrong.push(packed_days::TABLE);
+    }
     Ok(wrong)
 }
 
@@ -176,9 +198,15 @@ struct Audit {
     days: bool,
     blocks: bool,
     hours: bool,
+    packed: bool,
 }
 
 impl Audit {
+    fn compare_packed(&mut self, c: &Connection, day: i64, packer: &DayPacker) -> rusqlite::Result<()> {
+        self.packed |= !packed_days::agrees(c, day, packer)?;
+        Ok(())
+    }
+
     /// Compares the rollups of one block.
     fn compare(&mut self, c: &Connection, block: i64, counted: RollupBuilder) -> rusqlite::Result<()> {
         let first = block * BLOCK;

@@ -141,7 +141,8 @@ impl Store {
         let files = Arc::new(OpenFiles::of(path, Arc::clone(&lock)).map_err(system)?);
         Ok(Self {
             path: path.clone(),
-            writer: Writer::start(connection, Arc::clone(&files)).map_err(system)?,
+            writer: Writer::start(connection, Arc::clone(&files), crate::db::packed_days::pack_pending)
+                .map_err(system)?,
             response_clock: Arc::new(response_clock),
             quick,
             quick_slots: Semaphore::new(options.quick_readers as usize),

@@ -39,8 +39,13 @@ const RESTART_EVERY: Duration = if cfg!(debug_assertions) { Duration::ZERO } els
 const RESTART_WAIT: Duration = Duration::from_millis(100);
 /// Interval at which an idle writer updates its heartbeat.
 const HEARTBEAT: Duration = Duration::from_millis(500);
+/// Pause of the idle work after a failure.
+const IDLE_PAUSE: Duration = Duration::from_secs(60);
 /// Age of the heartbeat from which the writer counts as dead.
 const SILENCE: Duration = Duration::from_secs(60);
+
+/// Work of an idle writer, in transactions of its own of a few milliseconds each.
+pub type IdleWork = fn(&Connection) -> rusqlite::Result<()>;
 
 /// Counters of the writer.
 #[derive(Debug, Default)]
@@ -133,8 +138,8 @@ where
 }
 
 impl Writer {
-    /// Starts the thread with its own connection.
-    pub fn start(connection: Connection, files: Arc<OpenFiles>) -> std::io::Result<Self> {
+    /// Starts the thread with its own connection. `idle` runs whenever no job has waited for half a second.
+    pub fn start(connection: Connection, files: Arc<OpenFiles>, idle: IdleWork) -> std::io::Result<Self> {
         let (queue, jobs) = sync_channel(QUEUE);
         let state = Arc::new(WriterState::default());
         let began = Instant::now();
@@ -147,9 +152,17 @@ impl Writer {
             }
         };
         connection.update_hook(Some(count)).map_err(std::io::Error::other)?;
-        let last_restart = began;
-        let worker =
-            Worker { connection, jobs, state: Arc::clone(&state), changed, files, began, last_restart };
+        let worker = Worker {
+            connection,
+            jobs,
+            state: Arc::clone(&state),
+            changed,
+            files,
+            idle,
+            next_idle: began,
+            began,
+            last_restart: began,
+        };
         let thread = std::thread::Builder::new().name("writer".into()).spawn(move || worker.run())?;
         Ok(Self { queue: Mutex::new(Some(queue)), state, thread: Mutex::new(Some(thread)), began })
     }
@@ -229,6 +242,9 @@ struct Worker {
     /// Entries added, changed or deleted since the last commit.
     changed: Arc<AtomicU64>,
     files: Arc<OpenFiles>,
+    idle: IdleWork,
+    /// Time from which idle work may run.
+    next_idle: Instant,
     began: Instant,
     /// Time of the last attempt to restart a large log.
     last_restart: Instant,
@@ -251,7 +267,9 @@ impl Worker {
                     self.bound_log();
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    self.displacement();
+                    if self.displacement().is_none() {
+                        self.run_idle_work();
+                    }
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -269,6 +287,21 @@ impl Worker {
         if !matches!(displacement, None | Some(Displacement::LogMissing)) {
             // Closing it could checkpoint into an unlinked file, or remove the log of another database.
             std::mem::forget(self.connection);
+        }
+    }
+
+    /// Runs the idle work, unless it failed recently.
+    fn run_idle_work(&mut self) {
+        if Instant::now() < self.next_idle {
+            return;
+        }
+        match (self.idle)(&self.connection) {
+            Ok(()) => {}
+            Err(e) if e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {}
+            Err(e) => {
+                tracing::warn!("the writer's idle work failed: {e}");
+                self.next_idle = Instant::now() + IDLE_PAUSE;
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -30,7 +31,7 @@ fn differing_rollups(folder: &Path, file: &str) -> Value {
     let found = run_in(folder, &["verify", "--json", file]);
     let found: Value = serde_json::from_str(&found.out).unwrap();
     assert_eq!((&found["restorable"], &found["reasons"]), (&json!(true), &json!([])), "{found}");
-    found["differing_rollups"].clone()
+    found["miscounted"].clone()
 }
 
 fn spoil(folder: &Path, file: &str) {
@@ -39,7 +40,8 @@ fn spoil(folder: &Path, file: &str) {
         .execute_batch(
             "update heart_rate_days set count = count + 1 where bpm = (select min(bpm) from heart_rate_days);
              delete from heart_rate_blocks where bpm = 60;
-             insert into heart_rate_hours values (7, 1, 60, 60, 60)",
+             insert into heart_rate_hours values (7, 1, 60, 60, 60);
+             update heart_rate_packed_days set readings = x'01' where day % 20 = 0",
         )
         .unwrap();
 }
@@ -58,8 +60,8 @@ fn an_older_file_is_counted_when_it_is_first_opened_after_a_backup_and_when_it_i
     assert_eq!(fs::read_dir(folder.path().join("backups")).unwrap().count(), 1, "of the older file");
     let log = served.process.err.text();
     let (begun, done) = (
-        "the database has schema 1: backing it up, then bringing it to 3",
-        "the database has schema 3 seconds=",
+        "the database has schema 1: backing it up, then bringing it to 4",
+        "the database has schema 4 seconds=",
     );
     assert!(log.find(begun) < log.find(done) && log.contains(begun), "{log}");
     assert_eq!(served.client().post("/heartrate/", r#"{"bpm": 199}"#).status, 201);
@@ -109,7 +111,7 @@ fn wrong_counts_are_said_with_what_to_do_and_mended_by_a_recount_or_a_restore() 
         spoil(folder.path(), file);
         assert_eq!(
             differing_rollups(folder.path(), file),
-            json!(["heart_rate_days", "heart_rate_blocks", "heart_rate_hours"])
+            json!(["heart_rate_days", "heart_rate_blocks", "heart_rate_hours", "heart_rate_packed_days"])
         );
         let said = run_in(folder.path(), &["verify", file]);
         assert_says(&said, 1, "1 file with wrong rollups: rebuild them with `coffee-tracker recount`");
@@ -132,4 +134,32 @@ fn wrong_counts_are_said_with_what_to_do_and_mended_by_a_recount_or_a_restore() 
     }
     let nowhere = crate::helpers::folder();
     assert_says(&run_in(nowhere.path(), &["recount"]), 78, "there is no database at coffee.db");
+}
+
+#[test]
+fn an_idle_server_packs_past_days_once_and_the_answer_stays_the_same() {
+    let folder = person();
+    let served = Server::start(folder.path());
+    let answer = || served.get("/heartrate/correlation?days=3650").json();
+    let expected = answer();
+    let pending = "select count(*) from heart_rate_packed_days
+                   where readings is null and day < cast(strftime('%s', 'now') as integer) / 86400";
+    let packed_by = Instant::now() + Duration::from_secs(60);
+    while number(&database(folder.path()), pending) > 0 {
+        assert!(Instant::now() < packed_by, "days are still pending");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let packed = "select count(*) from heart_rate_packed_days where length(readings) > 0";
+    assert!(number(&database(folder.path()), packed) > 80);
+    assert_eq!(answer(), expected);
+    let watching = database(folder.path());
+    let before = number(&watching, "select data_version from pragma_data_version");
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(
+        number(&watching, "select data_version from pragma_data_version"),
+        before,
+        "nothing is written"
+    );
+    served.stop_well();
+    assert_eq!(differing_rollups(folder.path(), "coffee.db"), json!([]));
 }

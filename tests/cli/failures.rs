@@ -96,7 +96,7 @@ fn a_newer_schema_is_refused_with_both_numbers() {
     Server::start(folder.path()).stop_cleanly();
     foreign_database(&folder.path().join("coffee.db"), "pragma user_version = 41");
     let ended = run(&mut server(folder.path()));
-    assert_fails(&ended, 78, "schema version 41, but this program knows versions up to 3");
+    assert_fails(&ended, 78, "schema version 41, but this program knows versions up to 4");
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn a_sound_backup_is_described() {
     let sha256 = found["sha256"].take();
     let size = fs::metadata(folder.path().join("then.db")).unwrap().len();
     let expected = json!({
-        "file": "then.db", "restorable": true, "reasons": [], "differing_rollups": [], "has_digests": true, "schema_version": 3, "coffees": 10,
+        "file": "then.db", "restorable": true, "reasons": [], "miscounted": [], "has_digests": true, "schema_version": 4, "coffees": 10,
         "readings": 100, "newest_entry": "2025-10-09T08:53:30.000000Z", "size_bytes": size, "sha256": null,
     });
     assert_eq!(found, expected);

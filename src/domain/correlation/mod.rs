@@ -107,7 +107,8 @@ impl CorrelationParams {
         if self.context.is_some() { &[] } else { &EXCLUDED_CONTEXTS }
     }
 
-    fn includes(&self, context: Option<&str>) -> bool {
+    /// Reports whether readings with this context are included.
+    pub fn includes(&self, context: Option<&str>) -> bool {
         match (&self.context, context) {
             (Some(selected), context) => context == Some(selected),
             (None, Some(context)) => !self.excluded_contexts().contains(&context),

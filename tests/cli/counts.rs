@@ -160,6 +160,6 @@ fn an_idle_server_packs_past_days_once_and_the_answer_stays_the_same() {
         before,
         "nothing is written"
     );
-    served.stop_well();
+    served.stop_cleanly();
     assert_eq!(differing_rollups(folder.path(), "coffee.db"), json!([]));
 }

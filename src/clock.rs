@@ -1,7 +1,6 @@
-//! What time it is. Handed to whoever needs it, so that no test sleeps.
+//! Clock that is passed to everything that needs the time, so that tests can set it.
 //!
-//! Two times: the wall clock, which people read and which may jump, and a monotonic
-//! one, which limits and durations use.
+//! It has two times: the wall clock, which may jump, and a monotonic time for limits and durations.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -9,16 +8,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::domain::time::Timestamp;
 
-/// A source of time, cheap to copy.
+/// Clock, cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Clock(Source);
+pub struct Clock(TimeSource);
 
 #[derive(Clone, Debug)]
-enum Source {
+enum TimeSource {
     System {
         start: Instant,
     },
-    /// Microseconds since 1970 and since its start; both move only when told.
+    /// Microseconds since 1970 and since the clock's creation.
     Manual {
         wall: Arc<AtomicI64>,
         elapsed: Arc<AtomicI64>,
@@ -26,47 +25,47 @@ enum Source {
 }
 
 impl Clock {
-    /// The machine's clocks.
+    /// Creates a clock that shows the system's time.
     pub fn system() -> Self {
-        Self(Source::System { start: Instant::now() })
+        Self(TimeSource::System { start: Instant::now() })
     }
 
-    /// A clock that stands still at `now` until [`Clock::advance`] or [`Clock::set`].
+    /// Creates a clock that shows `now` until [`Clock::advance`] or [`Clock::set`] is called.
     pub fn manual(now: Timestamp) -> Self {
         let wall = Arc::new(AtomicI64::new(now.micros()));
-        Self(Source::Manual { wall, elapsed: Arc::default() })
+        Self(TimeSource::Manual { wall, elapsed: Arc::default() })
     }
 
-    /// The wall clock.
+    /// Returns the time of the wall clock.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            Source::System { .. } => SystemTime::now().into(),
-            Source::Manual { wall, .. } => Timestamp::clamped(wall.load(Ordering::SeqCst)),
+            TimeSource::System { .. } => SystemTime::now().into(),
+            TimeSource::Manual { wall, .. } => Timestamp::clamped(wall.load(Ordering::SeqCst)),
         }
     }
 
-    /// Time since this clock was made; never goes back.
+    /// Returns the monotonic time since the clock's creation.
     pub fn elapsed(&self) -> Duration {
         match &self.0 {
-            Source::System { start } => start.elapsed(),
-            Source::Manual { elapsed, .. } => {
+            TimeSource::System { start } => start.elapsed(),
+            TimeSource::Manual { elapsed, .. } => {
                 Duration::from_micros(elapsed.load(Ordering::SeqCst).unsigned_abs())
             }
         }
     }
 
-    /// Moves a manual clock on; the machine's clocks move by themselves.
+    /// Advances a manual clock. Has no effect on the system's clock.
     pub fn advance(&self, by: Duration) {
-        if let Source::Manual { wall, elapsed } = &self.0 {
+        if let TimeSource::Manual { wall, elapsed } = &self.0 {
             let micros = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
             wall.fetch_add(micros, Ordering::SeqCst);
             elapsed.fetch_add(micros, Ordering::SeqCst);
         }
     }
 
-    /// Sets a manual clock's wall time, as a battery-less machine does when it hears the time.
+    /// Sets the wall clock of a manual clock, as time synchronization does.
     pub fn set(&self, now: Timestamp) {
-        if let Source::Manual { wall, .. } = &self.0 {
+        if let TimeSource::Manual { wall, .. } = &self.0 {
             wall.store(now.micros(), Ordering::SeqCst);
         }
     }

@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            logging::last_words(&failure);
+            logging::print_failure(&failure);
             ExitCode::from(failure.exit_code())
         }
     }

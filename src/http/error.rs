@@ -17,35 +17,62 @@ use crate::db::error::StoreError;
 use crate::http::request_id::RequestId;
 use crate::http::validation::{FieldError, ValidationErrors};
 
-/// Error of a request.
-#[derive(Clone, Debug)]
+/// Error of a request. The message is the `detail` of the problem document.
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum ApiError {
     /// 400: malformed request, or a host that is not served.
+    #[error("{0}")]
     BadRequest(&'static str),
     /// 401: missing, malformed or invalid key.
+    #[error("A valid API key is required: Authorization: Bearer KEY")]
     Unauthorized,
     /// 403: valid key without this scope.
+    #[error("This API key lacks the scope {}", .0.name())]
     Forbidden(Scope),
     /// 404: no such path or entry.
+    #[error("{0}")]
     NotFound(&'static str),
     /// 405: the path supports these methods only.
+    #[error("Allowed methods: {0}")]
     MethodNotAllowed(String),
     /// 408: the body was not received in time.
+    #[error("The request was not received in time")]
     RequestTimeout,
     /// 413: the body is larger than this many bytes.
+    #[error("The body must not be larger than {0} bytes")]
     BodyTooLarge(u64),
     /// 422: invalid fields.
+    #[error("{0}")]
     Invalid(ValidationErrors),
     /// 429: retry after this many seconds.
+    #[error("Too many requests: try again in {0} s")]
     TooManyRequests(u64),
     /// 431: the headers are larger than 16 KiB.
+    #[error("The headers must not be larger than 16 KiB in total")]
     HeadersTooLarge,
     /// 503: too many large bodies are being read.
+    #[error("Too many large requests are in progress: try again")]
     BodyBudgetExhausted,
     /// 500 or 503: error of the database.
+    #[error("{}", store_detail(.0))]
     Store(StoreError),
     /// 500: internal error that has been logged already.
+    #[error("{INTERNAL_DETAIL}")]
     Internal,
+}
+
+const INTERNAL_DETAIL: &str = "Internal error: the server's log has details under this request id";
+
+fn store_detail(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::Busy => "The database is busy: try again",
+        StoreError::Full => "The disk is full: nothing was stored",
+        StoreError::Unwritable(_) => "The disk is not writable (quota, limit or fault): nothing was stored",
+        StoreError::Displaced => "The database file was moved, deleted or replaced: writes are rejected",
+        StoreError::Closed => "The server is shutting down: try again",
+        StoreError::Internal(_) => INTERNAL_DETAIL,
+        _ => "The database is unavailable",
+    }
 }
 
 /// Value of `Retry-After` for a temporary failure, seconds.
@@ -107,37 +134,6 @@ impl ApiError {
         }
     }
 
-    fn detail(&self) -> String {
-        let detail = match self {
-            Self::BadRequest(detail) | Self::NotFound(detail) => *detail,
-            Self::Unauthorized => "A valid API key is required: Authorization: Bearer KEY",
-            Self::Forbidden(scope) => return format!("This API key lacks the scope {}", scope.name()),
-            Self::MethodNotAllowed(allowed) => return format!("Allowed methods: {allowed}"),
-            Self::RequestTimeout => "The request was not received in time",
-            Self::BodyTooLarge(limit) => return format!("The body must not be larger than {limit} bytes"),
-            Self::Invalid(errors) => return errors.to_string(),
-            Self::TooManyRequests(seconds) => {
-                return format!("Too many requests: try again in {seconds} s");
-            }
-            Self::HeadersTooLarge => "The headers must not be larger than 16 KiB in total",
-            Self::BodyBudgetExhausted => "Too many large requests are in progress: try again",
-            Self::Store(StoreError::Busy) => "The database is busy: try again",
-            Self::Store(StoreError::Full) => "The disk is full: nothing was stored",
-            Self::Store(StoreError::Unwritable(_)) => {
-                "The disk is not writable (quota, limit or fault): nothing was stored"
-            }
-            Self::Store(StoreError::Displaced) => {
-                "The database file was moved, deleted or replaced: writes are rejected"
-            }
-            Self::Store(StoreError::Closed) => "The server is shutting down: try again",
-            Self::Store(StoreError::Internal(_)) | Self::Internal => {
-                "Internal error: the server's log has details under this request id"
-            }
-            Self::Store(_) => "The database is unavailable",
-        };
-        detail.to_owned()
-    }
-
     fn header(&self) -> Option<(&'static str, String)> {
         match self {
             Self::Unauthorized => Some(("WWW-Authenticate", "Bearer".to_owned())),
@@ -173,7 +169,7 @@ impl ApiError {
             kind: "about:blank",
             title,
             status,
-            detail: self.detail(),
+            detail: self.to_string(),
             errors: if let Self::Invalid(errors) = self { &errors.0 } else { &[] },
             request_id: id.as_str(),
         };

@@ -91,6 +91,13 @@ fn operations() -> utoipa::openapi::OpenApi {
         .scheme(HttpAuthScheme::Bearer)
         .description(Some("API key: the owner's key (the server prints its location when it starts) or a named key with the required scope (`coffee-tracker key add`)."));
     components.add_security_scheme("key", SecurityScheme::Http(scheme.build()));
+    for item in document.paths.paths.values_mut().filter(|item| item.put.is_some()) {
+        item.patch.clone_from(&item.put);
+        if let Some(patch) = &mut item.patch {
+            patch.description = Some("Same as `PUT`.".to_owned());
+            patch.operation_id = patch.operation_id.as_ref().map(|id| id.replacen("put", "patch", 1));
+        }
+    }
     for entry in routes::table() {
         let path = entry.template.replace("<path..>", "{path}").replace('<', "{").replace('>', "}");
         let operations = document.paths.paths.get_mut(&path);

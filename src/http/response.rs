@@ -2,8 +2,7 @@
 
 use std::io::Cursor;
 
-use rocket::http::uri::Origin;
-use rocket::http::{RawStr, Status};
+use rocket::http::Status;
 use rocket::request::Request;
 use rocket::response;
 use rocket::response::{Responder, Response};
@@ -37,34 +36,15 @@ impl JsonResponse {
         value.map_or(Err(ApiError::NotFound(not_found)), |value| Self::ok(&value))
     }
 
-    /// Returns 200 with a page of a list of which one entry more than `limit` was read. `Link` leads
-    /// to the next page, if there is one.
-    pub fn page<T: Serialize>(
-        uri: &Origin<'_>,
-        path: &str,
-        mut entries: Vec<T>,
-        limit: u32,
-        offset: u32,
-    ) -> JsonResult {
-        let has_more = entries.len() > limit as usize;
-        entries.truncate(limit as usize);
-        let header = has_more.then(|| {
-            let query = uri.query().map_or("", |query| query.as_str());
-            let next = query_with_offset(query, u64::from(offset) + u64::from(limit));
-            ("Link", format!("<{path}?{next}>; rel=\"next\""))
-        });
-        Ok(Self { header, ..Self::ok(&entries)? })
-    }
-
     /// Returns 200 with serialized JSON.
     pub fn from_json(body: Vec<u8>) -> Self {
         Self { status: Status::Ok, body, header: None }
     }
 
-    /// Sets the header `Location`.
+    /// Sets the header of this response.
     #[must_use]
-    pub fn with_location(self, location: String) -> Self {
-        Self { header: Some(("Location", location)), ..self }
+    pub fn with_header(self, name: &'static str, value: String) -> Self {
+        Self { header: Some((name, value)), ..self }
     }
 
     /// Sets the status.
@@ -72,16 +52,6 @@ impl JsonResponse {
     pub fn with_status(self, status: Status) -> Self {
         Self { status, ..self }
     }
-}
-
-/// Replaces the field `offset` of a query. Its name may be percent-encoded.
-fn query_with_offset(query: &str, offset: u64) -> String {
-    let is_offset = |field: &str| {
-        let name = field.split('=').next().unwrap_or(field);
-        RawStr::new(name).url_decode().is_ok_and(|name| name == "offset")
-    };
-    let kept = query.split('&').filter(|field| !field.is_empty() && !is_offset(field));
-    kept.map(|field| format!("{field}&")).collect::<String>() + &format!("offset={offset}")
 }
 
 impl<'r> Responder<'r, 'static> for JsonResponse {

@@ -56,13 +56,13 @@ route_table! {
     Read, READ => coffee::list coffee::get coffee::today coffee::week coffee::days coffee::stats
         coffee::types caffeine::active caffeine::summary;
     CoffeeWrite, WRITE => coffee::add;
-    CoffeeChange, WRITE => coffee::put coffee::patch coffee::delete;
+    CoffeeChange, WRITE => coffee::put coffee::delete;
     Read, READ => heart_rate::list heart_rate::get heart_rate::current heart_rate::range
         heart_rate::stats heart_rate::correlation;
     Read, READ => export::coffee export::heart_rate;
     HeartrateWrite, WRITE => heart_rate::add;
     HeartrateBatch, WRITE => heart_rate::add_batch;
-    HeartrateChange, WRITE => heart_rate::put heart_rate::patch heart_rate::delete;
+    HeartrateChange, WRITE => heart_rate::put heart_rate::delete;
 }
 
 /// Returns the routes of the table, each behind the guard.
@@ -114,8 +114,15 @@ fn matches(template: &str, path: &str) -> bool {
     }
 }
 
-fn entries(routes: Vec<Route>, class: LimitClass, access: Access) -> Vec<RouteEntry> {
-    routes.into_iter().map(|route| RouteEntry { template: template(&route), route, class, access }).collect()
+/// Creates the entries of a group. Every `PUT` changes only the fields that are sent, so it is mounted as
+/// `PATCH`, too.
+fn entries(routes: Vec<Route>, class: LimitClass, access: Access) -> impl Iterator<Item = RouteEntry> {
+    let with_patch = routes.into_iter().flat_map(|route| {
+        let mut patch = (route.method == Method::Put).then(|| route.clone());
+        patch.iter_mut().for_each(|patch| patch.method = Method::Patch);
+        [Some(route), patch].into_iter().flatten()
+    });
+    with_patch.map(move |route| RouteEntry { template: template(&route), route, class, access })
 }
 
 fn template(route: &Route) -> &'static str {

@@ -1,6 +1,7 @@
-//! Log lines on standard error: text for people, JSON for collectors, or with journald's
-//! priorities. Rocket's own lines come in here too; what it says about single requests is
-//! left out, for the one line of ours says it.
+//! Log output on standard error: text, JSON, or text with journald's priorities.
+//!
+//! Other crates log through here, too. Rocket's lines about single requests are dropped, because every request
+//! has a line of our own.
 
 use std::fmt;
 use std::fmt::Write;
@@ -19,7 +20,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::config::{LogFormat, LogSettings};
 use crate::domain::time::Timestamp;
 
-/// Does this stream go to systemd's journal? `JOURNAL_STREAM` holds its device and inode.
+/// Reports whether a stream goes to systemd's journal, whose device and inode are in `JOURNAL_STREAM`.
 pub fn is_journal(stream: impl AsFd) -> bool {
     let (Ok(journal), Ok(file)) = (std::env::var("JOURNAL_STREAM"), rustix::fs::fstat(stream)) else {
         return false;
@@ -27,26 +28,24 @@ pub fn is_journal(stream: impl AsFd) -> bool {
     journal == format!("{}:{}", file.st_dev, file.st_ino)
 }
 
-/// Says why the program failed, at the end of it. In the journal every line of it is an error.
-pub fn last_words(failure: &impl fmt::Display) {
-    let start = if is_journal(std::io::stderr()) { "<3>" } else { "" };
+/// Prints the error that ends the program. In the journal, every line of it has the priority of an error.
+pub fn print_failure(failure: &impl fmt::Display) {
+    let prefix = if is_journal(std::io::stderr()) { "<3>" } else { "" };
     for line in format!("coffee-tracker: {failure}").lines() {
-        eprintln!("{start}{line}");
+        eprintln!("{prefix}{line}");
     }
 }
 
-/// Lets commands say what is wrong, as they say everything else. Called once, for all but `serve`.
+/// Starts logging of warnings for every command but `serve`.
 pub fn start_for_command() {
-    let start = if is_journal(std::io::stderr()) { Start::Priority } else { Start::Command };
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).event_format(Line { start });
-    // Only a second call could fail.
-    drop(tracing_subscriber::registry().with(wanted(Level::WARN)).with(lines).try_init());
+    let prefix = if is_journal(std::io::stderr()) { LinePrefix::Priority } else { LinePrefix::Command };
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).event_format(LineFormat { prefix });
+    // Fails only when logging has been started before.
+    drop(tracing_subscriber::registry().with(level_filter(Level::WARN)).with(lines).try_init());
 }
 
-/// Starts logging. Called once, before anything logs.
-///
-/// # Errors
-/// When logging was started before.
+/// Starts logging for `serve`. Fails when logging has been started before.
 pub fn start(settings: LogSettings) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let base = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let layer = match settings.format {
@@ -55,12 +54,12 @@ pub fn start(settings: LogSettings) -> Result<(), Box<dyn std::error::Error + Se
             .flatten_event(true)
             .with_current_span(false)
             .with_span_list(false)
-            .with_timer(Utc)
+            .with_timer(UtcTime)
             .boxed(),
-        LogFormat::Text => base.event_format(Line { start: Start::Time }).boxed(),
-        LogFormat::Journald => base.event_format(Line { start: Start::Priority }).boxed(),
+        LogFormat::Text => base.event_format(LineFormat { prefix: LinePrefix::Time }).boxed(),
+        LogFormat::Journald => base.event_format(LineFormat { prefix: LinePrefix::Priority }).boxed(),
     };
-    tracing_subscriber::registry().with(wanted(settings.level)).with(layer).try_init()?;
+    tracing_subscriber::registry().with(level_filter(settings.level)).with(layer).try_init()?;
     tracing_log::LogTracer::builder().with_max_level(log_level(settings.level)).init()?;
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map_or_else(String::new, ToString::to_string);
@@ -72,10 +71,10 @@ pub fn start(settings: LogSettings) -> Result<(), Box<dyn std::error::Error + Se
     Ok(())
 }
 
-fn wanted(level: Level) -> FilterFn<impl Fn(&Metadata<'_>) -> bool> {
+fn level_filter(level: Level) -> FilterFn<impl Fn(&Metadata<'_>) -> bool> {
     filter_fn(move |metadata| {
         let target = metadata.target();
-        // Our own; of the others (through `log`) what is worse than a warning.
+        // Lines of this program, and errors of other crates.
         *metadata.level() <= level
             && (target.starts_with("coffee_tracker")
                 || target == "request"
@@ -83,7 +82,7 @@ fn wanted(level: Level) -> FilterFn<impl Fn(&Metadata<'_>) -> bool> {
     })
 }
 
-/// The `log` crate's ceiling: other crates' chatter costs nothing below it.
+/// Returns the maximum level of the `log` crate, so that other crates do not format lines that are dropped.
 fn log_level(level: Level) -> tracing_log::log::LevelFilter {
     match level {
         Level::TRACE | Level::DEBUG => tracing_log::log::LevelFilter::Warn,
@@ -91,31 +90,31 @@ fn log_level(level: Level) -> tracing_log::log::LevelFilter {
     }
 }
 
-/// The time in UTC with microseconds.
-struct Utc;
+/// Formatter of the time in UTC with microseconds.
+struct UtcTime;
 
-impl FormatTime for Utc {
+impl FormatTime for UtcTime {
     fn format_time(&self, w: &mut Writer<'_>) -> fmt::Result {
         w.write_str(Timestamp::from(std::time::SystemTime::now()).text().as_str())
     }
 }
 
-/// How a line begins.
+/// Start of a line.
 #[derive(Clone, Copy)]
-enum Start {
+enum LinePrefix {
     Time,
-    /// The journal keeps the time itself.
+    /// Priority for the journal, which records the time itself.
     Priority,
-    /// As commands begin what they say on standard error.
+    /// Program and level, like other messages of commands.
     Command,
 }
 
-/// One line of text: its start, level, fields, message.
-struct Line {
-    start: Start,
+/// Formatter of an event as one line of text.
+struct LineFormat {
+    prefix: LinePrefix,
 }
 
-impl<S, N> FormatEvent<S, N> for Line
+impl<S, N> FormatEvent<S, N> for LineFormat
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -127,32 +126,31 @@ where
             Level::INFO => (6, "INFO"),
             _ => (7, "DEBUG"),
         };
-        match self.start {
-            Start::Priority => write!(w, "<{priority}>")?,
-            Start::Command => write!(w, "coffee-tracker: {}: ", name.to_ascii_lowercase())?,
-            Start::Time => {
-                Utc.format_time(&mut w)?;
+        match self.prefix {
+            LinePrefix::Priority => write!(w, "<{priority}>")?,
+            LinePrefix::Command => write!(w, "coffee-tracker: {}: ", name.to_ascii_lowercase())?,
+            LinePrefix::Time => {
+                UtcTime.format_time(&mut w)?;
                 write!(w, " {name:7} ")?;
             }
         }
-        let mut fields = Fields { line: OneLine(w.by_ref()), outcome: Ok(()) };
+        let mut fields = FieldWriter { line: ControlEscaper(w.by_ref()), result: Ok(()) };
         event.record(&mut fields);
-        fields.outcome?;
+        fields.result?;
         writeln!(w)
     }
 }
 
-/// Writes an event's message and its fields as ` name=value`. A value that could be
-/// mistaken for something else is quoted.
-struct Fields<'w> {
-    line: OneLine<'w>,
-    outcome: fmt::Result,
+/// Writer of an event's message, and of its fields as ` name=value`. Ambiguous values are quoted.
+struct FieldWriter<'w> {
+    line: ControlEscaper<'w>,
+    result: fmt::Result,
 }
 
-impl Fields<'_> {
+impl FieldWriter<'_> {
     fn write(&mut self, field: &Field, value: fmt::Arguments<'_>) {
         let line = &mut self.line;
-        self.outcome = self.outcome.and_then(|()| match field.name() {
+        self.result = self.result.and_then(|()| match field.name() {
             "message" => line.write_fmt(value),
             name => {
                 line.write_str(" ")?;
@@ -164,7 +162,7 @@ impl Fields<'_> {
     }
 }
 
-impl Visit for Fields<'_> {
+impl Visit for FieldWriter<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
         let is_plain =
             !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'='));
@@ -180,10 +178,10 @@ impl Visit for Fields<'_> {
     }
 }
 
-/// Keeps an event on its line: what would end it is escaped.
-struct OneLine<'w>(Writer<'w>);
+/// Writer that escapes control characters, so that an event stays on one line.
+struct ControlEscaper<'w>(Writer<'w>);
 
-impl Write for OneLine<'_> {
+impl Write for ControlEscaper<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         if text.bytes().any(|b| b.is_ascii_control()) {
             write!(self.0, "{}", text.escape_debug())

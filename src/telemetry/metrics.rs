@@ -1,14 +1,15 @@
 //! Prometheus metrics. Their names are a contract with dashboards and alerts.
 //!
-//! Events are counted when they happen; gauges (sizes, ages, the newest entries) are set when the metrics are
-//! read. Labels with users' text are normalized, and their number is limited.
+//! Events are counted when they happen; sizes, ages and the newest entries are read for each encoding. Labels
+//! with users' text are normalized, and their number is limited.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
+use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Counter, Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts,
+    Registry, TextEncoder,
 };
 
 /// Error of registering or encoding a metric.
@@ -33,38 +34,13 @@ pub struct Metrics {
     requests: IntCounterVec,
     durations: HistogramVec,
     coffees: IntCounterVec,
-    caffeine: prometheus::Counter,
+    caffeine: Counter,
     heart_rates: IntCounterVec,
     rate_limited: IntCounterVec,
     auth_failures: IntCounterVec,
     idle_closed: IntCounter,
     type_labels: LabelValues,
     context_labels: LabelValues,
-    observed: ObservedMetrics,
-    encoding: Mutex<()>,
-}
-
-/// Metrics that are set from an [`Observation`].
-#[derive(Debug)]
-struct ObservedMetrics {
-    caffeine_last: Gauge,
-    coffee_last: Gauge,
-    active_caffeine: Gauge,
-    caffeine_today: Gauge,
-    bpm_current: Gauge,
-    heart_rate_last: Gauge,
-    database_errors: IntCounterVec,
-    queue_depth: IntGauge,
-    commits: IntCounter,
-    rows_committed: IntCounter,
-    readers: IntGaugeVec,
-    database_bytes: IntGaugeVec,
-    disk_bytes: IntGaugeVec,
-    backup_last: Gauge,
-    backup_bytes: Gauge,
-    backup_ok: Gauge,
-    tracked_callers: IntGauge,
-    component_up: GaugeVec,
 }
 
 /// Values that are read when the metrics are encoded.
@@ -109,90 +85,49 @@ impl LabelValues {
     }
 }
 
-/// Registry that creates and registers metrics.
-struct Registrar {
-    registry: Registry,
-}
-
-impl Registrar {
-    fn register<C>(&mut self, metric: prometheus::Result<C>) -> prometheus::Result<C>
-    where
-        C: prometheus::core::Collector + Clone + 'static,
-    {
-        let metric = metric?;
-        self.registry.register(Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-
-    fn counters(&mut self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
-        self.register(IntCounterVec::new(Opts::new(name, help), labels))
-    }
-
-    fn gauge(&mut self, name: &str, help: &str) -> prometheus::Result<Gauge> {
-        self.register(Gauge::new(name, help))
-    }
-
-    fn count(&mut self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
-        self.register(IntGauge::new(name, help))
-    }
-
-    fn counts(&mut self, name: &str, help: &str, label: &str) -> prometheus::Result<IntGaugeVec> {
-        self.register(IntGaugeVec::new(Opts::new(name, help), &[label]))
-    }
-}
-
 impl Metrics {
     /// Creates and registers all metrics.
     pub fn new(version: &str, sqlite_version: &str) -> prometheus::Result<Self> {
-        let mut registrar = Registrar { registry: Registry::new() };
+        let registry = Registry::new();
         #[cfg(target_os = "linux")]
-        registrar.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            register(&registry, IntCounterVec::new(Opts::new(name, help), labels))
+        };
         let build = Opts::new("coffee_tracker_build_info", "Always 1; the labels have the versions")
             .const_label("version", version)
             .const_label("sqlite_version", sqlite_version);
-        registrar.register(Gauge::with_opts(build))?.set(1.0);
-        let rate_limited =
-            registrar.counters("rate_limited_total", "Requests that exceeded a rate limit", &["class"])?;
-        let auth_failures = registrar.counters(
-            "auth_failures_total",
-            "Requests with a missing or wrong key, or a key without the required scope",
-            &["reason"],
-        )?;
+        register(&registry, Gauge::with_opts(build))?.set(1.0);
+        let rate_limited = counters("rate_limited_total", "Requests that exceeded a rate limit", &["class"])?;
+        let help = "Requests with a missing or wrong key, or a key without the required scope";
+        let auth_failures = counters("auth_failures_total", help, &["reason"])?;
         // Starts every series at 0, because `increase` ignores the first value of a series.
         LimitClass::ALL.iter().for_each(|class| drop(rate_limited.with_label_values(&[class.name()])));
         ["missing", "wrong", "scope"]
             .iter()
             .for_each(|reason| drop(auth_failures.with_label_values(&[reason])));
-        let latency = HistogramOpts::new("http_request_duration_seconds", "Duration of requests in seconds")
-            .buckets(LATENCY_BUCKETS.to_vec());
+        let durations =
+            HistogramOpts::new("http_request_duration_seconds", "Duration of requests in seconds")
+                .buckets(LATENCY_BUCKETS.to_vec());
+        let caffeine = Counter::new("caffeine_mg_total", "Milligrams of caffeine logged over HTTP");
+        let idle_closed =
+            IntCounter::new("http_idle_closed_total", "Connections closed because they were idle");
         Ok(Self {
-            requests: registrar.counters(
-                "http_requests_total",
-                "HTTP requests",
-                &["method", "path", "status"],
-            )?,
-            durations: registrar.register(HistogramVec::new(latency, &["method", "path"]))?,
-            coffees: registrar.counters("coffee_logged_total", "Coffees logged over HTTP", &["type"])?,
-            caffeine: registrar.register(prometheus::Counter::new(
-                "caffeine_mg_total",
-                "Milligrams of caffeine logged over HTTP",
-            ))?,
-            heart_rates: registrar.counters(
+            requests: counters("http_requests_total", "HTTP requests", &["method", "path", "status"])?,
+            durations: register(&registry, HistogramVec::new(durations, &["method", "path"]))?,
+            coffees: counters("coffee_logged_total", "Coffees logged over HTTP", &["type"])?,
+            caffeine: register(&registry, caffeine)?,
+            heart_rates: counters(
                 "heartrate_logged_total",
                 "Heart-rate readings logged over HTTP",
                 &["context"],
             )?,
             rate_limited,
             auth_failures,
-            idle_closed: registrar.register(IntCounter::new(
-                "http_idle_closed_total",
-                "Connections closed because they were idle",
-            ))?,
+            idle_closed: register(&registry, idle_closed)?,
             type_labels: LabelValues::default(),
             context_labels: LabelValues::default(),
-            observed: ObservedMetrics::new(&mut registrar)?,
-            encoding: Mutex::new(()),
-            registry: registrar.registry,
+            registry,
         })
     }
 
@@ -231,12 +166,12 @@ impl Metrics {
     }
 
     /// Encodes all metrics in Prometheus' text format.
-    pub fn encode(&self, observed: &Observation) -> prometheus::Result<Vec<u8>> {
-        // Concurrent calls must not both increase a counter.
-        let _guard = self.encoding.lock().unwrap_or_else(PoisonError::into_inner);
-        self.observed.set(observed);
+    pub fn encode(&self, observation: &Observation) -> prometheus::Result<Vec<u8>> {
+        let mut families = self.registry.gather();
+        families.extend(ObservedMetrics::new(observation)?.0.gather());
+        families.sort_by(|one, other| one.name().cmp(other.name()));
         let mut text = Vec::with_capacity(16 << 10);
-        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        TextEncoder::new().encode(&families, &mut text)?;
         Ok(text)
     }
 }
@@ -246,90 +181,88 @@ fn three_digits(status: u16, digits: &mut [u8; 3]) -> &str {
     std::str::from_utf8(digits).unwrap_or("000")
 }
 
-/// Raises a counter to a count that is kept elsewhere.
-fn raise_to(counter: &IntCounter, count: u64) {
-    counter.inc_by(count.saturating_sub(counter.get()));
-}
+/// Metrics whose values are read for each encoding.
+struct ObservedMetrics(Registry);
 
 impl ObservedMetrics {
-    fn new(registrar: &mut Registrar) -> prometheus::Result<Self> {
-        Ok(Self {
-            caffeine_last: registrar.gauge("caffeine_last_mg", "Dose of the newest coffee in milligrams")?,
-            coffee_last: registrar.gauge("coffee_last_timestamp_seconds", "Time of the newest coffee")?,
-            active_caffeine: registrar
-                .gauge("caffeine_active_mg", "Estimated caffeine in the body in milligrams")?,
-            caffeine_today: registrar
-                .gauge("caffeine_today_mg", "Caffeine of the current calendar day in milligrams")?,
-            bpm_current: registrar.gauge("heartrate_bpm_current", "Newest heart rate in beats per minute")?,
-            heart_rate_last: registrar
-                .gauge("heartrate_last_timestamp_seconds", "Time of the newest heart-rate reading")?,
-            database_errors: registrar.counters(
-                "database_errors_total",
-                "Database errors by kind",
-                &["kind"],
-            )?,
-            queue_depth: registrar.count("store_write_queue_depth", "Writes that are queued or running")?,
-            commits: registrar.register(IntCounter::new("store_commits_total", "Committed transactions"))?,
-            rows_committed: registrar.register(IntCounter::new(
-                "store_rows_committed_total",
-                "Rows added, changed or deleted by committed transactions",
-            ))?,
-            readers: registrar.counts("store_readers", "Connections of the read pools by state", "state")?,
-            database_bytes: registrar.counts(
-                "database_size_bytes",
-                "Size of the database file and its write-ahead log",
-                "file",
-            )?,
-            disk_bytes: registrar.counts(
-                "disk_bytes",
-                "Free and total space of the disk that holds the database",
-                "kind",
-            )?,
-            backup_last: registrar
-                .gauge("backup_last_success_timestamp_seconds", "Time of the last successful backup")?,
-            backup_bytes: registrar.gauge("backup_last_size_bytes", "Size of the last successful backup")?,
-            backup_ok: registrar.gauge(
-                "backup_last_result",
-                "1 if the last backup succeeded, 0 if it failed or there is none",
-            )?,
-            tracked_callers: registrar
-                .count("rate_limit_tracked_clients", "Callers that the rate limiter tracks")?,
-            component_up: registrar.register(GaugeVec::new(
-                Opts::new("component_up", "1 if the component is healthy, otherwise 0"),
-                &["component"],
-            ))?,
-        })
-    }
-
-    fn set(&self, seen: &Observation) {
-        let whole = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    fn new(seen: &Observation) -> prometheus::Result<Self> {
+        let metrics = Self(Registry::new());
         let (coffee_at, dose) = seen.last_coffee.unwrap_or_default();
-        self.coffee_last.set(coffee_at);
-        self.caffeine_last.set(dose);
+        metrics.gauge("caffeine_last_mg", "Dose of the newest coffee in milligrams", dose)?;
+        metrics.gauge("coffee_last_timestamp_seconds", "Time of the newest coffee", coffee_at)?;
+        let active = seen.active_caffeine_mg;
+        metrics.gauge("caffeine_active_mg", "Estimated caffeine in the body in milligrams", active)?;
+        let today = seen.caffeine_today_mg;
+        metrics.gauge("caffeine_today_mg", "Caffeine of the current calendar day in milligrams", today)?;
         let (reading_at, bpm) = seen.last_reading.unwrap_or_default();
-        self.heart_rate_last.set(reading_at);
-        self.bpm_current.set(f64::from(bpm));
-        self.active_caffeine.set(seen.active_caffeine_mg);
-        self.caffeine_today.set(seen.caffeine_today_mg);
-        for (kind, errors) in StoreError::KINDS.iter().zip(seen.store.faults) {
-            raise_to(&self.database_errors.with_label_values(&[kind]), errors);
-        }
-        self.queue_depth.set(whole(seen.store.queue_depth as u64));
-        raise_to(&self.commits, seen.store.commits);
-        raise_to(&self.rows_committed, seen.store.rows_committed);
-        self.readers.with_label_values(&["busy"]).set(seen.store.readers_busy.into());
-        self.readers.with_label_values(&["total"]).set(seen.store.readers_total.into());
-        self.database_bytes.with_label_values(&["main"]).set(whole(seen.database_bytes));
-        self.database_bytes.with_label_values(&["wal"]).set(whole(seen.wal_bytes));
+        metrics.gauge("heartrate_bpm_current", "Newest heart rate in beats per minute", bpm.into())?;
+        metrics.gauge(
+            "heartrate_last_timestamp_seconds",
+            "Time of the newest heart-rate reading",
+            reading_at,
+        )?;
+        let store = &seen.store;
+        let errors = StoreError::KINDS.into_iter().zip(store.faults);
+        let opts = Opts::new("database_errors_total", "Database errors by kind");
+        let counters = metrics.register(IntCounterVec::new(opts, &["kind"]))?;
+        errors.for_each(|(kind, count)| counters.with_label_values(&[kind]).inc_by(count));
+        let queue = store.queue_depth as f64;
+        metrics.gauge("store_write_queue_depth", "Writes that are queued or running", queue)?;
+        metrics.counter("store_commits_total", "Committed transactions", store.commits)?;
+        let help = "Rows added, changed or deleted by committed transactions";
+        metrics.counter("store_rows_committed_total", help, store.rows_committed)?;
+        let readers = [("busy", store.readers_busy.into()), ("total", store.readers_total.into())];
+        metrics.gauges("store_readers", "Connections of the read pools by state", "state", &readers)?;
+        let files = [("main", seen.database_bytes as f64), ("wal", seen.wal_bytes as f64)];
+        let help = "Size of the database file and its write-ahead log";
+        metrics.gauges("database_size_bytes", help, "file", &files)?;
         if let Some((free, size)) = seen.disk {
-            self.disk_bytes.with_label_values(&["free"]).set(whole(free));
-            self.disk_bytes.with_label_values(&["size"]).set(whole(size));
+            let help = "Free and total space of the disk that holds the database";
+            metrics.gauges("disk_bytes", help, "kind", &[("free", free as f64), ("size", size as f64)])?;
         }
         let (backup_at, backup_bytes) = seen.backup.unwrap_or_default();
-        self.backup_last.set(backup_at);
-        self.backup_bytes.set(backup_bytes as f64);
-        self.backup_ok.set(f64::from(u8::from(seen.backup.is_some() && !seen.backup_failed)));
-        self.tracked_callers.set(whole(seen.tracked_callers as u64));
-        self.component_up.with_label_values(&["database"]).set(f64::from(u8::from(seen.is_healthy)));
+        let help = "Time of the last successful backup";
+        metrics.gauge("backup_last_success_timestamp_seconds", help, backup_at)?;
+        let help = "Size of the last successful backup";
+        metrics.gauge("backup_last_size_bytes", help, backup_bytes as f64)?;
+        let succeeded = f64::from(seen.backup.is_some() && !seen.backup_failed);
+        let help = "1 if the last backup succeeded, 0 if it failed or there is none";
+        metrics.gauge("backup_last_result", help, succeeded)?;
+        let callers = seen.tracked_callers as f64;
+        metrics.gauge("rate_limit_tracked_clients", "Callers that the rate limiter tracks", callers)?;
+        let components = [("database", f64::from(seen.is_healthy))];
+        let help = "1 if the component is healthy, otherwise 0";
+        metrics.gauges("component_up", help, "component", &components)?;
+        Ok(metrics)
     }
+
+    fn register<C: Collector + Clone + 'static>(
+        &self,
+        metric: prometheus::Result<C>,
+    ) -> prometheus::Result<C> {
+        register(&self.0, metric)
+    }
+
+    fn gauge(&self, name: &str, help: &str, value: f64) -> prometheus::Result<()> {
+        self.register(Gauge::new(name, help)).map(|gauge| gauge.set(value))
+    }
+
+    fn gauges(&self, name: &str, help: &str, label: &str, values: &[(&str, f64)]) -> prometheus::Result<()> {
+        let gauges = self.register(GaugeVec::new(Opts::new(name, help), &[label]))?;
+        values.iter().for_each(|(label, value)| gauges.with_label_values(&[label]).set(*value));
+        Ok(())
+    }
+
+    fn counter(&self, name: &str, help: &str, count: u64) -> prometheus::Result<()> {
+        self.register(IntCounter::new(name, help)).map(|counter| counter.inc_by(count))
+    }
+}
+
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: prometheus::Result<C>,
+) -> prometheus::Result<C> {
+    let metric = metric?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
 }

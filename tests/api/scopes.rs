@@ -204,7 +204,7 @@ async fn a_hundred_keys_are_the_most() {
     let app = TestApp::new().await;
     let made: Vec<String> = (0..100).map(|n| key(&app, &format!("key-{n}"), &[Scope::Read])).collect();
     let more = file(&app).add(&name("more"), Scopes::ALL, app.clock.now());
-    assert_eq!(more.unwrap_err().to_string(), "there are 100 keys: revoke one first");
+    assert_eq!(more.unwrap_err().to_string(), "there are 100 keys, which is the maximum; revoke one first");
     assert_eq!(look(&app, &made[0]).await, 200);
     assert_eq!(look(&app, &made[99]).await, 200);
 }

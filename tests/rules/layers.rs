@@ -15,7 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("backup", &["db", "domain", "fs"]),
     ("transfer", &["backup", "db", "domain", "fs"]),
     ("simulator", &["domain"]),
-    ("telemetry", &["config", "db", "domain", "fs"]),
+    ("telemetry", &["clock", "config", "db", "domain", "fs"]),
     ("http", &["auth", "backup", "clock", "config", "db", "domain", "telemetry", "transfer"]),
     (
         "commands",
@@ -45,7 +45,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("dotenvy", &["main.rs"]),
     ("flate2", &["transfer/formats/", "http/handlers/assets.rs"]),
     ("getrandom", &["auth/"]),
-    ("governor", &["http/middleware/"]),
+    ("governor", &["http/rate_limit.rs"]),
     ("http_body_util", &["http/"]),
     ("hyper", &["http/"]),
     ("hyper_util", &["http/"]),

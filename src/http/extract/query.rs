@@ -7,8 +7,6 @@ use rocket::outcome::Outcome as RocketOutcome;
 use rocket::request::{FromParam, FromRequest, Outcome, Request};
 use utoipa::IntoParams;
 
-use crate::db::coffees::CoffeeFilter;
-use crate::db::reading_rows::ReadingFilter;
 use crate::domain::caffeine::HALF_LIFE_RANGE;
 use crate::domain::coffee::CoffeeId;
 use crate::domain::heart_rate::ReadingId;
@@ -120,112 +118,27 @@ impl<'a> QueryFields<'a> {
         self.validator.parse(name, &field, |text| self.app.settings.common.zone.parse(text))
     }
 
-    /// Parses `since` and `until`.
-    fn time_range(&mut self) -> (Option<Timestamp>, Option<Timestamp>) {
-        let (since, until) = (self.timestamp("since"), self.timestamp("until"));
-        if until.is_some() && until < since {
-            self.validator.add_error("until", &self.get("until"), "must not be before since");
-        }
-        (since, until)
-    }
-
-    /// Parses `limit` and `offset` of a list.
-    fn page(&mut self) -> (u32, u32) {
-        (self.integer("limit", 50, 1, 1000), self.integer("offset", 0, 0, i32::MAX.unsigned_abs()))
-    }
-
     fn days(&mut self, default: u16) -> u16 {
         self.integer("days", default, 1, 3650)
     }
 }
 
-/// Query of `GET /coffee/`.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-pub struct CoffeeListQuery {
-    /// Start of the range, inclusive.
-    #[param(value_type = Option<String>, format = DateTime, example = "2025-07-01T00:00:00Z")]
-    since: Option<Timestamp>,
-    /// End of the range, exclusive. Must not be before `since`.
-    #[param(value_type = Option<String>, format = DateTime, example = "2025-08-01T00:00:00Z")]
-    until: Option<Timestamp>,
-    /// Type of coffee; case is ignored.
-    #[param(max_length = 100, example = "espresso")]
-    coffee_type: Option<String>,
-    /// Maximum number of entries.
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 50)]
-    limit: u32,
-    /// Number of entries to skip.
-    #[param(value_type = Option<u32>, minimum = 0, maximum = 2_147_483_647, default = 0)]
-    offset: u32,
-}
-
-impl FromQuery for CoffeeListQuery {
+impl<A: FromQuery, B: FromQuery> FromQuery for (A, B) {
     fn from_query(fields: &mut QueryFields<'_>) -> Self {
-        let ((since, until), (limit, offset)) = (fields.time_range(), fields.page());
-        Self { since, until, coffee_type: fields.text("coffee_type", MAX_COFFEE_TYPE), limit, offset }
+        (A::from_query(fields), B::from_query(fields))
     }
 }
 
-impl From<CoffeeListQuery> for CoffeeFilter {
-    fn from(query: CoffeeListQuery) -> Self {
-        Self {
-            since: query.since.unwrap_or(Timestamp::MIN),
-            until: query.until.unwrap_or(Timestamp::MAX),
-            coffee_type: query.coffee_type,
-            limit: query.limit,
-            offset: query.offset,
-        }
-    }
-}
-
-/// Query of `GET /heartrate/`.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-pub struct ReadingListQuery {
-    /// Start of the range, inclusive.
-    #[param(value_type = Option<String>, format = DateTime, example = "2025-07-01T00:00:00Z")]
-    since: Option<Timestamp>,
-    /// End of the range, exclusive. Must not be before `since`.
-    #[param(value_type = Option<String>, format = DateTime, example = "2025-08-01T00:00:00Z")]
-    until: Option<Timestamp>,
-    /// Context of the readings.
-    #[param(max_length = 50, example = "resting")]
-    context: Option<String>,
-    /// Maximum number of entries.
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 50)]
-    limit: u32,
-    /// Number of entries to skip.
-    #[param(value_type = Option<u32>, minimum = 0, maximum = 2_147_483_647, default = 0)]
-    offset: u32,
-}
-
-impl FromQuery for ReadingListQuery {
+impl<A: FromQuery, B: FromQuery, C: FromQuery> FromQuery for (A, B, C) {
     fn from_query(fields: &mut QueryFields<'_>) -> Self {
-        let ((since, until), (limit, offset)) = (fields.time_range(), fields.page());
-        Self { since, until, context: fields.text("context", MAX_CONTEXT), limit, offset }
+        (A::from_query(fields), B::from_query(fields), C::from_query(fields))
     }
 }
 
-impl From<ReadingListQuery> for ReadingFilter {
-    fn from(query: ReadingListQuery) -> Self {
-        Self {
-            since: query.since.unwrap_or(Timestamp::MIN),
-            until: query.until.unwrap_or(Timestamp::MAX),
-            context: query.context,
-            limit: query.limit,
-            offset: query.offset,
-        }
-    }
-}
-
-/// Query of an export.
+/// Time range of a list or an export.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct ExportQuery {
-    /// `csv` (RFC 4180 with a header; null is empty) or `jsonl` (one JSON object per line).
-    #[param(value_type = Option<String>, pattern = "^(csv|jsonl)$", default = "csv", example = "csv")]
-    pub format: TextFormat,
+pub struct TimeRange {
     /// Start of the range, inclusive.
     #[param(value_type = Option<String>, format = DateTime, example = "2025-07-01T00:00:00Z")]
     pub since: Option<Timestamp>,
@@ -234,15 +147,84 @@ pub struct ExportQuery {
     pub until: Option<Timestamp>,
 }
 
-impl FromQuery for ExportQuery {
+impl FromQuery for TimeRange {
+    fn from_query(fields: &mut QueryFields<'_>) -> Self {
+        let (since, until) = (fields.timestamp("since"), fields.timestamp("until"));
+        if until.is_some() && until < since {
+            fields.validator.add_error("until", &fields.get("until"), "must not be before since");
+        }
+        Self { since, until }
+    }
+}
+
+/// Page of a list.
+#[derive(Clone, Copy, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Page {
+    /// Maximum number of entries.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 50)]
+    pub limit: u32,
+    /// Number of entries to skip.
+    #[param(value_type = Option<u32>, minimum = 0, maximum = 2_147_483_647, default = 0)]
+    pub offset: u32,
+}
+
+impl FromQuery for Page {
+    fn from_query(fields: &mut QueryFields<'_>) -> Self {
+        Self {
+            limit: fields.integer("limit", 50, 1, 1000),
+            offset: fields.integer("offset", 0, 0, i32::MAX.unsigned_abs()),
+        }
+    }
+}
+
+/// Filter of coffees.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct CoffeeTypeFilter {
+    /// Type of coffee; case is ignored.
+    #[param(max_length = 100, example = "espresso")]
+    pub coffee_type: Option<String>,
+}
+
+impl FromQuery for CoffeeTypeFilter {
+    fn from_query(fields: &mut QueryFields<'_>) -> Self {
+        Self { coffee_type: fields.text("coffee_type", MAX_COFFEE_TYPE) }
+    }
+}
+
+/// Filter of readings.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ContextFilter {
+    /// Context of the readings.
+    #[param(max_length = 50, example = "resting")]
+    pub context: Option<String>,
+}
+
+impl FromQuery for ContextFilter {
+    fn from_query(fields: &mut QueryFields<'_>) -> Self {
+        Self { context: fields.text("context", MAX_CONTEXT) }
+    }
+}
+
+/// Format of an export.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ExportFormat {
+    /// `csv` (RFC 4180 with a header; null is empty) or `jsonl` (one JSON object per line).
+    #[param(value_type = Option<String>, pattern = "^(csv|jsonl)$", default = "csv", example = "csv")]
+    pub format: TextFormat,
+}
+
+impl FromQuery for ExportFormat {
     fn from_query(fields: &mut QueryFields<'_>) -> Self {
         let format = fields.parse("format", |name| match name {
             "csv" => Ok(TextFormat::Csv),
             "jsonl" => Ok(TextFormat::JsonLines),
             _ => Err("must be csv or jsonl"),
         });
-        let (since, until) = fields.time_range();
-        Self { format: format.unwrap_or(TextFormat::Csv), since, until }
+        Self { format: format.unwrap_or(TextFormat::Csv) }
     }
 }
 

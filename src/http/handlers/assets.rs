@@ -67,7 +67,7 @@ pub fn gzip(content: &[u8]) -> io::Result<Vec<u8>> {
 
 /// Returns the first 8 bytes of a digest in hexadecimal, enough to tell versions of a file apart.
 fn short_digest(digest: &[u8]) -> String {
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&digest[..digest.len().min(8)])
 }
 
 fn content_type(path: &str) -> ContentType {

@@ -17,7 +17,7 @@ use crate::http::app::{App, SharedApp};
 use crate::http::error::ApiError;
 use crate::http::extract::headers::{Caller, IdempotencyHeader};
 use crate::http::extract::json_body::JsonBody;
-use crate::http::extract::query::{CalendarDaysQuery, CoffeeListQuery, DaysQuery, Query};
+use crate::http::extract::query::{CalendarDaysQuery, CoffeeTypeFilter, DaysQuery, Page, Query, TimeRange};
 use crate::http::handlers::entries::{Collection, Deleted, NoData, rolling_window};
 use crate::http::response::{JsonResponse, JsonResult};
 use crate::http::schemas::{CoffeeInput, CoffeePatch, CoffeeWritten, EntryId, IdempotencyKeyHeader};
@@ -50,14 +50,23 @@ pub async fn add(
 /// List coffees
 ///
 /// Newest first. `Link: rel="next"` leads to the next page, if there is one.
-#[utoipa::path(get, path = "/coffee/", operation_id = "list_coffees", tag = "coffee", params(CoffeeListQuery),
+#[utoipa::path(get, path = "/coffee/", operation_id = "list_coffees", tag = "coffee", params(TimeRange, CoffeeTypeFilter, Page),
     responses((status = 200, description = "At most `limit` coffees, newest first", body = [Coffee], headers(("Link" = String, description = "Next page, if there is one: `</coffee/?offset=50>; rel=\"next\"`")))))]
 #[rocket::get("/coffee")]
-pub async fn list(app: &State<SharedApp>, query: Query<CoffeeListQuery>, uri: &Origin<'_>) -> JsonResult {
-    let filter = CoffeeFilter::from(query.0);
-    let (limit, offset) = (filter.limit, filter.offset);
-    let coffees = app.store.coffees(CoffeeFilter { limit: limit + 1, ..filter }).await?;
-    COFFEES.page(uri, coffees, limit, offset)
+pub async fn list(
+    app: &State<SharedApp>,
+    query: Query<(TimeRange, Page, CoffeeTypeFilter)>,
+    uri: &Origin<'_>,
+) -> JsonResult {
+    let (range, page, CoffeeTypeFilter { coffee_type }) = query.0;
+    let filter = CoffeeFilter {
+        since: range.since.unwrap_or(Timestamp::MIN),
+        until: range.until.unwrap_or(Timestamp::MAX),
+        coffee_type,
+        limit: page.limit + 1,
+        offset: page.offset,
+    };
+    COFFEES.page(uri, app.store.coffees(filter).await?, page)
 }
 
 /// Get a coffee
@@ -86,21 +95,6 @@ pub async fn put(
     COFFEES.changed(app.store.change_coffee(id, change.0).await?, id.0, sent)
 }
 
-/// Change a coffee
-///
-/// Same as `PUT`.
-#[utoipa::path(patch, path = "/coffee/{id}", operation_id = "patch_coffee", tag = "coffee", params(EntryId),
-    request_body(content = CoffeePatch, example = json!({"coffee_type": "flat white"})), responses((status = 200, description = "The changed coffee", body = CoffeeWritten)))]
-#[rocket::patch("/coffee/<id>", data = "<change>")]
-pub async fn patch(
-    app: &State<SharedApp>,
-    id: Result<CoffeeId, FieldError>,
-    caller: Caller,
-    change: JsonBody<CoffeeChange>,
-) -> JsonResult {
-    put(app, id, caller, change).await
-}
-
 /// Delete a coffee
 #[utoipa::path(delete, path = "/coffee/{id}", operation_id = "delete_coffee", tag = "coffee", params(EntryId),
     responses((status = 200, description = "The coffee was deleted", body = Deleted)))]
@@ -118,7 +112,7 @@ pub struct CoffeeToday {
     /// Milligrams, to 2 decimals.
     #[schema(minimum = 0)]
     total_caffeine_mg: f64,
-    /// By the total: 0 `caffeine-free saint`, below 100 `amateur`, below 200 `casual user`, below 300
+    /// Label of the total: 0 `caffeine-free saint`, below 100 `amateur`, below 200 `casual user`, below 300
     /// `moderate addict`, below 400 `serious problem`, below 600 `severe addiction`, else `call emergency services`.
     addiction_level: &'static str,
     /// Recommended daily maximum in milligrams; a setting.
@@ -298,7 +292,7 @@ pub struct CoffeeStatsBody {
     max_single_dose: f64,
     #[schema(minimum = 0)]
     min_single_dose: f64,
-    /// Of equally frequent types, the most recent one; null when no coffee has a type.
+    /// Most recent of equally frequent types; null when no coffee has a type.
     #[schema(required)]
     most_common_type: Option<String>,
     /// Calendar days in the server's time zone.

@@ -1,12 +1,13 @@
 //! Responses that coffees and heart rates have in common.
 
-use rocket::http::Status;
 use rocket::http::uri::Origin;
+use rocket::http::{RawStr, Status};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::db::idempotency::IdempotentOutcome;
 use crate::domain::time::{DAY, Timestamp};
+use crate::http::extract::query::Page;
 use crate::http::response::{JsonResponse, JsonResult};
 use crate::http::validation::{FieldError, Location};
 
@@ -54,15 +55,18 @@ impl Collection {
         JsonResponse::found(entry, self.not_found)
     }
 
-    /// Returns 200 with a page of entries, of which one more than `limit` was read.
-    pub fn page<T: Serialize>(
-        &self,
-        uri: &Origin<'_>,
-        entries: Vec<T>,
-        limit: u32,
-        offset: u32,
-    ) -> JsonResult {
-        JsonResponse::page(uri, self.path, entries, limit, offset)
+    /// Returns 200 with a page of entries, of which one more than the limit was read. `Link` leads to the
+    /// next page, if there is one.
+    pub fn page<T: Serialize>(&self, uri: &Origin<'_>, mut entries: Vec<T>, page: Page) -> JsonResult {
+        let has_more = entries.len() > page.limit as usize;
+        entries.truncate(page.limit as usize);
+        let response = JsonResponse::ok(&entries)?;
+        if !has_more {
+            return Ok(response);
+        }
+        let query = uri.query().map_or("", |query| query.as_str());
+        let next = query_with_offset(query, u64::from(page.offset) + u64::from(page.limit));
+        Ok(response.with_header("Link", format!("<{}?{next}>; rel=\"next\"", self.path)))
     }
 
     /// Returns 201 with a new entry, or the first response to a request that is repeated. With `sent`, a
@@ -84,7 +88,7 @@ impl Collection {
                 return Err(FieldError::new(Location::Header, "Idempotency-Key", message).into());
             }
         };
-        Ok(response.with_status(Status::Created).with_location(format!("{}{id}", self.path)))
+        Ok(response.with_status(Status::Created).with_header("Location", format!("{}{id}", self.path)))
     }
 
     /// Returns 200 with the changed entry, or 404. With `sent`, the response has only the id and those fields.
@@ -109,4 +113,14 @@ impl Collection {
 /// Returns the start and the end of the last `days` times 24 hours. Entries of this instant are included.
 pub fn rolling_window(now: Timestamp, days: u16) -> (Timestamp, Timestamp) {
     (now.minus(i64::from(days) * DAY), now.plus(1))
+}
+
+/// Replaces the field `offset` of a query. Its name may be percent-encoded.
+fn query_with_offset(query: &str, offset: u64) -> String {
+    let is_offset = |field: &str| {
+        let name = field.split('=').next().unwrap_or(field);
+        RawStr::new(name).url_decode().is_ok_and(|name| name == "offset")
+    };
+    let kept = query.split('&').filter(|field| !field.is_empty() && !is_offset(field));
+    kept.map(|field| format!("{field}&")).collect::<String>() + &format!("offset={offset}")
 }

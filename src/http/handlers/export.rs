@@ -8,24 +8,27 @@ use std::io;
 use std::io::Write;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use rocket::request::Request;
 use rocket::response::{Responder, Response};
-use rocket::tokio::io::{AsyncRead, ReadBuf};
+use rocket::tokio::io::AsyncRead;
 use rocket::tokio::runtime::Handle;
 use rocket::tokio::sync::{mpsc, oneshot};
 use rocket::tokio::task::spawn_blocking;
 use rocket::tokio::time::timeout;
 use rocket::{State, response};
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::io::StreamReader;
 
 use crate::db::error::StoreError;
 use crate::domain::entry::EntryKind;
 use crate::http::app::SharedApp;
 use crate::http::error::ApiError;
 use crate::http::extract::headers::Caller;
-use crate::http::extract::query::{ExportQuery, Query};
+use crate::http::extract::query::{ExportFormat, Query, TimeRange};
 use crate::http::request_id::RequestId;
 use crate::transfer::export::{ExportError, ExportFilter, ExportSlot};
 use crate::transfer::formats::writer::{EntryWriter, TextFormat};
@@ -33,7 +36,7 @@ use crate::transfer::formats::writer::{EntryWriter, TextFormat};
 /// Size of a chunk.
 const CHUNK_BYTES: usize = 64 << 10;
 /// Maximum number of chunks in the queue.
-const MAX_QUEUED_CHUNK_BYTESS: usize = 2;
+const MAX_QUEUED_CHUNKS: usize = 2;
 /// Maximum duration of an export, which keeps the write-ahead log from being truncated.
 const MAX_DURATION: Duration = Duration::from_secs(30 * 60);
 
@@ -43,7 +46,7 @@ const MAX_DURATION: Duration = Duration::from_secs(30 * 60);
 /// streamed: when the connection is reset, the file is incomplete. Text is exported unchanged; a spreadsheet
 /// may evaluate a cell that starts with `=`.
 #[utoipa::path(get, path = "/export/coffee", operation_id = "export_coffees", tag = "coffee",
-    params(ExportQuery),
+    params(ExportFormat, TimeRange),
     responses((status = 200, description = "All coffees in the time range", content(
         (String = "text/csv", example = "id,timestamp,caffeine_mg,coffee_type,notes,source\n1,2025-07-23T14:30:00.123456Z,95,espresso,\"after lunch, outside\",\n"),
         (String = "application/x-ndjson", example = "{\"id\":1,\"timestamp\":\"2025-07-23T14:30:00.123456Z\",\"caffeine_mg\":95,\"coffee_type\":\"espresso\",\"notes\":\"after lunch, outside\",\"source\":null}\n")),
@@ -52,9 +55,9 @@ const MAX_DURATION: Duration = Duration::from_secs(30 * 60);
 pub async fn coffee(
     app: &State<SharedApp>,
     caller: Caller,
-    query: Query<ExportQuery>,
+    query: Query<(ExportFormat, TimeRange)>,
 ) -> Result<Download, ApiError> {
-    Download::start(app, caller, EntryKind::Coffee, &query.0).await
+    Download::start(app, caller, EntryKind::Coffee, query.0).await
 }
 
 /// Export heart rates
@@ -63,7 +66,7 @@ pub async fn coffee(
 /// streamed: when the connection is reset, the file is incomplete. Text is exported unchanged; a spreadsheet
 /// may evaluate a cell that starts with `=`.
 #[utoipa::path(get, path = "/export/heartrate", operation_id = "export_readings", tag = "heart rate",
-    params(ExportQuery),
+    params(ExportFormat, TimeRange),
     responses((status = 200, description = "All readings in the time range", content(
         (String = "text/csv", example = "id,timestamp,bpm,context,notes,source\n1,2025-07-23T14:30:00.123456Z,72,resting,,Watch\n"),
         (String = "application/x-ndjson", example = "{\"id\":1,\"timestamp\":\"2025-07-23T14:30:00.123456Z\",\"bpm\":72,\"context\":\"resting\",\"notes\":null,\"source\":\"Watch\"}\n")),
@@ -72,17 +75,20 @@ pub async fn coffee(
 pub async fn heart_rate(
     app: &State<SharedApp>,
     caller: Caller,
-    query: Query<ExportQuery>,
+    query: Query<(ExportFormat, TimeRange)>,
 ) -> Result<Download, ApiError> {
-    Download::start(app, caller, EntryKind::HeartRate, &query.0).await
+    Download::start(app, caller, EntryKind::HeartRate, query.0).await
 }
+
+/// Body that is streamed while the export runs.
+type ExportBody = Pin<Box<dyn AsyncRead + Send>>;
 
 /// Response with an exported file.
 pub struct Download {
     content_type: &'static str,
     file_name: String,
     /// `None` for HEAD.
-    chunks: Option<Chunks>,
+    body: Option<ExportBody>,
 }
 
 impl Download {
@@ -90,9 +96,9 @@ impl Download {
         app: &SharedApp,
         caller: Caller,
         kind: EntryKind,
-        query: &ExportQuery,
+        (ExportFormat { format }, range): (ExportFormat, TimeRange),
     ) -> Result<Self, ApiError> {
-        let content_type = match query.format {
+        let content_type = match format {
             TextFormat::Csv => "text/csv; charset=utf-8; header=present",
             TextFormat::JsonLines => "application/x-ndjson",
         };
@@ -101,13 +107,13 @@ impl Download {
             EntryKind::HeartRate => "heartrate",
         };
         let today = app.settings.common.zone.date(app.clock.now()).to_string().replace('-', "");
-        let file_name = format!("{name}_{today}.{}", query.format.extension());
-        let extract = ExportFilter { kind, since: query.since, until: query.until };
-        let chunks = match caller.is_head {
+        let file_name = format!("{name}_{today}.{}", format.extension());
+        let extract = ExportFilter { kind, since: range.since, until: range.until };
+        let body = match caller.is_head {
             true => None,
-            false => Some(stream(app, caller.request_id, extract, query.format).await?),
+            false => Some(stream(app, caller.request_id, extract, format).await?),
         };
-        Ok(Self { content_type, file_name, chunks })
+        Ok(Self { content_type, file_name, body })
     }
 }
 
@@ -117,8 +123,8 @@ impl<'r> Responder<'r, 'static> for Download {
         response
             .raw_header("Content-Type", self.content_type)
             .raw_header("Content-Disposition", format!("attachment; filename=\"{}\"", self.file_name));
-        if let Some(chunks) = self.chunks {
-            response.max_chunk_size(CHUNK_BYTES).streamed_body(chunks);
+        if let Some(body) = self.body {
+            response.max_chunk_size(CHUNK_BYTES).streamed_body(body);
         }
         response.ok()
     }
@@ -130,24 +136,20 @@ async fn stream(
     request_id: RequestId,
     extract: ExportFilter,
     format: TextFormat,
-) -> Result<Chunks, ApiError> {
+) -> Result<ExportBody, ApiError> {
     let slot = app.store.export_slot().await?;
     let (started, has_started) = oneshot::channel();
-    let (sender, receiver) = mpsc::channel(MAX_QUEUED_CHUNK_BYTESS);
+    let (sender, receiver) = mpsc::channel(MAX_QUEUED_CHUNKS);
     let producer = Producer { app: Arc::clone(app), request_id, extract, format };
     spawn_blocking(move || producer.run(&slot, started, sender));
     has_started
         .await
         .unwrap_or_else(|_| Err(StoreError::Internal("an export ended before it started".into())))?;
-    Ok(Chunks { receiver, chunk: Vec::new(), position: 0, has_ended: false })
+    Ok(queue_body(receiver))
 }
 
-/// Item of the queue.
-enum QueueItem {
-    Chunk(Vec<u8>),
-    /// End of a complete export. Without it the export has failed.
-    End,
-}
+/// Chunk, or `None` at the end of a complete export.
+type QueueItem = Option<Vec<u8>>;
 
 /// Export on a blocking thread.
 struct Producer {
@@ -194,7 +196,7 @@ impl Producer {
             EntryWriter::new(queue, self.format, self.extract.kind).map_err(ExportError::Output)?;
         let on_start = || drop(started.take().map(|started| started.send(Ok(()))));
         let rows = self.app.store.export(slot, &self.extract, on_start, |entry| writer.write(entry))?;
-        let bytes = writer.finish().and_then(|mut queue| queue.send(QueueItem::End).map(|()| queue.bytes));
+        let bytes = writer.finish().and_then(|mut queue| queue.send(None).map(|()| queue.bytes));
         Ok((rows, bytes.map_err(ExportError::Output)?))
     }
 }
@@ -240,43 +242,16 @@ impl Write for ChunkQueue {
         }
         let chunk = std::mem::take(&mut self.chunk);
         self.bytes += chunk.len() as u64;
-        self.send(QueueItem::Chunk(chunk))
+        self.send(Some(chunk))
     }
 }
 
-/// Response body that reads the queue.
-struct Chunks {
-    receiver: mpsc::Receiver<QueueItem>,
-    chunk: Vec<u8>,
-    position: usize,
-    has_ended: bool,
-}
-
-impl AsyncRead for Chunks {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.has_ended {
-            return Poll::Ready(Ok(()));
-        }
-        if self.position == self.chunk.len() {
-            match ready!(self.receiver.poll_recv(context)) {
-                Some(QueueItem::Chunk(chunk)) => (self.chunk, self.position) = (chunk, 0),
-                Some(QueueItem::End) => {
-                    self.has_ended = true;
-                    return Poll::Ready(Ok(()));
-                }
-                // The producer failed: the error resets the connection.
-                None => return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
-            }
-        }
-        let taken = buffer.remaining().min(self.chunk.len() - self.position);
-        buffer.put_slice(&self.chunk[self.position..self.position + taken]);
-        self.position += taken;
-        Poll::Ready(Ok(()))
-    }
+/// Returns a body that reads the queue. Fails when the queue ends without `None`, because the export failed.
+fn queue_body(receiver: mpsc::Receiver<QueueItem>) -> ExportBody {
+    let aborted = Err(io::Error::from(io::ErrorKind::ConnectionAborted));
+    let items = ReceiverStream::new(receiver).map(Ok).chain(tokio_stream::once(aborted));
+    let chunks = items.map_while(|item| item.map(|chunk| chunk.map(Bytes::from)).transpose());
+    Box::pin(StreamReader::new(chunks))
 }
 
 #[cfg(test)]
@@ -285,7 +260,7 @@ mod tests {
     use super::*;
 
     fn queue(deadline: Instant) -> (ChunkQueue, mpsc::Receiver<QueueItem>) {
-        let (sender, receiver) = mpsc::channel(MAX_QUEUED_CHUNK_BYTESS);
+        let (sender, receiver) = mpsc::channel(MAX_QUEUED_CHUNKS);
         (ChunkQueue { sender, chunk: Vec::new(), bytes: 0, deadline }, receiver)
     }
 
@@ -306,7 +281,7 @@ mod tests {
         };
         let mut queue = spawn_blocking(write).await.unwrap();
         for length in [CHUNK_BYTES, 7] {
-            assert!(matches!(receiver.recv().await, Some(QueueItem::Chunk(chunk)) if chunk.len() == length));
+            assert!(matches!(receiver.recv().await, Some(Some(chunk)) if chunk.len() == length));
         }
         assert_eq!(queue.bytes, CHUNK_BYTES as u64 + 7);
         drop(receiver);

@@ -19,7 +19,7 @@ use crate::http::extract::entry_body::{ReadingBatch, RejectedReading};
 use crate::http::extract::headers::{Caller, IdempotencyHeader};
 use crate::http::extract::json_body::JsonBody;
 use crate::http::extract::query::{
-    BatchQuery, CorrelationQuery, DaysQuery, OnError, Query, RangeQuery, ReadingListQuery,
+    BatchQuery, ContextFilter, CorrelationQuery, DaysQuery, OnError, Page, Query, RangeQuery, TimeRange,
 };
 use crate::http::handlers::entries::{Collection, Deleted, NoData, rolling_window};
 use crate::http::response::{JsonResponse, JsonResult};
@@ -115,14 +115,23 @@ pub async fn add_batch(
 /// List heart rates
 ///
 /// Newest first. `Link: rel="next"` leads to the next page, if there is one.
-#[utoipa::path(get, path = "/heartrate/", operation_id = "list_heart_rates", tag = "heart rate", params(ReadingListQuery),
+#[utoipa::path(get, path = "/heartrate/", operation_id = "list_heart_rates", tag = "heart rate", params(TimeRange, ContextFilter, Page),
     responses((status = 200, description = "At most `limit` readings, newest first", body = [Reading], headers(("Link" = String, description = "Next page, if there is one: `</heartrate/?offset=50>; rel=\"next\"`")))))]
 #[rocket::get("/heartrate")]
-pub async fn list(app: &State<SharedApp>, query: Query<ReadingListQuery>, uri: &Origin<'_>) -> JsonResult {
-    let filter = ReadingFilter::from(query.0);
-    let (limit, offset) = (filter.limit, filter.offset);
-    let readings = app.store.readings(ReadingFilter { limit: limit + 1, ..filter }).await?;
-    READINGS.page(uri, readings, limit, offset)
+pub async fn list(
+    app: &State<SharedApp>,
+    query: Query<(TimeRange, Page, ContextFilter)>,
+    uri: &Origin<'_>,
+) -> JsonResult {
+    let (range, page, ContextFilter { context }) = query.0;
+    let filter = ReadingFilter {
+        since: range.since.unwrap_or(Timestamp::MIN),
+        until: range.until.unwrap_or(Timestamp::MAX),
+        context,
+        limit: page.limit + 1,
+        offset: page.offset,
+    };
+    READINGS.page(uri, app.store.readings(filter).await?, page)
 }
 
 /// Get a heart rate
@@ -149,21 +158,6 @@ pub async fn put(
     let id = id?;
     let sent = (!caller.may_read).then(|| change.0.clone());
     READINGS.changed(app.store.change_reading(id, change.0).await?, id.0, sent)
-}
-
-/// Change a heart rate
-///
-/// Same as `PUT`.
-#[utoipa::path(patch, path = "/heartrate/{id}", operation_id = "patch_heart_rate", tag = "heart rate", params(EntryId),
-    request_body(content = ReadingPatch, example = json!({"context": "post-coffee"})), responses((status = 200, description = "The changed reading", body = ReadingWritten)))]
-#[rocket::patch("/heartrate/<id>", data = "<change>")]
-pub async fn patch(
-    app: &State<SharedApp>,
-    id: Result<ReadingId, FieldError>,
-    caller: Caller,
-    change: JsonBody<ReadingChange>,
-) -> JsonResult {
-    put(app, id, caller, change).await
 }
 
 /// Delete a heart rate

@@ -27,7 +27,7 @@ const MAX_HEADER_BYTES: usize = 16 << 10;
 /// Authorization that a route requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// None.
+    /// Open to everyone.
     Public,
     /// A key with this scope.
     Key(Scope),
@@ -83,7 +83,7 @@ pub fn check(request: &Request<'_>, class: LimitClass, access: Access) -> Result
 /// Key that a request presents.
 #[derive(Clone, Copy, Debug)]
 enum Credentials {
-    /// No key, or a malformed `Authorization` header.
+    /// Missing or malformed `Authorization` header.
     Missing,
     /// A key that is unknown, revoked or expired.
     Invalid,

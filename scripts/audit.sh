@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# Compares Cargo.lock with the advisory database of Rust packages. 0: nothing known; 1: something is;
-# 75: it could not be looked up here.
+# Compares Cargo.lock with the RustSec advisory database. Exit codes: 0 no known vulnerabilities, 1 some,
+# 75 not checked.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
 if ! cargo audit --version >/dev/null 2>&1; then
-    echo "Not audited: this takes cargo-audit (cargo install --locked cargo-audit)." >&2
+    echo "skipped: cargo-audit is not installed (cargo install --locked cargo-audit)" >&2
     exit 75
 fi
 said=$(cargo audit --color never 2>&1)
 status=$?
 printf '%s\n' "$said"
 if [ "$status" = 0 ]; then
-    echo "No dependency has a known weakness."
+    echo "no known vulnerabilities"
 elif grep -qiE "vulnerabilit(y|ies) found|denied warning" <<<"$said"; then
-    echo "Dependencies have known weaknesses: see above." >&2
+    echo "dependencies have known vulnerabilities; see above" >&2
     exit 1
 else
-    echo "Not audited: the advisory database could not be fetched." >&2
+    echo "skipped: the advisory database could not be fetched" >&2
     exit 75
 fi

@@ -1,14 +1,13 @@
 #!/usr/bin/env bash
-# Builds the program for a 64-bit Raspberry Pi: target/aarch64-unknown-linux-gnu/release/coffee-tracker
+# Builds target/aarch64-unknown-linux-gnu/release/coffee-tracker for a 64-bit Raspberry Pi.
 #
-#   scripts/build-arm64.sh              by rustup's target where it can be had, else in a Debian of its own
+#   scripts/build-arm64.sh              use rustup's target if available, otherwise a Debian chroot
 #   WAY=rustup|debian scripts/build-arm64.sh
 #
-# Either way it is linked with the C library of Raspberry Pi OS bookworm, unpacked into target/arm64/pi
-# (as root, once): with a newer one it would not start there. rustup: adds the target; Debian's cross
-# compiler for C is installed. debian: debootstrap makes a folder of Debian sid (as root, some 1.5 GB,
-# once), whose rustc has an arm64 library; it is entered with nothing but the crates, and leaves nothing
-# mounted. On an arm64 machine `make build` is enough.
+# Both link with the C library of Raspberry Pi OS bookworm, unpacked into target/arm64/pi (as root, once); a newer
+# one would not run there. rustup: adds the target and installs Debian's C cross compiler. debian: creates a Debian
+# sid chroot with debootstrap (as root, about 1.5 GB, once), whose rustc supports arm64; nothing stays mounted.
+# On an arm64 machine use `make build`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,23 +23,23 @@ fail() {
 }
 
 install_packages() {
-    [ "$(id -u)" = 0 ] || fail "$* must be installed, which takes root"
+    [ "$(id -u)" = 0 ] || fail "$* must be installed; run this as root"
     timeout 300 apt-get update -qq
     DEBIAN_FRONTEND=noninteractive timeout 600 apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 
-# debian_folder FOLDER SUITE OPTIONS...: a fresh one.
+# debian_folder FOLDER SUITE OPTIONS...: creates a Debian folder with debootstrap.
 debian_folder() {
     local folder=$1 suite=$2
     shift 2
-    [ "$(id -u)" = 0 ] || fail "$folder must be made once, which takes root"
+    [ "$(id -u)" = 0 ] || fail "$folder must be created once; run this as root"
     command -v debootstrap >/dev/null || install_packages debootstrap
     rm -rf "$folder"
     mkdir -p "$folder"
     timeout 900 debootstrap "$@" --variant=minbase "$suite" "$folder" >"$folder.log" 2>&1 || fail "debootstrap: see $folder.log"
 }
 
-# What a program for a Pi is linked with, and later tried in.
+# Unpacks the libraries that a program for a Pi is linked with and tested with.
 make_pi() {
     local package
     debian_folder "$pi" bookworm --arch=arm64 --foreign --include=libc6-dev,tzdata
@@ -54,7 +53,7 @@ has_rustup_target() {
     command -v rustup >/dev/null && timeout 300 rustup target add "$TRIPLE"
 }
 
-# compiler_for FOLDER: what cargo must know to compile and link with what lies there.
+# compiler_for FOLDER: prints the variables with which Cargo compiles and links with the libraries in FOLDER.
 compiler_for() {
     echo "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc"
     echo "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS=-Clink-arg=--sysroot=$1"
@@ -83,7 +82,7 @@ make_sid() {
     touch "$sid/complete"
 }
 
-# In a mount namespace of its own: whatever happens, nothing stays mounted.
+# Runs in its own mount namespace, so that nothing stays mounted.
 by_debian() {
     local compiler
     [ -f "$sid/complete" ] || make_sid

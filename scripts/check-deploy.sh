@@ -1,14 +1,12 @@
 #!/usr/bin/env bash
-# Holds the unit and deploy/ to those who read them: systemd, Prometheus, nginx, Caddy, and a server that
-# is started for it; check-standby.sh has Litestream's part. Everything on loopback and free ports, in a
-# folder of its own.
+# Validates the unit and deploy/ with the programs that read them: systemd, Prometheus, nginx and Caddy, in front
+# of a running server. check-standby.sh covers Litestream. Uses loopback, free ports and a temporary folder.
 #
-#   scripts/check-deploy.sh                          builds the server
-#   COFFEE_TRACKER=path scripts/check-deploy.sh      takes one that is built already
+#   scripts/check-deploy.sh                          build the server
+#   COFFEE_TRACKER=path scripts/check-deploy.sh      use this binary
 #
-# What is missing is fetched with apt-get: systemd, curl, openssl and python3 are installed (as root); of
-# Prometheus, nginx and Caddy the package is only unpacked, so that no service is started. What cannot be
-# had is skipped, and said.
+# Missing programs come from apt-get: systemd, curl, openssl and python3 are installed (as root); Prometheus, nginx
+# and Caddy are only unpacked, so that no service is started. Unavailable programs are skipped and reported.
 cd "$(dirname "$0")/.."
 . scripts/tools.sh
 
@@ -86,7 +84,7 @@ check_prometheus() {
     timeout 60 "$promtool" check metrics <"$work/metrics" || fail "promtool check metrics"
 }
 
-# through PROXY URL CLIENT: asks as a client at that address, who claims to be another.
+# through PROXY URL CLIENT: sends requests from this address with a forged forwarding header.
 through() {
     local proxy=$1 url=$2 client=$3 id port
     id="by-$proxy-$RANDOM"
@@ -96,7 +94,7 @@ through() {
             --resolve "coffee.example:$port:127.0.0.1" "$@"
     }
     is "$(ask -H "X-Request-ID: $id" -H "X-Forwarded-For: 203.0.113.9" "$url/health")" 200 "GET /health by $proxy"
-    grep -qi "^x-request-id: $id" "$work/headers" || fail "$proxy: the answer has not the request's id"
+    grep -qi "^x-request-id: $id" "$work/headers" || fail "$proxy: the response lacks the request id"
     waits_for 5 grep -q "id=$id .*client=$client " "$work/log" || fail "$proxy: no line of $id from $client in the log"
     is "$(ask "$url/info") $(ask "$url/info") $(ask "$url/info")" "200 200 429" "$proxy: three requests of $client, two allowed"
     client=${client%.*}.$((${client##*.} + 1))
@@ -108,7 +106,7 @@ through() {
 }
 
 check_nginx() {
-    step "nginx: its verdict, and requests through it"
+    step "nginx: configuration and requests"
     local nginx http https
     nginx=$(unpacked nginx nginx) || { skip "nginx: it cannot be had"; return; }
     if ! "$nginx" -v 2>"$work/nginx-version"; then
@@ -138,7 +136,7 @@ check_nginx() {
 }
 
 check_caddy() {
-    step "Caddy: its verdict, and requests through it"
+    step "Caddy: configuration and requests"
     local caddy port
     caddy=$(unpacked caddy caddy) || { skip "Caddy: it cannot be had"; return; }
     export XDG_DATA_HOME=$work/caddy XDG_CONFIG_HOME=$work/caddy HOME=$work

@@ -1,18 +1,17 @@
 #!/usr/bin/env bash
-# Holds deploy/litestream.yml and docs/STANDBY.md to what they promise: a real Litestream streams the
-# database of a server that is written to, over SFTP; a backup is restored meanwhile; the server and
-# Litestream are killed; the standby is started from what had arrived; and what had not is brought over
-# from the dead machine's card.
+# Tests replication as in deploy/litestream.yml and docs/STANDBY.md: Litestream replicates a busy database over
+# SFTP, a backup is restored meanwhile, server and Litestream are killed, the standby starts from the replica,
+# and the missing entries are imported from the database of the dead machine.
 #
-#   scripts/check-standby.sh                          builds the server
-#   COFFEE_TRACKER=path scripts/check-standby.sh      takes one that is built already
+#   scripts/check-standby.sh                          build the server
+#   COFFEE_TRACKER=path scripts/check-standby.sh      use this binary
 #
-# When Litestream cannot be had (scripts/litestream.sh) nothing is checked, and that is said. What people type on
-# the two machines is run by scripts/test-standby.sh.
+# Skipped, with a message, when Litestream is unavailable (scripts/litestream.sh). scripts/test-standby.sh runs the
+# documented commands.
 cd "$(dirname "$0")/.."
 . scripts/tools.sh
 
-# Seconds. It sends every second (sync-interval) what it looks for every second; the rest is for a slow machine.
+# Maximum replication lag in seconds: two intervals of one second, and a margin for slow machines.
 LAG=6
 
 primary=$work/primary
@@ -27,7 +26,7 @@ tracker() {
     (cd "$1" && DATABASE_URL=coffee.db BACKUP_DIR=backups TZ=UTC "$binary" "${@:2}")
 }
 
-# serve FOLDER: its address goes into `server`, its pid into `process`.
+# serve FOLDER: starts a server; sets `server` to its address and `process` to its PID.
 serve() {
     (
         cd "$1"
@@ -44,8 +43,8 @@ ask() { curl -s -m 10 -H "Authorization: Bearer $API_KEY" "$@"; }
 
 now() { date +%s%3N; }
 
-# write_on MARK: posts coffees until there is a file MARK or no server; notes when each was answered
-# (milliseconds), and its mark and number.
+# write_on MARK: posts coffees until the file MARK exists or the server is gone; records time (milliseconds), mark
+# and number of each response.
 write_on() {
     local n
     for ((n = 1; n < 20000; n++)); do
@@ -55,12 +54,12 @@ write_on() {
     done
 }
 
-# Replica and standby as docs/STANDBY.md has them, on loopback.
+# Sets up replica and standby as in docs/STANDBY.md, on loopback.
 start_litestream() {
-    step "Litestream streams over SFTP, by deploy/litestream.yml"
+    step "replicate over SFTP with deploy/litestream.yml"
     installed ssh-keygen openssh-client || fail "ssh-keygen is needed"
     mkdir "$work/credentials"
-    # sshd has several; Litestream takes the first that both know.
+    # Litestream uses the first host key type that both support.
     for kind in ecdsa ed25519 rsa; do ssh-keygen -q -t "$kind" -N '' -C '' -f "$work/host_key_$kind"; done
     ssh-keygen -q -t ed25519 -N '' -C '' -f "$work/credentials/sftp_key"
     "$folder/bin/python" scripts/sftp_server.py "$work/credentials/sftp_key.pub" "$replica" "$work"/host_key_{rsa,ecdsa,ed25519} \
@@ -74,18 +73,18 @@ start_litestream() {
     CREDENTIALS_DIRECTORY=$work/credentials "$litestream" replicate -config "$work/litestream.yml" >"$work/litestream-log" 2>&1 &
     streaming=$!
     started+=("$streaming")
-    waits_for 20 has_arrived || fail "nothing arrives: $(cat "$work/litestream-log" "$work/sftp-log")"
+    waits_for 20 has_arrived || fail "the replica is empty: $(cat "$work/litestream-log" "$work/sftp-log")"
 }
 
 has_arrived() { find "$replica/coffee" -name '*.ltx' | grep -q .; }
 
-# A backup from before Litestream comes back while it streams: it must not be led astray by that.
+# Restores an older backup during replication; the replica must follow.
 restore_meanwhile() {
-    step "a backup is restored meanwhile"
+    step "restore a backup during replication"
     local writer
     write_on before &
     writer=$!
-    waits_for 20 grep -q 'before 40$' "$work/answered" || fail "nothing is written"
+    waits_for 20 grep -q 'before 40$' "$work/answered" || fail "no coffee was written"
     tracker "$primary" restore "$primary"/backups/*.db --yes
     is "$(tracker "$primary" sql --csv "select count(*) from sqlite_schema where name like '@_litestream%' escape '@'" | tail -n 1)" \
         2 "Litestream's tables after the restore"
@@ -99,27 +98,27 @@ has_written_for_long() {
 }
 
 write_and_die() {
-    step "the machine dies while it is written to"
+    step "kill the machine during writes"
     local writer
     write_on after &
     writer=$!
-    waits_for 60 has_written_for_long || fail "nothing is written"
+    waits_for 60 has_written_for_long || fail "no coffee was written"
     kill -KILL "$process" "$streaming"
     died=$(now)
     { wait "$process" "$streaming" "$writer" || true; } 2>/dev/null
-    if grep -E 'level=(ERROR|WARN)' "$work/litestream-log"; then fail "Litestream complains"; fi
+    if grep -E 'level=(ERROR|WARN)' "$work/litestream-log"; then fail "Litestream logged errors"; fi
     is "$(cat "$primary.log")" "" "what the server complains of"
     echo "$(wc -l <"$work/answered") coffees were answered"
 }
 
-# Of every coffee that the server holds.
+# Prints mark and number of every stored coffee.
 marks() {
     ask -f "http://$server/export/coffee" |
         python3 -c 'import csv, sys; print(*(row["notes"] for row in csv.DictReader(sys.stdin)), sep="\n")' | sort
 }
 
 start_standby() {
-    step "the standby is started"
+    step "start the standby"
     local old
     timeout 60 "$litestream" restore -o "$work/arrived.db" "file://$replica/coffee" >"$work/said" 2>&1 ||
         fail "litestream restore: $(cat "$work/said")"
@@ -129,32 +128,32 @@ start_standby() {
     is "$(ask -o /dev/null -w '%{http_code}' "http://$server/health")" 200 "the standby's health"
     marks >"$work/there"
     old=$(awk -v until=$((died - LAG * 1000)) '$1 <= until { print $2, $3 }' "$work/answered" | sort)
-    [ "$(wc -l <<<"$old")" -gt 20 ] || fail "too little was written to tell"
+    [ "$(wc -l <<<"$old")" -gt 20 ] || fail "too few coffees were written"
     is "$(comm -13 "$work/there" <(echo "$old"))" "" "answered more than $LAG s before, and lost"
-    ! grep -qx 'before 1' "$work/there" || fail "it has what the restored backup had not"
+    ! grep -qx 'before 1' "$work/there" || fail "the standby has entries that the restored backup lacks"
     awk -v died="$died" 'NR == FNR { there[$0] = 1; next } !(($2 " " $3) in there) { if (!lost++) since = died - $1 }
         END { printf "not arrived: %d coffees, of the last %d ms\n", lost, since }' "$work/there" "$work/answered"
 }
 
-# What was answered and had not arrived is on the dead machine's card.
+# Imports acknowledged entries that the replica lacks from the database of the dead machine.
 bring_the_rest() {
-    step "what had not arrived comes from the dead machine's card"
+    step "import missing entries from the dead machine"
     tracker "$primary" export coffee -o "$work/rest.csv"
     tracker "$standby" import "$work/rest.csv"
     marks >"$work/there"
     is "$(comm -13 "$work/there" <(cut -d ' ' -f 2- "$work/answered" | sort))" "" "answered, and not there"
     tracker "$standby" import "$work/rest.csv"
     marks >"$work/there-again"
-    cmp "$work/there" "$work/there-again" || fail "a second import adds something"
+    cmp "$work/there" "$work/there-again" || fail "a second import adds entries"
 }
 
 step "Litestream"
 if ! folder=$(scripts/litestream.sh); then
-    skip "the standby: Litestream cannot be had"
+    skip "the standby: Litestream is unavailable"
     exit 0
 fi
 litestream=$folder/bin/litestream
-step "a server, and a backup from before Litestream came"
+step "start a server and create a backup"
 serve "$primary"
 for n in 1 2 3; do
     is "$(ask -o /dev/null -w '%{http_code}' -d "{\"caffeine_mg\":$n}" "http://$server/coffee/")" 201 "POST /coffee/"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Makes the Debian package, target/debian/coffee-tracker_VERSION-1_ARCH.deb.
+# Builds the Debian package target/debian/coffee-tracker_VERSION-1_ARCH.deb.
 #
-#   scripts/deb.sh build [ARCH]        builds the program first
-#   scripts/deb.sh package [ARCH]      of what was built before
+#   scripts/deb.sh build [ARCH]        build the program first
+#   scripts/deb.sh package [ARCH]      package an existing build
 #
 # ARCH is this machine's, or amd64 or arm64: then target/TRIPLE/release/coffee-tracker is packaged, which
 # for arm64 scripts/build-arm64.sh builds.
@@ -23,14 +23,14 @@ host=${CARGO_TARGET_DIR:-target}/release/coffee-tracker
 verb=${1:-}
 case $verb in
     build | package) ;;
-    *) fail 2 "What? $(sed -n 's/^#   //p' "$0")" ;;
+    *) fail 2 "usage: $(sed -n 's/^#   //p' "$0")" ;;
 esac
-here=$(dpkg --print-architecture) || fail 1 "Packages for Debian are made on Debian: dpkg is not here."
+here=$(dpkg --print-architecture) || fail 1 "dpkg is not installed; build Debian packages on Debian"
 arch=${2:-$here}
 case $arch in
     amd64) triple=x86_64-unknown-linux-gnu ;;
     arm64) triple=aarch64-unknown-linux-gnu ;;
-    *) [ "$arch" = "$here" ] || fail 2 "Which architecture is $arch? amd64 or arm64" ;;
+    *) [ "$arch" = "$here" ] || fail 2 "unknown architecture $arch; use amd64 or arm64" ;;
 esac
 if [ "$arch" = "$here" ]; then
     built=$host
@@ -61,7 +61,7 @@ check_glibc() {
     local newest
     newest=$(readelf --version-info "$built" | grep -o 'GLIBC_2[0-9.]*' | sort -uV | tail -n 1)
     printf '%s\n%s\n' "${newest#GLIBC_}" "$NEWEST_GLIBC" | sort -CV ||
-        fail 1 "$built asks for glibc ${newest#GLIBC_}; the machines that it is for have $NEWEST_GLIBC."
+        fail 1 "$built requires glibc ${newest#GLIBC_}, but the target systems have $NEWEST_GLIBC"
 }
 
 # The commit's time, so that the same sources give the same package.
@@ -80,7 +80,7 @@ stage_files() {
 }
 
 [ "$verb" = package ] || build
-[ -x "$built" ] || fail 1 "$built is not there: build it first."
+[ -x "$built" ] || fail 1 "$built does not exist; build it first"
 get_cargo_deb
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(changed_at)}
 export SOURCE_DATE_EPOCH

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs what README.md and docs/ tell people to type.
+"""Runs the commands in README.md and docs/.
 
     scripts/doc-commands.py run [FILE[:LINE]…]     in a copy of this folder, with the release binary
     scripts/doc-commands.py service FOLDER         lays what needs a machine into FOLDER, to run there
@@ -40,7 +40,7 @@ import doc_instance  # noqa: E402
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
 WORDS = re.compile(r"^(service|bare|standby|never: .+|exit \d+|answers .+|until Ctrl-C|after .+)$")
-# Where a block may be run that needs a machine of its own.
+# Machines on which a block that needs its own machine may run.
 MACHINES = ("bare", "service", "standby")
 BLOCK_SECONDS = 180
 
@@ -57,7 +57,7 @@ class Block:
         return f"{self.file}:{self.line}"
 
     def word(self, name):
-        """What follows a word; None without it."""
+        """Returns the text after a word, or None without the word."""
         for word in self.words:
             if word == name:
                 return ""
@@ -131,13 +131,13 @@ def texts(folder):
 
 
 def script_of(block, replaced=()):
-    """The block as a shell script, which stops at the first command that goes wrong."""
+    """Returns the block as a shell script that stops at the first failing command."""
     lines = [
         "#!/usr/bin/env bash",
         f"# {block.place}",
         "set -o pipefail",
         'command -v sudo >/dev/null || { sudo() { "$@"; }; export -f sudo; }',
-        # What people see of an error, a script does not mind.
+        # A script must fail on an HTTP error.
         """curl() { command curl --fail "$@"; }; export -f curl""",
         """it_is() { [ "$1" = "$2" ] || { printf 'FAIL: exit code %s, expected %s\\n' "$1" "$2"; exit 1; }; }""",
         "exec 2>&1 </dev/null",
@@ -153,7 +153,7 @@ def script_of(block, replaced=()):
         if last and block.word("until") is not None:
             command, expected = f"timeout --signal=INT 2 bash -c {shlex.quote(command)}", "124"
         if last and block.word("answers"):
-            # `script` is the terminal, which sees no variable that was not exported.
+            # `script` provides a terminal and passes only exported variables.
             lines.append("export $(compgen -v | grep -E '^(FILE|KEY)$')")
             terminal = f"script --quiet --flush --return --command {shlex.quote(command)} /dev/null"
             command = f"printf '%s\\n' {shlex.quote(block.word('answers'))} | {terminal}"

@@ -1,4 +1,4 @@
-"""What scripts/doc-commands.py runs commands against, and what it holds their names to.
+"""Server instance in which scripts/doc-commands.py runs commands, and the check of names in the documentation.
 
 `Instance` is a copy of the checkout in a scratch folder, with a server that runs on a month of made-up
 data; it lies beside files such as people import. `check_text` looks at what stands within sentences.
@@ -42,7 +42,7 @@ insert into coffee_logs values (1, '2025-05-02 10:30:15.123456', 95, 'espresso',
 
 
 def program_of(top):
-    """The binary under test."""
+    """Returns the binary under test."""
     built = top / os.environ.get("CARGO_TARGET_DIR", "target") / "release/coffee-tracker"
     return pathlib.Path(os.environ.get("COFFEE_TRACKER", built)).resolve()
 
@@ -57,7 +57,7 @@ class Instance:
     def __init__(self, top):
         program = program_of(top)
         if not program.is_file():
-            raise SystemExit(f"{program} is not there: `make build` first")
+            raise SystemExit(f"{program} does not exist; run `make build` first")
         self.work = pathlib.Path(tempfile.mkdtemp(prefix="coffee-docs.", dir=os.environ.get("TMPDIR", "/var/tmp")))
         self.pristine, self.here, self.home = self.work / "pristine", self.work / "checkout", self.work / "home"
         self.home.mkdir()
@@ -107,7 +107,7 @@ class Instance:
         os.rename(self.here, self.pristine)
 
     def renew(self):
-        """As before the first block: the same files, and a server that answers."""
+        """Restores the initial files and a running server."""
         self._end_all()
         shutil.rmtree(self.here, ignore_errors=True)
         shutil.copytree(self.pristine, self.here, symlinks=True)
@@ -120,7 +120,7 @@ class Instance:
         raise SystemExit(f"make up: {said}")
 
     def shell(self, script, seconds):
-        """The exit code of a script in the checkout, and what it said."""
+        """Runs a script in the checkout; returns its exit code and output."""
         with tempfile.TemporaryFile() as said:
             process = subprocess.Popen(
                 ["bash", "-c", script],
@@ -145,7 +145,7 @@ class Instance:
         return "".join(file.read_text().splitlines(keepends=True)[-5:]) if file.is_file() else ""
 
     def _end_all(self):
-        """Ends what runs a program out of the checkout, or waits beside it for its log."""
+        """Ends all processes started from the checkout."""
         for process in pathlib.Path("/proc").glob("[0-9]*"):
             try:
                 inside = (process / "exe").readlink().is_relative_to(self.here)
@@ -159,7 +159,7 @@ class Instance:
 
 
 def check_text(top, files):
-    """Verbs, flags, files and links within the text: how many there are; all must exist."""
+    """Checks that every command, flag, file and link in the text exists; returns their number."""
     program = program_of(top)
     verbs = set(re.findall(r"^([a-z-]+):", (top / "Makefile").read_text(), re.M))
     checked, wrong, help_texts = 0, [], {}
@@ -181,7 +181,7 @@ def check_text(top, files):
 
 
 def fault_of(top, span, verbs, program, help_texts):
-    """What is wrong with it; an empty text when nothing is, None when it is nothing to check."""
+    """Returns the problem of a name, an empty text without a problem, or None when it cannot be checked."""
     words = span.removeprefix("sudo ").split()
     if words[0] == "make" and len(words) > 1:
         named = [word for word in words[1:] if "=" not in word and re.match(r"^[a-z-]+$", word)]

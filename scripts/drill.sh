@@ -1,15 +1,14 @@
 #!/usr/bin/env bash
-# The monthly task: restores the newest backup (or FILE) into a scratch folder, starts a server on it
-# at a free port of this machine, compares what it holds with what the backup holds, asks it, and
-# removes it all. The real database and server are not touched.
+# Monthly restore test: restores the newest backup (or FILE) into a temporary folder, starts a server on a free
+# port, compares its data with the backup and removes everything. The real database and server are not touched.
 #
-# TMPDIR (/var/tmp: /tmp is often memory) needs room for the backup twice.
+# TMPDIR (/var/tmp, because /tmp is often in memory) needs space for two copies of the backup.
 cd "$(dirname "$0")/.."
 . scripts/where.sh
 
-file=${FILE:-$(newest_backup)} || fail 1 "There is no backup to restore: \`make backup\` makes one."
+file=${FILE:-$(newest_backup)} || fail 1 "there is no backup to restore; create one with \`make backup\`"
 file=$(realpath "$file")
-[ -x "$binary" ] || fail 1 "$binary is not there: build it with \`make build\`."
+[ -x "$binary" ] || fail 1 "$binary does not exist; build it with \`make build\`"
 program=$(realpath "$binary")
 needs_curl
 
@@ -25,10 +24,10 @@ trap tidy EXIT
 trap 'exit 130' INT TERM
 answer=$scratch/answer
 mkdir "$scratch/run"
-# As root, the program acts for the owner of the folder that the database lies in.
+# As root, the program acts as the owner of the database folder.
 [ "$(id -u)" != 0 ] || chown --reference="$file" "$scratch" "$scratch/run"
 
-# Nothing of the real server's settings.
+# Runs the program without the settings of the real server.
 in_scratch() {
     cd "$scratch/run"
     exec env -i PATH="$PATH" DATABASE_URL=coffee.db BACKUP_DIR=backups HOST=127.0.0.1 PORT=0 \
@@ -36,7 +35,7 @@ in_scratch() {
 }
 
 held=$("$program" verify --json "$file") || fail 1 "$file cannot be restored: $held"
-(in_scratch restore "$file" --yes >"$scratch/said" 2>&1) || fail 1 "The restore failed: $(cat "$scratch/said")"
+(in_scratch restore "$file" --yes >"$scratch/said" 2>&1) || fail 1 "the restore failed: $(cat "$scratch/said")"
 (in_scratch serve) >"$scratch/said" 2>"$scratch/log" &
 server=$!
 
@@ -48,20 +47,20 @@ for ((n = 0; n < 600; n++)); do
     fi
     sleep 0.1
 done
-[ -n "$at" ] || fail 1 "The server did not start on what was restored: $(tail -n 3 "$scratch/log")"
+[ -n "$at" ] || fail 1 "the server did not start with the restored database: $(tail -n 3 "$scratch/log")"
 url() { printf '%s' "$at"; }
 
-restored=$("$program" verify --json "$scratch/run/coffee.db") || fail 1 "What was restored is not sound: $restored"
+restored=$("$program" verify --json "$scratch/run/coffee.db") || fail 1 "the restored database failed the verification: $restored"
 for name in coffees readings newest_entry; do
     [ "$(field $name "$held")" = "$(field $name "$restored")" ] ||
-        fail 1 "$name: the backup holds $(field $name "$held"), what was restored $(field $name "$restored")"
+        fail 1 "$name: $(field $name "$held") in the backup, $(field $name "$restored") after the restore"
 done
 
-# get PATH: the answer, which must be a 200.
+# get PATH: prints the response body; fails unless the status is 200.
 get() {
     local status
     status=$(ask "$answer" "$1" --config <(printf 'header = "Authorization: Bearer %s"\n' "$(cat "$scratch/run/coffee.key")"))
-    [ "$status" = 200 ] || fail 1 "GET $1 answered $status on what was restored: $(head -c 500 "$answer")"
+    [ "$status" = 200 ] || fail 1 "GET $1 returned status $status after the restore: $(head -c 500 "$answer")"
     cat "$answer"
 }
 
@@ -71,8 +70,8 @@ readings=$(get '/heartrate/?limit=1')
 newest=$(printf '%s\n' "$(field timestamp "$coffees")" "$(field timestamp "$readings")" | sort | tail -n 1)
 expected=$(field newest_entry "$held")
 [ "$expected" = null ] || [ "$newest" = "$expected" ] ||
-    fail 1 "The newest entry that the server shows is of $newest, that of the backup of $expected"
-digests="every row as it was backed up"
-[ "$(field has_digests "$held")" = true ] || digests="made before backups carried digests"
-say "$file can be relied on: restored, served and compared: $(field coffees "$held") coffees, $(field readings "$held") readings," \
+    fail 1 "the newest entry is from $newest on the server but from $expected in the backup"
+digests="row digests match"
+[ "$(field has_digests "$held")" = true ] || digests="no row digests (backup of an older version)"
+say "$file passed: restored, served and compared: $(field coffees "$held") coffees, $(field readings "$held") readings," \
     "newest entry ${expected/null/none}, $digests, health $(field status "$health")."

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Holds the server to its OpenAPI document: validates the document, then sends it what
-# schemathesis makes of it, good and bad, one request after another and in sequences.
+# Validates the OpenAPI document, then fuzzes the server with Schemathesis: valid and invalid requests, single
+# and in sequences.
 #
-#   scripts/fuzz.sh                          builds the server and checks it
-#   COFFEE_TRACKER=path scripts/fuzz.sh      checks a server that is built already
-#   FUZZ_EXAMPLES=500 scripts/fuzz.sh        more cases for each route (default 50)
-#   FUZZ_SECONDS=600 scripts/fuzz.sh         goes on with new cases for so many seconds
-#   FUZZ_TIMEOUT=60 scripts/fuzz.sh          gives up (status 124) after so many seconds (default 900)
-#   FUZZ_SEED=1 scripts/fuzz.sh              the cases of an earlier run again
+#   scripts/fuzz.sh                          build and fuzz the server
+#   COFFEE_TRACKER=path scripts/fuzz.sh      fuzz this binary
+#   FUZZ_EXAMPLES=500 scripts/fuzz.sh        cases per route (default 50)
+#   FUZZ_SECONDS=600 scripts/fuzz.sh         repeat with new cases for this time
+#   FUZZ_TIMEOUT=60 scripts/fuzz.sh          timeout in seconds, exit code 124 (default 900)
+#   FUZZ_SEED=1 scripts/fuzz.sh              repeat the cases of an earlier run
 #
-# Further arguments go to schemathesis. What is not checked, and why: schemathesis.toml, fuzz_hooks.py.
+# Further arguments are passed to Schemathesis. schemathesis.toml and fuzz_hooks.py list the exclusions.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

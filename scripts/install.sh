@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
-# Puts the built program on this machine as a service under systemd, and takes it away again.
+# Installs the built program as a systemd service, and upgrades or removes it.
 #
 #   scripts/install.sh install|upgrade|rollback|uninstall
 #
-# PREFIX (/usr/local): the program goes to PREFIX/bin. DESTDIR: everything but a key goes below this folder
-# and nothing is started, for packages. BINARY: another program than the one `make build` makes.
-# FILE: the backup that `rollback` restores when the older program cannot read the database.
-# PURGE=yes: `uninstall` takes data, backups, settings, key and user with it. Manual pages and completions
-# go along when `make manual` has made them.
+# PREFIX (/usr/local): the program is installed in PREFIX/bin.
+# DESTDIR: install into this folder for packaging; no key is created and nothing is started.
+# BINARY: install another program than the one that `make build` builds.
+# FILE: the backup that `rollback` restores when the previous program cannot read the database.
+# PURGE=yes: `uninstall` also removes data, backups, settings, key and user.
+# Manual pages and completions are installed when `make manual` has built them.
 #
-# An upgrade is tried on a copy first. When it fails afterwards, the program before it comes back, with
-# its units, and, if the schema has moved, the backup made at the beginning; the database that the
-# failed one left is kept beside it as coffee.db.broken-TIME.
+# An upgrade is tested on a copy of the data first. When it fails later, the previous program and units are
+# restored, and so is the initial backup if the schema has changed. The database of the failed version is kept
+# as coffee.db.broken-TIME.
 new=$(realpath -m "${BINARY:-${CARGO_TARGET_DIR:-$(dirname "$0")/../target}/release/coffee-tracker}")
 unset BINARY
 cd "$(dirname "$0")/.."
@@ -32,22 +33,22 @@ state=$root/var/lib/coffee-tracker
 # -- Parts --------------------------------------------------------------------------------
 
 needs_root() {
-    [ -n "$root" ] || [ "$(id -u)" = 0 ] || fail 1 "This changes the machine: sudo make $verb"
+    [ -n "$root" ] || [ "$(id -u)" = 0 ] || fail 1 "this requires root: sudo make $verb"
 }
 
-# Its unit, data and settings are the same ones.
+# The Debian package uses the same unit, data and settings.
 needs_no_package() {
     [ -z "$root" ] && [ "$(dpkg-query --show --showformat='${db:Status-Status}' coffee-tracker 2>/dev/null)" = installed ] || return 0
-    fail 1 "The package coffee-tracker is installed, which apt upgrades and removes. \`sudo apt remove coffee-tracker\` comes first: data, backups, settings and key stay."
+    fail 1 "the Debian package coffee-tracker is installed; upgrade it with apt, or first run \`sudo apt remove coffee-tracker\`, which keeps data, backups, settings and key"
 }
 
-# Is systemd there to be spoken to?
+# Succeeds when units can be started: systemd runs and DESTDIR is not set.
 is_live() { [ -z "$root" ] && [ -d /run/systemd/system ]; }
 
-# Every file but the program: where from, where to.
+# Prints source and target of every file except the program.
 placements() {
     local file
-    [ -f coffee-tracker.service ] || fail 1 "coffee-tracker.service is not here: this is no whole checkout."
+    [ -f coffee-tracker.service ] || fail 1 "coffee-tracker.service is missing; run this in a complete checkout"
     for file in coffee-tracker.service deploy/coffee-tracker-*.service deploy/coffee-tracker-*.timer; do
         [ ! -f "$file" ] || printf '%s %s\n' "$file" "$units/${file##*/}"
     done
@@ -66,7 +67,7 @@ END
 
 timers() { placements | sed -n 's#.*/\(coffee-tracker-[a-z]*\.timer\)$#\1#p'; }
 
-# place MODE SOURCE TARGET: whole or not at all.
+# place MODE SOURCE TARGET: installs a file atomically.
 place() {
     mkdir -p "${3%/*}"
     install -m "$1" "$2" "$3.new"
@@ -91,7 +92,7 @@ make_user() {
     fi
 }
 
-# make_once MODE FILE: from standard input, unless it is there.
+# make_once MODE FILE: creates a file from standard input unless it exists.
 make_once() {
     local draft
     draft=$(mktemp "$2.XXXXXX")
@@ -106,7 +107,7 @@ make_settings() {
     chmod 0700 "$state" "$state/backups"
     service_settings | make_once 0640 "$settings"
     chmod 0640 "$settings"
-    # A staged tree may be copied to many machines: each makes a key of its own at its first start.
+    # A staged tree may be copied to many machines. Each creates its own key at the first start.
     [ -z "$root" ] || return 0
     od -An -N24 -tx1 /dev/urandom | tr -d ' ' | tr -d '\n' | make_once 0600 "$key"
     chmod 0600 "$key"
@@ -116,11 +117,11 @@ make_settings() {
 }
 
 check_new() {
-    [ -x "$new" ] || fail 1 "$new is not there: build it first, with \`make build\` (it needs no root)."
-    "$new" --version >/dev/null || fail 1 "$new does not run on this machine: nothing was changed."
+    [ -x "$new" ] || fail 1 "$new does not exist; build it with \`make build\` (without root)"
+    "$new" --version >/dev/null || fail 1 "$new does not run on this machine; nothing was changed"
 }
 
-# installed_tracker PROGRAM ARGUMENT…: on the files of what is installed.
+# installed_tracker PROGRAM ARGUMENT…: runs a program with the database and settings of the installation.
 installed_tracker() {
     local program=$1
     shift
@@ -135,7 +136,7 @@ live_database() {
     if [ -z "$root" ] && [ "$mode" = service ]; then database; else printf '%s' "$state/coffee.db"; fi
 }
 
-# readable_by PROGRAM: can it read the database, or is that newer (or damaged)? Says why not.
+# readable_by PROGRAM: succeeds when the program can read the database; otherwise prints why not.
 readable_by() { { installed_tracker "$1" sql 'select 1' >/dev/null; } 2>&1; }
 
 has_come_up() {
@@ -151,20 +152,20 @@ has_come_up() {
     scripts/service.sh health
 }
 
-# -- Verbs --------------------------------------------------------------------------------
+# -- Commands --------------------------------------------------------------------------------
 
 install_all() {
     check_new
-    [ ! -e "$installed" ] || [ -n "$root" ] || fail 1 "$installed is there already: sudo make upgrade"
+    [ ! -e "$installed" ] || [ -n "$root" ] || fail 1 "$installed already exists; run sudo make upgrade"
     place_files
     place 0755 "$new" "$installed"
     [ -n "$root" ] || make_user
     make_settings
     if [ -n "$root" ]; then
-        say "installed below $root: $prefix/bin/coffee-tracker, its units, $settings_file; nothing was started. There is no API key in it: the first start of the service makes one, in /var/lib/coffee-tracker/coffee.key."
+        say "installed in $root: $prefix/bin/coffee-tracker, its units, $settings_file; nothing was started. The service creates an API key at its first start, in /var/lib/coffee-tracker/coffee.key."
         return
     elif ! is_live; then
-        say "installed below /: $prefix/bin/coffee-tracker, its units, $settings_file, $credential; nothing was started."
+        say "installed: $prefix/bin/coffee-tracker, its units, $settings_file, $credential; nothing was started."
         return
     fi
     systemctl daemon-reload
@@ -173,11 +174,11 @@ install_all() {
     systemctl enable --quiet --now $(timers)
     scripts/service.sh up || { journalctl --unit="$unit" --lines=10 --no-pager >&2; exit 1; }
     scripts/service.sh health >/dev/null
-    systemctl start coffee-tracker-backup.service || fail 1 "It runs, but cannot back up: journalctl -u coffee-tracker-backup"
-    say "installed, enabled, started and backed up; the key: sudo cat $credential"
+    systemctl start coffee-tracker-backup.service || fail 1 "the service runs, but the backup failed; see journalctl -u coffee-tracker-backup"
+    say "installed, enabled, started and backed up; show the key with: sudo cat $credential"
 }
 
-# Keeps what is installed, so that it can come back.
+# Saves the installed program and units for a rollback.
 remember_installed() {
     local target held=()
     mkdir -p "$memory"
@@ -189,7 +190,7 @@ remember_installed() {
     mv -f "$memory/units.tar.new" "$memory/units.tar"
 }
 
-# The program before and its units, in the place of what is there, which becomes the one before.
+# Swaps the installed program and units with the saved ones.
 exchange() {
     local ours
     ours=$(mktemp -d)
@@ -204,57 +205,57 @@ exchange() {
 upgrade() {
     local why backup=''
     check_new
-    [ -x "$installed" ] || fail 1 "$installed is not there: \`sudo make install\` comes first."
+    [ -x "$installed" ] || fail 1 "$installed does not exist; run \`sudo make install\` first"
     if [ -f "$(live_database)" ]; then
-        why=$(readable_by "$installed") || fail 1 "$why"$'\n'"Nothing was changed."
+        why=$(readable_by "$installed") || fail 1 "$why"$'\n'"nothing was changed"
         backup=$(installed_tracker "$installed" backup --json | sed -n 's/^{"path":"\([^"]*\)".*/\1/p')
-        [ -n "$backup" ] || fail 1 "There is no backup, so nothing was changed."
+        [ -n "$backup" ] || fail 1 "the backup failed; nothing was changed"
         say "backup: $backup"
-        BINARY=$new FILE=$backup scripts/drill.sh || fail 1 "The new program does not do well with a copy of the data: nothing was changed."
+        BINARY=$new FILE=$backup scripts/drill.sh || fail 1 "the new program failed with a copy of the data; nothing was changed"
     fi
     remember_installed
     printf '%s\n' "$backup" >"$memory/backup"
     place_files
     place 0755 "$new" "$installed"
     if has_come_up; then
-        say "upgraded to $("$installed" --version); the one before is kept: sudo make rollback"
+        say "upgraded to $("$installed" --version); to return to the previous version: sudo make rollback"
         return
     fi
-    say "The new program does not do well: the one before comes back." >&2
+    say "the new program failed; restoring the previous one" >&2
     take_back "$backup"
     exit 1
 }
 
-# take_back BACKUP: as it was before the upgrade.
+# take_back BACKUP: undoes an upgrade.
 take_back() {
     ! is_live || systemctl stop "$unit" || true
     exchange
     if [ -n "$1" ] && ! readable_by "$installed" >/dev/null; then
         installed_tracker "$installed" restore "$1" --replace --yes
     fi
-    # Nobody wants to go back to the one that failed.
+    # The failed version must not be a rollback target.
     rm -f "$previous" "$memory/units.tar"
     if has_come_up; then
-        say "$("$installed" --version) is back." >&2
+        say "restored $("$installed" --version)" >&2
     else
-        say "$("$installed" --version) is back, but does not answer either: \`make logs\` says why." >&2
+        say "restored $("$installed" --version), which does not respond either; see \`make logs\`" >&2
     fi
 }
 
 rollback() {
     local why
-    [ -x "$previous" ] || fail 1 "There is no program to go back to ($previous)."
+    [ -x "$previous" ] || fail 1 "there is no previous program ($previous)"
     if [ -f "$(live_database)" ] && ! why=$(readable_by "$previous") && [ -z "${FILE:-}" ]; then
-        fail 1 "$("$previous" --version) cannot read the database: $why"$'\n'"To go back to a backup with it: sudo make rollback FILE=$(cat "$memory/backup")"
+        fail 1 "$("$previous" --version) cannot read the database: $why"$'\n'"to restore a backup with it: sudo make rollback FILE=$(cat "$memory/backup")"
     fi
     ! is_live || systemctl stop "$unit"
     exchange
     [ -z "${FILE:-}" ] || installed_tracker "$installed" restore "$(realpath "$FILE")" --replace --yes
-    has_come_up || fail 1 "$("$installed" --version) is back, but does not answer: \`make logs\` says why."
+    has_come_up || fail 1 "restored $("$installed" --version), which does not respond; see \`make logs\`"
     if [ -n "${FILE:-}" ]; then
-        say "$("$installed" --version) is back, with $FILE."
+        say "restored $("$installed" --version) and $FILE"
     else
-        say "$("$installed" --version) is back; \`sudo make rollback\` again undoes that."
+        say "restored $("$installed" --version); to undo this, run \`sudo make rollback\` again"
     fi
 }
 
@@ -267,18 +268,18 @@ uninstall() {
     while read -r _ target; do
         rm -f "$target"
     done < <(placements)
-    # The manual may have been made since, or cleaned away.
+    # `make manual` or `make clean` may have run since the installation.
     rm -f "$share/man/man1/coffee-tracker.1" "$share"/man/man1/coffee-tracker-*.1 \
         "$share/bash-completion/completions/coffee-tracker" "$share/fish/vendor_completions.d/coffee-tracker.fish" \
         "$share/zsh/site-functions/_coffee-tracker"
     rm -rf "$installed" "$previous" "$memory"
     if is_live; then
         systemctl daemon-reload
-        # A unit that had failed would be remembered.
+        # systemd keeps the state of failed units otherwise.
         systemctl reset-failed 'coffee-tracker*' 2>/dev/null || true
     fi
     if [ "${PURGE:-}" != yes ]; then
-        say "removed; data and backups stay in $state, settings and key in ${settings%/*} (PURGE=yes removes them too)."
+        say "removed; kept data and backups in $state, settings and key in ${settings%/*} (PURGE=yes removes them too)"
         return
     fi
     rm -rf "$state" "${settings%/*}"
@@ -286,13 +287,13 @@ uninstall() {
     if [ -z "$root" ] && id coffee-tracker >/dev/null 2>&1; then
         userdel coffee-tracker
     fi
-    say "removed, with data, backups, settings, key and user."
+    say "removed, including data, backups, settings, key and user"
 }
 
 verb=${1:-}
 case $verb in
     install | upgrade | rollback | uninstall) ;;
-    *) fail 2 "What? $(sed -n 's/^#   //p' "$0")" ;;
+    *) fail 2 "usage: $(sed -n 's/^#   //p' "$0")" ;;
 esac
 needs_root
 needs_no_package

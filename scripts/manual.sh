@@ -3,8 +3,7 @@
 #
 #   scripts/manual.sh [FOLDER]      FOLDER (target/manual)/man/*.1, FOLDER/bash, FOLDER/fish, FOLDER/zsh
 #
-# Where tests were built it takes seconds, elsewhere a minute or two: a program of its own makes them, so
-# that the one that serves need not carry them.
+# A separate program generates them, so that the server binary does not contain the generator.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Computes the statistics' reference values anew with scipy (installed into .venv) and says whether
-# tests/data/statistics.json, which the tests read, holds the same: in every figure, to 12 digits.
+# Computes the reference values of the statistics with SciPy (installed into .venv) and compares them with
+# tests/data/statistics.json to 12 digits.
 #
-#   scripts/oracle.sh            compares
-#   scripts/oracle.sh --write    writes the file anew
+#   scripts/oracle.sh            compare
+#   scripts/oracle.sh --write    update the file
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,7 +16,7 @@ trap 'rm -f "$fresh"' EXIT
 "$venv/bin/python" scripts/oracle.py > "$fresh"
 if [ "${1:-}" = --write ]; then
     cp "$fresh" "$file"
-    echo "$file is written anew"
+    echo "updated $file"
     exit
 fi
 "$venv/bin/python" - "$fresh" "$file" <<'PYTHON'
@@ -37,4 +37,4 @@ def same(a, b):
 
 sys.exit(None if same(fresh, kept) else f"{sys.argv[2]} holds other figures: scripts/oracle.sh --write")
 PYTHON
-echo "$file holds what scipy computes"
+echo "$file matches SciPy"

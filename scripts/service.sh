@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
-# The verbs of daily work: `make help` says what each does. With the unit installed they speak to
-# systemd; in a plain checkout the release binary runs in the background, with its pid and its log
-# below data/.
+# Implements the Make targets for daily operation (see `make help`). When the unit is installed, they use
+# systemd. In a plain checkout they run the release binary in the background, with its PID file and log in data/.
 #
 #   scripts/service.sh up|down|restart|status|logs|health|validate|backup|restore|verify|check|sql
 #
-# LOG_BYTES (5000000): how large the log may grow before it becomes coffee-tracker.log.1; three such
-# are kept. UP_SECONDS (60) and DOWN_SECONDS (15): how long a start and a stop may take.
-# LINES, SINCE and FOLLOW belong to `logs`, FILE, YES and QUERY to `restore`, `verify` and `sql`.
+# LOG_BYTES (5000000): size at which the log is rotated to coffee-tracker.log.1; three rotated logs are kept.
+# UP_SECONDS (60), DOWN_SECONDS (15): timeouts of start and stop.
+# `logs` reads LINES, SINCE and FOLLOW; `restore`, `verify` and `sql` read FILE, YES and QUERY.
 lines=${LINES:-50}
 cd "$(dirname "$0")/.."
 . scripts/where.sh
@@ -19,8 +18,8 @@ trap 'rm -f "$answer" "$said"' EXIT
 
 # -- The log ------------------------------------------------------------------------------
 
-# The server goes on writing to the same file, so it is copied and then emptied; a line that comes
-# between the two is lost.
+# The server keeps the file open, so the log is copied and then truncated. A line written between the two
+# steps is lost.
 rotate_log() {
     [ -f "$log" ] && [ "$(stat -c %s "$log")" -gt "$log_bytes" ] || return 0
     for n in 2 1; do
@@ -30,7 +29,7 @@ rotate_log() {
     : >"$log"
 }
 
-# Runs beside the server and ends with it.
+# Rotates the log until the server exits.
 keep_log() {
     local code=124
     while [ "$code" = 124 ]; do
@@ -44,13 +43,13 @@ logs() {
     local follow=1 since=
     case ${FOLLOW:-yes} in no | 0 | false) follow= ;; esac
     if [ -n "${SINCE:-}" ]; then
-        since=$(date -d "$SINCE" +%s) || fail 2 "SINCE=\"$SINCE\" is no time: try \"2026-06-20 10:00\", \"1 hour ago\" or yesterday."
+        since=$(date -d "$SINCE" +%s) || fail 2 "SINCE=\"$SINCE\" is not a valid time; use for example \"2026-06-20 10:00\", \"1 hour ago\" or yesterday"
         lines=${LINES:-all}
     fi
     if [ "$mode" = service ]; then
         exec journalctl --unit="$unit" --lines="$lines" ${since:+--since="@$since"} ${follow:+--follow}
     fi
-    [ -f "$log" ] || fail 1 "There is no log yet: \`make up\` begins $log."
+    [ -f "$log" ] || fail 1 "there is no log yet; start the server with \`make up\`"
     if [ -n "$since" ]; then
         log_since "$since" | { if [ "$lines" = all ]; then cat; else tail -n "$lines"; fi; }
         [ -n "$follow" ] || exit 0
@@ -59,7 +58,7 @@ logs() {
     exec tail -n "$lines" ${follow:+-F} "$log"
 }
 
-# log_since SECONDS: from the first line of that time or later; each begins with its own.
+# log_since SECONDS: prints the log from the first line at or after this Unix time.
 log_since() {
     local file files=()
     for file in "$log.3" "$log.2" "$log.1" "$log"; do
@@ -79,22 +78,22 @@ say_where() {
 
 up() {
     if [ "$mode" = service ]; then
-        systemctl start "$unit" || fail 1 "It did not start: \`make logs\` says why."
-        say_where "runs under systemd"
+        systemctl start "$unit" || fail 1 "the service did not start; see \`make logs\`"
+        say_where "is running under systemd"
         return
     fi
     (umask 077 && mkdir -p data)
     exec 9>"$pid_file.lock"
-    flock --wait 90 9 || fail 75 "Another \`make up\` is at work."
+    flock --wait 90 9 || fail 75 "another \`make up\` is running"
     if server_pid >/dev/null; then
-        say_where "runs already"
+        say_where "is already running"
         return
     fi
     if [ ! -x "$binary" ]; then
         [ -z "${BINARY:-}" ] || fail 1 "$binary is not there."
         cargo build --release --locked 9>&-
     elif [ -n "$(find src sql static Cargo.toml -newer "$binary" 2>/dev/null | head -n 1)" ]; then
-        say "(the sources are newer than $binary: \`make build\` brings it up to date)"
+        say "note: the sources are newer than $binary; run \`make build\` to rebuild it"
     fi
     start
     say_where "started"
@@ -107,7 +106,7 @@ start() {
     rm -f "$pid_file"
     rotate_log
     before=$(stat -c %s "$log" 2>/dev/null || echo 0)
-    # What it says at its start has the key in it, when one was made: the log must not.
+    # Standard output contains a newly created key, which must not get into the log.
     said=$(mktemp data/.up.XXXXXX)
     setsid "$binary" serve </dev/null >"$said" 2>>"$log" 9>&- &
     pid=$!
@@ -117,7 +116,7 @@ start() {
         if [ "$(started_at "$pid")" != "$since" ]; then
             rm -f "$pid_file"
             tail -c "+$((before + 1))" "$log" | tail -n 5 >&2
-            fail 1 "coffee-tracker did not start: the reason stands above."
+            fail 1 "coffee-tracker did not start; see the log lines above"
         fi
         if [ -s "$said" ]; then
             remember "$pid" "$since" "$(sed -n 's/^Listening on \(http:.*\)$/\1/p' "$said")"
@@ -128,7 +127,7 @@ start() {
         fi
         sleep 0.05
     done
-    fail 1 "coffee-tracker runs as pid $pid, but does not answer yet: look at \`make logs\`, or \`make down\`."
+    fail 1 "coffee-tracker is running (pid $pid) but does not respond yet; see \`make logs\` or run \`make down\`"
 }
 
 # remember PID SINCE URL
@@ -138,7 +137,7 @@ remember() {
     mv -f "$pid_file.new" "$pid_file"
 }
 
-# 503 is an answer too.
+# A response with status 503 counts.
 answers() {
     command -v curl >/dev/null || return 0
     [ "$(ask /dev/null /health)" != 000 ]
@@ -148,7 +147,7 @@ down() {
     local pid
     if ! pid=$(server_pid); then
         [ "$mode" = service ] || rm -f "$pid_file"
-        say "coffee-tracker does not run."
+        say "coffee-tracker is not running"
         return
     fi
     if [ "$mode" = service ]; then
@@ -159,15 +158,15 @@ down() {
             server_pid >/dev/null || break
             sleep 0.05
         done
-        ! server_pid >/dev/null || fail 1 "coffee-tracker (pid $pid) did not stop within ${DOWN_SECONDS:-15} s: see \`make logs\`."
+        ! server_pid >/dev/null || fail 1 "coffee-tracker (pid $pid) did not stop within ${DOWN_SECONDS:-15} s; see \`make logs\`"
         rm -f "$pid_file"
     fi
-    say "coffee-tracker stopped (it was pid $pid)."
+    say "coffee-tracker stopped (pid $pid)"
 }
 
 restart() {
     if [ "$mode" = service ]; then
-        systemctl restart "$unit" || fail 1 "It did not start: \`make logs\` says why."
+        systemctl restart "$unit" || fail 1 "the service did not start; see \`make logs\`"
         say_where "restarted"
     else
         down
@@ -175,7 +174,7 @@ restart() {
     fi
 }
 
-# -- How it is ----------------------------------------------------------------------------
+# -- Status -------------------------------------------------------------------------------
 
 health_line() {
     local text code backup
@@ -188,7 +187,7 @@ health_line() {
         return
     fi
     backup=$(sed -n 's/.*"backup":{"status":"\([a-z]*\)".*/\1/p' <<<"$text")
-    # None is said below, and may be a second late here.
+    # `status` prints the newest backup itself; /health may lag by a second.
     [ "$backup" != none ] || backup=
     say "health: $(field status "$text"), database $(field state "$text"), disk $(field used_percent "$text")% used${backup:+, backup $backup}"
 }
@@ -211,18 +210,18 @@ status() {
     if pid=$(server_pid); then
         up=$(awk -v since="$(started_at "$pid")" -v ticks="$(getconf CLK_TCK)" '{ printf "%d", $1 - since / ticks }' /proc/uptime)
         memory=$(awk '/^VmRSS:/ { printf "%.1f MB", $2 * 1024 / 1e6 }' "/proc/$pid/status")
-        say "coffee-tracker runs: pid $pid for $(age "$up"), ${memory:-unknown} resident, $(url)"
+        say "coffee-tracker is running: pid $pid for $(age "$up"), ${memory:-unknown} resident, $(url)"
         health_line
     else
-        say "coffee-tracker does not run: \`make up\` starts it."
+        say "coffee-tracker is not running; start it with \`make up\`"
         code=1
     fi
     if [ "$mode" = service ] && [ "$(id -u)" != 0 ]; then
-        say "newest backup: only root may look: sudo make status"
+        say "newest backup: unknown; run sudo make status"
     elif newest=$(newest_backup 2>/dev/null); then
         say "newest backup: $newest ($(stat -c %s "$newest") bytes, $(age $(($(date +%s) - $(stat -c %Y "$newest")))) old)"
     else
-        say "newest backup: none: \`make backup\` makes one."
+        say "newest backup: none; create one with \`make backup\`"
     fi
     if [ "$mode" = service ]; then
         systemctl list-timers --no-pager --no-legend 'coffee-tracker*'
@@ -242,17 +241,17 @@ health() {
     answer=$(mktemp)
     code=$(ask "$answer" /health)
     case $code in
-        000) fail 1 "Nothing answers at $(url): \`make up\` starts it, \`make logs\` says more." ;;
+        000) fail 1 "no response from $(url); start the server with \`make up\` or see \`make logs\`" ;;
         200) pretty "$answer" ;;
         *)
             pretty "$answer"
-            fail 1 "$(url)/health answered $code: docs/RUNBOOK.md says what to do about each state."
+            fail 1 "$(url)/health returned status $code; docs/RUNBOOK.md describes what to do about each state"
             ;;
     esac
 }
 
-surprises=0
-# expect STATUS PATH [WORDS [CURL'S ARGUMENTS…]]: asks, and writes a line of the table.
+failures=0
+# expect STATUS PATH [NOTE [CURL ARGUMENTS…]]: sends a request and prints a line of the table.
 expect() {
     local expected=$1 path=$2 words=${3:-} got verdict=ok
     shift 2
@@ -260,7 +259,7 @@ expect() {
     got=$(ask "$answer" "$path" "$@")
     if [ "$got" != "$expected" ]; then
         verdict="expected $expected"
-        surprises=$((surprises + 1))
+        failures=$((failures + 1))
     fi
     printf '%-34s %s  %s\n' "$path${words:+ ($words)}" "$got" "$verdict"
 }
@@ -268,7 +267,7 @@ expect() {
 # expect_with_key STATUS PATH
 expect_with_key() {
     local quoted=${key//\\/\\\\}
-    # Not as an argument: everybody can see those.
+    # Arguments are visible to every user.
     expect "$1" "$2" "with the key" --config <(printf 'header = "Authorization: Bearer %s"\n' "${quoted//\"/\\\"}")
 }
 
@@ -276,16 +275,16 @@ validate() {
     local open path info key
     needs_curl
     answer=$(mktemp)
-    [ "$(ask "$answer" /health)" != 000 ] || fail 1 "Nothing answers at $(url): \`make up\` starts it."
+    [ "$(ask "$answer" /health)" != 000 ] || fail 1 "no response from $(url); start the server with \`make up\`"
     ask "$answer" /info >/dev/null
     info=$(tr '{' '\n' <"$answer")
-    # It tells itself what is open to everybody.
+    # /info lists the public routes.
     open=$(sed -n 's/.*"method":"GET","path":"\([^"<]*\)","needs_key":false.*/\1/p' <<<"$info")
     for path in / /health /info /openapi.json; do
         grep -qx "$path" <<<"$open" || open="$open"$'\n'"$path"
     done
     while read -r path; do
-        # One page only leads to another.
+        # One page redirects.
         [ -z "$path" ] || expect 200 "$path" '' --location
     done <<<"$open"
     expect 404 /no-such-page
@@ -296,28 +295,28 @@ validate() {
             expect_with_key 200 "$path"
         done
     else
-        say "The key cannot be read ($(key_place)): try it as root."
-        surprises=$((surprises + 1))
+        say "the key cannot be read ($(key_place)); run this as root"
+        failures=$((failures + 1))
     fi
-    [ "$surprises" = 0 ] || fail 1 "$surprises of these are not as they should be (429: asked too often, try again in a minute)."
-    say "All as it should be at $(url); nothing was added."
+    [ "$failures" = 0 ] || fail 1 "$failures checks failed (429: rate limited, try again in a minute)"
+    say "all checks passed at $(url)"
 }
 
 # -- Data ---------------------------------------------------------------------------------
 
 restore() {
     local options=() file
-    file=${FILE:-$(newest_backup)} || fail 1 "There is no backup to restore: \`coffee-tracker backups list\` shows every file."
+    file=${FILE:-$(newest_backup)} || fail 1 "there is no backup to restore; \`coffee-tracker backups list\` lists every file"
     case ${YES:-} in
         yes | 1 | true) options=(--yes) ;;
-        *) [ ! -e "$file" ] || [ -t 0 ] || fail 2 "A restore asks before it changes anything, and there is no terminal to ask on: add YES=yes" ;;
+        *) [ ! -e "$file" ] || [ -t 0 ] || fail 2 "restoring requires confirmation, but there is no terminal; add YES=yes" ;;
     esac
     tracker restore "$(realpath "$file")" "${options[@]}"
 }
 
 verify() {
     local file
-    file=${FILE:-$(newest_backup)} || fail 1 "There is no backup to verify: \`make backup\` makes one."
+    file=${FILE:-$(newest_backup)} || fail 1 "there is no backup to verify; create one with \`make backup\`"
     tracker verify "$(realpath "$file")"
 }
 
@@ -341,5 +340,5 @@ case ${1:-} in
     up | down | restart | status | logs | health | validate | restore | verify | check | sql) "$1" ;;
     backup) tracker backup ;;
     keep-log) keep_log "$2" ;;
-    *) fail 2 "What? $(sed -n 's/^#   //p' "$0")" ;;
+    *) fail 2 "usage: $(sed -n 's/^#   //p' "$0")" ;;
 esac

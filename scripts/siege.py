@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Attacks a server from strangers' connections and checks that it keeps serving everybody else.
+"""Attacks a server with hostile connections and checks that it keeps serving regular clients.
 
 Three attacks run together for SECONDS (default 120), first from one address, then from 200:
   silent   1,250 connections that send nothing
@@ -49,7 +49,7 @@ HEADER = b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"x" * (390 <<
 
 
 def batch():
-    """A valid batch of 10,000 readings that is almost 8 MB large."""
+    """Returns a valid batch of 10,000 readings of almost 8 MB."""
     notes = "n" * 760
     start = 1_600_000_000
     readings = [
@@ -65,10 +65,10 @@ def start_time(seconds):
 
 
 def connect(port, address):
-    """A non-blocking socket that connects from the loopback address."""
+    """Returns a non-blocking socket that connects from this loopback address."""
     sock = socket.socket()
     sock.setblocking(False)
-    # The kernel must not give out a port before it is known where the socket connects to.
+    # Let the kernel choose the port at connect time, so that ports can be shared by destination.
     sock.setsockopt(socket.IPPROTO_IP, getattr(socket, "IP_BIND_ADDRESS_NO_PORT", 24), 1)
     sock.bind((address, 0))
     with contextlib.suppress(BlockingIOError):
@@ -82,7 +82,7 @@ def raise_descriptor_limit():
 
 
 def besiege(port, addresses, count, rate, payloads, until):
-    """Opens `count` connections, each sending its payload, and then `rate` a second for those closed."""
+    """Opens `count` connections that send their payload, and replaces closed ones at `rate` per second."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise_descriptor_limit()
     poll = select.epoll()
@@ -97,7 +97,7 @@ def besiege(port, addresses, count, rate, payloads, until):
     while time.monotonic() < until:
         now = time.monotonic()
         allowed, before = min(allowed + rate * (now - before), count), now
-        # At most a quarter of them at once: the others must go on sending.
+        # Reconnect at most a quarter at a time, so that the others keep sending.
         for _ in range(min(count - len(open_sockets), max(count // 4, 1), int(allowed))):
             try:
                 sock = connect(port, addresses[opened % len(addresses)])
@@ -133,7 +133,7 @@ def besiege(port, addresses, count, rate, payloads, until):
 
 
 class Cgroup:
-    """A memory cgroup of its own, or nothing where none can be made."""
+    """Memory cgroup of the server, or no limit when cgroups are unavailable."""
 
     def __init__(self):
         self.path, self.why = None, None
@@ -167,7 +167,7 @@ class Cgroup:
 
 
 class Watchdog(threading.Thread):
-    """Receives what the server sends to systemd."""
+    """Receives the notifications that the server sends to systemd."""
 
     def __init__(self, path):
         super().__init__(daemon=True)
@@ -233,7 +233,7 @@ class Server:
         return pathlib.Path(self.folder, "log").read_bytes()[-2000:].decode(errors="replace")
 
     def ask(self, method, path, source, timeout, key=None, body=None):
-        """Status of one request over a connection of its own."""
+        """Returns the status of a request on a new connection."""
         client = http.client.HTTPConnection("127.0.0.1", self.port, timeout, source_address=(source, 0))
         with contextlib.closing(client):
             client.request(method, path, body, {"Authorization": f"Bearer {key}"} if key else {})
@@ -265,7 +265,7 @@ class Server:
 
 
 def malloc_settings():
-    """The allocator's settings in the unit."""
+    """Returns the allocator settings of the unit."""
     unit = pathlib.Path(__file__).resolve().parent.parent / "coffee-tracker.service"
     lines = [line for line in unit.read_text().splitlines() if line.startswith("Environment=MALLOC_")]
     words = " ".join(lines).replace("Environment=", "").split()
@@ -279,7 +279,7 @@ class Figures:
 
 
 def visitors():
-    """Addresses of new clients: none of them attacks, none asks twice within a minute or two."""
+    """Addresses of regular clients. None is reused within two minutes."""
     n = 0
     while True:
         yield f"127.1.{n // 250 % 250}.{n % 250 + 1}"
@@ -301,7 +301,7 @@ def watch_health(server, figures, until):
 
 
 def watch_keys(server, figures, until):
-    """Makes a key, waits until it works, revokes it, and waits until it does not."""
+    """Creates a key, waits until it is accepted, revokes it and waits until it is rejected."""
     addresses, number = (f"127.2.{n // 250 % 250}.{n % 250 + 1}" for n in range(1 << 20)), 0
 
     def wait_for(key, wanted, deadline):
@@ -366,7 +366,7 @@ def siege(server, addresses, writer, title):
     alive = server.process.poll() is None
     slowest = max(figures.health, default=float("inf"))
     revoked = max(figures.revoked, default=float("inf"))
-    # 32 may be on their way out; the server has a few of its own: listener, signals, systemd.
+    # 32 may be closing; the server itself uses a few for the listener, signals and systemd.
     bounds = [
         ("slowest /health of a new client", slowest, MAX_HEALTH_S, "s"),
         ("time until a revoked key is rejected", revoked, MAX_REVOKED_S, "s"),

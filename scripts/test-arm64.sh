@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Tries the program for a 64-bit Pi under qemu, in the C library and the zones of Raspberry Pi OS bookworm:
-# the tests of the command line, with that program in the place of the one they are built with.
+# Runs the command-line tests with the arm64 binary under QEMU, with the C library and time zones of Raspberry Pi
+# OS bookworm.
 #
-#   scripts/test-arm64.sh [TEST...]      of target/aarch64-unknown-linux-gnu/release/coffee-tracker, which is built first
+#   scripts/test-arm64.sh [TEST...]      build and test target/aarch64-unknown-linux-gnu/release/coffee-tracker
 #
-# Left out are what only a debug build does (dying at a named step, a schema to come) or cannot be had
-# for another processor (a preloaded library), and the long runs under fire, of which emulation says nothing.
+# Skipped: tests that require a debug build (failpoints, a future schema) or a preloaded library, and the long load
+# tests, which are meaningless under emulation.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,14 +16,14 @@ tests=(main_paths:: round_trip:: lifecycle:: backups:: restores:: export:: impor
     settings:: demo:: sql:: check:: logs::)
 debug_only=(a_backup_of_an_older_schema_is_migrated_in_a_copy_and_a_newer_one_is_refused)
 
-[ -z "${COFFEE_TRACKER:-}" ] || { echo "test-arm64: COFFEE_TRACKER is set, and this names it itself" >&2; exit 2; }
+[ -z "${COFFEE_TRACKER:-}" ] || { echo "test-arm64: COFFEE_TRACKER must not be set" >&2; exit 2; }
 if ! command -v qemu-aarch64-static >/dev/null; then
-    [ "$(id -u)" = 0 ] || { echo "test-arm64: qemu-user-static must be installed, which takes root" >&2; exit 1; }
+    [ "$(id -u)" = 0 ] || { echo "test-arm64: installing qemu-user-static requires root" >&2; exit 1; }
     timeout 300 apt-get update -qq
     DEBIAN_FRONTEND=noninteractive timeout 600 apt-get install -y -qq --no-install-recommends qemu-user-static >/dev/null
 fi
 scripts/build-arm64.sh
-# Tests hand it to other users too: with quotes, for any folder.
+# Tests run it as other users too, so it must be readable; the path is quoted.
 printf '#!/bin/sh\nexec "%s" -L "%s" "%s" "$@"\n' "$(command -v qemu-aarch64-static)" "$pi" "$program" >"$wrapper"
 chmod 755 "$wrapper"
 "$wrapper" --version

@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
-# The service as it lives on a Pi: a Debian of its own is booted, the program is installed there by
-# `make install` and as a package, and everything is done to it that happens to a service within ten
-# years: killed, stuck, upgraded well and badly, without room for a backup, restarted, removed.
+# Tests the service in a booted Debian container, installed with `make install` and as a package: SIGKILL, a hung
+# process, successful and failed upgrades, no space for a backup, reboot, removal.
 #
-#   scripts/test-service.sh      of the release binary (as root; some two minutes)
+#   scripts/test-service.sh      test the release binary (as root; about 2 minutes)
 #
-# SUITE=bookworm: another Debian than trixie. What is missing here is installed with apt-get. The machine
-# has a network of its own, without anything in it, and is gone afterwards: nothing of this one is touched.
+# SUITE=bookworm: use this Debian release instead of trixie. Missing tools are installed with apt-get. The container
+# has no network and is removed afterwards; this machine is not changed.
 cd "$(dirname "$0")/.."
 . scripts/machine.sh
 
@@ -26,15 +25,15 @@ broken() {
 trap remove_machine EXIT
 trap 'exit 130' INT TERM
 
-# gets COMMAND: runs it there; its words are in $said, its exit code in $code.
+# gets COMMAND: runs a command in the container; sets $said to its output and $code to its exit code.
 gets() { said=$(inside "$1" 2>&1) && code=0 || code=$?; }
-does() { gets "$1"; [ "$code" = 0 ] || broken "this goes well: $1 (it ended with $code)"; }
-fails() { gets "$1"; [ "$code" != 0 ] || broken "this fails: $1"; }
-has() { grep -qF -- "$1" <<<"$said" || broken "it says: $1"; }
-has_not() { ! grep -qF -- "$1" <<<"$said" || broken "it does not say: $1"; }
-# is COMMAND TEXT: what it says is exactly this.
-is() { does "$1"; [ "$said" = "$2" ] || broken "$1 says: $2"; }
-# within SECONDS COMMAND: it goes well before long.
+does() { gets "$1"; [ "$code" = 0 ] || broken "succeeds: $1 (exit code $code)"; }
+fails() { gets "$1"; [ "$code" != 0 ] || broken "fails: $1"; }
+has() { grep -qF -- "$1" <<<"$said" || broken "prints: $1"; }
+has_not() { ! grep -qF -- "$1" <<<"$said" || broken "does not print: $1"; }
+# is COMMAND TEXT: the command prints exactly this text.
+is() { does "$1"; [ "$said" = "$2" ] || broken "$1 prints: $2"; }
+# within SECONDS COMMAND: the command succeeds in time.
 within() {
     local until=$((SECONDS + $1))
     while [ "$SECONDS" -le "$until" ]; do
@@ -42,10 +41,10 @@ within() {
         [ "$code" != 0 ] || return 0
         sleep 0.2
     done
-    broken "within $1 s this goes well: $2"
+    broken "succeeds within $1 s: $2"
 }
 
-# drop_in UNIT TEXT: what would take long takes short; without a text, as before.
+# drop_in UNIT TEXT: overrides settings of a unit, for shorter delays; an empty text removes the override.
 drop_in() {
     local folder=/run/systemd/system/$1.d
     does "rm -rf $folder && { [ -z '$2' ] || { mkdir -p $folder && printf '$2' >$folder/test.conf; }; } && systemctl daemon-reload"
@@ -59,7 +58,7 @@ pid() { inside 'systemctl show --property=MainPID --value coffee-tracker'; }
 restarts() { inside 'systemctl show --property=NRestarts --value coffee-tracker'; }
 is_active() { is 'systemctl is-active coffee-tracker' active; }
 answers() { does "$(ask /health)"; has '"status":"alive"'; }
-# What the journal has of the service and its helpers since the mark, in these words of journalctl's.
+# Prints the journal of the service and its helpers since the mark, with these options of journalctl.
 mark() { since=$(inside "date '+%F %T.%6N'"); }
 journal() { gets "journalctl --sync; journalctl --quiet --no-pager --output=cat --since='$since' -u 'coffee-tracker*' $1"; }
 is_clean() {
@@ -67,17 +66,17 @@ is_clean() {
     [ -z "$said" ] || broken "the journal has no warnings and no errors"
 }
 
-# -- What is installed --------------------------------------------------------------------
+# -- Programs and packages ----------------------------------------------------------------
 
-# programs FOLDER: upgrades that go wrong, each in its way, beside the good one.
+# programs FOLDER: creates the good program and several that fail in different ways.
 lay_programs() {
     local folder=$machine/opt/programs
     mkdir -p "$folder"
     cp "$program" "$folder/good"
-    # Another build of the same.
+    # Another build of the same version.
     { cat "$program" && echo; } >"$folder/other"
     printf '#!/bin/sh\nexit 1\n' >"$folder/dead"
-    # Well by hand, where it is tried on a copy, but not as a service.
+    # Works on a copy of the data, but not as a service.
     printf '#!/bin/sh\n[ -z "$NOTIFY_SOCKET" ] || { echo "no, I do not" >&2; exit 1; }\nexec /opt/programs/good "$@"\n' >"$folder/mute"
     # Moves the schema (user_version, at byte 60) beyond what the one before can read, then fails.
     cat >"$folder/mover" <<'END'
@@ -103,7 +102,7 @@ lay_checkout() {
     python3 scripts/doc-commands.py service "$machine/root/commands" >/dev/null
 }
 
-# a_package VERSION PROGRAM: the package with another version and program, in /root.
+# a_package VERSION PROGRAM: builds a package of this version and program in /root.
 a_package() {
     local draft=$machine/root/draft
     rm -rf "$draft"
@@ -114,7 +113,7 @@ a_package() {
     rm -rf "$draft"
 }
 
-# run_documented KIND: every block of commands of the documents for such a machine.
+# run_documented KIND: runs every documented block of commands for this kind of machine.
 run_documented() {
     local script
     for script in "$machine"/root/commands/"$1"-*.sh; do
@@ -132,7 +131,7 @@ is_bare() {
     left_nowhere
 }
 
-# Neither files nor units; the user of a package stays, as Debian wants it.
+# Asserts that no files and units are left. The user of a package stays, as Debian requires.
 left_nowhere() {
     gets "find /etc /usr /var -xdev -iname '*coffee*' -not -path '/var/lib/dpkg/*' -not -path '/var/log/*' -not -path '/var/lib/apt/*'"
     [ -z "$said" ] || broken "nothing is left"
@@ -155,30 +154,30 @@ with_make() {
     fails "$make install"
     has "sudo make upgrade"
 
-    step "make upgrade, of what must not be there: nothing is changed"
+    step "make upgrade: rejected programs change nothing"
     fails "BINARY=/opt/programs/dead; export BINARY; $make upgrade"
     has "does not run on this machine"
     fails "BINARY=/bin/true; export BINARY; $make upgrade"
-    has "does not do well with a copy of the data: nothing was changed"
+    has "failed with a copy of the data; nothing was changed"
     does 'cmp /opt/programs/good /usr/local/bin/coffee-tracker'
 
-    step "make upgrade, of what does not come up: the one before is back"
+    step "make upgrade: a program that does not start is rolled back"
     fails "BINARY=/opt/programs/mute; export BINARY; $make upgrade"
-    has "The new program does not do well: the one before comes back."
+    has "the new program failed; restoring the previous one"
     does 'cmp /opt/programs/good /usr/local/bin/coffee-tracker'
     is_active
     holds 1
     log_coffee
 
-    step "make upgrade, of what moves the schema and fails: the backup is back too"
+    step "make upgrade: a failed migration is rolled back with the backup"
     fails "BINARY=/opt/programs/mover; export BINARY; $make upgrade"
-    has "The new program does not do well: the one before comes back."
+    has "the new program failed; restoring the previous one"
     has "restored $state/backups/coffee_"
     does "ls $state/coffee.db.broken-*"
     is_active
     holds 2
 
-    step "make upgrade and back by hand"
+    step "make upgrade, make rollback"
     does "BINARY=/opt/programs/other; export BINARY; $make upgrade"
     does 'cmp /opt/programs/other /usr/local/bin/coffee-tracker'
     log_coffee
@@ -187,7 +186,7 @@ with_make() {
     is_active
     holds 3
 
-    step "make uninstall keeps what was logged; the package goes on with it"
+    step "make uninstall keeps the data; the package uses it"
     fails "apt-get install ./$(basename "$package")"
     has "make uninstall"
     does "$make uninstall"
@@ -204,12 +203,12 @@ with_make() {
 # -- The package --------------------------------------------------------------------------
 
 first_install() {
-    step "the package: installed, it runs, shut in and ready"
+    step "package: installed, running, sandboxed, ready"
     mark
     does "apt-get install ./$(basename "$package")"
     has_not "coffee-tracker cannot"
     has "coffee-tracker is running at http://kitchen:8000. Show the key: sudo cat /etc/coffee-tracker/api_key"
-    # No second try: it is ready when systemd says so.
+    # No retry: systemd reports the service ready only when it responds.
     answers
     is_active
     is 'systemctl is-enabled coffee-tracker coffee-tracker-backup.timer coffee-tracker-verify.timer' "$(printf 'enabled\nenabled\nenabled')"
@@ -225,7 +224,7 @@ first_install() {
     is 'systemd-analyze verify /usr/lib/systemd/system/coffee-tracker*' ''
     is_shut_in
     log_coffee
-    # The clock is this host's, and so is the disk.
+    # Clock and disk are those of this host.
     gets "coffee-tracker check --config $settings"
     for line in "API key .*strong [(]/etc/coffee-tracker/api_key[)]" "database .* is intact: " "backups .* can be restored" \
         "files .*private to their owner" "unit .*exposure 1.0"; do
@@ -236,7 +235,7 @@ first_install() {
     is_clean
 }
 
-# What the unit promises holds of the process.
+# Checks the sandbox settings of the unit on the process.
 is_shut_in() {
     local line
     does "cat /proc/$(pid)/status"
@@ -244,9 +243,9 @@ is_shut_in() {
         tr -s '\t ' ' ' <<<"$said" | grep -qx "$line" || broken "its process has: $line"
     done
     gets "nsenter --target $(pid) --mount sh -c 'touch /usr/x || touch /etc/x || touch /x || ls -A /root | grep .'"
-    [ "$code" != 0 ] || broken "it can write nowhere and looks into nobody's home"
+    [ "$code" != 0 ] || broken "it cannot write outside its folders or read home directories"
     gets "[ \$(readlink /proc/1/ns/user) != \$(readlink /proc/$(pid)/ns/user) ]"
-    [ "$code" = 0 ] || broken "it has users of its own"
+    [ "$code" = 0 ] || broken "it has its own user namespace"
     gets "tr '\\0' '\\n' </proc/$(pid)/environ | grep -F \$(cat /etc/coffee-tracker/api_key)"
     [ "$code" = 1 ] || broken "the key is not in its environment"
     does 'systemd-analyze security --no-pager coffee-tracker'
@@ -254,11 +253,11 @@ is_shut_in() {
 }
 
 ready_only_when_it_answers() {
-    step "ready only when it answers"
+    step "ready only when it responds"
     for _ in 1 2 3 4 5; do
         does "systemctl restart coffee-tracker && $(ask /health)"
     done
-    # Somebody has its port.
+    # The port is in use.
     does 'systemctl stop coffee-tracker'
     does 'systemd-run --quiet --unit=squatter --collect systemd-socket-activate --listen=127.0.0.1:8000 /bin/sleep 1000'
     within 10 'systemctl is-active squatter'
@@ -274,7 +273,7 @@ ready_only_when_it_answers() {
 
 killed_and_stuck() {
     local before
-    step "kill -9: it is started again"
+    step "SIGKILL: restarted"
     before=$(pid)
     log_coffee
     does "kill -KILL $before"
@@ -283,7 +282,7 @@ killed_and_stuck() {
     holds 2
     [ "$(restarts)" -ge 1 ] || broken "systemd counts a restart"
 
-    step "stuck: the watchdog ends it, and it is started again"
+    step "hung: the watchdog kills and restarts it"
     is 'systemctl show --property=WatchdogUSec --value coffee-tracker' 1min
     drop_in coffee-tracker.service '[Service]\nWatchdogSec=3\n'
     does 'systemctl restart coffee-tracker'
@@ -300,8 +299,8 @@ killed_and_stuck() {
 
 backups() {
     local stamp=/var/lib/systemd/timers/stamp-coffee-tracker-backup.timer
-    step "the timer makes up for the nights that the machine was off"
-    # After a boot it waits up to ten minutes for others.
+    step "the timer catches up after the machine was off"
+    # After a boot it waits up to ten minutes.
     drop_in coffee-tracker-backup.timer '[Timer]\nRandomizedDelaySec=0\n'
     mark
     does "rm $state/backups/* && systemctl stop coffee-tracker-backup.timer && touch -d '3 days ago' $stamp && systemctl start coffee-tracker-backup.timer"
@@ -311,7 +310,7 @@ backups() {
     within 5 "$(ask /health) | grep -F '\"backup\":{\"status\":\"ok\"'"
     is_clean
 
-    step "a backup that fails is seen: systemctl --failed, /health, /metrics"
+    step "a failed backup is visible in systemctl --failed, /health and /metrics"
     does "chmod 500 $state/backups"
     fails 'systemctl start coffee-tracker-backup'
     does 'systemctl --failed --no-legend --plain'
@@ -320,7 +319,7 @@ backups() {
     does "$(ask /metrics)"
     has 'backup_last_result 0'
     journal '-p err'
-    # Within one moment the journal has no order.
+    # The journal does not order lines of the same instant.
     [ "$(sort -r <<<"$said")" = "coffee-tracker: the folder $state/backups cannot be used: Permission denied (os error 13)
 Failed to start coffee-tracker-backup.service - Coffee Tracker backup." ] || broken "the journal's errors are those of this backup alone"
     does "chmod 700 $state/backups && systemctl start coffee-tracker-backup"
@@ -329,7 +328,7 @@ Failed to start coffee-tracker-backup.service - Coffee Tracker backup." ] || bro
 }
 
 upgrades() {
-    step "the package's upgrade keeps everything; one without a backup does not begin"
+    step "package upgrade: keeps settings and data, requires a backup"
     does 'echo "MAX_CAFFEINE_MG=900" >>/etc/coffee-tracker/coffee-tracker.env && sha256sum /etc/coffee-tracker/* >/root/before'
     does 'apt-get install ./2.0-1.deb'
     has_not "coffee-tracker:"
@@ -343,7 +342,7 @@ upgrades() {
     does "cmp /usr/bin/coffee-tracker /opt/programs/other && umount $state/backups"
     is_active
 
-    step "an upgrade that does not come up: the program before is back"
+    step "package upgrade: a program that does not start is rolled back"
     fails 'apt-get install ./2.0-2.deb'
     has "the new version did not start (see journalctl -u coffee-tracker), so 2.0-1"
     does 'cmp /usr/bin/coffee-tracker /opt/programs/other'
@@ -354,14 +353,14 @@ upgrades() {
     is_active
     does 'cmp /usr/bin/coffee-tracker /opt/programs/other'
 
-    step "an upgrade that moves the schema and fails: the backup is back too"
+    step "package upgrade: a failed migration is rolled back with the backup"
     fails 'apt-get install ./2.0-3.deb'
     has "restored $state/backups/coffee_"
     does "cmp /usr/bin/coffee-tracker /opt/programs/other && ls $state/coffee.db.broken-*"
     is_active
     holds 3
 
-    step "a good one after that, and the one before it by hand"
+    step "package upgrade and downgrade"
     does 'apt-get install ./2.0-4.deb'
     does 'cmp /usr/bin/coffee-tracker /opt/programs/good'
     does 'apt-get install --allow-downgrades ./2.0-1.deb'
@@ -372,7 +371,7 @@ upgrades() {
 }
 
 power_off() {
-    step "the machine is switched off and on: it runs by itself"
+    step "reboot: started automatically"
     mark
     shut_down
     boot
@@ -386,14 +385,14 @@ power_off() {
 }
 
 leaves() {
-    step "removed, its data stay; purged, nothing does"
+    step "apt remove keeps data; apt purge removes everything"
     does 'apt-get remove coffee-tracker'
     has "kept data and backups in $state"
     fails 'systemctl is-active coffee-tracker'
     does "ls $state/coffee.db $state/backups/*.db /etc/coffee-tracker/api_key && sha256sum --check --quiet /root/before"
     does 'apt-get install ./2.0-4.deb'
     holds 3
-    # What has failed is forgotten too.
+    # The failed state is removed too.
     does "chmod 500 $state/backups"
     fails 'systemctl start coffee-tracker-backup'
     does 'apt-get purge coffee-tracker'
@@ -401,7 +400,7 @@ leaves() {
     left_nowhere
 }
 
-[ -x "$program" ] || give_up "$program is not there: \`make build\` first"
+[ -x "$program" ] || abort "$program does not exist; run \`make build\` first"
 [ -n "${PACKAGE:-}" ] || scripts/deb.sh package
 package=${PACKAGE:-$(ls -t target/debian/coffee-tracker_*_"$(dpkg --print-architecture)".deb | head -n 1)}
 prepare_machine
@@ -414,16 +413,16 @@ a_package 2.0-3 mover
 a_package 2.0-4 good
 boot
 step "booted: $(inside '. /etc/os-release; systemctl --version | sed -n "1s/ (.*//p"; echo "$PRETTY_NAME"' | paste -sd,)"
-step "what the documents say to type where nothing is installed"
+step "documented commands before the installation"
 run_documented bare
 with_make
 first_install
 ready_only_when_it_answers
 killed_and_stuck
-step "what the documents say to type where the service runs"
+step "documented commands with the running service"
 run_documented service
 backups
 upgrades
 power_off
 leaves
-step "all as it should be"
+step "all tests passed"

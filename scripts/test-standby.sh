@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# What docs/STANDBY.md says to type, typed: in a Debian that is booted, and is the Pi and its standby at
-# once, with Litestream, sshd and the units as deploy/ has them. Its disk is a folder that goes away.
+# Runs the commands of docs/STANDBY.md in a booted Debian container that is both the Pi and its standby, with
+# Litestream, sshd and the units in deploy/. Its file system is a temporary folder.
 #
-#   scripts/test-standby.sh      of target/release/coffee-tracker (as root; some two minutes)
+#   scripts/test-standby.sh      test target/release/coffee-tracker (as root; about 2 minutes)
 #
-# When Litestream cannot be had (scripts/litestream.sh) nothing is tried, and that is said.
+# Skipped, with a message, when Litestream is unavailable (scripts/litestream.sh).
 cd "$(dirname "$0")/.."
 . scripts/machine.sh
 
@@ -24,13 +24,13 @@ trap 'exit 130' INT TERM
 
 does() {
     local said
-    said=$(inside "$1" 2>&1) || broken "this goes well: $1" "$said"
+    said=$(inside "$1" 2>&1) || broken "succeeds: $1" "$said"
 }
 
 within() {
     local until=$((SECONDS + $1))
     until inside "$2" >/dev/null 2>&1; do
-        [ "$SECONDS" -le "$until" ] || broken "within $1 s this goes well: $2"
+        [ "$SECONDS" -le "$until" ] || broken "succeeds within $1 s: $2"
         sleep 0.2
     done
 }
@@ -43,7 +43,7 @@ lay_files() {
     cp "$program" "$there/target/release/"
     cp "$litestream" "$machine/usr/bin/litestream"
     python3 scripts/doc-commands.py service "$machine/root/commands" >/dev/null
-    # The editor that sudoedit is given: it types what the standby said.
+    # Editor for sudoedit that enters the values printed by the standby.
     cat >"$machine/root/editor" <<'END'
 #!/bin/sh
 sed -i -e 's#standby.lan:22#127.0.0.1:22#' \
@@ -57,11 +57,11 @@ install_programs() {
     timeout 300 systemd-nspawn --quiet --directory="$machine" --register=no --keep-unit --pipe bash -c \
         'apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
             openssh-server openssh-client sudo' >target/service/standby.log 2>&1 8>&- </dev/null ||
-        give_up "apt-get: $(tail -n 3 target/service/standby.log)"
+        abort "apt-get: $(tail -n 3 target/service/standby.log)"
 }
 
 blocks=0
-# types WHAT: the next block of commands.
+# types DESCRIPTION: runs the next block of commands.
 types() {
     local script
     blocks=$((blocks + 1))
@@ -83,9 +83,9 @@ holds() {
     [ "$found" = "$1" ] || broken "it holds $1 coffees" "$found"
 }
 
-[ -x "$program" ] || give_up "$program is not there: \`make build\` first"
+[ -x "$program" ] || abort "$program does not exist; run \`make build\` first"
 if ! litestream=$(scripts/litestream.sh)/bin/litestream; then
-    step "skipped: Litestream cannot be had"
+    step "skipped: Litestream is unavailable"
     exit 0
 fi
 prepare_machine
@@ -103,7 +103,7 @@ arrived="litestream restore -o /root/there.db file:///srv/coffee-replica/coffee 
 within 30 "rm -f /root/there.db; $arrived"
 types "it arrives"
 
-step "the standby does not answer: the Pi goes on, restarts, and what it logged arrives later"
+step "standby offline: the Pi keeps working, restarts and catches up"
 does 'systemctl stop ssh'
 logs_coffees 1
 does 'systemctl restart coffee-tracker'
@@ -111,7 +111,7 @@ logs_coffees 1
 does 'systemctl start ssh'
 within 60 "rm -f /root/there.db; ${arrived/20 coffees/22 coffees}"
 
-step "the Pi dies"
+step "failover"
 does 'systemctl stop ssh'
 logs_coffees 3
 does "systemctl disable -q litestream; systemctl kill --signal=KILL litestream coffee-tracker; systemctl stop litestream coffee-tracker
@@ -121,5 +121,5 @@ holds 22
 types "the rest comes from the card"
 holds 25
 does 'systemctl is-active coffee-tracker && systemctl is-enabled coffee-tracker coffee-tracker-backup.timer'
-[ "$blocks" = "$(find "$machine/root/commands" -name 'standby-*.sh' | wc -l)" ] || broken "every block is typed"
-step "all as it should be"
+[ "$blocks" = "$(find "$machine/root/commands" -name 'standby-*.sh' | wc -l)" ] || broken "every block was run"
+step "all tests passed"

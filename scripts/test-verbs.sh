@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Tries the verbs of the Makefile as people use them: with the release binary, in copies of this
-# folder, on ports that are free; and installs into a folder.
+# Tests the targets of the Makefile with the release binary, in copies of this checkout and on free ports;
+# the installation goes into a temporary folder.
 #
-#   COFFEE_TRACKER=path scripts/test-verbs.sh      with another binary than the release build
+#   COFFEE_TRACKER=path scripts/test-verbs.sh      use this binary instead of the release build
 set -euo pipefail
 cd "$(dirname "$0")/.."
 program=$(realpath "${COFFEE_TRACKER:-${CARGO_TARGET_DIR:-target}/release/coffee-tracker}")
-[ -x "$program" ] || { echo "$program is not there: \`make build\` first" >&2; exit 1; }
+[ -x "$program" ] || { echo "$program does not exist; run \`make build\` first" >&2; exit 1; }
 
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/coffee-verbs.XXXXXX")
 here=$work/first other=$work/second sleeper=
@@ -19,7 +19,7 @@ tidy() {
     rm -rf "$work"
 }
 
-# Those that run a program out of this folder.
+# Prints the PIDs of processes whose program is in this folder.
 processes_of() {
     local exe target
     for exe in /proc/[0-9]*/exe; do
@@ -38,24 +38,24 @@ broken() {
 }
 step() { printf 'verbs: %s\n' "$*"; }
 
-# In $here, with nothing of the caller's settings.
+# Runs make in $here without the settings of the caller.
 verb() { env -i PATH="$PATH" HOME="$HOME" make --no-print-directory -C "$here" "$@" 2>&1; }
-# does WORDS VERB…: it goes well, and says so.
+# does TEXT TARGET…: the target succeeds and prints the text.
 does() {
     local words=$1
     shift
-    said=$(verb "$@") || broken "make $* goes well"
-    grep -qF -- "$words" <<<"$said" || broken "make $* says: $words"
+    said=$(verb "$@") || broken "make $* succeeds"
+    grep -qF -- "$words" <<<"$said" || broken "make $* prints: $words"
 }
-# refuses WORDS VERB…: it fails, and says why.
+# refuses TEXT TARGET…: the target fails and prints the text.
 refuses() {
     local words=$1
     shift
     if said=$(verb "$@"); then broken "make $* fails"; fi
-    grep -qF -- "$words" <<<"$said" || broken "make $* says: $words"
+    grep -qF -- "$words" <<<"$said" || broken "make $* prints: $words"
 }
 is() { [ "$1" = "$2" ] || broken "${3:-it} is $2, not $1"; }
-# within SECONDS WHAT COMMAND…: it holds before long.
+# within SECONDS DESCRIPTION COMMAND…: the command succeeds in time.
 within() {
     local seconds=$1 what=$2
     shift 2
@@ -95,34 +95,34 @@ if command -v shellcheck >/dev/null; then
     step "shellcheck"
     shellcheck -x -S warning scripts/*.sh .ci/run
 else
-    step "shellcheck is not installed: the scripts are not looked over"
+    step "skipped: shellcheck is not installed"
 fi
 
 # -- A plain checkout ---------------------------------------------------------------------
 
 copy "$here"
-step "nothing runs yet"
+step "before the first start"
 does "upgrade" help
-refuses "coffee-tracker does not run" status
-refuses "Nothing answers" health
-refuses "There is no log yet" logs FOLLOW=no
-refuses "There is no backup" verify
-does "coffee-tracker does not run" down
+refuses "coffee-tracker is not running" status
+refuses "no response from" health
+refuses "there is no log yet" logs FOLLOW=no
+refuses "there is no backup to verify" verify
+does "coffee-tracker is not running" down
 
 step "up"
 does "coffee-tracker started: pid" up
-grep -qF "key: data/coffee.key" <<<"$said" || broken "it says where the key is"
+grep -qF "key: data/coffee.key" <<<"$said" || broken "it prints the location of the key"
 key=$(cat "$here/data/coffee.key")
 ! grep -qF "$key" <<<"$said" || broken "the key is not shown"
-! grep -rqF "$key" "$here/data" --include='coffee-tracker.*' || broken "the key is in no log"
+! grep -rqF "$key" "$here/data" --include='coffee-tracker.*' || broken "no log contains the key"
 is "$(mode "$here/data/coffee-tracker.log")" 600 "the log's mode"
 is "$(find "$here/data" -name '.up*' | wc -l)" 0 "the number of leftovers"
 first=$(pid)
-does "coffee-tracker runs already: pid $first" up
+does "coffee-tracker is already running: pid $first" up
 
 step "health, validate, status, logs, sql"
 does '"status": "alive"' health
-does "All as it should be" validate
+does "all checks passed" validate
 for line in "/openapi.json 200 ok" "/coffee/today (without a key) 401 ok" "/metrics (with the key) 200 ok"; do
     tr -s ' ' <<<"$said" | grep -qxF -- "$line" || broken "it has the line: $line"
 done
@@ -131,7 +131,7 @@ post /coffee/ '{"caffeine_mg": 95, "coffee_type": "espresso"}'
 post /heartrate/ '{"bpm": 72}'
 does "espresso" sql QUERY="select coffee_type from coffees"
 refuses "only statements that read" sql QUERY="delete from coffee_logs"
-does "coffee-tracker runs: pid $first" status
+does "coffee-tracker is running: pid $first" status
 grep -qF "health: alive, database ok" <<<"$said" || broken "it has a line on its health"
 does "POST" logs FOLLOW=no LINES=1000
 does "request" logs FOLLOW=no LINES=1
@@ -140,14 +140,14 @@ does "listening on" logs FOLLOW=no SINCE="1 hour ago"
 does "request" logs FOLLOW=no SINCE="1 hour ago" LINES=1
 is "$(wc -l <<<"$said")" 1 "the number of lines"
 does "" logs FOLLOW=no SINCE="tomorrow"
-is "$said" "" "what is said of tomorrow"
-refuses "is no time" logs FOLLOW=no SINCE="teatime"
+is "$said" "" "the output"
+refuses "is not a valid time" logs FOLLOW=no SINCE="teatime"
 
 step "backup, verify, drill, restore"
 does "backups/coffee_" backup
 does "can be restored" verify
 does "1 coffees, 1 readings" drill
-# A disk that is nearly full, say, is this machine's affair.
+# Other checks, such as free disk space, depend on this machine.
 said=$(verb prod-check || true)
 grep -qE "^ok +database +data/coffee.db: sound" <<<"$said" || broken "prod-check looks at the database: $said"
 grep -qE "^ok +backups +.*can be restored" <<<"$said" || broken "prod-check looks at the backup: $said"
@@ -155,7 +155,7 @@ post /coffee/ '{"caffeine_mg": 40}'
 file=$(ls "$here/backups")
 does "restored" restore FILE="backups/$file" YES=yes
 does "      1" sql QUERY="select count(*) as coffees from coffees"
-# The safety copy of that restore is newer, and is not what is offered.
+# The safety backup of that restore is newer and must not be chosen.
 does "/backups/$file into data/coffee.db" restore YES=yes
 does "      1" sql QUERY="select count(*) as coffees from coffees"
 
@@ -163,7 +163,7 @@ step "restart"
 does "coffee-tracker started: pid" restart
 [ "$(pid)" != "$first" ] || broken "it is another process"
 
-step "a port that is taken, a database that is in use"
+step "port or database in use"
 copy "$other"
 port=$(sed -n '4s/.*://p' "$here/data/coffee-tracker.pid")
 at=$here here=$other
@@ -177,8 +177,8 @@ step "down"
 does "coffee-tracker stopped" down
 is_gone "$here" || broken "the server has ended"
 within 5 "what kept the log has ended" keeps_no_log
-does "coffee-tracker does not run" down
-refuses "coffee-tracker does not run" status
+does "coffee-tracker is not running" down
+refuses "coffee-tracker is not running" status
 
 step "built into another folder"
 mkdir "$here/built"
@@ -189,21 +189,21 @@ does "coffee-tracker stopped" down
 does "nothing was started" install CARGO_TARGET_DIR="$here/built" DESTDIR="$work/from-there"
 mv "$here/built/release" "$here/target"
 
-step "a pid file that is not of now"
+step "stale pid file"
 sleep 1000 &
 sleeper=$!
 read -ra fields <<<"$(sed 's/.*) //' "/proc/$sleeper/stat")"
 for stale in "999999999 1" "$sleeper 1" "$sleeper ${fields[19]}" "0 0" "-1 x"; do
     read -r number since <<<"$stale"
     printf '%s\n' "$number" "$since" "$(realpath "$here/target/release/coffee-tracker")" http://127.0.0.1:1 >"$here/data/coffee-tracker.pid"
-    refuses "coffee-tracker does not run" status
-    does "coffee-tracker does not run" down
-    kill -0 "$sleeper" || broken "another's process lives on"
+    refuses "coffee-tracker is not running" status
+    does "coffee-tracker is not running" down
+    kill -0 "$sleeper" || broken "the process of another program is not killed"
 done
 echo "$sleeper" >"$here/data/coffee-tracker.pid"
 does "coffee-tracker started" up
 kill -KILL "$(pid)"
-within 5 "it is seen to be gone" refuses "coffee-tracker does not run" status
+within 5 "it is seen to be gone" refuses "coffee-tracker is not running" status
 does "coffee-tracker started" up
 
 step "the log is bounded"
@@ -235,39 +235,39 @@ is "$(find "$root" -name '*key*' | wc -l)" 0 "the number of keys in a staged tre
 does "nothing was started" install DESTDIR="$root"
 staged() { (cd "$1" && find . -type f ! -name coffee-tracker -print0 | sort -z | xargs -0 sha256sum); }
 staged "$root" >"$work/staged-first"
-does "There is no API key in it" install DESTDIR="$work/second-root"
+does "creates an API key at its first start" install DESTDIR="$work/second-root"
 staged "$work/second-root" >"$work/staged-second"
-cmp -s "$work/staged-first" "$work/staged-second" || broken "two staged trees are alike: nothing in them is random"
+cmp -s "$work/staged-first" "$work/staged-second" || broken "two staged trees are identical"
 
 step "upgrade"
 "$program" demo --days 3 --readings-per-day 20 --database-url "$state/coffee.db" >/dev/null
 before=$("$program" sql --csv "select count(*), max(time) from coffees" --database-url "$state/coffee.db")
 does "upgraded to coffee-tracker" upgrade DESTDIR="$root"
 is "$(find "$state/backups" -type f | wc -l)" 1 "the number of backups"
-[ -x "$bin/coffee-tracker.previous" ] || broken "the one before is kept"
+[ -x "$bin/coffee-tracker.previous" ] || broken "the previous program is kept"
 
-step "an upgrade that must not happen"
+step "rejected upgrades"
 printf '#!/bin/sh\nexit 1\n' >"$work/dead"
 printf '#!/bin/sh\ncase $1 in serve) echo "no, I do not" >&2; exit 1;; esac\nexec %s "$@"\n' "$program" >"$work/mute"
 chmod +x "$work/dead" "$work/mute"
 refuses "does not run on this machine" upgrade DESTDIR="$root" BINARY="$work/dead"
-refuses "does not do well with a copy" upgrade DESTDIR="$root" BINARY="$work/mute"
-refuses "is not there: build it first" upgrade DESTDIR="$root" BINARY="$work/none"
-cmp -s "$program" "$bin/coffee-tracker" || broken "it is as it was"
+refuses "failed with a copy of the data" upgrade DESTDIR="$root" BINARY="$work/mute"
+refuses "does not exist; build it" upgrade DESTDIR="$root" BINARY="$work/none"
+cmp -s "$program" "$bin/coffee-tracker" || broken "the installed program is unchanged"
 
 step "rollback, uninstall"
 printf '#!/bin/sh\n# an older one\nexec %s "$@"\n' "$program" >"$bin/coffee-tracker.previous"
-does "is back" rollback DESTDIR="$root"
-grep -q "an older one" "$bin/coffee-tracker" || broken "the older one is there"
-does "is back" rollback DESTDIR="$root"
-cmp -s "$program" "$bin/coffee-tracker" || broken "and back again"
+does "restored coffee-tracker" rollback DESTDIR="$root"
+grep -q "an older one" "$bin/coffee-tracker" || broken "the older program is installed"
+does "restored coffee-tracker" rollback DESTDIR="$root"
+cmp -s "$program" "$bin/coffee-tracker" || broken "the newer program is installed again"
 is "$("$program" sql --csv "select count(*), max(time) from coffees" --database-url "$state/coffee.db")" "$before" "what is stored"
-does "data and backups stay" uninstall DESTDIR="$root"
+does "kept data and backups" uninstall DESTDIR="$root"
 is "$(find "$root/usr" "$root/etc/systemd" "$root/etc/sysusers.d" "$root/etc/tmpfiles.d" -type f | wc -l)" 0 "the number of files left"
-[ -f "$state/coffee.db" ] || broken "data stay"
-[ -f "$root/etc/coffee-tracker/coffee-tracker.env" ] || broken "the settings stay"
-does "removed, with data" uninstall DESTDIR="$root" PURGE=yes
+[ -f "$state/coffee.db" ] || broken "data is kept"
+[ -f "$root/etc/coffee-tracker/coffee-tracker.env" ] || broken "settings are kept"
+does "removed, including data" uninstall DESTDIR="$root" PURGE=yes
 is "$(find "$root" -type f | wc -l)" 0 "the number of files left"
 
 for folder in "$here" "$other"; do is_gone "$folder" || broken "no process is left"; done
-echo "verbs: all as they should be"
+echo "verbs: all tests passed"

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# What the checks of deploy/ share: read by scripts/check-deploy.sh and scripts/check-standby.sh, in the
-# top folder. A scratch folder, processes that end with the script, and others' programs.
+# Shared by scripts/check-deploy.sh and scripts/check-standby.sh: a temporary folder, background processes that
+# end with the script, and third-party programs.
 #
 #   binary    the server under test: COFFEE_TRACKER, or else a debug build
 set -euo pipefail
@@ -36,14 +36,14 @@ say_skipped() { [ "${#skipped[@]}" = 0 ] || printf 'skipped: %s\n' "${skipped[@]
 
 is_root() { [ "$(id -u)" = 0 ]; }
 
-# apt-get needs its lists; a bare container has none.
+# Updates the package lists, which a new container lacks.
 update_lists() {
     [ -n "${lists_updated:-}" ] && return
     lists_updated=1
     if is_root; then timeout 300 apt-get update -qq >/dev/null 2>&1 || true; fi
 }
 
-# installed COMMAND PACKAGE: is the command there, perhaps by now?
+# installed COMMAND PACKAGE: succeeds when the command exists or its package can be installed.
 installed() {
     command -v "$1" >/dev/null && return
     is_root && command -v apt-get >/dev/null || return 1
@@ -52,7 +52,7 @@ installed() {
     command -v "$1" >/dev/null
 }
 
-# unpacked COMMAND PACKAGE: its path, from the system or from the unpacked package.
+# unpacked COMMAND PACKAGE: prints the path of the command, from the system or from the unpacked package.
 unpacked() {
     local found
     if found=$(PATH=$PATH:/usr/sbin command -v "$1"); then
@@ -76,7 +76,7 @@ free_port() {
     python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
-# waits_for SECONDS COMMAND...: until it succeeds.
+# waits_for SECONDS COMMAND...: waits until the command succeeds.
 waits_for() {
     local deadline=$((SECONDS + $1))
     shift
@@ -86,7 +86,7 @@ waits_for() {
     done
 }
 
-# is VALUE EXPECTED WHAT
+# is VALUE EXPECTED DESCRIPTION
 is() { [ "$1" = "$2" ] || fail "$3: \"$1\" instead of \"$2\""; }
 
 for tool in curl openssl python3; do
@@ -96,5 +96,5 @@ if [ -z "${COFFEE_TRACKER:-}" ]; then
     cargo build --locked
     COFFEE_TRACKER=${CARGO_TARGET_DIR:-target}/debug/coffee-tracker
 fi
-# shellcheck disable=SC2034 # it is for those that read this
+# shellcheck disable=SC2034 # used by the scripts that source this file
 binary=$(realpath "$COFFEE_TRACKER")

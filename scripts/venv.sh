@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# To be sourced, at the top of the checkout: Python packages of fixed versions, in .venv.
-#   python_with NAME==VERSION...     installs those that are missing there
+# Installs pinned Python packages into .venv. Sourced in the root of the checkout.
+#   python_with NAME==VERSION...     install missing packages
 
 venv=.venv
 

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# What runs where: read by the other scripts, in the top folder of a checkout.
+# Locates the server, its settings and its data. Sourced by the other scripts in the root of a checkout.
 #
-#   mode      service: the unit is installed and systemd is at work; checkout: all else
-#   binary    the program; BINARY names another
+#   mode      service: systemd runs and the unit is installed; checkout: otherwise
+#   binary    path of the program; BINARY overrides it
 #
 # Settings are those of the server: in a checkout from the environment and `.env`, for a service from its settings
 # file and its unit.
@@ -16,7 +16,7 @@ export LC_ALL=C
 
 say() { printf '%s\n' "$*"; }
 
-# Ends with a sentence; the first word is the exit code.
+# fail CODE MESSAGE…: prints the message and exits.
 fail() {
     local code=$1
     shift
@@ -69,7 +69,7 @@ key_place() {
     printf '%s' "${file:-as configured in API_KEY}"
 }
 
-# The key itself; fails when it cannot be read.
+# Prints the key; fails when it cannot be read.
 api_key() {
     local file
     file=$(setting API_KEY_FILE)
@@ -80,7 +80,7 @@ api_key() {
     fi
 }
 
-# The settings file of a service: the example's, with what differs there, less the key.
+# Prints the settings file of a service: .env.example with the paths of the service and without the key.
 service_settings() {
     echo "# Settings of the service: \`systemctl restart coffee-tracker\` makes them hold."
     echo "# Commands take them too: sudo coffee-tracker key list --config $settings_file"
@@ -92,19 +92,19 @@ service_settings() {
             -e 's#^\#BACKUP_DIR=.*#BACKUP_DIR=/var/lib/coffee-tracker/backups#'
 }
 
-# started_at PID: when it began, in ticks since the machine did; fails when there is no such process
-# or only its exit code is left.
+# started_at PID: prints the start time of a process in ticks since boot; fails when the process does not exist
+# or is a zombie.
 started_at() {
     local stat fields
     stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
-    # What stands before is its name, which may hold anything.
+    # The process name comes first and may contain spaces and parentheses.
     read -ra fields <<<"${stat##*) }"
     [ "${fields[0]}" != Z ] || return 1
     printf '%s' "${fields[19]}"
 }
 
-# The pid of the server that runs; fails when none does. In a checkout that is the one that `up`
-# started: the file may be older than the machine's last start, and its pid somebody else's by now.
+# Prints the PID of the running server; fails when it is not running. In a checkout this is the server that
+# `up` started. The PID file may be stale and its PID reused, so the start time and the program are compared.
 server_pid() {
     local pid since program now
     if [ "$mode" = service ]; then
@@ -116,14 +116,14 @@ server_pid() {
     [ -r "$pid_file" ] || return 1
     { read -r pid && read -r since && read -r program; } <"$pid_file" || return 1
     [[ $pid =~ ^[0-9]+$ ]] && [ "$(started_at "$pid")" = "$since" ] || return 1
-    # Of another user's process the kernel does not tell.
+    # The link is unreadable for a process of another user.
     now=$(readlink "/proc/$pid/exe" 2>/dev/null) || now=$program
-    # A rebuilt program is another file under the same name.
+    # After a rebuild the running program is a deleted file with the same name.
     [ "${now% (deleted)}" = "$program" ] || return 1
     printf '%s' "$pid"
 }
 
-# Where the server answers, or would.
+# Prints the URL of the server, also when it is not running.
 url() {
     local host
     if [ "$mode" = checkout ] && server_pid >/dev/null; then
@@ -139,11 +139,11 @@ url() {
     printf 'http://%s:%s' "$host" "$(setting PORT)"
 }
 
-# tracker ARGUMENT…: the program on the server's files, with its settings.
+# tracker ARGUMENT…: runs the program with the database and the settings of the server.
 tracker() {
     has_binary
     if [ "$mode" = service ]; then
-        # A file `.env` of this folder is not the service's.
+        # The service does not read `.env` in this folder.
         (
             program=$(realpath "$binary")
             cd /
@@ -155,22 +155,22 @@ tracker() {
     fi
 }
 
-# The newest backup of the server's database that is no safety copy of a restore; fails, with a
-# sentence on standard error, when there is none.
+# Prints the newest backup of the server's database, ignoring the safety backups of restores; fails with an
+# error message when there is none.
 newest_backup() { tracker backups newest; }
 
 needs_curl() {
-    command -v curl >/dev/null || fail 1 "This asks the server with curl, which is not installed: sudo apt install curl"
+    command -v curl >/dev/null || fail 1 "curl is required but not installed: sudo apt install curl"
 }
 
-# ask FILE PATH [CURL'S ARGUMENTS…]: lays the answer into FILE and prints the status; 000: no answer.
+# ask FILE PATH [CURL ARGUMENTS…]: writes the response body to FILE and prints the status, or 000 without a response.
 ask() {
     local file=$1 path=$2
     shift 2
     curl --silent --noproxy '*' --max-time 20 --output "$file" --write-out '%{http_code}' "$@" "$(url)$path" || true
 }
 
-# field NAME TEXT: the first value of a field in JSON.
+# field NAME TEXT: prints the first value of a JSON field.
 field() {
     grep -o "\"$1\":\"\\{0,1\\}[^\",}]*" <<<"$2" | head -n 1 | sed 's/^[^:]*:"\{0,1\}//'
 }

@@ -37,7 +37,7 @@ async fn numbers_are_read_from_numbers_and_numeric_strings() {
 }
 
 #[rocket::async_test]
-async fn what_is_no_number_or_out_of_range_is_refused() {
+async fn invalid_and_out_of_range_numbers_are_rejected() {
     let app = TestApp::new().await;
     let (number, range) = ("must be a number", "must be between 0 and 1000");
     for (sent, complaint) in [
@@ -67,7 +67,7 @@ async fn what_is_no_number_or_out_of_range_is_refused() {
 }
 
 #[rocket::async_test]
-async fn malformed_json_is_refused_with_its_line_and_column() {
+async fn malformed_json_is_rejected_with_line_and_column() {
     let app = TestApp::new().await;
     for (sent, message) in [
         ("", "must not be empty: a JSON object is expected"),
@@ -163,7 +163,7 @@ async fn text_is_trimmed_and_cleaned_and_counted_in_characters() {
 }
 
 #[rocket::async_test]
-async fn every_bad_field_is_named_not_only_the_first() {
+async fn every_invalid_field_is_reported() {
     let app = TestApp::new().await;
     let bad_coffee = json!({"caffeine_mg": "much", "coffee_type": 7, "notes": [1], "timestamp": true});
     let complaints = [

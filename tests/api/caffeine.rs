@@ -170,7 +170,7 @@ async fn an_edited_coffee_counts_as_it_is_now() {
 }
 
 #[rocket::async_test]
-async fn the_status_says_what_matters_most() {
+async fn the_status_reports_the_most_important_limit() {
     for (doses, settings, status, insight) in [
         (&[("06:00", 401.0)][..], &[][..], "Warning", "401 mg today exceeds the daily limit of 400 mg."),
         (
@@ -242,7 +242,7 @@ async fn limits_of_a_dose_a_day_and_a_night_all_bound_what_can_be_drunk() {
 }
 
 #[rocket::async_test]
-async fn what_is_asked_must_make_sense() {
+async fn invalid_caffeine_queries_are_rejected() {
     let app = TestApp::new().await;
     for (field, value, message) in [
         ("at", "yesterday", "must be a date and time such as 2025-07-23T14:30:00Z"),

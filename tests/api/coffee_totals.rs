@@ -156,7 +156,7 @@ async fn of_equally_frequent_types_the_one_drunk_last_is_most_common() {
 }
 
 #[rocket::async_test]
-async fn without_coffee_the_statistics_say_so() {
+async fn statistics_without_coffee_return_a_message() {
     let app = TestApp::new().await;
     app.coffee("2026-05-31T11:59:59.999999Z", 80.0, None).await;
     app.get("/coffee/stats?days=1")

@@ -174,7 +174,7 @@ async fn simulate(app: &TestApp, bpm_per_100_mg: f64) {
 }
 
 #[rocket::async_test]
-async fn a_heart_that_answers_to_caffeine_is_told_so_and_one_that_does_not_hears_no_evidence() {
+async fn a_response_to_caffeine_is_detected_and_its_absence_gives_no_evidence() {
     for (effect, verdict) in [(0.0, "no evidence"), (10.0, "strong")] {
         let app = TestApp::new().await;
         simulate(&app, effect).await;

@@ -97,7 +97,7 @@ fn ask_people(runs: u64, days: u32, cups: f64, measures: Measures, effect: f64) 
 }
 
 #[test]
-fn coverage_of_the_intervals_is_what_they_promise_and_no_evidence_is_said_where_there_is_none() {
+fn intervals_have_their_nominal_coverage_and_no_effect_gives_no_evidence() {
     let runs: u64 = std::env::var("STATISTICS_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(150);
     // 95 %, give or take 2; few people more by the luck of the draw (three standard errors).
     let slack = (3.0 * (0.95 * 0.05 / runs as f64).sqrt()).max(0.02);

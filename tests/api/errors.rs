@@ -8,7 +8,7 @@ use super::helpers::{KEY, TestApp};
 const NOTHING: &str = "Path not found";
 
 #[rocket::async_test]
-async fn an_unknown_path_is_not_found_whatever_is_asked_of_it() {
+async fn an_unknown_path_is_not_found_with_any_method() {
     let app = TestApp::new().await;
     for path in [
         "/nowhere",
@@ -37,7 +37,7 @@ async fn an_unknown_path_is_not_found_whatever_is_asked_of_it() {
 }
 
 #[rocket::async_test]
-async fn no_static_file_lies_outside_of_its_folder() {
+async fn static_paths_cannot_leave_their_folder() {
     let app = TestApp::new().await;
     for path in [
         "/static/nothing.js",
@@ -74,7 +74,7 @@ async fn errors_are_problems_whatever_the_client_accepts() {
 }
 
 #[rocket::async_test]
-async fn no_answer_repeats_the_key_and_the_next_request_works() {
+async fn error_responses_never_contain_the_key() {
     let app = TestApp::new().await;
     for path in ["/nowhere", "/coffee/0", "/coffee/?limit=0", "/coffee/today", "/metrics", "/info", "/health"]
     {

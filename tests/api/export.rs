@@ -164,7 +164,7 @@ async fn more_than_fits_into_many_chunks_arrives_whole_and_in_order() {
 }
 
 #[rocket::async_test]
-async fn what_does_not_fit_is_named_field_by_field() {
+async fn invalid_export_parameters_are_reported_field_by_field() {
     let app = TestApp::new().await;
     let form = "must be a date and time such as 2025-07-23T14:30:00Z";
     let formats = "must be csv or jsonl";

@@ -22,7 +22,7 @@ fn assert_says_nothing(reply: Reply, what: &str) {
 }
 
 #[rocket::async_test]
-async fn without_its_table_every_coffee_route_fails_quietly_and_heart_rates_go_on() {
+async fn without_the_coffee_table_coffee_routes_fail_and_heart_rate_routes_work() {
     let app = TestApp::new().await;
     app.coffee("2026-06-01T08:00:00Z", 80.0, None).await;
     app.sabotage("alter table coffee_logs rename to hidden");
@@ -60,7 +60,7 @@ async fn without_its_table_every_coffee_route_fails_quietly_and_heart_rates_go_o
 }
 
 #[rocket::async_test]
-async fn without_its_table_every_heart_rate_route_fails_quietly_and_coffees_go_on() {
+async fn without_the_heart_rate_table_heart_rate_routes_fail_and_coffee_routes_work() {
     let app = TestApp::new().await;
     app.sabotage("drop table heart_rate_logs");
     for (method, path) in [
@@ -114,7 +114,7 @@ fn panicking() -> &'static str {
 }
 
 #[rocket::async_test]
-async fn a_panic_in_a_handler_is_a_quiet_500_and_the_next_request_works() {
+async fn a_panic_in_a_handler_returns_500_without_details() {
     let app = TestApp::new().await;
     let server = coffee_tracker::http::rocket(app.shared.clone()).mount("/", rocket::routes![panicking]);
     let client = rocket::local::asynchronous::Client::untracked(server).await.unwrap();

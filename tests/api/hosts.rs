@@ -76,7 +76,7 @@ async fn pages_of_listed_origins_may_read_answers_and_others_may_not() {
 }
 
 #[rocket::async_test]
-async fn a_preflight_is_told_the_methods_and_headers() {
+async fn a_preflight_response_lists_methods_and_headers() {
     let app = TestApp::flagged(&[("cors-origins", HOME)]).await;
     let preflight = |origin| {
         let ask = app.ask(Method::Options, "/coffee/1").without("Authorization").header("Origin", origin);
@@ -145,7 +145,7 @@ async fn a_well_formed_request_id_is_kept_and_another_is_replaced() {
 }
 
 #[rocket::async_test]
-async fn every_answer_tells_its_id_and_time_and_is_not_kept() {
+async fn every_response_has_an_id_a_duration_and_is_not_cached() {
     let app = TestApp::new().await;
     for (method, path) in [
         (Method::Get, "/"),

@@ -307,7 +307,7 @@ async fn without_limits_there_are_no_headers_and_no_refusals() {
 }
 
 #[rocket::async_test]
-async fn sweeping_forgets_whose_quota_is_whole_and_nobody_else() {
+async fn cleanup_removes_only_clients_with_a_full_quota() {
     let app =
         TestApp::flagged(&[ON, ("rate-limit-info", "1/hour"), ("rate-limit-health", "60/minute")]).await;
     let tracked = async || app.get("/health").await.json()["rate_limiter"]["tracked_clients"].clone();

@@ -27,7 +27,7 @@ async fn coffees_come_newest_first_and_of_one_instant_the_later_logged_first() {
 }
 
 #[rocket::async_test]
-async fn filters_keep_what_they_say() {
+async fn filters_select_matching_entries() {
     let app = six_coffees().await;
     for (query, ids, reason) in [
         ("since=2026-05-31T08:00:00Z", &[6, 4, 3, 2][..], "the start belongs to the span"),
@@ -62,7 +62,7 @@ async fn filters_keep_what_they_say() {
 }
 
 #[rocket::async_test]
-async fn bad_queries_are_named_field_by_field() {
+async fn invalid_query_parameters_are_reported_field_by_field() {
     let app = TestApp::new().await;
     let (limits, offsets) = ("must be between 1 and 1000", "must be between 0 and 2147483647");
     let form = "must be a date and time such as 2025-07-23T14:30:00Z";
@@ -169,7 +169,7 @@ async fn a_type_is_found_in_every_spelling_also_beyond_ascii_and_entries_stay_as
 }
 
 #[rocket::async_test]
-async fn fifty_are_listed_when_nobody_says_how_many() {
+async fn the_default_limit_is_50() {
     let app = TestApp::new().await;
     let readings: Vec<Value> = (0..1002).map(|n| json!({"bpm": 60 + n % 40})).collect();
     app.post("/heartrate/batch", json!({"readings": readings}))

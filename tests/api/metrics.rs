@@ -109,7 +109,7 @@ async fn requests_are_counted_by_template_and_never_by_path() {
 }
 
 #[rocket::async_test]
-async fn types_and_contexts_beyond_fifty_are_other() {
+async fn metrics_group_types_and_contexts_beyond_50_as_other() {
     let app = TestApp::new().await;
     for n in 0..60 {
         app.coffee("2026-06-01T11:00:00Z", 1.0, Some(&format!("type {n}"))).await;

@@ -8,7 +8,7 @@ use super::helpers::{Setup, TestApp};
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 #[rocket::async_test]
-async fn the_root_says_where_to_go() {
+async fn the_root_links_to_the_documentation() {
     let app = TestApp::new().await;
     let welcome = json!({"message": "Coffee Tracker", "version": VERSION, "docs": "/docs", "health": "/health",
                          "api_endpoints": {"coffee": "/coffee/", "heartrate": "/heartrate/"}});
@@ -19,7 +19,7 @@ async fn the_root_says_where_to_go() {
 }
 
 #[rocket::async_test]
-async fn health_tells_of_every_part() {
+async fn health_reports_every_component() {
     let app = TestApp::new().await;
     app.wait(90);
     let mut health = app.get("/health").await.json();
@@ -47,7 +47,7 @@ async fn health_tells_of_every_part() {
 }
 
 #[rocket::async_test]
-async fn health_tells_how_the_last_backup_went() {
+async fn health_reports_the_last_backup() {
     for (record, backup) in [
         (
             json!({"last_success": 1_780_311_600_000_000_i64}),
@@ -91,7 +91,7 @@ async fn health_tells_how_the_last_backup_went() {
 }
 
 #[rocket::async_test]
-async fn info_tells_the_rules_the_limits_and_every_route() {
+async fn info_lists_the_rules_the_limits_and_every_route() {
     let flags = [
         ("rate-limit-enabled", "true"),
         ("max-caffeine-mg", "500.5"),

@@ -99,7 +99,7 @@ async fn static_files_have_a_tag_by_which_a_browser_keeps_them() {
 }
 
 #[rocket::async_test]
-async fn files_of_others_are_kept_for_good_since_their_paths_have_a_version() {
+async fn vendored_files_are_cached_permanently() {
     let app = TestApp::new().await;
     let bundle = get_with(&app, BUNDLE, &[("Accept-Encoding", "gzip")]).await;
     assert_eq!(bundle.header("cache-control"), "public, max-age=31536000, immutable");
@@ -108,7 +108,7 @@ async fn files_of_others_are_kept_for_good_since_their_paths_have_a_version() {
 }
 
 #[rocket::async_test]
-async fn who_takes_gzip_gets_it_and_anyone_else_the_file_itself() {
+async fn static_files_are_compressed_only_for_clients_that_accept_gzip() {
     let app = TestApp::new().await;
     let file = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/static/docs.html")).unwrap();
     for (accepted, is_packed) in [
@@ -142,7 +142,7 @@ async fn who_takes_gzip_gets_it_and_anyone_else_the_file_itself() {
 }
 
 #[rocket::async_test]
-async fn a_file_is_called_what_it_is() {
+async fn static_files_have_the_correct_content_type() {
     let app = TestApp::new().await;
     for (path, kind) in [
         ("/static/theme.css", "text/css; charset=utf-8"),

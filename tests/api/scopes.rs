@@ -37,7 +37,7 @@ fn assert_forbidden(reply: Reply, scope: Scope) {
 }
 
 #[rocket::async_test]
-async fn every_route_opens_to_the_scope_of_the_table_and_to_no_other() {
+async fn every_route_accepts_only_the_scope_in_the_route_table() {
     let app = TestApp::new().await;
     let mut asked = 0;
     for only in Scope::ALL {
@@ -57,7 +57,7 @@ async fn every_route_opens_to_the_scope_of_the_table_and_to_no_other() {
 }
 
 #[rocket::async_test]
-async fn a_head_is_a_look_and_an_open_page_asks_for_no_scope() {
+async fn head_requires_the_read_scope_and_public_pages_none() {
     let app = TestApp::new().await;
     let (reader, writer) = (key(&app, "reader", &[Scope::Read]), key(&app, "writer", &[Scope::Write]));
     let head = |key| app.ask(Method::Head, "/coffee/").key(key).send();
@@ -83,7 +83,7 @@ async fn a_forbidden_request_changes_nothing_and_is_counted() {
 }
 
 #[rocket::async_test]
-async fn a_key_without_the_scope_is_no_guess() {
+async fn a_missing_scope_does_not_count_as_a_failed_authentication() {
     let app = TestApp::new().await;
     let writer = key(&app, "writer", &[Scope::Write]);
     for _ in 0..20 {
@@ -100,7 +100,7 @@ async fn a_key_without_the_scope_is_no_guess() {
 }
 
 #[rocket::async_test]
-async fn a_revoked_key_is_a_wrong_one() {
+async fn a_revoked_key_is_invalid() {
     let app = TestApp::new().await;
     let (lost, kept) = (key(&app, "lost", &[Scope::Read]), key(&app, "kept", &[Scope::Read]));
     file(&app).revoke(&name("lost"), app.clock.now()).unwrap();
@@ -200,7 +200,7 @@ async fn last_use_is_noted_once_a_minute_and_follows_a_clock_that_is_put_back() 
 }
 
 #[rocket::async_test]
-async fn a_hundred_keys_are_the_most() {
+async fn at_most_100_keys_can_exist() {
     let app = TestApp::new().await;
     let made: Vec<String> = (0..100).map(|n| key(&app, &format!("key-{n}"), &[Scope::Read])).collect();
     let more = file(&app).add(&name("more"), Scopes::ALL, app.clock.now());

@@ -48,7 +48,7 @@ async fn a_timestamp_may_have_any_offset_or_none() {
 }
 
 #[rocket::async_test]
-async fn what_is_no_time_or_lies_ahead_is_refused() {
+async fn invalid_and_future_timestamps_are_rejected() {
     let app = TestApp::new().await;
     for (sent, message) in [
         ("2026-06-01T12:05:00.000001Z", AHEAD),
@@ -104,7 +104,7 @@ async fn clocks_may_drift_by_five_minutes() {
 }
 
 #[rocket::async_test]
-async fn a_clock_that_woke_in_1970_believes_the_client_and_says_so() {
+async fn a_server_clock_in_1970_accepts_client_times_and_reports_it() {
     let app = TestApp::with(Setup { now: "1970-01-01T00:10:00Z", ..Setup::default() }).await;
     assert_eq!(app.get("/health").await.json()["clock"], json!({"status": "suspect"}));
     let coffee = json!({"caffeine_mg": 80, "timestamp": "2026-06-01T12:00:00Z"});

@@ -31,7 +31,7 @@ fn is_dated(name: &str) -> bool {
 }
 
 #[test]
-fn a_backup_goes_into_the_default_folder_under_the_time_and_says_what_it_is() {
+fn a_backup_in_the_default_folder_is_named_by_its_time_and_described() {
     let folder = filled();
     let before = files(folder.path());
     let ended = run_ok(folder.path(), &["backup"]);
@@ -50,7 +50,7 @@ fn a_backup_goes_into_the_default_folder_under_the_time_and_says_what_it_is() {
 }
 
 #[test]
-fn a_backup_goes_where_it_is_told_and_never_over_another_file() {
+fn a_backup_never_overwrites_another_file() {
     let folder = filled();
     let at = |name: &str| folder.path().join(name);
     let named = run_ok(folder.path(), &["backup", "--to", "mine.db"]);
@@ -86,7 +86,7 @@ fn lay_old(folder: &Path, days: impl IntoIterator<Item = i64>) {
 }
 
 #[test]
-fn a_folder_that_is_not_there_is_made_only_when_asked_for() {
+fn a_missing_folder_is_created_only_with_create_dir() {
     let folder = filled();
     let at = |name: &str| folder.path().join(name);
     for to in ["disk/copy.db", "disk/", "disk/coffee"] {
@@ -104,7 +104,7 @@ fn a_folder_that_is_not_there_is_made_only_when_asked_for() {
 }
 
 #[test]
-fn a_pipe_named_like_a_temporary_file_holds_nothing_up_and_stays() {
+fn a_pipe_named_like_a_temporary_file_is_ignored() {
     let folder = filled();
     let at = |name: &str| folder.path().join(name);
     fs::create_dir(at("backups")).unwrap();
@@ -125,7 +125,7 @@ fn a_pipe_named_like_a_temporary_file_holds_nothing_up_and_stays() {
 }
 
 #[test]
-fn old_backups_are_removed_as_asked_and_named() {
+fn keep_removes_and_lists_old_backups() {
     for (args, kept) in [
         (&[][..], 14),
         (&["--keep", "3"][..], 3),
@@ -154,7 +154,7 @@ fn old_backups_are_removed_as_asked_and_named() {
 }
 
 #[test]
-fn a_clock_that_was_ahead_once_costs_no_backup_and_is_said() {
+fn backups_from_the_future_are_kept_and_reported() {
     let folder = filled();
     fs::create_dir(folder.path().join("backups")).unwrap();
     for day in 10..30 {
@@ -175,7 +175,7 @@ fn a_clock_that_was_ahead_once_costs_no_backup_and_is_said() {
 }
 
 #[test]
-fn what_cannot_be_removed_keeps_nothing_else_and_is_said_at_the_end() {
+fn a_backup_that_cannot_be_removed_is_reported_after_the_others_are() {
     let folder = filled();
     lay_old(folder.path(), 1..=5);
     fs::create_dir(folder.path().join("backups/coffee_20200101_000000.db")).unwrap();
@@ -184,7 +184,7 @@ fn what_cannot_be_removed_keeps_nothing_else_and_is_said_at_the_end() {
 }
 
 #[test]
-fn keeping_is_for_folders() {
+fn keep_requires_a_folder() {
     let folder = filled();
     for keep in ["--keep", "--keep-days"] {
         let refused = run_in(folder.path(), &["backup", "--to", "mine.db", keep, "1"]);
@@ -194,7 +194,7 @@ fn keeping_is_for_folders() {
 }
 
 #[test]
-fn an_outcome_that_cannot_be_noted_is_said() {
+fn a_backup_outcome_that_cannot_be_saved_is_reported() {
     let folder = filled();
     fs::create_dir(folder.path().join("coffee.db.backup.json")).unwrap();
     let ended = run_ok(folder.path(), &["backup"]);
@@ -206,7 +206,7 @@ fn an_outcome_that_cannot_be_noted_is_said() {
 }
 
 #[test]
-fn the_same_as_json_and_in_silence() {
+fn backup_prints_json_or_nothing_when_quiet() {
     let folder = filled();
     lay_old(folder.path(), [400]);
     let old = backups(folder.path())[0].clone();
@@ -228,7 +228,7 @@ fn the_same_as_json_and_in_silence() {
 }
 
 #[test]
-fn what_cannot_be_backed_up_is_named_and_nothing_is_made() {
+fn a_failed_backup_names_the_reason_and_creates_nothing() {
     let empty = folder();
     assert_says(&run_in(empty.path(), &["backup"]), 78, "there is no database at coffee.db");
     assert_eq!(names(empty.path()), [""; 0]);
@@ -259,7 +259,7 @@ fn metric(served: &Server, name: &str) -> f64 {
 }
 
 #[test]
-fn a_running_server_shows_a_backup_and_then_one_that_failed() {
+fn a_running_server_reports_successful_and_failed_backups() {
     let folder = filled();
     let served = Server::start(folder.path());
     assert_eq!(served.get("/health").json()["backup"]["status"], "none");
@@ -289,7 +289,7 @@ fn a_running_server_shows_a_backup_and_then_one_that_failed() {
 }
 
 #[test]
-fn backups_at_once_and_within_a_second_have_names_of_their_own() {
+fn concurrent_backups_get_unique_names() {
     let folder = filled();
     let all: Vec<_> =
         (0..12).map(|_| Process::spawn(&mut command_in(folder.path(), &["backup", "--keep", "0"]))).collect();

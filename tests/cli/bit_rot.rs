@@ -34,7 +34,7 @@ fn entries(database: &Path) -> Vec<String> {
 }
 
 #[test]
-fn no_backup_in_which_bytes_have_flipped_is_accepted_with_other_entries() {
+fn a_backup_with_flipped_bytes_is_rejected_or_has_equal_entries() {
     const BATCH: u64 = 50;
     let flips = number_from_env("FLIPS").unwrap_or(400);
     println!("FLIPS={flips}");
@@ -102,7 +102,7 @@ fn verify_restore_and_check_name_the_table_whose_rows_changed() {
 }
 
 #[test]
-fn a_backup_without_digests_is_accepted_and_that_is_shown() {
+fn a_backup_without_digests_is_accepted_and_reported() {
     let folder = with_backup();
     let file = folder.path().join("then.db");
     Connection::open(&file).unwrap().execute_batch("drop table backup_digests; vacuum").unwrap();
@@ -123,7 +123,7 @@ fn a_backup_without_digests_is_accepted_and_that_is_shown() {
 }
 
 #[test]
-fn neither_a_restored_database_nor_a_backup_that_is_served_carries_digests() {
+fn restored_and_served_databases_contain_no_digests() {
     let is_carried = |folder: &Path| {
         let (_folder, copy) = open_copy(&folder.join("coffee.db"));
         copy.table_exists(None, "backup_digests").unwrap()

@@ -47,7 +47,7 @@ fn spoil(folder: &Path, file: &str) {
 }
 
 #[test]
-fn an_older_file_is_counted_when_it_is_first_opened_after_a_backup_and_when_it_is_restored() {
+fn rollups_of_an_older_file_are_built_on_migration_and_on_restore() {
     let folder = person();
     let before = counts(folder.path());
     assert!(before.iter().all(|table| !table.is_empty()));
@@ -76,7 +76,7 @@ fn an_older_file_is_counted_when_it_is_first_opened_after_a_backup_and_when_it_i
 }
 
 #[test]
-fn imports_and_prunes_keep_the_counts_right() {
+fn imports_and_prunes_keep_the_rollups_correct() {
     let (from, to) = (person(), folder());
     run_ok(from.path(), &["export", "heartrate", "-o", "heart.csv"]);
     let file = from.path().join("heart.csv");
@@ -101,7 +101,7 @@ fn imports_and_prunes_keep_the_counts_right() {
 }
 
 #[test]
-fn wrong_counts_are_said_with_what_to_do_and_mended_by_a_recount_or_a_restore() {
+fn wrong_rollups_are_reported_and_fixed_by_recount_or_restore() {
     let folder = person();
     let right = counts(folder.path());
     for file in ["coffee.db", "then.db"] {

@@ -103,7 +103,7 @@ fn compare(folder: &Path, writes: &[Write]) -> usize {
 }
 
 #[test]
-fn after_kill_9_every_acknowledged_write_is_there_exactly_once() {
+fn after_sigkill_every_acknowledged_write_is_stored_exactly_once() {
     let rounds = number_from_env("CRASH_ROUNDS").unwrap_or(10);
     println!("{rounds} rounds");
     let mut random = fastrand::Rng::with_seed(test_seed());

@@ -37,7 +37,7 @@ fn newest(place: &Path) -> PathBuf {
 }
 
 #[test]
-fn retention_leaves_the_backups_of_another_database() {
+fn retention_keeps_backups_of_another_database() {
     let place = two_databases();
     let mine = backups(place.path()).remove(0);
     for _ in 0..2 {
@@ -54,7 +54,7 @@ fn retention_leaves_the_backups_of_another_database() {
 }
 
 #[test]
-fn the_newest_backup_is_of_this_database_alone() {
+fn the_newest_backup_belongs_to_this_database() {
     let place = two_databases();
     let mine = backups(place.path()).remove(0);
     assert_eq!(on_other(place.path(), &["backup"]).code, Some(0));
@@ -79,7 +79,7 @@ fn the_newest_backup_is_of_this_database_alone() {
 }
 
 #[test]
-fn the_backups_of_a_lost_database_are_still_its_own() {
+fn backups_of_a_lost_database_are_still_found() {
     let place = two_databases();
     // Its start and its stop record the id.
     Server::start(place.path()).stop_cleanly();
@@ -93,7 +93,7 @@ fn the_backups_of_a_lost_database_are_still_its_own() {
 }
 
 #[test]
-fn a_restore_of_another_databases_backup_is_refused_unless_forced_and_the_id_stays() {
+fn restoring_a_backup_of_another_database_requires_force_and_keeps_the_id() {
     let place = two_databases();
     let mine = backups(place.path()).remove(0);
     let coffee = place.path().join("coffee.db");
@@ -116,7 +116,7 @@ fn a_restore_of_another_databases_backup_is_refused_unless_forced_and_the_id_sta
 }
 
 #[test]
-fn a_database_that_was_never_used_takes_the_id_of_what_is_restored() {
+fn an_unused_database_takes_the_id_of_the_restored_backup() {
     let place = two_databases();
     let mine = backups(place.path()).remove(0);
     for is_served in [false, true] {
@@ -139,7 +139,7 @@ fn a_database_that_was_never_used_takes_the_id_of_what_is_restored() {
 }
 
 #[test]
-fn backups_of_an_older_version_stay_push_none_out_and_are_reported_once() {
+fn backups_of_an_older_version_are_kept_and_reported_once() {
     let place = two_databases();
     let coffee = place.path().join("coffee.db");
     for name in ["coffee_20240101_000000.db", "coffee_20240102_000000.db"] {
@@ -162,7 +162,7 @@ fn backups_of_an_older_version_stay_push_none_out_and_are_reported_once() {
 }
 
 #[test]
-fn the_list_says_what_each_backup_is_and_the_safety_copy_is_not_offered() {
+fn the_list_describes_each_backup_and_does_not_suggest_safety_backups() {
     let place = two_databases();
     let mine = backups(place.path()).remove(0);
     add_entries(&place.path().join("coffee.db"), "more", 5);

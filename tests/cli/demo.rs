@@ -25,7 +25,7 @@ fn today() -> i64 {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_person_and_another_seed_another() {
+fn equal_seeds_generate_equal_data_and_different_seeds_different_data() {
     let (first, second, other) = (folder(), folder(), folder());
     let began = loop {
         let began = today();
@@ -49,7 +49,7 @@ fn the_same_seed_gives_the_same_person_and_another_seed_another() {
 }
 
 #[test]
-fn the_numbers_are_near_what_was_asked_and_what_was_printed() {
+fn the_number_of_entries_is_close_to_the_requested_and_printed_one() {
     let folder = folder();
     let ended = demo(folder.path(), &["--days", "90", "--coffees-per-day", "3", "--readings-per-day", "100"]);
     assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "no progress bar without a terminal");
@@ -70,7 +70,7 @@ fn the_numbers_are_near_what_was_asked_and_what_was_printed() {
 }
 
 #[test]
-fn a_person_without_readings_has_coffees_alone() {
+fn zero_readings_per_day_generates_only_coffees() {
     let folder = folder();
     assert_eq!(demo(folder.path(), &["--days", "10", "--readings-per-day", "0"]).code, Some(0));
     let database = database(folder.path());
@@ -79,7 +79,7 @@ fn a_person_without_readings_has_coffees_alone() {
 }
 
 #[test]
-fn a_database_that_holds_something_is_refused_and_left_alone() {
+fn a_database_with_entries_is_rejected_and_unchanged() {
     let folder = folder();
     let started = Server::start(folder.path());
     assert_eq!(started.client().post("/coffee/", r#"{"caffeine_mg": 33}"#).status, 201);
@@ -94,7 +94,7 @@ fn a_database_that_holds_something_is_refused_and_left_alone() {
 }
 
 #[test]
-fn a_database_that_a_server_uses_is_refused() {
+fn a_database_in_use_by_a_server_is_rejected() {
     let folder = folder();
     let started = Server::spawn(&mut server(folder.path()));
     let ended = demo(folder.path(), &["--days", "5"]);

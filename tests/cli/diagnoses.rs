@@ -46,7 +46,7 @@ fn foreign(folder: &Path, sql: &str) {
 }
 
 #[test]
-fn a_database_that_is_not_there_is_reported_in_the_same_words() {
+fn every_command_reports_a_missing_database_alike() {
     let sentence = "coffee-tracker: there is no database at coffee.db: start the server once to create it, or set DATABASE_URL";
     for args in COMMANDS.iter().chain(&[&["key", "list"][..]]) {
         let folder = folder();
@@ -57,7 +57,7 @@ fn a_database_that_is_not_there_is_reported_in_the_same_words() {
 }
 
 #[test]
-fn an_empty_file_is_reported_in_the_same_words() {
+fn every_command_reports_an_empty_file_alike() {
     for args in COMMANDS {
         let folder = folder();
         fs::write(folder.path().join("coffee.db"), "").unwrap();
@@ -66,7 +66,7 @@ fn an_empty_file_is_reported_in_the_same_words() {
 }
 
 #[test]
-fn what_is_no_database_of_ours_is_reported_in_the_same_words() {
+fn every_command_reports_a_foreign_database_alike() {
     all_say(
         |folder| fs::create_dir(folder.join("coffee.db")).unwrap(),
         "coffee-tracker: coffee.db is a folder, not a database file: set DATABASE_URL to the file",
@@ -90,7 +90,7 @@ fn what_is_no_database_of_ours_is_reported_in_the_same_words() {
 }
 
 #[test]
-fn a_damaged_file_with_an_intact_header_is_called_damaged() {
+fn a_damaged_file_with_an_intact_header_is_reported_as_damaged() {
     // The page with the schema, and the size of a page in the header.
     for (start, end) in [(100, 4000), (16, 18)] {
         let origin = folder();
@@ -126,7 +126,7 @@ fn a_missing_backup_is_reported_before_the_missing_terminal() {
 }
 
 #[test]
-fn the_runbook_has_every_sentence() {
+fn the_runbook_contains_every_message() {
     let runbook = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/RUNBOOK.md");
     let runbook = fs::read_to_string(runbook).unwrap();
     for sentence in [

@@ -86,7 +86,7 @@ fn is_read_from(folder: &Path) -> bool {
 }
 
 #[test]
-fn the_command_and_the_route_give_the_same_bytes_online_and_offline() {
+fn command_and_route_export_the_same_bytes_with_and_without_a_server() {
     let folder = folder();
     let started = Server::start(folder.path());
     for n in 0..50 {
@@ -130,7 +130,7 @@ fn the_command_and_the_route_give_the_same_bytes_online_and_offline() {
 }
 
 #[test]
-fn a_slow_but_steady_reader_outlives_the_idle_time_out() {
+fn a_slow_reader_is_not_closed_by_the_idle_timeout() {
     let folder = folder();
     let server = talkative_server(folder.path(), "2");
     let mut socket = server.client().socket().try_clone().unwrap();
@@ -151,7 +151,7 @@ fn a_slow_but_steady_reader_outlives_the_idle_time_out() {
 }
 
 #[test]
-fn a_reader_that_stalls_is_closed_and_leaves_nothing_behind() {
+fn a_stalled_reader_is_closed_and_its_resources_are_freed() {
     let folder = folder();
     let server = talkative_server(folder.path(), "2");
     assert_eq!(server.get("/health").status, 200);
@@ -171,7 +171,7 @@ fn a_reader_that_stalls_is_closed_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_third_export_waits_and_is_then_told_to_come_again() {
+fn a_third_export_waits_and_then_gets_503() {
     let folder = folder();
     let server = talkative_server(folder.path(), "60");
     let stalled = [asked(&server), asked(&server)];
@@ -185,7 +185,7 @@ fn a_third_export_waits_and_is_then_told_to_come_again() {
 }
 
 #[test]
-fn an_export_shows_one_state_whatever_happens_meanwhile() {
+fn an_export_is_a_consistent_snapshot() {
     let folder = folder();
     let server = talkative_server(folder.path(), "60");
     let client = asked(&server);
@@ -208,7 +208,7 @@ fn an_export_shows_one_state_whatever_happens_meanwhile() {
 }
 
 #[test]
-fn a_server_that_is_stopped_breaks_exports_off_in_time() {
+fn a_stopping_server_aborts_exports() {
     let folder = folder();
     let server = talkative_server(folder.path(), "60");
     let stalled = [asked(&server), asked_in_http_1_0(&server, "/export/heartrate")];
@@ -230,7 +230,7 @@ fn damage(folder: &Path) {
 }
 
 #[test]
-fn a_fault_in_the_middle_breaks_the_connection_and_fails_the_command() {
+fn a_read_error_during_an_export_resets_the_connection_and_fails_the_command() {
     let folder = folder();
     let first = talkative_server(folder.path(), "60");
     first.stop_cleanly();
@@ -252,7 +252,7 @@ fn a_fault_in_the_middle_breaks_the_connection_and_fails_the_command() {
 }
 
 #[test]
-fn a_file_is_there_whole_or_not_at_all() {
+fn an_exported_file_is_created_atomically() {
     let folder = folder();
     talkative_server(folder.path(), "60").stop_cleanly();
     let mut command = program(folder.path());
@@ -292,7 +292,7 @@ fn a_file_is_there_whole_or_not_at_all() {
 }
 
 #[test]
-fn a_reader_of_the_output_that_goes_away_is_no_failure() {
+fn export_to_a_closed_pipe_is_not_an_error() {
     let folder = folder();
     talkative_server(folder.path(), "60").stop_cleanly();
     let mut command = program(folder.path());
@@ -305,7 +305,7 @@ fn a_reader_of_the_output_that_goes_away_is_no_failure() {
 }
 
 #[test]
-fn without_room_for_the_file_it_fails_with_a_sentence_and_leaves_nothing() {
+fn an_export_without_disk_space_fails_and_leaves_no_file() {
     let folder = folder();
     talkative_server(folder.path(), "60").stop_cleanly();
     let mut command = program(folder.path());
@@ -328,7 +328,7 @@ fn without_room_for_the_file_it_fails_with_a_sentence_and_leaves_nothing() {
 }
 
 #[test]
-fn what_is_no_database_of_ours_is_refused_and_none_is_made() {
+fn a_foreign_or_missing_database_is_rejected_and_none_is_created() {
     let folder = folder();
     let missing = export(folder.path(), &["coffee"]);
     assert_eq!(
@@ -373,7 +373,7 @@ fn what_is_no_database_of_ours_is_refused_and_none_is_made() {
 }
 
 #[test]
-fn a_million_readings_go_out_in_constant_memory() {
+fn a_million_readings_are_exported_in_constant_memory() {
     let folder = folder();
     let server = Server::start(folder.path());
     let fill = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 1000000)
@@ -411,7 +411,7 @@ fn a_million_readings_go_out_in_constant_memory() {
 
 #[test]
 #[ignore = "requires root"]
-fn root_writes_the_callers_file_and_leaves_nothing_of_its_own_beside_the_database() {
+fn an_export_by_root_leaves_no_files_of_root_beside_the_database() {
     // Where another user can go.
     let (data, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     Server::start(data.path()).stop_cleanly();

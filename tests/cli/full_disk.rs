@@ -47,7 +47,7 @@ fn assert_sound(folder: &Path, coffees: i64) {
 }
 
 #[test]
-fn a_file_size_limit_refuses_writes_until_it_is_lifted() {
+fn writes_fail_while_a_file_size_limit_applies() {
     let folder = folder();
     let plain = server(folder.path());
     // Beyond the limit a write fails and the process is signalled, unless it ignores that, as under systemd.
@@ -98,7 +98,7 @@ fn assert_says_no_room(ended: &CommandResult) {
 }
 
 #[test]
-fn a_full_file_system_refuses_writes_survives_a_restart_and_goes_on_when_there_is_room() {
+fn a_full_file_system_rejects_writes_until_there_is_space_again() {
     let folder = folder();
     let disk = folder.path().join("disk");
     let Some(_mounted) = Tmpfs::mount(&disk) else {
@@ -131,7 +131,7 @@ fn a_full_file_system_refuses_writes_survives_a_restart_and_goes_on_when_there_i
 }
 
 #[test]
-fn a_first_start_without_any_room_says_so() {
+fn a_first_start_without_disk_space_reports_it() {
     let folder = folder();
     let disk = folder.path().join("disk");
     let Some(_mounted) = Tmpfs::mount(&disk) else {

@@ -80,7 +80,7 @@ fn get(server: &Server, path: &str, authorization: &str) -> u16 {
 }
 
 #[test]
-fn while_the_disk_hangs_health_says_so_and_everything_that_needs_no_disk_is_answered() {
+fn while_the_disk_hangs_health_reports_it_and_requests_without_disk_access_succeed() {
     let folder = folder();
     let mut command = server(folder.path());
     let disk = HangingDisk::under(&mut command);

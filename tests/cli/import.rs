@@ -55,7 +55,7 @@ const OWN_JSON: &str = concat!(
 );
 
 #[test]
-fn what_export_writes_comes_back_to_the_last_digit_and_a_second_time_adds_nothing() {
+fn an_export_is_imported_exactly_and_a_second_import_adds_nothing() {
     let expected = [
         r#"Integer(3)|Integer(1753281000123456)|Real(95.0)|Text("espresso")|Text("a \"b\"\nc")|Null"#,
         r#"Integer(4)|Integer(1753281000123456)|Real(0.30000000000000004)|Null|Null|Text("Watch")"#,
@@ -82,7 +82,7 @@ fn what_export_writes_comes_back_to_the_last_digit_and_a_second_time_adds_nothin
 }
 
 #[test]
-fn equal_rows_of_one_file_all_stay_and_only_what_is_missing_is_added() {
+fn equal_rows_of_a_file_are_kept_and_only_missing_ones_are_added() {
     let folder = folder();
     let row = "2025-07-23T14:30:00Z,95,espresso\n";
     let head = "timestamp,caffeine_mg,coffee_type\n";
@@ -181,7 +181,7 @@ fn a_file_may_hold_both_kinds_and_odd_values_and_may_be_packed() {
 }
 
 #[test]
-fn a_bad_row_is_said_with_line_and_reason_and_costs_no_other() {
+fn an_invalid_row_is_reported_with_line_and_reason_and_the_others_are_imported() {
     let folder = folder();
     let long = "x".repeat(1001);
     let content = format!(
@@ -250,7 +250,7 @@ fn a_line_without_end_is_one_rejection_and_the_next_line_is_read() {
 }
 
 #[test]
-fn twenty_bad_rows_are_shown_and_the_rest_counted() {
+fn the_first_20_invalid_rows_are_shown_and_the_rest_are_counted() {
     let folder = folder();
     let content =
         format!("{{\"bpm\":60,\"timestamp\":\"2025-07-23T14:30:00Z\"}}\n{}", "{\"bpm\":0}\n".repeat(30));
@@ -263,7 +263,7 @@ fn twenty_bad_rows_are_shown_and_the_rest_counted() {
 }
 
 #[test]
-fn a_dry_run_says_what_would_be_and_writes_nothing() {
+fn an_import_dry_run_prints_the_result_and_writes_nothing() {
     let folder = folder();
     let ended = import(folder.path(), OWN_CSV, &["--dry-run"]);
     assert!(
@@ -349,7 +349,7 @@ const REFUSED: [Case; 13] = [
 ];
 
 #[test]
-fn what_cannot_be_imported_is_named_and_makes_no_database() {
+fn a_failed_import_names_the_reason_and_creates_no_database() {
     for (content, args, code, sentence) in REFUSED {
         let folder = folder();
         let ended = import(folder.path(), content, args);

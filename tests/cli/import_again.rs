@@ -8,7 +8,7 @@ use crate::helpers::{Process, database, folder, number, program, wait_until};
 use crate::import::{import, said};
 
 #[test]
-fn equal_rows_are_compared_in_time_that_grows_with_their_number() {
+fn equal_rows_are_deduplicated_one_for_one() {
     let folder = folder();
     let coffees =
         |count: usize| format!("timestamp,caffeine_mg\n{}", "2025-07-23T14:30:00Z,95\n".repeat(count));
@@ -27,7 +27,7 @@ fn equal_rows_are_compared_in_time_that_grows_with_their_number() {
 }
 
 #[test]
-fn different_rows_of_one_time_are_compared_in_time_that_grows_with_their_number() {
+fn different_rows_with_equal_timestamps_are_deduplicated() {
     let folder = folder();
     let rows = (0..30_000).map(|n| format!("2025-07-23T14:30:00Z,95,number {n}\n"));
     let file = format!("timestamp,caffeine_mg,notes\n{}", rows.collect::<String>());
@@ -37,7 +37,7 @@ fn different_rows_of_one_time_are_compared_in_time_that_grows_with_their_number(
 }
 
 #[test]
-fn several_series_of_equal_rows_in_any_order_are_each_counted_for_themselves() {
+fn interleaved_groups_of_equal_rows_are_deduplicated_separately() {
     let folder = folder();
     let row = |kind: usize| format!("2025-07-23T14:30:00Z,{},{}\n", kind % 3, ["a", "b"][kind % 2]);
     let file = |kinds: &mut dyn Iterator<Item = usize>| {
@@ -73,7 +73,7 @@ fn peak(folder: &Path) -> u64 {
 }
 
 #[test]
-fn ids_far_apart_take_little_memory() {
+fn sparse_ids_use_little_memory() {
     let folder = folder();
     let mut file = "id,timestamp,bpm\n".to_owned();
     for n in 1..=100_000_u64 {

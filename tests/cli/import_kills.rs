@@ -91,7 +91,7 @@ fn round(undisturbed: &[String], step: Option<&str>, after: Duration, served: bo
 }
 
 #[test]
-fn an_import_killed_at_any_moment_and_given_again_ends_as_an_undisturbed_one() {
+fn repeating_a_killed_import_gives_the_result_of_an_uninterrupted_one() {
     let kills = number_from_env("KILLS").map_or(10, |n| n / 5).max(6);
     println!("{kills} kills");
     let whole = prepared();

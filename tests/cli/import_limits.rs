@@ -7,7 +7,7 @@ use crate::import::{import, import_file, said};
 use crate::import_bounds::{AT, assert_counts, docker_stack};
 
 #[test]
-fn values_that_a_request_may_not_have_are_rejected_unless_accepted() {
+fn values_outside_the_limits_of_requests_are_rejected_unless_allowed() {
     let rows: String = [1000.0, 1000.5, 99_999.0]
         .iter()
         .map(|mg| format!("{AT},{mg},\n"))
@@ -42,7 +42,7 @@ fn values_that_a_request_may_not_have_are_rejected_unless_accepted() {
 }
 
 #[test]
-fn the_limits_are_those_of_the_settings() {
+fn import_uses_the_configured_limits() {
     let content = format!("timestamp,caffeine_mg,bpm\n{AT},90,\n{AT},210,\n{AT},,45\n{AT},,300\n");
     let folder = folder();
     let limits = ["--max-caffeine-mg", "100", "--min-heart-rate-bpm", "50", "--max-heart-rate-bpm", "400"];
@@ -54,7 +54,7 @@ fn the_limits_are_those_of_the_settings() {
 }
 
 #[test]
-fn every_format_is_held_to_the_limits() {
+fn the_limits_apply_to_every_format() {
     let apple = "<HealthData>\n<Record type=\"HKQuantityTypeIdentifierDietaryCaffeine\" unit=\"g\" \
                  startDate=\"2025-07-23 14:30:00 +0000\" value=\"99\"/>\n</HealthData>\n";
     let jsonl = format!("{{\"timestamp\": \"{AT}\", \"bpm\": 999}}\n");

@@ -14,7 +14,7 @@ fn notes(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_csv_may_end_its_lines_in_any_way() {
+fn csv_lines_may_end_in_cr_lf_or_both() {
     let lines = [
         "timestamp,caffeine_mg,notes",
         "2025-01-01T00:00:00Z,60,\"two\nlines\"",
@@ -59,7 +59,7 @@ fn lines_that_end_in_a_carriage_return_are_read_across_buffers_and_behind_one_th
 }
 
 #[test]
-fn the_line_that_tells_a_spreadsheet_the_delimiter_is_no_header() {
+fn a_sep_line_for_spreadsheets_is_not_the_header() {
     for content in [
         "sep=;\r\ntimestamp;caffeine_mg;coffee_type\r\n2025-07-23T14:30:00Z;62,5;a, b, c, d\r\n",
         "\u{feff}SEP=|\ntimestamp|caffeine_mg|coffee_type\n2025-07-23T14:30:00Z|62.5|a, b, c, d\n",
@@ -76,7 +76,7 @@ fn the_line_that_tells_a_spreadsheet_the_delimiter_is_no_header() {
 }
 
 #[test]
-fn a_number_that_may_have_thousands_is_refused_where_commas_delimit() {
+fn a_possible_thousands_separator_is_rejected_in_comma_separated_files() {
     let folder = folder();
     let doses = ["1,200", "+1,200", "12,500", "62,5", "0,125", "1,2000"];
     let doses = doses.map(|dose| format!("2025-07-23T14:30:00Z,\"{dose}\"\n")).concat();
@@ -98,7 +98,7 @@ fn a_number_that_may_have_thousands_is_refused_where_commas_delimit() {
 }
 
 #[test]
-fn a_header_that_begins_like_a_statement_is_a_header() {
+fn a_header_that_starts_with_an_sql_keyword_is_a_header() {
     for first in ["Begin", "Select device", "Set number", "Copy of", "Create table", "Drop", "Insert into"] {
         for delimiter in [",", ";"] {
             let folder = folder();
@@ -115,7 +115,7 @@ fn a_header_that_begins_like_a_statement_is_a_header() {
 }
 
 #[test]
-fn what_is_no_dump_is_said_to_be_none_and_an_empty_one_has_no_rows() {
+fn a_file_that_is_not_a_dump_is_rejected_and_an_empty_dump_has_no_rows() {
     let not_one = "coffee-tracker: file: not a dump: no statement creates or fills a table\n";
     let none = "file: no rows found\n";
     let create = "CREATE TABLE public.coffee_logs (id integer);\n";
@@ -133,7 +133,7 @@ fn what_is_no_dump_is_said_to_be_none_and_an_empty_one_has_no_rows() {
 }
 
 #[test]
-fn an_empty_file_is_an_import_of_no_rows_unless_it_is_said_to_be_more() {
+fn an_empty_file_has_no_rows_except_as_an_apple_health_export() {
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     packed.write_all(b"").unwrap();
     let packed = packed.finish().unwrap();
@@ -165,7 +165,7 @@ fn statements_that_only_look_like_rows_of_a_dump_are_skipped() {
 }
 
 #[test]
-fn a_dump_in_another_encoding_is_refused_before_its_rows() {
+fn a_dump_in_another_encoding_is_rejected_before_its_rows() {
     let rows = "COPY heart_rate_logs FROM stdin;\n2\t2025-07-23\t60\tx\t\\N\n\\.\n";
     for set in ["SET client_encoding = 'LATIN1';", "set client_encoding to latin1;"] {
         let folder = folder();
@@ -185,7 +185,7 @@ fn a_dump_in_another_encoding_is_refused_before_its_rows() {
 }
 
 #[test]
-fn a_column_that_is_mapped_twice_or_a_field_that_two_mean_is_a_wrong_command_line() {
+fn mapping_a_column_or_a_field_twice_is_a_usage_error() {
     for (maps, sentence) in [
         (["--map", "When=timestamp", "--map", "when =notes"], "--map uses the column \"when \" twice"),
         (["--map", "a=timestamp", "--map", "b=Timestamp"], "--map uses the field timestamp twice"),
@@ -198,7 +198,7 @@ fn a_column_that_is_mapped_twice_or_a_field_that_two_mean_is_a_wrong_command_lin
 }
 
 #[test]
-fn a_header_that_says_nothing_is_quoted_in_one_short_line() {
+fn an_unknown_header_is_quoted_in_one_short_line() {
     let folder = folder();
     let header = format!("a\u{1b}[31m,\"two\nlines\",{}\n", "x".repeat(60_000));
     let ended = import(folder.path(), header, &[]);

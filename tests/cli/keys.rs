@@ -64,7 +64,7 @@ fn last_used(folder: &Path, name: &str) -> Value {
 }
 
 #[test]
-fn a_key_opens_what_its_scopes_say_without_a_restart() {
+fn a_new_key_grants_its_scopes_without_a_restart() {
     let folder = folder();
     let server = Server::start(folder.path());
     let phone = printed(&run_ok(folder.path(), &["key", "add", "phone"]).out);
@@ -91,7 +91,7 @@ fn a_key_opens_what_its_scopes_say_without_a_restart() {
 }
 
 #[test]
-fn a_lost_phone_is_one_line() {
+fn revoking_a_key_takes_effect_without_a_restart() {
     let folder = folder();
     let server = Server::start(folder.path());
     let (phone, watch) = (add(folder.path(), "phone", "read"), add(folder.path(), "watch", "read"));
@@ -106,7 +106,7 @@ fn a_lost_phone_is_one_line() {
 }
 
 #[test]
-fn the_old_key_of_a_rotated_one_holds_until_its_grace_is_over() {
+fn the_old_key_is_valid_until_the_grace_period_of_its_rotation_ends() {
     let folder = folder();
     let server = Server::start(folder.path());
     let old = add(folder.path(), "phone", "read");
@@ -128,7 +128,7 @@ fn the_old_key_of_a_rotated_one_holds_until_its_grace_is_over() {
 }
 
 #[test]
-fn a_list_shows_every_key_and_never_what_opens() {
+fn the_list_shows_every_key_without_its_secret() {
     let folder = folder();
     Server::start(folder.path()).stop_cleanly();
     let none = run_ok(folder.path(), &["key", "list"]).out;
@@ -159,7 +159,7 @@ fn a_list_shows_every_key_and_never_what_opens() {
 }
 
 #[test]
-fn last_use_is_shown_and_outlives_a_restart_and_a_kill() {
+fn the_last_use_of_a_key_survives_a_restart_and_sigkill() {
     let folder = folder();
     let first = Server::start(folder.path());
     let (watch, key) = (add(folder.path(), "watch", "read"), add(folder.path(), "phone", "read"));
@@ -188,7 +188,7 @@ fn last_use_is_shown_and_outlives_a_restart_and_a_kill() {
 }
 
 #[test]
-fn uses_that_cannot_be_noted_disturb_no_request() {
+fn requests_succeed_when_the_last_use_cannot_be_saved() {
     let folder = folder();
     let server = Server::start(folder.path());
     let key = add(folder.path(), "phone", "read,write");
@@ -207,7 +207,7 @@ fn uses_that_cannot_be_noted_disturb_no_request() {
 }
 
 #[test]
-fn a_file_that_is_broken_keeps_the_last_good_keys_and_the_log_says_so_once() {
+fn a_damaged_key_file_keeps_the_last_valid_keys_and_is_logged_once() {
     let folder = folder();
     let server = Server::start(folder.path());
     let [kept, other, lost] = ["kept", "other", "lost"].map(|name| add(folder.path(), name, "read"));
@@ -244,7 +244,7 @@ fn a_file_that_is_broken_keeps_the_last_good_keys_and_the_log_says_so_once() {
 }
 
 #[test]
-fn commands_at_once_lose_no_key() {
+fn concurrent_commands_lose_no_key() {
     let folder = folder();
     Server::start(folder.path()).stop_cleanly();
     add(folder.path(), "old", "read");
@@ -266,7 +266,7 @@ fn commands_at_once_lose_no_key() {
 }
 
 #[test]
-fn a_restore_revives_no_revoked_key_and_a_backup_holds_none() {
+fn backups_contain_no_keys_and_a_restore_revives_none() {
     let folder = folder();
     let server = Server::start(folder.path());
     let lost = add(folder.path(), "lost", "read");
@@ -292,7 +292,7 @@ fn a_restore_revives_no_revoked_key_and_a_backup_holds_none() {
 }
 
 #[test]
-fn what_cannot_be_done_is_said_with_a_code_and_changes_nothing() {
+fn failing_key_commands_report_a_code_and_change_nothing() {
     let folder = folder();
     for args in [&["key", "add", "phone"][..], &["key", "list"], &["key", "revoke", "phone"]] {
         assert_says(
@@ -346,7 +346,7 @@ fn what_cannot_be_done_is_said_with_a_code_and_changes_nothing() {
 }
 
 #[test]
-fn a_key_that_could_not_be_printed_is_said_to_be_lost() {
+fn a_key_that_could_not_be_printed_is_reported_as_lost() {
     let folder = folder();
     Server::start(folder.path()).stop_cleanly();
     let full = || Stdio::from(fs::File::options().write(true).open("/dev/full").unwrap());
@@ -361,7 +361,7 @@ fn a_key_that_could_not_be_printed_is_said_to_be_lost() {
 }
 
 #[test]
-fn keys_go_with_the_file_that_a_link_leads_to() {
+fn keys_belong_to_the_target_of_a_symlinked_database() {
     let (folder, elsewhere) = (folder(), folder());
     let real = elsewhere.path().join("real.db");
     let mut command = command_in(elsewhere.path(), &["serve", "--port", "0"]);

@@ -448,7 +448,7 @@ fn said(is_new: bool, after: After) -> &'static str {
 }
 
 #[test]
-fn after_kill_9_at_any_step_the_old_or_the_new_state_is_there_and_the_next_run_mends_all() {
+fn after_sigkill_at_any_step_the_old_or_the_new_state_exists_and_the_next_run_recovers() {
     let ground = Ground::lay();
     let named: Vec<(Deed, Moment)> = DEEDS
         .into_iter()

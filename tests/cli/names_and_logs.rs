@@ -40,7 +40,7 @@ fn cut_off(folder: &Path) {
 }
 
 #[test]
-fn every_command_brings_the_log_back_after_a_replacement_that_was_cut_off() {
+fn every_command_recovers_an_interrupted_replacement() {
     for command in COMMANDS {
         let folder = with_log();
         cut_off(folder.path());
@@ -60,7 +60,7 @@ fn every_command_brings_the_log_back_after_a_replacement_that_was_cut_off() {
 }
 
 #[test]
-fn a_log_in_the_way_of_another_is_kept_and_both_are_named() {
+fn a_wal_that_blocks_a_recovery_is_kept_and_reported() {
     let folder = with_log();
     cut_off(folder.path());
     fs::write(folder.path().join("coffee.db-wal"), "another log").unwrap();
@@ -83,7 +83,7 @@ fn a_log_in_the_way_of_another_is_kept_and_both_are_named() {
 }
 
 #[test]
-fn no_command_opens_an_empty_file_whose_log_is_there() {
+fn no_command_opens_an_empty_file_that_has_a_wal() {
     for command in COMMANDS {
         let folder = with_log();
         let database = folder.path().join("coffee.db");
@@ -125,7 +125,7 @@ fn a_database_behind_a_link_is_the_same_under_both_names() {
 }
 
 #[test]
-fn a_link_that_leads_to_no_database_but_to_its_log_is_refused() {
+fn a_symlink_to_a_missing_database_with_a_wal_is_rejected() {
     let folder = with_log();
     let at = |name: &str| folder.path().join(name);
     fs::create_dir(at("disk")).unwrap();
@@ -141,7 +141,7 @@ fn a_link_that_leads_to_no_database_but_to_its_log_is_refused() {
 }
 
 #[test]
-fn a_second_name_of_the_database_is_no_backup() {
+fn a_hard_link_of_the_database_is_not_a_backup() {
     let folder = with_log();
     fs::hard_link(folder.path().join("coffee.db"), folder.path().join("second.db")).unwrap();
     let refused = run_in(folder.path(), &["restore", "second.db", "--yes"]);
@@ -150,7 +150,7 @@ fn a_second_name_of_the_database_is_no_backup() {
 }
 
 #[test]
-fn a_database_that_another_program_holds_is_never_replaced() {
+fn a_database_open_in_another_program_is_never_replaced() {
     let (folder, past) = (folder(), folder());
     make_database(past.path(), "then", 10);
     run_ok(past.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
@@ -172,7 +172,7 @@ fn a_database_that_another_program_holds_is_never_replaced() {
 }
 
 #[test]
-fn a_dry_run_of_a_file_that_is_not_there_makes_nothing() {
+fn a_dry_run_with_a_missing_database_creates_nothing() {
     let folder = folder();
     let refused = run(command_in(folder.path(), &["restore", "gone.db", "--dry-run"])
         .args(["--database-url", "deep/down/coffee.db"]));

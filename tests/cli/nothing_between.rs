@@ -84,7 +84,7 @@ fn a_restore_that_is_killed_while_it_holds_the_database_leaves_the_old_state_and
 }
 
 #[test]
-fn nobody_waits_for_the_check_of_the_state_before_a_restore() {
+fn writes_are_not_blocked_while_a_restore_verifies_its_safety_backup() {
     let folder = folder();
     let server = Server::start(folder.path());
     add_entries(&folder.path().join("coffee.db"), "now", 2_000);
@@ -112,7 +112,7 @@ fn nobody_waits_for_the_check_of_the_state_before_a_restore() {
 }
 
 #[test]
-fn what_is_changed_and_deleted_while_a_restore_prepares_is_so_in_the_backup_that_it_makes() {
+fn the_safety_backup_contains_changes_made_while_a_restore_prepares() {
     let folder = folder();
     let server = Server::start(folder.path());
     add_entries(&folder.path().join("coffee.db"), "now", 20_000);
@@ -165,7 +165,7 @@ fn notes(file: &Path) -> BTreeSet<String> {
 }
 
 #[test]
-fn what_is_answered_while_a_restore_prepares_is_in_the_backup_that_it_makes_or_in_the_new_state() {
+fn writes_during_a_restore_are_in_the_safety_backup_or_the_new_state() {
     let (folder, past) = (folder(), folder());
     make_database(past.path(), "then", 10);
     add_entries(&past.path().join("coffee.db"), "large", 20_000);
@@ -186,7 +186,7 @@ fn what_is_answered_while_a_restore_prepares_is_in_the_backup_that_it_makes_or_i
 }
 
 #[test]
-fn what_is_answered_while_a_prune_makes_its_backup_is_not_removed() {
+fn writes_during_the_backup_of_a_prune_are_not_removed() {
     let folder = folder();
     let server = Server::start(folder.path());
     add_entries(&folder.path().join("coffee.db"), "old", 20_000);

@@ -18,7 +18,7 @@ fn write(folder: &Path, name: &str, content: &str) {
 }
 
 #[test]
-fn no_command_writes_to_the_database_or_to_what_lies_beside_it() {
+fn no_command_overwrites_the_database_or_its_companion_files() {
     let folder = folder();
     make_database(folder.path(), "now", 3);
     write(folder.path(), "bad.csv", BAD);
@@ -67,7 +67,7 @@ fn no_command_writes_to_the_database_or_to_what_lies_beside_it() {
 }
 
 #[test]
-fn what_lies_beside_a_database_that_a_link_leads_to_is_its_own_too() {
+fn companion_files_of_a_symlinked_database_are_protected() {
     let (folder, elsewhere) = (folder(), folder());
     make_database(elsewhere.path(), "now", 3);
     let real = elsewhere.path().join("coffee.db");
@@ -81,7 +81,7 @@ fn what_lies_beside_a_database_that_a_link_leads_to_is_its_own_too() {
 }
 
 #[test]
-fn rejected_rows_go_into_a_new_file_that_is_there_only_when_there_are_any() {
+fn the_file_of_rejected_rows_is_created_only_when_rows_are_rejected() {
     let folder = folder();
     write(folder.path(), "good.csv", GOOD);
     write(folder.path(), "bad.csv", BAD);
@@ -118,7 +118,7 @@ fn rejected_rows_go_into_a_new_file_that_is_there_only_when_there_are_any() {
 }
 
 #[test]
-fn a_database_that_is_called_like_a_backup_is_not_cleared_away_with_them() {
+fn retention_keeps_a_database_that_is_named_like_a_backup() {
     let folder = folder();
     make_database(folder.path(), "now", 3);
     let backups = folder.path().join("backups");
@@ -132,7 +132,7 @@ fn a_database_that_is_called_like_a_backup_is_not_cleared_away_with_them() {
 }
 
 #[test]
-fn a_second_name_of_the_database_is_no_backup_to_restore() {
+fn a_hard_link_of_the_database_cannot_be_restored() {
     let folder = folder();
     make_database(folder.path(), "now", 3);
     fs::hard_link(folder.path().join("coffee.db"), folder.path().join("copy.db")).unwrap();

@@ -40,7 +40,7 @@ fn backups(folder: &Path) -> Vec<std::path::PathBuf> {
 }
 
 #[test]
-fn without_yes_it_says_what_it_would_remove_and_removes_nothing() {
+fn without_yes_prune_only_prints_what_it_would_remove() {
     let folder = folder();
     Server::start(folder.path()).stop_cleanly();
     fill(folder.path(), 1000);
@@ -64,7 +64,7 @@ fn without_yes_it_says_what_it_would_remove_and_removes_nothing() {
 }
 
 #[test]
-fn with_yes_a_backup_comes_first_and_only_what_is_older_goes() {
+fn with_yes_prune_backs_up_and_removes_only_older_entries() {
     let folder = folder();
     Server::start(folder.path()).stop_cleanly();
     fill(folder.path(), 1000);
@@ -103,7 +103,7 @@ fn with_yes_a_backup_comes_first_and_only_what_is_older_goes() {
 }
 
 #[test]
-fn a_server_beside_it_goes_on_writing() {
+fn a_server_keeps_writing_during_a_prune() {
     let folder = folder();
     let server = Server::start(folder.path());
     fill(folder.path(), 300_000);
@@ -136,7 +136,7 @@ fn a_server_beside_it_goes_on_writing() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_and_nothing_is_made_or_lost() {
+fn invalid_arguments_are_rejected_and_change_nothing() {
     let folder = folder();
     for (args, why) in [
         (

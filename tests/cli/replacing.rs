@@ -44,7 +44,7 @@ fn cut_off(folder: &Path) {
 }
 
 #[test]
-fn a_server_that_starts_after_a_replacement_was_cut_off_brings_the_log_back() {
+fn a_server_recovers_an_interrupted_replacement_at_its_start() {
     let folder = damaged();
     cut_off(folder.path());
     let served = Server::start(folder.path());
@@ -54,7 +54,7 @@ fn a_server_that_starts_after_a_replacement_was_cut_off_brings_the_log_back() {
 }
 
 #[test]
-fn a_backup_after_a_replacement_was_cut_off_brings_the_log_back_first() {
+fn a_backup_recovers_an_interrupted_replacement_first() {
     let folder = damaged();
     let before = files(folder.path());
     cut_off(folder.path());
@@ -71,7 +71,7 @@ fn a_backup_after_a_replacement_was_cut_off_brings_the_log_back_first() {
 }
 
 #[test]
-fn a_damaged_database_is_kept_bit_for_bit_with_its_log() {
+fn a_replaced_damaged_database_is_kept_with_its_wal() {
     let folder = damaged();
     let before = files(folder.path());
     let refused = run_in(folder.path(), &["restore", "then.db", "--yes"]);
@@ -101,7 +101,7 @@ fn a_damaged_database_is_kept_bit_for_bit_with_its_log() {
 }
 
 #[test]
-fn nothing_is_replaced_while_a_server_runs() {
+fn replacing_is_rejected_while_a_server_runs() {
     let folder = damaged();
     let served = Server::start(folder.path());
     let refused = run_in(folder.path(), &["restore", "then.db", "--yes", "--replace"]);
@@ -116,7 +116,7 @@ fn nothing_is_replaced_while_a_server_runs() {
 }
 
 #[test]
-fn a_log_whose_database_is_gone_is_refused_and_a_restore_moves_it_aside() {
+fn a_wal_without_database_is_rejected_and_a_restore_renames_it() {
     let folder = damaged();
     fs::remove_file(folder.path().join("coffee.db")).unwrap();
     let log = fs::read(folder.path().join("coffee.db-wal")).unwrap();
@@ -133,7 +133,7 @@ fn a_log_whose_database_is_gone_is_refused_and_a_restore_moves_it_aside() {
 }
 
 #[test]
-fn a_file_of_another_program_is_moved_aside_and_a_database_behind_a_link_stays_behind_it() {
+fn a_replaced_file_of_another_program_is_renamed_and_a_symlink_is_followed() {
     let folder = damaged();
     let at = |name: &str| folder.path().join(name);
     for name in ["coffee.db", "coffee.db-wal", "coffee.db-shm"] {

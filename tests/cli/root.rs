@@ -106,7 +106,7 @@ impl Place {
 
 #[test]
 #[ignore = "requires root"]
-fn roots_backup_in_the_default_folder_is_the_owners() {
+fn a_backup_by_root_in_the_default_folder_belongs_to_the_owner() {
     for logged in [false, true] {
         let place = Place::make();
         place.fill(logged);
@@ -118,7 +118,7 @@ fn roots_backup_in_the_default_folder_is_the_owners() {
 
 #[test]
 #[ignore = "requires root"]
-fn roots_backup_in_a_folder_of_roots_is_roots() {
+fn a_backup_by_root_in_a_folder_of_root_belongs_to_root() {
     for logged in [false, true] {
         let place = Place::make();
         place.fill(logged);
@@ -143,7 +143,7 @@ fn roots_backup_in_a_folder_of_roots_is_roots() {
 
 #[test]
 #[ignore = "requires root"]
-fn root_restores_a_file_of_roots_and_the_database_stays_the_owners() {
+fn a_restore_by_root_leaves_the_database_to_its_owner() {
     for logged in [false, true] {
         let place = Place::make();
         place.fill(logged);
@@ -166,7 +166,7 @@ fn root_restores_a_file_of_roots_and_the_database_stays_the_owners() {
 
 #[test]
 #[ignore = "requires root"]
-fn root_backs_up_and_restores_while_the_owners_server_runs() {
+fn root_can_back_up_and_restore_while_the_server_of_the_owner_runs() {
     let place = Place::make();
     place.fill(false);
     let served = Server::spawn(&mut place.owners_server());
@@ -182,12 +182,12 @@ fn root_backs_up_and_restores_while_the_owners_server_runs() {
 
 #[test]
 #[ignore = "requires root"]
-fn roots_keys_are_the_owners_and_open_the_owners_server() {
+fn keys_added_by_root_belong_to_the_owner_and_are_accepted_by_the_server() {
     let place = Place::make();
     place.fill(false);
     let served = Server::spawn(&mut place.owners_server());
     let add = |name: &str| run_ok(&place.data(), &["key", "add", name]).out.trim().to_owned();
-    let (phone, watch) = (add("phone"), add("watch"));
+    let (phone, watch) = (add_entries("phone"), add_entries("watch"));
     run_ok(&place.data(), &["key", "revoke", "watch"]);
     place.assert_owned();
     let status = |key: &str| {
@@ -209,7 +209,7 @@ fn roots_keys_are_the_owners_and_open_the_owners_server() {
 
 #[test]
 #[ignore = "requires root"]
-fn root_verifies_and_leaves_nothing() {
+fn a_verification_by_root_leaves_no_files() {
     for logged in [false, true] {
         let place = Place::make();
         place.fill(logged);
@@ -223,7 +223,7 @@ fn root_verifies_and_leaves_nothing() {
 
 #[test]
 #[ignore = "requires root"]
-fn a_server_and_a_demo_that_root_starts_leave_the_owners_files() {
+fn server_and_demo_started_by_root_create_files_of_the_owner() {
     let place = Place::make();
     // No key is given: one is made.
     let mut command = command_in(&place.data(), &["serve", "--port", "0"]);
@@ -248,7 +248,7 @@ fn a_server_and_a_demo_that_root_starts_leave_the_owners_files() {
 
 #[test]
 #[ignore = "requires root"]
-fn a_plain_user_who_may_not_write_there_is_told_so() {
+fn a_user_without_write_permission_gets_an_error() {
     let place = Place::make();
     place.fill(false);
     run_ok(&place.data(), &["backup", "--to", place.at("then.db").to_str().unwrap()]);
@@ -271,7 +271,7 @@ fn a_plain_user_who_may_not_write_there_is_told_so() {
 
 #[test]
 #[ignore = "requires root"]
-fn who_may_not_read_the_database_is_told_so_by_every_command() {
+fn every_command_reports_a_database_that_the_user_may_not_read() {
     let place = Place::make();
     place.fill(false);
     let database = place.data().join("coffee.db");

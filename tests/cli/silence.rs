@@ -87,7 +87,7 @@ fn halves() -> [String; 5] {
 }
 
 #[test]
-fn five_hundred_silent_connections_disturb_nobody_and_are_closed() {
+fn silent_connections_are_closed_without_affecting_other_clients() {
     raise_descriptor_limit();
     let folder = folder();
     let server = Server::spawn(server(folder.path()).args([
@@ -125,7 +125,7 @@ fn five_hundred_silent_connections_disturb_nobody_and_are_closed() {
 }
 
 #[test]
-fn a_keep_alive_client_is_closed_only_when_it_has_been_silent_for_too_long() {
+fn a_keep_alive_connection_is_closed_only_after_the_idle_timeout() {
     let folder = folder();
     let server = Server::spawn(server(folder.path()).args(["--idle-timeout-seconds", "2"]));
     let mut used = server.client();
@@ -141,7 +141,7 @@ fn a_keep_alive_client_is_closed_only_when_it_has_been_silent_for_too_long() {
 }
 
 #[test]
-fn a_body_that_trickles_for_ever_gets_a_408_and_the_connection_is_closed() {
+fn a_body_that_never_ends_gets_408_and_the_connection_is_closed() {
     let folder = folder();
     let server = Server::spawn(server(folder.path()).args(["--request-timeout-seconds", "2"]));
     let mut client = server.client();

@@ -19,7 +19,7 @@ fn piped(folder: &Path, args: &[&str], text: &str) -> CommandResult {
 }
 
 #[test]
-fn columns_are_aligned_and_csv_is_csv() {
+fn results_are_aligned_columns_or_csv() {
     let folder = folder();
     make_database(folder.path(), "now", 12);
     let query = "select id, time, caffeine_mg as mg, notes from coffees where id > 10 order by id";
@@ -41,7 +41,7 @@ id  time                       mg  notes
 }
 
 #[test]
-fn statements_come_from_a_pipe_and_the_first_that_fails_is_the_last() {
+fn statements_from_a_pipe_stop_at_the_first_failure() {
     let folder = folder();
     make_database(folder.path(), "now", 3);
     let text =
@@ -60,7 +60,7 @@ fn statements_come_from_a_pipe_and_the_first_that_fails_is_the_last() {
 }
 
 #[test]
-fn no_statement_changes_anything_or_makes_a_file() {
+fn no_statement_can_change_data_or_create_a_file() {
     let folder = folder();
     make_database(folder.path(), "now", 3);
     let before = state(&folder.path().join("coffee.db")).unwrap();
@@ -98,7 +98,7 @@ fn no_statement_changes_anything_or_makes_a_file() {
 }
 
 #[test]
-fn beside_a_server_it_sees_what_was_just_written() {
+fn queries_beside_a_server_see_the_latest_write() {
     let folder = folder();
     let served = Server::spawn(&mut server(folder.path()));
     for n in 1..=20 {
@@ -129,7 +129,7 @@ fn two_states_can_be_compared_by_attaching_a_backup() {
 }
 
 #[test]
-fn a_reader_that_leaves_is_no_failure() {
+fn a_closed_output_pipe_is_not_an_error() {
     let folder = folder();
     make_database(folder.path(), "now", 3);
     let endless = "with recursive n(n) as (select 1 union all select n + 1 from n) select n from n";
@@ -141,7 +141,7 @@ fn a_reader_that_leaves_is_no_failure() {
 }
 
 #[test]
-fn what_is_no_database_of_ours_is_not_asked() {
+fn a_foreign_database_is_rejected() {
     let folder = folder();
     assert_says(&run_in(folder.path(), &["sql", "select 1"]), 78, "there is no database at coffee.db");
     fs::write(folder.path().join("coffee.db"), "no database".repeat(100)).unwrap();
@@ -151,7 +151,7 @@ fn what_is_no_database_of_ours_is_not_asked() {
 }
 
 #[test]
-fn commands_of_the_prompt_list_and_describe_and_an_unknown_one_is_told_what_there_is() {
+fn prompt_commands_list_and_describe_tables_and_unknown_commands_print_help() {
     let folder = folder();
     make_database(folder.path(), "now", 3);
     let tables = run_ok(folder.path(), &["sql", "--csv", ".tables"]).out;

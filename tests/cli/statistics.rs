@@ -18,7 +18,7 @@ fn analyze(file: &Path) {
 }
 
 #[test]
-fn statistics_are_never_gathered_and_those_in_a_file_are_dropped() {
+fn planner_statistics_are_never_collected_and_existing_ones_are_dropped() {
     let folder = folder();
     let folder = folder.path();
     let server = Server::start(folder);

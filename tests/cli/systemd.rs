@@ -78,7 +78,7 @@ fn count(said: &[String], line: &str) -> usize {
 }
 
 #[test]
-fn it_is_ready_when_it_has_answered_and_says_that_it_stops_before_it_has() {
+fn ready_is_sent_after_the_first_response_and_stopping_before_the_exit() {
     let (folder, manager) = (folder(), Manager::new());
     let server = Server::spawn(&mut manager.starts(&server(folder.path()), 60 * SECOND));
     let said = manager.hears_until("READY=1");
@@ -100,7 +100,7 @@ fn it_is_ready_when_it_has_answered_and_says_that_it_stops_before_it_has() {
 }
 
 #[test]
-fn the_watchdog_starves_while_the_disk_hangs_and_is_fed_again_when_it_goes_on() {
+fn the_watchdog_is_not_notified_while_the_disk_hangs() {
     let (folder, manager, watchdog) = (folder(), Manager::new(), 2 * SECOND);
     let mut command = manager.starts(&server(folder.path()), watchdog);
     let disk = HangingDisk::under(&mut command);
@@ -124,7 +124,7 @@ fn the_watchdog_starves_while_the_disk_hangs_and_is_fed_again_when_it_goes_on() 
 }
 
 #[test]
-fn the_watchdog_is_fed_while_others_hold_the_database_the_disk_takes_nothing_and_a_restore_runs() {
+fn the_watchdog_is_notified_while_the_database_is_locked_or_unwritable_or_restored() {
     let (folder, manager, watchdog) = (folder(), Manager::new(), 2 * SECOND);
     let server = Server::spawn(&mut manager.starts(&server(folder.path()), watchdog));
     let mut client = server.client();
@@ -154,7 +154,7 @@ fn the_watchdog_is_fed_while_others_hold_the_database_the_disk_takes_nothing_and
 }
 
 #[test]
-fn a_start_that_takes_long_asks_for_more_time_and_is_not_ready() {
+fn a_slow_start_extends_the_timeout_and_is_not_ready() {
     let (folder, manager) = (folder(), Manager::new());
     let mut command = manager.starts(&server(folder.path()), 60 * SECOND);
     let disk = HangingDisk::under(&mut command);
@@ -173,7 +173,7 @@ fn a_start_that_takes_long_asks_for_more_time_and_is_not_ready() {
 }
 
 #[test]
-fn who_is_not_started_by_systemd_asks_itself_nothing() {
+fn without_systemd_nothing_is_notified() {
     let folder = folder();
     let mut command = server(folder.path());
     let server = Server::spawn(command.env("WATCHDOG_USEC", "1000000"));
@@ -183,7 +183,7 @@ fn who_is_not_started_by_systemd_asks_itself_nothing() {
 }
 
 #[test]
-fn the_journal_hears_of_a_failure_as_of_an_error_line_by_line() {
+fn the_journal_gets_a_failure_as_an_error_on_every_line() {
     let folder = folder();
     let mut plain = server(folder.path());
     plain.env("MAX_CAFFEINE_MG", "much").env("SLOW_QUERY_MS", "perhaps");
@@ -199,7 +199,7 @@ fn the_journal_hears_of_a_failure_as_of_an_error_line_by_line() {
 }
 
 #[test]
-fn an_empty_credential_is_no_key_and_a_full_one_is_the_key() {
+fn an_empty_credential_is_ignored_and_another_is_the_key() {
     let folder = folder();
     let credentials = folder.path().join("credentials");
     fs::create_dir(&credentials).unwrap();

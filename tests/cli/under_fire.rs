@@ -86,7 +86,7 @@ fn notes(path: &Path) -> Vec<(usize, usize)> {
 }
 
 #[test]
-fn a_backup_holds_every_write_that_was_answered_before_it_began_and_each_is_sound() {
+fn a_backup_under_load_contains_every_write_acknowledged_before_it_started() {
     let folder = folder();
     let server = Server::start(folder.path());
     let writers = Writers::new();
@@ -184,7 +184,7 @@ fn read(address: SocketAddr, stop: &AtomicBool, states: &[Vec<Value>; 2], seen: 
 }
 
 #[test]
-fn a_restore_under_fire_mixes_nothing_refuses_nobody_and_keeps_what_came_after_it() {
+fn a_restore_under_load_is_atomic_rejects_no_request_and_keeps_later_writes() {
     let folder = folder();
     let files = two_states(folder.path());
     let server = Server::start(folder.path());

@@ -27,7 +27,7 @@ fn verdict(folder: &Path, file: &str) -> Value {
 }
 
 #[test]
-fn a_sound_backup_is_described() {
+fn a_valid_backup_is_described() {
     let folder = with_backup();
     let mut found = verdict(folder.path(), "then.db");
     let sha256 = found["sha256"].take();
@@ -45,7 +45,7 @@ fn a_sound_backup_is_described() {
 }
 
 #[test]
-fn the_newest_backup_is_found_by_its_name_and_none_of_a_time_to_come() {
+fn the_newest_backup_is_found_by_name_and_future_ones_are_ignored() {
     let folder = with_backup();
     let newest = || run_in(folder.path(), &["verify", "--newest"]);
     assert_says(&newest(), 1, "there is no backup: the folder backups does not exist");
@@ -65,7 +65,7 @@ fn the_newest_backup_is_found_by_its_name_and_none_of_a_time_to_come() {
 }
 
 #[test]
-fn every_fault_is_named_and_nothing_is_touched() {
+fn every_fault_is_reported_and_no_file_is_changed() {
     let folder = with_backup();
     let good = fs::read(folder.path().join("then.db")).unwrap();
     for (break_it, sentence) in faults() {
@@ -104,7 +104,7 @@ fn a_file_whose_text_is_not_utf_8_is_refused() {
 }
 
 #[test]
-fn of_several_files_each_is_named_and_one_bad_one_is_enough() {
+fn one_invalid_file_of_several_fails_the_command() {
     let folder = with_backup();
     fs::copy(folder.path().join("then.db"), folder.path().join("with space %20?#.db")).unwrap();
     fs::write(folder.path().join("empty.db"), "").unwrap();
@@ -127,7 +127,7 @@ fn of_several_files_each_is_named_and_one_bad_one_is_enough() {
 }
 
 #[test]
-fn a_copy_with_its_log_is_read_together_with_it_and_nothing_is_laid_beside() {
+fn a_copy_is_verified_with_its_wal_and_no_file_is_created() {
     let (folder, live) = (folder(), folder());
     let served = Server::start(live.path());
     add_entries(&live.path().join("coffee.db"), "live", 20);
@@ -153,7 +153,7 @@ fn as_somebody(mut command: Command) -> Command {
 }
 
 #[test]
-fn a_file_in_a_folder_that_nobody_may_write_is_verified_with_and_without_its_log() {
+fn a_file_in_a_read_only_folder_is_verified_with_and_without_its_wal() {
     // Not below a folder that only root may enter.
     let folder = tempfile::tempdir().unwrap();
     let live = crate::helpers::folder();
@@ -187,7 +187,7 @@ fn a_file_in_a_folder_that_nobody_may_write_is_verified_with_and_without_its_log
 }
 
 #[test]
-fn what_may_not_be_read_is_said_to_be_that() {
+fn an_unreadable_file_is_reported_as_unreadable() {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let secret = folder.path().join("secret.db");

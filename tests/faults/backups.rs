@@ -57,7 +57,7 @@ pub fn are_whole(disk: &Path, history: &History, made: &[Span], cut: usize) -> R
 }
 
 #[test]
-fn a_power_cut_during_a_backup_leaves_a_whole_one_or_none() {
+fn a_power_cut_during_a_backup_leaves_a_complete_backup_or_none() {
     let recorder = Recorder::new();
     let server = Server::spawn(&mut recorder.server());
     let mut history = History::default();

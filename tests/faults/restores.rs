@@ -219,7 +219,7 @@ fn break_database(recorder: &Recorder) {
 }
 
 #[test]
-fn a_power_cut_while_a_broken_file_is_replaced_never_brings_its_log_into_the_new_one() {
+fn a_power_cut_during_a_replacement_never_applies_the_old_wal_to_the_new_file() {
     let elsewhere = folder();
     let (kept, backed_up) = backup_elsewhere(elsewhere.path());
     let recorder = Recorder::new();

@@ -76,7 +76,7 @@ fn every_answer_follows_a_sync_of_the_log_that_began_after_its_commit() {
 }
 
 #[test]
-fn the_recorded_log_was_carried_over_while_clients_wrote() {
+fn the_recorded_run_contains_a_checkpoint() {
     let Recorded { trace, history } = writes();
     let clients_write = history.first_answer()..history.last_answer();
     let database = trace.events_of("coffee.db");
@@ -85,14 +85,14 @@ fn the_recorded_log_was_carried_over_while_clients_wrote() {
 }
 
 #[test]
-fn a_log_that_were_never_synced_would_be_noticed() {
+fn missing_wal_syncs_are_detected() {
     let lazy = writes().trace.without_syncs_of("coffee.db-wal", 0);
     let loss = cut_while_writing(&lazy, Cuts::fixed(100)).expect_err("acknowledged writes are lost");
     println!("kept {:?}: {}", loss.keep, loss.reason);
 }
 
 #[test]
-fn a_checkpoint_that_were_never_synced_would_be_noticed() {
+fn missing_checkpoint_syncs_are_detected() {
     let Recorded { trace, history } = writes();
     let written = |event: &Event| matches!(event.what, What::Written { .. });
     let database = trace.events_of("coffee.db").into_iter().filter(|(_, event)| written(event));

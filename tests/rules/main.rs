@@ -115,7 +115,7 @@ fn every_route_shows_its_limit_and_its_guard_in_the_document() {
 }
 
 #[test]
-fn what_is_somebodys_own_needs_a_key_with_the_scope_of_its_method_and_what_is_open_is_listed_here() {
+fn personal_data_requires_a_key_with_the_scope_of_the_method_and_public_routes_are_listed() {
     let mut open = BTreeSet::new();
     for entry in coffee_tracker::http::table() {
         let is_private =

@@ -40,7 +40,7 @@ fn ours(ending: &str) -> Vec<(PathBuf, String)> {
 }
 
 #[test]
-fn files_of_others_lie_under_their_version_with_licence_and_sums_that_hold() {
+fn vendored_files_have_a_version_a_licence_and_matching_checksums() {
     let folders = inside(&top().join("vendor"));
     assert!(folders.len() >= 2, "{folders:?}");
     for folder in folders {

@@ -187,7 +187,7 @@ fn keys_added_by_root_belong_to_the_owner_and_are_accepted_by_the_server() {
     place.fill(false);
     let served = Server::spawn(&mut place.owners_server());
     let add = |name: &str| run_ok(&place.data(), &["key", "add", name]).out.trim().to_owned();
-    let (phone, watch) = (add_entries("phone"), add_entries("watch"));
+    let (phone, watch) = (add("phone"), add("watch"));
     run_ok(&place.data(), &["key", "revoke", "watch"]);
     place.assert_owned();
     let status = |key: &str| {

@@ -243,7 +243,7 @@ pub fn agrees(c: &Connection, day: i64, packer: &DayPacker) -> rusqlite::Result<
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
+#[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 mod tests {
     use fastrand::Rng;
 

@@ -64,7 +64,7 @@ impl From<BulkLoadError> for Failure {
 ///
 /// # Errors
 /// The database is not empty, in use, or cannot be written.
-pub fn run(args: DemoArgs) -> Result<(), Failure> {
+pub fn run(args: &DemoArgs) -> Result<(), Failure> {
     let place = args.common.validate()?;
     Identity::of_owner(&place.database).context("the rights of the database's owner")?;
     let mut loader = BulkLoader::open(&Options {

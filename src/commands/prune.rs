@@ -48,7 +48,7 @@ impl From<PruneError> for Failure {
 }
 
 /// Shows what would be deleted, and deletes it with `--yes`.
-pub fn run(args: PruneArgs) -> Result<(), Failure> {
+pub fn run(args: &PruneArgs) -> Result<(), Failure> {
     let both = args.coffee == args.heartrate;
     let kinds = [(EntryKind::Coffee, both || args.coffee), (EntryKind::HeartRate, both || args.heartrate)];
     let kinds: Vec<EntryKind> =

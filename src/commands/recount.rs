@@ -16,7 +16,7 @@ pub struct RecountArgs {
 }
 
 /// Rebuilds the rollups.
-pub fn run(args: RecountArgs) -> Result<(), Failure> {
+pub fn run(args: &RecountArgs) -> Result<(), Failure> {
     let settings = args.common.validate()?;
     Identity::of_owner(&settings.database).context(ACTING_AS_OWNER)?;
     let readings = rebuild_rollups(&settings.database)?;

@@ -5,11 +5,11 @@
 //!
 //! Format of a blob, numbers little-endian:
 //!
-//! - version (1 byte), exponent of the time unit (1 byte: a unit is 10^n microseconds), number of readings (4
-//! bytes), number of contexts (1 byte),
+//! - version (1 byte), exponent of the time unit (1 byte: a unit is 10^n microseconds), number of readings
+//!   (4 bytes), number of contexts (1 byte),
 //! - for each context its length in bytes (1 byte; 0: no context) and its text,
-//! - for each reading, in the order of time and id: the time since the previous one (the first: since midnight)
-//! in units, as LEB128; the index of its context (1 byte); the heart rate in bpm (2 bytes).
+//! - for each reading, in the order of time and id: the time since the previous one (the first: since
+//!   midnight) in units, as LEB128; the index of its context (1 byte); the heart rate in bpm (2 bytes).
 //!
 //! A day with more than [`MOST_READINGS`] readings or 255 contexts has an empty blob: packing it would delay
 //! other writes.

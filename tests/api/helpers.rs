@@ -348,5 +348,5 @@ pub fn lacking(location: &str, field: &str, message: &str) -> Value {
 
 /// Returns the seed of a random test: `TEST_SEED`, or a fixed one.
 pub fn test_seed() -> u64 {
-    std::env::var("TEST_SEED").map_or(20_261_126, |text| text.parse().expect("TEST_SEED is a number"))
+    std::env::var("TEST_SEED").map_or(20_261_126, |text| text.parse().unwrap())
 }

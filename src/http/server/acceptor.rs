@@ -168,7 +168,7 @@ async fn serve_connection(
         // A response was cut short. For HTTP/1.0, an orderly close would mark a complete body.
         ConnectionEnd::Finished(Err(e)) if e.is_user() => reset(&stream),
         ConnectionEnd::Finished(Err(e)) => {
-            tracing::debug!(client = %connection.peer.ip(), "connection failed: {e}")
+            tracing::debug!(client = %connection.peer.ip(), "connection failed: {e}");
         }
         ConnectionEnd::TimedOut => {
             app.metrics.count_idle_closed();

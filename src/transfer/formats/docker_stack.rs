@@ -161,6 +161,7 @@ fn begin_and_count(connection: &Connection) -> rusqlite::Result<u64> {
     Ok(count)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the signature of `map_err`")]
 fn sqlite_error(error: rusqlite::Error) -> ReadError {
     match StoreError::from(&error) {
         StoreError::Busy => ReadError::unusable("the database is in use: stop the old server first"),
@@ -244,7 +245,7 @@ fn read_only_uri(path: &Path) -> String {
     for byte in path.as_os_str().as_bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => {
-                uri.push(char::from(*byte))
+                uri.push(char::from(*byte));
             }
             other => uri.push_str(&format!("%{other:02X}")),
         }

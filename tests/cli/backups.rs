@@ -188,7 +188,7 @@ fn keep_requires_a_folder() {
     let folder = filled();
     for keep in ["--keep", "--keep-days"] {
         let refused = run_in(folder.path(), &["backup", "--to", "mine.db", keep, "1"]);
-        assert_says(&refused, 2, "--keep and --keep-days clear a folder out, but --to names a file");
+        assert_says(&refused, 2, "--keep and --keep-days apply to a folder, but --to names a file");
     }
     assert!(!folder.path().join("mine.db").exists());
 }

@@ -97,7 +97,7 @@ fn verify_restore_and_check_name_the_table_whose_rows_changed() {
     rot(&backup);
     let checked = run_in(folder.path(), &["check"]).out;
     let name = backup.file_name().unwrap().to_str().unwrap();
-    let line = format!("backups/{name} cannot be restored: {sentence}: make another");
+    let line = format!("backups/{name} cannot be restored: {sentence}: make another backup");
     assert!(checked.lines().any(|l| l.starts_with("FAIL: ") && l.ends_with(&line)), "{checked}");
 }
 

@@ -117,7 +117,11 @@ fn wrong_rollups_are_reported_and_fixed_by_recount_or_restore() {
         assert_says(&said, 1, "1 file with wrong rollups: rebuild them with `coffee-tracker recount`");
         if file == "coffee.db" {
             let checked = run_in(folder.path(), &["check"]);
-            assert!(checked.out.contains("statistics are wrong: coffee-tracker recount"), "{}", checked.out);
+            assert!(
+                checked.out.contains("its rollups are wrong: run `coffee-tracker recount`"),
+                "{}",
+                checked.out
+            );
             let served = Server::start(folder.path());
             let ended = run_ok(folder.path(), &["recount"]);
             assert!(

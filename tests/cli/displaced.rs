@@ -66,7 +66,7 @@ fn a_deleted_database_is_seen_and_its_log_is_kept() {
     assert_says_both_ways(
         &refused.err,
         refused.code,
-        "coffee.db is missing, but its log coffee.db-wal is there",
+        "coffee.db is missing, but its log coffee.db-wal exists",
     );
     let checked = run_in(folder.path(), &["check"]);
     assert!(checked.out.contains("FAIL: database    coffee.db is missing, but its log"), "{}", checked.out);
@@ -215,7 +215,7 @@ fn a_start_does_not_begin_empty_where_a_database_was() {
         (emptied, "coffee.db is missing: a database existed when a server last ran"),
         (older, "coffee.db is missing: a database existed when a server last ran"),
         (older_after_a_crash, "coffee.db is missing: a database existed when a server last ran"),
-        (log_alone, "coffee.db is missing, but its log coffee.db-wal is there"),
+        (log_alone, "coffee.db is missing, but its log coffee.db-wal exists"),
     ] {
         let folder = folder();
         layout(folder.path());

@@ -136,7 +136,7 @@ fn weak_and_published_keys_are_refused_unless_debugging() {
     let folder = folder();
     for (key, sentence) in [
         ("coffee-addict-secret-key-2025", "published default"),
-        ("short", "the API key has 5 characters: choose one of at least 16"),
+        ("short", "the API key has 5 characters; it needs at least 16"),
     ] {
         let ended = run(server(folder.path()).env("API_KEY", key));
         assert_fails(&ended, 78, sentence);

@@ -146,8 +146,8 @@ fn the_list_shows_every_key_without_its_secret() {
     let text = run_ok(folder.path(), &["key", "list"]).out;
     let words: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(words[0], ["NAME", "SCOPES", "CREATED", "LAST", "USED", "EXPIRES"]);
-    assert_eq!((words[1][0], words[1][1], words[1][3], words[1][4]), ("phone", "read", "never", "never"));
-    assert_eq!((words[2][0], words[2][1], words.len()), ("watch", "write,metrics", 3));
+    assert_eq!((words[2][0], words[2][1], words[2][3], words[2][4]), ("phone", "read", "never", "never"));
+    assert_eq!((words[3][0], words[3][1], words.len()), ("watch", "write,metrics", 4));
 
     let file = folder.path().join("coffee.db.keys");
     let kept = fs::read_to_string(&file).unwrap();
@@ -338,7 +338,7 @@ fn failing_key_commands_report_a_code_and_change_nothing() {
     let lock = fs::File::options().write(true).open(folder.path().join("coffee.db.keys.lock")).unwrap();
     lock.lock().unwrap();
     let busy = run_in(folder.path(), &["key", "revoke", "phone"]);
-    assert_says(&busy, 75, "another command is changing the keys in coffee.db.keys: try again");
+    assert_says(&busy, 75, "another command is changing the keys in coffee.db.keys; try again");
     assert_eq!(listed(folder.path()).len(), 1, "a list waits for nobody");
     drop(lock);
     assert_eq!(fs::read(folder.path().join("coffee.db.keys")).unwrap(), before);
@@ -354,7 +354,7 @@ fn a_key_that_could_not_be_printed_is_reported_as_lost() {
     let output = command.stdout(full()).stderr(Stdio::piped()).output().unwrap();
     let err = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{err}");
-    assert!(err.contains("`coffee-tracker key rotate phone --grace 0` makes another"), "{err}");
+    assert!(err.contains("replace it with `coffee-tracker key rotate phone --grace 0`"), "{err}");
     let key = printed(&run_ok(folder.path(), &["key", "rotate", "phone", "--grace", "0"]).out);
     let server = Server::start(folder.path());
     assert_eq!(look(&server, &key), 200);

@@ -179,8 +179,8 @@ fn a_stop_refuses_newcomers_finishes_what_runs_and_then_checkpoints() {
     let ended = server.process.wait();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.took < Duration::from_secs(10));
-    let order =
-        ["SIGTERM: completing running requests", "status=201", "stopped"].map(|part| ended.err.find(part));
+    let order = ["SIGTERM received: completing running requests", "status=201", "stopped"]
+        .map(|part| ended.err.find(part));
     assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{order:?} in {}", ended.err);
     assert_checkpointed(folder.path());
     let query = "select count(*) from coffee_logs where caffeine_mg = 120";

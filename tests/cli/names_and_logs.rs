@@ -45,7 +45,7 @@ fn every_command_recovers_an_interrupted_replacement() {
         let folder = with_log();
         cut_off(folder.path());
         let verified = run_in(folder.path(), &["verify", "coffee.db"]);
-        assert!(verified.out.contains("a replacement of it was cut off"), "{verified:?}");
+        assert!(verified.out.contains("a replacement of this file was interrupted"), "{verified:?}");
         let ended = run_ok(folder.path(), command);
         match command[0] {
             "export" => assert_eq!(ended.out.lines().count(), 56),
@@ -70,7 +70,7 @@ fn a_wal_that_blocks_a_recovery_is_kept_and_reported() {
         assert_says(
             &refused,
             78,
-            "a replacement of it was cut off, and coffee.db-wal lies where coffee.db.broken-",
+            "a replacement of this file was interrupted, and coffee.db-wal is in the place of coffee.db.broken-",
         );
     }
     let after = files(folder.path());
@@ -92,7 +92,7 @@ fn no_command_opens_an_empty_file_that_has_a_wal() {
         assert_says(
             &run_in(folder.path(), command),
             78,
-            "coffee.db is missing, but its log coffee.db-wal is there",
+            "coffee.db is missing, but its log coffee.db-wal exists",
         );
         assert!(fs::read(folder.path().join("coffee.db-wal")).unwrap() == log, "{command:?}");
     }

@@ -49,8 +49,8 @@ fn without_yes_prune_only_prints_what_it_would_remove() {
     assert_eq!(
         ended.out,
         "2 coffees before 2024-01-01T23:00:00.000000Z (from 2023-12-30T23:59:59.999999Z to 2023-12-31T23:00:00.000000Z), 1 to keep\n\
-         23 readings before 2024-01-01T23:00:00.000000Z: the oldest of 2024-01-01T00:00:00.000000Z, the newest of 2024-01-01T22:00:00.000000Z; 977 stay.\n\
-         Nothing was removed: --yes does it, after a backup.\n"
+         23 readings before 2024-01-01T23:00:00.000000Z (from 2024-01-01T00:00:00.000000Z to 2024-01-01T22:00:00.000000Z), 977 to keep\n\
+         nothing was deleted: add --yes to delete these entries, after a backup\n"
     );
     let ended = prune(folder.path(), &["--before", "2023-12-31T23:00:00Z", "--coffee"]);
     assert!(ended.out.starts_with("1 coffee before 2023-12-31T23:00:00.000000Z ("), "{}", ended.out);
@@ -72,7 +72,7 @@ fn with_yes_prune_backs_up_and_removes_only_older_entries() {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let lines: Vec<&str> = ended.out.lines().skip(1).collect();
     let backup = &backups(folder.path())[0];
-    let relative = format!("Backup: backups/{}", backup.file_name().unwrap().to_str().unwrap());
+    let relative = format!("backup: backups/{}", backup.file_name().unwrap().to_str().unwrap());
     assert_eq!(
         lines,
         [
@@ -145,7 +145,7 @@ fn invalid_arguments_are_rejected_and_change_nothing() {
         ),
         (
             &["--before", "2999-01-01", "--yes"],
-            "coffee-tracker: --before must not lie in the future (got \"2999-01-01\")\n",
+            "coffee-tracker: --before must not be in the future (got \"2999-01-01\")\n",
         ),
     ] {
         let refused = prune(folder.path(), args);

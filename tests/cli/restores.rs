@@ -40,7 +40,7 @@ fn a_dry_run_prints_the_changes_and_makes_none() {
     let ended = run_ok(folder.path(), &["restore", "then.db", "--dry-run"]);
     let rows: Vec<Vec<&str>> = ended.out.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows[0], ["Restoring", "then.db", "into", "coffee.db:"]);
-    assert_eq!(rows[1], ["now", "then"]);
+    assert_eq!(rows[1], ["current", "after"]);
     assert_eq!(rows[2], ["coffees", "50", "10"]);
     assert_eq!(rows[3], ["readings", "500", "100"]);
     assert_eq!(rows[4], ["newest", "entry", "2025-10-09T08:54:10.000000Z", "2025-10-09T08:53:30.000000Z"]);
@@ -118,7 +118,7 @@ fn a_running_server_serves_the_restored_state_and_reuses_no_id() {
     };
     assert_eq!(id(&mut client, "/coffee/", r#"{"caffeine_mg": 1}"#), 51);
     let shown = run_ok(folder.path(), &["restore", "then.db", "--dry-run"]);
-    assert!(shown.out.contains("A server runs: it goes on answering"), "{}", shown.out);
+    assert!(shown.out.contains("The server keeps running; writes wait"), "{}", shown.out);
     run_ok(folder.path(), &["restore", "then.db", "--yes"]);
     let database = database(folder.path());
     assert!(State::of(&database) == state_in(folder.path(), "then.db"), "the log is carried over");

@@ -109,11 +109,11 @@ fn an_env_file_that_is_named_but_not_there_or_not_well_formed_is_reported() {
     let folder = folder();
     let ended = run(program(folder.path()).args(["serve", "--config", "nowhere.env"]));
     assert_eq!(ended.code, Some(78));
-    assert!(ended.err.starts_with("coffee-tracker: nowhere.env cannot be read: "), "{}", ended.err);
+    assert!(ended.err.starts_with("coffee-tracker: cannot read nowhere.env: "), "{}", ended.err);
     std::fs::write(folder.path().join(".env"), "PORT=8000\nthis is no setting\n").unwrap();
     let ended = run(program(folder.path()).arg("serve"));
     assert_eq!(ended.code, Some(78));
-    assert!(ended.err.starts_with("coffee-tracker: .env cannot be read: "), "{}", ended.err);
+    assert!(ended.err.starts_with("coffee-tracker: cannot read .env: "), "{}", ended.err);
 }
 
 /// The command line's complaint.

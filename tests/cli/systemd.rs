@@ -93,7 +93,7 @@ fn ready_is_sent_after_the_first_response_and_stopping_before_the_exit() {
     assert_eq!(slow.read_response_head().unwrap().status, 100, "it has begun");
     server.signal(Signal::TERM);
     let said = manager.hears_until("STOPPING=1");
-    assert!(said.contains(&"STATUS=Finishing what runs".to_owned()), "{said:?}");
+    assert!(said.contains(&"STATUS=Finishing requests".to_owned()), "{said:?}");
     slow.send(COFFEE).unwrap();
     assert_eq!(slow.read_response().unwrap().status, 201, "it was told before the last request was done");
     assert_eq!(server.process.wait().code, Some(0));
@@ -112,7 +112,7 @@ fn the_watchdog_is_not_notified_while_the_disk_hangs() {
     disk.hang();
     let mut client = server.client();
     client.send_request("POST", "/coffee/", "", COFFEE).unwrap();
-    let said = manager.hears_until("STATUS=The database does not answer");
+    let said = manager.hears_until("STATUS=The database does not respond");
     assert!(count(&said, "WATCHDOG=1") > 0, "a short silence is none: {said:?}");
     assert_eq!(manager.hears_for(2 * watchdog), [""; 0], "it starves");
     assert_eq!(server.get("/coffee/today").status, 200, "and yet reads are answered");

@@ -41,7 +41,7 @@ fn a_valid_backup_is_described() {
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[0], "then.db: can be restored");
     assert_eq!(lines[1], "  10 coffees, 100 readings, newest entry 2025-10-09T08:53:30.000000Z");
-    assert!(lines[2].starts_with("  schema 3, ") && lines[2].ends_with(sha256.as_str().unwrap()), "{text}");
+    assert!(lines[2].starts_with("  schema 4, ") && lines[2].ends_with(sha256.as_str().unwrap()), "{text}");
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn a_file_whose_text_is_not_utf_8_is_refused() {
     for statement in all.iter().filter(|sql| !sql.contains("sqlite_sequence")) {
         other.execute_batch(statement).unwrap();
     }
-    other.execute_batch("pragma application_id = 1131374182; pragma user_version = 3").unwrap();
+    other.execute_batch("pragma application_id = 1131374182; pragma user_version = 4").unwrap();
     assert_eq!(
         verdict(folder.path(), "wide.db")["reasons"],
         json!(["its text is UTF-16le, and must be UTF-8"])

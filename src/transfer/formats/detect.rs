@@ -49,8 +49,8 @@ const DUMP_COMMENTS: [&str; 4] = ["--", "/*", "\\restrict", "\\connect"];
 /// Beginnings of statements that end on the line on which they begin.
 const DUMP_LINES: [&str; 5] = ["set ", "copy ", "select ", "pragma ", "begin"];
 /// Beginnings of statements that may continue on the next line.
-const DUMP_STATEMENTS: [&str; 5] =
-    ["insert into ", "insert or ", "replace into ", "create table ", "alter table "];
+const DUMP_STATEMENTS: [&str; 6] =
+    ["comment on ", "insert into ", "insert or ", "replace into ", "create table ", "alter table "];
 
 /// Detects the format of a file from its first bytes.
 pub fn detect_format(head: &[u8]) -> Detected {

@@ -43,8 +43,10 @@ pub fn read(input: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<(), ReadErro
                     has_tables = true;
                     dump.read_block(&block, sink)?;
                 }
-                is_statement_start =
-                    statement.ends_with(';') || statement.starts_with("--") || statement.is_empty();
+                is_statement_start = statement.ends_with(';')
+                    || statement.starts_with("--")
+                    || statement.starts_with('\\')
+                    || statement.is_empty();
             }
         }
     }

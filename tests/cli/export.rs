@@ -116,7 +116,12 @@ fn command_and_route_export_the_same_bytes_with_and_without_a_server() {
             let ended = export(folder.path(), args);
             assert_eq!(ended.code, Some(0), "{ended:?}");
             assert!(ended.out == *expected, "{when}: {args:?}");
-            let summary = format!("{} bytes, to standard output (", expected.len());
+            let bytes = expected.len();
+            let bytes = match bytes / 1000 {
+                0 => bytes.to_string(),
+                thousands => format!("{thousands},{:03}", bytes % 1000),
+            };
+            let summary = format!("{bytes} bytes, to standard output (");
             assert!(ended.err.contains(&summary), "{}", ended.err);
             let file = export(folder.path(), &[args, &["-o", "out", "--force", "-q"][..]].concat());
             assert_eq!((file.code, file.out.as_str(), file.err.as_str()), (Some(0), "", ""));

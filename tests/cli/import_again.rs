@@ -19,7 +19,7 @@ fn equal_rows_are_deduplicated_one_for_one() {
         // Those that find none left are no dearer.
         (coffees(40_000), "20,000 coffees and 0 readings added, 20,000 duplicates"),
         (readings(20_000), "0 coffees and 20,000 readings added, 0 duplicates"),
-        (readings(20_001), "0 coffees and 1 reading added, 0 and 20000 were"),
+        (readings(20_001), "0 coffees and 1 reading added, 20,000 duplicates"),
     ] {
         let ended = import(folder.path(), file, &[]);
         assert!(said(&ended).contains(expected), "{ended:?}");

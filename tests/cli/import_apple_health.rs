@@ -166,7 +166,7 @@ fn the_export_is_found_in_its_zip_whatever_the_phones_language() {
     let ended = import(folder.path(), zipped(&[("export_cda.xml", clinical)]), &[]);
     assert_eq!(
         ended.err,
-        "coffee-tracker: file: the zip holds no Apple Health export (an XML file with an element HealthData)\n"
+        "coffee-tracker: file: the zip contains no Apple Health export (an XML file with an element HealthData)\n"
     );
 }
 

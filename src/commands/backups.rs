@@ -22,15 +22,15 @@ use crate::fs::privileges::Identity;
 #[derive(Args, Debug)]
 pub struct BackupsArgs {
     #[command(subcommand)]
-    action: Action,
+    action: BackupsCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Action {
+enum BackupsCommand {
     /// List all backups, newest first
     ///
     /// Shows time, size, entries, kind and database of each, but does not verify them: see `coffee-tracker verify`.
-    List(ListArgs),
+    List(ListBackupsArgs),
     /// Print the path of the newest backup of this database
     ///
     /// Backups of other databases and safety copies made by `restore` are left out.
@@ -38,7 +38,7 @@ enum Action {
 }
 
 #[derive(Args, Debug)]
-struct ListArgs {
+struct ListBackupsArgs {
     /// Print a JSON object
     #[arg(long)]
     json: bool,
@@ -56,8 +56,8 @@ struct NewestArgs {
 /// Lists backups, or prints the newest one.
 pub fn run(args: BackupsArgs) -> Result<(), Failure> {
     match args.action {
-        Action::List(args) => list(&args),
-        Action::Newest(args) => {
+        BackupsCommand::List(args) => list(&args),
+        BackupsCommand::Newest(args) => {
             let settings = args.common.validate()?;
             let identity = Identity::of_owner(&settings.database).context(ACTING_AS_OWNER)?;
             print(&newest(&settings, &identity, newest_backup)?.display().to_string())
@@ -116,7 +116,7 @@ pub fn other_backups(files: &[BackupFile]) -> String {
     }
 }
 
-fn list(args: &ListArgs) -> Result<(), Failure> {
+fn list(args: &ListBackupsArgs) -> Result<(), Failure> {
     let settings = args.common.validate()?;
     let identity = Identity::of_owner(&settings.database).context(ACTING_AS_OWNER)?;
     let files = match all(&settings, &identity) {

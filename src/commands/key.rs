@@ -25,15 +25,15 @@ const MAX_GRACE_DAYS: u64 = 366;
 #[derive(Args, Debug)]
 pub struct KeyArgs {
     #[command(subcommand)]
-    action: Action,
+    action: KeyCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Action {
+enum KeyCommand {
     /// Create a key and print it once
     Add(AddArgs),
     /// List the valid keys with their scopes, creation, last use and expiry
-    List(ListArgs),
+    List(ListKeysArgs),
     /// Revoke a key immediately, such as that of a lost phone
     Revoke(RevokeArgs),
     /// Replace a key and print the new one; the old one stays valid for a grace period
@@ -56,7 +56,7 @@ struct AddArgs {
 }
 
 #[derive(Args, Debug)]
-struct ListArgs {
+struct ListKeysArgs {
     /// Print a JSON array
     #[arg(long)]
     json: bool,
@@ -109,25 +109,25 @@ impl From<KeyFileError> for Failure {
 pub fn run(args: KeyArgs) -> Result<(), Failure> {
     let now = Timestamp::from(SystemTime::now());
     match args.action {
-        Action::Add(args) => {
+        KeyCommand::Add(args) => {
             let scopes = Scopes::from(args.scope);
             let key = file(&args.common)?.0.add(&args.name, scopes, now)?;
             print_key(&args.name, &key)?;
             eprintln!("created key {} ({scopes}); save it now, it is not shown again", args.name);
             Ok(())
         }
-        Action::List(args) => {
+        KeyCommand::List(args) => {
             let (file, uses) = file(&args.common)?;
             let (mut keys, _) = file.read()?;
             keys.retain(|key| key.is_valid_at(now));
             keys.sort_by(|a, b| (&a.name, b.created).cmp(&(&b.name, a.created)));
             if args.json { print(&as_json(&keys, &uses).to_string()) } else { print_keys(&keys, &uses) }
         }
-        Action::Revoke(args) => {
+        KeyCommand::Revoke(args) => {
             file(&args.common)?.0.revoke(&args.name, now)?;
             print(&format!("revoked key {}", args.name))
         }
-        Action::Rotate(args) => {
+        KeyCommand::Rotate(args) => {
             let end = now.plus(i64::try_from(args.grace.as_micros()).unwrap_or(i64::MAX));
             let key = file(&args.common)?.0.rotate(&args.name, now, end)?;
             print_key(&args.name, &key)?;

@@ -19,7 +19,7 @@ use crate::domain::entry::{CoffeeEntry, Entry, EntryKind, ReadingEntry};
 use crate::domain::heart_rate::{Bpm, ReadingId};
 use crate::domain::time::Timestamp;
 
-/// How long an export waits for another one to end.
+/// Maximum wait of an export for another one to end.
 const PERMIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Selection of entries to export.

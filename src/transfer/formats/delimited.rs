@@ -119,9 +119,9 @@ fn map_columns(header: &[String], mappings: &[Mapping]) -> Result<Vec<Option<Col
 /// Outcome of parsing one record.
 enum ParsedRecord {
     Complete,
-    /// No value in it.
+    /// The row is empty.
     Blank,
-    /// Has a quote that is not closed, or is too long.
+    /// The row has an unclosed quote, or is too long.
     Unclosed,
     EndOfFile,
 }

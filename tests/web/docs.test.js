@@ -61,7 +61,7 @@ browserTest(
   { expected: [/status of 401/] },
   async ({ page, server }) => {
     await openDocs(page, server);
-    assert.match(await tryItOut(page, ROUTE, { caffeine_mg: 64 }), /A valid API key is needed/);
+    assert.match(await tryItOut(page, ROUTE, { caffeine_mg: 64 }), /A valid API key is required/);
     assert.deepEqual((await server.api("GET", "/coffee/")).body, []);
   },
 );

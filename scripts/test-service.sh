@@ -145,7 +145,7 @@ with_make() {
     local make='cd coffee-tracker && make --no-print-directory'
     step "make install"
     does "$make install"
-    has "installed, enabled, started and backed up; the key: sudo cat /etc/coffee-tracker/api_key"
+    has "installed, enabled, started and backed up; show the key with: sudo cat /etc/coffee-tracker/api_key"
     is_active
     does 'systemctl is-enabled coffee-tracker coffee-tracker-backup.timer coffee-tracker-verify.timer'
     does 'man --where coffee-tracker coffee-tracker-key-add && ls /usr/local/share/bash-completion/completions/coffee-tracker'
@@ -190,7 +190,7 @@ with_make() {
     fails "apt-get install ./$(basename "$package")"
     has "make uninstall"
     does "$make uninstall"
-    has "data and backups stay"
+    has "kept data and backups"
     does "apt-get install ./$(basename "$package")"
     is_active
     holds 3

@@ -149,8 +149,8 @@ does "can be restored" verify
 does "1 coffees, 1 readings" drill
 # Other checks, such as free disk space, depend on this machine.
 said=$(verb prod-check || true)
-grep -qE "^ok +database +data/coffee.db: sound" <<<"$said" || broken "prod-check looks at the database: $said"
-grep -qE "^ok +backups +.*can be restored" <<<"$said" || broken "prod-check looks at the backup: $said"
+grep -qE "^OK: +database +data/coffee.db is intact" <<<"$said" || broken "prod-check looks at the database: $said"
+grep -qE "^OK: +backups +.*can be restored" <<<"$said" || broken "prod-check looks at the backup: $said"
 post /coffee/ '{"caffeine_mg": 40}'
 file=$(ls "$here/backups")
 does "restored" restore FILE="backups/$file" YES=yes

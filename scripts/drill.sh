@@ -73,5 +73,8 @@ expected=$(field newest_entry "$held")
     fail 1 "the newest entry is from $newest on the server but from $expected in the backup"
 digests="row digests match"
 [ "$(field has_digests "$held")" = true ] || digests="no row digests (backup of an older version)"
-say "$file passed: restored, served and compared: $(field coffees "$held") coffees, $(field readings "$held") readings," \
+# counted N NOUN: "1 coffee", "2 coffees".
+counted() { [ "$1" = 1 ] && printf '1 %s' "$2" || printf '%s %ss' "$1" "$2"; }
+say "$file passed: restored, served and compared: $(counted "$(field coffees "$held")" coffee)," \
+    "$(counted "$(field readings "$held")" reading)," \
     "newest entry ${expected/null/none}, $digests, health $(field status "$health")."

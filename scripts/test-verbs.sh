@@ -146,7 +146,7 @@ refuses "is not a valid time" logs FOLLOW=no SINCE="teatime"
 step "backup, verify, drill, restore"
 does "backups/coffee_" backup
 does "can be restored" verify
-does "1 coffees, 1 readings" drill
+does "1 coffee, 1 reading," drill
 # Other checks, such as free disk space, depend on this machine.
 said=$(verb prod-check || true)
 grep -qE "^OK: +database +data/coffee.db is intact" <<<"$said" || broken "prod-check looks at the database: $said"

@@ -1,5 +1,4 @@
--- The first schema. Times are whole microseconds since 1970 in UTC: they compare and
--- index as integers. The bounds are the years 1 to 9999.
+-- Initial schema. Timestamps are microseconds since 1970 (UTC), between the years 1 and 9999.
 
 create table coffee_logs (
     -- autoincrement: the id of a deleted coffee is never given again, a phone may hold it.
@@ -12,10 +11,9 @@ create table coffee_logs (
     source      text    check (length(source) between 1 and 200)
 ) strict;
 
--- Orders the list (id breaks ties); covers a day's sum, the week, statistics and the
--- caffeine model.
+-- Order of lists, with the id as tie-breaker. Covers daily totals, statistics and the caffeine model.
 create index coffee_logs_by_time on coffee_logs (timestamp, id, caffeine_mg, coffee_type);
--- The list filtered by type; the user's own types with their last use.
+-- Lists filtered by type; the user's types with their last use.
 create index coffee_logs_by_type on coffee_logs (coffee_type, timestamp);
 
 create table heart_rate_logs (
@@ -27,13 +25,13 @@ create table heart_rate_logs (
     source    text    check (length(source) between 1 and 200)
 ) strict;
 
--- Orders the list (id breaks ties); covers ranges, statistics and correlation.
+-- Order of lists, with the id as tie-breaker. Covers ranges, statistics and the correlation.
 create index heart_rate_logs_by_time on heart_rate_logs (timestamp, id, bpm, context);
--- The list filtered by context, however rare the context is among millions.
+-- Lists filtered by context, including rare contexts among millions of readings.
 create index heart_rate_logs_by_context on heart_rate_logs (context, timestamp);
 
--- Answers that were given under an Idempotency-Key, so that a repeated request gets
--- the first answer and adds nothing. Kept 30 days.
+-- Responses to requests with an Idempotency-Key: a repeated request gets the first response and stores
+-- nothing. Kept for 30 days.
 create table idempotency_keys (
     route       text    not null,
     key         text    not null check (length(key) between 1 and 255),
@@ -45,10 +43,10 @@ create table idempotency_keys (
     primary key (route, key)
 ) strict, without rowid;
 
--- Forgets the old ones.
+-- Finds expired responses.
 create index idempotency_keys_by_age on idempotency_keys (created_at);
 
--- For people with a SQL shell: the same rows with readable times.
+-- Views for SQL shells: the same rows with readable times.
 create view coffees as
     select id, strftime('%Y-%m-%dT%H:%M:%fZ', timestamp / 1e6, 'unixepoch') as time,
            caffeine_mg, coffee_type, notes, source

@@ -1,11 +1,11 @@
--- Counts of the readings, so that no answer over years counts rows one by one. Triggers keep
--- them equal to the readings, whoever writes; rows of an older file are counted by the program
--- after this step. Days and hours are those of UTC, numbered from 1970 (negative before).
+-- Rollups of the readings, for statistics over years. Triggers keep them equal to the readings; the program
+-- builds the rollups of existing rows after this migration. Days and hours are in UTC, numbered from 1970
+-- (negative before).
 --
--- All divisions start at 0001-01-01, the lower bound of every timestamp, 719,162 days before
--- 1970: SQLite rounds towards zero, and that must be downwards.
+-- All divisions start at 0001-01-01, the lower bound of timestamps, 719,162 days before 1970: SQLite
+-- rounds towards zero, which is downwards only for positive numbers.
 
--- How often each pulse was measured on a day, by context ('' is none).
+-- Distribution of bpm by day and context ('' stands for none).
 create table heart_rate_days (
     day     integer not null,
     context text    not null,
@@ -23,7 +23,7 @@ create table heart_rate_blocks (
     primary key (block, context, bpm)
 ) strict, without rowid;
 
--- What the readings of an hour come to: plots, and the way to a page deep in the list.
+-- Aggregates by hour, for charts and for seeking deep into lists.
 create table heart_rate_hours (
     hour    integer primary key,
     count   integer not null check (count > 0),
@@ -78,8 +78,7 @@ begin
       and old.bpm in (min_bpm, max_bpm);
 end;
 
--- A change is a deletion and an insertion, unless it touches none of what is counted. The
--- triggers of the two cannot be called, so their statements stand here once more.
+-- An update is a deletion and an insertion. Triggers cannot call each other, so the statements are repeated.
 create trigger heart_rate_logs_recounted after update on heart_rate_logs
 when (old.timestamp, old.bpm, old.context) is not (new.timestamp, new.bpm, new.context)
 begin

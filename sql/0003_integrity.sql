@@ -1,5 +1,5 @@
--- The identity of the database: a random id that is created with it and travels in its backups.
--- Retention removes backups with this id alone, and a restore reports a backup with another one.
+-- Random id of the database, which its backups carry. Retention removes only backups with this id, and a
+-- restore reports a backup with a different one.
 create table database_identity (
     only_row integer primary key check (only_row = 1),
     id       text    not null check (length(id) = 32)

@@ -1,5 +1,5 @@
--- Made in backups alone: the digest of each table's rows as they were in the database, so that a
--- change of the file's content is found later. src/store/digest.rs says what is digested.
+-- Exists only in backups: digests of each table's rows at the time of the backup, which reveal later changes
+-- of the file's content. src/backup/content_digest.rs describes them.
 create table backup_digests (
     table_name text    not null primary key,
     row_count  integer not null,

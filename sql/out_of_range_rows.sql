@@ -1,6 +1,5 @@
--- Rows that the tables' own CHECKs would not let in, by table. A connection that only reads
--- does not know the CHECKs (SQLite leaves them out of a read-only schema), so that its
--- integrity_check passes over such rows; and a restored one would be answered with a 500.
+-- Number of rows that violate the CHECKs of their table. SQLite leaves CHECKs out of a read-only schema, so
+-- that integrity_check misses such rows on a read-only connection.
 select 'coffee_logs', count(*)
 from coffee_logs
 where not (timestamp between -62135596800000000 and 253402207200000000)

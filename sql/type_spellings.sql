@@ -1,5 +1,5 @@
--- Every spelling of a coffee type with the time and id of its oldest coffee. Each step seeks the next
--- spelling in the index, so the cost follows the number of spellings, not the number of coffees.
+-- Every spelling of a coffee type with the timestamp and id of its oldest coffee. Each step seeks the next
+-- spelling in the index, so the cost depends on the number of spellings, not of coffees.
 with recursive spellings (spelling) as (
     select min(coffee_type) from coffee_logs indexed by coffee_logs_by_type where coffee_type > ''
     union all

@@ -6,10 +6,11 @@ use std::path::Path;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use crate::backup::verify::{Contents, contents, open_without_side_files, percent_encoded};
+use crate::backup::verify::{Contents, contents, open_without_side_files};
 use crate::db::database_id::DatabaseId;
 use crate::db::lock_file;
 use crate::db::schema::APPLICATION_ID;
+use crate::fs::paths::file_uri;
 
 /// Origin of a backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +24,7 @@ pub enum BackupOrigin {
 }
 
 impl BackupOrigin {
-    /// Reads the origin of the backup at `path`, a regular file that nobody writes to.
+    /// Reads the origin of the backup at `path`, a regular file without writers.
     pub fn read(path: &Path) -> Self {
         match open_unchanging(path).and_then(|backup| origin(&backup)) {
             Ok(origin) => origin,
@@ -44,9 +45,7 @@ fn origin(backup: &Connection) -> rusqlite::Result<BackupOrigin> {
 fn open_unchanging(path: &Path) -> rusqlite::Result<Connection> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let uri = format!("file://{}?immutable=1", percent_encoded(&absolute));
-    let connection = Connection::open_with_flags(uri, flags)?;
+    let connection = Connection::open_with_flags(file_uri(path, "immutable=1"), flags)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     Ok(connection)

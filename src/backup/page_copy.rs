@@ -45,7 +45,7 @@ impl PageCopy {
             other => SnapshotError::Copy(other),
         })?;
         temp.file().sync_all().map_err(|e| Self::io_fault(e, folder))?;
-        // The log lies beside the file that a link leads to.
+        // The log is beside the target of a symbolic link.
         let log = with_suffix(&fs::canonicalize(database)?, "-wal");
         Ok(Self { temp, log, reader })
     }

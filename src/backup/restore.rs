@@ -105,9 +105,9 @@ impl RestoreError {
 struct PreservedState {
     /// Last ids by table: ids are never given twice, not even those of entries after the backup.
     last_ids: Vec<(String, i64)>,
-    /// Litestream's tables, which it looks for only when it starts.
+    /// Litestream's tables, which it creates only when it starts.
     tables: Vec<(String, String)>,
-    /// The database keeps its own id, so that it still recognises its backups and no two databases share one.
+    /// Id that the database keeps, so that its backups stay its own and no two databases share one.
     id: Option<DatabaseId>,
 }
 
@@ -146,7 +146,7 @@ pub struct RestoreResult {
     /// Backup of the previous state.
     pub safety: Option<PathBuf>,
     /// New paths of the broken files.
-    pub aside: Vec<PathBuf>,
+    pub kept_files: Vec<PathBuf>,
     pub contents: Contents,
     pub took: Duration,
 }
@@ -273,13 +273,15 @@ impl RestorePlan {
         failpoint("restore.saved");
         let (prepared, contents) = self.prepare(safety.is_some(), progress)?;
         failpoint("restore.prepared");
-        let mut aside = Vec::new();
+        let mut kept_files = Vec::new();
         match &mut safety {
             Some(safety) => self.write_into(&prepared, state.as_ref(), safety, progress)?,
-            None => aside = replace(&self.database, prepared, !matches!(self.live, RestoreTarget::Nothing))?,
+            None => {
+                kept_files = replace(&self.database, prepared, !matches!(self.live, RestoreTarget::Nothing))?
+            }
         }
         failpoint("restore.done");
-        Ok(RestoreResult { safety, aside, contents, took: began.elapsed() })
+        Ok(RestoreResult { safety, kept_files, contents, took: began.elapsed() })
     }
 
     /// Backs up the present state. Returns `None` when there is none, or none that can be read.
@@ -450,7 +452,7 @@ impl RestorePlan {
         Ok(())
     }
 
-    /// Copies all pages. Calls `kept` once nobody else can write.
+    /// Copies all pages. Calls `kept` once other writers are locked out.
     fn copy_pages(
         &self,
         source: &Connection,
@@ -462,7 +464,7 @@ impl RestorePlan {
         let backup = Backup::new(source, live).map_err(fault)?;
         let mut kept = Some(kept);
         loop {
-            // The first page alone: from then on nobody else can write.
+            // The first page alone: from then on other writers are locked out.
             let more = backup.step(if kept.is_some() { 1 } else { PAGES }).map_err(fault)?;
             let copied = backup.progress();
             let bytes = |pages: i32| u64::from(pages.unsigned_abs()) * PAGE;

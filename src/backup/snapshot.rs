@@ -14,9 +14,7 @@ use rusqlite::{Connection, ErrorCode, params};
 use crate::backup::content_digest::TableDigest;
 use crate::backup::live_database::page_size;
 use crate::backup::retention::BEFORE_RESTORE;
-use crate::backup::verify::{
-    Contents, VerificationReport, connect, file_uri, open_without_side_files, verify_file,
-};
+use crate::backup::verify::{Contents, VerificationReport, connect, open_without_side_files, verify_file};
 use crate::backup::{content_digest, expected_schema};
 use crate::db::error::{OpenError, StoreError, require_database};
 use crate::db::health::BackupRecord;
@@ -25,7 +23,7 @@ use crate::db::schema::{APPLICATION_ID, FileKind};
 use crate::db::{rollups, schema};
 use crate::domain::time::{Timestamp, file_name_time};
 use crate::fs::failpoint::failpoint;
-use crate::fs::paths::folder_of;
+use crate::fs::paths::{file_uri, folder_of};
 use crate::fs::privileges::Identity;
 use crate::fs::temp_file::TempFile;
 
@@ -133,7 +131,7 @@ pub fn snapshot(
         .map_err(SnapshotError::from)
         .and_then(|()| copy(database, target, identity, progress));
     if let Err(SnapshotError::Taken(_)) = &made {
-        // A mistake of the caller says nothing about the database's backups.
+        // A mistake of the caller is no failed backup.
         return made;
     }
     let mut record = BackupRecord::read(database);
@@ -232,7 +230,7 @@ fn source(database: &Path) -> Result<Connection, SnapshotError> {
     // Nothing is written to it. A file opened read-only loses its CHECKs, and SQLite could not copy pages into
     // tables that have them.
     let opened = match connect(database, "mode=rw").and_then(configure) {
-        // On a read-only file system nobody writes to the database.
+        // On a read-only file system there are no writers.
         Err(e) if e.sqlite_error_code() == Some(ErrorCode::CannotOpen) => {
             open_without_side_files(database).and_then(configure)
         }
@@ -400,7 +398,7 @@ mod tests {
             other => panic!("expected a failed migration, got {other:?}"),
         }
         let kept: Vec<_> = fs::read_dir(&options.backups).unwrap().flatten().collect();
-        assert_eq!(kept.len(), 1, "one backup, and no draft");
+        assert_eq!(kept.len(), 1, "one backup, and no temporary file");
         let backup = Connection::open(kept[0].path()).unwrap();
         let coffees: i64 = backup.query_row("select count(*) from coffee_logs", [], |r| r.get(0)).unwrap();
         assert_eq!(coffees, 1);

@@ -16,7 +16,7 @@ use crate::db::replace_file::is_interrupted;
 use crate::db::schema::FileKind;
 use crate::db::{rollups, schema};
 use crate::domain::time::Timestamp;
-use crate::fs::paths::with_suffix;
+use crate::fs::paths::{file_uri, with_suffix};
 
 /// Entries of a database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,7 +77,7 @@ pub fn verify_and_keep_open(path: &Path) -> (VerificationReport, Option<Connecti
         has_digests: false,
         digests: Vec::new(),
     };
-    // The log lies beside the file that a link leads to.
+    // The log is beside the target of a symbolic link.
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if let Some(reason) = header_fault(path) {
         found.reasons.push(reason);
@@ -180,28 +180,6 @@ pub fn connect(path: &Path, parameters: &str) -> rusqlite::Result<Connection> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     Connection::open_with_flags(file_uri(path, parameters), flags)
-}
-
-/// Returns the `file:` URI of a path.
-pub fn file_uri(path: &Path, parameters: &str) -> String {
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    format!("file://{}?{parameters}", percent_encoded(&absolute))
-}
-
-/// Encodes a path for a `file:` URI.
-pub fn percent_encoded(path: &Path) -> String {
-    use std::fmt::Write;
-    use std::os::unix::ffi::OsStrExt;
-    path.as_os_str().as_bytes().iter().fold(String::new(), |mut text, byte| {
-        match byte {
-            b'/' | b'.' | b'-' | b'_' => text.push(char::from(*byte)),
-            byte if byte.is_ascii_alphanumeric() => text.push(char::from(*byte)),
-            byte => {
-                let _ = write!(text, "%{byte:02X}");
-            }
-        }
-        text
-    })
 }
 
 /// Verifies the content and counts the entries.
@@ -321,7 +299,6 @@ pub fn contents(connection: &Connection) -> rusqlite::Result<Contents> {
 }
 
 fn sha256(path: &Path) -> io::Result<String> {
-    use std::fmt::Write;
     let mut file = File::open(path)?;
     let mut digest = Sha256::new();
     let mut chunk = vec![0; 1 << 18];
@@ -331,8 +308,5 @@ fn sha256(path: &Path) -> io::Result<String> {
             n => digest.update(&chunk[..n]),
         }
     }
-    Ok(digest.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    }))
+    Ok(hex::encode(digest.finalize()))
 }

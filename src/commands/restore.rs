@@ -20,7 +20,7 @@ pub struct RestoreArgs {
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
-    /// Do not ask for confirmation
+    /// Skip the confirmation prompt
     #[arg(long, short)]
     yes: bool,
 
@@ -28,7 +28,7 @@ pub struct RestoreArgs {
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
 
-    /// Move a damaged or foreign database aside and put the backup in its place
+    /// Replace a damaged or foreign database; the present file is kept under another name
     ///
     /// Works only while the server is stopped.
     #[arg(long)]
@@ -97,7 +97,7 @@ pub fn run(args: &RestoreArgs) -> Result<(), Failure> {
     let done = plan.execute(&|stage| progress::show(&bar, stage));
     bar.finish_and_clear();
     let done = done?;
-    for path in &done.aside {
+    for path in &done.kept_files {
         print(&format!("moved the old file to {}", path.display()))?;
     }
     if let Some(path) = &done.safety {
@@ -126,7 +126,7 @@ fn what_changes(args: &RestoreArgs, settings: &CommonSettings, plan: &RestorePla
     text += &row("readings", before.map(|c| grouped(c.readings)), grouped(after.readings));
     text += &row("newest entry", before.as_ref().map(newest), newest(&after));
     text += &match plan.broken() {
-        Some(why) => format!("The current file will be moved aside: {why}."),
+        Some(why) => format!("The current file will be kept under another name: {why}."),
         None if !plan.has_present() => "There is no database yet; it will be created.".to_owned(),
         None => format!("The current state will be backed up to {} first.", settings.backups.display()),
     };

@@ -28,7 +28,7 @@ const SLOW_READERS: u32 = 2;
 /// Arguments of `serve`.
 #[derive(Args, Debug)]
 pub struct ServeArgs {
-    /// Start with an empty database if the former one is lost; a leftover log is moved aside
+    /// Start with an empty database if the former one is lost; a leftover log is kept under another name
     #[arg(long)]
     new: bool,
 

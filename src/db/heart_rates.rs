@@ -366,8 +366,8 @@ fn each_correlated_row(
     let span = [start, end].map(|at| Value::from(at.micros()));
     let bound = span.into_iter().chain(words.map(|word| Value::from(word.to_owned())));
     let mut query = c.prepare_cached(match params.context {
-        Some(_) => include_str!("../../sql/readings_of_context.sql"),
-        None => include_str!("../../sql/calm_readings.sql"),
+        Some(_) => include_str!("../../sql/correlation_readings_of_context.sql"),
+        None => include_str!("../../sql/correlation_readings.sql"),
     })?;
     let mut rows = query.query(params_from_iter(bound))?;
     while let Some(row) = rows.next()? {

@@ -17,7 +17,7 @@ use crate::domain::time::Timestamp;
 const TURN: Duration = Duration::from_millis(20);
 /// Pause between two transactions for the server's writer, which retries every millisecond.
 const PAUSE: Duration = Duration::from_millis(3);
-/// Rows deleted between two looks at the clock.
+/// Rows deleted between two checks of the elapsed time.
 const STEP: u32 = 50;
 
 /// Number of entries of one kind before and after an instant.

@@ -1,6 +1,6 @@
 //! Replacement of a broken database file, which is kept under another name.
 //!
-//! The database's name always leads to a whole file, and a log never lies beside a file that it does not belong
+//! The database's name always leads to a whole file, and a log is never beside a file that it does not belong
 //! to: first the broken file gets a second name, then its log moves there, then the new file takes over the
 //! first name. A broken file with both names means that a replacement was interrupted; the next process to open
 //! the database undoes it.
@@ -81,9 +81,9 @@ pub fn make_room_for_new(database: &Path) -> Result<(), OpenError> {
     if size(database) > 0 {
         return Err(OpenError::Present(database.to_owned()));
     }
-    let aside = move_aside(database, false)
+    let kept_files = move_away(database, false)
         .map_err(|e| OpenError::File { path: database.to_owned(), why: e.to_string() })?;
-    for path in aside {
+    for path in kept_files {
         tracing::warn!("the log of the former database was kept as {}", path.display());
     }
     Ok(())
@@ -96,8 +96,8 @@ fn size(path: &Path) -> u64 {
 /// Publishes `temp` under the database's name. Keeps the present file under another name if it
 /// `is_worth_keeping`, and a log always. Returns the names of moved files; after an error nothing has changed.
 pub fn replace(database: &Path, temp: TempFile, is_worth_keeping: bool) -> io::Result<Vec<PathBuf>> {
-    let moved = move_aside(database, is_worth_keeping);
-    let done = moved.and_then(|aside| temp.publish_over(database).map(|()| aside));
+    let done = move_away(database, is_worth_keeping)
+        .and_then(|kept_files| temp.publish_over(database).map(|()| kept_files));
     if done.is_err()
         && let Err(e) = undo_interrupted(database)
     {
@@ -106,8 +106,8 @@ pub fn replace(database: &Path, temp: TempFile, is_worth_keeping: bool) -> io::R
     done
 }
 
-fn move_aside(database: &Path, is_worth_keeping: bool) -> io::Result<Vec<PathBuf>> {
-    let mut aside = Vec::new();
+fn move_away(database: &Path, is_worth_keeping: bool) -> io::Result<Vec<PathBuf>> {
+    let mut kept_files = Vec::new();
     let stem = free_name(database);
     if is_worth_keeping {
         fs::hard_link(database, &stem).map_err(|e| match e.kind() {
@@ -118,7 +118,7 @@ fn move_aside(database: &Path, is_worth_keeping: bool) -> io::Result<Vec<PathBuf
             )),
             _ => e,
         })?;
-        aside.push(stem.clone());
+        kept_files.push(stem.clone());
         sync_parent_folder(database)?;
         failpoint("restore.linked");
     }
@@ -128,14 +128,14 @@ fn move_aside(database: &Path, is_worth_keeping: bool) -> io::Result<Vec<PathBuf
         if !is_worth_keeping && (file.len() == 0 || end == "-shm") {
             fs::remove_file(&old)?;
         } else if rename_no_replace(&old, &new)? {
-            aside.push(new);
+            kept_files.push(new);
         } else {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        failpoint("restore.aside");
+        failpoint("restore.moved");
     }
     sync_parent_folder(database)?;
-    Ok(aside)
+    Ok(kept_files)
 }
 
 /// Returns a name beside the database that neither a file nor a log has.
@@ -179,25 +179,25 @@ pub fn undo_interrupted(database: &Path) -> Result<(), OpenError> {
 }
 
 /// Moves a file back beside the database. An empty log in its way holds nothing.
-fn restore_companion(aside: &Path, place: &Path) -> io::Result<()> {
-    if fs::symlink_metadata(aside).is_err() {
+fn restore_companion(moved: &Path, place: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(moved).is_err() {
         return Ok(());
     }
     if fs::symlink_metadata(place).is_ok_and(|m| m.len() == 0) {
         fs::remove_file(place)?;
     }
-    if rename_no_replace(aside, place)? {
+    if rename_no_replace(moved, place)? {
         return Ok(());
     }
     // SQLite rebuilds the index of a log.
     if place.as_os_str().as_encoded_bytes().ends_with(b"-shm") {
         fs::remove_file(place)?;
-        return fs::remove_file(aside);
+        return fs::remove_file(moved);
     }
     Err(io::Error::other(format!(
         "a replacement of this file was interrupted, and {} is in the place of {}: keep both, and move one away",
         place.display(),
-        aside.display()
+        moved.display()
     )))
 }
 

@@ -28,7 +28,7 @@ const MIGRATIONS: [&str; 4] = [
     include_str!("../../sql/0004_packed_days.sql"),
 ];
 
-/// Returns the migrations that this program knows.
+/// Returns the migrations of this program.
 ///
 /// A debug build adds one from the file that `COFFEE_TRACKER_NEXT_SCHEMA` names, so that tests can migrate a
 /// schema as a later version will.
@@ -45,7 +45,7 @@ pub fn migrations() -> &'static [&'static str] {
     &KNOWN
 }
 
-/// Returns the newest schema version that this program knows.
+/// Returns the newest schema version of this program.
 pub fn newest() -> i64 {
     i64::try_from(migrations().len()).unwrap_or(i64::MAX)
 }

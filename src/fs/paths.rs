@@ -1,6 +1,12 @@
 //! Paths next to a file.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+
+/// Bytes that are encoded in the path of a `file:` URI.
+const NOT_IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
 
 /// Returns the folder of a file; the current folder for a bare name.
 pub fn folder_of(file: &Path) -> &Path {
@@ -12,4 +18,10 @@ pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
+}
+
+/// Returns the `file:` URI of a path with query parameters, such as `mode=ro`.
+pub fn file_uri(path: &Path, parameters: &str) -> String {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    format!("file://{}?{parameters}", percent_encode(absolute.as_os_str().as_bytes(), NOT_IN_PATH))
 }

@@ -85,14 +85,14 @@ fn steps(deed: Deed) -> Vec<(&'static str, After)> {
             ("restore.begun", Old),
             ("restore.saved", Old),
             ("restore.prepared", Old),
-            ("restore.aside", Old),
+            ("restore.moved", Old),
             ("restore.done", New),
         ],
         Deed::Replace => vec![
             ("restore.begun", Old),
             ("restore.prepared", Old),
             ("restore.linked", Old),
-            ("restore.aside", Old),
+            ("restore.moved", Old),
             ("restore.done", New),
         ],
         Deed::Migration => {

@@ -38,7 +38,7 @@ fn broken(folder: &Path) -> Vec<String> {
 /// Restores with --replace and is killed when the log has been moved and the file has not.
 fn cut_off(folder: &Path) {
     let mut restore = command_in(folder, &["restore", "then.db", "--yes", "--replace"]);
-    let ended = run(restore.env("COFFEE_TRACKER_KILL_AT", "restore.aside"));
+    let ended = run(restore.env("COFFEE_TRACKER_KILL_AT", "restore.moved"));
     assert_eq!(ended.signal, Some(9), "{ended:?}");
     assert!(!folder.join("coffee.db-wal").exists() && broken(folder).len() == 2, "{:?}", names(folder));
 }

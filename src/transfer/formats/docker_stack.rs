@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use crate::db::error::{OpenError, StoreError};
 use crate::db::schema;
 use crate::domain::calendar::Zone;
 use crate::domain::entry::{DOCKER_STACK, EntryKind};
-use crate::fs::paths::with_suffix;
+use crate::fs::paths::{file_uri, with_suffix};
 use crate::transfer::formats::columns::Column;
 use crate::transfer::formats::import_row::{ImportRow, RawValue};
 use crate::transfer::formats::sink::{MAX_CONTENT, ReadError, RowPosition, Sink, SinkClosed};
@@ -241,21 +240,11 @@ impl<'c> TableReader<'c> {
 /// Returns a URI that opens the file without creating files beside it. SQLite would create a log for a database in WAL
 /// mode that has none, unless it takes the file for immutable.
 fn read_only_uri(path: &Path) -> String {
-    let mut uri = "file:".to_owned();
-    for byte in path.as_os_str().as_bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => {
-                uri.push(char::from(*byte));
-            }
-            other => uri.push_str(&format!("%{other:02X}")),
-        }
-    }
     let mut header = [0; 100];
     let is_read = File::open(path).and_then(|mut file| file.read_exact(&mut header)).is_ok();
     let is_in_wal_mode = is_read && header[18] == 2;
     let has_wal = std::fs::metadata(with_suffix(path, "-wal")).is_ok_and(|wal| wal.len() > 0);
-    uri.push_str(if is_in_wal_mode && !has_wal { "?immutable=1" } else { "?mode=ro" });
-    uri
+    file_uri(path, if is_in_wal_mode && !has_wal { "immutable=1" } else { "mode=ro" })
 }
 
 fn raw_value(value: ValueRef<'_>) -> RawValue<'_> {

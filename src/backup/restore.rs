@@ -277,7 +277,7 @@ impl RestorePlan {
         match &mut safety {
             Some(safety) => self.write_into(&prepared, state.as_ref(), safety, progress)?,
             None => {
-                kept_files = replace(&self.database, prepared, !matches!(self.live, RestoreTarget::Nothing))?
+                kept_files = replace(&self.database, prepared, !matches!(self.live, RestoreTarget::Nothing))?;
             }
         }
         failpoint("restore.done");

@@ -1,16 +1,15 @@
-//! The power fails while a backup is made: a backup that has its name is whole, and one that was
-//! announced is there.
+//! Power cuts during a backup: a published backup is complete, and a reported one exists.
 
 use std::path::{Path, PathBuf};
 
+use crate::contents::DatabaseContents;
 use crate::helpers::Server;
 use crate::recorder::Recorder;
 use crate::replay::{Cuts, cut_power};
-use crate::stored::Stored;
 use crate::trace::Span;
-use crate::traffic::{Habits, History, Traffic, send_batch};
+use crate::traffic::{History, Traffic, Workload, send_batch};
 
-/// The backups in a folder, oldest first.
+/// Returns the backups in a folder, oldest first.
 pub fn backups_in(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
     let is_backup = |path: &PathBuf| {
@@ -22,32 +21,32 @@ pub fn backups_in(folder: &Path) -> Vec<PathBuf> {
     backups
 }
 
-/// Second, kind and place within it: `coffee_YYYYMMDD_HHMMSS_2_before-restore.db` is the second one of its
-/// kind and second. A restore makes its own after all others.
+/// Sort key of a backup's name: time, kind, and number within both. `coffee_YYYYMMDD_HHMMSS_2_before-restore.db` is the
+/// second of its kind in that second. A restore makes its safety backup after all others.
 fn age_order(name: &str) -> (String, bool, u32) {
     let (second, rest) = name["coffee_".len()..].split_at(15);
     let digits: String = rest.trim_start_matches('_').chars().take_while(char::is_ascii_digit).collect();
     (second.to_owned(), rest.contains("before-restore"), digits.parse().unwrap_or(1))
 }
 
-/// Looks every backup on a disk over. They were made one after the other; each must hold what was
-/// answered before it began, and nothing that was sent after it was done. A restore into a
-/// running server may have made two more: the pages at the last moment, and their verified backup.
+/// Checks every backup on a disk. Each must contain the writes acknowledged before it started, and none that were sent after
+/// it finished. A restore into a running server may have made two more: the final pages, and their verified backup.
 ///
 /// # Errors
-/// What is wrong.
-pub fn are_whole(disk: &Path, history: &History, made: &[Span], cut: usize) -> Result<(), String> {
+/// Returns the first problem.
+pub fn check_backups(disk: &Path, history: &History, spans: &[Span], cut: usize) -> Result<(), String> {
     let found = backups_in(&disk.join("backups"));
-    let announced = made.iter().filter(|backup| backup.done < cut).count();
-    if found.len() < announced || found.len() > made.len() + 2 {
-        return Err(format!("{announced} backups were announced, and there are {found:?}"));
+    let reported = spans.iter().filter(|backup| backup.finished < cut).count();
+    if found.len() < reported || found.len() > spans.len() + 2 {
+        return Err(format!("{reported} backups were reported, found {found:?}"));
     }
-    for (path, backup) in found.iter().zip(made.iter().chain(made.last()).chain(made.last())) {
-        let stored = Stored::read(path)
-            .and_then(|stored| stored.agrees_with(history, backup.began.min(cut), backup.done.min(cut)));
-        stored.map_err(|why| format!("{}: {why}", path.display()))?;
+    for (path, backup) in found.iter().zip(spans.iter().chain(spans.last()).chain(spans.last())) {
+        let compared = DatabaseContents::read(path).and_then(|contents| {
+            contents.check_against(history, backup.started.min(cut), backup.finished.min(cut))
+        });
+        compared.map_err(|reason| format!("{}: {reason}", path.display()))?;
     }
-    // Whatever the record says, it can be read.
+    // The record of the last backup is valid JSON or missing.
     match std::fs::read(disk.join("coffee.db.backup.json")) {
         Ok(record) => serde_json::from_slice::<serde_json::Value>(&record)
             .map(drop)
@@ -62,7 +61,7 @@ fn a_power_cut_during_a_backup_leaves_a_complete_backup_or_none() {
     let server = Server::spawn(&mut recorder.server());
     let mut history = History::default();
     history.batches.push(send_batch(&mut server.client(), "b0.", 500));
-    let traffic = Traffic::start(server.address, "c", Habits::Changing);
+    let traffic = Traffic::start(server.address, "c", Workload::Mixed);
     let names = ["first", "second", "third"];
     for name in names {
         traffic.wait_for(30);
@@ -72,12 +71,12 @@ fn a_power_cut_during_a_backup_leaves_a_complete_backup_or_none() {
     history.coffees = traffic.stop();
     server.stop_cleanly();
     let trace = recorder.trace();
-    history.find_answers(&trace);
-    let made = names.map(|name| trace.command(name));
-    println!("{} coffees and {} backups", history.coffees.len(), made.len());
-    let looked_over = cut_power(&trace, Cuts::share(20), |disk, cut| {
-        Stored::read(&disk.join("coffee.db"))?.agrees_with(&history, cut, cut)?;
-        are_whole(disk, &history, &made, cut)
+    history.locate_responses(&trace);
+    let spans = names.map(|name| trace.command(name));
+    println!("{} coffees and {} backups", history.coffees.len(), spans.len());
+    let checked = cut_power(&trace, Cuts::share(20), |disk, cut| {
+        DatabaseContents::read(&disk.join("coffee.db"))?.check_against(&history, cut, cut)?;
+        check_backups(disk, &history, &spans, cut)
     });
-    looked_over.unwrap_or_else(|loss| loss.panic());
+    checked.unwrap_or_else(|failure| failure.panic());
 }

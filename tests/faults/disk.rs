@@ -1,9 +1,7 @@
-//! A disk as a trace tells it: what is certain to be on it, what is not yet, and what a power
-//! cut may make of that.
+//! Model of a disk, built from a trace: durable data, changes that are not synced yet, and the disks that a power cut could leave.
 //!
-//! Of a file, what was written before its last sync is there; of later writes any sector, and
-//! any truncation, may be there or not. A folder lists what it listed at its last sync, or at any
-//! moment since. A file without a synced name may be gone with all its contents.
+//! Writes before a file's last sync are durable; of later writes, any sector may survive, and any truncation. A folder
+//! has the entries of its last sync, or of any moment since. A file without a synced name may be lost with its contents.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
@@ -11,23 +9,23 @@ use std::path::{Path, PathBuf};
 
 use fastrand::Rng;
 
-use crate::trace::{Event, What};
+use crate::trace::{Event, EventKind};
 
-/// What a disk writes whole or not at all, bytes.
+/// Unit that a disk writes atomically, in bytes.
 const SECTOR: usize = 512;
 
-/// What becomes of what was not synced.
+/// Unsynced changes that survive a power cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
     Nothing,
     Everything,
     /// Everything in one file or folder, nothing in the others.
     OnlyOne,
-    /// Here and there a sector, a truncation, a name.
+    /// Random sectors, truncations and names.
     AnyPart,
 }
 
-/// Everything that lies on a disk, by its path below the root.
+/// Contents of every file on a disk, by path below the root.
 pub type Image<'a> = HashMap<PathBuf, Cow<'a, [u8]>>;
 
 #[derive(Clone, Copy, Debug)]
@@ -36,44 +34,45 @@ enum Change<'t> {
     Written { offset: usize, bytes: &'t [u8] },
 }
 
-/// Changes that are durable, and those that wait for a sync.
+/// Durable state of a file or folder, and the changes that wait for a sync.
 #[derive(Debug)]
-struct Synced<D, C> {
+struct SyncedState<D, C> {
     durable: D,
-    waiting: VecDeque<C>,
-    /// How many changes became durable so far.
-    done: usize,
+    pending: VecDeque<C>,
+    /// Number of changes that are durable.
+    synced: usize,
 }
 
-impl<D: Default, C> Default for Synced<D, C> {
+impl<D: Default, C> Default for SyncedState<D, C> {
     fn default() -> Self {
-        Self { durable: D::default(), waiting: VecDeque::new(), done: 0 }
+        Self { durable: D::default(), pending: VecDeque::new(), synced: 0 }
     }
 }
 
-impl<D, C> Synced<D, C> {
-    /// How many changes there were so far: a sync that begins now covers them.
-    fn seen(&self) -> usize {
-        self.done + self.waiting.len()
+impl<D, C> SyncedState<D, C> {
+    /// Returns the number of changes so far: a sync that begins now covers them.
+    fn change_count(&self) -> usize {
+        self.synced + self.pending.len()
     }
 
-    fn sync(&mut self, seen: usize, mut apply: impl FnMut(&mut D, C)) {
-        while self.done < seen {
-            let change = self.waiting.pop_front().expect("it waits");
+    /// Makes the first `count` changes durable.
+    fn sync(&mut self, count: usize, mut apply: impl FnMut(&mut D, C)) {
+        while self.synced < count {
+            let change = self.pending.pop_front().expect("an unsynced change is pending");
             apply(&mut self.durable, change);
-            self.done += 1;
+            self.synced += 1;
         }
     }
 }
 
-type Contents<'t> = Synced<Vec<u8>, Change<'t>>;
+type FileContents<'t> = SyncedState<Vec<u8>, Change<'t>>;
 type Names = Vec<(String, Node)>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Node {
-    /// Its place among the files.
+    /// Index in [`Disk::files`].
     File(usize),
-    /// Its inode.
+    /// Inode.
     Folder(u64),
 }
 
@@ -81,16 +80,16 @@ enum Node {
 #[derive(Debug)]
 pub struct Disk<'t> {
     root: u64,
-    /// Every file that ever was: a removal may be lost as well.
-    files: Vec<Contents<'t>>,
-    folders: HashMap<u64, Synced<Names, Names>>,
-    /// Which file an inode's number means now.
+    /// Every file that was ever created: a removal may be lost, too.
+    files: Vec<FileContents<'t>>,
+    folders: HashMap<u64, SyncedState<Names, Names>>,
+    /// Index of the file that an inode number currently refers to.
     by_inode: HashMap<u64, usize>,
-    /// Syncs that have begun, by thread and inode: how much they cover.
+    /// Number of changes covered by each running sync, by thread and inode.
     syncs: HashMap<(u64, u64), usize>,
 }
 
-fn put(contents: &mut Vec<u8>, change: Change<'_>) {
+fn apply_change(contents: &mut Vec<u8>, change: Change<'_>) {
     match change {
         Change::Truncated { length } => contents.resize(length, 0),
         Change::Written { offset, bytes } => {
@@ -103,89 +102,91 @@ fn put(contents: &mut Vec<u8>, change: Change<'_>) {
     }
 }
 
-/// Puts those sectors of a write that `keep` chooses.
-fn put_sectors(contents: &mut Vec<u8>, offset: usize, bytes: &[u8], mut keep: impl FnMut() -> bool) {
+/// Applies the sectors of a write that `keep` selects.
+fn apply_sectors(contents: &mut Vec<u8>, offset: usize, bytes: &[u8], mut keep: impl FnMut() -> bool) {
     let mut at = 0;
     while at < bytes.len() {
         let until = (SECTOR - (offset + at) % SECTOR + at).min(bytes.len());
         if keep() {
-            put(contents, Change::Written { offset: offset + at, bytes: &bytes[at..until] });
+            apply_change(contents, Change::Written { offset: offset + at, bytes: &bytes[at..until] });
         }
         at = until;
     }
 }
 
 impl<'t> Disk<'t> {
-    /// An empty one.
+    /// Creates an empty disk.
     pub fn new(root: u64) -> Self {
-        let folders = HashMap::from([(root, Synced::default())]);
+        let folders = HashMap::from([(root, SyncedState::default())]);
         Self { root, files: Vec::new(), folders, by_inode: HashMap::new(), syncs: HashMap::new() }
     }
 
-    /// Lets something happen to it.
-    pub fn happen(&mut self, event: &'t Event) {
+    /// Applies an event of the trace.
+    pub fn apply(&mut self, event: &'t Event) {
         let inode = event.inode;
-        match &event.what {
-            What::Born => {
+        match &event.kind {
+            EventKind::Created => {
                 self.by_inode.insert(inode, self.files.len());
-                self.files.push(Contents::default());
+                self.files.push(FileContents::default());
             }
-            What::Truncated { length } => self.change(inode, Change::Truncated { length: *length }),
-            What::Written { offset, bytes } => self.change(inode, Change::Written { offset: *offset, bytes }),
-            What::SyncBegan => {
-                let seen = match self.folders.get(&inode) {
-                    Some(folder) => folder.seen(),
-                    None => self.file(inode).seen(),
+            EventKind::Truncated { length } => self.change(inode, Change::Truncated { length: *length }),
+            EventKind::Written { offset, bytes } => {
+                self.change(inode, Change::Written { offset: *offset, bytes })
+            }
+            EventKind::SyncStarted => {
+                let count = match self.folders.get(&inode) {
+                    Some(folder) => folder.change_count(),
+                    None => self.file(inode).change_count(),
                 };
-                self.syncs.insert((event.thread, inode), seen);
+                self.syncs.insert((event.thread, inode), count);
             }
-            What::SyncEnded => {
-                // Unless its beginning was taken out of the trace.
-                let Some(seen) = self.syncs.remove(&(event.thread, inode)) else { return };
+            EventKind::SyncCompleted => {
+                // `Trace::without_syncs_of` may have removed the start alone.
+                let Some(count) = self.syncs.remove(&(event.thread, inode)) else { return };
                 match self.folders.get_mut(&inode) {
-                    Some(folder) => folder.sync(seen, |durable, names| *durable = names),
-                    None => self.file(inode).sync(seen, put),
+                    Some(folder) => folder.sync(count, |durable, names| *durable = names),
+                    None => self.file(inode).sync(count, apply_change),
                 }
             }
-            What::Listed(names) => {
+            EventKind::FolderListed(names) => {
                 let node = |inode: u64, is_folder: bool| match is_folder {
                     true => Node::Folder(inode),
                     false => Node::File(self.by_inode[&inode]),
                 };
                 let names = names.iter().map(|n| (n.name.clone(), node(n.inode, n.is_folder))).collect();
                 let folder = self.folders.entry(inode).or_default();
-                if folder.waiting.back().unwrap_or(&folder.durable) != &names {
-                    folder.waiting.push_back(names);
+                if folder.pending.back().unwrap_or(&folder.durable) != &names {
+                    folder.pending.push_back(names);
                 }
             }
-            What::Answered(_) | What::Printed(_) | What::Marked(_) => {}
+            EventKind::ResponseSent(_) | EventKind::Printed(_) | EventKind::Marker(_) => {}
         }
     }
 
-    fn file(&mut self, inode: u64) -> &mut Contents<'t> {
-        let place = self.by_inode.get(&inode).expect("the recorder saw the file being made");
-        &mut self.files[*place]
+    fn file(&mut self, inode: u64) -> &mut FileContents<'t> {
+        let index = self.by_inode.get(&inode).expect("the trace contains the creation of the file");
+        &mut self.files[*index]
     }
 
     fn change(&mut self, inode: u64, change: Change<'t>) {
-        self.file(inode).waiting.push_back(change);
+        self.file(inode).pending.push_back(change);
     }
 
-    /// Is everything durable? Then a power cut leaves one disk only.
-    pub fn is_settled(&self) -> bool {
-        self.files.iter().all(|file| file.waiting.is_empty())
-            && self.folders.values().all(|folder| folder.waiting.is_empty())
+    /// Reports whether every change is durable: then a power cut leaves only one possible disk.
+    pub fn is_fully_synced(&self) -> bool {
+        self.files.iter().all(|file| file.pending.is_empty())
+            && self.folders.values().all(|folder| folder.pending.is_empty())
     }
 
-    /// The disk after a power cut at this moment.
+    /// Returns a disk that a power cut at this moment could leave.
     pub fn after_cut(&self, keep: Keep, random: &mut Rng) -> Image<'_> {
-        let unsettled_files = (0..self.files.len()).filter(|n| !self.files[*n].waiting.is_empty());
-        let unsettled_folders = self.folders.iter().filter(|(_, folder)| !folder.waiting.is_empty());
-        let mut unsettled: Vec<Node> = unsettled_files.map(Node::File).collect();
-        unsettled.extend(unsettled_folders.map(|(inode, _)| Node::Folder(*inode)));
-        let lucky = if unsettled.is_empty() { None } else { random.choice(&unsettled).copied() };
-        let of = |node: Node| match keep {
-            Keep::OnlyOne if Some(node) == lucky => Keep::Everything,
+        let unsynced_files = (0..self.files.len()).filter(|n| !self.files[*n].pending.is_empty());
+        let unsynced_folders = self.folders.iter().filter(|(_, folder)| !folder.pending.is_empty());
+        let mut unsynced: Vec<Node> = unsynced_files.map(Node::File).collect();
+        unsynced.extend(unsynced_folders.map(|(inode, _)| Node::Folder(*inode)));
+        let survivor = if unsynced.is_empty() { None } else { random.choice(&unsynced).copied() };
+        let keep_of = |node: Node| match keep {
+            Keep::OnlyOne if Some(node) == survivor => Keep::Everything,
             Keep::OnlyOne => Keep::Nothing,
             other => other,
         };
@@ -193,17 +194,17 @@ impl<'t> Disk<'t> {
         let mut folders = vec![(PathBuf::new(), self.root)];
         while let Some((path, inode)) = folders.pop() {
             let Some(folder) = self.folders.get(&inode) else { continue };
-            let later = match of(Node::Folder(inode)) {
-                Keep::Everything => folder.waiting.len(),
-                Keep::AnyPart => random.usize(0..=folder.waiting.len()),
+            let later = match keep_of(Node::Folder(inode)) {
+                Keep::Everything => folder.pending.len(),
+                Keep::AnyPart => random.usize(0..=folder.pending.len()),
                 _ => 0,
             };
-            let names = later.checked_sub(1).map_or(&folder.durable, |n| &folder.waiting[n]);
+            let names = later.checked_sub(1).map_or(&folder.durable, |n| &folder.pending[n]);
             for (name, node) in names {
                 match node {
                     Node::Folder(inode) => folders.push((path.join(name), *inode)),
                     Node::File(n) => {
-                        image.insert(path.join(name), self.contents(*n, of(*node), random));
+                        image.insert(path.join(name), self.contents_after_cut(*n, keep_of(*node), random));
                     }
                 }
             }
@@ -211,25 +212,25 @@ impl<'t> Disk<'t> {
         image
     }
 
-    fn contents(&self, place: usize, keep: Keep, random: &mut Rng) -> Cow<'_, [u8]> {
-        let file = &self.files[place];
-        if file.waiting.is_empty() || keep == Keep::Nothing {
+    fn contents_after_cut(&self, index: usize, keep: Keep, random: &mut Rng) -> Cow<'_, [u8]> {
+        let file = &self.files[index];
+        if file.pending.is_empty() || keep == Keep::Nothing {
             return Cow::Borrowed(&file.durable);
         }
         let mut contents = file.durable.clone();
         if keep == Keep::Everything {
-            file.waiting.iter().for_each(|change| put(&mut contents, *change));
+            file.pending.iter().for_each(|change| apply_change(&mut contents, *change));
             return Cow::Owned(contents);
         }
-        // Many are lost, or few, sector by sector or write by write.
-        let likely = *random.choice(&[0.05, 0.5, 0.95]).unwrap_or(&0.5);
+        // Most, half or few of the changes survive, chosen by sector or by write.
+        let probability = *random.choice(&[0.05, 0.5, 0.95]).unwrap_or(&0.5);
         let in_sectors = random.bool();
-        for change in &file.waiting {
+        for change in &file.pending {
             match *change {
                 Change::Written { offset, bytes } if in_sectors => {
-                    put_sectors(&mut contents, offset, bytes, || random.f64() < likely);
+                    apply_sectors(&mut contents, offset, bytes, || random.f64() < probability);
                 }
-                change if random.f64() < likely => put(&mut contents, change),
+                change if random.f64() < probability => apply_change(&mut contents, change),
                 _ => {}
             }
         }
@@ -242,7 +243,7 @@ pub fn write(image: &Image<'_>, folder: &Path) {
     for (path, contents) in image {
         let target = folder.join(path);
         std::fs::create_dir_all(target.parent().unwrap()).unwrap();
-        // The log's index is shared memory, and what of it came to the disk is anybody's guess.
+        // The WAL index is shared memory: what reaches the disk is unspecified.
         let is_index = path.to_string_lossy().ends_with("-shm");
         let contents =
             if is_index { Cow::Owned(vec![0xa5; contents.len()]) } else { Cow::Borrowed(&**contents) };

@@ -1,5 +1,5 @@
-//! What a power cut may leave of the disk, over and over: the real program runs on a layer that
-//! records every write and every sync, and the disk is built again as any moment may have left it.
+//! Simulated power cuts. The real program runs with a preloaded library that records every write and every sync. From this
+//! trace, the tests build the disks that a power cut at any moment could leave, and check each of them.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,12 +16,12 @@ mod client;
 mod helpers;
 
 mod backups;
+mod contents;
 mod disk;
-mod log;
 mod recorder;
 mod replay;
 mod restores;
-mod stored;
 mod trace;
 mod traffic;
+mod wal;
 mod writes;

@@ -1,11 +1,10 @@
-/* Sits between the program and the C library (LD_PRELOAD) and writes down, in one order,
- * what happens to the files below RECORDER_FOLDER: births, writes, truncations, syncs, and
- * what each folder lists; also what goes to sockets and to standard output. The trace is
- * RECORDER_TRACE; the kernel's append is the order, across threads and processes.
+/* Preloaded library (LD_PRELOAD) that records every change below RECORDER_FOLDER in one order: file creations, writes,
+ * truncations, syncs and folder listings, and also the data sent to sockets and standard output. The records are
+ * appended to RECORDER_TRACE; appends by the kernel define the order across threads and processes.
  *
- * A write is noted after it was done and a sync when it begins and when it has ended: what is
- * noted as synced was synced. An answer is noted before it leaves: whoever has it, the
- * trace has it. Renames by bare system calls are not seen; the next listing shows them. */
+ * Writes are recorded after they succeed, and syncs when they start and when they complete: data recorded as synced was
+ * synced. Responses are recorded before they are sent: the trace contains every response that a client has received.
+ * Renames by direct system calls are not intercepted; the next listing contains them. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -46,7 +45,7 @@ static void record(char kind, uint64_t inode, uint64_t offset, const struct iove
     if (syscall(SYS_writev, trace, all, used) != (long)(sizeof head + head.length)) abort();
 }
 
-/* What happens to folders is done and noted under this lock, so that listings follow their order. */
+/* Folder changes are executed and recorded under this lock, so that listings are in the same order. */
 static void lock(void) { pthread_mutex_lock(&mutex); if (trace >= 0) flock(trace, LOCK_EX); }
 static void unlock(void) { int error = errno; if (trace >= 0) flock(trace, LOCK_UN); pthread_mutex_unlock(&mutex); errno = error; }
 
@@ -82,7 +81,7 @@ __attribute__((constructor)) static void begin(void) {
     unlock();
 }
 
-/* The folder that holds `path`, when it is one of ours. */
+/* Finds the parent folder of `path`; true if it is below RECORDER_FOLDER. */
 static int parent_of(int at, const char *path, char *parent) {
     char whole[PATH_MAX + 32];
     if (at == AT_FDCWD || path[0] == '/') snprintf(whole, sizeof whole, "%s", path);
@@ -92,8 +91,8 @@ static int parent_of(int at, const char *path, char *parent) {
     return realpath(slash ? whole : ".", parent) && is_below(parent);
 }
 
-/* What a descriptor leads to: 's' a socket, 'o' standard output, 'f' a file and 'd' a folder of ours, or 0. */
-static char leads_to(int fd, struct stat *found) {
+/* Kind of a file descriptor: 's' socket, 'o' standard output, 'f' recorded file, 'd' recorded folder, otherwise 0. */
+static char descriptor_kind(int fd, struct stat *found) {
     char link[64], path[PATH_MAX];
     int error = errno;
     char kind = 0;
@@ -115,10 +114,10 @@ static int opened(int at, const char *path, int flags, mode_t mode) {
     struct stat found;
     if (!parent_of(at, path, parent)) return (int)syscall(SYS_openat, at, path, flags, mode);
     lock();
-    int was_there = faccessat(at, path, F_OK, 0) == 0;
+    int existed = faccessat(at, path, F_OK, 0) == 0;
     int fd = (int)syscall(SYS_openat, at, path, flags, mode);
     if (fd >= 0 && fstat(fd, &found) == 0 && S_ISREG(found.st_mode)) {
-        if (!was_there) record('B', found.st_ino, 0, 0, 0, 0);
+        if (!existed) record('B', found.st_ino, 0, 0, 0, 0);
         else if (flags & O_TRUNC) record('T', found.st_ino, 0, 0, 0, 0);
     }
     if (fd >= 0) list(parent);
@@ -134,27 +133,27 @@ OPEN(open64, (const char *path, int flags, ...), AT_FDCWD)
 OPEN(openat, (int at, const char *path, int flags, ...), at)
 OPEN(openat64, (int at, const char *path, int flags, ...), at)
 
-/* Something about names: done, and the folders concerned listed, the one that gains first. */
-static int named(int to, const char *new, int from, const char *old, long call, long a, long b, long c, long d, long e) {
-    char gains[PATH_MAX], loses[PATH_MAX];
-    int in_new = parent_of(to, new, gains), in_old = old && parent_of(from, old, loses);
+/* Executes a call that changes names, and lists the affected folders, the one with the new name first. */
+static int change_names(int to, const char *new, int from, const char *old, long call, long a, long b, long c, long d, long e) {
+    char target[PATH_MAX], source[PATH_MAX];
+    int in_new = parent_of(to, new, target), in_old = old && parent_of(from, old, source);
     lock();
     int done = (int)syscall(call, a, b, c, d, e);
-    if (in_new) list(gains);
-    if (in_old && !(in_new && strcmp(gains, loses) == 0)) list(loses);
+    if (in_new) list(target);
+    if (in_old && !(in_new && strcmp(target, source) == 0)) list(source);
     unlock();
     return done;
 }
 #define P(pointer) ((long)(pointer))
-int unlinkat(int at, const char *path, int flags) { return named(at, path, 0, 0, SYS_unlinkat, at, P(path), flags, 0, 0); }
+int unlinkat(int at, const char *path, int flags) { return change_names(at, path, 0, 0, SYS_unlinkat, at, P(path), flags, 0, 0); }
 int unlink(const char *path) { return unlinkat(AT_FDCWD, path, 0); }
-int mkdir(const char *path, mode_t mode) { return named(AT_FDCWD, path, 0, 0, SYS_mkdirat, AT_FDCWD, P(path), mode, 0, 0); }
-int rename(const char *old, const char *new) { return named(AT_FDCWD, new, AT_FDCWD, old, SYS_renameat2, AT_FDCWD, P(old), AT_FDCWD, P(new), 0); }
-int link(const char *old, const char *new) { return named(AT_FDCWD, new, AT_FDCWD, old, SYS_linkat, AT_FDCWD, P(old), AT_FDCWD, P(new), 0); }
+int mkdir(const char *path, mode_t mode) { return change_names(AT_FDCWD, path, 0, 0, SYS_mkdirat, AT_FDCWD, P(path), mode, 0, 0); }
+int rename(const char *old, const char *new) { return change_names(AT_FDCWD, new, AT_FDCWD, old, SYS_renameat2, AT_FDCWD, P(old), AT_FDCWD, P(new), 0); }
+int link(const char *old, const char *new) { return change_names(AT_FDCWD, new, AT_FDCWD, old, SYS_linkat, AT_FDCWD, P(old), AT_FDCWD, P(new), 0); }
 
 static ssize_t written(int fd, const struct iovec *parts, int count, long call, long a, long b, long c, long at) {
     struct stat found;
-    char kind = leads_to(fd, &found);
+    char kind = descriptor_kind(fd, &found);
     if (kind == 's' || kind == 'o') record(kind == 's' ? 'A' : 'O', found.st_ino, (uint64_t)fd, parts, count, SIZE_MAX);
     ssize_t done = syscall(call, fd, a, b, c, 0, 0);
     if (kind == 'f' && done > 0) {
@@ -173,25 +172,25 @@ ssize_t sendmsg(int fd, const struct msghdr *m, int flags) { return written(fd, 
 int ftruncate64(int fd, off_t size) {
     struct stat found;
     int done = (int)syscall(SYS_ftruncate, fd, size);
-    if (done == 0 && leads_to(fd, &found) == 'f') record('T', found.st_ino, (uint64_t)size, 0, 0, 0);
+    if (done == 0 && descriptor_kind(fd, &found) == 'f') record('T', found.st_ino, (uint64_t)size, 0, 0, 0);
     return done;
 }
 
 static int synced(int fd, long call) {
     struct stat found;
-    char path[64], kind = leads_to(fd, &found);
-    int ours = kind == 'f' || kind == 'd';
+    char path[64], kind = descriptor_kind(fd, &found);
+    int is_recorded = kind == 'f' || kind == 'd';
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     lock();
     if (kind == 'd') list(path);
-    if (ours) record('S', found.st_ino, 0, 0, 0, 0);
+    if (is_recorded) record('S', found.st_ino, 0, 0, 0, 0);
     unlock();
     int done = (int)syscall(call, fd);
-    if (ours && done == 0) record('E', found.st_ino, 0, 0, 0, 0);
+    if (is_recorded && done == 0) record('E', found.st_ino, 0, 0, 0, 0);
     return done;
 }
 int fsync(int fd) { return synced(fd, SYS_fsync); }
 int fdatasync(int fd) { return synced(fd, SYS_fdatasync); }
 
-/* Whoever is refused these falls back on plain writes, which are seen. */
+/* Unsupported, so that callers fall back to plain writes, which are recorded. */
 ssize_t copy_file_range(int a, off_t *b, int c, off_t *d, size_t e, unsigned f) { errno = ENOSYS; return -1; }

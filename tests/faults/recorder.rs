@@ -1,4 +1,4 @@
-//! Runs the program on the recording layer, and keeps what it recorded.
+//! Runs the program with the recording library preloaded, and keeps the trace.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -11,26 +11,26 @@ use tempfile::TempDir;
 use crate::helpers::{folder, program, run, server};
 use crate::trace::{Trace, mark};
 
-/// The layer, compiled.
-fn layer() -> &'static Path {
-    static LAYER: OnceLock<PathBuf> = OnceLock::new();
-    LAYER.get_or_init(|| {
+/// Compiles `recorder.c` once and returns the path of the library.
+fn library() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/recorder.c");
-        let layer = Path::new(env!("CARGO_TARGET_TMPDIR")).join("recorder.so");
-        // Under another name first: another run may have this one loaded.
-        let fresh = layer.with_extension(format!("{}.so", std::process::id()));
+        let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join("recorder.so");
+        // Renamed when complete: another test run may have the current one loaded.
+        let temporary = library.with_extension(format!("{}.so", std::process::id()));
         let mut compiler = Command::new("cc");
-        compiler.args(["-shared", "-fPIC", "-O1", "-pthread", "-o"]).arg(&fresh).arg(source);
+        compiler.args(["-shared", "-fPIC", "-O1", "-pthread", "-o"]).arg(&temporary).arg(source);
         let compiled = compiler
             .output()
-            .unwrap_or_else(|e| panic!("this project needs a C compiler, and `cc` cannot be run: {e}"));
+            .unwrap_or_else(|e| panic!("the tests need a C compiler, but `cc` cannot be run: {e}"));
         assert!(compiled.status.success(), "cc: {}", String::from_utf8_lossy(&compiled.stderr));
-        std::fs::rename(fresh, &layer).unwrap();
-        layer
+        std::fs::rename(temporary, &library).unwrap();
+        library
     })
 }
 
-/// A folder on which everything is recorded.
+/// A folder with recorded changes.
 pub struct Recorder {
     home: TempDir,
 }
@@ -42,7 +42,7 @@ impl Recorder {
         recorder
     }
 
-    /// The folder of the program.
+    /// Returns the working directory of the program.
     pub fn folder(&self) -> PathBuf {
         self.home.path().join("disk")
     }
@@ -52,26 +52,26 @@ impl Recorder {
     }
 
     fn record(&self, mut command: Command) -> Command {
-        command.env("LD_PRELOAD", layer());
+        command.env("LD_PRELOAD", library());
         command.env("RECORDER_FOLDER", self.folder()).env("RECORDER_TRACE", self.trace_file());
         command
     }
 
-    /// The program as a server; see [`server`].
+    /// Returns a command that starts a recorded server; see [`server`].
     pub fn server(&self) -> Command {
         self.record(server(&self.folder()))
     }
 
-    /// Runs the program with these arguments on the server's database, after a mark of that name.
+    /// Writes the marker `name`, then runs the program with these arguments on the server's database.
     pub fn run(&self, name: &str, arguments: &[&str]) {
         self.mark(name);
         let mut command = program(&self.folder());
         command.args(arguments).envs([("DATABASE_URL", "coffee.db"), ("TZ", "UTC")]);
-        let ended = run(&mut self.record(command));
-        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let result = run(&mut self.record(command));
+        assert_eq!(result.code, Some(0), "{result:?}");
     }
 
-    /// Overwrites a file with zeros, as a dying disk would, and makes that durable.
+    /// Overwrites a file with zeros and syncs it, as on a failing disk.
     pub fn wipe(&self, file: &str) {
         let length = std::fs::metadata(self.folder().join(file)).unwrap().len();
         let mut dd = Command::new("dd");
@@ -80,13 +80,13 @@ impl Recorder {
         assert!(self.record(dd).output().unwrap().status.success());
     }
 
-    /// Notes in the trace that this is now.
+    /// Appends a marker to the trace.
     fn mark(&self, text: &str) {
         let mut trace: File = OpenOptions::new().append(true).create(true).open(self.trace_file()).unwrap();
         trace.write_all(&mark(text)).unwrap();
     }
 
-    /// What was recorded so far.
+    /// Parses the trace recorded so far.
     pub fn trace(&self) -> Trace {
         Trace::parse(&std::fs::read(self.trace_file()).unwrap(), &self.folder())
     }

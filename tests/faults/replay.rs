@@ -19,7 +19,7 @@ const CUTS: usize = 150;
 
 /// A disk state that fails a check.
 #[derive(Debug)]
-pub struct Loss {
+pub struct Failure {
     /// Number of events before the cut.
     pub cut: usize,
     pub keep: Keep,
@@ -27,7 +27,7 @@ pub struct Loss {
     disk: TempDir,
 }
 
-impl Loss {
+impl Failure {
     /// Fails the test and keeps the files of the disk for inspection.
     pub fn panic(self) -> ! {
         let Self { cut, keep, reason, disk } = self;
@@ -75,8 +75,8 @@ fn moments(trace: &Trace, Cuts { number, random, from }: &mut Cuts) -> Vec<usize
     let moment = |n: usize| match n % 2 {
         0 => random.usize(*from..=trace.events.len()),
         _ => {
-            let of_one = random.choice(&files).expect("the trace has events");
-            random.choice(of_one).expect("the file has events") + random.usize(0..=1)
+            let positions = random.choice(&files).expect("the trace has events");
+            random.choice(positions).expect("the file has events") + random.usize(0..=1)
         }
     };
     let mut moments: Vec<usize> = (0..*number).map(moment).collect();
@@ -91,27 +91,27 @@ pub fn cut_power(
     trace: &Trace,
     mut cuts: Cuts,
     check: impl Fn(&Path, usize) -> Result<(), String>,
-) -> Result<(), Loss> {
-    let began = Instant::now();
+) -> Result<(), Failure> {
+    let started = Instant::now();
     let mut disk = Disk::new(trace.root);
-    let (mut happened, mut disks) = (0, 0);
+    let (mut applied, mut disks) = (0, 0);
     for cut in moments(trace, &mut cuts) {
-        trace.events[happened..cut].iter().for_each(|event| disk.happen(event));
-        happened = cut;
+        trace.events[applied..cut].iter().for_each(|event| disk.apply(event));
+        applied = cut;
         let keeps = [Keep::AnyPart, Keep::Nothing, Keep::Everything, Keep::OnlyOne];
-        let different = if disk.is_settled() { 1 } else { keeps.len() };
-        for keep in keeps.into_iter().take(different) {
-            let left = folder();
-            write(&disk.after_cut(keep, &mut cuts.random), left.path());
+        let distinct = if disk.is_fully_synced() { 1 } else { keeps.len() };
+        for keep in keeps.into_iter().take(distinct) {
+            let image = folder();
+            write(&disk.after_cut(keep, &mut cuts.random), image.path());
             disks += 1;
-            check(left.path(), cut).map_err(|reason| Loss { cut, keep, reason, disk: left })?;
+            check(image.path(), cut).map_err(|reason| Failure { cut, keep, reason, disk: image })?;
         }
     }
     println!(
         "{} power cuts in {} events left {disks} disks, checked in {:.1} s",
         cuts.number,
         trace.events.len(),
-        began.elapsed().as_secs_f64()
+        started.elapsed().as_secs_f64()
     );
     Ok(())
 }

@@ -1,13 +1,13 @@
-//! A trace, as `recorder.c` writes it: what happened, in order.
+//! Parser of the traces that `recorder.c` writes.
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Bytes of a record before its payload: six numbers.
-const HEAD: usize = 48;
+/// Size of a record header: six 64-bit numbers.
+const HEADER: usize = 48;
 
-/// One entry of a folder.
+/// A folder entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name {
     pub name: String,
@@ -15,11 +15,11 @@ pub struct Name {
     pub is_folder: bool,
 }
 
-/// What happened.
+/// Kind of an event, with its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum What {
-    /// A new, empty file.
-    Born,
+pub enum EventKind {
+    /// A new, empty file was created.
+    Created,
     Truncated {
         length: usize,
     },
@@ -27,46 +27,46 @@ pub enum What {
         offset: usize,
         bytes: Vec<u8>,
     },
-    SyncBegan,
-    SyncEnded,
-    /// A folder has these entries now.
-    Listed(Vec<Name>),
-    /// About to go to a socket.
-    Answered(Vec<u8>),
-    /// About to go to standard output.
+    SyncStarted,
+    SyncCompleted,
+    /// Current entries of a folder.
+    FolderListed(Vec<Name>),
+    /// Data about to be sent to a socket.
+    ResponseSent(Vec<u8>),
+    /// Data about to be written to standard output.
     Printed(Vec<u8>),
-    /// The test's own note.
-    Marked(String),
+    /// Marker written by the test.
+    Marker(String),
 }
 
-/// Something that happened.
+/// A recorded event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     pub process: u64,
     pub thread: u64,
-    /// Of the file or folder; 0 for a mark.
+    /// Inode of the file or folder; 0 for a marker.
     pub inode: u64,
-    pub what: What,
+    pub kind: EventKind,
 }
 
-/// Everything that happened.
+/// All recorded events, in order.
 #[derive(Clone, Debug)]
 pub struct Trace {
     pub events: Vec<Event>,
-    /// Inode of the folder that was watched.
+    /// Inode of the recorded folder.
     pub root: u64,
 }
 
-/// From one event to another.
+/// Positions of the first and the last event of a command.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
-    pub began: usize,
-    pub done: usize,
+    pub started: usize,
+    pub finished: usize,
 }
 
-/// A record of the test's own.
+/// Encodes a marker as a record.
 pub fn mark(text: &str) -> Vec<u8> {
-    let mut record = Vec::with_capacity(HEAD + text.len());
+    let mut record = Vec::with_capacity(HEADER + text.len());
     for number in [u64::from(b'M'), text.len() as u64, u64::from(std::process::id()), 0, 0, 0] {
         record.extend(number.to_ne_bytes());
     }
@@ -86,46 +86,46 @@ fn names(listing: &[u8]) -> Vec<Name> {
 }
 
 impl Trace {
-    /// Reads the records of a trace that was made below `folder`.
+    /// Parses the records of a trace of `folder`.
     pub fn parse(mut records: &[u8], folder: &Path) -> Self {
         let mut events = Vec::new();
-        while let Some((head, rest)) = records.split_at_checked(HEAD) {
-            let number = |n: usize| u64::from_ne_bytes(head[n * 8..n * 8 + 8].try_into().unwrap());
+        while let Some((header, rest)) = records.split_at_checked(HEADER) {
+            let number = |n: usize| u64::from_ne_bytes(header[n * 8..n * 8 + 8].try_into().unwrap());
             let as_size = |n: usize| usize::try_from(number(n)).unwrap();
             let (payload, rest) = rest.split_at(as_size(1));
             records = rest;
-            let what = match u8::try_from(number(0)).unwrap() {
-                b'B' => What::Born,
-                b'T' => What::Truncated { length: as_size(5) },
-                b'W' => What::Written { offset: as_size(5), bytes: payload.to_vec() },
-                b'S' => What::SyncBegan,
-                b'E' => What::SyncEnded,
-                b'L' => What::Listed(names(payload)),
-                b'A' => What::Answered(payload.to_vec()),
-                b'O' => What::Printed(payload.to_vec()),
-                b'M' => What::Marked(String::from_utf8(payload.to_vec()).unwrap()),
+            let kind = match u8::try_from(number(0)).unwrap() {
+                b'B' => EventKind::Created,
+                b'T' => EventKind::Truncated { length: as_size(5) },
+                b'W' => EventKind::Written { offset: as_size(5), bytes: payload.to_vec() },
+                b'S' => EventKind::SyncStarted,
+                b'E' => EventKind::SyncCompleted,
+                b'L' => EventKind::FolderListed(names(payload)),
+                b'A' => EventKind::ResponseSent(payload.to_vec()),
+                b'O' => EventKind::Printed(payload.to_vec()),
+                b'M' => EventKind::Marker(String::from_utf8(payload.to_vec()).unwrap()),
                 other => panic!("the trace has a record of kind {other}"),
             };
-            events.push(Event { process: number(2), thread: number(3), inode: number(4), what });
+            events.push(Event { process: number(2), thread: number(3), inode: number(4), kind });
         }
-        assert!(records.is_empty(), "the trace ends within a record");
+        assert!(records.is_empty(), "the trace ends in the middle of a record");
         Self { events, root: std::fs::metadata(folder).unwrap().ino() }
     }
 
-    /// When a command began that was run under this name, and when it said that it was done.
+    /// Returns the span from the marker `name` to the first output of the command that follows it.
     pub fn command(&self, name: &str) -> Span {
-        let is_mark = |event: &Event| matches!(&event.what, What::Marked(text) if text == name);
-        let began = self.events.iter().position(is_mark).unwrap_or_else(|| panic!("no mark {name:?}"));
-        let is_print = |event: &Event| matches!(event.what, What::Printed(_));
-        let done = self.events[began..].iter().position(is_print).expect("it prints what it did");
-        Span { began, done: began + done }
+        let is_marker = |event: &Event| matches!(&event.kind, EventKind::Marker(text) if text == name);
+        let started = self.events.iter().position(is_marker).unwrap_or_else(|| panic!("no marker {name:?}"));
+        let is_print = |event: &Event| matches!(event.kind, EventKind::Printed(_));
+        let output = self.events[started..].iter().position(is_print).expect("the command prints a result");
+        Span { started, finished: started + output }
     }
 
-    /// Every well-meant answer by the request id that it carries, and where it stands.
-    pub fn answers(&self) -> HashMap<String, usize> {
-        let mut answers = HashMap::new();
+    /// Returns the position of every successful response, by request id.
+    pub fn responses(&self) -> HashMap<String, usize> {
+        let mut responses = HashMap::new();
         for (position, event) in self.events.iter().enumerate() {
-            let What::Answered(bytes) = &event.what else { continue };
+            let EventKind::ResponseSent(bytes) = &event.kind else { continue };
             let text = String::from_utf8_lossy(bytes);
             if !text.starts_with("HTTP/1.1 2") {
                 continue;
@@ -134,45 +134,44 @@ impl Trace {
                 let (name, value) = line.split_once(": ")?;
                 name.eq_ignore_ascii_case("X-Request-ID").then(|| value.to_owned())
             });
-            answers.insert(id.expect("every answer has an id"), position);
+            responses.insert(id.expect("every response has an id"), position);
         }
-        answers
+        responses
     }
 
-    /// The same without the syncs of a file since the event `from`, as if the program had never
-    /// asked for them.
+    /// Returns the trace without the syncs of a file since the event `from`, as if the program had not requested them.
     pub fn without_syncs_of(&self, name: &str, from: usize) -> Self {
-        let mut here = Whereabouts::new(name);
-        let is_sync = |event: &Event| matches!(event.what, What::SyncBegan | What::SyncEnded);
+        let mut tracker = NameTracker::new(name);
+        let is_sync = |event: &Event| matches!(event.kind, EventKind::SyncStarted | EventKind::SyncCompleted);
         let mut kept = self.events.clone();
         let mut position = 0;
         kept.retain(|event| {
             position += 1;
-            !(here.is_it(event) && is_sync(event) && position > from)
+            !(tracker.matches(event) && is_sync(event) && position > from)
         });
         Self { events: kept, root: self.root }
     }
 
-    /// What happened to a file, with the places where it did.
+    /// Returns the events of a file with their positions.
     pub fn events_of<'t>(&'t self, name: &str) -> Vec<(usize, &'t Event)> {
-        let mut here = Whereabouts::new(name);
-        self.events.iter().enumerate().filter(|(_, event)| here.is_it(event)).collect()
+        let mut tracker = NameTracker::new(name);
+        self.events.iter().enumerate().filter(|(_, event)| tracker.matches(event)).collect()
     }
 }
 
-/// Follows a file's name from inode to inode.
-struct Whereabouts<'n> {
+/// Tracks the inode that a file name refers to.
+struct NameTracker<'n> {
     name: &'n str,
     inode: Option<u64>,
 }
 
-impl<'n> Whereabouts<'n> {
+impl<'n> NameTracker<'n> {
     fn new(name: &'n str) -> Self {
         Self { name, inode: None }
     }
 
-    fn is_it(&mut self, event: &Event) -> bool {
-        if let What::Listed(names) = &event.what
+    fn matches(&mut self, event: &Event) -> bool {
+        if let EventKind::FolderListed(names) = &event.kind
             && let Some(found) = names.iter().find(|entry| entry.name == self.name)
         {
             self.inode = Some(found.inode);

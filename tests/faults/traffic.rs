@@ -1,4 +1,4 @@
-//! Eight clients at full speed, and the account of what each of them sent.
+//! Eight clients that write at full speed, and a record of every request.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,40 +11,40 @@ use crate::trace::Trace;
 
 const CLIENTS: usize = 8;
 
-/// Something sent about a coffee.
+/// A request that changes a coffee.
 #[derive(Clone, Debug)]
-pub struct Step {
-    /// The request's id, which its answer carries.
+pub struct WriteStep {
+    /// Request id, also in the response.
     pub request: String,
-    /// The notes and the dose of the coffee afterwards; `None` when it is deleted.
-    pub leaves: Option<(String, f64)>,
-    /// Where its answer stands in the trace: after so many events.
-    pub answered: usize,
+    /// Notes and dose of the coffee afterwards; `None` when it is deleted.
+    pub result: Option<(String, f64)>,
+    /// Position of the response in the trace.
+    pub response_at: usize,
 }
 
-/// One coffee's life.
+/// A coffee and the requests that changed it.
 #[derive(Clone, Debug)]
 pub struct Coffee {
-    /// Like no other; its notes begin with it.
+    /// Unique prefix of its notes.
     pub name: String,
-    /// Was it sent under an Idempotency-Key, its name?
+    /// Whether it was sent with an Idempotency-Key: its name.
     pub keyed: bool,
-    /// In order; each was sent when the one before was answered.
-    pub steps: Vec<Step>,
+    /// In order; each was sent after the response to the previous one.
+    pub steps: Vec<WriteStep>,
 }
 
-/// Readings sent together.
+/// Readings sent in one request.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// The notes of each of them.
+    /// Notes of every reading.
     pub name: String,
     pub readings: usize,
     pub request: String,
-    /// See [`Step::answered`].
-    pub answered: usize,
+    /// See [`WriteStep::response_at`].
+    pub response_at: usize,
 }
 
-/// Everything that was sent.
+/// All requests.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     pub coffees: Vec<Coffee>,
@@ -52,42 +52,42 @@ pub struct History {
 }
 
 impl History {
-    /// Learns from a trace where each answer stands.
-    pub fn find_answers(&mut self, trace: &Trace) {
-        let answers = trace.answers();
+    /// Finds the position of every response in a trace.
+    pub fn locate_responses(&mut self, trace: &Trace) {
+        let responses = trace.responses();
         for step in self.coffees.iter_mut().flat_map(|coffee| &mut coffee.steps) {
-            step.answered = answers[&step.request];
+            step.response_at = responses[&step.request];
         }
         for batch in &mut self.batches {
-            batch.answered = answers[&batch.request];
+            batch.response_at = responses[&batch.request];
         }
     }
 
-    fn answers(&self) -> impl Iterator<Item = usize> {
-        self.coffees.iter().flat_map(|coffee| &coffee.steps).map(|step| step.answered)
+    fn response_positions(&self) -> impl Iterator<Item = usize> {
+        self.coffees.iter().flat_map(|coffee| &coffee.steps).map(|step| step.response_at)
     }
 
-    /// Where the first answer about a coffee stands.
-    pub fn first_answer(&self) -> usize {
-        self.answers().min().expect("there are answers")
+    /// Returns the position of the first response about a coffee.
+    pub fn first_response(&self) -> usize {
+        self.response_positions().min().expect("there are responses")
     }
 
-    /// Where the last one does.
-    pub fn last_answer(&self) -> usize {
-        self.answers().max().expect("there are answers")
+    /// Returns the position of the last response about a coffee.
+    pub fn last_response(&self) -> usize {
+        self.response_positions().max().expect("there are responses")
     }
 }
 
-/// What the clients do.
+/// Kinds of requests that the clients send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Habits {
-    /// Some coffees are corrected, some deleted.
-    Changing,
-    /// Nothing but new coffees: a restore may give their ids to others.
-    OnlyNew,
+pub enum Workload {
+    /// Inserts, updates and deletions.
+    Mixed,
+    /// Inserts only: after a restore, the id of a coffee may belong to another one.
+    InsertsOnly,
 }
 
-/// Clients at work.
+/// Clients that send requests until they are stopped.
 pub struct Traffic {
     stop: Arc<AtomicBool>,
     logged: Arc<AtomicUsize>,
@@ -95,8 +95,8 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Starts them; what they write begins with `name`.
-    pub fn start(address: SocketAddr, name: &str, habits: Habits) -> Self {
+    /// Starts the clients; their notes begin with `name`.
+    pub fn start(address: SocketAddr, name: &str, workload: Workload) -> Self {
         let (stop, logged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let client = |n: usize| {
             let (stop, logged, name) = (Arc::clone(&stop), Arc::clone(&logged), format!("{name}{n}"));
@@ -104,7 +104,7 @@ impl Traffic {
                 let mut client = Client::connect(address);
                 let mut coffees = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
-                    coffees.push(live(&mut client, &name, coffees.len(), habits));
+                    coffees.push(write_coffee(&mut client, &name, coffees.len(), workload));
                     logged.fetch_add(1, Ordering::Relaxed);
                 }
                 coffees
@@ -114,50 +114,50 @@ impl Traffic {
         Self { stop, logged, clients }
     }
 
-    /// Waits until so many more coffees have lived their life.
+    /// Waits until `more` further coffees are complete.
     pub fn wait_for(&self, more: usize) {
         let until = self.logged.load(Ordering::Relaxed) + more;
-        wait_until("the clients got so far", || self.logged.load(Ordering::Relaxed) >= until);
+        wait_until("the clients have written enough", || self.logged.load(Ordering::Relaxed) >= until);
     }
 
-    /// Lets them finish.
+    /// Stops the clients after their current coffee.
     pub fn stop(self) -> Vec<Coffee> {
         self.stop.store(true, Ordering::Relaxed);
-        self.clients.into_iter().flat_map(|client| client.join().expect("a client went on")).collect()
+        self.clients.into_iter().flat_map(|client| client.join().expect("every client succeeds")).collect()
     }
 }
 
-/// One coffee: logged, perhaps corrected, perhaps deleted.
-fn live(client: &mut Client, client_name: &str, n: usize, habits: Habits) -> Coffee {
+/// Logs a coffee and, depending on the workload, updates or deletes it.
+fn write_coffee(client: &mut Client, client_name: &str, n: usize, workload: Workload) -> Coffee {
     let name = format!("{client_name}-{n:05}.");
     let keyed = n.is_multiple_of(4);
     let mut steps = Vec::new();
-    let mut send = |method: &str, path: &str, what: &str, leaves: Option<(String, f64)>| {
-        let request = format!("{name}{what}");
+    let mut send = |method: &str, path: &str, suffix: &str, result: Option<(String, f64)>| {
+        let request = format!("{name}{suffix}");
         let key =
             if keyed && method == "POST" { format!("Idempotency-Key: {name}\r\n") } else { String::new() };
-        let body = leaves.as_ref().map_or(String::new(), |(notes, mg)| {
+        let body = result.as_ref().map_or(String::new(), |(notes, mg)| {
             format!(r#"{{"caffeine_mg": {mg}, "coffee_type": "espresso", "notes": "{notes}"}}"#)
         });
-        let more = format!("X-Request-ID: {request}\r\n{key}");
-        let answer = client.try_request(method, path, &more, &body).expect("the server answers");
-        assert!(matches!(answer.status, 200 | 201), "{answer:?}");
-        steps.push(Step { request, leaves, answered: usize::MAX });
-        answer.json()["id"].as_i64().expect("an id")
+        let headers = format!("X-Request-ID: {request}\r\n{key}");
+        let response = client.try_request(method, path, &headers, &body).expect("the server responds");
+        assert!(matches!(response.status, 200 | 201), "{response:?}");
+        steps.push(WriteStep { request, result, response_at: usize::MAX });
+        response.json()["id"].as_i64().expect("an id")
     };
     let id = send("POST", "/coffee/", "post", Some((format!("{name} first"), 42.0)));
-    if habits == Habits::Changing && n % 3 == 1 {
+    if workload == Workload::Mixed && n % 3 == 1 {
         send("PATCH", &format!("/coffee/{id}"), "patch", Some((format!("{name} again"), 77.0)));
     }
-    if habits == Habits::Changing && n % 5 == 2 {
+    if workload == Workload::Mixed && n % 5 == 2 {
         send("DELETE", &format!("/coffee/{id}"), "delete", None);
     }
     Coffee { name, keyed, steps }
 }
 
-/// Sends a batch of readings; `name` is like no other.
+/// Sends a batch of readings with the unique notes `name`.
 pub fn send_batch(client: &mut Client, name: &str, readings: usize) -> Batch {
-    // Scattered over the years, so that every batch touches many pages.
+    // Spread over 20 years, so that every batch changes many pages.
     let reading = |n: usize| {
         let (year, month, day) = (2000 + n % 20, n % 12 + 1, n % 28 + 1);
         format!(
@@ -167,10 +167,10 @@ pub fn send_batch(client: &mut Client, name: &str, readings: usize) -> Batch {
     };
     let body = format!(r#"{{"readings": [{}]}}"#, (0..readings).map(reading).collect::<Vec<_>>().join(","));
     let request = format!("{name}batch");
-    let answer =
+    let response =
         client.try_request("POST", "/heartrate/batch", &format!("X-Request-ID: {request}\r\n"), &body);
-    let answer = answer.expect("the server answers");
-    assert_eq!(answer.status, 201, "{answer:?}");
-    let inserted = answer.json()["inserted"].as_u64().and_then(|n| n.try_into().ok()).expect("a number");
-    Batch { name: name.to_owned(), readings: inserted, request, answered: usize::MAX }
+    let response = response.expect("the server responds");
+    assert_eq!(response.status, 201, "{response:?}");
+    let inserted = response.json()["inserted"].as_u64().and_then(|n| n.try_into().ok()).expect("a number");
+    Batch { name: name.to_owned(), readings: inserted, request, response_at: usize::MAX }
 }

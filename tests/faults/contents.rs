@@ -1,4 +1,4 @@
-//! What a disk holds after a power cut, and whether that agrees with what was sent and answered.
+//! Database contents after a power cut, and their comparison with the acknowledged writes.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -11,14 +11,14 @@ use rusqlite::{Connection, OpenFlags, Row};
 
 use crate::traffic::{Coffee, History};
 
-/// What a database holds.
+/// Contents of a database.
 #[derive(Debug, Default)]
-pub struct Stored {
-    /// Notes and dose by the coffee's name.
+pub struct DatabaseContents {
+    /// Notes and dose, by the coffee's name.
     coffees: HashMap<String, Vec<(String, f64)>>,
-    /// How often there is each Idempotency-Key.
+    /// Number of entries per Idempotency-Key.
     keys: HashMap<String, usize>,
-    /// How many readings have these notes.
+    /// Number of readings, by their notes.
     readings: HashMap<String, usize>,
 }
 
@@ -32,26 +32,25 @@ fn all<T>(
     rows.map_err(|e| format!("{query}: {e}"))
 }
 
-impl Stored {
-    /// Opens a database as the program does after a crash, looks it over and reads it. A file
-    /// that is not there, or without tables, holds nothing.
+impl DatabaseContents {
+    /// Opens a database as after a crash, checks its integrity and reads it. A missing file, or one without tables, is empty.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Fails when the database cannot be opened or is damaged.
     pub fn read(path: &Path) -> Result<Self, String> {
         if !path.exists() {
             return Ok(Self::default());
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(|e| e.to_string())?;
-        // The files are looked into and thrown away: nothing need be made durable.
-        let quickly = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
-        quickly
+        // The files are discarded afterwards: nothing has to be durable.
+        let configured = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        configured
             .and_then(|_| connection.pragma_update(None, "synchronous", "OFF"))
             .map_err(|e| e.to_string())?;
         let verdict = all(&connection, "pragma integrity_check(3)", |row| row.get::<_, String>(0))?;
         if verdict != ["ok"] {
-            return Err(format!("it is damaged: {}", verdict.join("; ")));
+            return Err(format!("the database is damaged: {}", verdict.join("; ")));
         }
         let tables = all(&connection, "select name from sqlite_schema", |row| row.get::<_, String>(0))?;
         if tables.is_empty() {
@@ -70,58 +69,57 @@ impl Stored {
         Ok(Self { coffees, keys: keys.into_iter().collect(), readings: readings.into_iter().collect() })
     }
 
-    /// Compares it with what was sent. Of each coffee, the steps that were answered before `from`
-    /// must be done; at most one more may be than were answered before `until`; and there is
-    /// nothing else.
+    /// Compares the contents with the requests.
+    ///
+    /// Each coffee must have every change acknowledged before `from`, and at most one more than those acknowledged before
+    /// `until`. Nothing else may exist.
     ///
     /// # Errors
-    /// The first difference.
-    pub fn agrees_with(&self, history: &History, from: usize, until: usize) -> Result<(), String> {
+    /// Returns the first difference.
+    pub fn check_against(&self, history: &History, from: usize, until: usize) -> Result<(), String> {
         for coffee in &history.coffees {
-            self.agrees_with_coffee(coffee, from, until)?;
+            self.check_coffee(coffee, from, until)?;
         }
         for batch in &history.batches {
-            let there = self.readings.get(&batch.name).copied().unwrap_or(0);
-            if there != batch.readings && (there != 0 || batch.answered < from) {
-                return Err(format!("of {batch:?} {there} readings are there"));
+            let found = self.readings.get(&batch.name).copied().unwrap_or(0);
+            if found != batch.readings && (found != 0 || batch.response_at < from) {
+                return Err(format!("{batch:?}: found {found} readings"));
             }
         }
         let coffees: HashSet<&str> = history.coffees.iter().map(|coffee| coffee.name.as_str()).collect();
         let batches: HashSet<&str> = history.batches.iter().map(|batch| batch.name.as_str()).collect();
         let mut names = self.coffees.keys().chain(self.keys.keys());
-        let stranger = names.find(|name| !coffees.contains(name.as_str()));
-        let stranger =
-            stranger.or_else(|| self.readings.keys().find(|name| !batches.contains(name.as_str())));
-        stranger.map_or(Ok(()), |name| Err(format!("{name} should not be there")))
+        let unexpected = names.find(|name| !coffees.contains(name.as_str()));
+        let unexpected =
+            unexpected.or_else(|| self.readings.keys().find(|name| !batches.contains(name.as_str())));
+        unexpected.map_or(Ok(()), |name| Err(format!("{name} must not exist")))
     }
 
-    fn agrees_with_coffee(&self, coffee: &Coffee, from: usize, until: usize) -> Result<(), String> {
-        let there = self.coffees.get(&coffee.name).map_or(&[][..], Vec::as_slice);
-        let answered = |before: usize| coffee.steps.iter().take_while(|step| step.answered < before).count();
-        let after = |steps: usize| match steps.checked_sub(1).and_then(|n| coffee.steps[n].leaves.as_ref()) {
+    fn check_coffee(&self, coffee: &Coffee, from: usize, until: usize) -> Result<(), String> {
+        let found = self.coffees.get(&coffee.name).map_or(&[][..], Vec::as_slice);
+        let acknowledged =
+            |before: usize| coffee.steps.iter().take_while(|step| step.response_at < before).count();
+        let after = |steps: usize| match steps.checked_sub(1).and_then(|n| coffee.steps[n].result.as_ref()) {
             Some(left) => std::slice::from_ref(left),
             None => &[],
         };
-        let (least, most) = (answered(from), (answered(until) + 1).min(coffee.steps.len()));
-        if !(least..=most).any(|steps| there == after(steps)) {
-            return Err(format!("{coffee:?}: {least} steps must be done, and {there:?} is there"));
+        let (least, most) = (acknowledged(from), (acknowledged(until) + 1).min(coffee.steps.len()));
+        if !(least..=most).any(|steps| found == after(steps)) {
+            return Err(format!("{coffee:?}: expected at least {least} steps, found {found:?}"));
         }
         let keys = self.keys.get(&coffee.name).copied().unwrap_or(0);
-        let is_logged = least > 0 || !there.is_empty();
-        // A deleted coffee leaves its key; that its deletion is all there is to see leaves both open.
-        let fits = if coffee.keyed { keys == 1 || !is_logged && keys == 0 } else { keys == 0 };
-        if !fits {
-            return Err(format!("{coffee:?}: {least} steps must be done, and there are {keys} keys"));
+        let is_logged = least > 0 || !found.is_empty();
+        // The key of a deleted coffee remains. Without a coffee, the insert may be missing altogether: both are allowed.
+        let keys_match = if coffee.keyed { keys == 1 || !is_logged && keys == 0 } else { keys == 0 };
+        if !keys_match {
+            return Err(format!("{coffee:?}: expected at least {least} steps, found {keys} keys"));
         }
         Ok(())
     }
 }
 
-/// Lets the program's own store open what is left and close it again.
-///
-/// # Errors
-/// Why it does not open.
-pub fn reopens(folder: &Path) -> Result<(), String> {
+/// Opens the database with the program's own store and closes it.
+pub fn check_reopen(folder: &Path) -> Result<(), String> {
     let options = Options {
         path: folder.join("coffee.db"),
         backups: folder.join("backups"),

@@ -15,9 +15,6 @@ pub mod open;
 pub mod open_files;
 pub mod packed_days;
 pub mod prune;
-#[cfg(test)]
-#[expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
-mod query_plans;
 pub mod read_only_session;
 pub mod reading_rows;
 pub mod recount;

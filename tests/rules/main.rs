@@ -10,6 +10,7 @@
 mod documents;
 mod layers;
 mod pages;
+mod query_plans;
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -7,16 +7,15 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use coffee_tracker::db::schema;
+use coffee_tracker::db::schema::Role;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
-
-use crate::db::schema;
-use crate::db::schema::Role;
 
 /// The file of the recorded plans; see [`as_text`].
 const RECORDED: &str = "tests/data/plans.txt";
 
-/// StatementList that may read a whole table or index, by their beginnings, each with its reason.
+/// Statements that may read a whole table or index, by their beginnings, each with its reason.
 const WHOLE_TABLE: &[(&str, &str)] = &[
     ("select 'coffee_logs', count(*) from coffee_logs where not (", "verification reads every row"),
     ("select coalesce(sum(count), 0) from heart_rate_blocks", "verification adds up every count"),
@@ -223,7 +222,7 @@ fn statements() -> StatementList {
         if name.ends_with(".rs") {
             let code = text.split("\nmod tests {").next().unwrap();
             // The import reads the tables of another program.
-            if !name.ends_with("plans.rs") && !name.ends_with("docker_stack.rs") {
+            if !name.ends_with("docker_stack.rs") {
                 literals(code).iter().for_each(|literal| split(literal, &mut of_file));
             }
         } else if !name.starts_with("sql/000") {

@@ -1,4 +1,4 @@
-//! ContentVersion of the database file that a restore writes to.
+//! Inspection of the database file that a restore writes to.
 
 use std::fs;
 use std::path::Path;
@@ -40,7 +40,7 @@ pub fn inspect_target(database: &Path) -> Result<RestoreTarget, OpenError> {
         },
     );
     match looked {
-        Err(e) if e.is_of_the_file() => Ok(RestoreTarget::Broken(e.to_string())),
+        Err(e) if e.is_of_the_file() => Ok(RestoreTarget::Broken(e.cause())),
         looked => looked,
     }
 }

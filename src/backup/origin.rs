@@ -26,10 +26,12 @@ pub enum BackupOrigin {
 impl BackupOrigin {
     /// Reads the origin of the backup at `path`, a regular file without writers.
     pub fn read(path: &Path) -> Self {
-        match open_unchanging(path).and_then(|backup| origin(&backup)) {
-            Ok(origin) => origin,
-            Err(_) => Self::Unreadable,
-        }
+        open_unchanging(path).map_or(Self::Unreadable, |backup| Self::of(&backup))
+    }
+
+    /// Reads the origin of an open backup.
+    pub fn of(backup: &Connection) -> Self {
+        origin(backup).unwrap_or(Self::Unreadable)
     }
 }
 

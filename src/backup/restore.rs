@@ -27,7 +27,7 @@ use crate::backup::snapshot::{
 use crate::backup::verify::{Contents, VerificationReport, verify_and_keep_open, verify_file};
 use crate::db::database_id::DatabaseId;
 use crate::db::error::{OpenError, StoreError};
-use crate::db::lock_file::{Lock, MaintenanceLock};
+use crate::db::lock_file::{Lock, MaintenanceLock, recorded_id};
 use crate::db::replace_file::{ensure_log_belongs, replace, undo_interrupted};
 use crate::db::store::make_folder;
 use crate::db::{rollups, schema};
@@ -101,7 +101,7 @@ impl RestoreError {
     }
 }
 
-/// ContentVersion that the live database keeps through a restore.
+/// State that the live database keeps through a restore.
 struct PreservedState {
     /// Last ids by table: ids are never given twice, not even those of entries after the backup.
     last_ids: Vec<(String, i64)>,
@@ -130,6 +130,8 @@ pub struct RestorePlan {
     /// Connection to the verified file; a file that gets its name later is not read.
     source: Connection,
     origin: BackupOrigin,
+    /// Id in the lock file, which a broken database keeps.
+    recorded_id: Option<DatabaseId>,
     database: PathBuf,
     backups: PathBuf,
     identity: Identity,
@@ -186,7 +188,8 @@ impl RestorePlan {
             return Err(RestoreError::OtherVersion { path, found, known });
         }
         let this = Self {
-            origin: identity.as_caller(|| BackupOrigin::read(file))?,
+            origin: BackupOrigin::of(&source),
+            recorded_id: recorded_id(database),
             file: found,
             source,
             database: database.to_owned(),
@@ -220,18 +223,24 @@ impl RestorePlan {
 
     /// Reports whether the backup is known to be of another database.
     pub fn is_foreign(&self) -> bool {
-        match (&self.live, &self.origin) {
-            (RestoreTarget::Ours { id: Some(present), .. }, BackupOrigin::Known(id)) => present != id,
+        match (self.own_id(), &self.origin) {
+            (Some(own), BackupOrigin::Known(id)) => own != id,
             _ => false,
+        }
+    }
+
+    /// Returns the id of the database; of a broken one, the id in its lock file.
+    fn own_id(&self) -> Option<&DatabaseId> {
+        match &self.live {
+            RestoreTarget::Ours { id, .. } => id.as_ref(),
+            RestoreTarget::Broken(_) => self.recorded_id.as_ref(),
+            RestoreTarget::Nothing => None,
         }
     }
 
     /// Reports whether the database has an id and the backup has none.
     pub fn is_of_unknown_origin(&self) -> bool {
-        matches!(
-            (&self.live, &self.origin),
-            (RestoreTarget::Ours { id: Some(_), .. }, BackupOrigin::Unmarked)
-        )
+        self.own_id().is_some() && self.origin == BackupOrigin::Unmarked
     }
 
     /// Reports whether a server runs.
@@ -292,7 +301,11 @@ impl RestorePlan {
         let target = BackupTarget::Safety(self.backups.clone());
         match snapshot(&self.database, &target, &self.identity, progress) {
             Ok(made) => Ok(Some(made.path)),
-            Err(e @ (SnapshotError::Unsound(_) | SnapshotError::Copy(StoreError::Corrupt(_)))) => {
+            Err(SnapshotError::Open(e)) if e.is_of_the_file() => {
+                self.replacing(e.cause())?;
+                Ok(None)
+            }
+            Err(e @ SnapshotError::Unsound(_)) => {
                 self.replacing(format!("the present state cannot be backed up ({e})"))?;
                 Ok(None)
             }
@@ -331,6 +344,9 @@ impl RestorePlan {
         if !self.file.differing_rollups.is_empty() {
             let counted = copy.transaction().map_err(fault)?;
             rollups::recount(&counted).and_then(|()| counted.commit()).map_err(fault)?;
+        }
+        if !is_to_be_written && let Some(id) = self.own_id() {
+            id.put_into(&copy).map_err(fault)?;
         }
         copy.close().map_err(|(_, e)| fault(e))?;
         temp.file().sync_all()?;
@@ -405,7 +421,7 @@ impl RestorePlan {
         failpoint("restore.written");
         checkpoint_live(&live, self.is_served());
         if let Some(last) = last {
-            self.finish_safety(safety, last)?;
+            self.finish_safety(safety, last);
         }
         Ok(())
     }
@@ -415,22 +431,22 @@ impl RestorePlan {
     }
 
     /// Makes a verified backup of the page copy, which holds the last state before the restore, and removes the
-    /// page copy and the earlier backup afterwards.
-    fn finish_safety(&self, safety: &mut PathBuf, last: PathBuf) -> Result<(), RestoreError> {
+    /// page copy and the earlier backup afterwards. Failures are logged: the restore is complete.
+    fn finish_safety(&self, safety: &mut PathBuf, last: PathBuf) {
         let target = BackupTarget::Safety(self.backups.clone());
         let first = safety.clone();
         match copy(&last, &target, &self.identity, &no_progress) {
             Ok(made) => {
                 *safety = made.path;
-                self.remove(&last)?;
-                self.remove(&first)?;
+                self.remove(&last);
+                self.remove(&first);
             }
             // Possibly no space for another: a sound page copy serves as well.
             Err(e) => {
                 *safety = last;
-                let found = self.identity.as_caller(|| verify_file(safety))?;
-                if found.is_sound() {
-                    self.remove(&first)?;
+                let found = self.identity.as_caller(|| verify_file(safety));
+                if found.is_ok_and(|found| found.is_sound()) {
+                    self.remove(&first);
                 } else {
                     tracing::warn!(
                         "{} did not pass its check ({e}): {} holds the state of shortly before",
@@ -441,15 +457,15 @@ impl RestorePlan {
             }
         }
         failpoint("restore.saved.anew");
-        Ok(())
     }
 
-    /// Removes a backup that another one contains. A failure does no harm.
-    fn remove(&self, backup: &Path) -> Result<(), RestoreError> {
-        if fs::remove_file(backup).is_err() {
-            drop(self.identity.as_caller(|| fs::remove_file(backup))?);
+    /// Removes a backup whose content another one includes.
+    fn remove(&self, backup: &Path) {
+        let is_removed =
+            fs::remove_file(backup).is_ok() || self.identity.as_caller(|| fs::remove_file(backup)).is_ok();
+        if !is_removed {
+            tracing::warn!("{} is no longer needed, but cannot be removed", backup.display());
         }
-        Ok(())
     }
 
     /// Copies all pages. Calls `kept` once other writers are locked out.

@@ -24,11 +24,11 @@ pub struct RestoreArgs {
     #[arg(long, short)]
     yes: bool,
 
-    /// Show what would change without changing anything
+    /// Show what would change without changing the database
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
 
-    /// Replace a damaged or foreign database; the present file is kept under another name
+    /// Replace a file that is damaged or not a usable database; it is kept under another name
     ///
     /// Works only while the server is stopped.
     #[arg(long)]
@@ -126,18 +126,21 @@ fn what_changes(args: &RestoreArgs, settings: &CommonSettings, plan: &RestorePla
     text += &row("readings", before.map(|c| grouped(c.readings)), grouped(after.readings));
     text += &row("newest entry", before.as_ref().map(newest), newest(&after));
     text += &match plan.broken() {
-        Some(why) => format!("The current file will be kept under another name: {why}."),
+        Some(why) => format!(
+            "The current file cannot be used ({why}). It will be renamed to {}.broken-TIME.",
+            settings.database.display()
+        ),
         None if !plan.has_present() => "There is no database yet; it will be created.".to_owned(),
         None => format!("The current state will be backed up to {} first.", settings.backups.display()),
     };
+    if plan.is_served() {
+        text += " The server keeps running; writes wait until the restore is complete.";
+    }
     if plan.is_foreign() {
         text +=
             "\nWARNING: this is a backup of another database. Its entries will replace all current entries.";
     } else if plan.is_of_unknown_origin() {
         text += "\nThe backup was made by an older version and has no database id: make sure that it is of this database.";
-    }
-    if plan.is_served() {
-        text += " The server keeps running; writes wait until the restore is complete.";
     }
     text
 }

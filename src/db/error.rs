@@ -172,6 +172,14 @@ impl OpenError {
         }
     }
 
+    /// Returns the cause without the advice on what to do.
+    pub fn cause(&self) -> String {
+        match self {
+            Self::Damaged { path, why } => format!("{} is damaged ({why})", path.display()),
+            other => other.to_string(),
+        }
+    }
+
     /// Reports whether the file itself is the cause, so that replacing it would help.
     pub fn is_of_the_file(&self) -> bool {
         matches!(

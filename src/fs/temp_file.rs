@@ -1,4 +1,4 @@
-//! Temporary files that are published atomically, named `.coffee-PID.tmp`.
+//! Temporary files that are published atomically, named `.coffee-PID-N.tmp`.
 //!
 //! The creator holds a lock on its file. A file whose lock is free was left behind by a process that was
 //! killed; the next one to work in that folder removes it.

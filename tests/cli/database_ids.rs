@@ -116,6 +116,24 @@ fn restoring_a_backup_of_another_database_requires_force_and_keeps_the_id() {
 }
 
 #[test]
+fn replacing_a_damaged_database_with_a_backup_of_another_requires_force_and_keeps_the_id() {
+    let place = two_databases();
+    let coffee = place.path().join("coffee.db");
+    Server::start(place.path()).stop_cleanly();
+    let id = id_of(&coffee);
+    assert_eq!(on_other(place.path(), &["backup", "--to", "foreign.db"]).code, Some(0));
+    fs::write(&coffee, "espresso, flat white, ristretto\n".repeat(1000)).unwrap();
+
+    let refused = run_in(place.path(), &["restore", "foreign.db", "--replace", "--yes"]);
+    assert_says(&refused, 1, "foreign.db is not a backup of coffee.db but of another database: add --force");
+    let shown = run_ok(place.path(), &["restore", "foreign.db", "--replace", "--dry-run"]);
+    assert!(shown.out.contains("WARNING: this is a backup of another database."), "{}", shown.out);
+    run_ok(place.path(), &["restore", "foreign.db", "--replace", "--yes", "--force"]);
+    assert!(state(&coffee) == state(&place.path().join("foreign.db")));
+    assert_eq!(id_of(&coffee), id, "it still recognizes its own backups");
+}
+
+#[test]
 fn an_unused_database_takes_the_id_of_the_restored_backup() {
     let place = two_databases();
     let mine = backups(place.path()).remove(0);

@@ -20,6 +20,21 @@ pub fn damage(database: &Path) {
     fs::write(database, bytes).unwrap();
 }
 
+/// Overwrites the last page of the table of readings, so that some rows cannot be read.
+fn damage_rows(database: &Path) {
+    let (_folder, copy) = open_copy(database);
+    let root =
+        usize::try_from(number(&copy, "select rootpage from sqlite_schema where name = 'heart_rate_logs'"))
+            .unwrap();
+    let size = usize::try_from(number(&copy, "pragma page_size")).unwrap();
+    let mut bytes = fs::read(database).unwrap();
+    let at = (root - 1) * size;
+    assert_eq!(bytes[at], 5, "the root is an interior page of a table");
+    let last = u32::from_be_bytes(bytes[at + 8..at + 12].try_into().unwrap()) as usize;
+    bytes[(last - 1) * size + 8..last * size].fill(0x77);
+    fs::write(database, bytes).unwrap();
+}
+
 /// A folder with the backup `then.db` and a damaged database, five of whose coffees are in its log alone.
 fn damaged() -> tempfile::TempDir {
     let (folder, past) = (folder(), folder());
@@ -95,6 +110,28 @@ fn a_replaced_damaged_database_is_kept_with_its_wal() {
     let of = |end: &str| kept.iter().find(|name| name.ends_with(end)).map(|name| &after[name]);
     assert!(of("-wal") == Some(&before["coffee.db-wal"]), "its log");
     assert!(after[&kept[0]] == before["coffee.db"], "the file {kept:?}");
+    assert!(state(&folder.path().join("coffee.db")) == state(&folder.path().join("then.db")));
+    assert_no_leftovers(folder.path());
+    Server::start(folder.path()).stop_cleanly();
+}
+
+#[test]
+fn a_database_with_unreadable_rows_is_replaced() {
+    let (folder, past) = (folder(), folder());
+    make_database(past.path(), "then", 10);
+    run_ok(past.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
+    make_database(folder.path(), "now", 200);
+    Server::start(folder.path()).stop_cleanly();
+    damage_rows(&folder.path().join("coffee.db"));
+    let before = files(folder.path());
+    assert_says(
+        &run_in(folder.path(), &["restore", "then.db", "--yes"]),
+        1,
+        "coffee.db is damaged (database disk image is malformed). To replace the file, stop the server and add",
+    );
+    run_ok(folder.path(), &["restore", "then.db", "--yes", "--replace"]);
+    let kept = broken(folder.path());
+    assert!(files(folder.path())[&kept[0]] == before["coffee.db"], "the damaged file is kept");
     assert!(state(&folder.path().join("coffee.db")) == state(&folder.path().join("then.db")));
     assert_no_leftovers(folder.path());
     Server::start(folder.path()).stop_cleanly();

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::fixtures::{
-    assert_no_leftovers, assert_says, backups, command_in, files, make_database, names, run_in, run_ok, state,
+    assert_no_leftovers, assert_fails_with, backups, command_in, files, make_database, names, run_in, run_ok, state,
 };
 use crate::helpers::{Process, Server, folder, mode, wait_until};
 
@@ -34,15 +34,15 @@ fn is_dated(name: &str) -> bool {
 fn a_backup_in_the_default_folder_is_named_by_its_time_and_described() {
     let folder = filled();
     let before = files(folder.path());
-    let ended = run_ok(folder.path(), &["backup"]);
+    let result = run_ok(folder.path(), &["backup"]);
     let made = backups(folder.path());
     assert_eq!(made.len(), 1);
     let name = made[0].file_name().unwrap().to_str().unwrap();
     assert!(is_dated(name), "{name}");
     let start = format!("backups/{name}: ");
     let middle = format!(" kB, 30 coffees, 300 readings, SHA-256 {}, ", sha256(&made[0]));
-    assert!(ended.out.starts_with(&start) && ended.out.contains(&middle), "{}", ended.out);
-    assert!(ended.out.ends_with(" s\n") && ended.out.lines().count() == 1 && ended.err.is_empty());
+    assert!(result.out.starts_with(&start) && result.out.contains(&middle), "{}", result.out);
+    assert!(result.out.ends_with(" s\n") && result.out.lines().count() == 1 && result.err.is_empty());
     assert!(state(&made[0]) == state(&folder.path().join("coffee.db")));
     assert!(files(folder.path())["coffee.db"] == before["coffee.db"], "the database is as it was");
     assert_eq!((mode(&made[0]), mode(&folder.path().join("backups"))), (0o600, 0o700), "nobody else's");
@@ -67,11 +67,11 @@ fn a_backup_never_overwrites_another_file() {
     fs::write(at("letter.txt"), "dear diary").unwrap();
     let before = names(folder.path());
     let refused = run_in(folder.path(), &["backup", "--to", "letter.txt"]);
-    assert_says(&refused, 1, "letter.txt exists already: a backup never overwrites");
+    assert_fails_with(&refused, 1, "letter.txt exists already: a backup never overwrites");
     assert_eq!(fs::read_to_string(at("letter.txt")).unwrap(), "dear diary");
     assert_eq!(names(folder.path()), before);
     let below = run_in(folder.path(), &["backup", "--to", "letter.txt/below"]);
-    assert_says(&below, 1, "the folder letter.txt/below cannot be used: Not a directory");
+    assert_fails_with(&below, 1, "the folder letter.txt/below cannot be used: Not a directory");
 }
 
 /// Lays copies of the database under the names of backups of so many days ago.
@@ -91,7 +91,7 @@ fn a_missing_folder_is_created_only_with_create_dir() {
     let at = |name: &str| folder.path().join(name);
     for to in ["disk/copy.db", "disk/", "disk/coffee"] {
         let refused = run_in(folder.path(), &["backup", "--to", to]);
-        assert_says(&refused, 1, ": mount its disk, or add --create-dir to create it");
+        assert_fails_with(&refused, 1, ": mount its disk, or add --create-dir to create it");
         assert!(!at("disk").exists(), "{to}");
     }
     let noted = fs::read_to_string(at("coffee.db.backup.json")).unwrap();
@@ -138,13 +138,13 @@ fn keep_removes_and_lists_old_backups() {
         // The last one an hour or so within its day, so that the clock may run.
         lay_old(folder.path(), 1..=20);
         fs::write(folder.path().join("backups/notes.txt"), "").unwrap();
-        let ended = run_ok(folder.path(), &[&["backup"], args].concat());
+        let result = run_ok(folder.path(), &[&["backup"], args].concat());
         let left = backups(folder.path()).len() - 1;
         // The one of exactly so many days ago may be a second too old by now.
         let is_right = left == kept || args.contains(&"--keep-days") && left + 1 == kept;
         assert!(is_right, "{args:?} left {left}, not {kept}");
-        let removed = ended.out.lines().filter(|line| line.starts_with("removed backups/coffee_")).count();
-        assert_eq!(removed, 21 - left, "{}", ended.out);
+        let removed = result.out.lines().filter(|line| line.starts_with("removed backups/coffee_")).count();
+        assert_eq!(removed, 21 - left, "{}", result.out);
         assert!(folder.path().join("backups/notes.txt").exists());
     }
     let folder = filled();
@@ -162,14 +162,14 @@ fn backups_from_the_future_are_kept_and_reported() {
         fs::copy(folder.path().join("coffee.db"), ahead).unwrap();
     }
     for n in 1..=3 {
-        let ended = run_ok(folder.path(), &["backup", "--keep", "2"]);
-        assert_eq!(backups(folder.path()).len(), 20 + n.min(2), "{ended:?}");
+        let result = run_ok(folder.path(), &["backup", "--keep", "2"]);
+        assert_eq!(backups(folder.path()).len(), 20 + n.min(2), "{result:?}");
         assert!(
-            ended.err.starts_with(
+            result.err.starts_with(
                 "coffee-tracker: warning: ignored 20 backups with a date in the future, such as "
             ),
             "{}",
-            ended.err
+            result.err
         );
     }
 }
@@ -179,8 +179,8 @@ fn a_backup_that_cannot_be_removed_is_reported_after_the_others_are() {
     let folder = filled();
     lay_old(folder.path(), 1..=5);
     fs::create_dir(folder.path().join("backups/coffee_20200101_000000.db")).unwrap();
-    let ended = run_ok(folder.path(), &["backup", "--keep", "1"]);
-    assert_eq!(names(&folder.path().join("backups")).len(), 2, "the new one, and the folder: {ended:?}");
+    let result = run_ok(folder.path(), &["backup", "--keep", "1"]);
+    assert_eq!(names(&folder.path().join("backups")).len(), 2, "the new one, and the folder: {result:?}");
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn keep_requires_a_folder() {
     let folder = filled();
     for keep in ["--keep", "--keep-days"] {
         let refused = run_in(folder.path(), &["backup", "--to", "mine.db", keep, "1"]);
-        assert_says(&refused, 2, "--keep and --keep-days apply to a folder, but --to names a file");
+        assert_fails_with(&refused, 2, "--keep and --keep-days apply to a folder, but --to names a file");
     }
     assert!(!folder.path().join("mine.db").exists());
 }
@@ -197,11 +197,11 @@ fn keep_requires_a_folder() {
 fn a_backup_outcome_that_cannot_be_saved_is_reported() {
     let folder = filled();
     fs::create_dir(folder.path().join("coffee.db.backup.json")).unwrap();
-    let ended = run_ok(folder.path(), &["backup"]);
+    let result = run_ok(folder.path(), &["backup"]);
     assert!(
-        ended.err.starts_with("coffee-tracker: warning: the outcome of the backup could not be recorded: "),
+        result.err.starts_with("coffee-tracker: warning: the outcome of the backup could not be recorded: "),
         "{}",
-        ended.err
+        result.err
     );
 }
 
@@ -210,8 +210,8 @@ fn backup_prints_json_or_nothing_when_quiet() {
     let folder = filled();
     lay_old(folder.path(), [400]);
     let old = backups(folder.path())[0].clone();
-    let ended = run_ok(folder.path(), &["backup", "--json", "--keep", "1"]);
-    let mut report: Value = serde_json::from_str(&ended.out).unwrap();
+    let result = run_ok(folder.path(), &["backup", "--json", "--keep", "1"]);
+    let mut report: Value = serde_json::from_str(&result.out).unwrap();
     let made = &backups(folder.path())[0];
     assert!(report["seconds"].take().as_f64().is_some_and(|seconds| seconds > 0.0));
     let newest = "2025-10-09T08:53:50.000000Z";
@@ -221,7 +221,7 @@ fn backup_prints_json_or_nothing_when_quiet() {
         "newest_entry": newest, "sha256": sha256(made), "seconds": null, "removed": [short(&old)],
     });
     assert_eq!(report, expected);
-    assert_eq!(ended.out.lines().count(), 1);
+    assert_eq!(result.out.lines().count(), 1);
     let silent = run_ok(folder.path(), &["backup", "--quiet", "--keep", "1"]);
     assert_eq!((silent.out.as_str(), silent.err.as_str()), ("", ""));
     assert_eq!(run_in(folder.path(), &["backup", "--quiet", "--json"]).code, Some(2));
@@ -230,30 +230,30 @@ fn backup_prints_json_or_nothing_when_quiet() {
 #[test]
 fn a_failed_backup_names_the_reason_and_creates_nothing() {
     let empty = folder();
-    assert_says(&run_in(empty.path(), &["backup"]), 78, "there is no database at coffee.db");
+    assert_fails_with(&run_in(empty.path(), &["backup"]), 78, "there is no database at coffee.db");
     assert_eq!(names(empty.path()), [""; 0]);
-    for (content, sentence) in [
+    for (content, message) in [
         ("create table recipes (name text)", "coffee.db is a SQLite database of another program"),
         ("create table coffee_logs (id integer)", "coffee-tracker import coffee.db"),
         ("pragma application_id = 1131374182; pragma user_version = 9", "has schema version 9"),
     ] {
         let folder = folder();
         Connection::open(folder.path().join("coffee.db")).unwrap().execute_batch(content).unwrap();
-        assert_says(&run_in(folder.path(), &["backup"]), 78, sentence);
+        assert_fails_with(&run_in(folder.path(), &["backup"]), 78, message);
         assert_eq!(backups(folder.path()).len(), 0);
     }
     let text = folder();
     fs::write(text.path().join("coffee.db"), "flat white ".repeat(1000)).unwrap();
-    assert_says(&run_in(text.path(), &["backup"]), 78, "coffee.db is not a SQLite database");
+    assert_fails_with(&run_in(text.path(), &["backup"]), 78, "coffee.db is not a SQLite database");
     let damaged = filled();
     crate::replacing::damage(&damaged.path().join("coffee.db"));
-    assert_says(&run_in(damaged.path(), &["backup"]), 78, "coffee.db is damaged (");
+    assert_fails_with(&run_in(damaged.path(), &["backup"]), 78, "coffee.db is damaged (");
     assert_eq!(backups(damaged.path()).len(), 0);
 }
 
 /// A sample of the running server's metrics.
-fn metric(served: &Server, name: &str) -> f64 {
-    let text = String::from_utf8(served.get("/metrics").body).unwrap();
+fn metric(server: &Server, name: &str) -> f64 {
+    let text = String::from_utf8(server.get("/metrics").body).unwrap();
     let line = text.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap().to_owned();
     line.rsplit_once(' ').unwrap().1.parse().unwrap()
 }
@@ -261,31 +261,31 @@ fn metric(served: &Server, name: &str) -> f64 {
 #[test]
 fn a_running_server_reports_successful_and_failed_backups() {
     let folder = filled();
-    let served = Server::start(folder.path());
-    assert_eq!(served.get("/health").json()["backup"]["status"], "none");
-    assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 44}"#).status, 201);
+    let server = Server::start(folder.path());
+    assert_eq!(server.get("/health").json()["backup"]["status"], "none");
+    assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 44}"#).status, 201);
     run_ok(folder.path(), &["backup", "--to", "mine.db"]);
     run_ok(folder.path(), &["backup"]);
     let made = &backups(folder.path())[0];
     assert_eq!(state(made).unwrap().coffees.len(), 31, "with what only the log had");
     // The server looks at the disk only so often.
-    let shows = |status: &str| served.get("/health").json()["backup"]["status"] == status;
+    let shows = |status: &str| server.get("/health").json()["backup"]["status"] == status;
     wait_until("the backup shows", || shows("ok"));
-    let good = served.get("/health").json()["backup"].clone();
-    assert_eq!(metric(&served, "backup_last_result"), 1.0);
-    assert_eq!(metric(&served, "backup_last_size_bytes"), fs::metadata(made).unwrap().len() as f64);
-    assert!(metric(&served, "backup_last_success_timestamp_seconds") > 1.7e9);
+    let good = server.get("/health").json()["backup"].clone();
+    assert_eq!(metric(&server, "backup_last_result"), 1.0);
+    assert_eq!(metric(&server, "backup_last_size_bytes"), fs::metadata(made).unwrap().len() as f64);
+    assert!(metric(&server, "backup_last_success_timestamp_seconds") > 1.7e9);
 
     let noted = || fs::read_to_string(folder.path().join("coffee.db.backup.json")).unwrap();
     let before = noted();
-    assert_says(&run_in(folder.path(), &["backup", "--to", "mine.db"]), 1, "mine.db exists already");
+    assert_fails_with(&run_in(folder.path(), &["backup", "--to", "mine.db"]), 1, "mine.db exists already");
     assert_eq!(noted(), before, "a slip of the caller's is no failed backup");
     fs::write(folder.path().join("taken"), "").unwrap();
-    assert_says(&run_in(folder.path(), &["backup", "--to", "taken/"]), 1, "the folder taken/ cannot be used");
+    assert_fails_with(&run_in(folder.path(), &["backup", "--to", "taken/"]), 1, "the folder taken/ cannot be used");
     wait_until("the failure shows", || shows("failed"));
-    assert_eq!(served.get("/health").json()["backup"]["last_success"], good["last_success"]);
-    assert_eq!(metric(&served, "backup_last_result"), 0.0);
-    served.stop_cleanly();
+    assert_eq!(server.get("/health").json()["backup"]["last_success"], good["last_success"]);
+    assert_eq!(metric(&server, "backup_last_result"), 0.0);
+    server.stop_cleanly();
 }
 
 #[test]
@@ -294,8 +294,8 @@ fn concurrent_backups_get_unique_names() {
     let all: Vec<_> =
         (0..12).map(|_| Process::spawn(&mut command_in(folder.path(), &["backup", "--keep", "0"]))).collect();
     for running in all {
-        let ended = running.wait();
-        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let result = running.wait();
+        assert_eq!(result.code, Some(0), "{result:?}");
     }
     assert_eq!(backups(folder.path()).len(), 12);
     assert_no_leftovers(folder.path());

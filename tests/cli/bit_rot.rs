@@ -7,7 +7,7 @@ use fastrand::Rng;
 use rusqlite::Connection;
 use serde_json::Value;
 
-use crate::fixtures::{assert_says, backups, make_database, open_copy, run_in, run_ok};
+use crate::fixtures::{assert_fails_with, backups, make_database, open_copy, run_in, run_ok};
 use crate::helpers::{Server, folder, number_from_env, rows, test_seed};
 
 /// A folder with the backup `then.db` of 60 coffees, 600 readings and an idempotency key.
@@ -84,12 +84,12 @@ fn rot(file: &Path) {
 fn verify_restore_and_check_name_the_table_whose_rows_changed() {
     let folder = with_backup();
     rot(&folder.path().join("then.db"));
-    let sentence = "it is damaged: the rows of coffee_logs differ from those that were backed up";
+    let message = "it is damaged: the rows of coffee_logs differ from those that were backed up";
     let verified = run_in(folder.path(), &["verify", "then.db"]);
-    assert_says(&verified, 1, "1 file cannot be restored");
-    assert_eq!(verified.out, format!("then.db: cannot be restored\n  {sentence}\n"));
+    assert_fails_with(&verified, 1, "1 file cannot be restored");
+    assert_eq!(verified.out, format!("then.db: cannot be restored\n  {message}\n"));
     let refused = run_in(folder.path(), &["restore", "then.db", "--yes"]);
-    assert_says(&refused, 1, &format!("then.db cannot be restored: {sentence}"));
+    assert_fails_with(&refused, 1, &format!("then.db cannot be restored: {message}"));
 
     make_database(folder.path(), "then", 60);
     run_ok(folder.path(), &["backup"]);
@@ -97,7 +97,7 @@ fn verify_restore_and_check_name_the_table_whose_rows_changed() {
     rot(&backup);
     let checked = run_in(folder.path(), &["check"]).out;
     let name = backup.file_name().unwrap().to_str().unwrap();
-    let line = format!("backups/{name} cannot be restored: {sentence}: make another backup");
+    let line = format!("backups/{name} cannot be restored: {message}: make another backup");
     assert!(checked.lines().any(|l| l.starts_with("FAIL: ") && l.ends_with(&line)), "{checked}");
 }
 
@@ -133,9 +133,9 @@ fn restored_and_served_databases_contain_no_digests() {
     assert!(!is_carried(folder.path()));
     fs::copy(folder.path().join("then.db"), folder.path().join("coffee.db")).unwrap();
     assert!(is_carried(folder.path()));
-    let served = Server::start(folder.path());
-    assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 1}"#).status, 201);
-    served.stop_cleanly();
+    let server = Server::start(folder.path());
+    assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 1}"#).status, 201);
+    server.stop_cleanly();
     assert!(!is_carried(folder.path()));
     run_ok(folder.path(), &["verify", "coffee.db"]);
 }

@@ -30,11 +30,11 @@ fn healthy() -> tempfile::TempDir {
 }
 
 /// The lines that begin with this word, without what the machine itself has to do with.
-fn lines(ended: &CommandResult, state: &str) -> Vec<String> {
+fn lines(result: &CommandResult, state: &str) -> Vec<String> {
     let of_machine = ["disk", "clock", "unit"];
     let is_ours =
         |line: &&str| !of_machine.contains(&line.split_ascii_whitespace().nth(1).unwrap_or_default());
-    let lines = ended.out.lines().filter(|line| line.starts_with(state)).filter(is_ours);
+    let lines = result.out.lines().filter(|line| line.starts_with(state)).filter(is_ours);
     lines.map(|line| line.split_ascii_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }
 
@@ -42,9 +42,9 @@ fn lines(ended: &CommandResult, state: &str) -> Vec<String> {
 fn a_healthy_installation_has_no_problems_and_nothing_is_changed() {
     let folder = healthy();
     let before = files(folder.path());
-    let ended = check(folder.path(), &[]);
-    assert_eq!(lines(&ended, "FAIL:"), [""; 0], "{ended:?}");
-    let fine = lines(&ended, "OK:");
+    let result = check(folder.path(), &[]);
+    assert_eq!(lines(&result, "FAIL:"), [""; 0], "{result:?}");
+    let fine = lines(&result, "OK:");
     for line in [
         "OK: API key strong (key)",
         "OK: CORS pages of other origins are not allowed",
@@ -58,13 +58,13 @@ fn a_healthy_installation_has_no_problems_and_nothing_is_changed() {
     assert!(fine.iter().any(|line| line.starts_with("OK: database coffee.db is intact: ")), "{fine:?}");
     assert!(fine.iter().any(|line| line.contains(".db can be restored, ")), "{fine:?}");
     for about in ["disk", "clock", "unit"] {
-        assert!(ended.out.lines().any(|line| line.contains(&format!(" {about} "))), "{about}: {}", ended.out);
+        assert!(result.out.lines().any(|line| line.contains(&format!(" {about} "))), "{about}: {}", result.out);
     }
     assert!(files(folder.path()) == before);
     let mut command = command_in(folder.path(), &["check", "--json"]);
     let json = run(command.env("API_KEY_FILE", "key"));
     let all: Vec<Value> = serde_json::from_str(&json.out).unwrap();
-    assert_eq!(all.len(), ended.out.lines().count());
+    assert_eq!(all.len(), result.out.lines().count());
     assert!(all.iter().all(|f| f["about"].is_string() && f["finding"].is_string()), "{json:?}");
     assert_eq!(all[0]["state"], "ok");
 }
@@ -72,7 +72,7 @@ fn a_healthy_installation_has_no_problems_and_nothing_is_changed() {
 #[test]
 fn settings_that_weaken_security_are_reported() {
     let folder = healthy();
-    let ended = check(
+    let result = check(
         folder.path(),
         &[
             ("CORS_ORIGINS", "*"),
@@ -84,19 +84,19 @@ fn settings_that_weaken_security_are_reported() {
             ("HOST", "0.0.0.0"),
         ],
     );
-    assert_eq!(ended.code, Some(1));
+    assert_eq!(result.code, Some(1));
     let must: Vec<String> =
-        lines(&ended, "FAIL:").iter().filter_map(|l| l.split(' ').nth(1).map(str::to_owned)).collect();
-    assert_eq!(must, ["API", "CORS", "hosts", "limits", "headers"], "{}", ended.out);
-    let advice = lines(&ended, "WARN:").join("\n");
+        lines(&result, "FAIL:").iter().filter_map(|l| l.split(' ').nth(1).map(str::to_owned)).collect();
+    assert_eq!(must, ["API", "CORS", "hosts", "limits", "headers"], "{}", result.out);
+    let advice = lines(&result, "WARN:").join("\n");
     assert!(advice.contains("TLS keys are sent unencrypted to 0.0.0.0"), "{advice}");
     assert!(advice.contains("metrics METRICS_PUBLIC=true"), "{advice}");
-    assert!(ended.err.contains("found "), "{}", ended.err);
+    assert!(result.err.contains("found "), "{}", result.err);
 }
 
 #[test]
 fn weak_keys_and_files_that_other_users_can_read_are_problems() {
-    for (key, sentence) in [
+    for (key, message) in [
         ("coffee-addict-secret-key-2025", "published default"),
         ("espresso", "the API key has 8 characters"),
         ("aaaaaaaaaaaaaaaabbbbbbbbbbbbbbbb", "it has only 2 different characters: use a random key"),
@@ -104,7 +104,7 @@ fn weak_keys_and_files_that_other_users_can_read_are_problems() {
         let folder = healthy();
         fs::write(folder.path().join("key"), key).unwrap();
         let must = lines(&check(folder.path(), &[]), "FAIL:").join("\n");
-        assert!(must.starts_with("FAIL: API key ") && must.contains(sentence), "{must}");
+        assert!(must.starts_with("FAIL: API key ") && must.contains(message), "{must}");
     }
     let folder = healthy();
     run_ok(folder.path(), &["key", "add", "phone"]);
@@ -181,9 +181,9 @@ fn an_old_key_is_a_warning_and_a_damaged_key_file_a_problem() {
     run_ok(folder.path(), &["key", "rotate", "phone"]);
     assert!(!lines(&check(folder.path(), &[]), "WARN:").join("\n").contains("rotate"), "it ends by itself");
     fs::write(&file, "{").unwrap();
-    let ended = check(folder.path(), &[]);
-    assert_eq!(ended.code, Some(1));
-    assert!(lines(&ended, "FAIL:").join("\n").starts_with("FAIL: named keys coffee.db.keys is damaged: "));
+    let result = check(folder.path(), &[]);
+    assert_eq!(result.code, Some(1));
+    assert!(lines(&result, "FAIL:").join("\n").starts_with("FAIL: named keys coffee.db.keys is damaged: "));
 }
 
 #[test]
@@ -205,8 +205,8 @@ fn a_key_in_a_settings_file_that_other_users_can_read_is_a_problem() {
     }
     fs::set_permissions(folder.path().join(".env"), fs::Permissions::from_mode(0o644)).unwrap();
     let mut elsewhere = command_in(folder.path(), &["check"]);
-    let ended = run(elsewhere.env("API_KEY", "another-key-0123456789abcdef"));
-    assert_eq!(lines(&ended, "FAIL:"), [""; 0], "the key in the file is not the one that counts");
+    let result = run(elsewhere.env("API_KEY", "another-key-0123456789abcdef"));
+    assert_eq!(lines(&result, "FAIL:"), [""; 0], "the key in the file is not the one that counts");
 }
 
 #[test]
@@ -215,13 +215,13 @@ fn missing_access_is_reported_instead_of_missing_files() {
     let folder = healthy();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
     let mut command = command_in(Path::new("/"), &["check", "--database-url"]);
-    let ended = run(command.arg(folder.path().join("coffee.db")).uid(4321).gid(4321));
-    assert_eq!(ended.code, Some(1), "{ended:?}");
-    let must = lines(&ended, "FAIL:").join("\n");
+    let result = run(command.arg(folder.path().join("coffee.db")).uid(4321).gid(4321));
+    assert_eq!(result.code, Some(1), "{result:?}");
+    let must = lines(&result, "FAIL:").join("\n");
     assert!(must.ends_with(": Permission denied (os error 13): run this command with sudo"), "{must}");
     assert!(
-        !ended.out.contains("does not exist yet") && !ended.out.contains("there is no key"),
+        !result.out.contains("does not exist yet") && !result.out.contains("there is no key"),
         "{}",
-        ended.out
+        result.out
     );
 }

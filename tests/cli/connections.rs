@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::client::{Client, request};
 use crate::fixtures::command_in;
-use crate::helpers::{DEADLINE, KEY, Server, folder, program_path, report_skipped, run, server, wait_until};
+use crate::helpers::{DEADLINE, KEY, Server, folder, program_path, report_skipped, run, server_command, wait_until};
 
 /// A connection from the loopback address 127.0.0.`host`.
 fn connect_from(host: u8, server: SocketAddr) -> TcpStream {
@@ -38,7 +38,7 @@ fn closed(sockets: &[TcpStream]) -> usize {
 
 /// A server that never closes a connection for its silence while a test runs.
 fn patient(folder: &std::path::Path) -> Command {
-    let mut command = server(folder);
+    let mut command = server_command(folder);
     for timeout in ["header", "request", "idle"] {
         command.args([format!("--{timeout}-timeout-seconds"), "3600".to_owned()]);
     }
@@ -123,7 +123,7 @@ fn a_header_that_never_ends_is_rejected_before_it_fills_the_memory() {
 #[test]
 fn headers_and_a_small_body_have_one_deadline() {
     let folder = folder();
-    let server = Server::spawn(server(folder.path()).args([
+    let server = Server::spawn(server_command(folder.path()).args([
         "--request-timeout-seconds",
         "2",
         "--idle-timeout-seconds",
@@ -189,7 +189,7 @@ fn silent_clients_are_closed_although_the_system_denies_access_to_other_descript
         return;
     }
     let folder = folder();
-    let plain = server(folder.path());
+    let plain = server_command(folder.path());
     let mut traced = Command::new("strace");
     // -D: the server stays the direct child, which the test ends.
     traced.args(["-D", "-f", "-o", "/dev/null", "-e", "trace=pidfd_getfd,pidfd_open"]);

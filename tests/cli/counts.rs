@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::fixtures::{assert_says, downgrade_schema, run_in, run_ok};
+use crate::fixtures::{assert_fails_with, downgrade_schema, run_in, run_ok};
 use crate::helpers::{Server, database, folder, number, program, rows, run};
 
 /// Ninety days of a made-up person.
@@ -55,21 +55,21 @@ fn rollups_of_an_older_file_are_built_on_migration_and_on_restore() {
     for file in ["coffee.db", "old.db"] {
         downgrade_schema(&folder.path().join(file));
     }
-    let mut served = Server::start(folder.path());
+    let mut server = Server::start(folder.path());
     assert!(counts(folder.path()) == before);
     assert_eq!(fs::read_dir(folder.path().join("backups")).unwrap().count(), 1, "of the older file");
-    let log = served.process.err.text();
+    let log = server.process.err.text();
     let (begun, done) = (
         "the database has schema 1: backing it up, then bringing it to 4",
         "the database has schema 4 seconds=",
     );
     assert!(log.find(begun) < log.find(done) && log.contains(begun), "{log}");
-    assert_eq!(served.client().post("/heartrate/", r#"{"bpm": 199}"#).status, 201);
+    assert_eq!(server.client().post("/heartrate/", r#"{"bpm": 199}"#).status, 201);
     assert!(counts(folder.path()) != before);
     run_ok(folder.path(), &["restore", "old.db", "--yes"]);
     assert!(counts(folder.path()) == before);
-    assert!(!served.process.has_ended());
-    served.stop_cleanly();
+    assert!(!server.process.has_ended());
+    server.stop_cleanly();
     assert_eq!(differing_rollups(folder.path(), "coffee.db"), json!([]));
     let stays = number(&Connection::open(folder.path().join("old.db")).unwrap(), "pragma user_version");
     assert_eq!(stays, 1, "the backup is as it was");
@@ -83,8 +83,8 @@ fn imports_and_prunes_keep_the_rollups_correct() {
     run_ok(to.path(), &["import", file.to_str().unwrap()]);
     assert!(counts(to.path()) == counts(from.path()));
     // Beside a server that writes, and with nothing new.
-    let served = Server::start(to.path());
-    assert_eq!(served.client().post("/heartrate/", r#"{"bpm": 199, "context": "new"}"#).status, 201);
+    let server = Server::start(to.path());
+    assert_eq!(server.client().post("/heartrate/", r#"{"bpm": 199, "context": "new"}"#).status, 201);
     run_ok(to.path(), &["import", file.to_str().unwrap()]);
     let day = rows(
         &database(to.path()),
@@ -92,7 +92,7 @@ fn imports_and_prunes_keep_the_rollups_correct() {
     );
     let day = day[0].trim_start_matches("Text(\"").trim_end_matches("\")").to_owned();
     run_ok(to.path(), &["prune", "--before", &format!("{day}T11:22:33Z"), "--yes"]);
-    served.stop_cleanly();
+    server.stop_cleanly();
     assert_eq!(differing_rollups(to.path(), "coffee.db"), json!([]));
     let (counted, readings) =
         ("select sum(count) from heart_rate_hours", "select count(*) from heart_rate_logs");
@@ -114,7 +114,7 @@ fn wrong_rollups_are_reported_and_fixed_by_recount_or_restore() {
             json!(["heart_rate_days", "heart_rate_blocks", "heart_rate_hours", "heart_rate_packed_days"])
         );
         let said = run_in(folder.path(), &["verify", file]);
-        assert_says(&said, 1, "1 file with wrong rollups: rebuild them with `coffee-tracker recount`");
+        assert_fails_with(&said, 1, "1 file with wrong rollups: rebuild them with `coffee-tracker recount`");
         if file == "coffee.db" {
             let checked = run_in(folder.path(), &["check"]);
             assert!(
@@ -122,14 +122,14 @@ fn wrong_rollups_are_reported_and_fixed_by_recount_or_restore() {
                 "{}",
                 checked.out
             );
-            let served = Server::start(folder.path());
-            let ended = run_ok(folder.path(), &["recount"]);
+            let server = Server::start(folder.path());
+            let result = run_ok(folder.path(), &["recount"]);
             assert!(
-                ended.out.starts_with("rebuilt the rollups of ") && ended.out.ends_with(" in coffee.db\n"),
+                result.out.starts_with("rebuilt the rollups of ") && result.out.ends_with(" in coffee.db\n"),
                 "{}",
-                ended.out
+                result.out
             );
-            served.stop_cleanly();
+            server.stop_cleanly();
         } else {
             run_ok(folder.path(), &["restore", file, "--yes"]);
         }
@@ -137,14 +137,14 @@ fn wrong_rollups_are_reported_and_fixed_by_recount_or_restore() {
         assert!(counts(folder.path()) == right, "{file}");
     }
     let nowhere = crate::helpers::folder();
-    assert_says(&run_in(nowhere.path(), &["recount"]), 78, "there is no database at coffee.db");
+    assert_fails_with(&run_in(nowhere.path(), &["recount"]), 78, "there is no database at coffee.db");
 }
 
 #[test]
 fn an_idle_server_packs_past_days_once_and_the_answer_stays_the_same() {
     let folder = person();
-    let served = Server::start(folder.path());
-    let answer = || served.get("/heartrate/correlation?days=3650").json();
+    let server = Server::start(folder.path());
+    let answer = || server.get("/heartrate/correlation?days=3650").json();
     let expected = answer();
     let pending = "select count(*) from heart_rate_packed_days
                    where readings is null and day < cast(strftime('%s', 'now') as integer) / 86400";
@@ -164,6 +164,6 @@ fn an_idle_server_packs_past_days_once_and_the_answer_stays_the_same() {
         before,
         "nothing is written"
     );
-    served.stop_cleanly();
+    server.stop_cleanly();
     assert_eq!(differing_rollups(folder.path(), "coffee.db"), json!([]));
 }

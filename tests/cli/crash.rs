@@ -74,9 +74,9 @@ fn recover(folder: &Path, writes: &[Write]) -> usize {
         assert_eq!(write.send(&mut client).unwrap(), 201, "the first answer again");
         repeated += 1;
     }
-    let ended = server.stop_cleanly();
-    assert!(ended.err.contains("the last stop was not clean"), "{}", ended.err);
-    assert!(!ended.err.contains("ERROR"), "{}", ended.err);
+    let result = server.stop_cleanly();
+    assert!(result.err.contains("the last stop was not clean"), "{}", result.err);
+    assert!(!result.err.contains("ERROR"), "{}", result.err);
     repeated
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::fixtures::{
-    add_entries, assert_says, backups, command_in, downgrade_schema, id_of, make_database, names, run_in,
+    add_entries, assert_fails_with, backups, command_in, downgrade_schema, id_of, make_database, names, run_in,
     run_ok, set_id, state,
 };
 use crate::helpers::{CommandResult, Server, folder, run};
@@ -41,9 +41,9 @@ fn retention_keeps_backups_of_another_database() {
     let place = two_databases();
     let mine = backups(place.path()).remove(0);
     for _ in 0..2 {
-        let ended = on_other(place.path(), &["backup", "--keep", "1"]);
-        assert_eq!(ended.code, Some(0), "{ended:?}");
-        assert_eq!(ended.err, "");
+        let result = on_other(place.path(), &["backup", "--keep", "1"]);
+        assert_eq!(result.code, Some(0), "{result:?}");
+        assert_eq!(result.err, "");
     }
     let left = backups(place.path());
     assert_eq!(left.len(), 2, "one of each: {left:?}");
@@ -65,9 +65,9 @@ fn the_newest_backup_belongs_to_this_database() {
     assert!(verified.out.contains("7 coffees"), "{}", verified.out);
 
     fs::remove_file(&mine).unwrap();
-    let sentence = "there is no backup of coffee.db in backups (found 1 file of another database";
-    assert_says(&run_in(place.path(), &["verify", "--newest"]), 1, sentence);
-    assert_says(&run_in(place.path(), &["backups", "newest"]), 1, sentence);
+    let message = "there is no backup of coffee.db in backups (found 1 file of another database";
+    assert_fails_with(&run_in(place.path(), &["verify", "--newest"]), 1, message);
+    assert_fails_with(&run_in(place.path(), &["backups", "newest"]), 1, message);
     let checked = run_in(place.path(), &["check"]);
     assert!(
         checked.out.contains(
@@ -101,7 +101,7 @@ fn restoring_a_backup_of_another_database_requires_force_and_keeps_the_id() {
     let before = (state(&coffee), id_of(&coffee));
 
     let refused = run_in(place.path(), &["restore", "foreign.db", "--yes"]);
-    assert_says(&refused, 1, "foreign.db is not a backup of coffee.db but of another database: add --force");
+    assert_fails_with(&refused, 1, "foreign.db is not a backup of coffee.db but of another database: add --force");
     let shown = run_ok(place.path(), &["restore", "foreign.db", "--dry-run"]);
     assert!(shown.out.contains("WARNING: this is a backup of another database."), "{}", shown.out);
     assert_eq!((state(&coffee), id_of(&coffee)), before);
@@ -139,13 +139,13 @@ fn an_unused_database_takes_the_id_of_the_restored_backup() {
     let mine = backups(place.path()).remove(0);
     for is_served in [false, true] {
         let fresh = folder();
-        let mut served = Some(Server::start(fresh.path()));
-        if !is_served && let Some(served) = served.take() {
-            served.stop_cleanly();
+        let mut server = Some(Server::start(fresh.path()));
+        if !is_served && let Some(server) = server.take() {
+            server.stop_cleanly();
         }
         run_ok(fresh.path(), &["restore", mine.to_str().unwrap(), "--yes"]);
-        if let Some(served) = served.take() {
-            served.stop_cleanly();
+        if let Some(server) = server.take() {
+            server.stop_cleanly();
         }
         assert_eq!(id_of(&fresh.path().join("coffee.db")), id_of(&mine), "served: {is_served}");
     }
@@ -166,9 +166,9 @@ fn backups_of_an_older_version_are_kept_and_reported_once() {
         downgrade_schema(&old);
         rusqlite::Connection::open(&old).unwrap().execute_batch("pragma journal_mode = delete").unwrap();
     }
-    let sentence = "warning: found 2 backups without a database id in backups, such as backups/coffee_20240102_000000.db";
-    let ended = run_ok(place.path(), &["backup", "--keep", "1"]);
-    assert!(ended.err.contains(sentence), "{}", ended.err);
+    let message = "warning: found 2 backups without a database id in backups, such as backups/coffee_20240102_000000.db";
+    let result = run_ok(place.path(), &["backup", "--keep", "1"]);
+    assert!(result.err.contains(message), "{}", result.err);
     assert_eq!(run_ok(place.path(), &["backup", "--keep", "1"]).err, "", "once");
     assert_eq!(names(&place.path().join("backups")).len(), 3);
 

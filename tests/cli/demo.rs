@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::helpers::{CommandResult, Server, database, folder, number, program, rows, run, server};
+use crate::helpers::{CommandResult, Server, database, folder, number, program, rows, run, server_command};
 
 fn demo(folder: &Path, args: &[&str]) -> CommandResult {
     let mut command = program(folder);
@@ -27,16 +27,16 @@ fn today() -> i64 {
 #[test]
 fn equal_seeds_generate_equal_data_and_different_seeds_different_data() {
     let (first, second, other) = (folder(), folder(), folder());
-    let began = loop {
-        let began = today();
+    let start = loop {
+        let start = today();
         for (folder, seed) in [(&first, "7"), (&second, "7"), (&other, "8")] {
             drop(std::fs::remove_file(folder.path().join("coffee.db")));
-            let ended = demo(folder.path(), &["--days", "20", "--readings-per-day", "200", "--seed", seed]);
-            assert_eq!(ended.code, Some(0), "{ended:?}");
+            let result = demo(folder.path(), &["--days", "20", "--readings-per-day", "200", "--seed", seed]);
+            assert_eq!(result.code, Some(0), "{result:?}");
         }
         // At midnight everybody's days move on.
-        if today() == began {
-            break began;
+        if today() == start {
+            break start;
         }
     };
     let person = entries(first.path());
@@ -45,20 +45,20 @@ fn equal_seeds_generate_equal_data_and_different_seeds_different_data() {
     let another = entries(other.path());
     assert!(person.0 != another.0 && person.1 != another.1, "another seed");
     let oldest = number(&database(first.path()), "select min(timestamp) / 86400000000 from heart_rate_logs");
-    assert_eq!(began - oldest, 19, "the last of 20 days is today");
+    assert_eq!(start - oldest, 19, "the last of 20 days is today");
 }
 
 #[test]
 fn the_number_of_entries_is_close_to_the_requested_and_printed_one() {
     let folder = folder();
-    let ended = demo(folder.path(), &["--days", "90", "--coffees-per-day", "3", "--readings-per-day", "100"]);
-    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "no progress bar without a terminal");
+    let result = demo(folder.path(), &["--days", "90", "--coffees-per-day", "3", "--readings-per-day", "100"]);
+    assert_eq!((result.code, result.err.as_str()), (Some(0), ""), "no progress bar without a terminal");
     let database = database(folder.path());
     let coffees = number(&database, "select count(*) from coffee_logs");
     let readings = number(&database, "select count(*) from heart_rate_logs");
     assert!((200..=340).contains(&coffees), "{coffees} coffees in 90 days at 3 a day");
     assert!((8400..=9100).contains(&readings), "{readings} readings in 90 days at 100 a day");
-    assert!(ended.out.starts_with(&format!(
+    assert!(result.out.starts_with(&format!(
         "added {coffees} coffees and {},{:03} readings over 90 days to coffee.db",
         readings / 1000,
         readings % 1000
@@ -84,10 +84,10 @@ fn a_database_with_entries_is_rejected_and_unchanged() {
     let started = Server::start(folder.path());
     assert_eq!(started.client().post("/coffee/", r#"{"caffeine_mg": 33}"#).status, 201);
     started.stop_cleanly();
-    let ended = demo(folder.path(), &["--days", "5"]);
-    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let result = demo(folder.path(), &["--days", "5"]);
+    assert_eq!(result.code, Some(1), "{result:?}");
     assert_eq!(
-        ended.err,
+        result.err,
         "coffee-tracker: the database is not empty (coffees: 1, readings: 0): remove the file if it is a demo, or use another one\n"
     );
     assert_eq!(number(&database(folder.path()), "select count(*) from coffee_logs"), 1);
@@ -96,9 +96,9 @@ fn a_database_with_entries_is_rejected_and_unchanged() {
 #[test]
 fn a_database_in_use_by_a_server_is_rejected() {
     let folder = folder();
-    let started = Server::spawn(&mut server(folder.path()));
-    let ended = demo(folder.path(), &["--days", "5"]);
-    assert_eq!(ended.code, Some(75), "{ended:?}");
-    assert!(ended.err.contains("coffee.db is in use by another coffee-tracker server"), "{}", ended.err);
+    let started = Server::spawn(&mut server_command(folder.path()));
+    let result = demo(folder.path(), &["--days", "5"]);
+    assert_eq!(result.code, Some(75), "{result:?}");
+    assert!(result.err.contains("coffee.db is in use by another coffee-tracker server"), "{}", result.err);
     assert_eq!(started.get("/coffee/today").json()["coffee_count"], 0);
 }

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use crate::fixtures::{assert_says, make_database, names, run_in, run_ok};
-use crate::helpers::{CommandResult, folder, run, server};
+use crate::fixtures::{assert_fails_with, make_database, names, run_in, run_ok};
+use crate::helpers::{CommandResult, folder, run, server_command};
 
 /// Commands that read or change a database and create none.
 const COMMANDS: [&[&str]; 6] = [
@@ -24,9 +24,9 @@ const CSV: &str = "timestamp,caffeine_mg\n2025-07-23T14:30:00Z,80\n";
 
 /// Runs every command, the start of a server and an import on a database in a state, and compares
 /// what they report.
-fn all_say(state: impl Fn(&Path), sentence: &str) {
+fn all_say(state: impl Fn(&Path), message: &str) {
     let runs: [fn(&Path) -> CommandResult; 2] =
-        [|folder| run(&mut server(folder)), |folder| run_in(folder, &["import", "log.csv"])];
+        [|folder| run(&mut server_command(folder)), |folder| run_in(folder, &["import", "log.csv"])];
     let commands = COMMANDS.iter().map(|args| {
         let args: &'static [&'static str] = args;
         let run: Box<dyn Fn(&Path) -> CommandResult> = Box::new(move |folder| run_in(folder, args));
@@ -37,7 +37,7 @@ fn all_say(state: impl Fn(&Path), sentence: &str) {
         let folder = folder();
         fs::write(folder.path().join("log.csv"), CSV).unwrap();
         state(folder.path());
-        assert_says(&command(folder.path()), 78, sentence);
+        assert_fails_with(&command(folder.path()), 78, message);
     }
 }
 
@@ -47,11 +47,11 @@ fn foreign(folder: &Path, sql: &str) {
 
 #[test]
 fn every_command_reports_a_missing_database_alike() {
-    let sentence = "coffee-tracker: there is no database at coffee.db: start the server once to create it, or set DATABASE_URL";
+    let message = "coffee-tracker: there is no database at coffee.db: start the server once to create it, or set DATABASE_URL";
     for args in COMMANDS.iter().chain(&[&["key", "list"][..]]) {
         let folder = folder();
-        let ended = run_in(folder.path(), args);
-        assert_says(&ended, 78, sentence);
+        let result = run_in(folder.path(), args);
+        assert_fails_with(&result, 78, message);
         assert_eq!(names(folder.path()), [""; 0], "{args:?}");
     }
 }
@@ -61,7 +61,7 @@ fn every_command_reports_an_empty_file_alike() {
     for args in COMMANDS {
         let folder = folder();
         fs::write(folder.path().join("coffee.db"), "").unwrap();
-        assert_says(&run_in(folder.path(), args), 78, "coffee.db is empty: start the server once");
+        assert_fails_with(&run_in(folder.path(), args), 78, "coffee.db is empty: start the server once");
     }
 }
 
@@ -104,9 +104,9 @@ fn a_damaged_file_with_an_intact_header_is_reported_as_damaged() {
         let folder = folder();
         fs::write(folder.path().join("coffee.db"), &bytes).unwrap();
         run_ok(origin.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
-        let ended = run_in(folder.path(), &["restore", "then.db", "--yes"]);
-        assert_says(&ended, 1, "coffee-tracker: coffee.db is damaged (");
-        assert!(ended.err.contains("--replace"), "{}", ended.err);
+        let result = run_in(folder.path(), &["restore", "then.db", "--yes"]);
+        assert_fails_with(&result, 1, "coffee-tracker: coffee.db is damaged (");
+        assert!(result.err.contains("--replace"), "{}", result.err);
         run_ok(folder.path(), &["restore", "then.db", "--yes", "--replace"]);
     }
 }
@@ -115,10 +115,10 @@ fn a_damaged_file_with_an_intact_header_is_reported_as_damaged() {
 fn a_missing_backup_is_reported_before_the_missing_terminal() {
     let folder = folder();
     make_database(folder.path(), "now", 3);
-    let ended = run_in(folder.path(), &["restore", "nosuch.db"]);
-    assert_says(&ended, 1, "nosuch.db cannot be restored: there is no such file");
+    let result = run_in(folder.path(), &["restore", "nosuch.db"]);
+    assert_fails_with(&result, 1, "nosuch.db cannot be restored: there is no such file");
     fs::copy(folder.path().join("coffee.db"), folder.path().join("copy.db")).unwrap();
-    assert_says(
+    assert_fails_with(
         &run_in(folder.path(), &["restore", "copy.db"]),
         2,
         "standard input is not a terminal: add --yes",
@@ -129,7 +129,7 @@ fn a_missing_backup_is_reported_before_the_missing_terminal() {
 fn the_runbook_contains_every_message() {
     let runbook = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/RUNBOOK.md");
     let runbook = fs::read_to_string(runbook).unwrap();
-    for sentence in [
+    for message in [
         "is in use by another coffee-tracker server",
         "is locked by another program",
         "there is no database at …",
@@ -145,6 +145,6 @@ fn the_runbook_contains_every_message() {
         "no space left on the disk",
         "the folder … cannot be used",
     ] {
-        assert!(runbook.contains(&format!("| {sentence} ")), "{sentence}");
+        assert!(runbook.contains(&format!("| {message} ")), "{message}");
     }
 }

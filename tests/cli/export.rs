@@ -13,7 +13,7 @@ use rustix::process::{Signal, kill_process};
 
 use crate::client::{Client, request};
 use crate::helpers::{
-    CommandResult, DEADLINE, Process, Server, folder, number, program, program_path, run, server, wait_until,
+    CommandResult, DEADLINE, Process, Server, folder, number, program, program_path, run, server_command, wait_until,
 };
 
 /// Adds readings, each with some 500 bytes to say.
@@ -28,7 +28,7 @@ fn talkative_readings(folder: &Path, count: u32) {
 
 /// A server in `folder` with more readings than any socket takes in at once: 22 MB.
 fn talkative_server(folder: &Path, idle_seconds: &str) -> Server {
-    let started = Server::spawn(server(folder).args(["--idle-timeout-seconds", idle_seconds]));
+    let started = Server::spawn(server_command(folder).args(["--idle-timeout-seconds", idle_seconds]));
     talkative_readings(folder, 40_000);
     started
 }
@@ -54,13 +54,13 @@ fn asked_in_http_1_0(server: &Server, path: &str) -> Client {
 /// Reads to the end; it must be none that could be taken for the end of the body.
 #[track_caller]
 fn assert_reset(client: &Client) {
-    let ended = client.socket().read_to_end(&mut Vec::new()).map_err(|e| e.kind());
-    assert_eq!(ended, Err(ErrorKind::ConnectionReset));
+    let result = client.socket().read_to_end(&mut Vec::new()).map_err(|e| e.kind());
+    assert_eq!(result, Err(ErrorKind::ConnectionReset));
 }
 
 /// Does what a client heard end as a whole answer does?
-fn is_whole(heard: &[u8]) -> bool {
-    heard.ends_with(b"\r\n0\r\n\r\n")
+fn is_whole(received: &[u8]) -> bool {
+    received.ends_with(b"\r\n0\r\n\r\n")
 }
 
 fn export(folder: &Path, args: &[&str]) -> CommandResult {
@@ -113,16 +113,16 @@ fn command_and_route_export_the_same_bytes_with_and_without_a_server() {
     assert!(oldest == streamed[0].as_bytes(), "HTTP/1.0");
     let same = |when: &str| {
         for ((args, _), expected) in cases.iter().zip(&streamed) {
-            let ended = export(folder.path(), args);
-            assert_eq!(ended.code, Some(0), "{ended:?}");
-            assert!(ended.out == *expected, "{when}: {args:?}");
+            let result = export(folder.path(), args);
+            assert_eq!(result.code, Some(0), "{result:?}");
+            assert!(result.out == *expected, "{when}: {args:?}");
             let bytes = expected.len();
             let bytes = match bytes / 1000 {
                 0 => bytes.to_string(),
                 thousands => format!("{thousands},{:03}", bytes % 1000),
             };
             let summary = format!("{bytes} bytes, to standard output (");
-            assert!(ended.err.contains(&summary), "{}", ended.err);
+            assert!(result.err.contains(&summary), "{}", result.err);
             let file = export(folder.path(), &[args, &["-o", "out", "--force", "-q"][..]].concat());
             assert_eq!((file.code, file.out.as_str(), file.err.as_str()), (Some(0), "", ""));
             assert!(fs::read_to_string(folder.path().join("out")).unwrap() == *expected, "{when}: {args:?}");
@@ -140,16 +140,16 @@ fn a_slow_reader_is_not_closed_by_the_idle_timeout() {
     let server = talkative_server(folder.path(), "2");
     let mut socket = server.client().socket().try_clone().unwrap();
     socket.write_all(request("GET", "/export/heartrate", "", "").as_bytes()).unwrap();
-    let (mut heard, mut piece, began) = (Vec::new(), vec![0; 200 << 10], Instant::now());
-    while !is_whole(&heard) {
+    let (mut received, mut piece, start) = (Vec::new(), vec![0; 200 << 10], Instant::now());
+    while !is_whole(&received) {
         socket.read_exact(&mut piece[..1]).expect("it goes on");
         let n = 1 + socket.read(&mut piece[1..]).expect("it goes on");
-        heard.extend_from_slice(&piece[..n]);
+        received.extend_from_slice(&piece[..n]);
         // The slowness that is meant: some 3.5 MB a second.
         std::thread::sleep(Duration::from_secs_f64(n as f64 / 3.5e6));
     }
-    assert!(began.elapsed() > Duration::from_secs(5), "slow enough: {:?}", began.elapsed());
-    let lines = heard.windows(12).filter(|w| w.starts_with(b",resting,xxx")).count();
+    assert!(start.elapsed() > Duration::from_secs(5), "slow enough: {:?}", start.elapsed());
+    let lines = received.windows(12).filter(|w| w.starts_with(b",resting,xxx")).count();
     // A line that lies across two chunks may be missed here, and none is counted twice.
     assert!((39_000..=40_000).contains(&lines), "{lines}");
     assert_eq!(server.get("/health").status, 200);
@@ -198,17 +198,17 @@ fn an_export_is_a_consistent_snapshot() {
     connection.busy_timeout(DEADLINE).unwrap();
     connection.execute_batch("delete from heart_rate_logs").unwrap();
     assert_eq!(server.get("/heartrate/?limit=1").json(), serde_json::json!([]));
-    let heard = {
-        let mut heard = Vec::new();
+    let received = {
+        let mut received = Vec::new();
         let mut piece = vec![0; 1 << 20];
-        while !is_whole(&heard) {
+        while !is_whole(&received) {
             let n = client.socket().read(&mut piece).unwrap();
             assert!(n > 0, "it ended early");
-            heard.extend_from_slice(&piece[..n]);
+            received.extend_from_slice(&piece[..n]);
         }
-        heard
+        received
     };
-    assert!(String::from_utf8_lossy(&heard).contains("\n40000,"), "the last one came too");
+    assert!(String::from_utf8_lossy(&received).contains("\n40000,"), "the last one came too");
     assert_eq!(server.get("/export/heartrate").body, b"id,timestamp,bpm,context,notes,source\n");
 }
 
@@ -217,8 +217,8 @@ fn a_stopping_server_aborts_exports() {
     let folder = folder();
     let server = talkative_server(folder.path(), "60");
     let stalled = [asked(&server), asked_in_http_1_0(&server, "/export/heartrate")];
-    let ended = server.stop_cleanly();
-    assert!(!ended.err.contains("panic"), "{}", ended.err);
+    let result = server.stop_cleanly();
+    assert!(!result.err.contains("panic"), "{}", result.err);
     stalled.iter().for_each(assert_reset);
 }
 
@@ -250,9 +250,9 @@ fn a_read_error_during_an_export_resets_the_connection_and_fails_the_command() {
     }
     let log = server.process.err.text();
     assert!(log.contains("export aborted: the database file is damaged"), "{log}");
-    let ended = export(folder.path(), &["heartrate", "-o", "out.csv"]);
-    assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.err.starts_with("coffee-tracker: the database file is damaged"), "{}", ended.err);
+    let result = export(folder.path(), &["heartrate", "-o", "out.csv"]);
+    assert_eq!(result.code, Some(1), "{result:?}");
+    assert!(result.err.starts_with("coffee-tracker: the database file is damaged"), "{}", result.err);
     assert_eq!(files(folder.path()), [""; 0]);
 }
 
@@ -282,7 +282,7 @@ fn an_exported_file_is_created_atomically() {
     assert_eq!(lines(folder.path()), 40_001);
     assert_eq!(export(folder.path(), &["coffee", "-o", "out.csv", "--force"]).code, Some(0));
     assert_eq!(lines(folder.path()), 1);
-    for (target, why) in [
+    for (target, reason) in [
         (".", "coffee-tracker: . is a folder\n"),
         ("/dev/null", "coffee-tracker: /dev/null is not a regular file: write to standard output instead\n"),
         (
@@ -291,7 +291,7 @@ fn an_exported_file_is_created_atomically() {
         ),
     ] {
         let refused = export(folder.path(), &["coffee", "-o", target, "--force"]);
-        assert_eq!((refused.code, refused.err.as_str()), (Some(1), why));
+        assert_eq!((refused.code, refused.err.as_str()), (Some(1), reason));
     }
     assert_eq!(files(folder.path()), ["out.csv"]);
 }
@@ -305,8 +305,8 @@ fn export_to_a_closed_pipe_is_not_an_error() {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut first = [0; 100];
     child.stdout.take().unwrap().read_exact(&mut first).unwrap();
-    let ended = child.wait_with_output().unwrap();
-    assert_eq!((ended.status.code(), ended.stderr.as_slice()), (Some(0), &b""[..]));
+    let result = child.wait_with_output().unwrap();
+    assert_eq!((result.status.code(), result.stderr.as_slice()), (Some(0), &b""[..]));
 }
 
 #[test]
@@ -316,19 +316,19 @@ fn an_export_without_disk_space_fails_and_leaves_no_file() {
     let mut command = program(folder.path());
     command.args(["export", "heartrate", "--database-url", "coffee.db"]);
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let ended = command.stdout(full).output().unwrap();
-    let why = "coffee-tracker: the export cannot be written: No space left on device (os error 28)\n";
-    assert_eq!((ended.status.code(), String::from_utf8(ended.stderr).unwrap().as_str()), (Some(75), why));
+    let result = command.stdout(full).output().unwrap();
+    let reason = "coffee-tracker: the export cannot be written: No space left on device (os error 28)\n";
+    assert_eq!((result.status.code(), String::from_utf8(result.stderr).unwrap().as_str()), (Some(75), reason));
 
     // Beyond the limit a write fails and the process is signalled, unless it ignores that.
     let mut command = std::process::Command::new("/bin/sh");
     let limited =
         "trap '' XFSZ; ulimit -f 10000; exec \"$0\" export heartrate --database-url coffee.db -o out.csv";
     command.args(["-c", limited]).arg(program_path());
-    let ended = run(command.env_clear().current_dir(folder.path()));
-    assert_eq!(ended.code, Some(1), "{ended:?}");
-    let why = "coffee-tracker: the export cannot be written: File too large (os error 27)\n";
-    assert_eq!(ended.err, why);
+    let result = run(command.env_clear().current_dir(folder.path()));
+    assert_eq!(result.code, Some(1), "{result:?}");
+    let reason = "coffee-tracker: the export cannot be written: File too large (os error 27)\n";
+    assert_eq!(result.err, reason);
     assert_eq!(files(folder.path()), [""; 0]);
 }
 
@@ -344,7 +344,7 @@ fn a_foreign_or_missing_database_is_rejected_and_none_is_created() {
         )
     );
     assert!(!folder.path().join("coffee.db").exists());
-    for (make, why) in [
+    for (make, reason) in [
         ("pragma user_version = 5; create table t (a)", "coffee.db is a SQLite database of another program"),
         ("create table coffee_logs (id)", "coffee.db is the Docker stack's database"),
         ("pragma application_id = 0x436f6666; pragma user_version = 99", "coffee.db has schema version 99"),
@@ -353,7 +353,7 @@ fn a_foreign_or_missing_database_is_rejected_and_none_is_created() {
         Connection::open(&path).unwrap().execute_batch(make).unwrap();
         let refused = export(folder.path(), &["coffee", "-o", "out"]);
         assert_eq!(refused.code, Some(78), "{refused:?}");
-        assert!(refused.err.starts_with(&format!("coffee-tracker: {why}")), "{}", refused.err);
+        assert!(refused.err.starts_with(&format!("coffee-tracker: {reason}")), "{}", refused.err);
         fs::remove_file(path).unwrap();
     }
     fs::write(folder.path().join("coffee.db"), "no database at all, but long enough to be looked into")
@@ -363,7 +363,7 @@ fn a_foreign_or_missing_database_is_rejected_and_none_is_created() {
         (refused.code, refused.err.as_str()),
         (Some(78), "coffee-tracker: coffee.db is not a SQLite database\n")
     );
-    for (args, why) in [
+    for (args, reason) in [
         (&["coffee", "--since", "noon"][..], "--since must be a date or a time"),
         (&["coffee", "--until", "noon"], "--until must be a date or a time"),
         (&["coffee", "--since", "2026-02-01", "--until", "2026-01-01"], "--until must not be before --since"),
@@ -373,7 +373,7 @@ fn a_foreign_or_missing_database_is_rejected_and_none_is_created() {
     ] {
         let refused = export(folder.path(), args);
         assert_eq!(refused.code, Some(2), "{refused:?}");
-        assert!(refused.err.contains(why), "{}", refused.err);
+        assert!(refused.err.contains(reason), "{}", refused.err);
     }
 }
 
@@ -427,13 +427,13 @@ fn an_export_by_root_leaves_no_files_of_root_beside_the_database() {
         chown(path, Some(OTHER), Some(OTHER)).unwrap();
     }
     let file = output.path().join("heart.csv");
-    let ended = export(data.path(), &["heartrate", "-o", file.to_str().unwrap()]);
-    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let result = export(data.path(), &["heartrate", "-o", file.to_str().unwrap()]);
+    assert_eq!(result.code, Some(0), "{result:?}");
     assert_eq!(fs::metadata(&file).unwrap().uid(), 0);
     let mut prune = program(data.path());
     prune.args(["prune", "--database-url", "coffee.db", "--before", "2024-01-01", "--yes"]);
-    let ended = run(&mut prune);
-    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let result = run(&mut prune);
+    assert_eq!(result.code, Some(0), "{result:?}");
     for path in entries() {
         assert_eq!(fs::metadata(&path).unwrap().uid(), OTHER, "{}", path.display());
     }

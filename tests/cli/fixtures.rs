@@ -25,20 +25,20 @@ pub fn run_in(folder: &Path, args: &[&str]) -> CommandResult {
 /// Runs it; it must go well.
 #[track_caller]
 pub fn run_ok(folder: &Path, args: &[&str]) -> CommandResult {
-    let ended = run_in(folder, args);
-    assert_eq!(ended.code, Some(0), "{args:?}: {ended:?}");
-    ended
+    let result = run_in(folder, args);
+    assert_eq!(result.code, Some(0), "{args:?}: {result:?}");
+    result
 }
 
 /// Asserts the code, and that the last words are one sentence for people.
 #[track_caller]
-pub fn assert_says(ended: &CommandResult, code: i32, sentence: &str) {
-    assert_eq!(ended.code, Some(code), "{ended:?}");
-    let last: Vec<&str> = ended.err.lines().filter(|line| line.starts_with("coffee-tracker: ")).collect();
-    assert_eq!(last.len(), 1, "one sentence: {}", ended.err);
-    assert!(last[0].contains(sentence), "{:?} lacks {sentence:?}", last[0]);
+pub fn assert_fails_with(result: &CommandResult, code: i32, message: &str) {
+    assert_eq!(result.code, Some(code), "{result:?}");
+    let last: Vec<&str> = result.err.lines().filter(|line| line.starts_with("coffee-tracker: ")).collect();
+    assert_eq!(last.len(), 1, "one sentence: {}", result.err);
+    assert!(last[0].contains(message), "{:?} lacks {message:?}", last[0]);
     for noise in ["panicked", "Error {", "Some(", "SqliteFailure", "Os {"] {
-        assert!(!ended.err.contains(noise), "{noise} in {}", ended.err);
+        assert!(!result.err.contains(noise), "{noise} in {}", result.err);
     }
 }
 
@@ -168,12 +168,12 @@ pub fn id_of(database: &Path) -> String {
 
 /// Serves, logs five coffees, and dies as in a power cut: they are in the log alone.
 pub fn crash_with_five_coffees_in_the_wal(folder: &Path) {
-    let served = Server::start(folder);
+    let server = Server::start(folder);
     for _ in 0..5 {
-        assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 80}"#).status, 201);
+        assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 80}"#).status, 201);
     }
-    served.signal(rustix::process::Signal::KILL);
-    drop(served.process.wait());
+    server.signal(rustix::process::Signal::KILL);
+    drop(server.process.wait());
 }
 
 /// The names in a folder, sorted.

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::client::Client;
 use crate::helpers::{
-    CommandResult, Server, database, folder, limit_file_size, number, report_skipped, run, server,
+    CommandResult, Server, database, folder, limit_file_size, number, report_skipped, run, server_command,
 };
 
 const COFFEE: &str = r#"{"caffeine_mg": 90, "notes": "room for one more"}"#;
@@ -16,13 +16,13 @@ const FULL: &str = "The disk is full: nothing was stored";
 const UNWRITABLE: &str = "The disk is not writable (quota, limit or fault): nothing was stored";
 
 /// Writes until one is refused; how many were stored.
-fn fill(client: &mut Client, why: &str) -> i64 {
+fn fill(client: &mut Client, reason: &str) -> i64 {
     for stored in 0..100_000 {
         let answer = client.post("/coffee/", COFFEE);
         if answer.status != 201 {
             answer.assert_problem(503);
             assert!(answer.header("Retry-After").is_some_and(|s| s.parse::<u32>().is_ok_and(|s| s > 0)));
-            assert_eq!(answer.json()["detail"], why);
+            assert_eq!(answer.json()["detail"], reason);
             return stored;
         }
     }
@@ -49,7 +49,7 @@ fn assert_sound(folder: &Path, coffees: i64) {
 #[test]
 fn writes_fail_while_a_file_size_limit_applies() {
     let folder = folder();
-    let plain = server(folder.path());
+    let plain = server_command(folder.path());
     // Beyond the limit a write fails and the process is signalled, unless it ignores that, as under systemd.
     let mut command = Command::new("/bin/sh");
     command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(plain.get_program()).args(plain.get_args());
@@ -91,10 +91,10 @@ impl Drop for Tmpfs<'_> {
 }
 
 /// Not 78, which stops systemd from trying again: there may be room later.
-fn assert_says_no_room(ended: &CommandResult) {
-    assert_eq!(ended.code, Some(75), "{ended:?}");
-    let sentence = "coffee-tracker: no space left on the disk that holds coffee.db\n";
-    assert!(ended.err.ends_with(sentence), "{}", ended.err);
+fn assert_says_no_room(result: &CommandResult) {
+    assert_eq!(result.code, Some(75), "{result:?}");
+    let message = "coffee-tracker: no space left on the disk that holds coffee.db\n";
+    assert!(result.err.ends_with(message), "{}", result.err);
 }
 
 #[test]
@@ -139,5 +139,5 @@ fn a_first_start_without_disk_space_reports_it() {
         return;
     };
     drop(std::fs::write(disk.join("ballast"), vec![1; 1 << 20]));
-    assert_says_no_room(&run(&mut server(&disk)));
+    assert_says_no_room(&run(&mut server_command(&disk)));
 }

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::client::Client;
 use crate::fixtures::add_entries;
-use crate::helpers::{DEADLINE, KEY, Server, folder, server, wait_until};
+use crate::helpers::{DEADLINE, KEY, Server, folder, server_command, wait_until};
 
 /// A disk that hangs when it is told to.
 pub struct HangingDisk {
@@ -82,7 +82,7 @@ fn get(server: &Server, path: &str, authorization: &str) -> u16 {
 #[test]
 fn while_the_disk_hangs_health_reports_it_and_requests_without_disk_access_succeed() {
     let folder = folder();
-    let mut command = server(folder.path());
+    let mut command = server_command(folder.path());
     let disk = HangingDisk::under(&mut command);
     let server = Server::spawn(&mut command);
     let mut client = server.client();

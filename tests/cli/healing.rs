@@ -66,14 +66,14 @@ fn a_file_that_is_exchanged_while_restore_asks_is_not_installed() {
         let folder = filled();
         prepare(&folder.path().join("coffee.db"));
         let then = state_in(folder.path(), "then.db");
-        let ended = restore_and_meanwhile(folder.path(), args, || {
+        let result = restore_and_meanwhile(folder.path(), args, || {
             fs::rename(folder.path().join("other.db"), folder.path().join("then.db")).unwrap();
         });
-        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert_eq!(result.code, Some(0), "{result:?}");
         assert!(
-            ended.out.contains("restored then.db into coffee.db: 10 coffees, 100 readings"),
+            result.out.contains("restored then.db into coffee.db: 10 coffees, 100 readings"),
             "{}",
-            ended.out
+            result.out
         );
         assert!(state_in(folder.path(), "coffee.db") == then, "{args}: the file that was verified");
         assert_no_leftovers(folder.path());
@@ -89,13 +89,13 @@ fn a_file_that_is_overwritten_while_restore_asks_is_not_installed() {
     let folder = filled();
     let (now, then) = (state_in(folder.path(), "coffee.db"), state_in(folder.path(), "then.db"));
     let other = fs::read(folder.path().join("other.db")).unwrap();
-    let ended = restore_and_meanwhile(folder.path(), "", || {
+    let result = restore_and_meanwhile(folder.path(), "", || {
         fs::write(folder.path().join("then.db"), other).unwrap();
     });
     // Pages that were read before may still be known: then the verified state is installed.
-    let expected = if ended.code == Some(0) { then } else { now };
-    assert!(matches!(ended.code, Some(0 | 1)), "{ended:?}");
-    assert!(state_in(folder.path(), "coffee.db") == expected, "{ended:?}");
+    let expected = if result.code == Some(0) { then } else { now };
+    assert!(matches!(result.code, Some(0 | 1)), "{result:?}");
+    assert!(state_in(folder.path(), "coffee.db") == expected, "{result:?}");
     assert_no_leftovers(folder.path());
 }
 
@@ -115,10 +115,10 @@ fn a_good_backup_heals_a_hostile_database_beside_a_server() {
         let folder = filled();
         let now = state_in(folder.path(), "coffee.db");
         Connection::open(folder.path().join("coffee.db")).unwrap().execute_batch(statements).unwrap();
-        let served = Server::start(folder.path());
+        let server = Server::start(folder.path());
         run_ok(folder.path(), &["restore", "then.db", "--yes"]);
         assert!(State::of(&database(folder.path())) == state_in(folder.path(), "then.db"), "{statements}");
-        let mut client = served.client();
+        let mut client = server.client();
         // The ids of before the restore are not given again.
         let made = client.post("/coffee/", r#"{"caffeine_mg": 1}"#);
         assert_eq!((made.status, made.json()["id"].as_i64()), (201, Some(51)), "{statements}");
@@ -126,7 +126,7 @@ fn a_good_backup_heals_a_hostile_database_beside_a_server() {
         assert_eq!((made.status, made.json()["id"].as_i64()), (201, Some(501)), "{statements}");
         let deleted = client.try_request("DELETE", "/coffee/51", "", "").unwrap();
         assert_eq!(deleted.status, 200, "{statements}");
-        served.stop_cleanly();
+        server.stop_cleanly();
         run_ok(folder.path(), &["verify", "coffee.db"]);
         let safety = backups(folder.path()).remove(0);
         assert!(state(&safety).unwrap() == now, "{statements}: the entries of before are in the safety copy");
@@ -148,9 +148,9 @@ fn a_good_backup_heals_a_database_without_ids_left_by_taking_its_place() {
     assert!(refused.err.contains("add --replace"), "{refused:?}");
     run_ok(folder.path(), &["restore", "then.db", "--yes", "--replace"]);
     assert!(names(folder.path()).iter().any(|name| name.contains(".broken-")));
-    let served = Server::start(folder.path());
-    assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 1}"#).json()["id"], 11);
-    served.stop_cleanly();
+    let server = Server::start(folder.path());
+    assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 1}"#).json()["id"], 11);
+    server.stop_cleanly();
 }
 
 #[test]
@@ -171,9 +171,9 @@ fn tables_of_others_are_left_out_of_a_backup_and_named() {
         .unwrap()
         .execute_batch("create table recipes (name text); create table _litestream_seq (id integer)")
         .unwrap();
-    let ended = run_ok(folder.path(), &["backup", "--to", "made.db"]);
+    let result = run_ok(folder.path(), &["backup", "--to", "made.db"]);
     let warning = "not part of the backup, as they are not Coffee Tracker's: table recipes\n";
-    assert!(ended.err.ends_with(warning), "{}", ended.err);
+    assert!(result.err.ends_with(warning), "{}", result.err);
     run_ok(folder.path(), &["verify", "made.db"]);
     assert!(state_in(folder.path(), "made.db") == state_in(folder.path(), "coffee.db"));
 }

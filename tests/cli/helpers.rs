@@ -41,7 +41,7 @@ pub fn program(folder: &Path) -> Command {
 }
 
 /// Returns a command that starts a server on a free port, with [`KEY`] and without rate limits.
-pub fn server(folder: &Path) -> Command {
+pub fn server_command(folder: &Path) -> Command {
     let mut command = program(folder);
     command.args(["serve", "--port", "0", "--database-url", "coffee.db"]);
     command.envs([("API_KEY", KEY), ("RATE_LIMIT_ENABLED", "false"), ("TZ", "UTC")]);
@@ -179,9 +179,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts the command that [`server`] returns for `folder`.
+    /// Starts the command that [`server_command`] returns for `folder`.
     pub fn start(folder: &Path) -> Self {
-        Self::spawn(&mut server(folder))
+        Self::spawn(&mut server_command(folder))
     }
 
     /// Starts a command and waits until it prints its address.
@@ -193,8 +193,8 @@ impl Server {
             address = listening_address(&process.out.text(), "Listening on ");
             // Under systemd the address is only logged.
             address = address.or_else(|| listening_address(&process.err.text(), "<6>listening on "));
-            let ended = process.has_ended();
-            assert!(!ended, "the server exited: {}", process.err.text());
+            let result = process.has_ended();
+            assert!(!result, "the server exited: {}", process.err.text());
             address.is_some()
         });
         Self { process, address: address.unwrap() }
@@ -222,10 +222,10 @@ impl Server {
     /// Sends SIGTERM and asserts that the server exits with code 0 within the 10 seconds that it promises.
     #[track_caller]
     pub fn stop_cleanly(self) -> CommandResult {
-        let ended = self.stop();
-        assert_eq!(ended.code, Some(0), "{ended:?}");
-        assert!(ended.took < Duration::from_secs(10), "{:?}", ended.took);
-        ended
+        let result = self.stop();
+        assert_eq!(result.code, Some(0), "{result:?}");
+        assert!(result.took < Duration::from_secs(10), "{:?}", result.took);
+        result
     }
 
     /// Counts the open file descriptors of the server.

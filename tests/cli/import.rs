@@ -35,10 +35,10 @@ pub fn readings(folder: &Path) -> Vec<String> {
 
 /// The summary without its seconds.
 #[track_caller]
-pub fn said(ended: &CommandResult) -> &str {
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert_eq!(ended.out.lines().count(), 1, "{ended:?}");
-    ended.out.split(" (").next().unwrap()
+pub fn said(result: &CommandResult) -> &str {
+    assert_eq!(result.code, Some(0), "{result:?}");
+    assert_eq!(result.out.lines().count(), 1, "{result:?}");
+    result.out.split(" (").next().unwrap()
 }
 
 const OWN_CSV: &str = "id,timestamp,caffeine_mg,coffee_type,notes,source\n\
@@ -149,8 +149,8 @@ fn a_csv_of_another_program_is_understood_whatever_its_form() {
         ),
     ] {
         let folder = folder();
-        let ended = import(folder.path(), content, args);
-        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let result = import(folder.path(), content, args);
+        assert_eq!(result.code, Some(0), "{result:?}");
         assert_eq!(coffees(folder.path()), expected, "{content}");
     }
 }
@@ -167,8 +167,8 @@ fn a_file_may_hold_both_kinds_and_odd_values_and_may_be_packed() {
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut packed, content.as_bytes()).unwrap();
     for content in [content.as_bytes(), &packed.finish().unwrap()] {
-        let ended = import(folder.path(), content, &[]);
-        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let result = import(folder.path(), content, &[]);
+        assert_eq!(result.code, Some(0), "{result:?}");
         assert_eq!(
             coffees(folder.path()),
             [r#"Integer(1)|Integer(1753281000000000)|Real(95.0)|Null|Text("😀")|Null"#]
@@ -200,9 +200,9 @@ fn an_invalid_row_is_reported_with_line_and_reason_and_the_others_are_imported()
     );
     let mut content = content.into_bytes();
     content.extend_from_slice(b"2025-07-23T14:30:00Z,1,b\xe4d,\n2025-07-23T14:30:00Z,4,good,\n");
-    let ended = import(folder.path(), &content, &["--rejects", "rejects.csv"]);
+    let result = import(folder.path(), &content, &["--rejects", "rejects.csv"]);
     assert_eq!(
-        said(&ended),
+        said(&result),
         "file: 4 coffees and 0 readings added, 0 duplicates skipped, 9 rows rejected, 0 records of an unsupported type ignored"
     );
     assert_eq!(
@@ -226,7 +226,7 @@ fn an_invalid_row_is_reported_with_line_and_reason_and_the_others_are_imported()
         "line 12: opens a quote that is not closed, or is longer than 64 KiB: 2025-07-23T14:30:00Z,1,bad,\"never closed",
         "line 14: coffee_type: is not UTF-8: 2025-07-23T14:30:00Z,1,b\u{fffd}d,",
     ];
-    assert_eq!(ended.err.lines().collect::<Vec<_>>(), reasons);
+    assert_eq!(result.err.lines().collect::<Vec<_>>(), reasons);
     let rejects = std::fs::read_to_string(folder.path().join("rejects.csv")).unwrap();
     assert!(rejects.starts_with("line,reason,content\n3,\"timestamp: must be"), "{rejects}");
     assert!(rejects.contains(&format!("bad,{long}\"\n")) && rejects.lines().count() == 10, "{rejects}");
@@ -237,15 +237,15 @@ fn a_line_without_end_is_one_rejection_and_the_next_line_is_read() {
     for (long, shown) in [("x".repeat(1 << 20), "x"), (format!("\"{}", "x".repeat(1 << 20)), "\"x")] {
         let folder = folder();
         let row = "2025-07-23T14:30:00Z,60\n";
-        let ended = import(folder.path(), format!("timestamp,bpm\n{row}{long}\n{row}yesterday,1\n"), &[]);
+        let result = import(folder.path(), format!("timestamp,bpm\n{row}{long}\n{row}yesterday,1\n"), &[]);
         assert!(
-            said(&ended).contains("2 readings added, 0 duplicates skipped, 2 rows rejected"),
-            "{ended:?}"
+            said(&result).contains("2 readings added, 0 duplicates skipped, 2 rows rejected"),
+            "{result:?}"
         );
-        let reasons: Vec<&str> = ended.err.lines().collect();
+        let reasons: Vec<&str> = result.err.lines().collect();
         let reason = format!("line 3: opens a quote that is not closed, or is longer than 64 KiB: {shown}");
-        assert!(reasons[0].starts_with(&reason), "{ended:?}");
-        assert!(reasons[1].starts_with("line 5: timestamp: "), "{ended:?}");
+        assert!(reasons[0].starts_with(&reason), "{result:?}");
+        assert!(reasons[1].starts_with("line 5: timestamp: "), "{result:?}");
     }
 }
 
@@ -254,10 +254,10 @@ fn the_first_20_invalid_rows_are_shown_and_the_rest_are_counted() {
     let folder = folder();
     let content =
         format!("{{\"bpm\":60,\"timestamp\":\"2025-07-23T14:30:00Z\"}}\n{}", "{\"bpm\":0}\n".repeat(30));
-    let ended = import(folder.path(), content, &[]);
-    assert!(said(&ended).contains("1 reading added, 0 duplicates skipped, 30 rows rejected"), "{ended:?}");
-    let shown: Vec<&str> = ended.err.lines().collect();
-    assert_eq!(shown.len(), 21, "{ended:?}");
+    let result = import(folder.path(), content, &[]);
+    assert!(said(&result).contains("1 reading added, 0 duplicates skipped, 30 rows rejected"), "{result:?}");
+    let shown: Vec<&str> = result.err.lines().collect();
+    assert_eq!(shown.len(), 21, "{result:?}");
     assert_eq!(shown[19], r#"line 21: timestamp is missing: {"bpm":0}"#);
     assert_eq!(shown[20], "and 10 more rejected rows (--rejects FILE writes all of them)");
 }
@@ -265,10 +265,10 @@ fn the_first_20_invalid_rows_are_shown_and_the_rest_are_counted() {
 #[test]
 fn an_import_dry_run_prints_the_result_and_writes_nothing() {
     let folder = folder();
-    let ended = import(folder.path(), OWN_CSV, &["--dry-run"]);
+    let result = import(folder.path(), OWN_CSV, &["--dry-run"]);
     assert!(
-        said(&ended).starts_with("file: 3 coffees and 0 readings would be added, 0 duplicates"),
-        "{ended:?}"
+        said(&result).starts_with("file: 3 coffees and 0 readings would be added, 0 duplicates"),
+        "{result:?}"
     );
     let names = || {
         let mut names: Vec<_> =
@@ -280,10 +280,10 @@ fn an_import_dry_run_prints_the_result_and_writes_nothing() {
     import(folder.path(), OWN_CSV, &[]);
     let before = (names(), std::fs::read(folder.path().join("coffee.db")).unwrap());
     let more = format!("{OWN_CSV}1,2024-07-23T14:30:00Z,1,,,\n");
-    let ended = import(folder.path(), &more, &["--dry-run"]);
+    let result = import(folder.path(), &more, &["--dry-run"]);
     assert!(
-        said(&ended).starts_with("file: 1 coffee and 0 readings would be added, 3 duplicates"),
-        "{ended:?}"
+        said(&result).starts_with("file: 1 coffee and 0 readings would be added, 3 duplicates"),
+        "{result:?}"
     );
     assert!(before == (names(), std::fs::read(folder.path().join("coffee.db")).unwrap()));
 }
@@ -350,29 +350,29 @@ const REFUSED: [Case; 13] = [
 
 #[test]
 fn a_failed_import_names_the_reason_and_creates_no_database() {
-    for (content, args, code, sentence) in REFUSED {
+    for (content, args, code, message) in REFUSED {
         let folder = folder();
-        let ended = import(folder.path(), content, args);
-        assert_eq!(ended.code, Some(code), "{ended:?}");
-        let last = if code == 1 { ended.err.lines().last().unwrap() } else { &ended.err };
-        assert!(last.contains(sentence), "{ended:?}");
-        assert!(!folder.path().join("coffee.db").exists(), "{sentence}");
+        let result = import(folder.path(), content, args);
+        assert_eq!(result.code, Some(code), "{result:?}");
+        let last = if code == 1 { result.err.lines().last().unwrap() } else { &result.err };
+        assert!(last.contains(message), "{result:?}");
+        assert!(!folder.path().join("coffee.db").exists(), "{message}");
     }
 }
 
 #[test]
 fn a_file_that_cannot_be_opened_or_would_be_overwritten_is_refused() {
     let folder = folder();
-    let ended = import_file(folder.path(), "nowhere.csv", &[]);
+    let result = import_file(folder.path(), "nowhere.csv", &[]);
     assert_eq!(
-        (ended.code, ended.err.as_str()),
+        (result.code, result.err.as_str()),
         (Some(1), "coffee-tracker: nowhere.csv: cannot be read: No such file or directory (os error 2)\n")
     );
     assert_eq!(import_file(folder.path(), ".", &[]).err, "coffee-tracker: .: is a folder\n");
     std::fs::write(folder.path().join("file"), OWN_CSV).unwrap();
-    let ended = import_file(folder.path(), "file", &["--rejects", "./file"]);
+    let result = import_file(folder.path(), "file", &["--rejects", "./file"]);
     assert_eq!(
-        (ended.code, ended.err.as_str()),
+        (result.code, result.err.as_str()),
         (Some(1), "coffee-tracker: ./file already exists: pass another name for the rejected rows\n")
     );
     assert_eq!(std::fs::read_to_string(folder.path().join("file")).unwrap(), OWN_CSV);
@@ -382,27 +382,27 @@ fn a_file_that_cannot_be_opened_or_would_be_overwritten_is_refused() {
 fn an_own_database_is_not_imported_and_another_programs_not_imported_into() {
     let folder = folder();
     import(folder.path(), OWN_CSV, &[]);
-    let ended = import_file(folder.path(), "coffee.db", &[]);
-    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let result = import_file(folder.path(), "coffee.db", &[]);
+    assert_eq!(result.code, Some(1), "{result:?}");
     assert!(
-        ended.err.contains(
+        result.err.contains(
             "this is a Coffee Tracker database: to replace the current one, use `coffee-tracker restore`"
         ),
-        "{ended:?}"
+        "{result:?}"
     );
     let foreign = Connection::open(folder.path().join("foreign.db")).unwrap();
     foreign.execute_batch("create table t (a)").unwrap();
-    let ended = import_file(folder.path(), "foreign.db", &[]);
+    let result = import_file(folder.path(), "foreign.db", &[]);
     assert_eq!(
-        ended.err,
+        result.err,
         "coffee-tracker: foreign.db: this is a SQLite database without the tables coffee_logs and heart_rate_logs\n"
     );
-    let ended = import_file(folder.path(), "file", &["--database-url", "foreign.db"]);
-    assert_eq!(ended.code, Some(2), "the setting is there twice: {ended:?}");
+    let result = import_file(folder.path(), "file", &["--database-url", "foreign.db"]);
+    assert_eq!(result.code, Some(2), "the setting is there twice: {result:?}");
     let mut command = program(folder.path());
-    let ended = run(command.args(["import", "file", "--database-url", "foreign.db"]));
+    let result = run(command.args(["import", "file", "--database-url", "foreign.db"]));
     assert_eq!(
-        (ended.code, ended.err.as_str()),
+        (result.code, result.err.as_str()),
         (Some(78), "coffee-tracker: foreign.db is a SQLite database of another program\n")
     );
 }
@@ -414,13 +414,13 @@ fn standard_input_is_read_and_a_quiet_import_says_nothing() {
     let mut command = program(folder.path());
     command.args(["import", "-", "--quiet", "--database-url", "coffee.db"]);
     command.stdin(Stdio::from(std::fs::File::open(folder.path().join("own.csv")).unwrap()));
-    let ended = run(&mut command);
-    assert_eq!((ended.code, ended.out.as_str(), ended.err.as_str()), (Some(0), "", ""));
+    let result = run(&mut command);
+    assert_eq!((result.code, result.out.as_str(), result.err.as_str()), (Some(0), "", ""));
     assert_eq!(coffees(folder.path()).len(), 3);
     command.stdin(Stdio::from(std::fs::File::open(folder.path().join("coffee.db")).unwrap()));
-    let ended = run(&mut command);
+    let result = run(&mut command);
     assert_eq!(
-        (ended.code, ended.err.as_str()),
+        (result.code, result.err.as_str()),
         (
             Some(1),
             "coffee-tracker: standard input: a database cannot be read from a stream: pass the name of its file\n"

@@ -21,8 +21,8 @@ fn equal_rows_are_deduplicated_one_for_one() {
         (readings(20_000), "0 coffees and 20,000 readings added, 0 duplicates"),
         (readings(20_001), "0 coffees and 1 reading added, 20,000 duplicates"),
     ] {
-        let ended = import(folder.path(), file, &[]);
-        assert!(said(&ended).contains(expected), "{ended:?}");
+        let result = import(folder.path(), file, &[]);
+        assert!(said(&result).contains(expected), "{result:?}");
     }
 }
 

@@ -56,9 +56,9 @@ fn units_locales_and_motion_become_ours() {
         )
     });
     let folder = folder();
-    let ended = import(folder.path(), &content, &[]);
+    let result = import(folder.path(), &content, &[]);
     assert_eq!(
-        said(&ended),
+        said(&result),
         "file: 3 coffees and 5 readings added, 0 duplicates skipped, 0 rows rejected, 2 records of an unsupported type ignored"
     );
     let reading = |n: u32, bpm: u32, context: &str| {
@@ -116,12 +116,12 @@ fn a_bad_record_is_said_with_its_line_and_costs_no_other() {
     let place = content.windows(6).position(|w| w == b"BROKEN").unwrap();
     content[place] = 0xff;
     let folder = folder();
-    let ended = import(folder.path(), &content, &[]);
+    let result = import(folder.path(), &content, &[]);
     assert!(
-        said(&ended).contains("0 coffees and 2 readings added, 0 duplicates skipped, 6 rows rejected"),
-        "{ended:?}"
+        said(&result).contains("0 coffees and 2 readings added, 0 duplicates skipped, 6 rows rejected"),
+        "{result:?}"
     );
-    let reasons: Vec<&str> = ended.err.lines().map(|line| line.split(": <").next().unwrap()).collect();
+    let reasons: Vec<&str> = result.err.lines().map(|line| line.split(": <").next().unwrap()).collect();
     assert_eq!(
         reasons,
         [
@@ -148,11 +148,11 @@ fn the_export_is_found_in_its_zip_whatever_the_phones_language() {
         &[("a/workout-routes/route.gpx", b"<gpx/>"), ("a/导出.xml", &content)],
     ] {
         let folder = folder();
-        let ended = import(folder.path(), zipped(files), &[]);
+        let result = import(folder.path(), zipped(files), &[]);
         assert!(
-            said(&ended)
+            said(&result)
                 .contains("1,000 readings added, 0 duplicates skipped, 0 rows rejected, 22 records of"),
-            "{ended:?}"
+            "{result:?}"
         );
         let again = import(folder.path(), &content, &[]);
         assert!(said(&again).contains("0 readings added, 1,000 duplicates skipped"), "{again:?}");
@@ -163,9 +163,9 @@ fn the_export_is_found_in_its_zip_whatever_the_phones_language() {
         assert_eq!(sum, (0..1000).filter(|n| n % 10 < 7).map(|n| 50 + (n * 7 + n / 40) % 70).sum::<i64>());
     }
     let folder = folder();
-    let ended = import(folder.path(), zipped(&[("export_cda.xml", clinical)]), &[]);
+    let result = import(folder.path(), zipped(&[("export_cda.xml", clinical)]), &[]);
     assert_eq!(
-        ended.err,
+        result.err,
         "coffee-tracker: file: the zip contains no Apple Health export (an XML file with an element HealthData)\n"
     );
 }
@@ -174,9 +174,9 @@ fn the_export_is_found_in_its_zip_whatever_the_phones_language() {
 fn an_export_that_breaks_off_says_where_and_keeps_what_came_before() {
     let content = export(|export| export.heart_rates(1000));
     let folder = folder();
-    let ended = import(folder.path(), &content[..content.len() / 2], &[]);
-    assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.err.contains("file: reading stopped at line "), "{ended:?}");
+    let result = import(folder.path(), &content[..content.len() / 2], &[]);
+    assert_eq!(result.code, Some(1), "{result:?}");
+    assert!(result.err.contains("file: reading stopped at line "), "{result:?}");
     let half = readings(folder.path()).len();
     assert!((300..700).contains(&half), "{half}");
     assert!(
@@ -192,11 +192,11 @@ fn an_element_without_end_is_not_gathered_in_memory() {
         export.raw(&format!(" <Record type=\"{}", "x".repeat(5 << 20)))
     });
     let folder = folder();
-    let ended = import(folder.path(), &content, &[]);
-    assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.out.contains("1 reading added"), "{ended:?}");
+    let result = import(folder.path(), &content, &[]);
+    assert_eq!(result.code, Some(1), "{result:?}");
+    assert!(result.out.contains("1 reading added"), "{result:?}");
     assert_eq!(
-        ended.err,
+        result.err,
         "coffee-tracker: file: reading stopped at line 36: the element that begins there has no end\n"
     );
 }
@@ -215,12 +215,12 @@ fn text_that_is_no_utf_8_costs_no_reading_and_is_counted_once() {
     let begin = content.windows(11).position(|w| w == b"<HealthData").unwrap();
     content[begin..].iter_mut().filter(|byte| **byte == b'#').for_each(|byte| *byte = 0xfc);
     let folder = folder();
-    let ended = import(folder.path(), &content, &[]);
+    let result = import(folder.path(), &content, &[]);
     assert_eq!(
-        said(&ended),
+        said(&result),
         "file: 0 coffees and 3 readings added, 0 duplicates skipped, 0 rows rejected, 1 record of an unsupported type ignored"
     );
-    assert_eq!(ended.err, "");
+    assert_eq!(result.err, "");
     let reading = |n: u32, source: &str| {
         format!("Integer({n})|Integer(1753273800000000)|Integer({})|Null|Null|{source}", 59 + n)
     };
@@ -239,9 +239,9 @@ fn records_within_a_workout_are_passed_over_however_deep_they_stand() {
         export.record("HeartRate", "count/min", "62", AT, "")
     });
     let folder = folder();
-    let ended = import(folder.path(), &content, &[]);
+    let result = import(folder.path(), &content, &[]);
     assert_eq!(
-        said(&ended),
+        said(&result),
         "file: 0 coffees and 1 reading added, 0 duplicates skipped, 0 rows rejected, 2 records of an unsupported type ignored"
     );
 }
@@ -260,16 +260,16 @@ fn an_element_around_records_that_is_never_closed_breaks_the_file() {
             content.truncate(content.len() - "</HealthData>\n".len());
         }
         let folder = folder();
-        let ended = import(folder.path(), &content, &[]);
-        assert_eq!(ended.code, Some(1), "{ended:?}");
+        let result = import(folder.path(), &content, &[]);
+        assert_eq!(result.code, Some(1), "{result:?}");
         assert!(
-            ended.out.contains("1 reading added, 0 duplicates skipped, 0 rows rejected, 2 records of"),
-            "{ended:?}"
+            result.out.contains("1 reading added, 0 duplicates skipped, 0 rows rejected, 2 records of"),
+            "{result:?}"
         );
-        let sentence = format!(
+        let message = format!(
             "coffee-tracker: file: reading stopped at line 36: the element {name} that begins there has no end\n"
         );
-        assert_eq!(ended.err, sentence);
+        assert_eq!(result.err, message);
     }
 }
 

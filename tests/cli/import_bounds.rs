@@ -28,7 +28,7 @@ fn measured(folder: &Path) -> (CommandResult, u64) {
     command.args(["import", "file", "--database-url", "coffee.db"]).env("TZ", "UTC");
     let mut running = Process::spawn(&mut command);
     let status = format!("/proc/{}/status", running.pid().as_raw_nonzero());
-    let (began, mut peak) = (Instant::now(), 0);
+    let (start, mut peak) = (Instant::now(), 0);
     loop {
         // An ended process that was not waited for has no such line.
         let text = fs::read_to_string(&status).unwrap_or_default();
@@ -38,7 +38,7 @@ fn measured(folder: &Path) -> (CommandResult, u64) {
         if running.has_ended() {
             return (running.wait(), peak);
         }
-        assert!(began.elapsed() < DEADLINE, "the import has not ended after {DEADLINE:?}");
+        assert!(start.elapsed() < DEADLINE, "the import has not ended after {DEADLINE:?}");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
@@ -51,10 +51,10 @@ fn bounded(write: impl FnOnce(&mut dyn Write) -> io::Result<()>, check: impl FnO
     write(&mut file).unwrap();
     file.flush().unwrap();
     drop(file);
-    let (ended, peak) = measured(folder.path());
-    assert!(peak > 1024, "the memory was measured: {peak} KiB; {ended:?}");
-    assert!(peak < MOST_KIB, "{peak} KiB; {ended:?}");
-    check(folder.path(), &ended);
+    let (result, peak) = measured(folder.path());
+    assert!(peak > 1024, "the memory was measured: {peak} KiB; {result:?}");
+    assert!(peak < MOST_KIB, "{peak} KiB; {result:?}");
+    check(folder.path(), &result);
 }
 
 /// Writes a byte over and over.
@@ -68,7 +68,7 @@ fn fill(to: &mut dyn Write, byte: u8, count: usize) -> io::Result<()> {
 
 /// Checks the counts in the summary, and that rows of the good part are stored.
 #[track_caller]
-pub fn assert_counts(ended: &CommandResult, coffees: u32, readings: u32, rejected: u32, unsupported: u32) {
+pub fn assert_counts(result: &CommandResult, coffees: u32, readings: u32, rejected: u32, unsupported: u32) {
     let counted = |count: u32, noun: &str| match count {
         1 => format!("1 {noun}"),
         1000.. => format!("{},{:03} {noun}s", count / 1000, count % 1000),
@@ -81,7 +81,7 @@ pub fn assert_counts(ended: &CommandResult, coffees: u32, readings: u32, rejecte
         counted(rejected, "row"),
         counted(unsupported, "record")
     );
-    assert_eq!(said(ended), expected, "{}", ended.err);
+    assert_eq!(said(result), expected, "{}", result.err);
 }
 
 pub const AT: &str = "2025-07-23T14:30:00Z";
@@ -99,8 +99,8 @@ fn a_json_line_of_any_length_and_depth_is_rejected_alone() {
             file.write_all(b"\n")?;
             file.write_all(good.replace("61", "63").as_bytes())
         },
-        |folder, ended| {
-            assert_counts(ended, 0, 2, 2, 0);
+        |folder, result| {
+            assert_counts(result, 0, 2, 2, 0);
             assert_eq!(readings(folder).len(), 2);
         },
     );
@@ -120,7 +120,7 @@ fn rejected_lines_do_not_gather_while_others_are_stored() {
             }
             packed.finish().map(drop)
         },
-        |_, ended| assert_counts(ended, 0, 600, 600, 0),
+        |_, result| assert_counts(result, 0, 600, 600, 0),
     );
 }
 
@@ -140,7 +140,7 @@ fn rows_with_the_longest_texts_do_not_gather() {
             }
             packed.finish().map(drop)
         },
-        |_, ended| assert_counts(ended, 12_000, 0, 0, 0),
+        |_, result| assert_counts(result, 12_000, 0, 0, 0),
     );
 }
 
@@ -153,14 +153,14 @@ fn a_csv_field_of_any_length_is_rejected_alone() {
                 fill(file, b'x', HUGE)?;
                 write!(file, "{closing}\n{AT},63,\n")
             },
-            |folder, ended| {
-                assert_counts(ended, 0, 2, 1, 0);
+            |folder, result| {
+                assert_counts(result, 0, 2, 1, 0);
                 assert_eq!(readings(folder).len(), 2);
             },
         );
     }
     // A header of any length.
-    bounded(|file| fill(file, b'x', HUGE), |_, ended| assert_eq!(ended.code, Some(1), "{ended:?}"));
+    bounded(|file| fill(file, b'x', HUGE), |_, result| assert_eq!(result.code, Some(1), "{result:?}"));
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn values_of_a_dump_of_any_length_are_rejected_alone() {
             fill(file, b'x', HUGE)?;
             writeln!(file, "\n3\t{AT}\t63\t\\N\t\\N\n\\.")
         },
-        |_, ended| assert_counts(ended, 0, 2, 1, 0),
+        |_, result| assert_counts(result, 0, 2, 1, 0),
     );
     // A statement of any length, and a row with any number of values.
     bounded(
@@ -186,7 +186,7 @@ fn values_of_a_dump_of_any_length_are_rejected_alone() {
             fill(file, b'\t', 200_000)?;
             writeln!(file, "\n3\t{AT}\t63\t\\N\t\\N\n\\.")
         },
-        |_, ended| assert_counts(ended, 0, 2, 1, 0),
+        |_, result| assert_counts(result, 0, 2, 1, 0),
     );
 }
 
@@ -217,8 +217,8 @@ fn xml_of_any_length_costs_no_record_beside_it() {
                     file.write_all(close.as_bytes())
                 })
             },
-            |folder, ended| {
-                assert_counts(ended, 0, 2, 0, 0);
+            |folder, result| {
+                assert_counts(result, 0, 2, 0, 0);
                 assert_eq!(readings(folder).len(), 2, "{open}");
             },
         );
@@ -231,9 +231,9 @@ fn xml_of_any_length_costs_no_record_beside_it() {
                 file.write_all(b"\" unit=\"count/min\" value=\"63\"/>")
             })
         },
-        |_, ended| {
-            assert_counts(ended, 0, 2, 1, 0);
-            assert!(ended.err.starts_with("line 4: is longer than 4 MiB: <Record type="), "{}", ended.err);
+        |_, result| {
+            assert_counts(result, 0, 2, 1, 0);
+            assert!(result.err.starts_with("line 4: is longer than 4 MiB: <Record type="), "{}", result.err);
         },
     );
     // What such an element holds repeats records beside it.
@@ -245,7 +245,7 @@ fn xml_of_any_length_costs_no_record_beside_it() {
                 file.write_all(b"'><Record type=\"HKQuantityTypeIdentifierHeartRate\"/></Correlation>")
             })
         },
-        |_, ended| assert_counts(ended, 0, 2, 0, 1),
+        |_, result| assert_counts(result, 0, 2, 0, 1),
     );
     bounded(
         |file| {
@@ -253,7 +253,7 @@ fn xml_of_any_length_costs_no_record_beside_it() {
             fill(file, b'<', HUGE)?;
             file.write_all(b" -->\n]>\n<HealthData>\n</HealthData>\n")
         },
-        |_, ended| assert_eq!(ended.code, Some(1), "its root is too far from its beginning: {ended:?}"),
+        |_, result| assert_eq!(result.code, Some(1), "its root is too far from its beginning: {result:?}"),
     );
 }
 
@@ -263,13 +263,13 @@ fn xml_that_is_nested_too_deep_is_refused() {
         let mut content = Vec::new();
         health(&mut content, |file| write!(file, "{}{}", "<a>".repeat(depth), "</a>".repeat(depth))).unwrap();
         let folder = folder();
-        let ended = import(folder.path(), &content, &[]);
+        let result = import(folder.path(), &content, &[]);
         if fits {
-            assert_counts(&ended, 0, 2, 0, 0);
+            assert_counts(&result, 0, 2, 0, 0);
         } else {
-            assert_eq!(ended.code, Some(1), "{ended:?}");
-            let why = "file: reading stopped at line 4: elements are nested more than 100 deep";
-            assert!(ended.err.contains(why), "{}", ended.err);
+            assert_eq!(result.code, Some(1), "{result:?}");
+            let reason = "file: reading stopped at line 4: elements are nested more than 100 deep";
+            assert!(result.err.contains(reason), "{}", result.err);
         }
     }
     bounded(
@@ -279,7 +279,7 @@ fn xml_that_is_nested_too_deep_is_refused() {
                 (0..HUGE / chunk.len()).try_for_each(|_| file.write_all(chunk.as_bytes()))
             })
         },
-        |_, ended| assert_eq!(ended.code, Some(1), "{ended:?}"),
+        |_, result| assert_eq!(result.code, Some(1), "{result:?}"),
     );
 }
 
@@ -292,7 +292,7 @@ fn packed_files_that_unpack_to_much_are_read_as_a_stream() {
             health(&mut packed, |file| fill(file, b' ', much))?;
             packed.finish().map(drop)
         },
-        |_, ended| assert_counts(ended, 0, 2, 0, 0),
+        |_, result| assert_counts(result, 0, 2, 0, 0),
     );
     bounded(
         |file| {
@@ -301,7 +301,7 @@ fn packed_files_that_unpack_to_much_are_read_as_a_stream() {
             health(&mut archive, |file| fill(file, b' ', much))?;
             file.write_all(&archive.finish()?.into_inner())
         },
-        |_, ended| assert_counts(ended, 0, 2, 0, 0),
+        |_, result| assert_counts(result, 0, 2, 0, 0),
     );
 }
 
@@ -335,9 +335,9 @@ fn a_zip_with_a_huge_directory_is_refused() {
             file.write_all(&[1, 0, 0, 0])?;
             file.write_all(b"PK\x05\x06\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\0\0")
         },
-        |_, ended| {
-            assert_eq!(ended.code, Some(1), "{ended:?}");
-            assert!(ended.err.contains("the directory of the zip is larger than 2 MiB"), "{}", ended.err);
+        |_, result| {
+            assert_eq!(result.code, Some(1), "{result:?}");
+            assert!(result.err.contains("the directory of the zip is larger than 2 MiB"), "{}", result.err);
         },
     );
 }
@@ -372,21 +372,21 @@ fn values_of_an_old_database_of_any_length_are_rejected_alone() {
                  values (9223372036854775807, '2025-10-02 10:30:19', 62, null, zeroblob({HUGE}));"
         ))
         .unwrap();
-    let (ended, peak) = measured(folder.path());
-    assert!(peak > 1024 && peak < MOST_KIB, "{peak} KiB; {ended:?}");
-    assert_counts(&ended, 2, 1, 5, 0);
+    let (result, peak) = measured(folder.path());
+    assert!(peak > 1024 && peak < MOST_KIB, "{peak} KiB; {result:?}");
+    assert_counts(&result, 2, 1, 5, 0);
     for line in [
         "coffee_logs, id 2: has a value longer than 65536 bytes: id 2",
         "coffee_logs, id 3: has a value longer than 65536 bytes: id 3",
         "heart_rate_logs, id -5: has a value longer than 65536 bytes: id -5",
         "heart_rate_logs, id 9223372036854775807: has a value longer than 65536 bytes: id 9223372036854775807",
     ] {
-        assert!(ended.err.lines().any(|said| said == line), "{line} in {}", ended.err);
+        assert!(result.err.lines().any(|said| said == line), "{line} in {}", result.err);
     }
     assert!(
-        ended.err.contains("coffee_logs, id 4: notes: must have at most 1000 characters"),
+        result.err.contains("coffee_logs, id 4: notes: must have at most 1000 characters"),
         "{}",
-        ended.err
+        result.err
     );
     assert_eq!(coffees(folder.path()).len(), 2);
 }

@@ -113,7 +113,7 @@ fn the_stacks_database_and_its_dumps_are_the_same_rows_and_come_once() {
         let folder = folder();
         Connection::open(folder.path().join("sqlite")).unwrap().execute_batch(STACK).unwrap();
         for (round, form) in std::iter::once(&first).chain(&forms).enumerate() {
-            let ended = match *form {
+            let result = match *form {
                 "sqlite" => import_file(folder.path(), "sqlite", &[]),
                 dump => import(folder.path(), dump, &[]),
             };
@@ -122,7 +122,7 @@ fn the_stacks_database_and_its_dumps_are_the_same_rows_and_come_once() {
             } else {
                 "0 coffees and 0 readings added, 6 duplicates skipped, 0 rows rejected"
             };
-            assert!(said(&ended).contains(expected), "{ended:?}");
+            assert!(said(&result).contains(expected), "{result:?}");
         }
         assert_eq!(coffees(folder.path()), STACK_COFFEES);
         assert_eq!(readings(folder.path()), STACK_READINGS);
@@ -141,8 +141,8 @@ fn the_stacks_file_is_left_as_it_is_and_nothing_appears_beside_it() {
         connection.execute_batch(STACK).unwrap();
         drop(connection);
         let before = std::fs::read(&file).unwrap();
-        let ended = import_file(folder.path(), "stack/what? 100%.db", &[]);
-        assert!(said(&ended).contains("4 coffees and 2 readings added"), "{ended:?}");
+        let result = import_file(folder.path(), "stack/what? 100%.db", &[]);
+        assert!(said(&result).contains("4 coffees and 2 readings added"), "{result:?}");
         assert!(std::fs::read(&file).unwrap() == before, "it was written to");
         assert_eq!(std::fs::read_dir(&stack).unwrap().count(), 1, "{log}");
     }
@@ -154,8 +154,8 @@ fn what_the_stack_wrote_into_its_log_is_read_too() {
     let connection = Connection::open(folder.path().join("stack.db")).unwrap();
     connection.pragma_update(None, "journal_mode", "wal").unwrap();
     connection.execute_batch(STACK).unwrap();
-    let ended = import_file(folder.path(), "stack.db", &[]);
-    assert!(said(&ended).contains("4 coffees and 2 readings added"), "{ended:?}");
+    let result = import_file(folder.path(), "stack.db", &[]);
+    assert!(said(&result).contains("4 coffees and 2 readings added"), "{result:?}");
 }
 
 #[test]
@@ -170,15 +170,15 @@ fn rows_of_the_stack_that_do_not_fit_are_rejected_alone() {
              insert into heart_rate_logs values (5, '2025-10-02 10:30:15', 0, null, null)",
         )
         .unwrap();
-    let ended = import_file(folder.path(), "stack.db", &["--rejects", "rejects.csv"]);
-    assert!(said(&ended).contains("4 coffees and 2 readings added, 0 duplicates skipped, 5 rows rejected"));
+    let result = import_file(folder.path(), "stack.db", &["--rejects", "rejects.csv"]);
+    assert!(said(&result).contains("4 coffees and 2 readings added, 0 duplicates skipped, 5 rows rejected"));
     let rejects = std::fs::read_to_string(folder.path().join("rejects.csv")).unwrap();
     assert_eq!(
         rejects.lines().nth(1),
         Some(r#"8,"coffee_logs, id 8: timestamp is missing",8||5||"#),
         "{rejects}"
     );
-    let reasons: Vec<&str> = ended.err.lines().collect();
+    let reasons: Vec<&str> = result.err.lines().collect();
     assert_eq!(
         reasons,
         [
@@ -201,9 +201,9 @@ fn a_row_of_the_stack_without_an_id_is_called_by_its_place() {
              insert into coffee_logs values ('2025-10-02 14:05:00', 1), ('soon', 2)",
         )
         .unwrap();
-    let ended = import_file(folder.path(), "stack.db", &[]);
-    assert!(said(&ended).contains("1 coffee and 0 readings added"), "{ended:?}");
-    assert!(ended.err.starts_with("coffee_logs, row 2: timestamp: "), "{ended:?}");
+    let result = import_file(folder.path(), "stack.db", &[]);
+    assert!(said(&result).contains("1 coffee and 0 readings added"), "{result:?}");
+    assert!(result.err.starts_with("coffee_logs, row 2: timestamp: "), "{result:?}");
 }
 
 #[test]
@@ -230,8 +230,8 @@ fn both_tables_of_the_stack_are_read_as_they_were_when_the_import_began() {
     wait_until("the first coffees are read", || lock.exists());
     stack.execute_batch("delete from coffee_logs; delete from heart_rate_logs").unwrap();
     holder.execute_batch("rollback").unwrap();
-    let ended = running.wait();
-    assert!(said(&ended).contains("49,905 coffees and 2 readings added"), "{ended:?}");
+    let result = running.wait();
+    assert!(said(&result).contains("49,905 coffees and 2 readings added"), "{result:?}");
 }
 
 #[test]
@@ -247,13 +247,13 @@ fn rows_of_a_dump_that_do_not_fit_are_rejected_alone() {
 12	1880-01-01 00:53:28+00:53:28	7
 \.
 ";
-    let ended = import(folder.path(), dump, &[]);
-    assert!(said(&ended).contains("1 coffee and 0 readings added, 0 duplicates skipped, 6 rows rejected"));
+    let result = import(folder.path(), dump, &[]);
+    assert!(said(&result).contains("1 coffee and 0 readings added, 0 duplicates skipped, 6 rows rejected"));
     assert_eq!(
         coffees(folder.path()),
         [r#"Integer(11)|Integer(-2840140800000000)|Real(7.0)|Text("LMT")|Null|Text("docker-stack")"#]
     );
-    let reasons = ended.err.lines().map(|line| line.split(": ").take(2).collect::<Vec<_>>().join(": "));
+    let reasons = result.err.lines().map(|line| line.split(": ").take(2).collect::<Vec<_>>().join(": "));
     assert_eq!(
         reasons.collect::<Vec<_>>(),
         [
@@ -272,12 +272,12 @@ fn a_dump_that_breaks_off_says_where_and_keeps_what_came_before() {
     let folder = folder();
     let whole = format!("{PREAMBLE}{COPIED}");
     let cut = &whole[..whole.find("3\t2025-10-02").unwrap()];
-    let ended = import(folder.path(), cut, &[]);
-    assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.out.contains("2 coffees and 0 readings added"), "{ended:?}");
+    let result = import(folder.path(), cut, &[]);
+    assert_eq!(result.code, Some(1), "{result:?}");
+    assert!(result.out.contains("2 coffees and 0 readings added"), "{result:?}");
     assert!(
-        ended.err.contains("file: reading stopped at line 43: the COPY block is not terminated"),
-        "{ended:?}"
+        result.err.contains("file: reading stopped at line 43: the COPY block is not terminated"),
+        "{result:?}"
     );
     let rest = import(folder.path(), whole, &[]);
     assert!(said(&rest).contains("2 coffees and 2 readings added, 2 duplicates skipped"), "{rest:?}");
@@ -294,11 +294,11 @@ fn a_dump_with_inserts_is_refused_and_the_right_command_is_named() {
         "REPLACE INTO coffee_logs VALUES ",
     ] {
         let folder = folder();
-        let ended = import(folder.path(), format!("{PREAMBLE}{insert}{values}"), &[]);
+        let result = import(folder.path(), format!("{PREAMBLE}{insert}{values}"), &[]);
         let line = PREAMBLE.lines().count() + 1;
-        assert_eq!((ended.code, &*ended.out), (Some(1), ""), "{ended:?}");
+        assert_eq!((result.code, &*result.out), (Some(1), ""), "{result:?}");
         assert_eq!(
-            ended.err,
+            result.err,
             format!(
                 "coffee-tracker: file: line {line} is an INSERT statement, but only COPY blocks can be imported: make \
                  the dump with `pg_dump -U coffee coffee_db`, without --inserts; of an SQLite database, import the \
@@ -313,9 +313,9 @@ fn a_dump_with_inserts_is_refused_and_the_right_command_is_named() {
 fn inserts_behind_the_rows_of_a_dump_are_reported_and_the_rows_are_kept() {
     let folder = folder();
     let insert = "INSERT INTO heart_rate_logs VALUES (9, '2025-10-02 10:30:15+00', 72, 'resting', NULL);\n";
-    let ended = import(folder.path(), format!("{COPIED}{insert}"), &[]);
-    assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.out.contains("4 coffees and 2 readings added"), "{ended:?}");
-    assert!(ended.err.contains(" is an INSERT statement"), "{ended:?}");
+    let result = import(folder.path(), format!("{COPIED}{insert}"), &[]);
+    assert_eq!(result.code, Some(1), "{result:?}");
+    assert!(result.out.contains("4 coffees and 2 readings added"), "{result:?}");
+    assert!(result.err.contains(" is an INSERT statement"), "{result:?}");
     assert_eq!(coffees(folder.path()), STACK_COFFEES);
 }

@@ -59,8 +59,8 @@ fn without_ids(folder: &Path) -> Vec<String> {
 fn kill(folder: &Path, step: Option<&str>, after: Duration) -> bool {
     let mut command = import(folder);
     if let Some(step) = step {
-        let ended = Process::spawn(command.env("COFFEE_TRACKER_KILL_AT", step)).wait();
-        assert_eq!(ended.signal, Some(9), "it never came to {step}: {ended:?}");
+        let result = Process::spawn(command.env("COFFEE_TRACKER_KILL_AT", step)).wait();
+        assert_eq!(result.signal, Some(9), "it never came to {step}: {result:?}");
         return true;
     }
     let running = Process::spawn(&mut command);
@@ -79,8 +79,8 @@ fn round(undisturbed: &[String], step: Option<&str>, after: Duration, served: bo
     assert_integrity(&looked);
     let stored = number(&looked, "select count(*) from heart_rate_logs");
     assert!((1000..=1000 + ROWS).contains(&stored), "{stored}");
-    let ended = Process::spawn(&mut import(folder.path())).wait();
-    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let result = Process::spawn(&mut import(folder.path())).wait();
+    assert_eq!(result.code, Some(0), "{result:?}");
     if let Some(server) = server {
         assert_eq!(server.get("/heartrate/current").status, 200);
         server.stop_cleanly();

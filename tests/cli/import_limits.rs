@@ -15,10 +15,10 @@ fn values_outside_the_limits_of_requests_are_rejected_unless_allowed() {
         .collect();
     let content = format!("timestamp,caffeine_mg,bpm\n{rows}");
     let refused = folder();
-    let ended = import(refused.path(), &content, &["--rejects", "rejects.csv"]);
-    assert_counts(&ended, 1, 2, 4, 0);
+    let result = import(refused.path(), &content, &["--rejects", "rejects.csv"]);
+    assert_counts(&result, 1, 2, 4, 0);
     assert_eq!(
-        ended.err,
+        result.err,
         format!(
             "line 3: caffeine_mg: 1000.5 is above MAX_CAFFEINE_MG (1000): {AT},1000.5,\n\
              line 4: caffeine_mg: 99999 is above MAX_CAFFEINE_MG (1000): {AT},99999,\n\
@@ -46,8 +46,8 @@ fn import_uses_the_configured_limits() {
     let content = format!("timestamp,caffeine_mg,bpm\n{AT},90,\n{AT},210,\n{AT},,45\n{AT},,300\n");
     let folder = folder();
     let limits = ["--max-caffeine-mg", "100", "--min-heart-rate-bpm", "50", "--max-heart-rate-bpm", "400"];
-    let ended = import(folder.path(), &content, &limits);
-    assert_counts(&ended, 1, 1, 2, 0);
+    let result = import(folder.path(), &content, &limits);
+    assert_counts(&result, 1, 1, 2, 0);
     let wrong = import(folder.path(), &content, &["--max-caffeine-mg", "much", "--min-heart-rate-bpm", "0"]);
     assert_eq!(wrong.code, Some(78), "{wrong:?}");
     assert!(wrong.err.contains("2 invalid settings"), "{}", wrong.err);
@@ -65,10 +65,10 @@ fn the_limits_apply_to_every_format() {
         (copied, "line 2: caffeine_mg: 99000 is above MAX_CAFFEINE_MG (1000)"),
     ] {
         let folder = folder();
-        let ended = import(folder.path(), content, &[]);
-        assert_eq!(ended.code, Some(1), "{content}: {ended:?}");
-        assert!(ended.err.starts_with(reason), "{}", ended.err);
-        assert!(ended.err.contains("1 rejected row is outside the limits"), "{}", ended.err);
+        let result = import(folder.path(), content, &[]);
+        assert_eq!(result.code, Some(1), "{content}: {result:?}");
+        assert!(result.err.starts_with(reason), "{}", result.err);
+        assert!(result.err.contains("1 rejected row is outside the limits"), "{}", result.err);
         assert!(!folder.path().join("coffee.db").exists());
         assert_eq!(import(folder.path(), content, &["--accept-out-of-range"]).code, Some(0));
     }
@@ -76,11 +76,11 @@ fn the_limits_apply_to_every_format() {
     docker_stack(&folder.path().join("file"))
         .execute_batch("insert into coffee_logs values (7, '2025-10-02 10:30:15', 5000, null, null)")
         .unwrap();
-    let ended = import_file(folder.path(), "file", &[]);
+    let result = import_file(folder.path(), "file", &[]);
     assert!(
-        ended.err.starts_with("coffee_logs, id 7: caffeine_mg: 5000 is above MAX_CAFFEINE_MG (1000): 7|"),
+        result.err.starts_with("coffee_logs, id 7: caffeine_mg: 5000 is above MAX_CAFFEINE_MG (1000): 7|"),
         "{}",
-        ended.err
+        result.err
     );
     let accepted = import_file(folder.path(), "file", &["--accept-out-of-range"]);
     assert_counts(&accepted, 1, 0, 0, 0);

@@ -120,8 +120,8 @@ fn an_import_waits_for_a_database_that_somebody_holds() {
         })
     });
     holder.execute_batch("rollback").unwrap();
-    let ended = running.wait();
-    assert!(said(&ended).contains("100 readings added, 100 duplicates skipped"), "{ended:?}");
+    let result = running.wait();
+    assert!(said(&result).contains("100 readings added, 100 duplicates skipped"), "{result:?}");
 }
 
 #[test]
@@ -143,8 +143,8 @@ fn root_imports_as_the_owner_of_the_database_from_a_file_that_only_root_may_read
     for (file, rejected) in [("export.xml", " 0 rows rejected"), ("stack.db", " 1 row rejected")] {
         let mut command = program(own.path());
         command.args(["import", file, "--rejects", "rejects.csv", "--database-url"]);
-        let ended = run(command.arg(data.path().join("sub/coffee.db")));
-        assert!(said(&ended).contains(rejected), "{ended:?}");
+        let result = run(command.arg(data.path().join("sub/coffee.db")));
+        assert!(said(&result).contains(rejected), "{result:?}");
         assert_eq!(rejects.exists(), file == "stack.db", "root made it, and root removed it");
     }
     let mut seen = 0;

@@ -27,14 +27,14 @@ fn csv_lines_may_end_in_cr_lf_or_both() {
         format!("{}\r{}\r\n{}\n{}\r{}\r\n{}", lines[0], lines[1], lines[2], lines[3], lines[4], lines[5]);
     for content in [lines.join("\n"), lines.join("\r\n"), lines.join("\r"), lines.join("\r") + "\r", mixed] {
         let folder = folder();
-        let ended = import(folder.path(), &content, &[]);
+        let result = import(folder.path(), &content, &[]);
         assert_eq!(
-            said(&ended),
+            said(&result),
             "file: 3 coffees and 0 readings added, 0 duplicates skipped, 1 row rejected, 0 records of an unsupported type ignored",
             "{content:?}"
         );
         assert_eq!(
-            ended.err,
+            result.err,
             "line 6: timestamp: must be a date and time such as 2025-07-23T14:30:00Z (got \"never\"): never,62,\n"
         );
         let stored = notes(folder.path());
@@ -49,12 +49,12 @@ fn lines_that_end_in_a_carriage_return_are_read_across_buffers_and_behind_one_th
     let row = "2025-07-23T14:30:00Z,60\r";
     let long = "x".repeat(1 << 20);
     let content = format!("timestamp,bpm\r{}{long}\r{row}\"{long}\r\nnever,1\r", row.repeat(20_000));
-    let ended = import(folder.path(), content, &[]);
+    let result = import(folder.path(), content, &[]);
     assert_eq!(
-        said(&ended),
+        said(&result),
         "file: 0 coffees and 20,001 readings added, 0 duplicates skipped, 3 rows rejected, 0 records of an unsupported type ignored"
     );
-    let lines: Vec<&str> = ended.err.lines().map(|line| line.split(": ").next().unwrap()).collect();
+    let lines: Vec<&str> = result.err.lines().map(|line| line.split(": ").next().unwrap()).collect();
     assert_eq!(lines, ["line 20002", "line 20004", "line 20005"]);
 }
 
@@ -66,8 +66,8 @@ fn a_sep_line_for_spreadsheets_is_not_the_header() {
         "sep=\t\rtimestamp\tcaffeine_mg\tcoffee_type\r2025-07-23T14:30:00Z\t62.5\ta, b, c, d\r",
     ] {
         let folder = folder();
-        let ended = import(folder.path(), content, &[]);
-        assert_eq!(said(&ended), format!("file: 1 coffee and 0 readings added, {NOTHING_ELSE}"));
+        let result = import(folder.path(), content, &[]);
+        assert_eq!(said(&result), format!("file: 1 coffee and 0 readings added, {NOTHING_ELSE}"));
         assert_eq!(
             coffees(folder.path()),
             [r#"Integer(1)|Integer(1753281000000000)|Real(62.5)|Text("a, b, c, d")|Null|Null"#]
@@ -80,11 +80,11 @@ fn a_possible_thousands_separator_is_rejected_in_comma_separated_files() {
     let folder = folder();
     let doses = ["1,200", "+1,200", "12,500", "62,5", "0,125", "1,2000"];
     let doses = doses.map(|dose| format!("2025-07-23T14:30:00Z,\"{dose}\"\n")).concat();
-    let ended = import(folder.path(), format!("timestamp,caffeine_mg\n{doses}"), &[]);
-    assert!(said(&ended).contains("3 coffees and 0 readings added, 0 duplicates skipped, 3 rows rejected"));
+    let result = import(folder.path(), format!("timestamp,caffeine_mg\n{doses}"), &[]);
+    assert!(said(&result).contains("3 coffees and 0 readings added, 0 duplicates skipped, 3 rows rejected"));
     let reason = "caffeine_mg: may be thousands or a fraction: write it without a comma";
     assert_eq!(
-        ended.err,
+        result.err,
         format!(
             "line 2: {reason}: 2025-07-23T14:30:00Z,\"1,200\"\n\
              line 3: {reason}: 2025-07-23T14:30:00Z,\"+1,200\"\n\
@@ -104,9 +104,9 @@ fn a_header_that_starts_with_an_sql_keyword_is_a_header() {
             let folder = folder();
             let content = ["{first},timestamp,bpm", "a,2025-07-23T14:30:00Z,60", ""].join("\n");
             let content = content.replace(',', delimiter).replace("{first}", first);
-            let ended = import(folder.path(), &content, &[]);
+            let result = import(folder.path(), &content, &[]);
             assert_eq!(
-                said(&ended),
+                said(&result),
                 format!("file: 0 coffees and 1 reading added, {NOTHING_ELSE}"),
                 "{content}"
             );
@@ -127,8 +127,8 @@ fn a_file_that_is_not_a_dump_is_rejected_and_an_empty_dump_has_no_rows() {
         (copy, &[], 0, none, ""),
     ] {
         let folder = folder();
-        let ended = import(folder.path(), content, args);
-        assert_eq!((ended.code, &*ended.out, &*ended.err), (Some(code), out, err), "{content}");
+        let result = import(folder.path(), content, args);
+        assert_eq!((result.code, &*result.out, &*result.err), (Some(code), out, err), "{content}");
     }
 }
 
@@ -139,12 +139,12 @@ fn an_empty_file_has_no_rows_except_as_an_apple_health_export() {
     let packed = packed.finish().unwrap();
     for (content, args) in [(&b""[..], &[][..]), (b"", &["--format", "jsonl"]), (&packed, &[])] {
         let folder = folder();
-        let ended = import(folder.path(), content, args);
-        assert_eq!((ended.code, &*ended.out, &*ended.err), (Some(0), "file: no rows found\n", ""));
+        let result = import(folder.path(), content, args);
+        assert_eq!((result.code, &*result.out, &*result.err), (Some(0), "file: no rows found\n", ""));
         assert!(!folder.path().join("coffee.db").exists());
     }
-    let ended = import(folder().path(), "", &["--format", "apple-health"]);
-    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let result = import(folder().path(), "", &["--format", "apple-health"]);
+    assert_eq!(result.code, Some(1), "{result:?}");
 }
 
 #[test]
@@ -158,9 +158,9 @@ fn statements_that_only_look_like_rows_of_a_dump_are_skipped() {
         "CREATE;\nSET;\nINSERT;\n",
     ] {
         let folder = folder();
-        let ended = import(folder.path(), format!("{good}{odd}{good}"), &["--format", "postgres-dump"]);
+        let result = import(folder.path(), format!("{good}{odd}{good}"), &["--format", "postgres-dump"]);
         let expected = format!("file: 0 coffees and 2 readings added, {NOTHING_ELSE}");
-        assert_eq!(said(&ended), expected, "{odd}");
+        assert_eq!(said(&result), expected, "{odd}");
     }
 }
 
@@ -169,30 +169,30 @@ fn a_dump_in_another_encoding_is_rejected_before_its_rows() {
     let rows = "COPY heart_rate_logs FROM stdin;\n2\t2025-07-23\t60\tx\t\\N\n\\.\n";
     for set in ["SET client_encoding = 'LATIN1';", "set client_encoding to latin1;"] {
         let folder = folder();
-        let ended = import(folder.path(), format!("{set}\n{rows}"), &[]);
-        assert_eq!(ended.code, Some(1), "{ended:?}");
+        let result = import(folder.path(), format!("{set}\n{rows}"), &[]);
+        assert_eq!(result.code, Some(1), "{result:?}");
         assert_eq!(
-            ended.err.to_lowercase(),
+            result.err.to_lowercase(),
             "coffee-tracker: file: the encoding of the dump is latin1: make it again with `pg_dump --encoding=utf8`\n"
         );
         assert!(!folder.path().join("coffee.db").exists());
     }
     for name in ["'UTF8'", "'utf-8'", "'SQL_ASCII'", "DEFAULT"] {
         let folder = folder();
-        let ended = import(folder.path(), format!("SET client_encoding = {name};\n{rows}"), &[]);
-        assert!(said(&ended).contains("0 coffees and 1 reading added"), "{ended:?}");
+        let result = import(folder.path(), format!("SET client_encoding = {name};\n{rows}"), &[]);
+        assert!(said(&result).contains("0 coffees and 1 reading added"), "{result:?}");
     }
 }
 
 #[test]
 fn mapping_a_column_or_a_field_twice_is_a_usage_error() {
-    for (maps, sentence) in [
+    for (maps, message) in [
         (["--map", "When=timestamp", "--map", "when =notes"], "--map uses the column \"when \" twice"),
         (["--map", "a=timestamp", "--map", "b=Timestamp"], "--map uses the field timestamp twice"),
     ] {
         let folder = folder();
-        let ended = import(folder.path(), "when,a,b,bpm\n2025-07-23T14:30:00Z,,,60\n", &maps);
-        assert_eq!((ended.code, &*ended.err), (Some(2), &*format!("coffee-tracker: {sentence}\n")));
+        let result = import(folder.path(), "when,a,b,bpm\n2025-07-23T14:30:00Z,,,60\n", &maps);
+        assert_eq!((result.code, &*result.err), (Some(2), &*format!("coffee-tracker: {message}\n")));
         assert!(!folder.path().join("coffee.db").exists());
     }
 }
@@ -201,10 +201,10 @@ fn mapping_a_column_or_a_field_twice_is_a_usage_error() {
 fn an_unknown_header_is_quoted_in_one_short_line() {
     let folder = folder();
     let header = format!("a\u{1b}[31m,\"two\nlines\",{}\n", "x".repeat(60_000));
-    let ended = import(folder.path(), header, &[]);
-    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let result = import(folder.path(), header, &[]);
+    assert_eq!(result.code, Some(1), "{result:?}");
     assert_eq!(
-        ended.err,
+        result.err,
         format!(
             "coffee-tracker: file: there is no column timestamp; the columns are: a\\u{{1b}}[31m, two\\nlines, {}…; \
              use --map COLUMN=FIELD, such as --map Time=timestamp\n",
@@ -224,10 +224,10 @@ fn a_time_may_name_its_zone_instead_of_an_offset() {
         "2025-07-01T10:00:00[Nowhere/Land]",
     ];
     let rows: String = times.iter().map(|time| format!("{time},60\n")).collect();
-    let ended = import(folder.path(), format!("timestamp,bpm\n{rows}"), &[]);
-    assert!(said(&ended).contains("4 readings added, 0 duplicates skipped, 1 row rejected"), "{ended:?}");
+    let result = import(folder.path(), format!("timestamp,bpm\n{rows}"), &[]);
+    assert!(said(&result).contains("4 readings added, 0 duplicates skipped, 1 row rejected"), "{result:?}");
     assert_eq!(
-        ended.err,
+        result.err,
         "line 6: timestamp: must name a known time zone such as [Europe/Berlin] \
          (got \"2025-07-01T10:00:00[Nowhere/Land]\"): 2025-07-01T10:00:00[Nowhere/Land],60\n"
     );

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::client::Response;
-use crate::fixtures::{assert_no_leftovers, assert_says, backups, command_in, names, run_in, run_ok};
+use crate::fixtures::{assert_no_leftovers, assert_fails_with, backups, command_in, names, run_in, run_ok};
 use crate::helpers::{KEY, Process, Server, folder, mode, run, wait_until};
 
 /// Makes a key; gives what was printed.
@@ -228,7 +228,7 @@ fn a_damaged_key_file_keeps_the_last_valid_keys_and_is_logged_once() {
     }
     assert_eq!(look(&server, &lost), 200);
     let refused = run_in(folder.path(), &["key", "revoke", "lost"]);
-    assert_says(&refused, 78, "repair it, or remove it to revoke all named keys");
+    assert_fails_with(&refused, 78, "repair it, or remove it to revoke all named keys");
     fs::write(&file, good).unwrap();
     run_ok(folder.path(), &["key", "revoke", "lost"]);
     wait_for(&server, &lost, 401);
@@ -255,7 +255,7 @@ fn concurrent_commands_lose_no_key() {
     let commands: Vec<Process> = commands.collect();
     let revoked = Process::spawn(&mut command_in(folder.path(), &["key", "revoke", "old"]));
     let made: Vec<_> = commands.into_iter().map(Process::wait).collect();
-    assert!(made.iter().all(|ended| ended.code == Some(0)), "{made:?}");
+    assert!(made.iter().all(|result| result.code == Some(0)), "{made:?}");
     assert_eq!(revoked.wait().code, Some(0));
     let mut expected: Vec<String> = (0..12).map(|n| format!("key-{n}")).collect();
     expected.sort();
@@ -295,7 +295,7 @@ fn backups_contain_no_keys_and_a_restore_revives_none() {
 fn failing_key_commands_report_a_code_and_change_nothing() {
     let folder = folder();
     for args in [&["key", "add", "phone"][..], &["key", "list"], &["key", "revoke", "phone"]] {
-        assert_says(
+        assert_fails_with(
             &run_in(folder.path(), args),
             78,
             "there is no database at coffee.db: start the server once",
@@ -325,7 +325,7 @@ fn failing_key_commands_report_a_code_and_change_nothing() {
     assert!(!names(folder.path()).contains(&"coffee.db.keys".to_owned()));
     add(folder.path(), "phone", "read");
     let before = fs::read(folder.path().join("coffee.db.keys")).unwrap();
-    for (args, why) in [
+    for (args, reason) in [
         (
             ["key", "add", "phone"],
             "the key phone exists already; revoke it, rotate it, or choose another name",
@@ -333,12 +333,12 @@ fn failing_key_commands_report_a_code_and_change_nothing() {
         (["key", "revoke", "Phone"], "the key Phone does not exist"),
         (["key", "rotate", "watch"], "the key watch does not exist"),
     ] {
-        assert_says(&run_in(folder.path(), &args), 1, why);
+        assert_fails_with(&run_in(folder.path(), &args), 1, reason);
     }
     let lock = fs::File::options().write(true).open(folder.path().join("coffee.db.keys.lock")).unwrap();
     lock.lock().unwrap();
     let busy = run_in(folder.path(), &["key", "revoke", "phone"]);
-    assert_says(&busy, 75, "another command is changing the keys in coffee.db.keys; try again");
+    assert_fails_with(&busy, 75, "another command is changing the keys in coffee.db.keys; try again");
     assert_eq!(listed(folder.path()).len(), 1, "a list waits for nobody");
     drop(lock);
     assert_eq!(fs::read(folder.path().join("coffee.db.keys")).unwrap(), before);
@@ -365,11 +365,11 @@ fn keys_belong_to_the_target_of_a_symlinked_database() {
     let (folder, elsewhere) = (folder(), folder());
     let real = elsewhere.path().join("real.db");
     let mut command = command_in(elsewhere.path(), &["serve", "--port", "0"]);
-    let served = Server::spawn(command.env("DATABASE_URL", &real).env("API_KEY", KEY));
+    let server = Server::spawn(command.env("DATABASE_URL", &real).env("API_KEY", KEY));
     std::os::unix::fs::symlink(&real, folder.path().join("coffee.db")).unwrap();
     let key = printed(&run_ok(folder.path(), &["key", "add", "phone"]).out);
-    wait_for(&served, &key, 200);
+    wait_for(&server, &key, 200);
     assert!(fs::metadata(elsewhere.path().join("real.db.keys")).unwrap().size() > 0);
-    let ended = run(command_in(elsewhere.path(), &["key", "list", "--json"]).env("DATABASE_URL", &real));
-    assert!(ended.out.contains("phone"), "{ended:?}");
+    let result = run(command_in(elsewhere.path(), &["key", "list", "--json"]).env("DATABASE_URL", &real));
+    assert!(result.out.contains("phone"), "{result:?}");
 }

@@ -18,7 +18,7 @@ use crate::fixtures::{
     State, assert_integrity, assert_no_leftovers, assert_no_leftovers_with, command_in, downgrade_schema,
     files, make_database, names, open_copy, run_ok, state,
 };
-use crate::helpers::{Process, Server, database, folder, number, number_from_env, rows, server, test_seed};
+use crate::helpers::{Process, Server, database, folder, number, number_from_env, rows, server_command, test_seed};
 
 /// What is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,10 +132,10 @@ impl Ground {
         make_database(past.path(), "then", 60);
         run_ok(past.path(), &["backup", "--to", at("then.db").to_str().unwrap()]);
         make_database(present.path(), "now", 300);
-        let served = Server::start(present.path());
+        let server = Server::start(present.path());
         for n in 0..5 {
             let body = format!(r#"{{"caffeine_mg": 80, "notes": "only in the log {n}"}}"#);
-            assert_eq!(served.client().post("/coffee/", &body).status, 201);
+            assert_eq!(server.client().post("/coffee/", &body).status, 201);
         }
         for end in ["", "-wal"] {
             fs::copy(present.path().join(format!("coffee.db{end}")), at(&format!("now.db{end}"))).unwrap();
@@ -144,7 +144,7 @@ impl Ground {
         fs::write(at("next.sql"), "create table roasts (name text) strict").unwrap();
         fs::copy(at("now.db"), newer.path().join("coffee.db")).unwrap();
         fs::copy(at("now.db-wal"), newer.path().join("coffee.db-wal")).unwrap();
-        Server::spawn(server(newer.path()).env("COFFEE_TRACKER_NEXT_SCHEMA", at("next.sql"))).stop_cleanly();
+        Server::spawn(server_command(newer.path()).env("COFFEE_TRACKER_NEXT_SCHEMA", at("next.sql"))).stop_cleanly();
         fs::copy(newer.path().join("coffee.db"), at("newer.db")).unwrap();
         for (file, aged) in [("now.db", "aged.db"), ("now.db-wal", "aged.db-wal"), ("then.db", "long-ago.db")]
         {
@@ -202,7 +202,7 @@ impl Ground {
                 command_in(folder, &["restore", "then.db", "--yes"])
             }
             Deed::Replace => command_in(folder, &["restore", "then.db", "--yes", "--replace"]),
-            Deed::Migration | Deed::FirstStart => server(folder),
+            Deed::Migration | Deed::FirstStart => server_command(folder),
         };
         if matches!(deed, Deed::Migration | Deed::RestoreOlder) {
             command.env("COFFEE_TRACKER_NEXT_SCHEMA", self.at("next.sql"));
@@ -214,12 +214,12 @@ impl Ground {
     fn time(&self, deed: Deed) -> Duration {
         let folder = self.prepare(deed);
         let mut command = self.command(deed, folder.path());
-        let began = Instant::now();
+        let start = Instant::now();
         match deed {
             Deed::Migration | Deed::FirstStart => drop(Server::spawn(&mut command)),
             _ => drop(Process::spawn(&mut command).wait()),
         }
-        began.elapsed()
+        start.elapsed()
     }
 
     /// What the database may hold afterwards: as it was, as it was to be.
@@ -249,27 +249,27 @@ enum Moment {
 fn kill(mut command: Command, moment: Moment) -> String {
     match moment {
         Moment::Step(name, _) => {
-            let ended = Process::spawn(command.env("COFFEE_TRACKER_KILL_AT", name)).wait();
-            assert_eq!(ended.signal, Some(9), "it never came to {name}: {ended:?}");
+            let result = Process::spawn(command.env("COFFEE_TRACKER_KILL_AT", name)).wait();
+            assert_eq!(result.signal, Some(9), "it never came to {name}: {result:?}");
             format!("at {name}")
         }
         Moment::Later(after) => {
-            let began = Instant::now();
+            let start = Instant::now();
             let running = Process::spawn(&mut command);
             std::thread::sleep(after);
             // It fails when it has ended.
             let _ = kill_process(running.pid(), Signal::KILL);
-            let took = began.elapsed();
-            let ended = running.wait();
-            assert!(ended.code == Some(0) || ended.signal == Some(9), "{ended:?}");
-            format!("after {took:?}{}", if ended.code == Some(0) { " (too late)" } else { "" })
+            let took = start.elapsed();
+            let result = running.wait();
+            assert!(result.code == Some(0) || result.signal == Some(9), "{result:?}");
+            format!("after {took:?}{}", if result.code == Some(0) { " (too late)" } else { "" })
         }
     }
 }
 
 /// Writes to a server until told to stop; the notes that were acknowledged, each with its id.
-fn write_until(served: &Server, enough: &AtomicBool) -> Vec<(String, i64)> {
-    let mut client = served.client();
+fn write_until(server: &Server, enough: &AtomicBool) -> Vec<(String, i64)> {
+    let mut client = server.client();
     let mut written = Vec::new();
     while !enough.load(Ordering::Relaxed) {
         let note = format!("meanwhile-{}", written.len());
@@ -353,13 +353,13 @@ impl Kill<'_> {
     fn again(&self) {
         match self.deed {
             Deed::Migration | Deed::FirstStart => {
-                let served = Server::spawn(&mut self.command());
-                assert_eq!(served.get("/coffee/today").status, 200);
-                served.stop_cleanly();
+                let server = Server::spawn(&mut self.command());
+                assert_eq!(server.get("/coffee/today").status, 200);
+                server.stop_cleanly();
             }
             _ => {
-                let ended = Process::spawn(&mut self.command()).wait();
-                assert_eq!(ended.code, Some(0), "{ended:?}");
+                let result = Process::spawn(&mut self.command()).wait();
+                assert_eq!(result.code, Some(0), "{result:?}");
             }
         }
         self.look_at_ids();
@@ -370,20 +370,20 @@ impl Kill<'_> {
     }
 
     fn run_served(&self, moment: Moment, after: After) -> String {
-        let served = Server::start(self.folder.path());
+        let server = Server::start(self.folder.path());
         let enough = AtomicBool::new(false);
         let (how, written) = std::thread::scope(|scope| {
-            let writer = scope.spawn(|| write_until(&served, &enough));
+            let writer = scope.spawn(|| write_until(&server, &enough));
             let how = kill(self.command(), moment);
             enough.store(true, Ordering::Relaxed);
             (how, writer.join().unwrap())
         });
         let found = self.look_served(after, &written);
-        assert_eq!(served.get("/coffee/today").status, 200);
-        assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 2}"#).status, 201);
+        assert_eq!(server.get("/coffee/today").status, 200);
+        assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 2}"#).status, 201);
         self.again();
-        assert_eq!(served.get("/health").json()["database"]["state"], "ok");
-        served.stop_cleanly();
+        assert_eq!(server.get("/health").json()["database"]["state"], "ok");
+        server.stop_cleanly();
         assert_no_leftovers(self.folder.path());
         format!("{how}: {found}, {} writes meanwhile", written.len())
     }

@@ -76,8 +76,8 @@ fn the_first_start_prints_the_url_the_key_and_a_curl_line_that_works() {
     assert_eq!(logged.header("Location"), Some("/coffee/1"));
     assert_eq!(logged.json()["caffeine_mg"], 95.0);
     assert_eq!(logged.json()["coffee_type"], "espresso");
-    let ended = server.stop_cleanly();
-    assert!(!ended.err.contains(&key), "the key stays out of the log");
+    let result = server.stop_cleanly();
+    assert!(!result.err.contains(&key), "the key stays out of the log");
 }
 
 #[test]
@@ -94,8 +94,8 @@ fn the_key_is_shown_once_and_goes_on_working() {
     assert_eq!(curl.header, "Authorization: Bearer $(cat data/coffee.key)", "as a shell would read it");
     curl.header = format!("Authorization: Bearer {key}");
     assert_eq!(curl.run().status, 201);
-    let ended = second.stop_cleanly();
-    assert!(!ended.out.contains(&key) && !ended.err.contains(&key));
+    let result = second.stop_cleanly();
+    assert!(!result.out.contains(&key) && !result.err.contains(&key));
     assert_eq!(std::fs::read_to_string(&key_file).unwrap().trim(), key);
 }
 
@@ -131,16 +131,16 @@ fn everything_is_there_after_sigterm_and_after_sigint() {
         assert_eq!(client.post("/heartrate/", r#"{"bpm": 61}"#).status, 201);
         let seen = client.get("/coffee/").body;
         server.signal(signal);
-        let ended = server.process.wait();
-        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let result = server.process.wait();
+        assert_eq!(result.code, Some(0), "{result:?}");
 
         let again = Server::start(folder.path());
         let mut client = again.client();
         assert_eq!(client.get("/coffee/").body, seen);
         assert_eq!(client.get("/coffee/").json().as_array().unwrap().len(), round + 1);
         assert_eq!(client.get("/heartrate/current").json()["bpm"], 61);
-        let ended = again.stop_cleanly();
-        assert!(!ended.err.contains("not clean"), "{}", ended.err);
+        let result = again.stop_cleanly();
+        assert!(!result.err.contains("not clean"), "{}", result.err);
     }
 }
 
@@ -176,12 +176,12 @@ fn a_stop_refuses_newcomers_finishes_what_runs_and_then_checkpoints() {
     assert_eq!(answer.status, 201, "a request that was running gets its answer");
     assert_eq!(answer.json()["caffeine_mg"], 120.0);
 
-    let ended = server.process.wait();
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(ended.took < Duration::from_secs(10));
+    let result = server.process.wait();
+    assert_eq!(result.code, Some(0), "{result:?}");
+    assert!(result.took < Duration::from_secs(10));
     let order = ["SIGTERM received: completing running requests", "status=201", "stopped"]
-        .map(|part| ended.err.find(part));
-    assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{order:?} in {}", ended.err);
+        .map(|part| result.err.find(part));
+    assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{order:?} in {}", result.err);
     assert_checkpointed(folder.path());
     let query = "select count(*) from coffee_logs where caffeine_mg = 120";
     assert_eq!(number(&database(folder.path()), query), 1);
@@ -203,8 +203,8 @@ fn a_burst_of_writes_is_answered_or_refused_but_never_lost_by_a_stop() {
             });
         }
         wait_until("the burst runs", || acknowledged.load(Ordering::Relaxed) > 40);
-        let ended = server.stop_cleanly();
-        assert!(!ended.err.contains("ERROR"), "{}", ended.err);
+        let result = server.stop_cleanly();
+        assert!(!result.err.contains("ERROR"), "{}", result.err);
     });
     assert_checkpointed(folder.path());
     let stored = number(&database(folder.path()), "select count(*) from coffee_logs");

@@ -5,13 +5,13 @@ use std::path::Path;
 use rusqlite::Connection;
 use serde_json::Value;
 
-use crate::helpers::{CommandResult, KEY, Server, folder, program, run, server, wait_until};
+use crate::helpers::{CommandResult, KEY, Server, folder, program, run, server_command, wait_until};
 
 const SECRET_NOTE: &str = "nobody-may-read-this-note";
 
 /// A server with one of each: a write, a read, refusals; and its end.
 fn visited(folder: &Path, settings: &[(&str, &str)]) -> CommandResult {
-    let server = Server::spawn(server(folder).envs(settings.iter().copied()));
+    let server = Server::spawn(server_command(folder).envs(settings.iter().copied()));
     let mut client = server.client();
     let note = |mg: &str| {
         format!(r#"{{"caffeine_mg": {mg}, "notes": "{SECRET_NOTE}", "coffee_type": "{SECRET_NOTE}"}}"#)
@@ -36,8 +36,8 @@ fn visited(folder: &Path, settings: &[(&str, &str)]) -> CommandResult {
 }
 
 /// Nothing that is private is in there.
-fn assert_discreet(ended: &CommandResult) {
-    for text in [&ended.out, &ended.err] {
+fn assert_discreet(result: &CommandResult) {
+    for text in [&result.out, &result.err] {
         for private in [KEY, SECRET_NOTE, "wrong-key-of-a-stranger"] {
             assert!(!text.contains(private), "{private} in {text}");
         }
@@ -47,8 +47,8 @@ fn assert_discreet(ended: &CommandResult) {
 #[test]
 fn every_request_is_one_line_with_everything_but_what_is_private() {
     let folder = folder();
-    let ended = visited(folder.path(), &[("LOG_LEVEL", "debug")]);
-    assert_discreet(&ended);
+    let result = visited(folder.path(), &[("LOG_LEVEL", "debug")]);
+    assert_discreet(&result);
     for (id, method, route, status) in [
         ("id-stored", "POST", "/coffee/", 201),
         ("id-unfit", "POST", "/coffee/", 422),
@@ -59,7 +59,7 @@ fn every_request_is_one_line_with_everything_but_what_is_private() {
         ("id-health", "GET", "/health", 200),
         ("id-key", "GET", "/coffee/", 401),
     ] {
-        let lines: Vec<&str> = ended.err.lines().filter(|line| line.contains(id)).collect();
+        let lines: Vec<&str> = result.err.lines().filter(|line| line.contains(id)).collect();
         assert_eq!(lines.len(), 1, "{id}: {lines:?}");
         let fields: Vec<&str> = lines[0].split_whitespace().collect();
         for expected in [
@@ -83,9 +83,9 @@ fn every_request_is_one_line_with_everything_but_what_is_private() {
 #[test]
 fn json_lines_are_valid_json_each() {
     let folder = folder();
-    let ended = visited(folder.path(), &[("LOG_FORMAT", "json")]);
-    assert_discreet(&ended);
-    let lines: Vec<Value> = ended
+    let result = visited(folder.path(), &[("LOG_FORMAT", "json")]);
+    assert_discreet(&result);
+    let lines: Vec<Value> = result
         .err
         .lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
@@ -101,23 +101,23 @@ fn json_lines_are_valid_json_each() {
 fn journald_lines_begin_with_their_priority() {
     let folder = folder();
     let settings = [("LOG_FORMAT", "journald"), ("REDIS_URL", "redis://x")];
-    let ended = visited(folder.path(), &settings);
-    assert_discreet(&ended);
-    let priority = |text: &str| ended.err.lines().find(|l| l.contains(text)).and_then(|l| l.get(..3));
+    let result = visited(folder.path(), &settings);
+    assert_discreet(&result);
+    let priority = |text: &str| result.err.lines().find(|l| l.contains(text)).and_then(|l| l.get(..3));
     assert_eq!(priority("id-stored"), Some("<6>"));
     assert_eq!(priority("REDIS_URL"), Some("<4>"));
-    assert!(ended.err.lines().all(|line| line.starts_with('<')), "{}", ended.err);
+    assert!(result.err.lines().all(|line| line.starts_with('<')), "{}", result.err);
 }
 
 #[test]
 fn the_level_silences_what_is_less_important() {
     let folder = folder();
     let settings = [("LOG_LEVEL", "warning"), ("REDIS_URL", "redis://x")];
-    let ended = visited(folder.path(), &settings);
-    assert_eq!(ended.err.lines().count(), 1, "the warning alone: {}", ended.err);
-    assert!(ended.err.contains("WARNING"));
-    let ended = visited(folder.path(), &[("LOG_LEVEL", "CRITICAL"), ("REDIS_URL", "redis://x")]);
-    assert_eq!(ended.err, "");
+    let result = visited(folder.path(), &settings);
+    assert_eq!(result.err.lines().count(), 1, "the warning alone: {}", result.err);
+    assert!(result.err.contains("WARNING"));
+    let result = visited(folder.path(), &[("LOG_LEVEL", "CRITICAL"), ("REDIS_URL", "redis://x")]);
+    assert_eq!(result.err, "");
 }
 
 #[test]
@@ -131,10 +131,10 @@ fn under_systemd_lines_have_priorities_and_the_key_stays_out_of_the_journal() {
     unit.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let server = Server::spawn(unit.env("PATH", "/usr/bin:/bin"));
     assert_eq!(server.get("/health").status, 200);
-    let ended = server.stop_cleanly();
+    let result = server.stop_cleanly();
     let key = std::fs::read_to_string(folder.path().join("data/coffee.key")).unwrap();
-    assert!(!ended.out.contains(key.trim()) && !ended.err.contains(key.trim()));
-    assert!(ended.err.lines().all(|line| line.starts_with('<')), "{}", ended.err);
+    assert!(!result.out.contains(key.trim()) && !result.err.contains(key.trim()));
+    assert!(result.err.lines().all(|line| line.starts_with('<')), "{}", result.err);
 }
 
 #[test]
@@ -154,9 +154,9 @@ fn a_broken_table_is_logged_but_neither_its_inside_nor_a_note_is_answered() {
         !text.contains("notes") && !text.contains("coffee_logs") && !text.contains(SECRET_NOTE),
         "{text}"
     );
-    let ended = server.stop_cleanly();
-    assert_discreet(&ended);
-    let fault = ended.err.lines().find(|line| line.contains("ERROR")).expect("the fault is logged");
+    let result = server.stop_cleanly();
+    assert_discreet(&result);
+    let fault = result.err.lines().find(|line| line.contains("ERROR")).expect("the fault is logged");
     assert!(fault.contains("id-fault"), "{fault}");
 }
 
@@ -166,7 +166,7 @@ fn a_slow_query_is_a_warning_with_its_name() {
     let mut demo = program(folder.path());
     demo.args(["demo", "--days", "60", "--database-url", "coffee.db"]);
     assert_eq!(run(&mut demo).code, Some(0));
-    let server = Server::spawn(server(folder.path()).args(["--slow-query-ms", "1"]));
+    let server = Server::spawn(server_command(folder.path()).args(["--slow-query-ms", "1"]));
     assert_eq!(server.get("/heartrate/correlation?days=90").status, 200);
     wait_until("it is logged", || server.process.err.text().contains("slow query"));
     let log = server.process.err.text();

@@ -8,10 +8,10 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use crate::fixtures::{
-    add_entries, assert_says, command_in, crash_with_five_coffees_in_the_wal, files, make_database, names,
+    add_entries, assert_fails_with, command_in, crash_with_five_coffees_in_the_wal, files, make_database, names,
     run_in, run_ok, state,
 };
-use crate::helpers::{Server, database, folder, number, run, server};
+use crate::helpers::{Server, database, folder, number, run, server_command};
 
 /// Every command that opens a database, with what it needs.
 const COMMANDS: [&[&str]; 5] = [
@@ -46,10 +46,10 @@ fn every_command_recovers_an_interrupted_replacement() {
         cut_off(folder.path());
         let verified = run_in(folder.path(), &["verify", "coffee.db"]);
         assert!(verified.out.contains("a replacement of this file was interrupted"), "{verified:?}");
-        let ended = run_ok(folder.path(), command);
+        let result = run_ok(folder.path(), command);
         match command[0] {
-            "export" => assert_eq!(ended.out.lines().count(), 56),
-            "backup" => assert!(ended.out.contains("55 coffees"), "{}", ended.out),
+            "export" => assert_eq!(result.out.lines().count(), 56),
+            "backup" => assert!(result.out.contains("55 coffees"), "{}", result.out),
             _ => {}
         }
         assert!(!names(folder.path()).iter().any(|name| name.contains(".broken-")), "{command:?}");
@@ -65,9 +65,9 @@ fn a_wal_that_blocks_a_recovery_is_kept_and_reported() {
     cut_off(folder.path());
     fs::write(folder.path().join("coffee.db-wal"), "another log").unwrap();
     let before = files(folder.path());
-    for mut command in [server(folder.path()), command_in(folder.path(), &["export", "coffee"])] {
+    for mut command in [server_command(folder.path()), command_in(folder.path(), &["export", "coffee"])] {
         let refused = run(&mut command);
-        assert_says(
+        assert_fails_with(
             &refused,
             78,
             "a replacement of this file was interrupted, and coffee.db-wal is in the place of coffee.db.broken-",
@@ -77,9 +77,9 @@ fn a_wal_that_blocks_a_recovery_is_kept_and_reported() {
     assert!(before.iter().all(|(name, bytes)| after.get(name) == Some(bytes)), "{:?}", names(folder.path()));
     // An empty one holds nothing.
     fs::write(folder.path().join("coffee.db-wal"), "").unwrap();
-    let served = Server::start(folder.path());
+    let server = Server::start(folder.path());
     assert_eq!(number(&database(folder.path()), "select count(*) from coffee_logs"), 55);
-    served.stop_cleanly();
+    server.stop_cleanly();
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn no_command_opens_an_empty_file_that_has_a_wal() {
         let database = folder.path().join("coffee.db");
         fs::File::options().write(true).open(&database).unwrap().set_len(0).unwrap();
         let log = fs::read(folder.path().join("coffee.db-wal")).unwrap();
-        assert_says(
+        assert_fails_with(
             &run_in(folder.path(), command),
             78,
             "coffee.db is missing, but its log coffee.db-wal exists",
@@ -105,12 +105,12 @@ fn a_database_behind_a_link_is_the_same_under_both_names() {
     fs::create_dir(at("disk")).unwrap();
     make_database(&at("disk"), "now", 50);
     symlink("disk/coffee.db", at("coffee.db")).unwrap();
-    let served = Server::start(folder.path());
-    assert_says(&run(&mut server(&at("disk"))), 75, "coffee.db is in use by another coffee-tracker server");
-    assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 80}"#).status, 201);
+    let server = Server::start(folder.path());
+    assert_fails_with(&run(&mut server_command(&at("disk"))), 75, "coffee.db is in use by another coffee-tracker server");
+    assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 80}"#).status, 201);
     let both = run_ok(folder.path(), &["verify", "coffee.db", "disk/coffee.db"]);
     assert_eq!(both.out.matches("  51 coffees, 500 readings, ").count(), 2, "{}", both.out);
-    assert_says(
+    assert_fails_with(
         &run_in(folder.path(), &["restore", "disk/coffee.db", "--yes"]),
         1,
         "disk/coffee.db is the database itself: name a backup",
@@ -119,8 +119,8 @@ fn a_database_behind_a_link_is_the_same_under_both_names() {
     let replaced =
         command_in(&at("disk"), &["restore", "../then.db", "--yes", "--replace"]).output().unwrap();
     assert_eq!(replaced.status.code(), Some(0), "it is sound: written into, not replaced");
-    assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 80}"#).status, 201);
-    served.stop_cleanly();
+    assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 80}"#).status, 201);
+    server.stop_cleanly();
     assert_eq!(state(&at("disk/coffee.db")).unwrap().coffees.len(), 52);
 }
 
@@ -132,8 +132,8 @@ fn a_symlink_to_a_missing_database_with_a_wal_is_rejected() {
     fs::rename(at("coffee.db-wal"), at("disk/coffee.db-wal")).unwrap();
     fs::remove_file(at("coffee.db")).unwrap();
     symlink("disk/coffee.db", at("coffee.db")).unwrap();
-    assert_says(
-        &run(&mut server(folder.path())),
+    assert_fails_with(
+        &run(&mut server_command(folder.path())),
         78,
         "disk/coffee.db is missing, but its log disk/coffee.db-wal",
     );
@@ -145,7 +145,7 @@ fn a_hard_link_of_the_database_is_not_a_backup() {
     let folder = with_log();
     fs::hard_link(folder.path().join("coffee.db"), folder.path().join("second.db")).unwrap();
     let refused = run_in(folder.path(), &["restore", "second.db", "--yes"]);
-    assert_says(&refused, 1, "second.db is the database itself: name a backup");
+    assert_fails_with(&refused, 1, "second.db is the database itself: name a backup");
     assert_eq!(state(&folder.path().join("coffee.db")).unwrap().coffees.len(), 55);
 }
 
@@ -163,9 +163,9 @@ fn a_database_open_in_another_program_is_never_replaced() {
         &["export", "coffee"],
         &["prune", "--before", "2025-12-31"],
     ] {
-        assert_says(&run_in(folder.path(), command), 75, "coffee.db is locked by another program");
+        assert_fails_with(&run_in(folder.path(), command), 75, "coffee.db is locked by another program");
     }
-    assert_says(&run(&mut server(folder.path())), 75, "coffee.db is locked by another program");
+    assert_fails_with(&run(&mut server_command(folder.path())), 75, "coffee.db is locked by another program");
     drop(holder);
     assert_eq!(state(&folder.path().join("coffee.db")).unwrap().coffees.len(), 50);
     assert!(!names(folder.path()).iter().any(|name| name.contains(".broken-")));
@@ -176,7 +176,7 @@ fn a_dry_run_with_a_missing_database_creates_nothing() {
     let folder = folder();
     let refused = run(command_in(folder.path(), &["restore", "gone.db", "--dry-run"])
         .args(["--database-url", "deep/down/coffee.db"]));
-    assert_says(&refused, 1, "gone.db cannot be restored: there is no such file");
+    assert_fails_with(&refused, 1, "gone.db cannot be restored: there is no such file");
     assert_eq!(names(folder.path()), [""; 0]);
     let (past, then) = (crate::helpers::folder(), folder.path().join("then.db"));
     make_database(past.path(), "then", 1);

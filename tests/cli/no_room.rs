@@ -8,9 +8,9 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use crate::fixtures::{
-    State, assert_no_leftovers, assert_says, backups, command_in, files, make_database, run_in, run_ok, state,
+    State, assert_no_leftovers, assert_fails_with, backups, command_in, files, make_database, run_in, run_ok, state,
 };
-use crate::helpers::{CommandResult, Server, folder, report_skipped, run, server};
+use crate::helpers::{CommandResult, Server, folder, report_skipped, run, server_command};
 
 /// A file system in memory, unmounted when dropped.
 struct Disk(TempDir);
@@ -73,8 +73,8 @@ fn present(folder: &Path) -> State {
 
 /// Asserts that it was refused for want of room, and that all is as it was.
 #[track_caller]
-fn assert_refused(folder: &Path, before: &State, ended: &CommandResult, sentence: &str) {
-    assert_says(ended, 75, sentence);
+fn assert_refused(folder: &Path, before: &State, result: &CommandResult, message: &str) {
+    assert_fails_with(result, 75, message);
     assert!(present(folder) == *before, "the state is the old one");
     assert_no_leftovers(folder);
 }
@@ -94,15 +94,15 @@ fn a_backup_without_room_leaves_nothing_and_the_next_goes_well() {
     let Some(disk) = Disk::mount(4) else { return };
     let (_past, _) = fill(disk.path());
     let before = present(disk.path());
-    let served = Server::start(disk.path());
+    let server = Server::start(disk.path());
     disk.leave(200);
     let refused = run_in(disk.path(), &["backup"]);
     assert_refused(disk.path(), &before, &refused, "no space left on the disk that holds backups");
     assert_eq!(backups(disk.path()).len(), 0);
-    assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 5}"#).status, 201);
+    assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 5}"#).status, 201);
     disk.make_room();
     run_ok(disk.path(), &["backup"]);
-    served.stop_cleanly();
+    server.stop_cleanly();
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn an_export_without_room_leaves_nothing_and_the_next_goes_well() {
     let export = ["export", "heartrate", "-o", "heart.csv"];
     disk.leave(40);
     let refused = run_in(disk.path(), &export);
-    assert_says(&refused, 75, "the export cannot be written: No space left on device (os error 28)");
+    assert_fails_with(&refused, 75, "the export cannot be written: No space left on device (os error 28)");
     let left: Vec<String> = files(disk.path()).into_keys().filter(|name| name.contains("heart")).collect();
     assert_eq!(left, [""; 0]);
     disk.make_room();
@@ -126,11 +126,11 @@ fn a_restore_asks_for_room_before_it_begins_and_one_that_runs_out_changes_nothin
     let (_past, backup) = fill(disk.path());
     let backup = backup.to_str().unwrap();
     let before = present(disk.path());
-    let served = Server::start(disk.path());
+    let server = Server::start(disk.path());
     disk.leave(900);
     let refused = run_in(disk.path(), &["restore", backup, "--yes"]);
     assert_refused(disk.path(), &before, &refused, "bytes of free space are needed in");
-    assert_eq!(served.client().post("/heartrate/", r#"{"bpm": 60}"#).status, 201);
+    assert_eq!(server.client().post("/heartrate/", r#"{"bpm": 60}"#).status, 201);
     let before = State { readings: State::of(&crate::helpers::database(disk.path())).readings, ..before };
     disk.make_room();
     // Room that goes away in the middle: no file may grow beyond these.
@@ -141,11 +141,11 @@ fn a_restore_asks_for_room_before_it_begins_and_one_that_runs_out_changes_nothin
             break;
         }
         assert_refused(disk.path(), &before, &refused, "");
-        assert_eq!(served.get("/health").json()["database"]["state"], "ok", "{kilobytes}");
+        assert_eq!(server.get("/health").json()["database"]["state"], "ok", "{kilobytes}");
     }
     run_ok(disk.path(), &["restore", backup, "--yes"]);
-    assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 5}"#).status, 201);
-    served.stop_cleanly();
+    assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 5}"#).status, 201);
+    server.stop_cleanly();
     assert_eq!(present(disk.path()).coffees.len(), 301);
 }
 
@@ -201,7 +201,7 @@ fn a_migration_without_room_for_its_backup_or_itself_leaves_the_old_schema() {
     let size = fs::metadata(disk.path().join("coffee.db")).unwrap().len() >> 10;
     for left in [size / 2, size + 40] {
         disk.leave(left);
-        let refused = run(server(disk.path()).env("COFFEE_TRACKER_NEXT_SCHEMA", &next));
+        let refused = run(server_command(disk.path()).env("COFFEE_TRACKER_NEXT_SCHEMA", &next));
         assert_refused(disk.path(), &before, &refused, "space left on the disk");
         let version = "select user_version from pragma_user_version";
         let (_folder, copy) = crate::fixtures::open_copy(&disk.path().join("coffee.db"));
@@ -209,7 +209,7 @@ fn a_migration_without_room_for_its_backup_or_itself_leaves_the_old_schema() {
         fs::remove_dir_all(disk.path().join("backups")).unwrap();
     }
     disk.make_room();
-    Server::spawn(server(disk.path()).env("COFFEE_TRACKER_NEXT_SCHEMA", &next)).stop_cleanly();
+    Server::spawn(server_command(disk.path()).env("COFFEE_TRACKER_NEXT_SCHEMA", &next)).stop_cleanly();
     assert!(present(disk.path()) == before);
 }
 
@@ -220,13 +220,13 @@ fn a_disk_that_is_read_only_is_named() {
     let backup = backup.to_str().unwrap();
     disk.remount("ro");
     let before = files(disk.path());
-    assert_says(
+    assert_fails_with(
         &run_in(disk.path(), &["backup"]),
         1,
         "the folder backups cannot be used: Read-only file system",
     );
-    assert_says(&run_in(disk.path(), &["restore", backup, "--yes"]), 78, "Read-only file system");
-    assert_says(&run(&mut server(disk.path())), 78, "Read-only file system");
+    assert_fails_with(&run_in(disk.path(), &["restore", backup, "--yes"]), 78, "Read-only file system");
+    assert_fails_with(&run(&mut server_command(disk.path())), 78, "Read-only file system");
     run_ok(disk.path(), &["verify", "coffee.db"]);
     // Elsewhere there is room, whoever mounted it.
     let copy = away.path().join("rescued.db");
@@ -243,7 +243,7 @@ fn a_restore_into_a_folder_that_is_not_there_makes_it() {
     make_database(folder.path(), "now", 3);
     run_ok(folder.path(), &["backup", "--to", "then.db"]);
     let mut command = command_in(folder.path(), &["restore", "then.db", "--yes"]);
-    let ended = run(command.env("DATABASE_URL", "new/place/coffee.db"));
-    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let result = run(command.env("DATABASE_URL", "new/place/coffee.db"));
+    assert_eq!(result.code, Some(0), "{result:?}");
     assert!(state(&folder.path().join("new/place/coffee.db")) == state(&folder.path().join("then.db")));
 }

@@ -53,10 +53,10 @@ fn beside_a_writer(
         let writer = scope.spawn(|| write(server.client(), timestamp, &stop));
         let stopping = StopOnDrop(&stop);
         wait_for_it(folder);
-        let ended = run(&mut command_in(folder, args));
+        let result = run(&mut command_in(folder, args));
         drop(stopping);
-        assert_eq!(ended.code, Some(0), "{ended:?}");
-        (ended, writer.join().unwrap())
+        assert_eq!(result.code, Some(0), "{result:?}");
+        (result, writer.join().unwrap())
     })
 }
 
@@ -71,8 +71,8 @@ fn a_restore_that_is_killed_while_it_holds_the_database_leaves_the_old_state_and
         let writer = scope.spawn(|| write(server.client(), "", &stop));
         wait_for_it(folder.path());
         let mut restore = command_in(folder.path(), &["restore", "then.db", "--yes"]);
-        let ended = run(restore.env("COFFEE_TRACKER_KILL_AT", "restore.saved.again"));
-        assert_eq!(ended.signal, Some(9), "{ended:?}");
+        let result = run(restore.env("COFFEE_TRACKER_KILL_AT", "restore.saved.again"));
+        assert_eq!(result.signal, Some(9), "{result:?}");
         stop.store(true, Ordering::Relaxed);
         writer.join().unwrap()
     });
@@ -95,8 +95,8 @@ fn writes_are_not_blocked_while_a_restore_verifies_its_safety_backup() {
         wait_for_it(folder.path());
         let mut restore = command_in(folder.path(), &["restore", "then.db", "--yes"]);
         // Killed at the second check of a backup: by then the database is free again.
-        let ended = run(restore.env("COFFEE_TRACKER_KILL_AT", "backup.checked:2"));
-        assert_eq!(ended.signal, Some(9), "{ended:?}");
+        let result = run(restore.env("COFFEE_TRACKER_KILL_AT", "backup.checked:2"));
+        assert_eq!(result.signal, Some(9), "{result:?}");
         stop.store(true, Ordering::Relaxed);
         writer.join().unwrap()
     });
@@ -138,11 +138,11 @@ fn the_safety_backup_contains_changes_made_while_a_restore_prepares() {
         let database = database(folder.path());
         let is_under_way = "select count(*) < 19990 from coffee_logs";
         wait_until("it edits", || number(&database, is_under_way) == 1);
-        let ended = run(&mut command_in(folder.path(), &["restore", "then.db", "--yes"]));
+        let result = run(&mut command_in(folder.path(), &["restore", "then.db", "--yes"]));
         stop.store(true, Ordering::Relaxed);
-        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert_eq!(result.code, Some(0), "{result:?}");
         editor.join().unwrap();
-        let safety = ended.out.lines().find_map(|line| line.strip_prefix("backed up the previous state to "));
+        let safety = result.out.lines().find_map(|line| line.strip_prefix("backed up the previous state to "));
         folder.path().join(safety.unwrap())
     });
     server.stop_cleanly();
@@ -173,10 +173,10 @@ fn writes_during_a_restore_are_in_the_safety_backup_or_the_new_state() {
     run_ok(past.path(), &["backup", "--to", then.to_str().unwrap()]);
     let server = Server::start(folder.path());
     add_entries(&folder.path().join("coffee.db"), "now", 2_000);
-    let (ended, answered) =
+    let (result, answered) =
         beside_a_writer(&server, folder.path(), &["restore", "then.db", "--yes", "--force"], "");
     let safety =
-        ended.out.lines().find_map(|line| line.strip_prefix("backed up the previous state to ")).unwrap();
+        result.out.lines().find_map(|line| line.strip_prefix("backed up the previous state to ")).unwrap();
     let mut kept = notes(&folder.path().join(safety));
     assert!(kept.len() > 5, "{}", kept.len());
     kept.extend(notes(&folder.path().join("coffee.db")));

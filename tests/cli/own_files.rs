@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use rusqlite::Connection;
 
-use crate::fixtures::{assert_says, command_in, files, make_database, names, run_in, run_ok, state};
+use crate::fixtures::{assert_fails_with, command_in, files, make_database, names, run_in, run_ok, state};
 use crate::helpers::{database, folder, number, run};
 
 const GOOD: &str = "timestamp,caffeine_mg\n2025-07-23T14:30:00Z,95\n";
@@ -48,7 +48,7 @@ fn no_command_overwrites_the_database_or_its_companion_files() {
     let cases = database.map(|name| (name, "is the database: name another file"));
     let cases = cases.chain(beside.map(|name| (name, "belongs to the database: name another file")));
     let before = files(folder.path());
-    for (name, why) in cases {
+    for (name, reason) in cases {
         for args in [
             &["import", "bad.csv", "--rejects", name][..],
             &["export", "coffee", "-o", name],
@@ -58,7 +58,7 @@ fn no_command_overwrites_the_database_or_its_companion_files() {
             let refused = run_in(folder.path(), args);
             assert_eq!(
                 (refused.code, refused.out.as_str(), refused.err),
-                (Some(1), "", format!("coffee-tracker: {name} {why}\n")),
+                (Some(1), "", format!("coffee-tracker: {name} {reason}\n")),
                 "{args:?}"
             );
             assert!(files(folder.path()) == before, "{args:?} changed something");
@@ -75,7 +75,7 @@ fn companion_files_of_a_symlinked_database_are_protected() {
     let beside = ["-wal", ".lock"].map(|end| format!("{}{end}", real.display()));
     for name in [real.to_str().unwrap(), &beside[0], &beside[1], "coffee.db"] {
         let refused = run_in(folder.path(), &["export", "coffee", "-o", name, "--force"]);
-        assert_says(&refused, 1, "the database: name another file");
+        assert_fails_with(&refused, 1, "the database: name another file");
     }
     run_ok(folder.path(), &["export", "coffee", "-o", "coffee.db.csv"]);
 }
@@ -87,24 +87,24 @@ fn the_file_of_rejected_rows_is_created_only_when_rows_are_rejected() {
     write(folder.path(), "bad.csv", BAD);
     write(folder.path(), "taken", "what is mine");
     let before = files(folder.path());
-    for (name, why) in [
+    for (name, reason) in [
         ("taken", "taken already exists: pass another name for the rejected rows"),
         ("bad.csv", "bad.csv already exists: pass another name for the rejected rows"),
         ("nowhere/rejects", "nowhere/rejects cannot be written: No such file or directory (os error 2)"),
         ("coffee.db", "coffee.db is the database: name another file"),
     ] {
-        assert_says(&run_in(folder.path(), &["import", "bad.csv", "--rejects", name]), 1, why);
+        assert_fails_with(&run_in(folder.path(), &["import", "bad.csv", "--rejects", name]), 1, reason);
         assert!(files(folder.path()) == before, "{name}: nothing was begun");
     }
     // Nor one that a stream comes from.
     let mut command = command_in(folder.path(), &["import", "-", "--rejects", "bad.csv"]);
     command.stdin(Stdio::from(fs::File::open(folder.path().join("bad.csv")).unwrap()));
-    assert_says(&run(&mut command), 1, "bad.csv already exists: pass another name for the rejected rows");
+    assert_fails_with(&run(&mut command), 1, "bad.csv already exists: pass another name for the rejected rows");
     assert!(files(folder.path()) == before);
 
     run_ok(folder.path(), &["import", "good.csv", "--rejects", "rejects"]);
     assert!(!names(folder.path()).contains(&"rejects".to_owned()), "every row was fine");
-    assert_says(
+    assert_fails_with(
         &run_in(folder.path(), &["import", "taken", "--rejects", "rejects"]),
         1,
         "no column timestamp",
@@ -126,8 +126,8 @@ fn retention_keeps_a_database_that_is_named_like_a_backup() {
     let named = backups.join("coffee_20200101_000000.db");
     fs::rename(folder.path().join("coffee.db"), &named).unwrap();
     let mut command = command_in(folder.path(), &["backup", "--keep", "1"]);
-    let ended = run(command.env("DATABASE_URL", "backups/coffee_20200101_000000.db"));
-    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let result = run(command.env("DATABASE_URL", "backups/coffee_20200101_000000.db"));
+    assert_eq!(result.code, Some(0), "{result:?}");
     assert_eq!(state(&named).unwrap().coffees.len(), 3);
 }
 
@@ -137,7 +137,7 @@ fn a_hard_link_of_the_database_cannot_be_restored() {
     make_database(folder.path(), "now", 3);
     fs::hard_link(folder.path().join("coffee.db"), folder.path().join("copy.db")).unwrap();
     let refused = run_in(folder.path(), &["restore", "copy.db", "--yes"]);
-    assert_says(&refused, 1, "copy.db is the database itself: name a backup");
+    assert_fails_with(&refused, 1, "copy.db is the database itself: name a backup");
     let connection = Connection::open(folder.path().join("coffee.db")).unwrap();
     assert_eq!(number(&connection, "select count(*) from coffee_logs"), 3);
 }

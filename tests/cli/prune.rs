@@ -44,19 +44,19 @@ fn without_yes_prune_only_prints_what_it_would_remove() {
     let folder = folder();
     Server::start(folder.path()).stop_cleanly();
     fill(folder.path(), 1000);
-    let ended = prune(folder.path(), &["--before", "2024-01-02"]);
-    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
+    let result = prune(folder.path(), &["--before", "2024-01-02"]);
+    assert_eq!((result.code, result.err.as_str()), (Some(0), ""), "{result:?}");
     assert_eq!(
-        ended.out,
+        result.out,
         "2 coffees before 2024-01-01T23:00:00.000000Z (from 2023-12-30T23:59:59.999999Z to 2023-12-31T23:00:00.000000Z), 1 to keep\n\
          23 readings before 2024-01-01T23:00:00.000000Z (from 2024-01-01T00:00:00.000000Z to 2024-01-01T22:00:00.000000Z), 977 to keep\n\
          nothing was deleted: add --yes to delete these entries, after a backup\n"
     );
-    let ended = prune(folder.path(), &["--before", "2023-12-31T23:00:00Z", "--coffee"]);
-    assert!(ended.out.starts_with("1 coffee before 2023-12-31T23:00:00.000000Z ("), "{}", ended.out);
-    let ended = prune(folder.path(), &["--before", "2001-01-01", "--heartrate", "--yes"]);
+    let result = prune(folder.path(), &["--before", "2023-12-31T23:00:00Z", "--coffee"]);
+    assert!(result.out.starts_with("1 coffee before 2023-12-31T23:00:00.000000Z ("), "{}", result.out);
+    let result = prune(folder.path(), &["--before", "2001-01-01", "--heartrate", "--yes"]);
     assert_eq!(
-        ended.out,
+        result.out,
         "0 readings before 2000-12-31T23:00:00.000000Z, 1,000 to keep\nnothing to delete\n"
     );
     assert_eq!(counts(&folder.path().join("coffee.db")), (3, 1000));
@@ -68,9 +68,9 @@ fn with_yes_prune_backs_up_and_removes_only_older_entries() {
     let folder = folder();
     Server::start(folder.path()).stop_cleanly();
     fill(folder.path(), 1000);
-    let ended = prune(folder.path(), &["--before", "2024-01-02", "--heartrate", "--yes"]);
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    let lines: Vec<&str> = ended.out.lines().skip(1).collect();
+    let result = prune(folder.path(), &["--before", "2024-01-02", "--heartrate", "--yes"]);
+    assert_eq!(result.code, Some(0), "{result:?}");
+    let lines: Vec<&str> = result.out.lines().skip(1).collect();
     let backup = &backups(folder.path())[0];
     let relative = format!("backup: backups/{}", backup.file_name().unwrap().to_str().unwrap());
     assert_eq!(
@@ -111,24 +111,24 @@ fn a_server_keeps_writing_during_a_prune() {
     let all = "update heart_rate_logs set timestamp = timestamp / 10";
     Connection::open(folder.path().join("coffee.db")).unwrap().execute_batch(all).unwrap();
     let (is_done, mut writes, mut slowest) = (AtomicBool::new(false), 0, Duration::ZERO);
-    let ended = std::thread::scope(|scope| {
+    let result = std::thread::scope(|scope| {
         let pruning = scope.spawn(|| {
-            let ended = prune(folder.path(), &["--before", "2023-01-01", "--heartrate", "--yes"]);
+            let result = prune(folder.path(), &["--before", "2023-01-01", "--heartrate", "--yes"]);
             is_done.store(true, Ordering::SeqCst);
-            ended
+            result
         });
         let mut client = server.client();
         while !is_done.load(Ordering::SeqCst) {
-            let began = Instant::now();
+            let start = Instant::now();
             assert_eq!(client.post("/heartrate/", r#"{"bpm": 61}"#).status, 201);
-            slowest = slowest.max(began.elapsed());
+            slowest = slowest.max(start.elapsed());
             writes += 1;
         }
         pruning.join().unwrap()
     });
     println!("{writes} writes meanwhile, the slowest took {slowest:?}");
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(ended.out.contains("\ndeleted 300,000 readings\n"), "{}", ended.out);
+    assert_eq!(result.code, Some(0), "{result:?}");
+    assert!(result.out.contains("\ndeleted 300,000 readings\n"), "{}", result.out);
     assert!(writes > 10, "{writes}");
     assert_eq!(counts(&folder.path().join("coffee.db")), (3, writes));
     assert_eq!(server.get("/health").json()["status"], "alive");
@@ -138,7 +138,7 @@ fn a_server_keeps_writing_during_a_prune() {
 #[test]
 fn invalid_arguments_are_rejected_and_change_nothing() {
     let folder = folder();
-    for (args, why) in [
+    for (args, reason) in [
         (
             &["--before", "soon"][..],
             "coffee-tracker: --before must be a date or a time, such as 2025-07-23 or 2025-07-23T14:30:00Z (got \"soon\")\n",
@@ -149,7 +149,7 @@ fn invalid_arguments_are_rejected_and_change_nothing() {
         ),
     ] {
         let refused = prune(folder.path(), args);
-        assert_eq!((refused.code, refused.err.as_str()), (Some(2), why));
+        assert_eq!((refused.code, refused.err.as_str()), (Some(2), reason));
     }
     assert_eq!(prune(folder.path(), &[]).code, Some(2));
     let missing = prune(folder.path(), &["--before", "2024-01-01", "--yes"]);

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use crate::fixtures::{
-    assert_no_leftovers, assert_says, command_in, crash_with_five_coffees_in_the_wal, files, make_database,
+    assert_no_leftovers, assert_fails_with, command_in, crash_with_five_coffees_in_the_wal, files, make_database,
     names, open_copy, run_in, run_ok, state,
 };
-use crate::helpers::{Server, database, folder, number, run, server};
+use crate::helpers::{Server, database, folder, number, run, server_command};
 
 /// Overwrites the pages of an index, so that rows can be read and the file is damaged all the same.
 pub fn damage(database: &Path) {
@@ -53,8 +53,8 @@ fn broken(folder: &Path) -> Vec<String> {
 /// Restores with --replace and is killed when the log has been moved and the file has not.
 fn cut_off(folder: &Path) {
     let mut restore = command_in(folder, &["restore", "then.db", "--yes", "--replace"]);
-    let ended = run(restore.env("COFFEE_TRACKER_KILL_AT", "restore.moved"));
-    assert_eq!(ended.signal, Some(9), "{ended:?}");
+    let result = run(restore.env("COFFEE_TRACKER_KILL_AT", "restore.moved"));
+    assert_eq!(result.signal, Some(9), "{result:?}");
     assert!(!folder.join("coffee.db-wal").exists() && broken(folder).len() == 2, "{:?}", names(folder));
 }
 
@@ -62,10 +62,10 @@ fn cut_off(folder: &Path) {
 fn a_server_recovers_an_interrupted_replacement_at_its_start() {
     let folder = damaged();
     cut_off(folder.path());
-    let served = Server::start(folder.path());
+    let server = Server::start(folder.path());
     assert_eq!(number(&database(folder.path()), "select count(*) from coffee_logs"), 55);
     assert_eq!(broken(folder.path()), [""; 0]);
-    served.stop_cleanly();
+    server.stop_cleanly();
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn a_backup_recovers_an_interrupted_replacement_first() {
     let folder = damaged();
     let before = files(folder.path());
     cut_off(folder.path());
-    assert_says(
+    assert_fails_with(
         &run_in(folder.path(), &["backup"]),
         78,
         "coffee.db is damaged (database disk image is malformed): stop the server and restore a backup",
@@ -90,7 +90,7 @@ fn a_replaced_damaged_database_is_kept_with_its_wal() {
     let folder = damaged();
     let before = files(folder.path());
     let refused = run_in(folder.path(), &["restore", "then.db", "--yes"]);
-    assert_says(
+    assert_fails_with(
         &refused,
         1,
         "stop the server and add --replace; the present file is kept under another name",
@@ -140,16 +140,16 @@ fn a_database_with_unreadable_rows_is_replaced() {
 #[test]
 fn replacing_is_rejected_while_a_server_runs() {
     let folder = damaged();
-    let served = Server::start(folder.path());
+    let server = Server::start(folder.path());
     let refused = run_in(folder.path(), &["restore", "then.db", "--yes", "--replace"]);
-    assert_says(&refused, 1, "a server runs on coffee.db: stop it before the file is replaced");
+    assert_fails_with(&refused, 1, "a server runs on coffee.db: stop it before the file is replaced");
     assert_eq!(broken(folder.path()), [""; 0]);
     // Nor where its file was taken away under it.
     fs::rename(folder.path().join("coffee.db"), folder.path().join("elsewhere.db")).unwrap();
     let refused = run_in(folder.path(), &["restore", "then.db", "--yes"]);
-    assert_says(&refused, 1, "a server runs on coffee.db: stop it before the file is replaced");
+    assert_fails_with(&refused, 1, "a server runs on coffee.db: stop it before the file is replaced");
     assert!(!folder.path().join("coffee.db").exists());
-    drop(served);
+    drop(server);
 }
 
 #[test]
@@ -157,16 +157,16 @@ fn a_wal_without_database_is_rejected_and_a_restore_renames_it() {
     let folder = damaged();
     fs::remove_file(folder.path().join("coffee.db")).unwrap();
     let log = fs::read(folder.path().join("coffee.db-wal")).unwrap();
-    let refused = run(&mut server(folder.path()));
-    assert_says(&refused, 78, "coffee.db is missing, but its log coffee.db-wal exists: restore a backup");
+    let refused = run(&mut server_command(folder.path()));
+    assert_fails_with(&refused, 78, "coffee.db is missing, but its log coffee.db-wal exists: restore a backup");
     assert!(fs::read(folder.path().join("coffee.db-wal")).unwrap() == log);
     let done = run_ok(folder.path(), &["restore", "then.db", "--yes"]);
     let kept = broken(folder.path());
     assert!(kept.len() == 1 && done.out.contains(&kept[0]), "{kept:?} in {}", done.out);
     assert!(fs::read(folder.path().join(&kept[0])).unwrap() == log);
-    let served = Server::start(folder.path());
+    let server = Server::start(folder.path());
     assert_eq!(number(&database(folder.path()), "select count(*) from coffee_logs"), 10);
-    served.stop_cleanly();
+    server.stop_cleanly();
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn a_replaced_file_of_another_program_is_renamed_and_a_symlink_is_followed() {
     fs::create_dir(at("disk")).unwrap();
     fs::write(at("disk/real.db"), "espresso, flat white, ristretto\n".repeat(100)).unwrap();
     std::os::unix::fs::symlink("disk/real.db", at("coffee.db")).unwrap();
-    assert_says(
+    assert_fails_with(
         &run_in(folder.path(), &["restore", "then.db", "--yes"]),
         1,
         "disk/real.db is not a SQLite database",

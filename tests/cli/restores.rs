@@ -6,11 +6,11 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use crate::fixtures::{
-    State, add_entries, assert_integrity, assert_no_leftovers, assert_says, backups, command_in, files,
+    State, add_entries, assert_integrity, assert_no_leftovers, assert_fails_with, backups, command_in, files,
     make_database, names, run_in, run_ok, state,
 };
 use crate::helpers::{
-    Process, Server, database, folder, number, report_skipped, rows, run, server, wait_until,
+    Process, Server, database, folder, number, report_skipped, rows, run, server_command, wait_until,
 };
 
 /// A folder with 50 coffees of `now` in the database and 10 of `then` in `then.db`.
@@ -37,14 +37,14 @@ fn change(folder: &Path, sql: &str) {
 fn a_dry_run_prints_the_changes_and_makes_none() {
     let folder = filled();
     let before = files(folder.path());
-    let ended = run_ok(folder.path(), &["restore", "then.db", "--dry-run"]);
-    let rows: Vec<Vec<&str>> = ended.out.lines().map(|line| line.split_whitespace().collect()).collect();
+    let result = run_ok(folder.path(), &["restore", "then.db", "--dry-run"]);
+    let rows: Vec<Vec<&str>> = result.out.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows[0], ["Restoring", "then.db", "into", "coffee.db:"]);
     assert_eq!(rows[1], ["current", "after"]);
     assert_eq!(rows[2], ["coffees", "50", "10"]);
     assert_eq!(rows[3], ["readings", "500", "100"]);
     assert_eq!(rows[4], ["newest", "entry", "2025-10-09T08:54:10.000000Z", "2025-10-09T08:53:30.000000Z"]);
-    let last: Vec<&str> = ended.out.lines().skip(5).collect();
+    let last: Vec<&str> = result.out.lines().skip(5).collect();
     assert_eq!(last, ["The current state will be backed up to backups first.", "nothing was changed"]);
     let after = files(folder.path());
     assert!(before["coffee.db"] == after["coffee.db"] && before["then.db"] == after["then.db"]);
@@ -56,7 +56,7 @@ fn without_a_terminal_a_restore_requires_yes() {
     let folder = filled();
     let before = names(folder.path());
     let refused = run_in(folder.path(), &["restore", "then.db"]);
-    assert_says(&refused, 2, "standard input is not a terminal: add --yes");
+    assert_fails_with(&refused, 2, "standard input is not a terminal: add --yes");
     assert_eq!(names(folder.path()), before);
     assert_eq!(run_in(folder.path(), &["restore", "then.db", "--yes", "--dry-run"]).code, Some(2));
 }
@@ -94,8 +94,8 @@ fn on_a_terminal_a_restore_asks_for_confirmation() {
 fn the_previous_state_is_backed_up_and_can_be_restored() {
     let folder = filled();
     let (now, then) = (state_in(folder.path(), "coffee.db"), state_in(folder.path(), "then.db"));
-    let ended = run_ok(folder.path(), &["restore", "then.db", "--yes"]);
-    let lines: Vec<&str> = ended.out.lines().collect();
+    let result = run_ok(folder.path(), &["restore", "then.db", "--yes"]);
+    let lines: Vec<&str> = result.out.lines().collect();
     let safety = lines[0].strip_prefix("backed up the previous state to ").unwrap();
     assert!(lines[1].starts_with("restored then.db into coffee.db: 10 coffees, 100 readings, "));
     assert!(state_in(folder.path(), "coffee.db") == then);
@@ -109,8 +109,8 @@ fn the_previous_state_is_backed_up_and_can_be_restored() {
 #[test]
 fn a_running_server_serves_the_restored_state_and_reuses_no_id() {
     let folder = filled();
-    let served = Server::start(folder.path());
-    let mut client = served.client();
+    let server = Server::start(folder.path());
+    let mut client = server.client();
     let id = |client: &mut crate::client::Client, path: &str, body: &str| {
         let answer = client.post(path, body);
         assert_eq!(answer.status, 201);
@@ -125,7 +125,7 @@ fn a_running_server_serves_the_restored_state_and_reuses_no_id() {
     assert_eq!(id(&mut client, "/coffee/", r#"{"caffeine_mg": 1}"#), 52);
     assert_eq!(id(&mut client, "/heartrate/", r#"{"bpm": 60}"#), 501);
     assert_eq!(client.get("/coffee/51").status, 404);
-    served.stop_cleanly();
+    server.stop_cleanly();
 }
 
 #[test]
@@ -153,13 +153,13 @@ fn litestream_tables_survive_a_restore_with_and_without_a_server() {
     assert_restored();
     // A backup that has them already; of the rest of their contents nothing is promised.
     run_ok(folder.path(), &["backup", "--to", "streamed.db"]);
-    let served = Server::start(folder.path());
+    let server = Server::start(folder.path());
     run_ok(folder.path(), &["restore", "streamed.db", "--yes"]);
     assert_restored();
     run_ok(folder.path(), &["restore", "then.db", "--yes"]);
     assert_restored();
-    assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 1}"#).json()["id"], 51);
-    served.stop_cleanly();
+    assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 1}"#).json()["id"], 51);
+    server.stop_cleanly();
 }
 
 #[test]
@@ -172,11 +172,11 @@ fn a_restore_does_not_wait_for_an_open_read_transaction() {
         run_ok(folder.path(), &["restore", "then.db", "--yes"]);
         assert_eq!(number(&reader, "select count(*) from coffee_logs"), before);
     };
-    let served = Server::start(folder.path());
+    let server = Server::start(folder.path());
     restore_beside_a_reader();
-    assert_eq!(served.get("/coffee/?limit=1").json()[0]["id"], 10);
-    assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 1}"#).status, 201);
-    served.stop_cleanly();
+    assert_eq!(server.get("/coffee/?limit=1").json()[0]["id"], 10);
+    assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 1}"#).status, 201);
+    server.stop_cleanly();
     restore_beside_a_reader();
     assert!(state_in(folder.path(), "coffee.db") == state_in(folder.path(), "then.db"));
 }
@@ -188,9 +188,9 @@ fn ids_are_not_reused_after_restoring_an_empty_backup() {
     run_ok(past.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
     make_database(folder.path(), "now", 50);
     run_ok(folder.path(), &["restore", "then.db", "--yes", "--force"]);
-    let served = Server::start(folder.path());
-    assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 1}"#).json()["id"], 51);
-    served.stop_cleanly();
+    let server = Server::start(folder.path());
+    assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 1}"#).json()["id"], 51);
+    server.stop_cleanly();
 }
 
 #[test]
@@ -202,22 +202,22 @@ fn an_older_schema_is_migrated_in_a_copy_and_a_newer_one_is_rejected() {
         let mut command = command_in(folder.path(), args);
         run(command.env("COFFEE_TRACKER_NEXT_SCHEMA", &next))
     };
-    Server::spawn(server(folder.path()).env("COFFEE_TRACKER_NEXT_SCHEMA", &next)).stop_cleanly();
+    Server::spawn(server_command(folder.path()).env("COFFEE_TRACKER_NEXT_SCHEMA", &next)).stop_cleanly();
     let (backup, then) =
         (fs::read(folder.path().join("then.db")).unwrap(), state_in(folder.path(), "then.db"));
-    let ended = newer(&["restore", "then.db", "--yes"]);
-    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let result = newer(&["restore", "then.db", "--yes"]);
+    assert_eq!(result.code, Some(0), "{result:?}");
     assert!(fs::read(folder.path().join("then.db")).unwrap() == backup, "the backup is as it was");
     assert!(state_in(folder.path(), "coffee.db") == then);
     let version = || number(&database(folder.path()), "select user_version from pragma_user_version");
     assert_eq!(version(), 5);
 
     let refused = run_in(folder.path(), &["restore", "then.db", "--yes"]);
-    assert_says(&refused, 1, "has schema version 5, but this program knows versions up to 4");
+    assert_fails_with(&refused, 1, "has schema version 5, but this program knows versions up to 4");
     assert_eq!(newer(&["backup", "--to", "newer.db"]).code, Some(0));
     fs::remove_file(folder.path().join("coffee.db")).unwrap();
     let refused = run_in(folder.path(), &["restore", "newer.db", "--yes"]);
-    assert_says(&refused, 1, "newer.db has schema version 5, but this program knows versions up to 4");
+    assert_fails_with(&refused, 1, "newer.db has schema version 5, but this program knows versions up to 4");
     assert!(!folder.path().join("coffee.db").exists());
 }
 
@@ -227,22 +227,22 @@ fn an_invalid_backup_is_rejected_with_a_reason_and_nothing_changes() {
     let before = (state_in(folder.path(), "coffee.db"), names(folder.path()));
     let good = fs::read(folder.path().join("then.db")).unwrap();
     let put = |bytes: &[u8]| fs::write(folder.path().join("then.db"), bytes).unwrap();
-    for (break_it, sentence) in faults() {
+    for (break_it, message) in faults() {
         put(&good);
         break_it(folder.path());
         let refused = run_in(folder.path(), &["restore", "then.db", "--yes"]);
-        assert_says(&refused, 1, &format!("then.db cannot be restored: {sentence}"));
+        assert_fails_with(&refused, 1, &format!("then.db cannot be restored: {message}"));
         assert!(state_in(folder.path(), "coffee.db") == before.0);
         // The locks of the first attempt stay.
         let left: Vec<_> = names(folder.path()).into_iter().filter(|n| !n.ends_with(".lock")).collect();
         assert_eq!(left, before.1.iter().filter(|n| !n.ends_with(".lock")).cloned().collect::<Vec<_>>());
     }
-    assert_says(&run_in(folder.path(), &["restore", "gone.db", "--yes"]), 1, "there is no such file");
-    assert_says(&run_in(folder.path(), &["restore", ".", "--yes"]), 1, "it is a folder, not a file");
+    assert_fails_with(&run_in(folder.path(), &["restore", "gone.db", "--yes"]), 1, "there is no such file");
+    assert_fails_with(&run_in(folder.path(), &["restore", ".", "--yes"]), 1, "it is a folder, not a file");
     fs::hard_link(folder.path().join("coffee.db"), folder.path().join("same.db")).unwrap();
     for itself in ["coffee.db", "./coffee.db"] {
         let refused = run_in(folder.path(), &["restore", itself, "--yes"]);
-        assert_says(&refused, 1, "is the database itself: name a backup");
+        assert_fails_with(&refused, 1, "is the database itself: name a backup");
     }
 }
 
@@ -310,7 +310,7 @@ pub fn faults() -> Vec<Fault> {
         ),
     ]
     .into_iter()
-    .chain(hostile().into_iter().map(|(statements, sentence)| (sql(statements), sentence)))
+    .chain(hostile().into_iter().map(|(statements, message)| (sql(statements), message)))
     .collect()
 }
 
@@ -370,11 +370,11 @@ fn a_backup_with_another_page_size_is_restored_into_a_running_server() {
         assert_eq!(number(&connection, "pragma page_size"), 1024);
         drop(connection);
         let then = state_in(folder.path(), "then.db");
-        let served = Server::start(folder.path());
+        let server = Server::start(folder.path());
         run_ok(folder.path(), &["restore", "then.db", "--yes"]);
         assert!(State::of(&database(folder.path())) == then);
         assert_integrity(&database(folder.path()));
-        served.stop_cleanly();
+        server.stop_cleanly();
         assert_no_leftovers(folder.path());
     }
 }
@@ -382,13 +382,13 @@ fn a_backup_with_another_page_size_is_restored_into_a_running_server() {
 #[test]
 fn a_copied_database_is_restored_with_the_contents_of_its_wal() {
     let (folder, live) = (filled(), folder());
-    let served = Server::start(live.path());
+    let server = Server::start(live.path());
     add_entries(&live.path().join("coffee.db"), "live", 20);
     for end in ["", "-wal"] {
         let from = live.path().join(format!("coffee.db{end}"));
         fs::copy(from, folder.path().join(format!("copied.db{end}"))).unwrap();
     }
-    drop(served);
+    drop(server);
     let before = files(folder.path());
     run_ok(folder.path(), &["restore", "copied.db", "--yes"]);
     assert_eq!(
@@ -412,7 +412,7 @@ fn a_restore_excludes_other_restores_and_servers() {
     };
     let other = lock("coffee.db.maintenance.lock");
     let refused = run_in(folder.path(), &["restore", "then.db", "--yes"]);
-    assert_says(
+    assert_fails_with(
         &refused,
         75,
         "another restore, import or prune of coffee.db is running: wait until it has finished",
@@ -421,8 +421,8 @@ fn a_restore_excludes_other_restores_and_servers() {
 
     // A restore that waits for an answer, or works, holds both.
     let restore = lock("coffee.db.lock");
-    let refused = run(&mut server(folder.path()));
-    assert_says(&refused, 75, "coffee.db is in use by another coffee-tracker server, or by a restore");
+    let refused = run(&mut server_command(folder.path()));
+    assert_fails_with(&refused, 75, "coffee.db is in use by another coffee-tracker server, or by a restore");
     drop(restore);
     Server::start(folder.path()).stop_cleanly();
 }
@@ -437,8 +437,8 @@ fn a_database_locked_by_another_program_is_not_changed() {
     let restore = Process::spawn(&mut command_in(folder.path(), &["restore", "then.db", "--yes"]));
     wait_until("the safety backup is made", || !backups(folder.path()).is_empty());
     holder.execute_batch("commit").unwrap();
-    let ended = restore.wait();
-    assert_eq!(ended.code, Some(0), "it waited: {ended:?}");
+    let result = restore.wait();
+    assert_eq!(result.code, Some(0), "it waited: {result:?}");
     assert_eq!(state_in(folder.path(), "coffee.db").coffees.len(), 10);
     let seq = number(&database(folder.path()), "select seq from sqlite_sequence where name = 'coffee_logs'");
     assert_eq!(seq, 51, "the id that was given while the restore waited");

@@ -11,7 +11,7 @@ use std::process::Command;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::fixtures::{add_entries, assert_says, backups, command_in, names, run_in, run_ok, state};
+use crate::fixtures::{add_entries, assert_fails_with, backups, command_in, names, run_in, run_ok, state};
 use crate::helpers::{KEY, Process, Server, program_path, run, wait_until};
 
 /// A service's user and group, whose names nobody needs to know.
@@ -57,13 +57,13 @@ impl Place {
 
     /// The owner's database with 20 coffees, `logged` with a log that nobody carried over.
     fn fill(&self, logged: bool) {
-        let served = Server::spawn(&mut self.owners_server());
+        let server = Server::spawn(&mut self.owners_server());
         add_entries(&self.data().join("coffee.db"), "now", 20);
         if logged {
-            served.signal(Signal::KILL);
-            drop(served.process.wait());
+            server.signal(Signal::KILL);
+            drop(server.process.wait());
         } else {
-            served.stop_cleanly();
+            server.stop_cleanly();
         }
         assert_eq!(self.data().join("coffee.db-wal").exists(), logged);
         self.assert_owned();
@@ -89,9 +89,9 @@ impl Place {
     #[track_caller]
     fn assert_serves(&self) {
         self.assert_owned();
-        let served = Server::spawn(&mut self.owners_server());
-        assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 5}"#).status, 201);
-        served.stop_cleanly();
+        let server = Server::spawn(&mut self.owners_server());
+        assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 5}"#).status, 201);
+        server.stop_cleanly();
         self.assert_owned();
     }
 
@@ -169,13 +169,13 @@ fn a_restore_by_root_leaves_the_database_to_its_owner() {
 fn root_can_back_up_and_restore_while_the_server_of_the_owner_runs() {
     let place = Place::make();
     place.fill(false);
-    let served = Server::spawn(&mut place.owners_server());
+    let server = Server::spawn(&mut place.owners_server());
     let backup = place.secret().join("then.db");
     run_ok(&place.data(), &["backup", "--to", backup.to_str().unwrap()]);
-    assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 5}"#).status, 201);
+    assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 5}"#).status, 201);
     run_ok(&place.data(), &["restore", backup.to_str().unwrap(), "--yes"]);
-    assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 5}"#).status, 201);
-    served.stop_cleanly();
+    assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 5}"#).status, 201);
+    server.stop_cleanly();
     assert_eq!(state(&place.data().join("coffee.db")).unwrap().coffees.len(), 21);
     place.assert_serves();
 }
@@ -185,13 +185,13 @@ fn root_can_back_up_and_restore_while_the_server_of_the_owner_runs() {
 fn keys_added_by_root_belong_to_the_owner_and_are_accepted_by_the_server() {
     let place = Place::make();
     place.fill(false);
-    let served = Server::spawn(&mut place.owners_server());
+    let server = Server::spawn(&mut place.owners_server());
     let add = |name: &str| run_ok(&place.data(), &["key", "add", name]).out.trim().to_owned();
     let (phone, watch) = (add("phone"), add("watch"));
     run_ok(&place.data(), &["key", "revoke", "watch"]);
     place.assert_owned();
     let status = |key: &str| {
-        let mut client = served.client();
+        let mut client = server.client();
         let request =
             format!("GET /coffee/ HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\r\n");
         client.send(request).unwrap();
@@ -199,7 +199,7 @@ fn keys_added_by_root_belong_to_the_owner_and_are_accepted_by_the_server() {
     };
     wait_until("the key opens", || status(&phone) == 200);
     assert!([401, 429].contains(&status(&watch)));
-    served.stop_cleanly();
+    server.stop_cleanly();
     assert!(names(&place.data()).contains(&"coffee.db.keys.used".to_owned()));
     place.assert_serves();
     let rotated = run_ok(&place.data(), &["key", "rotate", "phone"]);
@@ -227,9 +227,9 @@ fn server_and_demo_started_by_root_create_files_of_the_owner() {
     let place = Place::make();
     // No key is given: one is made.
     let mut command = command_in(&place.data(), &["serve", "--port", "0"]);
-    let served = Server::spawn(command.env("DATABASE_URL", "deeper/coffee.db"));
+    let server = Server::spawn(command.env("DATABASE_URL", "deeper/coffee.db"));
     place.assert_owned();
-    served.stop_cleanly();
+    server.stop_cleanly();
     assert!(names(&place.data().join("deeper")).contains(&"coffee.key".to_owned()));
     place.assert_owned();
 
@@ -240,9 +240,9 @@ fn server_and_demo_started_by_root_create_files_of_the_owner() {
     let key = place.secret().join("api.key");
     fs::write(&key, KEY).unwrap();
     let mut command = command_in(&place.data(), &["serve", "--port", "0"]);
-    let served = Server::spawn(command.env("API_KEY_FILE", &key));
-    assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 5}"#).status, 201);
-    served.stop_cleanly();
+    let server = Server::spawn(command.env("API_KEY_FILE", &key));
+    assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 5}"#).status, 201);
+    server.stop_cleanly();
     place.assert_serves();
 }
 
@@ -261,9 +261,9 @@ fn a_user_without_write_permission_gets_an_error() {
     fs::set_permissions(place.data(), fs::Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(place.data().join("coffee.db"), fs::Permissions::from_mode(0o644)).unwrap();
     let refused = stranger(&["restore", "then.db", "--yes"]);
-    assert_says(&refused, 78, "the folder data cannot be used");
-    assert_says(&stranger(&["backup"]), 1, "the folder backups cannot be used: Permission denied");
-    assert_says(&stranger(&["serve", "--port", "0"]), 78, "the folder data cannot be used");
+    assert_fails_with(&refused, 78, "the folder data cannot be used");
+    assert_fails_with(&stranger(&["backup"]), 1, "the folder backups cannot be used: Permission denied");
+    assert_fails_with(&stranger(&["serve", "--port", "0"]), 78, "the folder data cannot be used");
     place.assert_serves();
     drop(Process::spawn(&mut place.owners_server()));
     assert_eq!(run_in(&place.data(), &["verify", "coffee.db"]).code, Some(0));
@@ -275,7 +275,7 @@ fn every_command_reports_a_database_that_the_user_may_not_read() {
     let place = Place::make();
     place.fill(false);
     let database = place.data().join("coffee.db");
-    let sentence = format!(
+    let message = format!(
         "{} cannot be opened: permission denied; run the command as its owner or with sudo",
         database.display()
     );
@@ -291,8 +291,8 @@ fn every_command_reports_a_database_that_the_user_may_not_read() {
         ] {
             let mut command = Command::new(place.at("program"));
             command.args(args).env_clear().current_dir("/").uid(OWNER + 1).gid(OWNER + 1);
-            let ended = run(command.env("DATABASE_URL", &database));
-            assert_says(&ended, 78, &sentence);
+            let result = run(command.env("DATABASE_URL", &database));
+            assert_fails_with(&result, 78, &message);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::helpers::{CommandResult, Server, folder, program, report_skipped, run, server, wait_until};
+use crate::helpers::{CommandResult, Server, folder, program, report_skipped, run, server_command, wait_until};
 
 #[test]
 fn all_bad_settings_are_named_at_once_with_what_would_be_right() {
@@ -26,29 +26,29 @@ fn all_bad_settings_are_named_at_once_with_what_would_be_right() {
         ("MAX_CONNECTIONS", "1", "must be a number from 16 to 65536"),
     ];
     let folder = folder();
-    let ended = run(program(folder.path()).arg("serve").envs(bad.map(|(name, value, _)| (name, value))));
-    assert_eq!(ended.code, Some(78), "{ended:?}");
-    assert!(ended.err.starts_with("coffee-tracker: 15 invalid settings:\n"), "{}", ended.err);
+    let result = run(program(folder.path()).arg("serve").envs(bad.map(|(name, value, _)| (name, value))));
+    assert_eq!(result.code, Some(78), "{result:?}");
+    assert!(result.err.starts_with("coffee-tracker: 15 invalid settings:\n"), "{}", result.err);
     for (name, value, right) in bad {
-        let line = ended.err.lines().find(|line| line.trim().starts_with(&format!("{name}={value}: ")));
-        assert!(line.is_some_and(|line| line.contains(right)), "{name}: {line:?} in {}", ended.err);
+        let line = result.err.lines().find(|line| line.trim().starts_with(&format!("{name}={value}: ")));
+        assert!(line.is_some_and(|line| line.contains(right)), "{name}: {line:?} in {}", result.err);
     }
-    assert_eq!(ended.err.lines().count(), 16, "nothing else: {}", ended.err);
+    assert_eq!(result.err.lines().count(), 16, "nothing else: {}", result.err);
     assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none(), "nothing was made");
 }
 
 #[test]
 fn settings_of_the_docker_stack_are_told_what_took_their_place() {
     let folder = folder();
-    let ended = run(program(folder.path())
+    let result = run(program(folder.path())
         .arg("serve")
         .env("DATABASE_URL", "postgresql://coffee:hunter2@db/coffee_db"));
-    assert_eq!(ended.code, Some(78));
-    assert!(ended.err.contains("SQLite has replaced it"), "{}", ended.err);
-    assert!(ended.err.contains("coffee-tracker import"), "{}", ended.err);
-    assert!(!ended.err.contains("hunter2"), "a password is not repeated: {}", ended.err);
+    assert_eq!(result.code, Some(78));
+    assert!(result.err.contains("SQLite has replaced it"), "{}", result.err);
+    assert!(result.err.contains("coffee-tracker import"), "{}", result.err);
+    assert!(!result.err.contains("hunter2"), "a password is not repeated: {}", result.err);
 
-    let with_redis = Server::spawn(server(folder.path()).env("REDIS_URL", "redis://:hunter2@redis:6379"));
+    let with_redis = Server::spawn(server_command(folder.path()).env("REDIS_URL", "redis://:hunter2@redis:6379"));
     assert_eq!(with_redis.get("/health").status, 200);
     let stopped = with_redis.stop_cleanly();
     let warning = stopped.err.lines().find(|line| line.contains("REDIS_URL")).expect("a warning");
@@ -59,7 +59,7 @@ fn settings_of_the_docker_stack_are_told_what_took_their_place() {
 #[test]
 fn a_setting_that_is_set_to_nothing_has_its_default() {
     let folder = folder();
-    let mut command = server(folder.path());
+    let mut command = server_command(folder.path());
     for name in ["HOST", "LOG_LEVEL", "MAX_CAFFEINE_MG", "RATE_LIMIT_READ", "CORS_ORIGINS", "TZ", "DEBUG"] {
         command.env(name, "");
     }
@@ -68,8 +68,8 @@ fn a_setting_that_is_set_to_nothing_has_its_default() {
     assert_eq!(info["validation"]["max_caffeine_mg"], 1000.0);
     assert_eq!(with_nothing.address.ip().to_string(), "127.0.0.1");
     // An empty PORT is 8000; a bad neighbour keeps it from starting, so that 8000 need not be free.
-    let ended = run(program(folder.path()).arg("serve").envs([("PORT", ""), ("LOG_LEVEL", "loud")]));
-    assert_eq!(ended.err.lines().count(), 2, "PORT is fine: {}", ended.err);
+    let result = run(program(folder.path()).arg("serve").envs([("PORT", ""), ("LOG_LEVEL", "loud")]));
+    assert_eq!(result.err.lines().count(), 2, "PORT is fine: {}", result.err);
 }
 
 /// What `/info` says is in force after a start with these.
@@ -107,13 +107,13 @@ fn a_flag_beats_the_environment_and_that_beats_the_env_file() {
 #[test]
 fn an_env_file_that_is_named_but_not_there_or_not_well_formed_is_reported() {
     let folder = folder();
-    let ended = run(program(folder.path()).args(["serve", "--config", "nowhere.env"]));
-    assert_eq!(ended.code, Some(78));
-    assert!(ended.err.starts_with("coffee-tracker: cannot read nowhere.env: "), "{}", ended.err);
+    let result = run(program(folder.path()).args(["serve", "--config", "nowhere.env"]));
+    assert_eq!(result.code, Some(78));
+    assert!(result.err.starts_with("coffee-tracker: cannot read nowhere.env: "), "{}", result.err);
     std::fs::write(folder.path().join(".env"), "PORT=8000\nthis is no setting\n").unwrap();
-    let ended = run(program(folder.path()).arg("serve"));
-    assert_eq!(ended.code, Some(78));
-    assert!(ended.err.starts_with("coffee-tracker: cannot read .env: "), "{}", ended.err);
+    let result = run(program(folder.path()).arg("serve"));
+    assert_eq!(result.code, Some(78));
+    assert!(result.err.starts_with("coffee-tracker: cannot read .env: "), "{}", result.err);
 }
 
 /// The command line's complaint.
@@ -125,10 +125,10 @@ fn misused(args: &[&str]) -> CommandResult {
 #[test]
 fn an_unknown_flag_or_command_is_refused_with_a_hint() {
     for args in [&["serve", "--prot", "1"][..], &["serv"], &["serve", "--port"], &["demo", "--days", "0"]] {
-        let ended = misused(args);
-        assert_eq!(ended.code, Some(2), "{args:?}: {ended:?}");
-        assert!(ended.err.starts_with("error: "), "{}", ended.err);
-        assert_eq!(ended.out, "");
+        let result = misused(args);
+        assert_eq!(result.code, Some(2), "{args:?}: {result:?}");
+        assert!(result.err.starts_with("error: "), "{}", result.err);
+        assert_eq!(result.out, "");
     }
     assert!(misused(&["serve", "--prot", "1"]).err.contains("--port"), "it guesses what was meant");
 }
@@ -142,9 +142,9 @@ fn the_file_with_the_settings_may_be_named_before_a_command_and_after_it_but_a_s
         ["key", "--config", "a.env", "list"],
         ["key", "list", "--config", "a.env"],
     ] {
-        let ended = run(program(folder.path()).args(args));
-        assert_eq!(ended.code, Some(78), "{args:?}: {ended:?}");
-        assert!(ended.err.contains("a.db"), "{args:?}: {ended:?}");
+        let result = run(program(folder.path()).args(args));
+        assert_eq!(result.code, Some(78), "{args:?}: {result:?}");
+        assert!(result.err.contains("a.db"), "{args:?}: {result:?}");
     }
     for (args, misplaced) in [
         (&["--port", "8001", "serve"][..], "--port"),
@@ -153,15 +153,15 @@ fn the_file_with_the_settings_may_be_named_before_a_command_and_after_it_but_a_s
         (&["--debug", "check"], "--debug"),
         (&["--port", "1", "backup"], "--port"),
     ] {
-        let ended = run(program(folder.path()).args(args));
-        assert_eq!(ended.code, Some(2), "{args:?}: {ended:?}");
+        let result = run(program(folder.path()).args(args));
+        assert_eq!(result.code, Some(2), "{args:?}: {result:?}");
         assert!(
-            ended.err.starts_with(&format!("error: unexpected argument '{misplaced}' found\n")),
-            "{ended:?}"
+            result.err.starts_with(&format!("error: unexpected argument '{misplaced}' found\n")),
+            "{result:?}"
         );
         let command = args.last().unwrap();
         let tip = format!("'{command} {misplaced}' exists");
-        assert_eq!(ended.err.contains(&tip), args != ["--port", "1", "backup"], "{ended:?}");
+        assert_eq!(result.err.contains(&tip), args != ["--port", "1", "backup"], "{result:?}");
     }
     let by_variable = run(program(folder.path()).env("PORT", "8001").args(["key", "list"]));
     assert_eq!(by_variable.code, Some(78), "a variable stands nowhere: {by_variable:?}");
@@ -172,23 +172,23 @@ fn debug_is_a_switch_and_what_other_programs_call_debug_does_not_stop_the_start(
     let folder = folder();
     let weak = [("API_KEY", "weak-key")];
     for started in [
-        server(folder.path()).arg("--debug"),
-        server(folder.path()).env("DEBUG", "true"),
-        server(folder.path()).env("DEBUG", "on"),
+        server_command(folder.path()).arg("--debug"),
+        server_command(folder.path()).env("DEBUG", "true"),
+        server_command(folder.path()).env("DEBUG", "on"),
     ] {
         let started = Server::spawn(started.envs(weak));
         assert_eq!(started.get("/health").status, 200);
         started.stop_cleanly();
     }
     for value in ["*", "express:*", "2", "perhaps"] {
-        let started = Server::spawn(server(folder.path()).env("DEBUG", value));
+        let started = Server::spawn(server_command(folder.path()).env("DEBUG", value));
         assert_eq!(started.get("/health").status, 200);
         let warning = format!("DEBUG={value} is ignored: it is neither true nor false");
         assert!(started.stop_cleanly().err.contains(&warning), "{value}");
-        let refused = run(server(folder.path()).envs(weak).env("DEBUG", value));
+        let refused = run(server_command(folder.path()).envs(weak).env("DEBUG", value));
         assert_eq!(refused.code, Some(78), "weak keys stay refused: {refused:?}");
     }
-    let refused = run(server(folder.path()).args(["--debug", "true"]));
+    let refused = run(server_command(folder.path()).args(["--debug", "true"]));
     assert_eq!(refused.code, Some(2), "a switch takes no value: {refused:?}");
 }
 
@@ -297,11 +297,11 @@ fn the_help_names_every_setting_with_its_default_and_its_variable() {
 #[test]
 fn without_a_command_the_help_is_printed_and_nothing_is_created() {
     let folder = folder();
-    let ended = run(&mut program(folder.path()));
-    assert_eq!((ended.code, ended.out.as_str()), (Some(2), ""), "{ended:?}");
+    let result = run(&mut program(folder.path()));
+    assert_eq!((result.code, result.out.as_str()), (Some(2), ""), "{result:?}");
     let help = misused(&["--help"]);
     assert_eq!(help.code, Some(0));
-    for text in [&ended.err, &help.out] {
+    for text in [&result.err, &help.out] {
         for command in ["serve", "backup", "restore", "import", "export", "check", "config", "key"] {
             assert!(text.lines().any(|line| line.trim_start().starts_with(&format!("{command} "))), "{text}");
         }
@@ -320,9 +320,9 @@ fn config_prints_every_setting_with_its_source_and_no_secret() {
     .unwrap();
     let config = |args: &[&str]| {
         let mut command = program(folder.path());
-        let ended = run(command.arg("config").args(args).args(["--log-level", "debug"]).env("PORT", "9000"));
-        assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
-        ended.out
+        let result = run(command.arg("config").args(args).args(["--log-level", "debug"]).env("PORT", "9000"));
+        assert_eq!((result.code, result.err.as_str()), (Some(0), ""), "{result:?}");
+        result.out
     };
     let json: Value = serde_json::from_str(&config(&["--json"])).expect("JSON");
     for (name, value, source) in [
@@ -405,7 +405,7 @@ fn an_ipv6_address_is_listened_on_and_printed_as_a_url() {
         report_skipped("this machine has no IPv6 loopback address");
         return;
     }
-    let server = Server::spawn(server(folder.path()).args(["--host", "::1"]));
+    let server = Server::spawn(server_command(folder.path()).args(["--host", "::1"]));
     assert!(server.address.is_ipv6());
     assert_eq!(server.get("/health").status, 200);
     wait_until("the curl line is printed", || server.process.out.text().contains("http://[::1]:"));

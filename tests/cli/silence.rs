@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::client::Client;
-use crate::helpers::{DEADLINE, KEY, Server, folder, server, wait_until};
+use crate::helpers::{DEADLINE, KEY, Server, folder, server_command, wait_until};
 
 /// Hundreds of sockets at once need their descriptors here too.
 fn raise_descriptor_limit() {
@@ -19,7 +19,7 @@ fn raise_descriptor_limit() {
 /// A connection that has sent this and will never send more.
 struct Silent {
     socket: TcpStream,
-    heard: Vec<u8>,
+    received: Vec<u8>,
     closed: bool,
 }
 
@@ -34,7 +34,7 @@ impl Silent {
     fn from(client: &Client) -> Self {
         let socket = client.socket().try_clone().unwrap();
         socket.set_nonblocking(true).unwrap();
-        Self { socket, heard: Vec::new(), closed: false }
+        Self { socket, received: Vec::new(), closed: false }
     }
 
     /// Has the server closed it? Keeps what it said before.
@@ -43,7 +43,7 @@ impl Silent {
         while !self.closed {
             match self.socket.read(&mut chunk) {
                 Ok(0) => self.closed = true,
-                Ok(n) => self.heard.extend(&chunk[..n]),
+                Ok(n) => self.received.extend(&chunk[..n]),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => break,
                 Err(_) => self.closed = true,
             }
@@ -53,7 +53,7 @@ impl Silent {
 
     /// It heard nothing, or one whole 408 as a problem document.
     fn assert_told_why_or_nothing(&self) {
-        let text = String::from_utf8(self.heard.clone()).unwrap();
+        let text = String::from_utf8(self.received.clone()).unwrap();
         if text.is_empty() {
             return;
         }
@@ -90,7 +90,7 @@ fn halves() -> [String; 5] {
 fn silent_connections_are_closed_without_affecting_other_clients() {
     raise_descriptor_limit();
     let folder = folder();
-    let server = Server::spawn(server(folder.path()).args([
+    let server = Server::spawn(server_command(folder.path()).args([
         "--idle-timeout-seconds",
         "2",
         "--request-timeout-seconds",
@@ -115,7 +115,7 @@ fn silent_connections_are_closed_without_affecting_other_clients() {
         closed(&mut silent) == silent.len()
     });
     silent.iter().for_each(Silent::assert_told_why_or_nothing);
-    let told = silent.iter().filter(|one| !one.heard.is_empty()).count();
+    let told = silent.iter().filter(|one| !one.received.is_empty()).count();
     assert!(told >= 100, "only {told} heard why: those with half a body should all");
     wait_until("its descriptors are back", || server.descriptors() <= at_first);
     assert_eq!(normal.get("/coffee/today").json()["coffee_count"], 0, "half a coffee is none");
@@ -127,7 +127,7 @@ fn silent_connections_are_closed_without_affecting_other_clients() {
 #[test]
 fn a_keep_alive_connection_is_closed_only_after_the_idle_timeout() {
     let folder = folder();
-    let server = Server::spawn(server(folder.path()).args(["--idle-timeout-seconds", "2"]));
+    let server = Server::spawn(server_command(folder.path()).args(["--idle-timeout-seconds", "2"]));
     let mut used = server.client();
     let mut left = server.client();
     assert_eq!(left.get("/health").status, 200);
@@ -136,29 +136,29 @@ fn a_keep_alive_connection_is_closed_only_after_the_idle_timeout() {
         assert_eq!(used.get("/health").status, 200);
         left.is_closed()
     });
-    assert!(left.heard.is_empty(), "a keep-alive connection ends without a word");
+    assert!(left.received.is_empty(), "a keep-alive connection ends without a word");
     assert_eq!(used.get("/health").status, 200);
 }
 
 #[test]
 fn a_body_that_never_ends_gets_408_and_the_connection_is_closed() {
     let folder = folder();
-    let server = Server::spawn(server(folder.path()).args(["--request-timeout-seconds", "2"]));
+    let server = Server::spawn(server_command(folder.path()).args(["--request-timeout-seconds", "2"]));
     let mut client = server.client();
     client
         .send(format!("POST /coffee/ HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\nTransfer-Encoding: chunked\r\n\r\n"))
         .unwrap();
     client.send("10\r\n{\"caffeine_mg\": \r\n").unwrap();
     let mut reader = Silent::from(&client);
-    let began = Instant::now();
+    let start = Instant::now();
     while !reader.is_closed() {
-        assert!(began.elapsed() < DEADLINE, "the connection is never closed");
+        assert!(start.elapsed() < DEADLINE, "the connection is never closed");
         // Fails once the server has closed; what it said is still to be read.
         drop(client.send("1\r\n1\r\n"));
         std::thread::sleep(Duration::from_millis(100));
     }
-    assert!(began.elapsed() >= Duration::from_millis(1500), "it had its time: {:?}", began.elapsed());
-    assert!(!reader.heard.is_empty(), "it hears why");
+    assert!(start.elapsed() >= Duration::from_millis(1500), "it had its time: {:?}", start.elapsed());
+    assert!(!reader.received.is_empty(), "it hears why");
     reader.assert_told_why_or_nothing();
     assert_eq!(server.get("/coffee/today").json()["coffee_count"], 0);
     let log = server.stop_cleanly().err;

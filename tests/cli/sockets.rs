@@ -108,14 +108,14 @@ fn what_is_no_http_is_refused_or_closed_and_the_next_request_works() {
         let mut client = server.client();
         client.send(garbage).unwrap();
         client.socket().shutdown(std::net::Shutdown::Write).unwrap();
-        let heard = String::from_utf8_lossy(&client.read_to_end().unwrap()).into_owned();
+        let received = String::from_utf8_lossy(&client.read_to_end().unwrap()).into_owned();
         let shown = String::from_utf8_lossy(garbage);
-        assert!(heard.is_empty() || heard.starts_with("HTTP/1.1 400 "), "{shown:?}: {heard}");
-        assert!(!heard.contains("<html"), "{heard}");
+        assert!(received.is_empty() || received.starts_with("HTTP/1.1 400 "), "{shown:?}: {received}");
+        assert!(!received.contains("<html"), "{received}");
         assert_eq!(server.get("/health").status, 200, "after {shown:?}");
     }
-    let ended = server.stop_cleanly();
-    assert!(!ended.err.contains("panic"), "{}", ended.err);
+    let result = server.stop_cleanly();
+    assert!(!result.err.contains("panic"), "{}", result.err);
 }
 
 #[test]

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::Stdio;
 
 use crate::fixtures::{
-    add_entries, assert_says, command_in, files, make_database, names, run_in, run_ok, state,
+    add_entries, assert_fails_with, command_in, files, make_database, names, run_in, run_ok, state,
 };
-use crate::helpers::{CommandResult, Process, Server, folder, server};
+use crate::helpers::{CommandResult, Process, Server, folder, server_command};
 
 /// What comes out when this goes in.
 fn piped(folder: &Path, args: &[&str], text: &str) -> CommandResult {
@@ -50,12 +50,12 @@ fn statements_from_a_pipe_stop_at_the_first_failure() {
     let expected = "coffees\n-------\n      3\n\nrates\n-----\n   30\n";
     assert_eq!((both.code, both.out.as_str(), both.err.as_str()), (Some(0), expected, ""));
     let failing = piped(folder.path(), &["sql"], "select 1 as one; select a from nowhere; select 2;");
-    assert_says(&failing, 1, "no such table: nowhere");
+    assert_fails_with(&failing, 1, "no such table: nowhere");
     assert_eq!(failing.out, "one\n---\n  1\n");
-    assert_says(&run_in(folder.path(), &["sql", "select from where"]), 1, "syntax error");
+    assert_fails_with(&run_in(folder.path(), &["sql", "select from where"]), 1, "syntax error");
     for nothing in ["", " ;\n-- nothing\n"] {
-        let ended = piped(folder.path(), &["sql"], nothing);
-        assert_eq!((ended.code, ended.out.as_str(), ended.err.as_str()), (Some(0), "", ""), "{nothing:?}");
+        let result = piped(folder.path(), &["sql"], nothing);
+        assert_eq!((result.code, result.out.as_str(), result.err.as_str()), (Some(0), "", ""), "{nothing:?}");
     }
 }
 
@@ -81,14 +81,14 @@ fn no_statement_can_change_data_or_create_a_file() {
         "begin immediate",
         "with gone as (select 1) delete from coffee_logs returning id",
     ] {
-        assert_says(
+        assert_fails_with(
             &run_in(folder.path(), &["sql", write]),
             1,
             "only statements that read are answered here",
         );
     }
     let attached = run_in(folder.path(), &["sql", "attach 'new.db' as new"]);
-    assert_says(&attached, 1, "unable to open database: new.db (only files that exist");
+    assert_fails_with(&attached, 1, "unable to open database: new.db (only files that exist");
     assert_eq!(run_in(folder.path(), &["sql", "attach 'file:new.db?mode=rwc' as new"]).code, Some(1));
     let found = names(folder.path());
     let strangers: Vec<&String> = found.iter().filter(|name| !name.starts_with("coffee")).collect();
@@ -100,14 +100,14 @@ fn no_statement_can_change_data_or_create_a_file() {
 #[test]
 fn queries_beside_a_server_see_the_latest_write() {
     let folder = folder();
-    let served = Server::spawn(&mut server(folder.path()));
+    let server = Server::spawn(&mut server_command(folder.path()));
     for n in 1..=20 {
-        assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 80}"#).status, 201);
+        assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 80}"#).status, 201);
         let asked =
             run_ok(folder.path(), &["sql", "--csv", "select count(*), sum(caffeine_mg) from coffees"]);
         assert_eq!(asked.out.lines().nth(1), Some(&*format!("{n},{:?}", 80.0 * f64::from(n))));
     }
-    served.stop_cleanly();
+    server.stop_cleanly();
     assert_eq!(state(&folder.path().join("coffee.db")).unwrap().coffees.len(), 20);
 }
 
@@ -121,7 +121,7 @@ fn two_states_can_be_compared_by_attaching_a_backup() {
     let query = "attach 'then.db' as backup; select notes from main.coffee_logs except select notes from backup.coffee_logs order by 1";
     assert_eq!(run_ok(folder.path(), &["sql", "--csv", query]).out, "notes\nlater-1\nlater-2\n");
     assert!(fs::read(folder.path().join("then.db")).unwrap() == before);
-    assert_says(
+    assert_fails_with(
         &run_in(folder.path(), &["sql", "attach 'then.db' as backup; delete from backup.coffee_logs"]),
         1,
         "only statements that read",
@@ -136,17 +136,17 @@ fn a_closed_output_pipe_is_not_an_error() {
     let mut command = command_in(folder.path(), &["sql", endless]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
-    let ended = child.wait_with_output().unwrap();
-    assert_eq!((ended.status.code(), &*ended.stderr), (Some(0), &b""[..]));
+    let result = child.wait_with_output().unwrap();
+    assert_eq!((result.status.code(), &*result.stderr), (Some(0), &b""[..]));
 }
 
 #[test]
 fn a_foreign_database_is_rejected() {
     let folder = folder();
-    assert_says(&run_in(folder.path(), &["sql", "select 1"]), 78, "there is no database at coffee.db");
+    assert_fails_with(&run_in(folder.path(), &["sql", "select 1"]), 78, "there is no database at coffee.db");
     fs::write(folder.path().join("coffee.db"), "no database".repeat(100)).unwrap();
     let before = files(folder.path());
-    assert_says(&run_in(folder.path(), &["sql", "select 1"]), 78, "is not a SQLite database");
+    assert_fails_with(&run_in(folder.path(), &["sql", "select 1"]), 78, "is not a SQLite database");
     assert!(files(folder.path()) == before);
 }
 
@@ -170,7 +170,7 @@ fn prompt_commands_list_and_describe_tables_and_unknown_commands_print_help() {
     assert!(piped_in.out.contains(".tables         list tables and views\n"), "{piped_in:?}");
     let quit = piped(folder.path(), &["sql"], ".quit\nselect 1;\n");
     assert_eq!((quit.code, quit.out.as_str(), quit.err.as_str()), (Some(0), "", ""));
-    assert_says(
+    assert_fails_with(
         &run_in(folder.path(), &["sql", ".dump"]),
         1,
         "unknown command .dump: use .tables, .schema, .help, .quit or SQL",

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::fixtures::{run_in, run_ok};
 use crate::hanging_disk::HangingDisk;
-use crate::helpers::{KEY, Process, Server, folder, limit_file_size, run, server, wait_until};
+use crate::helpers::{KEY, Process, Server, folder, limit_file_size, run, server_command, wait_until};
 
 const SECOND: Duration = Duration::from_secs(1);
 const COFFEE: &str = r#"{"caffeine_mg": 90}"#;
@@ -66,7 +66,7 @@ impl Manager {
     /// Everything said within that time.
     fn hears_for(&self, time: Duration) -> Vec<String> {
         let (began, mut said) = (Instant::now(), Vec::new());
-        while let Some(left) = time.checked_sub(began.elapsed()).filter(|left| !left.is_zero()) {
+        while let Some(left) = time.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
             said.extend(self.hears(left).unwrap_or_default());
         }
         said
@@ -80,7 +80,7 @@ fn count(said: &[String], line: &str) -> usize {
 #[test]
 fn ready_is_sent_after_the_first_response_and_stopping_before_the_exit() {
     let (folder, manager) = (folder(), Manager::new());
-    let server = Server::spawn(&mut manager.starts(&server(folder.path()), 60 * SECOND));
+    let server = Server::spawn(&mut manager.starts(&server_command(folder.path()), 60 * SECOND));
     let said = manager.hears_until("READY=1");
     assert!(said.contains(&format!("STATUS=Listening on http://{}", server.address)), "{said:?}");
     let log = server.process.err.text();
@@ -102,7 +102,7 @@ fn ready_is_sent_after_the_first_response_and_stopping_before_the_exit() {
 #[test]
 fn the_watchdog_is_not_notified_while_the_disk_hangs() {
     let (folder, manager, watchdog) = (folder(), Manager::new(), 2 * SECOND);
-    let mut command = manager.starts(&server(folder.path()), watchdog);
+    let mut command = manager.starts(&server_command(folder.path()), watchdog);
     let disk = HangingDisk::under(&mut command);
     let server = Server::spawn(&mut command);
     manager.hears_until("READY=1");
@@ -126,7 +126,7 @@ fn the_watchdog_is_not_notified_while_the_disk_hangs() {
 #[test]
 fn the_watchdog_is_notified_while_the_database_is_locked_or_unwritable_or_restored() {
     let (folder, manager, watchdog) = (folder(), Manager::new(), 2 * SECOND);
-    let server = Server::spawn(&mut manager.starts(&server(folder.path()), watchdog));
+    let server = Server::spawn(&mut manager.starts(&server_command(folder.path()), watchdog));
     let mut client = server.client();
     assert_eq!(client.post("/coffee/", COFFEE).status, 201);
     run_ok(folder.path(), &["backup", "--to", "then.db"]);
@@ -149,14 +149,14 @@ fn the_watchdog_is_notified_while_the_database_is_locked_or_unwritable_or_restor
 
     assert_eq!(run_in(folder.path(), &["restore", "then.db", "--yes"]).code, Some(0));
     manager.hears_until("WATCHDOG=1");
-    let ended = server.stop_cleanly();
-    assert!(!ended.err.contains("the watchdog is not fed"), "{}", ended.err);
+    let result = server.stop_cleanly();
+    assert!(!result.err.contains("the watchdog is not fed"), "{}", result.err);
 }
 
 #[test]
 fn a_slow_start_extends_the_timeout_and_is_not_ready() {
     let (folder, manager) = (folder(), Manager::new());
-    let mut command = manager.starts(&server(folder.path()), 60 * SECOND);
+    let mut command = manager.starts(&server_command(folder.path()), 60 * SECOND);
     let disk = HangingDisk::under(&mut command);
     disk.hang();
     let mut running = Process::spawn(&mut command);
@@ -175,26 +175,26 @@ fn a_slow_start_extends_the_timeout_and_is_not_ready() {
 #[test]
 fn without_systemd_nothing_is_notified() {
     let folder = folder();
-    let mut command = server(folder.path());
+    let mut command = server_command(folder.path());
     let server = Server::spawn(command.env("WATCHDOG_USEC", "1000000"));
     assert_eq!(server.get("/coffee/today").status, 200);
-    let ended = server.stop_cleanly();
-    assert!(!ended.err.contains("/health") && !ended.err.contains("systemd"), "{}", ended.err);
+    let result = server.stop_cleanly();
+    assert!(!result.err.contains("/health") && !result.err.contains("systemd"), "{}", result.err);
 }
 
 #[test]
 fn the_journal_gets_a_failure_as_an_error_on_every_line() {
     let folder = folder();
-    let mut plain = server(folder.path());
+    let mut plain = server_command(folder.path());
     plain.env("MAX_CAFFEINE_MG", "much").env("SLOW_QUERY_MS", "perhaps");
     let mut shell = Command::new("/bin/sh");
     let script = "export JOURNAL_STREAM=$(stat -Lc %d:%i /proc/self/fd/2); exec \"$0\" \"$@\"";
     shell.args(["-c", script]).arg(plain.get_program()).args(plain.get_args()).env_clear();
     shell.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let ended = run(shell.current_dir(folder.path()));
-    assert_eq!(ended.code, Some(78), "{ended:?}");
-    assert_eq!(ended.err.lines().count(), 3, "{}", ended.err);
-    assert!(ended.err.lines().all(|line| line.starts_with("<3>")), "{}", ended.err);
+    let result = run(shell.current_dir(folder.path()));
+    assert_eq!(result.code, Some(78), "{result:?}");
+    assert_eq!(result.err.lines().count(), 3, "{}", result.err);
+    assert!(result.err.lines().all(|line| line.starts_with("<3>")), "{}", result.err);
     assert!(run(&mut plain).err.starts_with("coffee-tracker: 2 invalid settings:"));
 }
 
@@ -203,7 +203,7 @@ fn an_empty_credential_is_ignored_and_another_is_the_key() {
     let folder = folder();
     let credentials = folder.path().join("credentials");
     fs::create_dir(&credentials).unwrap();
-    let mut command = server(folder.path());
+    let mut command = server_command(folder.path());
     command.env_remove("API_KEY").env("CREDENTIALS_DIRECTORY", &credentials);
     fs::write(credentials.join("api_key"), format!("{KEY}\n")).unwrap();
     let given = Server::spawn(&mut command);

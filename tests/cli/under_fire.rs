@@ -24,9 +24,9 @@ fn rounds(setting: &str, default: usize) -> usize {
 
 /// A subcommand on the database of a server in `folder`.
 fn command(folder: &Path, arguments: &[&str]) -> CommandResult {
-    let ended = run(program(folder).args(arguments).env("DATABASE_URL", "coffee.db").env("TZ", "UTC"));
-    assert_eq!(ended.code, Some(0), "{arguments:?}: {ended:?}");
-    ended
+    let result = run(program(folder).args(arguments).env("DATABASE_URL", "coffee.db").env("TZ", "UTC"));
+    assert_eq!(result.code, Some(0), "{arguments:?}: {result:?}");
+    result
 }
 
 /// Writers that post one coffee after the other, each with a note of its own, and how many
@@ -99,8 +99,8 @@ fn a_backup_under_load_contains_every_write_acknowledged_before_it_started() {
         for round in 0..rounds("FIRE_BACKUPS", 6) {
             let before = writers.answered();
             let name = format!("backups/round-{round}.db");
-            let ended = command(folder.path(), &["backup", "--to", &name, "--create-dir"]);
-            assert!(ended.out.starts_with(&format!("{name}: ")), "{}", ended.out);
+            let result = command(folder.path(), &["backup", "--to", &name, "--create-dir"]);
+            assert!(result.out.starts_with(&format!("{name}: ")), "{}", result.out);
             command(folder.path(), &["verify", &name]);
             let kept: HashSet<_> = notes(&folder.path().join(&name)).into_iter().collect();
             for (writer, answered) in before.into_iter().enumerate() {

@@ -9,7 +9,7 @@ use std::process::Command;
 use rustix::process::geteuid;
 use serde_json::{Value, json};
 
-use crate::fixtures::{add_entries, assert_says, files, make_database, run_in, run_ok};
+use crate::fixtures::{add_entries, assert_fails_with, files, make_database, run_in, run_ok};
 use crate::helpers::{Server, folder, program_path, run};
 use crate::restores::faults;
 
@@ -48,18 +48,18 @@ fn a_valid_backup_is_described() {
 fn the_newest_backup_is_found_by_name_and_future_ones_are_ignored() {
     let folder = with_backup();
     let newest = || run_in(folder.path(), &["verify", "--newest"]);
-    assert_says(&newest(), 1, "there is no backup: the folder backups does not exist");
+    assert_fails_with(&newest(), 1, "there is no backup: the folder backups does not exist");
     let backups = folder.path().join("backups");
     fs::create_dir(&backups).unwrap();
     fs::write(backups.join("coffee_today.db"), "no backup named this").unwrap();
-    assert_says(&newest(), 1, "there is no backup of coffee.db in backups");
+    assert_fails_with(&newest(), 1, "there is no backup of coffee.db in backups");
     fs::write(backups.join("coffee_20990101_000000.db"), "of a clock that ran ahead").unwrap();
     fs::write(backups.join("coffee_20250101_020000.db"), "damaged since").unwrap();
     fs::copy(folder.path().join("then.db"), backups.join("coffee_20250101_020000_2.db")).unwrap();
     let text = run_ok(folder.path(), &["verify", "--newest"]).out;
     assert!(text.starts_with("backups/coffee_20250101_020000_2.db: can be restored\n"), "{text}");
     fs::write(backups.join("coffee_20250102_020000.db"), "damaged since").unwrap();
-    assert_says(&newest(), 1, "1 file cannot be restored");
+    assert_fails_with(&newest(), 1, "1 file cannot be restored");
     assert_eq!(run_in(folder.path(), &["verify", "--newest", "then.db"]).code, Some(2));
     assert_eq!(run_in(folder.path(), &["verify"]).code, Some(2));
 }
@@ -68,19 +68,19 @@ fn the_newest_backup_is_found_by_name_and_future_ones_are_ignored() {
 fn every_fault_is_reported_and_no_file_is_changed() {
     let folder = with_backup();
     let good = fs::read(folder.path().join("then.db")).unwrap();
-    for (break_it, sentence) in faults() {
+    for (break_it, message) in faults() {
         fs::write(folder.path().join("then.db"), &good).unwrap();
         break_it(folder.path());
         let before = files(folder.path());
-        let ended = run_in(folder.path(), &["verify", "then.db"]);
-        assert_says(&ended, 1, "1 file cannot be restored");
-        let all = ended.out.lines().skip(1).map(str::trim).collect::<Vec<_>>().join("; ");
-        assert!(ended.out.starts_with("then.db: cannot be restored\n"), "{}", ended.out);
-        assert!(all.contains(sentence), "{sentence:?} is not in {all}");
+        let result = run_in(folder.path(), &["verify", "then.db"]);
+        assert_fails_with(&result, 1, "1 file cannot be restored");
+        let all = result.out.lines().skip(1).map(str::trim).collect::<Vec<_>>().join("; ");
+        assert!(result.out.starts_with("then.db: cannot be restored\n"), "{}", result.out);
+        assert!(all.contains(message), "{message:?} is not in {all}");
         let found = verdict(folder.path(), "then.db");
         assert_eq!((&found["restorable"], &found["coffees"]), (&json!(false), &Value::Null));
         assert!(found["reasons"].as_array().is_some_and(|reasons| !reasons.is_empty()));
-        assert!(files(folder.path()) == before, "as it was: {sentence}");
+        assert!(files(folder.path()) == before, "as it was: {message}");
     }
 }
 
@@ -111,7 +111,7 @@ fn one_invalid_file_of_several_fails_the_command() {
     let good = run_ok(folder.path(), &["verify", "then.db", "with space %20?#.db"]);
     assert_eq!(good.out.matches(": can be restored\n").count(), 2);
     let mixed = run_in(folder.path(), &["verify", "then.db", "empty.db", "gone.db", "."]);
-    assert_says(&mixed, 1, "3 files cannot be restored");
+    assert_fails_with(&mixed, 1, "3 files cannot be restored");
     for line in [
         "then.db: can be restored",
         "  it is empty",
@@ -129,7 +129,7 @@ fn one_invalid_file_of_several_fails_the_command() {
 #[test]
 fn a_copy_is_verified_with_its_wal_and_no_file_is_created() {
     let (folder, live) = (folder(), folder());
-    let served = Server::start(live.path());
+    let server = Server::start(live.path());
     add_entries(&live.path().join("coffee.db"), "live", 20);
     for end in ["", "-wal"] {
         let from = live.path().join(format!("coffee.db{end}"));
@@ -140,8 +140,8 @@ fn a_copy_is_verified_with_its_wal_and_no_file_is_created() {
     assert!(files(folder.path()) == before);
     // The one that is served is read as well, and the server goes on.
     assert_eq!(verdict(live.path(), "coffee.db")["coffees"], 20);
-    assert_eq!(served.client().post("/coffee/", r#"{"caffeine_mg": 1}"#).status, 201);
-    served.stop_cleanly();
+    assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 1}"#).status, 201);
+    server.stop_cleanly();
 }
 
 /// The command as somebody who is not root, when the tests run as root.
@@ -157,14 +157,14 @@ fn a_file_in_a_read_only_folder_is_verified_with_and_without_its_wal() {
     // Not below a folder that only root may enter.
     let folder = tempfile::tempdir().unwrap();
     let live = crate::helpers::folder();
-    let served = Server::start(live.path());
+    let server = Server::start(live.path());
     add_entries(&live.path().join("coffee.db"), "live", 20);
     let at = |name: &str| folder.path().join(name);
     fs::copy(live.path().join("coffee.db"), at("copied.db")).unwrap();
     fs::copy(live.path().join("coffee.db-wal"), at("copied.db-wal")).unwrap();
     run_ok(live.path(), &["backup", "--to", at("then.db").to_str().unwrap()]);
     fs::copy(program_path(), at("program")).unwrap();
-    drop(served);
+    drop(server);
     let allow = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     for name in ["copied.db", "copied.db-wal", "then.db"] {
         allow(&at(name), 0o444);
@@ -180,8 +180,8 @@ fn a_file_in_a_read_only_folder_is_verified_with_and_without_its_wal() {
     let before = files(folder.path());
     let mut verify = Command::new(at("program"));
     verify.args(["verify", "then.db", "copied.db"]).env_clear().current_dir(folder.path());
-    let ended = run(&mut as_somebody(verify));
-    assert_eq!((ended.code, ended.out.matches("20 coffees").count()), (Some(0), 2), "{ended:?}");
+    let result = run(&mut as_somebody(verify));
+    assert_eq!((result.code, result.out.matches("20 coffees").count()), (Some(0), 2), "{result:?}");
     assert!(files(folder.path()) == before);
     allow(folder.path(), 0o700);
 }
@@ -198,7 +198,7 @@ fn an_unreadable_file_is_reported_as_unreadable() {
     fs::set_permissions(&program, fs::Permissions::from_mode(0o555)).unwrap();
     let mut verify = Command::new(&program);
     verify.args(["verify", "secret.db"]).env_clear().current_dir(folder.path());
-    let ended = run(&mut as_somebody(verify));
-    assert_eq!(ended.code, Some(1));
-    assert!(ended.out.contains("  it cannot be read: Permission denied"), "{}", ended.out);
+    let result = run(&mut as_somebody(verify));
+    assert_eq!(result.code, Some(1));
+    assert!(result.out.contains("  it cannot be read: Permission denied"), "{}", result.out);
 }

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
-use crate::helpers::{folder, program, run, server};
+use crate::helpers::{folder, program, run, server_command};
 use crate::trace::{Trace, mark};
 
 /// Compiles `recorder.c` once and returns the path of the library.
@@ -57,9 +57,9 @@ impl Recorder {
         command
     }
 
-    /// Returns a command that starts a recorded server; see [`server`].
+    /// Returns a command that starts a recorded server; see [`server_command`].
     pub fn server(&self) -> Command {
-        self.record(server(&self.folder()))
+        self.record(server_command(&self.folder()))
     }
 
     /// Writes the marker `name`, then runs the program with these arguments on the server's database.

@@ -148,7 +148,7 @@ kills: ## Test SIGKILL at every step of backup, restore, import and migration: K
 	$(RANDOM_SEED) KILLS=$(KILLS) cargo test --locked --test cli -- --nocapture kills::
 
 fire: ## Test backup and restore under full load: BACKUPS=50 RESTORES=20
-	FIRE_BACKUPS=$(BACKUPS) FIRE_RESTORES=$(RESTORES) cargo test --locked --test cli -- --nocapture under_fire
+	FIRE_BACKUPS=$(BACKUPS) FIRE_RESTORES=$(RESTORES) cargo test --locked --test cli -- --nocapture under_load
 
 power-cut: ## Test simulated power cuts during writes, backup and restore: CUTS=1000
 	$(RANDOM_SEED) POWER_CUTS=$(CUTS) cargo test --locked --test faults -- --nocapture

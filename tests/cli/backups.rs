@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::fixtures::{
-    assert_no_leftovers, assert_fails_with, backups, command_in, files, make_database, names, run_in, run_ok, state,
+    assert_fails_with, assert_no_leftovers, backups, command_in, files, make_database, names, run_in, run_ok,
+    state,
 };
 use crate::helpers::{Process, Server, folder, mode, wait_until};
 
@@ -246,7 +247,7 @@ fn a_failed_backup_names_the_reason_and_creates_nothing() {
     fs::write(text.path().join("coffee.db"), "flat white ".repeat(1000)).unwrap();
     assert_fails_with(&run_in(text.path(), &["backup"]), 78, "coffee.db is not a SQLite database");
     let damaged = filled();
-    crate::replacing::damage(&damaged.path().join("coffee.db"));
+    crate::restore_replace::damage(&damaged.path().join("coffee.db"));
     assert_fails_with(&run_in(damaged.path(), &["backup"]), 78, "coffee.db is damaged (");
     assert_eq!(backups(damaged.path()).len(), 0);
 }
@@ -281,7 +282,11 @@ fn a_running_server_reports_successful_and_failed_backups() {
     assert_fails_with(&run_in(folder.path(), &["backup", "--to", "mine.db"]), 1, "mine.db exists already");
     assert_eq!(noted(), before, "a slip of the caller's is no failed backup");
     fs::write(folder.path().join("taken"), "").unwrap();
-    assert_fails_with(&run_in(folder.path(), &["backup", "--to", "taken/"]), 1, "the folder taken/ cannot be used");
+    assert_fails_with(
+        &run_in(folder.path(), &["backup", "--to", "taken/"]),
+        1,
+        "the folder taken/ cannot be used",
+    );
     wait_until("the failure shows", || shows("failed"));
     assert_eq!(server.get("/health").json()["backup"]["last_success"], good["last_success"]);
     assert_eq!(metric(&server, "backup_last_result"), 0.0);

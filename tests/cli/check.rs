@@ -58,7 +58,11 @@ fn a_healthy_installation_has_no_problems_and_nothing_is_changed() {
     assert!(fine.iter().any(|line| line.starts_with("OK: database coffee.db is intact: ")), "{fine:?}");
     assert!(fine.iter().any(|line| line.contains(".db can be restored, ")), "{fine:?}");
     for about in ["disk", "clock", "unit"] {
-        assert!(result.out.lines().any(|line| line.contains(&format!(" {about} "))), "{about}: {}", result.out);
+        assert!(
+            result.out.lines().any(|line| line.contains(&format!(" {about} "))),
+            "{about}: {}",
+            result.out
+        );
     }
     assert!(files(folder.path()) == before);
     let mut command = command_in(folder.path(), &["check", "--json"]);
@@ -141,7 +145,7 @@ fn a_missing_stale_or_broken_backup_and_a_damaged_database_are_problems() {
         must(folder.path()),
         "FAIL: backups there is no backup of this database in backups: run `coffee-tracker backup` every night"
     );
-    crate::replacing::damage(&folder.path().join("coffee.db"));
+    crate::restore_replace::damage(&folder.path().join("coffee.db"));
     assert!(
         must(folder.path()).contains("FAIL: database coffee.db: it is damaged: "),
         "{}",

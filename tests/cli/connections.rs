@@ -1,4 +1,4 @@
-//! Limits of connections: strangers cannot use up what others need.
+//! Connection limits: one client cannot exhaust the connections of others.
 
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
@@ -9,7 +9,10 @@ use serde_json::json;
 
 use crate::client::{Client, request};
 use crate::fixtures::command_in;
-use crate::helpers::{DEADLINE, KEY, Server, folder, program_path, report_skipped, run, server_command, wait_until};
+use crate::helpers::{
+    DEADLINE, KEY, Server, folder, from_bash, program_path, report_skipped, run, server_command,
+    server_without_timeouts, wait_until,
+};
 
 /// A connection from the loopback address 127.0.0.`host`.
 fn connect_from(host: u8, server: SocketAddr) -> TcpStream {
@@ -36,19 +39,10 @@ fn closed(sockets: &[TcpStream]) -> usize {
     sockets.iter().filter(|socket| is_closed(socket)).count()
 }
 
-/// A server that never closes a connection for its silence while a test runs.
-fn patient(folder: &std::path::Path) -> Command {
-    let mut command = server_command(folder);
-    for timeout in ["header", "request", "idle"] {
-        command.args([format!("--{timeout}-timeout-seconds"), "3600".to_owned()]);
-    }
-    command
-}
-
 #[test]
 fn a_client_keeps_at_most_32_connections_that_have_not_completed_a_request() {
     let folder = folder();
-    let server = Server::spawn(&mut patient(folder.path()));
+    let server = Server::spawn(&mut server_without_timeouts(folder.path()));
     let mut regular = server.client();
     assert_eq!(regular.get("/health").status, 200);
     let silent: Vec<TcpStream> = (0..100).map(|_| connect_from(1, server.address)).collect();
@@ -62,7 +56,8 @@ fn a_client_keeps_at_most_32_connections_that_have_not_completed_a_request() {
 #[test]
 fn a_trusted_proxy_is_exempt_from_the_limit_per_client() {
     let folder = folder();
-    let server = Server::spawn(patient(folder.path()).args(["--trusted-proxies", "127.0.0.3/32"]));
+    let server =
+        Server::spawn(server_without_timeouts(folder.path()).args(["--trusted-proxies", "127.0.0.3/32"]));
     let proxied: Vec<TcpStream> = (0..100).map(|_| connect_from(3, server.address)).collect();
     let silent: Vec<TcpStream> = (0..100).map(|_| connect_from(1, server.address)).collect();
     wait_until("the connections over the limit are closed", || closed(&silent) >= 100 - 32);
@@ -72,7 +67,7 @@ fn a_trusted_proxy_is_exempt_from_the_limit_per_client() {
 #[test]
 fn at_the_total_limit_strangers_lose_their_connections_and_regular_clients_keep_theirs() {
     let folder = folder();
-    let server = Server::spawn(patient(folder.path()).args(["--max-connections", "64"]));
+    let server = Server::spawn(server_without_timeouts(folder.path()).args(["--max-connections", "64"]));
     let mut regular: Vec<Client> = (0..8).map(|_| server.client()).collect();
     for client in &mut regular {
         assert_eq!(client.get("/coffee/today").status, 200);
@@ -96,22 +91,22 @@ fn at_the_total_limit_strangers_lose_their_connections_and_regular_clients_keep_
 #[test]
 fn connections_with_a_completed_request_cannot_keep_newcomers_out() {
     let folder = folder();
-    let server = Server::spawn(patient(folder.path()).args(["--max-connections", "32"]));
-    let mut hoarded = Vec::new();
+    let server = Server::spawn(server_without_timeouts(folder.path()).args(["--max-connections", "32"]));
+    let mut connections = Vec::new();
     for n in 0..100 {
         let mut client = server.client();
         assert_eq!(client.get("/health").status, 200, "newcomer {n}");
-        hoarded.push(client);
+        connections.push(client);
     }
     wait_until("the connections over the limit are closed", || {
-        hoarded.iter().filter(|client| !is_closed(client.socket())).count() <= 32
+        connections.iter().filter(|client| !is_closed(client.socket())).count() <= 32
     });
 }
 
 #[test]
 fn a_header_that_never_ends_is_rejected_before_it_fills_the_memory() {
     let folder = folder();
-    let server = Server::spawn(&mut patient(folder.path()));
+    let server = Server::spawn(&mut server_without_timeouts(folder.path()));
     let mut client = server.client();
     let endless = format!("GET /health HTTP/1.1\r\nHost: localhost\r\nX-Long: {}", "x".repeat(200 << 10));
     // Fails when the server has closed the connection before it took all of it.
@@ -146,7 +141,7 @@ fn headers_and_a_small_body_have_one_deadline() {
 #[test]
 fn large_bodies_share_a_budget_and_small_ones_need_none() {
     let folder = folder();
-    let server = Server::spawn(&mut patient(folder.path()));
+    let server = Server::spawn(&mut server_without_timeouts(folder.path()));
     let head = format!(
         "POST /heartrate/batch HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\nContent-Length: {}\r\n\r\n",
         8 << 20
@@ -159,13 +154,13 @@ fn large_bodies_share_a_budget_and_small_ones_need_none() {
     }
     let mut rejected = None;
     wait_until("one of the five batches is rejected", || {
-        let has_answer = |client: &Client| {
+        let has_response = |client: &Client| {
             client.socket().set_nonblocking(true).unwrap();
             let found = client.socket().peek(&mut [0]).is_ok();
             client.socket().set_nonblocking(false).unwrap();
             found
         };
-        rejected = batches.iter().position(has_answer);
+        rejected = batches.iter().position(has_response);
         rejected.is_some()
     });
     let answer = batches.remove(rejected.unwrap()).read_response().unwrap();
@@ -207,15 +202,9 @@ fn silent_clients_are_closed_although_the_system_denies_access_to_other_descript
 #[test]
 fn a_descriptor_limit_that_is_too_low_is_reported_and_served_within() {
     let folder = folder();
-    let limited = |plain: &Command| {
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", "ulimit -n 160; exec \"$0\" \"$@\""]).arg(plain.get_program());
-        command.args(plain.get_args()).env_clear().current_dir(folder.path());
-        command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        command
-    };
+    let limited = |command: &Command| from_bash("ulimit -n 160", command);
     let reason = "the file descriptor limit of 160 allows only 32 connections, fewer than MAX_CONNECTIONS; raise LimitNOFILE";
-    let server = Server::spawn(&mut limited(&patient(folder.path())));
+    let server = Server::spawn(&mut limited(&server_without_timeouts(folder.path())));
     let health = server.get("/health").json();
     let open = health["connections"]["open"].clone();
     let expected = json!({"protection": "reduced", "open": open, "limit": 32, "reason": reason});
@@ -234,7 +223,7 @@ fn a_descriptor_limit_that_is_too_low_is_reported_and_served_within() {
 #[test]
 fn a_request_in_progress_is_never_closed_for_a_newcomer() {
     let folder = folder();
-    let server = Server::spawn(patient(folder.path()).args(["--max-connections", "16"]));
+    let server = Server::spawn(server_without_timeouts(folder.path()).args(["--max-connections", "16"]));
     let mut slow = server.client();
     let whole = request("POST", "/coffee/", "Expect: 100-continue\r\n", r#"{"caffeine_mg": 90}"#);
     let (head, body) = whole.split_at(whole.len() - r#"{"caffeine_mg": 90}"#.len());

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::fixtures::{
-    add_entries, assert_fails_with, backups, command_in, downgrade_schema, id_of, make_database, names, run_in,
-    run_ok, set_id, state,
+    add_entries, assert_fails_with, backups, command_in, downgrade_schema, id_of, make_database, names,
+    run_in, run_ok, set_id, state,
 };
 use crate::helpers::{CommandResult, Server, folder, run};
 
@@ -101,7 +101,11 @@ fn restoring_a_backup_of_another_database_requires_force_and_keeps_the_id() {
     let before = (state(&coffee), id_of(&coffee));
 
     let refused = run_in(place.path(), &["restore", "foreign.db", "--yes"]);
-    assert_fails_with(&refused, 1, "foreign.db is not a backup of coffee.db but of another database: add --force");
+    assert_fails_with(
+        &refused,
+        1,
+        "foreign.db is not a backup of coffee.db but of another database: add --force",
+    );
     let shown = run_ok(place.path(), &["restore", "foreign.db", "--dry-run"]);
     assert!(shown.out.contains("WARNING: this is a backup of another database."), "{}", shown.out);
     assert_eq!((state(&coffee), id_of(&coffee)), before);

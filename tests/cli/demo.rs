@@ -51,7 +51,8 @@ fn equal_seeds_generate_equal_data_and_different_seeds_different_data() {
 #[test]
 fn the_number_of_entries_is_close_to_the_requested_and_printed_one() {
     let folder = folder();
-    let result = demo(folder.path(), &["--days", "90", "--coffees-per-day", "3", "--readings-per-day", "100"]);
+    let result =
+        demo(folder.path(), &["--days", "90", "--coffees-per-day", "3", "--readings-per-day", "100"]);
     assert_eq!((result.code, result.err.as_str()), (Some(0), ""), "no progress bar without a terminal");
     let database = database(folder.path());
     let coffees = number(&database, "select count(*) from coffee_logs");

@@ -13,7 +13,8 @@ use rustix::process::{Signal, kill_process};
 
 use crate::client::{Client, request};
 use crate::helpers::{
-    CommandResult, DEADLINE, Process, Server, folder, number, program, program_path, run, server_command, wait_until,
+    CommandResult, DEADLINE, Process, Server, folder, number, program, program_path, run, server_command,
+    wait_until,
 };
 
 /// Adds readings, each with some 500 bytes to say.
@@ -318,7 +319,10 @@ fn an_export_without_disk_space_fails_and_leaves_no_file() {
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let result = command.stdout(full).output().unwrap();
     let reason = "coffee-tracker: the export cannot be written: No space left on device (os error 28)\n";
-    assert_eq!((result.status.code(), String::from_utf8(result.stderr).unwrap().as_str()), (Some(75), reason));
+    assert_eq!(
+        (result.status.code(), String::from_utf8(result.stderr).unwrap().as_str()),
+        (Some(75), reason)
+    );
 
     // Beyond the limit a write fails and the process is signalled, unless it ignores that.
     let mut command = std::process::Command::new("/bin/sh");

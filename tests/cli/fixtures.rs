@@ -1,4 +1,4 @@
-//! What tests of backups and restores share: data to keep, and how to see that it was kept.
+//! Databases for tests of commands, and assertions about their contents and leftover files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,19 +10,19 @@ use rusqlite::config::DbConfig;
 
 use crate::helpers::{CommandResult, Server, folder, number, program, rows, run};
 
-/// The program with these arguments, on `coffee.db` and `backups/` in `folder`.
+/// Returns the program with these arguments, on `coffee.db` and `backups/` in `folder`.
 pub fn command_in(folder: &Path, args: &[&str]) -> Command {
     let mut command = program(folder);
     command.args(args).envs([("DATABASE_URL", "coffee.db"), ("TZ", "UTC")]);
     command
 }
 
-/// Runs it to its end.
+/// Runs [`command_in`].
 pub fn run_in(folder: &Path, args: &[&str]) -> CommandResult {
     run(&mut command_in(folder, args))
 }
 
-/// Runs it; it must go well.
+/// Runs [`command_in`] and asserts that it succeeds.
 #[track_caller]
 pub fn run_ok(folder: &Path, args: &[&str]) -> CommandResult {
     let result = run_in(folder, args);
@@ -30,19 +30,19 @@ pub fn run_ok(folder: &Path, args: &[&str]) -> CommandResult {
     result
 }
 
-/// Asserts the code, and that the last words are one sentence for people.
+/// Asserts the exit code, and that standard error has exactly one error message, which contains `message`.
 #[track_caller]
 pub fn assert_fails_with(result: &CommandResult, code: i32, message: &str) {
     assert_eq!(result.code, Some(code), "{result:?}");
     let last: Vec<&str> = result.err.lines().filter(|line| line.starts_with("coffee-tracker: ")).collect();
-    assert_eq!(last.len(), 1, "one sentence: {}", result.err);
-    assert!(last[0].contains(message), "{:?} lacks {message:?}", last[0]);
+    assert_eq!(last.len(), 1, "not exactly one error message: {}", result.err);
+    assert!(last[0].contains(message), "{:?} does not contain {message:?}", last[0]);
     for noise in ["panicked", "Error {", "Some(", "SqliteFailure", "Os {"] {
         assert!(!result.err.contains(noise), "{noise} in {}", result.err);
     }
 }
 
-/// Every row of both tables.
+/// All rows of both tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
     pub coffees: Vec<String>,
@@ -58,7 +58,7 @@ impl State {
     }
 }
 
-/// A copy of the database and its logs elsewhere, so that looking changes nothing.
+/// Opens a copy of the database with its WAL in another folder, so that reading changes nothing.
 pub fn open_copy(database: &Path) -> (tempfile::TempDir, Connection) {
     let elsewhere = folder();
     let copy = elsewhere.path().join("coffee.db");
@@ -72,7 +72,7 @@ pub fn open_copy(database: &Path) -> (tempfile::TempDir, Connection) {
     (elsewhere, connection)
 }
 
-/// What a sound database holds, with its log; `None` when there is none, or nothing in it.
+/// Returns the rows of an intact database including its WAL, or `None` when it is missing or empty.
 #[track_caller]
 pub fn state(database: &Path) -> Option<State> {
     if fs::metadata(database).map_or(0, |m| m.len()) == 0 {
@@ -92,10 +92,10 @@ pub fn assert_integrity(database: &Connection) {
     }
 }
 
-/// Asserts that the counts of the readings are those of the readings.
+/// Asserts that the rollups equal the readings.
 #[track_caller]
 fn assert_rollups_match(database: &Connection) {
-    // Downwards before 1970, too.
+    // Rounds down before 1970, too.
     let floor = |number: &str, unit: &str| format!("({number}) / {unit} - (({number}) % {unit} < 0)");
     let day = floor("timestamp", "86400000000");
     let (block, hour) = (floor(&day, "32"), floor("timestamp", "3600000000"));
@@ -107,11 +107,11 @@ fn assert_rollups_match(database: &Connection) {
     ] {
         let naive = format!("select {unit}, {others} from heart_rate_logs group by {key} order by {key}");
         let counted = format!("select * from heart_rate_{table} order by {key}");
-        assert!(rows(database, &counted) == rows(database, &naive), "the counts in heart_rate_{table}");
+        assert!(rows(database, &counted) == rows(database, &naive), "wrong rollups in heart_rate_{table}");
     }
 }
 
-/// Makes a database one of the first schema, without carrying its log over.
+/// Converts a database to the first schema version, without a checkpoint.
 pub fn downgrade_schema(database: &Path) {
     let file = Connection::open(database).unwrap();
     file.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
@@ -126,12 +126,12 @@ pub fn downgrade_schema(database: &Path) {
          pragma user_version = 1",
     )
     .unwrap();
-    // The program under test may be of a version without ids, or digests in backups.
+    // COFFEE_TRACKER may be an older version, without database ids or digests in backups.
     file.execute_batch("drop table if exists database_identity; drop table if exists backup_digests")
         .unwrap();
 }
 
-/// Adds so many coffees and ten times as many readings, with notes that begin with `name`.
+/// Adds `coffees` coffees and ten times as many readings, with notes that begin with `name`.
 pub fn add_entries(database: &Path, name: &str, coffees: u32) {
     let connection = Connection::open(database).unwrap();
     let many = "with recursive n(n) as (select 1 union all select n + 1 from n where n < ?2) insert into";
@@ -143,8 +143,8 @@ pub fn add_entries(database: &Path, name: &str, coffees: u32) {
     connection.execute(&format!("{many} {reading}"), (name, coffees * 10)).unwrap();
 }
 
-/// A database in `folder` with these rows, made by the program and at rest. All of them are states of
-/// one database: they have the same id.
+/// Creates a database with the rows of [`add_entries`], and stops its server. All of these databases have the same id, as
+/// states of one database.
 pub fn make_database(folder: &Path, name: &str, coffees: u32) {
     Server::start(folder).stop_cleanly();
     let database = folder.join("coffee.db");
@@ -152,7 +152,7 @@ pub fn make_database(folder: &Path, name: &str, coffees: u32) {
     set_id(&database, "0123456789abcdef0123456789abcdef");
 }
 
-/// Gives a database this id.
+/// Sets the id of a database.
 pub fn set_id(database: &Path, id: &str) {
     let connection = Connection::open(database).unwrap();
     if number(&connection, "pragma user_version") > 2 {
@@ -160,13 +160,13 @@ pub fn set_id(database: &Path, id: &str) {
     }
 }
 
-/// The id of a database or a backup at rest.
+/// Returns the id of a database or a backup.
 pub fn id_of(database: &Path) -> String {
     let (_folder, copy) = open_copy(database);
     copy.query_row("select id from database_identity", [], |row| row.get(0)).unwrap()
 }
 
-/// Serves, logs five coffees, and dies as in a power cut: they are in the log alone.
+/// Starts a server, logs five coffees and kills the server: they are only in the WAL.
 pub fn crash_with_five_coffees_in_the_wal(folder: &Path) {
     let server = Server::start(folder);
     for _ in 0..5 {
@@ -176,7 +176,7 @@ pub fn crash_with_five_coffees_in_the_wal(folder: &Path) {
     drop(server.process.wait());
 }
 
-/// The names in a folder, sorted.
+/// Returns the sorted names of a folder's entries.
 pub fn names(folder: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().to_str().unwrap().to_owned()).collect();
@@ -184,31 +184,31 @@ pub fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Every file of a folder, with what is in it.
+/// Returns the contents of every file in a folder, by name.
 pub fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let content = |name: String| fs::read(folder.join(&name)).ok().map(|bytes| (name, bytes));
     names(folder).into_iter().filter_map(content).collect()
 }
 
-/// The backups in the default folder.
+/// Returns the backups in the default folder.
 pub fn backups(folder: &Path) -> Vec<PathBuf> {
     names(&folder.join("backups")).iter().map(|name| folder.join("backups").join(name)).collect()
 }
 
-/// Asserts that nothing unfinished lies about, and that every backup is one.
+/// Asserts that no temporary file is left, and that every backup can be restored.
 #[track_caller]
 pub fn assert_no_leftovers(folder: &Path) {
     assert_no_leftovers_with(folder, &[]);
 }
 
-/// [`assert_no_leftovers`], by a program with these variables.
+/// Like [`assert_no_leftovers`], with environment variables for the program that verifies the backups.
 #[track_caller]
 pub fn assert_no_leftovers_with(folder: &Path, variables: &[(&str, &Path)]) {
-    for place in [folder, &folder.join("backups")] {
-        for name in names(place) {
+    for location in [folder, &folder.join("backups")] {
+        for name in names(location) {
             let is_stray =
                 name.starts_with(".coffee-") || name.ends_with(".tmp") || name.contains("-journal");
-            assert!(!is_stray, "{name} was left in {}", place.display());
+            assert!(!is_stray, "{name} was left in {}", location.display());
         }
     }
     for backup in backups(folder) {

@@ -48,6 +48,30 @@ pub fn server_command(folder: &Path) -> Command {
     command
 }
 
+/// Returns a command that starts a server with timeouts that no test exceeds.
+pub fn server_without_timeouts(folder: &Path) -> Command {
+    let mut command = server_command(folder);
+    for timeout in ["header", "request", "idle"] {
+        command.args([format!("--{timeout}-timeout-seconds"), "3600".to_owned()]);
+    }
+    command
+}
+
+/// Shell command that ignores the signal for too large files, as systemd does: otherwise it kills the program.
+pub const IGNORE_FILE_SIZE_SIGNAL: &str = "trap '' XFSZ";
+
+/// Returns a command that runs `setup` in Bash, which sets limits or variables, and then `command`.
+pub fn from_bash(setup: &str, command: &Command) -> Command {
+    let mut shell = Command::new("/bin/bash");
+    shell
+        .args(["-c", &format!("{setup}; exec \"$0\" \"$@\"")])
+        .arg(command.get_program())
+        .args(command.get_args());
+    shell.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.current_dir(command.get_current_dir().unwrap()).stdin(Stdio::null());
+    shell
+}
+
 /// Polls `condition` until it holds; panics with its description after [`DEADLINE`].
 #[track_caller]
 pub fn wait_until(description: &str, mut condition: impl FnMut() -> bool) {
@@ -107,8 +131,6 @@ pub struct CommandResult {
     pub signal: Option<i32>,
     pub out: String,
     pub err: String,
-    /// Time between the call of [`Process::wait`] and the end of the process.
-    pub took: Duration,
 }
 
 /// A running process; killed when dropped.
@@ -138,9 +160,7 @@ impl Process {
 
     /// Waits for the process to exit.
     pub fn wait(mut self) -> CommandResult {
-        let started = Instant::now();
         wait_until("the program exits", || self.has_ended());
-        let took = started.elapsed();
         let status = self.child.wait().unwrap();
         self.readers.drain(..).for_each(|reader| reader.join().unwrap());
         CommandResult {
@@ -148,7 +168,6 @@ impl Process {
             signal: status.signal(),
             out: self.out.text(),
             err: self.err.text(),
-            took,
         }
     }
 }
@@ -219,12 +238,11 @@ impl Server {
         self.process.wait()
     }
 
-    /// Sends SIGTERM and asserts that the server exits with code 0 within the 10 seconds that it promises.
+    /// Sends SIGTERM and asserts that the server exits with code 0.
     #[track_caller]
     pub fn stop_cleanly(self) -> CommandResult {
         let result = self.stop();
         assert_eq!(result.code, Some(0), "{result:?}");
-        assert!(result.took < Duration::from_secs(10), "{:?}", result.took);
         result
     }
 
@@ -233,6 +251,14 @@ impl Server {
         let path = format!("/proc/{}/fd", self.process.pid().as_raw_nonzero());
         std::fs::read_dir(path).expect("the server is running").count()
     }
+}
+
+/// Returns the peak resident memory of a process in KiB, or `None` when it has exited.
+pub fn peak_memory_kib(process: &Process) -> Option<u64> {
+    let status = format!("/proc/{}/status", process.pid().as_raw_nonzero());
+    let status = std::fs::read_to_string(status).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
 }
 
 /// Limits the size of the files that the server may write, in bytes.

@@ -1,11 +1,11 @@
-//! `import` of what is stored already: the time it takes grows with the rows and not with
-//! their square, and the memory it takes does not depend on how rows are numbered.
+//! `import` of entries that are already stored: the time is proportional to the number of rows, not to its square, and the memory
+//! does not depend on the ids.
 
 use std::fmt::Write;
-use std::path::Path;
 
-use crate::helpers::{Process, database, folder, number, program, wait_until};
+use crate::helpers::{database, folder, number};
 use crate::import::{import, said};
+use crate::import_memory::import_measured;
 
 #[test]
 fn equal_rows_are_deduplicated_one_for_one() {
@@ -16,7 +16,7 @@ fn equal_rows_are_deduplicated_one_for_one() {
     for (file, expected) in [
         (coffees(20_000), "20,000 coffees and 0 readings added, 0 duplicates"),
         (coffees(20_000), "0 coffees and 0 readings added, 20,000 duplicates"),
-        // Those that find none left are no dearer.
+        // Rows without a stored counterpart are not slower.
         (coffees(40_000), "20,000 coffees and 0 readings added, 20,000 duplicates"),
         (readings(20_000), "0 coffees and 20,000 readings added, 0 duplicates"),
         (readings(20_001), "0 coffees and 1 reading added, 20,000 duplicates"),
@@ -45,31 +45,13 @@ fn interleaved_groups_of_equal_rows_are_deduplicated_separately() {
         format!("timestamp,caffeine_mg,coffee_type\n{rows}")
     };
     import(folder.path(), file(&mut (0..60)), &[]);
-    // Of each of the six kinds ten are stored; here are five of each, then ten and one more of one.
+    // Ten rows of each of the six kinds are stored. First five of each, then ten of each and one more.
     let half = import(folder.path(), file(&mut (0..30).rev()), &[]);
     assert!(said(&half).contains("0 coffees and 0 readings added, 30 duplicates"), "{half:?}");
     let more = import(folder.path(), file(&mut (0..60).rev().chain([4])), &[]);
     assert!(said(&more).contains("1 coffee and 0 readings added, 60 duplicates"), "{more:?}");
     let counted = "select count(*) from coffee_logs where caffeine_mg = 1 and coffee_type = 'a'";
     assert_eq!(number(&database(folder.path()), counted), 11);
-}
-
-/// Imports `file` and says how much memory that took at the peak, KiB.
-fn peak(folder: &Path) -> u64 {
-    let mut command = program(folder);
-    command.args(["import", "file", "--database-url", "coffee.db"]);
-    let mut running = Process::spawn(&mut command);
-    let status = format!("/proc/{}/status", running.pid().as_raw_nonzero());
-    let mut peak = 0;
-    wait_until("it has ended", || {
-        let status = std::fs::read_to_string(&status).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let now = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
-        peak = now.unwrap_or(0).max(peak);
-        running.has_ended()
-    });
-    assert_eq!(running.wait().code, Some(0));
-    peak
 }
 
 #[test]
@@ -82,8 +64,13 @@ fn sparse_ids_use_little_memory() {
         writeln!(file, "{},2025-07-{day:02}T{hour:02}:{minute:02}:{second:02}Z,60", n * 5000).unwrap();
     }
     std::fs::write(folder.path().join("file"), file).unwrap();
-    let (first, second) = (peak(folder.path()), peak(folder.path()));
+    let import_peak = || {
+        let (result, peak) = import_measured(folder.path());
+        assert_eq!(result.code, Some(0), "{result:?}");
+        peak
+    };
+    let (first, second) = (import_peak(), import_peak());
     assert_eq!(number(&database(folder.path()), "select max(id) from heart_rate_logs"), 500_000_000);
-    println!("{first} KiB when all is new, {second} KiB when all is there");
-    assert!(second < first + (16 << 10), "{second} KiB where {first} KiB stored all");
+    println!("{first} KiB for new rows, {second} KiB for duplicates");
+    assert!(second < first + (16 << 10), "{second} KiB for duplicates, {first} KiB for new rows");
 }

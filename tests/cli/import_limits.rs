@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::helpers::{database, folder, number};
 use crate::import::{import, import_file, said};
-use crate::import_bounds::{AT, assert_counts, docker_stack};
+use crate::import_memory::{AT, assert_counts, create_docker_stack_database};
 
 #[test]
 fn values_outside_the_limits_of_requests_are_rejected_unless_allowed() {
@@ -73,7 +73,7 @@ fn the_limits_apply_to_every_format() {
         assert_eq!(import(folder.path(), content, &["--accept-out-of-range"]).code, Some(0));
     }
     let folder = folder();
-    docker_stack(&folder.path().join("file"))
+    create_docker_stack_database(&folder.path().join("file"))
         .execute_batch("insert into coffee_logs values (7, '2025-10-02 10:30:15', 5000, null, null)")
         .unwrap();
     let result = import_file(folder.path(), "file", &[]);

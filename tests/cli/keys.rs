@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::client::Response;
-use crate::fixtures::{assert_no_leftovers, assert_fails_with, backups, command_in, names, run_in, run_ok};
+use crate::fixtures::{assert_fails_with, assert_no_leftovers, backups, command_in, names, run_in, run_ok};
 use crate::helpers::{KEY, Process, Server, folder, mode, run, wait_until};
 
 /// Makes a key; gives what was printed.

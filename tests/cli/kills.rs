@@ -18,7 +18,9 @@ use crate::fixtures::{
     State, assert_integrity, assert_no_leftovers, assert_no_leftovers_with, command_in, downgrade_schema,
     files, make_database, names, open_copy, run_ok, state,
 };
-use crate::helpers::{Process, Server, database, folder, number, number_from_env, rows, server_command, test_seed};
+use crate::helpers::{
+    Process, Server, database, folder, number, number_from_env, rows, server_command, test_seed,
+};
 
 /// What is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,7 +146,8 @@ impl Ground {
         fs::write(at("next.sql"), "create table roasts (name text) strict").unwrap();
         fs::copy(at("now.db"), newer.path().join("coffee.db")).unwrap();
         fs::copy(at("now.db-wal"), newer.path().join("coffee.db-wal")).unwrap();
-        Server::spawn(server_command(newer.path()).env("COFFEE_TRACKER_NEXT_SCHEMA", at("next.sql"))).stop_cleanly();
+        Server::spawn(server_command(newer.path()).env("COFFEE_TRACKER_NEXT_SCHEMA", at("next.sql")))
+            .stop_cleanly();
         fs::copy(newer.path().join("coffee.db"), at("newer.db")).unwrap();
         for (file, aged) in [("now.db", "aged.db"), ("now.db-wal", "aged.db-wal"), ("then.db", "long-ago.db")]
         {

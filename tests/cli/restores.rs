@@ -6,7 +6,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use crate::fixtures::{
-    State, add_entries, assert_integrity, assert_no_leftovers, assert_fails_with, backups, command_in, files,
+    State, add_entries, assert_fails_with, assert_integrity, assert_no_leftovers, backups, command_in, files,
     make_database, names, run_in, run_ok, state,
 };
 use crate::helpers::{
@@ -283,7 +283,7 @@ pub fn faults() -> Vec<Fault> {
             Box::new(|folder| fs::write(folder.join("then.db"), "a".repeat(9000)).unwrap()),
             "it is not a SQLite database",
         ),
-        (Box::new(|folder| crate::replacing::damage(&folder.join("then.db"))), "it is damaged: "),
+        (Box::new(|folder| crate::restore_replace::damage(&folder.join("then.db"))), "it is damaged: "),
         (
             sql("drop table idempotency_keys"),
             "the index idempotency_keys_by_age is missing; the table idempotency_keys is missing",

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::helpers::{CommandResult, Server, folder, program, report_skipped, run, server_command, wait_until};
+use crate::helpers::{
+    CommandResult, Server, folder, program, report_skipped, run, server_command, wait_until,
+};
 
 #[test]
 fn all_bad_settings_are_named_at_once_with_what_would_be_right() {
@@ -48,7 +50,8 @@ fn settings_of_the_docker_stack_are_told_what_took_their_place() {
     assert!(result.err.contains("coffee-tracker import"), "{}", result.err);
     assert!(!result.err.contains("hunter2"), "a password is not repeated: {}", result.err);
 
-    let with_redis = Server::spawn(server_command(folder.path()).env("REDIS_URL", "redis://:hunter2@redis:6379"));
+    let with_redis =
+        Server::spawn(server_command(folder.path()).env("REDIS_URL", "redis://:hunter2@redis:6379"));
     assert_eq!(with_redis.get("/health").status, 200);
     let stopped = with_redis.stop_cleanly();
     let warning = stopped.err.lines().find(|line| line.contains("REDIS_URL")).expect("a warning");

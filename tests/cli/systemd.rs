@@ -66,7 +66,7 @@ impl Manager {
     /// Everything said within that time.
     fn hears_for(&self, time: Duration) -> Vec<String> {
         let (began, mut said) = (Instant::now(), Vec::new());
-        while let Some(left) = time.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
+        while let Some(left) = time.checked_sub(began.elapsed()).filter(|left| !left.is_zero()) {
             said.extend(self.hears(left).unwrap_or_default());
         }
         said

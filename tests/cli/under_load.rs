@@ -1,7 +1,7 @@
-//! Backups and restores while clients read and write at full speed. What they cost in time
-//! is for the benchmark; here it is about what is in them, and about every single answer.
+//! Backups and restores while clients read and write at full speed: their contents, and every response. The benchmark measures
+//! their speed.
 //!
-//! `FIRE_BACKUPS` and `FIRE_RESTORES` set how many in a row (6 and 4).
+//! `FIRE_BACKUPS` and `FIRE_RESTORES` set the number of backups (6) and restores (4).
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::client::Client;
 use crate::helpers::{CommandResult, Server, folder, number, program, rows, run, wait_until};
+use crate::writers::StopOnDrop;
 
 const WRITERS: usize = 8;
 const READERS: usize = 4;
@@ -22,23 +23,22 @@ fn rounds(setting: &str, default: usize) -> usize {
     std::env::var(setting).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// A subcommand on the database of a server in `folder`.
+/// Runs a subcommand on `coffee.db` in `folder` and asserts that it succeeds.
 fn command(folder: &Path, arguments: &[&str]) -> CommandResult {
     let result = run(program(folder).args(arguments).env("DATABASE_URL", "coffee.db").env("TZ", "UTC"));
     assert_eq!(result.code, Some(0), "{arguments:?}: {result:?}");
     result
 }
 
-/// Writers that post one coffee after the other, each with a note of its own, and how many
-/// of each were answered.
+/// Clients that post coffees with unique notes, and the number of acknowledged coffees of each.
 struct Writers {
     stop: AtomicBool,
-    answered: [AtomicUsize; WRITERS],
+    acknowledged: [AtomicUsize; WRITERS],
 }
 
 impl Writers {
     fn new() -> Self {
-        Self { stop: AtomicBool::new(false), answered: Default::default() }
+        Self { stop: AtomicBool::new(false), acknowledged: Default::default() }
     }
 
     fn write(&self, address: SocketAddr, writer: usize) {
@@ -48,31 +48,23 @@ impl Writers {
                 return;
             }
             let body = format!(r#"{{"caffeine_mg": 1, "notes": "w{writer}-{n}"}}"#);
-            let answer = client.post("/coffee/", &body);
-            assert_eq!(answer.status, 201, "{:?}", String::from_utf8_lossy(&answer.body));
-            self.answered[writer].fetch_add(1, Ordering::SeqCst);
+            let response = client.post("/coffee/", &body);
+            assert_eq!(response.status, 201, "{:?}", String::from_utf8_lossy(&response.body));
+            self.acknowledged[writer].fetch_add(1, Ordering::SeqCst);
         }
     }
 
-    /// Stops them when dropped: also when an assertion fails, or the scope would wait for ever.
+    /// Stops the writers when dropped.
     fn guard(&self) -> StopOnDrop<'_> {
         StopOnDrop(&self.stop)
     }
 
-    fn answered(&self) -> [usize; WRITERS] {
-        std::array::from_fn(|writer| self.answered[writer].load(Ordering::SeqCst))
+    fn acknowledged(&self) -> [usize; WRITERS] {
+        std::array::from_fn(|writer| self.acknowledged[writer].load(Ordering::SeqCst))
     }
 }
 
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// The notes of the writers in a file, as (writer, number), in the order of their ids.
+/// Returns the notes of the writers in a database as (writer, number), in the order of the ids.
 fn notes(path: &Path) -> Vec<(usize, usize)> {
     let file = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     let mut query = file.prepare("select notes from coffee_logs where notes like 'w%' order by id").unwrap();
@@ -97,14 +89,14 @@ fn a_backup_under_load_contains_every_write_acknowledged_before_it_started() {
             scope.spawn(move || writers.write(address, writer));
         }
         for round in 0..rounds("FIRE_BACKUPS", 6) {
-            let before = writers.answered();
+            let before = writers.acknowledged();
             let name = format!("backups/round-{round}.db");
             let result = command(folder.path(), &["backup", "--to", &name, "--create-dir"]);
             assert!(result.out.starts_with(&format!("{name}: ")), "{}", result.out);
             command(folder.path(), &["verify", &name]);
             let kept: HashSet<_> = notes(&folder.path().join(&name)).into_iter().collect();
-            for (writer, answered) in before.into_iter().enumerate() {
-                let lost: Vec<_> = (0..answered).filter(|n| !kept.contains(&(writer, *n))).collect();
+            for (writer, acknowledged) in before.into_iter().enumerate() {
+                let lost: Vec<_> = (0..acknowledged).filter(|n| !kept.contains(&(writer, *n))).collect();
                 assert_eq!(lost, [0; 0], "round {round}: writer {writer}");
             }
         }
@@ -113,13 +105,13 @@ fn a_backup_under_load_contains_every_write_acknowledged_before_it_started() {
     assert_eq!(health["backup"]["status"], "ok");
     assert!(health["backup"]["age_seconds"].as_i64().is_some_and(|age| age < 60), "{health}");
     server.stop_cleanly();
-    let written: usize = writers.answered().iter().sum();
-    println!("{written} coffees written meanwhile");
+    let written: usize = writers.acknowledged().iter().sum();
+    println!("{written} coffees written during the backups");
     assert_eq!(notes(&folder.path().join("coffee.db")).len(), written);
 }
 
-/// Answers about the time before the test: of one state or of the other, never of both.
-fn questions() -> Vec<String> {
+/// Paths of queries about the time before the test. Each response must match one of the two states, never a mixture.
+fn query_paths() -> Vec<String> {
     let until = "2026-06-01T00:00:00Z";
     vec![
         format!("/coffee/?limit=500&until={until}"),
@@ -129,17 +121,16 @@ fn questions() -> Vec<String> {
     ]
 }
 
-fn answers(client: &mut Client) -> Vec<Value> {
-    let ask = |question: String| {
-        let answer = client.get(&question);
-        assert_eq!(answer.status, 200, "{question}: {}", String::from_utf8_lossy(&answer.body));
-        answer.json()
+fn query(client: &mut Client) -> Vec<Value> {
+    let get = |path: String| {
+        let response = client.get(&path);
+        assert_eq!(response.status, 200, "{path}: {}", String::from_utf8_lossy(&response.body));
+        response.json()
     };
-    questions().into_iter().map(ask).collect()
+    query_paths().into_iter().map(get).collect()
 }
 
-/// A database with this many readings of this pulse and a coffee for every tenth, all before
-/// the test; the last reading is the newest.
+/// Creates a database with readings around `bpm` and a coffee for every tenth, all before the test.
 fn fill(folder: &Path, readings: u32, bpm: u32, kind: &str) {
     Server::start(folder).stop_cleanly();
     let file = Connection::open(folder.join("coffee.db")).unwrap();
@@ -153,19 +144,19 @@ fn fill(folder: &Path, readings: u32, bpm: u32, kind: &str) {
     file.execute_batch(&insert).unwrap();
 }
 
-/// Two states as backups, the first of which the server's own folder has.
+/// Creates two states and a backup of each. The first is also the database of the server.
 fn two_states(folder: &Path) -> [PathBuf; 2] {
     let other = folder.join("other");
     std::fs::create_dir(&other).unwrap();
     fill(folder, 60_000, 60, "first");
     fill(&other, 45_000, 130, "second");
-    [(folder, "first.db"), (&other, "second.db")].map(|(place, name)| {
-        command(place, &["backup", "--to", name]);
-        place.join(name)
+    [(folder, "first.db"), (&other, "second.db")].map(|(location, name)| {
+        command(location, &["backup", "--to", name]);
+        location.join(name)
     })
 }
 
-/// Asks until told to stop; every answer must be of one of the two states.
+/// Queries until `stop` is set, and asserts that every response matches one of the two states.
 fn read(address: SocketAddr, stop: &AtomicBool, states: &[Vec<Value>; 2], seen: &[AtomicUsize; 2]) {
     let mut client = Client::connect(address);
     for round in 0.. {
@@ -175,10 +166,11 @@ fn read(address: SocketAddr, stop: &AtomicBool, states: &[Vec<Value>; 2], seen: 
         if round % 10 == 0 {
             client = Client::connect(address);
         }
-        for (n, answer) in answers(&mut client).into_iter().enumerate() {
-            let of = states.iter().position(|state| state[n] == answer);
-            let of = of.unwrap_or_else(|| panic!("{} is of neither state: {answer}", questions()[n]));
-            seen[of].fetch_add(1, Ordering::Relaxed);
+        for (n, response) in query(&mut client).into_iter().enumerate() {
+            let state = states.iter().position(|state| state[n] == response);
+            let state =
+                state.unwrap_or_else(|| panic!("{} matches neither state: {response}", query_paths()[n]));
+            seen[state].fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -192,7 +184,7 @@ fn a_restore_under_load_is_atomic_rejects_no_request_and_keeps_later_writes() {
     let file = |n: usize| files[n].to_str().unwrap().to_owned();
     let states: [Vec<Value>; 2] = [1, 0].map(|n| {
         command(folder.path(), &["restore", &file(n), "--yes", "--force"]);
-        answers(&mut client)
+        query(&mut client)
     });
     let states = {
         let [second, first] = states;
@@ -210,31 +202,31 @@ fn a_restore_under_load_is_atomic_rejects_no_request_and_keeps_later_writes() {
         for round in 0..rounds("FIRE_RESTORES", 4) {
             let to = (round + 1) % 2;
             command(folder.path(), &["restore", &file(to), "--yes", "--force", "--backup-dir", "safety"]);
-            *last.lock().unwrap() = writers.answered();
+            *last.lock().unwrap() = writers.acknowledged();
             let current = format!("{}", if to == 0 { 60 + 19 } else { 130 + 19 });
             let metric = format!("\nheartrate_bpm_current {current}\n");
-            wait_until("the metrics follow", || {
+            wait_until("the metrics have the restored state", || {
                 String::from_utf8_lossy(&client.get("/metrics").body).contains(&metric)
             });
         }
     });
-    assert!(seen.iter().all(|n| n.load(Ordering::Relaxed) > 0), "both states were seen: {seen:?}");
+    assert!(seen.iter().all(|n| n.load(Ordering::Relaxed) > 0), "not every state was read: {seen:?}");
     server.stop_cleanly();
-    assert_survivors(folder.path(), &last.into_inner().unwrap(), writers.answered());
+    assert_later_writes_kept(folder.path(), &last.into_inner().unwrap(), writers.acknowledged());
 }
 
-/// What was answered after the last restore is there; of what came before it, the newest at most.
-fn assert_survivors(folder: &Path, after_restore: &[usize; WRITERS], answered: [usize; WRITERS]) {
+/// Asserts that every write acknowledged after the last restore is stored, and of the earlier ones at most the newest.
+fn assert_later_writes_kept(folder: &Path, after_restore: &[usize; WRITERS], acknowledged: [usize; WRITERS]) {
     let path = folder.join("coffee.db");
     let kept = notes(&path);
     for writer in 0..WRITERS {
-        let mine: Vec<usize> = kept.iter().filter(|(w, _)| *w == writer).map(|(_, n)| *n).collect();
-        let first = mine.first().copied().unwrap_or(answered[writer]);
-        assert!(first <= after_restore[writer], "writer {writer} lost some: {first} of {after_restore:?}");
-        assert_eq!(mine, (first..answered[writer]).collect::<Vec<_>>(), "writer {writer}");
+        let stored: Vec<usize> = kept.iter().filter(|(w, _)| *w == writer).map(|(_, n)| *n).collect();
+        let first = stored.first().copied().unwrap_or(acknowledged[writer]);
+        assert!(first <= after_restore[writer], "writer {writer} lost writes: {first} of {after_restore:?}");
+        assert_eq!(stored, (first..acknowledged[writer]).collect::<Vec<_>>(), "writer {writer}");
     }
     let file = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     assert_eq!(rows(&file, "pragma integrity_check"), [r#"Text("ok")"#]);
     let kinds = "select count(distinct context) from heart_rate_logs";
-    assert_eq!(number(&file, kinds), 1, "one state, not both");
+    assert_eq!(number(&file, kinds), 1, "a mixture of both states");
 }

@@ -8,8 +8,8 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use crate::fixtures::{
-    add_entries, assert_fails_with, command_in, crash_with_five_coffees_in_the_wal, files, make_database, names,
-    run_in, run_ok, state,
+    add_entries, assert_fails_with, command_in, crash_with_five_coffees_in_the_wal, files, make_database,
+    names, run_in, run_ok, state,
 };
 use crate::helpers::{Server, database, folder, number, run, server_command};
 
@@ -106,7 +106,11 @@ fn a_database_behind_a_link_is_the_same_under_both_names() {
     make_database(&at("disk"), "now", 50);
     symlink("disk/coffee.db", at("coffee.db")).unwrap();
     let server = Server::start(folder.path());
-    assert_fails_with(&run(&mut server_command(&at("disk"))), 75, "coffee.db is in use by another coffee-tracker server");
+    assert_fails_with(
+        &run(&mut server_command(&at("disk"))),
+        75,
+        "coffee.db is in use by another coffee-tracker server",
+    );
     assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 80}"#).status, 201);
     let both = run_ok(folder.path(), &["verify", "coffee.db", "disk/coffee.db"]);
     assert_eq!(both.out.matches("  51 coffees, 500 readings, ").count(), 2, "{}", both.out);

@@ -1,11 +1,10 @@
-//! `import` of content that would need much memory: a bad record is rejected, and the rest of the file
-//! is imported where the format allows it.
+//! `import` of content that could exhaust the memory: such a record is rejected, and the rest of the file is imported where the
+//! format allows it.
 
 use std::fs::File;
+use std::io;
 use std::io::{BufWriter, Write};
 use std::path::Path;
-use std::time::{Duration, Instant};
-use std::{fs, io};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -13,51 +12,45 @@ use rusqlite::Connection;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
-use crate::helpers::{CommandResult, Process, folder, program};
+use crate::helpers::{CommandResult, Process, folder, peak_memory_kib, program, wait_until};
 use crate::import::{coffees, import, readings, said};
 
-/// Most memory that an import may take, in KiB.
-const MOST_KIB: u64 = 64 * 1024;
-/// Size of what must not be held in memory: more than an import may take.
+/// Limit for the resident memory of an import, in KiB.
+const MEMORY_LIMIT_KIB: u64 = 64 * 1024;
+/// Size of content that exceeds [`MEMORY_LIMIT_KIB`], in bytes.
 const HUGE: usize = 80 << 20;
 
-/// Imports the file `file` and returns its end and its peak of resident memory, in KiB.
-fn measured(folder: &Path) -> (CommandResult, u64) {
-    const DEADLINE: Duration = Duration::from_secs(300);
+/// Imports the file `file` and returns the result and the peak of the resident memory in KiB.
+pub fn import_measured(folder: &Path) -> (CommandResult, u64) {
     let mut command = program(folder);
     command.args(["import", "file", "--database-url", "coffee.db"]).env("TZ", "UTC");
     let mut running = Process::spawn(&mut command);
-    let status = format!("/proc/{}/status", running.pid().as_raw_nonzero());
-    let (start, mut peak) = (Instant::now(), 0);
-    loop {
-        // An ended process that was not waited for has no such line.
-        let text = fs::read_to_string(&status).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let now = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
-        peak = now.unwrap_or(peak);
-        if running.has_ended() {
-            return (running.wait(), peak);
-        }
-        assert!(start.elapsed() < DEADLINE, "the import has not ended after {DEADLINE:?}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    let mut peak = 0;
+    wait_until("the import ends", || {
+        peak = peak_memory_kib(&running).unwrap_or(peak);
+        running.has_ended()
+    });
+    (running.wait(), peak)
 }
 
-/// Writes `file` and imports it: the memory is bounded, and the end is as the caller checks.
+/// Writes `file`, imports it, asserts that the memory is bounded, and runs `check` on the folder and the result.
 #[track_caller]
-fn bounded(write: impl FnOnce(&mut dyn Write) -> io::Result<()>, check: impl FnOnce(&Path, &CommandResult)) {
+fn import_bounded(
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    check: impl FnOnce(&Path, &CommandResult),
+) {
     let folder = folder();
     let mut file = BufWriter::with_capacity(1 << 20, File::create(folder.path().join("file")).unwrap());
     write(&mut file).unwrap();
     file.flush().unwrap();
     drop(file);
-    let (result, peak) = measured(folder.path());
-    assert!(peak > 1024, "the memory was measured: {peak} KiB; {result:?}");
-    assert!(peak < MOST_KIB, "{peak} KiB; {result:?}");
+    let (result, peak) = import_measured(folder.path());
+    assert!(peak > 1024, "no memory was measured: {peak} KiB; {result:?}");
+    assert!(peak < MEMORY_LIMIT_KIB, "{peak} KiB; {result:?}");
     check(folder.path(), &result);
 }
 
-/// Writes a byte over and over.
+/// Writes a byte `count` times.
 fn fill(to: &mut dyn Write, byte: u8, count: usize) -> io::Result<()> {
     let chunk = vec![byte; 1 << 16];
     for _ in 0..count / chunk.len() {
@@ -66,7 +59,7 @@ fn fill(to: &mut dyn Write, byte: u8, count: usize) -> io::Result<()> {
     to.write_all(&chunk[..count % chunk.len()])
 }
 
-/// Checks the counts in the summary, and that rows of the good part are stored.
+/// Asserts the counts in the summary.
 #[track_caller]
 pub fn assert_counts(result: &CommandResult, coffees: u32, readings: u32, rejected: u32, unsupported: u32) {
     let counted = |count: u32, noun: &str| match count {
@@ -87,9 +80,9 @@ pub fn assert_counts(result: &CommandResult, coffees: u32, readings: u32, reject
 pub const AT: &str = "2025-07-23T14:30:00Z";
 
 #[test]
-fn a_json_line_of_any_length_and_depth_is_rejected_alone() {
+fn a_huge_or_deeply_nested_json_line_is_rejected_alone() {
     let good = format!("{{\"timestamp\": \"{AT}\", \"bpm\": 61}}\n");
-    bounded(
+    import_bounded(
         |file| {
             file.write_all(good.as_bytes())?;
             write!(file, "{{\"timestamp\": \"{AT}\", \"bpm\": 62, \"notes\": \"")?;
@@ -107,47 +100,47 @@ fn a_json_line_of_any_length_and_depth_is_rejected_alone() {
 }
 
 #[test]
-fn rejected_lines_do_not_gather_while_others_are_stored() {
-    // Packed, so that the file is small: 600 lines of 250 KiB that are no JSON, between good ones.
-    bounded(
+fn rejected_lines_do_not_accumulate_in_memory() {
+    // 600 lines of 250 KiB that are not JSON, between valid lines; compressed, so that the file is small.
+    import_bounded(
         |file| {
-            let mut packed = GzEncoder::new(file, Compression::fast());
+            let mut compressed = GzEncoder::new(file, Compression::fast());
             let bad = vec![b'{'; 250 * 1024];
             for n in 0..600 {
-                writeln!(packed, "{{\"timestamp\": \"{AT}\", \"bpm\": {}}}", 60 + n % 100)?;
-                packed.write_all(&bad)?;
-                packed.write_all(b"\n")?;
+                writeln!(compressed, "{{\"timestamp\": \"{AT}\", \"bpm\": {}}}", 60 + n % 100)?;
+                compressed.write_all(&bad)?;
+                compressed.write_all(b"\n")?;
             }
-            packed.finish().map(drop)
+            compressed.finish().map(drop)
         },
         |_, result| assert_counts(result, 0, 600, 600, 0),
     );
 }
 
 #[test]
-fn rows_with_the_longest_texts_do_not_gather() {
+fn rows_with_the_longest_texts_do_not_accumulate_in_memory() {
     let long = "\u{1f600}".repeat(1000);
-    bounded(
+    import_bounded(
         |file| {
-            let mut packed = GzEncoder::new(file, Compression::fast());
+            let mut compressed = GzEncoder::new(file, Compression::fast());
             for n in 0..12_000 {
                 writeln!(
-                    packed,
+                    compressed,
                     "{{\"timestamp\": \"{AT}\", \"caffeine_mg\": {}, \"notes\": \"{long}\", \"source\": \"{}\"}}",
                     n % 900,
                     &long[..800]
                 )?;
             }
-            packed.finish().map(drop)
+            compressed.finish().map(drop)
         },
         |_, result| assert_counts(result, 12_000, 0, 0, 0),
     );
 }
 
 #[test]
-fn a_csv_field_of_any_length_is_rejected_alone() {
+fn a_huge_csv_field_is_rejected_alone() {
     for closing in ["\"", ""] {
-        bounded(
+        import_bounded(
             |file| {
                 write!(file, "timestamp,bpm,notes\n{AT},61,\n{AT},62,\"")?;
                 fill(file, b'x', HUGE)?;
@@ -159,13 +152,13 @@ fn a_csv_field_of_any_length_is_rejected_alone() {
             },
         );
     }
-    // A header of any length.
-    bounded(|file| fill(file, b'x', HUGE), |_, result| assert_eq!(result.code, Some(1), "{result:?}"));
+    // A huge header.
+    import_bounded(|file| fill(file, b'x', HUGE), |_, result| assert_eq!(result.code, Some(1), "{result:?}"));
 }
 
 #[test]
-fn values_of_a_dump_of_any_length_are_rejected_alone() {
-    bounded(
+fn huge_values_of_a_dump_are_rejected_alone() {
+    import_bounded(
         |file| {
             file.write_all(
                 b"COPY public.heart_rate_logs (id, \"timestamp\", bpm, context, notes) FROM stdin;\n",
@@ -177,8 +170,8 @@ fn values_of_a_dump_of_any_length_are_rejected_alone() {
         },
         |_, result| assert_counts(result, 0, 2, 1, 0),
     );
-    // A statement of any length, and a row with any number of values.
-    bounded(
+    // A huge statement, and a row with too many values.
+    import_bounded(
         |file| {
             write!(file, "COMMENT ON TABLE other IS '")?;
             fill(file, b'x', HUGE)?;
@@ -190,7 +183,7 @@ fn values_of_a_dump_of_any_length_are_rejected_alone() {
     );
 }
 
-/// An Apple Health export with something between two records.
+/// Writes an Apple Health export with the output of `between` between two records.
 fn health(file: &mut dyn Write, between: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let record = "<Record type=\"HKQuantityTypeIdentifierHeartRate\" unit=\"count/min\" \
                   startDate=\"2025-07-23 14:30:00 +0000\" value=";
@@ -200,7 +193,7 @@ fn health(file: &mut dyn Write, between: impl FnOnce(&mut dyn Write) -> io::Resu
 }
 
 #[test]
-fn xml_of_any_length_costs_no_record_beside_it() {
+fn huge_xml_elements_do_not_affect_other_records() {
     for (open, close) in [
         ("<!-- <Record type=\"", " -->"),
         ("<![CDATA[<Record> ", "]]>"),
@@ -209,7 +202,7 @@ fn xml_of_any_length_costs_no_record_beside_it() {
         ("<MetadataEntry key=\"a > b\" value='", "'/>"),
         ("<Other a=\"", "\"></Other>"),
     ] {
-        bounded(
+        import_bounded(
             |file| {
                 health(file, |file| {
                     file.write_all(open.as_bytes())?;
@@ -223,7 +216,7 @@ fn xml_of_any_length_costs_no_record_beside_it() {
             },
         );
     }
-    bounded(
+    import_bounded(
         |file| {
             health(file, |file| {
                 file.write_all(b"<Record type=\"HKQuantityTypeIdentifierHeartRate\" sourceName=\"> ")?;
@@ -236,8 +229,8 @@ fn xml_of_any_length_costs_no_record_beside_it() {
             assert!(result.err.starts_with("line 4: is longer than 4 MiB: <Record type="), "{}", result.err);
         },
     );
-    // What such an element holds repeats records beside it.
-    bounded(
+    // The records in a correlation repeat others in the file.
+    import_bounded(
         |file| {
             health(file, |file| {
                 file.write_all(b"<Correlation a='")?;
@@ -247,18 +240,24 @@ fn xml_of_any_length_costs_no_record_beside_it() {
         },
         |_, result| assert_counts(result, 0, 2, 0, 1),
     );
-    bounded(
+    import_bounded(
         |file| {
             file.write_all(b"<?xml version=\"1.0\"?>\n<!DOCTYPE HealthData [\n<!-- ")?;
             fill(file, b'<', HUGE)?;
             file.write_all(b" -->\n]>\n<HealthData>\n</HealthData>\n")
         },
-        |_, result| assert_eq!(result.code, Some(1), "its root is too far from its beginning: {result:?}"),
+        |_, result| {
+            assert_eq!(
+                result.code,
+                Some(1),
+                "the root element is too far from the start of the file: {result:?}"
+            )
+        },
     );
 }
 
 #[test]
-fn xml_that_is_nested_too_deep_is_refused() {
+fn xml_that_is_nested_too_deep_is_rejected() {
     for (depth, fits) in [(99, true), (100, false)] {
         let mut content = Vec::new();
         health(&mut content, |file| write!(file, "{}{}", "<a>".repeat(depth), "</a>".repeat(depth))).unwrap();
@@ -272,7 +271,7 @@ fn xml_that_is_nested_too_deep_is_refused() {
             assert!(result.err.contains(reason), "{}", result.err);
         }
     }
-    bounded(
+    import_bounded(
         |file| {
             health(file, |file| {
                 let chunk = "<abcdefgh>".repeat(1000);
@@ -284,21 +283,21 @@ fn xml_that_is_nested_too_deep_is_refused() {
 }
 
 #[test]
-fn packed_files_that_unpack_to_much_are_read_as_a_stream() {
-    let much = 4 * HUGE;
-    bounded(
+fn compressed_files_are_read_as_a_stream() {
+    let unpacked = 4 * HUGE;
+    import_bounded(
         |file| {
-            let mut packed = GzEncoder::new(file, Compression::fast());
-            health(&mut packed, |file| fill(file, b' ', much))?;
-            packed.finish().map(drop)
+            let mut compressed = GzEncoder::new(file, Compression::fast());
+            health(&mut compressed, |file| fill(file, b' ', unpacked))?;
+            compressed.finish().map(drop)
         },
         |_, result| assert_counts(result, 0, 2, 0, 0),
     );
-    bounded(
+    import_bounded(
         |file| {
             let mut archive = ZipWriter::new(io::Cursor::new(Vec::new()));
             archive.start_file("apple_health_export/export.xml", SimpleFileOptions::default())?;
-            health(&mut archive, |file| fill(file, b' ', much))?;
+            health(&mut archive, |file| fill(file, b' ', unpacked))?;
             file.write_all(&archive.finish()?.into_inner())
         },
         |_, result| assert_counts(result, 0, 2, 0, 0),
@@ -306,10 +305,10 @@ fn packed_files_that_unpack_to_much_are_read_as_a_stream() {
 }
 
 #[test]
-fn a_zip_with_a_huge_directory_is_refused() {
-    bounded(
+fn a_zip_with_a_huge_directory_is_rejected() {
+    import_bounded(
         |file| {
-            // The entries of a directory without the files: 400,000 of 70 bytes.
+            // 400,000 directory entries of 70 bytes, without the files.
             let count = 400_000_u32;
             let mut directory = Vec::new();
             for n in 0..count {
@@ -325,7 +324,7 @@ fn a_zip_with_a_huge_directory_is_refused() {
             file.write_all(&directory)?;
             let offset = u32::try_from(start.len()).unwrap();
             let end = u64::from(offset) + directory.len() as u64;
-            // The end in its wide form, its locator, and the end in its narrow form.
+            // The ZIP64 end record, its locator, and the end record.
             file.write_all(b"PK\x06\x06\x2c\0\0\0\0\0\0\0\x2d\0\x2d\0\0\0\0\0\0\0\0\0")?;
             for number in [count.into(), count.into(), directory.len() as u64, offset.into()] {
                 file.write_all(&u64::to_le_bytes(number))?;
@@ -342,8 +341,8 @@ fn a_zip_with_a_huge_directory_is_refused() {
     );
 }
 
-/// An empty database of the Docker stack.
-pub fn docker_stack(path: &Path) -> Connection {
+/// Creates an empty database of the Docker stack.
+pub fn create_docker_stack_database(path: &Path) -> Connection {
     let connection = Connection::open(path).unwrap();
     connection
         .execute_batch(
@@ -357,9 +356,9 @@ pub fn docker_stack(path: &Path) -> Connection {
 }
 
 #[test]
-fn values_of_an_old_database_of_any_length_are_rejected_alone() {
+fn huge_values_of_a_docker_stack_database_are_rejected_alone() {
     let folder = folder();
-    docker_stack(&folder.path().join("file"))
+    create_docker_stack_database(&folder.path().join("file"))
         .execute_batch(&format!(
             "insert into coffee_logs values (1, '2025-10-02 10:30:15', 95, null, null);
              insert into coffee_logs values (2, '2025-10-02 10:30:16', 96, null, printf('%.*c', {HUGE}, 'x'));
@@ -372,8 +371,8 @@ fn values_of_an_old_database_of_any_length_are_rejected_alone() {
                  values (9223372036854775807, '2025-10-02 10:30:19', 62, null, zeroblob({HUGE}));"
         ))
         .unwrap();
-    let (result, peak) = measured(folder.path());
-    assert!(peak > 1024 && peak < MOST_KIB, "{peak} KiB; {result:?}");
+    let (result, peak) = import_measured(folder.path());
+    assert!(peak > 1024 && peak < MEMORY_LIMIT_KIB, "{peak} KiB; {result:?}");
     assert_counts(&result, 2, 1, 5, 0);
     for line in [
         "coffee_logs, id 2: has a value longer than 65536 bytes: id 2",
@@ -381,7 +380,7 @@ fn values_of_an_old_database_of_any_length_are_rejected_alone() {
         "heart_rate_logs, id -5: has a value longer than 65536 bytes: id -5",
         "heart_rate_logs, id 9223372036854775807: has a value longer than 65536 bytes: id 9223372036854775807",
     ] {
-        assert!(result.err.lines().any(|said| said == line), "{line} in {}", result.err);
+        assert!(result.err.lines().any(|found| found == line), "{line} in {}", result.err);
     }
     assert!(
         result.err.contains("coffee_logs, id 4: notes: must have at most 1000 characters"),

@@ -99,7 +99,11 @@ fn the_file_of_rejected_rows_is_created_only_when_rows_are_rejected() {
     // Nor one that a stream comes from.
     let mut command = command_in(folder.path(), &["import", "-", "--rejects", "bad.csv"]);
     command.stdin(Stdio::from(fs::File::open(folder.path().join("bad.csv")).unwrap()));
-    assert_fails_with(&run(&mut command), 1, "bad.csv already exists: pass another name for the rejected rows");
+    assert_fails_with(
+        &run(&mut command),
+        1,
+        "bad.csv already exists: pass another name for the rejected rows",
+    );
     assert!(files(folder.path()) == before);
 
     run_ok(folder.path(), &["import", "good.csv", "--rejects", "rejects"]);

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use crate::fixtures::{
-    assert_no_leftovers, assert_fails_with, command_in, crash_with_five_coffees_in_the_wal, files, make_database,
-    names, open_copy, run_in, run_ok, state,
+    assert_fails_with, assert_no_leftovers, command_in, crash_with_five_coffees_in_the_wal, files,
+    make_database, names, open_copy, run_in, run_ok, state,
 };
 use crate::helpers::{Server, database, folder, number, run, server_command};
 
@@ -158,7 +158,11 @@ fn a_wal_without_database_is_rejected_and_a_restore_renames_it() {
     fs::remove_file(folder.path().join("coffee.db")).unwrap();
     let log = fs::read(folder.path().join("coffee.db-wal")).unwrap();
     let refused = run(&mut server_command(folder.path()));
-    assert_fails_with(&refused, 78, "coffee.db is missing, but its log coffee.db-wal exists: restore a backup");
+    assert_fails_with(
+        &refused,
+        78,
+        "coffee.db is missing, but its log coffee.db-wal exists: restore a backup",
+    );
     assert!(fs::read(folder.path().join("coffee.db-wal")).unwrap() == log);
     let done = run_ok(folder.path(), &["restore", "then.db", "--yes"]);
     let kept = broken(folder.path());

@@ -1,84 +1,43 @@
-//! What is written between a command's backup and its change is in the one or survives the other.
+//! Writes between the safety backup of a command and its change: each is in the backup or survives the change.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::client::Client;
 use crate::fixtures::{add_entries, assert_no_leftovers, backups, command_in, make_database, run_ok};
 use crate::helpers::{CommandResult, Server, database, folder, number, run, wait_until};
+use crate::writers::{wait_for_writes, while_writing};
 
-/// Posts coffees, each with a note of its own, until told to stop; says which were answered.
-fn write(mut client: Client, timestamp: &str, stop: &AtomicBool) -> BTreeSet<String> {
-    let mut answered = BTreeSet::new();
-    for n in 0.. {
-        if stop.load(Ordering::Relaxed) {
-            break;
-        }
-        let note = format!("meanwhile-{n}");
-        let body = format!(r#"{{"caffeine_mg": 1, "notes": "{note}"{timestamp}}}"#);
-        assert_eq!(client.post("/coffee/", &body).status, 201);
-        answered.insert(note);
-    }
-    answered
-}
-
-/// Waits until the writer writes.
-fn wait_for_it(folder: &Path) {
-    let is_stored = "select exists (select 1 from coffee_logs where notes = 'meanwhile-5')";
-    let database = database(folder);
-    wait_until("the writer writes", || number(&database, is_stored) == 1);
-}
-
-/// Stops a writer, also when the test has failed: the scope waits for it.
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Runs a command while a client writes, from before its start until after its end.
-fn beside_a_writer(
+/// Runs a command while a client writes, and returns the notes of the acknowledged coffees.
+fn run_while_writing(
     server: &Server,
     folder: &Path,
-    args: &[&str],
-    timestamp: &str,
+    command: &mut Command,
+    more_fields: &str,
 ) -> (CommandResult, BTreeSet<String>) {
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let writer = scope.spawn(|| write(server.client(), timestamp, &stop));
-        let stopping = StopOnDrop(&stop);
-        wait_for_it(folder);
-        let result = run(&mut command_in(folder, args));
-        drop(stopping);
-        assert_eq!(result.code, Some(0), "{result:?}");
-        (result, writer.join().unwrap())
-    })
+    let (result, written) = while_writing(server, more_fields, || {
+        wait_for_writes(folder);
+        run(command)
+    });
+    (result, written.into_iter().map(|(note, _)| note).collect())
 }
 
 #[test]
-fn a_restore_that_is_killed_while_it_holds_the_database_leaves_the_old_state_and_the_server_goes_on() {
+fn a_restore_killed_within_its_transaction_leaves_the_old_state_and_the_server_keeps_running() {
     let folder = folder();
     let server = Server::start(folder.path());
     add_entries(&folder.path().join("coffee.db"), "now", 2_000);
     run_ok(folder.path(), &["backup", "--to", "then.db"]);
-    let stop = AtomicBool::new(false);
-    let answered = std::thread::scope(|scope| {
-        let writer = scope.spawn(|| write(server.client(), "", &stop));
-        wait_for_it(folder.path());
-        let mut restore = command_in(folder.path(), &["restore", "then.db", "--yes"]);
-        let result = run(restore.env("COFFEE_TRACKER_KILL_AT", "restore.saved.again"));
-        assert_eq!(result.signal, Some(9), "{result:?}");
-        stop.store(true, Ordering::Relaxed);
-        writer.join().unwrap()
-    });
-    assert!(answered.len() > 1);
+    let mut restore = command_in(folder.path(), &["restore", "then.db", "--yes"]);
+    restore.env("COFFEE_TRACKER_KILL_AT", "restore.saved.again");
+    let (result, acknowledged) = run_while_writing(&server, folder.path(), &mut restore, "");
+    assert_eq!(result.signal, Some(9), "{result:?}");
+    assert!(acknowledged.len() > 1);
     server.stop_cleanly();
-    assert_eq!(notes(&folder.path().join("coffee.db")), answered);
+    assert_eq!(notes(&folder.path().join("coffee.db")), acknowledged);
     run_ok(folder.path(), &["restore", "then.db", "--yes"]);
     assert_no_leftovers(folder.path());
 }
@@ -89,23 +48,17 @@ fn writes_are_not_blocked_while_a_restore_verifies_its_safety_backup() {
     let server = Server::start(folder.path());
     add_entries(&folder.path().join("coffee.db"), "now", 2_000);
     run_ok(folder.path(), &["backup", "--to", "then.db"]);
-    let stop = AtomicBool::new(false);
-    let answered = std::thread::scope(|scope| {
-        let writer = scope.spawn(|| write(server.client(), "", &stop));
-        wait_for_it(folder.path());
-        let mut restore = command_in(folder.path(), &["restore", "then.db", "--yes"]);
-        // Killed at the second check of a backup: by then the database is free again.
-        let result = run(restore.env("COFFEE_TRACKER_KILL_AT", "backup.checked:2"));
-        assert_eq!(result.signal, Some(9), "{result:?}");
-        stop.store(true, Ordering::Relaxed);
-        writer.join().unwrap()
-    });
+    let mut restore = command_in(folder.path(), &["restore", "then.db", "--yes"]);
+    // Killed at the second verification of a backup: by then the write transaction has ended.
+    restore.env("COFFEE_TRACKER_KILL_AT", "backup.checked:2");
+    let (result, acknowledged) = run_while_writing(&server, folder.path(), &mut restore, "");
+    assert_eq!(result.signal, Some(9), "{result:?}");
     let now = notes(&folder.path().join("coffee.db"));
-    assert!(!now.contains("meanwhile-5"), "the restored state is in place");
+    assert!(!now.contains("meanwhile-5"), "the database has the restored state");
     let mut kept: BTreeSet<_> = backups(folder.path()).iter().flat_map(|backup| notes(backup)).collect();
     assert!(kept.contains("meanwhile-5"), "{}", kept.len());
     kept.extend(now);
-    assert_eq!(answered.difference(&kept).collect::<Vec<_>>(), [""; 0], "of {}", answered.len());
+    assert_eq!(acknowledged.difference(&kept).collect::<Vec<_>>(), [""; 0], "of {}", acknowledged.len());
     server.stop_cleanly();
     run_ok(folder.path(), &["restore", "then.db", "--yes"]);
     assert_no_leftovers(folder.path());
@@ -121,7 +74,7 @@ fn the_safety_backup_contains_changes_made_while_a_restore_prepares() {
     let safety = std::thread::scope(|scope| {
         let editor = scope.spawn(|| {
             let mut client = server.client();
-            // Newest first: what the first copy has already is touched again and again.
+            // Newest first, so that pages that the first copy already contains change, too.
             for id in (1..=20_000).rev() {
                 if stop.load(Ordering::Relaxed) {
                     return;
@@ -136,19 +89,20 @@ fn the_safety_backup_contains_changes_made_while_a_restore_prepares() {
             }
         });
         let database = database(folder.path());
-        let is_under_way = "select count(*) < 19990 from coffee_logs";
-        wait_until("it edits", || number(&database, is_under_way) == 1);
+        let has_started = "select count(*) < 19990 from coffee_logs";
+        wait_until("the client changes entries", || number(&database, has_started) == 1);
         let result = run(&mut command_in(folder.path(), &["restore", "then.db", "--yes"]));
         stop.store(true, Ordering::Relaxed);
         assert_eq!(result.code, Some(0), "{result:?}");
         editor.join().unwrap();
-        let safety = result.out.lines().find_map(|line| line.strip_prefix("backed up the previous state to "));
+        let safety =
+            result.out.lines().find_map(|line| line.strip_prefix("backed up the previous state to "));
         folder.path().join(safety.unwrap())
     });
     server.stop_cleanly();
     let kept = Connection::open_with_flags(&safety, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     let first = number(&kept, "select min(id) from coffee_logs where notes like 'meanwhile-%'");
-    // The one after it may have been the last that was answered before the restore.
+    // The entry after it may be the last change acknowledged before the restore.
     let deleted = format!("select count(*) from coffee_logs where id > {first} and id % 2 = 0");
     assert_eq!(number(&kept, &deleted), 0);
     let changed =
@@ -173,15 +127,16 @@ fn writes_during_a_restore_are_in_the_safety_backup_or_the_new_state() {
     run_ok(past.path(), &["backup", "--to", then.to_str().unwrap()]);
     let server = Server::start(folder.path());
     add_entries(&folder.path().join("coffee.db"), "now", 2_000);
-    let (result, answered) =
-        beside_a_writer(&server, folder.path(), &["restore", "then.db", "--yes", "--force"], "");
+    let mut restore = command_in(folder.path(), &["restore", "then.db", "--yes", "--force"]);
+    let (result, acknowledged) = run_while_writing(&server, folder.path(), &mut restore, "");
+    assert_eq!(result.code, Some(0), "{result:?}");
     let safety =
         result.out.lines().find_map(|line| line.strip_prefix("backed up the previous state to ")).unwrap();
     let mut kept = notes(&folder.path().join(safety));
     assert!(kept.len() > 5, "{}", kept.len());
     kept.extend(notes(&folder.path().join("coffee.db")));
-    assert_eq!(answered.difference(&kept).collect::<Vec<_>>(), [""; 0], "of {}", answered.len());
-    assert_eq!(backups(folder.path()), [folder.path().join(safety)], "the one of the last moment alone");
+    assert_eq!(acknowledged.difference(&kept).collect::<Vec<_>>(), [""; 0], "of {}", acknowledged.len());
+    assert_eq!(backups(folder.path()), [folder.path().join(safety)], "only the final safety backup is left");
     server.stop_cleanly();
 }
 
@@ -191,13 +146,14 @@ fn writes_during_the_backup_of_a_prune_are_not_removed() {
     let server = Server::start(folder.path());
     add_entries(&folder.path().join("coffee.db"), "old", 20_000);
     let old = r#", "timestamp": "2025-10-09T00:00:00Z""#;
-    let prune = ["prune", "--before", "2025-12-31", "--yes"];
-    let (_, answered) = beside_a_writer(&server, folder.path(), &prune, old);
+    let mut prune = command_in(folder.path(), &["prune", "--before", "2025-12-31", "--yes"]);
+    let (result, acknowledged) = run_while_writing(&server, folder.path(), &mut prune, old);
+    assert_eq!(result.code, Some(0), "{result:?}");
     let made: Vec<PathBuf> = backups(folder.path());
     assert_eq!(made.len(), 1);
     let mut kept = notes(&made[0]);
     assert!(kept.len() > 5, "{}", kept.len());
     kept.extend(notes(&folder.path().join("coffee.db")));
-    assert_eq!(answered.difference(&kept).collect::<Vec<_>>(), [""; 0], "of {}", answered.len());
+    assert_eq!(acknowledged.difference(&kept).collect::<Vec<_>>(), [""; 0], "of {}", acknowledged.len());
     server.stop_cleanly();
 }

@@ -131,8 +131,8 @@ fn headers_and_a_small_body_have_one_deadline() {
         let mut client = server.client();
         client.socket().set_read_timeout(Some(DEADLINE)).unwrap();
         client.send(&sent).unwrap();
-        let answer = client.read_response().unwrap_or_else(|e| panic!("{e} after {sent:?}"));
-        assert_eq!(answer.status, 408, "after {sent:?}");
+        let response = client.read_response().unwrap_or_else(|e| panic!("{e} after {sent:?}"));
+        assert_eq!(response.status, 408, "after {sent:?}");
         wait_until("the connection is closed", || is_closed(client.socket()));
     }
     assert_eq!(server.get("/coffee/today").json()["coffee_count"], 0);
@@ -163,10 +163,10 @@ fn large_bodies_share_a_budget_and_small_ones_need_none() {
         rejected = batches.iter().position(has_response);
         rejected.is_some()
     });
-    let answer = batches.remove(rejected.unwrap()).read_response().unwrap();
-    answer.assert_problem(503);
-    assert_eq!(answer.header("Retry-After"), Some("2"));
-    assert_eq!(answer.json()["detail"], "Too many large requests are in progress: try again");
+    let response = batches.remove(rejected.unwrap()).read_response().unwrap();
+    response.assert_problem(503);
+    assert_eq!(response.header("Retry-After"), Some("2"));
+    assert_eq!(response.json()["detail"], "Too many large requests are in progress: try again");
     assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 80}"#).status, 201, "a small body passes");
 
     drop(batches);

@@ -27,7 +27,7 @@ impl Write {
     fn send(&self, client: &mut Client) -> std::io::Result<u16> {
         let key = if self.keyed { format!("Idempotency-Key: {}\r\n", self.note) } else { String::new() };
         let body = format!(r#"{{"caffeine_mg": 42, "notes": "{}"}}"#, self.note);
-        client.try_request("POST", "/coffee/", &key, &body).map(|answer| answer.status)
+        client.try_request("POST", "/coffee/", &key, &body).map(|response| response.status)
     }
 }
 

@@ -129,7 +129,11 @@ fn replacing_a_damaged_database_with_a_backup_of_another_requires_force_and_keep
     fs::write(&coffee, "espresso, flat white, ristretto\n".repeat(1000)).unwrap();
 
     let refused = run_in(place.path(), &["restore", "foreign.db", "--replace", "--yes"]);
-    assert_says(&refused, 1, "foreign.db is not a backup of coffee.db but of another database: add --force");
+    assert_fails_with(
+        &refused,
+        1,
+        "foreign.db is not a backup of coffee.db but of another database: add --force",
+    );
     let shown = run_ok(place.path(), &["restore", "foreign.db", "--replace", "--dry-run"]);
     assert!(shown.out.contains("WARNING: this is a backup of another database."), "{}", shown.out);
     run_ok(place.path(), &["restore", "foreign.db", "--replace", "--yes", "--force"]);

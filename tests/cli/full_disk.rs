@@ -71,11 +71,11 @@ const UNWRITABLE: &str = "The disk is not writable (quota, limit or fault): noth
 /// Writes until a write is rejected with `reason`, and returns the number of stored coffees.
 fn write_until_rejected(client: &mut Client, reason: &str) -> i64 {
     for stored in 0..100_000 {
-        let answer = client.post("/coffee/", COFFEE);
-        if answer.status != 201 {
-            answer.assert_problem(503);
-            assert!(answer.header("Retry-After").is_some_and(|s| s.parse::<u32>().is_ok_and(|s| s > 0)));
-            assert_eq!(answer.json()["detail"], reason);
+        let response = client.post("/coffee/", COFFEE);
+        if response.status != 201 {
+            response.assert_problem(503);
+            assert!(response.header("Retry-After").is_some_and(|s| s.parse::<u32>().is_ok_and(|s| s > 0)));
+            assert_eq!(response.json()["detail"], reason);
             return stored;
         }
     }

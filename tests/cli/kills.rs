@@ -276,9 +276,9 @@ fn write_until(server: &Server, enough: &AtomicBool) -> Vec<(String, i64)> {
     let mut written = Vec::new();
     while !enough.load(Ordering::Relaxed) {
         let note = format!("meanwhile-{}", written.len());
-        let answer = client.post("/coffee/", &format!(r#"{{"caffeine_mg": 1, "notes": "{note}"}}"#));
-        assert_eq!(answer.status, 201);
-        written.push((note, answer.json()["id"].as_i64().unwrap()));
+        let response = client.post("/coffee/", &format!(r#"{{"caffeine_mg": 1, "notes": "{note}"}}"#));
+        assert_eq!(response.status, 201);
+        written.push((note, response.json()["id"].as_i64().unwrap()));
     }
     written
 }

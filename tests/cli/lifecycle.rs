@@ -171,9 +171,9 @@ fn a_stop_refuses_new_connections_completes_running_requests_and_checkpoints() {
     for byte in last.as_bytes() {
         slow.send([*byte]).unwrap_or_else(|e| panic!("{e}; {}", server.process.err.text()));
     }
-    let answer = slow.read_response().unwrap();
-    assert_eq!(answer.status, 201, "a running request gets its response");
-    assert_eq!(answer.json()["caffeine_mg"], 120.0);
+    let response = slow.read_response().unwrap();
+    assert_eq!(response.status, 201, "a running request gets its response");
+    assert_eq!(response.json()["caffeine_mg"], 120.0);
 
     let result = server.process.wait();
     assert_eq!(result.code, Some(0), "{result:?}");
@@ -194,9 +194,9 @@ fn a_stop_during_a_burst_of_writes_loses_no_acknowledged_write() {
         for _ in 0..8 {
             scope.spawn(|| {
                 let mut client = Client::connect(address);
-                while let Ok(answer) = client.try_request("POST", "/coffee/", "", r#"{"caffeine_mg": 1}"#) {
-                    assert!(matches!(answer.status, 201 | 503), "{}", answer.status);
-                    acknowledged.fetch_add(usize::from(answer.status == 201), Ordering::Relaxed);
+                while let Ok(response) = client.try_request("POST", "/coffee/", "", r#"{"caffeine_mg": 1}"#) {
+                    assert!(matches!(response.status, 201 | 503), "{}", response.status);
+                    acknowledged.fetch_add(usize::from(response.status == 201), Ordering::Relaxed);
                 }
             });
         }

@@ -147,9 +147,9 @@ fn a_broken_table_is_logged_but_neither_its_inside_nor_a_note_is_answered() {
         .unwrap();
     let body = format!(r#"{{"caffeine_mg": 95, "notes": "{SECRET_NOTE}"}}"#);
     let mut client = server.client();
-    let answer = client.try_request("POST", "/coffee/", "X-Request-ID: id-fault\r\n", &body).unwrap();
-    answer.assert_problem(500);
-    let text = String::from_utf8(answer.body).unwrap();
+    let response = client.try_request("POST", "/coffee/", "X-Request-ID: id-fault\r\n", &body).unwrap();
+    response.assert_problem(500);
+    let text = String::from_utf8(response.body).unwrap();
     assert!(
         !text.contains("notes") && !text.contains("coffee_logs") && !text.contains(SECRET_NOTE),
         "{text}"

@@ -10,8 +10,8 @@ use crate::helpers::{KEY, Server, folder};
 const NOON: &str = "2025-06-02T12:00:00.000000Z";
 
 #[track_caller]
-fn is(answer: &Response, status: u16, body: &Value) {
-    assert_eq!((answer.status, &answer.json()), (status, body));
+fn is(response: &Response, status: u16, body: &Value) {
+    assert_eq!((response.status, &response.json()), (status, body));
 }
 
 fn ask(client: &mut Client, method: &str, path: &str, body: &Value) -> Response {

@@ -52,8 +52,8 @@ fn headers_that_are_too_large_or_too_many_are_refused() {
     send_as_is(&server, &key).assert_problem(431);
     // Beyond what the parser takes it answers by itself, with nothing but a status.
     let many: String = (0..3000).map(|n| format!("X-{n}: 1\r\n")).collect();
-    let answer = send_as_is(&server, &request("GET", "/health", &many, ""));
-    assert_eq!((answer.status, answer.body.len()), (431, 0));
+    let response = send_as_is(&server, &request("GET", "/health", &many, ""));
+    assert_eq!((response.status, response.body.len()), (431, 0));
     let path = format!("/coffee/?since={}", "9".repeat(70_000));
     assert_eq!(send_as_is(&server, &request("GET", &path, "", "")).status, 414);
     assert_eq!(server.get("/health").status, 200);
@@ -77,11 +77,11 @@ fn methods_that_nobody_knows_get_our_own_answer_and_one_log_line() {
     {
         let id = format!("odd-request-{n}.");
         let sent = request(method, target, &format!("X-Request-ID: {id}\r\n"), "");
-        let answer = send_as_is(&server, &sent);
-        println!("{method} {target}: {}", answer.status);
-        answer.assert_problem(status);
-        assert_eq!(answer.header("X-Request-ID"), Some(id.as_str()));
-        assert_eq!(answer.header("Allow").is_some(), status == 405, "{method} {target}");
+        let response = send_as_is(&server, &sent);
+        println!("{method} {target}: {}", response.status);
+        response.assert_problem(status);
+        assert_eq!(response.header("X-Request-ID"), Some(id.as_str()));
+        assert_eq!(response.header("Allow").is_some(), status == 405, "{method} {target}");
         let lines = || server.process.err.text().lines().filter(|l| l.contains(&id)).count();
         wait_until("its line is logged", || lines() > 0);
         assert_eq!(lines(), 1, "{method} {target}");
@@ -127,10 +127,10 @@ fn a_connect_and_an_absolute_target_do_no_harm() {
         request("GET", "http://localhost/health", "", ""),
         request("OPTIONS", "*", "", ""),
     ] {
-        let answer = send_as_is(&server, &sent);
-        println!("{:?}: {}", sent.lines().next(), answer.status);
-        assert!((200..500).contains(&answer.status), "{}", answer.status);
-        assert!(answer.header("X-Request-ID").is_some(), "{sent}");
+        let response = send_as_is(&server, &sent);
+        println!("{:?}: {}", sent.lines().next(), response.status);
+        assert!((200..500).contains(&response.status), "{}", response.status);
+        assert!(response.header("X-Request-ID").is_some(), "{sent}");
     }
     assert_eq!(server.get("/health").status, 200);
 }
@@ -152,10 +152,10 @@ fn pipelined_requests_are_answered_in_their_order() {
         .collect();
     client.send(sent + &request("GET", "/coffee/today", "", "")).unwrap();
     for n in 1..=5 {
-        let answer = client.read_response().unwrap();
-        assert_eq!(answer.status, 201);
-        assert_eq!(answer.header("X-Request-ID"), Some(format!("pipe-{n}").as_str()));
-        assert_eq!(answer.json()["caffeine_mg"], f64::from(n));
+        let response = client.read_response().unwrap();
+        assert_eq!(response.status, 201);
+        assert_eq!(response.header("X-Request-ID"), Some(format!("pipe-{n}").as_str()));
+        assert_eq!(response.json()["caffeine_mg"], f64::from(n));
     }
     assert_eq!(client.read_response().unwrap().json()["total_caffeine_mg"], 15.0);
 }
@@ -166,8 +166,8 @@ fn http_1_0_is_answered_and_closed() {
     let server = Server::start(folder.path());
     let mut client = Client::connect(server.address);
     client.send("GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
-    let answer = client.read_response().unwrap();
-    assert_eq!((answer.status, answer.json()["status"].as_str()), (200, Some("alive")));
+    let response = client.read_response().unwrap();
+    assert_eq!((response.status, response.json()["status"].as_str()), (200, Some("alive")));
     assert!(client.read_to_end().unwrap().is_empty(), "closed after its answer");
 }
 

@@ -124,7 +124,7 @@ fn a_database_with_unreadable_rows_is_replaced() {
     Server::start(folder.path()).stop_cleanly();
     damage_rows(&folder.path().join("coffee.db"));
     let before = files(folder.path());
-    assert_says(
+    assert_fails_with(
         &run_in(folder.path(), &["restore", "then.db", "--yes"]),
         1,
         "coffee.db is damaged (database disk image is malformed). To replace the file, stop the server and add",

@@ -68,14 +68,14 @@ fn on_a_terminal_a_restore_asks_for_confirmation() {
         return;
     }
     let folder = filled();
-    let asked = |answer: &str| {
+    let asked = |reply: &str| {
         let program = command_in(folder.path(), &[]);
         let line = format!("{} restore then.db", program.get_program().to_str().unwrap());
         let mut script = std::process::Command::new("/usr/bin/script");
         script.args(["-qec", &line, "/dev/null"]).env_clear().current_dir(folder.path());
         script.envs([("DATABASE_URL", "coffee.db"), ("TZ", "UTC")]);
         let typed = folder.path().join("typed");
-        fs::write(&typed, format!("{answer}\n")).unwrap();
+        fs::write(&typed, format!("{reply}\n")).unwrap();
         run(script.stdin(fs::File::open(typed).unwrap()))
     };
     let no = asked("no");
@@ -112,9 +112,9 @@ fn a_running_server_serves_the_restored_state_and_reuses_no_id() {
     let server = Server::start(folder.path());
     let mut client = server.client();
     let id = |client: &mut crate::client::Client, path: &str, body: &str| {
-        let answer = client.post(path, body);
-        assert_eq!(answer.status, 201);
-        answer.json()["id"].as_i64().unwrap()
+        let response = client.post(path, body);
+        assert_eq!(response.status, 201);
+        response.json()["id"].as_i64().unwrap()
     };
     assert_eq!(id(&mut client, "/coffee/", r#"{"caffeine_mg": 1}"#), 51);
     let shown = run_ok(folder.path(), &["restore", "then.db", "--dry-run"]);

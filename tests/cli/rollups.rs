@@ -144,8 +144,8 @@ fn wrong_rollups_are_reported_and_fixed_by_recount_or_restore() {
 fn an_idle_server_packs_past_days_once_and_the_answer_stays_the_same() {
     let folder = person();
     let server = Server::start(folder.path());
-    let answer = || server.get("/heartrate/correlation?days=3650").json();
-    let expected = answer();
+    let response = || server.get("/heartrate/correlation?days=3650").json();
+    let expected = response();
     let pending = "select count(*) from heart_rate_packed_days
                    where readings is null and day < cast(strftime('%s', 'now') as integer) / 86400";
     let packed_by = Instant::now() + Duration::from_secs(60);
@@ -155,7 +155,7 @@ fn an_idle_server_packs_past_days_once_and_the_answer_stays_the_same() {
     }
     let packed = "select count(*) from heart_rate_packed_days where length(readings) > 0";
     assert!(number(&database(folder.path()), packed) > 80);
-    assert_eq!(answer(), expected);
+    assert_eq!(response(), expected);
     let watching = database(folder.path());
     let before = number(&watching, "select data_version from pragma_data_version");
     std::thread::sleep(Duration::from_millis(1500));

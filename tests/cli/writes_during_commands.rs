@@ -84,8 +84,8 @@ fn the_safety_backup_contains_changes_made_while_a_restore_prepares() {
                 } else {
                     ("PUT", format!(r#"{{"notes": "meanwhile-{id}"}}"#))
                 };
-                let answer = client.try_request(method, &format!("/coffee/{id}"), "", &body).unwrap();
-                assert_eq!(answer.status, 200, "{id}");
+                let response = client.try_request(method, &format!("/coffee/{id}"), "", &body).unwrap();
+                assert_eq!(response.status, 200, "{id}");
             }
         });
         let database = database(folder.path());

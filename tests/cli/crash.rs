@@ -1,6 +1,6 @@
-//! Power cuts, over and over: what was acknowledged is there exactly once.
+//! Repeated SIGKILL of a server under load: every acknowledged write is stored exactly once.
 //!
-//! `CRASH_ROUNDS` sets how many rounds (10), `TEST_SEED` repeats the moments of a run.
+//! `CRASH_ROUNDS` sets the number of rounds (10). `TEST_SEED` repeats the moments of a run.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,11 +14,11 @@ use crate::helpers::{Server, database, folder, number_from_env, test_seed};
 
 const WRITERS: usize = 8;
 
-/// One write, as its client saw it.
+/// A write and its outcome for the client.
 #[derive(Debug)]
 struct Write {
     note: String,
-    /// Every fourth carries an Idempotency-Key, its note.
+    /// Whether it has an Idempotency-Key (its note): every fourth write.
     keyed: bool,
     acknowledged: bool,
 }
@@ -31,8 +31,8 @@ impl Write {
     }
 }
 
-/// Writes at full speed until the server is gone.
-fn write_until_it_dies(address: SocketAddr, name: &str) -> Vec<Write> {
+/// Writes at full speed until the connection fails.
+fn write_until_killed(address: SocketAddr, name: &str) -> Vec<Write> {
     let mut writes = Vec::new();
     let Ok(mut client) = Client::try_connect(address) else { return writes };
     for n in 0.. {
@@ -50,13 +50,13 @@ fn write_until_it_dies(address: SocketAddr, name: &str) -> Vec<Write> {
     writes
 }
 
-/// Kills a server while eight clients write, and gives back what they wrote.
+/// Kills a server while eight clients write, and returns their writes.
 fn crash(folder: &Path, round: usize, after: Duration) -> Vec<Write> {
     let server = Server::start(folder);
     let address = server.address;
     std::thread::scope(|scope| {
         let writers: Vec<_> = (0..WRITERS)
-            .map(|n| scope.spawn(move || write_until_it_dies(address, &format!("r{round}-w{n}"))))
+            .map(|n| scope.spawn(move || write_until_killed(address, &format!("r{round}-w{n}"))))
             .collect();
         std::thread::sleep(after);
         server.signal(Signal::KILL);
@@ -65,13 +65,13 @@ fn crash(folder: &Path, round: usize, after: Duration) -> Vec<Write> {
     })
 }
 
-/// Starts again, repeats every write that had a key, stops cleanly.
+/// Restarts the server, repeats every write with a key, and stops cleanly.
 fn recover(folder: &Path, writes: &[Write]) -> usize {
     let server = Server::start(folder);
     let mut client = server.client();
     let mut repeated = 0;
     for write in writes.iter().filter(|write| write.keyed) {
-        assert_eq!(write.send(&mut client).unwrap(), 201, "the first answer again");
+        assert_eq!(write.send(&mut client).unwrap(), 201, "the first response again");
         repeated += 1;
     }
     let result = server.stop_cleanly();
@@ -80,7 +80,7 @@ fn recover(folder: &Path, writes: &[Write]) -> usize {
     repeated
 }
 
-/// Compares what is stored with what was written in all rounds so far.
+/// Compares the database with the writes of all rounds so far.
 fn compare(folder: &Path, writes: &[Write]) -> usize {
     let database = database(folder);
     let verdict: String = database.query_row("pragma integrity_check", [], |row| row.get(0)).unwrap();
@@ -98,7 +98,7 @@ fn compare(folder: &Path, writes: &[Write]) -> usize {
             unacknowledged += times as usize;
         }
     }
-    assert!(stored.is_empty(), "nobody wrote these: {stored:?}");
+    assert!(stored.is_empty(), "unexpected entries: {stored:?}");
     unacknowledged
 }
 
@@ -109,21 +109,21 @@ fn after_sigkill_every_acknowledged_write_is_stored_exactly_once() {
     let mut random = fastrand::Rng::with_seed(test_seed());
     let folder = folder();
     let mut all: Vec<Write> = Vec::new();
-    let (mut repeated, mut lucky) = (0, 0);
+    let (mut repeated, mut unacknowledged) = (0, 0);
     for round in 0..usize::try_from(rounds).unwrap() {
         let after = Duration::from_millis(random.u64(50..=400));
         let writes = crash(folder.path(), round, after);
         let again = recover(folder.path(), &writes);
         let acknowledged = writes.iter().filter(|write| write.acknowledged).count();
         all.extend(writes);
-        lucky = compare(folder.path(), &all);
+        unacknowledged = compare(folder.path(), &all);
         repeated += again;
         println!("round {round}: killed after {after:?}, {acknowledged} acknowledged, {again} repeated");
     }
     let acknowledged = all.iter().filter(|write| write.acknowledged).count();
     println!(
-        "{acknowledged} acknowledged writes all stored once, {repeated} repeated ones added nothing, \
-         {lucky} stored without their answer having arrived"
+        "{acknowledged} acknowledged writes are stored once, {repeated} repeated writes added nothing, \
+         {unacknowledged} unacknowledged writes are stored"
     );
     assert!(acknowledged > 0, "no round lasted long enough for a write");
 }

@@ -1,6 +1,6 @@
-/* Loaded under the program (LD_PRELOAD), it plays a card or a disk that hangs. While there is a file
-   at DISK_HANGS, no sync comes to an end, and reads go on. While there is one at DISK_READS_HANG, no
-   read, open or stat of a file in the folder DISK comes to an end either. */
+/* Preloaded library (LD_PRELOAD) that simulates a disk or memory card that hangs. While the file DISK_HANGS exists, syncs
+   block and reads succeed. While the file DISK_READS_HANG exists, every read, open and stat of a file in the folder DISK
+   blocks, too. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdarg.h>
@@ -11,25 +11,25 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static void wait_while_there_is(const char *sign) {
-    while (sign && access(sign, F_OK) == 0)
+static void wait_while_exists(const char *flag) {
+    while (flag && access(flag, F_OK) == 0)
         usleep(5000);
 }
 
-static void wait_for_the_disk(void) {
-    wait_while_there_is(getenv("DISK_HANGS"));
+static void wait_for_syncs(void) {
+    wait_while_exists(getenv("DISK_HANGS"));
 }
 
 static void wait_for_path(const char *path) {
     const char *disk = getenv("DISK");
-    /* The program runs in that folder. */
+    /* DISK is the working directory of the program: relative paths are in it. */
     if (disk && path && ((path[0] && path[0] != '/') || strncmp(path, disk, strlen(disk)) == 0))
-        wait_while_there_is(getenv("DISK_READS_HANG"));
+        wait_while_exists(getenv("DISK_READS_HANG"));
 }
 
 static void wait_for_descriptor(int fd) {
-    const char *sign = getenv("DISK_READS_HANG");
-    if (!sign || access(sign, F_OK) != 0)
+    const char *flag = getenv("DISK_READS_HANG");
+    if (!flag || access(flag, F_OK) != 0)
         return;
     char link[64], path[4096];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
@@ -41,12 +41,12 @@ static void wait_for_descriptor(int fd) {
 }
 
 int fsync(int fd) {
-    wait_for_the_disk();
+    wait_for_syncs();
     return (int)syscall(SYS_fsync, fd);
 }
 
 int fdatasync(int fd) {
-    wait_for_the_disk();
+    wait_for_syncs();
     return (int)syscall(SYS_fdatasync, fd);
 }
 

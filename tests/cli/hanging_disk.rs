@@ -1,4 +1,4 @@
-//! A disk that hangs: what needs it waits, and everything else is answered all the same.
+//! A disk that hangs: requests that need it wait, all others succeed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,68 +10,70 @@ use crate::client::Client;
 use crate::fixtures::add_entries;
 use crate::helpers::{DEADLINE, KEY, Server, folder, server_command, wait_until};
 
-/// A disk that hangs when it is told to.
+/// Preloaded library that simulates a hanging disk.
 pub struct HangingDisk {
     folder: TempDir,
 }
 
 impl HangingDisk {
-    /// Puts such a disk under the program that `command` starts.
-    pub fn under(command: &mut Command) -> Self {
+    /// Adds the library to a command. Its files are those below its working directory.
+    pub fn preload(command: &mut Command) -> Self {
         let disk = Self { folder: folder() };
         let on_disk = command.get_current_dir().map(|path| path.canonicalize().unwrap()).unwrap();
-        command.env("LD_PRELOAD", disk.compiled()).env("DISK", on_disk);
-        command.env("DISK_HANGS", disk.sign()).env("DISK_READS_HANG", disk.sign_of_reads());
+        command.env("LD_PRELOAD", disk.compile_library()).env("DISK", on_disk);
+        command.env("DISK_HANGS", disk.syncs_flag()).env("DISK_READS_HANG", disk.reads_flag());
         disk
     }
 
-    fn compiled(&self) -> PathBuf {
+    fn compile_library(&self) -> PathBuf {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/hanging_disk.c");
-        let layer = self.folder.path().join("hanging_disk.so");
+        let library = self.folder.path().join("hanging_disk.so");
         let mut compiler = Command::new("cc");
-        compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&layer).arg(source);
-        let compiled = compiler.output().unwrap_or_else(|e| panic!("a C compiler is needed: {e}"));
+        compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source);
+        let compiled = compiler
+            .output()
+            .unwrap_or_else(|e| panic!("the tests need a C compiler, but `cc` cannot be run: {e}"));
         assert!(compiled.status.success(), "cc: {}", String::from_utf8_lossy(&compiled.stderr));
-        layer
+        library
     }
 
-    fn sign(&self) -> PathBuf {
-        self.folder.path().join("it hangs")
+    fn syncs_flag(&self) -> PathBuf {
+        self.folder.path().join("syncs hang")
     }
 
-    fn sign_of_reads(&self) -> PathBuf {
+    fn reads_flag(&self) -> PathBuf {
         self.folder.path().join("reads hang")
     }
 
-    /// Lets no sync come to an end from now on.
+    /// Blocks every sync until [`Self::resume`].
     pub fn hang(&self) {
-        fs::write(self.sign(), "").unwrap();
+        fs::write(self.syncs_flag(), "").unwrap();
     }
 
-    /// Lets nothing come to an end from now on that needs the disk.
+    /// Blocks every sync and every read until [`Self::resume`].
     pub fn hang_with_reads(&self) {
-        fs::write(self.sign_of_reads(), "").unwrap();
+        fs::write(self.reads_flag(), "").unwrap();
         self.hang();
     }
 
-    /// Lets the disk go on.
-    pub fn go_on(&self) {
-        for sign in [self.sign(), self.sign_of_reads()] {
-            drop(fs::remove_file(sign));
+    /// Unblocks the disk.
+    pub fn resume(&self) {
+        for flag in [self.syncs_flag(), self.reads_flag()] {
+            drop(fs::remove_file(flag));
         }
     }
 }
 
 impl Drop for HangingDisk {
     fn drop(&mut self) {
-        // A server that waits for its disk could not be stopped.
-        self.go_on();
+        // A server that waits for the disk cannot be stopped.
+        self.resume();
     }
 }
 
 const COFFEE: &str = r#"{"caffeine_mg": 90}"#;
 
-/// The status of an answer that needs no disk.
+/// Requests a path that needs no disk access, and returns the status.
 fn get(server: &Server, path: &str, authorization: &str) -> u16 {
     let mut client = Client::connect(server.address);
     client.socket().set_read_timeout(Some(DEADLINE)).unwrap();
@@ -83,17 +85,17 @@ fn get(server: &Server, path: &str, authorization: &str) -> u16 {
 fn while_the_disk_hangs_health_reports_it_and_requests_without_disk_access_succeed() {
     let folder = folder();
     let mut command = server_command(folder.path());
-    let disk = HangingDisk::under(&mut command);
+    let disk = HangingDisk::preload(&mut command);
     let server = Server::spawn(&mut command);
     let mut client = server.client();
     assert_eq!(client.post("/coffee/", COFFEE).status, 201);
-    let well = server.get("/health").json();
-    assert_eq!(well["database"]["state"], "ok");
+    let before = server.get("/health").json();
+    assert_eq!(before["database"]["state"], "ok");
 
     disk.hang_with_reads();
-    // What every connection has in its cache no longer holds.
+    // Invalidates the cache of every connection.
     add_entries(&folder.path().join("coffee.db"), "meanwhile", 1);
-    // More requests that read from the disk than there are threads; none can be answered.
+    // More requests that read from the disk than there are threads. None can complete.
     let key = format!("Authorization: Bearer {}\r\n", KEY);
     let waiting: Vec<Client> = (0..24)
         .map(|n| {
@@ -103,7 +105,7 @@ fn while_the_disk_hangs_health_reports_it_and_requests_without_disk_access_succe
             client
         })
         .collect();
-    wait_until("it is found out", || get(&server, "/health", "") == 503);
+    wait_until("the hanging disk is detected", || get(&server, "/health", "") == 503);
     for _ in 0..3 {
         for path in ["/", "/static/icon.svg", "/info", "/docs", "/openapi.json"] {
             assert_eq!(get(&server, path, ""), 200, "{path}");
@@ -119,13 +121,15 @@ fn while_the_disk_hangs_health_reports_it_and_requests_without_disk_access_succe
     assert_eq!(health["database"]["status"], "unhealthy");
     assert_eq!(health["database"]["state"], "hangs");
     assert_eq!(health["database"]["error"], "the disk does not answer");
-    assert_eq!(health["database"]["size_bytes"], well["database"]["size_bytes"], "the last that was known");
+    assert_eq!(health["database"]["size_bytes"], before["database"]["size_bytes"], "the last known value");
     assert_eq!(health["disk"]["status"], "unknown");
-    assert_eq!(health["disk"]["free_bytes"], well["disk"]["free_bytes"], "the last that was known");
+    assert_eq!(health["disk"]["free_bytes"], before["disk"]["free_bytes"], "the last known value");
     assert_eq!(health["backup"]["status"], "unknown");
 
-    disk.go_on();
-    wait_until("it is well again", || server.get("/health").json()["database"]["state"] == "ok");
+    disk.resume();
+    wait_until("the database state is ok again", || {
+        server.get("/health").json()["database"]["state"] == "ok"
+    });
     for mut client in waiting {
         let status = client.read_response().unwrap().status;
         assert!([200, 503].contains(&status), "{status}");

@@ -1,14 +1,12 @@
-//! Kill -9 at every step of a backup, a restore, a migration and a first start: afterwards
-//! the database is exactly as it was or exactly as it was to be, and the same command, given
-//! again, does its work and leaves nothing unfinished.
+//! SIGKILL at every step of a backup, a restore, a migration and a first start. Afterwards, the database is exactly in the old
+//! or exactly in the new state, and the same command succeeds and leaves nothing unfinished.
 //!
-//! Every named step is killed once, then moments at random until there were `KILLS` of them
-//! (80); `TEST_SEED` repeats the moments of a run.
+//! Every step is killed once, then operations at random moments, until there were `KILLS` kills (80). `TEST_SEED` repeats
+//! the moments of a run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process};
@@ -21,37 +19,38 @@ use crate::fixtures::{
 use crate::helpers::{
     Process, Server, database, folder, number, number_from_env, rows, server_command, test_seed,
 };
+use crate::writers::while_writing;
 
-/// What is killed.
+/// Operations that are killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Deed {
+enum Operation {
     Backup,
-    BackupServed,
+    BackupWithServer,
     Restore,
-    RestoreServed,
-    /// Onto a missing file, beside which a log of another database lies.
+    RestoreWithServer,
+    /// Restore without a database, beside the WAL of another one.
     RestoreMissing,
-    /// In place of a broken file.
+    /// Replacement of a damaged database.
     Replace,
-    /// A backup of the first schema.
+    /// Restore of a backup with the first schema.
     RestoreOlder,
-    /// Of the first schema.
+    /// Migration from the first schema.
     Migration,
     FirstStart,
 }
 
-/// What must be there after a kill.
+/// Expected state after a kill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum After {
+enum Expected {
     Old,
     New,
-    /// After a kill at any moment.
+    /// Both are possible: the kill came at a random moment.
     Either,
 }
 
-use After::{Either, New, Old};
+use Expected::{Either, New, Old};
 
-const SAFETY: [(&str, After); 5] = [
+const BACKUP_STEPS: [(&str, Expected); 5] = [
     ("backup.begun", Old),
     ("backup.copied", Old),
     ("backup.checked", Old),
@@ -59,7 +58,7 @@ const SAFETY: [(&str, After); 5] = [
     ("backup.noted", Old),
 ];
 
-const WRITTEN: [(&str, After); 7] = [
+const RESTORE_STEPS: [(&str, Expected); 7] = [
     ("restore.begun", Old),
     ("restore.saved", Old),
     ("restore.prepared", Old),
@@ -69,7 +68,7 @@ const WRITTEN: [(&str, After); 7] = [
     ("restore.done", New),
 ];
 
-const MIGRATED: [(&str, After); 5] = [
+const MIGRATION_STEPS: [(&str, Expected); 5] = [
     ("migration.step", Old),
     ("migration.step:2", Old),
     ("migration.counted", Old),
@@ -77,59 +76,61 @@ const MIGRATED: [(&str, After); 5] = [
     ("migration.done", Old),
 ];
 
-/// The steps of each deed. A later command adds its own here.
-fn steps(deed: Deed) -> Vec<(&'static str, After)> {
-    match deed {
-        Deed::Backup | Deed::BackupServed => SAFETY.to_vec(),
-        Deed::Restore | Deed::RestoreServed => [&SAFETY[..], &WRITTEN].concat(),
-        Deed::RestoreOlder => [&MIGRATED[..], &WRITTEN[2..]].concat(),
-        Deed::RestoreMissing => vec![
+/// Steps of each operation, as named by the failpoints.
+fn steps(operation: Operation) -> Vec<(&'static str, Expected)> {
+    match operation {
+        Operation::Backup | Operation::BackupWithServer => BACKUP_STEPS.to_vec(),
+        Operation::Restore | Operation::RestoreWithServer => [&BACKUP_STEPS[..], &RESTORE_STEPS].concat(),
+        Operation::RestoreOlder => [&MIGRATION_STEPS[..], &RESTORE_STEPS[2..]].concat(),
+        Operation::RestoreMissing => vec![
             ("restore.begun", Old),
             ("restore.saved", Old),
             ("restore.prepared", Old),
             ("restore.moved", Old),
             ("restore.done", New),
         ],
-        Deed::Replace => vec![
+        Operation::Replace => vec![
             ("restore.begun", Old),
             ("restore.prepared", Old),
             ("restore.linked", Old),
             ("restore.moved", Old),
             ("restore.done", New),
         ],
-        Deed::Migration => {
-            let first = [&SAFETY[..], &MIGRATED[..4]].concat();
+        Operation::Migration => {
+            let first = [&BACKUP_STEPS[..], &MIGRATION_STEPS[..4]].concat();
             [&first[..], &[("migration.done", New)]].concat()
         }
-        Deed::FirstStart => vec![("migration.step", Old), ("migration.commit", Old), ("migration.done", New)],
+        Operation::FirstStart => {
+            vec![("migration.step", Old), ("migration.commit", Old), ("migration.done", New)]
+        }
     }
 }
 
-const DEEDS: [Deed; 9] = [
-    Deed::Backup,
-    Deed::BackupServed,
-    Deed::Restore,
-    Deed::RestoreServed,
-    Deed::RestoreMissing,
-    Deed::Replace,
-    Deed::RestoreOlder,
-    Deed::Migration,
-    Deed::FirstStart,
+const OPERATIONS: [Operation; 9] = [
+    Operation::Backup,
+    Operation::BackupWithServer,
+    Operation::Restore,
+    Operation::RestoreWithServer,
+    Operation::RestoreMissing,
+    Operation::Replace,
+    Operation::RestoreOlder,
+    Operation::Migration,
+    Operation::FirstStart,
 ];
 
-/// Files to begin with, made once.
-struct Ground {
+/// Database files that every operation starts from, created once.
+struct Scenario {
     folder: TempDir,
-    /// What `now.db` holds together with `now.db-wal`.
+    /// Contents of `now.db` with `now.db-wal`.
     now: State,
-    /// What the backup `then.db` holds.
+    /// Contents of the backup `then.db`.
     then: State,
 }
 
-impl Ground {
-    fn lay() -> Self {
-        let ground = folder();
-        let at = |name: &str| ground.path().join(name);
+impl Scenario {
+    fn create() -> Self {
+        let scenario = folder();
+        let at = |name: &str| scenario.path().join(name);
         let (present, past, newer) = (folder(), folder(), folder());
         make_database(past.path(), "then", 60);
         run_ok(past.path(), &["backup", "--to", at("then.db").to_str().unwrap()]);
@@ -161,34 +162,34 @@ impl Ground {
             assert_eq!(Some(&now), state(&at(other)).as_ref());
         }
         assert!(now.coffees.len() == 305 && then.coffees.len() == 60);
-        Self { folder: ground, now, then }
+        Self { folder: scenario, now, then }
     }
 
     fn at(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// A folder in which the deed can be done.
-    fn prepare(&self, deed: Deed) -> TempDir {
+    /// Creates a folder in which the operation can run.
+    fn prepare(&self, operation: Operation) -> TempDir {
         let folder = folder();
         let put = |name: &str, to: &str| {
             fs::copy(self.at(name), folder.path().join(to)).unwrap();
         };
-        put(if deed == Deed::RestoreOlder { "long-ago.db" } else { "then.db" }, "then.db");
-        match deed {
-            Deed::FirstStart => {}
-            Deed::Migration => {
+        put(if operation == Operation::RestoreOlder { "long-ago.db" } else { "then.db" }, "then.db");
+        match operation {
+            Operation::FirstStart => {}
+            Operation::Migration => {
                 put("aged.db", "coffee.db");
                 put("aged.db-wal", "coffee.db-wal");
             }
-            Deed::RestoreMissing => put("now.db-wal", "coffee.db-wal"),
-            Deed::RestoreOlder => put("newer.db", "coffee.db"),
+            Operation::RestoreMissing => put("now.db-wal", "coffee.db-wal"),
+            Operation::RestoreOlder => put("newer.db", "coffee.db"),
             _ => {
                 put("now.db", "coffee.db");
                 put("now.db-wal", "coffee.db-wal");
             }
         }
-        if deed == Deed::Replace {
+        if operation == Operation::Replace {
             let path = folder.path().join("coffee.db");
             let mut bytes = fs::read(&path).unwrap();
             bytes.iter_mut().skip(4096).step_by(97).for_each(|byte| *byte ^= 0x5a);
@@ -198,69 +199,70 @@ impl Ground {
         folder
     }
 
-    fn command(&self, deed: Deed, folder: &Path) -> Command {
-        let mut command = match deed {
-            Deed::Backup | Deed::BackupServed => command_in(folder, &["backup", "--keep", "0"]),
-            Deed::Restore | Deed::RestoreServed | Deed::RestoreMissing | Deed::RestoreOlder => {
-                command_in(folder, &["restore", "then.db", "--yes"])
-            }
-            Deed::Replace => command_in(folder, &["restore", "then.db", "--yes", "--replace"]),
-            Deed::Migration | Deed::FirstStart => server_command(folder),
+    fn command(&self, operation: Operation, folder: &Path) -> Command {
+        let mut command = match operation {
+            Operation::Backup | Operation::BackupWithServer => command_in(folder, &["backup", "--keep", "0"]),
+            Operation::Restore
+            | Operation::RestoreWithServer
+            | Operation::RestoreMissing
+            | Operation::RestoreOlder => command_in(folder, &["restore", "then.db", "--yes"]),
+            Operation::Replace => command_in(folder, &["restore", "then.db", "--yes", "--replace"]),
+            Operation::Migration | Operation::FirstStart => server_command(folder),
         };
-        if matches!(deed, Deed::Migration | Deed::RestoreOlder) {
+        if matches!(operation, Operation::Migration | Operation::RestoreOlder) {
             command.env("COFFEE_TRACKER_NEXT_SCHEMA", self.at("next.sql"));
         }
         command
     }
 
-    /// How long the deed takes when nobody kills it.
-    fn time(&self, deed: Deed) -> Duration {
-        let folder = self.prepare(deed);
-        let mut command = self.command(deed, folder.path());
+    /// Measures the operation without a kill.
+    fn measure(&self, operation: Operation) -> Duration {
+        let folder = self.prepare(operation);
+        let mut command = self.command(operation, folder.path());
         let start = Instant::now();
-        match deed {
-            Deed::Migration | Deed::FirstStart => drop(Server::spawn(&mut command)),
+        match operation {
+            Operation::Migration | Operation::FirstStart => drop(Server::spawn(&mut command)),
             _ => drop(Process::spawn(&mut command).wait()),
         }
         start.elapsed()
     }
 
-    /// What the database may hold afterwards: as it was, as it was to be.
-    fn outcomes(&self, deed: Deed) -> (Option<State>, Option<State>) {
+    /// Returns the old and the new state of the database.
+    fn outcomes(&self, operation: Operation) -> (Option<State>, Option<State>) {
         let nothing = State { coffees: Vec::new(), readings: Vec::new() };
-        match deed {
-            Deed::Backup | Deed::BackupServed | Deed::Migration => {
+        match operation {
+            Operation::Backup | Operation::BackupWithServer | Operation::Migration => {
                 (Some(self.now.clone()), Some(self.now.clone()))
             }
-            Deed::Restore | Deed::RestoreServed | Deed::RestoreOlder => {
+            Operation::Restore | Operation::RestoreWithServer | Operation::RestoreOlder => {
                 (Some(self.now.clone()), Some(self.then.clone()))
             }
-            Deed::RestoreMissing | Deed::Replace => (None, Some(self.then.clone())),
-            Deed::FirstStart => (None, Some(nothing)),
+            Operation::RestoreMissing | Operation::Replace => (None, Some(self.then.clone())),
+            Operation::FirstStart => (None, Some(nothing)),
         }
     }
 }
 
-/// When a kill comes.
+/// Moment of a kill.
 #[derive(Clone, Copy, Debug)]
 enum Moment {
-    Step(&'static str, After),
-    Later(Duration),
+    AtStep(&'static str, Expected),
+    AfterDelay(Duration),
 }
 
-/// Does the deed and kills it; how it had ended.
+/// Runs a command and kills it. Returns a description of the moment.
 fn kill(mut command: Command, moment: Moment) -> String {
     match moment {
-        Moment::Step(name, _) => {
+        Moment::AtStep(name, _) => {
             let result = Process::spawn(command.env("COFFEE_TRACKER_KILL_AT", name)).wait();
-            assert_eq!(result.signal, Some(9), "it never came to {name}: {result:?}");
+            assert_eq!(result.signal, Some(9), "the step {name} was not reached: {result:?}");
             format!("at {name}")
         }
-        Moment::Later(after) => {
+        Moment::AfterDelay(after) => {
             let start = Instant::now();
             let running = Process::spawn(&mut command);
             std::thread::sleep(after);
-            // It fails when it has ended.
+            // Fails when the process has already exited.
             let _ = kill_process(running.pid(), Signal::KILL);
             let took = start.elapsed();
             let result = running.wait();
@@ -270,45 +272,37 @@ fn kill(mut command: Command, moment: Moment) -> String {
     }
 }
 
-/// Writes to a server until told to stop; the notes that were acknowledged, each with its id.
-fn write_until(server: &Server, enough: &AtomicBool) -> Vec<(String, i64)> {
-    let mut client = server.client();
-    let mut written = Vec::new();
-    while !enough.load(Ordering::Relaxed) {
-        let note = format!("meanwhile-{}", written.len());
-        let response = client.post("/coffee/", &format!(r#"{{"caffeine_mg": 1, "notes": "{note}"}}"#));
-        assert_eq!(response.status, 201);
-        written.push((note, response.json()["id"].as_i64().unwrap()));
-    }
-    written
-}
-
-/// One deed, killed.
-struct Kill<'a> {
-    ground: &'a Ground,
-    deed: Deed,
+/// An operation that is killed and repeated.
+struct KilledOperation<'a> {
+    scenario: &'a Scenario,
+    operation: Operation,
     folder: TempDir,
 }
 
-impl Kill<'_> {
+impl KilledOperation<'_> {
     fn command(&self) -> Command {
-        self.ground.command(self.deed, self.folder.path())
+        self.scenario.command(self.operation, self.folder.path())
     }
 
-    /// Kills it at that moment, looks, does it again, looks again. Says how it went.
+    /// Kills the operation, checks the state, repeats the operation and checks again. Returns a description.
     fn run(&self, moment: Moment) -> String {
-        let after = match moment {
-            Moment::Step(_, after) => after,
-            Moment::Later(_) => Either,
+        let expected = match moment {
+            Moment::AtStep(_, expected) => expected,
+            Moment::AfterDelay(_) => Either,
         };
-        match self.deed {
-            Deed::BackupServed | Deed::RestoreServed => self.run_served(moment, after),
-            Deed::Replace => self.run_replacing(moment, after),
+        match self.operation {
+            Operation::BackupWithServer | Operation::RestoreWithServer => {
+                self.run_with_server(moment, expected)
+            }
+            Operation::Replace => self.run_replacing(moment, expected),
             _ => {
                 let how = kill(self.command(), moment);
-                let found = self.look(after);
-                self.again();
-                assert!(self.state() == self.ground.outcomes(self.deed).1, "the second run did it");
+                let found = self.check_state(expected);
+                self.repeat();
+                assert!(
+                    self.state() == self.scenario.outcomes(self.operation).1,
+                    "the repeated command did not succeed"
+                );
                 format!("{how}: {found}")
             }
         }
@@ -318,18 +312,18 @@ impl Kill<'_> {
         state(&self.folder.path().join("coffee.db"))
     }
 
-    /// Asserts that the database is as it was or as it was to be; says which.
-    fn look(&self, after: After) -> &'static str {
-        let (old, new) = self.ground.outcomes(self.deed);
+    /// Asserts that the database is in the old or the new state, and returns which one.
+    fn check_state(&self, expected: Expected) -> &'static str {
+        let (old, new) = self.scenario.outcomes(self.operation);
         let state = self.state();
         assert!(state == old || state == new, "neither old nor new");
-        let is_new = match self.deed {
-            // The same rows: the schema alone tells.
-            Deed::Migration => self.version() == 5,
+        let is_new = match self.operation {
+            // The rows are the same, only the schema differs.
+            Operation::Migration => self.version() == 5,
             _ => old != new && state == new,
         };
-        self.look_at_ids();
-        said(is_new, after)
+        self.check_last_ids();
+        assert_expected(is_new, expected)
     }
 
     fn version(&self) -> i64 {
@@ -340,9 +334,9 @@ impl Kill<'_> {
         version
     }
 
-    /// No id that was given may be given again.
-    fn look_at_ids(&self) {
-        if !matches!(self.deed, Deed::Restore | Deed::RestoreOlder) {
+    /// Asserts that no id can be assigned a second time.
+    fn check_last_ids(&self) {
+        if !matches!(self.operation, Operation::Restore | Operation::RestoreOlder) {
             return;
         }
         let (_folder, copy) = open_copy(&self.folder.path().join("coffee.db"));
@@ -352,10 +346,10 @@ impl Kill<'_> {
         }
     }
 
-    /// The same command once more.
-    fn again(&self) {
-        match self.deed {
-            Deed::Migration | Deed::FirstStart => {
+    /// Repeats the command and asserts that it succeeds and leaves nothing unfinished.
+    fn repeat(&self) {
+        match self.operation {
+            Operation::Migration | Operation::FirstStart => {
                 let server = Server::spawn(&mut self.command());
                 assert_eq!(server.get("/coffee/today").status, 200);
                 server.stop_cleanly();
@@ -365,38 +359,32 @@ impl Kill<'_> {
                 assert_eq!(result.code, Some(0), "{result:?}");
             }
         }
-        self.look_at_ids();
-        let next = self.ground.at("next.sql");
-        let is_newer = matches!(self.deed, Deed::Migration | Deed::RestoreOlder);
+        self.check_last_ids();
+        let next = self.scenario.at("next.sql");
+        let is_newer = matches!(self.operation, Operation::Migration | Operation::RestoreOlder);
         let variables = [("COFFEE_TRACKER_NEXT_SCHEMA", next.as_path())];
         assert_no_leftovers_with(self.folder.path(), if is_newer { &variables } else { &[] });
     }
 
-    fn run_served(&self, moment: Moment, after: After) -> String {
+    fn run_with_server(&self, moment: Moment, expected: Expected) -> String {
         let server = Server::start(self.folder.path());
-        let enough = AtomicBool::new(false);
-        let (how, written) = std::thread::scope(|scope| {
-            let writer = scope.spawn(|| write_until(&server, &enough));
-            let how = kill(self.command(), moment);
-            enough.store(true, Ordering::Relaxed);
-            (how, writer.join().unwrap())
-        });
-        let found = self.look_served(after, &written);
+        let (how, written) = while_writing(&server, "", || kill(self.command(), moment));
+        let found = self.check_state_with_writes(expected, &written);
         assert_eq!(server.get("/coffee/today").status, 200);
         assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 2}"#).status, 201);
-        self.again();
+        self.repeat();
         assert_eq!(server.get("/health").json()["database"]["state"], "ok");
         server.stop_cleanly();
         assert_no_leftovers(self.folder.path());
-        format!("{how}: {found}, {} writes meanwhile", written.len())
+        format!("{how}: {found}, {} concurrent writes", written.len())
     }
 
-    /// The old rows with every write that was answered, or the new ones with those after the switch.
-    fn look_served(&self, after: After, written: &[(String, i64)]) -> &'static str {
+    /// Asserts that the database has the old rows with every acknowledged write, or the new rows with those after the restore.
+    fn check_state_with_writes(&self, expected: Expected, written: &[(String, i64)]) -> &'static str {
         let mut ids: Vec<i64> = written.iter().map(|(_, id)| *id).collect();
         ids.sort_unstable();
         ids.dedup();
-        assert_eq!(ids.len(), written.len(), "an id was given twice");
+        assert_eq!(ids.len(), written.len(), "an id was assigned twice");
         assert!(ids.first().is_none_or(|id| *id > 305));
         let database = database(self.folder.path());
         assert_integrity(&database);
@@ -407,25 +395,25 @@ impl Kill<'_> {
         let last = &written[written.len() - stored..];
         for (note, id) in last {
             let query = format!("select count(*) from coffee_logs where id = {id} and notes = '{note}'");
-            assert_eq!(number(&database, &query), 1, "{note} was answered");
+            assert_eq!(number(&database, &query), 1, "{note} was acknowledged but is not stored");
         }
-        let is_new = state == self.ground.then;
-        assert!(is_new || state == self.ground.now, "neither old nor new");
+        let is_new = state == self.scenario.then;
+        assert!(is_new || state == self.scenario.now, "neither old nor new");
         assert!(is_new || stored == written.len(), "{stored} of {} writes", written.len());
-        said(is_new, after)
+        assert_expected(is_new, expected)
     }
 
-    fn run_replacing(&self, moment: Moment, after: After) -> String {
+    fn run_replacing(&self, moment: Moment, expected: Expected) -> String {
         let folder = self.folder.path();
         let before = files(folder);
         let how = kill(self.command(), moment);
         let is_new = files(folder)["coffee.db"] != before["coffee.db"];
-        let has_then = || self.state().as_ref() == Some(&self.ground.then);
+        let has_then = || self.state().as_ref() == Some(&self.scenario.then);
         assert!(!is_new || has_then());
-        let found = said(is_new, after);
-        self.again();
-        assert!(has_then(), "the second run did it");
-        // Everything broken is there, bit for bit, once.
+        let found = assert_expected(is_new, expected);
+        self.repeat();
+        assert!(has_then(), "the repeated command did not succeed");
+        // The damaged files are kept unchanged, exactly once.
         let broken: Vec<String> =
             names(folder).into_iter().filter(|n| n.starts_with("coffee.db.broken-")).collect();
         let bytes = |end: &str| {
@@ -437,43 +425,51 @@ impl Kill<'_> {
             assert_eq!(found.len(), 1, "{broken:?}");
             fs::read(folder.join(found[0])).unwrap()
         };
-        assert!(bytes("") == before["coffee.db"], "the broken file as it was");
-        assert!(bytes("-wal") == before["coffee.db-wal"], "its log as it was");
+        assert!(bytes("") == before["coffee.db"], "the damaged file has changed");
+        assert!(bytes("-wal") == before["coffee.db-wal"], "its WAL has changed");
         format!("{how}: {found}")
     }
 }
 
-/// Says what was found, which must be what was to be found.
+/// Asserts that the state is the expected one, and returns its name.
 #[track_caller]
-fn said(is_new: bool, after: After) -> &'static str {
-    assert!(after == Either || (after == New) == is_new, "{after:?} was to be found, and new is {is_new}");
+fn assert_expected(is_new: bool, expected: Expected) -> &'static str {
+    assert!(
+        expected == Either || (expected == New) == is_new,
+        "expected {expected:?}, found {}",
+        if is_new { "new" } else { "old" }
+    );
     if is_new { "new" } else { "old" }
 }
 
 #[test]
 fn after_sigkill_at_any_step_the_old_or_the_new_state_exists_and_the_next_run_recovers() {
-    let ground = Ground::lay();
-    let named: Vec<(Deed, Moment)> = DEEDS
+    let scenario = Scenario::create();
+    let named: Vec<(Operation, Moment)> = OPERATIONS
         .into_iter()
-        .flat_map(|deed| steps(deed).into_iter().map(move |(s, after)| (deed, Moment::Step(s, after))))
+        .flat_map(|operation| {
+            steps(operation)
+                .into_iter()
+                .map(move |(name, expected)| (operation, Moment::AtStep(name, expected)))
+        })
         .collect();
     let wanted = usize::try_from(number_from_env("KILLS").unwrap_or(80)).unwrap().max(named.len());
     println!("{wanted} kills, {} of them at named steps", named.len());
-    let usual = DEEDS.map(|deed| ground.time(deed));
+    let usual = OPERATIONS.map(|operation| scenario.measure(operation));
     let mut random = fastrand::Rng::with_seed(test_seed());
     let at_random = std::iter::repeat_with(|| {
-        let n = random.usize(..DEEDS.len());
-        (DEEDS[n], Moment::Later(usual[n].mul_f64(random.f64())))
+        let n = random.usize(..OPERATIONS.len());
+        (OPERATIONS[n], Moment::AfterDelay(usual[n].mul_f64(random.f64())))
     });
     let (mut killed, mut late) = (0, 0);
-    for (deed, moment) in named.into_iter().chain(at_random) {
-        let one = Kill { ground: &ground, deed, folder: ground.prepare(deed) };
+    for (operation, moment) in named.into_iter().chain(at_random) {
+        let one = KilledOperation { scenario: &scenario, operation, folder: scenario.prepare(operation) };
         let how = one.run(moment);
-        // A deed that was done before its kill came does not count.
+        // An operation that finished before its kill does not count.
         let is_late = how.contains("(too late)");
         (killed, late) = if is_late { (killed, late + 1) } else { (killed + 1, late) };
-        println!("{killed}: {deed:?} {how}");
-        assert!(late < 10 + wanted, "most kills come too late");
+        println!("{killed}: {operation:?} {how}");
+        assert!(late < 10 + wanted, "most kills came too late");
         if killed == wanted {
             break;
         }

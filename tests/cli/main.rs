@@ -1,4 +1,4 @@
-//! The real binary, on loopback and a free port: how it starts, stops, fails and survives.
+//! Command-line tests: they run the real program as separate processes, with servers on free loopback ports.
 
 #![allow(
     clippy::unwrap_used,

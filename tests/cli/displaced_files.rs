@@ -1,4 +1,4 @@
-//! The database or its log is deleted or replaced while a server runs, and what a start does then.
+//! Databases and WALs that are deleted or replaced while a server runs, and the next start.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use rustix::process::Signal;
 
 use crate::fixtures::{assert_fails_with, id_of, make_database, names, run_in, run_ok, state};
-use crate::helpers::{KEY, Server, folder, run, server_command, wait_until};
+use crate::helpers::{CommandResult, KEY, Server, folder, program, run, server_command, wait_until};
 
 const COFFEE: &str = r#"{"caffeine_mg": 95}"#;
 
-/// A server with 20 older coffees in its database, and three that are in the log alone.
-fn serving(folder: &Path) -> Server {
+/// Starts a server with 20 coffees in its database, and three more that are only in the WAL.
+fn start_with_wal(folder: &Path) -> Server {
     make_database(folder, "then", 20);
     let server = Server::start(folder);
     for _ in 0..3 {
@@ -20,9 +20,9 @@ fn serving(folder: &Path) -> Server {
     server
 }
 
-/// Waits until the server has seen that its files are not where they were; it must refuse writes.
+/// Waits until the server has detected that its files were moved, and asserts that it rejects writes.
 #[track_caller]
-fn assert_failed(server: &Server, reason: &str) {
+fn assert_writes_rejected(server: &Server, reason: &str) {
     let health = || server.get("/health").json();
     wait_until("the state is failed", || health()["database"]["state"] == "failed");
     let health = server.get("/health");
@@ -39,16 +39,16 @@ fn assert_failed(server: &Server, reason: &str) {
 }
 
 #[test]
-fn a_deleted_database_is_seen_and_its_log_is_kept() {
+fn a_deleted_database_is_detected_and_its_wal_is_kept() {
     let folder = folder();
     let at = |name: &str| folder.path().join(name);
-    let server = serving(folder.path());
-    let log = fs::read(at("coffee.db-wal")).unwrap();
-    assert!(!log.is_empty());
+    let server = start_with_wal(folder.path());
+    let wal = fs::read(at("coffee.db-wal")).unwrap();
+    assert!(!wal.is_empty());
     fs::remove_file(at("coffee.db")).unwrap();
-    assert_failed(&server, "the database file was moved or deleted while the server runs");
+    assert_writes_rejected(&server, "the database file was moved or deleted while the server runs");
 
-    // docs/RUNBOOK.md, The database is gone: the open file is still there under the process.
+    // As in docs/RUNBOOK.md: the deleted file is still open in the process.
     let descriptors = fs::read_dir(format!("/proc/{}/fd", server.process.pid().as_raw_nonzero())).unwrap();
     let deleted =
         format!("{} (deleted)", fs::canonicalize(folder.path()).unwrap().join("coffee.db").display());
@@ -60,14 +60,10 @@ fn a_deleted_database_is_seen_and_its_log_is_kept() {
     fs::copy(at("coffee.db-wal"), at("rescued.db-wal")).unwrap();
 
     server.stop_cleanly();
-    assert!(fs::read(at("coffee.db-wal")).unwrap() == log, "the log is as it was");
+    assert!(fs::read(at("coffee.db-wal")).unwrap() == wal, "the WAL has changed");
     assert!(!at("coffee.db").exists());
     let refused = run(&mut server_command(folder.path()));
-    assert_says_both_ways(
-        &refused.err,
-        refused.code,
-        "coffee.db is missing, but its log coffee.db-wal exists",
-    );
+    assert_suggests_restore_and_new(&refused, "coffee.db is missing, but its log coffee.db-wal exists");
     let checked = run_in(folder.path(), &["check"]);
     assert!(checked.out.contains("FAIL: database    coffee.db is missing, but its log"), "{}", checked.out);
 
@@ -78,69 +74,71 @@ fn a_deleted_database_is_seen_and_its_log_is_kept() {
 }
 
 #[track_caller]
-fn assert_says_both_ways(err: &str, code: Option<i32>, message: &str) {
-    assert_eq!(code, Some(78), "{err}");
-    assert!(err.contains(message), "{err}");
-    for way in ["coffee-tracker restore", "coffee-tracker serve --new"] {
-        assert!(err.contains(way), "{err}");
+fn assert_suggests_restore_and_new(result: &CommandResult, message: &str) {
+    assert_eq!(result.code, Some(78), "{result:?}");
+    for expected in [message, "coffee-tracker restore", "coffee-tracker serve --new"] {
+        assert!(result.err.contains(expected), "{}", result.err);
     }
 }
 
 #[test]
-fn a_database_that_is_renamed_over_is_seen_and_the_new_file_is_left_as_it_is() {
+fn a_replaced_database_is_detected_and_the_new_file_is_unchanged() {
     for is_killed in [false, true] {
-        let (place, other) = (folder(), folder());
-        let at = |name: &str| place.path().join(name);
+        let (folder, other) = (folder(), folder());
+        let at = |name: &str| folder.path().join(name);
         make_database(other.path(), "other", 7);
         let content = fs::read(other.path().join("coffee.db")).unwrap();
         fs::copy(other.path().join("coffee.db"), at("other.db")).unwrap();
-        let server = serving(place.path());
+        let server = start_with_wal(folder.path());
         fs::rename(at("other.db"), at("coffee.db")).unwrap();
-        assert_failed(&server, "the database file was replaced while the server runs");
+        assert_writes_rejected(&server, "the database file was replaced while the server runs");
         if is_killed {
             server.signal(Signal::KILL);
             drop(server.process.wait());
         } else {
             server.stop_cleanly();
         }
-        assert!(fs::read(at("coffee.db")).unwrap() == content, "nothing was written to it");
+        assert!(fs::read(at("coffee.db")).unwrap() == content, "the new file has changed");
 
-        let log = at("coffee.db-wal");
-        assert!(fs::metadata(&log).unwrap().len() > 0, "the log is kept");
-        let refused = run(&mut server_command(place.path()));
+        let wal = at("coffee.db-wal");
+        assert!(fs::metadata(&wal).unwrap().len() > 0, "the WAL is empty");
+        let refused = run(&mut server_command(folder.path()));
         let message =
             "the log coffee.db-wal may belong to another file than coffee.db, as one of them was replaced";
         assert_fails_with(&refused, 78, message);
-        assert_fails_with(&run_in(place.path(), &["backup"]), 78, message);
-        assert!(fs::read(at("coffee.db")).unwrap() == content, "nothing was written to it");
-        fs::rename(&log, at("kept-wal")).unwrap();
-        Server::start(place.path()).stop_cleanly();
+        assert_fails_with(&run_in(folder.path(), &["backup"]), 78, message);
+        assert!(fs::read(at("coffee.db")).unwrap() == content, "the new file has changed");
+        fs::rename(&wal, at("kept-wal")).unwrap();
+        Server::start(folder.path()).stop_cleanly();
         assert_eq!(state(&at("coffee.db")).unwrap().coffees.len(), 7);
     }
 }
 
 #[test]
-fn a_database_that_is_put_back_is_served_with_its_log() {
+fn a_database_that_is_moved_back_is_served_with_its_wal_after_a_restart() {
     let folder = folder();
     let at = |name: &str| folder.path().join(name);
-    let server = serving(folder.path());
+    let server = start_with_wal(folder.path());
     fs::rename(at("coffee.db"), at("away.db")).unwrap();
-    assert_failed(&server, "the database file was moved or deleted while the server runs");
+    assert_writes_rejected(&server, "the database file was moved or deleted while the server runs");
     fs::rename(at("away.db"), at("coffee.db")).unwrap();
-    assert_eq!(server.client().post("/coffee/", COFFEE).status, 503, "until it is started again");
+    assert_eq!(server.client().post("/coffee/", COFFEE).status, 503, "writes succeed only after a restart");
     server.stop_cleanly();
     Server::start(folder.path()).stop_cleanly();
     assert_eq!(state(&at("coffee.db")).unwrap().coffees.len(), 23);
 }
 
 #[test]
-fn a_deleted_log_is_seen_and_costs_no_entry() {
+fn a_deleted_wal_is_detected_and_no_entry_is_lost() {
     for is_killed in [false, true] {
         let folder = folder();
         let at = |name: &str| folder.path().join(name);
-        let server = serving(folder.path());
+        let server = start_with_wal(folder.path());
         fs::remove_file(at("coffee.db-wal")).unwrap();
-        assert_failed(&server, "the write-ahead log (-wal) was moved or deleted while the server runs");
+        assert_writes_rejected(
+            &server,
+            "the write-ahead log (-wal) was moved or deleted while the server runs",
+        );
         if is_killed {
             server.signal(Signal::KILL);
             drop(server.process.wait());
@@ -155,26 +153,26 @@ fn a_deleted_log_is_seen_and_costs_no_entry() {
 }
 
 #[test]
-fn a_log_that_is_replaced_is_seen_and_left_as_it_is() {
+fn a_replaced_wal_is_detected_and_unchanged() {
     let folder = folder();
     let at = |name: &str| folder.path().join(name);
-    let server = serving(folder.path());
+    let server = start_with_wal(folder.path());
     fs::write(at("strange"), "another log").unwrap();
     fs::rename(at("strange"), at("coffee.db-wal")).unwrap();
-    assert_failed(&server, "the write-ahead log (-wal) was replaced while the server runs");
+    assert_writes_rejected(&server, "the write-ahead log (-wal) was replaced while the server runs");
     server.stop_cleanly();
     assert_eq!(fs::read_to_string(at("coffee.db-wal")).unwrap(), "another log");
     let refused = run(&mut server_command(folder.path()));
     assert_fails_with(&refused, 78, "the log coffee.db-wal may belong to another file than coffee.db");
     fs::rename(at("coffee.db-wal"), at("kept-wal")).unwrap();
     Server::start(folder.path()).stop_cleanly();
-    assert_eq!(state(&at("coffee.db")).unwrap().coffees.len(), 23, "what the open log held is there");
+    assert_eq!(state(&at("coffee.db")).unwrap().coffees.len(), 23, "the entries of the open WAL are missing");
 }
 
 #[test]
-fn a_restore_into_a_running_server_is_no_displacement() {
+fn a_restore_into_a_running_server_is_not_a_displaced_file() {
     let folder = folder();
-    let server = serving(folder.path());
+    let server = start_with_wal(folder.path());
     run_ok(folder.path(), &["backup", "--to", "then.db"]);
     for _ in 0..3 {
         run_ok(folder.path(), &["restore", "then.db", "--yes"]);
@@ -185,43 +183,45 @@ fn a_restore_into_a_running_server_is_no_displacement() {
     Server::start(folder.path()).stop_cleanly();
 }
 
-/// Starts `serve` with these arguments on `coffee.db` in `folder`.
+/// Returns `serve` with these arguments on `coffee.db` in `folder`.
 fn serve(folder: &Path, args: &[&str]) -> std::process::Command {
-    let mut command = crate::helpers::program(folder);
+    let mut command = program(folder);
     command.args(["serve", "--port", "0", "--database-url", "coffee.db"]).args(args);
     command.envs([("API_KEY", KEY), ("TZ", "UTC")]);
     command
 }
 
-/// Lays out the folder of a former database.
-type Layout = fn(&Path);
+/// Creates the remains of a former database in a folder.
+type CreateRemains = fn(&Path);
 
 #[test]
-fn a_start_does_not_begin_empty_where_a_database_was() {
-    let cleanly: Layout = |folder| {
+fn a_start_after_a_database_was_lost_requires_new_or_a_restore() {
+    let deleted: CreateRemains = |folder| {
         make_database(folder, "then", 3);
         fs::remove_file(folder.join("coffee.db")).unwrap();
     };
-    let emptied: Layout = |folder| {
+    let emptied: CreateRemains = |folder| {
         make_database(folder, "then", 3);
         fs::write(folder.join("coffee.db"), "").unwrap();
     };
-    // A version before this one left an empty file behind.
-    let older: Layout = |folder| fs::write(folder.join("coffee.db.lock"), "").unwrap();
-    let older_after_a_crash: Layout = |folder| fs::write(folder.join("coffee.db.lock"), "4711\n").unwrap();
-    let log_alone: Layout = |folder| fs::write(folder.join("coffee.db-wal"), "what it wrote").unwrap();
-    for (layout, message) in [
-        (cleanly, "coffee.db is missing: a database existed when a server last ran"),
+    // Older versions leave an empty lock file.
+    let older: CreateRemains = |folder| fs::write(folder.join("coffee.db.lock"), "").unwrap();
+    let older_after_a_crash: CreateRemains =
+        |folder| fs::write(folder.join("coffee.db.lock"), "4711\n").unwrap();
+    let wal_alone: CreateRemains =
+        |folder| fs::write(folder.join("coffee.db-wal"), "contents of the WAL").unwrap();
+    for (create_remains, message) in [
+        (deleted, "coffee.db is missing: a database existed when a server last ran"),
         (emptied, "coffee.db is missing: a database existed when a server last ran"),
         (older, "coffee.db is missing: a database existed when a server last ran"),
         (older_after_a_crash, "coffee.db is missing: a database existed when a server last ran"),
-        (log_alone, "coffee.db is missing, but its log coffee.db-wal exists"),
+        (wal_alone, "coffee.db is missing, but its log coffee.db-wal exists"),
     ] {
         let folder = folder();
-        layout(folder.path());
+        create_remains(folder.path());
         for _ in 0..2 {
             let refused = run(&mut serve(folder.path(), &[]));
-            assert_says_both_ways(&refused.err, refused.code, message);
+            assert_suggests_restore_and_new(&refused, message);
         }
         let checked = run_in(folder.path(), &["check"]);
         assert!(checked.out.contains(&format!("FAIL: database    {message}")), "{}", checked.out);
@@ -231,23 +231,23 @@ fn a_start_does_not_begin_empty_where_a_database_was() {
         Server::spawn(&mut serve(folder.path(), &[])).stop_cleanly();
         let refused = run(&mut serve(folder.path(), &["--new"]));
         assert_fails_with(&refused, 78, "coffee.db exists: --new makes a database only where there is none");
-        let logs: Vec<PathBuf> = names(folder.path())
+        let moved: Vec<PathBuf> = names(folder.path())
             .into_iter()
             .filter(|name| name.starts_with("coffee.db.broken-"))
             .map(|name| folder.path().join(name))
             .collect();
         if message.contains("its log") {
-            assert_eq!(logs.len(), 1, "{logs:?}");
-            assert_eq!(fs::read_to_string(&logs[0]).unwrap(), "what it wrote");
+            assert_eq!(moved.len(), 1, "{moved:?}");
+            assert_eq!(fs::read_to_string(&moved[0]).unwrap(), "contents of the WAL");
         } else {
-            assert!(logs.is_empty(), "{logs:?}");
+            assert!(moved.is_empty(), "{moved:?}");
         }
         assert_eq!(id_of(&folder.path().join("coffee.db")).len(), 32);
     }
 }
 
 #[test]
-fn a_first_start_that_failed_is_no_former_database() {
+fn a_failed_first_start_is_not_a_former_database() {
     let folder = folder();
     let refused = run(serve(folder.path(), &[]).env("HOST", "nowhere"));
     assert_eq!(refused.code, Some(78), "{refused:?}");
@@ -257,7 +257,7 @@ fn a_first_start_that_failed_is_no_former_database() {
         run_ok(past.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
         folder.path().join("then.db")
     };
-    // It takes the lock, and leaves its file.
+    // A dry run takes the lock and leaves the lock file.
     run_ok(folder.path(), &["restore", backup.to_str().unwrap(), "--dry-run"]);
     assert_eq!(fs::read_to_string(folder.path().join("coffee.db.lock")).unwrap(), "none\n");
     Server::spawn(&mut serve(folder.path(), &[])).stop_cleanly();

@@ -1,5 +1,5 @@
-//! Exports of the real server and the real command: the same bytes, whole or broken off,
-//! and nothing held for a client that does not take them.
+//! Exports by the server and by the command: equal bytes, complete or visibly aborted, and no resources held for clients that
+//! stop reading.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -13,12 +13,12 @@ use rustix::process::{Signal, kill_process};
 
 use crate::client::{Client, request};
 use crate::helpers::{
-    CommandResult, DEADLINE, Process, Server, folder, number, program, program_path, run, server_command,
-    wait_until,
+    CommandResult, DEADLINE, IGNORE_FILE_SIZE_SIGNAL, Process, Server, folder, from_bash, number,
+    peak_memory_kib, program, run, server_command, wait_until,
 };
 
-/// Adds readings, each with some 500 bytes to say.
-fn talkative_readings(folder: &Path, count: u32) {
+/// Adds readings with notes of 500 bytes.
+fn add_large_readings(folder: &Path, count: u32) {
     let fill = format!(
         "with recursive n(i) as (select 1 union all select i + 1 from n where i < {count})
          insert into heart_rate_logs (timestamp, bpm, context, notes)
@@ -27,15 +27,15 @@ fn talkative_readings(folder: &Path, count: u32) {
     Connection::open(folder.join("coffee.db")).unwrap().execute_batch(&fill).unwrap();
 }
 
-/// A server in `folder` with more readings than any socket takes in at once: 22 MB.
-fn talkative_server(folder: &Path, idle_seconds: &str) -> Server {
+/// Starts a server whose export of readings (22 MB) exceeds every socket buffer.
+fn start_with_large_export(folder: &Path, idle_seconds: &str) -> Server {
     let started = Server::spawn(server_command(folder).args(["--idle-timeout-seconds", idle_seconds]));
-    talkative_readings(folder, 40_000);
+    add_large_readings(folder, 40_000);
     started
 }
 
-/// A client that has asked for all readings, and has heard that they come.
-fn asked(server: &Server) -> Client {
+/// Requests the export of readings and reads the head of the response.
+fn request_export(server: &Server) -> Client {
     let mut client = server.client();
     client.send_request("GET", "/export/heartrate", "", "").unwrap();
     let head = client.read_response_head().unwrap();
@@ -43,8 +43,8 @@ fn asked(server: &Server) -> Client {
     client
 }
 
-/// A client of HTTP/1.0, which knows the end of a body by the connection's, has asked.
-fn asked_in_http_1_0(server: &Server, path: &str) -> Client {
+/// Requests a path with HTTP/1.0, where the end of the connection ends the body, and reads the head of the response.
+fn request_http_1_0(server: &Server, path: &str) -> Client {
     let mut client = server.client();
     client.send(request("GET", path, "", "").replace("HTTP/1.1", "HTTP/1.0")).unwrap();
     let head = client.read_response_head().unwrap();
@@ -52,15 +52,15 @@ fn asked_in_http_1_0(server: &Server, path: &str) -> Client {
     client
 }
 
-/// Reads to the end; it must be none that could be taken for the end of the body.
+/// Reads to the end, and asserts that the connection is reset: a regular end would look like the end of the body.
 #[track_caller]
 fn assert_reset(client: &Client) {
     let result = client.socket().read_to_end(&mut Vec::new()).map_err(|e| e.kind());
     assert_eq!(result, Err(ErrorKind::ConnectionReset));
 }
 
-/// Does what a client heard end as a whole answer does?
-fn is_whole(received: &[u8]) -> bool {
+/// Reports whether a chunked body is complete.
+fn is_complete(received: &[u8]) -> bool {
     received.ends_with(b"\r\n0\r\n\r\n")
 }
 
@@ -70,7 +70,7 @@ fn export(folder: &Path, args: &[&str]) -> CommandResult {
     run(&mut command)
 }
 
-/// The names in a folder that are not the database's.
+/// Returns the names in a folder that do not belong to the database.
 fn files(folder: &Path) -> Vec<String> {
     let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<String> = names.filter(|name| !name.starts_with("coffee.db")).collect();
@@ -78,8 +78,8 @@ fn files(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Is a read transaction open that is older than the newest commit?
-fn is_read_from(folder: &Path) -> bool {
+/// Reports whether a read transaction is open that is older than the newest commit.
+fn has_open_reader(folder: &Path) -> bool {
     let connection = Connection::open(folder.join("coffee.db")).unwrap();
     connection.busy_timeout(Duration::from_millis(50)).unwrap();
     connection.execute("insert into coffee_logs (timestamp, caffeine_mg) values (1, 1)", []).unwrap();
@@ -97,7 +97,7 @@ fn command_and_route_export_the_same_bytes_with_and_without_a_server() {
         );
         assert_eq!(started.client().post("/coffee/", &body).status, 201);
     }
-    talkative_readings(folder.path(), 300);
+    add_large_readings(folder.path(), 300);
     let cases: Vec<(&[&str], &str)> = vec![
         (&["coffee"], "/export/coffee"),
         (&["coffee", "--format", "jsonl"], "/export/coffee?format=jsonl"),
@@ -110,8 +110,8 @@ fn command_and_route_export_the_same_bytes_with_and_without_a_server() {
     ];
     let streamed: Vec<String> =
         cases.iter().map(|(_, path)| String::from_utf8(started.get(path).body).unwrap()).collect();
-    let oldest = asked_in_http_1_0(&started, "/export/coffee").read_to_end().unwrap();
-    assert!(oldest == streamed[0].as_bytes(), "HTTP/1.0");
+    let by_http_1_0 = request_http_1_0(&started, "/export/coffee").read_to_end().unwrap();
+    assert!(by_http_1_0 == streamed[0].as_bytes(), "HTTP/1.0");
     let same = |when: &str| {
         for ((args, _), expected) in cases.iter().zip(&streamed) {
             let result = export(folder.path(), args);
@@ -138,20 +138,20 @@ fn command_and_route_export_the_same_bytes_with_and_without_a_server() {
 #[test]
 fn a_slow_reader_is_not_closed_by_the_idle_timeout() {
     let folder = folder();
-    let server = talkative_server(folder.path(), "2");
+    let server = start_with_large_export(folder.path(), "4");
     let mut socket = server.client().socket().try_clone().unwrap();
     socket.write_all(request("GET", "/export/heartrate", "", "").as_bytes()).unwrap();
     let (mut received, mut piece, start) = (Vec::new(), vec![0; 200 << 10], Instant::now());
-    while !is_whole(&received) {
-        socket.read_exact(&mut piece[..1]).expect("it goes on");
-        let n = 1 + socket.read(&mut piece[1..]).expect("it goes on");
+    while !is_complete(&received) {
+        socket.read_exact(&mut piece[..1]).expect("the export continues");
+        let n = 1 + socket.read(&mut piece[1..]).expect("the export continues");
         received.extend_from_slice(&piece[..n]);
-        // The slowness that is meant: some 3.5 MB a second.
+        // A slow client: about 3.5 MB per second.
         std::thread::sleep(Duration::from_secs_f64(n as f64 / 3.5e6));
     }
-    assert!(start.elapsed() > Duration::from_secs(5), "slow enough: {:?}", start.elapsed());
+    assert!(start.elapsed() > Duration::from_secs(5), "the client was too fast: {:?}", start.elapsed());
     let lines = received.windows(12).filter(|w| w.starts_with(b",resting,xxx")).count();
-    // A line that lies across two chunks may be missed here, and none is counted twice.
+    // A line that is split across two chunks may be missed. None is counted twice.
     assert!((39_000..=40_000).contains(&lines), "{lines}");
     assert_eq!(server.get("/health").status, 200);
 }
@@ -159,15 +159,15 @@ fn a_slow_reader_is_not_closed_by_the_idle_timeout() {
 #[test]
 fn a_stalled_reader_is_closed_and_its_resources_are_freed() {
     let folder = folder();
-    let server = talkative_server(folder.path(), "2");
+    let server = start_with_large_export(folder.path(), "2");
     assert_eq!(server.get("/health").status, 200);
     // SQLite keeps one descriptor of each connection that was closed, for the next.
     let at_most = server.descriptors() + 2;
-    let stalled = [asked(&server), asked_in_http_1_0(&server, "/export/heartrate")];
+    let stalled = [request_export(&server), request_http_1_0(&server, "/export/heartrate")];
     assert!(server.descriptors() > at_most);
-    assert!(is_read_from(folder.path()), "they read from the state that was when they asked");
-    wait_until("what they held is given back", || {
-        server.descriptors() <= at_most && !is_read_from(folder.path())
+    assert!(has_open_reader(folder.path()), "the exports have open read transactions");
+    wait_until("descriptors and read transactions are released", || {
+        server.descriptors() <= at_most && !has_open_reader(folder.path())
     });
     stalled.iter().for_each(assert_reset);
     for _ in 0..3 {
@@ -179,12 +179,12 @@ fn a_stalled_reader_is_closed_and_its_resources_are_freed() {
 #[test]
 fn a_third_export_waits_and_then_gets_503() {
     let folder = folder();
-    let server = talkative_server(folder.path(), "60");
-    let stalled = [asked(&server), asked(&server)];
+    let server = start_with_large_export(folder.path(), "60");
+    let stalled = [request_export(&server), request_export(&server)];
     let third = server.get("/export/coffee");
     third.assert_problem(503);
     assert_eq!(third.header("Retry-After"), Some("2"));
-    // Dear reads have places of their own.
+    // Slow queries have their own limit.
     assert_eq!(server.get("/heartrate/stats?days=3650").status, 200);
     drop(stalled);
     assert_eq!(server.get("/export/coffee").status, 200);
@@ -193,8 +193,8 @@ fn a_third_export_waits_and_then_gets_503() {
 #[test]
 fn an_export_is_a_consistent_snapshot() {
     let folder = folder();
-    let server = talkative_server(folder.path(), "60");
-    let client = asked(&server);
+    let server = start_with_large_export(folder.path(), "60");
+    let client = request_export(&server);
     let connection = Connection::open(folder.path().join("coffee.db")).unwrap();
     connection.busy_timeout(DEADLINE).unwrap();
     connection.execute_batch("delete from heart_rate_logs").unwrap();
@@ -202,28 +202,28 @@ fn an_export_is_a_consistent_snapshot() {
     let received = {
         let mut received = Vec::new();
         let mut piece = vec![0; 1 << 20];
-        while !is_whole(&received) {
+        while !is_complete(&received) {
             let n = client.socket().read(&mut piece).unwrap();
-            assert!(n > 0, "it ended early");
+            assert!(n > 0, "the export ended early");
             received.extend_from_slice(&piece[..n]);
         }
         received
     };
-    assert!(String::from_utf8_lossy(&received).contains("\n40000,"), "the last one came too");
+    assert!(String::from_utf8_lossy(&received).contains("\n40000,"), "the last reading is missing");
     assert_eq!(server.get("/export/heartrate").body, b"id,timestamp,bpm,context,notes,source\n");
 }
 
 #[test]
 fn a_stopping_server_aborts_exports() {
     let folder = folder();
-    let server = talkative_server(folder.path(), "60");
-    let stalled = [asked(&server), asked_in_http_1_0(&server, "/export/heartrate")];
+    let server = start_with_large_export(folder.path(), "60");
+    let stalled = [request_export(&server), request_http_1_0(&server, "/export/heartrate")];
     let result = server.stop_cleanly();
     assert!(!result.err.contains("panic"), "{}", result.err);
     stalled.iter().for_each(assert_reset);
 }
 
-/// Makes the pages in the middle of the database unreadable.
+/// Damages pages in the middle of the database.
 fn damage(folder: &Path) {
     let path = folder.join("coffee.db");
     let connection = Connection::open(&path).unwrap();
@@ -238,7 +238,7 @@ fn damage(folder: &Path) {
 #[test]
 fn a_read_error_during_an_export_resets_the_connection_and_fails_the_command() {
     let folder = folder();
-    let first = talkative_server(folder.path(), "60");
+    let first = start_with_large_export(folder.path(), "60");
     first.stop_cleanly();
     damage(folder.path());
     let server = Server::start(folder.path());
@@ -247,7 +247,7 @@ fn a_read_error_during_an_export_resets_the_connection_and_fails_the_command() {
         client.send_request("GET", path, "", "").unwrap();
         assert_eq!(client.read_response_head().unwrap().status, 200);
         assert_reset(&client);
-        assert_reset(&asked_in_http_1_0(&server, path));
+        assert_reset(&request_http_1_0(&server, path));
     }
     let log = server.process.err.text();
     assert!(log.contains("export aborted: the database file is damaged"), "{log}");
@@ -260,12 +260,12 @@ fn a_read_error_during_an_export_resets_the_connection_and_fails_the_command() {
 #[test]
 fn an_exported_file_is_created_atomically() {
     let folder = folder();
-    talkative_server(folder.path(), "60").stop_cleanly();
+    start_with_large_export(folder.path(), "60").stop_cleanly();
     let mut command = program(folder.path());
     command.args(["export", "heartrate", "--database-url", "coffee.db", "-o", "out.csv"]);
     let killed = Process::spawn(&mut command);
-    let is_begun = || files(folder.path()).iter().any(|name| name.ends_with(".tmp"));
-    wait_until("it has begun", is_begun);
+    let has_started = || files(folder.path()).iter().any(|name| name.ends_with(".tmp"));
+    wait_until("the export has started", has_started);
     kill_process(killed.pid(), Signal::KILL).unwrap();
     assert_eq!(killed.wait().signal, Some(9));
     let left = files(folder.path());
@@ -273,7 +273,7 @@ fn an_exported_file_is_created_atomically() {
 
     let whole = export(folder.path(), &["heartrate", "-o", "out.csv"]);
     assert_eq!(whole.code, Some(0), "{whole:?}");
-    assert_eq!(files(folder.path()), ["out.csv"], "what the killed one left is gone");
+    assert_eq!(files(folder.path()), ["out.csv"], "the temporary file of the killed export was removed");
     assert!(whole.err.starts_with("40,000 readings, "), "{}", whole.err);
 
     let again = export(folder.path(), &["coffee", "-o", "out.csv"]);
@@ -300,7 +300,7 @@ fn an_exported_file_is_created_atomically() {
 #[test]
 fn export_to_a_closed_pipe_is_not_an_error() {
     let folder = folder();
-    talkative_server(folder.path(), "60").stop_cleanly();
+    start_with_large_export(folder.path(), "60").stop_cleanly();
     let mut command = program(folder.path());
     command.args(["export", "heartrate", "--database-url", "coffee.db"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -313,7 +313,7 @@ fn export_to_a_closed_pipe_is_not_an_error() {
 #[test]
 fn an_export_without_disk_space_fails_and_leaves_no_file() {
     let folder = folder();
-    talkative_server(folder.path(), "60").stop_cleanly();
+    start_with_large_export(folder.path(), "60").stop_cleanly();
     let mut command = program(folder.path());
     command.args(["export", "heartrate", "--database-url", "coffee.db"]);
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
@@ -324,12 +324,9 @@ fn an_export_without_disk_space_fails_and_leaves_no_file() {
         (Some(75), reason)
     );
 
-    // Beyond the limit a write fails and the process is signalled, unless it ignores that.
-    let mut command = std::process::Command::new("/bin/sh");
-    let limited =
-        "trap '' XFSZ; ulimit -f 10000; exec \"$0\" export heartrate --database-url coffee.db -o out.csv";
-    command.args(["-c", limited]).arg(program_path());
-    let result = run(command.env_clear().current_dir(folder.path()));
+    let mut command = program(folder.path());
+    command.args(["export", "heartrate", "--database-url", "coffee.db", "-o", "out.csv"]);
+    let result = run(&mut from_bash(&format!("{IGNORE_FILE_SIZE_SIGNAL}; ulimit -f 5000"), &command));
     assert_eq!(result.code, Some(1), "{result:?}");
     let reason = "coffee-tracker: the export cannot be written: File too large (os error 27)\n";
     assert_eq!(result.err, reason);
@@ -360,8 +357,7 @@ fn a_foreign_or_missing_database_is_rejected_and_none_is_created() {
         assert!(refused.err.starts_with(&format!("coffee-tracker: {reason}")), "{}", refused.err);
         fs::remove_file(path).unwrap();
     }
-    fs::write(folder.path().join("coffee.db"), "no database at all, but long enough to be looked into")
-        .unwrap();
+    fs::write(folder.path().join("coffee.db"), "not a database, but longer than the header of one").unwrap();
     let refused = export(folder.path(), &["coffee"]);
     assert_eq!(
         (refused.code, refused.err.as_str()),
@@ -389,19 +385,14 @@ fn a_million_readings_are_exported_in_constant_memory() {
         insert into heart_rate_logs (timestamp, bpm, context)
         select 1700000000000000 + i * 1000000, 60 + i % 40, 'resting' from n";
     Connection::open(folder.path().join("coffee.db")).unwrap().execute_batch(fill).unwrap();
-    let peak_kib = || {
-        let status = format!("/proc/{}/status", server.process.pid().as_raw_nonzero());
-        let status = fs::read_to_string(status).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
-    };
+    let peak_kib = || peak_memory_kib(&server.process).unwrap();
     assert_eq!(server.get("/export/coffee").status, 200);
     let before = peak_kib();
-    let client = asked(&server);
+    let client = request_export(&server);
     let (mut lines, mut end, mut piece) = (0, Vec::new(), vec![0; 1 << 20]);
-    while !is_whole(&end) {
+    while !is_complete(&end) {
         match client.socket().read(&mut piece) {
-            Ok(0) => panic!("it ended early"),
+            Ok(0) => panic!("the export ended early"),
             Ok(n) => {
                 lines += piece[..n].iter().filter(|byte| **byte == b'Z').count();
                 end.extend_from_slice(&piece[..n]);
@@ -412,19 +403,19 @@ fn a_million_readings_are_exported_in_constant_memory() {
         }
     }
     let grown = peak_kib() - before;
-    println!("{lines} lines, {grown} KiB more at the peak");
-    // What came with the head is not counted.
+    println!("{lines} lines, peak memory {grown} KiB higher");
+    // The lines that arrived with the head are not counted.
     assert!((995_000..=1_000_000).contains(&lines), "{lines}");
-    assert!(grown < 16 << 10, "{grown} KiB more than before");
+    assert!(grown < 16 << 10, "peak memory {grown} KiB higher");
 }
 
 #[test]
 #[ignore = "requires root"]
 fn an_export_by_root_leaves_no_files_of_root_beside_the_database() {
-    // Where another user can go.
+    // In folders that other users may enter.
     let (data, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     Server::start(data.path()).stop_cleanly();
-    talkative_readings(data.path(), 1000);
+    add_large_readings(data.path(), 1000);
     const OTHER: u32 = 65_534;
     let entries = || fs::read_dir(data.path()).unwrap().map(|entry| entry.unwrap().path());
     for path in entries().chain([data.path().to_owned()]) {

@@ -1,4 +1,4 @@
-//! A restore installs exactly what it verified, and a good backup heals whatever state there is.
+//! Restores install exactly the verified data, and a valid backup repairs any state of the database.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -13,8 +13,8 @@ use crate::fixtures::{
 };
 use crate::helpers::{Process, Server, database, folder, number, report_skipped, wait_until};
 
-/// A folder with 50 coffees of `now` in the database, 10 of `then` in `then.db` and 20 in `other.db`.
-fn filled() -> tempfile::TempDir {
+/// Creates a folder with 50 coffees in the database, and backups with 10 (`then.db`) and 20 (`other.db`).
+fn prepare_files() -> tempfile::TempDir {
     let folder = folder();
     for (name, coffees) in [("then", 10), ("other", 20)] {
         let past = crate::helpers::folder();
@@ -30,11 +30,11 @@ fn state_in(folder: &Path, name: &str) -> State {
     state(&folder.join(name)).expect("a database")
 }
 
-/// Restores `then.db` on a terminal, and does something between the question and the answer.
-fn restore_and_meanwhile(
+/// Restores `then.db` on a terminal, and runs an action between the prompt and the reply.
+fn restore_with_action_at_prompt(
     folder: &Path,
     args: &str,
-    meanwhile: impl FnOnce(),
+    action: impl FnOnce(),
 ) -> crate::helpers::CommandResult {
     use std::io::Write;
     let program = command_in(folder, &[]);
@@ -44,29 +44,29 @@ fn restore_and_meanwhile(
     script.args(["-qec", &line, "/dev/null"]).env_clear().current_dir(folder);
     script.envs([("DATABASE_URL", "coffee.db"), ("TZ", "UTC")]).stdin(Stdio::from(OwnedFd::from(typed)));
     let restore = Process::spawn(&mut script);
-    // The question itself has no line end, by which the output is gathered.
-    wait_until("it is about to ask", || restore.out.text().contains("newest entry"));
-    meanwhile();
+    // The prompt has no line end, and the output is captured by line.
+    wait_until("the prompt is next", || restore.out.text().contains("newest entry"));
+    action();
     typing.write_all(b"y\n").unwrap();
     restore.wait()
 }
 
 #[test]
-fn a_file_that_is_exchanged_while_restore_asks_is_not_installed() {
+fn a_file_that_is_replaced_during_the_prompt_is_not_installed() {
     if !Path::new("/usr/bin/script").exists() {
         report_skipped("`script` is not installed");
         return;
     }
-    // Into a database that is whole, in place of a broken one, and where there is none.
+    // Into an intact database, in place of a damaged one, and without a database.
     for (args, prepare) in [
         ("", (|_| ()) as fn(&Path)),
         ("--replace", |database| fs::write(database, "flat white ".repeat(1000)).unwrap()),
         ("", |database| fs::remove_file(database).unwrap()),
     ] {
-        let folder = filled();
+        let folder = prepare_files();
         prepare(&folder.path().join("coffee.db"));
         let then = state_in(folder.path(), "then.db");
-        let result = restore_and_meanwhile(folder.path(), args, || {
+        let result = restore_with_action_at_prompt(folder.path(), args, || {
             fs::rename(folder.path().join("other.db"), folder.path().join("then.db")).unwrap();
         });
         assert_eq!(result.code, Some(0), "{result:?}");
@@ -75,32 +75,32 @@ fn a_file_that_is_exchanged_while_restore_asks_is_not_installed() {
             "{}",
             result.out
         );
-        assert!(state_in(folder.path(), "coffee.db") == then, "{args}: the file that was verified");
+        assert!(state_in(folder.path(), "coffee.db") == then, "{args}: not the verified file was installed");
         assert_no_leftovers(folder.path());
     }
 }
 
 #[test]
-fn a_file_that_is_overwritten_while_restore_asks_is_not_installed() {
+fn a_file_that_is_overwritten_during_the_prompt_is_not_installed() {
     if !Path::new("/usr/bin/script").exists() {
         report_skipped("`script` is not installed");
         return;
     }
-    let folder = filled();
+    let folder = prepare_files();
     let (now, then) = (state_in(folder.path(), "coffee.db"), state_in(folder.path(), "then.db"));
     let other = fs::read(folder.path().join("other.db")).unwrap();
-    let result = restore_and_meanwhile(folder.path(), "", || {
+    let result = restore_with_action_at_prompt(folder.path(), "", || {
         fs::write(folder.path().join("then.db"), other).unwrap();
     });
-    // Pages that were read before may still be known: then the verified state is installed.
+    // If the pages are still cached, the verified state is installed.
     let expected = if result.code == Some(0) { then } else { now };
     assert!(matches!(result.code, Some(0 | 1)), "{result:?}");
     assert!(state_in(folder.path(), "coffee.db") == expected, "{result:?}");
     assert_no_leftovers(folder.path());
 }
 
-/// Statements after which the server cannot work on a database as it should.
-const HOSTILE: [&str; 6] = [
+/// Statements that prevent the server from working on a database correctly.
+const MANIPULATIONS: [&str; 6] = [
     "update sqlite_sequence set seq = 9223372036854775807",
     "insert into sqlite_sequence values ('coffee_logs', 'many'), ('coffee_logs', 9223372036854775807)",
     "create trigger greedy after insert on coffee_logs begin delete from coffee_logs; end",
@@ -110,16 +110,16 @@ const HOSTILE: [&str; 6] = [
 ];
 
 #[test]
-fn a_good_backup_heals_a_hostile_database_beside_a_server() {
-    for statements in HOSTILE {
-        let folder = filled();
+fn a_valid_backup_repairs_a_manipulated_database_of_a_running_server() {
+    for statements in MANIPULATIONS {
+        let folder = prepare_files();
         let now = state_in(folder.path(), "coffee.db");
         Connection::open(folder.path().join("coffee.db")).unwrap().execute_batch(statements).unwrap();
         let server = Server::start(folder.path());
         run_ok(folder.path(), &["restore", "then.db", "--yes"]);
         assert!(State::of(&database(folder.path())) == state_in(folder.path(), "then.db"), "{statements}");
         let mut client = server.client();
-        // The ids of before the restore are not given again.
+        // Ids from before the restore are not reused.
         let made = client.post("/coffee/", r#"{"caffeine_mg": 1}"#);
         assert_eq!((made.status, made.json()["id"].as_i64()), (201, Some(51)), "{statements}");
         let made = client.post("/heartrate/", r#"{"bpm": 60}"#);
@@ -129,16 +129,16 @@ fn a_good_backup_heals_a_hostile_database_beside_a_server() {
         server.stop_cleanly();
         run_ok(folder.path(), &["verify", "coffee.db"]);
         let safety = backups(folder.path()).remove(0);
-        assert!(state(&safety).unwrap() == now, "{statements}: the entries of before are in the safety copy");
+        assert!(state(&safety).unwrap() == now, "{statements}: the safety backup lacks entries");
         assert_no_leftovers(folder.path());
     }
 }
 
 #[test]
-fn a_good_backup_heals_a_database_without_ids_left_by_taking_its_place() {
-    let folder = filled();
-    let spent = "insert into coffee_logs (id, timestamp, caffeine_mg) values (9223372036854775807, 1, 1)";
-    Connection::open(folder.path().join("coffee.db")).unwrap().execute_batch(spent).unwrap();
+fn a_valid_backup_replaces_a_database_without_unused_ids() {
+    let folder = prepare_files();
+    let last_id = "insert into coffee_logs (id, timestamp, caffeine_mg) values (9223372036854775807, 1, 1)";
+    Connection::open(folder.path().join("coffee.db")).unwrap().execute_batch(last_id).unwrap();
     let refused = run_in(folder.path(), &["restore", "then.db", "--yes"]);
     assert_eq!(refused.code, Some(1));
     assert!(
@@ -154,10 +154,10 @@ fn a_good_backup_heals_a_database_without_ids_left_by_taking_its_place() {
 }
 
 #[test]
-fn statistics_that_came_with_a_backup_stay_behind() {
-    let folder = filled();
-    let hostile = "analyze; update sqlite_stat1 set stat = '1 1 1 1 1'";
-    Connection::open(folder.path().join("then.db")).unwrap().execute_batch(hostile).unwrap();
+fn planner_statistics_of_a_backup_are_not_restored() {
+    let folder = prepare_files();
+    let statistics = "analyze; update sqlite_stat1 set stat = '1 1 1 1 1'";
+    Connection::open(folder.path().join("then.db")).unwrap().execute_batch(statistics).unwrap();
     run_ok(folder.path(), &["verify", "then.db"]);
     run_ok(folder.path(), &["restore", "then.db", "--yes"]);
     let tables = "select count(*) from sqlite_schema where name like 'sqlite_stat%'";
@@ -165,8 +165,8 @@ fn statistics_that_came_with_a_backup_stay_behind() {
 }
 
 #[test]
-fn tables_of_others_are_left_out_of_a_backup_and_named() {
-    let folder = filled();
+fn tables_of_other_programs_are_not_backed_up_and_reported() {
+    let folder = prepare_files();
     Connection::open(folder.path().join("coffee.db"))
         .unwrap()
         .execute_batch("create table recipes (name text); create table _litestream_seq (id integer)")

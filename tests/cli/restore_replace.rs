@@ -1,4 +1,4 @@
-//! `restore --replace`: a broken database is kept beside its log, and never lost between two names.
+//! `restore --replace`: the damaged database is kept with its WAL, and an interruption loses neither.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use crate::fixtures::{
 };
 use crate::helpers::{Server, database, folder, number, run, server_command};
 
-/// Overwrites the pages of an index, so that rows can be read and the file is damaged all the same.
+/// Overwrites a page of an index: the file is damaged, but its rows can be read.
 pub fn damage(database: &Path) {
     let (_folder, copy) = open_copy(database);
     let query = "select rootpage from sqlite_schema where name = 'heart_rate_logs_by_context'";
@@ -35,8 +35,8 @@ fn damage_rows(database: &Path) {
     fs::write(database, bytes).unwrap();
 }
 
-/// A folder with the backup `then.db` and a damaged database, five of whose coffees are in its log alone.
-fn damaged() -> tempfile::TempDir {
+/// Creates a folder with the backup `then.db` and a damaged database with five coffees that are only in the WAL.
+fn prepare_damaged() -> tempfile::TempDir {
     let (folder, past) = (folder(), folder());
     make_database(past.path(), "then", 10);
     run_ok(past.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
@@ -46,33 +46,33 @@ fn damaged() -> tempfile::TempDir {
     folder
 }
 
-fn broken(folder: &Path) -> Vec<String> {
+fn moved_files(folder: &Path) -> Vec<String> {
     names(folder).into_iter().filter(|name| name.contains(".broken-")).collect()
 }
 
-/// Restores with --replace and is killed when the log has been moved and the file has not.
-fn cut_off(folder: &Path) {
+/// Runs a replacement that is killed after moving the WAL and before moving the database.
+fn interrupt_replacement(folder: &Path) {
     let mut restore = command_in(folder, &["restore", "then.db", "--yes", "--replace"]);
     let result = run(restore.env("COFFEE_TRACKER_KILL_AT", "restore.moved"));
     assert_eq!(result.signal, Some(9), "{result:?}");
-    assert!(!folder.join("coffee.db-wal").exists() && broken(folder).len() == 2, "{:?}", names(folder));
+    assert!(!folder.join("coffee.db-wal").exists() && moved_files(folder).len() == 2, "{:?}", names(folder));
 }
 
 #[test]
 fn a_server_recovers_an_interrupted_replacement_at_its_start() {
-    let folder = damaged();
-    cut_off(folder.path());
+    let folder = prepare_damaged();
+    interrupt_replacement(folder.path());
     let server = Server::start(folder.path());
     assert_eq!(number(&database(folder.path()), "select count(*) from coffee_logs"), 55);
-    assert_eq!(broken(folder.path()), [""; 0]);
+    assert_eq!(moved_files(folder.path()), [""; 0]);
     server.stop_cleanly();
 }
 
 #[test]
 fn a_backup_recovers_an_interrupted_replacement_first() {
-    let folder = damaged();
+    let folder = prepare_damaged();
     let before = files(folder.path());
-    cut_off(folder.path());
+    interrupt_replacement(folder.path());
     assert_fails_with(
         &run_in(folder.path(), &["backup"]),
         78,
@@ -80,14 +80,14 @@ fn a_backup_recovers_an_interrupted_replacement_first() {
     );
     let after = files(folder.path());
     for name in ["coffee.db", "coffee.db-wal"] {
-        assert!(before[name] == after[name], "{name} is as it was");
+        assert!(before[name] == after[name], "{name} has changed");
     }
-    assert_eq!(broken(folder.path()), [""; 0]);
+    assert_eq!(moved_files(folder.path()), [""; 0]);
 }
 
 #[test]
 fn a_replaced_damaged_database_is_kept_with_its_wal() {
-    let folder = damaged();
+    let folder = prepare_damaged();
     let before = files(folder.path());
     let refused = run_in(folder.path(), &["restore", "then.db", "--yes"]);
     assert_fails_with(
@@ -97,19 +97,19 @@ fn a_replaced_damaged_database_is_kept_with_its_wal() {
     );
     assert!(files(folder.path())["coffee.db"] == before["coffee.db"]);
     let done = run_ok(folder.path(), &["restore", "then.db", "--yes", "--replace"]);
-    let kept = broken(folder.path());
+    let kept = moved_files(folder.path());
     for name in &kept {
         assert!(
             done.out.contains(&format!("moved the old file to coffee.db{}", &name["coffee.db".len()..]))
                 || done.out.contains(name),
-            "{name} is named in {}",
+            "{name} is not in {}",
             done.out
         );
     }
     let after = files(folder.path());
-    let of = |end: &str| kept.iter().find(|name| name.ends_with(end)).map(|name| &after[name]);
-    assert!(of("-wal") == Some(&before["coffee.db-wal"]), "its log");
-    assert!(after[&kept[0]] == before["coffee.db"], "the file {kept:?}");
+    let kept_with = |end: &str| kept.iter().find(|name| name.ends_with(end)).map(|name| &after[name]);
+    assert!(kept_with("-wal") == Some(&before["coffee.db-wal"]), "the WAL has changed");
+    assert!(after[&kept[0]] == before["coffee.db"], "the database has changed: {kept:?}");
     assert!(state(&folder.path().join("coffee.db")) == state(&folder.path().join("then.db")));
     assert_no_leftovers(folder.path());
     Server::start(folder.path()).stop_cleanly();
@@ -130,7 +130,7 @@ fn a_database_with_unreadable_rows_is_replaced() {
         "coffee.db is damaged (database disk image is malformed). To replace the file, stop the server and add",
     );
     run_ok(folder.path(), &["restore", "then.db", "--yes", "--replace"]);
-    let kept = broken(folder.path());
+    let kept = moved_files(folder.path());
     assert!(files(folder.path())[&kept[0]] == before["coffee.db"], "the damaged file is kept");
     assert!(state(&folder.path().join("coffee.db")) == state(&folder.path().join("then.db")));
     assert_no_leftovers(folder.path());
@@ -139,12 +139,12 @@ fn a_database_with_unreadable_rows_is_replaced() {
 
 #[test]
 fn replacing_is_rejected_while_a_server_runs() {
-    let folder = damaged();
+    let folder = prepare_damaged();
     let server = Server::start(folder.path());
     let refused = run_in(folder.path(), &["restore", "then.db", "--yes", "--replace"]);
     assert_fails_with(&refused, 1, "a server runs on coffee.db: stop it before the file is replaced");
-    assert_eq!(broken(folder.path()), [""; 0]);
-    // Nor where its file was taken away under it.
+    assert_eq!(moved_files(folder.path()), [""; 0]);
+    // Also when its file was moved away.
     fs::rename(folder.path().join("coffee.db"), folder.path().join("elsewhere.db")).unwrap();
     let refused = run_in(folder.path(), &["restore", "then.db", "--yes"]);
     assert_fails_with(&refused, 1, "a server runs on coffee.db: stop it before the file is replaced");
@@ -154,7 +154,7 @@ fn replacing_is_rejected_while_a_server_runs() {
 
 #[test]
 fn a_wal_without_database_is_rejected_and_a_restore_renames_it() {
-    let folder = damaged();
+    let folder = prepare_damaged();
     fs::remove_file(folder.path().join("coffee.db")).unwrap();
     let log = fs::read(folder.path().join("coffee.db-wal")).unwrap();
     let refused = run(&mut server_command(folder.path()));
@@ -165,7 +165,7 @@ fn a_wal_without_database_is_rejected_and_a_restore_renames_it() {
     );
     assert!(fs::read(folder.path().join("coffee.db-wal")).unwrap() == log);
     let done = run_ok(folder.path(), &["restore", "then.db", "--yes"]);
-    let kept = broken(folder.path());
+    let kept = moved_files(folder.path());
     assert!(kept.len() == 1 && done.out.contains(&kept[0]), "{kept:?} in {}", done.out);
     assert!(fs::read(folder.path().join(&kept[0])).unwrap() == log);
     let server = Server::start(folder.path());
@@ -175,7 +175,7 @@ fn a_wal_without_database_is_rejected_and_a_restore_renames_it() {
 
 #[test]
 fn a_replaced_file_of_another_program_is_renamed_and_a_symlink_is_followed() {
-    let folder = damaged();
+    let folder = prepare_damaged();
     let at = |name: &str| folder.path().join(name);
     for name in ["coffee.db", "coffee.db-wal", "coffee.db-shm"] {
         fs::remove_file(at(name)).unwrap();
@@ -190,7 +190,7 @@ fn a_replaced_file_of_another_program_is_renamed_and_a_symlink_is_followed() {
     );
     run_ok(folder.path(), &["restore", "then.db", "--yes", "--replace"]);
     assert!(fs::symlink_metadata(at("coffee.db")).unwrap().is_symlink());
-    let kept = broken(&at("disk"));
+    let kept = moved_files(&at("disk"));
     assert_eq!(kept.len(), 1, "{kept:?}");
     assert!(fs::read_to_string(at("disk").join(&kept[0])).unwrap().starts_with("espresso"));
     assert!(state(&at("coffee.db")) == state(&at("then.db")));

@@ -1,5 +1,5 @@
-//! Clients that say nothing, half of what they mean, or very slowly: they are closed in
-//! time, and whoever talks properly never notices.
+//! Clients that send nothing, incomplete requests, or data very slowly: their connections are closed by timeouts, without affecting
+//! other clients.
 
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
@@ -10,13 +10,13 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::client::Client;
 use crate::helpers::{DEADLINE, KEY, Server, folder, server_command, wait_until};
 
-/// Hundreds of sockets at once need their descriptors here too.
+/// Raises the descriptor limit of the test process, which opens hundreds of sockets.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
 }
 
-/// A connection that has sent this and will never send more.
+/// Connection of a client that sends nothing more.
 struct Silent {
     socket: TcpStream,
     received: Vec<u8>,
@@ -30,14 +30,14 @@ impl Silent {
         Self::from(&client)
     }
 
-    /// Listens to a client from now on.
+    /// Stops sending on a client's connection.
     fn from(client: &Client) -> Self {
         let socket = client.socket().try_clone().unwrap();
         socket.set_nonblocking(true).unwrap();
         Self { socket, received: Vec::new(), closed: false }
     }
 
-    /// Has the server closed it? Keeps what it said before.
+    /// Reports whether the server has closed the connection. Collects what it sent.
     fn is_closed(&mut self) -> bool {
         let mut chunk = [0; 4096];
         while !self.closed {
@@ -51,8 +51,8 @@ impl Silent {
         self.closed
     }
 
-    /// It heard nothing, or one whole 408 as a problem document.
-    fn assert_told_why_or_nothing(&self) {
+    /// Asserts that the server sent nothing, or exactly one complete 408 problem document.
+    fn assert_408_or_nothing(&self) {
         let text = String::from_utf8(self.received.clone()).unwrap();
         if text.is_empty() {
             return;
@@ -63,7 +63,7 @@ impl Silent {
         let length = format!("content-length: {}", body.len());
         assert!(head.to_ascii_lowercase().contains(&length), "{length}: {text}");
         let problem: serde_json::Value = serde_json::from_str(body).unwrap();
-        assert_eq!(problem["status"], 408, "one answer and no more: {text}");
+        assert_eq!(problem["status"], 408, "more than one response: {text}");
     }
 }
 
@@ -71,7 +71,7 @@ fn closed(silent: &mut [Silent]) -> usize {
     silent.iter_mut().filter_map(|one| one.is_closed().then_some(())).count()
 }
 
-fn halves() -> [String; 5] {
+fn incomplete_requests() -> [String; 5] {
     let head = |length: usize| {
         format!(
             "POST /coffee/ HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\nContent-Length: {length}\r\n\r\n"
@@ -98,12 +98,12 @@ fn silent_connections_are_closed_without_affecting_other_clients() {
     ]));
     let mut normal = server.client();
     assert_eq!(normal.get("/health").status, 200);
-    let at_first = server.descriptors();
-    let kinds = halves();
+    let descriptors_before = server.descriptors();
+    let kinds = incomplete_requests();
     let mut silent = Vec::with_capacity(500);
     for n in 0..500 {
         silent.push(Silent::open(&server, &kinds[n % kinds.len()]));
-        // However long that takes, this one is not silent.
+        // This client stays active however long the loop takes.
         assert_eq!(normal.get("/health").status, 200);
     }
     for _ in 0..200 {
@@ -111,14 +111,14 @@ fn silent_connections_are_closed_without_affecting_other_clients() {
     }
 
     wait_until("all silent connections are closed", || {
-        assert_eq!(normal.get("/coffee/today").status, 200, "a client in use is never closed");
+        assert_eq!(normal.get("/coffee/today").status, 200, "an active connection was closed");
         closed(&mut silent) == silent.len()
     });
-    silent.iter().for_each(Silent::assert_told_why_or_nothing);
-    let told = silent.iter().filter(|one| !one.received.is_empty()).count();
-    assert!(told >= 100, "only {told} heard why: those with half a body should all");
-    wait_until("its descriptors are back", || server.descriptors() <= at_first);
-    assert_eq!(normal.get("/coffee/today").json()["coffee_count"], 0, "half a coffee is none");
+    silent.iter().for_each(Silent::assert_408_or_nothing);
+    let rejected = silent.iter().filter(|one| !one.received.is_empty()).count();
+    assert!(rejected >= 100, "only {rejected} received a 408, but every client with an incomplete body must");
+    wait_until("the descriptors are closed", || server.descriptors() <= descriptors_before);
+    assert_eq!(normal.get("/coffee/today").json()["coffee_count"], 0, "an incomplete request was stored");
     assert_eq!(server.get("/health").status, 200);
     let stopped = server.stop_cleanly();
     assert!(!stopped.err.contains("panic"), "{}", stopped.err);
@@ -128,16 +128,16 @@ fn silent_connections_are_closed_without_affecting_other_clients() {
 fn a_keep_alive_connection_is_closed_only_after_the_idle_timeout() {
     let folder = folder();
     let server = Server::spawn(server_command(folder.path()).args(["--idle-timeout-seconds", "2"]));
-    let mut used = server.client();
-    let mut left = server.client();
-    assert_eq!(left.get("/health").status, 200);
-    let mut left = Silent::from(&left);
-    wait_until("the one that was left is closed", || {
-        assert_eq!(used.get("/health").status, 200);
-        left.is_closed()
+    let mut active = server.client();
+    let mut idle = server.client();
+    assert_eq!(idle.get("/health").status, 200);
+    let mut idle = Silent::from(&idle);
+    wait_until("the idle connection is closed", || {
+        assert_eq!(active.get("/health").status, 200);
+        idle.is_closed()
     });
-    assert!(left.received.is_empty(), "a keep-alive connection ends without a word");
-    assert_eq!(used.get("/health").status, 200);
+    assert!(idle.received.is_empty(), "data was sent on an idle connection");
+    assert_eq!(active.get("/health").status, 200);
 }
 
 #[test]
@@ -152,14 +152,18 @@ fn a_body_that_never_ends_gets_408_and_the_connection_is_closed() {
     let mut reader = Silent::from(&client);
     let start = Instant::now();
     while !reader.is_closed() {
-        assert!(start.elapsed() < DEADLINE, "the connection is never closed");
-        // Fails once the server has closed; what it said is still to be read.
+        assert!(start.elapsed() < DEADLINE, "the connection was not closed");
+        // Fails after the server has closed the connection. Its response can still be read.
         drop(client.send("1\r\n1\r\n"));
         std::thread::sleep(Duration::from_millis(100));
     }
-    assert!(start.elapsed() >= Duration::from_millis(1500), "it had its time: {:?}", start.elapsed());
-    assert!(!reader.received.is_empty(), "it hears why");
-    reader.assert_told_why_or_nothing();
+    assert!(
+        start.elapsed() >= Duration::from_millis(1500),
+        "the connection was closed before the timeout: {:?}",
+        start.elapsed()
+    );
+    assert!(!reader.received.is_empty(), "no 408 was sent");
+    reader.assert_408_or_nothing();
     assert_eq!(server.get("/coffee/today").json()["coffee_count"], 0);
     let log = server.stop_cleanly().err;
     assert_eq!(log.matches("status=408").count(), 1, "{log}");

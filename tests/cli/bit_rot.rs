@@ -1,4 +1,4 @@
-//! Content of a backup that changes later: the digests that a backup carries reveal it.
+//! Bit rot in backups: detected by the digests that a backup contains.
 
 use std::fs;
 use std::path::Path;
@@ -8,11 +8,11 @@ use rusqlite::Connection;
 use serde_json::Value;
 
 use crate::fixtures::{assert_fails_with, backups, make_database, open_copy, run_in, run_ok};
-use crate::helpers::{Server, folder, number_from_env, rows, test_seed};
+use crate::helpers::{Server, number_from_env, rows, temporary_folder, test_seed};
 
-/// A folder with the backup `then.db` of 60 coffees, 600 readings and an idempotency key.
+/// Creates a folder with the backup `then.db` of 60 coffees, 600 readings and an idempotency key.
 fn with_backup() -> tempfile::TempDir {
-    let (folder, past) = (folder(), folder());
+    let (folder, past) = (temporary_folder(), temporary_folder());
     make_database(past.path(), "then", 60);
     Connection::open(past.path().join("coffee.db"))
         .unwrap()
@@ -24,7 +24,7 @@ fn with_backup() -> tempfile::TempDir {
     folder
 }
 
-/// Every row that a restore would bring back.
+/// Returns every row that a restore would restore.
 fn entries(database: &Path) -> Vec<String> {
     let connection = Connection::open(database).unwrap();
     ["coffee_logs", "heart_rate_logs", "idempotency_keys"]
@@ -68,12 +68,14 @@ fn a_backup_with_flipped_bytes_is_rejected_or_has_equal_entries() {
             by_digest_alone += u32::from(!reasons.is_empty() && reasons.iter().all(is_digest));
         }
     }
-    println!("{accepted} accepted with the same entries, {by_digest_alone} refused for their digests alone");
-    assert!(by_digest_alone > 0, "some are noticed by nothing else");
+    println!(
+        "{accepted} accepted with equal entries, {by_digest_alone} rejected only because of their digests"
+    );
+    assert!(by_digest_alone > 0, "no change was detected only by its digest");
 }
 
-/// Changes a letter of a coffee's notes, as a failing card may.
-fn rot(file: &Path) {
+/// Flips a bit of a coffee's notes, as a failing memory card may.
+fn flip_bit(file: &Path) {
     let mut bytes = fs::read(file).unwrap();
     let at = bytes.windows(7).position(|window| window == b"then-17").unwrap();
     bytes[at + 2] ^= 1;
@@ -83,7 +85,7 @@ fn rot(file: &Path) {
 #[test]
 fn verify_restore_and_check_name_the_table_whose_rows_changed() {
     let folder = with_backup();
-    rot(&folder.path().join("then.db"));
+    flip_bit(&folder.path().join("then.db"));
     let message = "it is damaged: the rows of coffee_logs differ from those that were backed up";
     let verified = run_in(folder.path(), &["verify", "then.db"]);
     assert_fails_with(&verified, 1, "1 file cannot be restored");
@@ -94,7 +96,7 @@ fn verify_restore_and_check_name_the_table_whose_rows_changed() {
     make_database(folder.path(), "then", 60);
     run_ok(folder.path(), &["backup"]);
     let backup = backups(folder.path()).remove(0);
-    rot(&backup);
+    flip_bit(&backup);
     let checked = run_in(folder.path(), &["check"]).out;
     let name = backup.file_name().unwrap().to_str().unwrap();
     let line = format!("backups/{name} cannot be restored: {message}: make another backup");
@@ -124,18 +126,18 @@ fn a_backup_without_digests_is_accepted_and_reported() {
 
 #[test]
 fn restored_and_served_databases_contain_no_digests() {
-    let is_carried = |folder: &Path| {
+    let has_digests = |folder: &Path| {
         let (_folder, copy) = open_copy(&folder.join("coffee.db"));
         copy.table_exists(None, "backup_digests").unwrap()
     };
     let folder = with_backup();
     run_ok(folder.path(), &["restore", "then.db", "--yes"]);
-    assert!(!is_carried(folder.path()));
+    assert!(!has_digests(folder.path()));
     fs::copy(folder.path().join("then.db"), folder.path().join("coffee.db")).unwrap();
-    assert!(is_carried(folder.path()));
+    assert!(has_digests(folder.path()));
     let server = Server::start(folder.path());
     assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 1}"#).status, 201);
     server.stop_cleanly();
-    assert!(!is_carried(folder.path()));
+    assert!(!has_digests(folder.path()));
     run_ok(folder.path(), &["verify", "coffee.db"]);
 }

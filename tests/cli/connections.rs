@@ -10,8 +10,8 @@ use serde_json::json;
 use crate::client::{Client, request};
 use crate::fixtures::command_in;
 use crate::helpers::{
-    DEADLINE, KEY, Server, folder, from_bash, program_path, report_skipped, run, server_command,
-    server_without_timeouts, wait_until,
+    DEADLINE, KEY, Server, from_bash, program_path, report_skipped, run, server_command,
+    server_without_timeouts, temporary_folder, wait_until,
 };
 
 /// A connection from the loopback address 127.0.0.`host`.
@@ -41,7 +41,7 @@ fn closed(sockets: &[TcpStream]) -> usize {
 
 #[test]
 fn a_client_keeps_at_most_32_connections_that_have_not_completed_a_request() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::spawn(&mut server_without_timeouts(folder.path()));
     let mut regular = server.client();
     assert_eq!(regular.get("/health").status, 200);
@@ -55,7 +55,7 @@ fn a_client_keeps_at_most_32_connections_that_have_not_completed_a_request() {
 
 #[test]
 fn a_trusted_proxy_is_exempt_from_the_limit_per_client() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server =
         Server::spawn(server_without_timeouts(folder.path()).args(["--trusted-proxies", "127.0.0.3/32"]));
     let proxied: Vec<TcpStream> = (0..100).map(|_| connect_from(3, server.address)).collect();
@@ -66,7 +66,7 @@ fn a_trusted_proxy_is_exempt_from_the_limit_per_client() {
 
 #[test]
 fn at_the_total_limit_strangers_lose_their_connections_and_regular_clients_keep_theirs() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::spawn(server_without_timeouts(folder.path()).args(["--max-connections", "64"]));
     let mut regular: Vec<Client> = (0..8).map(|_| server.client()).collect();
     for client in &mut regular {
@@ -90,7 +90,7 @@ fn at_the_total_limit_strangers_lose_their_connections_and_regular_clients_keep_
 
 #[test]
 fn connections_with_a_completed_request_cannot_keep_newcomers_out() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::spawn(server_without_timeouts(folder.path()).args(["--max-connections", "32"]));
     let mut connections = Vec::new();
     for n in 0..100 {
@@ -105,7 +105,7 @@ fn connections_with_a_completed_request_cannot_keep_newcomers_out() {
 
 #[test]
 fn a_header_that_never_ends_is_rejected_before_it_fills_the_memory() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::spawn(&mut server_without_timeouts(folder.path()));
     let mut client = server.client();
     let endless = format!("GET /health HTTP/1.1\r\nHost: localhost\r\nX-Long: {}", "x".repeat(200 << 10));
@@ -117,7 +117,7 @@ fn a_header_that_never_ends_is_rejected_before_it_fills_the_memory() {
 
 #[test]
 fn headers_and_a_small_body_have_one_deadline() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::spawn(server_command(folder.path()).args([
         "--request-timeout-seconds",
         "2",
@@ -140,7 +140,7 @@ fn headers_and_a_small_body_have_one_deadline() {
 
 #[test]
 fn large_bodies_share_a_budget_and_small_ones_need_none() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::spawn(&mut server_without_timeouts(folder.path()));
     let head = format!(
         "POST /heartrate/batch HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\nContent-Length: {}\r\n\r\n",
@@ -183,7 +183,7 @@ fn silent_clients_are_closed_although_the_system_denies_access_to_other_descript
         report_skipped("strace is not installed");
         return;
     }
-    let folder = folder();
+    let folder = temporary_folder();
     let plain = server_command(folder.path());
     let mut traced = Command::new("strace");
     // -D: the server stays the direct child, which the test ends.
@@ -201,7 +201,7 @@ fn silent_clients_are_closed_although_the_system_denies_access_to_other_descript
 
 #[test]
 fn a_descriptor_limit_that_is_too_low_is_reported_and_served_within() {
-    let folder = folder();
+    let folder = temporary_folder();
     let limited = |command: &Command| from_bash("ulimit -n 160", command);
     let reason = "the file descriptor limit of 160 allows only 32 connections, fewer than MAX_CONNECTIONS; raise LimitNOFILE";
     let server = Server::spawn(&mut limited(&server_without_timeouts(folder.path())));
@@ -222,7 +222,7 @@ fn a_descriptor_limit_that_is_too_low_is_reported_and_served_within() {
 
 #[test]
 fn a_request_in_progress_is_never_closed_for_a_newcomer() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::spawn(server_without_timeouts(folder.path()).args(["--max-connections", "16"]));
     let mut slow = server.client();
     let whole = request("POST", "/coffee/", "Expect: 100-continue\r\n", r#"{"caffeine_mg": 90}"#);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::client::Client;
-use crate::helpers::{Server, database, folder, number_from_env, test_seed};
+use crate::helpers::{Server, database, number_from_env, temporary_folder, test_seed};
 
 const WRITERS: usize = 8;
 
@@ -107,7 +107,7 @@ fn after_sigkill_every_acknowledged_write_is_stored_exactly_once() {
     let rounds = number_from_env("CRASH_ROUNDS").unwrap_or(10);
     println!("{rounds} rounds");
     let mut random = fastrand::Rng::with_seed(test_seed());
-    let folder = folder();
+    let folder = temporary_folder();
     let mut all: Vec<Write> = Vec::new();
     let (mut repeated, mut unacknowledged) = (0, 0);
     for round in 0..usize::try_from(rounds).unwrap() {

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use crate::helpers::{CommandResult, Server, database, folder, number, program, rows, run, server_command};
+use crate::helpers::{
+    CommandResult, Server, database, number, program, rows, run, server_command, temporary_folder,
+};
 
 fn demo(folder: &Path, args: &[&str]) -> CommandResult {
     let mut command = program(folder);
@@ -26,7 +28,7 @@ fn today() -> i64 {
 
 #[test]
 fn equal_seeds_generate_equal_data_and_different_seeds_different_data() {
-    let (first, second, other) = (folder(), folder(), folder());
+    let (first, second, other) = (temporary_folder(), temporary_folder(), temporary_folder());
     let start = loop {
         let start = today();
         for (folder, seed) in [(&first, "7"), (&second, "7"), (&other, "8")] {
@@ -50,7 +52,7 @@ fn equal_seeds_generate_equal_data_and_different_seeds_different_data() {
 
 #[test]
 fn the_number_of_entries_is_close_to_the_requested_and_printed_one() {
-    let folder = folder();
+    let folder = temporary_folder();
     let result =
         demo(folder.path(), &["--days", "90", "--coffees-per-day", "3", "--readings-per-day", "100"]);
     assert_eq!((result.code, result.err.as_str()), (Some(0), ""), "no progress bar without a terminal");
@@ -72,7 +74,7 @@ fn the_number_of_entries_is_close_to_the_requested_and_printed_one() {
 
 #[test]
 fn zero_readings_per_day_generates_only_coffees() {
-    let folder = folder();
+    let folder = temporary_folder();
     assert_eq!(demo(folder.path(), &["--days", "10", "--readings-per-day", "0"]).code, Some(0));
     let database = database(folder.path());
     assert_eq!(number(&database, "select count(*) from heart_rate_logs"), 0);
@@ -81,7 +83,7 @@ fn zero_readings_per_day_generates_only_coffees() {
 
 #[test]
 fn a_database_with_entries_is_rejected_and_unchanged() {
-    let folder = folder();
+    let folder = temporary_folder();
     let started = Server::start(folder.path());
     assert_eq!(started.client().post("/coffee/", r#"{"caffeine_mg": 33}"#).status, 201);
     started.stop_cleanly();
@@ -96,7 +98,7 @@ fn a_database_with_entries_is_rejected_and_unchanged() {
 
 #[test]
 fn a_database_in_use_by_a_server_is_rejected() {
-    let folder = folder();
+    let folder = temporary_folder();
     let started = Server::spawn(&mut server_command(folder.path()));
     let result = demo(folder.path(), &["--days", "5"]);
     assert_eq!(result.code, Some(75), "{result:?}");

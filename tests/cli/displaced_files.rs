@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use rustix::process::Signal;
 
 use crate::fixtures::{assert_fails_with, id_of, make_database, names, run_in, run_ok, state};
-use crate::helpers::{CommandResult, KEY, Server, folder, program, run, server_command, wait_until};
+use crate::helpers::{
+    CommandResult, KEY, Server, program, run, server_command, temporary_folder, wait_until,
+};
 
 const COFFEE: &str = r#"{"caffeine_mg": 95}"#;
 
@@ -40,7 +42,7 @@ fn assert_writes_rejected(server: &Server, reason: &str) {
 
 #[test]
 fn a_deleted_database_is_detected_and_its_wal_is_kept() {
-    let folder = folder();
+    let folder = temporary_folder();
     let at = |name: &str| folder.path().join(name);
     let server = start_with_wal(folder.path());
     let wal = fs::read(at("coffee.db-wal")).unwrap();
@@ -84,7 +86,7 @@ fn assert_suggests_restore_and_new(result: &CommandResult, message: &str) {
 #[test]
 fn a_replaced_database_is_detected_and_the_new_file_is_unchanged() {
     for is_killed in [false, true] {
-        let (folder, other) = (folder(), folder());
+        let (folder, other) = (temporary_folder(), temporary_folder());
         let at = |name: &str| folder.path().join(name);
         make_database(other.path(), "other", 7);
         let content = fs::read(other.path().join("coffee.db")).unwrap();
@@ -116,7 +118,7 @@ fn a_replaced_database_is_detected_and_the_new_file_is_unchanged() {
 
 #[test]
 fn a_database_that_is_moved_back_is_served_with_its_wal_after_a_restart() {
-    let folder = folder();
+    let folder = temporary_folder();
     let at = |name: &str| folder.path().join(name);
     let server = start_with_wal(folder.path());
     fs::rename(at("coffee.db"), at("away.db")).unwrap();
@@ -131,7 +133,7 @@ fn a_database_that_is_moved_back_is_served_with_its_wal_after_a_restart() {
 #[test]
 fn a_deleted_wal_is_detected_and_no_entry_is_lost() {
     for is_killed in [false, true] {
-        let folder = folder();
+        let folder = temporary_folder();
         let at = |name: &str| folder.path().join(name);
         let server = start_with_wal(folder.path());
         fs::remove_file(at("coffee.db-wal")).unwrap();
@@ -154,7 +156,7 @@ fn a_deleted_wal_is_detected_and_no_entry_is_lost() {
 
 #[test]
 fn a_replaced_wal_is_detected_and_unchanged() {
-    let folder = folder();
+    let folder = temporary_folder();
     let at = |name: &str| folder.path().join(name);
     let server = start_with_wal(folder.path());
     fs::write(at("strange"), "another log").unwrap();
@@ -171,7 +173,7 @@ fn a_replaced_wal_is_detected_and_unchanged() {
 
 #[test]
 fn a_restore_into_a_running_server_is_not_a_displaced_file() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = start_with_wal(folder.path());
     run_ok(folder.path(), &["backup", "--to", "then.db"]);
     for _ in 0..3 {
@@ -217,7 +219,7 @@ fn a_start_after_a_database_was_lost_requires_new_or_a_restore() {
         (older_after_a_crash, "coffee.db is missing: a database existed when a server last ran"),
         (wal_alone, "coffee.db is missing, but its log coffee.db-wal exists"),
     ] {
-        let folder = folder();
+        let folder = temporary_folder();
         create_remains(folder.path());
         for _ in 0..2 {
             let refused = run(&mut serve(folder.path(), &[]));
@@ -248,11 +250,11 @@ fn a_start_after_a_database_was_lost_requires_new_or_a_restore() {
 
 #[test]
 fn a_failed_first_start_is_not_a_former_database() {
-    let folder = folder();
+    let folder = temporary_folder();
     let refused = run(serve(folder.path(), &[]).env("HOST", "nowhere"));
     assert_eq!(refused.code, Some(78), "{refused:?}");
     let backup = {
-        let past = crate::helpers::folder();
+        let past = temporary_folder();
         make_database(past.path(), "then", 3);
         run_ok(past.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
         folder.path().join("then.db")

@@ -7,7 +7,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use crate::fixtures::{assert_fails_with, make_database, names, run_in, run_ok};
-use crate::helpers::{CommandResult, folder, run, server_command};
+use crate::helpers::{CommandResult, run, server_command, temporary_folder};
 
 /// Commands that read or change a database and create none.
 const COMMANDS: [&[&str]; 6] = [
@@ -34,7 +34,7 @@ fn all_say(state: impl Fn(&Path), message: &str) {
     });
     let others = runs.into_iter().map(|run| Box::new(run) as Box<dyn Fn(&Path) -> CommandResult>);
     for command in commands.chain(others) {
-        let folder = folder();
+        let folder = temporary_folder();
         fs::write(folder.path().join("log.csv"), CSV).unwrap();
         state(folder.path());
         assert_fails_with(&command(folder.path()), 78, message);
@@ -49,7 +49,7 @@ fn foreign(folder: &Path, sql: &str) {
 fn every_command_reports_a_missing_database_alike() {
     let message = "coffee-tracker: there is no database at coffee.db: start the server once to create it, or set DATABASE_URL";
     for args in COMMANDS.iter().chain(&[&["key", "list"][..]]) {
-        let folder = folder();
+        let folder = temporary_folder();
         let result = run_in(folder.path(), args);
         assert_fails_with(&result, 78, message);
         assert_eq!(names(folder.path()), [""; 0], "{args:?}");
@@ -59,7 +59,7 @@ fn every_command_reports_a_missing_database_alike() {
 #[test]
 fn every_command_reports_an_empty_file_alike() {
     for args in COMMANDS {
-        let folder = folder();
+        let folder = temporary_folder();
         fs::write(folder.path().join("coffee.db"), "").unwrap();
         assert_fails_with(&run_in(folder.path(), args), 78, "coffee.db is empty: start the server once");
     }
@@ -93,7 +93,7 @@ fn every_command_reports_a_foreign_database_alike() {
 fn a_damaged_file_with_an_intact_header_is_reported_as_damaged() {
     // The page with the schema, and the size of a page in the header.
     for (start, end) in [(100, 4000), (16, 18)] {
-        let origin = folder();
+        let origin = temporary_folder();
         make_database(origin.path(), "now", 20);
         let mut bytes = fs::read(origin.path().join("coffee.db")).unwrap();
         bytes[start..end].fill(0x77);
@@ -101,7 +101,7 @@ fn a_damaged_file_with_an_intact_header_is_reported_as_damaged() {
             |folder| fs::write(folder.join("coffee.db"), &bytes).unwrap(),
             "coffee-tracker: coffee.db is damaged (",
         );
-        let folder = folder();
+        let folder = temporary_folder();
         fs::write(folder.path().join("coffee.db"), &bytes).unwrap();
         run_ok(origin.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
         let result = run_in(folder.path(), &["restore", "then.db", "--yes"]);
@@ -113,7 +113,7 @@ fn a_damaged_file_with_an_intact_header_is_reported_as_damaged() {
 
 #[test]
 fn a_missing_backup_is_reported_before_the_missing_terminal() {
-    let folder = folder();
+    let folder = temporary_folder();
     make_database(folder.path(), "now", 3);
     let result = run_in(folder.path(), &["restore", "nosuch.db"]);
     assert_fails_with(&result, 1, "nosuch.db cannot be restored: there is no such file");

@@ -13,8 +13,8 @@ use rustix::process::{Signal, kill_process};
 
 use crate::client::{Client, request};
 use crate::helpers::{
-    CommandResult, DEADLINE, IGNORE_FILE_SIZE_SIGNAL, Process, Server, folder, from_bash, number,
-    peak_memory_kib, program, run, server_command, wait_until,
+    CommandResult, DEADLINE, IGNORE_FILE_SIZE_SIGNAL, Process, Server, from_bash, number, peak_memory_kib,
+    program, run, server_command, temporary_folder, wait_until,
 };
 
 /// Adds readings with notes of 500 bytes.
@@ -88,7 +88,7 @@ fn has_open_reader(folder: &Path) -> bool {
 
 #[test]
 fn command_and_route_export_the_same_bytes_with_and_without_a_server() {
-    let folder = folder();
+    let folder = temporary_folder();
     let started = Server::start(folder.path());
     for n in 0..50 {
         let body = format!(
@@ -137,7 +137,7 @@ fn command_and_route_export_the_same_bytes_with_and_without_a_server() {
 
 #[test]
 fn a_slow_reader_is_not_closed_by_the_idle_timeout() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = start_with_large_export(folder.path(), "4");
     let mut socket = server.client().socket().try_clone().unwrap();
     socket.write_all(request("GET", "/export/heartrate", "", "").as_bytes()).unwrap();
@@ -158,7 +158,7 @@ fn a_slow_reader_is_not_closed_by_the_idle_timeout() {
 
 #[test]
 fn a_stalled_reader_is_closed_and_its_resources_are_freed() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = start_with_large_export(folder.path(), "2");
     assert_eq!(server.get("/health").status, 200);
     // SQLite keeps one descriptor of each connection that was closed, for the next.
@@ -178,7 +178,7 @@ fn a_stalled_reader_is_closed_and_its_resources_are_freed() {
 
 #[test]
 fn a_third_export_waits_and_then_gets_503() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = start_with_large_export(folder.path(), "60");
     let stalled = [request_export(&server), request_export(&server)];
     let third = server.get("/export/coffee");
@@ -192,7 +192,7 @@ fn a_third_export_waits_and_then_gets_503() {
 
 #[test]
 fn an_export_is_a_consistent_snapshot() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = start_with_large_export(folder.path(), "60");
     let client = request_export(&server);
     let connection = Connection::open(folder.path().join("coffee.db")).unwrap();
@@ -215,7 +215,7 @@ fn an_export_is_a_consistent_snapshot() {
 
 #[test]
 fn a_stopping_server_aborts_exports() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = start_with_large_export(folder.path(), "60");
     let stalled = [request_export(&server), request_http_1_0(&server, "/export/heartrate")];
     let result = server.stop_cleanly();
@@ -237,7 +237,7 @@ fn damage(folder: &Path) {
 
 #[test]
 fn a_read_error_during_an_export_resets_the_connection_and_fails_the_command() {
-    let folder = folder();
+    let folder = temporary_folder();
     let first = start_with_large_export(folder.path(), "60");
     first.stop_cleanly();
     damage(folder.path());
@@ -259,7 +259,7 @@ fn a_read_error_during_an_export_resets_the_connection_and_fails_the_command() {
 
 #[test]
 fn an_exported_file_is_created_atomically() {
-    let folder = folder();
+    let folder = temporary_folder();
     start_with_large_export(folder.path(), "60").stop_cleanly();
     let mut command = program(folder.path());
     command.args(["export", "heartrate", "--database-url", "coffee.db", "-o", "out.csv"]);
@@ -299,7 +299,7 @@ fn an_exported_file_is_created_atomically() {
 
 #[test]
 fn export_to_a_closed_pipe_is_not_an_error() {
-    let folder = folder();
+    let folder = temporary_folder();
     start_with_large_export(folder.path(), "60").stop_cleanly();
     let mut command = program(folder.path());
     command.args(["export", "heartrate", "--database-url", "coffee.db"]);
@@ -312,7 +312,7 @@ fn export_to_a_closed_pipe_is_not_an_error() {
 
 #[test]
 fn an_export_without_disk_space_fails_and_leaves_no_file() {
-    let folder = folder();
+    let folder = temporary_folder();
     start_with_large_export(folder.path(), "60").stop_cleanly();
     let mut command = program(folder.path());
     command.args(["export", "heartrate", "--database-url", "coffee.db"]);
@@ -335,7 +335,7 @@ fn an_export_without_disk_space_fails_and_leaves_no_file() {
 
 #[test]
 fn a_foreign_or_missing_database_is_rejected_and_none_is_created() {
-    let folder = folder();
+    let folder = temporary_folder();
     let missing = export(folder.path(), &["coffee"]);
     assert_eq!(
         (missing.code, missing.err.as_str()),
@@ -379,7 +379,7 @@ fn a_foreign_or_missing_database_is_rejected_and_none_is_created() {
 
 #[test]
 fn a_million_readings_are_exported_in_constant_memory() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::start(folder.path());
     let fill = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 1000000)
         insert into heart_rate_logs (timestamp, bpm, context)

@@ -8,7 +8,7 @@ use std::process::Command;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use crate::helpers::{CommandResult, Server, folder, number, program, rows, run};
+use crate::helpers::{CommandResult, Server, number, program, rows, run, temporary_folder};
 
 /// Returns the program with these arguments, on `coffee.db` and `backups/` in `folder`.
 pub fn command_in(folder: &Path, args: &[&str]) -> Command {
@@ -60,7 +60,7 @@ impl State {
 
 /// Opens a copy of the database with its WAL in another folder, so that reading changes nothing.
 pub fn open_copy(database: &Path) -> (tempfile::TempDir, Connection) {
-    let elsewhere = folder();
+    let elsewhere = temporary_folder();
     let copy = elsewhere.path().join("coffee.db");
     for end in ["", "-wal", "-journal"] {
         let name = |path: &Path| PathBuf::from(format!("{}{end}", path.display()));

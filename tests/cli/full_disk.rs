@@ -13,8 +13,8 @@ use crate::fixtures::{
     run_in, run_ok, state,
 };
 use crate::helpers::{
-    CommandResult, IGNORE_FILE_SIZE_SIGNAL, Server, database, folder, from_bash, limit_file_size, number,
-    report_skipped, run, server_command,
+    CommandResult, IGNORE_FILE_SIZE_SIGNAL, Server, database, from_bash, limit_file_size, number,
+    report_skipped, run, server_command, temporary_folder,
 };
 
 /// File system in memory, unmounted when dropped.
@@ -23,7 +23,7 @@ struct Tmpfs(TempDir);
 impl Tmpfs {
     /// Returns `None` and reports a skipped test without permission to mount.
     fn mount(megabytes: u32) -> Option<Self> {
-        let folder = folder();
+        let folder = temporary_folder();
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs"]).arg(folder.path());
         if mount.output().is_ok_and(|done| done.status.success()) {
@@ -101,7 +101,7 @@ fn assert_intact(folder: &Path, coffees: i64) {
 
 #[test]
 fn writes_fail_while_a_file_size_limit_applies() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::spawn(&mut from_bash(IGNORE_FILE_SIZE_SIGNAL, &server_command(folder.path())));
     let mut client = server.client();
     assert_eq!(client.post("/coffee/", COFFEE).status, 201);
@@ -164,7 +164,7 @@ fn a_first_start_without_disk_space_reports_it() {
 
 /// Creates a database of about 500 kB on `disk`, and a backup of another one in a temporary folder.
 fn create_databases(disk: &Path) -> (TempDir, PathBuf) {
-    let past = folder();
+    let past = temporary_folder();
     make_database(past.path(), "then", 300);
     let backup = past.path().join("then.db");
     run_ok(past.path(), &["backup", "--to", backup.to_str().unwrap()]);
@@ -256,7 +256,7 @@ fn a_restore_checks_for_space_first_and_changes_nothing_when_it_runs_out() {
 
 #[test]
 fn a_file_size_limit_leaves_no_partial_backup_or_restore() {
-    let folder = folder();
+    let folder = temporary_folder();
     let (_past, backup) = create_databases(folder.path());
     let before = present(folder.path());
     for kilobytes in [40, 100, 200, 300] {
@@ -281,8 +281,8 @@ fn a_file_size_limit_leaves_no_partial_backup_or_restore() {
 
 #[test]
 fn a_file_size_limit_that_only_the_wal_exceeds_leaves_the_old_state() {
-    let folder = folder();
-    let past = crate::helpers::folder();
+    let folder = temporary_folder();
+    let past = temporary_folder();
     // The frame headers of the WAL take more than 2 KiB.
     make_database(past.path(), "then", 1000);
     let backup = past.path().join("then.db");
@@ -349,7 +349,7 @@ fn a_read_only_disk_is_reported() {
 
 #[test]
 fn a_restore_creates_the_folder_of_the_database() {
-    let folder = folder();
+    let folder = temporary_folder();
     make_database(folder.path(), "now", 3);
     run_ok(folder.path(), &["backup", "--to", "then.db"]);
     let mut command = command_in(folder.path(), &["restore", "then.db", "--yes"]);

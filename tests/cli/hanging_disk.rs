@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::client::Client;
 use crate::fixtures::add_entries;
-use crate::helpers::{DEADLINE, KEY, Server, folder, server_command, wait_until};
+use crate::helpers::{DEADLINE, KEY, Server, server_command, temporary_folder, wait_until};
 
 /// Preloaded library that simulates a hanging disk.
 pub struct HangingDisk {
@@ -18,7 +18,7 @@ pub struct HangingDisk {
 impl HangingDisk {
     /// Adds the library to a command. Its files are those below its working directory.
     pub fn preload(command: &mut Command) -> Self {
-        let disk = Self { folder: folder() };
+        let disk = Self { folder: temporary_folder() };
         let on_disk = command.get_current_dir().map(|path| path.canonicalize().unwrap()).unwrap();
         command.env("LD_PRELOAD", disk.compile_library()).env("DISK", on_disk);
         command.env("DISK_HANGS", disk.syncs_flag()).env("DISK_READS_HANG", disk.reads_flag());
@@ -83,7 +83,7 @@ fn get(server: &Server, path: &str, authorization: &str) -> u16 {
 
 #[test]
 fn while_the_disk_hangs_health_reports_it_and_requests_without_disk_access_succeed() {
-    let folder = folder();
+    let folder = temporary_folder();
     let mut command = server_command(folder.path());
     let disk = HangingDisk::preload(&mut command);
     let server = Server::spawn(&mut command);

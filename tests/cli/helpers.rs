@@ -24,7 +24,7 @@ pub const KEY: &str = "a-key-for-the-tests-0123456789";
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Creates a temporary folder.
-pub fn folder() -> TempDir {
+pub fn temporary_folder() -> TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder")
 }
 

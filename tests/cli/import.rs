@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use rusqlite::Connection;
 
-use crate::helpers::{CommandResult, database, folder, number, program, rows, run};
+use crate::helpers::{CommandResult, database, number, program, rows, run, temporary_folder};
 
 const COFFEES: &str =
     "select id, timestamp, caffeine_mg, coffee_type, notes, source from coffee_logs order by id";
@@ -62,7 +62,7 @@ fn an_export_is_imported_exactly_and_a_second_import_adds_nothing() {
         r#"Integer(9)|Integer(1753281000123456)|Real(0.30000000000000004)|Null|Null|Text("Watch")"#,
     ];
     for (content, other) in [(OWN_CSV, OWN_JSON), (OWN_JSON, OWN_CSV)] {
-        let folder = folder();
+        let folder = temporary_folder();
         let first = import(folder.path(), content, &[]);
         assert_eq!(
             said(&first),
@@ -83,7 +83,7 @@ fn an_export_is_imported_exactly_and_a_second_import_adds_nothing() {
 
 #[test]
 fn equal_rows_of_a_file_are_kept_and_only_missing_ones_are_added() {
-    let folder = folder();
+    let folder = temporary_folder();
     let row = "2025-07-23T14:30:00Z,95,espresso\n";
     let head = "timestamp,caffeine_mg,coffee_type\n";
     let file = |times: usize| format!("{head}{}", row.repeat(times));
@@ -104,7 +104,7 @@ fn equal_rows_of_a_file_are_kept_and_only_missing_ones_are_added() {
 
 #[test]
 fn a_number_is_kept_when_it_was_never_given_and_is_free() {
-    let folder = folder();
+    let folder = temporary_folder();
     import(
         folder.path(),
         "id,timestamp,bpm\n5,2025-07-23T14:30:00Z,60\n5,2025-07-23T14:31:00Z,61\n7,2025-07-23T14:32:00Z,62\n",
@@ -148,7 +148,7 @@ fn a_csv_of_another_program_is_understood_whatever_its_form() {
             &["--map", "time=timestamp", "--format", "csv"],
         ),
     ] {
-        let folder = folder();
+        let folder = temporary_folder();
         let result = import(folder.path(), content, args);
         assert_eq!(result.code, Some(0), "{result:?}");
         assert_eq!(coffees(folder.path()), expected, "{content}");
@@ -157,7 +157,7 @@ fn a_csv_of_another_program_is_understood_whatever_its_form() {
 
 #[test]
 fn a_file_may_hold_both_kinds_and_odd_values_and_may_be_packed() {
-    let folder = folder();
+    let folder = temporary_folder();
     let content = concat!(
         "\n",
         r#"{"timestamp": "2025-07-23T14:30:00Z", "bpm": "72.4", "context": "  resting\u0007 ", "unknown": [1, {}]}"#,
@@ -182,7 +182,7 @@ fn a_file_may_hold_both_kinds_and_odd_values_and_may_be_packed() {
 
 #[test]
 fn an_invalid_row_is_reported_with_line_and_reason_and_the_others_are_imported() {
-    let folder = folder();
+    let folder = temporary_folder();
     let long = "x".repeat(1001);
     let content = format!(
         "timestamp,caffeine_mg,coffee_type,notes\n\
@@ -235,7 +235,7 @@ fn an_invalid_row_is_reported_with_line_and_reason_and_the_others_are_imported()
 #[test]
 fn a_line_without_end_is_one_rejection_and_the_next_line_is_read() {
     for (long, shown) in [("x".repeat(1 << 20), "x"), (format!("\"{}", "x".repeat(1 << 20)), "\"x")] {
-        let folder = folder();
+        let folder = temporary_folder();
         let row = "2025-07-23T14:30:00Z,60\n";
         let result = import(folder.path(), format!("timestamp,bpm\n{row}{long}\n{row}yesterday,1\n"), &[]);
         assert!(
@@ -251,7 +251,7 @@ fn a_line_without_end_is_one_rejection_and_the_next_line_is_read() {
 
 #[test]
 fn the_first_20_invalid_rows_are_shown_and_the_rest_are_counted() {
-    let folder = folder();
+    let folder = temporary_folder();
     let content =
         format!("{{\"bpm\":60,\"timestamp\":\"2025-07-23T14:30:00Z\"}}\n{}", "{\"bpm\":0}\n".repeat(30));
     let result = import(folder.path(), content, &[]);
@@ -264,7 +264,7 @@ fn the_first_20_invalid_rows_are_shown_and_the_rest_are_counted() {
 
 #[test]
 fn an_import_dry_run_prints_the_result_and_writes_nothing() {
-    let folder = folder();
+    let folder = temporary_folder();
     let result = import(folder.path(), OWN_CSV, &["--dry-run"]);
     assert!(
         said(&result).starts_with("file: 3 coffees and 0 readings would be added, 0 duplicates"),
@@ -351,7 +351,7 @@ const REFUSED: [Case; 13] = [
 #[test]
 fn a_failed_import_names_the_reason_and_creates_no_database() {
     for (content, args, code, message) in REFUSED {
-        let folder = folder();
+        let folder = temporary_folder();
         let result = import(folder.path(), content, args);
         assert_eq!(result.code, Some(code), "{result:?}");
         let last = if code == 1 { result.err.lines().last().unwrap() } else { &result.err };
@@ -362,7 +362,7 @@ fn a_failed_import_names_the_reason_and_creates_no_database() {
 
 #[test]
 fn a_file_that_cannot_be_opened_or_would_be_overwritten_is_refused() {
-    let folder = folder();
+    let folder = temporary_folder();
     let result = import_file(folder.path(), "nowhere.csv", &[]);
     assert_eq!(
         (result.code, result.err.as_str()),
@@ -380,7 +380,7 @@ fn a_file_that_cannot_be_opened_or_would_be_overwritten_is_refused() {
 
 #[test]
 fn an_own_database_is_not_imported_and_another_programs_not_imported_into() {
-    let folder = folder();
+    let folder = temporary_folder();
     import(folder.path(), OWN_CSV, &[]);
     let result = import_file(folder.path(), "coffee.db", &[]);
     assert_eq!(result.code, Some(1), "{result:?}");
@@ -409,7 +409,7 @@ fn an_own_database_is_not_imported_and_another_programs_not_imported_into() {
 
 #[test]
 fn standard_input_is_read_and_a_quiet_import_says_nothing() {
-    let folder = folder();
+    let folder = temporary_folder();
     std::fs::write(folder.path().join("own.csv"), OWN_CSV).unwrap();
     let mut command = program(folder.path());
     command.args(["import", "-", "--quiet", "--database-url", "coffee.db"]);

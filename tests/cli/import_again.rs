@@ -3,13 +3,13 @@
 
 use std::fmt::Write;
 
-use crate::helpers::{database, folder, number};
+use crate::helpers::{database, number, temporary_folder};
 use crate::import::{import, said};
 use crate::import_memory::import_measured;
 
 #[test]
 fn equal_rows_are_deduplicated_one_for_one() {
-    let folder = folder();
+    let folder = temporary_folder();
     let coffees =
         |count: usize| format!("timestamp,caffeine_mg\n{}", "2025-07-23T14:30:00Z,95\n".repeat(count));
     let readings = |count: usize| format!("timestamp,bpm\n{}", "2025-07-23T14:30:00Z,60\n".repeat(count));
@@ -28,7 +28,7 @@ fn equal_rows_are_deduplicated_one_for_one() {
 
 #[test]
 fn different_rows_with_equal_timestamps_are_deduplicated() {
-    let folder = folder();
+    let folder = temporary_folder();
     let rows = (0..30_000).map(|n| format!("2025-07-23T14:30:00Z,95,number {n}\n"));
     let file = format!("timestamp,caffeine_mg,notes\n{}", rows.collect::<String>());
     import(folder.path(), &file, &[]);
@@ -38,7 +38,7 @@ fn different_rows_with_equal_timestamps_are_deduplicated() {
 
 #[test]
 fn interleaved_groups_of_equal_rows_are_deduplicated_separately() {
-    let folder = folder();
+    let folder = temporary_folder();
     let row = |kind: usize| format!("2025-07-23T14:30:00Z,{},{}\n", kind % 3, ["a", "b"][kind % 2]);
     let file = |kinds: &mut dyn Iterator<Item = usize>| {
         let rows: String = kinds.map(row).collect();
@@ -56,7 +56,7 @@ fn interleaved_groups_of_equal_rows_are_deduplicated_separately() {
 
 #[test]
 fn sparse_ids_use_little_memory() {
-    let folder = folder();
+    let folder = temporary_folder();
     let mut file = "id,timestamp,bpm\n".to_owned();
     for n in 1..=100_000_u64 {
         let (hour, minute, second) = (n / 3600 % 24, n / 60 % 60, n % 60);

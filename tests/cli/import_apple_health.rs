@@ -7,7 +7,7 @@ use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
 use crate::apple_export::AppleExport;
-use crate::helpers::{database, folder, number};
+use crate::helpers::{database, number, temporary_folder};
 use crate::import::{coffees, import, readings, said};
 
 /// An export of these elements.
@@ -55,7 +55,7 @@ fn units_locales_and_motion_become_ours() {
             " <Record type=\"HKCategoryTypeIdentifierSleepAnalysis\" sourceName=\"x\" startDate=\"?\"/>\n",
         )
     });
-    let folder = folder();
+    let folder = temporary_folder();
     let result = import(folder.path(), &content, &[]);
     assert_eq!(
         said(&result),
@@ -93,7 +93,7 @@ fn a_record_within_a_correlation_is_the_one_beside_it() {
         export.raw(" <Correlation type=\"HKCorrelationTypeIdentifierFood\"/>\n")?;
         export.record("HeartRate", "count/min", "72", AT, "")
     });
-    let folder = folder();
+    let folder = temporary_folder();
     assert!(said(&import(folder.path(), &content, &[])).contains("1 coffee and 1 reading added"));
     assert_eq!(
         coffees(folder.path()),
@@ -115,7 +115,7 @@ fn a_bad_record_is_said_with_its_line_and_costs_no_other() {
     });
     let place = content.windows(6).position(|w| w == b"BROKEN").unwrap();
     content[place] = 0xff;
-    let folder = folder();
+    let folder = temporary_folder();
     let result = import(folder.path(), &content, &[]);
     assert!(
         said(&result).contains("0 coffees and 2 readings added, 0 duplicates skipped, 6 rows rejected"),
@@ -147,7 +147,7 @@ fn the_export_is_found_in_its_zip_whatever_the_phones_language() {
         ],
         &[("a/workout-routes/route.gpx", b"<gpx/>"), ("a/导出.xml", &content)],
     ] {
-        let folder = folder();
+        let folder = temporary_folder();
         let result = import(folder.path(), zipped(files), &[]);
         assert!(
             said(&result)
@@ -162,7 +162,7 @@ fn the_export_is_found_in_its_zip_whatever_the_phones_language() {
         );
         assert_eq!(sum, (0..1000).filter(|n| n % 10 < 7).map(|n| 50 + (n * 7 + n / 40) % 70).sum::<i64>());
     }
-    let folder = folder();
+    let folder = temporary_folder();
     let result = import(folder.path(), zipped(&[("export_cda.xml", clinical)]), &[]);
     assert_eq!(
         result.err,
@@ -173,7 +173,7 @@ fn the_export_is_found_in_its_zip_whatever_the_phones_language() {
 #[test]
 fn an_export_that_breaks_off_says_where_and_keeps_what_came_before() {
     let content = export(|export| export.heart_rates(1000));
-    let folder = folder();
+    let folder = temporary_folder();
     let result = import(folder.path(), &content[..content.len() / 2], &[]);
     assert_eq!(result.code, Some(1), "{result:?}");
     assert!(result.err.contains("file: reading stopped at line "), "{result:?}");
@@ -191,7 +191,7 @@ fn an_element_without_end_is_not_gathered_in_memory() {
         export.record("HeartRate", "count/min", "60", AT, "")?;
         export.raw(&format!(" <Record type=\"{}", "x".repeat(5 << 20)))
     });
-    let folder = folder();
+    let folder = temporary_folder();
     let result = import(folder.path(), &content, &[]);
     assert_eq!(result.code, Some(1), "{result:?}");
     assert!(result.out.contains("1 reading added"), "{result:?}");
@@ -214,7 +214,7 @@ fn text_that_is_no_utf_8_costs_no_reading_and_is_counted_once() {
     });
     let begin = content.windows(11).position(|w| w == b"<HealthData").unwrap();
     content[begin..].iter_mut().filter(|byte| **byte == b'#').for_each(|byte| *byte = 0xfc);
-    let folder = folder();
+    let folder = temporary_folder();
     let result = import(folder.path(), &content, &[]);
     assert_eq!(
         said(&result),
@@ -238,7 +238,7 @@ fn records_within_a_workout_are_passed_over_however_deep_they_stand() {
         export.raw(" </Workout>\n")?;
         export.record("HeartRate", "count/min", "62", AT, "")
     });
-    let folder = folder();
+    let folder = temporary_folder();
     let result = import(folder.path(), &content, &[]);
     assert_eq!(
         said(&result),
@@ -259,7 +259,7 @@ fn an_element_around_records_that_is_never_closed_breaks_the_file() {
         if is_cut {
             content.truncate(content.len() - "</HealthData>\n".len());
         }
-        let folder = folder();
+        let folder = temporary_folder();
         let result = import(folder.path(), &content, &[]);
         assert_eq!(result.code, Some(1), "{result:?}");
         assert!(
@@ -281,6 +281,6 @@ fn the_last_record_is_kept_though_its_end_is_missing() {
              value=\"61\">\n"
         ))
     });
-    let folder = folder();
+    let folder = temporary_folder();
     assert!(said(&import(folder.path(), &content, &[])).contains("0 coffees and 1 reading added"));
 }

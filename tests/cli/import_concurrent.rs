@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::process::{Signal, kill_process};
 
 use crate::apple_export::AppleExport;
-use crate::helpers::{Process, Server, database, folder, number, program, rows, run, wait_until};
+use crate::helpers::{Process, Server, database, number, program, rows, run, temporary_folder, wait_until};
 use crate::import::said;
 
 /// Writes an export of so many heart rates into `folder`.
@@ -33,7 +33,7 @@ fn stored(folder: &Path) -> i64 {
 #[test]
 fn clients_write_while_a_file_is_imported_and_everything_is_there() {
     const COUNT: u64 = 60_000;
-    let folder = folder();
+    let folder = temporary_folder();
     export(folder.path(), COUNT);
     let server = Server::start(folder.path());
     let has_ended = AtomicBool::new(false);
@@ -71,7 +71,7 @@ fn clients_write_while_a_file_is_imported_and_everything_is_there() {
 #[test]
 fn an_import_that_was_killed_is_repeated_and_ends_as_an_undisturbed_one() {
     const COUNT: u64 = 40_000;
-    let (folder, undisturbed) = (folder(), folder());
+    let (folder, undisturbed) = (temporary_folder(), temporary_folder());
     export(folder.path(), COUNT);
     std::fs::copy(folder.path().join("export.xml"), undisturbed.path().join("export.xml")).unwrap();
     run(&mut import(undisturbed.path()));
@@ -105,7 +105,7 @@ fn has_grown(folder: &Path, before: i64) -> bool {
 
 #[test]
 fn an_import_waits_for_a_database_that_somebody_holds() {
-    let folder = folder();
+    let folder = temporary_folder();
     export(folder.path(), 100);
     run(&mut import(folder.path()));
     let holder = rusqlite::Connection::open(folder.path().join("coffee.db")).unwrap();

@@ -3,7 +3,7 @@
 
 use rusqlite::Connection;
 
-use crate::helpers::{Process, folder, program, wait_until};
+use crate::helpers::{Process, program, temporary_folder, wait_until};
 use crate::import::{coffees, import, import_file, readings, said};
 
 /// The stack's file, as SQLAlchemy made it: indexes on every column, text for times.
@@ -110,7 +110,7 @@ fn the_stacks_database_and_its_dumps_are_the_same_rows_and_come_once() {
     let windows = copied.replace('\n', "\r\n");
     let forms = ["sqlite", &copied, COPIED, &windows];
     for first in forms {
-        let folder = folder();
+        let folder = temporary_folder();
         Connection::open(folder.path().join("sqlite")).unwrap().execute_batch(STACK).unwrap();
         for (round, form) in std::iter::once(&first).chain(&forms).enumerate() {
             let result = match *form {
@@ -132,7 +132,7 @@ fn the_stacks_database_and_its_dumps_are_the_same_rows_and_come_once() {
 #[test]
 fn the_stacks_file_is_left_as_it_is_and_nothing_appears_beside_it() {
     for log in ["delete", "wal"] {
-        let folder = folder();
+        let folder = temporary_folder();
         let stack = folder.path().join("stack");
         std::fs::create_dir(&stack).unwrap();
         let file = stack.join("what? 100%.db");
@@ -150,7 +150,7 @@ fn the_stacks_file_is_left_as_it_is_and_nothing_appears_beside_it() {
 
 #[test]
 fn what_the_stack_wrote_into_its_log_is_read_too() {
-    let folder = folder();
+    let folder = temporary_folder();
     let connection = Connection::open(folder.path().join("stack.db")).unwrap();
     connection.pragma_update(None, "journal_mode", "wal").unwrap();
     connection.execute_batch(STACK).unwrap();
@@ -160,7 +160,7 @@ fn what_the_stack_wrote_into_its_log_is_read_too() {
 
 #[test]
 fn rows_of_the_stack_that_do_not_fit_are_rejected_alone() {
-    let folder = folder();
+    let folder = temporary_folder();
     let connection = Connection::open(folder.path().join("stack.db")).unwrap();
     connection.execute_batch(STACK).unwrap();
     connection
@@ -193,7 +193,7 @@ fn rows_of_the_stack_that_do_not_fit_are_rejected_alone() {
 
 #[test]
 fn a_row_of_the_stack_without_an_id_is_called_by_its_place() {
-    let folder = folder();
+    let folder = temporary_folder();
     let stack = Connection::open(folder.path().join("stack.db")).unwrap();
     stack
         .execute_batch(
@@ -208,7 +208,7 @@ fn a_row_of_the_stack_without_an_id_is_called_by_its_place() {
 
 #[test]
 fn both_tables_of_the_stack_are_read_as_they_were_when_the_import_began() {
-    let folder = folder();
+    let folder = temporary_folder();
     import(folder.path(), "timestamp,caffeine_mg\n2025-07-23T14:30:00Z,1\n", &[]);
     let stack = Connection::open(folder.path().join("stack.db")).unwrap();
     stack.pragma_update(None, "journal_mode", "wal").unwrap();
@@ -236,7 +236,7 @@ fn both_tables_of_the_stack_are_read_as_they_were_when_the_import_began() {
 
 #[test]
 fn rows_of_a_dump_that_do_not_fit_are_rejected_alone() {
-    let folder = folder();
+    let folder = temporary_folder();
     let dump = r"COPY public.coffee_logs (id, timestamp, caffeine_mg, coffee_type, notes) FROM stdin;
 5	\N	5	no time	\N
 6	2025-10-04 02:00:00+02	-5	negative	\N
@@ -269,7 +269,7 @@ fn rows_of_a_dump_that_do_not_fit_are_rejected_alone() {
 
 #[test]
 fn a_dump_that_breaks_off_says_where_and_keeps_what_came_before() {
-    let folder = folder();
+    let folder = temporary_folder();
     let whole = format!("{PREAMBLE}{COPIED}");
     let cut = &whole[..whole.find("3\t2025-10-02").unwrap()];
     let result = import(folder.path(), cut, &[]);
@@ -293,7 +293,7 @@ fn a_dump_with_inserts_is_refused_and_the_right_command_is_named() {
         "insert or ignore into coffee_logs values ",
         "REPLACE INTO coffee_logs VALUES ",
     ] {
-        let folder = folder();
+        let folder = temporary_folder();
         let result = import(folder.path(), format!("{PREAMBLE}{insert}{values}"), &[]);
         let line = PREAMBLE.lines().count() + 1;
         assert_eq!((result.code, &*result.out), (Some(1), ""), "{result:?}");
@@ -311,7 +311,7 @@ fn a_dump_with_inserts_is_refused_and_the_right_command_is_named() {
 
 #[test]
 fn inserts_behind_the_rows_of_a_dump_are_reported_and_the_rows_are_kept() {
-    let folder = folder();
+    let folder = temporary_folder();
     let insert = "INSERT INTO heart_rate_logs VALUES (9, '2025-10-02 10:30:15+00', 72, 'resting', NULL);\n";
     let result = import(folder.path(), format!("{COPIED}{insert}"), &[]);
     assert_eq!(result.code, Some(1), "{result:?}");

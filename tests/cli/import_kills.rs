@@ -14,7 +14,7 @@ use rustix::process::{Signal, kill_process};
 use crate::fixtures::{
     State, assert_integrity, assert_no_leftovers, command_in, make_database, open_copy, state,
 };
-use crate::helpers::{Process, Server, folder, number, number_from_env, test_seed};
+use crate::helpers::{Process, Server, number, number_from_env, temporary_folder, test_seed};
 
 /// Number of rows in the file. Every tenth is a duplicate, and some are already in the database.
 const ROWS: i64 = 30_000;
@@ -40,7 +40,7 @@ fn import(folder: &Path) -> Command {
 
 /// Creates a folder with a database of 100 coffees and 1,000 readings, and the file.
 fn prepare() -> tempfile::TempDir {
-    let folder = folder();
+    let folder = temporary_folder();
     make_database(folder.path(), "now", 100);
     write_file(folder.path());
     folder

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::helpers::{database, folder, number};
+use crate::helpers::{database, number, temporary_folder};
 use crate::import::{import, import_file, said};
 use crate::import_memory::{AT, assert_counts, create_docker_stack_database};
 
@@ -14,7 +14,7 @@ fn values_outside_the_limits_of_requests_are_rejected_unless_allowed() {
         .chain([29, 30, 250, 251].iter().map(|bpm| format!("{AT},,{bpm}\n")))
         .collect();
     let content = format!("timestamp,caffeine_mg,bpm\n{rows}");
-    let refused = folder();
+    let refused = temporary_folder();
     let result = import(refused.path(), &content, &["--rejects", "rejects.csv"]);
     assert_counts(&result, 1, 2, 4, 0);
     assert_eq!(
@@ -44,7 +44,7 @@ fn values_outside_the_limits_of_requests_are_rejected_unless_allowed() {
 #[test]
 fn import_uses_the_configured_limits() {
     let content = format!("timestamp,caffeine_mg,bpm\n{AT},90,\n{AT},210,\n{AT},,45\n{AT},,300\n");
-    let folder = folder();
+    let folder = temporary_folder();
     let limits = ["--max-caffeine-mg", "100", "--min-heart-rate-bpm", "50", "--max-heart-rate-bpm", "400"];
     let result = import(folder.path(), &content, &limits);
     assert_counts(&result, 1, 1, 2, 0);
@@ -64,7 +64,7 @@ fn the_limits_apply_to_every_format() {
         (&jsonl, "line 1: bpm: 999 is above MAX_HEART_RATE_BPM (250)"),
         (copied, "line 2: caffeine_mg: 99000 is above MAX_CAFFEINE_MG (1000)"),
     ] {
-        let folder = folder();
+        let folder = temporary_folder();
         let result = import(folder.path(), content, &[]);
         assert_eq!(result.code, Some(1), "{content}: {result:?}");
         assert!(result.err.starts_with(reason), "{}", result.err);
@@ -72,7 +72,7 @@ fn the_limits_apply_to_every_format() {
         assert!(!folder.path().join("coffee.db").exists());
         assert_eq!(import(folder.path(), content, &["--accept-out-of-range"]).code, Some(0));
     }
-    let folder = folder();
+    let folder = temporary_folder();
     create_docker_stack_database(&folder.path().join("file"))
         .execute_batch("insert into coffee_logs values (7, '2025-10-02 10:30:15', 5000, null, null)")
         .unwrap();

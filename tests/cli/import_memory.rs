@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
-use crate::helpers::{CommandResult, Process, folder, peak_memory_kib, program, wait_until};
+use crate::helpers::{CommandResult, Process, peak_memory_kib, program, temporary_folder, wait_until};
 use crate::import::{coffees, import, readings, said};
 
 /// Limit for the resident memory of an import, in KiB.
@@ -39,7 +39,7 @@ fn import_bounded(
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     check: impl FnOnce(&Path, &CommandResult),
 ) {
-    let folder = folder();
+    let folder = temporary_folder();
     let mut file = BufWriter::with_capacity(1 << 20, File::create(folder.path().join("file")).unwrap());
     write(&mut file).unwrap();
     file.flush().unwrap();
@@ -261,7 +261,7 @@ fn xml_that_is_nested_too_deep_is_rejected() {
     for (depth, fits) in [(99, true), (100, false)] {
         let mut content = Vec::new();
         health(&mut content, |file| write!(file, "{}{}", "<a>".repeat(depth), "</a>".repeat(depth))).unwrap();
-        let folder = folder();
+        let folder = temporary_folder();
         let result = import(folder.path(), &content, &[]);
         if fits {
             assert_counts(&result, 0, 2, 0, 0);
@@ -357,7 +357,7 @@ pub fn create_docker_stack_database(path: &Path) -> Connection {
 
 #[test]
 fn huge_values_of_a_docker_stack_database_are_rejected_alone() {
-    let folder = folder();
+    let folder = temporary_folder();
     create_docker_stack_database(&folder.path().join("file"))
         .execute_batch(&format!(
             "insert into coffee_logs values (1, '2025-10-02 10:30:15', 95, null, null);

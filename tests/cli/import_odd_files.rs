@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use crate::helpers::{database, folder, rows};
+use crate::helpers::{database, rows, temporary_folder};
 use crate::import::{coffees, import, readings, said};
 
 const NOTHING_ELSE: &str = "0 duplicates skipped, 0 rows rejected, 0 records of an unsupported type ignored";
@@ -26,7 +26,7 @@ fn csv_lines_may_end_in_cr_lf_or_both() {
     let mixed =
         format!("{}\r{}\r\n{}\n{}\r{}\r\n{}", lines[0], lines[1], lines[2], lines[3], lines[4], lines[5]);
     for content in [lines.join("\n"), lines.join("\r\n"), lines.join("\r"), lines.join("\r") + "\r", mixed] {
-        let folder = folder();
+        let folder = temporary_folder();
         let result = import(folder.path(), &content, &[]);
         assert_eq!(
             said(&result),
@@ -45,7 +45,7 @@ fn csv_lines_may_end_in_cr_lf_or_both() {
 
 #[test]
 fn lines_that_end_in_a_carriage_return_are_read_across_buffers_and_behind_one_that_is_too_long() {
-    let folder = folder();
+    let folder = temporary_folder();
     let row = "2025-07-23T14:30:00Z,60\r";
     let long = "x".repeat(1 << 20);
     let content = format!("timestamp,bpm\r{}{long}\r{row}\"{long}\r\nnever,1\r", row.repeat(20_000));
@@ -65,7 +65,7 @@ fn a_sep_line_for_spreadsheets_is_not_the_header() {
         "\u{feff}SEP=|\ntimestamp|caffeine_mg|coffee_type\n2025-07-23T14:30:00Z|62.5|a, b, c, d\n",
         "sep=\t\rtimestamp\tcaffeine_mg\tcoffee_type\r2025-07-23T14:30:00Z\t62.5\ta, b, c, d\r",
     ] {
-        let folder = folder();
+        let folder = temporary_folder();
         let result = import(folder.path(), content, &[]);
         assert_eq!(said(&result), format!("file: 1 coffee and 0 readings added, {NOTHING_ELSE}"));
         assert_eq!(
@@ -77,7 +77,7 @@ fn a_sep_line_for_spreadsheets_is_not_the_header() {
 
 #[test]
 fn a_possible_thousands_separator_is_rejected_in_comma_separated_files() {
-    let folder = folder();
+    let folder = temporary_folder();
     let doses = ["1,200", "+1,200", "12,500", "62,5", "0,125", "1,2000"];
     let doses = doses.map(|dose| format!("2025-07-23T14:30:00Z,\"{dose}\"\n")).concat();
     let result = import(folder.path(), format!("timestamp,caffeine_mg\n{doses}"), &[]);
@@ -101,7 +101,7 @@ fn a_possible_thousands_separator_is_rejected_in_comma_separated_files() {
 fn a_header_that_starts_with_an_sql_keyword_is_a_header() {
     for first in ["Begin", "Select device", "Set number", "Copy of", "Create table", "Drop", "Insert into"] {
         for delimiter in [",", ";"] {
-            let folder = folder();
+            let folder = temporary_folder();
             let content = ["{first},timestamp,bpm", "a,2025-07-23T14:30:00Z,60", ""].join("\n");
             let content = content.replace(',', delimiter).replace("{first}", first);
             let result = import(folder.path(), &content, &[]);
@@ -126,7 +126,7 @@ fn a_file_that_is_not_a_dump_is_rejected_and_an_empty_dump_has_no_rows() {
         (create, &[], 0, none, ""),
         (copy, &[], 0, none, ""),
     ] {
-        let folder = folder();
+        let folder = temporary_folder();
         let result = import(folder.path(), content, args);
         assert_eq!((result.code, &*result.out, &*result.err), (Some(code), out, err), "{content}");
     }
@@ -138,12 +138,12 @@ fn an_empty_file_has_no_rows_except_as_an_apple_health_export() {
     packed.write_all(b"").unwrap();
     let packed = packed.finish().unwrap();
     for (content, args) in [(&b""[..], &[][..]), (b"", &["--format", "jsonl"]), (&packed, &[])] {
-        let folder = folder();
+        let folder = temporary_folder();
         let result = import(folder.path(), content, args);
         assert_eq!((result.code, &*result.out, &*result.err), (Some(0), "file: no rows found\n", ""));
         assert!(!folder.path().join("coffee.db").exists());
     }
-    let result = import(folder().path(), "", &["--format", "apple-health"]);
+    let result = import(temporary_folder().path(), "", &["--format", "apple-health"]);
     assert_eq!(result.code, Some(1), "{result:?}");
 }
 
@@ -157,7 +157,7 @@ fn statements_that_only_look_like_rows_of_a_dump_are_skipped() {
         "COPY coffee_logs TO stdout;\n",
         "CREATE;\nSET;\nINSERT;\n",
     ] {
-        let folder = folder();
+        let folder = temporary_folder();
         let result = import(folder.path(), format!("{good}{odd}{good}"), &["--format", "postgres-dump"]);
         let expected = format!("file: 0 coffees and 2 readings added, {NOTHING_ELSE}");
         assert_eq!(said(&result), expected, "{odd}");
@@ -168,7 +168,7 @@ fn statements_that_only_look_like_rows_of_a_dump_are_skipped() {
 fn a_dump_in_another_encoding_is_rejected_before_its_rows() {
     let rows = "COPY heart_rate_logs FROM stdin;\n2\t2025-07-23\t60\tx\t\\N\n\\.\n";
     for set in ["SET client_encoding = 'LATIN1';", "set client_encoding to latin1;"] {
-        let folder = folder();
+        let folder = temporary_folder();
         let result = import(folder.path(), format!("{set}\n{rows}"), &[]);
         assert_eq!(result.code, Some(1), "{result:?}");
         assert_eq!(
@@ -178,7 +178,7 @@ fn a_dump_in_another_encoding_is_rejected_before_its_rows() {
         assert!(!folder.path().join("coffee.db").exists());
     }
     for name in ["'UTF8'", "'utf-8'", "'SQL_ASCII'", "DEFAULT"] {
-        let folder = folder();
+        let folder = temporary_folder();
         let result = import(folder.path(), format!("SET client_encoding = {name};\n{rows}"), &[]);
         assert!(said(&result).contains("0 coffees and 1 reading added"), "{result:?}");
     }
@@ -190,7 +190,7 @@ fn mapping_a_column_or_a_field_twice_is_a_usage_error() {
         (["--map", "When=timestamp", "--map", "when =notes"], "--map uses the column \"when \" twice"),
         (["--map", "a=timestamp", "--map", "b=Timestamp"], "--map uses the field timestamp twice"),
     ] {
-        let folder = folder();
+        let folder = temporary_folder();
         let result = import(folder.path(), "when,a,b,bpm\n2025-07-23T14:30:00Z,,,60\n", &maps);
         assert_eq!((result.code, &*result.err), (Some(2), &*format!("coffee-tracker: {message}\n")));
         assert!(!folder.path().join("coffee.db").exists());
@@ -199,7 +199,7 @@ fn mapping_a_column_or_a_field_twice_is_a_usage_error() {
 
 #[test]
 fn an_unknown_header_is_quoted_in_one_short_line() {
-    let folder = folder();
+    let folder = temporary_folder();
     let header = format!("a\u{1b}[31m,\"two\nlines\",{}\n", "x".repeat(60_000));
     let result = import(folder.path(), header, &[]);
     assert_eq!(result.code, Some(1), "{result:?}");
@@ -215,7 +215,7 @@ fn an_unknown_header_is_quoted_in_one_short_line() {
 
 #[test]
 fn a_time_may_name_its_zone_instead_of_an_offset() {
-    let folder = folder();
+    let folder = temporary_folder();
     let times = [
         "2025-07-01T10:00:00[UTC]",
         "2025-07-01 06:00[America/New_York]",

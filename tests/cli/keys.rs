@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::client::Response;
 use crate::fixtures::{assert_fails_with, assert_no_leftovers, backups, command_in, names, run_in, run_ok};
-use crate::helpers::{KEY, Process, Server, folder, mode, run, wait_until};
+use crate::helpers::{KEY, Process, Server, mode, run, temporary_folder, wait_until};
 
 /// Makes a key; gives what was printed.
 #[track_caller]
@@ -65,7 +65,7 @@ fn last_used(folder: &Path, name: &str) -> Value {
 
 #[test]
 fn a_new_key_grants_its_scopes_without_a_restart() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::start(folder.path());
     let phone = printed(&run_ok(folder.path(), &["key", "add", "phone"]).out);
     let watch = add(folder.path(), "watch", "write");
@@ -92,7 +92,7 @@ fn a_new_key_grants_its_scopes_without_a_restart() {
 
 #[test]
 fn revoking_a_key_takes_effect_without_a_restart() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::start(folder.path());
     let (phone, watch) = (add(folder.path(), "phone", "read"), add(folder.path(), "watch", "read"));
     wait_for(&server, &watch, 200);
@@ -107,7 +107,7 @@ fn revoking_a_key_takes_effect_without_a_restart() {
 
 #[test]
 fn the_old_key_is_valid_until_the_grace_period_of_its_rotation_ends() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::start(folder.path());
     let old = add(folder.path(), "phone", "read");
     wait_for(&server, &old, 200);
@@ -129,7 +129,7 @@ fn the_old_key_is_valid_until_the_grace_period_of_its_rotation_ends() {
 
 #[test]
 fn the_list_shows_every_key_without_its_secret() {
-    let folder = folder();
+    let folder = temporary_folder();
     Server::start(folder.path()).stop_cleanly();
     let none = run_ok(folder.path(), &["key", "list"]).out;
     assert_eq!(none, "no named keys\n");
@@ -160,7 +160,7 @@ fn the_list_shows_every_key_without_its_secret() {
 
 #[test]
 fn the_last_use_of_a_key_survives_a_restart_and_sigkill() {
-    let folder = folder();
+    let folder = temporary_folder();
     let first = Server::start(folder.path());
     let (watch, key) = (add(folder.path(), "watch", "read"), add(folder.path(), "phone", "read"));
     assert_eq!(last_used(folder.path(), "phone"), Value::Null);
@@ -189,7 +189,7 @@ fn the_last_use_of_a_key_survives_a_restart_and_sigkill() {
 
 #[test]
 fn requests_succeed_when_the_last_use_cannot_be_saved() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::start(folder.path());
     let key = add(folder.path(), "phone", "read,write");
     // No file can take the place of a folder.
@@ -208,7 +208,7 @@ fn requests_succeed_when_the_last_use_cannot_be_saved() {
 
 #[test]
 fn a_damaged_key_file_keeps_the_last_valid_keys_and_is_logged_once() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::start(folder.path());
     let [kept, other, lost] = ["kept", "other", "lost"].map(|name| add(folder.path(), name, "read"));
     wait_for(&server, &lost, 200);
@@ -245,7 +245,7 @@ fn a_damaged_key_file_keeps_the_last_valid_keys_and_is_logged_once() {
 
 #[test]
 fn concurrent_commands_lose_no_key() {
-    let folder = folder();
+    let folder = temporary_folder();
     Server::start(folder.path()).stop_cleanly();
     add(folder.path(), "old", "read");
     let commands = (0..12).map(|n| {
@@ -267,7 +267,7 @@ fn concurrent_commands_lose_no_key() {
 
 #[test]
 fn backups_contain_no_keys_and_a_restore_revives_none() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::start(folder.path());
     let lost = add(folder.path(), "lost", "read");
     wait_for(&server, &lost, 200);
@@ -293,7 +293,7 @@ fn backups_contain_no_keys_and_a_restore_revives_none() {
 
 #[test]
 fn failing_key_commands_report_a_code_and_change_nothing() {
-    let folder = folder();
+    let folder = temporary_folder();
     for args in [&["key", "add", "phone"][..], &["key", "list"], &["key", "revoke", "phone"]] {
         assert_fails_with(
             &run_in(folder.path(), args),
@@ -347,7 +347,7 @@ fn failing_key_commands_report_a_code_and_change_nothing() {
 
 #[test]
 fn a_key_that_could_not_be_printed_is_reported_as_lost() {
-    let folder = folder();
+    let folder = temporary_folder();
     Server::start(folder.path()).stop_cleanly();
     let full = || Stdio::from(fs::File::options().write(true).open("/dev/full").unwrap());
     let mut command = command_in(folder.path(), &["key", "add", "phone"]);
@@ -362,7 +362,7 @@ fn a_key_that_could_not_be_printed_is_reported_as_lost() {
 
 #[test]
 fn keys_belong_to_the_target_of_a_symlinked_database() {
-    let (folder, elsewhere) = (folder(), folder());
+    let (folder, elsewhere) = (temporary_folder(), temporary_folder());
     let real = elsewhere.path().join("real.db");
     let mut command = command_in(elsewhere.path(), &["serve", "--port", "0"]);
     let server = Server::spawn(command.env("DATABASE_URL", &real).env("API_KEY", KEY));

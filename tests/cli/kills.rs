@@ -17,7 +17,7 @@ use crate::fixtures::{
     files, make_database, names, open_copy, run_ok, state,
 };
 use crate::helpers::{
-    Process, Server, database, folder, number, number_from_env, rows, server_command, test_seed,
+    Process, Server, database, number, number_from_env, rows, server_command, temporary_folder, test_seed,
 };
 use crate::writers::while_writing;
 
@@ -129,9 +129,9 @@ struct Scenario {
 
 impl Scenario {
     fn create() -> Self {
-        let scenario = folder();
+        let scenario = temporary_folder();
         let at = |name: &str| scenario.path().join(name);
-        let (present, past, newer) = (folder(), folder(), folder());
+        let (present, past, newer) = (temporary_folder(), temporary_folder(), temporary_folder());
         make_database(past.path(), "then", 60);
         run_ok(past.path(), &["backup", "--to", at("then.db").to_str().unwrap()]);
         make_database(present.path(), "now", 300);
@@ -171,7 +171,7 @@ impl Scenario {
 
     /// Creates a folder in which the operation can run.
     fn prepare(&self, operation: Operation) -> TempDir {
-        let folder = folder();
+        let folder = temporary_folder();
         let put = |name: &str, to: &str| {
             fs::copy(self.at(name), folder.path().join(to)).unwrap();
         };

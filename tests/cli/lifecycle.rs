@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use crate::client::Client;
 use crate::helpers;
-use crate::helpers::{KEY, Server, database, folder, number, wait_until};
+use crate::helpers::{KEY, Server, database, number, temporary_folder, wait_until};
 
 /// Starts a server without a configured key: it generates one.
 fn start_without_key(folder: &Path) -> Server {
@@ -58,7 +58,7 @@ impl CurlLine {
 
 #[test]
 fn the_first_start_prints_url_key_and_a_working_curl_command() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = start_without_key(folder.path());
     wait_until("the curl line is printed", || server.process.out.text().contains("/coffee/\n"));
     let out = server.process.out.text();
@@ -81,7 +81,7 @@ fn the_first_start_prints_url_key_and_a_working_curl_command() {
 
 #[test]
 fn the_key_is_printed_once_and_stays_valid() {
-    let folder = folder();
+    let folder = temporary_folder();
     start_without_key(folder.path()).stop_cleanly();
     let key_file = folder.path().join("data/coffee.key");
     let key = std::fs::read_to_string(&key_file).unwrap().trim().to_owned();
@@ -103,7 +103,7 @@ fn the_key_is_printed_once_and_stays_valid() {
 
 #[test]
 fn a_failed_start_does_not_prevent_printing_the_key_later() {
-    let folder = folder();
+    let folder = temporary_folder();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let mut failing = helpers::program(folder.path());
@@ -114,7 +114,7 @@ fn a_failed_start_does_not_prevent_printing_the_key_later() {
 
 #[test]
 fn an_empty_key_file_after_a_power_cut_gets_a_new_key() {
-    let folder = folder();
+    let folder = temporary_folder();
     std::fs::create_dir(folder.path().join("data")).unwrap();
     let key_file = folder.path().join("data/coffee.key");
     std::fs::write(&key_file, "").unwrap();
@@ -125,7 +125,7 @@ fn an_empty_key_file_after_a_power_cut_gets_a_new_key() {
 
 #[test]
 fn all_entries_are_stored_after_sigterm_and_after_sigint() {
-    let folder = folder();
+    let folder = temporary_folder();
     for (round, signal) in [Signal::TERM, Signal::INT].into_iter().enumerate() {
         let server = Server::start(folder.path());
         let mut client = server.client();
@@ -154,7 +154,7 @@ fn assert_checkpointed(folder: &Path) {
 
 #[test]
 fn a_stop_refuses_new_connections_completes_running_requests_and_checkpoints() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::start(folder.path());
     let body = r#"{"caffeine_mg": 120, "notes": "arrived while the server was stopping"}"#;
     let mut slow = server.client();
@@ -187,7 +187,7 @@ fn a_stop_refuses_new_connections_completes_running_requests_and_checkpoints() {
 
 #[test]
 fn a_stop_during_a_burst_of_writes_loses_no_acknowledged_write() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::start(folder.path());
     let (acknowledged, address) = (AtomicUsize::new(0), server.address);
     std::thread::scope(|scope| {
@@ -215,7 +215,7 @@ fn a_stop_during_a_burst_of_writes_loses_no_acknowledged_write() {
 
 #[test]
 fn idle_connections_and_incomplete_bodies_do_not_delay_a_stop() {
-    let folder = folder();
+    let folder = temporary_folder();
     // Only the stop can close these connections.
     let server = Server::spawn(&mut helpers::server_without_timeouts(folder.path()));
     let mut idle: Vec<Client> = (0..20).map(|_| server.client()).collect();

@@ -11,7 +11,7 @@ use crate::fixtures::{
     add_entries, assert_fails_with, command_in, crash_with_five_coffees_in_the_wal, files, make_database,
     names, run_in, run_ok, state,
 };
-use crate::helpers::{Server, database, folder, number, run, server_command};
+use crate::helpers::{Server, database, number, run, server_command, temporary_folder};
 
 /// Every command that opens a database, with what it needs.
 const COMMANDS: [&[&str]; 5] = [
@@ -24,7 +24,7 @@ const COMMANDS: [&[&str]; 5] = [
 
 /// A folder with a database of 50 coffees whose log holds 5 more, as after a power cut.
 fn with_log() -> tempfile::TempDir {
-    let folder = folder();
+    let folder = temporary_folder();
     make_database(folder.path(), "now", 50);
     crash_with_five_coffees_in_the_wal(folder.path());
     fs::write(folder.path().join("in.csv"), "timestamp,bpm\n2025-01-01T00:00:00Z,60\n").unwrap();
@@ -100,7 +100,7 @@ fn no_command_opens_an_empty_file_that_has_a_wal() {
 
 #[test]
 fn a_database_behind_a_link_is_the_same_under_both_names() {
-    let folder = folder();
+    let folder = temporary_folder();
     let at = |name: &str| folder.path().join(name);
     fs::create_dir(at("disk")).unwrap();
     make_database(&at("disk"), "now", 50);
@@ -155,7 +155,7 @@ fn a_hard_link_of_the_database_is_not_a_backup() {
 
 #[test]
 fn a_database_open_in_another_program_is_never_replaced() {
-    let (folder, past) = (folder(), folder());
+    let (folder, past) = (temporary_folder(), temporary_folder());
     make_database(past.path(), "then", 10);
     run_ok(past.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
     make_database(folder.path(), "now", 50);
@@ -177,12 +177,12 @@ fn a_database_open_in_another_program_is_never_replaced() {
 
 #[test]
 fn a_dry_run_with_a_missing_database_creates_nothing() {
-    let folder = folder();
+    let folder = temporary_folder();
     let refused = run(command_in(folder.path(), &["restore", "gone.db", "--dry-run"])
         .args(["--database-url", "deep/down/coffee.db"]));
     assert_fails_with(&refused, 1, "gone.db cannot be restored: there is no such file");
     assert_eq!(names(folder.path()), [""; 0]);
-    let (past, then) = (crate::helpers::folder(), folder.path().join("then.db"));
+    let (past, then) = (temporary_folder(), folder.path().join("then.db"));
     make_database(past.path(), "then", 1);
     add_entries(&past.path().join("coffee.db"), "more", 1);
     run_ok(past.path(), &["backup", "--to", then.to_str().unwrap()]);

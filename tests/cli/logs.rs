@@ -5,7 +5,9 @@ use std::path::Path;
 use rusqlite::Connection;
 use serde_json::Value;
 
-use crate::helpers::{CommandResult, KEY, Server, folder, program, run, server_command, wait_until};
+use crate::helpers::{
+    CommandResult, KEY, Server, program, run, server_command, temporary_folder, wait_until,
+};
 
 const SECRET_NOTE: &str = "nobody-may-read-this-note";
 
@@ -46,7 +48,7 @@ fn assert_discreet(result: &CommandResult) {
 
 #[test]
 fn every_request_is_one_line_with_everything_but_what_is_private() {
-    let folder = folder();
+    let folder = temporary_folder();
     let result = visited(folder.path(), &[("LOG_LEVEL", "debug")]);
     assert_discreet(&result);
     for (id, method, route, status) in [
@@ -82,7 +84,7 @@ fn every_request_is_one_line_with_everything_but_what_is_private() {
 
 #[test]
 fn json_lines_are_valid_json_each() {
-    let folder = folder();
+    let folder = temporary_folder();
     let result = visited(folder.path(), &[("LOG_FORMAT", "json")]);
     assert_discreet(&result);
     let lines: Vec<Value> = result
@@ -99,7 +101,7 @@ fn json_lines_are_valid_json_each() {
 
 #[test]
 fn journald_lines_begin_with_their_priority() {
-    let folder = folder();
+    let folder = temporary_folder();
     let settings = [("LOG_FORMAT", "journald"), ("REDIS_URL", "redis://x")];
     let result = visited(folder.path(), &settings);
     assert_discreet(&result);
@@ -111,7 +113,7 @@ fn journald_lines_begin_with_their_priority() {
 
 #[test]
 fn the_level_silences_what_is_less_important() {
-    let folder = folder();
+    let folder = temporary_folder();
     let settings = [("LOG_LEVEL", "warning"), ("REDIS_URL", "redis://x")];
     let result = visited(folder.path(), &settings);
     assert_eq!(result.err.lines().count(), 1, "the warning alone: {}", result.err);
@@ -122,7 +124,7 @@ fn the_level_silences_what_is_less_important() {
 
 #[test]
 fn under_systemd_lines_have_priorities_and_the_key_stays_out_of_the_journal() {
-    let folder = folder();
+    let folder = temporary_folder();
     let command = program(folder.path());
     // systemd says which stream is the journal's; here it is the pipe that the test reads.
     let mut unit = std::process::Command::new("/bin/sh");
@@ -139,7 +141,7 @@ fn under_systemd_lines_have_priorities_and_the_key_stays_out_of_the_journal() {
 
 #[test]
 fn a_broken_table_is_logged_but_neither_its_inside_nor_a_note_is_answered() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::start(folder.path());
     Connection::open(folder.path().join("coffee.db"))
         .unwrap()
@@ -162,7 +164,7 @@ fn a_broken_table_is_logged_but_neither_its_inside_nor_a_note_is_answered() {
 
 #[test]
 fn a_slow_query_is_a_warning_with_its_name() {
-    let folder = folder();
+    let folder = temporary_folder();
     let mut demo = program(folder.path());
     demo.args(["demo", "--days", "60", "--database-url", "coffee.db"]);
     assert_eq!(run(&mut demo).code, Some(0));

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::client::{Client, Response};
-use crate::helpers::{KEY, Server, folder};
+use crate::helpers::{KEY, Server, temporary_folder};
 
 /// A Monday at noon, long ago: no clock of a machine lies before it.
 const NOON: &str = "2025-06-02T12:00:00.000000Z";
@@ -24,7 +24,7 @@ fn espresso(id: i64, mg: f64) -> Value {
 
 #[test]
 fn a_coffee_is_logged_once_listed_changed_counted_exported_and_deleted() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::start(folder.path());
     let mut client = server.client();
     let body =
@@ -59,7 +59,7 @@ fn a_coffee_is_logged_once_listed_changed_counted_exported_and_deleted() {
 
 #[test]
 fn readings_come_alone_and_in_batches_and_are_summed_up() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::start(folder.path());
     let mut client = server.client();
     let minute = |n: usize| format!("2025-06-02T12:{n:02}:00.000000Z");
@@ -87,7 +87,7 @@ fn readings_come_alone_and_in_batches_and_are_summed_up() {
 
 #[test]
 fn what_does_not_fit_and_who_may_not_ask_are_told_so() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::start(folder.path());
     let mut client = server.client();
     let bad = ask(&mut client, "POST", "/coffee/", &json!({"caffeine_mg": 1500, "notes": 1}));
@@ -105,7 +105,7 @@ fn what_does_not_fit_and_who_may_not_ask_are_told_so() {
 
 #[test]
 fn health_info_metrics_and_the_document_tell_about_the_server() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::start(folder.path());
     let mut client = server.client();
     let health = client.get("/health").json();

@@ -1,7 +1,7 @@
 //! Requests that are too large, too odd, or no HTTP at all.
 
 use crate::client::{Client, request};
-use crate::helpers::{Server, folder, wait_until};
+use crate::helpers::{Server, temporary_folder, wait_until};
 
 /// The answer to a request sent as it stands, and the log lines with its id.
 fn send_as_is(server: &Server, text: &str) -> crate::client::Response {
@@ -12,7 +12,7 @@ fn send_as_is(server: &Server, text: &str) -> crate::client::Response {
 
 #[test]
 fn a_body_that_is_too_large_gets_a_413_that_can_be_read() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::start(folder.path());
     let body = format!("{{\"caffeine_mg\": 1, \"notes\": \"{}\"}}", "x".repeat(2 << 20));
 
@@ -39,7 +39,7 @@ fn a_body_that_is_too_large_gets_a_413_that_can_be_read() {
 
 #[test]
 fn headers_that_are_too_large_or_too_many_are_refused() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::start(folder.path());
     let fits = format!("X-Long: {}\r\n", "x".repeat(15 << 10));
     assert_eq!(send_as_is(&server, &request("GET", "/health", &fits, "")).status, 200);
@@ -61,7 +61,7 @@ fn headers_that_are_too_large_or_too_many_are_refused() {
 
 #[test]
 fn methods_that_nobody_knows_get_our_own_answer_and_one_log_line() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::start(folder.path());
     for (n, (method, target, status)) in [
         ("FOO", "/coffee/", 405),
@@ -90,7 +90,7 @@ fn methods_that_nobody_knows_get_our_own_answer_and_one_log_line() {
 
 #[test]
 fn what_is_no_http_is_refused_or_closed_and_the_next_request_works() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::start(folder.path());
     for garbage in [
         &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
@@ -120,7 +120,7 @@ fn what_is_no_http_is_refused_or_closed_and_the_next_request_works() {
 
 #[test]
 fn a_connect_and_an_absolute_target_do_no_harm() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::start(folder.path());
     for sent in [
         request("CONNECT", "example.com:443", "", ""),
@@ -137,7 +137,7 @@ fn a_connect_and_an_absolute_target_do_no_harm() {
 
 #[test]
 fn pipelined_requests_are_answered_in_their_order() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::start(folder.path());
     let mut client = server.client();
     let sent: String = (1..=5)
@@ -162,7 +162,7 @@ fn pipelined_requests_are_answered_in_their_order() {
 
 #[test]
 fn http_1_0_is_answered_and_closed() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::start(folder.path());
     let mut client = Client::connect(server.address);
     client.send("GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
@@ -173,7 +173,7 @@ fn http_1_0_is_answered_and_closed() {
 
 #[test]
 fn a_request_keeps_its_method_whatever_its_form_names() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::start(folder.path());
     assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 95}"#).status, 201);
     let form = "Content-Type: application/x-www-form-urlencoded\r\n";
@@ -189,7 +189,7 @@ fn a_request_keeps_its_method_whatever_its_form_names() {
 
 #[test]
 fn the_host_of_an_absolute_target_counts_and_not_the_header() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::start(folder.path());
     let ask = |target: &str, host: &str| {
         send_as_is(&server, &format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"))

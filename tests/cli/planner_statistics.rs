@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use crate::fixtures::run_ok;
-use crate::helpers::{Server, database, folder, number};
+use crate::helpers::{Server, database, number, temporary_folder};
 
 /// How many tables of statistics the database has.
 fn statistics(folder: &Path) -> i64 {
@@ -19,7 +19,7 @@ fn analyze(file: &Path) {
 
 #[test]
 fn planner_statistics_are_never_collected_and_existing_ones_are_dropped() {
-    let folder = folder();
+    let folder = temporary_folder();
     let folder = folder.path();
     let server = Server::start(folder);
     assert_eq!(server.client().post("/heartrate/", &json!({"bpm": 60}).to_string()).status, 201);

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use rusqlite::Connection;
 
 use crate::fixtures::{assert_fails_with, command_in, files, make_database, names, run_in, run_ok, state};
-use crate::helpers::{database, folder, number, run};
+use crate::helpers::{database, number, run, temporary_folder};
 
 const GOOD: &str = "timestamp,caffeine_mg\n2025-07-23T14:30:00Z,95\n";
 const BAD: &str = "timestamp,caffeine_mg\n2025-07-23T14:30:00Z,95\nnever,1\n";
@@ -19,7 +19,7 @@ fn write(folder: &Path, name: &str, content: &str) {
 
 #[test]
 fn no_command_overwrites_the_database_or_its_companion_files() {
-    let folder = folder();
+    let folder = temporary_folder();
     make_database(folder.path(), "now", 3);
     write(folder.path(), "bad.csv", BAD);
     fs::create_dir(folder.path().join("sub")).unwrap();
@@ -68,7 +68,7 @@ fn no_command_overwrites_the_database_or_its_companion_files() {
 
 #[test]
 fn companion_files_of_a_symlinked_database_are_protected() {
-    let (folder, elsewhere) = (folder(), folder());
+    let (folder, elsewhere) = (temporary_folder(), temporary_folder());
     make_database(elsewhere.path(), "now", 3);
     let real = elsewhere.path().join("coffee.db");
     std::os::unix::fs::symlink(&real, folder.path().join("coffee.db")).unwrap();
@@ -82,7 +82,7 @@ fn companion_files_of_a_symlinked_database_are_protected() {
 
 #[test]
 fn the_file_of_rejected_rows_is_created_only_when_rows_are_rejected() {
-    let folder = folder();
+    let folder = temporary_folder();
     write(folder.path(), "good.csv", GOOD);
     write(folder.path(), "bad.csv", BAD);
     write(folder.path(), "taken", "what is mine");
@@ -123,7 +123,7 @@ fn the_file_of_rejected_rows_is_created_only_when_rows_are_rejected() {
 
 #[test]
 fn retention_keeps_a_database_that_is_named_like_a_backup() {
-    let folder = folder();
+    let folder = temporary_folder();
     make_database(folder.path(), "now", 3);
     let backups = folder.path().join("backups");
     fs::create_dir(&backups).unwrap();
@@ -137,7 +137,7 @@ fn retention_keeps_a_database_that_is_named_like_a_backup() {
 
 #[test]
 fn a_hard_link_of_the_database_cannot_be_restored() {
-    let folder = folder();
+    let folder = temporary_folder();
     make_database(folder.path(), "now", 3);
     fs::hard_link(folder.path().join("coffee.db"), folder.path().join("copy.db")).unwrap();
     let refused = run_in(folder.path(), &["restore", "copy.db", "--yes"]);

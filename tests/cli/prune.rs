@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use crate::helpers::{CommandResult, Server, database, folder, number, program, run};
+use crate::helpers::{CommandResult, Server, database, number, program, run, temporary_folder};
 
 fn prune(folder: &Path, args: &[&str]) -> CommandResult {
     let mut command = program(folder);
@@ -41,7 +41,7 @@ fn backups(folder: &Path) -> Vec<std::path::PathBuf> {
 
 #[test]
 fn without_yes_prune_only_prints_what_it_would_remove() {
-    let folder = folder();
+    let folder = temporary_folder();
     Server::start(folder.path()).stop_cleanly();
     fill(folder.path(), 1000);
     let result = prune(folder.path(), &["--before", "2024-01-02"]);
@@ -65,7 +65,7 @@ fn without_yes_prune_only_prints_what_it_would_remove() {
 
 #[test]
 fn with_yes_prune_backs_up_and_removes_only_older_entries() {
-    let folder = folder();
+    let folder = temporary_folder();
     Server::start(folder.path()).stop_cleanly();
     fill(folder.path(), 1000);
     let result = prune(folder.path(), &["--before", "2024-01-02", "--heartrate", "--yes"]);
@@ -104,7 +104,7 @@ fn with_yes_prune_backs_up_and_removes_only_older_entries() {
 
 #[test]
 fn a_server_keeps_writing_during_a_prune() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::start(folder.path());
     fill(folder.path(), 300_000);
     // 2024-01-01 and 300,000 hours lie 34 years ahead: what is past goes.
@@ -137,7 +137,7 @@ fn a_server_keeps_writing_during_a_prune() {
 
 #[test]
 fn invalid_arguments_are_rejected_and_change_nothing() {
-    let folder = folder();
+    let folder = temporary_folder();
     for (args, reason) in [
         (
             &["--before", "soon"][..],

@@ -11,13 +11,13 @@ use rusqlite::Connection;
 use crate::fixtures::{
     State, assert_no_leftovers, backups, command_in, make_database, names, run_in, run_ok, state,
 };
-use crate::helpers::{Process, Server, database, folder, number, report_skipped, wait_until};
+use crate::helpers::{Process, Server, database, number, report_skipped, temporary_folder, wait_until};
 
 /// Creates a folder with 50 coffees in the database, and backups with 10 (`then.db`) and 20 (`other.db`).
 fn prepare_files() -> tempfile::TempDir {
-    let folder = folder();
+    let folder = temporary_folder();
     for (name, coffees) in [("then", 10), ("other", 20)] {
-        let past = crate::helpers::folder();
+        let past = temporary_folder();
         make_database(past.path(), name, coffees);
         let file = folder.path().join(format!("{name}.db"));
         run_ok(past.path(), &["backup", "--to", file.to_str().unwrap()]);

@@ -7,7 +7,7 @@ use crate::fixtures::{
     assert_fails_with, assert_no_leftovers, command_in, crash_with_five_coffees_in_the_wal, files,
     make_database, names, open_copy, run_in, run_ok, state,
 };
-use crate::helpers::{Server, database, folder, number, run, server_command};
+use crate::helpers::{Server, database, number, run, server_command, temporary_folder};
 
 /// Overwrites a page of an index: the file is damaged, but its rows can be read.
 pub fn damage(database: &Path) {
@@ -37,7 +37,7 @@ fn damage_rows(database: &Path) {
 
 /// Creates a folder with the backup `then.db` and a damaged database with five coffees that are only in the WAL.
 fn prepare_damaged() -> tempfile::TempDir {
-    let (folder, past) = (folder(), folder());
+    let (folder, past) = (temporary_folder(), temporary_folder());
     make_database(past.path(), "then", 10);
     run_ok(past.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
     make_database(folder.path(), "now", 50);
@@ -117,7 +117,7 @@ fn a_replaced_damaged_database_is_kept_with_its_wal() {
 
 #[test]
 fn a_database_with_unreadable_rows_is_replaced() {
-    let (folder, past) = (folder(), folder());
+    let (folder, past) = (temporary_folder(), temporary_folder());
     make_database(past.path(), "then", 10);
     run_ok(past.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
     make_database(folder.path(), "now", 200);

@@ -1,4 +1,4 @@
-//! `restore`, as whoever runs it sees it.
+//! `restore`: confirmation, safety backup, running servers, and backups that are rejected.
 
 use std::fs;
 use std::path::Path;
@@ -10,12 +10,13 @@ use crate::fixtures::{
     make_database, names, run_in, run_ok, state,
 };
 use crate::helpers::{
-    Process, Server, database, folder, number, report_skipped, rows, run, server_command, wait_until,
+    Process, Server, database, number, report_skipped, rows, run, server_command, temporary_folder,
+    wait_until,
 };
 
-/// A folder with 50 coffees of `now` in the database and 10 of `then` in `then.db`.
-fn filled() -> tempfile::TempDir {
-    let (folder, past) = (folder(), folder());
+/// Creates a folder with a database of 50 coffees and the backup `then.db` of 10 coffees.
+fn prepare_files() -> tempfile::TempDir {
+    let (folder, past) = (temporary_folder(), temporary_folder());
     make_database(past.path(), "then", 10);
     run_ok(past.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
     make_database(folder.path(), "now", 50);
@@ -26,7 +27,7 @@ fn state_in(folder: &Path, name: &str) -> State {
     state(&folder.join(name)).expect("a database")
 }
 
-/// Changes `then.db` with SQL, which may break its schema.
+/// Executes SQL on `then.db`, which may change its schema directly.
 fn change(folder: &Path, sql: &str) {
     let connection = Connection::open(folder.join("then.db")).unwrap();
     connection.execute_batch("pragma writable_schema = on").unwrap();
@@ -35,7 +36,7 @@ fn change(folder: &Path, sql: &str) {
 
 #[test]
 fn a_dry_run_prints_the_changes_and_makes_none() {
-    let folder = filled();
+    let folder = prepare_files();
     let before = files(folder.path());
     let result = run_ok(folder.path(), &["restore", "then.db", "--dry-run"]);
     let rows: Vec<Vec<&str>> = result.out.lines().map(|line| line.split_whitespace().collect()).collect();
@@ -53,7 +54,7 @@ fn a_dry_run_prints_the_changes_and_makes_none() {
 
 #[test]
 fn without_a_terminal_a_restore_requires_yes() {
-    let folder = filled();
+    let folder = prepare_files();
     let before = names(folder.path());
     let refused = run_in(folder.path(), &["restore", "then.db"]);
     assert_fails_with(&refused, 2, "standard input is not a terminal: add --yes");
@@ -67,8 +68,8 @@ fn on_a_terminal_a_restore_asks_for_confirmation() {
         report_skipped("`script` is not installed");
         return;
     }
-    let folder = filled();
-    let asked = |reply: &str| {
+    let folder = prepare_files();
+    let restore_with_reply = |reply: &str| {
         let program = command_in(folder.path(), &[]);
         let line = format!("{} restore then.db", program.get_program().to_str().unwrap());
         let mut script = std::process::Command::new("/usr/bin/script");
@@ -78,21 +79,21 @@ fn on_a_terminal_a_restore_asks_for_confirmation() {
         fs::write(&typed, format!("{reply}\n")).unwrap();
         run(script.stdin(fs::File::open(typed).unwrap()))
     };
-    let no = asked("no");
+    let no = restore_with_reply("no");
     assert!(
         no.out.contains("Restore this backup? [y/N]") && no.out.contains("nothing was changed"),
         "{}",
         no.out
     );
     assert_eq!(state_in(folder.path(), "coffee.db").coffees.len(), 50);
-    let yes = asked("y");
+    let yes = restore_with_reply("y");
     assert!(yes.out.contains("restored then.db into coffee.db: 10 coffees, 100 readings"), "{}", yes.out);
     assert_eq!(state_in(folder.path(), "coffee.db").coffees.len(), 10);
 }
 
 #[test]
 fn the_previous_state_is_backed_up_and_can_be_restored() {
-    let folder = filled();
+    let folder = prepare_files();
     let (now, then) = (state_in(folder.path(), "coffee.db"), state_in(folder.path(), "then.db"));
     let result = run_ok(folder.path(), &["restore", "then.db", "--yes"]);
     let lines: Vec<&str> = result.out.lines().collect();
@@ -108,7 +109,7 @@ fn the_previous_state_is_backed_up_and_can_be_restored() {
 
 #[test]
 fn a_running_server_serves_the_restored_state_and_reuses_no_id() {
-    let folder = filled();
+    let folder = prepare_files();
     let server = Server::start(folder.path());
     let mut client = server.client();
     let id = |client: &mut crate::client::Client, path: &str, body: &str| {
@@ -121,7 +122,7 @@ fn a_running_server_serves_the_restored_state_and_reuses_no_id() {
     assert!(shown.out.contains("The server keeps running; writes wait"), "{}", shown.out);
     run_ok(folder.path(), &["restore", "then.db", "--yes"]);
     let database = database(folder.path());
-    assert!(State::of(&database) == state_in(folder.path(), "then.db"), "the log is carried over");
+    assert!(State::of(&database) == state_in(folder.path(), "then.db"), "the restored rows are visible");
     assert_eq!(id(&mut client, "/coffee/", r#"{"caffeine_mg": 1}"#), 52);
     assert_eq!(id(&mut client, "/heartrate/", r#"{"bpm": 60}"#), 501);
     assert_eq!(client.get("/coffee/51").status, 404);
@@ -130,7 +131,7 @@ fn a_running_server_serves_the_restored_state_and_reuses_no_id() {
 
 #[test]
 fn litestream_tables_survive_a_restore_with_and_without_a_server() {
-    let folder = filled();
+    let folder = prepare_files();
     let live = folder.path().join("coffee.db");
     let tables = "select name || ': ' || sql from sqlite_schema where name like '\\_litestream%' escape '\\' order by name";
     let streamed = Connection::open(&live).unwrap();
@@ -151,7 +152,7 @@ fn litestream_tables_survive_a_restore_with_and_without_a_server() {
     };
     run_ok(folder.path(), &["restore", "then.db", "--yes"]);
     assert_restored();
-    // A backup that has them already; of the rest of their contents nothing is promised.
+    // Also from a backup that contains such tables. Their contents after a restore are unspecified.
     run_ok(folder.path(), &["backup", "--to", "streamed.db"]);
     let server = Server::start(folder.path());
     run_ok(folder.path(), &["restore", "streamed.db", "--yes"]);
@@ -164,7 +165,7 @@ fn litestream_tables_survive_a_restore_with_and_without_a_server() {
 
 #[test]
 fn a_restore_does_not_wait_for_an_open_read_transaction() {
-    let folder = filled();
+    let folder = prepare_files();
     let restore_beside_a_reader = || {
         let reader = database(folder.path());
         reader.execute_batch("begin").unwrap();
@@ -183,7 +184,7 @@ fn a_restore_does_not_wait_for_an_open_read_transaction() {
 
 #[test]
 fn ids_are_not_reused_after_restoring_an_empty_backup() {
-    let (folder, past) = (folder(), folder());
+    let (folder, past) = (temporary_folder(), temporary_folder());
     Server::start(past.path()).stop_cleanly();
     run_ok(past.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
     make_database(folder.path(), "now", 50);
@@ -195,7 +196,7 @@ fn ids_are_not_reused_after_restoring_an_empty_backup() {
 
 #[test]
 fn an_older_schema_is_migrated_in_a_copy_and_a_newer_one_is_rejected() {
-    let folder = filled();
+    let folder = prepare_files();
     let next = folder.path().join("next.sql");
     fs::write(&next, "create table roasts (name text) strict").unwrap();
     let newer = |args: &[&str]| {
@@ -207,7 +208,7 @@ fn an_older_schema_is_migrated_in_a_copy_and_a_newer_one_is_rejected() {
         (fs::read(folder.path().join("then.db")).unwrap(), state_in(folder.path(), "then.db"));
     let result = newer(&["restore", "then.db", "--yes"]);
     assert_eq!(result.code, Some(0), "{result:?}");
-    assert!(fs::read(folder.path().join("then.db")).unwrap() == backup, "the backup is as it was");
+    assert!(fs::read(folder.path().join("then.db")).unwrap() == backup, "the backup has changed");
     assert!(state_in(folder.path(), "coffee.db") == then);
     let version = || number(&database(folder.path()), "select user_version from pragma_user_version");
     assert_eq!(version(), 5);
@@ -223,17 +224,17 @@ fn an_older_schema_is_migrated_in_a_copy_and_a_newer_one_is_rejected() {
 
 #[test]
 fn an_invalid_backup_is_rejected_with_a_reason_and_nothing_changes() {
-    let folder = filled();
+    let folder = prepare_files();
     let before = (state_in(folder.path(), "coffee.db"), names(folder.path()));
     let good = fs::read(folder.path().join("then.db")).unwrap();
     let put = |bytes: &[u8]| fs::write(folder.path().join("then.db"), bytes).unwrap();
-    for (break_it, message) in faults() {
+    for (invalidate, message) in invalid_backups() {
         put(&good);
-        break_it(folder.path());
+        invalidate(folder.path());
         let refused = run_in(folder.path(), &["restore", "then.db", "--yes"]);
         assert_fails_with(&refused, 1, &format!("then.db cannot be restored: {message}"));
         assert!(state_in(folder.path(), "coffee.db") == before.0);
-        // The locks of the first attempt stay.
+        // Lock files are kept.
         let left: Vec<_> = names(folder.path()).into_iter().filter(|n| !n.ends_with(".lock")).collect();
         assert_eq!(left, before.1.iter().filter(|n| !n.ends_with(".lock")).cloned().collect::<Vec<_>>());
     }
@@ -246,39 +247,40 @@ fn an_invalid_backup_is_rejected_with_a_reason_and_nothing_changes() {
     }
 }
 
-type Fault = (Box<dyn Fn(&Path)>, &'static str);
+/// Function that makes `then.db` invalid, and the expected error message.
+type InvalidBackup = (Box<dyn Fn(&Path)>, &'static str);
 
-/// Cuts `then.db` off.
-fn cut(to: fn(u64) -> u64) -> Box<dyn Fn(&Path)> {
+/// Truncates `then.db` to the length that `new_length` returns.
+fn truncate(new_length: fn(u64) -> u64) -> Box<dyn Fn(&Path)> {
     Box::new(move |folder| {
         let file = fs::File::options().write(true).open(folder.join("then.db")).unwrap();
-        file.set_len(to(file.metadata().unwrap().len())).unwrap();
+        file.set_len(new_length(file.metadata().unwrap().len())).unwrap();
     })
 }
 
-/// Changes `then.db`.
+/// Executes SQL on `then.db`.
 fn sql(sql: &'static str) -> Box<dyn Fn(&Path)> {
     Box::new(move |folder| change(folder, sql))
 }
 
-/// Makes another database of `then.db`.
-fn other(sql: &'static str) -> Box<dyn Fn(&Path)> {
+/// Replaces `then.db` by another database.
+fn replace_by(sql: &'static str) -> Box<dyn Fn(&Path)> {
     Box::new(move |folder| {
         fs::remove_file(folder.join("then.db")).unwrap();
         Connection::open(folder.join("then.db")).unwrap().execute_batch(sql).unwrap();
     })
 }
 
-/// What can be wrong with `then.db`, and what is said of it.
-pub fn faults() -> Vec<Fault> {
+/// Returns the ways to make `then.db` invalid, with their error messages.
+pub fn invalid_backups() -> Vec<InvalidBackup> {
     let docker = "create table coffee_logs (id integer primary key, timestamp datetime);
                   create table heart_rate_logs (id integer primary key, timestamp datetime)";
     let check = "update sqlite_schema set sql = replace(sql, 'caffeine_mg <= 1e6', 'caffeine_mg <= 1e9')";
     vec![
-        (cut(|_| 0), "it is empty"),
-        (cut(|_| 60), "it is not a SQLite database"),
-        (cut(|size| size - 8192), "it is truncated: "),
-        (cut(|_| 5000), "it is truncated: 5000 of "),
+        (truncate(|_| 0), "it is empty"),
+        (truncate(|_| 60), "it is not a SQLite database"),
+        (truncate(|size| size - 8192), "it is truncated: "),
+        (truncate(|_| 5000), "it is truncated: 5000 of "),
         (
             Box::new(|folder| fs::write(folder.join("then.db"), "a".repeat(9000)).unwrap()),
             "it is not a SQLite database",
@@ -302,20 +304,20 @@ pub fn faults() -> Vec<Fault> {
             sql("create unique index only on heart_rate_logs (timestamp)"),
             "the index only does not belong to schema version 4",
         ),
-        (other("create table recipes (name text)"), "then.db is a SQLite database of another program"),
-        (other("pragma user_version = 0; create table x (a); drop table x"), "it is an empty database"),
+        (replace_by("create table recipes (name text)"), "then.db is a SQLite database of another program"),
+        (replace_by("pragma user_version = 0; create table x (a); drop table x"), "it is an empty database"),
         (
-            other(docker),
+            replace_by(docker),
             "then.db is the Docker stack's database: bring it over with `coffee-tracker import then.db`",
         ),
     ]
     .into_iter()
-    .chain(hostile().into_iter().map(|(statements, message)| (sql(statements), message)))
+    .chain(manipulations().into_iter().map(|(statements, message)| (sql(statements), message)))
     .collect()
 }
 
-/// Statements that leave SQLite content with `then.db`, and the server without a way to work on it.
-fn hostile() -> Vec<(&'static str, &'static str)> {
+/// Returns changes to `then.db` that SQLite accepts and the server cannot work with.
+fn manipulations() -> Vec<(&'static str, &'static str)> {
     let bad_text = "it is damaged: coffee_logs has 1 text with invalid UTF-8 or a NUL character";
     vec![
         (
@@ -363,7 +365,7 @@ fn hostile() -> Vec<(&'static str, &'static str)> {
 #[test]
 fn a_backup_with_another_page_size_is_restored_into_a_running_server() {
     for changed in ["then.db", "coffee.db"] {
-        let folder = filled();
+        let folder = prepare_files();
         let connection = Connection::open(folder.path().join(changed)).unwrap();
         let smaller = "pragma journal_mode = delete; pragma page_size = 1024; vacuum";
         connection.execute_batch(smaller).unwrap();
@@ -381,7 +383,7 @@ fn a_backup_with_another_page_size_is_restored_into_a_running_server() {
 
 #[test]
 fn a_copied_database_is_restored_with_the_contents_of_its_wal() {
-    let (folder, live) = (filled(), folder());
+    let (folder, live) = (prepare_files(), temporary_folder());
     let server = Server::start(live.path());
     add_entries(&live.path().join("coffee.db"), "live", 20);
     for end in ["", "-wal"] {
@@ -402,7 +404,7 @@ fn a_copied_database_is_restored_with_the_contents_of_its_wal() {
 
 #[test]
 fn a_restore_excludes_other_restores_and_servers() {
-    let folder = filled();
+    let folder = prepare_files();
     let lock = |name: &str| {
         let file =
             fs::File::options().create(true).truncate(false).write(true).open(folder.path().join(name));
@@ -419,7 +421,7 @@ fn a_restore_excludes_other_restores_and_servers() {
     );
     drop(other);
 
-    // A restore that waits for an answer, or works, holds both.
+    // A restore holds both locks, also during the prompt.
     let restore = lock("coffee.db.lock");
     let refused = run(&mut server_command(folder.path()));
     assert_fails_with(&refused, 75, "coffee.db is in use by another coffee-tracker server, or by a restore");
@@ -429,7 +431,7 @@ fn a_restore_excludes_other_restores_and_servers() {
 
 #[test]
 fn a_database_locked_by_another_program_is_not_changed() {
-    let folder = filled();
+    let folder = prepare_files();
     let holder = Connection::open(folder.path().join("coffee.db")).unwrap();
     holder
         .execute_batch("begin immediate; insert into coffee_logs (timestamp, caffeine_mg) values (1, 1)")
@@ -438,8 +440,8 @@ fn a_database_locked_by_another_program_is_not_changed() {
     wait_until("the safety backup is made", || !backups(folder.path()).is_empty());
     holder.execute_batch("commit").unwrap();
     let result = restore.wait();
-    assert_eq!(result.code, Some(0), "it waited: {result:?}");
+    assert_eq!(result.code, Some(0), "the restore did not wait for the lock: {result:?}");
     assert_eq!(state_in(folder.path(), "coffee.db").coffees.len(), 10);
     let seq = number(&database(folder.path()), "select seq from sqlite_sequence where name = 'coffee_logs'");
-    assert_eq!(seq, 51, "the id that was given while the restore waited");
+    assert_eq!(seq, 51, "the id assigned while the restore waited is reused");
 }

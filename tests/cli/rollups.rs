@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::fixtures::{assert_fails_with, downgrade_schema, run_in, run_ok};
-use crate::helpers::{Server, database, folder, number, program, rows, run};
+use crate::helpers::{Server, database, number, program, rows, run, temporary_folder};
 
 /// Ninety days of a made-up person.
 fn person() -> TempDir {
-    let folder = folder();
+    let folder = temporary_folder();
     let mut demo = program(folder.path());
     let demo = demo.args(["demo", "--days", "90", "--readings-per-day", "200"]);
     assert_eq!(run(demo.envs([("DATABASE_URL", "coffee.db"), ("TZ", "UTC")])).code, Some(0));
@@ -77,7 +77,7 @@ fn rollups_of_an_older_file_are_built_on_migration_and_on_restore() {
 
 #[test]
 fn imports_and_prunes_keep_the_rollups_correct() {
-    let (from, to) = (person(), folder());
+    let (from, to) = (person(), temporary_folder());
     run_ok(from.path(), &["export", "heartrate", "-o", "heart.csv"]);
     let file = from.path().join("heart.csv");
     run_ok(to.path(), &["import", file.to_str().unwrap()]);
@@ -136,7 +136,7 @@ fn wrong_rollups_are_reported_and_fixed_by_recount_or_restore() {
         assert_eq!(differing_rollups(folder.path(), "coffee.db"), json!([]));
         assert!(counts(folder.path()) == right, "{file}");
     }
-    let nowhere = crate::helpers::folder();
+    let nowhere = temporary_folder();
     assert_fails_with(&run_in(nowhere.path(), &["recount"]), 78, "there is no database at coffee.db");
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use crate::fixtures::{State, run_ok, state};
-use crate::helpers::{Server, folder};
+use crate::helpers::{Server, temporary_folder};
 
 /// Entries with everything that text can hold, in no order, with gaps between their ids.
 fn fill(folder: &Path) {
@@ -50,11 +50,11 @@ fn exported(folder: &Path, kind: &str, format: &str) -> Vec<u8> {
 
 #[test]
 fn an_export_imported_into_an_empty_file_is_exported_byte_for_byte_the_same() {
-    let original = folder();
+    let original = temporary_folder();
     fill(original.path());
     let wanted: State = state(&original.path().join("coffee.db")).unwrap();
     for format in ["csv", "jsonl"] {
-        let copy = folder();
+        let copy = temporary_folder();
         let kinds = ["coffee", "heartrate"];
         let first = kinds.map(|kind| exported(original.path(), kind, format));
         for (kind, bytes) in kinds.iter().zip(&first) {

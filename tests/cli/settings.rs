@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::helpers::{
-    CommandResult, Server, folder, program, report_skipped, run, server_command, wait_until,
+    CommandResult, Server, program, report_skipped, run, server_command, temporary_folder, wait_until,
 };
 
 #[test]
@@ -27,7 +27,7 @@ fn all_bad_settings_are_named_at_once_with_what_would_be_right() {
         ("IDLE_TIMEOUT_SECONDS", "soon", "must be a number from 1 to 3600"),
         ("MAX_CONNECTIONS", "1", "must be a number from 16 to 65536"),
     ];
-    let folder = folder();
+    let folder = temporary_folder();
     let result = run(program(folder.path()).arg("serve").envs(bad.map(|(name, value, _)| (name, value))));
     assert_eq!(result.code, Some(78), "{result:?}");
     assert!(result.err.starts_with("coffee-tracker: 15 invalid settings:\n"), "{}", result.err);
@@ -41,7 +41,7 @@ fn all_bad_settings_are_named_at_once_with_what_would_be_right() {
 
 #[test]
 fn settings_of_the_docker_stack_are_told_what_took_their_place() {
-    let folder = folder();
+    let folder = temporary_folder();
     let result = run(program(folder.path())
         .arg("serve")
         .env("DATABASE_URL", "postgresql://coffee:hunter2@db/coffee_db"));
@@ -61,7 +61,7 @@ fn settings_of_the_docker_stack_are_told_what_took_their_place() {
 
 #[test]
 fn a_setting_that_is_set_to_nothing_has_its_default() {
-    let folder = folder();
+    let folder = temporary_folder();
     let mut command = server_command(folder.path());
     for name in ["HOST", "LOG_LEVEL", "MAX_CAFFEINE_MG", "RATE_LIMIT_READ", "CORS_ORIGINS", "TZ", "DEBUG"] {
         command.env(name, "");
@@ -86,7 +86,7 @@ fn limit_in_force(folder: &Path, prepare: impl FnOnce(&mut std::process::Command
 
 #[test]
 fn a_flag_beats_the_environment_and_that_beats_the_env_file() {
-    let folder = folder();
+    let folder = temporary_folder();
     let path = folder.path();
     std::fs::write(path.join(".env"), "# limits\nMAX_CAFFEINE_MG=501\nLOG_LEVEL='info'\n").unwrap();
     std::fs::write(path.join("other.env"), "MAX_CAFFEINE_MG=502\n").unwrap();
@@ -109,7 +109,7 @@ fn a_flag_beats_the_environment_and_that_beats_the_env_file() {
 
 #[test]
 fn an_env_file_that_is_named_but_not_there_or_not_well_formed_is_reported() {
-    let folder = folder();
+    let folder = temporary_folder();
     let result = run(program(folder.path()).args(["serve", "--config", "nowhere.env"]));
     assert_eq!(result.code, Some(78));
     assert!(result.err.starts_with("coffee-tracker: cannot read nowhere.env: "), "{}", result.err);
@@ -121,7 +121,7 @@ fn an_env_file_that_is_named_but_not_there_or_not_well_formed_is_reported() {
 
 /// The command line's complaint.
 fn misused(args: &[&str]) -> CommandResult {
-    let folder = folder();
+    let folder = temporary_folder();
     run(program(folder.path()).args(args))
 }
 
@@ -138,7 +138,7 @@ fn an_unknown_flag_or_command_is_refused_with_a_hint() {
 
 #[test]
 fn the_file_with_the_settings_may_be_named_before_a_command_and_after_it_but_a_setting_only_after_it() {
-    let folder = folder();
+    let folder = temporary_folder();
     std::fs::write(folder.path().join("a.env"), "DATABASE_URL=a.db\n").unwrap();
     for args in [
         ["--config", "a.env", "key", "list"],
@@ -172,7 +172,7 @@ fn the_file_with_the_settings_may_be_named_before_a_command_and_after_it_but_a_s
 
 #[test]
 fn debug_is_a_switch_and_what_other_programs_call_debug_does_not_stop_the_start() {
-    let folder = folder();
+    let folder = temporary_folder();
     let weak = [("API_KEY", "weak-key")];
     for started in [
         server_command(folder.path()).arg("--debug"),
@@ -230,7 +230,7 @@ fn every_sample_setting_in_the_project_can_be_used_as_it_stands() {
             let settings: Vec<_> = settings.iter().filter(|line| !line.contains("coffee-tracker ")).collect();
             for line in settings {
                 found += 1;
-                let folder = folder();
+                let folder = temporary_folder();
                 std::fs::write(folder.path().join(".env"), format!("{line}\n")).unwrap();
                 let checked = run(program(folder.path()).arg("check"));
                 assert_ne!(checked.code, Some(78), "{}: {line}: {}", file.display(), checked.err);
@@ -299,7 +299,7 @@ fn the_help_names_every_setting_with_its_default_and_its_variable() {
 
 #[test]
 fn without_a_command_the_help_is_printed_and_nothing_is_created() {
-    let folder = folder();
+    let folder = temporary_folder();
     let result = run(&mut program(folder.path()));
     assert_eq!((result.code, result.out.as_str()), (Some(2), ""), "{result:?}");
     let help = misused(&["--help"]);
@@ -315,7 +315,7 @@ fn without_a_command_the_help_is_printed_and_nothing_is_created() {
 
 #[test]
 fn config_prints_every_setting_with_its_source_and_no_secret() {
-    let folder = folder();
+    let folder = temporary_folder();
     std::fs::write(
         folder.path().join(".env"),
         "API_KEY=hush-hush-hush-hush\nBEDTIME=22:30\nPORT=9001\nHOST=\n",
@@ -364,7 +364,7 @@ fn config_prints_every_setting_with_its_source_and_no_secret() {
 
 #[test]
 fn config_names_the_file_of_the_key_that_serve_uses() {
-    let folder = folder();
+    let folder = temporary_folder();
     let key_file = |variables: &[(&str, &str)]| {
         let mut command = program(folder.path());
         run(command.args(["config", "API_KEY_FILE"]).envs(variables.iter().copied())).out
@@ -379,7 +379,7 @@ fn config_names_the_file_of_the_key_that_serve_uses() {
 
 #[test]
 fn the_help_shows_no_value_of_the_environment() {
-    let folder = folder();
+    let folder = temporary_folder();
     let mut command = program(folder.path());
     let help = run(command
         .args(["serve", "--help"])
@@ -396,14 +396,14 @@ fn the_openapi_document_is_printed_as_json() {
     assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")));
     assert!(document["paths"]["/coffee/"]["post"].is_object());
 
-    let folder = folder();
+    let folder = temporary_folder();
     let served = Server::start(folder.path()).get("/openapi.json").json();
     assert_eq!(served, document, "as it is served");
 }
 
 #[test]
 fn an_ipv6_address_is_listened_on_and_printed_as_a_url() {
-    let folder = folder();
+    let folder = temporary_folder();
     if std::net::TcpListener::bind("[::1]:0").is_err() {
         report_skipped("this machine has no IPv6 loopback address");
         return;

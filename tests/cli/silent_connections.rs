@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::client::Client;
-use crate::helpers::{DEADLINE, KEY, Server, folder, server_command, wait_until};
+use crate::helpers::{DEADLINE, KEY, Server, server_command, temporary_folder, wait_until};
 
 /// Raises the descriptor limit of the test process, which opens hundreds of sockets.
 fn raise_descriptor_limit() {
@@ -89,7 +89,7 @@ fn incomplete_requests() -> [String; 5] {
 #[test]
 fn silent_connections_are_closed_without_affecting_other_clients() {
     raise_descriptor_limit();
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::spawn(server_command(folder.path()).args([
         "--idle-timeout-seconds",
         "2",
@@ -126,7 +126,7 @@ fn silent_connections_are_closed_without_affecting_other_clients() {
 
 #[test]
 fn a_keep_alive_connection_is_closed_only_after_the_idle_timeout() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::spawn(server_command(folder.path()).args(["--idle-timeout-seconds", "2"]));
     let mut active = server.client();
     let mut idle = server.client();
@@ -142,7 +142,7 @@ fn a_keep_alive_connection_is_closed_only_after_the_idle_timeout() {
 
 #[test]
 fn a_body_that_never_ends_gets_408_and_the_connection_is_closed() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::spawn(server_command(folder.path()).args(["--request-timeout-seconds", "2"]));
     let mut client = server.client();
     client

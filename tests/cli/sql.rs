@@ -8,7 +8,7 @@ use std::process::Stdio;
 use crate::fixtures::{
     add_entries, assert_fails_with, command_in, files, make_database, names, run_in, run_ok, state,
 };
-use crate::helpers::{CommandResult, Process, Server, folder, server_command};
+use crate::helpers::{CommandResult, Process, Server, server_command, temporary_folder};
 
 /// What comes out when this goes in.
 fn piped(folder: &Path, args: &[&str], text: &str) -> CommandResult {
@@ -20,7 +20,7 @@ fn piped(folder: &Path, args: &[&str], text: &str) -> CommandResult {
 
 #[test]
 fn results_are_aligned_columns_or_csv() {
-    let folder = folder();
+    let folder = temporary_folder();
     make_database(folder.path(), "now", 12);
     let query = "select id, time, caffeine_mg as mg, notes from coffees where id > 10 order by id";
     let expected = "\
@@ -42,7 +42,7 @@ id  time                       mg  notes
 
 #[test]
 fn statements_from_a_pipe_stop_at_the_first_failure() {
-    let folder = folder();
+    let folder = temporary_folder();
     make_database(folder.path(), "now", 3);
     let text =
         "-- how many?\nselect count(*) as coffees from coffees;\nselect count(*) as rates from heart_rates";
@@ -61,7 +61,7 @@ fn statements_from_a_pipe_stop_at_the_first_failure() {
 
 #[test]
 fn no_statement_can_change_data_or_create_a_file() {
-    let folder = folder();
+    let folder = temporary_folder();
     make_database(folder.path(), "now", 3);
     let before = state(&folder.path().join("coffee.db")).unwrap();
     for write in [
@@ -99,7 +99,7 @@ fn no_statement_can_change_data_or_create_a_file() {
 
 #[test]
 fn queries_beside_a_server_see_the_latest_write() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::spawn(&mut server_command(folder.path()));
     for n in 1..=20 {
         assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 80}"#).status, 201);
@@ -113,7 +113,7 @@ fn queries_beside_a_server_see_the_latest_write() {
 
 #[test]
 fn two_states_can_be_compared_by_attaching_a_backup() {
-    let folder = folder();
+    let folder = temporary_folder();
     make_database(folder.path(), "now", 3);
     run_ok(folder.path(), &["backup", "--to", "then.db"]);
     add_entries(&folder.path().join("coffee.db"), "later", 2);
@@ -130,7 +130,7 @@ fn two_states_can_be_compared_by_attaching_a_backup() {
 
 #[test]
 fn a_closed_output_pipe_is_not_an_error() {
-    let folder = folder();
+    let folder = temporary_folder();
     make_database(folder.path(), "now", 3);
     let endless = "with recursive n(n) as (select 1 union all select n + 1 from n) select n from n";
     let mut command = command_in(folder.path(), &["sql", endless]);
@@ -142,7 +142,7 @@ fn a_closed_output_pipe_is_not_an_error() {
 
 #[test]
 fn a_foreign_database_is_rejected() {
-    let folder = folder();
+    let folder = temporary_folder();
     assert_fails_with(&run_in(folder.path(), &["sql", "select 1"]), 78, "there is no database at coffee.db");
     fs::write(folder.path().join("coffee.db"), "no database".repeat(100)).unwrap();
     let before = files(folder.path());
@@ -152,7 +152,7 @@ fn a_foreign_database_is_rejected() {
 
 #[test]
 fn prompt_commands_list_and_describe_tables_and_unknown_commands_print_help() {
-    let folder = folder();
+    let folder = temporary_folder();
     make_database(folder.path(), "now", 3);
     let tables = run_ok(folder.path(), &["sql", "--csv", ".tables"]).out;
     for line in

@@ -6,7 +6,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use crate::fixtures::assert_fails_with;
-use crate::helpers::{CommandResult, Server, folder, program, run, server_command};
+use crate::helpers::{CommandResult, Server, program, run, server_command, temporary_folder};
 
 /// Asserts that a start failed with this exit code and error message, and printed nothing else.
 #[track_caller]
@@ -25,7 +25,7 @@ fn foreign_database(path: &Path, sql: &str) {
 
 #[test]
 fn a_port_in_use_is_reported_as_temporary() {
-    let folder = folder();
+    let folder = temporary_folder();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let result =
@@ -42,14 +42,14 @@ fn a_port_in_use_is_reported_as_temporary() {
 
 #[test]
 fn an_address_of_another_machine_is_reported_as_temporary() {
-    let folder = folder();
+    let folder = temporary_folder();
     let result = run(server_command(folder.path()).args(["--host", "192.0.2.1"]));
     assert_start_fails(&result, 75, "cannot listen on 192.0.2.1:0: this machine has no such address");
 }
 
 #[test]
 fn a_second_server_on_the_same_database_is_rejected_and_the_first_keeps_running() {
-    let folder = folder();
+    let folder = temporary_folder();
     let first = Server::start(folder.path());
     let mut client = first.client();
     assert_eq!(client.post("/coffee/", r#"{"caffeine_mg": 64}"#).status, 201);
@@ -64,7 +64,7 @@ fn a_second_server_on_the_same_database_is_rejected_and_the_first_keeps_running(
 
 #[test]
 fn a_folder_that_cannot_be_created_is_reported() {
-    let folder = folder();
+    let folder = temporary_folder();
     std::fs::write(folder.path().join("file"), "not a folder").unwrap();
     let mut command = program(folder.path());
     let result =
@@ -74,7 +74,7 @@ fn a_folder_that_cannot_be_created_is_reported() {
 
 #[test]
 fn a_folder_in_place_of_the_database_is_reported() {
-    let folder = folder();
+    let folder = temporary_folder();
     std::fs::create_dir(folder.path().join("coffee.db")).unwrap();
     assert_start_fails(
         &run(&mut server_command(folder.path())),
@@ -85,7 +85,7 @@ fn a_folder_in_place_of_the_database_is_reported() {
 
 #[test]
 fn a_file_that_is_not_a_database_is_reported_and_unchanged() {
-    let folder = folder();
+    let folder = temporary_folder();
     let text = "espresso, flat white, ristretto\n".repeat(400);
     std::fs::write(folder.path().join("coffee.db"), &text).unwrap();
     let result = run(&mut server_command(folder.path()));
@@ -95,7 +95,7 @@ fn a_file_that_is_not_a_database_is_reported_and_unchanged() {
 
 #[test]
 fn a_newer_schema_is_rejected_with_both_versions() {
-    let folder = folder();
+    let folder = temporary_folder();
     Server::start(folder.path()).stop_cleanly();
     foreign_database(&folder.path().join("coffee.db"), "pragma user_version = 41");
     let result = run(&mut server_command(folder.path()));
@@ -104,7 +104,7 @@ fn a_newer_schema_is_rejected_with_both_versions() {
 
 #[test]
 fn a_database_of_another_program_is_rejected_and_unchanged() {
-    let folder = folder();
+    let folder = temporary_folder();
     let path = folder.path().join("coffee.db");
     foreign_database(&path, "create table recipes (name text); insert into recipes values ('tiramisu')");
     let before = std::fs::read(&path).unwrap();
@@ -115,7 +115,7 @@ fn a_database_of_another_program_is_rejected_and_unchanged() {
 
 #[test]
 fn a_docker_stack_database_is_rejected_with_the_import_command() {
-    let folder = folder();
+    let folder = temporary_folder();
     let path = folder.path().join("coffee.db");
     foreign_database(
         &path,
@@ -136,7 +136,7 @@ fn a_docker_stack_database_is_rejected_with_the_import_command() {
 
 #[test]
 fn weak_and_published_keys_are_rejected_unless_debug_is_set() {
-    let folder = folder();
+    let folder = temporary_folder();
     for (key, message) in [
         ("coffee-addict-secret-key-2025", "published default"),
         ("short", "the API key has 5 characters; it needs at least 16"),
@@ -164,7 +164,7 @@ fn weak_and_published_keys_are_rejected_unless_debug_is_set() {
 
 #[test]
 fn a_key_file_is_used_and_a_missing_one_is_reported() {
-    let folder = folder();
+    let folder = temporary_folder();
     let mut command = server_command(folder.path());
     command.env_remove("API_KEY").env("API_KEY_FILE", "my.key");
     assert_start_fails(&run(&mut command), 78, "the API key in my.key cannot be read");

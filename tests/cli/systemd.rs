@@ -11,8 +11,8 @@ use tempfile::TempDir;
 use crate::fixtures::{run_in, run_ok};
 use crate::hanging_disk::HangingDisk;
 use crate::helpers::{
-    DEADLINE, IGNORE_FILE_SIZE_SIGNAL, KEY, Process, Server, folder, from_bash, limit_file_size, run,
-    server_command, wait_until,
+    DEADLINE, IGNORE_FILE_SIZE_SIGNAL, KEY, Process, Server, from_bash, limit_file_size, run, server_command,
+    temporary_folder, wait_until,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -77,7 +77,7 @@ fn count(lines: &[String], expected: &str) -> usize {
 
 #[test]
 fn ready_is_sent_after_the_first_response_and_stopping_before_the_exit() {
-    let (folder, manager) = (folder(), Manager::new());
+    let (folder, manager) = (temporary_folder(), Manager::new());
     let server = Server::spawn(&mut manager.service(&server_command(folder.path()), 60 * SECOND));
     let lines = manager.messages_until("READY=1");
     assert!(lines.contains(&format!("STATUS=Listening on http://{}", server.address)), "{lines:?}");
@@ -99,7 +99,7 @@ fn ready_is_sent_after_the_first_response_and_stopping_before_the_exit() {
 
 #[test]
 fn the_watchdog_is_not_notified_while_the_disk_hangs() {
-    let (folder, manager, watchdog) = (folder(), Manager::new(), 2 * SECOND);
+    let (folder, manager, watchdog) = (temporary_folder(), Manager::new(), 2 * SECOND);
     let mut command = manager.service(&server_command(folder.path()), watchdog);
     let disk = HangingDisk::preload(&mut command);
     let server = Server::spawn(&mut command);
@@ -123,7 +123,7 @@ fn the_watchdog_is_not_notified_while_the_disk_hangs() {
 
 #[test]
 fn the_watchdog_is_notified_while_the_database_is_locked_or_unwritable_or_restored() {
-    let (folder, manager, watchdog) = (folder(), Manager::new(), 2 * SECOND);
+    let (folder, manager, watchdog) = (temporary_folder(), Manager::new(), 2 * SECOND);
     let server = Server::spawn(&mut manager.service(&server_command(folder.path()), watchdog));
     let mut client = server.client();
     assert_eq!(client.post("/coffee/", COFFEE).status, 201);
@@ -153,7 +153,7 @@ fn the_watchdog_is_notified_while_the_database_is_locked_or_unwritable_or_restor
 
 #[test]
 fn a_slow_start_extends_the_timeout_and_is_not_ready() {
-    let (folder, manager) = (folder(), Manager::new());
+    let (folder, manager) = (temporary_folder(), Manager::new());
     let mut command = manager.service(&server_command(folder.path()), 60 * SECOND);
     let disk = HangingDisk::preload(&mut command);
     disk.hang();
@@ -173,7 +173,7 @@ fn a_slow_start_extends_the_timeout_and_is_not_ready() {
 
 #[test]
 fn without_systemd_nothing_is_notified() {
-    let folder = folder();
+    let folder = temporary_folder();
     let mut command = server_command(folder.path());
     let server = Server::spawn(command.env("WATCHDOG_USEC", "1000000"));
     assert_eq!(server.get("/coffee/today").status, 200);
@@ -183,7 +183,7 @@ fn without_systemd_nothing_is_notified() {
 
 #[test]
 fn every_line_of_a_failed_start_has_error_priority_in_the_journal() {
-    let folder = folder();
+    let folder = temporary_folder();
     let mut plain = server_command(folder.path());
     plain.env("MAX_CAFFEINE_MG", "much").env("SLOW_QUERY_MS", "perhaps");
     let result = run(&mut from_bash("export JOURNAL_STREAM=$(stat -Lc %d:%i /proc/self/fd/2)", &plain));
@@ -195,7 +195,7 @@ fn every_line_of_a_failed_start_has_error_priority_in_the_journal() {
 
 #[test]
 fn a_credential_is_used_as_the_key_unless_it_is_empty() {
-    let folder = folder();
+    let folder = temporary_folder();
     let credentials = folder.path().join("credentials");
     fs::create_dir(&credentials).unwrap();
     let mut command = server_command(folder.path());

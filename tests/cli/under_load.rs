@@ -13,7 +13,7 @@ use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
 use crate::client::Client;
-use crate::helpers::{CommandResult, Server, folder, number, program, rows, run, wait_until};
+use crate::helpers::{CommandResult, Server, number, program, rows, run, temporary_folder, wait_until};
 use crate::writers::StopOnDrop;
 
 const WRITERS: usize = 8;
@@ -79,7 +79,7 @@ fn notes(path: &Path) -> Vec<(usize, usize)> {
 
 #[test]
 fn a_backup_under_load_contains_every_write_acknowledged_before_it_started() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::start(folder.path());
     let writers = Writers::new();
     std::thread::scope(|scope| {
@@ -177,7 +177,7 @@ fn read(address: SocketAddr, stop: &AtomicBool, states: &[Vec<Value>; 2], seen: 
 
 #[test]
 fn a_restore_under_load_is_atomic_rejects_no_request_and_keeps_later_writes() {
-    let folder = folder();
+    let folder = temporary_folder();
     let files = two_states(folder.path());
     let server = Server::start(folder.path());
     let mut client = server.client();

@@ -1,4 +1,4 @@
-//! `verify`: every fault in a sentence, and nothing touched.
+//! `verify`: every problem is reported, and no file is changed.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,18 +10,18 @@ use rustix::process::geteuid;
 use serde_json::{Value, json};
 
 use crate::fixtures::{add_entries, assert_fails_with, files, make_database, run_in, run_ok};
-use crate::helpers::{Server, folder, program_path, run};
-use crate::restores::faults;
+use crate::helpers::{Server, program_path, run, temporary_folder};
+use crate::restores::invalid_backups;
 
-/// A folder with the backup `then.db` of 10 coffees and 100 readings.
+/// Creates a folder with the backup `then.db` of 10 coffees and 100 readings.
 fn with_backup() -> tempfile::TempDir {
-    let (folder, past) = (folder(), folder());
+    let (folder, past) = (temporary_folder(), temporary_folder());
     make_database(past.path(), "then", 10);
     run_ok(past.path(), &["backup", "--to", folder.path().join("then.db").to_str().unwrap()]);
     folder
 }
 
-/// The verdict as JSON.
+/// Returns the JSON output for a file.
 fn verdict(folder: &Path, file: &str) -> Value {
     serde_json::from_str(&run_in(folder, &["verify", "--json", file]).out).unwrap()
 }
@@ -68,9 +68,9 @@ fn the_newest_backup_is_found_by_name_and_future_ones_are_ignored() {
 fn every_fault_is_reported_and_no_file_is_changed() {
     let folder = with_backup();
     let good = fs::read(folder.path().join("then.db")).unwrap();
-    for (break_it, message) in faults() {
+    for (invalidate, message) in invalid_backups() {
         fs::write(folder.path().join("then.db"), &good).unwrap();
-        break_it(folder.path());
+        invalidate(folder.path());
         let before = files(folder.path());
         let result = run_in(folder.path(), &["verify", "then.db"]);
         assert_fails_with(&result, 1, "1 file cannot be restored");
@@ -80,12 +80,12 @@ fn every_fault_is_reported_and_no_file_is_changed() {
         let found = verdict(folder.path(), "then.db");
         assert_eq!((&found["restorable"], &found["coffees"]), (&json!(false), &Value::Null));
         assert!(found["reasons"].as_array().is_some_and(|reasons| !reasons.is_empty()));
-        assert!(files(folder.path()) == before, "as it was: {message}");
+        assert!(files(folder.path()) == before, "a file has changed: {message}");
     }
 }
 
 #[test]
-fn a_file_whose_text_is_not_utf_8_is_refused() {
+fn a_database_with_utf_16_text_is_rejected() {
     let folder = with_backup();
     let made = rusqlite::Connection::open(folder.path().join("then.db")).unwrap();
     let mut statements =
@@ -128,7 +128,7 @@ fn one_invalid_file_of_several_fails_the_command() {
 
 #[test]
 fn a_copy_is_verified_with_its_wal_and_no_file_is_created() {
-    let (folder, live) = (folder(), folder());
+    let (folder, live) = (temporary_folder(), temporary_folder());
     let server = Server::start(live.path());
     add_entries(&live.path().join("coffee.db"), "live", 20);
     for end in ["", "-wal"] {
@@ -138,14 +138,14 @@ fn a_copy_is_verified_with_its_wal_and_no_file_is_created() {
     let before = files(folder.path());
     assert_eq!(verdict(folder.path(), "copied.db")["coffees"], 20);
     assert!(files(folder.path()) == before);
-    // The one that is served is read as well, and the server goes on.
+    // The database of a running server can be verified, too, and the server keeps running.
     assert_eq!(verdict(live.path(), "coffee.db")["coffees"], 20);
     assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 1}"#).status, 201);
     server.stop_cleanly();
 }
 
-/// The command as somebody who is not root, when the tests run as root.
-fn as_somebody(mut command: Command) -> Command {
+/// Runs the command as another user when the tests run as root.
+fn as_other_user(mut command: Command) -> Command {
     if geteuid().is_root() {
         command.uid(1234).gid(1234);
     }
@@ -154,9 +154,9 @@ fn as_somebody(mut command: Command) -> Command {
 
 #[test]
 fn a_file_in_a_read_only_folder_is_verified_with_and_without_its_wal() {
-    // Not below a folder that only root may enter.
+    // In a folder that other users may enter.
     let folder = tempfile::tempdir().unwrap();
-    let live = crate::helpers::folder();
+    let live = temporary_folder();
     let server = Server::start(live.path());
     add_entries(&live.path().join("coffee.db"), "live", 20);
     let at = |name: &str| folder.path().join(name);
@@ -180,7 +180,7 @@ fn a_file_in_a_read_only_folder_is_verified_with_and_without_its_wal() {
     let before = files(folder.path());
     let mut verify = Command::new(at("program"));
     verify.args(["verify", "then.db", "copied.db"]).env_clear().current_dir(folder.path());
-    let result = run(&mut as_somebody(verify));
+    let result = run(&mut as_other_user(verify));
     assert_eq!((result.code, result.out.matches("20 coffees").count()), (Some(0), 2), "{result:?}");
     assert!(files(folder.path()) == before);
     allow(folder.path(), 0o700);
@@ -198,7 +198,7 @@ fn an_unreadable_file_is_reported_as_unreadable() {
     fs::set_permissions(&program, fs::Permissions::from_mode(0o555)).unwrap();
     let mut verify = Command::new(&program);
     verify.args(["verify", "secret.db"]).env_clear().current_dir(folder.path());
-    let result = run(&mut as_somebody(verify));
+    let result = run(&mut as_other_user(verify));
     assert_eq!(result.code, Some(1));
     assert!(result.out.contains("  it cannot be read: Permission denied"), "{}", result.out);
 }

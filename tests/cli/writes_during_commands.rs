@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::fixtures::{add_entries, assert_no_leftovers, backups, command_in, make_database, run_ok};
-use crate::helpers::{CommandResult, Server, database, folder, number, run, wait_until};
+use crate::helpers::{CommandResult, Server, database, number, run, temporary_folder, wait_until};
 use crate::writers::{wait_for_writes, while_writing};
 
 /// Runs a command while a client writes, and returns the notes of the acknowledged coffees.
@@ -27,7 +27,7 @@ fn run_while_writing(
 
 #[test]
 fn a_restore_killed_within_its_transaction_leaves_the_old_state_and_the_server_keeps_running() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::start(folder.path());
     add_entries(&folder.path().join("coffee.db"), "now", 2_000);
     run_ok(folder.path(), &["backup", "--to", "then.db"]);
@@ -44,7 +44,7 @@ fn a_restore_killed_within_its_transaction_leaves_the_old_state_and_the_server_k
 
 #[test]
 fn writes_are_not_blocked_while_a_restore_verifies_its_safety_backup() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::start(folder.path());
     add_entries(&folder.path().join("coffee.db"), "now", 2_000);
     run_ok(folder.path(), &["backup", "--to", "then.db"]);
@@ -66,7 +66,7 @@ fn writes_are_not_blocked_while_a_restore_verifies_its_safety_backup() {
 
 #[test]
 fn the_safety_backup_contains_changes_made_while_a_restore_prepares() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::start(folder.path());
     add_entries(&folder.path().join("coffee.db"), "now", 20_000);
     run_ok(folder.path(), &["backup", "--to", "then.db"]);
@@ -120,7 +120,7 @@ fn notes(file: &Path) -> BTreeSet<String> {
 
 #[test]
 fn writes_during_a_restore_are_in_the_safety_backup_or_the_new_state() {
-    let (folder, past) = (folder(), folder());
+    let (folder, past) = (temporary_folder(), temporary_folder());
     make_database(past.path(), "then", 10);
     add_entries(&past.path().join("coffee.db"), "large", 20_000);
     let then = folder.path().join("then.db");
@@ -142,7 +142,7 @@ fn writes_during_a_restore_are_in_the_safety_backup_or_the_new_state() {
 
 #[test]
 fn writes_during_the_backup_of_a_prune_are_not_removed() {
-    let folder = folder();
+    let folder = temporary_folder();
     let server = Server::start(folder.path());
     add_entries(&folder.path().join("coffee.db"), "old", 20_000);
     let old = r#", "timestamp": "2025-10-09T00:00:00Z""#;

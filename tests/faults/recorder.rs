@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
-use crate::helpers::{folder, program, run, server_command};
+use crate::helpers::{program, run, server_command, temporary_folder};
 use crate::trace::{Trace, mark};
 
 /// Compiles `recorder.c` once and returns the path of the library.
@@ -37,7 +37,7 @@ pub struct Recorder {
 
 impl Recorder {
     pub fn new() -> Self {
-        let recorder = Self { home: folder() };
+        let recorder = Self { home: temporary_folder() };
         std::fs::create_dir(recorder.folder()).unwrap();
         recorder
     }

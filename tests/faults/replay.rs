@@ -11,7 +11,7 @@ use fastrand::Rng;
 use tempfile::TempDir;
 
 use crate::disk::{Disk, Keep, write};
-use crate::helpers::{folder, number_from_env, test_seed};
+use crate::helpers::{number_from_env, temporary_folder, test_seed};
 use crate::trace::Trace;
 
 /// Default of `POWER_CUTS`.
@@ -101,7 +101,7 @@ pub fn cut_power(
         let keeps = [Keep::AnyPart, Keep::Nothing, Keep::Everything, Keep::OnlyOne];
         let distinct = if disk.is_fully_synced() { 1 } else { keeps.len() };
         for keep in keeps.into_iter().take(distinct) {
-            let image = folder();
+            let image = temporary_folder();
             write(&disk.after_cut(keep, &mut cuts.random), image.path());
             disks += 1;
             check(image.path(), cut).map_err(|reason| Failure { cut, keep, reason, disk: image })?;

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use crate::backups::{backups_in, check_backups};
 use crate::contents::{DatabaseContents, check_reopen};
-use crate::helpers::{Server, folder, program, run};
+use crate::helpers::{Server, program, run, temporary_folder};
 use crate::recorder::Recorder;
 use crate::replay::{Cuts, Failure, cut_power};
 use crate::trace::{Span, Trace};
@@ -199,7 +199,7 @@ fn backup_elsewhere(folder: &Path) -> (PathBuf, History) {
 
 #[test]
 fn a_power_cut_during_a_restore_onto_no_file_leaves_nothing_or_the_backup() {
-    let elsewhere = folder();
+    let elsewhere = temporary_folder();
     let (kept, backed_up) = backup_elsewhere(elsewhere.path());
     let recorder = Recorder::new();
     recorder.run("restore", &["restore", kept.to_str().unwrap(), "--yes"]);
@@ -226,7 +226,7 @@ fn damage_database(recorder: &Recorder) {
 
 #[test]
 fn a_power_cut_during_a_replacement_never_applies_the_old_wal_to_the_new_file() {
-    let elsewhere = folder();
+    let elsewhere = temporary_folder();
     let (kept, backed_up) = backup_elsewhere(elsewhere.path());
     let recorder = Recorder::new();
     damage_database(&recorder);

@@ -1,4 +1,4 @@
-//! `demo`: the same seed, the same person; and never over somebody's data.
+//! `demo`: equal seeds generate equal data, and existing data is never changed.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ fn demo(folder: &Path, args: &[&str]) -> CommandResult {
     run(&mut command)
 }
 
-/// Every entry before today: today's grow while the clock runs.
+/// Returns every entry before today: the entries of today depend on the time.
 fn entries(folder: &Path) -> (Vec<String>, Vec<String>) {
     let database = database(folder);
     let before = "from coffee_logs where timestamp < unixepoch('now', 'start of day') * 1000000 order by id";
@@ -36,16 +36,21 @@ fn equal_seeds_generate_equal_data_and_different_seeds_different_data() {
             let result = demo(folder.path(), &["--days", "20", "--readings-per-day", "200", "--seed", seed]);
             assert_eq!(result.code, Some(0), "{result:?}");
         }
-        // At midnight everybody's days move on.
+        // Repeated if the date changed meanwhile.
         if today() == start {
             break start;
         }
     };
-    let person = entries(first.path());
-    assert!(person.0.len() > 30 && person.1.len() > 3000, "{} and {}", person.0.len(), person.1.len());
-    assert!(person == entries(second.path()), "the same seed");
-    let another = entries(other.path());
-    assert!(person.0 != another.0 && person.1 != another.1, "another seed");
+    let generated = entries(first.path());
+    assert!(
+        generated.0.len() > 30 && generated.1.len() > 3000,
+        "{} and {}",
+        generated.0.len(),
+        generated.1.len()
+    );
+    assert!(generated == entries(second.path()), "equal seeds generated different data");
+    let different = entries(other.path());
+    assert!(generated.0 != different.0 && generated.1 != different.1, "different seeds generated equal data");
     let oldest = number(&database(first.path()), "select min(timestamp) / 86400000000 from heart_rate_logs");
     assert_eq!(start - oldest, 19, "the last of 20 days is today");
 }
@@ -68,7 +73,7 @@ fn the_number_of_entries_is_close_to_the_requested_and_printed_one() {
     )));
     let future =
         "select count(*) from heart_rate_logs where timestamp > unixepoch('now') * 1000000 + 1000000";
-    assert_eq!(number(&database, future), 0, "nothing lies ahead");
+    assert_eq!(number(&database, future), 0, "entries in the future");
     Server::start(folder.path()).stop_cleanly();
 }
 
@@ -84,9 +89,9 @@ fn zero_readings_per_day_generates_only_coffees() {
 #[test]
 fn a_database_with_entries_is_rejected_and_unchanged() {
     let folder = temporary_folder();
-    let started = Server::start(folder.path());
-    assert_eq!(started.client().post("/coffee/", r#"{"caffeine_mg": 33}"#).status, 201);
-    started.stop_cleanly();
+    let server = Server::start(folder.path());
+    assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 33}"#).status, 201);
+    server.stop_cleanly();
     let result = demo(folder.path(), &["--days", "5"]);
     assert_eq!(result.code, Some(1), "{result:?}");
     assert_eq!(
@@ -99,9 +104,9 @@ fn a_database_with_entries_is_rejected_and_unchanged() {
 #[test]
 fn a_database_in_use_by_a_server_is_rejected() {
     let folder = temporary_folder();
-    let started = Server::spawn(&mut server_command(folder.path()));
+    let server = Server::spawn(&mut server_command(folder.path()));
     let result = demo(folder.path(), &["--days", "5"]);
     assert_eq!(result.code, Some(75), "{result:?}");
     assert!(result.err.contains("coffee.db is in use by another coffee-tracker server"), "{}", result.err);
-    assert_eq!(started.get("/coffee/today").json()["coffee_count"], 0);
+    assert_eq!(server.get("/coffee/today").json()["coffee_count"], 0);
 }

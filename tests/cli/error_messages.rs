@@ -1,5 +1,4 @@
-//! One sentence for one cause: whichever command meets a state of the database's file, it reports
-//! it in the same words.
+//! One message per cause: every command reports the same state of the database file with the same message.
 
 use std::fs;
 use std::path::Path;
@@ -19,12 +18,11 @@ const COMMANDS: [&[&str]; 6] = [
     &["recount"],
 ];
 
-/// A coffee in a file that can be imported.
+/// Valid file for `import`.
 const CSV: &str = "timestamp,caffeine_mg\n2025-07-23T14:30:00Z,80\n";
 
-/// Runs every command, the start of a server and an import on a database in a state, and compares
-/// what they report.
-fn all_say(state: impl Fn(&Path), message: &str) {
+/// Runs every command, a server and an import on a database in the state that `prepare` creates, and asserts the message.
+fn assert_all_fail_with(prepare: impl Fn(&Path), message: &str) {
     let runs: [fn(&Path) -> CommandResult; 2] =
         [|folder| run(&mut server_command(folder)), |folder| run_in(folder, &["import", "log.csv"])];
     let commands = COMMANDS.iter().map(|args| {
@@ -36,12 +34,12 @@ fn all_say(state: impl Fn(&Path), message: &str) {
     for command in commands.chain(others) {
         let folder = temporary_folder();
         fs::write(folder.path().join("log.csv"), CSV).unwrap();
-        state(folder.path());
+        prepare(folder.path());
         assert_fails_with(&command(folder.path()), 78, message);
     }
 }
 
-fn foreign(folder: &Path, sql: &str) {
+fn execute_sql(folder: &Path, sql: &str) {
     Connection::open(folder.join("coffee.db")).unwrap().execute_batch(sql).unwrap();
 }
 
@@ -67,37 +65,37 @@ fn every_command_reports_an_empty_file_alike() {
 
 #[test]
 fn every_command_reports_a_foreign_database_alike() {
-    all_say(
+    assert_all_fail_with(
         |folder| fs::create_dir(folder.join("coffee.db")).unwrap(),
         "coffee-tracker: coffee.db is a folder, not a database file: set DATABASE_URL to the file",
     );
-    all_say(
+    assert_all_fail_with(
         |folder| fs::write(folder.join("coffee.db"), "espresso, flat white\n".repeat(400)).unwrap(),
         "coffee-tracker: coffee.db is not a SQLite database",
     );
-    all_say(
-        |folder| foreign(folder, "create table recipes (name text)"),
+    assert_all_fail_with(
+        |folder| execute_sql(folder, "create table recipes (name text)"),
         "coffee-tracker: coffee.db is a SQLite database of another program",
     );
-    all_say(
-        |folder| foreign(folder, "create table coffee_logs (id integer)"),
+    assert_all_fail_with(
+        |folder| execute_sql(folder, "create table coffee_logs (id integer)"),
         "coffee-tracker: coffee.db is the Docker stack's database",
     );
-    all_say(
-        |folder| foreign(folder, "pragma application_id = 1131374182; pragma user_version = 99"),
+    assert_all_fail_with(
+        |folder| execute_sql(folder, "pragma application_id = 1131374182; pragma user_version = 99"),
         "coffee-tracker: coffee.db has schema version 99, but this program knows versions up to",
     );
 }
 
 #[test]
 fn a_damaged_file_with_an_intact_header_is_reported_as_damaged() {
-    // The page with the schema, and the size of a page in the header.
+    // The page with the schema, and the page size in the header.
     for (start, end) in [(100, 4000), (16, 18)] {
         let origin = temporary_folder();
         make_database(origin.path(), "now", 20);
         let mut bytes = fs::read(origin.path().join("coffee.db")).unwrap();
         bytes[start..end].fill(0x77);
-        all_say(
+        assert_all_fail_with(
             |folder| fs::write(folder.join("coffee.db"), &bytes).unwrap(),
             "coffee-tracker: coffee.db is damaged (",
         );

@@ -1,5 +1,4 @@
-//! A database under several names, and logs that lie where they should not: nothing is read or
-//! written without its log, and no log is lost.
+//! Databases behind links, and WALs in unexpected places: no database is opened without its WAL, and no WAL is lost.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -13,7 +12,7 @@ use crate::fixtures::{
 };
 use crate::helpers::{Server, database, number, run, server_command, temporary_folder};
 
-/// Every command that opens a database, with what it needs.
+/// Every command that opens a database, with its arguments.
 const COMMANDS: [&[&str]; 5] = [
     &["import", "in.csv"],
     &["export", "coffee"],
@@ -22,8 +21,8 @@ const COMMANDS: [&[&str]; 5] = [
     &["backup"],
 ];
 
-/// A folder with a database of 50 coffees whose log holds 5 more, as after a power cut.
-fn with_log() -> tempfile::TempDir {
+/// Creates a folder with a database of 50 coffees and 5 more that are only in the WAL, as after a power cut.
+fn prepare_with_wal() -> tempfile::TempDir {
     let folder = temporary_folder();
     make_database(folder.path(), "now", 50);
     crash_with_five_coffees_in_the_wal(folder.path());
@@ -31,8 +30,8 @@ fn with_log() -> tempfile::TempDir {
     folder
 }
 
-/// As a replacement leaves it that was cut off between its steps.
-fn cut_off(folder: &Path) {
+/// Creates the files of an interrupted replacement.
+fn interrupt_replacement(folder: &Path) {
     let at = |name: &str| folder.join(name);
     fs::hard_link(at("coffee.db"), at("coffee.db.broken-20260101_000000")).unwrap();
     fs::rename(at("coffee.db-wal"), at("coffee.db.broken-20260101_000000-wal")).unwrap();
@@ -42,8 +41,8 @@ fn cut_off(folder: &Path) {
 #[test]
 fn every_command_recovers_an_interrupted_replacement() {
     for command in COMMANDS {
-        let folder = with_log();
-        cut_off(folder.path());
+        let folder = prepare_with_wal();
+        interrupt_replacement(folder.path());
         let verified = run_in(folder.path(), &["verify", "coffee.db"]);
         assert!(verified.out.contains("a replacement of this file was interrupted"), "{verified:?}");
         let result = run_ok(folder.path(), command);
@@ -54,15 +53,15 @@ fn every_command_recovers_an_interrupted_replacement() {
         }
         assert!(!names(folder.path()).iter().any(|name| name.contains(".broken-")), "{command:?}");
         let now = state(&folder.path().join("coffee.db")).unwrap().coffees.len();
-        // The five of today are those that stay.
+        // Only the five coffees of today are kept.
         assert_eq!(now, if command.contains(&"--yes") { 5 } else { 55 }, "{command:?}");
     }
 }
 
 #[test]
 fn a_wal_that_blocks_a_recovery_is_kept_and_reported() {
-    let folder = with_log();
-    cut_off(folder.path());
+    let folder = prepare_with_wal();
+    interrupt_replacement(folder.path());
     fs::write(folder.path().join("coffee.db-wal"), "another log").unwrap();
     let before = files(folder.path());
     for mut command in [server_command(folder.path()), command_in(folder.path(), &["export", "coffee"])] {
@@ -75,7 +74,7 @@ fn a_wal_that_blocks_a_recovery_is_kept_and_reported() {
     }
     let after = files(folder.path());
     assert!(before.iter().all(|(name, bytes)| after.get(name) == Some(bytes)), "{:?}", names(folder.path()));
-    // An empty one holds nothing.
+    // An empty WAL does not block the recovery.
     fs::write(folder.path().join("coffee.db-wal"), "").unwrap();
     let server = Server::start(folder.path());
     assert_eq!(number(&database(folder.path()), "select count(*) from coffee_logs"), 55);
@@ -85,21 +84,21 @@ fn a_wal_that_blocks_a_recovery_is_kept_and_reported() {
 #[test]
 fn no_command_opens_an_empty_file_that_has_a_wal() {
     for command in COMMANDS {
-        let folder = with_log();
+        let folder = prepare_with_wal();
         let database = folder.path().join("coffee.db");
         fs::File::options().write(true).open(&database).unwrap().set_len(0).unwrap();
-        let log = fs::read(folder.path().join("coffee.db-wal")).unwrap();
+        let wal = fs::read(folder.path().join("coffee.db-wal")).unwrap();
         assert_fails_with(
             &run_in(folder.path(), command),
             78,
             "coffee.db is missing, but its log coffee.db-wal exists",
         );
-        assert!(fs::read(folder.path().join("coffee.db-wal")).unwrap() == log, "{command:?}");
+        assert!(fs::read(folder.path().join("coffee.db-wal")).unwrap() == wal, "{command:?}");
     }
 }
 
 #[test]
-fn a_database_behind_a_link_is_the_same_under_both_names() {
+fn a_symlinked_database_is_the_same_under_both_names() {
     let folder = temporary_folder();
     let at = |name: &str| folder.path().join(name);
     fs::create_dir(at("disk")).unwrap();
@@ -122,7 +121,7 @@ fn a_database_behind_a_link_is_the_same_under_both_names() {
     run_ok(folder.path(), &["backup", "--to", "then.db"]);
     let replaced =
         command_in(&at("disk"), &["restore", "../then.db", "--yes", "--replace"]).output().unwrap();
-    assert_eq!(replaced.status.code(), Some(0), "it is sound: written into, not replaced");
+    assert_eq!(replaced.status.code(), Some(0), "an intact database is written to instead of replaced");
     assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 80}"#).status, 201);
     server.stop_cleanly();
     assert_eq!(state(&at("disk/coffee.db")).unwrap().coffees.len(), 52);
@@ -130,7 +129,7 @@ fn a_database_behind_a_link_is_the_same_under_both_names() {
 
 #[test]
 fn a_symlink_to_a_missing_database_with_a_wal_is_rejected() {
-    let folder = with_log();
+    let folder = prepare_with_wal();
     let at = |name: &str| folder.path().join(name);
     fs::create_dir(at("disk")).unwrap();
     fs::rename(at("coffee.db-wal"), at("disk/coffee.db-wal")).unwrap();
@@ -146,7 +145,7 @@ fn a_symlink_to_a_missing_database_with_a_wal_is_rejected() {
 
 #[test]
 fn a_hard_link_of_the_database_is_not_a_backup() {
-    let folder = with_log();
+    let folder = prepare_with_wal();
     fs::hard_link(folder.path().join("coffee.db"), folder.path().join("second.db")).unwrap();
     let refused = run_in(folder.path(), &["restore", "second.db", "--yes"]);
     assert_fails_with(&refused, 1, "second.db is the database itself: name a backup");

@@ -1,4 +1,4 @@
-//! What is logged, in which form, and what never is.
+//! Log lines: contents, formats, and private data that is never logged.
 
 use std::path::Path;
 
@@ -6,29 +6,32 @@ use rusqlite::Connection;
 use serde_json::Value;
 
 use crate::helpers::{
-    CommandResult, KEY, Server, program, run, server_command, temporary_folder, wait_until,
+    CommandResult, KEY, Server, from_bash, program, run, server_command, temporary_folder, wait_until,
 };
 
-const SECRET_NOTE: &str = "nobody-may-read-this-note";
+const SECRET_NOTE: &str = "private-note";
 
-/// A server with one of each: a write, a read, refusals; and its end.
-fn visited(folder: &Path, settings: &[(&str, &str)]) -> CommandResult {
+/// Runs a server through successful and rejected requests, and stops it.
+fn run_server_with_requests(folder: &Path, settings: &[(&str, &str)]) -> CommandResult {
     let server = Server::spawn(server_command(folder).envs(settings.iter().copied()));
     let mut client = server.client();
     let note = |mg: &str| {
         format!(r#"{{"caffeine_mg": {mg}, "notes": "{SECRET_NOTE}", "coffee_type": "{SECRET_NOTE}"}}"#)
     };
-    let asked = |client: &mut crate::client::Client, id: &str, method: &str, path: &str, body: &str| {
-        let more = format!("X-Request-ID: {id}\r\n");
-        client.try_request(method, path, &more, body).unwrap().status
+    let request = |client: &mut crate::client::Client, id: &str, method: &str, path: &str, body: &str| {
+        let headers = format!("X-Request-ID: {id}\r\n");
+        client.try_request(method, path, &headers, body).unwrap().status
     };
-    assert_eq!(asked(&mut client, "id-stored", "POST", "/coffee/", &note("95")), 201);
-    assert_eq!(asked(&mut client, "id-unfit", "POST", "/coffee/", &note("-95")), 422);
-    assert_eq!(asked(&mut client, "id-broken", "POST", "/coffee/", &note("95}{")), 422);
-    assert_eq!(asked(&mut client, "id-read", "GET", &format!("/coffee/?coffee_type={SECRET_NOTE}"), ""), 200);
-    assert_eq!(asked(&mut client, "id-missing", "DELETE", "/coffee/77", ""), 404);
-    assert_eq!(asked(&mut client, "id-nowhere", "GET", &format!("/{SECRET_NOTE}"), ""), 404);
-    assert_eq!(asked(&mut client, "id-health", "GET", "/health", ""), 200);
+    assert_eq!(request(&mut client, "id-stored", "POST", "/coffee/", &note("95")), 201);
+    assert_eq!(request(&mut client, "id-unfit", "POST", "/coffee/", &note("-95")), 422);
+    assert_eq!(request(&mut client, "id-broken", "POST", "/coffee/", &note("95}{")), 422);
+    assert_eq!(
+        request(&mut client, "id-read", "GET", &format!("/coffee/?coffee_type={SECRET_NOTE}"), ""),
+        200
+    );
+    assert_eq!(request(&mut client, "id-missing", "DELETE", "/coffee/77", ""), 404);
+    assert_eq!(request(&mut client, "id-nowhere", "GET", &format!("/{SECRET_NOTE}"), ""), 404);
+    assert_eq!(request(&mut client, "id-health", "GET", "/health", ""), 200);
     let mut stranger = server.client();
     stranger
         .send("GET /coffee/ HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: id-key\r\nAuthorization: Bearer wrong-key-of-a-stranger\r\n\r\n")
@@ -37,8 +40,8 @@ fn visited(folder: &Path, settings: &[(&str, &str)]) -> CommandResult {
     server.stop_cleanly()
 }
 
-/// Nothing that is private is in there.
-fn assert_discreet(result: &CommandResult) {
+/// Asserts that the output contains no private data.
+fn assert_no_private_data(result: &CommandResult) {
     for text in [&result.out, &result.err] {
         for private in [KEY, SECRET_NOTE, "wrong-key-of-a-stranger"] {
             assert!(!text.contains(private), "{private} in {text}");
@@ -47,10 +50,10 @@ fn assert_discreet(result: &CommandResult) {
 }
 
 #[test]
-fn every_request_is_one_line_with_everything_but_what_is_private() {
+fn every_request_is_logged_in_one_line_without_private_data() {
     let folder = temporary_folder();
-    let result = visited(folder.path(), &[("LOG_LEVEL", "debug")]);
-    assert_discreet(&result);
+    let result = run_server_with_requests(folder.path(), &[("LOG_LEVEL", "debug")]);
+    assert_no_private_data(&result);
     for (id, method, route, status) in [
         ("id-stored", "POST", "/coffee/", 201),
         ("id-unfit", "POST", "/coffee/", 422),
@@ -83,16 +86,16 @@ fn every_request_is_one_line_with_everything_but_what_is_private() {
 }
 
 #[test]
-fn json_lines_are_valid_json_each() {
+fn every_json_line_is_valid_json() {
     let folder = temporary_folder();
-    let result = visited(folder.path(), &[("LOG_FORMAT", "json")]);
-    assert_discreet(&result);
+    let result = run_server_with_requests(folder.path(), &[("LOG_FORMAT", "json")]);
+    assert_no_private_data(&result);
     let lines: Vec<Value> = result
         .err
         .lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
         .collect();
-    let line = lines.iter().find(|line| line["id"] == "id-stored").expect("its line");
+    let line = lines.iter().find(|line| line["id"] == "id-stored").expect("the request is logged");
     assert_eq!((&line["method"], &line["route"]), (&Value::from("POST"), &Value::from("/coffee/")));
     assert_eq!((&line["status"], &line["level"]), (&Value::from(201), &Value::from("INFO")));
     assert!(line["ms"].is_number() && line["bytes"].is_number() && line["timestamp"].is_string(), "{line}");
@@ -103,8 +106,8 @@ fn json_lines_are_valid_json_each() {
 fn journald_lines_begin_with_their_priority() {
     let folder = temporary_folder();
     let settings = [("LOG_FORMAT", "journald"), ("REDIS_URL", "redis://x")];
-    let result = visited(folder.path(), &settings);
-    assert_discreet(&result);
+    let result = run_server_with_requests(folder.path(), &settings);
+    assert_no_private_data(&result);
     let priority = |text: &str| result.err.lines().find(|l| l.contains(text)).and_then(|l| l.get(..3));
     assert_eq!(priority("id-stored"), Some("<6>"));
     assert_eq!(priority("REDIS_URL"), Some("<4>"));
@@ -115,23 +118,22 @@ fn journald_lines_begin_with_their_priority() {
 fn the_level_silences_what_is_less_important() {
     let folder = temporary_folder();
     let settings = [("LOG_LEVEL", "warning"), ("REDIS_URL", "redis://x")];
-    let result = visited(folder.path(), &settings);
-    assert_eq!(result.err.lines().count(), 1, "the warning alone: {}", result.err);
+    let result = run_server_with_requests(folder.path(), &settings);
+    assert_eq!(result.err.lines().count(), 1, "more than the warning: {}", result.err);
     assert!(result.err.contains("WARNING"));
-    let result = visited(folder.path(), &[("LOG_LEVEL", "CRITICAL"), ("REDIS_URL", "redis://x")]);
+    let result =
+        run_server_with_requests(folder.path(), &[("LOG_LEVEL", "CRITICAL"), ("REDIS_URL", "redis://x")]);
     assert_eq!(result.err, "");
 }
 
 #[test]
-fn under_systemd_lines_have_priorities_and_the_key_stays_out_of_the_journal() {
+fn lines_for_systemd_have_priorities_and_the_key_is_not_in_the_journal() {
     let folder = temporary_folder();
-    let command = program(folder.path());
-    // systemd says which stream is the journal's; here it is the pipe that the test reads.
-    let mut unit = std::process::Command::new("/bin/sh");
-    unit.args(["-c", "JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2) exec \"$0\" serve --port 0"]);
-    unit.arg(command.get_program()).env_clear().current_dir(folder.path());
-    unit.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let server = Server::spawn(unit.env("PATH", "/usr/bin:/bin"));
+    let mut command = program(folder.path());
+    command.args(["serve", "--port", "0"]);
+    // systemd sets JOURNAL_STREAM to the stream of the journal; here, it is the pipe that the test reads.
+    let setup = "export JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2)";
+    let server = Server::spawn(&mut from_bash(setup, &command));
     assert_eq!(server.get("/health").status, 200);
     let result = server.stop_cleanly();
     let key = std::fs::read_to_string(folder.path().join("data/coffee.key")).unwrap();
@@ -140,7 +142,7 @@ fn under_systemd_lines_have_priorities_and_the_key_stays_out_of_the_journal() {
 }
 
 #[test]
-fn a_broken_table_is_logged_but_neither_its_inside_nor_a_note_is_answered() {
+fn an_internal_error_is_logged_without_private_data_and_not_described_in_the_response() {
     let folder = temporary_folder();
     let server = Server::start(folder.path());
     Connection::open(folder.path().join("coffee.db"))
@@ -157,20 +159,20 @@ fn a_broken_table_is_logged_but_neither_its_inside_nor_a_note_is_answered() {
         "{text}"
     );
     let result = server.stop_cleanly();
-    assert_discreet(&result);
-    let fault = result.err.lines().find(|line| line.contains("ERROR")).expect("the fault is logged");
+    assert_no_private_data(&result);
+    let fault = result.err.lines().find(|line| line.contains("ERROR")).expect("the error is logged");
     assert!(fault.contains("id-fault"), "{fault}");
 }
 
 #[test]
-fn a_slow_query_is_a_warning_with_its_name() {
+fn a_slow_query_is_logged_as_a_warning_with_its_name() {
     let folder = temporary_folder();
     let mut demo = program(folder.path());
     demo.args(["demo", "--days", "60", "--database-url", "coffee.db"]);
     assert_eq!(run(&mut demo).code, Some(0));
     let server = Server::spawn(server_command(folder.path()).args(["--slow-query-ms", "1"]));
     assert_eq!(server.get("/heartrate/correlation?days=90").status, 200);
-    wait_until("it is logged", || server.process.err.text().contains("slow query"));
+    wait_until("the query is logged", || server.process.err.text().contains("slow query"));
     let log = server.process.err.text();
     let line = log.lines().find(|line| line.contains("slow query")).unwrap();
     assert!(line.contains("WARNING") && line.contains("query=") && line.contains("milliseconds="), "{line}");

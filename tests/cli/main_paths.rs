@@ -1,20 +1,20 @@
-//! What people do in a day, over real HTTP against the real program: every group of routes
-//! once, whole answers. `COFFEE_TRACKER=PROGRAM` tries another one, one for another processor too.
+//! Typical requests to every group of routes, with complete responses. `COFFEE_TRACKER=PROGRAM` tests another binary, also of
+//! another architecture.
 
 use serde_json::{Value, json};
 
 use crate::client::{Client, Response};
 use crate::helpers::{KEY, Server, temporary_folder};
 
-/// A Monday at noon, long ago: no clock of a machine lies before it.
+/// A Monday in the past, so that the clock of the machine is later.
 const NOON: &str = "2025-06-02T12:00:00.000000Z";
 
 #[track_caller]
-fn is(response: &Response, status: u16, body: &Value) {
+fn assert_response(response: &Response, status: u16, body: &Value) {
     assert_eq!((response.status, &response.json()), (status, body));
 }
 
-fn ask(client: &mut Client, method: &str, path: &str, body: &Value) -> Response {
+fn request(client: &mut Client, method: &str, path: &str, body: &Value) -> Response {
     client.try_request(method, path, "", &body.to_string()).unwrap_or_else(|e| panic!("{method} {path}: {e}"))
 }
 
@@ -23,21 +23,29 @@ fn espresso(id: i64, mg: f64) -> Value {
 }
 
 #[test]
-fn a_coffee_is_logged_once_listed_changed_counted_exported_and_deleted() {
+fn a_coffee_is_logged_once_listed_updated_counted_exported_and_deleted() {
     let folder = temporary_folder();
     let server = Server::start(folder.path());
     let mut client = server.client();
     let body =
         json!({"timestamp": NOON, "caffeine_mg": "95", "coffee_type": "espresso", "notes": " süß ☕ "});
     for _ in 0..2 {
-        let more = "Idempotency-Key: morning\r\n";
-        let logged = client.try_request("POST", "/coffee/", more, &body.to_string()).unwrap();
-        is(&logged, 201, &espresso(1, 95.0));
+        let headers = "Idempotency-Key: morning\r\n";
+        let logged = client.try_request("POST", "/coffee/", headers, &body.to_string()).unwrap();
+        assert_response(&logged, 201, &espresso(1, 95.0));
         assert_eq!(logged.header("Location"), Some("/coffee/1"));
     }
-    is(&client.get("/coffee/?since=2025-06-02&until=2025-06-03"), 200, &json!([espresso(1, 95.0)]));
-    is(&ask(&mut client, "PATCH", "/coffee/1", &json!({"caffeine_mg": 62.5})), 200, &espresso(1, 62.5));
-    is(&client.get("/coffee/1"), 200, &espresso(1, 62.5));
+    assert_response(
+        &client.get("/coffee/?since=2025-06-02&until=2025-06-03"),
+        200,
+        &json!([espresso(1, 95.0)]),
+    );
+    assert_response(
+        &request(&mut client, "PATCH", "/coffee/1", &json!({"caffeine_mg": 62.5})),
+        200,
+        &espresso(1, 62.5),
+    );
+    assert_response(&client.get("/coffee/1"), 200, &espresso(1, 62.5));
     let stats = client.get("/coffee/stats?days=3650").json();
     assert_eq!(
         [&stats["total_coffees"], &stats["total_caffeine_mg"], &stats["most_common_type"]],
@@ -48,8 +56,8 @@ fn a_coffee_is_logged_once_listed_changed_counted_exported_and_deleted() {
     let exported = String::from_utf8(csv.body).unwrap();
     assert_eq!(exported.lines().count(), 2, "{exported}");
     assert!(exported.contains(NOON) && exported.contains("süß ☕"), "{exported}");
-    is(
-        &ask(&mut client, "DELETE", "/coffee/1", &Value::Null),
+    assert_response(
+        &request(&mut client, "DELETE", "/coffee/1", &Value::Null),
         200,
         &json!({"message": "Coffee log deleted", "id": 1}),
     );
@@ -58,7 +66,7 @@ fn a_coffee_is_logged_once_listed_changed_counted_exported_and_deleted() {
 }
 
 #[test]
-fn readings_come_alone_and_in_batches_and_are_summed_up() {
+fn readings_are_logged_singly_and_in_batches_and_aggregated() {
     let folder = temporary_folder();
     let server = Server::start(folder.path());
     let mut client = server.client();
@@ -66,15 +74,15 @@ fn readings_come_alone_and_in_batches_and_are_summed_up() {
     let readings: Vec<Value> =
         [60, 64, 75].iter().enumerate().map(|(n, bpm)| json!({"timestamp": minute(n), "bpm": bpm})).collect();
     let batch = json!({"readings": readings});
-    let sent = ask(&mut client, "POST", "/heartrate/batch", &batch);
-    is(&sent, 201, &json!({"inserted": 3, "duplicates": 0}));
-    let again = ask(&mut client, "POST", "/heartrate/batch", &batch);
-    is(&again, 201, &json!({"inserted": 0, "duplicates": 3}));
+    let sent = request(&mut client, "POST", "/heartrate/batch", &batch);
+    assert_response(&sent, 201, &json!({"inserted": 3, "duplicates": 0}));
+    let again = request(&mut client, "POST", "/heartrate/batch", &batch);
+    assert_response(&again, 201, &json!({"inserted": 0, "duplicates": 3}));
     let single = json!({"timestamp": minute(3), "bpm": 80.0, "context": "post-coffee"});
     let expected =
         json!({"id": 4, "timestamp": minute(3), "bpm": 80, "context": "post-coffee", "notes": null});
-    is(&ask(&mut client, "POST", "/heartrate/", &single), 201, &expected);
-    is(&client.get("/heartrate/?context=post-coffee"), 200, &json!([expected]));
+    assert_response(&request(&mut client, "POST", "/heartrate/", &single), 201, &expected);
+    assert_response(&client.get("/heartrate/?context=post-coffee"), 200, &json!([expected]));
     let figures = json!({"min_bpm": 60, "max_bpm": 80, "avg_bpm": 69.8, "median_bpm": 69.5, "std_dev": 9.3});
     let range = client.get("/heartrate/range?start=2025-06-02&end=2025-06-03").json();
     assert_eq!((&range["readings_count"], &range["stats"]), (&json!(4), &figures));
@@ -86,11 +94,11 @@ fn readings_come_alone_and_in_batches_and_are_summed_up() {
 }
 
 #[test]
-fn what_does_not_fit_and_who_may_not_ask_are_told_so() {
+fn invalid_and_unauthorized_requests_get_problem_responses() {
     let folder = temporary_folder();
     let server = Server::start(folder.path());
     let mut client = server.client();
-    let bad = ask(&mut client, "POST", "/coffee/", &json!({"caffeine_mg": 1500, "notes": 1}));
+    let bad = request(&mut client, "POST", "/coffee/", &json!({"caffeine_mg": 1500, "notes": 1}));
     bad.assert_problem(422);
     assert_eq!(bad.json()["errors"].as_array().map(Vec::len), Some(2));
     client.get("/no-such-page").assert_problem(404);
@@ -104,14 +112,14 @@ fn what_does_not_fit_and_who_may_not_ask_are_told_so() {
 }
 
 #[test]
-fn health_info_metrics_and_the_document_tell_about_the_server() {
+fn health_info_metrics_and_the_openapi_document_describe_the_server() {
     let folder = temporary_folder();
     let server = Server::start(folder.path());
     let mut client = server.client();
     let health = client.get("/health").json();
     assert_eq!((&health["status"], &health["database"]["state"]), (&json!("alive"), &json!("ok")));
     assert_eq!(client.get("/info").json()["name"], "Coffee Tracker");
-    ask(&mut client, "POST", "/coffee/", &json!({"caffeine_mg": 40}));
+    request(&mut client, "POST", "/coffee/", &json!({"caffeine_mg": 40}));
     let metrics = String::from_utf8(client.get("/metrics").body).unwrap();
     assert!(metrics.contains("caffeine_mg_total 40\n"), "{metrics}");
     assert_eq!(client.get("/openapi.json").json()["openapi"], "3.1.0");

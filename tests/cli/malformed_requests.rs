@@ -1,10 +1,10 @@
-//! Requests that are too large, too odd, or no HTTP at all.
+//! Requests that are too large, unusual, malformed, or not HTTP.
 
 use crate::client::{Client, request};
 use crate::helpers::{Server, temporary_folder, wait_until};
 
-/// The answer to a request sent as it stands, and the log lines with its id.
-fn send_as_is(server: &Server, text: &str) -> crate::client::Response {
+/// Sends text unchanged and reads the response.
+fn send_raw(server: &Server, text: &str) -> crate::client::Response {
     let mut client = server.client();
     client.send(text).unwrap();
     client.read_response().unwrap_or_else(|e| panic!("{e}: {:?}", text.get(..60)))
@@ -17,7 +17,8 @@ fn a_body_that_is_too_large_gets_a_413_that_can_be_read() {
     let body = format!("{{\"caffeine_mg\": 1, \"notes\": \"{}\"}}", "x".repeat(2 << 20));
 
     let mut client = server.client();
-    let declared = client.try_request("POST", "/coffee/", "", &body).expect("sent whole, then answered");
+    let declared =
+        client.try_request("POST", "/coffee/", "", &body).expect("the server reads the body, then responds");
     declared.assert_problem(413);
     assert_eq!(declared.json()["detail"], "The body must not be larger than 1048576 bytes");
     assert_eq!(server.get("/health").status, 200);
@@ -30,7 +31,7 @@ fn a_body_that_is_too_large_gets_a_413_that_can_be_read() {
         client.send("\r\n").unwrap();
     }
     client.send("0\r\n\r\n").unwrap();
-    client.read_response().expect("sent whole, then answered").assert_problem(413);
+    client.read_response().expect("the server reads the body, then responds").assert_problem(413);
     assert_eq!(server.get("/coffee/today").json()["coffee_count"], 0);
 
     let fits = format!("{{\"caffeine_mg\": 1, \"other\": \"{}\"}}", "x".repeat(1_000_000));
@@ -38,29 +39,29 @@ fn a_body_that_is_too_large_gets_a_413_that_can_be_read() {
 }
 
 #[test]
-fn headers_that_are_too_large_or_too_many_are_refused() {
+fn too_large_and_too_many_headers_are_rejected() {
     let folder = temporary_folder();
     let server = Server::start(folder.path());
     let fits = format!("X-Long: {}\r\n", "x".repeat(15 << 10));
-    assert_eq!(send_as_is(&server, &request("GET", "/health", &fits, "")).status, 200);
+    assert_eq!(send_raw(&server, &request("GET", "/health", &fits, "")).status, 200);
     let large = format!("X-Long: {}\r\n", "x".repeat(16 << 10));
-    send_as_is(&server, &request("GET", "/health", &large, "")).assert_problem(431);
+    send_raw(&server, &request("GET", "/health", &large, "")).assert_problem(431);
     let key = format!(
         "GET /coffee/ HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\r\n",
         "k".repeat(100 << 10)
     );
-    send_as_is(&server, &key).assert_problem(431);
-    // Beyond what the parser takes it answers by itself, with nothing but a status.
+    send_raw(&server, &key).assert_problem(431);
+    // Beyond its own limits, the HTTP parser responds with a status only.
     let many: String = (0..3000).map(|n| format!("X-{n}: 1\r\n")).collect();
-    let response = send_as_is(&server, &request("GET", "/health", &many, ""));
+    let response = send_raw(&server, &request("GET", "/health", &many, ""));
     assert_eq!((response.status, response.body.len()), (431, 0));
     let path = format!("/coffee/?since={}", "9".repeat(70_000));
-    assert_eq!(send_as_is(&server, &request("GET", &path, "", "")).status, 414);
+    assert_eq!(send_raw(&server, &request("GET", &path, "", "")).status, 414);
     assert_eq!(server.get("/health").status, 200);
 }
 
 #[test]
-fn methods_that_nobody_knows_get_our_own_answer_and_one_log_line() {
+fn unknown_methods_get_a_problem_response_and_one_log_line() {
     let folder = temporary_folder();
     let server = Server::start(folder.path());
     for (n, (method, target, status)) in [
@@ -77,19 +78,19 @@ fn methods_that_nobody_knows_get_our_own_answer_and_one_log_line() {
     {
         let id = format!("odd-request-{n}.");
         let sent = request(method, target, &format!("X-Request-ID: {id}\r\n"), "");
-        let response = send_as_is(&server, &sent);
+        let response = send_raw(&server, &sent);
         println!("{method} {target}: {}", response.status);
         response.assert_problem(status);
         assert_eq!(response.header("X-Request-ID"), Some(id.as_str()));
         assert_eq!(response.header("Allow").is_some(), status == 405, "{method} {target}");
         let lines = || server.process.err.text().lines().filter(|l| l.contains(&id)).count();
-        wait_until("its line is logged", || lines() > 0);
+        wait_until("the request is logged", || lines() > 0);
         assert_eq!(lines(), 1, "{method} {target}");
     }
 }
 
 #[test]
-fn what_is_no_http_is_refused_or_closed_and_the_next_request_works() {
+fn data_that_is_not_http_is_rejected_and_the_next_request_succeeds() {
     let folder = temporary_folder();
     let server = Server::start(folder.path());
     for garbage in [
@@ -119,7 +120,7 @@ fn what_is_no_http_is_refused_or_closed_and_the_next_request_works() {
 }
 
 #[test]
-fn a_connect_and_an_absolute_target_do_no_harm() {
+fn unusual_request_targets_get_a_response() {
     let folder = temporary_folder();
     let server = Server::start(folder.path());
     for sent in [
@@ -127,7 +128,7 @@ fn a_connect_and_an_absolute_target_do_no_harm() {
         request("GET", "http://localhost/health", "", ""),
         request("OPTIONS", "*", "", ""),
     ] {
-        let response = send_as_is(&server, &sent);
+        let response = send_raw(&server, &sent);
         println!("{:?}: {}", sent.lines().next(), response.status);
         assert!((200..500).contains(&response.status), "{}", response.status);
         assert!(response.header("X-Request-ID").is_some(), "{sent}");
@@ -136,7 +137,7 @@ fn a_connect_and_an_absolute_target_do_no_harm() {
 }
 
 #[test]
-fn pipelined_requests_are_answered_in_their_order() {
+fn pipelined_requests_get_responses_in_order() {
     let folder = temporary_folder();
     let server = Server::start(folder.path());
     let mut client = server.client();
@@ -161,41 +162,41 @@ fn pipelined_requests_are_answered_in_their_order() {
 }
 
 #[test]
-fn http_1_0_is_answered_and_closed() {
+fn http_1_0_gets_a_response_and_the_connection_is_closed() {
     let folder = temporary_folder();
     let server = Server::start(folder.path());
     let mut client = Client::connect(server.address);
     client.send("GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
     let response = client.read_response().unwrap();
     assert_eq!((response.status, response.json()["status"].as_str()), (200, Some("alive")));
-    assert!(client.read_to_end().unwrap().is_empty(), "closed after its answer");
+    assert!(client.read_to_end().unwrap().is_empty(), "data after the response");
 }
 
 #[test]
-fn a_request_keeps_its_method_whatever_its_form_names() {
+fn a_form_field_cannot_override_the_method() {
     let folder = temporary_folder();
     let server = Server::start(folder.path());
     assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 95}"#).status, 201);
     let form = "Content-Type: application/x-www-form-urlencoded\r\n";
     for field in ["_method=delete", "&_method=patch", "&&_method=get", "_method=get", "_method=post"] {
-        let ask = |method, path| send_as_is(&server, &request(method, path, form, field)).status;
-        assert_eq!(ask("POST", "/coffee/1"), 405, "{field}");
-        assert_eq!(ask("POST", "/coffee/"), 422, "{field}: the form is no JSON");
-        assert_eq!(ask("GET", "/coffee/1"), 200, "{field}");
-        assert_eq!(ask("PATCH", "/coffee/1"), 422, "{field}: the form is no JSON");
+        let send = |method, path| send_raw(&server, &request(method, path, form, field)).status;
+        assert_eq!(send("POST", "/coffee/1"), 405, "{field}");
+        assert_eq!(send("POST", "/coffee/"), 422, "{field}: the form is not JSON");
+        assert_eq!(send("GET", "/coffee/1"), 200, "{field}");
+        assert_eq!(send("PATCH", "/coffee/1"), 422, "{field}: the form is not JSON");
     }
     assert_eq!(server.get("/coffee/today").json()["coffee_count"], 1);
 }
 
 #[test]
-fn the_host_of_an_absolute_target_counts_and_not_the_header() {
+fn the_host_of_an_absolute_target_takes_precedence_over_the_header() {
     let folder = temporary_folder();
     let server = Server::start(folder.path());
-    let ask = |target: &str, host: &str| {
-        send_as_is(&server, &format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+    let send = |target: &str, host: &str| {
+        send_raw(&server, &format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"))
     };
-    ask("http://evil.example/health", "localhost").assert_problem(400);
-    assert_eq!(ask("http://localhost/health", "evil.example").status, 200);
-    assert_eq!(ask("http://localhost/health", "localhost").status, 200);
-    ask("/health", "evil.example").assert_problem(400);
+    send("http://evil.example/health", "localhost").assert_problem(400);
+    assert_eq!(send("http://localhost/health", "evil.example").status, 200);
+    assert_eq!(send("http://localhost/health", "localhost").status, 200);
+    send("/health", "evil.example").assert_problem(400);
 }

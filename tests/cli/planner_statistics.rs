@@ -1,4 +1,4 @@
-//! The statistics of SQLite's planner: the program gathers none, and drops those that it finds.
+//! Statistics of SQLite's query planner: the program collects none and drops existing ones.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::fixtures::run_ok;
 use crate::helpers::{Server, database, number, temporary_folder};
 
-/// How many tables of statistics the database has.
+/// Returns the number of statistics tables.
 fn statistics(folder: &Path) -> i64 {
     number(&database(folder), "select count(*) from sqlite_schema where name like 'sqlite@_stat%' escape '@'")
 }
@@ -25,12 +25,12 @@ fn planner_statistics_are_never_collected_and_existing_ones_are_dropped() {
     assert_eq!(server.client().post("/heartrate/", &json!({"bpm": 60}).to_string()).status, 201);
     server.stop_cleanly();
     assert_eq!(statistics(folder), 0, "after a stop");
-    // Gathered by hand while nobody runs.
+    // Collected by hand while no server runs.
     analyze(&folder.join("coffee.db"));
     assert!(statistics(folder) > 0);
     let server = Server::start(folder);
     assert_eq!(statistics(folder), 0, "after a start");
-    // Brought by a backup.
+    // Contained in a backup.
     run_ok(folder, &["backup", "--to", "analyzed.db"]);
     analyze(&folder.join("analyzed.db"));
     run_ok(folder, &["restore", "--yes", "analyzed.db"]);

@@ -1,5 +1,4 @@
-//! Whatever file a command is told to write, it is none of the database's own, and none that
-//! is there already.
+//! Output files of commands: the files of the database and existing files are never overwritten.
 
 use std::fs;
 use std::path::Path;
@@ -30,8 +29,8 @@ fn no_command_overwrites_the_database_or_its_companion_files() {
     let database = ["coffee.db", "sub/../coffee.db", "sub/hard.db", "sub/soft.db", "here/coffee.db"]
         .into_iter()
         .chain(absolute.to_str());
-    // Some are there, some may be later.
-    let beside = [
+    // Some of them do not exist yet.
+    let companions = [
         "coffee.db-wal",
         "coffee.db-shm",
         "coffee.db-journal",
@@ -46,7 +45,7 @@ fn no_command_overwrites_the_database_or_its_companion_files() {
         "sub/../coffee.db.lock",
     ];
     let cases = database.map(|name| (name, "is the database: name another file"));
-    let cases = cases.chain(beside.map(|name| (name, "belongs to the database: name another file")));
+    let cases = cases.chain(companions.map(|name| (name, "belongs to the database: name another file")));
     let before = files(folder.path());
     for (name, reason) in cases {
         for args in [
@@ -72,8 +71,8 @@ fn companion_files_of_a_symlinked_database_are_protected() {
     make_database(elsewhere.path(), "now", 3);
     let real = elsewhere.path().join("coffee.db");
     std::os::unix::fs::symlink(&real, folder.path().join("coffee.db")).unwrap();
-    let beside = ["-wal", ".lock"].map(|end| format!("{}{end}", real.display()));
-    for name in [real.to_str().unwrap(), &beside[0], &beside[1], "coffee.db"] {
+    let companions = ["-wal", ".lock"].map(|end| format!("{}{end}", real.display()));
+    for name in [real.to_str().unwrap(), &companions[0], &companions[1], "coffee.db"] {
         let refused = run_in(folder.path(), &["export", "coffee", "-o", name, "--force"]);
         assert_fails_with(&refused, 1, "the database: name another file");
     }
@@ -85,7 +84,7 @@ fn the_file_of_rejected_rows_is_created_only_when_rows_are_rejected() {
     let folder = temporary_folder();
     write(folder.path(), "good.csv", GOOD);
     write(folder.path(), "bad.csv", BAD);
-    write(folder.path(), "taken", "what is mine");
+    write(folder.path(), "taken", "an existing file");
     let before = files(folder.path());
     for (name, reason) in [
         ("taken", "taken already exists: pass another name for the rejected rows"),
@@ -94,9 +93,9 @@ fn the_file_of_rejected_rows_is_created_only_when_rows_are_rejected() {
         ("coffee.db", "coffee.db is the database: name another file"),
     ] {
         assert_fails_with(&run_in(folder.path(), &["import", "bad.csv", "--rejects", name]), 1, reason);
-        assert!(files(folder.path()) == before, "{name}: nothing was begun");
+        assert!(files(folder.path()) == before, "{name}: a file has changed");
     }
-    // Nor one that a stream comes from.
+    // Not the file of standard input, either.
     let mut command = command_in(folder.path(), &["import", "-", "--rejects", "bad.csv"]);
     command.stdin(Stdio::from(fs::File::open(folder.path().join("bad.csv")).unwrap()));
     assert_fails_with(
@@ -107,13 +106,13 @@ fn the_file_of_rejected_rows_is_created_only_when_rows_are_rejected() {
     assert!(files(folder.path()) == before);
 
     run_ok(folder.path(), &["import", "good.csv", "--rejects", "rejects"]);
-    assert!(!names(folder.path()).contains(&"rejects".to_owned()), "every row was fine");
+    assert!(!names(folder.path()).contains(&"rejects".to_owned()), "no row was rejected");
     assert_fails_with(
         &run_in(folder.path(), &["import", "taken", "--rejects", "rejects"]),
         1,
         "no column timestamp",
     );
-    assert!(!names(folder.path()).contains(&"rejects".to_owned()), "nothing could be read");
+    assert!(!names(folder.path()).contains(&"rejects".to_owned()), "no row was read");
     run_ok(folder.path(), &["import", "bad.csv", "--rejects", "rejects"]);
     let rejects = fs::read_to_string(folder.path().join("rejects")).unwrap();
     let reason = "timestamp: must be a date and time such as 2025-07-23T14:30:00Z (got \"\"never\"\")";

@@ -1,4 +1,4 @@
-//! `prune`: says what it would do, does it only when told, and keeps a backup.
+//! `prune`: prints what it would delete, deletes only with `--yes`, and makes a backup first.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ fn prune(folder: &Path, args: &[&str]) -> CommandResult {
     run(&mut command)
 }
 
-/// Three coffees and `readings` readings, one an hour from 2024-01-01T00:00Z on.
+/// Adds three coffees, and one reading per hour from 2024-01-01T00:00Z.
 fn fill(folder: &Path, readings: u32) {
     let fill = format!(
         "insert into coffee_logs (timestamp, caffeine_mg) values
@@ -87,7 +87,7 @@ fn with_yes_prune_backs_up_and_removes_only_older_entries() {
     assert_eq!(number(&connection, "select min(timestamp) from heart_rate_logs"), 1_704_150_000_000_000);
 
     assert_eq!(prune(folder.path(), &["--before", "2024-01-02", "--yes"]).code, Some(0));
-    assert_eq!(counts(&folder.path().join("coffee.db")), (1, 977), "both kinds, when none is named");
+    assert_eq!(counts(&folder.path().join("coffee.db")), (1, 977), "without a type, both are deleted");
     assert_eq!(
         prune(
             folder.path(),
@@ -96,7 +96,7 @@ fn with_yes_prune_backs_up_and_removes_only_older_entries() {
         .code,
         Some(0)
     );
-    assert_eq!(counts(&folder.path().join("coffee.db")), (0, 256), "and when both are");
+    assert_eq!(counts(&folder.path().join("coffee.db")), (0, 256), "with both types, both are deleted");
     assert_eq!(backups(folder.path()).len(), 3);
     let verdict = "select count(*) from pragma_integrity_check where integrity_check = 'ok'";
     assert_eq!(number(&database(folder.path()), verdict), 1);
@@ -107,7 +107,7 @@ fn a_server_keeps_writing_during_a_prune() {
     let folder = temporary_folder();
     let server = Server::start(folder.path());
     fill(folder.path(), 300_000);
-    // 2024-01-01 and 300,000 hours lie 34 years ahead: what is past goes.
+    // 300,000 hours are 34 years: moves the readings from the future to the past.
     let all = "update heart_rate_logs set timestamp = timestamp / 10";
     Connection::open(folder.path().join("coffee.db")).unwrap().execute_batch(all).unwrap();
     let (is_done, mut writes, mut slowest) = (AtomicBool::new(false), 0, Duration::ZERO);
@@ -126,7 +126,7 @@ fn a_server_keeps_writing_during_a_prune() {
         }
         pruning.join().unwrap()
     });
-    println!("{writes} writes meanwhile, the slowest took {slowest:?}");
+    println!("{writes} concurrent writes, the slowest took {slowest:?}");
     assert_eq!(result.code, Some(0), "{result:?}");
     assert!(result.out.contains("\ndeleted 300,000 readings\n"), "{}", result.out);
     assert!(writes > 10, "{writes}");
@@ -164,7 +164,7 @@ fn invalid_arguments_are_rejected_and_change_nothing() {
 
     Server::start(folder.path()).stop_cleanly();
     fill(folder.path(), 100);
-    // Where the backups should go there is a file.
+    // A file in place of the backup folder.
     std::fs::write(folder.path().join("backups"), "in the way").unwrap();
     let refused = prune(folder.path(), &["--before", "2024-01-02", "--yes"]);
     assert_eq!(refused.code, Some(1), "{refused:?}");

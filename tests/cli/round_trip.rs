@@ -1,4 +1,4 @@
-//! What is exported can be imported, and comes out again byte for byte.
+//! Round trips: an export can be imported, and the next export is equal byte for byte.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use crate::fixtures::{State, run_ok, state};
 use crate::helpers::{Server, temporary_folder};
 
-/// Entries with everything that text can hold, in no order, with gaps between their ids.
+/// Adds entries with unusual texts, unordered timestamps, and gaps between the ids.
 fn fill(folder: &Path) {
     Server::start(folder).stop_cleanly();
     let database = Connection::open(folder.join("coffee.db")).unwrap();
@@ -49,7 +49,7 @@ fn exported(folder: &Path, kind: &str, format: &str) -> Vec<u8> {
 }
 
 #[test]
-fn an_export_imported_into_an_empty_file_is_exported_byte_for_byte_the_same() {
+fn an_imported_export_is_exported_byte_for_byte_the_same() {
     let original = temporary_folder();
     fill(original.path());
     let wanted: State = state(&original.path().join("coffee.db")).unwrap();
@@ -64,13 +64,13 @@ fn an_export_imported_into_an_empty_file_is_exported_byte_for_byte_the_same() {
         }
         let again = kinds.map(|kind| exported(copy.path(), kind, format));
         assert!(first == again, "{format}");
-        assert!(
-            state(&copy.path().join("coffee.db")).unwrap() == wanted,
-            "{format}: every column of every row"
-        );
-        // And once more: nothing is added.
+        assert!(state(&copy.path().join("coffee.db")).unwrap() == wanted, "{format}: a row differs");
+        // A second import adds nothing.
         run_ok(copy.path(), &["import", "in.coffee", "--accept-out-of-range"]);
         run_ok(copy.path(), &["import", "in.heartrate", "--accept-out-of-range"]);
-        assert!(state(&copy.path().join("coffee.db")).unwrap() == wanted, "{format}: the same file twice");
+        assert!(
+            state(&copy.path().join("coffee.db")).unwrap() == wanted,
+            "{format}: a second import added rows"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! `sql`: reads anything, changes nothing, and a server goes on beside it.
+//! `sql`: read-only queries, also while a server runs.
 
 use std::fs;
 use std::io::Write;
@@ -10,7 +10,7 @@ use crate::fixtures::{
 };
 use crate::helpers::{CommandResult, Process, Server, server_command, temporary_folder};
 
-/// What comes out when this goes in.
+/// Runs a command with `text` as standard input.
 fn piped(folder: &Path, args: &[&str], text: &str) -> CommandResult {
     let mut input = tempfile::tempfile_in(folder).unwrap();
     input.write_all(text.as_bytes()).unwrap();

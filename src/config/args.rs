@@ -61,7 +61,7 @@ pub struct SettingsArgs {
 
     /// Accept weak and published API keys (for development only)
     ///
-    /// Other programs use a variable DEBUG as well, so values other than true and false are ignored.
+    /// DEBUG=true, 1, yes or on enables it. Other programs use this variable, too, so unknown values are ignored.
     #[arg(long, env = "DEBUG", hide_env_values = true, value_parser = debug_switch)]
     pub debug: bool,
 

@@ -1,12 +1,10 @@
-//! Writes exports as Apple Health does: the document type in front, devices with escaped
-//! angle brackets, metadata nested in records, correlations that repeat them, and much that
-//! has nothing to do with coffee. It streams, so that exports of any size can be made.
+//! Writer of Apple Health exports: document type, devices with escaped angle brackets, records with metadata, correlations that
+//! repeat records, and records of unrelated types. It streams, so that exports of any size can be written.
 
 use std::io;
 use std::io::Write;
 
-/// What stands before the records. The document type is that of a real export, with the
-/// stray line that some versions of the phone put into it.
+/// Text before the records, with the document type of a real export, including the stray line of some iOS versions.
 const HEAD: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE HealthData [
 <!-- HealthKit Export Version: 14 -->
@@ -40,10 +38,10 @@ const HEAD: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 ]>
 "#;
 
-/// A watch, as it stands in every record of its.
+/// Device attribute of a watch's records.
 const WATCH: &str = "&lt;&lt;HKDevice: 0x282d5a3c0&gt;, name:Apple Watch, manufacturer:Apple Inc., model:Watch, hardware:Watch6,2, software:10.1&gt;";
 
-/// Where the exports begin: 2020-01-01T00:00:00Z, in seconds.
+/// Timestamp of the first heart rate, in seconds: 2020-01-01T00:00:00Z.
 pub const BEGIN: i64 = 1_577_836_800;
 
 /// Writes an export one element at a time.
@@ -52,7 +50,7 @@ pub struct AppleExport<W: Write> {
 }
 
 impl<W: Write> AppleExport<W> {
-    /// Begins it.
+    /// Writes the start of the document.
     pub fn new(mut output: W, locale: &str) -> io::Result<Self> {
         output.write_all(HEAD.as_bytes())?;
         write!(
@@ -64,12 +62,12 @@ impl<W: Write> AppleExport<W> {
         Ok(Self { output })
     }
 
-    /// Adds whatever text.
+    /// Writes text unchanged.
     pub fn raw(&mut self, text: &str) -> io::Result<()> {
         self.output.write_all(text.as_bytes())
     }
 
-    /// Adds a record with these attributes, as they are, and this within it.
+    /// Writes a record with these attributes, unescaped, and `inner` as its content.
     pub fn record(
         &mut self,
         r#type: &str,
@@ -90,8 +88,7 @@ impl<W: Write> AppleExport<W> {
         }
     }
 
-    /// Adds `count` heart rates, one every five seconds from `BEGIN` on, among steps and
-    /// variabilities.
+    /// Writes `count` heart rates, one every five seconds from [`BEGIN`] on, mixed with steps and heart rate variabilities.
     pub fn heart_rates(&mut self, count: u64) -> io::Result<()> {
         for n in 0..count {
             let start = local_text(BEGIN + 5 * n.cast_signed());
@@ -116,7 +113,7 @@ impl<W: Write> AppleExport<W> {
         Ok(())
     }
 
-    /// Ends it.
+    /// Writes the end of the document.
     pub fn finish(mut self) -> io::Result<W> {
         self.output.write_all(
             b" <ActivitySummary dateComponents=\"2025-07-23\" activeEnergyBurned=\"512\"/>\n</HealthData>\n",
@@ -126,7 +123,7 @@ impl<W: Write> AppleExport<W> {
     }
 }
 
-/// `2020-01-01 01:00:00 +0100`, from seconds since 1970.
+/// Formats seconds since 1970 as in `2020-01-01 01:00:00 +0100`.
 pub fn local_text(seconds: i64) -> String {
     let local = seconds + 3600;
     let (day, within) = (local.div_euclid(86_400), local.rem_euclid(86_400));

@@ -1,5 +1,5 @@
-//! `import`: CSV and JSON Lines, what is rejected, what is refused, what is said. Every
-//! expectation is the whole table, or the whole output.
+//! `import` of CSV and JSON Lines: accepted and rejected rows, rejected files, and the output. The tests compare whole tables and
+//! whole outputs.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -12,13 +12,13 @@ const COFFEES: &str =
     "select id, timestamp, caffeine_mg, coffee_type, notes, source from coffee_logs order by id";
 const READINGS: &str = "select id, timestamp, bpm, context, notes, source from heart_rate_logs order by id";
 
-/// Imports a file of that content into `coffee.db`.
+/// Writes `content` to a file and imports it into `coffee.db`.
 pub fn import(folder: &Path, content: impl AsRef<[u8]>, args: &[&str]) -> CommandResult {
     std::fs::write(folder.join("file"), content).unwrap();
     import_file(folder, "file", args)
 }
 
-/// Imports a file that lies there.
+/// Imports an existing file into `coffee.db`.
 pub fn import_file(folder: &Path, file: &str, args: &[&str]) -> CommandResult {
     let mut command = program(folder);
     command.args(["import", file, "--database-url", "coffee.db"]).args(args).env("TZ", "Europe/Berlin");
@@ -33,9 +33,9 @@ pub fn readings(folder: &Path) -> Vec<String> {
     rows(&database(folder), READINGS)
 }
 
-/// The summary without its seconds.
+/// Asserts that an import succeeded, and returns its summary without the duration.
 #[track_caller]
-pub fn said(result: &CommandResult) -> &str {
+pub fn summary(result: &CommandResult) -> &str {
     assert_eq!(result.code, Some(0), "{result:?}");
     assert_eq!(result.out.lines().count(), 1, "{result:?}");
     result.out.split(" (").next().unwrap()
@@ -65,15 +65,15 @@ fn an_export_is_imported_exactly_and_a_second_import_adds_nothing() {
         let folder = temporary_folder();
         let first = import(folder.path(), content, &[]);
         assert_eq!(
-            said(&first),
+            summary(&first),
             "file: 3 coffees and 0 readings added, 0 duplicates skipped, 0 rows rejected, 0 records of an unsupported type ignored"
         );
-        assert_eq!(first.err, "", "no bar without a terminal");
+        assert_eq!(first.err, "", "a progress bar without a terminal");
         assert_eq!(coffees(folder.path()), expected);
         for content in [content, other] {
             let again = import(folder.path(), content, &[]);
             assert_eq!(
-                said(&again),
+                summary(&again),
                 "file: 0 coffees and 0 readings added, 3 duplicates skipped, 0 rows rejected, 0 records of an unsupported type ignored"
             );
         }
@@ -93,7 +93,7 @@ fn equal_rows_of_a_file_are_kept_and_only_missing_ones_are_added() {
     assert_eq!(coffees(folder.path()).len(), 5);
     import(folder.path(), file(3), &[]);
     assert_eq!(coffees(folder.path()).len(), 5);
-    // Anything that differs is another coffee.
+    // Rows that differ in any value are not duplicates.
     let others = format!(
         "{head}2025-07-23T14:30:00.000001Z,95,espresso\n2025-07-23T14:30:00Z,95.5,espresso\n2025-07-23T14:30:00Z,95,\n"
     );
@@ -103,7 +103,7 @@ fn equal_rows_of_a_file_are_kept_and_only_missing_ones_are_added() {
 }
 
 #[test]
-fn a_number_is_kept_when_it_was_never_given_and_is_free() {
+fn an_id_is_kept_unless_it_was_ever_assigned() {
     let folder = temporary_folder();
     import(
         folder.path(),
@@ -119,7 +119,7 @@ fn a_number_is_kept_when_it_was_never_given_and_is_free() {
         .unwrap()
         .execute("delete from heart_rate_logs where id = 7", [])
         .unwrap();
-    // 7 was given, 9223372036854775807 would be the last number of all.
+    // 7 was assigned before, and 9223372036854775807 would be the last possible id.
     import(
         folder.path(),
         "id,timestamp,bpm\n7,2025-07-23T14:33:00Z,63\n12,2025-07-23T14:34:00Z,64\n9223372036854775807,2025-07-23T14:35:00Z,65\n",
@@ -129,7 +129,7 @@ fn a_number_is_kept_when_it_was_never_given_and_is_free() {
 }
 
 #[test]
-fn a_csv_of_another_program_is_understood_whatever_its_form() {
+fn csv_files_of_other_programs_are_imported() {
     let expected = [
         r#"Integer(1)|Integer(1753273800000000)|Real(62.5)|Text("flat; white")|Null|Null"#,
         r#"Integer(2)|Integer(1737642600000000)|Real(80.0)|Null|Null|Null"#,
@@ -156,7 +156,7 @@ fn a_csv_of_another_program_is_understood_whatever_its_form() {
 }
 
 #[test]
-fn a_file_may_hold_both_kinds_and_odd_values_and_may_be_packed() {
+fn a_file_may_contain_both_types_and_unusual_values_and_may_be_compressed() {
     let folder = temporary_folder();
     let content = concat!(
         "\n",
@@ -202,7 +202,7 @@ fn an_invalid_row_is_reported_with_line_and_reason_and_the_others_are_imported()
     content.extend_from_slice(b"2025-07-23T14:30:00Z,1,b\xe4d,\n2025-07-23T14:30:00Z,4,good,\n");
     let result = import(folder.path(), &content, &["--rejects", "rejects.csv"]);
     assert_eq!(
-        said(&result),
+        summary(&result),
         "file: 4 coffees and 0 readings added, 0 duplicates skipped, 9 rows rejected, 0 records of an unsupported type ignored"
     );
     assert_eq!(
@@ -233,13 +233,13 @@ fn an_invalid_row_is_reported_with_line_and_reason_and_the_others_are_imported()
 }
 
 #[test]
-fn a_line_without_end_is_one_rejection_and_the_next_line_is_read() {
+fn an_endless_line_is_rejected_once_and_the_next_line_is_imported() {
     for (long, shown) in [("x".repeat(1 << 20), "x"), (format!("\"{}", "x".repeat(1 << 20)), "\"x")] {
         let folder = temporary_folder();
         let row = "2025-07-23T14:30:00Z,60\n";
         let result = import(folder.path(), format!("timestamp,bpm\n{row}{long}\n{row}yesterday,1\n"), &[]);
         assert!(
-            said(&result).contains("2 readings added, 0 duplicates skipped, 2 rows rejected"),
+            summary(&result).contains("2 readings added, 0 duplicates skipped, 2 rows rejected"),
             "{result:?}"
         );
         let reasons: Vec<&str> = result.err.lines().collect();
@@ -255,7 +255,10 @@ fn the_first_20_invalid_rows_are_shown_and_the_rest_are_counted() {
     let content =
         format!("{{\"bpm\":60,\"timestamp\":\"2025-07-23T14:30:00Z\"}}\n{}", "{\"bpm\":0}\n".repeat(30));
     let result = import(folder.path(), content, &[]);
-    assert!(said(&result).contains("1 reading added, 0 duplicates skipped, 30 rows rejected"), "{result:?}");
+    assert!(
+        summary(&result).contains("1 reading added, 0 duplicates skipped, 30 rows rejected"),
+        "{result:?}"
+    );
     let shown: Vec<&str> = result.err.lines().collect();
     assert_eq!(shown.len(), 21, "{result:?}");
     assert_eq!(shown[19], r#"line 21: timestamp is missing: {"bpm":0}"#);
@@ -267,7 +270,7 @@ fn an_import_dry_run_prints_the_result_and_writes_nothing() {
     let folder = temporary_folder();
     let result = import(folder.path(), OWN_CSV, &["--dry-run"]);
     assert!(
-        said(&result).starts_with("file: 3 coffees and 0 readings would be added, 0 duplicates"),
+        summary(&result).starts_with("file: 3 coffees and 0 readings would be added, 0 duplicates"),
         "{result:?}"
     );
     let names = || {
@@ -282,17 +285,17 @@ fn an_import_dry_run_prints_the_result_and_writes_nothing() {
     let more = format!("{OWN_CSV}1,2024-07-23T14:30:00Z,1,,,\n");
     let result = import(folder.path(), &more, &["--dry-run"]);
     assert!(
-        said(&result).starts_with("file: 1 coffee and 0 readings would be added, 3 duplicates"),
+        summary(&result).starts_with("file: 1 coffee and 0 readings would be added, 3 duplicates"),
         "{result:?}"
     );
     assert!(before == (names(), std::fs::read(folder.path().join("coffee.db")).unwrap()));
 }
 
-/// A file, how it is imported, the exit code, and what is said.
+/// Contents of a file, arguments, exit code, and part of the message.
 type Case = (&'static [u8], &'static [&'static str], i32, &'static str);
 
-/// What cannot be imported.
-const REFUSED: [Case; 13] = [
+/// Files that cannot be imported.
+const INVALID_FILES: [Case; 13] = [
     (b" \n\n", &[], 1, "file: the file contains only blanks"),
     (
         b"PGDMP\x01\x0e",
@@ -350,7 +353,7 @@ const REFUSED: [Case; 13] = [
 
 #[test]
 fn a_failed_import_names_the_reason_and_creates_no_database() {
-    for (content, args, code, message) in REFUSED {
+    for (content, args, code, message) in INVALID_FILES {
         let folder = temporary_folder();
         let result = import(folder.path(), content, args);
         assert_eq!(result.code, Some(code), "{result:?}");
@@ -361,7 +364,7 @@ fn a_failed_import_names_the_reason_and_creates_no_database() {
 }
 
 #[test]
-fn a_file_that_cannot_be_opened_or_would_be_overwritten_is_refused() {
+fn a_file_that_cannot_be_opened_or_would_be_overwritten_is_rejected() {
     let folder = temporary_folder();
     let result = import_file(folder.path(), "nowhere.csv", &[]);
     assert_eq!(
@@ -379,7 +382,7 @@ fn a_file_that_cannot_be_opened_or_would_be_overwritten_is_refused() {
 }
 
 #[test]
-fn an_own_database_is_not_imported_and_another_programs_not_imported_into() {
+fn coffee_tracker_databases_are_not_imported_and_databases_of_other_programs_not_changed() {
     let folder = temporary_folder();
     import(folder.path(), OWN_CSV, &[]);
     let result = import_file(folder.path(), "coffee.db", &[]);
@@ -398,7 +401,7 @@ fn an_own_database_is_not_imported_and_another_programs_not_imported_into() {
         "coffee-tracker: foreign.db: this is a SQLite database without the tables coffee_logs and heart_rate_logs\n"
     );
     let result = import_file(folder.path(), "file", &["--database-url", "foreign.db"]);
-    assert_eq!(result.code, Some(2), "the setting is there twice: {result:?}");
+    assert_eq!(result.code, Some(2), "a repeated flag is a usage error: {result:?}");
     let mut command = program(folder.path());
     let result = run(command.args(["import", "file", "--database-url", "foreign.db"]));
     assert_eq!(
@@ -408,7 +411,7 @@ fn an_own_database_is_not_imported_and_another_programs_not_imported_into() {
 }
 
 #[test]
-fn standard_input_is_read_and_a_quiet_import_says_nothing() {
+fn standard_input_can_be_imported_and_quiet_prints_nothing() {
     let folder = temporary_folder();
     std::fs::write(folder.path().join("own.csv"), OWN_CSV).unwrap();
     let mut command = program(folder.path());

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use crate::helpers::{database, number, temporary_folder};
-use crate::import::{import, said};
+use crate::import::{import, summary};
 use crate::import_memory::import_measured;
 
 #[test]
@@ -22,7 +22,7 @@ fn equal_rows_are_deduplicated_one_for_one() {
         (readings(20_001), "0 coffees and 1 reading added, 20,000 duplicates"),
     ] {
         let result = import(folder.path(), file, &[]);
-        assert!(said(&result).contains(expected), "{result:?}");
+        assert!(summary(&result).contains(expected), "{result:?}");
     }
 }
 
@@ -33,7 +33,7 @@ fn different_rows_with_equal_timestamps_are_deduplicated() {
     let file = format!("timestamp,caffeine_mg,notes\n{}", rows.collect::<String>());
     import(folder.path(), &file, &[]);
     let again = import(folder.path(), &file, &[]);
-    assert!(said(&again).contains("0 coffees and 0 readings added, 30,000 duplicates"), "{again:?}");
+    assert!(summary(&again).contains("0 coffees and 0 readings added, 30,000 duplicates"), "{again:?}");
 }
 
 #[test]
@@ -47,9 +47,9 @@ fn interleaved_groups_of_equal_rows_are_deduplicated_separately() {
     import(folder.path(), file(&mut (0..60)), &[]);
     // Ten rows of each of the six kinds are stored. First five of each, then ten of each and one more.
     let half = import(folder.path(), file(&mut (0..30).rev()), &[]);
-    assert!(said(&half).contains("0 coffees and 0 readings added, 30 duplicates"), "{half:?}");
+    assert!(summary(&half).contains("0 coffees and 0 readings added, 30 duplicates"), "{half:?}");
     let more = import(folder.path(), file(&mut (0..60).rev().chain([4])), &[]);
-    assert!(said(&more).contains("1 coffee and 0 readings added, 60 duplicates"), "{more:?}");
+    assert!(summary(&more).contains("1 coffee and 0 readings added, 60 duplicates"), "{more:?}");
     let counted = "select count(*) from coffee_logs where caffeine_mg = 1 and coffee_type = 'a'";
     assert_eq!(number(&database(folder.path()), counted), 11);
 }

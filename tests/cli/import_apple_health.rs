@@ -1,5 +1,4 @@
-//! `import` of Apple Health's export, in the form that phones write it: zipped or not, with
-//! all that is odd about it.
+//! `import` of Apple Health exports as phones write them: zipped or not, with all their peculiarities.
 
 use std::io::{Cursor, Write};
 
@@ -8,16 +7,16 @@ use zip::write::SimpleFileOptions;
 
 use crate::apple_export::AppleExport;
 use crate::helpers::{database, number, temporary_folder};
-use crate::import::{coffees, import, readings, said};
+use crate::import::{coffees, import, readings, summary};
 
-/// An export of these elements.
+/// Returns an export with these elements.
 fn export(elements: impl FnOnce(&mut AppleExport<Vec<u8>>) -> std::io::Result<()>) -> Vec<u8> {
     let mut export = AppleExport::new(Vec::new(), "de_DE").unwrap();
     elements(&mut export).unwrap();
     export.finish().unwrap()
 }
 
-/// A zip of these files.
+/// Returns a zip with these files.
 fn zipped(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, content) in files {
@@ -31,7 +30,7 @@ const AT: &str = "2025-07-23 14:30:00 +0200";
 const WATCH: &str = r#"Text("Ada’s Apple\u{a0}Watch")"#;
 
 #[test]
-fn units_locales_and_motion_become_ours() {
+fn units_number_formats_and_motion_contexts_are_converted() {
     let content = export(|export| {
         let motion =
             |n| format!("<MetadataEntry key=\"HKMetadataKeyHeartRateMotionContext\" value=\"{n}\"/>");
@@ -58,7 +57,7 @@ fn units_locales_and_motion_become_ours() {
     let folder = temporary_folder();
     let result = import(folder.path(), &content, &[]);
     assert_eq!(
-        said(&result),
+        summary(&result),
         "file: 3 coffees and 5 readings added, 0 duplicates skipped, 0 rows rejected, 2 records of an unsupported type ignored"
     );
     let reading = |n: u32, bpm: u32, context: &str| {
@@ -81,7 +80,7 @@ fn units_locales_and_motion_become_ours() {
 }
 
 #[test]
-fn a_record_within_a_correlation_is_the_one_beside_it() {
+fn a_record_within_a_correlation_is_a_duplicate_of_the_one_outside() {
     let record = format!(
         "<Record type=\"HKQuantityTypeIdentifierDietaryCaffeine\" sourceName=\"Log &amp; &quot;Go&quot;&#10;&lt;3\" unit=\"mg\" startDate=\"{AT}\" value=\"80\"/>\n"
     );
@@ -94,7 +93,7 @@ fn a_record_within_a_correlation_is_the_one_beside_it() {
         export.record("HeartRate", "count/min", "72", AT, "")
     });
     let folder = temporary_folder();
-    assert!(said(&import(folder.path(), &content, &[])).contains("1 coffee and 1 reading added"));
+    assert!(summary(&import(folder.path(), &content, &[])).contains("1 coffee and 1 reading added"));
     assert_eq!(
         coffees(folder.path()),
         [r#"Integer(1)|Integer(1753273800000000)|Real(80.0)|Null|Null|Text("Log & \"Go\"\n<3")"#]
@@ -102,7 +101,7 @@ fn a_record_within_a_correlation_is_the_one_beside_it() {
 }
 
 #[test]
-fn a_bad_record_is_said_with_its_line_and_costs_no_other() {
+fn an_invalid_record_is_reported_with_its_line_and_rejected_alone() {
     let mut content = export(|export| {
         export.record("HeartRate", "count/min", "60", AT, "")?;
         export.record("HeartRate", "count/h", "60", AT, "<MetadataEntry key=\"a\" value=\"b\"/>")?;
@@ -113,12 +112,12 @@ fn a_bad_record_is_said_with_its_line_and_costs_no_other() {
         export.record("HeartRate", "BROKEN", "61", AT, "")?;
         export.record("HeartRate", "count/min", "62", AT, "")
     });
-    let place = content.windows(6).position(|w| w == b"BROKEN").unwrap();
-    content[place] = 0xff;
+    let position = content.windows(6).position(|w| w == b"BROKEN").unwrap();
+    content[position] = 0xff;
     let folder = temporary_folder();
     let result = import(folder.path(), &content, &[]);
     assert!(
-        said(&result).contains("0 coffees and 2 readings added, 0 duplicates skipped, 6 rows rejected"),
+        summary(&result).contains("0 coffees and 2 readings added, 0 duplicates skipped, 6 rows rejected"),
         "{result:?}"
     );
     let reasons: Vec<&str> = result.err.lines().map(|line| line.split(": <").next().unwrap()).collect();
@@ -136,7 +135,7 @@ fn a_bad_record_is_said_with_its_line_and_costs_no_other() {
 }
 
 #[test]
-fn the_export_is_found_in_its_zip_whatever_the_phones_language() {
+fn the_export_is_found_in_its_zip_in_every_language() {
     let content = export(|export| export.heart_rates(1000));
     let clinical: &[u8] = b"<?xml version=\"1.0\"?>\n<ClinicalDocument/>";
     for files in [
@@ -150,12 +149,12 @@ fn the_export_is_found_in_its_zip_whatever_the_phones_language() {
         let folder = temporary_folder();
         let result = import(folder.path(), zipped(files), &[]);
         assert!(
-            said(&result)
+            summary(&result)
                 .contains("1,000 readings added, 0 duplicates skipped, 0 rows rejected, 22 records of"),
             "{result:?}"
         );
         let again = import(folder.path(), &content, &[]);
-        assert!(said(&again).contains("0 readings added, 1,000 duplicates skipped"), "{again:?}");
+        assert!(summary(&again).contains("0 readings added, 1,000 duplicates skipped"), "{again:?}");
         let sum = number(
             &database(folder.path()),
             "select sum(bpm) from heart_rate_logs where context = 'resting'",
@@ -171,7 +170,7 @@ fn the_export_is_found_in_its_zip_whatever_the_phones_language() {
 }
 
 #[test]
-fn an_export_that_breaks_off_says_where_and_keeps_what_came_before() {
+fn a_truncated_export_is_reported_with_the_line_and_imported_up_to_there() {
     let content = export(|export| export.heart_rates(1000));
     let folder = temporary_folder();
     let result = import(folder.path(), &content[..content.len() / 2], &[]);
@@ -180,13 +179,13 @@ fn an_export_that_breaks_off_says_where_and_keeps_what_came_before() {
     let half = readings(folder.path()).len();
     assert!((300..700).contains(&half), "{half}");
     assert!(
-        said(&import(folder.path(), &content, &[]))
+        summary(&import(folder.path(), &content, &[]))
             .contains(&format!("{} readings added, {half} duplicates", 1000 - half))
     );
 }
 
 #[test]
-fn an_element_without_end_is_not_gathered_in_memory() {
+fn an_element_without_end_does_not_accumulate_in_memory() {
     let content = export(|export| {
         export.record("HeartRate", "count/min", "60", AT, "")?;
         export.raw(&format!(" <Record type=\"{}", "x".repeat(5 << 20)))
@@ -202,7 +201,7 @@ fn an_element_without_end_is_not_gathered_in_memory() {
 }
 
 #[test]
-fn text_that_is_no_utf_8_costs_no_reading_and_is_counted_once() {
+fn invalid_utf_8_does_not_reject_a_record() {
     let mut content = export(|export| {
         export.record("HeartRate", "count/min", "60", AT, "<MetadataEntry key=\"HKNote\" value=\"#\"/>")?;
         export.raw(&format!(
@@ -217,7 +216,7 @@ fn text_that_is_no_utf_8_costs_no_reading_and_is_counted_once() {
     let folder = temporary_folder();
     let result = import(folder.path(), &content, &[]);
     assert_eq!(
-        said(&result),
+        summary(&result),
         "file: 0 coffees and 3 readings added, 0 duplicates skipped, 0 rows rejected, 1 record of an unsupported type ignored"
     );
     assert_eq!(result.err, "");
@@ -229,7 +228,7 @@ fn text_that_is_no_utf_8_costs_no_reading_and_is_counted_once() {
 }
 
 #[test]
-fn records_within_a_workout_are_passed_over_however_deep_they_stand() {
+fn records_within_a_workout_are_ignored_at_any_depth() {
     let content = export(|export| {
         export.raw(" <Workout>\n <Workout>\n")?;
         export.record("HeartRate", "count/min", "60", AT, "")?;
@@ -241,13 +240,13 @@ fn records_within_a_workout_are_passed_over_however_deep_they_stand() {
     let folder = temporary_folder();
     let result = import(folder.path(), &content, &[]);
     assert_eq!(
-        said(&result),
+        summary(&result),
         "file: 0 coffees and 1 reading added, 0 duplicates skipped, 0 rows rejected, 2 records of an unsupported type ignored"
     );
 }
 
 #[test]
-fn an_element_around_records_that_is_never_closed_breaks_the_file() {
+fn an_unclosed_element_around_records_stops_the_import() {
     for (name, is_cut) in [("Workout", false), ("Correlation", false), ("Workout", true)] {
         let mut content = export(|export| {
             export.record("HeartRate", "count/min", "60", AT, "")?;
@@ -274,7 +273,7 @@ fn an_element_around_records_that_is_never_closed_breaks_the_file() {
 }
 
 #[test]
-fn the_last_record_is_kept_though_its_end_is_missing() {
+fn the_last_record_is_imported_although_its_end_is_missing() {
     let content = export(|export| {
         export.raw(&format!(
             " <Record type=\"HKQuantityTypeIdentifierHeartRate\" unit=\"count/min\" startDate=\"{AT}\" \
@@ -282,5 +281,5 @@ fn the_last_record_is_kept_though_its_end_is_missing() {
         ))
     });
     let folder = temporary_folder();
-    assert!(said(&import(folder.path(), &content, &[])).contains("0 coffees and 1 reading added"));
+    assert!(summary(&import(folder.path(), &content, &[])).contains("0 coffees and 1 reading added"));
 }

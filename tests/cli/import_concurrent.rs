@@ -1,4 +1,4 @@
-//! `import` while a server runs and clients write, and imports that are cut off.
+//! `import` while a server runs and clients write, and interrupted imports.
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -10,9 +10,9 @@ use rustix::process::{Signal, kill_process};
 
 use crate::apple_export::AppleExport;
 use crate::helpers::{Process, Server, database, number, program, rows, run, temporary_folder, wait_until};
-use crate::import::said;
+use crate::import::summary;
 
-/// Writes an export of so many heart rates into `folder`.
+/// Writes an export with `count` heart rates into `folder`.
 fn export(folder: &Path, count: u64) {
     let file = BufWriter::new(File::create(folder.join("export.xml")).unwrap());
     let mut export = AppleExport::new(file, "en_US").unwrap();
@@ -31,7 +31,7 @@ fn stored(folder: &Path) -> i64 {
 }
 
 #[test]
-fn clients_write_while_a_file_is_imported_and_everything_is_there() {
+fn clients_can_write_during_an_import_and_nothing_is_lost() {
     const COUNT: u64 = 60_000;
     let folder = temporary_folder();
     export(folder.path(), COUNT);
@@ -53,11 +53,13 @@ fn clients_write_while_a_file_is_imported_and_everything_is_there() {
         has_ended.store(true, Ordering::Relaxed);
         (first, writers.into_iter().map(|writer| writer.join().unwrap()).sum::<i64>())
     });
-    assert!(said(&first).contains("60,000 readings added, 0 duplicates skipped"), "{first:?}");
+    assert!(summary(&first).contains("60,000 readings added, 0 duplicates skipped"), "{first:?}");
     assert!(written > 0);
-    assert!(said(&run(&mut import(folder.path()))).contains("0 readings added, 60,000 duplicates skipped"));
-    let statistics = server.get("/heartrate/?limit=1");
-    assert_eq!(statistics.status, 200);
+    assert!(
+        summary(&run(&mut import(folder.path()))).contains("0 readings added, 60,000 duplicates skipped")
+    );
+    let newest = server.get("/heartrate/?limit=1");
+    assert_eq!(newest.status, 200);
     server.stop_cleanly();
     let database = database(folder.path());
     assert_eq!(
@@ -69,34 +71,34 @@ fn clients_write_while_a_file_is_imported_and_everything_is_there() {
 }
 
 #[test]
-fn an_import_that_was_killed_is_repeated_and_ends_as_an_undisturbed_one() {
+fn repeating_killed_imports_gives_the_result_of_an_uninterrupted_one() {
     const COUNT: u64 = 40_000;
-    let (folder, undisturbed) = (temporary_folder(), temporary_folder());
+    let (folder, uninterrupted) = (temporary_folder(), temporary_folder());
     export(folder.path(), COUNT);
-    std::fs::copy(folder.path().join("export.xml"), undisturbed.path().join("export.xml")).unwrap();
-    run(&mut import(undisturbed.path()));
-    let mut cut_off = 0;
+    std::fs::copy(folder.path().join("export.xml"), uninterrupted.path().join("export.xml")).unwrap();
+    run(&mut import(uninterrupted.path()));
+    let mut killed = 0;
     for _ in 0..5 {
         let before = if folder.path().join("coffee.db").exists() { stored(folder.path()) } else { 0 };
         let mut running = Process::spawn(&mut import(folder.path()));
-        wait_until("some of it is in", || {
+        wait_until("some readings are stored", || {
             running.has_ended()
                 || folder.path().join("coffee.db-wal").exists() && has_grown(folder.path(), before)
         });
         if !running.has_ended() {
             kill_process(running.pid(), Signal::KILL).unwrap();
-            cut_off += i32::from(running.wait().signal == Some(9));
+            killed += i32::from(running.wait().signal == Some(9));
         }
     }
-    assert!(cut_off > 0, "it was never cut off");
+    assert!(killed > 0, "no import was killed");
     assert_eq!(run(&mut import(folder.path())).code, Some(0));
     let all = "select id, timestamp, bpm, context, notes, source from heart_rate_logs order by id";
-    assert!(rows(&database(folder.path()), all) == rows(&database(undisturbed.path()), all));
+    assert!(rows(&database(folder.path()), all) == rows(&database(uninterrupted.path()), all));
     assert_eq!(rows(&database(folder.path()), "pragma integrity_check"), ["Text(\"ok\")"]);
     Server::start(folder.path()).stop_cleanly();
 }
 
-/// Before the schema is there, nothing has.
+/// Reports whether more readings are stored than before. Not, while the database has no schema.
 fn has_grown(folder: &Path, before: i64) -> bool {
     let Ok(connection) = rusqlite::Connection::open(folder.join("coffee.db")) else { return false };
     let count = "select count(*) from heart_rate_logs where source is not null";
@@ -104,7 +106,7 @@ fn has_grown(folder: &Path, before: i64) -> bool {
 }
 
 #[test]
-fn an_import_waits_for_a_database_that_somebody_holds() {
+fn an_import_waits_for_a_locked_database() {
     let folder = temporary_folder();
     export(folder.path(), 100);
     run(&mut import(folder.path()));
@@ -112,7 +114,7 @@ fn an_import_waits_for_a_database_that_somebody_holds() {
     holder.execute_batch("begin immediate").unwrap();
     export(folder.path(), 200);
     let running = Process::spawn(&mut import(folder.path()));
-    wait_until("it has begun", || {
+    wait_until("the import has opened the database", || {
         let path = format!("/proc/{}/fd", running.pid().as_raw_nonzero());
         std::fs::read_dir(path).is_ok_and(|open| {
             open.flatten()
@@ -121,12 +123,12 @@ fn an_import_waits_for_a_database_that_somebody_holds() {
     });
     holder.execute_batch("rollback").unwrap();
     let result = running.wait();
-    assert!(said(&result).contains("100 readings added, 100 duplicates skipped"), "{result:?}");
+    assert!(summary(&result).contains("100 readings added, 100 duplicates skipped"), "{result:?}");
 }
 
 #[test]
 #[ignore = "requires root"]
-fn root_imports_as_the_owner_of_the_database_from_a_file_that_only_root_may_read() {
+fn an_import_by_root_reads_private_files_and_creates_files_of_the_owner() {
     const NOBODY: u32 = 65_534;
     let (data, own) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     std::os::unix::fs::chown(data.path(), Some(NOBODY), Some(NOBODY)).unwrap();
@@ -144,13 +146,17 @@ fn root_imports_as_the_owner_of_the_database_from_a_file_that_only_root_may_read
         let mut command = program(own.path());
         command.args(["import", file, "--rejects", "rejects.csv", "--database-url"]);
         let result = run(command.arg(data.path().join("sub/coffee.db")));
-        assert!(said(&result).contains(rejected), "{result:?}");
-        assert_eq!(rejects.exists(), file == "stack.db", "root made it, and root removed it");
+        assert!(summary(&result).contains(rejected), "{result:?}");
+        assert_eq!(
+            rejects.exists(),
+            file == "stack.db",
+            "{file}: the rejects file was not created or not removed"
+        );
     }
     let mut seen = 0;
     for entry in std::fs::read_dir(data.path().join("sub")).unwrap() {
-        let facts = entry.as_ref().unwrap().metadata().unwrap();
-        assert_eq!((facts.uid(), facts.gid()), (NOBODY, NOBODY), "{entry:?}");
+        let metadata = entry.as_ref().unwrap().metadata().unwrap();
+        assert_eq!((metadata.uid(), metadata.gid()), (NOBODY, NOBODY), "{entry:?}");
         seen += 1;
     }
     assert!(seen >= 2, "the database and its lock file");

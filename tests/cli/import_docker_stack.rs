@@ -1,12 +1,11 @@
-//! `import` of what the Docker stack left: its SQLite file and its PostgreSQL dumps. They
-//! arrive complete, whatever form they have, and both forms are the same rows.
+//! `import` of databases of the Docker stack: its SQLite file and its PostgreSQL dumps. Both give the same rows.
 
 use rusqlite::Connection;
 
 use crate::helpers::{Process, program, temporary_folder, wait_until};
-use crate::import::{coffees, import, import_file, readings, said};
+use crate::import::{coffees, import, import_file, readings, summary};
 
-/// The stack's file, as SQLAlchemy made it: indexes on every column, text for times.
+/// Statements that create the stack's SQLite file as SQLAlchemy does: indexes on every column, and timestamps as text.
 const STACK: &str = "
 create table coffee_logs (id INTEGER NOT NULL, timestamp DATETIME, caffeine_mg FLOAT NOT NULL,
     coffee_type VARCHAR(100), notes TEXT, PRIMARY KEY (id));
@@ -34,7 +33,7 @@ const STACK_READINGS: [&str; 2] = [
     r#"Integer(4)|Integer(1759401075500000)|Integer(180)|Null|Text("stairs")|Text("docker-stack")"#,
 ];
 
-/// What pg_dump 15 writes in front, with what might be mistaken for rows.
+/// Text that pg_dump 15 writes before the rows, with parts that look like rows.
 const PREAMBLE: &str = r#"--
 -- PostgreSQL database dump
 --
@@ -105,7 +104,7 @@ ALTER TABLE ONLY public.coffee_logs
 "#;
 
 #[test]
-fn the_stacks_database_and_its_dumps_are_the_same_rows_and_come_once() {
+fn a_stack_database_and_its_dumps_give_the_same_rows_once() {
     let copied = format!("{PREAMBLE}{COPIED}");
     let windows = copied.replace('\n', "\r\n");
     let forms = ["sqlite", &copied, COPIED, &windows];
@@ -122,7 +121,7 @@ fn the_stacks_database_and_its_dumps_are_the_same_rows_and_come_once() {
             } else {
                 "0 coffees and 0 readings added, 6 duplicates skipped, 0 rows rejected"
             };
-            assert!(said(&result).contains(expected), "{result:?}");
+            assert!(summary(&result).contains(expected), "{result:?}");
         }
         assert_eq!(coffees(folder.path()), STACK_COFFEES);
         assert_eq!(readings(folder.path()), STACK_READINGS);
@@ -130,36 +129,36 @@ fn the_stacks_database_and_its_dumps_are_the_same_rows_and_come_once() {
 }
 
 #[test]
-fn the_stacks_file_is_left_as_it_is_and_nothing_appears_beside_it() {
-    for log in ["delete", "wal"] {
+fn a_stack_database_is_not_changed_and_no_file_is_created_beside_it() {
+    for journal_mode in ["delete", "wal"] {
         let folder = temporary_folder();
         let stack = folder.path().join("stack");
         std::fs::create_dir(&stack).unwrap();
         let file = stack.join("what? 100%.db");
         let connection = Connection::open(&file).unwrap();
-        connection.pragma_update(None, "journal_mode", log).unwrap();
+        connection.pragma_update(None, "journal_mode", journal_mode).unwrap();
         connection.execute_batch(STACK).unwrap();
         drop(connection);
         let before = std::fs::read(&file).unwrap();
         let result = import_file(folder.path(), "stack/what? 100%.db", &[]);
-        assert!(said(&result).contains("4 coffees and 2 readings added"), "{result:?}");
-        assert!(std::fs::read(&file).unwrap() == before, "it was written to");
-        assert_eq!(std::fs::read_dir(&stack).unwrap().count(), 1, "{log}");
+        assert!(summary(&result).contains("4 coffees and 2 readings added"), "{result:?}");
+        assert!(std::fs::read(&file).unwrap() == before, "the file has changed");
+        assert_eq!(std::fs::read_dir(&stack).unwrap().count(), 1, "{journal_mode}");
     }
 }
 
 #[test]
-fn what_the_stack_wrote_into_its_log_is_read_too() {
+fn rows_in_the_wal_of_a_stack_database_are_imported() {
     let folder = temporary_folder();
     let connection = Connection::open(folder.path().join("stack.db")).unwrap();
     connection.pragma_update(None, "journal_mode", "wal").unwrap();
     connection.execute_batch(STACK).unwrap();
     let result = import_file(folder.path(), "stack.db", &[]);
-    assert!(said(&result).contains("4 coffees and 2 readings added"), "{result:?}");
+    assert!(summary(&result).contains("4 coffees and 2 readings added"), "{result:?}");
 }
 
 #[test]
-fn rows_of_the_stack_that_do_not_fit_are_rejected_alone() {
+fn invalid_rows_of_a_stack_database_are_rejected_alone() {
     let folder = temporary_folder();
     let connection = Connection::open(folder.path().join("stack.db")).unwrap();
     connection.execute_batch(STACK).unwrap();
@@ -171,7 +170,9 @@ fn rows_of_the_stack_that_do_not_fit_are_rejected_alone() {
         )
         .unwrap();
     let result = import_file(folder.path(), "stack.db", &["--rejects", "rejects.csv"]);
-    assert!(said(&result).contains("4 coffees and 2 readings added, 0 duplicates skipped, 5 rows rejected"));
+    assert!(
+        summary(&result).contains("4 coffees and 2 readings added, 0 duplicates skipped, 5 rows rejected")
+    );
     let rejects = std::fs::read_to_string(folder.path().join("rejects.csv")).unwrap();
     assert_eq!(
         rejects.lines().nth(1),
@@ -192,7 +193,7 @@ fn rows_of_the_stack_that_do_not_fit_are_rejected_alone() {
 }
 
 #[test]
-fn a_row_of_the_stack_without_an_id_is_called_by_its_place() {
+fn a_rejected_row_without_an_id_is_reported_by_its_position() {
     let folder = temporary_folder();
     let stack = Connection::open(folder.path().join("stack.db")).unwrap();
     stack
@@ -202,18 +203,18 @@ fn a_row_of_the_stack_without_an_id_is_called_by_its_place() {
         )
         .unwrap();
     let result = import_file(folder.path(), "stack.db", &[]);
-    assert!(said(&result).contains("1 coffee and 0 readings added"), "{result:?}");
+    assert!(summary(&result).contains("1 coffee and 0 readings added"), "{result:?}");
     assert!(result.err.starts_with("coffee_logs, row 2: timestamp: "), "{result:?}");
 }
 
 #[test]
-fn both_tables_of_the_stack_are_read_as_they_were_when_the_import_began() {
+fn both_tables_of_a_stack_database_are_read_from_one_snapshot() {
     let folder = temporary_folder();
     import(folder.path(), "timestamp,caffeine_mg\n2025-07-23T14:30:00Z,1\n", &[]);
     let stack = Connection::open(folder.path().join("stack.db")).unwrap();
     stack.pragma_update(None, "journal_mode", "wal").unwrap();
     stack.execute_batch(STACK).unwrap();
-    // More coffees than are read while none is stored.
+    // More coffees than the import reads before it stores the first ones.
     stack
         .execute_batch(
             "with recursive n(n) as (select 100 union all select n + 1 from n where n < 50000)
@@ -222,7 +223,7 @@ fn both_tables_of_the_stack_are_read_as_they_were_when_the_import_began() {
         .unwrap();
     let holder = Connection::open(folder.path().join("coffee.db")).unwrap();
     holder.execute_batch("begin immediate").unwrap();
-    // It comes back when the first rows have been read and are to be stored.
+    // The import creates it before it stores the first rows.
     let lock = folder.path().join("coffee.db.maintenance.lock");
     std::fs::remove_file(&lock).unwrap();
     let mut command = program(folder.path());
@@ -231,11 +232,11 @@ fn both_tables_of_the_stack_are_read_as_they_were_when_the_import_began() {
     stack.execute_batch("delete from coffee_logs; delete from heart_rate_logs").unwrap();
     holder.execute_batch("rollback").unwrap();
     let result = running.wait();
-    assert!(said(&result).contains("49,905 coffees and 2 readings added"), "{result:?}");
+    assert!(summary(&result).contains("49,905 coffees and 2 readings added"), "{result:?}");
 }
 
 #[test]
-fn rows_of_a_dump_that_do_not_fit_are_rejected_alone() {
+fn invalid_rows_of_a_dump_are_rejected_alone() {
     let folder = temporary_folder();
     let dump = r"COPY public.coffee_logs (id, timestamp, caffeine_mg, coffee_type, notes) FROM stdin;
 5	\N	5	no time	\N
@@ -248,7 +249,9 @@ fn rows_of_a_dump_that_do_not_fit_are_rejected_alone() {
 \.
 ";
     let result = import(folder.path(), dump, &[]);
-    assert!(said(&result).contains("1 coffee and 0 readings added, 0 duplicates skipped, 6 rows rejected"));
+    assert!(
+        summary(&result).contains("1 coffee and 0 readings added, 0 duplicates skipped, 6 rows rejected")
+    );
     assert_eq!(
         coffees(folder.path()),
         [r#"Integer(11)|Integer(-2840140800000000)|Real(7.0)|Text("LMT")|Null|Text("docker-stack")"#]
@@ -268,7 +271,7 @@ fn rows_of_a_dump_that_do_not_fit_are_rejected_alone() {
 }
 
 #[test]
-fn a_dump_that_breaks_off_says_where_and_keeps_what_came_before() {
+fn a_truncated_dump_is_reported_with_the_line_and_imported_up_to_there() {
     let folder = temporary_folder();
     let whole = format!("{PREAMBLE}{COPIED}");
     let cut = &whole[..whole.find("3\t2025-10-02").unwrap()];
@@ -280,12 +283,12 @@ fn a_dump_that_breaks_off_says_where_and_keeps_what_came_before() {
         "{result:?}"
     );
     let rest = import(folder.path(), whole, &[]);
-    assert!(said(&rest).contains("2 coffees and 2 readings added, 2 duplicates skipped"), "{rest:?}");
+    assert!(summary(&rest).contains("2 coffees and 2 readings added, 2 duplicates skipped"), "{rest:?}");
     assert_eq!(coffees(folder.path()), STACK_COFFEES);
 }
 
 #[test]
-fn a_dump_with_inserts_is_refused_and_the_right_command_is_named() {
+fn a_dump_with_inserts_is_rejected_with_the_right_command() {
     let values = "(1, '2025-10-02 12:30:15+02', 95, 'espresso', NULL);\n";
     for insert in [
         "INSERT INTO public.coffee_logs VALUES ",
@@ -310,7 +313,7 @@ fn a_dump_with_inserts_is_refused_and_the_right_command_is_named() {
 }
 
 #[test]
-fn inserts_behind_the_rows_of_a_dump_are_reported_and_the_rows_are_kept() {
+fn inserts_after_the_rows_of_a_dump_are_reported_and_the_rows_are_imported() {
     let folder = temporary_folder();
     let insert = "INSERT INTO heart_rate_logs VALUES (9, '2025-10-02 10:30:15+00', 72, 'resting', NULL);\n";
     let result = import(folder.path(), format!("{COPIED}{insert}"), &[]);

@@ -1,9 +1,9 @@
-//! `import` holds doses and pulses to the limits for new entries, whatever the format.
+//! Limits for imported doses and heart rates: those of new entries, in every format.
 
 use std::fs;
 
 use crate::helpers::{database, number, temporary_folder};
-use crate::import::{import, import_file, said};
+use crate::import::{import, import_file, summary};
 use crate::import_memory::{AT, assert_counts, create_docker_stack_database};
 
 #[test]
@@ -33,7 +33,7 @@ fn values_outside_the_limits_of_requests_are_rejected_unless_allowed() {
 
     let again = import(refused.path(), &content, &["--accept-out-of-range"]);
     assert_eq!(
-        said(&again),
+        summary(&again),
         "file: 2 coffees and 2 readings added, 3 duplicates skipped, 0 rows rejected, 0 records of an unsupported type ignored"
     );
     assert_eq!(again.err, "");

@@ -13,7 +13,7 @@ use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
 use crate::helpers::{CommandResult, Process, peak_memory_kib, program, temporary_folder, wait_until};
-use crate::import::{coffees, import, readings, said};
+use crate::import::{coffees, import, readings, summary};
 
 /// Limit for the resident memory of an import, in KiB.
 const MEMORY_LIMIT_KIB: u64 = 64 * 1024;
@@ -74,7 +74,7 @@ pub fn assert_counts(result: &CommandResult, coffees: u32, readings: u32, reject
         counted(rejected, "row"),
         counted(unsupported, "record")
     );
-    assert_eq!(said(result), expected, "{}", result.err);
+    assert_eq!(summary(result), expected, "{}", result.err);
 }
 
 pub const AT: &str = "2025-07-23T14:30:00Z";

@@ -1,11 +1,11 @@
-//! `import` of what other programs make of the formats: line ends, delimiters, quotes, dumps
-//! of other forms, and what only looks like one of ours.
+//! `import` of unusual variants of the formats: line ends, delimiters, quotes, dumps, and files that only look like a supported
+//! format.
 
 use std::io::Write;
 use std::path::Path;
 
 use crate::helpers::{database, rows, temporary_folder};
-use crate::import::{coffees, import, readings, said};
+use crate::import::{coffees, import, readings, summary};
 
 const NOTHING_ELSE: &str = "0 duplicates skipped, 0 rows rejected, 0 records of an unsupported type ignored";
 
@@ -29,7 +29,7 @@ fn csv_lines_may_end_in_cr_lf_or_both() {
         let folder = temporary_folder();
         let result = import(folder.path(), &content, &[]);
         assert_eq!(
-            said(&result),
+            summary(&result),
             "file: 3 coffees and 0 readings added, 0 duplicates skipped, 1 row rejected, 0 records of an unsupported type ignored",
             "{content:?}"
         );
@@ -44,14 +44,14 @@ fn csv_lines_may_end_in_cr_lf_or_both() {
 }
 
 #[test]
-fn lines_that_end_in_a_carriage_return_are_read_across_buffers_and_behind_one_that_is_too_long() {
+fn lines_that_end_in_cr_are_read_across_buffers_and_after_a_too_long_line() {
     let folder = temporary_folder();
     let row = "2025-07-23T14:30:00Z,60\r";
     let long = "x".repeat(1 << 20);
     let content = format!("timestamp,bpm\r{}{long}\r{row}\"{long}\r\nnever,1\r", row.repeat(20_000));
     let result = import(folder.path(), content, &[]);
     assert_eq!(
-        said(&result),
+        summary(&result),
         "file: 0 coffees and 20,001 readings added, 0 duplicates skipped, 3 rows rejected, 0 records of an unsupported type ignored"
     );
     let lines: Vec<&str> = result.err.lines().map(|line| line.split(": ").next().unwrap()).collect();
@@ -67,7 +67,7 @@ fn a_sep_line_for_spreadsheets_is_not_the_header() {
     ] {
         let folder = temporary_folder();
         let result = import(folder.path(), content, &[]);
-        assert_eq!(said(&result), format!("file: 1 coffee and 0 readings added, {NOTHING_ELSE}"));
+        assert_eq!(summary(&result), format!("file: 1 coffee and 0 readings added, {NOTHING_ELSE}"));
         assert_eq!(
             coffees(folder.path()),
             [r#"Integer(1)|Integer(1753281000000000)|Real(62.5)|Text("a, b, c, d")|Null|Null"#]
@@ -81,7 +81,9 @@ fn a_possible_thousands_separator_is_rejected_in_comma_separated_files() {
     let doses = ["1,200", "+1,200", "12,500", "62,5", "0,125", "1,2000"];
     let doses = doses.map(|dose| format!("2025-07-23T14:30:00Z,\"{dose}\"\n")).concat();
     let result = import(folder.path(), format!("timestamp,caffeine_mg\n{doses}"), &[]);
-    assert!(said(&result).contains("3 coffees and 0 readings added, 0 duplicates skipped, 3 rows rejected"));
+    assert!(
+        summary(&result).contains("3 coffees and 0 readings added, 0 duplicates skipped, 3 rows rejected")
+    );
     let reason = "caffeine_mg: may be thousands or a fraction: write it without a comma";
     assert_eq!(
         result.err,
@@ -92,7 +94,7 @@ fn a_possible_thousands_separator_is_rejected_in_comma_separated_files() {
         )
     );
     let other = "timestamp;caffeine_mg\n2025-07-23T14:31:00Z;1,200\n";
-    assert!(said(&import(folder.path(), other, &[])).contains("1 coffee and 0 readings added"));
+    assert!(summary(&import(folder.path(), other, &[])).contains("1 coffee and 0 readings added"));
     let doses = rows(&database(folder.path()), "select caffeine_mg from coffee_logs order by id");
     assert_eq!(doses, ["Real(62.5)", "Real(0.125)", "Real(1.2)", "Real(1.2)"]);
 }
@@ -106,7 +108,7 @@ fn a_header_that_starts_with_an_sql_keyword_is_a_header() {
             let content = content.replace(',', delimiter).replace("{first}", first);
             let result = import(folder.path(), &content, &[]);
             assert_eq!(
-                said(&result),
+                summary(&result),
                 format!("file: 0 coffees and 1 reading added, {NOTHING_ELSE}"),
                 "{content}"
             );
@@ -160,7 +162,7 @@ fn statements_that_only_look_like_rows_of_a_dump_are_skipped() {
         let folder = temporary_folder();
         let result = import(folder.path(), format!("{good}{odd}{good}"), &["--format", "postgres-dump"]);
         let expected = format!("file: 0 coffees and 2 readings added, {NOTHING_ELSE}");
-        assert_eq!(said(&result), expected, "{odd}");
+        assert_eq!(summary(&result), expected, "{odd}");
     }
 }
 
@@ -180,7 +182,7 @@ fn a_dump_in_another_encoding_is_rejected_before_its_rows() {
     for name in ["'UTF8'", "'utf-8'", "'SQL_ASCII'", "DEFAULT"] {
         let folder = temporary_folder();
         let result = import(folder.path(), format!("SET client_encoding = {name};\n{rows}"), &[]);
-        assert!(said(&result).contains("0 coffees and 1 reading added"), "{result:?}");
+        assert!(summary(&result).contains("0 coffees and 1 reading added"), "{result:?}");
     }
 }
 
@@ -225,7 +227,10 @@ fn a_time_may_name_its_zone_instead_of_an_offset() {
     ];
     let rows: String = times.iter().map(|time| format!("{time},60\n")).collect();
     let result = import(folder.path(), format!("timestamp,bpm\n{rows}"), &[]);
-    assert!(said(&result).contains("4 readings added, 0 duplicates skipped, 1 row rejected"), "{result:?}");
+    assert!(
+        summary(&result).contains("4 readings added, 0 duplicates skipped, 1 row rejected"),
+        "{result:?}"
+    );
     assert_eq!(
         result.err,
         "line 6: timestamp: must name a known time zone such as [Europe/Berlin] \

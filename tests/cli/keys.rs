@@ -1,5 +1,4 @@
-//! `coffee-tracker key` beside a running server: what it makes opens, what it ends does not,
-//! without a restart; and the files it keeps.
+//! `key` while a server runs: new, revoked and rotated keys take effect without a restart. Also the files with keys.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -13,24 +12,24 @@ use crate::client::Response;
 use crate::fixtures::{assert_fails_with, assert_no_leftovers, backups, command_in, names, run_in, run_ok};
 use crate::helpers::{KEY, Process, Server, mode, run, temporary_folder, wait_until};
 
-/// Makes a key; gives what was printed.
+/// Adds a key and returns it.
 #[track_caller]
 fn add(folder: &Path, name: &str, scopes: &str) -> String {
     let made = run_ok(folder, &["key", "add", name, "--scope", scopes]);
     assert_eq!(made.err, format!("created key {name} ({scopes}); save it now, it is not shown again\n"));
-    printed(&made.out)
+    printed_key(&made.out)
 }
 
-/// The one line that is a key.
+/// Asserts that the output is one line with a key, and returns the key.
 #[track_caller]
-fn printed(out: &str) -> String {
+fn printed_key(out: &str) -> String {
     let key = out.strip_suffix('\n').unwrap();
     let random = key.strip_prefix("ct_").unwrap();
     assert!(random.len() == 64 && random.bytes().all(|b| b.is_ascii_hexdigit()), "{out:?}");
     key.to_owned()
 }
 
-fn ask(server: &Server, key: &str, method: &str, path: &str, body: &str) -> Response {
+fn request(server: &Server, key: &str, method: &str, path: &str, body: &str) -> Response {
     let mut client = server.client();
     let length = body.len();
     client
@@ -41,9 +40,9 @@ fn ask(server: &Server, key: &str, method: &str, path: &str, body: &str) -> Resp
     client.read_response().unwrap()
 }
 
-/// What a key gets: 200, 403, or 401, which is a 429 once ten wrong keys came within a minute.
-fn look(server: &Server, key: &str) -> u16 {
-    match ask(server, key, "GET", "/coffee/", "").status {
+/// Returns the status of a read with a key: 200, 403 or 401. An invalid key gets 429 after ten failures within a minute.
+fn status_of(server: &Server, key: &str) -> u16 {
+    match request(server, key, "GET", "/coffee/", "").status {
         429 => 401,
         status => status,
     }
@@ -51,14 +50,14 @@ fn look(server: &Server, key: &str) -> u16 {
 
 #[track_caller]
 fn wait_for(server: &Server, key: &str, status: u16) {
-    wait_until(&format!("the key gets {status}"), || look(server, key) == status);
+    wait_until(&format!("the key gets {status}"), || status_of(server, key) == status);
 }
 
 fn listed(folder: &Path) -> Vec<Value> {
     serde_json::from_str(&run_ok(folder, &["key", "list", "--json"]).out).unwrap()
 }
 
-/// When the only key of that name was last used.
+/// Returns when the only key with this name was last used.
 fn last_used(folder: &Path, name: &str) -> Value {
     listed(folder).iter().find(|key| key["name"] == name).unwrap()["last_used"].clone()
 }
@@ -67,7 +66,7 @@ fn last_used(folder: &Path, name: &str) -> Value {
 fn a_new_key_grants_its_scopes_without_a_restart() {
     let folder = temporary_folder();
     let server = Server::start(folder.path());
-    let phone = printed(&run_ok(folder.path(), &["key", "add", "phone"]).out);
+    let phone = printed_key(&run_ok(folder.path(), &["key", "add", "phone"]).out);
     let watch = add(folder.path(), "watch", "write");
     let prometheus = add(folder.path(), "prometheus", "metrics");
     wait_for(&server, &prometheus, 403);
@@ -75,17 +74,17 @@ fn a_new_key_grants_its_scopes_without_a_restart() {
         [(&phone, 200, 201, 403), (&watch, 403, 201, 403), (&prometheus, 403, 403, 200)]
     {
         let coffee = r#"{"caffeine_mg": 95}"#;
-        assert_eq!(ask(&server, key, "GET", "/export/coffee", "").status, read);
-        assert_eq!(ask(&server, key, "POST", "/coffee/", coffee).status, write);
-        assert_eq!(ask(&server, key, "GET", "/metrics", "").status, metrics);
+        assert_eq!(request(&server, key, "GET", "/export/coffee", "").status, read);
+        assert_eq!(request(&server, key, "POST", "/coffee/", coffee).status, write);
+        assert_eq!(request(&server, key, "GET", "/metrics", "").status, metrics);
     }
-    let refused = ask(&server, &watch, "GET", "/coffee/today", "");
+    let refused = request(&server, &watch, "GET", "/coffee/today", "");
     refused.assert_problem(403);
     assert_eq!(refused.json()["title"], "Forbidden");
     assert_eq!(refused.json()["detail"], "This API key lacks the scope read");
-    assert_eq!(look(&server, "ct_0123456789"), 401);
+    assert_eq!(status_of(&server, "ct_0123456789"), 401);
     for path in ["/coffee/", "/metrics"] {
-        assert_eq!(server.get(path).status, 200, "the owner's key is good for everything");
+        assert_eq!(server.get(path).status, 200, "the owner's key has every scope");
     }
     server.stop_cleanly();
 }
@@ -96,10 +95,10 @@ fn revoking_a_key_takes_effect_without_a_restart() {
     let server = Server::start(folder.path());
     let (phone, watch) = (add(folder.path(), "phone", "read"), add(folder.path(), "watch", "read"));
     wait_for(&server, &watch, 200);
-    assert_eq!(look(&server, &phone), 200);
+    assert_eq!(status_of(&server, &phone), 200);
     assert_eq!(run_ok(folder.path(), &["key", "revoke", "phone"]).out, "revoked key phone\n");
     wait_for(&server, &phone, 401);
-    assert_eq!(look(&server, &watch), 200);
+    assert_eq!(status_of(&server, &watch), 200);
     let log = server.stop_cleanly().err;
     assert!(log.contains("named keys reloaded: 1"), "{log}");
     assert!(![&phone, &watch].iter().any(|key| log.contains(*key)), "a key is in the log: {log}");
@@ -111,19 +110,19 @@ fn the_old_key_is_valid_until_the_grace_period_of_its_rotation_ends() {
     let server = Server::start(folder.path());
     let old = add(folder.path(), "phone", "read");
     wait_for(&server, &old, 200);
-    let new = printed(&run_ok(folder.path(), &["key", "rotate", "phone"]).out);
+    let new = printed_key(&run_ok(folder.path(), &["key", "rotate", "phone"]).out);
     wait_for(&server, &new, 200);
-    assert_eq!(look(&server, &old), 200);
+    assert_eq!(status_of(&server, &old), 200);
     let both = listed(folder.path());
-    assert_eq!((&both[0]["expires"], both.len()), (&Value::Null, 2), "the new one comes first");
+    assert_eq!((&both[0]["expires"], both.len()), (&Value::Null, 2), "the new key is not the first");
     assert!(both[1]["expires"].as_str() > both[0]["created"].as_str());
-    let newest = printed(&run_ok(folder.path(), &["key", "rotate", "phone", "--grace", "3s"]).out);
+    let newest = printed_key(&run_ok(folder.path(), &["key", "rotate", "phone", "--grace", "3s"]).out);
     wait_for(&server, &newest, 200);
     wait_for(&server, &new, 401);
-    assert_eq!(look(&server, &old), 401);
-    let last = printed(&run_ok(folder.path(), &["key", "rotate", "phone", "--grace", "0"]).out);
+    assert_eq!(status_of(&server, &old), 401);
+    let last = printed_key(&run_ok(folder.path(), &["key", "rotate", "phone", "--grace", "0"]).out);
     wait_for(&server, &last, 200);
-    assert_eq!(look(&server, &newest), 401);
+    assert_eq!(status_of(&server, &newest), 401);
     assert_eq!(listed(folder.path()).len(), 1);
 }
 
@@ -134,7 +133,7 @@ fn the_list_shows_every_key_without_its_secret() {
     let none = run_ok(folder.path(), &["key", "list"]).out;
     assert_eq!(none, "no named keys\n");
     assert_eq!(run_ok(folder.path(), &["key", "list", "--json"]).out, "[]\n");
-    assert!(!names(folder.path()).iter().any(|name| name.contains("keys")), "a look leaves nothing");
+    assert!(!names(folder.path()).iter().any(|name| name.contains("keys")), "listing created a file");
 
     let (watch, phone) = (add(folder.path(), "watch", "write,metrics"), add(folder.path(), "phone", "read"));
     let mut keys = listed(folder.path());
@@ -168,7 +167,7 @@ fn the_last_use_of_a_key_survives_a_restart_and_sigkill() {
         wait_for(&first, key, 200);
     }
     for name in ["watch", "phone"] {
-        wait_until("its use is shown", || last_used(folder.path(), name).is_string());
+        wait_until("the use of the key is listed", || last_used(folder.path(), name).is_string());
     }
     first.signal(Signal::KILL);
     drop(first.process.wait());
@@ -177,12 +176,16 @@ fn the_last_use_of_a_key_survives_a_restart_and_sigkill() {
 
     let second = Server::start(folder.path());
     assert_eq!(second.get("/coffee/").status, 200);
-    assert_eq!(last_used(folder.path(), "phone"), shown, "the owner's use is not the phone's");
+    assert_eq!(
+        last_used(folder.path(), "phone"),
+        shown,
+        "a use of the owner's key was recorded for another key"
+    );
     wait_for(&second, &key, 200);
     second.stop_cleanly();
     let later = last_used(folder.path(), "phone");
-    assert!(later.as_str() > shown.as_str(), "{later} is noted at the latest when a server stops");
-    assert_eq!(last_used(folder.path(), "watch"), others, "not forgotten by a server that did not see it");
+    assert!(later.as_str() > shown.as_str(), "{later}: a use is saved at the latest when the server stops");
+    assert_eq!(last_used(folder.path(), "watch"), others, "the use that another server recorded was lost");
     assert_eq!(mode(&folder.path().join("coffee.db.keys.used")), 0o600);
     assert_no_leftovers(folder.path());
 }
@@ -192,13 +195,13 @@ fn requests_succeed_when_the_last_use_cannot_be_saved() {
     let folder = temporary_folder();
     let server = Server::start(folder.path());
     let key = add(folder.path(), "phone", "read,write");
-    // No file can take the place of a folder.
+    // A folder cannot be replaced by a file.
     fs::create_dir(folder.path().join("coffee.db.keys.used")).unwrap();
     wait_for(&server, &key, 200);
     let warning = "the last uses of keys could not be saved";
-    wait_until("the log says so", || server.process.err.text().contains(warning));
+    wait_until("the warning is logged", || server.process.err.text().contains(warning));
     for _ in 0..50 {
-        assert_eq!(ask(&server, &key, "POST", "/coffee/", r#"{"caffeine_mg": 1}"#).status, 201);
+        assert_eq!(request(&server, &key, "POST", "/coffee/", r#"{"caffeine_mg": 1}"#).status, 201);
     }
     assert_eq!(last_used(folder.path(), "phone"), Value::Null);
     let log = server.stop_cleanly().err;
@@ -215,32 +218,32 @@ fn a_damaged_key_file_keeps_the_last_valid_keys_and_is_logged_once() {
     let file = folder.path().join("coffee.db.keys");
     let good = fs::read(&file).unwrap();
     fs::write(&file, &good[..good.len() / 2]).unwrap();
-    let complaint = "coffee.db.keys is damaged: ";
-    wait_until("the log says so", || server.process.err.text().contains(complaint));
-    // A use is noted after a look at the file: two of them are two looks.
-    for (key, noted) in [(&kept, 2), (&other, 3)] {
-        assert_eq!(look(&server, key), 200);
-        wait_until("the use is noted", || {
+    let message = "coffee.db.keys is damaged: ";
+    wait_until("the warning is logged", || server.process.err.text().contains(message));
+    // The server checks the key file before it records a use: two recorded uses mean two checks.
+    for (key, recorded) in [(&kept, 2), (&other, 3)] {
+        assert_eq!(status_of(&server, key), 200);
+        wait_until("the use is recorded", || {
             let uses = fs::read(folder.path().join("coffee.db.keys.used"));
             let uses = uses.ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
-            uses.is_some_and(|uses| uses.as_object().unwrap().len() == noted)
+            uses.is_some_and(|uses| uses.as_object().unwrap().len() == recorded)
         });
     }
-    assert_eq!(look(&server, &lost), 200);
+    assert_eq!(status_of(&server, &lost), 200);
     let refused = run_in(folder.path(), &["key", "revoke", "lost"]);
     assert_fails_with(&refused, 78, "repair it, or remove it to revoke all named keys");
     fs::write(&file, good).unwrap();
     run_ok(folder.path(), &["key", "revoke", "lost"]);
     wait_for(&server, &lost, 401);
-    assert_eq!(look(&server, &kept), 200);
+    assert_eq!(status_of(&server, &kept), 200);
     let log = server.stop_cleanly().err;
-    assert_eq!(log.matches(complaint).count(), 1, "{log}");
+    assert_eq!(log.matches(message).count(), 1, "{log}");
 
-    // A server starts on a broken file too: the owner has a key of another kind.
+    // A server also starts with a damaged key file: the owner's key is not in it.
     fs::write(&file, "{").unwrap();
     let server = Server::start(folder.path());
-    assert_eq!((server.get("/coffee/").status, look(&server, &kept)), (200, 401));
-    assert_eq!(server.stop_cleanly().err.matches(complaint).count(), 1);
+    assert_eq!((server.get("/coffee/").status, status_of(&server, &kept)), (200, 401));
+    assert_eq!(server.stop_cleanly().err.matches(message).count(), 1);
 }
 
 #[test]
@@ -278,17 +281,17 @@ fn backups_contain_no_keys_and_a_restore_revives_none() {
     run_ok(folder.path(), &["key", "revoke", "lost"]);
     let kept = add(folder.path(), "kept", "read");
     let backup = backups(folder.path()).remove(0);
-    assert_eq!(backups(folder.path()).len(), 1, "no other file lies there");
+    assert_eq!(backups(folder.path()).len(), 1, "the folder of backups has other files");
     let backed_up = String::from_utf8_lossy(&fs::read(&backup).unwrap()).into_owned();
     assert!(!backed_up.contains(&digest) && !backed_up.contains(&lost));
     run_ok(folder.path(), &["restore", backup.to_str().unwrap(), "--yes"]);
     wait_for(&server, &kept, 200);
-    assert_eq!(look(&server, &lost), 401);
+    assert_eq!(status_of(&server, &lost), 401);
     server.stop_cleanly();
     let replaced = run_in(folder.path(), &["restore", backup.to_str().unwrap(), "--yes", "--replace"]);
     assert_eq!(replaced.code, Some(0), "{replaced:?}");
     let server = Server::start(folder.path());
-    assert_eq!((look(&server, &kept), look(&server, &lost)), (200, 401));
+    assert_eq!((status_of(&server, &kept), status_of(&server, &lost)), (200, 401));
 }
 
 #[test]
@@ -301,7 +304,7 @@ fn failing_key_commands_report_a_code_and_change_nothing() {
             "there is no database at coffee.db: start the server once",
         );
     }
-    assert_eq!(names(folder.path()), [""; 0], "nothing is made where no database is");
+    assert_eq!(names(folder.path()), [""; 0], "a file was created without a database");
     Server::start(folder.path()).stop_cleanly();
     let long = "n".repeat(51);
     for args in [
@@ -339,7 +342,7 @@ fn failing_key_commands_report_a_code_and_change_nothing() {
     lock.lock().unwrap();
     let busy = run_in(folder.path(), &["key", "revoke", "phone"]);
     assert_fails_with(&busy, 75, "another command is changing the keys in coffee.db.keys; try again");
-    assert_eq!(listed(folder.path()).len(), 1, "a list waits for nobody");
+    assert_eq!(listed(folder.path()).len(), 1, "listing waited for the lock");
     drop(lock);
     assert_eq!(fs::read(folder.path().join("coffee.db.keys")).unwrap(), before);
     assert_no_leftovers(folder.path());
@@ -355,9 +358,9 @@ fn a_key_that_could_not_be_printed_is_reported_as_lost() {
     let err = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{err}");
     assert!(err.contains("replace it with `coffee-tracker key rotate phone --grace 0`"), "{err}");
-    let key = printed(&run_ok(folder.path(), &["key", "rotate", "phone", "--grace", "0"]).out);
+    let key = printed_key(&run_ok(folder.path(), &["key", "rotate", "phone", "--grace", "0"]).out);
     let server = Server::start(folder.path());
-    assert_eq!(look(&server, &key), 200);
+    assert_eq!(status_of(&server, &key), 200);
 }
 
 #[test]
@@ -367,7 +370,7 @@ fn keys_belong_to_the_target_of_a_symlinked_database() {
     let mut command = command_in(elsewhere.path(), &["serve", "--port", "0"]);
     let server = Server::spawn(command.env("DATABASE_URL", &real).env("API_KEY", KEY));
     std::os::unix::fs::symlink(&real, folder.path().join("coffee.db")).unwrap();
-    let key = printed(&run_ok(folder.path(), &["key", "add", "phone"]).out);
+    let key = printed_key(&run_ok(folder.path(), &["key", "add", "phone"]).out);
     wait_for(&server, &key, 200);
     assert!(fs::metadata(elsewhere.path().join("real.db.keys")).unwrap().size() > 0);
     let result = run(command_in(elsewhere.path(), &["key", "list", "--json"]).env("DATABASE_URL", &real));

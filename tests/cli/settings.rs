@@ -1,4 +1,4 @@
-//! Settings: every bad one named, empty ones, where they come from and who wins, the help.
+//! Settings: validation, empty values, sources and their precedence, `config`, and the help.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::helpers::{
 };
 
 #[test]
-fn all_bad_settings_are_named_at_once_with_what_would_be_right() {
+fn all_invalid_settings_are_reported_at_once_with_valid_values() {
     let bad = [
         ("PORT", "abc", "must be a number from 0 to 65535"),
         ("HOST", "x", "must be an IP address, such as 127.0.0.1 or 0.0.0.0"),
@@ -35,12 +35,12 @@ fn all_bad_settings_are_named_at_once_with_what_would_be_right() {
         let line = result.err.lines().find(|line| line.trim().starts_with(&format!("{name}={value}: ")));
         assert!(line.is_some_and(|line| line.contains(right)), "{name}: {line:?} in {}", result.err);
     }
-    assert_eq!(result.err.lines().count(), 16, "nothing else: {}", result.err);
-    assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none(), "nothing was made");
+    assert_eq!(result.err.lines().count(), 16, "more than the messages: {}", result.err);
+    assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none(), "a file was created");
 }
 
 #[test]
-fn settings_of_the_docker_stack_are_told_what_took_their_place() {
+fn settings_of_the_docker_stack_are_reported_with_their_replacement() {
     let folder = temporary_folder();
     let result = run(program(folder.path())
         .arg("serve")
@@ -48,7 +48,7 @@ fn settings_of_the_docker_stack_are_told_what_took_their_place() {
     assert_eq!(result.code, Some(78));
     assert!(result.err.contains("SQLite has replaced it"), "{}", result.err);
     assert!(result.err.contains("coffee-tracker import"), "{}", result.err);
-    assert!(!result.err.contains("hunter2"), "a password is not repeated: {}", result.err);
+    assert!(!result.err.contains("hunter2"), "the password is in the message: {}", result.err);
 
     let with_redis =
         Server::spawn(server_command(folder.path()).env("REDIS_URL", "redis://:hunter2@redis:6379"));
@@ -60,23 +60,23 @@ fn settings_of_the_docker_stack_are_told_what_took_their_place() {
 }
 
 #[test]
-fn a_setting_that_is_set_to_nothing_has_its_default() {
+fn an_empty_setting_has_its_default() {
     let folder = temporary_folder();
     let mut command = server_command(folder.path());
     for name in ["HOST", "LOG_LEVEL", "MAX_CAFFEINE_MG", "RATE_LIMIT_READ", "CORS_ORIGINS", "TZ", "DEBUG"] {
         command.env(name, "");
     }
-    let with_nothing = Server::spawn(&mut command);
-    let info = with_nothing.get("/info").json();
+    let with_empty_settings = Server::spawn(&mut command);
+    let info = with_empty_settings.get("/info").json();
     assert_eq!(info["validation"]["max_caffeine_mg"], 1000.0);
-    assert_eq!(with_nothing.address.ip().to_string(), "127.0.0.1");
-    // An empty PORT is 8000; a bad neighbour keeps it from starting, so that 8000 need not be free.
+    assert_eq!(with_empty_settings.address.ip().to_string(), "127.0.0.1");
+    // An empty PORT is 8000. An invalid setting prevents the start, so that port 8000 need not be free.
     let result = run(program(folder.path()).arg("serve").envs([("PORT", ""), ("LOG_LEVEL", "loud")]));
-    assert_eq!(result.err.lines().count(), 2, "PORT is fine: {}", result.err);
+    assert_eq!(result.err.lines().count(), 2, "PORT is reported as invalid: {}", result.err);
 }
 
-/// What `/info` says is in force after a start with these.
-fn limit_in_force(folder: &Path, prepare: impl FnOnce(&mut std::process::Command)) -> Value {
+/// Starts a server that `prepare` configures, and returns its caffeine limit.
+fn caffeine_limit(folder: &Path, prepare: impl FnOnce(&mut std::process::Command)) -> Value {
     let mut command = program(folder);
     command.args(["serve", "--port", "0"]);
     prepare(&mut command);
@@ -85,30 +85,30 @@ fn limit_in_force(folder: &Path, prepare: impl FnOnce(&mut std::process::Command
 }
 
 #[test]
-fn a_flag_beats_the_environment_and_that_beats_the_env_file() {
+fn flags_take_precedence_over_the_environment_and_that_over_the_env_file() {
     let folder = temporary_folder();
     let path = folder.path();
     std::fs::write(path.join(".env"), "# limits\nMAX_CAFFEINE_MG=501\nLOG_LEVEL='info'\n").unwrap();
     std::fs::write(path.join("other.env"), "MAX_CAFFEINE_MG=502\n").unwrap();
-    assert_eq!(limit_in_force(path, |_| ()), 501.0);
+    assert_eq!(caffeine_limit(path, |_| ()), 501.0);
     for flag in ["--config=other.env", "--config"] {
-        let in_other = limit_in_force(path, |c| {
+        let in_other = caffeine_limit(path, |c| {
             c.arg(flag).args((flag == "--config").then_some("other.env"));
         });
         assert_eq!(in_other, 502.0, "--config names the file that is read instead");
     }
-    let in_environment = limit_in_force(path, |c| {
+    let in_environment = caffeine_limit(path, |c| {
         c.env("MAX_CAFFEINE_MG", "503");
     });
     assert_eq!(in_environment, 503.0);
-    let by_flag = limit_in_force(path, |c| {
+    let by_flag = caffeine_limit(path, |c| {
         c.env("MAX_CAFFEINE_MG", "503").args(["--max-caffeine-mg", "504"]);
     });
     assert_eq!(by_flag, 504.0);
 }
 
 #[test]
-fn an_env_file_that_is_named_but_not_there_or_not_well_formed_is_reported() {
+fn a_missing_or_malformed_env_file_is_reported() {
     let folder = temporary_folder();
     let result = run(program(folder.path()).args(["serve", "--config", "nowhere.env"]));
     assert_eq!(result.code, Some(78));
@@ -119,25 +119,25 @@ fn an_env_file_that_is_named_but_not_there_or_not_well_formed_is_reported() {
     assert!(result.err.starts_with("coffee-tracker: cannot read .env: "), "{}", result.err);
 }
 
-/// The command line's complaint.
-fn misused(args: &[&str]) -> CommandResult {
+/// Runs the program with these arguments in an empty folder.
+fn run_with(args: &[&str]) -> CommandResult {
     let folder = temporary_folder();
     run(program(folder.path()).args(args))
 }
 
 #[test]
-fn an_unknown_flag_or_command_is_refused_with_a_hint() {
+fn an_unknown_flag_or_command_is_rejected_with_a_suggestion() {
     for args in [&["serve", "--prot", "1"][..], &["serv"], &["serve", "--port"], &["demo", "--days", "0"]] {
-        let result = misused(args);
+        let result = run_with(args);
         assert_eq!(result.code, Some(2), "{args:?}: {result:?}");
         assert!(result.err.starts_with("error: "), "{}", result.err);
         assert_eq!(result.out, "");
     }
-    assert!(misused(&["serve", "--prot", "1"]).err.contains("--port"), "it guesses what was meant");
+    assert!(run_with(&["serve", "--prot", "1"]).err.contains("--port"), "no suggestion");
 }
 
 #[test]
-fn the_file_with_the_settings_may_be_named_before_a_command_and_after_it_but_a_setting_only_after_it() {
+fn config_is_allowed_before_and_after_a_command_but_settings_only_after_it() {
     let folder = temporary_folder();
     std::fs::write(folder.path().join("a.env"), "DATABASE_URL=a.db\n").unwrap();
     for args in [
@@ -167,11 +167,11 @@ fn the_file_with_the_settings_may_be_named_before_a_command_and_after_it_but_a_s
         assert_eq!(result.err.contains(&tip), args != ["--port", "1", "backup"], "{result:?}");
     }
     let by_variable = run(program(folder.path()).env("PORT", "8001").args(["key", "list"]));
-    assert_eq!(by_variable.code, Some(78), "a variable stands nowhere: {by_variable:?}");
+    assert_eq!(by_variable.code, Some(78), "the position matters only for flags: {by_variable:?}");
 }
 
 #[test]
-fn debug_is_a_switch_and_what_other_programs_call_debug_does_not_stop_the_start() {
+fn debug_is_a_switch_and_other_values_of_the_variable_are_ignored_with_a_warning() {
     let folder = temporary_folder();
     let weak = [("API_KEY", "weak-key")];
     for started in [
@@ -189,13 +189,13 @@ fn debug_is_a_switch_and_what_other_programs_call_debug_does_not_stop_the_start(
         let warning = format!("DEBUG={value} is ignored: it is neither true nor false");
         assert!(started.stop_cleanly().err.contains(&warning), "{value}");
         let refused = run(server_command(folder.path()).envs(weak).env("DEBUG", value));
-        assert_eq!(refused.code, Some(78), "weak keys stay refused: {refused:?}");
+        assert_eq!(refused.code, Some(78), "a weak key was accepted: {refused:?}");
     }
     let refused = run(server_command(folder.path()).args(["--debug", "true"]));
     assert_eq!(refused.code, Some(2), "a switch takes no value: {refused:?}");
 }
 
-/// Lines `NAME=value` of a sample file whose names are settings, as they go into a settings file.
+/// Returns the lines `NAME=value` of a text whose names are settings.
 fn sample_settings(text: &str, names: &[String]) -> Vec<String> {
     let setting = |line: &str| {
         let line = line.trim_start_matches(['#', ' ', '\t', '`', '-']);
@@ -207,7 +207,7 @@ fn sample_settings(text: &str, names: &[String]) -> Vec<String> {
 
 #[test]
 fn every_sample_setting_in_the_project_can_be_used_as_it_stands() {
-    let help = misused(&["serve", "--help"]);
+    let help = run_with(&["serve", "--help"]);
     let mut names: Vec<String> = help
         .out
         .split("[env: ")
@@ -217,15 +217,15 @@ fn every_sample_setting_in_the_project_can_be_used_as_it_stands() {
     names.push("API_KEY".to_owned());
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = 0;
-    for place in [".env.example", "README.md", "deploy", "docs"] {
-        let place = root.join(place);
-        let files: Vec<_> = match std::fs::read_dir(&place) {
+    for location in [".env.example", "README.md", "deploy", "docs"] {
+        let path = root.join(location);
+        let files: Vec<_> = match std::fs::read_dir(&path) {
             Ok(entries) => entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect(),
-            Err(_) => vec![place],
+            Err(_) => vec![path],
         };
         for file in files {
             let Ok(text) = std::fs::read_to_string(&file) else { continue };
-            // A line of a shell that sets a variable for one command is no sample.
+            // Ignores shell commands with variables.
             let settings = sample_settings(&text, &names);
             let settings: Vec<_> = settings.iter().filter(|line| !line.contains("coffee-tracker ")).collect();
             for line in settings {
@@ -242,8 +242,8 @@ fn every_sample_setting_in_the_project_can_be_used_as_it_stands() {
 }
 
 #[test]
-fn the_help_names_every_setting_with_its_default_and_its_variable() {
-    let help = misused(&["serve", "--help"]);
+fn the_help_lists_every_setting_with_its_default_and_variable() {
+    let help = run_with(&["serve", "--help"]);
     assert_eq!(help.code, Some(0));
     let words = help.out.split_whitespace().collect::<Vec<_>>().join(" ");
     for (flag, variable, default) in [
@@ -302,7 +302,7 @@ fn without_a_command_the_help_is_printed_and_nothing_is_created() {
     let folder = temporary_folder();
     let result = run(&mut program(folder.path()));
     assert_eq!((result.code, result.out.as_str()), (Some(2), ""), "{result:?}");
-    let help = misused(&["--help"]);
+    let help = run_with(&["--help"]);
     assert_eq!(help.code, Some(0));
     for text in [&result.err, &help.out] {
         for command in ["serve", "backup", "restore", "import", "export", "check", "config", "key"] {
@@ -348,10 +348,10 @@ fn config_prints_every_setting_with_its_source_and_no_secret() {
     assert_eq!(
         json.as_object().unwrap().len(),
         lines.len() - 2,
-        "a line for each, a header and a rule: {text}"
+        "one line per setting, a header and a rule: {text}"
     );
 
-    assert_eq!(config(&["BEDTIME"]), "22:30\n", "one setting alone, for scripts");
+    assert_eq!(config(&["BEDTIME"]), "22:30\n", "a single setting, for scripts");
     assert_eq!(config(&["API_KEY"]), "(redacted)\n");
     assert_eq!(config(&["API_KEY", "--show-secrets"]), "hush-hush-hush-hush\n");
     let unknown = run(program(folder.path()).args(["config", "COLOUR"]));
@@ -363,7 +363,7 @@ fn config_prints_every_setting_with_its_source_and_no_secret() {
 }
 
 #[test]
-fn config_names_the_file_of_the_key_that_serve_uses() {
+fn config_prints_the_key_file_that_serve_uses() {
     let folder = temporary_folder();
     let key_file = |variables: &[(&str, &str)]| {
         let mut command = program(folder.path());
@@ -390,7 +390,7 @@ fn the_help_shows_no_value_of_the_environment() {
 
 #[test]
 fn the_openapi_document_is_printed_as_json() {
-    let printed = misused(&["openapi"]);
+    let printed = run_with(&["openapi"]);
     assert_eq!((printed.code, printed.err.as_str()), (Some(0), ""));
     let document: Value = serde_json::from_str(&printed.out).expect("JSON");
     assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")));
@@ -398,11 +398,11 @@ fn the_openapi_document_is_printed_as_json() {
 
     let folder = temporary_folder();
     let served = Server::start(folder.path()).get("/openapi.json").json();
-    assert_eq!(served, document, "as it is served");
+    assert_eq!(served, document, "the served document differs");
 }
 
 #[test]
-fn an_ipv6_address_is_listened_on_and_printed_as_a_url() {
+fn a_server_on_an_ipv6_address_prints_a_valid_url() {
     let folder = temporary_folder();
     if std::net::TcpListener::bind("[::1]:0").is_err() {
         report_skipped("this machine has no IPv6 loopback address");

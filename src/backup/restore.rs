@@ -286,11 +286,24 @@ impl RestorePlan {
         match &mut safety {
             Some(safety) => self.write_into(&prepared, state.as_ref(), safety, progress)?,
             None => {
+                self.keep_id(&prepared)?;
                 kept_files = replace(&self.database, prepared, !matches!(self.live, RestoreTarget::Nothing))?;
             }
         }
         failpoint("restore.done");
         Ok(RestoreResult { safety, kept_files, contents, took: began.elapsed() })
+    }
+
+    /// Gives the prepared copy, which replaces the database, the database's id.
+    fn keep_id(&self, prepared: &TempFile) -> Result<(), RestoreError> {
+        if let (true, Some(id)) = (self.is_foreign(), self.own_id()) {
+            let fault = |e: rusqlite::Error| RestoreError::Prepare(e.into());
+            let copy = Connection::open(prepared.path()).map_err(fault)?;
+            id.put_into(&copy).map_err(fault)?;
+            copy.close().map_err(|(_, e)| fault(e))?;
+            prepared.file().sync_all()?;
+        }
+        Ok(())
     }
 
     /// Backs up the present state. Returns `None` when there is none, or none that can be read.
@@ -344,9 +357,6 @@ impl RestorePlan {
         if !self.file.differing_rollups.is_empty() {
             let counted = copy.transaction().map_err(fault)?;
             rollups::recount(&counted).and_then(|()| counted.commit()).map_err(fault)?;
-        }
-        if !is_to_be_written && let Some(id) = self.own_id() {
-            id.put_into(&copy).map_err(fault)?;
         }
         copy.close().map_err(|(_, e)| fault(e))?;
         temp.file().sync_all()?;

@@ -55,5 +55,6 @@ mod start_failures;
 mod systemd;
 mod under_load;
 mod verifying;
+mod version_1_0_0;
 mod writers;
 mod writes_during_commands;

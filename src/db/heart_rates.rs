@@ -318,16 +318,39 @@ fn list(c: &Connection, filter: &ReadingFilter) -> rusqlite::Result<Vec<Reading>
             )?
             .query_map(params![since, until, limit, offset], from_row)?
             .collect(),
-        Some(context) => c
-            .prepare_cached(
-                "select id, timestamp, bpm, context, notes
-                 from heart_rate_logs indexed by heart_rate_logs_by_context
-                 where context = ? and timestamp >= ? and timestamp < ?
-                 order by timestamp desc, id desc limit ? offset ?",
-            )?
-            .query_map(params![context, since, until, limit, offset], from_row)?
-            .collect(),
+        Some(context) => match spellings_of(c, context)?.as_slice() {
+            [] => Ok(Vec::new()),
+            [one] => c
+                .prepare_cached(
+                    "select id, timestamp, bpm, context, notes
+                     from heart_rate_logs indexed by heart_rate_logs_by_context
+                     where context = ? and timestamp >= ? and timestamp < ?
+                     order by timestamp desc, id desc limit ? offset ?",
+                )?
+                .query_map(params![one, since, until, limit, offset], from_row)?
+                .collect(),
+            several => c
+                .prepare_cached(
+                    "select id, timestamp, bpm, context, notes
+                     from heart_rate_logs indexed by heart_rate_logs_by_context
+                     where context in (select value from json_each(?)) and timestamp >= ? and timestamp < ?
+                     order by timestamp desc, id desc limit ? offset ?",
+                )?
+                .query_map(
+                    params![serde_json::Value::from(several).to_string(), since, until, limit, offset],
+                    from_row,
+                )?
+                .collect(),
+        },
     }
+}
+
+/// Returns every stored spelling of a context, compared without regard to case.
+fn spellings_of(c: &Connection, context: &str) -> rusqlite::Result<Vec<String>> {
+    let wanted = context.to_lowercase();
+    let mut query = c.prepare_cached(include_str!("../../sql/context_spellings.sql"))?;
+    let all = query.query_map([], |row| row.get::<_, String>(0))?;
+    all.filter(|spelling| spelling.as_ref().map_or(true, |text| text.to_lowercase() == wanted)).collect()
 }
 
 /// Passes the readings of a correlation to `each`, in time order: from packed days where there are any, and

@@ -14,15 +14,19 @@ use utoipa::ToSchema;
 
 use crate::auth::key::Scope;
 use crate::db::error::StoreError;
+use crate::http::prefers_html::prefers_html;
 use crate::http::request_id::RequestId;
 use crate::http::validation::{FieldError, ValidationErrors};
 
 /// Error of a request. The message is the `detail` of the problem document.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ApiError {
-    /// 400: malformed request, or a host that is not served.
+    /// 400: malformed request.
     #[error("{0}")]
     BadRequest(&'static str),
+    /// 400: requests for this `Host` are not served.
+    #[error("Host name not allowed: add it to ALLOWED_HOSTS")]
+    HostNotAllowed(String),
     /// 401: missing, malformed or invalid key.
     #[error("A valid API key is required: Authorization: Bearer KEY")]
     Unauthorized,
@@ -60,6 +64,10 @@ pub enum ApiError {
     #[error("{INTERNAL_DETAIL}")]
     Internal,
 }
+
+/// Page for a browser whose `Host` is not allowed. It cannot use the files of `static/`, which the browser
+/// would request from the same host.
+const HOST_NOT_ALLOWED: &str = include_str!("host_not_allowed.html");
 
 const INTERNAL_DETAIL: &str = "Internal error: the server's log has details under this request id";
 
@@ -119,7 +127,7 @@ pub struct Problem<'a> {
 impl ApiError {
     fn status(&self) -> (u16, &'static str) {
         match self {
-            Self::BadRequest(_) => (400, "Bad Request"),
+            Self::BadRequest(_) | Self::HostNotAllowed(_) => (400, "Bad Request"),
             Self::Unauthorized => (401, "Unauthorized"),
             Self::Forbidden(_) => (403, "Forbidden"),
             Self::NotFound(_) => (404, "Not Found"),
@@ -176,14 +184,27 @@ impl ApiError {
         serde_json::to_vec(&problem).unwrap_or_default()
     }
 
+    /// Returns the page that explains the error to a person; `None` where the problem document is enough.
+    fn to_html(&self) -> Option<Vec<u8>> {
+        let Self::HostNotAllowed(host) = self else { return None };
+        // Anything else in the header is not a host name, and could be markup.
+        let is_name = |c: char| c.is_ascii_alphanumeric() || ".-".contains(c);
+        let name = host.split(':').next().filter(|name| !name.is_empty() && name.chars().all(is_name));
+        Some(HOST_NOT_ALLOWED.replace("{host}", name.unwrap_or("coffee.example")).into_bytes())
+    }
+
     /// Logs the error and returns the response that reports it.
-    pub fn respond<'r>(&self, id: &RequestId) -> Response<'r> {
+    pub fn respond<'r>(&self, request: &Request<'_>) -> Response<'r> {
+        let id = RequestId::of(request);
         self.log(id);
-        let body = self.to_json(id);
+        let page = self.to_html().filter(|_| prefers_html(request));
+        let content_type =
+            if page.is_some() { "text/html; charset=utf-8" } else { "application/problem+json" };
+        let body = page.unwrap_or_else(|| self.to_json(id));
         let mut response = Response::build();
         response
             .status(Status::new(self.status().0))
-            .raw_header("Content-Type", "application/problem+json")
+            .raw_header("Content-Type", content_type)
             .sized_body(body.len(), Cursor::new(body));
         if let Some((name, value)) = self.header() {
             response.raw_header(name, value);
@@ -194,6 +215,6 @@ impl ApiError {
 
 impl<'r> Responder<'r, 'static> for ApiError {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
-        Ok(self.respond(RequestId::of(request)))
+        Ok(self.respond(request))
     }
 }

@@ -13,6 +13,7 @@ pub(crate) mod extract;
 pub(crate) mod handlers;
 pub(crate) mod middleware;
 pub(crate) mod openapi;
+pub(crate) mod prefers_html;
 pub(crate) mod rate_limit;
 pub(crate) mod raw_request;
 pub(crate) mod request_context;

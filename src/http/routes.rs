@@ -1,6 +1,7 @@
 //! Route table: every route with its rate limit and the authorization that it requires.
 //!
 //! The table is the only place that mounts a route, puts it behind the guard and adds it to the API document.
+//! Pages and their files are not part of the API, so the document omits them.
 
 use std::sync::LazyLock;
 
@@ -29,18 +30,23 @@ pub struct RouteEntry {
 }
 
 macro_rules! route_table {
-    ($($class:ident, $access:expr => $($module:ident::$handler:ident)+;)+) => {
+    (
+        pages { $($page_class:ident => $($page_module:ident::$page:ident)+;)+ }
+        api { $($class:ident, $access:expr => $($module:ident::$handler:ident)+;)+ }
+    ) => {
         /// Returns every route.
         pub fn table() -> &'static [RouteEntry] {
             static TABLE: LazyLock<Vec<RouteEntry>> = LazyLock::new(|| {
-                let groups =
-                    [$((rocket::routes![$($module::$handler),+], LimitClass::$class, $access)),+];
+                let groups = [
+                    $((rocket::routes![$($page_module::$page),+], LimitClass::$page_class, Access::Public),)+
+                    $((rocket::routes![$($module::$handler),+], LimitClass::$class, $access)),+
+                ];
                 groups.into_iter().flat_map(|(routes, class, access)| entries(routes, class, access)).collect()
             });
             &TABLE
         }
 
-        /// OpenAPI operations of every route.
+        /// OpenAPI operations of every route of the API.
         #[derive(OpenApi)]
         #[openapi(paths($($($module::$handler),+),+))]
         pub struct Operations;
@@ -48,21 +54,26 @@ macro_rules! route_table {
 }
 
 route_table! {
-    Open, Access::Public => pages::root pages::docs pages::redoc openapi_document::openapi;
-    Health, Access::Public => health::health;
-    Info, Access::Public => info::info;
-    Static, Access::Public => assets::asset assets::service_worker assets::manifest assets::icon;
-    Read, Access::Metrics => metrics::metrics;
-    Read, READ => coffee::list coffee::get coffee::today coffee::week coffee::days coffee::stats
-        coffee::types caffeine::active caffeine::summary;
-    CoffeeWrite, WRITE => coffee::add;
-    CoffeeChange, WRITE => coffee::put coffee::delete;
-    Read, READ => heart_rate::list heart_rate::get heart_rate::current heart_rate::range
-        heart_rate::stats heart_rate::correlation;
-    Read, READ => export::coffee export::heart_rate;
-    HeartrateWrite, WRITE => heart_rate::add;
-    HeartrateBatch, WRITE => heart_rate::add_batch;
-    HeartrateChange, WRITE => heart_rate::put heart_rate::delete;
+    pages {
+        Open => pages::docs pages::redoc;
+        Static => assets::asset assets::service_worker assets::manifest assets::icon;
+    }
+    api {
+        Open, Access::Public => pages::root openapi_document::openapi;
+        Health, Access::Public => health::health;
+        Info, Access::Public => info::info;
+        Read, Access::Metrics => metrics::metrics;
+        Read, READ => coffee::list coffee::get coffee::today coffee::week coffee::days coffee::stats
+            coffee::types caffeine::active caffeine::summary;
+        CoffeeWrite, WRITE => coffee::add;
+        CoffeeChange, WRITE => coffee::put coffee::delete;
+        Read, READ => heart_rate::list heart_rate::get heart_rate::current heart_rate::range
+            heart_rate::stats heart_rate::correlation;
+        Read, READ => export::coffee export::heart_rate;
+        HeartrateWrite, WRITE => heart_rate::add;
+        HeartrateBatch, WRITE => heart_rate::add_batch;
+        HeartrateChange, WRITE => heart_rate::put heart_rate::delete;
+    }
 }
 
 /// Returns the routes of the table, each behind the guard.

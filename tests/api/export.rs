@@ -76,6 +76,20 @@ async fn coffees_come_oldest_first_with_every_column_and_text_as_it_is() {
 }
 
 #[rocket::async_test]
+async fn a_spreadsheet_evaluates_nothing_of_a_csv_made_for_it() {
+    let app = filled().await;
+    let reply = app.get("/export/coffee?format=spreadsheet&since=2026-06-01").await;
+    assert_eq!(
+        reply.text(),
+        format!(
+            "\u{feff}{COFFEE_HEADER}2,2026-06-01T08:00:00.000000Z,63.25,,,\n3,2026-06-01T08:00:00.000000Z,0.1,'=1+1,,\n"
+        )
+    );
+    assert_eq!(reply.header("content-type"), "text/csv; charset=utf-8; header=present");
+    assert_eq!(reply.header("content-disposition"), "attachment; filename=\"coffee_20260601.csv\"");
+}
+
+#[rocket::async_test]
 async fn readings_carry_where_they_came_from() {
     let app = filled().await;
     let reply = app.get("/export/heartrate").await;
@@ -167,7 +181,7 @@ async fn more_than_fits_into_many_chunks_arrives_whole_and_in_order() {
 async fn invalid_export_parameters_are_reported_field_by_field() {
     let app = TestApp::new().await;
     let form = "must be a date and time such as 2025-07-23T14:30:00Z";
-    let formats = "must be csv or jsonl";
+    let formats = "must be csv, jsonl or spreadsheet";
     for path in ["/export/coffee", "/export/heartrate"] {
         for (query, complaints) in [
             ("format=xml", vec![bad("query", "format", formats, "xml")]),

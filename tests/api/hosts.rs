@@ -33,6 +33,25 @@ async fn a_foreign_missing_or_doubled_host_is_refused() {
             }
         }
     }
+    let browser =
+        |host: &str| app.ask(Method::Get, "/").header("Host", host).header("Accept", "text/html,*/*");
+    for (host, setting) in [
+        ("evil.example", "ALLOWED_HOSTS=evil.example<"),
+        ("Coffee.Evil:8000", "ALLOWED_HOSTS=Coffee.Evil<"),
+        ("<script>.example", "ALLOWED_HOSTS=coffee.example<"),
+        ("", "ALLOWED_HOSTS=coffee.example<"),
+    ] {
+        let reply = browser(host).send().await;
+        assert_eq!((reply.status, reply.header("content-type")), (400, "text/html; charset=utf-8"), "{host}");
+        assert!(reply.text().contains(setting), "{host}: {}", reply.text());
+        assert!(!reply.text().contains("script"), "{host}");
+        let policy = reply.header("content-security-policy");
+        assert_eq!(
+            policy,
+            "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'"
+        );
+    }
+    assert_eq!(browser("localhost").send().await.status, 200);
     let missing = app.ask(Method::Get, "/health").without("Host");
     missing.send().await.refused(400, "The Host header is missing");
     let doubled = app.ask(Method::Get, "/health").also("Host", "localhost");
@@ -101,10 +120,12 @@ async fn a_preflight_response_lists_methods_and_headers() {
 
 #[rocket::async_test]
 async fn security_headers_come_with_every_answer_unless_they_are_turned_off() {
-    const SECURITY: [(&str, &str); 4] = [
+    const SECURITY: [(&str, &str); 6] = [
         ("x-content-type-options", "nosniff"),
         ("x-frame-options", "DENY"),
         ("referrer-policy", "no-referrer"),
+        ("cross-origin-opener-policy", "same-origin"),
+        ("cross-origin-resource-policy", "same-origin"),
         ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
     ];
     for (setting, on) in [("true", true), ("false", false)] {

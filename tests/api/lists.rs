@@ -194,9 +194,13 @@ async fn readings_are_listed_as_coffees_are_and_filtered_by_context() {
         ("?until=2026-06-01T09:00:00Z", &[1, 4]),
         ("?context=panic&since=2026-05-01T09:00:00Z&until=2026-06-01T09:00:00Z", &[4]),
         ("?context=sleeping", &[]),
+        ("?context=%20PANIC%20", &[3, 4]),
     ] {
         assert_eq!(app.ids(&format!("/heartrate/{query}")).await, ids, "{query}");
     }
+    app.readings("Panic", &[("2026-05-15T09:00:00Z", 132)]).await;
+    assert_eq!(app.ids("/heartrate/?context=panic").await, [3, 5, 4], "every spelling, newest first");
+    assert_eq!(app.ids("/heartrate/?context=PANIC&limit=1&offset=1").await, [5]);
     let reply = app.get("/heartrate?context=panic&limit=1").await;
     assert_eq!(reply.header("link"), "</heartrate/?context=panic&limit=1&offset=1>; rel=\"next\"");
 }

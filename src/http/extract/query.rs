@@ -197,7 +197,7 @@ impl FromQuery for CoffeeTypeFilter {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct ContextFilter {
-    /// Context of the readings.
+    /// Context of the readings; case is ignored.
     #[param(max_length = 50, example = "resting")]
     pub context: Option<String>,
 }
@@ -212,8 +212,10 @@ impl FromQuery for ContextFilter {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct ExportFormat {
-    /// `csv` (RFC 4180 with a header; null is empty) or `jsonl` (one JSON object per line).
-    #[param(value_type = Option<String>, pattern = "^(csv|jsonl)$", default = "csv", example = "csv")]
+    /// `csv` (RFC 4180 with a header; null is empty), `jsonl` (one JSON object per line) or `spreadsheet` (CSV
+    /// with a byte order mark, in which text that starts with `=`, `+`, `-` or `@` gets an apostrophe before it,
+    /// so that no spreadsheet evaluates it; not for `import`).
+    #[param(value_type = Option<String>, pattern = "^(csv|jsonl|spreadsheet)$", default = "csv", example = "csv")]
     pub format: TextFormat,
 }
 
@@ -222,7 +224,8 @@ impl FromQuery for ExportFormat {
         let format = fields.parse("format", |name| match name {
             "csv" => Ok(TextFormat::Csv),
             "jsonl" => Ok(TextFormat::JsonLines),
-            _ => Err("must be csv or jsonl"),
+            "spreadsheet" => Ok(TextFormat::SpreadsheetCsv),
+            _ => Err("must be csv, jsonl or spreadsheet"),
         });
         Self { format: format.unwrap_or(TextFormat::Csv) }
     }

@@ -82,9 +82,7 @@ fn content_type(path: &str) -> ContentType {
     }
 }
 
-/// Static file
-#[utoipa::path(get, path = "/static/{path}", operation_id = "static_file", tag = "open", params(("path" = String, Path, description = "Path of the file", example = "icon.svg")),
-    responses((status = 200, description = "The file", content_type = "*/*", body = String, headers(("ETag" = String, description = "Digest of the content, for `If-None-Match`"))), (status = 304, description = "The client's copy is current")))]
+/// Returns a static file.
 #[rocket::get("/static/<path..>")]
 pub fn asset(path: Option<PathBuf>) -> Result<Asset, ApiError> {
     // `None` is an unsafe path, such as one with `..`.
@@ -92,26 +90,19 @@ pub fn asset(path: Option<PathBuf>) -> Result<Asset, ApiError> {
     Asset::file(path.to_str().ok_or(FILE_NOT_FOUND)?)
 }
 
-/// Service worker
-///
-/// Served from the root because its scope is limited to its own path.
-#[utoipa::path(get, path = "/sw.js", operation_id = "service_worker", tag = "open", responses((status = 200, description = "The script", content_type = "text/javascript", body = String), (status = 304, description = "The client's copy is current")))]
+/// Returns the service worker, from the root because its scope is limited to its own path.
 #[rocket::get("/sw.js")]
 pub fn service_worker() -> Result<Asset, ApiError> {
     Asset::file("sw.js")
 }
 
-/// Web app manifest
-#[utoipa::path(get, path = "/manifest.webmanifest", operation_id = "manifest", tag = "open", responses((status = 200, description = "The manifest", content_type = "application/manifest+json", body = serde_json::Value), (status = 304, description = "The client's copy is current")))]
+/// Returns the web app manifest.
 #[rocket::get("/manifest.webmanifest")]
 pub fn manifest() -> Result<Asset, ApiError> {
     Asset::file("manifest.webmanifest")
 }
 
-/// Icon
-///
-/// The path that browsers request when a page declares no icon.
-#[utoipa::path(get, path = "/favicon.ico", operation_id = "icon", tag = "open", responses((status = 200, description = "The icon", content_type = "image/svg+xml", body = String), (status = 304, description = "The client's copy is current")))]
+/// Returns the icon, from the path that browsers request when a page declares none.
 #[rocket::get("/favicon.ico")]
 pub fn icon() -> Result<Asset, ApiError> {
     Asset::file("icon.svg")

@@ -43,8 +43,8 @@ const MAX_DURATION: Duration = Duration::from_secs(30 * 60);
 /// Export coffees
 ///
 /// Oldest first, as CSV or JSON Lines, with every column; `coffee-tracker import` reads both. The response is
-/// streamed: when the connection is reset, the file is incomplete. Text is exported unchanged; a spreadsheet
-/// may evaluate a cell that starts with `=`.
+/// streamed: when the connection is reset, the file is incomplete. `csv` and `jsonl` have every text unchanged; to
+/// open the file in a spreadsheet, which may evaluate a cell that starts with `=`, use `spreadsheet`.
 #[utoipa::path(get, path = "/export/coffee", operation_id = "export_coffees", tag = "coffee",
     params(ExportFormat, TimeRange),
     responses((status = 200, description = "All coffees in the time range", content(
@@ -63,8 +63,8 @@ pub async fn coffee(
 /// Export heart rates
 ///
 /// Oldest first, as CSV or JSON Lines, with every column; `coffee-tracker import` reads both. The response is
-/// streamed: when the connection is reset, the file is incomplete. Text is exported unchanged; a spreadsheet
-/// may evaluate a cell that starts with `=`.
+/// streamed: when the connection is reset, the file is incomplete. `csv` and `jsonl` have every text unchanged; to
+/// open the file in a spreadsheet, which may evaluate a cell that starts with `=`, use `spreadsheet`.
 #[utoipa::path(get, path = "/export/heartrate", operation_id = "export_readings", tag = "heart rate",
     params(ExportFormat, TimeRange),
     responses((status = 200, description = "All readings in the time range", content(
@@ -99,7 +99,7 @@ impl Download {
         (ExportFormat { format }, range): (ExportFormat, TimeRange),
     ) -> Result<Self, ApiError> {
         let content_type = match format {
-            TextFormat::Csv => "text/csv; charset=utf-8; header=present",
+            TextFormat::Csv | TextFormat::SpreadsheetCsv => "text/csv; charset=utf-8; header=present",
             TextFormat::JsonLines => "application/x-ndjson",
         };
         let name = match kind {

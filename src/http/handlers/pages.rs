@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use rocket::http::{Accept, Header};
+use rocket::http::Header;
 use rocket::outcome::Outcome;
 use rocket::request::{FromRequest, Request};
 use rocket::response::{Redirect, Responder};
@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use crate::http::app::VERSION;
 use crate::http::error::ApiError;
 use crate::http::handlers::assets::Asset;
+use crate::http::prefers_html::prefers_html;
 use crate::http::response::JsonResponse;
 
 /// Response body of `GET /`.
@@ -40,18 +41,8 @@ impl<'r> FromRequest<'r> for PrefersHtml {
     type Error = Infallible;
 
     async fn from_request(request: &'r Request<'_>) -> request::Outcome<Self, Infallible> {
-        Outcome::Success(Self(request.accept().is_some_and(accepts_html)))
+        Outcome::Success(Self(prefers_html(request)))
     }
-}
-
-/// Reports whether `Accept` names HTML, with at least the weight of JSON.
-fn accepts_html(accept: &Accept) -> bool {
-    let weight = |sub: &str| {
-        let named = accept.iter().filter(|kind| kind.sub() == sub);
-        named.map(|kind| kind.weight_or(1.0)).fold(0.0, f32::max)
-    };
-    let html = weight("html");
-    html > 0.0 && html >= weight("json")
 }
 
 /// Dashboard or JSON, as the client prefers.
@@ -83,18 +74,13 @@ pub fn root(prefers_html: PrefersHtml) -> Result<Home, ApiError> {
     Ok(Home { content, vary: Header::new("Vary", "Accept, Accept-Encoding") })
 }
 
-/// Documentation
-#[utoipa::path(get, path = "/docs", operation_id = "docs", tag = "open", responses(
-    (status = 200, description = "Guide and interactive reference", content_type = "text/html", body = String),
-    (status = 304, description = "The browser's copy is current")))]
+/// Returns the documentation page.
 #[rocket::get("/docs")]
 pub fn docs() -> Result<Asset, ApiError> {
     Asset::file("docs.html")
 }
 
-/// Redirect to the documentation
-#[utoipa::path(get, path = "/redoc", operation_id = "redoc", tag = "open", responses(
-    (status = 308, description = "Redirect to `/docs`", headers(("Location" = String, description = "`/docs`")))))]
+/// Redirects to the documentation page.
 #[rocket::get("/redoc")]
 pub fn redoc() -> Redirect {
     Redirect::permanent("/docs")

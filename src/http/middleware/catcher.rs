@@ -13,7 +13,6 @@ use crate::http::error::ApiError;
 use crate::http::middleware::guard::{Access, check};
 use crate::http::middleware::request_fairing::finish;
 use crate::http::request_context::RequestContext;
-use crate::http::request_id::RequestId;
 
 /// Finds the template of the routes at a path, and their methods.
 pub type FindMethods = fn(&str) -> Option<(&'static str, Vec<Method>)>;
@@ -30,8 +29,8 @@ pub fn catcher(find_methods: FindMethods) -> Catcher {
 impl Handler for DefaultCatcher {
     async fn handle<'r>(&self, status: Status, request: &'r Request<'_>) -> catcher::Result<'r> {
         let mut response = match status.code {
-            500.. => ApiError::Internal.respond(RequestId::of(request)),
-            _ => self.respond(status, request).unwrap_or_else(|e| e.respond(RequestId::of(request))),
+            500.. => ApiError::Internal.respond(request),
+            _ => self.respond(status, request).unwrap_or_else(|e| e.respond(request)),
         };
         if RequestContext::of(request).skipped_fairings
             && let Ok(app) = App::of(request)

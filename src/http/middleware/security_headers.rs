@@ -18,6 +18,10 @@ const CSP_PAGE: &str = "default-src 'self'; img-src 'self' data:; frame-ancestor
 const CSP_DOCS: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
                         frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
 
+/// The page that reports an error has an inline style, and can load nothing.
+const CSP_ERROR: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'";
+
 /// Response headers that scripts of other origins may read.
 const EXPOSED_HEADERS: &str = "Content-Disposition, Link, Location, RateLimit, RateLimit-Policy, Retry-After, X-Process-Time, X-Request-ID";
 
@@ -37,6 +41,8 @@ pub fn add(app: &App, request: &Request<'_>, response: &mut Response<'_>, elapse
         response.set_raw_header("X-Content-Type-Options", "nosniff");
         response.set_raw_header("X-Frame-Options", "DENY");
         response.set_raw_header("Referrer-Policy", "no-referrer");
+        response.set_raw_header("Cross-Origin-Opener-Policy", "same-origin");
+        response.set_raw_header("Cross-Origin-Resource-Policy", "same-origin");
         response.set_raw_header("Content-Security-Policy", content_security_policy(context, response));
     }
     if !response.headers().contains("Cache-Control") {
@@ -51,6 +57,7 @@ pub fn add(app: &App, request: &Request<'_>, response: &mut Response<'_>, elapse
 fn content_security_policy(context: &RequestContext, response: &Response<'_>) -> &'static str {
     let is_page = response.content_type().is_some_and(|content| content.is_html());
     match context.route.get().copied() {
+        _ if is_page && response.status().code >= 400 => CSP_ERROR,
         Some("/docs") if is_page => CSP_DOCS,
         // The policy of a service worker's script applies to its requests.
         Some("/sw.js") => CSP_PAGE,

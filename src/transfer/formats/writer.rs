@@ -1,7 +1,9 @@
 //! Entries as our own CSV and JSON Lines, from which `import` restores the same entries.
 //!
-//! Text is exported unaltered, even if a spreadsheet would take it for a formula: an export is a copy.
+//! Text is exported unaltered, even if a spreadsheet would take it for a formula: an export is a copy. The
+//! variant for spreadsheets is for reading only.
 
+use std::borrow::Cow;
 use std::io;
 use std::io::Write;
 
@@ -13,6 +15,9 @@ use crate::transfer::formats::columns::{Column, EntryColumns};
 pub enum TextFormat {
     /// RFC 4180 with a header, lines ending in `\n`; null is empty (stored text never is).
     Csv,
+    /// CSV to open in a spreadsheet: starts with a byte order mark, without which Excel does not read UTF-8, and
+    /// text that would be evaluated as a formula starts with an apostrophe.
+    SpreadsheetCsv,
     /// One JSON object per line with every column, null included.
     JsonLines,
 }
@@ -21,7 +26,7 @@ impl TextFormat {
     /// Returns the usual extension of file names.
     pub fn extension(self) -> &'static str {
         match self {
-            Self::Csv => "csv",
+            Self::Csv | Self::SpreadsheetCsv => "csv",
             Self::JsonLines => "jsonl",
         }
     }
@@ -30,6 +35,7 @@ impl TextFormat {
 /// Writer of entries of one kind.
 pub struct EntryWriter<W: Write> {
     columns: [&'static str; 6],
+    neutralizes_formulas: bool,
     output: Output<W>,
 }
 
@@ -43,17 +49,20 @@ impl<W: Write> EntryWriter<W> {
     ///
     /// # Errors
     /// `to` cannot be written.
-    pub fn new(to: W, format: TextFormat, kind: EntryKind) -> io::Result<Self> {
+    pub fn new(mut to: W, format: TextFormat, kind: EntryKind) -> io::Result<Self> {
         let columns = Column::exported(kind).map(Column::name);
         let output = match format {
-            TextFormat::Csv => {
+            TextFormat::Csv | TextFormat::SpreadsheetCsv => {
+                if format == TextFormat::SpreadsheetCsv {
+                    to.write_all(b"\xef\xbb\xbf")?;
+                }
                 let mut csv = csv::Writer::from_writer(to);
                 csv.write_record(columns).map_err(io_error)?;
                 Output::Csv(Box::new(csv))
             }
             TextFormat::JsonLines => Output::JsonLines(to),
         };
-        Ok(Self { columns, output })
+        Ok(Self { columns, neutralizes_formulas: format == TextFormat::SpreadsheetCsv, output })
     }
 
     /// Writes one entry, which must be of this writer's kind.
@@ -67,9 +76,13 @@ impl<W: Write> EntryWriter<W> {
         match &mut self.output {
             Output::Csv(csv) => {
                 let amount = amount.to_string();
-                let [id, label, notes, source] =
-                    [id.as_deref(), label, notes, source].map(Option::unwrap_or_default);
-                csv.write_record([id, timestamp.as_str(), &amount, label, notes, source]).map_err(io_error)
+                let id = id.as_deref().unwrap_or_default();
+                let texts = [label, notes, source].map(Option::unwrap_or_default);
+                let [label, notes, source] = texts.map(|text| match self.neutralizes_formulas {
+                    true => neutralized(text),
+                    false => Cow::Borrowed(text),
+                });
+                csv.write_record([id, timestamp.as_str(), &amount, &label, &notes, &source]).map_err(io_error)
             }
             Output::JsonLines(to) => {
                 let id = id.as_deref().unwrap_or("null");
@@ -95,6 +108,14 @@ impl<W: Write> EntryWriter<W> {
         };
         to.flush()?;
         Ok(to)
+    }
+}
+
+/// Returns `text` so that no spreadsheet evaluates it: with an apostrophe before the characters that start a formula.
+fn neutralized(text: &str) -> Cow<'_, str> {
+    match text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        true => Cow::Owned(format!("'{text}")),
+        false => Cow::Borrowed(text),
     }
 }
 
@@ -159,6 +180,27 @@ mod tests {
                 expected + "\n",
                 "{notes:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_spreadsheet_evaluates_no_text_of_its_variant() {
+        for (notes, cell) in [
+            ("=HYPERLINK(\"http://evil.example\")", r#""'=HYPERLINK(""http://evil.example"")""#),
+            ("+1", "'+1"),
+            ("-1", "'-1"),
+            ("@sum", "'@sum"),
+            ("\t=1", "'\t=1"),
+            ("\r=1", "\"'\r=1\""),
+            ("1+1=2", "1+1=2"),
+            ("'quoted", "'quoted"),
+            ("früh", "früh"),
+        ] {
+            let csv = written(TextFormat::SpreadsheetCsv, EntryKind::Coffee, &[coffee(95.0, Some(notes))]);
+            let expected = format!(
+                "\u{feff}id,timestamp,caffeine_mg,coffee_type,notes,source\n7,1970-01-01T00:00:00.000001Z,95,,{cell},Watch\n"
+            );
+            assert_eq!(csv, expected, "{notes}");
         }
     }
 

@@ -1,5 +1,7 @@
-// Docs page: inserts this server's address into the examples, adds copy buttons, and starts Swagger UI with
-// /openapi.json.
+// Docs page: inserts this server's address and, on request, the API key of this browser into the examples, adds
+// copy buttons, and starts Swagger UI with /openapi.json.
+
+import { key } from "./app/api.js";
 
 const setTexts = (selector, text) => {
   for (const element of document.querySelectorAll(selector)) element.textContent = text;
@@ -60,7 +62,7 @@ const spec = await loadSpec().catch((error) => {
   document.querySelector("#swagger p").textContent = `${reason}. Reload the page to try again.`;
 });
 
-if (spec) window.SwaggerUIBundle({
+const swagger = spec && window.SwaggerUIBundle({
   spec,
   plugins: [accessibilityPlugin],
   dom_id: "#swagger",
@@ -72,4 +74,15 @@ if (spec) window.SwaggerUIBundle({
   tryItOutEnabled: false,
   // The validator badge would send a request to another server.
   validatorUrl: null,
+});
+
+// The key is inserted only on request, so that it is not on the screen by accident.
+document.querySelector("#browser-key").hidden = !key();
+document.querySelector("#use-browser-key").addEventListener("click", ({ target }) => {
+  // Inside double quotes of YAML, and inside single quotes of a shell.
+  setTexts(".api-key", JSON.stringify(key()).slice(1, -1));
+  setTexts("#set-key", `KEY='${key().replaceAll("'", "'\\''")}'`);
+  swagger?.preauthorizeApiKey("key", key());
+  target.disabled = true;
+  setTexts("#browser-key-note", "The examples and the API reference use your key. Anyone who can see this page can see it.");
 });

@@ -32,13 +32,19 @@ export function setKey(value, remember) {
   tryStorage(() => (remember ? localStorage : sessionStorage).setItem(KEY_ITEM, value));
 }
 
+/** Removes every cached response. */
+function clearCachedResponses() {
+  tryStorage(() => {
+    for (const name of Object.keys(localStorage)) if (name.startsWith(CACHE_PREFIX)) localStorage.removeItem(name);
+  });
+}
+
 /** Removes the key and every cached response. */
 export function clearKey() {
   keyInMemory = null;
   tryStorage(() => sessionStorage.removeItem(KEY_ITEM));
-  tryStorage(() => {
-    for (const name of Object.keys(localStorage)) if (name === KEY_ITEM || name.startsWith(CACHE_PREFIX)) localStorage.removeItem(name);
-  });
+  tryStorage(() => localStorage.removeItem(KEY_ITEM));
+  clearCachedResponses();
 }
 
 /** Stores a value that is not confidential. */
@@ -134,7 +140,11 @@ export async function request(method, path, { body, headers, candidateKey, signa
   const error = await errorFrom(response);
   // A reverse proxy returns 502 or 504 when the server is down.
   updateState({ isUnreachable: [502, 504].includes(error.status) });
-  if (error.kind === "unauthorized" && !candidateKey) updateState({ isUnauthorized: true });
+  if (error.kind === "unauthorized" && !candidateKey) {
+    // Whoever has a revoked key must not see the data on the next start.
+    clearCachedResponses();
+    updateState({ isUnauthorized: true });
+  }
   if (error.kind === "rate-limited") updateState({ rateLimitedUntil: Date.now() + Math.max(error.retryAfter, 1) * 1000 });
   throw error;
 }

@@ -2,7 +2,7 @@
 // short description.
 
 import { h, select } from "./dom.js";
-import { formatMg, toLocalInput } from "./format.js";
+import { formatMg, isolate, toLocalInput } from "./format.js";
 
 /** The suggested contexts of a heart rate; the server accepts any other text too. */
 export const CONTEXTS = ["resting", "active", "post-coffee", "exercise", "sleeping", "panic", "stressed"];
@@ -48,4 +48,4 @@ export function timeControl(timestamp) {
 
 /** Describes an entry: "espresso, 80 mg" or "64 bpm, resting". */
 export const describeEntry = (route, entry) =>
-  route === "/coffee/" ? `${entry.coffee_type ?? "caffeine"}, ${formatMg(entry.caffeine_mg)}` : [`${entry.bpm} bpm`, entry.context].filter(Boolean).join(", ");
+  route === "/coffee/" ? `${isolate(entry.coffee_type ?? "caffeine")}, ${formatMg(entry.caffeine_mg)}` : [`${entry.bpm} bpm`, entry.context && isolate(entry.context)].filter(Boolean).join(", ");

@@ -4,7 +4,10 @@
 const number = (digits) => new Intl.NumberFormat(undefined, { maximumFractionDigits: digits });
 const whole = number(0);
 const tenths = number(1);
-const timeFormat = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit" });
+/** Options of the formats of a time: the browser's own, with 12 or with 24 hours. */
+const HOURS = { system: {}, 12: { hourCycle: "h12" }, 24: { hourCycle: "h23" } };
+const timeFormats = Object.fromEntries(Object.entries(HOURS).map(([name, options]) => [name, new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit", ...options })]));
+let timeFormat = timeFormats.system;
 const weekdayFormat = new Intl.DateTimeFormat(undefined, { weekday: "short" });
 const shortDateFormat = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
 const longDateFormat = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short", year: "numeric" });
@@ -22,6 +25,11 @@ export const formatInteger = (n) => whole.format(n);
 export const formatDecimal = (n) => tenths.format(n);
 /** Formats milligrams: with one decimal below ten, else as an integer. */
 export const formatMg = (n) => `${n !== 0 && Math.abs(n) < 9.95 ? tenths.format(n) : whole.format(n)} mg`;
+/** Formats a range of milligrams, both ends with the same number of decimals. */
+export function formatMgRange(low, high) {
+  const { format } = high < 9.95 ? tenths : whole;
+  return `${format(low)}–${format(high)} mg`;
+}
 /** Formats a number with its sign. */
 export const formatSigned = (n) => `${n < 0 ? "−" : n > 0 ? "+" : ""}${tenths.format(Math.abs(n))}`;
 /** Formats a size in kilobytes or megabytes. */
@@ -29,6 +37,15 @@ export const formatBytes = (n) => (n < 1e6 ? `${whole.format(n / 1e3)} KB` : `${
 /** Formats a count with its noun: 1 coffee, 2 coffees. */
 export const plural = (n, one, many = `${one}s`) => `${whole.format(n)} ${n === 1 ? one : many}`;
 
+/** Text in which a name can change the direction of what follows it. */
+const BIDI = /[\u0590-\u08ff\u200f\u202a-\u202e\u2066-\u2069\ufb1d-\ufdff\ufe70-\ufefc]/;
+/** Characters that change the direction of the text around them. */
+const BIDI_CONTROLS = /[\u202a-\u202e\u2066-\u2069]/g;
+/** Isolates the writing direction of a name inside other text, where a `<bdi>` element cannot be used. */
+export const isolate = (name) => (BIDI.test(name) ? `\u2068${name.replace(BIDI_CONTROLS, "")}\u2069` : name);
+
+/** Sets how times are shown: "system", "12" or "24". */
+export const setTimeFormat = (name) => (timeFormat = timeFormats[name] ?? timeFormats.system);
 export const formatTime = (instant) => timeFormat.format(instant);
 
 /** Returns the number of calendar days from today to `instant` in this device's zone. */

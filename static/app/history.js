@@ -3,12 +3,12 @@
 
 import * as api from "./api.js";
 import { openEditor } from "./dialogs.js";
-import { addChips, button, byId, field, h, iconButton, setText } from "./dom.js";
+import { addChips, button, byId, field, h, iconButton, setFieldError, setText } from "./dom.js";
 import { CONTEXTS, describeEntry } from "./entry-fields.js";
 import { formatBytes, formatDay, formatMg, formatTime } from "./format.js";
-import { drinks } from "./log.js";
 import { showToast } from "./notifications.js";
 import * as queue from "./queue.js";
+import { store } from "./store.js";
 
 const FIRST_PAGE = 12;
 const PAGE = 30;
@@ -17,14 +17,26 @@ const MAX_PAGE = 1000;
 /** By route: the chip's label, the filter's label, and the field that is filtered. */
 const KINDS = { "/coffee/": ["Drinks", "Drink", "coffee_type"], "/heartrate/": ["Heart rates", "Context", "context"] };
 
+/** Export formats of the API. A spreadsheet evaluates no text of its own format as a formula. */
+const EXPORT_FORMATS = { csv: "CSV", spreadsheet: "Spreadsheet", jsonl: "JSON Lines" };
+
 let route = "/coffee/";
 let entries = [];
 let hasMore = false;
 /** Identifies the newest request; the responses of older ones are ignored. */
 let currentRequest = null;
-/** Ids of entries whose deletion can still be undone; they are not shown. */
-const deletedIds = new Set();
+/** Entries, as route and id, whose deletion can still be undone; they are not shown. */
+const deletedEntries = new Set();
 let onEntriesChanged = null;
+const listListeners = [];
+
+/** Calls `listener` whenever the shown entries change. */
+export const onListChange = (listener) => listListeners.push(listener);
+
+const entryPath = (entryRoute, entry) => `${entryRoute}${entry.id}`;
+
+/** Returns the entries whose deletion has not been requested. */
+export const withoutDeleted = (entryRoute, list) => list.filter((entry) => !deletedEntries.has(entryPath(entryRoute, entry)));
 let inputs = {};
 const clearButton = h("button", { type: "reset", class: "button", hidden: true }, "Clear");
 
@@ -64,24 +76,30 @@ const load = (isNextPage = false) => {
 /** Reloads the entries that are shown, or loads the first page. */
 export const refresh = () => load();
 
-/** Loads the first page after the filter has changed. */
+/** Loads the first page after the filter has changed, unless it ends before it starts. */
 function reset() {
+  const { since, until } = inputs;
+  [since.max, until.min] = [until.value, since.value];
+  const isReversed = Boolean(since.value && until.value && since.value > until.value);
+  setFieldError(until, isReversed ? "Must not be before “From”" : "");
+  if (isReversed) return null;
   entries = [];
   return load();
 }
 
 function deleteEntry(entryRoute, entry) {
-  deletedIds.add(entry.id);
+  const path = entryPath(entryRoute, entry);
+  deletedEntries.add(path);
   show();
   const restore = () => {
-    deletedIds.delete(entry.id);
+    deletedEntries.delete(path);
     show();
   };
   const deleteOnServer = async (keepalive) => {
     await api.catchApiError(async () => {
-      await api.requestJson("DELETE", `${entryRoute}${entry.id}`, { keepalive });
-      entries = entries.filter((other) => other.id !== entry.id);
-      onEntriesChanged();
+      await api.requestJson("DELETE", path, { keepalive });
+      if (entryRoute === route) entries = entries.filter((other) => other.id !== entry.id);
+      await onEntriesChanged();
     }, (error) => showToast(`Can't delete the entry: ${error.message}`, { isWarning: true }));
     restore();
   };
@@ -94,9 +112,11 @@ function editEntry(entryRoute, entry) {
     deleteLabel: "Delete",
     onDelete: () => deleteEntry(entryRoute, entry),
     onSave: async (fields) => {
-      const saved = await api.requestJson("PATCH", `${entryRoute}${entry.id}`, { body: fields });
-      const others = entries.filter((other) => other.id !== saved.id);
-      entries = [...others, saved].sort((a, b) => Date.parse(b.timestamp) - Date.parse(a.timestamp) || b.id - a.id);
+      const saved = await api.requestJson("PATCH", entryPath(entryRoute, entry), { body: fields });
+      if (entryRoute === route && entries.some((other) => other.id === saved.id)) {
+        const others = entries.filter((other) => other.id !== saved.id);
+        entries = [...others, saved].sort((a, b) => Date.parse(b.timestamp) - Date.parse(a.timestamp) || b.id - a.id);
+      }
       show();
       onEntriesChanged();
     },
@@ -110,30 +130,31 @@ function entryRow(entryRoute, entry, note, ...buttons) {
     "li",
     { class: "entry" },
     h("time", { datetime: entry.timestamp }, formatTime(Date.parse(entry.timestamp))),
-    h("div", { class: "entry-text" }, h("span", {}, name), note),
+    h("div", { class: "entry-text" }, h("span", {}, h("bdi", {}, name)), note),
     h("span", { class: "amount" }, amount),
     buttons,
   );
 }
 
-function savedRow(entry) {
-  const description = `${describeEntry(route, entry)}, ${formatTime(Date.parse(entry.timestamp))}`;
-  const notes = entry.notes && h("span", { class: "muted" }, entry.notes);
+/** Creates the row of an entry on the server, with buttons to edit and delete it. */
+export function savedRow(entryRoute, entry) {
+  const description = `${describeEntry(entryRoute, entry)}, ${formatTime(Date.parse(entry.timestamp))}`;
+  const notes = entry.notes && h("span", { class: "muted" }, h("bdi", {}, entry.notes));
   const buttons = [
-    iconButton("edit", `Edit ${description}`, () => editEntry(route, entry)),
-    iconButton("delete", `Delete ${description}`, () => deleteEntry(route, entry)),
+    iconButton("edit", `Edit ${description}`, () => editEntry(entryRoute, entry)),
+    iconButton("delete", `Delete ${description}`, () => deleteEntry(entryRoute, entry)),
   ];
-  return entryRow(route, entry, notes, ...buttons);
+  return entryRow(entryRoute, entry, notes, ...buttons);
 }
 
 const dayGroup = (title, rows) => h("section", { class: "day" }, h("h3", {}, title), h("ol", {}, rows));
 
 function show() {
   const days = [];
-  for (const entry of entries.filter((candidate) => !deletedIds.has(candidate.id))) {
+  for (const entry of withoutDeleted(route, entries)) {
     const title = formatDay(Date.parse(entry.timestamp));
     if (days.at(-1)?.[0] !== title) days.push([title, []]);
-    days.at(-1)[1].push(savedRow(entry));
+    days.at(-1)[1].push(savedRow(route, entry));
   }
   const isFiltered = Object.values(inputs).some((input) => input.value);
   clearButton.hidden = !isFiltered;
@@ -141,6 +162,7 @@ function show() {
   const empty = h("p", { class: "muted" }, isFiltered ? "No matching entries" : "No entries yet");
   byId("history-list").replaceChildren(...(days.length ? days.map(([title, rows]) => dayGroup(title, rows)) : [empty]));
   byId("history-more").replaceChildren(...(hasMore ? [button("Load more", () => load(true))] : []));
+  for (const listener of listListeners) listener();
 }
 
 /** Shows the entries that were rejected or could not be sent yet. */
@@ -165,16 +187,8 @@ function chooseKind(value) {
 }
 
 function fillSuggestions() {
-  const names = route === "/coffee/" ? drinks().map((drink) => drink.coffee_type) : CONTEXTS;
+  const names = route === "/coffee/" ? (store.types?.own ?? []).map((drink) => drink.coffee_type) : CONTEXTS;
   byId("filter-names").replaceChildren(...names.map((name) => h("option", { value: name })));
-}
-
-/** Shows the drinks of one calendar day. */
-export function showDay(date) {
-  inputs.since.value = inputs.until.value = date;
-  byId("history-kind").querySelector("input").click();
-  chooseKind("/coffee/");
-  byId("history-title").focus();
 }
 
 /** Returns a stream that downloads a file. Blobs keep the chunks outside the page's memory. */
@@ -195,7 +209,7 @@ async function exportFile(format, signal, onprogress) {
   const kind = route.replaceAll("/", "");
   const path = api.withQuery(`/export/${kind}`, { format, ...selectedPeriod() });
   // The file picker may be opened only directly after the click.
-  const file = await window.showSaveFilePicker?.({ suggestedName: `${kind}.${format}` });
+  const file = await window.showSaveFilePicker?.({ suggestedName: `${kind}.${format === "jsonl" ? "jsonl" : "csv"}` });
   const response = await api.request("GET", path, { signal });
   const name = /filename="([^"]+)"/.exec(response.headers.get("Content-Disposition"))?.[1];
   let total = 0;
@@ -229,7 +243,7 @@ function startExport() {
     setText(progress, "");
     setRunning(false);
   };
-  const formatButtons = [button("CSV", run("csv")), button("JSON Lines", run("jsonl"))];
+  const formatButtons = Object.entries(EXPORT_FORMATS).map(([format, label]) => button(label, run(format)));
   byId("export").append(h("span", { class: "muted", id: "export-label" }), ...formatButtons, progress, cancelButton);
 }
 

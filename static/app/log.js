@@ -67,7 +67,7 @@ function drinkButton({ coffee_type, caffeine_mg }) {
     lastTap = timeStamp;
     logEntry("/coffee/", { coffee_type, caffeine_mg });
   };
-  const element = button(h("span", {}, coffee_type), onTap, { class: "drink" });
+  const element = button(h("span", {}, h("bdi", {}, coffee_type)), onTap, { class: "drink" });
   element.append(h("span", { class: "muted" }, formatMg(caffeine_mg)));
   return element;
 }

@@ -5,6 +5,8 @@ import * as caffeine from "./charts/caffeine.js";
 import * as correlation from "./charts/correlation.js";
 import * as days from "./charts/days.js";
 import * as heartRate from "./charts/heart-rate.js";
+import * as trends from "./charts/trends.js";
+import * as dayView from "./day-view.js";
 import { openSignIn, signOut } from "./dialogs.js";
 import { byId } from "./dom.js";
 import { MINUTE } from "./format.js";
@@ -13,17 +15,18 @@ import * as log from "./log.js";
 import * as notifications from "./notifications.js";
 import * as now from "./now.js";
 import * as queue from "./queue.js";
+import * as settings from "./settings.js";
 import * as store from "./store.js";
 
 /** Time between attempts to reach an unreachable server, in ms. */
 const RETRY_INTERVAL = 10_000;
 /** Sections further down: their data is loaded when they are about to scroll into view. */
-const LAZY_SECTIONS = { week: days.refresh, correlation: correlation.refresh, history: history.refresh };
+const LAZY_SECTIONS = { week: days.refresh, trends: trends.refresh, correlation: correlation.refresh, history: history.refresh };
 /** The `refresh` functions of the lazy sections loaded so far. */
 const loadedSections = new Set();
 
 /** Reloads everything that is shown. */
-const refreshAll = () => Promise.all([store.refresh(), heartRate.refresh(), ...[...loadedSections].map((refresh) => refresh())]);
+const refreshAll = () => Promise.all([store.refresh(), heartRate.refresh(), dayView.refresh(), ...[...loadedSections].map((refresh) => refresh())]);
 
 function onSignedIn() {
   byId("sign-out").hidden = false;
@@ -55,8 +58,10 @@ log.start();
 caffeine.start();
 heartRate.start();
 correlation.start();
-days.start(history.showDay);
+days.start();
 history.start(refreshAll);
+settings.start(refreshAll);
+dayView.start();
 notifications.start({
   signIn,
   retry: () => Promise.all([queue.flush(), refreshAll()]),
@@ -67,6 +72,7 @@ api.onStateChange(({ isUnauthorized }) => isUnauthorized && signIn());
 queue.on("arrival", refreshAll);
 queue.on("undone", refreshAll);
 store.loadCached();
+trends.start();
 queue.start();
 startRefreshTimers();
 // Service workers exist only in secure contexts.

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { byId, setText } from "./dom.js";
-import { MINUTE, formatAge, formatDayTime, formatInteger, formatMg, formatTime, plural } from "./format.js";
+import { MINUTE, formatAge, formatDayTime, formatInteger, formatMg, formatMgRange, formatTime, isolate, plural } from "./format.js";
 import { currentCurve, currentLevel, dailyLimit, nextBedtime, onChange, serverDate, serverToday, store, unsyncedCoffees } from "./store.js";
 
 /** Age from which the card shows when it was last updated. */
@@ -17,7 +17,7 @@ function setStat(id, value, detail) {
 function showLevel() {
   const level = currentLevel();
   setText(byId("active"), level ? formatInteger(level.mg) : "–");
-  const range = level?.high_mg >= 0.5 ? `, likely ${formatInteger(level.low_mg)}–${formatMg(level.high_mg)}` : "";
+  const range = level?.high_mg >= 0.5 ? `, likely ${formatMgRange(level.low_mg, level.high_mg)}` : "";
   setText(byId("active-range"), `caffeine in your body${range}`);
 }
 
@@ -67,7 +67,7 @@ function showHeartRate() {
   if (!heart) return;
   if (!heart.bpm) return setStat("heart-now", "No readings yet", "");
   const minutes = (api.now() - Date.parse(heart.timestamp)) / MINUTE;
-  setStat("heart-now", `${heart.bpm} bpm`, [heart.context, heart.status, formatAge(minutes)].filter(Boolean).join(", "));
+  setStat("heart-now", `${heart.bpm} bpm`, [heart.context && isolate(heart.context), heart.status, formatAge(minutes)].filter(Boolean).join(", "));
 }
 
 function showLastUpdate() {

@@ -120,19 +120,33 @@ export function nextBedtime() {
   return next || null;
 }
 
+let serverFormat = null;
+let formatZone = null;
+
+/** Returns year, month, day and hour of an instant in the server's time zone, as text. */
+function serverParts(instant) {
+  const fields = { year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", hourCycle: "h23" };
+  const zone = store.info?.timezone;
+  if (!serverFormat || formatZone !== zone) {
+    formatZone = zone;
+    try {
+      serverFormat = new Intl.DateTimeFormat("en", { ...fields, timeZone: zone });
+    } catch {
+      // The browser does not support the zone.
+      serverFormat = new Intl.DateTimeFormat("en", fields);
+    }
+  }
+  return Object.fromEntries(serverFormat.formatToParts(instant).map(({ type, value }) => [type, value]));
+}
+
 /** Returns the calendar day of an instant in the server's time zone (2026-03-01). */
 export function serverDate(instant) {
-  const fields = { year: "numeric", month: "2-digit", day: "2-digit" };
-  let format;
-  try {
-    format = new Intl.DateTimeFormat("en", { ...fields, timeZone: store.info?.timezone });
-  } catch {
-    // The browser does not support the zone.
-    format = new Intl.DateTimeFormat("en", fields);
-  }
-  const parts = Object.fromEntries(format.formatToParts(instant).map(({ type, value }) => [type, value]));
-  return `${parts.year}-${parts.month}-${parts.day}`;
+  const { year, month, day } = serverParts(instant);
+  return `${year}-${month}-${day}`;
 }
+
+/** Returns the hour of an instant in the server's time zone, 0 to 23. */
+export const serverHour = (instant) => Number(serverParts(instant).hour);
 
 /** Returns the current calendar day in the server's time zone. */
 export const serverToday = () => serverDate(api.now());

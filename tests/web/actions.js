@@ -16,7 +16,7 @@ export async function open(page, server, key = KEY) {
 
 /** Scrolls to every section that loads lazily and back to the top. */
 export async function loadAllSections(page) {
-  for (const [section, content] of [["week", "#week-bars li"], ["correlation", "#verdict:not(:empty)"], ["history", "#history-list > *"]]) {
+  for (const [section, content] of [["week", "#week-bars li"], ["trends", "#trend-late-text:not(:empty)"], ["correlation", "#verdict:not(:empty)"], ["history", "#history-list > *"]]) {
     await page.locator(`#${section}`).scrollIntoViewIfNeeded();
     await page.locator(content).first().waitFor();
   }

@@ -30,7 +30,7 @@ browserTest("the caffeine chart shows the server's curve and the drinks", {}, as
   const drunk = yesterday() + 9.1 * HOUR;
   await server.api("POST", "/coffee/", { caffeine_mg: 120, coffee_type: "mocha <b>", timestamp: new Date(drunk).toISOString() });
   await open(page, server);
-  await page.getByText("Caffeine level as a table").click();
+  await page.locator("#caffeine-table summary").click();
   await page.locator("#caffeine-table table").waitFor();
   const { curve } = (await server.api("GET", `/coffee/active?at=${new Date(yesterday()).toISOString()}&hours=54`)).body;
   const expected = curve.filter((point) => point.at.slice(14, 16) === "00").map((point) => mg(point.mg));
@@ -71,7 +71,7 @@ browserTest("What if? previews a drink with the server's formula and logs nothin
   await page.getByText("Choose a drink and a time").waitFor();
 });
 
-browserTest("week and year show the server's daily totals, and clicking a day lists its drinks", { sampleData: DEMO }, async ({ page, server }) => {
+browserTest("week and year show the server's daily totals", { sampleData: DEMO }, async ({ page, server }) => {
   await open(page, server);
   await loadAllSections(page);
   const { daily_breakdown: days, days_with_caffeine, average_per_day } = (await server.api("GET", "/coffee/days")).body;
@@ -84,15 +84,10 @@ browserTest("week and year show the server's daily totals, and clicking a day li
   const heat = (total) => `heat-${total > 400 ? 5 : Math.ceil(total / 100)}`;
   assert.deepEqual(cells.map(([, name]) => name), cells.map(([day]) => heat(byDate.get(day) ?? 0)));
   assert.match(await page.locator("#year-text").innerText(), new RegExp(`^Caffeine on ${days_with_caffeine} of 365 days, on average ${mg(average_per_day)} a day`));
-  await page.getByText("Months as a table").click();
+  await page.locator("#year-table summary").click();
   await page.locator("#year-table table").waitFor();
   const drinks = (await rows(page, "year-table")).reduce((sum, row) => sum + Number(row[2]), 0);
   assert.equal(drinks, days.reduce((sum, day) => sum + day.coffee_count, 0));
-
-  const busiest = days.slice(1).reduce((best, day) => (day.coffee_count > best.coffee_count ? day : best));
-  await page.locator(`rect[data-date="${busiest.date}"]`).click();
-  await waitUntilEqual(() => page.locator("#history-list .entry").count(), busiest.coffee_count);
-  assert.equal(await page.getByLabel("From").inputValue(), busiest.date);
 });
 
 browserTest("the heart rate chart describes the selected period", { sampleData: DEMO }, async ({ page, server }) => {
@@ -107,7 +102,7 @@ browserTest("the heart rate chart describes the selected period", { sampleData: 
   await text.filter({ hasText: await expectedText(1) }).waitFor();
   await page.locator("#heart-span").getByRole("radio", { name: "7 days" }).check();
   await text.filter({ hasText: await expectedText(7) }).waitFor();
-  await page.getByText("Heart rate as a table").click();
+  await page.locator("#heart-table summary").click();
   await page.locator("#heart-table table").waitFor();
   assert.ok((await rows(page, "heart-table")).length > 20);
   const box = await page.locator("#heart-chart .u-over").boundingBox();
@@ -121,11 +116,49 @@ browserTest("the correlation shows the server's verdict", { sampleData: DEMO }, 
   const { body } = await server.api("GET", "/heartrate/correlation?days=30&hours_after=2&limit=1000");
   assert.equal(await page.locator("#verdict").innerText(), body.statistics.explanation);
   assert.equal(await page.locator("#evidence").innerText(), body.verdict === "no evidence" ? body.verdict : `${body.verdict} evidence`);
-  await page.getByText("Drinks as a table").click();
+  await page.locator("#correlation-table summary").click();
   await page.locator("#correlation-table table").waitFor();
   const table = await rows(page, "correlation-table");
   assert.deepEqual(table.map((row) => row[2]), body.correlations.map((pair) => mg(pair.caffeine_mg)));
   await page.getByLabel("Time after the drink").selectOption("4 h after");
   const later = (await server.api("GET", "/heartrate/correlation?days=30&hours_after=4&limit=1000")).body;
   await waitUntilEqual(async () => (await rows(page, "correlation-table")).map((row) => row[4]), later.correlations.map((pair) => String(pair.avg_heartrate_after)));
+});
+
+browserTest("trends compare the weeks, late caffeine and the limit with the server's data", { sampleData: DEMO }, async ({ page, server }) => {
+  await open(page, server);
+  await loadAllSections(page);
+  const date = (ago) => new Intl.DateTimeFormat("sv-SE", { timeZone: "Europe/Berlin" }).format(Date.now() - ago * 24 * HOUR);
+  const byDate = new Map((await server.api("GET", "/coffee/days")).body.daily_breakdown.map((day) => [day.date, day.total_mg]));
+  const total = (ago) => byDate.get(date(ago)) ?? 0;
+  const sum = (from, to) => Array.from({ length: to - from + 1 }, (_, n) => total(from + n)).reduce((a, b) => a + b, 0);
+  const [now, before] = [sum(0, 6), sum(7, 13)];
+  const format = (n) => `${new Intl.NumberFormat("en-GB", { maximumFractionDigits: 0 }).format(n)} mg`;
+  const percent = Math.round((100 * (now - before)) / before);
+  assert.ok(percent !== 0);
+  assert.equal(await page.locator("#trend-week-text").innerText(), `${format(now)} in the last 7 days, ${Math.abs(percent)}% ${percent < 0 ? "less" : "more"} than in the 7 days before (${format(before)}).`);
+  await page.locator("#trend-week-table summary").click();
+  await waitUntilEqual(async () => (await rows(page, "trend-week-table")).map((row) => row.slice(1)), [6, 5, 4, 3, 2, 1, 0].map((ago) => [mg(total(ago)), mg(total(ago + 7))]));
+
+  const { body: coffees } = await server.api("GET", `/coffee/?since=${date(27)}&limit=1000`);
+  const hour = (timestamp) => Number(new Intl.DateTimeFormat("en-GB", { hour: "2-digit", timeZone: "Europe/Berlin" }).format(Date.parse(timestamp)));
+  await page.locator("#trends").getByLabel("After").selectOption("12:00");
+  const late = coffees.filter((coffee) => hour(coffee.timestamp) >= 12);
+  const mgOf = (list) => list.reduce((all, coffee) => all + coffee.caffeine_mg, 0);
+  const share = Math.round((100 * mgOf(late)) / mgOf(coffees));
+  await page.locator("#trend-late-text", { hasText: `${share}% of your caffeine in the last 4 weeks was after 12:00, on ` }).waitFor();
+  await page.locator("#trend-late-table summary").click();
+  const lateTotal = (await rows(page, "trend-late-table")).reduce((all, row) => all + parseFloat(row[1].replace(",", "")), 0);
+  assert.ok(Math.abs(lateTotal - mgOf(late)) < 28, `${lateTotal}: ${mgOf(late)}`);
+  await page.reload();
+  await loadAllSections(page);
+  assert.equal(await page.locator("#trends").getByLabel("After").inputValue(), "12", "the hour is kept");
+
+  const runs = { current: 0, longest: 0 };
+  for (let ago = byDate.size; ago >= 0; ago -= 1) {
+    runs.current = total(ago) > 400 ? 0 : runs.current + 1;
+    if (byDate.has(date(ago))) runs.longest = Math.max(runs.longest, runs.current);
+  }
+  const text = await page.locator("#trend-limit-text").innerText();
+  assert.ok(text.startsWith(runs.current ? `${runs.current} day` : "Today is over your limit of 400 mg."), `${text}: ${JSON.stringify(runs)}`);
 });

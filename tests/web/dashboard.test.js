@@ -69,6 +69,45 @@ browserTest("the dashboard is accessible and fits the window: one entry of each 
   assert.equal(await accessibilityViolations(page), "");
 });
 
+for (const screen of ["wide", "phone", "narrow"]) {
+  for (const colorScheme of ["light", "dark"]) {
+    const name = `${screen}-${colorScheme}-forced`;
+    browserTest(`the dashboard is accessible in forced colors: ${name}`, { forcedColors: "active", colorScheme, screen, sampleData: DEMO }, async ({ page, server }) => {
+      await open(page, server);
+      await loadAllSections(page);
+      await screenshot(page, `dashboard/${name}`);
+      assert.equal(await horizontalOverflow(page), 0, "nothing is wider than the window");
+      assert.equal(await accessibilityViolations(page), "");
+      // What only a background shows must keep it: the chosen chip, the bars and the meter.
+      const background = (selector) => page.locator(selector).first().evaluate((element) => getComputedStyle(element).backgroundColor);
+      const canvas = await background("body");
+      for (const selector of [".chips input:checked + span", "#week-bars .bar", "#today-meter span", "#trend-late-chart span"]) assert.notEqual(await background(selector), canvas, selector);
+    });
+  }
+}
+
+browserTest("the theme and the time format are chosen, kept, and followed by other windows", { colorScheme: "light" }, async ({ page, server, context }) => {
+  await server.api("POST", "/coffee/", { caffeine_mg: 80, coffee_type: "espresso", timestamp: "2026-03-01T13:30:00Z" });
+  await open(page, server);
+  await page.locator("#history").scrollIntoViewIfNeeded();
+  const [time, background] = [() => page.locator("#history-list time").innerText(), (window = page) => window.evaluate(() => getComputedStyle(document.body).backgroundColor)];
+  await waitUntilEqual(time, "14:30");
+  const [light, dark] = ["rgb(250, 246, 240)", "rgb(22, 17, 13)"];
+  const other = await context.newPage();
+  await other.goto(`${server.url}/docs`);
+  await page.getByLabel("Theme").selectOption("Dark");
+  await waitUntilEqual(background, dark);
+  await waitUntilEqual(() => background(other), dark);
+  await page.getByLabel("Time format").selectOption("12 hours");
+  await waitUntilEqual(time, "2:30 pm");
+  await page.reload();
+  assert.equal(await background(), dark);
+  await page.locator("#history").scrollIntoViewIfNeeded();
+  await waitUntilEqual(time, "2:30 pm");
+  await page.getByLabel("Theme").selectOption("System");
+  await waitUntilEqual(background, light);
+});
+
 browserTest("the dashboard uses the width of a very large screen", { screen: "huge", sampleData: DEMO }, async ({ page, server }) => {
   await open(page, server);
   await loadAllSections(page);

@@ -68,7 +68,7 @@ browserTest(
 
 browserTest("the examples contain the address of this server", {}, async ({ page, server }) => {
   await openDocs(page, server);
-  const samples = await page.locator("#curl pre").first().innerText();
+  const samples = await page.locator("#curl pre").nth(1).innerText();
   assert.ok(samples.includes(`${server.url}/coffee/`), samples);
   assert.ok((await page.locator("#prometheus pre").innerText()).includes(`["127.0.0.1:${server.port}"]`));
   for (const title of ["API key", "Log a coffee with curl", "Apple Shortcut", "Home Assistant", "Prometheus", "API reference"]) {
@@ -79,11 +79,42 @@ browserTest("the examples contain the address of this server", {}, async ({ page
 browserTest("the curl examples work with the right key", {}, async ({ page, server }) => {
   await openDocs(page, server);
   const samples = await page.locator("#curl pre code").allInnerTexts();
-  const script = samples.join("\n").replace("KEY=ct_…", `KEY=${KEY}`).replaceAll("curl ", "curl -sS --fail --max-time 20 ");
-  execFileSync("bash", ["-euc", script], { encoding: "utf8" });
+  assert.equal(samples[0], "read -rs KEY");
+  const script = samples.join("\n").replaceAll("curl ", "curl -sS --fail --max-time 20 ");
+  execFileSync("bash", ["-euc", script], { encoding: "utf8", input: `${KEY}\n` });
   const [coffee] = (await server.api("GET", "/coffee/")).body;
   assert.deepEqual([coffee.caffeine_mg, coffee.coffee_type], [80, "espresso"]);
   assert.equal((await server.api("GET", "/heartrate/current")).body.bpm, 72);
+});
+
+browserTest("every example is copied as it runs: without comments, and revoking a key on its own", {}, async ({ page, server }) => {
+  await openDocs(page, server);
+  const samples = await page.locator("#key pre code, #curl pre code").allInnerTexts();
+  for (const sample of samples) assert.doesNotMatch(sample, /…|(^|\s)#/);
+  assert.deepEqual(samples.filter((sample) => sample.includes("revoke")), ["coffee-tracker key revoke phone"]);
+});
+
+browserTest("the key of this browser is filled into the examples and Authorize, on request", { settings: { API_KEY: `it's-a-"key"-of-24-chars` } }, async ({ page, server }) => {
+  await openDocs(page, server);
+  const fill = page.getByRole("button", { name: "Use the key of this browser" });
+  assert.equal(await fill.isVisible(), false, "nobody is signed in");
+  await page.evaluate(() => sessionStorage.setItem("coffee.key", `it's-a-"key"-of-24-chars`));
+  await page.reload();
+  await page.locator(ROUTE).waitFor();
+  assert.ok(!(await page.locator("#main").innerText()).includes("it's-a"), "the key is not shown without a click");
+  await fill.click();
+  const samples = await page.locator("#curl pre code").allInnerTexts();
+  const script = samples.join("\n").replaceAll("curl ", "curl -sS --fail --max-time 20 ");
+  execFileSync("bash", ["-euc", script], { encoding: "utf8" });
+  assert.equal((await server.api("GET", "/health")).status, 200);
+  assert.ok((await page.locator("#home-assistant pre").first().innerText()).includes(`"Bearer it's-a-\\"key\\"-of-24-chars"`));
+  assert.match(await tryItOut(page, LIST), /\b200\b[^]*espresso/);
+});
+
+browserTest("the API reference has no pages and no files", {}, async ({ page, server }) => {
+  await openDocs(page, server);
+  const paths = Object.keys((await server.api("GET", "/openapi.json")).body.paths);
+  assert.deepEqual(paths.filter((path) => /static|sw\.js|manifest|favicon|docs|redoc/.test(path)), []);
 });
 
 browserTest("the Copy button copies an example", { permissions: ["clipboard-read", "clipboard-write"] }, async ({ page, server }) => {
@@ -96,7 +127,7 @@ browserTest("the Copy button copies an example", { permissions: ["clipboard-read
 
 browserTest("over plain HTTP, where the clipboard is not available, the Copy button selects the example", {}, async ({ page, server }) => {
   await page.goto(`http://kitchen.lan:${server.port}/docs`);
-  const sample = page.locator("#curl .example").first();
+  const sample = page.locator("#curl .example").nth(1);
   await sample.getByRole("button").click();
   await sample.getByRole("button", { name: "Selected" }).waitFor();
   const selected = await page.evaluate(() => String(getSelection()));

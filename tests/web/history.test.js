@@ -57,6 +57,58 @@ browserTest("entries are filtered by drink and by day", { sampleData: DEMO }, as
   await waitUntilEqual(() => times(page), sleeping.map((entry) => entry.timestamp));
 });
 
+browserTest("the filter ignores case and surrounding space, and suggests one's own drinks", {}, async ({ page, server }) => {
+  const at = ["2026-03-01T08:00:00Z", "2026-03-01T09:00:00Z"];
+  for (const [n, name] of ["Oat Latte", "oat latte"].entries()) await server.api("POST", "/coffee/", { caffeine_mg: 60, coffee_type: name, timestamp: at[n] });
+  for (const [n, context] of ["Gym", "gym"].entries()) await server.api("POST", "/heartrate/", { bpm: 90, context, timestamp: at[n] });
+  await server.api("POST", "/coffee/", { caffeine_mg: 40, coffee_type: "mate" });
+  await openHistory(page, server);
+  const filter = page.locator("#history-filter");
+  await filter.getByLabel("Drink").focus();
+  const suggestions = () => page.locator("#filter-names option").evaluateAll((options) => options.map((option) => option.value.toLowerCase()).sort());
+  await waitUntilEqual(suggestions, ["mate", "oat latte"]);
+  await filter.getByLabel("Drink").fill(" OAT latte ");
+  await filter.getByLabel("Drink").blur();
+  await waitUntilEqual(() => times(page), at.toReversed().map((time) => time.replace("Z", ".000000Z")));
+  await page.getByRole("radio", { name: "Heart rates" }).check();
+  await filter.getByLabel("Context").fill("GYM ");
+  await filter.getByLabel("Context").blur();
+  await waitUntilEqual(() => times(page), at.toReversed().map((time) => time.replace("Z", ".000000Z")));
+});
+
+browserTest("a period that ends before it starts is reported and not loaded", { sampleData: DEMO }, async ({ page, server }) => {
+  await openHistory(page, server);
+  const filter = page.locator("#history-filter");
+  const before = await times(page);
+  await filter.getByLabel("From").fill("2026-03-02");
+  await waitUntilEqual(() => times(page), before);
+  let requests = 0;
+  page.on("request", (request) => (requests += request.url().includes("/coffee/?") ? 1 : 0));
+  await filter.getByLabel("To").fill("2026-03-01");
+  await filter.getByText("Must not be before “From”").waitFor();
+  assert.deepEqual(await times(page), before);
+  assert.equal(requests, 0);
+  assert.deepEqual([await filter.getByLabel("From").getAttribute("max"), await filter.getByLabel("To").getAttribute("min")], ["2026-03-01", "2026-03-02"]);
+  await filter.getByLabel("To").fill("2026-03-02");
+  await filter.getByText("Must not be before").waitFor({ state: "hidden" });
+  await page.getByText("No matching entries").waitFor();
+});
+
+browserTest("a name with bidirectional control characters does not reorder the text around it", {}, async ({ page, server }) => {
+  await server.api("POST", "/coffee/", { caffeine_mg: 80, coffee_type: "\u202eossse", notes: "\u202enote" });
+  await server.api("POST", "/coffee/", { caffeine_mg: 60, coffee_type: "قهوة" });
+  await openHistory(page, server);
+  for (const row of await entries(page).all()) {
+    const [name, amount] = [row.locator("bdi").first(), row.locator(".amount")];
+    assert.equal(await name.evaluate((element) => getComputedStyle(element).unicodeBidi), "isolate");
+    assert.match(await amount.innerText(), /^\d+ mg$/);
+  }
+  assert.equal(await page.locator("#drinks bdi").count(), 6);
+  // In plain text the name is isolated by control characters, and its own are left out.
+  await entries(page).last().getByRole("button", { name: /^Delete/ }).click();
+  await page.locator(".toast", { hasText: "Deleted \u2068ossse\u2069, 80 mg" }).waitFor();
+});
+
 browserTest("an entry is edited, and a rejected edit keeps the input", { expected: [/status of 422/] }, async ({ page, server }) => {
   const timestamp = "2026-03-01T07:30:12.345678Z";
   await server.api("POST", "/coffee/", { caffeine_mg: 80, coffee_type: "espresso", notes: "one\ntwo", timestamp });
@@ -157,6 +209,15 @@ browserTest("all entries or selected days are exported, as the API returns them"
   const [part] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "JSON Lines" }).click()]);
   const since = (await page.evaluate((date) => new Date(`${date}T00:00`).toISOString(), day));
   assert.equal(readFileSync(await part.path(), "utf8"), await exported(`/export/heartrate?format=jsonl&since=${since}`));
+});
+
+browserTest("an export for spreadsheets contains no formulas", {}, async ({ page, server }) => {
+  await withoutPicker(page);
+  await server.api("POST", "/coffee/", { caffeine_mg: 80, coffee_type: "=1+1", notes: "@note", timestamp: "2026-03-01T08:00:00Z" });
+  await openHistory(page, server);
+  const [file] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Spreadsheet" }).click()]);
+  assert.match(file.suggestedFilename(), /^coffee_\d+\.csv$/);
+  assert.equal(readFileSync(await file.path(), "utf8"), "\ufeffid,timestamp,caffeine_mg,coffee_type,notes,source\n1,2026-03-01T08:00:00.000000Z,80,'=1+1,'@note,\n");
 });
 
 browserTest("an export is written directly to disk where the browser supports it", { sampleData: DEMO }, async ({ page, server }) => {

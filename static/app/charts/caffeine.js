@@ -3,7 +3,7 @@
 
 import * as api from "../api.js";
 import { byId, field, h, select, setText } from "../dom.js";
-import { HOUR, MINUTE, addLocalDays, formatDay, formatDayTime, formatInteger, formatMg, formatTime } from "../format.js";
+import { HOUR, MINUTE, addLocalDays, formatDay, formatDayTime, formatInteger, formatMg, formatMgRange, formatTime, isolate } from "../format.js";
 import { drinks } from "../log.js";
 import { currentCurve, dailyLimit, nextBedtime, onChange, serverDate, serverToday, store, unsyncedCoffees } from "../store.js";
 import { Chart, axis, bandEdge, color, drawDots, drawLine, px, timeAxis } from "./chart.js";
@@ -25,7 +25,7 @@ function loggedDrinks() {
   return [...synced, ...unsyncedCoffees("coffees")].sort((a, b) => a.at - b.at);
 }
 
-const describeDrinks = (coffees) => coffees.map((coffee) => `${coffee.name ?? "caffeine"} ${formatMg(coffee.mg)}`).join(", ");
+const describeDrinks = (coffees) => coffees.map((coffee) => `${isolate(coffee.name ?? "caffeine")} ${formatMg(coffee.mg)}`).join(", ");
 
 function options() {
   const line = { stroke: color("chart-caffeine"), width: 2.5, points: { show: false } };
@@ -51,7 +51,7 @@ function readout(index) {
   const instant = chart.data[0][index] * 1000;
   const level = curve.at(instant);
   const nearby = loggedDrinks().filter((coffee) => Math.abs(coffee.at - instant) < 8 * MINUTE);
-  return [`${formatDayTime(instant)}: ${formatMg(level.mg)} (${formatInteger(level.low_mg)}–${formatInteger(level.high_mg)})`, ...(nearby.length ? [describeDrinks(nearby)] : [])].join(", ");
+  return [`${formatDayTime(instant)}: ${formatMg(level.mg)} (${formatMgRange(level.low_mg, level.high_mg)})`, ...(nearby.length ? [describeDrinks(nearby)] : [])].join(", ");
 }
 
 /** Returns the chart's columns: time, low, high, level until now, level from now on, level with the preview. */
@@ -90,7 +90,7 @@ function table() {
   const rows = curve.times.filter((instant) => new Date(instant).getMinutes() === 0).map((instant) => {
     const level = curve.at(instant);
     const inThisHour = loggedDrinks().filter((coffee) => coffee.at >= instant && coffee.at < instant + HOUR);
-    return [`${formatDay(instant)} ${formatTime(instant)}`, formatMg(level.mg), `${formatInteger(level.low_mg)}–${formatMg(level.high_mg)}`, describeDrinks(inThisHour)];
+    return [`${formatDay(instant)} ${formatTime(instant)}`, formatMg(level.mg), formatMgRange(level.low_mg, level.high_mg), describeDrinks(inThisHour)];
   });
   return { head: ["Time", "Caffeine level", "Likely range", "Drinks"], rows };
 }
@@ -134,7 +134,7 @@ function update() {
 function fillDrinks() {
   const all = drinks();
   if (drinkSelect.options.length > all.length) return;
-  drinkSelect.append(...all.slice(drinkSelect.options.length - 1).map((drink) => h("option", { value: drink.caffeine_mg }, `${drink.coffee_type}, ${formatMg(drink.caffeine_mg)}`)));
+  drinkSelect.append(...all.slice(drinkSelect.options.length - 1).map((drink) => h("option", { value: drink.caffeine_mg }, `${isolate(drink.coffee_type)}, ${formatMg(drink.caffeine_mg)}`)));
 }
 
 export function start() {

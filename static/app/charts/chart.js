@@ -4,8 +4,15 @@
 import { byId, h, setText } from "../dom.js";
 import { formatTick } from "../format.js";
 
-/** Returns a color of the theme by the name of its CSS variable. */
-export const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const probe = h("span", { hidden: true });
+
+/** Returns a color of the theme by the name of its CSS variable, as the browser computes it for a canvas. */
+export function color(name) {
+  if (!probe.isConnected) document.body.append(probe);
+  probe.style.forcedColorAdjust = "none";
+  probe.style.color = `var(--${name})`;
+  return getComputedStyle(probe).color;
+}
 export const translucent = (name, percent) => `color-mix(in srgb, ${color(name)} ${percent}%, transparent)`;
 
 /** Scales pixels with the root font size, which is larger on very large screens. */
@@ -26,7 +33,7 @@ export const axis = ({ size = 44, space = 30, ...options } = {}) => ({
 });
 
 /** An axis of times in this device's zone. */
-export const timeAxis = () => axis({ values: (u, seconds) => seconds.map((value) => (value > u.scales.x.min ? formatTick(value) : "")), space: 64, size: 28 });
+export const timeAxis = () => axis({ values: (u, seconds) => seconds.map((value) => (value > u.scales.x.min && value < u.scales.x.max ? formatTick(value) : "")), space: 64, size: 28 });
 
 /** An invisible series: the edge of a band. */
 export const bandEdge = () => ({ stroke: "transparent", points: { show: false } });
@@ -101,7 +108,11 @@ export function dataTable(details, getTable) {
   return update;
 }
 
-const darkMode = matchMedia("(prefers-color-scheme: dark)");
+/** Events after which the theme's colors may be different. */
+const onColorChange = (listener) => {
+  for (const query of ["(prefers-color-scheme: dark)", "(forced-colors: active)"]) matchMedia(query).addEventListener("change", listener);
+  addEventListener("coffee-theme", listener);
+};
 
 /** A chart in the elements NAME-chart, NAME-text, NAME-table and NAME-readout. */
 export class Chart {
@@ -110,7 +121,7 @@ export class Chart {
     Object.assign(this, { name, options, container: byId(`${name}-chart`), updateTable: dataTable(byId(`${name}-table`), table) });
     this.showReadout = (u) => byId(`${name}-readout`) && setText(byId(`${name}-readout`), Number.isInteger(u.cursor.idx) ? readout(u.cursor.idx) : "");
     new ResizeObserver(() => this.resize()).observe(this.container);
-    darkMode.addEventListener("change", () => this.draw());
+    onColorChange(() => this.draw());
   }
 
   /** Shows columns of numbers and their description. */

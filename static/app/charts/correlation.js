@@ -2,7 +2,7 @@
 // the verdict of the statistics.
 
 import * as api from "../api.js";
-import { addChips, byId, field, select, setText } from "../dom.js";
+import { addChips, byId, field, h, select, setText } from "../dom.js";
 import { formatDayTime, formatDecimal, formatInteger, formatMg, formatSigned, plural } from "../format.js";
 import { Chart, axis, color, drawLine, translucent } from "./chart.js";
 
@@ -35,7 +35,7 @@ function table() {
   const bpm = (value, format = formatDecimal) => (value === null ? "–" : format(value));
   const row = (pair) => [
     formatDayTime(Date.parse(pair.coffee_time)),
-    pair.coffee_type ?? "caffeine",
+    h("bdi", {}, pair.coffee_type ?? "caffeine"),
     formatMg(pair.caffeine_mg),
     bpm(pair.baseline_heartrate),
     bpm(pair.avg_heartrate_after),

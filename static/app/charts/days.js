@@ -17,8 +17,20 @@ let response = null;
 let byDate = new Map();
 let updateTable = null;
 
+const listeners = [];
+/** Calls `listener` whenever the days have been loaded. */
+export const onLoad = (listener) => listeners.push(listener);
+export const isLoaded = () => response !== null;
+/** Returns the caffeine of a day in mg. */
+export const totalOf = (date) => dayOf(date).total_mg;
+/** Returns the first loaded day with caffeine, or undefined. */
+export const firstDate = () => response?.daily_breakdown.at(-1)?.date;
+
 const dayOf = (date) => byDate.get(date) ?? EMPTY_DAY;
 const countOverLimit = (days) => days.filter((day) => day.total_mg > dailyLimit()).length;
+
+/** Returns the address of a day's view. */
+export const dayAddress = (date) => `#day/${date}`;
 
 /** Returns the heat level of a total: 0 for none, 1 to 4 up to the limit, 5 above it. */
 function heatLevel(total) {
@@ -32,7 +44,8 @@ function showWeek() {
   const bar = ({ date, total_mg: total }) => {
     const fill = h("span", { class: `bar heat-${heatLevel(total)}` });
     fill.style.setProperty("--share", total / scaleMax);
-    return h("li", {}, h("span", {}, date === serverToday() ? "today" : formatWeekday(date)), h("span", { class: "bar-track" }, fill), h("span", { class: "amount" }, formatMg(total)));
+    const name = h("span", {}, date === serverToday() ? "today" : formatWeekday(date));
+    return h("li", {}, h("a", { href: dayAddress(date) }, name, h("span", { class: "bar-track" }, fill), h("span", { class: "amount" }, formatMg(total))));
   };
   byId("week-bars").replaceChildren(...days.map(bar));
   byId("week-bars").style.setProperty("--limit", dailyLimit() / scaleMax);
@@ -62,6 +75,8 @@ function calendar([first, last], size) {
 function showYear() {
   const [first, last] = [addDays(serverToday(), 1 - DAYS), serverToday()];
   const width = byId("year-chart").clientWidth;
+  // Another view is shown.
+  if (!width) return;
   // On narrow screens the year is split into two halves, one below the other.
   const isNarrow = width < px(640);
   // The second half starts with a week.
@@ -102,11 +117,11 @@ export function refresh() {
     showYear();
     setText(byId("year-text"), description());
     updateTable();
+    for (const listener of listeners) listener();
   }, (error) => response || setText(byId("year-text"), error.message));
 }
 
-/** `onSelect` is called with the calendar day that was clicked. */
-export function start(onSelect) {
+export function start() {
   const container = byId("year-chart");
   const showReadout = ({ target }) => {
     const { date } = target.dataset;
@@ -114,7 +129,7 @@ export function start(onSelect) {
   };
   container.addEventListener("pointermove", showReadout);
   container.addEventListener("pointerleave", showReadout);
-  container.addEventListener("click", ({ target }) => target.dataset.date && onSelect(target.dataset.date));
+  container.addEventListener("click", ({ target }) => target.dataset.date && (location.hash = dayAddress(target.dataset.date)));
   new ResizeObserver(() => response && showYear()).observe(container);
   updateTable = dataTable(byId("year-table"), table);
 }

@@ -5,9 +5,10 @@ import * as api from "./api.js";
 import { addChips, button, byId, field, h } from "./dom.js";
 import { describeEntry, entryControls } from "./entry-fields.js";
 import { MINUTE, formatDayTime, formatMg, toLocalInput } from "./format.js";
+import * as myDrinks from "./my-drinks.js";
 import { showToast } from "./notifications.js";
 import * as queue from "./queue.js";
-import { onChange, store } from "./store.js";
+import { notify, onChange, store } from "./store.js";
 
 /** Number of buttons shown before "More drinks". */
 const VISIBLE_DRINKS = 6;
@@ -54,11 +55,14 @@ async function logEntry(route, fields) {
 }
 
 /** Returns the user's own drinks, most frequent first, then the presets. */
-export function drinks() {
+function allDrinks() {
   const { own = [], presets = [] } = store.types ?? {};
   const names = own.map((drink) => drink.coffee_type.toLowerCase());
   return [...own, ...presets.filter((preset) => !names.includes(preset.coffee_type))];
 }
+
+/** Returns the drinks as the user arranged them. */
+export const drinks = () => myDrinks.arrange(allDrinks());
 
 function drinkButton({ coffee_type, caffeine_mg }) {
   let lastTap = -DOUBLE_TAP;
@@ -98,7 +102,9 @@ function fillForm(form, route, submitButton, onLogged = () => {}) {
   return Object.fromEntries(rows.map(([name, [, control]]) => [name, control]));
 }
 
-export function start() {
+/** `onRename` is called after a drink was renamed in past entries. */
+export function start(onRename) {
+  myDrinks.start({ getDrinks: allDrinks, onChange: notify, onRename });
   addChips(byId("when"), "when", TIME_CHOICES, timeChoice, chooseTime);
   const { coffee_type: name, caffeine_mg: dose } = fillForm(byId("custom-form"), "/coffee/", h("button", { class: "button primary" }, "Log drink"), () => {
     byId("custom").open = false;

@@ -16,6 +16,7 @@ import * as notifications from "./notifications.js";
 import * as now from "./now.js";
 import * as queue from "./queue.js";
 import * as settings from "./settings.js";
+import * as shortcuts from "./shortcuts.js";
 import * as store from "./store.js";
 
 /** Time between attempts to reach an unreachable server, in ms. */
@@ -54,7 +55,7 @@ function startRefreshTimers() {
 }
 
 now.start();
-log.start();
+log.start(refreshAll);
 caffeine.start();
 heartRate.start();
 correlation.start();
@@ -71,6 +72,7 @@ byId("sign-out").addEventListener("click", signOut);
 api.onStateChange(({ isUnauthorized }) => isUnauthorized && signIn());
 queue.on("arrival", refreshAll);
 queue.on("undone", refreshAll);
+shortcuts.start();
 store.loadCached();
 trends.start();
 queue.start();

@@ -42,7 +42,8 @@ export const store = { coffees: [], info: api.loadItem("coffee.info"), updatedAt
 const listeners = [];
 export const onChange = (listener) => listeners.push(listener);
 
-function notify() {
+/** Calls every listener. */
+export function notify() {
   for (const listener of listeners) listener();
 }
 

@@ -8,12 +8,12 @@ if ! cargo audit --version >/dev/null 2>&1; then
     echo "skipped: cargo-audit is not installed (cargo install --locked cargo-audit)" >&2
     exit 75
 fi
-said=$(cargo audit --color never 2>&1)
+output=$(cargo audit --color never 2>&1)
 status=$?
-printf '%s\n' "$said"
+printf '%s\n' "$output"
 if [ "$status" = 0 ]; then
     echo "no known vulnerabilities"
-elif grep -qiE "vulnerabilit(y|ies) found|denied warning" <<<"$said"; then
+elif grep -qiE "vulnerabilit(y|ies) found|denied warning" <<<"$output"; then
     echo "dependencies have known vulnerabilities; see above" >&2
     exit 1
 else

@@ -74,7 +74,7 @@ make_sid() {
     cp -rL /etc/resolv.conf "$sid/etc/resolv.conf"
     chroot "$sid" dpkg --add-architecture arm64
     chroot "$sid" timeout 300 apt-get update -qq
-    # Without libc6-dev-arm64-cross, which the compiler would take before the Pi's.
+    # Without libc6-dev-arm64-cross, which the compiler would use instead of the Pi's libraries.
     DEBIAN_FRONTEND=noninteractive chroot "$sid" timeout 1200 apt-get install -y -qq --no-install-recommends \
         rustc cargo libstd-rust-dev:arm64 gcc libc6-dev gcc-aarch64-linux-gnu libc6:arm64 libgcc-s1:arm64 \
         >"$sid.log" 2>&1 || fail "apt-get: see $sid.log"
@@ -119,5 +119,5 @@ else
 fi
 newest=$(grep -aoE 'GLIBC_2\.[0-9]+' "$built" | sort -uV | tail -n 1)
 printf '%s\n' "${newest#GLIBC_}" "$NEWEST_GLIBC" | sort -CV ||
-    fail "$built asks for $newest, and a Pi has $NEWEST_GLIBC. Is libc6-dev-arm64-cross installed? WAY=debian goes without."
+    fail "$built requires $newest, but a Pi has $NEWEST_GLIBC. Is libc6-dev-arm64-cross installed? WAY=debian does not need it."
 echo "$built: $(stat -c %s "$built" | awk '{ printf "%.1f MB", $1 / 1e6 }'), needs glibc ${newest#GLIBC_}"

@@ -16,26 +16,26 @@ check_units() {
     step "systemd: units, hardening, users, folders"
     installed systemd-analyze systemd || { skip "units: there is no systemd-analyze"; return; }
     systemd-analyze --version | head -n 1
-    local unit said score
+    local unit output score
     mkdir "$work/units"
     for unit in coffee-tracker.service deploy/*.service deploy/*.timer; do
         sed -e "s#/usr/bin/coffee-tracker#$binary#" -e "s#/usr/bin/litestream#$(command -v true)#" "$unit" >"$work/units/${unit##*/}"
     done
-    said=$(timeout 60 systemd-analyze verify "$work"/units/* 2>&1) || fail "systemd-analyze verify: $said"
-    is "$said" "" "systemd-analyze verify is not silent"
+    output=$(timeout 60 systemd-analyze verify "$work"/units/* 2>&1) || fail "systemd-analyze verify: $output"
+    is "$output" "" "output of systemd-analyze verify"
     for unit in "$work"/units/*.service; do
-        said=$(timeout 60 systemd-analyze security --offline=true --no-pager "$unit" 2>&1)
-        score=$(sed -n 's/.*Overall exposure level for .*: \([0-9.]*\) .*/\1/p' <<<"$said")
+        output=$(timeout 60 systemd-analyze security --offline=true --no-pager "$unit" 2>&1)
+        score=$(sed -n 's/.*Overall exposure level for .*: \([0-9.]*\) .*/\1/p' <<<"$output")
         printf '%-32s %s\n' "${unit##*/}" "${score:-?}"
         awk -v score="${score:-99}" -v worst="$WORST_SCORE" 'BEGIN { exit score <= worst ? 0 : 1 }' ||
-            fail "exposed more than $WORST_SCORE: $said"
+            fail "exposed more than $WORST_SCORE: $output"
     done
     if is_root && command -v systemd-sysusers >/dev/null; then
         mkdir -p "$work/root/etc/coffee-tracker" "$work/root/usr/lib"
         touch "$work/root/etc/coffee-tracker/api_key"
         cp -r deploy/sysusers.d deploy/tmpfiles.d "$work/root/usr/lib"
-        said=$(systemd-sysusers --root="$work/root" 2>&1) || fail "systemd-sysusers: $said"
-        said=$(systemd-tmpfiles --root="$work/root" --create 2>&1) || fail "systemd-tmpfiles: $said"
+        output=$(systemd-sysusers --root="$work/root" 2>&1) || fail "systemd-sysusers: $output"
+        output=$(systemd-tmpfiles --root="$work/root" --create 2>&1) || fail "systemd-tmpfiles: $output"
         is "$(stat -c %a "$work/root/var/lib/coffee-tracker/backups")" 700 "the mode of the folder of backups"
         is "$(stat -c %a "$work/root/etc/coffee-tracker/api_key")" 600 "the mode of the key"
     else
@@ -89,19 +89,19 @@ through() {
     local proxy=$1 url=$2 client=$3 id port
     id="by-$proxy-$RANDOM"
     port=${url##*:}
-    ask() {
+    request() {
         curl -sk -m 10 -o "$work/answer" -D "$work/headers" -w '%{http_code}' --interface "$client" \
             --resolve "coffee.example:$port:127.0.0.1" "$@"
     }
-    is "$(ask -H "X-Request-ID: $id" -H "X-Forwarded-For: 203.0.113.9" "$url/health")" 200 "GET /health by $proxy"
+    is "$(request -H "X-Request-ID: $id" -H "X-Forwarded-For: 203.0.113.9" "$url/health")" 200 "GET /health by $proxy"
     grep -qi "^x-request-id: $id" "$work/headers" || fail "$proxy: the response lacks the request id"
     waits_for 5 grep -q "id=$id .*client=$client " "$work/log" || fail "$proxy: no line of $id from $client in the log"
-    is "$(ask "$url/info") $(ask "$url/info") $(ask "$url/info")" "200 200 429" "$proxy: three requests of $client, two allowed"
+    is "$(request "$url/info") $(request "$url/info") $(request "$url/info")" "200 200 429" "$proxy: three requests of $client, two allowed"
     client=${client%.*}.$((${client##*.} + 1))
-    is "$(ask "$url/info")" 200 "$proxy: another client has a limit of its own"
+    is "$(request "$url/info")" 200 "$proxy: another client has a limit of its own"
     python3 -c 'print("{\"readings\":[" + ",".join("{\"bpm\":%d,\"timestamp\":\"2025-01-01T00:00:00Z\",\"notes\":\"%s\"}" \
         % (60 + n % 90, "x" * 300) for n in range(5000)) + "]}")' >"$work/batch"
-    is "$(ask -H "Authorization: Bearer $API_KEY" -d "@$work/batch" "$url/heartrate/batch")" 201 "$proxy: a batch of 1.8 MB"
+    is "$(request -H "Authorization: Bearer $API_KEY" -d "@$work/batch" "$url/heartrate/batch")" 201 "$proxy: a batch of 1.8 MB"
     echo "$proxy: id, client, limits and large bodies go through"
 }
 

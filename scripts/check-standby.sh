@@ -39,7 +39,7 @@ serve() {
     server=$(sed -n 's#^Listening on http://##p' "$1.out")
 }
 
-ask() { curl -s -m 10 -H "Authorization: Bearer $API_KEY" "$@"; }
+request() { curl -s -m 10 -H "Authorization: Bearer $API_KEY" "$@"; }
 
 now() { date +%s%3N; }
 
@@ -49,8 +49,8 @@ write_on() {
     local n
     for ((n = 1; n < 20000; n++)); do
         [ ! -e "$work/$1" ] || return 0
-        [ "$(ask -o /dev/null -w '%{http_code}' -d "{\"caffeine_mg\":60,\"notes\":\"$1 $n\"}" "http://$server/coffee/")" = 201 ] || return 0
-        echo "$(now) $1 $n" >>"$work/answered"
+        [ "$(request -o /dev/null -w '%{http_code}' -d "{\"caffeine_mg\":60,\"notes\":\"$1 $n\"}" "http://$server/coffee/")" = 201 ] || return 0
+        echo "$(now) $1 $n" >>"$work/acknowledged"
     done
 }
 
@@ -84,17 +84,17 @@ restore_meanwhile() {
     local writer
     write_on before &
     writer=$!
-    waits_for 20 grep -q 'before 40$' "$work/answered" || fail "no coffee was written"
+    waits_for 20 grep -q 'before 40$' "$work/acknowledged" || fail "no coffee was written"
     tracker "$primary" restore "$primary"/backups/*.db --yes
     is "$(tracker "$primary" sql --csv "select count(*) from sqlite_schema where name like '@_litestream%' escape '@'" | tail -n 1)" \
         2 "Litestream's tables after the restore"
     touch "$work/before"
     wait "$writer"
-    : >"$work/answered"
+    : >"$work/acknowledged"
 }
 
 has_written_for_long() {
-    awk -v now="$(now)" -v lag="$LAG" 'NR == 1 { first = $1 } END { exit !(first && now - first > (lag + 4) * 1000) }' "$work/answered"
+    awk -v now="$(now)" -v lag="$LAG" 'NR == 1 { first = $1 } END { exit !(first && now - first > (lag + 4) * 1000) }' "$work/acknowledged"
 }
 
 write_and_die() {
@@ -108,31 +108,31 @@ write_and_die() {
     { wait "$process" "$streaming" "$writer" || true; } 2>/dev/null
     if grep -E 'level=(ERROR|WARN)' "$work/litestream-log"; then fail "Litestream logged errors"; fi
     is "$(cat "$primary.log")" "" "what the server complains of"
-    echo "$(wc -l <"$work/answered") coffees were answered"
+    echo "$(wc -l <"$work/acknowledged") coffees were acknowledged"
 }
 
 # Prints mark and number of every stored coffee.
 marks() {
-    ask -f "http://$server/export/coffee" |
+    request -f "http://$server/export/coffee" |
         python3 -c 'import csv, sys; print(*(row["notes"] for row in csv.DictReader(sys.stdin)), sep="\n")' | sort
 }
 
 start_standby() {
     step "start the standby"
     local old
-    timeout 60 "$litestream" restore -o "$work/arrived.db" "file://$replica/coffee" >"$work/said" 2>&1 ||
-        fail "litestream restore: $(cat "$work/said")"
+    timeout 60 "$litestream" restore -o "$work/arrived.db" "file://$replica/coffee" >"$work/output" 2>&1 ||
+        fail "litestream restore: $(cat "$work/output")"
     tracker "$standby" verify "$work/arrived.db"
     tracker "$standby" restore "$work/arrived.db" --yes
     serve "$standby"
-    is "$(ask -o /dev/null -w '%{http_code}' "http://$server/health")" 200 "the standby's health"
+    is "$(request -o /dev/null -w '%{http_code}' "http://$server/health")" 200 "the standby's health"
     marks >"$work/there"
-    old=$(awk -v until=$((died - LAG * 1000)) '$1 <= until { print $2, $3 }' "$work/answered" | sort)
+    old=$(awk -v until=$((died - LAG * 1000)) '$1 <= until { print $2, $3 }' "$work/acknowledged" | sort)
     [ "$(wc -l <<<"$old")" -gt 20 ] || fail "too few coffees were written"
-    is "$(comm -13 "$work/there" <(echo "$old"))" "" "answered more than $LAG s before, and lost"
+    is "$(comm -13 "$work/there" <(echo "$old"))" "" "entries acknowledged more than $LAG s before the failure and lost"
     ! grep -qx 'before 1' "$work/there" || fail "the standby has entries that the restored backup lacks"
     awk -v died="$died" 'NR == FNR { there[$0] = 1; next } !(($2 " " $3) in there) { if (!lost++) since = died - $1 }
-        END { printf "not arrived: %d coffees, of the last %d ms\n", lost, since }' "$work/there" "$work/answered"
+        END { printf "not replicated: %d coffees of the last %d ms\n", lost, since }' "$work/there" "$work/acknowledged"
 }
 
 # Imports acknowledged entries that the replica lacks from the database of the dead machine.
@@ -141,7 +141,7 @@ bring_the_rest() {
     tracker "$primary" export coffee -o "$work/rest.csv"
     tracker "$standby" import "$work/rest.csv"
     marks >"$work/there"
-    is "$(comm -13 "$work/there" <(cut -d ' ' -f 2- "$work/answered" | sort))" "" "answered, and not there"
+    is "$(comm -13 "$work/there" <(cut -d ' ' -f 2- "$work/acknowledged" | sort))" "" "answered, and not there"
     tracker "$standby" import "$work/rest.csv"
     marks >"$work/there-again"
     cmp "$work/there" "$work/there-again" || fail "a second import adds entries"
@@ -156,7 +156,7 @@ litestream=$folder/bin/litestream
 step "start a server and create a backup"
 serve "$primary"
 for n in 1 2 3; do
-    is "$(ask -o /dev/null -w '%{http_code}' -d "{\"caffeine_mg\":$n}" "http://$server/coffee/")" 201 "POST /coffee/"
+    is "$(request -o /dev/null -w '%{http_code}' -d "{\"caffeine_mg\":$n}" "http://$server/coffee/")" 201 "POST /coffee/"
 done
 tracker "$primary" backup --quiet
 start_litestream

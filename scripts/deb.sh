@@ -4,16 +4,16 @@
 #   scripts/deb.sh build [ARCH]        build the program first
 #   scripts/deb.sh package [ARCH]      package an existing build
 #
-# ARCH is this machine's, or amd64 or arm64: then target/TRIPLE/release/coffee-tracker is packaged, which
-# for arm64 scripts/build-arm64.sh builds.
+# ARCH (this machine's): amd64 or arm64. For another one, target/TRIPLE/release/coffee-tracker is packaged;
+# scripts/build-arm64.sh builds it for arm64.
 #
-# Manual pages and completions are made here: they are the same everywhere. cargo-deb is built into
-# target/tools when it is not there yet (once).
+# Manual pages and completions are generated on this machine: they are the same on every architecture. cargo-deb is
+# built into target/tools once.
 cd "$(dirname "$0")/.."
 . scripts/where.sh
 
 CARGO_DEB=3.8.0
-# The newest that the package for another machine may ask for: Raspberry Pi OS has it since bookworm.
+# Newest glibc that a package for another machine may require: that of Raspberry Pi OS bookworm.
 NEWEST_GLIBC=2.36
 
 stage=target/deb
@@ -52,11 +52,11 @@ build() {
 get_cargo_deb() {
     [ ! -x "$tools/bin/cargo-deb" ] || return 0
     say "building cargo-deb $CARGO_DEB, once"
-    # Unoptimised it is built in a fifth of the time, and packs as fast.
+    # An unoptimized build takes a fifth of the time and is fast enough.
     cargo install --locked --quiet --debug --root "$tools" --version "$CARGO_DEB" cargo-deb
 }
 
-# For another machine $auto cannot look the libraries up: what is declared must hold.
+# For another machine, $auto cannot determine the libraries: the declared version is checked.
 check_glibc() {
     local newest
     newest=$(readelf --version-info "$built" | grep -o 'GLIBC_2[0-9.]*' | sort -uV | tail -n 1)
@@ -64,7 +64,7 @@ check_glibc() {
         fail 1 "$built requires glibc ${newest#GLIBC_}, but the target systems have $NEWEST_GLIBC"
 }
 
-# The commit's time, so that the same sources give the same package.
+# The time of the commit, so that the same sources give the same package.
 changed_at() { git log -1 --format=%ct 2>/dev/null || date +%s; }
 
 stage_files() {

@@ -1,31 +1,29 @@
 #!/usr/bin/env python3
 """Runs the commands in README.md and docs/.
 
-    scripts/doc-commands.py run [FILE[:LINE]…]     in a copy of this folder, with the release binary
-    scripts/doc-commands.py service FOLDER         lays what needs a machine into FOLDER, to run there
-    scripts/doc-commands.py list                   every block, and where it is run
+    scripts/doc-commands.py run [FILE[:LINE]…]     run blocks in a copy of this folder, with the release binary
+    scripts/doc-commands.py service FOLDER         write the scripts that need their own machine to FOLDER
+    scripts/doc-commands.py list                   list every block and where it runs
 
-Every block of commands is fenced with ```sh, and runs in a shell of its own, before it a server that
-runs on a month of data with two backups: whoever opens the page in the middle can type it. A block that
-differs says so in a comment on the line before it, `<!-- run: WORDS -->`, WORDS being one or more of
-these, with `; ` between them:
+Every block fenced with ```sh runs in its own shell, with a running server that has a month of data and two
+backups, so that a reader can start at any block. A comment on the line before a block, `<!-- run: WORDS -->`,
+changes this. WORDS is one or more of these, separated by `; `:
 
-    service           on a booted machine where the service is installed and runs
-    bare              on a booted machine where nothing is installed: the block does that itself
-    standby           on a booted machine that is the Pi and its standby at once: scripts/test-standby.sh
-    never: REASON     nowhere; reasons are printed and counted
-    exit N            the last command ends with this code, instead of 0
-    answers TEXT      the last command asks on a terminal, and this is typed in
-    until Ctrl-C      the last command runs on and is stopped after two seconds
-    after COMMAND     this is done before it, unseen (the last of the words)
+    service           run it on a booted machine where the service is installed and runs
+    bare              run it on a booted machine where nothing is installed: the block installs it
+    standby           run it on a booted machine that is both the Pi and its standby (scripts/test-standby.sh)
+    never: REASON     do not run it; reasons are printed and counted
+    exit N            the exit code of the last command, instead of 0
+    answers TEXT      the reply to the prompt of the last command, on a terminal
+    until Ctrl-C      the last command runs until it is stopped after two seconds
+    after COMMAND     a command that is run first, without output (must be the last word)
 
-In a checkout `127.0.0.1:8000` stands for the port that was free, and COFFEE_TRACKER names another
-binary. What `service` lays down are shell scripts, `bare-NN-….sh`, `service-NN-….sh` and `standby-NN-….sh`, to
-be run each kind in its order, as root, in a checkout with target/release/coffee-tracker: each prints its
-commands and what they say, and ends with 0 or with a line FAIL and 1. The bare ones leave nothing
-installed.
+In a checkout, `127.0.0.1:8000` is replaced by a free port. COFFEE_TRACKER names another binary. `service` writes
+shell scripts, `bare-NN-….sh`, `service-NN-….sh` and `standby-NN-….sh`. Run those of one kind in their order, as
+root, in a checkout with target/release/coffee-tracker. Each prints its commands and their output, and exits with 0,
+or with 1 after a line FAIL. The `bare` scripts leave nothing installed.
 
-Commands within the text are not run; that their verbs, flags and files exist is checked, as are links.
+Commands within the text are not run, but their subcommands, flags and files must exist, and links must have targets.
 """
 
 import dataclasses
@@ -40,7 +38,7 @@ import doc_instance  # noqa: E402
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
 WORDS = re.compile(r"^(service|bare|standby|never: .+|exit \d+|answers .+|until Ctrl-C|after .+)$")
-# Machines on which a block that needs its own machine may run.
+# Kinds of machines for blocks that need their own.
 MACHINES = ("bare", "service", "standby")
 BLOCK_SECONDS = 180
 
@@ -70,11 +68,11 @@ class Block:
         return next((kind for kind in ("never", *MACHINES) if self.word(kind) is not None), "checkout")
 
 
-def is_whole(text):
+def is_complete(text):
     if text.endswith("\\"):
         return False
-    said = subprocess.run(["bash", "-n"], input=text + "\n", capture_output=True, text=True)
-    return said.returncode == 0 and not said.stderr
+    result = subprocess.run(["bash", "-n"], input=text + "\n", capture_output=True, text=True)
+    return result.returncode == 0 and not result.stderr
 
 
 def commands_of(lines, place):
@@ -83,11 +81,11 @@ def commands_of(lines, place):
         if not pending and (not line.strip() or line.lstrip().startswith("#")):
             continue
         pending.append(line)
-        if is_whole("\n".join(pending)):
+        if is_complete("\n".join(pending)):
             found.append("\n".join(pending))
             pending = []
     if pending:
-        raise SystemExit(f"{place}: this is no whole command: {pending[0]}")
+        raise SystemExit(f"{place}: incomplete command: {pending[0]}")
     return found
 
 
@@ -102,7 +100,7 @@ def blocks_of(file):
         end = next(n for n in range(at + 1, len(lines)) if lines[n].strip() == "```")
         place, kind = f"{file}:{at + 1}", fence[2]
         if kind in ("bash", "shell", "console", "zsh"):
-            raise SystemExit(f"{place}: commands are fenced with ```sh, so that they are run")
+            raise SystemExit(f"{place}: fence commands with ```sh, so that they are run")
         if kind == "sh":
             words = words_before(lines, at, place)
             inner = [line[len(fence[1]) :] for line in lines[at + 1 : end]]
@@ -118,7 +116,7 @@ def words_before(lines, at, place):
     words = re.split(r"; (?=service|bare|standby|never:|exit |answers |until |after )", mark[1])
     for word in words:
         if not WORDS.match(word):
-            raise SystemExit(f"{place}: `{word}` is not among the words that scripts/doc-commands.py knows")
+            raise SystemExit(f"{place}: scripts/doc-commands.py does not support the word `{word}`")
     return words
 
 
@@ -139,11 +137,11 @@ def script_of(block, replaced=()):
         'command -v sudo >/dev/null || { sudo() { "$@"; }; export -f sudo; }',
         # A script must fail on an HTTP error.
         """curl() { command curl --fail "$@"; }; export -f curl""",
-        """it_is() { [ "$1" = "$2" ] || { printf 'FAIL: exit code %s, expected %s\\n' "$1" "$2"; exit 1; }; }""",
+        """check_code() { [ "$1" = "$2" ] || { printf 'FAIL: exit code %s, expected %s\\n' "$1" "$2"; exit 1; }; }""",
         "exec 2>&1 </dev/null",
     ]
     if block.word("after"):
-        lines += [f"{{ {block.word('after')}\n}} >/dev/null", "it_is $? 0"]
+        lines += [f"{{ {block.word('after')}\n}} >/dev/null", "check_code $? 0"]
     for n, command in enumerate(block.commands, start=1):
         last = n == len(block.commands)
         expected = (block.word("exit") or "0") if last else "0"
@@ -157,26 +155,26 @@ def script_of(block, replaced=()):
             lines.append("export $(compgen -v | grep -E '^(FILE|KEY)$')")
             terminal = f"script --quiet --flush --return --command {shlex.quote(command)} /dev/null"
             command = f"printf '%s\\n' {shlex.quote(block.word('answers'))} | {terminal}"
-        lines += [f"{{ {command}\n}}", f"it_is $? {expected}"]
+        lines += [f"{{ {command}\n}}", f"check_code $? {expected}"]
     return "\n".join(lines) + "\n"
 
 
 def run(blocks):
-    done = 0
+    run_count = 0
     with doc_instance.Instance(TOP) as instance:
         for block in blocks:
             instance.renew()
             script = script_of(block, [("127.0.0.1:8000", f"127.0.0.1:{instance.port}")])
-            code, said = instance.shell(script, BLOCK_SECONDS)
+            code, output = instance.shell(script, BLOCK_SECONDS)
             if code != 0:
-                print(f"\nFAIL: {block.place}\n{said}\n{instance.log()}", file=sys.stderr)
+                print(f"\nFAIL: {block.place}\n{output}\n{instance.log()}", file=sys.stderr)
                 raise SystemExit(1)
-            done += len(block.commands)
-            print(f"{block.place}: {len(block.commands)} good", flush=True)
-    return done
+            run_count += len(block.commands)
+            print(f"{block.place}: {len(block.commands)} commands succeeded", flush=True)
+    return run_count
 
 
-def lay_down(blocks, folder):
+def write_scripts(blocks, folder):
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for kind in MACHINES:
@@ -198,19 +196,19 @@ def main():
         for block in blocks:
             print(f"{block.place}: {len(block.commands)} {'; '.join(block.words) or 'checkout'}")
     elif sys.argv[1] == "service":
-        lay_down(blocks, sys.argv[2])
+        write_scripts(blocks, sys.argv[2])
     else:
         chosen = sys.argv[2:]
-        here = [b for b in blocks if b.where == "checkout" and (not chosen or b.file in chosen or b.place in chosen)]
-        done = run(here)
+        selected = [b for b in blocks if b.where == "checkout" and (not chosen or b.file in chosen or b.place in chosen)]
+        run_count = run(selected)
         checked = doc_instance.check_text(TOP, documents() + ["CONTRIBUTING.md", *texts("deploy")])
         never = [block for block in blocks if block.where == "never"]
         for block in never:
             print(f"never: {block.place}: {len(block.commands)}: {block.word('never')}")
-        left = sum(count(blocks, kind) for kind in MACHINES)
+        elsewhere = sum(count(blocks, kind) for kind in MACHINES)
         print(
-            f"{done} commands run, {left} left to test-service and test-standby, {count(blocks, 'never')} never (reasons above); "
-            f"{checked} commands, files and links within the text exist"
+            f"{run_count} commands run, {elsewhere} run by test-service and test-standby, {count(blocks, 'never')} never run (reasons above); "
+            f"{checked} commands, files and links within the text checked"
         )
 
 

@@ -1,7 +1,7 @@
 """Server instance in which scripts/doc-commands.py runs commands, and the check of names in the documentation.
 
-`Instance` is a copy of the checkout in a scratch folder, with a server that runs on a month of made-up
-data; it lies beside files such as people import. `check_text` looks at what stands within sentences.
+`Instance` is a copy of the checkout in a temporary folder, with a server that runs on a month of sample data, and with
+files to import. `check_text` checks the commands, files and links in sentences.
 """
 
 import gzip
@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import zipfile
 
-LEFT_OUT = {".git", "target", "data", "backups", ".venv", ".env"}
+EXCLUDED = {".git", "target", "data", "backups", ".venv", ".env"}
 APPLE = """<?xml version="1.0" encoding="UTF-8"?>
 <HealthData locale="en_GB">
  <Record type="HKQuantityTypeIdentifierHeartRate" sourceName="Watch" unit="count/min"
@@ -72,7 +72,7 @@ class Instance:
 
     @staticmethod
     def _ignored(top):
-        return lambda folder, names: LEFT_OUT & set(names) if pathlib.Path(folder) == top else set()
+        return lambda folder, names: EXCLUDED & set(names) if pathlib.Path(folder) == top else set()
 
     def __enter__(self):
         try:
@@ -83,7 +83,7 @@ class Instance:
         return self
 
     def __exit__(self, *_):
-        self._end_all()
+        self._kill_all()
         shutil.rmtree(self.work, ignore_errors=True)
 
     def _prepare(self):
@@ -93,9 +93,9 @@ class Instance:
             "coffee-tracker backup",
             "coffee-tracker backup",
         ):
-            code, said = self.shell(command, 60)
+            code, output = self.shell(command, 60)
             if code != 0:
-                raise SystemExit(f"{command}: {said}")
+                raise SystemExit(f"{command}: {output}")
         with zipfile.ZipFile(self.here / "export.zip", "w") as packed:
             packed.writestr("apple_health_export/export.xml", APPLE)
         (self.here / "log.csv").write_text("Time,mg\n2025-04-01T08:00:00Z,80\n")
@@ -108,26 +108,26 @@ class Instance:
 
     def renew(self):
         """Restores the initial files and a running server."""
-        self._end_all()
+        self._kill_all()
         shutil.rmtree(self.here, ignore_errors=True)
         shutil.copytree(self.pristine, self.here, symlinks=True)
         for _ in range(5):
             self.port = free_port()
             (self.here / ".env").write_text(f"PORT={self.port}\n")
-            code, said = self.shell("make --no-print-directory up", 60)
+            code, output = self.shell("make --no-print-directory up", 60)
             if code == 0:
                 return
-        raise SystemExit(f"make up: {said}")
+        raise SystemExit(f"make up: {output}")
 
     def shell(self, script, seconds):
         """Runs a script in the checkout; returns its exit code and output."""
-        with tempfile.TemporaryFile() as said:
+        with tempfile.TemporaryFile() as output:
             process = subprocess.Popen(
                 ["bash", "-c", script],
                 cwd=self.here,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
-                stdout=said,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
@@ -136,15 +136,15 @@ class Instance:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 code = process.wait()
-                said.write(b"FAIL: it takes longer than %d seconds\n" % seconds)
-            said.seek(0)
-            return code, said.read().decode(errors="replace")
+                output.write(b"FAIL: timed out after %d seconds\n" % seconds)
+            output.seek(0)
+            return code, output.read().decode(errors="replace")
 
     def log(self):
         file = self.here / "data/coffee-tracker.log"
         return "".join(file.read_text().splitlines(keepends=True)[-5:]) if file.is_file() else ""
 
-    def _end_all(self):
+    def _kill_all(self):
         """Ends all processes started from the checkout."""
         for process in pathlib.Path("/proc").glob("[0-9]*"):
             try:
@@ -166,47 +166,47 @@ def check_text(top, files):
     for file in files:
         text = re.sub(r"^ *```.*?^ *```$", "", (top / file).read_text(), flags=re.M | re.S)
         for span in re.findall(r"`([^`\n]+)`", text):
-            fault = fault_of(top, span, verbs, program, help_texts)
-            checked += fault is not None
-            if fault:
-                wrong.append(f"{file}: `{span}`: {fault}")
+            problem = problem_of(top, span, verbs, program, help_texts)
+            checked += problem is not None
+            if problem:
+                wrong.append(f"{file}: `{span}`: {problem}")
         for link in re.findall(r"\]\(([^)\s]+)\)", text):
             if "://" not in link:
                 checked += 1
-                if not leads_somewhere(top, file, link):
-                    wrong.append(f"{file}: ({link}) leads nowhere")
+                if not has_target(top, file, link):
+                    wrong.append(f"{file}: ({link}) has no target")
     if wrong:
         raise SystemExit("FAIL: " + "\nFAIL: ".join(wrong))
     return checked
 
 
-def fault_of(top, span, verbs, program, help_texts):
+def problem_of(top, span, verbs, program, help_texts):
     """Returns the problem of a name, an empty text without a problem, or None when it cannot be checked."""
     words = span.removeprefix("sudo ").split()
     if words[0] == "make" and len(words) > 1:
         named = [word for word in words[1:] if "=" not in word and re.match(r"^[a-z-]+$", word)]
-        return next((f"`make` knows no {verb}" for verb in named[:1] if verb not in verbs), "")
+        return next((f"`make` has no target {verb}" for verb in named[:1] if verb not in verbs), "")
     if words[0] == "coffee-tracker" and len(words) > 1 and re.match(r"^(?!help$)[a-z]+$", words[1]):
         if words[1] not in help_texts:
-            said = subprocess.run([program, words[1], "--help"], capture_output=True, text=True)
+            result = subprocess.run([program, words[1], "--help"], capture_output=True, text=True)
             extra = ""
-            if words[1] == "key" and said.returncode == 0:
+            if words[1] == "key" and result.returncode == 0:
                 extra = "".join(
                     subprocess.run([program, "key", sub, "--help"], capture_output=True, text=True).stdout
                     for sub in ("add", "list", "revoke", "rotate")
                 )
-            help_texts[words[1]] = said.stdout + extra if said.returncode == 0 else None
+            help_texts[words[1]] = result.stdout + extra if result.returncode == 0 else None
         known = help_texts[words[1]]
         if known is None:
             return f"there is no command {words[1]}"
         flags = [word for word in words if re.match(r"^--[a-z]", word)]
-        return next((f"it knows no {flag}" for flag in flags if flag not in known), "")
+        return next((f"there is no flag {flag}" for flag in flags if flag not in known), "")
     if re.match(r"^(scripts|deploy|docs|src|tests|benches|sql|static)/[\w./-]*$", span):
         return "" if (top / span).exists() else "there is no such file"
     return None
 
 
-def leads_somewhere(top, file, link):
+def has_target(top, file, link):
     path, _, anchor = link.partition("#")
     target = (top / file).parent / path if path else top / file
     if not target.exists():

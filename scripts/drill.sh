@@ -14,15 +14,15 @@ needs_curl
 
 scratch=$(mktemp -d "${TMPDIR:-/var/tmp}/coffee-drill.XXXXXX")
 server=
-tidy() {
+cleanup() {
     if [ -n "$server" ] && kill "$server" 2>/dev/null; then
         wait "$server" || true
     fi
     rm -rf "$scratch"
 }
-trap tidy EXIT
+trap cleanup EXIT
 trap 'exit 130' INT TERM
-answer=$scratch/answer
+response=$scratch/response
 mkdir "$scratch/run"
 # As root, the program acts as the owner of the database folder.
 [ "$(id -u)" != 0 ] || chown --reference="$file" "$scratch" "$scratch/run"
@@ -34,14 +34,14 @@ in_scratch() {
         RATE_LIMIT_ENABLED=false LOG_LEVEL=warning "$program" "$@"
 }
 
-held=$("$program" verify --json "$file") || fail 1 "$file cannot be restored: $held"
-(in_scratch restore "$file" --yes >"$scratch/said" 2>&1) || fail 1 "the restore failed: $(cat "$scratch/said")"
-(in_scratch serve) >"$scratch/said" 2>"$scratch/log" &
+expected_contents=$("$program" verify --json "$file") || fail 1 "$file cannot be restored: $expected_contents"
+(in_scratch restore "$file" --yes >"$scratch/output" 2>&1) || fail 1 "the restore failed: $(cat "$scratch/output")"
+(in_scratch serve) >"$scratch/output" 2>"$scratch/log" &
 server=$!
 
 at=
 for ((n = 0; n < 600; n++)); do
-    at=$(sed -n 's/^Listening on \(http:.*\)$/\1/p' "$scratch/said")
+    at=$(sed -n 's/^Listening on \(http:.*\)$/\1/p' "$scratch/output")
     if [ -n "$at" ] || ! started_at "$server" >/dev/null; then
         break
     fi
@@ -52,29 +52,29 @@ url() { printf '%s' "$at"; }
 
 restored=$("$program" verify --json "$scratch/run/coffee.db") || fail 1 "the restored database failed the verification: $restored"
 for name in coffees readings newest_entry; do
-    [ "$(field $name "$held")" = "$(field $name "$restored")" ] ||
-        fail 1 "$name: $(field $name "$held") in the backup, $(field $name "$restored") after the restore"
+    [ "$(field $name "$expected_contents")" = "$(field $name "$restored")" ] ||
+        fail 1 "$name: $(field $name "$expected_contents") in the backup, $(field $name "$restored") after the restore"
 done
 
 # get PATH: prints the response body; fails unless the status is 200.
 get() {
     local status
-    status=$(ask "$answer" "$1" --config <(printf 'header = "Authorization: Bearer %s"\n' "$(cat "$scratch/run/coffee.key")"))
-    [ "$status" = 200 ] || fail 1 "GET $1 returned status $status after the restore: $(head -c 500 "$answer")"
-    cat "$answer"
+    status=$(request "$response" "$1" --config <(printf 'header = "Authorization: Bearer %s"\n' "$(cat "$scratch/run/coffee.key")"))
+    [ "$status" = 200 ] || fail 1 "GET $1 returned status $status after the restore: $(head -c 500 "$response")"
+    cat "$response"
 }
 
 health=$(get /health)
 coffees=$(get '/coffee/?limit=1')
 readings=$(get '/heartrate/?limit=1')
 newest=$(printf '%s\n' "$(field timestamp "$coffees")" "$(field timestamp "$readings")" | sort | tail -n 1)
-expected=$(field newest_entry "$held")
+expected=$(field newest_entry "$expected_contents")
 [ "$expected" = null ] || [ "$newest" = "$expected" ] ||
     fail 1 "the newest entry is from $newest on the server but from $expected in the backup"
 digests="row digests match"
-[ "$(field has_digests "$held")" = true ] || digests="no row digests (backup of an older version)"
+[ "$(field has_digests "$expected_contents")" = true ] || digests="no row digests (backup of an older version)"
 # counted N NOUN: "1 coffee", "2 coffees".
 counted() { [ "$1" = 1 ] && printf '1 %s' "$2" || printf '%s %ss' "$1" "$2"; }
-say "$file passed: restored, served and compared: $(counted "$(field coffees "$held")" coffee)," \
-    "$(counted "$(field readings "$held")" reading)," \
+say "$file passed: restored, served and compared: $(counted "$(field coffees "$expected_contents")" coffee)," \
+    "$(counted "$(field readings "$expected_contents")" reading)," \
     "newest entry ${expected/null/none}, $digests, health $(field status "$health")."

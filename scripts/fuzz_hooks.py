@@ -1,4 +1,4 @@
-"""What schemathesis must know that an OpenAPI document cannot say. Each has its reason."""
+"""Schemathesis hooks for constraints that an OpenAPI document cannot express."""
 
 from datetime import datetime, timedelta, timezone
 from unicodedata import category
@@ -8,9 +8,8 @@ import schemathesis
 from hypothesis import strategies as st
 from schemathesis.specs.openapi import checks
 
-# A timestamp must not lie more than 5 minutes ahead of the server's clock, and JSON Schema
-# has no word for "now": instants are drawn from the past. The year 1 has no whole first day
-# in every zone, so they begin in its second.
+# A timestamp must not be more than 5 minutes ahead of the server's clock, and JSON Schema cannot express the current time:
+# instants are drawn from the past. They start in the year 2, because the first day of year 1 is incomplete in some zones.
 instants = st.builds(
     lambda at, minutes, form: form(at.astimezone(timezone(timedelta(minutes=minutes)))),
     st.datetimes(datetime(2, 1, 1), datetime(2026, 1, 1), timezones=st.just(timezone.utc)),
@@ -23,8 +22,8 @@ instants = st.builds(
 )
 schemathesis.openapi.format("date-time", instants)
 
-# ignored_auth sends wrong keys and wants 401 for each. After ten of them in a minute it is 429,
-# as the document says; with limits off nothing but a wrong key is answered so.
+# ignored_auth sends invalid keys and expects 401. After ten of them within a minute, the documented status is 429. With rate
+# limits disabled, only invalid keys get it.
 checks.AUTH_REJECTION_STATUSES = checks.AUTH_REJECTION_STATUSES | {429}
 
 
@@ -33,10 +32,10 @@ def before_call(context, case, kwargs):
     if case.meta is None:
         return
     if case.meta.generation.mode.is_positive:
-        make_fit(case)
+        make_valid(case)
     else:
-        # Text is cleaned before it is measured, so one that is too long for JSON Schema may fit
-        # after all. What is cleaned away is replaced in long text; short text keeps it.
+        # The server trims text before it checks the length, so text that is too long for JSON Schema may be valid. Blanks and
+        # control characters in long text are therefore replaced.
         case.body = without_blanks(case.body)
         case.query = without_blanks(case.query)
         # With `on_error=skip` a batch with invalid readings is accepted, and the response lists them.
@@ -54,18 +53,17 @@ def without_blanks(value):
     return value
 
 
-def make_fit(case):
-    # A span's end must not lie before its start, but fields of a query cannot be compared.
+def make_valid(case):
+    # The end of a range must not be before its start, but JSON Schema cannot compare fields.
     query = case.query or {}
     for start, end in (("start", "end"), ("since", "until")):
         if isinstance(query.get(start), str) and isinstance(query.get(end), str):
             query[start], query[end] = sorted((query[start], query[end]), key=instant)
-    # An Idempotency-Key belongs to one body: another body under it is refused. Every case has
-    # its own, as long as the drawn one where that is possible.
+    # An Idempotency-Key with another body is rejected. Every case gets a unique key, of the drawn length if possible.
     headers = case.headers or {}
     if key := headers.get("Idempotency-Key"):
         headers["Idempotency-Key"] = (uuid4().hex + key)[: max(len(key), 32)]
-    # Sequences send on what an answer held, and the curve of caffeine has points to come.
+    # Sequences reuse values of responses, and the caffeine curve has points in the future.
     case.body = without_future(case.body)
 
 

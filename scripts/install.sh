@@ -22,7 +22,7 @@ root=${DESTDIR:-}
 prefix=${PREFIX:-/usr/local}
 installed=$root$prefix/bin/coffee-tracker
 previous=$installed.previous
-memory=$root$prefix/lib/coffee-tracker
+saved=$root$prefix/lib/coffee-tracker
 units=$root/etc/systemd/system
 share=$root$prefix/share
 manual=target/manual
@@ -75,13 +75,13 @@ place() {
 }
 
 place_files() {
-    local source target draft
-    draft=$(mktemp)
+    local source target temporary
+    temporary=$(mktemp)
     placements | while read -r source target; do
-        sed "s#/usr/bin/coffee-tracker#$prefix/bin/coffee-tracker#g" "$source" >"$draft"
-        place 0644 "$draft" "$target"
+        sed "s#/usr/bin/coffee-tracker#$prefix/bin/coffee-tracker#g" "$source" >"$temporary"
+        place 0644 "$temporary" "$target"
     done
-    rm -f "$draft"
+    rm -f "$temporary"
 }
 
 make_user() {
@@ -94,12 +94,12 @@ make_user() {
 
 # make_once MODE FILE: creates a file from standard input unless it exists.
 make_once() {
-    local draft
-    draft=$(mktemp "$2.XXXXXX")
-    cat >"$draft"
-    chmod "$1" "$draft"
-    ln "$draft" "$2" 2>/dev/null || true
-    rm -f "$draft"
+    local temporary
+    temporary=$(mktemp "$2.XXXXXX")
+    cat >"$temporary"
+    chmod "$1" "$temporary"
+    ln "$temporary" "$2" 2>/dev/null || true
+    rm -f "$temporary"
 }
 
 make_settings() {
@@ -136,10 +136,10 @@ live_database() {
     if [ -z "$root" ] && [ "$mode" = service ]; then database; else printf '%s' "$state/coffee.db"; fi
 }
 
-# readable_by PROGRAM: succeeds when the program can read the database; otherwise prints why not.
+# readable_by PROGRAM: succeeds when the program can read the database; otherwise prints the reason.
 readable_by() { { installed_tracker "$1" sql 'select 1' >/dev/null; } 2>&1; }
 
-has_come_up() {
+starts_and_responds() {
     is_live || return 0
     systemctl daemon-reload && systemctl restart "$unit" || return 1
     for ((n = 0; n < 20; n++)); do
@@ -180,62 +180,62 @@ install_all() {
 
 # Saves the installed program and units for a rollback.
 remember_installed() {
-    local target held=()
-    mkdir -p "$memory"
+    local target existing=()
+    mkdir -p "$saved"
     place 0755 "$installed" "$previous"
     while read -r _ target; do
-        [ ! -f "$target" ] || held+=("${target#"$root"/}")
+        [ ! -f "$target" ] || existing+=("${target#"$root"/}")
     done < <(placements)
-    tar -C "${root:-/}" -cf "$memory/units.tar.new" "${held[@]}"
-    mv -f "$memory/units.tar.new" "$memory/units.tar"
+    tar -C "${root:-/}" -cf "$saved/units.tar.new" "${existing[@]}"
+    mv -f "$saved/units.tar.new" "$saved/units.tar"
 }
 
 # Swaps the installed program and units with the saved ones.
-exchange() {
-    local ours
-    ours=$(mktemp -d)
-    cp -p "$previous" "$ours/previous"
-    cp -p "$memory/units.tar" "$ours/units.tar"
+swap_versions() {
+    local copy
+    copy=$(mktemp -d)
+    cp -p "$previous" "$copy/previous"
+    cp -p "$saved/units.tar" "$copy/units.tar"
     remember_installed
-    place 0755 "$ours/previous" "$installed"
-    tar -C "${root:-/}" -xf "$ours/units.tar"
-    rm -rf "$ours"
+    place 0755 "$copy/previous" "$installed"
+    tar -C "${root:-/}" -xf "$copy/units.tar"
+    rm -rf "$copy"
 }
 
 upgrade() {
-    local why backup=''
+    local reason backup=''
     check_new
     [ -x "$installed" ] || fail 1 "$installed does not exist; run \`sudo make install\` first"
     if [ -f "$(live_database)" ]; then
-        why=$(readable_by "$installed") || fail 1 "$why"$'\n'"nothing was changed"
+        reason=$(readable_by "$installed") || fail 1 "$reason"$'\n'"nothing was changed"
         backup=$(installed_tracker "$installed" backup --json | sed -n 's/^{"path":"\([^"]*\)".*/\1/p')
         [ -n "$backup" ] || fail 1 "the backup failed; nothing was changed"
         say "backup: $backup"
         BINARY=$new FILE=$backup scripts/drill.sh || fail 1 "the new program failed with a copy of the data; nothing was changed"
     fi
     remember_installed
-    printf '%s\n' "$backup" >"$memory/backup"
+    printf '%s\n' "$backup" >"$saved/backup"
     place_files
     place 0755 "$new" "$installed"
-    if has_come_up; then
+    if starts_and_responds; then
         say "upgraded to $("$installed" --version); to return to the previous version: sudo make rollback"
         return
     fi
     say "the new program failed; restoring the previous one" >&2
-    take_back "$backup"
+    undo_upgrade "$backup"
     exit 1
 }
 
-# take_back BACKUP: undoes an upgrade.
-take_back() {
+# undo_upgrade BACKUP: undoes an upgrade.
+undo_upgrade() {
     ! is_live || systemctl stop "$unit" || true
-    exchange
+    swap_versions
     if [ -n "$1" ] && ! readable_by "$installed" >/dev/null; then
         installed_tracker "$installed" restore "$1" --replace --yes
     fi
     # The failed version must not be a rollback target.
-    rm -f "$previous" "$memory/units.tar"
-    if has_come_up; then
+    rm -f "$previous" "$saved/units.tar"
+    if starts_and_responds; then
         say "restored $("$installed" --version)" >&2
     else
         say "restored $("$installed" --version), which does not respond either; see \`make logs\`" >&2
@@ -243,15 +243,15 @@ take_back() {
 }
 
 rollback() {
-    local why
+    local reason
     [ -x "$previous" ] || fail 1 "there is no previous program ($previous)"
-    if [ -f "$(live_database)" ] && ! why=$(readable_by "$previous") && [ -z "${FILE:-}" ]; then
-        fail 1 "$("$previous" --version) cannot read the database: $why"$'\n'"to restore a backup with it: sudo make rollback FILE=$(cat "$memory/backup")"
+    if [ -f "$(live_database)" ] && ! reason=$(readable_by "$previous") && [ -z "${FILE:-}" ]; then
+        fail 1 "$("$previous" --version) cannot read the database: $reason"$'\n'"to restore a backup with it: sudo make rollback FILE=$(cat "$saved/backup")"
     fi
     ! is_live || systemctl stop "$unit"
-    exchange
+    swap_versions
     [ -z "${FILE:-}" ] || installed_tracker "$installed" restore "$(realpath "$FILE")" --replace --yes
-    has_come_up || fail 1 "restored $("$installed" --version), which does not respond; see \`make logs\`"
+    starts_and_responds || fail 1 "restored $("$installed" --version), which does not respond; see \`make logs\`"
     if [ -n "${FILE:-}" ]; then
         say "restored $("$installed" --version) and $FILE"
     else
@@ -272,7 +272,7 @@ uninstall() {
     rm -f "$share/man/man1/coffee-tracker.1" "$share"/man/man1/coffee-tracker-*.1 \
         "$share/bash-completion/completions/coffee-tracker" "$share/fish/vendor_completions.d/coffee-tracker.fish" \
         "$share/zsh/site-functions/_coffee-tracker"
-    rm -rf "$installed" "$previous" "$memory"
+    rm -rf "$installed" "$previous" "$saved"
     if is_live; then
         systemctl daemon-reload
         # systemd keeps the state of failed units otherwise.

@@ -13,8 +13,8 @@ cd "$(dirname "$0")/.."
 
 log=data/coffee-tracker.log
 log_bytes=${LOG_BYTES:-5000000}
-answer='' said=''
-trap 'rm -f "$answer" "$said"' EXIT
+response='' output=''
+trap 'rm -f "$response" "$output"' EXIT
 
 # -- The log ------------------------------------------------------------------------------
 
@@ -107,8 +107,8 @@ start() {
     rotate_log
     before=$(stat -c %s "$log" 2>/dev/null || echo 0)
     # Standard output contains a newly created key, which must not get into the log.
-    said=$(mktemp data/.up.XXXXXX)
-    setsid "$binary" serve </dev/null >"$said" 2>>"$log" 9>&- &
+    output=$(mktemp data/.up.XXXXXX)
+    setsid "$binary" serve </dev/null >"$output" 2>>"$log" 9>&- &
     pid=$!
     since=$(started_at "$pid") || since=0
     remember "$pid" "$since" ''
@@ -118,8 +118,8 @@ start() {
             tail -c "+$((before + 1))" "$log" | tail -n 5 >&2
             fail 1 "coffee-tracker did not start; see the log lines above"
         fi
-        if [ -s "$said" ]; then
-            remember "$pid" "$since" "$(sed -n 's/^Listening on \(http:.*\)$/\1/p' "$said")"
+        if [ -s "$output" ]; then
+            remember "$pid" "$since" "$(sed -n 's/^Listening on \(http:.*\)$/\1/p' "$output")"
             if answers; then
                 setsid scripts/service.sh keep-log "$pid" </dev/null >/dev/null 2>&1 9>&- &
                 return
@@ -140,7 +140,7 @@ remember() {
 # A response with status 503 counts.
 answers() {
     command -v curl >/dev/null || return 0
-    [ "$(ask /dev/null /health)" != 000 ]
+    [ "$(request /dev/null /health)" != 000 ]
 }
 
 down() {
@@ -179,9 +179,9 @@ restart() {
 health_line() {
     local text code backup
     command -v curl >/dev/null || { say "health: unknown (curl is not installed)"; return; }
-    answer=$(mktemp)
-    code=$(ask "$answer" /health)
-    text=$(tr -d '\n' <"$answer")
+    response=$(mktemp)
+    code=$(request "$response" /health)
+    text=$(tr -d '\n' <"$response")
     if [ "$code" = 000 ] || [ "$code" = 429 ]; then
         say "health: unknown (status $code)"
         return
@@ -238,13 +238,13 @@ pretty() {
 health() {
     local code
     needs_curl
-    answer=$(mktemp)
-    code=$(ask "$answer" /health)
+    response=$(mktemp)
+    code=$(request "$response" /health)
     case $code in
         000) fail 1 "no response from $(url); start the server with \`make up\` or see \`make logs\`" ;;
-        200) pretty "$answer" ;;
+        200) pretty "$response" ;;
         *)
-            pretty "$answer"
+            pretty "$response"
             fail 1 "$(url)/health returned status $code; docs/RUNBOOK.md describes what to do about each state"
             ;;
     esac
@@ -256,7 +256,7 @@ expect() {
     local expected=$1 path=$2 words=${3:-} got verdict=ok
     shift 2
     [ $# = 0 ] || shift
-    got=$(ask "$answer" "$path" "$@")
+    got=$(request "$response" "$path" "$@")
     if [ "$got" != "$expected" ]; then
         verdict="expected $expected"
         failures=$((failures + 1))
@@ -274,10 +274,10 @@ expect_with_key() {
 validate() {
     local open path info key
     needs_curl
-    answer=$(mktemp)
-    [ "$(ask "$answer" /health)" != 000 ] || fail 1 "no response from $(url); start the server with \`make up\`"
-    ask "$answer" /info >/dev/null
-    info=$(tr '{' '\n' <"$answer")
+    response=$(mktemp)
+    [ "$(request "$response" /health)" != 000 ] || fail 1 "no response from $(url); start the server with \`make up\`"
+    request "$response" /info >/dev/null
+    info=$(tr '{' '\n' <"$response")
     # /info lists the public routes.
     open=$(sed -n 's/.*"method":"GET","path":"\([^"<]*\)","needs_key":false.*/\1/p' <<<"$info")
     for path in / /health /info /openapi.json; do

@@ -8,13 +8,13 @@ Three attacks run together for SECONDS (default 120), first from one address, th
 Each opens all of its connections at once and replaces those that the server closes: at most
 1,000, 200 and 20 a second.
 
-Measured meanwhile, with the bound of each: the slowest /health of a new client (1 s), the time
-until a revoked key is rejected (2 s), the longest gap between signs of life to the watchdog
+Measured meanwhile, each with a limit: the slowest /health of a new client (1 s), the time
+until a revoked key is rejected (2 s), the longest gap between notifications of the watchdog
 (WATCHDOG, 10 s), peak resident memory (128 MB), and the connections held (MAX_CONNECTIONS).
-The server runs in a cgroup of 256 MB where the machine lets this script make one.
+The server runs in a cgroup of 256 MB if this script can create one.
 
-COFFEE_TRACKER names the program. Exits with 1 when a bound is broken. TIMES=print only prints the
-times, for a machine that does other things at the same time: memory, connections and survival decide.
+COFFEE_TRACKER names the program. Exits with 1 when a limit is exceeded. TIMES=print does not check the times, for
+machines with other load: only memory, connections and crashes are checked.
 """
 
 import contextlib
@@ -81,7 +81,7 @@ def raise_descriptor_limit():
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def besiege(port, addresses, count, rate, payloads, until):
+def attack_with(port, addresses, count, rate, payloads, until):
     """Opens `count` connections that send their payload, and replaces closed ones at `rate` per second."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise_descriptor_limit()
@@ -136,7 +136,7 @@ class Cgroup:
     """Memory cgroup of the server, or no limit when cgroups are unavailable."""
 
     def __init__(self):
-        self.path, self.why = None, None
+        self.path, self.reason = None, None
         v1 = pathlib.Path("/sys/fs/cgroup/memory")
         root = v1 if v1.is_dir() else pathlib.Path("/sys/fs/cgroup")
         path = root / f"coffee-siege-{os.getpid()}"
@@ -146,7 +146,7 @@ class Cgroup:
             limit = "memory.limit_in_bytes" if v1.is_dir() else "memory.max"
             (path / limit).write_text(str(CGROUP_BYTES))
         except OSError as e:
-            self.why = str(e)
+            self.reason = str(e)
             self.remove()
 
     def enter(self):
@@ -220,19 +220,19 @@ class Server:
             stderr=self.log,
             preexec_fn=prepare,
         )
-        began = time.monotonic()
+        start = time.monotonic()
         while True:
             with contextlib.suppress(OSError):
-                if self.ask("GET", "/health", source="127.0.2.1", timeout=5)[0] == 200:
+                if self.request("GET", "/health", source="127.0.2.1", timeout=5)[0] == 200:
                     return
-            if self.process.poll() is not None or time.monotonic() - began > 60:
+            if self.process.poll() is not None or time.monotonic() - start > 60:
                 raise SystemExit("the server did not start: " + self.tail())
             time.sleep(0.05)
 
     def tail(self):
         return pathlib.Path(self.folder, "log").read_bytes()[-2000:].decode(errors="replace")
 
-    def ask(self, method, path, source, timeout, key=None, body=None):
+    def request(self, method, path, source, timeout, key=None, body=None):
         """Returns the status of a request on a new connection."""
         client = http.client.HTTPConnection("127.0.0.1", self.port, timeout, source_address=(source, 0))
         with contextlib.closing(client):
@@ -274,7 +274,7 @@ def malloc_settings():
 
 class Figures:
     def __init__(self):
-        self.health, self.revoked, self.lost = [], [], []
+        self.health, self.revoked, self.errors = [], [], []
         self.sockets = 0
 
 
@@ -289,14 +289,14 @@ def visitors():
 def watch_health(server, figures, until):
     addresses = visitors()
     while time.monotonic() < until:
-        began = time.monotonic()
+        start = time.monotonic()
         try:
-            status, _ = server.ask("GET", "/health", next(addresses), timeout=5)
+            status, _ = server.request("GET", "/health", next(addresses), timeout=5)
             if status != 200:
-                figures.lost.append(f"/health answered {status}")
+                figures.errors.append(f"/health returned {status}")
         except (OSError, http.client.HTTPException) as e:
-            figures.lost.append(f"/health: {e or type(e).__name__}")
-        figures.health.append(time.monotonic() - began)
+            figures.errors.append(f"/health: {e or type(e).__name__}")
+        figures.health.append(time.monotonic() - start)
         time.sleep(0.1)
 
 
@@ -307,7 +307,7 @@ def watch_keys(server, figures, until):
     def wait_for(key, wanted, deadline):
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError, http.client.HTTPException):
-                if server.ask("GET", "/coffee/today", next(addresses), 5, key)[0] == wanted:
+                if server.request("GET", "/coffee/today", next(addresses), 5, key)[0] == wanted:
                     return True
             time.sleep(0.05)
         return False
@@ -317,14 +317,14 @@ def watch_keys(server, figures, until):
         name = f"visitor-{number}"
         key = server.add_key(name, "read")
         if not wait_for(key, 200, time.monotonic() + 10):
-            figures.lost.append("a new key did not work within 10 s")
+            figures.errors.append("a new key did not work within 10 s")
             figures.revoked.append(10.0)
             continue
         server.run("key", "revoke", name)
-        began = time.monotonic()
-        if not wait_for(key, 401, began + 10):
-            figures.lost.append("a revoked key worked for 10 s")
-        figures.revoked.append(time.monotonic() - began)
+        start = time.monotonic()
+        if not wait_for(key, 401, start + 10):
+            figures.errors.append("a revoked key worked for 10 s")
+        figures.revoked.append(time.monotonic() - start)
         time.sleep(0.5)
 
 
@@ -341,7 +341,7 @@ def siege(server, addresses, writer, title):
         (BATCHES, 20, [whole, whole[: 7 << 20]]),
     ]
     processes = [
-        multiprocessing.Process(target=besiege, args=(server.port, addresses, *attack, until), daemon=True)
+        multiprocessing.Process(target=attack_with, args=(server.port, addresses, *attack, until), daemon=True)
         for attack in attacks
     ]
     watchers = [
@@ -366,48 +366,48 @@ def siege(server, addresses, writer, title):
     alive = server.process.poll() is None
     slowest = max(figures.health, default=float("inf"))
     revoked = max(figures.revoked, default=float("inf"))
-    # 32 may be closing; the server itself uses a few for the listener, signals and systemd.
+    # 32 may be closing, and the server uses a few for the listener, signals and systemd.
     bounds = [
         ("slowest /health of a new client", slowest, MAX_HEALTH_S, "s"),
         ("time until a revoked key is rejected", revoked, MAX_REVOKED_S, "s"),
         ("longest gap of the watchdog", gap, WATCHDOG_S, "s"),
         ("peak resident memory", peak, MAX_RESIDENT_MB, "MB"),
-        ("sockets, with those being closed", figures.sockets, MAX_CONNECTIONS + 40, ""),
-        ("requests of others that failed", len(figures.lost), 0, ""),
+        ("sockets, including closing ones", figures.sockets, MAX_CONNECTIONS + 40, ""),
+        ("failed requests of regular clients", len(figures.errors), 0, ""),
     ]
     print(f"{title}, {SECONDS:.0f} s, {len(figures.health)} new clients, {len(figures.revoked)} keys revoked")
-    broken = []
+    exceeded = []
     for name, value, bound, unit in bounds:
-        is_time = unit == "s" or name == "requests of others that failed"
+        is_time = unit == "s" or name == "failed requests of regular clients"
         if is_time and ONLY_PRINT_TIMES:
             print(f"  {name:<38} {value:9.2f} {unit}")
             continue
-        verdict = "ok" if value <= bound else "TOO MUCH"
+        verdict = "ok" if value <= bound else "EXCEEDED"
         print(f"  {name:<38} {value:9.2f} {unit:<3} (at most {bound:g})  {verdict}")
         if value > bound:
-            broken.append(name)
-    for why in sorted(set(figures.lost))[:5]:
-        print(f"    {figures.lost.count(why)} times: {why}")
+            exceeded.append(name)
+    for reason in sorted(set(figures.errors))[:5]:
+        print(f"    {figures.errors.count(reason)} times: {reason}")
     if not alive:
         print(f"  the server ended with {server.process.poll()}: {server.tail()[-600:]}")
-        broken.append("the server ended")
-    return broken
+        exceeded.append("the server ended")
+    return exceeded
 
 
 def main():
     raise_descriptor_limit()
     cgroup = Cgroup()
-    print(f"cgroup of {CGROUP_BYTES >> 20} MB: " + (f"{cgroup.path}" if cgroup.path else f"skipped, {cgroup.why}"))
-    broken = []
+    print(f"cgroup of {CGROUP_BYTES >> 20} MB: " + (f"{cgroup.path}" if cgroup.path else f"skipped, {cgroup.reason}"))
+    exceeded = []
     with tempfile.TemporaryDirectory(prefix="siege") as folder:
         server = Server(folder, cgroup)
         try:
             writer = server.add_key("watch", "write")
             print(f"resident before: {server.status('VmRSS'):.1f} MB")
             time.sleep(2)
-            broken += siege(server, ["127.0.0.1"], writer, "from one address")
+            exceeded += siege(server, ["127.0.0.1"], writer, "from one address")
             if server.process.poll() is None:
-                broken += siege(server, [f"127.0.0.{n}" for n in range(1, 201)], writer, "from 200 addresses")
+                exceeded += siege(server, [f"127.0.0.{n}" for n in range(1, 201)], writer, "from 200 addresses")
             if server.process.poll() is None:
                 time.sleep(3)
                 print(f"resident afterwards: {server.status('VmRSS'):.1f} MB")
@@ -419,12 +419,12 @@ def main():
                 server.process.wait(20)
             except subprocess.TimeoutExpired:
                 server.process.kill()
-                broken.append("the server did not stop")
+                exceeded.append("the server did not stop")
             cgroup.remove()
-    if broken:
-        print("siege: broken: " + ", ".join(dict.fromkeys(broken)))
+    if exceeded:
+        print("siege: exceeded: " + ", ".join(dict.fromkeys(exceeded)))
         return 1
-    print("siege: every bound held")
+    print("siege: no limit was exceeded")
     return 0
 
 

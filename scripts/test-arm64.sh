@@ -13,7 +13,7 @@ program=$PWD/target/aarch64-unknown-linux-gnu/release/coffee-tracker
 pi=$PWD/target/arm64/pi
 wrapper=$PWD/target/arm64/coffee-tracker
 tests=(main_paths:: round_trip:: lifecycle:: backups:: restores:: export:: import:: prune:: keys:: verifying::
-    settings:: demo:: sql:: check:: logs::)
+    settings:: demo:: sql:: check:: logs:: links_and_wal::)
 debug_only=(an_older_schema_is_migrated_in_a_copy_and_a_newer_one_is_rejected)
 
 [ -z "${COFFEE_TRACKER:-}" ] || { echo "test-arm64: COFFEE_TRACKER must not be set" >&2; exit 2; }

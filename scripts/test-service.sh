@@ -12,36 +12,36 @@ cd "$(dirname "$0")/.."
 program=${CARGO_TARGET_DIR:-target}/release/coffee-tracker
 settings=/etc/coffee-tracker/coffee-tracker.env
 state=/var/lib/coffee-tracker
-said='' code=0 since=''
+output='' code=0 since=''
 
 step() { printf 'service: %s\n' "$*"; }
 
-broken() {
-    printf 'FAIL: %s\n' "$*" >&2
-    printf '%s\n' "$said" | tail -n 40 | sed 's/^/    | /' >&2
+fail_test() {
+    printf 'FAIL: expected: %s\n' "$*" >&2
+    printf '%s\n' "$output" | tail -n 40 | sed 's/^/    | /' >&2
     inside 'journalctl -u "coffee-tracker*" -n 20 --no-pager' >&2 || true
     exit 1
 }
 trap remove_machine EXIT
 trap 'exit 130' INT TERM
 
-# gets COMMAND: runs a command in the container; sets $said to its output and $code to its exit code.
-gets() { said=$(inside "$1" 2>&1) && code=0 || code=$?; }
-does() { gets "$1"; [ "$code" = 0 ] || broken "succeeds: $1 (exit code $code)"; }
-fails() { gets "$1"; [ "$code" != 0 ] || broken "fails: $1"; }
-has() { grep -qF -- "$1" <<<"$said" || broken "prints: $1"; }
-has_not() { ! grep -qF -- "$1" <<<"$said" || broken "does not print: $1"; }
+# capture COMMAND: runs a command in the container; sets $output to its output and $code to its exit code.
+capture() { output=$(inside "$1" 2>&1) && code=0 || code=$?; }
+does() { capture "$1"; [ "$code" = 0 ] || fail_test "succeeds: $1 (exit code $code)"; }
+fails() { capture "$1"; [ "$code" != 0 ] || fail_test "fails: $1"; }
+has() { grep -qF -- "$1" <<<"$output" || fail_test "prints: $1"; }
+has_not() { ! grep -qF -- "$1" <<<"$output" || fail_test "does not print: $1"; }
 # is COMMAND TEXT: the command prints exactly this text.
-is() { does "$1"; [ "$said" = "$2" ] || broken "$1 prints: $2"; }
+is() { does "$1"; [ "$output" = "$2" ] || fail_test "$1 prints: $2"; }
 # within SECONDS COMMAND: the command succeeds in time.
 within() {
     local until=$((SECONDS + $1))
     while [ "$SECONDS" -le "$until" ]; do
-        gets "$2"
+        capture "$2"
         [ "$code" != 0 ] || return 0
         sleep 0.2
     done
-    broken "succeeds within $1 s: $2"
+    fail_test "succeeds within $1 s: $2"
 }
 
 # drop_in UNIT TEXT: overrides settings of a unit, for shorter delays; an empty text removes the override.
@@ -50,26 +50,26 @@ drop_in() {
     does "rm -rf $folder && { [ -z '$2' ] || { mkdir -p $folder && printf '$2' >$folder/test.conf; }; } && systemctl daemon-reload"
 }
 
-ask() { printf "curl --silent --max-time 5 --header \"Authorization: Bearer \$(cat /etc/coffee-tracker/api_key)\" '127.0.0.1:8000%s'" "$1"; }
-log_coffee() { does "$(ask /coffee/) --data '{\"caffeine_mg\": 95}'"; has '"caffeine_mg":95'; }
+request() { printf "curl --silent --max-time 5 --header \"Authorization: Bearer \$(cat /etc/coffee-tracker/api_key)\" '127.0.0.1:8000%s'" "$1"; }
+log_coffee() { does "$(request /coffee/) --data '{\"caffeine_mg\": 95}'"; has '"caffeine_mg":95'; }
 coffees() { inside "coffee-tracker --config $settings sql --csv 'select count(*) from coffees'" | tail -n 1; }
-holds() { [ "$(coffees)" = "$1" ] || broken "$1 coffees are stored, not $(coffees)"; }
+has_coffees() { [ "$(coffees)" = "$1" ] || fail_test "$1 coffees are stored (found $(coffees))"; }
 pid() { inside 'systemctl show --property=MainPID --value coffee-tracker'; }
 restarts() { inside 'systemctl show --property=NRestarts --value coffee-tracker'; }
 is_active() { is 'systemctl is-active coffee-tracker' active; }
-answers() { does "$(ask /health)"; has '"status":"alive"'; }
+is_alive() { does "$(request /health)"; has '"status":"alive"'; }
 # Prints the journal of the service and its helpers since the mark, with these options of journalctl.
 mark() { since=$(inside "date '+%F %T.%6N'"); }
-journal() { gets "journalctl --sync; journalctl --quiet --no-pager --output=cat --since='$since' -u 'coffee-tracker*' $1"; }
+journal() { capture "journalctl --sync; journalctl --quiet --no-pager --output=cat --since='$since' -u 'coffee-tracker*' $1"; }
 is_clean() {
     journal '-p warning'
-    [ -z "$said" ] || broken "the journal has no warnings and no errors"
+    [ -z "$output" ] || fail_test "the journal has no warnings and no errors"
 }
 
 # -- Programs and packages ----------------------------------------------------------------
 
-# programs FOLDER: creates the good program and several that fail in different ways.
-lay_programs() {
+# Creates the good program and several that fail in different ways.
+create_programs() {
     local folder=$machine/opt/programs
     mkdir -p "$folder"
     cp "$program" "$folder/good"
@@ -91,7 +91,7 @@ END
     chmod -R 0755 "$folder"
 }
 
-lay_checkout() {
+copy_checkout() {
     local there=$machine/root/coffee-tracker
     mkdir -p "$there/target/release" "$there/target/debian" "$machine/root/commands"
     tar -cf - --exclude=./.git --exclude=./target --exclude=./data --exclude=./backups --exclude=./.venv \
@@ -102,15 +102,15 @@ lay_checkout() {
     python3 scripts/doc-commands.py service "$machine/root/commands" >/dev/null
 }
 
-# a_package VERSION PROGRAM: builds a package of this version and program in /root.
-a_package() {
-    local draft=$machine/root/draft
-    rm -rf "$draft"
-    dpkg-deb --raw-extract "$package" "$draft"
-    sed -i "s/^Version: .*/Version: $1/" "$draft/DEBIAN/control"
-    cp "$machine/opt/programs/$2" "$draft/usr/bin/coffee-tracker"
-    dpkg-deb --root-owner-group -Znone --build "$draft" "$machine/root/$1.deb" >/dev/null
-    rm -rf "$draft"
+# build_package VERSION PROGRAM: builds a package of this version and program in /root.
+build_package() {
+    local package_root=$machine/root/package_root
+    rm -rf "$package_root"
+    dpkg-deb --raw-extract "$package" "$package_root"
+    sed -i "s/^Version: .*/Version: $1/" "$package_root/DEBIAN/control"
+    cp "$machine/opt/programs/$2" "$package_root/usr/bin/coffee-tracker"
+    dpkg-deb --root-owner-group -Znone --build "$package_root" "$machine/root/$1.deb" >/dev/null
+    rm -rf "$package_root"
 }
 
 # run_documented KIND: runs every documented block of commands for this kind of machine.
@@ -120,23 +120,23 @@ run_documented() {
         script=${script##*/}
         INSIDE_SECONDS=300 does "cd coffee-tracker && bash /root/commands/$script"
         step "    $script: $(grep -c "^printf '..%s" "$machine/root/commands/$script") commands"
-        [ "$1" != bare ] || is_bare "$script"
+        [ "$1" != bare ] || has_left_no_program "$script"
     done
 }
 
-is_bare() {
-    [ ! -e "$machine/usr/local/bin/coffee-tracker" ] && [ ! -e "$machine/usr/bin/coffee-tracker" ] || broken "$1 leaves no program"
+has_left_no_program() {
+    [ ! -e "$machine/usr/local/bin/coffee-tracker" ] && [ ! -e "$machine/usr/bin/coffee-tracker" ] || fail_test "$1 leaves no program"
     fails 'systemctl is-active coffee-tracker'
     does 'cd coffee-tracker && make uninstall PURGE=yes'
-    left_nowhere
+    has_left_nothing
 }
 
 # Asserts that no files and units are left. The user of a package stays, as Debian requires.
-left_nowhere() {
-    gets "find /etc /usr /var -xdev -iname '*coffee*' -not -path '/var/lib/dpkg/*' -not -path '/var/log/*' -not -path '/var/lib/apt/*'"
-    [ -z "$said" ] || broken "nothing is left"
-    gets "systemctl list-units --all --no-legend --plain 'coffee-tracker*'"
-    [ -z "$said" ] || broken "systemd knows no unit of it"
+has_left_nothing() {
+    capture "find /etc /usr /var -xdev -iname '*coffee*' -not -path '/var/lib/dpkg/*' -not -path '/var/log/*' -not -path '/var/lib/apt/*'"
+    [ -z "$output" ] || fail_test "no files are left"
+    capture "systemctl list-units --all --no-legend --plain 'coffee-tracker*'"
+    [ -z "$output" ] || fail_test "systemd has no unit left"
 }
 
 # -- From a checkout ----------------------------------------------------------------------
@@ -166,7 +166,7 @@ with_make() {
     has "the new program failed; restoring the previous one"
     does 'cmp /opt/programs/good /usr/local/bin/coffee-tracker'
     is_active
-    holds 1
+    has_coffees 1
     log_coffee
 
     step "make upgrade: a failed migration is rolled back with the backup"
@@ -175,7 +175,7 @@ with_make() {
     has "restored $state/backups/coffee_"
     does "ls $state/coffee.db.broken-*"
     is_active
-    holds 2
+    has_coffees 2
 
     step "make upgrade, make rollback"
     does "BINARY=/opt/programs/other; export BINARY; $make upgrade"
@@ -184,7 +184,7 @@ with_make() {
     does "$make rollback"
     does 'cmp /opt/programs/good /usr/local/bin/coffee-tracker'
     is_active
-    holds 3
+    has_coffees 3
 
     step "make uninstall keeps the data; the package uses it"
     fails "apt-get install ./$(basename "$package")"
@@ -193,11 +193,11 @@ with_make() {
     has "kept data and backups"
     does "apt-get install ./$(basename "$package")"
     is_active
-    holds 3
+    has_coffees 3
     fails "$make install"
     has "sudo apt remove coffee-tracker"
     does 'apt-get purge coffee-tracker'
-    left_nowhere
+    has_left_nothing
 }
 
 # -- The package --------------------------------------------------------------------------
@@ -209,7 +209,7 @@ first_install() {
     has_not "coffee-tracker cannot"
     has "coffee-tracker is running at http://kitchen:8000. Show the key: sudo cat /etc/coffee-tracker/api_key"
     # No retry: systemd reports the service ready only when it responds.
-    answers
+    is_alive
     is_active
     is 'systemctl is-enabled coffee-tracker coffee-tracker-backup.timer coffee-tracker-verify.timer' "$(printf 'enabled\nenabled\nenabled')"
     is "stat -c '%a %U %n' /etc/coffee-tracker /etc/coffee-tracker/* $state $state/backups $state/coffee.db" "750 root /etc/coffee-tracker
@@ -222,40 +222,40 @@ first_install() {
     does 'man --where coffee-tracker coffee-tracker-key-add'
     does 'dpkg --verify coffee-tracker'
     is 'systemd-analyze verify /usr/lib/systemd/system/coffee-tracker*' ''
-    is_shut_in
+    is_sandboxed
     log_coffee
     # Clock and disk are those of this host.
-    gets "coffee-tracker check --config $settings"
+    capture "coffee-tracker check --config $settings"
     for line in "API key .*strong [(]/etc/coffee-tracker/api_key[)]" "database .* is intact: " "backups .* can be restored" \
         "files .*private to their owner" "unit .*exposure 1.0"; do
-        grep -qE "^OK: +$line" <<<"$said" || broken "check finds good: $line"
+        grep -qE "^OK: +$line" <<<"$output" || fail_test "check reports as OK: $line"
     done
-    [ "$(grep -cE '^FAIL: +' <<<"$said")" = "$(grep -cE '^FAIL: +(clock|disk) ' <<<"$said")" ] || broken "check finds nothing to do but for the clock and the disk"
-    does "$(ask /export/coffee)"
+    [ "$(grep -cE '^FAIL: +' <<<"$output")" = "$(grep -cE '^FAIL: +(clock|disk) ' <<<"$output")" ] || fail_test "check reports no problems except clock and disk"
+    does "$(request /export/coffee)"
     is_clean
 }
 
 # Checks the sandbox settings of the unit on the process.
-is_shut_in() {
+is_sandboxed() {
     local line
     does "cat /proc/$(pid)/status"
     for line in 'CapBnd: 0000000000000000' 'CapEff: 0000000000000000' 'NoNewPrivs: 1' 'Seccomp: 2'; do
-        tr -s '\t ' ' ' <<<"$said" | grep -qx "$line" || broken "its process has: $line"
+        tr -s '\t ' ' ' <<<"$output" | grep -qx "$line" || fail_test "the process status contains: $line"
     done
-    gets "nsenter --target $(pid) --mount sh -c 'touch /usr/x || touch /etc/x || touch /x || ls -A /root | grep .'"
-    [ "$code" != 0 ] || broken "it cannot write outside its folders or read home directories"
-    gets "[ \$(readlink /proc/1/ns/user) != \$(readlink /proc/$(pid)/ns/user) ]"
-    [ "$code" = 0 ] || broken "it has its own user namespace"
-    gets "tr '\\0' '\\n' </proc/$(pid)/environ | grep -F \$(cat /etc/coffee-tracker/api_key)"
-    [ "$code" = 1 ] || broken "the key is not in its environment"
+    capture "nsenter --target $(pid) --mount sh -c 'touch /usr/x || touch /etc/x || touch /x || ls -A /root | grep .'"
+    [ "$code" != 0 ] || fail_test "the process cannot write outside its folders or read home directories"
+    capture "[ \$(readlink /proc/1/ns/user) != \$(readlink /proc/$(pid)/ns/user) ]"
+    [ "$code" = 0 ] || fail_test "the process has its own user namespace"
+    capture "tr '\\0' '\\n' </proc/$(pid)/environ | grep -F \$(cat /etc/coffee-tracker/api_key)"
+    [ "$code" = 1 ] || fail_test "the key is not in the environment of the process"
     does 'systemd-analyze security --no-pager coffee-tracker'
     has 'Overall exposure level for coffee-tracker.service: 1.0 OK'
 }
 
-ready_only_when_it_answers() {
+ready_only_when_it_responds() {
     step "ready only when it responds"
     for _ in 1 2 3 4 5; do
-        does "systemctl restart coffee-tracker && $(ask /health)"
+        does "systemctl restart coffee-tracker && $(request /health)"
     done
     # The port is in use.
     does 'systemctl stop coffee-tracker'
@@ -267,8 +267,8 @@ ready_only_when_it_answers() {
     fails 'systemctl is-active coffee-tracker'
     does 'systemctl stop squatter'
     within 20 'systemctl is-active coffee-tracker'
-    answers
-    holds 1
+    is_alive
+    has_coffees 1
 }
 
 killed_and_stuck() {
@@ -278,9 +278,9 @@ killed_and_stuck() {
     log_coffee
     does "kill -KILL $before"
     within 20 "[ \$(systemctl show --property=MainPID --value coffee-tracker) != $before ] && systemctl is-active coffee-tracker"
-    answers
-    holds 2
-    [ "$(restarts)" -ge 1 ] || broken "systemd counts a restart"
+    is_alive
+    has_coffees 2
+    [ "$(restarts)" -ge 1 ] || fail_test "systemd counts a restart"
 
     step "hung: the watchdog kills and restarts it"
     is 'systemctl show --property=WatchdogUSec --value coffee-tracker' 1min
@@ -291,8 +291,8 @@ killed_and_stuck() {
     within 40 "[ \$(systemctl show --property=MainPID --value coffee-tracker) != $before ] && systemctl is-active coffee-tracker"
     does 'journalctl -u coffee-tracker -n 30 -o cat'
     has 'Watchdog timeout'
-    answers
-    holds 2
+    is_alive
+    has_coffees 2
     drop_in coffee-tracker.service ''
     does 'systemctl restart coffee-tracker'
 }
@@ -307,7 +307,7 @@ backups() {
     within 20 "ls $state/backups/coffee_*.db && [ \$(systemctl show --property=ActiveState --value coffee-tracker-backup) = inactive ]"
     drop_in coffee-tracker-backup.timer ''
     does "coffee-tracker verify $state/backups/*.db && systemctl start coffee-tracker-verify"
-    within 5 "$(ask /health) | grep -F '\"backup\":{\"status\":\"ok\"'"
+    within 5 "$(request /health) | grep -F '\"backup\":{\"status\":\"ok\"'"
     is_clean
 
     step "a failed backup is visible in systemctl --failed, /health and /metrics"
@@ -315,16 +315,16 @@ backups() {
     fails 'systemctl start coffee-tracker-backup'
     does 'systemctl --failed --no-legend --plain'
     has coffee-tracker-backup.service
-    within 10 "$(ask /health) | grep -F '\"backup\":{\"status\":\"failed\"'"
-    does "$(ask /metrics)"
+    within 10 "$(request /health) | grep -F '\"backup\":{\"status\":\"failed\"'"
+    does "$(request /metrics)"
     has 'backup_last_result 0'
     journal '-p err'
     # The journal does not order lines of the same instant.
-    [ "$(sort -r <<<"$said")" = "coffee-tracker: the folder $state/backups cannot be used: Permission denied (os error 13)
-Failed to start coffee-tracker-backup.service - Coffee Tracker backup." ] || broken "the journal's errors are those of this backup alone"
+    [ "$(sort -r <<<"$output")" = "coffee-tracker: the folder $state/backups cannot be used: Permission denied (os error 13)
+Failed to start coffee-tracker-backup.service - Coffee Tracker backup." ] || fail_test "the journal has only the errors of this backup"
     does "chmod 700 $state/backups && systemctl start coffee-tracker-backup"
     is 'systemctl --failed --no-legend --plain' ''
-    within 10 "$(ask /metrics) | grep -x 'backup_last_result 1'"
+    within 10 "$(request /metrics) | grep -x 'backup_last_result 1'"
 }
 
 upgrades() {
@@ -333,8 +333,8 @@ upgrades() {
     does 'apt-get install ./2.0-1.deb'
     has_not "coffee-tracker:"
     does 'cmp /usr/bin/coffee-tracker /opt/programs/other && sha256sum --check --quiet /root/before'
-    answers
-    holds 2
+    is_alive
+    has_coffees 2
     does "ls $state/backups/coffee_*.db"
     does "mount -t tmpfs -o size=8k,uid=coffee-tracker,mode=700 full $state/backups"
     fails 'apt-get install ./2.0-2.deb'
@@ -347,7 +347,7 @@ upgrades() {
     has "the new version did not start (see journalctl -u coffee-tracker), so 2.0-1"
     does 'cmp /usr/bin/coffee-tracker /opt/programs/other'
     is_active
-    holds 2
+    has_coffees 2
     log_coffee
     fails 'dpkg --configure coffee-tracker'
     is_active
@@ -358,7 +358,7 @@ upgrades() {
     has "restored $state/backups/coffee_"
     does "cmp /usr/bin/coffee-tracker /opt/programs/other && ls $state/coffee.db.broken-*"
     is_active
-    holds 3
+    has_coffees 3
 
     step "package upgrade and downgrade"
     does 'apt-get install ./2.0-4.deb'
@@ -366,8 +366,8 @@ upgrades() {
     does 'apt-get install --allow-downgrades ./2.0-1.deb'
     does 'cmp /usr/bin/coffee-tracker /opt/programs/other && sha256sum --check --quiet /root/before'
     is "dpkg-query --show --showformat='\${db:Status-Status} \${Version}' coffee-tracker" 'installed 2.0-1'
-    answers
-    holds 3
+    is_alive
+    has_coffees 3
 }
 
 power_off() {
@@ -376,53 +376,53 @@ power_off() {
     shut_down
     boot
     within 20 'systemctl is-active coffee-tracker'
-    answers
-    holds 3
+    is_alive
+    has_coffees 3
     journal ''
     has 'coffee-tracker.service: Deactivated successfully'
     is 'systemctl --failed --no-legend --plain' ''
     is_clean
 }
 
-leaves() {
+removal() {
     step "apt remove keeps data; apt purge removes everything"
     does 'apt-get remove coffee-tracker'
     has "kept data and backups in $state"
     fails 'systemctl is-active coffee-tracker'
     does "ls $state/coffee.db $state/backups/*.db /etc/coffee-tracker/api_key && sha256sum --check --quiet /root/before"
     does 'apt-get install ./2.0-4.deb'
-    holds 3
+    has_coffees 3
     # The failed state is removed too.
     does "chmod 500 $state/backups"
     fails 'systemctl start coffee-tracker-backup'
     does 'apt-get purge coffee-tracker'
     has "removed the database, the backups in $state, the settings and the keys"
-    left_nowhere
+    has_left_nothing
 }
 
 [ -x "$program" ] || abort "$program does not exist; run \`make build\` first"
 [ -n "${PACKAGE:-}" ] || scripts/deb.sh package
 package=${PACKAGE:-$(ls -t target/debian/coffee-tracker_*_"$(dpkg --print-architecture)".deb | head -n 1)}
 prepare_machine
-lay_programs
-lay_checkout
+create_programs
+copy_checkout
 cp "$package" "$machine/root/"
-a_package 2.0-1 other
-a_package 2.0-2 mute
-a_package 2.0-3 mover
-a_package 2.0-4 good
+build_package 2.0-1 other
+build_package 2.0-2 mute
+build_package 2.0-3 mover
+build_package 2.0-4 good
 boot
 step "booted: $(inside '. /etc/os-release; systemctl --version | sed -n "1s/ (.*//p"; echo "$PRETTY_NAME"' | paste -sd,)"
 step "documented commands before the installation"
 run_documented bare
 with_make
 first_install
-ready_only_when_it_answers
+ready_only_when_it_responds
 killed_and_stuck
 step "documented commands with the running service"
 run_documented service
 backups
 upgrades
 power_off
-leaves
+removal
 step "all tests passed"

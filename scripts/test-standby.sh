@@ -13,8 +13,8 @@ state=/var/lib/coffee-tracker
 card=/media/card$state
 step() { printf 'standby: %s\n' "$*"; }
 
-broken() {
-    printf 'FAIL: %s\n' "$1" >&2
+fail_test() {
+    printf 'FAIL: expected: %s\n' "$1" >&2
     printf '%s\n' "${2:-}" | tail -n 40 | sed 's/^/    | /' >&2
     inside 'journalctl -u litestream -u coffee-tracker -n 20 --no-pager' >&2 || true
     exit 1
@@ -23,19 +23,19 @@ trap remove_machine EXIT
 trap 'exit 130' INT TERM
 
 does() {
-    local said
-    said=$(inside "$1" 2>&1) || broken "succeeds: $1" "$said"
+    local output
+    output=$(inside "$1" 2>&1) || fail_test "succeeds: $1" "$output"
 }
 
 within() {
     local until=$((SECONDS + $1))
     until inside "$2" >/dev/null 2>&1; do
-        [ "$SECONDS" -le "$until" ] || broken "succeeds within $1 s: $2"
+        [ "$SECONDS" -le "$until" ] || fail_test "succeeds within $1 s: $2"
         sleep 0.2
     done
 }
 
-lay_files() {
+copy_files() {
     local there=$machine/root/coffee-tracker
     mkdir -p "$there/target/release"
     tar -cf - --exclude=./.git --exclude=./target --exclude=./data --exclude=./backups --exclude=./.venv \
@@ -52,7 +52,7 @@ END
     chmod 0755 "$machine/root/editor"
 }
 
-# Before the machine boots, while it has this one's network.
+# Before the container boots, while it uses the network of this machine.
 install_programs() {
     timeout 300 systemd-nspawn --quiet --directory="$machine" --register=no --keep-unit --pipe bash -c \
         'apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
@@ -61,8 +61,8 @@ install_programs() {
 }
 
 blocks=0
-# types DESCRIPTION: runs the next block of commands.
-types() {
+# run_next_block DESCRIPTION: runs the next block of commands.
+run_next_block() {
     local script
     blocks=$((blocks + 1))
     script=$(cd "$machine/root/commands" && echo "standby-0$blocks"-*.sh)
@@ -70,17 +70,17 @@ types() {
     INSIDE_SECONDS=300 does "cd coffee-tracker && SUDO_EDITOR=/root/editor bash /root/commands/$script"
 }
 
-logs_coffees() {
+log_coffees() {
     local n
     for ((n = 0; n < $1; n++)); do
         does "curl -sf -o /dev/null -H \"Authorization: Bearer \$(cat /etc/coffee-tracker/api_key)\" -d '{\"caffeine_mg\":60}' 127.0.0.1:8000/coffee/"
     done
 }
 
-holds() {
+has_coffees() {
     local found
     found=$(inside "coffee-tracker sql --csv 'select count(*) from coffees' --database-url $state/coffee.db" | tail -n 1)
-    [ "$found" = "$1" ] || broken "it holds $1 coffees" "$found"
+    [ "$found" = "$1" ] || fail_test "$1 coffees are stored" "$found"
 }
 
 [ -x "$program" ] || abort "$program does not exist; run \`make build\` first"
@@ -90,36 +90,36 @@ if ! litestream=$(scripts/litestream.sh)/bin/litestream; then
 fi
 prepare_machine
 install_programs
-lay_files
+copy_files
 boot
-types "which Litestream"
-types "the standby is set up"
+run_next_block "which Litestream"
+run_next_block "the standby is set up"
 does 'systemctl enable --now coffee-tracker'
-types "the Pi is set up"
+run_next_block "the Pi is set up"
 does 'cp /etc/coffee-tracker/sftp_key.pub /etc/ssh/coffee-replica.pub'
-logs_coffees 20
+log_coffees 20
 within 40 'journalctl -u litestream --no-pager | grep "snapshot complete"'
 arrived="litestream restore -o /root/there.db file:///srv/coffee-replica/coffee && coffee-tracker verify /root/there.db | grep '20 coffees'"
 within 30 "rm -f /root/there.db; $arrived"
-types "it arrives"
+run_next_block "the replica is complete"
 
 step "standby offline: the Pi keeps working, restarts and catches up"
 does 'systemctl stop ssh'
-logs_coffees 1
+log_coffees 1
 does 'systemctl restart coffee-tracker'
-logs_coffees 1
+log_coffees 1
 does 'systemctl start ssh'
 within 60 "rm -f /root/there.db; ${arrived/20 coffees/22 coffees}"
 
 step "failover"
 does 'systemctl stop ssh'
-logs_coffees 3
+log_coffees 3
 does "systemctl disable -q litestream; systemctl kill --signal=KILL litestream coffee-tracker; systemctl stop litestream coffee-tracker
     mkdir -p $card && mv $state/coffee.db* $state/.coffee* $card"
-types "the standby takes over"
-holds 22
-types "the rest comes from the card"
-holds 25
+run_next_block "the standby takes over"
+has_coffees 22
+run_next_block "the rest comes from the card"
+has_coffees 25
 does 'systemctl is-active coffee-tracker && systemctl is-enabled coffee-tracker coffee-tracker-backup.timer'
-[ "$blocks" = "$(find "$machine/root/commands" -name 'standby-*.sh' | wc -l)" ] || broken "every block was run"
+[ "$blocks" = "$(find "$machine/root/commands" -name 'standby-*.sh' | wc -l)" ] || fail_test "every block was run"
 step "all tests passed"

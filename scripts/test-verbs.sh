@@ -9,10 +9,10 @@ program=$(realpath "${COFFEE_TRACKER:-${CARGO_TARGET_DIR:-target}/release/coffee
 [ -x "$program" ] || { echo "$program does not exist; run \`make build\` first" >&2; exit 1; }
 
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/coffee-verbs.XXXXXX")
-here=$work/first other=$work/second sleeper=
-tidy() {
+here=$work/first other=$work/second other_process=
+cleanup() {
     local folder pid
-    [ -z "$sleeper" ] || kill "$sleeper" 2>/dev/null || true
+    [ -z "$other_process" ] || kill "$other_process" 2>/dev/null || true
     for folder in "$here" "$other"; do
         for pid in $(processes_of "$folder"); do kill "$pid" 2>/dev/null || true; done
     done
@@ -27,12 +27,12 @@ processes_of() {
         case $target in "$1"/*) basename "${exe%/exe}" ;; esac
     done
 }
-trap tidy EXIT
+trap cleanup EXIT
 trap 'exit 130' INT TERM
 
-broken() {
-    printf 'FAIL: %s\n' "$*" >&2
-    printf '%s\n' "${said:-}" | sed 's/^/    | /' >&2
+fail_test() {
+    printf 'FAIL: expected: %s\n' "$*" >&2
+    printf '%s\n' "${output:-}" | sed 's/^/    | /' >&2
     [ ! -f "$here/data/coffee-tracker.log" ] || tail -n 5 "$here/data/coffee-tracker.log" >&2
     exit 1
 }
@@ -44,30 +44,30 @@ verb() { env -i PATH="$PATH" HOME="$HOME" make --no-print-directory -C "$here" "
 does() {
     local words=$1
     shift
-    said=$(verb "$@") || broken "make $* succeeds"
-    grep -qF -- "$words" <<<"$said" || broken "make $* prints: $words"
+    output=$(verb "$@") || fail_test "make $* succeeds"
+    grep -qF -- "$words" <<<"$output" || fail_test "make $* prints: $words"
 }
 # refuses TEXT TARGET…: the target fails and prints the text.
 refuses() {
     local words=$1
     shift
-    if said=$(verb "$@"); then broken "make $* fails"; fi
-    grep -qF -- "$words" <<<"$said" || broken "make $* prints: $words"
+    if output=$(verb "$@"); then fail_test "make $* fails"; fi
+    grep -qF -- "$words" <<<"$output" || fail_test "make $* prints: $words"
 }
-is() { [ "$1" = "$2" ] || broken "${3:-it} is $2, not $1"; }
+is() { [ "$1" = "$2" ] || fail_test "${3:-it} is $2 (it is $1)"; }
 # within SECONDS DESCRIPTION COMMAND…: the command succeeds in time.
 within() {
-    local seconds=$1 what=$2
+    local seconds=$1 description=$2
     shift 2
     for ((n = 0; n < seconds * 10; n++)); do
         if "$@" >/dev/null 2>&1; then return; fi
         sleep 0.1
     done
-    broken "$what"
+    fail_test "$description"
 }
 pid() { sed -n 1p "$here/data/coffee-tracker.pid"; }
 is_gone() { [ -z "$(processes_of "$1")" ]; }
-keeps_no_log() {
+log_rotation_has_ended() {
     local process
     for process in /proc/[0-9]*; do
         [ "$(readlink "$process/cwd" 2>/dev/null)" != "$here" ] || ! grep -q keep-log "$process/cmdline" || return 1
@@ -111,10 +111,10 @@ does "coffee-tracker is not running" down
 
 step "up"
 does "coffee-tracker started: pid" up
-grep -qF "key: data/coffee.key" <<<"$said" || broken "it prints the location of the key"
+grep -qF "key: data/coffee.key" <<<"$output" || fail_test "make up prints the location of the key"
 key=$(cat "$here/data/coffee.key")
-! grep -qF "$key" <<<"$said" || broken "the key is not shown"
-! grep -rqF "$key" "$here/data" --include='coffee-tracker.*' || broken "no log contains the key"
+! grep -qF "$key" <<<"$output" || fail_test "the key is not shown"
+! grep -rqF "$key" "$here/data" --include='coffee-tracker.*' || fail_test "no log contains the key"
 is "$(mode "$here/data/coffee-tracker.log")" 600 "the log's mode"
 is "$(find "$here/data" -name '.up*' | wc -l)" 0 "the number of leftovers"
 first=$(pid)
@@ -124,7 +124,7 @@ step "health, validate, status, logs, sql"
 does '"status": "alive"' health
 does "all checks passed" validate
 for line in "/openapi.json 200 ok" "/coffee/today (without a key) 401 ok" "/metrics (with the key) 200 ok"; do
-    tr -s ' ' <<<"$said" | grep -qxF -- "$line" || broken "it has the line: $line"
+    tr -s ' ' <<<"$output" | grep -qxF -- "$line" || fail_test "make validate prints: $line"
 done
 does "      0" sql QUERY="select (select count(*) from coffees) + (select count(*) from heart_rates) as entries"
 post /coffee/ '{"caffeine_mg": 95, "coffee_type": "espresso"}'
@@ -132,15 +132,15 @@ post /heartrate/ '{"bpm": 72}'
 does "espresso" sql QUERY="select coffee_type from coffees"
 refuses "only statements that read" sql QUERY="delete from coffee_logs"
 does "coffee-tracker is running: pid $first" status
-grep -qF "health: alive, database ok" <<<"$said" || broken "it has a line on its health"
+grep -qF "health: alive, database ok" <<<"$output" || fail_test "make status prints the health"
 does "POST" logs FOLLOW=no LINES=1000
 does "request" logs FOLLOW=no LINES=1
-is "$(wc -l <<<"$said")" 1 "the number of lines"
+is "$(wc -l <<<"$output")" 1 "the number of lines"
 does "listening on" logs FOLLOW=no SINCE="1 hour ago"
 does "request" logs FOLLOW=no SINCE="1 hour ago" LINES=1
-is "$(wc -l <<<"$said")" 1 "the number of lines"
+is "$(wc -l <<<"$output")" 1 "the number of lines"
 does "" logs FOLLOW=no SINCE="tomorrow"
-is "$said" "" "the output"
+is "$output" "" "the output"
 refuses "is not a valid time" logs FOLLOW=no SINCE="teatime"
 
 step "backup, verify, drill, restore"
@@ -148,9 +148,9 @@ does "backups/coffee_" backup
 does "can be restored" verify
 does "1 coffee, 1 reading," drill
 # Other checks, such as free disk space, depend on this machine.
-said=$(verb prod-check || true)
-grep -qE "^OK: +database +data/coffee.db is intact" <<<"$said" || broken "prod-check looks at the database: $said"
-grep -qE "^OK: +backups +.*can be restored" <<<"$said" || broken "prod-check looks at the backup: $said"
+output=$(verb prod-check || true)
+grep -qE "^OK: +database +data/coffee.db is intact" <<<"$output" || fail_test "prod-check checks the database: $output"
+grep -qE "^OK: +backups +.*can be restored" <<<"$output" || fail_test "prod-check checks the backup: $output"
 post /coffee/ '{"caffeine_mg": 40}'
 file=$(ls "$here/backups")
 does "restored" restore FILE="backups/$file" YES=yes
@@ -161,7 +161,7 @@ does "      1" sql QUERY="select count(*) as coffees from coffees"
 
 step "restart"
 does "coffee-tracker started: pid" restart
-[ "$(pid)" != "$first" ] || broken "it is another process"
+[ "$(pid)" != "$first" ] || fail_test "it is another process"
 
 step "port or database in use"
 copy "$other"
@@ -169,14 +169,14 @@ port=$(sed -n '4s/.*://p' "$here/data/coffee-tracker.pid")
 at=$here here=$other
 refuses "is already in use by another program" up PORT="$port"
 refuses "in use by another coffee-tracker server" up DATABASE_URL="sqlite:///$at/data/coffee.db"
-is_gone "$other" || broken "no process is left"
-[ ! -e "$other/data/coffee-tracker.pid" ] || broken "no pid file is left"
+is_gone "$other" || fail_test "no process is left"
+[ ! -e "$other/data/coffee-tracker.pid" ] || fail_test "no pid file is left"
 here=$at
 
 step "down"
 does "coffee-tracker stopped" down
-is_gone "$here" || broken "the server has ended"
-within 5 "what kept the log has ended" keeps_no_log
+is_gone "$here" || fail_test "the server has ended"
+within 5 "the log rotation has ended" log_rotation_has_ended
 does "coffee-tracker is not running" down
 refuses "coffee-tracker is not running" status
 
@@ -191,19 +191,19 @@ mv "$here/built/release" "$here/target"
 
 step "stale pid file"
 sleep 1000 &
-sleeper=$!
-read -ra fields <<<"$(sed 's/.*) //' "/proc/$sleeper/stat")"
-for stale in "999999999 1" "$sleeper 1" "$sleeper ${fields[19]}" "0 0" "-1 x"; do
+other_process=$!
+read -ra fields <<<"$(sed 's/.*) //' "/proc/$other_process/stat")"
+for stale in "999999999 1" "$other_process 1" "$other_process ${fields[19]}" "0 0" "-1 x"; do
     read -r number since <<<"$stale"
     printf '%s\n' "$number" "$since" "$(realpath "$here/target/release/coffee-tracker")" http://127.0.0.1:1 >"$here/data/coffee-tracker.pid"
     refuses "coffee-tracker is not running" status
     does "coffee-tracker is not running" down
-    kill -0 "$sleeper" || broken "the process of another program is not killed"
+    kill -0 "$other_process" || fail_test "the process of another program is not killed"
 done
-echo "$sleeper" >"$here/data/coffee-tracker.pid"
+echo "$other_process" >"$here/data/coffee-tracker.pid"
 does "coffee-tracker started" up
 kill -KILL "$(pid)"
-within 5 "it is seen to be gone" refuses "coffee-tracker is not running" status
+within 5 "the killed server is reported as not running" refuses "coffee-tracker is not running" status
 does "coffee-tracker started" up
 
 step "the log is bounded"
@@ -214,7 +214,7 @@ for _ in 1 2 3 4 5; do
     within 5 "it is rotated" sh -c "[ \$(stat -c %s '$here/data/coffee-tracker.log') -lt 20000 ]"
 done
 is "$(cd "$here/data" && echo coffee-tracker.log*)" \
-    "coffee-tracker.log coffee-tracker.log.1 coffee-tracker.log.2 coffee-tracker.log.3" "what is kept"
+    "coffee-tracker.log coffee-tracker.log.1 coffee-tracker.log.2 coffee-tracker.log.3" "the list of log files"
 does '"status": "alive"' health
 does "coffee-tracker stopped" down
 
@@ -228,23 +228,23 @@ for file in "755 usr/local/bin/coffee-tracker" "640 etc/coffee-tracker/coffee-tr
     "644 etc/systemd/system/coffee-tracker.service" "644 etc/systemd/system/coffee-tracker-backup.timer"; do
     is "$(mode "$root/${file#* }")" "${file%% *}" "the mode of ${file#* }"
 done
-grep -qx "ExecStart=/usr/local/bin/coffee-tracker serve" "$root/etc/systemd/system/coffee-tracker.service" || broken "the unit starts it"
-! grep -q "API_KEY" "$root/etc/coffee-tracker/coffee-tracker.env" || broken "the settings name no key"
-grep -qx "DATABASE_URL=sqlite:////var/lib/coffee-tracker/coffee.db" "$root/etc/coffee-tracker/coffee-tracker.env" || broken "the settings name the database"
+grep -qx "ExecStart=/usr/local/bin/coffee-tracker serve" "$root/etc/systemd/system/coffee-tracker.service" || fail_test "the unit starts the program"
+! grep -q "API_KEY" "$root/etc/coffee-tracker/coffee-tracker.env" || fail_test "the settings contain no key"
+grep -qx "DATABASE_URL=sqlite:////var/lib/coffee-tracker/coffee.db" "$root/etc/coffee-tracker/coffee-tracker.env" || fail_test "the settings contain the database"
 is "$(find "$root" -name '*key*' | wc -l)" 0 "the number of keys in a staged tree"
 does "nothing was started" install DESTDIR="$root"
 staged() { (cd "$1" && find . -type f ! -name coffee-tracker -print0 | sort -z | xargs -0 sha256sum); }
 staged "$root" >"$work/staged-first"
 does "creates an API key at its first start" install DESTDIR="$work/second-root"
 staged "$work/second-root" >"$work/staged-second"
-cmp -s "$work/staged-first" "$work/staged-second" || broken "two staged trees are identical"
+cmp -s "$work/staged-first" "$work/staged-second" || fail_test "two staged trees are identical"
 
 step "upgrade"
 "$program" demo --days 3 --readings-per-day 20 --database-url "$state/coffee.db" >/dev/null
 before=$("$program" sql --csv "select count(*), max(time) from coffees" --database-url "$state/coffee.db")
 does "upgraded to coffee-tracker" upgrade DESTDIR="$root"
 is "$(find "$state/backups" -type f | wc -l)" 1 "the number of backups"
-[ -x "$bin/coffee-tracker.previous" ] || broken "the previous program is kept"
+[ -x "$bin/coffee-tracker.previous" ] || fail_test "the previous program is kept"
 
 step "rejected upgrades"
 printf '#!/bin/sh\nexit 1\n' >"$work/dead"
@@ -253,21 +253,21 @@ chmod +x "$work/dead" "$work/mute"
 refuses "does not run on this machine" upgrade DESTDIR="$root" BINARY="$work/dead"
 refuses "failed with a copy of the data" upgrade DESTDIR="$root" BINARY="$work/mute"
 refuses "does not exist; build it" upgrade DESTDIR="$root" BINARY="$work/none"
-cmp -s "$program" "$bin/coffee-tracker" || broken "the installed program is unchanged"
+cmp -s "$program" "$bin/coffee-tracker" || fail_test "the installed program is unchanged"
 
 step "rollback, uninstall"
 printf '#!/bin/sh\n# an older one\nexec %s "$@"\n' "$program" >"$bin/coffee-tracker.previous"
 does "restored coffee-tracker" rollback DESTDIR="$root"
-grep -q "an older one" "$bin/coffee-tracker" || broken "the older program is installed"
+grep -q "an older one" "$bin/coffee-tracker" || fail_test "the older program is installed"
 does "restored coffee-tracker" rollback DESTDIR="$root"
-cmp -s "$program" "$bin/coffee-tracker" || broken "the newer program is installed again"
-is "$("$program" sql --csv "select count(*), max(time) from coffees" --database-url "$state/coffee.db")" "$before" "what is stored"
+cmp -s "$program" "$bin/coffee-tracker" || fail_test "the newer program is installed again"
+is "$("$program" sql --csv "select count(*), max(time) from coffees" --database-url "$state/coffee.db")" "$before" "the stored data"
 does "kept data and backups" uninstall DESTDIR="$root"
 is "$(find "$root/usr" "$root/etc/systemd" "$root/etc/sysusers.d" "$root/etc/tmpfiles.d" -type f | wc -l)" 0 "the number of files left"
-[ -f "$state/coffee.db" ] || broken "data is kept"
-[ -f "$root/etc/coffee-tracker/coffee-tracker.env" ] || broken "settings are kept"
+[ -f "$state/coffee.db" ] || fail_test "data is kept"
+[ -f "$root/etc/coffee-tracker/coffee-tracker.env" ] || fail_test "settings are kept"
 does "removed, including data" uninstall DESTDIR="$root" PURGE=yes
 is "$(find "$root" -type f | wc -l)" 0 "the number of files left"
 
-for folder in "$here" "$other"; do is_gone "$folder" || broken "no process is left"; done
+for folder in "$here" "$other"; do is_gone "$folder" || fail_test "no process is left"; done
 echo "verbs: all tests passed"

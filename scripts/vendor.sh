@@ -1,14 +1,13 @@
 #!/usr/bin/env bash
-# Fetches the files of others that the pages use into static/vendor, at the versions that stand
-# here, each with its licence, beside the sums of all. To move to another version: change it here,
-# run this, change the paths that static/ names, `make test-web`.
+# Downloads the third-party files of the pages into static/vendor, with their licenses and checksums. To update one,
+# change its version here, run this script, change the paths in static/, and run `make test-web`.
 set -euo pipefail
 cd "$(dirname "$0")/../static/vendor"
 
 SWAGGER_UI=5.35.0
 UPLOT=1.6.32
 
-# vendor PACKAGE VERSION FOLDER FILE…: those files of the package into FOLDER-VERSION.
+# vendor PACKAGE VERSION FOLDER FILE…: copies these files of the package to FOLDER-VERSION.
 vendor() {
     local package=$1 version=$2 folder=$3-$2 scratch
     shift 3

@@ -163,8 +163,8 @@ needs_curl() {
     command -v curl >/dev/null || fail 1 "curl is required but not installed: sudo apt install curl"
 }
 
-# ask FILE PATH [CURL ARGUMENTS…]: writes the response body to FILE and prints the status, or 000 without a response.
-ask() {
+# request FILE PATH [CURL ARGUMENTS…]: writes the response body to FILE and prints the status, or 000 without a response.
+request() {
     local file=$1 path=$2
     shift 2
     curl --silent --noproxy '*' --max-time 20 --output "$file" --write-out '%{http_code}' "$@" "$(url)$path" || true

@@ -14,7 +14,7 @@ use crate::helpers::{
     server_without_timeouts, temporary_folder, wait_until,
 };
 
-/// A connection from the loopback address 127.0.0.`host`.
+/// Connects from the loopback address 127.0.0.`host`.
 fn connect_from(host: u8, server: SocketAddr) -> TcpStream {
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     bind(&socket, &SocketAddr::from(([127, 0, 0, host], 0))).unwrap();
@@ -65,26 +65,26 @@ fn a_trusted_proxy_is_exempt_from_the_limit_per_client() {
 }
 
 #[test]
-fn at_the_total_limit_strangers_lose_their_connections_and_regular_clients_keep_theirs() {
+fn at_the_total_limit_connections_without_a_completed_request_are_closed_first() {
     let folder = temporary_folder();
     let server = Server::spawn(server_without_timeouts(folder.path()).args(["--max-connections", "64"]));
     let mut regular: Vec<Client> = (0..8).map(|_| server.client()).collect();
     for client in &mut regular {
         assert_eq!(client.get("/coffee/today").status, 200);
     }
-    let mut strangers = Vec::new();
+    let mut silent = Vec::new();
     for round in 0..30 {
         // 250 addresses, none of which exceeds the limit per client.
-        strangers.extend((2..=250).step_by(10).map(|host| connect_from(host, server.address)));
+        silent.extend((2..=250).step_by(10).map(|host| connect_from(host, server.address)));
         for client in &mut regular {
             assert_eq!(client.get("/coffee/today").status, 200, "round {round}");
         }
-        assert_eq!(server.get("/health").status, 200, "a newcomer is answered in round {round}");
-        strangers.retain(|socket| !is_closed(socket));
+        assert_eq!(server.get("/health").status, 200, "a new client in round {round}");
+        silent.retain(|socket| !is_closed(socket));
     }
-    wait_until("only as many as the limit allows are left", || {
-        strangers.retain(|socket| !is_closed(socket));
-        strangers.len() + regular.len() <= 64
+    wait_until("the connections over the limit are closed", || {
+        silent.retain(|socket| !is_closed(socket));
+        silent.len() + regular.len() <= 64
     });
 }
 
@@ -109,7 +109,7 @@ fn a_header_that_never_ends_is_rejected_before_it_fills_the_memory() {
     let server = Server::spawn(&mut server_without_timeouts(folder.path()));
     let mut client = server.client();
     let endless = format!("GET /health HTTP/1.1\r\nHost: localhost\r\nX-Long: {}", "x".repeat(200 << 10));
-    // Fails when the server has closed the connection before it took all of it.
+    // Fails when the server has closed the connection before reading all of it.
     drop(client.send(endless));
     wait_until("the connection is closed", || is_closed(client.socket()));
     assert_eq!(server.get("/health").status, 200);
@@ -200,7 +200,7 @@ fn silent_clients_are_closed_although_the_system_denies_access_to_other_descript
 }
 
 #[test]
-fn a_descriptor_limit_that_is_too_low_is_reported_and_served_within() {
+fn a_too_low_descriptor_limit_is_reported_and_respected() {
     let folder = temporary_folder();
     let limited = |command: &Command| from_bash("ulimit -n 160", command);
     let reason = "the file descriptor limit of 160 allows only 32 connections, fewer than MAX_CONNECTIONS; raise LimitNOFILE";
@@ -210,9 +210,9 @@ fn a_descriptor_limit_that_is_too_low_is_reported_and_served_within() {
     let expected = json!({"protection": "reduced", "open": open, "limit": 32, "reason": reason});
     assert_eq!(health["connections"], expected);
     assert!(server.process.err.text().contains(reason), "{}", server.process.err.text());
-    let strangers: Vec<TcpStream> = (0..200).map(|n| connect_from(n + 1, server.address)).collect();
+    let silent: Vec<TcpStream> = (0..200).map(|n| connect_from(n + 1, server.address)).collect();
     assert_eq!(server.get("/health").status, 200);
-    wait_until("the connections over the limit are closed", || closed(&strangers) >= 200 - 32);
+    wait_until("the connections over the limit are closed", || closed(&silent) >= 200 - 32);
 
     let mut check = limited(&command_in(folder.path(), &["check"]));
     let found = run(check.env("API_KEY", KEY)).out;
@@ -229,8 +229,8 @@ fn a_request_in_progress_is_never_closed_for_a_newcomer() {
     let (head, body) = whole.split_at(whole.len() - r#"{"caffeine_mg": 90}"#.len());
     slow.send(head).unwrap();
     assert_eq!(slow.read_response_head().unwrap().status, 100);
-    let strangers: Vec<TcpStream> = (0..200).map(|n| connect_from(n + 1, server.address)).collect();
-    wait_until("the connections over the limit are closed", || closed(&strangers) >= 200 - 15);
+    let silent: Vec<TcpStream> = (0..200).map(|n| connect_from(n + 1, server.address)).collect();
+    wait_until("the connections over the limit are closed", || closed(&silent) >= 200 - 15);
     slow.send(body).unwrap();
     assert_eq!(slow.read_response().unwrap().status, 201);
 }

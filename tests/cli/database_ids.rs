@@ -219,14 +219,14 @@ fn the_list_describes_each_backup_and_does_not_suggest_safety_backups() {
     assert_eq!(listed.iter().find(|entry| entry["database"] == "other").unwrap()["other_database_id"], OTHER);
 
     let text = run_ok(folder.path(), &["backups", "list"]).out;
-    for words in [
+    for expected in [
         "20 coffees, 200 readings, newest entry ",
         "\n  backup of this database\n",
         "\n  safety copy (before a restore) of this database\n",
         "\n  backup of another database (fedcba9876543210fedcba9876543210)\n",
         "backups/coffee_20240101_000000.db\n  2024-01-01T00:00:00Z, 4 B, unreadable\n  backup of an unknown database\n",
     ] {
-        assert!(text.contains(words), "{words:?} in {text}");
+        assert!(text.contains(expected), "{expected:?} in {text}");
     }
     assert_eq!(
         run_ok(temporary_folder().path(), &["backups", "list"]).out,

@@ -37,8 +37,8 @@ impl Tmpfs {
         self.0.path()
     }
 
-    /// Fills the disk up to `kilobytes` of free space.
-    fn fill_up_to(&self, kilobytes: u64) {
+    /// Fills the disk except for `kilobytes`.
+    fn fill_except(&self, kilobytes: u64) {
         drop(fs::remove_file(self.path().join("ballast")));
         let free = rustix::fs::statvfs(self.path()).unwrap();
         let ballast = (free.f_bavail * free.f_frsize).saturating_sub(kilobytes << 10);
@@ -195,7 +195,7 @@ fn a_backup_without_space_leaves_nothing_and_the_next_one_succeeds() {
     let (_past, _) = create_databases(disk.path());
     let before = present(disk.path());
     let server = Server::start(disk.path());
-    disk.fill_up_to(200);
+    disk.fill_except(200);
     let refused = run_in(disk.path(), &["backup"]);
     assert_rejected_and_unchanged(
         disk.path(),
@@ -215,7 +215,7 @@ fn an_export_without_space_leaves_nothing_and_the_next_one_succeeds() {
     let Some(disk) = Tmpfs::mount(4) else { return };
     let (_past, _) = create_databases(disk.path());
     let export = ["export", "heartrate", "-o", "heart.csv"];
-    disk.fill_up_to(40);
+    disk.fill_except(40);
     let refused = run_in(disk.path(), &export);
     assert_fails_with(&refused, 75, "the export cannot be written: No space left on device (os error 28)");
     let left: Vec<String> = files(disk.path()).into_keys().filter(|name| name.contains("heart")).collect();
@@ -232,7 +232,7 @@ fn a_restore_checks_for_space_first_and_changes_nothing_when_it_runs_out() {
     let backup = backup.to_str().unwrap();
     let before = present(disk.path());
     let server = Server::start(disk.path());
-    disk.fill_up_to(900);
+    disk.fill_except(900);
     let refused = run_in(disk.path(), &["restore", backup, "--yes"]);
     assert_rejected_and_unchanged(disk.path(), &before, &refused, "bytes of free space are needed in");
     assert_eq!(server.client().post("/heartrate/", r#"{"bpm": 60}"#).status, 201);
@@ -311,7 +311,7 @@ fn a_migration_without_space_for_its_backup_or_its_changes_leaves_the_old_schema
     let before = present(disk.path());
     let size = fs::metadata(disk.path().join("coffee.db")).unwrap().len() >> 10;
     for free in [size / 2, size + 40] {
-        disk.fill_up_to(free);
+        disk.fill_except(free);
         let refused = run(server_command(disk.path()).env("COFFEE_TRACKER_NEXT_SCHEMA", &next));
         assert_rejected_and_unchanged(disk.path(), &before, &refused, "space left on the disk");
         let version = "select user_version from pragma_user_version";

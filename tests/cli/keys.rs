@@ -269,7 +269,7 @@ fn concurrent_commands_lose_no_key() {
 }
 
 #[test]
-fn backups_contain_no_keys_and_a_restore_revives_none() {
+fn backups_contain_no_keys_and_a_restore_restores_none() {
     let folder = temporary_folder();
     let server = Server::start(folder.path());
     let lost = add(folder.path(), "lost", "read");

@@ -32,18 +32,18 @@ fn run_server_with_requests(folder: &Path, settings: &[(&str, &str)]) -> Command
     assert_eq!(request(&mut client, "id-missing", "DELETE", "/coffee/77", ""), 404);
     assert_eq!(request(&mut client, "id-nowhere", "GET", &format!("/{SECRET_NOTE}"), ""), 404);
     assert_eq!(request(&mut client, "id-health", "GET", "/health", ""), 200);
-    let mut stranger = server.client();
-    stranger
-        .send("GET /coffee/ HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: id-key\r\nAuthorization: Bearer wrong-key-of-a-stranger\r\n\r\n")
+    let mut unauthorized = server.client();
+    unauthorized
+        .send("GET /coffee/ HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: id-key\r\nAuthorization: Bearer wrong-key-of-a-client\r\n\r\n")
         .unwrap();
-    assert_eq!(stranger.read_response().unwrap().status, 401);
+    assert_eq!(unauthorized.read_response().unwrap().status, 401);
     server.stop_cleanly()
 }
 
 /// Asserts that the output contains no private data.
 fn assert_no_private_data(result: &CommandResult) {
     for text in [&result.out, &result.err] {
-        for private in [KEY, SECRET_NOTE, "wrong-key-of-a-stranger"] {
+        for private in [KEY, SECRET_NOTE, "wrong-key-of-a-client"] {
             assert!(!text.contains(private), "{private} in {text}");
         }
     }
@@ -115,7 +115,7 @@ fn journald_lines_begin_with_their_priority() {
 }
 
 #[test]
-fn the_level_silences_what_is_less_important() {
+fn lines_below_the_minimum_level_are_not_logged() {
     let folder = temporary_folder();
     let settings = [("LOG_LEVEL", "warning"), ("REDIS_URL", "redis://x")];
     let result = run_server_with_requests(folder.path(), &settings);

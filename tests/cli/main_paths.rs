@@ -102,9 +102,9 @@ fn invalid_and_unauthorized_requests_get_problem_responses() {
     bad.assert_problem(422);
     assert_eq!(bad.json()["errors"].as_array().map(Vec::len), Some(2));
     client.get("/no-such-page").assert_problem(404);
-    let stranger =
+    let unauthorized =
         "GET /coffee/today HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer not-the-key\r\n\r\n";
-    client.send(stranger).unwrap();
+    client.send(unauthorized).unwrap();
     let refused = client.read_response().unwrap();
     refused.assert_problem(401);
     assert!(!String::from_utf8_lossy(&refused.body).contains(KEY));

@@ -155,7 +155,7 @@ fn a_restore_by_root_leaves_the_database_to_its_owner() {
         assert_eq!(state(&installation.data().join("coffee.db")).unwrap().coffees.len(), 20);
         installation.assert_serves();
 
-        // Without a database, and in installation of a damaged file.
+        // Without a database, and in place of a damaged file.
         fs::remove_file(installation.data().join("coffee.db")).unwrap();
         run_ok(&installation.data(), &["restore", backup.to_str().unwrap(), "--yes"]);
         installation.assert_serves();

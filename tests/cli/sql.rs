@@ -33,8 +33,8 @@ id  time                       mg  notes
     .replace(" 12  now", "12.0  now")
     .replace("   mg", "    mg")
     .replace("  ---  ", "  ----  ");
-    let asked = run_ok(folder.path(), &["sql", query]);
-    assert_eq!((asked.out.as_str(), asked.err.as_str()), (expected.as_str(), ""));
+    let result = run_ok(folder.path(), &["sql", query]);
+    assert_eq!((result.out.as_str(), result.err.as_str()), (expected.as_str(), ""));
     let csv =
         run_ok(folder.path(), &["sql", "--csv", "select 1 as a, null as b, 'x, \"y\"' as c, x'00ff' as d"]);
     assert_eq!(csv.out, "a,b,c,d\n1,,\"x, \"\"y\"\"\",00ff\n");
@@ -91,8 +91,8 @@ fn no_statement_can_change_data_or_create_a_file() {
     assert_fails_with(&attached, 1, "unable to open database: new.db (only files that exist");
     assert_eq!(run_in(folder.path(), &["sql", "attach 'file:new.db?mode=rwc' as new"]).code, Some(1));
     let found = names(folder.path());
-    let strangers: Vec<&String> = found.iter().filter(|name| !name.starts_with("coffee")).collect();
-    assert!(strangers.is_empty(), "{strangers:?}");
+    let unexpected: Vec<&String> = found.iter().filter(|name| !name.starts_with("coffee")).collect();
+    assert!(unexpected.is_empty(), "{unexpected:?}");
     assert!(state(&folder.path().join("coffee.db")).unwrap() == before);
     Server::start(folder.path()).stop_cleanly();
 }
@@ -103,9 +103,9 @@ fn queries_beside_a_server_see_the_latest_write() {
     let server = Server::spawn(&mut server_command(folder.path()));
     for n in 1..=20 {
         assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 80}"#).status, 201);
-        let asked =
+        let result =
             run_ok(folder.path(), &["sql", "--csv", "select count(*), sum(caffeine_mg) from coffees"]);
-        assert_eq!(asked.out.lines().nth(1), Some(&*format!("{n},{:?}", 80.0 * f64::from(n))));
+        assert_eq!(result.out.lines().nth(1), Some(&*format!("{n},{:?}", 80.0 * f64::from(n))));
     }
     server.stop_cleanly();
     assert_eq!(state(&folder.path().join("coffee.db")).unwrap().coffees.len(), 20);

@@ -65,7 +65,7 @@ fn the_newest_backup_is_found_by_name_and_future_ones_are_ignored() {
 }
 
 #[test]
-fn every_fault_is_reported_and_no_file_is_changed() {
+fn every_problem_is_reported_and_no_file_is_changed() {
     let folder = with_backup();
     let good = fs::read(folder.path().join("then.db")).unwrap();
     for (invalidate, message) in invalid_backups() {

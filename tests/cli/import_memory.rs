@@ -192,6 +192,21 @@ fn health(file: &mut dyn Write, between: impl FnOnce(&mut dyn Write) -> io::Resu
     write!(file, "\n{record}\"62\"/>\n</HealthData>\n")
 }
 
+/// Imports an Apple Health export with `open`, much text and `close` between two records.
+#[track_caller]
+fn import_with_huge_element(open: &str, close: &str, check: impl FnOnce(&Path, &CommandResult)) {
+    import_bounded(
+        |file| {
+            health(file, |file| {
+                file.write_all(open.as_bytes())?;
+                fill(file, b'x', HUGE)?;
+                file.write_all(close.as_bytes())
+            })
+        },
+        check,
+    );
+}
+
 #[test]
 fn huge_xml_elements_do_not_affect_other_records() {
     for (open, close) in [
@@ -202,42 +217,23 @@ fn huge_xml_elements_do_not_affect_other_records() {
         ("<MetadataEntry key=\"a > b\" value='", "'/>"),
         ("<Other a=\"", "\"></Other>"),
     ] {
-        import_bounded(
-            |file| {
-                health(file, |file| {
-                    file.write_all(open.as_bytes())?;
-                    fill(file, b'x', HUGE)?;
-                    file.write_all(close.as_bytes())
-                })
-            },
-            |folder, result| {
-                assert_counts(result, 0, 2, 0, 0);
-                assert_eq!(readings(folder).len(), 2, "{open}");
-            },
-        );
+        import_with_huge_element(open, close, |folder, result| {
+            assert_counts(result, 0, 2, 0, 0);
+            assert_eq!(readings(folder).len(), 2, "{open}");
+        });
     }
-    import_bounded(
-        |file| {
-            health(file, |file| {
-                file.write_all(b"<Record type=\"HKQuantityTypeIdentifierHeartRate\" sourceName=\"> ")?;
-                fill(file, b'x', HUGE)?;
-                file.write_all(b"\" unit=\"count/min\" value=\"63\"/>")
-            })
-        },
+    import_with_huge_element(
+        "<Record type=\"HKQuantityTypeIdentifierHeartRate\" sourceName=\"> ",
+        "\" unit=\"count/min\" value=\"63\"/>",
         |_, result| {
             assert_counts(result, 0, 2, 1, 0);
             assert!(result.err.starts_with("line 4: is longer than 4 MiB: <Record type="), "{}", result.err);
         },
     );
     // The records in a correlation repeat others in the file.
-    import_bounded(
-        |file| {
-            health(file, |file| {
-                file.write_all(b"<Correlation a='")?;
-                fill(file, b'x', HUGE)?;
-                file.write_all(b"'><Record type=\"HKQuantityTypeIdentifierHeartRate\"/></Correlation>")
-            })
-        },
+    import_with_huge_element(
+        "<Correlation a='",
+        "'><Record type=\"HKQuantityTypeIdentifierHeartRate\"/></Correlation>",
         |_, result| assert_counts(result, 0, 2, 0, 1),
     );
     import_bounded(
@@ -246,13 +242,7 @@ fn huge_xml_elements_do_not_affect_other_records() {
             fill(file, b'<', HUGE)?;
             file.write_all(b" -->\n]>\n<HealthData>\n</HealthData>\n")
         },
-        |_, result| {
-            assert_eq!(
-                result.code,
-                Some(1),
-                "the root element is too far from the start of the file: {result:?}"
-            )
-        },
+        |_, result| assert_eq!(result.code, Some(1), "the root element is too far into the file: {result:?}"),
     );
 }
 

@@ -131,7 +131,7 @@ impl<'t> Disk<'t> {
             }
             EventKind::Truncated { length } => self.change(inode, Change::Truncated { length: *length }),
             EventKind::Written { offset, bytes } => {
-                self.change(inode, Change::Written { offset: *offset, bytes })
+                self.change(inode, Change::Written { offset: *offset, bytes });
             }
             EventKind::SyncStarted => {
                 let count = match self.folders.get(&inode) {

@@ -1,63 +1,46 @@
 //! Map from an optional name to a value, in order of first appearance, with lookups that do not copy the
 //! name.
 
-use std::collections::HashMap;
+use indexmap::{Equivalent, IndexMap};
 
 /// Map with one value for each name and one for the missing name.
 #[derive(Debug)]
-pub struct Grouped<V> {
-    /// Index of each name in `entries`.
-    indices: HashMap<String, usize>,
-    unnamed: Option<usize>,
-    entries: Vec<(Option<String>, V)>,
-    /// Index of the last lookup, tried first because equal names often follow each other.
-    last: usize,
-}
+pub struct Grouped<V>(IndexMap<Option<String>, V>);
 
-/// Number of entries that are compared one by one, which is faster than hashing.
-const LINEAR_SEARCH: usize = 8;
+/// Borrowed key of a [`Grouped`]; its hash is that of the owned one.
+#[derive(Hash)]
+struct NameRef<'n>(Option<&'n str>);
+
+impl Equivalent<Option<String>> for NameRef<'_> {
+    fn equivalent(&self, name: &Option<String>) -> bool {
+        self.0 == name.as_deref()
+    }
+}
 
 impl<V> Default for Grouped<V> {
     fn default() -> Self {
-        Self { indices: HashMap::new(), unnamed: None, entries: Vec::new(), last: 0 }
+        Self(IndexMap::new())
     }
 }
 
 impl<V: Default> Grouped<V> {
     /// Returns the value of `name`, a new default value for a new name.
     pub fn get_or_default(&mut self, name: Option<&str>) -> &mut V {
-        let matches = |(key, _): &(Option<String>, V)| key.as_deref() == name;
-        if !self.entries.get(self.last).is_some_and(matches) {
-            let found = match self.entries.iter().take(LINEAR_SEARCH).position(matches) {
-                None if self.entries.len() > LINEAR_SEARCH => match name {
-                    Some(name) => self.indices.get(name).copied(),
-                    None => self.unnamed,
-                },
-                found => found,
-            };
-            self.last = found.unwrap_or_else(|| self.insert(name));
-        }
-        &mut self.entries[self.last].1
-    }
-
-    fn insert(&mut self, name: Option<&str>) -> usize {
-        let index = self.entries.len();
-        match name {
-            Some(name) => drop(self.indices.insert(name.to_owned(), index)),
-            None => self.unnamed = Some(index),
-        }
-        self.entries.push((name.map(str::to_owned), V::default()));
-        index
+        let index = match self.0.get_index_of(&NameRef(name)) {
+            Some(index) => index,
+            None => self.0.insert_full(name.map(str::to_owned), V::default()).0,
+        };
+        &mut self.0[index]
     }
 
     /// Returns the entries in order of first appearance, with mutable values.
-    pub fn entries_mut(&mut self) -> impl Iterator<Item = &mut (Option<String>, V)> {
-        self.entries.iter_mut()
+    pub fn entries_mut(&mut self) -> impl Iterator<Item = (&Option<String>, &mut V)> {
+        self.0.iter_mut()
     }
 
     /// Returns the entries in order of first appearance.
     pub fn into_entries(self) -> impl Iterator<Item = (Option<String>, V)> {
-        self.entries.into_iter()
+        self.0.into_iter()
     }
 }
 

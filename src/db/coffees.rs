@@ -159,9 +159,8 @@ impl Store {
     ) -> Result<Vec<(Date, DayTotal)>, StoreError> {
         self.read("caffeine_by_day", cost_of(since, until), move |c| {
             let mut days: Vec<(Date, DayTotal)> = Vec::new();
-            let mut clock = zone.local_clock();
             doses(c, since, until, |at, mg, _| {
-                let date = clock.date(at);
+                let date = zone.date(at);
                 match days.last_mut() {
                     Some((last, total)) if *last == date => total.add(mg),
                     _ => days.push((date, DayTotal { total_mg: mg, coffee_count: 1 })),
@@ -363,7 +362,6 @@ fn fold_stats(
     until: Timestamp,
     zone: &Zone,
 ) -> rusqlite::Result<Option<CoffeeStats>> {
-    let mut clock = zone.local_clock();
     let mut types: Grouped<(DayTotal, Option<Timestamp>)> = Grouped::default();
     let mut day: Option<(Date, f64)> = None;
     let mut stats = CoffeeStats {
@@ -378,10 +376,10 @@ fn fold_stats(
         stats.total.add(mg);
         stats.max_mg = stats.max_mg.max(mg);
         stats.min_mg = stats.min_mg.min(mg);
-        if let Some(hour) = stats.by_hour.get_mut(clock.hour(at)) {
+        let (date, time) = zone.local(at);
+        if let Some(hour) = stats.by_hour.get_mut(time.hour()) {
             hour.add(mg);
         }
-        let date = clock.date(at);
         let so_far = day.filter(|(last, _)| *last == date).map_or(0.0, |(_, total)| total);
         stats.days_with_caffeine += u32::from(so_far == 0.0 && mg > 0.0);
         day = Some((date, so_far + mg));

@@ -3,10 +3,10 @@
 use std::fmt;
 
 use jiff::civil;
-use jiff::tz::{Offset, TimeZone};
+use jiff::tz::TimeZone;
 use serde::{Serialize, Serializer};
 
-use crate::domain::time::{HOUR, SECOND, Timestamp};
+use crate::domain::time::Timestamp;
 
 /// Time zone.
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ pub struct Zone {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Date(civil::Date);
 
-/// Local time of day in minutes, formatted as `23:00`.
+/// Local time of day, formatted as `23:00`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LocalTime(civil::Time);
 
@@ -37,6 +37,16 @@ impl LocalTime {
             .and_then(|(hour, minute)| civil::Time::new(number(hour, 2)?, number(minute, 2)?, 0, 0).ok())
             .map(Self)
             .ok_or("must be a time of day such as 23:00")
+    }
+
+    /// Returns the hour, 0 to 23.
+    pub fn hour(self) -> usize {
+        usize::from(self.0.hour().unsigned_abs())
+    }
+
+    /// Returns the quarter of an hour of the day, 0 to 95.
+    pub fn quarter(self) -> usize {
+        self.hour() * 4 + usize::from(self.0.minute().unsigned_abs() / 15)
     }
 }
 
@@ -80,7 +90,13 @@ impl Zone {
 
     /// Returns the calendar date at an instant.
     pub fn date(&self, at: Timestamp) -> Date {
-        Date(self.tz.to_datetime(at.to_jiff()).date())
+        self.local(at).0
+    }
+
+    /// Returns the calendar date and the local time of day at an instant.
+    pub fn local(&self, at: Timestamp) -> (Date, LocalTime) {
+        let local = self.tz.to_datetime(at.to_jiff());
+        (Date(local.date()), LocalTime(local.time()))
     }
 
     /// Returns the start of a date and of the next date.
@@ -102,17 +118,12 @@ impl Zone {
 
     /// Formats the local time of an instant: `16:40`.
     pub fn format_time(&self, at: Timestamp) -> String {
-        LocalTime(self.tz.to_datetime(at.to_jiff()).time()).to_string()
+        self.local(at).1.to_string()
     }
 
     fn start_of(&self, date: Date) -> Timestamp {
         let start = date.0.to_zoned_datetime(self.tz.clone());
         start.map_or(Timestamp::MAX, |zoned| Timestamp::clamped(zoned.timestamp().as_microsecond()))
-    }
-
-    /// Returns a cursor that converts instants to local dates and times, fastest in time order.
-    pub fn local_clock(&self) -> LocalClock<'_> {
-        LocalClock { tz: &self.tz, from: 1, until: 0, offset: Offset::UTC, day: (1, 0), date: None }
     }
 }
 
@@ -146,66 +157,11 @@ impl Serialize for Date {
     }
 }
 
-/// Converter of instants to local dates and times. It caches the offset between two transitions, so the
-/// rules of the zone are rarely evaluated for rows in time order.
-pub struct LocalClock<'z> {
-    tz: &'z TimeZone,
-    /// Validity of `offset`: [from, until) in microseconds.
-    from: i64,
-    until: i64,
-    offset: Offset,
-    /// Validity of `date`: [start, end) in local microseconds.
-    day: (i64, i64),
-    date: Option<Date>,
-}
-
-impl LocalClock<'_> {
-    /// Returns the local hour, 0 to 23.
-    pub fn hour(&mut self, at: Timestamp) -> usize {
-        usize::try_from(self.time_of_day(at) / HOUR).unwrap_or(0)
-    }
-
-    /// Returns the local time of day in microseconds.
-    pub fn time_of_day(&mut self, at: Timestamp) -> i64 {
-        self.local_micros(at).rem_euclid(24 * HOUR)
-    }
-
-    /// Returns the local date.
-    pub fn date(&mut self, at: Timestamp) -> Date {
-        let local = self.local_micros(at);
-        if let Some(date) = self.date
-            && (self.day.0..self.day.1).contains(&local)
-        {
-            return date;
-        }
-        let start = local - local.rem_euclid(24 * HOUR);
-        let date = Date(self.offset.to_datetime(at.to_jiff()).date());
-        self.day = (start, start + 24 * HOUR);
-        self.date = Some(date);
-        date
-    }
-
-    fn local_micros(&mut self, at: Timestamp) -> i64 {
-        let micros = at.micros();
-        if !(self.from..self.until).contains(&micros) {
-            let instant = at.to_jiff();
-            self.offset = self.tz.to_offset(instant);
-            let before = self
-                .tz
-                .preceding(instant.checked_add(jiff::SignedDuration::from_micros(1)).unwrap_or(instant))
-                .next();
-            self.from = before.map_or(i64::MIN, |t| t.timestamp().as_microsecond());
-            let after = self.tz.following(instant).next();
-            self.until = after.map_or(i64::MAX, |t| t.timestamp().as_microsecond());
-        }
-        micros + i64::from(self.offset.seconds()) * SECOND
-    }
-}
-
 #[cfg(test)]
 #[expect(clippy::panic, reason = "a test may fail loudly")]
 mod tests {
     use super::*;
+    use crate::domain::time::HOUR;
 
     fn zone(name: &str) -> Zone {
         Zone::named(name).unwrap_or_else(|e| panic!("{name} {e}"))
@@ -232,26 +188,6 @@ mod tests {
             let (from, until) = zone.day(zone.date(at(noon)));
             assert_eq!(from.to_string(), start, "{name}");
             assert_eq!((until.micros() - from.micros()) / HOUR, hours, "{name} {noon}");
-        }
-    }
-
-    #[test]
-    fn the_cursor_agrees_with_the_zone_for_every_hour_of_two_years() {
-        for name in ["Europe/Berlin", "America/Bogota", "Pacific/Kiritimati", "Australia/Lord_Howe"] {
-            let zone = zone(name);
-            let mut clock = zone.local_clock();
-            let start = at("2025-01-01T00:30:00Z");
-            // Forwards, with occasional steps back.
-            for step in 0..17_520_i64 {
-                let instant = start.plus((step - (step % 7 == 0) as i64 * 30) * HOUR);
-                let zoned = instant.to_jiff().to_zoned_datetime(zone.tz.clone());
-                assert_eq!(
-                    clock.hour(instant),
-                    usize::try_from(zoned.hour()).unwrap_or(99),
-                    "{name} {instant}"
-                );
-                assert_eq!(clock.date(instant), zone.date(instant), "{name} {instant}");
-            }
         }
     }
 

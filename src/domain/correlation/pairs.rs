@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::domain::calendar::{Date, LocalClock, Zone};
+use crate::domain::calendar::{Date, Zone};
 use crate::domain::coffee::Milligrams;
 use crate::domain::heart_rate::Bpm;
 use crate::domain::statistics::round1;
@@ -61,7 +61,7 @@ pub struct PairBuilder<'z> {
     /// Index of the first coffee whose time window is still open.
     next: usize,
     window: ReadingWindow,
-    clock: LocalClock<'z>,
+    zone: &'z Zone,
     totals: PairTotals,
 }
 
@@ -111,7 +111,7 @@ impl<'z> PairBuilder<'z> {
             hours_after: hours_after.clamp(1, 24),
             next: 0,
             window: ReadingWindow::default(),
-            clock: zone.local_clock(),
+            zone,
             totals,
         }
     }
@@ -165,7 +165,7 @@ impl<'z> PairBuilder<'z> {
                 readings_count,
                 time_window_hours: self.hours_after,
             };
-            self.totals.add(pair, increase, self.clock.date(at));
+            self.totals.add(pair, increase, self.zone.date(at));
         }
         self.next += 1;
         let next = self.coffees.get(self.next);

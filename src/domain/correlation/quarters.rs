@@ -5,8 +5,8 @@
 //! in the minutes of its readings.
 
 use crate::domain::caffeine::{CaffeineState, Dose, Kinetics};
-use crate::domain::calendar::{Date, LocalClock, Zone};
-use crate::domain::correlation::response::{LAGS, PulseResponse, QUARTERS_PER_DAY, WithinDayRegression};
+use crate::domain::calendar::{Date, Zone};
+use crate::domain::correlation::response::{LAGS, PulseResponse, WithinDayRegression};
 use crate::domain::heart_rate::Bpm;
 use crate::domain::time::{HOUR, MINUTE, Timestamp};
 
@@ -17,7 +17,7 @@ const LONGEST_LAG: i64 = 6 * HOUR;
 
 /// Accumulator of readings into quarters of an hour and days.
 pub struct QuarterHours<'a> {
-    clock: LocalClock<'a>,
+    zone: &'a Zone,
     levels: LevelsByMinute<'a>,
     regression: WithinDayRegression,
     date: Option<Date>,
@@ -63,7 +63,7 @@ impl<'a> QuarterHours<'a> {
     pub fn new(since: Timestamp, zone: &'a Zone, kinetics: Kinetics, doses: &'a [Dose]) -> Self {
         let start = since.minus(LONGEST_LAG).micros().div_euclid(QUARTER) * QUARTER / MINUTE;
         Self {
-            clock: zone.local_clock(),
+            zone,
             levels: LevelsByMinute::new(kinetics, doses, start),
             regression: WithinDayRegression::default(),
             date: None,
@@ -111,7 +111,7 @@ impl<'a> QuarterHours<'a> {
             return;
         }
         let start = Timestamp::clamped(self.quarter * MINUTE);
-        let date = self.clock.date(start);
+        let (date, time) = self.zone.local(start);
         if self.date.replace(date).is_some_and(|previous| previous != date) {
             self.regression.end_day();
         }
@@ -119,13 +119,7 @@ impl<'a> QuarterHours<'a> {
         let mut lagged = [0.0; LAGS];
         lagged.copy_from_slice(&self.past[self.newest..self.newest + LAGS]);
         lagged[0] = sums.mg / readings;
-        let quarter_of_day = usize::try_from(self.clock.time_of_day(start) / QUARTER).unwrap_or(0);
-        self.regression.push(
-            quarter_of_day.min(QUARTERS_PER_DAY - 1),
-            f64::from(sums.bpm) / readings,
-            lagged[0],
-            &lagged,
-        );
+        self.regression.push(time.quarter(), f64::from(sums.bpm) / readings, lagged[0], &lagged);
     }
 }
 

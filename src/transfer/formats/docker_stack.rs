@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rusqlite::limits::Limit;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Statement};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
 
 use crate::db::error::{OpenError, StoreError};
 use crate::db::schema;
@@ -16,7 +16,7 @@ use crate::domain::entry::{DOCKER_STACK, EntryKind};
 use crate::fs::paths::{file_uri, with_suffix};
 use crate::transfer::formats::columns::Column;
 use crate::transfer::formats::import_row::{ImportRow, RawValue};
-use crate::transfer::formats::sink::{MAX_CONTENT, ReadError, RowPosition, Sink, SinkClosed};
+use crate::transfer::formats::sink::{MAX_CONTENT, ReadError, RowPosition, Sink};
 
 /// Maximum length of a value, in bytes. A longer one cannot be stored, and is never loaded.
 const MAX_VALUE: i32 = 64 * 1024;
@@ -28,10 +28,8 @@ struct TableQueries {
     kind: EntryKind,
     name: &'static str,
     count: &'static str,
-    by_rowid: &'static str,
-    next_rowid: &'static str,
-    /// For a table without rowids; uses the same parameter.
-    all: &'static str,
+    rowids: &'static str,
+    row: &'static str,
 }
 
 const TABLES: [TableQueries; 2] = [
@@ -39,17 +37,15 @@ const TABLES: [TableQueries; 2] = [
         kind: EntryKind::Coffee,
         name: "coffee_logs",
         count: "select count(*) from coffee_logs",
-        by_rowid: "select rowid, * from coffee_logs where rowid >= ? order by rowid",
-        next_rowid: "select min(rowid) from coffee_logs where rowid >= ?",
-        all: "select null, * from coffee_logs where ? is not null",
+        rowids: "select rowid from coffee_logs order by rowid",
+        row: "select * from coffee_logs where rowid = ?",
     },
     TableQueries {
         kind: EntryKind::HeartRate,
         name: "heart_rate_logs",
         count: "select count(*) from heart_rate_logs",
-        by_rowid: "select rowid, * from heart_rate_logs where rowid >= ? order by rowid",
-        next_rowid: "select min(rowid) from heart_rate_logs where rowid >= ?",
-        all: "select null, * from heart_rate_logs where ? is not null",
+        rowids: "select rowid from heart_rate_logs order by rowid",
+        row: "select * from heart_rate_logs where rowid = ?",
     },
 ];
 
@@ -68,11 +64,11 @@ impl DockerStackDatabase {
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         let flags =
             OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-        let connection = Connection::open_with_flags(read_only_uri(path), flags).map_err(sqlite_error)?;
-        connection.busy_timeout(Duration::from_secs(10)).map_err(sqlite_error)?;
-        connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_VALUE).map_err(sqlite_error)?;
+        let connection = Connection::open_with_flags(read_only_uri(path), flags)?;
+        connection.busy_timeout(Duration::from_secs(10))?;
+        connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_VALUE)?;
         check_schema(&connection, path)?;
-        let row_count = begin_and_count(&connection).map_err(sqlite_error)?;
+        let row_count = begin_and_count(&connection)?;
         Ok(Self { connection, row_count })
     }
 
@@ -88,7 +84,7 @@ impl DockerStackDatabase {
     /// The database cannot be read to its end, or the sink is closed.
     pub fn read(&self, on_row: impl Fn(), sink: &mut Sink<'_>) -> Result<(), ReadError> {
         for table in &TABLES {
-            if self.connection.table_exists(None, table.name).map_err(sqlite_error)? {
+            if self.connection.table_exists(None, table.name)? {
                 self.read_table(table, &on_row, sink)?;
             }
         }
@@ -101,32 +97,41 @@ impl DockerStackDatabase {
         on_row: &impl Fn(),
         sink: &mut Sink<'_>,
     ) -> Result<(), ReadError> {
-        // Without rowids, reading cannot continue behind a row that is not loaded.
-        let (statement, has_rowids) = match self.connection.prepare(table.by_rowid) {
-            Ok(statement) => (statement, true),
-            Err(_) => (self.connection.prepare(table.all).map_err(sqlite_error)?, false),
-        };
-        let mut reader = TableReader::new(table, statement)?;
-        let mut start = i64::MIN;
-        loop {
-            match reader.read_from(start, on_row, sink) {
-                Err(RowError::Sqlite(e))
-                    if has_rowids && e.sqlite_error_code() == Some(ErrorCode::TooBig) => {}
-                Err(RowError::Sqlite(e)) => return Err(sqlite_error(e)),
-                Err(RowError::Closed(closed)) => return Err(closed.into()),
-                Ok(()) => return Ok(()),
-            }
-            // The row behind the last one that was read is too long.
-            let Some(behind) = reader.last_rowid.map_or(Some(i64::MIN), |last| last.checked_add(1)) else {
-                return Ok(());
-            };
-            let too_long = self.connection.query_row(table.next_rowid, [behind], |row| row.get(0));
-            let Some(rowid): Option<i64> = too_long.map_err(sqlite_error)? else { return Ok(()) };
-            on_row();
-            reader.reject_unread(rowid, sink)?;
-            let Some(next) = rowid.checked_add(1) else { return Ok(()) };
-            start = next;
+        let utc = Zone::utc();
+        let mut rowids = self.connection.prepare(table.rowids)?;
+        let mut select = self.connection.prepare(table.row)?;
+        if select.column_count() > MAX_COLUMNS {
+            let reason = format!("cannot be read: table {} has more than {MAX_COLUMNS} columns", table.name);
+            return Err(ReadError::Unusable(reason));
         }
+        let columns: Vec<_> = select.column_names().into_iter().map(Column::from_name).collect();
+        let id_index = columns.iter().position(|column| *column == Some(Column::Id));
+        for (number, rowid) in (1..).zip(rowids.query_map([], |row| row.get::<_, i64>(0))?) {
+            let rowid = rowid?;
+            on_row();
+            let position = |id| RowPosition::TableRow { table: table.name, id, number };
+            let passed = select.query_row([rowid], |row| {
+                let mut values = ImportRow::default();
+                for (index, column) in columns.iter().enumerate() {
+                    if let Some(column) = column {
+                        values.set(*column, raw_value(row.get_ref(index)?));
+                    }
+                }
+                values.set(Column::Source, RawValue::Text(DOCKER_STACK));
+                let entry = values.into_entry_of(table.kind, &utc);
+                let id = id_index.and_then(|index| row.get(index).ok());
+                Ok(sink.entry(position(id), entry, || content(row, columns.len())))
+            });
+            match passed {
+                Ok(passed) => passed?,
+                Err(e) if e.sqlite_error_code() == Some(ErrorCode::TooBig) => {
+                    let reason = format!("has a value longer than {MAX_VALUE} bytes");
+                    sink.entry(position(Some(rowid)), Err(reason), || format!("id {rowid}"))?;
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -160,80 +165,12 @@ fn begin_and_count(connection: &Connection) -> rusqlite::Result<u64> {
     Ok(count)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the signature of `map_err`")]
-fn sqlite_error(error: rusqlite::Error) -> ReadError {
-    match StoreError::from(&error) {
-        StoreError::Busy => ReadError::unusable("the database is in use: stop the old server first"),
-        _ => ReadError::Unusable(format!("cannot be read: {error}")),
-    }
-}
-
-/// Error of reading a row.
-enum RowError {
-    Sqlite(rusqlite::Error),
-    Closed(SinkClosed),
-}
-
-impl From<rusqlite::Error> for RowError {
+impl From<rusqlite::Error> for ReadError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Sqlite(error)
-    }
-}
-
-/// Reader of one table. The statement's first column is the rowid, or null.
-struct TableReader<'c> {
-    table: &'c TableQueries,
-    statement: Statement<'c>,
-    columns: Vec<Option<Column>>,
-    /// Rowid of the last row that was read or rejected.
-    last_rowid: Option<i64>,
-    row_number: u64,
-}
-
-impl<'c> TableReader<'c> {
-    fn new(table: &'c TableQueries, statement: Statement<'c>) -> Result<Self, ReadError> {
-        if statement.column_count() > MAX_COLUMNS {
-            let reason = format!("cannot be read: table {} has more than {MAX_COLUMNS} columns", table.name);
-            return Err(ReadError::Unusable(reason));
+        match StoreError::from(&error) {
+            StoreError::Busy => Self::unusable("the database is in use: stop the old server first"),
+            _ => Self::Unusable(format!("cannot be read: {error}")),
         }
-        let mut columns: Vec<_> = statement.column_names().into_iter().map(Column::from_name).collect();
-        // SQLite names the rowid like the column `id` when that is the primary key.
-        if let Some(rowid) = columns.first_mut() {
-            *rowid = None;
-        }
-        Ok(Self { table, statement, columns, last_rowid: None, row_number: 0 })
-    }
-
-    fn read_from(&mut self, start: i64, on_row: &impl Fn(), sink: &mut Sink<'_>) -> Result<(), RowError> {
-        let utc = Zone::utc();
-        let id_index = self.columns.iter().position(|column| *column == Some(Column::Id));
-        let mut rows = self.statement.query([start])?;
-        while let Some(row) = rows.next()? {
-            on_row();
-            self.row_number += 1;
-            self.last_rowid = row.get(0)?;
-            let mut values = ImportRow::default();
-            for (index, column) in self.columns.iter().enumerate() {
-                if let Some(column) = column {
-                    values.set(*column, raw_value(row.get_ref(index)?));
-                }
-            }
-            values.set(Column::Source, RawValue::Text(DOCKER_STACK));
-            let entry = values.into_entry_of(self.table.kind, &utc);
-            let id = id_index.and_then(|index| row.get(index).ok());
-            let position = RowPosition::TableRow { table: self.table.name, id, number: self.row_number };
-            sink.entry(position, entry, || content(row, self.columns.len())).map_err(RowError::Closed)?;
-        }
-        Ok(())
-    }
-
-    fn reject_unread(&mut self, rowid: i64, sink: &mut Sink<'_>) -> Result<(), SinkClosed> {
-        self.row_number += 1;
-        self.last_rowid = Some(rowid);
-        let position =
-            RowPosition::TableRow { table: self.table.name, id: Some(rowid), number: self.row_number };
-        let reason = format!("has a value longer than {MAX_VALUE} bytes");
-        sink.entry(position, Err(reason), || format!("id {rowid}"))
     }
 }
 
@@ -257,11 +194,11 @@ fn raw_value(value: ValueRef<'_>) -> RawValue<'_> {
     }
 }
 
-/// Returns the values of a row behind its rowid, separated by `|`.
+/// Returns the values of a row, separated by `|`.
 fn content(row: &Row<'_>, column_count: usize) -> String {
     let mut content = String::new();
-    for index in 1..column_count {
-        if index > 1 {
+    for index in 0..column_count {
+        if index > 0 {
             content.push('|');
         }
         match row.get_ref(index) {

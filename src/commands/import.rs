@@ -15,7 +15,7 @@ use crate::db::store::Options;
 use crate::domain::entry::Entry;
 use crate::domain::limits::EntryLimits;
 use crate::fs::privileges::Identity;
-use crate::transfer::formats::columns::{Column, EntryColumns};
+use crate::transfer::formats::columns::Column;
 use crate::transfer::formats::delimited::Mapping;
 use crate::transfer::formats::detect::ImportFormat;
 use crate::transfer::formats::input::{Input, ReadOptions, ReadProgress};
@@ -242,8 +242,8 @@ impl Batch {
         self.rows += 1;
         match row {
             ReadRow::Entry(entry) => {
-                let EntryColumns { label, notes, source, .. } = EntryColumns::from(&entry);
-                self.bytes += [label, notes, source].into_iter().flatten().map(str::len).sum::<usize>();
+                let texts = [&entry.label, &entry.notes, &entry.source];
+                self.bytes += texts.into_iter().flatten().map(String::len).sum::<usize>();
                 if self.entries.is_empty() {
                     self.entries.reserve_exact(BATCH_ROWS);
                 }

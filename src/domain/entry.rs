@@ -1,9 +1,7 @@
 //! Entries of import and export files, with their ids and sources.
 
-use serde::Serialize;
-
-use crate::domain::coffee::{CoffeeId, Milligrams};
-use crate::domain::heart_rate::{Bpm, ReadingId};
+use crate::domain::coffee::Milligrams;
+use crate::domain::heart_rate::Bpm;
 use crate::domain::time::Timestamp;
 
 /// Source of every entry that comes from the Docker stack, from its database as well as from a dump of
@@ -17,39 +15,48 @@ pub enum EntryKind {
     HeartRate,
 }
 
-/// Coffee in a file.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct CoffeeEntry {
-    /// Id in the file, if it has one.
-    pub id: Option<CoffeeId>,
-    pub timestamp: Timestamp,
-    pub caffeine_mg: Milligrams,
-    /// 1 to 100 characters.
-    pub coffee_type: Option<String>,
-    /// 1 to 1000 characters.
-    pub notes: Option<String>,
-    /// Origin, 1 to 200 characters; `None` for entries logged on this server.
-    pub source: Option<String>,
+/// Dose of a coffee, or heart rate of a reading.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Amount {
+    Caffeine(Milligrams),
+    HeartRate(Bpm),
 }
 
-/// Heart-rate reading in a file.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ReadingEntry {
-    /// Id in the file, if it has one.
-    pub id: Option<ReadingId>,
-    pub timestamp: Timestamp,
-    pub bpm: Bpm,
-    /// 1 to 50 characters.
-    pub context: Option<String>,
-    /// 1 to 1000 characters.
-    pub notes: Option<String>,
-    /// Origin, 1 to 200 characters; `None` for entries logged on this server.
-    pub source: Option<String>,
-}
-
-/// Entry of either kind.
+/// Coffee or heart-rate reading in a file.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Entry {
-    Coffee(CoffeeEntry),
-    Reading(ReadingEntry),
+pub struct Entry {
+    /// Id in the file, if it has one.
+    pub id: Option<IdInFile>,
+    pub timestamp: Timestamp,
+    pub amount: Amount,
+    /// Type of a coffee (1 to 100 characters) or context of a reading (1 to 50).
+    pub label: Option<String>,
+    /// 1 to 1000 characters.
+    pub notes: Option<String>,
+    /// Origin, 1 to 200 characters; `None` for entries logged on this server.
+    pub source: Option<String>,
+}
+
+/// Id of an entry in its file or table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdInFile(pub i64);
+
+impl Amount {
+    /// Returns the milligrams or beats per minute.
+    pub fn number(self) -> f64 {
+        match self {
+            Self::Caffeine(dose) => dose.mg(),
+            Self::HeartRate(bpm) => bpm.get().into(),
+        }
+    }
+}
+
+impl Entry {
+    /// Returns the kind.
+    pub fn kind(&self) -> EntryKind {
+        match self.amount {
+            Amount::Caffeine(_) => EntryKind::Coffee,
+            Amount::HeartRate(_) => EntryKind::HeartRate,
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Limits for new and imported entries.
 
 use crate::domain::calendar::Zone;
-use crate::domain::entry::Entry;
+use crate::domain::entry::Amount;
 use crate::domain::time::{MINUTE, Timestamp};
 
 /// Limits from the settings. The defaults are those of the API contract.
@@ -22,18 +22,18 @@ impl EntryLimits {
     ///
     /// # Errors
     /// A message with the value, the exceeded limit and the setting of that limit.
-    pub fn check_entry(&self, entry: &Entry) -> Result<(), String> {
-        match entry {
-            Entry::Coffee(coffee) if coffee.caffeine_mg.mg() > self.max_caffeine_mg => Err(format!(
-                "caffeine_mg: {} is above MAX_CAFFEINE_MG ({})",
-                coffee.caffeine_mg.mg(),
-                self.max_caffeine_mg
-            )),
-            Entry::Reading(reading) if reading.bpm.get() < self.min_bpm => {
-                Err(format!("bpm: {} is below MIN_HEART_RATE_BPM ({})", reading.bpm.get(), self.min_bpm))
+    pub fn check(&self, amount: Amount) -> Result<(), String> {
+        let Self { max_caffeine_mg, min_bpm, max_bpm, .. } = self;
+        let number = amount.number();
+        match amount {
+            Amount::Caffeine(_) if number > *max_caffeine_mg => {
+                Err(format!("caffeine_mg: {number} is above MAX_CAFFEINE_MG ({max_caffeine_mg})"))
             }
-            Entry::Reading(reading) if reading.bpm.get() > self.max_bpm => {
-                Err(format!("bpm: {} is above MAX_HEART_RATE_BPM ({})", reading.bpm.get(), self.max_bpm))
+            Amount::HeartRate(bpm) if bpm.get() < *min_bpm => {
+                Err(format!("bpm: {number} is below MIN_HEART_RATE_BPM ({min_bpm})"))
+            }
+            Amount::HeartRate(bpm) if bpm.get() > *max_bpm => {
+                Err(format!("bpm: {number} is above MAX_HEART_RATE_BPM ({max_bpm})"))
             }
             _ => Ok(()),
         }

@@ -7,9 +7,8 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::domain::entry::EntryKind;
+use crate::domain::entry::{Entry, EntryKind};
 use crate::domain::time::Timestamp;
-use crate::transfer::formats::columns::EntryColumns;
 
 /// Rows of one table that were stored when the import began.
 #[derive(Debug)]
@@ -60,11 +59,7 @@ impl StoredRows {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub fn claim_duplicate(
-        &mut self,
-        connection: &Connection,
-        entry: &EntryColumns<'_>,
-    ) -> rusqlite::Result<bool> {
+    pub fn claim_duplicate(&mut self, connection: &Connection, entry: &Entry) -> rusqlite::Result<bool> {
         if self.is_empty() {
             return Ok(false);
         }
@@ -81,9 +76,10 @@ impl StoredRows {
                  and +context is ?5 and notes is ?6 and source is ?7 order by id limit 1"
             }
         })?;
-        let EntryColumns { timestamp, amount, label, notes, source, .. } = entry;
+        let Entry { timestamp, amount, label, notes, source, .. } = entry;
         self.matched.claim_next(*timestamp, |last| {
-            let values = params![timestamp.micros(), last, self.last_id, amount, label, notes, source];
+            let values =
+                params![timestamp.micros(), last, self.last_id, amount.number(), label, notes, source];
             statement.query_row(values, |row| row.get(0)).optional()
         })
     }

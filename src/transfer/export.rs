@@ -14,9 +14,9 @@ use crate::db::open::open_to_read;
 use crate::db::schema;
 use crate::db::schema::Role;
 use crate::db::store::Store;
-use crate::domain::coffee::{CoffeeId, Milligrams};
-use crate::domain::entry::{CoffeeEntry, Entry, EntryKind, ReadingEntry};
-use crate::domain::heart_rate::{Bpm, ReadingId};
+use crate::domain::coffee::Milligrams;
+use crate::domain::entry::{Amount, Entry, EntryKind, IdInFile};
+use crate::domain::heart_rate::Bpm;
 use crate::domain::time::Timestamp;
 
 /// Maximum wait of an export for another one to end.
@@ -146,25 +146,16 @@ fn export(
 }
 
 fn read_entry(kind: EntryKind, row: &Row<'_>) -> rusqlite::Result<Entry> {
-    let out_of_range = rusqlite::Error::IntegralValueOutOfRange(2, 0);
-    let (id, timestamp) = (row.get(0)?, Timestamp::clamped(row.get(1)?));
-    let (label, notes, source) = (row.get(3)?, row.get(4)?, row.get(5)?);
-    Ok(match kind {
-        EntryKind::Coffee => Entry::Coffee(CoffeeEntry {
-            id: Some(CoffeeId(id)),
-            timestamp,
-            caffeine_mg: Milligrams::new(row.get(2)?).ok_or(out_of_range)?,
-            coffee_type: label,
-            notes,
-            source,
-        }),
-        EntryKind::HeartRate => Entry::Reading(ReadingEntry {
-            id: Some(ReadingId(id)),
-            timestamp,
-            bpm: Bpm::new(row.get(2)?).ok_or(out_of_range)?,
-            context: label,
-            notes,
-            source,
-        }),
+    let amount = match kind {
+        EntryKind::Coffee => Milligrams::new(row.get(2)?).map(Amount::Caffeine),
+        EntryKind::HeartRate => Bpm::new(row.get(2)?).map(Amount::HeartRate),
+    };
+    Ok(Entry {
+        id: Some(IdInFile(row.get(0)?)),
+        timestamp: Timestamp::clamped(row.get(1)?),
+        amount: amount.ok_or(rusqlite::Error::IntegralValueOutOfRange(2, 0))?,
+        label: row.get(3)?,
+        notes: row.get(4)?,
+        source: row.get(5)?,
     })
 }

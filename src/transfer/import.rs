@@ -18,11 +18,10 @@ use crate::db::rollups::RollupBuilder;
 use crate::db::schema;
 use crate::db::schema::FileKind;
 use crate::db::store::{Options, make_folder};
-use crate::domain::entry::{Entry, EntryKind};
+use crate::domain::entry::{Amount, Entry, EntryKind, IdInFile};
 use crate::fs::failpoint::failpoint;
 use crate::fs::paths::with_suffix;
 use crate::transfer::dedup::StoredRows;
-use crate::transfer::formats::columns::EntryColumns;
 
 /// Duration of a transaction while a server may wait for the database.
 const SHARED_TRANSACTION: Duration = Duration::from_millis(25);
@@ -150,7 +149,7 @@ impl Importer {
     pub fn add(&mut self, mut entries: Vec<Entry>) -> Result<(), StoreError> {
         self.skip_duplicates(&mut entries)?;
         let Some(connection) = self.connection.as_ref().filter(|_| !self.is_dry_run) else {
-            entries.iter().for_each(|entry| self.counts.count_added(EntryColumns::from(entry).kind));
+            entries.iter().for_each(|entry| self.counts.count_added(entry.kind()));
             return Ok(());
         };
         let mut rest = entries.iter().peekable();
@@ -198,12 +197,11 @@ impl Importer {
         connection.execute_batch("begin")?;
         let mut failure = None;
         entries.retain(|entry| {
-            let columns = EntryColumns::from(entry);
-            let stored = match columns.kind {
+            let stored = match entry.kind() {
                 EntryKind::Coffee => &mut self.coffees,
                 EntryKind::HeartRate => &mut self.readings,
             };
-            let is_stored = stored.claim_duplicate(connection, &columns).unwrap_or_else(|e| {
+            let is_stored = stored.claim_duplicate(connection, entry).unwrap_or_else(|e| {
                 failure.get_or_insert(e);
                 false
             });
@@ -273,11 +271,10 @@ fn insert_for<'e>(
     let mut insert_all = || -> rusqlite::Result<()> {
         while began.elapsed() < duration {
             let Some(entry) = entries.next() else { break };
-            let columns = EntryColumns::from(entry);
-            insert(connection, &columns, sequence(columns.kind))?;
-            inserted.count_added(columns.kind);
-            if let Entry::Reading(reading) = entry {
-                rollups.add(reading.timestamp, reading.bpm, reading.context.as_deref());
+            insert(connection, entry, sequence(entry.kind()))?;
+            inserted.count_added(entry.kind());
+            if let Amount::HeartRate(bpm) = entry.amount {
+                rollups.add(entry.timestamp, bpm, entry.label.as_deref());
                 if rollups.is_full() {
                     rollups.write(connection)?;
                 }
@@ -302,9 +299,9 @@ fn insert_for<'e>(
 }
 
 /// Inserts an entry under its own id if that is free and was never assigned before the import, else under a new one.
-fn insert(connection: &Connection, entry: &EntryColumns<'_>, sequence: i64) -> rusqlite::Result<()> {
+fn insert(connection: &Connection, entry: &Entry, sequence: i64) -> rusqlite::Result<()> {
     const ID_TAKEN: [i32; 2] = [ffi::SQLITE_CONSTRAINT_PRIMARYKEY, ffi::SQLITE_CONSTRAINT_ROWID];
-    let mut statement = connection.prepare_cached(match entry.kind {
+    let mut statement = connection.prepare_cached(match entry.kind() {
         EntryKind::Coffee => {
             "insert into coffee_logs (id, timestamp, caffeine_mg, coffee_type, notes, source) values (?, ?, ?, ?, ?, ?)"
         }
@@ -312,10 +309,11 @@ fn insert(connection: &Connection, entry: &EntryColumns<'_>, sequence: i64) -> r
             "insert into heart_rate_logs (id, timestamp, bpm, context, notes, source) values (?, ?, ?, ?, ?, ?)"
         }
     })?;
-    let EntryColumns { timestamp, amount, label, notes, source, .. } = entry;
-    let mut insert =
-        |id: Option<i64>| statement.execute(params![id, timestamp.micros(), amount, label, notes, source]);
-    let kept_id = entry.id.filter(|id| *id > sequence);
+    let Entry { timestamp, amount, label, notes, source, .. } = entry;
+    let mut insert = |id: Option<i64>| {
+        statement.execute(params![id, timestamp.micros(), amount.number(), label, notes, source])
+    };
+    let kept_id = entry.id.map(|IdInFile(id)| id).filter(|id| *id > sequence);
     match insert(kept_id) {
         Err(e)
             if kept_id.is_some() && e.sqlite_error().is_some_and(|e| ID_TAKEN.contains(&e.extended_code)) =>

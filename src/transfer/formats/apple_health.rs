@@ -12,7 +12,7 @@ use quick_xml::reader::Reader;
 use quick_xml::{Error as XmlError, XmlVersion};
 
 use crate::domain::calendar::Zone;
-use crate::domain::entry::{CoffeeEntry, Entry, EntryKind, ReadingEntry};
+use crate::domain::entry::{Amount, Entry, EntryKind};
 use crate::domain::time::Timestamp;
 use crate::transfer::formats::import_row::{parse_bpm, parse_decimal, parse_dose, parse_source};
 use crate::transfer::formats::lines::PieceReader;
@@ -323,9 +323,10 @@ impl ExportReader<'_> {
 
     /// Sets the context of a heart rate from its motion context: 1 is sedentary, 2 is active, 0 is not set.
     fn metadata(&mut self, tag: &BytesStart<'_>) {
-        let Some(OpenRecord { entry: Ok(Entry::Reading(reading)), .. }) = &mut self.open_record else {
+        let Some(OpenRecord { entry: Ok(entry), .. }) = &mut self.open_record else { return };
+        if entry.kind() != EntryKind::HeartRate {
             return;
-        };
+        }
         let (mut is_motion, mut context) = (false, None);
         for attribute in tag.attributes().with_checks(false).flatten() {
             match attribute.key.as_ref() {
@@ -341,7 +342,7 @@ impl ExportReader<'_> {
             }
         }
         if is_motion {
-            reading.context = context.map(str::to_owned);
+            entry.label = context.map(str::to_owned);
         }
     }
 }
@@ -391,34 +392,22 @@ impl<'t> RecordAttributes<'t> {
             parse_decimal(value).ok_or_else(|| format!("value: must be a number (got {value:?})"))?;
         let source = self.source.as_deref().and_then(parse_source);
         let unit = self.unit.as_deref().unwrap_or_default();
-        Ok(match kind {
-            EntryKind::HeartRate => {
-                let beats = match unit {
-                    "count/min" => number,
-                    "count/s" => number * 60.0,
-                    other => return Err(format!("unit: must be count/min or count/s (got {other:?})")),
-                };
-                let bpm = parse_bpm(beats)?;
-                Entry::Reading(ReadingEntry { id: None, timestamp, bpm, context: None, notes: None, source })
+        let amount = match (kind, unit) {
+            (EntryKind::HeartRate, "count/min") => Amount::HeartRate(parse_bpm(number)?),
+            (EntryKind::HeartRate, "count/s") => Amount::HeartRate(parse_bpm(number * 60.0)?),
+            (EntryKind::HeartRate, other) => {
+                return Err(format!("unit: must be count/min or count/s (got {other:?})"));
             }
-            EntryKind::Coffee => {
-                let mg = match unit {
-                    "mg" => number,
-                    "g" => round_to_micrograms(number * 1000.0),
-                    "mcg" | "\u{b5}g" | "\u{3bc}g" => round_to_micrograms(number / 1000.0),
-                    other => return Err(format!("unit: must be mg, g or mcg (got {other:?})")),
-                };
-                let (caffeine_mg, coffee_type) = (parse_dose(mg)?, None);
-                Entry::Coffee(CoffeeEntry {
-                    id: None,
-                    timestamp,
-                    caffeine_mg,
-                    coffee_type,
-                    notes: None,
-                    source,
-                })
+            (EntryKind::Coffee, "mg") => Amount::Caffeine(parse_dose(number)?),
+            (EntryKind::Coffee, "g") => Amount::Caffeine(parse_dose(round_to_micrograms(number * 1000.0))?),
+            (EntryKind::Coffee, "mcg" | "\u{b5}g" | "\u{3bc}g") => {
+                Amount::Caffeine(parse_dose(round_to_micrograms(number / 1000.0))?)
             }
-        })
+            (EntryKind::Coffee, other) => {
+                return Err(format!("unit: must be mg, g or mcg (got {other:?})"));
+            }
+        };
+        Ok(Entry { id: None, timestamp, amount, label: None, notes: None, source })
     }
 }
 

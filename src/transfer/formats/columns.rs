@@ -1,7 +1,6 @@
-//! Columns of entries in files, and the view of an entry by column that is the same for both kinds.
+//! Columns of entries in files.
 
-use crate::domain::entry::{Entry, EntryKind};
-use crate::domain::time::Timestamp;
+use crate::domain::entry::EntryKind;
 
 /// Column of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,45 +57,6 @@ impl Column {
             EntryKind::HeartRate => {
                 [Self::Id, Self::Timestamp, Self::Bpm, Self::Context, Self::Notes, Self::Source]
             }
-        }
-    }
-}
-
-/// Values of an entry in the order of [`Column::exported`].
-#[derive(Clone, Copy, Debug)]
-pub struct EntryColumns<'a> {
-    pub kind: EntryKind,
-    pub id: Option<i64>,
-    pub timestamp: Timestamp,
-    /// `caffeine_mg` or `bpm`.
-    pub amount: f64,
-    /// `coffee_type` or `context`.
-    pub label: Option<&'a str>,
-    pub notes: Option<&'a str>,
-    pub source: Option<&'a str>,
-}
-
-impl<'a> From<&'a Entry> for EntryColumns<'a> {
-    fn from(entry: &'a Entry) -> Self {
-        match entry {
-            Entry::Coffee(coffee) => Self {
-                kind: EntryKind::Coffee,
-                id: coffee.id.map(|id| id.0),
-                timestamp: coffee.timestamp,
-                amount: coffee.caffeine_mg.mg(),
-                label: coffee.coffee_type.as_deref(),
-                notes: coffee.notes.as_deref(),
-                source: coffee.source.as_deref(),
-            },
-            Entry::Reading(reading) => Self {
-                kind: EntryKind::HeartRate,
-                id: reading.id.map(|id| id.0),
-                timestamp: reading.timestamp,
-                amount: reading.bpm.get().into(),
-                label: reading.context.as_deref(),
-                notes: reading.notes.as_deref(),
-                source: reading.source.as_deref(),
-            },
         }
     }
 }

@@ -4,9 +4,9 @@
 //! limits. Rejects only what the tables cannot store.
 
 use crate::domain::calendar::Zone;
-use crate::domain::coffee::{CoffeeId, Milligrams};
-use crate::domain::entry::{CoffeeEntry, Entry, EntryKind, ReadingEntry};
-use crate::domain::heart_rate::{Bpm, ReadingId};
+use crate::domain::coffee::Milligrams;
+use crate::domain::entry::{Amount, Entry, EntryKind, IdInFile};
+use crate::domain::heart_rate::Bpm;
 use crate::domain::limits::{MAX_COFFEE_TYPE, MAX_CONTEXT, MAX_NOTES};
 use crate::domain::text;
 use crate::domain::time::Timestamp;
@@ -79,36 +79,29 @@ impl<'a> ImportRow<'a> {
     /// # Errors
     /// The first reason why it cannot be stored.
     pub fn into_entry_of(self, kind: EntryKind, zone: &Zone) -> Result<Entry, String> {
-        let id = self.id();
         let timestamp = self.timestamp(zone)?;
-        Ok(match kind {
-            EntryKind::Coffee => Entry::Coffee(CoffeeEntry {
-                id: id.map(CoffeeId),
-                timestamp,
-                caffeine_mg: parse_dose(self.number(Column::CaffeineMg)?)?,
-                coffee_type: self.text(Column::CoffeeType, MAX_COFFEE_TYPE)?,
-                notes: self.text(Column::Notes, MAX_NOTES)?,
-                source: self.source()?,
-            }),
-            EntryKind::HeartRate => Entry::Reading(ReadingEntry {
-                id: id.map(ReadingId),
-                timestamp,
-                bpm: parse_bpm(self.number(Column::Bpm)?)?,
-                context: self.text(Column::Context, MAX_CONTEXT)?,
-                notes: self.text(Column::Notes, MAX_NOTES)?,
-                source: self.source()?,
-            }),
-        })
+        let (amount, label) = match kind {
+            EntryKind::Coffee => (
+                Amount::Caffeine(parse_dose(self.number(Column::CaffeineMg)?)?),
+                self.text(Column::CoffeeType, MAX_COFFEE_TYPE)?,
+            ),
+            EntryKind::HeartRate => (
+                Amount::HeartRate(parse_bpm(self.number(Column::Bpm)?)?),
+                self.text(Column::Context, MAX_CONTEXT)?,
+            ),
+        };
+        let (notes, source) = (self.text(Column::Notes, MAX_NOTES)?, self.source()?);
+        Ok(Entry { id: self.id(), timestamp, amount, label, notes, source })
     }
 
     /// Returns the id; `None` for ids of another form, such as UUIDs of other programs.
-    fn id(&self) -> Option<i64> {
+    fn id(&self) -> Option<IdInFile> {
         let id = match self.get(Column::Id) {
             RawValue::Integer(id) => Some(id),
             RawValue::Text(text) => text.trim().parse().ok(),
             _ => None,
         };
-        id.filter(|id| (1..=MAX_ID).contains(id))
+        id.filter(|id| (1..=MAX_ID).contains(id)).map(IdInFile)
     }
 
     fn timestamp(&self, zone: &Zone) -> Result<Timestamp, String> {
@@ -221,15 +214,12 @@ fn invalid(column: Column, reason: &str, value: &(impl ToString + ?Sized)) -> St
 mod tests {
     use super::*;
 
-    fn coffee<'a>(values: &[(Column, RawValue<'a>)]) -> Result<CoffeeEntry, String> {
+    fn coffee(values: &[(Column, RawValue<'_>)]) -> Result<Entry, String> {
         let mut row = ImportRow::default();
         row.set(Column::Timestamp, RawValue::Text("2025-07-23T14:30:00Z"));
         row.set(Column::CaffeineMg, RawValue::Text("95"));
         values.iter().for_each(|(column, value)| row.set(*column, *value));
-        match row.into_entry(&Zone::utc())? {
-            Entry::Coffee(coffee) => Ok(coffee),
-            Entry::Reading(_) => Err("a reading".to_owned()),
-        }
+        row.into_entry(&Zone::utc())
     }
 
     #[test]
@@ -273,7 +263,7 @@ mod tests {
         assert_eq!(entry.source.map(|source| source.chars().count()), Some(200));
         assert_eq!(entry.id, None);
         for (id, expected) in
-            [("7", Some(CoffeeId(7))), ("0", None), ("-3", None), ("9223372036854775807", None)]
+            [("7", Some(IdInFile(7))), ("0", None), ("-3", None), ("9223372036854775807", None)]
         {
             assert_eq!(coffee(&[(Column::Id, RawValue::Text(id))]).map(|coffee| coffee.id), Ok(expected));
         }

@@ -90,7 +90,7 @@ impl<'a> Sink<'a> {
         content: impl FnOnce() -> String,
     ) -> Result<(), SinkClosed> {
         let (reason, is_out_of_range) = match entry {
-            Ok(entry) => match self.limits.map_or(Ok(()), |limits| limits.check_entry(&entry)) {
+            Ok(entry) => match self.limits.map_or(Ok(()), |limits| limits.check(entry.amount)) {
                 Ok(()) => return (self.send)(ReadRow::Entry(entry)),
                 Err(reason) => (reason, true),
             },

@@ -8,7 +8,7 @@ use std::io;
 use std::io::Write;
 
 use crate::domain::entry::{Entry, EntryKind};
-use crate::transfer::formats::columns::{Column, EntryColumns};
+use crate::transfer::formats::columns::Column;
 
 /// Format of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,9 +70,9 @@ impl<W: Write> EntryWriter<W> {
     /// # Errors
     /// The output cannot be written.
     pub fn write(&mut self, entry: &Entry) -> io::Result<()> {
-        let EntryColumns { id, timestamp, amount, label, notes, source, .. } = entry.into();
-        let id = id.map(|id| id.to_string());
-        let timestamp = timestamp.text();
+        let id = entry.id.map(|id| id.0.to_string());
+        let (timestamp, amount) = (entry.timestamp.text(), entry.amount.number());
+        let [label, notes, source] = [&entry.label, &entry.notes, &entry.source].map(Option::as_deref);
         match &mut self.output {
             Output::Csv(csv) => {
                 let amount = amount.to_string();
@@ -131,8 +131,8 @@ pub fn io_error(error: csv::Error) -> io::Error {
 #[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 mod tests {
     use super::*;
-    use crate::domain::coffee::{CoffeeId, Milligrams};
-    use crate::domain::entry::{CoffeeEntry, ReadingEntry};
+    use crate::domain::coffee::Milligrams;
+    use crate::domain::entry::{Amount, IdInFile};
     use crate::domain::heart_rate::Bpm;
     use crate::domain::time::Timestamp;
 
@@ -143,14 +143,14 @@ mod tests {
     }
 
     fn coffee(mg: f64, notes: Option<&str>) -> Entry {
-        Entry::Coffee(CoffeeEntry {
-            id: Some(CoffeeId(7)),
+        Entry {
+            id: Some(IdInFile(7)),
             timestamp: Timestamp::clamped(1),
-            caffeine_mg: Milligrams::new(mg).unwrap(),
-            coffee_type: None,
+            amount: Amount::Caffeine(Milligrams::new(mg).unwrap()),
+            label: None,
             notes: notes.map(str::to_owned),
             source: Some("Watch".to_owned()),
-        })
+        }
     }
 
     #[test]
@@ -226,14 +226,14 @@ mod tests {
 
     #[test]
     fn a_reading_without_an_id_and_with_nothing_to_say_has_empty_columns() {
-        let reading = Entry::Reading(ReadingEntry {
+        let reading = Entry {
             id: None,
             timestamp: Timestamp::MAX,
-            bpm: Bpm::new(61).unwrap(),
-            context: None,
+            amount: Amount::HeartRate(Bpm::new(61).unwrap()),
+            label: None,
             notes: None,
             source: None,
-        });
+        };
         let csv = written(TextFormat::Csv, EntryKind::HeartRate, std::slice::from_ref(&reading));
         assert_eq!(csv, "id,timestamp,bpm,context,notes,source\n,9999-12-30T22:00:00.000000Z,61,,,\n");
         let json = written(TextFormat::JsonLines, EntryKind::HeartRate, &[reading]);

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::auth::owner_key::ApiKeys;
-use crate::commands::check::{Finding, advice, format_age, must, ok};
+use crate::commands::check::{Findings, format_age};
 use crate::config::{KeySource, Settings};
 use crate::domain::time::{DAY, Timestamp};
+use crate::fs::paths::folder_of;
 use crate::fs::protected_paths::companions;
 use crate::http::Capacity;
 
@@ -42,46 +43,43 @@ fn source_of_server(settings: &Settings) -> KeySource {
 }
 
 /// Checks that the owner's key is strong, recent and private.
-pub fn key(settings: &Settings, now: Timestamp) -> Vec<Finding> {
+pub fn key(report: &mut Findings, settings: &Settings, now: Timestamp) {
     const ABOUT: &str = "API key";
     let key = source_of_server(settings);
     let (source, path): (_, Option<&PathBuf>) = match &key {
         KeySource::Generated(path) if !path.exists() => {
-            return vec![advice(
-                ABOUT,
-                "there is no key yet: the first start creates one and prints it once",
-            )];
+            return report
+                .advice(ABOUT, "there is no key yet: the first start creates one and prints it once");
         }
         KeySource::Given(_) => ("API_KEY".to_owned(), None),
         KeySource::File(path) | KeySource::Generated(path) => (path.display().to_string(), Some(path)),
     };
-    let mut findings = vec![match (ApiKeys::load(&key, false), distinct_characters(&key)) {
-        (Err(e), _) => must(ABOUT, format!("{e} ({source})")),
+    match (ApiKeys::load(&key, false), distinct_characters(&key)) {
+        (Err(e), _) => report.must(ABOUT, format!("{e} ({source})")),
         (Ok(_), few) if few < MIN_DISTINCT_CHARACTERS => {
-            must(ABOUT, format!("it has only {few} different characters: use a random key ({source})"))
+            report.must(ABOUT, format!("it has only {few} different characters: use a random key ({source})"))
         }
-        (Ok(_), _) => ok(ABOUT, format!("strong ({source})")),
-    }];
+        (Ok(_), _) => report.ok(ABOUT, format!("strong ({source})")),
+    }
     if settings.debug {
-        findings.push(must(ABOUT, "DEBUG=true accepts weak keys: remove it"));
+        report.must(ABOUT, "DEBUG=true accepts weak keys: remove it");
     }
     let Some(path) = path else {
-        let sentence = "other programs of the same user can read it in the environment: use API_KEY_FILE or a systemd credential";
-        findings.push(advice(ABOUT, sentence));
-        return findings;
+        return report.advice(
+            ABOUT,
+            "other programs of the same user can read it in the environment: use API_KEY_FILE or a systemd credential",
+        );
     };
-    let Ok(file) = fs::metadata(path) else { return findings };
+    let Ok(file) = fs::metadata(path) else { return };
     if file.mode() & 0o077 != 0 {
-        findings.push(must(ABOUT, format!("other users can read it: run `chmod 600 {}`", path.display())));
+        report.must(ABOUT, format!("other users can read it: run `chmod 600 {}`", path.display()));
     }
     let age = file.modified().map_or(0, |at| now.micros() - Timestamp::from(at).micros());
     if age > MAX_KEY_AGE {
-        findings.push(advice(ABOUT, format!("it is {} old: replace it", format_age(age))));
+        report.advice(ABOUT, format!("it is {} old: replace it", format_age(age)));
     }
-    findings
 }
 
-/// Counts the different characters of the key.
 fn distinct_characters(source: &KeySource) -> usize {
     let text = match source {
         KeySource::Given(key) => key.clone(),
@@ -91,123 +89,112 @@ fn distinct_characters(source: &KeySource) -> usize {
 }
 
 /// Checks for settings that weaken security.
-pub fn settings(settings: &Settings) -> Vec<Finding> {
+pub fn settings(report: &mut Findings, settings: &Settings) {
     let any = |names: &[String]| names.iter().any(|name| name == "*");
-    let mut findings: Vec<Finding> =
-        settings.warnings.iter().map(|note| advice("settings", note.clone())).collect();
-    findings.push(match () {
-        () if any(&settings.cors_origins) => {
-            must("CORS", "CORS_ORIGINS=* allows every web page: list the origins that you need")
-        }
-        () if settings.cors_origins.is_empty() => ok("CORS", "pages of other origins are not allowed"),
-        () => ok("CORS", format!("pages of {} are allowed", settings.cors_origins.join(", "))),
-    });
-    findings.push(match () {
-        () if any(&settings.allowed_hosts) => {
-            must("hosts", "ALLOWED_HOSTS=* accepts any host name: list your own")
-        }
-        () if settings.allowed_hosts.is_empty() => ok("hosts", "local names and private addresses"),
-        () => ok("hosts", format!("local names, private addresses, {}", settings.allowed_hosts.join(", "))),
-    });
-    findings.push(match (settings.host.is_loopback(), settings.trusted_proxies.is_empty()) {
-        (true, _) => ok("TLS", format!("{} is reachable only from this machine", settings.host)),
-        (false, false) => ok("TLS", "a proxy is trusted: make sure that only the proxy can reach the port"),
-        (false, true) => advice(
-            "TLS",
-            format!(
-                "keys are sent unencrypted to {}: put a proxy with TLS in front (deploy/)",
-                settings.host
-            ),
-        ),
-    });
+    for note in &settings.warnings {
+        report.advice("settings", note.clone());
+    }
+    if any(&settings.cors_origins) {
+        report.must("CORS", "CORS_ORIGINS=* allows every web page: list the origins that you need");
+    } else if settings.cors_origins.is_empty() {
+        report.ok("CORS", "pages of other origins are not allowed");
+    } else {
+        report.ok("CORS", format!("pages of {} are allowed", settings.cors_origins.join(", ")));
+    }
+    if any(&settings.allowed_hosts) {
+        report.must("hosts", "ALLOWED_HOSTS=* accepts any host name: list your own");
+    } else if settings.allowed_hosts.is_empty() {
+        report.ok("hosts", "local names and private addresses");
+    } else {
+        let hosts = settings.allowed_hosts.join(", ");
+        report.ok("hosts", format!("local names, private addresses, {hosts}"));
+    }
+    let host = settings.host;
+    if host.is_loopback() {
+        report.ok("TLS", format!("{host} is reachable only from this machine"));
+    } else if settings.trusted_proxies.is_empty() {
+        let advice = "put a proxy with TLS in front (deploy/)";
+        report.advice("TLS", format!("keys are sent unencrypted to {host}: {advice}"));
+    } else {
+        report.ok("TLS", "a proxy is trusted: make sure that only the proxy can reach the port");
+    }
     if settings.rate_limits.is_none() {
-        findings
-            .push(must("limits", "RATE_LIMIT_ENABLED=false allows unlimited requests: enable rate limits"));
+        report.must("limits", "RATE_LIMIT_ENABLED=false allows unlimited requests: enable rate limits");
     }
     if settings.metrics_public {
-        findings.push(advice("metrics", "METRICS_PUBLIC=true shows your data in /metrics without a key"));
+        report.advice("metrics", "METRICS_PUBLIC=true shows your data in /metrics without a key");
     }
     if !settings.security_headers {
-        findings.push(must("headers", "SECURITY_HEADERS=false: enable them unless a proxy sends them"));
+        report.must("headers", "SECURITY_HEADERS=false: enable them unless a proxy sends them");
     }
-    findings
 }
 
 /// Compares `MAX_CONNECTIONS` with the descriptor limit of this process.
-pub fn connections(settings: &Settings) -> Finding {
+pub fn connections(report: &mut Findings, settings: &Settings) {
     const ABOUT: &str = "connections";
     let capacity = Capacity::of_process(settings.max_connections);
     match capacity.reason() {
-        Some(reason) => must(ABOUT, reason),
-        None => ok(ABOUT, format!("at most {}", capacity.connections)),
+        Some(reason) => report.must(ABOUT, reason),
+        None => report.ok(ABOUT, format!("at most {}", capacity.connections)),
     }
 }
 
 /// Checks that the files have one owner and are private.
-pub fn files(settings: &Settings) -> Vec<Finding> {
+pub fn files(report: &mut Findings, settings: &Settings) {
     const ABOUT: &str = "files";
     let database = &settings.common.database;
-    let Ok(main) = fs::metadata(database) else { return Vec::new() };
-    let mut findings = Vec::new();
+    let Ok(main) = fs::metadata(database) else { return };
+    let before = report.0.len();
     for path in std::iter::once(database.clone()).chain(companions(database)) {
         let Ok(file) = fs::metadata(&path) else { continue };
+        let name = path.display();
         if file.mode() & 0o077 != 0 {
-            findings
-                .push(must(ABOUT, format!("other users can read {0}: run `chmod 600 {0}`", path.display())));
+            report.must(ABOUT, format!("other users can read {name}: run `chmod 600 {name}`"));
         }
         if file.uid() != main.uid() {
-            let sentence =
-                format!("{} has another owner than the database: change it with chown", path.display());
-            findings.push(must(ABOUT, sentence));
+            report.must(ABOUT, format!("{name} has another owner than the database: change it with chown"));
         }
     }
-    let folder = database.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    for folder in [folder, &settings.common.backups] {
+    for folder in [folder_of(database), &settings.common.backups] {
         if fs::metadata(folder).is_ok_and(|m| m.mode() & 0o022 != 0 && m.mode() & 0o1000 == 0) {
-            findings.push(must(
-                ABOUT,
-                format!("other users can write to {0}: run `chmod go-w {0}`", folder.display()),
-            ));
+            let name = folder.display();
+            report.must(ABOUT, format!("other users can write to {name}: run `chmod go-w {name}`"));
         }
     }
-    if findings.is_empty() {
-        findings.push(ok(ABOUT, "private to their owner"));
+    if report.0.len() == before {
+        report.ok(ABOUT, "private to their owner");
     }
-    findings
 }
 
-/// Checks that the clock is synchronized.
-pub fn clock() -> Finding {
+pub fn clock(report: &mut Findings) {
     const ABOUT: &str = "clock";
     if Path::new("/run/systemd/timesync/synchronized").exists() {
-        return ok(ABOUT, "synchronized");
+        return report.ok(ABOUT, "synchronized");
     }
     match output_of("timedatectl", &["show", "--property=NTPSynchronized", "--value"]).as_deref() {
-        Some("yes") => ok(ABOUT, "synchronized"),
-        Some("no") => {
-            must(ABOUT, "not synchronized: run `timedatectl set-ntp true`, or add a clock with a battery")
-        }
-        _ => advice(ABOUT, "cannot detect whether it is synchronized: make sure that NTP is running"),
+        Some("yes") => report.ok(ABOUT, "synchronized"),
+        Some("no") => report
+            .must(ABOUT, "not synchronized: run `timedatectl set-ntp true`, or add a clock with a battery"),
+        _ => report.advice(ABOUT, "cannot detect whether it is synchronized: make sure that NTP is running"),
     }
 }
 
 /// Checks the sandbox of the systemd unit.
-pub fn unit() -> Finding {
+pub fn unit(report: &mut Findings) {
     const ABOUT: &str = "unit";
     let Some(unit) = UNITS.iter().find(|unit| Path::new(unit).exists()) else {
-        return advice(ABOUT, "not installed as a service: run `sudo make install`");
+        return report.advice(ABOUT, "not installed as a service: run `sudo make install`");
     };
-    let report = output_of("systemd-analyze", &["security", "--offline=true", "--no-pager", unit]);
-    let exposure = report.as_deref().and_then(exposure);
-    match exposure {
-        Some(exposure) if exposure <= MAX_EXPOSURE => ok(ABOUT, format!("{unit}: exposure {exposure:.1}")),
-        Some(exposure) => must(
-            ABOUT,
-            format!(
-                "{unit}: exposure {exposure:.1}, above {MAX_EXPOSURE:.1} of the original unit: check its drop-ins"
-            ),
-        ),
-        None => advice(ABOUT, format!("{unit}: systemd-analyze reports no exposure level")),
+    let analysis = output_of("systemd-analyze", &["security", "--offline=true", "--no-pager", unit]);
+    match analysis.as_deref().and_then(exposure) {
+        Some(exposure) if exposure <= MAX_EXPOSURE => {
+            report.ok(ABOUT, format!("{unit}: exposure {exposure:.1}"));
+        }
+        Some(exposure) => {
+            let original = format!("above {MAX_EXPOSURE:.1} of the original unit");
+            report.must(ABOUT, format!("{unit}: exposure {exposure:.1}, {original}: check its drop-ins"));
+        }
+        None => report.advice(ABOUT, format!("{unit}: systemd-analyze reports no exposure level")),
     }
 }
 
@@ -218,7 +205,6 @@ fn exposure(report: &str) -> Option<f64> {
     rest.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// Runs a program and returns its output.
 fn output_of(program: &str, args: &[&str]) -> Option<String> {
     let output = Command::new(program).args(args).output().ok()?;
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())

@@ -11,12 +11,10 @@ use std::time::SystemTime;
 use clap::Args;
 use serde::Serialize;
 
-use crate::commands::{Failure, counted, print};
+use crate::commands::{Failure, act_as_owner, counted, print};
 use crate::config::{Settings, SettingsArgs};
 use crate::domain::time::Timestamp;
-use crate::fs::privileges::Identity;
 
-/// Arguments of `check`.
 #[derive(Args, Debug)]
 pub struct CheckArgs {
     /// Print a JSON array with an object per finding
@@ -56,16 +54,22 @@ struct Finding {
     finding: String,
 }
 
-fn ok(about: &'static str, finding: impl Into<String>) -> Finding {
-    Finding { state: Severity::Ok, about, finding: finding.into() }
-}
+/// Results of the checks so far.
+#[derive(Default)]
+struct Findings(Vec<Finding>);
 
-fn advice(about: &'static str, finding: impl Into<String>) -> Finding {
-    Finding { state: Severity::Advice, about, finding: finding.into() }
-}
+impl Findings {
+    fn ok(&mut self, about: &'static str, finding: impl Into<String>) {
+        self.0.push(Finding { state: Severity::Ok, about, finding: finding.into() });
+    }
 
-fn must(about: &'static str, finding: impl Into<String>) -> Finding {
-    Finding { state: Severity::Must, about, finding: finding.into() }
+    fn advice(&mut self, about: &'static str, finding: impl Into<String>) {
+        self.0.push(Finding { state: Severity::Advice, about, finding: finding.into() });
+    }
+
+    fn must(&mut self, about: &'static str, finding: impl Into<String>) {
+        self.0.push(Finding { state: Severity::Must, about, finding: finding.into() });
+    }
 }
 
 /// Runs all checks and prints their findings. `config` is the file that settings were read from.
@@ -73,47 +77,42 @@ pub fn run(args: &CheckArgs, config: &Path) -> Result<(), Failure> {
     let settings = args.settings.validate(|name| std::env::var(name).ok())?;
     let now = Timestamp::from(SystemTime::now());
     let database = &settings.common.database;
-    let findings = match database.try_exists() {
-        Ok(_) => everything(&settings, config, now)?,
-        // Without access to the folder, every file in it would appear to be missing.
-        Err(e) => {
-            let sentence = format!("cannot access {}: {e}: run this command with sudo", database.display());
-            let mut findings = vec![must("files", sentence)];
-            findings.extend(installation::settings(&settings));
-            findings.push(installation::connections(&settings));
-            findings.extend([installation::clock(), installation::unit()]);
-            findings
+    let mut report = Findings::default();
+    let access = database.try_exists();
+    match &access {
+        Ok(_) => {
+            // The key may be readable only by the caller, so it is checked before the switch to the owner.
+            installation::key(&mut report, &settings, now);
+            keys::config(&mut report, &settings, config);
         }
-    };
+        // Without access to the folder, every file in it would appear to be missing.
+        Err(e) => report
+            .must("files", format!("cannot access {}: {e}: run this command with sudo", database.display())),
+    }
+    installation::settings(&mut report, &settings);
+    installation::connections(&mut report, &settings);
+    if access.is_ok() {
+        installation::files(&mut report, &settings);
+        let identity = act_as_owner(database)?;
+        keys::named(&mut report, database, now);
+        data::database(&mut report, database, now);
+        data::backups(&mut report, &settings.common, &identity, now);
+        data::disk(&mut report, database);
+    }
+    installation::clock(&mut report);
+    installation::unit(&mut report);
     if args.json {
-        let all = serde_json::to_string(&findings).map_err(anyhow::Error::from)?;
+        let all = serde_json::to_string(&report.0).map_err(anyhow::Error::from)?;
         print(&all)?;
     } else {
-        for Finding { state, about, finding } in &findings {
+        for Finding { state, about, finding } in &report.0 {
             print(&format!("{state:<5} {about:<11} {finding}"))?;
         }
     }
-    match findings.iter().filter(|finding| finding.state == Severity::Must).count() {
+    match report.0.iter().filter(|finding| finding.state == Severity::Must).count() {
         0 => Ok(()),
         n => Err(Failure::Failed(format!("found {}", counted(n as u64, "problem")))),
     }
-}
-
-fn everything(settings: &Settings, config: &Path, now: Timestamp) -> Result<Vec<Finding>, Failure> {
-    let database = &settings.common.database;
-    // The key may be readable only by the caller, so it is checked before the switch to the owner.
-    let mut findings = installation::key(settings, now);
-    findings.extend(keys::config(settings, config));
-    findings.extend(installation::settings(settings));
-    findings.push(installation::connections(settings));
-    findings.extend(installation::files(settings));
-    let identity = Identity::of_owner(database).map_err(anyhow::Error::from)?;
-    findings.extend(keys::named(database, now));
-    findings.extend(data::database(database, now));
-    findings.extend(data::backups(&settings.common, &identity, now));
-    findings.push(data::disk(database));
-    findings.extend([installation::clock(), installation::unit()]);
-    Ok(findings)
 }
 
 /// Formats a time span in its largest unit: `3 hours`.

@@ -11,17 +11,17 @@ use serde_json::json;
 use crate::backup::origin::BackupOwner;
 use crate::backup::retention::{Retention, RetentionResult, remove_old};
 use crate::backup::snapshot::{BackupTarget, Snapshot, SnapshotError, snapshot};
-use crate::commands::{ACTING_AS_OWNER, Failure, counted, print, progress};
+use crate::commands::{Failure, act_as_owner, counted, counted_entries, print, progress};
 use crate::config::CommonArgs;
 use crate::db::health::{BackupRecord, record_failed_backup};
 use crate::domain::time::Timestamp;
+use crate::fs::paths::folder_of;
 use crate::fs::privileges::Identity;
 use crate::fs::protected_paths::ensure_not_protected;
 
 /// Default of `--keep`.
 const DEFAULT_KEEP: u32 = 14;
 
-/// Arguments of `backup`.
 #[derive(Args, Debug)]
 pub struct BackupArgs {
     /// Write the backup to this new file or into this folder [default: BACKUP_DIR]
@@ -58,8 +58,7 @@ impl From<SnapshotError> for Failure {
     fn from(error: SnapshotError) -> Self {
         match error {
             SnapshotError::Open(e) => e.into(),
-            e if e.is_transient() => Self::Busy(e.to_string()),
-            e => Self::Failed(e.to_string()),
+            e => Self::busy_if(e.is_transient(), &e),
         }
     }
 }
@@ -75,7 +74,7 @@ pub fn run(args: &BackupArgs) -> Result<(), Failure> {
             "--keep and --keep-days apply to a folder, but --to names a file".to_owned(),
         ));
     }
-    let identity = Identity::of_owner(&settings.database).context(ACTING_AS_OWNER)?;
+    let identity = act_as_owner(&settings.database)?;
     if args.to.is_some() && !args.create_dir {
         let missing = identity.as_caller(|| missing_folder(&target)).context("cannot act as the caller")?;
         if let Some(folder) = missing {
@@ -140,9 +139,7 @@ fn target(path: &Path) -> BackupTarget {
 fn missing_folder(target: &BackupTarget) -> Option<PathBuf> {
     let folder = match target {
         BackupTarget::Folder(folder) | BackupTarget::Safety(folder) => folder.as_path(),
-        BackupTarget::File(file) => {
-            file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-        }
+        BackupTarget::File(file) => folder_of(file),
     };
     let is_missing = std::fs::metadata(folder).is_err_and(|e| e.kind() == ErrorKind::NotFound);
     is_missing.then(|| folder.to_owned())
@@ -214,11 +211,10 @@ fn report(args: &BackupArgs, made: &Snapshot, removed: &[PathBuf]) -> Result<(),
         print(&format!("removed {}", path.display()))?;
     }
     print(&format!(
-        "{}: {}, {}, {}, SHA-256 {}, {seconds:.1} s",
+        "{}: {}, {}, SHA-256 {}, {seconds:.1} s",
         made.path.display(),
         indicatif::DecimalBytes(made.size_bytes),
-        counted(made.contents.coffees, "coffee"),
-        counted(made.contents.readings, "reading"),
+        counted_entries(&made.contents),
         made.sha256,
     ))
 }

@@ -13,12 +13,11 @@ use serde_json::{Value, json};
 use crate::backup::origin::{BackupOwner, count_backup};
 use crate::backup::retention::{BackupFile, BackupKind, BackupRelation, list_backups, newest_backup};
 use crate::backup::verify::Contents;
-use crate::commands::{ACTING_AS_OWNER, Failure, counted, print};
+use crate::commands::{Failure, act_as_owner, counted, counted_entries, newest_entry, print};
 use crate::config::{CommonArgs, CommonSettings};
 use crate::domain::time::Timestamp;
 use crate::fs::privileges::Identity;
 
-/// Arguments of `backups`.
 #[derive(Args, Debug)]
 pub struct BackupsArgs {
     #[command(subcommand)]
@@ -30,36 +29,29 @@ enum BackupsCommand {
     /// List all backups, newest first
     ///
     /// Shows time, size, entries, kind and database of each, but does not verify them: see `coffee-tracker verify`.
-    List(ListBackupsArgs),
+    List {
+        /// Print a JSON object
+        #[arg(long)]
+        json: bool,
+
+        #[command(flatten)]
+        common: CommonArgs,
+    },
     /// Print the path of the newest backup of this database
     ///
     /// Backups of other databases and safety copies made by `restore` are left out.
-    Newest(NewestArgs),
+    Newest {
+        #[command(flatten)]
+        common: CommonArgs,
+    },
 }
 
-#[derive(Args, Debug)]
-struct ListBackupsArgs {
-    /// Print a JSON object
-    #[arg(long)]
-    json: bool,
-
-    #[command(flatten)]
-    common: CommonArgs,
-}
-
-#[derive(Args, Debug)]
-struct NewestArgs {
-    #[command(flatten)]
-    common: CommonArgs,
-}
-
-/// Lists backups, or prints the newest one.
 pub fn run(args: BackupsArgs) -> Result<(), Failure> {
     match args.action {
-        BackupsCommand::List(args) => list(&args),
-        BackupsCommand::Newest(args) => {
-            let settings = args.common.validate()?;
-            let identity = Identity::of_owner(&settings.database).context(ACTING_AS_OWNER)?;
+        BackupsCommand::List { json, common } => list(&common.validate()?, json),
+        BackupsCommand::Newest { common } => {
+            let settings = common.validate()?;
+            let identity = act_as_owner(&settings.database)?;
             print(&newest(&settings, &identity, newest_backup)?.display().to_string())
         }
     }
@@ -116,10 +108,9 @@ pub fn other_backups(files: &[BackupFile]) -> String {
     }
 }
 
-fn list(args: &ListBackupsArgs) -> Result<(), Failure> {
-    let settings = args.common.validate()?;
-    let identity = Identity::of_owner(&settings.database).context(ACTING_AS_OWNER)?;
-    let files = match all(&settings, &identity) {
+fn list(settings: &CommonSettings, json: bool) -> Result<(), Failure> {
+    let identity = act_as_owner(&settings.database)?;
+    let files = match all(settings, &identity) {
         Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
         files => files.with_context(|| format!("cannot list {}", settings.backups.display()))?,
     };
@@ -127,7 +118,7 @@ fn list(args: &ListBackupsArgs) -> Result<(), Failure> {
         let found = count_backup(path).ok();
         found.or_else(|| identity.as_caller(|| count_backup(path).ok()).ok().flatten())
     };
-    if args.json {
+    if json {
         let backups: Vec<Value> = files.iter().map(|file| as_json(file, contents(&file.path))).collect();
         return print(&json!({ "backups": backups }).to_string());
     }
@@ -144,12 +135,7 @@ fn size(path: &Path) -> u64 {
 fn as_text(file: &BackupFile, contents: Option<Contents>) -> String {
     let holds = contents.map_or_else(
         || "unreadable".to_owned(),
-        |contents| {
-            let newest = contents.newest.map_or_else(|| "none".to_owned(), |at| at.to_string());
-            let (coffees, readings) =
-                (counted(contents.coffees, "coffee"), counted(contents.readings, "reading"));
-            format!("{coffees}, {readings}, newest entry {newest}")
-        },
+        |contents| format!("{}, newest entry {}", counted_entries(&contents), newest_entry(&contents)),
     );
     let kind = match file.kind {
         BackupKind::Regular => "backup",

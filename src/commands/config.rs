@@ -8,7 +8,6 @@ use crate::commands::table::print_table;
 use crate::commands::{Failure, print};
 use crate::config::{EnvFile, KeySource, Settings, SettingsArgs, default_value};
 
-/// Arguments of `config`.
 #[derive(Args, Debug)]
 pub struct ConfigArgs {
     /// Print only the value of this setting, such as PORT

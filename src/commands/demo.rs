@@ -1,20 +1,19 @@
 //! `demo`: fills an empty database with sample data, for a first look, screenshots and benchmarks. The same seed gives
 //! the same data.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
-use anyhow::Context;
 use clap::Args;
 
-use crate::commands::{Failure, counted, print, progress};
+use crate::backup::open::open_store;
+use crate::commands::{Failure, act_as_owner, counted, print, progress, store_options};
 use crate::config::CommonArgs;
-use crate::db::store::Options;
+use crate::db::lock_file::Lock;
+use crate::domain::entry::{Amount, Entry};
 use crate::domain::time::Timestamp;
-use crate::fs::privileges::Identity;
 use crate::simulator::{DEFAULT_BPM_PER_100_MG, Habits, SimulatedDay, SimulatedPerson};
-use crate::transfer::bulk_load::{BulkLoadError, BulkLoader};
+use crate::transfer::import::Importer;
 
-/// Arguments of `demo`.
 #[derive(Args, Debug)]
 pub struct DemoArgs {
     /// Number of days, up to today
@@ -51,29 +50,24 @@ fn effect(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| "must be a number from 0 to 20".to_owned())
 }
 
-impl From<BulkLoadError> for Failure {
-    fn from(error: BulkLoadError) -> Self {
-        match error {
-            BulkLoadError::Open(e) => e.into(),
-            BulkLoadError::NotEmpty { .. } | BulkLoadError::Store(_) => Self::Failed(error.to_string()),
-        }
-    }
-}
+/// Number of entries that are stored at once.
+const BATCH: usize = 10_000;
 
-/// Fills the database.
-///
-/// # Errors
-/// The database is not empty, in use, or cannot be written.
 pub fn run(args: &DemoArgs) -> Result<(), Failure> {
     let place = args.common.validate()?;
-    Identity::of_owner(&place.database).context("the rights of the database's owner")?;
-    let mut loader = BulkLoader::open(&Options {
-        path: place.database.clone(),
-        backups: place.backups,
-        quick_readers: 1,
-        slow_readers: 1,
-        slow_query: Duration::from_secs(60),
-    })?;
+    act_as_owner(&place.database)?;
+    let options = store_options(&place);
+    open_store(&options)?.close();
+    // Keeps servers from starting.
+    let _lock = Lock::acquire(&place.database)?;
+    let mut importer = Importer::open(&options, false)?;
+    let (coffees, readings) = importer.count_stored()?;
+    if coffees > 0 || readings > 0 {
+        return Err(Failure::Failed(format!(
+            "the database is not empty (coffees: {coffees}, readings: {readings}): remove the file if it is a demo, \
+             or use another one"
+        )));
+    }
     let began = Instant::now();
     let bar = progress::bar(u64::from(args.days), "{wide_bar} day {pos} of {len}, {eta} left", false);
     let habits = Habits {
@@ -83,30 +77,40 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
     };
     let now = Timestamp::from(SystemTime::now());
     let mut person = SimulatedPerson::new(args.seed, habits, place.zone.clone());
-    let (mut day, mut coffees, mut readings) = (SimulatedDay::default(), 0_u64, 0_u64);
+    let (mut day, mut entries) = (SimulatedDay::default(), Vec::new());
     let mut date = place.zone.date(now).minus_days(args.days - 1);
     for _ in 0..args.days {
         person.simulate_day(date, &mut day);
-        for coffee in day.coffees.iter().filter(|coffee| coffee.timestamp <= now) {
-            loader.add_coffee(coffee.timestamp, coffee.caffeine_mg, coffee.coffee_type, coffee.notes)?;
-            coffees += 1;
-        }
-        for reading in day.readings.iter().filter(|reading| reading.timestamp <= now) {
-            loader.add_reading(reading.timestamp, reading.bpm, Some(reading.context))?;
-            readings += 1;
-        }
-        if bar.position() % 30 == 29 {
-            loader.commit()?;
+        let coffees = day.coffees.iter().map(|coffee| Entry {
+            id: None,
+            timestamp: coffee.timestamp,
+            amount: Amount::Caffeine(coffee.caffeine_mg),
+            label: coffee.coffee_type.map(str::to_owned),
+            notes: coffee.notes.map(str::to_owned),
+            source: None,
+        });
+        let readings = day.readings.iter().map(|reading| Entry {
+            id: None,
+            timestamp: reading.timestamp,
+            amount: Amount::HeartRate(reading.bpm),
+            label: Some(reading.context.to_owned()),
+            notes: None,
+            source: None,
+        });
+        entries.extend(coffees.chain(readings).filter(|entry| entry.timestamp <= now));
+        if entries.len() >= BATCH {
+            importer.add(std::mem::take(&mut entries))?;
         }
         bar.inc(1);
         date = date.next();
     }
-    loader.finish()?;
+    importer.add(entries)?;
+    let added = importer.finish()?;
     bar.finish_and_clear();
     print(&format!(
         "added {} and {} over {} to {} ({:.1} s)",
-        counted(coffees, "coffee"),
-        counted(readings, "reading"),
+        counted(added.coffees_added, "coffee"),
+        counted(added.readings_added, "reading"),
         counted(args.days.into(), "day"),
         place.database.display(),
         began.elapsed().as_secs_f64()

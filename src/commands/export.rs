@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use rustix::fs::Mode;
 use rustix::process::umask;
 
-use crate::commands::{Failure, counted, unwritten};
+use crate::commands::{Failure, act_as_owner, counted, unwritten};
 use crate::config::CommonArgs;
 use crate::domain::calendar::Zone;
 use crate::domain::entry::EntryKind;
@@ -22,7 +22,6 @@ use crate::fs::temp_file::TempFile;
 use crate::transfer::export::{ExportError, ExportFilter, Exporter};
 use crate::transfer::formats::writer::{EntryWriter, TextFormat};
 
-/// Arguments of `export`.
 #[derive(Args, Debug)]
 pub struct ExportArgs {
     /// Entries to export
@@ -30,7 +29,7 @@ pub struct ExportArgs {
 
     /// CSV with a header, or one JSON object per line
     #[arg(long, default_value = "csv")]
-    format: TextFormatArg,
+    format: TextFormat,
 
     /// Export entries from this day or time on, such as 2025-07-01 or 2025-07-01T08:00:00Z
     #[arg(long, value_name = "TIME")]
@@ -62,16 +61,6 @@ enum KindArg {
     Heartrate,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum TextFormatArg {
-    Csv,
-    Jsonl,
-}
-
-/// Exports entries.
-///
-/// # Errors
-/// The database cannot be read, or the output not be written.
 pub fn run(args: &ExportArgs) -> Result<(), Failure> {
     let place = args.common.validate()?;
     let since = instant("--since", args.since.as_deref(), &place.zone)?;
@@ -83,23 +72,17 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
         KindArg::Coffee => (EntryKind::Coffee, "coffee"),
         KindArg::Heartrate => (EntryKind::HeartRate, "reading"),
     };
-    let format = match args.format {
-        TextFormatArg::Csv => TextFormat::Csv,
-        TextFormatArg::Jsonl => TextFormat::JsonLines,
-    };
     let began = Instant::now();
     if let Some(path) = &args.output {
         ensure_not_protected(&place.database, path)?;
     }
     // The output is written as the caller, the database is read as its owner.
     let output = args.output.as_deref().map(|path| OutputFile::create(path, args.force)).transpose()?;
-    let identity = Identity::of_owner(&place.database).map_err(|e| {
-        Failure::Failed(format!("cannot act as the owner of {}: {e}", place.database.display()))
-    })?;
+    let identity = act_as_owner(&place.database)?;
     let filter = ExportFilter { kind, since, until };
     let written = match &output {
-        Some(output) => export(&place.database, &filter, format, output.file.file()),
-        None => export(&place.database, &filter, format, io::stdout()),
+        Some(output) => export(&place.database, &filter, args.format, output.file.file()),
+        None => export(&place.database, &filter, args.format, io::stdout()),
     };
     let published = identity.as_caller(|| match output {
         Some(output) => written.and_then(|written| output.publish().map(|()| written)),
@@ -150,8 +133,7 @@ fn export(
         Ok(written) => Ok(Some(written)),
         Err(ExportError::Output(e)) if e.kind() == ErrorKind::BrokenPipe => Ok(None),
         Err(ExportError::Output(e)) => Err(unwritten("the export", &e)),
-        Err(ExportError::Store(e)) if e.is_transient() => Err(Failure::Busy(e.to_string())),
-        Err(ExportError::Store(e)) => Err(Failure::Failed(e.to_string())),
+        Err(ExportError::Store(e)) => Err(e.into()),
     }
 }
 

@@ -3,18 +3,17 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use indicatif::ProgressBar;
 
 use crate::commands::rejected::RejectsFile;
-use crate::commands::{Failure, counted, print, progress};
+use crate::commands::{Failure, act_as_owner, counted, print, progress, store_options};
 use crate::config::{CommonArgs, EntryLimitArgs};
 use crate::db::store::Options;
 use crate::domain::entry::Entry;
 use crate::domain::limits::EntryLimits;
-use crate::fs::privileges::Identity;
 use crate::transfer::formats::columns::Column;
 use crate::transfer::formats::delimited::Mapping;
 use crate::transfer::formats::detect::ImportFormat;
@@ -32,7 +31,6 @@ const BATCH_BYTES: usize = 64 * 1024;
 const MAX_PRINTED: u64 = 20;
 const MAX_PRINTED_CONTENT: usize = 100;
 
-/// Arguments of `import`.
 #[derive(Args, Debug)]
 pub struct ImportArgs {
     /// File to import: Apple Health's export.zip or export.xml, the Docker stack's database or PostgreSQL
@@ -42,7 +40,7 @@ pub struct ImportArgs {
 
     /// Format of the file [default: detected from its content]
     #[arg(long, value_enum)]
-    format: Option<FormatArg>,
+    format: Option<ImportFormat>,
 
     /// Import a CSV column as a field: id, timestamp, caffeine_mg, coffee_type, notes, bpm, context or
     /// source; can be repeated
@@ -73,28 +71,6 @@ pub struct ImportArgs {
 
     #[command(flatten)]
     common: CommonArgs,
-}
-
-/// Format names on the command line.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum FormatArg {
-    AppleHealth,
-    DockerSqlite,
-    PostgresDump,
-    Csv,
-    Jsonl,
-}
-
-impl From<FormatArg> for ImportFormat {
-    fn from(format: FormatArg) -> Self {
-        match format {
-            FormatArg::AppleHealth => Self::AppleHealth,
-            FormatArg::DockerSqlite => Self::DockerSqlite,
-            FormatArg::PostgresDump => Self::PostgresDump,
-            FormatArg::Csv => Self::Csv,
-            FormatArg::Jsonl => Self::JsonLines,
-        }
-    }
 }
 
 fn parse_mapping(text: &str) -> Result<Mapping, String> {
@@ -134,10 +110,6 @@ impl From<ImportError> for Failure {
     }
 }
 
-/// Imports a file.
-///
-/// # Errors
-/// The file cannot be read, or its entries not be stored, to the end.
 pub fn run(args: ImportArgs) -> Result<(), Failure> {
     let name = match args.file == Path::new("-") {
         true => "standard input".to_owned(),
@@ -147,22 +119,14 @@ pub fn run(args: ImportArgs) -> Result<(), Failure> {
     check_mappings(&args.map)?;
     let (place, limits) = args.rules.validate_with(&args.common)?;
     let limits = (!args.accept_out_of_range).then_some(limits);
-    let format = args.format.map(ImportFormat::from);
     // Files are opened as the caller, the database as its owner.
-    let input = Input::open(&args.file, format).map_err(read_failure)?;
+    let input = Input::open(&args.file, args.format).map_err(read_failure)?;
     let rejects = args.rejects.as_deref().map(|path| RejectsFile::create(path, &place.database));
     let rejects = rejects.transpose()?;
-    let identity = Identity::of_owner(&place.database)
-        .map_err(|e| Failure::Failed(format!("cannot act as the owner of the database: {e}")))?;
-    let read_options = ReadOptions { format, mappings: args.map, zone: place.zone };
+    let identity = act_as_owner(&place.database)?;
+    let read_options = ReadOptions { format: args.format, mappings: args.map, zone: place.zone.clone() };
     let mut batch_sink = BatchSink {
-        options: Options {
-            path: place.database,
-            backups: place.backups,
-            quick_readers: 1,
-            slow_readers: 1,
-            slow_query: Duration::from_secs(60),
-        },
+        options: store_options(&place),
         is_dry_run: args.dry_run,
         importer: None,
         rejects: rejects.map(|rejects| rejects.owned_by_caller(identity)),

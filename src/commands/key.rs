@@ -4,7 +4,6 @@ use std::io;
 use std::io::Write;
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -12,16 +11,14 @@ use crate::auth::key::{KeyName, NamedKey, Scope, Scopes};
 use crate::auth::key_file::{KeyFile, KeyFileError};
 use crate::auth::last_used::LastUsed;
 use crate::commands::table::print_table;
-use crate::commands::{ACTING_AS_OWNER, Failure, print, unwritten};
+use crate::commands::{Failure, act_as_owner, print, unwritten};
 use crate::config::CommonArgs;
 use crate::db::error::require_database;
 use crate::domain::time::Timestamp;
-use crate::fs::privileges::Identity;
 
 /// Maximum of `--grace`, days.
 const MAX_GRACE_DAYS: u64 = 366;
 
-/// Arguments of `key`.
 #[derive(Args, Debug)]
 pub struct KeyArgs {
     #[command(subcommand)]
@@ -31,62 +28,50 @@ pub struct KeyArgs {
 #[derive(Debug, Subcommand)]
 enum KeyCommand {
     /// Create a key and print it once
-    Add(AddArgs),
+    Add {
+        /// Name of the key: 1 to 50 letters, digits, `-`, `_` or `.`
+        #[arg(value_parser = KeyName::parse)]
+        name: KeyName,
+
+        /// Scopes, comma-separated: read, write, metrics
+        #[arg(long, value_name = "SCOPES", value_delimiter = ',', value_parser = Scope::parse,
+              default_values = ["read", "write"])]
+        scope: Vec<Scope>,
+
+        #[command(flatten)]
+        common: CommonArgs,
+    },
     /// List the valid keys with their scopes, creation, last use and expiry
-    List(ListKeysArgs),
+    List {
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+
+        #[command(flatten)]
+        common: CommonArgs,
+    },
     /// Revoke a key immediately, such as that of a lost phone
-    Revoke(RevokeArgs),
+    Revoke {
+        /// Name of the key
+        #[arg(value_parser = KeyName::parse)]
+        name: KeyName,
+
+        #[command(flatten)]
+        common: CommonArgs,
+    },
     /// Replace a key and print the new one; the old one stays valid for a grace period
-    Rotate(RotateArgs),
-}
+    Rotate {
+        /// Name of the key
+        #[arg(value_parser = KeyName::parse)]
+        name: KeyName,
 
-#[derive(Args, Debug)]
-struct AddArgs {
-    /// Name of the key: 1 to 50 letters, digits, `-`, `_` or `.`
-    #[arg(value_parser = KeyName::parse)]
-    name: KeyName,
+        /// Grace period of the old key, such as 30m, 24h or 7d; 0 revokes it immediately
+        #[arg(long, value_name = "TIME", value_parser = grace, default_value = "24h")]
+        grace: Duration,
 
-    /// Scopes, comma-separated: read, write, metrics
-    #[arg(long, value_name = "SCOPES", value_delimiter = ',', value_parser = Scope::parse,
-          default_values = ["read", "write"])]
-    scope: Vec<Scope>,
-
-    #[command(flatten)]
-    common: CommonArgs,
-}
-
-#[derive(Args, Debug)]
-struct ListKeysArgs {
-    /// Print a JSON array
-    #[arg(long)]
-    json: bool,
-
-    #[command(flatten)]
-    common: CommonArgs,
-}
-
-#[derive(Args, Debug)]
-struct RevokeArgs {
-    /// Name of the key
-    #[arg(value_parser = KeyName::parse)]
-    name: KeyName,
-
-    #[command(flatten)]
-    common: CommonArgs,
-}
-
-#[derive(Args, Debug)]
-struct RotateArgs {
-    /// Name of the key
-    #[arg(value_parser = KeyName::parse)]
-    name: KeyName,
-
-    /// Grace period of the old key, such as 30m, 24h or 7d; 0 revokes it immediately
-    #[arg(long, value_name = "TIME", value_parser = grace, default_value = "24h")]
-    grace: Duration,
-
-    #[command(flatten)]
-    common: CommonArgs,
+        #[command(flatten)]
+        common: CommonArgs,
+    },
 }
 
 impl From<KeyFileError> for Failure {
@@ -105,37 +90,36 @@ impl From<KeyFileError> for Failure {
     }
 }
 
-/// Runs the action.
 pub fn run(args: KeyArgs) -> Result<(), Failure> {
     let now = Timestamp::from(SystemTime::now());
     match args.action {
-        KeyCommand::Add(args) => {
-            let scopes = Scopes::from(args.scope);
-            let key = file(&args.common)?.0.add(&args.name, scopes, now)?;
-            print_key(&args.name, &key)?;
-            eprintln!("created key {} ({scopes}); save it now, it is not shown again", args.name);
+        KeyCommand::Add { name, scope, common } => {
+            let scopes = Scopes::from(scope);
+            let key = file(&common)?.0.add(&name, scopes, now)?;
+            print_key(&name, &key)?;
+            eprintln!("created key {name} ({scopes}); save it now, it is not shown again");
             Ok(())
         }
-        KeyCommand::List(args) => {
-            let (file, uses) = file(&args.common)?;
+        KeyCommand::List { json, common } => {
+            let (file, uses) = file(&common)?;
             let (mut keys, _) = file.read()?;
             keys.retain(|key| key.is_valid_at(now));
             keys.sort_by(|a, b| (&a.name, b.created).cmp(&(&b.name, a.created)));
-            if args.json { print(&as_json(&keys, &uses).to_string()) } else { print_keys(&keys, &uses) }
+            if json { print(&as_json(&keys, &uses).to_string()) } else { print_keys(&keys, &uses) }
         }
-        KeyCommand::Revoke(args) => {
-            file(&args.common)?.0.revoke(&args.name, now)?;
-            print(&format!("revoked key {}", args.name))
+        KeyCommand::Revoke { name, common } => {
+            file(&common)?.0.revoke(&name, now)?;
+            print(&format!("revoked key {name}"))
         }
-        KeyCommand::Rotate(args) => {
-            let end = now.plus(i64::try_from(args.grace.as_micros()).unwrap_or(i64::MAX));
-            let key = file(&args.common)?.0.rotate(&args.name, now, end)?;
-            print_key(&args.name, &key)?;
-            let old = match args.grace.is_zero() {
+        KeyCommand::Rotate { name, grace, common } => {
+            let end = now.plus(i64::try_from(grace.as_micros()).unwrap_or(i64::MAX));
+            let key = file(&common)?.0.rotate(&name, now, end)?;
+            print_key(&name, &key)?;
+            let old = match grace.is_zero() {
                 true => "is revoked".to_owned(),
                 false => format!("is valid until {}", short(end)),
             };
-            eprintln!("rotated key {}; save it now, it is not shown again; the old key {old}", args.name);
+            eprintln!("rotated key {name}; save it now, it is not shown again; the old key {old}");
             Ok(())
         }
     }
@@ -144,7 +128,7 @@ pub fn run(args: KeyArgs) -> Result<(), Failure> {
 /// Opens the key file of the database, and the record of when keys were last used.
 fn file(common: &CommonArgs) -> Result<(KeyFile, LastUsed), Failure> {
     let database = common.validate()?.database;
-    Identity::of_owner(&database).context(ACTING_AS_OWNER)?;
+    act_as_owner(&database)?;
     // Keys for a database that does not exist would be of no use.
     require_database(&database)?;
     Ok((KeyFile::of(&database), LastUsed::read(&database)))

@@ -20,16 +20,20 @@ mod table;
 pub mod verify;
 
 use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
 use std::{fmt, io};
 
+use anyhow::Context;
+
 use crate::backup::snapshot::SnapshotError;
-use crate::config::SettingError;
-use crate::db::error::OpenError;
+use crate::backup::verify::Contents;
+use crate::config::{CommonSettings, SettingError};
+use crate::db::error::{OpenError, StoreError};
+use crate::db::store::Options;
+use crate::fs::privileges::Identity;
 use crate::fs::protected_paths::ProtectedFile;
 use crate::http::LaunchError;
-
-/// Context of a failure to switch to the user who owns the database.
-const ACTING_AS_OWNER: &str = "cannot act as the owner of the database";
 
 /// Error of a command.
 #[derive(Debug)]
@@ -54,6 +58,11 @@ impl Failure {
             Self::Failed(_) => 1,
         }
     }
+
+    /// Creates a busy failure for a transient error, otherwise a general one.
+    fn busy_if(is_transient: bool, error: &impl fmt::Display) -> Self {
+        if is_transient { Self::Busy(error.to_string()) } else { Self::Failed(error.to_string()) }
+    }
 }
 
 impl fmt::Display for Failure {
@@ -69,6 +78,12 @@ impl From<Vec<SettingError>> for Failure {
     fn from(errors: Vec<SettingError>) -> Self {
         let heading = format!("{}:", counted(errors.len() as u64, "invalid setting"));
         Self::Configuration(std::iter::once(heading).chain(errors.iter().map(ToString::to_string)).collect())
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::busy_if(error.is_transient(), &error)
     }
 }
 
@@ -101,6 +116,22 @@ impl From<ProtectedFile> for Failure {
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::Failed(format!("{error:#}"))
+    }
+}
+
+/// Switches to the user who owns the database.
+fn act_as_owner(database: &Path) -> Result<Identity, Failure> {
+    Ok(Identity::of_owner(database).context("cannot act as the owner of the database")?)
+}
+
+/// Returns the options of a store that no server uses.
+fn store_options(settings: &CommonSettings) -> Options {
+    Options {
+        path: settings.database.clone(),
+        backups: settings.backups.clone(),
+        quick_readers: 1,
+        slow_readers: 1,
+        slow_query: Duration::from_secs(60),
     }
 }
 
@@ -138,6 +169,16 @@ fn grouped(number: u64) -> String {
 fn counted(number: u64, one: &str) -> String {
     let ending = if number == 1 { "" } else { "s" };
     format!("{} {one}{ending}", grouped(number))
+}
+
+/// Formats the number of entries: `1 coffee, 2 readings`.
+fn counted_entries(contents: &Contents) -> String {
+    format!("{}, {}", counted(contents.coffees, "coffee"), counted(contents.readings, "reading"))
+}
+
+/// Formats the time of the newest entry.
+fn newest_entry(contents: &Contents) -> String {
+    contents.newest.map_or_else(|| "none".to_owned(), |at| at.to_string())
 }
 
 /// Writes a line to standard output. A closed pipe is not an error.

@@ -20,12 +20,10 @@ pub fn bar(length: impl Into<Option<u64>>, template: &str, quiet: bool) -> Progr
     }
 }
 
-/// Creates a bar for copying a database.
 pub fn of_copy(quiet: bool) -> ProgressBar {
     bar(1, "{msg} {wide_bar} {bytes} of {total_bytes}, {eta} left", quiet)
 }
 
-/// Updates a bar for copying a database.
 pub fn show(bar: &ProgressBar, stage: ProgressStage) {
     match stage {
         ProgressStage::Copying { done, total } => {

@@ -2,19 +2,16 @@
 
 use std::time::SystemTime;
 
-use anyhow::Context;
 use clap::Args;
 
 use crate::backup::snapshot::{BackupTarget, no_progress, snapshot};
 use crate::commands::export::instant;
-use crate::commands::{ACTING_AS_OWNER, Failure, counted, grouped, print, without_backup};
+use crate::commands::{Failure, act_as_owner, counted, grouped, print, without_backup};
 use crate::config::CommonArgs;
 use crate::db::prune::{OldEntries, PruneError, Pruner};
 use crate::domain::entry::EntryKind;
 use crate::domain::time::Timestamp;
-use crate::fs::privileges::Identity;
 
-/// Arguments of `prune`.
 #[derive(Args, Debug)]
 pub struct PruneArgs {
     /// Delete entries before this date or time, such as 2024-01-01 or 2024-01-01T00:00:00Z
@@ -41,8 +38,7 @@ impl From<PruneError> for Failure {
     fn from(error: PruneError) -> Self {
         match error {
             PruneError::Open(e) => e.into(),
-            PruneError::Store(e) if e.is_transient() => Self::Busy(e.to_string()),
-            PruneError::Store(e) => Self::Failed(e.to_string()),
+            PruneError::Store(e) => e.into(),
         }
     }
 }
@@ -58,7 +54,7 @@ pub fn run(args: &PruneArgs) -> Result<(), Failure> {
     if before > Timestamp::from(SystemTime::now()) {
         return Err(Failure::Usage(format!("--before must not be in the future (got {:?})", args.before)));
     }
-    let identity = Identity::of_owner(&settings.database).context(ACTING_AS_OWNER)?;
+    let identity = act_as_owner(&settings.database)?;
     let mut pruner = Pruner::open(&settings.database, args.yes)?;
     let mut old = 0;
     for kind in &kinds {

@@ -12,21 +12,16 @@ use crate::fs::protected_paths::ensure_not_protected;
 use crate::transfer::formats::sink::{Rejection, RowPosition};
 use crate::transfer::formats::writer::io_error;
 
-/// Open file of rejected rows: CSV with line, reason and content.
+/// Open file of rejected rows: CSV with line, reason and content. It is removed on drop, unless a row was written.
 pub struct RejectsFile {
     rows: csv::Writer<BufWriter<File>>,
-    guard: EmptyFileGuard,
-}
-
-/// Removes the file on drop, unless a row was written.
-struct EmptyFileGuard {
     path: PathBuf,
     /// The file belongs to the caller of the command.
     identity: Identity,
     is_used: bool,
 }
 
-impl Drop for EmptyFileGuard {
+impl Drop for RejectsFile {
     fn drop(&mut self) {
         if !self.is_used {
             // A failure leaves an empty file.
@@ -37,9 +32,6 @@ impl Drop for EmptyFileGuard {
 
 impl RejectsFile {
     /// Creates the file, as the caller of the command.
-    ///
-    /// # Errors
-    /// The file exists, belongs to the database, or cannot be created.
     pub fn create(path: &Path, database: &Path) -> Result<Self, Failure> {
         ensure_not_protected(database, path)?;
         let file = File::create_new(path).map_err(|e| match e.kind() {
@@ -49,24 +41,20 @@ impl RejectsFile {
             )),
             _ => unwritten(&path.display().to_string(), &e),
         })?;
-        let guard = EmptyFileGuard { path: path.to_owned(), identity: Identity::CALLER, is_used: false };
-        let mut rows = csv::Writer::from_writer(BufWriter::new(file));
-        rows.write_record(["line", "reason", "content"]).map_err(|e| failure(&io_error(e)))?;
-        Ok(Self { rows, guard })
+        let rows = csv::Writer::from_writer(BufWriter::new(file));
+        let mut created = Self { rows, path: path.to_owned(), identity: Identity::CALLER, is_used: false };
+        created.rows.write_record(["line", "reason", "content"]).map_err(|e| failure(&io_error(e)))?;
+        Ok(created)
     }
 
     /// Sets how the process, which acts as another user from now on, becomes the caller again.
     pub fn owned_by_caller(mut self, identity: Identity) -> Self {
-        self.guard.identity = identity;
+        self.identity = identity;
         self
     }
 
-    /// Adds a row.
-    ///
-    /// # Errors
-    /// The file cannot be written.
     pub fn add(&mut self, rejection: &Rejection) -> Result<(), Failure> {
-        self.guard.is_used = true;
+        self.is_used = true;
         let Rejection { position, reason, content, .. } = rejection;
         let reason = match position {
             RowPosition::Line(_) => reason.clone(),
@@ -76,10 +64,6 @@ impl RejectsFile {
         self.rows.write_record(record).map_err(|e| failure(&io_error(e)))
     }
 
-    /// Flushes the file.
-    ///
-    /// # Errors
-    /// The file cannot be written.
     pub fn finish(mut self) -> Result<(), Failure> {
         self.rows.flush().map_err(|e| failure(&e))
     }

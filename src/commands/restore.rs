@@ -8,12 +8,11 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::backup::restore::{RestoreError, RestorePlan};
-use crate::backup::verify::Contents;
-use crate::commands::{ACTING_AS_OWNER, Failure, counted, grouped, print, progress, without_backup};
+use crate::commands::{
+    Failure, act_as_owner, counted_entries, grouped, newest_entry, print, progress, without_backup,
+};
 use crate::config::{CommonArgs, CommonSettings};
-use crate::fs::privileges::Identity;
 
-/// Arguments of `restore`.
 #[derive(Args, Debug)]
 pub struct RestoreArgs {
     /// Backup to restore
@@ -49,13 +48,11 @@ impl From<RestoreError> for Failure {
             RestoreError::Safety(e) => {
                 without_backup("nothing was restored, because the backup of the current database failed", e)
             }
-            e if e.is_transient() => Self::Busy(e.to_string()),
-            e => Self::Failed(e.to_string()),
+            e => Self::busy_if(e.is_transient(), &e),
         }
     }
 }
 
-/// Restores a backup.
 pub fn run(args: &RestoreArgs) -> Result<(), Failure> {
     let settings = args.common.validate()?;
     // A mistyped name is reported before a missing terminal.
@@ -70,7 +67,7 @@ pub fn run(args: &RestoreArgs) -> Result<(), Failure> {
             "a restore needs confirmation, and standard input is not a terminal: add --yes".into(),
         ));
     }
-    let identity = Identity::of_owner(&settings.database).context(ACTING_AS_OWNER)?;
+    let identity = act_as_owner(&settings.database)?;
     let plan = RestorePlan::plan(&args.file, &settings.database, &settings.backups, identity, args.replace)?;
     if args.yes && plan.is_foreign() && !args.force {
         return Err(Failure::Failed(format!(
@@ -104,18 +101,16 @@ pub fn run(args: &RestoreArgs) -> Result<(), Failure> {
         print(&format!("backed up the previous state to {}", path.display()))?;
     }
     print(&format!(
-        "restored {} into {}: {}, {}, {:.1} s",
+        "restored {} into {}: {}, {:.1} s",
         args.file.display(),
         settings.database.display(),
-        counted(done.contents.coffees, "coffee"),
-        counted(done.contents.readings, "reading"),
+        counted_entries(&done.contents),
         done.took.as_secs_f64()
     ))
 }
 
 fn what_changes(args: &RestoreArgs, settings: &CommonSettings, plan: &RestorePlan) -> String {
     let after = plan.after();
-    let newest = |contents: &Contents| contents.newest.map_or_else(|| "none".to_owned(), |at| at.to_string());
     let row = |name: &str, now: Option<String>, then: String| {
         format!("  {name:<14}{:>28}{then:>28}\n", now.unwrap_or_else(|| "unknown".to_owned()))
     };
@@ -124,7 +119,7 @@ fn what_changes(args: &RestoreArgs, settings: &CommonSettings, plan: &RestorePla
     text += &format!("  {:<14}{:>28}{:>28}\n", "", "current", "after");
     text += &row("coffees", before.map(|c| grouped(c.coffees)), grouped(after.coffees));
     text += &row("readings", before.map(|c| grouped(c.readings)), grouped(after.readings));
-    text += &row("newest entry", before.as_ref().map(newest), newest(&after));
+    text += &row("newest entry", before.as_ref().map(newest_entry), newest_entry(&after));
     text += &match plan.broken() {
         Some(why) => format!(
             "The current file cannot be used ({why}). It will be renamed to {}.broken-TIME.",

@@ -11,12 +11,11 @@ use clap::Args;
 use crate::auth::owner_key::{ApiKeys, KeyOrigin, OwnerKeyError};
 use crate::backup::open::{open_new_store, open_store};
 use crate::clock::Clock;
-use crate::commands::{ACTING_AS_OWNER, Failure, print, systemd};
+use crate::commands::{Failure, act_as_owner, print, systemd};
 use crate::config::{KeySource, Settings, SettingsArgs};
 use crate::db::store;
 use crate::db::store::Store;
 use crate::domain::time::{SECOND, Timestamp};
-use crate::fs::privileges::Identity;
 use crate::http;
 use crate::http::App;
 use crate::telemetry::logging;
@@ -25,7 +24,6 @@ use crate::telemetry::logging::is_journal;
 /// Connections for slow queries, and threads that run them.
 const SLOW_READERS: u32 = 2;
 
-/// Arguments of `serve`.
 #[derive(Args, Debug)]
 pub struct ServeArgs {
     /// Start with an empty database if the former one is lost; a leftover log is kept under another name
@@ -46,7 +44,7 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
         name => std::env::var(name).ok(),
     };
     let settings = raw.validate(environment)?;
-    let identity = Identity::of_owner(&settings.common.database).context(ACTING_AS_OWNER)?;
+    let identity = act_as_owner(&settings.common.database)?;
     logging::start(settings.log).map_err(anyhow::Error::from_boxed)?;
     let under_systemd = to_journal || out_to_journal;
     let load = || ApiKeys::load(&settings.key, settings.debug);
@@ -133,7 +131,6 @@ async fn serve(
     Ok(served?)
 }
 
-/// Returns the build time of this program.
 fn built_at() -> Timestamp {
     Timestamp::clamped(env!("BUILT_AT").parse::<i64>().unwrap_or(0).saturating_mul(SECOND))
 }

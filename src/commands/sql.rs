@@ -10,16 +10,14 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::commands::table::{Style, TableWriter};
-use crate::commands::{ACTING_AS_OWNER, Failure, unwritten};
+use crate::commands::{Failure, act_as_owner, unwritten};
 use crate::config::CommonArgs;
 use crate::db::read_only_session::{ReadOnlySession, SqlError, SqlOutput};
 use crate::db::store::sqlite_version;
-use crate::fs::privileges::Identity;
 
 /// Maximum size of statements on standard input, bytes.
 const MAX_INPUT_BYTES: u64 = 1 << 20;
 
-/// Arguments of `sql`.
 #[derive(Args, Debug)]
 pub struct SqlArgs {
     /// SQL statements, separated by `;` [default: read from standard input]
@@ -36,7 +34,7 @@ pub struct SqlArgs {
 impl From<SqlError> for Failure {
     fn from(error: SqlError) -> Self {
         match error {
-            SqlError::Store(e) if e.is_transient() => Self::Busy(e.to_string()),
+            SqlError::Store(e) => e.into(),
             SqlError::Target(e) => unwritten("the result", &e),
             other => Self::Failed(other.to_string()),
         }
@@ -46,7 +44,7 @@ impl From<SqlError> for Failure {
 /// Runs the statements up to the first that fails.
 pub fn run(args: &SqlArgs) -> Result<(), Failure> {
     let settings = args.common.validate()?;
-    Identity::of_owner(&settings.database).context(ACTING_AS_OWNER)?;
+    act_as_owner(&settings.database)?;
     let asker = ReadOnlySession::open(&settings.database)?;
     let style = if args.csv { Style::Csv } else { Style::Aligned };
     let result = match &args.query {

@@ -48,7 +48,6 @@ fn in_background(name: &str, work: impl FnOnce() + Send + 'static) {
 pub struct Opening(#[expect(dead_code, reason = "the thread lasts as long as its channel")] Sender<()>);
 
 impl Opening {
-    /// Starts to request more time.
     pub fn begin() -> Self {
         let (open, end) = channel();
         in_background("opening", move || {
@@ -73,7 +72,6 @@ pub fn ready(address: SocketAddr) {
     });
 }
 
-/// Reports that the server is stopping.
 pub fn stopping() {
     notify(&[NotifyState::Stopping, NotifyState::Status("Finishing requests")]);
 }

@@ -45,7 +45,6 @@ impl<W: Write> TableWriter<W> {
         Self { to, style, pending: Vec::new(), columns: Vec::new(), tables: 0 }
     }
 
-    /// Starts a table with these columns.
     pub fn begin(&mut self, columns: &[String]) -> io::Result<()> {
         if self.tables > 0 {
             writeln!(self.to)?;
@@ -61,7 +60,6 @@ impl<W: Write> TableWriter<W> {
         }
     }
 
-    /// Writes one row.
     pub fn row(&mut self, row: &[Option<String>]) -> io::Result<()> {
         let values = row.iter().map(|value| value.as_deref().unwrap_or_default());
         if self.style == Style::Csv {
@@ -75,7 +73,6 @@ impl<W: Write> TableWriter<W> {
         if self.pending.len() > MEASURED_ROWS { self.measure() } else { Ok(()) }
     }
 
-    /// Ends the table.
     pub fn end(&mut self) -> io::Result<()> {
         if !self.pending.is_empty() {
             self.measure()?;

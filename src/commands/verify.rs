@@ -8,11 +8,10 @@ use serde_json::{Value, json};
 use crate::backup::retention::newest_to_verify;
 use crate::backup::verify::{VerificationReport, verify_file};
 use crate::commands::backups::newest;
-use crate::commands::{Failure, counted, print};
+use crate::commands::{Failure, counted, counted_entries, newest_entry, print};
 use crate::config::CommonArgs;
 use crate::fs::privileges::Identity;
 
-/// Arguments of `verify`.
 #[derive(Args, Debug)]
 pub struct VerifyArgs {
     /// Backups or databases to verify
@@ -75,10 +74,9 @@ fn as_text(found: &VerificationReport) -> String {
         false => "\n  no digests of its rows: it is a backup of an older version, or a database in use",
     };
     format!(
-        "{path}: can be restored\n  {}, {}, newest entry {}\n  schema {}, {}, SHA-256 {}{wrong}{undigested}",
-        counted(contents.coffees, "coffee"),
-        counted(contents.readings, "reading"),
-        contents.newest.map_or_else(|| "none".to_owned(), |at| at.to_string()),
+        "{path}: can be restored\n  {}, newest entry {}\n  schema {}, {}, SHA-256 {}{wrong}{undigested}",
+        counted_entries(&contents),
+        newest_entry(&contents),
         found.schema_version.unwrap_or(0),
         indicatif::DecimalBytes(found.size_bytes),
         found.sha256.as_deref().unwrap_or("unknown"),

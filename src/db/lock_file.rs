@@ -38,8 +38,6 @@ pub enum LockState {
     Stopped,
     /// A server runs, or has crashed.
     Running,
-    /// Sample data is being written.
-    Filling,
     /// The database or its log was moved, deleted or replaced while a server ran.
     Moved { database: FileStamp, log: FileStamp },
 }
@@ -96,7 +94,6 @@ impl LockRecord {
         let state = match *words.as_slice() {
             ["none"] => LockState::None,
             [] | ["stopped", ..] => LockState::Stopped,
-            [_, _, "filling"] => LockState::Filling,
             [_, _, "moved", database, log] => {
                 LockState::Moved { database: FileStamp::parse(database), log: FileStamp::parse(log) }
             }
@@ -107,7 +104,7 @@ impl LockRecord {
 
     /// Reports whether a database existed.
     pub fn had_database(&self) -> bool {
-        !matches!(self.state, LockState::None | LockState::Filling)
+        self.state != LockState::None
     }
 }
 
@@ -118,7 +115,6 @@ impl std::fmt::Display for LockRecord {
             LockState::None => writeln!(f, "none"),
             LockState::Stopped => writeln!(f, "stopped {id}"),
             LockState::Running => writeln!(f, "{pid} {id}"),
-            LockState::Filling => writeln!(f, "{pid} {id} filling"),
             LockState::Moved { database, log } => writeln!(f, "{pid} {id} moved {database} {log}"),
         }
     }
@@ -249,7 +245,6 @@ mod tests {
             for state in [
                 LockState::Stopped,
                 LockState::Running,
-                LockState::Filling,
                 LockState::Moved { database: FileStamp { inode: 4711, born: 1 }, log: FileStamp::default() },
             ] {
                 let record = LockRecord { state, id: id.clone() };

@@ -245,7 +245,6 @@ impl<'a> CaffeineAdvisor<'a> {
         }
     }
 
-    /// Returns the summary of the day.
     pub fn summary(&self) -> CoffeeSummary {
         let date = self.zone.date(self.at);
         let (total, logs_count) = self.day_total(date);

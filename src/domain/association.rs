@@ -99,7 +99,6 @@ fn ranks(values: &[f64]) -> Vec<f64> {
     ranks
 }
 
-/// Subtracts the mean.
 fn centered(mut values: Vec<f64>) -> Vec<f64> {
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     values.iter_mut().for_each(|value| *value -= mean);

@@ -64,7 +64,6 @@ impl Kinetics {
             .then_some(Self { half_life_hours, absorption_per_hour })
     }
 
-    /// Returns the half-life in hours.
     pub const fn half_life_hours(&self) -> f64 {
         self.half_life_hours
     }
@@ -117,12 +116,6 @@ impl Kinetics {
         self.advance(CaffeineState { gut_mg: dose_mg, active_mg: 0.0 }, hours_since).active_mg
     }
 
-    /// Returns the active caffeine in milligrams at `at` as the sum over the doses up to then.
-    pub fn active(&self, doses: &[Dose], at: Timestamp) -> f64 {
-        let consumed = doses.iter().filter(|(time, _)| *time <= at);
-        consumed.fold(0.0, |sum, (time, dose)| sum + self.active_after_dose(dose.mg(), at.hours_since(*time)))
-    }
-
     /// Returns the hours from a single dose to its peak: ln(ka/ke)/(ka−ke), or 1/ke for equal rates.
     pub fn peak_hours(&self) -> f64 {
         self.hours_to_peak(CaffeineState { gut_mg: 1.0, active_mg: 0.0 })
@@ -154,6 +147,15 @@ impl Kinetics {
 mod tests {
     use super::*;
     use crate::domain::calendar::Zone;
+
+    impl Kinetics {
+        /// Returns the active caffeine in milligrams at `at` as the sum over the doses up to then.
+        pub fn active(&self, doses: &[Dose], at: Timestamp) -> f64 {
+            let consumed = doses.iter().filter(|(time, _)| *time <= at);
+            consumed
+                .fold(0.0, |sum, (time, dose)| sum + self.active_after_dose(dose.mg(), at.hours_since(*time)))
+        }
+    }
 
     /// Half-life in hours, absorption per hour, dose in mg, hours since, mg.
     const CLOSED_FORM: [(f64, f64, f64, f64, f64); 9] = [

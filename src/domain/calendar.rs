@@ -8,7 +8,6 @@ use serde::{Serialize, Serializer};
 
 use crate::domain::time::Timestamp;
 
-/// Time zone.
 #[derive(Clone, Debug)]
 pub struct Zone {
     name: String,
@@ -66,7 +65,6 @@ impl Zone {
             .map_err(|_| "must be a time zone such as Europe/Berlin")
     }
 
-    /// Returns UTC.
     pub fn utc() -> Self {
         Self { name: "UTC".to_owned(), tz: TimeZone::UTC }
     }
@@ -78,7 +76,6 @@ impl Zone {
         Self { name, tz }
     }
 
-    /// Returns the name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -128,7 +125,6 @@ impl Zone {
 }
 
 impl Date {
-    /// Returns the next day.
     pub fn next(self) -> Self {
         Self(self.0.tomorrow().unwrap_or(self.0))
     }

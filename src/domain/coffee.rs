@@ -19,7 +19,6 @@ impl Milligrams {
         (mg.is_finite() && mg >= 0.0).then_some(Self(mg))
     }
 
-    /// Returns the number of milligrams.
     pub const fn mg(self) -> f64 {
         self.0
     }

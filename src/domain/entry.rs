@@ -52,7 +52,6 @@ impl Amount {
 }
 
 impl Entry {
-    /// Returns the kind.
     pub fn kind(&self) -> EntryKind {
         match self.amount {
             Amount::Caffeine(_) => EntryKind::Coffee,

@@ -85,7 +85,6 @@ impl<'d> Forecast<'d> {
         StateCursor::new(self.kinetics, self.doses).state_at(at).active_mg
     }
 
-    /// Returns the level at an instant.
     pub fn level(&self, at: Timestamp) -> CaffeineLevel {
         level(&mut self.cursors(), at)
     }

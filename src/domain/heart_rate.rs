@@ -22,7 +22,6 @@ impl Bpm {
         u16::try_from(bpm).ok().filter(|b| (1..=Self::MAX).contains(b)).map(Self)
     }
 
-    /// Returns the number of beats per minute.
     pub const fn get(self) -> u16 {
         self.0
     }
@@ -79,7 +78,6 @@ impl From<NewReading> for ReadingChange {
     }
 }
 
-/// Returns the label of a single reading.
 pub fn status(bpm: Bpm) -> &'static str {
     match bpm.get() {
         ..50 => "bradycardia (dangerously low)",

@@ -54,7 +54,6 @@ impl BpmAggregate {
         self.merge(Self { count, sum: u64::from(bpm) * count, min: bpm, max: bpm });
     }
 
-    /// Adds the readings of another aggregate.
     pub fn merge(&mut self, other: Self) {
         if other.count == 0 {
             return;
@@ -98,7 +97,6 @@ impl Histogram {
         self.count = self.count.saturating_add(count);
     }
 
-    /// Returns the number of readings.
     pub fn count(&self) -> u64 {
         self.count
     }
@@ -108,12 +106,10 @@ impl Histogram {
         self.non_empty().map(|(bpm, _)| bpm).next()
     }
 
-    /// Returns the highest heart rate.
     pub fn max(&self) -> Option<u16> {
         self.non_empty().map(|(bpm, _)| bpm).last()
     }
 
-    /// Returns the unrounded mean.
     pub fn mean(&self) -> Option<f64> {
         (self.count > 0).then(|| self.sum() as f64 / self.count as f64)
     }
@@ -140,7 +136,6 @@ impl Histogram {
         }
     }
 
-    /// Returns the rounded summary.
     pub fn summary(&self) -> Option<BpmSummary> {
         Some(BpmSummary {
             min_bpm: self.min()?,

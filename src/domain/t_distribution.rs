@@ -29,7 +29,6 @@ impl Estimate {
         }
     }
 
-    /// Returns the 95 % confidence interval.
     pub fn interval(&self) -> (f64, f64) {
         let half_width = critical_value(self.degrees_of_freedom) * self.standard_error;
         (self.value - half_width, self.value + half_width)

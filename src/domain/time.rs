@@ -38,7 +38,6 @@ impl Timestamp {
         Self(micros.clamp(Self::MIN.0, Self::MAX.0))
     }
 
-    /// Returns the microseconds since the Unix epoch.
     pub const fn micros(self) -> i64 {
         self.0
     }
@@ -128,7 +127,6 @@ fn has_offset(text: &str) -> bool {
 pub struct TimestampText([u8; 27]);
 
 impl TimestampText {
-    /// Returns the text.
     pub fn as_str(&self) -> &str {
         // The text is ASCII.
         std::str::from_utf8(&self.0).unwrap_or_default()
@@ -192,9 +190,7 @@ impl From<std::time::SystemTime> for Timestamp {
 
 /// Formats an instant for a file name: `YYYYMMDD_HHMMSS`, UTC.
 pub fn file_name_time(at: Timestamp) -> String {
-    let text = at.to_string();
-    let digits: String = text.chars().filter(char::is_ascii_digit).take(14).collect();
-    format!("{}_{}", &digits[..8], &digits[8..])
+    at.to_jiff().strftime("%Y%m%d_%H%M%S").to_string()
 }
 
 #[cfg(test)]

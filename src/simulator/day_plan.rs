@@ -28,7 +28,6 @@ pub(super) struct DayPlan {
 }
 
 impl DayPlan {
-    /// Adds random episodes.
     pub(super) fn add_episodes(&mut self, rng: &mut Rng, weekend: bool) {
         if rng.f64() < if weekend { 0.55 } else { 0.4 } {
             let (from, until) = if weekend { (10.0, 16.0) } else { (17.0, 19.5) };
@@ -110,12 +109,10 @@ pub(super) fn circadian(hours: f64) -> f64 {
     -3.5 + 6.0 * fraction * fraction * (3.0 - 2.0 * fraction)
 }
 
-/// Returns a uniformly distributed number.
 pub(super) fn uniform(rng: &mut Rng, low: f64, high: f64) -> f64 {
     low + rng.f64() * (high - low)
 }
 
-/// Converts hours to microseconds.
 pub(super) fn hours_to_micros(hours: f64) -> i64 {
     (hours * HOUR as f64) as i64
 }

@@ -37,7 +37,6 @@ const DRINKING_TIMES: [(i64, i64, u32); 6] =
 
 const NOTES: [&str; 5] = ["with oat milk", "before the meeting", "too bitter", "iced", "bad night"];
 
-/// Generates a random coffee of a day.
 pub(super) fn random_coffee(rng: &mut Rng, plan: &DayPlan) -> Option<SimulatedCoffee> {
     let (from, until, _) = DRINKING_TIMES[weighted_index(rng, DRINKING_TIMES.map(|(_, _, weight)| weight))];
     let time = (plan.wake_time + rng.i64(from * MINUTE..until * MINUTE))

@@ -72,7 +72,6 @@ const MAX_EFFECTIVE_MG: f64 = 1000.0;
 const BPM_RANGE: (f64, f64) = (38.0, 215.0);
 
 impl SimulatedPerson {
-    /// Creates a person whose days are determined by `seed`.
     pub fn new(seed: u64, mut habits: Habits, zone: Zone) -> Self {
         let mut heart_rng = Rng::with_seed(seed);
         let coffees = habits.coffees_per_day;

@@ -13,7 +13,7 @@ use crate::domain::time::Timestamp;
 /// Rows of one table that were stored when the import began.
 #[derive(Debug)]
 pub struct StoredRows {
-    kind: EntryKind,
+    pub kind: EntryKind,
     /// The highest id; 0 for an empty table.
     last_id: i64,
     /// The highest id that was ever assigned.
@@ -22,15 +22,11 @@ pub struct StoredRows {
 }
 
 impl StoredRows {
-    /// Creates an empty table.
     pub fn empty(kind: EntryKind) -> Self {
         Self { kind, last_id: 0, sequence: 0, matched: MatchedRows::default() }
     }
 
     /// Reads the extent of the table.
-    ///
-    /// # Errors
-    /// The database cannot be read.
     pub fn load(connection: &Connection, kind: EntryKind) -> rusqlite::Result<Self> {
         let query = match kind {
             EntryKind::Coffee => {
@@ -50,15 +46,11 @@ impl StoredRows {
         Ok(Self { kind, last_id, sequence, matched: MatchedRows::default() })
     }
 
-    /// Returns whether the table was empty.
     pub fn is_empty(&self) -> bool {
         self.last_id == 0
     }
 
     /// Claims the next unmatched stored duplicate of an entry. Returns `false` when there is none left.
-    ///
-    /// # Errors
-    /// The database cannot be read.
     pub fn claim_duplicate(&mut self, connection: &Connection, entry: &Entry) -> rusqlite::Result<bool> {
         if self.is_empty() {
             return Ok(false);

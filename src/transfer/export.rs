@@ -67,9 +67,6 @@ impl Store {
 
     /// Passes entries to `write`, oldest first (equal instants by id), on this thread. Calls `on_start` once the first
     /// row was read, or there is none. Returns the number of entries.
-    ///
-    /// # Errors
-    /// The database cannot be read, or `write` fails.
     pub fn export(
         &self,
         _permit: &ExportSlot,
@@ -92,18 +89,11 @@ impl Store {
 pub struct Exporter(Connection);
 
 impl Exporter {
-    /// Opens an existing database.
-    ///
-    /// # Errors
-    /// The database is missing, is not ours, or is newer than this program.
     pub fn open(database: &Path) -> Result<Self, OpenError> {
         open_to_read(database).map(Self)
     }
 
     /// Passes entries to `write`, oldest first (equal instants by id). Returns their number.
-    ///
-    /// # Errors
-    /// The database cannot be read, or `write` fails.
     pub fn export(
         &self,
         filter: &ExportFilter,

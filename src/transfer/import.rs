@@ -35,6 +35,9 @@ const CACHE_KIB: i64 = 16 * 1024;
 /// and no request waits for it.
 const CHECKPOINT_PAGES: i64 = 1500;
 
+/// Every kind, in the order of its variants.
+const KINDS: [EntryKind; 2] = [EntryKind::Coffee, EntryKind::HeartRate];
+
 /// Error of an import.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
@@ -89,8 +92,8 @@ pub struct Importer {
     connection: Option<Connection>,
     path: PathBuf,
     is_dry_run: bool,
-    coffees: StoredRows,
-    readings: StoredRows,
+    /// By [`EntryKind`].
+    stored: [StoredRows; 2],
     counts: ImportCounts,
     /// `None`: a dry run, which needs no lock.
     _maintenance: Option<MaintenanceLock>,
@@ -108,8 +111,7 @@ impl Importer {
             connection: None,
             path,
             is_dry_run,
-            coffees: StoredRows::empty(EntryKind::Coffee),
-            readings: StoredRows::empty(EntryKind::HeartRate),
+            stored: KINDS.map(StoredRows::empty),
             counts: ImportCounts::default(),
             _maintenance: maintenance,
         };
@@ -131,15 +133,20 @@ impl Importer {
             // Each transaction updates the rollups itself.
             RollupBuilder::without_triggers(&connection)?;
         }
-        self.coffees = StoredRows::load(&connection, EntryKind::Coffee)?;
-        self.readings = StoredRows::load(&connection, EntryKind::HeartRate)?;
+        for stored in &mut self.stored {
+            *stored = StoredRows::load(&connection, stored.kind)?;
+        }
         self.connection = Some(connection);
         Ok(())
     }
 
-    /// Returns the counters so far.
     pub fn counts(&self) -> ImportCounts {
         self.counts
+    }
+
+    /// Returns the number of stored coffees and of readings.
+    pub fn count_stored(&self) -> Result<(u64, u64), StoreError> {
+        Ok(self.connection.as_ref().map_or(Ok((0, 0)), schema::count_rows)?)
     }
 
     /// Adds the entries that are not stored yet. They are committed, but not yet synced.
@@ -156,11 +163,8 @@ impl Importer {
         while rest.peek().is_some() {
             let duration =
                 if server_may_run(&self.path) { SHARED_TRANSACTION } else { EXCLUSIVE_TRANSACTION };
-            let sequence = |kind| match kind {
-                EntryKind::Coffee => self.coffees.sequence,
-                EntryKind::HeartRate => self.readings.sequence,
-            };
-            insert_for(duration, connection, &mut rest, sequence, &mut self.counts)?;
+            let sequences = self.stored.each_ref().map(|stored| stored.sequence);
+            insert_for(duration, connection, &mut rest, sequences, &mut self.counts)?;
             failpoint("import.batch");
             if server_may_run(&self.path) {
                 sleep(PAUSE);
@@ -170,9 +174,6 @@ impl Importer {
     }
 
     /// Syncs what was added.
-    ///
-    /// # Errors
-    /// The database cannot be synced.
     pub fn finish(self) -> Result<ImportCounts, StoreError> {
         let Some(connection) = self.connection.filter(|_| !self.is_dry_run) else { return Ok(self.counts) };
         let io_error = |e: io::Error| StoreError::Io(e.to_string());
@@ -191,16 +192,13 @@ impl Importer {
     /// Removes stored entries, which are looked up without a write lock.
     fn skip_duplicates(&mut self, entries: &mut Vec<Entry>) -> Result<(), StoreError> {
         let Some(connection) = &self.connection else { return Ok(()) };
-        if self.coffees.is_empty() && self.readings.is_empty() {
+        if self.stored.iter().all(StoredRows::is_empty) {
             return Ok(());
         }
         connection.execute_batch("begin")?;
         let mut failure = None;
         entries.retain(|entry| {
-            let stored = match entry.kind() {
-                EntryKind::Coffee => &mut self.coffees,
-                EntryKind::HeartRate => &mut self.readings,
-            };
+            let stored = &mut self.stored[entry.kind() as usize];
             let is_stored = stored.claim_duplicate(connection, entry).unwrap_or_else(|e| {
                 failure.get_or_insert(e);
                 false
@@ -255,13 +253,13 @@ fn server_may_run(path: &Path) -> bool {
     LockRecord::read(path).state == LockState::Running
 }
 
-/// Inserts entries for this duration, commits, and counts them. `sequence` returns the highest id that was assigned before
-/// the import.
+/// Inserts entries for this duration, commits, and counts them. `sequences` are the highest ids that were assigned before
+/// the import, by [`EntryKind`].
 fn insert_for<'e>(
     duration: Duration,
     connection: &Connection,
     entries: &mut impl Iterator<Item = &'e Entry>,
-    sequence: impl Fn(EntryKind) -> i64,
+    sequences: [i64; 2],
     counts: &mut ImportCounts,
 ) -> Result<(), StoreError> {
     connection.execute_batch("begin immediate")?;
@@ -271,7 +269,7 @@ fn insert_for<'e>(
     let mut insert_all = || -> rusqlite::Result<()> {
         while began.elapsed() < duration {
             let Some(entry) = entries.next() else { break };
-            insert(connection, entry, sequence(entry.kind()))?;
+            insert(connection, entry, sequences[entry.kind() as usize])?;
             inserted.count_added(entry.kind());
             if let Amount::HeartRate(bpm) = entry.amount {
                 rollups.add(entry.timestamp, bpm, entry.label.as_deref());

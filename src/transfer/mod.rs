@@ -1,6 +1,5 @@
 //! Import and export of entries, with deduplication. File formats are left to `formats`.
 
-pub mod bulk_load;
 pub mod dedup;
 pub mod export;
 pub mod formats;

@@ -40,7 +40,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 /// Dependencies and the folders or files that may use them. One that is not listed may be used everywhere.
 const LIBRARIES: &[(&str, &[&str])] = &[
     ("anyhow", &["commands/", "main.rs"]),
-    ("clap", &["cli.rs", "commands/", "config/", "main.rs"]),
+    ("clap", &["cli.rs", "commands/", "config/", "main.rs", "transfer/formats/"]),
     ("csv", &["transfer/formats/", "commands/rejected.rs", "commands/table.rs"]),
     ("dotenvy", &["config/"]),
     ("flate2", &["transfer/formats/", "http/handlers/assets.rs"]),

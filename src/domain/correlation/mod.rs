@@ -188,7 +188,6 @@ fn analyze(totals: &PairTotals, hours_after: u8) -> (CorrelationAnalysis, &'stat
     (analysis, summary(average))
 }
 
-/// Returns the sentence for an average increase in beats per minute.
 fn summary(average_increase: Option<f64>) -> &'static str {
     match average_increase {
         None => "Not enough baseline data for proper correlation",

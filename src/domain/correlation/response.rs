@@ -259,7 +259,6 @@ impl WithinDayRegression {
 }
 
 impl RidgeFit {
-    /// Converts a slope to a partial correlation.
     fn partial_correlation(&self, slope: f64) -> f64 {
         let explained = slope * self.caffeine_squares.sqrt();
         explained / explained.hypot(self.residual_squares.sqrt())

@@ -28,10 +28,6 @@ const MAX_DEPTH: usize = 100;
 /// Size of the decoded text that is read at once, in bytes.
 const BUFFER: usize = 64 * 1024;
 
-/// Reads every record.
-///
-/// # Errors
-/// The input is not an export, or cannot be read to its end.
 pub fn read(input: &mut dyn BufRead, zone: &Zone, sink: &mut Sink<'_>) -> Result<(), ReadError> {
     // A stray byte in a name must cost a character and not the record.
     let utf8 = DecodeReaderBytesBuilder::new().encoding(Some(encoding_rs::UTF_8)).build(input);

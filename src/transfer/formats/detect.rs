@@ -1,18 +1,21 @@
 //! Detection of the format of a file from its beginning, never from its name.
 
+use clap::ValueEnum;
+
 use crate::transfer::formats::apple_health::ROOT;
 use crate::transfer::formats::lines::strip_bom;
 
-/// Format that can be imported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Format that can be imported, and its name on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ImportFormat {
-    /// `export.xml`, alone or in a zip.
+    // `export.xml`, alone or in a zip.
     AppleHealth,
-    /// Database file of the Docker stack.
+    // Database file of the Docker stack.
     DockerSqlite,
-    /// Plain SQL dump of the Docker stack's PostgreSQL database.
+    // Plain SQL dump of the Docker stack's PostgreSQL database.
     PostgresDump,
     Csv,
+    #[value(name = "jsonl")]
     JsonLines,
 }
 
@@ -52,7 +55,6 @@ const DUMP_LINES: [&str; 5] = ["set ", "copy ", "select ", "pragma ", "begin"];
 const DUMP_STATEMENTS: [&str; 6] =
     ["comment on ", "insert into ", "insert or ", "replace into ", "create table ", "alter table "];
 
-/// Detects the format of a file from its first bytes.
 pub fn detect_format(head: &[u8]) -> Detected {
     if head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06") {
         return Detected::Zip;

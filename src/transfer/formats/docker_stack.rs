@@ -72,16 +72,12 @@ impl DockerStackDatabase {
         Ok(Self { connection, row_count })
     }
 
-    /// Returns the number of rows in both tables.
     pub fn row_count(&self) -> u64 {
         self.row_count
     }
 
     /// Passes every row to the sink, calling `on_row` for each. A row with a value that is too long is rejected without
     /// loading it.
-    ///
-    /// # Errors
-    /// The database cannot be read to its end, or the sink is closed.
     pub fn read(&self, on_row: impl Fn(), sink: &mut Sink<'_>) -> Result<(), ReadError> {
         for table in &TABLES {
             if self.connection.table_exists(None, table.name)? {
@@ -135,7 +131,6 @@ impl DockerStackDatabase {
     }
 }
 
-/// Fails unless the database is the Docker stack's.
 fn check_schema(connection: &Connection, path: &Path) -> Result<(), ReadError> {
     let reason = match schema::identify(connection, path) {
         Err(OpenError::DockerStack { .. }) => return Ok(()),

@@ -159,9 +159,6 @@ pub fn parse_source(raw: &str) -> Option<String> {
 }
 
 /// Converts milligrams to a dose that can be stored.
-///
-/// # Errors
-/// The reason, with the value.
 pub fn parse_dose(mg: f64) -> Result<Milligrams, String> {
     // Adding zero turns -0.0 into 0.0.
     Milligrams::new(mg + 0.0)
@@ -170,9 +167,6 @@ pub fn parse_dose(mg: f64) -> Result<Milligrams, String> {
 }
 
 /// Rounds beats per minute to a heart rate that can be stored.
-///
-/// # Errors
-/// The reason, with the value.
 pub fn parse_bpm(beats: f64) -> Result<Bpm, String> {
     let rounded = beats.round();
     (1.0..=f64::from(Bpm::MAX))

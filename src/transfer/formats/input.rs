@@ -168,10 +168,6 @@ impl Input {
         matches!(self.content, Content::Database(_))
     }
 
-    /// Reads every row.
-    ///
-    /// # Errors
-    /// The file cannot be imported, or not to its end.
     pub fn read(self, options: &ReadOptions, sink: &mut Sink<'_>) -> Result<(), ReadError> {
         let progress = self.progress;
         match self.content {

@@ -29,10 +29,6 @@ struct EntryObject {
     source: JsonScalar,
 }
 
-/// Reads every line of the input.
-///
-/// # Errors
-/// The input cannot be read to its end.
 pub fn read(input: &mut dyn BufRead, zone: &Zone, sink: &mut Sink<'_>) -> Result<(), ReadError> {
     let mut buffer = Vec::new();
     for line in 1.. {

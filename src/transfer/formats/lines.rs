@@ -13,9 +13,6 @@ pub enum LineRead {
 }
 
 /// Reads a line of at most `max` bytes into `line`, without its end.
-///
-/// # Errors
-/// The input cannot be read.
 pub fn read_line(input: &mut dyn BufRead, line: &mut Vec<u8>, max: usize) -> io::Result<LineRead> {
     line.clear();
     let count = (&mut *input).take(max as u64 + 1).read_until(b'\n', line)?;
@@ -50,7 +47,6 @@ pub struct PieceReader<R> {
 }
 
 impl<R: BufRead> PieceReader<R> {
-    /// Creates a reader at line 1.
     pub fn new(input: R) -> Self {
         Self { input, line: 1, piece_bytes: 0 }
     }
@@ -65,7 +61,6 @@ impl<R: BufRead> PieceReader<R> {
         self.piece_bytes > MAX_PIECE
     }
 
-    /// Returns the number of the line that is read next.
     pub fn line(&self) -> u64 {
         self.line
     }

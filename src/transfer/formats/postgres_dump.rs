@@ -17,9 +17,6 @@ const MAX_LINE: usize = 256 * 1024;
 const MAX_ENCODING: usize = 40;
 
 /// Reads every row of the two tables. Times without an offset are UTC.
-///
-/// # Errors
-/// The input is not such a dump, or cannot be read to its end.
 pub fn read(input: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<(), ReadError> {
     let mut dump = DumpReader { input, text: Vec::new(), line: 0 };
     let mut has_tables = false;

@@ -71,7 +71,6 @@ pub struct Sink<'a> {
 }
 
 impl<'a> Sink<'a> {
-    /// Creates a sink that passes rows on to `send`.
     pub fn new(
         limits: Option<&'a EntryLimits>,
         send: &'a mut dyn FnMut(ReadRow) -> Result<(), SinkClosed>,
@@ -80,9 +79,6 @@ impl<'a> Sink<'a> {
     }
 
     /// Passes on an entry, or rejects it for the reader's reason or because it is out of range.
-    ///
-    /// # Errors
-    /// [`SinkClosed`] when rows are no longer received.
     pub fn entry(
         &mut self,
         position: RowPosition,
@@ -101,18 +97,12 @@ impl<'a> Sink<'a> {
     }
 
     /// Rejects a row that was not parsed.
-    ///
-    /// # Errors
-    /// [`SinkClosed`] when rows are no longer received.
     pub fn reject(&mut self, line: u64, reason: String, content: &[u8]) -> Result<(), SinkClosed> {
         let content = || String::from_utf8_lossy(content).into_owned();
         self.entry(RowPosition::Line(line), Err(reason), content)
     }
 
     /// Counts a record of a type that is not imported.
-    ///
-    /// # Errors
-    /// [`SinkClosed`] when rows are no longer received.
     pub fn skip_unsupported(&mut self) -> Result<(), SinkClosed> {
         (self.send)(ReadRow::Unsupported)
     }

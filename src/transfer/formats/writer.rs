@@ -7,18 +7,22 @@ use std::borrow::Cow;
 use std::io;
 use std::io::Write;
 
+use clap::ValueEnum;
+
 use crate::domain::entry::{Entry, EntryKind};
 use crate::transfer::formats::columns::Column;
 
-/// Format of an export.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Format of an export, and its name on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum TextFormat {
-    /// RFC 4180 with a header, lines ending in `\n`; null is empty (stored text never is).
+    // RFC 4180 with a header, lines ending in `\n`; null is empty (stored text never is).
     Csv,
-    /// CSV to open in a spreadsheet: starts with a byte order mark, without which Excel does not read UTF-8, and
-    /// text that would be evaluated as a formula starts with an apostrophe.
+    // CSV to open in a spreadsheet: starts with a byte order mark, without which Excel does not read UTF-8, and
+    // text that would be evaluated as a formula starts with an apostrophe.
+    #[value(skip)]
     SpreadsheetCsv,
-    /// One JSON object per line with every column, null included.
+    // One JSON object per line with every column, null included.
+    #[value(name = "jsonl")]
     JsonLines,
 }
 
@@ -46,9 +50,6 @@ enum Output<W: Write> {
 
 impl<W: Write> EntryWriter<W> {
     /// Creates a writer, and writes the header of a CSV. It writes in small pieces, so `to` should be buffered.
-    ///
-    /// # Errors
-    /// `to` cannot be written.
     pub fn new(mut to: W, format: TextFormat, kind: EntryKind) -> io::Result<Self> {
         let columns = Column::exported(kind).map(Column::name);
         let output = match format {
@@ -66,9 +67,6 @@ impl<W: Write> EntryWriter<W> {
     }
 
     /// Writes one entry, which must be of this writer's kind.
-    ///
-    /// # Errors
-    /// The output cannot be written.
     pub fn write(&mut self, entry: &Entry) -> io::Result<()> {
         let id = entry.id.map(|id| id.0.to_string());
         let (timestamp, amount) = (entry.timestamp.text(), entry.amount.number());
@@ -97,10 +95,6 @@ impl<W: Write> EntryWriter<W> {
         }
     }
 
-    /// Flushes the output and returns it.
-    ///
-    /// # Errors
-    /// The output cannot be written.
     pub fn finish(self) -> io::Result<W> {
         let mut to = match self.output {
             Output::Csv(csv) => csv.into_inner().map_err(|e| io::Error::from(e.error().kind()))?,

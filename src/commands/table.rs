@@ -9,6 +9,7 @@ use std::io::Write;
 use anyhow::Context;
 
 use crate::commands::{Failure, print};
+use crate::domain::text::escape_control;
 
 /// Format of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,12 +130,6 @@ pub fn print_table<const N: usize>(
     });
     written.context("the table could not be printed")?;
     print(String::from_utf8_lossy(&table.to).trim_end())
-}
-
-/// Escapes control characters, including line breaks.
-fn escape_control(text: &str) -> String {
-    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    text.chars().map(escaped).collect()
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Number, Value};
 
+use crate::domain::text;
+
 /// JSON value of one object member. Lists and objects are read, but their contents are dropped.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum JsonScalar {
@@ -29,16 +31,13 @@ impl JsonScalar {
     /// Returns a finite number, from a JSON number or from a string with a decimal number: some phones
     /// send `"95"` instead of 95. `None` for anything else.
     pub fn as_number(&self) -> Option<f64> {
-        let is_decimal = |text: &str| {
-            text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E'))
-        };
-        let number: Option<f64> = match self {
+        let number = match self {
             Self::Number(number) => number.as_f64(),
-            Self::Text(text) if is_decimal(text.trim()) => text.trim().parse().ok(),
+            Self::Text(text) => text::parse_decimal(text.trim()),
             _ => None,
         };
         // Adding zero turns -0.0 into 0.0.
-        number.filter(|number| number.is_finite()).map(|number| number + 0.0)
+        number.map(|number| number + 0.0)
     }
 
     /// Returns the value for an error message, with text cut to 100 characters. `None` when it is absent or
@@ -49,10 +48,7 @@ impl JsonScalar {
             Self::Null => Some(Value::Null),
             Self::Bool(value) => Some(Value::Bool(*value)),
             Self::Number(number) => Some(Value::Number(number.clone())),
-            Self::Text(text) => {
-                let cut = text.char_indices().nth(100).map(|(at, _)| format!("{}…", &text[..at]));
-                Some(Value::String(cut.unwrap_or_else(|| text.clone())))
-            }
+            Self::Text(text) => Some(Value::String(text::shorten(text, 100).into_owned())),
         }
     }
 }

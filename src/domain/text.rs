@@ -1,4 +1,6 @@
-//! Cleaning of text from users: trimmed, without control characters, never empty. Lengths count characters.
+//! Cleaning and quoting of text from users. Lengths count characters.
+
+use std::borrow::Cow;
 
 /// Removes control characters other than `\n`, `\r` and `\t`, and surrounding whitespace. Returns
 /// `Ok(None)` when nothing is left.
@@ -13,6 +15,27 @@ pub fn clean(raw: &str, max: usize) -> Result<Option<String>, usize> {
         return Err(length);
     }
     Ok((length > 0).then(|| trimmed.to_owned()))
+}
+
+/// Cuts text to `max` characters, and marks the cut with an ellipsis.
+pub fn shorten(text: &str, max: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(max) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+        None => Cow::Borrowed(text),
+    }
+}
+
+/// Escapes control characters, including line breaks.
+pub fn escape_control(text: &str) -> String {
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escaped).collect()
+}
+
+/// Parses a finite decimal number, without `inf`, `nan` or hexadecimal.
+pub fn parse_decimal(text: &str) -> Option<f64> {
+    let is_decimal =
+        text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E'));
+    text.parse().ok().filter(|number: &f64| is_decimal && number.is_finite())
 }
 
 #[cfg(test)]

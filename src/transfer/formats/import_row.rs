@@ -179,15 +179,10 @@ pub fn parse_bpm(beats: f64) -> Result<Bpm, String> {
 /// Parses a decimal number with a point or a comma, without `inf`, `nan`, hexadecimal or thousands separators.
 pub fn parse_decimal(text: &str) -> Option<f64> {
     let text = text.trim();
-    let is_numeral =
-        text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E'));
-    if is_numeral {
-        return text.parse().ok().filter(|n: &f64| n.is_finite());
-    }
     if text.matches(',').count() == 1 && !text.contains('.') {
-        return parse_decimal(&text.replace(',', "."));
+        return text::parse_decimal(&text.replace(',', "."));
     }
-    None
+    text::parse_decimal(text)
 }
 
 fn missing(column: Column) -> String {
@@ -195,12 +190,7 @@ fn missing(column: Column) -> String {
 }
 
 fn invalid(column: Column, reason: &str, value: &(impl ToString + ?Sized)) -> String {
-    let mut value = value.to_string();
-    if let Some((end, _)) = value.char_indices().nth(MAX_QUOTED) {
-        value.truncate(end);
-        value.push('…');
-    }
-    format!("{}: {reason} (got {value:?})", column.name())
+    format!("{}: {reason} (got {:?})", column.name(), text::shorten(&value.to_string(), MAX_QUOTED))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::io;
 
 use crate::domain::entry::Entry;
 use crate::domain::limits::EntryLimits;
+use crate::domain::text;
 
 /// Maximum length of the content that a rejection keeps, in bytes.
 pub const MAX_CONTENT: usize = 8 * 1024;
@@ -121,17 +122,7 @@ fn cut_content(mut content: String) -> String {
 
 /// Returns the beginning of a text on one line, with control characters escaped.
 pub fn one_line(text: &str, max_chars: usize) -> String {
-    let mut line = String::new();
-    for character in text.chars().take(max_chars) {
-        match character.is_control() {
-            true => line.extend(character.escape_default()),
-            false => line.push(character),
-        }
-    }
-    if text.chars().nth(max_chars).is_some() {
-        line.push('…');
-    }
-    line
+    text::escape_control(&text::shorten(text, max_chars))
 }
 
 /// Error that ends reading a file. The rows before it have been passed on.

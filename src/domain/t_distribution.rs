@@ -35,6 +35,14 @@ impl Estimate {
     }
 }
 
+/// Returns the jackknife variance of an estimate, from its changes when one group at a time is left out.
+pub fn jackknife_variance(changes: &[f64]) -> f64 {
+    let groups = changes.len() as f64;
+    let (sum, squares) =
+        (changes.iter().sum::<f64>(), changes.iter().map(|change| change * change).sum::<f64>());
+    (groups - 1.0) / groups * (squares - sum * sum / groups).max(0.0)
+}
+
 /// Returns the two-sided p-value of `t` with more than 0 degrees of freedom: the regularized incomplete
 /// beta function I of ν/(ν + t²) at ν/2 and 1/2 (Abramowitz & Stegun 26.7.1).
 pub fn two_sided_p(t: f64, degrees_of_freedom: f64) -> f64 {

@@ -7,7 +7,7 @@ use crate::domain::association::{Association, pearson, spearman};
 use crate::domain::correlation::pairs::PairTotals;
 use crate::domain::correlation::response::PulseResponse;
 use crate::domain::statistics::{round2, round3};
-use crate::domain::t_distribution::Estimate;
+use crate::domain::t_distribution::{Estimate, jackknife_variance};
 
 /// Contexts whose readings are excluded by default: in them something stronger than coffee changes the
 /// heart rate. Sleep is among them because the first coffee of a day follows it.
@@ -164,19 +164,17 @@ pub fn mean_by_groups(values: &[f64], groups: &[usize]) -> Option<Estimate> {
         return None;
     }
     let (count, sum) = (values.len() as f64, values.iter().sum::<f64>());
-    let (mut differences, mut squares, mut rest) = (0.0, 0.0, values);
+    let (mut changes, mut rest) = (Vec::with_capacity(groups.len()), values);
     for &size in groups {
         let (group, others) = rest.split_at_checked(size)?;
-        let size = size as f64;
-        // Between the mean without this group and the mean of all.
-        let difference = (sum - group.iter().sum::<f64>()) / (count - size) - sum / count;
-        differences += difference;
-        squares += difference * difference;
+        changes.push((sum - group.iter().sum::<f64>()) / (count - size as f64) - sum / count);
         rest = others;
     }
-    let groups = groups.len() as f64;
-    let variance = (groups - 1.0) / groups * (squares - differences * differences / groups).max(0.0);
-    Some(Estimate { value: sum / count, standard_error: variance.sqrt(), degrees_of_freedom: groups - 1.0 })
+    Some(Estimate {
+        value: sum / count,
+        standard_error: jackknife_variance(&changes).sqrt(),
+        degrees_of_freedom: groups.len() as f64 - 1.0,
+    })
 }
 
 fn increase(increases: &[f64], days: &[usize]) -> Option<HeartRateIncrease> {

@@ -17,7 +17,7 @@
 
 use std::f64::consts::TAU;
 
-use crate::domain::t_distribution::Estimate;
+use crate::domain::t_distribution::{Estimate, jackknife_variance};
 
 /// Quarters of an hour in a day.
 pub const QUARTERS_PER_DAY: usize = 96;
@@ -211,24 +211,20 @@ impl WithinDayRegression {
 
     /// Returns the slope; its variance is that of the jackknife over days plus that of the rhythm's prior.
     fn slope(&self, whole: &RidgeFit, variance: f64) -> Option<Estimate> {
-        let days = self.days.len() as f64;
-        let (mut sum, mut squares) = (0.0, 0.0);
+        let mut changes = Vec::with_capacity(self.days.len());
         for day in &self.days {
             let mut others = self.total;
             for (row, day) in others.iter_mut().zip(day) {
                 row.iter_mut().zip(day).for_each(|(other, product)| *other -= product);
             }
-            let difference = fit(&others, variance)?.slope - whole.slope;
-            sum += difference;
-            squares += difference * difference;
+            changes.push(fit(&others, variance)?.slope - whole.slope);
         }
-        let jackknife_variance = (days - 1.0) / days * (squares - sum * sum / days).max(0.0);
         let rhythm_variance: f64 = (whole.caffeine_on_rhythm.iter().enumerate())
             .map(|(n, weight)| (weight / whole.caffeine_squares * variance).powi(2) / prior_variance(n))
             .sum();
         Some(Estimate {
             value: whole.slope,
-            standard_error: (jackknife_variance + rhythm_variance).sqrt(),
+            standard_error: (jackknife_variance(&changes) + rhythm_variance).sqrt(),
             degrees_of_freedom: (self.informative_days() as f64 - 1.0).max(1.0),
         })
     }

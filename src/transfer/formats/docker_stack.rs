@@ -24,6 +24,7 @@ const MAX_VALUE: i32 = 64 * 1024;
 const MAX_COLUMNS: usize = 64;
 
 /// Statements that read one table.
+#[derive(Debug)]
 struct TableQueries {
     kind: EntryKind,
     name: &'static str,
@@ -32,7 +33,7 @@ struct TableQueries {
     row: &'static str,
 }
 
-const TABLES: [TableQueries; 2] = [
+static TABLES: [TableQueries; 2] = [
     TableQueries {
         kind: EntryKind::Coffee,
         name: "coffee_logs",
@@ -53,6 +54,7 @@ const TABLES: [TableQueries; 2] = [
 #[derive(Debug)]
 pub struct DockerStackDatabase {
     connection: Connection,
+    tables: Vec<&'static TableQueries>,
     row_count: u64,
 }
 
@@ -68,8 +70,16 @@ impl DockerStackDatabase {
         connection.busy_timeout(Duration::from_secs(10))?;
         connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_VALUE)?;
         check_schema(&connection, path)?;
-        let row_count = begin_and_count(&connection)?;
-        Ok(Self { connection, row_count })
+        connection.execute_batch("begin")?;
+        let (mut tables, mut row_count) = (Vec::new(), 0);
+        for table in &TABLES {
+            if connection.table_exists(None, table.name)? {
+                row_count +=
+                    connection.query_row(table.count, [], |row| row.get::<_, i64>(0))?.unsigned_abs();
+                tables.push(table);
+            }
+        }
+        Ok(Self { connection, tables, row_count })
     }
 
     pub fn row_count(&self) -> u64 {
@@ -79,12 +89,7 @@ impl DockerStackDatabase {
     /// Passes every row to the sink, calling `on_row` for each. A row with a value that is too long is rejected without
     /// loading it.
     pub fn read(&self, on_row: impl Fn(), sink: &mut Sink<'_>) -> Result<(), ReadError> {
-        for table in &TABLES {
-            if self.connection.table_exists(None, table.name)? {
-                self.read_table(table, &on_row, sink)?;
-            }
-        }
-        Ok(())
+        self.tables.iter().try_for_each(|table| self.read_table(table, &on_row, sink))
     }
 
     fn read_table(
@@ -147,17 +152,6 @@ fn check_schema(connection: &Connection, path: &Path) -> Result<(), ReadError> {
         Err(e) => format!("cannot be read: {e}"),
     };
     Err(ReadError::Unusable(reason))
-}
-
-fn begin_and_count(connection: &Connection) -> rusqlite::Result<u64> {
-    connection.execute_batch("begin")?;
-    let mut count = 0;
-    for table in &TABLES {
-        if connection.table_exists(None, table.name)? {
-            count += connection.query_row(table.count, [], |row| row.get::<_, i64>(0))?.unsigned_abs();
-        }
-    }
-    Ok(count)
 }
 
 impl From<rusqlite::Error> for ReadError {

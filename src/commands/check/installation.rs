@@ -57,7 +57,8 @@ pub fn key(report: &mut Findings, settings: &Settings, now: Timestamp) {
     match (ApiKeys::load(&key, false), distinct_characters(&key)) {
         (Err(e), _) => report.must(ABOUT, format!("{e} ({source})")),
         (Ok(_), few) if few < MIN_DISTINCT_CHARACTERS => {
-            report.must(ABOUT, format!("it has only {few} different characters: use a random key ({source})"))
+            report
+                .must(ABOUT, format!("it has only {few} different characters: use a random key ({source})"));
         }
         (Ok(_), _) => report.ok(ABOUT, format!("strong ({source})")),
     }

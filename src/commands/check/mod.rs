@@ -12,7 +12,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::commands::{Failure, act_as_owner, counted, print};
-use crate::config::{Settings, SettingsArgs};
+use crate::config::SettingsArgs;
 use crate::domain::time::Timestamp;
 
 #[derive(Args, Debug)]

@@ -7,6 +7,7 @@ use std::time::Instant;
 use std::{fs, io};
 
 use clap::{Args, ValueEnum};
+use indicatif::ProgressBar;
 use rustix::fs::Mode;
 use rustix::process::umask;
 
@@ -122,36 +123,19 @@ fn export(
     to: impl Write,
 ) -> Result<Option<Written>, Failure> {
     let exporter = Exporter::open(database)?;
-    let output = ByteCounter { to: BufWriter::with_capacity(64 << 10, to), bytes: 0 };
+    let counter = ProgressBar::hidden();
+    let output = BufWriter::with_capacity(64 << 10, counter.wrap_write(to));
     let write = || {
         let mut writer = EntryWriter::new(output, format, filter.kind).map_err(ExportError::Output)?;
         let rows = exporter.export(filter, |entry| writer.write(entry))?;
-        let bytes = writer.finish().map_err(ExportError::Output)?.bytes;
-        Ok(Written { rows, bytes })
+        writer.finish().map_err(ExportError::Output)?;
+        Ok(Written { rows, bytes: counter.position() })
     };
     match write() {
         Ok(written) => Ok(Some(written)),
         Err(ExportError::Output(e)) if e.kind() == ErrorKind::BrokenPipe => Ok(None),
         Err(ExportError::Output(e)) => Err(unwritten("the export", &e)),
         Err(ExportError::Store(e)) => Err(e.into()),
-    }
-}
-
-/// Writer that counts bytes.
-struct ByteCounter<W> {
-    to: W,
-    bytes: u64,
-}
-
-impl<W: Write> Write for ByteCounter<W> {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let count = self.to.write(buffer)?;
-        self.bytes += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
     }
 }
 

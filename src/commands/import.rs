@@ -146,15 +146,7 @@ pub fn run(args: ImportArgs) -> Result<(), Failure> {
     batch_sink.store_all(&receiver)?;
     let panicked = |_| Err(ReadError::unusable("the reader failed, please report a bug"));
     let read = reader.join().unwrap_or_else(panicked);
-    let outcome = batch_sink.finish(&name, args.quiet)?;
-    match read {
-        Err(e) => Err(read_failure(e)),
-        Ok(()) if outcome == Outcome::AllRejected => {
-            Err(Failure::Failed(format!("{name}: every row was rejected")))
-        }
-        Ok(()) if outcome == Outcome::NoRows && !args.quiet => print(&format!("{name}: no rows found")),
-        Ok(()) => Ok(()),
-    }
+    batch_sink.finish(&name, args.quiet, read.map_err(read_failure))
 }
 
 fn progress_bar(input: &Input, is_quiet: bool) -> ProgressBar {
@@ -220,14 +212,6 @@ impl Batch {
             ReadRow::Unsupported => self.unsupported += 1,
         }
     }
-}
-
-/// Outcome of an import that was read to its end.
-#[derive(PartialEq, Eq)]
-enum Outcome {
-    Imported,
-    NoRows,
-    AllRejected,
 }
 
 /// Receiver of batches: stores entries and reports rejections.
@@ -302,8 +286,8 @@ impl BatchSink {
         rows as f64 / self.began.elapsed().as_secs_f64().max(1e-3)
     }
 
-    /// Syncs the database and prints the summary.
-    fn finish(mut self, name: &str, is_quiet: bool) -> Result<Outcome, Failure> {
+    /// Syncs the database and prints the summary. `read` is the result of reading the file.
+    fn finish(mut self, name: &str, is_quiet: bool, read: Result<(), Failure>) -> Result<(), Failure> {
         let counts = match self.importer.take() {
             Some(importer) => importer.finish().map_err(ImportError::from)?,
             None => ImportCounts::default(),
@@ -324,12 +308,7 @@ impl BatchSink {
             rejects.finish()?;
         }
         let rows = counts.entries() + self.rejected + self.unsupported;
-        let outcome = match (rows, counts.entries(), self.rejected) {
-            (0, ..) => Outcome::NoRows,
-            (_, 0, 1..) => Outcome::AllRejected,
-            _ => Outcome::Imported,
-        };
-        if !is_quiet && outcome != Outcome::NoRows {
+        if !is_quiet && rows > 0 {
             let seconds = self.began.elapsed().as_secs_f64();
             print(&format!(
                 "{name}: {} and {} {}, {} skipped, {} rejected, {} of an unsupported type ignored \
@@ -343,6 +322,10 @@ impl BatchSink {
                 rows as f64 / seconds.max(1e-3)
             ))?;
         }
-        Ok(outcome)
+        read?;
+        if counts.entries() == 0 && self.rejected > 0 {
+            return Err(Failure::Failed(format!("{name}: every row was rejected")));
+        }
+        if rows == 0 && !is_quiet { print(&format!("{name}: no rows found")) } else { Ok(()) }
     }
 }

@@ -25,6 +25,7 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use anyhow::Context;
+use indicatif::HumanCount;
 
 use crate::backup::snapshot::SnapshotError;
 use crate::backup::verify::Contents;
@@ -152,23 +153,10 @@ fn unwritten(what: &str, error: &io::Error) -> Failure {
     }
 }
 
-/// Formats a number with thousands separators: `1,234,567`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (n, digit) in digits.chars().enumerate() {
-        if n > 0 && (digits.len() - n).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// Formats a count with its noun: `1 coffee`, `2 coffees`.
 fn counted(number: u64, one: &str) -> String {
     let ending = if number == 1 { "" } else { "s" };
-    format!("{} {one}{ending}", grouped(number))
+    format!("{} {one}{ending}", HumanCount(number))
 }
 
 /// Formats the number of entries: `1 coffee, 2 readings`.

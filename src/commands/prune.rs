@@ -3,10 +3,11 @@
 use std::time::SystemTime;
 
 use clap::Args;
+use indicatif::HumanCount;
 
 use crate::backup::snapshot::{BackupTarget, no_progress, snapshot};
 use crate::commands::export::instant;
-use crate::commands::{Failure, act_as_owner, counted, grouped, print, without_backup};
+use crate::commands::{Failure, act_as_owner, counted, print, without_backup};
 use crate::config::CommonArgs;
 use crate::db::prune::{OldEntries, PruneError, Pruner};
 use crate::domain::entry::EntryKind;
@@ -83,7 +84,7 @@ fn summary(kind: EntryKind, found: &OldEntries, before: Timestamp) -> String {
     let count = counted(found.count, kind_name(kind));
     let span =
         found.span.map_or_else(String::new, |(oldest, newest)| format!(" (from {oldest} to {newest})"));
-    format!("{count} before {before}{span}, {} to keep", grouped(found.others))
+    format!("{count} before {before}{span}, {} to keep", HumanCount(found.others))
 }
 
 fn kind_name(kind: EntryKind) -> &'static str {

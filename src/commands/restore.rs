@@ -6,10 +6,11 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
+use indicatif::HumanCount;
 
 use crate::backup::restore::{RestoreError, RestorePlan};
 use crate::commands::{
-    Failure, act_as_owner, counted_entries, grouped, newest_entry, print, progress, without_backup,
+    Failure, act_as_owner, counted_entries, newest_entry, print, progress, without_backup,
 };
 use crate::config::{CommonArgs, CommonSettings};
 
@@ -117,8 +118,9 @@ fn what_changes(args: &RestoreArgs, settings: &CommonSettings, plan: &RestorePla
     let before = plan.before();
     let mut text = format!("Restoring {} into {}:\n", args.file.display(), settings.database.display());
     text += &format!("  {:<14}{:>28}{:>28}\n", "", "current", "after");
-    text += &row("coffees", before.map(|c| grouped(c.coffees)), grouped(after.coffees));
-    text += &row("readings", before.map(|c| grouped(c.readings)), grouped(after.readings));
+    let number = |count| HumanCount(count).to_string();
+    text += &row("coffees", before.map(|c| number(c.coffees)), number(after.coffees));
+    text += &row("readings", before.map(|c| number(c.readings)), number(after.readings));
     text += &row("newest entry", before.as_ref().map(newest_entry), newest_entry(&after));
     text += &match plan.broken() {
         Some(why) => format!(

@@ -8,7 +8,6 @@
 //! | `stopped ID` | the last server stopped cleanly; ID is the id of the database |
 //! | (empty) | the same, written by versions before the id |
 //! | `PID ID` | a server runs, or has crashed |
-//! | `PID ID filling` | sample data is being written; the file may be removed if that is interrupted |
 //! | `PID ID moved FILE LOG` | the database or its log was moved, deleted or replaced while a server ran; their stamps |
 
 use std::fs::{File, OpenOptions, TryLockError};

@@ -88,9 +88,12 @@ impl Timestamp {
                 named.as_ref().unwrap_or(zone).to_timestamp(local).map_err(|_| YEARS)?
             }
         };
-        // Rounds down; `as_microsecond` would round up before 1970.
-        let micros = instant.as_nanosecond().div_euclid(1000);
-        i64::try_from(micros).ok().and_then(Self::from_micros).ok_or(YEARS)
+        Self::from_nanos(instant.as_nanosecond()).ok_or(YEARS)
+    }
+
+    /// Rounds nanoseconds since the Unix epoch down, before 1970 too.
+    fn from_nanos(nanos: i128) -> Option<Self> {
+        i64::try_from(nanos.div_euclid(1000)).ok().and_then(Self::from_micros)
     }
 
     pub(super) fn to_jiff(self) -> jiff::Timestamp {
@@ -180,11 +183,8 @@ impl<'de> Deserialize<'de> for Timestamp {
 
 impl From<std::time::SystemTime> for Timestamp {
     fn from(time: std::time::SystemTime) -> Self {
-        let micros = |nanos: u128| i64::try_from(nanos / 1000).unwrap_or(i64::MAX);
-        match time.duration_since(std::time::UNIX_EPOCH) {
-            Ok(after) => Self::clamped(micros(after.as_nanos())),
-            Err(before) => Self::clamped(-micros(before.duration().as_nanos().saturating_add(999))),
-        }
+        let at = jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::MAX);
+        Self::from_nanos(at.as_nanosecond()).unwrap_or(Self::MAX)
     }
 }
 

@@ -200,3 +200,20 @@ fn the_host_of_an_absolute_target_takes_precedence_over_the_header() {
     assert_eq!(send("http://localhost/health", "localhost").status, 200);
     send("/health", "evil.example").assert_problem(400);
 }
+
+#[test]
+fn an_idempotency_key_that_is_not_utf_8_is_honored() {
+    let folder = temporary_folder();
+    let server = Server::start(folder.path());
+    let post = |key: &[u8]| {
+        let text = request("POST", "/coffee/", "Idempotency-Key: KEY\r\n", r#"{"caffeine_mg": 80}"#);
+        let (head, rest) = text.split_once("KEY\r\n").unwrap();
+        let mut client = server.client();
+        client.send([head.as_bytes(), key, b"\r\n", rest.as_bytes()].concat()).unwrap();
+        let response = client.read_response().unwrap();
+        (response.status, response.json()["id"].as_i64())
+    };
+    assert_eq!(post(b"caf\xe9"), (201, Some(1)));
+    assert_eq!(post(b"caf\xe9"), (201, Some(1)), "the first response again");
+    assert_eq!(post(b"caf\xe8"), (201, Some(2)), "another key");
+}

@@ -73,10 +73,12 @@ pub async fn dispatch(
             if target_host.is_some() && name == hyper::header::HOST {
                 continue;
             }
-            // Rocket accepts UTF-8 only.
-            if let Ok(value) = std::str::from_utf8(value.as_bytes()) {
-                local.inner_mut().add_header(Header::new(name.as_str(), value));
-            }
+            // Rocket accepts UTF-8 only; other values are Latin-1, as in HTTP/1.1 before RFC 7230.
+            let value = match std::str::from_utf8(value.as_bytes()) {
+                Ok(value) => value.to_owned(),
+                Err(_) => value.as_bytes().iter().copied().map(char::from).collect(),
+            };
+            local.inner_mut().add_header(Header::new(name.as_str(), value));
         }
         local.inner().local_cache(|| raw);
         let has_body = method != Some(Method::Head);

@@ -59,7 +59,7 @@ fn coffee(rng: &mut Rng, now: Timestamp) -> Value {
 }
 
 async fn rows(app: &TestApp, kind: &str, value: &str, name: &str) -> Vec<Row> {
-    let reply = app.get(&format!("/export/{kind}?format=jsonl")).await;
+    let response = app.get(&format!("/export/{kind}?format=jsonl")).await;
     let row = |line: &str| {
         let row: Value = serde_json::from_str(line).unwrap();
         Row {
@@ -69,7 +69,7 @@ async fn rows(app: &TestApp, kind: &str, value: &str, name: &str) -> Vec<Row> {
             kind: row[name].as_str().map(str::to_owned),
         }
     };
-    reply.text().lines().map(row).collect()
+    response.text().lines().map(row).collect()
 }
 
 /// Adds, changes and deletes at random.
@@ -86,7 +86,7 @@ async fn meddle(app: &TestApp, rng: &mut Rng, now: Timestamp) {
             3 => change = json!({"notes": "the same otherwise"}),
             _ => {}
         }
-        let reply = match rng.u8(0..12) {
+        let response = match rng.u8(0..12) {
             0..4 => app.delete(&path).await,
             4..8 => app.patch(&path, change).await,
             8 => {
@@ -95,7 +95,7 @@ async fn meddle(app: &TestApp, rng: &mut Rng, now: Timestamp) {
             }
             _ => app.post("/heartrate/", reading(rng, now)).await,
         };
-        assert!(reply.status < 300, "{}", reply.text());
+        assert!(response.status < 300, "{}", response.text());
     }
 }
 
@@ -119,13 +119,13 @@ async fn statistics_hold(app: &TestApp, rng: &mut Rng, now: Timestamp, all: &[Ro
     for days in [1, 2, 31, 33, 64, 100, 3650, rng.i64(1..130)] {
         let (since, until) = (now.minus(days * DAY), now.plus(1));
         let inside: Vec<&Row> = all.iter().filter(|row| row.at >= since && row.at < until).collect();
-        let reply = app.get(&format!("/heartrate/stats?days={days}")).await.json();
+        let response = app.get(&format!("/heartrate/stats?days={days}")).await.json();
         if inside.is_empty() {
-            assert!(reply["message"].is_string(), "{reply}");
+            assert!(response["message"].is_string(), "{response}");
             continue;
         }
-        assert_eq!(reply["total_readings"], inside.len(), "{days}");
-        assert_eq!(reply["overall_stats"], summary(&inside), "{days}");
+        assert_eq!(response["total_readings"], inside.len(), "{days}");
+        assert_eq!(response["overall_stats"], summary(&inside), "{days}");
         let mut by_context: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
         for row in &inside {
             if let Some(context) = &row.kind {
@@ -139,7 +139,7 @@ async fn statistics_hold(app: &TestApp, rng: &mut Rng, now: Timestamp, all: &[Ro
         };
         let expected: BTreeMap<&str, Value> =
             by_context.iter().map(|(name, of_it)| (*name, of(of_it))).collect();
-        assert_eq!(reply["by_context"], json!(expected), "{days}");
+        assert_eq!(response["by_context"], json!(expected), "{days}");
     }
 }
 
@@ -154,17 +154,17 @@ async fn ranges_hold(app: &TestApp, rng: &mut Rng, now: Timestamp, all: &[Row]) 
         }
         let n = *rng.choice([1, 2, 7, 24, 500, 1000].as_slice()).unwrap();
         let path = format!("/heartrate/range?start={start}&end={end}&buckets={n}");
-        let reply = app.get(&path).await.json();
+        let response = app.get(&path).await.json();
         let within = |from: Timestamp, until: Timestamp| -> Vec<&Row> {
             all.iter().filter(|row| row.at >= from && row.at < until).collect()
         };
         let inside = within(start, end);
         if inside.is_empty() {
-            assert!(reply["message"].is_string(), "{path}: {reply}");
+            assert!(response["message"].is_string(), "{path}: {response}");
             continue;
         }
         assert_eq!(
-            (&reply["readings_count"], &reply["stats"]),
+            (&response["readings_count"], &response["stats"]),
             (&json!(inside.len()), &summary(&inside)),
             "{path}"
         );
@@ -177,7 +177,7 @@ async fn ranges_hold(app: &TestApp, rng: &mut Rng, now: Timestamp, all: &[Row]) 
             Some(json!({"start": from, "end": until, "count": of.len(), "min_bpm": figures["min_bpm"],
                         "avg_bpm": figures["avg_bpm"], "max_bpm": figures["max_bpm"]}))
         });
-        assert_eq!(reply["buckets"], json!(slices.collect::<Vec<_>>()), "{path}");
+        assert_eq!(response["buckets"], json!(slices.collect::<Vec<_>>()), "{path}");
     }
 }
 
@@ -216,9 +216,9 @@ async fn coffees_hold(app: &TestApp, zone: &str, now: Timestamp) {
     for days in [1, 7, 40, 3650] {
         let since = now.minus(days * DAY);
         let inside: Vec<&Row> = all.iter().filter(|row| row.at >= since && row.at <= now).collect();
-        let reply = app.get(&format!("/coffee/stats?days={days}")).await.json();
+        let response = app.get(&format!("/coffee/stats?days={days}")).await.json();
         if inside.is_empty() {
-            assert!(reply["message"].is_string(), "{reply}");
+            assert!(response["message"].is_string(), "{response}");
             continue;
         }
         let (mut hours, mut dates) = ([(0.0, 0); 24], BTreeMap::new());
@@ -231,11 +231,11 @@ async fn coffees_hold(app: &TestApp, zone: &str, now: Timestamp) {
         }
         let total: f64 = inside.iter().map(|row| row.value).sum();
         assert_eq!(
-            (&reply["total_coffees"], &reply["total_caffeine_mg"]),
+            (&response["total_coffees"], &response["total_caffeine_mg"]),
             (&json!(inside.len()), &json!(total))
         );
-        assert_eq!(reply["days_with_caffeine"], dates.values().filter(|mg| **mg > 0.0).count());
-        let told = reply["by_hour"].as_array().unwrap();
+        assert_eq!(response["days_with_caffeine"], dates.values().filter(|mg| **mg > 0.0).count());
+        let told = response["by_hour"].as_array().unwrap();
         let told: Vec<_> =
             told.iter().map(|of| (of["total_mg"].clone(), of["coffee_count"].clone())).collect();
         let expected: Vec<_> = hours.iter().map(|(mg, count)| (json!(mg), json!(count))).collect();

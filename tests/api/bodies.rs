@@ -3,10 +3,10 @@
 use rocket::http::Method;
 use serde_json::{Value, json};
 
-use super::helpers::{Reply, TestApp, bad, lacking};
+use super::helpers::{TestApp, TestResponse, invalid_field, invalid_value};
 
-async fn coffee(app: &TestApp, body: impl Into<Vec<u8>>) -> Reply {
-    app.ask(Method::Post, "/coffee/").body(body).send().await
+async fn coffee(app: &TestApp, body: impl Into<Vec<u8>>) -> TestResponse {
+    app.request(Method::Post, "/coffee/").body(body).send().await
 }
 
 #[rocket::async_test]
@@ -27,12 +27,12 @@ async fn numbers_are_read_from_numbers_and_numeric_strings() {
         ("1e-400", 0.0),
         ("0.1", 0.1),
     ] {
-        let reply = coffee(&app, format!(r#"{{"caffeine_mg": {sent}}}"#)).await;
-        assert_eq!(reply.status, 201, "{sent}: {}", reply.text());
-        assert_eq!(reply.json()["caffeine_mg"], json!(stored), "{sent}");
+        let response = coffee(&app, format!(r#"{{"caffeine_mg": {sent}}}"#)).await;
+        assert_eq!(response.status, 201, "{sent}: {}", response.text());
+        assert_eq!(response.json()["caffeine_mg"], json!(stored), "{sent}");
         // The sign of a zero would show in the text.
-        assert!(!reply.text().contains(":-"), "{sent}: {}", reply.text());
-        assert_eq!(app.get(reply.header("location")).await.body, reply.body, "{sent}");
+        assert!(!response.text().contains(":-"), "{sent}: {}", response.text());
+        assert_eq!(app.get(response.header("location")).await.body, response.body, "{sent}");
     }
 }
 
@@ -40,30 +40,30 @@ async fn numbers_are_read_from_numbers_and_numeric_strings() {
 async fn invalid_and_out_of_range_numbers_are_rejected() {
     let app = TestApp::new().await;
     let (number, range) = ("must be a number", "must be between 0 and 1000");
-    for (sent, complaint) in [
-        ("true", bad("body", "caffeine_mg", number, true)),
-        ("null", bad("body", "caffeine_mg", number, Value::Null)),
-        ("[95]", lacking("body", "caffeine_mg", number)),
-        (r#"{"mg": 95}"#, lacking("body", "caffeine_mg", number)),
-        (r#""""#, bad("body", "caffeine_mg", number, "")),
-        (r#""strong""#, bad("body", "caffeine_mg", number, "strong")),
-        (r#""NaN""#, bad("body", "caffeine_mg", number, "NaN")),
-        (r#""inf""#, bad("body", "caffeine_mg", number, "inf")),
-        (r#""Infinity""#, bad("body", "caffeine_mg", number, "Infinity")),
-        (r#""1e999""#, bad("body", "caffeine_mg", number, "1e999")),
-        (r#""0x10""#, bad("body", "caffeine_mg", number, "0x10")),
-        (r#""9,5""#, bad("body", "caffeine_mg", number, "9,5")),
-        ("1500", bad("body", "caffeine_mg", range, 1500)),
-        ("1000.0001", bad("body", "caffeine_mg", range, 1000.0001)),
-        ("-1", bad("body", "caffeine_mg", range, -1)),
-        ("-1e-300", bad("body", "caffeine_mg", range, -1e-300)),
-        (r#""1001""#, bad("body", "caffeine_mg", range, "1001")),
-        ("18446744073709551615", bad("body", "caffeine_mg", range, u64::MAX)),
+    for (sent, error) in [
+        ("true", invalid_value("body", "caffeine_mg", number, true)),
+        ("null", invalid_value("body", "caffeine_mg", number, Value::Null)),
+        ("[95]", invalid_field("body", "caffeine_mg", number)),
+        (r#"{"mg": 95}"#, invalid_field("body", "caffeine_mg", number)),
+        (r#""""#, invalid_value("body", "caffeine_mg", number, "")),
+        (r#""strong""#, invalid_value("body", "caffeine_mg", number, "strong")),
+        (r#""NaN""#, invalid_value("body", "caffeine_mg", number, "NaN")),
+        (r#""inf""#, invalid_value("body", "caffeine_mg", number, "inf")),
+        (r#""Infinity""#, invalid_value("body", "caffeine_mg", number, "Infinity")),
+        (r#""1e999""#, invalid_value("body", "caffeine_mg", number, "1e999")),
+        (r#""0x10""#, invalid_value("body", "caffeine_mg", number, "0x10")),
+        (r#""9,5""#, invalid_value("body", "caffeine_mg", number, "9,5")),
+        ("1500", invalid_value("body", "caffeine_mg", range, 1500)),
+        ("1000.0001", invalid_value("body", "caffeine_mg", range, 1000.0001)),
+        ("-1", invalid_value("body", "caffeine_mg", range, -1)),
+        ("-1e-300", invalid_value("body", "caffeine_mg", range, -1e-300)),
+        (r#""1001""#, invalid_value("body", "caffeine_mg", range, "1001")),
+        ("18446744073709551615", invalid_value("body", "caffeine_mg", range, u64::MAX)),
     ] {
-        coffee(&app, format!(r#"{{"caffeine_mg": {sent}}}"#)).await.unfit(&[complaint]);
+        coffee(&app, format!(r#"{{"caffeine_mg": {sent}}}"#)).await.assert_invalid(&[error]);
     }
-    coffee(&app, "{}").await.unfit(&[lacking("body", "caffeine_mg", "is required")]);
-    app.get("/coffee/").await.is(200, json!([]));
+    coffee(&app, "{}").await.assert_invalid(&[invalid_field("body", "caffeine_mg", "is required")]);
+    app.get("/coffee/").await.assert_json(200, json!([]));
 }
 
 #[rocket::async_test]
@@ -89,7 +89,7 @@ async fn malformed_json_is_rejected_with_line_and_column() {
         ("{\"caffeine_mg\": 1, \"caffeine_mg\": 2}", "duplicate field `caffeine_mg` at line 1 column 32"),
         ("{\"notes\": \"\\ud800\"}", "malformed JSON: unexpected end of hex escape at line 1 column 18"),
     ] {
-        coffee(&app, sent).await.unfit(&[lacking("body", "body", message)]);
+        coffee(&app, sent).await.assert_invalid(&[invalid_field("body", "body", message)]);
     }
 }
 
@@ -98,13 +98,17 @@ async fn a_hundred_thousand_brackets_and_bytes_that_are_no_text_are_refused() {
     let app = TestApp::new().await;
     for (open, what) in [("[", "list"), ("{\"a\":", "value")] {
         let deep = format!("{{\"notes\": {}", open.repeat(100_000));
-        let reply = coffee(&app, deep).await;
+        let response = coffee(&app, deep).await;
         let column = 10 + 100_000 * open.len();
         let message = format!("malformed JSON: EOF while parsing a {what} at line 1 column {column}");
-        reply.unfit(&[lacking("body", "body", &message)]);
+        response.assert_invalid(&[invalid_field("body", "body", &message)]);
     }
-    coffee(&app, "[".repeat(100_000)).await.unfit(&[lacking("body", "body", "must be a JSON object")]);
-    coffee(&app, b"{\"notes\": \"\xff\"}").await.unfit(&[lacking(
+    coffee(&app, "[".repeat(100_000)).await.assert_invalid(&[invalid_field(
+        "body",
+        "body",
+        "must be a JSON object",
+    )]);
+    coffee(&app, b"{\"notes\": \"\xff\"}").await.assert_invalid(&[invalid_field(
         "body",
         "body",
         "must be UTF-8 (byte 12 is not)",
@@ -123,10 +127,10 @@ async fn a_body_is_json_whatever_its_content_type_says() {
         "nonsense",
         "",
     ] {
-        let ask = app.ask(Method::Post, "/coffee/").header("Content-Type", kind).body(body);
-        assert_eq!(ask.send().await.status, 201, "{kind}");
-        let ask = app.ask(Method::Put, "/coffee/1").header("Content-Type", kind).body(body);
-        assert_eq!(ask.send().await.status, 200, "{kind}");
+        let request = app.request(Method::Post, "/coffee/").header("Content-Type", kind).body(body);
+        assert_eq!(request.send().await.status, 201, "{kind}");
+        let request = app.request(Method::Put, "/coffee/1").header("Content-Type", kind).body(body);
+        assert_eq!(request.send().await.status, 200, "{kind}");
     }
     assert_eq!(coffee(&app, body).await.status, 201, "none at all");
     assert_eq!(coffee(&app, format!("\u{feff}{body}")).await.status, 201, "a byte order mark");
@@ -145,20 +149,26 @@ async fn text_is_trimmed_and_cleaned_and_counted_in_characters() {
         (&format!(" {}\u{0} ", "x".repeat(100)), Some("x".repeat(100))),
         ("'); drop table coffee_logs; --", Some("'); drop table coffee_logs; --".to_owned())),
     ] {
-        let reply = app.post("/coffee/", json!({"caffeine_mg": 1, "coffee_type": sent, "notes": sent})).await;
-        assert_eq!(reply.status, 201, "{sent}: {}", reply.text());
-        assert_eq!(reply.json()["coffee_type"], json!(stored));
-        assert_eq!(reply.json()["notes"], json!(stored));
-        assert_eq!(app.get(reply.header("location")).await.body, reply.body);
+        let response =
+            app.post("/coffee/", json!({"caffeine_mg": 1, "coffee_type": sent, "notes": sent})).await;
+        assert_eq!(response.status, 201, "{sent}: {}", response.text());
+        assert_eq!(response.json()["coffee_type"], json!(stored));
+        assert_eq!(response.json()["notes"], json!(stored));
+        assert_eq!(app.get(response.header("location")).await.body, response.body);
     }
     let cups = |n| "\u{2615}".repeat(n);
     assert_eq!(app.post("/coffee/", json!({"caffeine_mg": 1, "notes": cups(1000)})).await.status, 201);
     let cut = format!("{}…", cups(100));
     app.post("/coffee/", json!({"caffeine_mg": 1, "coffee_type": cups(101), "notes": cups(1001)}))
         .await
-        .unfit(&[
-            bad("body", "coffee_type", "must have at most 100 characters (it has 101)", cut.as_str()),
-            bad("body", "notes", "must have at most 1000 characters (it has 1001)", cut.as_str()),
+        .assert_invalid(&[
+            invalid_value(
+                "body",
+                "coffee_type",
+                "must have at most 100 characters (it has 101)",
+                cut.as_str(),
+            ),
+            invalid_value("body", "notes", "must have at most 1000 characters (it has 1001)", cut.as_str()),
         ]);
 }
 
@@ -166,23 +176,23 @@ async fn text_is_trimmed_and_cleaned_and_counted_in_characters() {
 async fn every_invalid_field_is_reported() {
     let app = TestApp::new().await;
     let bad_coffee = json!({"caffeine_mg": "much", "coffee_type": 7, "notes": [1], "timestamp": true});
-    let complaints = [
-        bad("body", "caffeine_mg", "must be a number", "much"),
-        bad("body", "timestamp", "must be text", true),
-        bad("body", "coffee_type", "must be text", 7),
-        lacking("body", "notes", "must be text"),
+    let errors = [
+        invalid_value("body", "caffeine_mg", "must be a number", "much"),
+        invalid_value("body", "timestamp", "must be text", true),
+        invalid_value("body", "coffee_type", "must be text", 7),
+        invalid_field("body", "notes", "must be text"),
     ];
-    app.post("/coffee/", bad_coffee.clone()).await.unfit(&complaints);
-    app.put("/coffee/1", bad_coffee).await.unfit(&complaints);
+    app.post("/coffee/", bad_coffee.clone()).await.assert_invalid(&errors);
+    app.put("/coffee/1", bad_coffee).await.assert_invalid(&errors);
     let bad_reading = json!({"bpm": 72.4, "context": false, "notes": {}, "timestamp": "soon"});
-    let complaints = [
-        bad("body", "bpm", "must be a whole number", 72.4),
-        bad("body", "timestamp", "must be a date and time such as 2025-07-23T14:30:00Z", "soon"),
-        bad("body", "context", "must be text", false),
-        lacking("body", "notes", "must be text"),
+    let errors = [
+        invalid_value("body", "bpm", "must be a whole number", 72.4),
+        invalid_value("body", "timestamp", "must be a date and time such as 2025-07-23T14:30:00Z", "soon"),
+        invalid_value("body", "context", "must be text", false),
+        invalid_field("body", "notes", "must be text"),
     ];
-    app.post("/heartrate/", bad_reading.clone()).await.unfit(&complaints);
-    app.patch("/heartrate/1", bad_reading).await.unfit(&complaints);
+    app.post("/heartrate/", bad_reading.clone()).await.assert_invalid(&errors);
+    app.patch("/heartrate/1", bad_reading).await.assert_invalid(&errors);
 }
 
 #[rocket::async_test]
@@ -194,15 +204,16 @@ async fn a_body_over_the_limit_is_refused_and_one_at_the_limit_is_read() {
     let detail = "The body must not be larger than 1048576 bytes";
     for size in [(1 << 20) + 1, 2 << 20] {
         for path in ["/coffee/", "/heartrate/"] {
-            app.ask(Method::Post, path).body(padded(size)).send().await.refused(413, detail);
+            app.request(Method::Post, path).body(padded(size)).send().await.assert_problem(413, detail);
         }
-        app.ask(Method::Put, "/coffee/1").body(padded(size)).send().await.refused(413, detail);
+        app.request(Method::Put, "/coffee/1").body(padded(size)).send().await.assert_problem(413, detail);
     }
     // What is announced is believed: nothing is parsed.
-    let ask = app.ask(Method::Post, "/coffee/").header("Content-Length", "2097152").body(padded(1000));
-    let reply = ask.send().await.refused(413, detail);
-    assert_eq!(reply.header("connection"), "close");
-    let small = TestApp::flagged(&[("max-request-body-bytes", "1024")]).await;
+    let request =
+        app.request(Method::Post, "/coffee/").header("Content-Length", "2097152").body(padded(1000));
+    let response = request.send().await.assert_problem(413, detail);
+    assert_eq!(response.header("connection"), "close");
+    let small = TestApp::with_flags(&[("max-request-body-bytes", "1024")]).await;
     assert_eq!(coffee(&small, padded(1024)).await.status, 201);
-    coffee(&small, padded(1025)).await.refused(413, "The body must not be larger than 1024 bytes");
+    coffee(&small, padded(1025)).await.assert_problem(413, "The body must not be larger than 1024 bytes");
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::helpers::{TestApp, at, bad};
+use super::helpers::{TestApp, at, invalid_value};
 
 const KA: f64 = 4.0;
 
@@ -38,7 +38,7 @@ async fn levels_are_those_of_the_closed_form_over_midnight_and_changes_of_clocks
         let doses: Vec<(&str, f64)> =
             times.iter().map(String::as_str).zip([200.0, 95.0, 80.0, 60.5]).collect();
         for (time, mg) in &doses {
-            app.coffee(time, *mg, None).await;
+            app.add_coffee(time, *mg, None).await;
         }
         let answer = app.get("/coffee/active").await.json();
         near(&answer["active_caffeine_mg"], level(&doses, now, 5.0));
@@ -63,7 +63,7 @@ async fn levels_are_those_of_the_closed_form_over_midnight_and_changes_of_clocks
 #[rocket::async_test]
 async fn the_whole_answer_for_one_coffee() {
     let app = TestApp::new().await;
-    app.coffee("2026-06-01T11:00:00Z", 80.0, Some("espresso")).await;
+    app.add_coffee("2026-06-01T11:00:00Z", 80.0, Some("espresso")).await;
     let mut answer = app.get("/coffee/active?hours=1&step_minutes=30").await.json();
     let sources = answer["sources"].take();
     for source in sources.as_array().unwrap() {
@@ -114,7 +114,7 @@ async fn without_coffee_everything_is_open() {
     ] {
         assert_eq!(answer[field], expected, "{field}");
     }
-    app.get("/coffee/summary").await.is(
+    app.get("/coffee/summary").await.assert_json(
         200,
         json!({"date": "2026-06-01", "total_caffeine_mg": 0.0, "daily_limit_mg": 400.0,
                "limit_reached_percent": 0.0, "active_caffeine_mg": 0.0, "status": "Good",
@@ -129,10 +129,10 @@ async fn any_instant_can_be_asked_about_and_all_that_is_logged_counts_from_its_o
     let app = TestApp::new().await;
     let doses = [("2026-05-31T08:00:00Z", 95.0), ("2026-05-31T13:00:00Z", 80.0)];
     for (time, mg) in doses {
-        app.coffee(time, mg, None).await;
+        app.add_coffee(time, mg, None).await;
     }
     // A phone's clock is four minutes ahead.
-    app.coffee("2026-06-01T12:04:00Z", 100.0, None).await;
+    app.add_coffee("2026-06-01T12:04:00Z", 100.0, None).await;
     let past = app.get("/coffee/active?at=2026-05-31T12:00:00%2B02:00").await.json();
     assert_eq!(past["timestamp"], "2026-05-31T10:00:00.000000Z");
     near(&past["active_caffeine_mg"], level(&doses, "2026-05-31T10:00:00Z", 5.0));
@@ -162,7 +162,7 @@ async fn any_instant_can_be_asked_about_and_all_that_is_logged_counts_from_its_o
 #[rocket::async_test]
 async fn an_edited_coffee_counts_as_it_is_now() {
     let app = TestApp::new().await;
-    app.coffee("2026-06-01T08:00:00Z", 95.0, None).await;
+    app.add_coffee("2026-06-01T08:00:00Z", 95.0, None).await;
     app.put("/coffee/1", json!({"caffeine_mg": 40, "timestamp": "2026-06-01T10:00:00Z"})).await;
     near(&app.get("/coffee/active").await.json()["active_caffeine_mg"], closed_form(40.0, 2.0, 5.0));
     app.delete("/coffee/1").await;
@@ -205,9 +205,9 @@ async fn the_status_reports_the_most_important_limit() {
         ),
     ] {
         let settings: Vec<_> = [("sleep-threshold-mg", "40")].iter().chain(settings).copied().collect();
-        let app = TestApp::flagged(&settings).await;
+        let app = TestApp::with_flags(&settings).await;
         for (time, mg) in doses {
-            app.coffee(&format!("2026-06-01T{time}:00Z"), *mg, None).await;
+            app.add_coffee(&format!("2026-06-01T{time}:00Z"), *mg, None).await;
         }
         let answer = app.get("/coffee/summary").await.json();
         assert_eq!((&answer["status"], &answer["insight"]), (&json!(status), &json!(insight)));
@@ -218,24 +218,24 @@ async fn the_status_reports_the_most_important_limit() {
 #[rocket::async_test]
 async fn limits_of_a_dose_a_day_and_a_night_all_bound_what_can_be_drunk() {
     // Long before bed: 200 mg at once.
-    let app = TestApp::flagged(&[("sleep-threshold-mg", "1000")]).await;
+    let app = TestApp::with_flags(&[("sleep-threshold-mg", "1000")]).await;
     assert_eq!(app.get("/coffee/active").await.json()["can_drink_now_mg"], 200.0);
     // The day has 30 mg left, which is less than the usual dose: not today any more.
-    app.coffee("2026-06-01T05:00:00Z", 370.0, None).await;
+    app.add_coffee("2026-06-01T05:00:00Z", 370.0, None).await;
     let answer = app.get("/coffee/active").await.json();
     assert_eq!((&answer["can_drink_now_mg"], &answer["last_safe_coffee_at"]), (&json!(30.0), &json!(null)));
     assert_eq!(answer["usual_dose_mg"], 370.0);
-    app.coffee("2026-06-01T05:00:00Z", 100.0, None).await;
+    app.add_coffee("2026-06-01T05:00:00Z", 100.0, None).await;
     assert_eq!(app.get("/coffee/active").await.json()["can_drink_now_mg"], 0.0);
     // The night is full.
     let app = TestApp::new().await;
-    app.coffee("2026-06-01T11:30:00Z", 300.0, None).await;
+    app.add_coffee("2026-06-01T11:30:00Z", 300.0, None).await;
     let answer = app.get("/coffee/active").await.json();
     assert_eq!((&answer["can_drink_now_mg"], &answer["last_safe_coffee_at"]), (&json!(0.0), &json!(null)));
     // What is drunk as said keeps the threshold.
-    let app = TestApp::flagged(&[("bedtime", "15:30")]).await;
+    let app = TestApp::with_flags(&[("bedtime", "15:30")]).await;
     let can = app.get("/coffee/active").await.json()["can_drink_now_mg"].as_f64().unwrap();
-    app.coffee("2026-06-01T12:00:00Z", can, None).await;
+    app.add_coffee("2026-06-01T12:00:00Z", can, None).await;
     let after = app.get("/coffee/active").await.json();
     let at_bedtime = after["at_bedtime_mg"].as_f64().unwrap();
     assert!((49.9..=50.0).contains(&at_bedtime), "{at_bedtime} after {can}");
@@ -254,6 +254,6 @@ async fn invalid_caffeine_queries_are_rejected() {
     ] {
         app.get(&format!("/coffee/active?{field}={value}"))
             .await
-            .unfit(&[bad("query", field, message, value)]);
+            .assert_invalid(&[invalid_value("query", field, message, value)]);
     }
 }

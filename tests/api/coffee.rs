@@ -3,7 +3,7 @@
 use rocket::http::Method;
 use serde_json::{Value, json};
 
-use super::helpers::{TestApp, bad, lacking};
+use super::helpers::{TestApp, invalid_field, invalid_value};
 
 fn espresso(id: i64) -> Value {
     json!({"id": id, "timestamp": "2026-06-01T12:00:00.000000Z", "caffeine_mg": 95.0,
@@ -15,54 +15,54 @@ const BODY: &str = r#"{"caffeine_mg": 95, "coffee_type": "espresso", "notes": "a
 #[rocket::async_test]
 async fn a_coffee_is_logged_shown_changed_and_deleted() {
     let app = TestApp::new().await;
-    let logged = app.ask(Method::Post, "/coffee/").body(BODY).send().await.is(201, espresso(1));
+    let logged = app.request(Method::Post, "/coffee/").body(BODY).send().await.assert_json(201, espresso(1));
     assert_eq!(logged.header("location"), "/coffee/1");
-    app.get("/coffee/1").await.is(200, espresso(1));
-    app.get("/coffee/").await.is(200, json!([espresso(1)]));
+    app.get("/coffee/1").await.assert_json(200, espresso(1));
+    app.get("/coffee/").await.assert_json(200, json!([espresso(1)]));
     let mut changed = espresso(1);
     changed["caffeine_mg"] = json!(80.5);
     changed["notes"] = Value::Null;
-    app.put("/coffee/1", json!({"caffeine_mg": 80.5, "notes": null})).await.is(200, changed.clone());
+    app.put("/coffee/1", json!({"caffeine_mg": 80.5, "notes": null})).await.assert_json(200, changed.clone());
     changed["coffee_type"] = json!("flat white");
     changed["timestamp"] = json!("2026-05-31T22:00:00.000000Z");
     let patch = json!({"coffee_type": "flat white", "timestamp": "2026-06-01T00:00:00"});
-    app.patch("/coffee/1", patch).await.is(200, changed.clone());
-    app.get("/coffee/1").await.is(200, changed);
-    app.delete("/coffee/1").await.is(200, json!({"message": "Coffee log deleted", "id": 1}));
-    app.get("/coffee/").await.is(200, json!([]));
+    app.patch("/coffee/1", patch).await.assert_json(200, changed.clone());
+    app.get("/coffee/1").await.assert_json(200, changed);
+    app.delete("/coffee/1").await.assert_json(200, json!({"message": "Coffee log deleted", "id": 1}));
+    app.get("/coffee/").await.assert_json(200, json!([]));
     // A deleted coffee's id is never given again: a phone may hold it.
-    app.ask(Method::Post, "/coffee/").body(BODY).send().await.is(201, espresso(2));
+    app.request(Method::Post, "/coffee/").body(BODY).send().await.assert_json(201, espresso(2));
 }
 
 #[rocket::async_test]
 async fn a_coffee_that_is_not_there_cannot_be_shown_changed_or_deleted() {
     let app = TestApp::new().await;
     for method in [Method::Get, Method::Put, Method::Patch, Method::Delete] {
-        let ask = app.ask(method, "/coffee/7").json(&json!({"caffeine_mg": 1}));
-        ask.send().await.refused(404, "Coffee log not found");
+        let request = app.request(method, "/coffee/7").json(&json!({"caffeine_mg": 1}));
+        request.send().await.assert_problem(404, "Coffee log not found");
     }
-    app.get("/coffee/9223372036854775807").await.refused(404, "Coffee log not found");
+    app.get("/coffee/9223372036854775807").await.assert_problem(404, "Coffee log not found");
 }
 
 #[rocket::async_test]
 async fn every_path_answers_with_and_without_its_slashes() {
     let app = TestApp::new().await;
     for (id, path) in (1..).zip(["/coffee/", "/coffee", "//coffee", "//coffee///"]) {
-        app.ask(Method::Post, path).body(BODY).send().await.is(201, espresso(id));
+        app.request(Method::Post, path).body(BODY).send().await.assert_json(201, espresso(id));
     }
     let all: Value = (1..=4).rev().map(espresso).collect();
     for path in ["/coffee/", "/coffee", "//coffee", "//coffee//", "/coffee/?limit=50", "/coffee?limit=50"] {
-        app.get(path).await.is(200, all.clone());
+        app.get(path).await.assert_json(200, all.clone());
     }
     for path in ["/coffee/2", "/coffee/2/", "//coffee//2"] {
-        app.get(path).await.is(200, espresso(2));
+        app.get(path).await.assert_json(200, espresso(2));
     }
 }
 
 #[rocket::async_test]
 async fn head_answers_as_get_does_without_the_body() {
     let app = TestApp::new().await;
-    app.ask(Method::Post, "/coffee/").body(BODY).send().await.is(201, espresso(1));
+    app.request(Method::Post, "/coffee/").body(BODY).send().await.assert_json(201, espresso(1));
     for path in [
         "/coffee/",
         "/coffee/1",
@@ -72,9 +72,9 @@ async fn head_answers_as_get_does_without_the_body() {
         "/coffee/stats",
         "/coffee/types",
     ] {
-        let (get, head) = (app.get(path).await, app.ask(Method::Head, path).send().await);
+        let (get, head) = (app.get(path).await, app.request(Method::Head, path).send().await);
         assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
-        assert_eq!(head.declared, Some(get.body.len()), "{path}");
+        assert_eq!(head.content_length, Some(get.body.len()), "{path}");
         let but_time = |mut headers: std::collections::BTreeMap<String, String>| {
             headers.remove("x-process-time");
             headers
@@ -102,14 +102,14 @@ async fn options_lists_the_methods_and_other_methods_are_refused_with_them() {
             names
         };
         // Neither asks for a key.
-        let options = app.ask(Method::Options, path).without("Authorization").send().await;
+        let options = app.request(Method::Options, path).without_header("Authorization").send().await;
         assert_eq!((options.status, options.body.len()), (204, 0), "{path}");
         assert_eq!(names(options.header("allow")), names(allow), "{path}");
         for method in wrong {
-            let reply = app.ask(method, path).without("Authorization").send().await;
-            let detail = format!("Allowed methods: {}", reply.header("allow"));
-            assert_eq!(names(reply.header("allow")), names(allow), "{method} {path}");
-            reply.refused(405, &detail);
+            let response = app.request(method, path).without_header("Authorization").send().await;
+            let detail = format!("Allowed methods: {}", response.header("allow"));
+            assert_eq!(names(response.header("allow")), names(allow), "{method} {path}");
+            response.assert_problem(405, &detail);
         }
     }
 }
@@ -130,9 +130,9 @@ async fn an_id_is_a_whole_number_from_one_on() {
         ("%D9%A1", "\u{661}"),
     ] {
         for method in [Method::Get, Method::Put, Method::Patch, Method::Delete] {
-            let ask = app.ask(method, &format!("/coffee/{raw}")).json(&json!({"caffeine_mg": 1}));
-            let complaint = bad("path", "id", "must be a whole number of at least 1", shown);
-            ask.send().await.unfit(&[complaint]);
+            let request = app.request(method, &format!("/coffee/{raw}")).json(&json!({"caffeine_mg": 1}));
+            let error = invalid_value("path", "id", "must be a whole number of at least 1", shown);
+            request.send().await.assert_invalid(&[error]);
         }
     }
 }
@@ -144,51 +144,51 @@ async fn null_is_nothing_in_a_post_and_clears_what_may_be_empty_in_a_put() {
     let mut bare = espresso(1);
     bare["coffee_type"] = Value::Null;
     bare["notes"] = Value::Null;
-    app.post("/coffee/", nulls).await.is(201, bare.clone());
-    app.post("/coffee/", json!({"caffeine_mg": null})).await.unfit(&[bad(
+    app.post("/coffee/", nulls).await.assert_json(201, bare.clone());
+    app.post("/coffee/", json!({"caffeine_mg": null})).await.assert_invalid(&[invalid_value(
         "body",
         "caffeine_mg",
         "must be a number",
         Value::Null,
     )]);
     for method in [Method::Put, Method::Patch] {
-        let ask = |body: Value| app.ask(method, "/coffee/1").json(&body).send();
-        ask(json!({"coffee_type": "x", "notes": "y"})).await;
-        ask(json!({"coffee_type": null, "notes": " "})).await.is(200, bare.clone());
-        ask(json!({"caffeine_mg": null, "timestamp": null})).await.unfit(&[
-            bad("body", "caffeine_mg", "must be a number", Value::Null),
-            bad("body", "timestamp", "must be text", Value::Null),
+        let request = |body: Value| app.request(method, "/coffee/1").json(&body).send();
+        request(json!({"coffee_type": "x", "notes": "y"})).await;
+        request(json!({"coffee_type": null, "notes": " "})).await.assert_json(200, bare.clone());
+        request(json!({"caffeine_mg": null, "timestamp": null})).await.assert_invalid(&[
+            invalid_value("body", "caffeine_mg", "must be a number", Value::Null),
+            invalid_value("body", "timestamp", "must be text", Value::Null),
         ]);
     }
-    app.get("/coffee/1").await.is(200, bare);
+    app.get("/coffee/1").await.assert_json(200, bare);
 }
 
 #[rocket::async_test]
 async fn a_change_without_a_known_field_is_refused_and_unknown_fields_are_passed_over() {
     let app = TestApp::new().await;
-    app.ask(Method::Post, "/coffee/").body(BODY).send().await.is(201, espresso(1));
+    app.request(Method::Post, "/coffee/").body(BODY).send().await.assert_json(201, espresso(1));
     for body in [json!({}), json!({"sugar": 3, "id": 9})] {
         let message = "must have at least one of caffeine_mg, coffee_type, notes, timestamp";
-        app.put("/coffee/1", body.clone()).await.unfit(&[lacking("body", "body", message)]);
-        app.patch("/coffee/1", body).await.unfit(&[lacking("body", "body", message)]);
+        app.put("/coffee/1", body.clone()).await.assert_invalid(&[invalid_field("body", "body", message)]);
+        app.patch("/coffee/1", body).await.assert_invalid(&[invalid_field("body", "body", message)]);
     }
     let body =
         json!({"caffeine_mg": 95, "coffee_type": "espresso", "notes": "after lunch", "id": 77, "x": [1]});
-    app.put("/coffee/1", body.clone()).await.is(200, espresso(1));
-    app.post("/coffee/", body).await.is(201, espresso(2));
+    app.put("/coffee/1", body.clone()).await.assert_json(200, espresso(1));
+    app.post("/coffee/", body).await.assert_json(201, espresso(2));
 }
 
 #[rocket::async_test]
 async fn the_largest_dose_is_a_setting() {
-    let app = TestApp::flagged(&[("max-caffeine-mg", "250")]).await;
+    let app = TestApp::with_flags(&[("max-caffeine-mg", "250")]).await;
     assert_eq!(app.post("/coffee/", json!({"caffeine_mg": 250})).await.status, 201);
-    app.post("/coffee/", json!({"caffeine_mg": 250.01})).await.unfit(&[bad(
+    app.post("/coffee/", json!({"caffeine_mg": 250.01})).await.assert_invalid(&[invalid_value(
         "body",
         "caffeine_mg",
         "must be between 0 and 250",
         250.01,
     )]);
-    app.put("/coffee/1", json!({"caffeine_mg": 251})).await.unfit(&[bad(
+    app.put("/coffee/1", json!({"caffeine_mg": 251})).await.assert_invalid(&[invalid_value(
         "body",
         "caffeine_mg",
         "must be between 0 and 250",

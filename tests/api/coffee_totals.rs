@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::helpers::{TestApp, bad, lacking};
+use super::helpers::{TestApp, invalid_field, invalid_value};
 
 #[rocket::async_test]
 async fn the_level_of_the_day_follows_its_total() {
@@ -28,9 +28,9 @@ async fn the_level_of_the_day_follows_its_total() {
     ] {
         let app = TestApp::new().await;
         for dose in doses {
-            app.coffee("2026-06-01T08:00:00Z", *dose, None).await;
+            app.add_coffee("2026-06-01T08:00:00Z", *dose, None).await;
         }
-        app.get("/coffee/today").await.is(
+        app.get("/coffee/today").await.assert_json(
             200,
             json!({"date": "2026-06-01", "total_caffeine_mg": total, "addiction_level": level,
                    "recommended_max": 400.0, "over_limit": over, "coffee_count": doses.len()}),
@@ -40,8 +40,8 @@ async fn the_level_of_the_day_follows_its_total() {
 
 #[rocket::async_test]
 async fn the_advised_limit_is_a_setting() {
-    let app = TestApp::flagged(&[("recommended-daily-caffeine-mg", "200")]).await;
-    app.coffee("2026-06-01T08:00:00Z", 200.5, None).await;
+    let app = TestApp::with_flags(&[("recommended-daily-caffeine-mg", "200")]).await;
+    app.add_coffee("2026-06-01T08:00:00Z", 200.5, None).await;
     let today = app.get("/coffee/today").await.json();
     assert_eq!((&today["recommended_max"], &today["over_limit"]), (&json!(200.0), &json!(true)));
 }
@@ -49,7 +49,7 @@ async fn the_advised_limit_is_a_setting() {
 #[rocket::async_test]
 async fn an_empty_week_is_a_week() {
     let app = TestApp::new().await;
-    app.get("/coffee/week").await.is(
+    app.get("/coffee/week").await.assert_json(
         200,
         json!({"daily_breakdown": [], "week_total_mg": 0.0, "week_average_mg": 0.0, "days_with_caffeine": 0}),
     );
@@ -58,11 +58,11 @@ async fn an_empty_week_is_a_week() {
 #[rocket::async_test]
 async fn a_day_of_decaf_is_shown_but_has_no_caffeine() {
     let app = TestApp::new().await;
-    app.coffee("2026-05-31T08:00:00Z", 0.0, Some("decaf")).await;
-    app.coffee("2026-06-01T08:00:00Z", 10.0, None).await;
+    app.add_coffee("2026-05-31T08:00:00Z", 0.0, Some("decaf")).await;
+    app.add_coffee("2026-06-01T08:00:00Z", 10.0, None).await;
     let days = json!([{"date": "2026-06-01", "total_mg": 10.0, "coffee_count": 1},
                       {"date": "2026-05-31", "total_mg": 0.0, "coffee_count": 1}]);
-    app.get("/coffee/week").await.is(
+    app.get("/coffee/week").await.assert_json(
         200,
         json!({"daily_breakdown": days, "week_total_mg": 10.0, "week_average_mg": 1.43, "days_with_caffeine": 1}),
     );
@@ -71,7 +71,7 @@ async fn a_day_of_decaf_is_shown_but_has_no_caffeine() {
 #[rocket::async_test]
 async fn a_year_of_days_holds_today_and_364_days_before_newest_first() {
     let app = TestApp::new().await;
-    app.get("/coffee/days").await.is(
+    app.get("/coffee/days").await.assert_json(
         200,
         json!({"period_days": 365, "daily_breakdown": [], "total_caffeine_mg": 0.0, "average_per_day": 0.0,
                "days_with_caffeine": 0}),
@@ -83,16 +83,16 @@ async fn a_year_of_days_holds_today_and_364_days_before_newest_first() {
         ("2026-05-31T10:00:00Z", 33.335),
         ("2026-05-31T22:00:00Z", 0.0),
     ] {
-        app.coffee(time, mg, None).await;
+        app.add_coffee(time, mg, None).await;
     }
     let day = |date: &str, total: f64, coffees: u64| json!({"date": date, "total_mg": total, "coffee_count": coffees});
     let (today, yesterday) = (day("2026-06-01", 0.0, 1), day("2026-05-31", 113.34, 2));
-    app.get("/coffee/days/").await.is(
+    app.get("/coffee/days/").await.assert_json(
         200,
         json!({"period_days": 365, "daily_breakdown": [&today, &yesterday, day("2025-06-02", 50.0, 1)],
                "total_caffeine_mg": 163.34, "average_per_day": 0.45, "days_with_caffeine": 2}),
     );
-    app.get("/coffee/days?days=2").await.is(
+    app.get("/coffee/days?days=2").await.assert_json(
         200,
         json!({"period_days": 2, "daily_breakdown": [&today, &yesterday],
                "total_caffeine_mg": 113.34, "average_per_day": 56.67, "days_with_caffeine": 1}),
@@ -104,13 +104,13 @@ async fn a_year_of_days_holds_today_and_364_days_before_newest_first() {
 #[rocket::async_test]
 async fn statistics_add_up_and_are_rounded_to_two_decimals() {
     let app = TestApp::new().await;
-    app.coffee("2026-05-20T06:00:00Z", 100.0, Some("latte")).await;
-    app.coffee("2026-05-20T07:00:00Z", 33.333, Some("espresso")).await;
-    app.coffee("2026-05-30T07:30:00Z", 66.667, Some("espresso")).await;
-    app.coffee("2026-05-31T22:00:00Z", 0.0, None).await;
+    app.add_coffee("2026-05-20T06:00:00Z", 100.0, Some("latte")).await;
+    app.add_coffee("2026-05-20T07:00:00Z", 33.333, Some("espresso")).await;
+    app.add_coffee("2026-05-30T07:30:00Z", 66.667, Some("espresso")).await;
+    app.add_coffee("2026-05-31T22:00:00Z", 0.0, None).await;
     // Older than the window, and ahead of it.
-    app.coffee("2026-05-02T11:59:59Z", 500.0, Some("latte")).await;
-    app.coffee("2026-06-01T12:04:00Z", 500.0, Some("latte")).await;
+    app.add_coffee("2026-05-02T11:59:59Z", 500.0, Some("latte")).await;
+    app.add_coffee("2026-06-01T12:04:00Z", 500.0, Some("latte")).await;
     let hour = |hour: u64| match hour {
         0 => json!({"hour": 0, "coffee_count": 1, "total_mg": 0.0}),
         8 => json!({"hour": 8, "coffee_count": 1, "total_mg": 100.0}),
@@ -118,7 +118,7 @@ async fn statistics_add_up_and_are_rounded_to_two_decimals() {
         other => json!({"hour": other, "coffee_count": 0, "total_mg": 0.0}),
     };
     let of_type = |coffee_type: Value, count: u64, total: f64, average: f64| json!({"coffee_type": coffee_type, "coffee_count": count, "total_mg": total, "average_mg": average});
-    app.get("/coffee/stats").await.is(
+    app.get("/coffee/stats").await.assert_json(
         200,
         json!({
             "period_days": 30, "total_coffees": 4, "total_caffeine_mg": 200.0, "average_per_day": 6.67,
@@ -149,7 +149,7 @@ async fn of_equally_frequent_types_the_one_drunk_last_is_most_common() {
         let app = TestApp::new().await;
         // The time counts, not the order of logging.
         for (hour, kind) in coffees.iter().enumerate().rev() {
-            app.coffee(&format!("2026-06-01T0{hour}:00:00Z"), 80.0, Some(kind)).await;
+            app.add_coffee(&format!("2026-06-01T0{hour}:00:00Z"), 80.0, Some(kind)).await;
         }
         assert_eq!(app.get("/coffee/stats").await.json()["most_common_type"], expected, "{coffees:?}");
     }
@@ -158,11 +158,11 @@ async fn of_equally_frequent_types_the_one_drunk_last_is_most_common() {
 #[rocket::async_test]
 async fn statistics_without_coffee_return_a_message() {
     let app = TestApp::new().await;
-    app.coffee("2026-05-31T11:59:59.999999Z", 80.0, None).await;
+    app.add_coffee("2026-05-31T11:59:59.999999Z", 80.0, None).await;
     app.get("/coffee/stats?days=1")
         .await
-        .is(200, json!({"message": "No coffee data in last 1 days", "days": 1}));
-    app.coffee("2026-05-31T12:00:00Z", 80.0, None).await;
+        .assert_json(200, json!({"message": "No coffee data in last 1 days", "days": 1}));
+    app.add_coffee("2026-05-31T12:00:00Z", 80.0, None).await;
     assert_eq!(app.get("/coffee/stats?days=1").await.json()["total_coffees"], 1, "a window holds its start");
 }
 
@@ -178,9 +178,11 @@ async fn a_window_has_1_to_3650_days() {
             ("month", "must be a whole number"),
             ("", "must be a whole number"),
         ] {
-            app.get(&format!("{path}?days={days}")).await.unfit(&[bad("query", "days", message, days)]);
+            app.get(&format!("{path}?days={days}"))
+                .await
+                .assert_invalid(&[invalid_value("query", "days", message, days)]);
         }
-        app.get(&format!("{path}?days=1&days=2")).await.unfit(&[lacking(
+        app.get(&format!("{path}?days=1&days=2")).await.assert_invalid(&[invalid_field(
             "query",
             "days",
             "must be given once",
@@ -203,9 +205,9 @@ async fn the_types_are_the_users_own_with_their_usual_dose_and_the_presets() {
         ("2026-05-07T08:00:00Z", 31.0, "chai"),
         ("2025-05-31T08:00:00Z", 99.0, "forgotten"),
     ] {
-        app.coffee(time, mg, Some(kind)).await;
+        app.add_coffee(time, mg, Some(kind)).await;
     }
-    app.coffee("2026-05-08T08:00:00Z", 80.0, None).await;
+    app.add_coffee("2026-05-08T08:00:00Z", 80.0, None).await;
     let own = |name: &str, count: u64, mg: f64, last: &str| json!({"coffee_type": name, "count": count, "caffeine_mg": mg, "last": format!("2026-05-{last}T08:00:00.000000Z")});
     let preset =
         |(name, mg, ml): (&str, f64, u16)| json!({"coffee_type": name, "caffeine_mg": mg, "serving_ml": ml});
@@ -217,7 +219,7 @@ async fn the_types_are_the_users_own_with_their_usual_dose_and_the_presets() {
         ("energy drink", 80.0, 250),
         ("dark chocolate", 25.0, 50),
     ];
-    app.get("/coffee/types/").await.is(
+    app.get("/coffee/types/").await.assert_json(
         200,
         json!({
             "own": [own("ristretto", 3, 60.0, "03"), own("latte", 2, 130.0, "05"),
@@ -242,7 +244,7 @@ async fn spellings_of_a_type_are_one_type_shown_as_it_was_first_drunk() {
         ("2026-05-24T08:00:00Z", 40.0, "éclair"),
         ("2026-05-25T08:00:00Z", 90.0, "mocha"),
     ] {
-        app.coffee(time, mg, Some(kind)).await;
+        app.add_coffee(time, mg, Some(kind)).await;
     }
     let stats = app.get("/coffee/stats").await.json();
     assert_eq!(stats["most_common_type"], "Espresso");

@@ -4,7 +4,7 @@ use coffee_tracker::domain::calendar::Zone;
 use coffee_tracker::simulator::{Habits, SimulatedDay, SimulatedPerson};
 use serde_json::{Value, json};
 
-use super::helpers::{NOW, TestApp, at, bad};
+use super::helpers::{NOW, TestApp, at, invalid_value};
 
 fn pair(
     time: &str,
@@ -30,11 +30,11 @@ fn parted(mut answer: Value) -> (Value, Value) {
 #[rocket::async_test]
 async fn each_coffee_is_compared_with_the_pulse_before_it() {
     let app = TestApp::new().await;
-    app.coffee("2026-05-31T08:00:00Z", 80.0, Some("espresso")).await;
-    app.coffee("2026-06-01T08:00:00Z", 101.0, Some("espresso")).await;
+    app.add_coffee("2026-05-31T08:00:00Z", 80.0, Some("espresso")).await;
+    app.add_coffee("2026-06-01T08:00:00Z", 101.0, Some("espresso")).await;
     // No reading after it: no pair.
-    app.coffee("2026-05-20T08:00:00Z", 500.0, Some("espresso")).await;
-    app.readings(
+    app.add_coffee("2026-05-20T08:00:00Z", 500.0, Some("espresso")).await;
+    app.add_readings(
         "resting",
         &[
             ("2026-05-31T05:59:59Z", 200), // before the baseline
@@ -50,7 +50,7 @@ async fn each_coffee_is_compared_with_the_pulse_before_it() {
         ],
     )
     .await;
-    app.readings("exercise", &[("2026-06-01T09:30:00Z", 124)]).await;
+    app.add_readings("exercise", &[("2026-06-01T09:30:00Z", 124)]).await;
     let first = pair("05-31T08:00", 80.0, 71.5, Some(60.5), Some(11.0), 2);
     let calm = json!({
         "correlations": [pair("06-01T08:00", 101.0, 64.0, Some(60.0), Some(4.0), 1), first],
@@ -79,7 +79,7 @@ async fn each_coffee_is_compared_with_the_pulse_before_it() {
             "explanation": "Not enough days with both caffeine and heart-rate readings.",
         },
     });
-    app.get("/heartrate/correlation?context=exercise").await.is(200, exercise);
+    app.get("/heartrate/correlation?context=exercise").await.assert_json(200, exercise);
     // A narrower window, in hours and in days.
     let narrow = app.get("/heartrate/correlation?hours_after=1&days=1").await.json();
     assert_eq!(narrow["summary"], "Not enough data to crush your dreams of health", "{narrow}");
@@ -100,8 +100,8 @@ async fn the_summary_follows_the_average_increase() {
         (85, "Your heart really doesn't like caffeine"),
     ] {
         let app = TestApp::new().await;
-        app.coffee("2026-06-01T08:00:00Z", 80.0, None).await;
-        app.readings("resting", &[("2026-06-01T07:00:00Z", 60), ("2026-06-01T09:00:00Z", after)]).await;
+        app.add_coffee("2026-06-01T08:00:00Z", 80.0, None).await;
+        app.add_readings("resting", &[("2026-06-01T07:00:00Z", 60), ("2026-06-01T09:00:00Z", after)]).await;
         assert_eq!(app.get("/heartrate/correlation").await.json()["summary"], summary, "{after}");
     }
 }
@@ -111,19 +111,19 @@ async fn without_pairs_it_says_what_to_do() {
     let app = TestApp::new().await;
     let nothing = json!({"correlations": [], "summary": "Not enough data to crush your dreams of health",
                          "recommendations": ["Log more coffee and heart rate data", "Try again in a few days"]});
-    app.get("/heartrate/correlation").await.is(200, nothing.clone());
-    app.coffee("2026-06-01T08:00:00Z", 80.0, None).await;
-    app.readings("resting", &[("2026-06-01T07:00:00Z", 60)]).await;
-    app.get("/heartrate/correlation").await.is(200, nothing);
+    app.get("/heartrate/correlation").await.assert_json(200, nothing.clone());
+    app.add_coffee("2026-06-01T08:00:00Z", 80.0, None).await;
+    app.add_readings("resting", &[("2026-06-01T07:00:00Z", 60)]).await;
+    app.get("/heartrate/correlation").await.assert_json(200, nothing);
 }
 
 #[rocket::async_test]
 async fn fifty_pairs_are_shown_and_all_are_counted() {
     let app = TestApp::new().await;
     for n in 0..52 {
-        app.coffee(&format!("2026-06-01T08:{n:02}:00Z"), 80.0, None).await;
+        app.add_coffee(&format!("2026-06-01T08:{n:02}:00Z"), 80.0, None).await;
     }
-    app.readings("resting", &[("2026-06-01T09:30:00Z", 70)]).await;
+    app.add_readings("resting", &[("2026-06-01T09:30:00Z", 70)]).await;
     let answer = app.get("/heartrate/correlation").await.json();
     let shown = answer["correlations"].as_array().unwrap();
     assert_eq!((shown.len(), &answer["analysis"]["total_correlations"]), (50, &json!(52)));
@@ -135,9 +135,9 @@ async fn statistics_of_few_pairs_are_those_of_the_textbook() {
     let app = TestApp::new().await;
     // One coffee a day; the pulse rises by 2, 5, 3, 9, 6.
     for (day, mg, rise) in [(26, 60.0, 2), (27, 90.0, 5), (28, 80.0, 3), (29, 200.0, 9), (30, 80.0, 6)] {
-        app.coffee(&format!("2026-05-{day}T08:00:00Z"), mg, None).await;
+        app.add_coffee(&format!("2026-05-{day}T08:00:00Z"), mg, None).await;
         let (before, after) = (format!("2026-05-{day}T07:00:00Z"), format!("2026-05-{day}T09:00:00Z"));
-        app.readings("resting", &[(&before, 60), (&after, 60 + rise)]).await;
+        app.add_readings("resting", &[(&before, 60), (&after, 60 + rise)]).await;
     }
     let statistics = app.get("/heartrate/correlation").await.json()["statistics"].take();
     // Mean 5, deviation 2.739: t = 5 / (2.739 / √5), and 2.776 standard errors to either side.
@@ -163,7 +163,7 @@ async fn simulate(app: &TestApp, bpm_per_100_mg: f64) {
     for _ in 0..20 {
         person.simulate_day(date, &mut day);
         for coffee in &day.coffees {
-            app.coffee(&coffee.timestamp.to_string(), coffee.caffeine_mg.mg(), coffee.coffee_type).await;
+            app.add_coffee(&coffee.timestamp.to_string(), coffee.caffeine_mg.mg(), coffee.coffee_type).await;
         }
         let readings: Vec<Value> = (day.readings.iter())
             .map(|r| json!({"timestamp": r.timestamp, "bpm": r.bpm.get(), "context": r.context}))
@@ -198,7 +198,7 @@ async fn a_response_to_caffeine_is_detected_and_its_absence_gives_no_evidence() 
 async fn the_half_life_of_the_settings_is_that_of_the_body() {
     let mut found = Vec::new();
     for half_life in ["2", "5", "12"] {
-        let app = TestApp::flagged(&[("caffeine-half-life-hours", half_life)]).await;
+        let app = TestApp::with_flags(&[("caffeine-half-life-hours", half_life)]).await;
         simulate(&app, 10.0).await;
         let answer = app.get("/heartrate/correlation").await.json();
         found.push(answer["statistics"]["response"]["r"].as_f64().unwrap());
@@ -214,7 +214,7 @@ async fn limits_are_1_to_1000() {
         let message = if limit == "x" { "must be a whole number" } else { "must be between 1 and 1000" };
         app.get(&format!("/heartrate/correlation?limit={limit}"))
             .await
-            .unfit(&[bad("query", "limit", message, limit)]);
+            .assert_invalid(&[invalid_value("query", "limit", message, limit)]);
     }
 }
 
@@ -222,12 +222,9 @@ async fn limits_are_1_to_1000() {
 async fn hours_after_are_1_to_24() {
     let app = TestApp::new().await;
     for hours in ["0", "25", "-1"] {
-        app.get(&format!("/heartrate/correlation?hours_after={hours}")).await.unfit(&[bad(
-            "query",
-            "hours_after",
-            "must be between 1 and 24",
-            hours,
-        )]);
+        app.get(&format!("/heartrate/correlation?hours_after={hours}"))
+            .await
+            .assert_invalid(&[invalid_value("query", "hours_after", "must be between 1 and 24", hours)]);
     }
 }
 
@@ -244,8 +241,8 @@ async fn every_context_takes_part_but_those_that_move_the_pulse_otherwise() {
         (json!("stressed"), 1, 1),
     ] {
         let app = TestApp::new().await;
-        app.coffee("2026-06-01T08:00:00Z", 80.0, None).await;
-        app.readings("resting", &[("2026-06-01T09:00:00Z", 250)]).await;
+        app.add_coffee("2026-06-01T08:00:00Z", 80.0, None).await;
+        app.add_readings("resting", &[("2026-06-01T09:00:00Z", 250)]).await;
         let stored = app.post("/heartrate/", json!({"timestamp": "2026-06-01T09:00:01Z", "bpm": 30})).await;
         let path = format!("/heartrate/{}", stored.json()["id"]);
         assert_eq!(app.patch(&path, json!({"context": context})).await.status, 200);
@@ -266,9 +263,9 @@ async fn spellings_of_a_type_are_shown_as_the_first_one() {
     for (day, kind) in
         [("2026-01-01", "Flat White"), ("2026-05-30", "flat white"), ("2026-05-31", "FLAT WHITE")]
     {
-        app.coffee(&format!("{day}T08:00:00Z"), 95.0, Some(kind)).await;
+        app.add_coffee(&format!("{day}T08:00:00Z"), 95.0, Some(kind)).await;
         let times = [format!("{day}T07:30:00Z"), format!("{day}T08:30:00Z")];
-        app.readings("resting", &[(times[0].as_str(), 60), (times[1].as_str(), 66)]).await;
+        app.add_readings("resting", &[(times[0].as_str(), 60), (times[1].as_str(), 66)]).await;
     }
     let answer = app.get("/heartrate/correlation").await.json();
     let types: Vec<_> =

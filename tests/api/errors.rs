@@ -27,11 +27,11 @@ async fn an_unknown_path_is_not_found_with_any_method() {
         for method in [Method::Get, Method::Post, Method::Put, Method::Patch, Method::Delete, Method::Options]
         {
             for accept in ["text/html", "*/*", "application/xml"] {
-                let ask = app.ask(method, path).header("Accept", accept).body("{");
-                ask.send().await.refused(404, NOTHING);
+                let request = app.request(method, path).header("Accept", accept).body("{");
+                request.send().await.assert_problem(404, NOTHING);
             }
         }
-        let head = app.ask(Method::Head, path).send().await;
+        let head = app.request(Method::Head, path).send().await;
         assert_eq!((head.status, head.body.len()), (404, 0), "{path}");
     }
 }
@@ -47,10 +47,10 @@ async fn static_paths_cannot_leave_their_folder() {
         "/static/.hidden",
         "/static/%00",
     ] {
-        let reply = app.get(path).await;
-        assert!((400..500).contains(&reply.status), "{path}: {}", reply.status);
-        assert_eq!(reply.header("content-type"), "application/problem+json", "{path}");
-        assert!(!reply.text().contains("Cargo"), "{path}: {}", reply.text());
+        let response = app.get(path).await;
+        assert!((400..500).contains(&response.status), "{path}: {}", response.status);
+        assert_eq!(response.header("content-type"), "application/problem+json", "{path}");
+        assert!(!response.text().contains("Cargo"), "{path}: {}", response.text());
     }
 }
 
@@ -65,10 +65,10 @@ async fn errors_are_problems_whatever_the_client_accepts() {
             (Method::Post, "/coffee/", 422),
             (Method::Get, "/coffee/1", 404),
         ] {
-            let reply = app.ask(method, path).header("Accept", accept).send().await;
-            assert_eq!(reply.status, status, "{accept} {path}");
-            assert_eq!(reply.header("content-type"), "application/problem+json", "{accept} {path}");
-            assert_eq!(reply.json()["status"], status);
+            let response = app.request(method, path).header("Accept", accept).send().await;
+            assert_eq!(response.status, status, "{accept} {path}");
+            assert_eq!(response.header("content-type"), "application/problem+json", "{accept} {path}");
+            assert_eq!(response.json()["status"], status);
         }
     }
 }
@@ -80,5 +80,5 @@ async fn error_responses_never_contain_the_key() {
     {
         assert!(!app.get(path).await.text().contains(KEY), "{path}");
     }
-    app.get("/coffee/").await.is(200, json!([]));
+    app.get("/coffee/").await.assert_json(200, json!([]));
 }

@@ -4,7 +4,7 @@ use rocket::http::Method;
 use rusqlite::Connection;
 use serde_json::json;
 
-use super::helpers::{REQUEST_ID, TestApp, bad, lacking};
+use super::helpers::{REQUEST_ID, TestApp, invalid_field, invalid_value};
 
 const COFFEE_HEADER: &str = "id,timestamp,caffeine_mg,coffee_type,notes,source\n";
 const READING_HEADER: &str = "id,timestamp,bpm,context,notes,source\n";
@@ -41,25 +41,25 @@ async fn filled() -> TestApp {
 #[rocket::async_test]
 async fn coffees_come_oldest_first_with_every_column_and_text_as_it_is() {
     let app = filled().await;
-    let reply = app.get("/export/coffee").await;
-    assert_eq!(reply.status, 200);
+    let response = app.get("/export/coffee").await;
+    assert_eq!(response.status, 200);
     assert_eq!(
-        reply.text(),
+        response.text(),
         "id,timestamp,caffeine_mg,coffee_type,notes,source\n\
          4,2026-05-01T22:00:00.000000Z,0,,früh 🫖,\n\
          1,2026-05-31T08:00:00.500000Z,95,flat white,\"two\nlines, a \"\"quote\"\"\",\n\
          2,2026-06-01T08:00:00.000000Z,63.25,,,\n\
          3,2026-06-01T08:00:00.000000Z,0.1,=1+1,,\n"
     );
-    assert_eq!(reply.header("content-type"), "text/csv; charset=utf-8; header=present");
-    assert_eq!(reply.header("content-disposition"), "attachment; filename=\"coffee_20260601.csv\"");
-    assert_eq!(reply.header("cache-control"), "no-store");
-    assert_eq!(reply.header("x-request-id"), REQUEST_ID);
-    assert_eq!(reply.declared, None, "streamed");
+    assert_eq!(response.header("content-type"), "text/csv; charset=utf-8; header=present");
+    assert_eq!(response.header("content-disposition"), "attachment; filename=\"coffee_20260601.csv\"");
+    assert_eq!(response.header("cache-control"), "no-store");
+    assert_eq!(response.header("x-request-id"), REQUEST_ID);
+    assert_eq!(response.content_length, None, "streamed");
 
-    let reply = app.get("/export/coffee/?format=jsonl").await;
+    let response = app.get("/export/coffee/?format=jsonl").await;
     assert_eq!(
-        reply.text(),
+        response.text(),
         concat!(
             r#"{"id":4,"timestamp":"2026-05-01T22:00:00.000000Z","caffeine_mg":0,"coffee_type":null,"notes":"früh 🫖","source":null}"#,
             "\n",
@@ -71,39 +71,39 @@ async fn coffees_come_oldest_first_with_every_column_and_text_as_it_is() {
             "\n",
         )
     );
-    assert_eq!(reply.header("content-type"), "application/x-ndjson");
-    assert_eq!(reply.header("content-disposition"), "attachment; filename=\"coffee_20260601.jsonl\"");
+    assert_eq!(response.header("content-type"), "application/x-ndjson");
+    assert_eq!(response.header("content-disposition"), "attachment; filename=\"coffee_20260601.jsonl\"");
 }
 
 #[rocket::async_test]
 async fn a_spreadsheet_evaluates_nothing_of_a_csv_made_for_it() {
     let app = filled().await;
-    let reply = app.get("/export/coffee?format=spreadsheet&since=2026-06-01").await;
+    let response = app.get("/export/coffee?format=spreadsheet&since=2026-06-01").await;
     assert_eq!(
-        reply.text(),
+        response.text(),
         format!(
             "\u{feff}{COFFEE_HEADER}2,2026-06-01T08:00:00.000000Z,63.25,,,\n3,2026-06-01T08:00:00.000000Z,0.1,'=1+1,,\n"
         )
     );
-    assert_eq!(reply.header("content-type"), "text/csv; charset=utf-8; header=present");
-    assert_eq!(reply.header("content-disposition"), "attachment; filename=\"coffee_20260601.csv\"");
+    assert_eq!(response.header("content-type"), "text/csv; charset=utf-8; header=present");
+    assert_eq!(response.header("content-disposition"), "attachment; filename=\"coffee_20260601.csv\"");
 }
 
 #[rocket::async_test]
 async fn readings_carry_where_they_came_from() {
     let app = filled().await;
-    let reply = app.get("/export/heartrate").await;
+    let response = app.get("/export/heartrate").await;
     assert_eq!(
-        reply.text(),
+        response.text(),
         "id,timestamp,bpm,context,notes,source\n\
          2,2026-06-01T08:00:00.000000Z,142,panic,'; drop table,\n\
          1,2026-06-01T09:00:00.000000Z,61,,,\"Anna's \"\"Watch\"\"\"\n\
          3,2026-06-01T10:00:00.000000Z,70,\"a,b\",,\n"
     );
-    assert_eq!(reply.header("content-disposition"), "attachment; filename=\"heartrate_20260601.csv\"");
-    let reply = app.get("/export/heartrate?format=jsonl&until=2026-06-01T10:00:00Z").await;
+    assert_eq!(response.header("content-disposition"), "attachment; filename=\"heartrate_20260601.csv\"");
+    let response = app.get("/export/heartrate?format=jsonl&until=2026-06-01T10:00:00Z").await;
     assert_eq!(
-        reply.text(),
+        response.text(),
         concat!(
             r#"{"id":2,"timestamp":"2026-06-01T08:00:00.000000Z","bpm":142,"context":"panic","notes":"'; drop table","source":null}"#,
             "\n",
@@ -139,8 +139,8 @@ async fn a_span_begins_at_its_start_and_ends_before_its_end_in_the_servers_zone(
 #[rocket::async_test]
 async fn the_date_in_the_name_is_the_servers() {
     let app = TestApp::in_zone("Pacific/Kiritimati", "2026-06-01T12:00:00Z").await;
-    let reply = app.get("/export/heartrate").await;
-    assert_eq!(reply.header("content-disposition"), "attachment; filename=\"heartrate_20260602.csv\"");
+    let response = app.get("/export/heartrate").await;
+    assert_eq!(response.header("content-disposition"), "attachment; filename=\"heartrate_20260602.csv\"");
 }
 
 #[rocket::async_test]
@@ -152,8 +152,8 @@ async fn an_empty_table_is_a_header_and_in_json_lines_nothing() {
         ("/export/coffee?format=jsonl", ""),
         ("/export/heartrate?format=jsonl", ""),
     ] {
-        let reply = app.get(path).await;
-        assert_eq!((reply.status, reply.text()), (200, body), "{path}");
+        let response = app.get(path).await;
+        assert_eq!((response.status, response.text()), (200, body), "{path}");
     }
 }
 
@@ -183,26 +183,26 @@ async fn invalid_export_parameters_are_reported_field_by_field() {
     let form = "must be a date and time such as 2025-07-23T14:30:00Z";
     let formats = "must be csv, jsonl or spreadsheet";
     for path in ["/export/coffee", "/export/heartrate"] {
-        for (query, complaints) in [
-            ("format=xml", vec![bad("query", "format", formats, "xml")]),
-            ("format=", vec![bad("query", "format", formats, "")]),
-            ("format=CSV", vec![bad("query", "format", formats, "CSV")]),
-            ("since=yesterday", vec![bad("query", "since", form, "yesterday")]),
+        for (query, errors) in [
+            ("format=xml", vec![invalid_value("query", "format", formats, "xml")]),
+            ("format=", vec![invalid_value("query", "format", formats, "")]),
+            ("format=CSV", vec![invalid_value("query", "format", formats, "CSV")]),
+            ("since=yesterday", vec![invalid_value("query", "since", form, "yesterday")]),
             (
                 "since=2026-06-02&until=2026-06-01",
-                vec![bad("query", "until", "must not be before since", "2026-06-01")],
+                vec![invalid_value("query", "until", "must not be before since", "2026-06-01")],
             ),
             (
                 "format=a&since=b&until=c",
                 vec![
-                    bad("query", "format", formats, "a"),
-                    bad("query", "since", form, "b"),
-                    bad("query", "until", form, "c"),
+                    invalid_value("query", "format", formats, "a"),
+                    invalid_value("query", "since", form, "b"),
+                    invalid_value("query", "until", form, "c"),
                 ],
             ),
-            ("format=csv&format=csv", vec![lacking("query", "format", "must be given once")]),
+            ("format=csv&format=csv", vec![invalid_field("query", "format", "must be given once")]),
         ] {
-            app.get(&format!("{path}?{query}")).await.unfit(&complaints);
+            app.get(&format!("{path}?{query}")).await.assert_invalid(&errors);
         }
     }
 }
@@ -213,21 +213,22 @@ async fn a_key_is_needed_head_reads_nothing_and_other_methods_are_refused() {
     // HEAD does not come near the table.
     let rename = "alter table coffee_logs rename to hidden";
     Connection::open(app.shared.store.path()).unwrap().execute_batch(rename).unwrap();
-    let head = app.ask(Method::Head, "/export/coffee?format=jsonl").send().await;
+    let head = app.request(Method::Head, "/export/coffee?format=jsonl").send().await;
     assert_eq!((head.status, head.body.len()), (200, 0));
     assert_eq!(head.header("content-type"), "application/x-ndjson");
     assert_eq!(head.header("content-disposition"), "attachment; filename=\"coffee_20260601.jsonl\"");
-    let refused = app.ask(Method::Head, "/export/coffee?format=xml").send().await;
+    let refused = app.request(Method::Head, "/export/coffee?format=xml").send().await;
     assert_eq!(refused.status, 422);
 
     let path = "/export/heartrate";
-    let reply = app.ask(Method::Get, path).without("Authorization").send().await;
-    reply.refused(401, "A valid API key is required: Authorization: Bearer KEY");
+    let response = app.request(Method::Get, path).without_header("Authorization").send().await;
+    response.assert_problem(401, "A valid API key is required: Authorization: Bearer KEY");
     for method in [Method::Post, Method::Put, Method::Patch, Method::Delete] {
-        let reply = app.ask(method, path).send().await.refused(405, "Allowed methods: GET, HEAD, OPTIONS");
-        assert_eq!(reply.header("allow"), "GET, HEAD, OPTIONS");
+        let response =
+            app.request(method, path).send().await.assert_problem(405, "Allowed methods: GET, HEAD, OPTIONS");
+        assert_eq!(response.header("allow"), "GET, HEAD, OPTIONS");
     }
-    let options = app.ask(Method::Options, path).send().await;
+    let options = app.request(Method::Options, path).send().await;
     assert_eq!((options.status, options.header("allow")), (204, "GET, HEAD, OPTIONS"));
     assert_eq!(app.get("/export/tea").await.status, 404);
     assert_eq!(app.get("/export").await.status, 404);
@@ -244,9 +245,9 @@ async fn a_fault_before_the_first_line_is_an_answer_of_its_own_and_the_place_is_
     let scrape = app.metric(faults).await - before;
     // More often than there are places.
     for format in ["csv", "jsonl", "csv", "jsonl", "csv"] {
-        let reply = app.get(&format!("/export/coffee?format={format}")).await;
-        assert_eq!(reply.header("content-disposition"), "");
-        reply.refused(500, "Internal error: the server's log has details under this request id");
+        let response = app.get(&format!("/export/coffee?format={format}")).await;
+        assert_eq!(response.header("content-disposition"), "");
+        response.assert_problem(500, "Internal error: the server's log has details under this request id");
         assert_eq!(app.get("/export/heartrate").await.status, 200);
     }
     assert_eq!(app.metric(faults).await, before + 5.0 + 2.0 * scrape);
@@ -254,8 +255,8 @@ async fn a_fault_before_the_first_line_is_an_answer_of_its_own_and_the_place_is_
 
 #[rocket::async_test]
 async fn an_export_is_charged_as_a_read() {
-    let app = TestApp::flagged(&[("rate-limit-enabled", "true")]).await;
-    let reply = app.get("/export/coffee").await;
-    assert_eq!(reply.header("ratelimit-policy"), "\"read\";q=600;w=60");
+    let app = TestApp::with_flags(&[("rate-limit-enabled", "true")]).await;
+    let response = app.get("/export/coffee").await;
+    assert_eq!(response.header("ratelimit-policy"), "\"read\";q=600;w=60");
     assert_eq!(app.get("/export/heartrate").await.header("ratelimit"), "\"read\";r=598;t=1");
 }

@@ -4,7 +4,7 @@ use rocket::http::Method;
 use rusqlite::Connection;
 use serde_json::json;
 
-use super::helpers::{Reply, TestApp};
+use super::helpers::{TestApp, TestResponse};
 
 impl TestApp {
     fn sabotage(&self, sql: &str) {
@@ -13,18 +13,18 @@ impl TestApp {
     }
 }
 
-fn assert_says_nothing(reply: Reply, what: &str) {
+fn assert_says_nothing(response: TestResponse, what: &str) {
     for word in ["sql", "table", "_logs", "coffee.db", "/tmp", "panicked", "column", "no such"] {
-        assert!(!reply.text().to_lowercase().contains(word), "{what}: {}", reply.text());
+        assert!(!response.text().to_lowercase().contains(word), "{what}: {}", response.text());
     }
-    assert_eq!(reply.header("retry-after"), "", "{what}");
-    reply.refused(500, "Internal error: the server's log has details under this request id");
+    assert_eq!(response.header("retry-after"), "", "{what}");
+    response.assert_problem(500, "Internal error: the server's log has details under this request id");
 }
 
 #[rocket::async_test]
 async fn without_the_coffee_table_coffee_routes_fail_and_heart_rate_routes_work() {
     let app = TestApp::new().await;
-    app.coffee("2026-06-01T08:00:00Z", 80.0, None).await;
+    app.add_coffee("2026-06-01T08:00:00Z", 80.0, None).await;
     app.sabotage("alter table coffee_logs rename to hidden");
     let body = json!({"caffeine_mg": 1});
     for (method, path) in [
@@ -42,7 +42,7 @@ async fn without_the_coffee_table_coffee_routes_fail_and_heart_rate_routes_work(
         (Method::Get, "/coffee/types"),
         (Method::Get, "/heartrate/correlation"),
     ] {
-        assert_says_nothing(app.ask(method, path).json(&body).send().await, path);
+        assert_says_nothing(app.request(method, path).json(&body).send().await, path);
         assert_eq!(app.post("/heartrate/", json!({"bpm": 60})).await.status, 201, "after {path}");
         assert_eq!(app.get("/heartrate/current").await.status, 200, "after {path}");
     }
@@ -77,7 +77,7 @@ async fn without_the_heart_rate_table_heart_rate_routes_fail_and_coffee_routes_w
         (Method::Get, "/heartrate/stats"),
     ] {
         let body = json!({"bpm": 60, "readings": [{"bpm": 60}]});
-        assert_says_nothing(app.ask(method, path).json(&body).send().await, path);
+        assert_says_nothing(app.request(method, path).json(&body).send().await, path);
         assert_eq!(app.post("/coffee/", json!({"caffeine_mg": 1})).await.status, 201, "after {path}");
         assert_eq!(app.get("/coffee/today").await.status, 200, "after {path}");
     }
@@ -88,8 +88,8 @@ async fn without_room_for_keys_only_requests_with_a_key_fail() {
     let app = TestApp::new().await;
     app.sabotage("drop table idempotency_keys");
     let body = json!({"caffeine_mg": 1});
-    let ask = app.ask(Method::Post, "/coffee/").header("Idempotency-Key", "k").json(&body);
-    assert_says_nothing(ask.send().await, "a coffee with a key");
+    let request = app.request(Method::Post, "/coffee/").header("Idempotency-Key", "k").json(&body);
+    assert_says_nothing(request.send().await, "a coffee with a key");
     app.post("/coffee/", body).await;
     // Nothing of the failed one was kept.
     assert_eq!(app.ids("/coffee/").await, [1]);
@@ -104,8 +104,8 @@ async fn a_batch_that_fails_half_way_stores_nothing() {
     );
     let readings = json!({"readings": [{"bpm": 60}, {"bpm": 61}, {"bpm": 99}]});
     assert_says_nothing(app.post("/heartrate/batch", readings).await, "a batch");
-    app.get("/heartrate/").await.is(200, json!([]));
-    app.get("/heartrate/current").await.is(200, json!({"message": "No heart rate data yet"}));
+    app.get("/heartrate/").await.assert_json(200, json!([]));
+    app.get("/heartrate/current").await.assert_json(200, json!({"message": "No heart rate data yet"}));
 }
 
 #[rocket::get("/panicking")]
@@ -118,14 +118,14 @@ async fn a_panic_in_a_handler_returns_500_without_details() {
     let app = TestApp::new().await;
     let server = coffee_tracker::http::rocket(app.shared.clone()).mount("/", rocket::routes![panicking]);
     let client = rocket::local::asynchronous::Client::untracked(server).await.unwrap();
-    let ask = |path| client.get(path).header(rocket::http::Header::new("Host", "localhost")).dispatch();
+    let request = |path| client.get(path).header(rocket::http::Header::new("Host", "localhost")).dispatch();
     for _ in 0..3 {
-        let reply = ask("/panicking").await;
-        assert_eq!(reply.status().code, 500);
-        assert_eq!(reply.headers().get_one("Content-Type"), Some("application/problem+json"));
-        assert!(reply.headers().contains("X-Request-ID"));
-        let text = reply.into_string().await.unwrap();
+        let response = request("/panicking").await;
+        assert_eq!(response.status().code, 500);
+        assert_eq!(response.headers().get_one("Content-Type"), Some("application/problem+json"));
+        assert!(response.headers().contains("X-Request-ID"));
+        let text = response.into_string().await.unwrap();
         assert!(!text.contains("secret") && text.contains("log has details"), "{text}");
-        assert_eq!(ask("/health").await.status().code, 200);
+        assert_eq!(request("/health").await.status().code, 200);
     }
 }

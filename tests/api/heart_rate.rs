@@ -3,7 +3,7 @@
 use rocket::http::Method;
 use serde_json::{Value, json};
 
-use super::helpers::{TestApp, bad, lacking};
+use super::helpers::{TestApp, invalid_field, invalid_value};
 
 fn reading(id: i64, bpm: u16, context: Option<&str>, notes: Option<&str>) -> Value {
     json!({"id": id, "timestamp": "2026-06-01T12:00:00.000000Z", "bpm": bpm, "context": context, "notes": notes})
@@ -13,24 +13,24 @@ fn reading(id: i64, bpm: u16, context: Option<&str>, notes: Option<&str>) -> Val
 async fn a_reading_is_logged_shown_changed_and_deleted() {
     let app = TestApp::new().await;
     let logged = app.post("/heartrate/", json!({"bpm": 72, "context": "panic", "notes": "exam"})).await;
-    let logged = logged.is(201, reading(1, 72, Some("panic"), Some("exam")));
+    let logged = logged.assert_json(201, reading(1, 72, Some("panic"), Some("exam")));
     assert_eq!(logged.header("location"), "/heartrate/1");
     for path in ["/heartrate/1", "/heartrate/1/", "//heartrate//1"] {
-        app.get(path).await.is(200, reading(1, 72, Some("panic"), Some("exam")));
+        app.get(path).await.assert_json(200, reading(1, 72, Some("panic"), Some("exam")));
     }
-    let (get, head) = (app.get("/heartrate/").await, app.ask(Method::Head, "/heartrate").send().await);
-    assert_eq!((head.status, head.declared, head.body.len()), (200, Some(get.body.len()), 0));
+    let (get, head) = (app.get("/heartrate/").await, app.request(Method::Head, "/heartrate").send().await);
+    assert_eq!((head.status, head.content_length, head.body.len()), (200, Some(get.body.len()), 0));
     app.put("/heartrate/1", json!({"bpm": "73", "notes": null}))
         .await
-        .is(200, reading(1, 73, Some("panic"), None));
-    app.patch("/heartrate/1", json!({"context": null})).await.is(200, reading(1, 73, None, None));
-    app.get("/heartrate").await.is(200, json!([reading(1, 73, None, None)]));
-    app.delete("/heartrate/1").await.is(200, json!({"message": "Heart rate log deleted", "id": 1}));
+        .assert_json(200, reading(1, 73, Some("panic"), None));
+    app.patch("/heartrate/1", json!({"context": null})).await.assert_json(200, reading(1, 73, None, None));
+    app.get("/heartrate").await.assert_json(200, json!([reading(1, 73, None, None)]));
+    app.delete("/heartrate/1").await.assert_json(200, json!({"message": "Heart rate log deleted", "id": 1}));
     for method in [Method::Get, Method::Put, Method::Patch, Method::Delete] {
-        let ask = app.ask(method, "/heartrate/1").json(&json!({"bpm": 60}));
-        ask.send().await.refused(404, "Heart rate log not found");
+        let request = app.request(method, "/heartrate/1").json(&json!({"bpm": 60}));
+        request.send().await.assert_problem(404, "Heart rate log not found");
     }
-    app.post("/heartrate/", json!({"bpm": 60})).await.is(201, reading(2, 60, Some("resting"), None));
+    app.post("/heartrate/", json!({"bpm": 60})).await.assert_json(201, reading(2, 60, Some("resting"), None));
 }
 
 #[rocket::async_test]
@@ -39,35 +39,36 @@ async fn a_pulse_is_a_whole_number_within_the_limits() {
     for (sent, stored) in
         [("30", 30), ("250", 250), ("72.0", 72), (r#""72""#, 72), (r#"" 72.0 ""#, 72), ("7.2e1", 72)]
     {
-        let reply = app.ask(Method::Post, "/heartrate/").body(format!(r#"{{"bpm": {sent}}}"#)).send().await;
-        assert_eq!((reply.status, &reply.json()["bpm"]), (201, &json!(stored)), "{sent}");
-        assert!(reply.text().contains(&format!("\"bpm\":{stored},")), "{}", reply.text());
+        let response =
+            app.request(Method::Post, "/heartrate/").body(format!(r#"{{"bpm": {sent}}}"#)).send().await;
+        assert_eq!((response.status, &response.json()["bpm"]), (201, &json!(stored)), "{sent}");
+        assert!(response.text().contains(&format!("\"bpm\":{stored},")), "{}", response.text());
     }
     let (whole, range) = ("must be a whole number", "must be between 30 and 250");
-    for (sent, complaint) in [
-        ("72.4", bad("body", "bpm", whole, 72.4)),
-        (r#""72.4""#, bad("body", "bpm", whole, "72.4")),
-        ("29", bad("body", "bpm", range, 29)),
-        ("251", bad("body", "bpm", range, 251)),
-        ("-72", bad("body", "bpm", range, -72)),
-        ("0", bad("body", "bpm", range, 0)),
-        ("1e300", bad("body", "bpm", range, 1e300)),
-        ("true", bad("body", "bpm", whole, true)),
-        ("null", bad("body", "bpm", whole, Value::Null)),
-        ("[72]", lacking("body", "bpm", whole)),
-        (r#""fast""#, bad("body", "bpm", whole, "fast")),
-        (r#""NaN""#, bad("body", "bpm", whole, "NaN")),
+    for (sent, error) in [
+        ("72.4", invalid_value("body", "bpm", whole, 72.4)),
+        (r#""72.4""#, invalid_value("body", "bpm", whole, "72.4")),
+        ("29", invalid_value("body", "bpm", range, 29)),
+        ("251", invalid_value("body", "bpm", range, 251)),
+        ("-72", invalid_value("body", "bpm", range, -72)),
+        ("0", invalid_value("body", "bpm", range, 0)),
+        ("1e300", invalid_value("body", "bpm", range, 1e300)),
+        ("true", invalid_value("body", "bpm", whole, true)),
+        ("null", invalid_value("body", "bpm", whole, Value::Null)),
+        ("[72]", invalid_field("body", "bpm", whole)),
+        (r#""fast""#, invalid_value("body", "bpm", whole, "fast")),
+        (r#""NaN""#, invalid_value("body", "bpm", whole, "NaN")),
     ] {
         let body = format!(r#"{{"bpm": {sent}}}"#);
-        app.ask(Method::Post, "/heartrate/")
+        app.request(Method::Post, "/heartrate/")
             .body(body.clone())
             .send()
             .await
-            .unfit(std::slice::from_ref(&complaint));
-        app.ask(Method::Put, "/heartrate/1").body(body).send().await.unfit(&[complaint]);
+            .assert_invalid(std::slice::from_ref(&error));
+        app.request(Method::Put, "/heartrate/1").body(body).send().await.assert_invalid(&[error]);
     }
-    app.post("/heartrate/", json!({})).await.unfit(&[lacking("body", "bpm", "is required")]);
-    let wide = TestApp::flagged(&[("min-heart-rate-bpm", "20"), ("max-heart-rate-bpm", "300")]).await;
+    app.post("/heartrate/", json!({})).await.assert_invalid(&[invalid_field("body", "bpm", "is required")]);
+    let wide = TestApp::with_flags(&[("min-heart-rate-bpm", "20"), ("max-heart-rate-bpm", "300")]).await;
     for (bpm, status) in [(20, 201), (300, 201), (19, 422), (301, 422)] {
         assert_eq!(wide.post("/heartrate/", json!({"bpm": bpm})).await.status, status, "{bpm}");
     }
@@ -88,7 +89,7 @@ async fn a_context_is_any_word_and_resting_when_none_is_given() {
         assert_eq!(app.post("/heartrate/", body).await.json()["context"], stored, "{sent}");
     }
     let long = "x".repeat(51);
-    app.post("/heartrate/", json!({"bpm": 60, "context": long})).await.unfit(&[bad(
+    app.post("/heartrate/", json!({"bpm": 60, "context": long})).await.assert_invalid(&[invalid_value(
         "body",
         "context",
         "must have at most 50 characters (it has 51)",
@@ -109,12 +110,19 @@ async fn ids_methods_and_empty_changes_are_answered_as_for_coffee() {
         ("%2e%2e", ".."),
     ] {
         for method in [Method::Get, Method::Put, Method::Patch, Method::Delete] {
-            let ask = app.ask(method, &format!("/heartrate/{raw}")).json(&json!({"bpm": 60}));
-            ask.send().await.unfit(&[bad("path", "id", "must be a whole number of at least 1", shown)]);
+            let request = app.request(method, &format!("/heartrate/{raw}")).json(&json!({"bpm": 60}));
+            request.send().await.assert_invalid(&[invalid_value(
+                "path",
+                "id",
+                "must be a whole number of at least 1",
+                shown,
+            )]);
         }
     }
     let message = "must have at least one of bpm, context, notes, timestamp";
-    app.put("/heartrate/1", json!({"pulse": 60})).await.unfit(&[lacking("body", "body", message)]);
+    app.put("/heartrate/1", json!({"pulse": 60}))
+        .await
+        .assert_invalid(&[invalid_field("body", "body", message)]);
     for (method, path, allow) in [
         (Method::Delete, "/heartrate/", "GET, HEAD, POST, OPTIONS"),
         (Method::Post, "/heartrate/1", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"),
@@ -125,9 +133,10 @@ async fn ids_methods_and_empty_changes_are_answered_as_for_coffee() {
         (Method::Post, "/heartrate/stats", "GET, HEAD, OPTIONS"),
         (Method::Delete, "/heartrate/correlation", "GET, HEAD, OPTIONS"),
     ] {
-        let reply = app.ask(method, path).send().await.refused(405, &format!("Allowed methods: {allow}"));
-        assert_eq!(reply.header("allow"), allow, "{method} {path}");
-        let options = app.ask(Method::Options, path).send().await;
+        let response =
+            app.request(method, path).send().await.assert_problem(405, &format!("Allowed methods: {allow}"));
+        assert_eq!(response.header("allow"), allow, "{method} {path}");
+        let options = app.request(Method::Options, path).send().await;
         assert_eq!((options.status, options.header("allow")), (204, allow), "{path}");
     }
 }
@@ -135,7 +144,7 @@ async fn ids_methods_and_empty_changes_are_answered_as_for_coffee() {
 #[rocket::async_test]
 async fn the_current_reading_is_the_newest_with_its_status() {
     let app = TestApp::new().await;
-    app.get("/heartrate/current").await.is(200, json!({"message": "No heart rate data yet"}));
+    app.get("/heartrate/current").await.assert_json(200, json!({"message": "No heart rate data yet"}));
     for (bpm, status) in [
         (30, "bradycardia (dangerously low)"),
         (49, "bradycardia (dangerously low)"),
@@ -154,7 +163,7 @@ async fn the_current_reading_is_the_newest_with_its_status() {
     ] {
         // Of one instant the last logged.
         app.post("/heartrate/", json!({"bpm": bpm})).await;
-        app.get("/heartrate/current/").await.is(
+        app.get("/heartrate/current/").await.assert_json(
             200,
             json!({"bpm": bpm, "timestamp": "2026-06-01T12:00:00.000000Z", "context": "resting",
                    "status": status, "minutes_ago": 0, "is_recent": true}),
@@ -173,7 +182,7 @@ async fn a_reading_is_recent_for_less_than_thirty_minutes() {
         ("2026-05-31T12:00:00Z", 1440, false),
     ] {
         let app = TestApp::new().await;
-        app.readings("sleeping", &[(timestamp, 61), ("2026-01-01T00:00:00Z", 200)]).await;
+        app.add_readings("sleeping", &[(timestamp, 61), ("2026-01-01T00:00:00Z", 200)]).await;
         let mut current = app.get("/heartrate/current").await.json();
         assert!(current["timestamp"].take().is_string());
         let expected = json!({"bpm": 61, "timestamp": null, "context": "sleeping", "status": "normal",

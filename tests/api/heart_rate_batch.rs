@@ -3,7 +3,7 @@
 use rocket::http::Method;
 use serde_json::{Value, json};
 
-use super::helpers::{TestApp, bad, lacking};
+use super::helpers::{TestApp, invalid_field, invalid_value};
 
 fn result(inserted: u64, duplicates: u64) -> Value {
     json!({"inserted": inserted, "duplicates": duplicates})
@@ -20,13 +20,13 @@ async fn a_batch_sent_twice_adds_nothing_the_second_time() {
         {"bpm": 80, "timestamp": "2026-06-01T08:00:00Z", "notes": "stairs"},
         {"bpm": 66},
     ]});
-    app.post("/heartrate/batch", batch.clone()).await.is(201, result(5, 0));
-    app.post("/heartrate/batch/", batch.clone()).await.is(201, result(0, 5));
+    app.post("/heartrate/batch", batch.clone()).await.assert_json(201, result(5, 0));
+    app.post("/heartrate/batch/", batch.clone()).await.assert_json(201, result(0, 5));
     // A minute later the one without a time is another.
-    app.wait(60);
-    app.post("//heartrate//batch", batch).await.is(201, result(1, 4));
+    app.advance_clock(60);
+    app.post("//heartrate//batch", batch).await.assert_json(201, result(1, 4));
     assert_eq!(app.ids("/heartrate/").await.len(), 6);
-    app.get("/heartrate/2").await.is(
+    app.get("/heartrate/2").await.assert_json(
         200,
         json!({"id": 2, "timestamp": "2026-06-01T07:00:00.000000Z", "bpm": 74, "context": "resting", "notes": null}),
     );
@@ -51,11 +51,13 @@ async fn a_duplicate_is_equal_in_time_pulse_context_and_notes() {
     ] {
         let mut reading = base.clone();
         reading[field] = value;
-        let reply = app.post("/heartrate/batch", json!({"readings": [reading]})).await;
-        reply.is(201, result(1 - duplicates, duplicates));
+        let response = app.post("/heartrate/batch", json!({"readings": [reading]})).await;
+        response.assert_json(201, result(1 - duplicates, duplicates));
     }
     // One is stored, three are sent: two are new.
-    app.post("/heartrate/batch", json!({"readings": [base, base, base]})).await.is(201, result(2, 1));
+    app.post("/heartrate/batch", json!({"readings": [base, base, base]}))
+        .await
+        .assert_json(201, result(2, 1));
 }
 
 #[rocket::async_test]
@@ -64,16 +66,21 @@ async fn one_bad_reading_refuses_the_batch_and_is_named_by_its_index() {
     let good = json!({"bpm": 60});
     let readings =
         json!([good, {"bpm": 60, "context": 7}, good, {"bpm": 10, "timestamp": "later"}, 5, {}, [], null]);
-    app.post("/heartrate/batch", json!({"readings": readings})).await.unfit(&[
-        bad("body", "readings[1].context", "must be text", 7),
-        bad("body", "readings[3].bpm", "must be between 30 and 250", 10),
-        bad("body", "readings[3].timestamp", "must be a date and time such as 2025-07-23T14:30:00Z", "later"),
-        lacking("body", "readings[4]", "must be an object"),
-        lacking("body", "readings[5].bpm", "is required"),
-        lacking("body", "readings[6]", "must be an object"),
-        lacking("body", "readings[7]", "must be an object"),
+    app.post("/heartrate/batch", json!({"readings": readings})).await.assert_invalid(&[
+        invalid_value("body", "readings[1].context", "must be text", 7),
+        invalid_value("body", "readings[3].bpm", "must be between 30 and 250", 10),
+        invalid_value(
+            "body",
+            "readings[3].timestamp",
+            "must be a date and time such as 2025-07-23T14:30:00Z",
+            "later",
+        ),
+        invalid_field("body", "readings[4]", "must be an object"),
+        invalid_field("body", "readings[5].bpm", "is required"),
+        invalid_field("body", "readings[6]", "must be an object"),
+        invalid_field("body", "readings[7]", "must be an object"),
     ]);
-    app.get("/heartrate/").await.is(200, json!([]));
+    app.get("/heartrate/").await.assert_json(200, json!([]));
 }
 
 #[rocket::async_test]
@@ -81,13 +88,13 @@ async fn a_batch_has_1_to_10_000_readings() {
     let app = TestApp::new().await;
     let batch = |n: usize| json!({"readings": vec![json!({"bpm": 60}); n]});
     let count = |n: usize| {
-        lacking("body", "readings", &format!("must be a list of 1 to 10000 readings (it has {n})"))
+        invalid_field("body", "readings", &format!("must be a list of 1 to 10000 readings (it has {n})"))
     };
-    app.post("/heartrate/batch", batch(0)).await.unfit(&[count(0)]);
-    app.post("/heartrate/batch", batch(10_001)).await.unfit(&[count(10_001)]);
-    app.post("/heartrate/batch", json!({})).await.unfit(&[count(0)]);
-    app.post("/heartrate/batch", batch(10_000)).await.is(201, result(10_000, 0));
-    app.post("/heartrate/batch", batch(10_000)).await.is(201, result(0, 10_000));
+    app.post("/heartrate/batch", batch(0)).await.assert_invalid(&[count(0)]);
+    app.post("/heartrate/batch", batch(10_001)).await.assert_invalid(&[count(10_001)]);
+    app.post("/heartrate/batch", json!({})).await.assert_invalid(&[count(0)]);
+    app.post("/heartrate/batch", batch(10_000)).await.assert_json(201, result(10_000, 0));
+    app.post("/heartrate/batch", batch(10_000)).await.assert_json(201, result(0, 10_000));
 }
 
 #[rocket::async_test]
@@ -97,22 +104,22 @@ async fn readings_that_are_no_list_are_named_with_their_place() {
         [("null", "null"), ("5", "integer `5`"), (r#""x""#, "string \"x\""), (r#"{"bpm": 60}"#, "map")]
     {
         let body = format!(r#"{{"readings": {sent}}}"#);
-        let reply = app.ask(Method::Post, "/heartrate/batch").body(body).send().await;
+        let response = app.request(Method::Post, "/heartrate/batch").body(body).send().await;
         let column = if what == "map" { 13 } else { 13 + sent.len() };
         let message = format!("invalid type: {what}, expected a list of readings at line 1 column {column}");
-        reply.unfit(&[lacking("body", "body", &message)]);
+        response.assert_invalid(&[invalid_field("body", "body", &message)]);
     }
 }
 
 #[rocket::async_test]
 async fn a_batch_may_have_8_mib_whatever_other_bodies_may() {
-    let app = TestApp::flagged(&[("max-request-body-bytes", "1024")]).await;
+    let app = TestApp::with_flags(&[("max-request-body-bytes", "1024")]).await;
     let padded =
         |size: usize| format!("{{\"readings\": [{{\"bpm\": 60}}], \"x\": \"{}\"}}", "y".repeat(size - 36));
     assert_eq!(padded(100).len(), 100);
-    let send = |size| app.ask(Method::Post, "/heartrate/batch").body(padded(size)).send();
-    send(8 << 20).await.is(201, result(1, 0));
-    send((8 << 20) + 1).await.refused(413, "The body must not be larger than 8388608 bytes");
+    let send = |size| app.request(Method::Post, "/heartrate/batch").body(padded(size)).send();
+    send(8 << 20).await.assert_json(201, result(1, 0));
+    send((8 << 20) + 1).await.assert_problem(413, "The body must not be larger than 8388608 bytes");
 }
 
 /// What `?on_error=skip` answers.
@@ -153,8 +160,10 @@ async fn with_skip_one_bad_reading_rejects_itself_and_the_rest_is_stored() {
             "timestamp: must not lie more than 5 minutes ahead of the server's clock (got \"2026-06-02T03:00:00Z\")",
         ),
     ];
-    app.post(SKIP, night.clone()).await.is(201, skipped(8, 2, 0, &rejected));
-    app.post("/heartrate/batch/?on_error=skip", night.clone()).await.is(201, skipped(8, 0, 2, &rejected));
+    app.post(SKIP, night.clone()).await.assert_json(201, skipped(8, 2, 0, &rejected));
+    app.post("/heartrate/batch/?on_error=skip", night.clone())
+        .await
+        .assert_json(201, skipped(8, 0, 2, &rejected));
     let stored = app.get("/heartrate/").await.json();
     let pulses: Vec<_> = stored.as_array().unwrap().iter().map(|reading| &reading["bpm"]).collect();
     assert_eq!(pulses, [62, 61]);
@@ -168,32 +177,34 @@ async fn with_skip_one_bad_reading_rejects_itself_and_the_rest_is_stored() {
 async fn with_skip_twenty_reasons_are_shown_and_all_are_counted() {
     let app = TestApp::new().await;
     let bad = json!({"readings": vec![json!({"bpm": 0}); 10_000]});
-    let reply = app.post(SKIP, bad).await;
-    let answer = reply.json();
+    let response = app.post(SKIP, bad).await;
+    let answer = response.json();
     assert_eq!(
-        (reply.status, &answer["rejected_count"], &answer["inserted"]),
+        (response.status, &answer["rejected_count"], &answer["inserted"]),
         (201, &json!(10_000), &json!(0))
     );
     let shown: Vec<_> = answer["rejected"].as_array().unwrap().iter().map(|one| &one["index"]).collect();
     assert_eq!(shown, (0..20).collect::<Vec<u64>>());
     let good = json!({"readings": [{"bpm": 60}]});
-    app.post(SKIP, good).await.is(201, skipped(1, 1, 0, &[]));
+    app.post(SKIP, good).await.assert_json(201, skipped(1, 1, 0, &[]));
 }
 
 #[rocket::async_test]
 async fn with_skip_a_body_that_is_no_batch_is_still_refused() {
     let app = TestApp::new().await;
     let count = |n: usize| {
-        lacking("body", "readings", &format!("must be a list of 1 to 10000 readings (it has {n})"))
+        invalid_field("body", "readings", &format!("must be a list of 1 to 10000 readings (it has {n})"))
     };
-    app.post(SKIP, json!({})).await.unfit(&[count(0)]);
-    app.post(SKIP, json!({"readings": vec![json!({"bpm": 60}); 10_001]})).await.unfit(&[count(10_001)]);
-    let broken = app.ask(Method::Post, SKIP).body(r#"{"readings": [{"bpm": 60}"#).send().await;
+    app.post(SKIP, json!({})).await.assert_invalid(&[count(0)]);
+    app.post(SKIP, json!({"readings": vec![json!({"bpm": 60}); 10_001]}))
+        .await
+        .assert_invalid(&[count(10_001)]);
+    let broken = app.request(Method::Post, SKIP).body(r#"{"readings": [{"bpm": 60}"#).send().await;
     assert_eq!(broken.status, 422);
     for wrong in ["", "Skip", "ignore"] {
         let path = format!("/heartrate/batch?on_error={wrong}");
-        let reply = app.post(&path, json!({"readings": [{"bpm": 60}]})).await;
-        reply.unfit(&[bad("query", "on_error", "must be fail or skip", wrong)]);
+        let response = app.post(&path, json!({"readings": [{"bpm": 60}]})).await;
+        response.assert_invalid(&[invalid_value("query", "on_error", "must be fail or skip", wrong)]);
     }
-    app.get("/heartrate/").await.is(200, json!([]));
+    app.get("/heartrate/").await.assert_json(200, json!([]));
 }

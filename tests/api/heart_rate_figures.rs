@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::helpers::{TestApp, bad, lacking};
+use super::helpers::{TestApp, invalid_field, invalid_value};
 
 const FORM: &str = "must be a date and time such as 2025-07-23T14:30:00Z";
 
@@ -19,7 +19,7 @@ async fn a_range_is_its_start_up_to_its_end() {
         ("2026-06-01T08:30:00Z", 65),
         ("2026-06-01T10:00:00Z", 200),
     ];
-    app.readings("resting", &all).await;
+    app.add_readings("resting", &all).await;
     let period = json!({"start": "2026-06-01T08:00:00.000000Z", "end": "2026-06-01T10:00:00.000000Z"});
     let stats = json!({"min_bpm": 60, "max_bpm": 65, "avg_bpm": 62.0, "median_bpm": 61.0, "std_dev": 2.6});
     let readings =
@@ -30,7 +30,7 @@ async fn a_range_is_its_start_up_to_its_end() {
         "start=2026-06-01T10:00:00&end=2026-06-01T12:00:00",
         "start=2026-06-01T10:00:00+02:00&end=2026-06-01T12:00:00%2B02:00",
     ] {
-        app.get(&format!("/heartrate/range?{query}")).await.is(200, expected.clone());
+        app.get(&format!("/heartrate/range?{query}")).await.assert_json(200, expected.clone());
     }
     let slice = |start: &str, end: &str, n: u64, min: u16, avg: f64, max: u16| {
         let instant = |time| format!("2026-06-01T{time}.000000Z");
@@ -43,50 +43,59 @@ async fn a_range_is_its_start_up_to_its_end() {
         slice("09:00:00", "09:30:00", 1, 61, 61.0, 61)
     ]);
     let query = "/heartrate/range/?start=2026-06-01T08:00:00Z&end=2026-06-01T10:00:00Z&buckets=";
-    app.get(&format!("{query}4")).await.is(200, expected.clone());
+    app.get(&format!("{query}4")).await.assert_json(200, expected.clone());
     expected["buckets"] = json!([slice("08:00:00", "10:00:00", 3, 60, 62.0, 65)]);
-    app.get(&format!("{query}1")).await.is(200, expected);
+    app.get(&format!("{query}1")).await.assert_json(200, expected);
     assert_eq!(app.get(&format!("{query}1000")).await.json()["buckets"].as_array().unwrap().len(), 3);
 }
 
 #[rocket::async_test]
 async fn an_empty_range_says_so_and_a_reversed_one_is_refused() {
     let app = TestApp::new().await;
-    app.readings("resting", &[("2026-06-01T08:00:00Z", 60)]).await;
+    app.add_readings("resting", &[("2026-06-01T08:00:00Z", 60)]).await;
     for (start, end) in [
         ("2026-06-01T08:00:00.000001Z", "2026-06-01T09:00:00Z"),
         ("2026-06-01T08:00:00Z", "2026-06-01T08:00:00Z"),
         ("2026-06-01T07:00:00Z", "2026-06-01T08:00:00Z"),
     ] {
-        let reply = app.get(&format!("/heartrate/range?start={start}&end={end}&buckets=3")).await;
+        let response = app.get(&format!("/heartrate/range?start={start}&end={end}&buckets=3")).await;
         let instant = |text| super::helpers::at(text).to_string();
-        reply.is(
+        response.assert_json(
             200,
             json!({"message": "No data in that range", "start": instant(start), "end": instant(end)}),
         );
     }
-    for (query, complaints) in [
-        ("", vec![lacking("query", "start", "is required"), lacking("query", "end", "is required")]),
-        ("start=2026-06-01", vec![lacking("query", "end", "is required")]),
-        ("start=x&end=", vec![bad("query", "start", FORM, "x"), bad("query", "end", FORM, "")]),
+    for (query, errors) in [
+        (
+            "",
+            vec![
+                invalid_field("query", "start", "is required"),
+                invalid_field("query", "end", "is required"),
+            ],
+        ),
+        ("start=2026-06-01", vec![invalid_field("query", "end", "is required")]),
+        (
+            "start=x&end=",
+            vec![invalid_value("query", "start", FORM, "x"), invalid_value("query", "end", FORM, "")],
+        ),
         (
             "start=2026-06-02&end=2026-06-01",
-            vec![bad("query", "end", "must not be before start", "2026-06-01")],
+            vec![invalid_value("query", "end", "must not be before start", "2026-06-01")],
         ),
         (
             "start=2026-06-01&end=2026-06-02&buckets=0",
-            vec![bad("query", "buckets", "must be between 1 and 1000", "0")],
+            vec![invalid_value("query", "buckets", "must be between 1 and 1000", "0")],
         ),
         (
             "start=2026-06-01&end=2026-06-02&buckets=1001",
-            vec![bad("query", "buckets", "must be between 1 and 1000", "1001")],
+            vec![invalid_value("query", "buckets", "must be between 1 and 1000", "1001")],
         ),
         (
             "start=2026-06-01&end=2026-06-02&buckets=",
-            vec![bad("query", "buckets", "must be a whole number", "")],
+            vec![invalid_value("query", "buckets", "must be a whole number", "")],
         ),
     ] {
-        app.get(&format!("/heartrate/range?{query}")).await.unfit(&complaints);
+        app.get(&format!("/heartrate/range?{query}")).await.assert_invalid(&errors);
     }
 }
 
@@ -109,18 +118,18 @@ async fn statistics_are_exact_and_told_by_context() {
     let app = TestApp::new().await;
     app.get("/heartrate/stats?days=7")
         .await
-        .is(200, json!({"message": "No heart rate data in last 7 days", "days": 7}));
-    app.readings(
+        .assert_json(200, json!({"message": "No heart rate data in last 7 days", "days": 7}));
+    app.add_readings(
         "resting",
         &[("2026-06-01T08:00:00Z", 60), ("2026-06-01T09:00:00Z", 61), ("2026-05-31T09:00:00Z", 64)],
     )
     .await;
-    app.readings("panic", &[("2026-06-01T09:00:00Z", 130)]).await;
+    app.add_readings("panic", &[("2026-06-01T09:00:00Z", 130)]).await;
     // Without a context it counts in the whole only; outside of the window not at all.
     app.post("/heartrate/", json!({"bpm": 70, "context": null})).await;
-    app.readings("resting", &[("2026-05-25T11:59:59Z", 200), ("2026-06-01T12:04:00Z", 200)]).await;
+    app.add_readings("resting", &[("2026-05-25T11:59:59Z", 200), ("2026-06-01T12:04:00Z", 200)]).await;
     let of = |count: u64, avg: f64, min: u16, max: u16| json!({"count": count, "avg_bpm": avg, "min_bpm": min, "max_bpm": max});
-    app.get("/heartrate/stats?days=7").await.is(
+    app.get("/heartrate/stats?days=7").await.assert_json(
         200,
         json!({
             "period_days": 7, "total_readings": 5,

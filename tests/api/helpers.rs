@@ -1,4 +1,4 @@
-//! Starts the application on a fresh database and asks it things.
+//! Starts the application on a new database, sends it requests and asserts its responses.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,14 +17,14 @@ use rocket::local::asynchronous::Client;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// The right key.
+/// The owner's API key.
 pub const KEY: &str = "the-right-key-of-these-tests";
-/// The id that every request carries, so that whole answers can be compared.
+/// `X-Request-ID` of every request, so that whole responses can be compared.
 pub const REQUEST_ID: &str = "test-1";
-/// Where the clock stands at first, a Monday: 14:00 in Berlin.
+/// Start time of the manual clock: Monday, 14:00 in Berlin.
 pub const NOW: &str = "2026-06-01T12:00:00Z";
 
-/// How an application is to be started.
+/// Start time and flags of an application.
 pub struct Setup<'a> {
     pub now: &'a str,
     pub flags: &'a [(&'a str, &'a str)],
@@ -40,17 +40,17 @@ impl Default for Setup<'_> {
 pub struct TestApp {
     pub shared: SharedApp,
     pub clock: Clock,
-    // The database goes with it.
+    // Dropping it removes the database.
     _folder: TempDir,
     client: Client,
 }
 
-/// An instant.
+/// Parses a timestamp.
 pub fn at(text: &str) -> Timestamp {
-    Zone::utc().parse(text).unwrap_or_else(|why| panic!("{text} {why}"))
+    Zone::utc().parse(text).unwrap_or_else(|reason| panic!("{text} {reason}"))
 }
 
-/// Every setting that somebody's environment might disturb.
+/// A value for every setting, so that none depends on the environment.
 const SETTINGS: [(&str, &str); 28] = [
     ("host", "127.0.0.1"),
     ("port", "0"),
@@ -83,22 +83,22 @@ const SETTINGS: [(&str, &str); 28] = [
 ];
 
 impl TestApp {
-    /// Without limits, in Berlin, at [`NOW`].
+    /// Starts without rate limits, in the time zone of Berlin, at [`NOW`].
     pub async fn new() -> Self {
-        Self::with(Setup::default()).await
+        Self::with_setup(Setup::default()).await
     }
 
-    /// With these flags as well.
-    pub async fn flagged(flags: &[(&str, &str)]) -> Self {
-        Self::with(Setup { flags, ..Setup::default() }).await
+    /// Starts with these flags in addition to the defaults.
+    pub async fn with_flags(flags: &[(&str, &str)]) -> Self {
+        Self::with_setup(Setup { flags, ..Setup::default() }).await
     }
 
-    /// In this zone, at this time.
+    /// Starts in this time zone, at this time.
     pub async fn in_zone(zone: &str, now: &str) -> Self {
-        Self::with(Setup { now, flags: &[("tz", zone)] }).await
+        Self::with_setup(Setup { now, flags: &[("tz", zone)] }).await
     }
 
-    pub async fn with(setup: Setup<'_>) -> Self {
+    pub async fn with_setup(setup: Setup<'_>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("coffee.db");
         let mut flags = BTreeMap::from(SETTINGS);
@@ -125,11 +125,11 @@ impl TestApp {
         Self { shared, clock, _folder: folder, client }
     }
 
-    /// A request with the right key, not yet sent.
-    pub fn ask(&self, method: Method, path: &str) -> Ask<'_> {
+    /// Builds a request with the owner's key.
+    pub fn request(&self, method: Method, path: &str) -> TestRequest<'_> {
         let headers =
             [("Host", "localhost"), ("X-Request-ID", REQUEST_ID)].map(|(n, v)| (n.into(), v.into()));
-        let ask = Ask {
+        let request = TestRequest {
             app: self,
             method,
             path: path.to_owned(),
@@ -137,67 +137,67 @@ impl TestApp {
             body: Vec::new(),
             remote: "192.168.1.20:5000".to_owned(),
         };
-        ask.header("Authorization", format!("Bearer {KEY}"))
+        request.header("Authorization", format!("Bearer {KEY}"))
     }
 
-    pub async fn get(&self, path: &str) -> Reply {
-        self.ask(Method::Get, path).send().await
+    pub async fn get(&self, path: &str) -> TestResponse {
+        self.request(Method::Get, path).send().await
     }
 
-    pub async fn post(&self, path: &str, body: Value) -> Reply {
-        self.ask(Method::Post, path).json(&body).send().await
+    pub async fn post(&self, path: &str, body: Value) -> TestResponse {
+        self.request(Method::Post, path).json(&body).send().await
     }
 
-    pub async fn put(&self, path: &str, body: Value) -> Reply {
-        self.ask(Method::Put, path).json(&body).send().await
+    pub async fn put(&self, path: &str, body: Value) -> TestResponse {
+        self.request(Method::Put, path).json(&body).send().await
     }
 
-    pub async fn patch(&self, path: &str, body: Value) -> Reply {
-        self.ask(Method::Patch, path).json(&body).send().await
+    pub async fn patch(&self, path: &str, body: Value) -> TestResponse {
+        self.request(Method::Patch, path).json(&body).send().await
     }
 
-    pub async fn delete(&self, path: &str) -> Reply {
-        self.ask(Method::Delete, path).send().await
+    pub async fn delete(&self, path: &str) -> TestResponse {
+        self.request(Method::Delete, path).send().await
     }
 
-    /// Stores a coffee drunk then.
-    pub async fn coffee(&self, timestamp: &str, mg: f64, coffee_type: Option<&str>) {
+    /// Stores a coffee.
+    pub async fn add_coffee(&self, timestamp: &str, mg: f64, coffee_type: Option<&str>) {
         let body = json!({"timestamp": timestamp, "caffeine_mg": mg, "coffee_type": coffee_type});
         assert_eq!(self.post("/coffee/", body).await.status, 201, "{timestamp}");
     }
 
-    /// Stores readings of one context: instant and pulse.
-    pub async fn readings(&self, context: &str, readings: &[(&str, u16)]) {
+    /// Stores readings of one context: timestamp and bpm.
+    pub async fn add_readings(&self, context: &str, readings: &[(&str, u16)]) {
         let readings: Vec<Value> = readings
             .iter()
             .map(|(at, bpm)| json!({"timestamp": at, "bpm": bpm, "context": context}))
             .collect();
-        let reply = self.post("/heartrate/batch", json!({"readings": readings})).await;
-        reply.is(201, json!({"inserted": readings.len(), "duplicates": 0}));
+        let response = self.post("/heartrate/batch", json!({"readings": readings})).await;
+        response.assert_json(201, json!({"inserted": readings.len(), "duplicates": 0}));
     }
 
-    /// The ids of a list.
+    /// Returns the ids in a list.
     pub async fn ids(&self, path: &str) -> Vec<i64> {
-        let reply = self.get(path).await;
-        assert_eq!(reply.status, 200, "{path}: {}", reply.text());
-        reply.json().as_array().unwrap().iter().map(|entry| entry["id"].as_i64().unwrap()).collect()
+        let response = self.get(path).await;
+        assert_eq!(response.status, 200, "{path}: {}", response.text());
+        response.json().as_array().unwrap().iter().map(|entry| entry["id"].as_i64().unwrap()).collect()
     }
 
-    /// The value of one series; 0 when it is not there.
+    /// Returns the value of a series in `/metrics`, or 0 when it is missing.
     pub async fn metric(&self, series: &str) -> f64 {
         let text = self.get("/metrics").await.text().to_owned();
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.map_or(0.0, |value| value.parse().unwrap())
     }
 
-    pub fn wait(&self, seconds: u64) {
+    pub fn advance_clock(&self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
     }
 }
 
-/// A request on its way.
+/// A request that is being built.
 #[derive(Clone)]
-pub struct Ask<'a> {
+pub struct TestRequest<'a> {
     app: &'a TestApp,
     method: Method,
     path: String,
@@ -206,19 +206,19 @@ pub struct Ask<'a> {
     remote: String,
 }
 
-impl Ask<'_> {
-    /// Sets a header, instead of the one there was.
+impl TestRequest<'_> {
+    /// Sets a header and replaces those of the same name.
     pub fn header(self, name: &str, value: impl Into<String>) -> Self {
-        self.without(name).also(name, value)
+        self.without_header(name).add_header(name, value)
     }
 
-    /// Adds a header to the ones there are.
-    pub fn also(mut self, name: &str, value: impl Into<String>) -> Self {
+    /// Adds a header and keeps those of the same name.
+    pub fn add_header(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push((name.to_owned(), value.into()));
         self
     }
 
-    pub fn without(mut self, name: &str) -> Self {
+    pub fn without_header(mut self, name: &str) -> Self {
         self.headers.retain(|(other, _)| other != name);
         self
     }
@@ -241,33 +241,33 @@ impl Ask<'_> {
         self
     }
 
-    pub async fn send(self) -> Reply {
+    pub async fn send(self) -> TestResponse {
         let mut request = self.app.client.req(self.method, self.path).remote(self.remote.parse().unwrap());
         for (name, value) in self.headers {
             request.add_header(Header::new(name, value));
         }
         let response = request.body(self.body).dispatch().await;
         let headers = response.headers().iter();
-        Reply {
+        TestResponse {
             status: response.status().code,
             headers: headers.map(|h| (h.name().as_str().to_lowercase(), h.value().to_owned())).collect(),
-            declared: response.body().preset_size(),
+            content_length: response.body().preset_size(),
             body: response.into_bytes().await.unwrap_or_default(),
         }
     }
 }
 
-/// What came back.
-pub struct Reply {
+/// A response that has been read to its end.
+pub struct TestResponse {
     pub status: u16,
-    /// By name in lower case.
+    /// Values by name in lower case.
     pub headers: BTreeMap<String, String>,
-    /// The length of the body as GET would have it.
-    pub declared: Option<usize>,
+    /// Length of the body; for HEAD that of the corresponding GET.
+    pub content_length: Option<usize>,
     pub body: Vec<u8>,
 }
 
-impl Reply {
+impl TestResponse {
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.text()))
     }
@@ -276,42 +276,42 @@ impl Reply {
         std::str::from_utf8(&self.body).unwrap()
     }
 
-    /// A header, or nothing.
+    /// Returns the value of a header, or an empty string.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
 
-    /// Exactly this answer. Gives it back for a look at its headers.
+    /// Asserts the status and the whole body, and returns the response for assertions about its headers.
     #[track_caller]
-    pub fn is(self, status: u16, expected: Value) -> Self {
+    pub fn assert_json(self, status: u16, expected: Value) -> Self {
         assert_eq!((self.status, self.json()), (status, expected));
-        let kind =
+        let content_type =
             if status < 400 || status == 503 { "application/json" } else { "application/problem+json" };
-        assert_eq!(self.header("content-type"), kind);
+        assert_eq!(self.header("content-type"), content_type);
         self
     }
 
-    /// Exactly this problem.
+    /// Asserts a problem document with this detail.
     #[track_caller]
-    pub fn refused(self, status: u16, detail: &str) -> Self {
+    pub fn assert_problem(self, status: u16, detail: &str) -> Self {
         let title = title(status);
-        self.is(
+        self.assert_json(
             status,
             json!({"type": "about:blank", "title": title, "status": status, "detail": detail,
                    "request_id": REQUEST_ID}),
         )
     }
 
-    /// A 422 with exactly these complaints.
+    /// Asserts status 422 with exactly these validation errors.
     #[track_caller]
-    pub fn unfit(self, errors: &[Value]) -> Self {
+    pub fn assert_invalid(self, errors: &[Value]) -> Self {
         let text = |error: &Value| {
             let (field, message) = (error["field"].as_str().unwrap(), error["message"].as_str().unwrap());
             let got = error.get("value").map_or(String::new(), |value| format!(" (got {value})"));
             format!("{field}: {message}{got}")
         };
         let detail: Vec<String> = errors.iter().map(text).collect();
-        self.is(
+        self.assert_json(
             422,
             json!({"type": "about:blank", "title": title(422), "status": 422, "detail": detail.join("; "),
                    "errors": errors, "request_id": REQUEST_ID}),
@@ -319,6 +319,7 @@ impl Reply {
     }
 }
 
+/// Title of the problem documents of a status.
 fn title(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
@@ -336,13 +337,13 @@ fn title(status: u16) -> &'static str {
     }
 }
 
-/// A complaint about a field whose value is repeated.
-pub fn bad(location: &str, field: &str, message: &str, value: impl Into<Value>) -> Value {
+/// A validation error that includes the rejected value.
+pub fn invalid_value(location: &str, field: &str, message: &str, value: impl Into<Value>) -> Value {
     json!({"location": location, "field": field, "message": message, "value": value.into()})
 }
 
-/// A complaint about a field without a value to repeat.
-pub fn lacking(location: &str, field: &str, message: &str) -> Value {
+/// A validation error without a value.
+pub fn invalid_field(location: &str, field: &str, message: &str) -> Value {
     json!({"location": location, "field": field, "message": message})
 }
 

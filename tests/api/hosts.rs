@@ -3,11 +3,11 @@
 use rocket::http::Method;
 use serde_json::json;
 
-use super::helpers::{REQUEST_ID, Reply, TestApp};
+use super::helpers::{REQUEST_ID, TestApp, TestResponse};
 
 #[rocket::async_test]
 async fn a_foreign_missing_or_doubled_host_is_refused() {
-    let app = TestApp::flagged(&[("allowed-hosts", "coffee.example,*.kitchen.example")]).await;
+    let app = TestApp::with_flags(&[("allowed-hosts", "coffee.example,*.kitchen.example")]).await;
     let foreign = "Host name not allowed: add it to ALLOWED_HOSTS";
     for (host, ok) in [
         ("localhost", true),
@@ -25,44 +25,48 @@ async fn a_foreign_missing_or_doubled_host_is_refused() {
         ("", false),
     ] {
         for path in ["/health", "/coffee/", "/nowhere"] {
-            let reply = app.ask(Method::Get, path).header("Host", host).send().await;
+            let response = app.request(Method::Get, path).header("Host", host).send().await;
             if ok {
-                assert_ne!(reply.status, 400, "{host} {path}");
+                assert_ne!(response.status, 400, "{host} {path}");
             } else {
-                reply.refused(400, foreign);
+                response.assert_problem(400, foreign);
             }
         }
     }
     let browser =
-        |host: &str| app.ask(Method::Get, "/").header("Host", host).header("Accept", "text/html,*/*");
+        |host: &str| app.request(Method::Get, "/").header("Host", host).header("Accept", "text/html,*/*");
     for (host, setting) in [
         ("evil.example", "ALLOWED_HOSTS=evil.example<"),
         ("Coffee.Evil:8000", "ALLOWED_HOSTS=Coffee.Evil<"),
         ("<script>.example", "ALLOWED_HOSTS=coffee.example<"),
         ("", "ALLOWED_HOSTS=coffee.example<"),
     ] {
-        let reply = browser(host).send().await;
-        assert_eq!((reply.status, reply.header("content-type")), (400, "text/html; charset=utf-8"), "{host}");
-        assert!(reply.text().contains(setting), "{host}: {}", reply.text());
-        assert!(!reply.text().contains("script"), "{host}");
-        let policy = reply.header("content-security-policy");
+        let response = browser(host).send().await;
+        assert_eq!(
+            (response.status, response.header("content-type")),
+            (400, "text/html; charset=utf-8"),
+            "{host}"
+        );
+        assert!(response.text().contains(setting), "{host}: {}", response.text());
+        assert!(!response.text().contains("script"), "{host}");
+        let policy = response.header("content-security-policy");
         assert_eq!(
             policy,
             "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'"
         );
     }
     assert_eq!(browser("localhost").send().await.status, 200);
-    let missing = app.ask(Method::Get, "/health").without("Host");
-    missing.send().await.refused(400, "The Host header is missing");
-    let doubled = app.ask(Method::Get, "/health").also("Host", "localhost");
-    doubled.send().await.refused(400, "The Host header is repeated");
-    let any = TestApp::flagged(&[("allowed-hosts", "*")]).await;
-    assert_eq!(any.ask(Method::Get, "/health").header("Host", "evil.example").send().await.status, 200);
+    let missing = app.request(Method::Get, "/health").without_header("Host");
+    missing.send().await.assert_problem(400, "The Host header is missing");
+    let doubled = app.request(Method::Get, "/health").add_header("Host", "localhost");
+    doubled.send().await.assert_problem(400, "The Host header is repeated");
+    let any = TestApp::with_flags(&[("allowed-hosts", "*")]).await;
+    assert_eq!(any.request(Method::Get, "/health").header("Host", "evil.example").send().await.status, 200);
 }
 
-fn cors(reply: &Reply) -> Vec<(&str, &str)> {
+fn cors(response: &TestResponse) -> Vec<(&str, &str)> {
     let of_cors = |name: &str| name.starts_with("access-control-");
-    reply.headers.iter().filter(|(n, _)| of_cors(n)).map(|(n, v)| (n.as_str(), v.as_str())).collect()
+    response.headers.iter().filter(|(n, _)| of_cors(n)).map(|(n, v)| (n.as_str(), v.as_str())).collect()
 }
 
 const HOME: &str = "https://home.example";
@@ -73,7 +77,7 @@ const EXPOSED: (&str, &str) = (
 
 #[rocket::async_test]
 async fn pages_of_listed_origins_may_read_answers_and_others_may_not() {
-    let app = TestApp::flagged(&[("cors-origins", "https://home.example, http://192.168.1.5:3000")]).await;
+    let app = TestApp::with_flags(&[("cors-origins", "https://home.example, http://192.168.1.5:3000")]).await;
     for (origin, ok) in [
         (HOME, true),
         ("HTTPS://HOME.EXAMPLE", true),
@@ -84,11 +88,11 @@ async fn pages_of_listed_origins_may_read_answers_and_others_may_not() {
         ("null", false),
     ] {
         for (path, status) in [("/coffee/", 200), ("/coffee/7", 404), ("/coffee/0", 422), ("/nowhere", 404)] {
-            let reply = app.ask(Method::Get, path).header("Origin", origin).send().await;
-            assert_eq!(reply.status, status, "{origin} {path}");
-            assert_eq!(reply.header("vary"), "Origin");
+            let response = app.request(Method::Get, path).header("Origin", origin).send().await;
+            assert_eq!(response.status, status, "{origin} {path}");
+            assert_eq!(response.header("vary"), "Origin");
             let expected = vec![("access-control-allow-origin", origin), EXPOSED];
-            assert_eq!(cors(&reply), if ok { expected } else { vec![] }, "{origin} {path}");
+            assert_eq!(cors(&response), if ok { expected } else { vec![] }, "{origin} {path}");
         }
     }
     assert_eq!(cors(&app.get("/coffee/").await), []);
@@ -96,15 +100,18 @@ async fn pages_of_listed_origins_may_read_answers_and_others_may_not() {
 
 #[rocket::async_test]
 async fn a_preflight_response_lists_methods_and_headers() {
-    let app = TestApp::flagged(&[("cors-origins", HOME)]).await;
+    let app = TestApp::with_flags(&[("cors-origins", HOME)]).await;
     let preflight = |origin| {
-        let ask = app.ask(Method::Options, "/coffee/1").without("Authorization").header("Origin", origin);
-        ask.header("Access-Control-Request-Method", "PUT").send()
+        let request = app
+            .request(Method::Options, "/coffee/1")
+            .without_header("Authorization")
+            .header("Origin", origin);
+        request.header("Access-Control-Request-Method", "PUT").send()
     };
-    let reply = preflight(HOME).await;
-    assert_eq!((reply.status, reply.body.len()), (204, 0));
+    let response = preflight(HOME).await;
+    assert_eq!((response.status, response.body.len()), (204, 0));
     assert_eq!(
-        cors(&reply),
+        cors(&response),
         [
             ("access-control-allow-headers", "Authorization, Content-Type, Idempotency-Key, X-Request-ID"),
             ("access-control-allow-methods", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"),
@@ -114,8 +121,8 @@ async fn a_preflight_response_lists_methods_and_headers() {
     );
     assert_eq!(cors(&preflight("https://evil.example").await), []);
     let none = TestApp::new().await;
-    let reply = none.ask(Method::Get, "/coffee/").header("Origin", HOME).send().await;
-    assert_eq!((cors(&reply), reply.header("vary")), (vec![], ""));
+    let response = none.request(Method::Get, "/coffee/").header("Origin", HOME).send().await;
+    assert_eq!((cors(&response), response.header("vary")), (vec![], ""));
 }
 
 #[rocket::async_test]
@@ -129,14 +136,14 @@ async fn security_headers_come_with_every_answer_unless_they_are_turned_off() {
         ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
     ];
     for (setting, on) in [("true", true), ("false", false)] {
-        let app = TestApp::flagged(&[("security-headers", setting)]).await;
+        let app = TestApp::with_flags(&[("security-headers", setting)]).await;
         for path in ["/", "/coffee/", "/coffee/0", "/nowhere", "/metrics", "/static/icon.svg", "/health"] {
-            let reply = app.get(path).await;
+            let response = app.get(path).await;
             for (name, value) in SECURITY {
-                assert_eq!(reply.header(name), if on { value } else { "" }, "{path} {name}");
+                assert_eq!(response.header(name), if on { value } else { "" }, "{path} {name}");
             }
         }
-        let options = app.ask(Method::Options, "/coffee/").send().await;
+        let options = app.request(Method::Options, "/coffee/").send().await;
         assert_eq!(options.header("x-frame-options"), if on { "DENY" } else { "" });
     }
 }
@@ -147,17 +154,17 @@ async fn a_well_formed_request_id_is_kept_and_another_is_replaced() {
     let long = "x".repeat(128);
     for id in ["a", "4bf92f35-77b3.4da6:a3_CE", &long] {
         for path in ["/health", "/coffee/0", "/nowhere"] {
-            let reply = app.ask(Method::Get, path).header("X-Request-ID", id).send().await;
-            assert_eq!(reply.header("x-request-id"), id, "{path}");
+            let response = app.request(Method::Get, path).header("X-Request-ID", id).send().await;
+            assert_eq!(response.header("x-request-id"), id, "{path}");
         }
     }
     let too_long = "x".repeat(129);
     let mut made = Vec::new();
     for id in ["", "a b", "é", "a\"b", "<script>", &too_long] {
-        let reply = app.ask(Method::Get, "/coffee/0").header("X-Request-ID", id).send().await;
-        let given = reply.header("x-request-id");
+        let response = app.request(Method::Get, "/coffee/0").header("X-Request-ID", id).send().await;
+        let given = response.header("x-request-id");
         assert!(given.len() == 32 && given.bytes().all(|b| b.is_ascii_hexdigit()), "{id}: {given}");
-        assert_eq!(reply.json()["request_id"], given);
+        assert_eq!(response.json()["request_id"], given);
         made.push(given.to_owned());
     }
     made.sort();
@@ -178,12 +185,12 @@ async fn every_response_has_an_id_a_duration_and_is_not_cached() {
         (Method::Options, "/coffee/"),
         (Method::Get, "/metrics"),
     ] {
-        let reply = app.ask(method, path).send().await;
-        assert_eq!(reply.header("x-request-id"), REQUEST_ID, "{path}");
-        let seconds: f64 = reply.header("x-process-time").parse().unwrap();
+        let response = app.request(method, path).send().await;
+        assert_eq!(response.header("x-request-id"), REQUEST_ID, "{path}");
+        let seconds: f64 = response.header("x-process-time").parse().unwrap();
         assert!((0.0..60.0).contains(&seconds), "{path}: {seconds}");
-        assert_eq!(reply.header("cache-control"), "no-store", "{path}");
-        assert_eq!(reply.header("server"), "", "{path}");
+        assert_eq!(response.header("cache-control"), "no-store", "{path}");
+        assert_eq!(response.header("server"), "", "{path}");
     }
 }
 
@@ -192,11 +199,12 @@ async fn headers_over_16_kib_in_all_are_refused() {
     let app = TestApp::new().await;
     let detail = "The headers must not be larger than 16 KiB in total";
     for path in ["/health", "/coffee/", "/nowhere"] {
-        let one = app.ask(Method::Get, path).header("X-Large", "x".repeat(16 << 10));
-        one.send().await.refused(431, detail);
-        let many = (0..2000).fold(app.ask(Method::Get, path), |ask, n| ask.also("X-Many", n.to_string()));
-        many.send().await.refused(431, detail);
+        let one = app.request(Method::Get, path).header("X-Large", "x".repeat(16 << 10));
+        one.send().await.assert_problem(431, detail);
+        let many = (0..2000)
+            .fold(app.request(Method::Get, path), |request, n| request.add_header("X-Many", n.to_string()));
+        many.send().await.assert_problem(431, detail);
     }
-    let nearly = app.ask(Method::Get, "/coffee/").header("X-Large", "x".repeat(15 << 10));
-    nearly.send().await.is(200, json!([]));
+    let nearly = app.request(Method::Get, "/coffee/").header("X-Large", "x".repeat(15 << 10));
+    nearly.send().await.assert_json(200, json!([]));
 }

@@ -3,12 +3,12 @@
 use rocket::http::Method;
 use serde_json::{Value, json};
 
-use super::helpers::{Reply, Setup, TestApp, at, lacking};
+use super::helpers::{Setup, TestApp, TestResponse, at, invalid_field};
 
 const DAY: u64 = 86_400;
 
-async fn post(app: &TestApp, path: &str, key: &str, body: Value) -> Reply {
-    app.ask(Method::Post, path).header("Idempotency-Key", key).json(&body).send().await
+async fn post(app: &TestApp, path: &str, key: &str, body: Value) -> TestResponse {
+    app.request(Method::Post, path).header("Idempotency-Key", key).json(&body).send().await
 }
 
 fn body_of(path: &str) -> Value {
@@ -23,7 +23,7 @@ async fn the_same_request_again_gets_the_first_answer_and_adds_nothing() {
         assert_eq!(first.status, 201, "{}", first.text());
         let place = first.header("location").to_owned();
         let again = async |when: &str| {
-            app.wait(60);
+            app.advance_clock(60);
             let again = post(&app, path, "k", body_of(path)).await;
             assert_eq!((again.status, again.text()), (201, first.text()), "{when}");
             assert_eq!(again.header("location"), place, "{when}");
@@ -47,7 +47,7 @@ async fn the_same_key_with_another_body_is_refused_and_an_equal_body_may_look_di
         json!({"caffeine_mg": 95}),
         json!({"caffeine_mg": 95, "notes": "x", "timestamp": "2026-06-01T12:00:00Z"}),
     ] {
-        post(&app, "/coffee/", "k", other).await.unfit(&[lacking(
+        post(&app, "/coffee/", "k", other).await.assert_invalid(&[invalid_field(
             "header",
             "Idempotency-Key",
             "was already used with a different body",
@@ -67,11 +67,11 @@ async fn a_key_belongs_to_its_route_and_is_kept_for_thirty_days() {
     for path in ["/coffee/", "/heartrate/"] {
         assert_eq!(post(&app, path, "k", body_of(path)).await.json()["id"], 1, "{path}");
     }
-    app.wait(30 * DAY);
+    app.advance_clock(30 * DAY);
     for path in ["/coffee/", "/heartrate/"] {
         assert_eq!(post(&app, path, "k", body_of(path)).await.json()["id"], 1, "{path}");
     }
-    app.wait(DAY);
+    app.advance_clock(DAY);
     for path in ["/coffee/", "/heartrate/"] {
         assert_eq!(post(&app, path, "k", body_of(path)).await.json()["id"], 2, "{path}");
     }
@@ -83,10 +83,10 @@ async fn a_key_used_while_the_clock_is_wrong_outlives_the_setting_of_the_clock()
     // Older than the program, within its life but months behind, and years ahead.
     for wrong in ["1970-01-01T00:00:10Z", "2025-11-05T00:00:00Z", "2041-01-01T00:00:00Z"] {
         for path in ["/coffee/", "/heartrate/"] {
-            let app = TestApp::with(Setup { now: wrong, ..Setup::default() }).await;
+            let app = TestApp::with_setup(Setup { now: wrong, ..Setup::default() }).await;
             let first = post(&app, path, "k", body_of(path)).await;
             assert_eq!(first.status, 201, "{wrong}: {}", first.text());
-            app.wait(60);
+            app.advance_clock(60);
             app.clock.set(at(NOW));
             // Another write, which removes what has expired.
             assert_eq!(post(&app, path, "other", body_of(path)).await.status, 201, "{wrong}");
@@ -94,10 +94,10 @@ async fn a_key_used_while_the_clock_is_wrong_outlives_the_setting_of_the_clock()
             assert_eq!((again.status, again.text()), (201, first.text()), "{wrong}");
             assert_eq!(app.ids(path).await.len(), 2, "{wrong}, {path}");
             // From then on it is kept 30 days, as any other.
-            app.wait(30 * DAY - 60);
+            app.advance_clock(30 * DAY - 60);
             let again = post(&app, path, "k", body_of(path)).await;
             assert_eq!((again.status, again.text()), (201, first.text()), "{wrong}");
-            app.wait(DAY);
+            app.advance_clock(DAY);
             let late = post(&app, path, "k", body_of(path)).await;
             assert_eq!((late.status, late.json()["id"].as_i64()), (201, Some(3)), "{wrong}");
         }
@@ -122,7 +122,7 @@ async fn a_clock_that_goes_wrong_and_is_set_back_forgets_no_key() {
         }
         assert_eq!(post(&app, "/coffee/", "k", body_of("/coffee/")).await.text(), first.text(), "{wrong}");
         // Neither is kept longer than 30 days.
-        app.wait(31 * DAY);
+        app.advance_clock(31 * DAY);
         assert_eq!(post(&app, "/coffee/", "k", body_of("/coffee/")).await.json()["id"], 4, "{wrong}");
         assert_eq!(
             post(&app, "/coffee/", "while wrong", body_of("/coffee/")).await.json()["id"],
@@ -143,16 +143,20 @@ async fn a_key_has_1_to_255_characters_and_is_given_once() {
         ("  ".into(), 422),
     ] {
         for path in ["/coffee/", "/heartrate/"] {
-            let reply = post(&app, path, &key, body_of(path)).await;
-            assert_eq!(reply.status, status, "{key}: {}", reply.text());
+            let response = post(&app, path, &key, body_of(path)).await;
+            assert_eq!(response.status, status, "{key}: {}", response.text());
             if status == 422 {
-                reply.unfit(&[lacking("header", "Idempotency-Key", "must have 1 to 255 characters")]);
+                response.assert_invalid(&[invalid_field(
+                    "header",
+                    "Idempotency-Key",
+                    "must have 1 to 255 characters",
+                )]);
             }
         }
     }
-    let ask = app.ask(Method::Post, "/coffee/").json(&body_of("/coffee/"));
-    let reply = ask.also("Idempotency-Key", "a").also("Idempotency-Key", "b").send().await;
-    reply.unfit(&[lacking("header", "Idempotency-Key", "must be given once")]);
+    let request = app.request(Method::Post, "/coffee/").json(&body_of("/coffee/"));
+    let response = request.add_header("Idempotency-Key", "a").add_header("Idempotency-Key", "b").send().await;
+    response.assert_invalid(&[invalid_field("header", "Idempotency-Key", "must be given once")]);
 }
 
 #[rocket::async_test]

@@ -5,7 +5,7 @@ use coffee_tracker::auth::key_file::KeyFile;
 use rocket::http::Method;
 use serde_json::Value;
 
-use super::helpers::{Ask, Reply, TestApp};
+use super::helpers::{TestApp, TestRequest, TestResponse};
 
 const ON: (&str, &str) = ("rate-limit-enabled", "true");
 
@@ -37,66 +37,66 @@ const CLASSES: [(Method, &str, &str, u32, u32, u32); 24] = [
     (Method::Delete, "/heartrate/1", "heartrate-change", 120, 3600, 30),
 ];
 
-fn assert_limits(reply: &Reply, class: &str, (q, w): (u32, u32), (r, t): (u32, u32)) {
-    assert_eq!(reply.header("ratelimit-policy"), format!("\"{class}\";q={q};w={w}"));
-    assert_eq!(reply.header("ratelimit"), format!("\"{class}\";r={r};t={t}"));
+fn assert_limits(response: &TestResponse, class: &str, (q, w): (u32, u32), (r, t): (u32, u32)) {
+    assert_eq!(response.header("ratelimit-policy"), format!("\"{class}\";q={q};w={w}"));
+    assert_eq!(response.header("ratelimit"), format!("\"{class}\";r={r};t={t}"));
 }
 
 /// Refused for so many seconds.
-fn assert_refused(reply: Reply, class: &str, policy: (u32, u32), wait: u32) {
-    assert_limits(&reply, class, policy, (0, wait));
-    assert_eq!(reply.header("retry-after"), wait.to_string());
-    if !reply.body.is_empty() {
-        reply.refused(429, &format!("Too many requests: try again in {wait} s"));
+fn assert_refused(response: TestResponse, class: &str, policy: (u32, u32), wait: u32) {
+    assert_limits(&response, class, policy, (0, wait));
+    assert_eq!(response.header("retry-after"), wait.to_string());
+    if !response.body.is_empty() {
+        response.assert_problem(429, &format!("Too many requests: try again in {wait} s"));
     }
 }
 
 /// Sends until the quota is used up, waits, and looks how it fills up again.
 async fn assert_quota<'a>(
     app: &'a TestApp,
-    ask: impl Fn() -> Ask<'a>,
+    request: impl Fn() -> TestRequest<'a>,
     class: &str,
     (quota, window, one): (u32, u32, u32),
 ) {
-    let first = ask().send().await;
+    let first = request().send().await;
     assert_ne!(first.status, 429, "{class}");
     assert_limits(&first, class, (quota, window), (quota - 1, one));
     for _ in 2..quota {
-        ask().send().await;
+        request().send().await;
     }
-    let last = ask().send().await;
+    let last = request().send().await;
     assert_eq!(last.status, first.status, "{class}");
     assert_limits(&last, class, (quota, window), (0, one));
-    let refused = ask().send().await;
+    let refused = request().send().await;
     assert_eq!(refused.status, 429, "{class}");
     assert_refused(refused, class, (quota, window), one);
-    app.wait(one.into());
-    assert_eq!(ask().send().await.status, first.status, "{class}");
+    app.advance_clock(one.into());
+    assert_eq!(request().send().await.status, first.status, "{class}");
     if one > 1 {
-        assert_eq!(ask().send().await.status, 429, "{class}");
+        assert_eq!(request().send().await.status, 429, "{class}");
     }
     // After the whole window the whole quota is there again.
-    app.wait(window.into());
-    assert_limits(&ask().send().await, class, (quota, window), (quota - 1, one));
+    app.advance_clock(window.into());
+    assert_limits(&request().send().await, class, (quota, window), (quota - 1, one));
 }
 
 #[rocket::async_test]
 async fn every_route_has_its_limit_then_waits_and_fills_up_again() {
     for (method, path, class, quota, window, one) in CLASSES {
-        let app = TestApp::flagged(&[ON]).await;
-        assert_quota(&app, || app.ask(method, path), class, (quota, window, one)).await;
+        let app = TestApp::with_flags(&[ON]).await;
+        assert_quota(&app, || app.request(method, path), class, (quota, window, one)).await;
     }
 }
 
 #[rocket::async_test]
 async fn without_a_valid_key_open_pages_keep_their_class_and_all_else_shares_one() {
     for (method, path, class, quota, window, one) in CLASSES {
-        let app = TestApp::flagged(&[ON]).await;
-        let ask = || app.ask(method, path).without("Authorization");
+        let app = TestApp::with_flags(&[ON]).await;
+        let request = || app.request(method, path).without_header("Authorization");
         if ["open", "health", "info", "static"].contains(&class) {
-            assert_quota(&app, ask, class, (quota, window, one)).await;
+            assert_quota(&app, request, class, (quota, window, one)).await;
         } else {
-            assert_quota(&app, ask, "unauthenticated", (120, 60, 1)).await;
+            assert_quota(&app, request, "unauthenticated", (120, 60, 1)).await;
         }
     }
 }
@@ -112,7 +112,7 @@ fn named_key(app: &TestApp, name: &str, scopes: &[Scope]) -> String {
 
 #[rocket::async_test]
 async fn requests_without_a_valid_key_use_up_nothing_that_belongs_to_a_key() {
-    let app = TestApp::flagged(&[ON]).await;
+    let app = TestApp::with_flags(&[ON]).await;
     let revoked = named_key(&app, "old", &Scope::ALL);
     KeyFile::of(app.shared.store.path()).revoke(&KeyName::parse("old").unwrap(), app.clock.now()).unwrap();
     app.shared.refresh_keys();
@@ -121,20 +121,21 @@ async fn requests_without_a_valid_key_use_up_nothing_that_belongs_to_a_key() {
     let paths = [(Method::Post, "/coffee/"), (Method::Get, "/coffee/"), (Method::Post, "/heartrate/")];
     for n in 0..120_usize {
         let (method, path) = paths[n % paths.len()];
-        let ask = app.ask(method, path).header("Authorization", keys[n % keys.len()]);
-        let reply = ask.body(r#"{"caffeine_mg": 1, "bpm": 60}"#).send().await;
-        assert!([401, 429].contains(&reply.status), "{}", reply.text());
+        let request = app.request(method, path).header("Authorization", keys[n % keys.len()]);
+        let response = request.body(r#"{"caffeine_mg": 1, "bpm": 60}"#).send().await;
+        assert!([401, 429].contains(&response.status), "{}", response.text());
         let left = u32::try_from(119 - n).unwrap();
-        assert!(reply.header("ratelimit").starts_with(&format!("\"unauthenticated\";r={left};")));
+        assert!(response.header("ratelimit").starts_with(&format!("\"unauthenticated\";r={left};")));
     }
     for (method, path) in paths {
-        let ask = app.ask(method, path).without("Authorization");
-        assert_refused(ask.send().await, "unauthenticated", (120, 60), 1);
-        let reply = app.ask(method, path).body(r#"{"caffeine_mg": 1, "bpm": 60}"#).send().await;
-        assert!(reply.status < 300, "{}", reply.text());
+        let request = app.request(method, path).without_header("Authorization");
+        assert_refused(request.send().await, "unauthenticated", (120, 60), 1);
+        let response = app.request(method, path).body(r#"{"caffeine_mg": 1, "bpm": 60}"#).send().await;
+        assert!(response.status < 300, "{}", response.text());
     }
     assert_eq!(app.ids("/coffee/").await, [1]);
-    let stranger = app.ask(Method::Get, "/coffee/").without("Authorization").remote("192.168.1.21:1");
+    let stranger =
+        app.request(Method::Get, "/coffee/").without_header("Authorization").remote("192.168.1.21:1");
     assert_eq!(stranger.send().await.status, 401, "another client is not concerned");
     assert_eq!(app.metric(r#"rate_limited_total{class="unauthenticated"}"#).await, 3.0);
     assert_eq!(app.metric(r#"rate_limited_total{class="read"}"#).await, 0.0);
@@ -142,9 +143,9 @@ async fn requests_without_a_valid_key_use_up_nothing_that_belongs_to_a_key() {
 
 #[rocket::async_test]
 async fn an_open_page_asked_with_a_key_is_charged_to_that_key() {
-    let app = TestApp::flagged(&[ON, ("rate-limit-info", "1/minute")]).await;
+    let app = TestApp::with_flags(&[ON, ("rate-limit-info", "1/minute")]).await;
     let status = async |header: &str| {
-        app.ask(Method::Get, "/info").header("Authorization", header).send().await.status
+        app.request(Method::Get, "/info").header("Authorization", header).send().await.status
     };
     let phone = format!("Bearer {}", named_key(&app, "phone", &[Scope::Metrics]));
     assert_eq!((status("").await, status("Bearer wrong").await), (200, 429), "both have no valid key");
@@ -154,12 +155,12 @@ async fn an_open_page_asked_with_a_key_is_charged_to_that_key() {
 
 #[rocket::async_test]
 async fn keys_of_one_client_and_clients_of_one_key_have_quotas_of_their_own() {
-    let app = TestApp::flagged(&[ON, ("rate-limit-coffee-write", "2/hour")]).await;
+    let app = TestApp::with_flags(&[ON, ("rate-limit-coffee-write", "2/hour")]).await;
     let phone = named_key(&app, "phone", &[Scope::Write]);
     let watch = named_key(&app, "watch", &[Scope::Read]);
     let post = async |key: &str, remote: &str| {
-        let ask = app.ask(Method::Post, "/coffee/").key(key).remote(remote);
-        ask.body(r#"{"caffeine_mg": 1}"#).send().await.status
+        let request = app.request(Method::Post, "/coffee/").key(key).remote(remote);
+        request.body(r#"{"caffeine_mg": 1}"#).send().await.status
     };
     let (here, there) = ("192.168.1.20:1", "192.168.1.21:1");
     for status in [201, 201, 429] {
@@ -176,48 +177,49 @@ async fn keys_of_one_client_and_clients_of_one_key_have_quotas_of_their_own() {
 
 #[rocket::async_test]
 async fn public_metrics_count_as_reads_with_and_without_a_key() {
-    let app = TestApp::flagged(&[ON, ("metrics-public", "true")]).await;
+    let app = TestApp::with_flags(&[ON, ("metrics-public", "true")]).await;
     for _ in 0..2 {
-        let reply = app.ask(Method::Get, "/metrics").without("Authorization").send().await;
-        assert_eq!(reply.header("ratelimit-policy"), "\"read\";q=600;w=60");
+        let response = app.request(Method::Get, "/metrics").without_header("Authorization").send().await;
+        assert_eq!(response.header("ratelimit-policy"), "\"read\";q=600;w=60");
     }
     assert_limits(&app.get("/metrics").await, "read", (600, 60), (599, 1));
 }
 
 #[rocket::async_test]
 async fn a_hundred_coffees_fit_in_an_hour_and_the_next_one_waits() {
-    let app = TestApp::flagged(&[ON]).await;
-    let post = || app.ask(Method::Post, "/coffee/").body(r#"{"caffeine_mg": 1}"#).send();
+    let app = TestApp::with_flags(&[ON]).await;
+    let post = || app.request(Method::Post, "/coffee/").body(r#"{"caffeine_mg": 1}"#).send();
     for left in (0..100).rev() {
-        let reply = post().await;
-        assert_eq!(reply.status, 201);
-        assert_limits(&reply, "coffee-write", (100, 3600), (left, 36));
+        let response = post().await;
+        assert_eq!(response.status, 201);
+        assert_limits(&response, "coffee-write", (100, 3600), (left, 36));
     }
-    app.wait(10);
+    app.advance_clock(10);
     assert_refused(post().await, "coffee-write", (100, 3600), 26);
-    app.wait(26);
-    let reply = post().await;
-    assert_eq!(reply.status, 201);
-    assert_limits(&reply, "coffee-write", (100, 3600), (0, 36));
+    app.advance_clock(26);
+    let response = post().await;
+    assert_eq!(response.status, 201);
+    assert_limits(&response, "coffee-write", (100, 3600), (0, 36));
     // Another class and another client are not concerned.
     assert_eq!(app.get("/coffee/").await.status, 200);
-    let other = app.ask(Method::Post, "/coffee/").remote("192.168.1.21:5000").body(r#"{"caffeine_mg": 1}"#);
+    let other =
+        app.request(Method::Post, "/coffee/").remote("192.168.1.21:5000").body(r#"{"caffeine_mg": 1}"#);
     assert_eq!(other.send().await.status, 201);
     assert_eq!(app.metric(r#"rate_limited_total{class="coffee-write"}"#).await, 1.0);
 }
 
 #[rocket::async_test]
 async fn a_refused_request_is_not_parsed_and_stores_nothing() {
-    let app = TestApp::flagged(&[ON, ("rate-limit-coffee-write", "1/hour")]).await;
-    let post = |body: &str| app.ask(Method::Post, "/coffee/").body(body).send();
+    let app = TestApp::with_flags(&[ON, ("rate-limit-coffee-write", "1/hour")]).await;
+    let post = |body: &str| app.request(Method::Post, "/coffee/").body(body).send();
     // The body is never looked at, but the request counts.
     assert_eq!(post("{").await.status, 422);
     assert_eq!(post(r#"{"caffeine_mg": 1}"#).await.status, 429);
     assert!(app.ids("/coffee/").await.is_empty());
 }
 
-async fn exhausted(app: &TestApp, dress: impl Fn(Ask<'_>) -> Ask<'_>) -> bool {
-    dress(app.ask(Method::Get, "/info")).send().await.status == 429
+async fn exhausted(app: &TestApp, dress: impl Fn(TestRequest<'_>) -> TestRequest<'_>) -> bool {
+    dress(app.request(Method::Get, "/info")).send().await.status == 429
 }
 
 #[rocket::async_test]
@@ -231,9 +233,9 @@ async fn a_client_is_an_ipv4_address_or_an_ipv6_64() {
         ("[2001:db8::1]:1", "[2001:db8::ffff:ffff:ffff:ffff]:1", true, "one household"),
         ("[2001:db8::1]:1", "[2001:db8:0:1::1]:1", false, "the next"),
     ] {
-        let app = TestApp::flagged(&[ON, ("rate-limit-info", "1/minute")]).await;
-        assert!(!exhausted(&app, |ask| ask.remote(first)).await);
-        assert_eq!(exhausted(&app, |ask| ask.remote(second)).await, same, "{reason}");
+        let app = TestApp::with_flags(&[ON, ("rate-limit-info", "1/minute")]).await;
+        assert!(!exhausted(&app, |request| request.remote(first)).await);
+        assert_eq!(exhausted(&app, |request| request.remote(second)).await, same, "{reason}");
     }
 }
 
@@ -261,37 +263,41 @@ async fn forwarded_addresses_count_only_from_trusted_proxies() {
         (PROXY, "", "unknown", true, "nothing readable: the proxy itself"),
     ] {
         let flags = [ON, ("rate-limit-info", "1/minute"), ("trusted-proxies", "10.0.0.0/8, fd00::/8")];
-        let app = TestApp::flagged(&flags).await;
+        let app = TestApp::with_flags(&flags).await;
         assert!(!exhausted(&app, forwarded(remote, first)).await);
         assert_eq!(exhausted(&app, forwarded(remote, second)).await, same, "{reason}");
     }
 }
 
-fn forwarded<'h>(remote: &'h str, hops: &'h str) -> impl Fn(Ask<'_>) -> Ask<'_> + 'h {
-    move |ask| ask.remote(remote).header("X-Forwarded-For", hops)
+fn forwarded<'h>(remote: &'h str, hops: &'h str) -> impl Fn(TestRequest<'_>) -> TestRequest<'_> + 'h {
+    move |request| request.remote(remote).header("X-Forwarded-For", hops)
 }
 
 #[rocket::async_test]
 async fn several_forwarded_headers_are_one_list_and_x_real_ip_is_never_believed() {
     let flags = [ON, ("rate-limit-info", "1/minute"), ("trusted-proxies", "10.0.0.1")];
-    let app = TestApp::flagged(&flags).await;
+    let app = TestApp::with_flags(&flags).await;
     assert!(!exhausted(&app, forwarded("10.0.0.1:1", "1.1.1.1")).await);
     assert!(
-        exhausted(&app, |ask| forwarded("10.0.0.1:1", "2.2.2.2")(ask).also("X-Forwarded-For", "1.1.1.1"))
-            .await
+        exhausted(&app, |request| forwarded("10.0.0.1:1", "2.2.2.2")(request)
+            .add_header("X-Forwarded-For", "1.1.1.1"))
+        .await
     );
     for remote in ["10.0.0.1:1", "192.168.1.20:1"] {
-        let app = TestApp::flagged(&flags).await;
-        assert!(!exhausted(&app, |ask| ask.remote(remote).header("X-Real-IP", "3.3.3.3")).await);
-        assert!(exhausted(&app, |ask| ask.remote(remote).header("X-Real-IP", "4.4.4.4")).await, "{remote}");
+        let app = TestApp::with_flags(&flags).await;
+        assert!(!exhausted(&app, |request| request.remote(remote).header("X-Real-IP", "3.3.3.3")).await);
+        assert!(
+            exhausted(&app, |request| request.remote(remote).header("X-Real-IP", "4.4.4.4")).await,
+            "{remote}"
+        );
     }
 }
 
 #[rocket::async_test]
 async fn a_limit_is_a_setting() {
-    let app = TestApp::flagged(&[ON, ("rate-limit-read", "2/day")]).await;
-    let reply = app.get("/coffee/").await;
-    assert_limits(&reply, "read", (2, 86_400), (1, 43_200));
+    let app = TestApp::with_flags(&[ON, ("rate-limit-read", "2/day")]).await;
+    let response = app.get("/coffee/").await;
+    assert_limits(&response, "read", (2, 86_400), (1, 43_200));
     app.get("/coffee/").await;
     assert_refused(app.get("/heartrate/").await, "read", (2, 86_400), 43_200);
 }
@@ -300,26 +306,26 @@ async fn a_limit_is_a_setting() {
 async fn without_limits_there_are_no_headers_and_no_refusals() {
     let app = TestApp::new().await;
     for _ in 0..20 {
-        let reply = app.get("/info").await;
-        assert_eq!((reply.status, &reply.json()["rate_limits"]), (200, &Value::Null));
-        assert_eq!((reply.header("ratelimit"), reply.header("ratelimit-policy")), ("", ""));
+        let response = app.get("/info").await;
+        assert_eq!((response.status, &response.json()["rate_limits"]), (200, &Value::Null));
+        assert_eq!((response.header("ratelimit"), response.header("ratelimit-policy")), ("", ""));
     }
 }
 
 #[rocket::async_test]
 async fn cleanup_removes_only_clients_with_a_full_quota() {
     let app =
-        TestApp::flagged(&[ON, ("rate-limit-info", "1/hour"), ("rate-limit-health", "60/minute")]).await;
+        TestApp::with_flags(&[ON, ("rate-limit-info", "1/hour"), ("rate-limit-health", "60/minute")]).await;
     let tracked = async || app.get("/health").await.json()["rate_limiter"]["tracked_clients"].clone();
-    assert!(!exhausted(&app, |ask| ask).await);
+    assert!(!exhausted(&app, |request| request).await);
     for n in 0..50 {
-        app.ask(Method::Get, "/health").remote(&format!("10.1.0.{n}:1")).send().await;
+        app.request(Method::Get, "/health").remote(&format!("10.1.0.{n}:1")).send().await;
     }
-    app.wait(120);
+    app.advance_clock(120);
     assert_eq!(tracked().await, 52);
-    app.wait(2);
+    app.advance_clock(2);
     app.shared.remove_idle_callers();
     // The one who is over the limit, and whoever asks now.
     assert_eq!(tracked().await, 2);
-    assert!(exhausted(&app, |ask| ask).await);
+    assert!(exhausted(&app, |request| request).await);
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::helpers::{TestApp, bad, lacking};
+use super::helpers::{TestApp, invalid_field, invalid_value};
 
 /// Ids 1 to 6; 3 and 4 share an instant, 5 lies before all.
 async fn six_coffees() -> TestApp {
@@ -15,7 +15,7 @@ async fn six_coffees() -> TestApp {
         ("2026-05-01T08:00:00Z", Some("latte")),
         ("2026-06-01T08:00:00.000001Z", Some("Latte")),
     ] {
-        app.coffee(time, 80.0, kind).await;
+        app.add_coffee(time, 80.0, kind).await;
     }
     app
 }
@@ -51,7 +51,7 @@ async fn filters_select_matching_entries() {
         ("limit=2&offset=2", &[3, 2], "the next page"),
         ("offset=5", &[5], "the rest"),
         ("offset=6", &[], "past the end"),
-        ("limit=1000&offset=2147483647", &[], "as far as one may ask"),
+        ("limit=1000&offset=2147483647", &[], "as far as one may request"),
         ("limit=2.0", &[6, 4], "a whole number"),
         ("unknown=1", &[6, 4, 3, 2, 1, 5], "unknown fields are ignored"),
         ("", &[6, 4, 3, 2, 1, 5], "an empty query"),
@@ -66,9 +66,9 @@ async fn invalid_query_parameters_are_reported_field_by_field() {
     let app = TestApp::new().await;
     let (limits, offsets) = ("must be between 1 and 1000", "must be between 0 and 2147483647");
     let form = "must be a date and time such as 2025-07-23T14:30:00Z";
-    let one = |field, message, value: &str| vec![bad("query", field, message, value)];
+    let one = |field, message, value: &str| vec![invalid_value("query", field, message, value)];
     for path in ["/coffee/", "/heartrate/"] {
-        for (query, complaints) in [
+        for (query, errors) in [
             ("limit=0", one("limit", limits, "0")),
             ("limit=-1", one("limit", limits, "-1")),
             ("limit=1001", one("limit", limits, "1001")),
@@ -84,30 +84,30 @@ async fn invalid_query_parameters_are_reported_field_by_field() {
                 "since=2026-06-02T00:00:00Z&until=2026-06-01T00:00:00Z",
                 one("until", "must not be before since", "2026-06-01T00:00:00Z"),
             ),
-            ("limit=1&limit=1", vec![lacking("query", "limit", "must be given once")]),
-            ("x=1&x=2", vec![lacking("query", "x", "must be given once")]),
-            ("limit=%FF", vec![lacking("query", "query", "must be percent-encoded UTF-8")]),
+            ("limit=1&limit=1", vec![invalid_field("query", "limit", "must be given once")]),
+            ("x=1&x=2", vec![invalid_field("query", "x", "must be given once")]),
+            ("limit=%FF", vec![invalid_field("query", "query", "must be percent-encoded UTF-8")]),
             (
                 "limit=0&offset=-1&since=no",
                 vec![
-                    bad("query", "since", form, "no"),
-                    bad("query", "limit", limits, "0"),
-                    bad("query", "offset", offsets, "-1"),
+                    invalid_value("query", "since", form, "no"),
+                    invalid_value("query", "limit", limits, "0"),
+                    invalid_value("query", "offset", offsets, "-1"),
                 ],
             ),
         ] {
-            app.get(&format!("{path}?{query}")).await.unfit(&complaints);
+            app.get(&format!("{path}?{query}")).await.assert_invalid(&errors);
         }
     }
     let long = "x".repeat(101);
     let cut = format!("{}…", "x".repeat(100));
-    app.get(&format!("/coffee/?coffee_type={long}")).await.unfit(&[bad(
+    app.get(&format!("/coffee/?coffee_type={long}")).await.assert_invalid(&[invalid_value(
         "query",
         "coffee_type",
         "must have at most 100 characters (it has 101)",
         cut.as_str(),
     )]);
-    app.get(&format!("/heartrate/?context={}", "%C3%A9".repeat(51))).await.unfit(&[bad(
+    app.get(&format!("/heartrate/?context={}", "%C3%A9".repeat(51))).await.assert_invalid(&[invalid_value(
         "query",
         "context",
         "must have at most 50 characters (it has 51)",
@@ -140,8 +140,8 @@ async fn the_link_leads_through_all_pages_and_keeps_the_filters() {
     let (mut path, mut seen) = ("/coffee/?limit=1".to_owned(), Vec::new());
     loop {
         seen.extend(app.ids(&path).await);
-        let reply = app.get(&path).await;
-        let Some(next) = reply.header("link").split(['<', '>']).nth(1) else { break };
+        let response = app.get(&path).await;
+        let Some(next) = response.header("link").split(['<', '>']).nth(1) else { break };
         path = next.to_owned();
     }
     assert_eq!(seen, [6, 4, 3, 2, 1, 5]);
@@ -152,7 +152,7 @@ async fn a_type_is_found_in_every_spelling_also_beyond_ascii_and_entries_stay_as
     let app = TestApp::new().await;
     let spellings = ["Café Crème", "CAFÉ CRÈME", "café crème", "cafe creme", "Ćafé", "ćAFÉ"];
     for (hour, spelling) in spellings.iter().enumerate() {
-        app.coffee(&format!("2026-06-01T0{hour}:00:00Z"), 80.0, Some(spelling)).await;
+        app.add_coffee(&format!("2026-06-01T0{hour}:00:00Z"), 80.0, Some(spelling)).await;
     }
     for (query, ids) in [
         ("caf%C3%A9%20cr%C3%A8me", &[3, 2, 1][..]),
@@ -174,7 +174,7 @@ async fn the_default_limit_is_50() {
     let readings: Vec<Value> = (0..1002).map(|n| json!({"bpm": 60 + n % 40})).collect();
     app.post("/heartrate/batch", json!({"readings": readings}))
         .await
-        .is(201, json!({"inserted": 1002, "duplicates": 0}));
+        .assert_json(201, json!({"inserted": 1002, "duplicates": 0}));
     assert_eq!(app.ids("/heartrate/").await.len(), 50);
     assert_eq!(app.get("/heartrate/").await.header("link"), "</heartrate/?offset=50>; rel=\"next\"");
     assert_eq!(app.ids("/heartrate/?limit=1000").await, (3..=1002).rev().collect::<Vec<i64>>());
@@ -184,8 +184,8 @@ async fn the_default_limit_is_50() {
 #[rocket::async_test]
 async fn readings_are_listed_as_coffees_are_and_filtered_by_context() {
     let app = TestApp::new().await;
-    app.readings("resting", &[("2026-06-01T08:00:00Z", 60), ("2026-06-01T09:00:00Z", 61)]).await;
-    app.readings("panic", &[("2026-06-01T09:00:00Z", 130), ("2026-05-01T09:00:00Z", 131)]).await;
+    app.add_readings("resting", &[("2026-06-01T08:00:00Z", 60), ("2026-06-01T09:00:00Z", 61)]).await;
+    app.add_readings("panic", &[("2026-06-01T09:00:00Z", 130), ("2026-05-01T09:00:00Z", 131)]).await;
     for (query, ids) in [
         ("", &[3, 2, 1, 4][..]),
         ("?context=panic", &[3, 4]),
@@ -198,9 +198,9 @@ async fn readings_are_listed_as_coffees_are_and_filtered_by_context() {
     ] {
         assert_eq!(app.ids(&format!("/heartrate/{query}")).await, ids, "{query}");
     }
-    app.readings("Panic", &[("2026-05-15T09:00:00Z", 132)]).await;
+    app.add_readings("Panic", &[("2026-05-15T09:00:00Z", 132)]).await;
     assert_eq!(app.ids("/heartrate/?context=panic").await, [3, 5, 4], "every spelling, newest first");
     assert_eq!(app.ids("/heartrate/?context=PANIC&limit=1&offset=1").await, [5]);
-    let reply = app.get("/heartrate?context=panic&limit=1").await;
-    assert_eq!(reply.header("link"), "</heartrate/?context=panic&limit=1&offset=1>; rel=\"next\"");
+    let response = app.get("/heartrate?context=panic&limit=1").await;
+    assert_eq!(response.header("link"), "</heartrate/?context=panic&limit=1&offset=1>; rel=\"next\"");
 }

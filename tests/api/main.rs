@@ -1,7 +1,7 @@
-//! The contract, held to the whole application in process: the real store on a temporary
-//! file, a clock that moves when told, no ports and no sleeps. Files mirror the URLs.
+//! Tests of the HTTP API, in process: a real database in a temporary folder and a manual clock, without
+//! ports and sleeps. The modules follow the URLs.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod access;
 mod aggregates;

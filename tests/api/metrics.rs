@@ -8,9 +8,9 @@ use super::helpers::TestApp;
 #[rocket::async_test]
 async fn metrics_come_in_prometheus_text() {
     let app = TestApp::new().await;
-    let reply = app.get("/metrics").await;
+    let response = app.get("/metrics").await;
     assert_eq!(
-        (reply.status, reply.header("content-type")),
+        (response.status, response.header("content-type")),
         (200, "text/plain; version=0.0.4; charset=utf-8")
     );
     for series in [
@@ -34,18 +34,18 @@ async fn metrics_come_in_prometheus_text() {
         "store_readers",
         "database_errors_total",
     ] {
-        assert!(reply.text().contains(&format!("# TYPE {series} ")), "{series}");
+        assert!(response.text().contains(&format!("# TYPE {series} ")), "{series}");
     }
 }
 
 #[rocket::async_test]
 async fn what_is_logged_is_counted() {
     let app = TestApp::new().await;
-    app.coffee("2026-06-01T11:00:00Z", 80.0, Some("Latte")).await;
-    app.coffee("2026-06-01T10:00:00.5Z", 40.5, Some("latte")).await;
-    app.coffee("2026-05-31T10:00:00Z", 10.0, None).await;
+    app.add_coffee("2026-06-01T11:00:00Z", 80.0, Some("Latte")).await;
+    app.add_coffee("2026-06-01T10:00:00.5Z", 40.5, Some("latte")).await;
+    app.add_coffee("2026-05-31T10:00:00Z", 10.0, None).await;
     app.post("/coffee/", json!({"caffeine_mg": -1})).await;
-    app.readings("sleeping", &[("2026-06-01T03:00:00Z", 50), ("2026-06-01T04:00:00.25Z", 51)]).await;
+    app.add_readings("sleeping", &[("2026-06-01T03:00:00Z", 50), ("2026-06-01T04:00:00.25Z", 51)]).await;
     app.post("/heartrate/", json!({"bpm": 40, "timestamp": "2026-06-01T01:00:00Z"})).await;
     app.post("/heartrate/", json!({"bpm": 41, "timestamp": "2026-06-01T01:00:00Z", "context": null})).await;
     for (series, value) in [
@@ -88,7 +88,7 @@ async fn requests_are_counted_by_template_and_never_by_path() {
         (Method::Options, "/coffee/4711"),
         (Method::Get, "/static/4711.js"),
     ] {
-        app.ask(method, path).send().await;
+        app.request(method, path).send().await;
     }
     for (labels, value) in [
         (r#"method="GET",path="/coffee/<id>",status="404""#, 2.0),
@@ -112,11 +112,11 @@ async fn requests_are_counted_by_template_and_never_by_path() {
 async fn metrics_group_types_and_contexts_beyond_50_as_other() {
     let app = TestApp::new().await;
     for n in 0..60 {
-        app.coffee("2026-06-01T11:00:00Z", 1.0, Some(&format!("type {n}"))).await;
+        app.add_coffee("2026-06-01T11:00:00Z", 1.0, Some(&format!("type {n}"))).await;
         app.post("/heartrate/", json!({"bpm": 60, "context": format!("context {n}")})).await;
     }
     // Who was known stays known.
-    app.coffee("2026-06-01T11:00:00Z", 1.0, Some("TYPE 7")).await;
+    app.add_coffee("2026-06-01T11:00:00Z", 1.0, Some("TYPE 7")).await;
     let text = app.get("/metrics").await.text().to_owned();
     for (series, label) in [("coffee_logged_total", "type"), ("heartrate_logged_total", "context")] {
         let lines = text.lines().filter(|line| line.starts_with(&format!("{series}{{"))).count();
@@ -128,15 +128,15 @@ async fn metrics_group_types_and_contexts_beyond_50_as_other() {
 
 #[rocket::async_test]
 async fn refusals_are_counted_by_their_reason_and_from_nought() {
-    let app = TestApp::flagged(&[("rate-limit-enabled", "true"), ("rate-limit-info", "1/hour")]).await;
+    let app = TestApp::with_flags(&[("rate-limit-enabled", "true"), ("rate-limit-info", "1/hour")]).await;
     for series in [r#"rate_limited_total{class="info"}"#, r#"auth_failures_total{reason="wrong"}"#] {
         assert_eq!(app.metric(series).await, 0.0, "an alert sees how it grows: {series}");
     }
     for _ in 0..3 {
         app.get("/info").await;
     }
-    app.ask(Method::Get, "/coffee/").key("wrong").send().await;
-    app.ask(Method::Get, "/coffee/").without("Authorization").send().await;
+    app.request(Method::Get, "/coffee/").key("wrong").send().await;
+    app.request(Method::Get, "/coffee/").without_header("Authorization").send().await;
     for (series, value) in [
         (r#"rate_limited_total{class="info"}"#, 2.0),
         (r#"auth_failures_total{reason="wrong"}"#, 1.0),
@@ -149,7 +149,7 @@ async fn refusals_are_counted_by_their_reason_and_from_nought() {
 #[rocket::async_test]
 async fn a_label_cannot_break_out_of_its_quotes() {
     let app = TestApp::new().await;
-    app.coffee("2026-06-01T11:00:00Z", 1.0, Some("a\"} 1\ncaffeine_mg_total 999 #\\")).await;
+    app.add_coffee("2026-06-01T11:00:00Z", 1.0, Some("a\"} 1\ncaffeine_mg_total 999 #\\")).await;
     let text = app.get("/metrics").await.text().to_owned();
     assert!(text.contains(r#"coffee_logged_total{type="a\"} 1\ncaffeine_mg_total 999 #\\"} 1"#), "{text}");
     assert_eq!(app.metric("caffeine_mg_total").await, 1.0);

@@ -1,4 +1,4 @@
-//! `/`, `/health`, `/info`, `/openapi.json`: what anyone may ask.
+//! `/`, `/health`, `/info`, `/openapi.json`: what anyone may request.
 
 use rocket::http::Method;
 use serde_json::{Value, json};
@@ -13,15 +13,15 @@ async fn the_root_links_to_the_documentation() {
     let welcome = json!({"message": "Coffee Tracker", "version": VERSION, "docs": "/docs", "health": "/health",
                          "api_endpoints": {"coffee": "/coffee/", "heartrate": "/heartrate/"}});
     for path in ["/", "//", "/?x=1"] {
-        app.get(path).await.is(200, welcome.clone());
+        app.get(path).await.assert_json(200, welcome.clone());
     }
-    app.ask(Method::Post, "/").send().await.refused(405, "Allowed methods: GET, HEAD, OPTIONS");
+    app.request(Method::Post, "/").send().await.assert_problem(405, "Allowed methods: GET, HEAD, OPTIONS");
 }
 
 #[rocket::async_test]
 async fn health_reports_every_component() {
     let app = TestApp::new().await;
-    app.wait(90);
+    app.advance_clock(90);
     let mut health = app.get("/health").await.json();
     let database = health["database"].as_object_mut().unwrap();
     assert!(database["size_bytes"].take().as_u64().unwrap() > 0);
@@ -42,7 +42,11 @@ async fn health_reports_every_component() {
     });
     assert_eq!(health, expected);
     for path in ["/health/", "//health"] {
-        assert_eq!(app.ask(Method::Get, path).without("Authorization").send().await.status, 200, "{path}");
+        assert_eq!(
+            app.request(Method::Get, path).without_header("Authorization").send().await.status,
+            200,
+            "{path}"
+        );
     }
 }
 
@@ -98,7 +102,7 @@ async fn info_lists_the_rules_the_limits_and_every_route() {
         ("rate-limit-read", "7/second"),
         ("tz", "America/Bogota"),
     ];
-    let app = TestApp::with(Setup { flags: &flags, ..Setup::default() }).await;
+    let app = TestApp::with_setup(Setup { flags: &flags, ..Setup::default() }).await;
     let mut info = app.get("/info").await.json();
     let endpoints = info["endpoints"].take();
     let expected = json!({
@@ -132,7 +136,7 @@ async fn info_lists_the_rules_the_limits_and_every_route() {
 #[rocket::async_test]
 async fn the_openapi_document_is_served() {
     let app = TestApp::new().await;
-    let reply = app.ask(Method::Get, "/openapi.json").without("Authorization").send().await;
-    assert_eq!((reply.status, reply.header("content-type")), (200, "application/json"));
-    assert!(reply.json()["openapi"].as_str().unwrap().starts_with("3.1"));
+    let response = app.request(Method::Get, "/openapi.json").without_header("Authorization").send().await;
+    assert_eq!((response.status, response.header("content-type")), (200, "application/json"));
+    assert!(response.json()["openapi"].as_str().unwrap().starts_with("3.1"));
 }

@@ -6,7 +6,7 @@ use flate2::read::GzDecoder;
 use rocket::http::Method;
 use serde_json::json;
 
-use super::helpers::{Reply, TestApp};
+use super::helpers::{TestApp, TestResponse};
 
 /// What Firefox, Chrome and Safari send for a page.
 const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8";
@@ -14,9 +14,9 @@ const BUNDLE: &str = "/static/vendor/swagger-ui-5.35.0/swagger-ui-bundle.js";
 const CSP: &str = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; \
                    form-action 'self'";
 
-async fn get_with(app: &TestApp, path: &str, headers: &[(&'static str, &str)]) -> Reply {
-    let ask = app.ask(Method::Get, path).without("Authorization");
-    headers.iter().fold(ask, |ask, (name, value)| ask.header(name, *value)).send().await
+async fn get_with(app: &TestApp, path: &str, headers: &[(&'static str, &str)]) -> TestResponse {
+    let request = app.request(Method::Get, path).without_header("Authorization");
+    headers.iter().fold(request, |request, (name, value)| request.header(name, *value)).send().await
 }
 
 #[rocket::async_test]
@@ -33,14 +33,18 @@ async fn a_browser_gets_the_dashboard_and_everyone_else_json() {
         ("image/png", false, "something else"),
         ("not a media type", false, "nonsense"),
     ] {
-        let reply = get_with(&app, "/", &[("Accept", accept)]).await;
+        let response = get_with(&app, "/", &[("Accept", accept)]).await;
         let kind = if is_page { "text/html; charset=utf-8" } else { "application/json" };
-        assert_eq!((reply.status, reply.header("content-type")), (200, kind), "{whose}");
-        assert_eq!(reply.header("vary"), "Accept, Accept-Encoding", "{whose}");
-        assert_eq!(reply.header("cache-control"), if is_page { "no-cache" } else { "no-store" }, "{whose}");
-        assert_eq!(reply.text().starts_with("<!doctype html>"), is_page, "{whose}");
+        assert_eq!((response.status, response.header("content-type")), (200, kind), "{whose}");
+        assert_eq!(response.header("vary"), "Accept, Accept-Encoding", "{whose}");
+        assert_eq!(
+            response.header("cache-control"),
+            if is_page { "no-cache" } else { "no-store" },
+            "{whose}"
+        );
+        assert_eq!(response.text().starts_with("<!doctype html>"), is_page, "{whose}");
     }
-    let none = app.ask(Method::Get, "/").without("Accept").send().await;
+    let none = app.request(Method::Get, "/").without_header("Accept").send().await;
     assert_eq!(none.json()["docs"], json!("/docs"));
 }
 
@@ -87,15 +91,18 @@ async fn static_files_have_a_tag_by_which_a_browser_keeps_them() {
             (plain.header("etag").to_owned(), 200),
         ] {
             let headers = [("Accept-Encoding", "gzip"), ("If-None-Match", known.as_str())];
-            let reply = get_with(&app, path, &headers).await;
-            assert_eq!((reply.status, reply.header("etag")), (status, tag.as_str()), "{path} {known}");
-            assert_eq!(reply.header("cache-control"), "no-cache", "{path}");
-            assert_eq!(reply.header("vary"), "Accept-Encoding", "{path}");
-            assert_eq!(reply.body.is_empty(), status == 304, "{path}");
+            let response = get_with(&app, path, &headers).await;
+            assert_eq!((response.status, response.header("etag")), (status, tag.as_str()), "{path} {known}");
+            assert_eq!(response.header("cache-control"), "no-cache", "{path}");
+            assert_eq!(response.header("vary"), "Accept-Encoding", "{path}");
+            assert_eq!(response.body.is_empty(), status == 304, "{path}");
         }
     }
-    app.get("/static/none.svg").await.refused(404, "File not found");
-    app.ask(Method::Put, "/static/icon.svg").send().await.refused(405, "Allowed methods: GET, HEAD, OPTIONS");
+    app.get("/static/none.svg").await.assert_problem(404, "File not found");
+    app.request(Method::Put, "/static/icon.svg")
+        .send()
+        .await
+        .assert_problem(405, "Allowed methods: GET, HEAD, OPTIONS");
 }
 
 #[rocket::async_test]
@@ -123,22 +130,22 @@ async fn static_files_are_compressed_only_for_clients_that_accept_gzip() {
         (None, false),
     ] {
         let headers = accepted.map(|coding| ("Accept-Encoding", coding));
-        let reply = get_with(&app, "/static/docs.html", headers.as_slice()).await;
-        assert_eq!(reply.status, 200);
-        assert_eq!(reply.header("content-encoding"), if is_packed { "gzip" } else { "" }, "{accepted:?}");
-        assert_eq!(reply.declared, Some(reply.body.len()), "{accepted:?}");
+        let response = get_with(&app, "/static/docs.html", headers.as_slice()).await;
+        assert_eq!(response.status, 200);
+        assert_eq!(response.header("content-encoding"), if is_packed { "gzip" } else { "" }, "{accepted:?}");
+        assert_eq!(response.content_length, Some(response.body.len()), "{accepted:?}");
         let mut content = Vec::new();
         if is_packed {
-            assert!(reply.body.len() < file.len() / 2, "{} of {}", reply.body.len(), file.len());
-            GzDecoder::new(&*reply.body).read_to_end(&mut content).unwrap();
+            assert!(response.body.len() < file.len() / 2, "{} of {}", response.body.len(), file.len());
+            GzDecoder::new(&*response.body).read_to_end(&mut content).unwrap();
         } else {
-            content = reply.body;
+            content = response.body;
         }
         assert_eq!(content, file, "{accepted:?}");
     }
-    let head = app.ask(Method::Head, BUNDLE).header("Accept-Encoding", "gzip").send().await;
+    let head = app.request(Method::Head, BUNDLE).header("Accept-Encoding", "gzip").send().await;
     let whole = get_with(&app, BUNDLE, &[("Accept-Encoding", "gzip")]).await;
-    assert_eq!((head.status, head.body.len(), head.declared), (200, 0, Some(whole.body.len())));
+    assert_eq!((head.status, head.body.len(), head.content_length), (200, 0, Some(whole.body.len())));
 }
 
 #[rocket::async_test]
@@ -170,12 +177,12 @@ async fn pages_may_load_what_is_ours_and_the_docs_may_style_elements_too() {
         ("/sw.js", CSP),
         ("/static/theme.css", "default-src 'none'; frame-ancestors 'none'"),
     ] {
-        let reply = get_with(&app, path, &[("Accept", BROWSER)]).await;
-        assert_eq!((reply.status, reply.header("content-security-policy")), (200, policy), "{path}");
-        assert_eq!(reply.header("x-frame-options"), "DENY", "{path}");
+        let response = get_with(&app, path, &[("Accept", BROWSER)]).await;
+        assert_eq!((response.status, response.header("content-security-policy")), (200, policy), "{path}");
+        assert_eq!(response.header("x-frame-options"), "DENY", "{path}");
         // A browser puts these headers in the place of those that it kept.
         let again =
-            get_with(&app, path, &[("Accept", BROWSER), ("If-None-Match", reply.header("etag"))]).await;
+            get_with(&app, path, &[("Accept", BROWSER), ("If-None-Match", response.header("etag"))]).await;
         assert_eq!((again.status, again.header("content-security-policy")), (304, policy), "{path}");
     }
 }

@@ -6,7 +6,7 @@ use coffee_tracker::http::{Access, table};
 use rocket::http::Method;
 use serde_json::json;
 
-use super::helpers::{Reply, TestApp};
+use super::helpers::{TestApp, TestResponse};
 
 const DAY: i64 = 86_400_000_000;
 
@@ -26,14 +26,14 @@ fn key(app: &TestApp, called: &str, scopes: &[Scope]) -> String {
 }
 
 async fn look(app: &TestApp, key: &str) -> u16 {
-    app.ask(Method::Get, "/coffee/").key(key).send().await.status
+    app.request(Method::Get, "/coffee/").key(key).send().await.status
 }
 
 #[track_caller]
-fn assert_forbidden(reply: Reply, scope: Scope) {
+fn assert_forbidden(response: TestResponse, scope: Scope) {
     let challenge = format!(r#"Bearer error="insufficient_scope", scope="{}""#, scope.name());
-    assert_eq!(reply.header("www-authenticate"), challenge);
-    reply.refused(403, &format!("This API key lacks the scope {}", scope.name()));
+    assert_eq!(response.header("www-authenticate"), challenge);
+    response.assert_problem(403, &format!("This API key lacks the scope {}", scope.name()));
 }
 
 #[rocket::async_test]
@@ -46,9 +46,9 @@ async fn every_route_accepts_only_the_scope_in_the_route_table() {
         let without = key(&app, &format!("without-{}", only.name()), &without);
         for entry in table().iter().filter(|entry| entry.access.scope() == Some(only)) {
             let path = entry.template.replace("<id>", "1");
-            let ask = |key| app.ask(entry.route.method, &path).key(key).send();
-            assert_forbidden(ask(&without).await, only);
-            let opened = ask(&with).await.status;
+            let request = |key| app.request(entry.route.method, &path).key(key).send();
+            assert_forbidden(request(&without).await, only);
+            let opened = request(&with).await.status;
             assert!(![401, 403, 405].contains(&opened), "{} {path}: {opened}", entry.route.method);
             asked += 1;
         }
@@ -60,23 +60,23 @@ async fn every_route_accepts_only_the_scope_in_the_route_table() {
 async fn head_requires_the_read_scope_and_public_pages_none() {
     let app = TestApp::new().await;
     let (reader, writer) = (key(&app, "reader", &[Scope::Read]), key(&app, "writer", &[Scope::Write]));
-    let head = |key| app.ask(Method::Head, "/coffee/").key(key).send();
+    let head = |key| app.request(Method::Head, "/coffee/").key(key).send();
     assert_eq!((head(&reader).await.status, head(&writer).await.status), (200, 403));
     for path in ["/", "/health", "/info", "/openapi.json"] {
-        assert_eq!(app.ask(Method::Get, path).key(&writer).send().await.status, 200, "{path}");
+        assert_eq!(app.request(Method::Get, path).key(&writer).send().await.status, 200, "{path}");
     }
-    let app = TestApp::flagged(&[("metrics-public", "true")]).await;
+    let app = TestApp::with_flags(&[("metrics-public", "true")]).await;
     let writer = key(&app, "writer", &[Scope::Write]);
-    assert_eq!(app.ask(Method::Get, "/metrics").key(&writer).send().await.status, 200);
+    assert_eq!(app.request(Method::Get, "/metrics").key(&writer).send().await.status, 200);
 }
 
 #[rocket::async_test]
 async fn a_forbidden_request_changes_nothing_and_is_counted() {
     let app = TestApp::new().await;
-    app.coffee("2026-06-01T08:00:00Z", 95.0, None).await;
+    app.add_coffee("2026-06-01T08:00:00Z", 95.0, None).await;
     let reader = key(&app, "reader", &[Scope::Read]);
-    assert_forbidden(app.ask(Method::Delete, "/coffee/1").key(&reader).send().await, Scope::Write);
-    let post = app.ask(Method::Post, "/coffee/").key(&reader).body(r#"{"caffeine_mg": 1}"#);
+    assert_forbidden(app.request(Method::Delete, "/coffee/1").key(&reader).send().await, Scope::Write);
+    let post = app.request(Method::Post, "/coffee/").key(&reader).body(r#"{"caffeine_mg": 1}"#);
     assert_forbidden(post.send().await, Scope::Write);
     assert_eq!(app.ids("/coffee/").await, [1]);
     assert_eq!(app.metric(r#"auth_failures_total{reason="scope"}"#).await, 2.0);
@@ -122,23 +122,23 @@ async fn a_rotated_key_holds_until_its_grace_is_over() {
         made
     };
     let second = rotate(DAY);
-    app.wait(86_399);
+    app.advance_clock(86_399);
     assert_eq!((look(&app, &first).await, look(&app, &second).await), (200, 200));
-    app.wait(1);
+    app.advance_clock(1);
     assert_eq!((look(&app, &first).await, look(&app, &second).await), (401, 200));
 
     // A longer grace of a later rotation gives no more time to those before.
     let third = rotate(DAY);
-    app.wait(10);
+    app.advance_clock(10);
     let fourth = rotate(10 * DAY);
-    app.wait(86_390);
+    app.advance_clock(86_390);
     let opened = [look(&app, &second).await, look(&app, &third).await, look(&app, &fourth).await];
     assert_eq!(opened, [401, 200, 200]);
     // Without any, all before end.
     let fifth = rotate(0);
     let opened = [look(&app, &third).await, look(&app, &fourth).await, look(&app, &fifth).await];
     assert_eq!(opened, [401, 401, 200]);
-    let write = app.ask(Method::Post, "/coffee/").key(&fifth).body(r#"{"caffeine_mg": 1}"#);
+    let write = app.request(Method::Post, "/coffee/").key(&fifth).body(r#"{"caffeine_mg": 1}"#);
     assert_forbidden(write.send().await, Scope::Write);
 }
 
@@ -182,10 +182,10 @@ async fn last_use_is_noted_once_a_minute_and_follows_a_clock_that_is_put_back() 
     assert_eq!(noted(), None);
     look(&app, &used).await;
     assert_eq!(noted(), at("12:00:00"));
-    app.wait(59);
+    app.advance_clock(59);
     look(&app, &used).await;
     assert_eq!(noted(), at("12:00:00"), "not every use is worth a write");
-    app.wait(1);
+    app.advance_clock(1);
     assert_eq!(noted(), at("12:00:00"), "time alone is no use");
     look(&app, &used).await;
     assert_eq!(noted(), at("12:01:00"));
@@ -194,7 +194,7 @@ async fn last_use_is_noted_once_a_minute_and_follows_a_clock_that_is_put_back() 
     assert_eq!(noted(), at("02:00:00"));
     // What is noted is not lost with a change of the keys.
     key(&app, "another", &[Scope::Read]);
-    app.wait(120);
+    app.advance_clock(120);
     look(&app, &used).await;
     assert_eq!(noted(), at("02:02:00"));
 }
@@ -221,7 +221,7 @@ async fn a_key_that_may_only_write_is_told_the_id_and_what_it_sent() {
     let both = key(&app, "both", &[Scope::Write, Scope::Read]);
     for method in [Method::Put, Method::Patch] {
         let change =
-            async |path: &str, key: &str, body| app.ask(method, path).key(key).json(&body).send().await;
+            async |path: &str, key: &str, body| app.request(method, path).key(key).json(&body).send().await;
         for (body, answer) in [
             (json!({"caffeine_mg": "80"}), json!({"id": 1, "caffeine_mg": 80.0})),
             (json!({"coffee_type": " flat white ", "x": 1}), json!({"id": 1, "coffee_type": "flat white"})),
@@ -231,19 +231,23 @@ async fn a_key_that_may_only_write_is_told_the_id_and_what_it_sent() {
                 json!({"id": 1, "timestamp": "2026-06-01T06:00:00.000000Z"}),
             ),
         ] {
-            change("/coffee/1", &writer, body).await.is(200, answer);
+            change("/coffee/1", &writer, body).await.assert_json(200, answer);
         }
-        change("/heartrate/1", &writer, json!({"bpm": 62})).await.is(200, json!({"id": 1, "bpm": 62}));
+        change("/heartrate/1", &writer, json!({"bpm": 62}))
+            .await
+            .assert_json(200, json!({"id": 1, "bpm": 62}));
         change("/heartrate/1", &writer, json!({"context": null}))
             .await
-            .is(200, json!({"id": 1, "context": null}));
-        change("/coffee/2", &writer, json!({"caffeine_mg": 1})).await.refused(404, "Coffee log not found");
-        change("/coffee/1", &both, json!({"caffeine_mg": 80})).await.is(
+            .assert_json(200, json!({"id": 1, "context": null}));
+        change("/coffee/2", &writer, json!({"caffeine_mg": 1}))
+            .await
+            .assert_problem(404, "Coffee log not found");
+        change("/coffee/1", &both, json!({"caffeine_mg": 80})).await.assert_json(
             200,
             json!({"id": 1, "timestamp": "2026-06-01T06:00:00.000000Z", "caffeine_mg": 80.0,
                    "coffee_type": null, "notes": secret}),
         );
-        change("/heartrate/1", &both, json!({"bpm": 62})).await.is(
+        change("/heartrate/1", &both, json!({"bpm": 62})).await.assert_json(
             200,
             json!({"id": 1, "timestamp": "2026-06-01T12:00:00.000000Z", "bpm": 62, "context": null,
                    "notes": secret}),
@@ -256,8 +260,8 @@ async fn an_answer_given_again_tells_a_key_that_may_only_write_what_it_sent() {
     let app = TestApp::new().await;
     let writer = key(&app, "writer", &[Scope::Write]);
     let post = async |path: &str, key: &str, body: &serde_json::Value| {
-        let ask = app.ask(Method::Post, path).key(key).header("Idempotency-Key", "k");
-        ask.json(body).send().await
+        let request = app.request(Method::Post, path).key(key).header("Idempotency-Key", "k");
+        request.json(body).send().await
     };
     for (path, field, value, first, told) in [
         (
@@ -278,12 +282,12 @@ async fn an_answer_given_again_tells_a_key_that_may_only_write_what_it_sent() {
         ),
     ] {
         let body = json!({field: value});
-        post(path, super::helpers::KEY, &body).await.is(201, first.clone());
+        post(path, super::helpers::KEY, &body).await.assert_json(201, first.clone());
         let place = format!("{path}1");
         app.patch(&place, json!({"notes": "added later"})).await;
-        let again = post(path, &writer, &body).await.is(201, told);
+        let again = post(path, &writer, &body).await.assert_json(201, told);
         assert_eq!(again.header("location"), place);
-        post(path, super::helpers::KEY, &body).await.is(201, first);
+        post(path, super::helpers::KEY, &body).await.assert_json(201, first);
     }
 }
 
@@ -291,11 +295,11 @@ async fn an_answer_given_again_tells_a_key_that_may_only_write_what_it_sent() {
 async fn a_key_that_may_only_write_gets_back_what_it_logs() {
     let app = TestApp::new().await;
     let writer = key(&app, "writer", &[Scope::Write]);
-    app.ask(Method::Post, "/coffee/").key(&writer).json(&json!({"caffeine_mg": 95})).send().await.is(
+    app.request(Method::Post, "/coffee/").key(&writer).json(&json!({"caffeine_mg": 95})).send().await.assert_json(
         201,
         json!({"id": 1, "timestamp": "2026-06-01T12:00:00.000000Z", "caffeine_mg": 95.0, "coffee_type": null,
                "notes": null}),
     );
-    let gone = app.ask(Method::Delete, "/coffee/1").key(&writer).send().await;
-    gone.is(200, json!({"message": "Coffee log deleted", "id": 1}));
+    let gone = app.request(Method::Delete, "/coffee/1").key(&writer).send().await;
+    gone.assert_json(200, json!({"message": "Coffee log deleted", "id": 1}));
 }

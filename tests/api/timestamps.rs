@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::helpers::{Setup, TestApp, at, bad};
+use super::helpers::{Setup, TestApp, at, invalid_value};
 
 const AHEAD: &str = "must not lie more than 5 minutes ahead of the server's clock";
 const FORM: &str = "must be a date and time such as 2025-07-23T14:30:00Z";
@@ -39,10 +39,10 @@ async fn a_timestamp_may_have_any_offset_or_none() {
             ("/coffee/", json!({"caffeine_mg": 1, "timestamp": sent})),
             ("/heartrate/", json!({"bpm": 60, "timestamp": sent})),
         ] {
-            let reply = app.post(path, body).await;
-            assert_eq!(reply.status, 201, "{sent}: {}", reply.text());
-            assert_eq!(reply.json()["timestamp"], stored, "{sent}");
-            assert_eq!(app.get(reply.header("location")).await.body, reply.body, "{sent}");
+            let response = app.post(path, body).await;
+            assert_eq!(response.status, 201, "{sent}: {}", response.text());
+            assert_eq!(response.json()["timestamp"], stored, "{sent}");
+            assert_eq!(app.get(response.header("location")).await.body, response.body, "{sent}");
         }
     }
 }
@@ -74,11 +74,16 @@ async fn invalid_and_future_timestamps_are_rejected() {
             ("/coffee/", json!({"caffeine_mg": 1, "timestamp": sent})),
             ("/heartrate/", json!({"bpm": 60, "timestamp": sent})),
         ] {
-            app.post(path, body).await.unfit(&[bad("body", "timestamp", message, sent)]);
+            app.post(path, body).await.assert_invalid(&[invalid_value("body", "timestamp", message, sent)]);
         }
     }
     let number = json!({"caffeine_mg": 1, "timestamp": 1_753_281_000});
-    app.post("/coffee/", number).await.unfit(&[bad("body", "timestamp", "must be text", 1_753_281_000)]);
+    app.post("/coffee/", number).await.assert_invalid(&[invalid_value(
+        "body",
+        "timestamp",
+        "must be text",
+        1_753_281_000,
+    )]);
 }
 
 #[rocket::async_test]
@@ -98,28 +103,30 @@ async fn clocks_may_drift_by_five_minutes() {
     }
     let late = json!({"timestamp": "2026-06-01T12:06:00Z"});
     for path in ["/coffee/1", "/heartrate/1"] {
-        app.put(path, late.clone()).await.unfit(&[bad("body", "timestamp", AHEAD, "2026-06-01T12:06:00Z")]);
+        app.put(path, late.clone()).await.assert_invalid(&[invalid_value(
+            "body",
+            "timestamp",
+            AHEAD,
+            "2026-06-01T12:06:00Z",
+        )]);
     }
     assert_eq!(app.get("/health").await.json()["clock"], json!({"status": "ok"}));
 }
 
 #[rocket::async_test]
 async fn a_server_clock_in_1970_accepts_client_times_and_reports_it() {
-    let app = TestApp::with(Setup { now: "1970-01-01T00:10:00Z", ..Setup::default() }).await;
+    let app = TestApp::with_setup(Setup { now: "1970-01-01T00:10:00Z", ..Setup::default() }).await;
     assert_eq!(app.get("/health").await.json()["clock"], json!({"status": "suspect"}));
     let coffee = json!({"caffeine_mg": 80, "timestamp": "2026-06-01T12:00:00Z"});
     let stored = json!({"id": 1, "timestamp": "2026-06-01T12:00:00.000000Z", "caffeine_mg": 80.0,
                         "coffee_type": null, "notes": null});
-    app.post("/coffee/", coffee).await.is(201, stored);
+    app.post("/coffee/", coffee).await.assert_json(201, stored);
     // It hears the time.
     app.clock.set(at("2026-06-01T12:01:00Z"));
     assert_eq!(app.get("/health").await.json()["clock"], json!({"status": "ok"}));
-    app.post("/coffee/", json!({"caffeine_mg": 1, "timestamp": "2026-06-01T13:00:00Z"})).await.unfit(&[bad(
-        "body",
-        "timestamp",
-        AHEAD,
-        "2026-06-01T13:00:00Z",
-    )]);
+    app.post("/coffee/", json!({"caffeine_mg": 1, "timestamp": "2026-06-01T13:00:00Z"}))
+        .await
+        .assert_invalid(&[invalid_value("body", "timestamp", AHEAD, "2026-06-01T13:00:00Z")]);
 }
 
 #[rocket::async_test]
@@ -128,15 +135,15 @@ async fn a_clock_older_than_the_newest_entry_is_suspect() {
     for (path, body) in
         [("/heartrate/", json!({"bpm": 60})), ("/heartrate/batch", json!({"readings": [{"bpm": 60}]}))]
     {
-        app.wait(3600);
+        app.advance_clock(3600);
         assert_eq!(app.post(path, body).await.status, 201);
         let now = app.clock.now();
         for (back, status) in [(300, "ok"), (301, "suspect"), (86_400, "suspect")] {
             app.clock.set(now.minus(back * 1_000_000));
             assert_eq!(app.get("/health").await.json()["clock"], json!({"status": status}), "{path} {back}");
         }
-        let reply = app.post("/coffee/", json!({"caffeine_mg": 1, "timestamp": now.to_string()})).await;
-        assert_eq!(reply.status, 201, "{path}: {}", reply.text());
+        let response = app.post("/coffee/", json!({"caffeine_mg": 1, "timestamp": now.to_string()})).await;
+        assert_eq!(response.status, 201, "{path}: {}", response.text());
         app.clock.set(now);
     }
 }

@@ -25,10 +25,10 @@ fn just_before(instant: &str) -> String {
 async fn an_entry_at_midnight_belongs_to_the_new_day_and_one_a_microsecond_before_to_the_old() {
     for (zone, date, start, next) in DAYS {
         let app = TestApp::in_zone(zone, &just_before(next)).await;
-        app.coffee(&just_before(start), 1.0, None).await;
-        app.coffee(start, 10.0, None).await;
-        app.coffee(&just_before(next), 100.0, None).await;
-        app.get("/coffee/today").await.is(
+        app.add_coffee(&just_before(start), 1.0, None).await;
+        app.add_coffee(start, 10.0, None).await;
+        app.add_coffee(&just_before(next), 100.0, None).await;
+        app.get("/coffee/today").await.assert_json(
             200,
             json!({"date": date, "total_caffeine_mg": 110.0, "addiction_level": "casual user",
                    "recommended_max": 400.0, "over_limit": false, "coffee_count": 2}),
@@ -62,21 +62,21 @@ async fn the_week_has_seven_calendar_days_newest_first_over_a_short_and_a_long_d
         ),
     ] {
         let app = TestApp::in_zone("Europe/Berlin", now).await;
-        app.coffee(&just_before(first), 1000.0, None).await;
-        app.coffee(first, 1.0, None).await;
+        app.add_coffee(&just_before(first), 1000.0, None).await;
+        app.add_coffee(first, 1.0, None).await;
         // The whole of the odd day, from its first to its last microsecond.
         let (start, next) = if before == 23 {
             ("2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z")
         } else {
             ("2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z")
         };
-        app.coffee(&just_before(start), 2.0, None).await;
-        app.coffee(start, 20.0, None).await;
-        app.coffee(&just_before(next), 21.0, None).await;
-        app.coffee(next, 300.0, None).await;
+        app.add_coffee(&just_before(start), 2.0, None).await;
+        app.add_coffee(start, 20.0, None).await;
+        app.add_coffee(&just_before(next), 21.0, None).await;
+        app.add_coffee(next, 300.0, None).await;
         let days =
             [day(dates[0], 300.0, 1), day(dates[1], 41.0, 2), day(dates[2], 2.0, 1), day(dates[3], 1.0, 1)];
-        app.get("/coffee/week").await.is(
+        app.get("/coffee/week").await.assert_json(
             200,
             json!({"daily_breakdown": days, "week_total_mg": 344.0, "week_average_mg": 49.14,
                    "days_with_caffeine": 4}),
@@ -121,7 +121,7 @@ async fn statistics_count_local_days_and_local_hours() {
         let app = TestApp::in_zone(zone, now).await;
         let mut by_hour: Vec<(u64, f64)> = vec![(0, 0.0); 24];
         for (coffee, hour) in coffees.iter().zip(hours) {
-            app.coffee(coffee, 50.0, None).await;
+            app.add_coffee(coffee, 50.0, None).await;
             by_hour[hour].0 += 1;
             by_hour[hour].1 += 50.0;
         }
@@ -137,14 +137,14 @@ async fn statistics_count_local_days_and_local_hours() {
 async fn a_day_that_a_zone_skipped_and_one_without_midnight_are_no_trouble() {
     // São Paulo had no midnight on this day: it began at 01:00, 03:00 in UTC.
     let app = TestApp::in_zone("America/Sao_Paulo", "2018-11-04T12:00:00Z").await;
-    app.coffee("2018-11-04T02:59:59.999999Z", 1.0, None).await;
-    app.coffee("2018-11-04T03:00:00Z", 2.0, None).await;
+    app.add_coffee("2018-11-04T02:59:59.999999Z", 1.0, None).await;
+    app.add_coffee("2018-11-04T03:00:00Z", 2.0, None).await;
     let today = app.get("/coffee/today").await.json();
     assert_eq!((&today["date"], &today["total_caffeine_mg"]), (&json!("2018-11-04"), &json!(2.0)));
     // Samoa went from the 29th to the 31st.
     let app = TestApp::in_zone("Pacific/Apia", "2011-12-30T10:00:00Z").await;
-    app.coffee("2011-12-30T09:59:59.999999Z", 1.0, None).await;
-    app.coffee("2011-12-30T10:00:00Z", 2.0, None).await;
+    app.add_coffee("2011-12-30T09:59:59.999999Z", 1.0, None).await;
+    app.add_coffee("2011-12-30T10:00:00Z", 2.0, None).await;
     let days = [day("2011-12-31", 2.0, 1), day("2011-12-29", 1.0, 1)];
     assert_eq!(app.get("/coffee/week").await.json()["daily_breakdown"], json!(days));
 }

@@ -1,5 +1,5 @@
-//! Random entries, changes and deletions in several time zones: every aggregate equals a naive
-//! computation over the exported rows.
+//! After random writes in several time zones, every aggregate equals a naive computation over the
+//! exported rows.
 //!
 //! `TEST_SEED` sets the seed of the last round.
 
@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::helpers::{TestApp, at, test_seed};
 
-/// Zones with half and quarter hours, with days of 23, 24½ and 25 hours, on both sides of UTC; and an
-/// instant shortly after their clocks changed, where they do.
+/// Time zones with offsets of half and quarter hours and with days of 23, 24½ and 25 hours, west and east
+/// of UTC, each with a current time; where there is daylight saving time, shortly after a transition.
 const PLACES: [(&str, &str); 5] = [
     ("Europe/Berlin", "2026-10-25T13:17:23.123456Z"),
     ("Australia/Lord_Howe", "2026-04-05T08:00:00Z"),
@@ -32,8 +32,8 @@ struct Row {
     kind: Option<String>,
 }
 
-/// Days that lie up to 130 behind now, so that there are whole blocks of 32; often at the edges of
-/// hours and days.
+/// A random time in the last 130 days, which include whole blocks of 32 days; often close to the start of
+/// a minute, an hour or a day.
 fn instant(rng: &mut Rng, now: Timestamp) -> Timestamp {
     let past = now.minus(rng.i64(0..130 * DAY));
     let beside = rng.i64(-1..=1);
@@ -48,14 +48,14 @@ fn instant(rng: &mut Rng, now: Timestamp) -> Timestamp {
 
 fn reading(rng: &mut Rng, now: Timestamp) -> Value {
     let bpm = if rng.u8(0..20) == 0 { rng.u16(30..=250) } else { rng.u16(58..75) };
-    // Of one so many that its list is deep.
+    // Half of the readings share a context, so that its list has many pages.
     let context = if rng.bool() { CONTEXTS[0] } else { rng.choice(CONTEXTS).unwrap() };
     json!({"timestamp": instant(rng, now), "bpm": bpm, "context": context})
 }
 
 fn coffee(rng: &mut Rng, now: Timestamp) -> Value {
-    let of_type = rng.bool().then(|| *rng.choice(TYPES).as_ref().unwrap());
-    json!({"timestamp": instant(rng, now), "caffeine_mg": rng.u16(0..8) * 20, "coffee_type": of_type})
+    let coffee_type = rng.bool().then(|| *rng.choice(TYPES).as_ref().unwrap());
+    json!({"timestamp": instant(rng, now), "caffeine_mg": rng.u16(0..8) * 20, "coffee_type": coffee_type})
 }
 
 async fn rows(app: &TestApp, kind: &str, value: &str, name: &str) -> Vec<Row> {
@@ -72,8 +72,8 @@ async fn rows(app: &TestApp, kind: &str, value: &str, name: &str) -> Vec<Row> {
     response.text().lines().map(row).collect()
 }
 
-/// Adds, changes and deletes at random.
-async fn meddle(app: &TestApp, rng: &mut Rng, now: Timestamp) {
+/// Adds, changes and deletes readings at random.
+async fn change_readings(app: &TestApp, rng: &mut Rng, now: Timestamp) {
     for _ in 0..150 {
         let readings = app.get("/heartrate/?limit=1000").await.json();
         let id = rng.choice(readings.as_array().unwrap()).unwrap()["id"].clone();
@@ -83,15 +83,15 @@ async fn meddle(app: &TestApp, rng: &mut Rng, now: Timestamp) {
             0 => drop(change.as_object_mut().unwrap().remove("timestamp")),
             1 => change = json!({"context": null}),
             2 => change = json!({"bpm": rng.u16(30..=250)}),
-            3 => change = json!({"notes": "the same otherwise"}),
+            3 => change = json!({"notes": "nothing else changed"}),
             _ => {}
         }
         let response = match rng.u8(0..12) {
             0..4 => app.delete(&path).await,
             4..8 => app.patch(&path, change).await,
             8 => {
-                let some: Vec<Value> = (0..rng.usize(1..130)).map(|_| reading(rng, now)).collect();
-                app.post("/heartrate/batch", json!({"readings": some})).await
+                let batch: Vec<Value> = (0..rng.usize(1..130)).map(|_| reading(rng, now)).collect();
+                app.post("/heartrate/batch", json!({"readings": batch})).await
             }
             _ => app.post("/heartrate/", reading(rng, now)).await,
         };
@@ -115,7 +115,8 @@ fn summary(rows: &[&Row]) -> Value {
            "median_bpm": round1(f64::midpoint(all[(n - 1) / 2], all[n / 2])), "std_dev": round1(deviation)})
 }
 
-async fn statistics_hold(app: &TestApp, rng: &mut Rng, now: Timestamp, all: &[Row]) {
+/// Compares `/heartrate/stats`.
+async fn compare_statistics(app: &TestApp, rng: &mut Rng, now: Timestamp, all: &[Row]) {
     for days in [1, 2, 31, 33, 64, 100, 3650, rng.i64(1..130)] {
         let (since, until) = (now.minus(days * DAY), now.plus(1));
         let inside: Vec<&Row> = all.iter().filter(|row| row.at >= since && row.at < until).collect();
@@ -143,7 +144,8 @@ async fn statistics_hold(app: &TestApp, rng: &mut Rng, now: Timestamp, all: &[Ro
     }
 }
 
-async fn ranges_hold(app: &TestApp, rng: &mut Rng, now: Timestamp, all: &[Row]) {
+/// Compares `/heartrate/range`.
+async fn compare_ranges(app: &TestApp, rng: &mut Rng, now: Timestamp, all: &[Row]) {
     for _ in 0..20 {
         let (mut start, mut end) = (instant(rng, now), instant(rng, now));
         if rng.bool() {
@@ -181,7 +183,8 @@ async fn ranges_hold(app: &TestApp, rng: &mut Rng, now: Timestamp, all: &[Row]) 
     }
 }
 
-async fn lists_hold(app: &TestApp, rng: &mut Rng, now: Timestamp, all: &[Row]) {
+/// Compares filtered and paged lists of readings.
+async fn compare_lists(app: &TestApp, rng: &mut Rng, now: Timestamp, all: &[Row]) {
     for _ in 0..40 {
         let (a, b) = (instant(rng, now), instant(rng, now));
         let (a, b) = (a.min(b), a.max(b));
@@ -210,7 +213,8 @@ async fn lists_hold(app: &TestApp, rng: &mut Rng, now: Timestamp, all: &[Row]) {
     }
 }
 
-async fn coffees_hold(app: &TestApp, zone: &str, now: Timestamp) {
+/// Compares `/coffee/stats`.
+async fn compare_coffees(app: &TestApp, zone: &str, now: Timestamp) {
     let zone = jiff::tz::TimeZone::get(zone).unwrap();
     let all = rows(app, "coffee", "caffeine_mg", "coffee_type").await;
     for days in [1, 7, 40, 3650] {
@@ -235,11 +239,11 @@ async fn coffees_hold(app: &TestApp, zone: &str, now: Timestamp) {
             (&json!(inside.len()), &json!(total))
         );
         assert_eq!(response["days_with_caffeine"], dates.values().filter(|mg| **mg > 0.0).count());
-        let told = response["by_hour"].as_array().unwrap();
-        let told: Vec<_> =
-            told.iter().map(|of| (of["total_mg"].clone(), of["coffee_count"].clone())).collect();
+        let found = response["by_hour"].as_array().unwrap();
+        let found: Vec<_> =
+            found.iter().map(|of| (of["total_mg"].clone(), of["coffee_count"].clone())).collect();
         let expected: Vec<_> = hours.iter().map(|(mg, count)| (json!(mg), json!(count))).collect();
-        assert_eq!(told, expected, "{days}");
+        assert_eq!(found, expected, "{days}");
     }
 }
 
@@ -254,18 +258,18 @@ async fn compare_with_naive_computation(seed: u64) {
     for _ in 0..100 {
         assert_eq!(app.post("/coffee/", coffee(&mut rng, now)).await.status, 201);
     }
-    meddle(&app, &mut rng, now).await;
+    change_readings(&app, &mut rng, now).await;
     let all = rows(&app, "heartrate", "bpm", "context").await;
-    statistics_hold(&app, &mut rng, now, &all).await;
-    ranges_hold(&app, &mut rng, now, &all).await;
-    lists_hold(&app, &mut rng, now, &all).await;
-    coffees_hold(&app, zone, now).await;
+    compare_statistics(&app, &mut rng, now, &all).await;
+    compare_ranges(&app, &mut rng, now, &all).await;
+    compare_lists(&app, &mut rng, now, &all).await;
+    compare_coffees(&app, zone, now).await;
     let found = verify_file(app.shared.store.path());
     assert_eq!((found.reasons, found.differing_rollups), (vec![], vec![]));
 }
 
 #[rocket::async_test]
-async fn every_aggregate_is_that_of_a_naive_computation() {
+async fn every_aggregate_equals_a_naive_computation() {
     for seed in [1, 2, 3, 4] {
         compare_with_naive_computation(seed).await;
     }

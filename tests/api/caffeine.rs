@@ -1,4 +1,4 @@
-//! `/coffee/active` and `/coffee/summary` against the closed form, through nights and changes of clocks.
+//! `GET /coffee/active` and `GET /coffee/summary`, compared with the closed form of the caffeine model.
 
 use serde_json::{Value, json};
 
@@ -6,29 +6,31 @@ use super::helpers::{TestApp, at, invalid_value};
 
 const KA: f64 = 4.0;
 
-/// The closed form, mg, of one dose after so many hours.
+/// Closed form of the model: mg left of a dose after some hours. `half_life` is in hours too.
 fn closed_form(dose: f64, hours: f64, half_life: f64) -> f64 {
     let ke = 2.0_f64.ln() / half_life;
     if hours <= 0.0 { 0.0 } else { dose * KA / (KA - ke) * ((-ke * hours).exp() - (-KA * hours).exp()) }
 }
 
+/// Sum of the closed form over all doses, in mg.
 fn level(doses: &[(&str, f64)], time: &str, half_life: f64) -> f64 {
     let parts = doses.iter().map(|(drunk, mg)| closed_form(*mg, at(time).hours_since(at(drunk)), half_life));
     parts.sum()
 }
 
 #[track_caller]
-fn near(value: &Value, expected: f64) {
+/// Asserts that a value is within 0.1 of the expected one.
+fn assert_near(value: &Value, expected: f64) {
     let value = value.as_f64().unwrap();
     assert!((value - expected).abs() < 0.1, "{value} is not {expected}");
 }
 
 #[rocket::async_test]
-async fn levels_are_those_of_the_closed_form_over_midnight_and_changes_of_clocks() {
+async fn levels_follow_the_closed_form_across_midnight_and_clock_changes() {
     for (now, bedtime) in [
         ("2026-06-01T12:00:00Z", "2026-06-01T21:00:00.000000Z"),
         ("2026-06-01T22:30:00Z", "2026-06-02T21:00:00.000000Z"),
-        // The nights in which Berlin's clocks change: 23 and 25 hours.
+        // Days of 23 and 25 hours in Berlin.
         ("2026-03-29T02:00:00Z", "2026-03-29T21:00:00.000000Z"),
         ("2026-10-25T02:00:00Z", "2026-10-25T22:00:00.000000Z"),
     ] {
@@ -40,43 +42,43 @@ async fn levels_are_those_of_the_closed_form_over_midnight_and_changes_of_clocks
         for (time, mg) in &doses {
             app.add_coffee(time, *mg, None).await;
         }
-        let answer = app.get("/coffee/active").await.json();
-        near(&answer["active_caffeine_mg"], level(&doses, now, 5.0));
-        near(&answer["low_mg"], level(&doses, now, 3.0));
-        near(&answer["high_mg"], level(&doses, now, 8.0));
-        assert_eq!(answer["bedtime"], bedtime);
-        near(&answer["at_bedtime_mg"], level(&doses, bedtime, 5.0));
-        let curve = answer["curve"].as_array().unwrap();
+        let body = app.get("/coffee/active").await.json();
+        assert_near(&body["active_caffeine_mg"], level(&doses, now, 5.0));
+        assert_near(&body["low_mg"], level(&doses, now, 3.0));
+        assert_near(&body["high_mg"], level(&doses, now, 8.0));
+        assert_eq!(body["bedtime"], bedtime);
+        assert_near(&body["at_bedtime_mg"], level(&doses, bedtime, 5.0));
+        let curve = body["curve"].as_array().unwrap();
         assert_eq!(curve.len(), 97);
         for point in curve {
             let time = point["at"].as_str().unwrap();
-            near(&point["mg"], level(&doses, time, 5.0));
-            near(&point["low_mg"], level(&doses, time, 3.0));
-            near(&point["high_mg"], level(&doses, time, 8.0));
+            assert_near(&point["mg"], level(&doses, time, 5.0));
+            assert_near(&point["low_mg"], level(&doses, time, 3.0));
+            assert_near(&point["high_mg"], level(&doses, time, 8.0));
         }
-        let below = answer["below_threshold_at"].as_str().unwrap();
+        let below = body["below_threshold_at"].as_str().unwrap();
         assert!((level(&doses, below, 5.0) - 50.0).abs() < 0.01, "{below}");
         assert!((app.metric("caffeine_active_mg").await - level(&doses, now, 5.0)).abs() < 0.1);
     }
 }
 
 #[rocket::async_test]
-async fn the_whole_answer_for_one_coffee() {
+async fn the_response_for_one_coffee_has_every_field() {
     let app = TestApp::new().await;
     app.add_coffee("2026-06-01T11:00:00Z", 80.0, Some("espresso")).await;
-    let mut answer = app.get("/coffee/active?hours=1&step_minutes=30").await.json();
-    let sources = answer["sources"].take();
+    let mut body = app.get("/coffee/active?hours=1&step_minutes=30").await.json();
+    let sources = body["sources"].take();
     for source in sources.as_array().unwrap() {
         assert!(source["source"].as_str().is_some_and(|text| text.len() > 15), "{source}");
     }
     let values: Vec<f64> = sources.as_array().unwrap().iter().map(|s| s["value"].as_f64().unwrap()).collect();
     assert_eq!(values, [5.0, 4.0, 0.6, 1.6, 50.0, 400.0, 200.0, 80.0]);
-    assert!(answer["note"].take().as_str().unwrap().starts_with("An estimate for an average adult"));
-    assert_eq!(answer["half_life_hints"].take().as_array().unwrap().len(), 3);
-    let below = answer["below_threshold_at"].take();
+    assert!(body["note"].take().as_str().unwrap().starts_with("An estimate for an average adult"));
+    assert_eq!(body["half_life_hints"].take().as_array().unwrap().len(), 3);
+    let below = body["below_threshold_at"].take();
     assert!((level(&[("2026-06-01T11:00:00Z", 80.0)], below.as_str().unwrap(), 5.0) - 50.0).abs() < 1e-3);
-    // What 80 mg more may leave at 23:00 is what 80 mg of 13:00 has not left.
-    let last = answer["last_safe_coffee_at"].take();
+    // With another dose of 80 mg at that time, the level at bedtime (23:00) is exactly the threshold.
+    let last = body["last_safe_coffee_at"].take();
     let left = closed_form(80.0, at("2026-06-01T21:00:00Z").hours_since(at(last.as_str().unwrap())), 5.0);
     assert!((left + closed_form(80.0, 10.0, 5.0) - 50.0).abs() < 1e-3, "{last}");
     let now = closed_form(80.0, 1.0, 5.0);
@@ -85,15 +87,15 @@ async fn the_whole_answer_for_one_coffee() {
         json!({"at": time, "mg": round(closed_form(80.0, hours, 5.0)),
                "low_mg": round(closed_form(80.0, hours, 3.0)), "high_mg": round(closed_form(80.0, hours, 8.0))})
     };
-    let can = (50.0 - closed_form(80.0, 10.0, 5.0)) / closed_form(1.0, 9.0, 5.0);
+    let can_drink = (50.0 - closed_form(80.0, 10.0, 5.0)) / closed_form(1.0, 9.0, 5.0);
     assert_eq!(
-        answer,
+        body,
         json!({"timestamp": "2026-06-01T12:00:00.000000Z", "active_caffeine_mg": round(now),
                "low_mg": round(closed_form(80.0, 1.0, 3.0)), "high_mg": round(closed_form(80.0, 1.0, 8.0)),
                "peak_at": "2026-06-01T12:00:00.000000Z", "half_life_hours": 5.0, "absorption_per_hour": 4.0,
                "bedtime": "2026-06-01T21:00:00.000000Z", "at_bedtime_mg": round(closed_form(80.0, 10.0, 5.0)),
                "sleep_threshold_mg": 50.0, "below_threshold_at": null, "usual_dose_mg": 80.0,
-               "last_safe_coffee_at": null, "can_drink_now_mg": (can * 100.0).floor() / 100.0,
+               "last_safe_coffee_at": null, "can_drink_now_mg": (can_drink * 100.0).floor() / 100.0,
                "daily_limit_mg": 400.0, "step_minutes": 30,
                "curve": [point("2026-06-01T12:00:00.000000Z", 1.0), point("2026-06-01T12:30:00.000000Z", 1.5),
                          point("2026-06-01T13:00:00.000000Z", 2.0)],
@@ -102,9 +104,9 @@ async fn the_whole_answer_for_one_coffee() {
 }
 
 #[rocket::async_test]
-async fn without_coffee_everything_is_open() {
+async fn without_coffee_nothing_is_active() {
     let app = TestApp::new().await;
-    let answer = app.get("/coffee/active").await.json();
+    let body = app.get("/coffee/active").await.json();
     for (field, expected) in [
         ("active_caffeine_mg", json!(0.0)),
         ("peak_at", json!(null)),
@@ -112,20 +114,20 @@ async fn without_coffee_everything_is_open() {
         ("below_threshold_at", json!("2026-06-01T12:00:00.000000Z")),
         ("usual_dose_mg", json!(80.0)),
     ] {
-        assert_eq!(answer[field], expected, "{field}");
+        assert_eq!(body[field], expected, "{field}");
     }
     app.get("/coffee/summary").await.assert_json(
         200,
         json!({"date": "2026-06-01", "total_caffeine_mg": 0.0, "daily_limit_mg": 400.0,
                "limit_reached_percent": 0.0, "active_caffeine_mg": 0.0, "status": "Good",
                "insight": "No coffee yet today. 80 mg until 19:21 should not disturb your sleep.", "logs_count": 0,
-               "can_drink_now_mg": answer["can_drink_now_mg"],
-               "last_safe_coffee_at": answer["last_safe_coffee_at"]}),
+               "can_drink_now_mg": body["can_drink_now_mg"],
+               "last_safe_coffee_at": body["last_safe_coffee_at"]}),
     );
 }
 
 #[rocket::async_test]
-async fn any_instant_can_be_asked_about_and_all_that_is_logged_counts_from_its_own_time_on() {
+async fn levels_can_be_requested_for_any_time_and_include_future_coffees_from_their_own_time() {
     let app = TestApp::new().await;
     let doses = [("2026-05-31T08:00:00Z", 95.0), ("2026-05-31T13:00:00Z", 80.0)];
     for (time, mg) in doses {
@@ -135,36 +137,36 @@ async fn any_instant_can_be_asked_about_and_all_that_is_logged_counts_from_its_o
     app.add_coffee("2026-06-01T12:04:00Z", 100.0, None).await;
     let past = app.get("/coffee/active?at=2026-05-31T12:00:00%2B02:00").await.json();
     assert_eq!(past["timestamp"], "2026-05-31T10:00:00.000000Z");
-    near(&past["active_caffeine_mg"], level(&doses, "2026-05-31T10:00:00Z", 5.0));
-    // The curve of that day knows the coffee of its afternoon, and so does its night.
-    near(&past["at_bedtime_mg"], level(&doses, "2026-05-31T21:00:00Z", 5.0));
-    near(&past["curve"][24]["mg"], level(&doses, "2026-05-31T16:00:00Z", 5.0));
+    assert_near(&past["active_caffeine_mg"], level(&doses, "2026-05-31T10:00:00Z", 5.0));
+    // The curve and the level at bedtime include the coffee of that afternoon.
+    assert_near(&past["at_bedtime_mg"], level(&doses, "2026-05-31T21:00:00Z", 5.0));
+    assert_near(&past["curve"][24]["mg"], level(&doses, "2026-05-31T16:00:00Z", 5.0));
     assert!(past["peak_at"].as_str().unwrap() > "2026-05-31T13:30", "{}", past["peak_at"]);
     let now = app.get("/coffee/active").await.json();
-    near(&now["active_caffeine_mg"], level(&doses, "2026-06-01T12:00:00Z", 5.0));
-    near(
+    assert_near(&now["active_caffeine_mg"], level(&doses, "2026-06-01T12:00:00Z", 5.0));
+    assert_near(
         &now["at_bedtime_mg"],
         closed_form(100.0, 8.0 + 56.0 / 60.0, 5.0) + level(&doses, "2026-06-01T21:00:00Z", 5.0),
     );
     assert!(now["peak_at"].as_str().unwrap() > "2026-06-01T12:30");
     let later = app.get("/coffee/active?at=2026-06-02T06:00:00Z&half_life_hours=8").await.json();
-    near(
+    assert_near(
         &later["active_caffeine_mg"],
         closed_form(100.0, 17.0 + 56.0 / 60.0, 8.0) + level(&doses, "2026-06-02T06:00:00Z", 8.0),
     );
     assert_eq!(later["half_life_hours"], 8.0);
     for edge in ["0001-01-01T00:00:00Z", "9999-12-30T22:00:00Z"] {
-        let answer = app.get(&format!("/coffee/active?at={edge}&hours=72&half_life_hours=24")).await;
-        assert_eq!((answer.status, &answer.json()["active_caffeine_mg"]), (200, &json!(0.0)), "{edge}");
+        let body = app.get(&format!("/coffee/active?at={edge}&hours=72&half_life_hours=24")).await;
+        assert_eq!((body.status, &body.json()["active_caffeine_mg"]), (200, &json!(0.0)), "{edge}");
     }
 }
 
 #[rocket::async_test]
-async fn an_edited_coffee_counts_as_it_is_now() {
+async fn changed_and_deleted_coffees_change_the_level() {
     let app = TestApp::new().await;
     app.add_coffee("2026-06-01T08:00:00Z", 95.0, None).await;
     app.put("/coffee/1", json!({"caffeine_mg": 40, "timestamp": "2026-06-01T10:00:00Z"})).await;
-    near(&app.get("/coffee/active").await.json()["active_caffeine_mg"], closed_form(40.0, 2.0, 5.0));
+    assert_near(&app.get("/coffee/active").await.json()["active_caffeine_mg"], closed_form(40.0, 2.0, 5.0));
     app.delete("/coffee/1").await;
     assert_eq!(app.get("/coffee/active").await.json()["active_caffeine_mg"], 0.0);
 }
@@ -209,40 +211,40 @@ async fn the_status_reports_the_most_important_limit() {
         for (time, mg) in doses {
             app.add_coffee(&format!("2026-06-01T{time}:00Z"), *mg, None).await;
         }
-        let answer = app.get("/coffee/summary").await.json();
-        assert_eq!((&answer["status"], &answer["insight"]), (&json!(status), &json!(insight)));
-        assert_eq!(answer["logs_count"], doses.len());
+        let body = app.get("/coffee/summary").await.json();
+        assert_eq!((&body["status"], &body["insight"]), (&json!(status), &json!(insight)));
+        assert_eq!(body["logs_count"], doses.len());
     }
 }
 
 #[rocket::async_test]
-async fn limits_of_a_dose_a_day_and_a_night_all_bound_what_can_be_drunk() {
-    // Long before bed: 200 mg at once.
+async fn the_next_dose_is_limited_per_dose_per_day_and_by_sleep() {
+    // Sleep is far away: 200 mg in a single dose.
     let app = TestApp::with_flags(&[("sleep-threshold-mg", "1000")]).await;
     assert_eq!(app.get("/coffee/active").await.json()["can_drink_now_mg"], 200.0);
-    // The day has 30 mg left, which is less than the usual dose: not today any more.
+    // 30 mg of the daily limit are left, which is less than the usual dose.
     app.add_coffee("2026-06-01T05:00:00Z", 370.0, None).await;
-    let answer = app.get("/coffee/active").await.json();
-    assert_eq!((&answer["can_drink_now_mg"], &answer["last_safe_coffee_at"]), (&json!(30.0), &json!(null)));
-    assert_eq!(answer["usual_dose_mg"], 370.0);
+    let body = app.get("/coffee/active").await.json();
+    assert_eq!((&body["can_drink_now_mg"], &body["last_safe_coffee_at"]), (&json!(30.0), &json!(null)));
+    assert_eq!(body["usual_dose_mg"], 370.0);
     app.add_coffee("2026-06-01T05:00:00Z", 100.0, None).await;
     assert_eq!(app.get("/coffee/active").await.json()["can_drink_now_mg"], 0.0);
-    // The night is full.
+    // The level at bedtime is above the threshold already.
     let app = TestApp::new().await;
     app.add_coffee("2026-06-01T11:30:00Z", 300.0, None).await;
-    let answer = app.get("/coffee/active").await.json();
-    assert_eq!((&answer["can_drink_now_mg"], &answer["last_safe_coffee_at"]), (&json!(0.0), &json!(null)));
-    // What is drunk as said keeps the threshold.
+    let body = app.get("/coffee/active").await.json();
+    assert_eq!((&body["can_drink_now_mg"], &body["last_safe_coffee_at"]), (&json!(0.0), &json!(null)));
+    // Drinking exactly that dose reaches the threshold and does not exceed it.
     let app = TestApp::with_flags(&[("bedtime", "15:30")]).await;
-    let can = app.get("/coffee/active").await.json()["can_drink_now_mg"].as_f64().unwrap();
-    app.add_coffee("2026-06-01T12:00:00Z", can, None).await;
+    let can_drink = app.get("/coffee/active").await.json()["can_drink_now_mg"].as_f64().unwrap();
+    app.add_coffee("2026-06-01T12:00:00Z", can_drink, None).await;
     let after = app.get("/coffee/active").await.json();
     let at_bedtime = after["at_bedtime_mg"].as_f64().unwrap();
-    assert!((49.9..=50.0).contains(&at_bedtime), "{at_bedtime} after {can}");
+    assert!((49.9..=50.0).contains(&at_bedtime), "{at_bedtime} after {can_drink}");
 }
 
 #[rocket::async_test]
-async fn invalid_caffeine_queries_are_rejected() {
+async fn invalid_parameters_are_rejected() {
     let app = TestApp::new().await;
     for (field, value, message) in [
         ("at", "yesterday", "must be a date and time such as 2025-07-23T14:30:00Z"),

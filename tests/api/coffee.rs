@@ -1,4 +1,4 @@
-//! `/coffee/` and `/coffee/{id}`: one coffee's life.
+//! `/coffee/` and `/coffee/{id}`: create, read, change and delete.
 
 use rocket::http::Method;
 use serde_json::{Value, json};
@@ -13,10 +13,10 @@ fn espresso(id: i64) -> Value {
 const BODY: &str = r#"{"caffeine_mg": 95, "coffee_type": "espresso", "notes": "after lunch"}"#;
 
 #[rocket::async_test]
-async fn a_coffee_is_logged_shown_changed_and_deleted() {
+async fn a_coffee_can_be_created_read_changed_and_deleted() {
     let app = TestApp::new().await;
-    let logged = app.request(Method::Post, "/coffee/").body(BODY).send().await.assert_json(201, espresso(1));
-    assert_eq!(logged.header("location"), "/coffee/1");
+    let created = app.request(Method::Post, "/coffee/").body(BODY).send().await.assert_json(201, espresso(1));
+    assert_eq!(created.header("location"), "/coffee/1");
     app.get("/coffee/1").await.assert_json(200, espresso(1));
     app.get("/coffee/").await.assert_json(200, json!([espresso(1)]));
     let mut changed = espresso(1);
@@ -30,12 +30,12 @@ async fn a_coffee_is_logged_shown_changed_and_deleted() {
     app.get("/coffee/1").await.assert_json(200, changed);
     app.delete("/coffee/1").await.assert_json(200, json!({"message": "Coffee log deleted", "id": 1}));
     app.get("/coffee/").await.assert_json(200, json!([]));
-    // A deleted coffee's id is never given again: a phone may hold it.
+    // Ids are never reused: a client may still have the deleted one.
     app.request(Method::Post, "/coffee/").body(BODY).send().await.assert_json(201, espresso(2));
 }
 
 #[rocket::async_test]
-async fn a_coffee_that_is_not_there_cannot_be_shown_changed_or_deleted() {
+async fn requests_for_an_unknown_id_return_404() {
     let app = TestApp::new().await;
     for method in [Method::Get, Method::Put, Method::Patch, Method::Delete] {
         let request = app.request(method, "/coffee/7").json(&json!({"caffeine_mg": 1}));
@@ -45,7 +45,7 @@ async fn a_coffee_that_is_not_there_cannot_be_shown_changed_or_deleted() {
 }
 
 #[rocket::async_test]
-async fn every_path_answers_with_and_without_its_slashes() {
+async fn missing_trailing_and_repeated_slashes_do_not_matter() {
     let app = TestApp::new().await;
     for (id, path) in (1..).zip(["/coffee/", "/coffee", "//coffee", "//coffee///"]) {
         app.request(Method::Post, path).body(BODY).send().await.assert_json(201, espresso(id));
@@ -60,7 +60,7 @@ async fn every_path_answers_with_and_without_its_slashes() {
 }
 
 #[rocket::async_test]
-async fn head_answers_as_get_does_without_the_body() {
+async fn head_returns_the_headers_of_get_and_no_body() {
     let app = TestApp::new().await;
     app.request(Method::Post, "/coffee/").body(BODY).send().await.assert_json(201, espresso(1));
     for path in [
@@ -75,22 +75,22 @@ async fn head_answers_as_get_does_without_the_body() {
         let (get, head) = (app.get(path).await, app.request(Method::Head, path).send().await);
         assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
         assert_eq!(head.content_length, Some(get.body.len()), "{path}");
-        let but_time = |mut headers: std::collections::BTreeMap<String, String>| {
+        let without_time = |mut headers: std::collections::BTreeMap<String, String>| {
             headers.remove("x-process-time");
             headers
         };
-        assert_eq!(but_time(head.headers), but_time(get.headers), "{path}");
+        assert_eq!(without_time(head.headers), without_time(get.headers), "{path}");
     }
 }
 
 #[rocket::async_test]
-async fn options_lists_the_methods_and_other_methods_are_refused_with_them() {
+async fn options_and_rejected_methods_list_the_allowed_methods() {
     let app = TestApp::new().await;
     let read = "GET, HEAD, OPTIONS";
     for (path, allow, wrong) in [
         ("/coffee/", "POST, GET, HEAD, OPTIONS", [Method::Put, Method::Delete]),
         ("/coffee/1", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS", [Method::Post, Method::Trace]),
-        // Names beat ids, whatever methods ids know.
+        // The path of an id has more methods, but a name takes precedence.
         ("/coffee/today", read, [Method::Put, Method::Delete]),
         ("/coffee/week", read, [Method::Post, Method::Patch]),
         ("/coffee/stats/", read, [Method::Post, Method::Delete]),
@@ -101,7 +101,7 @@ async fn options_lists_the_methods_and_other_methods_are_refused_with_them() {
             names.sort();
             names
         };
-        // Neither asks for a key.
+        // Neither requires a key.
         let options = app.request(Method::Options, path).without_header("Authorization").send().await;
         assert_eq!((options.status, options.body.len()), (204, 0), "{path}");
         assert_eq!(names(options.header("allow")), names(allow), "{path}");
@@ -115,7 +115,7 @@ async fn options_lists_the_methods_and_other_methods_are_refused_with_them() {
 }
 
 #[rocket::async_test]
-async fn an_id_is_a_whole_number_from_one_on() {
+async fn ids_are_positive_whole_numbers() {
     let app = TestApp::new().await;
     for (raw, shown) in [
         ("0", "0"),
@@ -138,13 +138,13 @@ async fn an_id_is_a_whole_number_from_one_on() {
 }
 
 #[rocket::async_test]
-async fn null_is_nothing_in_a_post_and_clears_what_may_be_empty_in_a_put() {
+async fn null_means_missing_in_post_and_clears_optional_fields_in_put() {
     let app = TestApp::new().await;
     let nulls = json!({"caffeine_mg": 95, "coffee_type": null, "notes": null, "timestamp": null});
-    let mut bare = espresso(1);
-    bare["coffee_type"] = Value::Null;
-    bare["notes"] = Value::Null;
-    app.post("/coffee/", nulls).await.assert_json(201, bare.clone());
+    let mut without_details = espresso(1);
+    without_details["coffee_type"] = Value::Null;
+    without_details["notes"] = Value::Null;
+    app.post("/coffee/", nulls).await.assert_json(201, without_details.clone());
     app.post("/coffee/", json!({"caffeine_mg": null})).await.assert_invalid(&[invalid_value(
         "body",
         "caffeine_mg",
@@ -154,17 +154,17 @@ async fn null_is_nothing_in_a_post_and_clears_what_may_be_empty_in_a_put() {
     for method in [Method::Put, Method::Patch] {
         let request = |body: Value| app.request(method, "/coffee/1").json(&body).send();
         request(json!({"coffee_type": "x", "notes": "y"})).await;
-        request(json!({"coffee_type": null, "notes": " "})).await.assert_json(200, bare.clone());
+        request(json!({"coffee_type": null, "notes": " "})).await.assert_json(200, without_details.clone());
         request(json!({"caffeine_mg": null, "timestamp": null})).await.assert_invalid(&[
             invalid_value("body", "caffeine_mg", "must be a number", Value::Null),
             invalid_value("body", "timestamp", "must be text", Value::Null),
         ]);
     }
-    app.get("/coffee/1").await.assert_json(200, bare);
+    app.get("/coffee/1").await.assert_json(200, without_details);
 }
 
 #[rocket::async_test]
-async fn a_change_without_a_known_field_is_refused_and_unknown_fields_are_passed_over() {
+async fn a_change_requires_a_known_field_and_unknown_fields_are_ignored() {
     let app = TestApp::new().await;
     app.request(Method::Post, "/coffee/").body(BODY).send().await.assert_json(201, espresso(1));
     for body in [json!({}), json!({"sugar": 3, "id": 9})] {
@@ -179,7 +179,7 @@ async fn a_change_without_a_known_field_is_refused_and_unknown_fields_are_passed
 }
 
 #[rocket::async_test]
-async fn the_largest_dose_is_a_setting() {
+async fn the_maximum_dose_is_configurable() {
     let app = TestApp::with_flags(&[("max-caffeine-mg", "250")]).await;
     assert_eq!(app.post("/coffee/", json!({"caffeine_mg": 250})).await.status, 201);
     app.post("/coffee/", json!({"caffeine_mg": 250.01})).await.assert_invalid(&[invalid_value(

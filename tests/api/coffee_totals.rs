@@ -1,11 +1,11 @@
-//! `/coffee/today`, `/week`, `/stats`, `/types`: what it adds up to.
+//! `/coffee/today`, `/coffee/week`, `/coffee/days`, `/coffee/stats` and `/coffee/types`.
 
 use serde_json::{Value, json};
 
 use super::helpers::{TestApp, invalid_field, invalid_value};
 
 #[rocket::async_test]
-async fn the_level_of_the_day_follows_its_total() {
+async fn the_addiction_level_follows_the_total_of_the_day() {
     for (doses, total, level, over) in [
         (&[][..], 0.0, "caffeine-free saint", false),
         (&[0.0], 0.0, "caffeine-free saint", false),
@@ -23,7 +23,7 @@ async fn the_level_of_the_day_follows_its_total() {
         (&[600.0], 600.0, "call emergency services", true),
         (&[1000.0, 1000.0], 2000.0, "call emergency services", true),
         (&[0.1, 0.2], 0.3, "amateur", false),
-        // Ten tenths are not quite one in binary.
+        // In binary floating point the sum is slightly less than 100.
         (&[39.9, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 59.2], 100.0, "casual user", false),
     ] {
         let app = TestApp::new().await;
@@ -39,7 +39,7 @@ async fn the_level_of_the_day_follows_its_total() {
 }
 
 #[rocket::async_test]
-async fn the_advised_limit_is_a_setting() {
+async fn the_recommended_maximum_is_configurable() {
     let app = TestApp::with_flags(&[("recommended-daily-caffeine-mg", "200")]).await;
     app.add_coffee("2026-06-01T08:00:00Z", 200.5, None).await;
     let today = app.get("/coffee/today").await.json();
@@ -47,7 +47,7 @@ async fn the_advised_limit_is_a_setting() {
 }
 
 #[rocket::async_test]
-async fn an_empty_week_is_a_week() {
+async fn a_week_without_coffee_has_zero_totals() {
     let app = TestApp::new().await;
     app.get("/coffee/week").await.assert_json(
         200,
@@ -56,7 +56,7 @@ async fn an_empty_week_is_a_week() {
 }
 
 #[rocket::async_test]
-async fn a_day_of_decaf_is_shown_but_has_no_caffeine() {
+async fn a_day_with_only_decaf_is_listed_but_not_counted_as_a_day_with_caffeine() {
     let app = TestApp::new().await;
     app.add_coffee("2026-05-31T08:00:00Z", 0.0, Some("decaf")).await;
     app.add_coffee("2026-06-01T08:00:00Z", 10.0, None).await;
@@ -69,7 +69,7 @@ async fn a_day_of_decaf_is_shown_but_has_no_caffeine() {
 }
 
 #[rocket::async_test]
-async fn a_year_of_days_holds_today_and_364_days_before_newest_first() {
+async fn days_lists_the_last_365_days_newest_first() {
     let app = TestApp::new().await;
     app.get("/coffee/days").await.assert_json(
         200,
@@ -102,13 +102,13 @@ async fn a_year_of_days_holds_today_and_364_days_before_newest_first() {
 }
 
 #[rocket::async_test]
-async fn statistics_add_up_and_are_rounded_to_two_decimals() {
+async fn statistics_are_rounded_to_two_decimals() {
     let app = TestApp::new().await;
     app.add_coffee("2026-05-20T06:00:00Z", 100.0, Some("latte")).await;
     app.add_coffee("2026-05-20T07:00:00Z", 33.333, Some("espresso")).await;
     app.add_coffee("2026-05-30T07:30:00Z", 66.667, Some("espresso")).await;
     app.add_coffee("2026-05-31T22:00:00Z", 0.0, None).await;
-    // Older than the window, and ahead of it.
+    // Before and after the period.
     app.add_coffee("2026-05-02T11:59:59Z", 500.0, Some("latte")).await;
     app.add_coffee("2026-06-01T12:04:00Z", 500.0, Some("latte")).await;
     let hour = |hour: u64| match hour {
@@ -135,19 +135,19 @@ async fn statistics_add_up_and_are_rounded_to_two_decimals() {
 }
 
 #[rocket::async_test]
-async fn of_equally_frequent_types_the_one_drunk_last_is_most_common() {
+async fn of_equally_frequent_types_the_most_recent_one_is_most_common() {
     for (coffees, expected) in [
         (&["latte", "espresso"][..], json!("espresso")),
         (&["espresso", "latte"], json!("latte")),
         (&["espresso", "espresso", "latte"], json!("espresso")),
         (&["latte", "espresso", "espresso", "latte"], json!("latte")),
         (&["espresso", "latte", "latte", "espresso"], json!("espresso")),
-        // No type is no type, however often.
+        // Coffees without a type are not counted.
         (&["", "", "latte"], json!("latte")),
         (&["", ""], Value::Null),
     ] {
         let app = TestApp::new().await;
-        // The time counts, not the order of logging.
+        // Stored in reverse: the timestamps decide, not the order of the requests.
         for (hour, kind) in coffees.iter().enumerate().rev() {
             app.add_coffee(&format!("2026-06-01T0{hour}:00:00Z"), 80.0, Some(kind)).await;
         }
@@ -163,11 +163,15 @@ async fn statistics_without_coffee_return_a_message() {
         .await
         .assert_json(200, json!({"message": "No coffee data in last 1 days", "days": 1}));
     app.add_coffee("2026-05-31T12:00:00Z", 80.0, None).await;
-    assert_eq!(app.get("/coffee/stats?days=1").await.json()["total_coffees"], 1, "a window holds its start");
+    assert_eq!(
+        app.get("/coffee/stats?days=1").await.json()["total_coffees"],
+        1,
+        "the start is part of the period"
+    );
 }
 
 #[rocket::async_test]
-async fn a_window_has_1_to_3650_days() {
+async fn a_period_has_1_to_3650_days() {
     let app = TestApp::new().await;
     for path in ["/coffee/stats", "/coffee/days", "/heartrate/stats", "/heartrate/correlation"] {
         for (days, message) in [
@@ -192,13 +196,13 @@ async fn a_window_has_1_to_3650_days() {
 }
 
 #[rocket::async_test]
-async fn the_types_are_the_users_own_with_their_usual_dose_and_the_presets() {
+async fn types_lists_own_types_with_their_usual_dose_and_presets() {
     let app = TestApp::new().await;
     for (time, mg, kind) in [
         ("2026-05-01T08:00:00Z", 60.0, "ristretto"),
         ("2026-05-02T08:00:00Z", 60.0, "ristretto"),
         ("2026-05-03T08:00:00Z", 75.0, "ristretto"),
-        // Equally often: the latest.
+        // Equally frequent doses: the most recent one.
         ("2026-05-04T08:00:00Z", 120.0, "latte"),
         ("2026-05-05T08:00:00Z", 130.0, "latte"),
         ("2026-05-06T08:00:00Z", 30.0, "mate"),
@@ -231,10 +235,10 @@ async fn the_types_are_the_users_own_with_their_usual_dose_and_the_presets() {
 }
 
 #[rocket::async_test]
-async fn spellings_of_a_type_are_one_type_shown_as_it_was_first_drunk() {
+async fn a_type_is_case_insensitive_and_shown_in_its_first_spelling() {
     let app = TestApp::new().await;
     for (time, mg, kind) in [
-        // Older than every window below, and logged last of its instant.
+        // Before every period below; of these two with one timestamp the first stored counts as first.
         ("2023-05-01T08:00:00Z", 60.0, "Espresso"),
         ("2023-05-01T08:00:00Z", 60.0, "eSpresso"),
         ("2026-05-20T08:00:00Z", 60.0, "espresso"),
@@ -262,7 +266,7 @@ async fn spellings_of_a_type_are_one_type_shown_as_it_was_first_drunk() {
         app.get("/coffee/types").await.json()["own"],
         json!([own("Espresso", 3, 80.0, "22"), own("ÉCLAIR", 2, 40.0, "24"), own("mocha", 1, 90.0, "25")])
     );
-    // Once the first is gone, the next is the first.
+    // Without the first entry, the spelling of the next one is shown.
     app.delete("/coffee/1").await;
     assert_eq!(app.get("/coffee/stats").await.json()["most_common_type"], "eSpresso");
 }

@@ -1,14 +1,14 @@
-//! Bad requests: never HTML, never a word of the inside, and the next one works.
+//! Error responses: always problem documents, and without internal details.
 
 use rocket::http::Method;
 use serde_json::json;
 
 use super::helpers::{KEY, TestApp};
 
-const NOTHING: &str = "Path not found";
+const NOT_FOUND: &str = "Path not found";
 
 #[rocket::async_test]
-async fn an_unknown_path_is_not_found_with_any_method() {
+async fn unknown_paths_return_404_with_any_method() {
     let app = TestApp::new().await;
     for path in [
         "/nowhere",
@@ -28,7 +28,7 @@ async fn an_unknown_path_is_not_found_with_any_method() {
         {
             for accept in ["text/html", "*/*", "application/xml"] {
                 let request = app.request(method, path).header("Accept", accept).body("{");
-                request.send().await.assert_problem(404, NOTHING);
+                request.send().await.assert_problem(404, NOT_FOUND);
             }
         }
         let head = app.request(Method::Head, path).send().await;
@@ -55,7 +55,7 @@ async fn static_paths_cannot_leave_their_folder() {
 }
 
 #[rocket::async_test]
-async fn errors_are_problems_whatever_the_client_accepts() {
+async fn errors_are_problem_documents_with_any_accept_header() {
     let app = TestApp::new().await;
     for accept in ["text/html", "text/html,application/xhtml+xml", "image/png", ""] {
         for (method, path, status) in [

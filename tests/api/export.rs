@@ -1,4 +1,4 @@
-//! `GET /export/coffee` and `GET /export/heartrate`: whole files, as they come.
+//! `GET /export/coffee` and `GET /export/heartrate`.
 
 use rocket::http::Method;
 use rusqlite::Connection;
@@ -9,8 +9,9 @@ use super::helpers::{REQUEST_ID, TestApp, invalid_field, invalid_value};
 const COFFEE_HEADER: &str = "id,timestamp,caffeine_mg,coffee_type,notes,source\n";
 const READING_HEADER: &str = "id,timestamp,bpm,context,notes,source\n";
 
-/// Coffees 1 to 4 (2 and 3 of one instant) and readings 1 to 3, with everything that text can be.
-async fn filled() -> TestApp {
+/// An application with coffees 1 to 4 (2 and 3 with the same timestamp), readings 1 to 3 and text that
+/// requires quotes.
+async fn app_with_entries() -> TestApp {
     let app = TestApp::new().await;
     for coffee in [
         json!({"timestamp": "2026-05-31T08:00:00.5Z", "caffeine_mg": 95, "coffee_type": "flat white", "notes": "two\nlines, a \"quote\""}),
@@ -39,8 +40,8 @@ async fn filled() -> TestApp {
 }
 
 #[rocket::async_test]
-async fn coffees_come_oldest_first_with_every_column_and_text_as_it_is() {
-    let app = filled().await;
+async fn coffees_are_exported_oldest_first_with_every_column() {
+    let app = app_with_entries().await;
     let response = app.get("/export/coffee").await;
     assert_eq!(response.status, 200);
     assert_eq!(
@@ -76,8 +77,8 @@ async fn coffees_come_oldest_first_with_every_column_and_text_as_it_is() {
 }
 
 #[rocket::async_test]
-async fn a_spreadsheet_evaluates_nothing_of_a_csv_made_for_it() {
-    let app = filled().await;
+async fn the_spreadsheet_format_escapes_formulas() {
+    let app = app_with_entries().await;
     let response = app.get("/export/coffee?format=spreadsheet&since=2026-06-01").await;
     assert_eq!(
         response.text(),
@@ -90,8 +91,8 @@ async fn a_spreadsheet_evaluates_nothing_of_a_csv_made_for_it() {
 }
 
 #[rocket::async_test]
-async fn readings_carry_where_they_came_from() {
-    let app = filled().await;
+async fn readings_are_exported_with_their_source() {
+    let app = app_with_entries().await;
     let response = app.get("/export/heartrate").await;
     assert_eq!(
         response.text(),
@@ -114,15 +115,15 @@ async fn readings_carry_where_they_came_from() {
 }
 
 #[rocket::async_test]
-async fn a_span_begins_at_its_start_and_ends_before_its_end_in_the_servers_zone() {
-    let app = filled().await;
+async fn since_is_inclusive_and_until_exclusive_in_the_time_zone_of_the_server() {
+    let app = app_with_entries().await;
     for (query, ids, reason) in [
-        ("since=2026-05-31T08:00:00.5Z", &[1, 2, 3][..], "the start belongs to it"),
-        ("until=2026-06-01T08:00:00Z", &[4, 1], "the end does not"),
-        ("since=2026-05-31&until=2026-06-01", &[1], "days begin in Berlin"),
+        ("since=2026-05-31T08:00:00.5Z", &[1, 2, 3][..], "the start is included"),
+        ("until=2026-06-01T08:00:00Z", &[4, 1], "the end is not"),
+        ("since=2026-05-31&until=2026-06-01", &[1], "days of Berlin"),
         ("since=2026-05-02", &[4, 1, 2, 3], "22:00 in London is the next day in Berlin"),
-        ("since=2026-06-01T10:00:00", &[2, 3], "no offset: the server's zone"),
-        ("since=2026-06-01&until=2026-06-01", &[], "an empty span"),
+        ("since=2026-06-01T10:00:00", &[2, 3], "without an offset: the time zone of the server"),
+        ("since=2026-06-01&until=2026-06-01", &[], "an empty period"),
         ("format=csv&unknown=1", &[4, 1, 2, 3], "unknown fields are ignored"),
     ] {
         let text =
@@ -137,14 +138,14 @@ async fn a_span_begins_at_its_start_and_ends_before_its_end_in_the_servers_zone(
 }
 
 #[rocket::async_test]
-async fn the_date_in_the_name_is_the_servers() {
+async fn the_file_name_has_the_date_in_the_time_zone_of_the_server() {
     let app = TestApp::in_zone("Pacific/Kiritimati", "2026-06-01T12:00:00Z").await;
     let response = app.get("/export/heartrate").await;
     assert_eq!(response.header("content-disposition"), "attachment; filename=\"heartrate_20260602.csv\"");
 }
 
 #[rocket::async_test]
-async fn an_empty_table_is_a_header_and_in_json_lines_nothing() {
+async fn an_empty_table_is_exported_as_a_header_or_as_no_lines() {
     let app = TestApp::new().await;
     for (path, body) in [
         ("/export/coffee", COFFEE_HEADER),
@@ -158,7 +159,7 @@ async fn an_empty_table_is_a_header_and_in_json_lines_nothing() {
 }
 
 #[rocket::async_test]
-async fn more_than_fits_into_many_chunks_arrives_whole_and_in_order() {
+async fn an_export_of_many_chunks_is_complete_and_in_order() {
     let app = TestApp::new().await;
     let fill = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 30000)
         insert into heart_rate_logs (timestamp, bpm, context, notes)
@@ -208,17 +209,17 @@ async fn invalid_export_parameters_are_reported_field_by_field() {
 }
 
 #[rocket::async_test]
-async fn a_key_is_needed_head_reads_nothing_and_other_methods_are_refused() {
-    let app = filled().await;
-    // HEAD does not come near the table.
+async fn exports_require_a_key_head_reads_no_rows_and_other_methods_are_rejected() {
+    let app = app_with_entries().await;
+    // HEAD succeeds without the table.
     let rename = "alter table coffee_logs rename to hidden";
     Connection::open(app.shared.store.path()).unwrap().execute_batch(rename).unwrap();
     let head = app.request(Method::Head, "/export/coffee?format=jsonl").send().await;
     assert_eq!((head.status, head.body.len()), (200, 0));
     assert_eq!(head.header("content-type"), "application/x-ndjson");
     assert_eq!(head.header("content-disposition"), "attachment; filename=\"coffee_20260601.jsonl\"");
-    let refused = app.request(Method::Head, "/export/coffee?format=xml").send().await;
-    assert_eq!(refused.status, 422);
+    let rejected = app.request(Method::Head, "/export/coffee?format=xml").send().await;
+    assert_eq!(rejected.status, 422);
 
     let path = "/export/heartrate";
     let response = app.request(Method::Get, path).without_header("Authorization").send().await;
@@ -235,26 +236,26 @@ async fn a_key_is_needed_head_reads_nothing_and_other_methods_are_refused() {
 }
 
 #[rocket::async_test]
-async fn a_fault_before_the_first_line_is_an_answer_of_its_own_and_the_place_is_given_back() {
-    let app = filled().await;
+async fn an_error_before_the_first_line_returns_500_and_releases_the_reader() {
+    let app = app_with_entries().await;
     let rename = "alter table coffee_logs rename to hidden";
     Connection::open(app.shared.store.path()).unwrap().execute_batch(rename).unwrap();
-    let faults = r#"database_errors_total{kind="internal"}"#;
-    // A scrape meets the table too.
-    let before = app.metric(faults).await;
-    let scrape = app.metric(faults).await - before;
-    // More often than there are places.
+    let errors = r#"database_errors_total{kind="internal"}"#;
+    // Reading `/metrics` fails on the missing table too, and is counted.
+    let before = app.metric(errors).await;
+    let by_metrics = app.metric(errors).await - before;
+    // More requests than slow readers.
     for format in ["csv", "jsonl", "csv", "jsonl", "csv"] {
         let response = app.get(&format!("/export/coffee?format={format}")).await;
         assert_eq!(response.header("content-disposition"), "");
         response.assert_problem(500, "Internal error: the server's log has details under this request id");
         assert_eq!(app.get("/export/heartrate").await.status, 200);
     }
-    assert_eq!(app.metric(faults).await, before + 5.0 + 2.0 * scrape);
+    assert_eq!(app.metric(errors).await, before + 5.0 + 2.0 * by_metrics);
 }
 
 #[rocket::async_test]
-async fn an_export_is_charged_as_a_read() {
+async fn exports_have_the_rate_limit_of_reads() {
     let app = TestApp::with_flags(&[("rate-limit-enabled", "true")]).await;
     let response = app.get("/export/coffee").await;
     assert_eq!(response.header("ratelimit-policy"), "\"read\";q=600;w=60");

@@ -1,4 +1,4 @@
-//! `/heartrate/`, `/heartrate/{id}`, `/heartrate/current`: one reading's life.
+//! `/heartrate/`, `/heartrate/{id}` and `/heartrate/current`.
 
 use rocket::http::Method;
 use serde_json::{Value, json};
@@ -10,11 +10,11 @@ fn reading(id: i64, bpm: u16, context: Option<&str>, notes: Option<&str>) -> Val
 }
 
 #[rocket::async_test]
-async fn a_reading_is_logged_shown_changed_and_deleted() {
+async fn a_reading_can_be_created_read_changed_and_deleted() {
     let app = TestApp::new().await;
-    let logged = app.post("/heartrate/", json!({"bpm": 72, "context": "panic", "notes": "exam"})).await;
-    let logged = logged.assert_json(201, reading(1, 72, Some("panic"), Some("exam")));
-    assert_eq!(logged.header("location"), "/heartrate/1");
+    let created = app.post("/heartrate/", json!({"bpm": 72, "context": "panic", "notes": "exam"})).await;
+    let created = created.assert_json(201, reading(1, 72, Some("panic"), Some("exam")));
+    assert_eq!(created.header("location"), "/heartrate/1");
     for path in ["/heartrate/1", "/heartrate/1/", "//heartrate//1"] {
         app.get(path).await.assert_json(200, reading(1, 72, Some("panic"), Some("exam")));
     }
@@ -34,7 +34,7 @@ async fn a_reading_is_logged_shown_changed_and_deleted() {
 }
 
 #[rocket::async_test]
-async fn a_pulse_is_a_whole_number_within_the_limits() {
+async fn bpm_is_a_whole_number_within_the_limits() {
     let app = TestApp::new().await;
     for (sent, stored) in
         [("30", 30), ("250", 250), ("72.0", 72), (r#""72""#, 72), (r#"" 72.0 ""#, 72), ("7.2e1", 72)]
@@ -75,7 +75,7 @@ async fn a_pulse_is_a_whole_number_within_the_limits() {
 }
 
 #[rocket::async_test]
-async fn a_context_is_any_word_and_resting_when_none_is_given() {
+async fn a_context_is_free_text_with_the_default_resting() {
     let app = TestApp::new().await;
     for (sent, stored) in [
         (json!({}), json!("resting")),
@@ -98,7 +98,7 @@ async fn a_context_is_any_word_and_resting_when_none_is_given() {
 }
 
 #[rocket::async_test]
-async fn ids_methods_and_empty_changes_are_answered_as_for_coffee() {
+async fn invalid_ids_methods_and_empty_changes_are_rejected() {
     let app = TestApp::new().await;
     for (raw, shown) in [
         ("0", "0"),
@@ -161,7 +161,7 @@ async fn the_current_reading_is_the_newest_with_its_status() {
         (181, "call 911"),
         (250, "call 911"),
     ] {
-        // Of one instant the last logged.
+        // All have the same timestamp: the one stored last is current.
         app.post("/heartrate/", json!({"bpm": bpm})).await;
         app.get("/heartrate/current/").await.assert_json(
             200,

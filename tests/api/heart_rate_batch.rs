@@ -1,4 +1,4 @@
-//! `/heartrate/batch`: all or nothing, and twice adds nothing.
+//! `POST /heartrate/batch`: atomic unless `on_error=skip`, and without duplicates when it is sent again.
 
 use rocket::http::Method;
 use serde_json::{Value, json};
@@ -15,14 +15,14 @@ async fn a_batch_sent_twice_adds_nothing_the_second_time() {
     let batch = json!({"readings": [
         {"bpm": 61, "timestamp": "2026-06-01T06:00:00Z", "context": "sleeping"},
         {"bpm": "74", "timestamp": "2026-06-01T09:00:00+02:00"},
-        // Two equal ones in one batch are two readings.
+        // Two equal readings in one batch are both stored.
         {"bpm": 80, "timestamp": "2026-06-01T08:00:00Z", "notes": "stairs"},
         {"bpm": 80, "timestamp": "2026-06-01T08:00:00Z", "notes": "stairs"},
         {"bpm": 66},
     ]});
     app.post("/heartrate/batch", batch.clone()).await.assert_json(201, result(5, 0));
     app.post("/heartrate/batch/", batch.clone()).await.assert_json(201, result(0, 5));
-    // A minute later the one without a time is another.
+    // A minute later the reading without a timestamp is a new one.
     app.advance_clock(60);
     app.post("//heartrate//batch", batch).await.assert_json(201, result(1, 4));
     assert_eq!(app.ids("/heartrate/").await.len(), 6);
@@ -54,18 +54,18 @@ async fn a_duplicate_is_equal_in_time_pulse_context_and_notes() {
         let response = app.post("/heartrate/batch", json!({"readings": [reading]})).await;
         response.assert_json(201, result(1 - duplicates, duplicates));
     }
-    // One is stored, three are sent: two are new.
+    // Three equal readings are sent, and one of them is stored already.
     app.post("/heartrate/batch", json!({"readings": [base, base, base]}))
         .await
         .assert_json(201, result(2, 1));
 }
 
 #[rocket::async_test]
-async fn one_bad_reading_refuses_the_batch_and_is_named_by_its_index() {
+async fn an_invalid_reading_rejects_the_batch_and_is_reported_by_its_index() {
     let app = TestApp::new().await;
-    let good = json!({"bpm": 60});
+    let valid = json!({"bpm": 60});
     let readings =
-        json!([good, {"bpm": 60, "context": 7}, good, {"bpm": 10, "timestamp": "later"}, 5, {}, [], null]);
+        json!([valid, {"bpm": 60, "context": 7}, valid, {"bpm": 10, "timestamp": "later"}, 5, {}, [], null]);
     app.post("/heartrate/batch", json!({"readings": readings})).await.assert_invalid(&[
         invalid_value("body", "readings[1].context", "must be text", 7),
         invalid_value("body", "readings[3].bpm", "must be between 30 and 250", 10),
@@ -87,32 +87,32 @@ async fn one_bad_reading_refuses_the_batch_and_is_named_by_its_index() {
 async fn a_batch_has_1_to_10_000_readings() {
     let app = TestApp::new().await;
     let batch = |n: usize| json!({"readings": vec![json!({"bpm": 60}); n]});
-    let count = |n: usize| {
+    let wrong_count = |n: usize| {
         invalid_field("body", "readings", &format!("must be a list of 1 to 10000 readings (it has {n})"))
     };
-    app.post("/heartrate/batch", batch(0)).await.assert_invalid(&[count(0)]);
-    app.post("/heartrate/batch", batch(10_001)).await.assert_invalid(&[count(10_001)]);
-    app.post("/heartrate/batch", json!({})).await.assert_invalid(&[count(0)]);
+    app.post("/heartrate/batch", batch(0)).await.assert_invalid(&[wrong_count(0)]);
+    app.post("/heartrate/batch", batch(10_001)).await.assert_invalid(&[wrong_count(10_001)]);
+    app.post("/heartrate/batch", json!({})).await.assert_invalid(&[wrong_count(0)]);
     app.post("/heartrate/batch", batch(10_000)).await.assert_json(201, result(10_000, 0));
     app.post("/heartrate/batch", batch(10_000)).await.assert_json(201, result(0, 10_000));
 }
 
 #[rocket::async_test]
-async fn readings_that_are_no_list_are_named_with_their_place() {
+async fn readings_must_be_a_list() {
     let app = TestApp::new().await;
-    for (sent, what) in
+    for (sent, kind) in
         [("null", "null"), ("5", "integer `5`"), (r#""x""#, "string \"x\""), (r#"{"bpm": 60}"#, "map")]
     {
         let body = format!(r#"{{"readings": {sent}}}"#);
         let response = app.request(Method::Post, "/heartrate/batch").body(body).send().await;
-        let column = if what == "map" { 13 } else { 13 + sent.len() };
-        let message = format!("invalid type: {what}, expected a list of readings at line 1 column {column}");
+        let column = if kind == "map" { 13 } else { 13 + sent.len() };
+        let message = format!("invalid type: {kind}, expected a list of readings at line 1 column {column}");
         response.assert_invalid(&[invalid_field("body", "body", &message)]);
     }
 }
 
 #[rocket::async_test]
-async fn a_batch_may_have_8_mib_whatever_other_bodies_may() {
+async fn a_batch_may_have_8_mib_regardless_of_the_limit_of_other_bodies() {
     let app = TestApp::with_flags(&[("max-request-body-bytes", "1024")]).await;
     let padded =
         |size: usize| format!("{{\"readings\": [{{\"bpm\": 60}}], \"x\": \"{}\"}}", "y".repeat(size - 36));
@@ -122,8 +122,8 @@ async fn a_batch_may_have_8_mib_whatever_other_bodies_may() {
     send((8 << 20) + 1).await.assert_problem(413, "The body must not be larger than 8388608 bytes");
 }
 
-/// What `?on_error=skip` answers.
-fn skipped(received: u64, inserted: u64, duplicates: u64, rejected: &[(u64, &str)]) -> Value {
+/// Response body with `on_error=skip`.
+fn skip_result(received: u64, inserted: u64, duplicates: u64, rejected: &[(u64, &str)]) -> Value {
     let list: Vec<Value> =
         rejected.iter().map(|(index, reason)| json!({"index": index, "reason": reason})).collect();
     json!({"received": received, "inserted": inserted, "duplicates": duplicates, "rejected": list,
@@ -133,7 +133,7 @@ fn skipped(received: u64, inserted: u64, duplicates: u64, rejected: &[(u64, &str
 const SKIP: &str = "/heartrate/batch?on_error=skip";
 
 #[rocket::async_test]
-async fn with_skip_one_bad_reading_rejects_itself_and_the_rest_is_stored() {
+async fn with_skip_only_invalid_readings_are_rejected() {
     let app = TestApp::new().await;
     let night = json!({"readings": [
         {"bpm": 61, "timestamp": "2026-06-01T01:00:00Z"},
@@ -160,47 +160,47 @@ async fn with_skip_one_bad_reading_rejects_itself_and_the_rest_is_stored() {
             "timestamp: must not lie more than 5 minutes ahead of the server's clock (got \"2026-06-02T03:00:00Z\")",
         ),
     ];
-    app.post(SKIP, night.clone()).await.assert_json(201, skipped(8, 2, 0, &rejected));
+    app.post(SKIP, night.clone()).await.assert_json(201, skip_result(8, 2, 0, &rejected));
     app.post("/heartrate/batch/?on_error=skip", night.clone())
         .await
-        .assert_json(201, skipped(8, 0, 2, &rejected));
+        .assert_json(201, skip_result(8, 0, 2, &rejected));
     let stored = app.get("/heartrate/").await.json();
     let pulses: Vec<_> = stored.as_array().unwrap().iter().map(|reading| &reading["bpm"]).collect();
     assert_eq!(pulses, [62, 61]);
     assert_eq!(app.metric(r#"heartrate_logged_total{context="resting"}"#).await, 2.0);
-    // Said in words, the default refuses the whole.
-    let refused = app.post("/heartrate/batch?on_error=fail", night).await;
-    assert_eq!(refused.status, 422);
+    // The default, given explicitly, rejects the batch.
+    let rejected = app.post("/heartrate/batch?on_error=fail", night).await;
+    assert_eq!(rejected.status, 422);
 }
 
 #[rocket::async_test]
-async fn with_skip_twenty_reasons_are_shown_and_all_are_counted() {
+async fn with_skip_at_most_twenty_rejections_are_listed_and_all_are_counted() {
     let app = TestApp::new().await;
-    let bad = json!({"readings": vec![json!({"bpm": 0}); 10_000]});
-    let response = app.post(SKIP, bad).await;
-    let answer = response.json();
+    let invalid = json!({"readings": vec![json!({"bpm": 0}); 10_000]});
+    let response = app.post(SKIP, invalid).await;
+    let body = response.json();
     assert_eq!(
-        (response.status, &answer["rejected_count"], &answer["inserted"]),
+        (response.status, &body["rejected_count"], &body["inserted"]),
         (201, &json!(10_000), &json!(0))
     );
-    let shown: Vec<_> = answer["rejected"].as_array().unwrap().iter().map(|one| &one["index"]).collect();
+    let shown: Vec<_> = body["rejected"].as_array().unwrap().iter().map(|one| &one["index"]).collect();
     assert_eq!(shown, (0..20).collect::<Vec<u64>>());
-    let good = json!({"readings": [{"bpm": 60}]});
-    app.post(SKIP, good).await.assert_json(201, skipped(1, 1, 0, &[]));
+    let valid = json!({"readings": [{"bpm": 60}]});
+    app.post(SKIP, valid).await.assert_json(201, skip_result(1, 1, 0, &[]));
 }
 
 #[rocket::async_test]
-async fn with_skip_a_body_that_is_no_batch_is_still_refused() {
+async fn with_skip_a_malformed_batch_is_still_rejected() {
     let app = TestApp::new().await;
-    let count = |n: usize| {
+    let wrong_count = |n: usize| {
         invalid_field("body", "readings", &format!("must be a list of 1 to 10000 readings (it has {n})"))
     };
-    app.post(SKIP, json!({})).await.assert_invalid(&[count(0)]);
+    app.post(SKIP, json!({})).await.assert_invalid(&[wrong_count(0)]);
     app.post(SKIP, json!({"readings": vec![json!({"bpm": 60}); 10_001]}))
         .await
-        .assert_invalid(&[count(10_001)]);
-    let broken = app.request(Method::Post, SKIP).body(r#"{"readings": [{"bpm": 60}"#).send().await;
-    assert_eq!(broken.status, 422);
+        .assert_invalid(&[wrong_count(10_001)]);
+    let malformed = app.request(Method::Post, SKIP).body(r#"{"readings": [{"bpm": 60}"#).send().await;
+    assert_eq!(malformed.status, 422);
     for wrong in ["", "Skip", "ignore"] {
         let path = format!("/heartrate/batch?on_error={wrong}");
         let response = app.post(&path, json!({"readings": [{"bpm": 60}]})).await;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::{Args, Command, FromArgMatches};
+use coffee_tracker::auth::key::{KeyName, Scope, Scopes};
+use coffee_tracker::auth::key_file::KeyFile;
 use coffee_tracker::auth::owner_key::ApiKeys;
 use coffee_tracker::backup::open::open_store;
 use coffee_tracker::clock::Clock;
@@ -174,6 +176,15 @@ impl TestApp {
             .collect();
         let response = self.post("/heartrate/batch", json!({"readings": readings})).await;
         response.assert_json(201, json!({"inserted": readings.len(), "duplicates": 0}));
+    }
+
+    /// Adds a named key and reloads the key file.
+    pub fn add_key(&self, name: &str, scopes: &[Scope]) -> String {
+        let file = KeyFile::of(self.shared.store.path());
+        let name = KeyName::parse(name).unwrap();
+        let key = file.add(&name, Scopes::from(scopes.to_vec()), self.clock.now()).unwrap();
+        self.shared.refresh_keys();
+        key
     }
 
     /// Returns the ids in a list.

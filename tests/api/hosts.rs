@@ -1,4 +1,4 @@
-//! Hosts, browsers of other origins, and the headers that every answer has.
+//! `Host` checks, CORS, and the headers of every response.
 
 use rocket::http::Method;
 use serde_json::json;
@@ -6,9 +6,9 @@ use serde_json::json;
 use super::helpers::{REQUEST_ID, TestApp, TestResponse};
 
 #[rocket::async_test]
-async fn a_foreign_missing_or_doubled_host_is_refused() {
+async fn unknown_missing_and_repeated_hosts_are_rejected() {
     let app = TestApp::with_flags(&[("allowed-hosts", "coffee.example,*.kitchen.example")]).await;
-    let foreign = "Host name not allowed: add it to ALLOWED_HOSTS";
+    let not_allowed = "Host name not allowed: add it to ALLOWED_HOSTS";
     for (host, ok) in [
         ("localhost", true),
         ("LOCALHOST:8000", true),
@@ -29,7 +29,7 @@ async fn a_foreign_missing_or_doubled_host_is_refused() {
             if ok {
                 assert_ne!(response.status, 400, "{host} {path}");
             } else {
-                response.assert_problem(400, foreign);
+                response.assert_problem(400, not_allowed);
             }
         }
     }
@@ -58,28 +58,29 @@ async fn a_foreign_missing_or_doubled_host_is_refused() {
     assert_eq!(browser("localhost").send().await.status, 200);
     let missing = app.request(Method::Get, "/health").without_header("Host");
     missing.send().await.assert_problem(400, "The Host header is missing");
-    let doubled = app.request(Method::Get, "/health").add_header("Host", "localhost");
-    doubled.send().await.assert_problem(400, "The Host header is repeated");
+    let repeated = app.request(Method::Get, "/health").add_header("Host", "localhost");
+    repeated.send().await.assert_problem(400, "The Host header is repeated");
     let any = TestApp::with_flags(&[("allowed-hosts", "*")]).await;
     assert_eq!(any.request(Method::Get, "/health").header("Host", "evil.example").send().await.status, 200);
 }
 
+/// Name and value of every CORS header.
 fn cors(response: &TestResponse) -> Vec<(&str, &str)> {
-    let of_cors = |name: &str| name.starts_with("access-control-");
-    response.headers.iter().filter(|(n, _)| of_cors(n)).map(|(n, v)| (n.as_str(), v.as_str())).collect()
+    let is_cors = |name: &str| name.starts_with("access-control-");
+    response.headers.iter().filter(|(n, _)| is_cors(n)).map(|(n, v)| (n.as_str(), v.as_str())).collect()
 }
 
-const HOME: &str = "https://home.example";
+const ORIGIN: &str = "https://home.example";
 const EXPOSED: (&str, &str) = (
     "access-control-expose-headers",
     "Content-Disposition, Link, Location, RateLimit, RateLimit-Policy, Retry-After, X-Process-Time, X-Request-ID",
 );
 
 #[rocket::async_test]
-async fn pages_of_listed_origins_may_read_answers_and_others_may_not() {
+async fn only_allowed_origins_get_cors_headers() {
     let app = TestApp::with_flags(&[("cors-origins", "https://home.example, http://192.168.1.5:3000")]).await;
     for (origin, ok) in [
-        (HOME, true),
+        (ORIGIN, true),
         ("HTTPS://HOME.EXAMPLE", true),
         ("http://192.168.1.5:3000", true),
         ("http://home.example", false),
@@ -100,7 +101,7 @@ async fn pages_of_listed_origins_may_read_answers_and_others_may_not() {
 
 #[rocket::async_test]
 async fn a_preflight_response_lists_methods_and_headers() {
-    let app = TestApp::with_flags(&[("cors-origins", HOME)]).await;
+    let app = TestApp::with_flags(&[("cors-origins", ORIGIN)]).await;
     let preflight = |origin| {
         let request = app
             .request(Method::Options, "/coffee/1")
@@ -108,25 +109,25 @@ async fn a_preflight_response_lists_methods_and_headers() {
             .header("Origin", origin);
         request.header("Access-Control-Request-Method", "PUT").send()
     };
-    let response = preflight(HOME).await;
+    let response = preflight(ORIGIN).await;
     assert_eq!((response.status, response.body.len()), (204, 0));
     assert_eq!(
         cors(&response),
         [
             ("access-control-allow-headers", "Authorization, Content-Type, Idempotency-Key, X-Request-ID"),
             ("access-control-allow-methods", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"),
-            ("access-control-allow-origin", HOME),
+            ("access-control-allow-origin", ORIGIN),
             ("access-control-max-age", "600"),
         ]
     );
     assert_eq!(cors(&preflight("https://evil.example").await), []);
     let none = TestApp::new().await;
-    let response = none.request(Method::Get, "/coffee/").header("Origin", HOME).send().await;
+    let response = none.request(Method::Get, "/coffee/").header("Origin", ORIGIN).send().await;
     assert_eq!((cors(&response), response.header("vary")), (vec![], ""));
 }
 
 #[rocket::async_test]
-async fn security_headers_come_with_every_answer_unless_they_are_turned_off() {
+async fn every_response_has_security_headers_unless_they_are_disabled() {
     const SECURITY: [(&str, &str); 6] = [
         ("x-content-type-options", "nosniff"),
         ("x-frame-options", "DENY"),
@@ -195,7 +196,7 @@ async fn every_response_has_an_id_a_duration_and_is_not_cached() {
 }
 
 #[rocket::async_test]
-async fn headers_over_16_kib_in_all_are_refused() {
+async fn headers_larger_than_16_kib_in_total_are_rejected() {
     let app = TestApp::new().await;
     let detail = "The headers must not be larger than 16 KiB in total";
     for path in ["/health", "/coffee/", "/nowhere"] {

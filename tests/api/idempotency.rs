@@ -1,4 +1,4 @@
-//! `Idempotency-Key`: what is sent twice is done once.
+//! `Idempotency-Key`: a repeated request is executed once.
 
 use rocket::http::Method;
 use serde_json::{Value, json};
@@ -16,30 +16,30 @@ fn body_of(path: &str) -> Value {
 }
 
 #[rocket::async_test]
-async fn the_same_request_again_gets_the_first_answer_and_adds_nothing() {
+async fn a_repeated_request_gets_the_first_response_and_stores_nothing() {
     let app = TestApp::new().await;
     for (path, change) in [("/coffee/", json!({"caffeine_mg": 1})), ("/heartrate/", json!({"bpm": 100}))] {
         let first = post(&app, path, "k", body_of(path)).await;
         assert_eq!(first.status, 201, "{}", first.text());
-        let place = first.header("location").to_owned();
+        let location = first.header("location").to_owned();
         let again = async |when: &str| {
             app.advance_clock(60);
             let again = post(&app, path, "k", body_of(path)).await;
             assert_eq!((again.status, again.text()), (201, first.text()), "{when}");
-            assert_eq!(again.header("location"), place, "{when}");
+            assert_eq!(again.header("location"), location, "{when}");
         };
-        again("at once").await;
-        assert_eq!(app.put(&place, change).await.status, 200);
+        again("immediately").await;
+        assert_eq!(app.put(&location, change).await.status, 200);
         again("after an edit").await;
         assert_eq!(app.ids(path).await, [1]);
-        assert_eq!(app.delete(&place).await.status, 200);
+        assert_eq!(app.delete(&location).await.status, 200);
         again("after a delete").await;
         assert!(app.ids(path).await.is_empty());
     }
 }
 
 #[rocket::async_test]
-async fn the_same_key_with_another_body_is_refused_and_an_equal_body_may_look_different() {
+async fn a_key_with_another_body_is_rejected_and_an_equivalent_body_is_accepted() {
     let app = TestApp::new().await;
     post(&app, "/coffee/", "k", json!({"caffeine_mg": 95, "notes": "x"})).await;
     for other in [
@@ -56,13 +56,13 @@ async fn the_same_key_with_another_body_is_refused_and_an_equal_body_may_look_di
     let same = json!({"notes": " x ", "caffeine_mg": "95.0", "unknown": 1});
     assert_eq!(post(&app, "/coffee/", " k ", same).await.status, 201);
     assert_eq!(app.ids("/coffee/").await, [1]);
-    // What was refused leaves no trace under its key.
+    // A rejected request does not use up its key.
     assert_eq!(post(&app, "/coffee/", "fresh", json!({"caffeine_mg": -1})).await.status, 422);
     assert_eq!(post(&app, "/coffee/", "fresh", json!({"caffeine_mg": 1})).await.status, 201);
 }
 
 #[rocket::async_test]
-async fn a_key_belongs_to_its_route_and_is_kept_for_thirty_days() {
+async fn a_key_belongs_to_one_route_and_expires_after_thirty_days() {
     let app = TestApp::new().await;
     for path in ["/coffee/", "/heartrate/"] {
         assert_eq!(post(&app, path, "k", body_of(path)).await.json()["id"], 1, "{path}");
@@ -78,9 +78,9 @@ async fn a_key_belongs_to_its_route_and_is_kept_for_thirty_days() {
 }
 
 #[rocket::async_test]
-async fn a_key_used_while_the_clock_is_wrong_outlives_the_setting_of_the_clock() {
+async fn a_key_used_with_a_wrong_clock_is_kept_when_the_clock_is_corrected() {
     const NOW: &str = "2026-06-01T12:00:00Z";
-    // Older than the program, within its life but months behind, and years ahead.
+    // Before the build of the program, months behind, and years ahead.
     for wrong in ["1970-01-01T00:00:10Z", "2025-11-05T00:00:00Z", "2041-01-01T00:00:00Z"] {
         for path in ["/coffee/", "/heartrate/"] {
             let app = TestApp::with_setup(Setup { now: wrong, ..Setup::default() }).await;
@@ -88,12 +88,12 @@ async fn a_key_used_while_the_clock_is_wrong_outlives_the_setting_of_the_clock()
             assert_eq!(first.status, 201, "{wrong}: {}", first.text());
             app.advance_clock(60);
             app.clock.set(at(NOW));
-            // Another write, which removes what has expired.
+            // Every write removes expired keys.
             assert_eq!(post(&app, path, "other", body_of(path)).await.status, 201, "{wrong}");
             let again = post(&app, path, "k", body_of(path)).await;
             assert_eq!((again.status, again.text()), (201, first.text()), "{wrong}");
             assert_eq!(app.ids(path).await.len(), 2, "{wrong}, {path}");
-            // From then on it is kept 30 days, as any other.
+            // From the correction on it is kept for 30 days.
             app.advance_clock(30 * DAY - 60);
             let again = post(&app, path, "k", body_of(path)).await;
             assert_eq!((again.status, again.text()), (201, first.text()), "{wrong}");
@@ -105,7 +105,7 @@ async fn a_key_used_while_the_clock_is_wrong_outlives_the_setting_of_the_clock()
 }
 
 #[rocket::async_test]
-async fn a_clock_that_goes_wrong_and_is_set_back_forgets_no_key() {
+async fn a_temporarily_wrong_clock_expires_no_key() {
     for wrong in ["1970-01-01T00:00:10Z", "2041-01-01T00:00:00Z"] {
         let app = TestApp::new().await;
         let first = post(&app, "/coffee/", "k", body_of("/coffee/")).await;
@@ -121,7 +121,7 @@ async fn a_clock_that_goes_wrong_and_is_set_back_forgets_no_key() {
             );
         }
         assert_eq!(post(&app, "/coffee/", "k", body_of("/coffee/")).await.text(), first.text(), "{wrong}");
-        // Neither is kept longer than 30 days.
+        // Both expire after 30 days.
         app.advance_clock(31 * DAY);
         assert_eq!(post(&app, "/coffee/", "k", body_of("/coffee/")).await.json()["id"], 4, "{wrong}");
         assert_eq!(
@@ -133,7 +133,7 @@ async fn a_clock_that_goes_wrong_and_is_set_back_forgets_no_key() {
 }
 
 #[rocket::async_test]
-async fn a_key_has_1_to_255_characters_and_is_given_once() {
+async fn a_key_has_1_to_255_characters_and_is_not_repeated() {
     let app = TestApp::new().await;
     for (key, status) in [
         ("x".repeat(255), 201),
@@ -160,7 +160,7 @@ async fn a_key_has_1_to_255_characters_and_is_given_once() {
 }
 
 #[rocket::async_test]
-async fn an_answer_given_again_is_not_counted_again() {
+async fn a_repeated_request_is_not_counted_in_the_metrics() {
     let app = TestApp::new().await;
     for _ in 0..3 {
         post(&app, "/coffee/", "k", body_of("/coffee/")).await;

@@ -1,11 +1,11 @@
-//! `GET /coffee/` and `GET /heartrate/`: order, filters, pages.
+//! `GET /coffee/` and `GET /heartrate/`: order, filters and pages.
 
 use serde_json::{Value, json};
 
 use super::helpers::{TestApp, invalid_field, invalid_value};
 
-/// Ids 1 to 6; 3 and 4 share an instant, 5 lies before all.
-async fn six_coffees() -> TestApp {
+/// An application with coffees 1 to 6: 3 and 4 have the same timestamp, 5 is the oldest.
+async fn app_with_six_coffees() -> TestApp {
     let app = TestApp::new().await;
     for (time, kind) in [
         ("2026-05-30T08:00:00Z", Some("latte")),
@@ -21,41 +21,41 @@ async fn six_coffees() -> TestApp {
 }
 
 #[rocket::async_test]
-async fn coffees_come_newest_first_and_of_one_instant_the_later_logged_first() {
-    let app = six_coffees().await;
+async fn coffees_are_listed_newest_first_and_by_descending_id_within_a_timestamp() {
+    let app = app_with_six_coffees().await;
     assert_eq!(app.ids("/coffee/").await, [6, 4, 3, 2, 1, 5]);
 }
 
 #[rocket::async_test]
 async fn filters_select_matching_entries() {
-    let app = six_coffees().await;
+    let app = app_with_six_coffees().await;
     for (query, ids, reason) in [
-        ("since=2026-05-31T08:00:00Z", &[6, 4, 3, 2][..], "the start belongs to the span"),
-        ("until=2026-05-31T08:00:00Z", &[1, 5], "the end does not"),
+        ("since=2026-05-31T08:00:00Z", &[6, 4, 3, 2][..], "the start is included"),
+        ("until=2026-05-31T08:00:00Z", &[1, 5], "the end is not"),
         ("since=2026-06-01T08:00:00Z&until=2026-06-01T08:00:00.000001Z", &[4, 3], "[start, end)"),
-        ("since=2026-06-01T10:00:00", &[6, 4, 3], "no offset: the server's zone"),
-        ("since=2026-06-01T10:00:00+02:00", &[6, 4, 3], "a plus that arrives as it is"),
-        ("since=2026-06-01T10:00:00%2B02:00", &[6, 4, 3], "a plus that is encoded"),
-        ("since=2026-06-01T10:00:00%2002:00", &[6, 4, 3], "a plus that became a space"),
-        ("since=2026-06-01+10:00:00+02:00", &[6, 4, 3], "a space and a plus, both as pluses"),
+        ("since=2026-06-01T10:00:00", &[6, 4, 3], "without an offset: the time zone of the server"),
+        ("since=2026-06-01T10:00:00+02:00", &[6, 4, 3], "an unencoded plus"),
+        ("since=2026-06-01T10:00:00%2B02:00", &[6, 4, 3], "an encoded plus"),
+        ("since=2026-06-01T10:00:00%2002:00", &[6, 4, 3], "a plus decoded as a space"),
+        ("since=2026-06-01+10:00:00+02:00", &[6, 4, 3], "pluses for a space and a plus"),
         ("since=2026-06-01", &[6, 4, 3], "a day begins at midnight"),
-        ("until=2026-06-01T00:00:00+02:00&coffee_type=latte", &[1, 5], "filters add up"),
-        ("coffee_type=latte", &[6, 3, 1, 5], "the type in every spelling"),
+        ("until=2026-06-01T00:00:00+02:00&coffee_type=latte", &[1, 5], "filters are combined"),
+        ("coffee_type=latte", &[6, 3, 1, 5], "case-insensitive"),
         ("coffee_type=%20latte%20", &[6, 3, 1, 5], "trimmed"),
-        ("coffee_type=LATTE", &[6, 3, 1, 5], "whatever the case"),
+        ("coffee_type=LATTE", &[6, 3, 1, 5], "in upper case"),
         ("coffee_type=latte&limit=2&offset=1", &[3, 1], "a page of a type"),
         ("coffee_type=latte&since=2026-05-30T08:00:00Z&until=2026-06-01T08:00:00Z", &[1], "[start, end)"),
-        ("coffee_type=tea", &[], "none of that"),
-        ("coffee_type=", &[6, 4, 3, 2, 1, 5], "empty is no filter"),
+        ("coffee_type=tea", &[], "no match"),
+        ("coffee_type=", &[6, 4, 3, 2, 1, 5], "an empty value is no filter"),
         ("limit=2", &[6, 4], "a page"),
         ("limit=2&offset=2", &[3, 2], "the next page"),
         ("offset=5", &[5], "the rest"),
         ("offset=6", &[], "past the end"),
-        ("limit=1000&offset=2147483647", &[], "as far as one may request"),
+        ("limit=1000&offset=2147483647", &[], "the largest offset"),
         ("limit=2.0", &[6, 4], "a whole number"),
         ("unknown=1", &[6, 4, 3, 2, 1, 5], "unknown fields are ignored"),
         ("", &[6, 4, 3, 2, 1, 5], "an empty query"),
-        ("since=2026-06-01T08:00:00Z&until=2026-06-01T08:00:00Z", &[], "an empty span"),
+        ("since=2026-06-01T08:00:00Z&until=2026-06-01T08:00:00Z", &[], "an empty period"),
     ] {
         assert_eq!(app.ids(&format!("/coffee/?{query}")).await, ids, "{query}: {reason}");
     }
@@ -116,8 +116,8 @@ async fn invalid_query_parameters_are_reported_field_by_field() {
 }
 
 #[rocket::async_test]
-async fn the_link_leads_through_all_pages_and_keeps_the_filters() {
-    let app = six_coffees().await;
+async fn link_headers_lead_through_all_pages_and_keep_the_filters() {
+    let app = app_with_six_coffees().await;
     for (path, next) in [
         ("/coffee/?limit=2", "/coffee/?limit=2&offset=2"),
         ("/coffee?limit=2&offset=2", "/coffee/?limit=2&offset=4"),
@@ -148,7 +148,7 @@ async fn the_link_leads_through_all_pages_and_keeps_the_filters() {
 }
 
 #[rocket::async_test]
-async fn a_type_is_found_in_every_spelling_also_beyond_ascii_and_entries_stay_as_they_were_typed() {
+async fn the_type_filter_ignores_case_beyond_ascii_and_stored_types_keep_their_spelling() {
     let app = TestApp::new().await;
     let spellings = ["Café Crème", "CAFÉ CRÈME", "café crème", "cafe creme", "Ćafé", "ćAFÉ"];
     for (hour, spelling) in spellings.iter().enumerate() {
@@ -164,8 +164,8 @@ async fn a_type_is_found_in_every_spelling_also_beyond_ascii_and_entries_stay_as
         assert_eq!(app.ids(&format!("/coffee/?coffee_type={query}")).await, ids, "{query}");
     }
     let all = app.get("/coffee/").await.json();
-    let typed: Vec<_> = all.as_array().unwrap().iter().rev().map(|one| &one["coffee_type"]).collect();
-    assert_eq!(typed, spellings);
+    let stored: Vec<_> = all.as_array().unwrap().iter().rev().map(|one| &one["coffee_type"]).collect();
+    assert_eq!(stored, spellings);
 }
 
 #[rocket::async_test]
@@ -182,7 +182,7 @@ async fn the_default_limit_is_50() {
 }
 
 #[rocket::async_test]
-async fn readings_are_listed_as_coffees_are_and_filtered_by_context() {
+async fn readings_are_listed_newest_first_and_filtered_by_context() {
     let app = TestApp::new().await;
     app.add_readings("resting", &[("2026-06-01T08:00:00Z", 60), ("2026-06-01T09:00:00Z", 61)]).await;
     app.add_readings("panic", &[("2026-06-01T09:00:00Z", 130), ("2026-05-01T09:00:00Z", 131)]).await;

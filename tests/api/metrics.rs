@@ -1,4 +1,4 @@
-//! `/metrics`: what is counted, and that nobody can blow it up.
+//! `GET /metrics`: the series, their values, and their bounded number of labels.
 
 use rocket::http::Method;
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use super::helpers::TestApp;
 
 #[rocket::async_test]
-async fn metrics_come_in_prometheus_text() {
+async fn metrics_have_the_prometheus_text_format() {
     let app = TestApp::new().await;
     let response = app.get("/metrics").await;
     assert_eq!(
@@ -39,7 +39,7 @@ async fn metrics_come_in_prometheus_text() {
 }
 
 #[rocket::async_test]
-async fn what_is_logged_is_counted() {
+async fn entries_are_counted() {
     let app = TestApp::new().await;
     app.add_coffee("2026-06-01T11:00:00Z", 80.0, Some("Latte")).await;
     app.add_coffee("2026-06-01T10:00:00.5Z", 40.5, Some("latte")).await;
@@ -73,7 +73,7 @@ async fn what_is_logged_is_counted() {
 }
 
 #[rocket::async_test]
-async fn requests_are_counted_by_template_and_never_by_path() {
+async fn requests_are_counted_by_route_template() {
     let app = TestApp::new().await;
     for (method, path) in [
         (Method::Get, "/coffee/4711?limit=secret"),
@@ -115,7 +115,7 @@ async fn metrics_group_types_and_contexts_beyond_50_as_other() {
         app.add_coffee("2026-06-01T11:00:00Z", 1.0, Some(&format!("type {n}"))).await;
         app.post("/heartrate/", json!({"bpm": 60, "context": format!("context {n}")})).await;
     }
-    // Who was known stays known.
+    // A type that has a series of its own keeps it.
     app.add_coffee("2026-06-01T11:00:00Z", 1.0, Some("TYPE 7")).await;
     let text = app.get("/metrics").await.text().to_owned();
     for (series, label) in [("coffee_logged_total", "type"), ("heartrate_logged_total", "context")] {
@@ -127,10 +127,10 @@ async fn metrics_group_types_and_contexts_beyond_50_as_other() {
 }
 
 #[rocket::async_test]
-async fn refusals_are_counted_by_their_reason_and_from_nought() {
+async fn rejections_are_counted_by_reason_and_start_at_zero() {
     let app = TestApp::with_flags(&[("rate-limit-enabled", "true"), ("rate-limit-info", "1/hour")]).await;
     for series in [r#"rate_limited_total{class="info"}"#, r#"auth_failures_total{reason="wrong"}"#] {
-        assert_eq!(app.metric(series).await, 0.0, "an alert sees how it grows: {series}");
+        assert_eq!(app.metric(series).await, 0.0, "exported before the first increase: {series}");
     }
     for _ in 0..3 {
         app.get("/info").await;
@@ -147,7 +147,7 @@ async fn refusals_are_counted_by_their_reason_and_from_nought() {
 }
 
 #[rocket::async_test]
-async fn a_label_cannot_break_out_of_its_quotes() {
+async fn label_values_are_escaped() {
     let app = TestApp::new().await;
     app.add_coffee("2026-06-01T11:00:00Z", 1.0, Some("a\"} 1\ncaffeine_mg_total 999 #\\")).await;
     let text = app.get("/metrics").await.text().to_owned();

@@ -1,4 +1,4 @@
-//! What a browser gets: pages, static files, how they are packed, kept and confined.
+//! Pages and static files: content negotiation, compression, caching and content security policy.
 
 use std::io::Read;
 
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::helpers::{TestApp, TestResponse};
 
-/// What Firefox, Chrome and Safari send for a page.
+/// `Accept` header of Firefox, Chrome and Safari for a page.
 const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8";
 const BUNDLE: &str = "/static/vendor/swagger-ui-5.35.0/swagger-ui-bundle.js";
 const CSP: &str = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; \
@@ -20,36 +20,36 @@ async fn get_with(app: &TestApp, path: &str, headers: &[(&'static str, &str)]) -
 }
 
 #[rocket::async_test]
-async fn a_browser_gets_the_dashboard_and_everyone_else_json() {
+async fn browsers_get_the_dashboard_and_other_clients_json() {
     let app = TestApp::new().await;
-    for (accept, is_page, whose) in [
-        (BROWSER, true, "a browser's"),
-        ("text/html", true, "plain"),
-        ("text/html, application/json", true, "both alike"),
-        ("application/json, text/html;q=0.5", false, "rather JSON"),
-        ("text/html;q=0, */*", false, "anything but HTML"),
-        ("*/*", false, "curl's"),
-        ("application/json", false, "a script's"),
+    for (accept, is_page, reason) in [
+        (BROWSER, true, "browsers"),
+        ("text/html", true, "HTML"),
+        ("text/html, application/json", true, "equal quality"),
+        ("application/json, text/html;q=0.5", false, "JSON preferred"),
+        ("text/html;q=0, */*", false, "HTML excluded"),
+        ("*/*", false, "curl"),
+        ("application/json", false, "JSON"),
         ("image/png", false, "something else"),
-        ("not a media type", false, "nonsense"),
+        ("not a media type", false, "malformed"),
     ] {
         let response = get_with(&app, "/", &[("Accept", accept)]).await;
         let kind = if is_page { "text/html; charset=utf-8" } else { "application/json" };
-        assert_eq!((response.status, response.header("content-type")), (200, kind), "{whose}");
-        assert_eq!(response.header("vary"), "Accept, Accept-Encoding", "{whose}");
+        assert_eq!((response.status, response.header("content-type")), (200, kind), "{reason}");
+        assert_eq!(response.header("vary"), "Accept, Accept-Encoding", "{reason}");
         assert_eq!(
             response.header("cache-control"),
             if is_page { "no-cache" } else { "no-store" },
-            "{whose}"
+            "{reason}"
         );
-        assert_eq!(response.text().starts_with("<!doctype html>"), is_page, "{whose}");
+        assert_eq!(response.text().starts_with("<!doctype html>"), is_page, "{reason}");
     }
     let none = app.request(Method::Get, "/").without_header("Accept").send().await;
     assert_eq!(none.json()["docs"], json!("/docs"));
 }
 
 #[rocket::async_test]
-async fn the_docs_have_two_names_and_one_page() {
+async fn redoc_redirects_to_docs() {
     let app = TestApp::new().await;
     for path in ["/docs", "/docs/"] {
         let page = get_with(&app, path, &[]).await;
@@ -61,7 +61,7 @@ async fn the_docs_have_two_names_and_one_page() {
 }
 
 #[rocket::async_test]
-async fn what_lies_at_the_root_for_browsers_is_there() {
+async fn files_at_the_root_are_those_in_static() {
     let app = TestApp::new().await;
     for (path, kind, same) in [
         ("/sw.js", "text/javascript; charset=utf-8", "/static/sw.js"),
@@ -76,13 +76,13 @@ async fn what_lies_at_the_root_for_browsers_is_there() {
 }
 
 #[rocket::async_test]
-async fn static_files_have_a_tag_by_which_a_browser_keeps_them() {
+async fn static_files_are_revalidated_by_their_etag() {
     let app = TestApp::new().await;
     for path in ["/static/icon.svg", "/docs", "/openapi.json"] {
         let plain = get_with(&app, path, &[]).await;
-        let packed = get_with(&app, path, &[("Accept-Encoding", "gzip")]).await;
-        let tag = packed.header("etag").to_owned();
-        assert_ne!(plain.header("etag"), tag, "two codings are two things: {path}");
+        let compressed = get_with(&app, path, &[("Accept-Encoding", "gzip")]).await;
+        let tag = compressed.header("etag").to_owned();
+        assert_ne!(plain.header("etag"), tag, "each encoding has an etag of its own: {path}");
         for (known, status) in [
             (tag.clone(), 304),
             (format!("\"x\", W/{tag}"), 304),
@@ -118,7 +118,7 @@ async fn vendored_files_are_cached_permanently() {
 async fn static_files_are_compressed_only_for_clients_that_accept_gzip() {
     let app = TestApp::new().await;
     let file = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/static/docs.html")).unwrap();
-    for (accepted, is_packed) in [
+    for (accepted, is_compressed) in [
         (Some("gzip, deflate"), true),
         (Some("br;q=1.0, GZIP;q=0.8"), true),
         (Some("*"), true),
@@ -132,10 +132,14 @@ async fn static_files_are_compressed_only_for_clients_that_accept_gzip() {
         let headers = accepted.map(|coding| ("Accept-Encoding", coding));
         let response = get_with(&app, "/static/docs.html", headers.as_slice()).await;
         assert_eq!(response.status, 200);
-        assert_eq!(response.header("content-encoding"), if is_packed { "gzip" } else { "" }, "{accepted:?}");
+        assert_eq!(
+            response.header("content-encoding"),
+            if is_compressed { "gzip" } else { "" },
+            "{accepted:?}"
+        );
         assert_eq!(response.content_length, Some(response.body.len()), "{accepted:?}");
         let mut content = Vec::new();
-        if is_packed {
+        if is_compressed {
             assert!(response.body.len() < file.len() / 2, "{} of {}", response.body.len(), file.len());
             GzDecoder::new(&*response.body).read_to_end(&mut content).unwrap();
         } else {
@@ -165,7 +169,7 @@ async fn static_files_have_the_correct_content_type() {
 }
 
 #[rocket::async_test]
-async fn pages_may_load_what_is_ours_and_the_docs_may_style_elements_too() {
+async fn pages_load_only_from_the_server_and_the_docs_allow_inline_styles() {
     let app = TestApp::new().await;
     let docs = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
                 frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
@@ -173,14 +177,14 @@ async fn pages_may_load_what_is_ours_and_the_docs_may_style_elements_too() {
         ("/", CSP),
         ("/static/index.html", CSP),
         ("/docs", docs),
-        // It speaks for what the worker fetches.
+        // The policy applies to the requests of the worker.
         ("/sw.js", CSP),
         ("/static/theme.css", "default-src 'none'; frame-ancestors 'none'"),
     ] {
         let response = get_with(&app, path, &[("Accept", BROWSER)]).await;
         assert_eq!((response.status, response.header("content-security-policy")), (200, policy), "{path}");
         assert_eq!(response.header("x-frame-options"), "DENY", "{path}");
-        // A browser puts these headers in the place of those that it kept.
+        // Browsers replace the cached headers with those of the 304 response.
         let again =
             get_with(&app, path, &[("Accept", BROWSER), ("If-None-Match", response.header("etag"))]).await;
         assert_eq!((again.status, again.header("content-security-policy")), (304, policy), "{path}");

@@ -1,4 +1,4 @@
-//! What a body may be, and what is said about one that may not.
+//! Request bodies: numbers, text, malformed JSON and the size limit.
 
 use rocket::http::Method;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ async fn coffee(app: &TestApp, body: impl Into<Vec<u8>>) -> TestResponse {
 }
 
 #[rocket::async_test]
-async fn numbers_are_read_from_numbers_and_numeric_strings() {
+async fn numbers_are_accepted_as_numbers_and_as_strings() {
     let app = TestApp::new().await;
     for (sent, stored) in [
         ("0", 0.0),
@@ -30,7 +30,7 @@ async fn numbers_are_read_from_numbers_and_numeric_strings() {
         let response = coffee(&app, format!(r#"{{"caffeine_mg": {sent}}}"#)).await;
         assert_eq!(response.status, 201, "{sent}: {}", response.text());
         assert_eq!(response.json()["caffeine_mg"], json!(stored), "{sent}");
-        // The sign of a zero would show in the text.
+        // A negative zero is equal to zero and differs only in the text.
         assert!(!response.text().contains(":-"), "{sent}: {}", response.text());
         assert_eq!(app.get(response.header("location")).await.body, response.body, "{sent}");
     }
@@ -94,13 +94,13 @@ async fn malformed_json_is_rejected_with_line_and_column() {
 }
 
 #[rocket::async_test]
-async fn a_hundred_thousand_brackets_and_bytes_that_are_no_text_are_refused() {
+async fn deeply_nested_json_and_invalid_utf_8_are_rejected() {
     let app = TestApp::new().await;
-    for (open, what) in [("[", "list"), ("{\"a\":", "value")] {
-        let deep = format!("{{\"notes\": {}", open.repeat(100_000));
-        let response = coffee(&app, deep).await;
+    for (open, kind) in [("[", "list"), ("{\"a\":", "value")] {
+        let nested = format!("{{\"notes\": {}", open.repeat(100_000));
+        let response = coffee(&app, nested).await;
         let column = 10 + 100_000 * open.len();
-        let message = format!("malformed JSON: EOF while parsing a {what} at line 1 column {column}");
+        let message = format!("malformed JSON: EOF while parsing a {kind} at line 1 column {column}");
         response.assert_invalid(&[invalid_field("body", "body", &message)]);
     }
     coffee(&app, "[".repeat(100_000)).await.assert_invalid(&[invalid_field(
@@ -117,27 +117,27 @@ async fn a_hundred_thousand_brackets_and_bytes_that_are_no_text_are_refused() {
 }
 
 #[rocket::async_test]
-async fn a_body_is_json_whatever_its_content_type_says() {
+async fn bodies_are_parsed_as_json_with_any_content_type() {
     let app = TestApp::new().await;
     let body = r#"{"caffeine_mg": 95}"#;
-    for kind in [
+    for content_type in [
         "application/x-www-form-urlencoded",
         "text/plain",
         "application/json; charset=utf-16",
         "nonsense",
         "",
     ] {
-        let request = app.request(Method::Post, "/coffee/").header("Content-Type", kind).body(body);
-        assert_eq!(request.send().await.status, 201, "{kind}");
-        let request = app.request(Method::Put, "/coffee/1").header("Content-Type", kind).body(body);
-        assert_eq!(request.send().await.status, 200, "{kind}");
+        let request = app.request(Method::Post, "/coffee/").header("Content-Type", content_type).body(body);
+        assert_eq!(request.send().await.status, 201, "{content_type}");
+        let request = app.request(Method::Put, "/coffee/1").header("Content-Type", content_type).body(body);
+        assert_eq!(request.send().await.status, 200, "{content_type}");
     }
-    assert_eq!(coffee(&app, body).await.status, 201, "none at all");
+    assert_eq!(coffee(&app, body).await.status, 201, "no content type");
     assert_eq!(coffee(&app, format!("\u{feff}{body}")).await.status, 201, "a byte order mark");
 }
 
 #[rocket::async_test]
-async fn text_is_trimmed_and_cleaned_and_counted_in_characters() {
+async fn text_is_trimmed_stripped_of_control_characters_and_limited_in_characters() {
     let app = TestApp::new().await;
     for (sent, stored) in [
         ("  flat white \n", Some("flat white".to_owned())),
@@ -196,7 +196,7 @@ async fn every_invalid_field_is_reported() {
 }
 
 #[rocket::async_test]
-async fn a_body_over_the_limit_is_refused_and_one_at_the_limit_is_read() {
+async fn bodies_larger_than_the_limit_are_rejected() {
     let app = TestApp::new().await;
     let padded = |size: usize| format!("{{\"caffeine_mg\": 1, \"x\": \"{}\"}}", "y".repeat(size - 27));
     assert_eq!(padded(1000).len(), 1000);
@@ -208,7 +208,7 @@ async fn a_body_over_the_limit_is_refused_and_one_at_the_limit_is_read() {
         }
         app.request(Method::Put, "/coffee/1").body(padded(size)).send().await.assert_problem(413, detail);
     }
-    // What is announced is believed: nothing is parsed.
+    // A request whose Content-Length exceeds the limit is rejected without reading its body.
     let request =
         app.request(Method::Post, "/coffee/").header("Content-Length", "2097152").body(padded(1000));
     let response = request.send().await.assert_problem(413, detail);

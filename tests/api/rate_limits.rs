@@ -1,6 +1,6 @@
-//! Rate limits: what each class may, how it fills up again, and whom it counts.
+//! Rate limits: the quota of each class, how it refills, and how clients are identified.
 
-use coffee_tracker::auth::key::{KeyName, Scope, Scopes};
+use coffee_tracker::auth::key::{KeyName, Scope};
 use coffee_tracker::auth::key_file::KeyFile;
 use rocket::http::Method;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use super::helpers::{TestApp, TestRequest, TestResponse};
 
 const ON: (&str, &str) = ("rate-limit-enabled", "true");
 
-/// Method, path, class, requests, window in seconds, seconds for one.
+/// Method, path, class, requests per window, window in seconds, seconds until one request is refilled.
 const CLASSES: [(Method, &str, &str, u32, u32, u32); 24] = [
     (Method::Get, "/", "open", 30, 60, 2),
     (Method::Get, "/docs", "open", 30, 60, 2),
@@ -37,13 +37,14 @@ const CLASSES: [(Method, &str, &str, u32, u32, u32); 24] = [
     (Method::Delete, "/heartrate/1", "heartrate-change", 120, 3600, 30),
 ];
 
+/// Asserts the policy (quota, window in seconds) and the state (remaining, seconds to wait).
 fn assert_limits(response: &TestResponse, class: &str, (q, w): (u32, u32), (r, t): (u32, u32)) {
     assert_eq!(response.header("ratelimit-policy"), format!("\"{class}\";q={q};w={w}"));
     assert_eq!(response.header("ratelimit"), format!("\"{class}\";r={r};t={t}"));
 }
 
-/// Refused for so many seconds.
-fn assert_refused(response: TestResponse, class: &str, policy: (u32, u32), wait: u32) {
+/// Asserts status 429 with a wait in seconds.
+fn assert_limited(response: TestResponse, class: &str, policy: (u32, u32), wait: u32) {
     assert_limits(&response, class, policy, (0, wait));
     assert_eq!(response.header("retry-after"), wait.to_string());
     if !response.body.is_empty() {
@@ -51,7 +52,7 @@ fn assert_refused(response: TestResponse, class: &str, policy: (u32, u32), wait:
     }
 }
 
-/// Sends until the quota is used up, waits, and looks how it fills up again.
+/// Uses up a quota, then asserts the rejection, the refill of one request and that of the whole quota.
 async fn assert_quota<'a>(
     app: &'a TestApp,
     request: impl Fn() -> TestRequest<'a>,
@@ -67,21 +68,21 @@ async fn assert_quota<'a>(
     let last = request().send().await;
     assert_eq!(last.status, first.status, "{class}");
     assert_limits(&last, class, (quota, window), (0, one));
-    let refused = request().send().await;
-    assert_eq!(refused.status, 429, "{class}");
-    assert_refused(refused, class, (quota, window), one);
+    let limited = request().send().await;
+    assert_eq!(limited.status, 429, "{class}");
+    assert_limited(limited, class, (quota, window), one);
     app.advance_clock(one.into());
     assert_eq!(request().send().await.status, first.status, "{class}");
     if one > 1 {
         assert_eq!(request().send().await.status, 429, "{class}");
     }
-    // After the whole window the whole quota is there again.
+    // After the whole window the whole quota is refilled.
     app.advance_clock(window.into());
     assert_limits(&request().send().await, class, (quota, window), (quota - 1, one));
 }
 
 #[rocket::async_test]
-async fn every_route_has_its_limit_then_waits_and_fills_up_again() {
+async fn every_class_has_a_quota_that_refills() {
     for (method, path, class, quota, window, one) in CLASSES {
         let app = TestApp::with_flags(&[ON]).await;
         assert_quota(&app, || app.request(method, path), class, (quota, window, one)).await;
@@ -89,7 +90,7 @@ async fn every_route_has_its_limit_then_waits_and_fills_up_again() {
 }
 
 #[rocket::async_test]
-async fn without_a_valid_key_open_pages_keep_their_class_and_all_else_shares_one() {
+async fn without_a_valid_key_public_routes_keep_their_class_and_others_share_one() {
     for (method, path, class, quota, window, one) in CLASSES {
         let app = TestApp::with_flags(&[ON]).await;
         let request = || app.request(method, path).without_header("Authorization");
@@ -101,23 +102,14 @@ async fn without_a_valid_key_open_pages_keep_their_class_and_all_else_shares_one
     }
 }
 
-/// A named key with these scopes.
-fn named_key(app: &TestApp, name: &str, scopes: &[Scope]) -> String {
-    let file = KeyFile::of(app.shared.store.path());
-    let name = KeyName::parse(name).unwrap();
-    let key = file.add(&name, Scopes::from(scopes.to_vec()), app.clock.now()).unwrap();
-    app.shared.refresh_keys();
-    key
-}
-
 #[rocket::async_test]
-async fn requests_without_a_valid_key_use_up_nothing_that_belongs_to_a_key() {
+async fn requests_without_a_valid_key_do_not_use_the_quota_of_a_key() {
     let app = TestApp::with_flags(&[ON]).await;
-    let revoked = named_key(&app, "old", &Scope::ALL);
+    let revoked = app.add_key("old", &Scope::ALL);
     KeyFile::of(app.shared.store.path()).revoke(&KeyName::parse("old").unwrap(), app.clock.now()).unwrap();
     app.shared.refresh_keys();
     let keys = ["", "Bearer wrong", "Basic dXNlcjpwYXNz", &format!("Bearer {revoked}")];
-    // They share one quota, whatever they ask and whatever is wrong with the key.
+    // All of them share one quota.
     let paths = [(Method::Post, "/coffee/"), (Method::Get, "/coffee/"), (Method::Post, "/heartrate/")];
     for n in 0..120_usize {
         let (method, path) = paths[n % paths.len()];
@@ -129,35 +121,35 @@ async fn requests_without_a_valid_key_use_up_nothing_that_belongs_to_a_key() {
     }
     for (method, path) in paths {
         let request = app.request(method, path).without_header("Authorization");
-        assert_refused(request.send().await, "unauthenticated", (120, 60), 1);
+        assert_limited(request.send().await, "unauthenticated", (120, 60), 1);
         let response = app.request(method, path).body(r#"{"caffeine_mg": 1, "bpm": 60}"#).send().await;
         assert!(response.status < 300, "{}", response.text());
     }
     assert_eq!(app.ids("/coffee/").await, [1]);
     let stranger =
         app.request(Method::Get, "/coffee/").without_header("Authorization").remote("192.168.1.21:1");
-    assert_eq!(stranger.send().await.status, 401, "another client is not concerned");
+    assert_eq!(stranger.send().await.status, 401, "another client");
     assert_eq!(app.metric(r#"rate_limited_total{class="unauthenticated"}"#).await, 3.0);
     assert_eq!(app.metric(r#"rate_limited_total{class="read"}"#).await, 0.0);
 }
 
 #[rocket::async_test]
-async fn an_open_page_asked_with_a_key_is_charged_to_that_key() {
+async fn a_public_route_with_a_key_uses_the_quota_of_that_key() {
     let app = TestApp::with_flags(&[ON, ("rate-limit-info", "1/minute")]).await;
     let status = async |header: &str| {
         app.request(Method::Get, "/info").header("Authorization", header).send().await.status
     };
-    let phone = format!("Bearer {}", named_key(&app, "phone", &[Scope::Metrics]));
-    assert_eq!((status("").await, status("Bearer wrong").await), (200, 429), "both have no valid key");
+    let phone = format!("Bearer {}", app.add_key("phone", &[Scope::Metrics]));
+    assert_eq!((status("").await, status("Bearer wrong").await), (200, 429), "both lack a valid key");
     assert_eq!((status(&phone).await, status(&phone).await), (200, 429));
     assert_eq!(app.get("/info").await.status, 200, "the owner's key");
 }
 
 #[rocket::async_test]
-async fn keys_of_one_client_and_clients_of_one_key_have_quotas_of_their_own() {
+async fn each_pair_of_key_and_client_has_its_own_quota() {
     let app = TestApp::with_flags(&[ON, ("rate-limit-coffee-write", "2/hour")]).await;
-    let phone = named_key(&app, "phone", &[Scope::Write]);
-    let watch = named_key(&app, "watch", &[Scope::Read]);
+    let phone = app.add_key("phone", &[Scope::Write]);
+    let watch = app.add_key("watch", &[Scope::Read]);
     let post = async |key: &str, remote: &str| {
         let request = app.request(Method::Post, "/coffee/").key(key).remote(remote);
         request.body(r#"{"caffeine_mg": 1}"#).send().await.status
@@ -166,7 +158,7 @@ async fn keys_of_one_client_and_clients_of_one_key_have_quotas_of_their_own() {
     for status in [201, 201, 429] {
         assert_eq!(post(&phone, here).await, status);
     }
-    // A valid key without the scope is charged to the class that it asked for.
+    // A valid key without the scope uses the quota of the requested class.
     for status in [403, 403, 429] {
         assert_eq!(post(&watch, here).await, status);
     }
@@ -186,7 +178,7 @@ async fn public_metrics_count_as_reads_with_and_without_a_key() {
 }
 
 #[rocket::async_test]
-async fn a_hundred_coffees_fit_in_an_hour_and_the_next_one_waits() {
+async fn a_hundred_coffees_can_be_added_per_hour() {
     let app = TestApp::with_flags(&[ON]).await;
     let post = || app.request(Method::Post, "/coffee/").body(r#"{"caffeine_mg": 1}"#).send();
     for left in (0..100).rev() {
@@ -195,12 +187,12 @@ async fn a_hundred_coffees_fit_in_an_hour_and_the_next_one_waits() {
         assert_limits(&response, "coffee-write", (100, 3600), (left, 36));
     }
     app.advance_clock(10);
-    assert_refused(post().await, "coffee-write", (100, 3600), 26);
+    assert_limited(post().await, "coffee-write", (100, 3600), 26);
     app.advance_clock(26);
     let response = post().await;
     assert_eq!(response.status, 201);
     assert_limits(&response, "coffee-write", (100, 3600), (0, 36));
-    // Another class and another client are not concerned.
+    // Another class and another client have their own quotas.
     assert_eq!(app.get("/coffee/").await.status, 200);
     let other =
         app.request(Method::Post, "/coffee/").remote("192.168.1.21:5000").body(r#"{"caffeine_mg": 1}"#);
@@ -209,101 +201,97 @@ async fn a_hundred_coffees_fit_in_an_hour_and_the_next_one_waits() {
 }
 
 #[rocket::async_test]
-async fn a_refused_request_is_not_parsed_and_stores_nothing() {
+async fn a_limited_request_stores_nothing() {
     let app = TestApp::with_flags(&[ON, ("rate-limit-coffee-write", "1/hour")]).await;
     let post = |body: &str| app.request(Method::Post, "/coffee/").body(body).send();
-    // The body is never looked at, but the request counts.
+    // A request with an invalid body uses up the quota.
     assert_eq!(post("{").await.status, 422);
     assert_eq!(post(r#"{"caffeine_mg": 1}"#).await.status, 429);
     assert!(app.ids("/coffee/").await.is_empty());
 }
 
-async fn exhausted(app: &TestApp, dress: impl Fn(TestRequest<'_>) -> TestRequest<'_>) -> bool {
-    dress(app.request(Method::Get, "/info")).send().await.status == 429
+/// Reports whether the quota of `/info` is used up for a request.
+async fn is_limited(app: &TestApp, prepare: impl Fn(TestRequest<'_>) -> TestRequest<'_>) -> bool {
+    prepare(app.request(Method::Get, "/info")).send().await.status == 429
 }
 
 #[rocket::async_test]
-async fn a_client_is_an_ipv4_address_or_an_ipv6_64() {
+async fn clients_are_ipv4_addresses_and_ipv6_64_networks() {
     for (first, second, same, reason) in [
         ("192.168.1.20:1", "192.168.1.20:2", true, "ports do not matter"),
         ("192.168.1.20:1", "192.168.1.21:1", false, "another address"),
         ("192.168.1.20:1", "[::ffff:192.168.1.20]:1", true, "IPv4 in IPv6"),
         ("192.168.1.20:1", "[::ffff:192.168.1.21]:1", false, "another IPv4 in IPv6"),
         ("[::ffff:10.0.0.1]:1", "[::ffff:10.0.0.2]:1", false, "two IPv4 in IPv6 share no /64"),
-        ("[2001:db8::1]:1", "[2001:db8::ffff:ffff:ffff:ffff]:1", true, "one household"),
-        ("[2001:db8::1]:1", "[2001:db8:0:1::1]:1", false, "the next"),
+        ("[2001:db8::1]:1", "[2001:db8::ffff:ffff:ffff:ffff]:1", true, "the same /64"),
+        ("[2001:db8::1]:1", "[2001:db8:0:1::1]:1", false, "another /64"),
     ] {
         let app = TestApp::with_flags(&[ON, ("rate-limit-info", "1/minute")]).await;
-        assert!(!exhausted(&app, |request| request.remote(first)).await);
-        assert_eq!(exhausted(&app, |request| request.remote(second)).await, same, "{reason}");
+        assert!(!is_limited(&app, |request| request.remote(first)).await);
+        assert_eq!(is_limited(&app, |request| request.remote(second)).await, same, "{reason}");
     }
 }
 
 #[rocket::async_test]
 async fn forwarded_addresses_count_only_from_trusted_proxies() {
     const PROXY: &str = "10.0.0.1:1";
-    const STRANGER: &str = "192.168.1.20:1";
+    const CLIENT: &str = "192.168.1.20:1";
     for (remote, first, second, same, reason) in [
-        (STRANGER, "1.1.1.1", "2.2.2.2", true, "a stranger's word does not count"),
-        (PROXY, "1.1.1.1", "2.2.2.2", false, "a proxy's does"),
-        (PROXY, "1.1.1.1", "1.1.1.1", true, "the same client behind it"),
-        (
-            PROXY,
-            "9.9.9.9, 1.1.1.1",
-            "8.8.8.8, 1.1.1.1",
-            true,
-            "the rightmost hop, not what the client made up",
-        ),
-        (PROXY, "1.1.1.1, 10.0.0.2", "2.2.2.2, 10.0.0.2", false, "trusted hops are passed over"),
-        (PROXY, "1.1.1.1,fd00::7", "1.1.1.1 , 10.9.9.9", true, "whatever trusted hops"),
+        (CLIENT, "1.1.1.1", "2.2.2.2", true, "ignored from an untrusted address"),
+        (PROXY, "1.1.1.1", "2.2.2.2", false, "used from a trusted proxy"),
+        (PROXY, "1.1.1.1", "1.1.1.1", true, "the same client"),
+        (PROXY, "9.9.9.9, 1.1.1.1", "8.8.8.8, 1.1.1.1", true, "the rightmost untrusted address counts"),
+        (PROXY, "1.1.1.1, 10.0.0.2", "2.2.2.2, 10.0.0.2", false, "trusted hops are skipped"),
+        (PROXY, "1.1.1.1,fd00::7", "1.1.1.1 , 10.9.9.9", true, "any number of trusted hops"),
         (PROXY, "1.1.1.1:4711", "1.1.1.1:4712", true, "with a port"),
         (PROXY, "[2001:db8::1]:4711", "2001:db8::2", true, "IPv6 with a port, and without"),
         (PROXY, "::ffff:1.1.1.1", "1.1.1.1", true, "IPv4 in IPv6"),
-        (PROXY, "1.1.1.1, nonsense", "2.2.2.2, nonsense", true, "what cannot be read ends the trail"),
-        (PROXY, "", "unknown", true, "nothing readable: the proxy itself"),
+        (PROXY, "1.1.1.1, nonsense", "2.2.2.2, nonsense", true, "an unreadable hop ends the list"),
+        (PROXY, "", "unknown", true, "nothing readable: the proxy is the client"),
     ] {
         let flags = [ON, ("rate-limit-info", "1/minute"), ("trusted-proxies", "10.0.0.0/8, fd00::/8")];
         let app = TestApp::with_flags(&flags).await;
-        assert!(!exhausted(&app, forwarded(remote, first)).await);
-        assert_eq!(exhausted(&app, forwarded(remote, second)).await, same, "{reason}");
+        assert!(!is_limited(&app, forwarded(remote, first)).await);
+        assert_eq!(is_limited(&app, forwarded(remote, second)).await, same, "{reason}");
     }
 }
 
+/// Sets the address of the connection and the hops in `X-Forwarded-For`.
 fn forwarded<'h>(remote: &'h str, hops: &'h str) -> impl Fn(TestRequest<'_>) -> TestRequest<'_> + 'h {
     move |request| request.remote(remote).header("X-Forwarded-For", hops)
 }
 
 #[rocket::async_test]
-async fn several_forwarded_headers_are_one_list_and_x_real_ip_is_never_believed() {
+async fn repeated_forwarded_headers_form_one_list_and_x_real_ip_is_ignored() {
     let flags = [ON, ("rate-limit-info", "1/minute"), ("trusted-proxies", "10.0.0.1")];
     let app = TestApp::with_flags(&flags).await;
-    assert!(!exhausted(&app, forwarded("10.0.0.1:1", "1.1.1.1")).await);
+    assert!(!is_limited(&app, forwarded("10.0.0.1:1", "1.1.1.1")).await);
     assert!(
-        exhausted(&app, |request| forwarded("10.0.0.1:1", "2.2.2.2")(request)
+        is_limited(&app, |request| forwarded("10.0.0.1:1", "2.2.2.2")(request)
             .add_header("X-Forwarded-For", "1.1.1.1"))
         .await
     );
     for remote in ["10.0.0.1:1", "192.168.1.20:1"] {
         let app = TestApp::with_flags(&flags).await;
-        assert!(!exhausted(&app, |request| request.remote(remote).header("X-Real-IP", "3.3.3.3")).await);
+        assert!(!is_limited(&app, |request| request.remote(remote).header("X-Real-IP", "3.3.3.3")).await);
         assert!(
-            exhausted(&app, |request| request.remote(remote).header("X-Real-IP", "4.4.4.4")).await,
+            is_limited(&app, |request| request.remote(remote).header("X-Real-IP", "4.4.4.4")).await,
             "{remote}"
         );
     }
 }
 
 #[rocket::async_test]
-async fn a_limit_is_a_setting() {
+async fn limits_are_configurable() {
     let app = TestApp::with_flags(&[ON, ("rate-limit-read", "2/day")]).await;
     let response = app.get("/coffee/").await;
     assert_limits(&response, "read", (2, 86_400), (1, 43_200));
     app.get("/coffee/").await;
-    assert_refused(app.get("/heartrate/").await, "read", (2, 86_400), 43_200);
+    assert_limited(app.get("/heartrate/").await, "read", (2, 86_400), 43_200);
 }
 
 #[rocket::async_test]
-async fn without_limits_there_are_no_headers_and_no_refusals() {
+async fn disabled_limits_send_no_headers_and_reject_nothing() {
     let app = TestApp::new().await;
     for _ in 0..20 {
         let response = app.get("/info").await;
@@ -317,7 +305,7 @@ async fn cleanup_removes_only_clients_with_a_full_quota() {
     let app =
         TestApp::with_flags(&[ON, ("rate-limit-info", "1/hour"), ("rate-limit-health", "60/minute")]).await;
     let tracked = async || app.get("/health").await.json()["rate_limiter"]["tracked_clients"].clone();
-    assert!(!exhausted(&app, |request| request).await);
+    assert!(!is_limited(&app, |request| request).await);
     for n in 0..50 {
         app.request(Method::Get, "/health").remote(&format!("10.1.0.{n}:1")).send().await;
     }
@@ -325,7 +313,7 @@ async fn cleanup_removes_only_clients_with_a_full_quota() {
     assert_eq!(tracked().await, 52);
     app.advance_clock(2);
     app.shared.remove_idle_callers();
-    // The one who is over the limit, and whoever asks now.
+    // The client that is over its limit, and the one that requests `/health`.
     assert_eq!(tracked().await, 2);
-    assert!(exhausted(&app, |request| request).await);
+    assert!(is_limited(&app, |request| request).await);
 }

@@ -1,4 +1,4 @@
-//! `/`, `/health`, `/info`, `/openapi.json`: what anyone may request.
+//! `/`, `/health`, `/info` and `/openapi.json`.
 
 use rocket::http::Method;
 use serde_json::{Value, json};
@@ -66,11 +66,11 @@ async fn health_reports_the_last_backup() {
             json!({"status": "stale", "last_success": "2026-05-31T09:59:59.000000Z", "age_seconds": 93_601}),
         ),
         (
-            json!({"last_success": 1_780_311_600_000_000_i64, "error": "no room"}),
-            json!({"status": "failed", "last_success": "2026-06-01T11:00:00.000000Z", "age_seconds": 3600, "error": "no room"}),
+            json!({"last_success": 1_780_311_600_000_000_i64, "error": "disk full"}),
+            json!({"status": "failed", "last_success": "2026-06-01T11:00:00.000000Z", "age_seconds": 3600, "error": "disk full"}),
         ),
         (
-            // The clock stands before the backup, by more than clocks drift.
+            // The backup is newer than the clock by more than the tolerated drift.
             json!({"last_success": 1_780_315_501_000_000_i64}),
             json!({"status": "unknown", "last_success": "2026-06-01T12:05:01.000000Z", "age_seconds": null}),
         ),
@@ -79,15 +79,15 @@ async fn health_reports_the_last_backup() {
             json!({"status": "ok", "last_success": "2026-06-01T12:05:00.000000Z", "age_seconds": 0}),
         ),
         (
-            json!({"last_success": 1_798_689_600_000_000_i64, "error": "no room"}),
-            json!({"status": "failed", "last_success": "2026-12-31T04:00:00.000000Z", "age_seconds": null, "error": "no room"}),
+            json!({"last_success": 1_798_689_600_000_000_i64, "error": "disk full"}),
+            json!({"status": "failed", "last_success": "2026-12-31T04:00:00.000000Z", "age_seconds": null, "error": "disk full"}),
         ),
     ] {
         let app = TestApp::new().await;
         let path = coffee_tracker::fs::paths::with_suffix(app.shared.store.path(), ".backup.json");
-        let whole = |field: &str| record.get(field).cloned().unwrap_or(Value::Null);
+        let value = |field: &str| record.get(field).cloned().unwrap_or(Value::Null);
         let record =
-            json!({"last_success": whole("last_success"), "size_bytes": 4096, "error": whole("error")});
+            json!({"last_success": value("last_success"), "size_bytes": 4096, "error": value("error")});
         std::fs::write(path, record.to_string()).unwrap();
         let health = app.get("/health").await;
         assert_eq!((health.status, &health.json()["backup"]), (200, &backup));
@@ -95,7 +95,7 @@ async fn health_reports_the_last_backup() {
 }
 
 #[rocket::async_test]
-async fn info_lists_the_rules_the_limits_and_every_route() {
+async fn info_lists_limits_validation_rules_and_every_route() {
     let flags = [
         ("rate-limit-enabled", "true"),
         ("max-caffeine-mg", "500.5"),

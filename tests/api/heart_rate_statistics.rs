@@ -1,17 +1,17 @@
-//! `/heartrate/range` and `/heartrate/stats`.
+//! `GET /heartrate/range` and `GET /heartrate/stats`.
 
 use serde_json::{Value, json};
 
 use super::helpers::{TestApp, invalid_field, invalid_value};
 
-const FORM: &str = "must be a date and time such as 2025-07-23T14:30:00Z";
+const DATE_FORMAT: &str = "must be a date and time such as 2025-07-23T14:30:00Z";
 
 fn reading(id: i64, time: &str, bpm: u16) -> Value {
     json!({"id": id, "timestamp": format!("2026-06-01T{time}.000000Z"), "bpm": bpm, "context": "resting", "notes": null})
 }
 
 #[rocket::async_test]
-async fn a_range_is_its_start_up_to_its_end() {
+async fn a_range_includes_its_start_and_excludes_its_end() {
     let app = TestApp::new().await;
     let all = [
         ("2026-06-01T08:00:00Z", 60),
@@ -32,25 +32,25 @@ async fn a_range_is_its_start_up_to_its_end() {
     ] {
         app.get(&format!("/heartrate/range?{query}")).await.assert_json(200, expected.clone());
     }
-    let slice = |start: &str, end: &str, n: u64, min: u16, avg: f64, max: u16| {
+    let bucket = |start: &str, end: &str, n: u64, min: u16, avg: f64, max: u16| {
         let instant = |time| format!("2026-06-01T{time}.000000Z");
         json!({"start": instant(start), "end": instant(end), "count": n, "min_bpm": min, "avg_bpm": avg, "max_bpm": max})
     };
-    // Slices without readings are left out.
+    // Buckets without readings are omitted.
     expected["buckets"] = json!([
-        slice("08:00:00", "08:30:00", 1, 60, 60.0, 60),
-        slice("08:30:00", "09:00:00", 1, 65, 65.0, 65),
-        slice("09:00:00", "09:30:00", 1, 61, 61.0, 61)
+        bucket("08:00:00", "08:30:00", 1, 60, 60.0, 60),
+        bucket("08:30:00", "09:00:00", 1, 65, 65.0, 65),
+        bucket("09:00:00", "09:30:00", 1, 61, 61.0, 61)
     ]);
     let query = "/heartrate/range/?start=2026-06-01T08:00:00Z&end=2026-06-01T10:00:00Z&buckets=";
     app.get(&format!("{query}4")).await.assert_json(200, expected.clone());
-    expected["buckets"] = json!([slice("08:00:00", "10:00:00", 3, 60, 62.0, 65)]);
+    expected["buckets"] = json!([bucket("08:00:00", "10:00:00", 3, 60, 62.0, 65)]);
     app.get(&format!("{query}1")).await.assert_json(200, expected);
     assert_eq!(app.get(&format!("{query}1000")).await.json()["buckets"].as_array().unwrap().len(), 3);
 }
 
 #[rocket::async_test]
-async fn an_empty_range_says_so_and_a_reversed_one_is_refused() {
+async fn an_empty_range_returns_a_message_and_an_invalid_one_is_rejected() {
     let app = TestApp::new().await;
     app.add_readings("resting", &[("2026-06-01T08:00:00Z", 60)]).await;
     for (start, end) in [
@@ -76,7 +76,10 @@ async fn an_empty_range_says_so_and_a_reversed_one_is_refused() {
         ("start=2026-06-01", vec![invalid_field("query", "end", "is required")]),
         (
             "start=x&end=",
-            vec![invalid_value("query", "start", FORM, "x"), invalid_value("query", "end", FORM, "")],
+            vec![
+                invalid_value("query", "start", DATE_FORMAT, "x"),
+                invalid_value("query", "end", DATE_FORMAT, ""),
+            ],
         ),
         (
             "start=2026-06-02&end=2026-06-01",
@@ -100,7 +103,7 @@ async fn an_empty_range_says_so_and_a_reversed_one_is_refused() {
 }
 
 #[rocket::async_test]
-async fn a_range_shows_its_first_hundred_readings_and_counts_them_all() {
+async fn a_range_lists_at_most_100_readings_and_counts_all() {
     let app = TestApp::new().await;
     let readings: Vec<Value> =
         (0..150).map(|n| json!({"bpm": 60 + n, "timestamp": "2026-06-01T08:00:00Z"})).collect();
@@ -114,7 +117,7 @@ async fn a_range_shows_its_first_hundred_readings_and_counts_them_all() {
 }
 
 #[rocket::async_test]
-async fn statistics_are_exact_and_told_by_context() {
+async fn statistics_are_exact_and_grouped_by_context() {
     let app = TestApp::new().await;
     app.get("/heartrate/stats?days=7")
         .await
@@ -125,24 +128,24 @@ async fn statistics_are_exact_and_told_by_context() {
     )
     .await;
     app.add_readings("panic", &[("2026-06-01T09:00:00Z", 130)]).await;
-    // Without a context it counts in the whole only; outside of the window not at all.
+    // A reading without a context counts only in the overall statistics.
     app.post("/heartrate/", json!({"bpm": 70, "context": null})).await;
     app.add_readings("resting", &[("2026-05-25T11:59:59Z", 200), ("2026-06-01T12:04:00Z", 200)]).await;
-    let of = |count: u64, avg: f64, min: u16, max: u16| json!({"count": count, "avg_bpm": avg, "min_bpm": min, "max_bpm": max});
+    let context = |count: u64, avg: f64, min: u16, max: u16| json!({"count": count, "avg_bpm": avg, "min_bpm": min, "max_bpm": max});
     app.get("/heartrate/stats?days=7").await.assert_json(
         200,
         json!({
             "period_days": 7, "total_readings": 5,
             // 60 61 64 70 130: mean 77, squares 289+256+169+49+2809 = 3572, /4 = 893.
             "overall_stats": {"min_bpm": 60, "max_bpm": 130, "avg_bpm": 77.0, "median_bpm": 64.0, "std_dev": 29.9},
-            "by_context": {"panic": of(1, 130.0, 130, 130), "resting": of(3, 61.7, 60, 64)},
+            "by_context": {"panic": context(1, 130.0, 130, 130), "resting": context(3, 61.7, 60, 64)},
             "health_assessment": "Excellent resting heart rate",
         }),
     );
 }
 
 #[rocket::async_test]
-async fn the_median_of_an_even_number_lies_between_the_middle_two_and_one_reading_does_not_deviate() {
+async fn median_and_standard_deviation_of_few_readings() {
     for (pulses, median, deviation) in [
         (&[72][..], 72.0, 0.0),
         (&[60, 61], 60.5, 0.7),
@@ -168,7 +171,7 @@ async fn the_assessment_follows_the_average() {
     let high = "Consistently high - medical consultation recommended";
     for (pulses, assessment) in [
         (&[49][..], low),
-        // 49.95 shows as 50.0, and is below it.
+        // The average is 49.95, which is rounded to 50.0 but is below 50.
         (&[49, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50], low),
         (&[50], "Low but possibly normal for athletes"),
         (&[59, 60], "Low but possibly normal for athletes"),

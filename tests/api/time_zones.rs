@@ -1,4 +1,4 @@
-//! Days in their zones: what is drunk at midnight belongs to the day that begins.
+//! Days and hours in local time: midnight, daylight saving time and skipped days.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ fn day(date: &str, total: f64, coffees: u64) -> Value {
     json!({"date": date, "total_mg": total, "coffee_count": coffees})
 }
 
-/// Zone, date, its first instant and that of the next day.
+/// Time zone, date, start of that day and start of the next one.
 const DAYS: [(&str, &str, &str, &str); 5] = [
     ("Europe/Berlin", "2026-03-29", "2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z"),
     ("Europe/Berlin", "2026-10-25", "2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z"),
@@ -22,7 +22,7 @@ fn just_before(instant: &str) -> String {
 }
 
 #[rocket::async_test]
-async fn an_entry_at_midnight_belongs_to_the_new_day_and_one_a_microsecond_before_to_the_old() {
+async fn an_entry_at_midnight_belongs_to_the_new_day() {
     for (zone, date, start, next) in DAYS {
         let app = TestApp::in_zone(zone, &just_before(next)).await;
         app.add_coffee(&just_before(start), 1.0, None).await;
@@ -33,7 +33,7 @@ async fn an_entry_at_midnight_belongs_to_the_new_day_and_one_a_microsecond_befor
             json!({"date": date, "total_caffeine_mg": 110.0, "addiction_level": "casual user",
                    "recommended_max": 400.0, "over_limit": false, "coffee_count": 2}),
         );
-        // A microsecond later it is tomorrow.
+        // One microsecond later the next day begins.
         app.clock.set(super::helpers::at(next));
         let today = app.get("/coffee/today").await.json();
         assert_eq!(
@@ -46,8 +46,8 @@ async fn an_entry_at_midnight_belongs_to_the_new_day_and_one_a_microsecond_befor
 }
 
 #[rocket::async_test]
-async fn the_week_has_seven_calendar_days_newest_first_over_a_short_and_a_long_day() {
-    for (now, dates, first, before) in [
+async fn the_week_has_seven_local_days_across_clock_changes() {
+    for (now, dates, first, hours) in [
         (
             "2026-03-30T10:00:00Z",
             ["2026-03-30", "2026-03-29", "2026-03-28", "2026-03-24"],
@@ -64,8 +64,8 @@ async fn the_week_has_seven_calendar_days_newest_first_over_a_short_and_a_long_d
         let app = TestApp::in_zone("Europe/Berlin", now).await;
         app.add_coffee(&just_before(first), 1000.0, None).await;
         app.add_coffee(first, 1.0, None).await;
-        // The whole of the odd day, from its first to its last microsecond.
-        let (start, next) = if before == 23 {
+        // The first and last microsecond of the day of 23 or 25 hours, and their neighbours.
+        let (start, next) = if hours == 23 {
             ("2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z")
         } else {
             ("2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z")
@@ -87,7 +87,7 @@ async fn the_week_has_seven_calendar_days_newest_first_over_a_short_and_a_long_d
 #[rocket::async_test]
 async fn statistics_count_local_days_and_local_hours() {
     for (zone, now, coffees, hours, days) in [
-        // 01:59:59 and, an hour skipped, 03:00.
+        // 01:59:59, and 03:00 one second later.
         (
             "Europe/Berlin",
             "2026-03-29T10:00:00Z",
@@ -95,7 +95,7 @@ async fn statistics_count_local_days_and_local_hours() {
             [1, 3, 23],
             2,
         ),
-        // 02:30 twice.
+        // 02:30 occurs twice.
         (
             "Europe/Berlin",
             "2026-10-25T10:00:00Z",
@@ -134,14 +134,14 @@ async fn statistics_count_local_days_and_local_hours() {
 }
 
 #[rocket::async_test]
-async fn a_day_that_a_zone_skipped_and_one_without_midnight_are_no_trouble() {
-    // São Paulo had no midnight on this day: it began at 01:00, 03:00 in UTC.
+async fn a_skipped_day_and_a_day_without_midnight_are_counted_correctly() {
+    // In São Paulo this day began at 01:00, which is 03:00 UTC.
     let app = TestApp::in_zone("America/Sao_Paulo", "2018-11-04T12:00:00Z").await;
     app.add_coffee("2018-11-04T02:59:59.999999Z", 1.0, None).await;
     app.add_coffee("2018-11-04T03:00:00Z", 2.0, None).await;
     let today = app.get("/coffee/today").await.json();
     assert_eq!((&today["date"], &today["total_caffeine_mg"]), (&json!("2018-11-04"), &json!(2.0)));
-    // Samoa went from the 29th to the 31st.
+    // Samoa skipped the 30th.
     let app = TestApp::in_zone("Pacific/Apia", "2011-12-30T10:00:00Z").await;
     app.add_coffee("2011-12-30T09:59:59.999999Z", 1.0, None).await;
     app.add_coffee("2011-12-30T10:00:00Z", 2.0, None).await;

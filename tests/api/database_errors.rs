@@ -1,4 +1,4 @@
-//! Sabotage: a broken database gives a 500 that leaks nothing, and harms nobody else.
+//! Errors of the database and panics: status 500 without internal details, while other routes keep working.
 
 use rocket::http::Method;
 use rusqlite::Connection;
@@ -7,17 +7,19 @@ use serde_json::json;
 use super::helpers::{TestApp, TestResponse};
 
 impl TestApp {
-    fn sabotage(&self, sql: &str) {
+    /// Changes the database behind the application's back.
+    fn execute(&self, sql: &str) {
         let connection = Connection::open(self.shared.store.path()).unwrap();
         connection.execute_batch(sql).unwrap();
     }
 }
 
-fn assert_says_nothing(response: TestResponse, what: &str) {
+/// Asserts status 500 without details of the database.
+fn assert_internal_error(response: TestResponse, request: &str) {
     for word in ["sql", "table", "_logs", "coffee.db", "/tmp", "panicked", "column", "no such"] {
-        assert!(!response.text().to_lowercase().contains(word), "{what}: {}", response.text());
+        assert!(!response.text().to_lowercase().contains(word), "{request}: {}", response.text());
     }
-    assert_eq!(response.header("retry-after"), "", "{what}");
+    assert_eq!(response.header("retry-after"), "", "{request}");
     response.assert_problem(500, "Internal error: the server's log has details under this request id");
 }
 
@@ -25,7 +27,7 @@ fn assert_says_nothing(response: TestResponse, what: &str) {
 async fn without_the_coffee_table_coffee_routes_fail_and_heart_rate_routes_work() {
     let app = TestApp::new().await;
     app.add_coffee("2026-06-01T08:00:00Z", 80.0, None).await;
-    app.sabotage("alter table coffee_logs rename to hidden");
+    app.execute("alter table coffee_logs rename to hidden");
     let body = json!({"caffeine_mg": 1});
     for (method, path) in [
         (Method::Post, "/coffee/"),
@@ -42,19 +44,19 @@ async fn without_the_coffee_table_coffee_routes_fail_and_heart_rate_routes_work(
         (Method::Get, "/coffee/types"),
         (Method::Get, "/heartrate/correlation"),
     ] {
-        assert_says_nothing(app.request(method, path).json(&body).send().await, path);
+        assert_internal_error(app.request(method, path).json(&body).send().await, path);
         assert_eq!(app.post("/heartrate/", json!({"bpm": 60})).await.status, 201, "after {path}");
         assert_eq!(app.get("/heartrate/current").await.status, 200, "after {path}");
     }
-    // Monitors are told, and are not blinded.
+    // Health and metrics report the failure and stay available.
     let health = app.get("/health").await;
     assert_eq!((health.status, &health.json()["status"]), (503, &json!("degraded")));
     assert_eq!(health.json()["database"]["status"], "unhealthy");
     assert_eq!(health.json()["database"]["error"], "the database cannot be read");
     assert_eq!(app.metric(r#"component_up{component="database"}"#).await, 0.0);
     assert!(app.metric(r#"database_errors_total{kind="internal"}"#).await >= 12.0);
-    // What was broken works again as soon as it is whole.
-    app.sabotage("alter table hidden rename to coffee_logs");
+    // With the table back, everything works without a restart.
+    app.execute("alter table hidden rename to coffee_logs");
     assert_eq!(app.ids("/coffee/").await, [1]);
     assert_eq!(app.get("/health").await.json()["status"], "alive");
 }
@@ -62,7 +64,7 @@ async fn without_the_coffee_table_coffee_routes_fail_and_heart_rate_routes_work(
 #[rocket::async_test]
 async fn without_the_heart_rate_table_heart_rate_routes_fail_and_coffee_routes_work() {
     let app = TestApp::new().await;
-    app.sabotage("drop table heart_rate_logs");
+    app.execute("drop table heart_rate_logs");
     for (method, path) in [
         (Method::Post, "/heartrate/"),
         (Method::Post, "/heartrate/batch"),
@@ -77,40 +79,40 @@ async fn without_the_heart_rate_table_heart_rate_routes_fail_and_coffee_routes_w
         (Method::Get, "/heartrate/stats"),
     ] {
         let body = json!({"bpm": 60, "readings": [{"bpm": 60}]});
-        assert_says_nothing(app.request(method, path).json(&body).send().await, path);
+        assert_internal_error(app.request(method, path).json(&body).send().await, path);
         assert_eq!(app.post("/coffee/", json!({"caffeine_mg": 1})).await.status, 201, "after {path}");
         assert_eq!(app.get("/coffee/today").await.status, 200, "after {path}");
     }
 }
 
 #[rocket::async_test]
-async fn without_room_for_keys_only_requests_with_a_key_fail() {
+async fn without_the_table_of_idempotency_keys_only_requests_with_a_key_fail() {
     let app = TestApp::new().await;
-    app.sabotage("drop table idempotency_keys");
+    app.execute("drop table idempotency_keys");
     let body = json!({"caffeine_mg": 1});
     let request = app.request(Method::Post, "/coffee/").header("Idempotency-Key", "k").json(&body);
-    assert_says_nothing(request.send().await, "a coffee with a key");
+    assert_internal_error(request.send().await, "POST /coffee/ with an idempotency key");
     app.post("/coffee/", body).await;
-    // Nothing of the failed one was kept.
+    // The failed request stored nothing.
     assert_eq!(app.ids("/coffee/").await, [1]);
 }
 
 #[rocket::async_test]
-async fn a_batch_that_fails_half_way_stores_nothing() {
+async fn a_batch_that_fails_halfway_stores_nothing() {
     let app = TestApp::new().await;
-    app.sabotage(
-        "create trigger nine before insert on heart_rate_logs when new.bpm = 99
-         begin select raise(abort, 'no nines'); end",
+    app.execute(
+        "create trigger reject_99 before insert on heart_rate_logs when new.bpm = 99
+         begin select raise(abort, '99 is rejected'); end",
     );
     let readings = json!({"readings": [{"bpm": 60}, {"bpm": 61}, {"bpm": 99}]});
-    assert_says_nothing(app.post("/heartrate/batch", readings).await, "a batch");
+    assert_internal_error(app.post("/heartrate/batch", readings).await, "POST /heartrate/batch");
     app.get("/heartrate/").await.assert_json(200, json!([]));
     app.get("/heartrate/current").await.assert_json(200, json!({"message": "No heart rate data yet"}));
 }
 
 #[rocket::get("/panicking")]
 fn panicking() -> &'static str {
-    panic!("secret of the inside")
+    panic!("a secret")
 }
 
 #[rocket::async_test]

@@ -12,6 +12,8 @@
 //! 8 bytes, big-endian, then the bytes). Pages, indexes and free space do not count. Rollups have no digest:
 //! they are compared with the readings.
 
+use std::collections::BTreeMap;
+
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, params};
 use sha2::{Digest, Sha256};
@@ -131,18 +133,13 @@ pub fn compare(c: &Connection, found: &[TableDigest]) -> rusqlite::Result<Option
     if !c.table_exists(Some("main"), DIGEST_TABLE)? {
         return Ok(None);
     }
-    let carried = c
+    let mut carried: BTreeMap<String, (u64, [u8; 32])> = c
         .prepare("select table_name, row_count, sha256 from backup_digests")?
-        .query_map([], |row| {
-            let (table, rows) = (row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs());
-            Ok(TableDigest { table, rows, sha256: row.get(2)?, bad_texts: 0 })
-        })?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
-    let is_carried = |digest: &TableDigest| carried.iter().any(|other| other.is_of_same_rows(digest));
-    let mut differing: Vec<String> =
-        found.iter().filter(|digest| !is_carried(digest)).map(|digest| digest.table.clone()).collect();
-    let is_found = |table: &String| found.iter().any(|digest| digest.table == *table);
-    differing.extend(carried.into_iter().map(|digest| digest.table).filter(|table| !is_found(table)));
+        .query_map([], |row| Ok((row.get(0)?, (row.get::<_, i64>(1)?.unsigned_abs(), row.get(2)?))))?
+        .collect::<rusqlite::Result<_>>()?;
+    let differs = |own: &&TableDigest| carried.remove(&own.table) != Some((own.rows, own.sha256));
+    let mut differing: Vec<String> = found.iter().filter(differs).map(|own| own.table.clone()).collect();
+    differing.extend(carried.into_keys());
     Ok(Some(differing))
 }
 

@@ -12,17 +12,26 @@ pub const LARGEST_ID: i64 = 1 << 62;
 /// Statement that creates the table of digests.
 pub const CREATE_DIGEST_TABLE: &str = include_str!("../../sql/backup_digests.sql");
 
-/// A table, an index, a view or a trigger.
-#[derive(Debug)]
-pub struct SchemaObject {
-    /// Table that the object belongs to.
-    pub table: String,
-    /// Statement that created it.
-    pub sql: Option<String>,
+/// Kind and name of a table, an index, a view or a trigger.
+type ObjectKey = (String, String);
+
+/// Object of a schema: the table that it belongs to, and the statement that created it.
+#[derive(Debug, PartialEq, Eq)]
+struct SchemaObject {
+    table: String,
+    sql: Option<String>,
 }
 
-/// Objects by kind and name.
-pub type Objects = BTreeMap<(String, String), SchemaObject>;
+/// Difference between a file's schema and that of its version.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaDifference {
+    #[error("the {} {} is missing", object.0, object.1)]
+    Missing { object: ObjectKey },
+    #[error("the {} {} is not as schema version {version} has it", object.0, object.1)]
+    Changed { object: ObjectKey, version: i64 },
+    #[error("the {} {} does not belong to schema version {version}", object.0, object.1)]
+    Foreign { object: ObjectKey, version: i64 },
+}
 
 /// Columns and primary key of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,44 +94,47 @@ pub fn model(version: i64) -> rusqlite::Result<Connection> {
 
 /// Creates the schema of a version in an empty database.
 pub fn create_schema(c: &Connection, version: i64) -> rusqlite::Result<()> {
-    let statements = schema::migrations().iter().take(usize::try_from(version).unwrap_or(0));
-    statements.into_iter().try_for_each(|step| c.execute_batch(step))
+    let mut steps = schema::migrations().iter().take(usize::try_from(version).unwrap_or(0));
+    steps.try_for_each(|step| c.execute_batch(step))
 }
 
 /// Returns the tables of a schema.
 pub fn table_shapes(model: &Connection) -> rusqlite::Result<Vec<TableShape>> {
+    let mut info = model.prepare("select name, pk from pragma_table_info(?) order by cid")?;
     let objects = objects(model)?;
-    let tables = objects.into_iter().filter(|((kind, name), _)| kind == "table" && !is_of_sqlite(name));
-    tables
-        .map(|((_, name), object)| {
-            let mut info = model.prepare("select name, pk from pragma_table_info(?) order by cid")?;
-            let columns = info
-                .query_map([&name], |row| Ok((row.get(0)?, row.get(1)?)))?
-                .collect::<rusqlite::Result<Vec<(String, u32)>>>()?;
-            let mut key: Vec<_> = columns.iter().filter(|(_, place)| *place > 0).collect();
-            key.sort_unstable_by_key(|(_, place)| *place);
-            let mut key: Vec<String> = key.into_iter().map(|(name, _)| name.clone()).collect();
-            if key.is_empty() {
-                key.push("rowid".to_owned());
-            }
-            let sql = object.sql.unwrap_or_default().to_ascii_lowercase();
-            let columns = columns.into_iter().map(|(name, _)| name).collect();
-            Ok(TableShape { name, columns, key, is_numbered: sql.contains("autoincrement") })
-        })
-        .collect()
+    let tables =
+        objects.into_iter().filter(|((kind, name), _)| kind == "table" && !name.starts_with("sqlite_"));
+    let shape = |((_, name), object): (ObjectKey, SchemaObject)| {
+        let columns = info
+            .query_map([&name], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<rusqlite::Result<Vec<(String, u32)>>>()?;
+        let mut key: Vec<_> = columns.iter().filter(|(_, place)| *place > 0).cloned().collect();
+        key.sort_unstable_by_key(|(_, place)| *place);
+        if key.is_empty() {
+            key.push(("rowid".to_owned(), 1));
+        }
+        let names = |columns: Vec<(String, u32)>| columns.into_iter().map(|(name, _)| name).collect();
+        let is_numbered = object.sql.unwrap_or_default().to_ascii_lowercase().contains("autoincrement");
+        Ok(TableShape { name, columns: names(columns), key: names(key), is_numbered })
+    };
+    tables.map(shape).collect()
+}
+
+/// Returns the tables of a version that number their rows: a deleted row's id is not given again.
+fn numbered_tables(version: i64) -> rusqlite::Result<impl Iterator<Item = TableShape>> {
+    Ok(table_shapes(&model(version)?)?.into_iter().filter(|shape| shape.is_numbered))
 }
 
 /// Returns the last id of each table that has had rows.
 pub fn last_ids(c: &Connection, version: i64) -> rusqlite::Result<Vec<(String, i64)>> {
     let mut ids = Vec::new();
-    for shape in table_shapes(&model(version)?)?.into_iter().filter(|shape| shape.is_numbered) {
+    for shape in numbered_tables(version)? {
         ids.extend(shape.last_id(c)?.map(|id| (shape.name, id)));
     }
     Ok(ids)
 }
 
-/// Returns all objects of a schema.
-pub fn objects(c: &Connection) -> rusqlite::Result<Objects> {
+fn objects(c: &Connection) -> rusqlite::Result<BTreeMap<ObjectKey, SchemaObject>> {
     c.prepare("select type, name, tbl_name, sql from main.sqlite_schema")?
         .query_map([], |row| {
             Ok(((row.get(0)?, row.get(1)?), SchemaObject { table: row.get(2)?, sql: row.get(3)? }))
@@ -130,12 +142,9 @@ pub fn objects(c: &Connection) -> rusqlite::Result<Objects> {
         .collect()
 }
 
-fn is_of_sqlite(name: &str) -> bool {
-    name.starts_with("sqlite_")
-}
-
 /// Reports whether an object belongs to Litestream, or to SQLite's statistics.
-fn is_harmless(c: &Connection, kind: &str, name: &str, object: &SchemaObject) -> rusqlite::Result<bool> {
+fn is_harmless(c: &Connection, key: &ObjectKey, object: &SchemaObject) -> rusqlite::Result<bool> {
+    let (kind, name) = (key.0.as_str(), key.1.as_str());
     if kind == "table" && ["sqlite_stat1", "sqlite_stat4"].contains(&name) {
         return Ok(true);
     }
@@ -146,69 +155,37 @@ fn is_harmless(c: &Connection, kind: &str, name: &str, object: &SchemaObject) ->
     c.query_row(references, [&object.table], |row| row.get::<_, i64>(0)).map(|count| count == 0)
 }
 
-/// Returns the differences between a file's schema and that of its version.
-pub fn schema_faults(c: &Connection, version: i64) -> rusqlite::Result<Vec<String>> {
-    let (found, wanted) = (objects(c)?, objects(&model(version)?)?);
-    let mut faults = Vec::new();
-    for ((kind, name), object) in &wanted {
-        match found.get(&(kind.clone(), name.clone())) {
-            None => faults.push(format!("the {kind} {name} is missing")),
+/// Returns the differences between a file's schema and that of its version. A backup's table of digests is
+/// none.
+pub fn differences(c: &Connection, version: i64) -> rusqlite::Result<Vec<SchemaDifference>> {
+    let model = model(version)?;
+    let (found, wanted) = (objects(c)?, objects(&model)?);
+    model.execute_batch(CREATE_DIGEST_TABLE)?;
+    let of_backups = objects(&model)?;
+    let mut differences = Vec::new();
+    for (key, object) in &wanted {
+        match found.get(key) {
+            None => differences.push(SchemaDifference::Missing { object: key.clone() }),
             Some(other) if other.sql != object.sql => {
-                faults.push(format!("the {kind} {name} is not as schema version {version} has it"));
+                differences.push(SchemaDifference::Changed { object: key.clone(), version });
             }
             Some(_) => {}
         }
     }
-    for (kind, name) in foreign_objects(c, &found, &wanted)? {
-        faults.push(format!("the {kind} {name} does not belong to schema version {version}"));
-    }
-    Ok(faults)
-}
-
-/// Returns kinds and names of objects that are neither part of the schema nor harmless.
-fn foreign_objects(
-    c: &Connection,
-    found: &Objects,
-    wanted: &Objects,
-) -> rusqlite::Result<Vec<(String, String)>> {
-    let carried = digests_object()?;
-    let mut foreign_objects = Vec::new();
-    for ((kind, name), object) in found {
-        let is_carried = kind == "table" && name == schema::DIGEST_TABLE && object.sql == carried;
-        let is_known = is_carried || wanted.contains_key(&(kind.clone(), name.clone()));
-        if !is_known && !is_harmless(c, kind, name, object)? {
-            foreign_objects.push((kind.clone(), name.clone()));
+    for (key, object) in &found {
+        let is_known = wanted.contains_key(key) || of_backups.get(key) == Some(object);
+        if !is_known && !is_harmless(c, key, object)? {
+            differences.push(SchemaDifference::Foreign { object: key.clone(), version });
         }
     }
-    Ok(foreign_objects)
-}
-
-/// Returns the statement of the digest table as SQLite stores it.
-fn digests_object() -> rusqlite::Result<Option<String>> {
-    let model = Connection::open_in_memory()?;
-    model.execute_batch(CREATE_DIGEST_TABLE)?;
-    Ok(objects(&model)?.into_values().next().and_then(|object| object.sql))
-}
-
-/// Returns the tables that are missing or differ, so that their rows cannot be copied.
-pub fn table_faults(c: &Connection, version: i64) -> rusqlite::Result<Vec<String>> {
-    let faults = schema_faults(c, version)?;
-    let is_of_a_table =
-        |fault: &String| fault.starts_with("the table ") && !fault.contains("does not belong");
-    Ok(faults.into_iter().filter(is_of_a_table).collect())
-}
-
-/// Returns the names of objects that a backup excludes, since they are not part of the schema.
-pub fn left_out(c: &Connection, version: i64) -> rusqlite::Result<Vec<String>> {
-    let foreign_objects = foreign_objects(c, &objects(c)?, &objects(&model(version)?)?)?;
-    Ok(foreign_objects.into_iter().map(|(kind, name)| format!("{kind} {name}")).collect())
+    Ok(differences)
 }
 
 /// Returns implausibly large ids, and last ids below an id in use: with either, inserts would fail or an id
 /// would be given twice.
 pub fn id_faults(c: &Connection, version: i64) -> rusqlite::Result<Vec<String>> {
     let mut faults = Vec::new();
-    for shape in table_shapes(&model(version)?)?.into_iter().filter(|shape| shape.is_numbered) {
+    for shape in numbered_tables(version)? {
         let (name, table) = (&shape.name, shape.quoted_name());
         let query = format!("select coalesce(max(rowid), 0) from main.{table}");
         let largest: i64 = c.query_row(&query, [], |row| row.get(0))?;

@@ -4,7 +4,6 @@
 
 pub mod content_digest;
 pub mod expected_schema;
-pub mod live_database;
 pub mod open;
 pub mod origin;
 pub mod page_copy;

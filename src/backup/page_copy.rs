@@ -11,13 +11,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
-use rusqlite::{Connection, OpenFlags};
 
 use crate::backup::snapshot::SnapshotError;
 use crate::db::error::StoreError;
 use crate::db::schema;
-use crate::fs::paths::with_suffix;
+use crate::fs::paths::{folder_of, with_suffix};
 use crate::fs::privileges::Identity;
 use crate::fs::temp_file::TempFile;
 
@@ -36,15 +36,12 @@ pub struct PageCopy {
 impl PageCopy {
     /// Copies the pages of `database`, which is in WAL mode, into a temporary file in `folder`.
     pub fn of(database: &Path, folder: &Path, identity: &Identity) -> Result<Self, SnapshotError> {
-        let fault = |e: rusqlite::Error| Self::fault(e, folder);
-        let temp = TempFile::create(folder, identity).map_err(|e| Self::io_fault(e, folder))?;
+        let fault = |e: rusqlite::Error| SnapshotError::of_copy(e, folder);
+        let temp = TempFile::create(folder, identity).map_err(|e| SnapshotError::of_io(e, folder))?;
         let reader = schema::connect(database, schema::Role::Reader).map_err(fault)?;
         reader.execute_batch("begin; select count(*) from sqlite_schema").map_err(fault)?;
-        temp.run(|| copy_pages(&reader, temp.path()))?.map_err(|e| match e {
-            StoreError::Full => SnapshotError::Full(folder.to_owned()),
-            other => SnapshotError::Copy(other),
-        })?;
-        temp.file().sync_all().map_err(|e| Self::io_fault(e, folder))?;
+        temp.run(|| copy_pages(&reader, temp.path()))?.map_err(|e| SnapshotError::of_copy(e, folder))?;
+        temp.file().sync_all().map_err(|e| SnapshotError::of_io(e, folder))?;
         // The log is beside the target of a symbolic link.
         let log = with_suffix(&fs::canonicalize(database)?, "-wal");
         Ok(Self { temp, log, reader })
@@ -53,7 +50,7 @@ impl PageCopy {
     /// Completes the copy and publishes it under the first free one of `names`. The caller keeps others from
     /// writing: later commits are not included.
     pub fn finish(self, mut names: impl Iterator<Item = PathBuf>) -> Result<PathBuf, SnapshotError> {
-        let folder = crate::fs::paths::folder_of(self.temp.path()).to_owned();
+        let folder = folder_of(self.temp.path()).to_owned();
         let copied = with_suffix(self.temp.path(), "-wal");
         let log = match File::open(&self.log) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
@@ -62,24 +59,10 @@ impl PageCopy {
         let Self { temp, reader, .. } = self;
         temp.run(|| log.map_or(Ok(()), |log| copy_log(log, &copied)))
             .flatten()
-            .map_err(|e| Self::io_fault(e, &folder))?;
+            .map_err(|e| SnapshotError::of_io(e, &folder))?;
         drop(reader);
-        temp.run(|| apply_log(temp.path()))?.map_err(|e| Self::fault(e, &folder))?;
-        temp.publish(&mut names).map_err(|e| Self::io_fault(e, &folder))
-    }
-
-    fn fault(error: rusqlite::Error, folder: &Path) -> SnapshotError {
-        match StoreError::from(error) {
-            StoreError::Full => SnapshotError::Full(folder.to_owned()),
-            other => SnapshotError::Copy(other),
-        }
-    }
-
-    fn io_fault(error: io::Error, folder: &Path) -> SnapshotError {
-        match error.kind() {
-            io::ErrorKind::StorageFull => SnapshotError::Full(folder.to_owned()),
-            _ => SnapshotError::Io(error),
-        }
+        temp.run(|| apply_log(temp.path()))?.map_err(|e| SnapshotError::of_copy(e, &folder))?;
+        temp.publish(&mut names).map_err(|e| SnapshotError::of_io(e, &folder))
     }
 }
 
@@ -107,8 +90,7 @@ fn copy_log(mut log: File, to: &Path) -> io::Result<()> {
 
 /// Applies and removes the log. Uncommitted transactions are left out.
 fn apply_log(path: &Path) -> rusqlite::Result<()> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let copy = Connection::open_with_flags(path, flags)?;
+    let copy = Connection::open_with_flags(path, schema::READ_WRITE)?;
     // Exclusive: the index of the log stays in memory.
     copy.pragma_update(None, "locking_mode", "exclusive")?;
     copy.pragma_update(None, "synchronous", "off")?;

@@ -10,27 +10,25 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
-use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
-use rustix::fs::statvfs;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, params};
 
 use crate::backup::expected_schema;
-use crate::backup::live_database::{
-    ContentVersion, RestoreTarget, add_tables, id_in_use, inspect_target, litestream_tables, page_size,
-    raise_last_id,
-};
 use crate::backup::origin::BackupOrigin;
 use crate::backup::page_copy::PageCopy;
 use crate::backup::snapshot::{
-    BackupTarget, ProgressCallback, ProgressStage, SnapshotError, copy, fill, no_progress, snapshot,
+    BackupTarget, ProgressCallback, ProgressStage, SnapshotError, copy, fill, no_progress, page_size,
+    snapshot,
 };
-use crate::backup::verify::{Contents, VerificationReport, verify_and_keep_open, verify_file};
+use crate::backup::verify::{Contents, VerificationReport, contents, verify_and_keep_open, verify_file};
 use crate::db::database_id::DatabaseId;
-use crate::db::error::{OpenError, StoreError};
+use crate::db::error::{AtPath, OpenError, StoreError};
 use crate::db::lock_file::{Lock, MaintenanceLock, recorded_id};
 use crate::db::replace_file::{ensure_log_belongs, replace, undo_interrupted};
 use crate::db::store::make_folder;
 use crate::db::{rollups, schema};
+use crate::fs::disk_space::Disk;
 use crate::fs::failpoint::failpoint;
 use crate::fs::paths::{folder_of, with_suffix};
 use crate::fs::privileges::Identity;
@@ -101,25 +99,113 @@ impl RestoreError {
     }
 }
 
+/// Present state at the database's path.
+#[derive(Debug)]
+pub enum RestoreTarget {
+    /// A missing or empty file.
+    Nothing,
+    /// A database of this program. The id is `None` when it has none or has never held an entry: then it has no
+    /// backups of its own, and takes over the id of the restored one.
+    Ours { version: i64, contents: Contents, id: Option<DatabaseId> },
+    /// A file that cannot be written into, and the reason.
+    Broken(String),
+}
+
+impl RestoreTarget {
+    /// Inspects the database without changing it.
+    fn inspect(database: &Path) -> Result<Self, OpenError> {
+        if size(database) == 0 {
+            return Ok(Self::Nothing);
+        }
+        let inspect = || -> Result<Self, OpenError> {
+            let mut connection = Connection::open_with_flags(database, schema::READ_WRITE).at(database)?;
+            // A file that may be damaged is kept bit for bit.
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).at(database)?;
+            schema::configure(&mut connection, schema::Role::Reader).at(database)?;
+            let Some(version) = schema::identify(&connection, database)? else { return Ok(Self::Nothing) };
+            let (contents, id) = (contents(&connection).at(database)?, id_in_use(&connection).at(database)?);
+            Ok(Self::Ours { version, contents, id })
+        };
+        match inspect() {
+            Err(e) if e.is_of_the_file() => Ok(Self::Broken(e.cause())),
+            inspected => inspected,
+        }
+    }
+}
+
+/// Returns the id of a database that has held entries; otherwise `None`.
+fn id_in_use(connection: &Connection) -> rusqlite::Result<Option<DatabaseId>> {
+    let unused = "select not exists (select 1 from sqlite_sequence where seq <> 0)";
+    let is_unused = connection.query_row(unused, [], |row| row.get::<_, bool>(0))?;
+    if is_unused { Ok(None) } else { DatabaseId::of(connection) }
+}
+
+/// Version of the database's content, for detecting writes of others.
+struct ContentVersion {
+    connection: Connection,
+    /// SQLite changes this number when another connection writes.
+    data_version: i64,
+    schema: i64,
+}
+
+impl ContentVersion {
+    /// Returns the current version.
+    fn of(database: &Path) -> rusqlite::Result<Self> {
+        let connection = schema::connect(database, schema::Role::Reader)?;
+        let number = |name| connection.pragma_query_value(None, name, |row| row.get(0));
+        let (data_version, schema) = (number("data_version")?, number("user_version")?);
+        Ok(Self { connection, data_version, schema })
+    }
+
+    /// Reports whether no other connection has written since.
+    fn is_unchanged(&self) -> bool {
+        let now = self.connection.pragma_query_value(None, "data_version", |row| row.get::<_, i64>(0));
+        now.is_ok_and(|now| now == self.data_version)
+    }
+}
+
 /// State that the live database keeps through a restore.
 struct PreservedState {
     /// Last ids by table: ids are never given twice, not even those of entries after the backup.
     last_ids: Vec<(String, i64)>,
-    /// Litestream's tables, which it creates only when it starts.
+    /// Names and statements of Litestream's tables, which it creates only when it starts.
     tables: Vec<(String, String)>,
     /// Id that the database keeps, so that its backups stay its own and no two databases share one.
     id: Option<DatabaseId>,
 }
 
 impl PreservedState {
+    fn of(live: &ContentVersion) -> rusqlite::Result<Self> {
+        let tables = live
+            .connection
+            .prepare(
+                "select name, sql from sqlite_schema
+                 where type = 'table' and name like '@_litestream@_%' escape '@'
+                   and not exists (select 1 from pragma_foreign_key_list(sqlite_schema.name)) order by name",
+            )?
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        let last_ids = expected_schema::last_ids(&live.connection, live.schema)?;
+        Ok(Self { last_ids, tables, id: id_in_use(&live.connection)? })
+    }
+
     fn put_into(self, copy: &Connection) -> rusqlite::Result<()> {
         if let Some(id) = self.id {
             id.put_into(copy)?;
         }
         for (table, id) in self.last_ids {
-            raise_last_id(copy, &table, id)?;
+            let raise = "update sqlite_sequence set seq = max(seq, ?) where name = ?";
+            if copy.execute(raise, params![id, table])? == 0 {
+                // The table has had no rows yet.
+                copy.execute("insert into sqlite_sequence (name, seq) values (?, ?)", params![table, id])?;
+            }
         }
-        add_tables(copy, &self.tables)
+        for (name, sql) in self.tables {
+            if !copy.table_exists(None, name.as_str())? {
+                copy.execute(&sql, [])?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -135,7 +221,7 @@ pub struct RestorePlan {
     database: PathBuf,
     backups: PathBuf,
     identity: Identity,
-    live: RestoreTarget,
+    pub live: RestoreTarget,
     replace: bool,
     /// Keeps servers from starting; `None` while one runs.
     lock: Option<Lock>,
@@ -177,7 +263,7 @@ impl RestorePlan {
             ensure_log_belongs(database)?;
         }
         remove_stale(folder_of(database));
-        let live = inspect_target(database)?;
+        let live = RestoreTarget::inspect(database)?;
         if matches!(live, RestoreTarget::Nothing) && lock.is_none() {
             return Err(RestoreError::Served(database.to_owned()));
         }
@@ -223,10 +309,7 @@ impl RestorePlan {
 
     /// Reports whether the backup is known to be of another database.
     pub fn is_foreign(&self) -> bool {
-        match (self.own_id(), &self.origin) {
-            (Some(own), BackupOrigin::Known(id)) => own != id,
-            _ => false,
-        }
+        matches!((self.own_id(), &self.origin), (Some(own), BackupOrigin::Known(id)) if own != id)
     }
 
     /// Returns the id of the database; of a broken one, the id in its lock file.
@@ -249,16 +332,8 @@ impl RestorePlan {
     }
 
     /// Reports whether there is a state to back up first.
-    pub fn has_present(&self) -> bool {
+    fn has_present(&self) -> bool {
         matches!(self.live, RestoreTarget::Ours { .. })
-    }
-
-    /// Returns the reason why the database is replaced instead of written into.
-    pub fn broken(&self) -> Option<&str> {
-        match &self.live {
-            RestoreTarget::Broken(why) => Some(why),
-            _ => None,
-        }
     }
 
     /// Checks that replacing the database is requested and possible.
@@ -274,10 +349,7 @@ impl RestorePlan {
     pub fn execute(self, progress: ProgressCallback<'_>) -> Result<RestoreResult, RestoreError> {
         let began = Instant::now();
         failpoint("restore.begun");
-        let state = match self.live {
-            RestoreTarget::Ours { .. } => ContentVersion::of(&self.database).ok(),
-            _ => None,
-        };
+        let state = if self.has_present() { ContentVersion::of(&self.database).ok() } else { None };
         let mut safety = self.back_up_first(progress)?;
         failpoint("restore.saved");
         let (prepared, contents) = self.prepare(safety.is_some(), progress)?;
@@ -308,7 +380,7 @@ impl RestorePlan {
 
     /// Backs up the present state. Returns `None` when there is none, or none that can be read.
     fn back_up_first(&self, progress: ProgressCallback<'_>) -> Result<Option<PathBuf>, RestoreError> {
-        if !matches!(self.live, RestoreTarget::Ours { .. }) {
+        if !self.has_present() {
             return Ok(None);
         }
         let target = BackupTarget::Safety(self.backups.clone());
@@ -335,19 +407,16 @@ impl RestorePlan {
     ) -> Result<(TempFile, Contents), RestoreError> {
         let version = self.file.schema_version.unwrap_or(0);
         let fault = |e: rusqlite::Error| RestoreError::Prepare(e.into());
-        let wanted = if is_to_be_written {
-            Some(page_size(&schema::connect(&self.database, schema::Role::Reader).map_err(fault)?))
-        } else {
-            None
-        };
         let mut temp = self.temp_file_of(&self.source, progress)?;
-        if let Some(wanted) = wanted.transpose().map_err(fault)?
-            && wanted != page_size(&self.source).map_err(fault)?
-        {
-            // A file opened as immutable keeps its page size: copied once more.
-            let first = Connection::open(temp.path()).map_err(fault)?;
-            first.pragma_update(None, "page_size", wanted).map_err(fault)?;
-            temp = self.temp_file_of(&first, progress)?;
+        if is_to_be_written {
+            let live = schema::connect(&self.database, schema::Role::Reader).map_err(fault)?;
+            let wanted = page_size(&live).map_err(fault)?;
+            if wanted != page_size(&self.source).map_err(fault)? {
+                // A file opened as immutable keeps its page size: copied once more.
+                let first = Connection::open(temp.path()).map_err(fault)?;
+                first.pragma_update(None, "page_size", wanted).map_err(fault)?;
+                temp = self.temp_file_of(&first, progress)?;
+            }
         }
         let mut copy = Connection::open(temp.path()).map_err(fault)?;
         copy.execute_batch(ONLY_OF_BACKUPS).map_err(fault)?;
@@ -379,16 +448,16 @@ impl RestorePlan {
     /// Returns the entries of the prepared copy if it is sound and has the rows of the verified file.
     fn verified(&self, prepared: VerificationReport) -> Result<Contents, RestoreError> {
         let path = self.file.path.clone();
-        let is_same_version = prepared.schema_version == self.file.schema_version;
+        let Some(contents) = prepared.contents.filter(|_| prepared.is_sound()) else {
+            return Err(RestoreError::Unfit { path, reasons: prepared.reasons });
+        };
+        let is_migrated = prepared.schema_version != self.file.schema_version;
         let is_there = |digest| prepared.digests.iter().any(|other| other.is_of_same_rows(digest));
-        let has_same_rows = self.file.digests.iter().all(is_there);
-        match prepared.contents {
-            Some(contents) if prepared.reasons.is_empty() => {
-                let is_same_file =
-                    Some(contents) == self.file.contents && (!is_same_version || has_same_rows);
-                if is_same_file { Ok(contents) } else { Err(RestoreError::Changed(path)) }
-            }
-            _ => Err(RestoreError::Unfit { path, reasons: prepared.reasons }),
+        let has_same_rows = is_migrated || self.file.digests.iter().all(is_there);
+        if Some(contents) == self.file.contents && has_same_rows {
+            Ok(contents)
+        } else {
+            Err(RestoreError::Changed(path))
         }
     }
 
@@ -424,9 +493,7 @@ impl RestorePlan {
                 last = Some(pages.finish(target.names()).map_err(RestoreError::Safety)?);
                 failpoint("restore.saved.again");
             }
-            let last_ids = expected_schema::last_ids(&now.connection, now.schema).map_err(fault)?;
-            let id = id_in_use(&now.connection).map_err(fault)?;
-            Ok(PreservedState { last_ids, tables: litestream_tables(&now.connection).map_err(fault)?, id })
+            PreservedState::of(&now).map_err(fault)
         })?;
         failpoint("restore.written");
         checkpoint_live(&live, self.is_served());
@@ -514,12 +581,11 @@ impl RestorePlan {
 
     /// Checks the space for the backup of the present state, the log and the prepared copy.
     fn check_room(&self) -> Result<(), RestoreError> {
-        let size = |path: &Path| fs::metadata(path).map_or(0, |m| m.len());
         let live = size(&self.database) + size(&with_suffix(&self.database, "-wal"));
         // Entries written meanwhile are backed up once more.
         let live = if self.is_served() { 2 * live } else { live };
         // The prepared copy, and the log.
-        let copies = if matches!(self.live, RestoreTarget::Ours { .. }) { 2 } else { 1 };
+        let copies = if self.has_present() { 2 } else { 1 };
         let here = self.file.size_bytes * copies;
         let folder = folder_of(&self.database).to_owned();
         // The folder of backups may not exist yet.
@@ -533,13 +599,15 @@ impl RestorePlan {
     }
 }
 
+fn size(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |file| file.len())
+}
+
 fn room(folder: &Path, needed: u64) -> Result<(), RestoreError> {
-    let Ok(disk) = statvfs(folder) else { return Ok(()) };
-    let free = disk.f_bavail * disk.f_frsize;
-    if free >= needed {
-        return Ok(());
+    match Disk::of(folder).map(|disk| disk.free_bytes) {
+        Ok(free) if free < needed => Err(RestoreError::NoRoom { folder: folder.to_owned(), needed, free }),
+        _ => Ok(()),
     }
-    Err(RestoreError::NoRoom { folder: folder.to_owned(), needed, free })
 }
 
 fn fault(error: rusqlite::Error) -> RestoreError {

@@ -4,8 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use crate::backup::origin::{BackupOrigin, BackupOwner};
-use crate::db::database_id::DatabaseId;
+use crate::backup::origin::BackupOrigin;
 use crate::domain::time::{DAY, Timestamp, file_name_time};
 use crate::fs::protected_paths::is_same_file;
 
@@ -36,23 +35,10 @@ pub const BEFORE_RESTORE: &str = "_before-restore";
 /// Kind of a backup, from its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BackupKind {
-    /// BackupName by `backup`, a migration, or `prune`.
+    /// Made by `backup`, a migration, or `prune`.
     Regular,
-    /// BackupName by a restore of the previous state.
+    /// Made by a restore of the previous state.
     Safety,
-}
-
-/// Relation of a backup to a database.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BackupRelation {
-    /// Backup of this database.
-    Own,
-    /// Backup of the database with this id.
-    Other(DatabaseId),
-    /// Backup without an id, made by an older version.
-    Unmarked,
-    /// Unreadable file.
-    Unreadable,
 }
 
 /// Backup in a folder.
@@ -60,7 +46,9 @@ pub enum BackupRelation {
 pub struct BackupFile {
     pub path: PathBuf,
     pub kind: BackupKind,
-    pub belonging: BackupRelation,
+    pub origin: BackupOrigin,
+    /// It is a backup of the database for which the folder was listed.
+    pub is_own: bool,
     /// Its name is in the future.
     pub is_ahead: bool,
     made: BackupName,
@@ -75,64 +63,42 @@ impl BackupFile {
     }
 }
 
-/// Lists the backups in `folder`, newest first. A `database` with such a name is no backup.
+/// Lists the backups in `folder`, newest first. A `database` with such a name is no backup. For an unknown
+/// owner, backups that are all of one database count as its own.
 pub fn list_backups(
     folder: &Path,
     database: &Path,
-    owner: &BackupOwner,
+    owner: &BackupOrigin,
     now: Timestamp,
 ) -> io::Result<Vec<BackupFile>> {
     let now = file_name_time(now);
-    let mut found = Vec::new();
+    let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        if let Some(made) = BackupName::of(&path).filter(|_| is_file(&path) && !is_same_file(database, &path))
+        if let Some(made) = BackupName::of(&path)
+            && fs::symlink_metadata(&path).is_ok_and(|file| file.is_file())
+            && !is_same_file(database, &path)
         {
-            found.push((made, BackupOrigin::read(&path), path));
+            let (origin, is_ahead) = (BackupOrigin::of_backup(&path), made.second > now);
+            files.push(BackupFile { path, kind: made.kind, origin, is_own: false, is_ahead, made });
         }
     }
-    found.sort_unstable_by(|(one, ..), (other, ..)| other.cmp(one));
-    let owner = owner.clone().or_only_one(found.iter().map(|(_, origin, _)| origin));
-    let file = |(made, origin, path): (BackupName, BackupOrigin, PathBuf)| BackupFile {
-        belonging: owner.belonging(origin),
-        kind: made.kind,
-        is_ahead: made.second > now,
-        made,
-        path,
-    };
-    Ok(found.into_iter().map(file).collect())
+    files.sort_unstable_by(|one, other| other.made.cmp(&one.made));
+    let owner = if *owner == BackupOrigin::Unknown { common_origin(&files) } else { owner.clone() };
+    for file in &mut files {
+        file.is_own = file.origin == owner && owner != BackupOrigin::Unknown;
+    }
+    Ok(files)
 }
 
-impl BackupOwner {
-    /// Resolves an unknown owner when all backups are of one database.
-    fn or_only_one<'a>(self, mut origins: impl Iterator<Item = &'a BackupOrigin>) -> Self {
-        if self != Self::Unknown {
-            return self;
-        }
-        let mut only = None;
-        let is_one = origins.all(|origin| match (origin, &only) {
-            (BackupOrigin::Known(id), None) => {
-                only = Some(id);
-                true
-            }
-            (BackupOrigin::Known(id), Some(first)) => id == *first,
-            _ => true,
-        });
-        match (is_one, only) {
-            (true, Some(id)) => Self::Database(id.clone()),
-            (true, None) => Self::Older,
-            (false, _) => Self::Unknown,
-        }
-    }
-
-    fn belonging(&self, origin: BackupOrigin) -> BackupRelation {
-        match (self, origin) {
-            (Self::Database(own), BackupOrigin::Known(id)) if *own == id => BackupRelation::Own,
-            (Self::Older, BackupOrigin::Unmarked) => BackupRelation::Own,
-            (_, BackupOrigin::Known(id)) => BackupRelation::Other(id),
-            (_, BackupOrigin::Unmarked) => BackupRelation::Unmarked,
-            (_, BackupOrigin::Unreadable) => BackupRelation::Unreadable,
-        }
+/// Returns the database that all identified files are of.
+fn common_origin(files: &[BackupFile]) -> BackupOrigin {
+    let is_known = |origin: &&BackupOrigin| matches!(origin, BackupOrigin::Known(_));
+    let mut known = files.iter().map(|file| &file.origin).filter(is_known);
+    match known.next() {
+        None => BackupOrigin::Unmarked,
+        Some(first) if known.all(|origin| origin == first) => first.clone(),
+        Some(_) => BackupOrigin::Unknown,
     }
 }
 
@@ -142,7 +108,7 @@ impl BackupOwner {
 pub fn remove_old(
     folder: &Path,
     database: &Path,
-    owner: &BackupOwner,
+    owner: &BackupOrigin,
     retention: Retention,
     now: Timestamp,
 ) -> io::Result<RetentionResult> {
@@ -154,21 +120,19 @@ pub fn remove_old(
     let count = retention.newest.map_or(1, |n| n.max(1));
     let mut kept = 0;
     for file in list_backups(folder, database, owner, now)? {
-        match (&file.belonging, owner) {
-            (BackupRelation::Own, BackupOwner::Database(_)) if file.is_ahead => cleared.ahead.push(file.path),
-            (BackupRelation::Own, BackupOwner::Database(_)) => {
-                let is_young = oldest_kept.as_ref().is_some_and(|oldest| file.made.second >= *oldest);
-                if kept < count || is_young {
-                    kept += u32::from(file.kind == BackupKind::Regular);
-                    continue;
-                }
-                match fs::remove_file(&file.path) {
-                    Ok(()) => cleared.removed.push(file.path),
-                    Err(e) => cleared.failed.push((file.path, e)),
-                }
+        if !file.is_own || !matches!(owner, BackupOrigin::Known(_)) {
+            if file.is_own || !matches!(file.origin, BackupOrigin::Known(_)) {
+                cleared.unattributed.push(file.path);
             }
-            (BackupRelation::Other(_), _) => {}
-            _ => cleared.unattributed.push(file.path),
+        } else if file.is_ahead {
+            cleared.ahead.push(file.path);
+        } else if kept < count || oldest_kept.as_ref().is_some_and(|oldest| file.made.second >= *oldest) {
+            kept += u32::from(file.kind == BackupKind::Regular);
+        } else {
+            match fs::remove_file(&file.path) {
+                Ok(()) => cleared.removed.push(file.path),
+                Err(e) => cleared.failed.push((file.path, e)),
+            }
         }
     }
     cleared.removed.reverse();
@@ -178,22 +142,17 @@ pub fn remove_old(
 
 /// Returns the newest backup of a database, ignoring safety copies and names in the future.
 pub fn newest_backup(files: Vec<BackupFile>) -> Option<PathBuf> {
-    newest_of(files, |belonging| *belonging == BackupRelation::Own)
+    newest_of(files, |file| file.is_own)
 }
 
 /// Returns the newest backup to verify. An unreadable one counts, as it may be the database's own.
 pub fn newest_to_verify(files: Vec<BackupFile>) -> Option<PathBuf> {
-    newest_of(files, |belonging| matches!(belonging, BackupRelation::Own | BackupRelation::Unreadable))
+    newest_of(files, |file| file.is_own || file.origin == BackupOrigin::Unknown)
 }
 
-fn newest_of(files: Vec<BackupFile>, counts: fn(&BackupRelation) -> bool) -> Option<PathBuf> {
-    let is_candidate =
-        |file: &BackupFile| counts(&file.belonging) && file.kind == BackupKind::Regular && !file.is_ahead;
+fn newest_of(files: Vec<BackupFile>, counts: fn(&BackupFile) -> bool) -> Option<PathBuf> {
+    let is_candidate = |file: &BackupFile| counts(file) && file.kind == BackupKind::Regular && !file.is_ahead;
     files.into_iter().find(is_candidate).map(|file| file.path)
-}
-
-fn is_file(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|m| m.is_file())
 }
 
 /// Time in a backup's name, by which backups sort.
@@ -229,6 +188,7 @@ impl BackupName {
 #[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 mod tests {
     use super::*;
+    use crate::db::database_id::DatabaseId;
 
     const OWN: &str = "0123456789abcdef0123456789abcdef";
     const OTHER: &str = "fedcba9876543210fedcba9876543210";
@@ -264,7 +224,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         files.iter().for_each(|name| lay(&folder.path().join(name), Some(OWN)));
         others.iter().for_each(|(name, id)| lay(&folder.path().join(name), *id));
-        let owner = BackupOwner::Database(DatabaseId::parse(OWN).unwrap());
+        let owner = BackupOrigin::Known(DatabaseId::parse(OWN).unwrap());
         let cleared =
             remove_old(folder.path(), Path::new("coffee.db"), &owner, Retention { newest, days }, now())
                 .unwrap();
@@ -325,18 +285,18 @@ mod tests {
         ] {
             lay(&folder.path().join(name), id);
         }
-        let newest = |owner: &BackupOwner| {
+        let newest = |owner: &BackupOrigin| {
             let files = list_backups(folder.path(), Path::new("coffee.db"), owner, now()).unwrap();
             newest_backup(files).map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
         };
-        let of = |id: &str| BackupOwner::Database(DatabaseId::parse(id).unwrap());
+        let of = |id: &str| BackupOrigin::Known(DatabaseId::parse(id).unwrap());
         assert_eq!(newest(&of(OWN)).as_deref(), Some("coffee_20260618_020000.db"));
         assert_eq!(newest(&of(OTHER)).as_deref(), Some("coffee_20260619_020000.db"));
         assert_eq!(newest(&of(&OWN.replace('0', "1"))), None);
-        assert_eq!(newest(&BackupOwner::Older).as_deref(), Some("coffee_20260619_030000.db"));
-        assert_eq!(newest(&BackupOwner::Unknown), None, "of two databases");
+        assert_eq!(newest(&BackupOrigin::Unmarked).as_deref(), Some("coffee_20260619_030000.db"));
+        assert_eq!(newest(&BackupOrigin::Unknown), None, "of two databases");
         fs::remove_file(folder.path().join("coffee_20260619_020000.db")).unwrap();
-        assert_eq!(newest(&BackupOwner::Unknown).as_deref(), Some("coffee_20260618_020000.db"));
+        assert_eq!(newest(&BackupOrigin::Unknown).as_deref(), Some("coffee_20260618_020000.db"));
     }
 
     const FILES: [&str; 5] = [

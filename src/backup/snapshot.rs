@@ -12,14 +12,16 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, params};
 
 use crate::backup::content_digest::TableDigest;
-use crate::backup::live_database::page_size;
+use crate::backup::expected_schema::SchemaDifference;
 use crate::backup::retention::BEFORE_RESTORE;
-use crate::backup::verify::{Contents, VerificationReport, connect, open_without_side_files, verify_file};
+use crate::backup::verify::{
+    Contents, configure_for_full_read, connect, open_without_side_files, verify_file,
+};
 use crate::backup::{content_digest, expected_schema};
-use crate::db::error::{OpenError, StoreError, require_database};
+use crate::db::error::{AtPath, OpenError, StoreError, require_database};
 use crate::db::health::BackupRecord;
 use crate::db::replace_file::recover_interrupted;
-use crate::db::schema::{APPLICATION_ID, FileKind};
+use crate::db::schema::APPLICATION_ID;
 use crate::db::{rollups, schema};
 use crate::domain::time::{Timestamp, file_name_time};
 use crate::fs::failpoint::failpoint;
@@ -84,6 +86,22 @@ pub enum SnapshotError {
 }
 
 impl SnapshotError {
+    /// Converts an error of SQLite while it writes to `folder`.
+    pub fn of_copy(error: impl Into<StoreError>, folder: &Path) -> Self {
+        match error.into() {
+            StoreError::Full => Self::Full(folder.to_owned()),
+            other => Self::Copy(other),
+        }
+    }
+
+    /// Converts an error of writing to `folder`.
+    pub fn of_io(error: io::Error, folder: &Path) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull => Self::Full(folder.to_owned()),
+            _ => Self::Io(error),
+        }
+    }
+
     /// Reports whether a retry may succeed.
     pub fn is_transient(&self) -> bool {
         match self {
@@ -172,59 +190,40 @@ pub fn copy(
     })?;
     failpoint("backup.begun");
     let source = source(database)?;
-    let version = match schema::identify(&source, database)? {
-        FileKind::Ours(version) => version,
-        FileKind::Empty => return Err(OpenError::Empty { path: database.to_owned() }.into()),
-    };
+    let version = schema::version_of(&source, database)?;
     copy_source(&source, &temp, version, progress).map_err(|e| match e {
-        SnapshotError::Copy(StoreError::Full) => SnapshotError::Full(folder.to_owned()),
         SnapshotError::Copy(StoreError::Corrupt(why)) => {
             OpenError::Damaged { path: database.to_owned(), why }.into()
         }
+        SnapshotError::Copy(e) => SnapshotError::of_copy(e, folder),
         other => other,
     })?;
     drop(source);
     failpoint("backup.copied");
     progress(ProgressStage::Checking);
-    let found = temp.run(|| verify_file(temp.path()))?;
-    let (sha256, contents) = sound(found, version).map_err(SnapshotError::Unsound)?;
+    let mut found = temp.run(|| verify_file(temp.path()))?;
+    if found.is_sound() && found.schema_version != Some(version) {
+        found.reasons.push(format!("it has schema {:?} where {version} was copied", found.schema_version));
+    }
+    let (Some(sha256), Some(contents), true) = (found.sha256, found.contents, found.reasons.is_empty())
+    else {
+        return Err(SnapshotError::Unsound(found.reasons));
+    };
     failpoint("backup.checked");
     let size_bytes = temp.file().metadata()?.len();
     let path = temp.publish(target.names()).map_err(|e| match (e.kind(), target) {
         (io::ErrorKind::AlreadyExists, BackupTarget::File(file)) => SnapshotError::Taken(file.clone()),
-        (io::ErrorKind::StorageFull, _) => SnapshotError::Full(folder.to_owned()),
-        _ => SnapshotError::Io(e),
+        _ => SnapshotError::of_io(e, folder),
     })?;
     failpoint("backup.named");
     Ok(Snapshot { path, size_bytes, sha256, contents, took: began.elapsed() })
-}
-
-/// Checks the verification report of a copy.
-fn sound(found: VerificationReport, version: i64) -> Result<(String, Contents), Vec<String>> {
-    match found {
-        VerificationReport {
-            reasons,
-            sha256: Some(digest),
-            contents: Some(contents),
-            schema_version,
-            ..
-        } if reasons.is_empty() && schema_version == Some(version) => Ok((digest, contents)),
-        VerificationReport { reasons, .. } if !reasons.is_empty() => Err(reasons),
-        VerificationReport { schema_version, .. } => {
-            Err(vec![format!("it has schema {schema_version:?} where {version} was copied")])
-        }
-    }
 }
 
 /// Opens the database so that the copy can be attached.
 fn source(database: &Path) -> Result<Connection, SnapshotError> {
     let configure = |source: Connection| {
         source.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        source.busy_timeout(Duration::from_secs(10))?;
-        source.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
-        source.pragma_update(None, "cache_size", -8192)?;
-        source.pragma_update(None, "cell_size_check", true)?;
-        source.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
+        configure_for_full_read(&source)?;
         Ok(source)
     };
     // Nothing is written to it. A file opened read-only loses its CHECKs, and SQLite could not copy pages into
@@ -236,7 +235,13 @@ fn source(database: &Path) -> Result<Connection, SnapshotError> {
         }
         opened => opened,
     };
-    opened.map_err(|e| SnapshotError::Open(schema::open_error(database, &e)))
+    Ok(opened.at(database)?)
+}
+
+/// Reads a page first: before that, SQLite returns the page size of new files.
+pub fn page_size(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
+    connection.pragma_query_value(None, "page_size", |row| row.get(0))
 }
 
 /// Copies a database whose tables match its version, with digests of its rows.
@@ -247,11 +252,20 @@ fn copy_source(
     progress: ProgressCallback<'_>,
 ) -> Result<(), SnapshotError> {
     let fault = |e: rusqlite::Error| SnapshotError::Copy(e.into());
-    let faults = expected_schema::table_faults(source, version).map_err(fault)?;
+    let (mut faults, mut left_out) = (Vec::new(), Vec::new());
+    for difference in expected_schema::differences(source, version).map_err(fault)? {
+        match &difference {
+            SchemaDifference::Foreign { object: (kind, name), .. } => left_out.push(format!("{kind} {name}")),
+            // Indexes, views and triggers are created anew.
+            SchemaDifference::Missing { object: (kind, _) }
+            | SchemaDifference::Changed { object: (kind, _), .. } => {
+                faults.extend((kind == "table").then(|| difference.to_string()));
+            }
+        }
+    }
     if !faults.is_empty() {
         return Err(SnapshotError::Unsound(faults));
     }
-    let left_out = expected_schema::left_out(source, version).map_err(fault)?;
     if !left_out.is_empty() {
         tracing::warn!("not part of the backup, as they are not Coffee Tracker's: {}", left_out.join(", "));
     }

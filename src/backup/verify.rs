@@ -1,5 +1,6 @@
 //! Verification of a file: every reason why it cannot be restored. It changes nothing and creates no file.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,6 @@ use crate::backup::content_digest::TableDigest;
 use crate::backup::expected_schema::TableShape;
 use crate::backup::{content_digest, expected_schema};
 use crate::db::replace_file::is_interrupted;
-use crate::db::schema::FileKind;
 use crate::db::{rollups, schema};
 use crate::domain::time::Timestamp;
 use crate::fs::paths::{file_uri, with_suffix};
@@ -28,7 +28,7 @@ pub struct Contents {
 }
 
 /// Result of a verification.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VerificationReport {
     pub path: PathBuf,
     /// Reasons why the file cannot be restored; empty when it can.
@@ -52,6 +52,11 @@ impl VerificationReport {
     pub fn is_sound(&self) -> bool {
         self.reasons.is_empty()
     }
+
+    /// Returns the result of a step. An error becomes a reason.
+    fn note<T, E: Display>(&mut self, failure: &str, step: Result<T, E>) -> Option<T> {
+        step.map_err(|e| self.reasons.push(format!("{failure}: {e}"))).ok()
+    }
 }
 
 /// Maximum number of reported integrity errors.
@@ -66,44 +71,20 @@ pub fn verify_file(path: &Path) -> VerificationReport {
 /// Verifies a file and keeps it open, so that later reads come from the verified file even if its name is taken
 /// over.
 pub fn verify_and_keep_open(path: &Path) -> (VerificationReport, Option<Connection>) {
-    let mut found = VerificationReport {
-        path: path.to_owned(),
-        reasons: Vec::new(),
-        size_bytes: fs::metadata(path).map_or(0, |m| m.len()),
-        sha256: None,
-        differing_rollups: Vec::new(),
-        schema_version: None,
-        contents: None,
-        has_digests: false,
-        digests: Vec::new(),
-    };
+    let size_bytes = fs::metadata(path).map_or(0, |file| file.len());
+    let mut found = VerificationReport { path: path.to_owned(), size_bytes, ..Default::default() };
     // The log is beside the target of a symbolic link.
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if let Some(reason) = header_fault(path) {
         found.reasons.push(reason);
         return (found, None);
     }
-    if is_interrupted(path) {
-        found.reasons.push(
-            "a replacement of this file was interrupted, and its log is elsewhere: start the server once"
-                .into(),
-        );
-        return (found, None);
+    found.sha256 = found.note("it cannot be read to its end", sha256(path));
+    let connection = found.note("it cannot be opened", open_without_side_files(path));
+    if let Some(connection) = &connection {
+        verify_content(connection, &mut found);
     }
-    match sha256(path) {
-        Ok(digest) => found.sha256 = Some(digest),
-        Err(e) => found.reasons.push(format!("it cannot be read to its end: {e}")),
-    }
-    match open_without_side_files(path) {
-        Ok(connection) => {
-            verify_content(&connection, &mut found);
-            (found, Some(connection))
-        }
-        Err(e) => {
-            found.reasons.push(format!("it cannot be opened: {e}"));
-            (found, None)
-        }
-    }
+    (found, connection)
 }
 
 /// Checks what can be checked without SQLite.
@@ -120,11 +101,8 @@ fn header_fault(path: &Path) -> Option<String> {
     }
     match File::open(path).and_then(|mut file| file.read_exact(&mut header)) {
         Ok(()) if header.starts_with(MAGIC) => {}
-        Ok(()) => return Some("it is not a SQLite database".into()),
-        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
-            return Some("it is not a SQLite database".into());
-        }
-        Err(e) => return Some(format!("it cannot be read: {e}")),
+        Err(e) if e.kind() != io::ErrorKind::UnexpectedEof => return Some(format!("it cannot be read: {e}")),
+        _ => return Some("it is not a SQLite database".into()),
     }
     // https://www.sqlite.org/fileformat.html, "The Database Header": 1 stands for 65,536.
     let number = |at: usize| {
@@ -136,8 +114,12 @@ fn header_fault(path: &Path) -> Option<String> {
     };
     let (pages, is_current) = (number(28), number(24) == number(92));
     let expected = page * pages;
-    (is_current && size < expected && !has_log(path))
-        .then(|| format!("it is truncated: {size} of {expected} bytes"))
+    if is_current && size < expected && !has_log(path) {
+        return Some(format!("it is truncated: {size} of {expected} bytes"));
+    }
+    is_interrupted(path).then(|| {
+        "a replacement of this file was interrupted, and its log is elsewhere: start the server once".into()
+    })
 }
 
 fn has_log(path: &Path) -> bool {
@@ -149,124 +131,116 @@ fn has_log(path: &Path) -> bool {
 pub fn open_without_side_files(path: &Path) -> rusqlite::Result<Connection> {
     let is_there = |end| fs::exists(with_suffix(path, end)).unwrap_or(false);
     let connection = if is_there("-wal") && is_there("-shm") {
-        connect_read_only(path, "")?
+        connect(path, "mode=ro")?
     } else if has_log(path) {
         // Nobody has it open. Keeping the index of its log in memory takes an exclusive lock, which a reader
         // can have only without locking.
-        let alone = connect_read_only(path, "&vfs=unix-none")?;
+        let alone = connect(path, "mode=ro&vfs=unix-none")?;
         alone.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         alone.pragma_update(None, "locking_mode", "exclusive")?;
         alone
     } else {
-        connect_read_only(path, "&immutable=1")?
+        connect(path, "mode=ro&immutable=1")?
     };
-    connection.busy_timeout(std::time::Duration::from_secs(10))?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    configure_for_full_read(&connection)?;
+    Ok(connection)
+}
+
+/// Applies the settings for reading a whole file that may be damaged or made by somebody else.
+pub fn configure_for_full_read(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(std::time::Duration::from_secs(10))?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "cache_size", -8192)?;
     // Also opens the log's index, while the process still has the caller's identity.
-    connection.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
-    Ok(connection)
+    connection.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))
 }
 
-/// Opens a file for reading. The flag in the URI leaves attached files writable.
-fn connect_read_only(path: &Path, parameters: &str) -> rusqlite::Result<Connection> {
-    connect(path, &format!("mode=ro{parameters}"))
-}
-
-/// Opens a file with URI parameters.
+/// Opens a file with URI parameters. The mode in them does not extend to attached files.
 pub fn connect(path: &Path, parameters: &str) -> rusqlite::Result<Connection> {
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-    Connection::open_with_flags(file_uri(path, parameters), flags)
+    Connection::open_with_flags(file_uri(path, parameters), schema::READ_WRITE | OpenFlags::SQLITE_OPEN_URI)
 }
+
+/// Check of an open file, which adds to the report.
+type ContentCheck = fn(&Connection, i64, &mut VerificationReport) -> rusqlite::Result<()>;
 
 /// Verifies the content and counts the entries.
 fn verify_content(connection: &Connection, found: &mut VerificationReport) {
     let version = match schema::identify(connection, &found.path) {
-        Ok(FileKind::Ours(version)) => version,
-        Ok(FileKind::Empty) => return found.reasons.push("it is an empty database".into()),
+        Ok(Some(version)) => version,
+        Ok(None) => return found.reasons.push("it is an empty database".into()),
         Err(e) => return found.reasons.push(e.to_string()),
     };
     found.schema_version = Some(version);
-    match connection.pragma_query_value(None, "encoding", |row| row.get::<_, String>(0)) {
-        Ok(encoding) if encoding == "UTF-8" => {}
-        Ok(encoding) => found.reasons.push(format!("its text is {encoding}, and must be UTF-8")),
-        Err(e) => found.reasons.push(format!("it cannot be read: {e}")),
+    for (failure, check) in [
+        ("it cannot be read", verify_encoding as ContentCheck),
+        ("it is damaged", verify_integrity),
+        ("its tables cannot be compared", verify_schema),
+    ] {
+        let step = check(connection, version, found);
+        found.note(failure, step);
     }
-    match faults(connection) {
-        Ok(faults) => found.reasons.extend(faults),
-        Err(e) => found.reasons.push(format!("it is damaged: {e}")),
-    }
-    match expected_schema::schema_faults(connection, version) {
-        Ok(faults) => found.reasons.extend(faults),
-        Err(e) => found.reasons.push(format!("its tables cannot be compared: {e}")),
-    }
-    if found.reasons.is_empty() {
-        let out_of_range_rows = out_of_range_rows(connection);
-        match out_of_range_rows
-            .and_then(|faults| Ok((faults, expected_schema::id_faults(connection, version)?)))
-        {
-            Ok((faults, ids)) => found.reasons.extend(faults.into_iter().chain(ids)),
-            Err(e) => found.reasons.push(format!("it cannot be read: {e}")),
-        }
-    }
-    if found.reasons.is_empty()
-        && let Err(e) = verify_rows(connection, version, found)
-    {
-        found.reasons.push(format!("its rows cannot be read: {e}"));
-    }
-    if found.reasons.is_empty() {
-        match contents(connection) {
-            Ok(contents) => found.contents = Some(contents),
-            Err(e) => found.reasons.push(format!("it cannot be read: {e}")),
-        }
-    }
-    if found.reasons.is_empty() && rollups::are_in(version) {
-        match rollups::differing_tables(connection) {
-            Ok(tables) => found.differing_rollups = tables,
-            Err(e) => found.reasons.push(format!("its rollups cannot be compared: {e}")),
+    // Each of these relies on what was checked before it.
+    for (failure, check) in [
+        ("it cannot be read", verify_values as ContentCheck),
+        ("its rows cannot be read", verify_rows),
+        ("it cannot be read", count_entries),
+        ("its rollups cannot be compared", compare_rollups),
+    ] {
+        if found.is_sound() {
+            let step = check(connection, version, found);
+            found.note(failure, step);
         }
     }
 }
 
-/// Returns the errors of SQLite's integrity check.
-fn faults(connection: &Connection) -> rusqlite::Result<Vec<String>> {
-    let mut faults = Vec::new();
-    connection.pragma(None, "integrity_check", MOST_FAULTS, |row| {
+fn verify_encoding(c: &Connection, _: i64, found: &mut VerificationReport) -> rusqlite::Result<()> {
+    let encoding: String = c.pragma_query_value(None, "encoding", |row| row.get(0))?;
+    if encoding != "UTF-8" {
+        found.reasons.push(format!("its text is {encoding}, and must be UTF-8"));
+    }
+    Ok(())
+}
+
+fn verify_integrity(c: &Connection, _: i64, found: &mut VerificationReport) -> rusqlite::Result<()> {
+    c.pragma(None, "integrity_check", MOST_FAULTS, |row| {
         let line: String = row.get(0)?;
         if line != "ok" {
-            faults.push(format!("it is damaged: {line}"));
+            found.reasons.push(format!("it is damaged: {line}"));
         }
         Ok(())
-    })?;
-    Ok(faults)
+    })
 }
 
-/// Returns the tables with values that violate their CHECKs.
-fn out_of_range_rows(connection: &Connection) -> rusqlite::Result<Vec<String>> {
-    let mut faults = Vec::new();
-    let mut query = connection.prepare(include_str!("../../sql/out_of_range_rows.sql"))?;
+fn verify_schema(c: &Connection, version: i64, found: &mut VerificationReport) -> rusqlite::Result<()> {
+    let differences = expected_schema::differences(c, version)?;
+    found.reasons.extend(differences.iter().map(ToString::to_string));
+    Ok(())
+}
+
+/// Checks that values obey the CHECKs of their tables, and ids their bounds.
+fn verify_values(c: &Connection, version: i64, found: &mut VerificationReport) -> rusqlite::Result<()> {
+    let mut query = c.prepare(include_str!("../../sql/out_of_range_rows.sql"))?;
     let mut rows = query.query([])?;
     while let Some(row) = rows.next()? {
-        match (row.get_ref(0)?.as_str()?, row.get(1)?) {
-            (_, 0) => {}
-            (table, 1) => faults.push(format!("it is damaged: a row of {table} has a value out of bounds")),
-            (table, n) => {
-                faults.push(format!("it is damaged: {n} rows of {table} have values out of bounds"));
-            }
+        let table = row.get_ref(0)?.as_str()?;
+        match row.get(1)? {
+            0 => {}
+            1 => found.reasons.push(format!("it is damaged: a row of {table} has a value out of bounds")),
+            n => found.reasons.push(format!("it is damaged: {n} rows of {table} have values out of bounds")),
         }
     }
-    Ok(faults)
+    found.reasons.extend(expected_schema::id_faults(c, version)?);
+    Ok(())
 }
 
 /// Digests every row, and compares the result with the digests that the file carries.
 fn verify_rows(c: &Connection, version: i64, found: &mut VerificationReport) -> rusqlite::Result<()> {
-    let mut table_shapes = expected_schema::table_shapes(&expected_schema::model(version)?)?;
-    table_shapes.retain(|shape| !rollups::TABLES.contains(&shape.name.as_str()));
-    table_shapes.push(TableShape::of_sequences());
-    for shape in &table_shapes {
+    let mut shapes = expected_schema::table_shapes(&expected_schema::model(version)?)?;
+    shapes.retain(|shape| !rollups::TABLES.contains(&shape.name.as_str()));
+    shapes.push(TableShape::of_sequences());
+    for shape in &shapes {
         let digest = TableDigest::of_table(c, "main", shape)?;
         if digest.bad_texts > 0 {
             let (table, n) = (&digest.table, digest.bad_texts);
@@ -282,6 +256,18 @@ fn verify_rows(c: &Connection, version: i64, found: &mut VerificationReport) -> 
         found.reasons.extend(differing.into_iter().map(|table| {
             format!("it is damaged: the rows of {table} differ from those that were backed up")
         }));
+    }
+    Ok(())
+}
+
+fn count_entries(c: &Connection, _: i64, found: &mut VerificationReport) -> rusqlite::Result<()> {
+    found.contents = Some(contents(c)?);
+    Ok(())
+}
+
+fn compare_rollups(c: &Connection, version: i64, found: &mut VerificationReport) -> rusqlite::Result<()> {
+    if rollups::are_in(version) {
+        found.differing_rollups = rollups::differing_tables(c)?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::json;
 
-use crate::backup::origin::BackupOwner;
+use crate::backup::origin::BackupOrigin;
 use crate::backup::retention::{Retention, RetentionResult, remove_old};
 use crate::backup::snapshot::{BackupTarget, Snapshot, SnapshotError, snapshot};
 use crate::commands::{Failure, act_as_owner, counted, counted_entries, print, progress};
@@ -172,7 +172,7 @@ fn clear_out(
     identity: &Identity,
 ) -> std::io::Result<RetentionResult> {
     let now = Timestamp::from(SystemTime::now());
-    let owner = BackupOwner::of(database);
+    let owner = BackupOrigin::of_database(database);
     let remove = || remove_old(folder, database, &owner, retention, now);
     let is_denied = |e: &Error| e.kind() == ErrorKind::PermissionDenied;
     let cleared = remove();

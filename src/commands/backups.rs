@@ -10,8 +10,8 @@ use clap::{Args, Subcommand};
 use indicatif::DecimalBytes;
 use serde_json::{Value, json};
 
-use crate::backup::origin::{BackupOwner, count_backup};
-use crate::backup::retention::{BackupFile, BackupKind, BackupRelation, list_backups, newest_backup};
+use crate::backup::origin::{BackupOrigin, count_backup};
+use crate::backup::retention::{BackupFile, BackupKind, list_backups, newest_backup};
 use crate::backup::verify::Contents;
 use crate::commands::{Failure, act_as_owner, counted, counted_entries, newest_entry, print};
 use crate::config::{CommonArgs, CommonSettings};
@@ -83,7 +83,7 @@ pub fn newest(
 
 /// Lists the backups of a folder as the owner of the database, or as the caller if the owner may not read it.
 pub fn all(settings: &CommonSettings, identity: &Identity) -> io::Result<Vec<BackupFile>> {
-    let owner = BackupOwner::of(&settings.database);
+    let owner = BackupOrigin::of_database(&settings.database);
     let look =
         || list_backups(&settings.backups, &settings.database, &owner, Timestamp::from(SystemTime::now()));
     look().or_else(|_| identity.as_caller(look).and_then(|found| found))
@@ -91,15 +91,13 @@ pub fn all(settings: &CommonSettings, identity: &Identity) -> io::Result<Vec<Bac
 
 /// Describes the backups that do not belong to the database, or returns an empty string if there are none.
 pub fn other_backups(files: &[BackupFile]) -> String {
-    let count =
-        |is: fn(&BackupRelation) -> bool| files.iter().filter(|file| is(&file.belonging)).count() as u64;
-    let others = count(|belonging| matches!(belonging, BackupRelation::Other(_)));
-    let unknown =
-        count(|belonging| matches!(belonging, BackupRelation::Unmarked | BackupRelation::Unreadable));
+    let foreign = files.iter().filter(|file| !file.is_own);
+    let (others, unknown): (Vec<_>, Vec<_>) =
+        foreign.partition(|file| matches!(file.origin, BackupOrigin::Known(_)));
     let parts: Vec<String> = [(others, "of another database"), (unknown, "without a database id")]
         .into_iter()
-        .filter(|(n, _)| *n > 0)
-        .map(|(n, what)| format!("{} {what}", counted(n, "file")))
+        .filter(|(files, _)| !files.is_empty())
+        .map(|(files, what)| format!("{} {what}", counted(files.len() as u64, "file")))
         .collect();
     if parts.is_empty() {
         String::new()
@@ -141,11 +139,11 @@ fn as_text(file: &BackupFile, contents: Option<Contents>) -> String {
         BackupKind::Regular => "backup",
         BackupKind::Safety => "safety copy (before a restore)",
     };
-    let whose = match &file.belonging {
-        BackupRelation::Own => "of this database".to_owned(),
-        BackupRelation::Other(id) => format!("of another database ({id})"),
-        BackupRelation::Unmarked => "without a database id (made by an older version)".to_owned(),
-        BackupRelation::Unreadable => "of an unknown database".to_owned(),
+    let whose = match &file.origin {
+        _ if file.is_own => "of this database".to_owned(),
+        BackupOrigin::Known(id) => format!("of another database ({id})"),
+        BackupOrigin::Unmarked => "without a database id (made by an older version)".to_owned(),
+        BackupOrigin::Unknown => "of an unknown database".to_owned(),
     };
     let ahead = if file.is_ahead { ", dated in the future" } else { "" };
     format!(
@@ -157,10 +155,10 @@ fn as_text(file: &BackupFile, contents: Option<Contents>) -> String {
 }
 
 fn as_json(file: &BackupFile, contents: Option<Contents>) -> Value {
-    let (database, id) = match &file.belonging {
-        BackupRelation::Own => ("this", None),
-        BackupRelation::Other(id) => ("other", Some(id.to_string())),
-        BackupRelation::Unmarked | BackupRelation::Unreadable => ("unknown", None),
+    let (database, id) = match &file.origin {
+        _ if file.is_own => ("this", None),
+        BackupOrigin::Known(id) => ("other", Some(id.to_string())),
+        BackupOrigin::Unmarked | BackupOrigin::Unknown => ("unknown", None),
     };
     json!({
         "file": file.path,

@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::Args;
 use indicatif::HumanCount;
 
-use crate::backup::restore::{RestoreError, RestorePlan};
+use crate::backup::restore::{RestoreError, RestorePlan, RestoreTarget};
 use crate::commands::{
     Failure, act_as_owner, counted_entries, newest_entry, print, progress, without_backup,
 };
@@ -122,13 +122,15 @@ fn what_changes(args: &RestoreArgs, settings: &CommonSettings, plan: &RestorePla
     text += &row("coffees", before.map(|c| number(c.coffees)), number(after.coffees));
     text += &row("readings", before.map(|c| number(c.readings)), number(after.readings));
     text += &row("newest entry", before.as_ref().map(newest_entry), newest_entry(&after));
-    text += &match plan.broken() {
-        Some(why) => format!(
+    text += &match &plan.live {
+        RestoreTarget::Broken(why) => format!(
             "The current file cannot be used ({why}). It will be renamed to {}.broken-TIME.",
             settings.database.display()
         ),
-        None if !plan.has_present() => "There is no database yet; it will be created.".to_owned(),
-        None => format!("The current state will be backed up to {} first.", settings.backups.display()),
+        RestoreTarget::Nothing => "There is no database yet; it will be created.".to_owned(),
+        RestoreTarget::Ours { .. } => {
+            format!("The current state will be backed up to {} first.", settings.backups.display())
+        }
     };
     if plan.is_served() {
         text += " The server keeps running; writes wait until the restore is complete.";

@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 
 use crate::db::coffee_types::{TypeNames, spellings_of};
+use crate::db::entry_filter::EntryFilter;
 use crate::db::error::StoreError;
 use crate::db::idempotency::{IdempotencyKey, IdempotentOutcome, execute_once};
 use crate::db::store::{Cost, Store};
@@ -16,17 +17,6 @@ use crate::domain::coffee::{Coffee, CoffeeChange, CoffeeId, Milligrams, NewCoffe
 use crate::domain::correlation::CorrelatedCoffee;
 use crate::domain::grouped::Grouped;
 use crate::domain::time::Timestamp;
-
-/// Filter of a list of coffees, newest first.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CoffeeFilter {
-    /// Start of the period, inclusive; `until` is exclusive.
-    pub since: Timestamp,
-    pub until: Timestamp,
-    pub coffee_type: Option<String>,
-    pub limit: u32,
-    pub offset: u32,
-}
 
 /// Total of a day or another period.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -64,9 +54,6 @@ pub struct OwnType {
     pub last: Timestamp,
 }
 
-/// Number of entries from which a list counts as a slow query.
-const SHALLOW: u32 = 2000;
-
 /// Window of a quick query, hours: a month has some hundred coffees.
 const A_MONTH: f64 = 31.0 * 24.0;
 
@@ -89,7 +76,6 @@ impl Store {
         .await
     }
 
-    /// Returns the coffee with this id.
     pub async fn coffee(&self, id: CoffeeId) -> Result<Option<Coffee>, StoreError> {
         self.read("coffee", Cost::Quick, move |c| find(c, id)).await
     }
@@ -104,8 +90,8 @@ impl Store {
             let Some(mut coffee) = find(c, id)? else { return Ok(None) };
             coffee.timestamp = change.timestamp.unwrap_or(coffee.timestamp);
             coffee.caffeine_mg = change.caffeine_mg.unwrap_or(coffee.caffeine_mg);
-            coffee.coffee_type = change.coffee_type.clone().unwrap_or(coffee.coffee_type);
-            coffee.notes = change.notes.clone().unwrap_or(coffee.notes);
+            coffee.coffee_type = change.coffee_type.unwrap_or(coffee.coffee_type);
+            coffee.notes = change.notes.unwrap_or(coffee.notes);
             c.prepare_cached(
                 "update coffee_logs set timestamp = ?, caffeine_mg = ?, coffee_type = ?, notes = ? where id = ?",
             )?
@@ -130,10 +116,8 @@ impl Store {
     }
 
     /// Lists coffees, newest first; of equal timestamps the later id first.
-    pub async fn coffees(&self, filter: CoffeeFilter) -> Result<Vec<Coffee>, StoreError> {
-        let deep = filter.offset.saturating_add(filter.limit) > SHALLOW;
-        let cost = if deep { Cost::Slow } else { Cost::Quick };
-        self.read("coffees", cost, move |c| list(c, &filter)).await
+    pub async fn coffees(&self, filter: EntryFilter) -> Result<Vec<Coffee>, StoreError> {
+        self.read("coffees", Cost::of_list(&filter), move |c| list(c, &filter)).await
     }
 
     /// Returns the total from `since` (inclusive) to `until` (exclusive).
@@ -297,10 +281,10 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Coffee> {
     })
 }
 
-fn list(c: &Connection, filter: &CoffeeFilter) -> rusqlite::Result<Vec<Coffee>> {
+fn list(c: &Connection, filter: &EntryFilter) -> rusqlite::Result<Vec<Coffee>> {
     let (since, until) = (filter.since.micros(), filter.until.micros());
     let (limit, offset) = (filter.limit, filter.offset);
-    match &filter.coffee_type {
+    match &filter.label {
         None => c
             .prepare_cached(
                 "select id, timestamp, caffeine_mg, coffee_type, notes
@@ -362,6 +346,7 @@ fn fold_stats(
     until: Timestamp,
     zone: &Zone,
 ) -> rusqlite::Result<Option<CoffeeStats>> {
+    let names = TypeNames::read(c)?;
     let mut types: Grouped<(DayTotal, Option<Timestamp>)> = Grouped::default();
     let mut day: Option<(Date, f64)> = None;
     let mut stats = CoffeeStats {
@@ -383,22 +368,14 @@ fn fold_stats(
         let so_far = day.filter(|(last, _)| *last == date).map_or(0.0, |(_, total)| total);
         stats.days_with_caffeine += u32::from(so_far == 0.0 && mg > 0.0);
         day = Some((date, so_far + mg));
-        let (total, last) = types.get_or_default(coffee_type);
+        let (total, last) = types.get_or_default(coffee_type.map(|spelling| names.shown(spelling)));
         total.add(mg);
         *last = Some(at);
     })?;
     if stats.total.coffee_count == 0 {
         return Ok(None);
     }
-    let names = TypeNames::read(c)?;
-    let mut merged: Grouped<(DayTotal, Option<Timestamp>)> = Grouped::default();
-    for (spelling, (total, last)) in types.into_entries() {
-        let slot = merged.get_or_default(spelling.as_deref().map(|spelling| names.shown(spelling)));
-        slot.0.total_mg += total.total_mg;
-        slot.0.coffee_count += total.coffee_count;
-        slot.1 = slot.1.max(last);
-    }
-    let by_type = merged.into_entries().map(|(coffee_type, (total, last))| TypeTotal {
+    let by_type = types.into_entries().map(|(coffee_type, (total, last))| TypeTotal {
         coffee_type,
         total,
         last: last.unwrap_or(since),

@@ -33,7 +33,6 @@ impl DatabaseId {
         Ok(id.optional()?.and_then(|id| Self::parse(&id)))
     }
 
-    /// Sets the id of a database.
     pub fn put_into(&self, connection: &Connection) -> rusqlite::Result<()> {
         connection.execute("update database_identity set id = ?", [&self.0]).map(drop)
     }

@@ -1,5 +1,6 @@
 //! Errors of the store, distinguished by SQLite's extended result codes, never by messages.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -7,7 +8,7 @@ use rusqlite::ffi;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
 
-/// StoreError of a single read or write.
+/// Error of a single read or write.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// The queue is full, or another process holds the database: retry later.
@@ -194,25 +195,69 @@ impl OpenError {
     }
 }
 
+/// Conversion of an error at the file of a database.
+pub trait AtPath<T> {
+    /// Converts the error into one that names the file.
+    fn at(self, path: &Path) -> Result<T, OpenError>;
+}
+
+impl<T> AtPath<T> for io::Result<T> {
+    fn at(self, path: &Path) -> Result<T, OpenError> {
+        let path = path.to_owned();
+        self.map_err(|e| match e.kind() {
+            io::ErrorKind::StorageFull => OpenError::Full { path },
+            _ => OpenError::File { path, why: e.to_string() },
+        })
+    }
+}
+
+impl<T> AtPath<T> for rusqlite::Result<T> {
+    fn at(self, path: &Path) -> Result<T, OpenError> {
+        let path = path.to_owned();
+        self.map_err(|e| {
+            let why = e.to_string();
+            match StoreError::from(&e) {
+                StoreError::Corrupt(_) if has_magic(&path) => OpenError::Damaged { path, why },
+                StoreError::Corrupt(_) => OpenError::NotADatabase { path },
+                StoreError::Full => OpenError::Full { path },
+                StoreError::Busy => OpenError::Held { path },
+                StoreError::Io(_) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::CannotOpen) => {
+                    match require_database(&path) {
+                        Ok(()) | Err(OpenError::Missing { .. }) => OpenError::File { path, why },
+                        Err(found) => found,
+                    }
+                }
+                StoreError::Io(_) | StoreError::Internal(_) => OpenError::Unreadable { path, why },
+                _ => OpenError::File { path, why },
+            }
+        })
+    }
+}
+
+/// Reports whether a file starts with SQLite's magic bytes. Only for files that could not be opened: closing a
+/// file drops the locks of connections to it.
+fn has_magic(path: &Path) -> bool {
+    let mut head = [0; 16];
+    let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut head));
+    read.is_ok() && head == *b"SQLite format 3\0"
+}
+
 /// Checks that a database is there and may be read, for commands that create none.
 ///
 /// # Errors
 /// [`OpenError::Missing`], [`OpenError::IsFolder`], [`OpenError::Denied`], or [`OpenError::File`] with
 /// the reason of the system.
 pub fn require_database(path: &Path) -> Result<(), OpenError> {
-    let path_buf = || path.to_owned();
-    match fs::metadata(path) {
-        Ok(found) if found.is_dir() => return Err(OpenError::IsFolder { path: path_buf() }),
-        Ok(_) => {}
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(OpenError::Missing { path: path_buf() }),
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-            return Err(OpenError::Denied { path: path_buf() });
-        }
-        Err(e) => return Err(OpenError::File { path: path_buf(), why: e.to_string() }),
-    }
-    // Not by opening it: closing a file drops the locks that SQLite holds on it.
-    match accessat(CWD, path, Access::READ_OK, AtFlags::EACCESS) {
-        Err(Errno::ACCESS) => Err(OpenError::Denied { path: path_buf() }),
-        _ => Ok(()),
+    let path = path.to_owned();
+    match fs::metadata(&path) {
+        Ok(found) if found.is_dir() => Err(OpenError::IsFolder { path }),
+        // Not by opening it: closing a file drops the locks that SQLite holds on it.
+        Ok(_) => match accessat(CWD, &path, Access::READ_OK, AtFlags::EACCESS) {
+            Err(Errno::ACCESS) => Err(OpenError::Denied { path }),
+            _ => Ok(()),
+        },
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(OpenError::Missing { path }),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Err(OpenError::Denied { path }),
+        Err(e) => Err(OpenError::File { path, why: e.to_string() }),
     }
 }

@@ -25,7 +25,6 @@ pub struct Overview {
 }
 
 impl Overview {
-    /// Returns the timestamp of the newest entry.
     pub fn newest(&self) -> Option<Timestamp> {
         let coffee = self.last_coffee.map(|(at, _)| at);
         coffee.max(self.last_reading.as_ref().map(|reading| reading.timestamp))
@@ -113,7 +112,6 @@ impl BackupRecord {
 }
 
 impl Store {
-    /// Returns the newest coffee and the newest reading.
     pub async fn overview(&self) -> Result<Overview, StoreError> {
         self.read("overview", Cost::Quick, |c| {
             // One snapshot for both queries.

@@ -8,10 +8,11 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use crate::db::coffees::coffees_between;
+use crate::db::entry_filter::EntryFilter;
 use crate::db::error::StoreError;
 use crate::db::idempotency::{IdempotencyKey, IdempotentOutcome, execute_once};
 use crate::db::packed_days::each_packed_day;
-use crate::db::reading_rows::{ReadingFilter, bpm};
+use crate::db::reading_rows::bpm;
 use crate::db::rollups::{RollupBuilder, each_count, fill_buckets, seek};
 use crate::db::store::{Cost, Store};
 use crate::db::writer::Statements;
@@ -50,9 +51,6 @@ pub struct RateStats {
     pub by_context: Vec<(String, BpmAggregate)>,
 }
 
-/// Number of entries from which a list counts as a slow query.
-const SHALLOW: u32 = 2000;
-
 /// Batch size from which updating the rollups at once is faster: switching triggers makes SQLite compile its
 /// statements again.
 const MANY: usize = 64;
@@ -86,12 +84,10 @@ impl Store {
         self.write("add_readings", Statements::Many, move |c| insert_batch(c, &readings, now)).await
     }
 
-    /// Returns the reading with this id.
     pub async fn reading(&self, id: ReadingId) -> Result<Option<Reading>, StoreError> {
         self.read("reading", Cost::Quick, move |c| find(c, id)).await
     }
 
-    /// Returns the newest reading.
     pub async fn latest_reading(&self) -> Result<Option<Reading>, StoreError> {
         self.read("latest_reading", Cost::Quick, latest).await
     }
@@ -106,8 +102,8 @@ impl Store {
             let Some(mut reading) = find(c, id)? else { return Ok(None) };
             reading.timestamp = change.timestamp.unwrap_or(reading.timestamp);
             reading.bpm = change.bpm.unwrap_or(reading.bpm);
-            reading.context = change.context.clone().unwrap_or(reading.context);
-            reading.notes = change.notes.clone().unwrap_or(reading.notes);
+            reading.context = change.context.unwrap_or(reading.context);
+            reading.notes = change.notes.unwrap_or(reading.notes);
             c.prepare_cached(
                 "update heart_rate_logs set timestamp = ?, bpm = ?, context = ?, notes = ? where id = ?",
             )?
@@ -132,11 +128,10 @@ impl Store {
     }
 
     /// Lists readings, newest first; of equal timestamps the later id first.
-    pub async fn readings(&self, filter: ReadingFilter) -> Result<Vec<Reading>, StoreError> {
-        let deep = filter.offset.saturating_add(filter.limit) > SHALLOW;
-        let cost = if deep { Cost::Slow } else { Cost::Quick };
+    pub async fn readings(&self, filter: EntryFilter) -> Result<Vec<Reading>, StoreError> {
+        let cost = Cost::of_list(&filter);
         self.read("readings", cost, move |c| {
-            if !deep {
+            if cost == Cost::Quick {
                 return list(c, &filter);
             }
             // One snapshot for all queries.
@@ -305,10 +300,10 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Reading> {
     })
 }
 
-fn list(c: &Connection, filter: &ReadingFilter) -> rusqlite::Result<Vec<Reading>> {
+fn list(c: &Connection, filter: &EntryFilter) -> rusqlite::Result<Vec<Reading>> {
     let (since, until) = (filter.since.micros(), filter.until.micros());
     let (limit, offset) = (filter.limit, filter.offset);
-    match &filter.context {
+    match &filter.label {
         None => c
             .prepare_cached(
                 "select id, timestamp, bpm, context, notes

@@ -20,6 +20,8 @@ use std::{fs, io};
 use crate::db::database_id::DatabaseId;
 use crate::db::error::OpenError;
 use crate::fs::paths::{folder_of, with_suffix};
+use crate::fs::privileges::Identity;
+use crate::fs::temp_file::TempFile;
 
 /// Lock on a database. The kernel releases it when the process ends.
 #[derive(Debug)]
@@ -50,15 +52,9 @@ pub struct FileStamp {
 }
 
 impl FileStamp {
-    /// Returns the stamp of a file.
     pub fn of(file: &fs::Metadata) -> Self {
         let born = file.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
         Self { inode: file.ino(), born: born.and_then(|at| u64::try_from(at.as_nanos()).ok()).unwrap_or(0) }
-    }
-
-    /// Returns the inode.
-    pub fn inode(self) -> u64 {
-        self.inode
     }
 
     fn parse(text: &str) -> Self {
@@ -130,31 +126,24 @@ fn make_lock_file(path: &Path) -> io::Result<()> {
     if fs::symlink_metadata(path).is_ok() {
         return Ok(());
     }
-    let new = with_suffix(path, ".new");
-    let mut file = File::create(&new)?;
-    file.write_all(LockRecord { state: LockState::None, id: None }.to_string().as_bytes())?;
-    file.sync_all()?;
-    let made = match fs::hard_link(&new, path) {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        // File systems such as FAT have no hard links.
-        Err(_) if fs::symlink_metadata(path).is_err() => fs::rename(&new, path),
-        made => made,
-    };
-    // Another process may have removed it.
-    drop(fs::remove_file(&new));
-    made
+    let temp = TempFile::create(folder_of(path), &Identity::CALLER)?;
+    temp.file().write_all(LockRecord { state: LockState::None, id: None }.to_string().as_bytes())?;
+    match temp.publish(std::iter::once(path.to_owned())) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
+        _ => Ok(()),
+    }
 }
 
 /// Opens and locks the file at `path`. Returns `None` when another process holds the lock.
 fn lock_file(database: &Path, path: &Path) -> Result<Option<File>, OpenError> {
-    let folder = |e: &io::Error| unwritable(database, path, e);
-    let options = OpenOptions::new().create(true).truncate(false).read(true).write(true).clone();
-    let file = options.open(path).map_err(|e| folder(&e))?;
-    match file.try_lock() {
+    let mut options = OpenOptions::new();
+    let opened = options.create(true).truncate(false).read(true).write(true).open(path);
+    let locked = opened.and_then(|file| match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(e)) => Err(folder(&e)),
-    }
+        Err(TryLockError::Error(e)) => Err(e),
+    });
+    locked.map_err(|e| unwritable(database, path, &e))
 }
 
 fn unwritable(database: &Path, path: &Path, error: &io::Error) -> OpenError {

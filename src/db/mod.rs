@@ -6,6 +6,7 @@
 pub mod coffee_types;
 pub mod coffees;
 pub mod database_id;
+pub mod entry_filter;
 pub mod error;
 pub mod health;
 pub mod heart_rates;

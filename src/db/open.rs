@@ -4,10 +4,10 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::db::error::{OpenError, require_database};
+use crate::db::error::{AtPath, OpenError, require_database};
 use crate::db::replace_file::recover_interrupted;
 use crate::db::schema;
-use crate::db::schema::{FileKind, Role};
+use crate::db::schema::Role;
 
 /// Opens an existing database for reading.
 ///
@@ -16,11 +16,10 @@ use crate::db::schema::{FileKind, Role};
 pub fn open_to_read(database: &Path) -> Result<Connection, OpenError> {
     require_database(database)?;
     recover_interrupted(database)?;
-    let fault = |e: &rusqlite::Error| schema::open_error(database, e);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(database, flags).map_err(|e| fault(&e))?;
-    schema::configure(&mut connection, Role::Reader).map_err(|e| fault(&e))?;
-    version_of(&connection, database)?;
+    let mut connection = Connection::open_with_flags(database, flags).at(database)?;
+    schema::configure(&mut connection, Role::Reader).at(database)?;
+    schema::version_of(&connection, database)?;
     Ok(connection)
 }
 
@@ -31,16 +30,8 @@ pub fn open_to_read(database: &Path) -> Result<Connection, OpenError> {
 pub fn open_to_write(database: &Path) -> Result<(Connection, i64), OpenError> {
     require_database(database)?;
     recover_interrupted(database)?;
-    let fault = |e: &rusqlite::Error| schema::open_error(database, e);
-    let connection = schema::connect(database, Role::Writer).map_err(|e| fault(&e))?;
-    schema::set_long_busy_timeout(&connection).map_err(|e| fault(&e))?;
-    let version = version_of(&connection, database)?;
+    let connection = schema::connect(database, Role::Writer).at(database)?;
+    schema::set_long_busy_timeout(&connection).at(database)?;
+    let version = schema::version_of(&connection, database)?;
     Ok((connection, version))
-}
-
-fn version_of(connection: &Connection, database: &Path) -> Result<i64, OpenError> {
-    match schema::identify(connection, database)? {
-        FileKind::Ours(version) => Ok(version),
-        FileKind::Empty => Err(OpenError::Empty { path: database.to_owned() }),
-    }
 }

@@ -4,13 +4,12 @@
 //! never opened here: closing a descriptor of the database would drop SQLite's locks on it.
 
 use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::{fs, io};
 
 use crate::db::lock_file::{FileStamp, Lock, LockState};
-use crate::fs::paths::with_suffix;
+use crate::fs::paths::{file_id, with_suffix};
 
 /// Difference between an open file and the file at its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,33 +49,15 @@ impl Displacement {
     }
 }
 
-/// File that this process has open.
-#[derive(Clone, Copy, Debug)]
-struct OpenedFile {
-    device: u64,
-    stamp: FileStamp,
-}
-
-impl OpenedFile {
-    fn of(file: &Metadata) -> Self {
-        Self { device: file.dev(), stamp: FileStamp::of(file) }
-    }
-
-    fn is(&self, other: &Metadata) -> bool {
-        // Inodes are not reused while they are open.
-        (self.device, self.stamp.inode()) == (other.dev(), other.ino())
-    }
-}
-
 /// The database file and its write-ahead log, as they were opened.
 #[derive(Debug)]
 pub struct OpenFiles {
     /// Path as configured: a symbolic link that leads elsewhere now counts as a replacement.
     database: PathBuf,
     log: PathBuf,
-    opened_database: OpenedFile,
+    opened_database: Metadata,
     /// `None` when there was no log, as on a full disk.
-    opened_log: Option<OpenedFile>,
+    opened_log: Option<Metadata>,
     displacement: OnceLock<Displacement>,
     lock: Arc<Mutex<Lock>>,
 }
@@ -112,20 +93,18 @@ impl OpenFiles {
         if let Some(known) = self.displacement() {
             return Some(known);
         }
-        let database = whereabouts(&self.database, self.opened_database);
-        let log = self.opened_log.map_or(Whereabouts::Same, |log| whereabouts(&self.log, log));
-        let found = match (database, log) {
-            (Whereabouts::Missing, _) => Displacement::DatabaseMissing,
-            (Whereabouts::Replaced, _) => Displacement::DatabaseReplaced,
-            (_, Whereabouts::Missing) => Displacement::LogMissing,
-            (_, Whereabouts::Replaced) => Displacement::LogReplaced,
-            (Whereabouts::Same, Whereabouts::Same) => return None,
+        let (missing, replaced) = (Displacement::DatabaseMissing, Displacement::DatabaseReplaced);
+        let of_database = displaced(&self.database, &self.opened_database, missing, replaced);
+        let of_log = || {
+            let (missing, replaced) = (Displacement::LogMissing, Displacement::LogReplaced);
+            displaced(&self.log, self.opened_log.as_ref()?, missing, replaced)
         };
+        let found = of_database.or_else(of_log)?;
         if self.displacement.set(found).is_ok() {
             tracing::error!("{}: {}", self.database.display(), found.sentence());
             let moved = LockState::Moved {
-                database: self.opened_database.stamp,
-                log: self.opened_log.map(|log| log.stamp).unwrap_or_default(),
+                database: FileStamp::of(&self.opened_database),
+                log: self.opened_log.as_ref().map(FileStamp::of).unwrap_or_default(),
             };
             if let Err(e) = self.lock.lock().unwrap_or_else(PoisonError::into_inner).mark(moved) {
                 tracing::error!("the lock file could not be written: {e}");
@@ -135,31 +114,28 @@ impl OpenFiles {
     }
 }
 
-enum Whereabouts {
-    Same,
-    Missing,
-    Replaced,
-}
-
-/// Errors other than absence are no displacement; SQLite reports those.
-fn whereabouts(path: &Path, opened: OpenedFile) -> Whereabouts {
+/// Compares an open file with the one at its path. Inodes are not reused while they are open.
+fn displaced(
+    path: &Path,
+    opened: &Metadata,
+    missing: Displacement,
+    replaced: Displacement,
+) -> Option<Displacement> {
     match fs::metadata(path) {
-        Ok(found) if opened.is(&found) => Whereabouts::Same,
-        Ok(_) => Whereabouts::Replaced,
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            Whereabouts::Missing
-        }
-        Err(_) => Whereabouts::Same,
+        Ok(found) => (file_id(&found) != file_id(opened)).then_some(replaced),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Some(missing),
+        // SQLite reports other errors.
+        Err(_) => None,
     }
 }
 
 /// Finds the open file with this resolved path in `/proc/self/fd`. Falls back to the file at the path.
-fn opened_as(path: &Path) -> io::Result<OpenedFile> {
+fn opened_as(path: &Path) -> io::Result<Metadata> {
     let descriptors = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
     let of_descriptor = descriptors
         .map(|entry| entry.path())
         .filter(|link| fs::read_link(link).is_ok_and(|target| target == path))
         // The link leads to the open file, whatever its current name.
         .find_map(|link| fs::metadata(link).ok());
-    of_descriptor.map_or_else(|| fs::metadata(path), Ok).map(|found| OpenedFile::of(&found))
+    of_descriptor.map_or_else(|| fs::metadata(path), Ok)
 }

@@ -18,13 +18,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
-use crate::db::reading_rows::each_within;
+use crate::db::reading_rows::each_reading;
 use crate::domain::heart_rate::Bpm;
 use crate::domain::time::{DAY, Timestamp};
 
-/// Name of the table.
 pub const TABLE: &str = "heart_rate_packed_days";
-/// Version of the format.
 const VERSION: u8 = 1;
 /// Bytes before the contexts.
 const HEADER: usize = 7;
@@ -59,7 +57,6 @@ impl DayPacker {
         }
     }
 
-    /// Returns the blob.
     pub fn finish(&self) -> Vec<u8> {
         if self.is_too_large {
             return Vec::new();
@@ -197,7 +194,7 @@ fn newest_pending(c: &Connection, before: i64) -> rusqlite::Result<Option<i64>> 
 
 fn pack(c: &Connection, day: i64) -> rusqlite::Result<()> {
     let (mut packer, mut is_empty) = (DayPacker::default(), true);
-    each_within(c, day * DAY, (day + 1) * DAY, |at, bpm, context| {
+    each_reading(c, day * DAY, (day + 1) * DAY, |at, bpm, context| {
         packer.add(at, bpm, context);
         is_empty = false;
     })?;

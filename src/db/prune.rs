@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, params};
 
-use crate::db::error::{OpenError, StoreError, require_database};
+use crate::db::error::{AtPath, OpenError, StoreError, require_database};
 use crate::db::lock_file::MaintenanceLock;
 use crate::db::open::open_to_write;
-use crate::db::schema;
 use crate::domain::entry::EntryKind;
 use crate::domain::time::Timestamp;
 
@@ -30,7 +29,7 @@ pub struct OldEntries {
     pub others: u64,
 }
 
-/// StoreError of a prune.
+/// Error of a prune.
 #[derive(Debug, thiserror::Error)]
 pub enum PruneError {
     #[error(transparent)]
@@ -68,7 +67,7 @@ impl Pruner {
                 [],
                 |row| Ok([row.get(0)?, row.get(1)?]),
             )
-            .map_err(|e| schema::open_error(database, &e))?;
+            .at(database)?;
         Ok(Self { connection, last_ids, _maintenance: maintenance })
     }
 

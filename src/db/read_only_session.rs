@@ -13,7 +13,7 @@ use rusqlite::{Batch, Connection, ErrorCode, Statement};
 use crate::db::error::{OpenError, StoreError};
 use crate::db::open::open_to_read;
 
-/// StoreError of a statement.
+/// Error of a statement.
 #[derive(Debug, thiserror::Error)]
 pub enum SqlError {
     #[error("only statements that read are answered here: nothing was changed")]
@@ -33,20 +33,18 @@ impl From<rusqlite::Error> for SqlError {
         if let rusqlite::Error::SqlInputError { msg, .. } = error {
             return Self::Statement(msg);
         }
-        // The database itself is open: the error is about a file that the statement attaches.
-        if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) {
-            let why = match error {
-                rusqlite::Error::SqliteFailure(_, Some(message)) => message,
-                other => other.to_string(),
-            };
-            return Self::Statement(format!("{why} (only files that exist and can be read are attached)"));
-        }
-        match StoreError::from(&error) {
+        let (code, fault) = (error.sqlite_error_code(), StoreError::from(&error));
+        let why = match error {
+            rusqlite::Error::SqliteFailure(_, Some(message)) => message,
+            other => other.to_string(),
+        };
+        match fault {
+            // The database itself is open: the error is about a file that the statement attaches.
+            _ if code == Some(ErrorCode::CannotOpen) => {
+                Self::Statement(format!("{why} (only files that exist and can be read are attached)"))
+            }
             StoreError::ReadOnly => Self::Write,
-            StoreError::Internal(_) => Self::Statement(match error {
-                rusqlite::Error::SqliteFailure(_, Some(message)) => message,
-                other => other.to_string(),
-            }),
+            StoreError::Internal(_) => Self::Statement(why),
             fault => Self::Store(fault),
         }
     }
@@ -118,12 +116,6 @@ fn as_text(value: ValueRef<'_>) -> Option<String> {
         ValueRef::Integer(number) => Some(number.to_string()),
         ValueRef::Real(number) => Some(format!("{number:?}")),
         ValueRef::Text(text) => Some(String::from_utf8_lossy(text).into_owned()),
-        ValueRef::Blob(bytes) => {
-            use std::fmt::Write;
-            Some(bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-                let _ = write!(text, "{byte:02x}");
-                text
-            }))
-        }
+        ValueRef::Blob(bytes) => Some(hex::encode(bytes)),
     }
 }

@@ -11,15 +11,13 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use std::{fs, io};
 
-use crate::db::error::OpenError;
+use crate::db::error::{AtPath, OpenError};
 use crate::db::lock_file::{FileStamp, Lock, LockRecord, LockState};
 use crate::domain::time::{Timestamp, file_name_time};
 use crate::fs::failpoint::failpoint;
-use crate::fs::paths::{folder_of, with_suffix};
+use crate::fs::paths::{SQLITE_COMPANIONS, file_id, folder_of, with_suffix};
 use crate::fs::temp_file::{TempFile, rename_no_replace, sync_parent_folder};
 
-/// Suffixes of the files beside a database that SQLite would take for its own.
-const COMPANIONS: [&str; 3] = ["-wal", "-journal", "-shm"];
 /// Separates a database's name from the time when it was moved away.
 const BROKEN: &str = ".broken-";
 
@@ -40,16 +38,15 @@ pub fn recover_interrupted(database: &Path) -> Result<(), OpenError> {
 /// # Errors
 /// [`OpenError::Lost`], [`OpenError::Gone`] or [`OpenError::StrangeLog`].
 pub fn ensure_not_lost(database: &Path) -> Result<(), OpenError> {
-    let path = || database.to_owned();
     if size(database) > 0 {
         return ensure_log_belongs(database);
     }
-    let log = with_suffix(database, "-wal");
+    let (path, log) = (database.to_owned(), with_suffix(database, "-wal"));
     if size(&log) > 0 {
-        return Err(OpenError::Lost { path: path(), log });
+        return Err(OpenError::Lost { path, log });
     }
     if LockRecord::read(database).had_database() {
-        return Err(OpenError::Gone { path: path() });
+        return Err(OpenError::Gone { path });
     }
     Ok(())
 }
@@ -81,9 +78,7 @@ pub fn make_room_for_new(database: &Path) -> Result<(), OpenError> {
     if size(database) > 0 {
         return Err(OpenError::Present(database.to_owned()));
     }
-    let kept_files = move_away(database, false)
-        .map_err(|e| OpenError::File { path: database.to_owned(), why: e.to_string() })?;
-    for path in kept_files {
+    for path in move_away(database, false).at(database)? {
         tracing::warn!("the log of the former database was kept as {}", path.display());
     }
     Ok(())
@@ -122,7 +117,7 @@ fn move_away(database: &Path, is_worth_keeping: bool) -> io::Result<Vec<PathBuf>
         sync_parent_folder(database)?;
         failpoint("restore.linked");
     }
-    for end in COMPANIONS {
+    for end in SQLITE_COMPANIONS {
         let (old, new) = (with_suffix(database, end), with_suffix(&stem, end));
         let Ok(file) = fs::symlink_metadata(&old) else { continue };
         if !is_worth_keeping && (file.len() == 0 || end == "-shm") {
@@ -140,15 +135,14 @@ fn move_away(database: &Path, is_worth_keeping: bool) -> io::Result<Vec<PathBuf>
 
 /// Returns a name beside the database that neither a file nor a log has.
 fn free_name(database: &Path) -> PathBuf {
-    let now = file_name_time(Timestamp::from(SystemTime::now()));
+    let first = format!("{BROKEN}{}", file_name_time(Timestamp::from(SystemTime::now())));
     let is_free = |stem: &PathBuf| {
-        ["", "-wal", "-journal", "-shm"]
-            .iter()
-            .all(|end| fs::symlink_metadata(with_suffix(stem, end)).is_err())
+        let mut ends = SQLITE_COMPANIONS.iter().chain(&[""]);
+        ends.all(|end| fs::symlink_metadata(with_suffix(stem, end)).is_err())
     };
-    let mut names = (2_u32..).map(|n| with_suffix(database, &format!("{BROKEN}{now}-{n}")));
-    let first = with_suffix(database, &format!("{BROKEN}{now}"));
-    if is_free(&first) { first } else { names.find(is_free).unwrap_or(first) }
+    let numbered = (2_u32..).map(|n| with_suffix(database, &format!("{first}-{n}")));
+    let first = with_suffix(database, &first);
+    std::iter::once(first.clone()).chain(numbered).find(is_free).unwrap_or(first)
 }
 
 /// Reports whether a replacement of this database was interrupted.
@@ -163,7 +157,7 @@ pub fn is_interrupted(database: &Path) -> bool {
 pub fn undo_interrupted(database: &Path) -> Result<(), OpenError> {
     let undo = || -> io::Result<()> {
         for stem in linked_names(database) {
-            COMPANIONS.iter().try_for_each(|end| {
+            SQLITE_COMPANIONS.iter().try_for_each(|end| {
                 restore_companion(&with_suffix(&stem, end), &with_suffix(database, end))
             })?;
             sync_parent_folder(database)?;
@@ -172,10 +166,7 @@ pub fn undo_interrupted(database: &Path) -> Result<(), OpenError> {
         }
         Ok(())
     };
-    undo().map_err(|e| match e.kind() {
-        io::ErrorKind::StorageFull => OpenError::Full { path: database.to_owned() },
-        _ => OpenError::File { path: database.to_owned(), why: e.to_string() },
-    })
+    undo().at(database)
 }
 
 /// Moves a file back beside the database. An empty log in its way holds nothing.
@@ -211,7 +202,7 @@ fn linked_names(database: &Path) -> Vec<PathBuf> {
         return Vec::new();
     }
     let start = format!("{}{BROKEN}", name.to_string_lossy());
-    let is_same_file = |other: Metadata| (other.dev(), other.ino()) == (file.dev(), file.ino());
+    let is_same_file = |other: Metadata| file_id(&other) == file_id(&file);
     let Ok(entries) = fs::read_dir(folder_of(database)) else { return Vec::new() };
     entries
         .flatten()

@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::config::DbConfig;
 use rusqlite::types::Value;
-use rusqlite::{Connection, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
+use crate::db::entry_filter::EntryFilter;
 use crate::db::packed_days;
 use crate::db::packed_days::DayPacker;
-use crate::db::reading_rows::{ReadingFilter, bpm, each_reading, each_within};
+use crate::db::reading_rows::{bpm, each_reading};
 use crate::domain::grouped::Grouped;
 use crate::domain::heart_rate::Bpm;
 use crate::domain::statistics::{BpmAggregate, TimeBuckets};
@@ -64,7 +65,6 @@ impl RollupBuilder {
         Ok(done)
     }
 
-    /// Adds a reading.
     pub fn add(&mut self, at: Timestamp, bpm: Bpm, context: Option<&str>) {
         let (day, hour) = (at.micros().div_euclid(DAY), at.micros().div_euclid(HOUR));
         let count = self.days.get_or_default(context).entry((day, bpm.get())).or_insert(0);
@@ -133,123 +133,106 @@ pub fn recount(c: &Connection) -> rusqlite::Result<()> {
          delete from heart_rate_packed_days",
     )?;
     let mut counter = RollupBuilder::default();
-    let mut fault = Ok(());
-    each_within(c, i64::MIN, i64::MAX, |at, bpm, context| {
+    let mut written = Ok(());
+    each_reading(c, i64::MIN, i64::MAX, |at, bpm, context| {
         counter.add(at, bpm, context);
-        if counter.is_full() && fault.is_ok() {
-            fault = counter.write(c);
+        if counter.is_full() && written.is_ok() {
+            written = counter.write(c);
         }
     })?;
-    fault.and_then(|()| counter.write(c))
+    written.and_then(|()| counter.write(c))
 }
 
 /// Returns the rollup tables that differ from the readings.
 pub fn differing_tables(c: &Connection) -> rusqlite::Result<Vec<&'static str>> {
-    let mut audit = Audit::default();
-    let (mut counter, mut block, mut total, mut fault) = (RollupBuilder::default(), None, 0_u64, Ok(()));
-    let (mut packer, mut day) = (DayPacker::default(), None);
+    let mut wrong = BTreeSet::new();
+    let mut total = 0;
     // Schemas 2 and 3 have no packed days.
     let is_packing = c.table_exists(Some("main"), packed_days::TABLE)?;
-    each_within(c, i64::MIN, i64::MAX, |at, bpm, context| {
-        let own = at.micros().div_euclid(DAY) >> BLOCK_BITS;
-        if let Some(ended) = block.replace(own).filter(|block| *block != own)
-            && fault.is_ok()
-        {
-            fault = audit.compare(c, ended, std::mem::take(&mut counter));
-        }
-        counter.add(at, bpm, context);
-        total += 1;
-        let own = at.micros().div_euclid(DAY);
-        if let Some(ended) = day.replace(own).filter(|day| is_packing && *day != own)
-            && fault.is_ok()
-        {
-            fault = audit.compare_packed(c, ended, &std::mem::take(&mut packer));
-        }
-        packer.add(at, bpm, context);
-    })?;
-    fault?;
-    if let Some(last) = day.filter(|_| is_packing) {
-        audit.compare_packed(c, last, &packer)?;
-    }
-    if let Some(last) = block {
-        audit.compare(c, last, counter)?;
-    }
-    // Counts where no reading exists show in the sums.
-    let mut wrong = Vec::new();
-    for (table, is_wrong, sum) in [
-        ("heart_rate_days", audit.days, "select coalesce(sum(count), 0) from heart_rate_days"),
-        ("heart_rate_blocks", audit.blocks, "select coalesce(sum(count), 0) from heart_rate_blocks"),
-        ("heart_rate_hours", audit.hours, "select coalesce(sum(count), 0) from heart_rate_hours"),
-    ] {
-        let sum: i64 = c.query_row(sum, [], |row| row.get(0))?;
-        if is_wrong || sum.cast_unsigned() != total {
-            wrong.push(table);
-        }
-    }
-    if audit.packed || (is_packing && packed_days::has_stray(c)?) {
-        wrong.push(packed_days::TABLE);
-    }
-    Ok(wrong)
-}
-
-/// Tables found to differ.
-#[derive(Default)]
-struct Audit {
-    days: bool,
-    blocks: bool,
-    hours: bool,
-    packed: bool,
-}
-
-impl Audit {
-    fn compare_packed(&mut self, c: &Connection, day: i64, packer: &DayPacker) -> rusqlite::Result<()> {
-        self.packed |= !packed_days::agrees(c, day, packer)?;
-        Ok(())
-    }
-
-    /// Compares the rollups of one block.
-    fn compare(&mut self, c: &Connection, block: i64, counted: RollupBuilder) -> rusqlite::Result<()> {
-        let first = block * BLOCK;
-        let mut days = counted.days;
-        let mut blocks: Grouped<BTreeMap<u16, u64>> = Grouped::default();
-        let mut left = 0_usize;
-        let mut query = c.prepare_cached(
-            "select day, context, bpm, count from heart_rate_days where day >= ? and day < ?",
-        )?;
-        let mut rows = query.query([first, first + BLOCK])?;
-        let mut stored: Grouped<BTreeMap<(i64, u16), u64>> = Grouped::default();
-        while let Some(row) = rows.next()? {
-            let context = row.get_ref(1)?.as_str()?;
-            let count = row.get::<_, i64>(3)?.cast_unsigned();
-            stored.get_or_default(named(context)).insert((row.get(0)?, row.get(2)?), count);
-            left += 1;
-        }
-        let mut seen = 0;
-        for (context, counts) in days.entries_mut() {
-            seen += counts.len();
-            self.days |= *stored.get_or_default(context.as_deref()) != *counts;
-            let of_block = blocks.get_or_default(context.as_deref());
-            for ((_, bpm), count) in counts {
-                *of_block.entry(*bpm).or_insert(0) += *count;
+    let mut from = i64::MIN;
+    while let Some(next) = first_reading_at_or_after(c, from)? {
+        let first_day = (next.div_euclid(DAY) >> BLOCK_BITS) * BLOCK;
+        let mut counted = RollupBuilder::default();
+        for day in first_day..first_day + BLOCK {
+            let (mut packer, before) = (DayPacker::default(), total);
+            each_reading(c, day * DAY, (day + 1) * DAY, |at, bpm, context| {
+                counted.add(at, bpm, context);
+                packer.add(at, bpm, context);
+                total += 1;
+            })?;
+            if is_packing && total > before && !packed_days::agrees(c, day, &packer)? {
+                wrong.insert(packed_days::TABLE);
             }
         }
-        self.days |= seen != left;
-        let mut query =
-            c.prepare_cached("select context, bpm, count from heart_rate_blocks where block = ?")?;
-        let mut rows = query.query([block])?;
-        while let Some(row) = rows.next()? {
-            let count = row.get::<_, i64>(2)?.cast_unsigned();
-            let of_block = blocks.get_or_default(named(row.get_ref(0)?.as_str()?));
-            self.blocks |= of_block.remove(&row.get(1)?) != Some(count);
-        }
-        self.blocks |= blocks.into_entries().any(|(_, rest)| !rest.is_empty());
-        let mut hours = BTreeMap::new();
-        each_hour(c, first * 24, (first + BLOCK) * 24, |hour, of| {
-            hours.insert(hour, of);
-        })?;
-        self.hours |= hours != counted.hours;
-        Ok(())
+        wrong.extend(differing_in_block(c, first_day, counted)?);
+        from = (first_day + BLOCK) * DAY;
     }
+    // Counts where no reading exists show in the sums.
+    for (table, sum) in [
+        ("heart_rate_days", "select coalesce(sum(count), 0) from heart_rate_days"),
+        ("heart_rate_blocks", "select coalesce(sum(count), 0) from heart_rate_blocks"),
+        ("heart_rate_hours", "select coalesce(sum(count), 0) from heart_rate_hours"),
+    ] {
+        if c.query_row(sum, [], |row| row.get::<_, i64>(0))? != total {
+            wrong.insert(table);
+        }
+    }
+    if is_packing && packed_days::has_stray(c)? {
+        wrong.insert(packed_days::TABLE);
+    }
+    Ok(TABLES.into_iter().filter(|table| wrong.contains(table)).collect())
+}
+
+fn first_reading_at_or_after(c: &Connection, from: i64) -> rusqlite::Result<Option<i64>> {
+    c.prepare_cached(
+        "select timestamp from heart_rate_logs indexed by heart_rate_logs_by_time
+         where timestamp >= ? order by timestamp limit 1",
+    )?
+    .query_row([from], |row| row.get(0))
+    .optional()
+}
+
+/// Compares the rollups of the block that starts at a day with those of its readings.
+fn differing_in_block(
+    c: &Connection,
+    first_day: i64,
+    counted: RollupBuilder,
+) -> rusqlite::Result<impl Iterator<Item = &'static str>> {
+    let (mut days, mut blocks) = (BTreeMap::new(), BTreeMap::new());
+    for (context, counts) in counted.days.into_entries() {
+        let context = context.unwrap_or_default();
+        for ((day, bpm), count) in counts {
+            days.insert((day, context.clone(), bpm), count);
+            *blocks.entry((day >> BLOCK_BITS, context.clone(), bpm)).or_insert(0) += count;
+        }
+    }
+    let stored = |query, from, until| {
+        c.prepare_cached(query)?
+            .query_map([from, until], |row| {
+                let count: i64 = row.get(3)?;
+                Ok(((row.get(0)?, row.get(1)?, row.get(2)?), count.cast_unsigned()))
+            })?
+            .collect::<rusqlite::Result<BTreeMap<(i64, String, u16), u64>>>()
+    };
+    let (first_block, end) = (first_day >> BLOCK_BITS, first_day + BLOCK);
+    let stored_days = stored(
+        "select day, context, bpm, count from heart_rate_days where day >= ? and day < ?",
+        first_day,
+        end,
+    )?;
+    let stored_blocks = stored(
+        "select block, context, bpm, count from heart_rate_blocks where block >= ? and block < ?",
+        first_block,
+        first_block + 1,
+    )?;
+    let mut hours = BTreeMap::new();
+    each_hour(c, first_day * 24, end * 24, |hour, of| _ = hours.insert(hour, of))?;
+    let compared = [
+        ("heart_rate_days", days == stored_days),
+        ("heart_rate_blocks", blocks == stored_blocks),
+        ("heart_rate_hours", counted.hours == hours),
+    ];
+    Ok(compared.into_iter().filter(|(_, is_equal)| !is_equal).map(|(table, _)| table))
 }
 
 /// Returns the context of a rollup row, where '' stands for none.
@@ -265,13 +248,13 @@ pub fn each_count(
     until: Timestamp,
     mut each: impl FnMut(Bpm, u64, Option<&str>),
 ) -> rusqlite::Result<()> {
-    let first = ceil(since.micros(), DAY);
-    let end = until.micros().div_euclid(DAY);
+    let (since, until) = (since.micros(), until.micros());
+    let (first, end) = (ceil(since, DAY), until.div_euclid(DAY));
     if first >= end {
         return each_reading(c, since, until, |_, bpm, context| each(bpm, 1, context));
     }
-    each_reading(c, since, Timestamp::clamped(first * DAY), |_, bpm, context| each(bpm, 1, context))?;
-    each_reading(c, Timestamp::clamped(end * DAY), until, |_, bpm, context| each(bpm, 1, context))?;
+    each_reading(c, since, first * DAY, |_, bpm, context| each(bpm, 1, context))?;
+    each_reading(c, end * DAY, until, |_, bpm, context| each(bpm, 1, context))?;
     let days = "select bpm, count, context from heart_rate_days where day >= ? and day < ?";
     let (first_block, end_block) = (ceil(first, BLOCK), end.div_euclid(BLOCK));
     if first_block >= end_block {
@@ -342,7 +325,7 @@ pub fn fill_buckets(c: &Connection, buckets: &mut TimeBuckets) -> rusqlite::Resu
         while let Some(edge) = edges.next_if(|edge| edge.div_euclid(HOUR) * HOUR <= ragged) {
             ragged = (edge.div_euclid(HOUR) * HOUR + HOUR).min(end);
         }
-        each_within(c, done, ragged, |at, bpm, _| buckets.push(at, bpm))?;
+        each_reading(c, done, ragged, |at, bpm, _| buckets.push(at, bpm))?;
         done = ragged;
     }
     Ok(())
@@ -375,12 +358,12 @@ const SEEK_CONTEXT: SeekPlan = SeekPlan {
 
 /// Replaces most of a filter's offset by an earlier end. The remaining offset is less than the readings of an
 /// hour, or of a context in 32 days.
-pub fn seek(c: &Connection, mut filter: ReadingFilter) -> rusqlite::Result<ReadingFilter> {
+pub fn seek(c: &Connection, mut filter: EntryFilter) -> rusqlite::Result<EntryFilter> {
     let (since, until) = (filter.since.micros(), filter.until.micros());
-    let SeekPlan { unit, within, counts } = if filter.context.is_none() { SEEK_ALL } else { SEEK_CONTEXT };
+    let SeekPlan { unit, within, counts } = if filter.label.is_none() { SEEK_ALL } else { SEEK_CONTEXT };
     let bound = |from: i64, to: i64| {
         let numbers = [from, to].into_iter().map(Value::from);
-        params_from_iter(numbers.chain(filter.context.clone().map(Value::from)))
+        params_from_iter(numbers.chain(filter.label.clone().map(Value::from)))
     };
     let last = until.div_euclid(unit);
     let newest: i64 =

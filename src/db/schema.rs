@@ -8,9 +8,9 @@ use std::sync::LazyLock;
 use std::time::Instant;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use crate::db::error::{FailedBackup, OpenError, StoreError, require_database};
+use crate::db::error::{AtPath, FailedBackup, OpenError, StoreError};
 use crate::db::rollups;
 use crate::fs::failpoint::failpoint;
 
@@ -65,10 +65,12 @@ pub enum Role {
     Reader,
 }
 
+/// Flags for opening an existing file. A connection is used by one thread at a time.
+pub const READ_WRITE: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
+
 /// Opens a connection with our settings.
 pub fn connect(path: &Path, role: Role) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(path, flags)?;
+    let mut connection = Connection::open_with_flags(path, READ_WRITE)?;
     configure(&mut connection, role)?;
     Ok(connection)
 }
@@ -107,47 +109,43 @@ pub fn set_long_busy_timeout(connection: &Connection) -> rusqlite::Result<()> {
     }))
 }
 
-/// Kind of a database file.
-#[derive(Debug, PartialEq, Eq)]
-pub enum FileKind {
-    /// Empty.
-    Empty,
-    /// A database of this program, with its schema version.
-    Ours(i64),
-}
-
-/// Identifies a file without changing it.
+/// Returns the schema version of a file, or `None` when it is empty.
 ///
 /// # Errors
 /// It belongs to another program, or is newer than this program.
-pub fn identify(connection: &Connection, path: &Path) -> Result<FileKind, OpenError> {
-    let fault = |e| open_error(path, &e);
-    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(fault);
-    let application = pragma("application_id")?;
-    let version = pragma("user_version")?;
-    let known = newest();
+pub fn identify(connection: &Connection, path: &Path) -> Result<Option<i64>, OpenError> {
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).at(path);
+    let (application, found, known) = (pragma("application_id")?, pragma("user_version")?, newest());
+    let path_buf = path.to_owned();
     if application == APPLICATION_ID {
-        return match version {
-            found if found > known => Err(OpenError::NewerSchema { path: path.to_owned(), found, known }),
-            found => Ok(FileKind::Ours(found)),
+        let is_newer = found > known;
+        return if is_newer {
+            Err(OpenError::NewerSchema { path: path_buf, found, known })
+        } else {
+            Ok(Some(found))
         };
     }
-    let tables: i64 =
-        connection.query_row("select count(*) from sqlite_schema", [], |row| row.get(0)).map_err(fault)?;
-    if application == 0 && tables == 0 {
-        return Ok(FileKind::Empty);
-    }
-    let docker_stack: bool = connection
+    let (tables, docker_stack): (i64, i64) = connection
         .query_row(
-            "select exists (select 1 from sqlite_schema where type = 'table' and name in ('coffee_logs', 'heart_rate_logs'))",
+            "select count(*), count(*) filter (where type = 'table' and name in ('coffee_logs', 'heart_rate_logs'))
+             from sqlite_schema",
             [],
-            |row| row.get(0),
+            |row| Ok((row.get(0)?, row.get(1)?)),
         )
-        .map_err(fault)?;
-    if application == 0 && version == 0 && docker_stack {
-        return Err(OpenError::DockerStack { path: path.to_owned() });
+        .at(path)?;
+    match (application, found, tables, docker_stack) {
+        (0, _, 0, _) => Ok(None),
+        (0, 0, _, 1..) => Err(OpenError::DockerStack { path: path_buf }),
+        _ => Err(OpenError::Foreign { path: path_buf }),
     }
-    Err(OpenError::Foreign { path: path.to_owned() })
+}
+
+/// Returns the schema version of a database.
+///
+/// # Errors
+/// Like [`identify`], and [`OpenError::Empty`].
+pub fn version_of(connection: &Connection, path: &Path) -> Result<i64, OpenError> {
+    identify(connection, path)?.ok_or_else(|| OpenError::Empty { path: path.to_owned() })
 }
 
 /// Migrates a database to the newest schema, and calls `backup` first when there is data to lose. After an
@@ -159,10 +157,7 @@ pub fn prepare(
     backup: impl FnOnce() -> Result<(), FailedBackup>,
 ) -> Result<(), OpenError> {
     let newest = migrations.len();
-    let version = match identify(connection, path)? {
-        FileKind::Empty => 0,
-        FileKind::Ours(version) => usize::try_from(version).unwrap_or(0),
-    };
+    let version = identify(connection, path)?.and_then(|found| usize::try_from(found).ok()).unwrap_or(0);
     let failed = |why: String, is_transient: bool| OpenError::Migration {
         path: path.to_owned(),
         to: i64::try_from(newest).unwrap_or(i64::MAX),
@@ -179,9 +174,8 @@ pub fn prepare(
         StoreError::Full => OpenError::Full { path: path.to_owned() },
         other => failed(other.to_string(), other.is_transient()),
     };
-    let mode: String = connection
-        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
-        .map_err(|e| open_error(path, &e))?;
+    let mode: String =
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)).at(path)?;
     if mode != "wal" {
         return Err(OpenError::File {
             path: path.to_owned(),
@@ -189,17 +183,10 @@ pub fn prepare(
         });
     }
     migrate(connection, version, migrations).map_err(fault)?;
-    drop_backup_digests(connection).map_err(fault)?;
+    // A backup that was put in place by hand has digests, which hold until the first write.
+    connection.execute_batch("drop table if exists backup_digests").map_err(fault)?;
     if is_older {
         tracing::info!(seconds = began.elapsed().as_secs(), "the database has schema {newest}");
-    }
-    Ok(())
-}
-
-/// Drops the digests of a backup that was put in place by hand: they hold until the first write.
-fn drop_backup_digests(connection: &Connection) -> rusqlite::Result<()> {
-    if connection.table_exists(Some("main"), DIGEST_TABLE)? {
-        connection.execute_batch("drop table backup_digests")?;
     }
     Ok(())
 }
@@ -248,32 +235,4 @@ pub fn count_rows(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
         [],
         |row| Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get::<_, i64>(1)?.unsigned_abs())),
     )
-}
-
-/// Converts an error of opening a file.
-pub fn open_error(path: &Path, error: &rusqlite::Error) -> OpenError {
-    let path = path.to_owned();
-    let why = error.to_string();
-    match StoreError::from(error) {
-        StoreError::Corrupt(_) if has_magic(&path) => OpenError::Damaged { path, why },
-        StoreError::Corrupt(_) => OpenError::NotADatabase { path },
-        StoreError::Full => OpenError::Full { path },
-        StoreError::Busy => OpenError::Held { path },
-        StoreError::Io(_) if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) => {
-            match require_database(&path) {
-                Ok(()) | Err(OpenError::Missing { .. }) => OpenError::File { path, why },
-                Err(found) => found,
-            }
-        }
-        StoreError::Io(_) | StoreError::Internal(_) => OpenError::Unreadable { path, why },
-        _ => OpenError::File { path, why },
-    }
-}
-
-/// Reports whether a file starts with SQLite's magic bytes. Only for files that could not be opened: closing a
-/// file drops the locks of connections to it.
-fn has_magic(path: &Path) -> bool {
-    let mut head = [0; 16];
-    let read = std::fs::File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut head));
-    read.is_ok() && head == *b"SQLite format 3\0"
 }

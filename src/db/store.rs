@@ -18,14 +18,20 @@ use scheduled_thread_pool::ScheduledThreadPool;
 use tokio::sync::Semaphore;
 
 use crate::db::database_id::DatabaseId;
-use crate::db::error::{FailedBackup, OpenError, StoreError};
+use crate::db::entry_filter::EntryFilter;
+use crate::db::error::{AtPath, FailedBackup, OpenError, StoreError};
 use crate::db::idempotency::ResponseClock;
 use crate::db::lock_file::{Lock, LockState};
 use crate::db::open_files::{Displacement, OpenFiles};
-use crate::db::replace_file::ensure_not_lost;
+use crate::db::packed_days::pack_pending;
+use crate::db::replace_file::{ensure_not_lost, make_room_for_new, undo_interrupted};
+use crate::db::schema;
+use crate::db::schema::Role;
 use crate::db::writer::{Statements, Writer};
 use crate::fs::paths::folder_of;
 use crate::fs::refresher::Refresher;
+use crate::fs::temp_file;
+use crate::fs::temp_file::remove_stale;
 
 /// Options of a store.
 #[derive(Clone, Debug)]
@@ -58,6 +64,16 @@ pub(crate) enum Cost {
     Quick,
     /// Grows with the data requested.
     Slow,
+}
+
+impl Cost {
+    /// Number of entries from which a list counts as slow.
+    const LONG_LIST: u32 = 2000;
+
+    pub(crate) fn of_list(filter: &EntryFilter) -> Self {
+        let is_long = filter.offset.saturating_add(filter.limit) > Self::LONG_LIST;
+        if is_long { Self::Slow } else { Self::Quick }
+    }
 }
 
 type Pool = r2d2::Pool<SqliteConnectionManager>;
@@ -112,21 +128,16 @@ impl Store {
         let path = &options.path;
         make_folder(path)?;
         let mut lock = Lock::acquire(path)?;
-        let system = |e: std::io::Error| match e.kind() {
-            std::io::ErrorKind::StorageFull => OpenError::Full { path: path.clone() },
-            _ => OpenError::File { path: path.clone(), why: e.to_string() },
-        };
-        crate::db::replace_file::undo_interrupted(path)?;
+        undo_interrupted(path)?;
         match beginning {
             OnMissing::Refuse => ensure_not_lost(path)?,
-            OnMissing::Create => crate::db::replace_file::make_room_for_new(path)?,
+            OnMissing::Create => make_room_for_new(path)?,
         }
-        crate::fs::temp_file::remove_stale(folder_of(path));
-        crate::fs::temp_file::remove_stale(&options.backups);
-        let fault = |e: &rusqlite::Error| crate::db::schema::open_error(path, e);
+        remove_stale(folder_of(path));
+        remove_stale(&options.backups);
         let connection = open_writer(path, migrations, backup)?;
-        let response_clock = ResponseClock::starting(&connection).map_err(|e| fault(&e))?;
-        lock.set_id(DatabaseId::of(&connection).map_err(|e| fault(&e))?);
+        let response_clock = ResponseClock::starting(&connection).at(path)?;
+        lock.set_id(DatabaseId::of(&connection).at(path)?);
         let pool_thread = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());
         // One more for the probe.
         let quick = pool(path, options.quick_readers + 1, &pool_thread)?;
@@ -134,15 +145,14 @@ impl Store {
         let damaged = Arc::new(AtomicBool::new(false));
         let checked = Arc::new(AtomicBool::new(lock.was_clean()));
         if !lock.was_clean() {
-            check_in_background(path, &damaged, &checked).map_err(system)?;
+            check_in_background(path, &damaged, &checked).at(path)?;
         }
-        lock.mark(LockState::Running).map_err(system)?;
+        lock.mark(LockState::Running).at(path)?;
         let lock = Arc::new(Mutex::new(lock));
-        let files = Arc::new(OpenFiles::of(path, Arc::clone(&lock)).map_err(system)?);
+        let files = Arc::new(OpenFiles::of(path, Arc::clone(&lock)).at(path)?);
         Ok(Self {
             path: path.clone(),
-            writer: Writer::start(connection, Arc::clone(&files), crate::db::packed_days::pack_pending)
-                .map_err(system)?,
+            writer: Writer::start(connection, Arc::clone(&files), pack_pending).at(path)?,
             response_clock: Arc::new(response_clock),
             quick,
             quick_slots: Semaphore::new(options.quick_readers as usize),
@@ -164,13 +174,14 @@ impl Store {
     /// recorded as clean, so that the next start checks it. Moved or replaced files are left alone.
     pub fn close(&self) {
         let ended_well = self.writer.close();
-        if !matches!(self.files.displacement(), None | Some(Displacement::LogMissing)) {
-            // Closing the last connection would remove whatever file has the log's name now.
-            std::mem::forget((self.quick.clone(), self.slow.clone()));
-            return;
-        }
-        if self.files.displacement().is_some() {
-            return;
+        match self.files.displacement() {
+            None => {}
+            Some(Displacement::LogMissing) => return,
+            Some(_) => {
+                // Closing the last connection would remove whatever file has the log's name now.
+                std::mem::forget((self.quick.clone(), self.slow.clone()));
+                return;
+            }
         }
         let is_sound = self.checked.load(Ordering::Relaxed) && !self.damaged.load(Ordering::Relaxed);
         if !(ended_well && is_sound) {
@@ -181,7 +192,6 @@ impl Store {
         }
     }
 
-    /// Returns the path of the database file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -243,7 +253,7 @@ impl Store {
         &self,
         name: &'static str,
         statements: Statements,
-        work: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let began = Instant::now();
         let answer = self.writer.write(statements, work).await;
@@ -275,15 +285,14 @@ impl Store {
 
 pub(crate) fn make_folder(path: &Path) -> Result<(), OpenError> {
     let folder = folder_of(path);
-    crate::fs::temp_file::make_folder(folder)
+    temp_file::make_folder(folder)
         .map_err(|e| OpenError::Folder { path: folder.to_owned(), why: e.to_string() })
 }
 
 fn pool(path: &Path, size: u32, threads: &Arc<ScheduledThreadPool>) -> Result<Pool, OpenError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let manager = SqliteConnectionManager::file(path)
-        .with_flags(flags)
-        .with_init(|connection| crate::db::schema::configure(connection, crate::db::schema::Role::Reader));
+        .with_flags(schema::READ_WRITE)
+        .with_init(|connection| schema::configure(connection, Role::Reader));
     Pool::builder()
         .max_size(size)
         .test_on_check_out(false)
@@ -301,16 +310,14 @@ fn open_writer(
     migrations: &[&str],
     backup: impl FnOnce() -> Result<(), FailedBackup>,
 ) -> Result<Connection, OpenError> {
-    let fault = |e: &rusqlite::Error| crate::db::schema::open_error(path, e);
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(path, flags).map_err(|e| fault(&e))?;
-    crate::db::schema::configure(&mut connection, crate::db::schema::Role::Writer).map_err(|e| fault(&e))?;
-    crate::db::schema::prepare(&mut connection, path, migrations, backup)?;
-    if let Err(e) = crate::db::schema::drop_statistics(&connection) {
+    let flags = schema::READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+    let mut connection = Connection::open_with_flags(path, flags).at(path)?;
+    schema::configure(&mut connection, Role::Writer).at(path)?;
+    schema::prepare(&mut connection, path, migrations, backup)?;
+    if let Err(e) = schema::drop_statistics(&connection) {
         tracing::warn!("statistics in the database could not be dropped: {e}");
     }
-    probe(&connection).map_err(|e| fault(&e))?;
+    probe(&connection).at(path)?;
     Ok(connection)
 }
 
@@ -345,7 +352,7 @@ fn check_in_background(
     let check = move || {
         tracing::info!("the last stop was not clean: checking the database in the background");
         let began = Instant::now();
-        let verdict = crate::db::schema::connect(&path, crate::db::schema::Role::Reader)
+        let verdict = schema::connect(&path, Role::Reader)
             .and_then(|c| c.query_row("pragma quick_check(1)", [], |row| row.get::<_, String>(0)));
         match verdict.as_deref() {
             Ok("ok") => {

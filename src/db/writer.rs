@@ -58,8 +58,8 @@ pub struct WriterState {
     pub rows: AtomicU64,
     /// Another process holds the database: writes wait.
     pub held: AtomicBool,
-    /// Cause of the last failed commit as an index into [`StoreError::KINDS`] plus one; 0 after a success.
-    fault: AtomicUsize,
+    /// [`StoreError::kind`] of the last commit, if it failed.
+    fault: Mutex<Option<&'static str>>,
     /// The server is stopping: waits are short.
     closing: AtomicBool,
     /// Time of the last heartbeat, milliseconds since the writer started.
@@ -68,14 +68,11 @@ pub struct WriterState {
 
 impl WriterState {
     fn set_fault(&self, fault: Option<&StoreError>) {
-        let kind = fault.and_then(|e| StoreError::KINDS.iter().position(|kind| *kind == e.kind()));
-        self.fault.store(kind.map_or(0, |place| place + 1), Ordering::Relaxed);
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault.map(StoreError::kind);
     }
 
-    /// Returns the [`StoreError::kind`] of the last commit, if it failed.
     pub fn fault(&self) -> Option<&'static str> {
-        let place = self.fault.load(Ordering::Relaxed).checked_sub(1)?;
-        StoreError::KINDS.get(place).copied()
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -97,45 +94,19 @@ pub enum Statements {
     Many,
 }
 
+/// Job that waits for its turn.
 struct Queued {
-    job: Box<dyn Job>,
+    job: Job,
     statements: Statements,
     since: Instant,
+    reply: Reply,
 }
 
-/// Work within a transaction, with a caller that waits for the result.
-trait Job: Send {
-    /// Runs the work. After an error nothing of it is committed.
-    fn run(&mut self, transaction: &Connection) -> Result<(), StoreError>;
-    /// Sends the result to the caller, after the commit or a failure.
-    fn answer(self: Box<Self>, fault: Option<StoreError>);
-}
+/// Work within a transaction. After an error nothing of it is committed.
+type Job = Box<dyn FnOnce(&Connection) -> rusqlite::Result<()> + Send>;
 
-struct Task<F, T> {
-    work: F,
-    done: Option<T>,
-    reply: oneshot::Sender<Result<T, StoreError>>,
-}
-
-impl<F, T> Job for Task<F, T>
-where
-    F: FnMut(&Connection) -> rusqlite::Result<T> + Send,
-    T: Send,
-{
-    fn run(&mut self, transaction: &Connection) -> Result<(), StoreError> {
-        self.done = Some((self.work)(transaction)?);
-        Ok(())
-    }
-
-    fn answer(self: Box<Self>, fault: Option<StoreError>) {
-        let answer = match (fault, self.done) {
-            (None, Some(done)) => Ok(done),
-            (fault, _) => Err(fault.unwrap_or(StoreError::Closed)),
-        };
-        // The caller may be gone; the write stands.
-        drop(self.reply.send(answer));
-    }
-}
+/// Receives the outcome of a job after the commit or a failure.
+type Reply = oneshot::Sender<Result<(), StoreError>>;
 
 impl Writer {
     /// Starts the thread with its own connection. `idle` runs whenever no job has waited for half a second.
@@ -174,12 +145,18 @@ impl Writer {
     pub async fn write<T: Send + 'static>(
         &self,
         statements: Statements,
-        work: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        let job = Box::new(Task { work, done: None, reply });
-        self.enqueue(Queued { job, statements, since: Instant::now() })?;
-        answer.await.unwrap_or(Err(StoreError::Closed))
+        let (reply, outcome) = oneshot::channel();
+        let (sender, result) = oneshot::channel();
+        let job = Box::new(|transaction: &Connection| {
+            // The caller may be gone; the write stands.
+            drop(sender.send(work(transaction)?));
+            Ok(())
+        });
+        self.enqueue(Queued { job, statements, since: Instant::now(), reply })?;
+        outcome.await.unwrap_or(Err(StoreError::Closed))?;
+        result.await.map_err(|_| StoreError::Closed)
     }
 
     fn enqueue(&self, queued: Queued) -> Result<(), StoreError> {
@@ -346,7 +323,7 @@ impl Worker {
     /// Runs a batch in one transaction and responds to each job.
     fn commit(&mut self, mut batch: Vec<Queued>) {
         if self.displacement().is_some() {
-            self.answer_all(batch, Some(&StoreError::Displaced));
+            self.fail_all(batch, &StoreError::Displaced);
             return;
         }
         batch = self.begin(batch);
@@ -357,14 +334,14 @@ impl Worker {
         let mut done = Vec::with_capacity(batch.len());
         let mut lost: Option<StoreError> = None;
         let mut waiting = batch.into_iter();
-        for mut queued in waiting.by_ref() {
+        for queued in waiting.by_ref() {
             self.beat();
-            match self.run_one(&mut queued) {
-                Ok(()) => done.push(queued),
+            match self.run_one(queued.job, queued.statements) {
+                Ok(()) => done.push(queued.reply),
                 Err(e) => {
                     // SQLite rolls the whole transaction back on errors such as a full disk.
                     let gone = self.connection.is_autocommit();
-                    self.answer_all([queued], Some(&e));
+                    self.answer_all([queued.reply], Some(&e));
                     if gone {
                         lost = Some(e);
                         break;
@@ -382,7 +359,8 @@ impl Worker {
             self.state.rows.fetch_add(self.changed.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         self.answer_all(done, fault.as_ref());
-        self.answer_all(waiting, fault.as_ref());
+        // None is left, unless the transaction is lost.
+        self.answer_all(waiting.map(|queued| queued.reply), fault.as_ref());
     }
 
     /// Begins a transaction, waiting while another process holds the database. Fails jobs that have waited too
@@ -399,8 +377,9 @@ impl Worker {
                     self.beat();
                     let closing = self.state.closing.load(Ordering::Relaxed);
                     let patience = if closing { MAX_WAIT_CLOSING } else { MAX_WAIT };
-                    let (late, patient) = batch.into_iter().partition(|q| q.since.elapsed() > patience);
-                    self.answer_all::<Vec<_>>(late, Some(&StoreError::Busy));
+                    let (late, patient): (Vec<_>, Vec<_>) =
+                        batch.into_iter().partition(|q| q.since.elapsed() > patience);
+                    self.fail_all(late, &StoreError::Busy);
                     batch = patient;
                     if batch.is_empty() {
                         // No job is left; the next write finds out anew.
@@ -412,7 +391,7 @@ impl Worker {
                 Err(e) => {
                     let fault = e.into();
                     self.state.set_fault(Some(&fault));
-                    self.answer_all(batch, Some(&fault));
+                    self.fail_all(batch, &fault);
                     return Vec::new();
                 }
             }
@@ -420,15 +399,16 @@ impl Worker {
     }
 
     /// Runs one job, within a savepoint where it needs one.
-    fn run_one(&self, queued: &mut Queued) -> Result<(), StoreError> {
-        let in_savepoint = queued.statements == Statements::Many;
+    fn run_one(&self, job: Job, statements: Statements) -> Result<(), StoreError> {
+        let in_savepoint = statements == Statements::Many;
         if in_savepoint {
             self.execute("savepoint job")?;
         }
         // A panic fails that job alone.
-        let job = &mut queued.job;
-        let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.run(&self.connection)))
-            .unwrap_or_else(|_| Err(StoreError::Internal("a write panicked".into())));
+        let ran = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(&self.connection))) {
+            Ok(ran) => ran.map_err(StoreError::from),
+            Err(_) => Err(StoreError::Internal("a write panicked".into())),
+        };
         if in_savepoint && !self.connection.is_autocommit() {
             let undone = if ran.is_err() { self.execute("rollback to job") } else { Ok(()) };
             if let Err(e) = undone.and_then(|()| self.execute("release job")) {
@@ -458,11 +438,15 @@ impl Worker {
         }
     }
 
-    fn answer_all<I: IntoIterator<Item = Queued>>(&self, jobs: I, fault: Option<&StoreError>) {
-        for queued in jobs {
+    fn answer_all(&self, replies: impl IntoIterator<Item = Reply>, fault: Option<&StoreError>) {
+        for reply in replies {
             self.state.depth.fetch_sub(1, Ordering::Relaxed);
-            queued.job.answer(fault.cloned());
+            drop(reply.send(fault.cloned().map_or(Ok(()), Err)));
         }
+    }
+
+    fn fail_all(&self, batch: Vec<Queued>, fault: &StoreError) {
+        self.answer_all(batch.into_iter().map(|queued| queued.reply), Some(fault));
     }
 }
 

@@ -33,11 +33,6 @@ impl<V: Default> Grouped<V> {
         &mut self.0[index]
     }
 
-    /// Returns the entries in order of first appearance, with mutable values.
-    pub fn entries_mut(&mut self) -> impl Iterator<Item = (&Option<String>, &mut V)> {
-        self.0.iter_mut()
-    }
-
     /// Returns the entries in order of first appearance.
     pub fn into_entries(self) -> impl Iterator<Item = (Option<String>, V)> {
         self.0.into_iter()

@@ -1,23 +1,13 @@
 //! Files that belong to a database and that no command may overwrite or remove.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::fs::paths::{folder_of, with_suffix};
+use crate::fs::paths::{SQLITE_COMPANIONS, file_id, folder_of, with_suffix};
 
-/// Suffixes of the files that SQLite and this program keep beside a database.
-const COMPANIONS: [&str; 9] = [
-    "-wal",
-    "-shm",
-    "-journal",
-    ".lock",
-    ".maintenance.lock",
-    ".backup.json",
-    ".keys",
-    ".keys.lock",
-    ".keys.used",
-];
+/// Suffixes of the files that this program keeps beside a database.
+const COMPANIONS: [&str; 6] =
+    [".lock", ".maintenance.lock", ".backup.json", ".keys", ".keys.lock", ".keys.used"];
 
 /// Reason why a path is refused as an output file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,7 +20,7 @@ pub enum ProtectedFile {
 
 /// Returns the paths of all files that may exist beside a database.
 pub fn companions(database: &Path) -> impl Iterator<Item = PathBuf> {
-    COMPANIONS.iter().map(|end| with_suffix(database, end))
+    SQLITE_COMPANIONS.iter().chain(&COMPANIONS).map(|end| with_suffix(database, end))
 }
 
 /// Refuses a path that is the database or one of the files beside it.
@@ -49,7 +39,7 @@ pub fn ensure_not_protected(database: &Path, path: &Path) -> Result<(), Protecte
 
 /// Reports whether both paths lead to one file, or would if it existed.
 pub fn is_same_file(one: &Path, other: &Path) -> bool {
-    let file = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    let file = |path: &Path| fs::metadata(path).ok().map(|found| file_id(&found));
     if let (Some(one), Some(other)) = (file(one), file(other)) {
         return one == other;
     }

@@ -5,17 +5,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 
-use crate::fs::paths::{folder_of, with_suffix};
+use crate::fs::paths::{SQLITE_COMPANIONS, file_id, folder_of, with_suffix};
 use crate::fs::privileges::Identity;
-
-/// Suffixes of the files that SQLite may create beside a file while writing it.
-const COMPANIONS: [&str; 3] = ["-journal", "-wal", "-shm"];
 
 /// Temporary file. Removed on drop, unless it was published.
 #[derive(Debug)]
@@ -23,23 +20,23 @@ pub struct TempFile {
     path: PathBuf,
     /// Holds the lock. Closing it would also drop SQLite's own locks on the file.
     file: File,
-    /// The caller, when the owner of the database may not write in the folder.
-    caller: Option<Identity>,
+    /// User who may write in the folder.
+    writer: Identity,
 }
 
 impl TempFile {
     /// Creates an empty file in `folder`, and the folder when it is missing; as the owner of the database where
     /// permissions allow it, otherwise as the caller.
     pub fn create(folder: &Path, identity: &Identity) -> io::Result<Self> {
-        match Self::create_as(folder, None) {
+        match Self::create_as(folder, Identity::CALLER) {
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-                identity.as_caller(|| Self::create_as(folder, Some(*identity)))?
+                identity.as_caller(|| Self::create_as(folder, *identity))?
             }
             made => made,
         }
     }
 
-    fn create_as(folder: &Path, caller: Option<Identity>) -> io::Result<Self> {
+    fn create_as(folder: &Path, writer: Identity) -> io::Result<Self> {
         make_folder(folder)?;
         remove_stale(folder);
         for n in 1_u32.. {
@@ -48,7 +45,7 @@ impl TempFile {
             match options.open(&path) {
                 // Another process may have removed it before it was locked.
                 Ok(file) if file.try_lock().is_ok() && is_at(&file, &path) => {
-                    return Ok(Self { path, file, caller });
+                    return Ok(Self { path, file, writer });
                 }
                 Ok(_) => {}
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
@@ -68,10 +65,7 @@ impl TempFile {
 
     /// Runs `work` as the user who may write here.
     pub fn run<T>(&self, work: impl FnOnce() -> T) -> io::Result<T> {
-        match &self.caller {
-            Some(identity) => identity.as_caller(work),
-            None => Ok(work()),
-        }
+        self.writer.as_caller(work)
     }
 
     /// Makes the file durable under the first free one of `names`, in its own folder.
@@ -117,9 +111,8 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
 
 /// Reports whether `path` leads to this open file.
 fn is_at(file: &File, path: &Path) -> bool {
-    let identity = |m: fs::Metadata| (m.dev(), m.ino());
     match (file.metadata(), fs::symlink_metadata(path)) {
-        (Ok(one), Ok(other)) => identity(one) == identity(other),
+        (Ok(one), Ok(other)) => file_id(&one) == file_id(&other),
         _ => false,
     }
 }
@@ -178,13 +171,13 @@ fn is_stale(temp: &Path) -> bool {
 /// Returns the temporary file that a path names or belongs to.
 fn temp_file_of(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.to_str()?;
-    let name = COMPANIONS.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+    let name = SQLITE_COMPANIONS.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
     let inner = name.strip_prefix(".coffee-")?.strip_suffix(".tmp")?;
     inner.bytes().all(|b| b.is_ascii_digit() || b == b'-').then(|| path.with_file_name(name))
 }
 
 fn remove_all(temp: &Path) {
-    for end in COMPANIONS {
+    for end in SQLITE_COMPANIONS {
         drop(fs::remove_file(with_suffix(temp, end)));
     }
     drop(fs::remove_file(temp));

@@ -11,12 +11,11 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ffi, params};
 
 use crate::backup::open::open_store;
-use crate::db::error::{OpenError, StoreError};
+use crate::db::error::{AtPath, OpenError, StoreError};
 use crate::db::lock_file::{LockRecord, LockState, MaintenanceLock};
 use crate::db::replace_file::recover_interrupted;
 use crate::db::rollups::RollupBuilder;
 use crate::db::schema;
-use crate::db::schema::FileKind;
 use crate::db::store::{Options, make_folder};
 use crate::domain::entry::{Amount, Entry, EntryKind, IdInFile};
 use crate::fs::failpoint::failpoint;
@@ -123,7 +122,7 @@ impl Importer {
 
     fn connect(&mut self) -> Result<(), ImportError> {
         let role = if self.is_dry_run { schema::Role::Reader } else { schema::Role::Writer };
-        let connection = schema::connect(&self.path, role).map_err(|e| schema::open_error(&self.path, &e))?;
+        let connection = schema::connect(&self.path, role).at(&self.path)?;
         schema::set_long_busy_timeout(&connection)?;
         connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
         if !self.is_dry_run {
@@ -224,12 +223,11 @@ fn migrate(options: &Options, is_dry_run: bool) -> Result<bool, ImportError> {
     let mut found = 0;
     recover_interrupted(path)?;
     if path.exists() {
-        let connection =
-            schema::connect(path, schema::Role::Reader).map_err(|e| schema::open_error(path, &e))?;
+        let connection = schema::connect(path, schema::Role::Reader).at(path)?;
         match schema::identify(&connection, path)? {
-            FileKind::Ours(version) if version == known => return Ok(true),
-            FileKind::Ours(version) => found = version,
-            FileKind::Empty => {}
+            Some(version) if version == known => return Ok(true),
+            Some(version) => found = version,
+            None => {}
         }
     }
     let path = path.clone();

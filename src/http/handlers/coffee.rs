@@ -5,7 +5,8 @@ use rocket::http::uri::Origin;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::db::coffees::{CoffeeFilter, CoffeeStats, DayTotal};
+use crate::db::coffees::{CoffeeStats, DayTotal};
+use crate::db::entry_filter::EntryFilter;
 use crate::db::idempotency::IdempotentOutcome;
 use crate::domain::calendar::Date;
 use crate::domain::coffee::{
@@ -59,10 +60,10 @@ pub async fn list(
     uri: &Origin<'_>,
 ) -> JsonResult {
     let (range, page, CoffeeTypeFilter { coffee_type }) = query.0;
-    let filter = CoffeeFilter {
+    let filter = EntryFilter {
         since: range.since.unwrap_or(Timestamp::MIN),
         until: range.until.unwrap_or(Timestamp::MAX),
-        coffee_type,
+        label: coffee_type,
         limit: page.limit + 1,
         offset: page.offset,
     };

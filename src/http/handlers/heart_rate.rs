@@ -8,8 +8,8 @@ use rocket::http::uri::Origin;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::db::entry_filter::EntryFilter;
 use crate::db::idempotency::IdempotentOutcome;
-use crate::db::reading_rows::ReadingFilter;
 use crate::domain::correlation::{CorrelationParams, CorrelationResult};
 use crate::domain::heart_rate::{Bpm, NewReading, Reading, ReadingChange, ReadingId, assessment, status};
 use crate::domain::statistics::{BpmAggregate, BpmSummary, HeartRateBucket, round1};
@@ -124,10 +124,10 @@ pub async fn list(
     uri: &Origin<'_>,
 ) -> JsonResult {
     let (range, page, ContextFilter { context }) = query.0;
-    let filter = ReadingFilter {
+    let filter = EntryFilter {
         since: range.since.unwrap_or(Timestamp::MIN),
         until: range.until.unwrap_or(Timestamp::MAX),
-        context,
+        label: context,
         limit: page.limit + 1,
         offset: page.offset,
     };

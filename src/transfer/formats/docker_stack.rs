@@ -139,12 +139,12 @@ impl DockerStackDatabase {
 fn check_schema(connection: &Connection, path: &Path) -> Result<(), ReadError> {
     let reason = match schema::identify(connection, path) {
         Err(OpenError::DockerStack { .. }) => return Ok(()),
-        Ok(schema::FileKind::Ours(_)) | Err(OpenError::NewerSchema { .. }) => {
+        Ok(Some(_)) | Err(OpenError::NewerSchema { .. }) => {
             "this is a Coffee Tracker database: to replace the current one, use `coffee-tracker restore`; to add its \
              entries, `coffee-tracker export` them and import the files"
                 .to_owned()
         }
-        Ok(schema::FileKind::Empty) | Err(OpenError::Foreign { .. }) => {
+        Ok(None) | Err(OpenError::Foreign { .. }) => {
             "this is a SQLite database without the tables coffee_logs and heart_rate_logs".to_owned()
         }
         // The error's own advice is about our database.

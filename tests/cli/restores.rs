@@ -392,7 +392,7 @@ fn a_copied_database_is_restored_with_the_contents_of_its_wal() {
     }
     drop(server);
     let before = files(folder.path());
-    run_ok(folder.path(), &["restore", "copied.db", "--yes"]);
+    run_ok(folder.path(), &["restore", "copied.db", "--yes", "--force"]);
     assert_eq!(
         number(&database(folder.path()), "select count(*) from coffee_logs where notes like 'live-%'"),
         20

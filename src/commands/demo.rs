@@ -81,23 +81,7 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
     let mut date = place.zone.date(now).minus_days(args.days - 1);
     for _ in 0..args.days {
         person.simulate_day(date, &mut day);
-        let coffees = day.coffees.iter().map(|coffee| Entry {
-            id: None,
-            timestamp: coffee.timestamp,
-            amount: Amount::Caffeine(coffee.caffeine_mg),
-            label: coffee.coffee_type.map(str::to_owned),
-            notes: coffee.notes.map(str::to_owned),
-            source: None,
-        });
-        let readings = day.readings.iter().map(|reading| Entry {
-            id: None,
-            timestamp: reading.timestamp,
-            amount: Amount::HeartRate(reading.bpm),
-            label: Some(reading.context.to_owned()),
-            notes: None,
-            source: None,
-        });
-        entries.extend(coffees.chain(readings).filter(|entry| entry.timestamp <= now));
+        entries.extend(entries_of(&day).filter(|entry| entry.timestamp <= now));
         if entries.len() >= BATCH {
             importer.add(std::mem::take(&mut entries))?;
         }
@@ -115,4 +99,24 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
         place.database.display(),
         began.elapsed().as_secs_f64()
     ))
+}
+
+fn entries_of(day: &SimulatedDay) -> impl Iterator<Item = Entry> {
+    let coffees = day.coffees.iter().map(|coffee| Entry {
+        id: None,
+        timestamp: coffee.timestamp,
+        amount: Amount::Caffeine(coffee.caffeine_mg),
+        label: coffee.coffee_type.map(str::to_owned),
+        notes: coffee.notes.map(str::to_owned),
+        source: None,
+    });
+    let readings = day.readings.iter().map(|reading| Entry {
+        id: None,
+        timestamp: reading.timestamp,
+        amount: Amount::HeartRate(reading.bpm),
+        label: Some(reading.context.to_owned()),
+        notes: None,
+        source: None,
+    });
+    coffees.chain(readings)
 }

@@ -91,7 +91,7 @@ pub struct Importer {
     connection: Option<Connection>,
     path: PathBuf,
     is_dry_run: bool,
-    /// By [`EntryKind`].
+    /// Stored rows of each [`EntryKind`], in the order of its variants.
     stored: [StoredRows; 2],
     counts: ImportCounts,
     /// `None`: a dry run, which needs no lock.

@@ -1,5 +1,5 @@
-//! The benchmark of the import: an Apple Health export of three million heart rates goes into
-//! a database that a server serves; beside it a bare loop of inserts into the same tables.
+//! Benchmark of the import: an Apple Health export with three million heart rates is imported into the
+//! database of a running server, and compared with plain inserts into the same tables.
 //!
 //! The exit code is 1 when a target is missed.
 
@@ -35,23 +35,26 @@ use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
 const KEY: &str = "benchmark-key-0123456789";
-/// What must be reached: one of the first two, and the others.
-const ROWS_A_SECOND: f64 = 150_000.0;
-const SHARE_OF_RAW: f64 = 0.5;
-const PEAK_BYTES: u64 = 64 * 1024 * 1024;
-const P99: Duration = Duration::from_millis(100);
+/// Minimum rows per second, unless [`MIN_SHARE_OF_PLAIN_INSERTS`] is reached.
+const MIN_ROWS_PER_SECOND: f64 = 150_000.0;
+/// Minimum share of the rate of plain inserts.
+const MIN_SHARE_OF_PLAIN_INSERTS: f64 = 0.5;
+/// Maximum memory of the import.
+const MAX_PEAK_BYTES: u64 = 64 * 1024 * 1024;
+/// Maximum 99th percentile of requests during the import.
+const MAX_P99: Duration = Duration::from_millis(100);
 
-/// Measures the import of an Apple Health export.
+/// Measure the import of an Apple Health export
 #[derive(Parser)]
 #[command(name = "cargo bench --bench import --", disable_version_flag = true)]
 struct Options {
-    /// How many heart rates.
+    /// Number of heart rates
     #[arg(long, default_value_t = 3_000_000)]
     records: u64,
-    /// Measure another build.
+    /// Measure another build
     #[arg(long, value_name = "FILE", default_value = env!("CARGO_BIN_EXE_coffee-tracker"), hide_default_value = true)]
     binary: PathBuf,
-    /// Given by `cargo bench`; without it, as under `cargo test`, nothing runs.
+    /// Set by `cargo bench`; without it, as under `cargo test`, nothing runs
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -59,7 +62,7 @@ struct Options {
 fn main() -> ExitCode {
     let options = Options::parse();
     if !options.bench {
-        println!("Nothing measured: this is run by `cargo bench --bench import`.");
+        println!("Nothing was measured: run `cargo bench --bench import`.");
         return ExitCode::SUCCESS;
     }
     match measure(&options) {
@@ -72,52 +75,54 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs everything; whether all targets are reached.
+/// Runs the benchmark and returns whether all targets were met.
 fn measure(options: &Options) -> Result<bool> {
     let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let folder = folder.path();
     let (xml, packed) = make_export(&folder.join("export.zip"), options.records)?;
     println!("export: {} records, {:.0} MB of XML, {:.0} MB zipped", options.records, mb(xml), mb(packed));
-    let raw = raw_inserts(&folder.join("raw.db"), options.records)?;
-    println!("bare inserts into the same tables: {raw:.0} rows/s");
+    let plain = plain_inserts(&folder.join("plain.db"), options.records)?;
+    println!("plain inserts into the same tables: {plain:.0} rows/s");
 
-    let idle = import(&options.binary, folder, "alone.db")?;
-    println!("import, no server: {:.0} rows/s, {}", idle.rate(options.records), idle.said);
+    let alone = import(&options.binary, folder, "alone.db")?;
+    println!("import without a server: {:.0} rows/s, {}", alone.rate(options.records), alone.output);
 
     let mut command = program(&options.binary, folder);
     command.args(["serve", "--port", "0", "--database-url", "served.db"]);
     command.envs([("API_KEY", KEY), ("RATE_LIMIT_ENABLED", "false")]).stderr(Stdio::null());
     let (server, address) = Process::listening(&mut command)?;
-    let quiet = ask_while(address, || {
+    let before = request_while(address, || {
         thread::sleep(Duration::from_secs(5));
         Ok(())
     })?;
-    println!("requests before: {}", shown(&quiet.1));
-    let (first, meanwhile) = ask_while(address, || import(&options.binary, folder, "served.db"))?;
-    let (second, during_second) = ask_while(address, || import(&options.binary, folder, "served.db"))?;
-    ensure!(server.terminate()?.success(), "the server did not end well");
+    println!("requests before the import: {}", describe(&before.1));
+    let (first, during_first) = request_while(address, || import(&options.binary, folder, "served.db"))?;
+    let (second, during_second) = request_while(address, || import(&options.binary, folder, "served.db"))?;
+    ensure!(server.terminate()?.success(), "the server did not exit with code 0");
     let rate = first.rate(options.records);
-    println!("import, server asked meanwhile: {rate:.0} rows/s, {}", first.said);
-    println!("  requests meanwhile: {}", shown(&meanwhile));
-    println!("  peak of memory: {:.1} MB", mb(first.peak));
-    println!("second import: {:.0} rows/s, {}", second.rate(options.records), second.said);
-    println!("  requests meanwhile: {}", shown(&during_second));
-    println!("share of bare inserts: {:.2}", rate / raw);
-    let nothing_twice = second.said.contains(": 0 coffees and 0 readings added");
-    let is_fast = rate >= ROWS_A_SECOND || rate >= SHARE_OF_RAW * raw;
-    let is_small = first.peak.max(second.peak) < PEAK_BYTES;
-    let is_fair = meanwhile.percentile(99).max(during_second.percentile(99)) < P99;
-    println!("targets: speed {is_fast}, memory {is_small}, p99 {is_fair}, nothing twice {nothing_twice}");
-    Ok(is_fast && is_small && is_fair && nothing_twice)
+    println!("import while a server handles requests: {rate:.0} rows/s, {}", first.output);
+    println!("  requests meanwhile: {}", describe(&during_first));
+    println!("  peak memory: {:.1} MB", mb(first.peak));
+    println!("second import: {:.0} rows/s, {}", second.rate(options.records), second.output);
+    println!("  requests meanwhile: {}", describe(&during_second));
+    println!("share of plain inserts: {:.2}", rate / plain);
+    let is_deduplicated = second.output.contains(": 0 coffees and 0 readings added");
+    let is_fast = rate >= MIN_ROWS_PER_SECOND || rate >= MIN_SHARE_OF_PLAIN_INSERTS * plain;
+    let is_small = first.peak.max(second.peak) < MAX_PEAK_BYTES;
+    let is_responsive = during_first.percentile(99).max(during_second.percentile(99)) < MAX_P99;
+    println!(
+        "targets met: speed {is_fast}, memory {is_small}, p99 {is_responsive}, no duplicates {is_deduplicated}"
+    );
+    Ok(is_fast && is_small && is_responsive && is_deduplicated)
 }
 
 fn mb(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }
 
-fn shown(times: &Histogram) -> String {
+fn describe(times: &Histogram) -> String {
     format!(
-        "{}, p50 {:.1?}, p99 {:.1?}, longest {:.1?}",
+        "{} requests, p50 {:.1?}, p99 {:.1?}, longest {:.1?}",
         times.total(),
         times.percentile(50),
         times.percentile(99),
@@ -125,7 +130,7 @@ fn shown(times: &Histogram) -> String {
     )
 }
 
-/// Writes the export; its size unpacked and packed.
+/// Writes the export and returns its uncompressed and compressed size in bytes.
 fn make_export(path: &Path, records: u64) -> Result<(u64, u64)> {
     struct Counter<W> {
         inner: W,
@@ -153,8 +158,8 @@ fn make_export(path: &Path, records: u64) -> Result<(u64, u64)> {
     Ok((size, fs::metadata(path)?.len()))
 }
 
-/// Inserts as many rows as fast as SQLite takes them: rows a second.
-fn raw_inserts(path: &Path, records: u64) -> Result<f64> {
+/// Inserts the same number of rows without an import and returns the rows per second.
+fn plain_inserts(path: &Path, records: u64) -> Result<f64> {
     let connection = Connection::open(path)?;
     connection.execute_batch(
         "pragma journal_mode = wal; pragma synchronous = normal; pragma cache_size = -16384",
@@ -181,16 +186,19 @@ fn raw_inserts(path: &Path, records: u64) -> Result<f64> {
     Ok(records as f64 / began.elapsed().as_secs_f64())
 }
 
-/// How an import went.
+/// Result of an import.
 struct Import {
-    took: Duration,
+    duration: Duration,
+    /// Peak resident memory in bytes.
     peak: u64,
-    said: String,
+    /// Standard output.
+    output: String,
 }
 
 impl Import {
+    /// Returns the records per second.
     fn rate(&self, records: u64) -> f64 {
-        records as f64 / self.took.as_secs_f64()
+        records as f64 / self.duration.as_secs_f64()
     }
 }
 
@@ -200,7 +208,7 @@ fn program(binary: &Path, folder: &Path) -> Command {
     command
 }
 
-/// Imports the export, looking at its memory all the while.
+/// Imports the export and samples the peak memory of the process.
 fn import(binary: &Path, folder: &Path, database: &str) -> Result<Import> {
     let mut command = program(binary, folder);
     command.args(["import", "export.zip", "--database-url", database]).stdout(Stdio::piped());
@@ -216,26 +224,26 @@ fn import(binary: &Path, folder: &Path, database: &str) -> Result<Import> {
         peak = peak.max(kib.unwrap_or(0_u64) * 1024);
         thread::sleep(Duration::from_millis(20));
     }
-    let took = began.elapsed();
+    let duration = began.elapsed();
     let output = child.wait_with_output()?;
     ensure!(output.status.success(), "the import failed: {}", output.status);
-    Ok(Import { took, peak, said: String::from_utf8_lossy(&output.stdout).trim().to_owned() })
+    Ok(Import { duration, peak, output: String::from_utf8_lossy(&output.stdout).trim().to_owned() })
 }
 
-/// Asks the server again and again while something else is done.
-fn ask_while<T>(address: SocketAddr, work: impl FnOnce() -> Result<T>) -> Result<(T, Histogram)> {
+/// Sends requests to the server while `work` runs, and returns their times.
+fn request_while<T>(address: SocketAddr, work: impl FnOnce() -> Result<T>) -> Result<(T, Histogram)> {
     let has_ended = AtomicBool::new(false);
     thread::scope(|scope| {
-        let client = scope.spawn(|| ask(address, &has_ended));
-        let done = work();
+        let client = scope.spawn(|| send_requests(address, &has_ended));
+        let result = work();
         has_ended.store(true, Ordering::Relaxed);
         let times = client.join().ok().context("the client panicked")??;
-        Ok((done?, times))
+        Ok((result?, times))
     })
 }
 
-/// Two writes and two reads in turn, with pauses, as phones and a dashboard do.
-fn ask(address: SocketAddr, has_ended: &AtomicBool) -> Result<Histogram> {
+/// Sends two writes and two reads in turn, with pauses, until the flag is set.
+fn send_requests(address: SocketAddr, has_ended: &AtomicBool) -> Result<Histogram> {
     let requests = [
         http::post("/coffee/", KEY, r#"{"caffeine_mg": 95, "coffee_type": "espresso"}"#),
         http::get("/coffee/today", KEY),
@@ -248,7 +256,7 @@ fn ask(address: SocketAddr, has_ended: &AtomicBool) -> Result<Histogram> {
             break;
         }
         let began = Instant::now();
-        http::ask_well(address, request)?;
+        http::send_ok(address, request)?;
         times.record(began.elapsed());
         thread::sleep(Duration::from_millis(5));
     }

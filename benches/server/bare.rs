@@ -1,9 +1,8 @@
-//! *Bare*: what Rocket alone does on this machine, with handlers that return a constant.
+//! Bare Rocket: a server whose handlers return a constant, as the reference for request rates.
 //!
-//! The benchmark starts itself again with `--bare BYTES`, so that bare is a process of
-//! its own, built like the server. It answers every path, so both get the same requests,
-//! and prints where it listens as the server does. It ends when its standard input does:
-//! no bare outlives the benchmark.
+//! The benchmark starts itself with `--bare BYTES`, so that bare Rocket is a separate process with the same
+//! build options as the server. It handles every path, prints its address like the server, and exits at the
+//! end of its standard input, which the end of the benchmark closes.
 
 use std::io::Read;
 use std::net::Ipv4Addr;
@@ -17,7 +16,7 @@ use rocket::http::Status;
 use rocket::response::content::RawJson;
 use rocket::{Config, Data, State, get, post, routes, tokio};
 
-/// The body of every answer.
+/// Body of every response.
 struct Constant(String);
 
 #[get("/<_..>")]
@@ -36,15 +35,12 @@ async fn write<'a>(
     }
 }
 
-/// Serves a constant of `bytes` bytes on a free port until standard input ends.
-///
-/// # Errors
-/// Rocket cannot start.
+/// Serves a constant of `bytes` bytes on a free port until the end of standard input.
 pub fn serve(bytes: usize) -> Result<()> {
     thread::spawn(|| {
-        let mut nothing = Vec::new();
-        // The end of the input, or a fault of it: either way nobody is left to serve.
-        let _ = std::io::stdin().read_to_end(&mut nothing);
+        let mut input = Vec::new();
+        // After an error too, the benchmark is gone.
+        let _ = std::io::stdin().read_to_end(&mut input);
         std::process::exit(0);
     });
     let workers = thread::available_parallelism()?.get();
@@ -65,6 +61,6 @@ pub fn serve(bytes: usize) -> Result<()> {
             Box::pin(async move { println!("Listening on http://127.0.0.1:{port}") })
         }));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
-    runtime.block_on(rocket.launch()).map_err(|error| anyhow!("bare: {error}"))?;
+    runtime.block_on(rocket.launch()).map_err(|error| anyhow!("bare Rocket: {error}"))?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What the server takes before anybody calls: size, memory, time to start.
+//! Size of the binary, memory of an idle server, and time to start.
 
 use std::path::Path;
 use std::thread;
@@ -9,32 +9,29 @@ use anyhow::{Context, Result};
 use crate::report::{Measure, Report, median};
 use crate::server::{Demo, Limits, Server, Setup};
 
-/// How often a start is measured.
+/// Number of measured starts.
 const STARTS: usize = 7;
-/// Ten years of a watch that writes once a minute: 5,001,120 readings.
+/// Nine and a half years of one reading per minute: 5,001,120 readings.
 pub const READINGS: Demo = Demo { days: 3473, coffees_per_day: 4.0, readings_per_day: 1440 };
-/// How long an idle server is watched.
+/// Time between the two measurements of the idle memory.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// Measures all of it.
-///
-/// # Errors
-/// The server does not come up, or does not stop with exit code 0.
+/// Measures size, memory and starts.
 pub fn footprint(setup: &Setup, report: &mut Report) -> Result<()> {
     eprintln!("  size, idle memory, starts");
     let size = std::fs::metadata(&setup.binary).with_context(|| setup.binary.display().to_string())?.len();
     report.record(Measure::BinarySize, size as f64, format!("{size} bytes"));
     let coffees = setup.copy_of_coffees("footprint.db")?;
     let server = Server::start(setup, &coffees, Limits::Off)?;
-    let at_once = server.resident_bytes()?;
+    let immediate = server.resident_bytes()?;
     thread::sleep(SETTLE);
     let later = server.resident_bytes()?;
-    let detail = "VmRSS right after the first answer and a second later: the larger".to_owned();
-    report.record(Measure::IdleMemory, at_once.max(later) as f64, detail);
+    let detail = "VmRSS, the larger of right after the first response and a second later".to_owned();
+    report.record(Measure::IdleMemory, immediate.max(later) as f64, detail);
     server.stop()?;
     starts(setup, report, Measure::StartOnCoffees, &coffees)?;
     if setup.quick {
-        report.skip(Measure::StartOnReadings, "left out by --quick");
+        report.skip(Measure::StartOnReadings, "skipped by --quick");
         return Ok(());
     }
     eprintln!("  5 million readings");
@@ -43,7 +40,7 @@ pub fn footprint(setup: &Setup, report: &mut Report) -> Result<()> {
     setup.remove(&readings)
 }
 
-/// The median of several starts.
+/// Records the median of several starts.
 fn starts(setup: &Setup, report: &mut Report, measure: Measure, database: &Path) -> Result<()> {
     let mut millis = Vec::new();
     for _ in 0..STARTS {

@@ -1,20 +1,19 @@
-//! How long answers took: a histogram of fixed size, some 1.6% wide at every scale.
+//! Histogram of durations with a fixed size and a relative error of about 1.6%.
 //!
-//! Recording costs an index and an increment, so that measuring takes nothing from the
-//! server on the same cores. Times are kept in nanoseconds.
+//! Recording is one increment, because the server runs on the same processors. Times are in nanoseconds.
 
 use std::time::Duration;
 
-/// Buckets in each doubling of the time.
+/// Buckets per doubling of the time.
 const PER_OCTAVE: usize = 64;
-/// Log2 of `PER_OCTAVE`.
+/// Binary logarithm of `PER_OCTAVE`.
 const SUB_BITS: u32 = 6;
-/// Up to 2^40 ns, some 18 minutes; longer times count as that.
+/// Doublings up to 2^40 ns, about 18 minutes. Longer times are counted in the last bucket.
 const OCTAVES: usize = 34;
-/// All buckets.
+/// Number of buckets.
 const BUCKETS: usize = (OCTAVES + 1) * PER_OCTAVE;
 
-/// Counts of times in buckets that widen with the time.
+/// Counts of times in buckets whose width grows with the time.
 #[derive(Clone)]
 pub struct Histogram {
     counts: Vec<u64>,
@@ -23,12 +22,12 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// An empty one.
+    /// Creates an empty histogram.
     pub fn new() -> Self {
         Self { counts: vec![0; BUCKETS], total: 0, longest: 0 }
     }
 
-    /// Adds one time.
+    /// Records one time.
     pub fn record(&mut self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         if let Some(count) = self.counts.get_mut(bucket_of(nanos).min(BUCKETS - 1)) {
@@ -38,26 +37,26 @@ impl Histogram {
         self.longest = self.longest.max(nanos);
     }
 
-    /// Adds all times of another.
+    /// Adds the times of another histogram.
     pub fn add(&mut self, other: &Self) {
-        for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
-            *mine += theirs;
+        for (count, added) in self.counts.iter_mut().zip(&other.counts) {
+            *count += added;
         }
         self.total += other.total;
         self.longest = self.longest.max(other.longest);
     }
 
-    /// How many times were recorded.
+    /// Returns the number of recorded times.
     pub fn total(&self) -> u64 {
         self.total
     }
 
-    /// The longest time, exactly.
+    /// Returns the exact longest time.
     pub fn longest(&self) -> Duration {
         Duration::from_nanos(self.longest)
     }
 
-    /// The time that `percent` of all answers stayed within; zero when there are none.
+    /// Returns the time that `percent` of the recorded times do not exceed, or zero when there are none.
     pub fn percentile(&self, percent: u32) -> Duration {
         let rank = (self.total * u64::from(percent)).div_ceil(100).max(1);
         let mut seen = 0;
@@ -71,7 +70,7 @@ impl Histogram {
     }
 }
 
-/// The bucket of a time: exact below `PER_OCTAVE`, then `PER_OCTAVE` to each doubling.
+/// Returns the bucket of a time: one per nanosecond below `PER_OCTAVE`, then `PER_OCTAVE` per doubling.
 fn bucket_of(nanos: u64) -> usize {
     let Some(log) = nanos.checked_ilog2().filter(|log| *log >= SUB_BITS) else {
         return usize::try_from(nanos).unwrap_or(0);
@@ -81,7 +80,7 @@ fn bucket_of(nanos: u64) -> usize {
     PER_OCTAVE + shift as usize * PER_OCTAVE + within
 }
 
-/// The longest time that falls into a bucket.
+/// Returns the longest time in a bucket.
 fn upper_end(index: usize) -> u64 {
     if index < PER_OCTAVE {
         return index as u64;

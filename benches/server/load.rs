@@ -1,9 +1,8 @@
-//! The load generator: one thread, many keep-alive connections, each sending its next
-//! request when the last one was answered.
+//! Load generator: one thread with many keep-alive connections, each of which sends its next request after
+//! the response to the previous one.
 //!
-//! It shares the machine with the server, so it is kept cheap, as wrk is: requests are
-//! ready bytes, answers are read only as far as `http::parse_head` needs, times go into
-//! histograms that all connections share. Every run ends by itself.
+//! It shares the processors with the server and is cheap, like wrk: requests are prepared bytes, of a
+//! response only the head is parsed, and all connections share the histograms. Every run has a time limit.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,44 +18,44 @@ use rocket::tokio::{runtime, time};
 use crate::histogram::Histogram;
 use crate::http::{Head, parse_head};
 
-/// How long after its end a run waits for answers still owed.
+/// Wait for outstanding responses after the end of a run.
 const GRACE: Duration = Duration::from_secs(15);
-/// The longest run.
+/// Maximum length of a run.
 const HOUR: Duration = Duration::from_secs(3600);
-/// An answer's head fits in here, most bodies too.
+/// Size that fits the head of every response, and most bodies.
 const BUFFER_BYTES: usize = 16 * 1024;
-/// Where `Shot::from_anyone` puts the caller's network: 32 bits of a /64.
-const CALLER: &str = "2a02:0000:0000:0000::1";
+/// Template of a client address; 32 bits of its /64 identify the network.
+const CLIENT: &str = "2a02:0000:0000:0000::1";
 
-/// One request, ready to be sent.
+/// A request as the bytes to send.
 #[derive(Clone)]
-pub struct Shot {
-    /// Which of the run's histograms its time belongs to.
+pub struct LoadRequest {
+    /// Index of the histogram that records its time.
     pub kind: usize,
-    /// The request.
+    /// Head and body.
     pub bytes: Vec<u8>,
-    /// Where the caller's address stands, if each request shall have its own.
-    caller_at: Option<usize>,
+    /// Offset of the client address, when each request has another client.
+    client_at: Option<usize>,
 }
 
-impl Shot {
-    /// A request that is always the same.
+impl LoadRequest {
+    /// Creates a request that is always the same.
     pub fn new(kind: usize, bytes: Vec<u8>) -> Self {
-        Self { kind, bytes, caller_at: None }
+        Self { kind, bytes, client_at: None }
     }
 
-    /// A request that names its caller in `X-Forwarded-For`: at first network 0.
-    pub fn from_anyone(kind: usize, mut bytes: Vec<u8>) -> Self {
+    /// Creates a request with a client address in `X-Forwarded-For`, at first that of network 0.
+    pub fn with_client(kind: usize, mut bytes: Vec<u8>) -> Self {
         let header = b"X-Forwarded-For: ";
         let line_end = bytes.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        let line = [header.as_slice(), CALLER.as_bytes(), b"\r\n"].concat();
+        let line = [header.as_slice(), CLIENT.as_bytes(), b"\r\n"].concat();
         bytes.splice(line_end..line_end, line);
-        Self { kind, bytes, caller_at: Some(line_end + header.len()) }
+        Self { kind, bytes, client_at: Some(line_end + header.len()) }
     }
 
-    /// Makes network number `number` the caller.
-    pub fn set_caller(&mut self, number: u32) {
-        let Some(at) = self.caller_at else { return };
+    /// Sets the client address to one in network `number`.
+    pub fn set_client(&mut self, number: u32) {
+        let Some(at) = self.client_at else { return };
         let text = format!("{:04x}:{:04x}", number >> 16, number & 0xffff);
         let from = at + "2a02:".len();
         if let Some(place) = self.bytes.get_mut(from..from + text.len()) {
@@ -64,66 +63,66 @@ impl Shot {
         }
     }
 
-    /// Its first line without the version, for messages.
+    /// Returns method and path, for messages.
     fn name(&self) -> String {
         let line = self.bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
         String::from_utf8_lossy(line).trim_end_matches(" HTTP/1.1").to_owned()
     }
 }
 
-/// How long a run goes on.
+/// End of a run.
 #[derive(Clone)]
-pub enum Until {
-    /// For some time.
-    Over(Duration),
-    /// Until this becomes true, for an hour at most.
-    Told(Arc<AtomicBool>),
-    /// Until every network from `first` on, `count` of them, has called once.
-    EachCalled { first: u32, count: u32 },
+pub enum RunLength {
+    /// After some time.
+    Time(Duration),
+    /// When the flag becomes true, and after an hour at the latest.
+    Stopped(Arc<AtomicBool>),
+    /// After one request from each of `count` networks, numbered from `first`.
+    OncePerClient { first: u32, count: u32 },
 }
 
-/// What a run does.
+/// Parameters of a run.
 pub struct Load {
-    /// The requests, taken in turn; every connection starts at another one.
-    pub shots: Arc<[Shot]>,
-    /// Keep-alive connections.
+    /// Requests, sent in turn; every connection starts at a different one.
+    pub requests: Arc<[LoadRequest]>,
+    /// Number of keep-alive connections.
     pub connections: usize,
-    /// When it ends.
-    pub until: Until,
+    /// End of the run.
+    pub length: RunLength,
 }
 
-/// What came of a run.
+/// Result of a run.
 #[derive(Clone)]
-pub struct Tally {
-    /// Answers of 2xx.
-    pub good: u64,
-    /// Other answers, and connections that broke.
-    pub bad: u64,
-    /// The first of the bad ones.
-    pub first_bad: Option<String>,
-    /// From the first request to the last answer.
+pub struct LoadResult {
+    /// Responses with status 2xx.
+    pub succeeded: u64,
+    /// Other responses, and connection failures.
+    pub failed: u64,
+    /// Description of the first failure.
+    pub first_failure: Option<String>,
+    /// Time from the first request to the last response.
     pub elapsed: Duration,
-    /// Times of good answers, one histogram a kind.
+    /// Times of the successful responses, one histogram per kind of request.
     pub times: Vec<Histogram>,
 }
 
-impl Tally {
+impl LoadResult {
     fn new(kinds: usize) -> Self {
         Self {
-            good: 0,
-            bad: 0,
-            first_bad: None,
+            succeeded: 0,
+            failed: 0,
+            first_failure: None,
             elapsed: Duration::ZERO,
             times: vec![Histogram::new(); kinds],
         }
     }
 
-    /// Good answers a second.
+    /// Returns the successful responses per second.
     pub fn rate(&self) -> f64 {
-        self.good as f64 / self.elapsed.as_secs_f64().max(1e-9)
+        self.succeeded as f64 / self.elapsed.as_secs_f64().max(1e-9)
     }
 
-    /// The times of all kinds together.
+    /// Returns the times of all kinds of requests.
     pub fn all_times(&self) -> Histogram {
         self.times.iter().fold(Histogram::new(), |mut all, kind| {
             all.add(kind);
@@ -131,115 +130,125 @@ impl Tally {
         })
     }
 
-    /// Insists that every answer was good.
-    ///
-    /// # Errors
-    /// Says how many were not, and shows the first.
-    pub fn all_good(self) -> Result<Self> {
-        let first = self.first_bad.as_deref().unwrap_or_default();
-        ensure!(self.bad == 0 && self.good > 0, "{} of {} failed: {first}", self.bad, self.bad + self.good);
+    /// Returns an error with the first failure when any request failed.
+    pub fn ensure_all_succeeded(self) -> Result<Self> {
+        let first = self.first_failure.as_deref().unwrap_or_default();
+        ensure!(
+            self.failed == 0 && self.succeeded > 0,
+            "{} of {} failed: {first}",
+            self.failed,
+            self.failed + self.succeeded
+        );
         Ok(self)
     }
 
-    fn add_bad(&mut self, reason: String) {
-        self.bad += 1;
-        self.first_bad.get_or_insert(reason);
+    fn add_failure(&mut self, reason: String) {
+        self.failed += 1;
+        self.first_failure.get_or_insert(reason);
     }
 }
 
-/// Runs a load against a server and waits until it is over.
+/// Runs a load against a server and waits for its end.
 ///
 /// # Errors
-/// The connections cannot be made. What fails later is counted as bad.
-pub fn run(address: SocketAddr, load: &Load) -> Result<Tally> {
+/// Connecting failed. Later failures are counted in the result.
+pub fn run(address: SocketAddr, load: &Load) -> Result<LoadResult> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run_here(address, load))
+    runtime.block_on(run_async(address, load))
 }
 
-async fn run_here(address: SocketAddr, load: &Load) -> Result<Tally> {
+async fn run_async(address: SocketAddr, load: &Load) -> Result<LoadResult> {
     let mut streams = Vec::new();
     for _ in 0..load.connections {
-        let stream = TcpStream::connect(address).await.context("connecting for a load")?;
+        let stream = TcpStream::connect(address).await.context("cannot connect for the load")?;
         stream.set_nodelay(true)?;
         streams.push(stream);
     }
-    let kinds = load.shots.iter().map(|shot| shot.kind + 1).max().unwrap_or(0);
-    let tally = Arc::new(Mutex::new(Tally::new(kinds)));
+    let kinds = load.requests.iter().map(|request| request.kind + 1).max().unwrap_or(0);
+    let result = Arc::new(Mutex::new(LoadResult::new(kinds)));
     let start = Instant::now();
     let mut connections = JoinSet::new();
     for (number, stream) in streams.into_iter().enumerate() {
-        let gun = Gun::new(load, number, start);
-        let tally = tally.clone();
+        let source = RequestSource::new(load, number, start);
+        let result = result.clone();
         connections.spawn(async move {
             let mut connection = Connection { stream, buffer: vec![0; BUFFER_BYTES] };
-            connection.fire(gun, &tally).await;
+            connection.send_all(source, &result).await;
         });
     }
-    let patience = match &load.until {
-        Until::Over(time) => *time + GRACE,
-        Until::Told(_) => HOUR + GRACE,
-        Until::EachCalled { count, .. } => GRACE + Duration::from_millis(u64::from(*count)),
+    let timeout = match &load.length {
+        RunLength::Time(time) => *time + GRACE,
+        RunLength::Stopped(_) => HOUR + GRACE,
+        RunLength::OncePerClient { count, .. } => GRACE + Duration::from_millis(u64::from(*count)),
     };
     let all = async { while connections.join_next().await.is_some() {} };
-    let in_time = time::timeout(patience, all).await.is_ok();
-    let mut tally = lock(&tally).clone();
-    tally.elapsed = start.elapsed();
+    let in_time = time::timeout(timeout, all).await.is_ok();
+    let mut result = lock(&result).clone();
+    result.elapsed = start.elapsed();
     if !in_time {
-        tally.add_bad(format!("{} connections still waited at the end", connections.len()));
+        result.add_failure(format!(
+            "{} connections were still waiting for a response at the end",
+            connections.len()
+        ));
     }
-    Ok(tally)
+    Ok(result)
 }
 
-/// One connection's supply of requests.
-struct Gun {
-    shots: Arc<[Shot]>,
-    at: usize,
+/// Requests of one connection.
+struct RequestSource {
+    requests: Arc<[LoadRequest]>,
+    next: usize,
     deadline: Option<Instant>,
-    told: Option<Arc<AtomicBool>>,
-    calls: Option<Calls>,
+    stop: Option<Arc<AtomicBool>>,
+    clients: Option<ClientNumbers>,
 }
 
-/// The networks that one connection calls from, and the request that names the present one.
-struct Calls {
+/// Network numbers of the clients of one connection, and the request from the current one.
+struct ClientNumbers {
     next: u32,
     step: u32,
     end: u32,
-    shot: Shot,
+    request: LoadRequest,
 }
 
-impl Gun {
+impl RequestSource {
     fn new(load: &Load, number: usize, start: Instant) -> Self {
-        let at = number * load.shots.len() / load.connections.max(1);
-        let (mut deadline, mut told, mut calls) = (None, None, None);
-        match &load.until {
-            Until::Over(time) => deadline = Some(start + *time),
-            Until::Told(flag) => (deadline, told) = (Some(start + HOUR), Some(Arc::clone(flag))),
-            &Until::EachCalled { first, count } => {
+        let next = number * load.requests.len() / load.connections.max(1);
+        let (mut deadline, mut stop, mut clients) = (None, None, None);
+        match &load.length {
+            RunLength::Time(time) => deadline = Some(start + *time),
+            RunLength::Stopped(flag) => (deadline, stop) = (Some(start + HOUR), Some(Arc::clone(flag))),
+            &RunLength::OncePerClient { first, count } => {
                 let number = u32::try_from(number).unwrap_or(u32::MAX);
                 let step = u32::try_from(load.connections).unwrap_or(u32::MAX);
-                let shot = Shot::new(0, Vec::new());
-                calls = Some(Calls { next: first.saturating_add(number), step, end: first + count, shot });
+                let request = LoadRequest::new(0, Vec::new());
+                clients = Some(ClientNumbers {
+                    next: first.saturating_add(number),
+                    step,
+                    end: first + count,
+                    request,
+                });
             }
         }
-        Self { shots: load.shots.clone(), at, deadline, told, calls }
+        Self { requests: load.requests.clone(), next, deadline, stop, clients }
     }
 
-    /// The next request; `None` when the run is over.
-    fn next(&mut self, now: Instant) -> Option<&Shot> {
-        let is_told = self.told.as_ref().is_some_and(|told| told.load(Ordering::Relaxed));
-        if is_told || self.deadline.is_some_and(|deadline| now >= deadline) {
+    /// Returns the next request, or `None` at the end of the run.
+    fn next(&mut self, now: Instant) -> Option<&LoadRequest> {
+        let is_stopped = self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed));
+        if is_stopped || self.deadline.is_some_and(|deadline| now >= deadline) {
             return None;
         }
-        let shot = self.shots.get(self.at % self.shots.len())?;
-        self.at += 1;
-        let Some(calls) = &mut self.calls else { return Some(shot) };
-        if calls.next >= calls.end {
+        let request = self.requests.get(self.next % self.requests.len())?;
+        self.next += 1;
+        let Some(clients) = &mut self.clients else { return Some(request) };
+        if clients.next >= clients.end {
             return None;
         }
-        calls.shot.clone_from(shot);
-        calls.shot.set_caller(calls.next);
-        calls.next = calls.next.saturating_add(calls.step);
-        Some(&calls.shot)
+        clients.request.clone_from(request);
+        clients.request.set_client(clients.next);
+        clients.next = clients.next.saturating_add(clients.step);
+        Some(&clients.request)
     }
 }
 
@@ -250,23 +259,23 @@ struct Connection {
 }
 
 impl Connection {
-    /// Sends requests one after the other until there are no more or the connection breaks.
-    async fn fire(&mut self, mut gun: Gun, tally: &Mutex<Tally>) {
+    /// Sends requests one after the other until the end of the run or a failure of the connection.
+    async fn send_all(&mut self, mut source: RequestSource, result: &Mutex<LoadResult>) {
         let mut sent_at = Instant::now();
-        while let Some(shot) = gun.next(sent_at) {
-            let head = self.exchange(&shot.bytes).await;
+        while let Some(request) = source.next(sent_at) {
+            let head = self.send(&request.bytes).await;
             let now = Instant::now();
-            let mut tally = lock(tally);
+            let mut result = lock(result);
             match head {
                 Ok(head) if head.is_success() => {
-                    tally.good += 1;
-                    if let Some(times) = tally.times.get_mut(shot.kind) {
+                    result.succeeded += 1;
+                    if let Some(times) = result.times.get_mut(request.kind) {
                         times.record(now - sent_at);
                     }
                 }
-                Ok(head) => tally.add_bad(format!("{} was answered with {}", shot.name(), head.status)),
+                Ok(head) => result.add_failure(format!("{} returned status {}", request.name(), head.status)),
                 Err(error) => {
-                    tally.add_bad(format!("{}: {error:#}", shot.name()));
+                    result.add_failure(format!("{}: {error:#}", request.name()));
                     return;
                 }
             }
@@ -274,8 +283,8 @@ impl Connection {
         }
     }
 
-    /// Sends one request and reads its answer to the end, keeping nothing but the head.
-    async fn exchange(&mut self, request: &[u8]) -> Result<Head> {
+    /// Sends one request, reads the response to its end and returns the head.
+    async fn send(&mut self, request: &[u8]) -> Result<Head> {
         self.stream.write_all(request).await?;
         let mut filled = 0;
         let head = loop {
@@ -288,20 +297,20 @@ impl Connection {
         while filled < whole {
             filled += self.read(0).await?;
         }
-        ensure!(filled == whole, "{} bytes too many", filled - whole);
+        ensure!(filled == whole, "{} bytes after the end of the response", filled - whole);
         Ok(head)
     }
 
-    /// Reads what there is into the buffer behind `from`.
+    /// Reads available bytes into the buffer from index `from` on.
     async fn read(&mut self, from: usize) -> Result<usize> {
         let room = self.buffer.get_mut(from..).filter(|room| !room.is_empty());
-        let count = self.stream.read(room.context("the answer's head is too long")?).await?;
+        let count = self.stream.read(room.context("the head of the response is too long")?).await?;
         ensure!(count > 0, "the server closed the connection");
         Ok(count)
     }
 }
 
-/// All connections run on one thread: the lock is never waited for, nor poisoned for good.
-fn lock(tally: &Mutex<Tally>) -> std::sync::MutexGuard<'_, Tally> {
-    tally.lock().unwrap_or_else(PoisonError::into_inner)
+/// Locks the result. All connections run on one thread, so this never waits.
+fn lock(result: &Mutex<LoadResult>) -> std::sync::MutexGuard<'_, LoadResult> {
+    result.lock().unwrap_or_else(PoisonError::into_inner)
 }

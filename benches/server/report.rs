@@ -1,9 +1,9 @@
-//! What is to be reached, what was measured, and the table that shows both.
+//! Targets, measured values, and the table of both.
 
 use std::fmt;
 use std::fmt::Write;
 
-/// One thing with a target.
+/// A measured quantity with a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
     HealthRate,
@@ -19,7 +19,7 @@ pub enum Measure {
     StartOnReadings,
     LimiterFailures,
     LimiterMemory,
-    LimiterRefusals,
+    LimiterRejections,
     BackupFailures,
     BackupTail,
     BackupLongest,
@@ -28,16 +28,16 @@ pub enum Measure {
     LargeBackupLongest,
     RestoreFailures,
     RestoreLongest,
-    /// The answer's own time, by what is asked: a path, or several of a kind.
-    Answer(&'static str),
-    HealthBeside,
-    TodayBeside,
+    /// `X-Process-Time` of a path.
+    Route(&'static str),
+    HealthBesideSlowRequests,
+    TodayBesideSlowRequests,
     ScaleMemory,
     SingleWrite,
     BulkImport,
 }
 
-/// The parts of a run.
+/// Parts of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     Reads,
@@ -48,10 +48,10 @@ pub enum Stage {
     Backups,
     Restores,
     Scale,
-    Counting,
+    Rollups,
 }
 
-/// The side of the bound on which a value is fine.
+/// Condition that a value must meet.
 #[derive(Clone, Copy)]
 enum Bound {
     AtLeast(f64),
@@ -59,7 +59,7 @@ enum Bound {
     Under(f64),
 }
 
-/// What a value counts.
+/// Unit of a value.
 #[derive(Clone, Copy)]
 enum Unit {
     Ratio,
@@ -71,7 +71,7 @@ enum Unit {
 struct Target {
     stage: Stage,
     measure: Measure,
-    what: &'static str,
+    description: &'static str,
     bound: Bound,
     unit: Unit,
 }
@@ -80,73 +80,73 @@ struct Target {
 #[rustfmt::skip]
 const TARGETS: [Target; 46] = {
     use {Bound::*, Measure::*, Stage::*, Unit::*};
-    const fn target(stage: Stage, measure: Measure, what: &'static str, bound: Bound, unit: Unit) -> Target {
-        Target { stage, measure, what, bound, unit }
+    const fn target(stage: Stage, measure: Measure, description: &'static str, bound: Bound, unit: Unit) -> Target {
+        Target { stage, measure, description, bound, unit }
     }
-    /// An answer's own time on the file with 5 million readings, in milliseconds at most.
-    const fn answer(path: &'static str, most: f64) -> Target {
-        target(Scale, Answer(path), path, AtMost(most), Millis)
+    /// Maximum `X-Process-Time` with 5 million readings, in milliseconds.
+    const fn route(path: &'static str, most: f64) -> Target {
+        target(Scale, Route(path), path, AtMost(most), Millis)
     }
     [
-        target(Reads, HealthRate, "GET /health, 16 connections, of bare", AtLeast(0.6), Ratio),
-        target(Reads, TodayRate, "GET /coffee/today, 16 connections, of bare", AtLeast(0.5), Ratio),
-        target(Reads, ListRate, "GET /coffee/?limit=50, 16 connections, of bare", AtLeast(0.25), Ratio),
-        target(Posts, PostRate, "POST /coffee/, 64 connections, of bare", AtLeast(0.4), Ratio),
-        target(Mixed, MixedFailures, "mixed load, 64 connections: answers not 2xx", AtMost(0.0), Count),
+        target(Reads, HealthRate, "GET /health, 16 connections: share of bare Rocket", AtLeast(0.6), Ratio),
+        target(Reads, TodayRate, "GET /coffee/today, 16 connections: share of bare Rocket", AtLeast(0.5), Ratio),
+        target(Reads, ListRate, "GET /coffee/?limit=50, 16 connections: share of bare Rocket", AtLeast(0.25), Ratio),
+        target(Posts, PostRate, "POST /coffee/, 64 connections: share of bare Rocket", AtLeast(0.4), Ratio),
+        target(Mixed, MixedFailures, "mixed load, 64 connections: failed requests", AtMost(0.0), Count),
         target(Mixed, MixedTail, "mixed load: p99 over median", Under(20.0), Ratio),
         target(Mixed, MixedMemory, "resident memory after the mixed load", AtMost(32e6), Megabytes),
         target(Footprint, BinarySize, "binary", AtMost(10e6), Megabytes),
         target(Footprint, IdleMemory, "resident memory, idle", AtMost(12e6), Megabytes),
-        target(Footprint, StartOnCoffees, "start to first answer, 36,500 coffees", AtMost(30.0), Millis),
-        target(Footprint, StartOnReadings, "start to first answer, 5 million readings", AtMost(60.0), Millis),
-        target(Limiter, LimiterFailures, "limiter, each IPv6 /64 once: not served", AtMost(0.0), Count),
-        target(Limiter, LimiterMemory, "limiter: growth of resident memory", AtMost(16e6), Megabytes),
-        target(Limiter, LimiterRefusals, "limiter, one address 200 times: refused", AtLeast(1.0), Count),
-        target(Backups, BackupFailures, "backups under 8 writers: requests and backups that failed", AtMost(0.0), Count),
+        target(Footprint, StartOnCoffees, "start to first response, 36,500 coffees", AtMost(30.0), Millis),
+        target(Footprint, StartOnReadings, "start to first response, 5 million readings", AtMost(60.0), Millis),
+        target(Limiter, LimiterFailures, "rate limiter, each IPv6 /64 once: rejected", AtMost(0.0), Count),
+        target(Limiter, LimiterMemory, "rate limiter: growth of resident memory", AtMost(16e6), Megabytes),
+        target(Limiter, LimiterRejections, "rate limiter, one address 200 times: rejected", AtLeast(1.0), Count),
+        target(Backups, BackupFailures, "backups under 8 writers: failed requests and backups", AtMost(0.0), Count),
         target(Backups, BackupTail, "backups under 8 writers: p99 of a write", Under(100.0), Millis),
         target(Backups, BackupLongest, "backups under 8 writers: longest write", Under(250.0), Millis),
-        target(Backups, LargeBackupFailures, "the same with 5 million readings: failed", AtMost(0.0), Count),
+        target(Backups, LargeBackupFailures, "the same with 5 million readings: failed requests and backups", AtMost(0.0), Count),
         target(Backups, LargeBackupTail, "the same with 5 million readings: p99 of a write", Under(100.0), Millis),
         target(Backups, LargeBackupLongest, "the same with 5 million readings: longest write", Under(250.0), Millis),
-        target(Restores, RestoreFailures, "restores under 8 writers and 8 readers: failed", AtMost(0.0), Count),
-        target(Restores, RestoreLongest, "restores: longest wait of a write, file under 100 MB", Under(25_000.0), Millis),
-        answer("/heartrate/stats?days=365", 5.0),
-        answer("/heartrate/stats?days=3650", 25.0),
-        answer("/heartrate/range?start=YEAR&end=NOW&buckets=500", 15.0),
-        answer("/heartrate/correlation?days=30", 10.0),
-        answer("/heartrate/correlation?days=365", 60.0),
-        answer("/coffee/stats?days=365", 3.0),
-        answer("/coffee/stats?days=3650", 25.0),
-        answer("/coffee/today", 1.0),
-        answer("/coffee/week", 1.0),
-        answer("/coffee/active", 1.0),
-        answer("/heartrate/current", 1.0),
-        answer("/coffee/?limit=50", 1.0),
-        answer("/heartrate/?limit=50", 1.0),
-        answer("/heartrate/?limit=50&context=resting", 1.0),
-        answer("/heartrate/?limit=50&offset=1000000", 30.0),
-        answer("/heartrate/?limit=50&offset=1000000&since=DECADE&until=MONTH", 30.0),
-        answer("/heartrate/?limit=50&offset=1000000&context=resting", 30.0),
-        answer("/coffee/?limit=50&offset=1000000", 30.0),
-        answer("/coffee/?limit=50&offset=1000000&coffee_type=espresso", 30.0),
-        target(Scale, HealthBeside, "/health beside the dearest question: p99 over idle p99", AtMost(3.0), Ratio),
-        target(Scale, TodayBeside, "/coffee/today beside the dearest question: the same", AtMost(3.0), Ratio),
-        target(Scale, ScaleMemory, "resident memory at its peak, 5 million readings", Under(48e6), Megabytes),
-        target(Counting, SingleWrite, "POST /heartrate/, of one without counts", AtMost(1.3), Ratio),
-        target(Counting, BulkImport, "import of a CSV file, of a bare insert loop without counts", AtMost(2.0), Ratio),
+        target(Restores, RestoreFailures, "restores under 8 writers and 8 readers: failed requests", AtMost(0.0), Count),
+        target(Restores, RestoreLongest, "restores of less than 100 MB: longest write", Under(25_000.0), Millis),
+        route("/heartrate/stats?days=365", 5.0),
+        route("/heartrate/stats?days=3650", 25.0),
+        route("/heartrate/range?start=YEAR&end=NOW&buckets=500", 15.0),
+        route("/heartrate/correlation?days=30", 10.0),
+        route("/heartrate/correlation?days=365", 60.0),
+        route("/coffee/stats?days=365", 3.0),
+        route("/coffee/stats?days=3650", 25.0),
+        route("/coffee/today", 1.0),
+        route("/coffee/week", 1.0),
+        route("/coffee/active", 1.0),
+        route("/heartrate/current", 1.0),
+        route("/coffee/?limit=50", 1.0),
+        route("/heartrate/?limit=50", 1.0),
+        route("/heartrate/?limit=50&context=resting", 1.0),
+        route("/heartrate/?limit=50&offset=1000000", 30.0),
+        route("/heartrate/?limit=50&offset=1000000&since=DECADE&until=MONTH", 30.0),
+        route("/heartrate/?limit=50&offset=1000000&context=resting", 30.0),
+        route("/coffee/?limit=50&offset=1000000", 30.0),
+        route("/coffee/?limit=50&offset=1000000&coffee_type=espresso", 30.0),
+        target(Scale, HealthBesideSlowRequests, "/health beside the slowest route: p99 over idle p99", AtMost(3.0), Ratio),
+        target(Scale, TodayBesideSlowRequests, "/coffee/today beside the slowest route: the same", AtMost(3.0), Ratio),
+        target(Scale, ScaleMemory, "peak resident memory, 5 million readings", Under(48e6), Megabytes),
+        target(Rollups, SingleWrite, "POST /heartrate/: time over that without rollups", AtMost(1.3), Ratio),
+        target(Rollups, BulkImport, "import of a CSV file: time over plain inserts without rollups", AtMost(2.0), Ratio),
     ]
 };
 
-/// What a measure came to.
+/// Result of a measure.
 enum Outcome {
     Value(f64, String),
     Skipped(&'static str),
 }
 
-/// What is asked of the file with 5 million readings.
-pub fn questions() -> impl Iterator<Item = &'static str> {
+/// Paths with a target for their response time.
+pub fn timed_routes() -> impl Iterator<Item = &'static str> {
     TARGETS.iter().filter_map(|target| match target.measure {
-        Measure::Answer(path) => Some(path),
+        Measure::Route(path) => Some(path),
         _ => None,
     })
 }
@@ -161,43 +161,43 @@ pub struct Report {
 }
 
 impl Report {
-    /// Notes that a stage is about to run: what it does not measure is missed.
+    /// Records the start of a stage: targets that it does not measure count as missed.
     pub fn begin(&mut self, stage: Stage) {
         self.ran.push(stage);
     }
 
-    /// Notes why a stage broke off.
+    /// Records the failure of a stage.
     pub fn fail(&mut self, stage: Stage, reason: String) {
         self.failures.push((stage, reason));
     }
 
-    /// Notes a value: bytes, milliseconds, a ratio or a count, as the target wants it.
+    /// Records a value in the unit of its target: bytes, milliseconds, a ratio or a count.
     pub fn record(&mut self, measure: Measure, value: f64, detail: String) {
         self.outcomes.push((measure, Outcome::Value(value, detail)));
     }
 
-    /// Leaves a measure out on purpose.
+    /// Records that a measure is skipped.
     pub fn skip(&mut self, measure: Measure, reason: &'static str) {
         self.outcomes.push((measure, Outcome::Skipped(reason)));
     }
 
-    /// Adds a line below the table.
+    /// Adds text below the table.
     pub fn note(&mut self, line: String) {
         self.notes.push(line);
     }
 
-    /// Whether all that was to be measured was, and is on the right side of its bound.
-    pub fn all_reached(&self) -> bool {
+    /// Reports whether no stage failed and no target was missed.
+    pub fn all_met(&self) -> bool {
         self.failures.is_empty() && TARGETS.iter().all(|target| self.verdict(target) != Verdict::Missed)
     }
 
     fn outcome(&self, measure: Measure) -> Option<&Outcome> {
-        self.outcomes.iter().find(|(own, _)| *own == measure).map(|(_, outcome)| outcome)
+        self.outcomes.iter().find(|(recorded, _)| *recorded == measure).map(|(_, outcome)| outcome)
     }
 
     fn verdict(&self, target: &Target) -> Verdict {
         match self.outcome(target.measure) {
-            Some(Outcome::Value(value, _)) if target.bound.holds(*value) => Verdict::Reached,
+            Some(Outcome::Value(value, _)) if target.bound.holds(*value) => Verdict::Met,
             Some(Outcome::Value(..)) => Verdict::Missed,
             None if self.ran.contains(&target.stage) => Verdict::Missed,
             None | Some(Outcome::Skipped(_)) => Verdict::Skipped,
@@ -209,31 +209,31 @@ impl Report {
             Some(Outcome::Value(value, detail)) => (target.unit.show(*value), detail.clone()),
             Some(Outcome::Skipped(reason)) => ("-".to_owned(), (*reason).to_owned()),
             None if self.ran.contains(&target.stage) => ("-".to_owned(), "not measured".to_owned()),
-            None => ("-".to_owned(), "left out".to_owned()),
+            None => ("-".to_owned(), "not selected".to_owned()),
         };
         let verdict = self.verdict(target).to_string();
-        [target.what.to_owned(), target.bound.show(target.unit), measured, verdict, detail]
+        [target.description.to_owned(), target.bound.show(target.unit), measured, verdict, detail]
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rows = vec![["what", "target", "measured", "", "detail"].map(str::to_owned)];
+        let mut rows = vec![["measure", "target", "measured", "", "detail"].map(str::to_owned)];
         rows.extend(TARGETS.iter().map(|target| self.row(target)));
         let width = |column: usize| {
             rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
         };
-        let [what, target, measured, verdict] = [width(0), width(1), width(2), width(3)];
+        let [measure, target, measured, verdict] = [width(0), width(1), width(2), width(3)];
         for [a, b, c, d, e] in &rows {
             let mut line = String::new();
-            write!(line, "{a:<what$}  {b:>target$}  {c:>measured$}  {d:<verdict$}  {e}")?;
+            write!(line, "{a:<measure$}  {b:>target$}  {c:>measured$}  {d:<verdict$}  {e}")?;
             writeln!(f, "{}", line.trim_end())?;
         }
         for note in &self.notes {
             writeln!(f, "\n{note}")?;
         }
         for (stage, reason) in &self.failures {
-            writeln!(f, "\n{stage:?} broke off: {reason}")?;
+            writeln!(f, "\n{stage:?} failed: {reason}")?;
         }
         Ok(())
     }
@@ -241,7 +241,7 @@ impl fmt::Display for Report {
 
 #[derive(PartialEq, Eq)]
 enum Verdict {
-    Reached,
+    Met,
     Missed,
     Skipped,
 }
@@ -249,7 +249,7 @@ enum Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Reached => "ok",
+            Self::Met => "ok",
             Self::Missed => "MISS",
             Self::Skipped => "skipped",
         })
@@ -286,7 +286,7 @@ impl Unit {
     }
 }
 
-/// A whole number with its thousands apart.
+/// Formats a whole number with thousands separators.
 pub fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
@@ -299,7 +299,7 @@ pub fn thousands(value: f64) -> String {
     text
 }
 
-/// The middle one; the lower of two.
+/// Returns the median; of an even number of values the lower of the middle two.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)

@@ -1,8 +1,7 @@
-//! The server under measurement: the real binary, on demonstration data, in a folder that
-//! vanishes with the benchmark.
+//! The measured server: the release binary with sample data in a temporary folder.
 //!
-//! It runs with an environment of its own, so that no setting of whoever runs the
-//! benchmark slips in, and with the default log level: logging is part of the cost.
+//! It inherits no environment variables, so that the settings of the user have no effect, and has the default
+//! log level, because logging is part of the cost.
 
 use std::fs;
 use std::fs::File;
@@ -18,38 +17,38 @@ use tempfile::TempDir;
 use crate::http;
 use crate::process::Process;
 
-/// The key that every server of the benchmark takes.
+/// API key of every server.
 pub const KEY: &str = "benchmark-key-0123456789";
-/// How many coffees the file holds: ten years of ten a day.
+/// Number of coffees in the database: ten a day for ten years.
 const COFFEES: i64 = 36_500;
-/// How far from that the demonstration may be.
+/// Allowed deviation from that number.
 const COFFEES_TOLERANCE: i64 = 365;
-/// A zone with daylight saving time, so that days cost what they cost at home.
+/// Time zone with daylight saving time, whose days are more expensive to calculate.
 const ZONE: &str = "Europe/Berlin";
-/// How long the first good answer may take after the server said that it listens.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+/// Time until `/health` must return 200 after the start.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Whether the server limits its clients.
+/// State of the rate limits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Limits {
     On,
     Off,
 }
 
-/// What a demonstration database shall hold.
+/// Contents of a sample database.
 #[derive(Clone, Copy)]
 pub struct Demo {
-    /// Days up to today.
+    /// Number of days, up to today.
     pub days: i64,
-    /// Coffees a day, on average.
+    /// Average number of coffees per day.
     pub coffees_per_day: f64,
-    /// Heart rates a day.
+    /// Number of readings per day.
     pub readings_per_day: i64,
 }
 
-/// What is measured, and where its files lie.
+/// The measured binary, options and the folder of the databases.
 pub struct Setup {
-    /// The server's binary.
+    /// Binary of the server.
     pub binary: PathBuf,
     /// Fewer and shorter rounds.
     pub quick: bool,
@@ -59,10 +58,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Makes the folder and the database with 36,500 coffees.
-    ///
-    /// # Errors
-    /// The demonstration cannot be made.
+    /// Creates the folder and the database with 36,500 coffees.
     pub fn new(binary: PathBuf, quick: bool, log: Option<PathBuf>) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
         let coffees = folder.path().join("coffees.db");
@@ -71,18 +67,12 @@ impl Setup {
         Ok(setup)
     }
 
-    /// A fresh copy of the database with 36,500 coffees; whatever was copied under this name is replaced.
-    ///
-    /// # Errors
-    /// The file cannot be copied.
+    /// Copies the database with 36,500 coffees, replacing an earlier copy of this name.
     pub fn copy_of_coffees(&self, name: &str) -> Result<PathBuf> {
         self.copy(&self.coffees, name)
     }
 
-    /// The same of any database that nobody has open.
-    ///
-    /// # Errors
-    /// The file cannot be copied.
+    /// Copies a database that is not open, replacing an earlier copy of this name.
     pub fn copy(&self, database: &Path, name: &str) -> Result<PathBuf> {
         let copy = self.folder.path().join(name);
         for suffix in ["", "-wal", "-shm"] {
@@ -90,7 +80,7 @@ impl Setup {
             if to.exists() {
                 fs::remove_file(&to)?;
             }
-            // The index of the log is rebuilt from the log.
+            // SQLite rebuilds the -shm file from the log.
             if suffix != "-shm" && from.exists() {
                 fs::copy(&from, &to)?;
             }
@@ -98,15 +88,12 @@ impl Setup {
         Ok(copy)
     }
 
-    /// A file in the folder of the run.
+    /// Returns the path of a file in the folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// Makes a demonstration database.
-    ///
-    /// # Errors
-    /// The command fails.
+    /// Creates a database with sample data.
     pub fn make_demo(&self, name: &str, demo: Demo) -> Result<PathBuf> {
         let path = self.folder.path().join(name);
         let output = self
@@ -117,34 +104,32 @@ impl Setup {
             .args(["--seed", "1"])
             .output()
             .with_context(|| format!("cannot start {}", self.binary.display()))?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "demo failed ({}): {}", output.status, said.trim());
-        ensure!(path.exists(), "demo made no database");
+        let message = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "demo failed ({}): {}", output.status, message.trim());
+        ensure!(path.exists(), "demo created no database");
         Ok(path)
     }
 
-    /// The database of 36,500 coffees: people skip a cup, so days are added until it is that many.
+    /// Creates the database with 36,500 coffees. The simulated person skips some, so the days are adjusted
+    /// until the number fits.
     fn make_coffees(&self) -> Result<()> {
         let mut days = COFFEES / 4;
         for _ in 0..4 {
             let demo = Demo { days, coffees_per_day: 4.0, readings_per_day: 24 };
-            let made = self.make_demo("coffees.db", demo)?;
-            let count = count_coffees(&made)?;
+            let database = self.make_demo("coffees.db", demo)?;
+            let count = count_coffees(&database)?;
             if (count - COFFEES).abs() <= COFFEES_TOLERANCE {
                 return Ok(());
             }
-            ensure!(count > 0, "demo made no coffees");
-            eprintln!("  {count} coffees in {days} days, wanted {COFFEES}");
+            ensure!(count > 0, "demo created no coffees");
+            eprintln!("  {count} coffees in {days} days instead of {COFFEES}");
             days = days * COFFEES / count;
-            self.remove(&made)?;
+            self.remove(&database)?;
         }
-        bail!("demo does not give {COFFEES} coffees, whatever the days");
+        bail!("demo did not create {COFFEES} coffees with any number of days");
     }
 
-    /// Removes a database and what SQLite and the server left beside it.
-    ///
-    /// # Errors
-    /// A file cannot be removed.
+    /// Removes a database and the files of SQLite and the server beside it.
     pub fn remove(&self, database: &Path) -> Result<()> {
         let name = database.file_name().unwrap_or_default().to_string_lossy().into_owned();
         for entry in fs::read_dir(self.folder.path())? {
@@ -156,7 +141,7 @@ impl Setup {
         Ok(())
     }
 
-    /// One of the binary's subcommands on a database, with nothing inherited.
+    /// Builds a subcommand on a database, without inherited environment variables.
     pub fn command(&self, subcommand: &str, database: &Path) -> Command {
         let mut command = Command::new(&self.binary);
         command
@@ -170,7 +155,7 @@ impl Setup {
         command
     }
 
-    /// Where a server's log goes: nowhere, unless somebody wants to read it.
+    /// Returns the destination of the server's log: the file of `--server-log`, or none.
     fn log(&self) -> Result<Stdio> {
         match &self.log {
             None => Ok(Stdio::null()),
@@ -182,17 +167,14 @@ impl Setup {
 /// A running server.
 pub struct Server {
     process: Process,
-    /// Where it listens.
+    /// Address that it listens on.
     pub address: SocketAddr,
-    /// From the start of the process to the first good answer.
+    /// Time from the start of the process to the first 200 response.
     pub started_in: Duration,
 }
 
 impl Server {
-    /// Starts the server on a database and waits for its first good answer.
-    ///
-    /// # Errors
-    /// It does not come up.
+    /// Starts the server on a database and waits until `/health` returns 200.
     pub fn start(setup: &Setup, database: &Path, limits: Limits) -> Result<Self> {
         let mut command = setup.command("serve", database);
         command
@@ -204,60 +186,45 @@ impl Server {
         let spawned_at = Instant::now();
         let (process, address) = Process::listening(&mut command)?;
         let health = http::get("/health", KEY);
-        while !http::ask(address, &health).is_ok_and(|answer| answer.status == 200) {
-            ensure!(spawned_at.elapsed() < ANSWER_PATIENCE, "/health does not become 200");
+        while !http::send(address, &health).is_ok_and(|response| response.status == 200) {
+            ensure!(spawned_at.elapsed() < HEALTH_TIMEOUT, "/health did not return 200 in time");
             std::thread::sleep(Duration::from_millis(1));
         }
         Ok(Self { process, address, started_in: spawned_at.elapsed() })
     }
 
-    /// Bytes of memory that are resident now.
-    ///
-    /// # Errors
-    /// The server has ended.
+    /// Returns the resident memory in bytes.
     pub fn resident_bytes(&self) -> Result<u64> {
         self.process.resident_bytes()
     }
 
-    /// Bytes of memory that were resident at most.
-    ///
-    /// # Errors
-    /// The server has ended.
+    /// Returns the peak resident memory in bytes.
     pub fn peak_bytes(&self) -> Result<u64> {
         self.process.peak_bytes()
     }
 
-    /// The present value of a metric, summed over its labels.
-    ///
-    /// # Errors
-    /// `/metrics` does not answer, or does not know the name.
+    /// Returns the value of a metric, summed over its labels.
     pub fn metric(&self, name: &str) -> Result<f64> {
-        let answer = http::ask_well(self.address, &http::get("/metrics", KEY))?;
-        let values = answer.body.lines().filter_map(|line| {
+        let response = http::send_ok(self.address, &http::get("/metrics", KEY))?;
+        let values = response.body.lines().filter_map(|line| {
             let rest = line.strip_prefix(name)?;
-            let labelled = rest.starts_with([' ', '{']);
-            rest.rsplit(' ').next().filter(|_| labelled)?.parse::<f64>().ok()
+            let is_whole_name = rest.starts_with([' ', '{']);
+            rest.rsplit(' ').next().filter(|_| is_whole_name)?.parse::<f64>().ok()
         });
         let values: Vec<f64> = values.collect();
         ensure!(!values.is_empty(), "/metrics has no {name}");
         Ok(values.iter().sum())
     }
 
-    /// Stops the server as systemd does.
-    ///
-    /// # Errors
-    /// It does not end within 10 seconds, or not with exit code 0.
+    /// Stops the server with SIGTERM. Returns an error unless it exits with code 0 within 10 seconds.
     pub fn stop(self) -> Result<()> {
         let status = self.process.terminate()?;
-        ensure!(status.success(), "the server ended with {status}");
+        ensure!(status.success(), "the server exited with {status}");
         Ok(())
     }
 }
 
-/// Starts bare, answering with so many bytes.
-///
-/// # Errors
-/// It does not come up.
+/// Starts bare Rocket with responses of `bytes` bytes.
 pub fn start_bare(bytes: usize) -> Result<(Process, SocketAddr)> {
     let mut command = Command::new(std::env::current_exe()?);
     command.env_clear().args(["--bare", &bytes.to_string()]).stdin(Stdio::piped()).stderr(Stdio::inherit());

@@ -1,5 +1,5 @@
-//! What keeping the counts of the readings costs those who write: against the same program on a file whose
-//! triggers are gone, and, for an import, which counts by itself, against bare inserts that nobody counts.
+//! Cost of the rollups for writes: single writes are compared with the same program on a database without
+//! the triggers, and imports, which build the rollups themselves, with plain inserts without rollups.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -15,34 +15,31 @@ use crate::report::{Measure, Report, median, thousands};
 use crate::scale::{LARGE, now};
 use crate::server::{KEY, Limits, Server, Setup};
 
-/// Rounds of one and the other in turn.
+/// Alternating rounds with and without rollups.
 const ROUNDS: usize = 11;
-/// Writes in a round.
+/// Writes per round.
 const WRITES: usize = 200;
-/// Readings of an import: two years of a watch.
+/// Readings per import: about two years of a watch.
 const IMPORTED: i64 = 1_000_000;
-/// Imports and bare loops in turn.
+/// Alternating imports and insert loops.
 const IMPORTS: usize = 3;
 
-/// Measures both.
-///
-/// # Errors
-/// A file cannot be made, or the server does not come up or answer.
-pub fn counting(setup: &Setup, report: &mut Report) -> Result<()> {
+/// Measures single writes and imports.
+pub fn rollups(setup: &Setup, report: &mut Report) -> Result<()> {
     if setup.quick {
         for measure in [Measure::SingleWrite, Measure::BulkImport] {
-            report.skip(measure, "left out by --quick");
+            report.skip(measure, "skipped by --quick");
         }
         return Ok(());
     }
-    eprintln!("  single writes, with and without counts");
-    let counted = setup.make_demo("counted.db", LARGE)?;
-    let bare = setup.copy(&counted, "uncounted.db")?;
-    drop_triggers(&bare)?;
-    single_writes(setup, report, &counted, &bare)?;
-    setup.remove(&counted)?;
-    setup.remove(&bare)?;
-    eprintln!("  imports of {} readings, and bare loops", thousands(IMPORTED as f64));
+    eprintln!("  single writes, with and without rollups");
+    let with = setup.make_demo("with_rollups.db", LARGE)?;
+    let without = setup.copy(&with, "without_rollups.db")?;
+    drop_triggers(&without)?;
+    single_writes(setup, report, &with, &without)?;
+    setup.remove(&with)?;
+    setup.remove(&without)?;
+    eprintln!("  imports of {} readings, and insert loops", thousands(IMPORTED as f64));
     imports(setup, report)
 }
 
@@ -50,7 +47,7 @@ fn drop_triggers(database: &Path) -> Result<()> {
     let connection = Connection::open(database)?;
     let mut query = connection.prepare("select name from sqlite_schema where type = 'trigger'")?;
     let names: Vec<String> = query.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    ensure!(names.len() == 6, "the triggers that count are {names:?}");
+    ensure!(names.len() == 6, "unexpected triggers: {names:?}");
     drop(query);
     for name in names {
         connection.execute_batch(&format!("drop trigger {name}"))?;
@@ -58,19 +55,19 @@ fn drop_triggers(database: &Path) -> Result<()> {
     Ok(())
 }
 
-fn single_writes(setup: &Setup, report: &mut Report, counted: &Path, bare: &Path) -> Result<()> {
-    let servers = [Server::start(setup, counted, Limits::Off)?, Server::start(setup, bare, Limits::Off)?];
+fn single_writes(setup: &Setup, report: &mut Report, with: &Path, without: &Path) -> Result<()> {
+    let servers = [Server::start(setup, with, Limits::Off)?, Server::start(setup, without, Limits::Off)?];
     let request = post("/heartrate/", KEY, r#"{"bpm":72,"context":"resting"}"#);
     let mut clients =
         servers.iter().map(|server| Client::connect(server.address)).collect::<Result<Vec<_>>>()?;
     let mut medians = [Vec::new(), Vec::new()];
     for _ in 0..ROUNDS {
         for (client, medians) in clients.iter_mut().zip(&mut medians) {
-            let mut own = Vec::new();
+            let mut times = Vec::new();
             for _ in 0..WRITES {
-                own.extend(client.ask(&request)?.own.map(|time| time.as_secs_f64() * 1e3));
+                times.extend(client.send(&request)?.process_time.map(|time| time.as_secs_f64() * 1e3));
             }
-            medians.push(median(own));
+            medians.push(median(times));
         }
     }
     let [with, without] = &medians;
@@ -93,28 +90,28 @@ fn imports(setup: &Setup, report: &mut Report) -> Result<()> {
     write_csv(&file, first)?;
     let (mut ratios, mut rates) = (Vec::new(), Vec::new());
     for _ in 0..IMPORTS {
-        let bare = setup.path("bare.db");
-        let alone = bare_inserts(&bare, first)?;
-        setup.remove(&bare)?;
+        let plain = setup.path("plain.db");
+        let plain_seconds = insert_plainly(&plain, first)?;
+        setup.remove(&plain)?;
         let imported = setup.path("imported.db");
         let began = Instant::now();
-        let done = setup.command("import", &imported).arg(&file).output()?;
-        let took = began.elapsed().as_secs_f64();
-        ensure!(done.status.success(), "the import failed: {}", String::from_utf8_lossy(&done.stderr));
+        let output = setup.command("import", &imported).arg(&file).output()?;
+        let seconds = began.elapsed().as_secs_f64();
+        ensure!(output.status.success(), "the import failed: {}", String::from_utf8_lossy(&output.stderr));
         setup.remove(&imported)?;
-        ratios.push(took / alone);
-        rates.push((IMPORTED as f64 / took, IMPORTED as f64 / alone));
+        ratios.push(seconds / plain_seconds);
+        rates.push((IMPORTED as f64 / seconds, IMPORTED as f64 / plain_seconds));
     }
     let detail = format!(
-        "{}/s, parsed and compared with what is stored, against {}/s",
-        thousands(median(rates.iter().map(|(ours, _)| *ours).collect())),
-        thousands(median(rates.iter().map(|(_, bare)| *bare).collect()))
+        "{}/s, with parsing and deduplication, against {}/s",
+        thousands(median(rates.iter().map(|(imported, _)| *imported).collect())),
+        thousands(median(rates.iter().map(|(_, plain)| *plain).collect()))
     );
     report.record(Measure::BulkImport, median(ratios), detail);
     Ok(())
 }
 
-/// The readings that both write: a pulse each minute.
+/// Readings of both, one per minute: time, bpm and context.
 fn readings(first: Timestamp) -> impl Iterator<Item = (Timestamp, i64, &'static str)> {
     (0..IMPORTED).map(move |n| {
         let context = if n % 1440 < 420 { "sleeping" } else { "resting" };
@@ -131,8 +128,8 @@ fn write_csv(path: &Path, first: Timestamp) -> Result<()> {
     Ok(file.flush()?)
 }
 
-/// Inserts as many into the same table and indexes as fast as SQLite takes them: seconds.
-fn bare_inserts(path: &Path, first: Timestamp) -> Result<f64> {
+/// Inserts the readings into the same table and indexes without rollups, and returns the seconds.
+fn insert_plainly(path: &Path, first: Timestamp) -> Result<f64> {
     let connection = Connection::open(path)?;
     connection.execute_batch(
         "pragma journal_mode = wal; pragma synchronous = normal; pragma cache_size = -16384",

@@ -10,11 +10,11 @@
 cd "$(dirname "$0")/.."
 . scripts/tools.sh
 
-WORST_SCORE=1.1
+MAX_EXPOSURE=1.1
 
 check_units() {
     step "systemd: units, hardening, users, folders"
-    installed systemd-analyze systemd || { skip "units: there is no systemd-analyze"; return; }
+    installed systemd-analyze systemd || { skip "units: systemd-analyze is unavailable"; return; }
     systemd-analyze --version | head -n 1
     local unit output score
     mkdir "$work/units"
@@ -27,8 +27,8 @@ check_units() {
         output=$(timeout 60 systemd-analyze security --offline=true --no-pager "$unit" 2>&1)
         score=$(sed -n 's/.*Overall exposure level for .*: \([0-9.]*\) .*/\1/p' <<<"$output")
         printf '%-32s %s\n' "${unit##*/}" "${score:-?}"
-        awk -v score="${score:-99}" -v worst="$WORST_SCORE" 'BEGIN { exit score <= worst ? 0 : 1 }' ||
-            fail "exposed more than $WORST_SCORE: $output"
+        awk -v score="${score:-99}" -v worst="$MAX_EXPOSURE" 'BEGIN { exit score <= worst ? 0 : 1 }' ||
+            fail "exposure is higher than $MAX_EXPOSURE: $output"
     done
     if is_root && command -v systemd-sysusers >/dev/null; then
         mkdir -p "$work/root/etc/coffee-tracker" "$work/root/usr/lib"
@@ -39,12 +39,12 @@ check_units() {
         is "$(stat -c %a "$work/root/var/lib/coffee-tracker/backups")" 700 "the mode of the folder of backups"
         is "$(stat -c %a "$work/root/etc/coffee-tracker/api_key")" 600 "the mode of the key"
     else
-        skip "users and folders: only root can make them"
+        skip "users and folders: root is required"
     fi
 }
 
 start_server() {
-    step "a server, a coffee, a heart rate, a backup"
+    step "start a server, add a coffee and a heart rate, create a backup"
     export API_KEY
     API_KEY=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')
     (
@@ -58,15 +58,15 @@ start_server() {
     server=$(sed -n 's#^Listening on http://##p' "$work/out")
     local entry
     for entry in 'coffee/ {"caffeine_mg":64,"coffee_type":"espresso"}' 'heartrate/ {"bpm":61,"context":"resting"}'; do
-        is "$(curl -s -m 10 -o "$work/answer" -w '%{http_code}' -H "Authorization: Bearer $API_KEY" \
-            -d "${entry#* }" "http://$server/${entry%% *}")" 201 "POST /${entry%% *}"
+        is "$(curl -s -m 10 -o "$work/response" -w '%{http_code}' -H "Authorization: Bearer $API_KEY" \
+            -d "${entry#* }" "http://$server/${entry%% *}")" 201 "status of POST /${entry%% *}"
     done
     (cd "$work" && DATABASE_URL=coffee.db BACKUP_DIR=backups "$binary" backup --quiet)
     (cd "$work" && DATABASE_URL=coffee.db BACKUP_DIR=backups "$binary" verify --newest)
 }
 
 check_metrics() {
-    step "every metric of rules and dashboard exists"
+    step "metrics in rules and dashboard exist"
     curl -sf -m 10 -H "Authorization: Bearer $API_KEY" "http://$server/metrics" >"$work/metrics"
     python3 scripts/deploy_metrics.py "$work/metrics" deploy/prometheus-rules.yml deploy/grafana-dashboard.json
 }
@@ -74,7 +74,7 @@ check_metrics() {
 check_prometheus() {
     step "Prometheus: metrics, rules, their tests, config"
     local promtool
-    promtool=$(unpacked promtool prometheus) || { skip "rules: there is no promtool"; return; }
+    promtool=$(unpacked promtool prometheus) || { skip "rules: promtool is unavailable"; return; }
     timeout 60 "$promtool" check rules deploy/prometheus-rules.yml
     timeout 120 "$promtool" test rules deploy/prometheus-rules-test.yml
     cp deploy/prometheus-rules.yml "$work/coffee-tracker-rules.yml"
@@ -87,30 +87,30 @@ check_prometheus() {
 # through PROXY URL CLIENT: sends requests from this address with a forged forwarding header.
 through() {
     local proxy=$1 url=$2 client=$3 id port
-    id="by-$proxy-$RANDOM"
+    id="$proxy-$RANDOM"
     port=${url##*:}
     request() {
-        curl -sk -m 10 -o "$work/answer" -D "$work/headers" -w '%{http_code}' --interface "$client" \
+        curl -sk -m 10 -o "$work/response" -D "$work/headers" -w '%{http_code}' --interface "$client" \
             --resolve "coffee.example:$port:127.0.0.1" "$@"
     }
-    is "$(request -H "X-Request-ID: $id" -H "X-Forwarded-For: 203.0.113.9" "$url/health")" 200 "GET /health by $proxy"
+    is "$(request -H "X-Request-ID: $id" -H "X-Forwarded-For: 203.0.113.9" "$url/health")" 200 "status of GET /health through $proxy"
     grep -qi "^x-request-id: $id" "$work/headers" || fail "$proxy: the response lacks the request id"
-    waits_for 5 grep -q "id=$id .*client=$client " "$work/log" || fail "$proxy: no line of $id from $client in the log"
-    is "$(request "$url/info") $(request "$url/info") $(request "$url/info")" "200 200 429" "$proxy: three requests of $client, two allowed"
+    waits_for 5 grep -q "id=$id .*client=$client " "$work/log" || fail "$proxy: the log has no request $id from $client"
+    is "$(request "$url/info") $(request "$url/info") $(request "$url/info")" "200 200 429" "$proxy: statuses of three requests of $client with a limit of two"
     client=${client%.*}.$((${client##*.} + 1))
-    is "$(request "$url/info")" 200 "$proxy: another client has a limit of its own"
+    is "$(request "$url/info")" 200 "$proxy: status for another client, which has its own limit"
     python3 -c 'print("{\"readings\":[" + ",".join("{\"bpm\":%d,\"timestamp\":\"2025-01-01T00:00:00Z\",\"notes\":\"%s\"}" \
         % (60 + n % 90, "x" * 300) for n in range(5000)) + "]}")' >"$work/batch"
-    is "$(request -H "Authorization: Bearer $API_KEY" -d "@$work/batch" "$url/heartrate/batch")" 201 "$proxy: a batch of 1.8 MB"
-    echo "$proxy: id, client, limits and large bodies go through"
+    is "$(request -H "Authorization: Bearer $API_KEY" -d "@$work/batch" "$url/heartrate/batch")" 201 "$proxy: status of a batch of 1.8 MB"
+    echo "$proxy: request id, client address, rate limits and large bodies are correct"
 }
 
 check_nginx() {
     step "nginx: configuration and requests"
     local nginx http https
-    nginx=$(unpacked nginx nginx) || { skip "nginx: it cannot be had"; return; }
+    nginx=$(unpacked nginx nginx) || { skip "nginx is unavailable"; return; }
     if ! "$nginx" -v 2>"$work/nginx-version"; then
-        skip "nginx: it does not run here: $(cat "$work/nginx-version")"
+        skip "nginx does not run on this machine: $(cat "$work/nginx-version")"
         return
     fi
     http=$(free_port) https=$(free_port)
@@ -130,15 +130,15 @@ check_nginx() {
     "$nginx" -p "$work" -c "$work/nginx.conf" -e "$work/nginx-errors" &
     started+=($!)
     waits_for 10 curl -sk -m 2 "https://127.0.0.1:$https/" || fail "nginx did not start: $(cat "$work/nginx-errors")"
-    is "$(curl -s -m 10 -o "$work/answer" -w '%{redirect_url}' -H 'Host: coffee.example' "http://127.0.0.1:$http/info")" \
-        https://coffee.example/info "plain HTTP leads to TLS"
+    is "$(curl -s -m 10 -o "$work/response" -w '%{redirect_url}' -H 'Host: coffee.example' "http://127.0.0.1:$http/info")" \
+        https://coffee.example/info "redirect from HTTP to HTTPS"
     through nginx "https://coffee.example:$https" 127.0.0.5
 }
 
 check_caddy() {
     step "Caddy: configuration and requests"
     local caddy port
-    caddy=$(unpacked caddy caddy) || { skip "Caddy: it cannot be had"; return; }
+    caddy=$(unpacked caddy caddy) || { skip "Caddy is unavailable"; return; }
     export XDG_DATA_HOME=$work/caddy XDG_CONFIG_HOME=$work/caddy HOME=$work
     timeout 30 "$caddy" validate --adapter caddyfile --config deploy/Caddyfile 2>"$work/caddy-log" || fail "caddy: $(cat "$work/caddy-log")"
     port=$(free_port)

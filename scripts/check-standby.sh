@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tests replication as in deploy/litestream.yml and docs/STANDBY.md: Litestream replicates a busy database over
 # SFTP, a backup is restored meanwhile, server and Litestream are killed, the standby starts from the replica,
-# and the missing entries are imported from the database of the dead machine.
+# and the missing entries are imported from the database of the failed machine.
 #
 #   scripts/check-standby.sh                          build the server
 #   COFFEE_TRACKER=path scripts/check-standby.sh      use this binary
@@ -16,7 +16,7 @@ LAG=6
 
 primary=$work/primary
 standby=$work/standby
-replica=$work/arrived
+replica=$work/replica
 mkdir "$primary" "$standby" "$replica"
 API_KEY=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')
 export API_KEY
@@ -43,9 +43,9 @@ request() { curl -s -m 10 -H "Authorization: Bearer $API_KEY" "$@"; }
 
 now() { date +%s%3N; }
 
-# write_on MARK: posts coffees until the file MARK exists or the server is gone; records time (milliseconds), mark
+# post_coffees_until MARK: posts coffees until the file MARK exists or the server is gone; records time (milliseconds), mark
 # and number of each response.
-write_on() {
+post_coffees_until() {
     local n
     for ((n = 1; n < 20000; n++)); do
         [ ! -e "$work/$1" ] || return 0
@@ -57,7 +57,7 @@ write_on() {
 # Sets up replica and standby as in docs/STANDBY.md, on loopback.
 start_litestream() {
     step "replicate over SFTP with deploy/litestream.yml"
-    installed ssh-keygen openssh-client || fail "ssh-keygen is needed"
+    installed ssh-keygen openssh-client || fail "ssh-keygen is required"
     mkdir "$work/credentials"
     # Litestream uses the first host key type that both support.
     for kind in ecdsa ed25519 rsa; do ssh-keygen -q -t "$kind" -N '' -C '' -f "$work/host_key_$kind"; done
@@ -73,41 +73,41 @@ start_litestream() {
     CREDENTIALS_DIRECTORY=$work/credentials "$litestream" replicate -config "$work/litestream.yml" >"$work/litestream-log" 2>&1 &
     streaming=$!
     started+=("$streaming")
-    waits_for 20 has_arrived || fail "the replica is empty: $(cat "$work/litestream-log" "$work/sftp-log")"
+    waits_for 20 replica_exists || fail "the replica is empty: $(cat "$work/litestream-log" "$work/sftp-log")"
 }
 
-has_arrived() { find "$replica/coffee" -name '*.ltx' | grep -q .; }
+replica_exists() { find "$replica/coffee" -name '*.ltx' | grep -q .; }
 
 # Restores an older backup during replication; the replica must follow.
-restore_meanwhile() {
+restore_during_replication() {
     step "restore a backup during replication"
     local writer
-    write_on before &
+    post_coffees_until before &
     writer=$!
     waits_for 20 grep -q 'before 40$' "$work/acknowledged" || fail "no coffee was written"
     tracker "$primary" restore "$primary"/backups/*.db --yes
     is "$(tracker "$primary" sql --csv "select count(*) from sqlite_schema where name like '@_litestream%' escape '@'" | tail -n 1)" \
-        2 "Litestream's tables after the restore"
+        2 "number of Litestream tables after the restore"
     touch "$work/before"
     wait "$writer"
     : >"$work/acknowledged"
 }
 
-has_written_for_long() {
+has_written_long_enough() {
     awk -v now="$(now)" -v lag="$LAG" 'NR == 1 { first = $1 } END { exit !(first && now - first > (lag + 4) * 1000) }' "$work/acknowledged"
 }
 
-write_and_die() {
+kill_during_writes() {
     step "kill the machine during writes"
     local writer
-    write_on after &
+    post_coffees_until after &
     writer=$!
-    waits_for 60 has_written_for_long || fail "no coffee was written"
+    waits_for 60 has_written_long_enough || fail "no coffee was written"
     kill -KILL "$process" "$streaming"
     died=$(now)
     { wait "$process" "$streaming" "$writer" || true; } 2>/dev/null
     if grep -E 'level=(ERROR|WARN)' "$work/litestream-log"; then fail "Litestream logged errors"; fi
-    is "$(cat "$primary.log")" "" "what the server complains of"
+    is "$(cat "$primary.log")" "" "log of the server"
     echo "$(wc -l <"$work/acknowledged") coffees were acknowledged"
 }
 
@@ -120,31 +120,31 @@ marks() {
 start_standby() {
     step "start the standby"
     local old
-    timeout 60 "$litestream" restore -o "$work/arrived.db" "file://$replica/coffee" >"$work/output" 2>&1 ||
+    timeout 60 "$litestream" restore -o "$work/replica.db" "file://$replica/coffee" >"$work/output" 2>&1 ||
         fail "litestream restore: $(cat "$work/output")"
-    tracker "$standby" verify "$work/arrived.db"
-    tracker "$standby" restore "$work/arrived.db" --yes
+    tracker "$standby" verify "$work/replica.db"
+    tracker "$standby" restore "$work/replica.db" --yes
     serve "$standby"
     is "$(request -o /dev/null -w '%{http_code}' "http://$server/health")" 200 "the standby's health"
-    marks >"$work/there"
+    marks >"$work/stored"
     old=$(awk -v until=$((died - LAG * 1000)) '$1 <= until { print $2, $3 }' "$work/acknowledged" | sort)
     [ "$(wc -l <<<"$old")" -gt 20 ] || fail "too few coffees were written"
-    is "$(comm -13 "$work/there" <(echo "$old"))" "" "entries acknowledged more than $LAG s before the failure and lost"
-    ! grep -qx 'before 1' "$work/there" || fail "the standby has entries that the restored backup lacks"
-    awk -v died="$died" 'NR == FNR { there[$0] = 1; next } !(($2 " " $3) in there) { if (!lost++) since = died - $1 }
-        END { printf "not replicated: %d coffees of the last %d ms\n", lost, since }' "$work/there" "$work/acknowledged"
+    is "$(comm -13 "$work/stored" <(echo "$old"))" "" "entries acknowledged more than $LAG s before the failure and lost"
+    ! grep -qx 'before 1' "$work/stored" || fail "the standby has entries that the restored backup lacks"
+    awk -v died="$died" 'NR == FNR { stored[$0] = 1; next } !(($2 " " $3) in stored) { if (!lost++) since = died - $1 }
+        END { printf "not replicated: %d coffees of the last %d ms\n", lost, since }' "$work/stored" "$work/acknowledged"
 }
 
-# Imports acknowledged entries that the replica lacks from the database of the dead machine.
-bring_the_rest() {
-    step "import missing entries from the dead machine"
-    tracker "$primary" export coffee -o "$work/rest.csv"
-    tracker "$standby" import "$work/rest.csv"
-    marks >"$work/there"
-    is "$(comm -13 "$work/there" <(cut -d ' ' -f 2- "$work/acknowledged" | sort))" "" "answered, and not there"
-    tracker "$standby" import "$work/rest.csv"
-    marks >"$work/there-again"
-    cmp "$work/there" "$work/there-again" || fail "a second import adds entries"
+# Imports acknowledged entries that the replica lacks from the database of the failed machine.
+import_missing_entries() {
+    step "import missing entries from the failed machine"
+    tracker "$primary" export coffee -o "$work/missing.csv"
+    tracker "$standby" import "$work/missing.csv"
+    marks >"$work/stored"
+    is "$(comm -13 "$work/stored" <(cut -d ' ' -f 2- "$work/acknowledged" | sort))" "" "acknowledged entries that are missing"
+    tracker "$standby" import "$work/missing.csv"
+    marks >"$work/stored-again"
+    cmp "$work/stored" "$work/stored-again" || fail "a second import adds entries"
 }
 
 step "Litestream"
@@ -160,7 +160,7 @@ for n in 1 2 3; do
 done
 tracker "$primary" backup --quiet
 start_litestream
-restore_meanwhile
-write_and_die
+restore_during_replication
+kill_during_writes
 start_standby
-bring_the_rest
+import_missing_entries

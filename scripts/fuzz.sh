@@ -73,12 +73,12 @@ SCHEMATHESIS_HOOKS=scripts/fuzz_hooks.py PYTHONDONTWRITEBYTECODE=1 \
     --header "Authorization: Bearer $API_KEY" "${options[@]}" "$@" || status=$?
 
 if ! kill -0 "$server" 2>/dev/null; then
-    echo "the server died:" >&2
+    echo "the server exited:" >&2
     cat "$work/log" >&2
     exit 1
 fi
 if [ -s "$work/log" ]; then
-    echo "what the server logged:" >&2
+    echo "log of the server:" >&2
     tail -n 20 "$work/log" >&2
 fi
 exit "$status"

@@ -13,7 +13,7 @@ set -euo pipefail
 SUITE=${SUITE:-trixie}
 PACKAGES=systemd,systemd-sysv,dbus,curl,make,man-db
 machine='' pid1='' host_process='' new_groups=()
-booted_at=target/service/boot.log
+boot_log=target/service/boot.log
 
 abort() {
     printf 'test-service: %s\n' "$*" >&2
@@ -27,26 +27,26 @@ needs() {
     DEBIAN_FRONTEND=noninteractive timeout 300 apt-get install -y -qq --no-install-recommends "$2" >/dev/null
 }
 
-make_bare() {
-    local bare=target/service/$SUITE
-    [ "$(cat "$bare.complete" 2>/dev/null)" = "$PACKAGES" ] && return
-    rm -rf "$bare" "$bare.complete"
-    mkdir -p "$bare"
-    timeout 900 debootstrap --variant=minbase --include="$PACKAGES" "$SUITE" "$bare" >"$bare.log" 2>&1 ||
-        abort "debootstrap: $(tail -n 3 "$bare.log")"
-    rm -f "$bare"/var/cache/apt/archives/*.deb
-    echo "$PACKAGES" >"$bare.complete"
+make_base_system() {
+    local base=target/service/$SUITE
+    [ "$(cat "$base.complete" 2>/dev/null)" = "$PACKAGES" ] && return
+    rm -rf "$base" "$base.complete"
+    mkdir -p "$base"
+    timeout 900 debootstrap --variant=minbase --include="$PACKAGES" "$SUITE" "$base" >"$base.log" 2>&1 ||
+        abort "debootstrap: $(tail -n 3 "$base.log")"
+    rm -f "$base"/var/cache/apt/archives/*.deb
+    echo "$PACKAGES" >"$base.complete"
 }
 
 prepare_machine() {
-    [ "$(id -u)" = 0 ] || abort "a machine is made and booted by root alone"
+    [ "$(id -u)" = 0 ] || abort "this requires root"
     needs debootstrap debootstrap
     needs systemd-nspawn systemd-container
     mkdir -p target/service
     # Another container may be running.
     exec 8>/run/lock/coffee-tracker-machine
-    flock --wait 900 8 || abort "another machine is being tested"
-    make_bare
+    flock --wait 900 8 || abort "another test is using a container"
+    make_base_system
     mapfile -t new_groups < <(groups_of_nspawn | while read -r group; do [ -d "$group" ] || echo "$group"; done)
     machine=$(mktemp -d "$PWD/target/service/machine.XXXXXX")
     cp -a --reflink=auto "target/service/$SUITE/." "$machine"
@@ -75,14 +75,14 @@ is_up() {
 
 boot() {
     systemd-nspawn --directory="$machine" --boot --register=no --keep-unit --private-network --resolv-conf=off \
-        --timezone=off --console=pipe >"$booted_at" 2>&1 8>&- </dev/null &
+        --timezone=off --console=pipe >"$boot_log" 2>&1 8>&- </dev/null &
     host_process=$!
     for ((n = 0; n < 120; n++)); do
-        kill -0 "$host_process" 2>/dev/null || abort "the machine does not boot: $(tail -n 5 "$booted_at")"
+        kill -0 "$host_process" 2>/dev/null || abort "the container did not boot: $(tail -n 5 "$boot_log")"
         ! is_up || return 0
         sleep 0.5
     done
-    abort "the machine is not up after a minute: $(tail -n 5 "$booted_at")"
+    abort "the container did not boot within a minute: $(tail -n 5 "$boot_log")"
 }
 
 # Shuts down as with the power button.
@@ -112,7 +112,7 @@ remove_machine() {
     local group
     shut_down
     [ -z "$machine" ] || rm -rf "$machine"
-    # systemd-nspawn leaves them behind, empty.
+    # systemd-nspawn leaves empty cgroups.
     for group in "${new_groups[@]}"; do
         [ ! -d "$group" ] || find "$group" -depth -type d -exec rmdir {} + 2>/dev/null || true
     done

@@ -1,7 +1,7 @@
-"""Reference values for the statistics, from scipy and numpy: written to tests/data/statistics.json.
+"""Prints reference values for the statistics, calculated with SciPy and NumPy (tests/data/statistics.json).
 
-They are computed by other means than the program's: library functions where there are some, and
-otherwise by brute force (every day left out in turn, one column for each day).
+The calculation is independent of the program: library functions where they exist, and otherwise brute force,
+such as leaving out every day in turn or a column per day.
 """
 
 import json
@@ -72,7 +72,7 @@ def samples():
 
 
 def mean_by_groups(sizes):
-    """Means of values in groups, judged by leaving out one group at a time."""
+    """Mean of values in groups, with the jackknife error of leaving out one group at a time."""
     groups = [np.round(rng.normal(3, 2) + rng.normal(0, 4, size), 2) for size in sizes]
     left_out = [
         np.concatenate([other for other in groups if other is not group]).mean() for group in groups
@@ -97,7 +97,7 @@ LAGS = 25
 
 
 def design(days, quarters, mg):
-    """A column for each day, four for the rhythm, and the caffeine last."""
+    """Design matrix: a column per day, four for the daily rhythm, and the caffeine last."""
     columns = [(days == day).astype(float) for day in np.unique(days)]
     angle = 2 * np.pi * (quarters + 0.5) / 96
     columns += [np.cos(angle), np.sin(angle), np.cos(2 * angle), np.sin(2 * angle), mg / 100]
@@ -105,12 +105,12 @@ def design(days, quarters, mg):
 
 
 def ridge(x, y, variance):
-    """Least squares with the rhythm held, as least squares with four more rows."""
-    held = np.zeros((4, x.shape[1]))
+    """Least squares with a penalty on the rhythm, written as four more rows."""
+    penalty = np.zeros((4, x.shape[1]))
     for n in range(4):
-        held[n, x.shape[1] - 5 + n] = np.sqrt(variance) / RHYTHM_BPM[n]
-    found, *_ = np.linalg.lstsq(np.vstack([x, held]), np.append(y, np.zeros(4)), rcond=None)
-    return found, float(np.sum((y - x @ found) ** 2)), np.linalg.inv(x.T @ x + held.T @ held)
+        penalty[n, x.shape[1] - 5 + n] = np.sqrt(variance) / RHYTHM_BPM[n]
+    coefficients, *_ = np.linalg.lstsq(np.vstack([x, penalty]), np.append(y, np.zeros(4)), rcond=None)
+    return coefficients, float(np.sum((y - x @ coefficients) ** 2)), np.linalg.inv(x.T @ x + penalty.T @ penalty)
 
 
 def respond(days, quarters, bpm, mg, levels, at):
@@ -121,8 +121,8 @@ def respond(days, quarters, bpm, mg, levels, at):
     variance = max(np.sum(within**2) / free, 1 / 12)
     for _ in range(10):
         variance = max(ridge(x, bpm, variance)[1] / free, 1 / 12)
-    found, left, inverse = ridge(x, bpm, variance)
-    slope = found[-1]
+    coefficients, residual, inverse = ridge(x, bpm, variance)
+    slope = coefficients[-1]
     slopes = []
     for day in names:
         kept = days != day
@@ -130,19 +130,19 @@ def respond(days, quarters, bpm, mg, levels, at):
     by_days = (len(names) - 1) / len(names) * np.sum((slopes - np.mean(slopes)) ** 2)
     by_rhythm = np.sum((inverse[-1, -5:-1] * variance / RHYTHM_BPM) ** 2)
     varied = np.array([np.sum((mg[days == d] - mg[days == d].mean()) ** 2) for d in names])
-    telling = int(np.sum(varied > varied.mean() / 10))
+    informative_days = int(np.sum(varied > varied.mean() / 10))
 
     def r(levels):
-        found, left, inverse = ridge(design(days, quarters, levels), bpm, variance)
-        explained = found[-1] / np.sqrt(inverse[-1, -1])
-        return explained / np.sqrt(explained**2 + left)
+        coefficients, residual, inverse = ridge(design(days, quarters, levels), bpm, variance)
+        explained = coefficients[-1] / np.sqrt(inverse[-1, -1])
+        return explained / np.sqrt(explained**2 + residual)
 
     lagged = [r(mg if lag == 0 else levels[at + LAGS - 1 - lag]) for lag in range(LAGS)]
     strongest = int(np.argmax(np.abs(lagged)))
     return {
         "slope": float(slope),
         "error": float(np.sqrt(by_days + by_rhythm)),
-        "telling": telling,
+        "telling": informative_days,
         "r": float(lagged[0]),
         "lag": strongest,
         "lag_r": float(lagged[strongest]),
@@ -150,7 +150,7 @@ def respond(days, quarters, bpm, mg, levels, at):
 
 
 def response(day_count, of_day, slope, lag):
-    """Days of quarters with caffeine that comes and goes; the pulse follows after `lag` quarters."""
+    """Simulated days of quarter hours: the heart rate follows the caffeine after `lag` quarters."""
     levels, days, quarters, at, mg = [], [], [], [], []
     for day in range(day_count):
         start = len(levels)
@@ -167,10 +167,10 @@ def response(day_count, of_day, slope, lag):
             mg.append(levels[start + int(n) + LAGS - 1] + rng.normal(0, 1))
     levels, at, mg = (np.round(np.array(values), 2) for values in (levels, at, mg))
     days, quarters, at = np.array(days), np.array(quarters), at.astype(int)
-    followed = levels[at + LAGS - 1 - lag]
+    effective = levels[at + LAGS - 1 - lag]
     own = rng.normal(65, 4, day_count)[days]
     rhythm = 2 * np.cos(2 * np.pi * (quarters - 64) / 96)
-    bpm = np.round(own + rhythm + slope * followed / 100 + rng.normal(0, 1.5, len(days)), 2)
+    bpm = np.round(own + rhythm + slope * effective / 100 + rng.normal(0, 1.5, len(days)), 2)
     return {
         "levels": figures(levels),
         "quarters": [
@@ -193,7 +193,7 @@ figures_by_kind = {
     "groups": groups(),
     "responses": responses(),
 }
-# A line for each case.
+# One line per case.
 kinds = [
     f'"{kind}": [\n' + ",\n".join(json.dumps(case, separators=(",", ":")) for case in cases) + "\n]"
     for kind, cases in figures_by_kind.items()

@@ -65,38 +65,38 @@ log_since() {
         [ ! -f "$file" ] || files+=("$file")
     done
     awk -v since="$(date -u -d "@$1" +%Y-%m-%dT%H:%M:%S)" '
-        !begun && match($0, /[0-9]+-[0-9][0-9]-[0-9][0-9]T[0-9:]+/) { begun = substr($0, RSTART, RLENGTH) >= since }
-        begun' "${files[@]}"
+        !found && match($0, /[0-9]+-[0-9][0-9]-[0-9][0-9]T[0-9:]+/) { found = substr($0, RSTART, RLENGTH) >= since }
+        found' "${files[@]}"
 }
 
 # -- Start and stop -----------------------------------------------------------------------
 
-say_where() {
+print_location() {
     say "coffee-tracker $1: pid $(server_pid), $(url)"
-    say "key: $(key_place)"
+    say "key: $(key_location)"
 }
 
 up() {
     if [ "$mode" = service ]; then
         systemctl start "$unit" || fail 1 "the service did not start; see \`make logs\`"
-        say_where "is running under systemd"
+        print_location "is running under systemd"
         return
     fi
     (umask 077 && mkdir -p data)
     exec 9>"$pid_file.lock"
     flock --wait 90 9 || fail 75 "another \`make up\` is running"
     if server_pid >/dev/null; then
-        say_where "is already running"
+        print_location "is already running"
         return
     fi
     if [ ! -x "$binary" ]; then
-        [ -z "${BINARY:-}" ] || fail 1 "$binary is not there."
+        [ -z "${BINARY:-}" ] || fail 1 "$binary does not exist"
         cargo build --release --locked 9>&-
     elif [ -n "$(find src sql static Cargo.toml -newer "$binary" 2>/dev/null | head -n 1)" ]; then
         say "note: the sources are newer than $binary; run \`make build\` to rebuild it"
     fi
     start
-    say_where "started"
+    print_location "started"
     say "log: $log"
 }
 
@@ -120,7 +120,7 @@ start() {
         fi
         if [ -s "$output" ]; then
             remember "$pid" "$since" "$(sed -n 's/^Listening on \(http:.*\)$/\1/p' "$output")"
-            if answers; then
+            if responds; then
                 setsid scripts/service.sh keep-log "$pid" </dev/null >/dev/null 2>&1 9>&- &
                 return
             fi
@@ -138,7 +138,7 @@ remember() {
 }
 
 # A response with status 503 counts.
-answers() {
+responds() {
     command -v curl >/dev/null || return 0
     [ "$(request /dev/null /health)" != 000 ]
 }
@@ -167,7 +167,7 @@ down() {
 restart() {
     if [ "$mode" = service ]; then
         systemctl restart "$unit" || fail 1 "the service did not start; see \`make logs\`"
-        say_where "restarted"
+        print_location "restarted"
     else
         down
         up
@@ -295,7 +295,7 @@ validate() {
             expect_with_key 200 "$path"
         done
     else
-        say "the key cannot be read ($(key_place)); run this as root"
+        say "the key cannot be read ($(key_location)); run this as root"
         failures=$((failures + 1))
     fi
     [ "$failures" = 0 ] || fail 1 "$failures checks failed (429: rate limited, try again in a minute)"

@@ -1,6 +1,6 @@
-"""The standby's part, for scripts/check-standby.sh: an SFTP server on loopback, as sshd is one.
+"""SFTP server on loopback that replaces the sshd of the standby in scripts/check-standby.sh.
 
-    sftp_server.py AUTHORIZED_KEYS FOLDER HOST_KEY…     prints its port; shows nothing above FOLDER
+    sftp_server.py AUTHORIZED_KEYS FOLDER HOST_KEY…     prints its port; FOLDER is the root of the served files
 """
 
 import asyncio

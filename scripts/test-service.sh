@@ -75,15 +75,15 @@ create_programs() {
     cp "$program" "$folder/good"
     # Another build of the same version.
     { cat "$program" && echo; } >"$folder/other"
-    printf '#!/bin/sh\nexit 1\n' >"$folder/dead"
+    printf '#!/bin/sh\nexit 1\n' >"$folder/fails-always"
     # Works on a copy of the data, but not as a service.
-    printf '#!/bin/sh\n[ -z "$NOTIFY_SOCKET" ] || { echo "no, I do not" >&2; exit 1; }\nexec /opt/programs/good "$@"\n' >"$folder/mute"
-    # Moves the schema (user_version, at byte 60) beyond what the one before can read, then fails.
-    cat >"$folder/mover" <<'END'
+    printf '#!/bin/sh\n[ -z "$NOTIFY_SOCKET" ] || { echo "cannot start" >&2; exit 1; }\nexec /opt/programs/good "$@"\n' >"$folder/fails-as-service"
+    # Sets a schema version (user_version, at byte 60) that the previous program cannot read, then fails.
+    cat >"$folder/breaks-schema" <<'END'
 #!/bin/sh
 if [ -n "$NOTIFY_SOCKET" ]; then
     printf '\0\0\0\143' | dd of=/var/lib/coffee-tracker/coffee.db bs=1 seek=60 conv=notrunc status=none
-    echo "I cannot go on" >&2
+    echo "cannot continue" >&2
     exit 1
 fi
 [ "$1" = sql ] || exec /opt/programs/good "$@"
@@ -155,14 +155,14 @@ with_make() {
     has "sudo make upgrade"
 
     step "make upgrade: rejected programs change nothing"
-    fails "BINARY=/opt/programs/dead; export BINARY; $make upgrade"
+    fails "BINARY=/opt/programs/fails-always; export BINARY; $make upgrade"
     has "does not run on this machine"
     fails "BINARY=/bin/true; export BINARY; $make upgrade"
     has "failed with a copy of the data; nothing was changed"
     does 'cmp /opt/programs/good /usr/local/bin/coffee-tracker'
 
     step "make upgrade: a program that does not start is rolled back"
-    fails "BINARY=/opt/programs/mute; export BINARY; $make upgrade"
+    fails "BINARY=/opt/programs/fails-as-service; export BINARY; $make upgrade"
     has "the new program failed; restoring the previous one"
     does 'cmp /opt/programs/good /usr/local/bin/coffee-tracker'
     is_active
@@ -170,7 +170,7 @@ with_make() {
     log_coffee
 
     step "make upgrade: a failed migration is rolled back with the backup"
-    fails "BINARY=/opt/programs/mover; export BINARY; $make upgrade"
+    fails "BINARY=/opt/programs/breaks-schema; export BINARY; $make upgrade"
     has "the new program failed; restoring the previous one"
     has "restored $state/backups/coffee_"
     does "ls $state/coffee.db.broken-*"
@@ -259,13 +259,13 @@ ready_only_when_it_responds() {
     done
     # The port is in use.
     does 'systemctl stop coffee-tracker'
-    does 'systemd-run --quiet --unit=squatter --collect systemd-socket-activate --listen=127.0.0.1:8000 /bin/sleep 1000'
-    within 10 'systemctl is-active squatter'
+    does 'systemd-run --quiet --unit=port-user --collect systemd-socket-activate --listen=127.0.0.1:8000 /bin/sleep 1000'
+    within 10 'systemctl is-active port-user'
     fails 'systemctl start coffee-tracker'
     does 'journalctl -u coffee-tracker -n 20 -p err -o cat'
     has "is already in use by another program"
     fails 'systemctl is-active coffee-tracker'
-    does 'systemctl stop squatter'
+    does 'systemctl stop port-user'
     within 20 'systemctl is-active coffee-tracker'
     is_alive
     has_coffees 1
@@ -408,8 +408,8 @@ create_programs
 copy_checkout
 cp "$package" "$machine/root/"
 build_package 2.0-1 other
-build_package 2.0-2 mute
-build_package 2.0-3 mover
+build_package 2.0-2 fails-as-service
+build_package 2.0-3 breaks-schema
 build_package 2.0-4 good
 boot
 step "booted: $(inside '. /etc/os-release; systemctl --version | sed -n "1s/ (.*//p"; echo "$PRETTY_NAME"' | paste -sd,)"

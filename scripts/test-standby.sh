@@ -99,8 +99,8 @@ run_next_block "the Pi is set up"
 does 'cp /etc/coffee-tracker/sftp_key.pub /etc/ssh/coffee-replica.pub'
 log_coffees 20
 within 40 'journalctl -u litestream --no-pager | grep "snapshot complete"'
-arrived="litestream restore -o /root/there.db file:///srv/coffee-replica/coffee && coffee-tracker verify /root/there.db | grep '20 coffees'"
-within 30 "rm -f /root/there.db; $arrived"
+verify_replica="litestream restore -o /root/replica.db file:///srv/coffee-replica/coffee && coffee-tracker verify /root/replica.db | grep '20 coffees'"
+within 30 "rm -f /root/replica.db; $verify_replica"
 run_next_block "the replica is complete"
 
 step "standby offline: the Pi keeps working, restarts and catches up"
@@ -109,7 +109,7 @@ log_coffees 1
 does 'systemctl restart coffee-tracker'
 log_coffees 1
 does 'systemctl start ssh'
-within 60 "rm -f /root/there.db; ${arrived/20 coffees/22 coffees}"
+within 60 "rm -f /root/replica.db; ${verify_replica/20 coffees/22 coffees}"
 
 step "failover"
 does 'systemctl stop ssh'

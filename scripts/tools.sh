@@ -90,7 +90,7 @@ waits_for() {
 is() { [ "$1" = "$2" ] || fail "$3: \"$1\" instead of \"$2\""; }
 
 for tool in curl openssl python3; do
-    installed "$tool" "$tool" || fail "$tool is needed"
+    installed "$tool" "$tool" || fail "$tool is required"
 done
 if [ -z "${COFFEE_TRACKER:-}" ]; then
     cargo build --locked

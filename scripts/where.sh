@@ -54,7 +54,7 @@ setting() {
     fi
 }
 
-has_binary() { [ -x "$binary" ] || fail 1 "$binary is missing: build it with \`make build\`."; }
+has_binary() { [ -x "$binary" ] || fail 1 "$binary does not exist; build it with \`make build\`"; }
 
 database() {
     local named
@@ -63,7 +63,7 @@ database() {
 }
 
 # The key file as text; without one, the key is in API_KEY.
-key_place() {
+key_location() {
     local file
     file=$(setting API_KEY_FILE)
     printf '%s' "${file:-as configured in API_KEY}"
@@ -82,11 +82,11 @@ api_key() {
 
 # Prints the settings file of a service: .env.example with the paths of the service and without the key.
 service_settings() {
-    echo "# Settings of the service: \`systemctl restart coffee-tracker\` makes them hold."
-    echo "# Commands take them too: sudo coffee-tracker key list --config $settings_file"
-    echo "# The owner's key is in $credential, or, where there is none, in /var/lib/coffee-tracker/coffee.key."
+    echo "# Settings of the service. To apply changes, run: sudo systemctl restart coffee-tracker"
+    echo "# Commands use them with --config: sudo coffee-tracker key list --config $settings_file"
+    echo "# The owner's key is in $credential or, if that does not exist, in /var/lib/coffee-tracker/coffee.key."
     echo
-    awk '/^# -- / { left_out = /The API key/; begun = 1 } begun && !left_out' .env.example |
+    awk '/^# -- / { is_skipped = /The API key/; has_begun = 1 } has_begun && !is_skipped' .env.example |
         sed -e 's#^\#HOST=.*#HOST=0.0.0.0#' \
             -e 's#^\#DATABASE_URL=.*#DATABASE_URL=sqlite:////var/lib/coffee-tracker/coffee.db#' \
             -e 's#^\#BACKUP_DIR=.*#BACKUP_DIR=/var/lib/coffee-tracker/backups#'

@@ -47,11 +47,11 @@ fn every_file_and_item_named_in_the_architecture_document_exists() {
         }
     }
     assert!(items > 40, "only {items} items found");
-    assert!(missing.is_empty(), "docs/ARCHITECTURE.md names what does not exist: {missing:#?}");
+    assert!(missing.is_empty(), "docs/ARCHITECTURE.md names missing files or items: {missing:#?}");
 }
 
 #[test]
-fn every_folder_of_the_source_is_in_the_architecture_document() {
+fn every_source_folder_is_in_the_architecture_document() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let document = std::fs::read_to_string(root.join("docs/ARCHITECTURE.md")).unwrap();
     for entry in std::fs::read_dir(root.join("src")).unwrap() {

@@ -72,14 +72,14 @@ const LIBRARIES: &[(&str, &[&str])] = &[
 const IMPURE: &[&str] = &["std::env", "std::fs", "std::net", "std::process", "std::thread"];
 
 #[test]
-fn no_file_imports_itself_through_others() {
+fn there_are_no_import_cycles() {
     let graph = ImportGraph::of_this_crate();
     let cycles = graph.cycles();
     assert!(cycles.is_empty(), "import cycles: {cycles:#?}");
 }
 
 #[test]
-fn a_layer_imports_only_from_the_layers_it_may() {
+fn layers_import_only_from_allowed_layers() {
     let graph = ImportGraph::of_this_crate();
     let allowed: BTreeMap<&str, &[&str]> = LAYERS.iter().copied().collect();
     let mut forbidden = Vec::new();
@@ -95,9 +95,9 @@ fn a_layer_imports_only_from_the_layers_it_may() {
 }
 
 #[test]
-fn a_library_is_used_only_where_it_belongs() {
+fn libraries_are_used_only_in_their_folders() {
     let graph = ImportGraph::of_this_crate();
-    for (library, homes) in LIBRARIES {
+    for (library, folders) in LIBRARIES {
         let users: Vec<&str> = graph
             .files
             .iter()
@@ -105,9 +105,9 @@ fn a_library_is_used_only_where_it_belongs() {
             .map(|file| file.name.as_str())
             .collect();
         assert!(!users.is_empty(), "nothing uses {library}: remove it from the table");
-        let strangers: Vec<_> =
-            users.iter().filter(|file| !homes.iter().any(|home| file.starts_with(home))).collect();
-        assert!(strangers.is_empty(), "{library} is used in {strangers:?} and belongs in {homes:?}");
+        let others: Vec<_> =
+            users.iter().filter(|file| !folders.iter().any(|folder| file.starts_with(folder))).collect();
+        assert!(others.is_empty(), "{library} is used in {others:?}, but only {folders:?} may use it");
     }
 }
 

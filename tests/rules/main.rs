@@ -1,4 +1,5 @@
-//! Rules about the project as a whole: dependencies, length of functions, routes and their documentation, settings.
+//! Rules about the project as a whole: dependencies, length of functions, routes and their documentation,
+//! settings, pages and query plans.
 
 #![allow(
     clippy::unwrap_used,
@@ -39,7 +40,7 @@ fn rust_files() -> impl Iterator<Item = TextFile> {
 }
 
 #[test]
-fn no_function_grows_too_long() {
+fn no_function_is_longer_than_60_lines() {
     for source in rust_files() {
         let lines: Vec<&str> = source.text.lines().collect();
         for (start, line) in lines.iter().enumerate() {
@@ -50,7 +51,7 @@ fn no_function_grows_too_long() {
             if !is_function || code.ends_with('}') {
                 continue;
             }
-            // As rustfmt has it, the brace that closes a function stands below its beginning.
+            // rustfmt indents the closing brace of a function like its first line.
             let end = format!("{indent}}}");
             let length = lines[start..].iter().position(|line| *line == end).map_or(0, |n| n + 1);
             assert!(length <= 60, "{}:{} is a function of {length} lines", source.path, start + 1);
@@ -69,18 +70,18 @@ fn document() -> Value {
     serde_json::from_str(coffee_tracker::http::openapi_document()).unwrap()
 }
 
-/// Method and path of an entry, as the document has them.
+/// Method and path of an entry in the notation of OpenAPI.
 fn operation(entry: &RouteEntry) -> (String, String) {
     let path = entry.template.replace("..>", ">").replace('<', "{").replace('>', "}");
     (entry.route.method.as_str().to_ascii_lowercase(), path)
 }
 
-/// Pages and their files, which are not part of the API.
+/// Routes of pages and their files, which are not part of the API.
 const PAGES: [&str; 6] =
     ["/docs", "/redoc", "/favicon.ico", "/manifest.webmanifest", "/static/<path..>", "/sw.js"];
 
 #[test]
-fn every_mounted_route_but_pages_and_their_files_is_documented_and_nothing_else_is() {
+fn the_openapi_document_has_exactly_the_routes_of_the_api() {
     let mounted: BTreeSet<(String, String)> = coffee_tracker::http::table().iter().map(operation).collect();
     assert_eq!(mounted.len(), coffee_tracker::http::table().len(), "no route is mounted twice");
     let of_api = coffee_tracker::http::table().iter().filter(|entry| !PAGES.contains(&entry.template));
@@ -99,7 +100,7 @@ fn every_mounted_route_but_pages_and_their_files_is_documented_and_nothing_else_
 }
 
 #[test]
-fn every_route_shows_its_limit_and_its_guard_in_the_document() {
+fn the_openapi_document_has_the_rate_limit_and_scope_of_every_route() {
     let document = document();
     for entry in coffee_tracker::http::table().iter().filter(|entry| !PAGES.contains(&entry.template)) {
         let (method, path) = operation(entry);
@@ -110,8 +111,8 @@ fn every_route_shows_its_limit_and_its_guard_in_the_document() {
         let needed = entry.access.scope().map_or(Value::Null, |scope| json!([scope.name()]));
         assert_eq!(*scopes, needed, "{method} {path}");
         for status in ["401", "403"] {
-            let is_told = operation["responses"].get(status).is_some();
-            assert_eq!(is_told, entry.access != Access::Public, "{method} {path} {status}");
+            let is_documented = operation["responses"].get(status).is_some();
+            assert_eq!(is_documented, entry.access != Access::Public, "{method} {path} {status}");
         }
         for status in ["400", "429", "431", "500", "503"] {
             assert!(
@@ -123,8 +124,8 @@ fn every_route_shows_its_limit_and_its_guard_in_the_document() {
 }
 
 #[test]
-fn personal_data_requires_a_key_with_the_scope_of_the_method_and_public_routes_are_listed() {
-    let mut open = BTreeSet::new();
+fn routes_of_personal_data_require_a_key_with_the_scope_of_their_method() {
+    let mut public = BTreeSet::new();
     for entry in coffee_tracker::http::table() {
         let is_private =
             ["/coffee", "/heartrate", "/export"].iter().any(|start| entry.template.starts_with(start));
@@ -137,17 +138,17 @@ fn personal_data_requires_a_key_with_the_scope_of_the_method_and_public_routes_a
             }
             Access::Metrics => assert_eq!(entry.template, "/metrics"),
             Access::Public => {
-                assert!(!is_private, "{} is open", entry.template);
-                open.insert(entry.template);
+                assert!(!is_private, "{} is public", entry.template);
+                public.insert(entry.template);
             }
         }
     }
     let expected = PAGES.into_iter().chain(["/", "/health", "/info", "/openapi.json"]);
-    assert_eq!(open, expected.collect());
+    assert_eq!(public, expected.collect());
 }
 
 #[test]
-fn a_route_that_changes_something_has_a_limit_for_changes() {
+fn routes_that_change_data_have_a_rate_limit_for_changes() {
     for entry in coffee_tracker::http::table() {
         let reads = entry.route.method == "GET".parse().unwrap();
         let name = entry.class.name();
@@ -169,15 +170,15 @@ fn a_flag_has_the_same_letter_in_every_command() {
 }
 
 #[test]
-fn the_example_of_settings_names_every_setting_with_its_default_and_no_other() {
+fn env_example_has_exactly_the_settings_and_their_defaults() {
     use clap::CommandFactory;
     let command = coffee_tracker::cli::Cli::command();
-    let serve = command.find_subcommand("serve").expect("there is serve");
+    let serve = command.find_subcommand("serve").unwrap();
     let known = serve.get_arguments().filter_map(|arg| {
         let default = arg.get_default_values().first().and_then(|value| value.to_str());
         Some((arg.get_env()?.to_str()?.to_owned(), default.unwrap_or_default().to_owned()))
     });
-    // The key is never a flag: it would show in the list of processes.
+    // The key has no flag, because process arguments are visible to other users.
     let known: BTreeMap<String, String> = known.chain([("API_KEY".to_owned(), String::new())]).collect();
     let example =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(".env.example")).unwrap();
@@ -186,7 +187,7 @@ fn the_example_of_settings_names_every_setting_with_its_default_and_no_other() {
         .filter(|(name, _)| !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
-    // What is empty by default is shown by an example.
+    // A setting that is empty by default has an example value.
     for (name, value) in &mut shown {
         if known.get(name).is_some_and(String::is_empty) {
             value.clear();

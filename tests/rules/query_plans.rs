@@ -1,8 +1,7 @@
-//! Test of the query plans: every statement of the program is planned under several statistics.
+//! Query plans: every statement in the sources has the plan recorded in `tests/data/plans.txt`, without
+//! statistics, with those of tables of one row, and with statistics that favour the wrong index.
 //!
-//! The statements are taken from the sources, so that a new one is never left out. Each must have the
-//! plan recorded in `tests/data/plans.txt` with no statistics, with those of a table of one row, and
-//! with statistics that favour the wrong index. So statements on entries name their index.
+//! Statements on entries therefore name their index.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -72,7 +71,7 @@ fn no_plan_depends_on_statistics() {
 }
 
 #[test]
-fn only_statements_that_need_it_read_a_whole_table() {
+fn only_listed_statements_read_a_whole_table() {
     let mut connection = Connection::open_in_memory().unwrap();
     schema::migrate(&mut connection, 0, schema::migrations()).unwrap();
     let scans = |plan: &[String]| {
@@ -90,18 +89,21 @@ fn only_statements_that_need_it_read_a_whole_table() {
     assert!(scanning.is_empty(), "{scanning:#?}");
 }
 
+/// Plans the statements with the statistics in the database, as a writer and as a reader.
 fn compare(path: &Path, name: &str, statements: &StatementList, plain: &Plans) {
     for role in [Role::Writer, Role::Reader] {
         let connection = schema::connect(path, role).unwrap();
-        differences(name, plain, &plans(&connection, statements));
+        assert_same_plans(name, plain, &plans(&connection, statements));
     }
 }
 
+/// Asserts that the plans are those without statistics.
 #[track_caller]
-fn differences(name: &str, plain: &Plans, found: &Plans) {
+fn assert_same_plans(name: &str, plain: &Plans, found: &Plans) {
     // These tables have no index that a statement could name. The program drops all statistics.
-    let nameless = ["from heart_rate_hours", "from heart_rate_packed_days not indexed"];
-    let named = plain.iter().filter(|((_, statement), _)| !nameless.iter().any(|of| statement.contains(of)));
+    let without_index = ["from heart_rate_hours", "from heart_rate_packed_days not indexed"];
+    let named =
+        plain.iter().filter(|((_, statement), _)| !without_index.iter().any(|of| statement.contains(of)));
     for (statement, plan) in named {
         let (plan, of_triggers) = without_triggers(plan);
         let (found, found_of_triggers) = without_triggers(&found[statement]);
@@ -210,18 +212,18 @@ fn as_text(statements: &StatementList, plans: &Plans) -> String {
 
 /// Every statement on one of our tables in the sources and in `sql/`, migrations left out.
 fn statements() -> StatementList {
-    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut files = files_below(&top.join("src"), "rs");
-    files.extend(files_below(&top.join("sql"), "sql"));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = files_below(&root.join("src"), "rs");
+    files.extend(files_below(&root.join("sql"), "sql"));
     files.sort();
     let mut found = StatementList::new();
     for file in files {
-        let name = file.strip_prefix(top).unwrap().to_str().unwrap().to_owned();
+        let name = file.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
         let text = std::fs::read_to_string(&file).unwrap();
         let mut of_file = Vec::new();
         if name.ends_with(".rs") {
             let code = text.split("\nmod tests {").next().unwrap();
-            // The import reads the tables of another program.
+            // These statements read the tables of another program.
             if !name.ends_with("docker_stack.rs") {
                 literals(code).iter().for_each(|literal| split(literal, &mut of_file));
             }

@@ -143,13 +143,16 @@ pub fn add_entries(database: &Path, name: &str, coffees: u32) {
     connection.execute(&format!("{many} {reading}"), (name, coffees * 10)).unwrap();
 }
 
+/// Id of the databases that [`make_database`] creates.
+pub const DATABASE_ID: &str = "0123456789abcdef0123456789abcdef";
+
 /// Creates a database with the rows of [`add_entries`], and stops its server. All of these databases have the same id, as
 /// states of one database.
 pub fn make_database(folder: &Path, name: &str, coffees: u32) {
     Server::start(folder).stop_cleanly();
     let database = folder.join("coffee.db");
     add_entries(&database, name, coffees);
-    set_id(&database, "0123456789abcdef0123456789abcdef");
+    set_id(&database, DATABASE_ID);
 }
 
 /// Sets the id of a database.

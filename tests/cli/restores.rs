@@ -6,8 +6,8 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use crate::fixtures::{
-    State, add_entries, assert_fails_with, assert_integrity, assert_no_leftovers, backups, command_in, files,
-    make_database, names, run_in, run_ok, state,
+    DATABASE_ID, State, add_entries, assert_fails_with, assert_integrity, assert_no_leftovers, backups,
+    command_in, files, make_database, names, run_in, run_ok, set_id, state,
 };
 use crate::helpers::{
     Process, Server, database, number, report_skipped, rows, run, server_command, temporary_folder,
@@ -386,6 +386,7 @@ fn a_copied_database_is_restored_with_the_contents_of_its_wal() {
     let (folder, live) = (prepare_files(), temporary_folder());
     let server = Server::start(live.path());
     add_entries(&live.path().join("coffee.db"), "live", 20);
+    set_id(&live.path().join("coffee.db"), DATABASE_ID);
     for end in ["", "-wal"] {
         let from = live.path().join(format!("coffee.db{end}"));
         fs::copy(from, folder.path().join(format!("copied.db{end}"))).unwrap();

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use crate::auth::key::{KeyDigest, NamedKey, Scopes};
+use crate::auth::key::{KeyDigest, KeyId, NamedKey, Scopes};
 use crate::auth::key_file::{KeyFile, KeyFileStamp};
 use crate::auth::last_used::LastUsed;
 use crate::domain::time::{MINUTE, Timestamp};
@@ -67,6 +67,13 @@ impl KeyStore {
         let loaded = keys.get(digest).filter(|loaded| loaded.key.is_valid_at(now))?;
         loaded.last_used.store(now.micros(), Ordering::Relaxed);
         Some(loaded.key.scopes)
+    }
+
+    /// Returns the name of a key.
+    pub fn name(&self, id: KeyId) -> Option<String> {
+        let keys = self.keys();
+        let loaded = keys.iter().find(|(digest, _)| digest.id() == id);
+        loaded.map(|(_, loaded)| loaded.key.name.clone().into())
     }
 
     /// Reloads the keys when their file has changed, and saves uses that differ by a minute or more from the

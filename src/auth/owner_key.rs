@@ -101,6 +101,11 @@ impl ApiKeys {
         let scopes = if self.owner == digest { Scopes::ALL } else { self.named.record_use(&digest, now)? };
         Some(ValidKey { id: digest.id(), scopes })
     }
+
+    /// Returns the name of a valid key; `owner` for the owner's.
+    pub(crate) fn name(&self, key: ValidKey) -> String {
+        self.named.name(key.id).unwrap_or_else(|| "owner".to_owned())
+    }
 }
 
 fn check(key: &str, allow_weak: bool) -> Result<(), OwnerKeyError> {

@@ -15,6 +15,7 @@ use utoipa::openapi::{Ref, RefOr};
 use crate::auth::key::Scope;
 use crate::http::app::VERSION;
 use crate::http::error::Problem;
+use crate::http::middleware::guard::Access;
 use crate::http::routes;
 use crate::http::routes::{Operations, RouteEntry};
 use crate::http::validation::FieldError;
@@ -119,6 +120,7 @@ fn operations() -> utoipa::openapi::OpenApi {
 /// Adds headers, errors, authorization and rate limit to an operation.
 fn complete(operation: &mut Operation, entry: &RouteEntry) {
     let scope = entry.access.scope();
+    let requires_key = entry.access != Access::Public;
     let has_body = operation.request_body.is_some();
     let has_id = entry.template.contains("<id>");
     let has_fields = has_body || operation.parameters.as_ref().is_some_and(|all| !all.is_empty());
@@ -132,7 +134,7 @@ fn complete(operation: &mut Operation, entry: &RouteEntry) {
     }
     let errors = [
         (true, "400", "BadRequest"),
-        (scope.is_some(), "401", "Unauthorized"),
+        (requires_key, "401", "Unauthorized"),
         (scope.is_some(), "403", "Forbidden"),
         (has_id, "404", "NotFound"),
         (has_body, "408", "TooSlow"),
@@ -149,8 +151,8 @@ fn complete(operation: &mut Operation, entry: &RouteEntry) {
             operation.responses.responses.insert(status.to_owned(), response);
         }
     }
-    let requirement = |scope: Scope| SecurityRequirement::new("key", [scope.name()]);
-    operation.security = Some(scope.map(requirement).into_iter().collect());
+    let requirement = SecurityRequirement::new("key", scope.map(Scope::name));
+    operation.security = Some(requires_key.then_some(requirement).into_iter().collect());
     let class = json!(entry.class.name());
     let extensions = operation.extensions.get_or_insert_default();
     extensions.insert("x-rate-limit-class".to_owned(), class);

@@ -6,7 +6,8 @@ use std::time::Instant;
 use rocket::http::Method;
 use rocket::request::Request;
 
-use crate::auth::key::{Scope, Scopes};
+use crate::auth::key::Scope;
+use crate::auth::owner_key::ValidKey;
 use crate::http::client_address::Client;
 use crate::http::error::ApiError;
 use crate::http::rate_limit::Allowance;
@@ -23,8 +24,8 @@ pub struct RequestContext {
     pub route: OnceLock<&'static str>,
     pub client: OnceLock<Client>,
     pub allowance: OnceLock<Allowance>,
-    /// Scopes of the valid API key that came with the request.
-    pub scopes: OnceLock<Scopes>,
+    /// Valid API key that came with the request.
+    pub(crate) key: OnceLock<ValidKey>,
     error: Mutex<Option<ApiError>>,
 }
 
@@ -47,14 +48,14 @@ impl RequestContext {
             route: OnceLock::new(),
             client: OnceLock::new(),
             allowance: OnceLock::new(),
-            scopes: OnceLock::new(),
+            key: OnceLock::new(),
             error: Mutex::new(None),
         }
     }
 
     /// Reports whether the caller may read entries.
     pub fn may_read(&self) -> bool {
-        self.scopes.get().is_some_and(|scopes| scopes.has(Scope::Read))
+        self.key.get().is_some_and(|key| key.scopes.has(Scope::Read))
     }
 
     /// Stores the error of an extractor, of which Rocket keeps only the status.

@@ -12,7 +12,7 @@ use utoipa::OpenApi;
 use crate::auth::key::Scope;
 use crate::config::LimitClass;
 use crate::http::handlers::{
-    assets, caffeine, coffee, export, health, heart_rate, info, metrics, openapi_document, pages,
+    assets, caffeine, coffee, export, health, heart_rate, info, me, metrics, openapi_document, pages,
 };
 use crate::http::middleware::guard::{Access, GuardedHandler};
 
@@ -63,6 +63,7 @@ route_table! {
         Health, Access::Public => health::health;
         Info, Access::Public => info::info;
         Read, Access::Metrics => metrics::metrics;
+        Read, Access::AnyKey => me::me;
         Read, READ => coffee::list coffee::get coffee::today coffee::week coffee::days coffee::stats
             coffee::types caffeine::active caffeine::summary;
         CoffeeWrite, WRITE => coffee::add;

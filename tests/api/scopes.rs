@@ -2,7 +2,7 @@
 
 use coffee_tracker::auth::key::{KeyName, Scope, Scopes};
 use coffee_tracker::auth::key_file::KeyFile;
-use coffee_tracker::http::{Access, table};
+use coffee_tracker::http::table;
 use rocket::http::Method;
 use serde_json::json;
 
@@ -47,7 +47,22 @@ async fn every_route_accepts_only_the_scope_in_the_route_table() {
             checked += 1;
         }
     }
-    assert_eq!(checked, table().iter().filter(|entry| entry.access != Access::Public).count());
+    assert_eq!(checked, table().iter().filter(|entry| entry.access.scope().is_some()).count());
+}
+
+#[rocket::async_test]
+async fn me_returns_the_name_and_the_scopes_of_any_key() {
+    let app = TestApp::new().await;
+    let scales = app.add_key("scales", &[Scope::Metrics]);
+    let server = json!({"version": env!("CARGO_PKG_VERSION"), "timezone": "Europe/Berlin"});
+    let me = |key| app.request(Method::Get, "/me").key(key).send();
+    assert_eq!(
+        me(&scales).await.json(),
+        json!({"key": {"name": "scales", "scopes": ["metrics"]}, "server": server})
+    );
+    let owner = json!({"key": {"name": "owner", "scopes": ["read", "write", "metrics"]}, "server": server});
+    assert_eq!(app.get("/me").await.json(), owner);
+    assert_eq!(me("the-wrong-key-of-this-test").await.status, 401);
 }
 
 #[rocket::async_test]

@@ -6,6 +6,7 @@ use rocket::http::Method;
 use rocket::outcome::Outcome as RocketOutcome;
 use rocket::request::{FromRequest, Outcome, Request};
 
+use crate::auth::owner_key::ValidKey;
 use crate::db::idempotency::IdempotencyKey;
 use crate::http::app::App;
 use crate::http::error::ApiError;
@@ -34,6 +35,19 @@ impl<'r> FromRequest<'r> for Caller {
             is_head: context.method == Method::Head,
             may_read: context.may_read(),
         })
+    }
+}
+
+/// Key of a request, on routes that require one.
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for ValidKey {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        match RequestContext::of(request).key.get() {
+            Some(key) => Outcome::Success(*key),
+            None => extractor_error(request, ApiError::Unauthorized),
+        }
     }
 }
 

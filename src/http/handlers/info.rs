@@ -81,7 +81,7 @@ pub fn info(app: &State<SharedApp>, endpoints: &State<EndpointList>) -> JsonResu
             .map(|(method, path, access)| Endpoint {
                 method: method.clone(),
                 path,
-                needs_key: access.required_scope(settings.metrics_public).is_some(),
+                needs_key: access.requires_key(settings.metrics_public),
             })
             .collect(),
     })

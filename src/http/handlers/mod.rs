@@ -8,6 +8,7 @@ pub(crate) mod export;
 pub(crate) mod health;
 pub(crate) mod heart_rate;
 pub(crate) mod info;
+pub(crate) mod me;
 pub(crate) mod metrics;
 pub(crate) mod openapi_document;
 pub(crate) mod pages;

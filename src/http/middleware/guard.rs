@@ -29,6 +29,8 @@ const MAX_HEADER_BYTES: usize = 16 << 10;
 pub enum Access {
     /// Open to everyone.
     Public,
+    /// Any valid key.
+    AnyKey,
     /// A key with this scope.
     Key(Scope),
     /// A key with the scope `metrics`, unless metrics are public.
@@ -39,15 +41,19 @@ impl Access {
     /// Returns the scope that a key must have, as the API document states it.
     pub const fn scope(self) -> Option<Scope> {
         match self {
-            Self::Public => None,
+            Self::Public | Self::AnyKey => None,
             Self::Key(scope) => Some(scope),
             Self::Metrics => Some(Scope::Metrics),
         }
     }
 
-    /// Returns the scope that a key must have under these settings.
-    pub fn required_scope(self, metrics_public: bool) -> Option<Scope> {
-        self.scope().filter(|_| !(metrics_public && self == Self::Metrics))
+    /// Reports whether a key is required under these settings.
+    pub fn requires_key(self, metrics_public: bool) -> bool {
+        match self {
+            Self::Public => false,
+            Self::Metrics => !metrics_public,
+            Self::AnyKey | Self::Key(_) => true,
+        }
     }
 }
 
@@ -56,16 +62,16 @@ pub fn check(request: &Request<'_>, class: LimitClass, access: Access) -> Result
     let app = App::of(request)?;
     let context = RequestContext::of(request);
     let client = *context.client.get_or_init(|| Client::of(request, &app.settings.trusted_proxies));
-    let scope = access.required_scope(app.settings.metrics_public);
+    let requires_key = access.requires_key(app.settings.metrics_public);
     let headers = check_header_size(request);
     // Oversized headers are rejected below; hashing a key from them would be wasted.
     let credentials = if headers.is_ok() { Credentials::of(request, app) } else { Credentials::Missing };
     let key = credentials.valid();
     if let Some(key) = key {
-        context.scopes.get_or_init(|| key.scopes);
+        context.key.get_or_init(|| key);
     }
     if let Some(limiter) = &app.limiter {
-        let class = if scope.is_some() && key.is_none() { LimitClass::Unauthenticated } else { class };
+        let class = if requires_key && key.is_none() { LimitClass::Unauthenticated } else { class };
         let owner = QuotaOwner { client: client.network(), key: key.map(|key| key.id) };
         let charged = limiter.charge(class, owner);
         let (Ok(allowance) | Err(allowance)) = charged;
@@ -77,7 +83,7 @@ pub fn check(request: &Request<'_>, class: LimitClass, access: Access) -> Result
     }
     headers?;
     check_host(app, request)?;
-    scope.map_or(Ok(()), |scope| authorize(app, client, credentials, scope))
+    if requires_key { authorize(app, client, credentials, access.scope()) } else { Ok(()) }
 }
 
 /// Key that a request presents.
@@ -131,10 +137,17 @@ fn check_host(app: &App, request: &Request<'_>) -> Result<(), ApiError> {
     }
 }
 
-fn authorize(app: &App, client: Client, credentials: Credentials, scope: Scope) -> Result<(), ApiError> {
+fn authorize(
+    app: &App,
+    client: Client,
+    credentials: Credentials,
+    scope: Option<Scope>,
+) -> Result<(), ApiError> {
     let (reason, error) = match credentials {
-        Credentials::Valid(key) if key.scopes.has(scope) => return Ok(()),
-        Credentials::Valid(_) => ("scope", ApiError::Forbidden(scope)),
+        Credentials::Valid(key) => match scope {
+            Some(scope) if !key.scopes.has(scope) => ("scope", ApiError::Forbidden(scope)),
+            _ => return Ok(()),
+        },
         Credentials::Missing => ("missing", ApiError::Unauthorized),
         Credentials::Invalid => {
             let wait = app.auth_throttle.record_failure(client.network());

@@ -1,60 +1,10 @@
-// HTTP client of the dashboard: requests with a timeout and one error type, the API key, cached responses,
-// and the state of the connection. The key and the cached responses outlive the window only if the user
-// chose to stay signed in.
+// HTTP client of the dashboard: requests with a timeout and one error type, and the state of the connection.
 
-const KEY_ITEM = "coffee.key";
-const CACHE_PREFIX = "coffee.answer.";
+import * as session from "./session.js";
+
 const TIMEOUT = 12_000;
 /** Differences between the clocks of this device and the server up to this are ignored, in ms. */
 const CLOCK_TOLERANCE = 5_000;
-
-/** Returns the result of a storage access, or null where the browser blocks storage. */
-function tryStorage(access) {
-  try {
-    return access();
-  } catch {
-    return null;
-  }
-}
-
-/** Fallback for browsers without storage. */
-let keyInMemory = null;
-const rememberedKey = () => tryStorage(() => localStorage.getItem(KEY_ITEM));
-
-/** Returns the API key, or null. */
-export const key = () => tryStorage(() => sessionStorage.getItem(KEY_ITEM)) ?? rememberedKey() ?? keyInMemory;
-/** Reports whether the key is kept on this device. */
-export const isRemembered = () => rememberedKey() !== null;
-
-export function setKey(value, remember) {
-  clearKey();
-  keyInMemory = value;
-  tryStorage(() => (remember ? localStorage : sessionStorage).setItem(KEY_ITEM, value));
-}
-
-/** Removes every cached response. */
-function clearCachedResponses() {
-  tryStorage(() => {
-    for (const name of Object.keys(localStorage)) if (name.startsWith(CACHE_PREFIX)) localStorage.removeItem(name);
-  });
-}
-
-/** Removes the key and every cached response. */
-export function clearKey() {
-  keyInMemory = null;
-  tryStorage(() => sessionStorage.removeItem(KEY_ITEM));
-  tryStorage(() => localStorage.removeItem(KEY_ITEM));
-  clearCachedResponses();
-}
-
-/** Stores a value that is not confidential. */
-export const saveItem = (name, value) => tryStorage(() => localStorage.setItem(name, JSON.stringify(value)));
-export const loadItem = (name) => tryStorage(() => JSON.parse(localStorage.getItem(name)));
-
-/** Caches a response for the next start, if the user stays signed in. */
-export const cacheResponse = (name, answer) => isRemembered() && saveItem(CACHE_PREFIX + name, { at: Date.now(), answer });
-/** Returns a cached response as `{at, answer}`, or null. */
-export const cachedResponse = (name) => loadItem(CACHE_PREFIX + name);
 
 /**
  * A failed request. `kind`: unreachable, busy, unauthorized, forbidden, rate-limited, invalid, not-found or
@@ -123,7 +73,7 @@ export async function request(method, path, { body, headers, candidateKey, signa
     response = await fetch(path, {
       method,
       keepalive,
-      headers: { Authorization: `Bearer ${candidateKey ?? key()}`, ...headers },
+      headers: { Authorization: `Bearer ${candidateKey ?? session.key()}`, ...headers },
       body: body && JSON.stringify(body),
       signal: signal ?? AbortSignal.timeout?.(TIMEOUT),
     });
@@ -142,7 +92,7 @@ export async function request(method, path, { body, headers, candidateKey, signa
   updateState({ isUnreachable: [502, 504].includes(error.status) });
   if (error.kind === "unauthorized" && !candidateKey) {
     // Whoever has a revoked key must not see the data on the next start.
-    clearCachedResponses();
+    session.clearCachedResponses();
     updateState({ isUnauthorized: true });
   }
   if (error.kind === "rate-limited") updateState({ rateLimitedUntil: Date.now() + Math.max(error.retryAfter, 1) * 1000 });

@@ -10,6 +10,7 @@ import { byId, setText } from "./dom.js";
 import { addDays, formatDate, formatInteger, formatMg, formatMgRange, formatTime, plural } from "./format.js";
 import * as history from "./history.js";
 import * as queue from "./queue.js";
+import * as session from "./session.js";
 import { dailyLimit, serverDate, serverToday, store } from "./store.js";
 
 const ADDRESS = /^#day\/(\d{4}-\d{2}-\d{2})$/;
@@ -105,7 +106,7 @@ function show() {
 /** Loads the day that is shown, if there is one. */
 export function refresh() {
   const date = shownDate;
-  if (!date || !api.key()) return null;
+  if (!date || !session.key() || !session.may("read")) return null;
   const isCurrent = () => date === shownDate;
   // Days without a time start at midnight in the server's time zone.
   const next = addDays(date, 1);

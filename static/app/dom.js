@@ -24,13 +24,14 @@ export const svg = (tag, attributes = {}, ...children) => fill(document.createEl
 export const button = (label, onclick, attributes = {}) => h("button", { type: "button", class: "button", onclick, ...attributes }, label);
 
 const ICONS = {
+  repeat: "M4 12a8 8 0 0 1 14-5l2 2M20 4v5h-5M20 12a8 8 0 0 1-14 5l-2-2M4 20v-5h5",
   edit: "M4 20h4L19 9l-4-4L4 16zM13 7l4 4",
   delete: "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13M10 11v5M14 11v5",
 };
 
 /** Creates an icon button with an accessible name. */
 export const iconButton = (icon, label, onclick) =>
-  button(svg("svg", { viewBox: "0 0 24 24", "aria-hidden": "true" }, svg("path", { d: ICONS[icon] })), onclick, { class: "icon-button", "aria-label": label, title: label });
+  button(svg("svg", { viewBox: "0 0 24 24", "aria-hidden": "true" }, svg("path", { d: ICONS[icon] })), onclick, { class: "icon-button", "data-icon": icon, "aria-label": label, title: label });
 
 export const byId = (id) => document.getElementById(id);
 

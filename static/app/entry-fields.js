@@ -1,7 +1,7 @@
 // Form controls for the fields of an entry, shared by the log forms and the edit dialog, and the entry's
 // short description.
 
-import { h, select } from "./dom.js";
+import { h, select, setFieldError } from "./dom.js";
 import { formatMg, isolate, toLocalInput } from "./format.js";
 
 /** The suggested contexts of a heart rate; the server accepts any other text too. */
@@ -44,6 +44,22 @@ export function timeControl(timestamp) {
   const control = h("input", { type: "datetime-local", value: toLocalInput(Date.parse(timestamp)), required: true });
   const initial = control.value;
   return ["Date and time", control, () => (control.value === initial ? timestamp : new Date(control.value).toISOString())];
+}
+
+/** Years before this are probably typing errors. */
+const FIRST_LIKELY_YEAR = 2000;
+
+/**
+ * Reports whether the time in a control is plausible or was confirmed by submitting it again; asks below the
+ * control otherwise.
+ */
+export function confirmYear(control) {
+  const year = new Date(control.value).getFullYear();
+  if (year >= FIRST_LIKELY_YEAR || control.dataset.confirmed === control.value) return true;
+  control.dataset.confirmed = control.value;
+  setFieldError(control, `Is the year ${year} correct? If it is, log or save again.`);
+  control.focus();
+  return false;
 }
 
 /** Describes an entry: "espresso, 80 mg" or "64 bpm, resting". */

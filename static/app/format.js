@@ -25,11 +25,13 @@ export const formatInteger = (n) => whole.format(n);
 export const formatDecimal = (n) => tenths.format(n);
 /** Formats milligrams: with one decimal below ten, else as an integer. */
 export const formatMg = (n) => `${n !== 0 && Math.abs(n) < 9.95 ? tenths.format(n) : whole.format(n)} mg`;
-/** Formats a range of milligrams, both ends with the same number of decimals. */
-export function formatMgRange(low, high) {
-  const { format } = high < 9.95 ? tenths : whole;
-  return `${format(low)}–${format(high)} mg`;
+/** Formats two amounts in milligrams with the same number of decimals, without the unit. */
+export function formatMgPair(a, b) {
+  const { format } = Math.max(a, b) < 9.95 ? tenths : whole;
+  return [format(a), format(b)];
 }
+/** Formats a range of milligrams, both ends with the same number of decimals. */
+export const formatMgRange = (low, high) => `${formatMgPair(low, high).join("–")} mg`;
 /** Formats a number with its sign. */
 export const formatSigned = (n) => `${n < 0 ? "−" : n > 0 ? "+" : ""}${tenths.format(Math.abs(n))}`;
 /** Formats a size in kilobytes or megabytes. */

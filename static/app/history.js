@@ -6,9 +6,10 @@ import { openEditor } from "./dialogs.js";
 import { addChips, button, byId, field, h, iconButton, setFieldError, setText } from "./dom.js";
 import { CONTEXTS, describeEntry } from "./entry-fields.js";
 import { formatBytes, formatDay, formatMg, formatTime } from "./format.js";
+import { logEntry } from "./log.js";
 import { showToast } from "./notifications.js";
 import * as queue from "./queue.js";
-import { store } from "./store.js";
+import { setDeleted, store } from "./store.js";
 
 const FIRST_PAGE = 12;
 const PAGE = 30;
@@ -87,24 +88,48 @@ function reset() {
   return load();
 }
 
+/** Focuses a button of a row of the list by its position, or the title of the card. */
+function focusRow(position, name = "edit") {
+  const row = document.querySelectorAll("#history-list .entry")[position];
+  (row?.querySelector(`[data-icon="${name}"]`) ?? byId("history-title")).focus();
+}
+
+const positionOf = (entry) => withoutDeleted(route, entries).findIndex((candidate) => candidate.id === entry.id);
+
 function deleteEntry(entryRoute, entry) {
   const path = entryPath(entryRoute, entry);
-  deletedEntries.add(path);
-  show();
-  const restore = () => {
-    deletedEntries.delete(path);
+  const position = positionOf(entry);
+  const markDeleted = (isDeleted) => {
+    if (isDeleted) deletedEntries.add(path);
+    else deletedEntries.delete(path);
+    // The totals follow the list.
+    if (entryRoute === "/coffee/") setDeleted(entry.id, isDeleted);
     show();
   };
+  const restore = () => markDeleted(false);
+  markDeleted(true);
+  // The next entry has moved to this position.
+  focusRow(Math.min(position, document.querySelectorAll("#history-list .entry").length - 1));
   const deleteOnServer = async (keepalive) => {
     await api.catchApiError(async () => {
       await api.requestJson("DELETE", path, { keepalive });
       if (entryRoute === route) entries = entries.filter((other) => other.id !== entry.id);
       await onEntriesChanged();
-    }, (error) => showToast(`Can't delete the entry: ${error.message}`, { isWarning: true }));
+    }, (error) => showToast(`Can't delete the entry: ${error.message}`, { place: "history-notes", isWarning: true }));
     restore();
   };
   // The request is deferred until it can no longer be undone: an entry logged again would get another id.
-  showToast(`Deleted ${describeEntry(entryRoute, entry)}`, { undo: restore, onClose: deleteOnServer });
+  const undo = () => {
+    restore();
+    focusRow(positionOf(entry));
+    showToast(`Restored ${describeEntry(entryRoute, entry)}`, { place: "history-notes" });
+  };
+  showToast(`Deleted ${describeEntry(entryRoute, entry)}`, { place: "history-notes", undo, onClose: deleteOnServer });
+}
+
+/** Logs an entry once more, now. */
+function logAgain(entryRoute, { timestamp, id, ...fields }) {
+  return logEntry(entryRoute, fields, { at: api.now(), place: "history-notes" });
 }
 
 function editEntry(entryRoute, entry) {
@@ -119,7 +144,12 @@ function editEntry(entryRoute, entry) {
       }
       show();
       onEntriesChanged();
+      return () => {
+        focusRow(positionOf(saved));
+        showToast(`Saved ${describeEntry(entryRoute, saved)}`, { place: "history-notes" });
+      };
     },
+    onRepeat: () => logAgain(entryRoute, entry),
   });
 }
 
@@ -128,7 +158,7 @@ function entryRow(entryRoute, entry, note, ...buttons) {
   const [name, amount] = entryRoute === "/coffee/" ? [entry.coffee_type ?? "caffeine", formatMg(entry.caffeine_mg)] : [entry.context ?? "no context", `${entry.bpm} bpm`];
   return h(
     "li",
-    { class: "entry" },
+    { class: "entry", "data-id": entry.id },
     h("time", { datetime: entry.timestamp }, formatTime(Date.parse(entry.timestamp))),
     h("div", { class: "entry-text" }, h("span", {}, h("bdi", {}, name)), note),
     h("span", { class: "amount" }, amount),
@@ -141,6 +171,7 @@ export function savedRow(entryRoute, entry) {
   const description = `${describeEntry(entryRoute, entry)}, ${formatTime(Date.parse(entry.timestamp))}`;
   const notes = entry.notes && h("span", { class: "muted" }, h("bdi", {}, entry.notes));
   const buttons = [
+    iconButton("repeat", `Log again: ${description}`, () => logAgain(entryRoute, entry)),
     iconButton("edit", `Edit ${description}`, () => editEntry(entryRoute, entry)),
     iconButton("delete", `Delete ${description}`, () => deleteEntry(entryRoute, entry)),
   ];
@@ -160,7 +191,10 @@ function show() {
   clearButton.hidden = !isFiltered;
   setText(byId("export-label"), inputs.since.value || inputs.until.value ? "Export selected days:" : "Export all:");
   const empty = h("p", { class: "muted" }, isFiltered ? "No matching entries" : "No entries yet");
+  const focused = document.activeElement;
+  const [focusedRow, focusedIcon] = [focused?.closest("#history-list .entry")?.dataset.id, focused?.dataset.icon];
   byId("history-list").replaceChildren(...(days.length ? days.map(([title, rows]) => dayGroup(title, rows)) : [empty]));
+  if (focusedRow) document.querySelector(`#history-list [data-id="${focusedRow}"] [data-icon="${focusedIcon}"]`)?.focus();
   byId("history-more").replaceChildren(...(hasMore ? [button("Load more", () => load(true))] : []));
   for (const listener of listListeners) listener();
 }
@@ -171,10 +205,10 @@ function showUnsent() {
     openEditor(entry.route, entry.body, {
       deleteLabel: "Discard",
       onDelete: () => queue.undo(entry),
-      onSave: (fields) => queue.replace(entry, { ...entry.body, ...fields }),
+      onSave: async (fields) => void (await queue.replace(entry, { ...entry.body, ...fields })),
     });
-  const pendingRow = (entry) => entryRow(entry.route, entry.body, h("span", { class: "muted" }, "Waiting to be sent"), button("Discard", () => queue.undo(entry)));
-  const rejectedRow = (entry) => entryRow(entry.route, entry.body, h("span", { class: "field-error" }, `Rejected: ${entry.problem}`), button("Edit", () => edit(entry)));
+  const pendingRow = (entry) => entryRow(entry.route, entry.body, h("span", { class: "muted" }, "Waiting to send"), button("Discard", () => queue.undo(entry)));
+  const rejectedRow = (entry) => entryRow(entry.route, entry.body, h("span", { class: "field-error" }, `Couldn't be saved: ${entry.problem}`), button("Edit", () => edit(entry)));
   const rows = [...queue.rejected().map(rejectedRow), ...queue.pending().filter((entry) => entry.tries > 1 || api.state.isUnreachable).map(pendingRow)];
   byId("history-unsent").replaceChildren(...(rows.length ? [dayGroup("Not sent yet", rows)] : []));
 }
@@ -236,15 +270,15 @@ function startExport() {
     };
     setRunning(true);
     try {
-      showToast(`Exported ${await exportFile(format, abortController.signal, (total) => setText(progress, `${formatBytes(total)} exported`))}`);
+      showToast(`Exported ${await exportFile(format, abortController.signal, (total) => setText(progress, `${formatBytes(total)} exported`))}`, { place: "export-notes" });
     } catch (error) {
-      if (error.name !== "AbortError") showToast(`Export failed: ${error.message}`, { isWarning: true });
+      if (error.name !== "AbortError") showToast(`Export failed: ${error.message}`, { place: "export-notes", isWarning: true });
     }
     setText(progress, "");
     setRunning(false);
   };
   const formatButtons = Object.entries(EXPORT_FORMATS).map(([format, label]) => button(label, run(format)));
-  byId("export").append(h("span", { class: "muted", id: "export-label" }), ...formatButtons, progress, cancelButton);
+  byId("export").append(h("span", { class: "muted", id: "export-label" }), ...formatButtons, progress, cancelButton, h("div", { class: "toasts", id: "export-notes", role: "status" }));
 }
 
 /** `onChange` is called after an entry was edited or deleted. */

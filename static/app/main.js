@@ -7,7 +7,7 @@ import * as days from "./charts/days.js";
 import * as heartRate from "./charts/heart-rate.js";
 import * as trends from "./charts/trends.js";
 import * as dayView from "./day-view.js";
-import { openSignIn, signOut } from "./dialogs.js";
+import { offerToAdopt, signOut } from "./dialogs.js";
 import { byId } from "./dom.js";
 import { MINUTE } from "./format.js";
 import * as history from "./history.js";
@@ -15,9 +15,12 @@ import * as log from "./log.js";
 import * as notifications from "./notifications.js";
 import * as now from "./now.js";
 import * as queue from "./queue.js";
+import * as session from "./session.js";
 import * as settings from "./settings.js";
 import * as shortcuts from "./shortcuts.js";
+import { openSignIn } from "./sign-in.js";
 import * as store from "./store.js";
+import * as whatIf from "./what-if.js";
 
 /** Time between attempts to reach an unreachable server, in ms. */
 const RETRY_INTERVAL = 10_000;
@@ -26,11 +29,22 @@ const LAZY_SECTIONS = { week: days.refresh, trends: trends.refresh, correlation:
 /** The `refresh` functions of the lazy sections loaded so far. */
 const loadedSections = new Set();
 
+/** Loads the scopes of the key, which may have changed since the sign-in. */
+const refreshScopes = () => api.catchApiError(async () => session.setScopes((await api.get("/me")).key.scopes), () => null);
+
+/** Shows only what the key may do. */
+function showScopes() {
+  document.body.classList.toggle("no-read", !session.may("read"));
+  document.body.classList.toggle("no-write", !session.may("write"));
+  store.notify();
+}
+
 /** Reloads everything that is shown. */
-const refreshAll = () => Promise.all([store.refresh(), heartRate.refresh(), dayView.refresh(), ...[...loadedSections].map((refresh) => refresh())]);
+const refreshAll = () => session.may("read") && Promise.all([store.refresh(), heartRate.refresh(), dayView.refresh(), ...[...loadedSections].map((refresh) => refresh())]);
 
 function onSignedIn() {
   byId("sign-out").hidden = false;
+  showScopes();
   store.refreshInfo();
   queue.flush();
   refreshAll();
@@ -39,16 +53,27 @@ function onSignedIn() {
       if (!entry.isIntersecting) return;
       observer.disconnect();
       loadedSections.add(refresh);
-      refresh();
+      if (session.may("read")) refresh();
     }, { rootMargin: "600px" });
     observer.observe(byId(id));
   }
 }
 
-const signIn = () => openSignIn(onSignedIn, api.key() !== null);
+const signIn = () => openSignIn((previousOwner) => {
+  onSignedIn();
+  offerToAdopt(previousOwner);
+}, session.key() !== null);
+
+/** Leaves the session that another tab has ended. */
+function followSignOut() {
+  // Deferred deletions start with the key.
+  notifications.closeToasts(true);
+  session.clear();
+  location.reload();
+}
 
 function startRefreshTimers() {
-  const isPaused = () => document.hidden || api.state.isUnauthorized || !api.key();
+  const isPaused = () => document.hidden || api.state.isUnauthorized || !session.key() || !session.may("read");
   setInterval(() => isPaused() || store.refresh(store.CURRENT_PARTS), MINUTE);
   setInterval(() => isPaused() || !api.state.isUnreachable || refreshAll(), RETRY_INTERVAL);
   document.addEventListener("visibilitychange", () => isPaused() || refreshAll());
@@ -56,6 +81,7 @@ function startRefreshTimers() {
 
 now.start();
 log.start(refreshAll);
+whatIf.start();
 caffeine.start();
 heartRate.start();
 correlation.start();
@@ -70,6 +96,8 @@ notifications.start({
 });
 byId("sign-out").addEventListener("click", signOut);
 api.onStateChange(({ isUnauthorized }) => isUnauthorized && signIn());
+session.onScopesChange(showScopes);
+session.followOtherTabs({ onSignedOut: followSignOut, onKeyChanged: () => location.reload() });
 queue.on("arrival", refreshAll);
 queue.on("undone", refreshAll);
 shortcuts.start();
@@ -79,5 +107,7 @@ queue.start();
 startRefreshTimers();
 // Service workers exist only in secure contexts.
 navigator.serviceWorker?.register("/sw.js").catch(() => {});
-if (api.key()) onSignedIn();
-else signIn();
+if (session.key()) {
+  onSignedIn();
+  refreshScopes();
+} else signIn();

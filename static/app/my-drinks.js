@@ -5,6 +5,7 @@ import * as api from "./api.js";
 import { button, byId, field, h, setFieldError, setText } from "./dom.js";
 import { formatMg, isolate, plural } from "./format.js";
 import { showToast } from "./notifications.js";
+import { loadItem, saveItem } from "./session.js";
 
 const ITEM = "coffee.drinks";
 /** The server's maximum page size. */
@@ -15,7 +16,7 @@ const MANY = 50;
 const keyOf = (name) => name.toLowerCase();
 
 /** The user's changes, by names in lower case: pinned names in order, hidden names, and doses in mg by name. */
-let changes = { pinned: [], hidden: [], doses: {}, ...api.loadItem(ITEM) };
+let changes = { pinned: [], hidden: [], doses: {}, ...loadItem(ITEM) };
 let onDrinksChange = null;
 let onEntriesChange = null;
 /** Returns all drinks of the server, as `{coffee_type, caffeine_mg, count}`; presets have no count. */
@@ -24,7 +25,7 @@ let allDrinks = null;
 let openName = null;
 
 function save() {
-  api.saveItem(ITEM, changes);
+  saveItem(ITEM, changes);
   onDrinksChange();
   if (byId("sheet").open && byId("my-drinks")) showList();
 }

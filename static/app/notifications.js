@@ -9,22 +9,29 @@ import { onChange, store } from "./store.js";
 /** How long a toast is shown, in ms, while neither the pointer nor the focus is on it. */
 const TOAST_DURATION = 8000;
 const MAX_TOASTS = 3;
+const UNDO_KEYS = /Mac|iP(hone|ad)/.test(navigator.platform) ? "⌘Z" : "Ctrl+Z";
 let openToasts = [];
 
 /**
- * Shows a toast. `undo` adds a button and Ctrl+Z. `onClose` runs when undoing is no longer possible, with
- * true if the page is being closed; it may return a promise.
+ * Shows a toast in `place`, an element or its id; only the newest in a place is visible. `undo` adds a button and
+ * Ctrl+Z, and returns the focus to where it was. `onClose` runs when undoing is no longer possible, with true if
+ * the page is being closed; it may return a promise.
  */
-export function showToast(text, { undo, onClose, isWarning = false } = {}) {
+export function showToast(text, { place = "log-notes", undo, onClose, isWarning = false }) {
+  const container = typeof place === "string" ? byId(place) : place;
+  const previousFocus = document.activeElement;
   const toast = { timer: null };
   const stopTimer = () => clearTimeout(toast.timer);
   const startTimer = () => {
     stopTimer();
     toast.timer = setTimeout(() => toast.close(), TOAST_DURATION);
   };
+  const showNewest = () => [...container.children].forEach((element, n, { length }) => (element.hidden = n < length - 1));
   const remove = () => {
     stopTimer();
+    if (element.contains(document.activeElement) && previousFocus?.isConnected) previousFocus.focus();
     element.remove();
+    showNewest();
     openToasts = openToasts.filter((other) => other !== toast);
   };
   toast.close = (isLeaving = false) => {
@@ -35,20 +42,23 @@ export function showToast(text, { undo, onClose, isWarning = false } = {}) {
     remove();
     undo();
   });
-  const action = undo ? button("Undo", toast.undo, { "aria-keyshortcuts": "Control+Z" }) : button("×", () => toast.close(), { "aria-label": "Close" });
+  const undoLabel = ["Undo", h("kbd", { "aria-hidden": "true" }, UNDO_KEYS)];
+  const action = undo ? h("button", { type: "button", onclick: toast.undo, "aria-keyshortcuts": "Control+Z Meta+Z" }, undoLabel) : button("×", () => toast.close(), { class: "", "aria-label": "Close" });
   const attributes = { class: `toast${isWarning ? " warning" : ""}`, onpointerenter: stopTimer, onpointerleave: startTimer, onfocusin: stopTimer, onfocusout: startTimer };
   const element = h("div", attributes, h("span", {}, text), action);
-  byId("toasts").append(element);
+  container.append(element);
+  showNewest();
   openToasts.push(toast);
   if (openToasts.length > MAX_TOASTS) openToasts[0].close();
   startTimer();
 }
 
-/** Closes all toasts and waits for the actions that they deferred. */
-export const closeToasts = () => Promise.all(openToasts.map((toast) => toast.close()));
+/** Closes all toasts and waits for the actions that they deferred. `isLeaving`: the page is being closed. */
+export const closeToasts = (isLeaving = false) => Promise.all(openToasts.map((toast) => toast.close(isLeaving)));
 
 function onUndoKey(event) {
-  const isTyping = event.target.closest?.("input:not([type=radio]), textarea, select");
+  // A field with text undoes the typing itself.
+  const isTyping = Boolean(event.target.closest?.("input:not([type=radio]), textarea")?.value) || document.querySelector("dialog[open]");
   const newest = openToasts.findLast((toast) => toast.undo);
   if (!(event.ctrlKey || event.metaKey) || event.shiftKey || event.key.toLowerCase() !== "z" || isTyping || !newest) return;
   event.preventDefault();
@@ -66,7 +76,7 @@ function currentProblem({ signIn, retry, review }) {
   if (api.state.isUnauthorized) return ["Warning", `Your API key is no longer valid.${saved}`, "Sign in", signIn];
   if (seconds > 0) return ["Caution", `Too many requests. Waiting to try again.${saved}`, seconds];
   if (api.state.isUnreachable) return ["Caution", `Can't reach the server.${saved || " New entries are saved here and sent later."}`, "Retry", retry];
-  if (rejected) return ["Warning", `The server rejected ${entryCount(rejected)}.`, "Review", review];
+  if (rejected) return ["Warning", `${entryCount(rejected)} couldn't be saved.`, "Review", review];
   // The first attempt is not reported.
   if (pending.some((entry) => entry.tries > 1)) return ["Caution", `${entryCount(pending.length)} not sent yet.`, "Retry", retry];
   return null;
@@ -116,6 +126,7 @@ function showFooter() {
     serverZone && !isLocalTime(serverZone) && `Times are shown in this device's time zone (${localZone}). Days and bedtime use the server's time zone (${serverZone}).`,
     Math.abs(api.state.clockOffset) > MINUTE && `This device's clock differs from the server's (${formatTime(api.now())}). Entries are logged with the server's time.`,
     !isSecureContext && "Keep this page open to log while the server is unreachable. Opening it without a connection requires HTTPS: see deploy/Caddyfile in the project.",
+    queue.countOfOtherKeys() > 0 && `${entryCount(queue.countOfOtherKeys())} logged with another key ${queue.countOfOtherKeys() === 1 ? "is" : "are"} waiting on this device, to be sent when you sign in with that key.`,
     "Caffeine levels are estimates for an average adult, not measurements or medical advice.",
   ];
   byId("footer").replaceChildren(...notes.filter(Boolean).map((note) => h("p", {}, note)));
@@ -124,8 +135,9 @@ function showFooter() {
 /** `actions` are those of the banner's button: `signIn`, `retry` and `review`. */
 export function start(actions) {
   addEventListener("keydown", onUndoKey);
-  addEventListener("pagehide", () => openToasts.forEach((toast) => toast.close(true)));
+  addEventListener("pagehide", () => closeToasts(true));
   startBanner(actions);
   onChange(showFooter);
+  queue.on("change", showFooter);
   api.onStateChange(showFooter);
 }

@@ -1,7 +1,9 @@
 // Offline queue of new entries. Every entry is stored on the device before it is sent, with its own time and
-// Idempotency-Key, so that it is logged exactly once no matter how often and from how many tabs it is sent.
+// Idempotency-Key, so that it is logged exactly once no matter how often and from how many tabs it is sent. It
+// belongs to the API key with which it was made, and is neither shown nor sent with another.
 
 import * as api from "./api.js";
+import * as session from "./session.js";
 
 const TABLE = "queue";
 /** Seconds between retries. */
@@ -29,7 +31,9 @@ function database() {
   return databasePromise;
 }
 
+/** Entries of the present key. */
 let entries = [];
+let otherCount = 0;
 /** Entries by id while IndexedDB cannot be used: kept as long as this window is open. */
 const memory = new Map();
 
@@ -66,16 +70,24 @@ export const on = (name, listener) => listeners[name].push(listener);
 export const all = () => entries.filter((entry) => entry.state !== STATE.undone);
 export const pending = () => entries.filter((entry) => entry.state === STATE.pending);
 export const rejected = () => entries.filter((entry) => entry.state === STATE.rejected);
+/** Returns the number of entries that were made with other keys. */
+export const countOfOtherKeys = () => otherCount;
 /** Reports whether pending entries outlive this window. */
 export const isPersistent = () => memory.size === 0;
 
 /** `crypto.randomUUID` exists only in secure contexts. */
 const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (n) => n.toString(16).padStart(2, "0")).join("");
 
+/** Entries of earlier versions have no owner. */
+const isOwn = (entry) => session.key() !== null && (entry.owner ?? session.owner()) === session.owner();
+
 /** Reloads the entries and calls the listeners of an event. */
 async function dispatch({ name, entry }) {
   const rows = await inTransaction((table) => result(table.getAll()));
-  entries = [...(rows ?? memory.values())].sort((a, b) => a.added - b.added);
+  const all = [...(rows ?? memory.values())].sort((a, b) => a.added - b.added);
+  entries = all.filter(isOwn);
+  otherCount = all.length - entries.length;
+  if (entry && !isOwn(entry)) return;
   // Listeners of the event run first: an arrived entry is counted before it disappears from the pending ones.
   for (const listener of new Set([...listeners[name], ...listeners.change])) listener(entry);
 }
@@ -112,7 +124,7 @@ async function remove({ id }) {
 
 /** Stores an entry for `route`, starts sending it and returns it. */
 export async function add(route, body) {
-  const entry = { id: newId(), route, body, state: STATE.pending, tries: 0, added: Date.now() };
+  const entry = { id: newId(), route, body, owner: session.owner(), state: STATE.pending, tries: 0, added: Date.now() };
   await update(entry.id, () => entry);
   await broadcast("change");
   flush();
@@ -134,6 +146,20 @@ export async function replace(entry, body) {
   await add(entry.route, body);
 }
 
+/** Lets entries that were made with a key belong to the present one. */
+export async function adopt(previousOwner) {
+  const rows = (await inTransaction((table) => result(table.getAll()))) ?? [...memory.values()];
+  for (const { id, owner } of rows) if (owner === previousOwner) await update(id, (row) => row && { ...row, owner: session.owner() });
+  await broadcast("change");
+  return flush();
+}
+
+/** Returns the number of pending and rejected entries that were made with a key. */
+export async function countOf(owner) {
+  const rows = (await inTransaction((table) => result(table.getAll()))) ?? [...memory.values()];
+  return rows.filter((entry) => entry.owner === owner && entry.state !== STATE.undone).length;
+}
+
 /** Removes all pending and rejected entries. */
 export const discardAll = () => Promise.all(all().map(remove));
 
@@ -141,7 +167,8 @@ async function send({ id }) {
   // The try is recorded first: from now on the entry may have reached the server.
   const entry = await update(id, (row) => row && { ...row, tries: row.tries + 1 });
   await broadcast("change");
-  if (!entry) return;
+  // The key may have changed meanwhile.
+  if (!entry || !isOwn(entry)) return;
   const { route, body } = entry;
   const logged = await api.requestJson("POST", route, { body, headers: { "Idempotency-Key": id } });
   const undone = await update(id, (row) => row?.state === STATE.undone && row);
@@ -171,7 +198,7 @@ async function sendAll() {
 
 /** Sends all entries, unless that is in progress; temporary errors are retried automatically. */
 export function flush() {
-  if (!api.key()) return null;
+  if (!session.key()) return null;
   currentFlush ??= (async () => {
     clearTimeout(retryTimer);
     let error = null;

@@ -1,6 +1,6 @@
 // Settings of this browser: theme and time format.
 
-import { loadItem, saveItem } from "./api.js";
+import { loadItem, saveItem } from "./session.js";
 import { byId, field, select } from "./dom.js";
 import { setTimeFormat } from "./format.js";
 

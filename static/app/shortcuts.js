@@ -4,9 +4,8 @@
 import * as api from "./api.js";
 import { button, byId, h } from "./dom.js";
 import { describeEntry } from "./entry-fields.js";
-import { drinks } from "./log.js";
-import { showToast } from "./notifications.js";
-import * as queue from "./queue.js";
+import { drinks, logEntry } from "./log.js";
+import * as session from "./session.js";
 import { onChange } from "./store.js";
 
 /** The drink that a shortcut names, until the user was asked. */
@@ -15,12 +14,11 @@ let requestedName = new URLSearchParams(location.search).get("log");
 async function log(drink) {
   byId("sheet").close();
   const fields = { coffee_type: drink.coffee_type, caffeine_mg: drink.caffeine_mg };
-  const entry = await queue.add("/coffee/", { ...fields, timestamp: new Date(api.now()).toISOString() });
-  showToast(`Logged ${describeEntry("/coffee/", fields)}`, { undo: () => queue.undo(entry) });
+  await logEntry("/coffee/", fields, { at: api.now() });
 }
 
 function ask() {
-  if (!requestedName || !api.key()) return;
+  if (!requestedName || !session.key() || !session.may("write")) return;
   const all = drinks();
   const drink = all.find((candidate) => candidate.coffee_type.toLowerCase() === requestedName.toLowerCase());
   // The drinks are still being loaded.

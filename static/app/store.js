@@ -2,43 +2,54 @@
 // Views subscribe with `onChange`.
 
 import * as api from "./api.js";
-import { CaffeineCurve, addDoses } from "./caffeine-model.js";
-import { addLocalDays } from "./format.js";
+import { CaffeineCurve } from "./caffeine-model.js";
+import { HOUR } from "./format.js";
+import { combine, drinksOf, outlook, zoneNamed } from "./outlook.js";
 import * as queue from "./queue.js";
+import * as session from "./session.js";
 
 /** From midnight yesterday to tomorrow morning. */
 const CURVE_HOURS = 54;
 /** `GET /info` is limited to ten requests a minute for each address. */
 const INFO_INTERVAL = 60_000;
-/** Age up to which the server's current level is used instead of the curve, in ms. */
-const MAX_LEVEL_AGE = 75_000;
+/** Number of coffees that are loaded. The newest 50 decide about the usual dose. */
+const COFFEES = 100;
+/** Maximum page size of the server. */
+const MAX_COFFEES = 1000;
 
 /** Returns the first instant of yesterday. */
 function startOfYesterday() {
   const day = new Date();
   day.setDate(day.getDate() - 1);
-  day.setHours(0, 0, 0, 0);
-  return day.toISOString();
+  return day.setHours(0, 0, 0, 0);
 }
 
-const PATHS = {
-  active: () => "/coffee/active?hours=1&step_minutes=60",
-  summary: () => "/coffee/summary",
-  today: () => "/coffee/today",
-  heart: () => "/heartrate/current",
-  curve: () => api.withQuery("/coffee/active", { at: startOfYesterday(), hours: CURVE_HOURS }),
-  coffees: () => api.withQuery("/coffee/", { since: startOfYesterday(), limit: 1000 }),
-  types: () => "/coffee/types",
+/** Loads the newest coffees; all since yesterday if there are more. */
+async function loadCoffees() {
+  const newest = await api.get(`/coffee/?limit=${COFFEES}`);
+  // Calendar days of the server may start up to a day before those of this device.
+  const since = startOfYesterday() - 24 * HOUR;
+  if (newest.length < COFFEES || Date.parse(newest.at(-1).timestamp) < since) return newest;
+  return api.get(api.withQuery("/coffee/", { since: new Date(since).toISOString(), limit: MAX_COFFEES }));
+}
+
+const PARTS = {
+  active: () => api.get("/coffee/active?hours=1&step_minutes=60"),
+  coffees: loadCoffees,
+  heart: () => api.get("/heartrate/current"),
+  types: () => api.get("/coffee/types"),
+  // Loaded when the chart is.
+  curve: () => api.get(api.withQuery("/coffee/active", { at: new Date(startOfYesterday()).toISOString(), hours: CURVE_HOURS })),
 };
 /** The parts that change every minute. */
-export const CURRENT_PARTS = ["active", "summary", "today", "heart"];
-const ALL_PARTS = Object.keys(PATHS);
+export const CURRENT_PARTS = ["active", "coffees", "heart"];
+const wantedParts = new Set([...CURRENT_PARTS, "types"]);
 
 /**
  * The latest response of each part; `info` from `GET /info`; `updatedAt`, when the current level was loaded;
- * `error`, why loading failed.
+ * `error`, why loading failed; `deletedIds`, coffees whose deletion can still be undone.
  */
-export const store = { coffees: [], info: api.loadItem("coffee.info"), updatedAt: null, error: null };
+export const store = { info: session.loadItem("coffee.info"), updatedAt: null, error: null, deletedIds: new Set() };
 const listeners = [];
 export const onChange = (listener) => listeners.push(listener);
 
@@ -56,25 +67,32 @@ const shownSince = {};
 async function load(part) {
   const startedAt = performance.now();
   requestedAt[part] = startedAt;
-  const response = await api.get(PATHS[part]());
+  const response = await PARTS[part]();
   // A later request was started meanwhile.
   if (requestedAt[part] !== startedAt) return;
   store[part] = response;
   shownSince[part] = startedAt;
-  api.cacheResponse(part, response);
+  session.cacheResponse(part, response);
   if (part === "active") Object.assign(store, { updatedAt: Date.now(), error: null });
 }
 
 /** Loads these parts from the server. */
-export async function refresh(parts = ALL_PARTS) {
-  await Promise.all(parts.map((part) => api.catchApiError(() => load(part), (error) => (store.error = error))));
+export async function refresh(parts = wantedParts) {
+  if (!session.key() || !session.may("read")) return;
+  await Promise.all([...parts].map((part) => api.catchApiError(() => load(part), (error) => (store.error = error))));
   notify();
+}
+
+/** Loads a part from now on. */
+export function want(part) {
+  wantedParts.add(part);
+  return refresh([part]);
 }
 
 /** Loads the responses that an earlier window cached, so that there is something to show at once. */
 export function loadCached() {
-  for (const part of ALL_PARTS) {
-    const cached = api.cachedResponse(part);
+  for (const part of Object.keys(PARTS)) {
+    const cached = session.cachedResponse(part);
     if (cached) store[part] = cached.answer;
     if (cached && part === "active") store.updatedAt = cached.at;
   }
@@ -83,77 +101,61 @@ export function loadCached() {
 
 /** Loads the server's time zone and validation limits. */
 export async function refreshInfo() {
-  if (Date.now() - (api.loadItem("coffee.info.at") ?? 0) < INFO_INTERVAL) return;
-  api.saveItem("coffee.info.at", Date.now());
+  if (Date.now() - (session.loadItem("coffee.info.at") ?? 0) < INFO_INTERVAL) return;
+  session.saveItem("coffee.info.at", Date.now());
   await api.catchApiError(async () => {
     const { timezone, validation } = await api.get("/info");
     store.info = { timezone, validation };
-    api.saveItem("coffee.info", store.info);
+    session.saveItem("coffee.info", store.info);
     notify();
   }, () => null);
 }
 
-/** Returns the coffees that the response to `part` does not include yet, as `{at, mg, name}`. */
-export function unsyncedCoffees(part) {
+/** Returns the entries that the response to `part` does not include yet. */
+function unsyncedEntries(part) {
   const arrivedLater = arrivals.filter((entry) => entry.arrivedAt > (shownSince[part] ?? 0));
   // An entry that was sent without a response may be on the server already.
-  const onServer = new Set(store.coffees.map((coffee) => `${Date.parse(coffee.timestamp)} ${coffee.caffeine_mg}`));
+  const onServer = new Set((store.coffees ?? []).map((coffee) => `${Date.parse(coffee.timestamp)} ${coffee.caffeine_mg}`));
   const isOnServer = ({ tries, body }) => tries > 0 && onServer.has(`${Date.parse(body.timestamp)} ${body.caffeine_mg}`);
-  const entries = [...queue.pending().filter((entry) => !isOnServer(entry)), ...arrivedLater];
-  return entries.filter((entry) => entry.route === "/coffee/").map(({ body }) => ({ at: Date.parse(body.timestamp), mg: body.caffeine_mg, name: body.coffee_type }));
+  return [...queue.pending().filter((entry) => !isOnServer(entry)), ...arrivedLater];
 }
 
-/** Returns the curve including unsynced coffees, or null before it is loaded. */
-export const currentCurve = () => (store.curve ? new CaffeineCurve(store.curve, unsyncedCoffees("curve")) : null);
+/** Returns the entries that each response does not include yet, and the deleted ones. */
+const unsynced = () => ({ ...Object.fromEntries(Object.keys(PARTS).map((part) => [part, unsyncedEntries(part)])), deletedIds: store.deletedIds });
 
-/** Returns the current level: the server's while it is recent, else that of the curve; or null. */
-export function currentLevel() {
-  const { active } = store;
-  const now = api.now();
-  if (!(Math.abs(now - Date.parse(active?.timestamp)) < MAX_LEVEL_AGE)) return currentCurve()?.at(now) ?? null;
-  return addDoses({ ...active, mg: active.active_caffeine_mg }, unsyncedCoffees("active"), now, active);
+/** Returns what "Now" shows, or null before it is loaded. */
+export const currentOutlook = () => outlook({ ...store, timezone: store.info?.timezone }, unsynced(), api.now());
+
+/** Returns the next bedtime, or null before it is loaded. */
+export const nextBedtime = () => currentOutlook()?.bedtime ?? null;
+
+/** Returns the curve with the changes that it does not include, or null before it is loaded. */
+export function currentCurve() {
+  if (!store.curve) return null;
+  return new CaffeineCurve(store.curve, [...drinksOf(unsyncedEntries("curve")), ...combine(store.coffees ?? [], unsynced()).negative]);
 }
 
-/** Returns the next bedtime, also when that of an old response has passed; null before there is one. */
-export function nextBedtime() {
-  let next = Date.parse(store.active?.bedtime);
-  while (next < api.now()) next = addLocalDays(next, 1);
-  return next || null;
-}
-
-let serverFormat = null;
-let formatZone = null;
-
-/** Returns year, month, day and hour of an instant in the server's time zone, as text. */
-function serverParts(instant) {
-  const fields = { year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", hourCycle: "h23" };
-  const zone = store.info?.timezone;
-  if (!serverFormat || formatZone !== zone) {
-    formatZone = zone;
-    try {
-      serverFormat = new Intl.DateTimeFormat("en", { ...fields, timeZone: zone });
-    } catch {
-      // The browser does not support the zone.
-      serverFormat = new Intl.DateTimeFormat("en", fields);
-    }
-  }
-  return Object.fromEntries(serverFormat.formatToParts(instant).map(({ type, value }) => [type, value]));
-}
+/** Returns the drinks as `{at, mg, name}`, oldest first. */
+export const currentDrinks = () => combine(store.coffees ?? [], unsynced()).drinks;
 
 /** Returns the calendar day of an instant in the server's time zone (2026-03-01). */
-export function serverDate(instant) {
-  const { year, month, day } = serverParts(instant);
-  return `${year}-${month}-${day}`;
-}
+export const serverDate = (instant) => zoneNamed(store.info?.timezone).date(instant);
 
 /** Returns the hour of an instant in the server's time zone, 0 to 23. */
-export const serverHour = (instant) => Number(serverParts(instant).hour);
+export const serverHour = (instant) => new Date(zoneNamed(store.info?.timezone).local(instant)).getUTCHours();
 
 /** Returns the current calendar day in the server's time zone. */
 export const serverToday = () => serverDate(api.now());
 
 /** Returns the daily limit in mg. */
-export const dailyLimit = () => store.today?.recommended_max ?? store.info?.validation.recommended_daily_caffeine_mg ?? 400;
+export const dailyLimit = () => store.active?.daily_limit_mg ?? store.info?.validation.recommended_daily_caffeine_mg ?? 400;
+
+/** Hides a coffee while its deletion can be undone, or shows it again. */
+export function setDeleted(id, isDeleted) {
+  if (isDeleted) store.deletedIds.add(id);
+  else store.deletedIds.delete(id);
+  notify();
+}
 
 queue.on("arrival", (entry) => arrivals.push({ ...entry, arrivedAt: performance.now() }));
 queue.on("undone", ({ id }) => (arrivals = arrivals.filter((entry) => entry.id !== id)));

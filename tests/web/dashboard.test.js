@@ -161,7 +161,7 @@ for (const screen of ["phone", "narrow"]) {
     assert.deepEqual((await smallTouchTargets(page)).small, []);
     await open(page, server);
     await loadAllSections(page);
-    await page.getByText("Other drink").tap();
+    await page.getByText("Custom drink").tap();
     await page.getByRole("radio", { name: "Other" }).check();
     const { count, small } = await smallTouchTargets(page);
     assert.ok(count > 50, `${count} looked at`);

@@ -41,6 +41,18 @@ after(async () => {
   rmSync(scratch, { recursive: true, force: true });
 });
 
+let modules = null;
+/** Imports a module of the dashboard that does not need a browser. */
+export function importModule(name) {
+  if (!modules) {
+    // Node.js treats files as modules only next to a package.json of this type.
+    modules = join(scratch, "app");
+    cpSync(join(PROJECT, "static/app"), modules, { recursive: true });
+    writeFileSync(join(modules, "package.json"), '{"type": "module"}');
+  }
+  return import(join(modules, name));
+}
+
 /** Returns the server's environment, without the settings of this machine. */
 const environment = (extra = {}) => ({ PATH: process.env.PATH, HOME: scratch, TZ: "Europe/Berlin", ...extra });
 

@@ -142,7 +142,7 @@ browserTest("after an edit the list keeps its length", { sampleData: DEMO }, asy
   await page.getByRole("dialog").getByLabel("Notes").fill("corrected");
   const [, again] = await Promise.all([
     page.getByRole("dialog").getByRole("button", { name: "Save" }).click(),
-    page.waitForResponse((reply) => reply.url().includes("/coffee/?limit=")),
+    page.waitForResponse((reply) => reply.url().endsWith("/coffee/?limit=42")),
   ]);
   assert.equal((await again.json()).length, 42);
   await entries(page).nth(35).getByText("corrected").waitFor();

@@ -95,7 +95,7 @@ browserTest("signing out can discard pending entries, leaving no data on the dev
   await signIn(page, KEY, { remember: true });
   await page.getByText("0 of 400 mg").waitFor();
   await blockCoffeePosts(page);
-  await page.getByText("Other drink").click();
+  await page.getByText("Custom drink").click();
   await page.locator("#custom-form").getByLabel("Caffeine (mg)").fill("60");
   await page.locator("#custom-form").getByLabel("Notes").fill("private");
   await page.locator("#custom-form").getByRole("button", { name: "Log drink" }).click();

@@ -4,6 +4,7 @@
 import * as api from "../api.js";
 import { byId, field, h, select, setText } from "../dom.js";
 import { HOUR, addDays, formatDate, formatInteger, formatMg, plural } from "../format.js";
+import { loadItem, saveItem } from "../session.js";
 import { dailyLimit, serverDate, serverHour, serverToday, store } from "../store.js";
 import { dataTable } from "./chart.js";
 import * as days from "./days.js";
@@ -129,11 +130,11 @@ export function start() {
   const usual = bedtime ? Math.min(20, Math.max(10, serverHour(bedtime - BEFORE_BEDTIME * HOUR))) : 15;
   cutoffSelect = select(CUTOFF_HOURS.map((hour) => [hour, formatHour(hour)]), {
     onchange: () => {
-      api.saveItem(CUTOFF_ITEM, Number(cutoffSelect.value));
+      saveItem(CUTOFF_ITEM, Number(cutoffSelect.value));
       show();
     },
   });
-  cutoffSelect.value = api.loadItem(CUTOFF_ITEM) ?? usual;
+  cutoffSelect.value = loadItem(CUTOFF_ITEM) ?? usual;
   byId("trend-late-cutoff").append(field("After", cutoffSelect));
   for (const [name, table] of [["week", weekTable], ["late", lateTable], ["limit", limitTable]]) updateTables.push(dataTable(byId(`trend-${name}-table`), table));
   days.onLoad(show);

@@ -1,0 +1,127 @@
+// What "Now" shows: the page's computation from the server's responses and the entries that wait, compared with
+// the server's responses once the entries have arrived. TEST_SEED sets the seed of the random queues.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { importModule, startServer } from "./helpers.js";
+
+const MINUTE = 60_000;
+const DAY = 1440 * MINUTE;
+const SEED = Number(process.env.TEST_SEED ?? 14);
+const WALKS = 25;
+
+const { outlook } = await importModule("outlook.js");
+const { ServerZone } = await importModule("server-zone.js");
+
+/** Returns a function that returns random numbers from 0 to 1 (mulberry32). */
+function randomNumbers(seed) {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+  };
+}
+
+const none = (deletedIds = new Set()) => ({ active: [], coffees: [], heart: [], deletedIds });
+const near = (found, expected, tolerance, what) => assert.ok(Math.abs(found - expected) <= tolerance, `${what}: ${found} instead of ${expected}`);
+
+async function get(server, path) {
+  const { status, body } = await server.api("GET", path);
+  assert.equal(status, 200, path);
+  return body;
+}
+
+/** Returns the responses that the page loads, as they were at an instant. */
+async function responsesAt(server, instant, timezone) {
+  const at = new Date(instant).toISOString();
+  const until = new Date(instant + 6 * 60 * MINUTE).toISOString();
+  return {
+    active: await get(server, `/coffee/active?at=${at}&hours=1&step_minutes=60`),
+    coffees: await get(server, `/coffee/?until=${until}&limit=100`),
+    timezone,
+  };
+}
+
+/** Logs random drinks before an instant, and returns those that wait until `now`. */
+async function walk(server, random, instant, timezone) {
+  const drink = (until) => ({ caffeine_mg: Math.round(random() ** 2 * 260), timestamp: new Date(until - Math.floor(random() ** 1.5 * 2 * DAY)).toISOString() });
+  const drinks = (count, until) => Array.from({ length: Math.floor(random() * count) }, () => drink(until));
+  for (const body of drinks(9, instant)) await server.api("POST", "/coffee/", body);
+  const responses = await responsesAt(server, instant, timezone);
+  const now = instant + Math.floor(random() * 5 * 60) * MINUTE;
+  const entries = drinks(6, now).map((body) => ({ route: "/coffee/", body }));
+  const recent = responses.coffees.filter((coffee) => Date.parse(coffee.timestamp) > instant - 2 * DAY && random() < 0.2);
+  const deletedIds = new Set(recent.map((coffee) => coffee.id));
+  return { responses, now, unsynced: { active: entries, coffees: entries, heart: [], deletedIds } };
+}
+
+async function sendAll(server, { coffees, deletedIds }) {
+  for (const { body } of coffees) assert.equal((await server.api("POST", "/coffee/", body)).status, 201);
+  for (const id of deletedIds) await server.api("DELETE", `/coffee/${id}`);
+}
+
+function assertSameAsServer(found, active, day) {
+  near(found.total, day?.total_mg ?? 0, 0.01, "total of today");
+  assert.equal(found.count, day?.coffee_count ?? 0, "number of drinks");
+  near(found.level.mg, active.active_caffeine_mg, 0.05, "level");
+  near(found.level.low_mg, active.low_mg, 0.05, "low level");
+  near(found.level.high_mg, active.high_mg, 0.05, "high level");
+  assert.equal(new Date(found.bedtime).toISOString(), new Date(active.bedtime).toISOString(), "bedtime");
+  near(found.atBedtime, active.at_bedtime_mg, 0.05, "level at bedtime");
+  assert.equal(found.usual, active.usual_dose_mg, "usual dose");
+  near(found.room, active.can_drink_now_mg, 0.5, "room for now");
+  assert.equal(found.lastSafe.at === null, active.last_safe_coffee_at === null, `last coffee: ${JSON.stringify(found.lastSafe)} and ${active.last_safe_coffee_at}`);
+  if (found.lastSafe.at) near(found.lastSafe.at, Date.parse(active.last_safe_coffee_at), 2 * MINUTE, "last coffee");
+  // The texts agree: where the usual dose fits, there is room for it.
+  if (found.status.level === "Good") assert.ok(found.lastSafe.at !== null && found.room >= found.dose - 0.5);
+}
+
+const SETTINGS = [
+  [{ TZ: "Europe/Berlin" }, "the defaults"],
+  [{ TZ: "America/St_Johns", BEDTIME: "00:45", CAFFEINE_HALF_LIFE_HOURS: "8.5", SLEEP_THRESHOLD_MG: "70" }, "a bedtime after midnight and a long half-life"],
+  [{ TZ: "Pacific/Auckland", BEDTIME: "21:20", USUAL_DOSE_MG: "250", RECOMMENDED_DAILY_CAFFEINE_MG: "200", CAFFEINE_HALF_LIFE_HOURS: "3" }, "a large usual dose and a low limit"],
+];
+
+for (const [settings, name] of SETTINGS) {
+  test(`what "Now" shows for entries that wait is what the server returns once they have arrived: ${name}`, { timeout: 300_000 }, async () => {
+    console.log(`TEST_SEED=${SEED}`);
+    const random = randomNumbers(SEED);
+    const server = await startServer({ settings });
+    const zone = new ServerZone(settings.TZ);
+    try {
+      for (let n = WALKS; n > 0; n -= 1) {
+        // Far enough apart that a walk does not change the day of another.
+        const instant = Math.floor(Date.now() / 1000) * 1000 - n * 4 * DAY - Math.floor(random() * DAY);
+        const { responses, now, unsynced } = await walk(server, random, instant, settings.TZ);
+        const found = outlook(responses, unsynced, now);
+        await sendAll(server, unsynced);
+        const later = await responsesAt(server, now, settings.TZ);
+        const days = (await get(server, "/coffee/days?days=365")).daily_breakdown;
+        assertSameAsServer(found, later.active, days.find(({ date }) => date === zone.date(now)));
+        const afterwards = outlook(later, none(), now);
+        assert.deepEqual([found.status, found.roomReason, found.lastSafe.reason], [afterwards.status, afterwards.roomReason, afterwards.lastSafe.reason]);
+      }
+      const { responses, now, unsynced } = await walk(server, random, Date.now() - 6 * 60 * MINUTE, settings.TZ);
+      const { status } = outlook(responses, unsynced, Math.max(now, Date.now()));
+      await sendAll(server, unsynced);
+      const summary = await get(server, "/coffee/summary");
+      // The server calls it good when only the bedtime rules out another usual dose.
+      const expected = summary.status === "Good" && summary.last_safe_coffee_at === null ? "Caution" : summary.status;
+      assert.equal(status.level, expected, summary.insight);
+    } finally {
+      await server.stop();
+    }
+  });
+}
+
+test("calendar days of the server's zone have 23, 24 or 25 hours", () => {
+  const zone = new ServerZone("Europe/Berlin");
+  const hours = (text) => (zone.endOfDay(Date.parse(text)) - zone.endOfDay(Date.parse(text) - DAY)) / (60 * MINUTE);
+  assert.deepEqual(["2026-03-29T12:00:00Z", "2026-06-01T12:00:00Z", "2026-10-25T12:00:00Z"].map(hours), [23, 24, 25]);
+  assert.equal(zone.date(Date.parse("2026-03-28T23:30:00Z")), "2026-03-29");
+  // The day starts at 1 a.m. where midnight is skipped.
+  assert.equal(new Date(new ServerZone("America/Havana").endOfDay(Date.parse("2026-03-07T20:00:00Z"))).toISOString(), "2026-03-08T05:00:00.000Z");
+});

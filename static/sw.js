@@ -1,14 +1,11 @@
-// Service worker: caches the files of the dashboard, so that it starts without a connection. Network first:
-// the server is usually near and may have been upgraded; the cache is used if it does not respond in time.
-// API requests are not intercepted: the offline queue handles them.
+// Service worker: caches the files of the dashboard, so that it starts at once, also without a connection. The
+// cache is updated after each start: a new version is shown at the start after that. API requests are not
+// intercepted: the offline queue handles them.
 
 const CACHE = "coffee-shell";
-/** Time to wait for the network before the cache is used, in ms. */
-const NETWORK_TIMEOUT = 2500;
-/** After a timeout, the network is skipped for the other files of the same page load, in ms. */
-const OFFLINE_PAUSE = 10_000;
+/** Delay of the update after a start, so that it does not slow down the page's own requests, in ms. */
+const UPDATE_DELAY = 5000;
 
-let offlineUntil = 0;
 let currentUpdate = null;
 
 /** Without `Accept: text/html`, `/` returns JSON. */
@@ -24,26 +21,15 @@ async function cacheShell() {
   for (const request of await cache.keys()) if (!paths.includes(new URL(request.url).pathname)) await cache.delete(request);
 }
 
+/** Updates the cache a while later, unless that is in progress. */
 function updateCache() {
-  currentUpdate ??= cacheShell().catch(() => {}).finally(() => (currentUpdate = null));
+  currentUpdate ??= new Promise((resolve) => setTimeout(resolve, UPDATE_DELAY)).then(cacheShell).catch(() => {}).finally(() => (currentUpdate = null));
   return currentUpdate;
 }
 
-async function respond(event, path) {
+async function respond(request, path) {
   const cached = await (await caches.open(CACHE)).match(path, { ignoreVary: true });
-  if (!cached) return fetch(event.request);
-  // Vendored files have their version in the path and never change.
-  if (path.startsWith("/static/vendor/") || Date.now() < offlineUntil) return cached;
-  try {
-    const timeout = new Promise((_, reject) => setTimeout(reject, NETWORK_TIMEOUT));
-    const response = await Promise.race([fetch(shellRequest(path)), timeout]);
-    if (!response.ok) return cached;
-    if (response.headers.get("ETag") !== cached.headers.get("ETag")) event.waitUntil(updateCache());
-    return response;
-  } catch {
-    offlineUntil = Date.now() + OFFLINE_PAUSE;
-    return cached;
-  }
+  return cached ?? fetch(request);
 }
 
 self.addEventListener("install", (event) => event.waitUntil(cacheShell().then(() => self.skipWaiting())));
@@ -51,5 +37,7 @@ self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim(
 self.addEventListener("fetch", (event) => {
   const { origin, pathname } = new URL(event.request.url);
   const isShell = pathname === "/" || pathname === "/manifest.webmanifest" || pathname.startsWith("/static/");
-  if (event.request.method === "GET" && origin === location.origin && isShell) event.respondWith(respond(event, pathname));
+  if (event.request.method !== "GET" || origin !== location.origin || !isShell) return;
+  event.respondWith(respond(event.request, pathname));
+  if (pathname === "/") event.waitUntil(updateCache());
 });

@@ -26,8 +26,8 @@ let entries = [];
 let hasMore = false;
 /** Identifies the newest request; the responses of older ones are ignored. */
 let currentRequest = null;
-/** Entries, as route and id, whose deletion can still be undone; they are not shown. */
-const deletedEntries = new Set();
+/** Entries, as route and id, whose deletion can still be undone, with what is shown in their place. */
+const deletedEntries = new Map();
 let onEntriesChanged = null;
 const listListeners = [];
 
@@ -88,6 +88,9 @@ function reset() {
   return load();
 }
 
+/** Returns where results are shown. */
+const notesPlace = () => (byId("day").hidden ? "history-notes" : "day-notes");
+
 /** Focuses a button of a row of the list by its position, or the title of the card. */
 function focusRow(position, name = "edit") {
   const row = document.querySelectorAll("#history-list .entry")[position];
@@ -99,11 +102,12 @@ const positionOf = (entry) => withoutDeleted(route, entries).findIndex((candidat
 function deleteEntry(entryRoute, entry) {
   const path = entryPath(entryRoute, entry);
   const position = positionOf(entry);
+  const notes = h("div", { class: "toasts", role: "status" });
   const markDeleted = (isDeleted) => {
-    if (isDeleted) deletedEntries.add(path);
+    if (isDeleted) deletedEntries.set(path, h("li", { class: "entry-deleted" }, notes));
     else deletedEntries.delete(path);
     // The totals follow the list.
-    if (entryRoute === "/coffee/") setDeleted(entry.id, isDeleted);
+    if (entryRoute === "/coffee/") setDeleted(entry, isDeleted);
     show();
   };
   const restore = () => markDeleted(false);
@@ -115,21 +119,21 @@ function deleteEntry(entryRoute, entry) {
       await api.requestJson("DELETE", path, { keepalive });
       if (entryRoute === route) entries = entries.filter((other) => other.id !== entry.id);
       await onEntriesChanged();
-    }, (error) => showToast(`Can't delete the entry: ${error.message}`, { place: "history-notes", isWarning: true }));
+    }, (error) => showToast(`Can't delete the entry: ${error.message}`, { place: notesPlace(), isWarning: true }));
     restore();
   };
   // The request is deferred until it can no longer be undone: an entry logged again would get another id.
   const undo = () => {
     restore();
     focusRow(positionOf(entry));
-    showToast(`Restored ${describeEntry(entryRoute, entry)}`, { place: "history-notes" });
+    showToast(`Restored ${describeEntry(entryRoute, entry)}`, { place: notesPlace() });
   };
-  showToast(`Deleted ${describeEntry(entryRoute, entry)}`, { place: "history-notes", undo, onClose: deleteOnServer });
+  showToast(`Deleted ${describeEntry(entryRoute, entry)}`, { place: byId("day").hidden ? notes : "day-notes", undo, onClose: deleteOnServer });
 }
 
 /** Logs an entry once more, now. */
 function logAgain(entryRoute, { timestamp, id, ...fields }) {
-  return logEntry(entryRoute, fields, { at: api.now(), place: "history-notes" });
+  return logEntry(entryRoute, fields, { at: api.now(), place: notesPlace() });
 }
 
 function editEntry(entryRoute, entry) {
@@ -146,7 +150,7 @@ function editEntry(entryRoute, entry) {
       onEntriesChanged();
       return () => {
         focusRow(positionOf(saved));
-        showToast(`Saved ${describeEntry(entryRoute, saved)}`, { place: "history-notes" });
+        showToast(`Saved ${describeEntry(entryRoute, saved)}`, { place: notesPlace() });
       };
     },
     onRepeat: () => logAgain(entryRoute, entry),
@@ -182,10 +186,10 @@ const dayGroup = (title, rows) => h("section", { class: "day" }, h("h3", {}, tit
 
 function show() {
   const days = [];
-  for (const entry of withoutDeleted(route, entries)) {
+  for (const entry of entries) {
     const title = formatDay(Date.parse(entry.timestamp));
     if (days.at(-1)?.[0] !== title) days.push([title, []]);
-    days.at(-1)[1].push(savedRow(route, entry));
+    days.at(-1)[1].push(deletedEntries.get(entryPath(route, entry)) ?? savedRow(route, entry));
   }
   const isFiltered = Object.values(inputs).some((input) => input.value);
   clearButton.hidden = !isFiltered;
@@ -300,5 +304,6 @@ export function start(onChange) {
   name.addEventListener("focus", fillSuggestions);
   queue.on("change", showUnsent);
   api.onStateChange(showUnsent);
+  showUnsent();
   startExport();
 }

@@ -8,6 +8,8 @@ import { combine, drinksOf, outlook, zoneNamed } from "./outlook.js";
 import * as queue from "./queue.js";
 import * as session from "./session.js";
 
+/** Number of days of the calendar. */
+export const DAYS = 365;
 /** From midnight yesterday to tomorrow morning. */
 const CURVE_HOURS = 54;
 /** `GET /info` is limited to ten requests a minute for each address. */
@@ -38,7 +40,8 @@ const PARTS = {
   coffees: loadCoffees,
   heart: () => api.get("/heartrate/current"),
   types: () => api.get("/coffee/types"),
-  // Loaded when the chart is.
+  // Loaded when they are shown.
+  days: () => api.get(`/coffee/days?days=${DAYS}`),
   curve: () => api.get(api.withQuery("/coffee/active", { at: new Date(startOfYesterday()).toISOString(), hours: CURVE_HOURS })),
 };
 /** The parts that change every minute. */
@@ -47,9 +50,9 @@ const wantedParts = new Set([...CURRENT_PARTS, "types"]);
 
 /**
  * The latest response of each part; `info` from `GET /info`; `updatedAt`, when the current level was loaded;
- * `error`, why loading failed; `deletedIds`, coffees whose deletion can still be undone.
+ * `error`, why loading failed; `deletedIds`, coffees by id whose deletion can still be undone.
  */
-export const store = { info: session.loadItem("coffee.info"), updatedAt: null, error: null, deletedIds: new Set() };
+export const store = { info: session.loadItem("coffee.info"), updatedAt: null, error: null, deletedIds: new Map() };
 const listeners = [];
 export const onChange = (listener) => listeners.push(listener);
 
@@ -85,6 +88,8 @@ export async function refresh(parts = wantedParts) {
 
 /** Loads a part from now on. */
 export function want(part) {
+  // Those that were loaded are refreshed with the others.
+  if (wantedParts.has(part)) return null;
   wantedParts.add(part);
   return refresh([part]);
 }
@@ -150,10 +155,23 @@ export const serverToday = () => serverDate(api.now());
 /** Returns the daily limit in mg. */
 export const dailyLimit = () => store.active?.daily_limit_mg ?? store.info?.validation.recommended_daily_caffeine_mg ?? 400;
 
+/** Returns what the response `days` does not include yet, by calendar day. */
+export function dayChanges() {
+  const added = drinksOf(unsyncedEntries("days")).map((drink) => ({ ...drink, count: 1 }));
+  const removed = [...store.deletedIds.values()].map((coffee) => ({ at: Date.parse(coffee.timestamp), mg: -coffee.caffeine_mg, count: -1 }));
+  const changes = new Map();
+  for (const { at, mg, count } of [...added, ...removed]) {
+    const date = serverDate(at);
+    const { total_mg, coffee_count } = changes.get(date) ?? { total_mg: 0, coffee_count: 0 };
+    changes.set(date, { total_mg: total_mg + mg, coffee_count: coffee_count + count });
+  }
+  return changes;
+}
+
 /** Hides a coffee while its deletion can be undone, or shows it again. */
-export function setDeleted(id, isDeleted) {
-  if (isDeleted) store.deletedIds.add(id);
-  else store.deletedIds.delete(id);
+export function setDeleted(coffee, isDeleted) {
+  if (isDeleted) store.deletedIds.set(coffee.id, coffee);
+  else store.deletedIds.delete(coffee.id);
   notify();
 }
 

@@ -1,8 +1,8 @@
 // Benchmark of the pages: transferred bytes, first paint and API response times with a year of data. The limits
 // are printed next to the figures and not enforced.
 
-import { DEMO, browserTest, transferredBytes } from "./helpers.js";
-import { loadAllSections, open } from "./actions.js";
+import { DEMO, KEY, browserTest, transferredBytes } from "./helpers.js";
+import { drinkButton, loadAllSections, open, signIn } from "./actions.js";
 
 /** A year with 3,650 coffees and 525,600 readings. */
 const YEAR = { days: 365, "coffees-per-day": 10, "readings-per-day": 1440 };
@@ -57,4 +57,44 @@ browserTest("dashboard with a year of data", { sampleData: YEAR }, async ({ page
     show(`${path}, response time, median (slowest), ms`, `${median(times).toFixed(0)} (${Math.max(...times).toFixed(0)})`, 50);
   }
   show("cumulative layout shift, highest", Math.max(...starts.map((start) => start.shifts)).toFixed(4), 0.025);
+});
+
+/** Slow 3G: 400 kbit/s in both directions with a round trip of 400 ms; bytes per second and ms. */
+const SLOW_3G = { offline: false, latency: 400, downloadThroughput: 50_000, uploadThroughput: 50_000 };
+const CPU_SLOWDOWN = 4;
+
+async function throttle(page) {
+  const session = await page.context().newCDPSession(page);
+  await session.send("Network.enable");
+  await session.send("Network.emulateNetworkConditions", SLOW_3G);
+  await session.send("Emulation.setCPUThrottlingRate", { rate: CPU_SLOWDOWN });
+}
+
+browserTest("a phone with a slow processor on slow 3G", {
+  sampleData: DEMO,
+  viewport: { width: 390, height: 664 },
+  hasTouch: true,
+  isMobile: true,
+  serviceWorkers: "allow",
+}, async ({ page, server, context }) => {
+  await throttle(page);
+  const startedAt = Date.now();
+  await page.goto(server.url, { waitUntil: "commit" });
+  await page.getByLabel("API key").waitFor();
+  show("sign-in usable, ms", Date.now() - startedAt, 2500);
+  await signIn(page, KEY, { remember: true });
+  await drinkButton(page, "espresso").first().tap();
+  await page.locator(".toast", { hasText: "Logged espresso" }).waitFor();
+  show("first tap logged, ms", Date.now() - startedAt, 4500);
+  await page.evaluate(async () => {
+    await navigator.serviceWorker.ready;
+    while (!(await caches.match("/", { ignoreVary: true }))) await new Promise((resolve) => setTimeout(resolve, 200));
+  });
+  const second = await context.newPage();
+  await throttle(second);
+  const secondStart = Date.now();
+  await second.goto(server.url, { waitUntil: "commit" });
+  await drinkButton(second, "espresso").first().waitFor();
+  await second.locator("#today-total", { hasText: "mg" }).waitFor();
+  show("second start, ms", Date.now() - secondStart, 800);
 });

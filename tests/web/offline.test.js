@@ -192,6 +192,8 @@ browserTest("the installed app starts offline, shows cached data, logs, and send
   await page.goto(server.url);
   await signIn(page, KEY, { remember: true });
   await page.getByText("120 of 400 mg").waitFor();
+  await page.locator("#caffeine").scrollIntoViewIfNeeded();
+  await page.locator("#caffeine-chart canvas").waitFor();
   await page.waitForLoadState("networkidle");
   await page.evaluate(async () => {
     await navigator.serviceWorker.ready;
@@ -201,6 +203,7 @@ browserTest("the installed app starts offline, shows cached data, logs, and send
   await page.reload();
   await banner(page, "Can't reach the server.").waitFor();
   await page.getByText("120 of 400 mg").waitFor();
+  await page.locator("#caffeine").scrollIntoViewIfNeeded();
   await page.locator("#caffeine-chart canvas").waitFor();
   await drinkButton(page, "mocha").click();
   await page.getByText("240 of 400 mg").waitFor();

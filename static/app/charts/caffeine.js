@@ -91,5 +91,7 @@ export function start() {
   chart = new Chart("caffeine", { options, table, readout });
   onChange(show);
   onPreviewChange(show);
-  want("curve");
 }
+
+/** Loads and shows the curve. */
+export const refresh = () => want("curve");

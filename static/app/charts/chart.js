@@ -114,6 +114,19 @@ const onColorChange = (listener) => {
   addEventListener("coffee-theme", listener);
 };
 
+let library = null;
+
+/** Loads uPlot, which is not needed before a chart is seen. */
+function loadLibrary() {
+  library ??= new Promise((resolve, reject) => {
+    const content = document.importNode(byId("charts-library").content, true);
+    content.querySelector("script").onload = resolve;
+    content.querySelector("script").onerror = () => reject(new Error("uPlot could not be loaded"));
+    document.head.append(content);
+  });
+  return library;
+}
+
 /** A chart in the elements NAME-chart, NAME-text, NAME-table and NAME-readout. */
 export class Chart {
   /** `options()` returns uPlot's options, `table()` head and rows, `readout(index)` the text for the cursor's position. */
@@ -126,15 +139,14 @@ export class Chart {
 
   /** Shows columns of numbers and their description. */
   show(data, description) {
-    const isFirst = !this.data;
     this.data = data;
     this.container.setAttribute("role", "img");
     this.container.setAttribute("aria-label", "Chart, described below");
     this.container.classList.toggle("empty", !data[0].length);
     this.describe(description);
     this.updateTable();
-    if (isFirst) this.draw();
-    else this.plot.setData(data);
+    if (this.plot) this.plot.setData(data);
+    else this.draw();
   }
 
   describe(text) {
@@ -145,8 +157,18 @@ export class Chart {
     return { width: this.container.clientWidth, height: this.container.clientHeight };
   }
 
-  draw() {
+  /** Draws the chart, again after the colors have changed. */
+  async draw() {
     if (!this.data) return;
+    if (!window.uPlot) {
+      try {
+        await loadLibrary();
+      } catch {
+        // The next data tries again; the description and the table do not need it.
+        library = null;
+        return;
+      }
+    }
     this.plot?.destroy();
     const { hooks, ...options } = this.options();
     const shared = { legend: { show: false }, cursor: { y: false, drag: { x: false, y: false } }, padding: [px(20), px(18), 0, 0] };

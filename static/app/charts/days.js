@@ -1,12 +1,10 @@
 // Daily totals: bars of the last 7 days and a calendar heatmap of the last 12 months, both from one response.
 
-import * as api from "../api.js";
 import { byId, h, setText, svg } from "../dom.js";
 import { addDays, formatDate, formatInteger, formatMg, formatMonth, formatMonthAndYear, formatWeekday, plural } from "../format.js";
-import { dailyLimit, serverToday } from "../store.js";
+import { DAYS, dailyLimit, dayChanges, onChange, serverToday, store, want } from "../store.js";
 import { dataTable, px } from "./chart.js";
 
-const DAYS = 365;
 const CELL_GAP = 2;
 const EMPTY_DAY = { total_mg: 0, coffee_count: 0 };
 /** First day of the week: Monday is 1, also the default where the browser does not provide it. */
@@ -15,6 +13,9 @@ const firstWeekday = (locale.getWeekInfo?.() ?? locale.weekInfo)?.firstDay ?? 1;
 
 let response = null;
 let byDate = new Map();
+/** What the response does not include yet, by day. */
+let changes = new Map();
+let shownVersion = "";
 let updateTable = null;
 
 const listeners = [];
@@ -26,7 +27,11 @@ export const totalOf = (date) => dayOf(date).total_mg;
 /** Returns the first loaded day with caffeine, or undefined. */
 export const firstDate = () => response?.daily_breakdown.at(-1)?.date;
 
-const dayOf = (date) => byDate.get(date) ?? EMPTY_DAY;
+function dayOf(date) {
+  const [day, change] = [byDate.get(date) ?? EMPTY_DAY, changes.get(date) ?? EMPTY_DAY];
+  return { total_mg: Math.max(0, day.total_mg + change.total_mg), coffee_count: day.coffee_count + change.coffee_count };
+}
+
 const countOverLimit = (days) => days.filter((day) => day.total_mg > dailyLimit()).length;
 
 /** Returns the address of a day's view. */
@@ -108,18 +113,23 @@ function table() {
   return { head: ["Month", "Caffeine", "Drinks", "Days with caffeine", "Highest day"], rows: [...months].map(row) };
 }
 
-/** Loads and shows the days. */
-export function refresh() {
-  return api.catchApiError(async () => {
-    response = await api.get(`/coffee/days?days=${DAYS}`);
-    byDate = new Map(response.daily_breakdown.map((day) => [day.date, day]));
-    showWeek();
-    showYear();
-    setText(byId("year-text"), description());
-    updateTable();
-    for (const listener of listeners) listener();
-  }, (error) => response || setText(byId("year-text"), error.message));
+/** Shows the days if they have changed. */
+function show() {
+  if (!store.days) return store.error && setText(byId("year-text"), store.error.message);
+  changes = dayChanges();
+  const version = JSON.stringify([...changes, serverToday(), dailyLimit()]);
+  if (response === store.days && version === shownVersion) return;
+  [response, shownVersion] = [store.days, version];
+  byDate = new Map(response.daily_breakdown.map((day) => [day.date, day]));
+  showWeek();
+  showYear();
+  setText(byId("year-text"), description());
+  updateTable();
+  for (const listener of listeners) listener();
 }
+
+/** Loads and shows the days. */
+export const refresh = () => want("days");
 
 export function start() {
   const container = byId("year-chart");
@@ -132,4 +142,5 @@ export function start() {
   container.addEventListener("click", ({ target }) => target.dataset.date && (location.hash = dayAddress(target.dataset.date)));
   new ResizeObserver(() => response && showYear()).observe(container);
   updateTable = dataTable(byId("year-table"), table);
+  onChange(show);
 }

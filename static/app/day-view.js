@@ -80,7 +80,7 @@ function description() {
   const [peak, peakAt] = levels.reduce((highest, point) => (point[0] > highest[0] ? point : highest), [0, 0]);
   if (peak < 0.5) return "No caffeine on this day.";
   const threshold = formatMg(day.curve.response.sleep_threshold_mg);
-  return `Highest level: ${formatMg(peak)} at ${formatTime(peakAt)}. Dots are drinks, the band is the likely range, the dashed line is the ${threshold} sleep threshold.`;
+  return `Peak: ${formatMg(peak)} at ${formatTime(peakAt)}. Dots: drinks; shaded: faster and slower metabolisms; dashed line: your ${threshold} sleep limit.`;
 }
 
 function showDrinks() {

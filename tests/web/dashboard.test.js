@@ -62,8 +62,8 @@ browserTest("the dashboard is accessible and fits the window: one entry of each 
   await open(page, server);
   await loadAllSections(page);
   await screenshot(page, "dashboard/phone-one-entry");
-  for (const summary of await page.locator(".data-table summary").all()) await summary.click();
-  await waitUntilEqual(() => page.locator(".data-table table").count(), 4);
+  for (const summary of await page.locator("main > :not(#day) .data-table summary").all()) await summary.click();
+  await waitUntilEqual(() => page.locator(".data-table table").count(), 7);
   await screenshot(page, "dashboard/phone-tables");
   assert.equal(await horizontalOverflow(page), 0);
   assert.equal(await accessibilityViolations(page), "");
@@ -205,4 +205,24 @@ browserTest("sparse readings are drawn as one line, interrupted only by a long g
   const gap = drawn.slice(1).map((column, n) => column - drawn[n]);
   assert.ok(drawn.length > 55, `columns ${drawn}`);
   assert.deepEqual(gap.filter((step) => step > 2).length, 1, `columns ${drawn}`);
+});
+
+browserTest("on a narrow phone the keyboard focus is never below the sticky header", { screen: "narrow", sampleData: DEMO }, async ({ page, server }) => {
+  await open(page, server);
+  await loadAllSections(page);
+  const covered = [];
+  // Backwards from the end, so that the page scrolls up and each element arrives at the top.
+  await page.locator("#settings select").last().focus();
+  for (let n = 0; n < 250; n += 1) {
+    await page.keyboard.press("Shift+Tab");
+    const [description, top, bottom, isAtStart] = await page.evaluate(() => {
+      const element = document.activeElement;
+      const target = element.type === "radio" ? element.parentElement : element;
+      const header = document.querySelector(".topbar").getBoundingClientRect().bottom;
+      return [target.outerHTML.slice(0, 80), Math.round(target.getBoundingClientRect().top), Math.round(header), element === document.body || Boolean(element.closest(".topbar, .skip-link"))];
+    });
+    if (isAtStart) break;
+    if (top < bottom) covered.push(`${description}: ${top} < ${bottom}`);
+  }
+  assert.deepEqual(covered, []);
 });

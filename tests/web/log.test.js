@@ -41,6 +41,19 @@ browserTest("staying signed in works across windows, and signing out removes the
   assert.deepEqual(kept, []);
 });
 
+browserTest("when the key is revoked, cached responses are removed", { expected: [/status of 401/] }, async ({ page, server }) => {
+  await page.goto(server.url);
+  await signIn(page, KEY, { remember: true });
+  await page.getByText("0 of 400 mg").waitFor();
+  const cached = () => page.evaluate(() => Object.keys(localStorage).filter((name) => name.startsWith("coffee.answer")).length);
+  await waitUntilEqual(async () => (await cached()) > 0, true);
+  await page.route("**/coffee/**", (route) => route.fulfill({ status: 401, json: { detail: "A valid API key is required" } }));
+  await page.route("**/heartrate/**", (route) => route.fulfill({ status: 401, json: { detail: "A valid API key is required" } }));
+  await page.reload();
+  await page.getByText("Your API key is no longer valid.").waitFor();
+  await waitUntilEqual(cached, 0);
+});
+
 browserTest("a drink is logged with one tap, undone with another, and logged for an earlier time with two", {}, async ({ page, server }) => {
   await open(page, server);
   await drinkButton(page, "espresso").click();

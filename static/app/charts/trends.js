@@ -97,7 +97,7 @@ function showStreak() {
   const text = current ? `${plural(current, "day")} in a row within your limit of ${limit}.` : `Today is over your limit of ${limit}.`;
   setText(byId("trend-limit-text"), days.firstDate() ? `${text} Longest in 12 months: ${plural(longest, "day")}.` : "No caffeine in the last 12 months.");
   const bars = lastDays(SPAN).map(days.totalOf).map((mg) => ({ mg, level: mg > dailyLimit() ? "heat-5" : "heat-3" }));
-  showBars("trend-limit-chart", bars, dailyLimit());
+  showBars("trend-limit-chart", bars, days.firstDate() ? dailyLimit() : 0);
 }
 
 const limitTable = () => ({

@@ -55,8 +55,8 @@ function showWeek() {
   byId("week-bars").replaceChildren(...days.map(bar));
   byId("week-bars").style.setProperty("--limit", dailyLimit() / scaleMax);
   const average = days.reduce((sum, day) => sum + day.total_mg, 0) / 7;
-  const overLimit = countOverLimit(days) ? `Over the limit of ${formatMg(dailyLimit())} on ${plural(countOverLimit(days), "day")}.` : `Never over the limit of ${formatMg(dailyLimit())}.`;
-  setText(byId("week-text"), average ? `Average ${formatMg(average)} a day. ${overLimit}` : "No caffeine in the last 7 days.");
+  const overLimit = countOverLimit(days) ? `over ${formatMg(dailyLimit())} on ${plural(countOverLimit(days), "day")}` : `never over ${formatMg(dailyLimit())}`;
+  setText(byId("week-text"), average ? `Average ${formatMg(average)} a day, ${overLimit}.` : "No caffeine in the last 7 days.");
 }
 
 /** Returns the number of days since the start of the week. */

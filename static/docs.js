@@ -1,7 +1,7 @@
 // Docs page: inserts this server's address and, on request, the API key of this browser into the examples, adds
 // copy buttons, and starts Swagger UI with /openapi.json.
 
-import { key } from "./app/api.js";
+import { key } from "./app/session.js";
 
 const setTexts = (selector, text) => {
   for (const element of document.querySelectorAll(selector)) element.textContent = text;

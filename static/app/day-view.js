@@ -11,7 +11,7 @@ import { addDays, formatDate, formatInteger, formatMg, formatMgRange, formatTime
 import * as history from "./history.js";
 import * as queue from "./queue.js";
 import * as session from "./session.js";
-import { dailyLimit, serverDate, serverToday, store } from "./store.js";
+import { dailyLimit, serverDate, serverToday } from "./store.js";
 
 const ADDRESS = /^#day\/(\d{4}-\d{2}-\d{2})$/;
 const TITLE = document.title;
@@ -91,7 +91,7 @@ function showDrinks() {
   const share = dailyLimit() ? `, ${formatInteger((100 * total) / dailyLimit())}% of your daily limit` : "";
   const unsent = pending.length ? ` ${plural(pending.length, "drink")} not sent yet.` : "";
   setText(byId("day-total"), count ? `${plural(count, "drink")}, ${formatMg(total)}${share}.${unsent}` : "No drinks on this day.");
-  byId("day-drinks").replaceChildren(...saved.map((coffee) => history.savedRow("/coffee/", coffee)));
+  history.replaceRows(byId("day-drinks"), saved.map((coffee) => history.savedRow("/coffee/", coffee)));
 }
 
 function show() {

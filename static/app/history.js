@@ -88,16 +88,17 @@ function reset() {
   return load();
 }
 
-/** Returns where results are shown. */
-const notesPlace = () => (byId("day").hidden ? "history-notes" : "day-notes");
+/** Reports whether the day view is shown in place of the dashboard, with rows and notes of its own. */
+const isDayShown = () => !byId("day").hidden;
+const shownRows = () => document.querySelectorAll(isDayShown() ? "#day-drinks .entry" : "#history-list .entry");
+const notesPlace = () => (isDayShown() ? "day-notes" : "history-notes");
 
 /** Focuses a button of a row of the list by its position, or the title of the card. */
 function focusRow(position, name = "edit") {
-  const row = document.querySelectorAll("#history-list .entry")[position];
-  (row?.querySelector(`[data-icon="${name}"]`) ?? byId("history-title")).focus();
+  (shownRows()[position]?.querySelector(`[data-icon="${name}"]`) ?? byId(isDayShown() ? "day-title" : "history-title")).focus();
 }
 
-const positionOf = (entry) => withoutDeleted(route, entries).findIndex((candidate) => candidate.id === entry.id);
+const positionOf = (entry) => [...shownRows()].findIndex((row) => row.dataset.id === String(entry.id));
 
 function deleteEntry(entryRoute, entry) {
   const path = entryPath(entryRoute, entry);
@@ -113,7 +114,7 @@ function deleteEntry(entryRoute, entry) {
   const restore = () => markDeleted(false);
   markDeleted(true);
   // The next entry has moved to this position.
-  focusRow(Math.min(position, document.querySelectorAll("#history-list .entry").length - 1));
+  focusRow(Math.min(position, shownRows().length - 1));
   const deleteOnServer = async (keepalive) => {
     await api.catchApiError(async () => {
       await api.requestJson("DELETE", path, { keepalive });
@@ -128,7 +129,7 @@ function deleteEntry(entryRoute, entry) {
     focusRow(positionOf(entry));
     showToast(`Restored ${describeEntry(entryRoute, entry)}`, { place: notesPlace() });
   };
-  showToast(`Deleted ${describeEntry(entryRoute, entry)}`, { place: byId("day").hidden ? notes : "day-notes", undo, onClose: deleteOnServer });
+  showToast(`Deleted ${describeEntry(entryRoute, entry)}`, { place: isDayShown() ? "day-notes" : notes, undo, onClose: deleteOnServer });
 }
 
 /** Logs an entry once more, now. */
@@ -184,6 +185,15 @@ export function savedRow(entryRoute, entry) {
 
 const dayGroup = (title, rows) => h("section", { class: "day" }, h("h3", {}, title), h("ol", {}, rows));
 
+/** Replaces the content of a list of entries; the focus stays on the same button of the same entry. */
+export function replaceRows(list, content) {
+  const focused = list.contains(document.activeElement) ? document.activeElement : null;
+  const [id, icon] = [focused?.closest(".entry")?.dataset.id, focused?.dataset.icon];
+  list.replaceChildren(...content);
+  if (focused?.isConnected) focused.focus();
+  else if (id) list.querySelector(`[data-id="${id}"] [data-icon="${icon}"]`)?.focus();
+}
+
 function show() {
   const days = [];
   for (const entry of entries) {
@@ -195,10 +205,7 @@ function show() {
   clearButton.hidden = !isFiltered;
   setText(byId("export-label"), inputs.since.value || inputs.until.value ? "Export selected days:" : "Export all:");
   const empty = h("p", { class: "muted" }, isFiltered ? "No matching entries" : "No entries yet");
-  const focused = document.activeElement;
-  const [focusedRow, focusedIcon] = [focused?.closest("#history-list .entry")?.dataset.id, focused?.dataset.icon];
-  byId("history-list").replaceChildren(...(days.length ? days.map(([title, rows]) => dayGroup(title, rows)) : [empty]));
-  if (focusedRow) document.querySelector(`#history-list [data-id="${focusedRow}"] [data-icon="${focusedIcon}"]`)?.focus();
+  replaceRows(byId("history-list"), days.length ? days.map(([title, rows]) => dayGroup(title, rows)) : [empty]);
   byId("history-more").replaceChildren(...(hasMore ? [button("Load more", () => load(true))] : []));
   for (const listener of listListeners) listener();
 }

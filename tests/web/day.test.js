@@ -77,6 +77,8 @@ browserTest("a drink is corrected and deleted in the day view", {}, async ({ pag
   await page.getByText("2 drinks, 100 mg, 25% of your daily limit.").waitFor();
   await page.getByRole("button", { name: "Delete espresso" }).click();
   await page.getByText("1 drink, 40 mg, 10% of your daily limit.").waitFor();
+  await page.locator("#day-notes", { hasText: "Deleted espresso" }).waitFor();
+  assert.match(await page.evaluate(() => document.activeElement.getAttribute("aria-label")), /^Edit cola/, "the next row has the focus");
   await page.getByRole("button", { name: "Undo" }).click();
   await page.getByText("2 drinks, 100 mg, 25% of your daily limit.").waitFor();
 });

@@ -230,7 +230,7 @@ fn a_power_cut_during_a_replacement_never_applies_the_old_wal_to_the_new_file() 
     let (kept, backed_up) = backup_elsewhere(elsewhere.path());
     let recorder = Recorder::new();
     damage_database(&recorder);
-    recorder.run("restore", &["restore", kept.to_str().unwrap(), "--yes", "--replace"]);
+    recorder.run("restore", &["restore", kept.to_str().unwrap(), "--yes", "--replace", "--force"]);
     let names = std::fs::read_dir(recorder.folder()).unwrap().map(|entry| entry.unwrap().file_name());
     let is_old_log = |name: &OsString| {
         name.to_string_lossy().starts_with("coffee.db.broken-") && name.to_string_lossy().ends_with("-wal")

@@ -21,7 +21,7 @@ use crate::commands::verify::VerifyArgs;
 
 /// Track your caffeine and heart rate on your own server
 ///
-/// Settings come from flags, then environment variables, then a file `.env` in the working folder (or the file that
+/// Flags override environment variables, which override the file `.env` in the working folder (or the file that
 /// --config names).
 #[derive(Debug, Parser)]
 #[command(version)]
@@ -51,11 +51,15 @@ pub enum Command {
     /// List backups, or print the newest one
     Backups(BackupsArgs),
     /// Check that backup files can be restored
+    #[command(
+        override_usage = "coffee-tracker verify [OPTIONS] <FILE>...\n       coffee-tracker verify [OPTIONS] --newest"
+    )]
     Verify(VerifyArgs),
     /// Restore a backup (works while the server is running)
     ///
     /// The backup is verified and the current database is backed up first. A running server keeps serving, first from
     /// the old data and then from the restored data. An interrupted restore leaves one of the two, never a mixture.
+    #[command(override_usage = "coffee-tracker restore [OPTIONS] <FILE>")]
     Restore(RestoreArgs),
     /// Fill an empty database with sample data
     Demo(DemoArgs),

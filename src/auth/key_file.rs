@@ -37,9 +37,9 @@ pub enum KeyFileError {
     Unwritable { path: PathBuf, error: io::Error },
     #[error("another command is changing the keys in {0}; try again")]
     Busy(PathBuf),
-    #[error("the key {0} exists already; revoke it, rotate it, or choose another name")]
+    #[error("a key named {0} already exists; revoke it, rotate it, or choose another name")]
     NameTaken(KeyName),
-    #[error("the key {0} does not exist")]
+    #[error("there is no key named {0}")]
     UnknownName(KeyName),
     #[error("there are {MAX_KEYS} keys, which is the maximum; revoke one first")]
     TooMany,

@@ -13,6 +13,7 @@ use crate::backup::retention::{Retention, RetentionResult, remove_old};
 use crate::backup::snapshot::{BackupTarget, Snapshot, SnapshotError, snapshot};
 use crate::commands::{Failure, act_as_owner, counted, counted_entries, print, progress};
 use crate::config::CommonArgs;
+use crate::db::error::require_database;
 use crate::db::health::{BackupRecord, record_failed_backup};
 use crate::domain::time::Timestamp;
 use crate::fs::paths::folder_of;
@@ -75,6 +76,8 @@ pub fn run(args: &BackupArgs) -> Result<(), Failure> {
         ));
     }
     let identity = act_as_owner(&settings.database)?;
+    // The failure of a backup is recorded beside the database.
+    require_database(&settings.database)?;
     if args.to.is_some() && !args.create_dir {
         let missing = identity.as_caller(|| missing_folder(&target)).context("cannot act as the caller")?;
         if let Some(folder) = missing {

@@ -91,9 +91,9 @@ pub fn all(settings: &CommonSettings, identity: &Identity) -> io::Result<Vec<Bac
 
 /// Describes the backups that do not belong to the database, or returns an empty string if there are none.
 pub fn other_backups(files: &[BackupFile]) -> String {
-    let foreign = files.iter().filter(|file| !file.is_own);
+    let not_own = files.iter().filter(|file| !file.is_own);
     let (others, unknown): (Vec<_>, Vec<_>) =
-        foreign.partition(|file| matches!(file.origin, BackupOrigin::Known(_)));
+        not_own.partition(|file| matches!(file.origin, BackupOrigin::Known(_)));
     let parts: Vec<String> = [(others, "of another database"), (unknown, "without a database id")]
         .into_iter()
         .filter(|(files, _)| !files.is_empty())
@@ -109,6 +109,10 @@ pub fn other_backups(files: &[BackupFile]) -> String {
 fn list(settings: &CommonSettings, json: bool) -> Result<(), Failure> {
     let identity = act_as_owner(&settings.database)?;
     let files = match all(settings, &identity) {
+        Err(e) if e.kind() == ErrorKind::NotFound && !json => {
+            let folder = settings.backups.display();
+            return print(&format!("the folder {folder} does not exist: no backup has been made"));
+        }
         Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
         files => files.with_context(|| format!("cannot list {}", settings.backups.display()))?,
     };

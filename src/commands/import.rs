@@ -310,15 +310,17 @@ impl BatchSink {
         let rows = counts.entries() + self.rejected + self.unsupported;
         if !is_quiet && rows > 0 {
             let seconds = self.began.elapsed().as_secs_f64();
+            let ignored = match self.unsupported {
+                0 => String::new(),
+                n => format!(", {} of an unsupported type ignored", counted(n, "record")),
+            };
             print(&format!(
-                "{name}: {} and {} {}, {} skipped, {} rejected, {} of an unsupported type ignored \
-                 ({seconds:.1} s, {:.0} rows/s)",
+                "{name}: {} and {} {}, {} skipped, {} rejected{ignored} ({seconds:.1} s, {:.0} rows/s)",
                 counted(counts.coffees_added, "coffee"),
                 counted(counts.readings_added, "reading"),
                 if self.is_dry_run { "would be added" } else { "added" },
                 counted(counts.duplicates, "duplicate"),
                 counted(self.rejected, "row"),
-                counted(self.unsupported, "record"),
                 rows as f64 / seconds.max(1e-3)
             ))?;
         }

@@ -15,7 +15,7 @@ use crate::fs::privileges::Identity;
 #[derive(Args, Debug)]
 pub struct VerifyArgs {
     /// Backups or databases to verify
-    #[arg(required_unless_present = "newest", value_name = "FILE")]
+    #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
 
     /// Verify the newest backup of this database in BACKUP_DIR
@@ -32,6 +32,12 @@ pub struct VerifyArgs {
 
 /// Verifies every file. Fails if one of them cannot be restored.
 pub fn run(args: &VerifyArgs) -> Result<(), Failure> {
+    if args.files.is_empty() && !args.newest {
+        return Err(Failure::Usage(
+            "no file given: name the files to verify, or use --newest for the newest backup of this database"
+                .into(),
+        ));
+    }
     let newest = if args.newest {
         Some(newest(&args.common.validate()?, &Identity::CALLER, newest_to_verify)?)
     } else {

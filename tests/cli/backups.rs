@@ -91,6 +91,15 @@ fn create_old_backups(folder: &Path, days: impl IntoIterator<Item = i64>) {
 }
 
 #[test]
+fn the_failed_backup_of_a_missing_database_leaves_no_file() {
+    let folder = temporary_folder();
+    for args in [&["backup"][..], &["backup", "--to", "disk/"]] {
+        assert_fails_with(&run_in(folder.path(), args), 78, "there is no database at coffee.db");
+        assert_eq!(names(folder.path()), [""; 0], "{args:?}");
+    }
+}
+
+#[test]
 fn a_missing_folder_is_created_only_with_create_dir() {
     let folder = prepare_database();
     let at = |name: &str| folder.path().join(name);

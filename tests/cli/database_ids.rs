@@ -230,6 +230,6 @@ fn the_list_describes_each_backup_and_does_not_suggest_safety_backups() {
     }
     assert_eq!(
         run_ok(temporary_folder().path(), &["backups", "list"]).out,
-        "there are no backups in backups\n"
+        "the folder backups does not exist: no backup has been made\n"
     );
 }

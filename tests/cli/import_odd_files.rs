@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::helpers::{database, rows, temporary_folder};
 use crate::import::{coffees, import, readings, summary};
 
-const NOTHING_ELSE: &str = "0 duplicates skipped, 0 rows rejected, 0 records of an unsupported type ignored";
+const NOTHING_ELSE: &str = "0 duplicates skipped, 0 rows rejected";
 
 fn notes(folder: &Path) -> Vec<String> {
     rows(&database(folder), "select id, notes from coffee_logs order by id")
@@ -30,7 +30,7 @@ fn csv_lines_may_end_in_cr_lf_or_both() {
         let result = import(folder.path(), &content, &[]);
         assert_eq!(
             summary(&result),
-            "file: 3 coffees and 0 readings added, 0 duplicates skipped, 1 row rejected, 0 records of an unsupported type ignored",
+            "file: 3 coffees and 0 readings added, 0 duplicates skipped, 1 row rejected",
             "{content:?}"
         );
         assert_eq!(
@@ -52,7 +52,7 @@ fn lines_that_end_in_cr_are_read_across_buffers_and_after_a_too_long_line() {
     let result = import(folder.path(), content, &[]);
     assert_eq!(
         summary(&result),
-        "file: 0 coffees and 20,001 readings added, 0 duplicates skipped, 3 rows rejected, 0 records of an unsupported type ignored"
+        "file: 0 coffees and 20,001 readings added, 0 duplicates skipped, 3 rows rejected"
     );
     let lines: Vec<&str> = result.err.lines().map(|line| line.split(": ").next().unwrap()).collect();
     assert_eq!(lines, ["line 20002", "line 20004", "line 20005"]);

@@ -331,10 +331,10 @@ fn failing_key_commands_report_a_code_and_change_nothing() {
     for (args, reason) in [
         (
             ["key", "add", "phone"],
-            "the key phone exists already; revoke it, rotate it, or choose another name",
+            "a key named phone already exists; revoke it, rotate it, or choose another name",
         ),
-        (["key", "revoke", "Phone"], "the key Phone does not exist"),
-        (["key", "rotate", "watch"], "the key watch does not exist"),
+        (["key", "revoke", "Phone"], "there is no key named Phone"),
+        (["key", "rotate", "watch"], "there is no key named watch"),
     ] {
         assert_fails_with(&run_in(folder.path(), &args), 1, reason);
     }

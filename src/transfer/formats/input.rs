@@ -125,7 +125,10 @@ impl Input {
     pub fn open(path: &Path, format: Option<ImportFormat>) -> Result<Self, ReadError> {
         let mut file = match path == Path::new("-") {
             true => File::from(io::stdin().as_fd().try_clone_to_owned()?),
-            false => File::open(path)?,
+            false => File::open(path).map_err(|e| match e.kind() {
+                io::ErrorKind::NotFound => ReadError::unusable("there is no such file"),
+                _ => e.into(),
+            })?,
         };
         let metadata = file.metadata()?;
         if metadata.is_dir() {

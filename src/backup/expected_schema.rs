@@ -30,7 +30,7 @@ pub enum SchemaDifference {
     #[error("the {} {} is not as schema version {version} has it", object.0, object.1)]
     Changed { object: ObjectKey, version: i64 },
     #[error("the {} {} does not belong to schema version {version}", object.0, object.1)]
-    Foreign { object: ObjectKey, version: i64 },
+    Unexpected { object: ObjectKey, version: i64 },
 }
 
 /// Columns and primary key of a table.
@@ -175,7 +175,7 @@ pub fn differences(c: &Connection, version: i64) -> rusqlite::Result<Vec<SchemaD
     for (key, object) in &found {
         let is_known = wanted.contains_key(key) || of_backups.get(key) == Some(object);
         if !is_known && !is_harmless(c, key, object)? {
-            differences.push(SchemaDifference::Foreign { object: key.clone(), version });
+            differences.push(SchemaDifference::Unexpected { object: key.clone(), version });
         }
     }
     Ok(differences)

@@ -2,7 +2,7 @@
 //!
 //! The pages are copied while others keep writing. Later commits stay in the log, which is not reset while an
 //! earlier reader is open. At the end SQLite applies a copy of the log to the copied pages, as in a crash
-//! recovery, which takes time by the size of the log, not of the database.
+//! recovery, which takes time in proportion to the size of the log, not of the database.
 //!
 //! The caller verifies the copy.
 
@@ -47,7 +47,7 @@ impl PageCopy {
         Ok(Self { temp, log, reader })
     }
 
-    /// Completes the copy and publishes it under the first free one of `names`. The caller keeps others from
+    /// Completes the copy and publishes it under the first unused name of `names`. The caller keeps others from
     /// writing: later commits are not included.
     pub fn finish(self, mut names: impl Iterator<Item = PathBuf>) -> Result<PathBuf, SnapshotError> {
         let folder = folder_of(self.temp.path()).to_owned();

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
+use indicatif::DecimalBytes;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, params};
@@ -18,13 +19,13 @@ use crate::backup::expected_schema;
 use crate::backup::origin::BackupOrigin;
 use crate::backup::page_copy::PageCopy;
 use crate::backup::snapshot::{
-    BackupTarget, ProgressCallback, ProgressStage, SnapshotError, copy, fill, no_progress, page_size,
-    snapshot,
+    BackupTarget, ProgressCallback, ProgressStage, SnapshotError, back_up_unrecorded, no_progress, page_size,
+    snapshot, vacuum_into,
 };
 use crate::backup::verify::{Contents, VerificationReport, contents, verify_and_keep_open, verify_file};
 use crate::db::database_id::DatabaseId;
 use crate::db::error::{AtPath, OpenError, StoreError};
-use crate::db::lock_file::{Lock, MaintenanceLock, recorded_id};
+use crate::db::lock_file::{MaintenanceLock, ServerLock, recorded_id};
 use crate::db::replace_file::{ensure_log_belongs, replace, undo_interrupted};
 use crate::db::store::make_folder;
 use crate::db::{rollups, schema};
@@ -35,53 +36,53 @@ use crate::fs::privileges::Identity;
 use crate::fs::protected_paths::is_same_file;
 use crate::fs::temp_file::{TempFile, remove_stale};
 
-/// Pages copied per step: 16 MiB; few in debug builds, where tests look in between.
+/// Pages copied per step: 16 MiB; fewer in debug builds, so that tests can act between steps.
 const PAGES: i32 = if cfg!(debug_assertions) { 16 } else { 4096 };
 /// Maximum duration of the final checkpoint; the rest is left to the server.
 const CHECKPOINT: Duration = Duration::from_secs(20);
-/// Maximum time without progress of the final checkpoint: a replication program holds a part of the log for up
-/// to a minute.
+/// Maximum time without progress of the final checkpoint. It outlasts an ordinary read, but not a replication
+/// program, which holds a part of the log for up to a minute.
 const STANDSTILL: Duration = Duration::from_secs(2);
 
-/// Drops the parts of a backup that a live database must not have: digests, which hold until the first write,
-/// and statistics.
-const ONLY_OF_BACKUPS: &str = "drop table if exists backup_digests; drop table if exists sqlite_stat1;
-                               drop table if exists sqlite_stat4";
+/// Drops the digests of a backup, which are valid until the first write.
+const DROP_DIGESTS: &str = "drop table if exists backup_digests";
 
 /// Reason of a failed restore. The database is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     #[error("{path} cannot be restored: {}", reasons.join("; "))]
     Unfit { path: PathBuf, reasons: Vec<String> },
+    #[error("the copy of {path} did not pass its check: {}", reasons.join("; "))]
+    Unsound { path: PathBuf, reasons: Vec<String> },
     #[error("{0} is the database itself: name a backup")]
     Itself(PathBuf),
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error(
-        "{why}. To replace the file, stop the server and add --replace; the present file is kept under another name"
+        "{why}. To replace the file, stop the server and add --replace; the current file is kept under another name"
     )]
     NeedsReplacing { why: String },
-    #[error("a server runs on {0}: stop it before the file is replaced")]
+    #[error("a server runs on {0}: stop it first")]
     Served(PathBuf),
     #[error(
         "the server that runs on {path} has schema version {found}, this program {known}: restart the server with this version first"
     )]
     OtherVersion { path: PathBuf, found: i64, known: i64 },
-    #[error("{needed} bytes of free space are needed in {folder}, and {free} are free")]
+    #[error("{} of free space are needed in {folder}, and {} are free", DecimalBytes(*needed), DecimalBytes(*free))]
     NoRoom { folder: PathBuf, needed: u64, free: u64 },
-    #[error("the present state could not be backed up: {0}")]
+    #[error("the safety copy could not be made: {0}")]
     Safety(SnapshotError),
     #[error("the database is busy with another program")]
     Busy,
     #[error("the schema of the database changed meanwhile: try again")]
-    Moved,
+    SchemaChanged,
     #[error("the backup could not be written into the database: {0}")]
     Write(StoreError),
     #[error("the backup could not be migrated to this schema: {0}")]
     Prepare(StoreError),
     #[error("{0} changed while it was being restored: nothing was restored; verify it and try again")]
     Changed(PathBuf),
-    #[error("the files could not be replaced: {0}")]
+    #[error("the files could not be prepared or replaced: {0}")]
     Io(#[from] io::Error),
 }
 
@@ -89,7 +90,7 @@ impl RestoreError {
     /// Reports whether a retry may succeed.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::NoRoom { .. } | Self::Busy | Self::Moved => true,
+            Self::NoRoom { .. } | Self::Busy | Self::SchemaChanged => true,
             Self::Io(e) => e.kind() == io::ErrorKind::StorageFull,
             Self::Write(e) | Self::Prepare(e) => e.is_transient(),
             Self::Open(e) => e.is_transient(),
@@ -99,7 +100,7 @@ impl RestoreError {
     }
 }
 
-/// Present state at the database's path.
+/// Current state at the database's path.
 #[derive(Debug)]
 pub enum RestoreTarget {
     /// A missing or empty file.
@@ -127,7 +128,7 @@ impl RestoreTarget {
             Ok(Self::Ours { version, contents, id })
         };
         match inspect() {
-            Err(e) if e.is_of_the_file() => Ok(Self::Broken(e.cause())),
+            Err(e) if e.concerns_file() => Ok(Self::Broken(e.cause())),
             inspected => inspected,
         }
     }
@@ -164,7 +165,7 @@ impl ContentVersion {
     }
 }
 
-/// State that the live database keeps through a restore.
+/// State that the database keeps through a restore.
 struct PreservedState {
     /// Last ids by table: ids are never given twice, not even those of entries after the backup.
     last_ids: Vec<(String, i64)>,
@@ -175,8 +176,8 @@ struct PreservedState {
 }
 
 impl PreservedState {
-    fn of(live: &ContentVersion) -> rusqlite::Result<Self> {
-        let tables = live
+    fn of(current: &ContentVersion) -> rusqlite::Result<Self> {
+        let tables = current
             .connection
             .prepare(
                 "select name, sql from sqlite_schema
@@ -185,8 +186,8 @@ impl PreservedState {
             )?
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<rusqlite::Result<_>>()?;
-        let last_ids = expected_schema::last_ids(&live.connection, live.schema)?;
-        Ok(Self { last_ids, tables, id: id_in_use(&live.connection)? })
+        let last_ids = expected_schema::last_ids(&current.connection, current.schema)?;
+        Ok(Self { last_ids, tables, id: id_in_use(&current.connection)? })
     }
 
     fn put_into(self, copy: &Connection) -> rusqlite::Result<()> {
@@ -212,7 +213,7 @@ impl PreservedState {
 /// Prepared restore: everything is verified and locked, nothing is changed.
 #[derive(Debug)]
 pub struct RestorePlan {
-    file: VerificationReport,
+    report: VerificationReport,
     /// Connection to the verified file; a file that gets its name later is not read.
     source: Connection,
     origin: BackupOrigin,
@@ -221,17 +222,17 @@ pub struct RestorePlan {
     database: PathBuf,
     backups: PathBuf,
     identity: Identity,
-    pub live: RestoreTarget,
+    pub target: RestoreTarget,
     replace: bool,
     /// Keeps servers from starting; `None` while one runs.
-    lock: Option<Lock>,
+    lock: Option<ServerLock>,
     _maintenance: MaintenanceLock,
 }
 
 /// Result of a restore.
 #[derive(Debug)]
 pub struct RestoreResult {
-    /// Backup of the previous state.
+    /// Safety copy: a backup of the state before.
     pub safety: Option<PathBuf>,
     /// New paths of the broken files.
     pub kept_files: Vec<PathBuf>,
@@ -257,45 +258,45 @@ impl RestorePlan {
         };
         make_folder(database)?;
         let maintenance = MaintenanceLock::acquire(database)?;
-        let lock = Lock::try_acquire(database)?;
+        let lock = ServerLock::try_acquire(database)?;
         if lock.is_some() {
             undo_interrupted(database)?;
             ensure_log_belongs(database)?;
         }
         remove_stale(folder_of(database));
-        let live = RestoreTarget::inspect(database)?;
-        if matches!(live, RestoreTarget::Nothing) && lock.is_none() {
+        let target = RestoreTarget::inspect(database)?;
+        if matches!(target, RestoreTarget::Nothing) && lock.is_none() {
             return Err(RestoreError::Served(database.to_owned()));
         }
-        if let (RestoreTarget::Ours { version, .. }, None) = (&live, &lock)
+        if let (RestoreTarget::Ours { version, .. }, None) = (&target, &lock)
             && *version != schema::newest()
         {
             let (path, found, known) = (database.to_owned(), *version, schema::newest());
             return Err(RestoreError::OtherVersion { path, found, known });
         }
-        let this = Self {
+        let plan = Self {
             origin: BackupOrigin::of(&source),
             recorded_id: recorded_id(database),
-            file: found,
+            report: found,
             source,
             database: database.to_owned(),
             backups: backups.to_owned(),
             identity,
-            live,
+            target,
             replace,
             lock,
             _maintenance: maintenance,
         };
-        if let RestoreTarget::Broken(why) = &this.live {
-            this.replacing(why.clone())?;
+        if let RestoreTarget::Broken(why) = &plan.target {
+            plan.ensure_may_replace(why.clone())?;
         }
-        this.check_room()?;
-        Ok(this)
+        plan.check_room()?;
+        Ok(plan)
     }
 
     /// Returns the entries of the database; `None` when they cannot be counted.
     pub fn before(&self) -> Option<Contents> {
-        match &self.live {
+        match &self.target {
             RestoreTarget::Nothing => Some(Contents::default()),
             RestoreTarget::Ours { contents, .. } => Some(*contents),
             RestoreTarget::Broken(_) => None,
@@ -304,17 +305,17 @@ impl RestorePlan {
 
     /// Returns the entries of the backup.
     pub fn after(&self) -> Contents {
-        self.file.contents.unwrap_or_default()
+        self.report.contents.unwrap_or_default()
     }
 
     /// Reports whether the backup is known to be of another database.
-    pub fn is_foreign(&self) -> bool {
+    pub fn is_of_other_database(&self) -> bool {
         matches!((self.own_id(), &self.origin), (Some(own), BackupOrigin::Known(id)) if own != id)
     }
 
     /// Returns the id of the database; of a broken one, the id in its lock file.
     fn own_id(&self) -> Option<&DatabaseId> {
-        match &self.live {
+        match &self.target {
             RestoreTarget::Ours { id, .. } => id.as_ref(),
             RestoreTarget::Broken(_) => self.recorded_id.as_ref(),
             RestoreTarget::Nothing => None,
@@ -331,13 +332,13 @@ impl RestorePlan {
         self.lock.is_none()
     }
 
-    /// Reports whether there is a state to back up first.
-    fn has_present(&self) -> bool {
-        matches!(self.live, RestoreTarget::Ours { .. })
+    /// Reports whether there is a state to make a safety copy of.
+    fn has_current_state(&self) -> bool {
+        matches!(self.target, RestoreTarget::Ours { .. })
     }
 
     /// Checks that replacing the database is requested and possible.
-    fn replacing(&self, why: String) -> Result<(), RestoreError> {
+    fn ensure_may_replace(&self, why: String) -> Result<(), RestoreError> {
         match (self.replace, &self.lock) {
             (true, Some(_)) => Ok(()),
             (true, None) => Err(RestoreError::Served(self.database.clone())),
@@ -349,8 +350,8 @@ impl RestorePlan {
     pub fn execute(self, progress: ProgressCallback<'_>) -> Result<RestoreResult, RestoreError> {
         let began = Instant::now();
         failpoint("restore.begun");
-        let state = if self.has_present() { ContentVersion::of(&self.database).ok() } else { None };
-        let mut safety = self.back_up_first(progress)?;
+        let state = if self.has_current_state() { ContentVersion::of(&self.database).ok() } else { None };
+        let mut safety = self.make_safety_copy(progress)?;
         failpoint("restore.saved");
         let (prepared, contents) = self.prepare(safety.is_some(), progress)?;
         failpoint("restore.prepared");
@@ -359,7 +360,8 @@ impl RestorePlan {
             Some(safety) => self.write_into(&prepared, state.as_ref(), safety, progress)?,
             None => {
                 self.keep_id(&prepared)?;
-                kept_files = replace(&self.database, prepared, !matches!(self.live, RestoreTarget::Nothing))?;
+                kept_files =
+                    replace(&self.database, prepared, !matches!(self.target, RestoreTarget::Nothing))?;
             }
         }
         failpoint("restore.done");
@@ -368,30 +370,29 @@ impl RestorePlan {
 
     /// Gives the prepared copy, which replaces the database, the database's id.
     fn keep_id(&self, prepared: &TempFile) -> Result<(), RestoreError> {
-        if let (true, Some(id)) = (self.is_foreign(), self.own_id()) {
-            let fault = |e: rusqlite::Error| RestoreError::Prepare(e.into());
-            let copy = Connection::open(prepared.path()).map_err(fault)?;
-            id.put_into(&copy).map_err(fault)?;
-            copy.close().map_err(|(_, e)| fault(e))?;
+        if let (true, Some(id)) = (self.is_of_other_database(), self.own_id()) {
+            let copy = Connection::open(prepared.path()).map_err(prepare_error)?;
+            id.put_into(&copy).map_err(prepare_error)?;
+            copy.close().map_err(|(_, e)| prepare_error(e))?;
             prepared.file().sync_all()?;
         }
         Ok(())
     }
 
-    /// Backs up the present state. Returns `None` when there is none, or none that can be read.
-    fn back_up_first(&self, progress: ProgressCallback<'_>) -> Result<Option<PathBuf>, RestoreError> {
-        if !self.has_present() {
+    /// Makes the safety copy. Returns `None` when there is no state to copy, or none that can be read.
+    fn make_safety_copy(&self, progress: ProgressCallback<'_>) -> Result<Option<PathBuf>, RestoreError> {
+        if !self.has_current_state() {
             return Ok(None);
         }
         let target = BackupTarget::Safety(self.backups.clone());
         match snapshot(&self.database, &target, &self.identity, progress) {
             Ok(made) => Ok(Some(made.path)),
-            Err(SnapshotError::Open(e)) if e.is_of_the_file() => {
-                self.replacing(e.cause())?;
+            Err(SnapshotError::Open(e)) if e.concerns_file() => {
+                self.ensure_may_replace(e.cause())?;
                 Ok(None)
             }
             Err(e @ SnapshotError::Unsound(_)) => {
-                self.replacing(format!("the present state cannot be backed up ({e})"))?;
+                self.ensure_may_replace(format!("no safety copy can be made ({e})"))?;
                 Ok(None)
             }
             Err(e) => Err(RestoreError::Safety(e)),
@@ -399,35 +400,35 @@ impl RestorePlan {
     }
 
     /// Creates a copy of the backup beside the database, migrated to the newest schema, with the database's
-    /// page size when it `is_to_be_written` into it. The copy is verified as it will be used.
+    /// page size when it `is_to_be_written` into it. The copy is verified; only ids and Litestream's tables are
+    /// written after that.
     fn prepare(
         &self,
         is_to_be_written: bool,
         progress: ProgressCallback<'_>,
     ) -> Result<(TempFile, Contents), RestoreError> {
-        let version = self.file.schema_version.unwrap_or(0);
-        let fault = |e: rusqlite::Error| RestoreError::Prepare(e.into());
+        let version = self.report.schema_version.unwrap_or(0);
         let mut temp = self.temp_file_of(&self.source, progress)?;
         if is_to_be_written {
-            let live = schema::connect(&self.database, schema::Role::Reader).map_err(fault)?;
-            let wanted = page_size(&live).map_err(fault)?;
-            if wanted != page_size(&self.source).map_err(fault)? {
-                // A file opened as immutable keeps its page size: copied once more.
-                let first = Connection::open(temp.path()).map_err(fault)?;
-                first.pragma_update(None, "page_size", wanted).map_err(fault)?;
+            let database = schema::connect(&self.database, schema::Role::Reader).map_err(prepare_error)?;
+            let wanted = page_size(&database).map_err(prepare_error)?;
+            if wanted != page_size(&self.source).map_err(prepare_error)? {
+                // VACUUM INTO cannot change the page size of an immutable source, so the copy is copied once more.
+                let first = Connection::open(temp.path()).map_err(prepare_error)?;
+                first.pragma_update(None, "page_size", wanted).map_err(prepare_error)?;
                 temp = self.temp_file_of(&first, progress)?;
             }
         }
-        let mut copy = Connection::open(temp.path()).map_err(fault)?;
-        copy.execute_batch(ONLY_OF_BACKUPS).map_err(fault)?;
+        let mut copy = Connection::open(temp.path()).map_err(prepare_error)?;
+        copy.execute_batch(DROP_DIGESTS).map_err(prepare_error)?;
         schema::migrate(&mut copy, usize::try_from(version).unwrap_or(0), schema::migrations())
-            .map_err(fault)?;
-        schema::drop_statistics(&copy).map_err(fault)?;
-        if !self.file.differing_rollups.is_empty() {
-            let counted = copy.transaction().map_err(fault)?;
-            rollups::recount(&counted).and_then(|()| counted.commit()).map_err(fault)?;
+            .map_err(prepare_error)?;
+        schema::drop_statistics(&copy).map_err(prepare_error)?;
+        if !self.report.differing_rollups.is_empty() {
+            let counted = copy.transaction().map_err(prepare_error)?;
+            rollups::recount(&counted).and_then(|()| counted.commit()).map_err(prepare_error)?;
         }
-        copy.close().map_err(|(_, e)| fault(e))?;
+        copy.close().map_err(|(_, e)| prepare_error(e))?;
         temp.file().sync_all()?;
         progress(ProgressStage::Checking);
         let found = temp.run(|| verify_file(temp.path()))?;
@@ -441,20 +442,20 @@ impl RestorePlan {
         progress: ProgressCallback<'_>,
     ) -> Result<TempFile, RestoreError> {
         let temp = TempFile::create(folder_of(&self.database), &self.identity)?;
-        fill(source, &temp, progress).map_err(RestoreError::Prepare)?;
+        vacuum_into(source, &temp, progress).map_err(RestoreError::Prepare)?;
         Ok(temp)
     }
 
     /// Returns the entries of the prepared copy if it is sound and has the rows of the verified file.
     fn verified(&self, prepared: VerificationReport) -> Result<Contents, RestoreError> {
-        let path = self.file.path.clone();
+        let path = self.report.path.clone();
         let Some(contents) = prepared.contents.filter(|_| prepared.is_sound()) else {
-            return Err(RestoreError::Unfit { path, reasons: prepared.reasons });
+            return Err(RestoreError::Unsound { path, reasons: prepared.reasons });
         };
-        let is_migrated = prepared.schema_version != self.file.schema_version;
+        let is_migrated = prepared.schema_version != self.report.schema_version;
         let is_there = |digest| prepared.digests.iter().any(|other| other.is_of_same_rows(digest));
-        let has_same_rows = is_migrated || self.file.digests.iter().all(is_there);
-        if Some(contents) == self.file.contents && has_same_rows {
+        let has_same_rows = is_migrated || self.report.digests.iter().all(is_there);
+        if Some(contents) == self.report.contents && has_same_rows {
             Ok(contents)
         } else {
             Err(RestoreError::Changed(path))
@@ -469,56 +470,56 @@ impl RestorePlan {
         safety: &mut PathBuf,
         progress: ProgressCallback<'_>,
     ) -> Result<(), RestoreError> {
-        let source = Connection::open(prepared.path()).map_err(fault)?;
-        // Only the database itself must be durable.
-        source.pragma_update(None, "synchronous", "OFF").map_err(fault)?;
-        let mut live = schema::connect(&self.database, schema::Role::Writer).map_err(fault)?;
-        schema::set_long_busy_timeout(&live).map_err(fault)?;
-        // A database that was put in place has no log before a server opens it.
-        live.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())).map_err(fault)?;
-        live.pragma_update(None, "wal_autocheckpoint", 0).map_err(fault)?;
+        let source = Connection::open(prepared.path()).map_err(write_error)?;
+        // Only `PreservedState::put_into` writes to this copy, which need not be durable.
+        source.pragma_update(None, "synchronous", "OFF").map_err(write_error)?;
+        let mut database = schema::connect(&self.database, schema::Role::Writer).map_err(write_error)?;
+        schema::set_long_busy_timeout(&database).map_err(write_error)?;
+        // A database that was copied there by hand has no log before a server opens it.
+        database.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())).map_err(write_error)?;
+        database.pragma_update(None, "wal_autocheckpoint", 0).map_err(write_error)?;
         let is_unchanged = || state.is_some_and(ContentVersion::is_unchanged);
-        // Entries were written since the backup of the present state, and more will be. The pages are copied
-        // now, before the database is locked.
-        let mut pages = if is_unchanged() { None } else { Some(self.page_copy()?) };
+        // After a commit since the safety copy, a new one is needed. Its pages are copied before the database is
+        // locked, so that the lock lasts only as long as the rest of the copy takes.
+        let mut pages = if is_unchanged() { None } else { Some(self.begin_page_copy()?) };
         let mut last = None;
-        self.copy_pages(&source, &mut live, progress, || {
-            let now = ContentVersion::of(&self.database).map_err(fault)?;
-            if !matches!(self.live, RestoreTarget::Ours { version, .. } if version == now.schema) {
-                return Err(RestoreError::Moved);
+        self.write_pages(&source, &mut database, progress, || {
+            let now = ContentVersion::of(&self.database).map_err(write_error)?;
+            if !matches!(self.target, RestoreTarget::Ours { version, .. } if version == now.schema) {
+                return Err(RestoreError::SchemaChanged);
             }
             if !is_unchanged() {
-                let pages = pages.take().map_or_else(|| self.page_copy(), Ok)?;
+                let pages = pages.take().map_or_else(|| self.begin_page_copy(), Ok)?;
                 let target = BackupTarget::Safety(self.backups.clone());
                 last = Some(pages.finish(target.names()).map_err(RestoreError::Safety)?);
                 failpoint("restore.saved.again");
             }
-            PreservedState::of(&now).map_err(fault)
+            PreservedState::of(&now).map_err(write_error)
         })?;
         failpoint("restore.written");
-        checkpoint_live(&live, self.is_served());
+        checkpoint_database(&database, self.is_served());
         if let Some(last) = last {
             self.finish_safety(safety, last);
         }
         Ok(())
     }
 
-    fn page_copy(&self) -> Result<PageCopy, RestoreError> {
+    fn begin_page_copy(&self) -> Result<PageCopy, RestoreError> {
         PageCopy::of(&self.database, &self.backups, &self.identity).map_err(RestoreError::Safety)
     }
 
-    /// Makes a verified backup of the page copy, which holds the last state before the restore, and removes the
-    /// page copy and the earlier backup afterwards. Failures are logged: the restore is complete.
+    /// Makes a verified safety copy from the page copy, which holds the last state before the restore, and removes
+    /// the page copy and the first safety copy afterwards. Failures are logged: the restore is complete.
     fn finish_safety(&self, safety: &mut PathBuf, last: PathBuf) {
         let target = BackupTarget::Safety(self.backups.clone());
         let first = safety.clone();
-        match copy(&last, &target, &self.identity, &no_progress) {
+        match back_up_unrecorded(&last, &target, &self.identity, &no_progress) {
             Ok(made) => {
                 *safety = made.path;
                 self.remove(&last);
                 self.remove(&first);
             }
-            // Possibly no space for another: a sound page copy serves as well.
+            // Possibly no space for another: a sound page copy becomes the safety copy.
             Err(e) => {
                 *safety = last;
                 let found = self.identity.as_caller(|| verify_file(safety));
@@ -536,7 +537,7 @@ impl RestorePlan {
         failpoint("restore.saved.anew");
     }
 
-    /// Removes a backup whose content another one includes.
+    /// Removes a safety copy whose content another one includes.
     fn remove(&self, backup: &Path) {
         let is_removed =
             fs::remove_file(backup).is_ok() || self.identity.as_caller(|| fs::remove_file(backup)).is_ok();
@@ -545,30 +546,30 @@ impl RestorePlan {
         }
     }
 
-    /// Copies all pages. Calls `kept` once other writers are locked out.
-    fn copy_pages(
+    /// Writes all pages. Calls `once_locked` when other writers are locked out.
+    fn write_pages(
         &self,
         source: &Connection,
-        live: &mut Connection,
+        database: &mut Connection,
         progress: ProgressCallback<'_>,
-        kept: impl FnOnce() -> Result<PreservedState, RestoreError>,
+        once_locked: impl FnOnce() -> Result<PreservedState, RestoreError>,
     ) -> Result<(), RestoreError> {
-        const PAGE: u64 = 4096;
-        let backup = Backup::new(source, live).map_err(fault)?;
-        let mut kept = Some(kept);
+        let page_bytes = page_size(source).map_err(write_error)?.unsigned_abs();
+        let backup = Backup::new(source, database).map_err(write_error)?;
+        let mut once_locked = Some(once_locked);
         loop {
             // The first page alone: from then on other writers are locked out.
-            let more = backup.step(if kept.is_some() { 1 } else { PAGES }).map_err(fault)?;
+            let step = backup.step(if once_locked.is_some() { 1 } else { PAGES }).map_err(write_error)?;
             let copied = backup.progress();
-            let bytes = |pages: i32| u64::from(pages.unsigned_abs()) * PAGE;
+            let bytes = |pages: i32| u64::from(pages.unsigned_abs()) * page_bytes;
             let total = bytes(copied.pagecount);
             progress(ProgressStage::Copying { done: total - bytes(copied.remaining), total });
-            match more {
+            match step {
                 StepResult::Done => return Ok(()),
-                StepResult::More => match kept.take() {
-                    Some(kept) => {
+                StepResult::More => match once_locked.take() {
+                    Some(once_locked) => {
                         // The backup includes changes that the source's own connection makes.
-                        kept()?.put_into(source).map_err(fault)?;
+                        once_locked()?.put_into(source).map_err(write_error)?;
                         failpoint("restore.numbered");
                     }
                     None => failpoint("restore.half"),
@@ -579,23 +580,27 @@ impl RestorePlan {
         }
     }
 
-    /// Checks the space for the backup of the present state, the log and the prepared copy.
+    /// Checks the space for the safety copy, the log and the prepared copy.
     fn check_room(&self) -> Result<(), RestoreError> {
-        let live = size(&self.database) + size(&with_suffix(&self.database, "-wal"));
-        // Entries written meanwhile are backed up once more.
-        let live = if self.is_served() { 2 * live } else { live };
-        // The prepared copy, and the log.
-        let copies = if self.has_present() { 2 } else { 1 };
-        let here = self.file.size_bytes * copies;
+        let current = size(&self.database) + size(&with_suffix(&self.database, "-wal"));
+        let safety = match (self.has_current_state(), self.is_served()) {
+            (false, _) => 0,
+            (true, false) => current,
+            // Entries written meanwhile need a second safety copy.
+            (true, true) => 2 * current,
+        };
+        // The prepared copy, and the log; before the log, possibly a second copy with another page size.
+        let copies = if self.has_current_state() { 2 } else { 1 };
+        let here = self.report.size_bytes * copies;
         let folder = folder_of(&self.database).to_owned();
         // The folder of backups may not exist yet.
         let backups = self.backups.ancestors().find(|path| path.exists()).unwrap_or(&folder).to_owned();
         let device = |path: &Path| fs::metadata(path).map_or(0, |m| m.dev());
         if device(&backups) == device(&folder) {
-            return room(&folder, here + live);
+            return room(&folder, here + safety);
         }
         room(&folder, here)?;
-        room(&backups, live)
+        room(&backups, safety)
     }
 }
 
@@ -610,7 +615,11 @@ fn room(folder: &Path, needed: u64) -> Result<(), RestoreError> {
     }
 }
 
-fn fault(error: rusqlite::Error) -> RestoreError {
+fn prepare_error(error: rusqlite::Error) -> RestoreError {
+    RestoreError::Prepare(error.into())
+}
+
+fn write_error(error: rusqlite::Error) -> RestoreError {
     match StoreError::from(error) {
         StoreError::Busy => RestoreError::Busy,
         other => RestoreError::Write(other),
@@ -618,22 +627,22 @@ fn fault(error: rusqlite::Error) -> RestoreError {
 }
 
 /// Runs a checkpoint, so that no write of the server has to.
-fn checkpoint_live(live: &Connection, is_served: bool) {
+fn checkpoint_database(database: &Connection, is_served: bool) {
     let began = Instant::now();
     let mode = if is_served { "passive" } else { "truncate" };
-    let (mut most, mut moved_at) = (0, began);
+    let (mut best, mut progressed_at) = (0, began);
     // Attempts do not wait: a checkpoint that waits for a reader delays writers.
-    if live.busy_timeout(Duration::ZERO).is_err() {
+    if database.busy_timeout(Duration::ZERO).is_err() {
         return;
     }
-    while began.elapsed() < CHECKPOINT && moved_at.elapsed() < STANDSTILL {
-        let counts = live.pragma_update_and_check(None, "wal_checkpoint", mode, |row| {
+    while began.elapsed() < CHECKPOINT && progressed_at.elapsed() < STANDSTILL {
+        let counts = database.pragma_update_and_check(None, "wal_checkpoint", mode, |row| {
             Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
         });
         match counts {
-            Ok((log, carried)) if carried < log => {
-                if carried > most {
-                    (most, moved_at) = (carried, Instant::now());
+            Ok((log, checkpointed)) if checkpointed < log => {
+                if checkpointed > best {
+                    (best, progressed_at) = (checkpointed, Instant::now());
                 }
                 std::thread::sleep(Duration::from_millis(20));
             }

@@ -29,7 +29,7 @@ pub struct RetentionResult {
     pub failed: Vec<(PathBuf, io::Error)>,
 }
 
-/// Suffix of the backup that a restore makes of the previous state.
+/// Suffix of a safety copy, the backup that a restore makes of the state before it.
 pub const BEFORE_RESTORE: &str = "_before-restore";
 
 /// Kind of a backup, from its name.
@@ -37,7 +37,7 @@ pub const BEFORE_RESTORE: &str = "_before-restore";
 pub enum BackupKind {
     /// Made by `backup`, a migration, or `prune`.
     Regular,
-    /// Made by a restore of the previous state.
+    /// Safety copy, made by a restore of the state before it.
     Safety,
 }
 

@@ -32,7 +32,7 @@ use crate::fs::temp_file::TempFile;
 /// Destination of a backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BackupTarget {
-    /// A folder; the name is the first free `coffee_YYYYMMDD_HHMMSS.db` (UTC).
+    /// A folder; the name is the first unused `coffee_YYYYMMDD_HHMMSS.db` (UTC).
     Folder(PathBuf),
     /// A folder, for the safety copy of a restore: `coffee_YYYYMMDD_HHMMSS_before-restore.db`.
     Safety(PathBuf),
@@ -147,7 +147,7 @@ pub fn snapshot(
     require_database(database)?;
     let made = recover_interrupted(database)
         .map_err(SnapshotError::from)
-        .and_then(|()| copy(database, target, identity, progress));
+        .and_then(|()| back_up_unrecorded(database, target, identity, progress));
     if let Err(SnapshotError::Taken(_)) = &made {
         // A mistake of the caller is no failed backup.
         return made;
@@ -171,7 +171,7 @@ pub fn snapshot(
 }
 
 /// Backs up `database` without recording the outcome; see [`snapshot`].
-pub fn copy(
+pub fn back_up_unrecorded(
     database: &Path,
     target: &BackupTarget,
     identity: &Identity,
@@ -189,7 +189,7 @@ pub fn copy(
         _ => SnapshotError::Folder { path: folder.to_owned(), why },
     })?;
     failpoint("backup.begun");
-    let source = source(database)?;
+    let source = open_source(database)?;
     let version = schema::version_of(&source, database)?;
     copy_source(&source, &temp, version, progress).map_err(|e| match e {
         SnapshotError::Copy(StoreError::Corrupt(why)) => {
@@ -220,7 +220,7 @@ pub fn copy(
 }
 
 /// Opens the database so that the copy can be attached.
-fn source(database: &Path) -> Result<Connection, SnapshotError> {
+fn open_source(database: &Path) -> Result<Connection, SnapshotError> {
     let configure = |source: Connection| {
         source.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         configure_for_full_read(&source)?;
@@ -255,7 +255,9 @@ fn copy_source(
     let (mut faults, mut left_out) = (Vec::new(), Vec::new());
     for difference in expected_schema::differences(source, version).map_err(fault)? {
         match &difference {
-            SchemaDifference::Foreign { object: (kind, name), .. } => left_out.push(format!("{kind} {name}")),
+            SchemaDifference::Unexpected { object: (kind, name), .. } => {
+                left_out.push(format!("{kind} {name}"));
+            }
             // Indexes, views and triggers are created anew.
             SchemaDifference::Missing { object: (kind, _) }
             | SchemaDifference::Changed { object: (kind, _), .. } => {
@@ -288,7 +290,11 @@ fn copy_source(
 }
 
 /// Copies everything in `source` into an empty temporary file.
-pub fn fill(source: &Connection, temp: &TempFile, progress: ProgressCallback<'_>) -> Result<(), StoreError> {
+pub fn vacuum_into(
+    source: &Connection,
+    temp: &TempFile,
+    progress: ProgressCallback<'_>,
+) -> Result<(), StoreError> {
     let path = temp.path().to_string_lossy();
     write_copy(source, temp, progress, || source.execute("vacuum into ?", params![path]).map(drop))
 }

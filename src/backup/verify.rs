@@ -157,7 +157,8 @@ pub fn configure_for_full_read(connection: &Connection) -> rusqlite::Result<()> 
     connection.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))
 }
 
-/// Opens a file with URI parameters. The mode in them does not extend to attached files.
+/// Opens a file with URI parameters. The connection itself may write, so that a copy can be attached for writing
+/// to a database whose own parameters say `mode=ro`.
 pub fn connect(path: &Path, parameters: &str) -> rusqlite::Result<Connection> {
     Connection::open_with_flags(file_uri(path, parameters), schema::READ_WRITE | OpenFlags::SQLITE_OPEN_URI)
 }

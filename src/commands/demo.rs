@@ -8,7 +8,7 @@ use clap::Args;
 use crate::backup::open::open_store;
 use crate::commands::{Failure, act_as_owner, counted, print, progress, store_options};
 use crate::config::CommonArgs;
-use crate::db::lock_file::Lock;
+use crate::db::lock_file::ServerLock;
 use crate::domain::entry::{Amount, Entry};
 use crate::domain::time::Timestamp;
 use crate::simulator::{DEFAULT_BPM_PER_100_MG, Habits, SimulatedDay, SimulatedPerson};
@@ -59,7 +59,7 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
     let options = store_options(&place);
     open_store(&options)?.close();
     // Keeps servers from starting.
-    let _lock = Lock::acquire(&place.database)?;
+    let _lock = ServerLock::acquire(&place.database)?;
     let mut importer = Importer::open(&options, false)?;
     let (coffees, readings) = importer.count_stored()?;
     if coffees > 0 || readings > 0 {

@@ -47,7 +47,7 @@ impl From<RestoreError> for Failure {
         match error {
             RestoreError::Open(e) => e.into(),
             RestoreError::Safety(e) => {
-                without_backup("nothing was restored, because the backup of the current database failed", e)
+                without_backup("nothing was restored, because the safety copy failed", e)
             }
             e => Self::busy_if(e.is_transient(), &e),
         }
@@ -70,7 +70,7 @@ pub fn run(args: &RestoreArgs) -> Result<(), Failure> {
     }
     let identity = act_as_owner(&settings.database)?;
     let plan = RestorePlan::plan(&args.file, &settings.database, &settings.backups, identity, args.replace)?;
-    if args.yes && plan.is_foreign() && !args.force {
+    if args.yes && plan.is_of_other_database() && !args.force {
         return Err(Failure::Failed(format!(
             "{} is not a backup of {} but of another database: add --force to restore it anyway",
             args.file.display(),
@@ -83,7 +83,7 @@ pub fn run(args: &RestoreArgs) -> Result<(), Failure> {
     if args.dry_run {
         return print("nothing was changed");
     }
-    let question = if plan.is_foreign() {
+    let question = if plan.is_of_other_database() {
         "Restore a backup of another database? [y/N] "
     } else {
         "Restore this backup? [y/N] "
@@ -99,7 +99,7 @@ pub fn run(args: &RestoreArgs) -> Result<(), Failure> {
         print(&format!("moved the old file to {}", path.display()))?;
     }
     if let Some(path) = &done.safety {
-        print(&format!("backed up the previous state to {}", path.display()))?;
+        print(&format!("saved the previous state as the safety copy {}", path.display()))?;
     }
     print(&format!(
         "restored {} into {}: {}, {:.1} s",
@@ -122,20 +122,23 @@ fn what_changes(args: &RestoreArgs, settings: &CommonSettings, plan: &RestorePla
     text += &row("coffees", before.map(|c| number(c.coffees)), number(after.coffees));
     text += &row("readings", before.map(|c| number(c.readings)), number(after.readings));
     text += &row("newest entry", before.as_ref().map(newest_entry), newest_entry(&after));
-    text += &match &plan.live {
+    text += &match &plan.target {
         RestoreTarget::Broken(why) => format!(
             "The current file cannot be used ({why}). It will be renamed to {}.broken-TIME.",
             settings.database.display()
         ),
         RestoreTarget::Nothing => "There is no database yet; it will be created.".to_owned(),
         RestoreTarget::Ours { .. } => {
-            format!("The current state will be backed up to {} first.", settings.backups.display())
+            format!(
+                "A safety copy of the current state will be made in {} first.",
+                settings.backups.display()
+            )
         }
     };
     if plan.is_served() {
         text += " The server keeps running; writes wait until the restore is complete.";
     }
-    if plan.is_foreign() {
+    if plan.is_of_other_database() {
         text +=
             "\nWARNING: this is a backup of another database. Its entries will replace all current entries.";
     } else if plan.is_of_unknown_origin() {

@@ -107,7 +107,9 @@ pub enum OpenError {
         "{path} is in use by another coffee-tracker server, or by a restore (its lock file {lock} is locked)"
     )]
     InUse { path: PathBuf, lock: PathBuf },
-    #[error("another restore, import or prune of {path} is running: wait until it has finished")]
+    #[error(
+        "another restore, import, prune or server start is working on {path}: wait until it has finished"
+    )]
     Maintained { path: PathBuf },
     #[error("the folder {path} cannot be used: {why}")]
     Folder { path: PathBuf, why: String },
@@ -182,7 +184,7 @@ impl OpenError {
     }
 
     /// Reports whether the file itself is the cause, so that replacing it would help.
-    pub fn is_of_the_file(&self) -> bool {
+    pub fn concerns_file(&self) -> bool {
         matches!(
             self,
             Self::NotADatabase { .. }

@@ -23,9 +23,9 @@ use crate::fs::paths::{folder_of, with_suffix};
 use crate::fs::privileges::Identity;
 use crate::fs::temp_file::TempFile;
 
-/// Lock on a database. The kernel releases it when the process ends.
+/// Lock of the server on a database. The kernel releases it when the process ends.
 #[derive(Debug)]
-pub struct Lock {
+pub struct ServerLock {
     file: File,
     record: LockRecord,
 }
@@ -172,7 +172,7 @@ impl MaintenanceLock {
     }
 }
 
-impl Lock {
+impl ServerLock {
     /// Acquires the lock.
     ///
     /// # Errors

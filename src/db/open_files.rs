@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::{fs, io};
 
-use crate::db::lock_file::{FileStamp, Lock, LockState};
+use crate::db::lock_file::{FileStamp, LockState, ServerLock};
 use crate::fs::paths::{file_id, with_suffix};
 
 /// Difference between an open file and the file at its path.
@@ -59,12 +59,12 @@ pub struct OpenFiles {
     /// `None` when there was no log, as on a full disk.
     opened_log: Option<Metadata>,
     displacement: OnceLock<Displacement>,
-    lock: Arc<Mutex<Lock>>,
+    lock: Arc<Mutex<ServerLock>>,
 }
 
 impl OpenFiles {
     /// Records the files that this process has just opened for the database at `path`.
-    pub fn of(path: &Path, lock: Arc<Mutex<Lock>>) -> io::Result<Self> {
+    pub fn of(path: &Path, lock: Arc<Mutex<ServerLock>>) -> io::Result<Self> {
         let resolved = fs::canonicalize(path)?;
         let log = with_suffix(&resolved, "-wal");
         Ok(Self {

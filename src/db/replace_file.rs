@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use std::{fs, io};
 
 use crate::db::error::{AtPath, OpenError};
-use crate::db::lock_file::{FileStamp, Lock, LockRecord, LockState};
+use crate::db::lock_file::{FileStamp, LockRecord, LockState, ServerLock};
 use crate::domain::time::{Timestamp, file_name_time};
 use crate::fs::failpoint::failpoint;
 use crate::fs::paths::{SQLITE_COMPANIONS, file_id, folder_of, with_suffix};
@@ -25,7 +25,7 @@ const BROKEN: &str = ".broken-";
 pub fn recover_interrupted(database: &Path) -> Result<(), OpenError> {
     if is_interrupted(database) {
         // The holder of the lock is moving the log at this moment.
-        let lock = Lock::try_acquire(database)?;
+        let lock = ServerLock::try_acquire(database)?;
         let _lock = lock.ok_or_else(|| OpenError::Maintained { path: database.to_owned() })?;
         undo_interrupted(database)?;
     }
@@ -88,7 +88,7 @@ fn size(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |m| m.len())
 }
 
-/// Publishes `temp` under the database's name. Keeps the present file under another name if it
+/// Publishes `temp` under the database's name. Keeps the current file under another name if it
 /// `is_worth_keeping`, and a log always. Returns the names of moved files; after an error nothing has changed.
 pub fn replace(database: &Path, temp: TempFile, is_worth_keeping: bool) -> io::Result<Vec<PathBuf>> {
     let done = move_away(database, is_worth_keeping)
@@ -96,7 +96,7 @@ pub fn replace(database: &Path, temp: TempFile, is_worth_keeping: bool) -> io::R
     if done.is_err()
         && let Err(e) = undo_interrupted(database)
     {
-        tracing::error!("{} could not be restored beside its log: {e}", database.display());
+        tracing::error!("the log of {} could not be moved back: {e}", database.display());
     }
     done
 }

@@ -21,7 +21,7 @@ use crate::db::database_id::DatabaseId;
 use crate::db::entry_filter::EntryFilter;
 use crate::db::error::{AtPath, FailedBackup, OpenError, StoreError};
 use crate::db::idempotency::ResponseClock;
-use crate::db::lock_file::{Lock, LockState};
+use crate::db::lock_file::{LockState, ServerLock};
 use crate::db::open_files::{Displacement, OpenFiles};
 use crate::db::packed_days::pack_pending;
 use crate::db::replace_file::{ensure_not_lost, make_room_for_new, undo_interrupted};
@@ -101,7 +101,7 @@ pub struct Store {
     checked: Arc<AtomicBool>,
     pub(crate) last_probe: Refresher<ProbeOutcome>,
     pub(crate) files: Arc<OpenFiles>,
-    lock: Arc<Mutex<Lock>>,
+    lock: Arc<Mutex<ServerLock>>,
 }
 
 /// Maximum number of concurrent exports; each has a connection and a blocking thread.
@@ -127,7 +127,7 @@ impl Store {
         }
         let path = &options.path;
         make_folder(path)?;
-        let mut lock = Lock::acquire(path)?;
+        let mut lock = ServerLock::acquire(path)?;
         undo_interrupted(path)?;
         match beginning {
             OnMissing::Refuse => ensure_not_lost(path)?,

@@ -1,6 +1,6 @@
 //! Running commands as the owner of the database when root starts them.
 //!
-//! A file of root's beside the database could not be written by the service. A command that root runs therefore
+//! A file that root created beside the database could not be written by the service. A command that root runs therefore
 //! acts as the owner of the database, and as root only for files that the caller named.
 //!
 //! Linux keeps credentials per thread: call this before a second thread starts.

@@ -68,7 +68,7 @@ impl TempFile {
         self.writer.as_caller(work)
     }
 
-    /// Makes the file durable under the first free one of `names`, in its own folder.
+    /// Makes the file durable under the first unused name of `names`, in its own folder.
     ///
     /// # Errors
     /// [`io::ErrorKind::AlreadyExists`] when every name is taken.

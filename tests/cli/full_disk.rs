@@ -234,7 +234,7 @@ fn a_restore_checks_for_space_first_and_changes_nothing_when_it_runs_out() {
     let server = Server::start(disk.path());
     disk.fill_except(900);
     let refused = run_in(disk.path(), &["restore", backup, "--yes"]);
-    assert_rejected_and_unchanged(disk.path(), &before, &refused, "bytes of free space are needed in");
+    assert_rejected_and_unchanged(disk.path(), &before, &refused, "of free space are needed in");
     assert_eq!(server.client().post("/heartrate/", r#"{"bpm": 60}"#).status, 201);
     let before = State { readings: State::of(&database(disk.path())).readings, ..before };
     disk.free_space();

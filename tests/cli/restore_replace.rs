@@ -93,7 +93,7 @@ fn a_replaced_damaged_database_is_kept_with_its_wal() {
     assert_fails_with(
         &refused,
         1,
-        "stop the server and add --replace; the present file is kept under another name",
+        "stop the server and add --replace; the current file is kept under another name",
     );
     assert!(files(folder.path())["coffee.db"] == before["coffee.db"]);
     let done = run_ok(folder.path(), &["restore", "then.db", "--yes", "--replace"]);
@@ -142,12 +142,12 @@ fn replacing_is_rejected_while_a_server_runs() {
     let folder = prepare_damaged();
     let server = Server::start(folder.path());
     let refused = run_in(folder.path(), &["restore", "then.db", "--yes", "--replace"]);
-    assert_fails_with(&refused, 1, "a server runs on coffee.db: stop it before the file is replaced");
+    assert_fails_with(&refused, 1, "a server runs on coffee.db: stop it first");
     assert_eq!(moved_files(folder.path()), [""; 0]);
     // Also when its file was moved away.
     fs::rename(folder.path().join("coffee.db"), folder.path().join("elsewhere.db")).unwrap();
     let refused = run_in(folder.path(), &["restore", "then.db", "--yes"]);
-    assert_fails_with(&refused, 1, "a server runs on coffee.db: stop it before the file is replaced");
+    assert_fails_with(&refused, 1, "a server runs on coffee.db: stop it first");
     assert!(!folder.path().join("coffee.db").exists());
     drop(server);
 }

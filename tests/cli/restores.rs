@@ -46,7 +46,10 @@ fn a_dry_run_prints_the_changes_and_makes_none() {
     assert_eq!(rows[3], ["readings", "500", "100"]);
     assert_eq!(rows[4], ["newest", "entry", "2025-10-09T08:54:10.000000Z", "2025-10-09T08:53:30.000000Z"]);
     let last: Vec<&str> = result.out.lines().skip(5).collect();
-    assert_eq!(last, ["The current state will be backed up to backups first.", "nothing was changed"]);
+    assert_eq!(
+        last,
+        ["A safety copy of the current state will be made in backups first.", "nothing was changed"]
+    );
     let after = files(folder.path());
     assert!(before["coffee.db"] == after["coffee.db"] && before["then.db"] == after["then.db"]);
     assert_eq!(backups(folder.path()).len(), 0);
@@ -97,7 +100,7 @@ fn the_previous_state_is_backed_up_and_can_be_restored() {
     let (now, then) = (state_in(folder.path(), "coffee.db"), state_in(folder.path(), "then.db"));
     let result = run_ok(folder.path(), &["restore", "then.db", "--yes"]);
     let lines: Vec<&str> = result.out.lines().collect();
-    let safety = lines[0].strip_prefix("backed up the previous state to ").unwrap();
+    let safety = lines[0].strip_prefix("saved the previous state as the safety copy ").unwrap();
     assert!(lines[1].starts_with("restored then.db into coffee.db: 10 coffees, 100 readings, "));
     assert!(state_in(folder.path(), "coffee.db") == then);
     assert!(state_in(folder.path(), safety) == now);
@@ -418,7 +421,7 @@ fn a_restore_excludes_other_restores_and_servers() {
     assert_fails_with(
         &refused,
         75,
-        "another restore, import or prune of coffee.db is running: wait until it has finished",
+        "another restore, import, prune or server start is working on coffee.db: wait until it has finished",
     );
     drop(other);
 

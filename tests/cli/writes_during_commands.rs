@@ -95,8 +95,10 @@ fn the_safety_backup_contains_changes_made_while_a_restore_prepares() {
         stop.store(true, Ordering::Relaxed);
         assert_eq!(result.code, Some(0), "{result:?}");
         editor.join().unwrap();
-        let safety =
-            result.out.lines().find_map(|line| line.strip_prefix("backed up the previous state to "));
+        let safety = result
+            .out
+            .lines()
+            .find_map(|line| line.strip_prefix("saved the previous state as the safety copy "));
         folder.path().join(safety.unwrap())
     });
     server.stop_cleanly();
@@ -130,8 +132,11 @@ fn writes_during_a_restore_are_in_the_safety_backup_or_the_new_state() {
     let mut restore = command_in(folder.path(), &["restore", "then.db", "--yes", "--force"]);
     let (result, acknowledged) = run_while_writing(&server, folder.path(), &mut restore, "");
     assert_eq!(result.code, Some(0), "{result:?}");
-    let safety =
-        result.out.lines().find_map(|line| line.strip_prefix("backed up the previous state to ")).unwrap();
+    let safety = result
+        .out
+        .lines()
+        .find_map(|line| line.strip_prefix("saved the previous state as the safety copy "))
+        .unwrap();
     let mut kept = notes(&folder.path().join(safety));
     assert!(kept.len() > 5, "{}", kept.len());
     kept.extend(notes(&folder.path().join("coffee.db")));

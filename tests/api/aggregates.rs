@@ -58,6 +58,7 @@ fn coffee(rng: &mut Rng, now: Timestamp) -> Value {
     json!({"timestamp": instant(rng, now), "caffeine_mg": rng.u16(0..8) * 20, "coffee_type": coffee_type})
 }
 
+/// Exports the entries of a kind, with their value and their type or context.
 async fn rows(app: &TestApp, kind: &str, value: &str, name: &str) -> Vec<Row> {
     let response = app.get(&format!("/export/{kind}?format=jsonl")).await;
     let row = |line: &str| {
@@ -103,6 +104,7 @@ fn round1(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }
 
+/// Naive `overall_stats` of readings.
 fn summary(rows: &[&Row]) -> Value {
     let mut all: Vec<f64> = rows.iter().map(|row| row.value).collect();
     all.sort_by(f64::total_cmp);
@@ -133,13 +135,13 @@ async fn compare_statistics(app: &TestApp, rng: &mut Rng, now: Timestamp, all: &
                 by_context.entry(context).or_default().push(row);
             }
         }
-        let of = |rows: &Vec<&Row>| {
-            let all = summary(rows);
-            json!({"count": rows.len(), "avg_bpm": all["avg_bpm"], "min_bpm": all["min_bpm"],
-                   "max_bpm": all["max_bpm"]})
+        let summarize = |rows: &Vec<&Row>| {
+            let summary = summary(rows);
+            json!({"count": rows.len(), "avg_bpm": summary["avg_bpm"], "min_bpm": summary["min_bpm"],
+                   "max_bpm": summary["max_bpm"]})
         };
         let expected: BTreeMap<&str, Value> =
-            by_context.iter().map(|(name, of_it)| (*name, of(of_it))).collect();
+            by_context.iter().map(|(context, rows)| (*context, summarize(rows))).collect();
         assert_eq!(response["by_context"], json!(expected), "{days}");
     }
 }
@@ -172,14 +174,14 @@ async fn compare_ranges(app: &TestApp, rng: &mut Rng, now: Timestamp, all: &[Row
         );
         let span = i128::from(end.micros() - start.micros());
         let edge = |i: i128| start.plus(i64::try_from(span * i / i128::from(n)).unwrap());
-        let slices = (0..i128::from(n)).filter_map(|i| {
+        let buckets = (0..i128::from(n)).filter_map(|i| {
             let (from, until) = (edge(i), edge(i + 1));
-            let of = within(from, until);
-            let figures = summary(of.first().map(|_| of.as_slice())?);
-            Some(json!({"start": from, "end": until, "count": of.len(), "min_bpm": figures["min_bpm"],
-                        "avg_bpm": figures["avg_bpm"], "max_bpm": figures["max_bpm"]}))
+            let rows = within(from, until);
+            let summary = summary(rows.first().map(|_| rows.as_slice())?);
+            Some(json!({"start": from, "end": until, "count": rows.len(), "min_bpm": summary["min_bpm"],
+                        "avg_bpm": summary["avg_bpm"], "max_bpm": summary["max_bpm"]}))
         });
-        assert_eq!(response["buckets"], json!(slices.collect::<Vec<_>>()), "{path}");
+        assert_eq!(response["buckets"], json!(buckets.collect::<Vec<_>>()), "{path}");
     }
 }
 

@@ -27,7 +27,7 @@ struct Findings {
 
 /// When a person measures the heart rate.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Measures {
+enum MeasurementTimes {
     /// By a watch: every 5 minutes, day and night.
     Always,
     /// By hand: 70 to 75 minutes before each coffee and 55 to 60 minutes after it.
@@ -39,7 +39,7 @@ fn correlate_person(
     seed: u64,
     days: u32,
     coffees_per_day: f64,
-    measures: Measures,
+    times: MeasurementTimes,
     effect: f64,
 ) -> Correlation {
     let zone = Zone::named("Europe/Berlin").unwrap();
@@ -50,7 +50,7 @@ fn correlate_person(
         (first, SimulatedDay::default(), Vec::new(), Vec::new());
     for _ in 0..days {
         person.simulate_day(date, &mut day);
-        if measures == Measures::AroundCoffees {
+        if times == MeasurementTimes::AroundCoffees {
             let minutes = |at: Timestamp, cup: Timestamp| (at.micros() - cup.micros()) / MINUTE;
             day.readings.retain(|reading| {
                 let near = |cup: Timestamp| matches!(minutes(reading.timestamp, cup), -75..=-70 | 55..=60);
@@ -87,9 +87,15 @@ fn correlate_person(
 }
 
 /// Results of `runs` people with the seeds from 0.
-fn correlate_people(runs: u64, days: u32, coffees_per_day: f64, measures: Measures, effect: f64) -> Findings {
+fn correlate_people(
+    runs: u64,
+    days: u32,
+    coffees_per_day: f64,
+    times: MeasurementTimes,
+    effect: f64,
+) -> Findings {
     let correlations: Vec<_> =
-        (0..runs).map(|seed| correlate_person(seed, days, coffees_per_day, measures, effect)).collect();
+        (0..runs).map(|seed| correlate_person(seed, days, coffees_per_day, times, effect)).collect();
     let share = |matches: &dyn Fn(&Correlation) -> bool| {
         correlations.iter().filter(|correlation| matches(correlation)).count() as f64 / runs as f64
     };
@@ -114,12 +120,14 @@ fn intervals_have_their_nominal_coverage_and_no_effect_gives_no_evidence() {
     let runs: u64 = std::env::var("STATISTICS_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(150);
     // Three standard errors of a share of 95%, and 2 percentage points at least.
     let tolerance = (3.0 * (0.95 * 0.05 / runs as f64).sqrt()).max(0.02);
-    for (days, coffees_per_day, measures) in
-        [(30, 4.0, Measures::Always), (30, 1.0, Measures::Always), (30, 4.0, Measures::AroundCoffees)]
-    {
-        println!("{runs} people, {days} days, {coffees_per_day} coffees a day, {measures:?}");
+    for (days, coffees_per_day, times) in [
+        (30, 4.0, MeasurementTimes::Always),
+        (30, 1.0, MeasurementTimes::Always),
+        (30, 4.0, MeasurementTimes::AroundCoffees),
+    ] {
+        println!("{runs} people, {days} days, {coffees_per_day} coffees a day, {times:?}");
         for effect in [0.0, 3.0, 10.0] {
-            let findings = correlate_people(runs, days, coffees_per_day, measures, effect);
+            let findings = correlate_people(runs, days, coffees_per_day, times, effect);
             let Findings { coverage, mean_response, increase_coverage, mean_increase, no_evidence } =
                 findings;
             println!(

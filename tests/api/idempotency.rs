@@ -22,18 +22,18 @@ async fn a_repeated_request_gets_the_first_response_and_stores_nothing() {
         let first = post(&app, path, "k", body_of(path)).await;
         assert_eq!(first.status, 201, "{}", first.text());
         let location = first.header("location").to_owned();
-        let again = async |when: &str| {
+        let repeat = async |when: &str| {
             app.advance_clock(60);
-            let again = post(&app, path, "k", body_of(path)).await;
-            assert_eq!((again.status, again.text()), (201, first.text()), "{when}");
-            assert_eq!(again.header("location"), location, "{when}");
+            let repeated = post(&app, path, "k", body_of(path)).await;
+            assert_eq!((repeated.status, repeated.text()), (201, first.text()), "{when}");
+            assert_eq!(repeated.header("location"), location, "{when}");
         };
-        again("immediately").await;
+        repeat("immediately").await;
         assert_eq!(app.put(&location, change).await.status, 200);
-        again("after an edit").await;
+        repeat("after an edit").await;
         assert_eq!(app.ids(path).await, [1]);
         assert_eq!(app.delete(&location).await.status, 200);
-        again("after a delete").await;
+        repeat("after a delete").await;
         assert!(app.ids(path).await.is_empty());
     }
 }
@@ -81,53 +81,61 @@ async fn a_key_belongs_to_one_route_and_expires_after_thirty_days() {
 async fn a_key_used_with_a_wrong_clock_is_kept_when_the_clock_is_corrected() {
     const NOW: &str = "2026-06-01T12:00:00Z";
     // Before the build of the program, months behind, and years ahead.
-    for wrong in ["1970-01-01T00:00:10Z", "2025-11-05T00:00:00Z", "2041-01-01T00:00:00Z"] {
+    for wrong_time in ["1970-01-01T00:00:10Z", "2025-11-05T00:00:00Z", "2041-01-01T00:00:00Z"] {
         for path in ["/coffee/", "/heartrate/"] {
-            let app = TestApp::with_setup(Setup { now: wrong, ..Setup::default() }).await;
+            let app = TestApp::with_setup(Setup { now: wrong_time, ..Setup::default() }).await;
             let first = post(&app, path, "k", body_of(path)).await;
-            assert_eq!(first.status, 201, "{wrong}: {}", first.text());
+            assert_eq!(first.status, 201, "{wrong_time}: {}", first.text());
             app.advance_clock(60);
             app.clock.set(at(NOW));
             // Every write removes expired keys.
-            assert_eq!(post(&app, path, "other", body_of(path)).await.status, 201, "{wrong}");
-            let again = post(&app, path, "k", body_of(path)).await;
-            assert_eq!((again.status, again.text()), (201, first.text()), "{wrong}");
-            assert_eq!(app.ids(path).await.len(), 2, "{wrong}, {path}");
+            assert_eq!(post(&app, path, "other", body_of(path)).await.status, 201, "{wrong_time}");
+            let repeated = post(&app, path, "k", body_of(path)).await;
+            assert_eq!((repeated.status, repeated.text()), (201, first.text()), "{wrong_time}");
+            assert_eq!(app.ids(path).await.len(), 2, "{wrong_time}, {path}");
             // From the correction on it is kept for 30 days.
             app.advance_clock(30 * DAY - 60);
-            let again = post(&app, path, "k", body_of(path)).await;
-            assert_eq!((again.status, again.text()), (201, first.text()), "{wrong}");
+            let repeated = post(&app, path, "k", body_of(path)).await;
+            assert_eq!((repeated.status, repeated.text()), (201, first.text()), "{wrong_time}");
             app.advance_clock(DAY);
             let late = post(&app, path, "k", body_of(path)).await;
-            assert_eq!((late.status, late.json()["id"].as_i64()), (201, Some(3)), "{wrong}");
+            assert_eq!((late.status, late.json()["id"].as_i64()), (201, Some(3)), "{wrong_time}");
         }
     }
 }
 
 #[rocket::async_test]
 async fn a_temporarily_wrong_clock_expires_no_key() {
-    for wrong in ["1970-01-01T00:00:10Z", "2041-01-01T00:00:00Z"] {
+    for wrong_time in ["1970-01-01T00:00:10Z", "2041-01-01T00:00:00Z"] {
         let app = TestApp::new().await;
         let first = post(&app, "/coffee/", "k", body_of("/coffee/")).await;
-        app.clock.set(at(wrong));
-        assert_eq!(post(&app, "/coffee/", "while wrong", body_of("/coffee/")).await.status, 201, "{wrong}");
+        app.clock.set(at(wrong_time));
+        assert_eq!(
+            post(&app, "/coffee/", "while wrong", body_of("/coffee/")).await.status,
+            201,
+            "{wrong_time}"
+        );
         app.clock.set(at("2026-06-01T13:00:00Z"));
-        assert_eq!(post(&app, "/coffee/", "other", body_of("/coffee/")).await.status, 201, "{wrong}");
+        assert_eq!(post(&app, "/coffee/", "other", body_of("/coffee/")).await.status, 201, "{wrong_time}");
         for (key, id) in [("k", 1), ("while wrong", 2), ("other", 3)] {
             assert_eq!(
                 post(&app, "/coffee/", key, body_of("/coffee/")).await.json()["id"],
                 id,
-                "{wrong}: {key}"
+                "{wrong_time}: {key}"
             );
         }
-        assert_eq!(post(&app, "/coffee/", "k", body_of("/coffee/")).await.text(), first.text(), "{wrong}");
+        assert_eq!(
+            post(&app, "/coffee/", "k", body_of("/coffee/")).await.text(),
+            first.text(),
+            "{wrong_time}"
+        );
         // Both expire after 30 days.
         app.advance_clock(31 * DAY);
-        assert_eq!(post(&app, "/coffee/", "k", body_of("/coffee/")).await.json()["id"], 4, "{wrong}");
+        assert_eq!(post(&app, "/coffee/", "k", body_of("/coffee/")).await.json()["id"], 4, "{wrong_time}");
         assert_eq!(
             post(&app, "/coffee/", "while wrong", body_of("/coffee/")).await.json()["id"],
             5,
-            "{wrong}"
+            "{wrong_time}"
         );
     }
 }

@@ -185,8 +185,12 @@ async fn pages_load_only_from_the_server_and_the_docs_allow_inline_styles() {
         assert_eq!((response.status, response.header("content-security-policy")), (200, policy), "{path}");
         assert_eq!(response.header("x-frame-options"), "DENY", "{path}");
         // Browsers replace the cached headers with those of the 304 response.
-        let again =
+        let revalidated =
             get_with(&app, path, &[("Accept", BROWSER), ("If-None-Match", response.header("etag"))]).await;
-        assert_eq!((again.status, again.header("content-security-policy")), (304, policy), "{path}");
+        assert_eq!(
+            (revalidated.status, revalidated.header("content-security-policy")),
+            (304, policy),
+            "{path}"
+        );
     }
 }

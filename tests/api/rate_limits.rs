@@ -126,9 +126,9 @@ async fn requests_without_a_valid_key_do_not_use_the_quota_of_a_key() {
         assert!(response.status < 300, "{}", response.text());
     }
     assert_eq!(app.ids("/coffee/").await, [1]);
-    let stranger =
+    let other_client =
         app.request(Method::Get, "/coffee/").without_header("Authorization").remote("192.168.1.21:1");
-    assert_eq!(stranger.send().await.status, 401, "another client");
+    assert_eq!(other_client.send().await.status, 401, "another client");
     assert_eq!(app.metric(r#"rate_limited_total{class="unauthenticated"}"#).await, 3.0);
     assert_eq!(app.metric(r#"rate_limited_total{class="read"}"#).await, 0.0);
 }

@@ -296,8 +296,8 @@ async fn a_repeated_request_with_only_the_write_scope_returns_only_the_sent_fiel
         post(path, super::helpers::KEY, &body).await.assert_json(201, full.clone());
         let location = format!("{path}1");
         app.patch(&location, json!({"notes": "added later"})).await;
-        let again = post(path, &writer, &body).await.assert_json(201, sent);
-        assert_eq!(again.header("location"), location);
+        let repeated = post(path, &writer, &body).await.assert_json(201, sent);
+        assert_eq!(repeated.header("location"), location);
         post(path, super::helpers::KEY, &body).await.assert_json(201, full);
     }
 }

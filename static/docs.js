@@ -1,7 +1,7 @@
 // Docs page: inserts this server's address and, on request, the API key of this browser into the examples, adds
 // copy buttons, and starts Swagger UI with /openapi.json.
 
-import { key } from "./app/session.js";
+import { clear, followOtherTabs, key } from "./app/session.js";
 
 const setTexts = (selector, text) => {
   for (const element of document.querySelectorAll(selector)) element.textContent = text;
@@ -78,6 +78,11 @@ const swagger = spec && window.SwaggerUIBundle({
 
 // The key is inserted only on request, so that it is not on the screen by accident.
 document.querySelector("#browser-key").hidden = !key();
+const forgetKey = () => {
+  clear();
+  location.reload();
+};
+followOtherTabs({ onSignedOut: forgetKey, onKeyChanged: () => location.reload() });
 document.querySelector("#use-browser-key").addEventListener("click", ({ target }) => {
   // Inside double quotes of YAML, and inside single quotes of a shell.
   setTexts(".api-key", JSON.stringify(key()).slice(1, -1));

@@ -79,8 +79,9 @@ const watchSections = once(() => {
     }, { rootMargin: SECTION_MARGIN });
     observer.observe(byId(id));
   }
-  // The address of a day was opened.
-  if (location.hash.startsWith("#day/")) loadDays().then(({ refresh }) => refresh());
+  const followAddress = () => location.hash.startsWith("#day/") && loadDays();
+  addEventListener("hashchange", followAddress);
+  followAddress();
   return true;
 });
 

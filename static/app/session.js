@@ -32,6 +32,9 @@ export const key = () => currentKey;
 /** Reports whether the key is kept on this device. */
 export const isRemembered = () => currentKey !== null && tryStorage(() => localStorage.getItem(KEY_ITEM)) === currentKey;
 
+/** Whether the key was kept on this device when this tab signed in. */
+let wasRemembered = isRemembered();
+
 /** Returns what entries and cached responses are marked with instead of the key, or null without a key. */
 export function owner() {
   if (currentKey === null) return null;
@@ -59,8 +62,8 @@ export function clearCachedResponses() {
 
 /** Removes the key, its scopes and every cached response. */
 export function clear() {
-  currentKey = null;
-  currentScopes = null;
+  currentKey = currentScopes = null;
+  wasRemembered = false;
   for (const storage of storages()) for (const name of [KEY_ITEM, SCOPES_ITEM]) tryStorage(() => storage.removeItem(name));
   clearCachedResponses();
 }
@@ -69,6 +72,7 @@ export function signIn(value, scopes, remember) {
   clear();
   currentKey = value;
   tryStorage(() => (remember ? localStorage : sessionStorage).setItem(KEY_ITEM, value));
+  wasRemembered = isRemembered();
   setScopes(scopes);
 }
 
@@ -80,7 +84,11 @@ export function signOut() {
 
 /** Calls `onSignedOut` after another tab signed out, and `onKeyChanged` after it stored another key. */
 export function followOtherTabs({ onSignedOut, onKeyChanged }) {
+  const onShow = () => document.hidden || (wasRemembered && !isRemembered() && onSignedOut());
   channel.onmessage = () => onSignedOut();
+  // A tab that was frozen has missed the message.
+  addEventListener("pageshow", onShow);
+  document.addEventListener("visibilitychange", onShow);
   addEventListener("storage", ({ key: name, oldValue, newValue }) => {
     const isOwnKey = currentKey === null || currentKey === oldValue;
     if (name === KEY_ITEM && newValue !== null && newValue !== currentKey && isOwnKey) onKeyChanged();

@@ -15,7 +15,7 @@ const CURVE_HOURS = 54;
 /** `GET /info` is limited to ten requests a minute for each address. */
 const INFO_INTERVAL = 60_000;
 /** Number of coffees that are loaded. The newest 50 decide about the usual dose. */
-const COFFEES = 100;
+const COFFEES = 60;
 /** Maximum page size of the server. */
 const MAX_COFFEES = 1000;
 
@@ -73,10 +73,13 @@ async function load(part) {
   const response = await PARTS[part]();
   // A later request was started meanwhile.
   if (requestedAt[part] !== startedAt) return;
+  const isFirst = store[part] === undefined;
   store[part] = response;
   shownSince[part] = startedAt;
   session.cacheResponse(part, response);
   if (part === "active") Object.assign(store, { updatedAt: Date.now(), error: null });
+  // What can be shown is not delayed by slower responses.
+  if (isFirst) notify();
 }
 
 /** Loads these parts from the server. */

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
-import { get } from "node:http";
+import { Agent, get } from "node:http";
 import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -21,10 +21,13 @@ test("index.html names every module, so that all are cached for offline use", ()
   assert.deepEqual(imported, modules.map((name) => `/static/app/${name}`).sort());
 });
 
+/** As many connections as browsers open. */
+const agent = new Agent({ keepAlive: true, maxSockets: 6 });
+
 /** Returns the bytes of a response body compressed with gzip. */
 const compressedSize = (url) =>
   new Promise((resolve, reject) => {
-    get(url, { headers: { "Accept-Encoding": "gzip", Accept: "text/html,*/*" } }, (reply) => {
+    get(url, { agent, headers: { "Accept-Encoding": "gzip", Accept: "text/html,*/*" } }, (reply) => {
       let bytes = 0;
       reply.on("data", (chunk) => (bytes += chunk.length));
       reply.on("end", () => (reply.statusCode === 200 ? resolve(bytes) : reject(new Error(`${url}: ${reply.statusCode}`))));
@@ -39,6 +42,7 @@ test("the dashboard, with uPlot and the service worker, is at most 150 KB compre
     console.log(`the dashboard: ${total} bytes in ${sizes.length} files`);
     assert.ok(total > 30_000 && total <= 150_000, `${total} bytes`);
   } finally {
+    agent.destroy();
     await server.stop();
   }
 });

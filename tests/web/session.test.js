@@ -81,8 +81,12 @@ browserTest("every tab follows a sign-out at once", {}, async ({ page, server, c
   await tabs[2].evaluate((key) => sessionStorage.setItem("coffee.key", key), KEY);
   await tabs[2].reload();
   for (const tab of tabs) await tab.getByText("0 of 400 mg").waitFor();
+  const docs = await context.newPage();
+  await docs.goto(`${server.url}/docs`);
+  await docs.locator("#browser-key:visible").waitFor();
   await page.getByRole("button", { name: "Sign out" }).click();
   for (const tab of tabs) await tab.getByLabel("API key").waitFor();
+  await docs.locator("#browser-key").waitFor({ state: "hidden" });
   for (const tab of tabs) {
     const left = await tab.evaluate(() => [...Object.keys(localStorage), ...Object.keys(sessionStorage)].filter((name) => !name.startsWith("coffee.info")));
     assert.deepEqual(left, []);
@@ -117,4 +121,15 @@ browserTest("entries that wait are neither shown nor sent with another key", { e
   await signIn(page, anna);
   await waitUntilEqual(async () => (await coffees(server)).map((entry) => entry.coffee_type).sort(), ["cola", "espresso"]);
   assert.deepEqual(sent, [`Bearer ${ben}`, `Bearer ${anna}`]);
+});
+
+browserTest("a tab that missed the message signs out when it is shown again", {}, async ({ page, server }) => {
+  await page.goto(server.url);
+  await signIn(page, KEY, { remember: true });
+  await page.getByText("0 of 400 mg").waitFor();
+  await page.evaluate(() => {
+    localStorage.removeItem("coffee.key");
+    dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true }));
+  });
+  await page.getByLabel("API key").waitFor();
 });

@@ -68,20 +68,31 @@ function showScopes() {
 /** Reloads everything that is shown. */
 const refreshAll = () => session.may("read") && Promise.all([store.refresh(), ...[...loadedSections].map((refresh) => refresh())]);
 
+/** Loads a section and shows its data. */
+async function showSection(load) {
+  const { refresh } = await load();
+  loadedSections.add(refresh);
+  if (session.may("read")) refresh();
+}
+
+/** Loads the day view when the address of a day is opened; from then on, it follows the address itself. */
+function followDayAddress() {
+  if (!location.hash.startsWith("#day/")) return;
+  removeEventListener("hashchange", followDayAddress);
+  showSection(loadDays);
+}
+
 const watchSections = once(() => {
   for (const [id, load] of Object.entries(SECTIONS)) {
-    const observer = new IntersectionObserver(async ([entry]) => {
+    const observer = new IntersectionObserver(([entry]) => {
       if (!entry.isIntersecting) return;
       observer.disconnect();
-      const { refresh } = await load();
-      loadedSections.add(refresh);
-      if (session.may("read")) refresh();
+      showSection(load);
     }, { rootMargin: SECTION_MARGIN });
     observer.observe(byId(id));
   }
-  const followAddress = () => location.hash.startsWith("#day/") && loadDays();
-  addEventListener("hashchange", followAddress);
-  followAddress();
+  addEventListener("hashchange", followDayAddress);
+  followDayAddress();
   return true;
 });
 

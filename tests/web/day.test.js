@@ -64,7 +64,7 @@ browserTest("a day's total, curve and heart rate are the server's, and the neigh
   assert.ok(await page.getByRole("button", { name: "Next day" }).isDisabled(), "there is no day after today");
 });
 
-browserTest("a drink is corrected and deleted in the day view", {}, async ({ page, server }) => {
+browserTest("a drink is corrected and deleted in the day view", { screen: "narrow" }, async ({ page, server }) => {
   await server.api("POST", "/coffee/", { caffeine_mg: 80, coffee_type: "espresso", timestamp: "2026-03-01T07:30:00Z" });
   await server.api("POST", "/coffee/", { caffeine_mg: 40, coffee_type: "cola", timestamp: "2026-03-01T22:59:00Z" });
   await server.api("POST", "/coffee/", { caffeine_mg: 40, coffee_type: "cola", timestamp: "2026-03-01T23:00:00Z" });
@@ -75,7 +75,9 @@ browserTest("a drink is corrected and deleted in the day view", {}, async ({ pag
   await page.getByRole("dialog").getByLabel("Caffeine (mg)").fill("60");
   await page.getByRole("dialog").getByRole("button", { name: "Save" }).click();
   await page.getByText("2 drinks, 100 mg, 25% of your daily limit.").waitFor();
-  await page.getByRole("button", { name: "Delete espresso" }).click();
+  // On phones, entries are deleted in the dialog.
+  await page.getByRole("button", { name: "Edit espresso" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
   await page.getByText("1 drink, 40 mg, 10% of your daily limit.").waitFor();
   await page.locator("#day-notes", { hasText: "Deleted espresso" }).waitFor();
   assert.match(await page.evaluate(() => document.activeElement.getAttribute("aria-label")), /^Edit cola/, "the next row has the focus");

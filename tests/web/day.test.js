@@ -86,14 +86,15 @@ browserTest("a drink is corrected and deleted in the day view", { screen: "narro
 });
 
 for (const screen of ["wide", "phone", "narrow"]) {
-  for (const colorScheme of ["light", "dark"]) {
-    browserTest(`the day view is accessible and fits the window: ${screen}, ${colorScheme}`, { sampleData: DEMO, screen, colorScheme }, async ({ page, server }) => {
+  for (const [colorScheme, forcedColors] of [["light", "none"], ["dark", "none"], ["light", "active"]]) {
+    const name = `${screen}-${colorScheme}${forcedColors === "active" ? "-forced" : ""}`;
+    browserTest(`the day view is accessible and fits the window: ${name}`, { sampleData: DEMO, screen, colorScheme, forcedColors }, async ({ page, server }) => {
       await open(page, server);
       await page.goto(`${server.url}/#day/${berlinDate(Date.now() - 3 * DAY)}`);
       await page.locator("#day-heart-text", { hasText: "readings" }).waitFor();
       await page.locator("#day-drinks li").first().waitFor();
       for (const summary of await page.locator("#day summary").all()) await summary.click();
-      await screenshot(page, `day/${screen}-${colorScheme}`);
+      await screenshot(page, `day/${name}`);
       assert.equal(await horizontalOverflow(page), 0);
       assert.equal(await accessibilityViolations(page), "");
     });

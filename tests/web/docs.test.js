@@ -182,11 +182,12 @@ browserTest("the docs transfer at most 550 KB on the first visit and 10 KB on th
   assert.ok(second > 0 && second <= 10_000, `second visit: ${second} bytes`);
 });
 
-for (const colorScheme of ["light", "dark"]) {
+for (const [colorScheme, forcedColors] of [["light", "none"], ["dark", "none"], ["dark", "active"]]) {
   for (const screen of ["wide", "phone", "narrow"]) {
-    browserTest(`the docs are accessible and fit the window: ${colorScheme}, ${screen}`, { colorScheme, screen }, async ({ page, server }) => {
+    const name = `${colorScheme}${forcedColors === "active" ? ", forced colors" : ""}, ${screen}`;
+    browserTest(`the docs are accessible and fit the window: ${name}`, { colorScheme, forcedColors, screen }, async ({ page, server }) => {
       const check = async (suffix, options) => {
-        await screenshot(page, `docs/${screen}-${colorScheme}${suffix}`, options);
+        await screenshot(page, `docs/${screen}-${colorScheme}${forcedColors === "active" ? "-forced" : ""}${suffix}`, options);
         assert.equal(await horizontalOverflow(page), 0, `nothing is wider than the window${suffix}`);
         assert.equal(await accessibilityViolations(page), "", suffix);
       };

@@ -156,10 +156,8 @@ impl SettingParser {
     fn rate_limits(&mut self, args: &SettingsArgs) -> Option<[Rate; LimitClass::COUNT]> {
         let is_enabled = self.bool("RATE_LIMIT_ENABLED", &args.rate_limits.rate_limit_enabled);
         let placeholder = Rate { requests: 1, per: Duration::from_secs(1) };
-        let rates = args
-            .rate_limits
-            .by_class()
-            .map(|(_, name, text)| self.parse(name, text, placeholder, Rate::parse));
+        let rates =
+            args.rate_limits.by_class().map(|(name, text)| self.parse(name, text, placeholder, Rate::parse));
         is_enabled.then_some(rates)
     }
 

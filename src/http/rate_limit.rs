@@ -151,7 +151,7 @@ impl RateLimiter {
     /// # Errors
     /// The allowance, with nothing remaining, when the quota is used up.
     pub fn charge(&self, class: LimitClass, owner: QuotaOwner) -> Result<Allowance, Allowance> {
-        let limiter = &self.classes[class.index()];
+        let limiter = &self.classes[class as usize];
         let allowance =
             |remaining, reset_seconds| Allowance { class, rate: limiter.rate, remaining, reset_seconds };
         match limiter.charge(owner) {

@@ -1,8 +1,10 @@
 //! Named keys of a running server: reloaded when their file changes, with the time each was last used.
 //!
-//! [`KeyStore::refresh`] does all reading and writing of files; a request only uses memory.
+//! [`KeyStore::refresh`] does all reading and writing of files; a request only uses memory. The last uses have
+//! a file of their own, because the server never writes the key file.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
@@ -10,13 +12,27 @@ use std::time::Duration;
 
 use crate::auth::key::{KeyDigest, KeyId, NamedKey, Scopes};
 use crate::auth::key_file::{KeyFile, KeyFileStamp};
-use crate::auth::last_used::LastUsed;
 use crate::domain::time::{MINUTE, Timestamp};
+use crate::fs::paths::with_suffix;
+use crate::fs::temp_file::write_atomically;
 
 /// Last use of a key that has not been used.
 const NEVER: i64 = i64::MIN;
 /// Delay after a failed attempt to save the last uses.
 const RETRY_DELAY: Duration = Duration::from_secs(60);
+
+/// Time of the last use of each key that has been used.
+pub type LastUses = BTreeMap<KeyDigest, Timestamp>;
+
+/// Reads the last uses of the keys of `database`; empty when they cannot be read.
+pub fn read_last_uses(database: &Path) -> LastUses {
+    let text = fs::read(last_uses_file(database));
+    text.ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+}
+
+fn last_uses_file(database: &Path) -> PathBuf {
+    with_suffix(database, ".keys.used")
+}
 
 /// Key with its last use.
 #[derive(Debug)]
@@ -33,7 +49,7 @@ struct FileState {
     stamp: Option<Option<KeyFileStamp>>,
     /// Error that has been logged, so that it is logged once.
     logged_error: Option<String>,
-    saved: LastUsed,
+    saved: LastUses,
     /// Time before which no further attempt to save is made, after one has failed.
     retry_at: Option<Duration>,
 }
@@ -50,7 +66,7 @@ pub struct KeyStore {
 impl KeyStore {
     /// Loads the keys of `database`. A file that cannot be read is logged.
     pub fn open(database: &Path) -> Self {
-        let state = FileState { saved: LastUsed::read(database), ..FileState::default() };
+        let state = FileState { saved: read_last_uses(database), ..FileState::default() };
         let store = Self {
             database: database.to_owned(),
             file: KeyFile::of(database),
@@ -123,12 +139,12 @@ impl KeyStore {
         }
     }
 
-    fn replace(&self, keys: Vec<NamedKey>, saved: &LastUsed) {
+    fn replace(&self, keys: Vec<NamedKey>, saved: &LastUses) {
         let mut loaded = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         let replacement = keys.into_iter().map(|key| {
             let last_used = match loaded.get(&key.digest) {
                 Some(loaded) => loaded.last_used.load(Ordering::Relaxed),
-                None => saved.of(&key.digest).map_or(NEVER, Timestamp::micros),
+                None => saved.get(&key.digest).map_or(NEVER, |at| at.micros()),
             };
             (key.digest, LoadedKey { key, last_used: AtomicI64::new(last_used) })
         });
@@ -146,14 +162,17 @@ impl KeyStore {
         let mut state = self.state();
         // The absolute difference, as the clock may have been set back.
         let has_changed = |(digest, used): &(KeyDigest, i64)| {
-            state.saved.of(digest).is_none_or(|saved| (used - saved.micros()).abs() >= min_change)
+            state.saved.get(digest).is_none_or(|saved| (used - saved.micros()).abs() >= min_change)
         };
         if !uses.iter().any(has_changed) {
             return;
         }
-        let uses: LastUsed =
+        let uses: LastUses =
             uses.into_iter().map(|(digest, used)| (digest, Timestamp::clamped(used))).collect();
-        match uses.write(&self.database) {
+        let written = serde_json::to_vec(&uses)
+            .map_err(Into::into)
+            .and_then(|text| write_atomically(&last_uses_file(&self.database), &text));
+        match written {
             Ok(()) => (state.saved, state.retry_at) = (uses, None),
             Err(e) => {
                 if state.retry_at.is_none() {

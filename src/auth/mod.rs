@@ -3,5 +3,4 @@
 pub mod key;
 pub mod key_file;
 pub mod key_store;
-pub mod last_used;
 pub mod owner_key;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::auth::key::{KeyName, NamedKey, Scope, Scopes};
 use crate::auth::key_file::{KeyFile, KeyFileError};
-use crate::auth::last_used::LastUsed;
+use crate::auth::key_store::{LastUses, read_last_uses};
 use crate::commands::table::print_table;
 use crate::commands::{Failure, act_as_owner, print, unwritten};
 use crate::config::CommonArgs;
@@ -126,12 +126,12 @@ pub fn run(args: KeyArgs) -> Result<(), Failure> {
 }
 
 /// Opens the key file of the database, and the record of when keys were last used.
-fn file(common: &CommonArgs) -> Result<(KeyFile, LastUsed), Failure> {
+fn file(common: &CommonArgs) -> Result<(KeyFile, LastUses), Failure> {
     let database = common.validate()?.database;
     act_as_owner(&database)?;
     // Keys for a database that does not exist would be of no use.
     require_database(&database)?;
-    Ok((KeyFile::of(&database), LastUsed::read(&database)))
+    Ok((KeyFile::of(&database), read_last_uses(&database)))
 }
 
 /// Prints a new key on a line of its own, for scripts. Unlike elsewhere, a closed pipe is an error.
@@ -143,25 +143,25 @@ fn print_key(name: &KeyName, key: &str) -> Result<(), Failure> {
     })
 }
 
-fn print_keys(keys: &[NamedKey], uses: &LastUsed) -> Result<(), Failure> {
+fn print_keys(keys: &[NamedKey], uses: &LastUses) -> Result<(), Failure> {
     if keys.is_empty() {
         return print("no named keys");
     }
     let or_never = |at: Option<Timestamp>| at.map_or_else(|| "never".to_owned(), short);
     let row = |key: &NamedKey| {
-        let (used, expires) = (or_never(uses.of(&key.digest)), or_never(key.expires));
+        let (used, expires) = (or_never(uses.get(&key.digest).copied()), or_never(key.expires));
         [key.name.to_string(), key.scopes.to_string(), short(key.created), used, expires]
     };
     print_table(["NAME", "SCOPES", "CREATED", "LAST USED", "EXPIRES"], keys.iter().map(row))
 }
 
-fn as_json(keys: &[NamedKey], uses: &LastUsed) -> Value {
+fn as_json(keys: &[NamedKey], uses: &LastUses) -> Value {
     let object = |key: &NamedKey| {
         json!({
             "name": key.name,
             "scopes": key.scopes,
             "created": key.created,
-            "last_used": uses.of(&key.digest),
+            "last_used": uses.get(&key.digest),
             "expires": key.expires,
         })
     };

@@ -3,7 +3,6 @@
 //! They are read at most once a second and on a blocking thread, so that no request waits for a disk that hangs.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -56,23 +55,13 @@ pub struct BackupStatus {
     error: Option<String>,
 }
 
-/// Statistics at one moment.
-#[derive(Clone, Debug)]
+/// Statistics that are read from the file system.
+#[derive(Clone, Debug, Default)]
 pub struct HostSnapshot {
     pub disk: DiskStatus,
-    pub backup: BackupStatus,
     pub record: BackupRecord,
     pub database_bytes: u64,
     pub wal_bytes: u64,
-}
-
-/// Statistics that are read from the file system.
-#[derive(Debug)]
-struct FileStats {
-    disk: DiskStatus,
-    record: BackupRecord,
-    database_bytes: u64,
-    wal_bytes: u64,
 }
 
 /// Cached statistics of the host.
@@ -80,7 +69,7 @@ struct FileStats {
 pub struct HostStats {
     database: PathBuf,
     clock: Clock,
-    cache: Refresher<(Duration, Arc<FileStats>)>,
+    cache: Refresher<(Duration, HostSnapshot)>,
 }
 
 impl HostStats {
@@ -91,41 +80,28 @@ impl HostStats {
 
     /// Returns statistics that are at most [`MAX_AGE`] old. While the disk hangs, returns the last known
     /// ones with the status `unknown`.
-    pub async fn current(&self) -> HostSnapshot {
+    pub async fn current(&self) -> (HostSnapshot, BackupStatus) {
         let (elapsed, database) = (self.clock.elapsed(), self.database.clone());
         let is_fresh = |(read_at, _): &(Duration, _)| elapsed < *read_at + MAX_AGE;
-        let read = move || (elapsed, Arc::new(FileStats::read(&database)));
-        let (stats, is_late) = match self.cache.get(is_fresh, READ_TIMEOUT, read).await {
-            Ok((_, stats)) => (Some(stats), false),
-            Err(late) => (late.latest.map(|(_, stats)| stats), true),
+        let read = move || (elapsed, HostSnapshot::read(&database));
+        let (latest, is_late) = match self.cache.get(is_fresh, READ_TIMEOUT, read).await {
+            Ok(latest) => (Some(latest), false),
+            Err(late) => (late.latest, true),
         };
-        let stats = stats.unwrap_or_default();
-        let (mut disk, mut backup) = (stats.disk.clone(), BackupStatus::of(&stats.record, self.clock.now()));
+        let mut host = latest.map(|(_, host)| host).unwrap_or_default();
+        let mut backup = BackupStatus::of(&host.record, self.clock.now());
         if is_late {
-            (disk.status, backup.status) = (UNKNOWN, UNKNOWN);
+            (host.disk.status, backup.status) = (UNKNOWN, UNKNOWN);
         }
-        HostSnapshot {
-            disk,
-            backup,
-            record: stats.record.clone(),
-            database_bytes: stats.database_bytes,
-            wal_bytes: stats.wal_bytes,
-        }
+        (host, backup)
     }
 }
 
-impl Default for FileStats {
-    fn default() -> Self {
-        let (disk, record) = (DiskStatus::unknown(), BackupRecord::default());
-        Self { disk, record, database_bytes: 0, wal_bytes: 0 }
-    }
-}
-
-impl FileStats {
+impl HostSnapshot {
     fn read(database: &Path) -> Self {
         let size = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
         Self {
-            disk: DiskStatus::read(database),
+            disk: Disk::of(database).map(DiskStatus::from).unwrap_or_default(),
             record: BackupRecord::read(database),
             database_bytes: size(database),
             wal_bytes: size(&with_suffix(database, "-wal")),
@@ -133,13 +109,14 @@ impl FileStats {
     }
 }
 
-impl DiskStatus {
-    fn unknown() -> Self {
+impl Default for DiskStatus {
+    fn default() -> Self {
         Self { status: UNKNOWN, free_bytes: None, used_percent: None, size_bytes: 0 }
     }
+}
 
-    fn read(path: &Path) -> Self {
-        let Ok(disk) = Disk::of(path) else { return Self::unknown() };
+impl From<Disk> for DiskStatus {
+    fn from(disk: Disk) -> Self {
         Self {
             status: if disk.is_low() { "low" } else { "ok" },
             free_bytes: Some(disk.free_bytes),

@@ -16,8 +16,6 @@ use prometheus::{
 pub use prometheus::Error as MetricsError;
 
 use crate::config::LimitClass;
-use crate::db::error::StoreError;
-use crate::db::health::Gauges;
 use crate::domain::coffee::Milligrams;
 
 /// Maximum number of values of a label with users' text; further ones become `other`.
@@ -41,27 +39,6 @@ pub struct Metrics {
     idle_closed: IntCounter,
     type_labels: LabelValues,
     context_labels: LabelValues,
-}
-
-/// Values that are read when the metrics are encoded.
-#[derive(Clone, Debug, Default)]
-pub struct Observation {
-    /// Time (seconds since 1970) and dose (mg) of the newest coffee.
-    pub last_coffee: Option<(f64, f64)>,
-    /// Time (seconds since 1970) and heart rate (bpm) of the newest reading.
-    pub last_reading: Option<(f64, u16)>,
-    pub active_caffeine_mg: f64,
-    pub caffeine_today_mg: f64,
-    pub store: Gauges,
-    pub database_bytes: u64,
-    pub wal_bytes: u64,
-    pub is_healthy: bool,
-    /// Free and total bytes of the file system that holds the database.
-    pub disk: Option<(u64, u64)>,
-    /// Time (seconds since 1970) and size (bytes) of the last successful backup.
-    pub backup: Option<(f64, u64)>,
-    pub backup_failed: bool,
-    pub tracked_callers: usize,
 }
 
 /// Values of a label so far.
@@ -166,9 +143,9 @@ impl Metrics {
     }
 
     /// Encodes all metrics in Prometheus' text format.
-    pub fn encode(&self, observation: &Observation) -> prometheus::Result<Vec<u8>> {
+    pub fn encode(&self, observed: &ObservedMetrics) -> prometheus::Result<Vec<u8>> {
         let mut families = self.registry.gather();
-        families.extend(ObservedMetrics::new(observation)?.0.gather());
+        families.extend(observed.0.gather());
         families.sort_by(|one, other| one.name().cmp(other.name()));
         let mut text = Vec::with_capacity(16 << 10);
         TextEncoder::new().encode(&families, &mut text)?;
@@ -182,79 +159,44 @@ fn three_digits(status: u16, digits: &mut [u8; 3]) -> &str {
 }
 
 /// Metrics whose values are read for each encoding.
-struct ObservedMetrics(Registry);
+#[derive(Debug, Default)]
+pub struct ObservedMetrics(Registry);
 
 impl ObservedMetrics {
-    fn new(seen: &Observation) -> prometheus::Result<Self> {
-        let metrics = Self(Registry::new());
-        let (coffee_at, dose) = seen.last_coffee.unwrap_or_default();
-        metrics.gauge("caffeine_last_mg", "Dose of the newest coffee in milligrams", dose)?;
-        metrics.gauge("coffee_last_timestamp_seconds", "Time of the newest coffee", coffee_at)?;
-        let active = seen.active_caffeine_mg;
-        metrics.gauge("caffeine_active_mg", "Estimated caffeine in the body in milligrams", active)?;
-        let today = seen.caffeine_today_mg;
-        metrics.gauge("caffeine_today_mg", "Caffeine of the current calendar day in milligrams", today)?;
-        let (reading_at, bpm) = seen.last_reading.unwrap_or_default();
-        metrics.gauge("heartrate_bpm_current", "Newest heart rate in beats per minute", bpm.into())?;
-        metrics.gauge(
-            "heartrate_last_timestamp_seconds",
-            "Time of the newest heart-rate reading",
-            reading_at,
-        )?;
-        let store = &seen.store;
-        let errors = StoreError::KINDS.into_iter().zip(store.faults);
-        let opts = Opts::new("database_errors_total", "Database errors by kind");
-        let counters = metrics.register(IntCounterVec::new(opts, &["kind"]))?;
-        errors.for_each(|(kind, count)| counters.with_label_values(&[kind]).inc_by(count));
-        let queue = store.queue_depth as f64;
-        metrics.gauge("store_write_queue_depth", "Writes that are queued or running", queue)?;
-        metrics.counter("store_commits_total", "Committed transactions", store.commits)?;
-        let help = "Rows added, changed or deleted by committed transactions";
-        metrics.counter("store_rows_committed_total", help, store.rows_committed)?;
-        let readers = [("busy", store.readers_busy.into()), ("total", store.readers_total.into())];
-        metrics.gauges("store_readers", "Connections of the read pools by state", "state", &readers)?;
-        let files = [("main", seen.database_bytes as f64), ("wal", seen.wal_bytes as f64)];
-        let help = "Size of the database file and its write-ahead log";
-        metrics.gauges("database_size_bytes", help, "file", &files)?;
-        if let Some((free, size)) = seen.disk {
-            let help = "Free and total space of the disk that holds the database";
-            metrics.gauges("disk_bytes", help, "kind", &[("free", free as f64), ("size", size as f64)])?;
-        }
-        let (backup_at, backup_bytes) = seen.backup.unwrap_or_default();
-        let help = "Time of the last successful backup";
-        metrics.gauge("backup_last_success_timestamp_seconds", help, backup_at)?;
-        let help = "Size of the last successful backup";
-        metrics.gauge("backup_last_size_bytes", help, backup_bytes as f64)?;
-        let succeeded = f64::from(seen.backup.is_some() && !seen.backup_failed);
-        let help = "1 if the last backup succeeded, 0 if it failed or there is none";
-        metrics.gauge("backup_last_result", help, succeeded)?;
-        let callers = seen.tracked_callers as f64;
-        metrics.gauge("rate_limit_tracked_clients", "Callers that the rate limiter tracks", callers)?;
-        let components = [("database", f64::from(seen.is_healthy))];
-        let help = "1 if the component is healthy, otherwise 0";
-        metrics.gauges("component_up", help, "component", &components)?;
-        Ok(metrics)
+    /// Adds a gauge.
+    pub fn gauge(&self, name: &str, help: &str, value: f64) -> prometheus::Result<()> {
+        register(&self.0, Gauge::new(name, help)).map(|gauge| gauge.set(value))
     }
 
-    fn register<C: Collector + Clone + 'static>(
+    /// Adds a gauge with a value for each value of `label`.
+    pub fn gauges(
         &self,
-        metric: prometheus::Result<C>,
-    ) -> prometheus::Result<C> {
-        register(&self.0, metric)
-    }
-
-    fn gauge(&self, name: &str, help: &str, value: f64) -> prometheus::Result<()> {
-        self.register(Gauge::new(name, help)).map(|gauge| gauge.set(value))
-    }
-
-    fn gauges(&self, name: &str, help: &str, label: &str, values: &[(&str, f64)]) -> prometheus::Result<()> {
-        let gauges = self.register(GaugeVec::new(Opts::new(name, help), &[label]))?;
+        name: &str,
+        help: &str,
+        label: &str,
+        values: &[(&str, f64)],
+    ) -> prometheus::Result<()> {
+        let gauges = register(&self.0, GaugeVec::new(Opts::new(name, help), &[label]))?;
         values.iter().for_each(|(label, value)| gauges.with_label_values(&[label]).set(*value));
         Ok(())
     }
 
-    fn counter(&self, name: &str, help: &str, count: u64) -> prometheus::Result<()> {
-        self.register(IntCounter::new(name, help)).map(|counter| counter.inc_by(count))
+    /// Adds a counter.
+    pub fn counter(&self, name: &str, help: &str, count: u64) -> prometheus::Result<()> {
+        register(&self.0, IntCounter::new(name, help)).map(|counter| counter.inc_by(count))
+    }
+
+    /// Adds a counter with a count for each value of `label`.
+    pub fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        label: &str,
+        counts: impl Iterator<Item = (&'static str, u64)>,
+    ) -> prometheus::Result<()> {
+        let counters = register(&self.0, IntCounterVec::new(Opts::new(name, help), &[label]))?;
+        counts.for_each(|(label, count)| counters.with_label_values(&[label]).inc_by(count));
+        Ok(())
     }
 }
 

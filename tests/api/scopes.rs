@@ -180,14 +180,14 @@ async fn a_missing_key_file_revokes_all_named_keys_and_a_malformed_one_none() {
 #[rocket::async_test]
 async fn the_time_of_last_use_is_recorded_at_most_once_a_minute_and_follows_the_clock_backwards() {
     use coffee_tracker::auth::key::KeyDigest;
-    use coffee_tracker::auth::last_used::LastUsed;
+    use coffee_tracker::auth::key_store::read_last_uses;
     let app = TestApp::new().await;
     let (used, unused) = (app.add_key("used", &[Scope::Read]), app.add_key("unused", &[Scope::Read]));
     let recorded = || {
         app.shared.refresh_keys();
-        let uses = LastUsed::read(app.shared.store.path());
-        assert_eq!(uses.of(&KeyDigest::of(&unused)), None);
-        uses.of(&KeyDigest::of(&used)).map(|at| at.to_string())
+        let uses = read_last_uses(app.shared.store.path());
+        assert_eq!(uses.get(&KeyDigest::of(&unused)), None);
+        uses.get(&KeyDigest::of(&used)).map(|at| at.to_string())
     };
     let at = |time: &str| Some(format!("2026-06-01T{time}.000000Z"));
     assert_eq!(recorded(), None);

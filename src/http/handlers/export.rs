@@ -5,7 +5,7 @@
 //! a file for the whole.
 
 use std::io;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -190,28 +190,28 @@ impl Producer {
         started: &mut Option<oneshot::Sender<Result<(), StoreError>>>,
         sender: mpsc::Sender<QueueItem>,
     ) -> Result<(u64, u64), ExportError> {
-        let queue =
-            ChunkQueue { sender, chunk: Vec::new(), bytes: 0, deadline: Instant::now() + MAX_DURATION };
+        let queue = ChunkQueue { sender, bytes: 0, deadline: Instant::now() + MAX_DURATION };
+        let chunks = BufWriter::with_capacity(CHUNK_BYTES, queue);
         let mut writer =
-            EntryWriter::new(queue, self.format, self.extract.kind).map_err(ExportError::Output)?;
+            EntryWriter::new(chunks, self.format, self.extract.kind).map_err(ExportError::Output)?;
         let on_start = || drop(started.take().map(|started| started.send(Ok(()))));
         let rows = self.app.store.export(slot, &self.extract, on_start, |entry| writer.write(entry))?;
-        let bytes = writer.finish().and_then(|mut queue| queue.send(None).map(|()| queue.bytes));
+        let queue = writer.finish().and_then(|chunks| Ok(chunks.into_inner()?));
+        let bytes = queue.and_then(|queue| queue.send(None).map(|()| queue.bytes));
         Ok((rows, bytes.map_err(ExportError::Output)?))
     }
 }
 
-/// Writer that collects chunks and queues them.
+/// Writer that queues what it is given as a chunk.
 struct ChunkQueue {
     sender: mpsc::Sender<QueueItem>,
-    chunk: Vec<u8>,
     bytes: u64,
     deadline: Instant,
 }
 
 impl ChunkQueue {
     /// Queues an item. Waits for the client until the deadline.
-    fn send(&mut self, item: QueueItem) -> io::Result<()> {
+    fn send(&self, item: QueueItem) -> io::Result<()> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
@@ -225,24 +225,13 @@ impl ChunkQueue {
 
 impl Write for ChunkQueue {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.chunk.capacity() == 0 {
-            self.chunk.reserve_exact(CHUNK_BYTES);
-        }
-        let taken = bytes.len().min(CHUNK_BYTES - self.chunk.len());
-        self.chunk.extend_from_slice(&bytes[..taken]);
-        if self.chunk.len() == CHUNK_BYTES {
-            self.flush()?;
-        }
-        Ok(taken)
+        self.send(Some(bytes.to_vec()))?;
+        self.bytes += bytes.len() as u64;
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if self.chunk.is_empty() {
-            return Ok(());
-        }
-        let chunk = std::mem::take(&mut self.chunk);
-        self.bytes += chunk.len() as u64;
-        self.send(Some(chunk))
+        Ok(())
     }
 }
 
@@ -259,31 +248,23 @@ fn queue_body(receiver: mpsc::Receiver<QueueItem>) -> ExportBody {
 mod tests {
     use super::*;
 
-    fn queue(deadline: Instant) -> (ChunkQueue, mpsc::Receiver<QueueItem>) {
-        let (sender, receiver) = mpsc::channel(MAX_QUEUED_CHUNKS);
-        (ChunkQueue { sender, chunk: Vec::new(), bytes: 0, deadline }, receiver)
-    }
-
     #[rocket::async_test]
     async fn an_export_ends_after_its_maximum_duration_even_if_the_client_still_reads() {
-        let (mut queue, mut receiver) = queue(Instant::now());
+        let (sender, mut receiver) = mpsc::channel(MAX_QUEUED_CHUNKS);
+        let mut queue = ChunkQueue { sender, bytes: 0, deadline: Instant::now() };
         let write = move || queue.write_all(&[0; CHUNK_BYTES]).map_err(|e| e.kind());
         assert_eq!(spawn_blocking(write).await.unwrap(), Err(io::ErrorKind::TimedOut));
         assert!(receiver.recv().await.is_none());
     }
 
     #[rocket::async_test]
-    async fn every_chunk_but_the_last_is_full_and_writing_fails_after_the_client_disconnected() {
-        let (mut queue, mut receiver) = queue(Instant::now() + MAX_DURATION);
-        let write = move || {
-            queue.write_all(&[1; CHUNK_BYTES + 7]).and_then(|()| queue.flush()).unwrap();
-            queue
-        };
-        let mut queue = spawn_blocking(write).await.unwrap();
-        for length in [CHUNK_BYTES, 7] {
-            assert!(matches!(receiver.recv().await, Some(Some(chunk)) if chunk.len() == length));
-        }
-        assert_eq!(queue.bytes, CHUNK_BYTES as u64 + 7);
+    async fn writing_fails_after_the_client_disconnected() {
+        let (sender, mut receiver) = mpsc::channel(MAX_QUEUED_CHUNKS);
+        let mut queue = ChunkQueue { sender, bytes: 0, deadline: Instant::now() + MAX_DURATION };
+        let write = move || queue.write_all(&[1; 7]).map(|()| queue);
+        let mut queue = spawn_blocking(write).await.unwrap().unwrap();
+        assert!(matches!(receiver.recv().await, Some(Some(chunk)) if chunk == [1; 7]));
+        assert_eq!(queue.bytes, 7);
         drop(receiver);
         let write = move || queue.write_all(&[1; CHUNK_BYTES]).map_err(|e| e.kind());
         assert_eq!(spawn_blocking(write).await.unwrap(), Err(io::ErrorKind::BrokenPipe));

@@ -96,7 +96,7 @@ struct ConnectionHealth {
 #[rocket::get("/health")]
 pub async fn health(app: &State<SharedApp>) -> JsonResult {
     // Concurrently, so that a disk that hangs delays the response only once.
-    let (health, host) = tokio::join!(app.store.health(), app.host_stats.current());
+    let (health, (host, backup)) = tokio::join!(app.store.health(), app.host_stats.current());
     let (status, code) =
         if health.healthy { ("alive", Status::Ok) } else { ("degraded", Status::ServiceUnavailable) };
     let capacity = app.connections.capacity();
@@ -121,7 +121,7 @@ pub async fn health(app: &State<SharedApp>) -> JsonResult {
         },
         redis: RedisHealth { status: "healthy", kind: "in-process" },
         disk: &host.disk,
-        backup: &host.backup,
+        backup: &backup,
         clock: ClockHealth { status: if app.clock_is_suspect() { "suspect" } else { "ok" } },
         connections: ConnectionHealth {
             protection: if capacity.reduced_by.is_some() { "reduced" } else { "full" },

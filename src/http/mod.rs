@@ -26,7 +26,7 @@ pub(crate) mod validation;
 
 pub use app::{App, SharedApp};
 pub use connections::Capacity;
-pub use middleware::guard::Access;
+pub use middleware::guard::{Access, RouteEntry};
 pub use openapi::text as openapi_document;
-pub use routes::{RouteEntry, table};
+pub use routes::table;
 pub use server::{LaunchError, rocket, serve, workers};

@@ -15,9 +15,9 @@ use utoipa::openapi::{Ref, RefOr};
 use crate::auth::key::Scope;
 use crate::http::app::VERSION;
 use crate::http::error::Problem;
-use crate::http::middleware::guard::Access;
+use crate::http::middleware::guard::{Access, RouteEntry};
 use crate::http::routes;
-use crate::http::routes::{Operations, RouteEntry};
+use crate::http::routes::Operations;
 use crate::http::validation::FieldError;
 
 const DESCRIPTION: &str = "Track your caffeine and heart rate on your own server.

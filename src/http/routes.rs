@@ -11,23 +11,11 @@ use utoipa::OpenApi;
 
 use crate::auth::key::Scope;
 use crate::config::LimitClass;
-use crate::http::handlers::{
-    assets, caffeine, coffee, export, health, heart_rate, info, me, metrics, openapi_document, pages,
-};
-use crate::http::middleware::guard::{Access, GuardedHandler};
+use crate::http::handlers::{assets, caffeine, coffee, export, health, heart_rate, info, me, metrics, pages};
+use crate::http::middleware::guard::{Access, RouteEntry};
 
 const READ: Access = Access::Key(Scope::Read);
 const WRITE: Access = Access::Key(Scope::Write);
-
-/// Route with its rate limit and authorization.
-#[derive(Clone, Debug)]
-pub struct RouteEntry {
-    pub route: Route,
-    /// Path with placeholders, as people write it: `/coffee/`, `/coffee/<id>`.
-    pub template: &'static str,
-    pub class: LimitClass,
-    pub access: Access,
-}
 
 macro_rules! route_table {
     (
@@ -59,7 +47,7 @@ route_table! {
         Static => assets::asset assets::service_worker assets::manifest assets::icon;
     }
     api {
-        Open, Access::Public => pages::root openapi_document::openapi;
+        Open, Access::Public => pages::root pages::openapi;
         Health, Access::Public => health::health;
         Info, Access::Public => info::info;
         Read, Access::Metrics => metrics::metrics;
@@ -74,55 +62,6 @@ route_table! {
         HeartrateWrite, WRITE => heart_rate::add;
         HeartrateBatch, WRITE => heart_rate::add_batch;
         HeartrateChange, WRITE => heart_rate::put heart_rate::delete;
-    }
-}
-
-/// Returns the routes of the table, each behind the guard.
-pub fn guarded() -> Vec<Route> {
-    let guard = |entry: &RouteEntry| {
-        let mut route = entry.route.clone();
-        route.handler = Box::new(GuardedHandler {
-            inner: route.handler,
-            template: entry.template,
-            class: entry.class,
-            access: entry.access,
-            is_best_match,
-        });
-        route
-    };
-    table().iter().map(guard).collect()
-}
-
-/// Returns method, path and authorization of every route.
-pub fn endpoints() -> Vec<(String, &'static str, Access)> {
-    table().iter().map(|entry| (entry.route.method.to_string(), entry.template, entry.access)).collect()
-}
-
-/// Returns the template of the routes at `path` and their methods; `None` when there are none.
-pub fn methods_at(path: &str) -> Option<(&'static str, Vec<Method>)> {
-    let matching = |entry: &&RouteEntry| matches(entry.template, path);
-    // A literal segment takes precedence over a placeholder.
-    let best = table().iter().filter(matching).min_by_key(|entry| entry.template.contains('<'))?;
-    let methods =
-        table().iter().filter(|entry| entry.template == best.template).map(|entry| entry.route.method);
-    Some((best.template, methods.collect()))
-}
-
-/// Reports whether no other template fits `path` better than `template`.
-fn is_best_match(template: &str, path: &str) -> bool {
-    !template.contains('<') || methods_at(path).is_none_or(|(best, _)| best == template)
-}
-
-fn matches(template: &str, path: &str) -> bool {
-    let mut expected = template.split('/').filter(|s| !s.is_empty());
-    let mut segments = path.split('/').filter(|s| !s.is_empty());
-    loop {
-        match (expected.next(), segments.next()) {
-            (None, None) => return true,
-            (Some(rest), Some(_)) if rest.ends_with("..>") => return true,
-            (Some(name), Some(segment)) if name == segment || name.starts_with('<') => {}
-            _ => return false,
-        }
     }
 }
 

@@ -2,7 +2,6 @@
 
 #![expect(dead_code, reason = "only their schemas are used")]
 
-use serde_json::Value;
 use utoipa::openapi::schema::{
     KnownFormat, ObjectBuilder, OneOfBuilder, Schema, SchemaFormat, SchemaType, Type,
 };
@@ -131,11 +130,6 @@ pub struct ReadingBatchInput {
     #[schema(min_items = 1, max_items = 10_000)]
     readings: Vec<ReadingInput>,
 }
-
-/// OpenAPI document.
-#[derive(ToSchema)]
-#[schema(value_type = Object)]
-pub struct OpenApiDocument(Value);
 
 /// Parameter of a path that ends in an id.
 #[derive(IntoParams)]

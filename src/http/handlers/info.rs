@@ -10,11 +10,8 @@ use crate::config::LimitClass;
 use crate::domain::limits::{CLOCK_DRIFT, MAX_COFFEE_TYPE, MAX_CONTEXT, MAX_NOTES};
 use crate::domain::time::MINUTE;
 use crate::http::app::{SharedApp, VERSION};
-use crate::http::middleware::guard::Access;
+use crate::http::middleware::guard::RouteTable;
 use crate::http::response::{JsonResponse, JsonResult};
-
-/// Method, path and authorization of every route.
-pub struct EndpointList(pub Vec<(String, &'static str, Access)>);
 
 /// Response body of `GET /info`.
 #[derive(Serialize, ToSchema)]
@@ -54,7 +51,7 @@ struct Endpoint {
 /// Server information
 #[utoipa::path(get, path = "/info", tag = "open", responses((status = 200, description = "Limits and endpoints", body = Info)))]
 #[rocket::get("/info")]
-pub fn info(app: &State<SharedApp>, endpoints: &State<EndpointList>) -> JsonResult {
+pub fn info(app: &State<SharedApp>, routes: &State<RouteTable>) -> JsonResult {
     let settings = &app.settings;
     let rules = &settings.entry_limits;
     JsonResponse::ok(&Info {
@@ -75,13 +72,13 @@ pub fn info(app: &State<SharedApp>, endpoints: &State<EndpointList>) -> JsonResu
             max_request_body_bytes: settings.max_body_bytes,
             max_clock_drift_minutes: CLOCK_DRIFT / MINUTE,
         },
-        endpoints: endpoints
+        endpoints: routes
             .0
             .iter()
-            .map(|(method, path, access)| Endpoint {
-                method: method.clone(),
-                path,
-                needs_key: access.requires_key(settings.metrics_public),
+            .map(|entry| Endpoint {
+                method: entry.route.method.to_string(),
+                path: entry.template,
+                needs_key: entry.access.requires_key(settings.metrics_public),
             })
             .collect(),
     })

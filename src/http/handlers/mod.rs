@@ -10,5 +10,4 @@ pub(crate) mod heart_rate;
 pub(crate) mod info;
 pub(crate) mod me;
 pub(crate) mod metrics;
-pub(crate) mod openapi_document;
 pub(crate) mod pages;

@@ -1,17 +1,20 @@
-//! Dashboard and documentation page.
+//! Dashboard, documentation page and OpenAPI document.
 
 use std::convert::Infallible;
+use std::io;
+use std::sync::OnceLock;
 
-use rocket::http::Header;
+use rocket::http::{ContentType, Header};
 use rocket::outcome::Outcome;
 use rocket::request::{FromRequest, Request};
 use rocket::response::{Redirect, Responder};
-use rocket::{Either, request};
+use rocket::{Either, State, request};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::http::app::VERSION;
 use crate::http::error::ApiError;
+use crate::http::handlers::assets;
 use crate::http::handlers::assets::Asset;
 use crate::http::prefers_html::prefers_html;
 use crate::http::response::JsonResponse;
@@ -84,4 +87,25 @@ pub fn docs() -> Result<Asset, ApiError> {
 #[rocket::get("/redoc")]
 pub fn redoc() -> Redirect {
     Redirect::permanent("/docs")
+}
+
+/// OpenAPI document.
+#[derive(ToSchema)]
+#[schema(value_type = Object)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub struct OpenApiDocument(serde_json::Value);
+
+/// Function that returns the text of the document.
+pub struct DocumentSource(pub fn() -> &'static str);
+
+/// OpenAPI document
+#[utoipa::path(get, path = "/openapi.json", operation_id = "openapi", tag = "open", responses(
+    (status = 200, description = "This document", body = OpenApiDocument, headers(("ETag" = String, description = "Digest of the document, for `If-None-Match`"))),
+    (status = 304, description = "The client's copy is current")))]
+#[rocket::get("/openapi.json")]
+pub fn openapi(source: &State<DocumentSource>) -> Result<Asset, ApiError> {
+    static COMPRESSED: OnceLock<io::Result<Vec<u8>>> = OnceLock::new();
+    let compressed = COMPRESSED.get_or_init(|| assets::gzip((source.0)().as_bytes()));
+    let compressed = compressed.as_ref().map_err(|_| ApiError::Internal)?;
+    Ok(Asset::generated(compressed, ContentType::JSON))
 }

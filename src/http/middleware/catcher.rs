@@ -2,7 +2,7 @@
 //! requests that Rocket could not parse.
 
 use rocket::catcher;
-use rocket::catcher::{Catcher, Handler};
+use rocket::catcher::Handler;
 use rocket::http::{Method, Status};
 use rocket::request::Request;
 use rocket::response::Response;
@@ -10,20 +10,13 @@ use rocket::response::Response;
 use crate::config::LimitClass;
 use crate::http::app::App;
 use crate::http::error::ApiError;
-use crate::http::middleware::guard::{Access, check};
+use crate::http::middleware::guard::{Access, RouteTable, check};
 use crate::http::middleware::request_fairing::finish;
 use crate::http::request_context::RequestContext;
 
-/// Finds the template of the routes at a path, and their methods.
-pub type FindMethods = fn(&str) -> Option<(&'static str, Vec<Method>)>;
-
+/// Catcher for every status.
 #[derive(Clone)]
-struct DefaultCatcher(FindMethods);
-
-/// Returns the catcher for every status.
-pub fn catcher(find_methods: FindMethods) -> Catcher {
-    Catcher::new(None, DefaultCatcher(find_methods))
-}
+pub struct DefaultCatcher(pub RouteTable);
 
 #[rocket::async_trait]
 impl Handler for DefaultCatcher {
@@ -46,7 +39,7 @@ impl DefaultCatcher {
     fn respond<'r>(&self, status: Status, request: &Request<'_>) -> Result<Response<'r>, ApiError> {
         check(request, LimitClass::Open, Access::Public)?;
         let context = RequestContext::of(request);
-        let Some((template, methods)) = (self.0)(request.uri().path().as_str()) else {
+        let Some((template, methods)) = self.0.methods_at(request.uri().path().as_str()) else {
             return Err(match (status.code, context.skipped_fairings) {
                 (404, _) | (_, true) => ApiError::NotFound("Path not found"),
                 _ => ApiError::BadRequest("Malformed request"),

@@ -5,11 +5,11 @@
 //! without a valid key cannot use up a quota that belongs to a key. All of this happens before the body is read.
 
 use rocket::data::Data;
-use rocket::http::Status;
+use rocket::http::{Method, Status};
 use rocket::outcome::Outcome;
 use rocket::request::Request;
 use rocket::route;
-use rocket::route::Handler;
+use rocket::route::{Handler, Route};
 
 use crate::auth::key::Scope;
 use crate::auth::owner_key::ValidKey;
@@ -158,30 +158,75 @@ fn authorize(
     Err(error)
 }
 
-/// Handler of a route behind [`check`].
-#[derive(Clone)]
-pub struct GuardedHandler {
-    pub inner: Box<dyn Handler>,
+/// Route with its rate limit and authorization.
+#[derive(Clone, Debug)]
+pub struct RouteEntry {
+    pub route: Route,
+    /// Path with placeholders, as people write it: `/coffee/`, `/coffee/<id>`.
     pub template: &'static str,
     pub class: LimitClass,
     pub access: Access,
-    /// Reports whether another template fits a path better: `/coffee/today` is not `/coffee/<id>`,
-    /// whatever the method.
-    pub is_best_match: fn(template: &str, path: &str) -> bool,
+}
+
+/// Every route.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteTable(pub &'static [RouteEntry]);
+
+impl RouteTable {
+    /// Returns the routes, each behind [`check`].
+    pub fn guarded(self) -> impl Iterator<Item = Route> {
+        self.0.iter().map(move |entry| {
+            let mut route = entry.route.clone();
+            route.handler = Box::new(GuardedHandler { entry, table: self });
+            route
+        })
+    }
+
+    /// Returns the template of the routes at `path` and their methods; `None` when there are none.
+    pub fn methods_at(self, path: &str) -> Option<(&'static str, Vec<Method>)> {
+        let matching = self.0.iter().filter(|entry| matches(entry.template, path));
+        // A literal segment takes precedence over a placeholder.
+        let best = matching.min_by_key(|entry| entry.template.contains('<'))?.template;
+        let methods = self.0.iter().filter(|entry| entry.template == best).map(|entry| entry.route.method);
+        Some((best, methods.collect()))
+    }
+}
+
+fn matches(template: &str, path: &str) -> bool {
+    let mut expected = template.split('/').filter(|s| !s.is_empty());
+    let mut segments = path.split('/').filter(|s| !s.is_empty());
+    loop {
+        match (expected.next(), segments.next()) {
+            (None, None) => return true,
+            (Some(rest), Some(_)) if rest.ends_with("..>") => return true,
+            (Some(name), Some(segment)) if name == segment || name.starts_with('<') => {}
+            _ => return false,
+        }
+    }
+}
+
+/// Handler of a route behind [`check`].
+#[derive(Clone)]
+struct GuardedHandler {
+    entry: &'static RouteEntry,
+    table: RouteTable,
 }
 
 #[rocket::async_trait]
 impl Handler for GuardedHandler {
     async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> route::Outcome<'r> {
-        if !(self.is_best_match)(self.template, request.uri().path().as_str()) {
+        let RouteEntry { route, template, class, access } = self.entry;
+        // `/coffee/today` is not `/coffee/<id>`, whatever the method.
+        let is_best = |path| self.table.methods_at(path).is_none_or(|(best, _)| best == *template);
+        if template.contains('<') && !is_best(request.uri().path().as_str()) {
             return Outcome::forward(data, Status::NotFound);
         }
         let context = RequestContext::of(request);
-        context.route.get_or_init(|| self.template);
-        if let Err(error) = check(request, self.class, self.access) {
+        context.route.get_or_init(|| template);
+        if let Err(error) = check(request, *class, *access) {
             return route::Outcome::from(request, error);
         }
-        match self.inner.handle(request, data).await {
+        match route.handler.handle(request, data).await {
             Outcome::Success(response) => Outcome::Success(response),
             // An extractor failed and stored its error in the context.
             Outcome::Error(status) | Outcome::Forward((_, status)) => {

@@ -8,14 +8,14 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use rocket::tokio;
-use rocket::{Build, Rocket};
+use rocket::{Build, Catcher, Rocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::http::app::{App, SharedApp};
-use crate::http::handlers::info::EndpointList;
-use crate::http::handlers::openapi_document::DocumentSource;
-use crate::http::middleware::catcher::catcher;
+use crate::http::handlers::pages::DocumentSource;
+use crate::http::middleware::catcher::DefaultCatcher;
+use crate::http::middleware::guard::RouteTable;
 use crate::http::middleware::request_fairing::RequestFairing;
 use crate::http::server::acceptor::{Lifecycle, accept, drained};
 use crate::http::server::dispatch::Dispatcher;
@@ -60,13 +60,14 @@ pub fn rocket(app: SharedApp) -> Rocket<Build> {
         cli_colors: false,
         ..rocket::Config::release_default()
     };
+    let routes = RouteTable(routes::table());
     rocket::custom(config)
         // `security_headers` replaces Rocket's own headers.
         .attach(rocket::shield::Shield::new())
         .attach(RequestFairing(Arc::clone(&app)))
-        .mount("/", routes::guarded())
-        .register("/", vec![catcher(routes::methods_at)])
-        .manage(EndpointList(routes::endpoints()))
+        .mount("/", routes.guarded().collect::<Vec<_>>())
+        .register("/", vec![Catcher::new(None, DefaultCatcher(routes))])
+        .manage(routes)
         .manage(DocumentSource(openapi::text))
         .manage(app)
 }

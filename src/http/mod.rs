@@ -20,7 +20,6 @@ pub(crate) mod request_context;
 pub(crate) mod request_id;
 pub(crate) mod response;
 pub(crate) mod routes;
-pub(crate) mod schemas;
 pub(crate) mod server;
 pub(crate) mod validation;
 

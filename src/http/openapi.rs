@@ -67,6 +67,11 @@ fn document() -> Value {
             response["headers"][name] = json!({"$ref": format!("#/components/headers/{name}")});
         }
     }
+    let schemas = &mut components["schemas"];
+    for (entry, what) in [("Coffee", "coffee"), ("Reading", "reading")] {
+        schemas[format!("{entry}Patch")] = patch_schema(&schemas[format!("{entry}Input")], what);
+        schemas[format!("{entry}Written")] = written_schema(&schemas[entry], what);
+    }
     if let Some(examples) = common["examples"].as_object_mut() {
         for (schema, example) in examples {
             if let Some(schema) = components["schemas"].get_mut(schema) {
@@ -74,13 +79,31 @@ fn document() -> Value {
             }
         }
     }
-    for change in ["CoffeePatch", "ReadingPatch"] {
-        let schema = &mut components["schemas"][change];
-        let fields = schema["properties"].as_object().into_iter().flatten();
-        let required: Vec<Value> = fields.map(|(field, _)| json!({"required": [field]})).collect();
-        schema["anyOf"] = required.into();
-    }
     document
+}
+
+/// Derives the schema of a change from that of a new entry.
+fn patch_schema(input: &Value, what: &str) -> Value {
+    let mut patch = input.clone();
+    let fields = input["properties"].as_object().into_iter().flatten();
+    patch["anyOf"] = fields.map(|(field, _)| json!({"required": [field]})).collect();
+    patch["required"] = json!([]);
+    let description = "Request body that changes a WHAT: at least one of these fields. Null clears a text. \
+                       Unknown fields are ignored.";
+    patch["description"] = description.replace("WHAT", what).into();
+    let time = "At most 5 minutes in the future.";
+    patch["properties"]["timestamp"] = json!({"type": "string", "format": "date-time", "description": time});
+    patch
+}
+
+/// Derives the schema of the response to a write from that of a stored entry.
+fn written_schema(stored: &Value, what: &str) -> Value {
+    let mut written = stored.clone();
+    written["required"] = json!(["id"]);
+    let description =
+        "Stored WHAT. Callers without the scope `read` get the id and the fields that they sent.";
+    written["description"] = description.replace("WHAT", what).into();
+    written
 }
 
 fn operations() -> utoipa::openapi::OpenApi {

@@ -11,7 +11,10 @@ use utoipa::OpenApi;
 
 use crate::auth::key::Scope;
 use crate::config::LimitClass;
-use crate::http::handlers::{assets, caffeine, coffee, export, health, heart_rate, info, me, metrics, pages};
+use crate::http::handlers::{
+    assets, caffeine, coffee, coffee_totals, export, health, heart_rate, heart_rate_batch, heart_rate_stats,
+    info, me, metrics, pages,
+};
 use crate::http::middleware::guard::{Access, RouteEntry};
 
 const READ: Access = Access::Key(Scope::Read);
@@ -52,15 +55,15 @@ route_table! {
         Info, Access::Public => info::info;
         Read, Access::Metrics => metrics::metrics;
         Read, Access::AnyKey => me::me;
-        Read, READ => coffee::list coffee::get coffee::today coffee::week coffee::days coffee::stats
-            coffee::types caffeine::active caffeine::summary;
+        Read, READ => coffee::list coffee::get coffee_totals::today coffee_totals::week
+            coffee_totals::days coffee_totals::stats coffee_totals::types caffeine::active caffeine::summary;
         CoffeeWrite, WRITE => coffee::add;
         CoffeeChange, WRITE => coffee::put coffee::delete;
-        Read, READ => heart_rate::list heart_rate::get heart_rate::current heart_rate::range
-            heart_rate::stats heart_rate::correlation;
+        Read, READ => heart_rate::list heart_rate::get heart_rate_stats::current heart_rate_stats::range
+            heart_rate_stats::stats heart_rate_stats::correlation;
         Read, READ => export::coffee export::heart_rate;
         HeartrateWrite, WRITE => heart_rate::add;
-        HeartrateBatch, WRITE => heart_rate::add_batch;
+        HeartrateBatch, WRITE => heart_rate_batch::add_batch;
         HeartrateChange, WRITE => heart_rate::put heart_rate::delete;
     }
 }

@@ -6,9 +6,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, OneOfBuilder, Schema, SchemaFormat, Type};
 
 use crate::domain::json_scalar::JsonScalar;
+use crate::domain::limits::ValidationContext;
 use crate::domain::text;
+use crate::domain::time::Timestamp;
 
 /// Part of a request that a field belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -150,9 +153,45 @@ impl FieldValidator {
         }
     }
 
-    /// Returns the collected errors, if there are any.
-    pub fn finish(self) -> Result<(), ValidationErrors> {
-        if self.errors.is_empty() { Ok(()) } else { Err(ValidationErrors(self.errors)) }
+    /// Parses the time of a new entry; null and absent mean the time of the request.
+    pub fn new_time(&mut self, field: &JsonScalar, check: &ValidationContext<'_>) -> Option<Timestamp> {
+        if *field == JsonScalar::Null { None } else { self.changed_time(field, check) }
+    }
+
+    /// Parses the time of an entry that is changed; absent keeps it.
+    pub fn changed_time(&mut self, field: &JsonScalar, check: &ValidationContext<'_>) -> Option<Timestamp> {
+        if !field.is_present() {
+            return None;
+        }
+        self.parse("timestamp", field, |text| {
+            let at = check.zone.parse(text)?;
+            if at > check.latest {
+                return Err("must not lie more than 5 minutes ahead of the server's clock");
+            }
+            Ok(at)
+        })
+    }
+
+    /// Parses a text field of a change: absent keeps the stored text, null and blank clear it.
+    pub fn changed_text(&mut self, name: &str, field: &JsonScalar, max: usize) -> Option<Option<String>> {
+        field.is_present().then(|| self.text(name, field, max))
+    }
+
+    /// Returns the validated `value`, or the collected errors. Without any errors, there must be a value.
+    pub fn finish<T>(self, value: Option<T>) -> Result<T, ValidationErrors> {
+        value.filter(|_| self.errors.is_empty()).ok_or(ValidationErrors(self.errors))
+    }
+
+    /// Returns the validated `change`, which must have at least one of its `fields`, or the errors.
+    pub fn finish_change<T: Default + PartialEq>(
+        mut self,
+        change: T,
+        fields: &str,
+    ) -> Result<T, ValidationErrors> {
+        if change == T::default() && self.errors.is_empty() {
+            self.add_error("body", &JsonScalar::Absent, format!("must have at least one of {fields}"));
+        }
+        self.finish(Some(change))
     }
 
     fn reject_or_required<T>(&mut self, name: &str, field: &JsonScalar, message: &str) -> Option<T> {
@@ -189,4 +228,20 @@ pub fn parse_object<T: DeserializeOwned>(body: &[u8]) -> Result<T, ValidationErr
         };
         error(if e.is_data() { message } else { format!("malformed JSON: {message}") })
     })
+}
+
+/// Returns the schema of a number that may be sent as a numeric string.
+pub fn number_schema(kind: Type, min: f64, max: f64, pattern: &str, description: &str) -> Schema {
+    let number = ObjectBuilder::new().schema_type(kind).minimum(Some(min)).maximum(Some(max));
+    let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern));
+    OneOfBuilder::new().item(number).item(text).description(Some(description)).build().into()
+}
+
+/// Returns the schema of the time of a new entry.
+pub fn timestamp_schema() -> Schema {
+    let format = SchemaFormat::KnownFormat(KnownFormat::DateTime);
+    let timestamp = ObjectBuilder::new().schema_type(Type::String).format(Some(format));
+    let null = ObjectBuilder::new().schema_type(Type::Null);
+    let description = "Time of the entry; default: now. At most 5 minutes in the future.";
+    OneOfBuilder::new().item(timestamp).item(null).description(Some(description)).build().into()
 }

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use rocket::http::Method;
 use rocket::outcome::Outcome as RocketOutcome;
 use rocket::request::{FromRequest, Outcome, Request};
+use utoipa::IntoParams;
 
 use crate::auth::owner_key::ValidKey;
 use crate::db::idempotency::IdempotencyKey;
@@ -49,6 +50,18 @@ impl<'r> FromRequest<'r> for ValidKey {
             None => extractor_error(request, ApiError::Unauthorized),
         }
     }
+}
+
+/// Header that makes a request safe to retry.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub struct IdempotencyKeyHeader {
+    /// Unique key of this request, for example a UUID. A repeated request with the same key and body gets the
+    /// first response again and adds nothing; with another body it is rejected. Keys are kept for 30 days of
+    /// the server's running time.
+    #[param(rename = "Idempotency-Key", min_length = 1, max_length = 255, pattern = r"\S", nullable = false)]
+    idempotency_key: Option<String>,
 }
 
 /// Parsed header `Idempotency-Key`.

@@ -46,8 +46,7 @@ impl<'r, T: FromQuery> FromRequest<'r> for Query<T> {
 fn parse_query<T: FromQuery>(request: &Request<'_>) -> Result<T, ApiError> {
     let mut fields = QueryFields::of(request, App::of(request)?)?;
     let query = T::from_query(&mut fields);
-    fields.validator.finish()?;
-    Ok(query)
+    Ok(fields.validator.finish(Some(query))?)
 }
 
 /// Fails an extractor with `error`.
@@ -381,6 +380,16 @@ impl FromQuery for CorrelationQuery {
             limit: fields.integer("limit", 50, 1, 1000),
         }
     }
+}
+
+/// Parameter of a path that ends in an id.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub struct EntryId {
+    /// Id of the entry; ids are never reused.
+    #[param(minimum = 1, example = 1)]
+    id: i64,
 }
 
 /// Parses an id in a path.

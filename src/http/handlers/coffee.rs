@@ -1,38 +1,93 @@
-//! `/coffee`: log, list, change and delete coffees; totals, statistics and types.
+//! `/coffee`: log, list, change and delete coffees.
 
 use rocket::State;
 use rocket::http::uri::Origin;
-use serde::Serialize;
+use serde::Deserialize;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{Schema, Type};
 
-use crate::db::coffees::{CoffeeStats, DayTotal};
 use crate::db::entry_filter::EntryFilter;
 use crate::db::idempotency::IdempotentOutcome;
-use crate::domain::calendar::Date;
-use crate::domain::coffee::{
-    Coffee, CoffeeChange, CoffeeId, NewCoffee, PRESETS, PRESETS_SOURCE, Preset, addiction_level,
+use crate::domain::coffee::{Coffee, CoffeeChange, CoffeeId, Milligrams, NewCoffee};
+use crate::domain::json_scalar::JsonScalar;
+use crate::domain::limits::{MAX_COFFEE_TYPE, MAX_NOTES, ValidationContext};
+use crate::domain::time::Timestamp;
+use crate::http::app::SharedApp;
+use crate::http::extract::headers::{Caller, IdempotencyHeader, IdempotencyKeyHeader};
+use crate::http::extract::json_body::{FromBody, JsonBody};
+use crate::http::extract::query::{CoffeeTypeFilter, EntryId, Page, Query, TimeRange};
+use crate::http::handlers::entries::{Collection, Deleted};
+use crate::http::response::JsonResult;
+use crate::http::validation::{
+    FieldError, FieldValidator, Location, ValidationErrors, number_schema, parse_object, timestamp_schema,
 };
-use crate::domain::statistics::round2;
-use crate::domain::time::{DAY, Timestamp};
-use crate::http::app::{App, SharedApp};
-use crate::http::error::ApiError;
-use crate::http::extract::headers::{Caller, IdempotencyHeader};
-use crate::http::extract::json_body::JsonBody;
-use crate::http::extract::query::{CalendarDaysQuery, CoffeeTypeFilter, DaysQuery, Page, Query, TimeRange};
-use crate::http::handlers::entries::{Collection, Deleted, NoData, rolling_window};
-use crate::http::response::{JsonResponse, JsonResult};
-use crate::http::schemas::{CoffeeInput, CoffeePatch, CoffeeWritten, EntryId, IdempotencyKeyHeader};
-use crate::http::validation::FieldError;
 
 const COFFEES: Collection =
     Collection { path: "/coffee/", not_found: "Coffee log not found", deleted: "Coffee log deleted" };
+
+/// Request body for a new coffee. Unknown fields are ignored.
+#[derive(Deserialize, ToSchema)]
+pub struct CoffeeInput {
+    #[schema(schema_with = dose_schema, required)]
+    #[serde(default)]
+    caffeine_mg: JsonScalar,
+    /// Any text, such as `espresso`.
+    #[schema(value_type = Option<String>, max_length = 100)]
+    #[serde(default)]
+    coffee_type: JsonScalar,
+    #[schema(value_type = Option<String>, max_length = 1000)]
+    #[serde(default)]
+    notes: JsonScalar,
+    #[schema(schema_with = timestamp_schema)]
+    #[serde(default)]
+    timestamp: JsonScalar,
+}
+
+fn dose_schema() -> Schema {
+    let pattern = r"^(1000|[0-9]{1,3}(\.[0-9]{1,6})?)$";
+    let description = "Milligrams. `/info` has the maximum, which is a setting.";
+    number_schema(Type::Number, 0.0, 1000.0, pattern, description)
+}
+
+impl CoffeeInput {
+    fn dose(&self, v: &mut FieldValidator, check: &ValidationContext<'_>) -> Option<Milligrams> {
+        v.number("caffeine_mg", &self.caffeine_mg, 0.0, check.limits.max_caffeine_mg)
+            .and_then(Milligrams::new)
+    }
+}
+
+impl FromBody for NewCoffee {
+    fn from_body(body: &[u8], check: &ValidationContext<'_>) -> Result<Self, ValidationErrors> {
+        let input: CoffeeInput = parse_object(body)?;
+        let mut v = FieldValidator::new(Location::Body);
+        let caffeine_mg = input.dose(&mut v, check);
+        let timestamp = v.new_time(&input.timestamp, check);
+        let coffee_type = v.text("coffee_type", &input.coffee_type, MAX_COFFEE_TYPE);
+        let notes = v.text("notes", &input.notes, MAX_NOTES);
+        v.finish(caffeine_mg.map(|caffeine_mg| Self { timestamp, caffeine_mg, coffee_type, notes }))
+    }
+}
+
+impl FromBody for CoffeeChange {
+    fn from_body(body: &[u8], check: &ValidationContext<'_>) -> Result<Self, ValidationErrors> {
+        let input: CoffeeInput = parse_object(body)?;
+        let mut v = FieldValidator::new(Location::Body);
+        let change = Self {
+            caffeine_mg: if input.caffeine_mg.is_present() { input.dose(&mut v, check) } else { None },
+            timestamp: v.changed_time(&input.timestamp, check),
+            coffee_type: v.changed_text("coffee_type", &input.coffee_type, MAX_COFFEE_TYPE),
+            notes: v.changed_text("notes", &input.notes, MAX_NOTES),
+        };
+        v.finish_change(change, "caffeine_mg, coffee_type, notes, timestamp")
+    }
+}
 
 /// Log a coffee
 ///
 /// `timestamp` is the time of the coffee; default: now. With an `Idempotency-Key`, the same request can be
 /// sent again without adding another coffee.
 #[utoipa::path(post, path = "/coffee/", operation_id = "add_coffee", tag = "coffee", request_body(content = CoffeeInput, example = json!({"caffeine_mg": 95, "coffee_type": "espresso", "notes": "after lunch"})), params(IdempotencyKeyHeader),
-    responses((status = 201, description = "The stored coffee. A repeated request by a caller without the scope `read` gets the id and the fields that it sent", body = CoffeeWritten, headers(("Location" = String, description = "Path of the new coffee, such as `/coffee/1`")))))]
+    responses((status = 201, description = "The stored coffee. A repeated request by a caller without the scope `read` gets the id and the fields that it sent", body = ref("#/components/schemas/CoffeeWritten"), headers(("Location" = String, description = "Path of the new coffee, such as `/coffee/1`")))))]
 #[rocket::post("/coffee", data = "<new>")]
 pub async fn add(
     app: &State<SharedApp>,
@@ -83,7 +138,7 @@ pub async fn get(app: &State<SharedApp>, id: Result<CoffeeId, FieldError>) -> Js
 /// Changes only the fields that are sent; null clears `coffee_type` and `notes`. A caller without the scope
 /// `read` gets the id and the fields that it sent.
 #[utoipa::path(put, path = "/coffee/{id}", operation_id = "put_coffee", tag = "coffee", params(EntryId),
-    request_body(content = CoffeePatch, example = json!({"caffeine_mg": 80, "notes": null})), responses((status = 200, description = "The changed coffee", body = CoffeeWritten)))]
+    request_body(content = ref("#/components/schemas/CoffeePatch"), example = json!({"caffeine_mg": 80, "notes": null})), responses((status = 200, description = "The changed coffee", body = ref("#/components/schemas/CoffeeWritten"))))]
 #[rocket::put("/coffee/<id>", data = "<change>")]
 pub async fn put(
     app: &State<SharedApp>,
@@ -103,306 +158,4 @@ pub async fn put(
 pub async fn delete(app: &State<SharedApp>, id: Result<CoffeeId, FieldError>) -> JsonResult {
     let id = id?;
     COFFEES.deleted(app.store.delete_coffee(id).await?, id.0)
-}
-
-/// Response body of `GET /coffee/today`.
-#[derive(Serialize, ToSchema)]
-pub struct CoffeeToday {
-    #[schema(value_type = String, format = Date)]
-    date: Date,
-    /// Milligrams, to 2 decimals.
-    #[schema(minimum = 0)]
-    total_caffeine_mg: f64,
-    /// Label of the total: 0 `caffeine-free saint`, below 100 `amateur`, below 200 `casual user`, below 300
-    /// `moderate addict`, below 400 `serious problem`, below 600 `severe addiction`, else `call emergency services`.
-    addiction_level: &'static str,
-    /// Recommended daily maximum in milligrams; a setting.
-    #[schema(minimum = 0)]
-    recommended_max: f64,
-    /// The total exceeds `recommended_max`.
-    over_limit: bool,
-    coffee_count: u64,
-}
-
-/// Today's caffeine
-///
-/// Total of the current calendar day in the server's time zone.
-#[utoipa::path(get, path = "/coffee/today", operation_id = "coffee_today", tag = "coffee", responses((status = 200, description = "Today's total and its assessment", body = CoffeeToday)))]
-#[rocket::get("/coffee/today")]
-pub async fn today(app: &State<SharedApp>) -> JsonResult {
-    let zone = &app.settings.common.zone;
-    let date = zone.date(app.clock.now());
-    let (start, end) = zone.day(date);
-    let total = app.store.caffeine_between(start, end).await?;
-    let recommended_max = app.settings.entry_limits.recommended_daily_caffeine_mg;
-    JsonResponse::ok(&CoffeeToday {
-        date,
-        total_caffeine_mg: round2(total.total_mg),
-        addiction_level: addiction_level(total.total_mg),
-        recommended_max,
-        over_limit: total.total_mg > recommended_max,
-        coffee_count: total.coffee_count,
-    })
-}
-
-/// Total of one calendar day.
-#[derive(Serialize, ToSchema)]
-struct CoffeeDay {
-    #[schema(value_type = String, format = Date)]
-    date: Date,
-    /// Milligrams, to 2 decimals.
-    #[schema(minimum = 0)]
-    total_mg: f64,
-    coffee_count: u64,
-}
-
-/// Totals of the last calendar days, today included.
-struct DailyTotals {
-    /// Newest first; days without coffee are omitted.
-    days: Vec<CoffeeDay>,
-    total_mg: f64,
-    days_with_caffeine: usize,
-}
-
-impl DailyTotals {
-    async fn read(app: &App, count: u16) -> Result<Self, ApiError> {
-        let zone = &app.settings.common.zone;
-        let today = zone.date(app.clock.now());
-        let (start, _) = zone.day(today.minus_days(u32::from(count) - 1));
-        let (_, end) = zone.day(today);
-        let days = app.store.caffeine_by_day(start, end, zone.clone()).await?;
-        let coffee_day = |(date, day): (Date, DayTotal)| CoffeeDay {
-            date,
-            total_mg: round2(day.total_mg),
-            coffee_count: day.coffee_count,
-        };
-        Ok(Self {
-            total_mg: days.iter().map(|(_, day)| day.total_mg).sum(),
-            days_with_caffeine: days.iter().filter(|(_, day)| day.total_mg > 0.0).count(),
-            days: days.into_iter().map(coffee_day).collect(),
-        })
-    }
-}
-
-/// Response body of `GET /coffee/week`.
-#[derive(Serialize, ToSchema)]
-pub struct CoffeeWeek {
-    /// Newest first; days without coffee are omitted.
-    #[schema(max_items = 7)]
-    daily_breakdown: Vec<CoffeeDay>,
-    /// Milligrams, to 2 decimals.
-    #[schema(minimum = 0)]
-    week_total_mg: f64,
-    /// Total divided by seven.
-    #[schema(minimum = 0)]
-    week_average_mg: f64,
-    #[schema(maximum = 7)]
-    days_with_caffeine: usize,
-}
-
-/// Caffeine of the last seven days
-///
-/// Calendar days, today included.
-#[utoipa::path(get, path = "/coffee/week", operation_id = "coffee_week", tag = "coffee", responses((status = 200, description = "Totals by day", body = CoffeeWeek)))]
-#[rocket::get("/coffee/week")]
-pub async fn week(app: &State<SharedApp>) -> JsonResult {
-    let week = DailyTotals::read(app, 7).await?;
-    JsonResponse::ok(&CoffeeWeek {
-        days_with_caffeine: week.days_with_caffeine,
-        daily_breakdown: week.days,
-        week_total_mg: round2(week.total_mg),
-        week_average_mg: round2(week.total_mg / 7.0),
-    })
-}
-
-/// Response body of `GET /coffee/days`.
-#[derive(Serialize, ToSchema)]
-pub struct CoffeeDays {
-    #[schema(minimum = 1, maximum = 3650)]
-    period_days: u16,
-    /// Newest first; days without coffee are omitted.
-    #[schema(max_items = 3650)]
-    daily_breakdown: Vec<CoffeeDay>,
-    /// Milligrams, to 2 decimals.
-    #[schema(minimum = 0)]
-    total_caffeine_mg: f64,
-    /// Total divided by `period_days`.
-    #[schema(minimum = 0)]
-    average_per_day: f64,
-    #[schema(maximum = 3650)]
-    days_with_caffeine: usize,
-}
-
-/// Caffeine by day
-///
-/// Calendar days, today included.
-#[utoipa::path(get, path = "/coffee/days", operation_id = "coffee_days", tag = "coffee", params(CalendarDaysQuery), responses((status = 200, description = "Totals by day", body = CoffeeDays)))]
-#[rocket::get("/coffee/days")]
-pub async fn days(app: &State<SharedApp>, query: Query<CalendarDaysQuery>) -> JsonResult {
-    let count = query.0.days;
-    let totals = DailyTotals::read(app, count).await?;
-    JsonResponse::ok(&CoffeeDays {
-        period_days: count,
-        days_with_caffeine: totals.days_with_caffeine,
-        daily_breakdown: totals.days,
-        total_caffeine_mg: round2(totals.total_mg),
-        average_per_day: round2(totals.total_mg / f64::from(count)),
-    })
-}
-
-/// Totals of one type of coffee.
-#[derive(Serialize, ToSchema)]
-struct CoffeesOfType {
-    /// Null for coffees without a type.
-    #[schema(required)]
-    coffee_type: Option<String>,
-    coffee_count: u64,
-    #[schema(minimum = 0)]
-    total_mg: f64,
-    #[schema(minimum = 0)]
-    average_mg: f64,
-}
-
-/// Totals of one hour of the day.
-#[derive(Serialize, ToSchema)]
-struct CoffeesOfHour {
-    #[schema(minimum = 0, maximum = 23)]
-    hour: usize,
-    coffee_count: u64,
-    #[schema(minimum = 0)]
-    total_mg: f64,
-}
-
-/// Response body of `GET /coffee/stats` for a period with coffees.
-#[derive(Serialize, ToSchema)]
-#[schema(as = CoffeeStats)]
-pub struct CoffeeStatsBody {
-    #[schema(minimum = 1, maximum = 3650)]
-    period_days: u16,
-    #[schema(minimum = 1)]
-    total_coffees: u64,
-    /// Milligrams, to 2 decimals, like all sums and averages here.
-    #[schema(minimum = 0)]
-    total_caffeine_mg: f64,
-    /// Total divided by `period_days`.
-    #[schema(minimum = 0)]
-    average_per_day: f64,
-    #[schema(minimum = 0)]
-    average_per_coffee: f64,
-    #[schema(minimum = 0)]
-    max_single_dose: f64,
-    #[schema(minimum = 0)]
-    min_single_dose: f64,
-    /// Most recent of equally frequent types; null when no coffee has a type.
-    #[schema(required)]
-    most_common_type: Option<String>,
-    /// Calendar days in the server's time zone.
-    days_with_caffeine: u32,
-    /// Most frequent first.
-    by_type: Vec<CoffeesOfType>,
-    /// The 24 hours of the day in the server's time zone.
-    #[schema(min_items = 24, max_items = 24)]
-    by_hour: Vec<CoffeesOfHour>,
-}
-
-/// Response body of `GET /coffee/stats`.
-#[derive(Serialize, ToSchema)]
-#[serde(untagged)]
-#[expect(dead_code, reason = "only its schema is used")]
-pub enum CoffeeStatsOrNone {
-    Stats(CoffeeStatsBody),
-    None(NoData),
-}
-
-/// Statistics of coffees
-///
-/// Over the last `days` times 24 hours.
-#[utoipa::path(get, path = "/coffee/stats", operation_id = "coffee_stats", tag = "coffee", params(DaysQuery),
-    responses((status = 200, description = "Statistics of the period", body = CoffeeStatsOrNone)))]
-#[rocket::get("/coffee/stats")]
-pub async fn stats(app: &State<SharedApp>, query: Query<DaysQuery>) -> JsonResult {
-    let days = query.0.days;
-    let (since, until) = rolling_window(app.clock.now(), days);
-    match app.store.coffee_stats(since, until, app.settings.common.zone.clone()).await? {
-        Some(stats) => JsonResponse::ok(&CoffeeStatsBody::new(days, stats)),
-        None => JsonResponse::ok(&NoData::of("coffee", days)),
-    }
-}
-
-impl CoffeeStatsBody {
-    fn new(days: u16, stats: CoffeeStats) -> Self {
-        let count = stats.total.coffee_count;
-        Self {
-            period_days: days,
-            total_coffees: count,
-            total_caffeine_mg: round2(stats.total.total_mg),
-            average_per_day: round2(stats.total.total_mg / f64::from(days)),
-            average_per_coffee: round2(stats.total.total_mg / count as f64),
-            max_single_dose: round2(stats.max_mg),
-            min_single_dose: round2(stats.min_mg),
-            most_common_type: stats.by_type.iter().find_map(|t| t.coffee_type.clone()),
-            days_with_caffeine: stats.days_with_caffeine,
-            by_hour: (0..)
-                .zip(stats.by_hour)
-                .map(|(hour, total)| CoffeesOfHour {
-                    hour,
-                    coffee_count: total.coffee_count,
-                    total_mg: round2(total.total_mg),
-                })
-                .collect(),
-            by_type: stats
-                .by_type
-                .into_iter()
-                .map(|t| CoffeesOfType {
-                    coffee_count: t.total.coffee_count,
-                    total_mg: round2(t.total.total_mg),
-                    average_mg: round2(t.total.total_mg / t.total.coffee_count as f64),
-                    coffee_type: t.coffee_type,
-                })
-                .collect(),
-        }
-    }
-}
-
-/// Type of coffee in the user's log.
-#[derive(Serialize, ToSchema)]
-#[schema(as = OwnType)]
-struct OwnTypeBody {
-    coffee_type: String,
-    /// Number of coffees in the last year.
-    #[schema(minimum = 1)]
-    count: u64,
-    /// Most frequent dose in milligrams.
-    #[schema(minimum = 0)]
-    caffeine_mg: f64,
-    /// Time of the newest coffee of this type.
-    #[schema(value_type = String, format = DateTime)]
-    last: Timestamp,
-}
-
-/// Response body of `GET /coffee/types`.
-#[derive(Serialize, ToSchema)]
-pub struct CoffeeTypes {
-    /// The user's own types of the last year, most frequent first.
-    own: Vec<OwnTypeBody>,
-    /// Common drinks.
-    presets: &'static [Preset],
-    /// Source of the doses of the presets.
-    source: &'static str,
-}
-
-/// Types of coffee
-///
-/// The user's own types with frequency and usual dose, and presets with EFSA's values.
-#[utoipa::path(get, path = "/coffee/types", operation_id = "coffee_types", tag = "coffee", responses((status = 200, description = "Own types and presets", body = CoffeeTypes)))]
-#[rocket::get("/coffee/types")]
-pub async fn types(app: &State<SharedApp>) -> JsonResult {
-    let own = app.store.own_types(app.clock.now().minus(365 * DAY), 50).await?;
-    let own = own.into_iter().map(|own| OwnTypeBody {
-        coffee_type: own.coffee_type,
-        count: own.count,
-        caffeine_mg: round2(own.usual_mg),
-        last: own.last,
-    });
-    JsonResponse::ok(&CoffeeTypes { own: own.collect(), presets: &PRESETS, source: PRESETS_SOURCE })
 }

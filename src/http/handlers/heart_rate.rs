@@ -1,49 +1,106 @@
-//! `/heartrate`: log, list, change and delete heart-rate readings; statistics and correlation.
-
-use std::collections::BTreeMap;
+//! `/heartrate`: log, list, change and delete heart-rate readings.
 
 use rocket::State;
-use rocket::http::Status;
 use rocket::http::uri::Origin;
-use serde::Serialize;
+use serde::Deserialize;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{Schema, Type};
 
 use crate::db::entry_filter::EntryFilter;
 use crate::db::idempotency::IdempotentOutcome;
-use crate::domain::correlation::{CorrelationParams, CorrelationResult};
-use crate::domain::heart_rate::{Bpm, NewReading, Reading, ReadingChange, ReadingId, assessment, status};
-use crate::domain::statistics::{BpmAggregate, BpmSummary, HeartRateBucket, round1};
-use crate::domain::time::{MINUTE, Timestamp};
+use crate::domain::heart_rate::{Bpm, NewReading, Reading, ReadingChange, ReadingId};
+use crate::domain::json_scalar::JsonScalar;
+use crate::domain::limits::{MAX_CONTEXT, MAX_NOTES, ValidationContext};
+use crate::domain::time::Timestamp;
 use crate::http::app::SharedApp;
-use crate::http::extract::entry_body::{ReadingBatch, RejectedReading};
-use crate::http::extract::headers::{Caller, IdempotencyHeader};
-use crate::http::extract::json_body::JsonBody;
-use crate::http::extract::query::{
-    BatchQuery, ContextFilter, CorrelationQuery, DaysQuery, OnError, Page, Query, RangeQuery, TimeRange,
+use crate::http::extract::headers::{Caller, IdempotencyHeader, IdempotencyKeyHeader};
+use crate::http::extract::json_body::{FromBody, JsonBody};
+use crate::http::extract::query::{ContextFilter, EntryId, Page, Query, TimeRange};
+use crate::http::handlers::entries::{Collection, Deleted};
+use crate::http::response::JsonResult;
+use crate::http::validation::{
+    FieldError, FieldValidator, Location, ValidationErrors, number_schema, parse_object, timestamp_schema,
 };
-use crate::http::handlers::entries::{Collection, Deleted, NoData, rolling_window};
-use crate::http::response::{JsonResponse, JsonResult};
-use crate::http::schemas::{
-    EntryId, IdempotencyKeyHeader, ReadingBatchInput, ReadingInput, ReadingPatch, ReadingWritten,
-};
-use crate::http::validation::FieldError;
 
+/// Context of a reading that is sent without one.
+const DEFAULT_CONTEXT: &str = "resting";
 const READINGS: Collection = Collection {
     path: "/heartrate/",
     not_found: "Heart rate log not found",
     deleted: "Heart rate log deleted",
 };
-/// Age in minutes up to which a reading is recent.
-const RECENT_MINUTES: i64 = 30;
-/// Number of readings that `GET /heartrate/range` lists.
-const LISTED_READINGS: u32 = 100;
+
+/// Request body for a new heart-rate reading. Unknown fields are ignored.
+#[derive(Deserialize, ToSchema)]
+pub struct ReadingInput {
+    #[schema(schema_with = bpm_schema, required)]
+    #[serde(default)]
+    bpm: JsonScalar,
+    /// Situation of the reading; default: `resting`. Any text; usual ones are `resting`, `active`,
+    /// `post-coffee`, `exercise`, `sleeping`, `panic`, `stressed`.
+    #[schema(value_type = Option<String>, max_length = 50)]
+    #[serde(default)]
+    context: JsonScalar,
+    #[schema(value_type = Option<String>, max_length = 1000)]
+    #[serde(default)]
+    notes: JsonScalar,
+    #[schema(schema_with = timestamp_schema)]
+    #[serde(default)]
+    timestamp: JsonScalar,
+}
+
+fn bpm_schema() -> Schema {
+    let pattern = "^([3-9][0-9]|1[0-9][0-9]|2[0-4][0-9]|250)$";
+    let description = "Whole beats per minute. `/info` has minimum and maximum, which are settings.";
+    number_schema(Type::Integer, 30.0, 250.0, pattern, description)
+}
+
+impl ReadingInput {
+    fn bpm(&self, v: &mut FieldValidator, check: &ValidationContext<'_>) -> Option<Bpm> {
+        let (min, max) = (i64::from(check.limits.min_bpm), i64::from(check.limits.max_bpm));
+        v.integer("bpm", &self.bpm, min, max).and_then(Bpm::new)
+    }
+
+    /// Validates a new reading.
+    pub fn parse(&self, check: &ValidationContext<'_>) -> Result<NewReading, ValidationErrors> {
+        let mut v = FieldValidator::new(Location::Body);
+        let bpm = self.bpm(&mut v, check);
+        let timestamp = v.new_time(&self.timestamp, check);
+        let context = match &self.context {
+            JsonScalar::Absent => Some(DEFAULT_CONTEXT.to_owned()),
+            given => v.text("context", given, MAX_CONTEXT),
+        };
+        let notes = v.text("notes", &self.notes, MAX_NOTES);
+        v.finish(bpm.map(|bpm| NewReading { timestamp, bpm, context, notes }))
+    }
+}
+
+impl FromBody for NewReading {
+    fn from_body(body: &[u8], check: &ValidationContext<'_>) -> Result<Self, ValidationErrors> {
+        parse_object::<ReadingInput>(body)?.parse(check)
+    }
+}
+
+impl FromBody for ReadingChange {
+    fn from_body(body: &[u8], check: &ValidationContext<'_>) -> Result<Self, ValidationErrors> {
+        let input: ReadingInput = parse_object(body)?;
+        let mut v = FieldValidator::new(Location::Body);
+        let change = Self {
+            bpm: if input.bpm.is_present() { input.bpm(&mut v, check) } else { None },
+            timestamp: v.changed_time(&input.timestamp, check),
+            context: v.changed_text("context", &input.context, MAX_CONTEXT),
+            notes: v.changed_text("notes", &input.notes, MAX_NOTES),
+        };
+        v.finish_change(change, "bpm, context, notes, timestamp")
+    }
+}
 
 /// Log a heart rate
 ///
 /// `timestamp` is the time of the reading; default: now. With an `Idempotency-Key`, the same request can be
 /// sent again without adding another reading.
 #[utoipa::path(post, path = "/heartrate/", operation_id = "add_heart_rate", tag = "heart rate", request_body(content = ReadingInput, example = json!({"bpm": 72, "context": "resting"})), params(IdempotencyKeyHeader),
-    responses((status = 201, description = "The stored reading. A repeated request by a caller without the scope `read` gets the id and the fields that it sent", body = ReadingWritten, headers(("Location" = String, description = "Path of the new reading, such as `/heartrate/1`")))))]
+    responses((status = 201, description = "The stored reading. A repeated request by a caller without the scope `read` gets the id and the fields that it sent", body = ref("#/components/schemas/ReadingWritten"), headers(("Location" = String, description = "Path of the new reading, such as `/heartrate/1`")))))]
 #[rocket::post("/heartrate", data = "<new>")]
 pub async fn add(
     app: &State<SharedApp>,
@@ -58,58 +115,6 @@ pub async fn add(
         app.record_entry(reading.timestamp);
     }
     READINGS.created(outcome, |reading| reading.id.0, sent)
-}
-
-/// Response body of `POST /heartrate/batch`.
-#[derive(Serialize, ToSchema)]
-#[schema(as = BatchAnswer)]
-pub struct BatchResponse {
-    /// Readings in the batch. This and the rejected ones only with `on_error=skip`.
-    #[schema(nullable = false)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    received: Option<usize>,
-    inserted: usize,
-    /// Readings that had been stored before.
-    duplicates: usize,
-    /// The first 20 readings that were not stored.
-    #[schema(nullable = false, max_items = 20)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rejected: Option<Vec<RejectedReading>>,
-    #[schema(nullable = false)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rejected_count: Option<usize>,
-}
-
-/// Log many heart rates
-///
-/// All or nothing: one invalid reading rejects the batch, and the error states its index. With
-/// `on_error=skip`, valid readings are stored and the others reported. Readings that are stored already add
-/// nothing, so a batch can be sent again.
-#[utoipa::path(post, path = "/heartrate/batch", operation_id = "add_heart_rates", tag = "heart rate", params(BatchQuery), request_body(content = ReadingBatchInput, example = json!({"readings": [{"bpm": 61, "timestamp": "2025-07-23T06:00:00Z", "context": "sleeping"}, {"bpm": 74, "timestamp": "2025-07-23T07:00:00Z"}]})),
-    responses((status = 201, description = "Number of added readings", body = BatchResponse)))]
-#[rocket::post("/heartrate/batch", data = "<batch>")]
-pub async fn add_batch(
-    app: &State<SharedApp>,
-    query: Query<BatchQuery>,
-    batch: JsonBody<ReadingBatch>,
-) -> JsonResult {
-    let now = app.clock.now();
-    let skips = query.0.on_error == OnError::Skip;
-    let mut batch = if skips { batch.0 } else { batch.0.all_or_nothing()? };
-    let received = skips.then(|| batch.received());
-    let rejected = skips.then(|| std::mem::take(&mut batch.rejected));
-    let rejected_count = skips.then_some(batch.rejected_count);
-    let newest = batch.readings.iter().map(|reading| reading.timestamp.unwrap_or(now)).max();
-    let result = app.store.add_readings(batch.readings, now).await?;
-    for (context, readings) in &result.contexts {
-        app.metrics.count_readings(context.as_deref(), *readings);
-    }
-    if let Some(newest) = newest {
-        app.record_entry(newest);
-    }
-    let (inserted, duplicates) = (result.inserted, result.duplicates);
-    let body = BatchResponse { received, inserted, duplicates, rejected, rejected_count };
-    Ok(JsonResponse::ok(&body)?.with_status(Status::Created))
 }
 
 /// List heart rates
@@ -147,7 +152,7 @@ pub async fn get(app: &State<SharedApp>, id: Result<ReadingId, FieldError>) -> J
 /// Changes only the fields that are sent; null clears `context` and `notes`. A caller without the scope
 /// `read` gets the id and the fields that it sent.
 #[utoipa::path(put, path = "/heartrate/{id}", operation_id = "put_heart_rate", tag = "heart rate", params(EntryId),
-    request_body(content = ReadingPatch, example = json!({"bpm": 70})), responses((status = 200, description = "The changed reading", body = ReadingWritten)))]
+    request_body(content = ref("#/components/schemas/ReadingPatch"), example = json!({"bpm": 70})), responses((status = 200, description = "The changed reading", body = ref("#/components/schemas/ReadingWritten"))))]
 #[rocket::put("/heartrate/<id>", data = "<change>")]
 pub async fn put(
     app: &State<SharedApp>,
@@ -167,219 +172,4 @@ pub async fn put(
 pub async fn delete(app: &State<SharedApp>, id: Result<ReadingId, FieldError>) -> JsonResult {
     let id = id?;
     READINGS.deleted(app.store.delete_reading(id).await?, id.0)
-}
-
-/// Newest reading.
-#[derive(Serialize, ToSchema)]
-pub struct CurrentHeartRate {
-    /// Beats per minute.
-    #[schema(value_type = u16, minimum = 1, maximum = 1000)]
-    bpm: Bpm,
-    #[schema(value_type = String, format = DateTime)]
-    timestamp: Timestamp,
-    #[schema(required)]
-    context: Option<String>,
-    /// Below 50 `bradycardia (dangerously low)`, below 60 `bradycardia (athlete or dead)`, to 100 `normal`,
-    /// to 120 `elevated`, to 150 `tachycardia`, to 180 `severe tachycardia`, else `call 911`.
-    status: &'static str,
-    /// Age in whole minutes; 0 for a reading in the future.
-    #[schema(minimum = 0)]
-    minutes_ago: i64,
-    /// The reading is less than 30 minutes old.
-    is_recent: bool,
-}
-
-/// Response body when there is no reading.
-#[derive(Serialize, ToSchema)]
-pub struct NoHeartRate {
-    message: &'static str,
-}
-
-/// Response body of `GET /heartrate/current`.
-#[derive(Serialize, ToSchema)]
-#[serde(untagged)]
-#[expect(dead_code, reason = "only its schema is used")]
-pub enum CurrentHeartRateOrNone {
-    Current(CurrentHeartRate),
-    None(NoHeartRate),
-}
-
-/// Current heart rate
-#[utoipa::path(get, path = "/heartrate/current", operation_id = "current_heart_rate", tag = "heart rate", responses((status = 200, description = "The newest reading", body = CurrentHeartRateOrNone)))]
-#[rocket::get("/heartrate/current")]
-pub async fn current(app: &State<SharedApp>) -> JsonResult {
-    let Some(latest) = app.store.latest_reading().await? else {
-        return JsonResponse::ok(&NoHeartRate { message: "No heart rate data yet" });
-    };
-    let minutes_ago = ((app.clock.now().micros() - latest.timestamp.micros()) / MINUTE).max(0);
-    JsonResponse::ok(&CurrentHeartRate {
-        bpm: latest.bpm,
-        timestamp: latest.timestamp,
-        context: latest.context,
-        status: status(latest.bpm),
-        minutes_ago,
-        is_recent: minutes_ago < RECENT_MINUTES,
-    })
-}
-
-/// Time range.
-#[derive(Serialize, ToSchema)]
-struct Period {
-    #[schema(value_type = String, format = DateTime)]
-    start: Timestamp,
-    #[schema(value_type = String, format = DateTime)]
-    end: Timestamp,
-}
-
-/// Readings of a time range.
-#[derive(Serialize, ToSchema)]
-pub struct HeartRateRange {
-    period: Period,
-    /// Number of readings in the range, listed or not.
-    #[schema(minimum = 1)]
-    readings_count: u64,
-    stats: BpmSummary,
-    /// The first 100 readings, oldest first.
-    #[schema(max_items = 100)]
-    readings: Vec<Reading>,
-    /// Equal slices of the range when `buckets` was sent; slices without readings are omitted.
-    #[schema(nullable = false, max_items = 1000)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    buckets: Option<Vec<HeartRateBucket>>,
-}
-
-/// Response body for a range without readings.
-#[derive(Serialize, ToSchema)]
-pub struct EmptyRange {
-    message: &'static str,
-    #[schema(value_type = String, format = DateTime)]
-    start: Timestamp,
-    #[schema(value_type = String, format = DateTime)]
-    end: Timestamp,
-}
-
-/// Response body of `GET /heartrate/range`.
-#[derive(Serialize, ToSchema)]
-#[serde(untagged)]
-#[expect(dead_code, reason = "only its schema is used")]
-pub enum HeartRateRangeOrNone {
-    Range(Box<HeartRateRange>),
-    None(EmptyRange),
-}
-
-/// Heart rates of a time range
-///
-/// From `start`, inclusive, to `end`, exclusive. `buckets` divides the range into equal slices for a plot.
-#[utoipa::path(get, path = "/heartrate/range", operation_id = "heart_rate_range", tag = "heart rate", params(RangeQuery),
-    responses((status = 200, description = "Statistics and readings of the range", body = HeartRateRangeOrNone)))]
-#[rocket::get("/heartrate/range")]
-pub async fn range(app: &State<SharedApp>, query: Query<RangeQuery>) -> JsonResult {
-    let RangeQuery { start, end, buckets } = query.0;
-    match app.store.reading_range(start, end, LISTED_READINGS, buckets).await? {
-        Some(stats) => JsonResponse::ok(&HeartRateRange {
-            period: Period { start, end },
-            readings_count: stats.count,
-            stats: stats.summary,
-            readings: stats.first,
-            buckets: stats.buckets,
-        }),
-        None => JsonResponse::ok(&EmptyRange { message: "No data in that range", start, end }),
-    }
-}
-
-/// Statistics of the readings of one context.
-#[derive(Serialize, ToSchema)]
-struct HeartRatesOfContext {
-    #[schema(minimum = 1)]
-    count: u64,
-    /// To 1 decimal.
-    avg_bpm: f64,
-    min_bpm: u16,
-    max_bpm: u16,
-}
-
-/// Response body of `GET /heartrate/stats` for a period with readings.
-#[derive(Serialize, ToSchema)]
-pub struct HeartRateStats {
-    #[schema(minimum = 1, maximum = 3650)]
-    period_days: u16,
-    #[schema(minimum = 1)]
-    total_readings: u64,
-    overall_stats: BpmSummary,
-    /// Readings without a context count in `overall_stats` only.
-    by_context: BTreeMap<String, HeartRatesOfContext>,
-    /// Assessment of the average, from `Consistently low - see a doctor or you're an elite athlete` to
-    /// `Consistently high - medical consultation recommended`.
-    health_assessment: &'static str,
-}
-
-/// Response body of `GET /heartrate/stats`.
-#[derive(Serialize, ToSchema)]
-#[serde(untagged)]
-#[expect(dead_code, reason = "only its schema is used")]
-pub enum HeartRateStatsOrNone {
-    Stats(HeartRateStats),
-    None(NoData),
-}
-
-/// Statistics of heart rates
-///
-/// Over the last `days` times 24 hours. The median is exact.
-#[utoipa::path(get, path = "/heartrate/stats", operation_id = "heart_rate_stats", tag = "heart rate", params(DaysQuery),
-    responses((status = 200, description = "Statistics of the period", body = HeartRateStatsOrNone)))]
-#[rocket::get("/heartrate/stats")]
-pub async fn stats(app: &State<SharedApp>, query: Query<DaysQuery>) -> JsonResult {
-    let days = query.0.days;
-    let (since, until) = rolling_window(app.clock.now(), days);
-    let stats = app.store.reading_stats(since, until).await?;
-    let (Some(overall_stats), Some(mean)) = (stats.overall.summary(), stats.overall.mean()) else {
-        return JsonResponse::ok(&NoData::of("heart rate", days));
-    };
-    JsonResponse::ok(&HeartRateStats {
-        period_days: days,
-        total_readings: stats.overall.count(),
-        overall_stats,
-        by_context: stats
-            .by_context
-            .into_iter()
-            .filter_map(|(name, of)| Some((name, HeartRatesOfContext::new(&of)?)))
-            .collect(),
-        health_assessment: assessment(mean),
-    })
-}
-
-impl HeartRatesOfContext {
-    fn new(readings: &BpmAggregate) -> Option<Self> {
-        Some(Self {
-            count: readings.count,
-            avg_bpm: round1(readings.mean()?),
-            min_bpm: readings.min,
-            max_bpm: readings.max,
-        })
-    }
-}
-
-/// Correlation of caffeine and heart rate
-///
-/// Compares the heart rate after each coffee (15 minutes to `hours_after` hours after) with the heart rate
-/// before it (2 hours to 15 minutes before), and relates all readings to the caffeine in the body. Readings
-/// with the contexts `active`, `exercise`, `panic`, `sleeping` and `stressed` are excluded unless `context`
-/// selects them.
-#[utoipa::path(get, path = "/heartrate/correlation", operation_id = "heart_rate_correlation", tag = "heart rate",
-    params(CorrelationQuery),
-    responses((status = 200, description = "Pairs of coffees and heart rates, newest first, and statistics over all of them", body = CorrelationResult)))]
-#[rocket::get("/heartrate/correlation")]
-pub async fn correlation(app: &State<SharedApp>, query: Query<CorrelationQuery>) -> JsonResult {
-    let query = query.0;
-    let (since, until) = rolling_window(app.clock.now(), query.days);
-    let params = CorrelationParams {
-        since,
-        until,
-        hours_after: query.hours_after,
-        context: query.context,
-        max_pairs: usize::from(query.limit),
-        zone: app.settings.common.zone.clone(),
-        kinetics: app.settings.profile.kinetics,
-    };
-    JsonResponse::ok(&app.store.correlation(params).await?)
 }

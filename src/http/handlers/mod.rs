@@ -3,10 +3,13 @@
 pub(crate) mod assets;
 pub(crate) mod caffeine;
 pub(crate) mod coffee;
+pub(crate) mod coffee_totals;
 pub(crate) mod entries;
 pub(crate) mod export;
 pub(crate) mod health;
 pub(crate) mod heart_rate;
+pub(crate) mod heart_rate_batch;
+pub(crate) mod heart_rate_stats;
 pub(crate) mod info;
 pub(crate) mod me;
 pub(crate) mod metrics;

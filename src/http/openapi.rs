@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use utoipa::OpenApi;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{Ref, RefOr};
+use utoipa::openapi::{Ref, RefOr, Required};
 
 use crate::auth::key::Scope;
 use crate::http::app::VERSION;
@@ -87,12 +87,20 @@ fn patch_schema(input: &Value, what: &str) -> Value {
     let mut patch = input.clone();
     let fields = input["properties"].as_object().into_iter().flatten();
     patch["anyOf"] = fields.map(|(field, _)| json!({"required": [field]})).collect();
-    patch["required"] = json!([]);
-    let description = "Request body that changes a WHAT: at least one of these fields. Null clears a text. \
-                       Unknown fields are ignored.";
+    if let Some(schema) = patch.as_object_mut() {
+        schema.remove("required");
+    }
+    for (name, field) in patch["properties"].as_object_mut().into_iter().flatten() {
+        if name == "timestamp" {
+            let time = "At most 5 minutes in the future.";
+            *field = json!({"type": "string", "format": "date-time", "description": time});
+        } else if field.get("maxLength").is_some() {
+            field["description"] = "Null clears it.".into();
+        }
+    }
+    let description =
+        "Request body that changes a WHAT: at least one of these fields. Unknown fields are ignored.";
     patch["description"] = description.replace("WHAT", what).into();
-    let time = "At most 5 minutes in the future.";
-    patch["properties"]["timestamp"] = json!({"type": "string", "format": "date-time", "description": time});
     patch
 }
 
@@ -147,6 +155,9 @@ fn complete(operation: &mut Operation, entry: &RouteEntry) {
     let has_body = operation.request_body.is_some();
     let has_id = entry.template.contains("<id>");
     let has_fields = has_body || operation.parameters.as_ref().is_some_and(|all| !all.is_empty());
+    if let Some(RefOr::T(body)) = &mut operation.request_body {
+        body.required = Some(Required::True);
+    }
     for response in operation.responses.responses.values_mut() {
         if let RefOr::T(response) = response {
             for name in COMMON_HEADERS {

@@ -14,7 +14,7 @@ use crate::db::store::{Cost, Store};
 use crate::db::writer::Statements;
 use crate::domain::calendar::{Date, Zone};
 use crate::domain::coffee::{Coffee, CoffeeChange, CoffeeId, Milligrams, NewCoffee};
-use crate::domain::correlation::CorrelatedCoffee;
+use crate::domain::correlation::CoffeeToCompare;
 use crate::domain::grouped::Grouped;
 use crate::domain::time::Timestamp;
 
@@ -144,6 +144,7 @@ impl Store {
         self.read("caffeine_by_day", cost_of(since, until), move |c| {
             let mut days: Vec<(Date, DayTotal)> = Vec::new();
             doses(c, since, until, |at, mg, _| {
+                let mg = mg.mg();
                 let date = zone.date(at);
                 match days.last_mut() {
                     Some((last, total)) if *last == date => total.add(mg),
@@ -198,14 +199,13 @@ impl Store {
         self.read("intake", Cost::Quick, move |c| {
             let c = c.unchecked_transaction()?;
             let mut all = Vec::new();
-            doses(&c, since, until, |at, mg, _| all.extend(Milligrams::new(mg).map(|mg| (at, mg))))?;
+            doses(&c, since, until, |at, mg, _| all.push((at, mg)))?;
             let mut query = c.prepare_cached(
                 "select caffeine_mg from coffee_logs indexed by coffee_logs_by_time
                  where timestamp <= ? order by timestamp desc limit ?",
             )?;
-            let newest = query.query_map(params![at.micros(), latest], |row| row.get(0))?;
-            let newest: Vec<f64> = newest.collect::<Result<_, _>>()?;
-            Ok((all, newest.into_iter().filter_map(Milligrams::new).collect()))
+            let newest = query.query_map(params![at.micros(), latest], |row| milligrams(row, 0))?;
+            Ok((all, newest.collect::<Result<_, _>>()?))
         })
         .await
     }
@@ -271,14 +271,17 @@ fn find(c: &Connection, id: CoffeeId) -> rusqlite::Result<Option<Coffee>> {
 }
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Coffee> {
-    let mg = row.get(2)?;
     Ok(Coffee {
         id: CoffeeId(row.get(0)?),
         timestamp: Timestamp::clamped(row.get(1)?),
-        caffeine_mg: Milligrams::new(mg).ok_or(rusqlite::Error::IntegralValueOutOfRange(2, 0))?,
+        caffeine_mg: milligrams(row, 2)?,
         coffee_type: row.get(3)?,
         notes: row.get(4)?,
     })
+}
+
+fn milligrams(row: &Row<'_>, column: usize) -> rusqlite::Result<Milligrams> {
+    Milligrams::new(row.get(column)?).ok_or(rusqlite::Error::IntegralValueOutOfRange(column, 0))
 }
 
 fn list(c: &Connection, filter: &EntryFilter) -> rusqlite::Result<Vec<Coffee>> {
@@ -326,7 +329,7 @@ fn doses(
     c: &Connection,
     since: Timestamp,
     until: Timestamp,
-    mut each: impl FnMut(Timestamp, f64, Option<&str>),
+    mut each: impl FnMut(Timestamp, Milligrams, Option<&str>),
 ) -> rusqlite::Result<()> {
     let mut query = c.prepare_cached(
         "select timestamp, caffeine_mg, coffee_type from coffee_logs indexed by coffee_logs_by_time
@@ -335,7 +338,7 @@ fn doses(
     let mut rows = query.query(params![since.micros(), until.micros()])?;
     while let Some(row) = rows.next()? {
         let coffee_type = row.get_ref(2)?.as_str_or_null()?;
-        each(Timestamp::clamped(row.get(0)?), row.get(1)?, coffee_type);
+        each(Timestamp::clamped(row.get(0)?), milligrams(row, 1)?, coffee_type);
     }
     Ok(())
 }
@@ -358,6 +361,7 @@ fn fold_stats(
         days_with_caffeine: 0,
     };
     doses(c, since, until, |at, mg, coffee_type| {
+        let mg = mg.mg();
         stats.total.add(mg);
         stats.max_mg = stats.max_mg.max(mg);
         stats.min_mg = stats.min_mg.min(mg);
@@ -390,7 +394,8 @@ pub(super) fn coffees_between(
     c: &Connection,
     since: Timestamp,
     until: Timestamp,
-) -> rusqlite::Result<Vec<CorrelatedCoffee>> {
+) -> rusqlite::Result<Vec<CoffeeToCompare>> {
+    // Counted first: a vector that grows by doubling needs twice the memory while it grows.
     let count: i64 = c
         .prepare_cached(
             "select count(*) from coffee_logs indexed by coffee_logs_by_time
@@ -400,15 +405,11 @@ pub(super) fn coffees_between(
     let mut all = Vec::with_capacity(usize::try_from(count).unwrap_or(0));
     let names = TypeNames::read(c)?;
     let mut types: Grouped<Option<Arc<str>>> = Grouped::default();
-    doses(c, since, until, |timestamp, mg, coffee_type| {
+    doses(c, since, until, |timestamp, caffeine_mg, coffee_type| {
         let coffee_type = coffee_type.map(|name| {
             types.get_or_default(Some(name)).get_or_insert_with(|| names.shown(name).into()).clone()
         });
-        all.extend(Milligrams::new(mg).map(|caffeine_mg| CorrelatedCoffee {
-            timestamp,
-            caffeine_mg,
-            coffee_type,
-        }));
+        all.push(CoffeeToCompare { timestamp, caffeine_mg, coffee_type });
     })?;
     Ok(all)
 }

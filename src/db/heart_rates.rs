@@ -192,6 +192,7 @@ impl Store {
 
     /// Computes the correlation of coffees and heart rates in one pass in time order.
     pub async fn correlation(&self, params: CorrelationParams) -> Result<CorrelationResult, StoreError> {
+        // One snapshot: coffees, packed days and rows agree.
         self.read("correlation", Cost::Slow, move |c| correlate(&*c.unchecked_transaction()?, &params)).await
     }
 }
@@ -203,7 +204,7 @@ pub(super) fn correlate(c: &Connection, params: &CorrelationParams) -> rusqlite:
     let coffees = coffees.into_iter().filter(|coffee| coffee.timestamp >= params.since).collect();
     let mut correlator = Correlator::new(params, coffees, &doses);
     if let Some((from, to)) = correlator.span() {
-        each_correlated(c, params, from, to, |at, bpm| correlator.push_selected(at, bpm))?;
+        each_correlated(c, params, from, to, |at, bpm| correlator.push(at, bpm))?;
     }
     Ok(correlator.finish())
 }
@@ -369,7 +370,8 @@ fn each_correlated(
     each_correlated_row(c, params, done, end, &mut each)
 }
 
-/// Like [`each_correlated`], from the rows alone. The period is under 285 years.
+/// Like [`each_correlated`], from the rows alone. The time since `start` must fit in 53 bits, which is 285
+/// years; a correlation covers at most 3650 days.
 fn each_correlated_row(
     c: &Connection,
     params: &CorrelationParams,
@@ -380,6 +382,7 @@ fn each_correlated_row(
     if start >= end {
         return Ok(());
     }
+    // `correlation_readings.sql` depends on the number and order of `EXCLUDED_CONTEXTS`.
     let words = params.context.as_deref().into_iter().chain(params.excluded_contexts().iter().copied());
     let span = [start, end].map(|at| Value::from(at.micros()));
     let bound = span.into_iter().chain(words.map(|word| Value::from(word.to_owned())));

@@ -11,8 +11,8 @@
 //! - for each reading, in the order of time and id: the time since the previous one (the first: since
 //!   midnight) in units, as LEB128; the index of its context (1 byte); the heart rate in bpm (2 bytes).
 //!
-//! A day with more than [`MOST_READINGS`] readings or 255 contexts has an empty blob: packing it would delay
-//! other writes.
+//! Two kinds of days have an empty blob: with more than [`MAX_READINGS`] readings, since packing them would
+//! delay other writes, and with more than 255 contexts, since their number has one byte.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -25,12 +25,12 @@ use crate::domain::time::{DAY, Timestamp};
 pub const TABLE: &str = "heart_rate_packed_days";
 const VERSION: u8 = 1;
 /// Bytes before the contexts.
-const HEADER: usize = 7;
+const HEADER_BYTES: usize = 7;
 /// Maximum number of readings in a packed day.
-const MOST_READINGS: usize = 20_000;
+const MAX_READINGS: usize = 20_000;
 /// Exponents of the time unit: seconds, milliseconds, microseconds.
 const EXPONENTS: [u8; 3] = [6, 3, 0];
-/// Duration of the packing in one transaction.
+/// Time after which a transaction packs no further day.
 const TURN: Duration = Duration::from_millis(4);
 
 /// Encoder of a day.
@@ -45,13 +45,17 @@ pub struct DayPacker {
 impl DayPacker {
     /// Adds the next reading of the day, in the order of time and id.
     pub fn add(&mut self, at: Timestamp, bpm: Bpm, context: Option<&str>) {
-        let place = self.contexts.iter().position(|own| own.as_deref() == context).unwrap_or_else(|| {
-            self.contexts.push(context.map(str::to_owned));
-            self.contexts.len() - 1
-        });
-        match u8::try_from(place) {
-            Ok(place) if place < u8::MAX && self.readings.len() < MOST_READINGS && !self.is_too_large => {
-                self.readings.push((at.micros().rem_euclid(DAY), bpm.get(), place));
+        if self.is_too_large {
+            return;
+        }
+        let context_index =
+            self.contexts.iter().position(|own| own.as_deref() == context).unwrap_or_else(|| {
+                self.contexts.push(context.map(str::to_owned));
+                self.contexts.len() - 1
+            });
+        match u8::try_from(context_index) {
+            Ok(context_index) if context_index < u8::MAX && self.readings.len() < MAX_READINGS => {
+                self.readings.push((at.micros().rem_euclid(DAY), bpm.get(), context_index));
             }
             _ => *self = Self { is_too_large: true, ..Self::default() },
         }
@@ -76,7 +80,7 @@ impl DayPacker {
             blob.extend(text);
         }
         let mut before = 0;
-        for (at, bpm, place) in &self.readings {
+        for (at, bpm, context_index) in &self.readings {
             let mut left = (at - before).unsigned_abs() / 10_u64.pow(u32::from(exponent));
             before = *at;
             while left >= 0x80 {
@@ -84,7 +88,7 @@ impl DayPacker {
                 left >>= 7;
             }
             let [low, high] = bpm.to_le_bytes();
-            blob.extend([left as u8, *place, low, high]);
+            blob.extend([left as u8, *context_index, low, high]);
         }
         blob
     }
@@ -99,16 +103,17 @@ fn unpack(
     readings: &mut Vec<(Timestamp, Bpm)>,
 ) -> Option<()> {
     readings.clear();
-    let (&[VERSION, exponent, count @ .., contexts], mut rest) = blob.split_first_chunk::<HEADER>()? else {
+    let (&[VERSION, exponent, count @ .., contexts], mut rest) = blob.split_first_chunk::<HEADER_BYTES>()?
+    else {
         return None;
     };
     let unit = EXPONENTS.contains(&exponent).then(|| 10_i64.pow(u32::from(exponent)))?;
     let mut included = [None; 256];
-    for place in &mut included[..usize::from(contexts)] {
+    for slot in &mut included[..usize::from(contexts)] {
         let (&length, after) = rest.split_first()?;
         let (text, after) = after.split_at_checked(usize::from(length))?;
         let text = std::str::from_utf8(text).ok()?;
-        *place = Some(is_included(Some(text).filter(|text| !text.is_empty())));
+        *slot = Some(is_included(Some(text).filter(|text| !text.is_empty())));
         rest = after;
     }
     let mut at = day * DAY;
@@ -122,19 +127,19 @@ fn unpack(
             if byte < 0x80 {
                 break;
             }
-            // A day has fewer than 2^42 microseconds.
+            // Six groups of 7 bits hold any time of a day in microseconds.
             if shift >= 35 {
                 return None;
             }
         }
-        let (&[place, low, high], after) = rest.split_first_chunk()?;
+        let (&[context_index, low, high], after) = rest.split_first_chunk()?;
         rest = after;
         at += delta * unit;
         if at >= end {
             return None;
         }
         let bpm = Bpm::new(i64::from(u16::from_le_bytes([low, high])))?;
-        if included[usize::from(place)]? {
+        if included[usize::from(context_index)]? {
             readings.push((Timestamp::clamped(at), bpm));
         }
     }
@@ -168,6 +173,8 @@ pub fn each_packed_day(
 /// Packs pending days that have ended, newest first, in one short transaction. Writes nothing when there are
 /// none.
 pub fn pack_pending(c: &Connection) -> rusqlite::Result<()> {
+    // The system's time rather than the server's clock, which lies in a layer above: only the choice of the days
+    // that have ended depends on it.
     let today = Timestamp::from(SystemTime::now()).micros().div_euclid(DAY);
     if newest_pending(c, today)?.is_none() {
         return Ok(());
@@ -218,7 +225,7 @@ pub fn mark_pending(c: &Connection, day: i64) -> rusqlite::Result<()> {
 }
 
 /// Reports whether there is a packed day without readings.
-pub fn has_stray(c: &Connection) -> rusqlite::Result<bool> {
+pub fn has_day_without_readings(c: &Connection) -> rusqlite::Result<bool> {
     c.query_row(
         "select exists (
              select 1 from heart_rate_packed_days not indexed
@@ -231,7 +238,7 @@ pub fn has_stray(c: &Connection) -> rusqlite::Result<bool> {
 }
 
 /// Reports whether a day is pending or packed with exactly these readings.
-pub fn agrees(c: &Connection, day: i64, packer: &DayPacker) -> rusqlite::Result<bool> {
+pub fn is_pending_or_equal(c: &Connection, day: i64, packer: &DayPacker) -> rusqlite::Result<bool> {
     let stored: Option<Option<Vec<u8>>> = c
         .prepare_cached("select readings from heart_rate_packed_days where day = ?")?
         .query_row([day], |row| row.get(0))

@@ -23,6 +23,10 @@ pub fn each_reading(
     Ok(())
 }
 
+/// Returns the heart rate in a column.
+///
+/// # Errors
+/// A value that is no heart rate.
 pub fn bpm(row: &Row<'_>, column: usize) -> rusqlite::Result<Bpm> {
     let value = row.get(column)?;
     Bpm::new(value).ok_or(rusqlite::Error::IntegralValueOutOfRange(column, value))

@@ -1,8 +1,8 @@
 //! Rollups of the readings by day, by 32 days and by hour, for queries over years.
 //!
 //! Triggers maintain them (`sql/0002_heart_rate_counts.sql`). Bulk writers turn the triggers off on their
-//! connection and add to the rollups with [`RollupBuilder`] in the same transaction, which also marks packed
-//! days as pending. [`differing_tables`] verifies the rollups; [`recount`] rebuilds them.
+//! connection and add to the rollups with [`RollupBuilder`] in the same transaction; the builder also marks
+//! packed days as pending. [`differing_tables`] verifies the rollups; [`recount`] rebuilds them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -160,7 +160,7 @@ pub fn differing_tables(c: &Connection) -> rusqlite::Result<Vec<&'static str>> {
                 packer.add(at, bpm, context);
                 total += 1;
             })?;
-            if is_packing && total > before && !packed_days::agrees(c, day, &packer)? {
+            if is_packing && total > before && !packed_days::is_pending_or_equal(c, day, &packer)? {
                 wrong.insert(packed_days::TABLE);
             }
         }
@@ -177,7 +177,7 @@ pub fn differing_tables(c: &Connection) -> rusqlite::Result<Vec<&'static str>> {
             wrong.insert(table);
         }
     }
-    if is_packing && packed_days::has_stray(c)? {
+    if is_packing && packed_days::has_day_without_readings(c)? {
         wrong.insert(packed_days::TABLE);
     }
     Ok(TABLES.into_iter().filter(|table| wrong.contains(table)).collect())

@@ -2,7 +2,7 @@
 //!
 //! It takes all waiting jobs, runs them in one transaction, commits with fsync, and then responds to all
 //! callers. A job is a closure over the transaction; one that fails leaves nothing behind, and the rest of the
-//! batch goes on.
+//! batch goes on. While no job is waiting, the idle work runs at the interval of the heartbeat.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -37,7 +37,7 @@ const LARGE_LOG: u64 = if cfg!(debug_assertions) { 1 << 20 } else { 64 << 20 };
 const RESTART_EVERY: Duration = if cfg!(debug_assertions) { Duration::ZERO } else { Duration::from_secs(1) };
 /// Maximum wait of an attempt for readers of the log; writes are delayed as long.
 const RESTART_WAIT: Duration = Duration::from_millis(100);
-/// Interval at which an idle writer updates its heartbeat.
+/// Interval at which an idle writer updates its heartbeat and runs the idle work.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 /// Pause of the idle work after a failure.
 const IDLE_PAUSE: Duration = Duration::from_secs(60);

@@ -1,6 +1,6 @@
-//! Pearson's and Spearman's correlation coefficients with p-values and 95 % intervals, for grouped values.
+//! Pearson's and Spearman's correlation coefficients with p-values and 95% intervals, for grouped values.
 //!
-//! Values come in consecutive groups (days). Values within a group may be correlated; Kish's design effect
+//! Values come in consecutive groups (days). Values within a group may be correlated; a design effect
 //! reduces the effective sample size accordingly. With one value in each group the results are the
 //! textbook's. The tests compare with scipy, see `tests/data/statistics.json`.
 
@@ -18,7 +18,7 @@ pub struct Association {
     pub effective: f64,
     /// Two-sided p-value for r = 0; `None` with too few values.
     pub p: Option<f64>,
-    /// 95 % confidence interval; `None` with too few values.
+    /// 95% confidence interval; `None` with too few values.
     pub interval: Option<(f64, f64)>,
 }
 
@@ -48,6 +48,7 @@ fn associate(
         return None;
     }
     let n = x.len() as f64;
+    // A single group counts as one value: it gives neither p nor interval.
     let effective = design_effect(&x, &y, xy / xx, groups).map_or(1.0, |effect| n / effect);
     let p = (effective > 2.0).then(|| {
         let t = r * ((effective - 2.0) / (1.0 - r * r)).sqrt();
@@ -62,8 +63,9 @@ fn associate(
 }
 
 /// Returns the factor, at least 1, by which the correlation within groups inflates the variance of the
-/// slope: Kish (1965), "Survey Sampling"; for slopes Moulton (1986), doi:10.1016/0304-4076(86)90021-7.
-/// `None` for a single group.
+/// slope: its cluster-robust variance (Liang & Zeger 1986, doi:10.1093/biomet/73.1.13) divided by the one
+/// for independent values (White 1980, doi:10.2307/1912934), each with its factor for small samples. `None`
+/// for a single group.
 fn design_effect(x: &[f64], y: &[f64], slope: f64, groups: &[usize]) -> Option<f64> {
     if groups.len() < 2 {
         return None;

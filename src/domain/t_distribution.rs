@@ -56,8 +56,9 @@ pub fn two_sided_p(t: f64, degrees_of_freedom: f64) -> f64 {
     }
     let (x, rest) = (1.0 / (1.0 + ratio), ratio / (1.0 + ratio));
     // x^a·(1 − x)^b/B(a, b), with Γ(1/2) = √π.
-    let front = (-a * ratio.ln_1p() + b * rest.ln() + ln_gamma_step(a)).exp() / std::f64::consts::PI.sqrt();
-    // The fraction converges fast below the mean; above it, DLMF 8.17.4 swaps the arguments.
+    let front =
+        (-a * ratio.ln_1p() + b * rest.ln() + ln_gamma_half_step(a)).exp() / std::f64::consts::PI.sqrt();
+    // The fraction converges fast below the mean of Beta(a + 1, b + 1); above it, DLMF 8.17.4 swaps a and b.
     if x < (a + 1.0) / (a + b + 2.0) {
         front / a / beta_fraction(a, b, x)
     } else {
@@ -106,7 +107,7 @@ fn beta_fraction(a: f64, b: f64, x: f64) -> f64 {
 }
 
 /// Returns ln Γ(x + ½) − ln Γ(x) for x > 0, without cancellation.
-fn ln_gamma_step(x: f64) -> f64 {
+fn ln_gamma_half_step(x: f64) -> f64 {
     // Coefficients B₂ₖ/(2k(2k−1)) of Stirling's series (DLMF 5.11.1), accurate from 12 on.
     const SERIES: [f64; 7] = [
         1.0 / 12.0,
@@ -118,7 +119,7 @@ fn ln_gamma_step(x: f64) -> f64 {
         1.0 / 156.0,
     ];
     let series = |x: f64| SERIES.iter().rev().fold(0.0, |sum, term| sum / (x * x) + term) / x;
-    // The recurrence Γ(x) = Γ(x + 1)/x leads there.
+    // The recurrence Γ(x) = Γ(x + 1)/x raises x to 12.
     let (mut x, mut ratio) = (x, 1.0);
     while x < 12.0 {
         ratio *= x / (x + 0.5);

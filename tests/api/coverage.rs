@@ -6,7 +6,7 @@
 use coffee_tracker::domain::caffeine::{Dose, Kinetics};
 use coffee_tracker::domain::calendar::Zone;
 use coffee_tracker::domain::correlation::{
-    CorrelatedCoffee, Correlation, CorrelationParams, CorrelationResult, Correlator, Verdict,
+    CoffeeToCompare, Correlation, CorrelationParams, CorrelationResult, Correlator, Verdict,
 };
 use coffee_tracker::domain::time::{MINUTE, Timestamp};
 use coffee_tracker::simulator::{Habits, SimulatedDay, SimulatedPerson};
@@ -71,14 +71,16 @@ fn correlate_person(
         kinetics: Kinetics::default(),
     };
     let doses: Vec<Dose> = coffees.iter().map(|coffee| (coffee.timestamp, coffee.caffeine_mg)).collect();
-    let coffees = doses.iter().map(|&(timestamp, caffeine_mg)| CorrelatedCoffee {
+    let coffees = doses.iter().map(|&(timestamp, caffeine_mg)| CoffeeToCompare {
         timestamp,
         caffeine_mg,
         coffee_type: None,
     });
     let mut correlator = Correlator::new(&params, coffees.collect(), &doses);
     for reading in readings {
-        correlator.push(reading.timestamp, reading.bpm, Some(reading.context));
+        if params.includes(Some(reading.context)) {
+            correlator.push(reading.timestamp, reading.bpm);
+        }
     }
     match correlator.finish() {
         CorrelationResult::Pairs(correlation) => *correlation,

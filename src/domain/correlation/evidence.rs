@@ -1,16 +1,25 @@
 //! Statistics of a correlation, as they are returned, and the verdict.
+//!
+//! Values of one day are similar, so each of the three uncertainties treats days as clusters:
+//!
+//! - **Mean increase:** a jackknife over days, see [`mean_by_groups`].
+//! - **Dose and increase:** the textbook intervals of `association`, with the number of pairs divided by a
+//!   design effect.
+//! - **Effect of caffeine:** the cluster jackknife CV3J of `regression`, which refits the model without each
+//!   day in turn, plus the uncertainty of the daily rhythm. It alone decides the verdict.
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::domain::association::{Association, pearson, spearman};
 use crate::domain::correlation::pairs::PairTotals;
-use crate::domain::correlation::response::PulseResponse;
+use crate::domain::correlation::regression::CaffeineEffect;
 use crate::domain::statistics::{round2, round3};
 use crate::domain::t_distribution::{Estimate, jackknife_variance};
 
-/// Contexts whose readings are excluded by default: in them something stronger than coffee changes the
-/// heart rate. Sleep is among them because the first coffee of a day follows it.
+/// Contexts whose readings are excluded by default: in them something stronger than coffee is at work; sleep
+/// would also be the low baseline of the first coffee of a day. `sql/correlation_readings.sql` depends on
+/// their number and order.
 pub const EXCLUDED_CONTEXTS: [&str; 5] = ["active", "exercise", "panic", "sleeping", "stressed"];
 
 /// Strength of the evidence that caffeine changes the heart rate, from the p-value of
@@ -31,9 +40,10 @@ pub enum Verdict {
 }
 
 /// Statistics of a correlation. Beats per minute have 2 decimals, r has 3, p has 3 significant digits.
-/// Intervals are 95 % confidence intervals: lower end, upper end.
+/// Intervals are 95% confidence intervals: lower end, upper end.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct CorrelationStatistics {
+    // The API's name of the excluded contexts.
     /// Contexts whose readings were excluded; empty when `context` was given.
     #[schema(value_type = Vec<String>)]
     pub left_out_contexts: &'static [&'static str],
@@ -43,15 +53,16 @@ pub struct CorrelationStatistics {
     /// Correlation of dose and increase over the same pairs.
     pub dose_and_increase: DoseAndIncrease,
     /// Response of the heart rate to the modelled caffeine, adjusted for day and time of day; the basis of
-    /// the verdict. Null when too few days have both readings and caffeine.
+    /// the verdict. Null when too few days have both readings and caffeine, or when day and time of day
+    /// explain the caffeine completely.
     #[schema(required)]
     pub response: Option<HeartRateResponse>,
     /// The verdict as a sentence.
     pub explanation: String,
 }
 
-/// Increase of the heart rate after a coffee. The unit of analysis is the day, because coffees of one day
-/// may share readings.
+/// Increase of the heart rate after a coffee. The unit of analysis is the pair; the uncertainty is clustered
+/// by day, because coffees of one day may share readings.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
 pub struct HeartRateIncrease {
     #[schema(minimum = 1)]
@@ -64,7 +75,7 @@ pub struct HeartRateIncrease {
     /// Null with a single day, like the fields below.
     #[schema(required)]
     pub interval_bpm: Option<[f64; 2]>,
-    /// Paired t statistic; also null when all days have the same increase.
+    /// t statistic; with one pair a day, that of the paired t-test. Also null when the standard error is 0.
     #[schema(required)]
     pub t: Option<f64>,
     /// Number of days minus 1.
@@ -102,7 +113,7 @@ pub struct CorrelationCoefficient {
     pub effective_pairs: f64,
 }
 
-/// Response of the heart rate to caffeine.
+/// Response of the heart rate to caffeine, rounded.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
 pub struct HeartRateResponse {
     /// Beats per minute for 100 mg of active caffeine.
@@ -126,12 +137,14 @@ pub struct HeartRateResponse {
     pub strongest_lag_hours: f64,
     #[schema(minimum = -1, maximum = 1)]
     pub r_at_strongest_lag: f64,
-    /// Number of quarters of an hour with readings.
+    /// Number of quarters of an hour with readings, on days with at least two.
     #[schema(minimum = 2)]
     pub quarter_hours: u64,
+    /// Number of days with at least two such quarters.
     #[schema(minimum = 2)]
     pub days: usize,
-    /// Number of days on which caffeine varied.
+    /// Number of days on which caffeine varied by more than a tenth of the average day.
+    // The API's name of the informative days.
     #[schema(minimum = 1)]
     pub telling_days: usize,
 }
@@ -139,11 +152,11 @@ pub struct HeartRateResponse {
 /// Returns the verdict and the statistics. `excluded_contexts` are those whose readings were excluded.
 pub fn evaluate(
     totals: &PairTotals,
-    response: Option<&PulseResponse>,
+    effect: Option<&CaffeineEffect>,
     excluded_contexts: &'static [&'static str],
 ) -> (Verdict, CorrelationStatistics) {
     let (doses, increases, days) = (&totals.doses, &totals.increases, &totals.pairs_by_day);
-    let verdict = Verdict::of(response.map(|response| response.bpm_per_100_mg));
+    let verdict = Verdict::of(effect.map(|effect| effect.bpm_per_100_mg));
     let statistics = CorrelationStatistics {
         left_out_contexts: excluded_contexts,
         increase: increase(increases, days),
@@ -151,8 +164,8 @@ pub fn evaluate(
             pearson: pearson(doses, increases, days).map(CorrelationCoefficient::from),
             spearman: spearman(doses, increases, days).map(CorrelationCoefficient::from),
         },
-        response: response.map(HeartRateResponse::from),
-        explanation: explain(verdict, response),
+        response: effect.map(HeartRateResponse::from),
+        explanation: explain(verdict, effect),
     };
     (verdict, statistics)
 }
@@ -205,28 +218,28 @@ impl From<Association> for CorrelationCoefficient {
     }
 }
 
-impl From<&PulseResponse> for HeartRateResponse {
-    fn from(response: &PulseResponse) -> Self {
-        let slope = response.bpm_per_100_mg;
+impl From<&CaffeineEffect> for HeartRateResponse {
+    fn from(effect: &CaffeineEffect) -> Self {
+        let slope = effect.bpm_per_100_mg;
         Self {
             bpm_per_100_mg: round2(slope.value),
             interval_bpm_per_100_mg: round_interval(slope.interval(), round2),
             t: slope.t().map(round2),
             degrees_of_freedom: round2(slope.degrees_of_freedom),
             p: round_p(slope.p()),
-            r: round3(response.r),
-            r_interval: round_interval(response.r_interval, round3),
-            strongest_lag_hours: response.strongest_lag as f64 / 4.0,
-            r_at_strongest_lag: round3(response.strongest_lag_r),
-            quarter_hours: response.quarter_hours,
-            days: response.days,
-            telling_days: response.informative_days,
+            r: round3(effect.r),
+            r_interval: round_interval(effect.r_interval, round3),
+            strongest_lag_hours: effect.strongest_lag as f64 / 4.0,
+            r_at_strongest_lag: round3(effect.strongest_lag_r),
+            quarter_hours: effect.quarter_hours,
+            days: effect.days,
+            telling_days: effect.informative_days,
         }
     }
 }
 
 impl Verdict {
-    /// Returns the verdict for an estimated response, [`Verdict::NoEvidence`] without one.
+    /// Returns the verdict for an estimated effect, [`Verdict::NoEvidence`] without one.
     pub fn of(slope: Option<Estimate>) -> Self {
         match slope.map_or(1.0, |slope| slope.p()) {
             p if p < 0.001 => Self::Strong,
@@ -237,22 +250,26 @@ impl Verdict {
     }
 }
 
-fn explain(verdict: Verdict, response: Option<&PulseResponse>) -> String {
-    let Some(response) = response else {
+fn explain(verdict: Verdict, effect: Option<&CaffeineEffect>) -> String {
+    let Some(effect) = effect else {
+        // Also when day and rhythm explain the caffeine completely: more, different days help then, too.
         return "Not enough days with both caffeine and heart-rate readings.".into();
     };
-    let (low, high) = response.bpm_per_100_mg.interval();
-    let interval = format!("{low:.1} to {high:.1} bpm per 100 mg (95 % confidence, {} days)", response.days);
+    let (low, high) = effect.bpm_per_100_mg.interval();
+    let condition = format!("bpm per 100 mg (95% confidence, {} days)", effect.days);
     let evidence = match verdict {
         Verdict::NoEvidence => {
-            return format!("No evidence that caffeine changes your heart rate: {interval}.");
+            return format!(
+                "No evidence that caffeine changes your heart rate. \
+                 The effect is between {low:.1} and {high:.1} {condition}."
+            );
         }
         Verdict::Weak => "Weak",
         Verdict::Moderate => "Moderate",
         Verdict::Strong => "Strong",
     };
-    let change = if response.bpm_per_100_mg.value < 0.0 { "lowers" } else { "raises" };
-    format!("{evidence} evidence that caffeine {change} your heart rate: {interval}.")
+    let change = if effect.bpm_per_100_mg.value < 0.0 { "lowers" } else { "raises" };
+    format!("{evidence} evidence that caffeine {change} your heart rate: {low:.1} to {high:.1} {condition}.")
 }
 
 fn round_interval((low, high): (f64, f64), round: fn(f64) -> f64) -> [f64; 2] {

@@ -1,24 +1,24 @@
 //! Effect of coffee on the heart rate, from one pass over coffees and readings in time order.
 //!
-//! `pairs` compares the readings after each coffee with those before it. `quarters` and `response` relate
-//! all readings to the modelled caffeine. `evidence` derives statistics and a verdict. Memory grows with
-//! the number of coffees and days, not with the number of readings.
+//! `pairs` compares the readings after each coffee with those before it. `quarter_hours` and `regression`
+//! relate all readings to the modelled caffeine. `evidence` derives statistics and a verdict. Memory grows
+//! with the number of coffees and days; of the readings, at most those of 26 hours are kept.
 
 mod evidence;
 mod pairs;
-mod quarters;
-mod response;
+mod quarter_hours;
+mod regression;
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
 pub use crate::domain::correlation::evidence::{CorrelationStatistics, EXCLUDED_CONTEXTS, Verdict};
-pub use crate::domain::correlation::pairs::{BASELINE, BeforeAfterPair, CorrelatedCoffee, MARGIN};
+pub use crate::domain::correlation::pairs::{BASELINE_START, CoffeeComparison, CoffeeToCompare, MARGIN};
 
 use crate::domain::caffeine::{Dose, Kinetics};
 use crate::domain::calendar::Zone;
 use crate::domain::correlation::pairs::{PairBuilder, PairTotals};
-use crate::domain::correlation::quarters::QuarterHours;
+use crate::domain::correlation::quarter_hours::QuarterHours;
 use crate::domain::heart_rate::Bpm;
 use crate::domain::statistics::round1;
 use crate::domain::time::Timestamp;
@@ -62,7 +62,7 @@ pub struct CorrelationAnalysis {
 pub struct Correlation {
     /// Newest first, at most `limit`.
     #[schema(max_items = 1000)]
-    pub correlations: Vec<BeforeAfterPair>,
+    pub correlations: Vec<CoffeeComparison>,
     pub analysis: CorrelationAnalysis,
     pub summary: &'static str,
     pub verdict: Verdict,
@@ -73,8 +73,8 @@ pub struct Correlation {
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct NoCorrelation {
     /// Always empty.
-    #[schema(value_type = Vec<BeforeAfterPair>, max_items = 0)]
-    pub correlations: [BeforeAfterPair; 0],
+    #[schema(value_type = Vec<CoffeeComparison>, max_items = 0)]
+    pub correlations: [CoffeeComparison; 0],
     pub summary: &'static str,
     #[schema(value_type = Vec<String>)]
     pub recommendations: [&'static str; 2],
@@ -119,8 +119,8 @@ impl CorrelationParams {
 
 impl<'a> Correlator<'a> {
     /// Creates a correlator for the `coffees` of the period and for all `doses` since
-    /// [`CorrelationParams::doses_since`] in time order.
-    pub fn new(params: &'a CorrelationParams, coffees: Vec<CorrelatedCoffee>, doses: &'a [Dose]) -> Self {
+    /// [`CorrelationParams::doses_since`], both in time order.
+    pub fn new(params: &'a CorrelationParams, coffees: Vec<CoffeeToCompare>, doses: &'a [Dose]) -> Self {
         let zone = &params.zone;
         Self {
             params,
@@ -129,21 +129,16 @@ impl<'a> Correlator<'a> {
         }
     }
 
-    /// Returns the time [from, until) whose readings are needed; `None` without coffees.
+    /// Returns the time [from, until) whose readings are needed: the period, and the time windows and
+    /// baselines of its coffees. `None` without coffees.
     pub fn span(&self) -> Option<(Timestamp, Timestamp)> {
         let (from, until) = self.pairs.span()?;
         Some((from.min(self.params.since), until.max(self.params.until)))
     }
 
-    /// Adds the next reading, in time order, unless its context is excluded.
-    pub fn push(&mut self, at: Timestamp, bpm: Bpm, context: Option<&str>) {
-        if self.params.includes(context) {
-            self.push_selected(at, bpm);
-        }
-    }
-
-    /// Adds the next reading, in time order, whose context the caller has checked.
-    pub fn push_selected(&mut self, at: Timestamp, bpm: Bpm) {
+    /// Adds the next reading, in time order. Its context must be included, see
+    /// [`CorrelationParams::includes`].
+    pub fn push(&mut self, at: Timestamp, bpm: Bpm) {
         self.pairs.push(at, bpm);
         if at >= self.params.since && at < self.params.until {
             self.quarters.push(at, bpm);
@@ -160,9 +155,9 @@ impl<'a> Correlator<'a> {
                 recommendations: ["Log more coffee and heart rate data", "Try again in a few days"],
             });
         }
-        let response = self.quarters.response();
+        let effect = self.quarters.effect();
         let (verdict, statistics) =
-            evidence::evaluate(&totals, response.as_ref(), self.params.excluded_contexts());
+            evidence::evaluate(&totals, effect.as_ref(), self.params.excluded_contexts());
         let (analysis, summary) = analyze(&totals, self.params.hours_after);
         let correlations = totals.latest.into_iter().rev().collect();
         CorrelationResult::Pairs(Box::new(Correlation {
@@ -178,12 +173,13 @@ impl<'a> Correlator<'a> {
 fn analyze(totals: &PairTotals, hours_after: u8) -> (CorrelationAnalysis, &'static str) {
     let increases = &totals.increases;
     let average = (!increases.is_empty()).then(|| increases.iter().sum::<f64>() / increases.len() as f64);
+    let unit = if hours_after == 1 { "hour" } else { "hours" };
     let analysis = CorrelationAnalysis {
         total_correlations: totals.pairs,
         avg_caffeine_dose: round1(totals.dose_mg / totals.pairs as f64),
         avg_hr_increase: average.map(round1),
         max_hr_increase: increases.iter().copied().reduce(f64::max).map(round1),
-        time_window_analyzed: format!("{hours_after} hours after coffee"),
+        time_window_analyzed: format!("{hours_after} {unit} after coffee"),
     };
     (analysis, summary(average))
 }
@@ -205,15 +201,15 @@ mod tests {
 
     use super::*;
     use crate::domain::coffee::Milligrams;
-    use crate::domain::correlation::response::{LAGS, PulseResponse, WithinDayRegression};
+    use crate::domain::correlation::regression::{CaffeineEffect, LAGS, WithinDayRegression};
     use crate::domain::time::{DAY, HOUR, MINUTE, SECOND};
 
     /// A reading: when, beats per minute, context.
     type Sample = (Timestamp, u16, Option<&'static str>);
 
-    fn coffee(timestamp: Timestamp, mg: f64) -> CorrelatedCoffee {
+    fn coffee(timestamp: Timestamp, mg: f64) -> CoffeeToCompare {
         let coffee_type = Some("espresso".into());
-        CorrelatedCoffee { timestamp, caffeine_mg: Milligrams::new(mg).unwrap(), coffee_type }
+        CoffeeToCompare { timestamp, caffeine_mg: Milligrams::new(mg).unwrap(), coffee_type }
     }
 
     fn params(since: Timestamp, days: i64, zone: &str) -> CorrelationParams {
@@ -228,27 +224,33 @@ mod tests {
         }
     }
 
-    fn doses(coffees: &[CorrelatedCoffee]) -> Vec<Dose> {
+    fn doses(coffees: &[CoffeeToCompare]) -> Vec<Dose> {
         coffees.iter().map(|coffee| (coffee.timestamp, coffee.caffeine_mg)).collect()
     }
 
     fn correlate(
         params: &CorrelationParams,
-        coffees: &[CorrelatedCoffee],
+        coffees: &[CoffeeToCompare],
         readings: &[Sample],
     ) -> CorrelationResult {
         let doses = doses(coffees);
         let mut correlator = Correlator::new(params, coffees.to_vec(), &doses);
-        for (at, bpm, context) in readings {
-            correlator.push(*at, Bpm::new(i64::from(*bpm)).unwrap(), *context);
-        }
+        push_included(&mut correlator, readings);
         correlator.finish()
+    }
+
+    fn push_included(correlator: &mut Correlator<'_>, readings: &[Sample]) {
+        for (at, bpm, context) in readings {
+            if correlator.params.includes(*context) {
+                correlator.push(*at, Bpm::new(i64::from(*bpm)).unwrap());
+            }
+        }
     }
 
     /// Compares every coffee with every reading.
     fn naive_totals(
         params: &CorrelationParams,
-        coffees: &[CorrelatedCoffee],
+        coffees: &[CoffeeToCompare],
         readings: &[Sample],
     ) -> PairTotals {
         let mean = |from: Timestamp, until: Timestamp| {
@@ -263,8 +265,8 @@ mod tests {
             let (after, readings_count) =
                 mean(at.plus(MARGIN), at.plus(i64::from(params.hours_after) * HOUR));
             let Some(after) = after else { continue };
-            let baseline = mean(at.minus(BASELINE), at.minus(MARGIN)).0;
-            let pair = BeforeAfterPair {
+            let baseline = mean(at.minus(BASELINE_START), at.minus(MARGIN)).0;
+            let pair = CoffeeComparison {
                 coffee_time: at,
                 caffeine_mg: coffee.caffeine_mg,
                 coffee_type: coffee.coffee_type.as_deref().map(str::to_owned),
@@ -280,11 +282,11 @@ mod tests {
     }
 
     /// Computes the level of every reading from all doses with the closed form.
-    fn naive_response(
+    fn naive_effect(
         params: &CorrelationParams,
-        coffees: &[CorrelatedCoffee],
+        coffees: &[CoffeeToCompare],
         readings: &[Sample],
-    ) -> Option<PulseResponse> {
+    ) -> Option<CaffeineEffect> {
         let (quarter, doses) = (15 * MINUTE, doses(coffees));
         let level =
             |minute: i64| params.kinetics.active(&doses, Timestamp::clamped(minute * MINUTE + MINUTE / 2));
@@ -313,20 +315,20 @@ mod tests {
             let clock = params.zone.format_time(start);
             let (hour, minute) = clock.split_once(':').unwrap();
             let of_day = hour.parse::<usize>().unwrap() * 4 + minute.parse::<usize>().unwrap() / 15;
-            days.push(of_day, bpm, mg, &lagged);
+            days.push(of_day, bpm, &lagged);
         }
-        days.response()
+        days.effect()
     }
 
-    fn agree(ours: &PulseResponse, theirs: &PulseResponse) {
-        let figures = |of: &PulseResponse| {
+    fn agree(ours: &CaffeineEffect, theirs: &CaffeineEffect) {
+        let figures = |of: &CaffeineEffect| {
             let slope = of.bpm_per_100_mg;
             [slope.value, slope.standard_error, slope.degrees_of_freedom, of.r, of.strongest_lag_r]
         };
         for (ours, theirs) in figures(ours).into_iter().zip(figures(theirs)) {
             assert!((ours - theirs).abs() <= 1e-7 * theirs.abs().max(1.0), "{ours} instead of {theirs}");
         }
-        let counts = |of: &PulseResponse| (of.days, of.informative_days, of.quarter_hours, of.strongest_lag);
+        let counts = |of: &CaffeineEffect| (of.days, of.informative_days, of.quarter_hours, of.strongest_lag);
         assert_eq!(counts(ours), counts(theirs));
     }
 
@@ -371,11 +373,9 @@ mod tests {
                 coffees.iter().filter(|coffee| coffee.timestamp >= params.since).cloned().collect();
             let all = doses(&coffees);
             let mut correlator = Correlator::new(&params, compared.clone(), &all);
-            for (at, bpm, context) in &readings {
-                correlator.push(*at, Bpm::new(i64::from(*bpm)).unwrap(), *context);
-            }
+            push_included(&mut correlator, &readings);
             assert_eq!(correlator.pairs.finish(), naive_totals(&params, &compared, &readings));
-            match (correlator.quarters.response(), naive_response(&params, &coffees, &readings)) {
+            match (correlator.quarters.effect(), naive_effect(&params, &coffees, &readings)) {
                 (Some(ours), Some(theirs)) => agree(&ours, &theirs),
                 (ours, theirs) => assert_eq!((ours, round > 1), (theirs, false), "{zone}"),
             }
@@ -387,8 +387,8 @@ mod tests {
         let noon = Timestamp::clamped(1_780_315_200 * SECOND);
         let params = params(noon.minus(DAY), 2, "UTC");
         for (offset, after, baseline) in [
-            (-BASELINE - 1, false, false),
-            (-BASELINE, false, true),
+            (-BASELINE_START - 1, false, false),
+            (-BASELINE_START, false, true),
             (-MARGIN - 1, false, true),
             (-MARGIN, false, false),
             (0, false, false),

@@ -1,7 +1,8 @@
 //! Heart rate after each coffee compared with the heart rate before it: a merge of coffees and readings,
 //! both in time order.
 //!
-//! Only readings that an open time window may need are kept, so memory does not grow with the period.
+//! Of the readings, only those are kept that the next coffee may need: of the 2 hours before it and its time
+//! window of at most 24 hours. The totals grow with the number of pairs.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,12 +18,12 @@ use crate::domain::time::{HOUR, MINUTE, Timestamp};
 
 /// Time before and after a coffee whose readings are ignored, in microseconds.
 pub const MARGIN: i64 = 15 * MINUTE;
-/// Start of the baseline before a coffee, in microseconds.
-pub const BASELINE: i64 = 2 * HOUR;
+/// Time from the start of the baseline to its coffee, in microseconds.
+pub const BASELINE_START: i64 = 2 * HOUR;
 
 /// Coffee to compare with readings.
 #[derive(Clone, Debug, PartialEq)]
-pub struct CorrelatedCoffee {
+pub struct CoffeeToCompare {
     pub timestamp: Timestamp,
     pub caffeine_mg: Milligrams,
     /// Shared, because there may be a hundred thousand coffees of a few types.
@@ -32,7 +33,7 @@ pub struct CorrelatedCoffee {
 /// Coffee with at least one reading after it. Heart rates have 1 decimal.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = CorrelatedCoffee)]
-pub struct BeforeAfterPair {
+pub struct CoffeeComparison {
     #[schema(value_type = String, format = DateTime)]
     pub coffee_time: Timestamp,
     #[schema(value_type = f64, minimum = 0)]
@@ -54,20 +55,20 @@ pub struct BeforeAfterPair {
     pub time_window_hours: u8,
 }
 
-/// Builder of before/after pairs.
+/// Builder of the comparisons.
 pub struct PairBuilder<'z> {
-    coffees: Vec<CorrelatedCoffee>,
+    coffees: Vec<CoffeeToCompare>,
     hours_after: u8,
-    /// Index of the first coffee whose time window is still open.
+    /// Index of the first coffee whose time window has not ended yet.
     next: usize,
-    window: ReadingWindow,
+    recent: RecentReadings,
     zone: &'z Zone,
     totals: PairTotals,
 }
 
-/// Readings that an open time window may need.
+/// Readings that the next coffee may need.
 #[derive(Debug, Default)]
-struct ReadingWindow {
+struct RecentReadings {
     /// Time of each reading, with the sum of all heart rates before it.
     readings: VecDeque<(Timestamp, u64)>,
     /// Sum of all heart rates, in beats per minute.
@@ -78,7 +79,7 @@ struct ReadingWindow {
 #[derive(Debug, Default, PartialEq)]
 pub struct PairTotals {
     /// The latest pairs in time order.
-    pub latest: VecDeque<BeforeAfterPair>,
+    pub latest: VecDeque<CoffeeComparison>,
     max_pairs: usize,
     pub pairs: usize,
     /// Sum of all doses in milligrams.
@@ -93,41 +94,29 @@ pub struct PairTotals {
 }
 
 impl<'z> PairBuilder<'z> {
-    /// Creates a builder for coffees in any order and readings up to `hours_after` (1 to 24) after each.
+    /// Creates a builder for coffees in time order and readings up to `hours_after` (1 to 24) after each.
     /// `max_pairs` limits the listed pairs; days are those of `zone`.
-    pub fn new(
-        mut coffees: Vec<CorrelatedCoffee>,
-        hours_after: u8,
-        max_pairs: usize,
-        zone: &'z Zone,
-    ) -> Self {
-        coffees.sort_by_key(|coffee| coffee.timestamp);
+    pub fn new(coffees: Vec<CoffeeToCompare>, hours_after: u8, max_pairs: usize, zone: &'z Zone) -> Self {
         let mut totals = PairTotals::new(max_pairs);
         // A vector that grows by doubling needs twice the memory while it grows.
         totals.doses.reserve_exact(coffees.len());
         totals.increases.reserve_exact(coffees.len());
-        Self {
-            coffees,
-            hours_after: hours_after.clamp(1, 24),
-            next: 0,
-            window: ReadingWindow::default(),
-            zone,
-            totals,
-        }
+        Self { coffees, hours_after, next: 0, recent: RecentReadings::default(), zone, totals }
     }
 
-    /// Returns the time [from, until) whose readings are needed; `None` without coffees.
+    /// Returns the time [from, until) from the first baseline to the end of the last time window; `None`
+    /// without coffees.
     pub fn span(&self) -> Option<(Timestamp, Timestamp)> {
         let (first, last) = (self.coffees.first()?, self.coffees.last()?);
-        Some((first.timestamp.minus(BASELINE), self.window_end(last)))
+        Some((first.timestamp.minus(BASELINE_START), self.window_end(last)))
     }
 
     /// Adds the next reading, in time order.
     pub fn push(&mut self, at: Timestamp, bpm: Bpm) {
         while let Some(coffee) = self.coffees.get(self.next) {
             if at < self.window_end(coffee) {
-                if at >= coffee.timestamp.minus(BASELINE) {
-                    self.window.push(at, bpm);
+                if at >= coffee.timestamp.minus(BASELINE_START) {
+                    self.recent.push(at, bpm);
                 }
                 return;
             }
@@ -143,7 +132,7 @@ impl<'z> PairBuilder<'z> {
         self.totals
     }
 
-    fn window_end(&self, coffee: &CorrelatedCoffee) -> Timestamp {
+    fn window_end(&self, coffee: &CoffeeToCompare) -> Timestamp {
         coffee.timestamp.plus(i64::from(self.hours_after) * HOUR)
     }
 
@@ -151,11 +140,11 @@ impl<'z> PairBuilder<'z> {
     fn close_window(&mut self) {
         let Some(coffee) = self.coffees.get(self.next) else { return };
         let at = coffee.timestamp;
-        let (after, readings_count) = self.window.mean(at.plus(MARGIN), self.window_end(coffee));
+        let (after, readings_count) = self.recent.mean(at.plus(MARGIN), self.window_end(coffee));
         if let Some(after) = after {
-            let (baseline, _) = self.window.mean(at.minus(BASELINE), at.minus(MARGIN));
+            let (baseline, _) = self.recent.mean(at.minus(BASELINE_START), at.minus(MARGIN));
             let increase = baseline.map(|baseline| after - baseline);
-            let pair = BeforeAfterPair {
+            let pair = CoffeeComparison {
                 coffee_time: at,
                 caffeine_mg: coffee.caffeine_mg,
                 coffee_type: coffee.coffee_type.as_deref().map(str::to_owned),
@@ -169,11 +158,11 @@ impl<'z> PairBuilder<'z> {
         }
         self.next += 1;
         let next = self.coffees.get(self.next);
-        self.window.drop_before(next.map_or(Timestamp::MAX, |coffee| coffee.timestamp.minus(BASELINE)));
+        self.recent.drop_before(next.map_or(Timestamp::MAX, |coffee| coffee.timestamp.minus(BASELINE_START)));
     }
 }
 
-impl ReadingWindow {
+impl RecentReadings {
     fn push(&mut self, at: Timestamp, bpm: Bpm) {
         self.readings.push_back((at, self.sum));
         self.sum += u64::from(bpm.get());
@@ -205,7 +194,7 @@ impl PairTotals {
     }
 
     /// Adds the next pair, in time order, with its unrounded increase and its day.
-    pub fn add(&mut self, pair: BeforeAfterPair, increase: Option<f64>, day: Date) {
+    pub fn add(&mut self, pair: CoffeeComparison, increase: Option<f64>, day: Date) {
         self.pairs += 1;
         self.dose_mg += pair.caffeine_mg.mg();
         if let Some(increase) = increase {
@@ -234,9 +223,9 @@ mod tests {
         Zone::utc().parse("2026-06-01T12:00:00Z").unwrap().plus(offset)
     }
 
-    fn coffee(offset: i64) -> CorrelatedCoffee {
+    fn coffee(offset: i64) -> CoffeeToCompare {
         let (timestamp, caffeine_mg) = (at(offset), Milligrams::new(80.0).unwrap());
-        CorrelatedCoffee { timestamp, caffeine_mg, coffee_type: None }
+        CoffeeToCompare { timestamp, caffeine_mg, coffee_type: None }
     }
 
     fn bpm(bpm: i64) -> Bpm {
@@ -278,9 +267,9 @@ mod tests {
         let mut most = 0;
         for minute in -1440..30 * 1440 {
             pairs.push(at(minute * MINUTE), bpm(60));
-            most = most.max(pairs.window.readings.len());
+            most = most.max(pairs.recent.readings.len());
         }
         assert_eq!(most, 240);
-        assert_eq!(pairs.window.readings.len(), 0);
+        assert_eq!(pairs.recent.readings.len(), 0);
     }
 }

@@ -110,7 +110,8 @@ impl Collection {
     }
 }
 
-/// Returns the start and the end of the last `days` times 24 hours. Entries of this instant are included.
+/// Returns the start and the end of the last `days` times 24 hours. Entries of `now` are included:
+/// the end is exclusive.
 pub fn rolling_window(now: Timestamp, days: u16) -> (Timestamp, Timestamp) {
     (now.minus(i64::from(days) * DAY), now.plus(1))
 }

@@ -2,49 +2,52 @@
 //!
 //! Each quarter counts once, whatever its number of readings: a watch that measures more often during
 //! an event does not give the event more weight. The caffeine of a quarter is the mean of the modelled level
-//! in the minutes of its readings.
+//! in the minutes of its readings. The caffeine of an earlier quarter, for a lag, is the mean over all of its
+//! 15 minutes.
 
 use crate::domain::caffeine::{CaffeineState, Dose, Kinetics};
 use crate::domain::calendar::{Date, Zone};
-use crate::domain::correlation::response::{LAGS, PulseResponse, WithinDayRegression};
+use crate::domain::correlation::regression::{CaffeineEffect, LAGS, WithinDayRegression};
 use crate::domain::heart_rate::Bpm;
 use crate::domain::time::{HOUR, MINUTE, Timestamp};
 
 /// A quarter of an hour in microseconds.
 const QUARTER: i64 = 15 * MINUTE;
 /// The longest of the [`LAGS`] in microseconds.
-const LONGEST_LAG: i64 = 6 * HOUR;
+const LONGEST_LAG: i64 = (LAGS - 1).cast_signed() as i64 * QUARTER;
 
 /// Accumulator of readings into quarters of an hour and days.
 pub struct QuarterHours<'a> {
     zone: &'a Zone,
-    levels: LevelsByMinute<'a>,
+    levels: LevelCursor<'a>,
     regression: WithinDayRegression,
     date: Option<Date>,
     /// Start of the current quarter in minutes since 1970.
-    quarter: i64,
+    quarter_start_minute: i64,
     current: QuarterSums,
-    /// Ring buffer of the mean levels of the last quarters. Each is stored twice, so that the last [`LAGS`]
-    /// are contiguous from `newest` on, the newest first.
-    past: [f64; 2 * LAGS],
-    newest: usize,
+    /// Mean levels of the last quarters, the newest first.
+    past: [f64; LAGS],
 }
 
-/// Sums over the readings of a quarter (`readings`, `bpm`, `mg`) and over its past minutes (`minutes_mg`).
+/// Sums over the current quarter.
 #[derive(Clone, Copy, Debug, Default)]
 struct QuarterSums {
+    /// Number of readings.
     readings: u32,
+    /// Sum of the heart rates.
     bpm: u32,
+    /// Sum of the levels in the minutes of the readings.
     mg: f64,
-    minutes_mg: f64,
+    /// Sum of the levels of all minutes before the current one.
+    sum_of_minute_levels: f64,
 }
 
-/// Level of active caffeine in the middle of each minute.
-struct LevelsByMinute<'a> {
+/// Level of active caffeine in the middle of a minute that only moves forward.
+struct LevelCursor<'a> {
     kinetics: Kinetics,
     /// Doses after `minute`.
     doses: &'a [Dose],
-    /// Minute of the first of `doses`.
+    /// First minute whose middle is not before the first of `doses`; `i64::MAX` without doses.
     next_dose: i64,
     state: CaffeineState,
     /// Minute since 1970 that `state` describes.
@@ -64,13 +67,12 @@ impl<'a> QuarterHours<'a> {
         let start = since.minus(LONGEST_LAG).micros().div_euclid(QUARTER) * QUARTER / MINUTE;
         Self {
             zone,
-            levels: LevelsByMinute::new(kinetics, doses, start),
+            levels: LevelCursor::new(kinetics, doses, start),
             regression: WithinDayRegression::default(),
             date: None,
-            quarter: start,
+            quarter_start_minute: start,
             current: QuarterSums::default(),
-            past: [0.0; 2 * LAGS],
-            newest: 0,
+            past: [0.0; LAGS],
         }
     }
 
@@ -83,11 +85,11 @@ impl<'a> QuarterHours<'a> {
     pub fn push(&mut self, at: Timestamp, bpm: Bpm) {
         let minute = at.micros().div_euclid(MINUTE);
         while self.levels.minute < minute {
-            let end = self.quarter + QUARTER / MINUTE;
-            self.levels.advance_to(minute.min(end), &mut self.current.minutes_mg);
+            let end = self.quarter_start_minute + QUARTER / MINUTE;
+            self.levels.advance_to(minute.min(end), &mut self.current.sum_of_minute_levels);
             if self.levels.minute == end {
                 self.end_quarter();
-                self.quarter = end;
+                self.quarter_start_minute = end;
             }
         }
         self.current.readings += 1;
@@ -95,39 +97,36 @@ impl<'a> QuarterHours<'a> {
         self.current.mg += self.levels.state.active_mg;
     }
 
-    /// Returns the response of the heart rate to caffeine; `None` when there is too little data.
-    pub fn response(mut self) -> Option<PulseResponse> {
+    /// Returns the effect of caffeine on the heart rate; `None` when there is too little data.
+    pub fn effect(mut self) -> Option<CaffeineEffect> {
         self.end_quarter();
-        self.regression.response()
+        self.regression.effect()
     }
 
     fn end_quarter(&mut self) {
         let sums = std::mem::take(&mut self.current);
-        let mean_mg = sums.minutes_mg / (QUARTER / MINUTE) as f64;
-        self.newest = self.newest.checked_sub(1).unwrap_or(LAGS - 1);
-        self.past[self.newest] = mean_mg;
-        self.past[self.newest + LAGS] = mean_mg;
+        self.past.rotate_right(1);
+        self.past[0] = sums.sum_of_minute_levels / (QUARTER / MINUTE) as f64;
         if sums.readings == 0 {
             return;
         }
-        let start = Timestamp::clamped(self.quarter * MINUTE);
+        let start = Timestamp::clamped(self.quarter_start_minute * MINUTE);
         let (date, time) = self.zone.local(start);
         if self.date.replace(date).is_some_and(|previous| previous != date) {
             self.regression.end_day();
         }
         let readings = f64::from(sums.readings);
-        let mut lagged = [0.0; LAGS];
-        lagged.copy_from_slice(&self.past[self.newest..self.newest + LAGS]);
+        let mut lagged = self.past;
         lagged[0] = sums.mg / readings;
-        self.regression.push(time.quarter(), f64::from(sums.bpm) / readings, lagged[0], &lagged);
+        self.regression.push(time.quarter(), f64::from(sums.bpm) / readings, &lagged);
     }
 }
 
-impl<'a> LevelsByMinute<'a> {
+impl<'a> LevelCursor<'a> {
     fn new(kinetics: Kinetics, doses: &'a [Dose], minute: i64) -> Self {
-        let hours = MINUTE as f64 / HOUR as f64;
-        let gut = kinetics.advance(CaffeineState { gut_mg: 1.0, active_mg: 0.0 }, hours);
-        let active = kinetics.advance(CaffeineState { gut_mg: 0.0, active_mg: 1.0 }, hours);
+        let minute_in_hours = MINUTE as f64 / HOUR as f64;
+        let gut = kinetics.advance(CaffeineState { gut_mg: 1.0, active_mg: 0.0 }, minute_in_hours);
+        let active = kinetics.advance(CaffeineState { gut_mg: 0.0, active_mg: 1.0 }, minute_in_hours);
         let mut levels = Self {
             kinetics,
             doses,
@@ -145,7 +144,8 @@ impl<'a> LevelsByMinute<'a> {
     /// Advances to the minute `until` and adds the level of each minute before it to `sum_mg`.
     fn advance_to(&mut self, until: i64, sum_mg: &mut f64) {
         while self.minute < until {
-            // The inner loop has no doses, because most of the half a million minutes of a year have none.
+            // Doses are added between runs of the inner loop: most of the half a million minutes of a year have
+            // none.
             let end = until.min(self.next_dose);
             let (CaffeineState { mut gut_mg, mut active_mg }, mut sum) = (self.state, *sum_mg);
             for _ in self.minute..end {
@@ -173,8 +173,10 @@ impl<'a> LevelsByMinute<'a> {
             self.state.active_mg += part.active_mg;
             self.doses = rest;
         }
-        // The first minute whose middle is not before the dose.
-        self.next_dose =
-            self.doses.first().map_or(i64::MAX, |(time, _)| -(MINUTE / 2 - time.micros()).div_euclid(MINUTE));
+        // Half a minute less, rounded up to a minute.
+        self.next_dose = self
+            .doses
+            .first()
+            .map_or(i64::MAX, |(time, _)| (time.micros() + MINUTE / 2 - 1).div_euclid(MINUTE));
     }
 }

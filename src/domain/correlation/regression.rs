@@ -1,4 +1,4 @@
-//! Response of the heart rate to caffeine: a within-day regression over quarters of an hour, with a jackknife
+//! Effect of caffeine on the heart rate: a within-day regression over quarters of an hour, with a jackknife
 //! over days.
 //!
 //! heart rate = level of the day + daily rhythm + slope × caffeine + residual
@@ -13,7 +13,7 @@
 //!   day at a time: the cluster jackknife CV3J of MacKinnon, Nielsen & Webb (2023),
 //!   doi:10.1016/j.jeconom.2022.04.001. Only days on which caffeine varied count as degrees of freedom.
 //!
-//! This module works on numbers; `quarters` selects readings and assigns quarters to days.
+//! This module works on numbers; `quarter_hours` selects readings and assigns quarters to days.
 
 use std::f64::consts::TAU;
 
@@ -23,9 +23,10 @@ use crate::domain::t_distribution::{Estimate, jackknife_variance};
 pub const QUARTERS_PER_DAY: usize = 96;
 /// Number of lags between caffeine and heart rate: 0 to 6 hours in quarters of an hour.
 pub const LAGS: usize = 25;
-/// Prior standard deviation of the rhythm's coefficients by harmonic, in beats per minute: about 4 bpm
-/// of variation over the day and half of that twice a day. This is our assumption; with a week of readings
-/// from morning to night its influence vanishes.
+/// Prior standard deviation of the rhythm's coefficients by harmonic, in beats per minute: a mean amplitude
+/// of about 4 bpm for the daily and 2 bpm for the half-daily wave. This is an assumption of this project. With
+/// a week of readings from morning to night its influence is negligible, except when coffee is always drunk
+/// at the same hour.
 pub const RHYTHM_BPM: [f64; 2] = [3.0, 1.5];
 
 /// Number of rhythm columns: cosine and sine of each harmonic.
@@ -33,7 +34,7 @@ const RHYTHM: usize = 2 * RHYTHM_BPM.len();
 /// Number of columns: the caffeine, the rhythm, the heart rate.
 const COLUMNS: usize = RHYTHM + 2;
 const CAFFEINE: usize = 0;
-const PULSE: usize = COLUMNS - 1;
+const HEART_RATE: usize = COLUMNS - 1;
 /// Variance of the rounding to whole beats per minute, the lower bound of the residual variance.
 const ROUNDING_VARIANCE: f64 = 1.0 / 12.0;
 
@@ -42,20 +43,20 @@ type ColumnValues = [f64; COLUMNS];
 type CrossProducts = [ColumnValues; COLUMNS];
 type Harmonics = [f64; RHYTHM];
 
-/// Estimated response of the heart rate to caffeine.
+/// Estimated effect of caffeine on the heart rate, which the API calls the response.
 #[derive(Clone, Debug, PartialEq)]
-pub struct PulseResponse {
+pub struct CaffeineEffect {
     /// Slope in beats per minute for 100 mg of active caffeine.
     pub bpm_per_100_mg: Estimate,
     /// Partial correlation of heart rate and caffeine given day and rhythm.
     pub r: f64,
-    /// Both ends of the slope's 95 % interval, converted to partial correlations.
+    /// Both ends of the slope's 95% interval, converted to partial correlations.
     pub r_interval: (f64, f64),
     /// Number of days with at least two quarters of an hour.
     pub days: usize,
-    /// Number of days on which caffeine varied.
+    /// Number of days on which caffeine varied by more than a tenth of the average day.
     pub informative_days: usize,
-    /// Number of quarters of an hour.
+    /// Number of quarters of an hour on these `days`.
     pub quarter_hours: u64,
     /// Lag with the strongest correlation, in quarters of an hour.
     pub strongest_lag: usize,
@@ -93,7 +94,8 @@ struct RidgeFit {
     slope: f64,
     /// Coefficients of the rhythm columns in a ridge regression of the caffeine.
     caffeine_on_rhythm: Harmonics,
-    /// Sum of squares of the caffeine that the rhythm does not explain.
+    /// Penalized residual sum of squares of the caffeine on the rhythm, S: the squared residuals plus the
+    /// ridge penalty of `caffeine_on_rhythm`.
     caffeine_squares: f64,
     /// Residual sum of squares of the heart rate.
     residual_squares: f64,
@@ -128,14 +130,14 @@ fn prior_variance(column: usize) -> f64 {
 }
 
 impl WithinDayRegression {
-    /// Adds a quarter of an hour: its number in the day (0 to 95), the mean heart rate, the mean milligrams
-    /// of active caffeine, and the latter 0, 1, 2 … quarters before.
-    pub fn push(&mut self, quarter_of_day: usize, bpm: f64, mg: f64, lagged_mg: &[f64; LAGS]) {
+    /// Adds a quarter of an hour: its number in the day (0 to 95), the mean heart rate, and the mean
+    /// milligrams of active caffeine 0, 1, 2 … quarters before.
+    pub fn push(&mut self, quarter_of_day: usize, bpm: f64, lagged_mg: &[f64; LAGS]) {
         let Some(harmonics) = self.harmonics.get(quarter_of_day) else { return };
         let mut columns = ColumnValues::default();
-        columns[CAFFEINE] = mg / 100.0;
-        columns[1..PULSE].copy_from_slice(harmonics);
-        columns[PULSE] = bpm;
+        columns[CAFFEINE] = lagged_mg[0] / 100.0;
+        columns[1..HEART_RATE].copy_from_slice(harmonics);
+        columns[HEART_RATE] = bpm;
         let today = &mut self.today;
         today.count += 1;
         for (column, value) in columns.iter().enumerate() {
@@ -183,13 +185,17 @@ impl WithinDayRegression {
         self.days.push(products);
     }
 
-    /// Returns the response; `None` with fewer than two days, or with caffeine on one day only.
-    pub fn response(mut self) -> Option<PulseResponse> {
+    /// Returns the effect. `None` with fewer than two days, with caffeine on one day only, or when day and
+    /// rhythm explain the caffeine completely. The first two are cases of the third, with one day left out.
+    pub fn effect(mut self) -> Option<CaffeineEffect> {
         self.end_day();
         let days = self.days.len();
+        // The slope and the rhythm's coefficients are not subtracted: they are few compared with the quarters
+        // of even some days, and the penalty bounds the rhythm.
         let residual_df = self.quarter_hours.checked_sub(days as u64).filter(|df| *df > 0)? as f64;
-        // The ridge penalty depends on the residual variance, which depends on the fit: iterate.
-        let mut variance = (self.total[PULSE][PULSE] / residual_df).max(ROUNDING_VARIANCE);
+        // The ridge penalty depends on the residual variance, which depends on the fit: iterate. The penalty has
+        // little influence on the residuals, so that ten iterations are more than enough.
+        let mut variance = (self.total[HEART_RATE][HEART_RATE] / residual_df).max(ROUNDING_VARIANCE);
         for _ in 0..10 {
             variance = (fit(&self.total, variance)?.residual_squares / residual_df).max(ROUNDING_VARIANCE);
         }
@@ -197,7 +203,7 @@ impl WithinDayRegression {
         let slope = self.slope(&whole, variance)?;
         let (low, high) = slope.interval();
         let (strongest_lag, strongest_lag_r) = self.strongest_lag(variance);
-        Some(PulseResponse {
+        Some(CaffeineEffect {
             bpm_per_100_mg: slope,
             r: whole.partial_correlation(slope.value),
             r_interval: (whole.partial_correlation(low), whole.partial_correlation(high)),
@@ -219,17 +225,21 @@ impl WithinDayRegression {
             }
             changes.push(fit(&others, variance)?.slope - whole.slope);
         }
+        // The penalty P = variance / prior variance biases the slope by βᵀ·P·w / S for a rhythm β, with
+        // w = `caffeine_on_rhythm` and S = `caffeine_squares`. This is the variance of that for β from the prior.
         let rhythm_variance: f64 = (whole.caffeine_on_rhythm.iter().enumerate())
             .map(|(n, weight)| (weight / whole.caffeine_squares * variance).powi(2) / prior_variance(n))
             .sum();
         Some(Estimate {
             value: whole.slope,
             standard_error: (jackknife_variance(&changes) + rhythm_variance).sqrt(),
+            // At least 1, as an estimate requires, although few days may have most of the caffeine.
             degrees_of_freedom: (self.informative_days() as f64 - 1.0).max(1.0),
         })
     }
 
-    /// Returns the number of days on which caffeine varied at least a tenth as much as on the average day.
+    /// Returns the number of days on which caffeine varied by more than a tenth of the average day, in sums of
+    /// squares.
     fn informative_days(&self) -> usize {
         let threshold = self.total[CAFFEINE][CAFFEINE] / self.days.len() as f64 / 10.0;
         self.days.iter().filter(|day| day[CAFFEINE][CAFFEINE] > threshold).count()
@@ -266,24 +276,26 @@ impl RidgeFit {
 fn fit(products: &CrossProducts, variance: f64) -> Option<RidgeFit> {
     let mut rhythm = [[0.0; RHYTHM]; RHYTHM];
     for (n, row) in rhythm.iter_mut().enumerate() {
-        row.copy_from_slice(&products[n + 1][1..PULSE]);
+        row.copy_from_slice(&products[n + 1][1..HEART_RATE]);
         row[n] += variance / prior_variance(n);
     }
     let rhythm_with = |column: usize| std::array::from_fn(|n| products[n + 1][column]);
-    let (rhythm_caffeine, rhythm_pulse): (Harmonics, Harmonics) = (rhythm_with(CAFFEINE), rhythm_with(PULSE));
+    let (rhythm_caffeine, rhythm_heart_rate): (Harmonics, Harmonics) =
+        (rhythm_with(CAFFEINE), rhythm_with(HEART_RATE));
     let caffeine_on_rhythm = solve(rhythm, rhythm_caffeine)?;
     let explained = |with: &Harmonics| caffeine_on_rhythm.iter().zip(with).map(|(a, b)| a * b).sum::<f64>();
     let caffeine_squares = products[CAFFEINE][CAFFEINE] - explained(&rhythm_caffeine);
     if caffeine_squares.is_nan() || caffeine_squares <= products[CAFFEINE][CAFFEINE] * 1e-9 + 1e-12 {
         return None;
     }
-    let slope = (products[CAFFEINE][PULSE] - explained(&rhythm_pulse)) / caffeine_squares;
-    let without_caffeine: Harmonics = std::array::from_fn(|n| rhythm_pulse[n] - slope * rhythm_caffeine[n]);
+    let slope = (products[CAFFEINE][HEART_RATE] - explained(&rhythm_heart_rate)) / caffeine_squares;
+    let without_caffeine: Harmonics =
+        std::array::from_fn(|n| rhythm_heart_rate[n] - slope * rhythm_caffeine[n]);
     let mut residual = ColumnValues::default();
     residual[CAFFEINE] = -slope;
     let rhythm_weights = solve(rhythm, without_caffeine)?;
-    residual[1..PULSE].iter_mut().zip(rhythm_weights).for_each(|(weight, value)| *weight = -value);
-    residual[PULSE] = 1.0;
+    residual[1..HEART_RATE].iter_mut().zip(rhythm_weights).for_each(|(weight, value)| *weight = -value);
+    residual[HEART_RATE] = 1.0;
     let residual_squares = quadratic_form(products, &residual).max(0.0);
     Some(RidgeFit { slope, caffeine_on_rhythm, caffeine_squares, residual_squares })
 }
@@ -361,7 +373,7 @@ mod tests {
                 let mut lagged: [f64; LAGS] =
                     std::array::from_fn(|lag| case.levels[quarter.at + LAGS - 1 - lag]);
                 lagged[0] = quarter.mg;
-                days.push(quarter.of_day, quarter.bpm, quarter.mg, &lagged);
+                days.push(quarter.of_day, quarter.bpm, &lagged);
             }
             days.end_day();
         }
@@ -373,12 +385,12 @@ mod tests {
     }
 
     #[test]
-    fn the_response_is_that_of_the_reference_implementation() {
+    fn the_effect_is_that_of_the_reference_implementation() {
         let oracle: Oracle =
             serde_json::from_str(include_str!("../../../tests/data/statistics.json")).unwrap();
         assert!(oracle.responses.len() >= 4);
         for case in &oracle.responses {
-            let (ours, theirs) = (regression(case).response().unwrap(), &case.expected);
+            let (ours, theirs) = (regression(case).effect().unwrap(), &case.expected);
             near(ours.bpm_per_100_mg.value, theirs.slope);
             near(ours.bpm_per_100_mg.standard_error, theirs.error);
             near(ours.r, theirs.r);
@@ -393,8 +405,8 @@ mod tests {
     fn mornings(rises: &[f64]) -> WithinDayRegression {
         let mut days = WithinDayRegression::default();
         for rise in rises {
-            days.push(28, 60.0, 0.0, &[0.0; LAGS]);
-            days.push(36, 60.0 + rise, 90.0, &[90.0; LAGS]);
+            days.push(28, 60.0, &[0.0; LAGS]);
+            days.push(36, 60.0 + rise, &[90.0; LAGS]);
             days.end_day();
         }
         days
@@ -402,30 +414,30 @@ mod tests {
 
     #[test]
     fn an_effect_of_the_hour_is_not_attributed_to_coffee() {
-        let slope = |rise: f64| mornings(&[rise; 10]).response().unwrap().bpm_per_100_mg;
+        let slope = |rise: f64| mornings(&[rise; 10]).effect().unwrap().bpm_per_100_mg;
         // The dose is always at 08:00: the daily rhythm may explain a small rise, not a large one.
         assert!(slope(2.0).p() > 0.3 && slope(15.0).p() < 0.001);
         // More such mornings add no evidence.
-        assert!(mornings(&[2.0; 1000]).response().unwrap().bpm_per_100_mg.p() > 0.3);
+        assert!(mornings(&[2.0; 1000]).effect().unwrap().bpm_per_100_mg.p() > 0.3);
     }
 
     #[test]
-    fn one_day_or_one_day_with_caffeine_gives_no_response() {
-        assert_eq!(WithinDayRegression::default().response(), None);
-        assert_eq!(mornings(&[5.0]).response(), None);
+    fn one_day_or_one_day_with_caffeine_gives_no_effect() {
+        assert_eq!(WithinDayRegression::default().effect(), None);
+        assert_eq!(mornings(&[5.0]).effect(), None);
         let mut days = mornings(&[5.0]);
         for _ in 0..20 {
-            days.push(28, 60.0, 0.0, &[0.0; LAGS]);
-            days.push(36, 61.0, 0.0, &[0.0; LAGS]);
+            days.push(28, 60.0, &[0.0; LAGS]);
+            days.push(36, 61.0, &[0.0; LAGS]);
             days.end_day();
         }
-        assert_eq!(days.response(), None);
+        assert_eq!(days.effect(), None);
         // A day with a single quarter has nothing to compare.
         let mut days = WithinDayRegression::default();
         for _ in 0..20 {
-            days.push(28, 60.0, 50.0, &[50.0; LAGS]);
+            days.push(28, 60.0, &[50.0; LAGS]);
             days.end_day();
         }
-        assert_eq!(days.response(), None);
+        assert_eq!(days.effect(), None);
     }
 }

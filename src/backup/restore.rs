@@ -229,6 +229,14 @@ pub struct RestorePlan {
     _maintenance: MaintenanceLock,
 }
 
+/// Way in which the prepared copy takes the place of the current state.
+enum RestoreMethod {
+    /// It is written into the database. `safety` is the safety copy; commits after `version` may be missing in it.
+    WriteInto { safety: PathBuf, version: ContentVersion },
+    /// It becomes the database's file, and there is no safety copy.
+    Replace,
+}
+
 /// Result of a restore.
 #[derive(Debug)]
 pub struct RestoreResult {
@@ -350,20 +358,20 @@ impl RestorePlan {
     pub fn execute(self, progress: ProgressCallback<'_>) -> Result<RestoreResult, RestoreError> {
         let began = Instant::now();
         failpoint("restore.begun");
-        let state = if self.has_current_state() { ContentVersion::of(&self.database).ok() } else { None };
-        let mut safety = self.make_safety_copy(progress)?;
+        let method = self.make_safety_copy(progress)?;
         failpoint("restore.saved");
-        let (prepared, contents) = self.prepare(safety.is_some(), progress)?;
+        let (prepared, contents) = self.prepare(&method, progress)?;
         failpoint("restore.prepared");
-        let mut kept_files = Vec::new();
-        match &mut safety {
-            Some(safety) => self.write_into(&prepared, state.as_ref(), safety, progress)?,
-            None => {
-                self.keep_id(&prepared)?;
-                kept_files =
-                    replace(&self.database, prepared, !matches!(self.target, RestoreTarget::Nothing))?;
+        let (safety, kept_files) = match method {
+            RestoreMethod::WriteInto { safety, version } => {
+                (Some(self.write_into(&prepared, safety, &version, progress)?), Vec::new())
             }
-        }
+            RestoreMethod::Replace => {
+                self.keep_id(&prepared)?;
+                let is_worth_keeping = !matches!(self.target, RestoreTarget::Nothing);
+                (None, replace(&self.database, prepared, is_worth_keeping)?)
+            }
+        };
         failpoint("restore.done");
         Ok(RestoreResult { safety, kept_files, contents, took: began.elapsed() })
     }
@@ -379,37 +387,43 @@ impl RestorePlan {
         Ok(())
     }
 
-    /// Makes the safety copy. Returns `None` when there is no state to copy, or none that can be read.
-    fn make_safety_copy(&self, progress: ProgressCallback<'_>) -> Result<Option<PathBuf>, RestoreError> {
+    /// Makes the safety copy. Returns [`RestoreMethod::Replace`] when there is no state to copy, or none that can
+    /// be read.
+    fn make_safety_copy(&self, progress: ProgressCallback<'_>) -> Result<RestoreMethod, RestoreError> {
         if !self.has_current_state() {
-            return Ok(None);
+            return Ok(RestoreMethod::Replace);
         }
+        // Read first, so that no write during the copy is missed.
+        let version = ContentVersion::of(&self.database);
         let target = BackupTarget::Safety(self.backups.clone());
         match snapshot(&self.database, &target, &self.identity, progress) {
-            Ok(made) => Ok(Some(made.path)),
+            Ok(made) => {
+                let version = version.map_err(write_error)?;
+                Ok(RestoreMethod::WriteInto { safety: made.path, version })
+            }
             Err(SnapshotError::Open(e)) if e.concerns_file() => {
                 self.ensure_may_replace(e.cause())?;
-                Ok(None)
+                Ok(RestoreMethod::Replace)
             }
             Err(e @ SnapshotError::Unsound(_)) => {
                 self.ensure_may_replace(format!("no safety copy can be made ({e})"))?;
-                Ok(None)
+                Ok(RestoreMethod::Replace)
             }
             Err(e) => Err(RestoreError::Safety(e)),
         }
     }
 
     /// Creates a copy of the backup beside the database, migrated to the newest schema, with the database's
-    /// page size when it `is_to_be_written` into it. The copy is verified; only ids and Litestream's tables are
+    /// page size when it is to be written into it. The copy is verified; only ids and Litestream's tables are
     /// written after that.
     fn prepare(
         &self,
-        is_to_be_written: bool,
+        method: &RestoreMethod,
         progress: ProgressCallback<'_>,
     ) -> Result<(TempFile, Contents), RestoreError> {
         let version = self.report.schema_version.unwrap_or(0);
         let mut temp = self.temp_file_of(&self.source, progress)?;
-        if is_to_be_written {
+        if matches!(method, RestoreMethod::WriteInto { .. }) {
             let database = schema::connect(&self.database, schema::Role::Reader).map_err(prepare_error)?;
             let wanted = page_size(&database).map_err(prepare_error)?;
             if wanted != page_size(&self.source).map_err(prepare_error)? {
@@ -462,14 +476,15 @@ impl RestorePlan {
         }
     }
 
-    /// Writes the prepared copy into the database in one transaction.
+    /// Writes the prepared copy into the database in one transaction. Returns the safety copy: the one made of
+    /// `version`, or a newer one.
     fn write_into(
         &self,
         prepared: &TempFile,
-        state: Option<&ContentVersion>,
-        safety: &mut PathBuf,
+        safety: PathBuf,
+        version: &ContentVersion,
         progress: ProgressCallback<'_>,
-    ) -> Result<(), RestoreError> {
+    ) -> Result<PathBuf, RestoreError> {
         let source = Connection::open(prepared.path()).map_err(write_error)?;
         // Only `PreservedState::put_into` writes to this copy, which need not be durable.
         source.pragma_update(None, "synchronous", "OFF").map_err(write_error)?;
@@ -478,30 +493,51 @@ impl RestorePlan {
         // A database that was copied there by hand has no log before a server opens it.
         database.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())).map_err(write_error)?;
         database.pragma_update(None, "wal_autocheckpoint", 0).map_err(write_error)?;
-        let is_unchanged = || state.is_some_and(ContentVersion::is_unchanged);
         // After a commit since the safety copy, a new one is needed. Its pages are copied before the database is
         // locked, so that the lock lasts only as long as the rest of the copy takes.
-        let mut pages = if is_unchanged() { None } else { Some(self.begin_page_copy()?) };
-        let mut last = None;
-        self.write_pages(&source, &mut database, progress, || {
-            let now = ContentVersion::of(&self.database).map_err(write_error)?;
-            if !matches!(self.target, RestoreTarget::Ours { version, .. } if version == now.schema) {
-                return Err(RestoreError::SchemaChanged);
+        let pages = if version.is_unchanged() { None } else { Some(self.begin_page_copy()?) };
+        let page_bytes = page_size(&source).map_err(write_error)?.unsigned_abs();
+        let backup = Backup::new(&source, &mut database).map_err(write_error)?;
+        let write_pages = |count| {
+            let step = backup.step(count).map_err(write_error)?;
+            let written = backup.progress();
+            let bytes = |pages: i32| u64::from(pages.unsigned_abs()) * page_bytes;
+            let total = bytes(written.pagecount);
+            progress(ProgressStage::Copying { done: total - bytes(written.remaining), total });
+            match step {
+                StepResult::Done | StepResult::More => Ok(step),
+                // The busy handler has tried for a minute.
+                _ => Err(RestoreError::Busy),
             }
-            if !is_unchanged() {
-                let pages = pages.take().map_or_else(|| self.begin_page_copy(), Ok)?;
-                let target = BackupTarget::Safety(self.backups.clone());
-                last = Some(pages.finish(target.names()).map_err(RestoreError::Safety)?);
-                failpoint("restore.saved.again");
-            }
-            PreservedState::of(&now).map_err(write_error)
-        })?;
+        };
+        // The first page alone: from then on other writers are locked out.
+        write_pages(1)?;
+        let current = ContentVersion::of(&self.database).map_err(write_error)?;
+        if !matches!(self.target, RestoreTarget::Ours { version, .. } if version == current.schema) {
+            return Err(RestoreError::SchemaChanged);
+        }
+        let last = if version.is_unchanged() {
+            None
+        } else {
+            let pages = pages.map_or_else(|| self.begin_page_copy(), Ok)?;
+            let target = BackupTarget::Safety(self.backups.clone());
+            let last = pages.finish(target.names()).map_err(RestoreError::Safety)?;
+            failpoint("restore.saved.again");
+            Some(last)
+        };
+        // SQLite's backup includes changes that the source's own connection makes.
+        PreservedState::of(&current).map_err(write_error)?.put_into(&source).map_err(write_error)?;
+        failpoint("restore.numbered");
+        while write_pages(PAGES)? == StepResult::More {
+            failpoint("restore.half");
+        }
+        drop(backup);
         failpoint("restore.written");
         checkpoint_database(&database, self.is_served());
-        if let Some(last) = last {
-            self.finish_safety(safety, last);
-        }
-        Ok(())
+        Ok(match last {
+            Some(last) => self.finish_safety(safety, last),
+            None => safety,
+        })
     }
 
     fn begin_page_copy(&self) -> Result<PageCopy, RestoreError> {
@@ -509,32 +545,33 @@ impl RestorePlan {
     }
 
     /// Makes a verified safety copy from the page copy, which holds the last state before the restore, and removes
-    /// the page copy and the first safety copy afterwards. Failures are logged: the restore is complete.
-    fn finish_safety(&self, safety: &mut PathBuf, last: PathBuf) {
+    /// the page copy and the `first` safety copy afterwards. Returns the one that stays. Failures are logged: the
+    /// restore is complete.
+    fn finish_safety(&self, first: PathBuf, last: PathBuf) -> PathBuf {
         let target = BackupTarget::Safety(self.backups.clone());
-        let first = safety.clone();
-        match back_up_unrecorded(&last, &target, &self.identity, &no_progress) {
+        let safety = match back_up_unrecorded(&last, &target, &self.identity, &no_progress) {
             Ok(made) => {
-                *safety = made.path;
                 self.remove(&last);
                 self.remove(&first);
+                made.path
             }
             // Possibly no space for another: a sound page copy becomes the safety copy.
             Err(e) => {
-                *safety = last;
-                let found = self.identity.as_caller(|| verify_file(safety));
+                let found = self.identity.as_caller(|| verify_file(&last));
                 if found.is_ok_and(|found| found.is_sound()) {
                     self.remove(&first);
                 } else {
                     tracing::warn!(
                         "{} did not pass its check ({e}): {} holds the state of shortly before",
-                        safety.display(),
+                        last.display(),
                         first.display()
                     );
                 }
+                last
             }
-        }
+        };
         failpoint("restore.saved.anew");
+        safety
     }
 
     /// Removes a safety copy whose content another one includes.
@@ -543,40 +580,6 @@ impl RestorePlan {
             fs::remove_file(backup).is_ok() || self.identity.as_caller(|| fs::remove_file(backup)).is_ok();
         if !is_removed {
             tracing::warn!("{} is no longer needed, but cannot be removed", backup.display());
-        }
-    }
-
-    /// Writes all pages. Calls `once_locked` when other writers are locked out.
-    fn write_pages(
-        &self,
-        source: &Connection,
-        database: &mut Connection,
-        progress: ProgressCallback<'_>,
-        once_locked: impl FnOnce() -> Result<PreservedState, RestoreError>,
-    ) -> Result<(), RestoreError> {
-        let page_bytes = page_size(source).map_err(write_error)?.unsigned_abs();
-        let backup = Backup::new(source, database).map_err(write_error)?;
-        let mut once_locked = Some(once_locked);
-        loop {
-            // The first page alone: from then on other writers are locked out.
-            let step = backup.step(if once_locked.is_some() { 1 } else { PAGES }).map_err(write_error)?;
-            let copied = backup.progress();
-            let bytes = |pages: i32| u64::from(pages.unsigned_abs()) * page_bytes;
-            let total = bytes(copied.pagecount);
-            progress(ProgressStage::Copying { done: total - bytes(copied.remaining), total });
-            match step {
-                StepResult::Done => return Ok(()),
-                StepResult::More => match once_locked.take() {
-                    Some(once_locked) => {
-                        // The backup includes changes that the source's own connection makes.
-                        once_locked()?.put_into(source).map_err(write_error)?;
-                        failpoint("restore.numbered");
-                    }
-                    None => failpoint("restore.half"),
-                },
-                // The busy handler has tried for a minute.
-                _ => return Err(RestoreError::Busy),
-            }
         }
     }
 

@@ -232,7 +232,7 @@ pub struct RestorePlan {
 /// Way in which the prepared copy takes the place of the current state.
 enum RestoreMethod {
     /// It is written into the database. `safety` is the safety copy; commits after `version` may be missing in it.
-    WriteInto { safety: PathBuf, version: ContentVersion },
+    WriteInto { safety: PathBuf, version: Box<ContentVersion> },
     /// It becomes the database's file, and there is no safety copy.
     Replace,
 }
@@ -398,7 +398,7 @@ impl RestorePlan {
         let target = BackupTarget::Safety(self.backups.clone());
         match snapshot(&self.database, &target, &self.identity, progress) {
             Ok(made) => {
-                let version = version.map_err(write_error)?;
+                let version = Box::new(version.map_err(write_error)?);
                 Ok(RestoreMethod::WriteInto { safety: made.path, version })
             }
             Err(SnapshotError::Open(e)) if e.concerns_file() => {
@@ -535,7 +535,7 @@ impl RestorePlan {
         failpoint("restore.written");
         checkpoint_database(&database, self.is_served());
         Ok(match last {
-            Some(last) => self.finish_safety(safety, last),
+            Some(last) => self.finish_safety(&safety, last),
             None => safety,
         })
     }
@@ -547,19 +547,19 @@ impl RestorePlan {
     /// Makes a verified safety copy from the page copy, which holds the last state before the restore, and removes
     /// the page copy and the `first` safety copy afterwards. Returns the one that stays. Failures are logged: the
     /// restore is complete.
-    fn finish_safety(&self, first: PathBuf, last: PathBuf) -> PathBuf {
+    fn finish_safety(&self, first: &Path, last: PathBuf) -> PathBuf {
         let target = BackupTarget::Safety(self.backups.clone());
         let safety = match back_up_unrecorded(&last, &target, &self.identity, &no_progress) {
             Ok(made) => {
                 self.remove(&last);
-                self.remove(&first);
+                self.remove(first);
                 made.path
             }
             // Possibly no space for another: a sound page copy becomes the safety copy.
             Err(e) => {
                 let found = self.identity.as_caller(|| verify_file(&last));
                 if found.is_ok_and(|found| found.is_sound()) {
-                    self.remove(&first);
+                    self.remove(first);
                 } else {
                     tracing::warn!(
                         "{} did not pass its check ({e}): {} holds the state of shortly before",

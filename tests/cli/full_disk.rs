@@ -274,7 +274,7 @@ fn a_file_size_limit_leaves_no_partial_backup_or_restore() {
             folder.path(),
             &before,
             &refused,
-            "the backup of the current database failed",
+            "nothing was restored, because the safety copy failed",
         );
     }
 }

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
-use indicatif::DecimalBytes;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, params};
@@ -68,7 +67,7 @@ pub enum RestoreError {
         "the server that runs on {path} has schema version {found}, this program {known}: restart the server with this version first"
     )]
     OtherVersion { path: PathBuf, found: i64, known: i64 },
-    #[error("{} of free space are needed in {folder}, and {} are free", DecimalBytes(*needed), DecimalBytes(*free))]
+    #[error("{:.1} MB of free space are needed in {folder}, and {:.1} MB are free", *needed as f64 / 1e6, *free as f64 / 1e6)]
     NoRoom { folder: PathBuf, needed: u64, free: u64 },
     #[error("the safety copy could not be made: {0}")]
     Safety(SnapshotError),
@@ -488,11 +487,7 @@ impl RestorePlan {
         let source = Connection::open(prepared.path()).map_err(write_error)?;
         // Only `PreservedState::put_into` writes to this copy, which need not be durable.
         source.pragma_update(None, "synchronous", "OFF").map_err(write_error)?;
-        let mut database = schema::connect(&self.database, schema::Role::Writer).map_err(write_error)?;
-        schema::set_long_busy_timeout(&database).map_err(write_error)?;
-        // A database that was copied there by hand has no log before a server opens it.
-        database.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())).map_err(write_error)?;
-        database.pragma_update(None, "wal_autocheckpoint", 0).map_err(write_error)?;
+        let mut database = connect_for_writing(&self.database)?;
         // After a commit since the safety copy, a new one is needed. Its pages are copied before the database is
         // locked, so that the lock lasts only as long as the rest of the copy takes.
         let pages = if version.is_unchanged() { None } else { Some(self.begin_page_copy()?) };
@@ -627,6 +622,16 @@ fn write_error(error: rusqlite::Error) -> RestoreError {
         StoreError::Busy => RestoreError::Busy,
         other => RestoreError::Write(other),
     }
+}
+
+/// Opens the database for writing the pages; the caller runs the checkpoint.
+fn connect_for_writing(database: &Path) -> Result<Connection, RestoreError> {
+    let connection = schema::connect(database, schema::Role::Writer).map_err(write_error)?;
+    schema::set_long_busy_timeout(&connection).map_err(write_error)?;
+    // A database that was copied there by hand has no log before a server opens it.
+    connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())).map_err(write_error)?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(write_error)?;
+    Ok(connection)
 }
 
 /// Runs a checkpoint, so that no write of the server has to.

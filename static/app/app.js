@@ -20,9 +20,19 @@ const RETRY_INTERVAL = 10_000;
 /** Distance from the window at which a section is loaded. */
 const SECTION_MARGIN = "600px";
 
+/** Delay after which the other sections are loaded, too, in ms. */
+const PRELOAD_DELAY = 5000;
+
+/** Returns a function that loads something once, again only after a failure. */
 const once = (load) => {
-  let result = null;
-  return () => (result ??= load());
+  let promise = null;
+  return () => {
+    promise ??= load().catch((error) => {
+      promise = null;
+      throw error;
+    });
+    return promise;
+  };
 };
 const loadDays = once(async () => {
   const [days, dayView] = await Promise.all([import("./charts/days.js"), import("./day-view.js"), loadHistory()]);
@@ -35,21 +45,21 @@ const loadHistory = once(async () => {
   history.start(refreshAll);
   return history;
 });
-const loadModule = async (modulePromise) => {
-  const loaded = await modulePromise;
+const startOnce = (load) => once(async () => {
+  const loaded = await load();
   loaded.start();
   return loaded;
-};
+});
 /** Returns the modules of each section, by its id. */
 const SECTIONS = {
-  caffeine: () => loadModule(import("./charts/caffeine.js")),
-  heart: () => loadModule(import("./charts/heart-rate.js")),
+  caffeine: startOnce(() => import("./charts/caffeine.js")),
+  heart: startOnce(() => import("./charts/heart-rate.js")),
   week: loadDays,
-  trends: async () => {
+  trends: startOnce(async () => {
     await loadDays();
-    return loadModule(import("./charts/trends.js"));
-  },
-  correlation: () => loadModule(import("./charts/correlation.js")),
+    return import("./charts/trends.js");
+  }),
+  correlation: startOnce(() => import("./charts/correlation.js")),
   history: loadHistory,
 };
 /** The `refresh` functions of the sections loaded so far. */
@@ -78,23 +88,30 @@ async function showSection(load) {
 /** Loads the day view when the address of a day is opened; from then on, it follows the address itself. */
 function followDayAddress() {
   if (!location.hash.startsWith("#day/")) return;
-  removeEventListener("hashchange", followDayAddress);
-  showSection(loadDays);
+  // Without a connection, the next address tries again.
+  showSection(loadDays).then(() => removeEventListener("hashchange", followDayAddress), () => {});
 }
 
-const watchSections = once(() => {
+/** Loads the sections ahead of time, so that they can be shown without a connection. */
+const preload = () => Promise.allSettled([...Object.values(SECTIONS).map((load) => load()), import("./dialogs.js")]);
+
+let isWatching = false;
+function watchSections() {
+  if (isWatching) return;
+  isWatching = true;
   for (const [id, load] of Object.entries(SECTIONS)) {
     const observer = new IntersectionObserver(([entry]) => {
       if (!entry.isIntersecting) return;
       observer.disconnect();
-      showSection(load);
+      // Without a connection, it is tried again; `observe` reports whether the section is still near.
+      showSection(load).catch(() => setTimeout(() => observer.observe(byId(id)), RETRY_INTERVAL));
     }, { rootMargin: SECTION_MARGIN });
     observer.observe(byId(id));
   }
   addEventListener("hashchange", followDayAddress);
   followDayAddress();
-  return true;
-});
+  setTimeout(preload, PRELOAD_DELAY);
+}
 
 /** `previousOwner` is the mark of the key that was replaced, if any. */
 export async function onSignedIn(previousOwner = null) {

@@ -105,7 +105,7 @@ export function openEditor(route, entry, { deleteLabel, onSave, onDelete, onRepe
       [discardQuestion.hidden, actions.hidden] = [true, false];
       rows[0][1][1].focus();
     });
-    discardQuestion.replaceChildren(h("span", {}, "Discard your changes?"), button("Discard", closeSheet, { class: "button danger" }), keepButton);
+    discardQuestion.replaceChildren(h("p", { class: "question" }, "Discard your changes?"), button("Discard", closeSheet, { class: "button danger" }), keepButton);
     [discardQuestion.hidden, actions.hidden] = [false, true];
     keepButton.focus();
     return false;

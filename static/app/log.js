@@ -16,7 +16,7 @@ const VISIBLE_DRINKS = 6;
 /** A second tap on the same button within this time is ignored as accidental, in ms. */
 const DOUBLE_TAP = 600;
 const TIME_CHOICES = [["0", "Now"], ["15", "15 min ago"], ["30", "30 min ago"], ["60", "1 h ago"], ["120", "2 h ago"], ["other", "Other…"]];
-const SIZE_CHOICES = [["1", "Single"], ["2", "Double"], ["ml", "Amount in ml"]];
+const SIZE_CHOICES = [["1", "Single"], ["2", "Double"], ["ml", "In ml"]];
 /** Drinks for a key that cannot read the server's list, which has the same. */
 const DEFAULT_DRINKS = [["espresso", 80, 60], ["filter coffee", 90, 200], ["black tea", 50, 220], ["cola", 40, 355], ["energy drink", 80, 250], ["dark chocolate", 25, 50]]
   .map(([coffee_type, caffeine_mg, serving_ml]) => ({ coffee_type, caffeine_mg, serving_ml }));

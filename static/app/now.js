@@ -65,11 +65,11 @@ function showToday({ total, limit, count, isWellOver, status }) {
 }
 
 function showTonight(now) {
-  const { room, roomReason, lastSafe, dose, usual, bedtime, atBedtime, night, threshold } = now;
+  const { total, limit, room, roomReason, lastSafe, dose, usual, bedtime, atBedtime, night, threshold } = now;
   setStat("can-drink", room < 1 ? "None" : `Up to ${formatMg(Math.floor(room))}`, ROOM_REASONS[roomReason](now));
   const forDose = dose < usual ? `for ${formatMg(dose)}, the advised maximum (your usual: ${formatMg(usual)})` : `for your usual ${formatMg(dose)}`;
   if (lastSafe.at) setStat("last-safe", formatDayTime(lastSafe.at), forDose);
-  else setStat("last-safe", "Not today", lastSafe.reason === "limit" ? `${forDose}: daily limit ${room < 1 ? "reached" : "too close"}` : `${forDose}: too close to bedtime`);
+  else setStat("last-safe", "Not today", `${forDose}: ${lastSafe.reason === "sleep" ? "would disturb your sleep" : total < limit ? "would exceed your daily limit" : "daily limit reached"}`);
   setText(byId("bedtime-label"), `At bedtime (${formatTime(bedtime)})`);
   // A drink just before bedtime is absorbed after it.
   setStat("at-bedtime", night - atBedtime < 1 ? formatMg(night) : `Up to ${formatMg(night)}`, `your sleep limit: ${formatMg(threshold)}`);

@@ -69,7 +69,7 @@ function usualDose(active, coffees, drinks, now) {
  */
 function lastSafeDrink({ model, dose, leftOfNight, leftOfDay, bedtime, now, zone }) {
   const isTooMuch = (hours) => model.highestAfterDose(dose, hours) > leftOfNight;
-  if (leftOfNight <= 0) return { at: null, reason: leftOfDay(zone.date(now)) < dose ? "limit" : "sleep" };
+  if (leftOfNight <= 0) return { at: null, reason: leftOfDay(zone.date(now)) <= 0 ? "limit" : "sleep" };
   const hours = isTooMuch(model.peakHours) ? lastHourWhere(model.peakHours, isTooMuch) : 0;
   let at = bedtime - hours * HOUR;
   const fits = (date) => leftOfDay(date) >= dose;

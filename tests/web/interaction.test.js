@@ -55,6 +55,15 @@ for (const [name, options] of [["phone", PHONE], ["narrow", { screen: "narrow" }
   });
 }
 
+browserTest("on a phone the banner does not cover the toast above it", { ...PHONE, expected: UNREACHABLE }, async ({ page, server }) => {
+  await open(page, server);
+  await blockCoffeePosts(page);
+  for (const name of ["espresso", "cola", "black tea"]) await drinkButton(page, name).tap();
+  await page.locator("#banner", { hasText: "3 entries saved" }).waitFor();
+  const [undo, banner] = await Promise.all([toast(page, "Logged black tea").getByRole("button").boundingBox(), page.locator("#banner").boundingBox()]);
+  assert.ok(undo.y + undo.height <= banner.y, `${undo.y + undo.height} and ${banner.y}`);
+});
+
 browserTest("a drink that was logged now is on its way", {}, async ({ page, server }) => {
   await open(page, server);
   assert.equal(await text(page, "on-its-way"), "");
@@ -225,7 +234,7 @@ browserTest("a drink is logged double and in ml, and once more from the history"
   await drinkButton(page, "espresso").click();
   await waitUntilEqual(() => coffees(server), [coffee("espresso", 160, "double")]);
   assert.ok(await page.getByRole("radio", { name: "Single" }).isChecked(), "the size is reset");
-  await page.getByRole("radio", { name: "Amount in ml" }).check();
+  await page.getByRole("radio", { name: "In ml" }).check();
   await page.getByLabel("Amount (ml)").fill("300");
   await drinkButton(page, "filter coffee").click();
   await waitUntilEqual(async () => (await coffees(server))[0], coffee("filter coffee", 135, "300 ml"));

@@ -250,3 +250,17 @@ browserTest("in another time zone, times are the device's and the server's zone 
   assert.match(await page.locator("#history-list time").innerText(), /^3:30.AM$/);
 });
 
+
+browserTest("sections further down are shown after the connection was lost before they came into view", { expected: UNREACHABLE, screen: "phone" }, async ({ page, server }) => {
+  await server.api("POST", "/coffee/", { caffeine_mg: 120, coffee_type: "mocha" });
+  const loaded = page.waitForResponse((response) => response.url().endsWith("/charts/correlation.js"));
+  await open(page, server);
+  // They are loaded a while after the start.
+  await loaded;
+  await page.waitForLoadState("networkidle");
+  await server.stop();
+  await drinkButton(page, "mocha").click();
+  await banner(page, "1 entry saved").waitFor();
+  await page.locator("#history").scrollIntoViewIfNeeded();
+  await page.locator("#history-unsent", { hasText: "Waiting to send" }).waitFor();
+});

@@ -31,7 +31,7 @@ create index heart_rate_logs_by_time on heart_rate_logs (timestamp, id, bpm, con
 create index heart_rate_logs_by_context on heart_rate_logs (context, timestamp);
 
 -- Responses to requests with an Idempotency-Key: a repeated request gets the first response and stores
--- nothing. Kept for 30 days.
+-- nothing. Kept for 30 days of the server's running time.
 create table idempotency_keys (
     route       text    not null,
     key         text    not null check (length(key) between 1 and 255),

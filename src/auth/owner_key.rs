@@ -12,7 +12,7 @@ use crate::config::KeySource;
 use crate::domain::time::Timestamp;
 
 /// Published default key of the Docker stack.
-const PUBLISHED: &str = "coffee-addict-secret-key-2025";
+const PUBLISHED_KEY: &str = "coffee-addict-secret-key-2025";
 /// Minimum length of a key.
 const MIN_LENGTH: usize = 16;
 
@@ -114,7 +114,7 @@ fn check(key: &str, allow_weak: bool) -> Result<(), OwnerKeyError> {
     }
     match key {
         _ if allow_weak => Ok(()),
-        PUBLISHED => Err(OwnerKeyError::Published),
+        PUBLISHED_KEY => Err(OwnerKeyError::Published),
         short if short.len() < MIN_LENGTH => Err(OwnerKeyError::TooShort(short.len())),
         _ => Ok(()),
     }

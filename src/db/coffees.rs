@@ -20,7 +20,7 @@ use crate::domain::time::Timestamp;
 
 /// Total of a day or another period.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct DayTotal {
+pub struct CaffeineTotal {
     pub total_mg: f64,
     pub coffee_count: u64,
 }
@@ -29,18 +29,18 @@ pub struct DayTotal {
 #[derive(Clone, Debug, PartialEq)]
 pub struct TypeTotal {
     pub coffee_type: Option<String>,
-    pub total: DayTotal,
+    pub total: CaffeineTotal,
     pub last: Timestamp,
 }
 
 /// Statistics of a period, computed in one pass in time order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CoffeeStats {
-    pub total: DayTotal,
+    pub total: CaffeineTotal,
     pub max_mg: f64,
     pub min_mg: f64,
     pub by_type: Vec<TypeTotal>,
-    pub by_hour: [DayTotal; 24],
+    pub by_hour: [CaffeineTotal; 24],
     pub days_with_caffeine: u32,
 }
 
@@ -54,7 +54,7 @@ pub struct OwnType {
     pub last: Timestamp,
 }
 
-/// Window of a quick query, hours: a month has some hundred coffees.
+/// Window of a quick query, hours: a month has about a hundred coffees.
 const A_MONTH: f64 = 31.0 * 24.0;
 
 impl Store {
@@ -66,9 +66,9 @@ impl Store {
         now: Timestamp,
     ) -> Result<IdempotentOutcome<Coffee>, StoreError> {
         let statements = if key.is_some() { Statements::Many } else { Statements::One };
-        let ages = Arc::clone(&self.response_clock);
+        let clock = Arc::clone(&self.response_clock);
         self.write("add_coffee", statements, move |c| {
-            execute_once(c, key.as_ref().map(|key| (key, &*ages)), &new, now, |c| {
+            execute_once(c, key.as_ref().map(|key| (key, &*clock)), &new, now, |c| {
                 let coffee = insert(c, &new, now)?;
                 Ok((coffee.id.0, coffee))
             })
@@ -121,14 +121,21 @@ impl Store {
     }
 
     /// Returns the total from `since` (inclusive) to `until` (exclusive).
-    pub async fn caffeine_between(&self, since: Timestamp, until: Timestamp) -> Result<DayTotal, StoreError> {
+    pub async fn caffeine_between(
+        &self,
+        since: Timestamp,
+        until: Timestamp,
+    ) -> Result<CaffeineTotal, StoreError> {
         self.read("caffeine_between", Cost::Quick, move |c| {
             c.prepare_cached(
                 "select total(caffeine_mg), count(*) from coffee_logs indexed by coffee_logs_by_time
                  where timestamp >= ? and timestamp < ?",
             )?
             .query_row(params![since.micros(), until.micros()], |row| {
-                Ok(DayTotal { total_mg: row.get(0)?, coffee_count: row.get::<_, i64>(1)?.unsigned_abs() })
+                Ok(CaffeineTotal {
+                    total_mg: row.get(0)?,
+                    coffee_count: row.get::<_, i64>(1)?.unsigned_abs(),
+                })
             })
         })
         .await
@@ -140,15 +147,15 @@ impl Store {
         since: Timestamp,
         until: Timestamp,
         zone: Zone,
-    ) -> Result<Vec<(Date, DayTotal)>, StoreError> {
+    ) -> Result<Vec<(Date, CaffeineTotal)>, StoreError> {
         self.read("caffeine_by_day", cost_of(since, until), move |c| {
-            let mut days: Vec<(Date, DayTotal)> = Vec::new();
+            let mut days: Vec<(Date, CaffeineTotal)> = Vec::new();
             doses(c, since, until, |at, mg, _| {
                 let mg = mg.mg();
                 let date = zone.date(at);
                 match days.last_mut() {
                     Some((last, total)) if *last == date => total.add(mg),
-                    _ => days.push((date, DayTotal { total_mg: mg, coffee_count: 1 })),
+                    _ => days.push((date, CaffeineTotal { total_mg: mg, coffee_count: 1 })),
                 }
             })?;
             days.reverse();
@@ -214,7 +221,7 @@ impl Store {
 /// Frequency of each dose of a type, and its last use.
 #[derive(Debug, Default)]
 struct Habit {
-    /// Uses by the bits of the dose in milligrams.
+    /// Number of uses and the last one. Key: `f64::to_bits` of the dose in milligrams.
     doses: HashMap<u64, (u64, Timestamp)>,
 }
 
@@ -241,7 +248,7 @@ fn cost_of(since: Timestamp, until: Timestamp) -> Cost {
     if until.hours_since(since) <= A_MONTH { Cost::Quick } else { Cost::Slow }
 }
 
-impl DayTotal {
+impl CaffeineTotal {
     fn add(&mut self, mg: f64) {
         self.total_mg += mg;
         self.coffee_count += 1;
@@ -350,14 +357,14 @@ fn fold_stats(
     zone: &Zone,
 ) -> rusqlite::Result<Option<CoffeeStats>> {
     let names = TypeNames::read(c)?;
-    let mut types: Grouped<(DayTotal, Option<Timestamp>)> = Grouped::default();
+    let mut types: Grouped<(CaffeineTotal, Option<Timestamp>)> = Grouped::default();
     let mut day: Option<(Date, f64)> = None;
     let mut stats = CoffeeStats {
-        total: DayTotal::default(),
+        total: CaffeineTotal::default(),
         max_mg: 0.0,
         min_mg: f64::INFINITY,
         by_type: Vec::new(),
-        by_hour: [DayTotal::default(); 24],
+        by_hour: [CaffeineTotal::default(); 24],
         days_with_caffeine: 0,
     };
     doses(c, since, until, |at, mg, coffee_type| {

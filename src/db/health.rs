@@ -172,7 +172,7 @@ impl Store {
         let began = Instant::now();
         let (at, read) = self.last_probe.get(is_fresh, patience, read).await.ok()?;
         // Recorded by the caller that waited for it; earlier errors have been recorded.
-        Some(if at >= began { self.note("probe", at - began, read) } else { read })
+        Some(if at >= began { self.record_outcome("probe", at - began, read) } else { read })
     }
 
     /// Returns the counters, without a query.

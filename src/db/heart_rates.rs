@@ -64,9 +64,9 @@ impl Store {
         now: Timestamp,
     ) -> Result<IdempotentOutcome<Reading>, StoreError> {
         let statements = if key.is_some() { Statements::Many } else { Statements::One };
-        let ages = Arc::clone(&self.response_clock);
+        let clock = Arc::clone(&self.response_clock);
         self.write("add_reading", statements, move |c| {
-            execute_once(c, key.as_ref().map(|key| (key, &*ages)), &new, now, |c| {
+            execute_once(c, key.as_ref().map(|key| (key, &*clock)), &new, now, |c| {
                 let reading = insert(c, &new, now)?;
                 Ok((reading.id.0, reading))
             })

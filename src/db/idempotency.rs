@@ -1,5 +1,5 @@
-//! Responses to requests with an `Idempotency-Key`, kept for 30 days. A repeated request gets the first
-//! response and stores nothing.
+//! Responses to requests with an `Idempotency-Key`, kept for 30 days of the server's running time. A repeated
+//! request gets the first response and stores nothing.
 //!
 //! Ages are measured in running time of the server, see [`ResponseClock`]. Wall-clock time is unsuitable: a
 //! machine without a clock battery starts with an old date and is corrected later.
@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::domain::time::{DAY, Timestamp};
 
 /// Retention of a response, microseconds.
-const KEPT: i64 = 30 * DAY;
+const RETENTION: i64 = 30 * DAY;
 
 /// Idempotency key of a request, and its route.
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ pub struct IdempotencyKey {
     /// 1 to 255 characters.
     pub key: String,
     /// Monotonic time between the start of the server and the request.
-    pub uptime: Duration,
+    pub elapsed: Duration,
 }
 
 /// Clock of the stored responses. It advances only while the server runs, and continues after a restart where
@@ -34,37 +34,37 @@ pub struct IdempotencyKey {
 #[derive(Debug)]
 pub struct ResponseClock(Mutex<LastReading>);
 
-/// Reading of the clock, and the uptime when it was taken.
+/// Reading of the clock, and the server's running time when it was taken.
 #[derive(Clone, Copy, Debug)]
 struct LastReading {
     /// `None` before the first response.
     micros: Option<i64>,
-    uptime: Duration,
+    elapsed: Duration,
 }
 
 impl ResponseClock {
-    /// Continues from the newest stored response, at uptime 0.
+    /// Continues from the newest stored response, at 0.
     pub fn starting(connection: &Connection) -> rusqlite::Result<Self> {
         let micros = newest(connection)?;
-        Ok(Self(Mutex::new(LastReading { micros, uptime: Duration::ZERO })))
+        Ok(Self(Mutex::new(LastReading { micros, elapsed: Duration::ZERO })))
     }
 
-    /// Returns the clock's reading at `uptime`. Responses that this process did not store, for example after a
-    /// restore, set it to the newest of them.
-    fn read(&self, connection: &Connection, uptime: Duration, now: Timestamp) -> rusqlite::Result<i64> {
+    /// Returns the clock's reading at `elapsed`. After responses that this process did not store, for example
+    /// those of a restored backup, it is the time of the newest.
+    fn read(&self, connection: &Connection, elapsed: Duration, now: Timestamp) -> rusqlite::Result<i64> {
         let newest = newest(connection)?;
         let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(newest) = newest else { return Ok(now.micros()) };
         if last.micros != Some(newest) {
             return Ok(newest);
         }
-        let passed = uptime.saturating_sub(last.uptime).as_micros();
+        let passed = elapsed.saturating_sub(last.elapsed).as_micros();
         Ok(newest.saturating_add(i64::try_from(passed).unwrap_or(i64::MAX)))
     }
 
     /// Records that a response was stored at this reading.
-    fn record(&self, micros: i64, uptime: Duration) {
-        let reading = LastReading { micros: Some(micros), uptime };
+    fn record(&self, micros: i64, elapsed: Duration) {
+        let reading = LastReading { micros: Some(micros), elapsed };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = reading;
     }
 }
@@ -83,25 +83,25 @@ pub enum IdempotentOutcome<T> {
     /// Stored by an earlier request with the same key: its id, and its response as JSON.
     Replayed { id: i64, answer: String },
     /// The key was used with a different body.
-    KeyReused,
+    KeyConflict,
 }
 
 /// Runs `insert`, unless a request with the same key has done so.
 pub fn execute_once<T: Serialize>(
     connection: &Connection,
     key: Option<(&IdempotencyKey, &ResponseClock)>,
-    asked: &impl Serialize,
+    request: &impl Serialize,
     now: Timestamp,
     insert: impl FnOnce(&Connection) -> rusqlite::Result<(i64, T)>,
 ) -> rusqlite::Result<IdempotentOutcome<T>> {
-    let Some((key, ages)) = key else {
-        return insert(connection).map(|(_, made)| IdempotentOutcome::New(made));
+    let Some((key, clock)) = key else {
+        return insert(connection).map(|(_, entry)| IdempotentOutcome::New(entry));
     };
     let json = |e: serde_json::Error| rusqlite::Error::ToSqlConversionFailure(e.into());
-    let fingerprint = Sha256::digest(serde_json::to_vec(asked).map_err(json)?);
-    let at = ages.read(connection, key.uptime, now)?;
-    let oldest = at.saturating_sub(KEPT);
-    let before = connection
+    let fingerprint = Sha256::digest(serde_json::to_vec(request).map_err(json)?);
+    let at = clock.read(connection, key.elapsed, now)?;
+    let oldest = at.saturating_sub(RETENTION);
+    let stored = connection
         .prepare_cached(
             "select fingerprint, entry_id, answer from idempotency_keys
              where route = ? and key = ? and created_at >= ?",
@@ -110,12 +110,12 @@ pub fn execute_once<T: Serialize>(
             Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?, row.get(2)?))
         })
         .optional()?;
-    if let Some((first, id, answer)) = before {
-        let same = first == fingerprint.as_slice();
+    if let Some((stored_fingerprint, id, answer)) = stored {
+        let same = stored_fingerprint == fingerprint.as_slice();
         return Ok(if same {
             IdempotentOutcome::Replayed { id, answer }
         } else {
-            IdempotentOutcome::KeyReused
+            IdempotentOutcome::KeyConflict
         });
     }
     connection
@@ -123,14 +123,14 @@ pub fn execute_once<T: Serialize>(
             "delete from idempotency_keys indexed by idempotency_keys_by_age where created_at < ?",
         )?
         .execute([oldest])?;
-    let (id, made) = insert(connection)?;
-    let answer = serde_json::to_string(&made).map_err(json)?;
+    let (id, entry) = insert(connection)?;
+    let answer = serde_json::to_string(&entry).map_err(json)?;
     connection
         .prepare_cached(
             "insert into idempotency_keys (route, key, fingerprint, entry_id, answer, created_at)
              values (?, ?, ?, ?, ?, ?)",
         )?
         .execute(params![key.route, key.key, fingerprint.as_slice(), id, answer, at])?;
-    ages.record(at, key.uptime);
-    Ok(IdempotentOutcome::New(made))
+    clock.record(at, key.elapsed);
+    Ok(IdempotentOutcome::New(entry))
 }

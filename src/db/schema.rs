@@ -83,6 +83,7 @@ pub fn configure(connection: &mut Connection, role: Role) -> rusqlite::Result<()
     // Plans do not depend on bound values; otherwise SQLite would plan again for every binding.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(64);
+    // In WAL mode: fsync at every commit.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "cell_size_check", true)?;
@@ -196,21 +197,21 @@ pub fn migrate(connection: &mut Connection, version: usize, migrations: &[&str])
     if version >= migrations.len() {
         return Ok(());
     }
-    let statements = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for migration in &migrations[version..] {
-        statements.execute_batch(migration)?;
+        transaction.execute_batch(migration)?;
         failpoint("migration.step");
     }
     let newest = i64::try_from(migrations.len()).unwrap_or(0);
     if rollups::are_in(newest) && !rollups::are_in(i64::try_from(version).unwrap_or(0)) {
         // Plain SQL would take ten times the time, or the memory.
-        rollups::recount(&statements)?;
+        rollups::recount(&transaction)?;
         failpoint("migration.counted");
     }
-    statements.pragma_update(None, "application_id", APPLICATION_ID)?;
-    statements.pragma_update(None, "user_version", newest)?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", newest)?;
     failpoint("migration.commit");
-    statements.commit()?;
+    transaction.commit()?;
     failpoint("migration.done");
     Ok(())
 }

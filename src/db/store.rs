@@ -119,7 +119,7 @@ impl Store {
     pub(crate) fn open(
         options: &Options,
         migrations: &[&str],
-        beginning: OnMissing,
+        on_missing: OnMissing,
         backup: impl FnOnce() -> Result<(), FailedBackup>,
     ) -> Result<Self, OpenError> {
         if rusqlite::version_number() < OLDEST_SQLITE {
@@ -129,7 +129,7 @@ impl Store {
         make_folder(path)?;
         let mut lock = ServerLock::acquire(path)?;
         undo_interrupted(path)?;
-        match beginning {
+        match on_missing {
             OnMissing::Refuse => ensure_not_lost(path)?,
             OnMissing::Create => make_room_for_new(path)?,
         }
@@ -209,7 +209,7 @@ impl Store {
             // Boxed, so that quick reads do not carry the state of slow ones.
             Cost::Slow => Box::pin(self.read_on_blocking_thread(query)).await,
         };
-        self.note(name, began.elapsed(), answer)
+        self.record_outcome(name, began.elapsed(), answer)
     }
 
     /// Runs a query on the calling thread, within the limit of concurrent quick reads.
@@ -257,10 +257,10 @@ impl Store {
     ) -> Result<T, StoreError> {
         let began = Instant::now();
         let answer = self.writer.write(statements, work).await;
-        self.note(name, began.elapsed(), answer)
+        self.record_outcome(name, began.elapsed(), answer)
     }
 
-    pub(crate) fn note<T>(
+    pub(crate) fn record_outcome<T>(
         &self,
         name: &'static str,
         took: Duration,

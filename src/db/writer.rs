@@ -1,6 +1,6 @@
 //! The writer thread: group commit.
 //!
-//! It takes all waiting jobs, runs them in one transaction, commits with fsync, and then responds to all
+//! It takes up to 256 waiting jobs, runs them in one transaction, commits with fsync, and then responds to all
 //! callers. A job is a closure over the transaction; one that fails leaves nothing behind, and the rest of the
 //! batch goes on. While no job is waiting, the idle work runs at the interval of the heartbeat.
 
@@ -18,33 +18,33 @@ use crate::db::error::StoreError;
 use crate::db::open_files::{Displacement, OpenFiles};
 
 /// Maximum number of waiting jobs. Further ones fail as busy.
-pub const QUEUE: usize = 1024;
+pub const MAX_QUEUED: usize = 1024;
 /// Maximum number of jobs in a transaction: bounds the latency of the first one.
-const BATCH: usize = 256;
+const MAX_BATCH: usize = 256;
 /// Maximum wait of a job for a database that another process holds.
 const MAX_WAIT: Duration = Duration::from_secs(25);
 /// The same while the server stops.
 const MAX_WAIT_CLOSING: Duration = Duration::from_secs(3);
 /// Interval of retries on a held database. An import releases it for a few milliseconds only.
-const RETRY: Duration = Duration::from_millis(1);
+const RETRY_INTERVAL: Duration = Duration::from_millis(1);
 /// Maximum wait of the last checkpoint for readers of other processes.
 const LAST_CHECKPOINT: Duration = Duration::from_millis(250);
-/// Checkpoints as much of the log as readers allow.
-const COMPLETE: &str = "pragma wal_checkpoint(passive)";
-/// Log size from which a restart is forced, bytes. SQLite restarts it by itself when no reader is active.
-const LARGE_LOG: u64 = if cfg!(debug_assertions) { 1 << 20 } else { 64 << 20 };
-/// Interval of attempts to restart a large log.
+/// Checkpoints as much of the WAL as readers allow.
+const PASSIVE_CHECKPOINT: &str = "pragma wal_checkpoint(passive)";
+/// Size of the WAL from which a restart is forced, bytes. SQLite restarts it by itself when no reader is active.
+const LARGE_WAL_BYTES: u64 = if cfg!(debug_assertions) { 1 << 20 } else { 64 << 20 };
+/// Interval of attempts to restart a large WAL.
 const RESTART_EVERY: Duration = if cfg!(debug_assertions) { Duration::ZERO } else { Duration::from_secs(1) };
-/// Maximum wait of an attempt for readers of the log; writes are delayed as long.
+/// Maximum wait of an attempt for readers of the WAL; writes are delayed as long.
 const RESTART_WAIT: Duration = Duration::from_millis(100);
 /// Interval at which an idle writer updates its heartbeat and runs the idle work.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 /// Pause of the idle work after a failure.
 const IDLE_PAUSE: Duration = Duration::from_secs(60);
 /// Age of the heartbeat from which the writer counts as dead.
-const SILENCE: Duration = Duration::from_secs(60);
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Work of an idle writer, in transactions of its own of a few milliseconds each.
+/// Work done while idle, in short transactions.
 pub type IdleWork = fn(&Connection) -> rusqlite::Result<()>;
 
 /// Counters of the writer.
@@ -98,20 +98,27 @@ pub enum Statements {
 struct Queued {
     job: Job,
     statements: Statements,
-    since: Instant,
+    queued_at: Instant,
     reply: Reply,
 }
 
 /// Work within a transaction. After an error nothing of it is committed.
 type Job = Box<dyn FnOnce(&Connection) -> rusqlite::Result<()> + Send>;
 
+/// Failure of a job.
+struct JobError {
+    error: StoreError,
+    /// Nothing of the job is left in the transaction. Otherwise the whole batch must be rolled back.
+    is_undone: bool,
+}
+
 /// Receives the outcome of a job after the commit or a failure.
 type Reply = oneshot::Sender<Result<(), StoreError>>;
 
 impl Writer {
-    /// Starts the thread with its own connection. `idle` runs whenever no job has waited for half a second.
+    /// Starts the thread with its own connection. `idle` runs when no job has arrived for half a second.
     pub fn start(connection: Connection, files: Arc<OpenFiles>, idle: IdleWork) -> std::io::Result<Self> {
-        let (queue, jobs) = sync_channel(QUEUE);
+        let (queue, jobs) = sync_channel(MAX_QUEUED);
         let state = Arc::new(WriterState::default());
         let began = Instant::now();
         let changed = Arc::new(AtomicU64::new(0));
@@ -132,7 +139,7 @@ impl Writer {
             idle,
             next_idle: began,
             began,
-            last_restart: began,
+            last_wal_restart: began,
         };
         let thread = std::thread::Builder::new().name("writer".into()).spawn(move || worker.run())?;
         Ok(Self { queue: Mutex::new(Some(queue)), state, thread: Mutex::new(Some(thread)), began })
@@ -154,7 +161,7 @@ impl Writer {
             drop(sender.send(work(transaction)?));
             Ok(())
         });
-        self.enqueue(Queued { job, statements, since: Instant::now(), reply })?;
+        self.enqueue(Queued { job, statements, queued_at: Instant::now(), reply })?;
         outcome.await.unwrap_or(Err(StoreError::Closed))?;
         result.await.map_err(|_| StoreError::Closed)
     }
@@ -176,9 +183,9 @@ impl Writer {
         &self.state
     }
 
-    /// Reports whether the thread is alive.
+    /// Reports whether the thread is alive and updated its heartbeat recently.
     pub fn is_alive(&self) -> bool {
-        self.was_active_within(SILENCE)
+        self.was_active_within(HEARTBEAT_TIMEOUT)
     }
 
     /// Reports whether the thread is alive and updated its heartbeat within `silence`.
@@ -216,15 +223,15 @@ struct Worker {
     connection: Connection,
     jobs: Receiver<Queued>,
     state: Arc<WriterState>,
-    /// Entries added, changed or deleted since the last commit.
+    /// Entries added, changed or deleted in this batch, including those rolled back to a savepoint.
     changed: Arc<AtomicU64>,
     files: Arc<OpenFiles>,
     idle: IdleWork,
     /// Time from which idle work may run.
     next_idle: Instant,
     began: Instant,
-    /// Time of the last attempt to restart a large log.
-    last_restart: Instant,
+    /// Time of the last attempt to restart a large WAL.
+    last_wal_restart: Instant,
 }
 
 impl Worker {
@@ -239,30 +246,30 @@ impl Worker {
                 Ok(first) => {
                     let mut batch = Vec::with_capacity(64);
                     batch.push(first);
-                    batch.extend(self.jobs.try_iter().take(BATCH - 1));
+                    batch.extend(self.jobs.try_iter().take(MAX_BATCH - 1));
                     self.commit(batch);
-                    self.bound_log();
+                    self.bound_wal();
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    if self.displacement().is_none() {
+                    if self.check_files().is_none() {
                         self.run_idle_work();
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        let displacement = self.displacement();
-        let last = match displacement {
+        let displacement = self.check_files();
+        let last_checkpoint = match displacement {
             None => "pragma wal_checkpoint(truncate)",
-            Some(found) if found.is_log_only() => COMPLETE,
+            Some(found) if found.is_log_only() => PASSIVE_CHECKPOINT,
             Some(_) => "",
         };
         let done = self.connection.busy_timeout(LAST_CHECKPOINT);
-        if let Err(e) = done.and_then(|()| self.connection.execute_batch(last)) {
+        if let Err(e) = done.and_then(|()| self.connection.execute_batch(last_checkpoint)) {
             tracing::warn!("the last checkpoint failed: {e}");
         }
         if !matches!(displacement, None | Some(Displacement::LogMissing)) {
-            // Closing it could checkpoint into an unlinked file, or remove the log of another database.
+            // Closing it could checkpoint into an unlinked file, or remove the WAL of another database.
             std::mem::forget(self.connection);
         }
     }
@@ -282,27 +289,27 @@ impl Worker {
         }
     }
 
-    /// Compares the open files with their paths. The content of a log that lost its name is checkpointed at
-    /// once: it exists nowhere else.
-    fn displacement(&self) -> Option<Displacement> {
+    /// Compares the open files with their paths. The content of a WAL that was renamed or unlinked is
+    /// checkpointed at once: it exists nowhere else.
+    fn check_files(&self) -> Option<Displacement> {
         let known = self.files.displacement();
         let found = self.files.compare();
         if known.is_none()
             && found.is_some_and(Displacement::is_log_only)
-            && let Err(e) = self.connection.execute_batch(COMPLETE)
+            && let Err(e) = self.connection.execute_batch(PASSIVE_CHECKPOINT)
         {
             tracing::error!("the checkpoint of the displaced log failed: {e}");
         }
         found
     }
 
-    /// Restarts a large log from its beginning. Overlapping readers keep SQLite from doing so, and the log
+    /// Restarts a large WAL from its beginning. Overlapping readers keep SQLite from doing so, and the WAL
     /// would grow with every write.
-    fn bound_log(&mut self) {
-        if self.last_restart.elapsed() < RESTART_EVERY || self.files.log_bytes() < LARGE_LOG {
+    fn bound_wal(&mut self) {
+        if self.last_wal_restart.elapsed() < RESTART_EVERY || self.files.log_bytes() < LARGE_WAL_BYTES {
             return;
         }
-        self.last_restart = Instant::now();
+        self.last_wal_restart = Instant::now();
         if self.files.displacement().is_some() {
             return;
         }
@@ -322,7 +329,7 @@ impl Worker {
 
     /// Runs a batch in one transaction and responds to each job.
     fn commit(&mut self, mut batch: Vec<Queued>) {
-        if self.displacement().is_some() {
+        if self.check_files().is_some() {
             self.fail_all(batch, &StoreError::Displaced);
             return;
         }
@@ -332,40 +339,44 @@ impl Worker {
         }
         self.changed.store(0, Ordering::Relaxed);
         let mut done = Vec::with_capacity(batch.len());
-        let mut lost: Option<StoreError> = None;
+        let mut batch_error: Option<StoreError> = None;
         let mut waiting = batch.into_iter();
         for queued in waiting.by_ref() {
             self.beat();
             match self.run_one(queued.job, queued.statements) {
                 Ok(()) => done.push(queued.reply),
-                Err(e) => {
+                Err(JobError { error, is_undone }) => {
+                    self.answer_all([queued.reply], Some(&error));
                     // SQLite rolls the whole transaction back on errors such as a full disk.
-                    let gone = self.connection.is_autocommit();
-                    self.answer_all([queued.reply], Some(&e));
-                    if gone {
-                        lost = Some(e);
+                    if !is_undone || self.connection.is_autocommit() {
+                        batch_error = Some(error);
                         break;
                     }
                 }
             }
         }
-        // Writes to a file that has lost its name meanwhile are not acknowledged.
-        let fault = lost
+        if batch_error.is_some() {
+            self.roll_back();
+        }
+        // Writes to a file that was renamed or unlinked meanwhile are not acknowledged.
+        let fault = batch_error
             .or_else(|| self.finish().err())
-            .or_else(|| self.displacement().map(|_| StoreError::Displaced));
+            .or_else(|| self.check_files().map(|_| StoreError::Displaced));
         self.state.set_fault(fault.as_ref());
         if fault.is_none() {
             self.state.commits.fetch_add(1, Ordering::Relaxed);
             self.state.rows.fetch_add(self.changed.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         self.answer_all(done, fault.as_ref());
-        // None is left, unless the transaction is lost.
+        // None is left, unless the transaction was rolled back.
         self.answer_all(waiting.map(|queued| queued.reply), fault.as_ref());
     }
 
     /// Begins a transaction, waiting while another process holds the database. Fails jobs that have waited too
     /// long and returns the others.
     fn begin(&mut self, mut batch: Vec<Queued>) -> Vec<Queued> {
+        // A transaction is still open only when its rollback failed.
+        self.roll_back();
         loop {
             match self.execute("begin immediate") {
                 Ok(()) => {
@@ -378,15 +389,15 @@ impl Worker {
                     let closing = self.state.closing.load(Ordering::Relaxed);
                     let patience = if closing { MAX_WAIT_CLOSING } else { MAX_WAIT };
                     let (late, patient): (Vec<_>, Vec<_>) =
-                        batch.into_iter().partition(|q| q.since.elapsed() > patience);
+                        batch.into_iter().partition(|q| q.queued_at.elapsed() > patience);
                     self.fail_all(late, &StoreError::Busy);
                     batch = patient;
                     if batch.is_empty() {
-                        // No job is left; the next write finds out anew.
+                        // No job is left; the next write checks again.
                         self.state.held.store(false, Ordering::Relaxed);
                         return batch;
                     }
-                    std::thread::sleep(RETRY);
+                    std::thread::sleep(RETRY_INTERVAL);
                 }
                 Err(e) => {
                     let fault = e.into();
@@ -399,10 +410,10 @@ impl Worker {
     }
 
     /// Runs one job, within a savepoint where it needs one.
-    fn run_one(&self, job: Job, statements: Statements) -> Result<(), StoreError> {
+    fn run_one(&self, job: Job, statements: Statements) -> Result<(), JobError> {
         let in_savepoint = statements == Statements::Many;
         if in_savepoint {
-            self.execute("savepoint job")?;
+            self.execute("savepoint job").map_err(|e| JobError { error: e.into(), is_undone: true })?;
         }
         // A panic fails that job alone.
         let ran = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(&self.connection))) {
@@ -411,13 +422,11 @@ impl Worker {
         };
         if in_savepoint && !self.connection.is_autocommit() {
             let undone = if ran.is_err() { self.execute("rollback to job") } else { Ok(()) };
-            if let Err(e) = undone.and_then(|()| self.execute("release job")) {
-                // A half-finished job must not be committed with the others.
-                self.execute("rollback")?;
-                return Err(e.into());
-            }
+            undone
+                .and_then(|()| self.execute("release job"))
+                .map_err(|e| JobError { error: e.into(), is_undone: false })?;
         }
-        ran
+        ran.map_err(|error| JobError { error, is_undone: true })
     }
 
     fn execute(&self, statement: &str) -> rusqlite::Result<()> {
@@ -428,13 +437,18 @@ impl Worker {
         match self.execute("commit") {
             Ok(()) => Ok(()),
             Err(e) => {
-                if !self.connection.is_autocommit()
-                    && let Err(e) = self.execute("rollback")
-                {
-                    tracing::error!("a failed commit could not be rolled back: {e}");
-                }
+                self.roll_back();
                 Err(e.into())
             }
+        }
+    }
+
+    /// Rolls back the transaction, if one is open.
+    fn roll_back(&self) {
+        if !self.connection.is_autocommit()
+            && let Err(e) = self.execute("rollback")
+        {
+            tracing::error!("a failed transaction could not be rolled back: {e}");
         }
     }
 

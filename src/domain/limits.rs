@@ -53,7 +53,7 @@ pub const MAX_CONTEXT: usize = 50;
 /// Maximum length of notes in characters.
 pub const MAX_NOTES: usize = 1000;
 /// Tolerated lead of a client's clock over the server's, in microseconds.
-pub const CLOCK_DRIFT: i64 = 5 * MINUTE;
+pub const MAX_CLOCK_LEAD: i64 = 5 * MINUTE;
 
 /// Limits that depend on the settings and on the current time.
 #[derive(Clone, Copy, Debug)]

@@ -12,7 +12,7 @@ use crate::config::Settings;
 use crate::db::error::StoreError;
 use crate::db::store::{Store, sqlite_version};
 use crate::domain::coffee::Coffee;
-use crate::domain::limits::{CLOCK_DRIFT, ValidationContext};
+use crate::domain::limits::{MAX_CLOCK_LEAD, ValidationContext};
 use crate::domain::time::{DAY, Timestamp};
 use crate::http::auth_throttle::AuthThrottle;
 use crate::http::body_budget::BodyBudget;
@@ -119,7 +119,7 @@ impl App {
         let newest = self.newest_entry.load(Ordering::Relaxed);
         // An entry after this program's lifetime has a wrong time itself.
         let is_plausible = newest <= self.built_at.plus(LIFETIME_MICROS).micros();
-        now < self.built_at || (is_plausible && now.plus(CLOCK_DRIFT).micros() < newest)
+        now < self.built_at || (is_plausible && now.plus(MAX_CLOCK_LEAD).micros() < newest)
     }
 
     /// Returns the limits that entries are validated against.
@@ -130,7 +130,7 @@ impl App {
             latest: if self.clock_is_suspect() {
                 self.built_at.plus(LIFETIME_MICROS)
             } else {
-                self.clock.now().plus(CLOCK_DRIFT)
+                self.clock.now().plus(MAX_CLOCK_LEAD)
             },
         }
     }

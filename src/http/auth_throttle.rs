@@ -1,4 +1,4 @@
-//! Throttle for attempts to guess an API key.
+//! Throttle for attempts to guess an API key: answers clients that send many invalid keys with 429 instead of 401.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

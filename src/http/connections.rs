@@ -1,7 +1,7 @@
 //! Table of open connections: limits, progress, deadlines and eviction.
 //!
-//! Every connection is registered when it is accepted. A new connection over a limit evicts one that does no
-//! work, so that idle connections cannot exhaust the limit. Sockets and HTTP are left to `acceptor`.
+//! Every connection is registered when it is accepted. A new connection over a limit evicts one whose handler
+//! is not running, so that idle connections cannot exhaust the limit. Sockets and HTTP are left to `acceptor`.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use crate::config::Settings;
 use crate::http::client_address::{Client, ClientNetwork};
 
 /// Maximum number of connections of one client that have not sent the headers of a request yet.
-const UNPROVEN_PER_CLIENT: usize = 32;
+const MAX_WITHOUT_REQUEST_PER_CLIENT: usize = 32;
 /// File descriptors for everything but connections: databases, logs, backups, the runtime.
 const OTHER_DESCRIPTORS: usize = 128;
 /// Maximum number of evicted connections whose sockets are not closed yet; part of [`OTHER_DESCRIPTORS`].
@@ -163,17 +163,17 @@ impl Connection {
     }
 
     /// Records that the handler waits for the body.
-    pub fn await_body(&self) {
+    pub fn enter_body_phase(&self) {
         self.enter(Phase::Body);
     }
 
     /// Records that the server works on the response.
-    pub fn handle(&self) {
+    pub fn enter_handling_phase(&self) {
         self.enter(Phase::Handling);
     }
 
     /// Records that a part of the response is ready for the client.
-    pub fn send(&self) {
+    pub fn enter_sending_phase(&self) {
         self.enter(Phase::Sending);
     }
 
@@ -267,7 +267,10 @@ impl Connections {
             evicted: Notify::new(),
         });
         let mut table = self.table();
-        if table.unproven.get(&connection.client).is_some_and(|ids| ids.len() >= UNPROVEN_PER_CLIENT)
+        if table
+            .unproven
+            .get(&connection.client)
+            .is_some_and(|ids| ids.len() >= MAX_WITHOUT_REQUEST_PER_CLIENT)
             && !connection.is_proxy
         {
             table.evict_unproven(connection.client);
@@ -291,7 +294,7 @@ impl Connections {
         deadline
     }
 
-    /// Evicts one connection that does no work.
+    /// Evicts one connection whose handler is not running.
     pub fn evict_one(&self) {
         self.table().evict_one();
     }
@@ -341,7 +344,7 @@ impl Table {
         }
     }
 
-    /// Evicts one connection that does no work. Reports whether there was one.
+    /// Evicts one connection whose handler is not running. Reports whether there was one.
     fn evict_one(&mut self) -> bool {
         // The client with the most of them loses its oldest one.
         let rank = |ids: &VecDeque<u64>| {

@@ -1,7 +1,7 @@
 //! Errors of a request, and the problem document (RFC 9457) that reports them.
 //!
-//! Only this file assigns statuses, and only it logs errors of the database. Details of an internal
-//! error go to the log and never into a response.
+//! Every JSON error gets its status here, and errors of the store that reach a response are logged here. Details
+//! of an internal error go to the log and never into a response.
 
 use std::io::Cursor;
 
@@ -83,7 +83,7 @@ fn store_detail(error: &StoreError) -> &'static str {
     }
 }
 
-/// Value of `Retry-After` for a temporary failure, seconds.
+/// Value of `Retry-After` for every 503, seconds.
 const RETRY_AFTER_SECONDS: u64 = 2;
 
 impl From<ValidationErrors> for ApiError {

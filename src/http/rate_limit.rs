@@ -1,4 +1,9 @@
-//! Rate limits: governor's GCRA for every caller and class, in bounded memory.
+//! Rate limits for every caller and class, in bounded memory, calculated by the crate `governor`.
+//!
+//! Its algorithm (GCRA, the generic cell rate algorithm) stores one time for each caller: the arrival time, at
+//! which the next request would come if the caller spread its requests evenly. With 60 requests a minute the
+//! interval is 1 s. Each request moves the arrival time 1 s ahead, starting from now when it has passed. A
+//! request is rejected when its arrival time lies more than 59 s ahead, so that a burst of 60 is allowed.
 //!
 //! The state of the caller that was idle longest is evicted first. An evicted caller has its whole quota again.
 
@@ -63,7 +68,8 @@ impl GovernorClock for Clock {
     }
 }
 
-/// Theoretical arrival time of each recent caller's next request, in time since the limiter's start.
+/// Arrival time of each recent caller's next request, measured from the limiter's start; the caller that was
+/// idle longest comes first.
 #[derive(Clone, Debug)]
 struct ArrivalTimes(Arc<Mutex<LruCache<QuotaOwner, Nanos>>>);
 
@@ -96,6 +102,7 @@ impl ClassLimiter {
         let interval = rate.per / burst.get();
         let quota =
             Quota::with_period(interval).map_or_else(|| Quota::per_second(burst), |q| q.allow_burst(burst));
+        // A bounded one would allocate its whole capacity; `measure_and_replace` keeps the bound.
         let arrivals = ArrivalTimes(Arc::new(Mutex::new(LruCache::unbounded())));
         let gcra = Gcra::new(quota, arrivals.clone(), clock.clone());
         let start = GovernorClock::now(clock);
@@ -111,7 +118,8 @@ impl ClassLimiter {
         match self.gcra.check_key(&owner) {
             Ok(state) => {
                 let remaining = state.remaining_burst_capacity();
-                // One more request fits as soon as the arrival time lies `used` intervals ahead.
+                // After 3 of 60 requests at once, the arrival time lies 3 intervals ahead and 57 remain. `used` is 2:
+                // when the arrival time lies only 2 intervals ahead, 58 remain.
                 let used = u64::from(self.rate.requests.saturating_sub(remaining + 1));
                 let arrival = self.arrivals.lock().peek(&owner).copied().unwrap_or_default();
                 let reset = arrival.saturating_sub(self.interval * used).saturating_sub(self.now());
@@ -126,8 +134,10 @@ impl ClassLimiter {
 
     /// Removes callers whose quota is whole again, and frees memory.
     fn remove_idle(&self) {
+        // One interval of margin: a concurrent request may have read the clock earlier.
         let idle_before = self.now().saturating_sub(self.interval);
         let mut arrivals = self.arrivals.lock();
+        // The callers after the first busy one were active more recently; a later cleanup removes them.
         while arrivals.peek_lru().is_some_and(|(_, arrival)| *arrival < idle_before) {
             arrivals.pop_lru();
         }

@@ -35,7 +35,8 @@ impl RequestContext {
         request.local_cache(|| Self::new(request, false));
     }
 
-    /// Returns the context of `request`.
+    /// Returns the context of `request`. When none was started, no fairing ran, and a context that records this
+    /// is created.
     pub fn of<'r>(request: &'r Request<'_>) -> &'r Self {
         request.local_cache(|| Self::new(request, true))
     }

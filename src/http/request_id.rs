@@ -9,7 +9,7 @@ use rocket::request::Request;
 pub struct RequestId(String);
 
 impl RequestId {
-    /// Returns the id of `request`, which never changes.
+    /// Returns the id of `request`, the same at every call.
     pub fn of<'r>(request: &'r Request<'_>) -> &'r Self {
         request.local_cache(|| {
             let sent = request.headers().get_one("X-Request-ID").filter(|id| is_well_formed(id));

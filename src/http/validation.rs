@@ -9,9 +9,9 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, OneOfBuilder, Schema, SchemaFormat, Type};
 
 use crate::domain::json_scalar::JsonScalar;
-use crate::domain::limits::ValidationContext;
+use crate::domain::limits::{MAX_CLOCK_LEAD, ValidationContext};
 use crate::domain::text;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{MINUTE, Timestamp};
 
 /// Part of a request that a field belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -166,7 +166,10 @@ impl FieldValidator {
         self.parse("timestamp", field, |text| {
             let at = check.zone.parse(text)?;
             if at > check.latest {
-                return Err("must not lie more than 5 minutes ahead of the server's clock");
+                return Err(format!(
+                    "must not lie more than {} minutes ahead of the server's clock",
+                    MAX_CLOCK_LEAD / MINUTE
+                ));
             }
             Ok(at)
         })
@@ -242,6 +245,9 @@ pub fn timestamp_schema() -> Schema {
     let format = SchemaFormat::KnownFormat(KnownFormat::DateTime);
     let timestamp = ObjectBuilder::new().schema_type(Type::String).format(Some(format));
     let null = ObjectBuilder::new().schema_type(Type::Null);
-    let description = "Time of the entry; default: now. At most 5 minutes in the future.";
+    let description = format!(
+        "Time of the entry; default: now. At most {} minutes in the future.",
+        MAX_CLOCK_LEAD / MINUTE
+    );
     OneOfBuilder::new().item(timestamp).item(null).description(Some(description)).build().into()
 }

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::clock::Clock;
 use crate::db::health::BackupRecord;
-use crate::domain::limits::CLOCK_DRIFT;
+use crate::domain::limits::MAX_CLOCK_LEAD;
 use crate::domain::time::{SECOND, Timestamp};
 use crate::fs::disk_space::Disk;
 use crate::fs::paths::with_suffix;
@@ -130,7 +130,7 @@ impl BackupStatus {
     fn of(record: &BackupRecord, now: Timestamp) -> Self {
         let last_success = record.last_success.map(Timestamp::clamped);
         let age = last_success.map(|at| now.micros() - at.micros());
-        let is_known = age.is_some_and(|age| age >= -CLOCK_DRIFT);
+        let is_known = age.is_some_and(|age| age >= -MAX_CLOCK_LEAD);
         let status = match age {
             _ if record.error.is_some() => "failed",
             None => "none",

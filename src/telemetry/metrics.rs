@@ -87,8 +87,10 @@ impl Metrics {
             HistogramOpts::new("http_request_duration_seconds", "Duration of requests in seconds")
                 .buckets(LATENCY_BUCKETS.to_vec());
         let caffeine = Counter::new("caffeine_mg_total", "Milligrams of caffeine logged over HTTP");
-        let idle_closed =
-            IntCounter::new("http_idle_closed_total", "Connections closed because they were idle");
+        let idle_closed = IntCounter::new(
+            "http_idle_closed_total",
+            "Connections closed early: idle, headers incomplete, evicted or refused",
+        );
         Ok(Self {
             requests: counters("http_requests_total", "HTTP requests", &["method", "path", "status"])?,
             durations: register(&registry, HistogramVec::new(durations, &["method", "path"]))?,
@@ -138,7 +140,7 @@ impl Metrics {
     }
 
     /// Counts a connection that was closed because it was idle.
-    pub fn count_idle_closed(&self) {
+    pub fn count_closed_early(&self) {
         self.idle_closed.inc();
     }
 

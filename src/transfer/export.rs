@@ -78,7 +78,7 @@ impl Store {
             .map_err(ExportError::from)
             .and_then(|connection| export(&connection, filter, on_start, write));
         if let Err(ExportError::Store(fault)) = &exported {
-            drop(self.note::<()>("export", Duration::ZERO, Err(fault.clone())));
+            drop(self.record_outcome::<()>("export", Duration::ZERO, Err(fault.clone())));
         }
         exported
     }

@@ -88,7 +88,7 @@ fn idempotency_key(request: &Request<'_>) -> Result<Option<IdempotencyKey>, ApiE
         (Some(key), None) if (1..=255).contains(&key.chars().count()) => Ok(Some(IdempotencyKey {
             route: RequestContext::of(request).route.get().copied().unwrap_or_default(),
             key: key.to_owned(),
-            uptime: App::of(request)?.clock.elapsed(),
+            elapsed: App::of(request)?.clock.elapsed(),
         })),
         _ => invalid("must have 1 to 255 characters"),
     }

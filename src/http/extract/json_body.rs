@@ -1,4 +1,4 @@
-//! Request bodies, read within limits of size and time and parsed into values that cannot be invalid.
+//! Request bodies, read within limits of size and time and parsed into validated values.
 
 use std::io;
 use std::sync::Arc;
@@ -71,17 +71,17 @@ async fn parse<T: FromBody>(request: &Request<'_>, data: Data<'_>) -> Result<T, 
         }
     };
     if let Some(connection) = connection {
-        connection.await_body();
+        connection.enter_body_phase();
     }
     let body = read(app, request, &mut source, max_bytes, deadline).await;
     if let Some(connection) = connection {
-        connection.handle();
+        connection.enter_handling_phase();
     }
     let body = body?;
     if body.len() as u64 <= SMALL_BODY_BYTES {
         return Ok(T::from_body(&body, &app.validation_context())?);
     }
-    // Parsing a large body needs several times its size, and too long for an async worker.
+    // Parsing a large body takes several times its size in memory, and blocks too long for an async worker.
     let _permit = app.body_budget.parsing.acquire().await;
     let app = Arc::clone(app);
     let parsed = spawn_blocking(move || T::from_body(&body, &app.validation_context())).await;

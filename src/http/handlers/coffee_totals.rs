@@ -4,7 +4,7 @@ use rocket::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::db::coffees::{CoffeeStats, DayTotal};
+use crate::db::coffees::{CaffeineTotal, CoffeeStats};
 use crate::domain::calendar::Date;
 use crate::domain::coffee::{PRESETS, PRESETS_SOURCE, Preset, addiction_level};
 use crate::domain::statistics::round2;
@@ -81,7 +81,7 @@ impl DailyTotals {
         let (start, _) = zone.day(today.minus_days(u32::from(count) - 1));
         let (_, end) = zone.day(today);
         let days = app.store.caffeine_by_day(start, end, zone.clone()).await?;
-        let coffee_day = |(date, day): (Date, DayTotal)| CoffeeDay {
+        let coffee_day = |(date, day): (Date, CaffeineTotal)| CoffeeDay {
             date,
             total_mg: round2(day.total_mg),
             coffee_count: day.coffee_count,

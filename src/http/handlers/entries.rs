@@ -83,7 +83,7 @@ impl Collection {
                 Some(sent) => (id, JsonResponse::ok(&Acknowledgement { id, sent })?),
                 None => (id, JsonResponse::from_json(answer.into_bytes())),
             },
-            IdempotentOutcome::KeyReused => {
+            IdempotentOutcome::KeyConflict => {
                 let message = "was already used with a different body";
                 return Err(FieldError::new(Location::Header, "Idempotency-Key", message).into());
             }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::config::LimitClass;
-use crate::domain::limits::{CLOCK_DRIFT, MAX_COFFEE_TYPE, MAX_CONTEXT, MAX_NOTES};
+use crate::domain::limits::{MAX_CLOCK_LEAD, MAX_COFFEE_TYPE, MAX_CONTEXT, MAX_NOTES};
 use crate::domain::time::MINUTE;
 use crate::http::app::{SharedApp, VERSION};
 use crate::http::middleware::guard::RouteTable;
@@ -70,7 +70,7 @@ pub fn info(app: &State<SharedApp>, routes: &State<RouteTable>) -> JsonResult {
             max_context_length: MAX_CONTEXT,
             max_notes_length: MAX_NOTES,
             max_request_body_bytes: settings.max_body_bytes,
-            max_clock_drift_minutes: CLOCK_DRIFT / MINUTE,
+            max_clock_drift_minutes: MAX_CLOCK_LEAD / MINUTE,
         },
         endpoints: routes
             .0

@@ -35,7 +35,7 @@ impl Handler for DefaultCatcher {
 }
 
 impl DefaultCatcher {
-    /// Responds to OPTIONS, or fails with the error for the path. Counts as an open page and needs no key.
+    /// Responds to OPTIONS, or fails with the error for the path. Charged to the limit of open pages; needs no key.
     fn respond<'r>(&self, status: Status, request: &Request<'_>) -> Result<Response<'r>, ApiError> {
         check(request, LimitClass::Open, Access::Public)?;
         let context = RequestContext::of(request);

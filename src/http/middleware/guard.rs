@@ -1,8 +1,8 @@
-//! Checks that every request passes before its handler runs: rate limit, size of the headers,
-//! `Host`, key and scope, in this order.
+//! The guard: checks that every request must pass before its handler runs and its body is read. In this order:
+//! rate limit, size of the headers, `Host`, key and scope.
 //!
-//! The key is looked up first, because it decides which quota the request is charged to: a caller
-//! without a valid key cannot use up a quota that belongs to a key. All of this happens before the body is read.
+//! The key is looked up first, but rejected last: it decides which quota the request is charged to, so that a
+//! caller without a valid key cannot use up a quota that belongs to a key.
 
 use rocket::data::Data;
 use rocket::http::{Method, Status};
@@ -123,6 +123,7 @@ fn bearer_key(header: &str) -> Option<&str> {
 }
 
 fn check_header_size(request: &Request<'_>) -> Result<(), ApiError> {
+    // `: ` and CRLF add four bytes to each header.
     let size: usize = request.headers().iter().map(|h| h.name.as_str().len() + h.value.len() + 4).sum();
     if size > MAX_HEADER_BYTES { Err(ApiError::HeadersTooLarge) } else { Ok(()) }
 }

@@ -15,7 +15,7 @@ use crate::http::raw_request::RawRequest;
 use crate::http::request_context::RequestContext;
 use crate::http::request_id::RequestId;
 
-/// Route of a request that no route matches.
+/// Route label of an unmatched request.
 pub const UNMATCHED: &str = "unmatched";
 
 /// Fairing that starts and ends every request.
@@ -59,7 +59,7 @@ pub fn finish(app: &App, request: &Request<'_>, response: &mut Response<'_>) {
     let is_unknown = context.skipped_fairings || RawRequest::of(request).is_method_unknown;
     let method = if is_unknown { "other" } else { context.method.as_str() };
     app.metrics.observe_request(method, route, status, elapsed.as_secs_f64());
-    // The template and not the path, whose query may hold private text.
+    // Not the URI: its query may hold private text.
     tracing::info!(
         target: "request",
         id = RequestId::of(request).as_str(),

@@ -79,7 +79,7 @@ pub async fn accept(
         match accepted {
             Ok((stream, peer, socket)) => {
                 let Some(connection) = app.connections.register(peer, &app.settings.trusted_proxies) else {
-                    app.metrics.count_idle_closed();
+                    app.metrics.count_closed_early();
                     continue;
                 };
                 let (app, dispatcher) = (Arc::clone(&app), Arc::clone(&dispatcher));
@@ -171,12 +171,12 @@ async fn serve_connection(
             tracing::debug!(client = %connection.peer.ip(), "connection failed: {e}");
         }
         ConnectionEnd::TimedOut => {
-            app.metrics.count_idle_closed();
+            app.metrics.count_closed_early();
             if let Some(waited) = connection.incomplete_for() {
                 request_timeout(&stream, &connection, &app, waited);
             }
         }
-        ConnectionEnd::Evicted => app.metrics.count_idle_closed(),
+        ConnectionEnd::Evicted => app.metrics.count_closed_early(),
         ConnectionEnd::ShutDown => {}
     }
     if connection.is_working() {

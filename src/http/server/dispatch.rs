@@ -135,13 +135,13 @@ async fn respond(
     }
     // A stream has no size, so the Content-Length of a response to HEAD and of a 304 is kept.
     let (chunks, receiver) = mpsc::channel(1);
-    connection.send();
+    connection.enter_sending_phase();
     if sender.send(with_body(Either::Right(StreamBody::new(ReceiverStream::new(receiver))))).is_err() {
         return;
     }
     let mut buffer = BytesMut::new();
     loop {
-        connection.handle();
+        connection.enter_handling_phase();
         buffer.reserve(CHUNK_BYTES);
         let chunk = match response.read_buf(&mut buffer).await {
             Ok(0) => break,
@@ -149,7 +149,7 @@ async fn respond(
             Err(e) => Err(e),
         };
         let is_last = chunk.is_err();
-        connection.send();
+        connection.enter_sending_phase();
         if chunks.send(chunk).await.is_err() || is_last {
             break;
         }

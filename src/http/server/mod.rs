@@ -25,8 +25,8 @@ use crate::http::{openapi, routes};
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 /// Number of refreshes between two cleanups of the rate limiter.
 const REFRESHES_PER_CLEANUP: u64 = 60;
-/// Maximum wait for running requests during a shutdown. Together with the next one and the writer's last
-/// seconds it stays under the 10 seconds that a shutdown may take.
+/// Maximum wait for running requests during a shutdown. This, [`CLOSE_TIMEOUT`] and the writer's
+/// `MAX_WAIT_CLOSING` must add up to less than 10 s.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(4);
 /// Maximum wait for connections to close after that.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -79,7 +79,8 @@ pub fn workers() -> usize {
 }
 
 /// Serves until SIGTERM or SIGINT. Calls `ready` with the address as soon as the server listens, and
-/// `stopping` when the signal arrives. Returns when every running request has its response.
+/// `stopping` when the signal arrives. Returns when every running request has its response or
+/// the drain timeout has passed.
 pub async fn serve(
     app: SharedApp,
     ready: impl FnOnce(SocketAddr) + Send + Sync + 'static,

@@ -108,7 +108,7 @@ type Job = Box<dyn FnOnce(&Connection) -> rusqlite::Result<()> + Send>;
 /// Failure of a job.
 struct JobError {
     error: StoreError,
-    /// Nothing of the job is left in the transaction. Otherwise the whole batch must be rolled back.
+    /// The transaction no longer contains any change of the job. Otherwise the whole batch must be rolled back.
     is_undone: bool,
 }
 

@@ -7,10 +7,7 @@ use std::collections::HashMap;
 
 use rusqlite::Connection;
 
-/// Returns the key that all spellings of a type share.
-fn fold(spelling: &str) -> String {
-    spelling.to_lowercase()
-}
+use crate::domain::text::fold_case;
 
 /// First spelling of every type.
 #[derive(Debug)]
@@ -29,7 +26,7 @@ impl TypeNames {
         let mut names: HashMap<String, FirstSpelling> = HashMap::new();
         each_spelling(connection, |text, oldest| {
             let first = || FirstSpelling { oldest, text: text.to_owned() };
-            let known = names.entry(fold(text)).or_insert_with(first);
+            let known = names.entry(fold_case(text)).or_insert_with(first);
             if oldest < known.oldest {
                 *known = first();
             }
@@ -39,16 +36,16 @@ impl TypeNames {
 
     /// Returns the spelling under which statistics show a type.
     pub fn shown<'a>(&'a self, spelling: &'a str) -> &'a str {
-        self.0.get(&fold(spelling)).map_or(spelling, |first| &first.text)
+        self.0.get(&fold_case(spelling)).map_or(spelling, |first| &first.text)
     }
 }
 
 /// Returns every stored spelling of a type.
 pub fn spellings_of(connection: &Connection, coffee_type: &str) -> rusqlite::Result<Vec<String>> {
-    let wanted = fold(coffee_type);
+    let wanted = fold_case(coffee_type);
     let mut spellings = Vec::new();
     each_spelling(connection, |text, _| {
-        if fold(text) == wanted {
+        if fold_case(text) == wanted {
             spellings.push(text.to_owned());
         }
     })?;

@@ -293,42 +293,30 @@ fn milligrams(row: &Row<'_>, column: usize) -> rusqlite::Result<Milligrams> {
 
 fn list(c: &Connection, filter: &EntryFilter) -> rusqlite::Result<Vec<Coffee>> {
     let (since, until) = (filter.since.micros(), filter.until.micros());
-    let (limit, offset) = (filter.limit, filter.offset);
-    match &filter.label {
-        None => c
+    let Some(coffee_type) = &filter.label else {
+        return c
             .prepare_cached(
                 "select id, timestamp, caffeine_mg, coffee_type, notes
                  from coffee_logs indexed by coffee_logs_by_time
                  where timestamp >= ? and timestamp < ?
                  order by timestamp desc, id desc limit ? offset ?",
             )?
-            .query_map(params![since, until, limit, offset], from_row)?
-            .collect(),
-        Some(coffee_type) => match spellings_of(c, coffee_type)?.as_slice() {
-            [] => Ok(Vec::new()),
-            [one] => c
-                .prepare_cached(
-                    "select id, timestamp, caffeine_mg, coffee_type, notes
-                     from coffee_logs indexed by coffee_logs_by_type
-                     where coffee_type = ? and timestamp >= ? and timestamp < ?
-                     order by timestamp desc, id desc limit ? offset ?",
-                )?
-                .query_map(params![one, since, until, limit, offset], from_row)?
-                .collect(),
-            several => c
-                .prepare_cached(
-                    "select id, timestamp, caffeine_mg, coffee_type, notes
-                     from coffee_logs indexed by coffee_logs_by_type
-                     where coffee_type in (select value from json_each(?)) and timestamp >= ? and timestamp < ?
-                     order by timestamp desc, id desc limit ? offset ?",
-                )?
-                .query_map(
-                    params![serde_json::Value::from(several).to_string(), since, until, limit, offset],
-                    from_row,
-                )?
-                .collect(),
+            .query_map(params![since, until, filter.limit, filter.offset], from_row)?
+            .collect();
+    };
+    let mut of_spelling = c.prepare_cached(
+        "select id, timestamp, caffeine_mg, coffee_type, notes
+         from coffee_logs indexed by coffee_logs_by_type
+         where coffee_type = ? and timestamp >= ? and timestamp < ?
+         order by timestamp desc, id desc limit ? offset ?",
+    )?;
+    filter.page_of_spellings(
+        &spellings_of(c, coffee_type)?,
+        |spelling, limit, offset| {
+            of_spelling.query_map(params![spelling, since, until, limit, offset], from_row)?.collect()
         },
-    }
+        |coffee: &Coffee| (coffee.timestamp, coffee.id.0),
+    )
 }
 
 /// Passes every dose of a period to `each`, in time order.

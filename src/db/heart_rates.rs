@@ -21,6 +21,7 @@ use crate::domain::correlation::{CorrelationParams, CorrelationResult, Correlato
 use crate::domain::grouped::Grouped;
 use crate::domain::heart_rate::{Bpm, NewReading, Reading, ReadingChange, ReadingId};
 use crate::domain::statistics::{BpmAggregate, BpmSummary, HeartRateBucket, Histogram, TimeBuckets};
+use crate::domain::text::fold_case;
 use crate::domain::time::Timestamp;
 
 /// Result of storing a batch.
@@ -131,13 +132,11 @@ impl Store {
     pub async fn readings(&self, filter: EntryFilter) -> Result<Vec<Reading>, StoreError> {
         let cost = Cost::of_list(&filter);
         self.read("readings", cost, move |c| {
-            if cost == Cost::Quick {
-                return list(c, &filter);
-            }
             // One snapshot for all queries.
             let c = c.unchecked_transaction()?;
-            let filter = seek(&c, filter)?;
-            list(&c, &filter)
+            let contexts = filter.label.as_deref().map(|context| spellings_of(&c, context)).transpose()?;
+            let filter = if cost == Cost::Slow { seek(&c, filter, contexts.as_deref())? } else { filter };
+            list(&c, &filter, contexts.as_deref())
         })
         .await
     }
@@ -301,52 +300,41 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Reading> {
     })
 }
 
-fn list(c: &Connection, filter: &EntryFilter) -> rusqlite::Result<Vec<Reading>> {
+/// Lists readings. `contexts` are the spellings of the filter's context, if it has one.
+fn list(c: &Connection, filter: &EntryFilter, contexts: Option<&[String]>) -> rusqlite::Result<Vec<Reading>> {
     let (since, until) = (filter.since.micros(), filter.until.micros());
-    let (limit, offset) = (filter.limit, filter.offset);
-    match &filter.label {
-        None => c
+    let Some(contexts) = contexts else {
+        return c
             .prepare_cached(
                 "select id, timestamp, bpm, context, notes
                  from heart_rate_logs indexed by heart_rate_logs_by_time
                  where timestamp >= ? and timestamp < ?
                  order by timestamp desc, id desc limit ? offset ?",
             )?
-            .query_map(params![since, until, limit, offset], from_row)?
-            .collect(),
-        Some(context) => match spellings_of(c, context)?.as_slice() {
-            [] => Ok(Vec::new()),
-            [one] => c
-                .prepare_cached(
-                    "select id, timestamp, bpm, context, notes
-                     from heart_rate_logs indexed by heart_rate_logs_by_context
-                     where context = ? and timestamp >= ? and timestamp < ?
-                     order by timestamp desc, id desc limit ? offset ?",
-                )?
-                .query_map(params![one, since, until, limit, offset], from_row)?
-                .collect(),
-            several => c
-                .prepare_cached(
-                    "select id, timestamp, bpm, context, notes
-                     from heart_rate_logs indexed by heart_rate_logs_by_context
-                     where context in (select value from json_each(?)) and timestamp >= ? and timestamp < ?
-                     order by timestamp desc, id desc limit ? offset ?",
-                )?
-                .query_map(
-                    params![serde_json::Value::from(several).to_string(), since, until, limit, offset],
-                    from_row,
-                )?
-                .collect(),
+            .query_map(params![since, until, filter.limit, filter.offset], from_row)?
+            .collect();
+    };
+    let mut of_context = c.prepare_cached(
+        "select id, timestamp, bpm, context, notes
+         from heart_rate_logs indexed by heart_rate_logs_by_context
+         where context = ? and timestamp >= ? and timestamp < ?
+         order by timestamp desc, id desc limit ? offset ?",
+    )?;
+    filter.page_of_spellings(
+        contexts,
+        |context, limit, offset| {
+            of_context.query_map(params![context, since, until, limit, offset], from_row)?.collect()
         },
-    }
+        |reading: &Reading| (reading.timestamp, reading.id.0),
+    )
 }
 
 /// Returns every stored spelling of a context, compared without regard to case.
 fn spellings_of(c: &Connection, context: &str) -> rusqlite::Result<Vec<String>> {
-    let wanted = context.to_lowercase();
+    let wanted = fold_case(context);
     let mut query = c.prepare_cached(include_str!("../../sql/context_spellings.sql"))?;
     let all = query.query_map([], |row| row.get::<_, String>(0))?;
-    all.filter(|spelling| spelling.as_ref().map_or(true, |text| text.to_lowercase() == wanted)).collect()
+    all.filter(|spelling| spelling.as_ref().map_or(true, |text| fold_case(text) == wanted)).collect()
 }
 
 /// Passes the readings of a correlation to `each`, in time order: from packed days where there are any, and

@@ -348,22 +348,27 @@ const SEEK_ALL: SeekPlan = SeekPlan {
     counts: "select hour, count from heart_rate_hours where hour >= ? and hour < ? order by hour desc",
 };
 
-const SEEK_CONTEXT: SeekPlan = SeekPlan {
+const SEEK_CONTEXTS: SeekPlan = SeekPlan {
     unit: BLOCK * DAY,
     within: "select count(*) from heart_rate_logs indexed by heart_rate_logs_by_context
-             where timestamp >= ? and timestamp < ? and context = ?",
-    counts: "select block, sum(count) from heart_rate_blocks where block >= ? and block < ? and +context = ?
+             where timestamp >= ? and timestamp < ? and context in (select value from json_each(?))",
+    counts: "select block, sum(count) from heart_rate_blocks where block >= ? and block < ? and +context in (select value from json_each(?))
              group by block order by block desc",
 };
 
 /// Replaces most of a filter's offset by an earlier end. The remaining offset is less than the readings of an
-/// hour, or of a context in 32 days.
-pub fn seek(c: &Connection, mut filter: EntryFilter) -> rusqlite::Result<EntryFilter> {
+/// hour, or of the `contexts` in 32 days.
+pub fn seek(
+    c: &Connection,
+    mut filter: EntryFilter,
+    contexts: Option<&[String]>,
+) -> rusqlite::Result<EntryFilter> {
     let (since, until) = (filter.since.micros(), filter.until.micros());
-    let SeekPlan { unit, within, counts } = if filter.label.is_none() { SEEK_ALL } else { SEEK_CONTEXT };
+    let SeekPlan { unit, within, counts } = if contexts.is_none() { SEEK_ALL } else { SEEK_CONTEXTS };
+    let contexts = contexts.map(|contexts| serde_json::Value::from(contexts).to_string());
     let bound = |from: i64, to: i64| {
         let numbers = [from, to].into_iter().map(Value::from);
-        params_from_iter(numbers.chain(filter.label.clone().map(Value::from)))
+        params_from_iter(numbers.chain(contexts.clone().map(Value::from)))
     };
     let last = until.div_euclid(unit);
     let newest: i64 =

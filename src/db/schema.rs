@@ -184,8 +184,8 @@ pub fn prepare(
         });
     }
     migrate(connection, version, migrations).map_err(fault)?;
-    // A backup that was put in place by hand has digests, which hold until the first write.
-    connection.execute_batch("drop table if exists backup_digests").map_err(fault)?;
+    // A backup that was copied there by hand.
+    drop_digests(connection).map_err(fault)?;
     if is_older {
         tracing::info!(seconds = began.elapsed().as_secs(), "the database has schema {newest}");
     }
@@ -214,6 +214,11 @@ pub fn migrate(connection: &mut Connection, version: usize, migrations: &[&str])
     transaction.commit()?;
     failpoint("migration.done");
     Ok(())
+}
+
+/// Drops the digests of a backup, which are valid until the first write.
+pub fn drop_digests(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("drop table if exists backup_digests")
 }
 
 /// Drops the statistics of `ANALYZE`. No query needs them, and outdated ones mislead the planner.

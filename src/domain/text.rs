@@ -17,6 +17,11 @@ pub fn clean(raw: &str, max: usize) -> Result<Option<String>, usize> {
     Ok((length > 0).then(|| trimmed.to_owned()))
 }
 
+/// Returns the form in which texts are compared without regard to case.
+pub fn fold_case(text: &str) -> String {
+    text.to_lowercase()
+}
+
 /// Cuts text to `max` characters, and marks the cut with an ellipsis.
 pub fn shorten(text: &str, max: usize) -> Cow<'_, str> {
     match text.char_indices().nth(max) {

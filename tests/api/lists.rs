@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::helpers::{TestApp, invalid_field, invalid_value};
+use coffee_tracker::domain::time::HOUR;
+
+use super::helpers::{TestApp, at, invalid_field, invalid_value};
 
 /// An application with coffees 1 to 6: 3 and 4 have the same timestamp, 5 is the oldest.
 async fn app_with_six_coffees() -> TestApp {
@@ -201,6 +203,31 @@ async fn readings_are_listed_newest_first_and_filtered_by_context() {
     app.add_readings("Panic", &[("2026-05-15T09:00:00Z", 132)]).await;
     assert_eq!(app.ids("/heartrate/?context=panic").await, [3, 5, 4], "every spelling, newest first");
     assert_eq!(app.ids("/heartrate/?context=PANIC&limit=1&offset=1").await, [5]);
+    assert_eq!(app.ids("/heartrate/?context=Panic&limit=2&offset=1").await, [5, 4]);
     let response = app.get("/heartrate?context=panic&limit=1").await;
     assert_eq!(response.header("link"), "</heartrate/?context=panic&limit=1&offset=1>; rel=\"next\"");
+}
+
+#[rocket::async_test]
+async fn deep_pages_of_a_context_contain_every_spelling() {
+    let app = TestApp::new().await;
+    let start = at("2026-01-01T00:00:00Z");
+    let context = |n: i64| ["resting", "Resting", "active"][usize::try_from(n % 3).unwrap()];
+    let reading =
+        |n: i64| json!({"bpm": 60, "context": context(n), "timestamp": start.plus(n * HOUR).to_string()});
+    let readings: Vec<Value> = (0..3600).map(reading).collect();
+    app.post("/heartrate/batch", json!({"readings": readings})).await;
+    let resting: Vec<i64> = (0..3600).rev().filter(|n| n % 3 < 2).map(|n| n + 1).collect();
+    for spelling in ["resting", "RESTING"] {
+        for offset in [0, 1000, 2001, 2399] {
+            let page = app.ids(&format!("/heartrate/?context={spelling}&limit=30&offset={offset}")).await;
+            assert_eq!(
+                page,
+                resting[offset..(offset + 30).min(resting.len())],
+                "{spelling}, offset {offset}"
+            );
+        }
+    }
+    let active: Vec<i64> = (0..3600).rev().filter(|n| n % 3 == 2).map(|n| n + 1).collect();
+    assert_eq!(app.ids("/heartrate/?context=ACTIVE&limit=1000&offset=1100").await, active[1100..]);
 }

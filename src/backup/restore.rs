@@ -43,9 +43,6 @@ const CHECKPOINT: Duration = Duration::from_secs(20);
 /// program, which holds a part of the log for up to a minute.
 const STANDSTILL: Duration = Duration::from_secs(2);
 
-/// Drops the digests of a backup, which are valid until the first write.
-const DROP_DIGESTS: &str = "drop table if exists backup_digests";
-
 /// Reason of a failed restore. The database is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
@@ -377,7 +374,7 @@ impl RestorePlan {
 
     /// Gives the prepared copy, which replaces the database, the database's id.
     fn keep_id(&self, prepared: &TempFile) -> Result<(), RestoreError> {
-        if let (true, Some(id)) = (self.is_of_other_database(), self.own_id()) {
+        if let Some(id) = self.own_id() {
             let copy = Connection::open(prepared.path()).map_err(prepare_error)?;
             id.put_into(&copy).map_err(prepare_error)?;
             copy.close().map_err(|(_, e)| prepare_error(e))?;
@@ -433,7 +430,7 @@ impl RestorePlan {
             }
         }
         let mut copy = Connection::open(temp.path()).map_err(prepare_error)?;
-        copy.execute_batch(DROP_DIGESTS).map_err(prepare_error)?;
+        schema::drop_digests(&copy).map_err(prepare_error)?;
         schema::migrate(&mut copy, usize::try_from(version).unwrap_or(0), schema::migrations())
             .map_err(prepare_error)?;
         schema::drop_statistics(&copy).map_err(prepare_error)?;

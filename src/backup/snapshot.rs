@@ -335,16 +335,16 @@ fn create_tables(path: &Path, version: i64, page_size: i64) -> rusqlite::Result<
     // An unfinished temporary file is removed.
     copy.pragma_update_and_check(None, "journal_mode", "memory", |_| Ok(()))?;
     copy.pragma_update(None, "synchronous", "off")?;
-    let laying = copy.transaction()?;
-    expected_schema::create_schema(&laying, version)?;
+    let transaction = copy.transaction()?;
+    expected_schema::create_schema(&transaction, version)?;
     // A migration may have inserted rows.
-    for shape in expected_schema::table_shapes(&laying)? {
-        laying.execute(&format!("delete from {}", shape.quoted_name()), [])?;
+    for shape in expected_schema::table_shapes(&transaction)? {
+        transaction.execute(&format!("delete from {}", shape.quoted_name()), [])?;
     }
-    laying.execute_batch(expected_schema::CREATE_DIGEST_TABLE)?;
-    laying.pragma_update(None, "application_id", APPLICATION_ID)?;
-    laying.pragma_update(None, "user_version", version)?;
-    laying.commit()
+    transaction.execute_batch(expected_schema::CREATE_DIGEST_TABLE)?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", version)?;
+    transaction.commit()
 }
 
 /// Copies every row into the attached `copy` and adds the digests, in one read transaction that blocks no

@@ -18,7 +18,7 @@ const WRITERS: usize = 8;
 #[derive(Debug)]
 struct Write {
     note: String,
-    /// Whether it has an Idempotency-Key (its note): every fourth write.
+    /// The write is sent with an `Idempotency-Key`, its note. Every fourth one is.
     keyed: bool,
     acknowledged: bool,
 }

@@ -126,6 +126,8 @@ fn replacing_a_damaged_database_with_a_backup_of_another_requires_force_and_keep
     Server::start(folder.path()).stop_cleanly();
     let id = id_of(&coffee);
     assert_eq!(on_other(folder.path(), &["backup", "--to", "foreign.db"]).code, Some(0));
+    fs::copy(folder.path().join("foreign.db"), folder.path().join("without-id.db")).unwrap();
+    downgrade_schema(&folder.path().join("without-id.db"));
     fs::write(&coffee, "espresso, flat white, ristretto\n".repeat(1000)).unwrap();
 
     let refused = run_in(folder.path(), &["restore", "foreign.db", "--replace", "--yes"]);
@@ -139,6 +141,10 @@ fn replacing_a_damaged_database_with_a_backup_of_another_requires_force_and_keep
     run_ok(folder.path(), &["restore", "foreign.db", "--replace", "--yes", "--force"]);
     assert!(state(&coffee) == state(&folder.path().join("foreign.db")));
     assert_eq!(id_of(&coffee), id, "it still recognizes its own backups");
+
+    fs::write(&coffee, "espresso, flat white, ristretto\n".repeat(1000)).unwrap();
+    run_ok(folder.path(), &["restore", "without-id.db", "--replace", "--yes"]);
+    assert_eq!(id_of(&coffee), id, "also after a backup without an id");
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub struct WriteStep {
 pub struct Coffee {
     /// Unique prefix of its notes.
     pub name: String,
-    /// Whether it was sent with an Idempotency-Key: its name.
+    /// The coffee was sent with an `Idempotency-Key`, its name.
     pub keyed: bool,
     /// In order; each was sent after the response to the previous one.
     pub steps: Vec<WriteStep>,

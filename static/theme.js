@@ -4,6 +4,7 @@
 (() => {
   const ITEM = "coffee.theme";
   const MEDIA = { light: "not all", dark: "all" };
+  let darkTheme = document.querySelector("#dark-theme");
 
   function choice() {
     try {
@@ -14,9 +15,24 @@
     }
   }
 
+  /** Sets the media for which the dark theme applies. */
+  function setDarkMedia(media) {
+    if (darkTheme.media === media) return;
+    if (document.body) {
+      darkTheme.media = media;
+      return;
+    }
+    // The browser would paint without a style sheet that did not match when it was parsed. It waits for this one.
+    const link = darkTheme.cloneNode();
+    link.media = media;
+    link.setAttribute("blocking", "render");
+    darkTheme.replaceWith(link);
+    darkTheme = link;
+  }
+
   function apply() {
     const theme = choice();
-    document.querySelector("#dark-theme").media = MEDIA[theme] ?? "(prefers-color-scheme: dark)";
+    setDarkMedia(MEDIA[theme] ?? "(prefers-color-scheme: dark)");
     for (const meta of document.querySelectorAll("meta[name=theme-color]")) {
       const scheme = meta.dataset.scheme;
       meta.media = theme in MEDIA ? (theme === scheme ? "all" : "not all") : `(prefers-color-scheme: ${scheme})`;

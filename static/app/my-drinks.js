@@ -134,8 +134,11 @@ async function rename(from, to) {
       isRenaming = true;
       changes = before;
       save();
-      await renameEntries(done.map((entry) => ({ id: entry.id, from: entry.to, to: entry.from })));
-      isRenaming = false;
+      try {
+        await renameEntries(done.map((entry) => ({ id: entry.id, from: entry.to, to: entry.from })));
+      } finally {
+        isRenaming = false;
+      }
     };
     if (done.length) showToast(`Renamed ${isolate(from)} to ${isolate(to)} in ${plural(done.length, "entry", "entries")}`, { undo });
   } finally {

@@ -105,7 +105,7 @@ browserTest("the theme and the time format are chosen, kept, and followed by oth
   await page.getByLabel("Time format").selectOption("12 hours");
   await waitUntilEqual(time, "2:30 pm");
   await page.reload();
-  await waitUntilEqual(background, dark);
+  assert.equal(await background(), dark);
   await page.locator("#history").scrollIntoViewIfNeeded();
   await waitUntilEqual(time, "2:30 pm");
   await page.getByLabel("Theme").selectOption("System");

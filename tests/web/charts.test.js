@@ -2,21 +2,21 @@
 
 import assert from "node:assert/strict";
 
-import { DEMO, browserTest } from "./helpers.js";
+import { DEMO, TIMEZONE, browserTest } from "./helpers.js";
 import { coffees, loadAllSections, open, waitUntilEqual } from "./actions.js";
 
 const HOUR = 3_600_000;
 const rows = (page, id) => page.locator(`#${id} tbody tr`).evaluateAll((rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent)));
 const mg = (n) => `${n !== 0 && n < 9.95 ? Math.round(n * 10) / 10 : Math.round(n)} mg`;
 /** Formats a time as the page does. */
-const clock = (instant) => new Intl.DateTimeFormat("en-GB", { hour: "numeric", minute: "2-digit", timeZone: "Europe/Berlin" }).format(instant);
+const clock = (instant) => new Intl.DateTimeFormat("en-GB", { hour: "numeric", minute: "2-digit", timeZone: TIMEZONE }).format(instant);
 
-/** Returns the first instant of yesterday in Berlin, where the chart starts. */
+/** Returns the first instant of yesterday, where the chart starts. */
 function yesterday() {
-  const midnight = new Date(`${new Intl.DateTimeFormat("sv-SE", { timeZone: "Europe/Berlin" }).format(Date.now() - 24 * HOUR)}T00:00:00Z`);
-  const berlin = new Date(midnight.toLocaleString("en", { timeZone: "Europe/Berlin" }));
+  const midnight = new Date(`${new Intl.DateTimeFormat("sv-SE", { timeZone: TIMEZONE }).format(Date.now() - 24 * HOUR)}T00:00:00Z`);
+  const local = new Date(midnight.toLocaleString("en", { timeZone: TIMEZONE }));
   const utc = new Date(midnight.toLocaleString("en", { timeZone: "UTC" }));
-  return midnight.getTime() - (berlin - utc);
+  return midnight.getTime() - (local - utc);
 }
 
 /** Moves the pointer to an instant of the caffeine chart. */
@@ -76,7 +76,7 @@ browserTest("week and year show the server's daily totals", { sampleData: DEMO }
   await loadAllSections(page);
   const { daily_breakdown: days, days_with_caffeine, average_per_day } = (await server.api("GET", "/coffee/days")).body;
   const byDate = new Map(days.map((day) => [day.date, day.total_mg]));
-  const date = (ago) => new Intl.DateTimeFormat("sv-SE", { timeZone: "Europe/Berlin" }).format(Date.now() - ago * 24 * HOUR);
+  const date = (ago) => new Intl.DateTimeFormat("sv-SE", { timeZone: TIMEZONE }).format(Date.now() - ago * 24 * HOUR);
   const bars = await page.locator("#week-bars .amount").evaluateAll((elements) => elements.map((element) => element.textContent));
   assert.deepEqual(bars, [6, 5, 4, 3, 2, 1, 0].map((ago) => mg(byDate.get(date(ago)) ?? 0)));
   const cells = await page.locator("#year-chart rect").evaluateAll((elements) => elements.map((element) => [element.dataset.date, element.getAttribute("class")]));
@@ -128,7 +128,7 @@ browserTest("the correlation shows the server's verdict", { sampleData: DEMO }, 
 browserTest("trends compare the weeks, late caffeine and the limit with the server's data", { sampleData: DEMO }, async ({ page, server }) => {
   await open(page, server);
   await loadAllSections(page);
-  const date = (ago) => new Intl.DateTimeFormat("sv-SE", { timeZone: "Europe/Berlin" }).format(Date.now() - ago * 24 * HOUR);
+  const date = (ago) => new Intl.DateTimeFormat("sv-SE", { timeZone: TIMEZONE }).format(Date.now() - ago * 24 * HOUR);
   const byDate = new Map((await server.api("GET", "/coffee/days")).body.daily_breakdown.map((day) => [day.date, day.total_mg]));
   const total = (ago) => byDate.get(date(ago)) ?? 0;
   const sum = (from, to) => Array.from({ length: to - from + 1 }, (_, n) => total(from + n)).reduce((a, b) => a + b, 0);
@@ -141,7 +141,7 @@ browserTest("trends compare the weeks, late caffeine and the limit with the serv
   await waitUntilEqual(async () => (await rows(page, "trend-week-table")).map((row) => row.slice(1)), [6, 5, 4, 3, 2, 1, 0].map((ago) => [mg(total(ago)), mg(total(ago + 7))]));
 
   const { body: coffees } = await server.api("GET", `/coffee/?since=${date(27)}&limit=1000`);
-  const hour = (timestamp) => Number(new Intl.DateTimeFormat("en-GB", { hour: "2-digit", timeZone: "Europe/Berlin" }).format(Date.parse(timestamp)));
+  const hour = (timestamp) => Number(new Intl.DateTimeFormat("en-GB", { hour: "2-digit", timeZone: TIMEZONE }).format(Date.parse(timestamp)));
   await page.locator("#trends").getByLabel("After").selectOption("12:00");
   const late = coffees.filter((coffee) => hour(coffee.timestamp) >= 12);
   const mgOf = (list) => list.reduce((all, coffee) => all + coffee.caffeine_mg, 0);

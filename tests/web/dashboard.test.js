@@ -90,7 +90,7 @@ for (const screen of ["wide", "phone", "narrow"]) {
   }
 }
 
-browserTest("the theme and the time format are chosen, kept, and followed by other windows", { colorScheme: "light" }, async ({ page, server, context }) => {
+browserTest("the theme and the time format are chosen, kept, and followed by other windows", { timezone: "Europe/Berlin", colorScheme: "light" }, async ({ page, server, context }) => {
   await server.api("POST", "/coffee/", { caffeine_mg: 80, coffee_type: "espresso", timestamp: "2026-03-01T13:30:00Z" });
   await open(page, server);
   await page.locator("#history").scrollIntoViewIfNeeded();
@@ -177,7 +177,10 @@ for (const screen of ["phone", "narrow"]) {
   });
 }
 
-browserTest("the dashboard works with 100,000 coffees", { sampleData: { days: 3650, "coffees-per-day": 27.4, "readings-per-day": 0 } }, async ({ page, server }) => {
+browserTest("the dashboard works with 100,000 coffees", {
+  timezone: "Europe/Berlin",
+  sampleData: { days: 3650, "coffees-per-day": 27.4, "readings-per-day": 0 },
+}, async ({ page, server }) => {
   await open(page, server);
   await loadAllSections(page);
   await screenshot(page, "dashboard/wide-100000");

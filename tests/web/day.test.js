@@ -2,18 +2,18 @@
 
 import assert from "node:assert/strict";
 
-import { DEMO, accessibilityViolations, browserTest, horizontalOverflow, screenshot } from "./helpers.js";
+import { DEMO, TIMEZONE, accessibilityViolations, browserTest, horizontalOverflow, screenshot } from "./helpers.js";
 import { loadAllSections, open, waitUntilEqual } from "./actions.js";
 
 const DAY = 86_400_000;
-const berlinDate = (instant) => new Intl.DateTimeFormat("sv-SE", { timeZone: "Europe/Berlin" }).format(instant);
+const localDate = (instant) => new Intl.DateTimeFormat("sv-SE", { timeZone: TIMEZONE }).format(instant);
 const drinks = (page) => page.locator("#day-drinks time").evaluateAll((elements) => elements.map((element) => element.getAttribute("datetime")));
 const ofDay = async (server, date, next) => (await server.api("GET", `/coffee/?since=${date}&until=${next}&limit=1000`)).body.map((coffee) => coffee.timestamp);
 
 browserTest("a day is opened from the calendar and from the week, and Back returns to the same place", { sampleData: DEMO }, async ({ page, server }) => {
   await open(page, server);
   await loadAllSections(page);
-  const [date, next] = [20, 19].map((ago) => berlinDate(Date.now() - ago * DAY));
+  const [date, next] = [20, 19].map((ago) => localDate(Date.now() - ago * DAY));
   const cell = page.locator(`rect[data-date="${date}"]`);
   await cell.scrollIntoViewIfNeeded();
   const scrolled = await page.evaluate(() => scrollY);
@@ -30,16 +30,16 @@ browserTest("a day is opened from the calendar and from the week, and Back retur
   const bar = page.locator("#week-bars a").nth(4);
   await bar.focus();
   await page.keyboard.press("Enter");
-  const weekDate = berlinDate(Date.now() - 2 * DAY);
+  const weekDate = localDate(Date.now() - 2 * DAY);
   await waitUntilEqual(() => drinks(page).then((found) => found.length > 0), true);
-  assert.deepEqual(await drinks(page), await ofDay(server, weekDate, berlinDate(Date.now() - DAY)));
+  assert.deepEqual(await drinks(page), await ofDay(server, weekDate, localDate(Date.now() - DAY)));
   await page.getByRole("button", { name: "Close" }).click();
   await page.locator("#week").waitFor();
   assert.ok(await bar.evaluate((element) => element === document.activeElement), "the focus returns to the bar");
 });
 
 browserTest("a day's total, curve and heart rate are the server's, and the neighbouring days are one click away", { sampleData: DEMO }, async ({ page, server }) => {
-  const [before, date, next] = [9, 8, 7].map((ago) => berlinDate(Date.now() - ago * DAY));
+  const [before, date, next] = [9, 8, 7].map((ago) => localDate(Date.now() - ago * DAY));
   const { body: coffees } = await server.api("GET", `/coffee/?since=${date}&until=${next}`);
   const total = coffees.reduce((sum, coffee) => sum + coffee.caffeine_mg, 0);
   await open(page, server);
@@ -55,16 +55,16 @@ browserTest("a day's total, curve and heart rate are the server's, and the neigh
   await page.getByRole("button", { name: "Previous day" }).click();
   await waitUntilEqual(() => drinks(page), await ofDay(server, before, date));
   await page.getByLabel("Go to date").fill(next);
-  await waitUntilEqual(() => drinks(page), await ofDay(server, next, berlinDate(Date.now() - 6 * DAY)));
+  await waitUntilEqual(() => drinks(page), await ofDay(server, next, localDate(Date.now() - 6 * DAY)));
   // Days replace each other, so that Back leads to the dashboard, and an opened address has Close.
   await page.getByRole("button", { name: "Close" }).click();
   await page.locator("#week").waitFor();
-  await page.goto(`${server.url}/#day/${berlinDate(Date.now())}`);
+  await page.goto(`${server.url}/#day/${localDate(Date.now())}`);
   await page.getByRole("heading", { name: new RegExp(String(new Date().getFullYear())) }).waitFor();
   assert.ok(await page.getByRole("button", { name: "Next day" }).isDisabled(), "there is no day after today");
 });
 
-browserTest("a drink is corrected and deleted in the day view", { screen: "narrow" }, async ({ page, server }) => {
+browserTest("a drink is corrected and deleted in the day view", { timezone: "Europe/Berlin", screen: "narrow" }, async ({ page, server }) => {
   await server.api("POST", "/coffee/", { caffeine_mg: 80, coffee_type: "espresso", timestamp: "2026-03-01T07:30:00Z" });
   await server.api("POST", "/coffee/", { caffeine_mg: 40, coffee_type: "cola", timestamp: "2026-03-01T22:59:00Z" });
   await server.api("POST", "/coffee/", { caffeine_mg: 40, coffee_type: "cola", timestamp: "2026-03-01T23:00:00Z" });
@@ -90,7 +90,7 @@ for (const screen of ["wide", "phone", "narrow"]) {
     const name = `${screen}-${colorScheme}${forcedColors === "active" ? "-forced" : ""}`;
     browserTest(`the day view is accessible and fits the window: ${name}`, { sampleData: DEMO, screen, colorScheme, forcedColors }, async ({ page, server }) => {
       await open(page, server);
-      await page.goto(`${server.url}/#day/${berlinDate(Date.now() - 3 * DAY)}`);
+      await page.goto(`${server.url}/#day/${localDate(Date.now() - 3 * DAY)}`);
       await page.locator("#day-heart-text", { hasText: "readings" }).waitFor();
       await page.locator("#day-drinks li").first().waitFor();
       for (const summary of await page.locator("#day summary").all()) await summary.click();

@@ -20,6 +20,11 @@ const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.mi
 
 /** The server's API key. */
 export const KEY = "the-right-key-of-these-tests";
+/**
+ * The time zone of servers and browsers: one in which it is now between 14:00 and 15:00, so that "2 hours ago" is
+ * today and bedtime lies ahead whenever the tests run. WEB_TIMEZONE selects another.
+ */
+export const TIMEZONE = process.env.WEB_TIMEZONE ?? zoneAtHour(14);
 /** Two months of sample data, small enough to be generated quickly. */
 export const DEMO = { days: 60, "readings-per-day": 48 };
 /** Window sizes. */
@@ -41,6 +46,13 @@ after(async () => {
   rmSync(scratch, { recursive: true, force: true });
 });
 
+/** Returns the time zone without daylight saving time whose current hour is `hour`. */
+function zoneAtHour(hour) {
+  const hoursAhead = hour - new Date().getUTCHours();
+  // The signs of these names are reversed: Etc/GMT-2 is two hours ahead of UTC.
+  return `Etc/GMT${hoursAhead > 0 ? "-" : "+"}${Math.abs(hoursAhead)}`;
+}
+
 let modules = null;
 /** Imports a module of the dashboard that does not need a browser. */
 export function importModule(name) {
@@ -54,7 +66,7 @@ export function importModule(name) {
 }
 
 /** Returns the server's environment, without the settings of this machine. */
-const environment = (extra = {}) => ({ PATH: process.env.PATH, HOME: scratch, TZ: "Europe/Berlin", ...extra });
+const environment = (extra = {}) => ({ PATH: process.env.PATH, HOME: scratch, TZ: TIMEZONE, ...extra });
 
 /** Generates a database of sample data in the time zone of `settings`, once; returns its path. */
 function sampleDatabase(sampleData, settings) {
@@ -149,7 +161,6 @@ async function openWindow(url, { screen = "wide", ...options }) {
   const context = await (await launchBrowser()).newContext({
     viewport: SCREENS[screen],
     locale: "en-GB",
-    timezoneId: "Europe/Berlin",
     reducedMotion: "reduce",
     serviceWorkers: "block",
     ...options,
@@ -183,13 +194,13 @@ export async function screenshot(page, name, { fullPage = true } = {}) {
   writeFileSync(file, await page.screenshot({ fullPage }));
 }
 
-/** Returns axe's violations of WCAG 2.2 A and AA, one per line. */
-export async function accessibilityViolations(page) {
-  await page.evaluate(AXE);
-  const violations = await page.evaluate(async () => {
-    const runOnly = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"];
+/** Returns axe's violations of WCAG 2.2 A and AA, one per line; only those of colors with `colorsOnly`. */
+export async function accessibilityViolations(page, { colorsOnly = false } = {}) {
+  if (!(await page.evaluate(() => "axe" in window))) await page.evaluate(AXE);
+  const violations = await page.evaluate(async (colorsOnly) => {
+    const runOnly = colorsOnly ? ["color-contrast"] : ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"];
     return (await window.axe.run(document, { runOnly })).violations;
-  });
+  }, colorsOnly);
   const line = (violation, node) => `${violation.id}: ${node.target.join(" ")}: ${node.failureSummary?.split("\n")[1]?.trim()}`;
   return violations.flatMap((violation) => violation.nodes.slice(0, 4).map((node) => line(violation, node))).join("\n");
 }
@@ -213,13 +224,14 @@ export async function transferredBytes(page, visit) {
 
 /**
  * Defines a test with its own server and browser window: `browserTest("logs a coffee", { sampleData },
- * async ({ page, server, context }) => …)`. `expected` are patterns of problems that the test provokes.
+ * async ({ page, server, context }) => …)`. `timezone` is that of the server and the browser; `expected` are patterns
+ * of problems that the test provokes.
  */
 export function browserTest(name, options, body) {
-  const { sampleData, settings, expected = [], ...windowOptions } = options;
+  const { sampleData, settings, timezone = TIMEZONE, expected = [], ...windowOptions } = options;
   test(name, { timeout: 120_000 }, async () => {
-    const server = await startServer({ sampleData, settings });
-    const { context, page, problems } = await openWindow(server.url, windowOptions);
+    const server = await startServer({ sampleData, settings: { TZ: timezone, ...settings } });
+    const { context, page, problems } = await openWindow(server.url, { timezoneId: timezone, ...windowOptions });
     try {
       await body({ page, server, context });
       const unexpected = problems.filter((problem) => !expected.some((pattern) => pattern.test(problem)));

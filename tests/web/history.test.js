@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 
-import { DEMO, KEY, browserTest } from "./helpers.js";
+import { DEMO, KEY, TIMEZONE, browserTest } from "./helpers.js";
 import { coffee, coffees, loadAllSections, open, waitUntilEqual } from "./actions.js";
 
 const entries = (page) => page.locator("#history-list .entry");
@@ -37,8 +37,8 @@ browserTest("the history loads page by page, also across many entries with the s
 browserTest("entries are filtered by drink and by day", { sampleData: DEMO }, async ({ page, server }) => {
   await openHistory(page, server);
   const { body } = await server.api("GET", "/coffee/?coffee_type=espresso&limit=1000");
-  const day = new Intl.DateTimeFormat("sv-SE", { timeZone: "Europe/Berlin" }).format(Date.parse(body[0].timestamp));
-  const ofDay = body.filter((entry) => new Intl.DateTimeFormat("sv-SE", { timeZone: "Europe/Berlin" }).format(Date.parse(entry.timestamp)) === day);
+  const day = new Intl.DateTimeFormat("sv-SE", { timeZone: TIMEZONE }).format(Date.parse(body[0].timestamp));
+  const ofDay = body.filter((entry) => new Intl.DateTimeFormat("sv-SE", { timeZone: TIMEZONE }).format(Date.parse(entry.timestamp)) === day);
   const filter = page.locator("#history-filter");
   await filter.getByLabel("Drink").fill("espresso");
   await filter.getByLabel("From").fill(day);
@@ -109,7 +109,7 @@ browserTest("a name with bidirectional control characters does not reorder the t
   await page.locator(".toast", { hasText: "Deleted \u2068ossse\u2069, 80 mg" }).waitFor();
 });
 
-browserTest("an entry is edited, and a rejected edit keeps the input", { expected: [/status of 422/] }, async ({ page, server }) => {
+browserTest("an entry is edited, and a rejected edit keeps the input", { timezone: "Europe/Berlin", expected: [/status of 422/] }, async ({ page, server }) => {
   const timestamp = "2026-03-01T07:30:12.345678Z";
   await server.api("POST", "/coffee/", { caffeine_mg: 80, coffee_type: "espresso", notes: "one\ntwo", timestamp });
   await openHistory(page, server);
@@ -203,7 +203,7 @@ browserTest("all entries or selected days are exported, as the API returns them"
   assert.match(all.suggestedFilename(), /^coffee.*\.csv$/);
   assert.equal(readFileSync(await all.path(), "utf8"), await exported("/export/coffee?format=csv"));
   const { body } = await server.api("GET", "/heartrate/?limit=1");
-  const day = new Intl.DateTimeFormat("sv-SE", { timeZone: "Europe/Berlin" }).format(Date.parse(body[0].timestamp));
+  const day = new Intl.DateTimeFormat("sv-SE", { timeZone: TIMEZONE }).format(Date.parse(body[0].timestamp));
   await page.getByRole("radio", { name: "Heart rates" }).check();
   await page.getByLabel("From").fill(day);
   const [part] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "JSON Lines" }).click()]);

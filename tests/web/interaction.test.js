@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 
 import { UNREACHABLE, blockCoffeePosts } from "./network.js";
-import { DEMO, KEY, browserTest, horizontalOverflow } from "./helpers.js";
+import { DEMO, KEY, TIMEZONE, browserTest, horizontalOverflow } from "./helpers.js";
 import { coffee, coffees, drinkButton, minutesAgo, open, signIn, waitUntilEqual } from "./actions.js";
 
 const PHONE = { viewport: { width: 390, height: 664 }, hasTouch: true, isMobile: true };
@@ -13,7 +13,7 @@ const toast = (page, text) => page.locator(".toast:visible", { hasText: text });
 const focused = (page) => page.evaluate(() => document.activeElement.getAttribute("aria-label") ?? document.activeElement.innerText ?? document.activeElement.id);
 const text = (page, id) => page.locator(`#${id}`).innerText();
 /** Formats a time as settings of the server need it. */
-const clock = (instant) => new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", timeZone: "Europe/Berlin" }).format(instant);
+const clock = (instant) => new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", timeZone: TIMEZONE }).format(instant);
 
 async function openHistory(page, server) {
   await open(page, server);

@@ -242,14 +242,17 @@ browserTest("entries from a device with a wrong clock get the right time", {}, a
   assert.ok(Math.abs(minutes) < 0.5, `${minutes} minutes ago`);
 });
 
-browserTest("in another time zone, times are the device's and the server's zone is named", { timezoneId: "America/New_York", locale: "en-US" }, async ({ page, server }) => {
+browserTest("in another time zone, times are the device's and the server's zone is named", {
+  settings: { TZ: "Europe/Berlin" },
+  timezoneId: "America/New_York",
+  locale: "en-US",
+}, async ({ page, server }) => {
   await server.api("POST", "/coffee/", { caffeine_mg: 80, timestamp: "2026-03-01T08:30:00Z" });
   await open(page, server);
   await page.getByText("Times are shown in this device's time zone (America/New_York). Days and bedtime use the server's time zone (Europe/Berlin).").waitFor();
   await page.locator("#history").scrollIntoViewIfNeeded();
   assert.match(await page.locator("#history-list time").innerText(), /^3:30.AM$/);
 });
-
 
 browserTest("sections further down are shown after the connection was lost before they came into view", { expected: UNREACHABLE, screen: "phone" }, async ({ page, server }) => {
   await server.api("POST", "/coffee/", { caffeine_mg: 120, coffee_type: "mocha" });

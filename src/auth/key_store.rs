@@ -1,6 +1,6 @@
 //! Named keys of a running server: reloaded when their file changes, with the time each was last used.
 //!
-//! [`KeyStore::refresh`] does all reading and writing of files; a request only uses memory. The last uses have
+//! A request only uses memory: files are read and written when the store is opened, refreshed and saved. The last uses have
 //! a file of their own, because the server never writes the key file.
 
 use std::collections::{BTreeMap, HashMap};

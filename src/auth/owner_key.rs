@@ -1,4 +1,4 @@
-//! Source of the owner's key, and lookup of the keys that callers present.
+//! The owner's key: where it comes from, and its creation by the first start.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -6,29 +6,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use crate::auth::key::{KeyDigest, KeyId, Scopes, make_key};
-use crate::auth::key_store::KeyStore;
+use crate::auth::key::make_key;
 use crate::config::KeySource;
-use crate::domain::time::Timestamp;
 
 /// Published default key of the Docker stack.
 const PUBLISHED_KEY: &str = "coffee-addict-secret-key-2025";
 /// Minimum length of a key.
 const MIN_LENGTH: usize = 16;
-
-/// Valid keys: the owner's key and the named keys.
-#[derive(Debug)]
-pub struct ApiKeys {
-    owner: KeyDigest,
-    pub(crate) named: KeyStore,
-}
-
-/// Valid key that came with a request.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ValidKey {
-    pub id: KeyId,
-    pub scopes: Scopes,
-}
 
 /// Origin of the owner's key.
 #[derive(Clone, Debug)]
@@ -69,43 +53,19 @@ impl KeyOrigin {
     }
 }
 
-impl ApiKeys {
-    /// Reads or creates the owner's key.
-    pub fn load(source: &KeySource, allow_weak: bool) -> Result<(Self, KeyOrigin), OwnerKeyError> {
-        let (key, origin) = match source {
-            KeySource::Given(key) => (key.clone(), KeyOrigin::Configured),
-            KeySource::File(path) => (read(path)?, KeyOrigin::Configured),
-            KeySource::Generated(path) if has_key(path) => (read(path)?, KeyOrigin::Existing(path.clone())),
-            KeySource::Generated(path) => {
-                let key = create(path)?;
-                (key.clone(), KeyOrigin::Created { key, path: path.clone() })
-            }
-        };
-        check(&key, allow_weak)?;
-        Ok((Self::new(&key), origin))
-    }
-
-    /// Returns the owner's key without named keys.
-    pub fn new(owner: &str) -> Self {
-        Self { owner: KeyDigest::of(owner), named: KeyStore::default() }
-    }
-
-    /// Adds the named keys of `database`.
-    pub(crate) fn with_named(self, database: &Path) -> Self {
-        Self { named: KeyStore::open(database), ..self }
-    }
-
-    /// Looks a key up by its digest; `None` when it is not valid. Does no I/O.
-    pub(crate) fn find(&self, presented: &str, now: Timestamp) -> Option<ValidKey> {
-        let digest = KeyDigest::of(presented);
-        let scopes = if self.owner == digest { Scopes::ALL } else { self.named.record_use(&digest, now)? };
-        Some(ValidKey { id: digest.id(), scopes })
-    }
-
-    /// Returns the name of a valid key; `owner` for the owner's.
-    pub(crate) fn name(&self, key: ValidKey) -> String {
-        self.named.name(key.id).unwrap_or_else(|| "owner".to_owned())
-    }
+/// Reads the owner's key, or creates it in the file that `source` names.
+pub fn load(source: &KeySource, allow_weak: bool) -> Result<(String, KeyOrigin), OwnerKeyError> {
+    let (key, origin) = match source {
+        KeySource::Given(key) => (key.clone(), KeyOrigin::Configured),
+        KeySource::File(path) => (read(path)?, KeyOrigin::Configured),
+        KeySource::Generated(path) if has_key(path) => (read(path)?, KeyOrigin::Existing(path.clone())),
+        KeySource::Generated(path) => {
+            let key = create(path)?;
+            (key.clone(), KeyOrigin::Created { key, path: path.clone() })
+        }
+    };
+    check(&key, allow_weak)?;
+    Ok((key, origin))
 }
 
 fn check(key: &str, allow_weak: bool) -> Result<(), OwnerKeyError> {

@@ -206,7 +206,7 @@ impl PreservedState {
     }
 }
 
-/// Prepared restore: everything is verified and locked, nothing is changed.
+/// Prepared restore: everything is verified and locked, and no entry is changed.
 #[derive(Debug)]
 pub struct RestorePlan {
     report: VerificationReport,
@@ -410,8 +410,8 @@ impl RestorePlan {
     }
 
     /// Creates a copy of the backup beside the database, migrated to the newest schema, with the database's
-    /// page size when it is to be written into it. The copy is verified; only ids and Litestream's tables are
-    /// written after that.
+    /// page size when it is to be written into it. The copy is verified; only the last ids, the database id and
+    /// Litestream's tables are written after that.
     fn prepare(
         &self,
         method: &RestoreMethod,
@@ -456,7 +456,8 @@ impl RestorePlan {
         Ok(temp)
     }
 
-    /// Returns the entries of the prepared copy if it is sound and has the rows of the verified file.
+    /// Returns the entries of the prepared copy if it is sound and has the rows of the verified
+    /// file; of a migrated copy, the counts and the newest entry are compared.
     fn verified(&self, prepared: VerificationReport) -> Result<Contents, RestoreError> {
         let path = self.report.path.clone();
         let Some(contents) = prepared.contents.filter(|_| prepared.is_sound()) else {

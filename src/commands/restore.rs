@@ -136,7 +136,8 @@ fn what_changes(args: &RestoreArgs, settings: &CommonSettings, plan: &RestorePla
         }
     };
     if plan.is_served() {
-        text += " The server keeps running; writes wait until the restore is complete.";
+        text +=
+            " The server keeps running; writes wait until the restore is complete, at most 25 seconds each.";
     }
     if plan.is_of_other_database() {
         text +=

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context;
 use clap::Args;
 
-use crate::auth::owner_key::{ApiKeys, KeyOrigin, OwnerKeyError};
+use crate::auth::api_keys::ApiKeys;
+use crate::auth::owner_key;
+use crate::auth::owner_key::{KeyOrigin, OwnerKeyError};
 use crate::backup::open::{open_new_store, open_store};
 use crate::clock::Clock;
 use crate::commands::{Failure, act_as_owner, print, systemd};
@@ -47,13 +49,14 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
     let identity = act_as_owner(&settings.common.database)?;
     logging::start(settings.log).map_err(anyhow::Error::from_boxed)?;
     let under_systemd = to_journal || out_to_journal;
-    let load = || ApiKeys::load(&settings.key, settings.debug);
+    let load = || owner_key::load(&settings.key, settings.debug);
     let loaded = match settings.key {
         // A generated key belongs to the owner of the database.
         KeySource::Generated(_) => load(),
         _ => identity.as_caller(load).context("cannot act as the caller")?,
     };
-    let (keys, origin) = loaded.map_err(|e| key_failure(&e))?;
+    let (key, origin) = loaded.map_err(|e| key_failure(&e))?;
+    let keys = ApiKeys::new(&key);
     let ready = Arc::new(AtomicBool::new(false));
     let done = open_and_serve(settings, new, keys, &origin, &ready, under_systemd);
     if done.is_err() && !ready.load(Ordering::Relaxed) {

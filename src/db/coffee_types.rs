@@ -3,11 +3,51 @@
 //! Entries keep the text that was sent. Statistics show a type by its first spelling, that of its oldest
 //! coffee.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 
+use crate::db::error::StoreError;
+use crate::db::store::Store;
+use crate::db::writer::Statements;
+use crate::domain::coffee::{CoffeeId, TypeRename};
 use crate::domain::text::fold_case;
+
+/// Ids of renamed coffees by their former type.
+pub type RenamedCoffees = BTreeMap<String, Vec<CoffeeId>>;
+
+impl Store {
+    /// Gives all coffees of a type another type, all at once.
+    pub async fn rename_type(&self, rename: TypeRename) -> Result<RenamedCoffees, StoreError> {
+        self.write("rename_type", Statements::Many, move |c| rename_coffees(c, &rename)).await
+    }
+}
+
+fn rename_coffees(connection: &Connection, rename: &TypeRename) -> rusqlite::Result<RenamedCoffees> {
+    let mut renamed = RenamedCoffees::new();
+    let mut spellings = spellings_of(connection, &rename.from)?;
+    spellings.retain(|spelling| *spelling != rename.to);
+    for spelling in spellings {
+        let ids: Vec<CoffeeId> = connection
+            .prepare_cached(
+                "select id from coffee_logs indexed by coffee_logs_by_type where coffee_type = ? order by timestamp",
+            )?
+            .query_map([&spelling], |row| row.get(0).map(CoffeeId))?
+            .filter(|id| match (&rename.only, id) {
+                (Some(only), Ok(id)) => only.contains(id),
+                _ => true,
+            })
+            .collect::<rusqlite::Result<_>>()?;
+        let mut update = connection.prepare_cached("update coffee_logs set coffee_type = ? where id = ?")?;
+        for id in &ids {
+            update.execute(params![rename.to, id.0])?;
+        }
+        if !ids.is_empty() {
+            renamed.insert(spelling, ids);
+        }
+    }
+    Ok(renamed)
+}
 
 /// First spelling of every type.
 #[derive(Debug)]

@@ -107,8 +107,8 @@ pub struct Store {
 /// Maximum number of concurrent exports; each has a connection and a blocking thread.
 pub const MAX_EXPORTS: u32 = 2;
 
-/// Maximum wait of a read for its turn.
-const MAX_WAIT: Duration = Duration::from_secs(10);
+/// Maximum wait of a read for a slot, and then for a connection.
+const MAX_WAIT_FOR_SLOT: Duration = Duration::from_secs(10);
 
 /// First SQLite that cannot lose a commit when a writer and a checkpoint meet: 3.51.3.
 const OLDEST_SQLITE: i32 = 3_051_003;
@@ -220,7 +220,7 @@ impl Store {
         let _slot = match self.quick_slots.try_acquire() {
             Ok(slot) => slot,
             Err(_) => {
-                let slot = tokio::time::timeout(MAX_WAIT, self.quick_slots.acquire());
+                let slot = tokio::time::timeout(MAX_WAIT_FOR_SLOT, self.quick_slots.acquire());
                 Box::pin(slot).await.map_err(|_| StoreError::Busy)?.map_err(|_| StoreError::Closed)?
             }
         };
@@ -238,10 +238,10 @@ impl Store {
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let slot = tokio::time::timeout(MAX_WAIT, self.slow_slots.acquire()).await;
+        let slot = tokio::time::timeout(MAX_WAIT_FOR_SLOT, self.slow_slots.acquire()).await;
         let _slot = slot.map_err(|_| StoreError::Busy)?.map_err(|_| StoreError::Closed)?;
         let pool = self.slow.clone();
-        let run = move || match pool.get_timeout(MAX_WAIT) {
+        let run = move || match pool.get_timeout(MAX_WAIT_FOR_SLOT) {
             Ok(reader) => query(&reader).map_err(StoreError::from),
             Err(_) => Err(StoreError::Busy),
         };

@@ -1,8 +1,8 @@
 //! The writer thread: group commit.
 //!
 //! It takes up to 256 waiting jobs, runs them in one transaction, commits with fsync, and then responds to all
-//! callers. A job is a closure over the transaction; one that fails leaves nothing behind, and the rest of the
-//! batch goes on. While no job is waiting, the idle work runs at the interval of the heartbeat.
+//! callers. A job is a closure over the transaction. One that fails is undone, and the rest of the batch goes on;
+//! where it cannot be undone alone, the whole batch fails with its error. While no job is waiting, the idle work runs at the interval of the heartbeat.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -22,9 +22,9 @@ pub const MAX_QUEUED: usize = 1024;
 /// Maximum number of jobs in a transaction: bounds the latency of the first one.
 const MAX_BATCH: usize = 256;
 /// Maximum wait of a job for a database that another process holds.
-const MAX_WAIT: Duration = Duration::from_secs(25);
+const MAX_LOCK_WAIT: Duration = Duration::from_secs(25);
 /// The same while the server stops.
-const MAX_WAIT_CLOSING: Duration = Duration::from_secs(3);
+const MAX_LOCK_WAIT_CLOSING: Duration = Duration::from_secs(3);
 /// Interval of retries on a held database. An import releases it for a few milliseconds only.
 const RETRY_INTERVAL: Duration = Duration::from_millis(1);
 /// Maximum wait of the last checkpoint for readers of other processes.
@@ -387,7 +387,7 @@ impl Worker {
                     self.state.held.store(true, Ordering::Relaxed);
                     self.beat();
                     let closing = self.state.closing.load(Ordering::Relaxed);
-                    let patience = if closing { MAX_WAIT_CLOSING } else { MAX_WAIT };
+                    let patience = if closing { MAX_LOCK_WAIT_CLOSING } else { MAX_LOCK_WAIT };
                     let (late, patient): (Vec<_>, Vec<_>) =
                         batch.into_iter().partition(|q| q.queued_at.elapsed() > patience);
                     self.fail_all(late, &StoreError::Busy);
@@ -415,10 +415,16 @@ impl Worker {
         if in_savepoint {
             self.execute("savepoint job").map_err(|e| JobError { error: e.into(), is_undone: true })?;
         }
-        // A panic fails that job alone.
         let ran = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(&self.connection))) {
             Ok(ran) => ran.map_err(StoreError::from),
-            Err(_) => Err(StoreError::Internal("a write panicked".into())),
+            Err(_) => {
+                let error = StoreError::Internal("a write panicked".into());
+                if !in_savepoint {
+                    // Its statement may have been executed already.
+                    return Err(JobError { error, is_undone: false });
+                }
+                Err(error)
+            }
         };
         if in_savepoint && !self.connection.is_autocommit() {
             let undone = if ran.is_err() { self.execute("rollback to job") } else { Ok(()) };
@@ -467,25 +473,54 @@ impl Worker {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::backup::open::open_store;
     use crate::db::schema;
     use crate::db::schema::Role;
-    use crate::db::store::Options;
+    use crate::db::store::{Cost, Options, Store};
+
+    fn store_in(folder: &Path) -> Store {
+        open_store(&Options {
+            path: folder.join("coffee.db"),
+            backups: folder.join("backups"),
+            quick_readers: 1,
+            slow_readers: 1,
+            slow_query: Duration::from_secs(9),
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_write_that_panics_stores_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store_in(folder.path());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        for statements in [Statements::One, Statements::Many] {
+            let insert = |c: &Connection, caffeine_mg: u32, panics: bool| {
+                c.execute("insert into coffee_logs (timestamp, caffeine_mg) values (1, ?)", [caffeine_mg])?;
+                assert!(!panics);
+                Ok(())
+            };
+            let failed = runtime.block_on(store.write("fail", statements, move |c| insert(c, 90, true)));
+            assert!(matches!(failed, Err(StoreError::Internal(_))), "{failed:?}");
+            runtime.block_on(store.write("succeed", statements, move |c| insert(c, 40, false))).unwrap();
+        }
+        let stored = store.read("stored", Cost::Quick, |c| {
+            let sums = "select count(*), sum(caffeine_mg) from coffee_logs";
+            c.query_row(sums, [], |row| Ok((row.get(0)?, row.get(1)?)))
+        });
+        assert_eq!(runtime.block_on(stored).unwrap(), (2_i64, 80.0));
+        store.close();
+    }
 
     #[test]
     fn readers_that_never_pause_do_not_let_the_log_grow() {
         const ROUNDS: usize = 200;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("coffee.db");
-        let store = open_store(&Options {
-            path: path.clone(),
-            backups: folder.path().join("backups"),
-            quick_readers: 1,
-            slow_readers: 1,
-            slow_query: Duration::from_secs(9),
-        })
-        .unwrap();
+        let store = store_in(folder.path());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let log_bytes = || std::fs::metadata(folder.path().join("coffee.db-wal")).unwrap().len();
         let has_ended = AtomicBool::new(false);

@@ -26,6 +26,8 @@ pub const LIMITS_SOURCE: &str = "Up to 400 mg a day and 200 mg at once raise no 
      (half of the daily amount in pregnancy)";
 /// Number of latest doses that the usual dose is derived from.
 pub const USUAL_DOSE_SAMPLE: u32 = 50;
+/// Time after bedtime that counts as the same night, in microseconds: an assumption, without a source.
+const NIGHT: i64 = 6 * HOUR;
 /// Disclaimer of every response.
 pub const NOTE: &str = "An estimate for an average adult, neither a measurement nor medical advice: half-lives differ several-fold \
      between people, and low_mg to high_mg shows only a part of that range.";
@@ -116,7 +118,8 @@ pub struct ActiveCaffeine {
     #[schema(value_type = Option<String>, format = DateTime, required)]
     pub last_safe_coffee_at: Option<Timestamp>,
     /// Largest dose at `timestamp` (at most 200 mg) that keeps the level at or below `sleep_threshold_mg`
-    /// from bedtime on and the day within `daily_limit_mg`. Rounded down.
+    /// from bedtime on and the day within `daily_limit_mg`. In the six hours after bedtime, the level counts
+    /// from `timestamp` on. Rounded down.
     #[schema(minimum = 0)]
     pub can_drink_now_mg: f64,
     /// Recommended maximum for a calendar day (a setting).
@@ -150,7 +153,7 @@ pub struct CoffeeSummary {
     #[schema(minimum = 0)]
     pub active_caffeine_mg: f64,
     /// `Warning`: the daily limit is exceeded, or more than 200 mg is active. `Caution`: the level at the
-    /// next bedtime would exceed the sleep threshold, or another usual dose would exceed the daily limit.
+    /// next bedtime, or now in the six hours after bedtime, exceeds the sleep threshold, or another usual dose would exceed the daily limit.
     /// Otherwise `Good`.
     pub status: &'static str,
     /// The reason for `status` as a sentence.
@@ -266,7 +269,8 @@ impl<'a> CaffeineAdvisor<'a> {
     fn status(&self, total: f64, logs_count: usize) -> (&'static str, String) {
         let limit = self.profile.daily_limit_mg;
         let active = self.forecast.active(self.at);
-        let (night, threshold) = (self.forecast.highest_from(self.bedtime), self.profile.sleep_threshold_mg);
+        let (night, threshold) =
+            (self.forecast.highest_from(self.night_start()), self.profile.sleep_threshold_mg);
         let (bedtime, usual) = (self.profile.bedtime, self.usual_dose_mg);
         if total > limit {
             return ("Warning", format!("{total:.0} mg today exceeds the daily limit of {limit:.0} mg."));
@@ -278,9 +282,15 @@ impl<'a> CaffeineAdvisor<'a> {
             return ("Warning", text);
         }
         if night > threshold {
-            let text = format!(
-                "About {night:.0} mg would be in your body at bedtime ({bedtime}); more than {threshold:.0} mg may disturb your sleep."
-            );
+            let text = if self.is_night() {
+                format!(
+                    "It is past your bedtime ({bedtime}), with about {night:.0} mg in your body; more than {threshold:.0} mg may disturb your sleep."
+                )
+            } else {
+                format!(
+                    "About {night:.0} mg would be in your body at bedtime ({bedtime}); more than {threshold:.0} mg may disturb your sleep."
+                )
+            };
             return ("Caution", text);
         }
         if total + usual > limit {
@@ -296,6 +306,11 @@ impl<'a> CaffeineAdvisor<'a> {
         };
         let usual = usual.min(MAX_SINGLE_DOSE_MG);
         let advice = match self.last_safe_coffee_at() {
+            _ if self.is_night() && self.can_drink_now_mg() < usual => {
+                format!(
+                    "It is past your bedtime ({bedtime}): another {usual:.0} mg now would likely disturb your sleep."
+                )
+            }
             Some(at) if at == self.bedtime => "Another coffee should not disturb your sleep.".to_owned(),
             Some(at) => {
                 format!("{usual:.0} mg until {} should not disturb your sleep.", self.zone.format_time(at))
@@ -317,15 +332,26 @@ impl<'a> CaffeineAdvisor<'a> {
         self.profile.daily_limit_mg - self.day_total(date).0
     }
 
-    /// Returns the remainder of the sleep threshold from bedtime on in milligrams.
-    fn left_of_night(&self) -> f64 {
-        self.profile.sleep_threshold_mg - self.forecast.highest_from(self.bedtime)
+    /// Reports whether bedtime was less than [`NIGHT`] ago.
+    fn is_night(&self) -> bool {
+        self.zone.next_occurrence(self.profile.bedtime, self.at.minus(NIGHT - 1)) < self.at
+    }
+
+    /// Returns the time from which the sleep threshold counts: the next bedtime, or now in the night.
+    fn night_start(&self) -> Timestamp {
+        if self.is_night() { self.at } else { self.bedtime }
+    }
+
+    /// Returns the remainder of the sleep threshold from `start` on in milligrams.
+    fn left_of_night(&self, start: Timestamp) -> f64 {
+        self.profile.sleep_threshold_mg - self.forecast.highest_from(start)
     }
 
     /// Returns the largest safe dose in milligrams, rounded down to 2 decimals.
     fn can_drink_now_mg(&self) -> f64 {
-        let hours = self.bedtime.hours_since(self.at);
-        let for_sleep = self.left_of_night() / self.profile.kinetics.highest_after(1.0, hours);
+        let start = self.night_start();
+        let hours = start.hours_since(self.at);
+        let for_sleep = self.left_of_night(start) / self.profile.kinetics.highest_after(1.0, hours);
         // 0/0 when nothing is left of either.
         let for_sleep = if for_sleep.is_nan() { 0.0 } else { for_sleep };
         let mg = for_sleep.min(self.left_of_day(self.zone.date(self.at))).clamp(0.0, MAX_SINGLE_DOSE_MG);
@@ -339,7 +365,7 @@ impl<'a> CaffeineAdvisor<'a> {
     /// one latest time.
     fn last_safe_coffee_at(&self) -> Option<Timestamp> {
         let (kinetics, dose) = (&self.profile.kinetics, self.usual_dose_mg.min(MAX_SINGLE_DOSE_MG));
-        let (left, peak) = (self.left_of_night(), kinetics.peak_hours());
+        let (left, peak) = (self.left_of_night(self.bedtime), kinetics.peak_hours());
         if left <= 0.0 {
             return None;
         }

@@ -118,6 +118,11 @@ impl Zone {
         self.local(at).1.to_string()
     }
 
+    /// Formats the local date and time to the second: `2026-06-01 07:05:59`.
+    pub fn format_local(&self, at: Timestamp) -> String {
+        self.tz.to_datetime(at.to_jiff()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+    }
+
     fn start_of(&self, date: Date) -> Timestamp {
         let start = date.0.to_zoned_datetime(self.tz.clone());
         start.map_or(Timestamp::MAX, |zoned| Timestamp::clamped(zoned.timestamp().as_microsecond()))

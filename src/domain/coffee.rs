@@ -1,5 +1,7 @@
 //! Coffees: ids, doses, stored and new entries, drink presets.
 
+use std::collections::HashSet;
+
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -62,6 +64,16 @@ pub struct CoffeeChange {
     pub coffee_type: Option<Option<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub notes: Option<Option<String>>,
+}
+
+/// Change of the type of many coffees.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TypeRename {
+    /// Type whose coffees are changed, in any case.
+    pub from: String,
+    pub to: String,
+    /// Only these coffees; `None` for all of the type.
+    pub only: Option<HashSet<CoffeeId>>,
 }
 
 impl From<NewCoffee> for CoffeeChange {

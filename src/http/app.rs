@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rocket::request::Request;
 
-use crate::auth::owner_key::ApiKeys;
+use crate::auth::api_keys::ApiKeys;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::db::error::StoreError;

@@ -14,7 +14,7 @@ pub const SMALL_BODY_BYTES: u64 = 64 << 10;
 /// Budget of all larger bodies that are being read and handled, bytes.
 const BUDGET_BYTES: u64 = 32 << 20;
 /// Maximum wait for a part of the budget.
-const MAX_WAIT: Duration = Duration::from_secs(5);
+const MAX_WAIT_FOR_BUDGET: Duration = Duration::from_secs(5);
 
 /// Memory budget of large request bodies.
 #[derive(Debug)]
@@ -38,9 +38,9 @@ impl Default for BodyBudget {
 }
 
 impl BodyBudget {
-    /// Reserves memory for a body, and waits at most [`MAX_WAIT`] for it.
+    /// Reserves memory for a body, and waits at most [`MAX_WAIT_FOR_BUDGET`] for it.
     pub async fn reserve(&self, bytes: u64, deadline: Instant) -> Result<BodyReservation, ApiError> {
-        let deadline = deadline.min(Instant::now() + MAX_WAIT);
+        let deadline = deadline.min(Instant::now() + MAX_WAIT_FOR_BUDGET);
         // A body larger than the budget, as the settings may allow, is read alone.
         let wanted = kibibytes(bytes.min(BUDGET_BYTES));
         match timeout_at(deadline, Arc::clone(&self.kibibytes).acquire_many_owned(wanted)).await {

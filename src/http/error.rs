@@ -1,6 +1,6 @@
 //! Errors of a request, and the problem document (RFC 9457) that reports them.
 //!
-//! Every JSON error gets its status here, and errors of the store that reach a response are logged here. Details
+//! Every JSON error gets its status here, and errors of the store, except busy and closed, are logged here. Details
 //! of an internal error go to the log and never into a response.
 
 use std::io::Cursor;

@@ -6,8 +6,8 @@ use std::time::Instant;
 use rocket::http::Method;
 use rocket::request::Request;
 
+use crate::auth::api_keys::ValidKey;
 use crate::auth::key::Scope;
-use crate::auth::owner_key::ValidKey;
 use crate::http::client_address::Client;
 use crate::http::error::ApiError;
 use crate::http::rate_limit::Allowance;

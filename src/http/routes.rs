@@ -12,8 +12,8 @@ use utoipa::OpenApi;
 use crate::auth::key::Scope;
 use crate::config::LimitClass;
 use crate::http::handlers::{
-    assets, caffeine, coffee, coffee_totals, export, health, heart_rate, heart_rate_batch, heart_rate_stats,
-    info, me, metrics, pages,
+    assets, caffeine, coffee, coffee_rename, coffee_totals, export, health, heart_rate, heart_rate_batch,
+    heart_rate_stats, info, me, metrics, pages,
 };
 use crate::http::middleware::guard::{Access, RouteEntry};
 
@@ -58,7 +58,7 @@ route_table! {
         Read, READ => coffee::list coffee::get coffee_totals::today coffee_totals::week
             coffee_totals::days coffee_totals::stats coffee_totals::types caffeine::active caffeine::summary;
         CoffeeWrite, WRITE => coffee::add;
-        CoffeeChange, WRITE => coffee::put coffee::delete;
+        CoffeeChange, WRITE => coffee::put coffee::delete coffee_rename::rename;
         Read, READ => heart_rate::list heart_rate::get heart_rate_stats::current heart_rate_stats::range
             heart_rate_stats::stats heart_rate_stats::correlation;
         Read, READ => export::coffee export::heart_rate;

@@ -137,6 +137,16 @@ impl FieldValidator {
         }
     }
 
+    /// Returns cleaned text of at most `max` characters, which must not be blank.
+    pub fn required_text(&mut self, name: &str, field: &JsonScalar, max: usize) -> Option<String> {
+        let errors = self.errors.len();
+        let text = self.text(name, field, max);
+        if text.is_none() && self.errors.len() == errors {
+            self.add_error(name, field, "is required");
+        }
+        text
+    }
+
     /// Parses required text with `parse`.
     pub fn parse<T, M: Into<String>>(
         &mut self,

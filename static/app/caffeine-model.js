@@ -132,28 +132,35 @@ export class CaffeineModel {
   }
 }
 
+/** Age of a dose from which its level runs almost straight between two points of a curve. */
+const SMOOTH_AFTER = 3 * HOUR;
+
 /** Caffeine curve: a response of `GET /coffee/active` with additional doses `{at, mg}`. */
 export class CaffeineCurve {
-  constructor(response, doses = []) {
-    Object.assign(this, { response, doses, times: response.curve.map((point) => Date.parse(point.at)) });
+  /** `included` are doses that the response includes: between its points, the level follows them exactly. */
+  constructor(response, doses = [], included = []) {
+    Object.assign(this, { response, doses, included, times: response.curve.map((point) => Date.parse(point.at)) });
   }
 
   /** Returns the curve with one more dose. */
   withDose(dose) {
-    return new CaffeineCurve(this.response, [...this.doses, dose]);
+    return new CaffeineCurve(this.response, [...this.doses, dose], this.included);
   }
 
   /** Returns `mg`, `low_mg` and `high_mg` at an instant, or null outside the curve. */
   at(instant) {
-    const { times, doses, response } = this;
+    const { times, doses, included, response } = this;
     if (!(instant >= times[0] && instant <= times.at(-1))) return null;
     const next = Math.max(1, times.findIndex((time) => time >= instant));
     const share = (instant - times[next - 1]) / (times[next] - times[next - 1]);
     const [from, to] = [response.curve[next - 1], response.curve[next]];
+    const recent = included.filter((dose) => dose.at < times[next] && times[next - 1] - dose.at < SMOOTH_AFTER);
     return Object.fromEntries(Object.entries(HALF_LIFE_FACTORS).map(([band, factor]) => {
       const elimination = Math.LN2 / (response.half_life_hours * factor);
-      const added = doses.map((dose) => advance({ gut: dose.mg, mg: 0 }, (instant - dose.at) / HOUR, response.absorption_per_hour, elimination).mg);
-      return [band, Math.max(0, from[band] + share * (to[band] - from[band]) + sum(added))];
+      const levelOf = (all, time) => sum(all.map((dose) => advance({ gut: dose.mg, mg: 0 }, (time - dose.at) / HOUR, response.absorption_per_hour, elimination).mg));
+      // What is left without the recent doses runs almost straight.
+      const [smoothFrom, smoothTo] = [from[band] - levelOf(recent, times[next - 1]), to[band] - levelOf(recent, times[next])];
+      return [band, Math.max(0, smoothFrom + share * (smoothTo - smoothFrom) + levelOf(recent, instant) + levelOf(doses, instant))];
     }));
   }
 

@@ -43,7 +43,7 @@ export function entryControls(route, entry, limits = {}) {
 export function timeControl(timestamp) {
   const control = h("input", { type: "datetime-local", value: toLocalInput(Date.parse(timestamp)), required: true });
   const initial = control.value;
-  return ["Date and time", control, () => (control.value === initial ? timestamp : new Date(control.value).toISOString())];
+  return ["Time", control, () => (control.value === initial ? timestamp : new Date(control.value).toISOString())];
 }
 
 /** Years before this are probably typing errors. */

@@ -9,7 +9,7 @@ import { formatBytes, formatDay, formatMg, formatTime } from "./format.js";
 import { logEntry } from "./log.js";
 import { showToast } from "./notifications.js";
 import * as queue from "./queue.js";
-import { setDeleted, store } from "./store.js";
+import { serverDate, setDeleted, store } from "./store.js";
 
 const FIRST_PAGE = 12;
 const PAGE = 30;
@@ -197,15 +197,16 @@ export function replaceRows(list, content) {
 function show() {
   const days = [];
   for (const entry of entries) {
-    const title = formatDay(Date.parse(entry.timestamp));
-    if (days.at(-1)?.[0] !== title) days.push([title, []]);
+    const instant = Date.parse(entry.timestamp);
+    const title = formatDay(instant);
+    if (days.at(-1)?.[0] !== title) days.push([title, [], serverDate(instant)]);
     days.at(-1)[1].push(deletedEntries.get(entryPath(route, entry)) ?? savedRow(route, entry));
   }
   const isFiltered = Object.values(inputs).some((input) => input.value);
   clearButton.hidden = !isFiltered;
   setText(byId("export-label"), inputs.since.value || inputs.until.value ? "Export selected days:" : "Export all:");
   const empty = h("p", { class: "muted" }, isFiltered ? "No matching entries" : "No entries yet");
-  replaceRows(byId("history-list"), days.length ? days.map(([title, rows]) => dayGroup(title, rows)) : [empty]);
+  replaceRows(byId("history-list"), days.length ? days.map(([title, rows, date]) => dayGroup(h("a", { href: `#day/${date}` }, title), rows)) : [empty]);
   byId("history-more").replaceChildren(...(hasMore ? [button("Load more", () => load(true))] : []));
   for (const listener of listListeners) listener();
 }

@@ -89,20 +89,26 @@ function allDrinks() {
   return [...own, ...presets.filter((preset) => !names.includes(preset.coffee_type))];
 }
 
-/** Returns the drinks as the user arranged them. */
-export const drinks = () => myDrinks.arrange(allDrinks());
+/** Names in the order of the buttons. */
+let shownOrder = [];
+
+/** Returns the drinks as the user arranged them; those that were shown before keep their places. */
+export function drinks() {
+  const place = ({ coffee_type: name }) => (shownOrder.includes(name) ? shownOrder.indexOf(name) : shownOrder.length);
+  return myDrinks.arrange(allDrinks()).sort((a, b) => place(a) - place(b));
+}
 
 /** Presets that are not measured in ml. */
 const SOLID = ["dark chocolate"];
 
 /** Returns the dose of a drink in the chosen size and a note about it; null if the size of a serving is not known. */
 function inChosenSize({ coffee_type: name, caffeine_mg: mg }) {
-  if (sizeChoice === "1") return { mg };
-  if (sizeChoice === "2") return { mg: 2 * mg, note: "double" };
-  const ml = byId("size-amount").valueAsNumber;
   const presets = store.types?.presets ?? DEFAULT_DRINKS;
   const serving = presets.find((preset) => preset.coffee_type === name.toLowerCase() && !SOLID.includes(preset.coffee_type))?.serving_ml;
-  return serving && ml > 0 && byId("size-amount").validity.valid ? { mg: Math.round((mg * ml) / serving), note: `${ml} ml` } : null;
+  if (sizeChoice === "1") return { mg, ml: serving };
+  if (sizeChoice === "2") return { mg: 2 * mg, ml: 2 * serving, note: "double" };
+  const ml = byId("size-amount").valueAsNumber;
+  return serving && ml > 0 && byId("size-amount").validity.valid ? { mg: Math.round((mg * ml) / serving), ml, note: `${ml} ml` } : null;
 }
 
 function drinkButton(drink) {
@@ -123,7 +129,7 @@ function drinkButton(drink) {
   };
   const isPossible = size && size.mg <= (store.info?.validation.max_caffeine_mg ?? 1000);
   const element = button(h("span", {}, h("bdi", {}, drink.coffee_type)), onTap, { class: "drink", "data-name": drink.coffee_type, disabled: !isPossible });
-  element.append(h("span", { class: "muted" }, size ? formatMg(size.mg) : "–"));
+  element.append(h("span", { class: "muted" }, size ? [formatMg(size.mg), ...(size.ml ? [`${size.ml} ml`] : [])].join(", ") : "–"));
   return element;
 }
 
@@ -135,6 +141,7 @@ function showDrinks() {
   const version = JSON.stringify([all.map((drink) => [drink.coffee_type, drink.caffeine_mg]), showsAllDrinks, sizeChoice, amount]);
   if (version === shownDrinks || !all.length) return;
   shownDrinks = version;
+  if (store.types) shownOrder = all.map((drink) => drink.coffee_type);
   byId("drinks").replaceChildren(...all.slice(0, showsAllDrinks ? all.length : VISIBLE_DRINKS).map(drinkButton));
   byId("more-drinks").hidden = showsAllDrinks || all.length <= VISIBLE_DRINKS;
   byId("drink-names").replaceChildren(...all.map((drink) => h("option", { value: drink.coffee_type })));
@@ -154,9 +161,15 @@ function fillForm(form, route, submitButton, onLogged = () => {}) {
   return Object.fromEntries(rows.map(([name, [, control]]) => [name, control]));
 }
 
+/** Arranges the buttons anew, after the user has changed the drinks. */
+function forgetOrder() {
+  shownOrder = [];
+  notify();
+}
+
 /** `onRename` is called after a drink was renamed in past entries. */
 export function start(onRename) {
-  myDrinks.start({ getDrinks: allDrinks, onChange: notify, onRename });
+  myDrinks.start({ getDrinks: allDrinks, onChange: forgetOrder, onRename });
   addChips(byId("when"), "when", TIME_CHOICES, timeChoice, chooseTime);
   addChips(byId("size"), "size", SIZE_CHOICES, sizeChoice, chooseSize);
   byId("size-amount").addEventListener("input", showDrinks);

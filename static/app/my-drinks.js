@@ -2,16 +2,12 @@
 // this browser; a new name changes the entries on the server.
 
 import * as api from "./api.js";
-import { button, byId, field, h, setFieldError, setText } from "./dom.js";
+import { button, byId, field, h, setText } from "./dom.js";
 import { formatMg, isolate, plural } from "./format.js";
 import { showToast } from "./notifications.js";
 import { loadItem, saveItem } from "./session.js";
 
 const ITEM = "coffee.drinks";
-/** The server's maximum page size. */
-const PAGE = 1000;
-/** Number of entries from which renaming takes long, because the server limits changes. */
-const MANY = 50;
 
 const keyOf = (name) => name.toLowerCase();
 
@@ -78,73 +74,30 @@ function renameChanges(from, to) {
   save();
 }
 
-/** Returns every entry of a drink, whatever its spelling. */
-async function entriesOf(name) {
-  const entries = [];
-  do entries.push(...(await api.get(api.withQuery("/coffee/", { coffee_type: name, limit: PAGE, offset: entries.length }))));
-  while (entries.length && entries.length % PAGE === 0);
-  return entries;
+/** Gives the entries of a drink a new name, and returns their ids by their former names. `ids` selects some of them. */
+async function renameEntries(from, to, ids) {
+  const { former_types: former } = await api.requestJson("POST", "/coffee/rename", { body: { from, to, ...(ids && { ids }) } });
+  return former;
 }
-
-/** Sends a change, again after the server's limit of changes. */
-async function patch(id, fields) {
-  for (;;) {
-    const error = await api.catchApiError(() => api.requestJson("PATCH", `/coffee/${id}`, { body: fields }).then(() => null), (caught) => caught);
-    if (!error) return;
-    if (error.kind !== "rate-limited") throw error;
-    await new Promise((resolve) => setTimeout(resolve, Math.max(1, error.retryAfter) * 1000));
-  }
-}
-
-/** Gives each entry its new name, `{id, from, to}`, and returns those that were changed; shows the progress. */
-async function renameEntries(entries) {
-  const status = byId("drinks-status");
-  const hint = entries.length >= MANY ? " Keep this page open; the server limits changes, so this can take a while." : "";
-  const done = [];
-  status.hidden = false;
-  try {
-    for (const entry of entries) {
-      setText(status, `Renaming: ${done.length} of ${plural(entries.length, "entry", "entries")}.${hint}`);
-      const error = await api.catchApiError(() => patch(entry.id, { coffee_type: entry.to }).then(() => null), (caught) => caught);
-      // An entry that was deleted meanwhile needs no name.
-      if (error && error.kind !== "not-found") {
-        showToast(`Renamed ${done.length} of ${plural(entries.length, "entry", "entries")}: ${error.message}`, { isWarning: true });
-        break;
-      }
-      if (!error) done.push(entry);
-    }
-  } finally {
-    status.hidden = true;
-    await onEntriesChange();
-  }
-  return done;
-}
-
-let isRenaming = false;
 
 /** Renames a drink in all entries, or merges it into the drink that has the new name. */
 async function rename(from, to) {
-  isRenaming = true;
-  try {
-    const entries = await entriesOf(from);
-    const before = changes;
-    const done = await renameEntries(entries.filter((entry) => entry.coffee_type !== to).map((entry) => ({ id: entry.id, from: entry.coffee_type, to })));
-    if (done.length) renameChanges(keyOf(from), keyOf(to));
-    const undo = async () => {
-      isRenaming = true;
-      changes = before;
-      save();
-      try {
-        await renameEntries(done.map((entry) => ({ id: entry.id, from: entry.to, to: entry.from })));
-      } finally {
-        isRenaming = false;
-      }
-    };
-    if (done.length) showToast(`Renamed ${isolate(from)} to ${isolate(to)} in ${plural(done.length, "entry", "entries")}`, { undo });
-  } finally {
-    isRenaming = false;
-  }
+  const before = changes;
+  const former = await renameEntries(from, to);
+  const count = Object.values(former).reduce((sum, ids) => sum + ids.length, 0);
+  renameChanges(keyOf(from), keyOf(to));
+  await onEntriesChange();
+  const undo = async () => {
+    for (const [name, ids] of Object.entries(former)) await renameEntries(to, name, ids);
+    changes = before;
+    save();
+    await onEntriesChange();
+  };
+  const orReport = (action) => () => api.catchApiError(action, reportFailure);
+  showToast(`Renamed ${isolate(from)} to ${isolate(to)} in ${plural(count, "entry", "entries")}`, { undo: orReport(undo) });
 }
+
+const reportFailure = (error) => showToast(`Can't rename the drink: ${error.message}`, { isWarning: true });
 
 function drinkForm(drink) {
   const name = keyOf(drink.coffee_type);
@@ -166,12 +119,11 @@ function drinkForm(drink) {
     const usual = allDrinks().find((other) => keyOf(other.coffee_type) === name)?.caffeine_mg;
     const mg = doseInput.value === "" ? null : doseInput.valueAsNumber;
     const target = newName();
-    if (isRenaming && target !== drink.coffee_type) return setFieldError(nameInput, "Another drink is being renamed. Wait until it is done.");
     openName = null;
     setDose(name, mg === usual ? null : mg);
     if (!drink.count || !target || target === drink.coffee_type) return null;
     byId("sheet").close();
-    return api.catchApiError(() => rename(drink.coffee_type, target), (error) => showToast(`Can't rename the drink: ${error.message}`, { isWarning: true }));
+    return api.catchApiError(() => rename(drink.coffee_type, target), reportFailure);
   };
   return h(
     "form",
@@ -216,7 +168,7 @@ export function openMyDrinks() {
   openName = null;
   byId("sheet").replaceChildren(
     h("h2", { id: "sheet-title" }, "My drinks"),
-    h("p", { class: "muted" }, "Pins, order, hidden drinks and doses are kept in this browser. A new name also changes your past entries."),
+    h("p", { class: "muted" }, "Pins, order, hidden drinks and doses apply to this browser only. A new name also renames past entries."),
     h("ul", { class: "my-drinks", id: "my-drinks" }),
     h("div", { class: "row dialog-actions" }, button("Done", () => byId("sheet").close(), { class: "button primary" })),
   );

@@ -13,7 +13,9 @@ const REASONS = {
   "over-limit": ({ total, limit, isWellOver }) => `${formatMg(total)} today is ${isWellOver ? "well over" : "over"} your daily limit of ${formatMg(limit)}.`,
   "high-level": ({ level }) => `About ${formatMg(level.mg)} in your body, above ${formatMg(MAX_SINGLE_DOSE)}, the advised maximum for a single dose.`,
   bedtime: ({ night, bedtime, threshold }) => `About ${formatMg(night)} at bedtime (${formatTime(bedtime)}), over your ${formatMg(threshold)} sleep limit.`,
+  night: ({ tonight, threshold }) => `It's past your bedtime, with about ${formatMg(tonight)} in your body: over your ${formatMg(threshold)} sleep limit.`,
   "near-limit": ({ usual, limit }) => `Another ${formatMg(usual)} would take you over your daily limit of ${formatMg(limit)}.`,
+  "late-night": ({ dose }) => `It's past your bedtime. Another ${formatMg(dose)} now would likely disturb your sleep.`,
   "too-late": ({ dose, bedtime }) => `Another ${formatMg(dose)} now would likely disturb your sleep at ${formatTime(bedtime)}.`,
   "any-time": () => "Another drink shouldn't disturb your sleep.",
   until: ({ dose, lastSafe }) => `${formatMg(dose)} until ${formatDayTime(lastSafe.at)} shouldn't disturb your sleep.`,
@@ -65,9 +67,10 @@ function showToday({ total, limit, count, isWellOver, status }) {
 }
 
 function showTonight(now) {
-  const { total, limit, room, roomReason, lastSafe, dose, usual, bedtime, atBedtime, night, threshold } = now;
+  const { drinks, total, limit, room, roomReason, lastSafe, dose, usual, bedtime, atBedtime, night, threshold } = now;
   setStat("can-drink", room < 1 ? "None" : `Up to ${formatMg(Math.floor(room))}`, ROOM_REASONS[roomReason](now));
-  const forDose = dose < usual ? `for ${formatMg(dose)}, the advised maximum (your usual: ${formatMg(usual)})` : `for your usual ${formatMg(dose)}`;
+  const forUsual = drinks.length ? `for your usual ${formatMg(dose)}` : `for ${formatMg(dose)}, an espresso`;
+  const forDose = dose < usual ? `for ${formatMg(dose)}, the advised maximum (your usual: ${formatMg(usual)})` : forUsual;
   if (lastSafe.at) setStat("last-safe", formatDayTime(lastSafe.at), forDose);
   else setStat("last-safe", "Not today", `${forDose}: ${lastSafe.reason === "sleep" ? "would disturb your sleep" : total < limit ? "would exceed your daily limit" : "daily limit reached"}`);
   setText(byId("bedtime-label"), `At bedtime (${formatTime(bedtime)})`);
@@ -79,8 +82,10 @@ function showTonight(now) {
 function showHeartRate({ heart }) {
   if (!heart) return setStat("heart-now", "No readings yet", "");
   const [, description] = HEART_RATES.find(([highest]) => heart.bpm <= highest);
+  // Low in sleep and high in exercise are usual.
+  const isUnusual = !["sleeping", "active", "exercise"].includes(heart.context);
   const age = formatAge((api.now() - heart.at) / MINUTE);
-  setStat("heart-now", `${heart.bpm} bpm`, [heart.context && isolate(heart.context), description, age].filter(Boolean).join(", "));
+  setStat("heart-now", `${heart.bpm} bpm`, [heart.context && isolate(heart.context), isUnusual && description, age].filter(Boolean).join(", "));
 }
 
 function showLastUpdate() {

@@ -11,6 +11,8 @@ export const MAX_SINGLE_DOSE = 200;
 const USUAL_DOSE_SAMPLE = 50;
 /** Usual dose without any drinks, in mg: an espresso. */
 const DEFAULT_DOSE = 80;
+/** Time after bedtime that counts as the same night. */
+const NIGHT = 6 * HOUR;
 /** Share of the limit from which the total is "well over" it. */
 const WELL_OVER = 1.5;
 
@@ -92,12 +94,13 @@ function newestReading(heart, entries) {
  * Returns the status from limit, dose and bedtime together: `level` (Good, Caution, Warning) and the `reason`.
  * The first reason that applies is given.
  */
-function statusOf({ total, limit, active, night, threshold, usual, lastSafe }) {
+function statusOf({ total, limit, active, isNight, tonight, threshold, usual, dose, room, lastSafe }) {
   const reasons = [
     ["Warning", "over-limit", total > limit],
     ["Warning", "high-level", active > MAX_SINGLE_DOSE],
-    ["Caution", "bedtime", night > threshold],
+    ["Caution", isNight ? "night" : "bedtime", tonight > threshold],
     ["Caution", "near-limit", total + usual > limit],
+    ["Caution", "late-night", isNight && room < dose],
     ["Caution", "too-late", lastSafe.at === null],
   ];
   const [level, reason] = reasons.find(([, , applies]) => applies) ?? ["Good", lastSafe.isBedtime ? "any-time" : "until"];
@@ -118,6 +121,7 @@ export function outlook({ active, coffees, heart, timezone }, unsynced, currentT
   const today = zone.date(now);
   let bedtime = Date.parse(active.bedtime);
   while (bedtime < now) bedtime = zone.addDays(bedtime, 1);
+  const isNight = bedtime > now && now - zone.addDays(bedtime, -1) < NIGHT;
 
   const limit = active.daily_limit_mg;
   const ofDay = (date) => drinks.filter((drink) => zone.date(drink.at) === date);
@@ -130,7 +134,9 @@ export function outlook({ active, coffees, heart, timezone }, unsynced, currentT
   const usual = usualDose(active, coffees, drinks, now);
   const dose = Math.min(usual, MAX_SINGLE_DOSE);
 
-  const forSleep = Math.max(0, leftOfNight / model.highestAfterDose(1, (bedtime - now) / HOUR) || 0);
+  const tonight = isNight ? model.highestFrom(now) : night;
+  const hoursToSleep = isNight ? 0 : (bedtime - now) / HOUR;
+  const forSleep = Math.max(0, (threshold - tonight) / model.highestAfterDose(1, hoursToSleep) || 0);
   const forDay = Math.max(0, leftOfDay(today));
   const room = Math.floor(Math.min(forSleep, forDay, MAX_SINGLE_DOSE) * 100) / 100;
   const roomReason = forDay <= forSleep && forDay < MAX_SINGLE_DOSE ? "limit" : forSleep < MAX_SINGLE_DOSE ? "sleep" : "dose";
@@ -152,13 +158,14 @@ export function outlook({ active, coffees, heart, timezone }, unsynced, currentT
     bedtime,
     atBedtime: model.at(bedtime).mg,
     night,
+    tonight,
     threshold,
     usual,
     dose,
     room,
     roomReason,
     lastSafe,
-    status: statusOf({ total, limit, active: level.mg, night, threshold, usual, lastSafe }),
+    status: statusOf({ total, limit, active: level.mg, isNight, tonight, threshold, usual, dose, room, lastSafe }),
     heart: newestReading(heart, unsynced.heart),
   };
 }

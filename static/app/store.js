@@ -140,7 +140,9 @@ export const nextBedtime = () => currentOutlook()?.bedtime ?? null;
 /** Returns the curve with the changes that it does not include, or null before it is loaded. */
 export function currentCurve() {
   if (!store.curve) return null;
-  return new CaffeineCurve(store.curve, [...drinksOf(unsyncedEntries("curve")), ...combine(store.coffees ?? [], unsynced()).negative]);
+  const { negative } = combine(store.coffees ?? [], unsynced());
+  const included = (store.coffees ?? []).map((coffee) => ({ at: Date.parse(coffee.timestamp), mg: coffee.caffeine_mg }));
+  return new CaffeineCurve(store.curve, [...drinksOf(unsyncedEntries("curve")), ...negative], included);
 }
 
 /** Returns the drinks as `{at, mg, name}`, oldest first. */

@@ -10,6 +10,8 @@ import { currentOutlook, onChange, serverDate } from "./store.js";
 /** Step and range of the slider. */
 const STEP = 15 * MINUTE;
 const RANGE = 16 * HOUR;
+/** Share of the sleep limit from which a level is just within it. */
+const JUST_WITHIN = 0.85;
 
 let drinkSelect, doseInput, slider, timeOutput, resultText, logButton;
 let choices = [];
@@ -27,7 +29,7 @@ function describeEffect(dose, { model, drinks: logged, bedtime, night, threshold
   const isPastBedtime = dose.at >= bedtime;
   const withDose = after.highestFrom(Math.max(bedtime, dose.at));
   const [mg, without] = formatMgPair(withDose, night);
-  const verdict = `${withDose > threshold ? "over" : "within"} your ${formatMg(threshold)} sleep limit`;
+  const verdict = `${withDose > threshold ? "over" : withDose > JUST_WITHIN * threshold ? "just within" : "within"} your ${formatMg(threshold)} sleep limit`;
   const sentences = [isPastBedtime ? `After bedtime (${formatTime(bedtime)}): up to ${formatMg(withDose)}, ${verdict}.` : `${mg} mg at bedtime, ${formatTime(bedtime)} (${without} without it), ${verdict}.`];
   const belowFrom = after.staysBelowFrom(threshold, dose.at);
   if (belowFrom > dose.at) sentences.push(`Below ${formatMg(threshold)} from ${formatDayTime(belowFrom)}.`);
@@ -57,6 +59,7 @@ function update() {
   setText(resultText, preview && outlook ? describeEffect(preview, outlook) : "Choose a drink and a time to preview its effect.");
   // A drink is logged when it has been drunk.
   logButton.disabled = !preview || !isNow();
+  logButton.title = preview && !isNow() ? "Drinks are logged once you have drunk them: choose the time “now”" : "";
   for (const listener of listeners) listener();
 }
 

@@ -259,3 +259,30 @@ async fn invalid_parameters_are_rejected() {
             .assert_invalid(&[invalid_value("query", field, message, value)]);
     }
 }
+
+#[rocket::async_test]
+async fn in_the_night_a_drink_is_judged_by_the_night_that_has_begun() {
+    // 1:00 in Berlin; bedtime was at 23:00.
+    let app = TestApp::in_zone("Europe/Berlin", "2026-06-01T23:00:00Z").await;
+    let summary = app.get("/coffee/summary").await.json();
+    assert_eq!(summary["status"], "Good");
+    assert_eq!(
+        summary["insight"],
+        "No coffee yet today. It is past your bedtime (23:00): another 80 mg now would likely disturb your sleep."
+    );
+    let room = app.get("/coffee/active").await.json()["can_drink_now_mg"].as_f64().unwrap();
+    assert!((50.0..80.0).contains(&room), "the peak of {room} mg is 50 mg");
+    app.add_coffee("2026-06-01T22:30:00Z", 160.0, None).await;
+    let summary = app.get("/coffee/summary").await.json();
+    assert_eq!(summary["status"], "Caution");
+    let insight = summary["insight"].as_str().unwrap();
+    assert!(insight.starts_with("It is past your bedtime (23:00), with about 1"), "{insight}");
+    let active = app.get("/coffee/active").await.json();
+    assert_eq!(active["can_drink_now_mg"], 0.0);
+    // The next bedtime and the last safe coffee before it stay those of the coming evening.
+    assert_eq!(active["bedtime"], "2026-06-02T21:00:00.000000Z");
+    assert!(active["last_safe_coffee_at"].as_str().unwrap().starts_with("2026-06-02T"), "{active}");
+    // Six hours after bedtime, the next bedtime counts.
+    let morning = app.get("/coffee/active?at=2026-06-02T03:00:00Z").await.json();
+    assert!(morning["can_drink_now_mg"].as_f64().unwrap() > 0.0, "{morning}");
+}

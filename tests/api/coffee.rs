@@ -1,5 +1,6 @@
 //! `/coffee/` and `/coffee/{id}`: create, read, change and delete.
 
+use coffee_tracker::auth::key::Scope;
 use rocket::http::Method;
 use serde_json::{Value, json};
 
@@ -194,4 +195,52 @@ async fn the_maximum_dose_is_configurable() {
         "must be between 0 and 250",
         251,
     )]);
+}
+
+#[rocket::async_test]
+async fn a_type_is_renamed_in_every_spelling_and_back() {
+    let app = TestApp::new().await;
+    for (hour, name) in [(8, "Latte"), (9, "latte"), (10, "mocha"), (11, "latte"), (12, "oat latte")] {
+        app.add_coffee(&format!("2026-05-01T{hour:02}:00:00Z"), 60.0, Some(name)).await;
+    }
+    app.add_coffee("2026-05-01T13:00:00Z", 60.0, None).await;
+    let types = async || {
+        let all = app.get("/coffee/").await.json();
+        all.as_array().unwrap().iter().map(|coffee| coffee["coffee_type"].clone()).collect::<Vec<_>>()
+    };
+    let before = types().await;
+    let answer = app.post("/coffee/rename", json!({"from": " LATTE", "to": "mocha ", "unknown": 1})).await;
+    let former = json!({"renamed": 3, "former_types": {"Latte": [1], "latte": [2, 4]}});
+    answer.assert_json(200, former);
+    assert_eq!(
+        types().await,
+        json!([null, "oat latte", "mocha", "mocha", "mocha", "mocha"]).as_array().unwrap().clone()
+    );
+    let renamed = async |body| app.post("/coffee/rename", body).await.json()["renamed"].clone();
+    assert_eq!(renamed(json!({"from": "latte", "to": "mocha"})).await, 0);
+    assert_eq!(renamed(json!({"from": "mocha", "to": "Latte", "ids": [1, 99]})).await, 1);
+    assert_eq!(renamed(json!({"from": "mocha", "to": "latte", "ids": [2, 4, 5]})).await, 2);
+    assert_eq!(types().await, before);
+    // One spelling for all, in place of several.
+    assert_eq!(renamed(json!({"from": "latte", "to": "LATTE"})).await, 3);
+}
+
+#[rocket::async_test]
+async fn a_rename_needs_both_names_and_returns_only_a_number_without_the_scope_read() {
+    let app = TestApp::new().await;
+    app.add_coffee("2026-05-01T08:00:00Z", 60.0, Some("latte")).await;
+    for body in [
+        json!({"from": "latte"}),
+        json!({"to": "mocha"}),
+        json!({"from": "latte", "to": " "}),
+        json!({"from": "latte", "to": 1}),
+        json!({"from": "latte", "to": "x".repeat(101)}),
+        json!({"from": "latte", "to": "mocha", "ids": "all"}),
+    ] {
+        assert_eq!(app.post("/coffee/rename", body.clone()).await.status, 422, "{body}");
+    }
+    let key = app.add_key("scales", &[Scope::Write]);
+    let body = json!({"from": "latte", "to": "mocha"});
+    let answer = app.request(Method::Post, "/coffee/rename").key(&key).json(&body).send().await;
+    answer.assert_json(200, json!({"renamed": 1}));
 }

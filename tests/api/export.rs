@@ -82,12 +82,13 @@ async fn the_spreadsheet_format_escapes_formulas() {
     let response = app.get("/export/coffee?format=spreadsheet&since=2026-06-01").await;
     assert_eq!(
         response.text(),
-        format!(
-            "\u{feff}{COFFEE_HEADER}2,2026-06-01T08:00:00.000000Z,63.25,,,\n3,2026-06-01T08:00:00.000000Z,0.1,'=1+1,,\n"
-        )
+        format!("\u{feff}{COFFEE_HEADER}2,2026-06-01 10:00:00,63.25,,,\n3,2026-06-01 10:00:00,0.1,'=1+1,,\n")
     );
     assert_eq!(response.header("content-type"), "text/csv; charset=utf-8; header=present");
-    assert_eq!(response.header("content-disposition"), "attachment; filename=\"coffee_20260601.csv\"");
+    assert_eq!(
+        response.header("content-disposition"),
+        "attachment; filename=\"coffee_20260601_spreadsheet.csv\""
+    );
 }
 
 #[rocket::async_test]

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::{Args, Command, FromArgMatches};
+use coffee_tracker::auth::api_keys::ApiKeys;
 use coffee_tracker::auth::key::{KeyName, Scope, Scopes};
 use coffee_tracker::auth::key_file::KeyFile;
-use coffee_tracker::auth::owner_key::ApiKeys;
 use coffee_tracker::backup::open::open_store;
 use coffee_tracker::clock::Clock;
 use coffee_tracker::config::SettingsArgs;

@@ -118,11 +118,11 @@ browserTest("an entry is edited, and a rejected edit keeps the input", { timezon
   const sheet = page.getByRole("dialog", { name: "Edit entry" });
   await sheet.getByLabel("Caffeine (mg)").fill("95.5");
   await sheet.getByLabel("Drink").fill("ristretto");
-  await sheet.getByLabel("Date and time").fill("2096-03-01T08:31");
+  await sheet.getByLabel("Time", { exact: true }).fill("2096-03-01T08:31");
   await sheet.getByRole("button", { name: "Save" }).click();
   await sheet.getByText("5 minutes").waitFor();
   assert.equal(await sheet.getByLabel("Drink").inputValue(), "ristretto");
-  await sheet.getByLabel("Date and time").fill("2026-03-01T08:30");
+  await sheet.getByLabel("Time", { exact: true }).fill("2026-03-01T08:30");
   await sheet.getByRole("button", { name: "Save" }).click();
   await sheet.waitFor({ state: "hidden" });
   const { body } = await server.api("GET", "/coffee/1");
@@ -211,13 +211,13 @@ browserTest("all entries or selected days are exported, as the API returns them"
   assert.equal(readFileSync(await part.path(), "utf8"), await exported(`/export/heartrate?format=jsonl&since=${since}`));
 });
 
-browserTest("an export for spreadsheets contains no formulas", {}, async ({ page, server }) => {
+browserTest("an export for spreadsheets contains no formulas", { timezone: "Europe/Berlin" }, async ({ page, server }) => {
   await withoutPicker(page);
   await server.api("POST", "/coffee/", { caffeine_mg: 80, coffee_type: "=1+1", notes: "@note", timestamp: "2026-03-01T08:00:00Z" });
   await openHistory(page, server);
   const [file] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Spreadsheet" }).click()]);
-  assert.match(file.suggestedFilename(), /^coffee_\d+\.csv$/);
-  assert.equal(readFileSync(await file.path(), "utf8"), "\ufeffid,timestamp,caffeine_mg,coffee_type,notes,source\n1,2026-03-01T08:00:00.000000Z,80,'=1+1,'@note,\n");
+  assert.match(file.suggestedFilename(), /^coffee_\d+_spreadsheet\.csv$/);
+  assert.equal(readFileSync(await file.path(), "utf8"), "\ufeffid,timestamp,caffeine_mg,coffee_type,notes,source\n1,2026-03-01 09:00:00,80,'=1+1,'@note,\n");
 });
 
 browserTest("an export is written directly to disk where the browser supports it", { sampleData: DEMO }, async ({ page, server }) => {

@@ -92,6 +92,16 @@ browserTest("five drinks that wait give one message, and the same once they have
   await waitUntilEqual(shown, waiting);
 });
 
+browserTest("after bedtime, the status is about the night that has begun", { settings: { BEDTIME: clock(Date.now() - 2 * HOUR) } }, async ({ page, server }) => {
+  await open(page, server);
+  await page.locator("#insight", { hasText: "It's past your bedtime. Another 80 mg now would likely disturb your sleep." }).waitFor();
+  assert.equal(await text(page, "status"), "Caution");
+  await server.api("POST", "/coffee/", { caffeine_mg: 120, coffee_type: "mocha", timestamp: new Date(Date.now() - HOUR).toISOString() });
+  await page.reload();
+  await page.locator("#insight", { hasText: /^It's past your bedtime, with about \d+ mg in your body: over your 50 mg sleep limit\.$/ }).waitFor();
+  assert.equal(await text(page, "can-drink"), "None");
+});
+
 browserTest("the last coffee before bed names the dose for which it is computed", {
   settings: { USUAL_DOSE_MG: "250", BEDTIME: clock(Date.now() + 20 * HOUR), SLEEP_THRESHOLD_MG: "190" },
 }, async ({ page, server }) => {
@@ -189,7 +199,7 @@ browserTest("a year before 2000 must be confirmed", {}, async ({ page, server })
   await open(page, server);
   await page.getByText("Time, for drinks and heart rate").waitFor();
   await page.getByRole("radio", { name: "Other…" }).check();
-  await page.getByLabel("Date and time").fill("1926-01-15T07:45");
+  await page.getByLabel("Time", { exact: true }).fill("1926-01-15T07:45");
   await drinkButton(page, "espresso").click();
   await page.getByText("Is the year 1926 correct?").waitFor();
   assert.deepEqual(await coffees(server), []);
@@ -198,7 +208,7 @@ browserTest("a year before 2000 must be confirmed", {}, async ({ page, server })
   await page.locator("#history").scrollIntoViewIfNeeded();
   await page.getByRole("button", { name: /^Edit espresso/ }).click();
   const sheet = page.getByRole("dialog");
-  await sheet.getByLabel("Date and time").fill("1925-01-15T07:45");
+  await sheet.getByLabel("Time", { exact: true }).fill("1925-01-15T07:45");
   await sheet.getByRole("button", { name: "Save" }).click();
   await sheet.getByText("Is the year 1925 correct?").waitFor();
   await sheet.getByRole("button", { name: "Save" }).click();

@@ -106,7 +106,7 @@ browserTest("other drinks are logged with a form, with a custom time and notes",
   assert.deepEqual(await coffees(server), [], "the form rejects more than the server accepts");
   await form.getByLabel("Caffeine (mg)").fill("127.5");
   await page.getByRole("radio", { name: "Other" }).check();
-  await page.getByLabel("Date and time").fill("2026-01-15T07:45");
+  await page.getByLabel("Time", { exact: true }).fill("2026-01-15T07:45");
   await form.getByRole("button", { name: "Log drink" }).click();
   await toast(page, "double espresso, 128 mg, Thu, 15 Jan").or(toast(page, "double espresso, 128 mg, Thu 15 Jan")).waitFor();
   await waitUntilEqual(() => coffees(server), [coffee("double espresso", 127.5, notes)]);
@@ -117,7 +117,7 @@ browserTest("other drinks are logged with a form, with a custom time and notes",
 browserTest("a future or missing time is reported and nothing is logged", { timezone: "Europe/Berlin" }, async ({ page, server }) => {
   await open(page, server);
   await page.getByRole("radio", { name: "Other" }).check();
-  const when = page.getByLabel("Date and time");
+  const when = page.getByLabel("Time", { exact: true });
   for (const [value, name] of [["2096-01-15T07:45", "espresso"], ["", "cola"]]) {
     await when.fill(value);
     await drinkButton(page, name).click();

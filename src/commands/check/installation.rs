@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::auth::owner_key::ApiKeys;
+use crate::auth::owner_key;
 use crate::commands::check::{Findings, format_age};
 use crate::config::{KeySource, Settings};
 use crate::domain::time::{DAY, Timestamp};
@@ -54,7 +54,7 @@ pub fn key(report: &mut Findings, settings: &Settings, now: Timestamp) {
         KeySource::Given(_) => ("API_KEY".to_owned(), None),
         KeySource::File(path) | KeySource::Generated(path) => (path.display().to_string(), Some(path)),
     };
-    match (ApiKeys::load(&key, false), distinct_characters(&key)) {
+    match (owner_key::load(&key, false), distinct_characters(&key)) {
         (Err(e), _) => report.must(ABOUT, format!("{e} ({source})")),
         (Ok(_), few) if few < MIN_DISTINCT_CHARACTERS => {
             report

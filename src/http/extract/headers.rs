@@ -7,7 +7,7 @@ use rocket::outcome::Outcome as RocketOutcome;
 use rocket::request::{FromRequest, Outcome, Request};
 use utoipa::IntoParams;
 
-use crate::auth::owner_key::ValidKey;
+use crate::auth::api_keys::ValidKey;
 use crate::db::idempotency::IdempotencyKey;
 use crate::http::app::App;
 use crate::http::error::ApiError;

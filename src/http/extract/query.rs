@@ -212,7 +212,7 @@ impl FromQuery for ContextFilter {
 #[into_params(parameter_in = Query)]
 pub struct ExportFormat {
     /// `csv` (RFC 4180 with a header; null is empty), `jsonl` (one JSON object per line) or `spreadsheet` (CSV
-    /// with a byte order mark, in which text that starts with `=`, `+`, `-` or `@` gets an apostrophe before it,
+    /// with a byte order mark and local times, in which text that starts with `=`, `+`, `-` or `@` gets an apostrophe before it,
     /// so that no spreadsheet evaluates it; not for `import`).
     #[param(value_type = Option<String>, pattern = "^(csv|jsonl|spreadsheet)$", default = "csv", example = "csv")]
     pub format: TextFormat,

@@ -107,7 +107,8 @@ impl Download {
             EntryKind::HeartRate => "heartrate",
         };
         let today = app.settings.common.zone.date(app.clock.now()).to_string().replace('-', "");
-        let file_name = format!("{name}_{today}.{}", format.extension());
+        let variant = if format == TextFormat::SpreadsheetCsv { "_spreadsheet" } else { "" };
+        let file_name = format!("{name}_{today}{variant}.{}", format.extension());
         let extract = ExportFilter { kind, since: range.since, until: range.until };
         let body = match caller.is_head {
             true => None,
@@ -192,8 +193,9 @@ impl Producer {
     ) -> Result<(u64, u64), ExportError> {
         let queue = ChunkQueue { sender, bytes: 0, deadline: Instant::now() + MAX_DURATION };
         let chunks = BufWriter::with_capacity(CHUNK_BYTES, queue);
-        let mut writer =
-            EntryWriter::new(chunks, self.format, self.extract.kind).map_err(ExportError::Output)?;
+        let mut writer = EntryWriter::new(chunks, self.format, self.extract.kind)
+            .map_err(ExportError::Output)?
+            .in_zone(&self.app.settings.common.zone);
         let on_start = || drop(started.take().map(|started| started.send(Ok(()))));
         let rows = self.app.store.export(slot, &self.extract, on_start, |entry| writer.write(entry))?;
         let queue = writer.finish().and_then(|chunks| Ok(chunks.into_inner()?));

@@ -4,9 +4,10 @@ use rocket::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::auth::api_keys::ValidKey;
 use crate::auth::key::Scopes;
-use crate::auth::owner_key::ValidKey;
 use crate::http::app::{SharedApp, VERSION};
+use crate::http::error::ApiError;
 use crate::http::response::{JsonResponse, JsonResult};
 
 /// Response body of `GET /me`.
@@ -39,8 +40,9 @@ struct ServerOfRequest {
 #[utoipa::path(get, path = "/me", operation_id = "me", tag = "open", responses((status = 200, description = "Key and server", body = Me)))]
 #[rocket::get("/me")]
 pub fn me(app: &State<SharedApp>, key: ValidKey) -> JsonResult {
+    let name = app.keys.name(key.id).ok_or(ApiError::Unauthorized)?;
     JsonResponse::ok(&Me {
-        key: KeyOfRequest { name: app.keys.name(key), scopes: key.scopes },
+        key: KeyOfRequest { name, scopes: key.scopes },
         server: ServerOfRequest { version: VERSION, timezone: app.settings.common.zone.name().to_owned() },
     })
 }

@@ -3,6 +3,7 @@
 pub(crate) mod assets;
 pub(crate) mod caffeine;
 pub(crate) mod coffee;
+pub(crate) mod coffee_rename;
 pub(crate) mod coffee_totals;
 pub(crate) mod entries;
 pub(crate) mod export;

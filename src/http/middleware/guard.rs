@@ -11,8 +11,8 @@ use rocket::request::Request;
 use rocket::route;
 use rocket::route::{Handler, Route};
 
+use crate::auth::api_keys::ValidKey;
 use crate::auth::key::Scope;
-use crate::auth::owner_key::ValidKey;
 use crate::config::LimitClass;
 use crate::http::app::App;
 use crate::http::client_address::Client;
@@ -92,7 +92,7 @@ enum Credentials {
     /// Missing or malformed `Authorization` header.
     Missing,
     /// A key that is unknown, revoked or expired.
-    Invalid,
+    Wrong,
     Valid(ValidKey),
 }
 
@@ -105,7 +105,7 @@ impl Credentials {
         };
         match key.map(|key| app.keys.find(key, app.clock.now())) {
             None => Self::Missing,
-            Some(None) => Self::Invalid,
+            Some(None) => Self::Wrong,
             Some(Some(key)) => Self::Valid(key),
         }
     }
@@ -150,7 +150,7 @@ fn authorize(
             _ => return Ok(()),
         },
         Credentials::Missing => ("missing", ApiError::Unauthorized),
-        Credentials::Invalid => {
+        Credentials::Wrong => {
             let wait = app.auth_throttle.record_failure(client.network());
             ("wrong", wait.map_or(ApiError::Unauthorized, ApiError::TooManyRequests))
         }

@@ -26,7 +26,7 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 /// Number of refreshes between two cleanups of the rate limiter.
 const REFRESHES_PER_CLEANUP: u64 = 60;
 /// Maximum wait for running requests during a shutdown. This, [`CLOSE_TIMEOUT`] and the writer's
-/// `MAX_WAIT_CLOSING` must add up to less than 10 s.
+/// `MAX_LOCK_WAIT_CLOSING` must add up to less than 10 s.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(4);
 /// Maximum wait for connections to close after that.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -9,6 +9,7 @@ use std::io::Write;
 
 use clap::ValueEnum;
 
+use crate::domain::calendar::Zone;
 use crate::domain::entry::{Entry, EntryKind};
 use crate::transfer::formats::columns::Column;
 
@@ -18,7 +19,8 @@ pub enum TextFormat {
     // RFC 4180 with a header, lines ending in `\n`; null is empty (stored text never is).
     Csv,
     // CSV to open in a spreadsheet: starts with a byte order mark, without which Excel does not read UTF-8, and
-    // text that would be evaluated as a formula starts with an apostrophe.
+    // text that would be evaluated as a formula starts with an apostrophe. Timestamps are local times such as
+    // 2025-07-23 14:30:00, which spreadsheets recognize.
     #[value(skip)]
     SpreadsheetCsv,
     // One JSON object per line with every column, null included.
@@ -39,7 +41,8 @@ impl TextFormat {
 /// Writer of entries of one kind.
 pub struct EntryWriter<W: Write> {
     columns: [&'static str; 6],
-    neutralizes_formulas: bool,
+    /// Time zone of the timestamps of a CSV for spreadsheets; `None` in other formats.
+    spreadsheet_zone: Option<Zone>,
     output: Output<W>,
 }
 
@@ -63,7 +66,13 @@ impl<W: Write> EntryWriter<W> {
             }
             TextFormat::JsonLines => Output::JsonLines(to),
         };
-        Ok(Self { columns, neutralizes_formulas: format == TextFormat::SpreadsheetCsv, output })
+        let spreadsheet_zone = (format == TextFormat::SpreadsheetCsv).then(Zone::utc);
+        Ok(Self { columns, spreadsheet_zone, output })
+    }
+
+    /// Sets the time zone of the local times in a CSV for spreadsheets; otherwise it is UTC.
+    pub fn in_zone(self, zone: &Zone) -> Self {
+        Self { spreadsheet_zone: self.spreadsheet_zone.map(|_| zone.clone()), ..self }
     }
 
     /// Writes one entry, which must be of this writer's kind.
@@ -76,11 +85,18 @@ impl<W: Write> EntryWriter<W> {
                 let amount = amount.to_string();
                 let id = id.as_deref().unwrap_or_default();
                 let texts = [label, notes, source].map(Option::unwrap_or_default);
-                let [label, notes, source] = texts.map(|text| match self.neutralizes_formulas {
-                    true => neutralized(text),
-                    false => Cow::Borrowed(text),
-                });
-                csv.write_record([id, timestamp.as_str(), &amount, &label, &notes, &source]).map_err(io_error)
+                let record = match &self.spreadsheet_zone {
+                    Some(zone) => {
+                        let local = zone.format_local(entry.timestamp);
+                        let [label, notes, source] = texts.map(neutralized);
+                        csv.write_record([id, &local, &amount, &label, &notes, &source])
+                    }
+                    None => {
+                        let [label, notes, source] = texts;
+                        csv.write_record([id, timestamp.as_str(), &amount, label, notes, source])
+                    }
+                };
+                record.map_err(io_error)
             }
             Output::JsonLines(to) => {
                 let id = id.as_deref().unwrap_or("null");
@@ -192,7 +208,7 @@ mod tests {
         ] {
             let csv = written(TextFormat::SpreadsheetCsv, EntryKind::Coffee, &[coffee(95.0, Some(notes))]);
             let expected = format!(
-                "\u{feff}id,timestamp,caffeine_mg,coffee_type,notes,source\n7,1970-01-01T00:00:00.000001Z,95,,{cell},Watch\n"
+                "\u{feff}id,timestamp,caffeine_mg,coffee_type,notes,source\n7,1970-01-01 00:00:00,95,,{cell},Watch\n"
             );
             assert_eq!(csv, expected, "{notes}");
         }

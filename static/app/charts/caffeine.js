@@ -17,9 +17,10 @@ function options() {
   const dashed = { stroke: color("chart-threshold"), dash: [5, 4] };
   const draw = (u) => {
     const bedtime = nextBedtime();
-    const labelsOverlap = Math.abs(u.valToPos(bedtime / 1000, "x") - u.valToPos(api.now() / 1000, "x")) < px(34);
+    const bedtimes = bedtime ? [addLocalDays(bedtime, -1), bedtime] : [];
+    const labelsOverlap = bedtimes.some((instant) => Math.abs(u.valToPos(instant / 1000, "x") - u.valToPos(api.now() / 1000, "x")) < px(40));
     drawLine(u, { y: store.curve.sleep_threshold_mg, ...dashed });
-    for (const instant of bedtime ? [addLocalDays(bedtime, -1), bedtime] : []) drawLine(u, { x: instant / 1000, ...dashed, label: formatTime(instant) });
+    for (const instant of bedtimes) drawLine(u, { x: instant / 1000, ...dashed, label: formatTime(instant) });
     drawLine(u, { x: api.now() / 1000, stroke: color("chart-axis"), label: labelsOverlap ? "" : "now" });
     drawDots(u, currentDrinks().map((coffee) => [coffee.at / 1000, curve.at(coffee.at)?.mg ?? 0]));
   };
@@ -42,7 +43,8 @@ function readout(index) {
 /** Returns the chart's columns: time, low, high, level until now, level from now on, level with the preview. */
 function columns() {
   const now = api.now();
-  const times = [...curve.times, ...(curve.at(now) ? [now] : [])].sort((a, b) => a - b);
+  const drinkTimes = currentDrinks().map((drink) => drink.at);
+  const times = [...new Set([...curve.times, ...[now, ...drinkTimes].filter((instant) => curve.at(instant))])].sort((a, b) => a - b);
   const levels = times.map((instant) => curve.at(instant));
   const dose = previewDose();
   const preview = dose && curve.withDose(dose);
@@ -62,7 +64,7 @@ function description() {
   const dashedLines = `dashed lines: bedtime and your ${formatMg(threshold)} sleep limit`;
   if (curve.times.every((instant) => curve.at(instant).high_mg < 0.5)) return `No caffeine since yesterday; ${dashedLines}.`;
   const midnight = new Date(now).setHours(0, 0, 0, 0);
-  const today = curve.times.filter((instant) => instant >= midnight && instant <= now).map((instant) => [curve.at(instant).mg, instant]);
+  const today = [...curve.times.filter((instant) => instant >= midnight && instant < addLocalDays(midnight, 1)), now].map((instant) => [curve.at(instant)?.mg ?? 0, instant]);
   const [peak, peakAt] = today.reduce((highest, point) => (point[0] > highest[0] ? point : highest), [0, 0]);
   const peakText = peak >= 1 ? `Peak today: ${formatMg(peak)} at ${formatTime(peakAt)}. ` : "";
   const belowFrom = curve.staysBelowFrom(threshold, now);

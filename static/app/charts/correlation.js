@@ -28,7 +28,7 @@ function description({ analysis, recommendations }, shownCount) {
   const { total_correlations: count, avg_hr_increase: average, max_hr_increase: max } = analysis;
   const shown = shownCount < count ? ` (${formatInteger(shownCount)} shown)` : "";
   const change = average === null ? "" : ` Average change: ${formatSigned(average)} bpm, highest: ${formatSigned(max)} bpm.`;
-  return `${plural(count, "drink")} with heart rate readings${shown}.${change} Each dot is a drink: mg across, change in bpm up.`;
+  return `${plural(count, "drink")} with heart rate readings${shown}.${change} Each dot is a drink: its caffeine in mg (across) and the change in bpm (up).`;
 }
 
 function table() {
@@ -44,11 +44,10 @@ function table() {
   return { head: ["Time", "Drink", "Caffeine", "Before (bpm)", "After (bpm)", "Change (bpm)"], rows: response.correlations.map(row) };
 }
 
-/** Shows the verdict; without one, the summary of the averages. */
-function showVerdict({ verdict, statistics, summary }) {
+function showVerdict({ verdict, statistics }) {
   byId("evidence").hidden = !verdict;
   setText(byId("evidence"), verdict === "no evidence" ? verdict : `${verdict} evidence`);
-  setText(byId("verdict"), statistics?.explanation ?? `${summary}.`);
+  setText(byId("verdict"), statistics?.explanation ?? "Not enough data for a verdict yet.");
 }
 
 /** Loads and shows the selected period. */

@@ -56,7 +56,7 @@ function showWeek() {
   byId("week-bars").style.setProperty("--limit", dailyLimit() / scaleMax);
   const average = days.reduce((sum, day) => sum + day.total_mg, 0) / 7;
   const overLimit = countOverLimit(days) ? `over ${formatMg(dailyLimit())} on ${plural(countOverLimit(days), "day")}` : `never over ${formatMg(dailyLimit())}`;
-  setText(byId("week-text"), average ? `Average ${formatMg(average)} a day, ${overLimit}.` : "No caffeine in the last 7 days.");
+  setText(byId("week-text"), average ? `Average ${formatMg(average)} a day, ${overLimit}. Select a day to see it.` : "No caffeine in the last 7 days.");
 }
 
 /** Returns the number of days since the start of the week. */
@@ -99,7 +99,8 @@ function description() {
   const days = response.daily_breakdown;
   const highest = days.reduce((max, day) => (day.total_mg > max.total_mg ? day : max), EMPTY_DAY);
   if (!highest.date) return "No caffeine in the last 12 months.";
-  const summary = `Caffeine on ${formatInteger(response.days_with_caffeine)} of ${DAYS} days, on average ${formatMg(response.average_per_day)} a day.`;
+  const average = days.reduce((sum, day) => sum + day.total_mg, 0) / days.length;
+  const summary = `Caffeine on ${formatInteger(response.days_with_caffeine)} of ${DAYS} days, on average ${formatMg(average)} on those days.`;
   return `${summary} Highest: ${formatMg(highest.total_mg)} on ${formatDate(highest.date)}. Over ${formatMg(dailyLimit())} on ${plural(countOverLimit(days), "day")}.`;
 }
 

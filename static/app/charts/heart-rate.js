@@ -77,8 +77,10 @@ export class HeartRateChart {
     const { stats, readings_count: readings } = this.period;
     if (!stats) return "No heart rate readings in this period.";
     const { min_bpm, max_bpm, avg_bpm, median_bpm } = stats;
+    const hasBand = this.period.buckets.some((bucket) => bucket.min_bpm < bucket.max_bpm);
+    const band = hasBand ? " The band is the range from lowest to highest." : "";
     const drinks = this.drinkTimes.length ? ` Dots mark ${plural(this.drinkTimes.length, "drink")}.` : "";
-    return `${plural(readings, "reading")}: ${min_bpm}–${max_bpm} bpm, average ${formatDecimal(avg_bpm)}, median ${formatDecimal(median_bpm)}. The band is the range from lowest to highest.${drinks}`;
+    return `${plural(readings, "reading")}: ${min_bpm}–${max_bpm} bpm, average ${formatDecimal(avg_bpm)}, median ${formatDecimal(median_bpm)}.${band}${drinks}`;
   }
 
   table() {

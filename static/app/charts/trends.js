@@ -1,9 +1,9 @@
-// The "Trends" card: this week against the week before, caffeine late in the day, and days within the limit, each
+// The "Trends" card: the last 7 days against the 7 before, caffeine late in the day, and days within the limit, each
 // with a sentence, bars and a table.
 
 import * as api from "../api.js";
 import { byId, field, h, select, setText } from "../dom.js";
-import { HOUR, addDays, formatDate, formatInteger, formatMg, plural } from "../format.js";
+import { HOUR, addDays, formatDate, formatInteger, formatMg, formatTime, plural } from "../format.js";
 import { loadItem, saveItem } from "../session.js";
 import { dailyLimit, serverDate, serverHour, serverToday, store } from "../store.js";
 import { dataTable } from "./chart.js";
@@ -15,6 +15,8 @@ const CUTOFF_ITEM = "coffee.cutoff";
 /** Hours between the cut-off and bedtime, until the user chooses a cut-off. */
 const BEFORE_BEDTIME = 8;
 const CUTOFF_HOURS = [10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20];
+/** Hour until which a drink counts as late, not as early. */
+const NIGHT_END = 4;
 /** The server's maximum page size. */
 const PAGE = 1000;
 
@@ -26,7 +28,7 @@ const updateTables = [];
 /** Returns the calendar days of the last `count` days, oldest first. */
 const lastDays = (count) => Array.from({ length: count }, (_, n) => addDays(serverToday(), n + 1 - count));
 const sum = (numbers) => numbers.reduce((total, n) => total + n, 0);
-const formatHour = (hour) => `${String(hour).padStart(2, "0")}:00`;
+const formatHour = (hour) => formatTime(new Date().setHours(hour, 0));
 
 /** Shows bars `{mg, level}` on one scale. `limit` draws the daily limit. */
 function showBars(id, bars, limit = 0) {
@@ -56,7 +58,7 @@ function showWeeks() {
   showBars("trend-week-chart", week.flatMap((day) => [{ mg: day.before, level: "before" }, { mg: day.mg, level: "heat-3" }]));
 }
 
-const weekTable = () => ({ head: ["Day", "This week", "Week before"], rows: weeks().map((day) => [formatDate(day.date), formatMg(day.mg), formatMg(day.before)]) });
+const weekTable = () => ({ head: ["Day", "Last 7 days", "7 days earlier"], rows: weeks().map((day) => [formatDate(day.date), formatMg(day.mg), formatMg(day.before)]) });
 
 /** Returns the caffeine after the cut-off of each of the last days: `{date, mg}`. */
 function lateDays() {
@@ -64,7 +66,7 @@ function lateDays() {
   const late = new Map();
   for (const { timestamp, caffeine_mg: mg } of coffees ?? []) {
     const instant = Date.parse(timestamp);
-    if (serverHour(instant) >= cutoff) late.set(serverDate(instant), (late.get(serverDate(instant)) ?? 0) + mg);
+    if (serverHour(instant) >= cutoff || serverHour(instant) < NIGHT_END) late.set(serverDate(instant), (late.get(serverDate(instant)) ?? 0) + mg);
   }
   return lastDays(SPAN).map((date) => ({ date, mg: late.get(date) ?? 0 }));
 }
@@ -80,11 +82,11 @@ function showLate() {
 
 const lateTable = () => ({ head: ["Day", `After ${formatHour(cutoffSelect.value)}`], rows: lateDays().map((day) => [formatDate(day.date), formatMg(day.mg)]) });
 
-/** Returns the number of days within the limit up to today, and the highest number in the loaded months. */
+/** Returns the number of days in a row within the limit up to yesterday, and the highest number in the loaded months. */
 function streaks() {
   const first = days.firstDate();
   const runs = { current: 0, longest: 0 };
-  for (let date = first; date && date <= serverToday(); date = addDays(date, 1)) {
+  for (let date = first; date && date < serverToday(); date = addDays(date, 1)) {
     runs.current = days.totalOf(date) > dailyLimit() ? 0 : runs.current + 1;
     runs.longest = Math.max(runs.longest, runs.current);
   }
@@ -94,7 +96,9 @@ function streaks() {
 function showStreak() {
   const { current, longest } = streaks();
   const limit = formatMg(dailyLimit());
-  const text = current ? `${plural(current, "day")} in a row within your limit of ${limit}.` : `Today is over your limit of ${limit}.`;
+  const isOver = days.totalOf(serverToday()) > dailyLimit();
+  const run = current ? `${plural(current, "day")} in a row within your limit of ${limit}, up to yesterday.` : `Yesterday was over your limit of ${limit}.`;
+  const text = isOver ? `Today is over your limit of ${limit}.` : days.firstDate() === serverToday() ? `Today is within your limit of ${limit}.` : run;
   setText(byId("trend-limit-text"), days.firstDate() ? `${text} Longest in 12 months: ${plural(longest, "day")}.` : "No caffeine in the last 12 months.");
   const bars = lastDays(SPAN).map(days.totalOf).map((mg) => ({ mg, level: mg > dailyLimit() ? "heat-5" : "heat-3" }));
   showBars("trend-limit-chart", bars, days.firstDate() ? dailyLimit() : 0);

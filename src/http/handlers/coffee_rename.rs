@@ -1,0 +1,68 @@
+//! `POST /coffee/rename`: change the type of many coffees at once.
+
+use rocket::State;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::db::coffee_types::RenamedCoffees;
+use crate::domain::coffee::{CoffeeId, TypeRename};
+use crate::domain::json_scalar::JsonScalar;
+use crate::domain::limits::{MAX_COFFEE_TYPE, ValidationContext};
+use crate::http::app::SharedApp;
+use crate::http::extract::headers::Caller;
+use crate::http::extract::json_body::{FromBody, JsonBody};
+use crate::http::response::{JsonResponse, JsonResult};
+use crate::http::validation::{FieldValidator, Location, ValidationErrors, parse_object};
+
+/// Request body of `POST /coffee/rename`. Unknown fields are ignored.
+#[derive(Deserialize, ToSchema)]
+pub struct RenameInput {
+    /// Type whose coffees are renamed, whatever the case of its letters.
+    #[schema(value_type = String, min_length = 1, max_length = 100, required)]
+    #[serde(default)]
+    from: JsonScalar,
+    /// New type. When other coffees have it already, both become one type.
+    #[schema(value_type = String, min_length = 1, max_length = 100, required)]
+    #[serde(default)]
+    to: JsonScalar,
+    /// Rename only these coffees; default: all of the type.
+    #[serde(default)]
+    ids: Option<Vec<i64>>,
+}
+
+/// Response body of `POST /coffee/rename`.
+#[derive(Serialize, ToSchema)]
+pub struct CoffeesRenamed {
+    /// Number of renamed coffees.
+    renamed: usize,
+    /// Ids of the renamed coffees by their former type, to rename them back. Absent for callers without the
+    /// scope `read`.
+    #[schema(value_type = BTreeMap<String, Vec<i64>>, nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    former_types: Option<RenamedCoffees>,
+}
+
+impl FromBody for TypeRename {
+    fn from_body(body: &[u8], _: &ValidationContext<'_>) -> Result<Self, ValidationErrors> {
+        let input: RenameInput = parse_object(body)?;
+        let mut v = FieldValidator::new(Location::Body);
+        let from = v.required_text("from", &input.from, MAX_COFFEE_TYPE);
+        let to = v.required_text("to", &input.to, MAX_COFFEE_TYPE);
+        let only = input.ids.map(|ids| ids.into_iter().map(CoffeeId).collect());
+        v.finish(from.zip(to).map(|(from, to)| Self { from, to, only }))
+    }
+}
+
+/// Rename a type
+///
+/// Changes the type of all its coffees at once, or merges it into another type.
+#[utoipa::path(post, path = "/coffee/rename", operation_id = "rename_type", tag = "coffee", request_body(content = RenameInput, example = json!({"from": "esspreso", "to": "espresso"})),
+    responses((status = 200, description = "Number of renamed coffees, and their former types", body = CoffeesRenamed)))]
+#[rocket::post("/coffee/rename", data = "<rename>")]
+pub async fn rename(app: &State<SharedApp>, caller: Caller, rename: JsonBody<TypeRename>) -> JsonResult {
+    let former_types = app.store.rename_type(rename.0).await?;
+    JsonResponse::ok(&CoffeesRenamed {
+        renamed: former_types.values().map(Vec::len).sum(),
+        former_types: caller.may_read.then_some(former_types),
+    })
+}

@@ -44,7 +44,14 @@ fn import_bounded(
     write(&mut file).unwrap();
     file.flush().unwrap();
     drop(file);
-    let (result, peak) = import_measured(folder.path());
+    let (mut result, mut peak) = import_measured(folder.path());
+    // An import that fails at once may end before it is measured, and can be repeated.
+    for _ in 0..50 {
+        if peak > 1024 || result.code == Some(0) {
+            break;
+        }
+        (result, peak) = import_measured(folder.path());
+    }
     assert!(peak > 1024, "no memory was measured: {peak} KiB; {result:?}");
     assert!(peak < MEMORY_LIMIT_KIB, "{peak} KiB; {result:?}");
     check(folder.path(), &result);

@@ -1,7 +1,10 @@
 //! `POST /coffee/rename`: change the type of many coffees at once.
 
+use std::collections::HashSet;
+
 use rocket::State;
 use serde::{Deserialize, Serialize};
+use serde_json::Number;
 use utoipa::ToSchema;
 
 use crate::db::coffee_types::RenamedCoffees;
@@ -26,8 +29,9 @@ pub struct RenameInput {
     #[serde(default)]
     to: JsonScalar,
     /// Rename only these coffees; default: all of the type.
+    #[schema(value_type = Option<Vec<i64>>)]
     #[serde(default)]
-    ids: Option<Vec<i64>>,
+    ids: Option<Vec<Number>>,
 }
 
 /// Response body of `POST /coffee/rename`.
@@ -48,9 +52,19 @@ impl FromBody for TypeRename {
         let mut v = FieldValidator::new(Location::Body);
         let from = v.required_text("from", &input.from, MAX_COFFEE_TYPE);
         let to = v.required_text("to", &input.to, MAX_COFFEE_TYPE);
-        let only = input.ids.map(|ids| ids.into_iter().map(CoffeeId).collect());
-        v.finish(from.zip(to).map(|(from, to)| Self { from, to, only }))
+        let only: Option<Option<HashSet<CoffeeId>>> =
+            input.ids.map(|ids| ids.iter().map(|id| whole_number(id).map(CoffeeId)).collect());
+        if only == Some(None) {
+            v.add_error("ids", &JsonScalar::Nested, "must be whole numbers");
+        }
+        v.finish(from.zip(to).map(|(from, to)| Self { from, to, only: only.flatten() }))
     }
+}
+
+/// Returns a whole number: 4.0 is whole, 4.5 is not. A number that is too large for an id gives the largest one.
+fn whole_number(number: &Number) -> Option<i64> {
+    let is_whole = |number: &f64| number.fract() == 0.0;
+    number.as_i64().or_else(|| number.as_f64().filter(is_whole).map(|number| number as i64))
 }
 
 /// Rename a type

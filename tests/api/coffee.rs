@@ -218,7 +218,7 @@ async fn a_type_is_renamed_in_every_spelling_and_back() {
     );
     let renamed = async |body| app.post("/coffee/rename", body).await.json()["renamed"].clone();
     assert_eq!(renamed(json!({"from": "latte", "to": "mocha"})).await, 0);
-    assert_eq!(renamed(json!({"from": "mocha", "to": "Latte", "ids": [1.0, 99, 1e300]})).await, 1);
+    assert_eq!(renamed(json!({"from": "mocha", "to": "Latte", "ids": [1.0, 99]})).await, 1);
     assert_eq!(renamed(json!({"from": "mocha", "to": "latte", "ids": [2, 4, 5]})).await, 2);
     assert_eq!(types().await, before);
     // One spelling for all, in place of several.
@@ -237,6 +237,7 @@ async fn a_rename_needs_both_names_and_returns_only_a_number_without_the_scope_r
         json!({"from": "latte", "to": "x".repeat(101)}),
         json!({"from": "latte", "to": "mocha", "ids": "all"}),
         json!({"from": "latte", "to": "mocha", "ids": [1.5]}),
+        json!({"from": "latte", "to": "mocha", "ids": [9_223_372_036_854_775_808_u64]}),
     ] {
         assert_eq!(app.post("/coffee/rename", body.clone()).await.status, 422, "{body}");
     }

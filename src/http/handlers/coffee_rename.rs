@@ -6,6 +6,7 @@ use rocket::State;
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, SchemaType, Type};
 
 use crate::db::coffee_types::RenamedCoffees;
 use crate::domain::coffee::{CoffeeId, TypeRename};
@@ -16,6 +17,9 @@ use crate::http::extract::headers::Caller;
 use crate::http::extract::json_body::{FromBody, JsonBody};
 use crate::http::response::{JsonResponse, JsonResult};
 use crate::http::validation::{FieldValidator, Location, ValidationErrors, parse_object};
+
+/// Largest id in a request: the largest whole number that every JSON program represents exactly.
+const MAX_ID: f64 = ((1_u64 << 53) - 1) as f64;
 
 /// Request body of `POST /coffee/rename`. Unknown fields are ignored.
 #[derive(Deserialize, ToSchema)]
@@ -28,8 +32,7 @@ pub struct RenameInput {
     #[schema(value_type = String, min_length = 1, max_length = 100, required)]
     #[serde(default)]
     to: JsonScalar,
-    /// Rename only these coffees; default: all of the type.
-    #[schema(value_type = Option<Vec<i64>>)]
+    #[schema(schema_with = ids_schema)]
     #[serde(default)]
     ids: Option<Vec<Number>>,
 }
@@ -53,18 +56,25 @@ impl FromBody for TypeRename {
         let from = v.required_text("from", &input.from, MAX_COFFEE_TYPE);
         let to = v.required_text("to", &input.to, MAX_COFFEE_TYPE);
         let only: Option<Option<HashSet<CoffeeId>>> =
-            input.ids.map(|ids| ids.iter().map(|id| whole_number(id).map(CoffeeId)).collect());
+            input.ids.map(|ids| ids.iter().map(coffee_id).collect());
         if only == Some(None) {
-            v.add_error("ids", &JsonScalar::Nested, "must be whole numbers");
+            v.add_error("ids", &JsonScalar::Nested, "must be ids: whole numbers from 1 to 2^53 - 1");
         }
         v.finish(from.zip(to).map(|(from, to)| Self { from, to, only: only.flatten() }))
     }
 }
 
-/// Returns a whole number: 4.0 is whole, 4.5 is not. A number that is too large for an id gives the largest one.
-fn whole_number(number: &Number) -> Option<i64> {
-    let is_whole = |number: &f64| number.fract() == 0.0;
-    number.as_i64().or_else(|| number.as_f64().filter(is_whole).map(|number| number as i64))
+/// Returns an id: 4.0 is one, 4.5 is not.
+fn coffee_id(number: &Number) -> Option<CoffeeId> {
+    let is_id = |number: &f64| number.fract() == 0.0 && (1.0..=MAX_ID).contains(number);
+    number.as_f64().filter(is_id).map(|number| CoffeeId(number as i64))
+}
+
+fn ids_schema() -> Schema {
+    let id = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1.0)).maximum(Some(MAX_ID));
+    let kinds = SchemaType::from_iter([Type::Array, Type::Null]);
+    let description = "Rename only these coffees; default: all of the type.";
+    ArrayBuilder::new().schema_type(kinds).items(id).description(Some(description)).build().into()
 }
 
 /// Rename a type

@@ -1,7 +1,7 @@
 //! Named keys of a running server: reloaded when their file changes, with the time each was last used.
 //!
-//! A request only uses memory: files are read and written when the store is opened, refreshed and saved. The last uses have
-//! a file of their own, because the server never writes the key file.
+//! A request only uses memory: files are read and written when the store is opened, refreshed and saved. The
+//! last uses have a file of their own, because the server never writes the key file.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;

@@ -69,7 +69,7 @@ pub struct CoffeeChange {
 /// Change of the type of many coffees.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TypeRename {
-    /// Type whose coffees are changed, in any case.
+    /// Type whose coffees are changed; the case of letters does not matter.
     pub from: String,
     pub to: String,
     /// Only these coffees; `None` for all of the type.

@@ -13,6 +13,7 @@ const WALKS = 25;
 
 const { outlook } = await importModule("outlook.js");
 const { ServerZone } = await importModule("server-zone.js");
+const { CaffeineCurve } = await importModule("caffeine-model.js");
 
 /** Returns a function that returns random numbers from 0 to 1 (mulberry32). */
 function randomNumbers(seed) {
@@ -117,6 +118,23 @@ for (const [settings, name] of SETTINGS) {
     }
   });
 }
+
+test("between two points of the curve, the level follows a drink exactly", async () => {
+  const server = await startServer();
+  try {
+    const start = Math.floor(Date.now() / DAY) * DAY - 2 * DAY;
+    const drink = { at: start + 65 * MINUTE, mg: 160 };
+    await server.api("POST", "/coffee/", { caffeine_mg: drink.mg, timestamp: new Date(drink.at).toISOString() });
+    const at = (instant) => get(server, `/coffee/active?at=${new Date(instant).toISOString()}&hours=6&step_minutes=15`);
+    const curve = new CaffeineCurve(await at(start), [], [drink]);
+    for (const minutes of [60, 64, 66, 70, 74, 80, 200]) {
+      const exact = minutes < 65 ? 0 : (await at(start + minutes * MINUTE)).active_caffeine_mg;
+      near(curve.at(start + minutes * MINUTE).mg, exact, 0.05, `level after ${minutes} minutes`);
+    }
+  } finally {
+    await server.stop();
+  }
+});
 
 test("calendar days of the server's zone have 23, 24 or 25 hours", () => {
   const zone = new ServerZone("Europe/Berlin");

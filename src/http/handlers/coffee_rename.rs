@@ -18,7 +18,7 @@ use crate::http::extract::json_body::{FromBody, JsonBody};
 use crate::http::response::{JsonResponse, JsonResult};
 use crate::http::validation::{FieldValidator, Location, ValidationErrors, parse_object};
 
-/// Largest id in a request: the largest whole number that every JSON program represents exactly.
+/// Largest id in a request: up to it, JSON programs represent whole numbers exactly (RFC 8259, section 6).
 const MAX_ID: f64 = ((1_u64 << 53) - 1) as f64;
 
 /// Request body of `POST /coffee/rename`. Unknown fields are ignored.

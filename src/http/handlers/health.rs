@@ -41,8 +41,9 @@ struct DatabaseHealth {
     status: &'static str,
     #[serde(rename = "type")]
     kind: &'static str,
-    /// `ok`, `busy`, `full`, `unwritable`, `held` (a write waits for a restore or an import), `damaged`, `failed` (also
-    /// when the file or its log was deleted, moved or replaced under the running server) or `hangs` (the disk).
+    /// `ok`, `busy`, `full`, `unwritable`, `held` (a write waits for a restore or an import), `damaged`, `failed`
+    /// (also when the file or its log was deleted, moved or replaced under the running server) or `hangs` (the
+    /// disk).
     state: &'static str,
     sqlite_version: &'static str,
     size_bytes: u64,

@@ -12,7 +12,7 @@ use crate::backup::origin::BackupOrigin;
 use crate::backup::retention::{Retention, RetentionResult, remove_old};
 use crate::backup::snapshot::{BackupTarget, Snapshot, SnapshotError, snapshot};
 use crate::commands::{Failure, act_as_owner, counted, counted_entries, print, progress};
-use crate::config::CommonArgs;
+use crate::config::PersonArgs;
 use crate::db::error::require_database;
 use crate::db::health::{BackupRecord, record_failed_backup};
 use crate::domain::time::Timestamp;
@@ -52,7 +52,7 @@ pub struct BackupArgs {
     quiet: bool,
 
     #[command(flatten)]
-    common: CommonArgs,
+    common: PersonArgs,
 }
 
 impl From<SnapshotError> for Failure {

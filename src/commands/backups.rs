@@ -14,7 +14,7 @@ use crate::backup::origin::{BackupOrigin, count_backup};
 use crate::backup::retention::{BackupFile, BackupKind, list_backups, newest_backup};
 use crate::backup::verify::Contents;
 use crate::commands::{Failure, act_as_owner, counted, counted_entries, newest_entry, print};
-use crate::config::{CommonArgs, CommonSettings};
+use crate::config::{CommonSettings, PersonArgs};
 use crate::domain::time::Timestamp;
 use crate::fs::privileges::Identity;
 
@@ -35,14 +35,14 @@ enum BackupsCommand {
         json: bool,
 
         #[command(flatten)]
-        common: CommonArgs,
+        common: PersonArgs,
     },
     /// Print the path of the newest backup of this database
     ///
     /// Backups of other databases and safety copies made by `restore` are left out.
     Newest {
         #[command(flatten)]
-        common: CommonArgs,
+        common: PersonArgs,
     },
 }
 

@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::backup::open::open_store;
 use crate::commands::{Failure, act_as_owner, counted, print, progress, store_options};
-use crate::config::CommonArgs;
+use crate::config::PersonArgs;
 use crate::db::lock_file::ServerLock;
 use crate::domain::entry::{Amount, Entry};
 use crate::domain::time::Timestamp;
@@ -37,7 +37,7 @@ pub struct DemoArgs {
     seed: u64,
 
     #[command(flatten)]
-    common: CommonArgs,
+    common: PersonArgs,
 }
 
 fn coffees(text: &str) -> Result<f64, String> {

@@ -12,7 +12,7 @@ use rustix::fs::Mode;
 use rustix::process::umask;
 
 use crate::commands::{Failure, act_as_owner, counted, unwritten};
-use crate::config::CommonArgs;
+use crate::config::PersonArgs;
 use crate::domain::calendar::Zone;
 use crate::domain::entry::EntryKind;
 use crate::domain::time::Timestamp;
@@ -53,7 +53,7 @@ pub struct ExportArgs {
     quiet: bool,
 
     #[command(flatten)]
-    common: CommonArgs,
+    common: PersonArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

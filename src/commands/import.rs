@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 
 use crate::commands::rejected::RejectsFile;
 use crate::commands::{Failure, act_as_owner, counted, print, progress, store_options};
-use crate::config::{CommonArgs, EntryLimitArgs};
+use crate::config::{EntryLimitArgs, PersonArgs};
 use crate::db::store::Options;
 use crate::domain::entry::Entry;
 use crate::domain::limits::EntryLimits;
@@ -70,7 +70,7 @@ pub struct ImportArgs {
     rules: EntryLimitArgs,
 
     #[command(flatten)]
-    common: CommonArgs,
+    common: PersonArgs,
 }
 
 fn parse_mapping(text: &str) -> Result<Mapping, String> {

@@ -12,7 +12,7 @@ use crate::auth::key_file::{KeyFile, KeyFileError};
 use crate::auth::key_store::{LastUses, read_last_uses};
 use crate::commands::table::print_table;
 use crate::commands::{Failure, act_as_owner, print, unwritten};
-use crate::config::CommonArgs;
+use crate::config::PersonArgs;
 use crate::db::error::require_database;
 use crate::domain::time::Timestamp;
 
@@ -39,7 +39,7 @@ enum KeyCommand {
         scope: Vec<Scope>,
 
         #[command(flatten)]
-        common: CommonArgs,
+        common: PersonArgs,
     },
     /// List the valid keys with their scopes, creation, last use and expiry
     List {
@@ -48,7 +48,7 @@ enum KeyCommand {
         json: bool,
 
         #[command(flatten)]
-        common: CommonArgs,
+        common: PersonArgs,
     },
     /// Revoke a key immediately, such as that of a lost phone
     Revoke {
@@ -57,7 +57,7 @@ enum KeyCommand {
         name: KeyName,
 
         #[command(flatten)]
-        common: CommonArgs,
+        common: PersonArgs,
     },
     /// Replace a key and print the new one; the old one stays valid for a grace period
     Rotate {
@@ -70,7 +70,7 @@ enum KeyCommand {
         grace: Duration,
 
         #[command(flatten)]
-        common: CommonArgs,
+        common: PersonArgs,
     },
 }
 
@@ -126,7 +126,7 @@ pub fn run(args: KeyArgs) -> Result<(), Failure> {
 }
 
 /// Opens the key file of the database, and the record of when keys were last used.
-fn file(common: &CommonArgs) -> Result<(KeyFile, LastUses), Failure> {
+fn file(common: &PersonArgs) -> Result<(KeyFile, LastUses), Failure> {
     let database = common.validate()?.database;
     act_as_owner(&database)?;
     // Keys for a database that does not exist would be of no use.

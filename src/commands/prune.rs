@@ -8,7 +8,7 @@ use indicatif::HumanCount;
 use crate::backup::snapshot::{BackupTarget, no_progress, snapshot};
 use crate::commands::export::instant;
 use crate::commands::{Failure, act_as_owner, counted, print, without_backup};
-use crate::config::CommonArgs;
+use crate::config::PersonArgs;
 use crate::db::prune::{OldEntries, PruneError, Pruner};
 use crate::domain::entry::EntryKind;
 use crate::domain::time::Timestamp;
@@ -32,7 +32,7 @@ pub struct PruneArgs {
     yes: bool,
 
     #[command(flatten)]
-    common: CommonArgs,
+    common: PersonArgs,
 }
 
 impl From<PruneError> for Failure {

@@ -3,13 +3,13 @@
 use clap::Args;
 
 use crate::commands::{Failure, act_as_owner, counted, print};
-use crate::config::CommonArgs;
+use crate::config::PersonArgs;
 use crate::db::recount::rebuild_rollups;
 
 #[derive(Args, Debug)]
 pub struct RecountArgs {
     #[command(flatten)]
-    common: CommonArgs,
+    common: PersonArgs,
 }
 
 pub fn run(args: &RecountArgs) -> Result<(), Failure> {

@@ -12,7 +12,7 @@ use crate::backup::restore::{RestoreError, RestorePlan, RestoreTarget};
 use crate::commands::{
     Failure, act_as_owner, counted_entries, newest_entry, print, progress, without_backup,
 };
-use crate::config::{CommonArgs, CommonSettings};
+use crate::config::{CommonSettings, PersonArgs};
 
 #[derive(Args, Debug)]
 pub struct RestoreArgs {
@@ -39,7 +39,7 @@ pub struct RestoreArgs {
     force: bool,
 
     #[command(flatten)]
-    common: CommonArgs,
+    common: PersonArgs,
 }
 
 impl From<RestoreError> for Failure {

@@ -11,7 +11,7 @@ use clap::Args;
 
 use crate::commands::table::{Style, TableWriter};
 use crate::commands::{Failure, act_as_owner, unwritten};
-use crate::config::CommonArgs;
+use crate::config::PersonArgs;
 use crate::db::read_only_session::{ReadOnlySession, SqlError, SqlOutput};
 use crate::db::store::sqlite_version;
 
@@ -28,7 +28,7 @@ pub struct SqlArgs {
     csv: bool,
 
     #[command(flatten)]
-    common: CommonArgs,
+    common: PersonArgs,
 }
 
 impl From<SqlError> for Failure {

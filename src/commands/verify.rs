@@ -9,7 +9,7 @@ use crate::backup::retention::newest_to_verify;
 use crate::backup::verify::{VerificationReport, verify_file};
 use crate::commands::backups::newest;
 use crate::commands::{Failure, counted, counted_entries, newest_entry, print};
-use crate::config::CommonArgs;
+use crate::config::PersonArgs;
 use crate::fs::privileges::Identity;
 
 #[derive(Args, Debug)]
@@ -27,7 +27,7 @@ pub struct VerifyArgs {
     json: bool,
 
     #[command(flatten)]
-    common: CommonArgs,
+    common: PersonArgs,
 }
 
 /// Verifies every file. Fails if one of them cannot be restored.

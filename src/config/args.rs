@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use clap::Args;
 
 use crate::config::rate_limits::RateLimitArgs;
+use crate::domain::person::PersonName;
 
 /// Settings that every command has, as text.
 #[derive(Args, Clone, Debug)]
@@ -20,6 +21,17 @@ pub struct CommonArgs {
     /// Time zone for calendar days, such as Europe/Berlin; empty uses the time zone of this machine
     #[arg(long, env = "TZ", hide_env_values = true, default_value = "")]
     pub tz: String,
+}
+
+/// Settings of a command that works on the data of one person.
+#[derive(Args, Clone, Debug)]
+pub struct PersonArgs {
+    /// Person whose data the command uses [default: the owner]
+    #[arg(long, value_name = "NAME")]
+    pub person: Option<PersonName>,
+
+    #[command(flatten)]
+    pub common: CommonArgs,
 }
 
 /// Limits for entries that the server and `import` accept, as text.

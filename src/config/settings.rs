@@ -10,13 +10,56 @@ use crate::config::rate_limits::{LimitClass, Rate};
 use crate::domain::advice::CaffeineProfile;
 use crate::domain::calendar::Zone;
 use crate::domain::limits::EntryLimits;
+use crate::domain::person::PersonName;
 
-/// Validated settings that every command has.
+/// Validated settings that every command has. Database and backups are those of one person.
 #[derive(Clone, Debug)]
 pub struct CommonSettings {
+    pub person: PersonName,
     pub database: PathBuf,
     pub backups: PathBuf,
     pub zone: Zone,
+    /// Database of the owner, beside which the folders of the other people lie.
+    pub owner_database: PathBuf,
+    /// Backups of the owner, which contain the folders with the backups of the other people.
+    pub owner_backups: PathBuf,
+}
+
+impl CommonSettings {
+    /// Returns the settings of the owner.
+    pub fn of_owner(database: PathBuf, backups: PathBuf, zone: Zone) -> Self {
+        Self {
+            person: PersonName::owner(),
+            database: database.clone(),
+            backups: backups.clone(),
+            zone,
+            owner_database: database,
+            owner_backups: backups,
+        }
+    }
+
+    /// Returns the same settings for another person.
+    pub fn of_person(&self, person: &PersonName) -> Self {
+        let (database, backups) = if person.is_owner() {
+            (self.owner_database.clone(), self.owner_backups.clone())
+        } else {
+            (
+                self.people_folder().join(person.as_str()).join("coffee.db"),
+                self.owner_backups.join(person.as_str()),
+            )
+        };
+        Self { person: person.clone(), database, backups, ..self.clone() }
+    }
+
+    /// Returns the folder with a folder for each person except the owner.
+    pub fn people_folder(&self) -> PathBuf {
+        self.owner_database.with_file_name("people")
+    }
+
+    /// Returns the folder to which removed people are moved.
+    pub fn removed_folder(&self) -> PathBuf {
+        self.owner_database.with_file_name("removed")
+    }
 }
 
 /// Format of log lines.

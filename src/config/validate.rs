@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Args, Command};
 use ipnet::IpNet;
 
-use crate::config::args::{CommonArgs, EntryLimitArgs, SettingsArgs, parse_bool};
+use crate::config::args::{CommonArgs, EntryLimitArgs, PersonArgs, SettingsArgs, parse_bool};
 use crate::config::rate_limits::{LimitClass, Rate};
 use crate::config::settings::{CommonSettings, KeySource, LogFormat, LogSettings, Settings};
 use crate::domain::advice::CaffeineProfile;
@@ -17,6 +17,7 @@ use crate::domain::caffeine::{ABSORPTION_PER_HOUR, HALF_LIFE_RANGE, Kinetics};
 use crate::domain::calendar::{LocalTime, Zone};
 use crate::domain::heart_rate::Bpm;
 use crate::domain::limits::EntryLimits;
+use crate::fs::paths::folder_of;
 
 /// Invalid setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,14 +109,29 @@ impl SettingParser {
     }
 
     fn common(&mut self, args: &CommonArgs) -> CommonSettings {
-        CommonSettings {
-            database: resolve_links(self.parse("DATABASE_URL", &args.database_url, PathBuf::new(), database)),
-            backups: self
-                .parse("BACKUP_DIR", &args.backup_dir, PathBuf::new(), |path| Ok::<_, String>(path.into())),
-            zone: self.parse("TZ", &args.tz, Zone::utc(), |name| {
+        CommonSettings::of_owner(
+            resolve_links(self.parse("DATABASE_URL", &args.database_url, PathBuf::new(), database)),
+            self.parse("BACKUP_DIR", &args.backup_dir, PathBuf::new(), |path| Ok::<_, String>(path.into())),
+            self.parse("TZ", &args.tz, Zone::utc(), |name| {
                 if name.is_empty() { Ok(Zone::system()) } else { Zone::named(name) }
             }),
+        )
+    }
+
+    /// Returns the settings of the person, who must exist.
+    fn of_person(&mut self, args: &PersonArgs) -> CommonSettings {
+        let common = self.common(&args.common);
+        let Some(name) = &args.person else { return common };
+        let settings = common.of_person(name);
+        // A folder that may not be looked into counts as present, so that the error is the one of its use.
+        if !name.is_owner() && matches!(folder_of(&settings.database).try_exists(), Ok(false)) {
+            self.errors.push(SettingError {
+                name: "--person",
+                value: name.to_string(),
+                message: "there is no such person; see `coffee-tracker person list`".to_owned(),
+            });
         }
+        settings
     }
 
     /// Parses the limits of single entries; the recommended limit of a day keeps its default.
@@ -192,14 +208,23 @@ impl CommonArgs {
     }
 }
 
+impl PersonArgs {
+    /// Validates these settings alone. The list of errors is never empty.
+    pub fn validate(&self) -> Result<CommonSettings, Vec<SettingError>> {
+        let mut parser = SettingParser::new();
+        let settings = parser.of_person(self);
+        parser.finish(settings)
+    }
+}
+
 impl EntryLimitArgs {
-    /// Validates the limits together with the common settings. The list of errors is never empty.
+    /// Validates the limits together with the settings of a person. The list of errors is never empty.
     pub fn validate_with(
         &self,
-        common: &CommonArgs,
+        person: &PersonArgs,
     ) -> Result<(CommonSettings, EntryLimits), Vec<SettingError>> {
         let mut parser = SettingParser::new();
-        let validated = (parser.common(common), parser.entry_limits(self));
+        let validated = (parser.of_person(person), parser.entry_limits(self));
         parser.finish(validated)
     }
 }

@@ -16,6 +16,7 @@ pub mod heart_rate;
 pub mod json_scalar;
 pub mod lenient_datetime;
 pub mod limits;
+pub mod person;
 pub mod statistics;
 pub mod t_distribution;
 pub mod text;

@@ -9,7 +9,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("fs", &[]),
     ("clock", &["domain"]),
-    ("config", &["domain"]),
+    ("config", &["domain", "fs"]),
     ("db", &["domain", "fs"]),
     ("auth", &["config", "domain", "fs"]),
     ("backup", &["db", "domain", "fs"]),

@@ -1,0 +1,73 @@
+//! Name of a person whose data the server stores.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+/// Name of a person: 1 to 32 lower-case letters, digits and hyphens. It is also the name of the person's folder.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct PersonName(String);
+
+impl PersonName {
+    const MAX_LENGTH: usize = 32;
+    const OWNER: &str = "owner";
+
+    /// Returns the name of the owner, whose database `DATABASE_URL` names.
+    pub fn owner() -> Self {
+        Self(Self::OWNER.to_owned())
+    }
+
+    /// Reports whether this is the owner.
+    pub fn is_owner(&self) -> bool {
+        self.0 == Self::OWNER
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PersonName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        if (1..=Self::MAX_LENGTH).contains(&text.len()) && text.bytes().all(is_allowed) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("must have 1 to 32 lower-case letters, digits or hyphens")
+        }
+    }
+}
+
+impl fmt::Display for PersonName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_name_has_1_to_32_lower_case_letters_digits_and_hyphens() {
+        for (name, is_valid) in [
+            ("anna", true),
+            ("7", true),
+            ("-", true),
+            (&"n".repeat(32), true),
+            (&"n".repeat(33), false),
+            ("", false),
+            ("Anna", false),
+            ("..", false),
+            ("a/b", false),
+            ("a b", false),
+            ("jörg", false),
+        ] {
+            assert_eq!(name.parse::<PersonName>().is_ok(), is_valid, "{name:?}");
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! Coffee Tracker: an HTTP server for caffeine and heart-rate data that is stored in SQLite.
 //!
-//! Dependencies point downwards only: `commands` → `http` → `transfer`, `backup`, `auth` → `db` → `fs`, `domain`.
+//! Dependencies point downwards only: `commands` → `http` → `people` → `transfer`, `backup`, `auth` → `db` → `fs`,
+//! `domain`.
 //! Rocket is used only in `http`, and rusqlite only in `db`, `backup` and `transfer`. A test enforces these rules.
 
 /// Names, scopes and files of API keys.
@@ -23,6 +24,8 @@ pub mod domain;
 pub mod fs;
 /// HTTP server.
 pub mod http;
+/// People and their folders.
+pub mod people;
 /// Simulated people for the demo, tests and benchmarks.
 pub mod simulator;
 /// Metrics, logging, host statistics.

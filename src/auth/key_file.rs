@@ -3,17 +3,18 @@
 //! The keys are not in the database, because a restore must not revive a revoked key and backups must not
 //! contain keys. Readers see a complete state of the file; writers hold a lock.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 
 use crate::auth::key::{KeyDigest, KeyName, NamedKey, Scopes, make_key};
 use crate::domain::time::Timestamp;
+use crate::fs::lock::lock_within;
 use crate::fs::paths::with_suffix;
 use crate::fs::temp_file::write_atomically;
 
@@ -164,19 +165,10 @@ impl KeyFile {
 
     /// Locks the file for changes until the returned file is closed.
     fn lock(&self) -> Result<File, KeyFileError> {
-        let unwritable = |error| KeyFileError::Unwritable { path: self.lock.clone(), error };
-        let start = Instant::now();
-        let options = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).clone();
-        let file = options.open(&self.lock).map_err(unwritable)?;
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(file),
-                Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_TIMEOUT => {
-                    std::thread::sleep(Duration::from_millis(10));
-                }
-                Err(TryLockError::WouldBlock) => return Err(KeyFileError::Busy(self.path.clone())),
-                Err(TryLockError::Error(e)) => return Err(unwritable(e)),
-            }
+        match lock_within(&self.lock, LOCK_TIMEOUT) {
+            Ok(Some(file)) => Ok(file),
+            Ok(None) => Err(KeyFileError::Busy(self.path.clone())),
+            Err(error) => Err(KeyFileError::Unwritable { path: self.lock.clone(), error }),
         }
     }
 }

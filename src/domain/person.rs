@@ -1,9 +1,9 @@
-//! Name of a person whose data the server stores.
+//! Names of a person whose data the server stores.
 
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Name of a person: 1 to 32 lower-case letters, digits and hyphens. It is also the name of the person's folder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -48,6 +48,48 @@ impl fmt::Display for PersonName {
     }
 }
 
+/// Name of a person as pages show it: free text of 1 to 100 characters on one line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DisplayName(String);
+
+impl DisplayName {
+    const MAX_LENGTH: usize = 100;
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for DisplayName {
+    type Err = &'static str;
+
+    /// Parses a name. Control characters and spaces around it are removed.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let without_controls: String = text.chars().filter(|c| !c.is_control()).collect();
+        let name = without_controls.trim();
+        if (1..=Self::MAX_LENGTH).contains(&name.chars().count()) {
+            Ok(Self(name.to_owned()))
+        } else {
+            Err("must have 1 to 100 characters")
+        }
+    }
+}
+
+impl TryFrom<String> for DisplayName {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<DisplayName> for String {
+    fn from(name: DisplayName) -> Self {
+        name.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +110,22 @@ mod tests {
             ("jörg", false),
         ] {
             assert_eq!(name.parse::<PersonName>().is_ok(), is_valid, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_display_name_has_1_to_100_characters_without_control_characters() {
+        for (text, name) in [
+            ("Anna", Some("Anna")),
+            (" Jörg \n", Some("Jörg")),
+            ("An\u{7}na\r\nM.", Some("AnnaM.")),
+            ("", None),
+            (" \t", None),
+            (&"é".repeat(100), Some(&*"é".repeat(100))),
+            (&"n".repeat(101), None),
+        ] {
+            let parsed = text.parse::<DisplayName>().ok();
+            assert_eq!(parsed.as_ref().map(DisplayName::as_str), name, "{text:?}");
         }
     }
 }

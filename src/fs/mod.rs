@@ -1,9 +1,10 @@
-//! File-system building blocks: paths, atomic replacement, temporary files, privileges, disk space.
+//! File-system building blocks: paths, locks, atomic replacement, temporary files, privileges, disk space.
 //!
 //! Nothing here depends on SQLite or on the content of the files.
 
 pub mod disk_space;
 pub mod failpoint;
+pub mod lock;
 pub mod paths;
 pub mod privileges;
 pub mod protected_paths;

@@ -6,8 +6,16 @@ use std::path::{Path, PathBuf};
 use crate::fs::paths::{SQLITE_COMPANIONS, file_id, folder_of, with_suffix};
 
 /// Suffixes of the files that this program keeps beside a database.
-const COMPANIONS: [&str; 6] =
-    [".lock", ".maintenance.lock", ".backup.json", ".keys", ".keys.lock", ".keys.used"];
+const COMPANIONS: [&str; 8] = [
+    ".lock",
+    ".maintenance.lock",
+    ".closing.lock",
+    ".backup.json",
+    ".keys",
+    ".keys.lock",
+    ".keys.used",
+    ".person.json",
+];
 
 /// Reason why a path is refused as an output file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

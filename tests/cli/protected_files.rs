@@ -36,6 +36,8 @@ fn no_command_overwrites_the_database_or_its_companion_files() {
         "coffee.db-journal",
         "coffee.db.lock",
         "coffee.db.maintenance.lock",
+        "coffee.db.closing.lock",
+        "coffee.db.person.json",
         "coffee.db.backup.json",
         "coffee.key",
         "coffee.db.keys",

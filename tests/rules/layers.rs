@@ -16,7 +16,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("transfer", &["backup", "db", "domain", "fs"]),
     ("simulator", &["domain"]),
     ("telemetry", &["clock", "config", "db", "domain", "fs"]),
-    ("http", &["auth", "backup", "clock", "config", "db", "domain", "telemetry", "transfer"]),
+    ("people", &["auth", "backup", "clock", "config", "db", "domain", "fs"]),
+    ("http", &["auth", "backup", "clock", "config", "db", "domain", "people", "telemetry", "transfer"]),
     (
         "commands",
         &[
@@ -28,6 +29,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "domain",
             "fs",
             "http",
+            "people",
             "simulator",
             "telemetry",
             "transfer",

@@ -1,0 +1,203 @@
+//! Folders of people: list, display names, and the locks of commands that create, move or remove them.
+//!
+//! A person other than the owner is a folder of `people/`, which holds their database. It appears and disappears by
+//! one rename, so that a person exists wholly or not at all. Hidden folders of `people/` are unfinished ones.
+
+use std::fs::{DirBuilder, File, TryLockError};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::time::Duration;
+use std::{fs, io};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::CommonSettings;
+use crate::domain::person::{DisplayName, PersonName};
+use crate::fs::lock::lock_within;
+use crate::fs::paths::with_suffix;
+use crate::fs::temp_file::{make_folder, sync_parent_folder, write_atomically};
+
+/// Suffix of the lock file that a command holds while it needs the database closed.
+const CLOSING: &str = ".closing.lock";
+/// Suffix of the file with the display name.
+const PERSON_FILE: &str = ".person.json";
+/// Prefix of unfinished folders.
+const UNFINISHED: &str = ".new-";
+/// Maximum wait for another command.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Returns the names of everyone except the owner, sorted. A missing folder has none.
+pub fn list(settings: &CommonSettings) -> io::Result<Vec<PersonName>> {
+    let entries = match fs::read_dir(settings.people_folder()) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name().to_str().and_then(|name| name.parse::<PersonName>().ok());
+        // A symbolic link to a folder on another disk counts.
+        names.extend(name.filter(|name| !name.is_owner() && entry.path().is_dir()));
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Content of the file with the display name.
+#[derive(Serialize, Deserialize)]
+struct PersonFile {
+    display_name: DisplayName,
+}
+
+/// Returns the display name of the person whose database this is; `None` when there is none, or it is unreadable.
+pub fn display_name(database: &Path) -> Option<String> {
+    let text = fs::read(with_suffix(database, PERSON_FILE)).ok()?;
+    serde_json::from_slice::<PersonFile>(&text).ok().map(|file| file.display_name.into())
+}
+
+/// Sets or removes the display name.
+pub fn set_display_name(database: &Path, name: Option<&DisplayName>) -> io::Result<()> {
+    let path = with_suffix(database, PERSON_FILE);
+    let Some(name) = name else {
+        return match fs::remove_file(&path) {
+            Ok(()) => sync_parent_folder(&path),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(e),
+        };
+    };
+    write_atomically(&path, &serde_json::to_vec(&PersonFile { display_name: name.clone() })?)
+}
+
+/// Request to a running server to close a database, for as long as it is held.
+#[derive(Debug)]
+pub struct ClosingLock(#[expect(dead_code, reason = "the lock lasts as long as the file is open")] File);
+
+impl ClosingLock {
+    /// Acquires the lock. Returns `None` when another command holds it.
+    pub fn acquire(database: &Path) -> io::Result<Option<Self>> {
+        // A server that looks holds it for an instant.
+        Ok(lock_within(&with_suffix(database, CLOSING), Duration::from_secs(1))?.map(Self))
+    }
+}
+
+/// Reports whether a command needs the database closed. Creates no file.
+pub fn is_closing(database: &Path) -> bool {
+    let file = File::open(with_suffix(database, CLOSING));
+    file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+/// Lock of the commands that create, move or remove people: one at a time.
+#[derive(Debug)]
+pub struct PeopleLock(#[expect(dead_code, reason = "the lock lasts as long as the file is open")] File);
+
+impl PeopleLock {
+    /// Acquires the lock, and removes what killed commands left unfinished. Returns `None` when another command
+    /// holds the lock.
+    pub fn acquire(settings: &CommonSettings) -> io::Result<Option<Self>> {
+        Self::within(settings, LOCK_TIMEOUT)
+    }
+
+    fn within(settings: &CommonSettings, timeout: Duration) -> io::Result<Option<Self>> {
+        let people = settings.people_folder();
+        make_private_folder(&people)?;
+        let Some(lock) = lock_within(&people.join(".lock"), timeout)? else { return Ok(None) };
+        for entry in fs::read_dir(&people)?.flatten() {
+            if entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+        Ok(Some(Self(lock)))
+    }
+}
+
+/// Removes what killed commands left unfinished, unless a command is at work or there are no people.
+pub fn remove_unfinished(settings: &CommonSettings) -> io::Result<()> {
+    if settings.people_folder().is_dir() {
+        PeopleLock::within(settings, Duration::ZERO)?;
+    }
+    Ok(())
+}
+
+/// Creates a folder that only its owner can enter, durably, unless it exists.
+pub fn make_private_folder(folder: &Path) -> io::Result<()> {
+    if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        make_folder(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        made => made.and_then(|()| sync_parent_folder(folder)),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+mod tests {
+    use super::*;
+    use crate::domain::calendar::Zone;
+
+    fn settings(folder: &Path) -> CommonSettings {
+        CommonSettings::of_owner(folder.join("coffee.db"), folder.join("backups"), Zone::utc())
+    }
+
+    #[test]
+    fn people_are_the_folders_with_a_valid_name_except_the_owners() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path());
+        assert_eq!(list(&settings).unwrap(), []);
+        let people = settings.people_folder();
+        for name in ["carla", "anna", "owner", ".new-1", "Bert", "lost+found"] {
+            fs::create_dir_all(people.join(name)).unwrap();
+        }
+        fs::write(people.join("file"), "").unwrap();
+        fs::create_dir(folder.path().join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink(folder.path().join("elsewhere"), people.join("bert")).unwrap();
+        let names: Vec<String> = list(&settings).unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["anna", "bert", "carla"]);
+    }
+
+    #[test]
+    fn a_display_name_is_returned_until_it_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("coffee.db");
+        assert_eq!(display_name(&database), None);
+        set_display_name(&database, Some(&"Anna Müller".parse().unwrap())).unwrap();
+        assert_eq!(display_name(&database).as_deref(), Some("Anna Müller"));
+        for unusable in ["", "{", r#"{"display_name": ""}"#] {
+            fs::write(folder.path().join("coffee.db.person.json"), unusable).unwrap();
+            assert_eq!(display_name(&database), None, "{unusable}");
+        }
+        set_display_name(&database, None).unwrap();
+        set_display_name(&database, None).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_database_is_closing_while_one_command_holds_the_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("coffee.db");
+        assert!(!is_closing(&database));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        let lock = ClosingLock::acquire(&database).unwrap();
+        assert!(lock.is_some() && is_closing(&database));
+        assert!(ClosingLock::acquire(&database).unwrap().is_none());
+        drop(lock);
+        assert!(!is_closing(&database));
+        assert!(ClosingLock::acquire(&database).unwrap().is_some());
+    }
+
+    #[test]
+    fn unfinished_folders_are_removed_unless_a_command_is_at_work() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path());
+        remove_unfinished(&settings).unwrap();
+        assert!(!settings.people_folder().exists());
+        let lock = PeopleLock::acquire(&settings).unwrap().unwrap();
+        let unfinished = settings.people_folder().join(".new-1");
+        fs::create_dir_all(unfinished.join("inside")).unwrap();
+        remove_unfinished(&settings).unwrap();
+        assert!(unfinished.exists());
+        drop(lock);
+        remove_unfinished(&settings).unwrap();
+        assert!(!unfinished.exists());
+    }
+}

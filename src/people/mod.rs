@@ -1,0 +1,3 @@
+//! People whose data the server stores, and their folders.
+
+pub mod folder;

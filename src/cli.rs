@@ -89,7 +89,7 @@ pub enum Command {
     Sql(SqlArgs),
     /// Create, list, revoke and rotate named API keys
     ///
-    /// Each key is limited to its scopes: read, write, metrics. A running server applies changes within two seconds. The
+    /// Each key is limited to its scopes: read, write, metrics, manage. A running server applies changes within two seconds. The
     /// owner's key (API_KEY) has all scopes and is not listed.
     Key(KeyArgs),
     /// Check that this installation is secure and reliable

@@ -19,11 +19,18 @@ pub enum Scope {
     Write,
     /// Read `/metrics`.
     Metrics,
+    /// Manage one's own keys and backups.
+    Manage,
+    /// Manage everything. The owner's key alone has it: a file of named keys that grants it is damaged.
+    #[serde(skip_deserializing)]
+    Admin,
 }
 
 impl Scope {
     /// All scopes, in the order of their bits.
-    pub const ALL: [Self; 3] = [Self::Read, Self::Write, Self::Metrics];
+    pub const ALL: [Self; 5] = [Self::Read, Self::Write, Self::Metrics, Self::Manage, Self::Admin];
+    /// Scopes that a named key can have.
+    pub const OF_NAMED_KEYS: [Self; 4] = [Self::Read, Self::Write, Self::Metrics, Self::Manage];
 
     /// Returns the name.
     pub const fn name(self) -> &'static str {
@@ -31,13 +38,15 @@ impl Scope {
             Self::Read => "read",
             Self::Write => "write",
             Self::Metrics => "metrics",
+            Self::Manage => "manage",
+            Self::Admin => "admin",
         }
     }
 
-    /// Parses a name.
+    /// Parses the name of a scope that a named key can have.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
-        let named = Self::ALL.into_iter().find(|scope| scope.name() == text.trim());
-        named.ok_or("must be read, write or metrics")
+        let named = Self::OF_NAMED_KEYS.into_iter().find(|scope| scope.name() == text.trim());
+        named.ok_or("must be read, write, metrics or manage; the owner's key alone has admin")
     }
 }
 
@@ -48,11 +57,17 @@ pub struct Scopes(u8);
 
 impl Scopes {
     /// All scopes, which the owner's key has.
-    pub const ALL: Self = Self(0b111);
+    pub const ALL: Self = Self(0b1_1111);
 
     /// Reports whether the set contains `scope`.
     pub const fn has(self, scope: Scope) -> bool {
         self.0 & (1 << scope as u8) != 0
+    }
+
+    /// Returns the set without `scope`.
+    #[must_use]
+    pub const fn without(self, scope: Scope) -> Self {
+        Self(self.0 & !(1 << scope as u8))
     }
 }
 
@@ -198,6 +213,19 @@ mod tests {
         assert_eq!(Scopes::from(Scope::ALL.to_vec()), Scopes::ALL);
         assert!(Scope::ALL.into_iter().all(|scope| Scopes::ALL.has(scope)));
         assert_eq!(Scopes::default().to_string(), "");
+        assert_eq!(Scopes::ALL.without(Scope::Metrics).to_string(), "read,write,manage,admin");
+        assert_eq!(some.without(Scope::Write), some);
+    }
+
+    #[test]
+    fn no_named_key_has_the_scope_admin() {
+        assert!(Scope::parse("admin").is_err());
+        for scope in Scope::OF_NAMED_KEYS {
+            assert_eq!(Scope::parse(scope.name()), Ok(scope));
+            assert_eq!(serde_json::from_str::<Scope>(&format!("\"{}\"", scope.name())).ok(), Some(scope));
+        }
+        let error = serde_json::from_str::<Scopes>(r#"["read", "admin"]"#).unwrap_err().to_string();
+        assert!(error.contains("unknown variant `admin`"), "{error}");
     }
 
     #[test]

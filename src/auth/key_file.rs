@@ -114,12 +114,18 @@ impl KeyFile {
     }
 
     /// Creates a key and returns it. It cannot be looked up later.
-    pub fn add(&self, name: &KeyName, scopes: Scopes, now: Timestamp) -> Result<String, KeyFileError> {
+    pub fn add(
+        &self,
+        name: &KeyName,
+        scopes: Scopes,
+        expires: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<String, KeyFileError> {
         self.change(now, |keys| {
             if keys.iter().any(|key| key.name == *name) {
                 return Err(KeyFileError::NameTaken(name.clone()));
             }
-            push(keys, name, scopes, now)
+            push(keys, name, scopes, expires, now)
         })
     }
 
@@ -132,16 +138,17 @@ impl KeyFile {
         })
     }
 
-    /// Creates another key of that name with the same scopes. The present ones expire at `end` or earlier.
+    /// Creates another key of that name with the same scopes and expiry. The present ones expire at `end` or earlier.
     pub fn rotate(&self, name: &KeyName, now: Timestamp, end: Timestamp) -> Result<String, KeyFileError> {
         self.change(now, |keys| {
             let newest = keys.iter().rfind(|key| key.name == *name);
-            let scopes = newest.ok_or_else(|| KeyFileError::UnknownName(name.clone()))?.scopes;
+            let newest = newest.ok_or_else(|| KeyFileError::UnknownName(name.clone()))?;
+            let (scopes, expires) = (newest.scopes, newest.expires);
             for key in keys.iter_mut().filter(|key| key.name == *name) {
                 key.expires = Some(key.expires.map_or(end, |before| before.min(end)));
             }
             keys.retain(|key| key.is_valid_at(now));
-            push(keys, name, scopes, now)
+            push(keys, name, scopes, expires, now)
         })
     }
 
@@ -188,6 +195,7 @@ fn push(
     keys: &mut Vec<NamedKey>,
     name: &KeyName,
     scopes: Scopes,
+    expires: Option<Timestamp>,
     created: Timestamp,
 ) -> Result<String, KeyFileError> {
     if keys.len() >= MAX_KEYS {
@@ -195,6 +203,6 @@ fn push(
     }
     let key = make_key().map_err(KeyFileError::Random)?;
     let (name, digest) = (name.clone(), KeyDigest::of(&key));
-    keys.push(NamedKey { name, scopes, created, expires: None, digest });
+    keys.push(NamedKey { name, scopes, created, expires, digest });
     Ok(key)
 }

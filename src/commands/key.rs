@@ -14,10 +14,13 @@ use crate::commands::table::print_table;
 use crate::commands::{Failure, act_as_owner, print, unwritten};
 use crate::config::PersonArgs;
 use crate::db::error::require_database;
+use crate::domain::calendar::{Date, Zone};
 use crate::domain::time::Timestamp;
 
 /// Maximum of `--grace`, days.
 const MAX_GRACE_DAYS: u64 = 366;
+/// Maximum of `--expires`, days: about a century.
+const MAX_LIFETIME_DAYS: u64 = 36_500;
 
 #[derive(Args, Debug)]
 pub struct KeyArgs {
@@ -33,10 +36,15 @@ enum KeyCommand {
         #[arg(value_parser = KeyName::parse)]
         name: KeyName,
 
-        /// Scopes, comma-separated: read, write, metrics
+        /// Scopes, comma-separated: read, write, metrics (for keys of the owner only), manage (one's own keys and
+        /// backups)
         #[arg(long, value_name = "SCOPES", value_delimiter = ',', value_parser = Scope::parse,
               default_values = ["read", "write"])]
         scope: Vec<Scope>,
+
+        /// Last day on which the key is valid, such as 2027-01-31, or its lifetime, such as 90d [default: no expiry]
+        #[arg(long, value_name = "DATE|TIME", value_parser = Expiry::parse)]
+        expires: Option<Expiry>,
 
         #[command(flatten)]
         common: PersonArgs,
@@ -93,11 +101,19 @@ impl From<KeyFileError> for Failure {
 pub fn run(args: KeyArgs) -> Result<(), Failure> {
     let now = Timestamp::from(SystemTime::now());
     match args.action {
-        KeyCommand::Add { name, scope, common } => {
+        KeyCommand::Add { name, scope, expires, common } => {
             let scopes = Scopes::from(scope);
-            let key = file(&common)?.0.add(&name, scopes, now)?;
+            if scopes.has(Scope::Metrics) && common.person.as_ref().is_some_and(|person| !person.is_owner()) {
+                return Err(Failure::Usage(
+                    "/metrics is about everyone: only a key of the owner can have the scope metrics"
+                        .to_owned(),
+                ));
+            }
+            let expires = expires.map(|expiry| expiry.instant(now, &common.validate()?.zone)).transpose()?;
+            let key = file(&common)?.0.add(&name, scopes, expires, now)?;
             print_key(&name, &key)?;
-            eprintln!("created key {name} ({scopes}); save it now, it is not shown again");
+            let end = expires.map_or_else(String::new, |end| format!(", valid until {}", short(end)));
+            eprintln!("created key {name} ({scopes}{end}); save it now, it is not shown again");
             Ok(())
         }
         KeyCommand::List { json, common } => {
@@ -173,8 +189,43 @@ fn short(at: Timestamp) -> String {
     format!("{}Z", &at.text().as_str()[..19])
 }
 
-/// Parses `90s`, `30m`, `24h`, `7d` or `0`.
+/// Expiry of a new key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expiry {
+    /// The key is valid up to and including this day.
+    LastDay(Date),
+    After(Duration),
+}
+
+impl Expiry {
+    /// Parses `2027-01-31` or `90d`.
+    fn parse(text: &str) -> Result<Self, String> {
+        if let Ok(date) = text.parse() {
+            return Ok(Self::LastDay(date));
+        }
+        let lifetime = duration(text, MAX_LIFETIME_DAYS).filter(|time| !time.is_zero());
+        lifetime.map(Self::After).ok_or_else(|| {
+            format!("must be a day such as 2027-01-31, or a duration such as 12h or 90d, up to {MAX_LIFETIME_DAYS}d")
+        })
+    }
+
+    /// Returns the first instant at which the key is no longer valid.
+    fn instant(self, now: Timestamp, zone: &Zone) -> Result<Timestamp, Failure> {
+        let end = match self {
+            Self::LastDay(date) => zone.day(date).1,
+            Self::After(lifetime) => now.plus(i64::try_from(lifetime.as_micros()).unwrap_or(i64::MAX)),
+        };
+        if end <= now { Err(Failure::Usage("--expires is in the past".to_owned())) } else { Ok(end) }
+    }
+}
+
 fn grace(text: &str) -> Result<Duration, String> {
+    duration(text, MAX_GRACE_DAYS)
+        .ok_or_else(|| format!("must be a duration such as 30m, 24h or 7d, up to {MAX_GRACE_DAYS}d"))
+}
+
+/// Parses `90s`, `30m`, `24h`, `7d` or `0`. Returns `None` for anything else, and for more than `max_days`.
+fn duration(text: &str, max_days: u64) -> Option<Duration> {
     let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[number.len()..] {
         "s" => Some(1),
@@ -185,9 +236,7 @@ fn grace(text: &str) -> Result<Duration, String> {
         _ => None,
     };
     let seconds = unit.zip(number.parse::<u64>().ok()).and_then(|(unit, n)| n.checked_mul(unit));
-    let fits = seconds.filter(|seconds| *seconds <= MAX_GRACE_DAYS * 86_400);
-    fits.map(Duration::from_secs)
-        .ok_or_else(|| format!("must be a duration such as 30m, 24h or 7d, up to {MAX_GRACE_DAYS}d"))
+    seconds.filter(|seconds| *seconds <= max_days * 86_400).map(Duration::from_secs)
 }
 
 #[cfg(test)]
@@ -218,5 +267,25 @@ mod tests {
         ] {
             assert_eq!(grace(text).ok().map(|time| time.as_secs()), seconds, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_key_expires_after_its_last_day_or_its_lifetime() -> Result<(), Box<dyn std::error::Error>> {
+        let berlin = Zone::named("Europe/Berlin")?;
+        let now = berlin.parse("2027-01-01T12:00")?;
+        for (text, end) in [
+            ("90d", Some("2027-04-01T11:00:00Z")),
+            ("12h", Some("2027-01-01T23:00:00Z")),
+            ("2027-01-31", Some("2027-01-31T23:00:00Z")),
+            ("2027-01-01", Some("2027-01-01T23:00:00Z")),
+            ("2026-12-31", None),
+        ] {
+            let found = Expiry::parse(text)?.instant(now, &berlin).ok().map(short);
+            assert_eq!(found.as_deref(), end, "{text}");
+        }
+        for text in ["", "0", "0d", "soon", "2027-02-30", "2027-1-1", "36501d", "-1d"] {
+            assert!(Expiry::parse(text).is_err(), "{text:?}");
+        }
+        Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! Time zones, calendar days and local times. A day may have 23 or 25 hours.
 
 use std::fmt;
+use std::str::FromStr;
 
 use jiff::civil;
 use jiff::tz::TimeZone;
@@ -143,6 +144,16 @@ impl Date {
     /// Returns the weekday, 0 for Monday to 6 for Sunday.
     pub fn weekday(self) -> usize {
         usize::try_from(self.0.weekday().to_monday_zero_offset()).unwrap_or(0)
+    }
+}
+
+impl FromStr for Date {
+    type Err = &'static str;
+
+    /// Parses `2025-07-23`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let date = text.parse().ok().filter(|date: &civil::Date| date.to_string() == text);
+        date.map(Self).ok_or("must be a date such as 2025-07-23")
     }
 }
 

@@ -22,7 +22,7 @@ use crate::http::validation::FieldError;
 
 const DESCRIPTION: &str = "Track your caffeine and heart rate on your own server.
 
-- **Keys**: everything under `/coffee`, `/heartrate` and `/export` requires `Authorization: Bearer KEY`. The owner's key has every scope, a named key has its own: `read`, `write`, `metrics`. Each operation's `security` names the scope that it requires.
+- **Keys**: everything under `/coffee`, `/heartrate` and `/export` requires `Authorization: Bearer KEY`. The owner's key has every scope, a named key has its own: `read`, `write`, `metrics`, `manage` (one's own keys and backups). `admin` (everything) is the owner's alone. Each operation's `security` names the scope that it requires.
 - **Timestamps** are RFC 3339. Responses use UTC; requests may use any offset, and a timestamp without an offset is read in the server's time zone (see `/info`). A time range includes its start and excludes its end.
 - **Days** are calendar days in the server's time zone; \"the last N days\" are the last N times 24 hours.
 - **Numbers** in a body may be sent as numeric strings. **Text** is trimmed; empty text is null.

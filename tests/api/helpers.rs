@@ -182,7 +182,7 @@ impl TestApp {
     pub fn add_key(&self, name: &str, scopes: &[Scope]) -> String {
         let file = KeyFile::of(self.shared.store.path());
         let name = KeyName::parse(name).unwrap();
-        let key = file.add(&name, Scopes::from(scopes.to_vec()), self.clock.now()).unwrap();
+        let key = file.add(&name, Scopes::from(scopes.to_vec()), None, self.clock.now()).unwrap();
         self.shared.refresh_keys();
         key
     }

@@ -105,7 +105,7 @@ async fn without_a_valid_key_public_routes_keep_their_class_and_others_share_one
 #[rocket::async_test]
 async fn requests_without_a_valid_key_do_not_use_the_quota_of_a_key() {
     let app = TestApp::with_flags(&[ON]).await;
-    let revoked = app.add_key("old", &Scope::ALL);
+    let revoked = app.add_key("old", &Scope::OF_NAMED_KEYS);
     KeyFile::of(app.shared.store.path()).revoke(&KeyName::parse("old").unwrap(), app.clock.now()).unwrap();
     app.shared.refresh_keys();
     let keys = ["", "Bearer wrong", "Basic dXNlcjpwYXNz", &format!("Bearer {revoked}")];

@@ -127,6 +127,40 @@ fn the_old_key_is_valid_until_the_grace_period_of_its_rotation_ends() {
 }
 
 #[test]
+fn a_key_expires_at_the_given_time_and_a_rotation_does_not_extend_it() {
+    let folder = temporary_folder();
+    Server::start(folder.path()).stop_cleanly();
+    let made =
+        run_ok(folder.path(), &["key", "add", "guest", "--expires", "2099-12-31", "--scope", "manage"]);
+    let end = "2100-01-01T00:00:00Z";
+    let message =
+        format!("created key guest (manage, valid until {end}); save it now, it is not shown again\n");
+    assert_eq!(made.err, message);
+    run_ok(folder.path(), &["key", "rotate", "guest", "--grace", "0"]);
+    let expires = |name: &str| {
+        let keys = listed(folder.path());
+        keys.iter().find(|key| key["name"] == name).unwrap()["expires"].as_str().map(|at| at[..19].to_owned())
+    };
+    assert_eq!(expires("guest").as_deref(), Some(&end[..19]));
+    run_ok(folder.path(), &["key", "add", "month", "--expires", "30d"]);
+    assert!(expires("month").is_some());
+    for when in ["2020-01-01", "tomorrow", "0", "2027-13-01"] {
+        let refused = run_in(folder.path(), &["key", "add", "late", "--expires", when]);
+        assert_eq!(refused.code, Some(2), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_key_file_that_grants_admin_is_damaged() {
+    let folder = temporary_folder();
+    Server::start(folder.path()).stop_cleanly();
+    add(folder.path(), "phone", "read,manage");
+    let file = folder.path().join("coffee.db.keys");
+    fs::write(&file, fs::read_to_string(&file).unwrap().replace("manage", "admin")).unwrap();
+    assert_fails_with(&run_in(folder.path(), &["key", "list"]), 78, "unknown variant `admin`");
+}
+
+#[test]
 fn the_list_shows_every_key_without_its_secret() {
     let folder = temporary_folder();
     Server::start(folder.path()).stop_cleanly();

@@ -22,7 +22,7 @@ pub struct Me {
 struct KeyOfRequest {
     /// Name of the key; `owner` for the owner's key.
     name: String,
-    /// Permissions of the key: `read`, `write`, `metrics`.
+    /// Permissions of the key: `read`, `write`, `metrics`, `manage`, `admin`.
     #[schema(value_type = Vec<String>)]
     scopes: Scopes,
 }

@@ -12,6 +12,7 @@ use crate::commands::demo::DemoArgs;
 use crate::commands::export::ExportArgs;
 use crate::commands::import::ImportArgs;
 use crate::commands::key::KeyArgs;
+use crate::commands::profile::ProfileArgs;
 use crate::commands::prune::PruneArgs;
 use crate::commands::recount::RecountArgs;
 use crate::commands::restore::RestoreArgs;
@@ -92,6 +93,11 @@ pub enum Command {
     /// Each key is limited to its scopes: read, write, metrics, manage. A running server applies changes within two seconds. The
     /// owner's key (API_KEY) has all scopes and is not listed.
     Key(KeyArgs),
+    /// Show or change your profile: bedtime, half-life of caffeine and limits
+    ///
+    /// Values that are not set are the defaults from the settings. Works while the server is running, which uses the new
+    /// values at once.
+    Profile(ProfileArgs),
     /// Check that this installation is secure and reliable
     ///
     /// Takes the same settings as `serve` and changes nothing.

@@ -36,6 +36,7 @@ fn run() -> Result<(), Failure> {
         Command::Restore(args) => commands::restore::run(&args),
         Command::Demo(args) => commands::demo::run(&args),
         Command::Export(args) => commands::export::run(&args),
+        Command::Profile(args) => commands::profile::run(&args),
         Command::Prune(args) => commands::prune::run(&args),
         Command::Recount(args) => commands::recount::run(&args),
         Command::Import(args) => commands::import::run(args),

@@ -8,6 +8,7 @@ pub mod demo;
 pub mod export;
 pub mod import;
 pub mod key;
+pub mod profile;
 mod progress;
 pub mod prune;
 pub mod recount;

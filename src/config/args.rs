@@ -50,6 +50,31 @@ pub struct EntryLimitArgs {
     pub max_heart_rate_bpm: String,
 }
 
+/// Defaults of the profile, as text.
+#[derive(Args, Clone, Debug)]
+pub struct ProfileDefaultArgs {
+    /// Recommended daily caffeine limit, mg
+    #[arg(long, env = "RECOMMENDED_DAILY_CAFFEINE_MG", hide_env_values = true, default_value = "400")]
+    pub recommended_daily_caffeine_mg: String,
+
+    /// Your bedtime, local time
+    #[arg(long, env = "BEDTIME", hide_env_values = true, default_value = "23:00")]
+    pub bedtime: String,
+
+    /// Caffeine half-life, hours: about 5 for an average adult, 3.5 for smokers, 8 in pregnancy or with oral
+    /// contraceptives
+    #[arg(long, env = "CAFFEINE_HALF_LIFE_HOURS", hide_env_values = true, default_value = "5")]
+    pub caffeine_half_life_hours: String,
+
+    /// Maximum caffeine in the body at bedtime that does not disturb sleep, mg (studies disagree)
+    #[arg(long, env = "SLEEP_THRESHOLD_MG", hide_env_values = true, default_value = "50")]
+    pub sleep_threshold_mg: String,
+
+    /// Your usual dose, mg; empty uses the median of the latest 50 coffees
+    #[arg(long, env = "USUAL_DOSE_MG", hide_env_values = true, default_value = "")]
+    pub usual_dose_mg: String,
+}
+
 /// All settings as text, from flags, the environment or `.env`.
 #[derive(Args, Clone, Debug)]
 pub struct SettingsArgs {
@@ -133,26 +158,8 @@ pub struct SettingsArgs {
     #[command(flatten)]
     pub entry_limits: EntryLimitArgs,
 
-    /// Recommended daily caffeine limit, mg
-    #[arg(long, env = "RECOMMENDED_DAILY_CAFFEINE_MG", hide_env_values = true, default_value = "400")]
-    pub recommended_daily_caffeine_mg: String,
-
-    /// Your bedtime, local time
-    #[arg(long, env = "BEDTIME", hide_env_values = true, default_value = "23:00")]
-    pub bedtime: String,
-
-    /// Caffeine half-life, hours: about 5 for an average adult, 3.5 for smokers, 8 in pregnancy or with oral
-    /// contraceptives
-    #[arg(long, env = "CAFFEINE_HALF_LIFE_HOURS", hide_env_values = true, default_value = "5")]
-    pub caffeine_half_life_hours: String,
-
-    /// Maximum caffeine in the body at bedtime that does not disturb sleep, mg (studies disagree)
-    #[arg(long, env = "SLEEP_THRESHOLD_MG", hide_env_values = true, default_value = "50")]
-    pub sleep_threshold_mg: String,
-
-    /// Your usual dose, mg; empty uses the median of the latest 50 coffees
-    #[arg(long, env = "USUAL_DOSE_MG", hide_env_values = true, default_value = "")]
-    pub usual_dose_mg: String,
+    #[command(flatten)]
+    pub profile: ProfileDefaultArgs,
 
     #[command(flatten)]
     pub rate_limits: RateLimitArgs,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -9,7 +10,9 @@ use std::time::Duration;
 use clap::{Args, Command};
 use ipnet::IpNet;
 
-use crate::config::args::{CommonArgs, EntryLimitArgs, PersonArgs, SettingsArgs, parse_bool};
+use crate::config::args::{
+    CommonArgs, EntryLimitArgs, PersonArgs, ProfileDefaultArgs, SettingsArgs, parse_bool,
+};
 use crate::config::rate_limits::{LimitClass, Rate};
 use crate::config::settings::{CommonSettings, KeySource, LogFormat, LogSettings, Settings};
 use crate::domain::advice::CaffeineProfile;
@@ -17,6 +20,7 @@ use crate::domain::caffeine::{ABSORPTION_PER_HOUR, HALF_LIFE_RANGE, Kinetics};
 use crate::domain::calendar::{LocalTime, Zone};
 use crate::domain::heart_rate::Bpm;
 use crate::domain::limits::EntryLimits;
+use crate::domain::profile::{DAILY_LIMIT_RANGE, SLEEP_THRESHOLD_RANGE, USUAL_DOSE_RANGE};
 use crate::fs::paths::folder_of;
 
 /// Invalid setting.
@@ -134,13 +138,11 @@ impl SettingParser {
         settings
     }
 
-    /// Parses the limits of single entries; the recommended limit of a day keeps its default.
     fn entry_limits(&mut self, args: &EntryLimitArgs) -> EntryLimits {
         let limits = EntryLimits {
             max_caffeine_mg: self.number("MAX_CAFFEINE_MG", &args.max_caffeine_mg, 1.0, 100_000.0),
             min_bpm: self.number("MIN_HEART_RATE_BPM", &args.min_heart_rate_bpm, 1, Bpm::MAX),
             max_bpm: self.number("MAX_HEART_RATE_BPM", &args.max_heart_rate_bpm, 1, Bpm::MAX),
-            ..EntryLimits::default()
         };
         let are_valid = !self.errors.iter().any(|e| e.name.ends_with("_HEART_RATE_BPM"));
         if are_valid && limits.min_bpm > limits.max_bpm {
@@ -150,23 +152,30 @@ impl SettingParser {
         limits
     }
 
-    fn profile(&mut self, args: &SettingsArgs) -> CaffeineProfile {
-        let (min, max) = (*HALF_LIFE_RANGE.start(), *HALF_LIFE_RANGE.end());
-        let half_life = self.number("CAFFEINE_HALF_LIFE_HOURS", &args.caffeine_half_life_hours, min, max);
+    fn profile(&mut self, args: &ProfileDefaultArgs) -> CaffeineProfile {
+        let half_life =
+            self.in_range("CAFFEINE_HALF_LIFE_HOURS", &args.caffeine_half_life_hours, &HALF_LIFE_RANGE);
         let usual_dose = args.usual_dose_mg.trim();
         CaffeineProfile {
             kinetics: Kinetics::new(half_life, ABSORPTION_PER_HOUR).unwrap_or_default(),
             bedtime: self.parse("BEDTIME", &args.bedtime, LocalTime::default(), LocalTime::parse),
-            sleep_threshold_mg: self.number("SLEEP_THRESHOLD_MG", &args.sleep_threshold_mg, 1.0, 1000.0),
+            sleep_threshold_mg: self.in_range(
+                "SLEEP_THRESHOLD_MG",
+                &args.sleep_threshold_mg,
+                &SLEEP_THRESHOLD_RANGE,
+            ),
             usual_dose_mg: (!usual_dose.is_empty())
-                .then(|| self.number("USUAL_DOSE_MG", usual_dose, 1.0, 1000.0)),
-            daily_limit_mg: self.number(
+                .then(|| self.in_range("USUAL_DOSE_MG", usual_dose, &USUAL_DOSE_RANGE)),
+            daily_limit_mg: self.in_range(
                 "RECOMMENDED_DAILY_CAFFEINE_MG",
                 &args.recommended_daily_caffeine_mg,
-                1.0,
-                100_000.0,
+                &DAILY_LIMIT_RANGE,
             ),
         }
+    }
+
+    fn in_range(&mut self, name: &'static str, text: &str, range: &RangeInclusive<f64>) -> f64 {
+        self.number(name, text, *range.start(), *range.end())
     }
 
     fn rate_limits(&mut self, args: &SettingsArgs) -> Option<[Rate; LimitClass::COUNT]> {
@@ -229,6 +238,18 @@ impl EntryLimitArgs {
     }
 }
 
+impl ProfileDefaultArgs {
+    /// Validates the defaults together with the settings of a person. The list of errors is never empty.
+    pub fn validate_with(
+        &self,
+        person: &PersonArgs,
+    ) -> Result<(CommonSettings, CaffeineProfile), Vec<SettingError>> {
+        let mut parser = SettingParser::new();
+        let validated = (parser.of_person(person), parser.profile(self));
+        parser.finish(validated)
+    }
+}
+
 impl SettingsArgs {
     /// Validates all settings. `environment` looks up variables that have no flag. The list of errors is never empty.
     pub fn validate(
@@ -238,7 +259,6 @@ impl SettingsArgs {
         let mut parser = SettingParser::new();
         let p = &mut parser;
         let common = p.common(&self.common);
-        let profile = p.profile(self);
         let settings = Settings {
             host: p.parse("HOST", &self.host, IpAddr::V4(Ipv4Addr::LOCALHOST), |text| match text {
                 "localhost" => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)),
@@ -260,11 +280,8 @@ impl SettingsArgs {
             header_timeout: p.seconds("HEADER_TIMEOUT_SECONDS", &self.header_timeout_seconds),
             idle_timeout: p.seconds("IDLE_TIMEOUT_SECONDS", &self.idle_timeout_seconds),
             max_connections: p.number("MAX_CONNECTIONS", &self.max_connections, 16, 65_536),
-            entry_limits: EntryLimits {
-                recommended_daily_caffeine_mg: profile.daily_limit_mg,
-                ..p.entry_limits(&self.entry_limits)
-            },
-            profile,
+            entry_limits: p.entry_limits(&self.entry_limits),
+            profile: p.profile(&self.profile),
             rate_limits: p.rate_limits(self),
             warnings: warnings(&environment),
         };

@@ -15,6 +15,7 @@ pub mod lock_file;
 pub mod open;
 pub mod open_files;
 pub mod packed_days;
+pub mod profile;
 pub mod prune;
 pub mod read_only_session;
 pub mod reading_rows;

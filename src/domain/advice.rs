@@ -105,12 +105,12 @@ pub struct ActiveCaffeine {
     pub bedtime: Timestamp,
     #[schema(minimum = 0)]
     pub at_bedtime_mg: f64,
-    /// Level that should not be exceeded at night (a setting).
+    /// Level that should not be exceeded at night (`/profile`).
     pub sleep_threshold_mg: f64,
     /// Time from which the level stays at or below `sleep_threshold_mg`; `timestamp` when it already does.
     #[schema(value_type = Option<String>, format = DateTime, required)]
     pub below_threshold_at: Option<Timestamp>,
-    /// A setting, or the median of the latest 50 doses, or an espresso.
+    /// The value of `/profile`, or the median of the latest 50 doses, or an espresso.
     #[schema(minimum = 0)]
     pub usual_dose_mg: f64,
     /// Latest time before `bedtime` at which the usual dose (at most 200 mg) keeps the level at or below
@@ -122,7 +122,7 @@ pub struct ActiveCaffeine {
     /// from `timestamp` on. Rounded down.
     #[schema(minimum = 0)]
     pub can_drink_now_mg: f64,
-    /// Recommended maximum for a calendar day (a setting).
+    /// Recommended maximum for a calendar day (`/profile`).
     pub daily_limit_mg: f64,
     /// Minutes between two points of the curve.
     pub step_minutes: u32,
@@ -144,7 +144,7 @@ pub struct CoffeeSummary {
     /// Total of the calendar day in milligrams, with 2 decimals.
     #[schema(minimum = 0)]
     pub total_caffeine_mg: f64,
-    /// Recommended maximum for a day in milligrams (a setting).
+    /// Recommended maximum for a day in milligrams (`/profile`).
     pub daily_limit_mg: f64,
     /// With 1 decimal; above 100 when the limit is exceeded.
     #[schema(minimum = 0)]
@@ -190,7 +190,7 @@ impl CaffeineProfile {
         )
     }
 
-    /// Returns the usual dose in milligrams: the setting, or the (lower) median of the latest doses above
+    /// Returns the usual dose in milligrams: that of the profile, or the (lower) median of the latest doses above
     /// 0, or an espresso.
     fn usual_dose(&self, latest: &[Milligrams]) -> f64 {
         let mut doses: Vec<f64> = latest.iter().map(|dose| dose.mg()).filter(|mg| *mg > 0.0).collect();

@@ -9,8 +9,6 @@ use crate::domain::time::{MINUTE, Timestamp};
 pub struct EntryLimits {
     /// Largest accepted dose in milligrams.
     pub max_caffeine_mg: f64,
-    /// Recommended maximum for a day in milligrams (400 for healthy adults: EFSA Journal 2015;13(5):4102).
-    pub recommended_daily_caffeine_mg: f64,
     /// Lowest accepted heart rate in beats per minute.
     pub min_bpm: u16,
     /// Highest accepted heart rate in beats per minute.
@@ -42,7 +40,7 @@ impl EntryLimits {
 
 impl Default for EntryLimits {
     fn default() -> Self {
-        Self { max_caffeine_mg: 1000.0, recommended_daily_caffeine_mg: 400.0, min_bpm: 30, max_bpm: 250 }
+        Self { max_caffeine_mg: 1000.0, min_bpm: 30, max_bpm: 250 }
     }
 }
 

@@ -17,6 +17,7 @@ pub mod json_scalar;
 pub mod lenient_datetime;
 pub mod limits;
 pub mod person;
+pub mod profile;
 pub mod statistics;
 pub mod t_distribution;
 pub mod text;

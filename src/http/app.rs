@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::db::error::StoreError;
 use crate::db::store::{Store, sqlite_version};
+use crate::domain::advice::CaffeineProfile;
 use crate::domain::coffee::Coffee;
 use crate::domain::limits::{MAX_CLOCK_LEAD, ValidationContext};
 use crate::domain::time::{DAY, Timestamp};
@@ -95,6 +96,11 @@ impl App {
     /// Returns the application that serves `request`.
     pub fn of<'r>(request: &'r Request<'_>) -> Result<&'r SharedApp, ApiError> {
         request.rocket().state::<SharedApp>().ok_or(ApiError::Internal)
+    }
+
+    /// Returns the profile in effect: the person's own values over the defaults of the settings.
+    pub(crate) async fn profile(&self) -> Result<CaffeineProfile, StoreError> {
+        Ok(self.store.own_profile().await?.over(&self.settings.profile))
     }
 
     pub(crate) fn uptime(&self) -> Duration {

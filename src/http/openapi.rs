@@ -40,6 +40,7 @@ const DESCRIPTION: &str = "Track your caffeine and heart rate on your own server
     tags(
         (name = "coffee", description = "Coffees, totals and the caffeine model"),
         (name = "heart rate", description = "Heart rates, statistics and the correlation with caffeine"),
+        (name = "profile", description = "Bedtime, half-life and limits of the person"),
         (name = "open", description = "Pages, health and metadata of the server")
     ),
     components(schemas(Problem<'static>, FieldError))
@@ -72,6 +73,7 @@ fn document() -> Value {
         schemas[format!("{entry}Patch")] = patch_schema(&schemas[format!("{entry}Input")], what);
         schemas[format!("{entry}Written")] = written_schema(&schemas[entry], what);
     }
+    require_any_field(&mut schemas["ProfileInput"]);
     if let Some(examples) = common["examples"].as_object_mut() {
         for (schema, example) in examples {
             if let Some(schema) = components["schemas"].get_mut(schema) {
@@ -85,8 +87,7 @@ fn document() -> Value {
 /// Derives the schema of a change from that of a new entry.
 fn patch_schema(input: &Value, what: &str) -> Value {
     let mut patch = input.clone();
-    let fields = input["properties"].as_object().into_iter().flatten();
-    patch["anyOf"] = fields.map(|(field, _)| json!({"required": [field]})).collect();
+    require_any_field(&mut patch);
     if let Some(schema) = patch.as_object_mut() {
         schema.remove("required");
     }
@@ -102,6 +103,12 @@ fn patch_schema(input: &Value, what: &str) -> Value {
         "Request body that changes a WHAT: at least one of these fields. Unknown fields are ignored.";
     patch["description"] = description.replace("WHAT", what).into();
     patch
+}
+
+/// Requires at least one of the fields of an object.
+fn require_any_field(schema: &mut Value) {
+    let fields = schema["properties"].as_object().into_iter().flatten();
+    schema["anyOf"] = fields.map(|(field, _)| json!({"required": [field]})).collect();
 }
 
 /// Derives the schema of the response to a write from that of a stored entry.

@@ -13,7 +13,7 @@ use crate::auth::key::Scope;
 use crate::config::LimitClass;
 use crate::http::handlers::{
     assets, caffeine, coffee, coffee_rename, coffee_totals, export, health, heart_rate, heart_rate_batch,
-    heart_rate_stats, info, me, metrics, pages,
+    heart_rate_stats, info, me, metrics, pages, profile,
 };
 use crate::http::middleware::guard::{Access, RouteEntry};
 
@@ -61,6 +61,8 @@ route_table! {
         CoffeeChange, WRITE => coffee::put coffee::delete coffee_rename::rename;
         Read, READ => heart_rate::list heart_rate::get heart_rate_stats::current heart_rate_stats::range
             heart_rate_stats::stats heart_rate_stats::correlation;
+        Read, READ => profile::get;
+        CoffeeChange, WRITE => profile::change;
         Read, READ => export::coffee export::heart_rate;
         HeartrateWrite, WRITE => heart_rate::add;
         HeartrateBatch, WRITE => heart_rate_batch::add_batch;

@@ -1,6 +1,7 @@
 //! Checks the fields of a request one by one and collects an error for every invalid field.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -190,6 +191,30 @@ impl FieldValidator {
         field.is_present().then(|| self.text(name, field, max))
     }
 
+    /// Parses a field of a change with `parse`: absent keeps the stored value, null resets it.
+    pub fn changed<T>(
+        &mut self,
+        name: &str,
+        field: &JsonScalar,
+        parse: impl FnOnce(&mut Self, &str, &JsonScalar) -> Option<T>,
+    ) -> Option<Option<T>> {
+        match field {
+            JsonScalar::Absent => None,
+            JsonScalar::Null => Some(None),
+            field => Some(parse(self, name, field)),
+        }
+    }
+
+    /// Returns a number of a change: absent keeps the stored one, null resets it.
+    pub fn changed_number(
+        &mut self,
+        name: &str,
+        field: &JsonScalar,
+        range: &RangeInclusive<f64>,
+    ) -> Option<Option<f64>> {
+        self.changed(name, field, |v, name, field| v.number(name, field, *range.start(), *range.end()))
+    }
+
     /// Returns the validated `value`, or the collected errors. Without any errors, there must be a value.
     pub fn finish<T>(self, value: Option<T>) -> Result<T, ValidationErrors> {
         value.filter(|_| self.errors.is_empty()).ok_or(ValidationErrors(self.errors))
@@ -245,9 +270,20 @@ pub fn parse_object<T: DeserializeOwned>(body: &[u8]) -> Result<T, ValidationErr
 
 /// Returns the schema of a number that may be sent as a numeric string.
 pub fn number_schema(kind: Type, min: f64, max: f64, pattern: &str, description: &str) -> Schema {
+    number_or_text(kind, min, max, pattern).description(Some(description)).build().into()
+}
+
+/// Returns the schema of a number, a numeric string or null.
+pub fn nullable_number_schema(range: &RangeInclusive<f64>, pattern: &str, description: &str) -> Schema {
+    let null = ObjectBuilder::new().schema_type(Type::Null);
+    let number = number_or_text(Type::Number, *range.start(), *range.end(), pattern);
+    number.item(null).description(Some(description)).build().into()
+}
+
+fn number_or_text(kind: Type, min: f64, max: f64, pattern: &str) -> OneOfBuilder {
     let number = ObjectBuilder::new().schema_type(kind).minimum(Some(min)).maximum(Some(max));
     let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern));
-    OneOfBuilder::new().item(number).item(text).description(Some(description)).build().into()
+    OneOfBuilder::new().item(number).item(text)
 }
 
 /// Returns the schema of the time of a new entry.

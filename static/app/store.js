@@ -10,6 +10,8 @@ import * as session from "./session.js";
 
 /** Number of days of the calendar. */
 export const DAYS = 365;
+/** Values of the profile that the curve depends on. */
+const CURVE_PARAMETERS = ["half_life_hours", "sleep_threshold_mg"];
 /** From midnight yesterday to tomorrow morning. */
 const CURVE_HOURS = 54;
 /** `GET /info` is limited to ten requests a minute for each address. */
@@ -80,6 +82,9 @@ async function load(part) {
   if (part === "active") Object.assign(store, { updatedAt: Date.now(), error: null });
   // What can be shown is not delayed by slower responses.
   if (isFirst) notify();
+  // The profile has changed. The curve itself is loaded less often.
+  const isOutdated = part === "active" && store.curve && CURVE_PARAMETERS.some((name) => response[name] !== store.curve[name]);
+  if (isOutdated) await load("curve");
 }
 
 /** Loads these parts from the server. */

@@ -40,6 +40,7 @@ mod logs;
 mod main_paths;
 mod malformed_requests;
 mod planner_statistics;
+mod profile;
 mod protected_files;
 mod prune;
 mod restore_repairs;

@@ -97,9 +97,9 @@ fn a_file_that_is_not_a_database_is_reported_and_unchanged() {
 fn a_newer_schema_is_rejected_with_both_versions() {
     let folder = temporary_folder();
     Server::start(folder.path()).stop_cleanly();
-    foreign_database(&folder.path().join("coffee.db"), "pragma user_version = 41");
+    foreign_database(&folder.path().join("coffee.db"), "pragma user_version = 51");
     let result = run(&mut server_command(folder.path()));
-    assert_start_fails(&result, 78, "schema version 41, but this program knows versions up to 4");
+    assert_start_fails(&result, 78, "schema version 51, but this program knows versions up to 5");
 }
 
 #[test]

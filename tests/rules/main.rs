@@ -132,8 +132,9 @@ fn the_openapi_document_has_the_rate_limit_and_scope_of_every_route() {
 fn routes_of_personal_data_require_a_key_with_the_scope_of_their_method() {
     let mut public = BTreeSet::new();
     for entry in coffee_tracker::http::table() {
-        let is_private =
-            ["/coffee", "/heartrate", "/export"].iter().any(|start| entry.template.starts_with(start));
+        let is_private = ["/coffee", "/heartrate", "/export", "/profile"]
+            .iter()
+            .any(|start| entry.template.starts_with(start));
         match entry.access {
             Access::Key(scope) => {
                 let is_read = entry.route.method == "GET".parse().unwrap();

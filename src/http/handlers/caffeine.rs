@@ -20,7 +20,7 @@ pub async fn active(app: &State<SharedApp>, query: Query<ActiveCaffeineQuery>) -
     let query = query.0;
     let at = query.at.unwrap_or_else(|| app.clock.now());
     let zone = &app.settings.common.zone;
-    let mut profile = app.settings.profile;
+    let mut profile = app.profile().await?;
     let kinetics = query.half_life_hours.and_then(|hours| Kinetics::new(hours, ABSORPTION_PER_HOUR));
     profile.kinetics = kinetics.unwrap_or(profile.kinetics);
     let window = profile.dose_window(zone, at, query.hours);
@@ -36,7 +36,7 @@ pub async fn active(app: &State<SharedApp>, query: Query<ActiveCaffeineQuery>) -
     responses((status = 200, description = "Summary of the day", body = CoffeeSummary)))]
 #[rocket::get("/coffee/summary")]
 pub async fn summary(app: &State<SharedApp>) -> JsonResult {
-    let (at, profile, zone) = (app.clock.now(), &app.settings.profile, &app.settings.common.zone);
+    let (at, profile, zone) = (app.clock.now(), app.profile().await?, &app.settings.common.zone);
     let (doses, latest) = app.store.intake(profile.dose_window(zone, at, 1), at, USUAL_DOSE_SAMPLE).await?;
-    JsonResponse::ok(&CaffeineAdvisor::new(profile, zone, at, &doses, &latest).summary())
+    JsonResponse::ok(&CaffeineAdvisor::new(&profile, zone, at, &doses, &latest).summary())
 }

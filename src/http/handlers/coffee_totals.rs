@@ -26,7 +26,7 @@ pub struct CoffeeToday {
     /// Label of the total: 0 `caffeine-free saint`, below 100 `amateur`, below 200 `casual user`, below 300
     /// `moderate addict`, below 400 `serious problem`, below 600 `severe addiction`, else `call emergency services`.
     addiction_level: &'static str,
-    /// Recommended daily maximum in milligrams; a setting.
+    /// Recommended daily maximum in milligrams, of the profile.
     #[schema(minimum = 0)]
     recommended_max: f64,
     /// The total exceeds `recommended_max`.
@@ -44,7 +44,7 @@ pub async fn today(app: &State<SharedApp>) -> JsonResult {
     let date = zone.date(app.clock.now());
     let (start, end) = zone.day(date);
     let total = app.store.caffeine_between(start, end).await?;
-    let recommended_max = app.settings.entry_limits.recommended_daily_caffeine_mg;
+    let recommended_max = app.profile().await?.daily_limit_mg;
     JsonResponse::ok(&CoffeeToday {
         date,
         total_caffeine_mg: round2(total.total_mg),

@@ -230,7 +230,7 @@ pub async fn correlation(app: &State<SharedApp>, query: Query<CorrelationQuery>)
         context: query.context,
         max_pairs: usize::from(query.limit),
         zone: app.settings.common.zone.clone(),
-        kinetics: app.settings.profile.kinetics,
+        kinetics: app.profile().await?.kinetics,
     };
     JsonResponse::ok(&app.store.correlation(params).await?)
 }

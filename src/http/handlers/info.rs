@@ -51,8 +51,10 @@ struct Endpoint {
 /// Server information
 #[utoipa::path(get, path = "/info", tag = "open", responses((status = 200, description = "Limits and endpoints", body = Info)))]
 #[rocket::get("/info")]
-pub fn info(app: &State<SharedApp>, routes: &State<RouteTable>) -> JsonResult {
+pub async fn info(app: &State<SharedApp>, routes: &State<RouteTable>) -> JsonResult {
     let settings = &app.settings;
+    // Without the database, the rest is still of use.
+    let profile = app.profile().await.unwrap_or(settings.profile);
     let rules = &settings.entry_limits;
     JsonResponse::ok(&Info {
         name: "Coffee Tracker",
@@ -63,7 +65,7 @@ pub fn info(app: &State<SharedApp>, routes: &State<RouteTable>) -> JsonResult {
         }),
         validation: Validation {
             max_caffeine_mg: rules.max_caffeine_mg,
-            recommended_daily_caffeine_mg: rules.recommended_daily_caffeine_mg,
+            recommended_daily_caffeine_mg: profile.daily_limit_mg,
             min_heart_rate_bpm: rules.min_bpm,
             max_heart_rate_bpm: rules.max_bpm,
             max_coffee_type_length: MAX_COFFEE_TYPE,

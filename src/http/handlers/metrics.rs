@@ -78,7 +78,7 @@ async fn observe_entries(
         let now = app.clock.now();
         let (start, end) = app.settings.common.zone.day(app.settings.common.zone.date(now));
         overview = app.store.overview().await.unwrap_or_default();
-        let kinetics = app.settings.profile.kinetics;
+        let kinetics = app.profile().await.unwrap_or(app.settings.profile).kinetics;
         let doses = app.store.intake((now.minus(kinetics.lookback_micros()), now.plus(1)), now, 0).await;
         active_mg = Forecast::new(kinetics, &doses.unwrap_or_default().0).active(now);
         today_mg = app.store.caffeine_between(start, end).await.unwrap_or_default().total_mg;

@@ -15,3 +15,4 @@ pub(crate) mod info;
 pub(crate) mod me;
 pub(crate) mod metrics;
 pub(crate) mod pages;
+pub(crate) mod profile;

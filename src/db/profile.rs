@@ -1,0 +1,67 @@
+//! The stored profile of the person.
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+
+use crate::db::error::StoreError;
+use crate::db::store::{Cost, Store};
+use crate::db::writer::Statements;
+use crate::domain::calendar::LocalTime;
+use crate::domain::profile::{OwnProfile, ProfileChange};
+
+impl Store {
+    /// Returns the values that the person has set.
+    pub async fn own_profile(&self) -> Result<OwnProfile, StoreError> {
+        self.read("profile", Cost::Quick, read_profile).await
+    }
+
+    /// Changes the profile and returns it.
+    pub async fn change_profile(&self, change: ProfileChange) -> Result<OwnProfile, StoreError> {
+        self.write("change_profile", Statements::One, move |c| change_profile(c, &change)).await
+    }
+}
+
+/// Reads the values that the person has set.
+pub fn read_profile(connection: &Connection) -> rusqlite::Result<OwnProfile> {
+    connection
+        .prepare_cached(
+            "select bedtime, half_life_hours, sleep_threshold_mg, usual_dose_mg, daily_limit_mg from profile where id = 1",
+        )?
+        .query_row([], |row| {
+            Ok(OwnProfile {
+                bedtime: row.get::<_, Option<String>>(0)?.and_then(|text| LocalTime::parse(&text).ok()),
+                half_life_hours: row.get(1)?,
+                sleep_threshold_mg: row.get(2)?,
+                usual_dose_mg: row.get(3)?,
+                daily_limit_mg: row.get(4)?,
+            })
+        })
+        .optional()
+        .map(Option::unwrap_or_default)
+}
+
+/// Changes the profile, in the transaction of the caller, and returns it.
+fn change_profile(connection: &Connection, change: &ProfileChange) -> rusqlite::Result<OwnProfile> {
+    let profile = read_profile(connection)?.changed(change);
+    connection
+        .prepare_cached(
+            "insert or replace into profile
+             (id, bedtime, half_life_hours, sleep_threshold_mg, usual_dose_mg, daily_limit_mg)
+             values (1, ?, ?, ?, ?, ?)",
+        )?
+        .execute(params![
+            profile.bedtime.map(|time| time.to_string()),
+            profile.half_life_hours,
+            profile.sleep_threshold_mg,
+            profile.usual_dose_mg,
+            profile.daily_limit_mg
+        ])?;
+    Ok(profile)
+}
+
+/// Changes the profile in a transaction of its own, and returns it.
+pub fn commit_change(connection: &mut Connection, change: &ProfileChange) -> Result<OwnProfile, StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let profile = change_profile(&transaction, change)?;
+    transaction.commit()?;
+    Ok(profile)
+}

@@ -33,8 +33,9 @@ const MAX_PRINTED_CONTENT: usize = 100;
 
 #[derive(Args, Debug)]
 pub struct ImportArgs {
-    /// File to import: Apple Health's export.zip or export.xml, the Docker stack's database or PostgreSQL
-    /// dump, CSV or JSON Lines, also compressed with gzip. `-` reads standard input
+    /// File to import: Apple Health's export.zip or export.xml, CSV, JSON Lines, or the SQLite database or a
+    /// PostgreSQL dump of the former version (the Docker stack). It may be compressed with gzip. `-` reads
+    /// standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
@@ -47,7 +48,7 @@ pub struct ImportArgs {
     #[arg(long, value_name = "COLUMN=FIELD", value_parser = parse_mapping)]
     map: Vec<Mapping>,
 
-    /// Read and compare, but store nothing
+    /// Show what would be imported
     #[arg(long)]
     dry_run: bool,
 

@@ -39,7 +39,7 @@ enum KeyCommand {
         /// Scopes, comma-separated: read, write, metrics (for keys of the owner only), manage (one's own keys and
         /// backups)
         #[arg(long, value_name = "SCOPES", value_delimiter = ',', value_parser = Scope::parse,
-              default_values = ["read", "write"])]
+              default_value = "read,write")]
         scope: Vec<Scope>,
 
         /// Last day on which the key is valid, such as 2027-01-31, or its lifetime, such as 90d [default: no expiry]
@@ -58,7 +58,7 @@ enum KeyCommand {
         #[command(flatten)]
         common: PersonArgs,
     },
-    /// Revoke a key immediately, such as that of a lost phone
+    /// Revoke a key, such as that of a lost phone (takes effect within two seconds)
     Revoke {
         /// Name of the key
         #[arg(value_parser = KeyName::parse)]
@@ -73,7 +73,7 @@ enum KeyCommand {
         #[arg(value_parser = KeyName::parse)]
         name: KeyName,
 
-        /// Grace period of the old key, such as 30m, 24h or 7d; 0 revokes it immediately
+        /// Grace period of the old key, such as 30m, 24h or 7d; 0 revokes it within two seconds
         #[arg(long, value_name = "TIME", value_parser = grace, default_value = "24h")]
         grace: Duration,
 

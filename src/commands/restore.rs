@@ -28,13 +28,15 @@ pub struct RestoreArgs {
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
 
-    /// Replace a file that is damaged or not a usable database; it is kept under another name
+    /// Replace a database that is damaged or belongs to another program (only while the server is stopped)
     ///
-    /// Works only while the server is stopped.
+    /// The previous file and its write-ahead log are kept as NAME.broken-TIME.
     #[arg(long)]
     replace: bool,
 
-    /// Together with --yes, restore even a backup of another database
+    /// Together with --yes, allow a backup of another database
+    ///
+    /// Without --yes, the confirmation prompt shows a warning instead.
     #[arg(long)]
     force: bool,
 

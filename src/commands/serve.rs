@@ -28,7 +28,8 @@ const SLOW_READERS: u32 = 2;
 
 #[derive(Args, Debug)]
 pub struct ServeArgs {
-    /// Start with an empty database if the former one is lost; a leftover log is kept under another name
+    /// Create an empty database if the previous one is missing; a leftover write-ahead log (-wal) is renamed, not
+    /// deleted
     #[arg(long)]
     new: bool,
 

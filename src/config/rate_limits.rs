@@ -32,14 +32,16 @@ macro_rules! limit_classes {
 
         /// Rate limits as text.
         #[derive(Args, Clone, Debug)]
-        #[command(next_help_heading = "Rate limits, per client and key (N/second, N/minute, N/hour or N/day)")]
+        #[command(next_help_heading = "Rate limits, per client and key (RATE: N/second, N/minute, N/hour or N/day)")]
         pub struct RateLimitArgs {
             /// Enable rate limits
             #[arg(long, env = "RATE_LIMIT_ENABLED", hide_env_values = true, default_value = "true")]
+            #[arg(value_name = "true|false")]
             pub rate_limit_enabled: String,
 
             $($(#[doc = $help])+
             #[arg(long, env = $variable, hide_env_values = true, default_value = $default)]
+            #[arg(value_name = "RATE")]
             $setting: String,)+
         }
 

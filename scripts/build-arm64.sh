@@ -4,9 +4,10 @@
 #   scripts/build-arm64.sh              use rustup's target if available, otherwise a Debian chroot
 #   WAY=rustup|debian scripts/build-arm64.sh
 #
-# Both link with the C library of Raspberry Pi OS bookworm, unpacked into target/arm64/pi (as root, once); a newer
-# one would not run there. rustup: adds the target and installs Debian's C cross compiler. debian: creates a Debian
-# sid chroot with debootstrap (as root, about 1.5 GB, once), whose rustc supports arm64; nothing stays mounted.
+# Both link with the C library of Raspberry Pi OS bookworm, unpacked into target/arm64/pi once; a newer one would not
+# run there. rustup: adds the target and installs Debian's C cross compiler; run it as a normal user, and sudo is used
+# only to install and unpack. debian: creates a Debian sid chroot with debootstrap (about 1.5 GB, once), whose rustc
+# supports arm64; run it as root. Nothing stays mounted.
 # On an arm64 machine use `make build`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -22,27 +23,35 @@ fail() {
     exit 1
 }
 
-install_packages() {
-    [ "$(id -u)" = 0 ] || fail "$* must be installed; run this as root"
-    timeout 300 apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive timeout 600 apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    else
+        sudo "$@"
+    fi
 }
 
-# debian_folder FOLDER SUITE OPTIONS...: creates a Debian folder with debootstrap.
+install_packages() {
+    as_root timeout 300 apt-get update -qq
+    as_root env DEBIAN_FRONTEND=noninteractive timeout 600 apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+# debian_folder FOLDER SUITE OPTIONS...: creates a Debian folder with debootstrap, which requires root.
 debian_folder() {
     local folder=$1 suite=$2
     shift 2
-    [ "$(id -u)" = 0 ] || fail "$folder must be created once; run this as root"
-    command -v debootstrap >/dev/null || install_packages debootstrap
-    rm -rf "$folder"
+    [ -x /usr/sbin/debootstrap ] || install_packages debootstrap
+    as_root rm -rf "$folder"
     mkdir -p "$folder"
-    timeout 900 debootstrap "$@" --variant=minbase "$suite" "$folder" >"$folder.log" 2>&1 || fail "debootstrap: see $folder.log"
+    as_root timeout 900 debootstrap "$@" --variant=minbase "$suite" "$folder" >"$folder.log" 2>&1 ||
+        fail "debootstrap: see $folder.log"
 }
 
 # Unpacks the libraries that a program for a Pi is linked with and tested with.
 make_pi() {
     local package
     debian_folder "$pi" bookworm --arch=arm64 --foreign --include=libc6-dev,tzdata
+    as_root chown -R "$(id -u):$(id -g)" "$pi"
     for package in libc6-dev linux-libc-dev tzdata; do
         dpkg-deb -x "$pi/var/cache/apt/archives/${package}"_*.deb "$pi"
     done
@@ -85,6 +94,7 @@ make_sid() {
 # Runs in its own mount namespace, so that nothing stays mounted.
 by_debian() {
     local compiler
+    [ "$(id -u)" = 0 ] || fail "rustup has no target $TRIPLE here; run this as root to compile in a Debian chroot"
     [ -f "$sid/complete" ] || make_sid
     cargo fetch --locked --target "$TRIPLE"
     mkdir -p target/arm64/target

@@ -144,7 +144,7 @@ siege: ## Test a server limited to 256 MB of memory under hostile load: SECONDS=
 crash: ## Test that SIGKILL loses no acknowledged write: ROUNDS=200
 	$(RANDOM_SEED) CRASH_ROUNDS=$(ROUNDS) cargo test --locked --test cli -- --nocapture crash
 
-kills: ## Test SIGKILL at every step of backup, restore, import and migration: KILLS=300
+kills: ## Test SIGKILL at every step of backup, restore, import, migration and person commands: KILLS=300
 	$(RANDOM_SEED) KILLS=$(KILLS) cargo test --locked --test cli -- --nocapture kills::
 
 fire: ## Test backup and restore under full load: BACKUPS=50 RESTORES=20

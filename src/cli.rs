@@ -12,6 +12,7 @@ use crate::commands::demo::DemoArgs;
 use crate::commands::export::ExportArgs;
 use crate::commands::import::ImportArgs;
 use crate::commands::key::KeyArgs;
+use crate::commands::person::PersonCommandArgs;
 use crate::commands::profile::ProfileArgs;
 use crate::commands::prune::PruneArgs;
 use crate::commands::recount::RecountArgs;
@@ -57,6 +58,11 @@ pub enum Command {
     /// Each key is limited to its scopes: read, write, metrics, manage. A running server applies changes within two
     /// seconds. The owner's key (API_KEY) has all scopes and is not listed.
     Key(KeyArgs),
+    /// Add, list, rename, remove, archive and adopt people
+    ///
+    /// Each person has a database, keys and backups of their own. The person whose database DATABASE_URL names is the
+    /// owner. A running server applies changes within a few seconds.
+    Person(PersonCommandArgs),
     /// Show or change your profile: bedtime, half-life of caffeine and limits
     ///
     /// Values that are not set are the defaults from the settings. Works while the server is running, which uses the new

@@ -42,6 +42,7 @@ fn run() -> Result<(), Failure> {
         Command::Import(args) => commands::import::run(args),
         Command::Sql(args) => commands::sql::run(&args),
         Command::Key(args) => commands::key::run(args),
+        Command::Person(args) => commands::person::run(args),
         Command::Check(args) => commands::check::run(&args, &env_file.path),
         Command::Config(args) => {
             let matches = matches.subcommand_matches("config").unwrap_or(&matches);

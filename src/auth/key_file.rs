@@ -129,6 +129,20 @@ impl KeyFile {
         })
     }
 
+    /// Creates the file with these keys, which come from another machine.
+    ///
+    /// # Errors
+    /// [`KeyFileError::TooMany`].
+    pub fn create(&self, keys: Vec<NamedKey>, now: Timestamp) -> Result<(), KeyFileError> {
+        if keys.len() > MAX_KEYS {
+            return Err(KeyFileError::TooMany);
+        }
+        self.change(now, |present| {
+            *present = keys;
+            Ok(())
+        })
+    }
+
     /// Removes every key of that name.
     pub fn revoke(&self, name: &KeyName, now: Timestamp) -> Result<(), KeyFileError> {
         self.change(now, |keys| {

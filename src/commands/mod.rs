@@ -8,6 +8,7 @@ pub mod demo;
 pub mod export;
 pub mod import;
 pub mod key;
+pub mod person;
 pub mod profile;
 mod progress;
 pub mod prune;
@@ -20,7 +21,7 @@ mod systemd;
 mod table;
 pub mod verify;
 
-use std::io::Write;
+use std::io::{BufRead, Write};
 use std::path::Path;
 use std::time::Duration;
 use std::{fmt, io};
@@ -168,6 +169,16 @@ fn counted_entries(contents: &Contents) -> String {
 /// Formats the time of the newest entry.
 fn newest_entry(contents: &Contents) -> String {
     contents.newest.map_or_else(|| "none".to_owned(), |at| at.to_string())
+}
+
+/// Prints a question to standard error and reads the answer; anything but yes is no.
+fn confirm(question: &str) -> Result<bool, Failure> {
+    let mut answer = String::new();
+    let read = write!(io::stderr(), "{question}")
+        .and_then(|()| io::stderr().flush())
+        .and_then(|()| io::stdin().lock().read_line(&mut answer));
+    read.context("cannot read the answer")?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
 /// Writes a line to standard output. A closed pipe is not an error.

@@ -1,16 +1,15 @@
 //! `restore`: restores a backup, after it shows what will change.
 
 use std::io;
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::Args;
 use indicatif::HumanCount;
 
 use crate::backup::restore::{RestoreError, RestorePlan, RestoreTarget};
 use crate::commands::{
-    Failure, act_as_owner, counted_entries, newest_entry, print, progress, without_backup,
+    Failure, act_as_owner, confirm, counted_entries, newest_entry, print, progress, without_backup,
 };
 use crate::config::{CommonSettings, PersonArgs};
 
@@ -148,13 +147,4 @@ fn what_changes(args: &RestoreArgs, settings: &CommonSettings, plan: &RestorePla
         text += "\nThe backup was made by an older version and has no database id: make sure that it is of this database.";
     }
     text
-}
-
-fn confirm(question: &str) -> Result<bool, Failure> {
-    let mut answer = String::new();
-    let read = write!(io::stderr(), "{question}")
-        .and_then(|()| io::stderr().flush())
-        .and_then(|()| io::stdin().lock().read_line(&mut answer));
-    read.context("cannot read the answer")?;
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }

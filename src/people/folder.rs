@@ -5,7 +5,7 @@
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
 
@@ -13,9 +13,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::CommonSettings;
 use crate::domain::person::{DisplayName, PersonName};
+use crate::fs::failpoint::failpoint;
 use crate::fs::lock::lock_within;
-use crate::fs::paths::with_suffix;
-use crate::fs::temp_file::{make_folder, sync_parent_folder, write_atomically};
+use crate::fs::paths::{folder_of, with_suffix};
+use crate::fs::temp_file::{
+    make_folder, remove_stale, rename_no_replace, sync_parent_folder, write_atomically,
+};
+use crate::people::error::PersonError;
 
 /// Suffix of the lock file that a command holds while it needs the database closed.
 const CLOSING: &str = ".closing.lock";
@@ -86,47 +90,179 @@ pub fn is_closing(database: &Path) -> bool {
     file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
+/// Rename of a person whose backups are not renamed yet.
+#[derive(Debug, Serialize, Deserialize)]
+struct UnfinishedRename {
+    old: PersonName,
+    new: PersonName,
+}
+
 /// Lock of the commands that create, move or remove people: one at a time.
 #[derive(Debug)]
 pub struct PeopleLock(#[expect(dead_code, reason = "the lock lasts as long as the file is open")] File);
 
 impl PeopleLock {
-    /// Acquires the lock, and removes what killed commands left unfinished. Returns `None` when another command
-    /// holds the lock.
-    pub fn acquire(settings: &CommonSettings) -> io::Result<Option<Self>> {
+    /// Acquires the lock, and removes or finishes what killed commands left unfinished.
+    ///
+    /// # Errors
+    /// [`PersonError::Busy`] when another command holds the lock.
+    pub fn acquire(settings: &CommonSettings) -> Result<Self, PersonError> {
         Self::within(settings, LOCK_TIMEOUT)
     }
 
-    fn within(settings: &CommonSettings, timeout: Duration) -> io::Result<Option<Self>> {
+    fn within(settings: &CommonSettings, timeout: Duration) -> Result<Self, PersonError> {
         let people = settings.people_folder();
-        make_private_folder(&people)?;
-        let Some(lock) = lock_within(&people.join(".lock"), timeout)? else { return Ok(None) };
-        for entry in fs::read_dir(&people)?.flatten() {
-            if entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
-                fs::remove_dir_all(entry.path())?;
+        let lock = || -> io::Result<Option<File>> {
+            make_private_folder(&people)?;
+            let Some(lock) = lock_within(&people.join(".lock"), timeout)? else { return Ok(None) };
+            remove_stale(&people);
+            for entry in fs::read_dir(&people)?.flatten() {
+                if entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
+                    fs::remove_dir_all(entry.path())?;
+                }
+            }
+            Ok(Some(lock))
+        };
+        let lock = lock().map_err(PersonError::at(&people))?.map(Self).ok_or(PersonError::Busy)?;
+        if let Err(e) = lock.finish_rename(settings) {
+            tracing::warn!("the backups of a renamed person could not be moved: {e}");
+        }
+        Ok(lock)
+    }
+
+    /// Records that a person gets another name, before their folder is renamed.
+    pub fn begin_rename(
+        &self,
+        settings: &CommonSettings,
+        old: &PersonName,
+        new: &PersonName,
+    ) -> io::Result<()> {
+        let record = UnfinishedRename { old: old.clone(), new: new.clone() };
+        write_atomically(&rename_record(settings), &serde_json::to_vec(&record)?)
+    }
+
+    /// Renames the backups of a person whose folder was renamed, and removes the record of it.
+    pub fn finish_rename(&self, settings: &CommonSettings) -> io::Result<()> {
+        let record = rename_record(settings);
+        let text = match fs::read(&record) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            text => text?,
+        };
+        if let Ok(UnfinishedRename { old, new }) = serde_json::from_slice(&text) {
+            let (old, new) = (settings.of_person(&old), settings.of_person(&new));
+            let is_renamed = !folder_of(&old.database).exists() && folder_of(&new.database).exists();
+            if is_renamed && old.backups.exists() {
+                rename_no_replace(&old.backups, &new.backups)?;
+                sync_parent_folder(&new.backups)?;
             }
         }
-        Ok(Some(Self(lock)))
+        failpoint("person.backups-renamed");
+        fs::remove_file(&record)?;
+        sync_parent_folder(&record)
     }
 }
 
-/// Removes what killed commands left unfinished, unless a command is at work or there are no people.
-pub fn remove_unfinished(settings: &CommonSettings) -> io::Result<()> {
-    if settings.people_folder().is_dir() {
-        PeopleLock::within(settings, Duration::ZERO)?;
+fn rename_record(settings: &CommonSettings) -> PathBuf {
+    settings.people_folder().join(".rename.json")
+}
+
+/// Removes or finishes what killed commands left unfinished, unless a command is at work or there are no people.
+pub fn recover(settings: &CommonSettings) -> Result<(), PersonError> {
+    if !settings.people_folder().is_dir() {
+        return Ok(());
     }
-    Ok(())
+    match PeopleLock::within(settings, Duration::ZERO) {
+        Ok(_) | Err(PersonError::Busy) => Ok(()),
+        Err(e) => Err(e),
+    }
 }
 
 /// Creates a folder that only its owner can enter, durably, unless it exists.
 pub fn make_private_folder(folder: &Path) -> io::Result<()> {
-    if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        make_folder(parent)?;
-    }
+    make_folder(folder_of(folder))?;
     match DirBuilder::new().mode(0o700).create(folder) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
         made => made.and_then(|()| sync_parent_folder(folder)),
     }
+}
+
+/// Returns the settings of a person who exists and is not the owner.
+pub fn existing(settings: &CommonSettings, name: &PersonName) -> Result<CommonSettings, PersonError> {
+    let person = settings.of_person(name);
+    match fs::metadata(folder_of(&person.database)) {
+        _ if name.is_owner() => Err(PersonError::Owner),
+        Ok(folder) if folder.is_dir() => Ok(person),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(PersonError::at(folder_of(&person.database))(e)),
+        _ => Err(PersonError::Unknown(name.clone())),
+    }
+}
+
+/// Returns the settings of a person who does not exist yet.
+pub fn unused(settings: &CommonSettings, name: &PersonName) -> Result<CommonSettings, PersonError> {
+    let person = settings.of_person(name);
+    match fs::symlink_metadata(folder_of(&person.database)) {
+        _ if name.is_owner() => Err(PersonError::Owner),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(person),
+        Err(e) => Err(PersonError::at(folder_of(&person.database))(e)),
+        Ok(_) => Err(PersonError::NameTaken(name.clone())),
+    }
+}
+
+/// Unfinished folder of a person, or files of an unfinished command. Removed on drop, unless it was published.
+#[derive(Debug)]
+pub struct UnfinishedFolder {
+    path: PathBuf,
+}
+
+impl UnfinishedFolder {
+    /// Creates an empty folder in `people/`. The lock keeps other commands from removing it.
+    pub fn create(settings: &CommonSettings, _lock: &PeopleLock) -> Result<Self, PersonError> {
+        let path = settings.people_folder().join(format!("{UNFINISHED}{}", std::process::id()));
+        DirBuilder::new().mode(0o700).create(&path).map_err(PersonError::at(&path))?;
+        Ok(Self { path })
+    }
+
+    /// Returns the path of a file in it.
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Returns the path of the person's database.
+    pub fn database(&self) -> PathBuf {
+        self.join("coffee.db")
+    }
+
+    /// Makes the folder durable under the name of the person.
+    pub fn publish(self, person: &CommonSettings) -> Result<(), PersonError> {
+        sync_folder(&self.path).map_err(PersonError::at(&self.path))?;
+        failpoint("person.synced");
+        move_folder(&self.path, folder_of(&person.database), || PersonError::NameTaken(person.person.clone()))
+    }
+}
+
+impl Drop for UnfinishedFolder {
+    fn drop(&mut self) {
+        // Fails after a successful publication, when the folder is gone.
+        drop(fs::remove_dir_all(&self.path));
+    }
+}
+
+/// Moves a folder by one rename, durably. Fails with `taken` when the new name is in use.
+pub fn move_folder(old: &Path, new: &Path, taken: impl FnOnce() -> PersonError) -> Result<(), PersonError> {
+    failpoint("person.unmoved");
+    if !rename_no_replace(old, new).map_err(PersonError::at(new))? {
+        return Err(taken());
+    }
+    failpoint("person.moved");
+    sync_parent_folder(new).and_then(|()| sync_parent_folder(old)).map_err(PersonError::at(new))
+}
+
+/// Makes the files of a folder and their names durable.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        File::open(entry?.path())?.sync_all()?;
+    }
+    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]
@@ -189,15 +325,15 @@ mod tests {
     fn unfinished_folders_are_removed_unless_a_command_is_at_work() {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(folder.path());
-        remove_unfinished(&settings).unwrap();
+        recover(&settings).unwrap();
         assert!(!settings.people_folder().exists());
-        let lock = PeopleLock::acquire(&settings).unwrap().unwrap();
+        let lock = PeopleLock::acquire(&settings).unwrap();
         let unfinished = settings.people_folder().join(".new-1");
         fs::create_dir_all(unfinished.join("inside")).unwrap();
-        remove_unfinished(&settings).unwrap();
+        recover(&settings).unwrap();
         assert!(unfinished.exists());
         drop(lock);
-        remove_unfinished(&settings).unwrap();
+        recover(&settings).unwrap();
         assert!(!unfinished.exists());
     }
 }

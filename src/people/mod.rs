@@ -1,3 +1,7 @@
-//! People whose data the server stores, and their folders.
+//! People whose data the server stores: their folders, and the operations that create, move and remove them.
 
+pub mod add;
+pub mod archive;
+pub mod error;
 pub mod folder;
+pub mod relocate;

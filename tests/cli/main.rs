@@ -39,6 +39,8 @@ mod links_and_wal;
 mod logs;
 mod main_paths;
 mod malformed_requests;
+mod person;
+mod person_kills;
 mod planner_statistics;
 mod profile;
 mod protected_files;

@@ -67,7 +67,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("tracing_log", &["telemetry/"]),
     ("tracing_subscriber", &["telemetry/"]),
     ("utoipa", &["domain/", "http/", "telemetry/"]),
-    ("zip", &["transfer/formats/"]),
+    ("zip", &["people/archive.rs", "transfer/formats/"]),
 ];
 
 /// Modules of the standard library that the domain must not use: it does no I/O and takes the time as a value.

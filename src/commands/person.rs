@@ -1,0 +1,374 @@
+//! `person`: adds, lists, renames, removes, archives and adopts people.
+
+use std::io;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use indicatif::DecimalBytes;
+use serde_json::{Value, json};
+
+use crate::auth::key::{KeyName, Scopes};
+use crate::auth::key_file::KeyFile;
+use crate::backup::origin::count_backup;
+use crate::backup::verify::Contents;
+use crate::commands::table::print_table;
+use crate::commands::{
+    Failure, act_as_owner, confirm, counted_entries, newest_entry, print, progress, without_backup,
+};
+use crate::config::{CommonArgs, CommonSettings};
+use crate::db::error::require_database;
+use crate::domain::person::{DisplayName, PersonName};
+use crate::domain::time::Timestamp;
+use crate::fs::privileges::Identity;
+use crate::fs::protected_paths::ensure_not_protected;
+use crate::people::add::{FIRST_KEY_SCOPES, add};
+use crate::people::archive::{adopt_archive, archive};
+use crate::people::error::PersonError;
+use crate::people::folder::{display_name, existing, list, recover, set_display_name};
+use crate::people::relocate::{Removal, adopt_folder, remove, rename};
+
+/// Name of the key that `add` creates.
+const FIRST_KEY: &str = "first";
+
+#[derive(Args, Debug)]
+pub struct PersonCommandArgs {
+    #[command(subcommand)]
+    action: PersonCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum PersonCommand {
+    /// Add a person and print their first API key once
+    Add {
+        /// Name: 1 to 32 lower-case letters, digits or hyphens
+        name: PersonName,
+
+        /// Name that pages show
+        #[arg(long, value_name = "TEXT")]
+        display_name: Option<DisplayName>,
+
+        #[command(flatten)]
+        common: CommonArgs,
+    },
+    /// List the people with their entries and keys
+    List {
+        /// Print a JSON object
+        #[arg(long)]
+        json: bool,
+
+        #[command(flatten)]
+        common: CommonArgs,
+    },
+    /// Change the name or the display name of a person
+    ///
+    /// Keys stay valid. A running server closes the person's database for a moment. The name of the owner is fixed.
+    Rename {
+        /// Present name
+        name: PersonName,
+
+        /// New name
+        new: Option<PersonName>,
+
+        /// Name that pages show; empty removes it
+        #[arg(long, value_name = "TEXT", value_parser = optional_display_name, required_unless_present = "new")]
+        display_name: Option<NewDisplayName>,
+
+        #[command(flatten)]
+        common: CommonArgs,
+    },
+    /// Remove a person after a last backup; nothing is deleted
+    ///
+    /// Their folder is moved to `removed/` beside the owner's database, from where `adopt` brings it back.
+    Remove {
+        /// Name of the person
+        name: PersonName,
+
+        /// Skip the confirmation prompt
+        #[arg(long, short)]
+        yes: bool,
+
+        /// Remove a person whose database is damaged and cannot be backed up
+        #[arg(long)]
+        without_backup: bool,
+
+        #[command(flatten)]
+        common: CommonArgs,
+    },
+    /// Write a person's data, keys and display name to one file, for another machine
+    Archive {
+        /// Name of the person; `owner` for the owner
+        name: PersonName,
+
+        /// New file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+
+        #[command(flatten)]
+        common: CommonArgs,
+    },
+    /// Add a person from an archive, or bring a removed one back
+    Adopt {
+        /// File of `person archive`, or a folder in `removed/`
+        #[arg(value_name = "FILE|FOLDER")]
+        source: PathBuf,
+
+        /// Name of the person [default: the former name]
+        #[arg(long)]
+        name: Option<PersonName>,
+
+        #[command(flatten)]
+        common: CommonArgs,
+    },
+}
+
+/// Display name to set, or `None` to remove it.
+#[derive(Clone, Debug)]
+struct NewDisplayName(Option<DisplayName>);
+
+fn optional_display_name(text: &str) -> Result<NewDisplayName, &'static str> {
+    if text.is_empty() { Ok(NewDisplayName(None)) } else { text.parse().map(Some).map(NewDisplayName) }
+}
+
+impl From<PersonError> for Failure {
+    fn from(error: PersonError) -> Self {
+        match error {
+            PersonError::Owner | PersonError::Nameless => Self::Usage(error.to_string()),
+            PersonError::Open(e) => e.into(),
+            PersonError::Keys(e) => e.into(),
+            PersonError::Restore(e) => e.into(),
+            e => Self::busy_if(e.is_transient(), &e),
+        }
+    }
+}
+
+pub fn run(args: PersonCommandArgs) -> Result<(), Failure> {
+    match args.action {
+        PersonCommand::Add { name, display_name, common } => {
+            let (settings, _) = prepare(&common)?;
+            require_database(&settings.owner_database)?;
+            add_person(&settings, &name, display_name.as_ref())
+        }
+        PersonCommand::List { json, common } => {
+            let (settings, _) = prepare(&common)?;
+            list_people(&settings, json)
+        }
+        PersonCommand::Rename { name, new, display_name, common } => {
+            let (settings, _) = prepare(&common)?;
+            rename_person(&settings, &name, new.as_ref(), display_name)
+        }
+        PersonCommand::Remove { name, yes, without_backup, common } => {
+            let (settings, identity) = prepare(&common)?;
+            remove_person(&settings, &identity, &name, yes, !without_backup)
+        }
+        PersonCommand::Archive { name, file, common } => {
+            let (settings, identity) = prepare(&common)?;
+            ensure_not_protected(&settings.owner_database, &file)?;
+            ensure_not_protected(&settings.of_person(&name).database, &file)?;
+            let bar = progress::of_copy(false);
+            let made = archive(&settings, &name, &file, &identity, &|stage| progress::show(&bar, stage));
+            bar.finish_and_clear();
+            let entries = counted_entries(&made?.contents);
+            print(&format!("archived {name} as {}: {entries}", file.display()))
+        }
+        PersonCommand::Adopt { source, name, common } => {
+            let (settings, identity) = prepare(&common)?;
+            require_database(&settings.owner_database)?;
+            adopt_person(&settings, identity, &source, name.as_ref())
+        }
+    }
+}
+
+/// Switches to the owner of the data, and finishes what killed commands left unfinished.
+fn prepare(common: &CommonArgs) -> Result<(CommonSettings, Identity), Failure> {
+    let settings = common.validate()?;
+    let identity = act_as_owner(&settings.owner_database)?;
+    // `list` works on a read-only file system, and commands that change something fail by themselves.
+    if let Err(e) = recover(&settings) {
+        tracing::warn!("what a killed command left unfinished could not be removed: {e}");
+    }
+    Ok((settings, identity))
+}
+
+fn now() -> Timestamp {
+    Timestamp::from(SystemTime::now())
+}
+
+fn add_person(
+    settings: &CommonSettings,
+    name: &PersonName,
+    display_name: Option<&DisplayName>,
+) -> Result<(), Failure> {
+    let first = KeyName::parse(FIRST_KEY).map_err(|e| Failure::Failed(e.to_owned()))?;
+    let key = add(settings, name, display_name, &first, now())?;
+    writeln!(io::stdout(), "{key}").and_then(|()| io::stdout().flush()).map_err(|e| {
+        Failure::Failed(format!(
+            "added {name} but cannot print their key: {e}: replace it with `coffee-tracker key rotate {first} --grace 0 --person {name}`"
+        ))
+    })?;
+    let scopes = Scopes::from(FIRST_KEY_SCOPES.to_vec());
+    eprintln!(
+        "added {name} with the key {first} ({scopes}); save it now, it is not shown again
+dashboard: http://HOST:PORT/#key={key}
+from a shell: curl -H \"Authorization: Bearer $KEY\" http://HOST:PORT/me"
+    );
+    Ok(())
+}
+
+/// Line of the list.
+struct ListedPerson {
+    settings: CommonSettings,
+    display_name: Option<String>,
+    /// `None` when the database is missing or damaged.
+    contents: Option<Contents>,
+    /// `None` when the file of keys is damaged.
+    keys: Option<usize>,
+}
+
+impl ListedPerson {
+    fn of(settings: CommonSettings) -> Self {
+        let database = &settings.database;
+        let keys = KeyFile::of(database).read().ok();
+        let now = now();
+        Self {
+            display_name: display_name(database),
+            contents: count_backup(database).ok(),
+            keys: keys.map(|(keys, _)| keys.iter().filter(|key| key.is_valid_at(now)).count()),
+            settings,
+        }
+    }
+
+    fn as_json(&self) -> Value {
+        json!({
+            "name": self.settings.person,
+            "display_name": self.display_name,
+            "database": self.settings.database,
+            "size_bytes": std::fs::metadata(&self.settings.database).map(|file| file.len()).ok(),
+            "coffees": self.contents.map(|c| c.coffees),
+            "readings": self.contents.map(|c| c.readings),
+            "newest_entry_at": self.contents.and_then(|c| c.newest),
+            "keys": self.keys,
+        })
+    }
+
+    fn as_row(&self) -> [String; 5] {
+        let contents = self.contents.as_ref();
+        [
+            self.settings.person.to_string(),
+            self.display_name.clone().unwrap_or_default(),
+            contents.map_or_else(|| "unreadable".to_owned(), counted_entries),
+            contents.map_or_else(String::new, newest_entry),
+            self.keys.map_or_else(|| "damaged".to_owned(), |keys| keys.to_string()),
+        ]
+    }
+}
+
+fn list_people(settings: &CommonSettings, json: bool) -> Result<(), Failure> {
+    let others =
+        list(settings).with_context(|| format!("cannot list {}", settings.people_folder().display()))?;
+    let names = std::iter::once(PersonName::owner()).chain(others);
+    let people: Vec<ListedPerson> = names.map(|name| ListedPerson::of(settings.of_person(&name))).collect();
+    if json {
+        let people: Vec<Value> = people.iter().map(ListedPerson::as_json).collect();
+        return print(&json!({ "people": people }).to_string());
+    }
+    let columns = ["NAME", "DISPLAY NAME", "ENTRIES", "NEWEST ENTRY", "KEYS"];
+    print_table(columns, people.iter().map(ListedPerson::as_row))
+}
+
+fn rename_person(
+    settings: &CommonSettings,
+    name: &PersonName,
+    new: Option<&PersonName>,
+    display_name: Option<NewDisplayName>,
+) -> Result<(), Failure> {
+    let mut name = name;
+    if let Some(new) = new {
+        rename(settings, name, new)?;
+        print(&format!("renamed {name} to {new}"))?;
+        name = new;
+    }
+    if let Some(NewDisplayName(shown)) = display_name {
+        let person = if name.is_owner() { settings.of_person(name) } else { existing(settings, name)? };
+        require_database(&person.database)?;
+        set_display_name(&person.database, shown.as_ref()).map_err(PersonError::at(&person.database))?;
+        match shown {
+            Some(shown) => print(&format!("{name} is shown as {}", shown.as_str()))?,
+            None => print(&format!("{name} has no display name"))?,
+        }
+    }
+    Ok(())
+}
+
+fn remove_person(
+    settings: &CommonSettings,
+    identity: &Identity,
+    name: &PersonName,
+    yes: bool,
+    is_backed_up: bool,
+) -> Result<(), Failure> {
+    let person = existing(settings, name)?;
+    if !yes {
+        if !io::stdin().is_terminal() {
+            return Err(Failure::Usage(
+                "a removal needs confirmation, and standard input is not a terminal: add --yes".into(),
+            ));
+        }
+        let entries = count_backup(&person.database).ok();
+        let entries = entries.as_ref().map_or_else(|| "unreadable".to_owned(), counted_entries);
+        print(&format!(
+            "Removing {name} ({entries}). Their keys stop working. The folder is moved to {} and not deleted.",
+            settings.removed_folder().display()
+        ))?;
+        if !confirm("Remove this person? [y/N] ")? {
+            return print("nothing was changed");
+        }
+    }
+    let bar = progress::of_copy(false);
+    let removed = remove(settings, name, is_backed_up, identity, now(), &|stage| progress::show(&bar, stage));
+    bar.finish_and_clear();
+    let Removal { folder, backup } = removed.map_err(|error| match error {
+        PersonError::Backup(e) => {
+            match without_backup("nobody was removed, because the last backup failed", e) {
+                Failure::Busy(why) => Failure::Busy(why),
+                other => {
+                    Failure::Failed(format!("{other}; add --without-backup to remove {name} without one"))
+                }
+            }
+        }
+        e => e.into(),
+    })?;
+    if let Some(backup) = backup {
+        print(&format!(
+            "made the last backup {} ({}, {})",
+            backup.path.display(),
+            counted_entries(&backup.contents),
+            DecimalBytes(backup.size_bytes)
+        ))?;
+    }
+    print(&format!("removed {name}; to undo this: coffee-tracker person adopt {}", folder.display()))
+}
+
+fn adopt_person(
+    settings: &CommonSettings,
+    identity: Identity,
+    source: &Path,
+    name: Option<&PersonName>,
+) -> Result<(), Failure> {
+    if identity.as_caller(|| source.is_dir()).context("cannot act as the caller")? {
+        let name = adopt_folder(settings, source, name)?;
+        return print(&format!("adopted {} as {name}, whose keys work again", source.display()));
+    }
+    let bar = progress::of_copy(false);
+    let adopted =
+        adopt_archive(settings, source, name, identity, now(), &|stage| progress::show(&bar, stage));
+    bar.finish_and_clear();
+    let (name, contents) = adopted?;
+    print(&format!(
+        "adopted {} as {name}: {}; the keys of the archive work here",
+        source.display(),
+        counted_entries(&contents)
+    ))
+}

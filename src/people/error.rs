@@ -1,0 +1,71 @@
+//! Errors of the commands that create, move and remove people.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::auth::key_file::KeyFileError;
+use crate::backup::restore::RestoreError;
+use crate::backup::snapshot::SnapshotError;
+use crate::db::error::OpenError;
+use crate::domain::person::PersonName;
+
+/// Reason why a person was not created, moved, removed or archived. Nothing has changed.
+#[derive(Debug, thiserror::Error)]
+pub enum PersonError {
+    #[error("owner is the person whose database DATABASE_URL names, and has no folder: choose another name")]
+    Owner,
+    #[error("there is no person named {0}; see `coffee-tracker person list`")]
+    Unknown(PersonName),
+    #[error("there is a person named {0} already: choose another name")]
+    NameTaken(PersonName),
+    #[error("this is the database of {0} (it has the same id), who is here already")]
+    SameDatabase(PersonName),
+    #[error("{0} exists already, with the backups of a former person: rename it first")]
+    BackupsTaken(PathBuf),
+    #[error("another `person` command is at work: try again")]
+    Busy,
+    #[error("the server did not close the database of {0} within {1} s: try again")]
+    StillOpen(PersonName, u64),
+    #[error("{0} has no database: it is not the folder of a person")]
+    NoDatabase(PathBuf),
+    #[error("{0} is not in the folder {1}, to which removed people are moved")]
+    NotRemoved(PathBuf, PathBuf),
+    #[error("the archive is of the owner, or its name is not one of a person: add --name NAME")]
+    Nameless,
+    #[error("{path} cannot be adopted: {reason}")]
+    Archive { path: PathBuf, reason: String },
+    #[error("{0} exists already: an archive never overwrites")]
+    ArchiveTaken(PathBuf),
+    #[error("the backup failed: {0}")]
+    Backup(#[from] SnapshotError),
+    #[error("the copy failed: {0}")]
+    Restore(RestoreError),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Keys(#[from] KeyFileError),
+    #[error("{path}: {error}")]
+    Io { path: PathBuf, error: io::Error },
+}
+
+impl PersonError {
+    /// Reports whether a retry may succeed.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Busy | Self::StillOpen(..) | Self::Keys(KeyFileError::Busy(_)) => true,
+            Self::Io { error, .. } | Self::Keys(KeyFileError::Unwritable { error, .. }) => {
+                matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            Self::Backup(e) => e.is_transient(),
+            Self::Restore(e) => e.is_transient(),
+            Self::Open(e) => e.is_transient(),
+            _ => false,
+        }
+    }
+
+    /// Returns a conversion of errors at this path.
+    pub fn at(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        |error| Self::Io { path, error }
+    }
+}

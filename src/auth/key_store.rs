@@ -42,6 +42,15 @@ struct LoadedKey {
     last_used: AtomicI64,
 }
 
+/// Name of a key and its times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyDetails {
+    pub name: String,
+    /// `None` for the owner's key.
+    pub created: Option<Timestamp>,
+    pub last_used: Option<Timestamp>,
+}
+
 /// State of the files at the last refresh.
 #[derive(Debug, Default)]
 struct FileState {
@@ -85,21 +94,32 @@ impl KeyStore {
         Some(loaded.key.scopes)
     }
 
-    /// Returns the name of a key.
-    pub fn name(&self, id: KeyId) -> Option<String> {
+    /// Returns the name of a key and its times.
+    pub fn details(&self, id: KeyId) -> Option<KeyDetails> {
         let keys = self.keys();
-        let loaded = keys.iter().find(|(digest, _)| digest.id() == id);
-        loaded.map(|(_, loaded)| loaded.key.name.clone().into())
+        let (_, loaded) = keys.iter().find(|(digest, _)| digest.id() == id)?;
+        let last_used = loaded.last_used.load(Ordering::Relaxed);
+        Some(KeyDetails {
+            name: loaded.key.name.to_string(),
+            created: Some(loaded.key.created),
+            last_used: (last_used != NEVER).then(|| Timestamp::clamped(last_used)),
+        })
+    }
+
+    /// Returns the digests of all keys, valid or not.
+    pub fn digests(&self) -> Vec<KeyDigest> {
+        self.keys().keys().copied().collect()
     }
 
     /// Reloads the keys when their file has changed, and saves uses that differ by a minute or more from the
-    /// saved ones. `elapsed` is a monotonic time.
-    pub fn refresh(&self, elapsed: Duration) {
-        self.reload();
+    /// saved ones. Returns whether the keys were reloaded. `elapsed` is a monotonic time.
+    pub fn refresh(&self, elapsed: Duration) -> bool {
+        let is_changed = self.reload();
         let retry_at = self.state().retry_at;
         if retry_at.is_none_or(|at| elapsed >= at) {
             self.save_uses(MINUTE, elapsed);
         }
+        is_changed
     }
 
     /// Saves all uses, at shutdown.
@@ -107,14 +127,14 @@ impl KeyStore {
         self.save_uses(1, Duration::ZERO);
     }
 
-    /// Reads the file if it has changed. An error keeps the present keys.
-    fn reload(&self) {
+    /// Reads the file if it has changed, and returns whether it did. An error keeps the present keys.
+    fn reload(&self) -> bool {
         let mut state = self.state();
         if let Ok(stamp) = self.file.stamp()
             && state.stamp == Some(stamp)
         {
             state.logged_error = None;
-            return;
+            return false;
         }
         match self.file.read() {
             Ok((keys, stamp)) => {
@@ -128,6 +148,7 @@ impl KeyStore {
                 }
                 self.replace(keys, &state.saved);
                 (state.stamp, state.logged_error) = (Some(stamp), None);
+                true
             }
             Err(e) => {
                 let error = e.to_string();
@@ -135,6 +156,7 @@ impl KeyStore {
                     tracing::error!("{error}; the keys that were loaded before remain valid");
                     state.logged_error = Some(error);
                 }
+                false
             }
         }
     }

@@ -1,6 +1,5 @@
 //! API keys: the owner's key, the named keys of devices, their scopes, and the file that holds them.
 
-pub mod api_keys;
 pub mod key;
 pub mod key_file;
 pub mod key_store;

@@ -152,13 +152,7 @@ mod tests {
         for round in 0..60 {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("coffee.db");
-            let options = Options {
-                path: path.clone(),
-                backups: folder.path().join("backups"),
-                quick_readers: 1,
-                slow_readers: 1,
-                slow_query: Duration::from_secs(9),
-            };
+            let options = Options::of_command(path.clone(), folder.path().join("backups"));
             open_store(&options).unwrap().close();
             let writer = schema::connect(&path, schema::Role::Writer).unwrap();
             let checkpoint = |random: &mut fastrand::Rng| {

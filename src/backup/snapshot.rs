@@ -387,13 +387,7 @@ mod tests {
     use crate::db::store::{OnMissing, Options};
 
     fn options(folder: &Path) -> Options {
-        Options {
-            path: folder.join("coffee.db"),
-            backups: folder.join("backups"),
-            quick_readers: 1,
-            slow_readers: 1,
-            slow_query: Duration::from_secs(9),
-        }
+        Options::of_command(folder.join("coffee.db"), folder.join("backups"))
     }
 
     fn backup(options: &Options) -> Result<Snapshot, SnapshotError> {

@@ -11,8 +11,10 @@ use serde_json::json;
 use crate::backup::origin::BackupOrigin;
 use crate::backup::retention::{Retention, RetentionResult, remove_old};
 use crate::backup::snapshot::{BackupTarget, Snapshot, SnapshotError, snapshot};
-use crate::commands::{Failure, act_as_owner, counted, counted_entries, print, progress};
-use crate::config::PersonArgs;
+use crate::commands::{
+    Failure, act_as_owner, counted, counted_entries, everyone, for_each_person, print, progress,
+};
+use crate::config::{CommonSettings, PersonArgs};
 use crate::db::error::require_database;
 use crate::db::health::{BackupRecord, record_failed_backup};
 use crate::domain::time::Timestamp;
@@ -64,22 +66,43 @@ impl From<SnapshotError> for Failure {
     }
 }
 
-/// Makes a backup and removes old ones. `/health` reports a failure too.
+/// Makes a backup of everyone's database and removes old ones. `/health` reports a failure too.
 pub fn run(args: &BackupArgs) -> Result<(), Failure> {
-    let settings = args.common.validate()?;
-    let to = args.to.as_deref().unwrap_or(&settings.backups);
-    ensure_not_protected(&settings.database, to)?;
-    let target = target(to);
-    if matches!(target, BackupTarget::File(_)) && (args.keep.is_some() || args.keep_days.is_some()) {
+    let people = everyone(&args.common)?;
+    let names_file = args.to.as_deref().is_some_and(|to| matches!(target(to), BackupTarget::File(_)));
+    if names_file && people.len() > 1 {
+        return Err(Failure::Usage(
+            "--to names a file, but several people have databases: name a folder, or add --person".to_owned(),
+        ));
+    }
+    if names_file && (args.keep.is_some() || args.keep_days.is_some()) {
         return Err(Failure::Usage(
             "--keep and --keep-days apply to a folder, but --to names a file".to_owned(),
         ));
     }
-    let identity = act_as_owner(&settings.database)?;
+    let owner = people.first().map_or(Path::new("."), |settings| &settings.owner_database);
+    let identity = act_as_owner(owner)?;
+    // Requests to the server take precedence.
+    let _ = rustix::process::nice(10);
+    for_each_person(&people, |settings| back_up(args, settings, &identity))
+}
+
+fn back_up(args: &BackupArgs, settings: &CommonSettings, identity: &Identity) -> Result<(), Failure> {
+    let to = match &args.to {
+        // Like BACKUP_DIR, it contains a folder for each person except the owner.
+        Some(to) if !settings.person.is_owner() && args.common.person.is_none() => {
+            to.join(settings.person.as_str())
+        }
+        Some(to) => to.clone(),
+        None => settings.backups.clone(),
+    };
+    ensure_not_protected(&settings.database, &to)?;
+    let target = target(&to);
     // The failure of a backup is recorded beside the database.
     require_database(&settings.database)?;
     if args.to.is_some() && !args.create_dir {
-        let missing = identity.as_caller(|| missing_folder(&target)).context("cannot act as the caller")?;
+        let missing =
+            identity.as_caller(|| missing_folder(args, &target)).context("cannot act as the caller")?;
         if let Some(folder) = missing {
             let why = format!(
                 "the folder {} does not exist: mount its disk, or add --create-dir to create it",
@@ -89,21 +112,19 @@ pub fn run(args: &BackupArgs) -> Result<(), Failure> {
             return Err(Failure::Failed(why));
         }
     }
-    // Requests to the server take precedence.
-    let _ = rustix::process::nice(10);
     let bar = progress::of_copy(args.quiet || args.json);
-    let made = snapshot(&settings.database, &target, &identity, &|stage| progress::show(&bar, stage));
+    let made = snapshot(&settings.database, &target, identity, &|stage| progress::show(&bar, stage));
     bar.finish_and_clear();
     let made = made?;
     let without = || format!("{} was created, but old backups could not be removed", made.path.display());
     let cleared = match &target {
         BackupTarget::File(_) | BackupTarget::Safety(_) => RetentionResult::default(),
         BackupTarget::Folder(folder) => {
-            clear_out(folder, &settings.database, args.retention(), &identity).with_context(without)?
+            clear_out(folder, &settings.database, args.retention(), identity).with_context(without)?
         }
     };
-    report(args, &made, &cleared.removed)?;
-    warn_of_unattributed(to, &settings.database, &cleared.unattributed);
+    report(args, settings, &made, &cleared.removed)?;
+    warn_of_unattributed(&to, &settings.database, &cleared.unattributed);
     if let Some(first) = cleared.ahead.first() {
         tracing::warn!(
             "ignored {} with a date in the future, such as {}: check the clock, and remove or rename such files",
@@ -138,10 +159,10 @@ fn target(path: &Path) -> BackupTarget {
     }
 }
 
-/// Returns the folder of `target` if it is missing.
-fn missing_folder(target: &BackupTarget) -> Option<PathBuf> {
+/// Returns the folder of `--to` if it is missing. The folders of people in it are created.
+fn missing_folder(args: &BackupArgs, target: &BackupTarget) -> Option<PathBuf> {
     let folder = match target {
-        BackupTarget::Folder(folder) | BackupTarget::Safety(folder) => folder.as_path(),
+        BackupTarget::Folder(folder) | BackupTarget::Safety(folder) => args.to.as_deref().unwrap_or(folder),
         BackupTarget::File(file) => folder_of(file),
     };
     let is_missing = std::fs::metadata(folder).is_err_and(|e| e.kind() == ErrorKind::NotFound);
@@ -192,10 +213,16 @@ fn clear_out(
     Ok(done)
 }
 
-fn report(args: &BackupArgs, made: &Snapshot, removed: &[PathBuf]) -> Result<(), Failure> {
+fn report(
+    args: &BackupArgs,
+    settings: &CommonSettings,
+    made: &Snapshot,
+    removed: &[PathBuf],
+) -> Result<(), Failure> {
     let seconds = made.took.as_secs_f64();
     if args.json {
         let report = json!({
+            "person": settings.person,
             "path": made.path,
             "size_bytes": made.size_bytes,
             "coffees": made.contents.coffees,

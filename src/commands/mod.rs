@@ -23,7 +23,6 @@ pub mod verify;
 
 use std::io::{BufRead, Write};
 use std::path::Path;
-use std::time::Duration;
 use std::{fmt, io};
 
 use anyhow::Context;
@@ -31,12 +30,13 @@ use indicatif::HumanCount;
 
 use crate::backup::snapshot::SnapshotError;
 use crate::backup::verify::Contents;
-use crate::config::{CommonSettings, SettingError};
+use crate::config::{CommonSettings, PersonArgs, SettingError};
 use crate::db::error::{OpenError, StoreError};
 use crate::db::store::Options;
 use crate::fs::privileges::Identity;
 use crate::fs::protected_paths::ProtectedFile;
 use crate::http::LaunchError;
+use crate::people::folder::list;
 
 /// Error of a command.
 #[derive(Debug)]
@@ -127,15 +127,47 @@ fn act_as_owner(database: &Path) -> Result<Identity, Failure> {
     Ok(Identity::of_owner(database).context("cannot act as the owner of the database")?)
 }
 
+/// Returns the settings of the person that the arguments name, or of everyone, the owner first.
+fn everyone(args: &PersonArgs) -> Result<Vec<CommonSettings>, Failure> {
+    let settings = args.validate()?;
+    if args.person.is_some() {
+        return Ok(vec![settings]);
+    }
+    let others = list(&settings)
+        .with_context(|| format!("cannot list the people in {}", settings.people_folder().display()))?;
+    let others: Vec<_> = others.iter().map(|person| settings.of_person(person)).collect();
+    Ok(std::iter::once(settings).chain(others).collect())
+}
+
+/// Runs `work` for each person and logs who failed. Fails with the only failure, or with the number of them.
+fn for_each_person(
+    people: &[CommonSettings],
+    mut work: impl FnMut(&CommonSettings) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    if let [only] = people {
+        return work(only);
+    }
+    let mut failures = Vec::new();
+    for settings in people {
+        if let Err(failure) = work(settings) {
+            tracing::error!("{}: {failure}", settings.person);
+            failures.push(failure);
+        }
+    }
+    let failed = format!("failed for {} of {} people", failures.len(), people.len());
+    match failures.as_slice() {
+        [] => Ok(()),
+        // A retry helps only where it helps everyone who failed.
+        failures if failures.iter().all(|failure| matches!(failure, Failure::Busy(_))) => {
+            Err(Failure::Busy(failed))
+        }
+        _ => Err(Failure::Failed(failed)),
+    }
+}
+
 /// Returns the options of a store that no server uses.
 fn store_options(settings: &CommonSettings) -> Options {
-    Options {
-        path: settings.database.clone(),
-        backups: settings.backups.clone(),
-        quick_readers: 1,
-        slow_readers: 1,
-        slow_query: Duration::from_secs(60),
-    }
+    Options::of_command(settings.database.clone(), settings.backups.clone())
 }
 
 /// Converts the failure of the backup before a change; `what` describes what was not done.

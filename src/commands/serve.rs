@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context;
 use clap::Args;
 
-use crate::auth::api_keys::ApiKeys;
 use crate::auth::owner_key;
 use crate::auth::owner_key::{KeyOrigin, OwnerKeyError};
 use crate::backup::open::{open_new_store, open_store};
@@ -16,10 +15,11 @@ use crate::clock::Clock;
 use crate::commands::{Failure, act_as_owner, print, systemd};
 use crate::config::{KeySource, Settings, SettingsArgs};
 use crate::db::store;
-use crate::db::store::Store;
+use crate::db::store::{Store, StoreResources};
 use crate::domain::time::{SECOND, Timestamp};
 use crate::http;
 use crate::http::App;
+use crate::people::registry::{People, PeopleOptions};
 use crate::telemetry::logging;
 use crate::telemetry::logging::is_journal;
 
@@ -57,9 +57,8 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
         _ => identity.as_caller(load).context("cannot act as the caller")?,
     };
     let (key, origin) = loaded.map_err(|e| key_failure(&e))?;
-    let keys = ApiKeys::new(&key);
     let ready = Arc::new(AtomicBool::new(false));
-    let done = open_and_serve(settings, new, keys, &origin, &ready, under_systemd);
+    let done = open_and_serve(settings, new, key, &origin, &ready, under_systemd);
     if done.is_err() && !ready.load(Ordering::Relaxed) {
         // A generated key that was never printed is of no use: the next start generates another.
         origin.remove_created();
@@ -70,7 +69,7 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
 fn open_and_serve(
     settings: Settings,
     new: bool,
-    keys: ApiKeys,
+    owner_key: String,
     origin: &KeyOrigin,
     ready: &Arc<AtomicBool>,
     under_systemd: bool,
@@ -79,14 +78,16 @@ fn open_and_serve(
     let workers = http::workers();
     let opening = systemd::Opening::begin();
     let open = if new { open_new_store } else { open_store };
-    let store = open(&store::Options {
-        path: settings.common.database.clone(),
-        backups: settings.common.backups.clone(),
-        // Leaves one worker for requests that need no disk, so that they are served while a disk hangs.
-        quick_readers: u32::try_from(workers).unwrap_or(3) - 1,
-        slow_readers: SLOW_READERS,
+    // Leaves one worker for requests that need no disk, so that they are served while a disk hangs.
+    let quick_readers = u32::try_from(workers).unwrap_or(3) - 1;
+    let people = PeopleOptions {
+        settings: settings.common.clone(),
+        owner_key,
+        max_open: settings.max_open_people,
         slow_query: settings.slow_query,
-    })?;
+        resources: StoreResources::new(quick_readers, SLOW_READERS),
+    };
+    let store = open(&people.of_owner(quick_readers, SLOW_READERS))?;
     drop(opening);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
@@ -104,7 +105,7 @@ fn open_and_serve(
             tracing::warn!("{e}");
         }
     };
-    let served = runtime.block_on(serve(settings, store, keys, announce));
+    let served = runtime.block_on(serve(settings, store, people, announce));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     served
 }
@@ -112,7 +113,7 @@ fn open_and_serve(
 async fn serve(
     settings: Settings,
     store: Store,
-    keys: ApiKeys,
+    people: PeopleOptions,
     announce: impl FnOnce(SocketAddr) + Send + Sync + 'static,
 ) -> Result<(), Failure> {
     tracing::info!(
@@ -122,13 +123,14 @@ async fn serve(
         timezone = settings.common.zone.name(),
         "starting"
     );
-    let app = App::new(settings, store, keys, Clock::system(), built_at())
-        .await
-        .context("cannot start the server")?;
-    let fed = tokio::spawn(systemd::feed_watchdog(Arc::clone(&app)));
-    let served = http::serve(app.clone(), announce, systemd::stopping).await;
+    let clock = Clock::system();
+    let people =
+        Arc::new(People::new(people, store, clock.clone()).await.context("cannot start the server")?);
+    let app = App::new(settings, clock, built_at()).context("cannot start the server")?;
+    let fed = tokio::spawn(systemd::feed_watchdog(Arc::clone(&people)));
+    let served = http::serve(app, Arc::clone(&people), announce, systemd::stopping).await;
     fed.abort();
-    app.store.close();
+    people.close();
     if served.is_ok() {
         tracing::info!("stopped");
     }

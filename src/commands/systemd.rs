@@ -6,13 +6,14 @@
 use std::io;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 use tokio::time::MissedTickBehavior;
 
-use crate::http::SharedApp;
+use crate::people::registry::People;
 
 /// Extension of the start timeout that each request asks for.
 const EXTENSION: Duration = Duration::from_secs(30);
@@ -98,14 +99,14 @@ fn first_response(address: SocketAddr) -> io::Result<()> {
 
 /// Feeds the watchdog while the writer and a reader respond within its period. A running restore or import and a full
 /// disk count as responding.
-pub async fn feed_watchdog(app: SharedApp) {
+pub async fn feed_watchdog(people: Arc<People>) {
     let Some(period) = sd_notify::watchdog_enabled().filter(|_| is_enabled()) else { return };
     let mut interval = tokio::time::interval(period / 3);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut is_fed = true;
     loop {
         interval.tick().await;
-        let answers = app.store.answers(period).await;
+        let answers = people.answers(period).await;
         if answers {
             notify(&[NotifyState::Watchdog]);
         }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::backup::retention::newest_to_verify;
 use crate::backup::verify::{VerificationReport, verify_file};
 use crate::commands::backups::newest;
-use crate::commands::{Failure, counted, counted_entries, newest_entry, print};
+use crate::commands::{Failure, counted, counted_entries, everyone, newest_entry, print};
 use crate::config::PersonArgs;
 use crate::fs::privileges::Identity;
 
@@ -18,7 +18,7 @@ pub struct VerifyArgs {
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// Verify the newest backup of this database in BACKUP_DIR
+    /// Verify the newest backup of each person in BACKUP_DIR, or of the one of --person
     #[arg(long, conflicts_with = "files")]
     newest: bool,
 
@@ -38,13 +38,22 @@ pub fn run(args: &VerifyArgs) -> Result<(), Failure> {
                 .into(),
         ));
     }
-    let newest = if args.newest {
-        Some(newest(&args.common.validate()?, &Identity::CALLER, newest_to_verify)?)
-    } else {
-        None
-    };
+    let (mut files, mut without) = (args.files.clone(), 0_u64);
+    if args.newest {
+        let people = everyone(&args.common)?;
+        for settings in &people {
+            match newest(settings, &Identity::CALLER, newest_to_verify) {
+                Ok(file) => files.push(file),
+                Err(failure) if people.len() > 1 => {
+                    tracing::error!("{}: {failure}", settings.person);
+                    without += 1;
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
     let (mut unfit, mut differing_rollups) = (0_u64, 0_u64);
-    for file in args.files.iter().chain(&newest) {
+    for file in &files {
         let found = verify_file(file);
         unfit += u64::from(!found.is_sound());
         differing_rollups += u64::from(!found.differing_rollups.is_empty());
@@ -54,6 +63,9 @@ pub fn run(args: &VerifyArgs) -> Result<(), Failure> {
             print(&as_text(&found))?;
         }
     }
+    if without > 0 {
+        return Err(Failure::Failed(format!("{} without a backup", counted_people(without))));
+    }
     match (unfit, differing_rollups) {
         (0, 0) => Ok(()),
         (0, n) => Err(Failure::Failed(format!(
@@ -62,6 +74,10 @@ pub fn run(args: &VerifyArgs) -> Result<(), Failure> {
         ))),
         (n, _) => Err(Failure::Failed(format!("{} cannot be restored", counted(n, "file")))),
     }
+}
+
+fn counted_people(number: u64) -> String {
+    if number == 1 { "1 person".to_owned() } else { format!("{number} people") }
 }
 
 fn as_text(found: &VerificationReport) -> String {

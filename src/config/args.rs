@@ -209,6 +209,11 @@ pub struct SettingsArgs {
     #[arg(value_name = "N", help_heading = LIMITS)]
     pub max_connections: String,
 
+    /// Maximum number of open databases of people other than the owner; further ones are closed when unused
+    #[arg(long, env = "MAX_OPEN_PEOPLE", hide_env_values = true, default_value = "64")]
+    #[arg(value_name = "N", help_heading = LIMITS)]
+    pub max_open_people: String,
+
     #[command(flatten, next_help_heading = LIMITS)]
     pub entry_limits: EntryLimitArgs,
 

@@ -104,6 +104,7 @@ pub struct Settings {
     pub header_timeout: Duration,
     pub idle_timeout: Duration,
     pub max_connections: usize,
+    pub max_open_people: usize,
     pub entry_limits: EntryLimits,
     pub profile: CaffeineProfile,
     /// `None` when rate limits are disabled.

@@ -280,6 +280,7 @@ impl SettingsArgs {
             header_timeout: p.seconds("HEADER_TIMEOUT_SECONDS", &self.header_timeout_seconds),
             idle_timeout: p.seconds("IDLE_TIMEOUT_SECONDS", &self.idle_timeout_seconds),
             max_connections: p.number("MAX_CONNECTIONS", &self.max_connections, 16, 65_536),
+            max_open_people: p.number("MAX_OPEN_PEOPLE", &self.max_open_people, 1, 10_000),
             entry_limits: p.entry_limits(&self.entry_limits),
             profile: p.profile(&self.profile),
             rate_limits: p.rate_limits(self),

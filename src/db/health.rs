@@ -47,6 +47,9 @@ impl StoreHealth {
     /// State of a disk that does not respond.
     const HANGS: &str = "hangs";
 
+    /// Health of a database that is not open.
+    pub const NOT_OPEN: Self = Self { healthy: false, state: "failed", error: None };
+
     /// Reports whether the disk responds; otherwise a query would hang.
     pub fn can_be_asked(&self) -> bool {
         self.state != Self::HANGS
@@ -81,16 +84,22 @@ pub fn record_failed_backup(database: &Path, why: &str) {
     }
 }
 
-/// Counters for `/metrics`.
+/// Load of a store, for `/metrics`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gauges {
     pub queue_depth: usize,
-    pub commits: u64,
-    pub rows_committed: u64,
     pub readers_busy: u32,
     pub readers_total: u32,
-    /// Number of errors by [`StoreError::KINDS`].
-    pub faults: [u64; StoreError::KINDS.len()],
+}
+
+impl std::iter::Sum for Gauges {
+    fn sum<I: Iterator<Item = Self>>(stores: I) -> Self {
+        stores.fold(Self::default(), |sum, store| Self {
+            queue_depth: sum.queue_depth + store.queue_depth,
+            readers_busy: sum.readers_busy + store.readers_busy,
+            readers_total: sum.readers_total + store.readers_total,
+        })
+    }
 }
 
 impl BackupRecord {
@@ -175,17 +184,13 @@ impl Store {
         Some(if at >= began { self.record_outcome("probe", at - began, read) } else { read })
     }
 
-    /// Returns the counters, without a query.
+    /// Returns the load, without a query.
     pub fn gauges(&self) -> Gauges {
-        let writer = self.writer.state();
         let pools = [self.quick.state(), self.slow.state()];
         Gauges {
-            queue_depth: writer.depth.load(Ordering::Relaxed),
-            commits: writer.commits.load(Ordering::Relaxed),
-            rows_committed: writer.rows.load(Ordering::Relaxed),
+            queue_depth: self.writer.state().depth.load(Ordering::Relaxed),
             readers_busy: pools.iter().map(|p| p.connections - p.idle_connections).sum(),
             readers_total: pools.iter().map(|p| p.connections).sum(),
-            faults: std::array::from_fn(|n| self.faults[n].load(Ordering::Relaxed)),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! them run at once, one fewer than there are threads: on a hanging disk one thread remains for responses that
 //! need no disk.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, OpenFlags};
 use scheduled_thread_pool::ScheduledThreadPool;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::db::database_id::DatabaseId;
 use crate::db::entry_filter::EntryFilter;
@@ -27,7 +28,7 @@ use crate::db::packed_days::pack_pending;
 use crate::db::replace_file::{ensure_not_lost, make_room_for_new, undo_interrupted};
 use crate::db::schema;
 use crate::db::schema::Role;
-use crate::db::writer::{Statements, Writer};
+use crate::db::writer::{Statements, WriteCounters, Writer};
 use crate::fs::paths::folder_of;
 use crate::fs::refresher::Refresher;
 use crate::fs::temp_file;
@@ -40,12 +41,89 @@ pub struct Options {
     pub path: PathBuf,
     /// Folder for the backup before a migration.
     pub backups: PathBuf,
-    /// Maximum number of concurrent quick reads; fewer than there are worker threads.
+    /// Connections for quick reads; at most as many as the resources allow to run at once.
     pub quick_readers: u32,
-    /// Connections and blocking threads for slow reads.
+    /// Connections for slow reads.
     pub slow_readers: u32,
+    /// Connections for slow reads that are opened at once; the others are opened when they are needed.
+    pub min_slow_readers: u32,
     /// Duration from which a query is logged as slow.
     pub slow_query: Duration,
+    /// Limits and counters that the store shares with others.
+    pub resources: Arc<StoreResources>,
+}
+
+impl Options {
+    /// Returns the options of a store that no server uses.
+    pub fn of_command(path: PathBuf, backups: PathBuf) -> Self {
+        Self {
+            path,
+            backups,
+            quick_readers: 1,
+            slow_readers: 1,
+            min_slow_readers: 0,
+            slow_query: Duration::from_secs(60),
+            resources: StoreResources::new(1, 1),
+        }
+    }
+}
+
+/// Limits, threads and counters that all stores of a process share.
+pub struct StoreResources {
+    /// Maximum number of concurrent quick reads; fewer than there are worker threads.
+    max_quick_reads: usize,
+    quick_slots: Semaphore,
+    slow_slots: Semaphore,
+    pub(crate) export_slots: Arc<Semaphore>,
+    /// Opens the connections of the pools.
+    pool_thread: Arc<ScheduledThreadPool>,
+    /// Number of errors by [`StoreError::KINDS`].
+    faults: [AtomicU64; StoreError::KINDS.len()],
+    pub(crate) writes: Arc<WriteCounters>,
+}
+
+impl fmt::Debug for StoreResources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreResources").finish_non_exhaustive()
+    }
+}
+
+impl StoreResources {
+    /// Creates resources with a limit of concurrent quick reads and of concurrent slow reads.
+    pub fn new(quick_reads: u32, slow_reads: u32) -> Arc<Self> {
+        Arc::new(Self {
+            max_quick_reads: quick_reads as usize,
+            quick_slots: Semaphore::new(quick_reads as usize),
+            slow_slots: Semaphore::new(slow_reads as usize),
+            export_slots: Arc::new(Semaphore::new(MAX_EXPORTS as usize)),
+            pool_thread: Arc::new(ScheduledThreadPool::builder().num_threads(1).build()),
+            faults: Default::default(),
+            writes: Arc::default(),
+        })
+    }
+
+    /// Reports whether a query runs on a thread that serves requests; it may hang with the disk.
+    pub fn has_inline_reads(&self) -> bool {
+        self.quick_slots.available_permits() < self.max_quick_reads
+    }
+
+    /// Returns the counters, without a query.
+    pub fn totals(&self) -> StoreTotals {
+        StoreTotals {
+            commits: self.writes.commits.load(Ordering::Relaxed),
+            rows_committed: self.writes.rows.load(Ordering::Relaxed),
+            faults: std::array::from_fn(|n| self.faults[n].load(Ordering::Relaxed)),
+        }
+    }
+}
+
+/// Counters of all stores of a process, for `/metrics`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreTotals {
+    pub commits: u64,
+    pub rows_committed: u64,
+    /// Number of errors by [`StoreError::KINDS`].
+    pub faults: [u64; StoreError::KINDS.len()],
 }
 
 /// Behaviour when a former database is gone.
@@ -89,13 +167,11 @@ pub struct Store {
     /// Shared with the writes that use it.
     pub(crate) response_clock: Arc<ResponseClock>,
     pub(crate) quick: Pool,
-    quick_slots: Semaphore,
-    quick_readers: usize,
+    /// One for each connection for quick reads.
+    connection_slots: Semaphore,
     pub(crate) slow: Pool,
-    slow_slots: Semaphore,
-    pub(crate) export_slots: Arc<Semaphore>,
     slow_query: Duration,
-    pub(crate) faults: [AtomicU64; StoreError::KINDS.len()],
+    pub(crate) resources: Arc<StoreResources>,
     pub(crate) damaged: Arc<AtomicBool>,
     /// The last stop was clean, or the check after it found nothing.
     checked: Arc<AtomicBool>,
@@ -138,10 +214,11 @@ impl Store {
         let connection = open_writer(path, migrations, backup)?;
         let response_clock = ResponseClock::starting(&connection).at(path)?;
         lock.set_id(DatabaseId::of(&connection).at(path)?);
-        let pool_thread = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());
+        let resources = Arc::clone(&options.resources);
         // One more for the probe.
-        let quick = pool(path, options.quick_readers + 1, &pool_thread)?;
-        let slow = pool(path, options.slow_readers, &pool_thread)?;
+        let quick_readers = options.quick_readers + 1;
+        let quick = pool(path, quick_readers, quick_readers, &resources.pool_thread)?;
+        let slow = pool(path, options.slow_readers, options.min_slow_readers, &resources.pool_thread)?;
         let damaged = Arc::new(AtomicBool::new(false));
         let checked = Arc::new(AtomicBool::new(lock.was_clean()));
         if !lock.was_clean() {
@@ -152,16 +229,19 @@ impl Store {
         let files = Arc::new(OpenFiles::of(path, Arc::clone(&lock)).at(path)?);
         Ok(Self {
             path: path.clone(),
-            writer: Writer::start(connection, Arc::clone(&files), pack_pending).at(path)?,
+            writer: Writer::start(
+                connection,
+                Arc::clone(&files),
+                pack_pending,
+                Arc::clone(&resources.writes),
+            )
+            .at(path)?,
             response_clock: Arc::new(response_clock),
             quick,
-            quick_slots: Semaphore::new(options.quick_readers as usize),
-            quick_readers: options.quick_readers as usize,
+            connection_slots: Semaphore::new(options.quick_readers as usize),
             slow,
-            slow_slots: Semaphore::new(options.slow_readers as usize),
-            export_slots: Arc::new(Semaphore::new(MAX_EXPORTS as usize)),
             slow_query: options.slow_query,
-            faults: Default::default(),
+            resources,
             damaged,
             checked,
             last_probe: Refresher::default(),
@@ -217,20 +297,10 @@ impl Store {
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        let _slot = match self.quick_slots.try_acquire() {
-            Ok(slot) => slot,
-            Err(_) => {
-                let slot = tokio::time::timeout(MAX_WAIT_FOR_SLOT, self.quick_slots.acquire());
-                Box::pin(slot).await.map_err(|_| StoreError::Busy)?.map_err(|_| StoreError::Closed)?
-            }
-        };
+        let _connection = acquire(&self.connection_slots).await?;
+        let _slot = acquire(&self.resources.quick_slots).await?;
         let reader = self.quick.try_get().ok_or(StoreError::Busy)?;
         query(&reader).map_err(StoreError::from)
-    }
-
-    /// Reports whether a query runs on a thread that serves requests; it may hang with the disk.
-    pub fn has_inline_reads(&self) -> bool {
-        self.quick_slots.available_permits() < self.quick_readers
     }
 
     /// Runs a query on a blocking thread, within the limit of concurrent slow reads.
@@ -238,8 +308,7 @@ impl Store {
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let slot = tokio::time::timeout(MAX_WAIT_FOR_SLOT, self.slow_slots.acquire()).await;
-        let _slot = slot.map_err(|_| StoreError::Busy)?.map_err(|_| StoreError::Closed)?;
+        let _slot = acquire(&self.resources.slow_slots).await?;
         let pool = self.slow.clone();
         let run = move || match pool.get_timeout(MAX_WAIT_FOR_SLOT) {
             Ok(reader) => query(&reader).map_err(StoreError::from),
@@ -272,7 +341,7 @@ impl Store {
         if let Err(e) = &answer {
             self.last_probe.forget();
             let kind = StoreError::KINDS.iter().position(|kind| *kind == e.kind());
-            if let Some(counter) = kind.and_then(|n| self.faults.get(n)) {
+            if let Some(counter) = kind.and_then(|n| self.resources.faults.get(n)) {
                 counter.fetch_add(1, Ordering::Relaxed);
             }
             if matches!(e, StoreError::Corrupt(_)) {
@@ -283,18 +352,36 @@ impl Store {
     }
 }
 
+/// Acquires a slot, waiting at most [`MAX_WAIT_FOR_SLOT`].
+async fn acquire(slots: &Semaphore) -> Result<SemaphorePermit<'_>, StoreError> {
+    match slots.try_acquire() {
+        Ok(slot) => Ok(slot),
+        // Boxed, so that requests that need not wait do not carry the state of the wait.
+        Err(_) => Box::pin(tokio::time::timeout(MAX_WAIT_FOR_SLOT, slots.acquire()))
+            .await
+            .map_err(|_| StoreError::Busy)?
+            .map_err(|_| StoreError::Closed),
+    }
+}
+
 pub(crate) fn make_folder(path: &Path) -> Result<(), OpenError> {
     let folder = folder_of(path);
     temp_file::make_folder(folder)
         .map_err(|e| OpenError::Folder { path: folder.to_owned(), why: e.to_string() })
 }
 
-fn pool(path: &Path, size: u32, threads: &Arc<ScheduledThreadPool>) -> Result<Pool, OpenError> {
+fn pool(
+    path: &Path,
+    size: u32,
+    min_size: u32,
+    threads: &Arc<ScheduledThreadPool>,
+) -> Result<Pool, OpenError> {
     let manager = SqliteConnectionManager::file(path)
         .with_flags(schema::READ_WRITE)
         .with_init(|connection| schema::configure(connection, Role::Reader));
     Pool::builder()
         .max_size(size)
+        .min_idle(Some(min_size))
         .test_on_check_out(false)
         .idle_timeout(None)
         .max_lifetime(None)

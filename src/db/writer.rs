@@ -47,15 +47,20 @@ const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Work done while idle, in short transactions.
 pub type IdleWork = fn(&Connection) -> rusqlite::Result<()>;
 
-/// Counters of the writer.
+/// Counters of all writers of a process.
 #[derive(Debug, Default)]
-pub struct WriterState {
-    /// Jobs waiting or running.
-    pub depth: AtomicUsize,
+pub struct WriteCounters {
     /// Transactions committed.
     pub commits: AtomicU64,
     /// Entries added, changed or deleted.
     pub rows: AtomicU64,
+}
+
+/// State of a writer.
+#[derive(Debug, Default)]
+pub struct WriterState {
+    /// Jobs waiting or running.
+    pub depth: AtomicUsize,
     /// Another process holds the database: writes wait.
     pub held: AtomicBool,
     /// [`StoreError::kind`] of the last commit, if it failed.
@@ -117,7 +122,12 @@ type Reply = oneshot::Sender<Result<(), StoreError>>;
 
 impl Writer {
     /// Starts the thread with its own connection. `idle` runs when no job has arrived for half a second.
-    pub fn start(connection: Connection, files: Arc<OpenFiles>, idle: IdleWork) -> std::io::Result<Self> {
+    pub fn start(
+        connection: Connection,
+        files: Arc<OpenFiles>,
+        idle: IdleWork,
+        counters: Arc<WriteCounters>,
+    ) -> std::io::Result<Self> {
         let (queue, jobs) = sync_channel(MAX_QUEUED);
         let state = Arc::new(WriterState::default());
         let began = Instant::now();
@@ -134,6 +144,7 @@ impl Writer {
             connection,
             jobs,
             state: Arc::clone(&state),
+            counters,
             changed,
             files,
             idle,
@@ -223,6 +234,7 @@ struct Worker {
     connection: Connection,
     jobs: Receiver<Queued>,
     state: Arc<WriterState>,
+    counters: Arc<WriteCounters>,
     /// Entries added, changed or deleted in this batch, including those rolled back to a savepoint.
     changed: Arc<AtomicU64>,
     files: Arc<OpenFiles>,
@@ -364,8 +376,8 @@ impl Worker {
             .or_else(|| self.check_files().map(|_| StoreError::Displaced));
         self.state.set_fault(fault.as_ref());
         if fault.is_none() {
-            self.state.commits.fetch_add(1, Ordering::Relaxed);
-            self.state.rows.fetch_add(self.changed.load(Ordering::Relaxed), Ordering::Relaxed);
+            self.counters.commits.fetch_add(1, Ordering::Relaxed);
+            self.counters.rows.fetch_add(self.changed.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         self.answer_all(done, fault.as_ref());
         // None is left, unless the transaction was rolled back.
@@ -482,14 +494,7 @@ mod tests {
     use crate::db::store::{Cost, Options, Store};
 
     fn store_in(folder: &Path) -> Store {
-        open_store(&Options {
-            path: folder.join("coffee.db"),
-            backups: folder.join("backups"),
-            quick_readers: 1,
-            slow_readers: 1,
-            slow_query: Duration::from_secs(9),
-        })
-        .unwrap()
+        open_store(&Options::of_command(folder.join("coffee.db"), folder.join("backups"))).unwrap()
     }
 
     #[test]

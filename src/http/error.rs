@@ -17,6 +17,7 @@ use crate::db::error::StoreError;
 use crate::http::prefers_html::prefers_html;
 use crate::http::request_id::RequestId;
 use crate::http::validation::{FieldError, ValidationErrors};
+use crate::people::person::Unavailable;
 
 /// Error of a request. The message is the `detail` of the problem document.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -60,6 +61,9 @@ pub enum ApiError {
     /// 500 or 503: error of the database.
     #[error("{}", store_detail(.0))]
     Store(StoreError),
+    /// 503: the database of the caller is damaged or missing, as has been logged.
+    #[error("Your database is unavailable: the server's log has the reason")]
+    PersonUnavailable,
     /// 500: internal error that has been logged already.
     #[error("{INTERNAL_DETAIL}")]
     Internal,
@@ -95,6 +99,15 @@ impl From<ValidationErrors> for ApiError {
 impl From<FieldError> for ApiError {
     fn from(error: FieldError) -> Self {
         Self::Invalid(error.into())
+    }
+}
+
+impl From<Unavailable> for ApiError {
+    fn from(reason: Unavailable) -> Self {
+        match reason {
+            Unavailable::Busy => Self::Store(StoreError::Busy),
+            Unavailable::Broken(_) => Self::PersonUnavailable,
+        }
     }
 }
 
@@ -138,7 +151,9 @@ impl ApiError {
             Self::TooManyRequests(_) => (429, "Too Many Requests"),
             Self::HeadersTooLarge => (431, "Request Header Fields Too Large"),
             Self::Store(StoreError::Internal(_)) | Self::Internal => (500, "Internal Server Error"),
-            Self::BodyBudgetExhausted | Self::Store(_) => (503, "Service Unavailable"),
+            Self::BodyBudgetExhausted | Self::PersonUnavailable | Self::Store(_) => {
+                (503, "Service Unavailable")
+            }
         }
     }
 
@@ -153,7 +168,7 @@ impl ApiError {
             Self::MethodNotAllowed(allowed) => Some(("Allow", allowed.clone())),
             Self::TooManyRequests(seconds) => Some(("Retry-After", seconds.to_string())),
             Self::Store(StoreError::Internal(_)) => None,
-            Self::BodyBudgetExhausted | Self::Store(_) => {
+            Self::BodyBudgetExhausted | Self::PersonUnavailable | Self::Store(_) => {
                 Some(("Retry-After", RETRY_AFTER_SECONDS.to_string()))
             }
             // The unread rest of the body would be parsed as the next request.

@@ -1,16 +1,18 @@
 //! State of one request, shared by middleware, extractors and handlers.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use rocket::http::Method;
 use rocket::request::Request;
 
-use crate::auth::api_keys::ValidKey;
 use crate::auth::key::Scope;
+use crate::domain::time::Timestamp;
 use crate::http::client_address::Client;
 use crate::http::error::ApiError;
 use crate::http::rate_limit::Allowance;
+use crate::people::database::PersonDatabase;
+use crate::people::registry::ValidKey;
 
 /// State of one request.
 #[derive(Debug)]
@@ -25,7 +27,9 @@ pub struct RequestContext {
     pub client: OnceLock<Client>,
     pub allowance: OnceLock<Allowance>,
     /// Valid API key that came with the request.
-    pub(crate) key: OnceLock<ValidKey>,
+    pub key: OnceLock<ValidKey>,
+    /// Database of the person to whom the key belongs, on routes that use it.
+    pub database: OnceLock<Arc<PersonDatabase>>,
     error: Mutex<Option<ApiError>>,
 }
 
@@ -50,6 +54,7 @@ impl RequestContext {
             client: OnceLock::new(),
             allowance: OnceLock::new(),
             key: OnceLock::new(),
+            database: OnceLock::new(),
             error: Mutex::new(None),
         }
     }
@@ -57,6 +62,11 @@ impl RequestContext {
     /// Reports whether the caller may read entries.
     pub fn may_read(&self) -> bool {
         self.key.get().is_some_and(|key| key.scopes.has(Scope::Read))
+    }
+
+    /// Returns the time of the caller's newest entry; [`Timestamp::MIN`] when there is none.
+    pub fn newest_entry(&self) -> Timestamp {
+        self.database.get().map_or(Timestamp::MIN, |database| database.newest_entry())
     }
 
     /// Stores the error of an extractor, of which Rocket keeps only the status.

@@ -1,7 +1,5 @@
 //! Creation of a person: folder, database and first key.
 
-use std::time::Duration;
-
 use crate::auth::key::{KeyName, Scope, Scopes};
 use crate::auth::key_file::KeyFile;
 use crate::backup::open::open_store;
@@ -30,13 +28,7 @@ pub fn add(
     let folder = UnfinishedFolder::create(settings, &lock)?;
     failpoint("person.begun");
     let database = folder.database();
-    let options = Options {
-        path: database.clone(),
-        backups: person.backups.clone(),
-        quick_readers: 1,
-        slow_readers: 1,
-        slow_query: Duration::from_secs(60),
-    };
+    let options = Options::of_command(database.clone(), person.backups.clone());
     open_store(&options)?.close();
     failpoint("person.database");
     if display_name.is_some() {

@@ -2,6 +2,9 @@
 
 pub mod add;
 pub mod archive;
+pub mod database;
 pub mod error;
 pub mod folder;
+pub mod person;
+pub mod registry;
 pub mod relocate;

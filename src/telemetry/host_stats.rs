@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use crate::clock::Clock;
 use crate::db::health::BackupRecord;
 use crate::domain::limits::MAX_CLOCK_LEAD;
+use crate::domain::person::PersonName;
 use crate::domain::time::{SECOND, Timestamp};
 use crate::fs::disk_space::Disk;
 use crate::fs::paths::with_suffix;
@@ -53,6 +54,10 @@ pub struct BackupStatus {
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// Person whose backup this is, when the one of somebody else than the owner is in the worst state.
+    #[schema(value_type = Option<String>, nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    person: Option<PersonName>,
 }
 
 /// Statistics that are read from the file system.
@@ -127,6 +132,17 @@ impl From<Disk> for DiskStatus {
 }
 
 impl BackupStatus {
+    /// Returns the status of the person, if it is worse than this one, otherwise this one.
+    pub fn or_worse(self, person: &PersonName, record: &BackupRecord, now: Timestamp) -> Self {
+        let other = Self { person: Some(person.clone()), ..Self::of(record, now) };
+        let rank =
+            |status: &Self| ["failed", "stale", "none"].iter().position(|worse| *worse == status.status);
+        match (rank(&other), rank(&self)) {
+            (Some(other_rank), own_rank) if own_rank.is_none_or(|own| other_rank < own) => other,
+            _ => self,
+        }
+    }
+
     fn of(record: &BackupRecord, now: Timestamp) -> Self {
         let last_success = record.last_success.map(Timestamp::clamped);
         let age = last_success.map(|at| now.micros() - at.micros());
@@ -143,6 +159,7 @@ impl BackupStatus {
             last_success,
             age_seconds: age.filter(|_| is_known).map(|age| age.max(0) / SECOND),
             error: record.error.clone(),
+            person: None,
         }
     }
 }

@@ -3,7 +3,8 @@
 //! Events are counted when they happen; sizes, ages and the newest entries are read for each encoding. Labels
 //! with users' text are normalized, and their number is limited.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use prometheus::core::Collector;
@@ -17,6 +18,7 @@ pub use prometheus::Error as MetricsError;
 
 use crate::config::LimitClass;
 use crate::domain::coffee::Milligrams;
+use crate::domain::person::PersonName;
 
 /// Maximum number of values of a label with users' text; further ones become `other`.
 const MAX_LABEL_VALUES: usize = 50;
@@ -46,14 +48,15 @@ pub struct Metrics {
 struct LabelValues(Mutex<HashSet<String>>);
 
 impl LabelValues {
-    /// Returns `name` in lower case, `none`, or `other` when there are too many values.
-    fn label(&self, name: Option<&str>) -> String {
+    /// Returns `name` in lower case, `none`, or `other` when there are too many values. Only the owner adds values:
+    /// the words of other people do not appear in the metrics.
+    fn label(&self, name: Option<&str>, is_owner: bool) -> String {
         let Some(name) = name else { return "none".to_owned() };
         let name = name.to_lowercase();
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.contains(&name) {
             name
-        } else if known.len() < MAX_LABEL_VALUES {
+        } else if is_owner && known.len() < MAX_LABEL_VALUES {
             known.insert(name.clone());
             name
         } else {
@@ -118,15 +121,15 @@ impl Metrics {
         self.durations.with_label_values(&[method, route]).observe(seconds);
     }
 
-    /// Counts a coffee.
-    pub fn count_coffee(&self, coffee_type: Option<&str>, dose: Milligrams) {
-        self.coffees.with_label_values(&[&self.type_labels.label(coffee_type)]).inc();
+    /// Counts a coffee of a person.
+    pub fn count_coffee(&self, coffee_type: Option<&str>, dose: Milligrams, is_owner: bool) {
+        self.coffees.with_label_values(&[&self.type_labels.label(coffee_type, is_owner)]).inc();
         self.caffeine.inc_by(dose.mg());
     }
 
-    /// Counts readings.
-    pub fn count_readings(&self, context: Option<&str>, readings: u64) {
-        self.heart_rates.with_label_values(&[&self.context_labels.label(context)]).inc_by(readings);
+    /// Counts readings of a person.
+    pub fn count_readings(&self, context: Option<&str>, readings: u64, is_owner: bool) {
+        self.heart_rates.with_label_values(&[&self.context_labels.label(context, is_owner)]).inc_by(readings);
     }
 
     /// Counts a request that exceeded its rate limit.
@@ -147,7 +150,13 @@ impl Metrics {
     /// Encodes all metrics in Prometheus' text format.
     pub fn encode(&self, observed: &ObservedMetrics) -> prometheus::Result<Vec<u8>> {
         let mut families = self.registry.gather();
-        families.extend(observed.0.gather());
+        families.extend(observed.server.gather());
+        for mut of_people in observed.people.gather() {
+            match families.iter_mut().find(|family| family.name() == of_people.name()) {
+                Some(family) => family.mut_metric().extend(of_people.take_metric()),
+                None => families.push(of_people),
+            }
+        }
         families.sort_by(|one, other| one.name().cmp(other.name()));
         let mut text = Vec::with_capacity(16 << 10);
         TextEncoder::new().encode(&families, &mut text)?;
@@ -162,12 +171,38 @@ fn three_digits(status: u16, digits: &mut [u8; 3]) -> &str {
 
 /// Metrics whose values are read for each encoding.
 #[derive(Debug, Default)]
-pub struct ObservedMetrics(Registry);
+pub struct ObservedMetrics {
+    /// Of the server and of the owner, without the label `person`.
+    server: Registry,
+    /// Of everyone else, with it. A registry cannot hold both kinds under one name.
+    people: Registry,
+    gauges_of_people: Mutex<HashMap<&'static str, GaugeVec>>,
+}
 
 impl ObservedMetrics {
     /// Adds a gauge.
     pub fn gauge(&self, name: &str, help: &str, value: f64) -> prometheus::Result<()> {
-        register(&self.0, Gauge::new(name, help)).map(|gauge| gauge.set(value))
+        register(&self.server, Gauge::new(name, help)).map(|gauge| gauge.set(value))
+    }
+
+    /// Adds a gauge about a person, with the label `person` unless it is the owner.
+    pub fn gauge_of(
+        &self,
+        name: &'static str,
+        help: &str,
+        person: Option<&PersonName>,
+        value: f64,
+    ) -> prometheus::Result<()> {
+        let Some(person) = person else { return self.gauge(name, help, value) };
+        let mut gauges = self.gauges_of_people.lock().unwrap_or_else(PoisonError::into_inner);
+        let gauge = match gauges.entry(name) {
+            Entry::Occupied(gauge) => gauge.into_mut(),
+            Entry::Vacant(new) => {
+                new.insert(register(&self.people, GaugeVec::new(Opts::new(name, help), &["person"]))?)
+            }
+        };
+        gauge.with_label_values(&[person.as_str()]).set(value);
+        Ok(())
     }
 
     /// Adds a gauge with a value for each value of `label`.
@@ -178,14 +213,14 @@ impl ObservedMetrics {
         label: &str,
         values: &[(&str, f64)],
     ) -> prometheus::Result<()> {
-        let gauges = register(&self.0, GaugeVec::new(Opts::new(name, help), &[label]))?;
+        let gauges = register(&self.server, GaugeVec::new(Opts::new(name, help), &[label]))?;
         values.iter().for_each(|(label, value)| gauges.with_label_values(&[label]).set(*value));
         Ok(())
     }
 
     /// Adds a counter.
     pub fn counter(&self, name: &str, help: &str, count: u64) -> prometheus::Result<()> {
-        register(&self.0, IntCounter::new(name, help)).map(|counter| counter.inc_by(count))
+        register(&self.server, IntCounter::new(name, help)).map(|counter| counter.inc_by(count))
     }
 
     /// Adds a counter with a count for each value of `label`.
@@ -196,7 +231,7 @@ impl ObservedMetrics {
         label: &str,
         counts: impl Iterator<Item = (&'static str, u64)>,
     ) -> prometheus::Result<()> {
-        let counters = register(&self.0, IntCounterVec::new(Opts::new(name, help), &[label]))?;
+        let counters = register(&self.server, IntCounterVec::new(Opts::new(name, help), &[label]))?;
         counts.for_each(|(label, count)| counters.with_label_values(&[label]).inc_by(count));
         Ok(())
     }

@@ -60,7 +60,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Busy`] when none becomes available in time.
     pub async fn export_slot(&self) -> Result<ExportSlot, StoreError> {
-        let permit = Arc::clone(&self.export_slots).acquire_owned();
+        let permit = Arc::clone(&self.resources.export_slots).acquire_owned();
         let permit = tokio::time::timeout(PERMIT_TIMEOUT, permit).await.map_err(|_| StoreError::Busy)?;
         permit.map(|_permit| ExportSlot { _permit }).map_err(|_| StoreError::Closed)
     }

@@ -266,7 +266,7 @@ async fn compare_with_naive_computation(seed: u64) {
     compare_ranges(&app, &mut rng, now, &all).await;
     compare_lists(&app, &mut rng, now, &all).await;
     compare_coffees(&app, zone, now).await;
-    let found = verify_file(app.shared.store.path());
+    let found = verify_file(app.database());
     assert_eq!((found.reasons, found.differing_rollups), (vec![], vec![]));
 }
 

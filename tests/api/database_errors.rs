@@ -9,7 +9,7 @@ use super::helpers::{TestApp, TestResponse};
 impl TestApp {
     /// Changes the database behind the application's back.
     fn execute(&self, sql: &str) {
-        let connection = Connection::open(self.shared.store.path()).unwrap();
+        let connection = Connection::open(self.database()).unwrap();
         connection.execute_batch(sql).unwrap();
     }
 }
@@ -118,7 +118,8 @@ fn panicking() -> &'static str {
 #[rocket::async_test]
 async fn a_panic_in_a_handler_returns_500_without_details() {
     let app = TestApp::new().await;
-    let server = coffee_tracker::http::rocket(app.shared.clone()).mount("/", rocket::routes![panicking]);
+    let server = coffee_tracker::http::rocket(app.shared.clone(), app.people.clone())
+        .mount("/", rocket::routes![panicking]);
     let client = rocket::local::asynchronous::Client::untracked(server).await.unwrap();
     let request = |path| client.get(path).header(rocket::http::Header::new("Host", "localhost")).dispatch();
     for _ in 0..3 {

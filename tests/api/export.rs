@@ -28,7 +28,7 @@ async fn app_with_entries() -> TestApp {
     ] {
         assert_eq!(app.post("/heartrate/", reading).await.status, 201);
     }
-    Connection::open(app.shared.store.path())
+    Connection::open(app.database())
         .unwrap()
         .execute_batch(
             "update heart_rate_logs set context = null, source = 'Anna''s \"Watch\"' where id = 1;
@@ -165,7 +165,7 @@ async fn an_export_of_many_chunks_is_complete_and_in_order() {
     let fill = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 30000)
         insert into heart_rate_logs (timestamp, bpm, context, notes)
         select 1700000000000000 + i * 1000000, 60 + i % 40, 'resting', 'reading ' || i from n";
-    Connection::open(app.shared.store.path()).unwrap().execute(fill, []).unwrap();
+    Connection::open(app.database()).unwrap().execute(fill, []).unwrap();
     let whole = app.get("/export/heartrate").await;
     assert!(whole.body.len() > 1 << 20, "{} bytes", whole.body.len());
     let mut lines = whole.text().lines().skip(1);
@@ -214,7 +214,7 @@ async fn exports_require_a_key_head_reads_no_rows_and_other_methods_are_rejected
     let app = app_with_entries().await;
     // HEAD succeeds without the table.
     let rename = "alter table coffee_logs rename to hidden";
-    Connection::open(app.shared.store.path()).unwrap().execute_batch(rename).unwrap();
+    Connection::open(app.database()).unwrap().execute_batch(rename).unwrap();
     let head = app.request(Method::Head, "/export/coffee?format=jsonl").send().await;
     assert_eq!((head.status, head.body.len()), (200, 0));
     assert_eq!(head.header("content-type"), "application/x-ndjson");
@@ -240,7 +240,7 @@ async fn exports_require_a_key_head_reads_no_rows_and_other_methods_are_rejected
 async fn an_error_before_the_first_line_returns_500_and_releases_the_reader() {
     let app = app_with_entries().await;
     let rename = "alter table coffee_logs rename to hidden";
-    Connection::open(app.shared.store.path()).unwrap().execute_batch(rename).unwrap();
+    Connection::open(app.database()).unwrap().execute_batch(rename).unwrap();
     let errors = r#"database_errors_total{kind="internal"}"#;
     // Reading `/metrics` fails on the missing table too, and is counted.
     let before = app.metric(errors).await;

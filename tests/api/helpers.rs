@@ -1,19 +1,21 @@
 //! Starts the application on a new database, sends it requests and asserts its responses.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Command, FromArgMatches};
-use coffee_tracker::auth::api_keys::ApiKeys;
 use coffee_tracker::auth::key::{KeyName, Scope, Scopes};
 use coffee_tracker::auth::key_file::KeyFile;
 use coffee_tracker::backup::open::open_store;
 use coffee_tracker::clock::Clock;
 use coffee_tracker::config::SettingsArgs;
-use coffee_tracker::db::store::Options;
+use coffee_tracker::db::store::StoreResources;
 use coffee_tracker::domain::calendar::Zone;
 use coffee_tracker::domain::time::Timestamp;
 use coffee_tracker::http::{App, SharedApp, rocket};
+use coffee_tracker::people::registry::{People, PeopleOptions};
 use rocket::http::{Header, Method};
 use rocket::local::asynchronous::Client;
 use serde_json::{Value, json};
@@ -41,6 +43,7 @@ impl Default for Setup<'_> {
 /// A running application.
 pub struct TestApp {
     pub shared: SharedApp,
+    pub people: Arc<People>,
     pub clock: Clock,
     // Dropping it removes the database.
     _folder: TempDir,
@@ -112,19 +115,25 @@ impl TestApp {
         let matches = definition.try_get_matches_from(flags).unwrap();
         let args = SettingsArgs::from_arg_matches(&matches).unwrap();
         let settings = args.validate(|_| None).unwrap();
-        let store = open_store(&Options {
-            path,
-            backups: settings.common.backups.clone(),
-            quick_readers: 2,
-            slow_readers: 1,
+        let options = PeopleOptions {
+            settings: settings.common.clone(),
+            owner_key: KEY.to_owned(),
+            max_open: settings.max_open_people,
             slow_query: settings.slow_query,
-        });
+            resources: StoreResources::new(2, 1),
+        };
+        let store = open_store(&options.of_owner(2, 1)).unwrap();
         let clock = Clock::manual(at(setup.now));
         let built_at = at("2020-01-01T00:00:00Z");
-        let shared =
-            App::new(settings, store.unwrap(), ApiKeys::new(KEY), clock.clone(), built_at).await.unwrap();
-        let client = Client::untracked(rocket(shared.clone())).await.unwrap();
-        Self { shared, clock, _folder: folder, client }
+        let people = Arc::new(People::new(options, store, clock.clone()).await.unwrap());
+        let shared = App::new(settings, clock.clone(), built_at).unwrap();
+        let client = Client::untracked(rocket(shared.clone(), Arc::clone(&people))).await.unwrap();
+        Self { shared, people, clock, _folder: folder, client }
+    }
+
+    /// Returns the path of the owner's database.
+    pub fn database(&self) -> &Path {
+        &self.shared.settings.common.database
     }
 
     /// Builds a request with the owner's key.
@@ -180,10 +189,10 @@ impl TestApp {
 
     /// Adds a named key and reloads the key file.
     pub fn add_key(&self, name: &str, scopes: &[Scope]) -> String {
-        let file = KeyFile::of(self.shared.store.path());
+        let file = KeyFile::of(self.database());
         let name = KeyName::parse(name).unwrap();
         let key = file.add(&name, Scopes::from(scopes.to_vec()), None, self.clock.now()).unwrap();
-        self.shared.refresh_keys();
+        self.people.refresh_people();
         key
     }
 

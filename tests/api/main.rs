@@ -22,6 +22,7 @@ mod idempotency;
 mod lists;
 mod metrics;
 mod pages;
+mod people;
 mod profile;
 mod public_routes;
 mod rate_limits;

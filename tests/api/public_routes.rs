@@ -31,7 +31,7 @@ async fn health_reports_every_component() {
     assert!(["ok", "low"].contains(&health["disk"]["status"].take().as_str().unwrap()));
     let expected = json!({
         "status": "alive", "timestamp": "2026-06-01T12:01:30.000000Z", "version": VERSION,
-        "uptime_seconds": 90, "probably": "overcaffeinated",
+        "uptime_seconds": 90, "probably": "overcaffeinated", "people": 1, "people_open": 1,
         "database": {"status": "healthy", "type": "sqlite", "state": "ok", "sqlite_version": null, "size_bytes": null},
         "rate_limiter": {"status": "healthy", "type": "in-process", "tracked_clients": 0},
         "redis": {"status": "healthy", "type": "in-process"},
@@ -84,7 +84,7 @@ async fn health_reports_the_last_backup() {
         ),
     ] {
         let app = TestApp::new().await;
-        let path = coffee_tracker::fs::paths::with_suffix(app.shared.store.path(), ".backup.json");
+        let path = coffee_tracker::fs::paths::with_suffix(app.database(), ".backup.json");
         let value = |field: &str| record.get(field).cloned().unwrap_or(Value::Null);
         let record =
             json!({"last_success": value("last_success"), "size_bytes": 4096, "error": value("error")});

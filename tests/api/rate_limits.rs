@@ -106,8 +106,8 @@ async fn without_a_valid_key_public_routes_keep_their_class_and_others_share_one
 async fn requests_without_a_valid_key_do_not_use_the_quota_of_a_key() {
     let app = TestApp::with_flags(&[ON]).await;
     let revoked = app.add_key("old", &Scope::OF_NAMED_KEYS);
-    KeyFile::of(app.shared.store.path()).revoke(&KeyName::parse("old").unwrap(), app.clock.now()).unwrap();
-    app.shared.refresh_keys();
+    KeyFile::of(app.database()).revoke(&KeyName::parse("old").unwrap(), app.clock.now()).unwrap();
+    app.people.refresh_people();
     let keys = ["", "Bearer wrong", "Basic dXNlcjpwYXNz", &format!("Bearer {revoked}")];
     // All of them share one quota.
     let paths = [(Method::Post, "/coffee/"), (Method::Get, "/coffee/"), (Method::Post, "/heartrate/")];

@@ -11,7 +11,7 @@ use super::helpers::{KEY, TestApp, TestResponse};
 const DAY: i64 = 86_400_000_000;
 
 fn key_file(app: &TestApp) -> KeyFile {
-    KeyFile::of(app.shared.store.path())
+    KeyFile::of(app.database())
 }
 
 fn name(text: &str) -> KeyName {
@@ -58,12 +58,17 @@ async fn me_returns_the_name_and_the_scopes_of_any_key() {
     let app = TestApp::new().await;
     let scales = app.add_key("scales", &[Scope::Metrics]);
     let server = json!({"version": env!("CARGO_PKG_VERSION"), "timezone": "Europe/Berlin"});
+    let person = json!({"name": "owner", "display_name": null});
     let me = |key| app.request(Method::Get, "/me").key(key).send();
     assert_eq!(
         me(&scales).await.json(),
-        json!({"key": {"name": "scales", "scopes": ["metrics"]}, "server": server})
+        json!({"person": person, "server": server,
+               "key": {"name": "scales", "scopes": ["metrics"], "created_at": "2026-06-01T12:00:00.000000Z",
+                       "last_used_at": "2026-06-01T12:00:00.000000Z"}})
     );
-    let owner = json!({"key": {"name": "owner", "scopes": ["read", "write", "metrics", "manage", "admin"]}, "server": server});
+    let owner = json!({"person": person, "server": server,
+        "key": {"name": "owner", "scopes": ["read", "write", "metrics", "manage", "admin"], "created_at": null,
+                "last_used_at": null}});
     assert_eq!(app.get("/me").await.json(), owner);
     assert_eq!(me("the-wrong-key-of-this-test").await.status, 401);
 }
@@ -116,7 +121,7 @@ async fn a_revoked_key_is_rejected() {
     let app = TestApp::new().await;
     let (lost, kept) = (app.add_key("lost", &[Scope::Read]), app.add_key("kept", &[Scope::Read]));
     key_file(&app).revoke(&name("lost"), app.clock.now()).unwrap();
-    app.shared.refresh_keys();
+    app.people.refresh_people();
     assert_eq!((read_status(&app, &lost).await, read_status(&app, &kept).await), (401, 200));
     // Its name can be used again, but the key stays invalid.
     let second = app.add_key("lost", &[Scope::Read]);
@@ -130,7 +135,7 @@ async fn a_rotated_key_is_valid_until_the_end_of_its_grace_period() {
     let rotate = |grace: i64| {
         let now = app.clock.now();
         let made = key_file(&app).rotate(&name("phone"), now, now.plus(grace)).unwrap();
-        app.shared.refresh_keys();
+        app.people.refresh_people();
         made
     };
     let second = rotate(DAY);
@@ -165,17 +170,17 @@ async fn a_missing_key_file_revokes_all_named_keys_and_a_malformed_one_none() {
     let misspelt = valid.replace("created", "creatd");
     for malformed in ["", "{", "[]", r#"{"version": 2, "keys": []}"#, &valid[1..], &misspelt] {
         std::fs::write(&path, malformed).unwrap();
-        app.shared.refresh_keys();
+        app.people.refresh_people();
         assert_eq!(read_status(&app, &reader).await, 200, "{malformed:?}");
     }
     std::fs::write(&path, "x".repeat(1 << 20)).unwrap();
-    app.shared.refresh_keys();
+    app.people.refresh_people();
     assert_eq!(read_status(&app, &reader).await, 200, "too large");
     std::fs::remove_file(&path).unwrap();
-    app.shared.refresh_keys();
+    app.people.refresh_people();
     assert_eq!(read_status(&app, &reader).await, 401);
     std::fs::write(&path, &valid).unwrap();
-    app.shared.refresh_keys();
+    app.people.refresh_people();
     assert_eq!(read_status(&app, &reader).await, 200, "the file is back");
     assert_eq!(app.get("/coffee/").await.status, 200, "the owner's key is not in the file");
 }
@@ -187,8 +192,8 @@ async fn the_time_of_last_use_is_recorded_at_most_once_a_minute_and_follows_the_
     let app = TestApp::new().await;
     let (used, unused) = (app.add_key("used", &[Scope::Read]), app.add_key("unused", &[Scope::Read]));
     let recorded = || {
-        app.shared.refresh_keys();
-        let uses = read_last_uses(app.shared.store.path());
+        app.people.refresh_people();
+        let uses = read_last_uses(app.database());
         assert_eq!(uses.get(&KeyDigest::of(&unused)), None);
         uses.get(&KeyDigest::of(&used)).map(|at| at.to_string())
     };

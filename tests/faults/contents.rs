@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::time::Duration;
 
 use coffee_tracker::backup::open::open_store;
 use coffee_tracker::db::store::Options;
@@ -120,13 +119,7 @@ impl DatabaseContents {
 
 /// Opens the database with the program's own store and closes it.
 pub fn check_reopen(folder: &Path) -> Result<(), String> {
-    let options = Options {
-        path: folder.join("coffee.db"),
-        backups: folder.join("backups"),
-        quick_readers: 1,
-        slow_readers: 1,
-        slow_query: Duration::from_secs(9),
-    };
+    let options = Options::of_command(folder.join("coffee.db"), folder.join("backups"));
     let store = open_store(&options).map_err(|e| format!("the program does not start: {e}"))?;
     store.close();
     Ok(())

@@ -145,7 +145,7 @@ pub fn files(report: &mut Findings, settings: &Settings) {
     const ABOUT: &str = "files";
     let database = &settings.common.database;
     let Ok(main) = fs::metadata(database) else { return };
-    let before = report.0.len();
+    let before = report.list.len();
     for path in std::iter::once(database.clone()).chain(companions(database)) {
         let Ok(file) = fs::metadata(&path) else { continue };
         let name = path.display();
@@ -162,7 +162,7 @@ pub fn files(report: &mut Findings, settings: &Settings) {
             report.must(ABOUT, format!("other users can write to {name}: run `chmod go-w {name}`"));
         }
     }
-    if report.0.len() == before {
+    if report.list.len() == before {
         report.ok(ABOUT, "private to their owner");
     }
 }

@@ -12,8 +12,11 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::commands::{Failure, act_as_owner, counted, print};
-use crate::config::SettingsArgs;
+use crate::config::{CommonSettings, SettingsArgs};
+use crate::domain::person::PersonName;
 use crate::domain::time::Timestamp;
+use crate::fs::privileges::Identity;
+use crate::people::folder;
 
 #[derive(Args, Debug)]
 pub struct CheckArgs {
@@ -51,24 +54,35 @@ impl fmt::Display for Severity {
 struct Finding {
     state: Severity,
     about: &'static str,
+    /// Person whose data was checked, except the owner.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    person: Option<PersonName>,
     finding: String,
 }
 
 /// Results of the checks so far.
 #[derive(Default)]
-struct Findings(Vec<Finding>);
+struct Findings {
+    list: Vec<Finding>,
+    /// Person whose data is being checked, except the owner.
+    person: Option<PersonName>,
+}
 
 impl Findings {
     fn ok(&mut self, about: &'static str, finding: impl Into<String>) {
-        self.0.push(Finding { state: Severity::Ok, about, finding: finding.into() });
+        self.push(Severity::Ok, about, finding.into());
     }
 
     fn advice(&mut self, about: &'static str, finding: impl Into<String>) {
-        self.0.push(Finding { state: Severity::Advice, about, finding: finding.into() });
+        self.push(Severity::Advice, about, finding.into());
     }
 
     fn must(&mut self, about: &'static str, finding: impl Into<String>) {
-        self.0.push(Finding { state: Severity::Must, about, finding: finding.into() });
+        self.push(Severity::Must, about, finding.into());
+    }
+
+    fn push(&mut self, state: Severity, about: &'static str, finding: String) {
+        self.list.push(Finding { state, about, person: self.person.clone(), finding });
     }
 }
 
@@ -94,25 +108,45 @@ pub fn run(args: &CheckArgs, config: &Path) -> Result<(), Failure> {
     if access.is_ok() {
         installation::files(&mut report, &settings);
         let identity = act_as_owner(database)?;
-        keys::named(&mut report, database, now);
-        data::database(&mut report, database, now);
-        data::backups(&mut report, &settings.common, &identity, now);
+        data_of(&mut report, &settings.common, &identity, now);
+        match folder::list(&settings.common) {
+            Ok(names) => {
+                for name in names {
+                    let settings = settings.common.of_person(&name);
+                    report.person = Some(name);
+                    data_of(&mut report, &settings, &identity, now);
+                }
+                report.person = None;
+            }
+            Err(e) => {
+                let people = settings.common.people_folder();
+                report.must("people", format!("cannot read {}: {e}", people.display()));
+            }
+        }
         data::disk(&mut report, database);
     }
     installation::clock(&mut report);
     installation::unit(&mut report);
     if args.json {
-        let all = serde_json::to_string(&report.0).map_err(anyhow::Error::from)?;
+        let all = serde_json::to_string(&report.list).map_err(anyhow::Error::from)?;
         print(&all)?;
     } else {
-        for Finding { state, about, finding } in &report.0 {
-            print(&format!("{state:<5} {about:<11} {finding}"))?;
+        for Finding { state, about, person, finding } in &report.list {
+            let person = person.as_ref().map(|name| format!("{name}: ")).unwrap_or_default();
+            print(&format!("{state:<5} {about:<11} {person}{finding}"))?;
         }
     }
-    match report.0.iter().filter(|finding| finding.state == Severity::Must).count() {
+    match report.list.iter().filter(|finding| finding.state == Severity::Must).count() {
         0 => Ok(()),
         n => Err(Failure::Failed(format!("found {}", counted(n as u64, "problem")))),
     }
+}
+
+/// Checks the keys, the database and the backups of a person.
+fn data_of(report: &mut Findings, settings: &CommonSettings, identity: &Identity, now: Timestamp) {
+    keys::named(report, &settings.database, now);
+    data::database(report, &settings.database, now);
+    data::backups(report, settings, identity, now);
 }
 
 /// Formats a time span in its largest unit: `3 hours`.

@@ -1,13 +1,14 @@
 //! Extractors for request headers, and for the caller that the guard has identified.
 
 use std::convert::Infallible;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use rocket::http::Method;
 use rocket::outcome::Outcome as RocketOutcome;
 use rocket::request::{FromRequest, Outcome, Request};
 use utoipa::IntoParams;
 
-use crate::auth::api_keys::ValidKey;
 use crate::db::idempotency::IdempotencyKey;
 use crate::http::app::App;
 use crate::http::error::ApiError;
@@ -15,6 +16,8 @@ use crate::http::extract::query::extractor_error;
 use crate::http::request_context::RequestContext;
 use crate::http::request_id::RequestId;
 use crate::http::validation::{FieldError, Location};
+use crate::people::database::PersonDatabase;
+use crate::people::registry::ValidKey;
 
 /// Caller of a request.
 pub struct Caller {
@@ -23,6 +26,8 @@ pub struct Caller {
     pub is_head: bool,
     /// The caller's key has the scope `read`.
     pub may_read: bool,
+    /// Database of the caller, on routes that use it.
+    pub database: Option<Arc<PersonDatabase>>,
 }
 
 #[rocket::async_trait]
@@ -35,6 +40,7 @@ impl<'r> FromRequest<'r> for Caller {
             request_id: RequestId::of(request).clone(),
             is_head: context.method == Method::Head,
             may_read: context.may_read(),
+            database: context.database.get().cloned(),
         })
     }
 }
@@ -46,7 +52,31 @@ impl<'r> FromRequest<'r> for ValidKey {
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
         match RequestContext::of(request).key.get() {
-            Some(key) => Outcome::Success(*key),
+            Some(key) => Outcome::Success(key.clone()),
+            None => extractor_error(request, ApiError::Unauthorized),
+        }
+    }
+}
+
+/// Database of the person to whom the key of the request belongs.
+#[derive(Clone)]
+pub struct PersonOfRequest(Arc<PersonDatabase>);
+
+impl Deref for PersonOfRequest {
+    type Target = PersonDatabase;
+
+    fn deref(&self) -> &PersonDatabase {
+        &self.0
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for PersonOfRequest {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        match RequestContext::of(request).database.get() {
+            Some(database) => Outcome::Success(Self(Arc::clone(database))),
             None => extractor_error(request, ApiError::Unauthorized),
         }
     }

@@ -78,13 +78,14 @@ async fn parse<T: FromBody>(request: &Request<'_>, data: Data<'_>) -> Result<T, 
         connection.enter_handling_phase();
     }
     let body = body?;
+    let newest_entry = RequestContext::of(request).newest_entry();
     if body.len() as u64 <= SMALL_BODY_BYTES {
-        return Ok(T::from_body(&body, &app.validation_context())?);
+        return Ok(T::from_body(&body, &app.validation_context(newest_entry))?);
     }
     // Parsing a large body takes several times its size in memory, and blocks too long for an async worker.
     let _permit = app.body_budget.parsing.acquire().await;
     let app = Arc::clone(app);
-    let parsed = spawn_blocking(move || T::from_body(&body, &app.validation_context())).await;
+    let parsed = spawn_blocking(move || T::from_body(&body, &app.validation_context(newest_entry))).await;
     Ok(parsed.map_err(|_| ApiError::Internal)??)
 }
 

@@ -13,7 +13,7 @@ use crate::domain::json_scalar::JsonScalar;
 use crate::domain::limits::{MAX_COFFEE_TYPE, MAX_NOTES, ValidationContext};
 use crate::domain::time::Timestamp;
 use crate::http::app::SharedApp;
-use crate::http::extract::headers::{Caller, IdempotencyHeader, IdempotencyKeyHeader};
+use crate::http::extract::headers::{Caller, IdempotencyHeader, IdempotencyKeyHeader, PersonOfRequest};
 use crate::http::extract::json_body::{FromBody, JsonBody};
 use crate::http::extract::query::{CoffeeTypeFilter, EntryId, Page, Query, TimeRange};
 use crate::http::handlers::entries::{Collection, Deleted};
@@ -91,14 +91,16 @@ impl FromBody for CoffeeChange {
 #[rocket::post("/coffee", data = "<new>")]
 pub async fn add(
     app: &State<SharedApp>,
+    person: PersonOfRequest,
     idempotency: IdempotencyHeader,
     caller: Caller,
     new: JsonBody<NewCoffee>,
 ) -> JsonResult {
     let sent = (!caller.may_read).then(|| CoffeeChange::from(new.0.clone()));
-    let outcome = app.store.add_coffee(new.0, idempotency.0, app.clock.now()).await?;
+    let outcome = person.store.add_coffee(new.0, idempotency.0, app.clock.now()).await?;
     if let IdempotentOutcome::New(coffee) = &outcome {
-        app.record_coffee(coffee);
+        app.metrics.count_coffee(coffee.coffee_type.as_deref(), coffee.caffeine_mg, person.is_owner);
+        person.record_entry(coffee.timestamp);
     }
     COFFEES.created(outcome, |coffee| coffee.id.0, sent)
 }
@@ -110,7 +112,7 @@ pub async fn add(
     responses((status = 200, description = "At most `limit` coffees, newest first", body = [Coffee], headers(("Link" = String, description = "Next page, if there is one: `</coffee/?offset=50>; rel=\"next\"`")))))]
 #[rocket::get("/coffee")]
 pub async fn list(
-    app: &State<SharedApp>,
+    person: PersonOfRequest,
     query: Query<(TimeRange, Page, CoffeeTypeFilter)>,
     uri: &Origin<'_>,
 ) -> JsonResult {
@@ -122,15 +124,15 @@ pub async fn list(
         limit: page.limit + 1,
         offset: page.offset,
     };
-    COFFEES.page(uri, app.store.coffees(filter).await?, page)
+    COFFEES.page(uri, person.store.coffees(filter).await?, page)
 }
 
 /// Get a coffee
 #[utoipa::path(get, path = "/coffee/{id}", operation_id = "get_coffee", tag = "coffee", params(EntryId),
     responses((status = 200, description = "The coffee", body = Coffee)))]
 #[rocket::get("/coffee/<id>")]
-pub async fn get(app: &State<SharedApp>, id: Result<CoffeeId, FieldError>) -> JsonResult {
-    COFFEES.found(app.store.coffee(id?).await?)
+pub async fn get(person: PersonOfRequest, id: Result<CoffeeId, FieldError>) -> JsonResult {
+    COFFEES.found(person.store.coffee(id?).await?)
 }
 
 /// Change a coffee
@@ -141,21 +143,21 @@ pub async fn get(app: &State<SharedApp>, id: Result<CoffeeId, FieldError>) -> Js
     request_body(content = ref("#/components/schemas/CoffeePatch"), example = json!({"caffeine_mg": 80, "notes": null})), responses((status = 200, description = "The changed coffee", body = ref("#/components/schemas/CoffeeWritten"))))]
 #[rocket::put("/coffee/<id>", data = "<change>")]
 pub async fn put(
-    app: &State<SharedApp>,
+    person: PersonOfRequest,
     id: Result<CoffeeId, FieldError>,
     caller: Caller,
     change: JsonBody<CoffeeChange>,
 ) -> JsonResult {
     let id = id?;
     let sent = (!caller.may_read).then(|| change.0.clone());
-    COFFEES.changed(app.store.change_coffee(id, change.0).await?, id.0, sent)
+    COFFEES.changed(person.store.change_coffee(id, change.0).await?, id.0, sent)
 }
 
 /// Delete a coffee
 #[utoipa::path(delete, path = "/coffee/{id}", operation_id = "delete_coffee", tag = "coffee", params(EntryId),
     responses((status = 200, description = "The coffee was deleted", body = Deleted)))]
 #[rocket::delete("/coffee/<id>")]
-pub async fn delete(app: &State<SharedApp>, id: Result<CoffeeId, FieldError>) -> JsonResult {
+pub async fn delete(person: PersonOfRequest, id: Result<CoffeeId, FieldError>) -> JsonResult {
     let id = id?;
-    COFFEES.deleted(app.store.delete_coffee(id).await?, id.0)
+    COFFEES.deleted(person.store.delete_coffee(id).await?, id.0)
 }

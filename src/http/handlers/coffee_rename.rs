@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use rocket::State;
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
 use utoipa::ToSchema;
@@ -12,8 +11,7 @@ use crate::db::coffee_types::RenamedCoffees;
 use crate::domain::coffee::{CoffeeId, TypeRename};
 use crate::domain::json_scalar::JsonScalar;
 use crate::domain::limits::{MAX_COFFEE_TYPE, ValidationContext};
-use crate::http::app::SharedApp;
-use crate::http::extract::headers::Caller;
+use crate::http::extract::headers::{Caller, PersonOfRequest};
 use crate::http::extract::json_body::{FromBody, JsonBody};
 use crate::http::response::{JsonResponse, JsonResult};
 use crate::http::validation::{FieldValidator, Location, ValidationErrors, parse_object};
@@ -83,8 +81,8 @@ fn ids_schema() -> Schema {
 #[utoipa::path(post, path = "/coffee/rename", operation_id = "rename_type", tag = "coffee", request_body(content = RenameInput, example = json!({"from": "esspreso", "to": "espresso"})),
     responses((status = 200, description = "Number of renamed coffees, and their former types", body = CoffeesRenamed)))]
 #[rocket::post("/coffee/rename", data = "<rename>")]
-pub async fn rename(app: &State<SharedApp>, caller: Caller, rename: JsonBody<TypeRename>) -> JsonResult {
-    let former_types = app.store.rename_type(rename.0).await?;
+pub async fn rename(person: PersonOfRequest, caller: Caller, rename: JsonBody<TypeRename>) -> JsonResult {
+    let former_types = person.store.rename_type(rename.0).await?;
     JsonResponse::ok(&CoffeesRenamed {
         renamed: former_types.values().map(Vec::len).sum(),
         former_types: caller.may_read.then_some(former_types),

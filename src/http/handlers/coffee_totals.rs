@@ -11,9 +11,11 @@ use crate::domain::statistics::round2;
 use crate::domain::time::{DAY, Timestamp};
 use crate::http::app::{App, SharedApp};
 use crate::http::error::ApiError;
+use crate::http::extract::headers::PersonOfRequest;
 use crate::http::extract::query::{CalendarDaysQuery, DaysQuery, Query};
 use crate::http::handlers::entries::{NoData, rolling_window};
 use crate::http::response::{JsonResponse, JsonResult};
+use crate::people::database::PersonDatabase;
 
 /// Response body of `GET /coffee/today`.
 #[derive(Serialize, ToSchema)]
@@ -39,12 +41,12 @@ pub struct CoffeeToday {
 /// Total of the current calendar day in the server's time zone.
 #[utoipa::path(get, path = "/coffee/today", operation_id = "coffee_today", tag = "coffee", responses((status = 200, description = "Today's total and its assessment", body = CoffeeToday)))]
 #[rocket::get("/coffee/today")]
-pub async fn today(app: &State<SharedApp>) -> JsonResult {
+pub async fn today(app: &State<SharedApp>, person: PersonOfRequest) -> JsonResult {
     let zone = &app.settings.common.zone;
     let date = zone.date(app.clock.now());
     let (start, end) = zone.day(date);
-    let total = app.store.caffeine_between(start, end).await?;
-    let recommended_max = app.profile().await?.daily_limit_mg;
+    let total = person.store.caffeine_between(start, end).await?;
+    let recommended_max = person.profile(&app.settings.profile).await?.daily_limit_mg;
     JsonResponse::ok(&CoffeeToday {
         date,
         total_caffeine_mg: round2(total.total_mg),
@@ -75,12 +77,12 @@ struct DailyTotals {
 }
 
 impl DailyTotals {
-    async fn read(app: &App, count: u16) -> Result<Self, ApiError> {
+    async fn read(app: &App, person: &PersonDatabase, count: u16) -> Result<Self, ApiError> {
         let zone = &app.settings.common.zone;
         let today = zone.date(app.clock.now());
         let (start, _) = zone.day(today.minus_days(u32::from(count) - 1));
         let (_, end) = zone.day(today);
-        let days = app.store.caffeine_by_day(start, end, zone.clone()).await?;
+        let days = person.store.caffeine_by_day(start, end, zone.clone()).await?;
         let coffee_day = |(date, day): (Date, CaffeineTotal)| CoffeeDay {
             date,
             total_mg: round2(day.total_mg),
@@ -115,8 +117,8 @@ pub struct CoffeeWeek {
 /// Calendar days, today included.
 #[utoipa::path(get, path = "/coffee/week", operation_id = "coffee_week", tag = "coffee", responses((status = 200, description = "Totals by day", body = CoffeeWeek)))]
 #[rocket::get("/coffee/week")]
-pub async fn week(app: &State<SharedApp>) -> JsonResult {
-    let week = DailyTotals::read(app, 7).await?;
+pub async fn week(app: &State<SharedApp>, person: PersonOfRequest) -> JsonResult {
+    let week = DailyTotals::read(app, &person, 7).await?;
     JsonResponse::ok(&CoffeeWeek {
         days_with_caffeine: week.days_with_caffeine,
         daily_breakdown: week.days,
@@ -148,9 +150,13 @@ pub struct CoffeeDays {
 /// Calendar days, today included.
 #[utoipa::path(get, path = "/coffee/days", operation_id = "coffee_days", tag = "coffee", params(CalendarDaysQuery), responses((status = 200, description = "Totals by day", body = CoffeeDays)))]
 #[rocket::get("/coffee/days")]
-pub async fn days(app: &State<SharedApp>, query: Query<CalendarDaysQuery>) -> JsonResult {
+pub async fn days(
+    app: &State<SharedApp>,
+    person: PersonOfRequest,
+    query: Query<CalendarDaysQuery>,
+) -> JsonResult {
     let count = query.0.days;
-    let totals = DailyTotals::read(app, count).await?;
+    let totals = DailyTotals::read(app, &person, count).await?;
     JsonResponse::ok(&CoffeeDays {
         period_days: count,
         days_with_caffeine: totals.days_with_caffeine,
@@ -230,10 +236,10 @@ pub enum CoffeeStatsOrNone {
 #[utoipa::path(get, path = "/coffee/stats", operation_id = "coffee_stats", tag = "coffee", params(DaysQuery),
     responses((status = 200, description = "Statistics of the period", body = CoffeeStatsOrNone)))]
 #[rocket::get("/coffee/stats")]
-pub async fn stats(app: &State<SharedApp>, query: Query<DaysQuery>) -> JsonResult {
+pub async fn stats(app: &State<SharedApp>, person: PersonOfRequest, query: Query<DaysQuery>) -> JsonResult {
     let days = query.0.days;
     let (since, until) = rolling_window(app.clock.now(), days);
-    match app.store.coffee_stats(since, until, app.settings.common.zone.clone()).await? {
+    match person.store.coffee_stats(since, until, app.settings.common.zone.clone()).await? {
         Some(stats) => JsonResponse::ok(&CoffeeStatsBody::new(days, stats)),
         None => JsonResponse::ok(&NoData::of("coffee", days)),
     }
@@ -306,8 +312,8 @@ pub struct CoffeeTypes {
 /// The user's own types with frequency and usual dose, and presets with EFSA's values.
 #[utoipa::path(get, path = "/coffee/types", operation_id = "coffee_types", tag = "coffee", responses((status = 200, description = "Own types and presets", body = CoffeeTypes)))]
 #[rocket::get("/coffee/types")]
-pub async fn types(app: &State<SharedApp>) -> JsonResult {
-    let own = app.store.own_types(app.clock.now().minus(365 * DAY), 50).await?;
+pub async fn types(app: &State<SharedApp>, person: PersonOfRequest) -> JsonResult {
+    let own = person.store.own_types(app.clock.now().minus(365 * DAY), 50).await?;
     let own = own.into_iter().map(|own| OwnTypeBody {
         coffee_type: own.coffee_type,
         count: own.count,

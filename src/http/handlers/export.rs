@@ -27,7 +27,7 @@ use crate::db::error::StoreError;
 use crate::domain::entry::EntryKind;
 use crate::http::app::SharedApp;
 use crate::http::error::ApiError;
-use crate::http::extract::headers::Caller;
+use crate::http::extract::headers::{Caller, PersonOfRequest};
 use crate::http::extract::query::{ExportFormat, Query, TimeRange};
 use crate::http::request_id::RequestId;
 use crate::transfer::export::{ExportError, ExportFilter, ExportSlot};
@@ -54,10 +54,11 @@ const MAX_DURATION: Duration = Duration::from_secs(30 * 60);
 #[rocket::get("/export/coffee")]
 pub async fn coffee(
     app: &State<SharedApp>,
+    person: PersonOfRequest,
     caller: Caller,
     query: Query<(ExportFormat, TimeRange)>,
 ) -> Result<Download, ApiError> {
-    Download::start(app, caller, EntryKind::Coffee, query.0).await
+    Download::start(app, person, caller, EntryKind::Coffee, query.0).await
 }
 
 /// Export heart rates
@@ -74,10 +75,11 @@ pub async fn coffee(
 #[rocket::get("/export/heartrate")]
 pub async fn heart_rate(
     app: &State<SharedApp>,
+    person: PersonOfRequest,
     caller: Caller,
     query: Query<(ExportFormat, TimeRange)>,
 ) -> Result<Download, ApiError> {
-    Download::start(app, caller, EntryKind::HeartRate, query.0).await
+    Download::start(app, person, caller, EntryKind::HeartRate, query.0).await
 }
 
 /// Body that is streamed while the export runs.
@@ -94,6 +96,7 @@ pub struct Download {
 impl Download {
     async fn start(
         app: &SharedApp,
+        person: PersonOfRequest,
         caller: Caller,
         kind: EntryKind,
         (ExportFormat { format }, range): (ExportFormat, TimeRange),
@@ -112,7 +115,7 @@ impl Download {
         let extract = ExportFilter { kind, since: range.since, until: range.until };
         let body = match caller.is_head {
             true => None,
-            false => Some(stream(app, caller.request_id, extract, format).await?),
+            false => Some(stream(app, person, caller.request_id, extract, format).await?),
         };
         Ok(Self { content_type, file_name, body })
     }
@@ -134,14 +137,15 @@ impl<'r> Responder<'r, 'static> for Download {
 /// Starts an export. Returns as soon as the first entry has been read, or with the error that prevents it.
 async fn stream(
     app: &SharedApp,
+    person: PersonOfRequest,
     request_id: RequestId,
     extract: ExportFilter,
     format: TextFormat,
 ) -> Result<ExportBody, ApiError> {
-    let slot = app.store.export_slot().await?;
+    let slot = person.store.export_slot().await?;
     let (started, has_started) = oneshot::channel();
     let (sender, receiver) = mpsc::channel(MAX_QUEUED_CHUNKS);
-    let producer = Producer { app: Arc::clone(app), request_id, extract, format };
+    let producer = Producer { app: Arc::clone(app), person, request_id, extract, format };
     spawn_blocking(move || producer.run(&slot, started, sender));
     has_started
         .await
@@ -155,6 +159,7 @@ type QueueItem = Option<Vec<u8>>;
 /// Export on a blocking thread.
 struct Producer {
     app: SharedApp,
+    person: PersonOfRequest,
     request_id: RequestId,
     extract: ExportFilter,
     format: TextFormat,
@@ -197,7 +202,7 @@ impl Producer {
             .map_err(ExportError::Output)?
             .in_zone(&self.app.settings.common.zone);
         let on_start = || drop(started.take().map(|started| started.send(Ok(()))));
-        let rows = self.app.store.export(slot, &self.extract, on_start, |entry| writer.write(entry))?;
+        let rows = self.person.store.export(slot, &self.extract, on_start, |entry| writer.write(entry))?;
         let queue = writer.finish().and_then(|chunks| Ok(chunks.into_inner()?));
         let bytes = queue.and_then(|queue| queue.send(None).map(|()| queue.bytes));
         Ok((rows, bytes.map_err(ExportError::Output)?))

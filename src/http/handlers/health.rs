@@ -1,14 +1,18 @@
 //! `/health`: state of the server and of what it depends on.
 
+use rocket::futures::future::join_all;
 use rocket::http::Status;
 use rocket::{State, tokio};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::db::store::sqlite_version;
+use crate::domain::person::PersonName;
 use crate::domain::time::Timestamp;
 use crate::http::app::{SharedApp, VERSION};
+use crate::http::middleware::guard::Everyone;
 use crate::http::response::{JsonResponse, JsonResult};
+use crate::people::registry::People;
 use crate::telemetry::host_stats::{BackupStatus, DiskStatus};
 
 /// Response body of `GET /health`.
@@ -23,6 +27,12 @@ pub struct HealthBody<'a> {
     /// Seconds since the start.
     uptime_seconds: u64,
     probably: &'static str,
+    /// Number of people, the owner included.
+    #[schema(minimum = 1)]
+    people: usize,
+    /// Number of people whose databases are open.
+    people_open: usize,
+    /// The owner's database, or the first one that is unhealthy.
     database: DatabaseHealth,
     rate_limiter: LimiterHealth,
     /// Reports the rate limiter, for monitors that were written for the Docker stack.
@@ -50,7 +60,11 @@ struct DatabaseHealth {
     /// Error message when the database is unhealthy.
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'static str>,
+    error: Option<String>,
+    /// Person whose database this is, unless it is the owner's.
+    #[schema(value_type = Option<String>, nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    person: Option<PersonName>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -90,30 +104,40 @@ struct ConnectionHealth {
 
 /// Health check
 ///
-/// 503 when the database is unhealthy. A database that is busy, full or being restored is healthy; see
+/// 503 when a database is unhealthy. A database that is busy, full or being restored is healthy; see
 /// `database.state`.
 #[utoipa::path(get, path = "/health", tag = "open", responses(
     (status = 200, description = "Alive", body = HealthBody), (status = 503, description = "Degraded: same body, with `database.error`", body = HealthBody)))]
 #[rocket::get("/health")]
-pub async fn health(app: &State<SharedApp>) -> JsonResult {
+pub async fn health(app: &State<SharedApp>, everyone: Everyone) -> JsonResult {
+    let people = &everyone.0;
     // Concurrently, so that a disk that hangs delays the response only once.
-    let (health, (host, backup)) = tokio::join!(app.store.health(), app.host_stats.current());
+    let (summary, (host, owner_backup)) = tokio::join!(PeopleHealth::of(people), app.host_stats.current());
+    let PeopleHealth { health, person, .. } = &summary;
     let (status, code) =
         if health.healthy { ("alive", Status::Ok) } else { ("degraded", Status::ServiceUnavailable) };
     let capacity = app.connections.capacity();
+    let now = app.clock.now();
+    let others = people.others();
+    let backup = others
+        .iter()
+        .fold(owner_backup, |worst, person| worst.or_worse(person.name(), &person.backup(), now));
     let response = JsonResponse::ok(&HealthBody {
         status,
-        timestamp: app.clock.now(),
+        timestamp: now,
         version: VERSION,
         uptime_seconds: app.uptime().as_secs(),
         probably: "overcaffeinated",
+        people: others.len() + 1,
+        people_open: summary.open,
         database: DatabaseHealth {
             status: if health.healthy { "healthy" } else { "unhealthy" },
             kind: "sqlite",
             state: health.state,
             sqlite_version: sqlite_version(),
             size_bytes: host.database_bytes,
-            error: health.error,
+            error: health.error.clone(),
+            person: person.clone(),
         },
         rate_limiter: LimiterHealth {
             status: "healthy",
@@ -123,7 +147,9 @@ pub async fn health(app: &State<SharedApp>) -> JsonResult {
         redis: RedisHealth { status: "healthy", kind: "in-process" },
         disk: &host.disk,
         backup: &backup,
-        clock: ClockHealth { status: if app.clock_is_suspect() { "suspect" } else { "ok" } },
+        clock: ClockHealth {
+            status: if app.clock_is_suspect(summary.newest_entry) { "suspect" } else { "ok" },
+        },
         connections: ConnectionHealth {
             protection: if capacity.reduced_by.is_some() { "reduced" } else { "full" },
             open: app.connections.open(),
@@ -132,4 +158,49 @@ pub async fn health(app: &State<SharedApp>) -> JsonResult {
         },
     })?;
     Ok(response.with_status(code))
+}
+
+/// Health of all databases.
+struct PeopleHealth {
+    /// The owner's, or the first that is unhealthy.
+    health: DatabaseState,
+    person: Option<PersonName>,
+    open: usize,
+    /// Time of the owner's newest entry.
+    newest_entry: Timestamp,
+}
+
+/// Health of a database.
+struct DatabaseState {
+    healthy: bool,
+    state: &'static str,
+    error: Option<String>,
+}
+
+impl PeopleHealth {
+    async fn of(people: &People) -> Self {
+        let databases = people.open_databases();
+        let checks = databases.iter().map(|(person, database)| async move {
+            let health = database.store.health().await;
+            let error = health.error.map(str::to_owned);
+            (person, DatabaseState { healthy: health.healthy, state: health.state, error })
+        });
+        let mut states = join_all(checks).await;
+        let mut worst = match states.iter().position(|(_, state)| !state.healthy) {
+            Some(unhealthy) => Some(states.swap_remove(unhealthy)),
+            // The owner's is always open, and the first.
+            None => (!states.is_empty()).then(|| states.swap_remove(0)),
+        };
+        let others = people.others();
+        let failed = others.iter().find_map(|person| Some((person, person.failure()?)));
+        if let (true, Some((person, reason))) =
+            (worst.as_ref().is_none_or(|(_, state)| state.healthy), failed)
+        {
+            worst = Some((person, DatabaseState { healthy: false, state: "failed", error: Some(reason) }));
+        }
+        let newest_entry = databases.first().map_or(Timestamp::MIN, |(_, owner)| owner.newest_entry());
+        let failed = DatabaseState { healthy: false, state: "failed", error: None };
+        let person = worst.as_ref().map(|(person, _)| person.name().clone()).filter(|name| !name.is_owner());
+        Self { person, health: worst.map_or(failed, |(_, state)| state), open: databases.len(), newest_entry }
+    }
 }

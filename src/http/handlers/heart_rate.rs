@@ -13,7 +13,7 @@ use crate::domain::json_scalar::JsonScalar;
 use crate::domain::limits::{MAX_CONTEXT, MAX_NOTES, ValidationContext};
 use crate::domain::time::Timestamp;
 use crate::http::app::SharedApp;
-use crate::http::extract::headers::{Caller, IdempotencyHeader, IdempotencyKeyHeader};
+use crate::http::extract::headers::{Caller, IdempotencyHeader, IdempotencyKeyHeader, PersonOfRequest};
 use crate::http::extract::json_body::{FromBody, JsonBody};
 use crate::http::extract::query::{ContextFilter, EntryId, Page, Query, TimeRange};
 use crate::http::handlers::entries::{Collection, Deleted};
@@ -104,15 +104,16 @@ impl FromBody for ReadingChange {
 #[rocket::post("/heartrate", data = "<new>")]
 pub async fn add(
     app: &State<SharedApp>,
+    person: PersonOfRequest,
     idempotency: IdempotencyHeader,
     caller: Caller,
     new: JsonBody<NewReading>,
 ) -> JsonResult {
     let sent = (!caller.may_read).then(|| ReadingChange::from(new.0.clone()));
-    let outcome = app.store.add_reading(new.0, idempotency.0, app.clock.now()).await?;
+    let outcome = person.store.add_reading(new.0, idempotency.0, app.clock.now()).await?;
     if let IdempotentOutcome::New(reading) = &outcome {
-        app.metrics.count_readings(reading.context.as_deref(), 1);
-        app.record_entry(reading.timestamp);
+        app.metrics.count_readings(reading.context.as_deref(), 1, person.is_owner);
+        person.record_entry(reading.timestamp);
     }
     READINGS.created(outcome, |reading| reading.id.0, sent)
 }
@@ -124,7 +125,7 @@ pub async fn add(
     responses((status = 200, description = "At most `limit` readings, newest first", body = [Reading], headers(("Link" = String, description = "Next page, if there is one: `</heartrate/?offset=50>; rel=\"next\"`")))))]
 #[rocket::get("/heartrate")]
 pub async fn list(
-    app: &State<SharedApp>,
+    person: PersonOfRequest,
     query: Query<(TimeRange, Page, ContextFilter)>,
     uri: &Origin<'_>,
 ) -> JsonResult {
@@ -136,15 +137,15 @@ pub async fn list(
         limit: page.limit + 1,
         offset: page.offset,
     };
-    READINGS.page(uri, app.store.readings(filter).await?, page)
+    READINGS.page(uri, person.store.readings(filter).await?, page)
 }
 
 /// Get a heart rate
 #[utoipa::path(get, path = "/heartrate/{id}", operation_id = "get_heart_rate", tag = "heart rate", params(EntryId),
     responses((status = 200, description = "The reading", body = Reading)))]
 #[rocket::get("/heartrate/<id>")]
-pub async fn get(app: &State<SharedApp>, id: Result<ReadingId, FieldError>) -> JsonResult {
-    READINGS.found(app.store.reading(id?).await?)
+pub async fn get(person: PersonOfRequest, id: Result<ReadingId, FieldError>) -> JsonResult {
+    READINGS.found(person.store.reading(id?).await?)
 }
 
 /// Change a heart rate
@@ -155,21 +156,21 @@ pub async fn get(app: &State<SharedApp>, id: Result<ReadingId, FieldError>) -> J
     request_body(content = ref("#/components/schemas/ReadingPatch"), example = json!({"bpm": 70})), responses((status = 200, description = "The changed reading", body = ref("#/components/schemas/ReadingWritten"))))]
 #[rocket::put("/heartrate/<id>", data = "<change>")]
 pub async fn put(
-    app: &State<SharedApp>,
+    person: PersonOfRequest,
     id: Result<ReadingId, FieldError>,
     caller: Caller,
     change: JsonBody<ReadingChange>,
 ) -> JsonResult {
     let id = id?;
     let sent = (!caller.may_read).then(|| change.0.clone());
-    READINGS.changed(app.store.change_reading(id, change.0).await?, id.0, sent)
+    READINGS.changed(person.store.change_reading(id, change.0).await?, id.0, sent)
 }
 
 /// Delete a heart rate
 #[utoipa::path(delete, path = "/heartrate/{id}", operation_id = "delete_heart_rate", tag = "heart rate", params(EntryId),
     responses((status = 200, description = "The reading was deleted", body = Deleted)))]
 #[rocket::delete("/heartrate/<id>")]
-pub async fn delete(app: &State<SharedApp>, id: Result<ReadingId, FieldError>) -> JsonResult {
+pub async fn delete(person: PersonOfRequest, id: Result<ReadingId, FieldError>) -> JsonResult {
     let id = id?;
-    READINGS.deleted(app.store.delete_reading(id).await?, id.0)
+    READINGS.deleted(person.store.delete_reading(id).await?, id.0)
 }

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use crate::domain::heart_rate::NewReading;
 use crate::domain::limits::ValidationContext;
 use crate::http::app::{App, SharedApp};
+use crate::http::extract::headers::PersonOfRequest;
 use crate::http::extract::json_body::{FromBody, JsonBody};
 use crate::http::extract::query::{BatchQuery, OnError, Query};
 use crate::http::handlers::heart_rate::ReadingInput;
@@ -57,6 +58,7 @@ pub struct BatchResponse {
 #[rocket::post("/heartrate/batch", data = "<batch>")]
 pub async fn add_batch(
     app: &State<SharedApp>,
+    person: PersonOfRequest,
     query: Query<BatchQuery>,
     batch: JsonBody<ReadingBatch>,
 ) -> JsonResult {
@@ -67,12 +69,12 @@ pub async fn add_batch(
     let rejected = skips.then(|| std::mem::take(&mut batch.rejected));
     let rejected_count = skips.then_some(batch.rejected_count);
     let newest = batch.readings.iter().map(|reading| reading.timestamp.unwrap_or(now)).max();
-    let result = app.store.add_readings(batch.readings, now).await?;
+    let result = person.store.add_readings(batch.readings, now).await?;
     for (context, readings) in &result.contexts {
-        app.metrics.count_readings(context.as_deref(), *readings);
+        app.metrics.count_readings(context.as_deref(), *readings, person.is_owner);
     }
     if let Some(newest) = newest {
-        app.record_entry(newest);
+        person.record_entry(newest);
     }
     let (inserted, duplicates) = (result.inserted, result.duplicates);
     let body = BatchResponse { received, inserted, duplicates, rejected, rejected_count };

@@ -11,6 +11,7 @@ use crate::domain::heart_rate::{Bpm, Reading, assessment, status};
 use crate::domain::statistics::{BpmAggregate, BpmSummary, HeartRateBucket, round1};
 use crate::domain::time::{MINUTE, Timestamp};
 use crate::http::app::SharedApp;
+use crate::http::extract::headers::PersonOfRequest;
 use crate::http::extract::query::{CorrelationQuery, DaysQuery, Query, RangeQuery};
 use crate::http::handlers::entries::{NoData, rolling_window};
 use crate::http::response::{JsonResponse, JsonResult};
@@ -58,8 +59,8 @@ pub enum CurrentHeartRateOrNone {
 /// Current heart rate
 #[utoipa::path(get, path = "/heartrate/current", operation_id = "current_heart_rate", tag = "heart rate", responses((status = 200, description = "The newest reading", body = CurrentHeartRateOrNone)))]
 #[rocket::get("/heartrate/current")]
-pub async fn current(app: &State<SharedApp>) -> JsonResult {
-    let Some(latest) = app.store.latest_reading().await? else {
+pub async fn current(app: &State<SharedApp>, person: PersonOfRequest) -> JsonResult {
+    let Some(latest) = person.store.latest_reading().await? else {
         return JsonResponse::ok(&NoHeartRate { message: "No heart rate data yet" });
     };
     let minutes_ago = ((app.clock.now().micros() - latest.timestamp.micros()) / MINUTE).max(0);
@@ -124,9 +125,9 @@ pub enum HeartRateRangeOrNone {
 #[utoipa::path(get, path = "/heartrate/range", operation_id = "heart_rate_range", tag = "heart rate", params(RangeQuery),
     responses((status = 200, description = "Statistics and readings of the range", body = HeartRateRangeOrNone)))]
 #[rocket::get("/heartrate/range")]
-pub async fn range(app: &State<SharedApp>, query: Query<RangeQuery>) -> JsonResult {
+pub async fn range(person: PersonOfRequest, query: Query<RangeQuery>) -> JsonResult {
     let RangeQuery { start, end, buckets } = query.0;
-    match app.store.reading_range(start, end, LISTED_READINGS, buckets).await? {
+    match person.store.reading_range(start, end, LISTED_READINGS, buckets).await? {
         Some(stats) => JsonResponse::ok(&HeartRateRange {
             period: Period { start, end },
             readings_count: stats.count,
@@ -179,10 +180,10 @@ pub enum HeartRateStatsOrNone {
 #[utoipa::path(get, path = "/heartrate/stats", operation_id = "heart_rate_stats", tag = "heart rate", params(DaysQuery),
     responses((status = 200, description = "Statistics of the period", body = HeartRateStatsOrNone)))]
 #[rocket::get("/heartrate/stats")]
-pub async fn stats(app: &State<SharedApp>, query: Query<DaysQuery>) -> JsonResult {
+pub async fn stats(app: &State<SharedApp>, person: PersonOfRequest, query: Query<DaysQuery>) -> JsonResult {
     let days = query.0.days;
     let (since, until) = rolling_window(app.clock.now(), days);
-    let stats = app.store.reading_stats(since, until).await?;
+    let stats = person.store.reading_stats(since, until).await?;
     let (Some(overall_stats), Some(mean)) = (stats.overall.summary(), stats.overall.mean()) else {
         return JsonResponse::ok(&NoData::of("heart rate", days));
     };
@@ -220,7 +221,11 @@ impl HeartRatesOfContext {
     params(CorrelationQuery),
     responses((status = 200, description = "Pairs of coffees and heart rates, newest first, and statistics over all of them", body = CorrelationResult)))]
 #[rocket::get("/heartrate/correlation")]
-pub async fn correlation(app: &State<SharedApp>, query: Query<CorrelationQuery>) -> JsonResult {
+pub async fn correlation(
+    app: &State<SharedApp>,
+    person: PersonOfRequest,
+    query: Query<CorrelationQuery>,
+) -> JsonResult {
     let query = query.0;
     let (since, until) = rolling_window(app.clock.now(), query.days);
     let params = CorrelationParams {
@@ -230,7 +235,7 @@ pub async fn correlation(app: &State<SharedApp>, query: Query<CorrelationQuery>)
         context: query.context,
         max_pairs: usize::from(query.limit),
         zone: app.settings.common.zone.clone(),
-        kinetics: app.profile().await?.kinetics,
+        kinetics: person.profile(&app.settings.profile).await?.kinetics,
     };
-    JsonResponse::ok(&app.store.correlation(params).await?)
+    JsonResponse::ok(&person.store.correlation(params).await?)
 }

@@ -10,6 +10,7 @@ use crate::config::LimitClass;
 use crate::domain::limits::{MAX_CLOCK_LEAD, MAX_COFFEE_TYPE, MAX_CONTEXT, MAX_NOTES};
 use crate::domain::time::MINUTE;
 use crate::http::app::{SharedApp, VERSION};
+use crate::http::extract::headers::Caller;
 use crate::http::middleware::guard::RouteTable;
 use crate::http::response::{JsonResponse, JsonResult};
 
@@ -49,12 +50,17 @@ struct Endpoint {
 }
 
 /// Server information
+///
+/// With a key, `recommended_daily_caffeine_mg` is the limit of the person to whom it belongs.
 #[utoipa::path(get, path = "/info", tag = "open", responses((status = 200, description = "Limits and endpoints", body = Info)))]
 #[rocket::get("/info")]
-pub async fn info(app: &State<SharedApp>, routes: &State<RouteTable>) -> JsonResult {
+pub async fn info(app: &State<SharedApp>, caller: Caller, routes: &State<RouteTable>) -> JsonResult {
     let settings = &app.settings;
-    // Without the database, the rest is still of use.
-    let profile = app.profile().await.unwrap_or(settings.profile);
+    // Without a key or the database, the rest is still of use.
+    let profile = match caller.database {
+        Some(database) => database.profile(&settings.profile).await.unwrap_or(settings.profile),
+        None => settings.profile,
+    };
     let rules = &settings.entry_limits;
     JsonResponse::ok(&Info {
         name: "Coffee Tracker",

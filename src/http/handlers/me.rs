@@ -1,20 +1,32 @@
-//! `/me`: the key of the request and the server.
+//! `/me`: the person and the key of the request, and the server.
 
 use rocket::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::auth::api_keys::ValidKey;
 use crate::auth::key::Scopes;
+use crate::domain::time::Timestamp;
 use crate::http::app::{SharedApp, VERSION};
 use crate::http::error::ApiError;
 use crate::http::response::{JsonResponse, JsonResult};
+use crate::people::registry::ValidKey;
 
 /// Response body of `GET /me`.
 #[derive(Serialize, ToSchema)]
 pub struct Me {
+    person: PersonOfKey,
     key: KeyOfRequest,
     server: ServerOfRequest,
+}
+
+/// Person to whom the key belongs.
+#[derive(Serialize, ToSchema)]
+struct PersonOfKey {
+    /// Name of the person; `owner` for the owner.
+    name: String,
+    /// Name for people to read; null when none was set.
+    #[schema(required)]
+    display_name: Option<String>,
 }
 
 /// Key of the request.
@@ -25,6 +37,12 @@ struct KeyOfRequest {
     /// Permissions of the key: `read`, `write`, `metrics`, `manage`, `admin`.
     #[schema(value_type = Vec<String>)]
     scopes: Scopes,
+    /// Null for the owner's key.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    created_at: Option<Timestamp>,
+    /// Null for the owner's key.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    last_used_at: Option<Timestamp>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -34,15 +52,21 @@ struct ServerOfRequest {
     timezone: String,
 }
 
-/// Key of the request
+/// Person and key of the request
 ///
-/// The name and the scopes of the key that the request presents, whatever its scopes are.
-#[utoipa::path(get, path = "/me", operation_id = "me", tag = "open", responses((status = 200, description = "Key and server", body = Me)))]
+/// The person whose data the key gives access to, and the name and the scopes of the key, whatever its scopes are.
+#[utoipa::path(get, path = "/me", operation_id = "me", tag = "open", responses((status = 200, description = "Person, key and server", body = Me)))]
 #[rocket::get("/me")]
 pub fn me(app: &State<SharedApp>, key: ValidKey) -> JsonResult {
-    let name = app.keys.name(key.id).ok_or(ApiError::Unauthorized)?;
+    let details = key.details().ok_or(ApiError::Unauthorized)?;
     JsonResponse::ok(&Me {
-        key: KeyOfRequest { name, scopes: key.scopes },
+        person: PersonOfKey { name: key.person.name().to_string(), display_name: key.person.display_name() },
+        key: KeyOfRequest {
+            name: details.name,
+            scopes: key.scopes,
+            created_at: details.created,
+            last_used_at: details.last_used,
+        },
         server: ServerOfRequest { version: VERSION, timezone: app.settings.common.zone.name().to_owned() },
     })
 }

@@ -13,7 +13,7 @@ use crate::domain::profile::{
     DAILY_LIMIT_RANGE, FIELDS, Profile, ProfileChange, SLEEP_THRESHOLD_RANGE, USUAL_DOSE_RANGE,
 };
 use crate::http::app::SharedApp;
-use crate::http::extract::headers::Caller;
+use crate::http::extract::headers::{Caller, PersonOfRequest};
 use crate::http::extract::json_body::{FromBody, JsonBody};
 use crate::http::response::{JsonResponse, JsonResult};
 use crate::http::validation::{
@@ -91,8 +91,8 @@ impl FromBody for ProfileChange {
 /// person has set a value.
 #[utoipa::path(get, path = "/profile", operation_id = "get_profile", tag = "profile", responses((status = 200, description = "The profile", body = Profile)))]
 #[rocket::get("/profile")]
-pub async fn get(app: &State<SharedApp>) -> JsonResult {
-    JsonResponse::ok(&Profile::of(&app.store.own_profile().await?, &app.settings.profile))
+pub async fn get(app: &State<SharedApp>, person: PersonOfRequest) -> JsonResult {
+    JsonResponse::ok(&Profile::of(&person.store.own_profile().await?, &app.settings.profile))
 }
 
 /// Change the profile
@@ -102,7 +102,12 @@ pub async fn get(app: &State<SharedApp>) -> JsonResult {
 #[utoipa::path(patch, path = "/profile", operation_id = "change_profile", tag = "profile", request_body(content = ProfileInput, example = json!({"bedtime": "22:30", "half_life_hours": null})),
     responses((status = 200, description = "The changed profile", body = Profile)))]
 #[rocket::patch("/profile", data = "<change>")]
-pub async fn change(app: &State<SharedApp>, caller: Caller, change: JsonBody<ProfileChange>) -> JsonResult {
-    let profile = Profile::of(&app.store.change_profile(change.0).await?, &app.settings.profile);
+pub async fn change(
+    app: &State<SharedApp>,
+    person: PersonOfRequest,
+    caller: Caller,
+    change: JsonBody<ProfileChange>,
+) -> JsonResult {
+    let profile = Profile::of(&person.store.change_profile(change.0).await?, &app.settings.profile);
     JsonResponse::ok(&if caller.may_read { profile } else { profile.only_of(&change.0) })
 }

@@ -4,22 +4,25 @@
 //! The key is looked up first, but rejected last: it decides which quota the request is charged to, so that a
 //! caller without a valid key cannot use up a quota that belongs to a key.
 
+use std::sync::Arc;
+
 use rocket::data::Data;
 use rocket::http::{Method, Status};
 use rocket::outcome::Outcome;
-use rocket::request::Request;
-use rocket::route;
+use rocket::request::{FromRequest, Request};
 use rocket::route::{Handler, Route};
+use rocket::{Build, Rocket, request, route};
 
-use crate::auth::api_keys::ValidKey;
 use crate::auth::key::Scope;
 use crate::config::LimitClass;
 use crate::http::app::App;
 use crate::http::client_address::Client;
 use crate::http::error::ApiError;
+use crate::http::extract::query::extractor_error;
 use crate::http::middleware::security_headers::is_host_allowed;
 use crate::http::rate_limit::QuotaOwner;
 use crate::http::request_context::RequestContext;
+use crate::people::registry::{People, ValidKey};
 
 /// Maximum size of the names and values of all headers, bytes.
 const MAX_HEADER_BYTES: usize = 16 << 10;
@@ -57,6 +60,57 @@ impl Access {
     }
 }
 
+/// The registry of people. The type is private, so that only this module can take it out of a request: a handler
+/// reaches the database of its caller and no other.
+struct PeopleState(Arc<People>);
+
+/// Gives the guard access to the registry of people.
+pub fn with_people(rocket: Rocket<Build>, people: Arc<People>) -> Rocket<Build> {
+    rocket.manage(PeopleState(people))
+}
+
+fn people<'r>(request: &'r Request<'_>) -> Result<&'r Arc<People>, ApiError> {
+    Ok(&request.rocket().state::<PeopleState>().ok_or(ApiError::Internal)?.0)
+}
+
+/// Open route that shows the limits of the caller, if there is a key.
+const INFO_ROUTE: &str = "/info";
+/// Routes that report on everyone.
+const MONITORING_ROUTES: [&str; 2] = ["/health", "/metrics"];
+
+/// Everyone whose data the server stores, for the routes that report on them.
+pub struct Everyone(pub Arc<People>);
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Everyone {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> request::Outcome<Self, ()> {
+        let route = RequestContext::of(request).route.get();
+        let allowed = if route.is_some_and(|route| MONITORING_ROUTES.contains(route)) {
+            people(request).map(|people| Self(Arc::clone(people)))
+        } else {
+            Err(ApiError::Internal)
+        };
+        allowed.map_or_else(|error| extractor_error(request, error), Outcome::Success)
+    }
+}
+
+/// Puts the database of the person to whom the key belongs into the context, on routes that use it.
+async fn provide_database(request: &Request<'_>, access: Access) -> Result<(), ApiError> {
+    let context = RequestContext::of(request);
+    let Some(key) = context.key.get() else { return Ok(()) };
+    let is_required = matches!(access, Access::Key(Scope::Read | Scope::Write));
+    if is_required || context.route.get() == Some(&INFO_ROUTE) {
+        match people(request)?.open(&key.person).await {
+            Ok(database) => drop(context.database.set(database)),
+            Err(reason) if is_required => return Err(reason.into()),
+            Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
 /// Charges the request to its rate limit and checks its headers, host and key.
 pub fn check(request: &Request<'_>, class: LimitClass, access: Access) -> Result<(), ApiError> {
     let app = App::of(request)?;
@@ -65,11 +119,8 @@ pub fn check(request: &Request<'_>, class: LimitClass, access: Access) -> Result
     let requires_key = access.requires_key(app.settings.metrics_public);
     let headers = check_header_size(request);
     // Oversized headers are rejected below; hashing a key from them would be wasted.
-    let credentials = if headers.is_ok() { Credentials::of(request, app) } else { Credentials::Missing };
-    let key = credentials.valid();
-    if let Some(key) = key {
-        context.key.get_or_init(|| key);
-    }
+    let credentials = if headers.is_ok() { Credentials::of(request)? } else { Credentials::Missing };
+    let key = credentials.valid().map(|key| context.key.get_or_init(|| key.clone()));
     if let Some(limiter) = &app.limiter {
         let class = if requires_key && key.is_none() { LimitClass::Unauthenticated } else { class };
         let owner = QuotaOwner { client: client.network(), key: key.map(|key| key.id) };
@@ -83,11 +134,11 @@ pub fn check(request: &Request<'_>, class: LimitClass, access: Access) -> Result
     }
     headers?;
     check_host(app, request)?;
-    if requires_key { authorize(app, client, credentials, access.scope()) } else { Ok(()) }
+    if requires_key { authorize(app, client, &credentials, access) } else { Ok(()) }
 }
 
 /// Key that a request presents.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Credentials {
     /// Missing or malformed `Authorization` header.
     Missing,
@@ -97,20 +148,17 @@ enum Credentials {
 }
 
 impl Credentials {
-    fn of(request: &Request<'_>, app: &App) -> Self {
+    fn of(request: &Request<'_>) -> Result<Self, ApiError> {
         let mut headers = request.headers().get("Authorization");
         let key = match (headers.next(), headers.next()) {
             (Some(header), None) => bearer_key(header),
             _ => None,
         };
-        match key.map(|key| app.keys.find(key, app.clock.now())) {
-            None => Self::Missing,
-            Some(None) => Self::Wrong,
-            Some(Some(key)) => Self::Valid(key),
-        }
+        let Some(key) = key else { return Ok(Self::Missing) };
+        Ok(people(request)?.find_key(key).map_or(Self::Wrong, Self::Valid))
     }
 
-    fn valid(self) -> Option<ValidKey> {
+    fn valid(&self) -> Option<&ValidKey> {
         if let Self::Valid(key) = self { Some(key) } else { None }
     }
 }
@@ -138,15 +186,14 @@ fn check_host(app: &App, request: &Request<'_>) -> Result<(), ApiError> {
     }
 }
 
-fn authorize(
-    app: &App,
-    client: Client,
-    credentials: Credentials,
-    scope: Option<Scope>,
-) -> Result<(), ApiError> {
+fn authorize(app: &App, client: Client, credentials: &Credentials, access: Access) -> Result<(), ApiError> {
     let (reason, error) = match credentials {
-        Credentials::Valid(key) => match scope {
+        Credentials::Valid(key) => match access.scope() {
             Some(scope) if !key.scopes.has(scope) => ("scope", ApiError::Forbidden(scope)),
+            // They report on everyone.
+            Some(Scope::Metrics) if !key.person.name().is_owner() => {
+                ("scope", ApiError::Forbidden(Scope::Metrics))
+            }
             _ => return Ok(()),
         },
         Credentials::Missing => ("missing", ApiError::Unauthorized),
@@ -224,7 +271,11 @@ impl Handler for GuardedHandler {
         }
         let context = RequestContext::of(request);
         context.route.get_or_init(|| template);
-        if let Err(error) = check(request, *class, *access) {
+        let checked = match check(request, *class, *access) {
+            Ok(()) => provide_database(request, *access).await,
+            refused => refused,
+        };
+        if let Err(error) = checked {
             return route::Outcome::from(request, error);
         }
         match route.handler.handle(request, data).await {

@@ -12,14 +12,15 @@ use rocket::{Build, Catcher, Rocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::http::app::{App, SharedApp};
+use crate::http::app::SharedApp;
 use crate::http::handlers::pages::DocumentSource;
 use crate::http::middleware::catcher::DefaultCatcher;
-use crate::http::middleware::guard::RouteTable;
+use crate::http::middleware::guard::{RouteTable, with_people};
 use crate::http::middleware::request_fairing::RequestFairing;
 use crate::http::server::acceptor::{Lifecycle, accept, drained};
 use crate::http::server::dispatch::Dispatcher;
 use crate::http::{openapi, routes};
+use crate::people::registry::People;
 
 /// Interval at which cached state is refreshed.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
@@ -48,7 +49,7 @@ pub enum LaunchError {
 }
 
 /// Builds the Rocket instance with all routes.
-pub fn rocket(app: SharedApp) -> Rocket<Build> {
+pub fn rocket(app: SharedApp, people: Arc<People>) -> Rocket<Build> {
     let config = rocket::Config {
         address: app.settings.host,
         port: app.settings.port,
@@ -61,7 +62,7 @@ pub fn rocket(app: SharedApp) -> Rocket<Build> {
         ..rocket::Config::release_default()
     };
     let routes = RouteTable(routes::table());
-    rocket::custom(config)
+    let server = rocket::custom(config)
         // `security_headers` replaces Rocket's own headers.
         .attach(rocket::shield::Shield::new())
         .attach(RequestFairing(Arc::clone(&app)))
@@ -69,7 +70,8 @@ pub fn rocket(app: SharedApp) -> Rocket<Build> {
         .register("/", vec![Catcher::new(None, DefaultCatcher(routes))])
         .manage(routes)
         .manage(DocumentSource(openapi::text))
-        .manage(app)
+        .manage(app);
+    with_people(server, people)
 }
 
 /// Returns the number of worker threads: one for each processor, within bounds, and one that stays
@@ -83,6 +85,7 @@ pub fn workers() -> usize {
 /// the drain timeout has passed.
 pub async fn serve(
     app: SharedApp,
+    people: Arc<People>,
     ready: impl FnOnce(SocketAddr) + Send + Sync + 'static,
     stopping: impl FnOnce() + Send + 'static,
 ) -> Result<(), LaunchError> {
@@ -95,14 +98,16 @@ pub async fn serve(
     }
     let listener = acceptor::bind(wanted).map_err(|e| launch_error(e, wanted))?;
     let address = listener.local_addr().map_err(other)?;
-    let dispatcher = Dispatcher::untracked(rocket(Arc::clone(&app)))
+    let dispatcher = Dispatcher::untracked(rocket(Arc::clone(&app), Arc::clone(&people)))
         .await
         .map_err(|e| LaunchError::Other(e.kind().to_string()))?;
     let (lifecycle, stage) = watch::channel(Lifecycle::Running);
     let accepting = tokio::spawn(accept(listener, Arc::clone(&app), Arc::new(dispatcher), stage));
-    wake_workers(Arc::downgrade(&app))?;
-    let background =
-        [tokio::spawn(refresh_state(Arc::clone(&app))), tokio::spawn(refresh_keys(Arc::clone(&app)))];
+    wake_workers(Arc::downgrade(&people))?;
+    let background = [
+        tokio::spawn(refresh_state(Arc::clone(&app), Arc::clone(&people))),
+        tokio::spawn(refresh_people(people)),
+    ];
     ready(address);
     let name = tokio::select! {
         _ = terminate.recv() => "SIGTERM",
@@ -119,7 +124,6 @@ pub async fn serve(
         drained(&app, Instant::now() + CLOSE_TIMEOUT).await;
     }
     background.iter().for_each(tokio::task::JoinHandle::abort);
-    app.keys.named.save_all_uses();
     Ok(())
 }
 
@@ -127,14 +131,14 @@ pub async fn serve(
 ///
 /// Tokio's workers take turns waiting for sockets. If the one that woke up for a request is then blocked
 /// by a disk that hangs, the others stay asleep and the sockets unattended.
-fn wake_workers(app: Weak<App>) -> Result<(), LaunchError> {
+fn wake_workers(people: Weak<People>) -> Result<(), LaunchError> {
     let runtime = tokio::runtime::Handle::current();
     let wake = move || {
-        while let Some(app) = app.upgrade() {
-            if app.store.has_inline_reads() {
+        while let Some(people) = people.upgrade() {
+            if people.resources().has_inline_reads() {
                 drop(runtime.spawn(async {}));
             }
-            drop(app);
+            drop(people);
             std::thread::sleep(WAKE_INTERVAL);
         }
     };
@@ -142,25 +146,25 @@ fn wake_workers(app: Weak<App>) -> Result<(), LaunchError> {
     thread.map(drop).map_err(|e| LaunchError::Other(e.to_string()))
 }
 
-async fn refresh_state(app: SharedApp) {
+async fn refresh_state(app: SharedApp, people: Arc<People>) {
     let mut ticks = tokio::time::interval(REFRESH_INTERVAL);
     for tick in 1_u64.. {
         ticks.tick().await;
-        app.refresh().await;
+        people.refresh_databases().await;
         if tick.is_multiple_of(REFRESHES_PER_CLEANUP) {
             app.remove_idle_callers();
         }
     }
 }
 
-/// Refreshes the named keys on a blocking thread, as a sync of an SD card may take seconds.
-async fn refresh_keys(app: SharedApp) {
+/// Refreshes people and keys on a blocking thread, as a sync of an SD card may take seconds.
+async fn refresh_people(people: Arc<People>) {
     let mut ticks = tokio::time::interval(REFRESH_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let app = Arc::clone(&app);
-        drop(tokio::task::spawn_blocking(move || app.refresh_keys()).await);
+        let people = Arc::clone(&people);
+        drop(tokio::task::spawn_blocking(move || people.refresh_people()).await);
     }
 }
 

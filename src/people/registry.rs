@@ -1,0 +1,324 @@
+//! Everyone whose data a running server stores, and their open databases.
+//!
+//! The owner's database is always open. Those of the others are opened by their first request, and closed when
+//! they were idle for a while, when another one needs their place, or when a command requests it. A database
+//! that a request holds is never closed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
+use tokio::time::{sleep, timeout};
+
+use crate::auth::key::{KeyDigest, KeyId, Scopes};
+use crate::auth::key_store::KeyDetails;
+use crate::clock::Clock;
+use crate::config::CommonSettings;
+use crate::db::store::{Options, Store, StoreResources};
+use crate::domain::person::PersonName;
+use crate::people::database::PersonDatabase;
+use crate::people::folder;
+use crate::people::person::{Person, Unavailable};
+
+/// Idle time after which a database is closed.
+const MAX_IDLE: Duration = Duration::from_secs(300);
+/// Interval at which the details of people whose databases are closed are refreshed, seconds.
+const DETAILS_INTERVAL: u64 = 30;
+/// Maximum wait for a place among the open databases.
+const MAX_WAIT_FOR_PLACE: Duration = Duration::from_secs(10);
+/// Interval of attempts to find a place.
+const PLACE_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Options of the registry.
+#[derive(Debug)]
+pub struct PeopleOptions {
+    /// Settings of the owner.
+    pub settings: CommonSettings,
+    /// The owner's key.
+    pub owner_key: String,
+    /// Maximum number of open databases besides the owner's.
+    pub max_open: usize,
+    /// Duration from which a query is logged as slow.
+    pub slow_query: Duration,
+    pub resources: Arc<StoreResources>,
+}
+
+/// Everyone whose data this server stores.
+#[derive(Debug)]
+pub struct People {
+    options: PeopleOptions,
+    clock: Clock,
+    owner: Arc<Person>,
+    owner_key: KeyDigest,
+    others: RwLock<Others>,
+    /// Places of open databases besides the owner's.
+    places: Arc<Semaphore>,
+}
+
+/// Everyone except the owner.
+#[derive(Debug, Default)]
+struct Others {
+    by_name: BTreeMap<PersonName, Arc<Person>>,
+    by_key: HashMap<KeyDigest, Arc<Person>>,
+}
+
+/// Valid key that came with a request, and the person to whom it belongs.
+#[derive(Clone, Debug)]
+pub struct ValidKey {
+    pub id: KeyId,
+    pub scopes: Scopes,
+    pub person: Arc<Person>,
+    is_owner_key: bool,
+}
+
+impl ValidKey {
+    /// Returns the name of the key and its times; `None` when it was revoked meanwhile.
+    pub fn details(&self) -> Option<KeyDetails> {
+        if self.is_owner_key {
+            Some(KeyDetails { name: "owner".to_owned(), created: None, last_used: None })
+        } else {
+            self.person.keys.details(self.id)
+        }
+    }
+}
+
+impl People {
+    /// Loads everyone and publishes the owner's open database. Blocks on files.
+    pub async fn new(options: PeopleOptions, owner: Store, clock: Clock) -> Result<Self, Unavailable> {
+        let name = PersonName::owner();
+        let person = Person::new(name.clone(), options.of(&name));
+        person.set_database(PersonDatabase::new(owner, None).await.map_err(Into::into), clock.elapsed())?;
+        let people = Self {
+            owner_key: KeyDigest::of(&options.owner_key),
+            places: Arc::new(Semaphore::new(options.max_open)),
+            options,
+            clock,
+            owner: Arc::new(person),
+            others: RwLock::default(),
+        };
+        people.rescan();
+        Ok(people)
+    }
+
+    pub fn owner(&self) -> &Arc<Person> {
+        &self.owner
+    }
+
+    /// Returns everyone except the owner, by name.
+    pub fn others(&self) -> Vec<Arc<Person>> {
+        self.read_others().by_name.values().cloned().collect()
+    }
+
+    /// Returns the open databases with their people, the owner first. Does not count as their use.
+    pub fn open_databases(&self) -> Vec<(Arc<Person>, Arc<PersonDatabase>)> {
+        let everyone = std::iter::once(Arc::clone(&self.owner)).chain(self.others());
+        everyone.filter_map(|person| person.peek_database().map(|database| (person, database))).collect()
+    }
+
+    /// Reports whether the owner's database responds; see [`Store::answers`].
+    pub async fn answers(&self, silence: Duration) -> bool {
+        match self.owner.peek_database() {
+            Some(database) => database.store.answers(silence).await,
+            None => false,
+        }
+    }
+
+    pub fn resources(&self) -> &StoreResources {
+        &self.options.resources
+    }
+
+    /// Looks a key up by its digest; `None` when it is not valid. Does no I/O.
+    pub fn find_key(&self, presented: &str) -> Option<ValidKey> {
+        let digest = KeyDigest::of(presented);
+        let found = |scopes, person: &Arc<Person>| {
+            let is_owner_key = digest == self.owner_key;
+            ValidKey { id: digest.id(), scopes, person: Arc::clone(person), is_owner_key }
+        };
+        if digest == self.owner_key {
+            return Some(found(Scopes::ALL, &self.owner));
+        }
+        let now = self.clock.now();
+        if let Some(scopes) = self.owner.keys.record_use(&digest, now) {
+            return Some(found(scopes, &self.owner));
+        }
+        let others = self.read_others();
+        let person = others.by_key.get(&digest)?;
+        Some(found(person.keys.record_use(&digest, now)?, person))
+    }
+
+    /// Returns the database of a person, and opens it if it is closed.
+    pub async fn open(&self, person: &Arc<Person>) -> Result<Arc<PersonDatabase>, Unavailable> {
+        if let Some(database) = person.open_database(self.clock.elapsed()) {
+            return Ok(database);
+        }
+        // Boxed, so that the usual request does not carry the state of opening.
+        Box::pin(self.open_closed(person)).await
+    }
+
+    async fn open_closed(&self, person: &Arc<Person>) -> Result<Arc<PersonDatabase>, Unavailable> {
+        let place = timeout(MAX_WAIT_FOR_PLACE, self.place()).await.map_err(|_| Unavailable::Busy)?;
+        let _changing = person.changing.lock().await;
+        let elapsed = self.clock.elapsed();
+        if let Some(database) = person.open_database(elapsed) {
+            return Ok(database);
+        }
+        if let Some(reason) = person.recent_failure(elapsed) {
+            return Err(reason);
+        }
+        let opening = Arc::clone(person);
+        let store = spawn_blocking(move || opening.open_store()).await;
+        let opened = match store.unwrap_or_else(|e| Err(Unavailable::Broken(e.to_string()))) {
+            Ok(store) => PersonDatabase::new(store, Some(place)).await.map_err(Into::into),
+            Err(reason) => Err(reason),
+        };
+        person.set_database(opened, elapsed)
+    }
+
+    /// Waits for a place, and closes the database that was unused for the longest time if none is free.
+    async fn place(&self) -> OwnedSemaphorePermit {
+        loop {
+            if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+                return place;
+            }
+            let mut open = self.others();
+            open.retain(|person| person.peek_database().is_some());
+            open.sort_by_key(|person| person.last_used());
+            let mut has_closed = false;
+            for person in open {
+                has_closed = close_unused(&person).await;
+                if has_closed {
+                    break;
+                }
+            }
+            if !has_closed {
+                sleep(PLACE_INTERVAL).await;
+            }
+        }
+    }
+
+    /// Refreshes what is cached from the databases, and closes those that are idle, requested by a command, or
+    /// of a person who was removed.
+    pub async fn refresh_databases(&self) {
+        let elapsed = self.clock.elapsed();
+        if let Some(database) = self.owner.peek_database() {
+            database.refresh().await;
+        }
+        for person in self.others() {
+            let Some(database) = person.peek_database() else { continue };
+            let is_idle = elapsed.saturating_sub(person.last_used()) >= MAX_IDLE;
+            if is_idle || person.is_requested() {
+                drop(database);
+                close_unused(&person).await;
+            } else {
+                database.refresh().await;
+            }
+        }
+    }
+
+    /// Looks for people who were added, renamed or removed, reloads changed keys, and saves when keys were last
+    /// used. Blocks on files.
+    pub fn refresh_people(&self) {
+        let elapsed = self.clock.elapsed();
+        self.owner.refresh_keys(elapsed);
+        self.owner.refresh_details();
+        let mut have_keys_changed = false;
+        for (n, person) in self.others().iter().enumerate() {
+            have_keys_changed |= person.refresh_keys(elapsed);
+            // The files of people who are not here can wait for their turn.
+            if person.peek_database().is_some()
+                || (n as u64 + elapsed.as_secs()).is_multiple_of(DETAILS_INTERVAL)
+            {
+                person.refresh_details();
+            }
+        }
+        if self.rescan() || have_keys_changed {
+            self.index_keys();
+        }
+    }
+
+    /// Adds people whose folders appeared, and drops those whose folders are gone. Returns whether there were any.
+    fn rescan(&self) -> bool {
+        let names: BTreeSet<PersonName> = match folder::list(&self.options.settings) {
+            Ok(names) => names.into_iter().collect(),
+            Err(e) => {
+                tracing::warn!("the folder of the people cannot be read: {e}");
+                return false;
+            }
+        };
+        let known: BTreeSet<PersonName> = self.read_others().by_name.keys().cloned().collect();
+        if names == known {
+            return false;
+        }
+        let added: Vec<_> = names
+            .difference(&known)
+            .map(|name| (name.clone(), Arc::new(Person::new(name.clone(), self.options.of(name)))))
+            .collect();
+        let mut others = self.others.write().unwrap_or_else(PoisonError::into_inner);
+        let removed: Vec<_> =
+            known.difference(&names).filter_map(|name| others.by_name.remove(name)).collect();
+        others.by_name.extend(added);
+        drop(others);
+        self.index_keys();
+        // Their databases are closed already, unless somebody moved the folders by hand.
+        removed.iter().for_each(|person| person.close());
+        true
+    }
+
+    fn index_keys(&self) {
+        let mut others = self.others.write().unwrap_or_else(PoisonError::into_inner);
+        let by_key = others.by_name.values().flat_map(|person| {
+            person.keys.digests().into_iter().map(|digest| (digest, Arc::clone(person))).collect::<Vec<_>>()
+        });
+        others.by_key = by_key.collect();
+    }
+
+    /// Closes every database and saves when keys were last used, at the end of the server. Blocks on files.
+    pub fn close(&self) {
+        for person in self.others().iter().chain(std::iter::once(&self.owner)) {
+            person.close();
+        }
+    }
+
+    fn read_others(&self) -> RwLockReadGuard<'_, Others> {
+        self.others.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PeopleOptions {
+    /// Returns the options of the owner's database.
+    pub fn of_owner(&self, quick_readers: u32, slow_readers: u32) -> Options {
+        Options {
+            quick_readers,
+            slow_readers,
+            min_slow_readers: slow_readers,
+            ..self.of(&PersonName::owner())
+        }
+    }
+
+    fn of(&self, person: &PersonName) -> Options {
+        let settings = self.settings.of_person(person);
+        Options {
+            path: settings.database,
+            backups: settings.backups,
+            quick_readers: 1,
+            slow_readers: 1,
+            min_slow_readers: 0,
+            slow_query: self.slow_query,
+            resources: Arc::clone(&self.resources),
+        }
+    }
+}
+
+/// Closes the database of a person unless it is in use or being opened. Returns whether it was closed.
+async fn close_unused(person: &Arc<Person>) -> bool {
+    let Ok(_changing) = person.changing.try_lock() else { return false };
+    let Some(database) = person.take_unused() else { return false };
+    // Its place is free and its lock released once it is dropped.
+    let closed = spawn_blocking(move || database.store.close());
+    if let Err(e) = closed.await {
+        tracing::error!(person = person.name().as_str(), "the database could not be closed: {e}");
+    }
+    true
+}

@@ -1,0 +1,272 @@
+//! Several people on one server: each key reaches the data of its person alone.
+
+use std::collections::BTreeSet;
+
+use coffee_tracker::auth::key::{KeyName, Scope, Scopes};
+use coffee_tracker::auth::key_file::KeyFile;
+use coffee_tracker::http::table;
+use coffee_tracker::people::folder::{ClosingLock, set_display_name};
+use fastrand::Rng;
+use rocket::http::Method;
+use serde_json::{Value, json};
+
+use super::helpers::{KEY, TestApp, TestRequest, TestResponse, test_seed};
+
+const EVERYTHING: [Scope; 3] = [Scope::Read, Scope::Write, Scope::Manage];
+
+/// A person and their key.
+struct Caller {
+    name: &'static str,
+    key: String,
+}
+
+impl TestApp {
+    /// Returns the path of a person's database.
+    fn database_of(&self, person: &str) -> std::path::PathBuf {
+        self.shared.settings.common.of_person(&person.parse().unwrap()).database
+    }
+
+    /// Adds a person with a key that has these scopes.
+    fn add_person(&self, name: &'static str, scopes: &[Scope]) -> Caller {
+        let database = self.database_of(name);
+        std::fs::create_dir_all(database.parent().unwrap()).unwrap();
+        let key_name = KeyName::parse("first").unwrap();
+        let key =
+            KeyFile::of(&database).add(&key_name, Scopes::from(scopes.to_vec()), None, self.clock.now());
+        self.people.refresh_people();
+        Caller { name, key: key.unwrap() }
+    }
+
+    async fn health(&self) -> (u16, Value) {
+        let response = self.get("/health").await;
+        (response.status, response.json())
+    }
+}
+
+impl Caller {
+    fn request<'a>(&self, app: &'a TestApp, method: Method, path: &str) -> TestRequest<'a> {
+        app.request(method, path).key(&self.key)
+    }
+
+    async fn get(&self, app: &TestApp, path: &str) -> TestResponse {
+        self.request(app, Method::Get, path).send().await
+    }
+
+    async fn post(&self, app: &TestApp, path: &str, body: &Value) -> TestResponse {
+        self.request(app, Method::Post, path).json(body).send().await
+    }
+
+    /// Stores a coffee and a reading whose texts name the person.
+    async fn add_entries(&self, app: &TestApp) {
+        let coffee =
+            json!({"caffeine_mg": 80, "coffee_type": format!("{}-brew", self.name), "notes": self.name});
+        assert_eq!(self.post(app, "/coffee/", &coffee).await.status, 201, "{}", self.name);
+        let reading = json!({"bpm": 70, "context": format!("{}-desk", self.name), "notes": self.name});
+        assert_eq!(self.post(app, "/heartrate/", &reading).await.status, 201, "{}", self.name);
+    }
+}
+
+/// Query of a route for which the defaults are not enough.
+fn query_of(template: &str) -> &'static str {
+    match template {
+        "/heartrate/range" => "?start=2026-05-01T00:00:00Z&end=2026-07-01T00:00:00Z",
+        _ => "",
+    }
+}
+
+/// Body of a request, with texts that name the person.
+fn body_of(template: &str, method: Method, person: &str) -> Option<Value> {
+    let (brew, desk) = (format!("{person}-brew"), format!("{person}-desk"));
+    Some(match (template, method) {
+        ("/coffee/rename", _) => json!({"from": brew, "to": format!("{person}-drip")}),
+        (path, Method::Post | Method::Put | Method::Patch) if path.starts_with("/coffee") => {
+            json!({"caffeine_mg": 90, "coffee_type": brew, "notes": person})
+        }
+        ("/heartrate/batch", _) => {
+            json!({"readings": [{"bpm": 71, "context": desk, "timestamp": "2026-06-01T11:00:00Z"}]})
+        }
+        (path, Method::Post | Method::Put | Method::Patch) if path.starts_with("/heartrate") => {
+            json!({"bpm": 72, "context": desk, "notes": person})
+        }
+        ("/profile", Method::Patch) => json!({"bedtime": "22:00"}),
+        _ => return None,
+    })
+}
+
+#[rocket::async_test]
+async fn no_response_contains_the_data_of_another_person() {
+    let seed = test_seed();
+    println!("TEST_SEED={seed}");
+    let mut rng = Rng::with_seed(seed);
+    let app = TestApp::with_flags(&[("max-open-people", "1")]).await;
+    let owner = Caller { name: "owner", key: KEY.to_owned() };
+    let people = [owner, app.add_person("anna", &EVERYTHING), app.add_person("ben", &EVERYTHING)];
+    for person in &people {
+        person.add_entries(&app).await;
+    }
+    let personal: Vec<_> = table()
+        .iter()
+        .filter(|entry| matches!(entry.access.scope(), Some(Scope::Read | Scope::Write)))
+        .collect();
+    let mut tried = BTreeSet::new();
+    // Every route once for everyone, and then at random.
+    let all = personal.iter().flat_map(|entry| people.iter().map(move |person| (*entry, person)));
+    let mut requests: Vec<_> = all.collect();
+    for _ in 0..300 {
+        requests.push((personal[rng.usize(..personal.len())], &people[rng.usize(..people.len())]));
+    }
+    for (entry, person) in requests {
+        let (method, template) = (entry.route.method, entry.template);
+        let id = rng.u32(1..4);
+        let path = template.replace("<id>", &id.to_string()) + query_of(template);
+        let mut request = person.request(&app, method, &path);
+        if let Some(body) = body_of(template, method, person.name) {
+            request = request.json(&body);
+        }
+        if method == Method::Post && rng.bool() {
+            // The same key for everyone: a replay must be of the person's own request.
+            request = request.header("Idempotency-Key", rng.u32(..3).to_string());
+        }
+        let response = request.send().await;
+        assert!([200, 201, 404, 422].contains(&response.status), "{method} {path}: {}", response.text());
+        let text = format!("{}{:?}", response.text(), response.headers);
+        for other in people.iter().filter(|other| other.name != person.name) {
+            assert!(!text.contains(other.name), "{method} {path} of {}: {text}", person.name);
+        }
+        tried.insert((method.as_str(), template, person.name));
+    }
+    assert_eq!(tried.len(), personal.len() * people.len());
+    let metrics = app.get("/metrics").await;
+    for series in metrics.text().lines().filter(|line| line.contains("anna") || line.contains("ben")) {
+        let named: String = series.split('{').skip(1).collect();
+        assert!(named.starts_with("person=\"anna\"}") || named.starts_with("person=\"ben\"}"), "{series}");
+    }
+}
+
+#[rocket::async_test]
+async fn me_names_the_person_of_the_key() {
+    let app = TestApp::new().await;
+    let anna = app.add_person("anna", &[Scope::Read]);
+    set_display_name(&app.database_of("anna"), Some(&"Anna B.".parse().unwrap())).unwrap();
+    app.advance_clock(60);
+    assert_eq!(anna.get(&app, "/coffee/").await.status, 200);
+    app.people.refresh_people();
+    let me = anna.get(&app, "/me").await.json();
+    assert_eq!(me["person"], json!({"name": "anna", "display_name": "Anna B."}));
+    assert_eq!(
+        me["key"],
+        json!({"name": "first", "scopes": ["read"], "created_at": "2026-06-01T12:00:00.000000Z",
+               "last_used_at": "2026-06-01T12:01:00.000000Z"})
+    );
+    let owner = app.get("/me").await.json();
+    assert_eq!(owner["person"], json!({"name": "owner", "display_name": null}));
+}
+
+#[rocket::async_test]
+async fn only_the_owner_may_read_the_metrics_of_everyone() {
+    let app = TestApp::new().await;
+    let anna = app.add_person("anna", &[Scope::Read, Scope::Metrics]);
+    let refused = anna.get(&app, "/metrics").await;
+    refused.assert_problem(403, "This API key lacks the scope metrics");
+    let by_owner = app.add_key("prometheus", &[Scope::Metrics]);
+    assert_eq!(app.request(Method::Get, "/metrics").key(&by_owner).send().await.status, 200);
+}
+
+#[rocket::async_test]
+async fn metrics_of_others_carry_their_name_and_those_of_the_owner_no_label() {
+    let app = TestApp::new().await;
+    let anna = app.add_person("anna", &EVERYTHING);
+    assert_eq!(app.metric("people").await, 2.0);
+    assert_eq!(app.metric("people_open").await, 1.0);
+    app.add_coffee("2026-06-01T11:00:00Z", 95.0, Some("espresso")).await;
+    anna.post(&app, "/coffee/", &json!({"caffeine_mg": 60, "coffee_type": "secret"})).await;
+    anna.post(&app, "/coffee/", &json!({"caffeine_mg": 60, "coffee_type": "Espresso"})).await;
+    app.people.refresh_databases().await;
+    assert_eq!(app.metric("people_open").await, 2.0);
+    assert_eq!(app.metric("caffeine_last_mg").await, 95.0);
+    assert_eq!(app.metric("caffeine_last_mg{person=\"anna\"}").await, 60.0);
+    assert_eq!(app.metric("caffeine_today_mg{person=\"anna\"}").await, 120.0);
+    assert_eq!(app.metric("caffeine_mg_total").await, 215.0);
+    assert_eq!(app.metric("coffee_logged_total{type=\"espresso\"}").await, 2.0);
+    assert_eq!(app.metric("coffee_logged_total{type=\"other\"}").await, 1.0);
+    let text = app.get("/metrics").await.text().to_owned();
+    assert_eq!(text.matches("# TYPE caffeine_last_mg gauge").count(), 1);
+    assert!(!text.contains("secret"), "{text}");
+}
+
+#[rocket::async_test]
+async fn a_database_is_closed_to_make_room_for_another_and_when_it_is_idle() {
+    let app = TestApp::with_flags(&[("max-open-people", "2")]).await;
+    let people = ["anna", "ben", "cleo", "dora"].map(|name| app.add_person(name, &EVERYTHING));
+    for round in 1..4 {
+        for person in &people {
+            person.add_entries(&app).await;
+            let coffees = person.get(&app, "/coffee/").await.json();
+            assert_eq!(coffees.as_array().unwrap().len(), round, "{}", person.name);
+            assert!(app.health().await.1["people_open"].as_u64().unwrap() <= 3);
+        }
+    }
+    app.advance_clock(301);
+    app.people.refresh_databases().await;
+    let (status, health) = app.health().await;
+    assert_eq!((status, &health["people"], &health["people_open"]), (200, &json!(5), &json!(1)));
+}
+
+#[rocket::async_test]
+async fn a_command_that_needs_the_database_closed_gets_it_and_the_others_notice_nothing() {
+    let app = TestApp::new().await;
+    let (anna, ben) = (app.add_person("anna", &EVERYTHING), app.add_person("ben", &EVERYTHING));
+    anna.add_entries(&app).await;
+    ben.add_entries(&app).await;
+    let lock = ClosingLock::acquire(&app.database_of("anna")).unwrap().unwrap();
+    app.people.refresh_people();
+    app.people.refresh_databases().await;
+    let refused = anna.get(&app, "/coffee/").await;
+    assert_eq!(refused.header("retry-after"), "2");
+    assert_eq!((refused.status, &refused.json()["detail"]), (503, &json!("The database is busy: try again")));
+    assert_eq!(ben.get(&app, "/coffee/").await.status, 200);
+    assert_eq!(app.health().await.0, 200);
+    drop(lock);
+    app.advance_clock(2);
+    assert_eq!(anna.get(&app, "/coffee/").await.status, 200);
+}
+
+#[rocket::async_test]
+async fn a_damaged_database_affects_its_person_alone_and_health_names_them() {
+    let app = TestApp::new().await;
+    let anna = app.add_person("anna", &EVERYTHING);
+    std::fs::write(app.database_of("anna"), "flat white ".repeat(1000)).unwrap();
+    let refused = anna.get(&app, "/coffee/").await;
+    assert_eq!(refused.header("retry-after"), "2");
+    let detail = "Your database is unavailable: the server's log has the reason";
+    assert_eq!((refused.status, &refused.json()["detail"]), (503, &json!(detail)));
+    assert_eq!(app.get("/coffee/").await.status, 200);
+    let (status, health) = app.health().await;
+    assert_eq!((status, &health["status"]), (503, &json!("degraded")));
+    let database = &health["database"];
+    assert_eq!((&database["person"], &database["state"]), (&json!("anna"), &json!("failed")));
+    // Repaired: the next attempt succeeds.
+    std::fs::remove_file(app.database_of("anna")).unwrap();
+    app.advance_clock(2);
+    assert_eq!(anna.get(&app, "/coffee/").await.status, 200);
+    assert_eq!(app.health().await.0, 200);
+}
+
+#[rocket::async_test]
+async fn people_are_followed_while_the_server_runs() {
+    let app = TestApp::new().await;
+    let anna = app.add_person("anna", &EVERYTHING);
+    anna.add_entries(&app).await;
+    app.advance_clock(301);
+    app.people.refresh_databases().await;
+    let folder = |name| app.database_of(name).parent().unwrap().to_owned();
+    std::fs::rename(folder("anna"), folder("anne")).unwrap();
+    app.people.refresh_people();
+    assert_eq!(anna.get(&app, "/me").await.json()["person"]["name"], "anne");
+    assert_eq!(anna.get(&app, "/coffee/").await.json().as_array().unwrap().len(), 1);
+    app.advance_clock(301);
+    app.people.refresh_databases().await;
+    std::fs::remove_dir_all(folder("anne")).unwrap();
+    app.people.refresh_people();
+    assert_eq!(anna.get(&app, "/me").await.status, 401);
+}

@@ -7,8 +7,8 @@ const TIMEOUT = 12_000;
 const CLOCK_TOLERANCE = 5_000;
 
 /**
- * A failed request. `kind`: unreachable, busy, unauthorized, forbidden, rate-limited, invalid, not-found or
- * server-error.
+ * A failed request. `kind`: unreachable, busy, unauthorized, forbidden, rate-limited, invalid, not-found,
+ * server-error, or key-changed if the key was replaced meanwhile.
  */
 export class ApiError extends Error {
   constructor(kind, detail, { status = 0, errors = [], retryAfter = 0 } = {}) {
@@ -18,7 +18,7 @@ export class ApiError extends Error {
 
   /** Reports whether the same request may succeed later. */
   get isTemporary() {
-    return ["unreachable", "busy", "rate-limited", "unauthorized", "server-error"].includes(this.kind);
+    return ["unreachable", "busy", "rate-limited", "unauthorized", "server-error", "key-changed"].includes(this.kind);
   }
 }
 
@@ -62,11 +62,17 @@ async function errorFrom(response) {
   return new ApiError(KINDS[status] ?? (status > 500 ? "busy" : "invalid"), detail, { status, errors, retryAfter });
 }
 
+/** Throws unless the key of a request is still the one in use: what it returned may belong to another person. */
+function requireOwner(owner) {
+  if (owner !== session.owner()) throw new ApiError("key-changed", "The API key was replaced");
+}
+
 /**
  * Sends a request and returns the `Response` if it succeeded; throws an `ApiError`. `candidateKey` is tried
- * in place of the stored key.
+ * in place of the stored key. `owner`: the request is sent only with this owner's key.
  */
-export async function request(method, path, { body, headers, candidateKey, signal, keepalive } = {}) {
+export async function request(method, path, { body, headers, candidateKey, owner = session.owner(), signal, keepalive } = {}) {
+  requireOwner(owner);
   const sentAt = Date.now();
   let response;
   try {
@@ -82,6 +88,7 @@ export async function request(method, path, { body, headers, candidateKey, signa
     updateState({ isUnreachable: true });
     throw new ApiError("unreachable", "Can't reach the server");
   }
+  if (!candidateKey) requireOwner(owner);
   syncClock(response, sentAt);
   if (response.ok) {
     updateState(candidateKey ? { isUnreachable: false } : { isUnreachable: false, isUnauthorized: false, rateLimitedUntil: 0 });
@@ -101,13 +108,14 @@ export async function request(method, path, { body, headers, candidateKey, signa
 
 /** Sends a request and returns the body as JSON. */
 export async function requestJson(method, path, options) {
+  const owner = session.owner();
   const response = await request(method, path, options);
-  try {
-    return await response.json();
-  } catch {
+  const json = await response.json().catch(() => {
     updateState({ isUnreachable: true });
     throw new ApiError("unreachable", "The connection to the server was lost");
-  }
+  });
+  if (!options?.candidateKey) requireOwner(owner);
+  return json;
 }
 
 export const get = (path, options) => requestJson("GET", path, options);

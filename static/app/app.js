@@ -2,7 +2,7 @@
 // data is refreshed.
 
 import * as api from "./api.js";
-import { byId } from "./dom.js";
+import { byId, setText } from "./dom.js";
 import { MINUTE } from "./format.js";
 import * as log from "./log.js";
 import * as notifications from "./notifications.js";
@@ -11,8 +11,9 @@ import * as queue from "./queue.js";
 import * as session from "./session.js";
 import * as settings from "./settings.js";
 import * as shortcuts from "./shortcuts.js";
-import { openSignIn } from "./sign-in.js";
+import { openSignIn, takeLinkedKey } from "./sign-in.js";
 import * as store from "./store.js";
+import { setTitle } from "./title.js";
 import * as whatIf from "./what-if.js";
 
 /** Time between attempts to reach an unreachable server, in ms. */
@@ -65,14 +66,51 @@ const SECTIONS = {
 /** The `refresh` functions of the sections loaded so far. */
 const loadedSections = new Set();
 
-/** Loads the scopes of the key, which may have changed since the sign-in. */
-const refreshScopes = () => api.catchApiError(async () => session.setScopes((await api.get("/me")).key.scopes), () => null);
+/** Whether the key is no longer valid, and data loaded with it is hidden. */
+let isLocked = false;
+/** The content of the sheet that was closed when the page was locked, or null. */
+let lockedSheet = null;
 
-/** Shows only what the key may do. */
-function showScopes() {
+/** Loads the scopes and the person of the key, which may have changed since the sign-in. */
+const refreshMe = () => api.catchApiError(async () => session.setMe(await api.get("/me")), () => null);
+
+/** Shows whose the page is, and only what the key may do. */
+function showSession() {
+  const label = isLocked ? null : session.personLabel();
+  const person = byId("person");
+  person.hidden = !label;
+  person.title = label ?? "";
+  setText(person.lastElementChild, label ?? "");
+  setTitle({ person: label });
   document.body.classList.toggle("no-read", !session.may("read"));
   document.body.classList.toggle("no-write", !session.may("write"));
+  document.body.classList.toggle("locked", isLocked);
   store.notify();
+}
+
+/** Hides the data of a key that is no longer valid. What was typed is kept for the same person. */
+function lock() {
+  isLocked = true;
+  notifications.closeToasts();
+  const sheet = byId("sheet");
+  lockedSheet = sheet.open ? sheet.firstElementChild : null;
+  sheet.close();
+  if (location.hash.startsWith("#day/")) location.hash = "";
+  store.clear();
+  showSession();
+}
+
+function unlock() {
+  isLocked = false;
+  showSession();
+  const sheet = byId("sheet");
+  if (lockedSheet && sheet.firstElementChild === lockedSheet) sheet.showModal();
+}
+
+/** Starts the page anew, without the data of the former person. */
+function restart() {
+  document.body.classList.add("starting");
+  location.reload();
 }
 
 /** Reloads everything that is shown. */
@@ -113,18 +151,30 @@ function watchSections() {
   setTimeout(preload, PRELOAD_DELAY);
 }
 
-/** `previousOwner` is the mark of the key that was replaced, if any. */
-export async function onSignedIn(previousOwner = null) {
+/** `previous` is the identity of the key that was replaced, if any. */
+export async function onSignedIn(previous = null) {
+  if (previous && !session.isSamePerson(previous)) return restart();
   byId("sign-out").hidden = false;
-  showScopes();
+  showSession();
   store.refreshInfo();
   queue.flush();
   refreshAll();
   watchSections();
-  if (previousOwner) (await import("./dialogs.js")).offerToAdopt(previousOwner);
+  // Entries of a person are sent with any of their keys.
+  if (previous && !session.personName()) (await import("./dialogs.js")).offerToAdopt(previous.owner);
 }
 
-const signIn = () => openSignIn(onSignedIn, session.key() !== null);
+const signIn = (linkedKey = null) => openSignIn(onSignedIn, session.key() !== null, linkedKey);
+
+/** Signs in with the key of the link that was opened, if any. */
+async function followKeyLink() {
+  const key = takeLinkedKey();
+  if (!key || (key === session.key() && !api.state.isUnauthorized)) return;
+  // The present key may have been revoked meanwhile.
+  if (session.key()) await refreshMe();
+  if (!session.key() || api.state.isUnauthorized) signIn(key);
+  else (await import("./dialogs.js")).switchKey(key, { onSignedIn, restart });
+}
 
 /** Leaves the session that another tab has ended. */
 function followSignOut() {
@@ -147,14 +197,20 @@ export function start(isSignedIn) {
   whatIf.start();
   settings.start(refreshAll);
   notifications.start({
-    signIn,
+    signIn: () => signIn(),
+    discardOthers: async () => (await import("./dialogs.js")).discardOthers(),
     retry: () => Promise.all([queue.flush(), refreshAll()]),
     review: () => byId("history-title").focus(),
   });
   byId("sign-out").addEventListener("click", async () => (await import("./dialogs.js")).signOut());
-  api.onStateChange(({ isUnauthorized }) => isUnauthorized && signIn());
-  session.onScopesChange(showScopes);
-  session.followOtherTabs({ onSignedOut: followSignOut, onKeyChanged: () => location.reload() });
+  api.onStateChange(({ isUnauthorized }) => {
+    if (isUnauthorized && !isLocked) lock();
+    if (!isUnauthorized && isLocked) unlock();
+    if (isUnauthorized) signIn();
+  });
+  session.onChange(showSession);
+  session.followOtherTabs({ onSignedOut: followSignOut, onKeyChanged: restart });
+  addEventListener("coffee-key-link", followKeyLink);
   queue.on("arrival", refreshAll);
   queue.on("undone", refreshAll);
   shortcuts.start();
@@ -164,5 +220,6 @@ export function start(isSignedIn) {
   document.body.classList.remove("starting");
   if (!isSignedIn) return;
   onSignedIn();
-  refreshScopes();
+  refreshMe();
+  followKeyLink();
 }

@@ -12,9 +12,9 @@ import * as history from "./history.js";
 import * as queue from "./queue.js";
 import * as session from "./session.js";
 import { dailyLimit, serverDate, serverToday } from "./store.js";
+import { setTitle } from "./title.js";
 
 const ADDRESS = /^#day\/(\d{4}-\d{2}-\d{2})$/;
-const TITLE = document.title;
 /** Minutes between two points of the curve. */
 const STEP_MINUTES = 5;
 
@@ -134,7 +134,7 @@ function open(date) {
   byId("day").hidden = false;
   byId("main").dataset.view = "day";
   setText(byId("day-title"), formatDate(date));
-  document.title = `${formatDate(date)} · ${TITLE}`;
+  setTitle({ day: formatDate(date) });
   setText(byId("day-total"), "");
   byId("day-drinks").replaceChildren();
   byId("day-date").value = date;
@@ -149,7 +149,7 @@ function close() {
   shownDate = null;
   byId("day").hidden = true;
   delete byId("main").dataset.view;
-  document.title = TITLE;
+  setTitle({ day: null });
   scrollTo(0, returnTo.scrollY);
   if (returnTo.focus?.isConnected) returnTo.focus.focus({ preventScroll: true });
 }

@@ -1,4 +1,4 @@
-// Dialogs: confirming to sign out, entries of a previous key, and editing an entry. The page behind them keeps
+// Dialogs: confirming to sign out, another key, entries of another key, and editing an entry. The page behind them keeps
 // everything that was typed.
 
 import * as api from "./api.js";
@@ -8,6 +8,7 @@ import { plural } from "./format.js";
 import { closeToasts } from "./notifications.js";
 import * as queue from "./queue.js";
 import * as session from "./session.js";
+import { checkKey } from "./sign-in.js";
 import { store } from "./store.js";
 
 /**
@@ -16,7 +17,7 @@ import { store } from "./store.js";
  */
 function openSheet(title, content, confirmDiscard = () => true) {
   const sheet = byId("sheet");
-  sheet.replaceChildren(h("h2", { id: "sheet-title" }, title), ...content);
+  sheet.replaceChildren(h("h2", { id: "sheet-title" }, title), ...content.filter(Boolean));
   const onLeave = (event) => confirmDiscard() || event.preventDefault();
   sheet.oncancel = onLeave;
   // Browsers do not let a page stop the second `cancel` in a row.
@@ -41,6 +42,58 @@ export async function offerToAdopt(previousOwner) {
   ]);
 }
 
+/** Asks whether to discard the entries of other people that wait on this device. */
+export function discardOthers() {
+  const count = queue.countOfOtherKeys();
+  if (!count) return;
+  const discard = async () => {
+    await queue.discardOthers();
+    closeSheet();
+    // The button that opened the sheet is gone.
+    byId("main").focus({ preventScroll: true });
+  };
+  openSheet(`Discard ${plural(count, "entry", "entries")}?`, [
+    h("p", {}, `${count === 1 ? "It was" : "They were"} logged with another key on this device and not sent. If you discard ${count === 1 ? "it, it is" : "them, they are"} lost.`),
+    h("div", { class: "row dialog-actions" }, button("Cancel", closeSheet), button("Discard", discard, { class: "button danger" })),
+  ]);
+}
+
+/**
+ * Signs in with the key of a link in place of the present one, after asking if it is another person's. `onSignedIn` is
+ * called for the same person, `restart` for another.
+ */
+export async function switchKey(key, { onSignedIn, restart }) {
+  const { me, error } = await checkKey(key);
+  const label = session.personLabel();
+  if (error) {
+    openSheet("Can't sign in with the link", [
+      h("p", { class: "field-error" }, error),
+      h("p", {}, label ? ["You are still signed in as ", h("bdi", {}, label), "."] : "You are still signed in with your present key."),
+      h("div", { class: "row dialog-actions" }, button("OK", closeSheet, { class: "button primary" })),
+    ]);
+    return;
+  }
+  const previous = session.identity();
+  if (me.person && me.person.name === previous.person) {
+    session.signIn(key, me, session.isRemembered());
+    onSignedIn(previous);
+    return;
+  }
+  const confirm = async () => {
+    // Deferred deletions belong to the present key.
+    await closeToasts();
+    session.signIn(key, me, session.isRemembered());
+    restart();
+  };
+  const unsent = queue.all().length;
+  const newLabel = session.labelOf(me.person);
+  openSheet(newLabel ? ["Switch to ", h("bdi", {}, newLabel), "?"] : "Use the key from the link?", [
+    h("p", {}, label ? ["You are signed in as ", h("bdi", {}, label), "."] : "You are already signed in with another key."),
+    unsent > 0 && h("p", {}, `${plural(unsent, "entry", "entries")} not sent yet will wait on this device until you sign in with the present key again.`),
+    h("div", { class: "row dialog-actions" }, button("Cancel", closeSheet), button("Switch", confirm, { class: "button primary" })),
+  ]);
+}
+
 /** Signs out; asks first if there are entries that are not on the server yet. */
 export function signOut() {
   const unsent = queue.all().length;
@@ -53,7 +106,7 @@ export function signOut() {
   if (!unsent) return finish();
   const text = unsent === 1 ? "has not been sent yet. If you keep it, it is" : "have not been sent yet. If you keep them, they are";
   openSheet("Sign out?", [
-    h("p", {}, `${plural(unsent, "entry", "entries")} ${text} sent the next time you sign in with this key.`),
+    h("p", {}, `${plural(unsent, "entry", "entries")} ${text} sent the next time you sign in${session.personLabel() ? " as " : " with this key"}`, session.personLabel() && h("bdi", {}, session.personLabel()), "."),
     h(
       "div",
       { class: "row dialog-actions" },

@@ -9,6 +9,7 @@ import { formatBytes, formatDay, formatMg, formatTime } from "./format.js";
 import { logEntry } from "./log.js";
 import { showToast } from "./notifications.js";
 import * as queue from "./queue.js";
+import * as session from "./session.js";
 import { serverDate, setDeleted, store } from "./store.js";
 
 const FIRST_PAGE = 12;
@@ -115,9 +116,10 @@ function deleteEntry(entryRoute, entry) {
   markDeleted(true);
   // The next entry has moved to this position.
   focusRow(Math.min(position, shownRows().length - 1));
+  const owner = session.owner();
   const deleteOnServer = async (keepalive) => {
     await api.catchApiError(async () => {
-      await api.requestJson("DELETE", path, { keepalive });
+      await api.requestJson("DELETE", path, { owner, keepalive });
       if (entryRoute === route) entries = entries.filter((other) => other.id !== entry.id);
       await onEntriesChanged();
     }, (error) => showToast(`Can't delete the entry: ${error.message}`, { place: notesPlace(), isWarning: true }));

@@ -84,7 +84,8 @@ async function logAtChosenTime(route, fields) {
 
 /** Returns the user's own drinks, most frequent first, then the presets. */
 function allDrinks() {
-  const { own = [], presets = session.may("read") ? [] : DEFAULT_DRINKS } = store.types ?? {};
+  const isLoading = session.may("read") && !api.state.isUnauthorized;
+  const { own = [], presets = isLoading ? [] : DEFAULT_DRINKS } = store.types ?? {};
   const names = own.map((drink) => drink.coffee_type.toLowerCase());
   return [...own, ...presets.filter((preset) => !names.includes(preset.coffee_type))];
 }

@@ -2,14 +2,14 @@
 // slow connection.
 
 import * as session from "./session.js";
-import { openSignIn } from "./sign-in.js";
+import { openSignIn, takeLinkedKey } from "./sign-in.js";
 
 /** Delay of the service worker, in ms. */
 const WORKER_DELAY = 5000;
 
 const isSignedIn = session.key() !== null;
 const app = import("./app.js");
-if (!isSignedIn) openSignIn(async (previousOwner) => (await app).onSignedIn(previousOwner), false);
+if (!isSignedIn) openSignIn(async () => (await app).onSignedIn(), false, takeLinkedKey());
 const { start } = await app;
 start(isSignedIn);
 // Service workers exist only in secure contexts. Caching must not slow down the first start.

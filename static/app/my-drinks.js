@@ -1,18 +1,19 @@
 // "My drinks": the user's changes to the list of drinks. Pins, their order, hidden drinks and own doses are kept in
-// this browser; a new name changes the entries on the server.
+// this browser, for each person; a new name changes the entries on the server.
 
 import * as api from "./api.js";
 import { button, byId, field, h, setText } from "./dom.js";
 import { formatMg, isolate, plural } from "./format.js";
 import { showToast } from "./notifications.js";
-import { loadItem, saveItem } from "./session.js";
+import * as session from "./session.js";
 
-const ITEM = "coffee.drinks";
+/** Returns the item of the present person. The owner's is that of version 1.0.0, which had one person. */
+const item = () => ["coffee.drinks", ...[session.personName()].filter((name) => name && name !== "owner")].join(".");
 
 const keyOf = (name) => name.toLowerCase();
 
 /** The user's changes, by names in lower case: pinned names in order, hidden names, and doses in mg by name. */
-let changes = { pinned: [], hidden: [], doses: {}, ...loadItem(ITEM) };
+let changes = { pinned: [], hidden: [], doses: {} };
 let onDrinksChange = null;
 let onEntriesChange = null;
 /** Returns all drinks of the server, as `{coffee_type, caffeine_mg, count}`; presets have no count. */
@@ -20,8 +21,12 @@ let allDrinks = null;
 /** The name in lower case whose form is open, or null. */
 let openName = null;
 
+function load() {
+  changes = { pinned: [], hidden: [], doses: {}, ...session.loadItem(item()) };
+}
+
 function save() {
-  saveItem(ITEM, changes);
+  session.saveItem(item(), changes);
   onDrinksChange();
   if (byId("sheet").open && byId("my-drinks")) showList();
 }
@@ -181,5 +186,10 @@ export function start({ getDrinks, onChange, onRename }) {
   allDrinks = getDrinks;
   onDrinksChange = onChange;
   onEntriesChange = onRename;
+  load();
+  session.onChange(() => {
+    load();
+    onDrinksChange();
+  });
   byId("edit-drinks").addEventListener("click", openMyDrinks);
 }

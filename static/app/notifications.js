@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { button, byId, h, setText } from "./dom.js";
 import { MINUTE, formatTime, plural } from "./format.js";
 import * as queue from "./queue.js";
+import * as session from "./session.js";
 import { onChange, store } from "./store.js";
 
 /** How long a toast is shown, in ms, while neither the pointer nor the focus is on it. */
@@ -119,25 +120,33 @@ function isLocalTime(zone) {
   }
 }
 
-function showFooter() {
+let shownNotes = "";
+function showFooter({ discardOthers }) {
+  const others = session.key() === null ? 0 : queue.countOfOtherKeys();
+  const otherEntries = others > 0 && `${entryCount(others)} logged with another key ${others === 1 ? "is" : "are"} waiting on this device, to be sent when you sign in with that key. `;
   const serverZone = store.info?.timezone;
   const localZone = Intl.DateTimeFormat().resolvedOptions().timeZone;
   const notes = [
     serverZone && !isLocalTime(serverZone) && `Times are shown in this device's time zone (${localZone}). Days and bedtime use the server's time zone (${serverZone}).`,
     Math.abs(api.state.clockOffset) > MINUTE && `This device's clock differs from the server's (${formatTime(api.now())}). Entries are logged with the server's time.`,
     !isSecureContext && "Keep this page open to log while the server is unreachable. Opening it without a connection requires HTTPS: see deploy/Caddyfile in the project.",
-    queue.countOfOtherKeys() > 0 && `${entryCount(queue.countOfOtherKeys())} logged with another key ${queue.countOfOtherKeys() === 1 ? "is" : "are"} waiting on this device, to be sent when you sign in with that key.`,
+    otherEntries,
     "Caffeine levels are estimates for an average adult, not measurements or medical advice.",
   ];
-  byId("footer").replaceChildren(...notes.filter(Boolean).map((note) => h("p", {}, note)));
+  // Rebuilt only when it changes, so that the button keeps the focus.
+  if (shownNotes === notes.join()) return;
+  shownNotes = notes.join();
+  const discardButton = button("Discard", discardOthers, { class: "link", "aria-haspopup": "dialog" });
+  byId("footer").replaceChildren(...notes.filter(Boolean).map((note) => h("p", {}, note, note === otherEntries && discardButton)));
 }
 
-/** `actions` are those of the banner's button: `signIn`, `retry` and `review`. */
+/** `actions` are those of the banner's button, `signIn`, `retry` and `review`, and of the footer's, `discardOthers`. */
 export function start(actions) {
   addEventListener("keydown", onUndoKey);
   addEventListener("pagehide", () => closeToasts(true));
   startBanner(actions);
-  onChange(showFooter);
-  queue.on("change", showFooter);
-  api.onStateChange(showFooter);
+  const show = () => showFooter(actions);
+  onChange(show);
+  queue.on("change", show);
+  api.onStateChange(show);
 }

@@ -1,6 +1,6 @@
 // Offline queue of new entries. Every entry is stored on the device before it is sent, with its own time and
 // Idempotency-Key, so that it is logged exactly once no matter how often and from how many tabs it is sent. It
-// belongs to the API key with which it was made, and is neither shown nor sent with another.
+// belongs to the person whose API key it was made with, and is neither shown nor sent with another person's.
 
 import * as api from "./api.js";
 import * as session from "./session.js";
@@ -31,7 +31,7 @@ function database() {
   return databasePromise;
 }
 
-/** Entries of the present key. */
+/** Entries of the present person. */
 let entries = [];
 let otherCount = 0;
 /** Entries by id while IndexedDB cannot be used: kept as long as this window is open. */
@@ -70,7 +70,7 @@ export const on = (name, listener) => listeners[name].push(listener);
 export const all = () => entries.filter((entry) => entry.state !== STATE.undone);
 export const pending = () => entries.filter((entry) => entry.state === STATE.pending);
 export const rejected = () => entries.filter((entry) => entry.state === STATE.rejected);
-/** Returns the number of entries that were made with other keys. */
+/** Returns the number of pending and rejected entries of other people, or of other keys if it is not known whose they are. */
 export const countOfOtherKeys = () => otherCount;
 /** Reports whether pending entries outlive this window. */
 export const isPersistent = () => memory.size === 0;
@@ -78,15 +78,26 @@ export const isPersistent = () => memory.size === 0;
 /** `crypto.randomUUID` exists only in secure contexts. */
 const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (n) => n.toString(16).padStart(2, "0")).join("");
 
-/** Entries of earlier versions have no owner. */
-const isOwn = (entry) => session.key() !== null && (entry.owner ?? session.owner()) === session.owner();
+/** Reports whether an entry was made with the present key or with another one of the same person. */
+function isOwn({ owner, person }) {
+  if (session.key() === null) return false;
+  const name = session.personName();
+  // Entries of version 1.0.0 name no key. They belong to the owner of the server, who was its only person.
+  if (!owner) return name === null || name === "owner";
+  return owner === session.owner() || (Boolean(person) && person === name);
+}
+
+/** Reports whether an entry of another person waits to be sent. */
+const isOthers = (entry) => !isOwn(entry) && entry.state !== STATE.undone;
+
+/** Returns the stored entries of every key. */
+const allRows = async () => (await inTransaction((table) => result(table.getAll()))) ?? [...memory.values()];
 
 /** Reloads the entries and calls the listeners of an event. */
 async function dispatch({ name, entry }) {
-  const rows = await inTransaction((table) => result(table.getAll()));
-  const all = [...(rows ?? memory.values())].sort((a, b) => a.added - b.added);
-  entries = all.filter(isOwn);
-  otherCount = all.length - entries.length;
+  const rows = (await allRows()).sort((a, b) => a.added - b.added);
+  entries = rows.filter(isOwn);
+  otherCount = rows.filter(isOthers).length;
   if (entry && !isOwn(entry)) return;
   // Listeners of the event run first: an arrived entry is counted before it disappears from the pending ones.
   for (const listener of new Set([...listeners[name], ...listeners.change])) listener(entry);
@@ -124,7 +135,7 @@ async function remove({ id }) {
 
 /** Stores an entry for `route`, starts sending it and returns it. */
 export async function add(route, body) {
-  const entry = { id: newId(), route, body, owner: session.owner(), state: STATE.pending, tries: 0, added: Date.now() };
+  const entry = { id: newId(), route, body, owner: session.owner(), person: session.personName(), state: STATE.pending, tries: 0, added: Date.now() };
   await update(entry.id, () => entry);
   await broadcast("change");
   flush();
@@ -148,32 +159,34 @@ export async function replace(entry, body) {
 
 /** Lets entries that were made with a key belong to the present one. */
 export async function adopt(previousOwner) {
-  const rows = (await inTransaction((table) => result(table.getAll()))) ?? [...memory.values()];
-  for (const { id, owner } of rows) if (owner === previousOwner) await update(id, (row) => row && { ...row, owner: session.owner() });
+  for (const { id, owner } of await allRows()) if (owner === previousOwner) await update(id, (row) => row && { ...row, owner: session.owner() });
   await broadcast("change");
   return flush();
 }
 
 /** Returns the number of pending and rejected entries that were made with a key. */
 export async function countOf(owner) {
-  const rows = (await inTransaction((table) => result(table.getAll()))) ?? [...memory.values()];
-  return rows.filter((entry) => entry.owner === owner && entry.state !== STATE.undone).length;
+  return (await allRows()).filter((entry) => entry.owner === owner && entry.state !== STATE.undone).length;
 }
 
 /** Removes all pending and rejected entries. */
 export const discardAll = () => Promise.all(all().map(remove));
 
+/** Removes all pending and rejected entries of other people. */
+export const discardOthers = async () => Promise.all((await allRows()).filter(isOthers).map(remove));
+
 async function send({ id }) {
+  // The key may be replaced meanwhile.
+  const owner = session.owner();
   // The try is recorded first: from now on the entry may have reached the server.
   const entry = await update(id, (row) => row && { ...row, tries: row.tries + 1 });
   await broadcast("change");
-  // The key may have changed meanwhile.
   if (!entry || !isOwn(entry)) return;
   const { route, body } = entry;
-  const logged = await api.requestJson("POST", route, { body, headers: { "Idempotency-Key": id } });
+  const logged = await api.requestJson("POST", route, { body, owner, headers: { "Idempotency-Key": id } });
   const undone = await update(id, (row) => row?.state === STATE.undone && row);
   if (undone) {
-    await api.catchApiError(() => api.requestJson("DELETE", `${route}${logged.id}`), (error) => {
+    await api.catchApiError(() => api.requestJson("DELETE", `${route}${logged.id}`, { owner }), (error) => {
       if (error.kind !== "not-found") throw error;
     });
     await update(id, () => null);

@@ -1,10 +1,10 @@
-// The session: the API key, what it may do, and the responses cached for the next start. The key and the cached
-// responses outlive the window only if the user chose to stay signed in. Every tab follows a sign-out.
+// The session: the API key, whose it is, what it may do, and the responses cached for the next start. The key and
+// the cached responses outlive the window only if the user chose to stay signed in. Every tab follows a sign-out.
 
 import { sha256 } from "./sha256.js";
 
 const KEY_ITEM = "coffee.key";
-const SCOPES_ITEM = "coffee.scopes";
+const ME_ITEM = "coffee.me";
 const CACHE_PREFIX = "coffee.answer.";
 /** Number of hexadecimal digits that identify a key on this device. */
 const FINGERPRINT_DIGITS = 16;
@@ -22,10 +22,9 @@ const storages = () => [tryStorage(() => sessionStorage), tryStorage(() => local
 const readItem = (name) => storages().map((storage) => tryStorage(() => storage.getItem(name))).find((value) => value !== null) ?? null;
 
 let currentKey = readItem(KEY_ITEM);
-let currentScopes = tryStorage(() => JSON.parse(readItem(SCOPES_ITEM)));
 const fingerprints = new Map();
 const channel = new BroadcastChannel("coffee-session");
-const scopeListeners = [];
+const listeners = [];
 
 /** Returns the API key, or null. */
 export const key = () => currentKey;
@@ -42,15 +41,34 @@ export function owner() {
   return fingerprints.get(currentKey);
 }
 
-/** Reports whether the key has a scope: "read" or "write". All are assumed until they are loaded. */
-export const may = (scope) => currentScopes?.includes(scope) ?? true;
-export const onScopesChange = (listener) => scopeListeners.push(listener);
+/** What the server returned about the key, as `{owner, scopes, person}`; null until it is loaded. */
+let me = tryStorage(() => JSON.parse(readItem(ME_ITEM)));
+// Of another key.
+if (me?.owner !== owner()) me = null;
 
-export function setScopes(scopes) {
-  if (JSON.stringify(scopes) === JSON.stringify(currentScopes)) return;
-  currentScopes = scopes;
-  tryStorage(() => (isRemembered() ? localStorage : sessionStorage).setItem(SCOPES_ITEM, JSON.stringify(scopes)));
-  for (const listener of scopeListeners) listener();
+/** Reports whether the key has a scope: "read" or "write". All are assumed until they are loaded. */
+export const may = (scope) => me?.scopes.includes(scope) ?? true;
+/** Returns the name of the person to whom the key belongs, or null: servers of earlier versions have one person. */
+export const personName = () => me?.person?.name ?? null;
+/** Returns the name under which a person is shown, or null for an owner without a display name. */
+export const labelOf = (person) => person?.display_name?.trim() || (person && person.name !== "owner" ? person.name : null);
+export const personLabel = () => labelOf(me?.person);
+
+/** Returns what identifies the key and its person, or null without a key. */
+export const identity = () => (currentKey === null ? null : { owner: owner(), person: personName() });
+/** Reports whether the present key belongs to the person with this identity. */
+export const isSamePerson = ({ owner: otherOwner, person }) => otherOwner === owner() || person === personName();
+
+/** Calls `listener` whenever the person or the scopes of the key change. */
+export const onChange = (listener) => listeners.push(listener);
+
+/** Sets the scopes and the person of the key, from the response of `GET /me`. */
+export function setMe({ key: { scopes }, person = null }) {
+  const next = JSON.stringify({ owner: owner(), scopes, person });
+  if (next === JSON.stringify(me)) return;
+  me = JSON.parse(next);
+  tryStorage(() => (isRemembered() ? localStorage : sessionStorage).setItem(ME_ITEM, next));
+  for (const listener of listeners) listener();
 }
 
 /** Removes every cached response. */
@@ -60,20 +78,25 @@ export function clearCachedResponses() {
   });
 }
 
-/** Removes the key, its scopes and every cached response. */
+/** Removes the key, what is stored about it, and every cached response. */
 export function clear() {
-  currentKey = currentScopes = null;
+  currentKey = me = null;
   wasRemembered = false;
-  for (const storage of storages()) for (const name of [KEY_ITEM, SCOPES_ITEM]) tryStorage(() => storage.removeItem(name));
+  for (const storage of storages()) for (const name of [KEY_ITEM, ME_ITEM]) tryStorage(() => storage.removeItem(name));
   clearCachedResponses();
 }
 
-export function signIn(value, scopes, remember) {
-  clear();
+/** Signs in with a key; `response` is that of `GET /me`. */
+export function signIn(value, response, remember) {
+  clearCachedResponses();
   currentKey = value;
+  me = null;
+  for (const storage of storages()) tryStorage(() => storage.removeItem(ME_ITEM));
+  // Replaced, not removed first: other tabs compare the former value with their own key.
   tryStorage(() => (remember ? localStorage : sessionStorage).setItem(KEY_ITEM, value));
+  tryStorage(() => (remember ? sessionStorage : localStorage).removeItem(KEY_ITEM));
   wasRemembered = isRemembered();
-  setScopes(scopes);
+  setMe(response);
 }
 
 /** Signs out in this tab and the others. */
@@ -84,7 +107,11 @@ export function signOut() {
 
 /** Calls `onSignedOut` after another tab signed out, and `onKeyChanged` after it stored another key. */
 export function followOtherTabs({ onSignedOut, onKeyChanged }) {
-  const onShow = () => document.hidden || (wasRemembered && !isRemembered() && onSignedOut());
+  const onShow = () => {
+    if (document.hidden || !wasRemembered || isRemembered()) return;
+    if (tryStorage(() => localStorage.getItem(KEY_ITEM)) === null) onSignedOut();
+    else onKeyChanged();
+  };
   channel.onmessage = () => onSignedOut();
   // A tab that was frozen has missed the message.
   addEventListener("pageshow", onShow);

@@ -1,4 +1,4 @@
-// The sign-in dialog.
+// The sign-in dialog, and the key of a sign-in link.
 
 import * as api from "./api.js";
 import { button, byId, field, h, setFieldError, setText } from "./dom.js";
@@ -10,27 +10,45 @@ const ERRORS = {
   "rate-limited": "Too many failed attempts. Wait a minute and try again.",
 };
 
-/** Signs in if the server accepts the key, else returns an error message. */
-async function tryKey(key, remember) {
-  // Other characters cannot be sent in a header.
-  if (!/^[\x21-\x7e]+$/.test(key)) return "Keys can't contain spaces or special characters";
-  try {
-    const { scopes } = (await api.get("/me", { candidateKey: key })).key;
-    if (!scopes.includes("read") && !scopes.includes("write")) return "This key can't view or add entries. Use a key with the scope read or write.";
-    session.signIn(key, scopes, remember);
-    return null;
-  } catch (error) {
-    if (!(error instanceof api.ApiError)) throw error;
-    return ERRORS[error.kind] ?? error.message;
-  }
+/** Returns the key without what was copied along with it. */
+const trimmed = (text) => text.trim().replace(/^Bearer\s+/i, "");
+
+/** Returns the key of the link with which the page was opened, once, or null. */
+export function takeLinkedKey() {
+  const key = trimmed(window.linkedKey ?? "");
+  delete window.linkedKey;
+  return key || null;
 }
 
-/** Opens the sign-in dialog. `isDismissible`: the page can be used without signing in. */
-export function openSignIn(onSignedIn, isDismissible) {
+/** Returns the response of `GET /me` to a key as `{me}`, or `{error}` with a message if the key cannot be used. */
+export async function checkKey(key) {
+  // Other characters cannot be sent in a header.
+  if (!/^[\x21-\x7e]+$/.test(key)) return { error: "Keys can't contain spaces or special characters" };
+  return api.catchApiError(async () => {
+    const me = await api.get("/me", { candidateKey: key });
+    const isUsable = me.key.scopes.includes("read") || me.key.scopes.includes("write");
+    return isUsable ? { me } : { error: "This key can't view or add entries. Use a key with the scope read or write." };
+  }, (error) => ({ error: ERRORS[error.kind] ?? error.message }));
+}
+
+/**
+ * Opens the sign-in dialog. `isDismissible`: the page can be used without signing in. `linkedKey` is tried at once.
+ * `onSignedIn` gets the identity of the key that was replaced, if any.
+ */
+export function openSignIn(onSignedIn, isDismissible, linkedKey = null) {
+  if (!byId("sign-in").open) showSignIn(onSignedIn, isDismissible);
+  if (!linkedKey) return;
+  const form = byId("sign-in").querySelector("form");
+  form.elements.key.value = linkedKey;
+  // Links are for setting up a device.
+  form.elements.remember.checked = session.key() === null || session.isRemembered();
+  form.requestSubmit();
+}
+
+function showSignIn(onSignedIn, isDismissible) {
   const dialog = byId("sign-in");
-  if (dialog.open) return;
-  const key = h("input", { type: "password", autocomplete: "current-password", autocapitalize: "off", spellcheck: "false", required: true, autofocus: true });
-  const remember = h("input", { type: "checkbox", checked: session.isRemembered() });
+  const key = h("input", { type: "password", name: "key", autocomplete: "current-password", autocapitalize: "off", spellcheck: "false", required: true, autofocus: true });
+  const remember = h("input", { type: "checkbox", name: "remember", checked: session.isRemembered() });
   const submitButton = h("button", { class: "button primary" }, "Sign in");
   const setBusy = (isBusy) => {
     submitButton.disabled = isBusy;
@@ -39,14 +57,16 @@ export function openSignIn(onSignedIn, isDismissible) {
   let isSignedIn = false;
   const onSubmit = async (event) => {
     event.preventDefault();
-    const previousOwner = session.owner();
+    const previous = session.identity();
+    const value = trimmed(key.value);
     setBusy(true);
-    const error = await tryKey(key.value.trim().replace(/^Bearer\s+/i, ""), remember.checked).finally(() => setBusy(false));
-    setFieldError(key, error ?? "");
+    const { me, error = "" } = await checkKey(value).finally(() => setBusy(false));
+    setFieldError(key, error);
     if (error) return key.focus();
+    session.signIn(value, me, remember.checked);
     isSignedIn = true;
     dialog.close();
-    onSignedIn(previousOwner);
+    onSignedIn(previous);
   };
   dialog.replaceChildren(
     h(

@@ -16,6 +16,7 @@ const CURVE_PARAMETERS = ["half_life_hours", "sleep_threshold_mg"];
 const CURVE_HOURS = 54;
 /** `GET /info` is limited to ten requests a minute for each address. */
 const INFO_INTERVAL = 60_000;
+const INFO_ITEM = "coffee.info";
 /** Number of coffees that are loaded. The newest 50 decide about the usual dose. */
 const COFFEES = 60;
 /** Maximum page size of the server. */
@@ -54,7 +55,7 @@ const wantedParts = new Set([...CURRENT_PARTS, "types"]);
  * The latest response of each part; `info` from `GET /info`; `updatedAt`, when the current level was loaded;
  * `error`, why loading failed; `deletedIds`, coffees by id whose deletion can still be undone.
  */
-export const store = { info: session.loadItem("coffee.info"), updatedAt: null, error: null, deletedIds: new Map() };
+export const store = { info: null, updatedAt: null, error: null, deletedIds: new Map() };
 const listeners = [];
 export const onChange = (listener) => listeners.push(listener);
 
@@ -109,17 +110,37 @@ export function loadCached() {
     if (cached) store[part] = cached.answer;
     if (cached && part === "active") store.updatedAt = cached.at;
   }
+  store.info = storedInfo().info ?? null;
   notify();
+}
+
+/** Forgets every response. */
+export function clear() {
+  for (const part of Object.keys(PARTS)) delete store[part];
+  // Responses to earlier requests are ignored.
+  for (const part of Object.keys(requestedAt)) delete requestedAt[part];
+  arrivals = [];
+  store.updatedAt = null;
+  notify();
+}
+
+/** Returns what is stored of `GET /info` for the present key, as `{owner, at, info}`; the limits may be a person's own. */
+function storedInfo() {
+  const stored = session.loadItem(INFO_ITEM);
+  return stored && stored.owner === session.owner() ? stored : {};
 }
 
 /** Loads the server's time zone and validation limits. */
 export async function refreshInfo() {
-  if (Date.now() - (session.loadItem("coffee.info.at") ?? 0) < INFO_INTERVAL) return;
-  session.saveItem("coffee.info.at", Date.now());
+  const { at = 0, info } = storedInfo();
+  store.info = info ?? null;
+  if (Date.now() - at < INFO_INTERVAL) return;
+  const save = (value) => session.saveItem(INFO_ITEM, { owner: session.owner(), at: Date.now(), info: value });
+  save(info);
   await api.catchApiError(async () => {
     const { timezone, validation } = await api.get("/info");
     store.info = { timezone, validation };
-    session.saveItem("coffee.info", store.info);
+    save(store.info);
     notify();
   }, () => null);
 }

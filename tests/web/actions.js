@@ -1,8 +1,9 @@
 // Actions of a user on the dashboard, and locators and assertions for their results.
 
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 
-import { KEY } from "./helpers.js";
+import { BINARY, KEY } from "./helpers.js";
 
 /** Opens the dashboard, signed in for this window. */
 export async function open(page, server, key = KEY) {
@@ -32,7 +33,7 @@ export async function signIn(page, key = KEY, { remember = false } = {}) {
 }
 
 /** Waits until `read` returns a value equal to `expected`. */
-export async function waitUntilEqual(read, expected, timeout = 30_000) {
+export async function waitUntilEqual(read, expected, { timeout = 30_000, interval = 50 } = {}) {
   const deadline = Date.now() + timeout;
   for (;;) {
     const found = await read();
@@ -41,9 +42,31 @@ export async function waitUntilEqual(read, expected, timeout = 30_000) {
       return;
     } catch (error) {
       if (Date.now() > deadline) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 50));
+      await new Promise((resolve) => setTimeout(resolve, interval));
     }
   }
+}
+
+const statusOf = async (server, key) => (await fetch(`${server.url}/me`, { headers: { Authorization: `Bearer ${key}` } })).status;
+
+/** Creates keys with these scopes, and waits until the server has loaded them. */
+export async function addKeys(server, scopesByName) {
+  const keys = {};
+  for (const [name, scope] of Object.entries(scopesByName)) {
+    const added = spawnSync(BINARY, ["key", "add", name, "--scope", scope, `--database-url=${server.folder}/coffee.db`], { encoding: "utf8" });
+    assert.equal(added.status, 0, added.stderr);
+    keys[name] = added.stdout.trim();
+  }
+  // The server loads new keys together. Few attempts, as those with invalid keys are limited.
+  await waitUntilEqual(() => statusOf(server, Object.values(keys).at(-1)), 200, { interval: 500 });
+  return keys;
+}
+
+/** Revokes a key, and waits until the server refuses it. */
+export async function revokeKey(server, name, key) {
+  const revoked = spawnSync(BINARY, ["key", "revoke", name, `--database-url=${server.folder}/coffee.db`], { encoding: "utf8" });
+  assert.equal(revoked.status, 0, revoked.stderr);
+  await waitUntilEqual(() => statusOf(server, key), 401);
 }
 
 /** Returns the coffees on the server, newest first, without ids and times. */

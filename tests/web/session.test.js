@@ -1,32 +1,18 @@
 // Sessions: what a key may do, several tabs, and several keys in one browser.
 
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { test } from "node:test";
 
 import { UNREACHABLE, blockCoffeePosts } from "./network.js";
-import { BINARY, KEY, accessibilityViolations, browserTest, importModule, screenshot } from "./helpers.js";
-import { banner, coffee, coffees, drinkButton, signIn, waitUntilEqual } from "./actions.js";
+import { KEY, accessibilityViolations, browserTest, importModule, screenshot } from "./helpers.js";
+import { addKeys, banner, coffee, coffees, drinkButton, signIn, waitUntilEqual } from "./actions.js";
 
 test("the hash of a key is its SHA-256", async () => {
   const { sha256 } = await importModule("sha256.js");
   const texts = ["", "abc", "ct_9f", "ä€😀", "x".repeat(55), "x".repeat(56), "x".repeat(64), "x".repeat(1000)];
   for (const text of texts) assert.equal(sha256(text), createHash("sha256").update(text).digest("hex"), text);
 });
-
-/** Creates keys with these scopes, and waits until the server has loaded them. */
-async function addKeys(server, scopesByName) {
-  const keys = {};
-  for (const [name, scope] of Object.entries(scopesByName)) {
-    const added = spawnSync(BINARY, ["key", "add", name, "--scope", scope, `--database-url=${server.folder}/coffee.db`], { encoding: "utf8" });
-    assert.equal(added.status, 0, added.stderr);
-    keys[name] = added.stdout.trim();
-  }
-  const status = async (key) => (await fetch(`${server.url}/me`, { headers: { Authorization: `Bearer ${key}` } })).status;
-  await waitUntilEqual(() => Promise.all(Object.values(keys).map(status)), Object.values(keys).map(() => 200));
-  return keys;
-}
 
 browserTest("a key with the scope read shows entries and no buttons that it may not use", { screen: "phone" }, async ({ page, server }) => {
   await server.api("POST", "/coffee/", { caffeine_mg: 80, coffee_type: "espresso" });

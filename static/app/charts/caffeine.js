@@ -19,6 +19,8 @@ function options() {
     const bedtime = nextBedtime();
     const bedtimes = bedtime ? [addLocalDays(bedtime, -1), bedtime] : [];
     const labelsOverlap = bedtimes.some((instant) => Math.abs(u.valToPos(instant / 1000, "x") - u.valToPos(api.now() / 1000, "x")) < px(40));
+    // The key is no longer valid.
+    if (!store.curve) return;
     drawLine(u, { y: store.curve.sleep_threshold_mg, ...dashed });
     for (const instant of bedtimes) drawLine(u, { x: instant / 1000, ...dashed, label: formatTime(instant) });
     drawLine(u, { x: api.now() / 1000, stroke: color("chart-axis"), label: labelsOverlap ? "" : "now" });

@@ -152,7 +152,7 @@ function watchSections() {
 }
 
 /** `previous` is the identity of the key that was replaced, if any. */
-export async function onSignedIn(previous = null) {
+export function onSignedIn(previous = null) {
   if (previous && !session.isSamePerson(previous)) return restart();
   byId("sign-out").hidden = false;
   showSession();
@@ -160,8 +160,6 @@ export async function onSignedIn(previous = null) {
   queue.flush();
   refreshAll();
   watchSections();
-  // Entries of a person are sent with any of their keys.
-  if (previous && !session.personName()) (await import("./dialogs.js")).offerToAdopt(previous.owner);
 }
 
 const signIn = (linkedKey = null) => openSignIn(onSignedIn, session.key() !== null, linkedKey);

@@ -28,20 +28,6 @@ function openSheet(title, content, confirmDiscard = () => true) {
 
 const closeSheet = () => byId("sheet").close();
 
-/** Asks whether entries that wait and were logged with the previous key are sent with the present one. */
-export async function offerToAdopt(previousOwner) {
-  const count = previousOwner && previousOwner !== session.owner() ? await queue.countOf(previousOwner) : 0;
-  if (!count) return;
-  const adopt = () => {
-    closeSheet();
-    queue.adopt(previousOwner);
-  };
-  openSheet("Send waiting entries?", [
-    h("p", {}, `${plural(count, "entry", "entries")} logged with your previous key ${count === 1 ? "was" : "were"} not sent. Send ${count === 1 ? "it" : "them"} with the new key?`),
-    h("div", { class: "row dialog-actions" }, button("Not now", closeSheet), button("Send", adopt, { class: "button primary" })),
-  ]);
-}
-
 /** Asks whether to discard the entries of other people that wait on this device. */
 export function discardOthers() {
   const count = queue.countOfOtherKeys();

@@ -157,18 +157,6 @@ export async function replace(entry, body) {
   await add(entry.route, body);
 }
 
-/** Lets entries that were made with a key belong to the present one. */
-export async function adopt(previousOwner) {
-  for (const { id, owner } of await allRows()) if (owner === previousOwner) await update(id, (row) => row && { ...row, owner: session.owner() });
-  await broadcast("change");
-  return flush();
-}
-
-/** Returns the number of pending and rejected entries that were made with a key. */
-export async function countOf(owner) {
-  return (await allRows()).filter((entry) => entry.owner === owner && entry.state !== STATE.undone).length;
-}
-
 /** Removes all pending and rejected entries. */
 export const discardAll = () => Promise.all(all().map(remove));
 

@@ -220,6 +220,9 @@ browserTest("entries that wait are sent with any key of their person and with no
   await page.getByText("0 of 400 mg").waitFor();
   await drinkButton(page, "cola").click();
   await waitUntilEqual(() => coffees(server), [coffee("cola", 40)]);
+  await page.locator("#history").scrollIntoViewIfNeeded();
+  await page.locator("#history-list .entry").waitFor();
+  assert.equal(await page.locator("#history-unsent .entry").count(), 0);
   await signOut(page);
   await page.getByLabel("API key").waitFor();
   await signIn(page, tablet);

@@ -1,12 +1,11 @@
-// Sessions: what a key may do, several tabs, and several keys in one browser.
+// Sessions: what a key may do, and several tabs. Several people: people.test.js.
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { test } from "node:test";
 
-import { UNREACHABLE, blockCoffeePosts } from "./network.js";
 import { KEY, accessibilityViolations, browserTest, importModule, screenshot } from "./helpers.js";
-import { addKeys, banner, coffee, coffees, drinkButton, signIn, waitUntilEqual } from "./actions.js";
+import { addKeys, coffee, coffees, drinkButton, signIn, waitUntilEqual } from "./actions.js";
 
 test("the hash of a key is its SHA-256", async () => {
   const { sha256 } = await importModule("sha256.js");
@@ -77,36 +76,6 @@ browserTest("every tab follows a sign-out at once", {}, async ({ page, server, c
     const left = await tab.evaluate(() => [...Object.keys(localStorage), ...Object.keys(sessionStorage)].filter((name) => !name.startsWith("coffee.info")));
     assert.deepEqual(left, []);
   }
-});
-
-browserTest("entries that wait are neither shown nor sent with another key", { expected: UNREACHABLE }, async ({ page, server }) => {
-  const { anna, ben } = await addKeys(server, { anna: "read,write", ben: "read,write" });
-  const sent = [];
-  page.on("request", (request) => request.method() === "POST" && sent.push(request.headers().authorization));
-  await page.goto(server.url);
-  await signIn(page, anna, { remember: true });
-  await page.getByText("0 of 400 mg").waitFor();
-  await blockCoffeePosts(page);
-  await drinkButton(page, "espresso").click();
-  await banner(page, "1 entry saved on this device").waitFor();
-  await page.getByRole("button", { name: "Sign out" }).click();
-  await page.getByRole("dialog", { name: "Sign out?" }).getByRole("button", { name: "Keep and sign out" }).click();
-  await page.getByLabel("API key").waitFor();
-  await page.unrouteAll();
-  sent.length = 0;
-  await signIn(page, ben);
-  await page.getByText("0 of 400 mg").waitFor();
-  await page.getByText("1 entry logged with another key is waiting on this device").waitFor();
-  await drinkButton(page, "cola").click();
-  await waitUntilEqual(() => coffees(server), [coffee("cola", 40)]);
-  await page.locator("#history").scrollIntoViewIfNeeded();
-  await page.locator("#history-list .entry").waitFor();
-  assert.equal(await page.locator("#history-unsent .entry").count(), 0);
-  await page.getByRole("button", { name: "Sign out" }).click();
-  await page.getByLabel("API key").waitFor();
-  await signIn(page, anna);
-  await waitUntilEqual(async () => (await coffees(server)).map((entry) => entry.coffee_type).sort(), ["cola", "espresso"]);
-  assert.deepEqual(sent, [`Bearer ${ben}`, `Bearer ${anna}`]);
 });
 
 browserTest("a tab that missed the message signs out when it is shown again", {}, async ({ page, server }) => {

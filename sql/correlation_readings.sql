@@ -1,6 +1,6 @@
 -- Readings of a correlation in time order, except for five contexts: ?3 to ?7 are those of EXCLUDED_CONTEXTS
 -- (src/domain/correlation/evidence.rs) in its order. Time since the start (microseconds) and bpm (at most
--- 1000) are packed into one number, because each column of each row costs time, and a year may have half a
+-- 1000) are combined into one number, because each column of each row costs time, and a year may have half a
 -- million rows until its days are packed. `between` accepts 'resting', the usual context, with two
 -- comparisons, and none of the five lies in that range. `case` compares its operand once with each value,
 -- which is faster than `not in`. The most frequent of the five, 'sleeping' (?6), comes first.

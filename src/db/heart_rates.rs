@@ -198,12 +198,12 @@ impl Store {
 
 /// Computes a correlation; see [`Store::correlation`].
 pub(super) fn correlate(c: &Connection, params: &CorrelationParams) -> rusqlite::Result<CorrelationResult> {
-    let coffees = coffees_between(c, params.doses_since(), params.until)?;
-    let doses: Vec<Dose> = coffees.iter().map(|coffee| (coffee.timestamp, coffee.caffeine_mg)).collect();
-    let coffees = coffees.into_iter().filter(|coffee| coffee.timestamp >= params.since).collect();
-    let mut correlator = Correlator::new(params, coffees, &doses);
+    let all = coffees_between(c, params.doses_since(), params.until)?;
+    let doses: Vec<Dose> = all.iter().map(|coffee| (coffee.timestamp, coffee.caffeine_mg)).collect();
+    let compared = all.into_iter().filter(|coffee| coffee.timestamp >= params.since).collect();
+    let mut correlator = Correlator::new(params, compared, &doses);
     if let Some((from, to)) = correlator.span() {
-        each_correlated(c, params, from, to, |at, bpm| correlator.push(at, bpm))?;
+        each_included_reading(c, params, from, to, |at, bpm| correlator.push(at, bpm))?;
     }
     Ok(correlator.finish())
 }
@@ -339,28 +339,28 @@ fn spellings_of(c: &Connection, context: &str) -> rusqlite::Result<Vec<String>> 
 
 /// Passes the readings of a correlation to `each`, in time order: from packed days where there are any, and
 /// otherwise from the rows.
-fn each_correlated(
+fn each_included_reading(
     c: &Connection,
     params: &CorrelationParams,
     start: Timestamp,
     end: Timestamp,
     mut each: impl FnMut(Timestamp, Bpm),
 ) -> rusqlite::Result<()> {
-    let mut done = start;
+    let mut read_until = start;
     let is_included = |context: Option<&str>| params.includes(context);
     each_packed_day(c, start, end, is_included, |day_start, day_end, readings| {
-        each_correlated_row(c, params, done, day_start, &mut each)?;
-        done = day_end;
+        each_included_row(c, params, read_until, day_start, &mut each)?;
+        read_until = day_end;
         let inside = |at: Timestamp| at >= start && at < end;
         readings.iter().filter(|(at, _)| inside(*at)).for_each(|(at, bpm)| each(*at, *bpm));
         Ok(())
     })?;
-    each_correlated_row(c, params, done, end, &mut each)
+    each_included_row(c, params, read_until, end, &mut each)
 }
 
-/// Like [`each_correlated`], from the rows alone. The time since `start` must fit in 53 bits, which is 285
+/// Like [`each_included_reading`], from the rows alone. The time since `start` must fit in 53 bits, which is 285
 /// years; a correlation covers at most 3650 days.
-fn each_correlated_row(
+fn each_included_row(
     c: &Connection,
     params: &CorrelationParams,
     start: Timestamp,
@@ -380,10 +380,10 @@ fn each_correlated_row(
     })?;
     let mut rows = query.query(params_from_iter(bound))?;
     while let Some(row) = rows.next()? {
-        let packed: i64 = row.get(0)?;
-        let bpm = packed & 1023;
+        let combined: i64 = row.get(0)?;
+        let bpm = combined & 1023;
         each(
-            start.plus(packed >> 10),
+            start.plus(combined >> 10),
             Bpm::new(bpm).ok_or(rusqlite::Error::IntegralValueOutOfRange(0, bpm))?,
         );
     }

@@ -11,8 +11,8 @@
 //! - for each reading, in the order of time and id: the time since the previous one (the first: since
 //!   midnight) in units, as LEB128; the index of its context (1 byte); the heart rate in bpm (2 bytes).
 //!
-//! Two kinds of days have an empty blob: with more than [`MAX_READINGS`] readings, since packing them would
-//! delay other writes, and with more than 255 contexts, since their number has one byte.
+//! An oversized day has an empty blob, and is read row by row: one with more than [`MAX_READINGS`] readings,
+//! since packing it would delay other writes, or with more than 255 contexts, since their number has one byte.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -146,8 +146,8 @@ fn unpack(
     rest.is_empty().then_some(())
 }
 
-/// Passes each packed day between `start` and `end` to `each`, in order: its start, its end, and its readings
-/// with included contexts.
+/// Calls `each` for each packed day from that of `start` to that of `end`, in order, with the start and the end of
+/// the day and all its readings with included contexts. Pending, oversized and damaged days are omitted.
 pub fn each_packed_day(
     c: &Connection,
     start: Timestamp,
@@ -173,8 +173,8 @@ pub fn each_packed_day(
 /// Packs pending days that have ended, newest first, in one short transaction. Writes nothing when there are
 /// none.
 pub fn pack_pending(c: &Connection) -> rusqlite::Result<()> {
-    // The system's time rather than the server's clock, which lies in a layer above: only the choice of the days
-    // that have ended depends on it.
+    // The system's time rather than the server's clock, which `db` may not import: only the choice of the days that
+    // have ended depends on it.
     let today = Timestamp::from(SystemTime::now()).micros().div_euclid(DAY);
     if newest_pending(c, today)?.is_none() {
         return Ok(());

@@ -4,7 +4,7 @@
 //! reduces the effective sample size accordingly. With one value in each group the results are the
 //! textbook's. The tests compare with scipy, see `tests/data/statistics.json`.
 
-use crate::domain::t_distribution::two_sided_p;
+use crate::domain::estimate::two_sided_p;
 
 /// 97.5 % quantile of the standard normal distribution.
 const NORMAL_CRITICAL_VALUE: f64 = 1.959_963_984_540_054;

@@ -24,8 +24,8 @@ pub const LOW_FACTOR: f64 = 0.6;
 /// Half-life factor of the upper band: 5 h × 1.6 is 8 h, as with oral contraceptives (Abernethy 1985) or in
 /// pregnancy (doi:10.1007/BF00637512).
 pub const HIGH_FACTOR: f64 = 1.6;
-/// Age of the oldest relevant dose, in half-lives of the upper band. Less than 0.05 mg is left of a dose of
-/// 1 kg, the largest that can be stored.
+/// Age from which a dose is ignored, in half-lives of the upper band. Less than 0.05 mg is then left even of
+/// 1 kg, the largest dose that can be stored.
 const LOOKBACK_HALF_LIVES: f64 = 25.0;
 /// Supported half-lives in hours.
 pub const HALF_LIFE_RANGE: RangeInclusive<f64> = 1.0..=24.0;

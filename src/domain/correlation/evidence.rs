@@ -6,7 +6,7 @@
 //! - **Dose and increase:** the textbook intervals of `association`, with the number of pairs divided by a
 //!   design effect.
 //! - **Effect of caffeine:** the cluster jackknife CV3J of `regression`, which refits the model without each
-//!   day in turn, plus the uncertainty of the daily rhythm. It alone decides the verdict.
+//!   day in turn, plus the uncertainty of the daily rhythm. Its p-value alone decides the verdict.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -14,8 +14,8 @@ use utoipa::ToSchema;
 use crate::domain::association::{Association, pearson, spearman};
 use crate::domain::correlation::pairs::PairTotals;
 use crate::domain::correlation::regression::CaffeineEffect;
+use crate::domain::estimate::{Estimate, jackknife_variance};
 use crate::domain::statistics::{round2, round3};
-use crate::domain::t_distribution::{Estimate, jackknife_variance};
 
 /// Contexts whose readings are excluded by default: in them something stronger than coffee is at work; sleep
 /// would also be the low baseline of the first coffee of a day. `sql/correlation_readings.sql` depends on
@@ -28,7 +28,7 @@ pub const EXCLUDED_CONTEXTS: [&str; 5] = ["active", "exercise", "panic", "sleepi
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// p ≥ 0.05, or too little data.
+    /// p ≥ 0.05, or no `statistics.response`. Without any pair there is no verdict at all.
     #[serde(rename = "no evidence")]
     NoEvidence,
     /// p < 0.05.
@@ -65,6 +65,7 @@ pub struct CorrelationStatistics {
 /// by day, because coffees of one day may share readings.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
 pub struct HeartRateIncrease {
+    /// Number of pairs with a baseline.
     #[schema(minimum = 1)]
     pub pairs: usize,
     /// Number of days with such a pair.
@@ -97,7 +98,7 @@ pub struct DoseAndIncrease {
     pub spearman: Option<CorrelationCoefficient>,
 }
 
-/// Correlation coefficient with its uncertainty.
+/// Correlation coefficient with its uncertainty, rounded for the response.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
 pub struct CorrelationCoefficient {
     #[schema(minimum = -1, maximum = 1)]
@@ -122,6 +123,7 @@ pub struct HeartRateResponse {
     /// Null when the standard error is 0.
     #[schema(required)]
     pub t: Option<f64>,
+    /// `telling_days` minus 1, at least 1.
     #[schema(minimum = 1)]
     pub degrees_of_freedom: f64,
     /// Two-sided p-value for no response.
@@ -143,7 +145,8 @@ pub struct HeartRateResponse {
     /// Number of days with at least two such quarters.
     #[schema(minimum = 2)]
     pub days: usize,
-    /// Number of days on which caffeine varied by more than a tenth of the average day.
+    /// Number of those `days` on which caffeine varied noticeably: the sum of squares about the day's mean
+    /// exceeds a tenth of the average over the days.
     // The API's name of the informative days.
     #[schema(minimum = 1)]
     pub telling_days: usize,
@@ -155,8 +158,9 @@ pub fn evaluate(
     effect: Option<&CaffeineEffect>,
     excluded_contexts: &'static [&'static str],
 ) -> (Verdict, CorrelationStatistics) {
-    let (doses, increases, days) = (&totals.doses, &totals.increases, &totals.pairs_by_day);
-    let verdict = Verdict::of(effect.map(|effect| effect.bpm_per_100_mg));
+    let (doses, increases, days) =
+        (&totals.doses_with_baseline, &totals.increases, &totals.pairs_with_baseline_by_day);
+    let verdict = Verdict::of(effect.map(|effect| effect.slope));
     let statistics = CorrelationStatistics {
         left_out_contexts: excluded_contexts,
         increase: increase(increases, days),
@@ -220,7 +224,7 @@ impl From<Association> for CorrelationCoefficient {
 
 impl From<&CaffeineEffect> for HeartRateResponse {
     fn from(effect: &CaffeineEffect) -> Self {
-        let slope = effect.bpm_per_100_mg;
+        let slope = effect.slope;
         Self {
             bpm_per_100_mg: round2(slope.value),
             interval_bpm_per_100_mg: round_interval(slope.interval(), round2),
@@ -255,7 +259,7 @@ fn explain(verdict: Verdict, effect: Option<&CaffeineEffect>) -> String {
         // Also when day and rhythm explain the caffeine completely: more, different days help then, too.
         return "Not enough days with both caffeine and heart-rate readings.".into();
     };
-    let (low, high) = effect.bpm_per_100_mg.interval();
+    let (low, high) = effect.slope.interval();
     let condition = format!("bpm per 100 mg (95% confidence, {} days)", effect.days);
     let evidence = match verdict {
         Verdict::NoEvidence => {
@@ -268,7 +272,7 @@ fn explain(verdict: Verdict, effect: Option<&CaffeineEffect>) -> String {
         Verdict::Moderate => "Moderate",
         Verdict::Strong => "Strong",
     };
-    let change = if effect.bpm_per_100_mg.value < 0.0 { "lowers" } else { "raises" };
+    let change = if effect.slope.value < 0.0 { "lowers" } else { "raises" };
     format!("{evidence} evidence that caffeine {change} your heart rate: {low:.1} to {high:.1} {condition}.")
 }
 

@@ -2,7 +2,8 @@
 //!
 //! `pairs` compares the readings after each coffee with those before it. `quarter_hours` and `regression`
 //! relate all readings to the modelled caffeine. `evidence` derives statistics and a verdict. Memory grows
-//! with the number of coffees and days; of the readings, at most those of 26 hours are kept.
+//! with the number of coffees and days. The readings of at most 26 hours are kept; their reader adds one packed
+//! day.
 
 mod evidence;
 mod pairs;
@@ -13,7 +14,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 pub use crate::domain::correlation::evidence::{CorrelationStatistics, EXCLUDED_CONTEXTS, Verdict};
-pub use crate::domain::correlation::pairs::{BASELINE_START, CoffeeComparison, CoffeeToCompare, MARGIN};
+pub use crate::domain::correlation::pairs::{BASELINE_LEAD, CoffeeComparison, CoffeeToCompare, MARGIN};
 
 use crate::domain::caffeine::{Dose, Kinetics};
 use crate::domain::calendar::Zone;
@@ -32,7 +33,7 @@ pub struct CorrelationParams {
     pub until: Timestamp,
     /// Length of the time window after a coffee in hours, 1 to 24.
     pub hours_after: u8,
-    /// Only readings of this context; `None` for all contexts except [`EXCLUDED_CONTEXTS`].
+    /// Only readings of this context, in exactly this spelling; `None` for all contexts except [`EXCLUDED_CONTEXTS`].
     pub context: Option<String>,
     /// Maximum number of listed pairs; the statistics cover all of them.
     pub max_pairs: usize,
@@ -41,17 +42,19 @@ pub struct CorrelationParams {
     pub kinetics: Kinetics,
 }
 
-/// Averages over all pairs, including those that are not listed.
+/// Summary of all pairs, including those that are not listed. The increases are those of the pairs with a
+/// baseline.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct CorrelationAnalysis {
     #[schema(minimum = 1)]
     pub total_correlations: usize,
-    /// Milligrams.
+    /// Mean dose in milligrams.
     #[schema(minimum = 0)]
     pub avg_caffeine_dose: f64,
-    /// Beats per minute; null when no pair has a baseline.
+    /// Mean increase in beats per minute; null when no pair has a baseline.
     #[schema(required)]
     pub avg_hr_increase: Option<f64>,
+    /// Highest increase in beats per minute; null when no pair has a baseline.
     #[schema(required)]
     pub max_hr_increase: Option<f64>,
     pub time_window_analyzed: String,
@@ -64,12 +67,13 @@ pub struct Correlation {
     #[schema(max_items = 1000)]
     pub correlations: Vec<CoffeeComparison>,
     pub analysis: CorrelationAnalysis,
+    /// Casual remark on the average increase, without regard to its uncertainty; see `verdict`.
     pub summary: &'static str,
     pub verdict: Verdict,
     pub statistics: CorrelationStatistics,
 }
 
-/// Correlation without pairs: no coffee has a reading after it.
+/// Correlation without pairs: no coffee has a reading in its time window.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct NoCorrelation {
     /// Always empty.
@@ -97,9 +101,9 @@ pub struct Correlator<'a> {
 }
 
 impl CorrelationParams {
-    /// Returns the start of the doses that the caffeine model needs.
+    /// Returns the time from which doses are needed for the caffeine model.
     pub fn doses_since(&self) -> Timestamp {
-        self.since.minus(QuarterHours::lookback_micros(&self.kinetics))
+        self.since.minus(QuarterHours::dose_lookback_micros(&self.kinetics))
     }
 
     /// Returns the contexts whose readings are excluded.
@@ -137,7 +141,7 @@ impl<'a> Correlator<'a> {
     }
 
     /// Adds the next reading, in time order. Its context must be included, see
-    /// [`CorrelationParams::includes`].
+    /// [`CorrelationParams::includes`]. A reading outside of the period can only be part of pairs.
     pub fn push(&mut self, at: Timestamp, bpm: Bpm) {
         self.pairs.push(at, bpm);
         if at >= self.params.since && at < self.params.until {
@@ -176,7 +180,7 @@ fn analyze(totals: &PairTotals, hours_after: u8) -> (CorrelationAnalysis, &'stat
     let unit = if hours_after == 1 { "hour" } else { "hours" };
     let analysis = CorrelationAnalysis {
         total_correlations: totals.pairs,
-        avg_caffeine_dose: round1(totals.dose_mg / totals.pairs as f64),
+        avg_caffeine_dose: round1(totals.total_dose_mg / totals.pairs as f64),
         avg_hr_increase: average.map(round1),
         max_hr_increase: increases.iter().copied().reduce(f64::max).map(round1),
         time_window_analyzed: format!("{hours_after} {unit} after coffee"),
@@ -265,7 +269,7 @@ mod tests {
             let (after, readings_count) =
                 mean(at.plus(MARGIN), at.plus(i64::from(params.hours_after) * HOUR));
             let Some(after) = after else { continue };
-            let baseline = mean(at.minus(BASELINE_START), at.minus(MARGIN)).0;
+            let baseline = mean(at.minus(BASELINE_LEAD), at.minus(MARGIN)).0;
             let pair = CoffeeComparison {
                 coffee_time: at,
                 caffeine_mg: coffee.caffeine_mg,
@@ -322,7 +326,7 @@ mod tests {
 
     fn agree(ours: &CaffeineEffect, theirs: &CaffeineEffect) {
         let figures = |of: &CaffeineEffect| {
-            let slope = of.bpm_per_100_mg;
+            let slope = of.slope;
             [slope.value, slope.standard_error, slope.degrees_of_freedom, of.r, of.strongest_lag_r]
         };
         for (ours, theirs) in figures(ours).into_iter().zip(figures(theirs)) {
@@ -387,8 +391,8 @@ mod tests {
         let noon = Timestamp::clamped(1_780_315_200 * SECOND);
         let params = params(noon.minus(DAY), 2, "UTC");
         for (offset, after, baseline) in [
-            (-BASELINE_START - 1, false, false),
-            (-BASELINE_START, false, true),
+            (-BASELINE_LEAD - 1, false, false),
+            (-BASELINE_LEAD, false, true),
             (-MARGIN - 1, false, true),
             (-MARGIN, false, false),
             (0, false, false),

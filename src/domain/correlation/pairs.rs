@@ -1,6 +1,9 @@
 //! Heart rate after each coffee compared with the heart rate before it: a merge of coffees and readings,
 //! both in time order.
 //!
+//! A pair is a coffee and the readings in its time window; the API calls it a correlation. The readings before
+//! the coffee are its baseline, which a pair may lack.
+//!
 //! Of the readings, only those are kept that the next coffee may need: of the 2 hours before it and its time
 //! window of at most 24 hours. The totals grow with the number of pairs.
 
@@ -16,10 +19,11 @@ use crate::domain::heart_rate::Bpm;
 use crate::domain::statistics::round1;
 use crate::domain::time::{HOUR, MINUTE, Timestamp};
 
-/// Time before and after a coffee whose readings are ignored, in microseconds.
+/// Time before and after a coffee whose readings are ignored, in microseconds: the time of a coffee is not
+/// exact, and its caffeine is absorbed gradually.
 pub const MARGIN: i64 = 15 * MINUTE;
 /// Time from the start of the baseline to its coffee, in microseconds.
-pub const BASELINE_START: i64 = 2 * HOUR;
+pub const BASELINE_LEAD: i64 = 2 * HOUR;
 
 /// Coffee to compare with readings.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,7 +34,7 @@ pub struct CoffeeToCompare {
     pub coffee_type: Option<Arc<str>>,
 }
 
-/// Coffee with at least one reading after it. Heart rates have 1 decimal.
+/// Coffee with at least one reading in its time window. Heart rates have 1 decimal.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = CorrelatedCoffee)]
 pub struct CoffeeComparison {
@@ -48,7 +52,7 @@ pub struct CoffeeComparison {
     /// Difference of the two unrounded means; null without a baseline.
     #[schema(required)]
     pub hr_increase: Option<f64>,
-    /// Number of readings after the coffee.
+    /// Number of readings in the time window.
     #[schema(minimum = 1)]
     pub readings_count: usize,
     #[schema(minimum = 1, maximum = 24)]
@@ -60,7 +64,7 @@ pub struct PairBuilder<'z> {
     coffees: Vec<CoffeeToCompare>,
     hours_after: u8,
     /// Index of the first coffee whose time window has not ended yet.
-    next: usize,
+    first_open: usize,
     recent: RecentReadings,
     zone: &'z Zone,
     totals: PairTotals,
@@ -69,9 +73,10 @@ pub struct PairBuilder<'z> {
 /// Readings that the next coffee may need.
 #[derive(Debug, Default)]
 struct RecentReadings {
-    /// Time of each reading, with the sum of all heart rates before it.
+    /// Time of each reading, with the sum of the heart rates of all earlier ones, also of dropped ones: the
+    /// difference of two such sums is the sum of the readings between.
     readings: VecDeque<(Timestamp, u64)>,
-    /// Sum of all heart rates, in beats per minute.
+    /// Sum of the heart rates of all readings so far.
     sum: u64,
 }
 
@@ -81,15 +86,18 @@ pub struct PairTotals {
     /// The latest pairs in time order.
     pub latest: VecDeque<CoffeeComparison>,
     max_pairs: usize,
+    /// Number of all pairs, with and without a baseline.
     pub pairs: usize,
-    /// Sum of all doses in milligrams.
-    pub dose_mg: f64,
+    /// Sum of the doses of all pairs in milligrams.
+    pub total_dose_mg: f64,
     /// Dose in milligrams of each pair with a baseline, in time order.
-    pub doses: Vec<f64>,
+    pub doses_with_baseline: Vec<f64>,
     /// Unrounded increase in beats per minute of each pair with a baseline, in time order.
     pub increases: Vec<f64>,
-    /// Number of pairs with a baseline on each day that has one, in time order.
-    pub pairs_by_day: Vec<usize>,
+    /// Sizes of the consecutive groups of the two lists above that belong to one day. Days without such a pair
+    /// have no entry.
+    pub pairs_with_baseline_by_day: Vec<usize>,
+    /// Day of the last group.
     day: Option<Date>,
 }
 
@@ -99,35 +107,35 @@ impl<'z> PairBuilder<'z> {
     pub fn new(coffees: Vec<CoffeeToCompare>, hours_after: u8, max_pairs: usize, zone: &'z Zone) -> Self {
         let mut totals = PairTotals::new(max_pairs);
         // A vector that grows by doubling needs twice the memory while it grows.
-        totals.doses.reserve_exact(coffees.len());
+        totals.doses_with_baseline.reserve_exact(coffees.len());
         totals.increases.reserve_exact(coffees.len());
-        Self { coffees, hours_after, next: 0, recent: RecentReadings::default(), zone, totals }
+        Self { coffees, hours_after, first_open: 0, recent: RecentReadings::default(), zone, totals }
     }
 
     /// Returns the time [from, until) from the first baseline to the end of the last time window; `None`
     /// without coffees.
     pub fn span(&self) -> Option<(Timestamp, Timestamp)> {
         let (first, last) = (self.coffees.first()?, self.coffees.last()?);
-        Some((first.timestamp.minus(BASELINE_START), self.window_end(last)))
+        Some((first.timestamp.minus(BASELINE_LEAD), self.window_end(last)))
     }
 
     /// Adds the next reading, in time order.
     pub fn push(&mut self, at: Timestamp, bpm: Bpm) {
-        while let Some(coffee) = self.coffees.get(self.next) {
+        while let Some(coffee) = self.coffees.get(self.first_open) {
             if at < self.window_end(coffee) {
-                if at >= coffee.timestamp.minus(BASELINE_START) {
+                if at >= coffee.timestamp.minus(BASELINE_LEAD) {
                     self.recent.push(at, bpm);
                 }
                 return;
             }
-            self.close_window();
+            self.finish_coffee();
         }
     }
 
     /// Returns the totals, after all readings of the span have been added.
     pub fn finish(mut self) -> PairTotals {
-        while self.next < self.coffees.len() {
-            self.close_window();
+        while self.first_open < self.coffees.len() {
+            self.finish_coffee();
         }
         self.totals
     }
@@ -136,13 +144,13 @@ impl<'z> PairBuilder<'z> {
         coffee.timestamp.plus(i64::from(self.hours_after) * HOUR)
     }
 
-    /// Compares the next coffee and drops the readings that no later coffee needs.
-    fn close_window(&mut self) {
-        let Some(coffee) = self.coffees.get(self.next) else { return };
+    /// Compares the first open coffee and drops the readings that no later coffee needs.
+    fn finish_coffee(&mut self) {
+        let Some(coffee) = self.coffees.get(self.first_open) else { return };
         let at = coffee.timestamp;
         let (after, readings_count) = self.recent.mean(at.plus(MARGIN), self.window_end(coffee));
         if let Some(after) = after {
-            let (baseline, _) = self.recent.mean(at.minus(BASELINE_START), at.minus(MARGIN));
+            let (baseline, _) = self.recent.mean(at.minus(BASELINE_LEAD), at.minus(MARGIN));
             let increase = baseline.map(|baseline| after - baseline);
             let pair = CoffeeComparison {
                 coffee_time: at,
@@ -156,9 +164,9 @@ impl<'z> PairBuilder<'z> {
             };
             self.totals.add(pair, increase, self.zone.date(at));
         }
-        self.next += 1;
-        let next = self.coffees.get(self.next);
-        self.recent.drop_before(next.map_or(Timestamp::MAX, |coffee| coffee.timestamp.minus(BASELINE_START)));
+        self.first_open += 1;
+        let next = self.coffees.get(self.first_open);
+        self.recent.drop_before(next.map_or(Timestamp::MAX, |coffee| coffee.timestamp.minus(BASELINE_LEAD)));
     }
 }
 
@@ -196,13 +204,13 @@ impl PairTotals {
     /// Adds the next pair, in time order, with its unrounded increase and its day.
     pub fn add(&mut self, pair: CoffeeComparison, increase: Option<f64>, day: Date) {
         self.pairs += 1;
-        self.dose_mg += pair.caffeine_mg.mg();
+        self.total_dose_mg += pair.caffeine_mg.mg();
         if let Some(increase) = increase {
-            self.doses.push(pair.caffeine_mg.mg());
+            self.doses_with_baseline.push(pair.caffeine_mg.mg());
             self.increases.push(increase);
-            match self.pairs_by_day.last_mut() {
+            match self.pairs_with_baseline_by_day.last_mut() {
                 Some(count) if self.day == Some(day) => *count += 1,
-                _ => self.pairs_by_day.push(1),
+                _ => self.pairs_with_baseline_by_day.push(1),
             }
             self.day = Some(day);
         }
@@ -245,7 +253,7 @@ mod tests {
         assert_eq!(listed, (70..120).map(|n| at(n * DAY)).collect::<Vec<_>>());
         // The reading before the next coffee is also in the 24-hour window.
         assert_eq!((totals.pairs, totals.increases[0], totals.increases[119]), (120, 20.0, 0.0));
-        assert_eq!((totals.dose_mg, totals.pairs_by_day), (9600.0, vec![1; 120]));
+        assert_eq!((totals.total_dose_mg, totals.pairs_with_baseline_by_day), (9600.0, vec![1; 120]));
     }
 
     #[test]
@@ -255,7 +263,7 @@ mod tests {
         let coffees = [0, 3 * HOUR - MINUTE, 3 * HOUR].map(coffee);
         let mut pairs = PairBuilder::new(coffees.to_vec(), 6, 50, &zone);
         (-60..300).for_each(|minute| pairs.push(at(minute * MINUTE), bpm(60)));
-        assert_eq!(pairs.finish().pairs_by_day, [2, 1]);
+        assert_eq!(pairs.finish().pairs_with_baseline_by_day, [2, 1]);
     }
 
     #[test]

@@ -25,8 +25,8 @@ pub struct QuarterHours<'a> {
     /// Start of the current quarter in minutes since 1970.
     quarter_start_minute: i64,
     current: QuarterSums,
-    /// Mean levels of the last quarters, the newest first.
-    past: [f64; LAGS],
+    /// Mean levels of the last quarters, by lag: the newest first.
+    recent_levels: [f64; LAGS],
 }
 
 /// Sums over the current quarter.
@@ -38,11 +38,11 @@ struct QuarterSums {
     bpm: u32,
     /// Sum of the levels in the minutes of the readings.
     mg: f64,
-    /// Sum of the levels of all minutes before the current one.
+    /// Sum of the levels of the minutes of the quarter that have ended, with readings or without.
     sum_of_minute_levels: f64,
 }
 
-/// Level of active caffeine in the middle of a minute that only moves forward.
+/// Cursor over the minutes in time order, with the level of active caffeine in the middle of the current one.
 struct LevelCursor<'a> {
     kinetics: Kinetics,
     /// Doses after `minute`.
@@ -61,8 +61,8 @@ struct LevelCursor<'a> {
 }
 
 impl<'a> QuarterHours<'a> {
-    /// Creates an accumulator for readings from `since` on, with the days of `zone`. `doses` are in time
-    /// order and start at least [`Self::lookback_micros`] before `since`.
+    /// Creates an accumulator for readings from `since` on, with the days of `zone`. `doses` are all
+    /// those since [`Self::dose_lookback_micros`] before `since`, in time order.
     pub fn new(since: Timestamp, zone: &'a Zone, kinetics: Kinetics, doses: &'a [Dose]) -> Self {
         let start = since.minus(LONGEST_LAG).micros().div_euclid(QUARTER) * QUARTER / MINUTE;
         Self {
@@ -72,12 +72,12 @@ impl<'a> QuarterHours<'a> {
             date: None,
             quarter_start_minute: start,
             current: QuarterSums::default(),
-            past: [0.0; LAGS],
+            recent_levels: [0.0; LAGS],
         }
     }
 
-    /// Returns the time before `since` in which doses are relevant, in microseconds.
-    pub fn lookback_micros(kinetics: &Kinetics) -> i64 {
+    /// Returns how long before `since` a dose is still relevant, in microseconds.
+    pub fn dose_lookback_micros(kinetics: &Kinetics) -> i64 {
         LONGEST_LAG + QUARTER + kinetics.lookback_micros()
     }
 
@@ -105,8 +105,8 @@ impl<'a> QuarterHours<'a> {
 
     fn end_quarter(&mut self) {
         let sums = std::mem::take(&mut self.current);
-        self.past.rotate_right(1);
-        self.past[0] = sums.sum_of_minute_levels / (QUARTER / MINUTE) as f64;
+        self.recent_levels.rotate_right(1);
+        self.recent_levels[0] = sums.sum_of_minute_levels / (QUARTER / MINUTE) as f64;
         if sums.readings == 0 {
             return;
         }
@@ -116,7 +116,7 @@ impl<'a> QuarterHours<'a> {
             self.regression.end_day();
         }
         let readings = f64::from(sums.readings);
-        let mut lagged = self.past;
+        let mut lagged = self.recent_levels;
         lagged[0] = sums.mg / readings;
         self.regression.push(time.quarter(), f64::from(sums.bpm) / readings, &lagged);
     }
@@ -173,7 +173,7 @@ impl<'a> LevelCursor<'a> {
             self.state.active_mg += part.active_mg;
             self.doses = rest;
         }
-        // Half a minute less, rounded up to a minute.
+        // The first minute whose middle is not before the dose.
         self.next_dose = self
             .doses
             .first()

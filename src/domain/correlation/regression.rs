@@ -11,13 +11,15 @@
 //!   standard error of the slope.
 //! - **Residual.** Neighbouring quarters are correlated, so the standard error comes from leaving out one
 //!   day at a time: the cluster jackknife CV3J of MacKinnon, Nielsen & Webb (2023),
-//!   doi:10.1016/j.jeconom.2022.04.001. Only days on which caffeine varied count as degrees of freedom.
+//!   doi:10.1016/j.jeconom.2022.04.001. The degrees of freedom are the informative days minus 1,
+//!   at least 1. A day is informative when the sum of squares of its caffeine about its mean exceeds a tenth
+//!   of the average over the days.
 //!
 //! This module works on numbers; `quarter_hours` selects readings and assigns quarters to days.
 
 use std::f64::consts::TAU;
 
-use crate::domain::t_distribution::{Estimate, jackknife_variance};
+use crate::domain::estimate::{Estimate, jackknife_variance};
 
 /// Quarters of an hour in a day.
 pub const QUARTERS_PER_DAY: usize = 96;
@@ -29,9 +31,9 @@ pub const LAGS: usize = 25;
 /// at the same hour.
 pub const RHYTHM_BPM: [f64; 2] = [3.0, 1.5];
 
-/// Number of rhythm columns: cosine and sine of each harmonic.
+/// Number of columns for the daily rhythm: the cosine and the sine of each harmonic.
 const RHYTHM: usize = 2 * RHYTHM_BPM.len();
-/// Number of columns: the caffeine, the rhythm, the heart rate.
+/// Number of columns: one for the caffeine, those for the rhythm, one for the heart rate.
 const COLUMNS: usize = RHYTHM + 2;
 const CAFFEINE: usize = 0;
 const HEART_RATE: usize = COLUMNS - 1;
@@ -46,15 +48,16 @@ type Harmonics = [f64; RHYTHM];
 /// Estimated effect of caffeine on the heart rate, which the API calls the response.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CaffeineEffect {
-    /// Slope in beats per minute for 100 mg of active caffeine.
-    pub bpm_per_100_mg: Estimate,
+    /// Beats per minute for 100 mg of active caffeine.
+    pub slope: Estimate,
     /// Partial correlation of heart rate and caffeine given day and rhythm.
     pub r: f64,
     /// Both ends of the slope's 95% interval, converted to partial correlations.
     pub r_interval: (f64, f64),
     /// Number of days with at least two quarters of an hour.
     pub days: usize,
-    /// Number of days on which caffeine varied by more than a tenth of the average day.
+    /// Number of those `days` whose sum of squares of caffeine about the day's mean exceeds a tenth of the average
+    /// over the days.
     pub informative_days: usize,
     /// Number of quarters of an hour on these `days`.
     pub quarter_hours: u64,
@@ -72,7 +75,7 @@ pub struct WithinDayRegression {
     days: Vec<CrossProducts>,
     /// Sum of `days`.
     total: CrossProducts,
-    /// Caffeine row of `total` for each lag.
+    /// Row that takes the place of the caffeine row of `total` for each lag.
     lagged: [ColumnValues; LAGS],
     quarter_hours: u64,
     today: DaySums,
@@ -85,7 +88,8 @@ struct DaySums {
     sums: ColumnValues,
     products: CrossProducts,
     lagged_sums: [f64; LAGS],
-    /// Products of each column with the lagged caffeine; for the caffeine column, squares of the latter.
+    /// Sums of the products of each column with the caffeine of each lag; in the row of the caffeine column,
+    /// sums of the squares of the latter.
     lagged: [[f64; LAGS]; COLUMNS],
 }
 
@@ -185,8 +189,8 @@ impl WithinDayRegression {
         self.days.push(products);
     }
 
-    /// Returns the effect. `None` with fewer than two days, with caffeine on one day only, or when day and
-    /// rhythm explain the caffeine completely. The first two are cases of the third, with one day left out.
+    /// Returns the effect. `None` when day and rhythm explain the caffeine completely, also when they do so with
+    /// one day left out: with fewer than two days, or when caffeine varied on one day only.
     pub fn effect(mut self) -> Option<CaffeineEffect> {
         self.end_day();
         let days = self.days.len();
@@ -204,7 +208,7 @@ impl WithinDayRegression {
         let (low, high) = slope.interval();
         let (strongest_lag, strongest_lag_r) = self.strongest_lag(variance);
         Some(CaffeineEffect {
-            bpm_per_100_mg: slope,
+            slope,
             r: whole.partial_correlation(slope.value),
             r_interval: (whole.partial_correlation(low), whole.partial_correlation(high)),
             days,
@@ -238,8 +242,7 @@ impl WithinDayRegression {
         })
     }
 
-    /// Returns the number of days on which caffeine varied by more than a tenth of the average day, in sums of
-    /// squares.
+    /// Returns the number of informative days; see [`CaffeineEffect::informative_days`].
     fn informative_days(&self) -> usize {
         let threshold = self.total[CAFFEINE][CAFFEINE] / self.days.len() as f64 / 10.0;
         self.days.iter().filter(|day| day[CAFFEINE][CAFFEINE] > threshold).count()
@@ -391,13 +394,13 @@ mod tests {
         assert!(oracle.responses.len() >= 4);
         for case in &oracle.responses {
             let (ours, theirs) = (regression(case).effect().unwrap(), &case.expected);
-            near(ours.bpm_per_100_mg.value, theirs.slope);
-            near(ours.bpm_per_100_mg.standard_error, theirs.error);
+            near(ours.slope.value, theirs.slope);
+            near(ours.slope.standard_error, theirs.error);
             near(ours.r, theirs.r);
             near(ours.strongest_lag_r, theirs.lag_r);
             assert_eq!((ours.strongest_lag, ours.informative_days), (theirs.lag, theirs.informative));
             assert_eq!(ours.quarter_hours, case.quarters.len() as u64);
-            near(ours.bpm_per_100_mg.degrees_of_freedom, theirs.informative as f64 - 1.0);
+            near(ours.slope.degrees_of_freedom, theirs.informative as f64 - 1.0);
         }
     }
 
@@ -414,11 +417,11 @@ mod tests {
 
     #[test]
     fn an_effect_of_the_hour_is_not_attributed_to_coffee() {
-        let slope = |rise: f64| mornings(&[rise; 10]).effect().unwrap().bpm_per_100_mg;
+        let slope = |rise: f64| mornings(&[rise; 10]).effect().unwrap().slope;
         // The dose is always at 08:00: the daily rhythm may explain a small rise, not a large one.
         assert!(slope(2.0).p() > 0.3 && slope(15.0).p() < 0.001);
         // More such mornings add no evidence.
-        assert!(mornings(&[2.0; 1000]).effect().unwrap().bpm_per_100_mg.p() > 0.3);
+        assert!(mornings(&[2.0; 1000]).effect().unwrap().slope.p() > 0.3);
     }
 
     #[test]

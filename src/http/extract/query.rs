@@ -360,10 +360,10 @@ pub struct CorrelationQuery {
     /// Length of the window that ends now, in units of 24 hours.
     #[param(value_type = Option<u16>, minimum = 1, maximum = 3650, default = 30)]
     pub days: u16,
-    /// Hours after a coffee in which readings count, from 15 minutes after it on.
+    /// End of the window after a coffee in hours; it begins after 15 minutes.
     #[param(value_type = Option<u8>, minimum = 1, maximum = 24, default = 2)]
     pub hours_after: u8,
-    /// Context of the readings; default: all but `active`, `exercise`, `panic`, `sleeping` and `stressed`.
+    /// Context of the readings, in its exact spelling: case matters. Default: all but `active`, `exercise`, `panic`, `sleeping` and `stressed`.
     #[param(max_length = 50, example = "resting")]
     pub context: Option<String>,
     /// Maximum number of pairs to list, newest first; the statistics cover all of them.

@@ -214,8 +214,8 @@ impl HeartRatesOfContext {
 /// Correlation of caffeine and heart rate
 ///
 /// Compares the heart rate after each coffee (15 minutes to `hours_after` hours after) with the heart rate
-/// before it (2 hours to 15 minutes before), and relates all readings to the caffeine in the body. Readings
-/// with the contexts `active`, `exercise`, `panic`, `sleeping` and `stressed` are excluded unless `context`
+/// before it (2 hours to 15 minutes before), and relates all readings of the period to the active (absorbed)
+/// caffeine. Readings with the contexts `active`, `exercise`, `panic`, `sleeping` and `stressed` are excluded unless `context`
 /// selects them.
 #[utoipa::path(get, path = "/heartrate/correlation", operation_id = "heart_rate_correlation", tag = "heart rate",
     params(CorrelationQuery),

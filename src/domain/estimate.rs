@@ -1,4 +1,4 @@
-//! Student's t distribution, and estimates with t-based intervals and p-values.
+//! Estimates with their intervals and p-values, from Student's t distribution.
 //!
 //! The `statrs` crate is not used because it loses digits with many degrees of freedom. The tests compare
 //! with scipy, see `tests/data/statistics.json`.
@@ -21,7 +21,8 @@ impl Estimate {
         Some(self.value / self.standard_error).filter(|t| t.is_finite())
     }
 
-    /// Returns the two-sided p-value for a true value of 0.
+    /// Returns the two-sided p-value of the hypothesis that the true value is 0. Without a standard error it is 0,
+    /// or 1 for an estimate of 0.
     pub fn p(&self) -> f64 {
         match self.t() {
             Some(t) => two_sided_p(t, self.degrees_of_freedom),
@@ -29,6 +30,7 @@ impl Estimate {
         }
     }
 
+    /// Returns the ends of the 95% confidence interval.
     pub fn interval(&self) -> (f64, f64) {
         let half_width = critical_value(self.degrees_of_freedom) * self.standard_error;
         (self.value - half_width, self.value + half_width)

@@ -4,7 +4,7 @@
 //! earlier reader is open. At the end SQLite applies a copy of the log to the copied pages, as in a crash
 //! recovery, which takes time in proportion to the size of the log, not of the database.
 //!
-//! The caller verifies the copy.
+//! The copy is published unverified; the caller verifies it afterwards.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
@@ -21,8 +21,8 @@ use crate::fs::paths::{folder_of, with_suffix};
 use crate::fs::privileges::Identity;
 use crate::fs::temp_file::TempFile;
 
-/// Pages copied at a time: 16 MiB.
-const CHUNK: i32 = 4096;
+/// Pages copied per step: 16 MiB.
+const PAGES_PER_STEP: i32 = 4096;
 
 /// Copied pages, and what is needed to complete them.
 #[derive(Debug)]
@@ -40,28 +40,29 @@ impl PageCopy {
         let temp = TempFile::create(folder, identity).map_err(|e| SnapshotError::of_io(e, folder))?;
         let reader = schema::connect(database, schema::Role::Reader).map_err(fault)?;
         reader.execute_batch("begin; select count(*) from sqlite_schema").map_err(fault)?;
-        temp.run(|| copy_pages(&reader, temp.path()))?.map_err(|e| SnapshotError::of_copy(e, folder))?;
+        temp.as_writer(|| copy_pages(&reader, temp.path()))?
+            .map_err(|e| SnapshotError::of_copy(e, folder))?;
         temp.file().sync_all().map_err(|e| SnapshotError::of_io(e, folder))?;
         // The log is beside the target of a symbolic link.
         let log = with_suffix(&fs::canonicalize(database)?, "-wal");
         Ok(Self { temp, log, reader })
     }
 
-    /// Completes the copy and publishes it under the first unused name of `names`. The caller keeps others from
-    /// writing: later commits are not included.
+    /// Completes the copy with what was committed since its start, and publishes it under the first unused name of
+    /// `names`. The caller has locked other writers out, since later commits would be missing.
     pub fn finish(self, mut names: impl Iterator<Item = PathBuf>) -> Result<PathBuf, SnapshotError> {
         let folder = folder_of(self.temp.path()).to_owned();
-        let copied = with_suffix(self.temp.path(), "-wal");
+        let log_copy = with_suffix(self.temp.path(), "-wal");
         let log = match File::open(&self.log) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             opened => Some(opened?),
         };
         let Self { temp, reader, .. } = self;
-        temp.run(|| log.map_or(Ok(()), |log| copy_log(log, &copied)))
+        temp.as_writer(|| log.map_or(Ok(()), |log| copy_log(log, &log_copy)))
             .flatten()
             .map_err(|e| SnapshotError::of_io(e, &folder))?;
         drop(reader);
-        temp.run(|| apply_log(temp.path()))?.map_err(|e| SnapshotError::of_copy(e, &folder))?;
+        temp.as_writer(|| apply_log(temp.path()))?.map_err(|e| SnapshotError::of_copy(e, &folder))?;
         temp.publish(&mut names).map_err(|e| SnapshotError::of_io(e, &folder))
     }
 }
@@ -73,7 +74,7 @@ fn copy_pages(source: &Connection, path: &Path) -> Result<(), StoreError> {
     copy.pragma_update(None, "synchronous", "off")?;
     let backup = Backup::new(source, &mut copy)?;
     loop {
-        match backup.step(CHUNK)? {
+        match backup.step(PAGES_PER_STEP)? {
             StepResult::Done => break,
             StepResult::More => {}
             _ => return Err(StoreError::Busy),

@@ -2,8 +2,8 @@
 //! broken one.
 //!
 //! The backup is written into the database as one transaction, so that readers see either the old or the new
-//! state, also after an interrupted restore. Only a database that SQLite cannot write to is replaced; it is
-//! then kept under another name.
+//! state, also after an interrupted restore. Only where there is no database, or a broken one of which no safety
+//! copy can be made, a new file takes its place; a broken one is kept under another name.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -18,8 +18,8 @@ use crate::backup::expected_schema;
 use crate::backup::origin::BackupOrigin;
 use crate::backup::page_copy::PageCopy;
 use crate::backup::snapshot::{
-    BackupTarget, ProgressCallback, ProgressStage, SnapshotError, back_up_unrecorded, no_progress, page_size,
-    snapshot, vacuum_into,
+    BackupTarget, ProgressCallback, ProgressStage, SnapshotError, no_progress, page_size, snapshot,
+    snapshot_unrecorded, vacuum_into,
 };
 use crate::backup::verify::{Contents, VerificationReport, contents, verify_and_keep_open, verify_file};
 use crate::db::database_id::DatabaseId;
@@ -35,21 +35,21 @@ use crate::fs::privileges::Identity;
 use crate::fs::protected_paths::is_same_file;
 use crate::fs::temp_file::{TempFile, remove_stale};
 
-/// Pages copied per step: 16 MiB; fewer in debug builds, so that tests can act between steps.
-const PAGES: i32 = if cfg!(debug_assertions) { 16 } else { 4096 };
+/// Pages written per step: 16 MiB; fewer in debug builds, so that tests can act between steps.
+const PAGES_PER_STEP: i32 = if cfg!(debug_assertions) { 16 } else { 4096 };
 /// Maximum duration of the final checkpoint; the rest is left to the server.
-const CHECKPOINT: Duration = Duration::from_secs(20);
+const MAX_CHECKPOINT: Duration = Duration::from_secs(20);
 /// Maximum time without progress of the final checkpoint. It outlasts an ordinary read, but not a replication
 /// program, which holds a part of the log for up to a minute.
-const STANDSTILL: Duration = Duration::from_secs(2);
+const MAX_STANDSTILL: Duration = Duration::from_secs(2);
 
-/// Reason of a failed restore. The database is unchanged.
+/// Reason of a failed restore. The entries of the database are unchanged; a safety copy that was made stays.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     #[error("{path} cannot be restored: {}", reasons.join("; "))]
     Unfit { path: PathBuf, reasons: Vec<String> },
     #[error("the copy of {path} did not pass its check: {}", reasons.join("; "))]
-    Unsound { path: PathBuf, reasons: Vec<String> },
+    CopyUnsound { path: PathBuf, reasons: Vec<String> },
     #[error("{0} is the database itself: name a backup")]
     Itself(PathBuf),
     #[error(transparent)]
@@ -101,9 +101,9 @@ impl RestoreError {
 pub enum RestoreTarget {
     /// A missing or empty file.
     Nothing,
-    /// A database of this program. The id is `None` when it has none or has never held an entry: then it has no
-    /// backups of its own, and takes over the id of the restored one.
-    Ours { version: i64, contents: Contents, id: Option<DatabaseId> },
+    /// A database of this program. The id is `None` when its schema has no ids or it has never held an entry; it
+    /// then takes over the id of the backup.
+    Ours { schema_version: i64, contents: Contents, id: Option<DatabaseId> },
     /// A file that cannot be written into, and the reason.
     Broken(String),
 }
@@ -119,9 +119,12 @@ impl RestoreTarget {
             // A file that may be damaged is kept bit for bit.
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).at(database)?;
             schema::configure(&mut connection, schema::Role::Reader).at(database)?;
-            let Some(version) = schema::identify(&connection, database)? else { return Ok(Self::Nothing) };
-            let (contents, id) = (contents(&connection).at(database)?, id_in_use(&connection).at(database)?);
-            Ok(Self::Ours { version, contents, id })
+            let Some(schema_version) = schema::identify(&connection, database)? else {
+                return Ok(Self::Nothing);
+            };
+            let (contents, id) =
+                (contents(&connection).at(database)?, id_if_ever_used(&connection).at(database)?);
+            Ok(Self::Ours { schema_version, contents, id })
         };
         match inspect() {
             Err(e) if e.concerns_file() => Ok(Self::Broken(e.cause())),
@@ -130,31 +133,30 @@ impl RestoreTarget {
     }
 }
 
-/// Returns the id of a database that has held entries; otherwise `None`.
-fn id_in_use(connection: &Connection) -> rusqlite::Result<Option<DatabaseId>> {
+/// Returns the id of a database that has ever held an entry; `None` for another one.
+fn id_if_ever_used(connection: &Connection) -> rusqlite::Result<Option<DatabaseId>> {
     let unused = "select not exists (select 1 from sqlite_sequence where seq <> 0)";
     let is_unused = connection.query_row(unused, [], |row| row.get::<_, bool>(0))?;
     if is_unused { Ok(None) } else { DatabaseId::of(connection) }
 }
 
-/// Version of the database's content, for detecting writes of others.
-struct ContentVersion {
+/// Detects commits to the database since it was created.
+struct CommitWatch {
     connection: Connection,
-    /// SQLite changes this number when another connection writes.
+    /// SQLite changes this number when another connection has committed.
     data_version: i64,
-    schema: i64,
+    schema_version: i64,
 }
 
-impl ContentVersion {
-    /// Returns the current version.
-    fn of(database: &Path) -> rusqlite::Result<Self> {
+impl CommitWatch {
+    fn start(database: &Path) -> rusqlite::Result<Self> {
         let connection = schema::connect(database, schema::Role::Reader)?;
         let number = |name| connection.pragma_query_value(None, name, |row| row.get(0));
-        let (data_version, schema) = (number("data_version")?, number("user_version")?);
-        Ok(Self { connection, data_version, schema })
+        let (data_version, schema_version) = (number("data_version")?, number("user_version")?);
+        Ok(Self { connection, data_version, schema_version })
     }
 
-    /// Reports whether no other connection has written since.
+    /// Reports whether no other connection has committed anything since the start.
     fn is_unchanged(&self) -> bool {
         let now = self.connection.pragma_query_value(None, "data_version", |row| row.get::<_, i64>(0));
         now.is_ok_and(|now| now == self.data_version)
@@ -172,7 +174,7 @@ struct PreservedState {
 }
 
 impl PreservedState {
-    fn of(current: &ContentVersion) -> rusqlite::Result<Self> {
+    fn of(current: &CommitWatch) -> rusqlite::Result<Self> {
         let tables = current
             .connection
             .prepare(
@@ -182,8 +184,8 @@ impl PreservedState {
             )?
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<rusqlite::Result<_>>()?;
-        let last_ids = expected_schema::last_ids(&current.connection, current.schema)?;
-        Ok(Self { last_ids, tables, id: id_in_use(&current.connection)? })
+        let last_ids = expected_schema::last_ids(&current.connection, current.schema_version)?;
+        Ok(Self { last_ids, tables, id: id_if_ever_used(&current.connection)? })
     }
 
     fn put_into(self, copy: &Connection) -> rusqlite::Result<()> {
@@ -206,29 +208,30 @@ impl PreservedState {
     }
 }
 
-/// Prepared restore: everything is verified and locked, and no entry is changed.
+/// Planned restore: the backup is verified, the database is inspected, and other maintenance commands are locked out,
+/// as are servers unless one runs already. No entry has been changed.
 #[derive(Debug)]
 pub struct RestorePlan {
     report: VerificationReport,
-    /// Connection to the verified file; a file that gets its name later is not read.
+    /// Connection to the verified file. A file that takes over its name later is not read.
     source: Connection,
     origin: BackupOrigin,
-    /// Id in the lock file, which a broken database keeps.
+    /// Id of the database in its lock file. A broken database is replaced by one with this id.
     recorded_id: Option<DatabaseId>,
     database: PathBuf,
     backups: PathBuf,
     identity: Identity,
     pub target: RestoreTarget,
     replace: bool,
-    /// Keeps servers from starting; `None` while one runs.
-    lock: Option<ServerLock>,
+    /// Lock of the server, held so that none starts; `None` while one runs.
+    keeps_servers_out: Option<ServerLock>,
     _maintenance: MaintenanceLock,
 }
 
 /// Way in which the prepared copy takes the place of the current state.
 enum RestoreMethod {
-    /// It is written into the database. `safety` is the safety copy; commits after `version` may be missing in it.
-    WriteInto { safety: PathBuf, version: Box<ContentVersion> },
+    /// It is written into the database. `safety` is the safety copy, which may lack what `commits` detects.
+    WriteInto { safety: PathBuf, commits: Box<CommitWatch> },
     /// It becomes the database's file, and there is no safety copy.
     Replace,
 }
@@ -262,20 +265,20 @@ impl RestorePlan {
         };
         make_folder(database)?;
         let maintenance = MaintenanceLock::acquire(database)?;
-        let lock = ServerLock::try_acquire(database)?;
-        if lock.is_some() {
+        let keeps_servers_out = ServerLock::try_acquire(database)?;
+        if keeps_servers_out.is_some() {
             undo_interrupted(database)?;
             ensure_log_belongs(database)?;
         }
         remove_stale(folder_of(database));
         let target = RestoreTarget::inspect(database)?;
-        if matches!(target, RestoreTarget::Nothing) && lock.is_none() {
+        if matches!(target, RestoreTarget::Nothing) && keeps_servers_out.is_none() {
             return Err(RestoreError::Served(database.to_owned()));
         }
-        if let (RestoreTarget::Ours { version, .. }, None) = (&target, &lock)
-            && *version != schema::newest()
+        if let (RestoreTarget::Ours { schema_version, .. }, None) = (&target, &keeps_servers_out)
+            && *schema_version != schema::newest()
         {
-            let (path, found, known) = (database.to_owned(), *version, schema::newest());
+            let (path, found, known) = (database.to_owned(), *schema_version, schema::newest());
             return Err(RestoreError::OtherVersion { path, found, known });
         }
         let plan = Self {
@@ -288,13 +291,13 @@ impl RestorePlan {
             identity,
             target,
             replace,
-            lock,
+            keeps_servers_out,
             _maintenance: maintenance,
         };
         if let RestoreTarget::Broken(why) = &plan.target {
             plan.ensure_may_replace(why.clone())?;
         }
-        plan.check_room()?;
+        plan.ensure_space()?;
         Ok(plan)
     }
 
@@ -333,7 +336,7 @@ impl RestorePlan {
 
     /// Reports whether a server runs.
     pub fn is_served(&self) -> bool {
-        self.lock.is_none()
+        self.keeps_servers_out.is_none()
     }
 
     /// Reports whether there is a state to make a safety copy of.
@@ -343,7 +346,7 @@ impl RestorePlan {
 
     /// Checks that replacing the database is requested and possible.
     fn ensure_may_replace(&self, why: String) -> Result<(), RestoreError> {
-        match (self.replace, &self.lock) {
+        match (self.replace, &self.keeps_servers_out) {
             (true, Some(_)) => Ok(()),
             (true, None) => Err(RestoreError::Served(self.database.clone())),
             (false, _) => Err(RestoreError::NeedsReplacing { why }),
@@ -359,8 +362,8 @@ impl RestorePlan {
         let (prepared, contents) = self.prepare(&method, progress)?;
         failpoint("restore.prepared");
         let (safety, kept_files) = match method {
-            RestoreMethod::WriteInto { safety, version } => {
-                (Some(self.write_into(&prepared, safety, &version, progress)?), Vec::new())
+            RestoreMethod::WriteInto { safety, commits } => {
+                (Some(self.write_into(&prepared, safety, &commits, progress)?), Vec::new())
             }
             RestoreMethod::Replace => {
                 self.keep_id(&prepared)?;
@@ -389,13 +392,13 @@ impl RestorePlan {
         if !self.has_current_state() {
             return Ok(RestoreMethod::Replace);
         }
-        // Read first, so that no write during the copy is missed.
-        let version = ContentVersion::of(&self.database);
+        // Started first, so that no commit during the copy is missed.
+        let commits = CommitWatch::start(&self.database);
         let target = BackupTarget::Safety(self.backups.clone());
         match snapshot(&self.database, &target, &self.identity, progress) {
             Ok(made) => {
-                let version = Box::new(version.map_err(write_error)?);
-                Ok(RestoreMethod::WriteInto { safety: made.path, version })
+                let commits = commits.at(&self.database).map_err(|e| RestoreError::Safety(e.into()))?;
+                Ok(RestoreMethod::WriteInto { safety: made.path, commits: Box::new(commits) })
             }
             Err(SnapshotError::Open(e)) if e.concerns_file() => {
                 self.ensure_may_replace(e.cause())?;
@@ -409,16 +412,16 @@ impl RestorePlan {
         }
     }
 
-    /// Creates a copy of the backup beside the database, migrated to the newest schema, with the database's
-    /// page size when it is to be written into it. The copy is verified; only the last ids, the database id and
-    /// Litestream's tables are written after that.
+    /// Creates a copy of the backup beside the database, migrated to the newest schema. A copy that is to be written
+    /// into the database has its page size. Returns the copy with its entries after it has been verified; only the
+    /// ids that the database keeps and Litestream's tables are put into it later.
     fn prepare(
         &self,
         method: &RestoreMethod,
         progress: ProgressCallback<'_>,
     ) -> Result<(TempFile, Contents), RestoreError> {
-        let version = self.report.schema_version.unwrap_or(0);
-        let mut temp = self.temp_file_of(&self.source, progress)?;
+        let schema_version = self.report.schema_version.unwrap_or(0);
+        let mut temp = self.copy_beside_database(&self.source, progress)?;
         if matches!(method, RestoreMethod::WriteInto { .. }) {
             let database = schema::connect(&self.database, schema::Role::Reader).map_err(prepare_error)?;
             let wanted = page_size(&database).map_err(prepare_error)?;
@@ -426,12 +429,12 @@ impl RestorePlan {
                 // VACUUM INTO cannot change the page size of an immutable source, so the copy is copied once more.
                 let first = Connection::open(temp.path()).map_err(prepare_error)?;
                 first.pragma_update(None, "page_size", wanted).map_err(prepare_error)?;
-                temp = self.temp_file_of(&first, progress)?;
+                temp = self.copy_beside_database(&first, progress)?;
             }
         }
         let mut copy = Connection::open(temp.path()).map_err(prepare_error)?;
         schema::drop_digests(&copy).map_err(prepare_error)?;
-        schema::migrate(&mut copy, usize::try_from(version).unwrap_or(0), schema::migrations())
+        schema::migrate(&mut copy, usize::try_from(schema_version).unwrap_or(0), schema::migrations())
             .map_err(prepare_error)?;
         schema::drop_statistics(&copy).map_err(prepare_error)?;
         if !self.report.differing_rollups.is_empty() {
@@ -441,12 +444,12 @@ impl RestorePlan {
         copy.close().map_err(|(_, e)| prepare_error(e))?;
         temp.file().sync_all()?;
         progress(ProgressStage::Checking);
-        let found = temp.run(|| verify_file(temp.path()))?;
-        let contents = self.verified(found)?;
+        let report = temp.as_writer(|| verify_file(temp.path()))?;
+        let contents = self.compare_with_backup(report)?;
         Ok((temp, contents))
     }
 
-    fn temp_file_of(
+    fn copy_beside_database(
         &self,
         source: &Connection,
         progress: ProgressCallback<'_>,
@@ -456,12 +459,12 @@ impl RestorePlan {
         Ok(temp)
     }
 
-    /// Returns the entries of the prepared copy if it is sound and has the rows of the verified
-    /// file; of a migrated copy, the counts and the newest entry are compared.
-    fn verified(&self, prepared: VerificationReport) -> Result<Contents, RestoreError> {
+    /// Returns the entries of the prepared copy if it is sound and has the rows of the backup. Of a migrated copy,
+    /// only the numbers of entries and the newest one are compared.
+    fn compare_with_backup(&self, prepared: VerificationReport) -> Result<Contents, RestoreError> {
         let path = self.report.path.clone();
         let Some(contents) = prepared.contents.filter(|_| prepared.is_sound()) else {
-            return Err(RestoreError::Unsound { path, reasons: prepared.reasons });
+            return Err(RestoreError::CopyUnsound { path, reasons: prepared.reasons });
         };
         let is_migrated = prepared.schema_version != self.report.schema_version;
         let is_there = |digest| prepared.digests.iter().any(|other| other.is_of_same_rows(digest));
@@ -473,22 +476,22 @@ impl RestorePlan {
         }
     }
 
-    /// Writes the prepared copy into the database in one transaction. Returns the safety copy: the one made of
-    /// `version`, or a newer one.
+    /// Writes the prepared copy into the database in one transaction. Returns the safety copy that stays: `safety`,
+    /// or a second one when `commits` has detected any.
     fn write_into(
         &self,
         prepared: &TempFile,
         safety: PathBuf,
-        version: &ContentVersion,
+        commits: &CommitWatch,
         progress: ProgressCallback<'_>,
     ) -> Result<PathBuf, RestoreError> {
         let source = Connection::open(prepared.path()).map_err(write_error)?;
-        // Only `PreservedState::put_into` writes to this copy, which need not be durable.
+        // The copy is temporary, and what `PreservedState::put_into` writes to it need not be durable.
         source.pragma_update(None, "synchronous", "OFF").map_err(write_error)?;
         let mut database = connect_for_writing(&self.database)?;
-        // After a commit since the safety copy, a new one is needed. Its pages are copied before the database is
-        // locked, so that the lock lasts only as long as the rest of the copy takes.
-        let pages = if version.is_unchanged() { None } else { Some(self.begin_page_copy()?) };
+        // The safety copy lacks commits. Most pages for a second one are copied before writers are locked out, so
+        // that they wait only for the rest.
+        let page_copy = if commits.is_unchanged() { None } else { Some(self.begin_page_copy()?) };
         let page_bytes = page_size(&source).map_err(write_error)?.unsigned_abs();
         let backup = Backup::new(&source, &mut database).map_err(write_error)?;
         let write_pages = |count| {
@@ -503,32 +506,34 @@ impl RestorePlan {
                 _ => Err(RestoreError::Busy),
             }
         };
-        // The first page alone: from then on other writers are locked out.
+        // The first page alone begins the transaction: from then on other writers are locked out.
         write_pages(1)?;
-        let current = ContentVersion::of(&self.database).map_err(write_error)?;
-        if !matches!(self.target, RestoreTarget::Ours { version, .. } if version == current.schema) {
+        let current = CommitWatch::start(&self.database).map_err(write_error)?;
+        if !matches!(self.target, RestoreTarget::Ours { schema_version, .. } if schema_version == current.schema_version)
+        {
             return Err(RestoreError::SchemaChanged);
         }
-        let last = if version.is_unchanged() {
+        let published_pages = if commits.is_unchanged() {
             None
         } else {
-            let pages = pages.map_or_else(|| self.begin_page_copy(), Ok)?;
+            // Not begun yet when the first commit came just before the lock.
+            let page_copy = page_copy.map_or_else(|| self.begin_page_copy(), Ok)?;
             let target = BackupTarget::Safety(self.backups.clone());
-            let last = pages.finish(target.names()).map_err(RestoreError::Safety)?;
-            failpoint("restore.saved.again");
-            Some(last)
+            let path = page_copy.finish(target.names()).map_err(RestoreError::Safety)?;
+            failpoint("restore.page_copy");
+            Some(path)
         };
-        // SQLite's backup includes changes that the source's own connection makes.
+        // `backup` reads through `source`: it also writes the pages that `source` changes now.
         PreservedState::of(&current).map_err(write_error)?.put_into(&source).map_err(write_error)?;
-        failpoint("restore.numbered");
-        while write_pages(PAGES)? == StepResult::More {
+        failpoint("restore.preserved");
+        while write_pages(PAGES_PER_STEP)? == StepResult::More {
             failpoint("restore.half");
         }
         drop(backup);
         failpoint("restore.written");
         checkpoint_database(&database, self.is_served());
-        Ok(match last {
-            Some(last) => self.finish_safety(&safety, last),
+        Ok(match published_pages {
+            Some(page_copy) => self.finish_safety(safety, page_copy),
             None => safety,
         })
     }
@@ -537,38 +542,41 @@ impl RestorePlan {
         PageCopy::of(&self.database, &self.backups, &self.identity).map_err(RestoreError::Safety)
     }
 
-    /// Makes a verified safety copy from the page copy, which holds the last state before the restore, and removes
-    /// the page copy and the `first` safety copy afterwards. Returns the one that stays. Failures are logged: the
-    /// restore is complete.
-    fn finish_safety(&self, first: &Path, last: PathBuf) -> PathBuf {
+    /// Makes a verified safety copy of the published page copy, which has everything that was committed before the
+    /// restore, and then removes the page copy and the `first` safety copy. Returns the safety copy that stays.
+    /// Failures are logged, since the restore is complete: then a sound page copy becomes the safety copy, and
+    /// otherwise `first` remains it.
+    fn finish_safety(&self, first: PathBuf, page_copy: PathBuf) -> PathBuf {
         let target = BackupTarget::Safety(self.backups.clone());
-        let safety = match back_up_unrecorded(&last, &target, &self.identity, &no_progress) {
+        let safety = match snapshot_unrecorded(&page_copy, &target, &self.identity, &no_progress) {
             Ok(made) => {
-                self.remove(&last);
-                self.remove(first);
+                self.remove(&page_copy);
+                self.remove(&first);
                 made.path
             }
-            // Possibly no space for another: a sound page copy becomes the safety copy.
+            // Possibly there is no space for another copy.
             Err(e) => {
-                let found = self.identity.as_caller(|| verify_file(&last));
-                if found.is_ok_and(|found| found.is_sound()) {
-                    self.remove(first);
+                let report = self.identity.as_caller(|| verify_file(&page_copy));
+                if report.is_ok_and(|report| report.is_sound()) {
+                    self.remove(&first);
+                    page_copy
                 } else {
                     tracing::warn!(
                         "{} did not pass its check ({e}): {} holds the state of shortly before",
-                        last.display(),
+                        page_copy.display(),
                         first.display()
                     );
+                    first
                 }
-                last
             }
         };
-        failpoint("restore.saved.anew");
+        failpoint("restore.second_safety");
         safety
     }
 
-    /// Removes a safety copy whose content another one includes.
+    /// Removes a safety copy or page copy whose entries are all in the safety copy that stays.
     fn remove(&self, backup: &Path) {
+        // Its folder may be writable for the owner of the database or only for the caller.
         let is_removed =
             fs::remove_file(backup).is_ok() || self.identity.as_caller(|| fs::remove_file(backup)).is_ok();
         if !is_removed {
@@ -576,13 +584,13 @@ impl RestorePlan {
         }
     }
 
-    /// Checks the space for the safety copy, the log and the prepared copy.
-    fn check_room(&self) -> Result<(), RestoreError> {
+    /// Ensures that there is space for the safety copy, the log and the prepared copy.
+    fn ensure_space(&self) -> Result<(), RestoreError> {
         let current = size(&self.database) + size(&with_suffix(&self.database, "-wal"));
         let safety = match (self.has_current_state(), self.is_served()) {
             (false, _) => 0,
             (true, false) => current,
-            // Entries written meanwhile need a second safety copy.
+            // What is committed meanwhile needs a second safety copy.
             (true, true) => 2 * current,
         };
         // The prepared copy, and the log; before the log, possibly a second copy with another page size.
@@ -593,10 +601,10 @@ impl RestorePlan {
         let backups = self.backups.ancestors().find(|path| path.exists()).unwrap_or(&folder).to_owned();
         let device = |path: &Path| fs::metadata(path).map_or(0, |m| m.dev());
         if device(&backups) == device(&folder) {
-            return room(&folder, here + safety);
+            return ensure_free(&folder, here + safety);
         }
-        room(&folder, here)?;
-        room(&backups, safety)
+        ensure_free(&folder, here)?;
+        ensure_free(&backups, safety)
     }
 }
 
@@ -604,7 +612,7 @@ fn size(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |file| file.len())
 }
 
-fn room(folder: &Path, needed: u64) -> Result<(), RestoreError> {
+fn ensure_free(folder: &Path, needed: u64) -> Result<(), RestoreError> {
     match Disk::of(folder).map(|disk| disk.free_bytes) {
         Ok(free) if free < needed => Err(RestoreError::NoRoom { folder: folder.to_owned(), needed, free }),
         _ => Ok(()),
@@ -641,7 +649,7 @@ fn checkpoint_database(database: &Connection, is_served: bool) {
     if database.busy_timeout(Duration::ZERO).is_err() {
         return;
     }
-    while began.elapsed() < CHECKPOINT && progressed_at.elapsed() < STANDSTILL {
+    while began.elapsed() < MAX_CHECKPOINT && progressed_at.elapsed() < MAX_STANDSTILL {
         let counts = database.pragma_update_and_check(None, "wal_checkpoint", mode, |row| {
             Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
         });
@@ -654,5 +662,34 @@ fn checkpoint_database(database: &Connection, is_served: bool) {
             }
             _ => return,
         }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+mod tests {
+    use super::*;
+    use crate::backup::open::open_store;
+    use crate::db::store::Options;
+
+    #[test]
+    fn an_unsound_page_copy_does_not_become_the_safety_copy() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options {
+            path: folder.path().join("coffee.db"),
+            backups: folder.path().join("backups"),
+            quick_readers: 1,
+            slow_readers: 1,
+            slow_query: Duration::from_secs(9),
+        };
+        open_store(&options).unwrap().close();
+        let target = BackupTarget::Safety(options.backups.clone());
+        let first = snapshot(&options.path, &target, &Identity::CALLER, &no_progress).unwrap().path;
+        let plan =
+            RestorePlan::plan(&first, &options.path, &options.backups, Identity::CALLER, false).unwrap();
+        let page_copy = options.backups.join("page_copy.db");
+        fs::write(&page_copy, "not a database").unwrap();
+        assert_eq!(plan.finish_safety(first.clone(), page_copy.clone()), first);
+        assert!(first.exists() && page_copy.exists());
     }
 }

@@ -20,7 +20,7 @@ use crate::backup::verify::{
 use crate::backup::{content_digest, expected_schema};
 use crate::db::error::{AtPath, OpenError, StoreError, require_database};
 use crate::db::health::BackupRecord;
-use crate::db::replace_file::recover_interrupted;
+use crate::db::replace_file::prepare_to_open;
 use crate::db::schema::APPLICATION_ID;
 use crate::db::{rollups, schema};
 use crate::domain::time::{Timestamp, file_name_time};
@@ -145,9 +145,9 @@ pub fn snapshot(
     progress: ProgressCallback<'_>,
 ) -> Result<Snapshot, SnapshotError> {
     require_database(database)?;
-    let made = recover_interrupted(database)
+    let made = prepare_to_open(database)
         .map_err(SnapshotError::from)
-        .and_then(|()| back_up_unrecorded(database, target, identity, progress));
+        .and_then(|()| snapshot_unrecorded(database, target, identity, progress));
     if let Err(SnapshotError::Taken(_)) = &made {
         // A mistake of the caller is no failed backup.
         return made;
@@ -171,7 +171,7 @@ pub fn snapshot(
 }
 
 /// Backs up `database` without recording the outcome; see [`snapshot`].
-pub fn back_up_unrecorded(
+pub fn snapshot_unrecorded(
     database: &Path,
     target: &BackupTarget,
     identity: &Identity,
@@ -201,13 +201,13 @@ pub fn back_up_unrecorded(
     drop(source);
     failpoint("backup.copied");
     progress(ProgressStage::Checking);
-    let mut found = temp.run(|| verify_file(temp.path()))?;
-    if found.is_sound() && found.schema_version != Some(version) {
-        found.reasons.push(format!("it has schema {:?} where {version} was copied", found.schema_version));
+    let mut report = temp.as_writer(|| verify_file(temp.path()))?;
+    if report.is_sound() && report.schema_version != Some(version) {
+        report.reasons.push(format!("it has schema {:?} where {version} was copied", report.schema_version));
     }
-    let (Some(sha256), Some(contents), true) = (found.sha256, found.contents, found.reasons.is_empty())
+    let (Some(sha256), Some(contents), true) = (report.sha256, report.contents, report.reasons.is_empty())
     else {
-        return Err(SnapshotError::Unsound(found.reasons));
+        return Err(SnapshotError::Unsound(report.reasons));
     };
     failpoint("backup.checked");
     let size_bytes = temp.file().metadata()?.len();
@@ -219,15 +219,15 @@ pub fn back_up_unrecorded(
     Ok(Snapshot { path, size_bytes, sha256, contents, took: began.elapsed() })
 }
 
-/// Opens the database so that the copy can be attached.
+/// Opens the database so that the copy can be attached to the connection.
 fn open_source(database: &Path) -> Result<Connection, SnapshotError> {
     let configure = |source: Connection| {
         source.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         configure_for_full_read(&source)?;
         Ok(source)
     };
-    // Nothing is written to it. A file opened read-only loses its CHECKs, and SQLite could not copy pages into
-    // tables that have them.
+    // Opened for writing, although nothing is written to it. SQLite ignores the CHECKs of a file that is opened
+    // read-only, and copies tables at its fastest only between those with the same CHECKs.
     let opened = match connect(database, "mode=rw").and_then(configure) {
         // On a read-only file system there are no writers.
         Err(e) if e.sqlite_error_code() == Some(ErrorCode::CannotOpen) => {
@@ -238,13 +238,15 @@ fn open_source(database: &Path) -> Result<Connection, SnapshotError> {
     Ok(opened.at(database)?)
 }
 
-/// Reads a page first: before that, SQLite returns the page size of new files.
+/// Returns the page size of a database. Reads a page first, since SQLite returns the page size of new files before
+/// that.
 pub fn page_size(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
     connection.pragma_query_value(None, "page_size", |row| row.get(0))
 }
 
-/// Copies a database whose tables match its version, with digests of its rows.
+/// Copies the tables of a database with digests of their rows. Fails when a table is not as in the database's schema
+/// version; indexes and triggers are created anew, and foreign objects are left out.
 fn copy_source(
     source: &Connection,
     temp: &TempFile,
@@ -319,7 +321,7 @@ fn write_copy(
                 drop(temp.file().sync_data());
             }
         });
-        let filled = temp.run(work);
+        let filled = temp.as_writer(work);
         drop(done);
         match filled {
             Ok(filled) => filled.map_err(StoreError::from),

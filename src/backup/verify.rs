@@ -34,7 +34,7 @@ pub struct VerificationReport {
     /// Reasons why the file cannot be restored; empty when it can.
     pub reasons: Vec<String>,
     pub size_bytes: u64,
-    /// Digest of the file in hexadecimal; `None` when it could not be read.
+    /// SHA-256 of the file in hexadecimal; `None` when it could not be read to its end.
     pub sha256: Option<String>,
     /// Rollup tables that differ from the readings. All entries are there; statistics over long periods are
     /// wrong until the rollups are rebuilt, which a restore does.
@@ -53,8 +53,8 @@ impl VerificationReport {
         self.reasons.is_empty()
     }
 
-    /// Returns the result of a step. An error becomes a reason.
-    fn note<T, E: Display>(&mut self, failure: &str, step: Result<T, E>) -> Option<T> {
+    /// Returns the value of a step. An error becomes a reason, after the description of the `failure`.
+    fn record_failure<T, E: Display>(&mut self, failure: &str, step: Result<T, E>) -> Option<T> {
         step.map_err(|e| self.reasons.push(format!("{failure}: {e}"))).ok()
     }
 }
@@ -72,19 +72,19 @@ pub fn verify_file(path: &Path) -> VerificationReport {
 /// over.
 pub fn verify_and_keep_open(path: &Path) -> (VerificationReport, Option<Connection>) {
     let size_bytes = fs::metadata(path).map_or(0, |file| file.len());
-    let mut found = VerificationReport { path: path.to_owned(), size_bytes, ..Default::default() };
+    let mut report = VerificationReport { path: path.to_owned(), size_bytes, ..Default::default() };
     // The log is beside the target of a symbolic link.
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if let Some(reason) = header_fault(path) {
-        found.reasons.push(reason);
-        return (found, None);
+        report.reasons.push(reason);
+        return (report, None);
     }
-    found.sha256 = found.note("it cannot be read to its end", sha256(path));
-    let connection = found.note("it cannot be opened", open_without_side_files(path));
+    report.sha256 = report.record_failure("it cannot be read to its end", sha256(path));
+    let connection = report.record_failure("it cannot be opened", open_without_side_files(path));
     if let Some(connection) = &connection {
-        verify_content(connection, &mut found);
+        verify_content(connection, &mut report);
     }
-    (found, connection)
+    (report, connection)
 }
 
 /// Checks what can be checked without SQLite.
@@ -133,8 +133,8 @@ pub fn open_without_side_files(path: &Path) -> rusqlite::Result<Connection> {
     let connection = if is_there("-wal") && is_there("-shm") {
         connect(path, "mode=ro")?
     } else if has_log(path) {
-        // Nobody has it open. Keeping the index of its log in memory takes an exclusive lock, which a reader
-        // can have only without locking.
+        // No process has it open. `exclusive` keeps the index of the log in memory rather than in a new file. It takes
+        // an exclusive lock, which a read-only connection cannot acquire: `unix-none` omits locking.
         let alone = connect(path, "mode=ro&vfs=unix-none")?;
         alone.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         alone.pragma_update(None, "locking_mode", "exclusive")?;
@@ -157,30 +157,30 @@ pub fn configure_for_full_read(connection: &Connection) -> rusqlite::Result<()> 
     connection.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))
 }
 
-/// Opens a file with URI parameters. The connection itself may write, so that a copy can be attached for writing
-/// to a database whose own parameters say `mode=ro`.
+/// Opens a file with URI parameters. The flags of the connection, which also bound those of attached files, allow
+/// writing: a copy can be attached for writing to a database that is opened with `mode=ro`.
 pub fn connect(path: &Path, parameters: &str) -> rusqlite::Result<Connection> {
     Connection::open_with_flags(file_uri(path, parameters), schema::READ_WRITE | OpenFlags::SQLITE_OPEN_URI)
 }
 
-/// Check of an open file, which adds to the report.
+/// Check of an open file with a schema version. It adds its results to the report.
 type ContentCheck = fn(&Connection, i64, &mut VerificationReport) -> rusqlite::Result<()>;
 
 /// Verifies the content and counts the entries.
-fn verify_content(connection: &Connection, found: &mut VerificationReport) {
-    let version = match schema::identify(connection, &found.path) {
+fn verify_content(connection: &Connection, report: &mut VerificationReport) {
+    let version = match schema::identify(connection, &report.path) {
         Ok(Some(version)) => version,
-        Ok(None) => return found.reasons.push("it is an empty database".into()),
-        Err(e) => return found.reasons.push(e.to_string()),
+        Ok(None) => return report.reasons.push("it is an empty database".into()),
+        Err(e) => return report.reasons.push(e.to_string()),
     };
-    found.schema_version = Some(version);
+    report.schema_version = Some(version);
     for (failure, check) in [
         ("it cannot be read", verify_encoding as ContentCheck),
         ("it is damaged", verify_integrity),
         ("its tables cannot be compared", verify_schema),
     ] {
-        let step = check(connection, version, found);
-        found.note(failure, step);
+        let step = check(connection, version, report);
+        report.record_failure(failure, step);
     }
     // Each of these relies on what was checked before it.
     for (failure, check) in [
@@ -189,55 +189,55 @@ fn verify_content(connection: &Connection, found: &mut VerificationReport) {
         ("it cannot be read", count_entries),
         ("its rollups cannot be compared", compare_rollups),
     ] {
-        if found.is_sound() {
-            let step = check(connection, version, found);
-            found.note(failure, step);
+        if report.is_sound() {
+            let step = check(connection, version, report);
+            report.record_failure(failure, step);
         }
     }
 }
 
-fn verify_encoding(c: &Connection, _: i64, found: &mut VerificationReport) -> rusqlite::Result<()> {
+fn verify_encoding(c: &Connection, _: i64, report: &mut VerificationReport) -> rusqlite::Result<()> {
     let encoding: String = c.pragma_query_value(None, "encoding", |row| row.get(0))?;
     if encoding != "UTF-8" {
-        found.reasons.push(format!("its text is {encoding}, and must be UTF-8"));
+        report.reasons.push(format!("its text is {encoding}, and must be UTF-8"));
     }
     Ok(())
 }
 
-fn verify_integrity(c: &Connection, _: i64, found: &mut VerificationReport) -> rusqlite::Result<()> {
+fn verify_integrity(c: &Connection, _: i64, report: &mut VerificationReport) -> rusqlite::Result<()> {
     c.pragma(None, "integrity_check", MOST_FAULTS, |row| {
         let line: String = row.get(0)?;
         if line != "ok" {
-            found.reasons.push(format!("it is damaged: {line}"));
+            report.reasons.push(format!("it is damaged: {line}"));
         }
         Ok(())
     })
 }
 
-fn verify_schema(c: &Connection, version: i64, found: &mut VerificationReport) -> rusqlite::Result<()> {
+fn verify_schema(c: &Connection, version: i64, report: &mut VerificationReport) -> rusqlite::Result<()> {
     let differences = expected_schema::differences(c, version)?;
-    found.reasons.extend(differences.iter().map(ToString::to_string));
+    report.reasons.extend(differences.iter().map(ToString::to_string));
     Ok(())
 }
 
 /// Checks that values obey the CHECKs of their tables, and ids their bounds.
-fn verify_values(c: &Connection, version: i64, found: &mut VerificationReport) -> rusqlite::Result<()> {
+fn verify_values(c: &Connection, version: i64, report: &mut VerificationReport) -> rusqlite::Result<()> {
     let mut query = c.prepare(include_str!("../../sql/out_of_range_rows.sql"))?;
     let mut rows = query.query([])?;
     while let Some(row) = rows.next()? {
         let table = row.get_ref(0)?.as_str()?;
         match row.get(1)? {
             0 => {}
-            1 => found.reasons.push(format!("it is damaged: a row of {table} has a value out of bounds")),
-            n => found.reasons.push(format!("it is damaged: {n} rows of {table} have values out of bounds")),
+            1 => report.reasons.push(format!("it is damaged: a row of {table} has a value out of bounds")),
+            n => report.reasons.push(format!("it is damaged: {n} rows of {table} have values out of bounds")),
         }
     }
-    found.reasons.extend(expected_schema::id_faults(c, version)?);
+    report.reasons.extend(expected_schema::id_faults(c, version)?);
     Ok(())
 }
 
 /// Digests every row, and compares the result with the digests that the file carries.
-fn verify_rows(c: &Connection, version: i64, found: &mut VerificationReport) -> rusqlite::Result<()> {
+fn verify_rows(c: &Connection, version: i64, report: &mut VerificationReport) -> rusqlite::Result<()> {
     let mut shapes = expected_schema::table_shapes(&expected_schema::model(version)?)?;
     shapes.retain(|shape| !rollups::TABLES.contains(&shape.name.as_str()));
     shapes.push(TableShape::of_sequences());
@@ -246,29 +246,29 @@ fn verify_rows(c: &Connection, version: i64, found: &mut VerificationReport) -> 
         if digest.bad_texts > 0 {
             let (table, n) = (&digest.table, digest.bad_texts);
             let texts = if n == 1 { "1 text".to_owned() } else { format!("{n} texts") };
-            found
+            report
                 .reasons
                 .push(format!("it is damaged: {table} has {texts} with invalid UTF-8 or a NUL character"));
         }
-        found.digests.push(digest);
+        report.digests.push(digest);
     }
-    if let Some(differing) = content_digest::compare(c, &found.digests)? {
-        found.has_digests = true;
-        found.reasons.extend(differing.into_iter().map(|table| {
+    if let Some(differing) = content_digest::compare(c, &report.digests)? {
+        report.has_digests = true;
+        report.reasons.extend(differing.into_iter().map(|table| {
             format!("it is damaged: the rows of {table} differ from those that were backed up")
         }));
     }
     Ok(())
 }
 
-fn count_entries(c: &Connection, _: i64, found: &mut VerificationReport) -> rusqlite::Result<()> {
-    found.contents = Some(contents(c)?);
+fn count_entries(c: &Connection, _: i64, report: &mut VerificationReport) -> rusqlite::Result<()> {
+    report.contents = Some(contents(c)?);
     Ok(())
 }
 
-fn compare_rollups(c: &Connection, version: i64, found: &mut VerificationReport) -> rusqlite::Result<()> {
+fn compare_rollups(c: &Connection, version: i64, report: &mut VerificationReport) -> rusqlite::Result<()> {
     if rollups::are_in(version) {
-        found.differing_rollups = rollups::differing_tables(c)?;
+        report.differing_rollups = rollups::differing_tables(c)?;
     }
     Ok(())
 }

@@ -1,12 +1,12 @@
 //! Lock files: one server per database, and one maintenance command at a time.
 //!
-//! The server's lock file also records the state of the database between two runs, in one line:
+//! The server's lock file also records whether there is a database and how its last server ended, in one line:
 //!
 //! | line | state |
 //! | --- | --- |
 //! | `none` | no database was created yet |
 //! | `stopped ID` | the last server stopped cleanly; ID is the id of the database |
-//! | (empty) | the same, written by versions before the id |
+//! | (empty) | like `stopped`, written by versions without ids |
 //! | `PID ID` | a server runs, or has crashed |
 //! | `PID ID moved FILE LOG` | the database or its log was moved, deleted or replaced while a server ran; their stamps |
 
@@ -33,8 +33,8 @@ pub struct ServerLock {
 /// State of a database between two runs of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockState {
-    /// The database was never created.
-    None,
+    /// No database was created yet.
+    NeverCreated,
     /// The last server stopped cleanly.
     Stopped,
     /// A server runs, or has crashed.
@@ -78,16 +78,16 @@ pub struct LockRecord {
 }
 
 impl LockRecord {
-    /// Reads the record of `database` without acquiring the lock. A missing file counts as [`LockState::None`].
+    /// Reads the record of `database` without acquiring the lock. A missing file counts as [`LockState::NeverCreated`].
     pub fn read(database: &Path) -> Self {
         fs::read_to_string(with_suffix(database, ".lock"))
-            .map_or(Self { state: LockState::None, id: None }, |text| Self::parse(&text))
+            .map_or(Self { state: LockState::NeverCreated, id: None }, |text| Self::parse(&text))
     }
 
     fn parse(text: &str) -> Self {
         let words: Vec<&str> = text.split_ascii_whitespace().collect();
         let state = match *words.as_slice() {
-            ["none"] => LockState::None,
+            ["none"] => LockState::NeverCreated,
             [] | ["stopped", ..] => LockState::Stopped,
             [_, _, "moved", database, log] => {
                 LockState::Moved { database: FileStamp::parse(database), log: FileStamp::parse(log) }
@@ -99,7 +99,7 @@ impl LockRecord {
 
     /// Reports whether a database existed.
     pub fn had_database(&self) -> bool {
-        self.state != LockState::None
+        self.state != LockState::NeverCreated
     }
 }
 
@@ -107,7 +107,7 @@ impl std::fmt::Display for LockRecord {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (pid, id) = (std::process::id(), self.id.as_ref().map_or("-".to_owned(), ToString::to_string));
         match self.state {
-            LockState::None => writeln!(f, "none"),
+            LockState::NeverCreated => writeln!(f, "none"),
             LockState::Stopped => writeln!(f, "stopped {id}"),
             LockState::Running => writeln!(f, "{pid} {id}"),
             LockState::Moved { database, log } => writeln!(f, "{pid} {id} moved {database} {log}"),
@@ -127,7 +127,7 @@ fn make_lock_file(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     let temp = TempFile::create(folder_of(path), &Identity::CALLER)?;
-    temp.file().write_all(LockRecord { state: LockState::None, id: None }.to_string().as_bytes())?;
+    temp.file().write_all(LockRecord { state: LockState::NeverCreated, id: None }.to_string().as_bytes())?;
     match temp.publish(std::iter::once(path.to_owned())) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
         _ => Ok(()),
@@ -191,7 +191,7 @@ impl ServerLock {
         Ok(Self { file, record })
     }
 
-    /// Acquires the lock. Returns `None` when a server runs.
+    /// Acquires the lock. Returns `None` when another process, usually a server, holds it.
     pub fn try_acquire(database: &Path) -> Result<Option<Self>, OpenError> {
         match Self::acquire(database) {
             Ok(lock) => Ok(Some(lock)),
@@ -202,7 +202,7 @@ impl ServerLock {
 
     /// Reports whether the last server stopped cleanly, or there was none.
     pub fn was_clean(&self) -> bool {
-        matches!(self.record.state, LockState::None | LockState::Stopped)
+        matches!(self.record.state, LockState::NeverCreated | LockState::Stopped)
     }
 
     /// Sets the id that is recorded with the next state.
@@ -240,7 +240,7 @@ mod tests {
             }
         }
         for (text, state, had_database) in [
-            ("none\n", LockState::None, false),
+            ("none\n", LockState::NeverCreated, false),
             ("", LockState::Stopped, true),
             ("4711\n", LockState::Running, true),
         ] {

@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::db::error::{AtPath, OpenError, require_database};
-use crate::db::replace_file::recover_interrupted;
+use crate::db::replace_file::prepare_to_open;
 use crate::db::schema;
 use crate::db::schema::Role;
 
@@ -15,7 +15,7 @@ use crate::db::schema::Role;
 /// It is missing, empty, another program's, or newer than this program.
 pub fn open_to_read(database: &Path) -> Result<Connection, OpenError> {
     require_database(database)?;
-    recover_interrupted(database)?;
+    prepare_to_open(database)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(database, flags).at(database)?;
     schema::configure(&mut connection, Role::Reader).at(database)?;
@@ -29,7 +29,7 @@ pub fn open_to_read(database: &Path) -> Result<Connection, OpenError> {
 /// It is missing, empty, another program's, or newer than this program.
 pub fn open_to_write(database: &Path) -> Result<(Connection, i64), OpenError> {
     require_database(database)?;
-    recover_interrupted(database)?;
+    prepare_to_open(database)?;
     let connection = schema::connect(database, Role::Writer).at(database)?;
     schema::set_long_busy_timeout(&connection).at(database)?;
     let version = schema::version_of(&connection, database)?;

@@ -1,9 +1,9 @@
-//! Replacement of a broken database file, which is kept under another name.
+//! Replacement of a broken or missing database file. A broken one is kept under another name.
 //!
-//! The database's name always leads to a whole file, and a log is never beside a file that it does not belong
-//! to: first the broken file gets a second name, then its log moves there, then the new file takes over the
-//! first name. A broken file with both names means that a replacement was interrupted; the next process to open
-//! the database undoes it.
+//! The database's name leads to the broken or to the new file at any time, and a log is never beside a file that it
+//! does not belong to: first the broken file gets a second name, then its log moves there, then the new file takes
+//! over the first name. A broken file with both names means that a replacement was interrupted; the next command or
+//! server that opens the database undoes it. Of a missing database only the log moves, which is not undone.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -22,7 +22,7 @@ use crate::fs::temp_file::{TempFile, rename_no_replace, sync_parent_folder};
 const BROKEN: &str = ".broken-";
 
 /// Prepares opening a database: undoes an interrupted replacement, and refuses the remains of a lost database.
-pub fn recover_interrupted(database: &Path) -> Result<(), OpenError> {
+pub fn prepare_to_open(database: &Path) -> Result<(), OpenError> {
     if is_interrupted(database) {
         // The holder of the lock is moving the log at this moment.
         let lock = ServerLock::try_acquire(database)?;
@@ -88,8 +88,9 @@ fn size(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |m| m.len())
 }
 
-/// Publishes `temp` under the database's name. Keeps the current file under another name if it
-/// `is_worth_keeping`, and a log always. Returns the names of moved files; after an error nothing has changed.
+/// Publishes `temp` under the database's name. Keeps a current file that `is_worth_keeping` under another name,
+/// with the files beside it; otherwise keeps only a log that is not empty. Returns the new names. An error undoes
+/// the replacement of a file that is worth keeping; if that fails too, it is logged, and done at the next start.
 pub fn replace(database: &Path, temp: TempFile, is_worth_keeping: bool) -> io::Result<Vec<PathBuf>> {
     let done = move_away(database, is_worth_keeping)
         .and_then(|kept_files| temp.publish_over(database).map(|()| kept_files));
@@ -157,9 +158,9 @@ pub fn is_interrupted(database: &Path) -> bool {
 pub fn undo_interrupted(database: &Path) -> Result<(), OpenError> {
     let undo = || -> io::Result<()> {
         for stem in linked_names(database) {
-            SQLITE_COMPANIONS.iter().try_for_each(|end| {
-                restore_companion(&with_suffix(&stem, end), &with_suffix(database, end))
-            })?;
+            SQLITE_COMPANIONS
+                .iter()
+                .try_for_each(|end| move_back(&with_suffix(&stem, end), &with_suffix(database, end)))?;
             sync_parent_folder(database)?;
             fs::remove_file(&stem)?;
             sync_parent_folder(database)?;
@@ -170,7 +171,7 @@ pub fn undo_interrupted(database: &Path) -> Result<(), OpenError> {
 }
 
 /// Moves a file back beside the database. An empty log in its way holds nothing.
-fn restore_companion(moved: &Path, place: &Path) -> io::Result<()> {
+fn move_back(moved: &Path, place: &Path) -> io::Result<()> {
     if fs::symlink_metadata(moved).is_err() {
         return Ok(());
     }

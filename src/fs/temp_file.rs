@@ -63,8 +63,8 @@ impl TempFile {
         &self.file
     }
 
-    /// Runs `work` as the user who may write here.
-    pub fn run<T>(&self, work: impl FnOnce() -> T) -> io::Result<T> {
+    /// Runs `work` as the user who may write in the folder.
+    pub fn as_writer<T>(&self, work: impl FnOnce() -> T) -> io::Result<T> {
         self.writer.as_caller(work)
     }
 
@@ -74,7 +74,7 @@ impl TempFile {
     /// [`io::ErrorKind::AlreadyExists`] when every name is taken.
     pub fn publish(self, names: impl Iterator<Item = PathBuf>) -> io::Result<PathBuf> {
         self.file.sync_all()?;
-        self.run(|| {
+        self.as_writer(|| {
             for name in names {
                 if rename_no_replace(&self.path, &name)? {
                     sync_parent_folder(&name)?;
@@ -88,7 +88,7 @@ impl TempFile {
     /// Makes the file durable under `name` in its own folder, replacing an existing file.
     pub fn publish_over(self, name: &Path) -> io::Result<()> {
         self.file.sync_all()?;
-        self.run(|| {
+        self.as_writer(|| {
             fs::rename(&self.path, name)?;
             sync_parent_folder(name)
         })?
@@ -98,7 +98,7 @@ impl TempFile {
 impl Drop for TempFile {
     fn drop(&mut self) {
         // Fails after a successful publication, when the file is gone.
-        drop(self.run(|| remove_all(&self.path)));
+        drop(self.as_writer(|| remove_all(&self.path)));
     }
 }
 

@@ -13,7 +13,7 @@ use rusqlite::{Connection, ffi, params};
 use crate::backup::open::open_store;
 use crate::db::error::{AtPath, OpenError, StoreError};
 use crate::db::lock_file::{LockRecord, LockState, MaintenanceLock};
-use crate::db::replace_file::recover_interrupted;
+use crate::db::replace_file::prepare_to_open;
 use crate::db::rollups::RollupBuilder;
 use crate::db::schema;
 use crate::db::store::{Options, make_folder};
@@ -221,7 +221,7 @@ fn migrate(options: &Options, is_dry_run: bool) -> Result<bool, ImportError> {
     let path = &options.path;
     let known = schema::newest();
     let mut found = 0;
-    recover_interrupted(path)?;
+    prepare_to_open(path)?;
     if path.exists() {
         let connection = schema::connect(path, schema::Role::Reader).at(path)?;
         match schema::identify(&connection, path)? {

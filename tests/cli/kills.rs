@@ -19,7 +19,7 @@ use crate::fixtures::{
 use crate::helpers::{
     Process, Server, database, number, number_from_env, rows, server_command, temporary_folder, test_seed,
 };
-use crate::writers::while_writing;
+use crate::writers::{wait_for_writes, while_writing};
 
 /// Operations that are killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,11 +62,15 @@ const RESTORE_STEPS: [(&str, Expected); 7] = [
     ("restore.begun", Old),
     ("restore.saved", Old),
     ("restore.prepared", Old),
-    ("restore.numbered", Old),
+    ("restore.preserved", Old),
     ("restore.half", Old),
     ("restore.written", New),
     ("restore.done", New),
 ];
+
+/// Steps of a restore during which others write.
+const SECOND_SAFETY_STEPS: [(&str, Expected); 2] =
+    [("restore.page_copy", Old), ("restore.second_safety", New)];
 
 const MIGRATION_STEPS: [(&str, Expected); 5] = [
     ("migration.step", Old),
@@ -80,7 +84,8 @@ const MIGRATION_STEPS: [(&str, Expected); 5] = [
 fn steps(operation: Operation) -> Vec<(&'static str, Expected)> {
     match operation {
         Operation::Backup | Operation::BackupWithServer => BACKUP_STEPS.to_vec(),
-        Operation::Restore | Operation::RestoreWithServer => [&BACKUP_STEPS[..], &RESTORE_STEPS].concat(),
+        Operation::Restore => [&BACKUP_STEPS[..], &RESTORE_STEPS].concat(),
+        Operation::RestoreWithServer => [&BACKUP_STEPS[..], &RESTORE_STEPS, &SECOND_SAFETY_STEPS].concat(),
         Operation::RestoreOlder => [&MIGRATION_STEPS[..], &RESTORE_STEPS[2..]].concat(),
         Operation::RestoreMissing => vec![
             ("restore.begun", Old),
@@ -368,7 +373,10 @@ impl KilledOperation<'_> {
 
     fn run_with_server(&self, moment: Moment, expected: Expected) -> String {
         let server = Server::start(self.folder.path());
-        let (how, written) = while_writing(&server, "", || kill(self.command(), moment));
+        let (how, written) = while_writing(&server, "", || {
+            wait_for_writes(self.folder.path());
+            kill(self.command(), moment)
+        });
         let found = self.check_state_with_writes(expected, &written);
         assert_eq!(server.get("/coffee/today").status, 200);
         assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 2}"#).status, 201);

@@ -32,7 +32,7 @@ fn a_restore_killed_within_its_transaction_leaves_the_old_state_and_the_server_k
     add_entries(&folder.path().join("coffee.db"), "now", 2_000);
     run_ok(folder.path(), &["backup", "--to", "then.db"]);
     let mut restore = command_in(folder.path(), &["restore", "then.db", "--yes"]);
-    restore.env("COFFEE_TRACKER_KILL_AT", "restore.saved.again");
+    restore.env("COFFEE_TRACKER_KILL_AT", "restore.page_copy");
     let (result, acknowledged) = run_while_writing(&server, folder.path(), &mut restore, "");
     assert_eq!(result.signal, Some(9), "{result:?}");
     assert!(acknowledged.len() > 1);

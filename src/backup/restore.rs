@@ -140,7 +140,7 @@ fn id_if_ever_used(connection: &Connection) -> rusqlite::Result<Option<DatabaseI
     if is_unused { Ok(None) } else { DatabaseId::of(connection) }
 }
 
-/// Detects commits to the database since it was created.
+/// Detector of commits to the database since it was started.
 struct CommitWatch {
     connection: Connection,
     /// SQLite changes this number when another connection has committed.
@@ -489,8 +489,8 @@ impl RestorePlan {
         // The copy is temporary, and what `PreservedState::put_into` writes to it need not be durable.
         source.pragma_update(None, "synchronous", "OFF").map_err(write_error)?;
         let mut database = connect_for_writing(&self.database)?;
-        // The safety copy lacks commits. Most pages for a second one are copied before writers are locked out, so
-        // that they wait only for the rest.
+        // After a commit since the safety copy, a second one is needed. Its pages are copied before writers are locked
+        // out, so that they wait only for what is completed from the log.
         let page_copy = if commits.is_unchanged() { None } else { Some(self.begin_page_copy()?) };
         let page_bytes = page_size(&source).map_err(write_error)?.unsigned_abs();
         let backup = Backup::new(&source, &mut database).map_err(write_error)?;
@@ -509,14 +509,14 @@ impl RestorePlan {
         // The first page alone begins the transaction: from then on other writers are locked out.
         write_pages(1)?;
         let current = CommitWatch::start(&self.database).map_err(write_error)?;
-        if !matches!(self.target, RestoreTarget::Ours { schema_version, .. } if schema_version == current.schema_version)
-        {
+        let found = current.schema_version;
+        if !matches!(self.target, RestoreTarget::Ours { schema_version, .. } if schema_version == found) {
             return Err(RestoreError::SchemaChanged);
         }
         let published_pages = if commits.is_unchanged() {
             None
         } else {
-            // Not begun yet when the first commit came just before the lock.
+            // Not begun yet if the first commit came just before the lock.
             let page_copy = page_copy.map_or_else(|| self.begin_page_copy(), Ok)?;
             let target = BackupTarget::Safety(self.backups.clone());
             let path = page_copy.finish(target.names()).map_err(RestoreError::Safety)?;

@@ -90,7 +90,7 @@ fn size(path: &Path) -> u64 {
 
 /// Publishes `temp` under the database's name. Keeps a current file that `is_worth_keeping` under another name,
 /// with the files beside it; otherwise keeps only a log that is not empty. Returns the new names. An error undoes
-/// the replacement of a file that is worth keeping; if that fails too, it is logged, and done at the next start.
+/// the replacement of a file that is worth keeping; if that fails, too, it is logged and tried again at the next start.
 pub fn replace(database: &Path, temp: TempFile, is_worth_keeping: bool) -> io::Result<Vec<PathBuf>> {
     let done = move_away(database, is_worth_keeping)
         .and_then(|kept_files| temp.publish_over(database).map(|()| kept_files));

@@ -675,13 +675,7 @@ mod tests {
     #[test]
     fn an_unsound_page_copy_does_not_become_the_safety_copy() {
         let folder = tempfile::tempdir().unwrap();
-        let options = Options {
-            path: folder.path().join("coffee.db"),
-            backups: folder.path().join("backups"),
-            quick_readers: 1,
-            slow_readers: 1,
-            slow_query: Duration::from_secs(9),
-        };
+        let options = Options::of_command(folder.path().join("coffee.db"), folder.path().join("backups"));
         open_store(&options).unwrap().close();
         let target = BackupTarget::Safety(options.backups.clone());
         let first = snapshot(&options.path, &target, &Identity::CALLER, &no_progress).unwrap().path;

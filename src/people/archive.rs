@@ -17,7 +17,7 @@ use zip::{ZipArchive, ZipWriter};
 use crate::auth::key::{NamedKey, Scope};
 use crate::auth::key_file::KeyFile;
 use crate::backup::restore::{RestoreError, RestorePlan};
-use crate::backup::snapshot::{BackupTarget, ProgressCallback, Snapshot, back_up_unrecorded};
+use crate::backup::snapshot::{BackupTarget, ProgressCallback, Snapshot, snapshot_unrecorded};
 use crate::backup::verify::Contents;
 use crate::config::CommonSettings;
 use crate::db::error::require_database;
@@ -68,7 +68,7 @@ pub fn archive(
     let lock = PeopleLock::acquire(settings)?;
     let folder = UnfinishedFolder::create(settings, &lock)?;
     let copy = folder.database();
-    let made = back_up_unrecorded(&person.database, &BackupTarget::File(copy.clone()), identity, progress)?;
+    let made = snapshot_unrecorded(&person.database, &BackupTarget::File(copy.clone()), identity, progress)?;
     let manifest = ArchiveManifest {
         version: VERSION,
         person: name.clone(),
@@ -182,7 +182,7 @@ pub fn adopt_archive(
     let restored = RestorePlan::plan(&unpacked, &database, &person.backups, identity, false)
         .and_then(|plan| plan.execute(progress));
     let restored = restored.map_err(|e| match e {
-        RestoreError::Unfit { reasons, .. } | RestoreError::Unsound { reasons, .. } => {
+        RestoreError::Unfit { reasons, .. } | RestoreError::CopyUnsound { reasons, .. } => {
             unfit(reasons.join("; "))
         }
         e => PersonError::Restore(e),

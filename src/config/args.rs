@@ -159,6 +159,11 @@ pub struct SettingsArgs {
     #[arg(value_name = "ORIGINS", help_heading = SECURITY)]
     pub cors_origins: String,
 
+    /// Header in which a trusted proxy names the person who has signed in there, such as Remote-User
+    #[arg(long, env = "AUTH_PROXY_HEADER", hide_env_values = true, default_value = "")]
+    #[arg(value_name = "NAME", help_heading = SECURITY)]
+    pub auth_proxy_header: String,
+
     /// Serve /metrics without a key
     #[arg(long, env = "METRICS_PUBLIC", hide_env_values = true, default_value = "false")]
     #[arg(value_name = "true|false", help_heading = SECURITY)]

@@ -97,6 +97,8 @@ pub struct Settings {
     pub allowed_hosts: Vec<String>,
     pub cors_origins: Vec<String>,
     pub trusted_proxies: Vec<IpNet>,
+    /// Header in which a trusted proxy names the person who has signed in there.
+    pub auth_proxy_header: Option<String>,
     pub metrics_public: bool,
     pub security_headers: bool,
     pub max_body_bytes: u64,

@@ -20,8 +20,7 @@ pub struct ClientNetwork(u128);
 impl Client {
     /// Determines the client of `request`.
     pub fn of(request: &Request<'_>, trusted: &[IpNet]) -> Self {
-        let peer =
-            request.remote().map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |peer| peer.ip().to_canonical());
+        let peer = peer_of(request);
         if !is_trusted(peer, trusted) {
             return Self { address: peer };
         }
@@ -46,6 +45,15 @@ impl Client {
             IpAddr::V6(v6) => ClientNetwork(v6.to_bits() >> 64 << 64),
         }
     }
+}
+
+/// Reports whether the request comes directly from a trusted proxy.
+pub fn is_from_proxy(request: &Request<'_>, trusted: &[IpNet]) -> bool {
+    is_trusted(peer_of(request), trusted)
+}
+
+fn peer_of(request: &Request<'_>) -> IpAddr {
+    request.remote().map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |peer| peer.ip().to_canonical())
 }
 
 fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {

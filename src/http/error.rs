@@ -34,6 +34,9 @@ pub enum ApiError {
     /// 403: valid key without this scope.
     #[error("This API key lacks the scope {}", .0.name())]
     Forbidden(Scope),
+    /// 403: a page of another origin sent the request, and a proxy identified the caller.
+    #[error("Changes are accepted only from pages of this server: use an API key")]
+    CrossOrigin,
     /// 404: no such path or entry.
     #[error("{0}")]
     NotFound(&'static str),
@@ -142,7 +145,7 @@ impl ApiError {
         match self {
             Self::BadRequest(_) | Self::HostNotAllowed(_) => (400, "Bad Request"),
             Self::Unauthorized => (401, "Unauthorized"),
-            Self::Forbidden(_) => (403, "Forbidden"),
+            Self::Forbidden(_) | Self::CrossOrigin => (403, "Forbidden"),
             Self::NotFound(_) => (404, "Not Found"),
             Self::MethodNotAllowed(_) => (405, "Method Not Allowed"),
             Self::RequestTimeout => (408, "Request Timeout"),

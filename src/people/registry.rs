@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
-use crate::auth::key::{KeyDigest, KeyId, Scopes};
+use crate::auth::key::{KeyDigest, KeyId, Scope, Scopes};
 use crate::auth::key_store::KeyDetails;
 use crate::clock::Clock;
 use crate::config::CommonSettings;
@@ -70,17 +70,36 @@ pub struct ValidKey {
     pub id: KeyId,
     pub scopes: Scopes,
     pub person: Arc<Person>,
-    is_owner_key: bool,
+    sign_in: SignIn,
 }
+
+/// Way in which a request showed that it may act for a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SignIn {
+    OwnerKey,
+    NamedKey,
+    /// A trusted proxy named the person.
+    Proxy,
+}
+
+/// Scopes of a person whom a trusted proxy names.
+const PROXY_SCOPES: [Scope; 3] = [Scope::Read, Scope::Write, Scope::Manage];
 
 impl ValidKey {
     /// Returns the name of the key and its times; `None` when it was revoked meanwhile.
     pub fn details(&self) -> Option<KeyDetails> {
-        if self.is_owner_key {
-            Some(KeyDetails { name: "owner".to_owned(), created: None, last_used: None })
-        } else {
-            self.person.keys.details(self.id)
+        let unnamed = |name: &str| Some(KeyDetails { name: name.to_owned(), created: None, last_used: None });
+        match self.sign_in {
+            SignIn::OwnerKey => unnamed("owner"),
+            SignIn::Proxy => unnamed("proxy"),
+            SignIn::NamedKey => self.person.keys.details(self.id),
         }
+    }
+
+    /// Reports whether a proxy named the person. Browsers then send no key of their own, so that another web page
+    /// could make them send a request.
+    pub fn is_from_proxy(&self) -> bool {
+        self.sign_in == SignIn::Proxy
     }
 }
 
@@ -133,8 +152,8 @@ impl People {
     pub fn find_key(&self, presented: &str) -> Option<ValidKey> {
         let digest = KeyDigest::of(presented);
         let found = |scopes, person: &Arc<Person>| {
-            let is_owner_key = digest == self.owner_key;
-            ValidKey { id: digest.id(), scopes, person: Arc::clone(person), is_owner_key }
+            let sign_in = if digest == self.owner_key { SignIn::OwnerKey } else { SignIn::NamedKey };
+            ValidKey { id: digest.id(), scopes, person: Arc::clone(person), sign_in }
         };
         if digest == self.owner_key {
             return Some(found(Scopes::ALL, &self.owner));
@@ -146,6 +165,19 @@ impl People {
         let others = self.read_others();
         let person = others.by_key.get(&digest)?;
         Some(found(person.keys.record_use(&digest, now)?, person))
+    }
+
+    /// Returns what a person may do whom a trusted proxy names; `None` when there is no such person.
+    pub fn find_proxy_user(&self, name: &str) -> Option<ValidKey> {
+        let name: PersonName = name.parse().ok()?;
+        let person = if name.is_owner() {
+            Arc::clone(&self.owner)
+        } else {
+            self.read_others().by_name.get(&name)?.clone()
+        };
+        // A key cannot contain a space.
+        let id = KeyDigest::of(&format!("proxy {name}")).id();
+        Some(ValidKey { id, scopes: Scopes::from(PROXY_SCOPES.to_vec()), person, sign_in: SignIn::Proxy })
     }
 
     /// Returns the database of a person, and opens it if it is closed.

@@ -83,7 +83,7 @@ impl Metrics {
         let auth_failures = counters("auth_failures_total", help, &["reason"])?;
         // Starts every series at 0, because `increase` ignores the first value of a series.
         LimitClass::ALL.iter().for_each(|class| drop(rate_limited.with_label_values(&[class.name()])));
-        ["missing", "wrong", "scope"]
+        ["missing", "wrong", "scope", "origin"]
             .iter()
             .for_each(|reason| drop(auth_failures.with_label_values(&[reason])));
         let durations =

@@ -270,3 +270,82 @@ async fn people_are_followed_while_the_server_runs() {
     app.people.refresh_people();
     assert_eq!(anna.get(&app, "/me").await.status, 401);
 }
+
+const PROXY: [(&str, &str); 2] = [("trusted-proxies", "10.0.0.0/8"), ("auth-proxy-header", "Remote-User")];
+
+/// Builds a request that came through the proxy, which named this person.
+fn through_proxy<'a>(app: &'a TestApp, method: Method, path: &str, user: &str) -> TestRequest<'a> {
+    let request = app.request(method, path).without_header("Authorization");
+    request.header("Remote-User", user).header("X-Forwarded-For", "192.168.1.20").remote("10.0.0.1:5000")
+}
+
+#[rocket::async_test]
+async fn a_trusted_proxy_names_the_person() {
+    let app = TestApp::with_flags(&PROXY).await;
+    let anna = app.add_person("anna", &EVERYTHING);
+    anna.add_entries(&app).await;
+    let me = through_proxy(&app, Method::Get, "/me", "anna").send().await.json();
+    assert_eq!(me["person"]["name"], "anna");
+    assert_eq!(
+        (&me["key"]["name"], &me["key"]["scopes"]),
+        (&json!("proxy"), &json!(["read", "write", "manage"]))
+    );
+    // Basic authentication of the proxy is passed on, and is not a key.
+    let coffees =
+        through_proxy(&app, Method::Get, "/coffee/", "anna").header("Authorization", "Basic YW5uYTp4");
+    assert_eq!(coffees.send().await.json().as_array().unwrap().len(), 1);
+    for unknown in ["eve", "", "../anna", "Anna"] {
+        assert_eq!(
+            through_proxy(&app, Method::Get, "/coffee/", unknown).send().await.status,
+            401,
+            "{unknown}"
+        );
+    }
+    // The owner's key alone has the scopes metrics and admin.
+    assert_eq!(through_proxy(&app, Method::Get, "/metrics", "owner").send().await.status, 403);
+}
+
+#[rocket::async_test]
+async fn a_client_that_sends_the_header_of_the_proxy_gains_nothing() {
+    let app = TestApp::with_flags(&PROXY).await;
+    let anna = app.add_person("anna", &EVERYTHING);
+    let direct = || through_proxy(&app, Method::Get, "/coffee/", "owner").remote("192.168.1.20:5000");
+    assert_eq!(direct().send().await.status, 401);
+    // With a key, it is still the person of the key.
+    let me = direct().key(&anna.key).send().await;
+    assert_eq!(me.json(), json!([]));
+    let both = through_proxy(&app, Method::Get, "/coffee/", "owner").add_header("Remote-User", "anna");
+    assert_eq!(both.send().await.status, 401);
+    let without_setting = TestApp::with_flags(&PROXY[..1]).await;
+    assert_eq!(through_proxy(&without_setting, Method::Get, "/coffee/", "owner").send().await.status, 401);
+}
+
+#[rocket::async_test]
+async fn pages_of_other_origins_cannot_change_anything_through_the_proxy() {
+    let app = TestApp::with_flags(&PROXY).await;
+    app.add_person("anna", &EVERYTHING);
+    let coffee = json!({"caffeine_mg": 90});
+    let post = |headers: &[(&str, &str)]| {
+        let request = through_proxy(&app, Method::Post, "/coffee/", "anna").json(&coffee);
+        headers.iter().fold(request, |request, (name, value)| request.header(name, *value)).send()
+    };
+    for (headers, status) in [
+        (&[("Sec-Fetch-Site", "same-origin")][..], 201),
+        (&[("Origin", "https://localhost")], 201),
+        (&[("Sec-Fetch-Site", "same-origin"), ("Origin", "https://evil.example")], 201),
+        (&[("Sec-Fetch-Site", "same-site")], 403),
+        (&[("Sec-Fetch-Site", "cross-site"), ("Origin", "https://localhost")], 403),
+        (&[("Sec-Fetch-Site", "none")], 403),
+        (&[("Origin", "https://evil.example")], 403),
+        (&[("Origin", "null")], 403),
+        (&[], 403),
+    ] {
+        assert_eq!(post(headers).await.status, status, "{headers:?}");
+    }
+    post(&[])
+        .await
+        .assert_problem(403, "Changes are accepted only from pages of this server: use an API key");
+    assert_eq!(app.metric("auth_failures_total{reason=\"origin\"}").await, 7.0);
+    let read = through_proxy(&app, Method::Get, "/coffee/", "anna").header("Sec-Fetch-Site", "cross-site");
+    assert_eq!(read.send().await.json().as_array().unwrap().len(), 3);
+}

@@ -16,7 +16,7 @@ use rocket::{Build, Rocket, request, route};
 use crate::auth::key::Scope;
 use crate::config::LimitClass;
 use crate::http::app::App;
-use crate::http::client_address::Client;
+use crate::http::client_address::{Client, is_from_proxy};
 use crate::http::error::ApiError;
 use crate::http::extract::query::extractor_error;
 use crate::http::middleware::security_headers::is_host_allowed;
@@ -119,7 +119,7 @@ pub fn check(request: &Request<'_>, class: LimitClass, access: Access) -> Result
     let requires_key = access.requires_key(app.settings.metrics_public);
     let headers = check_header_size(request);
     // Oversized headers are rejected below; hashing a key from them would be wasted.
-    let credentials = if headers.is_ok() { Credentials::of(request)? } else { Credentials::Missing };
+    let credentials = if headers.is_ok() { Credentials::of(request, app)? } else { Credentials::Missing };
     let key = credentials.valid().map(|key| context.key.get_or_init(|| key.clone()));
     if let Some(limiter) = &app.limiter {
         let class = if requires_key && key.is_none() { LimitClass::Unauthenticated } else { class };
@@ -134,7 +134,7 @@ pub fn check(request: &Request<'_>, class: LimitClass, access: Access) -> Result
     }
     headers?;
     check_host(app, request)?;
-    if requires_key { authorize(app, client, &credentials, access) } else { Ok(()) }
+    if requires_key { authorize(app, request, client, &credentials, access) } else { Ok(()) }
 }
 
 /// Key that a request presents.
@@ -148,14 +148,18 @@ enum Credentials {
 }
 
 impl Credentials {
-    fn of(request: &Request<'_>) -> Result<Self, ApiError> {
+    fn of(request: &Request<'_>, app: &App) -> Result<Self, ApiError> {
         let mut headers = request.headers().get("Authorization");
         let key = match (headers.next(), headers.next()) {
             (Some(header), None) => bearer_key(header),
             _ => None,
         };
-        let Some(key) = key else { return Ok(Self::Missing) };
-        Ok(people(request)?.find_key(key).map_or(Self::Wrong, Self::Valid))
+        let people = people(request)?;
+        match (key, proxy_user(request, app)) {
+            (Some(key), _) => Ok(people.find_key(key).map_or(Self::Wrong, Self::Valid)),
+            (None, Some(name)) => Ok(people.find_proxy_user(name).map_or(Self::Missing, Self::Valid)),
+            (None, None) => Ok(Self::Missing),
+        }
     }
 
     fn valid(&self) -> Option<&ValidKey> {
@@ -168,6 +172,33 @@ fn bearer_key(header: &str) -> Option<&str> {
     let (scheme, key) = header.trim().split_once(' ')?;
     let key = key.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !key.is_empty() && !key.contains(' ')).then_some(key)
+}
+
+/// Returns the name in the header of a trusted proxy.
+fn proxy_user<'r>(request: &'r Request<'_>, app: &App) -> Option<&'r str> {
+    let header = app.settings.auth_proxy_header.as_deref()?;
+    let mut names = request.headers().get(header);
+    match (names.next(), names.next()) {
+        (Some(name), None) if is_from_proxy(request, &app.settings.trusted_proxies) => Some(name.trim()),
+        _ => None,
+    }
+}
+
+/// Rejects a request that changes something and was sent by a page of another origin, when the proxy and not a key
+/// identifies the caller. Browsers send `Sec-Fetch-Site` over HTTPS, and `Origin` with every such request.
+fn check_origin(request: &Request<'_>, key: &ValidKey) -> Result<(), ApiError> {
+    if !key.is_from_proxy() || matches!(RequestContext::of(request).method, Method::Get | Method::Head) {
+        return Ok(());
+    }
+    let header = |name| request.headers().get_one(name);
+    let is_same_origin = match (header("Sec-Fetch-Site"), header("Origin"), header("Host")) {
+        (Some(site), _, _) => site == "same-origin",
+        (None, Some(origin), Some(host)) => {
+            origin.split_once("://").is_some_and(|(_, origin)| origin.eq_ignore_ascii_case(host))
+        }
+        _ => false,
+    };
+    if is_same_origin { Ok(()) } else { Err(ApiError::CrossOrigin) }
 }
 
 fn check_header_size(request: &Request<'_>) -> Result<(), ApiError> {
@@ -186,7 +217,13 @@ fn check_host(app: &App, request: &Request<'_>) -> Result<(), ApiError> {
     }
 }
 
-fn authorize(app: &App, client: Client, credentials: &Credentials, access: Access) -> Result<(), ApiError> {
+fn authorize(
+    app: &App,
+    request: &Request<'_>,
+    client: Client,
+    credentials: &Credentials,
+    access: Access,
+) -> Result<(), ApiError> {
     let (reason, error) = match credentials {
         Credentials::Valid(key) => match access.scope() {
             Some(scope) if !key.scopes.has(scope) => ("scope", ApiError::Forbidden(scope)),
@@ -194,7 +231,10 @@ fn authorize(app: &App, client: Client, credentials: &Credentials, access: Acces
             Some(Scope::Metrics) if !key.person.name().is_owner() => {
                 ("scope", ApiError::Forbidden(Scope::Metrics))
             }
-            _ => return Ok(()),
+            _ => match check_origin(request, key) {
+                Ok(()) => return Ok(()),
+                Err(error) => ("origin", error),
+            },
         },
         Credentials::Missing => ("missing", ApiError::Unauthorized),
         Credentials::Wrong => {

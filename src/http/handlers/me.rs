@@ -57,6 +57,7 @@ struct ServerOfRequest {
 /// The person whose data the key gives access to, and the name and the scopes of the key, whatever its scopes are.
 #[utoipa::path(get, path = "/me", operation_id = "me", tag = "open", responses((status = 200, description = "Person, key and server", body = Me)))]
 #[rocket::get("/me")]
+#[expect(clippy::needless_pass_by_value, reason = "Rocket passes extractors by value")]
 pub fn me(app: &State<SharedApp>, key: ValidKey) -> JsonResult {
     let details = key.details().ok_or(ApiError::Unauthorized)?;
     JsonResponse::ok(&Me {

@@ -34,7 +34,6 @@ impl ClosedDatabase {
     /// Requests a running server to close the database, and waits until it has.
     fn acquire(person: &CommonSettings) -> Result<Self, PersonError> {
         let database = &person.database;
-        let maintenance = MaintenanceLock::acquire(database)?;
         let closing = ClosingLock::acquire(database).map_err(PersonError::at(database))?;
         let closing = closing.ok_or(PersonError::Busy)?;
         let start = Instant::now();
@@ -47,6 +46,8 @@ impl ClosedDatabase {
             }
             std::thread::sleep(Duration::from_millis(20));
         };
+        // A server that opens a database holds this lock, too, until it is open.
+        let maintenance = MaintenanceLock::acquire(database)?;
         undo_interrupted(database)?;
         Ok(Self { _maintenance: maintenance, _closing: closing, _server: server })
     }

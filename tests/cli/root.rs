@@ -210,6 +210,29 @@ fn keys_added_by_root_belong_to_the_owner_and_are_accepted_by_the_server() {
 
 #[test]
 #[ignore = "requires root"]
+fn people_whom_root_adds_removes_archives_and_adopts_belong_to_the_owner() {
+    let installation = Installation::create();
+    installation.create_database(false);
+    let data = installation.data();
+    run_ok(&data, &["person", "add", "anna", "--display-name", "Anna"]);
+    installation.assert_serves();
+    let archive = installation.root_folder().join("anna.zip");
+    run_ok(&data, &["person", "archive", "anna", archive.to_str().unwrap()]);
+    run_ok(&data, &["person", "rename", "anna", "lisa"]);
+    run_ok(&data, &["person", "remove", "lisa", "--yes"]);
+    installation.assert_serves();
+    run_ok(&data, &["person", "adopt", archive.to_str().unwrap()]);
+    installation.assert_serves();
+    let database = data.join("people/anna/coffee.db");
+    let mut server = installation.owner_server();
+    let server = Server::spawn(server.env("DATABASE_URL", &database));
+    assert_eq!(server.client().post("/coffee/", r#"{"caffeine_mg": 5}"#).status, 201);
+    server.stop_cleanly();
+    installation.assert_owned();
+}
+
+#[test]
+#[ignore = "requires root"]
 fn a_verification_by_root_leaves_no_files() {
     for with_wal in [false, true] {
         let installation = Installation::create();

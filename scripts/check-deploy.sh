@@ -44,7 +44,7 @@ check_units() {
 }
 
 start_server() {
-    step "start a server, add a coffee and a heart rate, create a backup"
+    step "start a server, add a coffee, a heart rate and a person, create backups"
     export API_KEY
     API_KEY=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')
     (
@@ -61,12 +61,16 @@ start_server() {
         is "$(curl -s -m 10 -o "$work/response" -w '%{http_code}' -H "Authorization: Bearer $API_KEY" \
             -d "${entry#* }" "http://$server/${entry%% *}")" 201 "status of POST /${entry%% *}"
     done
+    (cd "$work" && DATABASE_URL=coffee.db BACKUP_DIR=backups "$binary" person add anna >"$work/key")
     (cd "$work" && DATABASE_URL=coffee.db BACKUP_DIR=backups "$binary" backup --quiet)
     (cd "$work" && DATABASE_URL=coffee.db BACKUP_DIR=backups "$binary" verify --newest)
 }
 
 check_metrics() {
     step "metrics in rules and dashboard exist"
+    # A request opens the database of the person, which completes their series.
+    waits_for 20 curl -sf -m 10 -H "Authorization: Bearer $(cat "$work/key")" "http://$server/coffee/today" ||
+        fail "the key of another person is not accepted"
     curl -sf -m 10 -H "Authorization: Bearer $API_KEY" "http://$server/metrics" >"$work/metrics"
     python3 scripts/deploy_metrics.py "$work/metrics" deploy/prometheus-rules.yml deploy/grafana-dashboard.json
 }

@@ -2,8 +2,8 @@
 
     deploy_metrics.py METRICS FILE...
 
-METRICS is a file with the response of /metrics. In YAML files, every `expr:` is checked; in JSON files, every `expr` and
-`label_values(…)`.
+METRICS is a file with the response of /metrics. In YAML files, every `expr:` is checked; in JSON files, every `expr`,
+`label_values(…)` and `query_result(…)`. A label `person` in a selector must exist on the metric.
 """
 
 import json
@@ -21,6 +21,11 @@ def names(expression):
     bare = re.sub(r'"[^"]*"|\'[^\']*\'|\{[^}]*\}|\[[^]]*\]', " ", expression)
     bare = re.sub(r"\b(by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)", " ", bare)
     return set(re.findall(r"(?<![\w:$])[a-zA-Z_:][\w:]*(?!\s*\(|[\w:])", bare)) - KEYWORDS - GENERATED
+
+
+def with_person(expression):
+    """Returns the metrics whose selector names the label `person`."""
+    return set(re.findall(r"([a-zA-Z_:][\w:]*)\{[^}]*\bperson[!=]", expression.replace("${", "$")))
 
 
 def of_yaml(text):
@@ -43,7 +48,7 @@ def of_yaml(text):
 
 
 def of_json(value):
-    """Yields every `expr` and every `label_values(…)` in a document."""
+    """Yields every `expr`, `label_values(…)` and `query_result(…)` in a document."""
     if isinstance(value, dict):
         for key, inner in value.items():
             if key == "expr":
@@ -54,11 +59,14 @@ def of_json(value):
             yield from of_json(inner)
     elif isinstance(value, str) and value.startswith("label_values("):
         yield value.removeprefix("label_values(").rpartition(",")[0]
+    elif isinstance(value, str) and value.startswith("query_result("):
+        yield value.removeprefix("query_result(").removesuffix(")")
 
 
 def main(metrics, files):
     text = Path(metrics).read_text()
     live = {re.split(r"[{ ]", line, maxsplit=1)[0] for line in text.splitlines() if line[:1] not in ("", "#")}
+    of_people = set(re.findall(r'^(\w+)\{[^}]*\bperson="', text, re.M))
     missing = 0
     for file in files:
         source = Path(file).read_text()
@@ -67,6 +75,9 @@ def main(metrics, files):
         print(f"{file}: {len(expressions)} expressions, {len(named)} metrics")
         for name in sorted(named - live):
             print(f"{file}: there is no metric {name}", file=sys.stderr)
+            missing += 1
+        for name in sorted(set().union(*map(with_person, expressions)) - of_people):
+            print(f"{file}: {name} has no label person", file=sys.stderr)
             missing += 1
         if not named:
             print(f"{file}: no metrics found", file=sys.stderr)

@@ -32,7 +32,7 @@ down: ## Stop the server or the service
 restart: ## Restart the server or the service
 	@scripts/service.sh restart
 
-status: ## Show the process, its health and the newest backup
+status: ## Show the process, its health and the newest backup of everyone
 	@scripts/service.sh status
 
 logs: ## Follow the log: LINES=100 SINCE="1 hour ago" FOLLOW=no
@@ -44,22 +44,22 @@ health: ## Query /health; fail unless the server is healthy
 validate: ## Check the responses of the running server; change nothing
 	@scripts/service.sh validate
 
-backup: ## Create and verify a backup (works while the server is running)
+backup: ## Create and verify a backup of everyone (works while the server is running): PERSON=…
 	@scripts/service.sh backup
 
-restore: ## Restore the newest backup after confirmation: FILE=… YES=yes
+restore: ## Restore the newest backup after confirmation: FILE=… PERSON=… YES=yes
 	@scripts/service.sh restore
 
-verify: ## Check that the newest backup can be restored: FILE=…
+verify: ## Check that everyone's newest backup can be restored: FILE=… or PERSON=…
 	@scripts/service.sh verify
 
-drill: ## Restore the newest backup into a temporary server and compare: FILE=…
+drill: ## Restore everyone's newest backup into a temporary server and compare: FILE=… or PERSON=…
 	@scripts/drill.sh
 
 prod-check: ## Check the installation and print how to fix each problem
 	@scripts/service.sh check
 
-sql: ## Run read-only SQL queries: QUERY="select …", or a prompt without it
+sql: ## Run read-only SQL queries: QUERY="select …", or a prompt without it; PERSON=…
 	@scripts/service.sh sql
 
 install: ## Install the built binary as a service (sudo): PREFIX=/usr/local DESTDIR=
@@ -68,7 +68,7 @@ install: ## Install the built binary as a service (sudo): PREFIX=/usr/local DEST
 upgrade: ## Upgrade the installed binary (sudo); roll back automatically on failure
 	@scripts/install.sh upgrade
 
-rollback: ## Return to the previous binary (sudo): FILE=… also restores a backup
+rollback: ## Return to the previous binary (sudo): FILE=… also restores a backup; FORCE=yes leaves people behind
 	@scripts/install.sh rollback
 
 uninstall: ## Remove the binary and the units (sudo): PURGE=yes also removes data, backups, settings and key

@@ -1,12 +1,30 @@
 #!/usr/bin/env bash
-# Monthly restore test: restores the newest backup (or FILE) into a temporary folder, starts a server on a free
-# port, compares its data with the backup and removes everything. The real database and server are not touched.
+# Monthly restore test: restores everyone's newest backup (or that of PERSON, or FILE) into a temporary folder, starts a
+# server on a free port, compares its data with the backup and removes everything. The real databases and the real
+# server are not touched.
 #
-# TMPDIR (/var/tmp, because /tmp is often in memory) needs space for two copies of the backup.
+# TMPDIR (/var/tmp, because /tmp is often in memory) needs space for two copies of a backup.
 cd "$(dirname "$0")/.."
 . scripts/where.sh
 
-file=${FILE:-$(newest_backup)} || fail 1 "there is no backup to restore; create one with \`make backup\`"
+drill_everyone() {
+    local person failed=()
+    for person in "$@"; do
+        PERSON=$person scripts/drill.sh || failed+=("$person")
+    done
+    [ "${#failed[@]}" = 0 ] || fail 1 "failed for ${#failed[@]} of $# people: ${failed[*]}"
+}
+
+if [ -z "${FILE:-}${PERSON:-}" ]; then
+    names=$(people) || fail 1 "the people cannot be listed"
+    if [ "$names" != owner ]; then
+        # shellcheck disable=SC2086 # names have no spaces
+        drill_everyone $names
+        exit
+    fi
+fi
+whose=${PERSON:+$PERSON: }
+file=${FILE:-$(newest_backup "${PERSON:-}")} || fail 1 "${whose}there is no backup to restore; create one with \`make backup\`"
 file=$(realpath "$file")
 [ -x "$binary" ] || fail 1 "$binary does not exist; build it with \`make build\`"
 program=$(realpath "$binary")
@@ -34,7 +52,7 @@ in_scratch() {
         RATE_LIMIT_ENABLED=false LOG_LEVEL=warning "$program" "$@"
 }
 
-expected_contents=$("$program" verify --json "$file") || fail 1 "$file cannot be restored: $expected_contents"
+expected_contents=$("$program" verify --json "$file") || fail 1 "$whose$file cannot be restored: $expected_contents"
 (in_scratch restore "$file" --yes >"$scratch/output" 2>&1) || fail 1 "the restore failed: $(cat "$scratch/output")"
 (in_scratch serve) >"$scratch/output" 2>"$scratch/log" &
 server=$!
@@ -75,6 +93,6 @@ digests="row digests match"
 [ "$(field has_digests "$expected_contents")" = true ] || digests="no row digests (backup of an older version)"
 # counted N NOUN: "1 coffee", "2 coffees".
 counted() { [ "$1" = 1 ] && printf '1 %s' "$2" || printf '%s %ss' "$1" "$2"; }
-say "$file passed: restored, served and compared: $(counted "$(field coffees "$expected_contents")" coffee)," \
+say "$whose$file passed: restored, served and compared: $(counted "$(field coffees "$expected_contents")" coffee)," \
     "$(counted "$(field readings "$expected_contents")" reading)," \
     "newest entry ${expected/null/none}, $digests, health $(field status "$health")."

@@ -7,12 +7,13 @@
 # DESTDIR: install into this folder for packaging; no key is created and nothing is started.
 # BINARY: install another program than the one that `make build` builds.
 # FILE: the backup that `rollback` restores when the previous program cannot read the database.
+# FORCE=yes: `rollback` returns to a program that serves one person only, although others were added.
 # PURGE=yes: `uninstall` also removes data, backups, settings, key and user.
 # Manual pages and completions are installed when `make manual` has built them.
 #
 # An upgrade is tested on a copy of the data first. When it fails later, the previous program and units are
-# restored, and so is the initial backup if the schema has changed. The database of the failed version is kept
-# as coffee.db.broken-TIME.
+# restored, and so is the initial backup of each person whose schema has changed. The database of the failed version is
+# kept as coffee.db.broken-TIME.
 new=$(realpath -m "${BINARY:-${CARGO_TARGET_DIR:-$(dirname "$0")/../target}/release/coffee-tracker}")
 unset BINARY
 cd "$(dirname "$0")/.."
@@ -136,8 +137,40 @@ live_database() {
     if [ -z "$root" ] && [ "$mode" = service ]; then database; else printf '%s' "$state/coffee.db"; fi
 }
 
-# readable_by PROGRAM: succeeds when the program can read the database; otherwise prints the reason.
-readable_by() { { installed_tracker "$1" sql 'select 1' >/dev/null; } 2>&1; }
+# other NAME: prints the name unless it is the owner's.
+other() { [ "$1" = owner ] || printf '%s' "$1"; }
+
+# of_person NAME: prints the options that select a person other than the owner; older programs have no --person.
+of_person() { [ "$1" = owner ] || printf '%s %s' --person "$1"; }
+
+# readable_by PROGRAM [PERSON]: succeeds when the program can read the database; otherwise prints the reason.
+readable_by() {
+    # shellcheck disable=SC2046 # names have no spaces
+    { installed_tracker "$1" sql 'select 1' $(of_person "${2:-owner}") >/dev/null; } 2>&1
+}
+
+# Prints the people other than the owner, separated by spaces.
+others() {
+    local folder names=()
+    for folder in "$(dirname "$(live_database)")"/people/*/; do
+        [ ! -d "$folder" ] || names+=("$(basename "$folder")")
+    done
+    printf '%s' "${names[*]}"
+}
+
+serves_several() { "$1" person --help >/dev/null 2>&1; }
+
+# restore_unreadable: restores the backups before the upgrade of those whose databases the installed program cannot read.
+restore_unreadable() {
+    local person backup
+    [ -f "$saved/backups" ] || return 0
+    while read -r person backup; do
+        [ "$person" = owner ] || serves_several "$installed" || continue
+        # shellcheck disable=SC2046 # names have no spaces
+        readable_by "$installed" "$person" >/dev/null </dev/null ||
+            installed_tracker "$installed" restore "$backup" --replace --yes $(of_person "$person") </dev/null
+    done <"$saved/backups"
+}
 
 starts_and_responds() {
     is_live || return 0
@@ -203,18 +236,23 @@ swap_versions() {
 }
 
 upgrade() {
-    local reason backup=''
+    local reason backups='' person backup
     check_new
     [ -x "$installed" ] || fail 1 "$installed does not exist; run \`sudo make install\` first"
     if [ -f "$(live_database)" ]; then
         reason=$(readable_by "$installed") || fail 1 "$reason"$'\n'"nothing was changed"
-        backup=$(installed_tracker "$installed" backup --json | sed -n 's/^{"path":"\([^"]*\)".*/\1/p')
-        [ -n "$backup" ] || fail 1 "the backup failed; nothing was changed"
-        say "backup: $backup"
-        BINARY=$new FILE=$backup scripts/drill.sh || fail 1 "the new program failed with a copy of the data; nothing was changed"
+        # Older programs print no person.
+        backups=$(installed_tracker "$installed" backup --json | sed -n -e 's/^{"path":/{"person":"owner","path":/' \
+            -e 's/^{"person":"\([^"]*\)","path":"\([^"]*\)".*/\1 \2/p') || fail 1 "the backup failed; nothing was changed"
+        [ -n "$backups" ] || fail 1 "the backup failed; nothing was changed"
+        while read -r person backup; do
+            say "backup: $backup"
+            BINARY=$new FILE=$backup PERSON=$(other "$person") scripts/drill.sh </dev/null ||
+                fail 1 "the new program failed with a copy of the data; nothing was changed"
+        done <<<"$backups"
     fi
     remember_installed
-    printf '%s\n' "$backup" >"$saved/backup"
+    printf '%s' "${backups:+$backups$'\n'}" >"$saved/backups"
     place_files
     place 0755 "$new" "$installed"
     if starts_and_responds; then
@@ -222,17 +260,14 @@ upgrade() {
         return
     fi
     say "the new program failed; restoring the previous one" >&2
-    undo_upgrade "$backup"
+    undo_upgrade
     exit 1
 }
 
-# undo_upgrade BACKUP: undoes an upgrade.
 undo_upgrade() {
     ! is_live || systemctl stop "$unit" || true
     swap_versions
-    if [ -n "$1" ] && ! readable_by "$installed" >/dev/null; then
-        installed_tracker "$installed" restore "$1" --replace --yes
-    fi
+    restore_unreadable
     # The failed version must not be a rollback target.
     rm -f "$previous" "$saved/units.tar"
     if starts_and_responds; then
@@ -243,14 +278,27 @@ undo_upgrade() {
 }
 
 rollback() {
-    local reason
+    local reason person people left=''
     [ -x "$previous" ] || fail 1 "there is no previous program ($previous)"
-    if [ -f "$(live_database)" ] && ! reason=$(readable_by "$previous") && [ -z "${FILE:-}" ]; then
-        fail 1 "$("$previous" --version) cannot read the database: $reason"$'\n'"to restore a backup with it: sudo make rollback FILE=$(cat "$saved/backup")"
+    people=$(others)
+    if [ -n "$people" ] && ! serves_several "$previous"; then
+        left="left behind: ${people// /, } (data in $(dirname "$(live_database)")/people, backups in their folders): $("$previous" --version) serves the owner only"
+        [ "${FORCE:-}" = yes ] || fail 1 "$left. Their keys would stop working; nothing would be deleted, and an upgrade would bring them back."$'\n'"to go back anyway: sudo make rollback FORCE=yes${FILE:+ FILE=$FILE}"
+        people=''
     fi
+    for person in owner $people; do
+        [ -f "$(live_database)" ] && [ -z "${FILE:-}" ] || break
+        # A damaged database of one person does not prevent a rollback.
+        reason=$(readable_by "$previous" "$person") || { [ "$person" != owner ] && ! readable_by "$installed" "$person" >/dev/null; } ||
+            fail 1 "$("$previous" --version) cannot read the database$([ "$person" = owner ] || echo " of $person"): $reason"$'\n'"to restore with it the backups before the upgrade: sudo make rollback${left:+ FORCE=yes} FILE=$(sed -n 's/^owner //p' "$saved/backups")"
+    done
     ! is_live || systemctl stop "$unit"
     swap_versions
-    [ -z "${FILE:-}" ] || installed_tracker "$installed" restore "$(realpath "$FILE")" --replace --yes
+    if [ -n "${FILE:-}" ]; then
+        installed_tracker "$installed" restore "$(realpath "$FILE")" --replace --yes
+        restore_unreadable
+    fi
+    [ -z "$left" ] || say "$left"
     starts_and_responds || fail 1 "restored $("$installed" --version), which does not respond; see \`make logs\`"
     if [ -n "${FILE:-}" ]; then
         say "restored $("$installed" --version) and $FILE"

@@ -6,7 +6,8 @@
 #
 # LOG_BYTES (5000000): size at which the log is rotated to coffee-tracker.log.1; three rotated logs are kept.
 # UP_SECONDS (60), DOWN_SECONDS (15): timeouts of start and stop.
-# `logs` reads LINES, SINCE and FOLLOW; `restore`, `verify` and `sql` read FILE, YES and QUERY.
+# `logs` reads LINES, SINCE and FOLLOW; `restore`, `verify` and `sql` read FILE, YES and QUERY. The verbs that use a
+# database read PERSON. Without it, `backup` and `verify` use everyone's database, and the others the owner's.
 lines=${LINES:-50}
 cd "$(dirname "$0")/.."
 . scripts/where.sh
@@ -14,6 +15,9 @@ cd "$(dirname "$0")/.."
 log=data/coffee-tracker.log
 log_bytes=${LOG_BYTES:-5000000}
 response='' output=''
+# Options that select the person.
+whose=()
+[ -z "${PERSON:-}" ] || whose=(--person "$PERSON")
 trap 'rm -f "$response" "$output"' EXIT
 
 # -- The log ------------------------------------------------------------------------------
@@ -176,6 +180,9 @@ restart() {
 
 # -- Status -------------------------------------------------------------------------------
 
+# person_of PART TEXT: prints " (NAME)" when this part of /health is about a person other than the owner.
+person_of() { sed -n "s/.*\"$1\":{[^}]*\"person\":\"\([a-z0-9-]*\)\".*/ (\1)/p" <<<"$2"; }
+
 health_line() {
     local text code backup
     command -v curl >/dev/null || { say "health: unknown (curl is not installed)"; return; }
@@ -189,7 +196,7 @@ health_line() {
     backup=$(sed -n 's/.*"backup":{"status":"\([a-z]*\)".*/\1/p' <<<"$text")
     # `status` prints the newest backup itself; /health may lag by a second.
     [ "$backup" != none ] || backup=
-    say "health: $(field status "$text"), database $(field state "$text"), disk $(field used_percent "$text")% used${backup:+, backup $backup}"
+    say "health: $(field status "$text"), database $(field state "$text")$(person_of database "$text"), disk $(field used_percent "$text")% used${backup:+, backup $backup$(person_of backup "$text")}"
 }
 
 # 95 s, 12 min, 3 h, 2 days
@@ -205,8 +212,18 @@ age() {
     fi
 }
 
+# newest_backup_line [PERSON]
+newest_backup_line() {
+    local newest
+    if newest=$(newest_backup "${1:-}" 2>/dev/null); then
+        say "newest backup${1:+ of $1}: $newest ($(stat -c %s "$newest") bytes, $(age $(($(date +%s) - $(stat -c %Y "$newest")))) old)"
+    else
+        say "newest backup${1:+ of $1}: none; create one with \`make backup\`"
+    fi
+}
+
 status() {
-    local pid up memory newest code=0
+    local pid up memory person names code=0
     if pid=$(server_pid); then
         up=$(awk -v since="$(started_at "$pid")" -v ticks="$(getconf CLK_TCK)" '{ printf "%d", $1 - since / ticks }' /proc/uptime)
         memory=$(awk '/^VmRSS:/ { printf "%.1f MB", $2 * 1024 / 1e6 }' "/proc/$pid/status")
@@ -218,10 +235,12 @@ status() {
     fi
     if [ "$mode" = service ] && [ "$(id -u)" != 0 ]; then
         say "newest backup: unknown; run sudo make status"
-    elif newest=$(newest_backup 2>/dev/null); then
-        say "newest backup: $newest ($(stat -c %s "$newest") bytes, $(age $(($(date +%s) - $(stat -c %Y "$newest")))) old)"
     else
-        say "newest backup: none; create one with \`make backup\`"
+        newest_backup_line
+        names=$(people 2>/dev/null) || true
+        for person in $names; do
+            [ "$person" = owner ] || newest_backup_line "$person"
+        done
     fi
     if [ "$mode" = service ]; then
         systemctl list-timers --no-pager --no-legend 'coffee-tracker*'
@@ -306,18 +325,20 @@ validate() {
 
 restore() {
     local options=() file
-    file=${FILE:-$(newest_backup)} || fail 1 "there is no backup to restore; \`coffee-tracker backups list\` lists every file"
+    file=${FILE:-$(newest_backup "${PERSON:-}")} || fail 1 "there is no backup to restore; \`coffee-tracker backups list\` lists every file"
     case ${YES:-} in
         yes | 1 | true) options=(--yes) ;;
         *) [ ! -e "$file" ] || [ -t 0 ] || fail 2 "restoring requires confirmation, but there is no terminal; add YES=yes" ;;
     esac
-    tracker restore "$(realpath "$file")" "${options[@]}"
+    tracker restore "$(realpath "$file")" "${options[@]}" "${whose[@]}"
 }
 
 verify() {
-    local file
-    file=${FILE:-$(newest_backup)} || fail 1 "there is no backup to verify; create one with \`make backup\`"
-    tracker verify "$(realpath "$file")"
+    if [ -n "${FILE:-}" ]; then
+        tracker verify "$(realpath "$FILE")"
+    else
+        tracker verify --newest "${whose[@]}"
+    fi
 }
 
 check() {
@@ -330,15 +351,15 @@ check() {
 
 sql() {
     if [ -n "${QUERY:-}" ]; then
-        tracker sql "$QUERY"
+        tracker sql "$QUERY" "${whose[@]}"
     else
-        tracker sql
+        tracker sql "${whose[@]}"
     fi
 }
 
 case ${1:-} in
     up | down | restart | status | logs | health | validate | restore | verify | check | sql) "$1" ;;
-    backup) tracker backup ;;
+    backup) tracker backup "${whose[@]}" ;;
     keep-log) keep_log "$2" ;;
     *) fail 2 "usage: $(sed -n 's/^#   //p' "$0")" ;;
 esac

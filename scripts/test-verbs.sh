@@ -106,7 +106,7 @@ does "upgrade" help
 refuses "coffee-tracker is not running" status
 refuses "no response from" health
 refuses "there is no log yet" logs FOLLOW=no
-refuses "there is no backup to verify" verify
+refuses "there is no backup" verify
 does "coffee-tracker is not running" down
 
 step "up"
@@ -158,6 +158,24 @@ does "      1" sql QUERY="select count(*) as coffees from coffees"
 # The safety backup of that restore is newer and must not be chosen.
 does "/backups/$file into data/coffee.db" restore YES=yes
 does "      1" sql QUERY="select count(*) as coffees from coffees"
+
+step "several people"
+tracker() { (cd "$here" && env -i PATH="$PATH" HOME="$HOME" target/release/coffee-tracker "$@"); }
+tracker person add anna >/dev/null 2>&1
+refuses "anna: there is no backup to restore" drill
+grep -qF "owner: " <<<"$output" || fail_test "the drill continues with the others"
+refuses "without a backup" verify
+does "newest backup of anna: none" status
+does "backups/anna/coffee_" backup
+does "backups/anna/coffee_" verify
+does "anna: $here/backups/anna/coffee_" drill
+grep -qE "^owner: .* passed: .* 1 coffee," <<<"$output" || fail_test "the drill covers the owner"
+does "newest backup of anna: backups/anna/coffee_" status
+does "      0" sql PERSON=anna QUERY="select count(*) as coffees from coffees"
+does "/backups/anna/" restore PERSON=anna YES=yes
+does "      1" sql QUERY="select count(*) as coffees from coffees"
+tracker person remove anna --yes >/dev/null 2>&1
+does "1 coffee, 1 reading," drill
 
 step "restart"
 does "coffee-tracker started: pid" restart
@@ -254,6 +272,18 @@ refuses "does not run on this machine" upgrade DESTDIR="$root" BINARY="$work/fai
 refuses "failed with a copy of the data" upgrade DESTDIR="$root" BINARY="$work/fails-to-serve"
 refuses "does not exist; build it" upgrade DESTDIR="$root" BINARY="$work/none"
 cmp -s "$program" "$bin/coffee-tracker" || fail_test "the installed program is unchanged"
+
+step "upgrade and rollback with several people"
+"$program" person add anna --database-url "$state/coffee.db" >/dev/null 2>&1
+does "/backups/anna/coffee_" upgrade DESTDIR="$root"
+# shellcheck disable=SC2016 # an older program, without the command person
+printf '#!/bin/sh\ncase $1 in person) exit 2;; esac\nexec %s "$@"\n' "$program" >"$bin/coffee-tracker.previous"
+refuses "left behind: anna" rollback DESTDIR="$root"
+cmp -s "$program" "$bin/coffee-tracker" || fail_test "the installed program is unchanged"
+does "left behind: anna" rollback DESTDIR="$root" FORCE=yes
+does "restored coffee-tracker" rollback DESTDIR="$root"
+cmp -s "$program" "$bin/coffee-tracker" || fail_test "the newer program is installed again"
+[ -f "$state/people/anna/coffee.db" ] || fail_test "the data of the others is kept"
 
 step "rollback, uninstall"
 printf '#!/bin/sh\n# an older one\nexec %s "$@"\n' "$program" >"$bin/coffee-tracker.previous"

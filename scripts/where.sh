@@ -155,9 +155,22 @@ tracker() {
     fi
 }
 
-# Prints the newest backup of the server's database, ignoring the safety backups of restores; fails with an
-# error message when there is none.
-newest_backup() { tracker backups newest; }
+# Prints the names of everyone, one per line, the owner's first. Older versions have no command `person`.
+people() {
+    local listed
+    if ! tracker person --help >/dev/null 2>&1; then
+        echo owner
+        return
+    fi
+    listed=$(tracker person list --json) || return 1
+    grep -o '{"name":"[a-z0-9-]*"' <<<"$listed" | cut -d '"' -f 4
+}
+
+# newest_backup [PERSON]: prints the newest backup of the server's database or of the one of this person, ignoring the
+# safety backups of restores; fails with an error message when there is none.
+newest_backup() {
+    if [ "${1:-owner}" = owner ]; then tracker backups newest; else tracker backups newest --person "$1"; fi
+}
 
 needs_curl() {
     command -v curl >/dev/null || fail 1 "curl is required but not installed: sudo apt install curl"

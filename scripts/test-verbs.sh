@@ -276,7 +276,7 @@ cmp -s "$program" "$bin/coffee-tracker" || fail_test "the installed program is u
 step "upgrade and rollback with several people"
 "$program" person add anna --database-url "$state/coffee.db" >/dev/null 2>&1
 does "/backups/anna/coffee_" upgrade DESTDIR="$root"
-# shellcheck disable=SC2016 # an older program, without the command person
+# An older program, without the command `person`.
 printf '#!/bin/sh\ncase $1 in person) exit 2;; esac\nexec %s "$@"\n' "$program" >"$bin/coffee-tracker.previous"
 refuses "left behind: anna" rollback DESTDIR="$root"
 cmp -s "$program" "$bin/coffee-tracker" || fail_test "the installed program is unchanged"

@@ -117,6 +117,9 @@ impl People {
             owner: Arc::new(person),
             others: RwLock::default(),
         };
+        if let Err(e) = folder::recover(&people.options.settings) {
+            tracing::warn!("what killed commands left unfinished could not be removed: {e}");
+        }
         people.rescan();
         Ok(people)
     }

@@ -6,17 +6,17 @@ use serde_json::{Value, json};
 
 use super::helpers::TestApp;
 
-fn default(value: Value) -> Value {
+fn default(value: &Value) -> Value {
     json!({"value": value, "default": value, "is_default": true})
 }
 
 fn defaults() -> Value {
     json!({
-        "bedtime": default(json!("23:00")),
-        "half_life_hours": default(json!(5.0)),
-        "sleep_threshold_mg": default(json!(50.0)),
-        "usual_dose_mg": default(Value::Null),
-        "daily_limit_mg": default(json!(400.0)),
+        "bedtime": default(&json!("23:00")),
+        "half_life_hours": default(&json!(5.0)),
+        "sleep_threshold_mg": default(&json!(50.0)),
+        "usual_dose_mg": default(&Value::Null),
+        "daily_limit_mg": default(&json!(400.0)),
     })
 }
 
@@ -24,7 +24,7 @@ fn defaults() -> Value {
 async fn fields_are_set_and_reset_one_by_one() {
     let app = TestApp::with_flags(&[("usual-dose-mg", "90")]).await;
     let mut expected = defaults();
-    expected["usual_dose_mg"] = default(json!(90.0));
+    expected["usual_dose_mg"] = default(&json!(90.0));
     app.get("/profile").await.assert_json(200, expected.clone());
     let changes = [
         ("bedtime", json!("7:05"), json!("07:05"), json!("23:00")),

@@ -9,13 +9,14 @@ use crate::fixtures::{assert_fails_with, make_database, names, run_in, run_ok};
 use crate::helpers::{CommandResult, run, server_command, temporary_folder};
 
 /// Commands that read or change a database and create none.
-const COMMANDS: [&[&str]; 6] = [
+const COMMANDS: [&[&str]; 7] = [
     &["backup"],
     &["export", "coffee"],
     &["sql", "select 1"],
     &["prune", "--before", "2024-01-01"],
     &["prune", "--before", "2024-01-01", "--yes"],
     &["recount"],
+    &["profile"],
 ];
 
 /// Valid file for `import`.

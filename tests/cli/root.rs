@@ -316,6 +316,7 @@ fn every_command_reports_a_database_that_the_user_may_not_read() {
             &["sql", "select 1"],
             &["prune", "--before", "2024-01-01"],
             &["recount"],
+            &["profile"],
         ] {
             let mut command = Command::new(installation.at("program"));
             command.args(args).env_clear().current_dir("/").uid(OWNER + 1).gid(OWNER + 1);

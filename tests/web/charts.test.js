@@ -44,6 +44,25 @@ browserTest("the caffeine chart shows the server's curve and the drinks", {}, as
   assert.match(await page.locator("#caffeine-text").innerText(), /Now below 50 mg/);
 });
 
+browserTest("the caffeine chart follows a changed profile", {}, async ({ page, server }) => {
+  await server.api("POST", "/coffee/", { caffeine_mg: 120, timestamp: new Date(yesterday() + 9.1 * HOUR).toISOString() });
+  await open(page, server);
+  await page.locator("#caffeine-text", { hasText: "your 50 mg sleep limit" }).waitFor();
+  assert.equal((await server.api("PATCH", "/profile", { half_life_hours: 9, sleep_threshold_mg: 30 })).status, 200);
+  // The refresh of every minute.
+  await page.evaluate(async () => {
+    const { CURRENT_PARTS, refresh } = await import("/static/app/store.js");
+    await refresh(CURRENT_PARTS);
+  });
+  await page.locator("#at-bedtime-detail", { hasText: "your sleep limit: 30 mg" }).waitFor();
+  await page.locator("#caffeine-text", { hasText: "your 30 mg sleep limit" }).waitFor();
+  await page.locator("#caffeine-table summary").click();
+  await page.locator("#caffeine-table table").waitFor();
+  const { curve } = (await server.api("GET", `/coffee/active?at=${new Date(yesterday()).toISOString()}&hours=54`)).body;
+  const expected = curve.filter((point) => point.at.slice(14, 16) === "00").map((point) => mg(point.mg));
+  assert.deepEqual((await rows(page, "caffeine-table")).map((row) => row[1]), expected);
+});
+
 browserTest("What if? previews a drink with the server's formula and logs nothing", {
   // Bedtime is five hours ahead, whenever the test runs.
   settings: { BEDTIME: clock(Date.now() + 5 * HOUR).padStart(5, "0") },

@@ -174,7 +174,7 @@ struct PreservedState {
 }
 
 impl PreservedState {
-    fn of(current: &CommitWatch) -> rusqlite::Result<Self> {
+    fn of(current: &CommitWatch, keeps_id: bool) -> rusqlite::Result<Self> {
         let tables = current
             .connection
             .prepare(
@@ -185,7 +185,12 @@ impl PreservedState {
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<rusqlite::Result<_>>()?;
         let last_ids = expected_schema::last_ids(&current.connection, current.schema_version)?;
-        Ok(Self { last_ids, tables, id: id_if_ever_used(&current.connection)? })
+        let id = if keeps_id {
+            DatabaseId::of(&current.connection)?
+        } else {
+            id_if_ever_used(&current.connection)?
+        };
+        Ok(Self { last_ids, tables, id })
     }
 
     fn put_into(self, copy: &Connection) -> rusqlite::Result<()> {
@@ -223,6 +228,8 @@ pub struct RestorePlan {
     identity: Identity,
     pub target: RestoreTarget,
     replace: bool,
+    /// The backup is of another person, whose id this database must not take over.
+    is_of_other_person: bool,
     /// Lock of the server, held so that none starts; `None` while one runs.
     keeps_servers_out: Option<ServerLock>,
     _maintenance: MaintenanceLock,
@@ -291,6 +298,7 @@ impl RestorePlan {
             identity,
             target,
             replace,
+            is_of_other_person: false,
             keeps_servers_out,
             _maintenance: maintenance,
         };
@@ -315,9 +323,21 @@ impl RestorePlan {
         self.report.contents.unwrap_or_default()
     }
 
+    /// Returns the database that the backup was made of.
+    pub fn origin(&self) -> &BackupOrigin {
+        &self.origin
+    }
+
+    /// Declares that the backup is of another person. The database then keeps its id, even if it has never held an
+    /// entry, as no two people may share one.
+    pub fn set_of_other_person(&mut self) {
+        self.is_of_other_person = true;
+    }
+
     /// Reports whether the backup is known to be of another database.
     pub fn is_of_other_database(&self) -> bool {
-        matches!((self.own_id(), &self.origin), (Some(own), BackupOrigin::Known(id)) if own != id)
+        self.is_of_other_person
+            || matches!((self.own_id(), &self.origin), (Some(own), BackupOrigin::Known(id)) if own != id)
     }
 
     /// Returns the id of the database; of a broken one, the id in its lock file.
@@ -377,13 +397,14 @@ impl RestorePlan {
 
     /// Gives the prepared copy, which replaces the database, the database's id.
     fn keep_id(&self, prepared: &TempFile) -> Result<(), RestoreError> {
-        if let Some(id) = self.own_id() {
-            let copy = Connection::open(prepared.path()).map_err(prepare_error)?;
-            id.put_into(&copy).map_err(prepare_error)?;
-            copy.close().map_err(|(_, e)| prepare_error(e))?;
-            prepared.file().sync_all()?;
+        let id = self.own_id();
+        if id.is_none() && !self.is_of_other_person {
+            return Ok(());
         }
-        Ok(())
+        let copy = Connection::open(prepared.path()).map_err(prepare_error)?;
+        id.map_or_else(|| DatabaseId::renew(&copy), |id| id.put_into(&copy)).map_err(prepare_error)?;
+        copy.close().map_err(|(_, e)| prepare_error(e))?;
+        Ok(prepared.file().sync_all()?)
     }
 
     /// Makes the safety copy. Returns [`RestoreMethod::Replace`] when there is no state to copy, or none that can
@@ -524,7 +545,10 @@ impl RestorePlan {
             Some(path)
         };
         // `backup` reads through `source`: it also writes the pages that `source` changes now.
-        PreservedState::of(&current).map_err(write_error)?.put_into(&source).map_err(write_error)?;
+        PreservedState::of(&current, self.is_of_other_person)
+            .map_err(write_error)?
+            .put_into(&source)
+            .map_err(write_error)?;
         failpoint("restore.preserved");
         while write_pages(PAGES_PER_STEP)? == StepResult::More {
             failpoint("restore.half");

@@ -4,14 +4,18 @@ use std::io;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::Args;
 use indicatif::HumanCount;
 
+use crate::backup::origin::BackupOrigin;
 use crate::backup::restore::{RestoreError, RestorePlan, RestoreTarget};
 use crate::commands::{
     Failure, act_as_owner, confirm, counted_entries, newest_entry, print, progress, without_backup,
 };
 use crate::config::{CommonSettings, PersonArgs};
+use crate::domain::person::PersonName;
+use crate::people::folder::list;
 
 #[derive(Args, Debug)]
 pub struct RestoreArgs {
@@ -70,26 +74,33 @@ pub fn run(args: &RestoreArgs) -> Result<(), Failure> {
         ));
     }
     let identity = act_as_owner(&settings.database)?;
-    let plan = RestorePlan::plan(&args.file, &settings.database, &settings.backups, identity, args.replace)?;
+    let mut plan =
+        RestorePlan::plan(&args.file, &settings.database, &settings.backups, identity, args.replace)?;
+    let other_person = other_person(&settings, plan.origin())?;
+    if other_person.is_some() {
+        plan.set_of_other_person();
+    }
+    let of_whom =
+        other_person.map_or_else(|| "another database".to_owned(), |name| format!("the person {name}"));
     if args.yes && plan.is_of_other_database() && !args.force {
         return Err(Failure::Failed(format!(
-            "{} is not a backup of {} but of another database: add --force to restore it anyway",
+            "{} is not a backup of {} but of {of_whom}: add --force to restore it anyway",
             args.file.display(),
             settings.database.display()
         )));
     }
     if !args.yes {
-        print(&what_changes(args, &settings, &plan))?;
+        print(&what_changes(args, &settings, &plan, &of_whom))?;
     }
     if args.dry_run {
         return print("nothing was changed");
     }
     let question = if plan.is_of_other_database() {
-        "Restore a backup of another database? [y/N] "
+        format!("Restore a backup of {of_whom}? [y/N] ")
     } else {
-        "Restore this backup? [y/N] "
+        "Restore this backup? [y/N] ".to_owned()
     };
-    if !(args.yes || confirm(question)?) {
+    if !(args.yes || confirm(&question)?) {
         return print("nothing was changed");
     }
     let bar = progress::of_copy(false);
@@ -111,7 +122,18 @@ pub fn run(args: &RestoreArgs) -> Result<(), Failure> {
     ))
 }
 
-fn what_changes(args: &RestoreArgs, settings: &CommonSettings, plan: &RestorePlan) -> String {
+/// Returns the person on this server whose database the backup was made of, unless it is the one of `settings`.
+fn other_person(settings: &CommonSettings, origin: &BackupOrigin) -> Result<Option<PersonName>, Failure> {
+    let BackupOrigin::Known(_) = origin else { return Ok(None) };
+    let others = list(settings).context("cannot list the people")?;
+    let mut everyone = std::iter::once(PersonName::owner()).chain(others);
+    Ok(everyone.find(|person| {
+        *person != settings.person
+            && BackupOrigin::of_database(&settings.of_person(person).database) == *origin
+    }))
+}
+
+fn what_changes(args: &RestoreArgs, settings: &CommonSettings, plan: &RestorePlan, of_whom: &str) -> String {
     let after = plan.after();
     let row = |name: &str, now: Option<String>, then: String| {
         format!("  {name:<14}{:>28}{then:>28}\n", now.unwrap_or_else(|| "unknown".to_owned()))
@@ -141,8 +163,9 @@ fn what_changes(args: &RestoreArgs, settings: &CommonSettings, plan: &RestorePla
             " The server keeps running; writes wait until the restore is complete, at most 25 seconds each.";
     }
     if plan.is_of_other_database() {
-        text +=
-            "\nWARNING: this is a backup of another database. Its entries will replace all current entries.";
+        text += &format!(
+            "\nWARNING: this is a backup of {of_whom}. Its entries will replace all current entries."
+        );
     } else if plan.is_of_unknown_origin() {
         text += "\nThe backup was made by an older version and has no database id: make sure that it is of this database.";
     }

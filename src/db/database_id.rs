@@ -33,6 +33,11 @@ impl DatabaseId {
         Ok(id.optional()?.and_then(|id| Self::parse(&id)))
     }
 
+    /// Gives a database a new random id.
+    pub fn renew(connection: &Connection) -> rusqlite::Result<()> {
+        connection.execute("update database_identity set id = lower(hex(randomblob(16)))", []).map(drop)
+    }
+
     pub fn put_into(&self, connection: &Connection) -> rusqlite::Result<()> {
         connection.execute("update database_identity set id = ?", [&self.0]).map(drop)
     }

@@ -41,6 +41,8 @@ pub struct Options {
     pub path: PathBuf,
     /// Folder for the backup before a migration.
     pub backups: PathBuf,
+    /// Creates the folder of the file if it is missing. Otherwise that is an error.
+    pub make_folder: bool,
     /// Connections for quick reads; at most as many as the resources allow to run at once.
     pub quick_readers: u32,
     /// Connections for slow reads.
@@ -59,6 +61,7 @@ impl Options {
         Self {
             path,
             backups,
+            make_folder: true,
             quick_readers: 1,
             slow_readers: 1,
             min_slow_readers: 0,
@@ -202,7 +205,9 @@ impl Store {
             return Err(OpenError::OldSqlite { found: rusqlite::version() });
         }
         let path = &options.path;
-        make_folder(path)?;
+        if options.make_folder {
+            make_folder(path)?;
+        }
         let mut lock = ServerLock::acquire(path)?;
         undo_interrupted(path)?;
         match on_missing {

@@ -11,6 +11,7 @@ use crate::db::error::{OpenError, StoreError};
 use crate::db::health::{BackupRecord, Overview};
 use crate::db::store::{Options, Store};
 use crate::domain::person::PersonName;
+use crate::fs::paths::folder_of;
 use crate::people::database::PersonDatabase;
 use crate::people::folder::{display_name, is_closing};
 
@@ -116,7 +117,8 @@ impl Person {
 
     /// Opens the store. Blocks on files.
     pub(super) fn open_store(&self) -> Result<Store, Unavailable> {
-        if is_closing(self.path()) {
+        let is_gone = matches!(folder_of(self.path()).try_exists(), Ok(false));
+        if is_gone || is_closing(self.path()) {
             return Err(Unavailable::Busy);
         }
         Ok(open_store(&self.options)?)

@@ -325,6 +325,7 @@ impl PeopleOptions {
     /// Returns the options of the owner's database.
     pub fn of_owner(&self, quick_readers: u32, slow_readers: u32) -> Options {
         Options {
+            make_folder: true,
             quick_readers,
             slow_readers,
             min_slow_readers: slow_readers,
@@ -337,6 +338,8 @@ impl PeopleOptions {
         Options {
             path: settings.database,
             backups: settings.backups,
+            // A person who was just removed must not appear again.
+            make_folder: false,
             quick_readers: 1,
             slow_readers: 1,
             min_slow_readers: 0,

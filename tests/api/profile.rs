@@ -39,7 +39,7 @@ async fn fields_are_set_and_reset_one_by_one() {
     }
     app.get("/profile").await.assert_json(200, expected.clone());
     for (field, _, _, value) in &changes {
-        expected[*field] = default(value.clone());
+        expected[*field] = default(value);
         app.patch("/profile", json!({*field: null})).await.assert_json(200, expected.clone());
     }
 }

@@ -18,6 +18,7 @@ mod database_ids;
 mod demo;
 mod displaced_files;
 mod error_messages;
+mod everyone;
 mod export;
 mod fixtures;
 mod full_disk;

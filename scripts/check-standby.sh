@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tests replication as in deploy/litestream.yml and docs/STANDBY.md: Litestream replicates a busy database over
-# SFTP, a backup is restored meanwhile, server and Litestream are killed, the standby starts from the replica,
-# and the missing entries are imported from the database of the failed machine.
+# SFTP, together with that of another person, a backup is restored meanwhile, server and Litestream are killed, the
+# standby starts from the replica, and the missing entries are imported from the database of the failed machine.
 #
 #   scripts/check-standby.sh                          build the server
 #   COFFEE_TRACKER=path scripts/check-standby.sh      use this binary
@@ -41,6 +41,12 @@ serve() {
 
 request() { curl -s -m 10 -H "Authorization: Bearer $API_KEY" "$@"; }
 
+as_anna() { curl -sf -m 10 -H "Authorization: Bearer $key_of_anna" "$@"; }
+
+post_as_anna() { as_anna -d '{"caffeine_mg":80}' "http://$server/coffee/"; }
+
+coffees_of_anna() { as_anna "http://$server/export/coffee" | tail -n +2 | wc -l; }
+
 now() { date +%s%3N; }
 
 # post_coffees_until MARK: posts coffees until the file MARK exists or the server is gone; records time (milliseconds), mark
@@ -66,7 +72,8 @@ start_litestream() {
         >"$work/sftp-port" 2>"$work/sftp-log" &
     started+=($!)
     waits_for 20 grep -q . "$work/sftp-port" || fail "the SFTP server did not start: $(cat "$work/sftp-log")"
-    sed -e "s#path: /var/lib/coffee-tracker/coffee.db#path: $primary/coffee.db#" \
+    # The commented lines are those about people.
+    sed -e '/#- dir:/,/^$/ s/^  #/  /' -e "s#/var/lib/coffee-tracker#$primary#" \
         -e "s#host: standby.lan:22#host: 127.0.0.1:$(cat "$work/sftp-port")#" \
         -e "s#host-key: ecdsa-sha2-nistp256 AAAA#host-key: $(cut -d ' ' -f 1,2 "$work/host_key_ecdsa.pub")#" \
         deploy/litestream.yml >"$work/litestream.yml"
@@ -76,7 +83,14 @@ start_litestream() {
     waits_for 20 replica_exists || fail "the replica is empty: $(cat "$work/litestream-log" "$work/sftp-log")"
 }
 
-replica_exists() { find "$replica/coffee" -name '*.ltx' | grep -q .; }
+replica_exists() {
+    find "$replica/coffee" -name '*.ltx' | grep -q . && find "$replica/coffee-people/anna" -name '*.ltx' | grep -q .
+}
+
+# restored_replica FOLDER FILE
+restored_replica() {
+    timeout 60 "$litestream" restore -o "$2" "file://$replica/$1" >"$work/output" 2>&1 || fail "litestream restore: $(cat "$work/output")"
+}
 
 # Restores an older backup during replication; the replica must follow.
 restore_during_replication() {
@@ -85,7 +99,7 @@ restore_during_replication() {
     post_coffees_until before &
     writer=$!
     waits_for 20 grep -q 'before 40$' "$work/acknowledged" || fail "no coffee was written"
-    tracker "$primary" restore "$primary"/backups/*.db --yes
+    tracker "$primary" restore "$primary"/backups/coffee_*.db --yes
     is "$(tracker "$primary" sql --csv "select count(*) from sqlite_schema where name like '@_litestream%' escape '@'" | tail -n 1)" \
         2 "number of Litestream tables after the restore"
     touch "$work/before"
@@ -120,11 +134,15 @@ marks() {
 start_standby() {
     step "start the standby"
     local old
-    timeout 60 "$litestream" restore -o "$work/replica.db" "file://$replica/coffee" >"$work/output" 2>&1 ||
-        fail "litestream restore: $(cat "$work/output")"
+    restored_replica coffee "$work/replica.db"
     tracker "$standby" verify "$work/replica.db"
     tracker "$standby" restore "$work/replica.db" --yes
+    restored_replica coffee-people/anna/coffee.db "$work/anna.db"
+    tracker "$standby" person add anna >/dev/null 2>&1
+    tracker "$standby" restore "$work/anna.db" --person anna --yes
+    cp "$primary/people/anna/coffee.db.keys" "$standby/people/anna/"
     serve "$standby"
+    is "$(coffees_of_anna)" 1 "number of coffees of the other person on the standby"
     is "$(request -o /dev/null -w '%{http_code}' "http://$server/health")" 200 "the standby's health"
     marks >"$work/stored"
     old=$(awk -v until=$((died - LAG * 1000)) '$1 <= until { print $2, $3 }' "$work/acknowledged" | sort)
@@ -158,6 +176,8 @@ serve "$primary"
 for n in 1 2 3; do
     is "$(request -o /dev/null -w '%{http_code}' -d "{\"caffeine_mg\":$n}" "http://$server/coffee/")" 201 "POST /coffee/"
 done
+key_of_anna=$(tracker "$primary" person add anna 2>/dev/null)
+waits_for 20 post_as_anna || fail "the key of another person is not accepted"
 tracker "$primary" backup --quiet
 start_litestream
 restore_during_replication

@@ -245,11 +245,13 @@ async fn a_damaged_database_affects_its_person_alone_and_health_names_them() {
     assert_eq!((status, &health["status"]), (503, &json!("degraded")));
     let database = &health["database"];
     assert_eq!((&database["person"], &database["state"]), (&json!("anna"), &json!("failed")));
+    assert_eq!(app.metric("component_up{component=\"database\"}").await, 0.0);
     // Repaired: the next attempt succeeds.
     std::fs::remove_file(app.database_of("anna")).unwrap();
     app.advance_clock(2);
     assert_eq!(anna.get(&app, "/coffee/").await.status, 200);
     assert_eq!(app.health().await.0, 200);
+    assert_eq!(app.metric("component_up{component=\"database\"}").await, 1.0);
 }
 
 #[rocket::async_test]

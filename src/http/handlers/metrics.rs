@@ -1,5 +1,6 @@
 //! `/metrics`: metrics in Prometheus' text format.
 
+use rocket::futures::future::join_all;
 use rocket::http::ContentType;
 use rocket::{State, tokio};
 
@@ -40,7 +41,11 @@ async fn observe(app: &App, people: &People) -> Result<ObservedMetrics, MetricsE
             None => StoreHealth::NOT_OPEN,
         }
     };
-    let (health, (host, _)) = tokio::join!(owner_health, app.host_stats.current());
+    let others_health = join_all(databases.iter().skip(1).map(|(_, database)| database.store.health()));
+    let (health, others_health, (host, _)) =
+        tokio::join!(owner_health, others_health, app.host_stats.current());
+    let are_others_healthy = others_health.iter().all(|health| health.healthy)
+        && people.others().iter().all(|person| person.failure().is_none());
     let metrics = ObservedMetrics::default();
     let owner = owner.filter(|_| health.can_be_asked());
     let overview = match owner {
@@ -63,8 +68,8 @@ async fn observe(app: &App, people: &People) -> Result<ObservedMetrics, MetricsE
     observe_backup(&host.record, None, &metrics)?;
     let callers = app.tracked_callers() as f64;
     metrics.gauge("rate_limit_tracked_clients", "Callers that the rate limiter tracks", callers)?;
-    let components = [("database", f64::from(health.healthy))];
-    let help = "1 if the component is healthy, otherwise 0";
+    let components = [("database", f64::from(health.healthy && are_others_healthy))];
+    let help = "1 if the component is healthy, for everyone, otherwise 0";
     metrics.gauges("component_up", help, "component", &components)?;
     Ok(metrics)
 }

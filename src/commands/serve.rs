@@ -83,7 +83,7 @@ fn open_and_serve(
     let people = PeopleOptions {
         settings: settings.common.clone(),
         owner_key,
-        max_open: settings.max_open_people,
+        max_open: http::Capacity::of_process(&settings).open_people,
         slow_query: settings.slow_query,
         resources: StoreResources::new(quick_readers, SLOW_READERS),
     };

@@ -9,7 +9,7 @@ use rusqlite::{Connection, params};
 
 use crate::db::error::StoreError;
 use crate::db::store::Store;
-use crate::db::writer::Statements;
+use crate::db::writer::Savepoint;
 use crate::domain::coffee::{CoffeeId, TypeRename};
 use crate::domain::text::fold_case;
 
@@ -19,7 +19,7 @@ pub type RenamedCoffees = BTreeMap<String, Vec<CoffeeId>>;
 impl Store {
     /// Gives all coffees of a type another type, all at once.
     pub async fn rename_type(&self, rename: TypeRename) -> Result<RenamedCoffees, StoreError> {
-        self.write("rename_type", Statements::Many, move |c| rename_coffees(c, &rename)).await
+        self.write("rename_type", Savepoint::Needed, move |c| rename_coffees(c, &rename)).await
     }
 }
 

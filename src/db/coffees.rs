@@ -11,7 +11,7 @@ use crate::db::entry_filter::EntryFilter;
 use crate::db::error::StoreError;
 use crate::db::idempotency::{IdempotencyKey, IdempotentOutcome, execute_once};
 use crate::db::store::{Cost, Store};
-use crate::db::writer::Statements;
+use crate::db::writer::Savepoint;
 use crate::domain::calendar::{Date, Zone};
 use crate::domain::coffee::{Coffee, CoffeeChange, CoffeeId, Milligrams, NewCoffee};
 use crate::domain::correlation::CoffeeToCompare;
@@ -65,9 +65,10 @@ impl Store {
         key: Option<IdempotencyKey>,
         now: Timestamp,
     ) -> Result<IdempotentOutcome<Coffee>, StoreError> {
-        let statements = if key.is_some() { Statements::Many } else { Statements::One };
+        // The key is stored with further statements.
+        let savepoint = if key.is_some() { Savepoint::Needed } else { Savepoint::Unneeded };
         let clock = Arc::clone(&self.response_clock);
-        self.write("add_coffee", statements, move |c| {
+        self.write("add_coffee", savepoint, move |c| {
             execute_once(c, key.as_ref().map(|key| (key, &*clock)), &new, now, |c| {
                 let coffee = insert(c, &new, now)?;
                 Ok((coffee.id.0, coffee))
@@ -86,7 +87,7 @@ impl Store {
         id: CoffeeId,
         change: CoffeeChange,
     ) -> Result<Option<Coffee>, StoreError> {
-        self.write("change_coffee", Statements::Many, move |c| {
+        self.write("change_coffee", Savepoint::Needed, move |c| {
             let Some(mut coffee) = find(c, id)? else { return Ok(None) };
             coffee.timestamp = change.timestamp.unwrap_or(coffee.timestamp);
             coffee.caffeine_mg = change.caffeine_mg.unwrap_or(coffee.caffeine_mg);
@@ -109,7 +110,7 @@ impl Store {
 
     /// Deletes a coffee. Returns false when it does not exist.
     pub async fn delete_coffee(&self, id: CoffeeId) -> Result<bool, StoreError> {
-        self.write("delete_coffee", Statements::One, move |c| {
+        self.write("delete_coffee", Savepoint::Unneeded, move |c| {
             Ok(c.prepare_cached("delete from coffee_logs where id = ?")?.execute([id.0])? > 0)
         })
         .await

@@ -15,7 +15,7 @@ use crate::db::packed_days::each_packed_day;
 use crate::db::reading_rows::bpm;
 use crate::db::rollups::{RollupBuilder, each_count, fill_buckets, seek};
 use crate::db::store::{Cost, Store};
-use crate::db::writer::Statements;
+use crate::db::writer::Savepoint;
 use crate::domain::caffeine::Dose;
 use crate::domain::correlation::{CorrelationParams, CorrelationResult, Correlator};
 use crate::domain::grouped::Grouped;
@@ -64,9 +64,10 @@ impl Store {
         key: Option<IdempotencyKey>,
         now: Timestamp,
     ) -> Result<IdempotentOutcome<Reading>, StoreError> {
-        let statements = if key.is_some() { Statements::Many } else { Statements::One };
+        // The key is stored with further statements.
+        let savepoint = if key.is_some() { Savepoint::Needed } else { Savepoint::Unneeded };
         let clock = Arc::clone(&self.response_clock);
-        self.write("add_reading", statements, move |c| {
+        self.write("add_reading", savepoint, move |c| {
             execute_once(c, key.as_ref().map(|key| (key, &*clock)), &new, now, |c| {
                 let reading = insert(c, &new, now)?;
                 Ok((reading.id.0, reading))
@@ -82,7 +83,7 @@ impl Store {
         readings: Vec<NewReading>,
         now: Timestamp,
     ) -> Result<BatchResult, StoreError> {
-        self.write("add_readings", Statements::Many, move |c| insert_batch(c, &readings, now)).await
+        self.write("add_readings", Savepoint::Needed, move |c| insert_batch(c, &readings, now)).await
     }
 
     pub async fn reading(&self, id: ReadingId) -> Result<Option<Reading>, StoreError> {
@@ -99,7 +100,7 @@ impl Store {
         id: ReadingId,
         change: ReadingChange,
     ) -> Result<Option<Reading>, StoreError> {
-        self.write("change_reading", Statements::Many, move |c| {
+        self.write("change_reading", Savepoint::Needed, move |c| {
             let Some(mut reading) = find(c, id)? else { return Ok(None) };
             reading.timestamp = change.timestamp.unwrap_or(reading.timestamp);
             reading.bpm = change.bpm.unwrap_or(reading.bpm);
@@ -122,7 +123,7 @@ impl Store {
 
     /// Deletes a reading. Returns false when it does not exist.
     pub async fn delete_reading(&self, id: ReadingId) -> Result<bool, StoreError> {
-        self.write("delete_reading", Statements::One, move |c| {
+        self.write("delete_reading", Savepoint::Unneeded, move |c| {
             Ok(c.prepare_cached("delete from heart_rate_logs where id = ?")?.execute([id.0])? > 0)
         })
         .await

@@ -16,7 +16,8 @@ use crate::domain::time::{DAY, Timestamp};
 /// Retention of a response, microseconds.
 const RETENTION: i64 = 30 * DAY;
 
-/// Idempotency key of a request, and its route.
+/// Idempotency key of a request, and its route. API keys of one person share them, so that another device may repeat
+/// a request.
 #[derive(Clone, Debug)]
 pub struct IdempotencyKey {
     pub route: &'static str,
@@ -29,29 +30,29 @@ pub struct IdempotencyKey {
 /// Clock of the stored responses. It advances only while the server runs, and continues after a restart where
 /// the last run stored its newest response.
 ///
-/// `created_at` holds its readings. They begin with the date of the first response and then lag behind
+/// `created_at` holds its times. They begin with the date of the first response and then lag behind
 /// wall-clock time by the time that the server is off.
 #[derive(Debug)]
-pub struct ResponseClock(Mutex<LastReading>);
+pub struct ResponseClock(Mutex<RecordedTime>);
 
-/// Reading of the clock, and the server's running time when it was taken.
+/// Time of the clock, and the server's running time when it was recorded.
 #[derive(Clone, Copy, Debug)]
-struct LastReading {
+struct RecordedTime {
     /// `None` before the first response.
     micros: Option<i64>,
     elapsed: Duration,
 }
 
 impl ResponseClock {
-    /// Continues from the newest stored response, at 0.
+    /// Continues from the newest stored response, with the server's running time at 0.
     pub fn starting(connection: &Connection) -> rusqlite::Result<Self> {
         let micros = newest(connection)?;
-        Ok(Self(Mutex::new(LastReading { micros, elapsed: Duration::ZERO })))
+        Ok(Self(Mutex::new(RecordedTime { micros, elapsed: Duration::ZERO })))
     }
 
-    /// Returns the clock's reading at `elapsed`. After responses that this process did not store, for example
-    /// those of a restored backup, it is the time of the newest.
-    fn read(&self, connection: &Connection, elapsed: Duration, now: Timestamp) -> rusqlite::Result<i64> {
+    /// Returns the clock's time at the running time `elapsed`. If this process did not store the newest response, as
+    /// after a restore, it is the time of that response.
+    fn time(&self, connection: &Connection, elapsed: Duration, now: Timestamp) -> rusqlite::Result<i64> {
         let newest = newest(connection)?;
         let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(newest) = newest else { return Ok(now.micros()) };
@@ -62,10 +63,11 @@ impl ResponseClock {
         Ok(newest.saturating_add(i64::try_from(passed).unwrap_or(i64::MAX)))
     }
 
-    /// Records that a response was stored at this reading.
+    /// Records that a response was stored at this time. If the transaction is rolled back, [`Self::time`] notices that
+    /// the newest response is another one.
     fn record(&self, micros: i64, elapsed: Duration) {
-        let reading = LastReading { micros: Some(micros), elapsed };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = reading;
+        let recorded = RecordedTime { micros: Some(micros), elapsed };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = recorded;
     }
 }
 
@@ -82,7 +84,7 @@ pub enum IdempotentOutcome<T> {
     New(T),
     /// Stored by an earlier request with the same key: its id, and its response as JSON.
     Replayed { id: i64, answer: String },
-    /// The key was used with a different body.
+    /// The key was used with different content.
     KeyConflict,
 }
 
@@ -90,16 +92,16 @@ pub enum IdempotentOutcome<T> {
 pub fn execute_once<T: Serialize>(
     connection: &Connection,
     key: Option<(&IdempotencyKey, &ResponseClock)>,
-    request: &impl Serialize,
+    content: &impl Serialize,
     now: Timestamp,
     insert: impl FnOnce(&Connection) -> rusqlite::Result<(i64, T)>,
 ) -> rusqlite::Result<IdempotentOutcome<T>> {
     let Some((key, clock)) = key else {
         return insert(connection).map(|(_, entry)| IdempotentOutcome::New(entry));
     };
-    let json = |e: serde_json::Error| rusqlite::Error::ToSqlConversionFailure(e.into());
-    let fingerprint = Sha256::digest(serde_json::to_vec(request).map_err(json)?);
-    let at = clock.read(connection, key.elapsed, now)?;
+    let json_error = |e: serde_json::Error| rusqlite::Error::ToSqlConversionFailure(e.into());
+    let fingerprint = Sha256::digest(serde_json::to_vec(content).map_err(json_error)?);
+    let at = clock.time(connection, key.elapsed, now)?;
     let oldest = at.saturating_sub(RETENTION);
     let stored = connection
         .prepare_cached(
@@ -124,7 +126,7 @@ pub fn execute_once<T: Serialize>(
         )?
         .execute([oldest])?;
     let (id, entry) = insert(connection)?;
-    let answer = serde_json::to_string(&entry).map_err(json)?;
+    let answer = serde_json::to_string(&entry).map_err(json_error)?;
     connection
         .prepare_cached(
             "insert into idempotency_keys (route, key, fingerprint, entry_id, answer, created_at)

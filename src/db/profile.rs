@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use crate::db::error::StoreError;
 use crate::db::store::{Cost, Store};
-use crate::db::writer::Statements;
+use crate::db::writer::Savepoint;
 use crate::domain::calendar::LocalTime;
 use crate::domain::profile::{OwnProfile, ProfileChange};
 
@@ -16,7 +16,7 @@ impl Store {
 
     /// Changes the profile and returns it.
     pub async fn change_profile(&self, change: ProfileChange) -> Result<OwnProfile, StoreError> {
-        self.write("change_profile", Statements::One, move |c| change_profile(c, &change)).await
+        self.write("change_profile", Savepoint::Unneeded, move |c| change_profile(c, &change)).await
     }
 }
 

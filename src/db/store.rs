@@ -28,7 +28,7 @@ use crate::db::packed_days::pack_pending;
 use crate::db::replace_file::{ensure_not_lost, make_room_for_new, undo_interrupted};
 use crate::db::schema;
 use crate::db::schema::Role;
-use crate::db::writer::{Statements, WriteCounters, Writer};
+use crate::db::writer::{Savepoint, WriteCounters, Writer};
 use crate::fs::paths::folder_of;
 use crate::fs::refresher::Refresher;
 use crate::fs::temp_file;
@@ -326,11 +326,11 @@ impl Store {
     pub(crate) async fn write<T: Send + 'static>(
         &self,
         name: &'static str,
-        statements: Statements,
+        savepoint: Savepoint,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let began = Instant::now();
-        let answer = self.writer.write(statements, work).await;
+        let answer = self.writer.write(savepoint, work).await;
         self.record_outcome(name, began.elapsed(), answer)
     }
 

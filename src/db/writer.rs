@@ -1,8 +1,9 @@
 //! The writer thread: group commit.
 //!
-//! It takes up to 256 waiting jobs, runs them in one transaction, commits with fsync, and then responds to all
-//! callers. A job is a closure over the transaction. One that fails is undone, and the rest of the batch goes on;
-//! where it cannot be undone alone, the whole batch fails with its error. While no job is waiting, the idle work runs at the interval of the heartbeat.
+//! It takes up to 256 waiting jobs, runs them in one transaction, commits with fsync, and then replies to the
+//! callers whose jobs succeeded. A job is a closure over the transaction. A job that fails is undone and its caller
+//! gets the error at once; the other jobs go on. If that job alone cannot be undone, the whole batch fails with its
+//! error. While no job is waiting, the idle work runs at the interval of the heartbeat.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -63,7 +64,7 @@ pub struct WriterState {
     pub depth: AtomicUsize,
     /// Another process holds the database: writes wait.
     pub held: AtomicBool,
-    /// [`StoreError::kind`] of the last commit, if it failed.
+    /// [`StoreError::kind`] of the error that failed the last batch; `None` if it was committed.
     fault: Mutex<Option<&'static str>>,
     /// The server is stopping: waits are short.
     closing: AtomicBool,
@@ -90,19 +91,19 @@ pub struct Writer {
     began: Instant,
 }
 
-/// Number of statements of a job.
+/// Need of a job for a savepoint, to which it is rolled back alone when it fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Statements {
-    /// One statement, which is atomic by itself.
-    One,
-    /// Several statements, which need a savepoint to be rolled back together.
-    Many,
+pub enum Savepoint {
+    /// The job is one statement with its triggers, which is atomic by itself.
+    Unneeded,
+    /// The job is several statements.
+    Needed,
 }
 
 /// Job that waits for its turn.
 struct Queued {
     job: Job,
-    statements: Statements,
+    savepoint: Savepoint,
     queued_at: Instant,
     reply: Reply,
 }
@@ -162,19 +163,20 @@ impl Writer {
     /// [`StoreError::Busy`] when the queue is full or the database is held too long.
     pub async fn write<T: Send + 'static>(
         &self,
-        statements: Statements,
+        savepoint: Savepoint,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (reply, outcome) = oneshot::channel();
-        let (sender, result) = oneshot::channel();
+        let (reply, committed) = oneshot::channel();
+        // The value waits in its channel until the commit is reported.
+        let (send_value, value) = oneshot::channel();
         let job = Box::new(|transaction: &Connection| {
             // The caller may be gone; the write stands.
-            drop(sender.send(work(transaction)?));
+            drop(send_value.send(work(transaction)?));
             Ok(())
         });
-        self.enqueue(Queued { job, statements, queued_at: Instant::now(), reply })?;
-        outcome.await.unwrap_or(Err(StoreError::Closed))?;
-        result.await.map_err(|_| StoreError::Closed)
+        self.enqueue(Queued { job, savepoint, queued_at: Instant::now(), reply })?;
+        committed.await.unwrap_or(Err(StoreError::Closed))?;
+        value.await.map_err(|_| StoreError::Closed)
     }
 
     fn enqueue(&self, queued: Queued) -> Result<(), StoreError> {
@@ -259,7 +261,7 @@ impl Worker {
                     let mut batch = Vec::with_capacity(64);
                     batch.push(first);
                     batch.extend(self.jobs.try_iter().take(MAX_BATCH - 1));
-                    self.commit(batch);
+                    self.run_batch(batch);
                     self.bound_wal();
                 }
                 Err(RecvTimeoutError::Timeout) => {
@@ -340,7 +342,7 @@ impl Worker {
     }
 
     /// Runs a batch in one transaction and responds to each job.
-    fn commit(&mut self, mut batch: Vec<Queued>) {
+    fn run_batch(&mut self, mut batch: Vec<Queued>) {
         if self.check_files().is_some() {
             self.fail_all(batch, &StoreError::Displaced);
             return;
@@ -350,16 +352,16 @@ impl Worker {
             return;
         }
         self.changed.store(0, Ordering::Relaxed);
-        let mut done = Vec::with_capacity(batch.len());
+        let mut succeeded = Vec::with_capacity(batch.len());
         let mut batch_error: Option<StoreError> = None;
-        let mut waiting = batch.into_iter();
-        for queued in waiting.by_ref() {
+        let mut remaining = batch.into_iter();
+        for queued in remaining.by_ref() {
             self.beat();
-            match self.run_one(queued.job, queued.statements) {
-                Ok(()) => done.push(queued.reply),
+            match self.run_one(queued.job, queued.savepoint) {
+                Ok(()) => succeeded.push(queued.reply),
                 Err(JobError { error, is_undone }) => {
-                    self.answer_all([queued.reply], Some(&error));
-                    // SQLite rolls the whole transaction back on errors such as a full disk.
+                    self.reply_all([queued.reply], Some(&error));
+                    // On some errors, such as a full disk, SQLite itself rolls the whole transaction back.
                     if !is_undone || self.connection.is_autocommit() {
                         batch_error = Some(error);
                         break;
@@ -370,18 +372,19 @@ impl Worker {
         if batch_error.is_some() {
             self.roll_back();
         }
+        if batch_error.is_none() {
+            batch_error = self.commit().err();
+        }
         // Writes to a file that was renamed or unlinked meanwhile are not acknowledged.
-        let fault = batch_error
-            .or_else(|| self.finish().err())
-            .or_else(|| self.check_files().map(|_| StoreError::Displaced));
+        let fault = batch_error.or_else(|| self.check_files().map(|_| StoreError::Displaced));
         self.state.set_fault(fault.as_ref());
         if fault.is_none() {
             self.counters.commits.fetch_add(1, Ordering::Relaxed);
             self.counters.rows.fetch_add(self.changed.load(Ordering::Relaxed), Ordering::Relaxed);
         }
-        self.answer_all(done, fault.as_ref());
-        // None is left, unless the transaction was rolled back.
-        self.answer_all(waiting.map(|queued| queued.reply), fault.as_ref());
+        self.reply_all(succeeded, fault.as_ref());
+        // Jobs that did not run because the batch was rolled back.
+        self.reply_all(remaining.map(|queued| queued.reply), fault.as_ref());
     }
 
     /// Begins a transaction, waiting while another process holds the database. Fails jobs that have waited too
@@ -399,11 +402,11 @@ impl Worker {
                     self.state.held.store(true, Ordering::Relaxed);
                     self.beat();
                     let closing = self.state.closing.load(Ordering::Relaxed);
-                    let patience = if closing { MAX_LOCK_WAIT_CLOSING } else { MAX_LOCK_WAIT };
-                    let (late, patient): (Vec<_>, Vec<_>) =
-                        batch.into_iter().partition(|q| q.queued_at.elapsed() > patience);
+                    let max_wait = if closing { MAX_LOCK_WAIT_CLOSING } else { MAX_LOCK_WAIT };
+                    let (late, waiting): (Vec<_>, Vec<_>) =
+                        batch.into_iter().partition(|q| q.queued_at.elapsed() > max_wait);
                     self.fail_all(late, &StoreError::Busy);
-                    batch = patient;
+                    batch = waiting;
                     if batch.is_empty() {
                         // No job is left; the next write checks again.
                         self.state.held.store(false, Ordering::Relaxed);
@@ -422,8 +425,8 @@ impl Worker {
     }
 
     /// Runs one job, within a savepoint where it needs one.
-    fn run_one(&self, job: Job, statements: Statements) -> Result<(), JobError> {
-        let in_savepoint = statements == Statements::Many;
+    fn run_one(&self, job: Job, savepoint: Savepoint) -> Result<(), JobError> {
+        let in_savepoint = savepoint == Savepoint::Needed;
         if in_savepoint {
             self.execute("savepoint job").map_err(|e| JobError { error: e.into(), is_undone: true })?;
         }
@@ -438,9 +441,10 @@ impl Worker {
                 Err(error)
             }
         };
+        // SQLite may have rolled everything back, the savepoint included.
         if in_savepoint && !self.connection.is_autocommit() {
-            let undone = if ran.is_err() { self.execute("rollback to job") } else { Ok(()) };
-            undone
+            let rolled_back = if ran.is_err() { self.execute("rollback to job") } else { Ok(()) };
+            rolled_back
                 .and_then(|()| self.execute("release job"))
                 .map_err(|e| JobError { error: e.into(), is_undone: false })?;
         }
@@ -451,7 +455,7 @@ impl Worker {
         self.connection.prepare_cached(statement)?.execute([]).map(drop)
     }
 
-    fn finish(&mut self) -> Result<(), StoreError> {
+    fn commit(&mut self) -> Result<(), StoreError> {
         match self.execute("commit") {
             Ok(()) => Ok(()),
             Err(e) => {
@@ -470,7 +474,7 @@ impl Worker {
         }
     }
 
-    fn answer_all(&self, replies: impl IntoIterator<Item = Reply>, fault: Option<&StoreError>) {
+    fn reply_all(&self, replies: impl IntoIterator<Item = Reply>, fault: Option<&StoreError>) {
         for reply in replies {
             self.state.depth.fetch_sub(1, Ordering::Relaxed);
             drop(reply.send(fault.cloned().map_or(Ok(()), Err)));
@@ -478,7 +482,7 @@ impl Worker {
     }
 
     fn fail_all(&self, batch: Vec<Queued>, fault: &StoreError) {
-        self.answer_all(batch.into_iter().map(|queued| queued.reply), Some(fault));
+        self.reply_all(batch.into_iter().map(|queued| queued.reply), Some(fault));
     }
 }
 
@@ -502,15 +506,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = store_in(folder.path());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        for statements in [Statements::One, Statements::Many] {
+        for savepoint in [Savepoint::Unneeded, Savepoint::Needed] {
             let insert = |c: &Connection, caffeine_mg: u32, panics: bool| {
                 c.execute("insert into coffee_logs (timestamp, caffeine_mg) values (1, ?)", [caffeine_mg])?;
                 assert!(!panics);
                 Ok(())
             };
-            let failed = runtime.block_on(store.write("fail", statements, move |c| insert(c, 90, true)));
+            let failed = runtime.block_on(store.write("fail", savepoint, move |c| insert(c, 90, true)));
             assert!(matches!(failed, Err(StoreError::Internal(_))), "{failed:?}");
-            runtime.block_on(store.write("succeed", statements, move |c| insert(c, 40, false))).unwrap();
+            runtime.block_on(store.write("succeed", savepoint, move |c| insert(c, 40, false))).unwrap();
         }
         let stored = store.read("stored", Cost::Quick, |c| {
             let sums = "select count(*), sum(caffeine_mg) from coffee_logs";
@@ -544,7 +548,7 @@ mod tests {
                 }
             });
             for _ in 0..ROUNDS {
-                let fill = store.write("fill", Statements::One, |c| {
+                let fill = store.write("fill", Savepoint::Unneeded, |c| {
                     c.execute_batch(
                         "with recursive n(n) as (select 1 union all select n + 1 from n where n < 100)
                          insert into coffee_logs (timestamp, caffeine_mg, notes)

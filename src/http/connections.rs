@@ -18,10 +18,13 @@ use crate::http::client_address::{Client, ClientNetwork};
 
 /// Maximum number of connections of one client that have not sent the headers of a request yet.
 const MAX_WITHOUT_REQUEST_PER_CLIENT: usize = 32;
-/// File descriptors for everything but connections: databases, logs, backups, the runtime.
+/// File descriptors for everything but connections and the databases of further people: the owner's database, logs,
+/// the runtime.
 const OTHER_DESCRIPTORS: usize = 128;
+/// File descriptors of the open database of a person other than the owner.
+const DESCRIPTORS_PER_PERSON: usize = 16;
 /// Maximum number of evicted connections whose sockets are not closed yet; part of [`OTHER_DESCRIPTORS`].
-pub const CLOSING: usize = 32;
+pub const MAX_CLOSING: usize = 32;
 /// Minimum number of connections, whatever the descriptor limit.
 const MIN_CONNECTIONS: usize = 8;
 
@@ -30,20 +33,23 @@ const MIN_CONNECTIONS: usize = 8;
 pub struct Capacity {
     /// Maximum number of open connections.
     pub connections: usize,
+    /// Maximum number of open databases of people other than the owner.
+    pub open_people: usize,
     /// Descriptor limit that keeps `connections` below the setting `MAX_CONNECTIONS`.
     pub reduced_by: Option<u64>,
 }
 
 impl Capacity {
     /// Returns the capacity of a process that may raise its descriptor limit to the hard limit.
-    pub fn of_process(max_connections: usize) -> Self {
-        Self::within(max_connections, getrlimit(Resource::Nofile).maximum)
+    pub fn of_process(settings: &Settings) -> Self {
+        Self::within(settings, getrlimit(Resource::Nofile).maximum)
     }
 
     /// Raises the soft descriptor limit as far as needed, and returns the resulting capacity.
-    fn raise(max_connections: usize) -> Self {
+    fn raise(settings: &Settings) -> Self {
         let limit = getrlimit(Resource::Nofile);
-        let wanted = (2 * max_connections + OTHER_DESCRIPTORS) as u64;
+        let people = settings.max_open_people * DESCRIPTORS_PER_PERSON;
+        let wanted = (2 * settings.max_connections + OTHER_DESCRIPTORS + people) as u64;
         let allowed = limit.maximum.map_or(wanted, |hard| wanted.min(hard));
         if limit.current.is_some_and(|current| current < allowed) {
             let raised = Rlimit { current: Some(allowed), maximum: limit.maximum };
@@ -51,17 +57,26 @@ impl Capacity {
                 tracing::debug!("the descriptor limit stays at {:?}: {e}", limit.current);
             }
         }
-        Self::within(max_connections, getrlimit(Resource::Nofile).current)
+        Self::within(settings, getrlimit(Resource::Nofile).current)
     }
 
-    fn within(max_connections: usize, descriptors: Option<u64>) -> Self {
-        let Some(limit) = descriptors else { return Self { connections: max_connections, reduced_by: None } };
+    /// Divides the descriptors. Connections come first, as most servers have few people.
+    fn within(settings: &Settings, descriptors: Option<u64>) -> Self {
+        let (max_connections, max_open_people) = (settings.max_connections, settings.max_open_people);
+        let Some(limit) = descriptors else {
+            return Self { connections: max_connections, open_people: max_open_people, reduced_by: None };
+        };
         let room = usize::try_from(limit)
             .unwrap_or(usize::MAX)
             .saturating_sub(OTHER_DESCRIPTORS)
             .max(MIN_CONNECTIONS);
-        let reduced_by = (room < max_connections).then_some(limit);
-        Self { connections: room.min(max_connections), reduced_by }
+        let connections = room.min(max_connections);
+        let for_people = room.saturating_sub(connections) / DESCRIPTORS_PER_PERSON;
+        Self {
+            connections,
+            open_people: for_people.clamp(1, max_open_people),
+            reduced_by: (room < max_connections).then_some(limit),
+        }
     }
 
     /// Explains a reduced capacity.
@@ -183,7 +198,7 @@ impl Connection {
         (progress.phase, progress.last_activity) = (Phase::Idle, Instant::now());
     }
 
-    /// Returns the time at which the connection times out without further activity.
+    /// Returns the deadline of the current phase. Activity extends it only while sending and between requests.
     pub fn due(&self) -> Option<Instant> {
         let progress = self.progress();
         match progress.phase {
@@ -208,7 +223,7 @@ impl Connection {
             && progress.last_activity == progress.request_start
     }
 
-    /// Reports whether a request is in progress.
+    /// Reports whether a request is in progress whose headers are complete.
     pub fn is_working(&self) -> bool {
         matches!(self.progress().phase, Phase::Body | Phase::Handling | Phase::Sending)
     }
@@ -230,7 +245,7 @@ impl Connections {
     pub fn new(settings: &Settings) -> Self {
         let (request, idle) = (settings.request_timeout, settings.idle_timeout);
         Self {
-            capacity: Capacity::raise(settings.max_connections),
+            capacity: Capacity::raise(settings),
             timeouts: Timeouts { headers: settings.header_timeout.min(request), request, idle },
             next_id: AtomicU64::new(0),
             table: Mutex::default(),

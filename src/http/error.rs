@@ -43,7 +43,7 @@ pub enum ApiError {
     /// 405: the path supports these methods only.
     #[error("Allowed methods: {0}")]
     MethodNotAllowed(String),
-    /// 408: the body was not received in time.
+    /// 408: the headers or the body were not received in time.
     #[error("The request was not received in time")]
     RequestTimeout,
     /// 413: the body is larger than this many bytes.
@@ -174,7 +174,7 @@ impl ApiError {
             Self::BodyBudgetExhausted | Self::PersonUnavailable | Self::Store(_) => {
                 Some(("Retry-After", RETRY_AFTER_SECONDS.to_string()))
             }
-            // The unread rest of the body would be parsed as the next request.
+            // The body is unread, so hyper closes the connection.
             Self::RequestTimeout | Self::BodyTooLarge(_) => Some(("Connection", "close".to_owned())),
             _ => None,
         }

@@ -2,7 +2,7 @@
 //!
 //! Its algorithm (GCRA, the generic cell rate algorithm) stores one time for each caller: the arrival time, at
 //! which the next request would come if the caller spread its requests evenly. With 60 requests a minute the
-//! interval is 1 s. Each request moves the arrival time 1 s ahead, starting from now when it has passed. A
+//! interval is 1 s. Each request moves the arrival time 1 s ahead; if it lies in the past, it is first set to now. A
 //! request is rejected when its arrival time lies more than 59 s ahead, so that a burst of 60 is allowed.
 //!
 //! The state of the caller that was idle longest is evicted first. An evicted caller has its whole quota again.
@@ -118,11 +118,11 @@ impl ClassLimiter {
         match self.gcra.check_key(&owner) {
             Ok(state) => {
                 let remaining = state.remaining_burst_capacity();
-                // After 3 of 60 requests at once, the arrival time lies 3 intervals ahead and 57 remain. `used` is 2:
-                // when the arrival time lies only 2 intervals ahead, 58 remain.
-                let used = u64::from(self.rate.requests.saturating_sub(remaining + 1));
+                // After 3 of 60 requests at once, the arrival time lies 3 intervals ahead and 57 remain. 58 remain as soon
+                // as it lies only 2 intervals ahead, which is `target`.
+                let target = u64::from(self.rate.requests.saturating_sub(remaining + 1));
                 let arrival = self.arrivals.lock().peek(&owner).copied().unwrap_or_default();
-                let reset = arrival.saturating_sub(self.interval * used).saturating_sub(self.now());
+                let reset = arrival.saturating_sub(self.interval * target).saturating_sub(self.now());
                 Ok((remaining, reset.as_u64().div_ceil(1_000_000_000)))
             }
             Err(rejected) => {

@@ -1,6 +1,6 @@
 //! Route table: every route with its rate limit and the authorization that it requires.
 //!
-//! The table is the only place that mounts a route, puts it behind the guard and adds it to the API document.
+//! Every route is mounted, guarded and added to the API document from this table only (`rocket` in `server/mod.rs`).
 //! Pages and their files are not part of the API, so the document omits them.
 
 use std::sync::LazyLock;

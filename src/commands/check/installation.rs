@@ -133,7 +133,7 @@ pub fn settings(report: &mut Findings, settings: &Settings) {
 /// Compares `MAX_CONNECTIONS` with the descriptor limit of this process.
 pub fn connections(report: &mut Findings, settings: &Settings) {
     const ABOUT: &str = "connections";
-    let capacity = Capacity::of_process(settings.max_connections);
+    let capacity = Capacity::of_process(settings);
     match capacity.reason() {
         Some(reason) => report.must(ABOUT, reason),
         None => report.ok(ABOUT, format!("at most {}", capacity.connections)),

@@ -87,8 +87,8 @@ impl<'r> FromRequest<'r> for PersonOfRequest {
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "only its schema is used")]
 pub struct IdempotencyKeyHeader {
-    /// Unique key of this request, for example a UUID. A repeated request with the same key and body gets the
-    /// first response again and adds nothing; with another body it is rejected. Keys are kept for 30 days of
+    /// Unique key of this request, for example a UUID. A repeated request with the same key and content gets
+    /// the first response again and adds nothing; with other content it is rejected. Keys are kept for 30 days of
     /// the server's running time.
     #[param(rename = "Idempotency-Key", min_length = 1, max_length = 255, pattern = r"\S", nullable = false)]
     idempotency_key: Option<String>,

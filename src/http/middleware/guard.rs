@@ -117,9 +117,9 @@ pub fn check(request: &Request<'_>, class: LimitClass, access: Access) -> Result
     let context = RequestContext::of(request);
     let client = *context.client.get_or_init(|| Client::of(request, &app.settings.trusted_proxies));
     let requires_key = access.requires_key(app.settings.metrics_public);
-    let headers = check_header_size(request);
+    let header_size = check_header_size(request);
     // Oversized headers are rejected below; hashing a key from them would be wasted.
-    let credentials = if headers.is_ok() { Credentials::of(request, app)? } else { Credentials::Missing };
+    let credentials = if header_size.is_ok() { Credentials::of(request, app)? } else { Credentials::Missing };
     let key = credentials.valid().map(|key| context.key.get_or_init(|| key.clone()));
     if let Some(limiter) = &app.limiter {
         let class = if requires_key && key.is_none() { LimitClass::Unauthenticated } else { class };
@@ -132,7 +132,7 @@ pub fn check(request: &Request<'_>, class: LimitClass, access: Access) -> Result
             return Err(ApiError::TooManyRequests(allowance.reset_seconds));
         }
     }
-    headers?;
+    header_size?;
     check_host(app, request)?;
     if requires_key { authorize(app, request, client, &credentials, access) } else { Ok(()) }
 }
@@ -140,7 +140,7 @@ pub fn check(request: &Request<'_>, class: LimitClass, access: Access) -> Result
 /// Key that a request presents.
 #[derive(Clone, Debug)]
 enum Credentials {
-    /// Missing or malformed `Authorization` header.
+    /// Missing or malformed `Authorization` header, or one that was not looked up.
     Missing,
     /// A key that is unknown, revoked or expired.
     Wrong,
@@ -304,7 +304,7 @@ struct GuardedHandler {
 impl Handler for GuardedHandler {
     async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> route::Outcome<'r> {
         let RouteEntry { route, template, class, access } = self.entry;
-        // `/coffee/today` is not `/coffee/<id>`, whatever the method.
+        // `DELETE /coffee/today` is not allowed (405), rather than a deletion of the id `today`.
         let is_best = |path| self.table.methods_at(path).is_none_or(|(best, _)| best == *template);
         if template.contains('<') && !is_best(request.uri().path().as_str()) {
             return Outcome::forward(data, Status::NotFound);

@@ -55,7 +55,7 @@ pub fn finish(app: &App, request: &Request<'_>, response: &mut Response<'_>) {
     let bytes = response.body().preset_size().unwrap_or(0);
     let client = context.client.get_or_init(|| Client::of(request, &app.settings.trusted_proxies));
     security_headers::add(app, request, response, elapsed);
-    // Rocket parses an unknown method as GET.
+    // `dispatch` passes an unknown method as TRACE.
     let is_unknown = context.skipped_fairings || RawRequest::of(request).is_method_unknown;
     let method = if is_unknown { "other" } else { context.method.as_str() };
     app.metrics.observe_request(method, route, status, elapsed.as_secs_f64());

@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Sleep, sleep, sleep_until, timeout_at};
 
 use crate::http::app::SharedApp;
-use crate::http::connections::{CLOSING, Connection};
+use crate::http::connections::{MAX_CLOSING, Connection};
 use crate::http::error::ApiError;
 use crate::http::middleware::request_fairing::UNMATCHED;
 use crate::http::request_id::RequestId;
@@ -45,7 +45,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Stage of a shutdown.
+/// Stage of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifecycle {
     Running,
@@ -65,8 +65,8 @@ pub async fn accept(
     let mut ended = stage.clone();
     let mut ended = pin!(ended.wait_for(|stage| *stage != Lifecycle::Running));
     let mut warned: Option<Instant> = None;
-    // Sockets of evicted connections are closed before many more are accepted.
-    let sockets = Arc::new(Semaphore::new(app.connections.capacity().connections + CLOSING));
+    // Bounds the open sockets: an evicted connection keeps its socket until its task has ended.
+    let sockets = Arc::new(Semaphore::new(app.connections.capacity().connections + MAX_CLOSING));
     loop {
         let accepted = tokio::select! {
             biased;

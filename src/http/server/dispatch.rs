@@ -88,7 +88,7 @@ pub async fn dispatch(
 }
 
 fn method_of(method: &hyper::Method) -> Option<Method> {
-    // Rocket's parser ignores case, which is significant.
+    // Methods are case-sensitive, but Rocket's parser ignores case.
     let parsed: Method = method.as_str().parse().ok()?;
     (parsed.as_str() == method.as_str()).then_some(parsed)
 }

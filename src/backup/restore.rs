@@ -545,10 +545,8 @@ impl RestorePlan {
             Some(path)
         };
         // `backup` reads through `source`: it also writes the pages that `source` changes now.
-        PreservedState::of(&current, self.is_of_other_person)
-            .map_err(write_error)?
-            .put_into(&source)
-            .map_err(write_error)?;
+        let preserved = PreservedState::of(&current, self.is_of_other_person);
+        preserved.and_then(|preserved| preserved.put_into(&source)).map_err(write_error)?;
         failpoint("restore.preserved");
         while write_pages(PAGES_PER_STEP)? == StepResult::More {
             failpoint("restore.half");

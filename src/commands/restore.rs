@@ -103,6 +103,10 @@ pub fn run(args: &RestoreArgs) -> Result<(), Failure> {
     if !(args.yes || confirm(&question)?) {
         return print("nothing was changed");
     }
+    carry_out(args, &settings, plan)
+}
+
+fn carry_out(args: &RestoreArgs, settings: &CommonSettings, plan: RestorePlan) -> Result<(), Failure> {
     let bar = progress::of_copy(false);
     let done = plan.execute(&|stage| progress::show(&bar, stage));
     bar.finish_and_clear();

@@ -33,7 +33,7 @@ pub struct ServerLock {
 /// State of a database between two runs of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockState {
-    /// No database was created yet.
+    /// A database was never created.
     NeverCreated,
     /// The last server stopped cleanly.
     Stopped,

@@ -172,9 +172,9 @@ fn three_digits(status: u16, digits: &mut [u8; 3]) -> &str {
 /// Metrics whose values are read for each encoding.
 #[derive(Debug, Default)]
 pub struct ObservedMetrics {
-    /// Of the server and of the owner, without the label `person`.
+    /// Values of the server and of the owner, without the label `person`.
     server: Registry,
-    /// Of everyone else, with it. A registry cannot hold both kinds under one name.
+    /// Values of everyone else, with it. A registry cannot hold both kinds under one name.
     people: Registry,
     gauges_of_people: Mutex<HashMap<&'static str, GaugeVec>>,
 }

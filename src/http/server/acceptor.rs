@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Sleep, sleep, sleep_until, timeout_at};
 
 use crate::http::app::SharedApp;
-use crate::http::connections::{MAX_CLOSING, Connection};
+use crate::http::connections::{Connection, MAX_CLOSING};
 use crate::http::error::ApiError;
 use crate::http::middleware::request_fairing::UNMATCHED;
 use crate::http::request_id::RequestId;

@@ -238,7 +238,7 @@ fn backup_prints_json_or_nothing_when_quiet() {
     let newest = "2025-10-09T08:53:50.000000Z";
     let short = |path: &Path| format!("backups/{}", path.file_name().unwrap().to_str().unwrap());
     let expected = json!({
-        "path": short(made), "size_bytes": fs::metadata(made).unwrap().len(), "coffees": 30, "readings": 300,
+        "person": "owner", "path": short(made), "size_bytes": fs::metadata(made).unwrap().len(), "coffees": 30, "readings": 300,
         "newest_entry": newest, "sha256": sha256(made), "seconds": null, "removed": [short(&old)],
     });
     assert_eq!(report, expected);

@@ -87,7 +87,8 @@ fn backup_verify_and_check_cover_everyone() {
     assert_fails_with(&to_file, 2, "--to names a file, but several people have databases");
     run_ok(folder.path(), &["backup", "--to", "ben.db", "--person", "ben"]);
     let unknown = run_in(folder.path(), &["backup", "--person", "eve"]);
-    assert_fails_with(&unknown, 78, "there is no such person");
+    assert_fails_with(&unknown, 78, "1 invalid setting:");
+    assert!(unknown.err.contains("--person=eve: there is no such person; see `coffee-tracker person list`"));
 }
 
 #[test]

@@ -323,6 +323,22 @@ async fn a_client_that_sends_the_header_of_the_proxy_gains_nothing() {
 }
 
 #[rocket::async_test]
+async fn a_request_for_one_person_is_refused_when_the_proxy_names_another() {
+    let app = TestApp::with_flags(&PROXY).await;
+    app.add_person("anna", &EVERYTHING);
+    app.add_person("ben", &EVERYTHING);
+    let coffee = json!({"caffeine_mg": 90});
+    let post = through_proxy(&app, Method::Post, "/coffee/", "ben").header("Sec-Fetch-Site", "same-origin");
+    let refused = post.json(&coffee).header("X-Person", "anna").send().await;
+    refused.assert_problem(401, "A valid API key is required: Authorization: Bearer KEY");
+    for (name, status) in [("anna", 200), ("ben", 401), ("", 401)] {
+        let read = through_proxy(&app, Method::Get, "/coffee/", "anna").header("X-Person", name);
+        assert_eq!(read.send().await.status, status, "{name}");
+    }
+    assert_eq!(app.get("/info").await.json()["proxy_sign_in"], true);
+}
+
+#[rocket::async_test]
 async fn pages_of_other_origins_cannot_change_anything_through_the_proxy() {
     let app = TestApp::with_flags(&PROXY).await;
     app.add_person("anna", &EVERYTHING);

@@ -106,7 +106,7 @@ async fn info_lists_limits_validation_rules_and_every_route() {
     let mut info = app.get("/info").await.json();
     let endpoints = info["endpoints"].take();
     let expected = json!({
-        "name": "Coffee Tracker", "version": VERSION, "timezone": "America/Bogota",
+        "name": "Coffee Tracker", "version": VERSION, "timezone": "America/Bogota", "proxy_sign_in": false,
         "rate_limits": {
             "open": "30/minute", "health": "60/minute", "info": "10/minute", "static": "600/minute",
             "read": "7/second", "coffee-write": "100/hour", "coffee-change": "60/hour",

@@ -21,6 +21,8 @@ pub struct Info {
     version: &'static str,
     /// Time zone of calendar days, and of timestamps without an offset.
     timezone: String,
+    /// Whether a reverse proxy signs people in, so that its users need no key.
+    proxy_sign_in: bool,
     /// Rate limits by class; null when they are off.
     #[schema(value_type = Option<BTreeMap<String, String>>, required)]
     rate_limits: Option<BTreeMap<&'static str, String>>,
@@ -66,6 +68,7 @@ pub async fn info(app: &State<SharedApp>, caller: Caller, routes: &State<RouteTa
         name: "Coffee Tracker",
         version: VERSION,
         timezone: settings.common.zone.name().to_owned(),
+        proxy_sign_in: settings.auth_proxy_header.is_some(),
         rate_limits: settings.rate_limits.map(|rates| {
             LimitClass::ALL.iter().zip(rates).map(|(class, rate)| (class.name(), rate.text())).collect()
         }),

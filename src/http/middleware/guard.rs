@@ -157,7 +157,10 @@ impl Credentials {
         let people = people(request)?;
         match (key, proxy_user(request, app)) {
             (Some(key), _) => Ok(people.find_key(key).map_or(Self::Wrong, Self::Valid)),
-            (None, Some(name)) => Ok(people.find_proxy_user(name).map_or(Self::Missing, Self::Valid)),
+            (None, Some(name)) if is_expected_person(request, name) => {
+                Ok(people.find_proxy_user(name).map_or(Self::Missing, Self::Valid))
+            }
+            (None, Some(_)) => Ok(Self::Missing),
             (None, None) => Ok(Self::Missing),
         }
     }
@@ -182,6 +185,12 @@ fn proxy_user<'r>(request: &'r Request<'_>, app: &App) -> Option<&'r str> {
         (Some(name), None) if is_from_proxy(request, &app.settings.trusted_proxies) => Some(name.trim()),
         _ => None,
     }
+}
+
+/// Reports whether `X-Person`, if present, names this person. The dashboard sends it, because somebody else may have
+/// signed in at the proxy since the page was loaded.
+fn is_expected_person(request: &Request<'_>, name: &str) -> bool {
+    request.headers().get_one("X-Person").is_none_or(|expected| expected == name)
 }
 
 /// Rejects a request that changes something and was sent by a page of another origin, when the proxy and not a key

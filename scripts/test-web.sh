@@ -2,10 +2,14 @@
 # Tests the pages in a headless Chromium. Screenshots are saved in target/web. Arguments are regular expressions
 # that select tests by name. Requirements and settings: scripts/web-tools.sh.
 #
+#   NGINX=path          use another nginx; without one, the sign-in by a proxy is not tested
 #   WEB_TIMEZONE=zone   run servers and browsers in this time zone instead of one in which it is afternoon
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/web-tools.sh
 
 rm -rf ../../target/web
-node run.js "$@"
+status=0
+node run.js "$@" || status=$?
+[ -x "${NGINX:-/usr/sbin/nginx}" ] || echo "skipped: sign-in by a proxy (nginx is not installed)"
+exit "$status"

@@ -9,11 +9,13 @@ const UPDATE_DELAY = 5000;
 let currentUpdate = null;
 
 /** Without `Accept: text/html`, `/` returns JSON. */
-const shellRequest = (path) => new Request(path, { cache: "no-cache", headers: path === "/" ? { Accept: "text/html" } : {} });
+const shellRequest = (path) => new Request(path, { cache: "no-cache", redirect: "error", headers: path === "/" ? { Accept: "text/html" } : {} });
 
 /** Caches the page and every file it references, all of one version, and removes other files. */
 async function cacheShell() {
   const page = await (await fetch(shellRequest("/"))).text();
+  // A proxy may return its sign-in page instead, or redirect to it.
+  if (!page.includes('"/static/app/main.js"')) throw new Error("not the dashboard");
   const references = [...page.matchAll(/(?:src|href)="(\/static\/[^"]+|\/manifest[^"]+)"/g)];
   const paths = ["/", ...new Set(references.map(([, path]) => path))];
   const cache = await caches.open(CACHE);
@@ -35,9 +37,9 @@ async function respond(request, path) {
 self.addEventListener("install", (event) => event.waitUntil(cacheShell().then(() => self.skipWaiting())));
 self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
 self.addEventListener("fetch", (event) => {
-  const { origin, pathname } = new URL(event.request.url);
+  const { origin, pathname, search } = new URL(event.request.url);
   const isShell = pathname === "/" || pathname === "/manifest.webmanifest" || pathname.startsWith("/static/");
-  if (event.request.method !== "GET" || origin !== location.origin || !isShell) return;
+  if (event.request.method !== "GET" || origin !== location.origin || !isShell || search === "?sign-in") return;
   event.respondWith(respond(event.request, pathname));
   if (pathname === "/") event.waitUntil(updateCache());
 });

@@ -3,17 +3,19 @@
 import * as session from "./session.js";
 
 const TIMEOUT = 12_000;
+/** Candidate key of requests that are sent without a key: a reverse proxy may sign the person in. */
+export const NO_KEY = "";
 /** Differences between the clocks of this device and the server up to this are ignored, in ms. */
 const CLOCK_TOLERANCE = 5_000;
 
 /**
  * A failed request. `kind`: unreachable, busy, unauthorized, forbidden, rate-limited, invalid, not-found,
- * server-error, or key-changed if the key was replaced meanwhile.
+ * server-error, or key-changed if the key was replaced meanwhile. `isFromProxy`: a reverse proxy asks to sign in there.
  */
 export class ApiError extends Error {
-  constructor(kind, detail, { status = 0, errors = [], retryAfter = 0 } = {}) {
+  constructor(kind, detail, { status = 0, errors = [], retryAfter = 0, isFromProxy = false } = {}) {
     super(detail);
-    Object.assign(this, { kind, status, errors, retryAfter });
+    Object.assign(this, { kind, status, errors, retryAfter, isFromProxy });
   }
 
   /** Reports whether the same request may succeed later. */
@@ -22,8 +24,11 @@ export class ApiError extends Error {
   }
 }
 
-/** State of the connection. `rateLimitedUntil` is an instant of this device, `clockOffset` is in ms. */
-export const state = { isUnreachable: false, isUnauthorized: false, rateLimitedUntil: 0, clockOffset: 0 };
+/**
+ * State of the connection. `isFromProxy`: `isUnauthorized` was reported by a reverse proxy. `rateLimitedUntil` is an
+ * instant of this device, `clockOffset` is in ms.
+ */
+export const state = { isUnreachable: false, isUnauthorized: false, isFromProxy: false, rateLimitedUntil: 0, clockOffset: 0 };
 const listeners = [];
 /** Calls `listener` whenever `state` changes. */
 export const onStateChange = (listener) => listeners.push(listener);
@@ -55,8 +60,20 @@ async function syncClock(response, sentAt) {
 
 const KINDS = { 401: "unauthorized", 403: "forbidden", 404: "not-found", 408: "busy", 429: "rate-limited", 500: "server-error" };
 
+const hasType = (response, type) => (response.headers.get("Content-Type") ?? "").startsWith(type);
+
+/**
+ * Reports whether the response is not the server's: a reverse proxy whose session has expired redirects to its sign-in
+ * page, or returns that page or 401 itself. With a key, 401 means the key.
+ */
+function isSignInPage(response) {
+  const isRefused = response.status === 401 && !session.key() && !hasType(response, "application/problem+json");
+  return response.type === "opaqueredirect" || isRefused || (response.ok && hasType(response, "text/html"));
+}
+
 async function errorFrom(response) {
   const { status } = response;
+  if (isSignInPage(response)) return new ApiError("unauthorized", "You have to sign in again", { status, isFromProxy: true });
   const { detail = `The server returned status ${status}`, errors } = await response.json().catch(() => ({}));
   const retryAfter = Number(response.headers.get("Retry-After")) || 0;
   return new ApiError(KINDS[status] ?? (status > 500 ? "busy" : "invalid"), detail, { status, errors, retryAfter });
@@ -67,19 +84,27 @@ function requireOwner(owner) {
   if (owner !== session.owner()) throw new ApiError("key-changed", "The API key was replaced");
 }
 
+/** Returns the headers that name the caller. Without a key, the proxy must still sign the same person in. */
+function credentials(candidateKey = session.key()) {
+  if (candidateKey) return { Authorization: `Bearer ${candidateKey}` };
+  return candidateKey === null && session.isByProxy() ? { "X-Person": session.personName() } : {};
+}
+
 /**
- * Sends a request and returns the `Response` if it succeeded; throws an `ApiError`. `candidateKey` is tried
- * in place of the stored key. `owner`: the request is sent only with this owner's key.
+ * Sends a request and returns the `Response` if it succeeded; throws an `ApiError`. `candidateKey`, which may be `NO_KEY`,
+ * is tried in place of the stored key. `owner`: the request is sent only with this owner's key.
  */
 export async function request(method, path, { body, headers, candidateKey, owner = session.owner(), signal, keepalive } = {}) {
   requireOwner(owner);
+  const isCandidate = candidateKey !== undefined;
   const sentAt = Date.now();
   let response;
   try {
     response = await fetch(path, {
       method,
       keepalive,
-      headers: { Authorization: `Bearer ${candidateKey ?? session.key()}`, ...headers },
+      redirect: "manual",
+      headers: { ...credentials(candidateKey), ...headers },
       body: body && JSON.stringify(body),
       signal: signal ?? AbortSignal.timeout?.(TIMEOUT),
     });
@@ -88,19 +113,19 @@ export async function request(method, path, { body, headers, candidateKey, owner
     updateState({ isUnreachable: true });
     throw new ApiError("unreachable", "Can't reach the server");
   }
-  if (!candidateKey) requireOwner(owner);
+  if (!isCandidate) requireOwner(owner);
   syncClock(response, sentAt);
-  if (response.ok) {
-    updateState(candidateKey ? { isUnreachable: false } : { isUnreachable: false, isUnauthorized: false, rateLimitedUntil: 0 });
+  if (response.ok && !isSignInPage(response)) {
+    updateState(isCandidate ? { isUnreachable: false } : { isUnreachable: false, isUnauthorized: false, isFromProxy: false, rateLimitedUntil: 0 });
     return response;
   }
   const error = await errorFrom(response);
   // A reverse proxy returns 502 or 504 when the server is down.
   updateState({ isUnreachable: [502, 504].includes(error.status) });
-  if (error.kind === "unauthorized" && !candidateKey) {
+  if (error.kind === "unauthorized" && !isCandidate) {
     // Whoever has a revoked key must not see the data on the next start.
     session.clearCachedResponses();
-    updateState({ isUnauthorized: true });
+    updateState({ isUnauthorized: true, isFromProxy: error.isFromProxy });
   }
   if (error.kind === "rate-limited") updateState({ rateLimitedUntil: Date.now() + Math.max(error.retryAfter, 1) * 1000 });
   throw error;
@@ -114,7 +139,7 @@ export async function requestJson(method, path, options) {
     updateState({ isUnreachable: true });
     throw new ApiError("unreachable", "The connection to the server was lost");
   });
-  if (!options?.candidateKey) requireOwner(owner);
+  if (options?.candidateKey === undefined) requireOwner(owner);
   return json;
 }
 

@@ -11,7 +11,7 @@ import * as queue from "./queue.js";
 import * as session from "./session.js";
 import * as settings from "./settings.js";
 import * as shortcuts from "./shortcuts.js";
-import { openSignIn, takeLinkedKey } from "./sign-in.js";
+import { openProxySignIn, openSignIn, signInByProxy, takeLinkedKey } from "./sign-in.js";
 import * as store from "./store.js";
 import { setTitle } from "./title.js";
 import * as whatIf from "./what-if.js";
@@ -154,7 +154,7 @@ function watchSections() {
 /** `previous` is the identity of the key that was replaced, if any. */
 export function onSignedIn(previous = null) {
   if (previous && !session.isSamePerson(previous)) return restart();
-  byId("sign-out").hidden = false;
+  byId("sign-out").hidden = session.isByProxy();
   showSession();
   store.refreshInfo();
   queue.flush();
@@ -162,15 +162,26 @@ export function onSignedIn(previous = null) {
   watchSections();
 }
 
-const signIn = (linkedKey = null) => openSignIn(onSignedIn, session.key() !== null, linkedKey);
+const signIn = (linkedKey = null) => openSignIn(onSignedIn, session.isSignedIn(), linkedKey);
+
+/** Signs in again after a request was refused. */
+async function signInAgain() {
+  if (!session.isByProxy()) return api.state.isFromProxy ? null : signIn();
+  const previous = session.identity();
+  const error = await signInByProxy();
+  if (!error) return onSignedIn(previous);
+  // The proxy names nobody whom this server has: only a key is left. Otherwise, the banner leads to the proxy.
+  if (error.kind === "unauthorized" && !error.isFromProxy) followSignOut();
+  return null;
+}
 
 /** Signs in with the key of the link that was opened, if any. */
 async function followKeyLink() {
   const key = takeLinkedKey();
   if (!key || (key === session.key() && !api.state.isUnauthorized)) return;
   // The present key may have been revoked meanwhile.
-  if (session.key()) await refreshMe();
-  if (!session.key() || api.state.isUnauthorized) signIn(key);
+  if (session.isSignedIn()) await refreshMe();
+  if (!session.isSignedIn() || api.state.isUnauthorized) signIn(key);
   else (await import("./dialogs.js")).switchKey(key, { onSignedIn, restart });
 }
 
@@ -183,10 +194,12 @@ function followSignOut() {
 }
 
 function startRefreshTimers() {
-  const isPaused = () => document.hidden || api.state.isUnauthorized || !session.key() || !session.may("read");
+  const isPaused = () => document.hidden || api.state.isUnauthorized || !session.isSignedIn() || !session.may("read");
   setInterval(() => isPaused() || store.refresh(store.CURRENT_PARTS), MINUTE);
   setInterval(() => isPaused() || !api.state.isUnreachable || refreshAll(), RETRY_INTERVAL);
   document.addEventListener("visibilitychange", () => isPaused() || refreshAll());
+  // The user may have signed in at the proxy in another tab.
+  document.addEventListener("visibilitychange", () => document.hidden || !api.state.isUnauthorized || !session.isByProxy() || signInAgain());
 }
 
 export function start(isSignedIn) {
@@ -195,7 +208,7 @@ export function start(isSignedIn) {
   whatIf.start();
   settings.start(refreshAll);
   notifications.start({
-    signIn: () => signIn(),
+    signIn: () => (api.state.isFromProxy || session.isByProxy() ? openProxySignIn() : signIn()),
     discardOthers: async () => (await import("./dialogs.js")).discardOthers(),
     retry: () => Promise.all([queue.flush(), refreshAll()]),
     review: () => byId("history-title").focus(),
@@ -204,7 +217,7 @@ export function start(isSignedIn) {
   api.onStateChange(({ isUnauthorized }) => {
     if (isUnauthorized && !isLocked) lock();
     if (!isUnauthorized && isLocked) unlock();
-    if (isUnauthorized) signIn();
+    if (isUnauthorized) signInAgain();
   });
   session.onChange(showSession);
   session.followOtherTabs({ onSignedOut: followSignOut, onKeyChanged: restart });

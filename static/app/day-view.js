@@ -106,7 +106,7 @@ function show() {
 /** Loads the day that is shown, if there is one. */
 export function refresh() {
   const date = shownDate;
-  if (!date || !session.key() || !session.may("read")) return null;
+  if (!date || !session.isSignedIn() || !session.may("read")) return null;
   const isCurrent = () => date === shownDate;
   // Days without a time start at midnight in the server's time zone.
   const next = addDays(date, 1);

@@ -75,7 +75,7 @@ export async function switchKey(key, { onSignedIn, restart }) {
   const newLabel = session.labelOf(me.person);
   openSheet(newLabel ? ["Switch to ", h("bdi", {}, newLabel), "?"] : "Use the key from the link?", [
     h("p", {}, label ? ["You are signed in as ", h("bdi", {}, label), "."] : "You are already signed in with another key."),
-    unsent > 0 && h("p", {}, `${plural(unsent, "entry", "entries")} not sent yet will wait on this device until you sign in with the present key again.`),
+    unsent > 0 && h("p", {}, `${plural(unsent, "entry", "entries")} not sent yet will wait on this device until you sign in ${session.isByProxy() ? "as before" : "with the present key"} again.`),
     h("div", { class: "row dialog-actions" }, button("Cancel", closeSheet), button("Switch", confirm, { class: "button primary" })),
   ]);
 }

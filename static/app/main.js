@@ -2,14 +2,16 @@
 // slow connection.
 
 import * as session from "./session.js";
-import { openSignIn, takeLinkedKey } from "./sign-in.js";
+import { openSignIn, startByProxy, takeLinkedKey } from "./sign-in.js";
 
 /** Delay of the service worker, in ms. */
 const WORKER_DELAY = 5000;
 
-const isSignedIn = session.key() !== null;
 const app = import("./app.js");
-if (!isSignedIn) openSignIn(async () => (await app).onSignedIn(), false, takeLinkedKey());
+const linkedKey = session.isSignedIn() ? null : takeLinkedKey();
+const needsKey = !session.isSignedIn() && (linkedKey !== null || !(await startByProxy()));
+const isSignedIn = session.isSignedIn();
+if (needsKey) openSignIn(async () => (await app).onSignedIn(), false, linkedKey);
 const { start } = await app;
 start(isSignedIn);
 // Service workers exist only in secure contexts. Caching must not slow down the first start.

@@ -74,6 +74,7 @@ function currentProblem({ signIn, retry, review }) {
   const where = queue.isPersistent() ? "on this device" : "until you close this page";
   const saved = pending.length ? ` ${entryCount(pending.length)} saved ${where}.` : "";
   const seconds = Math.ceil((api.state.rateLimitedUntil - Date.now()) / 1000);
+  if (api.state.isUnauthorized && (api.state.isFromProxy || session.isByProxy())) return ["Warning", `You have to sign in again.${saved}`, "Sign in", signIn];
   if (api.state.isUnauthorized) return ["Warning", `Your API key is no longer valid.${saved}`, "Sign in", signIn];
   if (seconds > 0) return ["Caution", `Too many requests. Waiting to try again.${saved}`, seconds];
   if (api.state.isUnreachable) return ["Caution", `Can't reach the server.${saved || " New entries are saved here and sent later."}`, "Retry", retry];
@@ -122,7 +123,7 @@ function isLocalTime(zone) {
 
 let shownNotes = "";
 function showFooter({ discardOthers }) {
-  const others = session.key() === null ? 0 : queue.countOfOtherKeys();
+  const others = !session.isSignedIn() ? 0 : queue.countOfOtherKeys();
   const otherEntries = others > 0 && `${entryCount(others)} logged with another key ${others === 1 ? "is" : "are"} waiting on this device, to be sent when you sign in with that key. `;
   const serverZone = store.info?.timezone;
   const localZone = Intl.DateTimeFormat().resolvedOptions().timeZone;

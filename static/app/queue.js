@@ -80,7 +80,7 @@ const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (n) =
 
 /** Reports whether an entry was made with the present key or with another one of the same person. */
 function isOwn({ owner, person }) {
-  if (session.key() === null) return false;
+  if (!session.isSignedIn()) return false;
   const name = session.personName();
   // Entries of version 1.0.0 name no key. They belong to the owner of the server, who was its only person.
   if (!owner) return name === null || name === "owner";
@@ -199,7 +199,7 @@ async function sendAll() {
 
 /** Sends all entries, unless that is in progress; temporary errors are retried automatically. */
 export function flush() {
-  if (!session.key()) return null;
+  if (!session.isSignedIn()) return null;
   currentFlush ??= (async () => {
     clearTimeout(retryTimer);
     let error = null;

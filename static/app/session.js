@@ -1,10 +1,14 @@
 // The session: the API key, whose it is, what it may do, and the responses cached for the next start. The key and
 // the cached responses outlive the window only if the user chose to stay signed in. Every tab follows a sign-out.
+// Without a key, a reverse proxy may sign the person in: then the browser keeps the name of the person alone, so that
+// entries can be logged without a connection.
 
 import { sha256 } from "./sha256.js";
 
 const KEY_ITEM = "coffee.key";
 const ME_ITEM = "coffee.me";
+/** Start of what entries are marked with when a proxy signs the person in. */
+const PROXY_PREFIX = "proxy:";
 const CACHE_PREFIX = "coffee.answer.";
 /** Number of hexadecimal digits that identify a key on this device. */
 const FINGERPRINT_DIGITS = 16;
@@ -34,15 +38,24 @@ export const isRemembered = () => currentKey !== null && tryStorage(() => localS
 /** Whether the key was kept on this device when this tab signed in. */
 let wasRemembered = isRemembered();
 
-/** Returns what entries and cached responses are marked with instead of the key, or null without a key. */
+/** What the server returned about the key, as `{owner, scopes, person}`; null until it is loaded. */
+let me = tryStorage(() => JSON.parse(readItem(ME_ITEM)));
+/** The name of the person whom a proxy signs in, or null. A key takes precedence. */
+let proxyPerson = currentKey === null && me?.owner?.startsWith(PROXY_PREFIX) ? me.person.name : null;
+
+/** Reports whether there is a key, or a proxy signed the person in. */
+export const isSignedIn = () => currentKey !== null || proxyPerson !== null;
+/** Reports whether a proxy signs the person in, and no key is used. */
+export const isByProxy = () => proxyPerson !== null;
+
+/** Returns what entries and cached responses are marked with instead of the key, or null when nobody is signed in. */
 export function owner() {
+  if (proxyPerson !== null) return PROXY_PREFIX + proxyPerson;
   if (currentKey === null) return null;
   if (!fingerprints.has(currentKey)) fingerprints.set(currentKey, sha256(currentKey).slice(0, FINGERPRINT_DIGITS));
   return fingerprints.get(currentKey);
 }
 
-/** What the server returned about the key, as `{owner, scopes, person}`; null until it is loaded. */
-let me = tryStorage(() => JSON.parse(readItem(ME_ITEM)));
 // Of another key.
 if (me?.owner !== owner()) me = null;
 
@@ -54,9 +67,9 @@ export const personName = () => me?.person?.name ?? null;
 export const labelOf = (person) => person?.display_name?.trim() || (person && person.name !== "owner" ? person.name : null);
 export const personLabel = () => labelOf(me?.person);
 
-/** Returns what identifies the key and its person, or null without a key. */
-export const identity = () => (currentKey === null ? null : { owner: owner(), person: personName() });
-/** Reports whether the present key belongs to the person with this identity. */
+/** Returns what identifies the key and its person, or null when nobody is signed in. */
+export const identity = () => (isSignedIn() ? { owner: owner(), person: personName() } : null);
+/** Reports whether the present session belongs to the person with this identity. */
 export const isSamePerson = ({ owner: otherOwner, person }) => otherOwner === owner() || person === personName();
 
 /** Calls `listener` whenever the person or the scopes of the key change. */
@@ -67,7 +80,7 @@ export function setMe({ key: { scopes }, person = null }) {
   const next = JSON.stringify({ owner: owner(), scopes, person });
   if (next === JSON.stringify(me)) return;
   me = JSON.parse(next);
-  tryStorage(() => (isRemembered() ? localStorage : sessionStorage).setItem(ME_ITEM, next));
+  tryStorage(() => (isRemembered() || isByProxy() ? localStorage : sessionStorage).setItem(ME_ITEM, next));
   for (const listener of listeners) listener();
 }
 
@@ -80,7 +93,7 @@ export function clearCachedResponses() {
 
 /** Removes the key, what is stored about it, and every cached response. */
 export function clear() {
-  currentKey = me = null;
+  currentKey = me = proxyPerson = null;
   wasRemembered = false;
   for (const storage of storages()) for (const name of [KEY_ITEM, ME_ITEM]) tryStorage(() => storage.removeItem(name));
   clearCachedResponses();
@@ -90,12 +103,18 @@ export function clear() {
 export function signIn(value, response, remember) {
   clearCachedResponses();
   currentKey = value;
-  me = null;
+  me = proxyPerson = null;
   for (const storage of storages()) tryStorage(() => storage.removeItem(ME_ITEM));
   // Replaced, not removed first: other tabs compare the former value with their own key.
   tryStorage(() => (remember ? localStorage : sessionStorage).setItem(KEY_ITEM, value));
   tryStorage(() => (remember ? sessionStorage : localStorage).removeItem(KEY_ITEM));
   wasRemembered = isRemembered();
+  setMe(response);
+}
+
+/** Continues as the person whom a proxy signs in; `response` is that of `GET /me` without a key. */
+export function signInByProxy(response) {
+  proxyPerson = response.person.name;
   setMe(response);
 }
 

@@ -18,7 +18,7 @@ async function log(drink) {
 }
 
 function ask() {
-  if (!requestedName || !session.key() || !session.may("write")) return;
+  if (!requestedName || !session.isSignedIn() || !session.may("write")) return;
   const all = drinks();
   const drink = all.find((candidate) => candidate.coffee_type.toLowerCase() === requestedName.toLowerCase());
   // The drinks are still being loaded.

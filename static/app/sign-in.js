@@ -1,4 +1,4 @@
-// The sign-in dialog, and the key of a sign-in link.
+// The sign-in dialog, the key of a sign-in link, and the sign-in by a reverse proxy.
 
 import * as api from "./api.js";
 import { button, byId, field, h, setFieldError, setText } from "./dom.js";
@@ -9,6 +9,33 @@ const ERRORS = {
   unreachable: "Can't reach the server. Check that it is running and that this device is on the same network.",
   "rate-limited": "Too many failed attempts. Wait a minute and try again.",
 };
+
+/** Address of the dashboard that the service worker leaves to the network, so that the proxy can ask to sign in. */
+const PROXY_SIGN_IN = "/?sign-in";
+const isFromProxySignIn = location.pathname + location.search === PROXY_SIGN_IN;
+// Reloading the page may use the cache again.
+if (isFromProxySignIn) window.history.replaceState(null, "", `/${location.hash}`);
+
+/** Opens the sign-in page of the proxy, which leads back to the dashboard. */
+export const openProxySignIn = () => location.assign(PROXY_SIGN_IN);
+
+/** Signs in as the person whom a proxy names; returns the error if it names nobody, or null. */
+export const signInByProxy = () => api.catchApiError(async () => {
+  session.signInByProxy(await api.get("/me", { candidateKey: api.NO_KEY }));
+  return null;
+}, (error) => error);
+
+/** Signs in at the start, without a key, if the server trusts a proxy to do it; reports whether no key is needed. */
+export async function startByProxy() {
+  const error = await api.catchApiError(async () => {
+    // Without such a proxy, requests without a key would be refused, and reported in the console.
+    const { proxy_sign_in: isPossible } = await api.get("/info", { candidateKey: api.NO_KEY });
+    return isPossible ? signInByProxy() : new api.ApiError("unauthorized");
+  }, (caught) => caught);
+  const mustOpen = Boolean(error?.isFromProxy) && !isFromProxySignIn;
+  if (mustOpen) openProxySignIn();
+  return !error || mustOpen;
+}
 
 /** Returns the key without what was copied along with it. */
 const trimmed = (text) => text.trim().replace(/^Bearer\s+/i, "");

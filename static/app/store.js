@@ -90,7 +90,7 @@ async function load(part) {
 
 /** Loads these parts from the server. */
 export async function refresh(parts = wantedParts) {
-  if (!session.key() || !session.may("read")) return;
+  if (!session.isSignedIn() || !session.may("read")) return;
   await Promise.all([...parts].map((part) => api.catchApiError(() => load(part), (error) => (store.error = error))));
   notify();
 }

@@ -125,6 +125,8 @@ export async function startServer({ sampleData = null, settings = {}, port = 0, 
       const text = await response.text();
       return { status: response.status, body: text ? JSON.parse(text) : null };
     },
+    /** Returns the metrics as text. */
+    metrics: async () => (await fetch(`${url}/metrics`, { headers: { Authorization: `Bearer ${KEY}` } })).text(),
     async stop() {
       this.stopInBackground();
       await exited;
@@ -157,7 +159,7 @@ async function launchBrowser() {
 }
 
 /** Opens a window and collects the problems that occur in it. */
-async function openWindow(url, { screen = "wide", ...options }) {
+export async function openWindow(url, { screen = "wide", ...options }) {
   const context = await (await launchBrowser()).newContext({
     viewport: SCREENS[screen],
     locale: "en-GB",
@@ -228,8 +230,8 @@ export async function transferredBytes(page, visit) {
  * of problems that the test provokes.
  */
 export function browserTest(name, options, body) {
-  const { sampleData, settings, timezone = TIMEZONE, expected = [], ...windowOptions } = options;
-  test(name, { timeout: 120_000 }, async () => {
+  const { sampleData, settings, timezone = TIMEZONE, expected = [], skip = false, ...windowOptions } = options;
+  test(name, { timeout: 120_000, skip }, async () => {
     const server = await startServer({ sampleData, settings: { TZ: timezone, ...settings } });
     const { context, page, problems } = await openWindow(server.url, { timezoneId: timezone, ...windowOptions });
     try {

@@ -151,20 +151,28 @@ pub fn make_folder(folder: &Path) -> io::Result<()> {
 pub fn remove_stale(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
-        let Some(temp) = temp_file_of(&path) else { continue };
-        if is_stale(&temp) {
-            remove_all(&temp);
+        if let Some(temp) = temp_file_of(&path) {
+            remove_if_stale(&temp);
         }
     }
 }
 
-/// Reports whether no process holds the lock of a temporary file. A missing file left its companions behind.
-/// Anything but a regular file is kept, and opening it does not block, as it would for a pipe.
-fn is_stale(temp: &Path) -> bool {
+/// Removes a temporary file whose lock no process holds. A missing file left its companions behind. Anything but a
+/// regular file is kept, and opening it does not block, as it would for a pipe.
+fn remove_if_stale(temp: &Path) {
     let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOFOLLOW).bits()).unwrap_or(0);
     match OpenOptions::new().read(true).custom_flags(flags).open(temp) {
-        Ok(file) => file.metadata().is_ok_and(|m| m.is_file()) && file.try_lock().is_ok(),
-        Err(e) => e.kind() == io::ErrorKind::NotFound,
+        // Removed under its lock, because its creator may be about to lock it; and only if it still has this name,
+        // because it may have been published, and another one created.
+        Ok(file)
+            if file.metadata().is_ok_and(|m| m.is_file())
+                && file.try_lock().is_ok()
+                && is_at(&file, temp) =>
+        {
+            remove_all(temp);
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => remove_companions(temp),
+        _ => {}
     }
 }
 
@@ -177,8 +185,36 @@ fn temp_file_of(path: &Path) -> Option<PathBuf> {
 }
 
 fn remove_all(temp: &Path) {
+    remove_companions(temp);
+    drop(fs::remove_file(temp));
+}
+
+fn remove_companions(temp: &Path) {
     for end in SQLITE_COMPANIONS {
         drop(fs::remove_file(with_suffix(temp, end)));
     }
-    drop(fs::remove_file(temp));
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn removing_stale_files_never_removes_one_that_is_being_created() {
+        let folder = tempfile::tempdir().unwrap();
+        let stale = folder.path().join(".coffee-1-1.tmp");
+        fs::write(&stale, "left behind").unwrap();
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                (0..200).try_for_each(|_| write_atomically(&folder.path().join("file"), b"content"))
+            });
+            while !writer.is_finished() {
+                remove_stale(folder.path());
+            }
+            writer.join().unwrap().unwrap();
+        });
+        let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names, ["file"]);
+    }
 }

@@ -6,11 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use crate::auth::key::{KeyDigest, KeyId, Scope, Scopes};
 use crate::auth::key_store::KeyDetails;
@@ -193,7 +193,8 @@ impl People {
     }
 
     async fn open_closed(&self, person: &Arc<Person>) -> Result<Arc<PersonDatabase>, Unavailable> {
-        let place = timeout(MAX_WAIT_FOR_PLACE, self.place()).await.map_err(|_| Unavailable::Busy)?;
+        let deadline = Instant::now() + MAX_WAIT_FOR_PLACE;
+        // Locked first: of several requests to a person, only one looks for a place.
         let _changing = person.changing.lock().await;
         let elapsed = self.clock.elapsed();
         if let Some(database) = person.open_database(elapsed) {
@@ -202,6 +203,7 @@ impl People {
         if let Some(reason) = person.recent_failure(elapsed) {
             return Err(reason);
         }
+        let place = self.place(deadline).await.ok_or(Unavailable::Busy)?;
         let opening = Arc::clone(person);
         let store = spawn_blocking(move || opening.open_store()).await;
         let opened = match store.unwrap_or_else(|e| Err(Unavailable::Broken(e.to_string()))) {
@@ -211,15 +213,21 @@ impl People {
         person.set_database(opened, elapsed)
     }
 
-    /// Waits for a place, and closes the database that was unused for the longest time if none is free.
-    async fn place(&self) -> OwnedSemaphorePermit {
+    /// Waits for a place, and closes the database that was unused for the longest time if none is free. Returns
+    /// `None` after the deadline.
+    async fn place(&self, deadline: Instant) -> Option<OwnedSemaphorePermit> {
         loop {
             if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-                return place;
+                return Some(place);
+            }
+            // Not a timeout around the loop, which could abandon a database that is half closed.
+            if Instant::now() >= deadline {
+                return None;
             }
             let mut open = self.others();
             open.retain(|person| person.peek_database().is_some());
-            open.sort_by_key(|person| person.last_used());
+            // Cached, as requests change the times meanwhile.
+            open.sort_by_cached_key(|person| person.last_used());
             let mut has_closed = false;
             for person in open {
                 has_closed = close_unused(&person).await;

@@ -67,10 +67,11 @@ impl OpenFiles {
     pub fn of(path: &Path, lock: Arc<Mutex<ServerLock>>) -> io::Result<Self> {
         let resolved = fs::canonicalize(path)?;
         let log = with_suffix(&resolved, "-wal");
+        let (opened_database, opened_log) = opened_as(&resolved, &log);
         Ok(Self {
             database: path.to_owned(),
-            opened_database: opened_as(&resolved)?,
-            opened_log: opened_as(&log).ok(),
+            opened_database: opened_database?,
+            opened_log: opened_log.ok(),
             log,
             displacement: OnceLock::new(),
             lock,
@@ -129,13 +130,25 @@ fn displaced(
     }
 }
 
-/// Finds the open file with this resolved path in `/proc/self/fd`. Falls back to the file at the path.
-fn opened_as(path: &Path) -> io::Result<Metadata> {
-    let descriptors = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
-    let of_descriptor = descriptors
-        .map(|entry| entry.path())
-        .filter(|link| fs::read_link(link).is_ok_and(|target| target == path))
+/// Finds the open database and log with these resolved paths in `/proc/self/fd`, in one pass: with many open
+/// databases, there are hundreds of descriptors. Falls back to the files at the paths.
+fn opened_as(database: &Path, log: &Path) -> (io::Result<Metadata>, io::Result<Metadata>) {
+    let (mut opened_database, mut opened_log) = (None, None);
+    for entry in fs::read_dir("/proc/self/fd").into_iter().flatten().flatten() {
+        let link = entry.path();
+        let opened = match fs::read_link(&link) {
+            Ok(target) if target == database => &mut opened_database,
+            Ok(target) if target == log => &mut opened_log,
+            _ => continue,
+        };
         // The link leads to the open file, whatever its current name.
-        .find_map(|link| fs::metadata(link).ok());
-    of_descriptor.map_or_else(|| fs::metadata(path), Ok)
+        *opened = opened.take().or_else(|| fs::metadata(&link).ok());
+        if opened_database.is_some() && opened_log.is_some() {
+            break;
+        }
+    }
+    (
+        opened_database.map_or_else(|| fs::metadata(database), Ok),
+        opened_log.map_or_else(|| fs::metadata(log), Ok),
+    )
 }

@@ -1,5 +1,5 @@
 //! Benchmark of the server: request rates compared with bare Rocket, latency under a mixed load, size,
-//! memory, start, rate limiter, backups, and response times with ten years of readings.
+//! memory, start, rate limiter, backups, response times with ten years of readings, and a thousand people.
 //!
 //! Each measure has a target, and all are printed in one table. The exit code is 1 when a target is missed.
 
@@ -13,6 +13,7 @@ mod limiter;
 mod load;
 mod machine;
 mod mixed;
+mod people;
 mod plain_sql;
 mod process;
 mod rates;
@@ -20,6 +21,7 @@ mod report;
 mod rollups;
 mod scale;
 mod server;
+mod zipf;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -33,7 +35,7 @@ use server::Setup;
 type StageEntry = (&'static str, Stage, fn(&Setup, &mut Report) -> Result<()>);
 
 /// All stages in order. Those that put little load on the machine come first.
-const STAGES: [StageEntry; 9] = [
+const STAGES: [StageEntry; 10] = [
     ("footprint", Stage::Footprint, footprint::footprint),
     ("reads", Stage::Reads, rates::reads),
     ("posts", Stage::Posts, rates::posts),
@@ -43,6 +45,7 @@ const STAGES: [StageEntry; 9] = [
     ("restores", Stage::Restores, backups::restores),
     ("scale", Stage::Scale, scale::scale),
     ("rollups", Stage::Rollups, rollups::rollups),
+    ("people", Stage::People, people::people),
 ];
 
 /// Measure the server and compare the results with their targets
@@ -61,6 +64,9 @@ struct Options {
     /// Measure another build of the server
     #[arg(long, value_name = "FILE", default_value = env!("CARGO_BIN_EXE_coffee-tracker"), hide_default_value = true)]
     binary: PathBuf,
+    /// Compare a server with one person with this earlier build
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
     /// Append the log of the server to this file (default: discard it)
     #[arg(long, value_name = "FILE")]
     server_log: Option<PathBuf>,
@@ -102,8 +108,9 @@ fn run(options: &Options) -> Result<bool> {
 fn measure(options: &Options) -> Result<Report> {
     let log = options.server_log.as_ref().map(std::path::absolute).transpose()?;
     let binary = std::path::absolute(&options.binary)?;
+    let baseline = options.baseline.as_ref().map(std::path::absolute).transpose()?;
     eprintln!("sample data");
-    let setup = Setup::new(binary, options.quick, log).context("cannot create the sample data")?;
+    let setup = Setup::new(binary, baseline, options.quick, log).context("cannot create the sample data")?;
     let mut report = Report::default();
     if let Some(warning) = machine::busy_warning()? {
         eprintln!("  {warning}");

@@ -73,6 +73,12 @@ impl Process {
         Ok(kib.parse::<u64>()? * 1024)
     }
 
+    /// Returns the number of open file descriptors (Linux only).
+    pub fn descriptors(&self) -> Result<usize> {
+        let path = format!("/proc/{}/fd", self.child.id());
+        Ok(std::fs::read_dir(&path).with_context(|| path.clone())?.count())
+    }
+
     /// Sends SIGTERM and returns the exit status.
     ///
     /// # Errors

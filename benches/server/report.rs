@@ -35,6 +35,20 @@ pub enum Measure {
     ScaleMemory,
     SingleWrite,
     BulkImport,
+    PeopleFailures,
+    PeopleMemory,
+    PeopleDescriptors,
+    PeopleClosed,
+    OpenPersonMemory,
+    OpenPersonTime,
+    OnePersonTime,
+    OnePersonMemory,
+    KillFailures,
+    KillLosses,
+    EveryoneBackupFailures,
+    EveryoneBackupTail,
+    OneRestoreFailures,
+    OneRestoreTail,
 }
 
 /// Parts of a run.
@@ -49,6 +63,7 @@ pub enum Stage {
     Restores,
     Scale,
     Rollups,
+    People,
 }
 
 /// Condition that a value must meet.
@@ -78,7 +93,7 @@ struct Target {
 
 /// Every target, in the order of the table.
 #[rustfmt::skip]
-const TARGETS: [Target; 46] = {
+const TARGETS: [Target; 60] = {
     use {Bound::*, Measure::*, Stage::*, Unit::*};
     const fn target(stage: Stage, measure: Measure, description: &'static str, bound: Bound, unit: Unit) -> Target {
         Target { stage, measure, description, bound, unit }
@@ -134,6 +149,20 @@ const TARGETS: [Target; 46] = {
         target(Scale, ScaleMemory, "peak resident memory, 5 million readings", Under(48e6), Megabytes),
         target(Rollups, SingleWrite, "POST /heartrate/: time over that without rollups", AtMost(1.3), Ratio),
         target(Rollups, BulkImport, "import of a CSV file: time over plain inserts without rollups", AtMost(2.0), Ratio),
+        target(People, PeopleFailures, "1,000 people by Zipf's law, 64 open: failed requests", AtMost(0.0), Count),
+        target(People, PeopleMemory, "1,000 people: peak resident memory", AtMost(120e6), Megabytes),
+        target(People, PeopleDescriptors, "1,000 people: open file descriptors", AtMost(800.0), Count),
+        target(People, PeopleClosed, "first request to a closed database: median", AtMost(25.0), Millis),
+        target(People, OpenPersonMemory, "each further open database: resident memory", AtMost(1.5e6), Megabytes),
+        target(People, OpenPersonTime, "request to one of 64 open databases: time over that with one", AtMost(1.1), Ratio),
+        target(People, OnePersonTime, "one person: time of a request over that of --baseline", AtMost(1.05), Ratio),
+        target(People, OnePersonMemory, "one person: resident memory over that of --baseline", AtMost(1.05), Ratio),
+        target(People, KillFailures, "SIGKILL under this load: failed requests before", AtMost(0.0), Count),
+        target(People, KillLosses, "SIGKILL: acknowledged coffees lost or stored twice", AtMost(0.0), Count),
+        target(People, EveryoneBackupFailures, "backup of everyone under load: failed requests", AtMost(0.0), Count),
+        target(People, EveryoneBackupTail, "backup of everyone: p99 over that without", AtMost(1.2), Ratio),
+        target(People, OneRestoreFailures, "restore of one person under load: failed requests", AtMost(0.0), Count),
+        target(People, OneRestoreTail, "restore of one person: p99 of the others over that without", AtMost(1.2), Ratio),
     ]
 };
 

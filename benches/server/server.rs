@@ -50,6 +50,8 @@ pub struct Demo {
 pub struct Setup {
     /// Binary of the server.
     pub binary: PathBuf,
+    /// Earlier build for comparison.
+    pub baseline: Option<PathBuf>,
     /// Fewer and shorter rounds.
     pub quick: bool,
     log: Option<PathBuf>,
@@ -59,10 +61,15 @@ pub struct Setup {
 
 impl Setup {
     /// Creates the folder and the database with 36,500 coffees.
-    pub fn new(binary: PathBuf, quick: bool, log: Option<PathBuf>) -> Result<Self> {
+    pub fn new(
+        binary: PathBuf,
+        baseline: Option<PathBuf>,
+        quick: bool,
+        log: Option<PathBuf>,
+    ) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
         let coffees = folder.path().join("coffees.db");
-        let setup = Self { binary, quick, log, folder, coffees };
+        let setup = Self { binary, baseline, quick, log, folder, coffees };
         setup.make_coffees()?;
         Ok(setup)
     }
@@ -95,15 +102,20 @@ impl Setup {
 
     /// Creates a database with sample data.
     pub fn make_demo(&self, name: &str, demo: Demo) -> Result<PathBuf> {
+        self.make_demo_by(&self.binary, name, demo)
+    }
+
+    /// Creates a database with sample data by a build of the server.
+    pub fn make_demo_by(&self, binary: &Path, name: &str, demo: Demo) -> Result<PathBuf> {
         let path = self.folder.path().join(name);
         let output = self
-            .command("demo", &path)
+            .command_of(binary, "demo", &path)
             .args(["--days", &demo.days.to_string()])
             .args(["--coffees-per-day", &demo.coffees_per_day.to_string()])
             .args(["--readings-per-day", &demo.readings_per_day.to_string()])
             .args(["--seed", "1"])
             .output()
-            .with_context(|| format!("cannot start {}", self.binary.display()))?;
+            .with_context(|| format!("cannot start {}", binary.display()))?;
         let message = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "demo failed ({}): {}", output.status, message.trim());
         ensure!(path.exists(), "demo created no database");
@@ -143,7 +155,11 @@ impl Setup {
 
     /// Builds a subcommand on a database, without inherited environment variables.
     pub fn command(&self, subcommand: &str, database: &Path) -> Command {
-        let mut command = Command::new(&self.binary);
+        self.command_of(&self.binary, subcommand, database)
+    }
+
+    fn command_of(&self, binary: &Path, subcommand: &str, database: &Path) -> Command {
+        let mut command = Command::new(binary);
         command
             .env_clear()
             .env("TZ", ZONE)
@@ -153,6 +169,18 @@ impl Setup {
             .arg("--database-url")
             .arg(database);
         command
+    }
+
+    /// Builds the command that starts a server of this build on a database.
+    pub fn serve(&self, binary: &Path, database: &Path, limits: Limits) -> Result<Command> {
+        let mut command = self.command_of(binary, "serve", database);
+        command
+            .args(["--host", "127.0.0.1", "--port", "0"])
+            .env("API_KEY", KEY)
+            .env("RATE_LIMIT_ENABLED", if limits == Limits::On { "true" } else { "false" })
+            .env("TRUSTED_PROXIES", "127.0.0.0/8")
+            .stderr(self.log()?);
+        Ok(command)
     }
 
     /// Returns the destination of the server's log: the file of `--server-log`, or none.
@@ -176,15 +204,13 @@ pub struct Server {
 impl Server {
     /// Starts the server on a database and waits until `/health` returns 200.
     pub fn start(setup: &Setup, database: &Path, limits: Limits) -> Result<Self> {
-        let mut command = setup.command("serve", database);
-        command
-            .args(["--host", "127.0.0.1", "--port", "0"])
-            .env("API_KEY", KEY)
-            .env("RATE_LIMIT_ENABLED", if limits == Limits::On { "true" } else { "false" })
-            .env("TRUSTED_PROXIES", "127.0.0.0/8")
-            .stderr(setup.log()?);
+        Self::spawn(&mut setup.serve(&setup.binary, database, limits)?)
+    }
+
+    /// Starts a command of [`Setup::serve`] and waits until `/health` returns 200.
+    pub fn spawn(command: &mut Command) -> Result<Self> {
         let spawned_at = Instant::now();
-        let (process, address) = Process::listening(&mut command)?;
+        let (process, address) = Process::listening(command)?;
         let health = http::get("/health", KEY);
         while !http::send(address, &health).is_ok_and(|response| response.status == 200) {
             ensure!(spawned_at.elapsed() < HEALTH_TIMEOUT, "/health did not return 200 in time");
@@ -203,6 +229,11 @@ impl Server {
         self.process.peak_bytes()
     }
 
+    /// Returns the number of open file descriptors.
+    pub fn descriptors(&self) -> Result<usize> {
+        self.process.descriptors()
+    }
+
     /// Returns the value of a metric, summed over its labels.
     pub fn metric(&self, name: &str) -> Result<f64> {
         let response = http::send_ok(self.address, &http::get("/metrics", KEY))?;
@@ -214,6 +245,11 @@ impl Server {
         let values: Vec<f64> = values.collect();
         ensure!(!values.is_empty(), "/metrics has no {name}");
         Ok(values.iter().sum())
+    }
+
+    /// Ends the server with SIGKILL.
+    pub fn kill(self) {
+        drop(self.process);
     }
 
     /// Stops the server with SIGTERM. Returns an error unless it exits with code 0 within 10 seconds.

@@ -141,7 +141,7 @@ bench-web: ## Measure page sizes, first paint and response times
 siege: ## Test a server limited to 256 MB of memory under hostile load: SECONDS=120
 	@SECONDS=$(SECONDS) COFFEE_TRACKER=$${COFFEE_TRACKER:-$(PROGRAM)} python3 scripts/siege.py
 
-crash: ## Test that SIGKILL loses no acknowledged write: ROUNDS=200
+crash: ## Test that SIGKILL loses no acknowledged write of one or several people: ROUNDS=200
 	$(RANDOM_SEED) CRASH_ROUNDS=$(ROUNDS) cargo test --locked --test cli -- --nocapture crash
 
 kills: ## Test SIGKILL at every step of backup, restore, import, migration and person commands: KILLS=300

@@ -21,8 +21,9 @@ const MAX_WITHOUT_REQUEST_PER_CLIENT: usize = 32;
 /// File descriptors for everything but connections and the databases of further people: the owner's database, logs,
 /// the runtime.
 const OTHER_DESCRIPTORS: usize = 128;
-/// File descriptors of the open database of a person other than the owner.
-const DESCRIPTORS_PER_PERSON: usize = 16;
+/// File descriptors of the open database of a person other than the owner: database and log of up to four connections,
+/// shared memory, and the lock.
+const DESCRIPTORS_PER_PERSON: usize = 10;
 /// Maximum number of evicted connections whose sockets are not closed yet; part of [`OTHER_DESCRIPTORS`].
 pub const MAX_CLOSING: usize = 32;
 /// Minimum number of connections, whatever the descriptor limit.

@@ -353,14 +353,20 @@ impl<'a> World<'a> {
         let mut beside = Beside::default();
         let never = AtomicBool::new(false);
         // Opens the databases of those who send the most requests.
-        traffic.run(server.address, &never, || Ok(thread::sleep(SETTLE)))?;
+        traffic.run(server.address, &never, || {
+            thread::sleep(SETTLE);
+            Ok(())
+        })?;
         for _ in 0..rounds {
             let (took, with) = traffic.run(server.address, &never, || {
                 let began = Instant::now();
                 work()?;
                 Ok(began.elapsed())
             })?;
-            let ((), without) = traffic.run(server.address, &never, || Ok(thread::sleep(took)))?;
+            let ((), without) = traffic.run(server.address, &never, || {
+                thread::sleep(took);
+                Ok(())
+            })?;
             beside.failed += with.failed + without.failed;
             beside.first_failure.push_str(with.first_failure.as_deref().unwrap_or_default());
             beside.seconds.push(took.as_secs_f64());

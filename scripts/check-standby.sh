@@ -108,7 +108,7 @@ restore_during_replication() {
 }
 
 has_written_long_enough() {
-    awk -v now="$(now)" -v lag="$LAG" 'NR == 1 { first = $1 } END { exit !(first && now - first > (lag + 4) * 1000) }' "$work/acknowledged"
+    awk -v until="$(($(now) - LAG * 1000))" '$1 <= until { old++ } END { exit !(old > 30) }' "$work/acknowledged"
 }
 
 kill_during_writes() {

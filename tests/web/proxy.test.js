@@ -180,6 +180,11 @@ async function endSession({ url, openAs }) {
   await blockCoffeePosts(page);
   await drinkButton(page, "espresso").click();
   await banner(page, "1 entry saved on this device").waitFor();
+  // On a slow machine the page would still be loading them, and the browser reports modules that the proxy refuses.
+  await page.evaluate(() => {
+    const modules = ["charts/caffeine", "charts/correlation", "charts/days", "charts/heart-rate", "charts/trends", "day-view", "dialogs", "history"];
+    return Promise.all(modules.map((name) => import(`/static/app/${name}.js`)));
+  });
   await context.clearCookies();
   await page.unrouteAll();
   await checkAgain(page);

@@ -31,7 +31,7 @@ use indicatif::HumanCount;
 use crate::backup::snapshot::SnapshotError;
 use crate::backup::verify::Contents;
 use crate::config::{CommonSettings, PersonArgs, SettingError};
-use crate::db::error::{OpenError, StoreError};
+use crate::db::error::{OpenError, StoreError, require_database};
 use crate::db::store::Options;
 use crate::fs::privileges::Identity;
 use crate::fs::protected_paths::ProtectedFile;
@@ -133,8 +133,12 @@ fn everyone(args: &PersonArgs) -> Result<Vec<CommonSettings>, Failure> {
     if args.person.is_some() {
         return Ok(vec![settings]);
     }
-    let others = list(&settings)
-        .with_context(|| format!("cannot list the people in {}", settings.people_folder().display()))?;
+    let others = list(&settings).or_else(|e| {
+        // A user without permission for the folder of the database gets the message of every other command.
+        require_database(&settings.database)?;
+        let people = settings.people_folder();
+        Err(Failure::Failed(format!("cannot list the people in {}: {e}", people.display())))
+    })?;
     let others: Vec<_> = others.iter().map(|person| settings.of_person(person)).collect();
     Ok(std::iter::once(settings).chain(others).collect())
 }

@@ -28,16 +28,17 @@ impl TempFile {
     /// Creates an empty file in `folder`, and the folder when it is missing; as the owner of the database where
     /// permissions allow it, otherwise as the caller.
     pub fn create(folder: &Path, identity: &Identity) -> io::Result<Self> {
-        match Self::create_as(folder, Identity::CALLER) {
+        let create = |writer| make_folder(folder).and_then(|()| Self::create_as(folder, writer));
+        match create(Identity::CALLER) {
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-                identity.as_caller(|| Self::create_as(folder, *identity))?
+                identity.as_caller(|| create(*identity))?
             }
             made => made,
         }
     }
 
+    /// Creates an empty file in a folder that exists.
     fn create_as(folder: &Path, writer: Identity) -> io::Result<Self> {
-        make_folder(folder)?;
         remove_stale(folder);
         for n in 1_u32.. {
             let path = folder.join(format!(".coffee-{}-{n}.tmp", std::process::id()));
@@ -102,9 +103,10 @@ impl Drop for TempFile {
     }
 }
 
-/// Replaces the content of the file at `path` atomically and durably, with permissions for its owner alone.
+/// Replaces the content of the file at `path` atomically and durably, with permissions for its owner alone. Never
+/// creates the folder: a person whose folder was just moved away must not appear again.
 pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
-    let temp = TempFile::create(folder_of(path), &Identity::CALLER)?;
+    let temp = TempFile::create_as(folder_of(path), Identity::CALLER)?;
     temp.file().write_all(content)?;
     temp.publish_over(path)
 }
@@ -216,5 +218,15 @@ mod tests {
         });
         let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names, ["file"]);
+    }
+    #[test]
+    fn a_file_is_never_written_into_a_folder_that_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let gone = folder.path().join("gone");
+        let error = write_atomically(&gone.join("file"), b"content").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(!gone.exists());
+        drop(TempFile::create(&gone, &Identity::CALLER).unwrap());
+        assert!(gone.exists());
     }
 }

@@ -1,6 +1,6 @@
-// Takes the API key of a sign-in link (/#key=ct_…) out of the address before anything else runs, so that it is
-// neither shown nor kept in the history. A script that is neither deferred nor a module. The dashboard takes the key
-// from `linkedKey` (app/sign-in.js).
+// Takes the API key of a sign-in link (/#key=ct_…) or the code of a pairing link (/#pair=…) out of the address before
+// anything else runs, so that it is neither shown nor kept in the history. A script that is neither deferred nor a module.
+// The page takes it from `signInLink` (app/sign-in.js).
 
 (() => {
   /** Returns the fragment without percent-encoding, which some apps add to links. */
@@ -13,15 +13,15 @@
     }
   }
 
-  function takeKey() {
-    const [, key] = /^#key=(.*)$/s.exec(fragment()) ?? [];
-    if (key === undefined) return;
+  function takeLink() {
+    const [, kind, value] = /^#(key|pair)=(.*)$/s.exec(fragment()) ?? [];
+    if (value === undefined) return;
     history.replaceState(null, "", location.pathname + location.search);
-    window.linkedKey = key;
-    dispatchEvent(new Event("coffee-key-link"));
+    window.signInLink = { [kind]: value };
+    dispatchEvent(new Event("coffee-link"));
   }
 
-  takeKey();
+  takeLink();
   // A link was opened in a window that shows the dashboard already.
-  addEventListener("hashchange", takeKey);
+  addEventListener("hashchange", takeLink);
 })();

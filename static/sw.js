@@ -1,23 +1,30 @@
-// Service worker: caches the files of the dashboard, so that it starts at once, also without a connection. The
-// cache is updated after each start: a new version is shown at the start after that. API requests are not
-// intercepted: the offline queue handles them.
+// Service worker: caches the files of the dashboard and the settings, so that they start at once, also without a
+// connection. The cache is updated after each start: a new version is shown at the start after that. API requests are
+// not intercepted: the offline queue handles them.
 
 const CACHE = "coffee-shell";
 /** Delay of the update after a start, so that it does not slow down the page's own requests, in ms. */
 const UPDATE_DELAY = 5000;
+
+/** The pages, with the entry point by which they are recognized: a proxy may return its sign-in page instead. */
+const PAGES = { "/": '"/static/app/main.js"', "/settings": '"/static/settings/main.js"' };
 
 let currentUpdate = null;
 
 /** Without `Accept: text/html`, `/` returns JSON. */
 const shellRequest = (path) => new Request(path, { cache: "no-cache", redirect: "error", headers: path === "/" ? { Accept: "text/html" } : {} });
 
-/** Caches the page and every file it references, all of one version, and removes other files. */
+/** Returns the page's path and those of every file that it references. */
+async function pathsOf(path) {
+  const page = await (await fetch(shellRequest(path))).text();
+  if (!page.includes(PAGES[path])) throw new Error(`not the page ${path}`);
+  const references = page.matchAll(/(?:src|href)="(\/static\/[^"]+|\/manifest[^"]+)"/g);
+  return [path, ...[...references].map(([, reference]) => reference)];
+}
+
+/** Caches the pages and every file they reference, all of one version, and removes other files. */
 async function cacheShell() {
-  const page = await (await fetch(shellRequest("/"))).text();
-  // A proxy may return its sign-in page instead, or redirect to it.
-  if (!page.includes('"/static/app/main.js"')) throw new Error("not the dashboard");
-  const references = [...page.matchAll(/(?:src|href)="(\/static\/[^"]+|\/manifest[^"]+)"/g)];
-  const paths = ["/", ...new Set(references.map(([, path]) => path))];
+  const paths = [...new Set((await Promise.all(Object.keys(PAGES).map(pathsOf))).flat())];
   const cache = await caches.open(CACHE);
   await cache.addAll(paths.map(shellRequest));
   for (const request of await cache.keys()) if (!paths.includes(new URL(request.url).pathname)) await cache.delete(request);
@@ -29,6 +36,9 @@ function updateCache() {
   return currentUpdate;
 }
 
+/** Returns the path of the page that is shown at an address. All sections of the settings are the same page. */
+const pageAt = (pathname) => (/^\/settings(\/\w*)?$/.test(pathname) ? "/settings" : pathname);
+
 async function respond(request, path) {
   const cached = await (await caches.open(CACHE)).match(path, { ignoreVary: true });
   return cached ?? fetch(request);
@@ -38,8 +48,9 @@ self.addEventListener("install", (event) => event.waitUntil(cacheShell().then(()
 self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
 self.addEventListener("fetch", (event) => {
   const { origin, pathname, search } = new URL(event.request.url);
-  const isShell = pathname === "/" || pathname === "/manifest.webmanifest" || pathname.startsWith("/static/");
+  const path = pageAt(pathname);
+  const isShell = path in PAGES || path === "/manifest.webmanifest" || path.startsWith("/static/");
   if (event.request.method !== "GET" || origin !== location.origin || !isShell || search === "?sign-in") return;
-  event.respondWith(respond(event.request, pathname));
-  if (pathname === "/") event.waitUntil(updateCache());
+  event.respondWith(respond(event.request, path));
+  if (path in PAGES) event.waitUntil(updateCache());
 });

@@ -46,7 +46,7 @@ macro_rules! route_table {
 
 route_table! {
     pages {
-        Open => pages::docs pages::redoc;
+        Open => pages::docs pages::redoc pages::settings pages::settings_section;
         Static => assets::asset assets::service_worker assets::manifest assets::icon;
     }
     api {

@@ -134,7 +134,7 @@ function open(date) {
   byId("day").hidden = false;
   byId("main").dataset.view = "day";
   setText(byId("day-title"), formatDate(date));
-  setTitle({ day: formatDate(date) });
+  setTitle({ view: formatDate(date) });
   setText(byId("day-total"), "");
   byId("day-drinks").replaceChildren();
   byId("day-date").value = date;
@@ -149,7 +149,7 @@ function close() {
   shownDate = null;
   byId("day").hidden = true;
   delete byId("main").dataset.view;
-  setTitle({ day: null });
+  setTitle({ view: null });
   scrollTo(0, returnTo.scrollY);
   if (returnTo.focus?.isConnected) returnTo.focus.focus({ preventScroll: true });
 }

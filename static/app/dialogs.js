@@ -8,14 +8,14 @@ import { plural } from "./format.js";
 import { closeToasts } from "./notifications.js";
 import * as queue from "./queue.js";
 import * as session from "./session.js";
-import { checkKey } from "./sign-in.js";
+import { checkKey, exchangeCode } from "./sign-in.js";
 import { store } from "./store.js";
 
 /**
  * Opens the sheet with a title and content. `confirmDiscard` is called before Esc or the back gesture closes it,
  * and returns whether it may.
  */
-function openSheet(title, content, confirmDiscard = () => true) {
+export function openSheet(title, content, confirmDiscard = () => true) {
   const sheet = byId("sheet");
   sheet.replaceChildren(h("h2", { id: "sheet-title" }, title), ...content.filter(Boolean));
   const onLeave = (event) => confirmDiscard() || event.preventDefault();
@@ -26,7 +26,7 @@ function openSheet(title, content, confirmDiscard = () => true) {
   sheet.showModal();
 }
 
-const closeSheet = () => byId("sheet").close();
+export const closeSheet = () => byId("sheet").close();
 
 /** Asks whether to discard the entries of other people that wait on this device. */
 export function discardOthers() {
@@ -44,39 +44,59 @@ export function discardOthers() {
   ]);
 }
 
-/**
- * Signs in with the key of a link in place of the present one, after asking if it is another person's. `onSignedIn` is
- * called for the same person, `restart` for another.
- */
-export async function switchKey(key, { onSignedIn, restart }) {
-  const { me, error } = await checkKey(key);
-  const label = session.personLabel();
-  if (error) {
-    openSheet("Can't sign in with the link", [
-      h("p", { class: "field-error" }, error),
-      h("p", {}, label ? ["You are still signed in as ", h("bdi", {}, label), "."] : "You are still signed in with your present key."),
-      h("div", { class: "row dialog-actions" }, button("OK", closeSheet, { class: "button primary" })),
-    ]);
-    return;
-  }
-  const previous = session.identity();
-  if (me.person && me.person.name === previous.person) {
-    session.signIn(key, me, session.isRemembered());
-    onSignedIn(previous);
-    return;
-  }
-  const confirm = async () => {
-    // Deferred deletions belong to the present key.
-    await closeToasts();
-    session.signIn(key, me, session.isRemembered());
-    restart();
-  };
+/** Returns a sentence that names the person who is signed in. */
+const signedInAs = (start, otherwise) => (session.personLabel() ? [`${start} as `, h("bdi", {}, session.personLabel()), "."] : otherwise);
+
+/** Reports that the key or the code of a link cannot be used. */
+function reportLinkError(error) {
+  openSheet("Can't sign in with the link", [
+    h("p", { class: "field-error" }, error),
+    h("p", {}, signedInAs("You are still signed in", "You are still signed in with your present key.")),
+    h("div", { class: "row dialog-actions" }, button("OK", closeSheet, { class: "button primary" })),
+  ]);
+}
+
+/** Says what becomes of the entries that wait, if there are any, before another person signs in. */
+function unsentNote() {
   const unsent = queue.all().length;
+  return unsent > 0 && h("p", {}, `${plural(unsent, "entry", "entries")} not sent yet will wait on this device until you sign in ${session.isByProxy() ? "as before" : "with the present key"} again.`);
+}
+
+/** Replaces the session. `onSignedIn` is called for the same person, `restart` for another. */
+async function replaceSession(key, me, { onSignedIn, restart }) {
+  const previous = session.identity();
+  const isSamePerson = me.person && me.person.name === previous.person;
+  // Deferred deletions belong to the present key.
+  if (!isSamePerson) await closeToasts();
+  session.signIn(key, me, session.isRemembered());
+  if (isSamePerson) onSignedIn(previous);
+  else restart();
+}
+
+/** Signs in with the key of a link in place of the present one, after asking if it is another person's. */
+export async function switchKey(key, actions) {
+  const { me, error } = await checkKey(key);
+  if (error) return reportLinkError(error);
+  if (me.person && me.person.name === session.personName()) return replaceSession(key, me, actions);
   const newLabel = session.labelOf(me.person);
-  openSheet(newLabel ? ["Switch to ", h("bdi", {}, newLabel), "?"] : "Use the key from the link?", [
-    h("p", {}, label ? ["You are signed in as ", h("bdi", {}, label), "."] : "You are already signed in with another key."),
-    unsent > 0 && h("p", {}, `${plural(unsent, "entry", "entries")} not sent yet will wait on this device until you sign in ${session.isByProxy() ? "as before" : "with the present key"} again.`),
-    h("div", { class: "row dialog-actions" }, button("Cancel", closeSheet), button("Switch", confirm, { class: "button primary" })),
+  return openSheet(newLabel ? ["Switch to ", h("bdi", {}, newLabel), "?"] : "Use the key from the link?", [
+    h("p", {}, signedInAs("You are signed in", "You are already signed in with another key.")),
+    unsentNote(),
+    h("div", { class: "row dialog-actions" }, button("Cancel", closeSheet), button("Switch", () => replaceSession(key, me, actions), { class: "button primary" })),
+  ]);
+}
+
+/** Asks whether to pair this device, which is signed in already. A code works once, so it is not exchanged before. */
+export function pairThisDevice(code, actions) {
+  const pair = async () => {
+    closeSheet();
+    const { key, me, error } = await exchangeCode({ code });
+    return error ? reportLinkError(error) : replaceSession(key, me, actions);
+  };
+  openSheet("Pair this device?", [
+    h("p", {}, signedInAs("You are already signed in", "You are already signed in."), " If you continue, this device uses the new key from the link instead."),
+    unsentNote(),
+    h("div", { class: "row dialog-actions" }, button("Cancel", closeSheet), button("Pair", pair, { class: "button primary" })),
   ]);
 }
 

@@ -21,6 +21,9 @@ const REASONS = {
   until: ({ dose, lastSafe }) => `${formatMg(dose)} until ${formatDayTime(lastSafe.at)} shouldn't disturb your sleep.`,
 };
 
+/** Describes the status of an outlook in a sentence. */
+export const describeStatus = (now) => REASONS[now.status.reason](now);
+
 const ROOM_REASONS = {
   limit: ({ room }) => (room < 1 ? "daily limit reached" : "left of your daily limit"),
   sleep: ({ room }) => (room < 1 ? "any more may disturb your sleep" : "without disturbing your sleep"),
@@ -48,7 +51,7 @@ function showStatus(now) {
   badge.hidden = false;
   setText(badge, now.status.level);
   badge.dataset.level = now.status.level;
-  setText(byId("insight"), REASONS[now.status.reason](now));
+  setText(byId("insight"), describeStatus(now));
 }
 
 function showToday({ total, limit, count, isWellOver, status }) {

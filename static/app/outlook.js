@@ -59,9 +59,12 @@ function medianDose(drinks, until) {
   return doses[Math.floor((doses.length - 1) / 2)] ?? DEFAULT_DOSE;
 }
 
+/** Returns the usual dose of somebody who has not set one, as the response `active` has it. */
+export const medianOf = (active, coffees) => medianDose(coffees.map(fromCoffee), Date.parse(active.timestamp));
+
 /** Returns the usual dose: a setting, or the median, which changes with every drink. */
 function usualDose(active, coffees, drinks, now) {
-  const isMedian = medianDose(coffees.map(fromCoffee), Date.parse(active.timestamp)) === active.usual_dose_mg;
+  const isMedian = medianOf(active, coffees) === active.usual_dose_mg;
   return isMedian ? medianDose(drinks, now) : active.usual_dose_mg;
 }
 

@@ -59,8 +59,10 @@ export function owner() {
 // Of another key.
 if (me?.owner !== owner()) me = null;
 
-/** Reports whether the key has a scope: "read" or "write". All are assumed until they are loaded. */
-export const may = (scope) => me?.scopes.includes(scope) ?? true;
+/** Reports whether the key has a scope. "read" and "write" are assumed until they are loaded. */
+export const may = (scope) => me?.scopes.includes(scope) ?? ["read", "write"].includes(scope);
+/** Reports whether the scopes of the key are loaded. */
+export const isLoaded = () => me !== null;
 /** Returns the name of the person to whom the key belongs, or null: servers of earlier versions have one person. */
 export const personName = () => me?.person?.name ?? null;
 /** Returns the name under which a person is shown, or null for an owner without a display name. */

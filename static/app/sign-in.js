@@ -1,4 +1,4 @@
-// The sign-in dialog, the key of a sign-in link, and the sign-in by a reverse proxy.
+// The sign-in dialog, the key or the pairing code of a link, and the sign-in by a reverse proxy.
 
 import * as api from "./api.js";
 import { button, byId, field, h, setFieldError, setText } from "./dom.js";
@@ -10,14 +10,14 @@ const ERRORS = {
   "rate-limited": "Too many failed attempts. Wait a minute and try again.",
 };
 
-/** Address of the dashboard that the service worker leaves to the network, so that the proxy can ask to sign in. */
-const PROXY_SIGN_IN = "/?sign-in";
-const isFromProxySignIn = location.pathname + location.search === PROXY_SIGN_IN;
+/** Query of a page's address that the service worker leaves to the network, so that the proxy can ask to sign in. */
+const PROXY_SIGN_IN = "?sign-in";
+const isFromProxySignIn = location.search === PROXY_SIGN_IN;
 // Reloading the page may use the cache again.
-if (isFromProxySignIn) window.history.replaceState(null, "", `/${location.hash}`);
+if (isFromProxySignIn) window.history.replaceState(null, "", location.pathname + location.hash);
 
-/** Opens the sign-in page of the proxy, which leads back to the dashboard. */
-export const openProxySignIn = () => location.assign(PROXY_SIGN_IN);
+/** Opens the sign-in page of the proxy, which leads back to this page. */
+export const openProxySignIn = () => location.assign(location.pathname + PROXY_SIGN_IN);
 
 /** Signs in as the person whom a proxy names; returns the error if it names nobody, or null. */
 export const signInByProxy = () => api.catchApiError(async () => {
@@ -40,61 +40,88 @@ export async function startByProxy() {
 /** Returns the key without what was copied along with it. */
 const trimmed = (text) => text.trim().replace(/^Bearer\s+/i, "");
 
-/** Returns the key of the link with which the page was opened, once, or null. */
-export function takeLinkedKey() {
-  const key = trimmed(window.linkedKey ?? "");
-  delete window.linkedKey;
-  return key || null;
+/** Returns what the link with which the page was opened signs in with, once: `{key}`, `{code}`, or null. */
+export function takeLink() {
+  const { key, pair } = window.signInLink ?? {};
+  delete window.signInLink;
+  if (pair) return { code: pair.trim() };
+  return key && trimmed(key) ? { key: trimmed(key) } : null;
 }
 
-/** Returns the response of `GET /me` to a key as `{me}`, or `{error}` with a message if the key cannot be used. */
+/** Returns a key with the response of `GET /me` to it, `{key, me}`, or `{error}` with a message if it cannot be used. */
 export async function checkKey(key) {
   // Other characters cannot be sent in a header.
   if (!/^[\x21-\x7e]+$/.test(key)) return { error: "Keys can't contain spaces or special characters" };
   return api.catchApiError(async () => {
     const me = await api.get("/me", { candidateKey: key });
     const isUsable = me.key.scopes.includes("read") || me.key.scopes.includes("write");
-    return isUsable ? { me } : { error: "This key can't view or add entries. Use a key with the scope read or write." };
+    return isUsable ? { key, me } : { error: "This key can't view or add entries. Use a key that can." };
   }, (error) => ({ error: ERRORS[error.kind] ?? error.message }));
 }
 
 /**
- * Opens the sign-in dialog. `isDismissible`: the page can be used without signing in. `linkedKey` is tried at once.
- * `onSignedIn` gets the identity of the key that was replaced, if any.
+ * Exchanges a pairing code, `{code}` or `{digits}`, for a key; returns it as `checkKey` does. A code works once.
  */
-export function openSignIn(onSignedIn, isDismissible, linkedKey = null) {
-  if (!byId("sign-in").open) showSignIn(onSignedIn, isDismissible);
-  if (!linkedKey) return;
-  const form = byId("sign-in").querySelector("form");
-  form.elements.key.value = linkedKey;
-  // Links are for setting up a device.
-  form.elements.remember.checked = session.key() === null || session.isRemembered();
-  form.requestSubmit();
+export const exchangeCode = (body) => api.catchApiError(async () => {
+  const { key, scopes, person } = await api.requestJson("POST", "/pair", { body, candidateKey: api.NO_KEY });
+  return { key, me: { key: { scopes }, person } };
+}, (error) => ({ error: ERRORS[error.kind] ?? error.message }));
+
+const TEXT_INPUT = { autocapitalize: "off", spellcheck: "false", required: true, autofocus: true };
+/** Ways of signing in: the field, and how its text is exchanged for a key. */
+const BY_KEY = {
+  label: "API key",
+  input: () => h("input", { type: "password", name: "key", autocomplete: "current-password", ...TEXT_INPUT }),
+  check: (text) => checkKey(trimmed(text)),
+  other: () => ["Enter a pairing code", BY_CODE],
+};
+const BY_CODE = {
+  label: "Pairing code",
+  hint: "Six digits, shown by another device under Settings, Devices, Add device.",
+  input: () => h("input", { type: "text", name: "key", autocomplete: "one-time-code", inputmode: "numeric", ...TEXT_INPUT }),
+  // A link has a longer code, and no digits are typed.
+  check: (text, code) => (code ? exchangeCode({ code }) : /^(\D*\d){6}\D*$/.test(text) ? exchangeCode({ digits: text.replace(/\D/g, "") }) : { error: "Enter the six digits" }),
+  other: () => ["Use an API key", BY_KEY],
+};
+
+/**
+ * Opens the sign-in dialog. `isDismissible`: the page can be used without signing in. `link` (see `takeLink`) is tried
+ * at once. `onSignedIn` gets the identity of the key that was replaced, if any.
+ */
+export function openSignIn(onSignedIn, isDismissible, link = null) {
+  if (!byId("sign-in").open || link) showSignIn(onSignedIn, isDismissible, link?.code ? BY_CODE : BY_KEY, link);
 }
 
-function showSignIn(onSignedIn, isDismissible) {
+function showSignIn(onSignedIn, isDismissible, method, link = null) {
   const dialog = byId("sign-in");
-  const key = h("input", { type: "password", name: "key", autocomplete: "current-password", autocapitalize: "off", spellcheck: "false", required: true, autofocus: true });
-  const remember = h("input", { type: "checkbox", name: "remember", checked: session.isRemembered() });
+  const input = method.input();
+  // Links are for setting up a device.
+  const staysSignedIn = session.isRemembered() || (link !== null && session.key() === null);
+  const remember = h("input", { type: "checkbox", name: "remember", checked: staysSignedIn });
   const submitButton = h("button", { class: "button primary" }, "Sign in");
   const setBusy = (isBusy) => {
     submitButton.disabled = isBusy;
     setText(submitButton, isBusy ? "Signing in…" : "Sign in");
   };
   let isSignedIn = false;
-  const onSubmit = async (event) => {
-    event.preventDefault();
+  const signIn = async (code = null) => {
     const previous = session.identity();
-    const value = trimmed(key.value);
     setBusy(true);
-    const { me, error = "" } = await checkKey(value).finally(() => setBusy(false));
-    setFieldError(key, error);
-    if (error) return key.focus();
-    session.signIn(value, me, remember.checked);
+    const { key, me, error = "" } = await Promise.resolve(method.check(input.value, code)).finally(() => setBusy(false));
+    // The user has chosen the other way of signing in meanwhile.
+    if (!input.isConnected) return;
+    setFieldError(input, error);
+    if (error) return input.focus();
+    session.signIn(key, me, remember.checked);
     isSignedIn = true;
     dialog.close();
     onSignedIn(previous);
   };
+  const onSubmit = (event) => {
+    event.preventDefault();
+    signIn();
+  };
+  const [otherLabel, otherMethod] = method.other();
   dialog.replaceChildren(
     h(
       "form",
@@ -102,10 +129,12 @@ function showSignIn(onSignedIn, isDismissible) {
       h("img", { src: "/static/icon.svg", alt: "", width: 56, height: 56 }),
       h("h2", { id: "sign-in-title" }, "Coffee Tracker"),
       h("p", { class: "muted" }, "Track your caffeine and heart rate."),
-      field("API key", key),
+      field(method.label, input),
+      method.hint && h("p", { class: "muted small" }, method.hint),
       h("label", { class: "checkbox" }, remember, h("span", {}, "Stay signed in. Anyone using this browser can see and add entries.")),
       submitButton,
       isDismissible && button("Not now", () => dialog.close()),
+      button(otherLabel, () => showSignIn(onSignedIn, isDismissible, otherMethod), { class: "link" }),
       h("p", { class: "muted small" }, h("a", { href: "/docs#key" }, "Where do I find my key?")),
     ),
   );
@@ -113,5 +142,8 @@ function showSignIn(onSignedIn, isDismissible) {
   dialog.oncancel = (event) => isDismissible || event.preventDefault();
   // Browsers close a dialog on the second Esc in any case.
   dialog.onclose = () => isDismissible || isSignedIn || dialog.showModal();
-  dialog.showModal();
+  if (!dialog.open) dialog.showModal();
+  input.focus();
+  if (link?.key) input.value = link.key;
+  if (link) signIn(link.code);
 }

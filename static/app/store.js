@@ -157,8 +157,8 @@ function unsyncedEntries(part) {
 /** Returns the entries that each response does not include yet, and the deleted ones. */
 const unsynced = () => ({ ...Object.fromEntries(Object.keys(PARTS).map((part) => [part, unsyncedEntries(part)])), deletedIds: store.deletedIds });
 
-/** Returns what "Now" shows, or null before it is loaded. */
-export const currentOutlook = () => outlook({ ...store, timezone: store.info?.timezone }, unsynced(), api.now());
+/** Returns what "Now" shows, or null before it is loaded; with another profile, `active` is changed. */
+export const currentOutlook = (active = store.active) => outlook({ ...store, active, timezone: store.info?.timezone }, unsynced(), api.now());
 
 /** Returns the next bedtime, or null before it is loaded. */
 export const nextBedtime = () => currentOutlook()?.bedtime ?? null;

@@ -61,6 +61,21 @@ async fn redoc_redirects_to_docs() {
 }
 
 #[rocket::async_test]
+async fn every_section_of_the_settings_has_an_address_and_others_are_not_found() {
+    let app = TestApp::new().await;
+    for path in ["", "/", "/you", "/devices", "/data", "/backups", "/people", "/system", "/you?sign-in"] {
+        let page = get_with(&app, &format!("/settings{path}"), &[("Accept", BROWSER)]).await;
+        assert_eq!((page.status, page.header("content-type")), (200, "text/html; charset=utf-8"), "{path}");
+        assert_eq!(page.header("cache-control"), "no-cache");
+        assert!(page.text().contains("/static/settings/main.js"));
+    }
+    for path in ["/nobody", "/You", "/you/more"] {
+        let missing = get_with(&app, &format!("/settings{path}"), &[("Accept", BROWSER)]).await;
+        missing.assert_problem(404, "Path not found");
+    }
+}
+
+#[rocket::async_test]
 async fn files_at_the_root_are_those_in_static() {
     let app = TestApp::new().await;
     for (path, kind, same) in [
@@ -177,6 +192,8 @@ async fn pages_load_only_from_the_server_and_the_docs_allow_inline_styles() {
         ("/", CSP),
         ("/static/index.html", CSP),
         ("/docs", docs),
+        ("/settings", CSP),
+        ("/settings/devices", CSP),
         // The policy applies to the requests of the worker.
         ("/sw.js", CSP),
         ("/static/theme.css", "default-src 'none'; frame-ancestors 'none'"),

@@ -10,9 +10,10 @@ use super::helpers::{TestApp, TestRequest, TestResponse};
 const ON: (&str, &str) = ("rate-limit-enabled", "true");
 
 /// Method, path, class, requests per window, window in seconds, seconds until one request is refilled.
-const CLASSES: [(Method, &str, &str, u32, u32, u32); 24] = [
+const CLASSES: [(Method, &str, &str, u32, u32, u32); 25] = [
     (Method::Get, "/", "open", 30, 60, 2),
     (Method::Get, "/docs", "open", 30, 60, 2),
+    (Method::Get, "/settings/you", "open", 30, 60, 2),
     (Method::Get, "/openapi.json", "open", 30, 60, 2),
     (Method::Get, "/nowhere", "open", 30, 60, 2),
     (Method::Options, "/coffee/", "open", 30, 60, 2),

@@ -77,8 +77,16 @@ fn operation(entry: &RouteEntry) -> (String, String) {
 }
 
 /// Routes of pages and their files, which are not part of the API.
-const PAGES: [&str; 6] =
-    ["/docs", "/redoc", "/favicon.ico", "/manifest.webmanifest", "/static/<path..>", "/sw.js"];
+const PAGES: [&str; 8] = [
+    "/docs",
+    "/redoc",
+    "/settings",
+    "/settings/<section>",
+    "/favicon.ico",
+    "/manifest.webmanifest",
+    "/static/<path..>",
+    "/sw.js",
+];
 
 #[test]
 fn the_openapi_document_has_exactly_the_routes_of_the_api() {

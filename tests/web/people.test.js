@@ -98,7 +98,7 @@ browserTest("a link with a key signs in, and the key leaves the address at once"
   assert.equal(await page.evaluate(() => window.firstHash), "");
   assert.deepEqual(await addresses(page), ["", ""]);
   assert.deepEqual(await storedKeys(page), [phone, null], "the device stays signed in");
-  assert.equal(await page.evaluate(() => "linkedKey" in window), false);
+  assert.equal(await page.evaluate(() => "signInLink" in window), false);
   await page.reload();
   await page.getByText("0 of 400 mg").waitFor();
 });

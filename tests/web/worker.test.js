@@ -52,20 +52,27 @@ browserTest("a new version is cached after a start, and shown at the next one, a
   const proxy = await startProxy(server);
   try {
     await open(page, proxy);
-    const html = await (await fetch(server.url, { headers: { Accept: "text/html" } })).text();
-    const files = new Set([...html.matchAll(/(?:src|href)="(\/static\/[^"]+|\/manifest[^"]+)"/g)].map(([, path]) => path)).size;
-    assert.ok(files > 30);
-    await waitUntilEqual(() => cachedFiles(page), [files + 1, false]);
+    const pages = await Promise.all(["/", "/settings"].map(async (path) => (await fetch(server.url + path, { headers: { Accept: "text/html" } })).text()));
+    const references = pages.flatMap((html) => [...html.matchAll(/(?:src|href)="(\/static\/[^"]+|\/manifest[^"]+)"/g)].map(([, path]) => path));
+    const files = new Set(references).size + pages.length;
+    assert.ok(files > 40);
+    await waitUntilEqual(() => cachedFiles(page), [files, false]);
     await page.evaluate(() => navigator.serviceWorker.ready.then(() => null));
     proxy.upgrade();
     await page.reload();
     await page.locator("#today-total", { hasText: "mg" }).waitFor();
     assert.equal(await version(page), "1", "the cached version starts at once");
-    await waitUntilEqual(() => cachedFiles(page), [files + 1, true]);
+    await waitUntilEqual(() => cachedFiles(page), [files, true]);
   } finally {
     await proxy.stop();
   }
   await page.reload();
   await page.locator("#banner", { hasText: "Can't reach the server." }).waitFor();
   await waitUntilEqual(() => version(page), "2");
+  // Every section of the settings is the same page.
+  for (const path of ["/settings", "/settings/you"]) {
+    await page.goto(proxy.url + path);
+    await page.getByRole("heading", { name: "You", exact: true }).waitFor();
+    await waitUntilEqual(() => version(page), "2");
+  }
 });

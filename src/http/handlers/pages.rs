@@ -1,4 +1,4 @@
-//! Dashboard, documentation page and OpenAPI document.
+//! Dashboard, settings, documentation page and OpenAPI document.
 
 use std::convert::Infallible;
 use std::io;
@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use rocket::http::{ContentType, Header};
 use rocket::outcome::Outcome;
-use rocket::request::{FromRequest, Request};
+use rocket::request::{FromParam, FromRequest, Request};
 use rocket::response::{Redirect, Responder};
 use rocket::{Either, State, request};
 use serde::Serialize;
@@ -81,6 +81,40 @@ pub fn root(prefers_html: PrefersHtml) -> Result<Home, ApiError> {
 #[rocket::get("/docs")]
 pub fn docs() -> Result<Asset, ApiError> {
     Asset::file("docs.html")
+}
+
+/// Section of the settings, which the page shows by its address.
+pub struct SettingsSection;
+
+impl FromParam<'_> for SettingsSection {
+    type Error = ();
+
+    fn from_param(name: &str) -> Result<Self, ()> {
+        match name {
+            "you" | "devices" | "data" | "backups" | "people" | "system" => Ok(Self),
+            // No other route matches: 404.
+            _ => Err(()),
+        }
+    }
+}
+
+impl SettingsSection {
+    /// Returns the page, which is the same for every section.
+    fn page(self) -> Result<Asset, ApiError> {
+        settings()
+    }
+}
+
+/// Returns the settings page, which lists the sections.
+#[rocket::get("/settings")]
+pub fn settings() -> Result<Asset, ApiError> {
+    Asset::file("settings.html")
+}
+
+/// Returns the settings page for one of its sections.
+#[rocket::get("/settings/<section>")]
+pub fn settings_section(section: SettingsSection) -> Result<Asset, ApiError> {
+    section.page()
 }
 
 /// Redirects to the documentation page.

@@ -1,0 +1,14 @@
+// The sections of the settings, in the order of the list. Each is a module with these exports:
+//
+//   id         last part of the section's address
+//   title      its name in the list and its heading
+//   summary    what it is for, below the name in the list
+//   scopes     the scopes that a key needs to open it
+//   show(container)
+//              fills the container, loads what it shows, and returns the functions of the view that it needs:
+//              `hasChanges()` whether there is input that leaving would discard, `refresh()` loads again what is shown,
+//              `close()` stops timers
+
+import * as you from "./you.js";
+
+export const SECTIONS = [you];

@@ -1,0 +1,290 @@
+// Settings: the list and its sections, the profile over today's curve, devices and pairing.
+
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+import { UNREACHABLE } from "./network.js";
+import { DEMO, KEY, accessibilityViolations, browserTest, horizontalOverflow, screenshot } from "./helpers.js";
+import { addKeys, open, revokeKey, signIn, waitUntilEqual } from "./actions.js";
+
+const STATIC = fileURLToPath(new URL("../../static/", import.meta.url));
+
+/** Opens an address of the settings, signed in for this window. */
+async function openSettings(page, server, section = "you", key = KEY) {
+  await page.addInitScript((value) => {
+    if (location.protocol.startsWith("http")) sessionStorage.getItem("coffee.key") ?? sessionStorage.setItem("coffee.key", value);
+  }, key);
+  await page.goto(`${server.url}/settings${section && `/${section}`}`);
+}
+
+const focused = (page) => page.evaluate(() => document.activeElement.innerText || document.activeElement.getAttribute("aria-label"));
+const sheet = (page) => page.locator("#sheet[open]");
+const toast = (page, text) => page.locator(".toast:visible", { hasText: text });
+const heading = (page, name) => page.getByRole("heading", { name, exact: true, level: 2 });
+const link = (page, name) => page.locator("#section-list").getByRole("link", { name: new RegExp(`^${name}`) });
+const field = (page, label) => page.locator("#you-form").getByRole("spinbutton", { name: label });
+const slider = (page, label) => page.locator("#you-form").getByRole("slider", { name: label });
+const save = (page) => page.getByRole("button", { name: "Save", exact: true });
+const profile = async (server) => Object.fromEntries(Object.entries((await server.api("GET", "/profile")).body).map(([name, { value, is_default: isDefault }]) => [name, isDefault ? null : value]));
+const DEFAULTS = { bedtime: null, half_life_hours: null, sleep_threshold_mg: null, usual_dose_mg: null, daily_limit_mg: null };
+
+test("settings.html names every module that it uses, so that all are cached for offline use", () => {
+  const html = readFileSync(join(STATIC, "settings.html"), "utf8");
+  const named = [...html.matchAll(/href="\/static\/((?:app|settings)\/[^"]*\.js)"/g)].map(([, path]) => path);
+  const used = new Set(readdirSync(join(STATIC, "settings")).map((name) => `settings/${name}`));
+  for (const path of used) {
+    const imports = readFileSync(join(STATIC, path), "utf8").matchAll(/(?:from|import)\s*\(?"(\.[^"]+)"/g);
+    for (const [, imported] of imports) used.add(new URL(imported, `file:///${path}`).pathname.slice(1));
+  }
+  assert.deepEqual([...named, "settings/main.js"].sort(), [...used].sort());
+});
+
+for (const screen of ["wide", "phone", "narrow"]) {
+  for (const colorScheme of ["light", "dark"]) {
+    browserTest(`the settings are accessible and fit the window: ${screen}, ${colorScheme}`, { screen, colorScheme, sampleData: DEMO }, async ({ page, server }) => {
+      await openSettings(page, server, "");
+      await link(page, "You").waitFor();
+      if (screen === "wide") await page.locator("#you-chart canvas").waitFor();
+      await screenshot(page, `settings/${screen}-${colorScheme}-list`);
+      assert.equal(await accessibilityViolations(page), "");
+      await openSettings(page, server);
+      await page.locator("#you-chart canvas").waitFor();
+      await slider(page, "Half-life of caffeine (hours)").fill("8");
+      await page.getByText("With these changes:").waitFor();
+      await screenshot(page, `settings/${screen}-${colorScheme}-you`);
+      assert.equal(await horizontalOverflow(page), 0);
+      assert.equal(await accessibilityViolations(page), "");
+    });
+  }
+}
+
+browserTest("sections open without loading the page again, and Back, deep links and reload work", { screen: "phone" }, async ({ page, server }) => {
+  await openSettings(page, server, "");
+  await page.evaluate(() => (window.isFirst = true));
+  assert.equal(await page.title(), "Settings · Coffee Tracker");
+  await link(page, "You").click();
+  await heading(page, "You").waitFor();
+  assert.equal(new URL(page.url()).pathname, "/settings/you");
+  assert.equal(await page.title(), "You · Settings · Coffee Tracker");
+  assert.equal(await focused(page), "You");
+  assert.equal(await page.locator("#section-list:visible").count(), 0);
+  await page.goBack();
+  await link(page, "You").waitFor();
+  assert.equal(await focused(page), "Settings");
+  await page.goForward();
+  await heading(page, "You").waitFor();
+  await page.locator("#back").click();
+  await link(page, "You").waitFor();
+  assert.equal(new URL(page.url()).pathname, "/settings");
+  await link(page, "You").click();
+  assert.ok(await page.evaluate(() => window.isFirst));
+  await page.reload();
+  await heading(page, "You").waitFor();
+  await field(page, "Daily limit").waitFor();
+  await page.goBack();
+  await link(page, "You").waitFor();
+});
+
+browserTest("on a desk the list is beside the section, and the first section is open", { sampleData: DEMO }, async ({ page, server }) => {
+  await openSettings(page, server, "");
+  await heading(page, "You").waitFor();
+  await link(page, "You").waitFor();
+  assert.equal(await link(page, "You").getAttribute("aria-current"), "page");
+  await page.setViewportSize({ width: 390, height: 844 });
+  await heading(page, "You").waitFor({ state: "hidden" });
+  await link(page, "You").waitFor();
+});
+
+for (const screen of ["wide", "phone", "narrow"]) {
+  browserTest(`the dashboard and the docs lead to the settings, and back: ${screen}`, { screen }, async ({ page, server }) => {
+    await open(page, server);
+    await screenshot(page, `settings/${screen}-dashboard-link`, { fullPage: false });
+    assert.equal(await horizontalOverflow(page), 0);
+    await page.getByRole("link", { name: "Settings", exact: true }).click();
+    await page.getByRole("heading", { name: screen === "wide" ? "You" : "Settings", exact: true }).waitFor();
+    await page.getByRole("link", { name: "Docs", exact: true }).click();
+    await page.getByRole("link", { name: "Settings", exact: true }).waitFor();
+    await screenshot(page, `settings/${screen}-docs-link`, { fullPage: false });
+    assert.equal(await horizontalOverflow(page), 0);
+    await page.getByRole("link", { name: "Settings", exact: true }).click();
+    await page.getByRole("link", { name: "Dashboard", exact: true }).click();
+    await page.locator("#today-total", { hasText: "mg" }).waitFor();
+  });
+}
+
+browserTest("sections that the key may not use are not listed, and do not open", { screen: "phone" }, async ({ page, server }) => {
+  const { reader } = await addKeys(server, { reader: "read" });
+  await page.goto(`${server.url}/settings`);
+  await signIn(page, reader);
+  await page.getByText("This key can't change any settings.").waitFor();
+  await page.goto(`${server.url}/settings/you`);
+  await page.getByText("The key of this device can't open this section.").waitFor();
+  assert.equal(await accessibilityViolations(page), "");
+});
+
+browserTest("signing out leaves nothing of the settings on the screen, in every tab", {}, async ({ page, server, context }) => {
+  await page.goto(`${server.url}/settings/you`);
+  await signIn(page, KEY, { remember: true });
+  await field(page, "Daily limit").waitFor();
+  const other = await context.newPage();
+  await open(other, server);
+  await other.getByRole("button", { name: "Sign out" }).click();
+  await page.getByLabel("API key").waitFor();
+  assert.equal(await field(page, "Daily limit").count(), 0);
+});
+
+browserTest("a change of the profile shows its effect, is saved, and undone", { sampleData: DEMO }, async ({ page, server }) => {
+  await openSettings(page, server);
+  await page.locator("#you-verdict:not(:empty)").waitFor();
+  assert.doesNotMatch(await page.locator("#you-verdict").innerText(), /With these changes/);
+  assert.equal(await field(page, "Half-life").inputValue(), "5");
+  await page.getByText("Default: 5 h, as set on this server.").waitFor();
+  await page.getByText("Default: the median of your latest 50 drinks.").waitFor();
+  await field(page, "Half-life").fill("7.5");
+  assert.equal(await slider(page, "Half-life").inputValue(), "7.5");
+  await page.locator("#you-form input[type=time]").fill("22:30");
+  assert.equal(await slider(page, "Bedtime").getAttribute("aria-valuetext"), "22:30");
+  await slider(page, "Daily limit").fill("300");
+  assert.equal(await field(page, "Daily limit").inputValue(), "300");
+  await page.locator("#you-verdict", { hasText: /^With these changes: .*\(\d+ mg as saved\) from bedtime on\./ }).waitFor();
+  assert.deepEqual(await profile(server), DEFAULTS, "nothing is saved yet");
+  await page.getByText("Show as table").click();
+  assert.deepEqual(await page.locator("#you-table th").allInnerTexts(), ["Time", "As saved", "With the values above"]);
+  await save(page).click();
+  await toast(page, "Saved").waitFor();
+  assert.deepEqual(await profile(server), { ...DEFAULTS, bedtime: "22:30", half_life_hours: 7.5, daily_limit_mg: 300 });
+  assert.doesNotMatch(await page.locator("#you-verdict").innerText(), /With these changes/);
+  await toast(page, "Saved").getByRole("button", { name: "Undo" }).click();
+  await toast(page, "Restored the former values").waitFor();
+  assert.deepEqual(await profile(server), DEFAULTS);
+  assert.equal(await field(page, "Half-life").inputValue(), "5");
+});
+
+browserTest("the preview is what the server computes once it is saved", { sampleData: DEMO }, async ({ page, server }) => {
+  await openSettings(page, server);
+  await page.locator("#you-verdict:not(:empty)").waitFor();
+  for (const halfLife of ["3.5", "8"]) {
+    await field(page, "Half-life").fill(halfLife);
+    await page.locator("#you-form input[type=time]").fill("21:45");
+    const preview = (await page.locator("#you-verdict").innerText()).replace("With these changes: ", "").replaceAll(/ \([^)]* as saved\)/g, "");
+    await save(page).click();
+    await toast(page, "Saved").waitFor();
+    await waitUntilEqual(() => page.locator("#you-verdict").innerText(), preview);
+  }
+});
+
+browserTest("a value is reset to its default, and changes can be discarded", {}, async ({ page, server }) => {
+  await server.api("PATCH", "/profile", { sleep_threshold_mg: 30, daily_limit_mg: 250 });
+  await openSettings(page, server);
+  await page.getByText("The default is 50 mg, as set on this server.").waitFor();
+  await page.getByRole("button", { name: "Reset to default: Sleep limit" }).click();
+  assert.equal(await field(page, "Sleep limit").inputValue(), "50");
+  await field(page, "Daily limit").fill("500");
+  await page.getByRole("button", { name: "Discard changes" }).click();
+  assert.deepEqual([await field(page, "Sleep limit").inputValue(), await field(page, "Daily limit").inputValue()], ["30", "250"]);
+  await page.getByRole("button", { name: "Reset to default: Sleep limit" }).click();
+  await save(page).click();
+  await toast(page, "Saved").waitFor();
+  assert.deepEqual(await profile(server), { ...DEFAULTS, daily_limit_mg: 250 });
+});
+
+browserTest("presets name their sources, and pregnancy offers a lower daily limit", { screen: "phone" }, async ({ page, server }) => {
+  await openSettings(page, server);
+  const preset = (name) => page.getByRole("button", { name });
+  for (const [name, halfLife] of [["Smoker", "3.5"], ["Oral contraceptives", "8"], ["Pregnancy", "8"]]) {
+    await preset(name).click();
+    assert.equal(await field(page, "Half-life").inputValue(), halfLife);
+    assert.equal(await preset(name).getAttribute("aria-pressed"), "true");
+    assert.equal(await page.locator("#presets [aria-pressed=true]").count(), 1);
+  }
+  await page.getByText("In pregnancy, at most 200 mg a day is advised").waitFor();
+  await screenshot(page, "settings/phone-pregnancy", { fullPage: false });
+  await preset("Set daily limit to 200 mg").click();
+  assert.equal(await field(page, "Daily limit").inputValue(), "200");
+  assert.deepEqual(await page.locator("#presets a").evaluateAll((links) => links.map((one) => one.href)), [
+    "https://doi.org/10.17226/10219", "https://doi.org/10.1002/cpt197824140", "https://doi.org/10.1007/BF00544361", "https://doi.org/10.1007/BF00637512",
+  ]);
+  await save(page).click();
+  await toast(page, "Saved").waitFor();
+  assert.deepEqual(await profile(server), { ...DEFAULTS, half_life_hours: 8, daily_limit_mg: 200 });
+});
+
+browserTest("errors of the server are shown at the field, and without a connection the input is kept", { expected: [...UNREACHABLE, /status of 422/] }, async ({ page, server }) => {
+  await openSettings(page, server);
+  await field(page, "Half-life").fill("6");
+  await page.route("**/profile", (route) => (route.request().method() === "PATCH" ? route.fulfill({ status: 422, contentType: "application/problem+json", json: { title: "Unprocessable Content", status: 422, detail: "half_life_hours: must be between 1 and 24", errors: [{ location: "body", field: "half_life_hours", message: "must be between 1 and 24" }] } }) : route.continue()));
+  await save(page).click();
+  await page.locator("#you-form .field", { hasText: "Half-life" }).getByText("must be between 1 and 24").waitFor();
+  assert.equal(await accessibilityViolations(page), "");
+  await page.unrouteAll();
+  await page.route("**/profile", (route) => route.abort());
+  await save(page).click();
+  await page.getByText("Can't reach the server. Your changes are kept here").waitFor();
+  assert.equal(await field(page, "Half-life").inputValue(), "6");
+  await page.unrouteAll();
+  await save(page).click();
+  await toast(page, "Saved").waitFor();
+  // What the browser itself finds invalid is not sent.
+  await field(page, "Half-life").fill("40");
+  await save(page).click();
+  assert.equal(await page.evaluate(() => document.activeElement.validity.rangeOverflow), true);
+  assert.deepEqual(await profile(server), { ...DEFAULTS, half_life_hours: 6 });
+});
+
+browserTest("leaving with unsaved changes asks first, also with Back and when the page is closed", { screen: "phone" }, async ({ page, server }) => {
+  await openSettings(page, server, "");
+  await link(page, "You").click();
+  await field(page, "Daily limit").fill("250");
+  await page.locator("#back").click();
+  await sheet(page).getByText("Discard your changes?").waitFor();
+  await screenshot(page, "settings/phone-leave", { fullPage: false });
+  assert.equal(await accessibilityViolations(page), "");
+  await sheet(page).getByRole("button", { name: "Keep editing" }).click();
+  assert.equal(await field(page, "Daily limit").inputValue(), "250");
+  for (const decision of ["Keep editing", "Discard"]) {
+    await page.evaluate(() => history.back());
+    await sheet(page).getByText("Discard your changes?").waitFor();
+    await page.waitForURL("**/settings/you");
+    await sheet(page).getByRole("button", { name: decision }).click();
+  }
+  await link(page, "You").waitFor();
+  assert.equal(new URL(page.url()).pathname, "/settings");
+  await link(page, "You").click();
+  await field(page, "Daily limit").waitFor();
+  assert.equal(await field(page, "Daily limit").inputValue(), "400");
+  await field(page, "Daily limit").fill("250");
+  const asked = new Promise((resolve) => page.once("dialog", async (dialog) => {
+    resolve(dialog.type());
+    await dialog.dismiss();
+  }));
+  await page.getByRole("link", { name: "Dashboard", exact: true }).click();
+  assert.equal(await asked, "beforeunload");
+  assert.equal(await field(page, "Daily limit").inputValue(), "250");
+});
+
+browserTest("the profile is changed with the keyboard alone", {}, async ({ page, server }) => {
+  await openSettings(page, server, "");
+  await field(page, "Daily limit").waitFor();
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
+  const tabTo = async (description) => {
+    for (let n = 0; n < 60; n += 1) {
+      await page.keyboard.press("Tab");
+      if ((await page.evaluate(() => `${document.activeElement.type} ${document.activeElement.getAttribute("aria-label") ?? document.activeElement.labels?.[0]?.innerText ?? document.activeElement.innerText}`)).includes(description)) return;
+    }
+    assert.fail(`not reached: ${description}`);
+  };
+  await tabTo("range Sleep limit");
+  await page.keyboard.press("ArrowRight");
+  await tabTo("Reset to default: Sleep limit");
+  await tabTo("submit Save");
+  await page.keyboard.press("Enter");
+  await toast(page, "Saved").waitFor();
+  assert.deepEqual(await profile(server), { ...DEFAULTS, sleep_threshold_mg: 55 });
+  await page.keyboard.press("Control+z");
+  await toast(page, "Restored the former values").waitFor();
+  assert.deepEqual(await profile(server), DEFAULTS);
+});

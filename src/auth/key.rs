@@ -169,6 +169,15 @@ pub struct NamedKey {
     pub digest: KeyDigest,
 }
 
+/// Key to be created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRequest {
+    pub name: KeyName,
+    pub scopes: Scopes,
+    /// `None` when the key never expires.
+    pub expires: Option<Timestamp>,
+}
+
 impl NamedKey {
     /// Reports whether the key has not expired.
     pub fn is_valid_at(&self, now: Timestamp) -> bool {

@@ -19,7 +19,7 @@ use crate::fs::paths::with_suffix;
 use crate::fs::temp_file::write_atomically;
 
 /// Maximum number of keys, including those that are being replaced.
-const MAX_KEYS: usize = 100;
+pub const MAX_KEYS: usize = 100;
 /// Maximum size of the file.
 const MAX_FILE_BYTES: u64 = 1 << 18;
 /// Version of the file format.
@@ -46,6 +46,13 @@ pub enum KeyFileError {
     TooMany,
     #[error("random numbers are not available: {0}")]
     Random(String),
+}
+
+impl KeyFileError {
+    /// Reports whether the keys could be read, but not changed now.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Busy(_) | Self::Unwritable { .. })
+    }
 }
 
 /// Stamp of the file by which a change is detected.
@@ -122,9 +129,7 @@ impl KeyFile {
         now: Timestamp,
     ) -> Result<String, KeyFileError> {
         self.change(now, |keys| {
-            if keys.iter().any(|key| key.name == *name) {
-                return Err(KeyFileError::NameTaken(name.clone()));
-            }
+            require_free(keys, name)?;
             push(keys, name, scopes, expires, now)
         })
     }
@@ -143,12 +148,25 @@ impl KeyFile {
         })
     }
 
-    /// Removes every key of that name.
-    pub fn revoke(&self, name: &KeyName, now: Timestamp) -> Result<(), KeyFileError> {
+    /// Removes every key of that name, and returns them.
+    pub fn revoke(&self, name: &KeyName, now: Timestamp) -> Result<Vec<NamedKey>, KeyFileError> {
         self.change(now, |keys| {
+            let revoked: Vec<NamedKey> = keys.extract_if(.., |key| key.name == *name).collect();
+            if revoked.is_empty() { Err(KeyFileError::UnknownName(name.clone())) } else { Ok(revoked) }
+        })
+    }
+
+    /// Adds revoked keys of one name again, except those that have expired.
+    pub fn restore(&self, name: &KeyName, revoked: &[NamedKey], now: Timestamp) -> Result<(), KeyFileError> {
+        self.change(now, |keys| {
+            require_free(keys, name)?;
             let before = keys.len();
-            keys.retain(|key| key.name != *name);
-            if keys.len() == before { Err(KeyFileError::UnknownName(name.clone())) } else { Ok(()) }
+            keys.extend(revoked.iter().filter(|key| key.is_valid_at(now)).cloned());
+            match keys.len() {
+                unchanged if unchanged == before => Err(KeyFileError::UnknownName(name.clone())),
+                too_many if too_many > MAX_KEYS => Err(KeyFileError::TooMany),
+                _ => Ok(()),
+            }
         })
     }
 
@@ -203,6 +221,11 @@ impl KeyFileStamp {
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
+}
+
+fn require_free(keys: &[NamedKey], name: &KeyName) -> Result<(), KeyFileError> {
+    let is_taken = keys.iter().any(|key| key.name == *name);
+    if is_taken { Err(KeyFileError::NameTaken(name.clone())) } else { Ok(()) }
 }
 
 fn push(

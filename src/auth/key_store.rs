@@ -1,8 +1,9 @@
 //! Named keys of a running server: reloaded when their file changes, with the time each was last used.
 //!
-//! A request only uses memory: files are read and written when the store is opened, refreshed and saved. The
-//! last uses have a file of their own, because the server never writes the key file.
+//! A request with a key only uses memory: files are read and written when the store is opened, refreshed, changed
+//! and saved. The last uses have a file of their own, so that recording them never rewrites the keys.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,8 +11,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use crate::auth::key::{KeyDigest, KeyId, NamedKey, Scopes};
-use crate::auth::key_file::{KeyFile, KeyFileStamp};
+use crate::auth::key::{KeyDigest, KeyId, KeyName, NamedKey, Scopes};
+use crate::auth::key_file::{KeyFile, KeyFileError, KeyFileStamp, MAX_KEYS};
 use crate::domain::time::{MINUTE, Timestamp};
 use crate::fs::paths::with_suffix;
 use crate::fs::temp_file::write_atomically;
@@ -38,6 +39,8 @@ fn last_uses_file(database: &Path) -> PathBuf {
 #[derive(Debug)]
 struct LoadedKey {
     key: NamedKey,
+    /// Position in the file, to which new keys are appended.
+    position: usize,
     /// Microseconds since 1970.
     last_used: AtomicI64,
 }
@@ -49,6 +52,24 @@ pub struct KeyDetails {
     /// `None` for the owner's key.
     pub created: Option<Timestamp>,
     pub last_used: Option<Timestamp>,
+}
+
+/// Valid named key with its last use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedKey {
+    pub key: NamedKey,
+    pub last_used: Option<Timestamp>,
+}
+
+impl LoadedKey {
+    fn last_used(&self) -> Option<Timestamp> {
+        let last_used = self.last_used.load(Ordering::Relaxed);
+        (last_used != NEVER).then(|| Timestamp::clamped(last_used))
+    }
+
+    fn to_listed(&self) -> ListedKey {
+        ListedKey { key: self.key.clone(), last_used: self.last_used() }
+    }
 }
 
 /// State of the files at the last refresh.
@@ -98,12 +119,47 @@ impl KeyStore {
     pub fn details(&self, id: KeyId) -> Option<KeyDetails> {
         let keys = self.keys();
         let (_, loaded) = keys.iter().find(|(digest, _)| digest.id() == id)?;
-        let last_used = loaded.last_used.load(Ordering::Relaxed);
         Some(KeyDetails {
             name: loaded.key.name.to_string(),
             created: Some(loaded.key.created),
-            last_used: (last_used != NEVER).then(|| Timestamp::clamped(last_used)),
+            last_used: loaded.last_used(),
         })
+    }
+
+    /// Returns the valid keys, newest first.
+    pub fn list(&self, now: Timestamp) -> Vec<ListedKey> {
+        let keys = self.keys();
+        let mut valid: Vec<&LoadedKey> = keys.values().filter(|loaded| loaded.key.is_valid_at(now)).collect();
+        valid.sort_unstable_by_key(|loaded| Reverse((loaded.key.created, loaded.position)));
+        valid.into_iter().map(LoadedKey::to_listed).collect()
+    }
+
+    /// Returns the key with this digest, valid or not.
+    pub fn get(&self, digest: &KeyDigest) -> Option<ListedKey> {
+        self.keys().get(digest).map(LoadedKey::to_listed)
+    }
+
+    /// Fails when no key of this name could be added. Does no I/O.
+    ///
+    /// # Errors
+    /// [`KeyFileError::NameTaken`] and [`KeyFileError::TooMany`].
+    pub fn require_free(&self, name: &KeyName, now: Timestamp) -> Result<(), KeyFileError> {
+        let valid = self.list(now);
+        match valid.iter().any(|listed| listed.key.name == *name) {
+            true => Err(KeyFileError::NameTaken(name.clone())),
+            false if valid.len() >= MAX_KEYS => Err(KeyFileError::TooMany),
+            false => Ok(()),
+        }
+    }
+
+    /// Changes the file and loads the result, so that the change is in effect when this returns. Blocks on files.
+    pub fn change<T>(
+        &self,
+        change: impl FnOnce(&KeyFile) -> Result<T, KeyFileError>,
+    ) -> Result<T, KeyFileError> {
+        let result = change(&self.file)?;
+        self.load_changes()?;
+        Ok(result)
     }
 
     /// Returns the digests of all keys, valid or not.
@@ -127,48 +183,49 @@ impl KeyStore {
         self.save_uses(1, Duration::ZERO);
     }
 
-    /// Reads the file if it has changed, and returns whether it did. An error keeps the present keys.
+    /// Loads the keys if the file has changed, and returns whether it has. An error is logged and keeps the present keys.
     fn reload(&self) -> bool {
+        self.load_changes().unwrap_or_else(|e| {
+            let error = e.to_string();
+            let mut state = self.state();
+            if state.logged_error.as_ref() != Some(&error) {
+                tracing::error!("{error}; the keys that were loaded before remain valid");
+                state.logged_error = Some(error);
+            }
+            false
+        })
+    }
+
+    /// Loads the keys if the file has changed, and returns whether it has.
+    fn load_changes(&self) -> Result<bool, KeyFileError> {
         let mut state = self.state();
-        if let Ok(stamp) = self.file.stamp()
-            && state.stamp == Some(stamp)
-        {
+        let stamp = self.file.stamp();
+        if stamp.is_ok_and(|stamp| state.stamp == Some(stamp)) {
             state.logged_error = None;
-            return false;
+            return Ok(false);
         }
-        match self.file.read() {
-            Ok((keys, stamp)) => {
-                let is_start = state.stamp.is_none();
-                let path = self.file.path().display();
-                match (keys.len(), stamp) {
-                    (0, None) if is_start => {}
-                    (_, None) => tracing::warn!("{path} was removed: all named keys are revoked"),
-                    (n, _) if is_start => tracing::info!("{n} named keys loaded"),
-                    (n, _) => tracing::info!("named keys reloaded: {n}"),
-                }
-                self.replace(keys, &state.saved);
-                (state.stamp, state.logged_error) = (Some(stamp), None);
-                true
-            }
-            Err(e) => {
-                let error = e.to_string();
-                if state.logged_error.as_ref() != Some(&error) {
-                    tracing::error!("{error}; the keys that were loaded before remain valid");
-                    state.logged_error = Some(error);
-                }
-                false
-            }
+        let (keys, stamp) = self.file.read()?;
+        let is_start = state.stamp.is_none();
+        let path = self.file.path().display();
+        match (keys.len(), stamp) {
+            (0, None) if is_start => {}
+            (_, None) => tracing::warn!("{path} was removed: all named keys are revoked"),
+            (n, _) if is_start => tracing::info!("{n} named keys loaded"),
+            (n, _) => tracing::info!("named keys reloaded: {n}"),
         }
+        self.replace(keys, &state.saved);
+        (state.stamp, state.logged_error) = (Some(stamp), None);
+        Ok(true)
     }
 
     fn replace(&self, keys: Vec<NamedKey>, saved: &LastUses) {
         let mut loaded = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-        let replacement = keys.into_iter().map(|key| {
+        let replacement = keys.into_iter().enumerate().map(|(position, key)| {
             let last_used = match loaded.get(&key.digest) {
                 Some(loaded) => loaded.last_used.load(Ordering::Relaxed),
                 None => saved.get(&key.digest).map_or(NEVER, |at| at.micros()),
             };
-            (key.digest, LoadedKey { key, last_used: AtomicI64::new(last_used) })
+            (key.digest, LoadedKey { key, position, last_used: AtomicI64::new(last_used) })
         });
         let replacement = replacement.collect();
         *loaded = replacement;

@@ -4,3 +4,4 @@ pub mod key;
 pub mod key_file;
 pub mod key_store;
 pub mod owner_key;
+pub mod revoked_keys;

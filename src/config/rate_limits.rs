@@ -75,12 +75,16 @@ limit_classes! {
     HeartrateChange: "heartrate-change", rate_limit_heartrate_change, "RATE_LIMIT_HEARTRATE_CHANGE", "120/hour";
     /// Limit for batches of heart rates
     HeartrateBatch: "heartrate-batch", rate_limit_heartrate_batch, "RATE_LIMIT_HEARTRATE_BATCH", "60/hour";
+    /// Limit for managing keys, backups and people
+    Manage: "manage", rate_limit_manage, "RATE_LIMIT_MANAGE", "120/minute";
+    /// Limit for exchanging pairing codes for keys
+    Pair: "pair", rate_limit_pair, "RATE_LIMIT_PAIR", "10/minute";
     /// Limit for requests that need a key and have no valid one
     Unauthenticated: "unauthenticated", rate_limit_unauthenticated, "RATE_LIMIT_UNAUTHENTICATED", "120/minute";
 }
 
 impl LimitClass {
-    pub const COUNT: usize = 11;
+    pub const COUNT: usize = 13;
 }
 
 impl Rate {

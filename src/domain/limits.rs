@@ -59,6 +59,8 @@ pub struct ValidationContext<'a> {
     pub limits: &'a EntryLimits,
     /// Time zone of timestamps without an offset.
     pub zone: &'a Zone,
-    /// Latest accepted timestamp.
+    /// Time of the request.
+    pub now: Timestamp,
+    /// Latest accepted timestamp of an entry.
     pub latest: Timestamp,
 }

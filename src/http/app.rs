@@ -88,6 +88,7 @@ impl App {
         ValidationContext {
             limits: &self.settings.entry_limits,
             zone: &self.settings.common.zone,
+            now: self.clock.now(),
             latest: if self.clock_is_suspect(newest_entry) {
                 self.built_at.plus(LIFETIME_MICROS)
             } else {

@@ -4,6 +4,7 @@
 //! of an internal error go to the log and never into a response.
 
 use std::io::Cursor;
+use std::sync::Arc;
 
 use rocket::http::Status;
 use rocket::request::Request;
@@ -13,6 +14,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::auth::key::Scope;
+use crate::auth::key_file::{KeyFileError, MAX_KEYS};
 use crate::db::error::StoreError;
 use crate::http::prefers_html::prefers_html;
 use crate::http::request_id::RequestId;
@@ -46,6 +48,9 @@ pub enum ApiError {
     /// 408: the headers or the body were not received in time.
     #[error("The request was not received in time")]
     RequestTimeout,
+    /// 409: the request contradicts the present state.
+    #[error("{0}")]
+    Conflict(String),
     /// 413: the body is larger than this many bytes.
     #[error("The body must not be larger than {0} bytes")]
     BodyTooLarge(u64),
@@ -64,6 +69,9 @@ pub enum ApiError {
     /// 500 or 503: error of the database.
     #[error("{}", store_detail(.0))]
     Store(StoreError),
+    /// 500 or 503: error of the file of the named keys.
+    #[error("{}", key_file_detail(.0))]
+    KeyFile(Arc<KeyFileError>),
     /// 503: the database of the caller is damaged or missing, as has been logged.
     #[error("Your database is unavailable: the server's log has the reason")]
     PersonUnavailable,
@@ -90,6 +98,14 @@ fn store_detail(error: &StoreError) -> &'static str {
     }
 }
 
+fn key_file_detail(error: &KeyFileError) -> &'static str {
+    match error {
+        KeyFileError::Busy(_) => "Another change of the keys is in progress: try again",
+        KeyFileError::Unwritable { .. } => "The keys cannot be written (disk full, quota, limit or fault)",
+        _ => INTERNAL_DETAIL,
+    }
+}
+
 /// Value of `Retry-After` for every 503, seconds.
 const RETRY_AFTER_SECONDS: u64 = 2;
 
@@ -110,6 +126,21 @@ impl From<Unavailable> for ApiError {
         match reason {
             Unavailable::Busy => Self::Store(StoreError::Busy),
             Unavailable::Broken(_) => Self::PersonUnavailable,
+        }
+    }
+}
+
+impl From<KeyFileError> for ApiError {
+    fn from(error: KeyFileError) -> Self {
+        match error {
+            KeyFileError::NameTaken(name) => {
+                Self::Conflict(format!("A key named {name} exists already: choose another name"))
+            }
+            KeyFileError::TooMany => {
+                Self::Conflict(format!("There are {MAX_KEYS} keys, which is the maximum: revoke one first"))
+            }
+            KeyFileError::UnknownName(_) => Self::NotFound("Key not found"),
+            error => Self::KeyFile(Arc::new(error)),
         }
     }
 }
@@ -149,12 +180,14 @@ impl ApiError {
             Self::NotFound(_) => (404, "Not Found"),
             Self::MethodNotAllowed(_) => (405, "Method Not Allowed"),
             Self::RequestTimeout => (408, "Request Timeout"),
+            Self::Conflict(_) => (409, "Conflict"),
             Self::BodyTooLarge(_) => (413, "Content Too Large"),
             Self::Invalid(_) => (422, "Unprocessable Content"),
             Self::TooManyRequests(_) => (429, "Too Many Requests"),
             Self::HeadersTooLarge => (431, "Request Header Fields Too Large"),
+            Self::KeyFile(error) if !error.is_temporary() => (500, "Internal Server Error"),
             Self::Store(StoreError::Internal(_)) | Self::Internal => (500, "Internal Server Error"),
-            Self::BodyBudgetExhausted | Self::PersonUnavailable | Self::Store(_) => {
+            Self::BodyBudgetExhausted | Self::PersonUnavailable | Self::KeyFile(_) | Self::Store(_) => {
                 (503, "Service Unavailable")
             }
         }
@@ -170,8 +203,9 @@ impl ApiError {
             }
             Self::MethodNotAllowed(allowed) => Some(("Allow", allowed.clone())),
             Self::TooManyRequests(seconds) => Some(("Retry-After", seconds.to_string())),
+            Self::KeyFile(error) if !error.is_temporary() => None,
             Self::Store(StoreError::Internal(_)) => None,
-            Self::BodyBudgetExhausted | Self::PersonUnavailable | Self::Store(_) => {
+            Self::BodyBudgetExhausted | Self::PersonUnavailable | Self::KeyFile(_) | Self::Store(_) => {
                 Some(("Retry-After", RETRY_AFTER_SECONDS.to_string()))
             }
             // The body is unread, so hyper closes the connection.
@@ -184,6 +218,8 @@ impl ApiError {
         match self {
             Self::Store(StoreError::Busy | StoreError::Closed) => {}
             Self::Store(error) => tracing::error!(id = id.as_str(), kind = error.kind(), "{error}"),
+            Self::KeyFile(error) if matches!(**error, KeyFileError::Busy(_)) => {}
+            Self::KeyFile(error) => tracing::error!(id = id.as_str(), "{error}"),
             _ => {}
         }
     }

@@ -40,6 +40,7 @@ const DESCRIPTION: &str = "Track your caffeine and heart rate on your own server
     tags(
         (name = "coffee", description = "Coffees, totals and the caffeine model"),
         (name = "heart rate", description = "Heart rates, statistics and the correlation with caffeine"),
+        (name = "keys", description = "Named keys of the person, and pairing of devices"),
         (name = "profile", description = "Bedtime, half-life and limits of the person"),
         (name = "open", description = "Pages, health and metadata of the server")
     ),
@@ -160,10 +161,12 @@ fn complete(operation: &mut Operation, entry: &RouteEntry) {
     let scope = entry.access.scope();
     let requires_key = entry.access != Access::Public;
     let has_body = operation.request_body.is_some();
-    let has_id = entry.template.contains("<id>");
+    let has_id = entry.template.contains('<');
+    let may_conflict =
+        matches!(scope, Some(Scope::Manage | Scope::Admin)) && entry.route.method != Method::Get;
     let has_fields = has_body || operation.parameters.as_ref().is_some_and(|all| !all.is_empty());
     if let Some(RefOr::T(body)) = &mut operation.request_body {
-        body.required = Some(Required::True);
+        body.required.get_or_insert(Required::True);
     }
     for response in operation.responses.responses.values_mut() {
         if let RefOr::T(response) = response {
@@ -179,6 +182,7 @@ fn complete(operation: &mut Operation, entry: &RouteEntry) {
         (scope.is_some(), "403", "Forbidden"),
         (has_id, "404", "NotFound"),
         (has_body, "408", "TooSlow"),
+        (may_conflict, "409", "Conflict"),
         (has_body, "413", "TooLarge"),
         (has_fields, "422", "Unfit"),
         (true, "429", "TooMany"),

@@ -30,6 +30,8 @@ pub struct RequestContext {
     pub key: OnceLock<ValidKey>,
     /// Database of the person to whom the key belongs, on routes that use it.
     pub database: OnceLock<Arc<PersonDatabase>>,
+    /// Scope that the route requires.
+    pub scope: OnceLock<Scope>,
     error: Mutex<Option<ApiError>>,
 }
 
@@ -55,6 +57,7 @@ impl RequestContext {
             allowance: OnceLock::new(),
             key: OnceLock::new(),
             database: OnceLock::new(),
+            scope: OnceLock::new(),
             error: Mutex::new(None),
         }
     }

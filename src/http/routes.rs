@@ -13,12 +13,13 @@ use crate::auth::key::Scope;
 use crate::config::LimitClass;
 use crate::http::handlers::{
     assets, caffeine, coffee, coffee_rename, coffee_totals, export, health, heart_rate, heart_rate_batch,
-    heart_rate_stats, info, me, metrics, pages, profile,
+    heart_rate_stats, info, keys, me, metrics, pages, profile,
 };
 use crate::http::middleware::guard::{Access, RouteEntry};
 
 const READ: Access = Access::Key(Scope::Read);
 const WRITE: Access = Access::Key(Scope::Write);
+const MANAGE: Access = Access::Key(Scope::Manage);
 
 macro_rules! route_table {
     (
@@ -64,6 +65,7 @@ route_table! {
         Read, READ => profile::get;
         CoffeeChange, WRITE => profile::change;
         Read, READ => export::coffee export::heart_rate;
+        Manage, MANAGE => keys::list keys::add keys::revoke keys::undo_revoke keys::rotate;
         HeartrateWrite, WRITE => heart_rate::add;
         HeartrateBatch, WRITE => heart_rate_batch::add_batch;
         HeartrateChange, WRITE => heart_rate::put heart_rate::delete;

@@ -5,6 +5,7 @@ pub mod archive;
 pub mod database;
 pub mod error;
 pub mod folder;
+pub mod keys;
 pub mod person;
 pub mod registry;
 pub mod relocate;

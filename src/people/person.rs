@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::auth::key_store::KeyStore;
+use crate::auth::revoked_keys::RevokedKeys;
 use crate::backup::open::open_store;
 use crate::db::error::{OpenError, StoreError};
 use crate::db::health::{BackupRecord, Overview};
@@ -40,6 +41,7 @@ impl From<OpenError> for Unavailable {
 pub struct Person {
     name: PersonName,
     pub(super) keys: KeyStore,
+    pub(super) revoked_keys: RevokedKeys,
     options: Options,
     display_name: Mutex<Option<String>>,
     database: RwLock<Option<Arc<PersonDatabase>>>,
@@ -68,6 +70,7 @@ impl Person {
         Self {
             name,
             keys: KeyStore::open(&options.path),
+            revoked_keys: RevokedKeys::default(),
             display_name: Mutex::new(display_name(&options.path)),
             database: RwLock::default(),
             changing: tokio::sync::Mutex::default(),
@@ -117,11 +120,12 @@ impl Person {
 
     /// Opens the store. Blocks on files.
     pub(super) fn open_store(&self) -> Result<Store, Unavailable> {
-        let is_gone = matches!(folder_of(self.path()).try_exists(), Ok(false));
-        if is_gone || is_closing(self.path()) {
-            return Err(Unavailable::Busy);
-        }
-        Ok(open_store(&self.options)?)
+        if self.is_leaving() { Err(Unavailable::Busy) } else { Ok(open_store(&self.options)?) }
+    }
+
+    /// Reports whether a command is moving or removing the files, or has done so. Blocks on files.
+    pub(super) fn is_leaving(&self) -> bool {
+        matches!(folder_of(self.path()).try_exists(), Ok(false)) || is_closing(self.path())
     }
 
     /// Publishes a database that was opened, or records why it could not be.

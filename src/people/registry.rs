@@ -49,7 +49,7 @@ pub struct PeopleOptions {
 #[derive(Debug)]
 pub struct People {
     options: PeopleOptions,
-    clock: Clock,
+    pub(super) clock: Clock,
     owner: Arc<Person>,
     owner_key: KeyDigest,
     others: RwLock<Others>,
@@ -309,7 +309,8 @@ impl People {
         true
     }
 
-    fn index_keys(&self) {
+    /// Renews the index of the keys of others from their key stores.
+    pub(super) fn index_keys(&self) {
         let mut others = self.others.write().unwrap_or_else(PoisonError::into_inner);
         let by_key = others.by_name.values().flat_map(|person| {
             person.keys.digests().into_iter().map(|digest| (digest, Arc::clone(person))).collect::<Vec<_>>()

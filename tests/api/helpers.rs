@@ -1,7 +1,7 @@
 //! Starts the application on a new database, sends it requests and asserts its responses.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -196,6 +196,22 @@ impl TestApp {
         key
     }
 
+    /// Returns the path of a person's database.
+    pub fn database_of(&self, person: &str) -> PathBuf {
+        self.shared.settings.common.of_person(&person.parse().unwrap()).database
+    }
+
+    /// Adds a person with a key that has these scopes.
+    pub fn add_person(&self, name: &'static str, scopes: &[Scope]) -> Caller {
+        let database = self.database_of(name);
+        std::fs::create_dir_all(database.parent().unwrap()).unwrap();
+        let key_name = KeyName::parse("first").unwrap();
+        let key =
+            KeyFile::of(&database).add(&key_name, Scopes::from(scopes.to_vec()), None, self.clock.now());
+        self.people.refresh_people();
+        Caller { name, key: key.unwrap() }
+    }
+
     /// Returns the ids in a list.
     pub async fn ids(&self, path: &str) -> Vec<i64> {
         let response = self.get(path).await;
@@ -212,6 +228,26 @@ impl TestApp {
 
     pub fn advance_clock(&self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
+    }
+}
+
+/// A person and their first key.
+pub struct Caller {
+    pub name: &'static str,
+    pub key: String,
+}
+
+impl Caller {
+    pub fn request<'a>(&self, app: &'a TestApp, method: Method, path: &str) -> TestRequest<'a> {
+        app.request(method, path).key(&self.key)
+    }
+
+    pub async fn get(&self, app: &TestApp, path: &str) -> TestResponse {
+        self.request(app, Method::Get, path).send().await
+    }
+
+    pub async fn post(&self, app: &TestApp, path: &str, body: &Value) -> TestResponse {
+        self.request(app, Method::Post, path).json(body).send().await
     }
 }
 
@@ -348,6 +384,7 @@ fn title(status: u16) -> &'static str {
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
+        409 => "Conflict",
         413 => "Content Too Large",
         422 => "Unprocessable Content",
         429 => "Too Many Requests",

@@ -19,6 +19,7 @@ mod heart_rate_statistics;
 mod helpers;
 mod hosts;
 mod idempotency;
+mod keys;
 mod lists;
 mod metrics;
 mod pages;

@@ -10,7 +10,7 @@ use super::helpers::{TestApp, TestRequest, TestResponse};
 const ON: (&str, &str) = ("rate-limit-enabled", "true");
 
 /// Method, path, class, requests per window, window in seconds, seconds until one request is refilled.
-const CLASSES: [(Method, &str, &str, u32, u32, u32); 25] = [
+const CLASSES: [(Method, &str, &str, u32, u32, u32); 27] = [
     (Method::Get, "/", "open", 30, 60, 2),
     (Method::Get, "/docs", "open", 30, 60, 2),
     (Method::Get, "/settings/you", "open", 30, 60, 2),
@@ -28,6 +28,8 @@ const CLASSES: [(Method, &str, &str, u32, u32, u32); 25] = [
     (Method::Get, "/coffee/1", "read", 600, 60, 1),
     (Method::Head, "/coffee/", "read", 600, 60, 1),
     (Method::Get, "/heartrate/current", "read", 600, 60, 1),
+    (Method::Get, "/keys", "manage", 120, 60, 1),
+    (Method::Delete, "/keys/phone", "manage", 120, 60, 1),
     (Method::Post, "/coffee/", "coffee-write", 100, 3600, 36),
     (Method::Put, "/coffee/1", "coffee-change", 60, 3600, 60),
     (Method::Patch, "/coffee/1", "coffee-change", 60, 3600, 60),

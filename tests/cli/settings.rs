@@ -286,6 +286,8 @@ fn the_help_lists_every_setting_with_its_default_and_variable() {
         ("rate-limit-heartrate-write", "RATE_LIMIT_HEARTRATE_WRITE", "200/hour"),
         ("rate-limit-heartrate-change", "RATE_LIMIT_HEARTRATE_CHANGE", "120/hour"),
         ("rate-limit-heartrate-batch", "RATE_LIMIT_HEARTRATE_BATCH", "60/hour"),
+        ("rate-limit-manage", "RATE_LIMIT_MANAGE", "120/minute"),
+        ("rate-limit-pair", "RATE_LIMIT_PAIR", "10/minute"),
         ("rate-limit-unauthenticated", "RATE_LIMIT_UNAUTHENTICATED", "120/minute"),
     ] {
         let start = if flag == "debug" { "--debug".to_owned() } else { format!("--{flag} <") };

@@ -7,6 +7,7 @@ use rocket::outcome::Outcome as RocketOutcome;
 use rocket::request::{FromParam, FromRequest, Outcome, Request};
 use utoipa::IntoParams;
 
+use crate::auth::key::KeyName;
 use crate::domain::caffeine::HALF_LIFE_RANGE;
 use crate::domain::coffee::CoffeeId;
 use crate::domain::heart_rate::ReadingId;
@@ -392,16 +393,34 @@ pub struct EntryId {
     id: i64,
 }
 
+/// Parameter of a path that contains the name of a key.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub struct KeyOfPath {
+    /// Name of the key.
+    #[param(pattern = "^[A-Za-z0-9._-]{1,50}$", example = "phone")]
+    name: String,
+}
+
+impl<'a> FromParam<'a> for KeyName {
+    type Error = FieldError;
+
+    fn from_param(text: &'a str) -> Result<Self, FieldError> {
+        Self::parse(text).map_err(|message| invalid_param("name", text, message))
+    }
+}
+
 /// Parses an id in a path.
 fn parse_id(text: &str) -> Result<i64, FieldError> {
     let is_whole = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    text.parse().ok().filter(|id| is_whole && *id >= 1).ok_or_else(|| {
-        let value = text.chars().take(100).collect::<String>();
-        FieldError {
-            value: Some(Box::new(value.into())),
-            ..FieldError::new(Location::Path, "id", "must be a whole number of at least 1")
-        }
-    })
+    let id = text.parse().ok().filter(|id| is_whole && *id >= 1);
+    id.ok_or_else(|| invalid_param("id", text, "must be a whole number of at least 1"))
+}
+
+fn invalid_param(name: &str, text: &str, message: &str) -> FieldError {
+    let value = text.chars().take(100).collect::<String>();
+    FieldError { value: Some(Box::new(value.into())), ..FieldError::new(Location::Path, name, message) }
 }
 
 impl<'a> FromParam<'a> for CoffeeId {

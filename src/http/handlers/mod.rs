@@ -12,6 +12,7 @@ pub(crate) mod heart_rate;
 pub(crate) mod heart_rate_batch;
 pub(crate) mod heart_rate_stats;
 pub(crate) mod info;
+pub(crate) mod keys;
 pub(crate) mod me;
 pub(crate) mod metrics;
 pub(crate) mod pages;

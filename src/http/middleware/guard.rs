@@ -22,6 +22,7 @@ use crate::http::extract::query::extractor_error;
 use crate::http::middleware::security_headers::is_host_allowed;
 use crate::http::rate_limit::QuotaOwner;
 use crate::http::request_context::RequestContext;
+use crate::people::keys::PersonKeys;
 use crate::people::registry::{People, ValidKey};
 
 /// Maximum size of the names and values of all headers, bytes.
@@ -91,6 +92,23 @@ impl<'r> FromRequest<'r> for Everyone {
             people(request).map(|people| Self(Arc::clone(people)))
         } else {
             Err(ApiError::Internal)
+        };
+        allowed.map_or_else(|error| extractor_error(request, error), Outcome::Success)
+    }
+}
+
+/// Keys of the person to whom the key of the request belongs, on routes that require the scope `manage` or `admin`.
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for PersonKeys {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> request::Outcome<Self, ()> {
+        let context = RequestContext::of(request);
+        let allowed = match (context.scope.get(), context.key.get()) {
+            (Some(Scope::Manage | Scope::Admin), Some(key)) => {
+                people(request).map(|people| Self::new(Arc::clone(people), Arc::clone(&key.person)))
+            }
+            _ => Err(ApiError::Internal),
         };
         allowed.map_or_else(|error| extractor_error(request, error), Outcome::Success)
     }
@@ -320,6 +338,9 @@ impl Handler for GuardedHandler {
         }
         let context = RequestContext::of(request);
         context.route.get_or_init(|| template);
+        if let Some(scope) = access.scope() {
+            context.scope.get_or_init(|| scope);
+        }
         let checked = match check(request, *class, *access) {
             Ok(()) => provide_database(request, *access).await,
             refused => refused,

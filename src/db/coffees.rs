@@ -65,7 +65,7 @@ impl Store {
         key: Option<IdempotencyKey>,
         now: Timestamp,
     ) -> Result<IdempotentOutcome<Coffee>, StoreError> {
-        // The key is stored with further statements.
+        // With a key, the job is several statements.
         let savepoint = if key.is_some() { Savepoint::Needed } else { Savepoint::Unneeded };
         let clock = Arc::clone(&self.response_clock);
         self.write("add_coffee", savepoint, move |c| {

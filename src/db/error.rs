@@ -32,7 +32,7 @@ pub enum StoreError {
     /// The database file or its log was moved, deleted or replaced while it was open.
     #[error("the database file or its log was moved, deleted or replaced while the server runs")]
     Displaced,
-    /// The store is closed because the server stops.
+    /// The store is closed: the server stops, or the writer thread has ended after a panic.
     #[error("the store is closed")]
     Closed,
     /// Any other error: a bug.

@@ -64,7 +64,7 @@ impl Store {
         key: Option<IdempotencyKey>,
         now: Timestamp,
     ) -> Result<IdempotentOutcome<Reading>, StoreError> {
-        // The key is stored with further statements.
+        // With a key, the job is several statements.
         let savepoint = if key.is_some() { Savepoint::Needed } else { Savepoint::Unneeded };
         let clock = Arc::clone(&self.response_clock);
         self.write("add_reading", savepoint, move |c| {

@@ -31,7 +31,7 @@ pub struct IdempotencyKey {
 /// the last run stored its newest response.
 ///
 /// `created_at` holds its times. They begin with the date of the first response and then lag behind
-/// wall-clock time by the time that the server is off.
+/// wall-clock time by at least the time that the server is off.
 #[derive(Debug)]
 pub struct ResponseClock(Mutex<RecordedTime>);
 
@@ -50,7 +50,7 @@ impl ResponseClock {
         Ok(Self(Mutex::new(RecordedTime { micros, elapsed: Duration::ZERO })))
     }
 
-    /// Returns the clock's time at the running time `elapsed`. If this process did not store the newest response, as
+    /// Returns the clock's time at the running time `elapsed`. If the newest response is not the one recorded, as
     /// after a restore, it is the time of that response.
     fn time(&self, connection: &Connection, elapsed: Duration, now: Timestamp) -> rusqlite::Result<i64> {
         let newest = newest(connection)?;

@@ -2,7 +2,7 @@
 //!
 //! It takes up to 256 waiting jobs, runs them in one transaction, commits with fsync, and then replies to the
 //! callers whose jobs succeeded. A job is a closure over the transaction. A job that fails is undone and its caller
-//! gets the error at once; the other jobs go on. If that job alone cannot be undone, the whole batch fails with its
+//! gets the error at once; the other jobs go on. If it cannot be undone separately, the whole batch fails with its
 //! error. While no job is waiting, the idle work runs at the interval of the heartbeat.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -53,7 +53,8 @@ pub type IdleWork = fn(&Connection) -> rusqlite::Result<()>;
 pub struct WriteCounters {
     /// Transactions committed.
     pub commits: AtomicU64,
-    /// Entries added, changed or deleted.
+    /// Entries added, changed or deleted in these transactions. Those of a failed job count, too, although they
+    /// were undone.
     pub rows: AtomicU64,
 }
 
@@ -64,7 +65,8 @@ pub struct WriterState {
     pub depth: AtomicUsize,
     /// Another process holds the database: writes wait.
     pub held: AtomicBool,
-    /// [`StoreError::kind`] of the error that failed the last batch; `None` if it was committed.
+    /// [`StoreError::kind`] of the error that failed the last transaction; `None` if it was committed. Unchanged when
+    /// none was begun because the files are displaced, or because another process held the database.
     fault: Mutex<Option<&'static str>>,
     /// The server is stopping: waits are short.
     closing: AtomicBool,
@@ -132,21 +134,23 @@ impl Writer {
         let (queue, jobs) = sync_channel(MAX_QUEUED);
         let state = Arc::new(WriterState::default());
         let began = Instant::now();
-        let changed = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&changed);
-        // Entries only, not rows that triggers maintain.
-        let count = move |_: Action, _: &str, table: &str, _: i64| {
-            if matches!(table, "coffee_logs" | "heart_rate_logs") {
-                counted.fetch_add(1, Ordering::Relaxed);
+        let changed_rows = Arc::new(AtomicU64::new(0));
+        let count_row = {
+            let changed_rows = Arc::clone(&changed_rows);
+            // Entries only, not rows that triggers maintain.
+            move |_: Action, _: &str, table: &str, _: i64| {
+                if matches!(table, "coffee_logs" | "heart_rate_logs") {
+                    changed_rows.fetch_add(1, Ordering::Relaxed);
+                }
             }
         };
-        connection.update_hook(Some(count)).map_err(std::io::Error::other)?;
+        connection.update_hook(Some(count_row)).map_err(std::io::Error::other)?;
         let worker = Worker {
             connection,
             jobs,
             state: Arc::clone(&state),
             counters,
-            changed,
+            changed_rows,
             files,
             idle,
             next_idle: began,
@@ -237,8 +241,8 @@ struct Worker {
     jobs: Receiver<Queued>,
     state: Arc<WriterState>,
     counters: Arc<WriteCounters>,
-    /// Entries added, changed or deleted in this batch, including those rolled back to a savepoint.
-    changed: Arc<AtomicU64>,
+    /// Entries added, changed or deleted in this batch, including those of failed jobs.
+    changed_rows: Arc<AtomicU64>,
     files: Arc<OpenFiles>,
     idle: IdleWork,
     /// Time from which idle work may run.
@@ -265,14 +269,14 @@ impl Worker {
                     self.bound_wal();
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    if self.check_files().is_none() {
+                    if self.find_displacement().is_none() {
                         self.run_idle_work();
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        let displacement = self.check_files();
+        let displacement = self.find_displacement();
         let last_checkpoint = match displacement {
             None => "pragma wal_checkpoint(truncate)",
             Some(found) if found.is_log_only() => PASSIVE_CHECKPOINT,
@@ -303,9 +307,9 @@ impl Worker {
         }
     }
 
-    /// Compares the open files with their paths. The content of a WAL that was renamed or unlinked is
-    /// checkpointed at once: it exists nowhere else.
-    fn check_files(&self) -> Option<Displacement> {
+    /// Compares the open files with their paths, and returns the displacement found, now or earlier. The content of
+    /// a WAL that was renamed or unlinked is checkpointed at once: it exists nowhere else.
+    fn find_displacement(&self) -> Option<Displacement> {
         let known = self.files.displacement();
         let found = self.files.compare();
         if known.is_none()
@@ -343,7 +347,7 @@ impl Worker {
 
     /// Runs a batch in one transaction and responds to each job.
     fn run_batch(&mut self, mut batch: Vec<Queued>) {
-        if self.check_files().is_some() {
+        if self.find_displacement().is_some() {
             self.fail_all(batch, &StoreError::Displaced);
             return;
         }
@@ -351,7 +355,7 @@ impl Worker {
         if batch.is_empty() {
             return;
         }
-        self.changed.store(0, Ordering::Relaxed);
+        self.changed_rows.store(0, Ordering::Relaxed);
         let mut succeeded = Vec::with_capacity(batch.len());
         let mut batch_error: Option<StoreError> = None;
         let mut remaining = batch.into_iter();
@@ -361,8 +365,7 @@ impl Worker {
                 Ok(()) => succeeded.push(queued.reply),
                 Err(JobError { error, is_undone }) => {
                     self.reply_all([queued.reply], Some(&error));
-                    // On some errors, such as a full disk, SQLite itself rolls the whole transaction back.
-                    if !is_undone || self.connection.is_autocommit() {
+                    if !is_undone || !self.has_transaction() {
                         batch_error = Some(error);
                         break;
                     }
@@ -376,11 +379,11 @@ impl Worker {
             batch_error = self.commit().err();
         }
         // Writes to a file that was renamed or unlinked meanwhile are not acknowledged.
-        let fault = batch_error.or_else(|| self.check_files().map(|_| StoreError::Displaced));
+        let fault = batch_error.or_else(|| self.find_displacement().map(|_| StoreError::Displaced));
         self.state.set_fault(fault.as_ref());
         if fault.is_none() {
             self.counters.commits.fetch_add(1, Ordering::Relaxed);
-            self.counters.rows.fetch_add(self.changed.load(Ordering::Relaxed), Ordering::Relaxed);
+            self.counters.rows.fetch_add(self.changed_rows.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         self.reply_all(succeeded, fault.as_ref());
         // Jobs that did not run because the batch was rolled back.
@@ -441,14 +444,19 @@ impl Worker {
                 Err(error)
             }
         };
-        // SQLite may have rolled everything back, the savepoint included.
-        if in_savepoint && !self.connection.is_autocommit() {
+        // Without a transaction, the savepoint is gone, too.
+        if in_savepoint && self.has_transaction() {
             let rolled_back = if ran.is_err() { self.execute("rollback to job") } else { Ok(()) };
             rolled_back
                 .and_then(|()| self.execute("release job"))
                 .map_err(|e| JobError { error: e.into(), is_undone: false })?;
         }
         ran.map_err(|error| JobError { error, is_undone: true })
+    }
+
+    /// Reports whether a transaction is open. On some errors, such as a full disk, SQLite itself rolls it back.
+    fn has_transaction(&self) -> bool {
+        !self.connection.is_autocommit()
     }
 
     fn execute(&self, statement: &str) -> rusqlite::Result<()> {
@@ -467,7 +475,7 @@ impl Worker {
 
     /// Rolls back the transaction, if one is open.
     fn roll_back(&self) {
-        if !self.connection.is_autocommit()
+        if self.has_transaction()
             && let Err(e) = self.execute("rollback")
         {
             tracing::error!("a failed transaction could not be rolled back: {e}");

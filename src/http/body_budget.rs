@@ -24,7 +24,7 @@ pub struct BodyBudget {
     pub parsing: Semaphore,
 }
 
-/// Part of a [`BodyBudget`], returned when dropped; a request keeps it until its response has been sent.
+/// Part of a [`BodyBudget`], returned when dropped; a request keeps it until its response has been produced.
 #[derive(Debug)]
 pub struct BodyReservation {
     _permit: OwnedSemaphorePermit,

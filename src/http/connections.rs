@@ -50,6 +50,7 @@ impl Capacity {
     fn raise(settings: &Settings) -> Self {
         let limit = getrlimit(Resource::Nofile);
         let people = settings.max_open_people * DESCRIPTORS_PER_PERSON;
+        // Twice the connections, as a margin: `within` needs only one descriptor for each.
         let wanted = (2 * settings.max_connections + OTHER_DESCRIPTORS + people) as u64;
         let allowed = limit.maximum.map_or(wanted, |hard| wanted.min(hard));
         if limit.current.is_some_and(|current| current < allowed) {
@@ -112,7 +113,7 @@ enum Phase {
     Handling,
     /// Sending a part of the response.
     Sending,
-    /// Between requests.
+    /// Between requests, or sending a response that was produced in one piece.
     Idle,
 }
 
@@ -193,7 +194,7 @@ impl Connection {
         self.enter(Phase::Sending);
     }
 
-    /// Records the end of a response.
+    /// Records that the response has been produced. It may still have to be sent, which the idle timeout bounds, too.
     pub fn complete_request(&self) {
         let mut progress = self.progress();
         (progress.phase, progress.last_activity) = (Phase::Idle, Instant::now());
@@ -210,7 +211,8 @@ impl Connection {
         }
     }
 
-    /// Returns the time since the first byte of a request with incomplete headers.
+    /// Returns the time for which the headers of a request have been incomplete: for the first request since the
+    /// connection was accepted, for a later one since its first byte.
     pub fn incomplete_for(&self) -> Option<Duration> {
         let progress = self.progress();
         (progress.phase == Phase::Headers).then(|| progress.request_start.elapsed())

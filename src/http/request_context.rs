@@ -17,7 +17,7 @@ use crate::people::registry::ValidKey;
 /// State of one request.
 #[derive(Debug)]
 pub struct RequestContext {
-    /// Method as it was sent; Rocket turns HEAD into GET.
+    /// Method as it was sent, before Rocket turns HEAD into GET; TRACE for a method that Rocket does not have.
     pub method: Method,
     pub started: Instant,
     /// Rocket could not parse the request and ran no fairing.

@@ -165,18 +165,18 @@ impl FieldValidator {
     }
 
     /// Parses the time of a new entry; null and absent mean the time of the request.
-    pub fn new_time(&mut self, field: &JsonScalar, check: &ValidationContext<'_>) -> Option<Timestamp> {
-        if *field == JsonScalar::Null { None } else { self.changed_time(field, check) }
+    pub fn new_time(&mut self, field: &JsonScalar, context: &ValidationContext<'_>) -> Option<Timestamp> {
+        if *field == JsonScalar::Null { None } else { self.changed_time(field, context) }
     }
 
     /// Parses the time of an entry that is changed; absent keeps it.
-    pub fn changed_time(&mut self, field: &JsonScalar, check: &ValidationContext<'_>) -> Option<Timestamp> {
+    pub fn changed_time(&mut self, field: &JsonScalar, context: &ValidationContext<'_>) -> Option<Timestamp> {
         if !field.is_present() {
             return None;
         }
         self.parse("timestamp", field, |text| {
-            let at = check.zone.parse(text)?;
-            if at > check.latest {
+            let at = context.zone.parse(text)?;
+            if at > context.latest {
                 return Err(format!(
                     "must not lie more than {} minutes ahead of the server's clock",
                     MAX_CLOCK_LEAD / MINUTE

@@ -48,8 +48,8 @@ impl PersonDatabase {
         Timestamp::clamped(self.newest_entry.load(Ordering::Relaxed))
     }
 
-    /// Records the time of a stored entry.
-    pub(crate) fn record_entry(&self, at: Timestamp) {
+    /// Raises the time of the newest entry to that of a stored entry, if this is later.
+    pub(crate) fn raise_newest_entry(&self, at: Timestamp) {
         self.newest_entry.fetch_max(at.micros(), Ordering::Relaxed);
     }
 

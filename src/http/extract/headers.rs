@@ -77,7 +77,8 @@ impl<'r> FromRequest<'r> for PersonOfRequest {
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
         match RequestContext::of(request).database.get() {
             Some(database) => Outcome::Success(Self(Arc::clone(database))),
-            None => extractor_error(request, ApiError::Unauthorized),
+            // The route table does not require the scope `read` or `write` for this route.
+            None => extractor_error(request, ApiError::Internal),
         }
     }
 }

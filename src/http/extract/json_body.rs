@@ -40,7 +40,7 @@ pub trait FromBody: Send + Sized + 'static {
     }
 
     /// Parses and validates a body.
-    fn from_body(body: &[u8], check: &ValidationContext<'_>) -> Result<Self, ValidationErrors>;
+    fn from_body(body: &[u8], context: &ValidationContext<'_>) -> Result<Self, ValidationErrors>;
 }
 
 #[rocket::async_trait]
@@ -52,6 +52,7 @@ impl<'r, T: FromBody> FromData<'r> for JsonBody<T> {
             Ok(parsed) => RocketOutcome::Success(Self(parsed)),
             Err(error) => {
                 RequestContext::of(request).set_error(error);
+                // Any error status: the guard responds with the error that was stored.
                 RocketOutcome::Error((Status::UnprocessableEntity, ()))
             }
         }
@@ -115,6 +116,7 @@ async fn read(
             if length > SMALL_BODY_BYTES && body.len() as u64 <= SMALL_BODY_BYTES {
                 let bytes = expected.max(length);
                 let reservation = app.body_budget.reserve(bytes, deadline).await?;
+                // Kept by the request, and so returned once the response has been produced.
                 request.local_cache(|| reservation);
                 // Allocated once, so that the body is never moved; unused pages take no memory.
                 body.reserve_exact(usize::try_from(bytes).unwrap_or(0) - body.len());

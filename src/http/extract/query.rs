@@ -53,6 +53,7 @@ fn parse_query<T: FromQuery>(request: &Request<'_>) -> Result<T, ApiError> {
 /// Fails an extractor with `error`.
 pub fn extractor_error<T>(request: &Request<'_>, error: ApiError) -> Outcome<T, ()> {
     RequestContext::of(request).set_error(error);
+    // Any error status: the guard responds with the error that was stored.
     RocketOutcome::Error((Status::UnprocessableEntity, ()))
 }
 

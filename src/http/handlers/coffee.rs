@@ -50,18 +50,18 @@ fn dose_schema() -> Schema {
 }
 
 impl CoffeeInput {
-    fn dose(&self, v: &mut FieldValidator, check: &ValidationContext<'_>) -> Option<Milligrams> {
-        v.number("caffeine_mg", &self.caffeine_mg, 0.0, check.limits.max_caffeine_mg)
+    fn dose(&self, v: &mut FieldValidator, context: &ValidationContext<'_>) -> Option<Milligrams> {
+        v.number("caffeine_mg", &self.caffeine_mg, 0.0, context.limits.max_caffeine_mg)
             .and_then(Milligrams::new)
     }
 }
 
 impl FromBody for NewCoffee {
-    fn from_body(body: &[u8], check: &ValidationContext<'_>) -> Result<Self, ValidationErrors> {
+    fn from_body(body: &[u8], context: &ValidationContext<'_>) -> Result<Self, ValidationErrors> {
         let input: CoffeeInput = parse_object(body)?;
         let mut v = FieldValidator::new(Location::Body);
-        let caffeine_mg = input.dose(&mut v, check);
-        let timestamp = v.new_time(&input.timestamp, check);
+        let caffeine_mg = input.dose(&mut v, context);
+        let timestamp = v.new_time(&input.timestamp, context);
         let coffee_type = v.text("coffee_type", &input.coffee_type, MAX_COFFEE_TYPE);
         let notes = v.text("notes", &input.notes, MAX_NOTES);
         v.finish(caffeine_mg.map(|caffeine_mg| Self { timestamp, caffeine_mg, coffee_type, notes }))
@@ -69,12 +69,12 @@ impl FromBody for NewCoffee {
 }
 
 impl FromBody for CoffeeChange {
-    fn from_body(body: &[u8], check: &ValidationContext<'_>) -> Result<Self, ValidationErrors> {
+    fn from_body(body: &[u8], context: &ValidationContext<'_>) -> Result<Self, ValidationErrors> {
         let input: CoffeeInput = parse_object(body)?;
         let mut v = FieldValidator::new(Location::Body);
         let change = Self {
-            caffeine_mg: if input.caffeine_mg.is_present() { input.dose(&mut v, check) } else { None },
-            timestamp: v.changed_time(&input.timestamp, check),
+            caffeine_mg: if input.caffeine_mg.is_present() { input.dose(&mut v, context) } else { None },
+            timestamp: v.changed_time(&input.timestamp, context),
             coffee_type: v.changed_text("coffee_type", &input.coffee_type, MAX_COFFEE_TYPE),
             notes: v.changed_text("notes", &input.notes, MAX_NOTES),
         };
@@ -96,11 +96,12 @@ pub async fn add(
     caller: Caller,
     new: JsonBody<NewCoffee>,
 ) -> JsonResult {
+    // A repeated request without the scope `read` gets back only what it sent: a `CoffeeChange` omits absent fields.
     let sent = (!caller.may_read).then(|| CoffeeChange::from(new.0.clone()));
     let outcome = person.store.add_coffee(new.0, idempotency.0, app.clock.now()).await?;
     if let IdempotentOutcome::New(coffee) = &outcome {
         app.metrics.count_coffee(coffee.coffee_type.as_deref(), coffee.caffeine_mg, person.is_owner);
-        person.record_entry(coffee.timestamp);
+        person.raise_newest_entry(coffee.timestamp);
     }
     COFFEES.created(outcome, |coffee| coffee.id.0, sent)
 }

@@ -56,38 +56,38 @@ fn bpm_schema() -> Schema {
 }
 
 impl ReadingInput {
-    fn bpm(&self, v: &mut FieldValidator, check: &ValidationContext<'_>) -> Option<Bpm> {
-        let (min, max) = (i64::from(check.limits.min_bpm), i64::from(check.limits.max_bpm));
+    fn bpm(&self, v: &mut FieldValidator, context: &ValidationContext<'_>) -> Option<Bpm> {
+        let (min, max) = (i64::from(context.limits.min_bpm), i64::from(context.limits.max_bpm));
         v.integer("bpm", &self.bpm, min, max).and_then(Bpm::new)
     }
 
     /// Validates a new reading.
-    pub fn parse(&self, check: &ValidationContext<'_>) -> Result<NewReading, ValidationErrors> {
+    pub fn parse(&self, context: &ValidationContext<'_>) -> Result<NewReading, ValidationErrors> {
         let mut v = FieldValidator::new(Location::Body);
-        let bpm = self.bpm(&mut v, check);
-        let timestamp = v.new_time(&self.timestamp, check);
-        let context = match &self.context {
+        let bpm = self.bpm(&mut v, context);
+        let timestamp = v.new_time(&self.timestamp, context);
+        let reading_context = match &self.context {
             JsonScalar::Absent => Some(DEFAULT_CONTEXT.to_owned()),
             given => v.text("context", given, MAX_CONTEXT),
         };
         let notes = v.text("notes", &self.notes, MAX_NOTES);
-        v.finish(bpm.map(|bpm| NewReading { timestamp, bpm, context, notes }))
+        v.finish(bpm.map(|bpm| NewReading { timestamp, bpm, context: reading_context, notes }))
     }
 }
 
 impl FromBody for NewReading {
-    fn from_body(body: &[u8], check: &ValidationContext<'_>) -> Result<Self, ValidationErrors> {
-        parse_object::<ReadingInput>(body)?.parse(check)
+    fn from_body(body: &[u8], context: &ValidationContext<'_>) -> Result<Self, ValidationErrors> {
+        parse_object::<ReadingInput>(body)?.parse(context)
     }
 }
 
 impl FromBody for ReadingChange {
-    fn from_body(body: &[u8], check: &ValidationContext<'_>) -> Result<Self, ValidationErrors> {
+    fn from_body(body: &[u8], context: &ValidationContext<'_>) -> Result<Self, ValidationErrors> {
         let input: ReadingInput = parse_object(body)?;
         let mut v = FieldValidator::new(Location::Body);
         let change = Self {
-            bpm: if input.bpm.is_present() { input.bpm(&mut v, check) } else { None },
-            timestamp: v.changed_time(&input.timestamp, check),
+            bpm: if input.bpm.is_present() { input.bpm(&mut v, context) } else { None },
+            timestamp: v.changed_time(&input.timestamp, context),
             context: v.changed_text("context", &input.context, MAX_CONTEXT),
             notes: v.changed_text("notes", &input.notes, MAX_NOTES),
         };
@@ -113,7 +113,7 @@ pub async fn add(
     let outcome = person.store.add_reading(new.0, idempotency.0, app.clock.now()).await?;
     if let IdempotentOutcome::New(reading) = &outcome {
         app.metrics.count_readings(reading.context.as_deref(), 1, person.is_owner);
-        person.record_entry(reading.timestamp);
+        person.raise_newest_entry(reading.timestamp);
     }
     READINGS.created(outcome, |reading| reading.id.0, sent)
 }

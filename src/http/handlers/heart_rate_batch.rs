@@ -74,7 +74,7 @@ pub async fn add_batch(
         app.metrics.count_readings(context.as_deref(), *readings, person.is_owner);
     }
     if let Some(newest) = newest {
-        person.record_entry(newest);
+        person.raise_newest_entry(newest);
     }
     let (inserted, duplicates) = (result.inserted, result.duplicates);
     let body = BatchResponse { received, inserted, duplicates, rejected, rejected_count };
@@ -107,7 +107,7 @@ impl FromBody for ReadingBatch {
         app.settings.max_body_bytes.max(MAX_BATCH_BYTES)
     }
 
-    fn from_body(body: &[u8], check: &ValidationContext<'_>) -> Result<Self, ValidationErrors> {
+    fn from_body(body: &[u8], context: &ValidationContext<'_>) -> Result<Self, ValidationErrors> {
         let ReadingBatchInput { readings: raw } = parse_object(body)?;
         if raw.sent == 0 || raw.sent > MAX_BATCH_READINGS {
             let message =
@@ -117,7 +117,7 @@ impl FromBody for ReadingBatch {
         let mut batch = Self { readings: Vec::with_capacity(raw.kept.len()), ..Self::default() };
         for (index, item) in raw.kept.iter().enumerate() {
             let parsed = match item {
-                BatchItem::Reading(input) => input.parse(check),
+                BatchItem::Reading(input) => input.parse(context),
                 BatchItem::NotAnObject => {
                     Err(FieldError::new(Location::Body, "", "must be an object").into())
                 }

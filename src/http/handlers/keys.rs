@@ -159,7 +159,7 @@ impl NewApiKey {
 
 impl KeyInput {
     /// Validates the fields.
-    pub fn validate(&self, v: &mut FieldValidator, check: &ValidationContext<'_>) -> Option<KeyRequest> {
+    pub fn validate(&self, v: &mut FieldValidator, context: &ValidationContext<'_>) -> Option<KeyRequest> {
         let name = v.parse("name", &self.name, KeyName::parse);
         let scopes = match &self.scopes {
             None => Some(DEFAULT_SCOPES.to_vec()),
@@ -174,8 +174,8 @@ impl KeyInput {
             }
         };
         let expires = v.changed("expires_at", &self.expires_at, |v, name, field| {
-            v.parse(name, field, |text| match check.zone.parse(text) {
-                Ok(at) if at <= check.now => Err("must be in the future"),
+            v.parse(name, field, |text| match context.zone.parse(text) {
+                Ok(at) if at <= context.now => Err("must be in the future"),
                 parsed => parsed,
             })
         });
@@ -194,10 +194,10 @@ fn scope(v: &mut FieldValidator, name: &str) -> Option<Scope> {
 }
 
 impl FromBody for KeyRequest {
-    fn from_body(body: &[u8], check: &ValidationContext<'_>) -> Result<Self, ValidationErrors> {
+    fn from_body(body: &[u8], context: &ValidationContext<'_>) -> Result<Self, ValidationErrors> {
         let input: KeyInput = parse_object(body)?;
         let mut v = FieldValidator::new(Location::Body);
-        let request = input.validate(&mut v, check);
+        let request = input.validate(&mut v, context);
         v.finish(request)
     }
 }

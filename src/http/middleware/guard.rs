@@ -1,5 +1,8 @@
 //! The guard: checks that every request must pass before its handler runs and its body is read. In this order:
-//! rate limit, size of the headers, `Host`, key and scope.
+//! rate limit, size of the headers, `Host`, key, scope and origin.
+//!
+//! A header of a trusted proxy may name the caller instead of a key. A request that changes something must then come
+//! from a page of this server: the origin is checked in this case only.
 //!
 //! The key is looked up first, but rejected last: it decides which quota the request is charged to, so that a
 //! caller without a valid key cannot use up a quota that belongs to a key.

@@ -13,7 +13,7 @@ use hyper::body::{Frame, Incoming};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use rocket::http::uri::Origin;
 use rocket::http::{Header, Method};
-use rocket::local::asynchronous::{Client as Rocket, LocalResponse};
+use rocket::local::asynchronous::{Client, LocalResponse};
 use rocket::tokio;
 use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, oneshot};
@@ -43,7 +43,7 @@ const NOT_IN_URI: &AsciiSet = &CONTROLS
     .add(b'}');
 
 /// A launched Rocket without a listener.
-pub type Dispatcher = Rocket;
+pub type Dispatcher = Client;
 
 /// Body of a response: whole, or streamed.
 pub type ResponseBody = Either<Full<Bytes>, StreamBody<ReceiverStream<io::Result<Frame<Bytes>>>>>;

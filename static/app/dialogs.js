@@ -1,5 +1,5 @@
-// Dialogs: confirming to sign out, another key, entries of another key, and editing an entry. The page behind them keeps
-// everything that was typed.
+// Dialogs: confirming to sign out, another key or a pairing, entries of another key, and editing an entry. The page behind
+// them keeps everything that was typed.
 
 import * as api from "./api.js";
 import { button, byId, field, h, setFieldError, setText } from "./dom.js";

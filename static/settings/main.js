@@ -21,7 +21,8 @@ let isConfirmed = false;
 const addressOf = (section) => `/settings/${section.id}`;
 const isAllowed = (section) => section.scopes.every(session.may);
 const allowedSections = () => SECTIONS.filter(isAllowed);
-const hasChanges = () => Boolean(current.view?.hasChanges?.());
+/** Returns whether leaving the section would discard input, or a sentence about what is lost. */
+const hasChanges = () => current.view?.hasChanges?.() || false;
 
 /** Returns the section that an address names, null for the list, or undefined if there is no such section. */
 function sectionAt(pathname) {
@@ -83,9 +84,11 @@ function confirmLeaving(leave) {
     dialogs.closeSheet();
     leave();
   };
-  dialogs.openSheet("Discard your changes?", [
-    h("p", {}, "They have not been saved."),
-    h("div", { class: "row dialog-actions" }, button("Discard", discard, { class: "button danger" }), button("Keep editing", dialogs.closeSheet, { class: "button primary", autofocus: true })),
+  const lost = hasChanges();
+  const [question, text, yes, no] = lost === true ? ["Discard your changes?", "They have not been saved.", "Discard", "Keep editing"] : ["Leave this section?", lost, "Leave", "Stay"];
+  dialogs.openSheet(question, [
+    h("p", {}, text),
+    h("div", { class: "row dialog-actions" }, button(yes, discard, { class: "button danger" }), button(no, dialogs.closeSheet, { class: "button primary", autofocus: true })),
   ]);
 }
 

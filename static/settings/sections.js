@@ -6,9 +6,10 @@
 //   scopes     the scopes that a key needs to open it
 //   show(container)
 //              fills the container, loads what it shows, and returns the functions of the view that it needs:
-//              `hasChanges()` whether there is input that leaving would discard, `refresh()` loads again what is shown,
+//              `hasChanges()` whether leaving would discard input, or a sentence about what is lost, `refresh()` loads again what is shown,
 //              `close()` stops timers
 
+import * as devices from "./devices.js";
 import * as you from "./you.js";
 
-export const SECTIONS = [you];
+export const SECTIONS = [you, devices];

@@ -3,7 +3,7 @@
 import * as api from "../app/api.js";
 import { Chart, axis, color, drawLine, timeAxis, translucent } from "../app/charts/chart.js";
 import { button, byId, field, h, setFieldError, setText } from "../app/dom.js";
-import { HOUR, MINUTE, addLocalDays, formatDay, formatDayTime, formatDecimal, formatInteger, formatMg, formatTime } from "../app/format.js";
+import { HOUR, MINUTE, formatDay, formatDayTime, formatDecimal, formatInteger, formatMg, formatTime } from "../app/format.js";
 import { showToast } from "../app/notifications.js";
 import { describeStatus } from "../app/now.js";
 import { currentOutlook, onChange, refresh as refreshStore, store } from "../app/store.js";
@@ -22,7 +22,7 @@ const NOON = 12 * 60;
 /** Daily limit in pregnancy (EFSA), in mg. */
 const PREGNANCY_LIMIT = 200;
 
-const hours = (n) => `${formatDecimal(n)} h`;
+const formatHours = (n) => `${formatDecimal(n)} h`;
 const source = (name, href) => h("a", { href, target: "_blank", rel: "noopener noreferrer" }, name);
 const EFSA = ["EFSA Journal 2015;13(5):4102", "https://doi.org/10.2903/j.efsa.2015.4102"];
 /** Half-lives by situation: hours, name, source. */
@@ -35,7 +35,7 @@ const PRESETS = [
 
 /** The numbers: label, range that the server accepts, range and step of the slider, format, explanation. */
 const NUMBERS = {
-  half_life_hours: { label: "Half-life of caffeine (hours)", range: [1, 24], slider: [1.5, 12, 0.5], format: hours, help: "How long your body takes to break down half of the caffeine. It differs a lot from person to person." },
+  half_life_hours: { label: "Half-life of caffeine (hours)", range: [1, 24], slider: [1.5, 12, 0.5], format: formatHours, help: "How long your body takes to break down half of the caffeine. It differs a lot from person to person." },
   sleep_threshold_mg: { label: "Sleep limit (mg)", range: [1, 1000], slider: [5, 200, 5], format: formatMg, help: "The most caffeine in your body at bedtime with which you sleep well. Studies disagree about it." },
   usual_dose_mg: { label: "Usual drink (mg)", range: [1, 1000], slider: [10, 300, 5], format: formatMg, help: "The drink for which the dashboard shows the latest time." },
   daily_limit_mg: { label: "Daily limit (mg)", range: [1, 100_000], slider: [50, 800, 10], format: formatMg, help: ["The most in a day. Up to 400 mg is considered safe for healthy adults (", source(...EFSA), ")."] },
@@ -54,6 +54,8 @@ let chart = null;
 /** The chart's elements, which are kept while other sections are shown. */
 let figure = null;
 let points = [];
+/** What "Now" would show with the saved values and with those in the form. */
+let outlooks = null;
 
 const savedValue = (name) => (profile[name].is_default ? null : profile[name].value);
 const isValid = (value) => value !== "" && !Number.isNaN(value);
@@ -139,7 +141,7 @@ function update() {
   points = curveWith(formProfile().half_life_hours);
   if (!points.length) return;
   const column = (name) => points.map((point) => point[name]);
-  chart.outlooks = { saved, changed };
+  outlooks = { saved, changed };
   const isOther = changed.model.response.half_life_hours !== saved.model.response.half_life_hours;
   chart.show([column("at").map((at) => at / 1000), isOther ? column("saved") : column("saved").map(() => null), column("changed")], `Your caffeine level today${changedNames().length ? "; faded: as saved" : ""}. Dashed lines: bedtime and your sleep limit.`);
 }
@@ -148,8 +150,7 @@ function chartOptions() {
   const line = { stroke: color("chart-caffeine"), width: 2.5, points: { show: false } };
   const dashed = (stroke) => ({ stroke, dash: [5, 4] });
   const draw = (u) => {
-    if (!chart.outlooks) return;
-    const { saved, changed } = chart.outlooks;
+    const { saved, changed } = outlooks;
     const [solid, faded] = [color("chart-threshold"), translucent("chart-threshold", 40)];
     if (saved.threshold !== changed.threshold) drawLine(u, { y: saved.threshold, ...dashed(faded) });
     if (saved.bedtime !== changed.bedtime) drawLine(u, { x: saved.bedtime / 1000, ...dashed(faded) });
@@ -158,7 +159,7 @@ function chartOptions() {
     drawLine(u, { x: api.now() / 1000, stroke: color("chart-axis"), label: Math.abs(changed.bedtime - api.now()) < 2 * HOUR ? "" : "now" });
   };
   return {
-    scales: { y: { range: (_, __, max) => [0, Math.max(100, chart.outlooks.changed.threshold * 1.12, max * 1.12)] } },
+    scales: { y: { range: (_, __, max) => [0, Math.max(100, outlooks.changed.threshold * 1.12, max * 1.12)] } },
     axes: [timeAxis(), axis({ values: (_, levels) => levels.map(formatInteger) })],
     series: [{}, { ...line, stroke: translucent("chart-caffeine", 40) }, line],
     hooks: { draw: [draw] },
@@ -206,13 +207,14 @@ function numberRow(name) {
 }
 
 function presetList() {
-  const choose = (hours, name) => {
-    setValue("half_life_hours", hours);
+  const choose = (halfLife, name) => {
+    setValue("half_life_hours", halfLife);
     chosenPreset = name;
     update();
+    if (!byId("pregnancy").hidden) byId("pregnancy").scrollIntoView({ block: "nearest" });
   };
-  const item = ([hours, name, sourceName, href]) =>
-    h("li", {}, button([name, h("span", { class: "muted" }, ` ${formatDecimal(hours)} h`)], () => choose(hours, name), { "data-name": name, "aria-pressed": "false" }), h("span", { class: "muted small" }, source(sourceName, href)));
+  const item = ([halfLife, name, sourceName, href]) =>
+    h("li", {}, button([name, h("span", { class: "muted" }, ` ${formatHours(halfLife)}`)], () => choose(halfLife, name), { "data-name": name, "aria-pressed": "false" }), h("span", { class: "muted small" }, source(sourceName, href)));
   const setLimit = () => {
     setValue("daily_limit_mg", PREGNANCY_LIMIT);
     chosenPreset = "Pregnancy";
@@ -307,7 +309,7 @@ async function load() {
   await refreshStore(PARTS);
 }
 
-/** Shows the section; the caller has left the former one. */
+/** Shows the section. */
 export function show(container) {
   profile = null;
   values = {};

@@ -1,14 +1,16 @@
 // Settings: the list and its sections, the profile over today's curve, devices and pairing.
 
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import { UNREACHABLE } from "./network.js";
-import { DEMO, KEY, accessibilityViolations, browserTest, horizontalOverflow, screenshot } from "./helpers.js";
-import { addKeys, open, revokeKey, signIn, waitUntilEqual } from "./actions.js";
+import { DEMO, KEY, accessibilityViolations, browserTest, horizontalOverflow, openWindow, screenshot } from "./helpers.js";
+import { addKeys, open, signIn, waitUntilEqual } from "./actions.js";
 
 const STATIC = fileURLToPath(new URL("../../static/", import.meta.url));
 
@@ -287,4 +289,269 @@ browserTest("the profile is changed with the keyboard alone", {}, async ({ page,
   await page.keyboard.press("Control+z");
   await toast(page, "Restored the former values").waitFor();
   assert.deepEqual(await profile(server), DEFAULTS);
+});
+
+const thisDevice = (page) => page.locator("#this-device");
+const addCard = (page) => page.locator("#add-device");
+const device = (page, name) => page.locator("#device-list > li", { hasText: name });
+
+/** Fills in the form "Add device" and submits it with a button. */
+async function addDevice(page, name, buttonName, choice = "See and add entries For") {
+  await addCard(page).getByLabel("Name").fill(name);
+  await addCard(page).getByRole("radio", { name: choice }).check();
+  await addCard(page).getByRole("button", { name: buttonName }).click();
+}
+
+/** Returns the text of the key that is shown. */
+const shownKey = (page) => page.locator("pre[aria-label=Key]").innerText();
+const statusOf = async (server, key, path = "/me") => (await fetch(server.url + path, { headers: { Authorization: `Bearer ${key}` } })).status;
+
+browserTest("a key is added and shown once with instructions, and the device is listed", { screen: "phone" }, async ({ page, server }) => {
+  await openSettings(page, server, "devices");
+  await thisDevice(page).getByText("Owner's key").waitFor();
+  await thisDevice(page).getByText("/etc/coffee-tracker/api_key").waitFor();
+  await page.getByText("No other devices yet.").waitFor();
+  await addDevice(page, "scales", "Show the key", "Add entries only");
+  await page.getByRole("heading", { name: "Key of scales" }).waitFor();
+  assert.equal(await focused(page), "Key of scales");
+  const key = await shownKey(page);
+  assert.match(key, /^ct_/);
+  assert.deepEqual([await statusOf(server, key), await statusOf(server, key, "/coffee/")], [200, 403]);
+  for (const name of ["Apple Shortcut", "Home Assistant", "curl"]) await page.locator("summary", { hasText: name }).click();
+  const curl = await page.locator("pre[aria-label=curl]").innerText();
+  assert.equal(curl, `curl -H "Authorization: Bearer ${key}" -d '{"caffeine_mg": 80, "coffee_type": "espresso"}' ${server.url}/coffee/`);
+  assert.match(await page.locator("pre[aria-label='Home Assistant configuration']").innerText(), /url: http:\/\/127\.0\.0\.1:\d+\/coffee\/\n/);
+  await screenshot(page, "settings/phone-key");
+  await page.evaluate(() => scrollTo(0, 0));
+  assert.equal(await horizontalOverflow(page), 0);
+  assert.equal(await accessibilityViolations(page), "");
+  // Leaving would lose it.
+  await page.locator("#back").click();
+  await sheet(page).getByText("The new key is not shown again.").waitFor();
+  await sheet(page).getByRole("button", { name: "Stay" }).click();
+  await addCard(page).getByRole("button", { name: "Done" }).click();
+  assert.equal(await page.getByText(key).count(), 0);
+  await device(page, "scales").getByText("Can add entries, cannot see them").waitFor();
+  await device(page, "scales").getByText("Added today · ").waitFor();
+});
+
+browserTest("a name that is taken, or invalid, is reported at the field", { expected: [/status of (409|422)/] }, async ({ page, server }) => {
+  await addKeys(server, { before: "read" });
+  await openSettings(page, server, "devices");
+  await addDevice(page, "phone", "Show the key");
+  await addCard(page).getByRole("button", { name: "Done" }).click();
+  await addDevice(page, "phone", "Pair with a code");
+  await addCard(page).locator(".field-error:visible").waitFor();
+  assert.equal(await focused(page), await addCard(page).getByLabel("Name").evaluate((input) => input.innerText || input.getAttribute("aria-label")));
+  await addCard(page).getByLabel("Name").fill("Anna's phone");
+  await addCard(page).getByRole("button", { name: "Pair with a code" }).click();
+  assert.equal(await page.evaluate(() => document.activeElement.validity.patternMismatch), true);
+});
+
+/** Returns the text of the QR code on the page, or null if zbarimg is not installed. */
+async function decodeQrCode(page, name) {
+  const file = join(mkdtempSync(join(tmpdir(), "coffee-qr-")), `${name}.png`);
+  await page.locator(".qr").screenshot({ path: file });
+  const decoded = spawnSync("zbarimg", ["--quiet", "--raw", file], { encoding: "utf8" });
+  if (decoded.error) {
+    console.log("skipped: decoding the QR code (zbarimg is not installed)");
+    return null;
+  }
+  assert.equal(decoded.status, 0, decoded.stderr);
+  return decoded.stdout.trim();
+}
+
+for (const colorScheme of ["light", "dark"]) {
+  browserTest(`a phone scans the QR code and is signed in: ${colorScheme}`, { colorScheme, deviceScaleFactor: 2 }, async ({ page, server }) => {
+    await openSettings(page, server, "devices");
+    await addDevice(page, "phone", "Pair with a code");
+    await page.getByRole("heading", { name: "Pair phone" }).waitFor();
+    assert.equal(await focused(page), "Pair phone");
+    await page.getByText("this address works on this computer only").waitFor();
+    await page.getByText(/^[45]:\d\d left$/).waitFor();
+    await page.locator(".qr").waitFor();
+    await screenshot(page, `settings/wide-${colorScheme}-pairing`);
+    assert.equal(await accessibilityViolations(page), "");
+    const link = await decodeQrCode(page, colorScheme);
+    const phone = await openWindow(server.url, { screen: "phone" });
+    try {
+      if (link) {
+        assert.match(link, new RegExp(`^${server.url}/#pair=[A-Za-z0-9_-]{22}$`));
+        await phone.page.goto(link);
+      } else {
+        await phone.page.goto(server.url);
+        await phone.page.getByRole("button", { name: "Enter a pairing code" }).click();
+        await phone.page.getByLabel("Pairing code").fill(await page.locator(".digits").innerText());
+        await phone.page.locator("#sign-in").getByRole("button", { name: "Sign in" }).click();
+      }
+      await phone.page.getByText("0 of 400 mg").waitFor();
+      assert.equal(phone.page.url(), `${server.url}/`);
+      assert.match(await phone.page.evaluate(() => localStorage.getItem("coffee.key") ?? sessionStorage.getItem("coffee.key")), /^ct_/);
+      await page.getByText("Paired. phone is signed in.").waitFor();
+      await screenshot(page, `settings/wide-${colorScheme}-paired`);
+      await device(page, "phone").getByText("Can see and add entries").waitFor();
+      // A code works once.
+      if (link) {
+        await phone.page.evaluate(() => localStorage.clear());
+        await phone.page.goto("about:blank");
+        await phone.page.goto(link);
+        await phone.page.getByText("This code is unknown, used or expired").waitFor();
+        assert.equal(await accessibilityViolations(phone.page), "");
+      }
+      assert.deepEqual(phone.problems.filter((problem) => !/status of 404/.test(problem)), []);
+    } finally {
+      await phone.context.close();
+    }
+  });
+}
+
+browserTest("six digits sign a device in, and wrong ones are refused", { expected: [/status of 404/], screen: "phone" }, async ({ page, server, context }) => {
+  await openSettings(page, server, "devices");
+  await addDevice(page, "tablet", "Pair with a code", "See entries only");
+  const digits = await page.locator(".digits").innerText();
+  assert.match(digits, /^\d{3} \d{3}$/);
+  await screenshot(page, "settings/phone-pairing");
+  assert.equal(await horizontalOverflow(page), 0);
+  const other = await openWindow(server.url, { screen: "narrow" });
+  try {
+    await other.page.goto(server.url);
+    await other.page.getByRole("button", { name: "Enter a pairing code" }).click();
+    await screenshot(other.page, "settings/narrow-enter-code", { fullPage: false });
+    assert.equal(await accessibilityViolations(other.page), "");
+    const enter = async (text) => {
+      await other.page.getByLabel("Pairing code").fill(text);
+      await other.page.locator("#sign-in").getByRole("button", { name: "Sign in" }).click();
+    };
+    await enter("12345");
+    await other.page.getByText("Enter the six digits").waitFor();
+    await enter(digits === "000 000" ? "000 001" : "000 000");
+    await other.page.getByText("This code is unknown, used or expired").waitFor();
+    await enter(digits);
+    await other.page.getByText("This key can view entries, but not add or change them.").waitFor();
+    await page.getByText("Paired. tablet is signed in.").waitFor();
+  } finally {
+    await other.context.close();
+  }
+  await addCard(page).getByRole("button", { name: "Done" }).click();
+  await addDevice(page, "watch", "Pair with a code");
+  await addCard(page).getByRole("button", { name: "Cancel" }).click();
+  await addCard(page).getByLabel("Name").waitFor();
+});
+
+browserTest("a pairing link asks before it replaces the key of a device that is signed in", {}, async ({ page, server }) => {
+  const { body } = await server.api("POST", "/pairings", { name: "laptop", scopes: ["read", "write"], base_url: server.url });
+  await open(page, server);
+  await page.evaluate((code) => (location.hash = `#pair=${code}`), body.code);
+  await sheet(page).getByText("Pair this device?").waitFor();
+  assert.equal(new URL(page.url()).hash, "");
+  await screenshot(page, "settings/wide-pair-signed-in", { fullPage: false });
+  await sheet(page).getByRole("button", { name: "Pair" }).click();
+  await page.waitForFunction(() => sessionStorage.getItem("coffee.key").startsWith("ct_"));
+  await waitUntilEqual(async () => (await server.api("GET", `/pairings/${body.id}`)).body.state, "paired");
+  await openSettings(page, server, "devices");
+  await link(page, "Devices").waitFor({ state: "hidden" });
+});
+
+browserTest("revoking says what stops, and can be undone", { screen: "phone" }, async ({ page, server }) => {
+  await openSettings(page, server, "devices");
+  await addDevice(page, "phone", "Show the key");
+  const key = await shownKey(page);
+  await addCard(page).getByRole("button", { name: "Done" }).click();
+  await page.getByRole("button", { name: "Revoke: phone" }).click();
+  await sheet(page).getByText("phone can no longer see and add entries.").waitFor();
+  await screenshot(page, "settings/phone-revoke", { fullPage: false });
+  assert.equal(await accessibilityViolations(page), "");
+  await sheet(page).getByRole("button", { name: "Revoke" }).click();
+  await toast(page, "Revoked the key of phone").waitFor();
+  await page.getByText("No other devices yet.").waitFor();
+  await waitUntilEqual(() => statusOf(server, key), 401, { interval: 500 });
+  await toast(page, "Revoked the key of phone").getByRole("button", { name: "Undo" }).click();
+  await toast(page, "phone can be used again").waitFor();
+  await device(page, "phone").waitFor();
+});
+
+browserTest("a replaced key works beside the old one, and this device changes to its new key by itself", { expected: [/status of 401/] }, async ({ page, server }) => {
+  const { body: own } = await server.api("POST", "/keys", { name: "laptop", scopes: ["read", "write", "manage"] });
+  await openSettings(page, server, "devices", own.key);
+  await thisDevice(page).getByText("laptop").waitFor();
+  await thisDevice(page).getByText("Can see and add entries and manage devices and backups").waitFor();
+  await page.getByRole("button", { name: "Replace key: laptop" }).click();
+  await sheet(page).getByText("This device changes to the new key by itself.").waitFor();
+  await sheet(page).getByRole("button", { name: "Replace key" }).click();
+  const key = await shownKey(page);
+  assert.notEqual(key, own.key);
+  await page.waitForFunction((value) => sessionStorage.getItem("coffee.key") === value, key);
+  assert.deepEqual([await statusOf(server, key), await statusOf(server, own.key)], [200, 200]);
+  await device(page, "laptop").getByText("expires tomorrow").waitFor();
+  await addCard(page).getByRole("button", { name: "Done" }).click();
+  // Revoking the own key signs out.
+  await thisDevice(page).getByRole("button", { name: "Revoke: laptop" }).click();
+  await sheet(page).getByText("This is the key of this device.").waitFor();
+  await screenshot(page, "settings/wide-revoke-own", { fullPage: false });
+  await sheet(page).getByRole("button", { name: "Revoke" }).click();
+  await page.getByLabel("API key").waitFor();
+});
+
+browserTest("without a connection, what was typed about a new device is kept", { expected: UNREACHABLE }, async ({ page, server }) => {
+  await openSettings(page, server, "devices");
+  await page.getByText("No other devices yet.").waitFor();
+  await page.route(/\/(pairings|keys)$/, (route) => route.abort());
+  for (const name of ["Pair with a code", "Show the key"]) {
+    await addDevice(page, "phone", name);
+    await addCard(page).getByText("Can't reach the server. Try again once you are connected.").waitFor();
+    assert.equal(await addCard(page).getByLabel("Name").inputValue(), "phone");
+  }
+  await page.unrouteAll();
+  await addDevice(page, "phone", "Show the key");
+  await page.getByRole("heading", { name: "Key of phone" }).waitFor();
+});
+
+for (const screen of ["wide", "phone", "narrow"]) {
+  for (const colorScheme of ["light", "dark"]) {
+    browserTest(`the devices are accessible and fit the window: ${screen}, ${colorScheme}`, { screen, colorScheme }, async ({ page, server }) => {
+      for (const [name, scopes] of [["phone", ["read", "write"]], ["kitchen-scales-with-a-very-long-name", ["write"]], ["display", ["read"]]]) await server.api("POST", "/keys", { name, scopes });
+      await openSettings(page, server, "devices");
+      await device(page, "display").waitFor();
+      await screenshot(page, `settings/${screen}-${colorScheme}-devices`);
+      assert.equal(await horizontalOverflow(page), 0);
+      assert.equal(await accessibilityViolations(page), "");
+    });
+  }
+}
+
+browserTest("a pairing warns of plain HTTP, and a code that has expired is replaced by a new one", {}, async ({ page, server }) => {
+  await page.clock.install();
+  await openSettings(page, { ...server, url: server.url.replace("127.0.0.1", "kitchen.lan") }, "devices");
+  await addDevice(page, "phone", "Pair with a code");
+  await page.getByText("This address is not encrypted (HTTP). Pair only in a network that you trust.").waitFor();
+  const digits = await page.locator(".digits").innerText();
+  await page.clock.fastForward("05:01");
+  await page.getByText("This code has expired.").waitFor();
+  assert.equal(await page.locator(".digits").count(), 0);
+  await page.getByRole("button", { name: "New code" }).click();
+  await page.locator(".digits").waitFor();
+  assert.notEqual(await page.locator(".digits").innerText(), digits);
+});
+
+browserTest("devices are added and revoked with the keyboard alone", {}, async ({ page, server }) => {
+  await openSettings(page, server, "devices");
+  await addCard(page).getByLabel("Name").focus();
+  await page.keyboard.type("phone");
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("ArrowDown");
+  for (let n = 0; n < 20 && (await focused(page)) !== "Show the key"; n += 1) await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
+  await page.getByRole("heading", { name: "Key of phone" }).waitFor();
+  for (let n = 0; n < 20 && (await focused(page)) !== "Done"; n += 1) await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
+  await device(page, "phone").getByText("Can add entries, cannot see them").waitFor();
+  for (let n = 0; n < 30 && (await focused(page)) !== "Revoke"; n += 1) await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
+  await sheet(page).getByRole("button", { name: "Revoke" }).waitFor();
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
+  await toast(page, "Revoked the key of phone").waitFor();
+  assert.equal(await focused(page), "Other devices");
+  await page.keyboard.press("Control+z");
+  await device(page, "phone").waitFor();
 });

@@ -92,16 +92,8 @@ impl FromParam<'_> for SettingsSection {
     fn from_param(name: &str) -> Result<Self, ()> {
         match name {
             "you" | "devices" | "data" | "backups" | "people" | "system" => Ok(Self),
-            // No other route matches: 404.
             _ => Err(()),
         }
-    }
-}
-
-impl SettingsSection {
-    /// Returns the page, which is the same for every section.
-    fn page(self) -> Result<Asset, ApiError> {
-        settings()
     }
 }
 
@@ -113,8 +105,8 @@ pub fn settings() -> Result<Asset, ApiError> {
 
 /// Returns the settings page for one of its sections.
 #[rocket::get("/settings/<section>")]
-pub fn settings_section(section: SettingsSection) -> Result<Asset, ApiError> {
-    section.page()
+pub fn settings_section(section: Option<SettingsSection>) -> Result<Asset, ApiError> {
+    section.map_or(Err(ApiError::NotFound("Path not found")), |SettingsSection| settings())
 }
 
 /// Redirects to the documentation page.

@@ -22,6 +22,15 @@ async function openSettings(page, server, section = "you", key = KEY) {
   await page.goto(`${server.url}/settings${section && `/${section}`}`);
 }
 
+/** Returns axe's violations in a window that shows the whole page, so that no part of it is below a sticky one. */
+async function violations(page) {
+  const size = page.viewportSize();
+  await page.setViewportSize({ width: size.width, height: 4000 });
+  const found = await accessibilityViolations(page);
+  await page.setViewportSize(size);
+  return found;
+}
+
 const focused = (page) => page.evaluate(() => document.activeElement.innerText || document.activeElement.getAttribute("aria-label"));
 const sheet = (page) => page.locator("#sheet[open]");
 const toast = (page, text) => page.locator(".toast:visible", { hasText: text });
@@ -51,14 +60,14 @@ for (const screen of ["wide", "phone", "narrow"]) {
       await link(page, "You").waitFor();
       if (screen === "wide") await page.locator("#you-chart canvas").waitFor();
       await screenshot(page, `settings/${screen}-${colorScheme}-list`);
-      assert.equal(await accessibilityViolations(page), "");
+      assert.equal(await violations(page), "");
       await openSettings(page, server);
       await page.locator("#you-chart canvas").waitFor();
       await slider(page, "Half-life of caffeine (hours)").fill("8");
       await page.getByText("With these changes:").waitFor();
       await screenshot(page, `settings/${screen}-${colorScheme}-you`);
       assert.equal(await horizontalOverflow(page), 0);
-      assert.equal(await accessibilityViolations(page), "");
+      assert.equal(await violations(page), "");
     });
   }
 }
@@ -124,7 +133,7 @@ browserTest("sections that the key may not use are not listed, and do not open",
   await page.getByText("This key can't change any settings.").waitFor();
   await page.goto(`${server.url}/settings/you`);
   await page.getByText("The key of this device can't open this section.").waitFor();
-  assert.equal(await accessibilityViolations(page), "");
+  assert.equal(await violations(page), "");
 });
 
 browserTest("signing out leaves nothing of the settings on the screen, in every tab", {}, async ({ page, server, context }) => {
@@ -220,7 +229,7 @@ browserTest("errors of the server are shown at the field, and without a connecti
   await page.route("**/profile", (route) => (route.request().method() === "PATCH" ? route.fulfill({ status: 422, contentType: "application/problem+json", json: { title: "Unprocessable Content", status: 422, detail: "half_life_hours: must be between 1 and 24", errors: [{ location: "body", field: "half_life_hours", message: "must be between 1 and 24" }] } }) : route.continue()));
   await save(page).click();
   await page.locator("#you-form .field", { hasText: "Half-life" }).getByText("must be between 1 and 24").waitFor();
-  assert.equal(await accessibilityViolations(page), "");
+  assert.equal(await violations(page), "");
   await page.unrouteAll();
   await page.route("**/profile", (route) => route.abort());
   await save(page).click();
@@ -243,7 +252,7 @@ browserTest("leaving with unsaved changes asks first, also with Back and when th
   await page.locator("#back").click();
   await sheet(page).getByText("Discard your changes?").waitFor();
   await screenshot(page, "settings/phone-leave", { fullPage: false });
-  assert.equal(await accessibilityViolations(page), "");
+  assert.equal(await violations(page), "");
   await sheet(page).getByRole("button", { name: "Keep editing" }).click();
   assert.equal(await field(page, "Daily limit").inputValue(), "250");
   for (const decision of ["Keep editing", "Discard"]) {
@@ -324,7 +333,7 @@ browserTest("a key is added and shown once with instructions, and the device is 
   await screenshot(page, "settings/phone-key");
   await page.evaluate(() => scrollTo(0, 0));
   assert.equal(await horizontalOverflow(page), 0);
-  assert.equal(await accessibilityViolations(page), "");
+  assert.equal(await violations(page), "");
   // Leaving would lose it.
   await page.locator("#back").click();
   await sheet(page).getByText("The new key is not shown again.").waitFor();
@@ -371,7 +380,7 @@ for (const colorScheme of ["light", "dark"]) {
     await page.getByText(/^[45]:\d\d left$/).waitFor();
     await page.locator(".qr").waitFor();
     await screenshot(page, `settings/wide-${colorScheme}-pairing`);
-    assert.equal(await accessibilityViolations(page), "");
+    assert.equal(await violations(page), "");
     const link = await decodeQrCode(page, colorScheme);
     const phone = await openWindow(server.url, { screen: "phone" });
     try {
@@ -460,7 +469,7 @@ browserTest("revoking says what stops, and can be undone", { screen: "phone" }, 
   await page.getByRole("button", { name: "Revoke: phone" }).click();
   await sheet(page).getByText("phone can no longer see and add entries.").waitFor();
   await screenshot(page, "settings/phone-revoke", { fullPage: false });
-  assert.equal(await accessibilityViolations(page), "");
+  assert.equal(await violations(page), "");
   await sheet(page).getByRole("button", { name: "Revoke" }).click();
   await toast(page, "Revoked the key of phone").waitFor();
   await page.getByText("No other devices yet.").waitFor();
@@ -514,7 +523,7 @@ for (const screen of ["wide", "phone", "narrow"]) {
       await device(page, "display").waitFor();
       await screenshot(page, `settings/${screen}-${colorScheme}-devices`);
       assert.equal(await horizontalOverflow(page), 0);
-      assert.equal(await accessibilityViolations(page), "");
+      assert.equal(await violations(page), "");
     });
   }
 }

@@ -24,6 +24,8 @@ pub mod domain;
 pub mod fs;
 /// HTTP server.
 pub mod http;
+/// Background jobs of the API.
+pub mod jobs;
 /// People and their folders.
 pub mod people;
 /// Simulated people for the demo, tests and benchmarks.

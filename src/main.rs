@@ -27,6 +27,7 @@ fn run() -> Result<(), Failure> {
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     if !matches!(cli.command, Command::Serve(_)) {
         logging::start_for_command();
+        commands::end_with_server();
     }
     match cli.command {
         Command::Serve(args) => commands::serve::run(*args),

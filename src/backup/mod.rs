@@ -4,6 +4,7 @@
 //! writers are locked out, so that an interruption loses no entry, and verifies afterwards. A restore verifies the
 //! copy that it installs; only ids and Litestream's tables are written into it after that.
 
+pub mod catalog;
 pub mod content_digest;
 pub mod expected_schema;
 pub mod open;
@@ -12,4 +13,5 @@ pub mod page_copy;
 pub mod restore;
 pub mod retention;
 pub mod snapshot;
+pub mod upload;
 pub mod verify;

@@ -28,6 +28,7 @@ use crate::db::lock_file::{MaintenanceLock, ServerLock, recorded_id};
 use crate::db::replace_file::{ensure_log_belongs, replace, undo_interrupted};
 use crate::db::store::make_folder;
 use crate::db::{rollups, schema};
+use crate::domain::time::Timestamp;
 use crate::fs::disk_space::Disk;
 use crate::fs::failpoint::failpoint;
 use crate::fs::paths::{folder_of, with_suffix};
@@ -243,6 +244,15 @@ enum RestoreMethod {
     Replace,
 }
 
+/// Entries of a database that a restore would remove.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LostEntries {
+    pub coffees: u64,
+    pub readings: u64,
+    /// Timestamp of the oldest one.
+    pub since: Option<Timestamp>,
+}
+
 /// Result of a restore.
 #[derive(Debug)]
 pub struct RestoreResult {
@@ -321,6 +331,34 @@ impl RestorePlan {
     /// Returns the entries of the backup.
     pub fn after(&self) -> Contents {
         self.report.contents.unwrap_or_default()
+    }
+
+    /// Counts the entries of the database that were added after the backup. When the backup is of another database,
+    /// these are all entries.
+    ///
+    /// # Errors
+    /// [`RestoreError::Open`].
+    pub fn lost_entries(&self) -> Result<LostEntries, RestoreError> {
+        if !self.has_current_state() {
+            return Ok(LostEntries::default());
+        }
+        let database = schema::connect(&self.database, schema::Role::Reader).at(&self.database)?;
+        let mut lost = LostEntries::default();
+        for (table, count) in [("coffee_logs", &mut lost.coffees), ("heart_rate_logs", &mut lost.readings)] {
+            let last_id = "select coalesce(max(seq), 0) from sqlite_sequence where name = ?";
+            let last_id: i64 = match self.is_of_other_database() {
+                true => 0,
+                false => self.source.query_row(last_id, [table], |row| row.get(0)).map_err(prepare_error)?,
+            };
+            let added = format!("select count(*), min(timestamp) from {table} where id > ?");
+            let (number, oldest): (i64, Option<i64>) = database
+                .query_row(&added, [last_id], |row| Ok((row.get(0)?, row.get(1)?)))
+                .at(&self.database)?;
+            *count = number.unsigned_abs();
+            let oldest = oldest.map(Timestamp::clamped);
+            lost.since = [lost.since, oldest].into_iter().flatten().min();
+        }
+        Ok(lost)
     }
 
     /// Returns the database that the backup was made of.

@@ -91,6 +91,15 @@ pub fn list_backups(
     Ok(files)
 }
 
+/// Returns the path of the backup with this name in `folder`; `None` when the name is not one of a backup, or there is
+/// no such file.
+pub fn find_backup(folder: &Path, name: &str) -> Option<PathBuf> {
+    let path = folder.join(name);
+    let is_in_folder = !name.contains('/') && BackupName::of(&path).is_some();
+    let is_file = || fs::symlink_metadata(&path).is_ok_and(|file| file.is_file());
+    (is_in_folder && is_file()).then_some(path)
+}
+
 /// Returns the database that all identified files are of.
 fn common_origin(files: &[BackupFile]) -> BackupOrigin {
     let is_known = |origin: &&BackupOrigin| matches!(origin, BackupOrigin::Known(_));

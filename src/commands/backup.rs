@@ -1,6 +1,7 @@
 //! `backup`: makes a verified copy of the database and removes old backups.
 
-use std::io::{Error, ErrorKind};
+use std::io;
+use std::io::{Error, ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -8,6 +9,7 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::json;
 
+use crate::backup::catalog;
 use crate::backup::origin::BackupOrigin;
 use crate::backup::retention::{Retention, RetentionResult, remove_old};
 use crate::backup::snapshot::{BackupTarget, Snapshot, SnapshotError, snapshot};
@@ -116,6 +118,13 @@ fn back_up(args: &BackupArgs, settings: &CommonSettings, identity: &Identity) ->
     let made = snapshot(&settings.database, &target, identity, &|stage| progress::show(&bar, stage));
     bar.finish_and_clear();
     let made = made?;
+    let is_manual = progress::is_run_by_server() || io::stderr().is_terminal();
+    let recorded = catalog::record(&settings.database, &made.path, |entry| {
+        (entry.is_manual, entry.verified_at) = (is_manual, Some(Timestamp::from(SystemTime::now())));
+    });
+    if let Err(e) = recorded {
+        tracing::warn!("the backup could not be added to the list of verified ones: {e}");
+    }
     let without = || format!("{} was created, but old backups could not be removed", made.path.display());
     let cleared = match &target {
         BackupTarget::File(_) | BackupTarget::Safety(_) => RetentionResult::default(),
@@ -194,7 +203,7 @@ fn clear_out(
     database: &Path,
     retention: Retention,
     identity: &Identity,
-) -> std::io::Result<RetentionResult> {
+) -> io::Result<RetentionResult> {
     let now = Timestamp::from(SystemTime::now());
     let owner = BackupOrigin::of_database(database);
     let remove = || remove_old(folder, database, &owner, retention, now);

@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use indicatif::DecimalBytes;
 use serde_json::{Value, json};
 
+use crate::backup::catalog::{Catalog, CatalogEntry};
 use crate::backup::origin::{BackupOrigin, count_backup};
 use crate::backup::retention::{BackupFile, BackupKind, list_backups, newest_backup};
 use crate::backup::verify::Contents;
@@ -116,30 +117,35 @@ fn list(settings: &CommonSettings, json: bool) -> Result<(), Failure> {
         Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
         files => files.with_context(|| format!("cannot list {}", settings.backups.display()))?,
     };
+    let catalog = Catalog::read(&settings.database);
     let contents = |path: &Path| {
         let found = count_backup(path).ok();
         found.or_else(|| identity.as_caller(|| count_backup(path).ok()).ok().flatten())
     };
     if json {
-        let backups: Vec<Value> = files.iter().map(|file| as_json(file, contents(&file.path))).collect();
+        let backups: Vec<Value> = files
+            .iter()
+            .map(|file| as_json(file, &catalog.entry(&file.path), contents(&file.path)))
+            .collect();
         return print(&json!({ "backups": backups }).to_string());
     }
     if files.is_empty() {
         return print(&format!("there are no backups in {}", settings.backups.display()));
     }
-    files.iter().try_for_each(|file| print(&as_text(file, contents(&file.path))))
+    files.iter().try_for_each(|file| print(&as_text(file, &catalog.entry(&file.path), contents(&file.path))))
 }
 
 fn size(path: &Path) -> u64 {
     std::fs::symlink_metadata(path).map_or(0, |file| file.len())
 }
 
-fn as_text(file: &BackupFile, contents: Option<Contents>) -> String {
+fn as_text(file: &BackupFile, record: &CatalogEntry, contents: Option<Contents>) -> String {
     let holds = contents.map_or_else(
         || "unreadable".to_owned(),
         |contents| format!("{}, newest entry {}", counted_entries(&contents), newest_entry(&contents)),
     );
     let kind = match file.kind {
+        BackupKind::Regular if record.is_manual => "backup made by hand",
         BackupKind::Regular => "backup",
         BackupKind::Safety => "safety copy (before a restore)",
     };
@@ -158,7 +164,7 @@ fn as_text(file: &BackupFile, contents: Option<Contents>) -> String {
     )
 }
 
-fn as_json(file: &BackupFile, contents: Option<Contents>) -> Value {
+fn as_json(file: &BackupFile, record: &CatalogEntry, contents: Option<Contents>) -> Value {
     let (database, id) = match &file.origin {
         _ if file.is_own => ("this", None),
         BackupOrigin::Known(id) => ("other", Some(id.to_string())),
@@ -172,6 +178,8 @@ fn as_json(file: &BackupFile, contents: Option<Contents>) -> Value {
         "readings": contents.map(|c| c.readings),
         "newest_entry_at": contents.and_then(|c| c.newest),
         "kind": match file.kind { BackupKind::Regular => "backup", BackupKind::Safety => "safety" },
+        "is_manual": record.is_manual,
+        "verified_at": record.verified_at,
         "database": database,
         "other_database_id": id,
     })

@@ -21,6 +21,8 @@ mod systemd;
 mod table;
 pub mod verify;
 
+pub use progress::end_with_server;
+
 use std::io::{BufRead, Write};
 use std::path::Path;
 use std::{fmt, io};

@@ -50,6 +50,10 @@ enum PersonCommand {
         #[arg(long, value_name = "TEXT")]
         display_name: Option<DisplayName>,
 
+        /// Print the result as a JSON object
+        #[arg(long)]
+        json: bool,
+
         #[command(flatten)]
         common: CommonArgs,
     },
@@ -93,6 +97,10 @@ enum PersonCommand {
         /// Remove a person whose database is damaged and cannot be backed up
         #[arg(long)]
         without_backup: bool,
+
+        /// Print the result as a JSON object
+        #[arg(long)]
+        json: bool,
 
         #[command(flatten)]
         common: CommonArgs,
@@ -146,10 +154,10 @@ impl From<PersonError> for Failure {
 
 pub fn run(args: PersonCommandArgs) -> Result<(), Failure> {
     match args.action {
-        PersonCommand::Add { name, display_name, common } => {
+        PersonCommand::Add { name, display_name, json, common } => {
             let (settings, _) = prepare(&common)?;
             require_database(&settings.owner_database)?;
-            add_person(&settings, &name, display_name.as_ref())
+            add_person(&settings, &name, display_name.as_ref(), json)
         }
         PersonCommand::List { json, common } => {
             let (settings, _) = prepare(&common)?;
@@ -159,9 +167,9 @@ pub fn run(args: PersonCommandArgs) -> Result<(), Failure> {
             let (settings, _) = prepare(&common)?;
             rename_person(&settings, &name, new.as_ref(), display_name)
         }
-        PersonCommand::Remove { name, yes, without_backup, common } => {
+        PersonCommand::Remove { name, yes, without_backup, json, common } => {
             let (settings, identity) = prepare(&common)?;
-            remove_person(&settings, &identity, &name, yes, !without_backup)
+            remove_person(&settings, &identity, &name, yes, !without_backup, json)
         }
         PersonCommand::Archive { name, file, common } => {
             let (settings, identity) = prepare(&common)?;
@@ -200,14 +208,25 @@ fn add_person(
     settings: &CommonSettings,
     name: &PersonName,
     display_name: Option<&DisplayName>,
+    as_json: bool,
 ) -> Result<(), Failure> {
     let first = KeyName::parse(FIRST_KEY).map_err(|e| Failure::Failed(e.to_owned()))?;
     let key = add(settings, name, display_name, &first, now())?;
-    writeln!(io::stdout(), "{key}").and_then(|()| io::stdout().flush()).map_err(|e| {
+    let printed = match as_json {
+        true => {
+            let first_key = json!({"name": first, "scopes": FIRST_KEY_SCOPES, "key": key});
+            json!({"name": name, "first_key": first_key}).to_string()
+        }
+        false => key.clone(),
+    };
+    writeln!(io::stdout(), "{printed}").and_then(|()| io::stdout().flush()).map_err(|e| {
         Failure::Failed(format!(
             "added {name} but cannot print their key: {e}: replace it with `coffee-tracker key rotate {first} --grace 0 --person {name}`"
         ))
     })?;
+    if as_json {
+        return Ok(());
+    }
     let scopes = Scopes::from(FIRST_KEY_SCOPES.to_vec());
     eprintln!(
         "added {name} with the key {first} ({scopes}); save it now, it is not shown again
@@ -308,6 +327,7 @@ fn remove_person(
     name: &PersonName,
     yes: bool,
     is_backed_up: bool,
+    as_json: bool,
 ) -> Result<(), Failure> {
     let person = existing(settings, name)?;
     if !yes {
@@ -340,6 +360,10 @@ fn remove_person(
         }
         e => e.into(),
     })?;
+    if as_json {
+        let backup = backup.map(|backup| backup.path);
+        return print(&json!({"name": name, "folder": folder, "backup": backup}).to_string());
+    }
     if let Some(backup) = backup {
         print(&format!(
             "made the last backup {} ({}, {})",

@@ -1,10 +1,27 @@
-//! Progress bars on standard error, when it is a terminal.
+//! Progress on standard error: bars on a terminal, or JSON lines for a server that runs the command.
 
+use std::env;
 use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::backup::snapshot::ProgressStage;
+use crate::jobs::program::{ProgressLine, RUN_BY_SERVER};
+
+/// Reports whether a server runs this command for its API.
+pub fn is_run_by_server() -> bool {
+    env::var_os(RUN_BY_SERVER).is_some()
+}
+
+/// Ends this process together with the server that runs it.
+pub fn end_with_server() {
+    if is_run_by_server()
+        && let Err(e) = set_parent_process_death_signal(Some(Signal::KILL))
+    {
+        tracing::debug!("the command would outlive the server: {e}");
+    }
+}
 
 /// Creates a bar over `length` steps, hidden when quiet. Without a length it cannot estimate the time left.
 pub fn bar(length: impl Into<Option<u64>>, template: &str, quiet: bool) -> ProgressBar {
@@ -25,6 +42,13 @@ pub fn of_copy(quiet: bool) -> ProgressBar {
 }
 
 pub fn show(bar: &ProgressBar, stage: ProgressStage) {
+    if is_run_by_server() {
+        let line = match stage {
+            ProgressStage::Copying { done, total } => ProgressLine::Copying { done, total },
+            ProgressStage::Checking => ProgressLine::Checking,
+        };
+        return eprintln!("{}", line.to_json());
+    }
     match stage {
         ProgressStage::Copying { done, total } => {
             bar.set_message("copying");

@@ -4,10 +4,11 @@ use std::time::SystemTime;
 
 use clap::Args;
 use indicatif::HumanCount;
+use serde_json::json;
 
-use crate::backup::snapshot::{BackupTarget, no_progress, snapshot};
+use crate::backup::snapshot::{BackupTarget, snapshot};
 use crate::commands::export::instant;
-use crate::commands::{Failure, act_as_owner, counted, print, without_backup};
+use crate::commands::{Failure, act_as_owner, counted, print, progress, without_backup};
 use crate::config::PersonArgs;
 use crate::db::prune::{OldEntries, PruneError, Pruner};
 use crate::domain::entry::EntryKind;
@@ -30,6 +31,10 @@ pub struct PruneArgs {
     /// Delete the entries instead of showing them
     #[arg(long, short)]
     yes: bool,
+
+    /// Print the result as a JSON object
+    #[arg(long, requires = "yes")]
+    json: bool,
 
     #[command(flatten)]
     common: PersonArgs,
@@ -61,7 +66,12 @@ pub fn run(args: &PruneArgs) -> Result<(), Failure> {
     for kind in &kinds {
         let found = pruner.look(*kind, before)?;
         old += found.count;
-        print(&summary(*kind, &found, before))?;
+        if !args.json {
+            print(&summary(*kind, &found, before))?;
+        }
+    }
+    if old == 0 && args.json {
+        return print(&json!({"backup": null, "coffees": 0, "readings": 0}).to_string());
     }
     if old == 0 {
         return print("nothing to delete");
@@ -70,8 +80,18 @@ pub fn run(args: &PruneArgs) -> Result<(), Failure> {
         return print("nothing was deleted: add --yes to delete these entries, after a backup");
     }
     let target = BackupTarget::Folder(settings.backups);
-    let backup = snapshot(&settings.database, &target, &identity, &no_progress)
-        .map_err(|e| without_backup("nothing was deleted, because the backup failed", e))?;
+    let bar = progress::of_copy(args.json);
+    let backup = snapshot(&settings.database, &target, &identity, &|stage| progress::show(&bar, stage));
+    bar.finish_and_clear();
+    let backup = backup.map_err(|e| without_backup("nothing was deleted, because the backup failed", e))?;
+    if args.json {
+        let mut removed = |wanted| -> Result<u64, Failure> {
+            if kinds.contains(&wanted) { Ok(pruner.remove(wanted, before)?) } else { Ok(0) }
+        };
+        let (coffees, readings) = (removed(EntryKind::Coffee)?, removed(EntryKind::HeartRate)?);
+        let result = json!({"backup": backup.path, "coffees": coffees, "readings": readings});
+        return print(&result.to_string());
+    }
     print(&format!("backup: {}", backup.path.display()))?;
     for kind in &kinds {
         let removed = pruner.remove(*kind, before)?;

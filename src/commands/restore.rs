@@ -7,9 +7,11 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 use indicatif::HumanCount;
+use serde_json::{Value, json};
 
 use crate::backup::origin::BackupOrigin;
 use crate::backup::restore::{RestoreError, RestorePlan, RestoreTarget};
+use crate::backup::verify::Contents;
 use crate::commands::{
     Failure, act_as_owner, confirm, counted_entries, newest_entry, print, progress, without_backup,
 };
@@ -42,6 +44,10 @@ pub struct RestoreArgs {
     /// Without --yes, the confirmation prompt shows a warning instead.
     #[arg(long)]
     force: bool,
+
+    /// Print the result as a JSON object
+    #[arg(long)]
+    json: bool,
 
     #[command(flatten)]
     common: PersonArgs,
@@ -89,6 +95,9 @@ pub fn run(args: &RestoreArgs) -> Result<(), Failure> {
             settings.database.display()
         )));
     }
+    if args.dry_run && args.json {
+        return print(&preview(args, &plan)?.to_string());
+    }
     if !args.yes {
         print(&what_changes(args, &settings, &plan, &of_whom))?;
     }
@@ -111,6 +120,17 @@ fn carry_out(args: &RestoreArgs, settings: &CommonSettings, plan: RestorePlan) -
     let done = plan.execute(&|stage| progress::show(&bar, stage));
     bar.finish_and_clear();
     let done = done?;
+    if args.json {
+        let result = json!({
+            "file": args.file,
+            "person": settings.person,
+            "safety": done.safety,
+            "kept_files": done.kept_files,
+            "coffees": done.contents.coffees,
+            "readings": done.contents.readings,
+        });
+        return print(&result.to_string());
+    }
     for path in &done.kept_files {
         print(&format!("moved the old file to {}", path.display()))?;
     }
@@ -124,6 +144,31 @@ fn carry_out(args: &RestoreArgs, settings: &CommonSettings, plan: RestorePlan) -
         counted_entries(&done.contents),
         done.took.as_secs_f64()
     ))
+}
+
+/// Describes what would change, for programs.
+fn preview(args: &RestoreArgs, plan: &RestorePlan) -> Result<Value, Failure> {
+    let entries = |contents: Contents| {
+        json!({
+            "coffees": contents.coffees,
+            "readings": contents.readings,
+            "newest_entry_at": contents.newest,
+        })
+    };
+    let origin = match () {
+        () if plan.is_of_other_database() => "other",
+        () if plan.is_of_unknown_origin() => "unknown",
+        () => "own",
+    };
+    let lost = plan.lost_entries()?;
+    Ok(json!({
+        "file": args.file,
+        "before": plan.before().map(entries),
+        "after": entries(plan.after()),
+        "loses": {"coffees": lost.coffees, "readings": lost.readings, "since": lost.since},
+        "origin": origin,
+        "is_served": plan.is_served(),
+    }))
 }
 
 /// Returns the person on this server whose database the backup was made of, unless it is the one of `settings`.

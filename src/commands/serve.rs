@@ -18,7 +18,8 @@ use crate::db::store;
 use crate::db::store::{Store, StoreResources};
 use crate::domain::time::{SECOND, Timestamp};
 use crate::http;
-use crate::http::App;
+use crate::http::{App, AppOptions};
+use crate::jobs::program::Program;
 use crate::people::registry::{People, PeopleOptions};
 use crate::telemetry::logging;
 use crate::telemetry::logging::is_journal;
@@ -48,7 +49,7 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
     };
     let settings = raw.validate(environment)?;
     let identity = act_as_owner(&settings.common.database)?;
-    logging::start(settings.log).map_err(anyhow::Error::from_boxed)?;
+    let recent_log = logging::start(settings.log).map_err(anyhow::Error::from_boxed)?;
     let under_systemd = to_journal || out_to_journal;
     let load = || owner_key::load(&settings.key, settings.debug);
     let loaded = match settings.key {
@@ -58,7 +59,8 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
     };
     let (key, origin) = loaded.map_err(|e| key_failure(&e))?;
     let ready = Arc::new(AtomicBool::new(false));
-    let done = open_and_serve(settings, new, key, &origin, &ready, under_systemd);
+    let options = AppOptions { built_at: built_at(), program: Program::default(), recent_log };
+    let done = open_and_serve(settings, options, new, key, &origin, &ready, under_systemd);
     if done.is_err() && !ready.load(Ordering::Relaxed) {
         // A generated key that was never printed is of no use: the next start generates another.
         origin.remove_created();
@@ -68,6 +70,7 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
 
 fn open_and_serve(
     settings: Settings,
+    options: AppOptions,
     new: bool,
     owner_key: String,
     origin: &KeyOrigin,
@@ -105,13 +108,14 @@ fn open_and_serve(
             tracing::warn!("{e}");
         }
     };
-    let served = runtime.block_on(serve(settings, store, people, announce));
+    let served = runtime.block_on(serve(settings, options, store, people, announce));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     served
 }
 
 async fn serve(
     settings: Settings,
+    options: AppOptions,
     store: Store,
     people: PeopleOptions,
     announce: impl FnOnce(SocketAddr) + Send + Sync + 'static,
@@ -126,7 +130,7 @@ async fn serve(
     let clock = Clock::system();
     let people =
         Arc::new(People::new(people, store, clock.clone()).await.context("cannot start the server")?);
-    let app = App::new(settings, clock, built_at()).context("cannot start the server")?;
+    let app = App::new(settings, clock, options).context("cannot start the server")?;
     let fed = tokio::spawn(systemd::feed_watchdog(Arc::clone(&people)));
     let served = http::serve(app, Arc::clone(&people), announce, systemd::stopping).await;
     fed.abort();

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use crate::fs::paths::{SQLITE_COMPANIONS, file_id, folder_of, with_suffix};
 
 /// Suffixes of the files that this program keeps beside a database.
-const COMPANIONS: [&str; 8] = [
+const COMPANIONS: [&str; 10] = [
     ".lock",
     ".maintenance.lock",
     ".closing.lock",
     ".backup.json",
+    ".backups.json",
+    ".job.json",
     ".keys",
     ".keys.lock",
     ".keys.used",

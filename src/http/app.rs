@@ -15,8 +15,11 @@ use crate::http::body_budget::BodyBudget;
 use crate::http::connections::Connections;
 use crate::http::error::ApiError;
 use crate::http::rate_limit::RateLimiter;
+use crate::jobs::program::Program;
+use crate::jobs::queue::JobQueue;
 use crate::telemetry::host_stats::HostStats;
 use crate::telemetry::metrics::{Metrics, MetricsError};
+use crate::telemetry::recent_log::RecentLog;
 
 /// Version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -33,9 +36,21 @@ pub struct App {
     pub(crate) host_stats: HostStats,
     pub(crate) connections: Connections,
     pub(crate) body_budget: BodyBudget,
+    pub(crate) jobs: Arc<JobQueue>,
+    pub(crate) recent_log: RecentLog,
     pub(crate) host_name: String,
     started: Duration,
     built_at: Timestamp,
+}
+
+/// Parts of the application that the settings do not determine.
+#[derive(Debug)]
+pub struct AppOptions {
+    /// Time at which this program was compiled: an earlier time of the clock cannot be right.
+    pub built_at: Timestamp,
+    /// Program whose commands jobs run.
+    pub program: Program,
+    pub recent_log: RecentLog,
 }
 
 /// Period after the build in which this program is assumed to be in use: 20 years, in microseconds.
@@ -46,9 +61,9 @@ const LIFETIME_MICROS: i64 = 20 * 365 * DAY;
 pub type SharedApp = Arc<App>;
 
 impl App {
-    /// Builds the application. `built_at` is the time this program was compiled: an earlier time of the
-    /// clock cannot be right.
-    pub fn new(settings: Settings, clock: Clock, built_at: Timestamp) -> Result<SharedApp, MetricsError> {
+    /// Builds the application.
+    pub fn new(settings: Settings, clock: Clock, options: AppOptions) -> Result<SharedApp, MetricsError> {
+        let AppOptions { built_at, program, recent_log } = options;
         let host_name = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
         Ok(Arc::new(Self {
             limiter: settings.rate_limits.map(|rates| RateLimiter::new(&rates, &clock)),
@@ -57,6 +72,8 @@ impl App {
             host_stats: HostStats::new(&settings.common.owner_database, &clock),
             connections: Connections::new(&settings),
             body_budget: BodyBudget::default(),
+            recent_log,
+            jobs: Arc::new(JobQueue::new(program, clock.clone())),
             host_name,
             started: clock.elapsed(),
             built_at,

@@ -19,6 +19,8 @@ use crate::db::error::StoreError;
 use crate::http::prefers_html::prefers_html;
 use crate::http::request_id::RequestId;
 use crate::http::validation::{FieldError, ValidationErrors};
+use crate::jobs::program::CommandFailure;
+use crate::jobs::queue::JobActive;
 use crate::people::person::Unavailable;
 
 /// Error of a request. The message is the `detail` of the problem document.
@@ -51,9 +53,15 @@ pub enum ApiError {
     /// 409: the request contradicts the present state.
     #[error("{0}")]
     Conflict(String),
+    /// 413: there is not enough space on the disk for the body.
+    #[error("{0}")]
+    NoRoom(String),
     /// 413: the body is larger than this many bytes.
     #[error("The body must not be larger than {0} bytes")]
     BodyTooLarge(u64),
+    /// 416: the file of this many bytes has no such range.
+    #[error("The file has {0} bytes")]
+    RangeNotSatisfiable(u64),
     /// 422: invalid fields.
     #[error("{0}")]
     Invalid(ValidationErrors),
@@ -75,6 +83,9 @@ pub enum ApiError {
     /// 503: the database of the caller is damaged or missing, as has been logged.
     #[error("Your database is unavailable: the server's log has the reason")]
     PersonUnavailable,
+    /// 500 or 503: a command of the server failed.
+    #[error("{0}")]
+    Command(CommandFailure),
     /// 500: internal error that has been logged already.
     #[error("{INTERNAL_DETAIL}")]
     Internal,
@@ -145,6 +156,18 @@ impl From<KeyFileError> for ApiError {
     }
 }
 
+impl From<JobActive> for ApiError {
+    fn from(error: JobActive) -> Self {
+        Self::Conflict(error.to_string())
+    }
+}
+
+impl From<CommandFailure> for ApiError {
+    fn from(failure: CommandFailure) -> Self {
+        Self::Command(failure)
+    }
+}
+
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
@@ -181,13 +204,19 @@ impl ApiError {
             Self::MethodNotAllowed(_) => (405, "Method Not Allowed"),
             Self::RequestTimeout => (408, "Request Timeout"),
             Self::Conflict(_) => (409, "Conflict"),
-            Self::BodyTooLarge(_) => (413, "Content Too Large"),
+            Self::RangeNotSatisfiable(_) => (416, "Range Not Satisfiable"),
+            Self::BodyTooLarge(_) | Self::NoRoom(_) => (413, "Content Too Large"),
             Self::Invalid(_) => (422, "Unprocessable Content"),
             Self::TooManyRequests(_) => (429, "Too Many Requests"),
             Self::HeadersTooLarge => (431, "Request Header Fields Too Large"),
             Self::KeyFile(error) if !error.is_temporary() => (500, "Internal Server Error"),
+            Self::Command(failure) if !failure.is_transient => (500, "Internal Server Error"),
             Self::Store(StoreError::Internal(_)) | Self::Internal => (500, "Internal Server Error"),
-            Self::BodyBudgetExhausted | Self::PersonUnavailable | Self::KeyFile(_) | Self::Store(_) => {
+            Self::BodyBudgetExhausted
+            | Self::PersonUnavailable
+            | Self::KeyFile(_)
+            | Self::Command(_)
+            | Self::Store(_) => {
                 (503, "Service Unavailable")
             }
         }
@@ -203,13 +232,21 @@ impl ApiError {
             }
             Self::MethodNotAllowed(allowed) => Some(("Allow", allowed.clone())),
             Self::TooManyRequests(seconds) => Some(("Retry-After", seconds.to_string())),
+            Self::RangeNotSatisfiable(size) => Some(("Content-Range", format!("bytes */{size}"))),
             Self::KeyFile(error) if !error.is_temporary() => None,
+            Self::Command(failure) if !failure.is_transient => None,
             Self::Store(StoreError::Internal(_)) => None,
-            Self::BodyBudgetExhausted | Self::PersonUnavailable | Self::KeyFile(_) | Self::Store(_) => {
+            Self::BodyBudgetExhausted
+            | Self::PersonUnavailable
+            | Self::KeyFile(_)
+            | Self::Command(_)
+            | Self::Store(_) => {
                 Some(("Retry-After", RETRY_AFTER_SECONDS.to_string()))
             }
             // The body is unread, so hyper closes the connection.
-            Self::RequestTimeout | Self::BodyTooLarge(_) => Some(("Connection", "close".to_owned())),
+            Self::RequestTimeout | Self::BodyTooLarge(_) | Self::NoRoom(_) => {
+                Some(("Connection", "close".to_owned()))
+            }
             _ => None,
         }
     }
@@ -220,6 +257,7 @@ impl ApiError {
             Self::Store(error) => tracing::error!(id = id.as_str(), kind = error.kind(), "{error}"),
             Self::KeyFile(error) if matches!(**error, KeyFileError::Busy(_)) => {}
             Self::KeyFile(error) => tracing::error!(id = id.as_str(), "{error}"),
+            Self::Command(failure) => tracing::error!(id = id.as_str(), "{failure}"),
             _ => {}
         }
     }

@@ -23,7 +23,7 @@ pub(crate) mod routes;
 pub(crate) mod server;
 pub(crate) mod validation;
 
-pub use app::{App, SharedApp};
+pub use app::{App, AppOptions, SharedApp};
 pub use connections::Capacity;
 pub use middleware::guard::{Access, RouteEntry};
 pub use openapi::text as openapi_document;

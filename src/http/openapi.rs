@@ -41,6 +41,8 @@ const DESCRIPTION: &str = "Track your caffeine and heart rate on your own server
         (name = "coffee", description = "Coffees, totals and the caffeine model"),
         (name = "heart rate", description = "Heart rates, statistics and the correlation with caffeine"),
         (name = "keys", description = "Named keys of the person, and pairing of devices"),
+        (name = "backups", description = "Backups of the person, and work in the background"),
+        (name = "people", description = "Everyone on this server, for the owner"),
         (name = "profile", description = "Bedtime, half-life and limits of the person"),
         (name = "open", description = "Pages, health and metadata of the server")
     ),

@@ -12,14 +12,15 @@ use utoipa::OpenApi;
 use crate::auth::key::Scope;
 use crate::config::LimitClass;
 use crate::http::handlers::{
-    assets, caffeine, coffee, coffee_rename, coffee_totals, export, health, heart_rate, heart_rate_batch,
-    heart_rate_stats, info, keys, me, metrics, pages, profile,
+    assets, backup_file, backups, caffeine, check, coffee, coffee_rename, coffee_totals, export, health,
+    heart_rate, heart_rate_batch, heart_rate_stats, info, jobs, keys, me, metrics, pages, people, profile,
 };
 use crate::http::middleware::guard::{Access, RouteEntry};
 
 const READ: Access = Access::Key(Scope::Read);
 const WRITE: Access = Access::Key(Scope::Write);
 const MANAGE: Access = Access::Key(Scope::Manage);
+const ADMIN: Access = Access::Key(Scope::Admin);
 
 macro_rules! route_table {
     (
@@ -66,6 +67,11 @@ route_table! {
         CoffeeChange, WRITE => profile::change;
         Read, READ => export::coffee export::heart_rate;
         Manage, MANAGE => keys::list keys::add keys::revoke keys::undo_revoke keys::rotate;
+        Manage, MANAGE => jobs::list jobs::get;
+        Manage, MANAGE => backups::list backups::create backup_file::download backups::verify backups::restore
+            backups::upload backups::prune;
+        Manage, ADMIN => people::list people::add people::get people::change people::remove people::backups
+            people::create_backup check::check;
         HeartrateWrite, WRITE => heart_rate::add;
         HeartrateBatch, WRITE => heart_rate_batch::add_batch;
         HeartrateChange, WRITE => heart_rate::put heart_rate::delete;

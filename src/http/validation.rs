@@ -205,6 +205,15 @@ impl FieldValidator {
         }
     }
 
+    /// Returns an optional `true` or `false`; false by default.
+    pub fn flag(&mut self, name: &str, field: &JsonScalar) -> bool {
+        match field {
+            JsonScalar::Bool(value) => *value,
+            JsonScalar::Absent | JsonScalar::Null => false,
+            _ => self.reject(name, field, "must be true or false").unwrap_or_default(),
+        }
+    }
+
     /// Returns a number of a change: absent keeps the stored one, null resets it.
     pub fn changed_number(
         &mut self,

@@ -185,7 +185,7 @@ impl Person {
     }
 
     /// Refreshes what else is cached from the files. Blocks on files.
-    pub(super) fn refresh_details(&self) {
+    pub fn refresh_details(&self) {
         let (name, backup) = (display_name(self.path()), BackupRecord::read(self.path()));
         *lock(&self.display_name) = name;
         *lock(&self.backup) = backup;

@@ -1,8 +1,8 @@
 //! Moves of a person's folder by one rename: to another name, to `removed/`, and back from there.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use crate::backup::origin::BackupOrigin;
 use crate::backup::snapshot::{BackupTarget, ProgressCallback, Snapshot, snapshot};
@@ -139,8 +139,24 @@ pub fn adopt_folder(
     Ok(name)
 }
 
+/// Returns the names of the folders in `removed/`, newest first. A missing folder has none.
+pub fn list_removed(settings: &CommonSettings) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(settings.removed_folder()) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut folders = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name().into_string().ok();
+        folders.extend(name.filter(|name| former_name(name).is_some()));
+    }
+    let time = |name: &str| name.rsplit_once('-').map_or(String::new(), |(_, time)| time.to_owned());
+    folders.sort_by_key(|name| std::cmp::Reverse(time(name)));
+    Ok(folders)
+}
+
 /// Returns the name of the person whose folder was removed under this name: `anna` of `anna-20260620_120000`.
-fn former_name(folder: &str) -> Option<PersonName> {
+pub fn former_name(folder: &str) -> Option<PersonName> {
     let is_time = |text: &str| {
         let mut parts = text.split('_');
         let mut number = |digits| {

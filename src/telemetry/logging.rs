@@ -19,6 +19,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{LogFormat, LogSettings};
 use crate::domain::time::Timestamp;
+use crate::telemetry::recent_log::RecentLog;
 
 /// Reports whether a stream goes to systemd's journal, whose device and inode are in `JOURNAL_STREAM`.
 pub fn is_journal(stream: impl AsFd) -> bool {
@@ -45,8 +46,10 @@ pub fn start_for_command() {
     drop(tracing_subscriber::registry().with(level_filter(Level::WARN)).with(lines).try_init());
 }
 
-/// Starts logging for `serve`. Fails when logging has been started before.
-pub fn start(settings: LogSettings) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// Starts logging for `serve`, and returns the layer that keeps the last warnings. Fails when logging has been started
+/// before.
+pub fn start(settings: LogSettings) -> Result<RecentLog, Box<dyn std::error::Error + Send + Sync>> {
+    let recent = RecentLog::default();
     let base = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let layer = match settings.format {
         LogFormat::Json => base
@@ -59,7 +62,11 @@ pub fn start(settings: LogSettings) -> Result<(), Box<dyn std::error::Error + Se
         LogFormat::Text => base.event_format(LineFormat { prefix: LinePrefix::Time }).boxed(),
         LogFormat::Journald => base.event_format(LineFormat { prefix: LinePrefix::Priority }).boxed(),
     };
-    tracing_subscriber::registry().with(level_filter(settings.level)).with(layer).try_init()?;
+    tracing_subscriber::registry()
+        .with(level_filter(settings.level))
+        .with(layer)
+        .with(recent.clone())
+        .try_init()?;
     tracing_log::LogTracer::builder().with_max_level(log_level(settings.level)).init()?;
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map_or_else(String::new, ToString::to_string);
@@ -68,7 +75,7 @@ pub fn start(settings: LogSettings) -> Result<(), Box<dyn std::error::Error + Se
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         tracing::error!(place, "panic: {}", text.unwrap_or("(no message)"));
     }));
-    Ok(())
+    Ok(recent)
 }
 
 fn level_filter(level: Level) -> FilterFn<impl Fn(&Metadata<'_>) -> bool> {

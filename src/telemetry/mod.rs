@@ -3,3 +3,4 @@
 pub mod host_stats;
 pub mod logging;
 pub mod metrics;
+pub mod recent_log;

@@ -14,8 +14,10 @@ use coffee_tracker::config::SettingsArgs;
 use coffee_tracker::db::store::StoreResources;
 use coffee_tracker::domain::calendar::Zone;
 use coffee_tracker::domain::time::Timestamp;
-use coffee_tracker::http::{App, SharedApp, rocket};
+use coffee_tracker::http::{App, AppOptions, SharedApp, rocket};
+use coffee_tracker::jobs::program::Program;
 use coffee_tracker::people::registry::{People, PeopleOptions};
+use coffee_tracker::telemetry::recent_log::RecentLog;
 use rocket::http::{Header, Method};
 use rocket::local::asynchronous::Client;
 use serde_json::{Value, json};
@@ -115,18 +117,20 @@ impl TestApp {
         let matches = definition.try_get_matches_from(flags).unwrap();
         let args = SettingsArgs::from_arg_matches(&matches).unwrap();
         let settings = args.validate(|_| None).unwrap();
-        let options = PeopleOptions {
+        let people_options = PeopleOptions {
             settings: settings.common.clone(),
             owner_key: KEY.to_owned(),
             max_open: settings.max_open_people,
             slow_query: settings.slow_query,
             resources: StoreResources::new(2, 1),
         };
-        let store = open_store(&options.of_owner(2, 1)).unwrap();
+        let store = open_store(&people_options.of_owner(2, 1)).unwrap();
         let clock = Clock::manual(at(setup.now));
         let built_at = at("2020-01-01T00:00:00Z");
-        let people = Arc::new(People::new(options, store, clock.clone()).await.unwrap());
-        let shared = App::new(settings, clock.clone(), built_at).unwrap();
+        let people = Arc::new(People::new(people_options, store, clock.clone()).await.unwrap());
+        let program = Program::at(Path::new(env!("CARGO_BIN_EXE_coffee-tracker")));
+        let options = AppOptions { built_at, program, recent_log: RecentLog::default() };
+        let shared = App::new(settings, clock.clone(), options).unwrap();
         let client = Client::untracked(rocket(shared.clone(), Arc::clone(&people))).await.unwrap();
         Self { shared, people, clock, _folder: folder, client }
     }

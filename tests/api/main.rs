@@ -5,6 +5,7 @@
 
 mod access;
 mod aggregates;
+mod backups;
 mod caffeine;
 mod coffee;
 mod coffee_totals;
@@ -24,6 +25,7 @@ mod lists;
 mod metrics;
 mod pages;
 mod people;
+mod people_admin;
 mod profile;
 mod public_routes;
 mod rate_limits;

@@ -36,6 +36,8 @@ const CLASSES: [(Method, &str, &str, u32, u32, u32); 27] = [
     (Method::Delete, "/coffee/1", "coffee-change", 60, 3600, 60),
     (Method::Post, "/heartrate/", "heartrate-write", 200, 3600, 18),
     (Method::Post, "/heartrate/batch", "heartrate-batch", 60, 3600, 60),
+    (Method::Get, "/backups", "manage", 120, 60, 1),
+    (Method::Get, "/people/owner", "manage", 120, 60, 1),
     (Method::Put, "/heartrate/1", "heartrate-change", 120, 3600, 30),
     (Method::Delete, "/heartrate/1", "heartrate-change", 120, 3600, 30),
 ];

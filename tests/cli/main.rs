@@ -24,6 +24,7 @@ mod fixtures;
 mod full_disk;
 mod hanging_disk;
 mod helpers;
+mod http_backups;
 mod import;
 mod import_again;
 mod import_apple_health;

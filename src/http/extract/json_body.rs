@@ -1,18 +1,13 @@
 //! Request bodies, read within limits of size and time and parsed into validated values.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use rocket::data::{Data, DataStream, FromData, Outcome};
+use rocket::data::{Data, FromData, Outcome};
 use rocket::http::Status;
 use rocket::outcome::Outcome as RocketOutcome;
 use rocket::request::Request;
 use rocket::tokio;
-use tokio::io::AsyncReadExt;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -20,7 +15,7 @@ use crate::domain::limits::ValidationContext;
 use crate::http::app::App;
 use crate::http::body_budget::SMALL_BODY_BYTES;
 use crate::http::error::ApiError;
-use crate::http::raw_request::RawRequest;
+use crate::http::extract::body_source::BodySource;
 use crate::http::request_context::RequestContext;
 use crate::http::validation::ValidationErrors;
 
@@ -59,25 +54,13 @@ impl<'r, T: FromBody> FromData<'r> for JsonBody<T> {
     }
 }
 
-async fn parse<T: FromBody>(request: &Request<'_>, data: Data<'_>) -> Result<T, ApiError> {
+async fn parse<'r, T: FromBody>(request: &'r Request<'_>, data: Data<'r>) -> Result<T, ApiError> {
     let app = App::of(request)?;
     let max_bytes = T::max_bytes(app);
-    let (mut source, deadline, connection) = match RawRequest::of(request).take_body() {
-        Some((body, deadline, connection)) => {
-            (BodySource::Connection(body), deadline.into(), Some(connection))
-        }
-        None => {
-            let stream = data.open((max_bytes + MAX_DRAINED_BYTES).into());
-            (BodySource::Local(Box::new(stream)), Instant::now() + app.settings.request_timeout, None)
-        }
-    };
-    if let Some(connection) = connection {
-        connection.enter_body_phase();
-    }
+    let mut source = BodySource::of(request, data, max_bytes + MAX_DRAINED_BYTES);
+    let deadline = source.deadline.unwrap_or_else(|| Instant::now() + app.settings.request_timeout);
     let body = read(app, request, &mut source, max_bytes, deadline).await;
-    if let Some(connection) = connection {
-        connection.enter_handling_phase();
-    }
+    drop(source);
     let body = body?;
     let newest_entry = RequestContext::of(request).newest_entry();
     if body.len() as u64 <= SMALL_BODY_BYTES {
@@ -134,33 +117,4 @@ async fn read(
     };
     drop(timeout(DRAIN_TIMEOUT, drain).await);
     Err(ApiError::BodyTooLarge(max_bytes))
-}
-
-/// Source of the bytes of a body.
-enum BodySource<'r> {
-    Connection(Incoming),
-    /// Request without a connection, in tests.
-    Local(Box<DataStream<'r>>),
-}
-
-impl BodySource<'_> {
-    /// Returns the next chunk, or `None` at the end.
-    async fn next_chunk(&mut self) -> io::Result<Option<Bytes>> {
-        match self {
-            Self::Connection(body) => loop {
-                let Some(frame) = body.frame().await.transpose().map_err(io::Error::other)? else {
-                    return Ok(None);
-                };
-                // Trailers are ignored.
-                if let Ok(chunk) = frame.into_data() {
-                    return Ok(Some(chunk));
-                }
-            },
-            Self::Local(stream) => {
-                let mut chunk = BytesMut::with_capacity(8 << 10);
-                let length = stream.read_buf(&mut chunk).await?;
-                Ok((length > 0).then(|| chunk.freeze()))
-            }
-        }
-    }
 }

@@ -1,5 +1,7 @@
 //! Extractors: parsed bodies, query parameters, ids and headers.
 
+pub(crate) mod body_source;
 pub(crate) mod headers;
 pub(crate) mod json_body;
 pub(crate) mod query;
+pub(crate) mod received_backup;

@@ -1,7 +1,10 @@
 //! Request handlers, one file per resource.
 
 pub(crate) mod assets;
+pub(crate) mod backup_file;
+pub(crate) mod backups;
 pub(crate) mod caffeine;
+pub(crate) mod check;
 pub(crate) mod coffee;
 pub(crate) mod coffee_rename;
 pub(crate) mod coffee_totals;
@@ -13,7 +16,9 @@ pub(crate) mod heart_rate_batch;
 pub(crate) mod heart_rate_stats;
 pub(crate) mod info;
 pub(crate) mod keys;
+pub(crate) mod jobs;
 pub(crate) mod me;
 pub(crate) mod metrics;
 pub(crate) mod pages;
+pub(crate) mod people;
 pub(crate) mod profile;

@@ -17,7 +17,7 @@ use rocket::route::{Handler, Route};
 use rocket::{Build, Rocket, request, route};
 
 use crate::auth::key::Scope;
-use crate::config::LimitClass;
+use crate::config::{CommonSettings, LimitClass};
 use crate::http::app::App;
 use crate::http::client_address::{Client, is_from_proxy};
 use crate::http::error::ApiError;
@@ -79,10 +79,10 @@ fn people<'r>(request: &'r Request<'_>) -> Result<&'r Arc<People>, ApiError> {
 
 /// Open route that shows the limits of the caller, if there is a key.
 const INFO_ROUTE: &str = "/info";
-/// Routes that report on everyone.
+/// Open routes that report on everyone.
 const MONITORING_ROUTES: [&str; 2] = ["/health", "/metrics"];
 
-/// Everyone whose data the server stores, for the routes that report on them.
+/// Everyone whose data the server stores, for the routes that report on them and those that require the scope `admin`.
 pub struct Everyone(pub Arc<People>);
 
 #[rocket::async_trait]
@@ -90,8 +90,9 @@ impl<'r> FromRequest<'r> for Everyone {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> request::Outcome<Self, ()> {
-        let route = RequestContext::of(request).route.get();
-        let allowed = if route.is_some_and(|route| MONITORING_ROUTES.contains(route)) {
+        let context = RequestContext::of(request);
+        let is_monitoring = context.route.get().is_some_and(|route| MONITORING_ROUTES.contains(route));
+        let allowed = if is_monitoring || context.scope.get() == Some(&Scope::Admin) {
             people(request).map(|people| Self(Arc::clone(people)))
         } else {
             Err(ApiError::Internal)
@@ -114,6 +115,29 @@ impl<'r> FromRequest<'r> for PersonKeys {
             _ => Err(ApiError::Internal),
         };
         allowed.map_or_else(|error| extractor_error(request, error), Outcome::Success)
+    }
+}
+
+/// Paths of the files of the person to whom the key of the request belongs, for the routes that manage them.
+pub struct OwnFiles(pub CommonSettings);
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for OwnFiles {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> request::Outcome<Self, ()> {
+        own_files(request).map_or_else(|error| extractor_error(request, error), Outcome::Success)
+    }
+}
+
+/// Returns the files of the caller on a route that requires the scope `manage` or `admin`.
+pub fn own_files(request: &Request<'_>) -> Result<OwnFiles, ApiError> {
+    let context = RequestContext::of(request);
+    match (context.scope.get(), context.key.get()) {
+        (Some(Scope::Manage | Scope::Admin), Some(key)) => {
+            Ok(OwnFiles(App::of(request)?.settings.common.of_person(key.person.name())))
+        }
+        _ => Err(ApiError::Internal),
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::http::app::SharedApp;
+use crate::http::handlers::check::LastCheck;
 use crate::http::handlers::pages::DocumentSource;
 use crate::http::middleware::catcher::DefaultCatcher;
 use crate::http::middleware::guard::{RouteTable, with_people};
@@ -70,6 +71,7 @@ pub fn rocket(app: SharedApp, people: Arc<People>) -> Rocket<Build> {
         .register("/", vec![Catcher::new(None, DefaultCatcher(routes))])
         .manage(routes)
         .manage(DocumentSource(openapi::text))
+        .manage(LastCheck::default())
         .manage(app);
     with_people(server, people)
 }

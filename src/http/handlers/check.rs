@@ -1,0 +1,100 @@
+//! `GET /check`: findings of `coffee-tracker check`.
+
+use std::ffi::OsStr;
+use std::time::Duration;
+
+use rocket::State;
+use rocket::tokio;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+use utoipa::ToSchema;
+
+use crate::config::KeySource;
+use crate::domain::time::Timestamp;
+use crate::http::app::{App, SharedApp};
+use crate::http::error::ApiError;
+use crate::http::middleware::guard::OwnFiles;
+use crate::http::response::{JsonResponse, JsonResult};
+use crate::jobs::program::{CommandEnvironment, CommandFailure};
+use crate::telemetry::recent_log::RecentLine;
+
+/// Age up to which findings are not renewed: a check reads every database and newest backup.
+const MAX_AGE: Duration = Duration::from_secs(60);
+
+/// Findings of the last check. Only one runs at a time.
+#[derive(Debug, Default)]
+pub struct LastCheck(Mutex<Option<CheckResult>>);
+
+#[derive(Clone, Debug)]
+struct CheckResult {
+    at: Timestamp,
+    elapsed: Duration,
+    findings: Vec<ReportedFinding>,
+}
+
+/// Response body of `GET /check`.
+#[derive(Serialize, ToSchema)]
+pub struct CheckReport {
+    #[schema(value_type = String, format = DateTime)]
+    checked_at: Timestamp,
+    findings: Vec<ReportedFinding>,
+    /// The last warnings and errors in the log of the server, newest first.
+    warnings: Vec<RecentLine>,
+}
+
+/// Result of one check.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ReportedFinding {
+    /// `ok`, `advice` (a setting that may be intentional) or `must` (a problem to fix).
+    state: String,
+    /// Subject, such as `backups`.
+    about: String,
+    /// Person whose data was checked, except the owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    person: Option<String>,
+    /// What was found, and what to do.
+    finding: String,
+}
+
+/// Check the installation
+///
+/// What `coffee-tracker check` reports: whether the installation is secure and reliable, and how to fix what is not. The
+/// result is at most a minute old.
+#[utoipa::path(get, path = "/check", operation_id = "check", tag = "people", responses((status = 200, description = "Findings", body = CheckReport)))]
+#[rocket::get("/check")]
+pub async fn check(app: &State<SharedApp>, last_check: &State<LastCheck>, files: OwnFiles) -> JsonResult {
+    let mut last = last_check.0.lock().await;
+    let current = last.take().filter(|result| app.clock.elapsed() < result.elapsed + MAX_AGE);
+    let result = match current {
+        Some(result) => result,
+        None => CheckResult {
+            findings: run(app, &files).await?,
+            at: app.clock.now(),
+            elapsed: app.clock.elapsed(),
+        },
+    };
+    let report = CheckReport {
+        checked_at: result.at,
+        findings: result.findings.clone(),
+        warnings: app.recent_log.lines(),
+    };
+    *last = Some(result);
+    JsonResponse::ok(&report)
+}
+
+async fn run(app: &App, files: &OwnFiles) -> Result<Vec<ReportedFinding>, ApiError> {
+    let args = ["check", "--json"].map(OsStr::new);
+    let printed = match app.jobs.installation_command(&files.0, CommandEnvironment::Server, &args).await {
+        // Problems were found.
+        Err(failure) if failure.output.is_array() => failure.output,
+        printed => printed?,
+    };
+    let mut findings: Vec<ReportedFinding> =
+        serde_json::from_value(printed).map_err(|e| CommandFailure::of(e.to_string()))?;
+    // The command does not get the key; a server does not start with a weak one, except for debugging.
+    if matches!(app.settings.key, KeySource::Given(_)) {
+        findings.retain(|finding| finding.about != "key");
+    }
+    Ok(findings)
+}

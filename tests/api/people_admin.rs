@@ -1,0 +1,120 @@
+//! `/people` and `/check`: what the owner does in the browser.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use coffee_tracker::auth::key::Scope;
+use coffee_tracker::http::table;
+use rocket::http::Method;
+use serde_json::{Value, json};
+
+use super::helpers::{TestApp, invalid_value};
+
+#[rocket::async_test]
+async fn a_person_is_added_renamed_removed_and_brought_back() {
+    let app = TestApp::new().await;
+    app.add_coffee("2026-06-01T08:00:00Z", 95.0, None).await;
+    let added = app.post("/people", json!({"name": "anna", "display_name": "Anna"})).await;
+    assert_eq!((added.status, added.header("location")), (201, "/people/anna"), "{}", added.text());
+    let key = added.json()["key"]["key"].as_str().unwrap().to_owned();
+    let anna = json!({"name": "anna", "display_name": "Anna", "is_owner": false, "newest_entry_at": null, "keys": 1,
+        "state": "ok", "problem": null, "backup": {"success_at": null, "error": null}});
+    let first_key = json!({"name": "first", "scopes": ["read", "write", "manage"], "key": key});
+    added.assert_json(201, json!({"person": anna, "key": first_key}));
+    let me = app.request(Method::Get, "/me").key(&key).send().await.json();
+    assert_eq!(me["person"], json!({"name": "anna", "display_name": "Anna"}));
+    let coffee =
+        app.request(Method::Post, "/coffee/").key(&key).json(&json!({"caffeine_mg": 80})).send().await;
+    assert_eq!(coffee.status, 201, "{}", coffee.text());
+
+    let taken = app.post("/people", json!({"name": "anna"})).await;
+    taken.assert_problem(409, "There is a person named anna already: choose another name");
+    app.post("/people", json!({"name": "Anna B"})).await.assert_invalid(&[invalid_value(
+        "body",
+        "name",
+        "must have 1 to 32 lower-case letters, digits or hyphens",
+        "Anna B",
+    )]);
+
+    let renamed = app.patch("/people/anna", json!({"name": "anne", "display_name": null})).await;
+    assert_eq!(renamed.status, 200, "{}", renamed.text());
+    assert_eq!((&renamed.json()["name"], &renamed.json()["display_name"]), (&json!("anne"), &Value::Null));
+    assert_eq!(app.get("/people/anna").await.status, 404);
+    let coffees = app.request(Method::Get, "/coffee/").key(&key).send().await;
+    assert_eq!(coffees.json().as_array().unwrap().len(), 1);
+    app.patch("/people/owner", json!({"name": "boss"}))
+        .await
+        .assert_problem(409, "The name of the owner is fixed");
+    let shown = app.patch("/people/owner", json!({"display_name": "Olga"})).await.json();
+    assert_eq!((&shown["name"], &shown["display_name"]), (&json!("owner"), &json!("Olga")));
+
+    app.delete("/people/owner").await.assert_problem(409, "The owner cannot be removed");
+    let accepted = app.delete("/people/anne").await;
+    let job = app.finished(accepted).await;
+    assert_eq!((&job["kind"], &job["state"]), (&json!("remove-person"), &json!("succeeded")), "{job}");
+    let folder = job["result"]["folder"].as_str().unwrap().to_owned();
+    assert!(job["result"]["backup"].as_str().unwrap().starts_with("coffee_"), "{job}");
+    assert_eq!(app.request(Method::Get, "/me").key(&key).send().await.status, 401);
+    let list = app.get("/people").await.json();
+    assert_eq!(list["people"].as_array().unwrap().len(), 1);
+    assert_eq!(list["removed"][0]["folder"], folder.as_str());
+    assert_eq!(list["removed"][0]["name"], "anne");
+
+    let back = app.post("/people", json!({"removed": folder})).await;
+    assert_eq!((back.status, back.json().get("key")), (201, None), "{}", back.text());
+    assert_eq!(back.json()["person"]["name"], "anne");
+    let coffees = app.request(Method::Get, "/coffee/").key(&key).send().await;
+    assert_eq!(coffees.json().as_array().unwrap().len(), 1);
+    let gone = app.post("/people", json!({"removed": folder, "name": "dora"})).await;
+    gone.assert_problem(404, "There is no such folder of a removed person");
+}
+
+#[rocket::async_test]
+async fn the_list_of_people_shows_who_cannot_be_served() {
+    let app = TestApp::new().await;
+    let added = app.post("/people", json!({"name": "anna"})).await.json();
+    let key = added["key"]["key"].as_str().unwrap();
+    let database = app.shared.settings.common.people_folder().join("anna/coffee.db");
+    fs::write(&database, "flat white").unwrap();
+    assert_eq!(app.request(Method::Get, "/coffee/").key(key).send().await.status, 503);
+    let anna = app.get("/people/anna").await.json();
+    assert_eq!(anna["state"], "unavailable");
+    assert!(anna["problem"].as_str().unwrap().contains("is not a SQLite database"), "{anna}");
+}
+
+#[rocket::async_test]
+async fn a_member_reaches_no_route_of_the_owner() {
+    let app = TestApp::new().await;
+    let added = app.post("/people", json!({"name": "anna"})).await.json();
+    let key = added["key"]["key"].as_str().unwrap();
+    let named = app.add_key("laptop", &Scope::OF_NAMED_KEYS);
+    let routes: BTreeSet<_> = table()
+        .iter()
+        .filter(|entry| entry.access.scope() == Some(Scope::Admin))
+        .map(|entry| (entry.route.method.as_str(), entry.template))
+        .collect();
+    assert!(routes.len() >= 8, "{routes:?}");
+    for (method, template) in routes {
+        let path = template.replace("<name>", "owner").replace("<key>", "phone");
+        for key in [key, named.as_str()] {
+            let refused = app.request(method.parse().unwrap(), &path).key(key).json(&json!({})).send().await;
+            refused.assert_problem(403, "This API key lacks the scope admin");
+        }
+    }
+}
+
+#[rocket::async_test]
+async fn the_check_reports_its_findings_and_is_repeated_after_a_minute() {
+    let app = TestApp::new().await;
+    let first = app.get("/check").await;
+    assert_eq!(first.status, 200, "{}", first.text());
+    let findings = first.json()["findings"].as_array().unwrap().clone();
+    let find = |about: &str| findings.iter().find(|finding| finding["about"] == about).unwrap().clone();
+    assert_eq!(find("database")["state"], "ok");
+    assert_eq!(find("backups")["state"], "must");
+    assert_eq!(first.json()["checked_at"], "2026-06-01T12:00:00.000000Z");
+    app.advance_clock(30);
+    assert_eq!(app.get("/check").await.json()["checked_at"], "2026-06-01T12:00:00.000000Z");
+    app.advance_clock(31);
+    assert_eq!(app.get("/check").await.json()["checked_at"], "2026-06-01T12:01:01.000000Z");
+}

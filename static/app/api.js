@@ -92,9 +92,10 @@ function credentials(candidateKey = session.key()) {
 
 /**
  * Sends a request and returns the `Response` if it succeeded; throws an `ApiError`. `candidateKey`, which may be `NO_KEY`,
- * is tried in place of the stored key. `owner`: the request is sent only with this owner's key.
+ * is tried in place of the stored key. `owner`: the request is sent only with this owner's key. `file` is sent as it is,
+ * in place of a JSON `body`.
  */
-export async function request(method, path, { body, headers, candidateKey, owner = session.owner(), signal, keepalive } = {}) {
+export async function request(method, path, { body, file, headers, candidateKey, owner = session.owner(), signal, keepalive } = {}) {
   requireOwner(owner);
   const isCandidate = candidateKey !== undefined;
   const sentAt = Date.now();
@@ -105,7 +106,7 @@ export async function request(method, path, { body, headers, candidateKey, owner
       keepalive,
       redirect: "manual",
       headers: { ...credentials(candidateKey), ...headers },
-      body: body && JSON.stringify(body),
+      body: file ?? (body && JSON.stringify(body)),
       signal: signal ?? AbortSignal.timeout?.(TIMEOUT),
     });
   } catch (error) {

@@ -9,7 +9,11 @@
 //              `hasChanges()` whether leaving would discard input, or a sentence about what is lost, `refresh()` loads again what is shown,
 //              `close()` stops timers
 
+import * as backups from "./backups.js";
+import * as data from "./data.js";
 import * as devices from "./devices.js";
+import * as people from "./people.js";
+import * as system from "./system.js";
 import * as you from "./you.js";
 
-export const SECTIONS = [you, devices];
+export const SECTIONS = [you, devices, data, backups, people, system];

@@ -1,0 +1,71 @@
+// Jobs: long work of the server, started by a request and followed until its end, also after a reload.
+
+import * as api from "../app/api.js";
+import { h, setText } from "../app/dom.js";
+
+/** Interval at which a running job is loaded, in ms. */
+const INTERVAL = 500;
+
+const TITLES = {
+  backup: "Backing up",
+  verify: "Verifying",
+  "restore-preview": "Comparing",
+  restore: "Restoring",
+  upload: "Checking the upload",
+  prune: "Deleting old entries",
+  "remove-person": "Removing",
+};
+const STAGES = { copying: "copying", checking: "checking the copy" };
+
+export const isActive = ({ state }) => state === "queued" || state === "running";
+
+/** Describes a job that runs. */
+export function describe({ kind, state, stage, progress }) {
+  if (state === "queued") return `${TITLES[kind]}: waiting for another task`;
+  const percent = stage === "copying" && progress > 0 ? ` ${Math.round(progress * 100)} %` : "";
+  return `${TITLES[kind]}…${stage ? ` ${STAGES[stage]}${percent}` : ""}`;
+}
+
+/** Returns the last jobs of the person, newest first. */
+export const list = async () => (await api.get("/jobs")).jobs;
+
+/**
+ * Follows a job and returns its result. `onProgress` gets the job whenever it was loaded. A connection that is lost
+ * meanwhile is waited for, since the job goes on.
+ */
+export async function follow(job, onProgress) {
+  while (isActive(job)) {
+    onProgress(job);
+    await new Promise((resolve) => setTimeout(resolve, INTERVAL));
+    const { id } = job;
+    job = await api.catchApiError(() => api.get(`/jobs/${id}`), (error) => {
+      if (!error.isTemporary || error.kind === "unauthorized" || error.kind === "key-changed") throw error;
+      return job;
+    });
+  }
+  if (job.state === "interrupted") throw new api.ApiError("failed", "The server stopped before this was finished. Nothing was changed, or the change is complete.");
+  if (job.state === "failed") throw new api.ApiError("failed", job.problem.detail);
+  return job.result;
+}
+
+/** Starts a job by a request and follows it. */
+export const run = async (method, path, options, onProgress) => follow(await api.requestJson(method, path, options), onProgress);
+
+/** Creates a place that shows the progress of a job: `element`, `show(job)` and `hide()`. */
+export function progressView() {
+  const text = h("p", { class: "small" });
+  const bar = h("progress", { max: 1, "aria-label": "Progress" });
+  const element = h("div", { class: "job", hidden: true }, h("div", { role: "status" }, text), bar);
+  const show = (job) => {
+    element.hidden = false;
+    setText(text, describe(job));
+    if (job.stage === "copying" && job.progress > 0) bar.value = job.progress;
+    else bar.removeAttribute("value");
+  };
+  const say = (message) => {
+    element.hidden = false;
+    setText(text, message);
+    bar.removeAttribute("value");
+  };
+  return { element, show, say, hide: () => (element.hidden = true) };
+}

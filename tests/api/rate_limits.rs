@@ -10,7 +10,7 @@ use super::helpers::{TestApp, TestRequest, TestResponse};
 const ON: (&str, &str) = ("rate-limit-enabled", "true");
 
 /// Method, path, class, requests per window, window in seconds, seconds until one request is refilled.
-const CLASSES: [(Method, &str, &str, u32, u32, u32); 27] = [
+const CLASSES: [(Method, &str, &str, u32, u32, u32); 29] = [
     (Method::Get, "/", "open", 30, 60, 2),
     (Method::Get, "/docs", "open", 30, 60, 2),
     (Method::Get, "/settings/you", "open", 30, 60, 2),

@@ -216,9 +216,7 @@ impl ApiError {
             | Self::PersonUnavailable
             | Self::KeyFile(_)
             | Self::Command(_)
-            | Self::Store(_) => {
-                (503, "Service Unavailable")
-            }
+            | Self::Store(_) => (503, "Service Unavailable"),
         }
     }
 
@@ -240,9 +238,7 @@ impl ApiError {
             | Self::PersonUnavailable
             | Self::KeyFile(_)
             | Self::Command(_)
-            | Self::Store(_) => {
-                Some(("Retry-After", RETRY_AFTER_SECONDS.to_string()))
-            }
+            | Self::Store(_) => Some(("Retry-After", RETRY_AFTER_SECONDS.to_string())),
             // The body is unread, so hyper closes the connection.
             Self::RequestTimeout | Self::BodyTooLarge(_) | Self::NoRoom(_) => {
                 Some(("Connection", "close".to_owned()))

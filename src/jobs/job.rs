@@ -72,7 +72,8 @@ impl From<CommandFailure> for JobProblem {
 
 /// Work that the server does in the background.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Job {
+#[schema(as = Job)]
+pub struct BackgroundJob {
     #[schema(value_type = String, pattern = "^[0-9a-f]{16}$")]
     pub id: JobId,
     pub kind: JobKind,
@@ -116,7 +117,7 @@ impl fmt::Display for JobId {
     }
 }
 
-impl Job {
+impl BackgroundJob {
     /// Creates a job that waits.
     pub fn new(kind: JobKind, created_at: Timestamp) -> Self {
         Self {

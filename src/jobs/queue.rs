@@ -15,7 +15,7 @@ use crate::config::CommonSettings;
 use crate::domain::person::PersonName;
 use crate::fs::paths::with_suffix;
 use crate::fs::temp_file::write_atomically;
-use crate::jobs::job::{Job, JobKind, JobProblem, JobState};
+use crate::jobs::job::{BackgroundJob, JobKind, JobProblem, JobState};
 use crate::jobs::program::{CommandEnvironment, CommandFailure, Program};
 
 /// Maximum number of jobs that run at once. A backup of a large database keeps a disk busy.
@@ -30,8 +30,8 @@ const SUFFIX: &str = ".job.json";
 #[error("Another task is running: wait until it has finished")]
 pub struct JobActive;
 
-/// Job that other tasks may read while it runs.
-type SharedJob = Arc<Mutex<Job>>;
+/// BackgroundJob that other tasks may read while it runs.
+type SharedJob = Arc<Mutex<BackgroundJob>>;
 
 /// Jobs of everyone.
 #[derive(Debug)]
@@ -89,12 +89,12 @@ impl JobQueue {
         settings: &CommonSettings,
         kind: JobKind,
         work: impl FnOnce(JobContext) -> F,
-    ) -> Result<Job, JobActive>
+    ) -> Result<BackgroundJob, JobActive>
     where
         F: Future<Output = Result<Value, JobProblem>> + Send + 'static,
     {
         self.load(settings).await;
-        let job = Job::new(kind, self.clock.now());
+        let job = BackgroundJob::new(kind, self.clock.now());
         let shared = Arc::new(Mutex::new(job.clone()));
         {
             let mut people = lock(&self.people);
@@ -136,7 +136,7 @@ impl JobQueue {
     }
 
     /// Returns the last jobs of a person, newest first.
-    pub async fn list(&self, settings: &CommonSettings) -> Vec<Job> {
+    pub async fn list(&self, settings: &CommonSettings) -> Vec<BackgroundJob> {
         self.load(settings).await;
         let people = lock(&self.people);
         let jobs = people.get(&settings.person).into_iter().flatten();
@@ -150,7 +150,7 @@ impl JobQueue {
         }
         let path = with_suffix(&settings.database, SUFFIX);
         let text = spawn_blocking(move || fs::read(path).ok()).await.ok().flatten();
-        let job = text.and_then(|text| serde_json::from_slice::<Job>(&text).ok());
+        let job = text.and_then(|text| serde_json::from_slice::<BackgroundJob>(&text).ok());
         let job = job.map(|mut job| {
             if job.state.is_active() {
                 job.interrupt();
@@ -191,7 +191,7 @@ mod tests {
         (folder, settings, queue)
     }
 
-    async fn last(queue: &JobQueue, settings: &CommonSettings) -> Job {
+    async fn last(queue: &JobQueue, settings: &CommonSettings) -> BackgroundJob {
         loop {
             let job = queue.list(settings).await.remove(0);
             if !job.state.is_active() {
@@ -236,7 +236,7 @@ mod tests {
         let restarted = JobQueue::new(Program::default(), Clock::system());
         assert_eq!(restarted.list(&settings).await, std::slice::from_ref(&ended));
 
-        let active = Job { state: JobState::Running, problem: None, ..ended };
+        let active = BackgroundJob { state: JobState::Running, problem: None, ..ended };
         save(&settings, &Arc::new(Mutex::new(active.clone()))).await;
         let restarted = JobQueue::new(Program::default(), Clock::system());
         let found = restarted.list(&settings).await.remove(0);

@@ -2,13 +2,31 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::future::Future;
+use std::time::Duration;
 
 use coffee_tracker::auth::key::Scope;
 use coffee_tracker::http::table;
 use rocket::http::Method;
+use rocket::tokio;
 use serde_json::{Value, json};
 
 use super::helpers::{TestApp, invalid_value};
+
+/// Waits for `work` while the databases that commands request are closed, as a server does once a second.
+async fn following<T>(app: &TestApp, work: impl Future<Output = T>) -> T {
+    let follow = async {
+        loop {
+            app.people.refresh_people();
+            app.people.refresh_databases().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        done = work => done,
+        () = follow => unreachable!(),
+    }
+}
 
 #[rocket::async_test]
 async fn a_person_is_added_renamed_removed_and_brought_back() {
@@ -36,7 +54,8 @@ async fn a_person_is_added_renamed_removed_and_brought_back() {
         "Anna B",
     )]);
 
-    let renamed = app.patch("/people/anna", json!({"name": "anne", "display_name": null})).await;
+    let renamed =
+        following(&app, app.patch("/people/anna", json!({"name": "anne", "display_name": null}))).await;
     assert_eq!(renamed.status, 200, "{}", renamed.text());
     assert_eq!((&renamed.json()["name"], &renamed.json()["display_name"]), (&json!("anne"), &Value::Null));
     assert_eq!(app.get("/people/anna").await.status, 404);
@@ -50,7 +69,7 @@ async fn a_person_is_added_renamed_removed_and_brought_back() {
 
     app.delete("/people/owner").await.assert_problem(409, "The owner cannot be removed");
     let accepted = app.delete("/people/anne").await;
-    let job = app.finished(accepted).await;
+    let job = following(&app, app.finished(accepted)).await;
     assert_eq!((&job["kind"], &job["state"]), (&json!("remove-person"), &json!("succeeded")), "{job}");
     let folder = job["result"]["folder"].as_str().unwrap().to_owned();
     assert!(job["result"]["backup"].as_str().unwrap().starts_with("coffee_"), "{job}");

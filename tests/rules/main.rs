@@ -137,7 +137,9 @@ fn the_openapi_document_has_the_rate_limit_and_scope_of_every_route() {
 }
 
 /// Routes that require the scope `manage`, whatever their method is.
-const MANAGED: [&str; 1] = ["/keys"];
+const MANAGED: [&str; 5] = ["/keys", "/pairings", "/backups", "/jobs", "/prune"];
+/// Routes that require the scope `admin`, whatever their method is.
+const ADMINISTERED: [&str; 2] = ["/people", "/check"];
 
 #[test]
 fn routes_of_personal_data_require_a_key_with_the_scope_of_their_method_or_manage() {
@@ -150,6 +152,10 @@ fn routes_of_personal_data_require_a_key_with_the_scope_of_their_method_or_manag
             Access::Key(Scope::Manage) => {
                 let is_managed = MANAGED.iter().any(|start| entry.template.starts_with(start));
                 assert!(is_managed, "{}", entry.template);
+            }
+            Access::Key(Scope::Admin) => {
+                let is_administered = ADMINISTERED.iter().any(|start| entry.template.starts_with(start));
+                assert!(is_administered, "{}", entry.template);
             }
             Access::Key(scope) => {
                 let is_read = entry.route.method == "GET".parse().unwrap();
@@ -176,7 +182,7 @@ fn routes_that_change_data_have_a_rate_limit_for_changes() {
         let name = entry.class.name();
         let for_changes = name.ends_with("-write") || name.ends_with("-change") || name.ends_with("-batch");
         // Few requests of any kind manage something.
-        let for_both = entry.access.scope() == Some(Scope::Manage) && name == "manage";
+        let for_both = matches!(entry.access.scope(), Some(Scope::Manage | Scope::Admin)) && name == "manage";
         assert!(for_both || for_changes != reads, "{} {}", entry.route.method, entry.template);
     }
 }

@@ -35,7 +35,7 @@ use crate::http::handlers::jobs::accepted;
 use crate::http::middleware::guard::OwnFiles;
 use crate::http::response::{JsonResponse, JsonResult};
 use crate::http::validation::{FieldValidator, Location, ValidationErrors, parse_object};
-use crate::jobs::job::{Job, JobKind, JobProblem};
+use crate::jobs::job::{BackgroundJob, JobKind, JobProblem};
 use crate::jobs::program::CommandFailure;
 use crate::jobs::queue::{JobActive, JobContext};
 use crate::people::folder;
@@ -185,14 +185,18 @@ pub async fn path_of(files: &OwnFiles, file: &str) -> Result<PathBuf, ApiError> 
 ///
 /// Starts a job that makes a verified backup and removes old ones, as `coffee-tracker backup` does. Its result has
 /// `file`, `size_bytes`, `coffees` and `readings`.
-#[utoipa::path(post, path = "/backups", operation_id = "create_backup", tag = "backups", responses((status = 202, description = "The job", body = Job, headers(("Location" = String, description = "Path of the job")))))]
+#[utoipa::path(post, path = "/backups", operation_id = "create_backup", tag = "backups", responses((status = 202, description = "The job", body = BackgroundJob, headers(("Location" = String, description = "Path of the job")))))]
 #[rocket::post("/backups")]
 pub async fn create(app: &State<SharedApp>, files: OwnFiles) -> JsonResult {
     accepted(&back_up(app, &files.0, files.0.clone()).await?)
 }
 
 /// Starts a job of `caller` that makes a backup of a person.
-pub async fn back_up(app: &App, caller: &CommonSettings, person: CommonSettings) -> Result<Job, JobActive> {
+pub async fn back_up(
+    app: &App,
+    caller: &CommonSettings,
+    person: CommonSettings,
+) -> Result<BackgroundJob, JobActive> {
     let work = |job: JobContext| async move {
         let made = job.run_for(&person, &["backup", "--json"].map(OsStr::new)).await?;
         Ok(json!({
@@ -216,7 +220,7 @@ fn file_in(printed: &Value, field: &str) -> Option<String> {
 /// is not.
 #[utoipa::path(post, path = "/backups/{file}/verify", operation_id = "verify_backup", tag = "backups",
     params(("file" = String, Path, description = "Name of the backup", example = "coffee_20250723_020000.db")),
-    responses((status = 202, description = "The job", body = Job, headers(("Location" = String, description = "Path of the job")))))]
+    responses((status = 202, description = "The job", body = BackgroundJob, headers(("Location" = String, description = "Path of the job")))))]
 #[rocket::post("/backups/<file>/verify")]
 pub async fn verify(app: &State<SharedApp>, files: OwnFiles, file: &str) -> JsonResult {
     let path = path_of(&files, file).await?;
@@ -299,7 +303,7 @@ impl FromBody for RestoreOptions {
 #[utoipa::path(post, path = "/backups/{file}/restore", operation_id = "restore_backup", tag = "backups",
     params(("file" = String, Path, description = "Name of the backup", example = "coffee_20250723_020000.db")),
     request_body(content = RestoreInput, example = json!({"dry_run": true})),
-    responses((status = 202, description = "The job", body = Job, headers(("Location" = String, description = "Path of the job")))))]
+    responses((status = 202, description = "The job", body = BackgroundJob, headers(("Location" = String, description = "Path of the job")))))]
 #[rocket::post("/backups/<file>/restore", data = "<options>")]
 pub async fn restore(
     app: &State<SharedApp>,
@@ -337,7 +341,7 @@ pub async fn restore(
 /// no limit of size but the free space of the disk.
 #[utoipa::path(post, path = "/backups/upload", operation_id = "upload_backup", tag = "backups",
     request_body(content = String, content_type = "application/octet-stream", description = "The file"),
-    responses((status = 202, description = "The job", body = Job, headers(("Location" = String, description = "Path of the job")))))]
+    responses((status = 202, description = "The job", body = BackgroundJob, headers(("Location" = String, description = "Path of the job")))))]
 #[rocket::post("/backups/upload", data = "<received>")]
 pub async fn upload(app: &State<SharedApp>, files: OwnFiles, received: ReceivedBackup) -> JsonResult {
     let clock = app.clock.clone();
@@ -443,7 +447,7 @@ impl FromBody for PruneOptions {
 /// delete.
 #[utoipa::path(post, path = "/prune", operation_id = "prune", tag = "backups",
     request_body(content = PruneInput, example = json!({"before": "2024-01-01", "kind": "heartrate"})),
-    responses((status = 202, description = "The job", body = Job, headers(("Location" = String, description = "Path of the job")))))]
+    responses((status = 202, description = "The job", body = BackgroundJob, headers(("Location" = String, description = "Path of the job")))))]
 #[rocket::post("/prune", data = "<options>")]
 pub async fn prune(app: &State<SharedApp>, files: OwnFiles, options: JsonBody<PruneOptions>) -> JsonResult {
     let PruneOptions { before, flag } = options.0;

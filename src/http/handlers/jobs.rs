@@ -9,17 +9,17 @@ use crate::http::app::SharedApp;
 use crate::http::error::ApiError;
 use crate::http::middleware::guard::OwnFiles;
 use crate::http::response::{JsonResponse, JsonResult};
-use crate::jobs::job::Job;
+use crate::jobs::job::BackgroundJob;
 
 /// Response body of `GET /jobs`.
 #[derive(Serialize, ToSchema)]
 pub struct JobList {
     /// The last jobs, newest first.
-    jobs: Vec<Job>,
+    jobs: Vec<BackgroundJob>,
 }
 
 /// Returns 202 with a job that was started.
-pub fn accepted(job: &Job) -> JsonResult {
+pub fn accepted(job: &BackgroundJob) -> JsonResult {
     let response = JsonResponse::ok(job)?.with_status(Status::Accepted);
     Ok(response.with_header("Location", format!("/jobs/{}", job.id)))
 }
@@ -37,7 +37,7 @@ pub async fn list(app: &State<SharedApp>, files: OwnFiles) -> JsonResult {
 /// Get a job
 #[utoipa::path(get, path = "/jobs/{id}", operation_id = "get_job", tag = "backups",
     params(("id" = String, Path, description = "Id of the job", pattern = "^[0-9a-f]{16}$")),
-    responses((status = 200, description = "The job", body = Job)))]
+    responses((status = 200, description = "The job", body = BackgroundJob)))]
 #[rocket::get("/jobs/<id>")]
 pub async fn get(app: &State<SharedApp>, files: OwnFiles, id: &str) -> JsonResult {
     let jobs = app.jobs.list(&files.0).await;

@@ -25,7 +25,7 @@ use crate::http::handlers::jobs::accepted;
 use crate::http::middleware::guard::{Everyone, OwnFiles};
 use crate::http::response::{JsonResponse, JsonResult};
 use crate::http::validation::{FieldValidator, Location, ValidationErrors, parse_object};
-use crate::jobs::job::{Job, JobKind};
+use crate::jobs::job::{BackgroundJob, JobKind};
 use crate::jobs::program::{CommandEnvironment, CommandFailure};
 use crate::jobs::queue::JobContext;
 use crate::people::person::Person;
@@ -36,14 +36,14 @@ use crate::people::relocate::{former_name, list_removed};
 #[derive(Serialize, ToSchema)]
 pub struct PeopleList {
     /// The owner first, the others by name.
-    people: Vec<ListedPerson>,
+    people: Vec<PersonSummary>,
     /// Removed people, the last one first.
     removed: Vec<RemovedPerson>,
 }
 
 /// Person of this server.
 #[derive(Serialize, ToSchema)]
-pub struct ListedPerson {
+pub struct PersonSummary {
     name: String,
     #[schema(required)]
     display_name: Option<String>,
@@ -88,7 +88,7 @@ struct RemovedPerson {
 /// Response body of `POST /people`.
 #[derive(Serialize, ToSchema)]
 pub struct AddedPerson {
-    person: ListedPerson,
+    person: PersonSummary,
     /// First key of a new person. A person who was brought back has the former keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -109,7 +109,7 @@ struct PrintedPerson {
     first_key: FirstKey,
 }
 
-impl ListedPerson {
+impl PersonSummary {
     fn of(person: &Person, settings: &CommonSettings, now: Timestamp) -> Self {
         let (problem, backup) = (person.failure(), person.backup());
         // A damaged file is reported when it is read for a request with a key.
@@ -153,7 +153,7 @@ pub async fn list(app: &State<SharedApp>, everyone: Everyone) -> JsonResult {
         });
         Ok(PeopleList {
             people: people
-                .map(|person| ListedPerson::of(&person, &settings.of_person(person.name()), now))
+                .map(|person| PersonSummary::of(&person, &settings.of_person(person.name()), now))
                 .collect(),
             removed: removed.collect(),
         })
@@ -171,16 +171,16 @@ fn find(people: &People, name: &str) -> Result<Arc<Person>, ApiError> {
     everyone.find(|person| person.name().as_str() == name).ok_or(ApiError::NotFound("Person not found"))
 }
 
-async fn described(app: &App, everyone: &Everyone, name: &str) -> Result<ListedPerson, ApiError> {
+async fn described(app: &App, everyone: &Everyone, name: &str) -> Result<PersonSummary, ApiError> {
     let person = find(&everyone.0, name)?;
     let (settings, now) = (app.settings.common.of_person(person.name()), app.clock.now());
-    spawn_blocking(move || ListedPerson::of(&person, &settings, now)).await.map_err(|_| ApiError::Internal)
+    spawn_blocking(move || PersonSummary::of(&person, &settings, now)).await.map_err(|_| ApiError::Internal)
 }
 
 /// Get a person
 #[utoipa::path(get, path = "/people/{name}", operation_id = "get_person", tag = "people",
     params(("name" = String, Path, description = "Name of the person; `owner` for the owner", example = "anna")),
-    responses((status = 200, description = "The person", body = ListedPerson)))]
+    responses((status = 200, description = "The person", body = PersonSummary)))]
 #[rocket::get("/people/<name>")]
 pub async fn get(app: &State<SharedApp>, everyone: Everyone, name: &str) -> JsonResult {
     JsonResponse::ok(&described(app, &everyone, name).await?)
@@ -365,7 +365,7 @@ impl FromBody for PersonChange {
 #[utoipa::path(patch, path = "/people/{name}", operation_id = "change_person", tag = "people",
     params(("name" = String, Path, description = "Name of the person; `owner` for the owner", example = "anna")),
     request_body(content = PersonChangeInput, example = json!({"display_name": "Anna"})),
-    responses((status = 200, description = "The person", body = ListedPerson)))]
+    responses((status = 200, description = "The person", body = PersonSummary)))]
 #[rocket::patch("/people/<name>", data = "<change>")]
 pub async fn change(
     app: &State<SharedApp>,
@@ -402,7 +402,7 @@ pub async fn change(
 /// working. The result has `folder`, with which `POST /people` brings the person back, and `backup`.
 #[utoipa::path(delete, path = "/people/{name}", operation_id = "remove_person", tag = "people",
     params(("name" = String, Path, description = "Name of the person", example = "anna")),
-    responses((status = 202, description = "The job", body = Job, headers(("Location" = String, description = "Path of the job")))))]
+    responses((status = 202, description = "The job", body = BackgroundJob, headers(("Location" = String, description = "Path of the job")))))]
 #[rocket::delete("/people/<name>")]
 pub async fn remove(app: &State<SharedApp>, everyone: Everyone, files: OwnFiles, name: &str) -> JsonResult {
     let person = find(&everyone.0, name)?;
@@ -440,7 +440,7 @@ pub async fn backups(app: &State<SharedApp>, everyone: Everyone, name: &str) -> 
 /// Starts a job of the owner.
 #[utoipa::path(post, path = "/people/{name}/backups", operation_id = "create_backup_of_person", tag = "people",
     params(("name" = String, Path, description = "Name of the person; `owner` for the owner", example = "anna")),
-    responses((status = 202, description = "The job", body = Job)))]
+    responses((status = 202, description = "The job", body = BackgroundJob)))]
 #[rocket::post("/people/<name>/backups")]
 pub async fn create_backup(
     app: &State<SharedApp>,

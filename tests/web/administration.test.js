@@ -1,0 +1,195 @@
+// Settings for whoever looks after the data: backups, old entries, people, and the check of the installation.
+
+import assert from "node:assert/strict";
+import { readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { DEMO, KEY, accessibilityViolations, browserTest, horizontalOverflow, screenshot } from "./helpers.js";
+import { addKeys, waitUntilEqual } from "./actions.js";
+
+/** Opens a section of the settings, signed in for this window. */
+async function openSection(page, server, section, key = KEY) {
+  await page.addInitScript((value) => {
+    if (location.protocol.startsWith("http")) sessionStorage.getItem("coffee.key") ?? sessionStorage.setItem("coffee.key", value);
+  }, key);
+  await page.goto(`${server.url}/settings/${section}`);
+}
+
+const button = (page, name) => page.getByRole("button", { name, exact: true });
+const rows = (page, list) => page.locator(`#${list} > li`);
+const toast = (page, text) => page.locator(".toast:visible", { hasText: text });
+const sheet = (page) => page.locator("#sheet[open]");
+const totals = async (server) => (await server.api("GET", "/coffee/stats?days=3650")).body.total_coffees;
+const backups = async (server) => (await server.api("GET", "/backups")).body.backups;
+
+for (const screen of ["wide", "phone", "narrow"]) {
+  for (const colorScheme of ["light", "dark"]) {
+    browserTest(`backups, data, people and system are accessible and fit the window: ${screen}, ${colorScheme}`, { screen, colorScheme, sampleData: DEMO }, async ({ page, server }) => {
+      await server.api("POST", "/backups", {});
+      await server.api("POST", "/people", { name: "anna", display_name: "Anna" });
+      await waitUntilEqual(async () => (await backups(server)).length, 1);
+      for (const [section, content] of [["backups", "#backup-list > li .row"], ["data", "form .danger"], ["people", "#people-list > li .row"], ["system", "#findings > li"]]) {
+        await openSection(page, server, section);
+        await page.locator(content).first().waitFor();
+        await screenshot(page, `settings/${screen}-${colorScheme}-${section}`);
+        assert.equal(await horizontalOverflow(page), 0, section);
+        assert.equal(await accessibilityViolations(page), "", section);
+      }
+    });
+  }
+}
+
+browserTest("a backup is made, verified, downloaded and restored, and the restore is undone", { sampleData: DEMO }, async ({ page, server }) => {
+  await openSection(page, server, "backups");
+  await page.getByText("There is no backup yet.").waitFor();
+  await button(page, "Back up now").click();
+  await toast(page, "Backed up").waitFor();
+  await rows(page, "backup-list").locator("text=Made by hand").waitFor();
+  await page.locator("#backup-state", { hasText: "Last verified backup" }).waitFor();
+  const [{ file }] = await backups(server);
+
+  await page.getByRole("button", { name: /^Verify:/ }).click();
+  await toast(page, "This backup can be restored").waitFor();
+
+  const downloading = page.waitForEvent("download");
+  await page.getByRole("button", { name: /^Download:/ }).click();
+  const download = await downloading;
+  assert.equal(download.suggestedFilename(), file);
+  assert.deepEqual(readFileSync(await download.path()), readFileSync(join(server.folder, "backups", file)));
+
+  const before = await totals(server);
+  for (let n = 0; n < 3; n += 1) await server.api("POST", "/coffee/", { caffeine_mg: 80 });
+  await page.getByRole("button", { name: /^Restore…/ }).click();
+  await sheet(page).getByText("You lose 3 drinks from").waitFor();
+  await screenshot(page, "settings/wide-light-restore", { fullPage: false });
+  assert.equal(await accessibilityViolations(page), "");
+  const confirmation = sheet(page).getByLabel("Type “owner” to confirm");
+  await confirmation.fill("anna");
+  await button(page, "Restore").click();
+  await sheet(page).getByText("Type owner to confirm").waitFor();
+  await confirmation.fill("owner");
+  await button(page, "Restore").click();
+  await toast(page, "Restored").waitFor();
+  assert.equal(await totals(server), before);
+  // The undo is offered after a reload, too.
+  await page.reload();
+  await button(page, "Undo restore").click();
+  await toast(page, "The state before the restore is back").waitFor();
+  assert.equal(await totals(server), before + 3);
+});
+
+browserTest("a download that is cut off twice goes on where it was", { sampleData: DEMO }, async ({ page, server }) => {
+  await server.api("POST", "/backups", {});
+  await waitUntilEqual(async () => (await backups(server)).length, 1);
+  const [{ file }] = await backups(server);
+  const content = readFileSync(join(server.folder, "backups", file));
+  const ranges = [];
+  await page.route(`**/backups/${file}`, async (route) => {
+    const headers = route.request().headers();
+    ranges.push(headers.range ?? null);
+    if (ranges.length > 2) return route.continue();
+    const from = Number(/bytes=(\d+)-/.exec(headers.range ?? "bytes=0-")[1]);
+    const response = await route.fetch();
+    // A body that is shorter than its length is a lost connection.
+    const part = content.subarray(from, from + 10_000);
+    return route.fulfill({ response, body: part, headers: { ...response.headers(), "content-length": String(part.length) } });
+  });
+  await openSection(page, server, "backups");
+  const downloading = page.waitForEvent("download");
+  await page.getByRole("button", { name: /^Download:/ }).click();
+  const download = await downloading;
+  assert.deepEqual(readFileSync(await download.path()), content);
+  assert.deepEqual(ranges, [null, "bytes=10000-", "bytes=20000-"]);
+});
+
+browserTest("an upload is checked before it is listed, and refused with the reason", { sampleData: DEMO }, async ({ page, server }) => {
+  await openSection(page, server, "backups");
+  await button(page, "Back up now").click();
+  await toast(page, "Backed up").waitFor();
+  const [{ file }] = await backups(server);
+  const content = readFileSync(join(server.folder, "backups", file));
+  const junk = join(server.folder, "junk.db");
+  writeFileSync(junk, "flat white");
+  await page.locator("#backup-file").setInputFiles(junk);
+  await toast(page, "The file is not kept").waitFor();
+  assert.equal((await backups(server)).length, 1);
+  const good = join(server.folder, "good.db");
+  writeFileSync(good, content);
+  await page.locator("#backup-file").setInputFiles(good);
+  await toast(page, "Uploaded").waitFor();
+  await waitUntilEqual(() => rows(page, "backup-list").count(), 2);
+  assert.deepEqual(readdirSync(join(server.folder, "backups")).filter((name) => name.endsWith(".tmp")), []);
+});
+
+browserTest("old entries are deleted after a backup, and come back", { sampleData: DEMO }, async ({ page, server }) => {
+  const before = await totals(server);
+  await openSection(page, server, "data");
+  await page.getByLabel("Before").fill(new Date(Date.now() - 30 * 86_400_000).toISOString().slice(0, 10));
+  await button(page, "Delete…").click();
+  await button(page, "Delete").click();
+  await toast(page, "Deleted").waitFor();
+  assert.ok((await totals(server)) < before);
+  await page.getByRole("button", { name: /^Undo/ }).click();
+  await toast(page, "The entries are back").waitFor();
+  assert.equal(await totals(server), before);
+});
+
+browserTest("a person is added, signed in by the link, renamed, removed and brought back", {}, async ({ page, server, context }) => {
+  await openSection(page, server, "people");
+  await button(page, "Add a person").click();
+  await sheet(page).getByLabel("Name shown on pages").fill("Anna");
+  await sheet(page).getByLabel("Short name").fill("owner");
+  await button(page, "Add").click();
+  await sheet(page).getByText("must not be owner").waitFor();
+  await sheet(page).getByLabel("Short name").fill("anna");
+  await button(page, "Add").click();
+  await sheet(page).getByText("It is shown only once").waitFor();
+  const link = await sheet(page).getByLabel("Link").inputValue();
+  await button(page, "Done").click();
+  await rows(page, "people-list").locator("text=Anna").waitFor();
+
+  const hers = await (await context.browser().newContext()).newPage();
+  await hers.goto(link);
+  await hers.locator("#person", { hasText: "Anna" }).waitFor();
+  assert.equal(new URL(hers.url()).hash, "");
+  await hers.goto(`${server.url}/settings`);
+  await hers.locator("#section-list a").first().waitFor();
+  assert.deepEqual(await hers.locator("#section-list .section-name").allInnerTexts(), ["You", "Devices", "Data", "Backups"]);
+  await hers.goto(`${server.url}/settings/people`);
+  await hers.getByText("can't open this section").waitFor();
+  await hers.context().close();
+
+  await button(page, "Rename Anna").click();
+  await sheet(page).getByLabel("Name shown on pages").fill("Anna B.");
+  await button(page, "Save").click();
+  await button(page, "Remove Anna B.…").click();
+  await button(page, "Remove").click();
+  await toast(page, "Removed Anna B.").waitFor();
+  await waitUntilEqual(() => rows(page, "people-list").count(), 1);
+  await button(page, "Bring back anna").click();
+  await toast(page, "anna is back").waitFor();
+  await waitUntilEqual(() => rows(page, "people-list").count(), 2);
+});
+
+browserTest("the check of the installation names what to fix", {}, async ({ page, server }) => {
+  await openSection(page, server, "system");
+  await page.locator("#system-state", { hasText: "need" }).waitFor();
+  await rows(page, "findings").filter({ hasText: "backups" }).first().waitFor();
+});
+
+browserTest("a lost connection is said plainly, and the section loads again", { expected: [/ERR_INTERNET_DISCONNECTED|Failed to load resource/] }, async ({ page, server, context }) => {
+  await openSection(page, server, "backups");
+  await page.getByText("There is no backup yet.").waitFor();
+  await context.setOffline(true);
+  await button(page, "Back up now").click();
+  await toast(page, "Can't reach the server").waitFor();
+  await context.setOffline(false);
+  await button(page, "Back up now").click();
+  await toast(page, "Backed up").waitFor();
+});
+
+browserTest("a key without the scope for backups does not see them", {}, async ({ page, server }) => {
+  const { phone } = await addKeys(server, { phone: "read,write" });
+  await openSection(page, server, "backups", phone);
+  await page.getByText("can't open this section").waitFor();
+});

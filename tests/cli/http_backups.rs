@@ -117,7 +117,7 @@ fn a_backup_is_uploaded_to_another_server_and_restored_while_clients_write() {
     let file = uploaded["result"]["file"].as_str().unwrap().to_owned();
     assert_eq!(fs::read(there.path().join("backups").join(&file)).unwrap(), content);
 
-    let accepted = second.client().post(&format!("/backups/{file}/restore"), "{}");
+    let accepted = second.client().post(&format!("/backups/{file}/restore"), r#"{"force": true}"#);
     let location = accepted.header("Location").unwrap().to_owned();
     let mut writer = second.client();
     let job = loop {

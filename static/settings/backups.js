@@ -83,8 +83,8 @@ function verify({ file }) {
   });
 }
 
-/** Loads a file in parts: after the connection was lost, the rest is loaded. */
-async function loadFile(path, onBytes) {
+/** Loads a file of `size` bytes in parts: after the connection was lost, the rest is loaded. */
+async function loadFile(path, size, onBytes) {
   const parts = [];
   let [received, tag, resumes] = [0, null, 0];
   for (;;) {
@@ -102,6 +102,7 @@ async function loadFile(path, onBytes) {
         received += value.length;
         onBytes(received);
       }
+      if (received < size) throw new api.ApiError("unreachable", "The connection to the server was lost");
       return new Blob(parts, { type: "application/vnd.sqlite3" });
     } catch (error) {
       const isLost = !(error instanceof api.ApiError) || error.kind === "unreachable";
@@ -114,7 +115,7 @@ async function loadFile(path, onBytes) {
 async function download({ file, size_bytes: size }) {
   progress.say(`Downloading… ${formatBytes(size)}`);
   await api.catchApiError(async () => {
-    const blob = await loadFile(urlOf(file), (received) => progress.say(`Downloading… ${Math.floor((100 * received) / size)} % of ${formatBytes(size)}`));
+    const blob = await loadFile(urlOf(file), size, (received) => progress.say(`Downloading… ${Math.floor((100 * received) / size)} % of ${formatBytes(size)}`));
     const url = URL.createObjectURL(blob);
     const link = h("a", { href: url, download: file });
     link.click();

@@ -146,7 +146,7 @@ browserTest("a person is added, signed in by the link, renamed, removed and brou
   await sheet(page).getByText("It is shown only once").waitFor();
   const link = await sheet(page).getByLabel("Link").inputValue();
   await button(page, "Done").click();
-  await rows(page, "people-list").locator("text=Anna").waitFor();
+  await rows(page, "people-list").filter({ hasText: "Anna" }).waitFor();
 
   const hers = await (await context.browser().newContext()).newPage();
   await hers.goto(link);

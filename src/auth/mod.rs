@@ -4,4 +4,5 @@ pub mod key;
 pub mod key_file;
 pub mod key_store;
 pub mod owner_key;
+pub mod pairing;
 pub mod revoked_keys;

@@ -13,6 +13,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement
 use utoipa::openapi::{Ref, RefOr, Required};
 
 use crate::auth::key::Scope;
+use crate::config::LimitClass;
 use crate::http::app::VERSION;
 use crate::http::error::Problem;
 use crate::http::middleware::guard::{Access, RouteEntry};
@@ -164,8 +165,8 @@ fn complete(operation: &mut Operation, entry: &RouteEntry) {
     let requires_key = entry.access != Access::Public;
     let has_body = operation.request_body.is_some();
     let has_id = entry.template.contains('<');
-    let may_conflict =
-        matches!(scope, Some(Scope::Manage | Scope::Admin)) && entry.route.method != Method::Get;
+    let is_pairing = entry.class == LimitClass::Pair;
+    let may_change = matches!(scope, Some(Scope::Manage | Scope::Admin)) && entry.route.method != Method::Get;
     let has_fields = has_body || operation.parameters.as_ref().is_some_and(|all| !all.is_empty());
     if let Some(RefOr::T(body)) = &mut operation.request_body {
         body.required.get_or_insert(Required::True);
@@ -182,9 +183,9 @@ fn complete(operation: &mut Operation, entry: &RouteEntry) {
         (true, "400", "BadRequest"),
         (requires_key, "401", "Unauthorized"),
         (scope.is_some(), "403", "Forbidden"),
-        (has_id, "404", "NotFound"),
+        (has_id || is_pairing, "404", "NotFound"),
         (has_body, "408", "TooSlow"),
-        (may_conflict, "409", "Conflict"),
+        (may_change || is_pairing, "409", "Conflict"),
         (has_body, "413", "TooLarge"),
         (has_fields, "422", "Unfit"),
         (true, "429", "TooMany"),

@@ -13,7 +13,7 @@ use crate::auth::key::Scope;
 use crate::config::LimitClass;
 use crate::http::handlers::{
     assets, backup_file, backups, caffeine, check, coffee, coffee_rename, coffee_totals, export, health,
-    heart_rate, heart_rate_batch, heart_rate_stats, info, jobs, keys, me, metrics, pages, people, profile,
+    heart_rate, heart_rate_batch, heart_rate_stats, info, jobs, keys, me, metrics, pages, pairings, people, profile,
 };
 use crate::http::middleware::guard::{Access, RouteEntry};
 
@@ -66,7 +66,9 @@ route_table! {
         Read, READ => profile::get;
         CoffeeChange, WRITE => profile::change;
         Read, READ => export::coffee export::heart_rate;
-        Manage, MANAGE => keys::list keys::add keys::revoke keys::undo_revoke keys::rotate;
+        Manage, MANAGE => keys::list keys::add keys::revoke keys::undo_revoke keys::rotate pairings::start
+            pairings::get pairings::end;
+        Pair, Access::Public => pairings::pair;
         Manage, MANAGE => jobs::list jobs::get;
         Manage, MANAGE => backups::list backups::create backup_file::download backups::verify backups::restore
             backups::upload backups::prune;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::auth::key::{KeyDigest, KeyName, KeyRequest};
 use crate::auth::key_file::{KeyFile, KeyFileError};
 use crate::auth::key_store::ListedKey;
+use crate::auth::pairing::{Pairing, PairingSecret, StartedPairing};
 use crate::domain::time::Timestamp;
 use crate::people::person::Person;
 use crate::people::registry::People;
@@ -27,6 +28,29 @@ pub struct RotatedKey {
     pub new: CreatedKey,
     /// Time at which the former key expires.
     pub old_expires: Timestamp,
+}
+
+/// Exchanges the secrets of pairings for keys. It reaches the keys of a person only with a secret.
+pub struct CodeRedeemer(Arc<People>);
+
+impl CodeRedeemer {
+    /// Gives access to the pairings of everyone.
+    pub fn new(people: Arc<People>) -> Self {
+        Self(people)
+    }
+
+    /// Creates the key of the pairing that has this secret, and returns it with its person; `None` when there is no such
+    /// pairing. When the key cannot be created, the pairing continues. Blocks on files.
+    pub fn redeem(&self, secret: &PairingSecret) -> Result<Option<(CreatedKey, Arc<Person>)>, KeyFileError> {
+        let Some(pairing) = self.0.pairings.claim(secret) else { return Ok(None) };
+        let Some(person) = self.0.find(&pairing.person) else { return Ok(None) };
+        let created = PersonKeys::new(Arc::clone(&self.0), Arc::clone(&person)).add(&pairing.request);
+        match &created {
+            Ok(_) => self.0.pairings.complete(&pairing.id),
+            Err(_) => self.0.pairings.release(&pairing.id),
+        }
+        Ok(Some((created?, person)))
+    }
 }
 
 impl PersonKeys {
@@ -83,6 +107,22 @@ impl PersonKeys {
         // The new key has the expiry that the former one had.
         let old_expires = new.listed.key.expires.map_or(end, |before| before.min(end));
         Ok(RotatedKey { new, old_expires })
+    }
+
+    /// Starts the pairing of a device that gets such a key.
+    pub fn start_pairing(&self, request: KeyRequest) -> Result<StartedPairing, KeyFileError> {
+        self.person.keys.require_free(&request.name, self.people.clock.now())?;
+        self.people.pairings.start(self.person.name(), request).map_err(KeyFileError::Random)
+    }
+
+    /// Returns a pairing of the person.
+    pub fn pairing(&self, id: &str) -> Option<Pairing> {
+        self.people.pairings.find(self.person.name(), id)
+    }
+
+    /// Ends a pairing of the person. Returns whether there was one.
+    pub fn end_pairing(&self, id: &str) -> bool {
+        self.people.pairings.remove(self.person.name(), id)
     }
 
     fn change<T>(

@@ -14,6 +14,7 @@ use tokio::time::sleep;
 
 use crate::auth::key::{KeyDigest, KeyId, Scope, Scopes};
 use crate::auth::key_store::KeyDetails;
+use crate::auth::pairing::Pairings;
 use crate::clock::Clock;
 use crate::config::CommonSettings;
 use crate::db::store::{Options, Store, StoreResources};
@@ -53,6 +54,7 @@ pub struct People {
     owner: Arc<Person>,
     owner_key: KeyDigest,
     others: RwLock<Others>,
+    pub(super) pairings: Pairings,
     /// Places of open databases besides the owner's.
     places: Arc<Semaphore>,
 }
@@ -113,6 +115,7 @@ impl People {
             owner_key: KeyDigest::of(&options.owner_key),
             places: Arc::new(Semaphore::new(options.max_open)),
             options,
+            pairings: Pairings::new(clock.clone()),
             clock,
             owner: Arc::new(person),
             others: RwLock::default(),
@@ -170,14 +173,19 @@ impl People {
         Some(found(person.keys.record_use(&digest, now)?, person))
     }
 
+    /// Returns the person of this name.
+    pub fn find(&self, name: &PersonName) -> Option<Arc<Person>> {
+        if name.is_owner() {
+            Some(Arc::clone(&self.owner))
+        } else {
+            self.read_others().by_name.get(name).cloned()
+        }
+    }
+
     /// Returns what a person may do whom a trusted proxy names; `None` when there is no such person.
     pub fn find_proxy_user(&self, name: &str) -> Option<ValidKey> {
         let name: PersonName = name.parse().ok()?;
-        let person = if name.is_owner() {
-            Arc::clone(&self.owner)
-        } else {
-            self.read_others().by_name.get(&name)?.clone()
-        };
+        let person = self.find(&name)?;
         // A key cannot contain a space.
         let id = KeyDigest::of(&format!("proxy {name}")).id();
         Some(ValidKey { id, scopes: Scopes::from(PROXY_SCOPES.to_vec()), person, sign_in: SignIn::Proxy })
@@ -305,7 +313,10 @@ impl People {
         drop(others);
         self.index_keys();
         // Their databases are closed already, unless somebody moved the folders by hand.
-        removed.iter().for_each(|person| person.close());
+        for person in &removed {
+            self.pairings.remove_all(person.name());
+            person.close();
+        }
         true
     }
 

@@ -48,7 +48,7 @@ async fn case_and_spaces_of_the_scheme_do_not_matter() {
 }
 
 /// Paths that require no key.
-const PUBLIC: [&str; 12] = [
+const PUBLIC: [&str; 13] = [
     "/",
     "/docs",
     "/redoc",
@@ -61,6 +61,7 @@ const PUBLIC: [&str; 12] = [
     "/sw.js",
     "/manifest.webmanifest",
     "/favicon.ico",
+    "/pair",
 ];
 
 #[rocket::async_test]
@@ -74,7 +75,12 @@ async fn every_route_that_is_not_public_requires_a_key() {
         let request = app.request(entry.route.method, &path).without_header("Authorization");
         let response = request.body(r#"{"caffeine_mg": 1, "bpm": 60}"#).send().await;
         if PUBLIC.contains(&path.as_str()) {
-            let status = if path == "/redoc" { 308 } else { 200 };
+            let status = match path.as_str() {
+                "/redoc" => 308,
+                // It requires a code.
+                "/pair" => 422,
+                _ => 200,
+            };
             assert_eq!(response.status, status, "{path}");
         } else {
             assert_unauthorized(response, &path);

@@ -24,6 +24,7 @@ mod keys;
 mod lists;
 mod metrics;
 mod pages;
+mod pairing;
 mod people;
 mod people_admin;
 mod profile;

@@ -57,6 +57,7 @@ fn body_of(template: &str, method: Method, person: &str) -> Option<Value> {
         }
         ("/profile", Method::Patch) => json!({"bedtime": "22:00"}),
         ("/keys", Method::Post) => json!({"name": format!("{person}-phone")}),
+        ("/pairings", Method::Post) => json!({"name": format!("{person}-tablet")}),
         ("/keys/<name>/rotate", _) => json!({"grace_hours": 0}),
         _ => return None,
     })
@@ -78,6 +79,7 @@ async fn no_response_contains_the_data_of_another_person() {
         .filter(|entry| matches!(entry.access.scope(), Some(Scope::Read | Scope::Write | Scope::Manage)))
         .collect();
     let mut tried = BTreeSet::new();
+    let mut pairing = "none".to_owned();
     // Every route once for everyone, and then at random.
     let all = personal.iter().flat_map(|entry| people.iter().map(move |person| (*entry, person)));
     let mut requests: Vec<_> = all.collect();
@@ -86,9 +88,10 @@ async fn no_response_contains_the_data_of_another_person() {
     }
     for (entry, person) in requests {
         let (method, template) = (entry.route.method, entry.template);
-        let id = rng.u32(1..4);
+        let id = rng.u32(1..4).to_string();
+        let id = if template.starts_with("/pairings") { &pairing } else { &id };
         let key = format!("{}-phone", people[rng.usize(..people.len())].name);
-        let path = template.replace("<id>", &id.to_string()).replace("<name>", &key) + query_of(template);
+        let path = template.replace("<id>", id).replace("<name>", &key) + query_of(template);
         let path = path.replace("<file>", "coffee_20260101_000000.db");
         let mut request = person.request(&app, method, &path);
         if let Some(body) = body_of(template, method, person.name) {
@@ -115,6 +118,9 @@ async fn no_response_contains_the_data_of_another_person() {
         let text = format!("{}{:?}", response.text(), response.headers);
         for other in people.iter().filter(|other| other.name != person.name) {
             assert!(!text.contains(other.name), "{method} {path} of {}: {text}", person.name);
+        }
+        if template == "/pairings" && response.status == 201 {
+            pairing = response.json()["id"].as_str().unwrap().to_owned();
         }
         tried.insert((method.as_str(), template, person.name));
     }

@@ -10,7 +10,7 @@ use super::helpers::{TestApp, TestRequest, TestResponse};
 const ON: (&str, &str) = ("rate-limit-enabled", "true");
 
 /// Method, path, class, requests per window, window in seconds, seconds until one request is refilled.
-const CLASSES: [(Method, &str, &str, u32, u32, u32); 29] = [
+const CLASSES: [(Method, &str, &str, u32, u32, u32); 30] = [
     (Method::Get, "/", "open", 30, 60, 2),
     (Method::Get, "/docs", "open", 30, 60, 2),
     (Method::Get, "/settings/you", "open", 30, 60, 2),
@@ -30,6 +30,7 @@ const CLASSES: [(Method, &str, &str, u32, u32, u32); 29] = [
     (Method::Get, "/heartrate/current", "read", 600, 60, 1),
     (Method::Get, "/keys", "manage", 120, 60, 1),
     (Method::Delete, "/keys/phone", "manage", 120, 60, 1),
+    (Method::Post, "/pair", "pair", 10, 60, 6),
     (Method::Post, "/coffee/", "coffee-write", 100, 3600, 36),
     (Method::Put, "/coffee/1", "coffee-change", 60, 3600, 60),
     (Method::Patch, "/coffee/1", "coffee-change", 60, 3600, 60),
@@ -99,7 +100,7 @@ async fn without_a_valid_key_public_routes_keep_their_class_and_others_share_one
     for (method, path, class, quota, window, one) in CLASSES {
         let app = TestApp::with_flags(&[ON]).await;
         let request = || app.request(method, path).without_header("Authorization");
-        if ["open", "health", "info", "static"].contains(&class) {
+        if ["open", "health", "info", "static", "pair"].contains(&class) {
             assert_quota(&app, request, class, (quota, window, one)).await;
         } else {
             assert_quota(&app, request, "unauthenticated", (120, 60, 1)).await;

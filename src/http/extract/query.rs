@@ -404,6 +404,16 @@ pub struct KeyOfPath {
     name: String,
 }
 
+/// Parameter of a path that ends in the id of a pairing.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub struct PairingOfPath {
+    /// Id of the pairing.
+    #[param(example = "4d1f0c9ab27e6358")]
+    id: String,
+}
+
 impl<'a> FromParam<'a> for KeyName {
     type Error = FieldError;
 

@@ -94,7 +94,7 @@ async fn run(app: &App, files: &OwnFiles) -> Result<Vec<ReportedFinding>, ApiErr
         serde_json::from_value(printed).map_err(|e| CommandFailure::of(e.to_string()))?;
     // The command does not get the key; a server does not start with a weak one, except for debugging.
     if matches!(app.settings.key, KeySource::Given(_)) {
-        findings.retain(|finding| finding.about != "key");
+        findings.retain(|finding| finding.about != "API key");
     }
     Ok(findings)
 }

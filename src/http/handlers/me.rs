@@ -9,6 +9,7 @@ use crate::domain::time::Timestamp;
 use crate::http::app::{SharedApp, VERSION};
 use crate::http::error::ApiError;
 use crate::http::response::{JsonResponse, JsonResult};
+use crate::people::person::Person;
 use crate::people::registry::ValidKey;
 
 /// Response body of `GET /me`.
@@ -21,7 +22,7 @@ pub struct Me {
 
 /// Person to whom the key belongs.
 #[derive(Serialize, ToSchema)]
-struct PersonOfKey {
+pub struct PersonOfKey {
     /// Name of the person; `owner` for the owner.
     name: String,
     /// Name for people to read; null when none was set.
@@ -52,6 +53,13 @@ struct ServerOfRequest {
     timezone: String,
 }
 
+impl PersonOfKey {
+    /// Describes a person.
+    pub fn of(person: &Person) -> Self {
+        Self { name: person.name().to_string(), display_name: person.display_name() }
+    }
+}
+
 /// Person and key of the request
 ///
 /// The person whose data the key gives access to, and the name and the scopes of the key, whatever its scopes are.
@@ -61,7 +69,7 @@ struct ServerOfRequest {
 pub fn me(app: &State<SharedApp>, key: ValidKey) -> JsonResult {
     let details = key.details().ok_or(ApiError::Unauthorized)?;
     JsonResponse::ok(&Me {
-        person: PersonOfKey { name: key.person.name().to_string(), display_name: key.person.display_name() },
+        person: PersonOfKey::of(&key.person),
         key: KeyOfRequest {
             name: details.name,
             scopes: key.scopes,

@@ -20,5 +20,6 @@ pub(crate) mod keys;
 pub(crate) mod me;
 pub(crate) mod metrics;
 pub(crate) mod pages;
+pub(crate) mod pairings;
 pub(crate) mod people;
 pub(crate) mod profile;

@@ -25,7 +25,7 @@ use crate::http::extract::query::extractor_error;
 use crate::http::middleware::security_headers::is_host_allowed;
 use crate::http::rate_limit::QuotaOwner;
 use crate::http::request_context::RequestContext;
-use crate::people::keys::PersonKeys;
+use crate::people::keys::{CodeRedeemer, PersonKeys};
 use crate::people::registry::{People, ValidKey};
 
 /// Maximum size of the names and values of all headers, bytes.
@@ -79,6 +79,8 @@ fn people<'r>(request: &'r Request<'_>) -> Result<&'r Arc<People>, ApiError> {
 
 /// Open route that shows the limits of the caller, if there is a key.
 const INFO_ROUTE: &str = "/info";
+/// Open route that exchanges the code of a pairing for a key.
+const PAIR_ROUTE: &str = "/pair";
 /// Open routes that report on everyone.
 const MONITORING_ROUTES: [&str; 2] = ["/health", "/metrics"];
 
@@ -138,6 +140,20 @@ pub fn own_files(request: &Request<'_>) -> Result<OwnFiles, ApiError> {
             Ok(OwnFiles(App::of(request)?.settings.common.of_person(key.person.name())))
         }
         _ => Err(ApiError::Internal),
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for CodeRedeemer {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> request::Outcome<Self, ()> {
+        let allowed = if RequestContext::of(request).route.get() == Some(&PAIR_ROUTE) {
+            people(request).map(|people| Self::new(Arc::clone(people)))
+        } else {
+            Err(ApiError::Internal)
+        };
+        allowed.map_or_else(|error| extractor_error(request, error), Outcome::Success)
     }
 }
 

@@ -13,7 +13,8 @@ use crate::auth::key::Scope;
 use crate::config::LimitClass;
 use crate::http::handlers::{
     assets, backup_file, backups, caffeine, check, coffee, coffee_rename, coffee_totals, export, health,
-    heart_rate, heart_rate_batch, heart_rate_stats, info, jobs, keys, me, metrics, pages, pairings, people, profile,
+    heart_rate, heart_rate_batch, heart_rate_stats, info, jobs, keys, me, metrics, pages, pairings, people,
+    profile,
 };
 use crate::http::middleware::guard::{Access, RouteEntry};
 

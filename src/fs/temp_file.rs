@@ -7,12 +7,17 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::{fs, io};
 
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 
 use crate::fs::paths::{SQLITE_COMPANIONS, file_id, folder_of, with_suffix};
 use crate::fs::privileges::Identity;
+
+/// Number in the name of the next temporary file. A process never uses a name again: a published file, which is dropped
+/// after its name became free, would remove the new file of that name.
+static NEXT_NUMBER: AtomicU32 = AtomicU32::new(1);
 
 /// Temporary file. Removed on drop, unless it was published.
 #[derive(Debug)]
@@ -40,8 +45,9 @@ impl TempFile {
     /// Creates an empty file in a folder that exists.
     fn create_as(folder: &Path, writer: Identity) -> io::Result<Self> {
         remove_stale(folder);
-        for n in 1_u32.. {
-            let path = folder.join(format!(".coffee-{}-{n}.tmp", std::process::id()));
+        loop {
+            let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
+            let path = folder.join(format!(".coffee-{}-{number}.tmp", std::process::id()));
             let options = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).clone();
             match options.open(&path) {
                 // Another process may have removed it before it was locked.
@@ -53,7 +59,6 @@ impl TempFile {
                 Err(e) => return Err(e),
             }
         }
-        Err(io::ErrorKind::AlreadyExists.into())
     }
 
     pub fn path(&self) -> &Path {
@@ -228,5 +233,20 @@ mod tests {
         assert!(!gone.exists());
         drop(TempFile::create(&gone, &Identity::CALLER).unwrap());
         assert!(gone.exists());
+    }
+
+    #[test]
+    fn threads_that_write_into_one_folder_do_not_disturb_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            let threads = ["one", "two", "three"].map(|name| {
+                let path = folder.path().join(name);
+                scope.spawn(move || (0..1000).try_for_each(|_| write_atomically(&path, name.as_bytes())))
+            });
+            for thread in threads {
+                thread.join().unwrap().unwrap();
+            }
+        });
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
     }
 }

@@ -28,7 +28,7 @@ pub struct IdempotencyKey {
 }
 
 /// Clock of the stored responses. It advances only while the server runs, and continues after a restart where
-/// the last run stored its newest response.
+/// the last run stored its newest response. A database that is closed and opened again keeps its clock.
 ///
 /// `created_at` holds its times. They begin with the date of the first response and then lag behind
 /// wall-clock time by at least the time that the server is off.
@@ -38,16 +38,23 @@ pub struct ResponseClock(Mutex<RecordedTime>);
 /// Time of the clock, and the server's running time when it was recorded.
 #[derive(Clone, Copy, Debug)]
 struct RecordedTime {
-    /// `None` before the first response.
+    /// `None` before the database is first opened, or before its first response.
     micros: Option<i64>,
     elapsed: Duration,
 }
 
 impl ResponseClock {
-    /// Continues from the newest stored response, with the server's running time at 0.
-    pub fn starting(connection: &Connection) -> rusqlite::Result<Self> {
-        let micros = newest(connection)?;
-        Ok(Self(Mutex::new(RecordedTime { micros, elapsed: Duration::ZERO })))
+    /// Creates a clock that starts at the running time `elapsed`.
+    pub fn starting_at(elapsed: Duration) -> Self {
+        Self(Mutex::new(RecordedTime { micros: None, elapsed }))
+    }
+
+    /// Continues from the newest stored response when a database is first opened.
+    pub fn resume(&self, connection: &Connection) -> rusqlite::Result<()> {
+        let newest = newest(connection)?;
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.micros = last.micros.or(newest);
+        Ok(())
     }
 
     /// Returns the clock's time at the running time `elapsed`. If the newest response is not the one recorded, as

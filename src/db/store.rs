@@ -53,6 +53,8 @@ pub struct Options {
     pub slow_query: Duration,
     /// Limits and counters that the store shares with others.
     pub resources: Arc<StoreResources>,
+    /// Clock that outlives the store.
+    pub response_clock: Arc<ResponseClock>,
 }
 
 impl Options {
@@ -67,6 +69,7 @@ impl Options {
             min_slow_readers: 0,
             slow_query: Duration::from_secs(60),
             resources: StoreResources::new(1, 1),
+            response_clock: Arc::new(ResponseClock::starting_at(Duration::ZERO)),
         }
     }
 }
@@ -217,7 +220,7 @@ impl Store {
         remove_stale(folder_of(path));
         remove_stale(&options.backups);
         let connection = open_writer(path, migrations, backup)?;
-        let response_clock = ResponseClock::starting(&connection).at(path)?;
+        options.response_clock.resume(&connection).at(path)?;
         lock.set_id(DatabaseId::of(&connection).at(path)?);
         let resources = Arc::clone(&options.resources);
         // One more for the probe.
@@ -241,7 +244,7 @@ impl Store {
                 Arc::clone(&resources.writes),
             )
             .at(path)?,
-            response_clock: Arc::new(response_clock),
+            response_clock: Arc::clone(&options.response_clock),
             quick,
             connection_slots: Semaphore::new(options.quick_readers as usize),
             slow,

@@ -17,6 +17,7 @@ use crate::auth::key_store::KeyDetails;
 use crate::auth::pairing::Pairings;
 use crate::clock::Clock;
 use crate::config::CommonSettings;
+use crate::db::idempotency::ResponseClock;
 use crate::db::store::{Options, Store, StoreResources};
 use crate::domain::person::PersonName;
 use crate::people::database::PersonDatabase;
@@ -109,7 +110,7 @@ impl People {
     /// Loads everyone and publishes the owner's open database. Blocks on files.
     pub async fn new(options: PeopleOptions, owner: Store, clock: Clock) -> Result<Self, Unavailable> {
         let name = PersonName::owner();
-        let person = Person::new(name.clone(), options.of(&name));
+        let person = Person::new(name.clone(), options.of(&name, clock.elapsed()));
         person.set_database(PersonDatabase::new(owner, None).await.map_err(Into::into), clock.elapsed())?;
         let people = Self {
             owner_key: KeyDigest::of(&options.owner_key),
@@ -304,7 +305,10 @@ impl People {
         }
         let added: Vec<_> = names
             .difference(&known)
-            .map(|name| (name.clone(), Arc::new(Person::new(name.clone(), self.options.of(name)))))
+            .map(|name| {
+                let options = self.options.of(name, self.clock.elapsed());
+                (name.clone(), Arc::new(Person::new(name.clone(), options)))
+            })
             .collect();
         let mut others = self.others.write().unwrap_or_else(PoisonError::into_inner);
         let removed: Vec<_> =
@@ -349,11 +353,12 @@ impl PeopleOptions {
             quick_readers,
             slow_readers,
             min_slow_readers: slow_readers,
-            ..self.of(&PersonName::owner())
+            ..self.of(&PersonName::owner(), Duration::ZERO)
         }
     }
 
-    fn of(&self, person: &PersonName) -> Options {
+    /// Returns the options of a person who is known from the running time `elapsed` on.
+    fn of(&self, person: &PersonName, elapsed: Duration) -> Options {
         let settings = self.settings.of_person(person);
         Options {
             path: settings.database,
@@ -365,6 +370,7 @@ impl PeopleOptions {
             min_slow_readers: 0,
             slow_query: self.slow_query,
             resources: Arc::clone(&self.resources),
+            response_clock: Arc::new(ResponseClock::starting_at(elapsed)),
         }
     }
 }

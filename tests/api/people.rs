@@ -356,3 +356,28 @@ async fn pages_of_other_origins_cannot_change_anything_through_the_proxy() {
     let read = through_proxy(&app, Method::Get, "/coffee/", "anna").header("Sec-Fetch-Site", "cross-site");
     assert_eq!(read.send().await.json().as_array().unwrap().len(), 3);
 }
+
+#[rocket::async_test]
+async fn idempotency_keys_are_kept_for_30_days_however_often_the_database_is_closed() {
+    const DAY: u64 = 86_400;
+    let app = TestApp::with_flags(&[("max-open-people", "1")]).await;
+    let (anna, ben) = (app.add_person("anna", &EVERYTHING), app.add_person("ben", &EVERYTHING));
+    let coffee = json!({"timestamp": "2026-06-01T11:00:00Z", "caffeine_mg": 80});
+    let post = |key: &'static str| {
+        anna.request(&app, Method::Post, "/coffee/").json(&coffee).header("Idempotency-Key", key).send()
+    };
+    assert_eq!(post("before").await.status, 201);
+    app.advance_clock(20 * DAY);
+    let first = post("key").await;
+    assert_eq!(first.status, 201);
+    for _ in 0..29 {
+        app.advance_clock(DAY);
+        // Takes the only place, so that the other database is closed.
+        assert_eq!(ben.get(&app, "/coffee/").await.status, 200);
+        assert_eq!(post("key").await.text(), first.text());
+    }
+    app.advance_clock(DAY + 1);
+    assert_eq!(ben.get(&app, "/coffee/").await.status, 200);
+    assert_ne!(post("key").await.text(), first.text());
+    assert_eq!(anna.get(&app, "/coffee/").await.json().as_array().unwrap().len(), 3);
+}

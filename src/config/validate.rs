@@ -186,8 +186,9 @@ impl SettingParser {
         is_enabled.then_some(rates)
     }
 
-    /// Parses the name of a header. Without a trusted proxy, nobody could set it.
-    fn auth_proxy_header(&mut self, name: &str, trusted_proxies: &str) -> Option<String> {
+    /// Parses the name of a header. Without a trusted proxy, nobody could set it. The proxy also signs in requests of
+    /// pages of other origins, whose responses `*` would let them read.
+    fn auth_proxy_header(&mut self, name: &str, trusted_proxies: &str, cors_origins: &str) -> Option<String> {
         self.parse("AUTH_PROXY_HEADER", name, None, |name| {
             let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
             match name {
@@ -197,6 +198,9 @@ impl SettingParser {
                 }
                 _ if trusted_proxies.trim().is_empty() => {
                     Err("needs TRUSTED_PROXIES: the header counts from these proxies only")
+                }
+                _ if cors_origins.split(',').any(|origin| origin.trim() == "*") => {
+                    Err("needs CORS_ORIGINS without *: otherwise any web page could read everyone's data")
                 }
                 _ if ["authorization", "host", "cookie", "x-forwarded-for"]
                     .contains(&name.to_ascii_lowercase().as_str()) =>
@@ -294,7 +298,11 @@ impl SettingsArgs {
             slow_query: Duration::from_millis(p.number("SLOW_QUERY_MS", &self.slow_query_ms, 1, 3_600_000)),
             allowed_hosts: p.list("ALLOWED_HOSTS", &self.allowed_hosts, |host| Ok(host.to_ascii_lowercase())),
             cors_origins: p.list("CORS_ORIGINS", &self.cors_origins, origin),
-            auth_proxy_header: p.auth_proxy_header(&self.auth_proxy_header, &self.trusted_proxies),
+            auth_proxy_header: p.auth_proxy_header(
+                &self.auth_proxy_header,
+                &self.trusted_proxies,
+                &self.cors_origins,
+            ),
             trusted_proxies: p.list("TRUSTED_PROXIES", &self.trusted_proxies, network),
             metrics_public: p.bool("METRICS_PUBLIC", &self.metrics_public),
             security_headers: p.bool("SECURITY_HEADERS", &self.security_headers),

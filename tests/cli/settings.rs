@@ -40,6 +40,17 @@ fn all_invalid_settings_are_reported_at_once_with_valid_values() {
 }
 
 #[test]
+fn a_proxy_signs_nobody_in_when_pages_of_every_origin_may_read_responses() {
+    let folder = temporary_folder();
+    let proxy = [("AUTH_PROXY_HEADER", "Remote-User"), ("TRUSTED_PROXIES", "127.0.0.1")];
+    for origins in ["*", "https://home.example, *"] {
+        let refused = run(program(folder.path()).arg("serve").envs(proxy).env("CORS_ORIGINS", origins));
+        assert_eq!(refused.code, Some(78), "{origins}: {refused:?}");
+        assert!(refused.err.contains("needs CORS_ORIGINS without *"), "{origins}: {}", refused.err);
+    }
+}
+
+#[test]
 fn settings_of_the_docker_stack_are_reported_with_their_replacement() {
     let folder = temporary_folder();
     let result = run(program(folder.path())

@@ -115,6 +115,8 @@ pub enum OpenError {
     Folder { path: PathBuf, why: String },
     #[error("{path} cannot be opened: {why}")]
     File { path: PathBuf, why: String },
+    #[error("{path} cannot be opened at the moment: {why}")]
+    Exhausted { path: PathBuf, why: String },
     #[error("{path} cannot be read: {why}")]
     Unreadable { path: PathBuf, why: String },
     #[error("{path} is locked by another program")]
@@ -169,9 +171,21 @@ impl OpenError {
     /// Reports whether a retry may succeed without anybody changing something.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::InUse { .. } | Self::Maintained { .. } | Self::Held { .. } | Self::Full { .. } => true,
+            Self::InUse { .. }
+            | Self::Maintained { .. }
+            | Self::Held { .. }
+            | Self::Full { .. }
+            | Self::Exhausted { .. } => true,
             Self::Migration { is_transient, .. } => *is_transient,
             _ => false,
+        }
+    }
+
+    /// Returns the error of a file that SQLite could not open; it does not report the limit on open files.
+    pub fn unopened(path: PathBuf, why: String) -> Self {
+        match fs::File::open("/dev/null") {
+            Err(e) if is_exhausted(&e) => Self::Exhausted { path, why: e.to_string() },
+            _ => Self::File { path, why },
         }
     }
 
@@ -208,9 +222,15 @@ impl<T> AtPath<T> for io::Result<T> {
         let path = path.to_owned();
         self.map_err(|e| match e.kind() {
             io::ErrorKind::StorageFull => OpenError::Full { path },
+            _ if is_exhausted(&e) => OpenError::Exhausted { path, why: e.to_string() },
             _ => OpenError::File { path, why: e.to_string() },
         })
     }
+}
+
+/// Reports whether a limit on threads or open files is reached.
+pub fn is_exhausted(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::AGAIN | Errno::MFILE | Errno::NFILE))
 }
 
 impl<T> AtPath<T> for rusqlite::Result<T> {
@@ -225,7 +245,7 @@ impl<T> AtPath<T> for rusqlite::Result<T> {
                 StoreError::Busy => OpenError::Held { path },
                 StoreError::Io(_) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::CannotOpen) => {
                     match require_database(&path) {
-                        Ok(()) | Err(OpenError::Missing { .. }) => OpenError::File { path, why },
+                        Ok(()) | Err(OpenError::Missing { .. }) => OpenError::unopened(path, why),
                         Err(found) => found,
                     }
                 }
@@ -261,5 +281,20 @@ pub fn require_database(path: &Path) -> Result<(), OpenError> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Err(OpenError::Missing { path }),
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Err(OpenError::Denied { path }),
         Err(e) => Err(OpenError::File { path, why: e.to_string() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_on_threads_or_open_files_is_temporary() {
+        for (error, is_transient) in
+            [(Errno::AGAIN, true), (Errno::MFILE, true), (Errno::NFILE, true), (Errno::ACCESS, false)]
+        {
+            let failed = io::Result::<()>::Err(error.into()).at(Path::new("coffee.db"));
+            assert_eq!(failed.map_err(|e| e.is_transient()), Err(is_transient), "{error}");
+        }
     }
 }

@@ -18,10 +18,10 @@ use std::time::UNIX_EPOCH;
 use std::{fs, io};
 
 use crate::db::database_id::DatabaseId;
-use crate::db::error::OpenError;
+use crate::db::error::{OpenError, is_exhausted};
 use crate::fs::paths::{folder_of, with_suffix};
 use crate::fs::privileges::Identity;
-use crate::fs::temp_file::TempFile;
+use crate::fs::temp_file::{TempFile, is_at};
 
 /// Lock of the server on a database. The kernel releases it when the process ends.
 #[derive(Debug)]
@@ -126,7 +126,8 @@ fn make_lock_file(path: &Path) -> io::Result<()> {
     if fs::symlink_metadata(path).is_ok() {
         return Ok(());
     }
-    let temp = TempFile::create(folder_of(path), &Identity::CALLER)?;
+    // Not the folder: a person who was just removed must not appear again.
+    let temp = TempFile::create_in_existing(folder_of(path), Identity::CALLER)?;
     temp.file().write_all(LockRecord { state: LockState::NeverCreated, id: None }.to_string().as_bytes())?;
     match temp.publish(std::iter::once(path.to_owned())) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
@@ -134,12 +135,13 @@ fn make_lock_file(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Opens and locks the file at `path`. Returns `None` when another process holds the lock.
+/// Opens and locks the file at `path`. Returns `None` when another process holds the lock, or has just moved the
+/// file, as when a person is renamed.
 fn lock_file(database: &Path, path: &Path) -> Result<Option<File>, OpenError> {
     let mut options = OpenOptions::new();
     let opened = options.create(true).truncate(false).read(true).write(true).open(path);
     let locked = opened.and_then(|file| match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
+        Ok(()) => Ok(is_at(&file, path).then_some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(e)) => Err(e),
     });
@@ -149,6 +151,9 @@ fn lock_file(database: &Path, path: &Path) -> Result<Option<File>, OpenError> {
 fn unwritable(database: &Path, path: &Path, error: &io::Error) -> OpenError {
     match error.kind() {
         io::ErrorKind::StorageFull => OpenError::Full { path: database.to_owned() },
+        _ if is_exhausted(error) => {
+            OpenError::Exhausted { path: database.to_owned(), why: error.to_string() }
+        }
         _ => OpenError::Folder {
             path: folder_of(database).to_owned(),
             why: format!("{} cannot be written ({error})", path.display()),
@@ -223,8 +228,18 @@ impl ServerLock {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lock_never_creates_the_folder_of_its_database() {
+        let folder = tempfile::tempdir().unwrap();
+        let gone = folder.path().join("gone");
+        let refused = ServerLock::acquire(&gone.join("coffee.db"));
+        assert!(matches!(refused, Err(OpenError::Folder { .. })), "{refused:?}");
+        assert!(!gone.exists());
+    }
 
     #[test]
     fn every_state_is_read_as_it_was_written_and_those_of_older_versions_too() {

@@ -33,7 +33,7 @@ impl TempFile {
     /// Creates an empty file in `folder`, and the folder when it is missing; as the owner of the database where
     /// permissions allow it, otherwise as the caller.
     pub fn create(folder: &Path, identity: &Identity) -> io::Result<Self> {
-        let create = |writer| make_folder(folder).and_then(|()| Self::create_as(folder, writer));
+        let create = |writer| make_folder(folder).and_then(|()| Self::create_in_existing(folder, writer));
         match create(Identity::CALLER) {
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
                 identity.as_caller(|| create(*identity))?
@@ -43,7 +43,7 @@ impl TempFile {
     }
 
     /// Creates an empty file in a folder that exists.
-    fn create_as(folder: &Path, writer: Identity) -> io::Result<Self> {
+    pub fn create_in_existing(folder: &Path, writer: Identity) -> io::Result<Self> {
         remove_stale(folder);
         loop {
             let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -111,13 +111,13 @@ impl Drop for TempFile {
 /// Replaces the content of the file at `path` atomically and durably, with permissions for its owner alone. Never
 /// creates the folder: a person whose folder was just moved away must not appear again.
 pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
-    let temp = TempFile::create_as(folder_of(path), Identity::CALLER)?;
+    let temp = TempFile::create_in_existing(folder_of(path), Identity::CALLER)?;
     temp.file().write_all(content)?;
     temp.publish_over(path)
 }
 
 /// Reports whether `path` leads to this open file.
-pub(super) fn is_at(file: &File, path: &Path) -> bool {
+pub fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), fs::symlink_metadata(path)) {
         (Ok(one), Ok(other)) => file_id(&one) == file_id(&other),
         _ => false,

@@ -50,6 +50,10 @@ impl StoreHealth {
     /// Health of a database that is not open.
     pub const NOT_OPEN: Self = Self { healthy: false, state: "failed", error: None };
 
+    /// Health of a database that cannot be opened. The cause is only in the log, as it contains paths.
+    pub const UNAVAILABLE: Self =
+        Self { healthy: false, state: "failed", error: Some("damaged or missing: see the log") };
+
     /// Reports whether the disk responds; otherwise a query would hang.
     pub fn can_be_asked(&self) -> bool {
         self.state != Self::HANGS
@@ -137,11 +141,8 @@ impl Store {
         let unhealthy = |state, error| StoreHealth { healthy: false, state, error: Some(error) };
         let passing = |state| StoreHealth { healthy: true, state, error: None };
         let writer = self.writer.state();
-        if self.damaged.load(Ordering::Relaxed) {
-            return unhealthy("damaged", "the database file is damaged: restore a backup");
-        }
-        if let Some(displacement) = self.files.displacement() {
-            return unhealthy("failed", displacement.sentence());
+        if let Some((state, error)) = self.fault() {
+            return unhealthy(state, error);
         }
         match read {
             None => unhealthy(StoreHealth::HANGS, "the disk does not answer"),

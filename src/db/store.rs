@@ -7,11 +7,12 @@
 //! them run at once, one fewer than there are threads: on a hanging disk one thread remains for responses that
 //! need no disk.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, OpenFlags};
@@ -184,6 +185,8 @@ pub struct Store {
     pub(crate) last_probe: Refresher<ProbeOutcome>,
     pub(crate) files: Arc<OpenFiles>,
     lock: Arc<Mutex<ServerLock>>,
+    /// `None` when the last stop was clean, or the store is closed.
+    check: Mutex<Option<BackgroundCheck>>,
 }
 
 /// Maximum number of concurrent exports; each has a connection and a blocking thread.
@@ -229,9 +232,8 @@ impl Store {
         let slow = pool(path, options.slow_readers, options.min_slow_readers, &resources.pool_thread)?;
         let damaged = Arc::new(AtomicBool::new(false));
         let checked = Arc::new(AtomicBool::new(lock.was_clean()));
-        if !lock.was_clean() {
-            check_in_background(path, &damaged, &checked).at(path)?;
-        }
+        let check = (!lock.was_clean()).then(|| BackgroundCheck::start(path, &damaged, &checked));
+        let check = check.transpose().at(path)?;
         lock.mark(LockState::Running).at(path)?;
         let lock = Arc::new(Mutex::new(lock));
         let files = Arc::new(OpenFiles::of(path, Arc::clone(&lock)).at(path)?);
@@ -255,12 +257,15 @@ impl Store {
             last_probe: Refresher::default(),
             files,
             lock,
+            check: Mutex::new(check),
         })
     }
 
     /// Finishes pending writes, runs a checkpoint, and records a clean stop. A damaged or unchecked file is not
     /// recorded as clean, so that the next start checks it. Moved or replaced files are left alone.
     pub fn close(&self) {
+        // First, as its connection must not be the last one that is closed.
+        drop(self.check.lock().unwrap_or_else(PoisonError::into_inner).take());
         let ended_well = self.writer.close();
         match self.files.displacement() {
             None => {}
@@ -271,8 +276,7 @@ impl Store {
                 return;
             }
         }
-        let is_sound = self.checked.load(Ordering::Relaxed) && !self.damaged.load(Ordering::Relaxed);
-        if !(ended_well && is_sound) {
+        if !(ended_well && self.is_sound()) {
             return;
         }
         if let Err(e) = self.lock.lock().unwrap_or_else(PoisonError::into_inner).mark(LockState::Stopped) {
@@ -282,6 +286,25 @@ impl Store {
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Returns the state of a database that was found to be damaged or displaced, and its description.
+    pub(crate) fn fault(&self) -> Option<(&'static str, &'static str)> {
+        if self.damaged.load(Ordering::Relaxed) {
+            return Some(("damaged", "the database file is damaged: restore a backup"));
+        }
+        self.files.displacement().map(|displacement| ("failed", displacement.sentence()))
+    }
+
+    /// Reports whether no fault was found, and the file was checked after an unclean stop.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.checked.load(Ordering::Relaxed) && self.fault().is_none()
+    }
+
+    /// Reports whether the file is being checked after an unclean stop.
+    pub(crate) fn is_being_checked(&self) -> bool {
+        let check = self.check.lock().unwrap_or_else(PoisonError::into_inner);
+        check.as_ref().is_some_and(BackgroundCheck::is_running)
     }
 
     /// Runs a named query on a reader.
@@ -396,7 +419,7 @@ fn pool(
         .connection_timeout(Duration::from_secs(10))
         .thread_pool(Arc::clone(threads))
         .build(manager)
-        .map_err(|e| OpenError::File { path: path.to_owned(), why: e.to_string() })
+        .map_err(|e| OpenError::unopened(path.to_owned(), e.to_string()))
 }
 
 /// Opens the writer's connection, creates or migrates the schema, and probes the file.
@@ -437,34 +460,93 @@ fn probe(connection: &Connection) -> rusqlite::Result<()> {
     }
 }
 
-/// Checks the whole file after an unclean stop, while the server already responds.
-fn check_in_background(
-    path: &Path,
-    damaged: &Arc<AtomicBool>,
-    checked: &Arc<AtomicBool>,
-) -> std::io::Result<()> {
-    let (path, damaged, checked) = (path.to_owned(), Arc::clone(damaged), Arc::clone(checked));
-    let check = move || {
-        tracing::info!("the last stop was not clean: checking the database in the background");
-        let began = Instant::now();
-        let verdict = schema::connect(&path, Role::Reader)
-            .and_then(|c| c.query_row("pragma quick_check(1)", [], |row| row.get::<_, String>(0)));
-        match verdict.as_deref() {
-            Ok("ok") => {
-                checked.store(true, Ordering::Relaxed);
-                tracing::info!(seconds = began.elapsed().as_secs(), "the database passed the check");
+/// Check of the whole file after an unclean stop, while the server already responds. Cancelled on drop: if its
+/// connection was the last one that is closed, SQLite would remove whatever file has the log's name by then.
+#[derive(Debug)]
+struct BackgroundCheck {
+    is_cancelled: Arc<AtomicBool>,
+    /// `None` once it has ended.
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Number of steps of the check, such as pages, after which it looks whether it was cancelled.
+const CHECK_STEPS: i32 = 100;
+
+impl BackgroundCheck {
+    fn start(path: &Path, damaged: &Arc<AtomicBool>, checked: &Arc<AtomicBool>) -> io::Result<Self> {
+        let (path, damaged, checked) = (path.to_owned(), Arc::clone(damaged), Arc::clone(checked));
+        let is_cancelled = Arc::new(AtomicBool::new(false));
+        let cancelled = Arc::clone(&is_cancelled);
+        let check = move || {
+            tracing::info!("the last stop was not clean: checking the database in the background");
+            let began = Instant::now();
+            let handler = Arc::clone(&cancelled);
+            let verdict = schema::connect(&path, Role::Reader).and_then(|c| {
+                c.progress_handler(CHECK_STEPS, Some(move || handler.load(Ordering::Relaxed)))?;
+                c.query_row("pragma quick_check(1)", [], |row| row.get::<_, String>(0))
+            });
+            match verdict.as_deref() {
+                Ok("ok") => {
+                    checked.store(true, Ordering::Relaxed);
+                    tracing::info!(seconds = began.elapsed().as_secs(), "the database passed the check");
+                }
+                _ if cancelled.load(Ordering::Relaxed) => {}
+                Ok(fault) => {
+                    damaged.store(true, Ordering::Relaxed);
+                    tracing::error!("the database is damaged, restore a backup: {fault}");
+                }
+                Err(e) => tracing::warn!("the database could not be checked: {e}"),
             }
-            Ok(fault) => {
-                damaged.store(true, Ordering::Relaxed);
-                tracing::error!("the database is damaged, restore a backup: {fault}");
-            }
-            Err(e) => tracing::warn!("the database could not be checked: {e}"),
+        };
+        let thread = std::thread::Builder::new().name("quick-check".into()).spawn(check)?;
+        Ok(Self { is_cancelled, thread: Some(thread) })
+    }
+
+    fn is_running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+}
+
+impl Drop for BackgroundCheck {
+    fn drop(&mut self) {
+        self.is_cancelled.store(true, Ordering::Relaxed);
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the check of the database had panicked");
         }
-    };
-    std::thread::Builder::new().name("quick-check".into()).spawn(check).map(drop)
+    }
 }
 
 /// Returns the version of the bundled SQLite.
 pub fn sqlite_version() -> &'static str {
     rusqlite::version()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::fs::paths::with_suffix;
+
+    fn open(options: &Options) -> Store {
+        Store::open(options, schema::migrations(), OnMissing::Refuse, || Ok(())).unwrap()
+    }
+
+    #[test]
+    fn closing_a_store_ends_the_check_after_an_unclean_stop() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("coffee.db");
+        let options = Options::of_command(path.clone(), folder.path().join("backups"));
+        open(&options).close();
+        fs::write(with_suffix(&path, ".lock"), "4711 -\n").unwrap();
+        let store = open(&options);
+        assert!(store.check.lock().unwrap().is_some());
+        store.close();
+        assert!(!store.is_being_checked());
+        drop(store);
+        let open_files = fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let targets = open_files.filter_map(|file| fs::read_link(file.path()).ok());
+        assert_eq!(targets.filter(|target| target.starts_with(folder.path())).count(), 0);
+    }
 }

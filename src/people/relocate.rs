@@ -46,7 +46,7 @@ impl ClosedDatabase {
             }
             std::thread::sleep(Duration::from_millis(20));
         };
-        // A server that opens a database holds this lock, too, until it is open.
+        // Other commands that change the database hold this lock.
         let maintenance = MaintenanceLock::acquire(database)?;
         undo_interrupted(database)?;
         Ok(Self { _maintenance: maintenance, _closing: closing, _server: server })

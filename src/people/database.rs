@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::spawn_blocking;
 
 use crate::db::error::StoreError;
 use crate::db::health::Overview;
@@ -25,7 +26,7 @@ pub struct PersonDatabase {
 }
 
 impl PersonDatabase {
-    /// Reads the newest entry of a database that was just opened.
+    /// Reads the newest entry of a database that was just opened. Closes it after an error.
     pub(crate) async fn new(store: Store, place: Option<OwnedSemaphorePermit>) -> Result<Self, StoreError> {
         let database = Self {
             store,
@@ -34,8 +35,15 @@ impl PersonDatabase {
             newest_entry: AtomicI64::new(i64::MIN),
             _place: place,
         };
-        database.read_overview().await?;
-        Ok(database)
+        match database.read_overview().await {
+            Ok(()) => Ok(database),
+            Err(e) => {
+                if let Err(e) = spawn_blocking(move || database.store.close()).await {
+                    tracing::error!("the database could not be closed: {e}");
+                }
+                Err(e)
+            }
+        }
     }
 
     /// Returns the profile in effect: the person's own values over the defaults of the settings.

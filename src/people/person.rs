@@ -92,7 +92,8 @@ impl Person {
         lock(&self.display_name).clone()
     }
 
-    /// Returns the reason why the database cannot be used, if it was found to be damaged or missing.
+    /// Returns the reason why the database cannot be used, if it was found to be damaged or missing. It may contain paths,
+    /// which are only for the owner.
     pub fn failure(&self) -> Option<String> {
         match lock(&self.failure).as_ref()?.reason.clone() {
             Unavailable::Broken(reason) => Some(reason),
@@ -100,16 +101,33 @@ impl Person {
         }
     }
 
-    /// Returns the database if it is open, and records its use.
-    pub(super) fn open_database(&self, elapsed: Duration) -> Option<Arc<PersonDatabase>> {
-        let database = self.database.read().unwrap_or_else(PoisonError::into_inner).clone()?;
-        self.last_used.store(millis(elapsed), Ordering::Relaxed);
-        Some(database)
+    /// Returns the time of the last attempt to use a database that was found to be damaged or missing.
+    pub(super) fn failed_at(&self) -> Option<Duration> {
+        let failure = lock(&self.failure);
+        failure.as_ref().filter(|f| matches!(f.reason, Unavailable::Broken(_))).map(|f| f.at)
+    }
+
+    /// Returns the database if it is open, and records its use. It is busy while a command requests it to be closed;
+    /// otherwise, traffic could keep it open forever.
+    pub(super) fn open_database(
+        &self,
+        elapsed: Duration,
+    ) -> Option<Result<Arc<PersonDatabase>, Unavailable>> {
+        let database = self.peek_database()?;
+        if self.is_requested() {
+            return Some(Err(Unavailable::Busy));
+        }
+        self.record_use(elapsed);
+        Some(Ok(database))
     }
 
     /// Returns the database if it is open. Does not count as its use.
     pub(super) fn peek_database(&self) -> Option<Arc<PersonDatabase>> {
         self.database.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn record_use(&self, elapsed: Duration) {
+        self.last_used.store(millis(elapsed), Ordering::Relaxed);
     }
 
     /// Returns the reason of a recent failure to open the database.
@@ -120,12 +138,16 @@ impl Person {
 
     /// Opens the store. Blocks on files.
     pub(super) fn open_store(&self) -> Result<Store, Unavailable> {
-        if self.is_leaving() { Err(Unavailable::Busy) } else { Ok(open_store(&self.options)?) }
+        if self.is_leaving() {
+            return Err(Unavailable::Busy);
+        }
+        self.is_requested.store(false, Ordering::Relaxed);
+        open_store(&self.options).map_err(|e| if self.is_gone() { Unavailable::Busy } else { e.into() })
     }
 
     /// Reports whether a command is moving or removing the files, or has done so. Blocks on files.
     pub(super) fn is_leaving(&self) -> bool {
-        matches!(folder_of(self.path()).try_exists(), Ok(false)) || is_closing(self.path())
+        self.is_gone() || is_closing(self.path())
     }
 
     /// Publishes a database that was opened, or records why it could not be.
@@ -138,18 +160,35 @@ impl Person {
             Ok(database) => {
                 let database = Arc::new(database);
                 *self.database.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&database));
-                self.last_used.store(millis(elapsed), Ordering::Relaxed);
-                *lock(&self.failure) = None;
+                self.forget_failure_of_sound(&database);
                 Ok(database)
             }
             Err(reason) => {
-                let mut failure = lock(&self.failure);
-                if failure.as_ref().is_none_or(|known| known.reason != reason) {
-                    tracing::error!(person = self.name.as_str(), "the database cannot be opened: {reason}");
-                }
-                *failure = Some(OpenFailure { reason: reason.clone(), at: elapsed });
+                self.record_failure(reason.clone(), elapsed);
                 Err(reason)
             }
+        }
+    }
+
+    /// Records why the database cannot be used. Damage stays recorded while the database is busy.
+    pub(super) fn record_failure(&self, reason: Unavailable, elapsed: Duration) {
+        let mut failure = lock(&self.failure);
+        let known = failure.take().map(|failure| failure.reason);
+        let reason = match (known, reason) {
+            (Some(broken @ Unavailable::Broken(_)), Unavailable::Busy) => broken,
+            (known, reason @ Unavailable::Broken(_)) if known.as_ref() != Some(&reason) => {
+                tracing::error!(person = self.name.as_str(), "the database is unavailable: {reason}");
+                reason
+            }
+            (_, reason) => reason,
+        };
+        *failure = Some(OpenFailure { reason, at: elapsed });
+    }
+
+    /// Forgets a failure once the open database is known to be sound. After damage, that takes a check of the file.
+    pub(super) fn forget_failure_of_sound(&self, database: &PersonDatabase) {
+        if database.store.is_sound() {
+            *lock(&self.failure) = None;
         }
     }
 
@@ -178,8 +217,12 @@ impl Person {
         self.is_requested.load(Ordering::Relaxed)
     }
 
-    /// Reloads the keys if their file has changed. Returns whether it has. Blocks on files.
+    /// Reloads the keys if their file has changed. Returns whether it has. Those of a person whose folder is gone stay
+    /// valid until the next search for people. Blocks on files.
     pub(super) fn refresh_keys(&self, elapsed: Duration) -> bool {
+        if self.is_gone() {
+            return false;
+        }
         self.is_requested.store(is_closing(self.path()), Ordering::Relaxed);
         self.keys.refresh(elapsed)
     }
@@ -201,9 +244,18 @@ impl Person {
         self.peek_database().map(|database| database.overview()).or_else(|| lock(&self.last_overview).clone())
     }
 
-    /// Saves when keys were last used, and closes the database. Blocks on files.
-    pub(super) fn close(&self) {
+    /// Reports whether the folder is gone, because the person was renamed or removed.
+    fn is_gone(&self) -> bool {
+        matches!(folder_of(self.path()).try_exists(), Ok(false))
+    }
+
+    /// Saves when keys were last used. Blocks on files.
+    pub(super) fn save_key_uses(&self) {
         self.keys.save_all_uses();
+    }
+
+    /// Closes the database. Blocks on files.
+    pub(super) fn close(&self) {
         if let Some(database) = self.peek_database() {
             database.store.close();
         }

@@ -5,12 +5,13 @@
 //! that a request holds is never closed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::auth::key::{KeyDigest, KeyId, Scope, Scopes};
 use crate::auth::key_store::KeyDetails;
@@ -30,6 +31,13 @@ const MAX_IDLE: Duration = Duration::from_secs(300);
 const DETAILS_INTERVAL: u64 = 30;
 /// Maximum wait for a place among the open databases.
 const MAX_WAIT_FOR_PLACE: Duration = Duration::from_secs(10);
+/// Maximum number of databases that are opened at once. Slow ones must leave blocking threads to the probe of the
+/// watchdog.
+const MAX_OPENING: usize = 2;
+/// Maximum number of databases that are closed at once when the server stops.
+const MAX_CLOSING: usize = 4;
+/// Interval of attempts to open a database that was damaged or missing.
+const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 /// Interval of attempts to find a place.
 const PLACE_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -58,6 +66,8 @@ pub struct People {
     pub(super) pairings: Pairings,
     /// Places of open databases besides the owner's.
     places: Arc<Semaphore>,
+    /// Slots of databases that are being opened.
+    opening: Arc<Semaphore>,
 }
 
 /// Everyone except the owner.
@@ -115,6 +125,7 @@ impl People {
         let people = Self {
             owner_key: KeyDigest::of(&options.owner_key),
             places: Arc::new(Semaphore::new(options.max_open)),
+            opening: Arc::new(Semaphore::new(MAX_OPENING)),
             options,
             pairings: Pairings::new(clock.clone()),
             clock,
@@ -194,32 +205,43 @@ impl People {
 
     /// Returns the database of a person, and opens it if it is closed.
     pub async fn open(&self, person: &Arc<Person>) -> Result<Arc<PersonDatabase>, Unavailable> {
-        if let Some(database) = person.open_database(self.clock.elapsed()) {
-            return Ok(database);
+        if let Some(found) = person.open_database(self.clock.elapsed()) {
+            return found;
         }
         // Boxed, so that the usual request does not carry the state of opening.
-        Box::pin(self.open_closed(person)).await
+        let opened = Box::pin(self.open_closed(person)).await?;
+        person.record_use(self.clock.elapsed());
+        Ok(opened)
     }
 
     async fn open_closed(&self, person: &Arc<Person>) -> Result<Arc<PersonDatabase>, Unavailable> {
         let deadline = Instant::now() + MAX_WAIT_FOR_PLACE;
         // Locked first: of several requests to a person, only one looks for a place.
-        let _changing = person.changing.lock().await;
+        let changing = timeout_at(deadline, person.changing.lock()).await;
+        let _changing = changing.map_err(|_| Unavailable::Busy)?;
         let elapsed = self.clock.elapsed();
-        if let Some(database) = person.open_database(elapsed) {
-            return Ok(database);
+        if let Some(found) = person.open_database(elapsed) {
+            return found;
         }
         if let Some(reason) = person.recent_failure(elapsed) {
             return Err(reason);
         }
         let place = self.place(deadline).await.ok_or(Unavailable::Busy)?;
+        let slot = timeout_at(deadline, Arc::clone(&self.opening).acquire_owned()).await;
+        let slot = slot.ok().and_then(Result::ok).ok_or(Unavailable::Busy)?;
         let opening = Arc::clone(person);
-        let store = spawn_blocking(move || opening.open_store()).await;
+        let open = move || {
+            // In the closure, which goes on when the request is aborted.
+            let _slot = slot;
+            opening.open_store()
+        };
+        let store = spawn_blocking(open).await;
         let opened = match store.unwrap_or_else(|e| Err(Unavailable::Broken(e.to_string()))) {
             Ok(store) => PersonDatabase::new(store, Some(place)).await.map_err(Into::into),
             Err(reason) => Err(reason),
         };
-        person.set_database(opened, elapsed)
+        // Opening may have taken long.
+        person.set_database(opened, self.clock.elapsed())
     }
 
     /// Waits for a place, and closes the database that was unused for the longest time if none is free. Returns
@@ -239,7 +261,7 @@ impl People {
             open.sort_by_cached_key(|person| person.last_used());
             let mut has_closed = false;
             for person in open {
-                has_closed = close_unused(&person).await;
+                has_closed = self.close_unused(&person).await;
                 if has_closed {
                     break;
                 }
@@ -259,25 +281,63 @@ impl People {
         }
         for person in self.others() {
             let Some(database) = person.peek_database() else { continue };
+            person.forget_failure_of_sound(&database);
             let is_idle = elapsed.saturating_sub(person.last_used()) >= MAX_IDLE;
-            if is_idle || person.is_requested() {
+            if is_idle && !database.store.is_being_checked() || person.is_requested() {
                 drop(database);
-                close_unused(&person).await;
+                self.close_unused(&person).await;
             } else {
                 database.refresh().await;
             }
         }
+        self.retry_failed().await;
+    }
+
+    /// Opens the database that has failed for the longest time, so that `/health` recovers after a repair.
+    async fn retry_failed(&self) {
+        let elapsed = self.clock.elapsed();
+        let others = self.others();
+        let closed = others.iter().filter(|person| person.peek_database().is_none());
+        let failed = closed.filter_map(|person| Some((person.failed_at()?, person)));
+        let due = failed.filter(|(at, _)| elapsed >= *at + RETRY_INTERVAL).min_by_key(|(at, _)| *at);
+        if let Some((_, person)) = due {
+            // A failure is recorded. Not a use: the database is closed again soon.
+            drop(Box::pin(self.open_closed(person)).await);
+        }
+    }
+
+    /// Closes the database of a person unless it is in use or being opened. Returns whether it was closed.
+    async fn close_unused(&self, person: &Arc<Person>) -> bool {
+        let Ok(_changing) = person.changing.try_lock() else { return false };
+        let Some(database) = person.take_unused() else { return false };
+        // Its place is free and its lock released once it is dropped.
+        let closed = spawn_blocking(move || {
+            database.store.close();
+            database.store.fault()
+        });
+        match closed.await {
+            Ok(None) => {}
+            // Nobody would see it in `/health` any more.
+            Ok(Some((_, fault))) => {
+                person.record_failure(Unavailable::Broken(fault.to_owned()), self.clock.elapsed());
+            }
+            Err(e) => {
+                tracing::error!(person = person.name().as_str(), "the database could not be closed: {e}");
+            }
+        }
+        true
     }
 
     /// Looks for people who were added, renamed or removed, reloads changed keys, and saves when keys were last
     /// used. Blocks on files.
     pub fn refresh_people(&self) {
+        // First, so that the keys of somebody who was renamed are not taken for revoked ones.
+        let mut has_changed = self.rescan();
         let elapsed = self.clock.elapsed();
         self.owner.refresh_keys(elapsed);
         self.owner.refresh_details();
-        let mut have_keys_changed = false;
         for (n, person) in self.others().iter().enumerate() {
-            have_keys_changed |= person.refresh_keys(elapsed);
+            has_changed |= person.refresh_keys(elapsed);
             // The files of people who are not here can wait for their turn.
             if person.peek_database().is_some()
                 || (n as u64 + elapsed.as_secs()).is_multiple_of(DETAILS_INTERVAL)
@@ -285,7 +345,7 @@ impl People {
                 person.refresh_details();
             }
         }
-        if self.rescan() || have_keys_changed {
+        if has_changed {
             self.index_keys();
         }
     }
@@ -316,7 +376,8 @@ impl People {
         others.by_name.extend(added);
         drop(others);
         self.index_keys();
-        // Their databases are closed already, unless somebody moved the folders by hand.
+        // Their databases are closed already, unless somebody moved the folders by hand. The uses of their keys are not
+        // saved: another person may have the folder's name by now.
         for person in &removed {
             self.pairings.remove_all(person.name());
             person.close();
@@ -333,11 +394,27 @@ impl People {
         others.by_key = by_key.collect();
     }
 
-    /// Closes every database and saves when keys were last used, at the end of the server. Blocks on files.
+    /// Closes every database and saves when keys were last used, at the end of the server: first the owner's, then
+    /// those of the others, several at once. Blocks on files.
     pub fn close(&self) {
-        for person in self.others().iter().chain(std::iter::once(&self.owner)) {
+        let close = |person: &Person| {
             person.close();
-        }
+            person.save_key_uses();
+        };
+        close(&self.owner);
+        let (others, next) = (self.others(), AtomicUsize::new(0));
+        let close_others = || {
+            while let Some(person) = others.get(next.fetch_add(1, Ordering::Relaxed)) {
+                close(person);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..MAX_CLOSING.min(others.len()) {
+                // Without another thread, this one closes them all.
+                drop(std::thread::Builder::new().spawn_scoped(scope, close_others));
+            }
+            close_others();
+        });
     }
 
     fn read_others(&self) -> RwLockReadGuard<'_, Others> {
@@ -373,16 +450,4 @@ impl PeopleOptions {
             response_clock: Arc::new(ResponseClock::starting_at(elapsed)),
         }
     }
-}
-
-/// Closes the database of a person unless it is in use or being opened. Returns whether it was closed.
-async fn close_unused(person: &Arc<Person>) -> bool {
-    let Ok(_changing) = person.changing.try_lock() else { return false };
-    let Some(database) = person.take_unused() else { return false };
-    // Its place is free and its lock released once it is dropped.
-    let closed = spawn_blocking(move || database.store.close());
-    if let Err(e) = closed.await {
-        tracing::error!(person = person.name().as_str(), "the database could not be closed: {e}");
-    }
-    true
 }

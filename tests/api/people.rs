@@ -1,7 +1,7 @@
 //! Several people on one server: each key reaches the data of its person alone.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use coffee_tracker::auth::key::Scope;
 use coffee_tracker::http::table;
@@ -234,13 +234,58 @@ async fn a_damaged_database_affects_its_person_alone_and_health_names_them() {
     assert_eq!((status, &health["status"]), (503, &json!("degraded")));
     let database = &health["database"];
     assert_eq!((&database["person"], &database["state"]), (&json!("anna"), &json!("failed")));
+    // Without a path, as no key is needed.
+    assert_eq!(database["error"], "damaged or missing: see the log");
     assert_eq!(app.metric("component_up{component=\"database\"}").await, 0.0);
-    // Repaired: the next attempt succeeds.
+    // Repaired: it is noticed without a request.
     std::fs::remove_file(app.database_of("anna")).unwrap();
-    app.advance_clock(2);
-    assert_eq!(anna.get(&app, "/coffee/").await.status, 200);
+    app.advance_clock(30);
+    app.people.refresh_databases().await;
     assert_eq!(app.health().await.0, 200);
+    assert_eq!(anna.get(&app, "/coffee/").await.status, 200);
     assert_eq!(app.metric("component_up{component=\"database\"}").await, 1.0);
+}
+
+#[rocket::async_test]
+async fn traffic_cannot_keep_a_database_open_that_a_command_needs_closed() {
+    let app = TestApp::new().await;
+    let anna = app.add_person("anna", &EVERYTHING);
+    anna.add_entries(&app).await;
+    let person = app.people.others().remove(0);
+    let used_by_a_request = app.people.open(&person).await.unwrap();
+    let lock = ClosingLock::acquire(&app.database_of("anna")).unwrap().unwrap();
+    app.people.refresh_people();
+    assert_eq!(anna.get(&app, "/coffee/").await.status, 503);
+    drop(used_by_a_request);
+    app.people.refresh_databases().await;
+    assert_eq!(app.health().await.1["people_open"], 1);
+    drop(lock);
+    assert_eq!(anna.get(&app, "/coffee/").await.status, 200);
+}
+
+#[rocket::async_test]
+async fn a_database_that_was_moved_away_is_reported_until_it_is_back_although_it_was_closed() {
+    let app = TestApp::new().await;
+    let anna = app.add_person("anna", &EVERYTHING);
+    anna.add_entries(&app).await;
+    let database = app.database_of("anna");
+    let away = database.with_file_name("away.db");
+    std::fs::rename(&database, &away).unwrap();
+    app.advance_clock(301);
+    app.people.refresh_databases().await;
+    let (status, health) = app.health().await;
+    assert_eq!((status, &health["people_open"]), (503, &json!(1)));
+    assert_eq!(health["database"]["person"], "anna");
+    std::fs::rename(&away, &database).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    // The file is checked in the background first.
+    while app.health().await.0 != 200 {
+        assert!(Instant::now() < deadline, "{}", app.health().await.1);
+        app.advance_clock(30);
+        app.people.refresh_databases().await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(anna.get(&app, "/coffee/").await.json().as_array().unwrap().len(), 1);
 }
 
 #[rocket::async_test]
@@ -252,6 +297,8 @@ async fn people_are_followed_while_the_server_runs() {
     app.people.refresh_databases().await;
     let folder = |name| app.database_of(name).parent().unwrap().to_owned();
     std::fs::rename(folder("anna"), folder("anne")).unwrap();
+    assert_eq!(anna.get(&app, "/coffee/").await.status, 503);
+    assert!(!folder("anna").exists());
     app.people.refresh_people();
     assert_eq!(anna.get(&app, "/me").await.json()["person"]["name"], "anne");
     assert_eq!(anna.get(&app, "/coffee/").await.json().as_array().unwrap().len(), 1);
@@ -260,6 +307,7 @@ async fn people_are_followed_while_the_server_runs() {
     std::fs::remove_dir_all(folder("anne")).unwrap();
     app.people.refresh_people();
     assert_eq!(anna.get(&app, "/me").await.status, 401);
+    assert!(!folder("anne").exists());
 }
 
 const PROXY: [(&str, &str); 2] = [("trusted-proxies", "10.0.0.0/8"), ("auth-proxy-header", "Remote-User")];

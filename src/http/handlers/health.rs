@@ -6,6 +6,7 @@ use rocket::{State, tokio};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::db::health::StoreHealth;
 use crate::db::store::sqlite_version;
 use crate::domain::person::PersonName;
 use crate::domain::time::Timestamp;
@@ -60,7 +61,7 @@ struct DatabaseHealth {
     /// Error message when the database is unhealthy.
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
+    error: Option<&'static str>,
     /// Person whose database this is, unless it is the owner's.
     #[schema(value_type = Option<String>, nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -136,7 +137,7 @@ pub async fn health(app: &State<SharedApp>, everyone: Everyone) -> JsonResult {
             state: health.state,
             sqlite_version: sqlite_version(),
             size_bytes: host.database_bytes,
-            error: health.error.clone(),
+            error: health.error,
             person: person.clone(),
         },
         rate_limiter: LimiterHealth {
@@ -163,28 +164,18 @@ pub async fn health(app: &State<SharedApp>, everyone: Everyone) -> JsonResult {
 /// Health of all databases.
 struct PeopleHealth {
     /// The owner's, or the first that is unhealthy.
-    health: DatabaseState,
+    health: StoreHealth,
     person: Option<PersonName>,
     open: usize,
     /// Time of the owner's newest entry.
     newest_entry: Timestamp,
 }
 
-/// Health of a database.
-struct DatabaseState {
-    healthy: bool,
-    state: &'static str,
-    error: Option<String>,
-}
-
 impl PeopleHealth {
     async fn of(people: &People) -> Self {
         let databases = people.open_databases();
-        let checks = databases.iter().map(|(person, database)| async move {
-            let health = database.store.health().await;
-            let error = health.error.map(str::to_owned);
-            (person, DatabaseState { healthy: health.healthy, state: health.state, error })
-        });
+        let checks =
+            databases.iter().map(|(person, database)| async move { (person, database.store.health().await) });
         let mut states = join_all(checks).await;
         let mut worst = match states.iter().position(|(_, state)| !state.healthy) {
             Some(unhealthy) => Some(states.swap_remove(unhealthy)),
@@ -192,15 +183,17 @@ impl PeopleHealth {
             None => (!states.is_empty()).then(|| states.swap_remove(0)),
         };
         let others = people.others();
-        let failed = others.iter().find_map(|person| Some((person, person.failure()?)));
-        if let (true, Some((person, reason))) =
-            (worst.as_ref().is_none_or(|(_, state)| state.healthy), failed)
-        {
-            worst = Some((person, DatabaseState { healthy: false, state: "failed", error: Some(reason) }));
+        let failed = others.iter().find(|person| person.failure().is_some());
+        if let (true, Some(person)) = (worst.as_ref().is_none_or(|(_, health)| health.healthy), failed) {
+            worst = Some((person, StoreHealth::UNAVAILABLE));
         }
         let newest_entry = databases.first().map_or(Timestamp::MIN, |(_, owner)| owner.newest_entry());
-        let failed = DatabaseState { healthy: false, state: "failed", error: None };
         let person = worst.as_ref().map(|(person, _)| person.name().clone()).filter(|name| !name.is_owner());
-        Self { person, health: worst.map_or(failed, |(_, state)| state), open: databases.len(), newest_entry }
+        Self {
+            person,
+            health: worst.map_or(StoreHealth::NOT_OPEN, |(_, health)| health),
+            open: databases.len(),
+            newest_entry,
+        }
     }
 }

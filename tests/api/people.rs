@@ -283,7 +283,7 @@ async fn a_database_that_was_moved_away_is_reported_until_it_is_back_although_it
         assert!(Instant::now() < deadline, "{}", app.health().await.1);
         app.advance_clock(30);
         app.people.refresh_databases().await;
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(anna.get(&app, "/coffee/").await.json().as_array().unwrap().len(), 1);
 }

@@ -54,7 +54,7 @@ pub struct CommandFailure {
     pub message: String,
     /// The command may succeed later.
     pub is_transient: bool,
-    /// What the command printed before it failed, if it is JSON.
+    /// Output of the command before it failed, if it is JSON.
     pub output: Value,
 }
 

@@ -77,11 +77,11 @@ pub struct ListedBackup {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum ListedKind {
-    /// By a timer, a migration or an import.
+    /// Made by a timer, a migration or an import.
     Scheduled,
     /// Requested by a person.
     Manual,
-    /// By a restore, of the state before it.
+    /// Made by a restore, of the state before it.
     Safety,
 }
 

@@ -53,7 +53,7 @@ pub struct ReportedFinding {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     person: Option<String>,
-    /// What was found, and what to do.
+    /// Finding, and the action to take.
     finding: String,
 }
 

@@ -21,7 +21,7 @@ pub struct Info {
     version: &'static str,
     /// Time zone of calendar days, and of timestamps without an offset.
     timezone: String,
-    /// Whether a reverse proxy signs people in, so that its users need no key.
+    /// A reverse proxy signs people in, so that its users need no key.
     proxy_sign_in: bool,
     /// Rate limits by class; null when they are off.
     #[schema(value_type = Option<BTreeMap<String, String>>, required)]

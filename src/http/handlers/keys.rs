@@ -85,7 +85,7 @@ pub struct ApiKey {
     /// Null when the key never expires.
     #[schema(value_type = Option<String>, format = DateTime, required)]
     expires_at: Option<Timestamp>,
-    /// Whether this is the key of the request.
+    /// It is the key of the request.
     is_current: bool,
 }
 

@@ -310,6 +310,13 @@ backups() {
     within 5 "$(request /health) | grep -F '\"backup\":{\"status\":\"ok\"'"
     is_clean
 
+    step "the commands of a backup and of the check over HTTP run in the sandbox"
+    does "$(request /backups) --request POST"
+    has '"kind":"backup"'
+    within 20 "$(request /jobs) | grep -F '\"state\":\"succeeded\"'"
+    does "$(request /check) --max-time 30"
+    has '"about":"database"'
+
     step "a failed backup is visible in systemctl --failed, /health and /metrics"
     does "chmod 500 $state/backups"
     fails 'systemctl start coffee-tracker-backup'

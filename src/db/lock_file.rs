@@ -227,6 +227,13 @@ impl ServerLock {
     }
 }
 
+impl Drop for ServerLock {
+    fn drop(&mut self) {
+        // Not only by closing the file: a command that is being started has a copy of it for an instant.
+        drop(self.file.unlock());
+    }
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 mod tests {

@@ -105,6 +105,9 @@ impl Drop for TempFile {
     fn drop(&mut self) {
         // Fails after a successful publication, when the file is gone.
         drop(self.as_writer(|| remove_all(&self.path)));
+        // Not only by closing the file: a command that is being started has a copy of it for an instant, and a published
+        // file may be locked next.
+        drop(self.file.unlock());
     }
 }
 

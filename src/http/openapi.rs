@@ -78,6 +78,9 @@ fn document() -> Value {
         schemas[format!("{entry}Written")] = written_schema(&schemas[entry], what);
     }
     require_any_field(&mut schemas["ProfileInput"]);
+    require_any_field(&mut schemas["PersonChangeInput"]);
+    // A removed person keeps the former name.
+    schemas["NewPersonInput"]["anyOf"] = json!([{"required": ["name"]}, {"required": ["removed"]}]);
     if let Some(examples) = common["examples"].as_object_mut() {
         for (schema, example) in examples {
             if let Some(schema) = components["schemas"].get_mut(schema) {
@@ -187,6 +190,7 @@ fn complete(operation: &mut Operation, entry: &RouteEntry) {
         (has_body, "408", "TooSlow"),
         (may_change || is_pairing, "409", "Conflict"),
         (has_body, "413", "TooLarge"),
+        (entry.template == "/backups/<file>", "416", "RangeNotSatisfiable"),
         (has_fields, "422", "Unfit"),
         (true, "429", "TooMany"),
         (true, "431", "HeadersTooLarge"),

@@ -401,8 +401,8 @@ fn other_person(settings: &CommonSettings, origin: &BackupOrigin) -> std::io::Re
 /// Request body of `POST /prune`. Unknown fields are ignored.
 #[derive(Deserialize, ToSchema)]
 pub struct PruneInput {
-    /// Entries before this date or time are deleted.
-    #[schema(value_type = String, required, example = "2024-01-01")]
+    /// Entries before this time are deleted. A date, such as `2024-01-01`, is the start of that day.
+    #[schema(value_type = String, format = DateTime, required, example = "2024-01-01T00:00:00Z")]
     #[serde(default)]
     before: JsonScalar,
     /// Kind of entries: `all`, `coffee` or `heartrate`.
@@ -446,7 +446,7 @@ impl FromBody for PruneOptions {
 /// `coffees` and `readings`, and the `file` of the backup, whose restore undoes this; null when there was nothing to
 /// delete.
 #[utoipa::path(post, path = "/prune", operation_id = "prune", tag = "backups",
-    request_body(content = PruneInput, example = json!({"before": "2024-01-01", "kind": "heartrate"})),
+    request_body(content = PruneInput, example = json!({"before": "2024-01-01T00:00:00Z", "kind": "heartrate"})),
     responses((status = 202, description = "The job", body = BackgroundJob, headers(("Location" = String, description = "Path of the job")))))]
 #[rocket::post("/prune", data = "<options>")]
 pub async fn prune(app: &State<SharedApp>, files: OwnFiles, options: JsonBody<PruneOptions>) -> JsonResult {

@@ -204,15 +204,15 @@ async fn follow(people: &Arc<People>) {
 #[derive(Deserialize, ToSchema)]
 pub struct NewPersonInput {
     /// 1 to 32 lower-case letters, digits or hyphens. With `removed`, the default is the former name.
-    #[schema(value_type = Option<String>, pattern = "^[a-z0-9-]{1,32}$")]
+    #[schema(value_type = Option<String>, pattern = "^[a-z0-9-]{1,32}$", nullable = false)]
     #[serde(default)]
     name: JsonScalar,
     /// Name that pages show.
-    #[schema(value_type = Option<String>, max_length = 100)]
+    #[schema(value_type = Option<String>, pattern = r"\S", max_length = 100)]
     #[serde(default)]
     display_name: JsonScalar,
     /// Folder of a removed person to bring back.
-    #[schema(value_type = Option<String>, example = "anna-20260620_120000")]
+    #[schema(value_type = Option<String>, pattern = "^[a-z0-9-]{1,32}-[0-9]{8}_[0-9]{6}(_[0-9]{1,9})?$", nullable = false, example = "anna-20260620_120000")]
     #[serde(default)]
     removed: JsonScalar,
 }
@@ -330,7 +330,7 @@ pub struct PersonChangeInput {
     #[serde(default)]
     name: JsonScalar,
     /// Name that pages show; null removes it.
-    #[schema(value_type = Option<String>, max_length = 100)]
+    #[schema(value_type = Option<String>, pattern = r"\S", max_length = 100)]
     #[serde(default)]
     display_name: JsonScalar,
 }

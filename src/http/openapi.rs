@@ -167,7 +167,9 @@ fn complete(operation: &mut Operation, entry: &RouteEntry) {
     let scope = entry.access.scope();
     let requires_key = entry.access != Access::Public;
     let has_body = operation.request_body.is_some();
-    let has_id = entry.template.contains('<');
+    // A removed person who is to be brought back.
+    let has_id =
+        entry.template.contains('<') || (entry.template == "/people" && entry.route.method == Method::Post);
     let is_pairing = entry.class == LimitClass::Pair;
     let may_change = matches!(scope, Some(Scope::Manage | Scope::Admin)) && entry.route.method != Method::Get;
     let has_fields = has_body || operation.parameters.as_ref().is_some_and(|all| !all.is_empty());

@@ -10,7 +10,7 @@ use rocket::tokio;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use super::helpers::{TestApp, TestResponse, invalid_value};
+use super::helpers::{TestApp, TestResponse, invalid_field, invalid_value};
 
 impl TestApp {
     fn backups_folder(&self) -> PathBuf {
@@ -222,7 +222,6 @@ async fn an_upload_that_cannot_be_restored_is_refused_and_leaves_nothing() {
     damaged[middle..].fill(0x55);
     let cases = [
         (b"flat white".repeat(1000), "is not a SQLite database"),
-        (Vec::new(), "empty"),
         (good[..good.len() / 2].to_vec(), ""),
         (damaged, ""),
         (changed(&path, "pragma application_id = 7"), "of another program"),
@@ -238,6 +237,8 @@ async fn an_upload_that_cannot_be_restored_is_refused_and_leaves_nothing() {
         assert!(detail.starts_with("The file is not kept: ") && detail.contains(reason), "{detail}");
         assert_eq!(app.files(), before, "{detail}");
     }
+    let empty = app.request(Method::Post, "/backups/upload").send().await;
+    empty.assert_invalid(&[invalid_field("body", "body", "must be a backup, and not empty")]);
     // A length that no disk has room for is refused before anything is received.
     let bomb = app.request(Method::Post, "/backups/upload").header("Content-Length", "1000000000000000");
     let refused = bomb.body("x").send().await;

@@ -14,6 +14,7 @@ use crate::http::error::ApiError;
 use crate::http::extract::body_source::BodySource;
 use crate::http::middleware::guard::own_files;
 use crate::http::request_context::RequestContext;
+use crate::http::validation::{FieldError, Location};
 
 /// Number of bytes that are collected before they are written.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -62,6 +63,9 @@ async fn receive<'r>(request: &'r Request<'_>, data: Data<'r>) -> Result<Upload,
                 Ok((upload, buffer))
             })
             .await?;
+        }
+        if is_end && upload.size_bytes() == 0 {
+            return Err(FieldError::new(Location::Body, "body", "must be a backup, and not empty").into());
         }
         if is_end {
             return Ok(upload);

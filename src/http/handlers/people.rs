@@ -228,13 +228,16 @@ impl FromBody for NewPerson {
     fn from_body(body: &[u8], _: &ValidationContext<'_>) -> Result<Self, ValidationErrors> {
         let input: NewPersonInput = parse_object(body)?;
         let mut v = FieldValidator::new(Location::Body);
-        let folder = optional(&mut v, "removed", &input.removed, |folder| {
-            let is_valid = !folder.contains('/') && former_name(folder).is_some();
-            if is_valid { Ok(folder.to_owned()) } else { Err("must be a folder of a removed person") }
-        });
+        let folder = match &input.removed {
+            JsonScalar::Absent => None,
+            folder => v.parse("removed", folder, |folder| {
+                let is_valid = !folder.contains('/') && former_name(folder).is_some();
+                if is_valid { Ok(folder.to_owned()) } else { Err("must be a folder of a removed person") }
+            }),
+        };
         let former = folder.as_deref().and_then(former_name);
         let name = match (&input.name, former) {
-            (JsonScalar::Absent | JsonScalar::Null, Some(former)) => Some(former),
+            (JsonScalar::Absent, Some(former)) => Some(former),
             (name, _) => v.parse("name", name, parse_new_name),
         };
         let display_name = optional(&mut v, "display_name", &input.display_name, str::parse);
@@ -381,6 +384,11 @@ pub async fn change(
             return Err(ApiError::Conflict("The name of the owner is fixed".to_owned()));
         }
         ensure_free(&everyone, new)?;
+        if exists(&app.settings.common.of_person(new).backups).await {
+            return Err(ApiError::Conflict(format!(
+                "There are backups of a former person named {new}: choose another name"
+            )));
+        }
         args.push(new.as_str());
     }
     let shown =
@@ -388,7 +396,11 @@ pub async fn change(
     args.extend(shown.as_deref());
     if args.len() > 3 {
         let args: Vec<&OsStr> = args.into_iter().map(OsStr::new).collect();
-        run(app, &everyone, &args).await?;
+        if let Err(error) = run(app, &everyone, &args).await {
+            // Another request may have removed the person.
+            find(&everyone.0, person.name().as_str())?;
+            return Err(error);
+        }
     }
     let present = new.as_ref().unwrap_or(person.name());
     let refreshed = find(&everyone.0, present.as_str())?;

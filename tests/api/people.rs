@@ -107,12 +107,8 @@ async fn no_response_contains_the_data_of_another_person() {
             "{method} {path}: {}",
             response.text()
         );
-        // A job uses the database, too.
         if response.status == 202 {
-            let job = response.header("location");
-            while !person.get(&app, job).await.json()["finished_at"].is_string() {
-                sleep(Duration::from_millis(20)).await;
-            }
+            wait_for_job(&app, person, response.header("location")).await;
         }
         let text = format!("{}{:?}", response.text(), response.headers);
         for other in people.iter().filter(|other| other.name != person.name) {
@@ -128,6 +124,13 @@ async fn no_response_contains_the_data_of_another_person() {
     for series in metrics.text().lines().filter(|line| line.contains("anna") || line.contains("ben")) {
         let named: String = series.split('{').skip(1).collect();
         assert!(named.starts_with("person=\"anna\"}") || named.starts_with("person=\"ben\"}"), "{series}");
+    }
+}
+
+/// Waits for the end of a job, which uses the database of the person, too.
+async fn wait_for_job(app: &TestApp, person: &Caller, path: &str) {
+    while !person.get(app, path).await.json()["finished_at"].is_string() {
+        sleep(Duration::from_millis(20)).await;
     }
 }
 

@@ -120,6 +120,10 @@ async fn no_response_contains_the_data_of_another_person() {
         tried.insert((method.as_str(), template, person.name));
     }
     assert_eq!(tried.len(), personal.len() * people.len());
+    assert_metrics_name_people_by_label(&app).await;
+}
+
+async fn assert_metrics_name_people_by_label(app: &TestApp) {
     let metrics = app.get("/metrics").await;
     for series in metrics.text().lines().filter(|line| line.contains("anna") || line.contains("ben")) {
         let named: String = series.split('{').skip(1).collect();

@@ -70,6 +70,9 @@ def make_valid(case):
             text = case.body.get(name)
             if isinstance(text, str) and not "".join(c for c in text if category(c) != "Cc").strip():
                 case.body[name] = "x"
+    # A schema of bytes has no length.
+    if case.operation.path == "/backups/upload" and not case.body:
+        case.body = b"x"
     if isinstance(case.body, dict):
         # Instants are drawn from the past, but a key must expire in the future.
         if isinstance(case.body.get("expires_at"), str):

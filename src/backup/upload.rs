@@ -75,7 +75,7 @@ impl Upload {
         BackupOrigin::of_backup(self.path())
     }
 
-    /// Makes a verified backup durable under a name of the present time.
+    /// Makes a verified backup durable. Its name has the present time.
     pub fn publish(self) -> io::Result<PathBuf> {
         self.temp.publish(BackupTarget::Folder(self.folder).names())
     }

@@ -25,12 +25,12 @@ const MAX_KEPT: usize = 10;
 /// Suffix of the file with the last job of a person.
 const SUFFIX: &str = ".job.json";
 
-/// Another job of the person is active.
+/// Error of starting a job while another one of the person is active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("Another task is running: wait until it has finished")]
 pub struct JobActive;
 
-/// BackgroundJob that other tasks may read while it runs.
+/// Job that other tasks may read while it runs.
 type SharedJob = Arc<Mutex<BackgroundJob>>;
 
 /// Jobs of everyone.

@@ -59,8 +59,8 @@ pub struct ReportedFinding {
 
 /// Check the installation
 ///
-/// What `coffee-tracker check` reports: whether the installation is secure and reliable, and how to fix what is not. The
-/// result is at most a minute old.
+/// The findings of `coffee-tracker check`: whether the installation is secure and reliable, and how to fix what is not.
+/// They are at most a minute old.
 #[utoipa::path(get, path = "/check", operation_id = "check", tag = "people", responses((status = 200, description = "Findings", body = CheckReport)))]
 #[rocket::get("/check")]
 pub async fn check(app: &State<SharedApp>, last_check: &State<LastCheck>, files: OwnFiles) -> JsonResult {

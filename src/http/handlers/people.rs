@@ -167,8 +167,8 @@ pub async fn list(app: &State<SharedApp>, everyone: Everyone) -> JsonResult {
 
 /// Returns a person by name.
 fn find(people: &People, name: &str) -> Result<Arc<Person>, ApiError> {
-    let mut everyone = std::iter::once(Arc::clone(people.owner())).chain(people.others());
-    everyone.find(|person| person.name().as_str() == name).ok_or(ApiError::NotFound("Person not found"))
+    let person = name.parse().ok().and_then(|name| people.find(&name));
+    person.ok_or(ApiError::NotFound("Person not found"))
 }
 
 async fn described(app: &App, everyone: &Everyone, name: &str) -> Result<PersonSummary, ApiError> {
@@ -186,16 +186,16 @@ pub async fn get(app: &State<SharedApp>, everyone: Everyone, name: &str) -> Json
     JsonResponse::ok(&described(app, &everyone, name).await?)
 }
 
-/// Runs a `person` command, and follows what it has changed.
+/// Runs a `person` command, and loads its changes.
 async fn run(app: &App, everyone: &Everyone, args: &[&OsStr]) -> Result<Value, ApiError> {
     let settings = &app.settings.common;
     let result = app.jobs.installation_command(settings, CommandEnvironment::Person, args).await;
-    follow(&everyone.0).await;
+    refresh(&everyone.0).await;
     Ok(result?)
 }
 
-/// Reads what a command has changed about the people.
-async fn follow(people: &Arc<People>) {
+/// Loads the changes that a command has made to the people.
+async fn refresh(people: &Arc<People>) {
     let people = Arc::clone(people);
     drop(spawn_blocking(move || people.refresh_people()).await);
 }
@@ -426,7 +426,7 @@ pub async fn remove(app: &State<SharedApp>, everyone: Everyone, files: OwnFiles,
         let args = ["person", "remove", name.as_str(), "--yes", "--json"].map(OsStr::new);
         let environment = CommandEnvironment::Person;
         let removed = shared.jobs.installation_command(&job.settings, environment, &args).await;
-        follow(&people).await;
+        refresh(&people).await;
         let removed = removed?;
         let last = |field: &str| {
             let path = removed.get(field).and_then(Value::as_str)?;

@@ -83,6 +83,9 @@ def make_valid(case):
             case.body["display_name"] = "x"
         if case.operation.path.startswith("/people") and case.body.get("name") == "owner":
             case.body["name"] = "x"
+        # A pattern cannot express IPv6 addresses.
+        if isinstance(case.body.get("base_url"), str) and "[" in case.body["base_url"]:
+            case.body["base_url"] = "http://[::1]:8000"
         # A pairing is named by a code or by digits: of both, the one that is not valid is dropped.
         if case.operation.path == "/pair":
             for name, form in (("code", r"[A-Za-z0-9_-]{1,100}"), ("digits", r"[0-9]{3} ?[0-9]{3}")):

@@ -43,7 +43,7 @@ pub struct PersonCommandArgs {
 enum PersonCommand {
     /// Add a person and print their first API key once
     Add {
-        /// Name: 1 to 32 lower-case letters, digits or hyphens
+        /// Name: 1 to 32 lower-case letters, digits or hyphens, and no hyphen at the start
         name: PersonName,
 
         /// Name that pages show

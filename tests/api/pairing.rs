@@ -216,6 +216,7 @@ async fn invalid_fields_are_reported_and_secrets_are_not_repeated() {
         "http://host:0",
         "http://host:65536",
         "http://[::1",
+        "http://[A4f4e]",
     ] {
         let response = app.post("/pairings", json!({"name": "phone", "base_url": url})).await;
         response.assert_invalid(&[invalid_value("body", "base_url", form, url)]);

@@ -50,9 +50,11 @@ async fn a_person_is_added_renamed_removed_and_brought_back() {
     app.post("/people", json!({"name": "Anna B"})).await.assert_invalid(&[invalid_value(
         "body",
         "name",
-        "must have 1 to 32 lower-case letters, digits or hyphens",
+        "must have 1 to 32 lower-case letters, digits or hyphens, and not start with a hyphen",
         "Anna B",
     )]);
+    // It must not become an option of the command that adds a person.
+    assert_eq!(app.post("/people", json!({"name": "-anna"})).await.status, 422);
 
     let renamed =
         following(&app, app.patch("/people/anna", json!({"name": "anne", "display_name": null}))).await;

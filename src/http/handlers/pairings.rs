@@ -1,5 +1,7 @@
 //! `/pairings` and `/pair`: give a new device a key by a QR code or six digits.
 
+use std::net::Ipv6Addr;
+
 use qrcode::render::svg;
 use qrcode::{EcLevel, QrCode};
 use rocket::http::Status;
@@ -148,10 +150,7 @@ fn base_url(text: &str) -> Result<String, &'static str> {
         _ => (authority, None),
     };
     let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(address) => {
-            (2..=45).contains(&address.len())
-                && address.bytes().all(|b| b.is_ascii_hexdigit() || b":.".contains(&b))
-        }
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
         None => {
             (1..=MAX_HOST).contains(&host.len())
                 && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))

@@ -203,8 +203,8 @@ async fn refresh(people: &Arc<People>) {
 /// Request body of `POST /people`. Unknown fields are ignored.
 #[derive(Deserialize, ToSchema)]
 pub struct NewPersonInput {
-    /// 1 to 32 lower-case letters, digits or hyphens. With `removed`, the default is the former name.
-    #[schema(value_type = Option<String>, pattern = "^[a-z0-9-]{1,32}$", nullable = false)]
+    /// 1 to 32 lower-case letters, digits or hyphens, and no hyphen at the start. With `removed`, the default is the former name.
+    #[schema(value_type = Option<String>, pattern = "^[a-z0-9][a-z0-9-]{0,31}$", nullable = false)]
     #[serde(default)]
     name: JsonScalar,
     /// Name that pages show.
@@ -212,7 +212,7 @@ pub struct NewPersonInput {
     #[serde(default)]
     display_name: JsonScalar,
     /// Folder of a removed person to bring back.
-    #[schema(value_type = Option<String>, pattern = "^[a-z0-9-]{1,32}-[0-9]{8}_[0-9]{6}(_[0-9]{1,9})?$", nullable = false, example = "anna-20260620_120000")]
+    #[schema(value_type = Option<String>, pattern = "^[a-z0-9][a-z0-9-]{0,31}-[0-9]{8}_[0-9]{6}(_[0-9]{1,9})?$", nullable = false, example = "anna-20260620_120000")]
     #[serde(default)]
     removed: JsonScalar,
 }
@@ -328,8 +328,8 @@ async fn exists(path: &std::path::Path) -> bool {
 /// Request body of `PATCH /people/{name}`: at least one field. Unknown fields are ignored.
 #[derive(Deserialize, ToSchema)]
 pub struct PersonChangeInput {
-    /// 1 to 32 lower-case letters, digits or hyphens.
-    #[schema(value_type = Option<String>, pattern = "^[a-z0-9-]{1,32}$", nullable = false)]
+    /// 1 to 32 lower-case letters, digits or hyphens, and no hyphen at the start.
+    #[schema(value_type = Option<String>, pattern = "^[a-z0-9][a-z0-9-]{0,31}$", nullable = false)]
     #[serde(default)]
     name: JsonScalar,
     /// Name that pages show; null removes it.

@@ -132,12 +132,24 @@ impl Store {
                 "select total(caffeine_mg), count(*) from coffee_logs indexed by coffee_logs_by_time
                  where timestamp >= ? and timestamp < ?",
             )?
-            .query_row(params![since.micros(), until.micros()], |row| {
-                Ok(CaffeineTotal {
-                    total_mg: row.get(0)?,
-                    coffee_count: row.get::<_, i64>(1)?.unsigned_abs(),
-                })
-            })
+            .query_row(params![since.micros(), until.micros()], caffeine_total)
+        })
+        .await
+    }
+
+    /// Returns the total like [`Self::caffeine_between`], and the daily limit that the person has set.
+    pub async fn caffeine_and_limit(
+        &self,
+        since: Timestamp,
+        until: Timestamp,
+    ) -> Result<(CaffeineTotal, Option<f64>), StoreError> {
+        self.read("caffeine_and_limit", Cost::Quick, move |c| {
+            // One statement, since this route is requested the most often.
+            c.prepare_cached(
+                "select total(caffeine_mg), count(*), (select daily_limit_mg from profile where id = 1)
+                 from coffee_logs indexed by coffee_logs_by_time where timestamp >= ? and timestamp < ?",
+            )?
+            .query_row(params![since.micros(), until.micros()], |row| Ok((caffeine_total(row)?, row.get(2)?)))
         })
         .await
     }
@@ -243,6 +255,11 @@ impl Habit {
             last: self.doses.values().map(|(_, last)| *last).max()?,
         })
     }
+}
+
+/// Reads a total and a number of coffees, the first two columns of a row.
+fn caffeine_total(row: &Row<'_>) -> rusqlite::Result<CaffeineTotal> {
+    Ok(CaffeineTotal { total_mg: row.get(0)?, coffee_count: row.get::<_, i64>(1)?.unsigned_abs() })
 }
 
 fn cost_of(since: Timestamp, until: Timestamp) -> Cost {

@@ -45,8 +45,8 @@ pub async fn today(app: &State<SharedApp>, person: PersonOfRequest) -> JsonResul
     let zone = &app.settings.common.zone;
     let date = zone.date(app.clock.now());
     let (start, end) = zone.day(date);
-    let total = person.store.caffeine_between(start, end).await?;
-    let recommended_max = person.profile(&app.settings.profile).await?.daily_limit_mg;
+    let (total, own_limit) = person.store.caffeine_and_limit(start, end).await?;
+    let recommended_max = own_limit.unwrap_or(app.settings.profile.daily_limit_mg);
     JsonResponse::ok(&CoffeeToday {
         date,
         total_caffeine_mg: round2(total.total_mg),

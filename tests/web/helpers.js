@@ -113,6 +113,7 @@ export async function startServer({ sampleData = null, settings = {}, port = 0, 
   });
   return {
     url,
+    pid: child.pid,
     folder,
     port: Number(new URL(url).port),
     /** Sends an API request, independent of the browser. */

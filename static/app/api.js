@@ -10,7 +10,8 @@ const CLOCK_TOLERANCE = 5_000;
 
 /**
  * A failed request. `kind`: unreachable, busy, unauthorized, forbidden, rate-limited, invalid, not-found,
- * server-error, or key-changed if the key was replaced meanwhile. `isFromProxy`: a reverse proxy asks to sign in there.
+ * server-error, key-changed if the key was replaced meanwhile, or cancelled by the user. `isFromProxy`: a reverse proxy
+ * asks to sign in there.
  */
 export class ApiError extends Error {
   constructor(kind, detail, { status = 0, errors = [], retryAfter = 0, isFromProxy = false } = {}) {
@@ -84,6 +85,13 @@ function requireOwner(owner) {
   if (owner !== session.owner()) throw new ApiError("key-changed", "The API key was replaced");
 }
 
+let beforeChange = null;
+/**
+ * Calls `listener` before each request that changes something, with its method, path and body. It may return a promise;
+ * if it throws, the request is not sent.
+ */
+export const onBeforeChange = (listener) => (beforeChange = listener);
+
 /** Returns the headers that name the caller. Without a key, the proxy must still sign the same person in. */
 function credentials(candidateKey = session.key()) {
   if (candidateKey) return { Authorization: `Bearer ${candidateKey}` };
@@ -96,8 +104,9 @@ function credentials(candidateKey = session.key()) {
  * in place of a JSON `body`.
  */
 export async function request(method, path, { body, file, headers, candidateKey, owner = session.owner(), signal, keepalive } = {}) {
-  requireOwner(owner);
   const isCandidate = candidateKey !== undefined;
+  if (beforeChange && !isCandidate && method !== "GET") await beforeChange(method, path, body);
+  requireOwner(owner);
   const sentAt = Date.now();
   let response;
   try {
@@ -152,12 +161,15 @@ export function withQuery(path, fields) {
   return given.length ? `${path}?${new URLSearchParams(given)}` : path;
 }
 
-/** Runs `action` and passes an `ApiError` to `onError`; any other error is a defect and is thrown. */
+/**
+ * Runs `action` and passes an `ApiError` to `onError`, unless the user cancelled the request; any other error is a
+ * defect and is thrown.
+ */
 export async function catchApiError(action, onError) {
   try {
     return await action();
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
-    return onError(error);
+    return error.kind === "cancelled" ? undefined : onError(error);
   }
 }

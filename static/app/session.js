@@ -7,6 +7,7 @@ import { sha256 } from "./sha256.js";
 
 const KEY_ITEM = "coffee.key";
 const ME_ITEM = "coffee.me";
+const KEY_ENTRY_ITEM = "coffee.key-entry";
 /** Start of what entries are marked with when a proxy signs the person in. */
 const PROXY_PREFIX = "proxy:";
 const CACHE_PREFIX = "coffee.answer.";
@@ -86,6 +87,15 @@ export function setMe({ key: { scopes }, person = null }) {
   for (const listener of listeners) listener();
 }
 
+/** Records that the key was entered now. */
+export const recordKeyEntry = () => tryStorage(() => (isRemembered() ? localStorage : sessionStorage).setItem(KEY_ENTRY_ITEM, JSON.stringify({ owner: owner(), at: Date.now() })));
+
+/** Returns when the key was entered last, as an instant of this device, or null if that is not known. */
+export function keyEnteredAt() {
+  const entries = storages().map((storage) => tryStorage(() => JSON.parse(storage.getItem(KEY_ENTRY_ITEM))));
+  return entries.filter((entry) => entry?.owner === owner()).map(({ at }) => at).sort((a, b) => b - a)[0] ?? null;
+}
+
 /** Removes every cached response. */
 export function clearCachedResponses() {
   tryStorage(() => {
@@ -97,7 +107,7 @@ export function clearCachedResponses() {
 export function clear() {
   currentKey = me = proxyPerson = null;
   wasRemembered = false;
-  for (const storage of storages()) for (const name of [KEY_ITEM, ME_ITEM]) tryStorage(() => storage.removeItem(name));
+  for (const storage of storages()) for (const name of [KEY_ITEM, ME_ITEM, KEY_ENTRY_ITEM]) tryStorage(() => storage.removeItem(name));
   clearCachedResponses();
 }
 
@@ -111,6 +121,7 @@ export function signIn(value, response, remember) {
   tryStorage(() => (remember ? localStorage : sessionStorage).setItem(KEY_ITEM, value));
   tryStorage(() => (remember ? sessionStorage : localStorage).removeItem(KEY_ITEM));
   wasRemembered = isRemembered();
+  recordKeyEntry();
   setMe(response);
 }
 

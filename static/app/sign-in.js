@@ -38,14 +38,14 @@ export async function startByProxy() {
 }
 
 /** Returns the key without what was copied along with it. */
-const trimmed = (text) => text.trim().replace(/^Bearer\s+/i, "");
+export const trimKey = (text) => text.trim().replace(/^Bearer\s+/i, "");
 
 /** Returns what the link with which the page was opened signs in with, once: `{key}`, `{code}`, or null. */
 export function takeLink() {
   const { key, pair } = window.signInLink ?? {};
   delete window.signInLink;
   if (pair) return { code: pair.trim() };
-  return key && trimmed(key) ? { key: trimmed(key) } : null;
+  return key && trimKey(key) ? { key: trimKey(key) } : null;
 }
 
 /** Returns a key with the response of `GET /me` to it, `{key, me}`, or `{error}` with a message if it cannot be used. */
@@ -72,7 +72,7 @@ const TEXT_INPUT = { autocapitalize: "off", spellcheck: "false", required: true,
 const BY_KEY = {
   label: "API key",
   input: () => h("input", { type: "password", name: "key", autocomplete: "current-password", ...TEXT_INPUT }),
-  check: (text) => checkKey(trimmed(text)),
+  check: (text) => checkKey(trimKey(text)),
   other: () => ["Enter a pairing code", BY_CODE],
 };
 const BY_CODE = {

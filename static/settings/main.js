@@ -8,6 +8,7 @@ import * as session from "../app/session.js";
 import "../app/settings.js";
 import { startPage } from "../app/start.js";
 import { setTitle } from "../app/title.js";
+import * as confirmation from "./confirmation.js";
 import { SECTIONS } from "./sections.js";
 
 /** Windows from this width on show the list beside the section. */
@@ -154,6 +155,7 @@ function start(isSignedIn) {
   addEventListener("popstate", onPopState);
   addEventListener("beforeunload", (event) => hasChanges() && event.preventDefault());
   wide.addEventListener("change", onWidthChange);
+  confirmation.start();
   // The scopes of the key may have changed.
   session.onChange(show);
   pageSession.start({ onSignedIn: refresh, refresh, review: () => location.assign("/#history-title") }, isSignedIn);

@@ -2,15 +2,24 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
 
 import { BINARY, KEY } from "./helpers.js";
 
+/** Signs this window in before a page is opened, as if the key had been entered just now. */
+export async function storeKey(page, key = KEY) {
+  const owner = createHash("sha256").update(key).digest("hex").slice(0, 16);
+  await page.addInitScript(([value, owner]) => {
+    // Blank pages and error pages have no storage.
+    if (!location.protocol.startsWith("http") || sessionStorage.getItem("coffee.key") !== null) return;
+    sessionStorage.setItem("coffee.key", value);
+    sessionStorage.setItem("coffee.key-entry", JSON.stringify({ owner, at: Date.now() }));
+  }, [key, owner]);
+}
+
 /** Opens the dashboard, signed in for this window. */
 export async function open(page, server, key = KEY) {
-  await page.addInitScript((value) => {
-    // Blank pages and error pages have no storage.
-    if (location.protocol.startsWith("http")) sessionStorage.getItem("coffee.key") ?? sessionStorage.setItem("coffee.key", value);
-  }, key);
+  await storeKey(page, key);
   await page.goto(server.url);
   await page.locator("#today-total", { hasText: "mg" }).waitFor();
 }

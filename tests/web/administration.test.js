@@ -5,13 +5,11 @@ import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { DEMO, KEY, accessibilityViolations, browserTest, horizontalOverflow, screenshot } from "./helpers.js";
-import { addKeys, waitUntilEqual } from "./actions.js";
+import { addKeys, storeKey, waitUntilEqual } from "./actions.js";
 
 /** Opens a section of the settings, signed in for this window. */
 async function openSection(page, server, section, key = KEY) {
-  await page.addInitScript((value) => {
-    if (location.protocol.startsWith("http")) sessionStorage.getItem("coffee.key") ?? sessionStorage.setItem("coffee.key", value);
-  }, key);
+  await storeKey(page, key);
   await page.goto(`${server.url}/settings/${section}`);
 }
 
@@ -20,6 +18,7 @@ const rows = (page, list) => page.locator(`#${list} > li`);
 const toast = (page, text) => page.locator(".toast:visible", { hasText: text });
 const sheet = (page) => page.locator("#sheet[open]");
 const totals = async (server) => (await server.api("GET", "/coffee/stats?days=3650")).body.total_coffees;
+const people = async (server) => (await server.api("GET", "/people")).body.people.map(({ name }) => name);
 const backups = async (server) => (await server.api("GET", "/backups")).body.backups;
 
 for (const screen of ["wide", "phone", "narrow"]) {
@@ -169,6 +168,104 @@ browserTest("a person is added, signed in by the link, renamed, removed and brou
   await button(page, "Bring back anna").click();
   await toast(page, "anna is back").waitFor();
   await waitUntilEqual(() => rows(page, "people-list").count(), 2);
+});
+
+const confirmation = (page) => page.getByRole("dialog", { name: "Confirm it's you" });
+
+/** Opens a section, and lets more than ten minutes pass since the key was entered. */
+async function openUnattended(page, server, section, content) {
+  await page.clock.install();
+  await openSection(page, server, section);
+  await page.locator(content).first().waitFor();
+  await page.clock.fastForward("10:01");
+}
+
+for (const [screen, colorScheme] of [["wide", "light"], ["phone", "dark"]]) {
+  browserTest(`ten minutes after the key was entered, a change asks for it again: ${screen}, ${colorScheme}`, { screen, colorScheme }, async ({ page, server }) => {
+    await openUnattended(page, server, "people", "#people-list > li .row");
+    await button(page, "Add a person").click();
+    await sheet(page).getByLabel("Name shown on pages").fill("Anna");
+    await sheet(page).getByLabel("Short name").fill("anna");
+    await button(page, "Add").click();
+    await confirmation(page).waitFor();
+    await confirmation(page).getByLabel("Owner's key").fill("the-wrong-key");
+    await confirmation(page).getByRole("button", { name: "Confirm" }).click();
+    await confirmation(page).getByText("Wrong key.").waitFor();
+    await screenshot(page, `settings/${screen}-${colorScheme}-confirmation`, { fullPage: false });
+    assert.equal(await accessibilityViolations(page), "");
+    // Cancelling changes nothing, and what was typed is still there.
+    await confirmation(page).getByRole("button", { name: "Cancel" }).click();
+    await confirmation(page).waitFor({ state: "hidden" });
+    assert.equal(await sheet(page).getByLabel("Short name").inputValue(), "anna");
+    assert.deepEqual(await people(server), ["owner"]);
+    await button(page, "Add").click();
+    await confirmation(page).getByLabel("Owner's key").fill(KEY);
+    await page.keyboard.press("Enter");
+    await sheet(page).getByText("It is shown only once").waitFor();
+    await button(page, "Done").click();
+    // It is not asked for again.
+    await button(page, "Rename Anna").click();
+    await sheet(page).getByLabel("Name shown on pages").fill("Anna B.");
+    await button(page, "Save").click();
+    await rows(page, "people-list").filter({ hasText: "Anna B." }).waitFor();
+    const stored = await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }]));
+    assert.equal(stored.split(KEY).length, 2, "the key is stored once");
+    // Another ten minutes later, reading needs no confirmation.
+    await page.clock.fastForward("10:01");
+    await openSection(page, server, "system");
+    await page.locator("#findings > li").first().waitFor();
+    assert.equal(await confirmation(page).count(), 0);
+  });
+}
+
+/** Actions of the owner by their section: what it shows, and what the owner does. */
+const OWNERS_ACTIONS = {
+  "an upload": ["backups", "#backup-list > li .row", (page) => page.locator("#backup-file").setInputFiles({ name: "junk.db", mimeType: "application/vnd.sqlite3", buffer: Buffer.from("flat white") })],
+  "a restore": ["backups", "#backup-list > li .row", async (page) => {
+    await page.getByRole("button", { name: /^Restore…/ }).click();
+    await sheet(page).getByLabel("Type “owner” to confirm").fill("owner");
+    await button(page, "Restore").click();
+  }],
+  "removing a person": ["people", "#people-list > li .row", async (page) => {
+    await button(page, "Remove Anna…").click();
+    await button(page, "Remove").click();
+  }],
+  "revoking a key": ["devices", "#device-list .device", async (page) => {
+    await button(page, "Revoke: phone").click();
+    await button(page, "Revoke").click();
+  }],
+};
+
+browserTest("every action of the owner asks for the key, and is not carried out without it", { sampleData: DEMO }, async ({ page, server }) => {
+  await server.api("POST", "/people", { name: "anna", display_name: "Anna" });
+  await server.api("POST", "/keys", { name: "phone", scopes: ["read"] });
+  await server.api("POST", "/backups", {});
+  await waitUntilEqual(async () => (await backups(server)).length, 1);
+  await server.api("POST", "/coffee/", { caffeine_mg: 80 });
+  const state = async () => [await people(server), await totals(server), (await backups(server)).length, (await server.api("GET", "/keys")).body.keys.length];
+  const before = await state();
+  const sent = [];
+  page.on("request", (request) => request.method() !== "GET" && sent.push(`${request.method()} ${new URL(request.url()).pathname} ${request.postData()}`));
+  for (const [what, [section, content, act]] of Object.entries(OWNERS_ACTIONS)) {
+    await openUnattended(page, server, section, content);
+    await act(page);
+    await confirmation(page).waitFor();
+    await page.keyboard.press("Escape");
+    await confirmation(page).waitFor({ state: "hidden" });
+    assert.equal(await page.locator(".toast:visible, .field-error:visible").count(), 0, what);
+  }
+  assert.deepEqual(sent.filter((request) => !request.includes("dry_run")), []);
+  assert.deepEqual(await state(), before);
+});
+
+browserTest("a key that is not the owner's is never asked for again", {}, async ({ page, server }) => {
+  const { laptop } = await addKeys(server, { laptop: "read,write,manage" });
+  await page.clock.install();
+  await openSection(page, server, "backups", laptop);
+  await page.getByText("There is no backup yet.").waitFor();
+  await page.clock.fastForward("10:01");
+  await OWNERS_ACTIONS["an upload"][2](page);
+  await toast(page, "The file is not kept").waitFor();
 });
 
 browserTest("the check of the installation names what to fix", {}, async ({ page, server }) => {

@@ -10,15 +10,13 @@ import { fileURLToPath } from "node:url";
 
 import { UNREACHABLE } from "./network.js";
 import { DEMO, KEY, accessibilityViolations, browserTest, horizontalOverflow, openWindow, screenshot } from "./helpers.js";
-import { addKeys, open, signIn, waitUntilEqual } from "./actions.js";
+import { addKeys, open, signIn, storeKey, waitUntilEqual } from "./actions.js";
 
 const STATIC = fileURLToPath(new URL("../../static/", import.meta.url));
 
 /** Opens an address of the settings, signed in for this window. */
 async function openSettings(page, server, section = "you", key = KEY) {
-  await page.addInitScript((value) => {
-    if (location.protocol.startsWith("http")) sessionStorage.getItem("coffee.key") ?? sessionStorage.setItem("coffee.key", value);
-  }, key);
+  await storeKey(page, key);
   await page.goto(`${server.url}/settings${section && `/${section}`}`);
 }
 

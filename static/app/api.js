@@ -2,6 +2,7 @@
 
 import * as session from "./session.js";
 
+/** Time limit of a request, in ms, unless it has a signal of its own. */
 const TIMEOUT = 12_000;
 /** Candidate key of requests that are sent without a key: a reverse proxy may sign the person in. */
 export const NO_KEY = "";
@@ -101,16 +102,16 @@ function credentials(candidateKey = session.key()) {
 /**
  * Sends a request and returns the `Response` if it succeeded; throws an `ApiError`. `candidateKey`, which may be `NO_KEY`,
  * is tried in place of the stored key. `owner`: the request is sent only with this owner's key. `file` is sent as it is,
- * in place of a JSON `body`.
+ * in place of a JSON `body`. `transport` is used in place of `fetch`.
  */
-export async function request(method, path, { body, file, headers, candidateKey, owner = session.owner(), signal, keepalive } = {}) {
+export async function request(method, path, { body, file, headers, candidateKey, owner = session.owner(), signal, keepalive, transport = fetch } = {}) {
   const isCandidate = candidateKey !== undefined;
   if (beforeChange && !isCandidate && method !== "GET") await beforeChange(method, path, body);
   requireOwner(owner);
   const sentAt = Date.now();
   let response;
   try {
-    response = await fetch(path, {
+    response = await transport(path, {
       method,
       keepalive,
       redirect: "manual",

@@ -6,7 +6,9 @@ import { button, byId, field, h, setFieldError, setText } from "../app/dom.js";
 import { formatAge, formatBytes, formatDayTime, formatInteger, MINUTE, plural } from "../app/format.js";
 import { showToast } from "../app/notifications.js";
 import * as session from "../app/session.js";
+import { describeFailure } from "./failures.js";
 import * as jobs from "./jobs.js";
+import { uploadView } from "./upload.js";
 
 export const id = "backups";
 export const title = "Backups";
@@ -25,7 +27,7 @@ let progress = null;
 
 const urlOf = (file, action = "") => `/backups/${encodeURIComponent(file)}${action}`;
 const place = () => byId("backup-notes");
-const sayError = (error) => showToast(error.message, { place: place(), isWarning: true });
+const sayError = (error) => showToast(describeFailure(error), { place: place(), isWarning: true });
 const age = (time) => formatAge((api.now() - Date.parse(time)) / MINUTE);
 const counts = ({ coffees, readings }) => (coffees === null ? "unreadable" : `${plural(coffees, "drink")}, ${plural(readings, "heart rate")}`);
 
@@ -113,9 +115,10 @@ async function loadFile(path, size, onBytes) {
 }
 
 async function download({ file, size_bytes: size }) {
-  progress.say(`Downloading… ${formatBytes(size)}`);
+  const onBytes = (bytes) => progress.say("Downloading…", { bytes, of: size });
+  onBytes(0);
   await api.catchApiError(async () => {
-    const blob = await loadFile(urlOf(file), size, (received) => progress.say(`Downloading… ${Math.floor((100 * received) / size)} % of ${formatBytes(size)}`));
+    const blob = await loadFile(urlOf(file), size, onBytes);
     const url = URL.createObjectURL(blob);
     const link = h("a", { href: url, download: file });
     link.click();
@@ -125,14 +128,7 @@ async function download({ file, size_bytes: size }) {
   progress.hide();
 }
 
-async function upload(input) {
-  const [file] = input.files;
-  input.value = "";
-  if (!file) return;
-  progress.say(`Uploading ${file.name} (${formatBytes(file.size)})…`);
-  const send = (onProgress) => jobs.run("POST", "/backups/upload", { file, signal: new AbortController().signal }, onProgress);
-  await runJob(send, (backup) => showToast(`Uploaded: ${counts(backup)}. It can be restored.`, { place: place() }));
-}
+const onUploaded = (job) => runJob((onProgress) => jobs.follow(job, onProgress), (backup) => showToast(`Uploaded: ${counts(backup)}. It can be restored.`, { place: place() }));
 
 /** Asks whether to restore a backup, after it has been compared with the present state. */
 async function openRestore(backup) {
@@ -206,18 +202,19 @@ async function resume() {
 /** Shows the section. */
 export function show(container) {
   progress = jobs.progressView();
-  const file = h("input", { type: "file", class: "visually-hidden", id: "backup-file", accept: ".db,application/vnd.sqlite3", tabindex: -1, "aria-label": "Backup file", onchange: () => upload(file) });
+  const upload = uploadView(onUploaded);
   view = h("div", {},
     h("div", { class: "card" },
       h("p", { class: "verdict", id: "backup-state" }),
       h("p", { class: "muted", id: "backup-disk", hidden: true }, "If the disk fails, the backups are lost with it: download one now and then, or back up to another disk."),
       h("p", { class: "field-error", id: "backup-error", role: "alert" }),
-      h("div", { class: "row" }, button("Back up now", backUp, { class: "button primary" }), button("Upload…", () => file.click()), file),
+      h("div", { class: "row" }, button("Back up now", backUp, { class: "button primary" }), upload.controls),
       progress.element,
+      upload.element,
       h("div", { id: "restore-undo" }),
       h("div", { class: "toasts", id: "backup-notes", role: "status" })),
     h("ul", { class: "rows", id: "backup-list", "aria-label": "Backups" }));
   container.append(view);
   load().then(resume);
-  return { refresh: load };
+  return { refresh: load, hasChanges: () => upload.isSending() && "The upload is cancelled.", close: upload.close };
 }

@@ -8,6 +8,7 @@ import { showToast } from "../app/notifications.js";
 import * as session from "../app/session.js";
 import { checkKey } from "../app/sign-in.js";
 import { example } from "./example.js";
+import { describeFailure } from "./failures.js";
 import { startPairing } from "./pairing.js";
 import { snippets } from "./snippets.js";
 
@@ -61,7 +62,7 @@ function dates({ created_at: created, last_used_at: lastUsed, expires_at: expire
 }
 
 const notify = (text, options = {}) => byId("device-notes") && showToast(text, { place: byId("device-notes"), ...options });
-const reportFailure = (what) => (error) => notify(`${what}: ${error.message}`, { isWarning: true });
+const reportFailure = (what) => (error) => notify(`${what}. ${describeFailure(error)}`, { isWarning: true });
 
 function keyDetails(key) {
   return [h("p", { class: "device-name" }, h("bdi", {}, key.name)), h("p", { class: "muted small" }, inWords(key.scopes)), h("p", { class: "muted small" }, dates(key))];
@@ -214,7 +215,7 @@ function addForm() {
     });
     // The only conflict that the user can resolve here is that of the name.
     if (caught.status === 409) setFieldError(name, caught.message);
-    else if (!caught.errors.length || unmatched.length) setText(error, caught.kind === "unreachable" ? "Can't reach the server. Try again once you are connected." : caught.message);
+    else if (!caught.errors.length || unmatched.length) setText(error, describeFailure(caught));
     [name, expires].find((control) => control.hasAttribute("aria-invalid"))?.focus();
   };
   const submit = async (event) => {

@@ -2,6 +2,7 @@
 
 import * as api from "../app/api.js";
 import { h, setText } from "../app/dom.js";
+import { formatBytes } from "../app/format.js";
 
 /** Interval at which a running job is loaded, in ms. */
 const INTERVAL = 500;
@@ -51,21 +52,27 @@ export async function follow(job, onProgress) {
 /** Starts a job by a request and follows it. */
 export const run = async (method, path, options, onProgress) => follow(await api.requestJson(method, path, options), onProgress);
 
-/** Creates a place that shows the progress of a job: `element`, `show(job)` and `hide()`. */
+/**
+ * Creates a place that shows the progress of a job or a transfer: `element`, `show(job)`, `say(message, done)`, where
+ * `done` is `{bytes, of}`, and `hide()`.
+ */
 export function progressView() {
   const text = h("p", { class: "small" });
+  // Not announced: it changes all the time.
+  const figures = h("p", { class: "muted small" });
   const bar = h("progress", { max: 1, "aria-label": "Progress" });
-  const element = h("div", { class: "job", hidden: true }, h("div", { role: "status" }, text), bar);
-  const show = (job) => {
-    element.hidden = false;
-    setText(text, describe(job));
-    if (job.stage === "copying" && job.progress > 0) bar.value = job.progress;
-    else bar.removeAttribute("value");
-  };
-  const say = (message) => {
+  const element = h("div", { class: "job", hidden: true }, h("div", { role: "status" }, text), bar, figures);
+  const set = (message, share, detail) => {
     element.hidden = false;
     setText(text, message);
-    bar.removeAttribute("value");
+    setText(figures, detail);
+    if (share === null) bar.removeAttribute("value");
+    else bar.value = share;
+  };
+  const show = (job) => set(describe(job), job.stage === "copying" && job.progress > 0 ? job.progress : null, "");
+  const say = (message, done = null) => {
+    const share = done && (done.of > 0 ? done.bytes / done.of : 0);
+    set(message, share, done ? `${Math.floor(100 * share)} % · ${formatBytes(done.bytes)} of ${formatBytes(done.of)}` : "");
   };
   return { element, show, say, hide: () => (element.hidden = true) };
 }

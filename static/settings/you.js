@@ -7,6 +7,7 @@ import { HOUR, MINUTE, formatDay, formatDayTime, formatDecimal, formatInteger, f
 import { showToast } from "../app/notifications.js";
 import { describeStatus } from "../app/now.js";
 import { currentOutlook, onChange, refresh as refreshStore, store } from "../app/store.js";
+import { describeFailure } from "./failures.js";
 import { activeWith, curveWith } from "./preview.js";
 
 export const id = "you";
@@ -229,7 +230,6 @@ function presetList() {
 
 /** Shows the errors of a refused change at their fields. */
 function showErrors(error) {
-  if (error.kind === "unreachable") return setText(byId("you-error"), "Can't reach the server. Your changes are kept here: save again once you are connected.");
   const unmatched = error.errors.filter(({ field: name, message }) => {
     if (!controls[name]) return true;
     setFieldError(controls[name].input, message);
@@ -237,7 +237,7 @@ function showErrors(error) {
   });
   const [first] = NAMES.filter((name) => controls[name].input.hasAttribute("aria-invalid"));
   if (first) controls[first].input.focus();
-  return setText(byId("you-error"), error.errors.length && !unmatched.length ? "" : error.message);
+  return setText(byId("you-error"), error.errors.length && !unmatched.length ? "" : describeFailure(error, "Your changes are kept here."));
 }
 
 /** Changes the profile on the server and shows it. */
@@ -260,7 +260,7 @@ async function save(event) {
     const undo = () => api.catchApiError(async () => {
       await patch(former);
       showToast("Restored the former values", { place });
-    }, (error) => showToast(`Can't undo: ${error.message}`, { place, isWarning: true }));
+    }, (error) => showToast(`Can't undo. ${describeFailure(error)}`, { place, isWarning: true }));
     showToast("Saved", { place, undo });
   }, showErrors);
 }

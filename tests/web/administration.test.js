@@ -5,7 +5,8 @@ import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { DEMO, KEY, accessibilityViolations, browserTest, horizontalOverflow, screenshot } from "./helpers.js";
-import { addKeys, storeKey, waitUntilEqual } from "./actions.js";
+import { addKeys, revokeKey, signIn, storeKey, waitUntilEqual } from "./actions.js";
+import { UNREACHABLE, startUnreliableProxy } from "./network.js";
 
 /** Opens a section of the settings, signed in for this window. */
 async function openSection(page, server, section, key = KEY) {
@@ -120,6 +121,79 @@ browserTest("an upload is checked before it is listed, and refused with the reas
   assert.deepEqual(readdirSync(join(server.folder, "backups")).filter((name) => name.endsWith(".tmp")), []);
 });
 
+const uploadProgress = (page) => page.locator(".upload .job");
+const temporaryFiles = (server) => readdirSync(join(server.folder, "backups")).filter((name) => name.endsWith(".tmp"));
+
+for (const [screen, colorScheme] of [["wide", "light"], ["phone", "dark"]]) {
+  browserTest(`an upload shows its progress, and can be cancelled or tried again: ${screen}, ${colorScheme}`, { screen, colorScheme, expected: [...UNREACHABLE, /request to http:/] }, async ({ page, server }) => {
+    const proxy = await startUnreliableProxy(server);
+    try {
+      await server.api("POST", "/backups", {});
+      const file = join(server.folder, "junk.db");
+      writeFileSync(file, Buffer.alloc(64 << 20, "flat white"));
+      await openSection(page, { ...server, url: proxy.url }, "backups");
+      await button(page, "Back up now").waitFor();
+      const choose = async () => {
+        proxy.stall(1 << 20);
+        await page.locator("#backup-file").setInputFiles(file);
+        await uploadProgress(page).getByText("Uploading junk.db…").waitFor();
+        await uploadProgress(page).getByText(/^[1-9]\d? % · [\d.]+ MB of 67.1 MB$/).waitFor();
+      };
+      await choose();
+      const share = await uploadProgress(page).locator("progress").evaluate((bar) => bar.value);
+      assert.ok(share > 0 && share < 1, share);
+      await screenshot(page, `settings/${screen}-${colorScheme}-upload`, { fullPage: false });
+      assert.equal(await horizontalOverflow(page), 0);
+      assert.equal(await accessibilityViolations(page), "");
+      // Leaving would cancel it.
+      await page.locator(screen === "wide" ? "#section-list a >> nth=0" : "#back").click();
+      await sheet(page).getByText("The upload is cancelled.").waitFor();
+      await button(page, "Stay").click();
+      await button(page, "Cancel upload").click();
+      await uploadProgress(page).waitFor({ state: "hidden" });
+      assert.equal(await page.evaluate(() => document.activeElement.textContent), "Upload…");
+      proxy.mend();
+      await waitUntilEqual(() => temporaryFiles(server), []);
+
+      await choose();
+      proxy.cut();
+      await page.getByText("Can't reach the server. junk.db is still selected. Try again once you are connected.").waitFor();
+      await screenshot(page, `settings/${screen}-${colorScheme}-upload-failed`, { fullPage: false });
+      assert.equal(await accessibilityViolations(page), "");
+      proxy.mend();
+      await button(page, "Try again").click();
+      await toast(page, "The file is not kept").waitFor();
+      assert.equal(await page.getByText("is still selected").count(), 0);
+      await waitUntilEqual(() => temporaryFiles(server), []);
+    } finally {
+      proxy.stop();
+    }
+  });
+}
+
+browserTest("a full disk and a revoked key are said plainly, and the chosen file is kept", { expected: [...UNREACHABLE, /status of (401|413|429)/], sampleData: DEMO }, async ({ page, server }) => {
+  const { laptop, tablet } = await addKeys(server, { laptop: "read,write,manage", tablet: "read,write,manage" });
+  await server.api("POST", "/backups", {});
+  await waitUntilEqual(async () => (await backups(server)).length, 1);
+  const [{ file }] = await backups(server);
+  const good = join(server.folder, "good.db");
+  writeFileSync(good, readFileSync(join(server.folder, "backups", file)));
+  await openSection(page, server, "backups", laptop);
+  const detail = "there is not enough space on the disk: 1000 bytes are free, and 67108864 stay reserved";
+  await page.route("**/backups/upload", (route) => route.fulfill({ status: 413, contentType: "application/problem+json", json: { title: "Content Too Large", status: 413, detail } }));
+  await page.locator("#backup-file").setInputFiles(good);
+  await page.getByText("There is not enough space on the server's disk. good.db is still selected. Make room, then try again.").waitFor();
+  await page.unrouteAll();
+  await revokeKey(server, "laptop", laptop);
+  await button(page, "Try again").click();
+  await page.getByLabel("API key").waitFor();
+  await signIn(page, tablet);
+  await page.getByText("Your API key is no longer valid. good.db is still selected. Sign in, then try again.").waitFor();
+  await button(page, "Try again").click();
+  await toast(page, "Uploaded").waitFor();
+  assert.equal((await backups(server)).length, 2);
+});
+
 browserTest("old entries are deleted after a backup, and come back", { sampleData: DEMO }, async ({ page, server }) => {
   const before = await totals(server);
   await openSection(page, server, "data");
@@ -172,9 +246,8 @@ browserTest("a person is added, signed in by the link, renamed, removed and brou
 
 const confirmation = (page) => page.getByRole("dialog", { name: "Confirm it's you" });
 
-/** Opens a section, and lets more than ten minutes pass since the key was entered. */
+/** Opens a section of a page with a clock, and lets more than ten minutes pass since the key was entered. */
 async function openUnattended(page, server, section, content) {
-  await page.clock.install();
   await openSection(page, server, section);
   await page.locator(content).first().waitFor();
   await page.clock.fastForward("10:01");
@@ -182,6 +255,7 @@ async function openUnattended(page, server, section, content) {
 
 for (const [screen, colorScheme] of [["wide", "light"], ["phone", "dark"]]) {
   browserTest(`ten minutes after the key was entered, a change asks for it again: ${screen}, ${colorScheme}`, { screen, colorScheme }, async ({ page, server }) => {
+    await page.clock.install();
     await openUnattended(page, server, "people", "#people-list > li .row");
     await button(page, "Add a person").click();
     await sheet(page).getByLabel("Name shown on pages").fill("Anna");
@@ -246,6 +320,7 @@ browserTest("every action of the owner asks for the key, and is not carried out 
   const before = await state();
   const sent = [];
   page.on("request", (request) => request.method() !== "GET" && sent.push(`${request.method()} ${new URL(request.url()).pathname} ${request.postData()}`));
+  await page.clock.install();
   for (const [what, [section, content, act]] of Object.entries(OWNERS_ACTIONS)) {
     await openUnattended(page, server, section, content);
     await act(page);

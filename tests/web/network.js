@@ -46,3 +46,46 @@ export async function startCuttingProxy(port, { cuts, bytes }) {
   await new Promise((resolve) => proxy.listen(0, "127.0.0.1", resolve));
   return { url: `http://127.0.0.1:${proxy.address().port}`, cutsLeft: () => left, close: () => proxy.close() };
 }
+
+/**
+ * Starts a TCP proxy in front of a server. `stall` lets it stop receiving from a connection after some bytes, `cut` closes
+ * all connections and refuses new ones, and `mend` lets everything pass.
+ */
+export async function startUnreliableProxy(server) {
+  const clients = new Set();
+  let [limit, isCut] = [Infinity, false];
+  const proxy = createServer((client) => {
+    if (isCut) return void client.destroy();
+    const upstream = connect(server.port, "127.0.0.1");
+    let passed = 0;
+    clients.add(client);
+    for (const [socket, other] of [[client, upstream], [upstream, client]]) {
+      socket.on("error", () => other.destroy());
+      socket.on("close", () => other.destroy());
+    }
+    upstream.pipe(client);
+    client.on("data", (chunk) => {
+      upstream.write(chunk);
+      passed += chunk.length;
+      if (passed > limit) client.pause();
+    });
+  });
+  await new Promise((resolve) => proxy.listen(0, "127.0.0.1", resolve));
+  const closeAll = () => clients.forEach((client) => client.destroy());
+  return {
+    url: `http://127.0.0.1:${proxy.address().port}`,
+    stall: (bytes) => (limit = bytes),
+    cut() {
+      isCut = true;
+      closeAll();
+    },
+    mend() {
+      [limit, isCut] = [Infinity, false];
+      clients.forEach((client) => client.resume());
+    },
+    stop() {
+      closeAll();
+      proxy.close();
+    },
+  };
+}

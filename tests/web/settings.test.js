@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
 
 import { UNREACHABLE } from "./network.js";
 import { DEMO, KEY, accessibilityViolations, browserTest, horizontalOverflow, openWindow, screenshot } from "./helpers.js";
-import { addKeys, open, signIn, storeKey, waitUntilEqual } from "./actions.js";
+import { addKeys, open, revokeKey, signIn, storeKey, waitUntilEqual } from "./actions.js";
 
 const STATIC = fileURLToPath(new URL("../../static/", import.meta.url));
 
@@ -240,6 +240,29 @@ browserTest("errors of the server are shown at the field, and without a connecti
   await field(page, "Half-life").fill("40");
   await save(page).click();
   assert.equal(await page.evaluate(() => document.activeElement.validity.rangeOverflow), true);
+  assert.deepEqual(await profile(server), { ...DEFAULTS, half_life_hours: 6 });
+});
+
+/** Response of a server whose disk is full. */
+const diskFull = (detail) => ({ status: 503, contentType: "application/problem+json", json: { title: "Service Unavailable", status: 503, detail } });
+
+browserTest("a full disk and a revoked key are said plainly, and changes of the profile are kept", { expected: [/status of (401|429|503)/] }, async ({ page, server }) => {
+  const { laptop, tablet } = await addKeys(server, { laptop: "read,write", tablet: "read,write" });
+  await openSettings(page, server, "you", laptop);
+  await field(page, "Half-life").fill("6");
+  await page.route("**/profile", (route) => (route.request().method() === "PATCH" ? route.fulfill(diskFull("The disk is full: nothing was stored")) : route.continue()));
+  await save(page).click();
+  await page.getByText("The disk is full: nothing was stored. Your changes are kept here.").waitFor();
+  await page.unrouteAll();
+  await revokeKey(server, "laptop", laptop);
+  await save(page).click();
+  await page.getByLabel("API key").waitFor();
+  await signIn(page, tablet);
+  await page.getByText("Your API key is no longer valid. Your changes are kept here. Sign in, then try again.").waitFor();
+  assert.equal(await field(page, "Half-life").inputValue(), "6");
+  assert.equal(await violations(page), "");
+  await save(page).click();
+  await toast(page, "Saved").waitFor();
   assert.deepEqual(await profile(server), { ...DEFAULTS, half_life_hours: 6 });
 });
 
@@ -510,6 +533,24 @@ browserTest("without a connection, what was typed about a new device is kept", {
   }
   await page.unrouteAll();
   await addDevice(page, "phone", "Show the key");
+  await page.getByRole("heading", { name: "Key of phone" }).waitFor();
+});
+
+browserTest("a full disk and a revoked key are said plainly, and what was typed about a new device is kept", { expected: [/status of (401|429|503)/] }, async ({ page, server }) => {
+  const { laptop, tablet } = await addKeys(server, { laptop: "read,write,manage", tablet: "read,write,manage" });
+  await openSettings(page, server, "devices", laptop);
+  await device(page, "tablet").waitFor();
+  await page.route(/\/keys$/, (route) => (route.request().method() === "POST" ? route.fulfill(diskFull("The keys cannot be written (disk full, quota, limit or fault)")) : route.continue()));
+  await addDevice(page, "phone", "Show the key");
+  await addCard(page).getByText("The keys cannot be written (disk full, quota, limit or fault)").waitFor();
+  await page.unrouteAll();
+  await revokeKey(server, "laptop", laptop);
+  await addCard(page).getByRole("button", { name: "Show the key" }).click();
+  await page.getByLabel("API key").waitFor();
+  await signIn(page, tablet);
+  await addCard(page).getByText("Your API key is no longer valid. Sign in, then try again.").waitFor();
+  assert.equal(await addCard(page).getByLabel("Name").inputValue(), "phone");
+  await addCard(page).getByRole("button", { name: "Show the key" }).click();
   await page.getByRole("heading", { name: "Key of phone" }).waitFor();
 });
 

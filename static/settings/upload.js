@@ -1,0 +1,93 @@
+// Upload of a backup: progress, "Cancel", and "Try again" with the same file after a failure.
+
+import * as api from "../app/api.js";
+import { button, h, setText } from "../app/dom.js";
+import { formatBytes, isolate } from "../app/format.js";
+import { describeFailure } from "./failures.js";
+import * as jobs from "./jobs.js";
+
+/** Returns the headers of a response. */
+const headersOf = (request) => request.getAllResponseHeaders().trim().split("\r\n").filter(Boolean).map((line) => [line.slice(0, line.indexOf(":")), line.slice(line.indexOf(":") + 1).trim()]);
+
+/** Returns a replacement of `fetch` that reports how many bytes were sent, which `fetch` cannot. */
+const sendWithProgress = (onProgress) => (path, { method, headers, body, signal }) =>
+  new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open(method, path);
+    for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
+    request.upload.addEventListener("progress", ({ loaded }) => onProgress(loaded));
+    request.addEventListener("load", () => resolve(new Response(request.responseText, { status: request.status, headers: headersOf(request) })));
+    request.addEventListener("error", () => reject(new TypeError("The connection was lost")));
+    request.addEventListener("abort", () => reject(signal.reason));
+    signal.addEventListener("abort", () => request.abort());
+    onProgress(0);
+    request.send(body);
+  });
+
+/**
+ * Creates the button and the progress of an upload: `controls`, `element`, `isSending()` and `close()`. `onReceived` gets
+ * the job that verifies the file.
+ */
+export function uploadView(onReceived) {
+  const progress = jobs.progressView();
+  const failure = h("p", { class: "field-error", role: "alert" });
+  let file = null;
+  /** Cancels the upload that is in progress. */
+  let sending = null;
+
+  const choose = () => {
+    const [chosen] = input.files;
+    // The same file can be chosen again.
+    input.value = "";
+    if (!chosen) return;
+    file = chosen;
+    send();
+  };
+  const discard = () => {
+    sending?.abort();
+    sending = file = null;
+    show();
+    start.focus();
+  };
+  const show = (problem = "") => {
+    setText(failure, problem);
+    actions.hidden = !file;
+    retry.hidden = !problem;
+    start.disabled = sending !== null;
+    if (!sending) progress.hide();
+  };
+
+  async function send() {
+    sending = new AbortController();
+    const { signal } = sending;
+    const sent = file;
+    const onProgress = (bytes) => signal.aborted || progress.say(`Uploading ${isolate(sent.name)}…`, { bytes: Math.min(bytes, sent.size), of: sent.size });
+    show();
+    let problem = "";
+    const job = await api.catchApiError(() => api.requestJson("POST", "/backups/upload", { file: sent, signal, transport: sendWithProgress(onProgress) }), (error) => {
+      problem = describeFailure(error, `${isolate(sent.name)} is still selected.`);
+      return null;
+    }).catch((error) => {
+      if (!signal.aborted) throw error;
+    });
+    // Another file may have been chosen since this upload was cancelled.
+    if (sending?.signal !== signal) return;
+    sending = null;
+    file = problem ? sent : null;
+    show(problem);
+    // The button that had it was hidden or disabled meanwhile.
+    if (problem && document.activeElement === document.body) retry.focus();
+    if (job) await onReceived(job);
+  }
+
+  const input = h("input", { type: "file", class: "visually-hidden", id: "backup-file", accept: ".db,application/vnd.sqlite3", tabindex: -1, "aria-label": "Backup file", onchange: choose });
+  const start = button("Upload…", () => input.click());
+  const retry = button("Try again", () => send(), { class: "button primary", hidden: true });
+  const actions = h("div", { class: "row", hidden: true }, retry, button("Cancel", discard, { "aria-label": "Cancel upload" }));
+  return {
+    controls: [start, input],
+    element: h("div", { class: "upload" }, progress.element, failure, actions),
+    isSending: () => sending !== null,
+    close: () => sending?.abort(),
+  };
+}

@@ -63,7 +63,7 @@ pub enum Command {
     /// Each person has a database, keys and backups of their own. The person whose database DATABASE_URL names is the
     /// owner. A running server applies changes within a few seconds.
     Person(PersonCommandArgs),
-    /// Show or change your profile: bedtime, half-life of caffeine and limits
+    /// Show or change your profile: bedtimes, half-life of caffeine and limits
     ///
     /// Values that are not set are the defaults from the settings. Works while the server is running, which uses the new
     /// values at once.

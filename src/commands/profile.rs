@@ -14,7 +14,7 @@ use crate::domain::profile::{FIELDS, Profile, ProfileChange};
 
 #[derive(Args, Debug)]
 pub struct ProfileArgs {
-    /// Set a value, such as bedtime=22:30; an empty value resets it to the default
+    /// Set a value, such as bedtime=22:30 or, for one weekday, bedtime.friday=00:30; an empty value resets it to the default
     #[arg(long, value_name = "NAME=VALUE")]
     set: Vec<String>,
 
@@ -37,8 +37,9 @@ pub fn run(args: &ProfileArgs) -> Result<(), Failure> {
     let (mut connection, version) = open_to_write(&settings.database)?;
     if version != schema::newest() {
         return Err(Failure::Failed(format!(
-            "{} has schema {version}, which has no profile: start the server to migrate it",
-            settings.database.display()
+            "{} has schema {version}, older than {}: start the server to migrate it",
+            settings.database.display(),
+            schema::newest()
         )));
     }
     let own = if args.set.is_empty() {
@@ -53,7 +54,7 @@ fn change_of(assignments: &[String]) -> Result<ProfileChange, Failure> {
     let mut change = ProfileChange::default();
     for assignment in assignments {
         let (name, value) = assignment.split_once('=').ok_or_else(|| {
-            let names = FIELDS.join(", ");
+            let names = ProfileChange::field_names();
             Failure::Usage(format!("--set {assignment}: must be NAME=VALUE, where NAME is one of {names}"))
         })?;
         let value = Some(value.trim()).filter(|value| !value.is_empty());
@@ -67,15 +68,24 @@ fn print_profile(profile: &Profile, as_json: bool) -> Result<(), Failure> {
     if as_json {
         return print(&fields.to_string());
     }
-    let rows = FIELDS.map(|name| {
-        let field = &fields[name];
-        let value = match &field["value"] {
-            Value::Null => "median of the latest 50 coffees".to_owned(),
-            Value::String(text) => text.clone(),
-            other => other.as_f64().map_or_else(|| other.to_string(), |number| number.to_string()),
-        };
+    let rows = FIELDS.iter().flat_map(|name| {
+        let field = &fields[*name];
         let source = if field["is_default"] == true { "default" } else { "set" };
-        [name.to_owned(), value, source.to_owned()]
+        let values = match field["value"].as_object() {
+            Some(days) => {
+                days.iter().map(|(day, time)| (format!("bedtime.{day}"), value_text(time))).collect()
+            }
+            None => vec![((*name).to_owned(), value_text(&field["value"]))],
+        };
+        values.into_iter().map(move |(name, value)| [name, value, source.to_owned()])
     });
     print_table(["NAME", "VALUE", "SOURCE"], rows)
+}
+
+fn value_text(value: &Value) -> String {
+    match value {
+        Value::Null => "median of the latest 50 coffees".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.as_f64().map_or_else(|| other.to_string(), |number| number.to_string()),
+    }
 }

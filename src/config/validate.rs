@@ -16,6 +16,7 @@ use crate::config::args::{
 use crate::config::rate_limits::{LimitClass, Rate};
 use crate::config::settings::{CommonSettings, KeySource, LogFormat, LogSettings, Settings};
 use crate::domain::advice::CaffeineProfile;
+use crate::domain::bedtimes::Bedtimes;
 use crate::domain::caffeine::{ABSORPTION_PER_HOUR, HALF_LIFE_RANGE, Kinetics};
 use crate::domain::calendar::{LocalTime, Zone};
 use crate::domain::heart_rate::Bpm;
@@ -158,7 +159,12 @@ impl SettingParser {
         let usual_dose = args.usual_dose_mg.trim();
         CaffeineProfile {
             kinetics: Kinetics::new(half_life, ABSORPTION_PER_HOUR).unwrap_or_default(),
-            bedtime: self.parse("BEDTIME", &args.bedtime, LocalTime::default(), LocalTime::parse),
+            bedtimes: Bedtimes::every_day(self.parse(
+                "BEDTIME",
+                &args.bedtime,
+                LocalTime::default(),
+                LocalTime::parse,
+            )),
             sleep_threshold_mg: self.in_range(
                 "SLEEP_THRESHOLD_MG",
                 &args.sleep_threshold_mg,

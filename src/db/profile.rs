@@ -1,6 +1,7 @@
 //! The stored profile of the person.
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use serde_json::json;
 
 use crate::db::error::StoreError;
 use crate::db::store::{Cost, Store};
@@ -24,15 +25,20 @@ impl Store {
 pub fn read_profile(connection: &Connection) -> rusqlite::Result<OwnProfile> {
     connection
         .prepare_cached(
-            "select bedtime, half_life_hours, sleep_threshold_mg, usual_dose_mg, daily_limit_mg from profile where id = 1",
+            "select bedtime, bedtime_by_weekday, half_life_hours, sleep_threshold_mg, usual_dose_mg, daily_limit_mg
+             from profile where id = 1",
         )?
         .query_row([], |row| {
             Ok(OwnProfile {
                 bedtime: row.get::<_, Option<String>>(0)?.and_then(|text| LocalTime::parse(&text).ok()),
-                half_life_hours: row.get(1)?,
-                sleep_threshold_mg: row.get(2)?,
-                usual_dose_mg: row.get(3)?,
-                daily_limit_mg: row.get(4)?,
+                bedtime_by_weekday: row
+                    .get::<_, Option<String>>(1)?
+                    .and_then(|json| serde_json::from_str(&json).ok())
+                    .unwrap_or_default(),
+                half_life_hours: row.get(2)?,
+                sleep_threshold_mg: row.get(3)?,
+                usual_dose_mg: row.get(4)?,
+                daily_limit_mg: row.get(5)?,
             })
         })
         .optional()
@@ -45,11 +51,12 @@ fn change_profile(connection: &Connection, change: &ProfileChange) -> rusqlite::
     connection
         .prepare_cached(
             "insert or replace into profile
-             (id, bedtime, half_life_hours, sleep_threshold_mg, usual_dose_mg, daily_limit_mg)
-             values (1, ?, ?, ?, ?, ?)",
+             (id, bedtime, bedtime_by_weekday, half_life_hours, sleep_threshold_mg, usual_dose_mg, daily_limit_mg)
+             values (1, ?, ?, ?, ?, ?, ?)",
         )?
         .execute(params![
             profile.bedtime.map(|time| time.to_string()),
+            (!profile.bedtime_by_weekday.is_empty()).then(|| json!(profile.bedtime_by_weekday).to_string()),
             profile.half_life_hours,
             profile.sleep_threshold_mg,
             profile.usual_dose_mg,

@@ -6,8 +6,9 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::domain::bedtimes::Bedtimes;
 use crate::domain::caffeine::{ABSORPTION_SOURCE, Dose, HALF_LIFE_SOURCE, HIGH_FACTOR, Kinetics, LOW_FACTOR};
-use crate::domain::calendar::{Date, LocalTime, Zone};
+use crate::domain::calendar::{Date, Zone};
 use crate::domain::coffee::{Milligrams, PRESETS, PRESETS_SOURCE};
 use crate::domain::forecast::{CaffeineLevel, Forecast, last_hour_where};
 use crate::domain::statistics::{round1, round2};
@@ -63,7 +64,7 @@ pub struct HalfLifeHint {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CaffeineProfile {
     pub kinetics: Kinetics,
-    pub bedtime: LocalTime,
+    pub bedtimes: Bedtimes,
     /// Maximum of active caffeine from bedtime on in milligrams, above 0.
     pub sleep_threshold_mg: f64,
     /// Usual dose in milligrams; `None` to derive it from the latest coffees.
@@ -103,6 +104,8 @@ pub struct ActiveCaffeine {
     /// Next bedtime from `timestamp` on.
     #[schema(value_type = String, format = DateTime)]
     pub bedtime: Timestamp,
+    /// Bedtimes of `/profile`.
+    pub bedtimes: Bedtimes,
     #[schema(minimum = 0)]
     pub at_bedtime_mg: f64,
     /// Level that should not be exceeded at night (`/profile`).
@@ -183,7 +186,7 @@ impl CaffeineProfile {
     /// Returns the period [from, until) whose doses are needed for advice at `at` and a curve of `hours`.
     pub fn dose_window(&self, zone: &Zone, at: Timestamp, hours: u32) -> (Timestamp, Timestamp) {
         let (today, _) = zone.day(zone.date(at));
-        let (_, end) = zone.day(zone.date(zone.next_occurrence(self.bedtime, at)));
+        let (_, end) = zone.day(zone.date(self.bedtimes.next(zone, at)));
         (
             at.minus(self.kinetics.lookback_micros()).min(today),
             at.plus(i64::from(hours) * HOUR).plus(1).max(end),
@@ -217,7 +220,7 @@ impl<'a> CaffeineAdvisor<'a> {
             doses,
             usual_dose_mg: profile.usual_dose(latest),
             at,
-            bedtime: zone.next_occurrence(profile.bedtime, at),
+            bedtime: profile.bedtimes.next(zone, at),
         }
     }
 
@@ -233,6 +236,7 @@ impl<'a> CaffeineAdvisor<'a> {
             half_life_hours: self.profile.kinetics.half_life_hours(),
             absorption_per_hour: self.profile.kinetics.absorption_per_hour(),
             bedtime: self.bedtime,
+            bedtimes: self.profile.bedtimes,
             at_bedtime_mg: round2(self.forecast.active(self.bedtime)),
             sleep_threshold_mg: self.profile.sleep_threshold_mg,
             below_threshold_at: self.forecast.below_threshold_at(self.at, self.profile.sleep_threshold_mg),
@@ -271,7 +275,8 @@ impl<'a> CaffeineAdvisor<'a> {
         let active = self.forecast.active(self.at);
         let (night, threshold) =
             (self.forecast.highest_from(self.night_start()), self.profile.sleep_threshold_mg);
-        let (bedtime, usual) = (self.profile.bedtime, self.usual_dose_mg);
+        let (past_bedtime, usual) = (self.past_bedtime(), self.usual_dose_mg);
+        let bedtime = self.zone.format_time(past_bedtime.unwrap_or(self.bedtime));
         if total > limit {
             return ("Warning", format!("{total:.0} mg today exceeds the daily limit of {limit:.0} mg."));
         }
@@ -282,7 +287,7 @@ impl<'a> CaffeineAdvisor<'a> {
             return ("Warning", text);
         }
         if night > threshold {
-            let text = if self.is_night() {
+            let text = if past_bedtime.is_some() {
                 format!(
                     "It is past your bedtime ({bedtime}), with about {night:.0} mg in your body; more than {threshold:.0} mg may disturb your sleep."
                 )
@@ -306,7 +311,7 @@ impl<'a> CaffeineAdvisor<'a> {
         };
         let usual = usual.min(MAX_SINGLE_DOSE_MG);
         let advice = match self.last_safe_coffee_at() {
-            _ if self.is_night() && self.can_drink_now_mg() < usual => {
+            _ if past_bedtime.is_some() && self.can_drink_now_mg() < usual => {
                 format!(
                     "It is past your bedtime ({bedtime}): another {usual:.0} mg now would likely disturb your sleep."
                 )
@@ -332,14 +337,15 @@ impl<'a> CaffeineAdvisor<'a> {
         self.profile.daily_limit_mg - self.day_total(date).0
     }
 
-    /// Reports whether bedtime was less than [`NIGHT`] ago.
-    fn is_night(&self) -> bool {
-        self.zone.next_occurrence(self.profile.bedtime, self.at.minus(NIGHT - 1)) < self.at
+    /// Returns the bedtime of the night that has begun: one less than [`NIGHT`] ago.
+    fn past_bedtime(&self) -> Option<Timestamp> {
+        let bedtime = self.profile.bedtimes.next(self.zone, self.at.minus(NIGHT - 1));
+        (bedtime < self.at).then_some(bedtime)
     }
 
     /// Returns the time from which the sleep threshold counts: the next bedtime, or now in the night.
     fn night_start(&self) -> Timestamp {
-        if self.is_night() { self.at } else { self.bedtime }
+        if self.past_bedtime().is_some() { self.at } else { self.bedtime }
     }
 
     /// Returns the remainder of the sleep threshold from `start` on in milligrams.

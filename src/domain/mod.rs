@@ -5,6 +5,7 @@
 
 pub mod advice;
 pub mod association;
+pub mod bedtimes;
 pub mod caffeine;
 pub mod calendar;
 pub mod coffee;

@@ -44,7 +44,7 @@ const DESCRIPTION: &str = "Track your caffeine and heart rate on your own server
         (name = "keys", description = "Named keys of the person, and pairing of devices"),
         (name = "backups", description = "Backups of the person, and work in the background"),
         (name = "people", description = "Everyone on this server, for the owner"),
-        (name = "profile", description = "Bedtime, half-life and limits of the person"),
+        (name = "profile", description = "Bedtimes, half-life and limits of the person"),
         (name = "open", description = "Pages, health and metadata of the server")
     ),
     components(schemas(Problem<'static>, FieldError))

@@ -1,6 +1,7 @@
 // Everything that the "Now" card shows, computed from the server's responses and the entries that it does not
 // have yet. A response alone and the same response with entries that arrive later give the same values.
 
+import { Bedtimes } from "./bedtimes.js";
 import { CaffeineModel, lastHourWhere } from "./caffeine-model.js";
 import { HOUR } from "./format.js";
 import { ServerZone } from "./server-zone.js";
@@ -122,9 +123,9 @@ export function outlook({ active, coffees, heart, timezone }, unsynced, currentT
   const now = Math.max(currentTime, model.start);
   const zone = zoneNamed(timezone);
   const today = zone.date(now);
-  let bedtime = Date.parse(active.bedtime);
-  while (bedtime < now) bedtime = zone.addDays(bedtime, 1);
-  const isNight = bedtime > now && now - zone.addDays(bedtime, -1) < NIGHT;
+  const bedtimes = new Bedtimes(active, zone);
+  const bedtime = bedtimes.next(now);
+  const isNight = bedtimes.next(now - NIGHT + 1) < now;
 
   const limit = active.daily_limit_mg;
   const ofDay = (date) => drinks.filter((drink) => zone.date(drink.at) === date);
@@ -159,6 +160,7 @@ export function outlook({ active, coffees, heart, timezone }, unsynced, currentT
     count: ofDay(today).length,
     isWellOver: total >= WELL_OVER * limit,
     bedtime,
+    lastBedtime: bedtimes.last(now),
     atBedtime: model.at(bedtime).mg,
     night,
     tonight,

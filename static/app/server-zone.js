@@ -35,9 +35,4 @@ export class ServerZone {
   endOfDay(instant) {
     return this.at(Math.floor(this.local(instant) / DAY + 1) * DAY, instant);
   }
-
-  /** Returns the same local time some days later, even if a day has 23 or 25 hours. */
-  addDays(instant, days) {
-    return this.at(this.local(instant) + days * DAY, instant + days * DAY);
-  }
 }

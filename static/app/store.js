@@ -2,6 +2,7 @@
 // Views subscribe with `onChange`.
 
 import * as api from "./api.js";
+import { Bedtimes } from "./bedtimes.js";
 import { CaffeineCurve } from "./caffeine-model.js";
 import { HOUR } from "./format.js";
 import { combine, drinksOf, outlook, zoneNamed } from "./outlook.js";
@@ -160,8 +161,14 @@ const unsynced = () => ({ ...Object.fromEntries(Object.keys(PARTS).map((part) =>
 /** Returns what "Now" shows, or null before it is loaded; with another profile, `active` is changed. */
 export const currentOutlook = (active = store.active) => outlook({ ...store, active, timezone: store.info?.timezone }, unsynced(), api.now());
 
-/** Returns the next bedtime, or null before it is loaded. */
-export const nextBedtime = () => currentOutlook()?.bedtime ?? null;
+/** Returns the last bedtime and the next, or none before they are loaded. */
+export function currentBedtimes() {
+  const now = currentOutlook();
+  return now ? [now.lastBedtime, now.bedtime] : [];
+}
+
+/** Returns the usual bedtime (22:30), or null before it is loaded. */
+export const usualBedtime = () => (store.active ? new Bedtimes(store.active, zoneNamed(store.info?.timezone)).times.usual : null);
 
 /** Returns the curve with the changes that it does not include, or null before it is loaded. */
 export function currentCurve() {

@@ -1,8 +1,7 @@
 // Effect of another profile on the caffeine level and on the advice, computed without the server.
 
 import { CaffeineModel } from "../app/caffeine-model.js";
-import { DAY, MINUTE } from "../app/format.js";
-import { medianOf, zoneNamed } from "../app/outlook.js";
+import { medianOf } from "../app/outlook.js";
 import { currentCurve, currentDrinks, store } from "../app/store.js";
 
 /** Returns by how many mg the level at an instant changes with another half-life, as far as these drinks are concerned. */
@@ -13,24 +12,15 @@ function levelChange(drinks, halfLife, instant, band) {
   return drinks.reduce((sum, drink) => sum + after.afterDose(drink, instant, band).mg - before.afterDose(drink, instant, band).mg, 0);
 }
 
-/** Returns the first instant from `since` on at which it is `time` (22:30) in the server's zone. */
-function nextTime(time, since) {
-  const zone = zoneNamed(store.info?.timezone);
-  const [hours, minutes] = time.split(":").map(Number);
-  const local = Math.floor(zone.local(since) / DAY) * DAY + (hours * 60 + minutes) * MINUTE;
-  const today = zone.at(local, since);
-  return today >= since ? today : zone.addDays(today, 1);
-}
-
 /** Returns the response `active` as it would be with the values of a profile; a usual dose of null is the median. */
-export function activeWith({ bedtime, half_life_hours: halfLife, sleep_threshold_mg, usual_dose_mg, daily_limit_mg }) {
+export function activeWith({ bedtime, bedtime_by_weekday, half_life_hours: halfLife, sleep_threshold_mg, usual_dose_mg, daily_limit_mg }) {
   const { active, coffees } = store;
   const at = Date.parse(active.timestamp);
   const drinks = coffees.map((coffee) => ({ at: Date.parse(coffee.timestamp), mg: coffee.caffeine_mg }));
   const level = (mg, band) => Math.max(0, mg + levelChange(drinks, halfLife, at, band));
   return {
     ...active,
-    bedtime: new Date(nextTime(bedtime, at)).toISOString(),
+    bedtimes: { usual: bedtime, by_weekday: bedtime_by_weekday },
     half_life_hours: halfLife,
     sleep_threshold_mg,
     usual_dose_mg: usual_dose_mg ?? medianOf(active, coffees),

@@ -1,6 +1,7 @@
-// "You": bedtime, half-life and limits. Changes are shown over today's curve, and stay in the page until they are saved.
+// "You": bedtimes, half-life and limits. Changes are shown over today's curve, and stay in the page until they are saved.
 
 import * as api from "../app/api.js";
+import { WEEKDAYS, minutesOf } from "../app/bedtimes.js";
 import { Chart, axis, color, drawLine, timeAxis, translucent } from "../app/charts/chart.js";
 import { button, byId, field, h, setFieldError, setText } from "../app/dom.js";
 import { HOUR, MINUTE, formatDay, formatDayTime, formatDecimal, formatInteger, formatMg, formatTime } from "../app/format.js";
@@ -41,15 +42,20 @@ const NUMBERS = {
   usual_dose_mg: { label: "Usual drink (mg)", range: [1, 1000], slider: [10, 300, 5], format: formatMg, help: "The drink for which the dashboard shows the latest time." },
   daily_limit_mg: { label: "Daily limit (mg)", range: [1, 100_000], slider: [50, 800, 10], format: formatMg, help: ["The most in a day. Up to 400 mg is considered safe for healthy adults (", source(...EFSA), ")."] },
 };
-const NAMES = ["bedtime", ...Object.keys(NUMBERS)];
+const USUAL = ["bedtime", ...Object.keys(NUMBERS)];
+/** The bedtimes of single weekdays, named as the server names them in errors. */
+const weekdayName = (weekday) => `bedtime_by_weekday.${weekday}`;
+const NAMES = [...USUAL, ...WEEKDAYS.map(weekdayName)];
+/** Returns the field of the profile that a value belongs to, and its weekday if it is the bedtime of one. */
+const partsOf = (name) => name.split(".");
 
 /** The response of `GET /profile`, or null. */
 let profile = null;
-/** The values in the form: null is the default, NaN and "" are invalid. */
+/** The values in the form: null is the default (of a weekday: the usual bedtime), NaN and "" are invalid. */
 let values = {};
 /** The situation that was chosen last, or null. */
 let chosenPreset = null;
-/** The controls by name, as `{input, slider, note, reset}`. */
+/** The controls by name, as `{input, slider, note, reset}`; those of weekdays have no slider. */
 let controls = {};
 let chart = null;
 /** The chart's elements, which are kept while other sections are shown. */
@@ -58,7 +64,17 @@ let points = [];
 /** What "Now" would show with the saved values and with those in the form. */
 let outlooks = null;
 
-const savedValue = (name) => (profile[name].is_default ? null : profile[name].value);
+function savedValue(name) {
+  const [field, weekday] = partsOf(name);
+  if (weekday) return profile[field].value[weekday] ?? null;
+  return profile[field].is_default ? null : profile[field].value;
+}
+/** Returns the value in the form; an invalid one counts as the saved one. */
+const validValue = (name) => (isValid(values[name]) ? values[name] : savedValue(name));
+/** Returns the bedtimes of the weekdays that have one. */
+const weekdayTimes = (valueOf) => Object.fromEntries(WEEKDAYS.map((weekday) => [weekday, valueOf(weekdayName(weekday))]).filter(([, time]) => time !== null));
+/** Returns the change that sets these values; the bedtimes of all weekdays are set together. */
+const changeOf = (names, valueOf) => Object.fromEntries(names.map(partsOf).map(([field, weekday]) => [field, weekday ? weekdayTimes(valueOf) : valueOf(field)]));
 const isValid = (value) => value !== "" && !Number.isNaN(value);
 const changedNames = () => (profile ? NAMES.filter((name) => !Object.is(values[name], savedValue(name))) : []);
 /** Returns the value in effect; null is a usual dose that is the median. */
@@ -66,8 +82,9 @@ const effective = (name, value = values[name]) => value ?? profile[name].default
 /** Returns the value that a control shows. */
 const shownValue = (name) => effective(name) ?? store.active?.usual_dose_mg ?? null;
 
+const capitalize = (word) => word[0].toUpperCase() + word.slice(1);
 const formatClock = (time) => formatTime(new Date(`2026-01-01T${time.padStart(5, "0")}`));
-const toSlider = (time) => (Number(time.split(":")[0]) * 60 + Number(time.split(":")[1]) + DAY_MINUTES - NOON) % DAY_MINUTES;
+const toSlider = (time) => (minutesOf(time) + DAY_MINUTES - NOON) % DAY_MINUTES;
 const fromSlider = (minutes) => {
   const ofDay = (minutes + NOON) % DAY_MINUTES;
   return [Math.floor(ofDay / 60), ofDay % 60].map((part) => String(part).padStart(2, "0")).join(":");
@@ -81,9 +98,21 @@ function describeDefault(name) {
   return values[name] === null ? `Default: ${text}.` : `The default is ${text}.`;
 }
 
+/** Shows the bedtimes of single weekdays, and which ones there are. */
+function showWeekdays() {
+  for (const name of WEEKDAYS.map(weekdayName)) {
+    const { input, note, reset } = controls[name];
+    if (document.activeElement !== input && isValid(values[name])) input.value = values[name] ?? "";
+    note.hidden = values[name] !== null;
+    reset.hidden = !note.hidden;
+  }
+  const different = Object.entries(weekdayTimes(validValue)).map(([weekday, time]) => `${capitalize(weekday)} ${formatClock(time)}`);
+  setText(byId("weekdays-set"), different.length ? `: ${different.join(", ")}` : "");
+}
+
 /** Shows the values in the controls; those that are being typed are left alone. */
 function showValues() {
-  for (const name of NAMES) {
+  for (const name of USUAL) {
     const { input, slider, note, reset } = controls[name];
     const value = shownValue(name);
     const hasValue = value !== null && isValid(value);
@@ -95,6 +124,7 @@ function showValues() {
     setText(note, describeDefault(name));
     reset.hidden = values[name] === null;
   }
+  showWeekdays();
   const halfLife = effective("half_life_hours");
   const matching = PRESETS.filter(([hours, name]) => hours === halfLife && (!chosenPreset || chosenPreset === name));
   // Two situations have the same half-life.
@@ -115,9 +145,10 @@ function setValue(name, value) {
   update();
 }
 
-/** Returns the profile in the form; invalid values count as the saved ones. */
-const formProfile = () => Object.fromEntries(NAMES.map((name) => [name, effective(name, isValid(values[name]) ? values[name] : savedValue(name))]));
-const savedProfile = () => Object.fromEntries(NAMES.map((name) => [name, effective(name, savedValue(name))]));
+const profileWith = (valueOf) => ({ ...Object.fromEntries(USUAL.map((name) => [name, effective(name, valueOf(name))])), bedtime_by_weekday: weekdayTimes(valueOf) });
+/** Returns the profile in the form. */
+const formProfile = () => profileWith(validValue);
+const savedProfile = () => profileWith(savedValue);
 
 /** Describes the effect of the values on tonight in sentences. */
 function verdict(saved, changed) {
@@ -197,7 +228,32 @@ function bedtimeRow() {
   const onInput = () => setValue("bedtime", input.value);
   const input = h("input", { type: "time", required: true, oninput: onInput });
   const slider = h("input", { type: "range", class: "input", min: 0, max: DAY_MINUTES - 15, step: 15, oninput: () => setValue("bedtime", fromSlider(slider.valueAsNumber)) });
-  return valueRow("bedtime", "Bedtime", "When you usually go to bed.", input, slider);
+  return valueRow("bedtime", "Bedtime", "When you usually go to bed.", input, slider, weekdayList());
+}
+
+/** Creates the row of a weekday: the time, "As usual" without one, and a button that removes it. */
+function weekdayRow(weekday) {
+  const [name, label] = [weekdayName(weekday), capitalize(weekday)];
+  // A time that is typed in part is empty, too.
+  const onInput = () => setValue(name, input.value || (input.validity.badInput ? "" : null));
+  const input = h("input", { type: "time", oninput: onInput });
+  const note = h("span", { class: "muted", id: `${weekday}-as-usual` }, "As usual");
+  const reset = button("Reset to usual", () => {
+    setValue(name, null);
+    input.focus();
+  }, { class: "link", "aria-label": `Reset to usual: ${label}` });
+  controls[name] = { input, note, reset };
+  const labeled = field(label, input);
+  input.setAttribute("aria-describedby", `${note.id} ${input.getAttribute("aria-describedby")}`);
+  input.after(h("span", {}, note, reset));
+  return h("li", {}, labeled);
+}
+
+function weekdayList() {
+  return h("details", { class: "weekdays", id: "weekdays" },
+    h("summary", {}, h("span", {}, "Different on some days", h("span", { class: "muted", id: "weekdays-set" }))),
+    h("p", { class: "muted small" }, `Bedtime in the evening of each day. A time after midnight is in the night that follows: ${formatClock("00:30")} on Friday is in the night from Friday to Saturday.`),
+    h("ul", { "aria-label": "Bedtimes by weekday" }, WEEKDAYS.map(weekdayRow)));
 }
 
 function numberRow(name) {
@@ -236,6 +292,7 @@ function showErrors(error) {
     return false;
   });
   const [first] = NAMES.filter((name) => controls[name].input.hasAttribute("aria-invalid"));
+  if (first && partsOf(first).length > 1) byId("weekdays").open = true;
   if (first) controls[first].input.focus();
   return setText(byId("you-error"), error.errors.length && !unmatched.length ? "" : describeFailure(error, "Your changes are kept here."));
 }
@@ -243,7 +300,7 @@ function showErrors(error) {
 /** Changes the profile on the server and shows it. */
 async function patch(change) {
   profile = await api.requestJson("PATCH", "/profile", { body: change });
-  for (const name of Object.keys(change)) values[name] = savedValue(name);
+  for (const name of NAMES) if (Object.hasOwn(change, partsOf(name)[0])) values[name] = savedValue(name);
   await refreshStore(PARTS);
   update();
 }
@@ -253,10 +310,10 @@ async function save(event) {
   const names = changedNames();
   if (!names.length) return;
   setText(byId("you-error"), "");
-  const former = Object.fromEntries(names.map((name) => [name, savedValue(name)]));
+  const former = changeOf(names, savedValue);
   const place = byId("you-notes");
   await api.catchApiError(async () => {
-    await patch(Object.fromEntries(names.map((name) => [name, values[name]])));
+    await patch(changeOf(names, (name) => values[name]));
     const undo = () => api.catchApiError(async () => {
       await patch(former);
       showToast("Restored the former values", { place });

@@ -93,7 +93,8 @@ async fn the_response_for_one_coffee_has_every_field() {
         json!({"timestamp": "2026-06-01T12:00:00.000000Z", "active_caffeine_mg": round(now),
                "low_mg": round(closed_form(80.0, 1.0, 3.0)), "high_mg": round(closed_form(80.0, 1.0, 8.0)),
                "peak_at": "2026-06-01T12:00:00.000000Z", "half_life_hours": 5.0, "absorption_per_hour": 4.0,
-               "bedtime": "2026-06-01T21:00:00.000000Z", "at_bedtime_mg": round(closed_form(80.0, 10.0, 5.0)),
+               "bedtime": "2026-06-01T21:00:00.000000Z", "bedtimes": {"usual": "23:00", "by_weekday": {}},
+               "at_bedtime_mg": round(closed_form(80.0, 10.0, 5.0)),
                "sleep_threshold_mg": 50.0, "below_threshold_at": null, "usual_dose_mg": 80.0,
                "last_safe_coffee_at": null, "can_drink_now_mg": (can_drink * 100.0).floor() / 100.0,
                "daily_limit_mg": 400.0, "step_minutes": 30,
@@ -285,4 +286,60 @@ async fn in_the_night_a_drink_is_judged_by_the_night_that_has_begun() {
     // Six hours after bedtime, the next bedtime counts.
     let morning = app.get("/coffee/active?at=2026-06-02T03:00:00Z").await.json();
     assert!(morning["can_drink_now_mg"].as_f64().unwrap() > 0.0, "{morning}");
+}
+
+#[rocket::async_test]
+async fn the_forecast_of_an_evening_uses_the_bedtime_of_its_weekday() {
+    let app = TestApp::in_zone("Europe/Berlin", "2026-06-05T16:00:00Z").await;
+    let by_weekday = json!({"friday": "00:30", "sunday": "21:30"});
+    assert_eq!(app.patch("/profile", json!({"bedtime_by_weekday": by_weekday})).await.status, 200);
+    let doses =
+        ["2026-06-05T14:00:00Z", "2026-06-06T14:00:00Z", "2026-06-07T14:00:00Z"].map(|time| (time, 120.0));
+    for (n, (now, bedtime, status, insight)) in [
+        // At 18:00 on Friday, on Saturday, which has the usual bedtime, and on Sunday.
+        ("2026-06-05T16:00:00Z", "2026-06-05T22:30:00.000000Z", "Good", "120 mg so far today."),
+        ("2026-06-06T16:00:00Z", "2026-06-06T21:00:00.000000Z", "Good", "120 mg so far today."),
+        (
+            "2026-06-07T16:00:00Z",
+            "2026-06-07T19:30:00.000000Z",
+            "Caution",
+            "About 60 mg would be in your body at bedtime (21:30);",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        app.clock.set(at(now));
+        app.add_coffee(doses[n].0, doses[n].1, None).await;
+        let active = app.get("/coffee/active").await.json();
+        assert_eq!(active["bedtime"], bedtime, "{now}");
+        assert_eq!(active["bedtimes"], json!({"usual": "23:00", "by_weekday": by_weekday}));
+        assert_near(&active["at_bedtime_mg"], level(&doses[..=n], bedtime, 5.0));
+        let summary = app.get("/coffee/summary").await.json();
+        assert_eq!(summary["status"], status, "{summary}");
+        assert!(summary["insight"].as_str().unwrap().starts_with(insight), "{summary}");
+    }
+}
+
+#[rocket::async_test]
+async fn a_night_begins_with_the_bedtime_of_the_evening_before() {
+    let app = TestApp::in_zone("Europe/Berlin", "2026-06-05T22:10:00Z").await;
+    let by_weekday = json!({"friday": "00:30", "saturday": "3:00"});
+    app.patch("/profile", json!({"bedtime_by_weekday": by_weekday})).await;
+    for (now, past_bedtime, next) in [
+        // Friday night at 0:10, at 0:31 and at 6:31; Saturday night at 2:59 and at 3:01.
+        ("2026-06-05T22:10:00Z", None, "2026-06-05T22:30:00.000000Z"),
+        ("2026-06-05T22:31:00Z", Some("00:30"), "2026-06-07T01:00:00.000000Z"),
+        ("2026-06-06T04:31:00Z", None, "2026-06-07T01:00:00.000000Z"),
+        ("2026-06-07T00:59:00Z", None, "2026-06-07T01:00:00.000000Z"),
+        ("2026-06-07T01:01:00Z", Some("03:00"), "2026-06-07T21:00:00.000000Z"),
+    ] {
+        app.clock.set(at(now));
+        let insight = app.get("/coffee/summary").await.json()["insight"].take();
+        let text = past_bedtime.map_or(String::new(), |time| format!("It is past your bedtime ({time})"));
+        let insight = insight.as_str().unwrap();
+        assert!(insight.contains(&text), "{now}: {insight}");
+        assert_eq!(insight.contains("past your bedtime"), past_bedtime.is_some(), "{now}: {insight}");
+        assert_eq!(app.get("/coffee/active").await.json()["bedtime"], next, "{now}");
+    }
 }

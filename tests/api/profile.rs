@@ -13,6 +13,7 @@ fn default(value: &Value) -> Value {
 fn defaults() -> Value {
     json!({
         "bedtime": default(&json!("23:00")),
+        "bedtime_by_weekday": default(&json!({})),
         "half_life_hours": default(&json!(5.0)),
         "sleep_threshold_mg": default(&json!(50.0)),
         "usual_dose_mg": default(&Value::Null),
@@ -28,6 +29,7 @@ async fn fields_are_set_and_reset_one_by_one() {
     app.get("/profile").await.assert_json(200, expected.clone());
     let changes = [
         ("bedtime", json!("7:05"), json!("07:05"), json!("23:00")),
+        ("bedtime_by_weekday", json!({"friday": "0:30"}), json!({"friday": "00:30"}), json!({})),
         ("half_life_hours", json!(8), json!(8.0), json!(5.0)),
         ("sleep_threshold_mg", json!("62.5"), json!(62.5), json!(50.0)),
         ("usual_dose_mg", json!(120), json!(120.0), json!(90.0)),
@@ -63,6 +65,54 @@ async fn an_invalid_field_changes_nothing() {
     assert_eq!(response.status, 422);
     assert_eq!(errors, expected.map(|(field, message)| (Some(field), Some(message))));
     assert_eq!(app.patch("/profile", json!({"unknown": 1})).await.status, 422);
+    app.get("/profile").await.assert_json(200, defaults());
+}
+
+#[rocket::async_test]
+async fn the_bedtimes_of_weekdays_are_replaced_together() {
+    let app = TestApp::new().await;
+    for (sent, value) in [
+        (json!({"sunday": "21:30", "friday": "0:30"}), json!({"friday": "00:30", "sunday": "21:30"})),
+        (json!({"friday": "01:00", "sunday": null}), json!({"friday": "01:00"})),
+        (json!({}), json!({})),
+        (json!({"monday": "22:00"}), json!({"monday": "22:00"})),
+        (json!(null), json!({})),
+    ] {
+        let mut expected = defaults();
+        let is_default = value == json!({});
+        expected["bedtime_by_weekday"] = json!({"value": value, "default": {}, "is_default": is_default});
+        let response = app.patch("/profile", json!({"bedtime_by_weekday": sent})).await;
+        response.assert_json(200, expected.clone());
+        app.get("/profile").await.assert_json(200, expected);
+    }
+}
+
+#[rocket::async_test]
+async fn an_invalid_bedtime_of_a_weekday_is_named() {
+    let app = TestApp::new().await;
+    let is_no_object = r#"must be an object such as {"friday": "00:30"}"#;
+    for (sent, field, message) in [
+        (json!({"friday": "24:30"}), ".friday", "must be a time of day such as 23:00"),
+        (json!({"friday": 23}), ".friday", "must be text"),
+        (json!({"friday": ["23:00"]}), ".friday", "must be text"),
+        (json!({"Friday": "23:00"}), ".Friday", "must be a weekday from monday to sunday"),
+        (json!("23:00"), "", is_no_object),
+        (json!(["friday"]), "", is_no_object),
+        (json!(true), "", is_no_object),
+        (json!(-1), "", is_no_object),
+        (json!(1), "", is_no_object),
+        (json!(1.5), "", is_no_object),
+    ] {
+        let response = app.patch("/profile", json!({"bedtime_by_weekday": sent})).await;
+        assert_eq!(response.status, 422, "{sent}");
+        let errors = response.json()["errors"].take();
+        assert_eq!(errors.as_array().unwrap().len(), 1, "{errors}");
+        assert_eq!(errors[0]["field"], format!("bedtime_by_weekday{field}"), "{sent}");
+        assert_eq!(errors[0]["message"], message, "{sent}");
+    }
+    let many: serde_json::Map<_, _> = (0..1000).map(|n| (format!("day{n}"), json!("23:00"))).collect();
+    let response = app.patch("/profile", json!({"bedtime_by_weekday": many})).await;
+    assert_eq!((response.status, response.json()["errors"].as_array().unwrap().len()), (422, 8));
     app.get("/profile").await.assert_json(200, defaults());
 }
 
@@ -108,7 +158,12 @@ async fn a_key_without_the_scope_read_sees_only_what_it_sent() {
     let app = TestApp::new().await;
     app.patch("/profile", json!({"daily_limit_mg": 150})).await;
     let key = app.add_key("scales", &[Scope::Write]);
-    let request = app.request(Method::Patch, "/profile").key(&key).json(&json!({"bedtime": "22:30"}));
-    let sent = json!({"bedtime": {"value": "22:30", "default": "23:00", "is_default": false}});
-    request.send().await.assert_json(200, sent);
+    for (sent, value) in [
+        (json!({"bedtime": "22:30"}), json!({"value": "22:30", "default": "23:00", "is_default": false})),
+        (json!({"bedtime_by_weekday": {}}), default(&json!({}))),
+    ] {
+        let (field, _) = sent.as_object().unwrap().iter().next().unwrap();
+        let request = app.request(Method::Patch, "/profile").key(&key).json(&sent);
+        request.send().await.assert_json(200, json!({field: value}));
+    }
 }

@@ -214,14 +214,14 @@ fn an_older_schema_is_migrated_in_a_copy_and_a_newer_one_is_rejected() {
     assert!(fs::read(folder.path().join("then.db")).unwrap() == backup, "the backup has changed");
     assert!(state_in(folder.path(), "coffee.db") == then);
     let version = || number(&database(folder.path()), "select user_version from pragma_user_version");
-    assert_eq!(version(), 6);
+    assert_eq!(version(), 7);
 
     let refused = run_in(folder.path(), &["restore", "then.db", "--yes"]);
-    assert_fails_with(&refused, 1, "has schema version 6, but this program knows versions up to 5");
+    assert_fails_with(&refused, 1, "has schema version 7, but this program knows versions up to 6");
     assert_eq!(newer(&["backup", "--to", "newer.db"]).code, Some(0));
     fs::remove_file(folder.path().join("coffee.db")).unwrap();
     let refused = run_in(folder.path(), &["restore", "newer.db", "--yes"]);
-    assert_fails_with(&refused, 1, "newer.db has schema version 6, but this program knows versions up to 5");
+    assert_fails_with(&refused, 1, "newer.db has schema version 7, but this program knows versions up to 6");
     assert!(!folder.path().join("coffee.db").exists());
 }
 
@@ -294,18 +294,18 @@ pub fn invalid_backups() -> Vec<InvalidBackup> {
             "the index idempotency_keys_by_age is missing; the table idempotency_keys is missing",
         ),
         (sql("drop index coffee_logs_by_time"), "the index coffee_logs_by_time is missing"),
-        (sql(check), "the table coffee_logs is not as schema version 5 has it"),
+        (sql(check), "the table coffee_logs is not as schema version 6 has it"),
         (
             sql("pragma ignore_check_constraints = on; update coffee_logs set caffeine_mg = -5 where id = 3"),
             "it is damaged: a row of coffee_logs has a value out of bounds",
         ),
         (
             sql("create trigger greedy after insert on coffee_logs begin delete from coffee_logs; end"),
-            "the trigger greedy does not belong to schema version 5",
+            "the trigger greedy does not belong to schema version 6",
         ),
         (
             sql("create unique index only on heart_rate_logs (timestamp)"),
-            "the index only does not belong to schema version 5",
+            "the index only does not belong to schema version 6",
         ),
         (replace_by("create table recipes (name text)"), "then.db is a SQLite database of another program"),
         (replace_by("pragma user_version = 0; create table x (a); drop table x"), "it is an empty database"),
@@ -346,19 +346,19 @@ fn manipulations() -> Vec<(&'static str, &'static str)> {
         ),
         (
             "create index failing on coffee_logs (abs(caffeine_mg))",
-            "the index failing does not belong to schema version 5",
+            "the index failing does not belong to schema version 6",
         ),
         (
             "create table dependent (coffee integer references coffee_logs (id)); insert into dependent values (1)",
-            "the table dependent does not belong to schema version 5",
+            "the table dependent does not belong to schema version 6",
         ),
         (
             "create table _litestream_lock (id integer references coffee_logs (id))",
-            "the table _litestream_lock does not belong to schema version 5",
+            "the table _litestream_lock does not belong to schema version 6",
         ),
         (
             "create view peek as select * from coffee_logs",
-            "the view peek does not belong to schema version 5",
+            "the view peek does not belong to schema version 6",
         ),
         ("update coffee_logs set notes = cast(x'41ff42' as text) where id = 3", bad_text),
         ("update coffee_logs set notes = 'a' || char(0) || 'b' where id = 3", bad_text),

@@ -64,8 +64,8 @@ fn rollups_of_an_older_file_are_built_on_migration_and_on_restore() {
     );
     let log = server.process.err.text();
     let (begin, end) = (
-        "the database has schema 1: backing it up, then bringing it to 5",
-        "the database has schema 5 seconds=",
+        "the database has schema 1: backing it up, then bringing it to 6",
+        "the database has schema 6 seconds=",
     );
     assert!(log.find(begin) < log.find(end) && log.contains(begin), "{log}");
     assert_eq!(server.client().post("/heartrate/", r#"{"bpm": 199}"#).status, 201);

@@ -11,6 +11,7 @@ const DAY = 1440 * MINUTE;
 const SEED = Number(process.env.TEST_SEED ?? 14);
 const WALKS = 25;
 
+const { Bedtimes, WEEKDAYS } = await importModule("bedtimes.js");
 const { outlook } = await importModule("outlook.js");
 const { ServerZone } = await importModule("server-zone.js");
 const { CaffeineCurve } = await importModule("caffeine-model.js");
@@ -44,6 +45,13 @@ async function responsesAt(server, instant, timezone) {
     coffees: await get(server, `/coffee/?until=${until}&limit=100`),
     timezone,
   };
+}
+
+/** Returns random bedtimes of some weekdays, from 20:00 to 4:59. */
+function randomBedtimes(random) {
+  const two = (n) => String(Math.floor(n)).padStart(2, "0");
+  const days = WEEKDAYS.filter(() => random() < 0.6);
+  return Object.fromEntries(days.map((day) => [day, `${two((20 + random() * 9) % 24)}:${two(random() * 60)}`]));
 }
 
 /** Logs random drinks before an instant, and returns those that wait until `now`. */
@@ -83,10 +91,11 @@ function assertSameAsServer(found, active, day) {
 const SETTINGS = [
   [{ TZ: "Europe/Berlin" }, "the defaults"],
   [{ TZ: "America/St_Johns", BEDTIME: "00:45", CAFFEINE_HALF_LIFE_HOURS: "8.5", SLEEP_THRESHOLD_MG: "70" }, "a bedtime after midnight and a long half-life"],
-  [{ TZ: "Pacific/Auckland", BEDTIME: "21:20", USUAL_DOSE_MG: "250", RECOMMENDED_DAILY_CAFFEINE_MG: "200", CAFFEINE_HALF_LIFE_HOURS: "3" }, "a large usual dose and a low limit"],
+  [{ TZ: "America/New_York", BEDTIME: "23:30" }, "bedtimes by weekday", true],
+  [{ TZ: "Pacific/Auckland", BEDTIME: "21:20", USUAL_DOSE_MG: "250", RECOMMENDED_DAILY_CAFFEINE_MG: "200", CAFFEINE_HALF_LIFE_HOURS: "3" }, "a large usual dose, a low limit and bedtimes by weekday", true],
 ];
 
-for (const [settings, name] of SETTINGS) {
+for (const [settings, name, byWeekday] of SETTINGS) {
   test(`what "Now" shows for entries that wait is what the server returns once they have arrived: ${name}`, { timeout: 300_000 }, async () => {
     console.log(`TEST_SEED=${SEED}`);
     const random = randomNumbers(SEED);
@@ -94,6 +103,7 @@ for (const [settings, name] of SETTINGS) {
     const zone = new ServerZone(settings.TZ);
     try {
       for (let n = WALKS; n > 0; n -= 1) {
+        if (byWeekday) await server.api("PATCH", "/profile", { bedtime_by_weekday: randomBedtimes(random) });
         // Far enough apart that a walk does not change the day of another.
         const instant = Math.floor(Date.now() / 1000) * 1000 - n * 4 * DAY - Math.floor(random() * DAY);
         const { responses, now, unsynced } = await walk(server, random, instant, settings.TZ);
@@ -118,6 +128,23 @@ for (const [settings, name] of SETTINGS) {
     }
   });
 }
+
+test("a bedtime belongs to the evening of its weekday, also when the clocks change", () => {
+  const zone = new ServerZone("Europe/Berlin");
+  const bedtimes = new Bedtimes({ bedtimes: { usual: "23:00", by_weekday: { friday: "00:30", saturday: "02:30" } } }, zone);
+  const around = (text) => [bedtimes.last(Date.parse(text)), bedtimes.next(Date.parse(text))].map((instant) => new Date(instant).toISOString().slice(0, 16));
+  assert.deepEqual(around("2026-06-05T20:00Z"), ["2026-06-04T21:00", "2026-06-05T22:30"]);
+  assert.deepEqual(around("2026-06-05T22:30Z"), ["2026-06-04T21:00", "2026-06-05T22:30"]);
+  assert.deepEqual(around("2026-06-05T22:31Z"), ["2026-06-05T22:30", "2026-06-07T00:30"]);
+  // Skipped, and repeated.
+  assert.deepEqual(around("2026-03-29T01:30Z"), ["2026-03-27T23:30", "2026-03-29T01:30"]);
+  assert.deepEqual(around("2026-10-25T01:00Z"), ["2026-10-25T00:30", "2026-10-25T22:00"]);
+});
+
+test("a response that an older version has cached has one bedtime for every day", () => {
+  const bedtimes = new Bedtimes({ bedtime: "2026-06-01T21:15:00Z" }, new ServerZone("Europe/Berlin"));
+  assert.equal(new Date(bedtimes.next(Date.parse("2026-06-05T12:00:00Z"))).toISOString(), "2026-06-05T21:15:00.000Z");
+});
 
 test("between two points of the curve, the level follows a drink exactly", async () => {
   const server = await startServer();

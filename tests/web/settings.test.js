@@ -9,7 +9,7 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import { UNREACHABLE } from "./network.js";
-import { DEMO, KEY, accessibilityViolations, browserTest, horizontalOverflow, openWindow, screenshot } from "./helpers.js";
+import { DEMO, KEY, TIMEZONE, accessibilityViolations, browserTest, horizontalOverflow, openWindow, screenshot } from "./helpers.js";
 import { addKeys, open, revokeKey, signIn, storeKey, waitUntilEqual } from "./actions.js";
 
 const STATIC = fileURLToPath(new URL("../../static/", import.meta.url));
@@ -35,10 +35,11 @@ const toast = (page, text) => page.locator(".toast:visible", { hasText: text });
 const heading = (page, name) => page.getByRole("heading", { name, exact: true, level: 2 });
 const link = (page, name) => page.locator("#section-list").getByRole("link", { name: new RegExp(`^${name}`) });
 const field = (page, label) => page.locator("#you-form").getByRole("spinbutton", { name: label });
+const bedtime = (page) => page.locator("#you-form input[type=time]").first();
 const slider = (page, label) => page.locator("#you-form").getByRole("slider", { name: label });
 const save = (page) => page.getByRole("button", { name: "Save", exact: true });
 const profile = async (server) => Object.fromEntries(Object.entries((await server.api("GET", "/profile")).body).map(([name, { value, is_default: isDefault }]) => [name, isDefault ? null : value]));
-const DEFAULTS = { bedtime: null, half_life_hours: null, sleep_threshold_mg: null, usual_dose_mg: null, daily_limit_mg: null };
+const DEFAULTS = { bedtime: null, bedtime_by_weekday: null, half_life_hours: null, sleep_threshold_mg: null, usual_dose_mg: null, daily_limit_mg: null };
 
 test("settings.html names every module that it uses, so that all are cached for offline use", () => {
   const html = readFileSync(join(STATIC, "settings.html"), "utf8");
@@ -154,7 +155,7 @@ browserTest("a change of the profile shows its effect, is saved, and undone", { 
   await page.getByText("Default: the median of your latest 50 drinks.").waitFor();
   await field(page, "Half-life").fill("7.5");
   assert.equal(await slider(page, "Half-life").inputValue(), "7.5");
-  await page.locator("#you-form input[type=time]").fill("22:30");
+  await bedtime(page).fill("22:30");
   assert.equal(await slider(page, "Bedtime").getAttribute("aria-valuetext"), "22:30");
   await slider(page, "Daily limit").fill("300");
   assert.equal(await field(page, "Daily limit").inputValue(), "300");
@@ -177,7 +178,7 @@ browserTest("the preview is what the server computes once it is saved", { sample
   await page.locator("#you-verdict:not(:empty)").waitFor();
   for (const halfLife of ["3.5", "8"]) {
     await field(page, "Half-life").fill(halfLife);
-    await page.locator("#you-form input[type=time]").fill("21:45");
+    await bedtime(page).fill("21:45");
     const preview = (await page.locator("#you-verdict").innerText()).replace("With these changes: ", "").replaceAll(/ \([^)]* as saved\)/g, "");
     await save(page).click();
     await toast(page, "Saved").waitFor();
@@ -198,6 +199,63 @@ browserTest("a value is reset to its default, and changes can be discarded", {},
   await save(page).click();
   await toast(page, "Saved").waitFor();
   assert.deepEqual(await profile(server), { ...DEFAULTS, daily_limit_mg: 250 });
+});
+
+browserTest("a weekday gets a bedtime of its own, which is shown, saved, undone and removed", { sampleData: DEMO }, async ({ page, server }) => {
+  await openSettings(page, server);
+  await page.locator("#you-verdict:not(:empty)").waitFor();
+  const weekdays = page.locator("#weekdays");
+  const summary = weekdays.locator("summary");
+  assert.equal(await summary.innerText(), "Different on some days");
+  await summary.focus();
+  await page.keyboard.press("Enter");
+  const day = (name) => weekdays.getByLabel(name, { exact: true });
+  const usualDays = weekdays.locator("span:visible", { hasText: /^As usual$/ });
+  assert.equal(await usualDays.count(), 7);
+  const today = new Date().toLocaleDateString("en", { weekday: "long", timeZone: TIMEZONE });
+  const other = today === "Friday" ? "Monday" : "Friday";
+  await day(today).fill("20:15");
+  await day(other).fill("00:30");
+  await page.locator("#you-verdict", { hasText: /^With these changes: .* as saved\) from bedtime on\./ }).waitFor();
+  assert.equal(await usualDays.count(), 5);
+  assert.deepEqual(await profile(server), DEFAULTS, "nothing is saved yet");
+  assert.match(await summary.innerText(), /^Different on some days: /);
+  assert.equal(await violations(page), "");
+  await screenshot(page, "settings/wide-weekdays");
+  const saved = { ...DEFAULTS, bedtime_by_weekday: { [today.toLowerCase()]: "20:15", [other.toLowerCase()]: "00:30" } };
+  const preview = (await page.locator("#you-verdict").innerText()).replace("With these changes: ", "").replaceAll(/ \([^)]* as saved\)/g, "");
+  await save(page).click();
+  await toast(page, "Saved").waitFor();
+  assert.deepEqual(await profile(server), saved);
+  await waitUntilEqual(() => page.locator("#you-verdict").innerText(), preview);
+  await toast(page, "Saved").getByRole("button", { name: "Undo" }).click();
+  await toast(page, "Restored the former values").waitFor();
+  assert.deepEqual(await profile(server), DEFAULTS);
+  assert.equal(await usualDays.count(), 7);
+  assert.equal(await day(today).inputValue(), "");
+});
+
+browserTest("the bedtime of a weekday is reset, and a refused one is shown at its day", { screen: "narrow", expected: [/status of 422/] }, async ({ page, server }) => {
+  await server.api("PATCH", "/profile", { bedtime_by_weekday: { friday: "00:30", saturday: "01:00" } });
+  await openSettings(page, server);
+  const weekdays = page.locator("#weekdays");
+  await weekdays.getByText(/^Different on some days: Friday 0?0:30, Saturday 0?1:00$/).waitFor();
+  await weekdays.locator("summary").click();
+  await screenshot(page, "settings/narrow-weekdays");
+  assert.equal(await horizontalOverflow(page), 0);
+  assert.equal(await violations(page), "");
+  await page.getByRole("button", { name: "Reset to usual: Friday" }).click();
+  assert.equal(await page.evaluate(() => document.activeElement.labels[0].innerText), "Friday");
+  await weekdays.locator("summary").click();
+  const refusal = { title: "Unprocessable Content", status: 422, detail: "refused", errors: [{ location: "body", field: "bedtime_by_weekday.saturday", message: "must be earlier" }] };
+  await page.route("**/profile", (route) => (route.request().method() === "PATCH" ? route.fulfill({ status: 422, contentType: "application/problem+json", body: JSON.stringify(refusal) }) : route.continue()));
+  await save(page).click();
+  await weekdays.getByText("must be earlier").waitFor();
+  await page.unroute("**/profile");
+  assert.equal(await page.evaluate(() => document.activeElement.labels[0].innerText), "Saturday");
+  await save(page).click();
+  await toast(page, "Saved").waitFor();
+  assert.deepEqual(await profile(server), { ...DEFAULTS, bedtime_by_weekday: { saturday: "01:00" } });
 });
 
 browserTest("presets name their sources, and pregnancy offers a lower daily limit", { screen: "phone" }, async ({ page, server }) => {

@@ -3,7 +3,7 @@
 
 import * as api from "../api.js";
 import { HOUR, MINUTE, addLocalDays, formatDay, formatDayTime, formatInteger, formatMg, formatMgRange, formatTime, isolate } from "../format.js";
-import { currentCurve, currentDrinks, nextBedtime, onChange, store, want } from "../store.js";
+import { currentBedtimes, currentCurve, currentDrinks, onChange, store, want } from "../store.js";
 import { onPreviewChange, previewDose } from "../what-if.js";
 import { Chart, axis, bandEdge, color, drawDots, drawLine, px, timeAxis } from "./chart.js";
 
@@ -16,8 +16,7 @@ function options() {
   const line = { stroke: color("chart-caffeine"), width: 2.5, points: { show: false } };
   const dashed = { stroke: color("chart-threshold"), dash: [5, 4] };
   const draw = (u) => {
-    const bedtime = nextBedtime();
-    const bedtimes = bedtime ? [addLocalDays(bedtime, -1), bedtime] : [];
+    const bedtimes = currentBedtimes();
     const labelsOverlap = bedtimes.some((instant) => Math.abs(u.valToPos(instant / 1000, "x") - u.valToPos(api.now() / 1000, "x")) < px(40));
     // The key is no longer valid.
     if (!store.curve) return;

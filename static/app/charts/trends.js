@@ -2,10 +2,11 @@
 // with a sentence, bars and a table.
 
 import * as api from "../api.js";
+import { minutesOf } from "../bedtimes.js";
 import { byId, field, h, select, setText } from "../dom.js";
-import { HOUR, addDays, formatDate, formatInteger, formatMg, formatTime, plural } from "../format.js";
+import { addDays, formatDate, formatInteger, formatMg, formatTime, plural } from "../format.js";
 import { loadItem, saveItem } from "../session.js";
-import { dailyLimit, serverDate, serverHour, serverToday, store } from "../store.js";
+import { dailyLimit, serverDate, serverHour, serverToday, usualBedtime } from "../store.js";
 import { dataTable } from "./chart.js";
 import * as days from "./days.js";
 
@@ -130,8 +131,9 @@ export function refresh() {
 }
 
 export function start() {
-  const bedtime = Date.parse(store.active?.bedtime);
-  const usual = bedtime ? Math.min(20, Math.max(10, serverHour(bedtime - BEFORE_BEDTIME * HOUR))) : 15;
+  const bedtime = usualBedtime();
+  const hour = bedtime && Math.floor(minutesOf(bedtime) / 60 + 24 - BEFORE_BEDTIME) % 24;
+  const usual = bedtime ? Math.min(20, Math.max(10, hour)) : 15;
   cutoffSelect = select(CUTOFF_HOURS.map((hour) => [hour, formatHour(hour)]), {
     onchange: () => {
       saveItem(CUTOFF_ITEM, Number(cutoffSelect.value));

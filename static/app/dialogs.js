@@ -56,10 +56,14 @@ function reportLinkError(error) {
   ]);
 }
 
+/** Reports whether the present key is kept when another person signs in. */
+const keepsPresent = () => session.key() !== null && session.personName() !== null;
+
 /** Says what becomes of the entries that wait, if there are any, before another person signs in. */
 function unsentNote() {
   const unsent = queue.all().length;
-  return unsent > 0 && h("p", {}, `${plural(unsent, "entry", "entries")} not sent yet will wait on this device until you sign in ${session.isByProxy() ? "as before" : "with the present key"} again.`);
+  const until = keepsPresent() ? "switch back" : session.isByProxy() ? "sign in as before again" : "sign in with the present key again";
+  return unsent > 0 && h("p", {}, `${plural(unsent, "entry", "entries")} not sent yet will wait on this device until you ${until}.`);
 }
 
 /** Replaces the session. `onSignedIn` is called for the same person, `restart` for another. */
@@ -68,7 +72,7 @@ async function replaceSession(key, me, { onSignedIn, restart }) {
   const isSamePerson = me.person && me.person.name === previous.person;
   // Deferred deletions belong to the present key.
   if (!isSamePerson) await closeToasts();
-  session.signIn(key, me, session.isRemembered());
+  session.signIn(key, me, session.isRemembered(), { keepsPresent: true });
   if (isSamePerson) onSignedIn(previous);
   else restart();
 }
@@ -80,7 +84,7 @@ export async function switchKey(key, actions) {
   if (me.person && me.person.name === session.personName()) return replaceSession(key, me, actions);
   const newLabel = session.labelOf(me.person);
   return openSheet(newLabel ? ["Switch to ", h("bdi", {}, newLabel), "?"] : "Use the key from the link?", [
-    h("p", {}, signedInAs("You are signed in", "You are already signed in with another key.")),
+    h("p", {}, signedInAs("You are signed in", "You are already signed in with another key."), keepsPresent() && " You can switch back at the top of the page."),
     unsentNote(),
     h("div", { class: "row dialog-actions" }, button("Cancel", closeSheet), button("Switch", () => replaceSession(key, me, actions), { class: "button primary" })),
   ]);
@@ -94,7 +98,7 @@ export function pairThisDevice(code, actions) {
     return error ? reportLinkError(error) : replaceSession(key, me, actions);
   };
   openSheet("Pair this device?", [
-    h("p", {}, signedInAs("You are already signed in", "You are already signed in."), " If you continue, this device uses the new key from the link instead."),
+    h("p", {}, signedInAs("You are already signed in", "You are already signed in."), " If you continue, this device uses the new key from the link.", keepsPresent() && " If it is another person's key, you can switch back at the top of the page."),
     unsentNote(),
     h("div", { class: "row dialog-actions" }, button("Cancel", closeSheet), button("Pair", pair, { class: "button primary" })),
   ]);

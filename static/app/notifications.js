@@ -124,7 +124,7 @@ function isLocalTime(zone) {
 let shownNotes = "";
 function showFooter({ discardOthers }) {
   const others = !session.isSignedIn() ? 0 : queue.countOfOtherKeys();
-  const otherEntries = others > 0 && `${entryCount(others)} logged with another key ${others === 1 ? "is" : "are"} waiting on this device, to be sent when you sign in with that key. `;
+  const otherEntries = others > 0 && `${entryCount(others)} logged with another key ${others === 1 ? "is" : "are"} waiting on this device, to be sent when you ${session.others().length ? "switch to that person" : "sign in with that key"}. `;
   const serverZone = store.info?.timezone;
   const localZone = Intl.DateTimeFormat().resolvedOptions().timeZone;
   const notes = [

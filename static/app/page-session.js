@@ -2,12 +2,13 @@
 // valid, and following the session of other tabs.
 
 import * as api from "./api.js";
-import { byId, setText } from "./dom.js";
+import { byId } from "./dom.js";
 import * as notifications from "./notifications.js";
 import * as queue from "./queue.js";
 import * as session from "./session.js";
 import { openProxySignIn, openSignIn, signInByProxy, takeLink } from "./sign-in.js";
 import * as store from "./store.js";
+import { showPerson } from "./switcher.js";
 import { setTitle } from "./title.js";
 
 /** Time between attempts to reach an unreachable server, in ms. */
@@ -25,12 +26,11 @@ const refreshMe = () => api.catchApiError(async () => session.setMe(await api.ge
 
 /** Shows whose the page is, and only what the key may do. */
 function showSession() {
-  const label = isLocked ? null : session.personLabel();
-  const person = byId("person");
-  person.hidden = !label;
-  person.title = label ?? "";
-  setText(person.lastElementChild, label ?? "");
-  setTitle({ person: label });
+  const others = isLocked ? [] : session.others();
+  showPerson(isLocked ? null : session.presentPerson(), others, { switchTo, addPerson, signOut });
+  // It is part of the menu of people.
+  byId("sign-out").hidden = !session.isSignedIn() || session.isByProxy() || others.length > 0;
+  setTitle({ person: isLocked ? null : session.personLabel() });
   document.body.classList.toggle("no-read", !session.may("read"));
   document.body.classList.toggle("no-write", !session.may("write"));
   document.body.classList.toggle("locked", isLocked);
@@ -65,14 +65,29 @@ function restart() {
 /** Shows the page after a sign-in. `previous` is the identity of the key that was replaced, if any. */
 export function onSignedIn(previous = null) {
   if (previous && !session.isSamePerson(previous)) return restart();
-  byId("sign-out").hidden = session.isByProxy();
   showSession();
   store.refreshInfo();
   queue.flush();
   page.onSignedIn();
 }
 
-const signIn = (link = null) => openSignIn(onSignedIn, session.isSignedIn(), link);
+const signIn = (link = null) => openSignIn(onSignedIn, { isDismissible: session.isSignedIn(), link });
+
+/** Continues as another person whose key this browser holds. */
+const switchTo = (name) => page.leave(async () => {
+  // Deferred deletions belong to the present key.
+  await notifications.closeToasts();
+  session.switchTo(name);
+  restart();
+});
+
+/** Signs another person in, too. */
+const addPerson = () => page.leave(async () => {
+  await notifications.closeToasts();
+  openSignIn(onSignedIn, { isDismissible: true, isAdding: true });
+});
+
+const signOut = () => page.leave(async () => (await import("./dialogs.js")).signOut());
 
 /** Signs in again after a request was refused. */
 async function signInAgain() {
@@ -116,17 +131,18 @@ function startTimers() {
 
 /**
  * Starts the session of a page. `actions.onSignedIn` shows the page after a sign-in, `refresh` reloads everything that
- * is shown, and `review` leads to the entries that could not be saved.
+ * is shown, and `review` leads to the entries that could not be saved. `leave`, if given, calls a function that ends
+ * the session, after the user has agreed to discard what is not saved.
  */
 export function start(actions, isSignedIn) {
-  page = actions;
+  page = { leave: (action) => action(), ...actions };
   notifications.start({
     signIn: () => (api.state.isFromProxy || session.isByProxy() ? openProxySignIn() : signIn()),
     discardOthers: async () => (await import("./dialogs.js")).discardOthers(),
     retry: () => Promise.all([queue.flush(), page.refresh()]),
     review: page.review,
   });
-  byId("sign-out").addEventListener("click", async () => (await import("./dialogs.js")).signOut());
+  byId("sign-out").addEventListener("click", signOut);
   api.onStateChange(({ isUnauthorized }) => {
     if (isUnauthorized && !isLocked) lock();
     if (!isUnauthorized && isLocked) unlock();

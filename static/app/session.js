@@ -1,13 +1,15 @@
 // The session: the API key, whose it is, what it may do, and the responses cached for the next start. The key and
 // the cached responses outlive the window only if the user chose to stay signed in. Every tab follows a sign-out.
-// Without a key, a reverse proxy may sign the person in: then the browser keeps the name of the person alone, so that
-// entries can be logged without a connection.
+// A browser can hold keys of several people, one each; the person of one of them is the present one. Without a key, a
+// reverse proxy may sign the person in: then the browser keeps the name of the person alone, so that entries can be
+// logged without a connection.
 
 import { sha256 } from "./sha256.js";
 
 const KEY_ITEM = "coffee.key";
 const ME_ITEM = "coffee.me";
 const KEY_ENTRY_ITEM = "coffee.key-entry";
+const OTHERS_ITEM = "coffee.others";
 /** Start of what entries are marked with when a proxy signs the person in. */
 const PROXY_PREFIX = "proxy:";
 const CACHE_PREFIX = "coffee.answer.";
@@ -23,11 +25,42 @@ function tryStorage(access) {
   }
 }
 
-const storages = () => [tryStorage(() => sessionStorage), tryStorage(() => localStorage)].filter(Boolean);
+/** Returns the storage of this window, as a list that is empty where the browser blocks it. */
+const windowStorage = () => [tryStorage(() => sessionStorage)].filter(Boolean);
+const storages = () => [...windowStorage(), tryStorage(() => localStorage)].filter(Boolean);
+const readJson = (storage, name) => tryStorage(() => JSON.parse(storage.getItem(name)));
 const readItem = (name) => storages().map((storage) => tryStorage(() => storage.getItem(name))).find((value) => value !== null) ?? null;
 
-let currentKey = readItem(KEY_ITEM);
 const fingerprints = new Map();
+/** Returns what identifies a key on this device. */
+function fingerprintOf(value) {
+  if (!fingerprints.has(value)) fingerprints.set(value, sha256(value).slice(0, FINGERPRINT_DIGITS));
+  return fingerprints.get(value);
+}
+
+/** Returns the keys of other people in a storage, as `{key, me}`, latest first. */
+const othersIn = (storage) => readJson(storage, OTHERS_ITEM) ?? [];
+const setOthers = (storage, others) => tryStorage(() => (others.length ? storage.setItem(OTHERS_ITEM, JSON.stringify(others)) : storage.removeItem(OTHERS_ITEM)));
+
+/** Makes a key the present one of a storage. Other tabs compare the former value with their own key. */
+function setPresent(storage, { key: value, me: about }) {
+  tryStorage(() => storage.setItem(ME_ITEM, JSON.stringify(about)));
+  tryStorage(() => storage.setItem(KEY_ITEM, value));
+}
+
+/** Makes the latest of the other people the present one of a storage; reports whether there is one. */
+function promoteOther(storage) {
+  const [next, ...rest] = othersIn(storage);
+  if (!next) return false;
+  setOthers(storage, rest);
+  setPresent(storage, next);
+  return true;
+}
+
+// A window that kept its key to itself was closed.
+if (readItem(KEY_ITEM) === null) storages().some(promoteOther);
+
+let currentKey = readItem(KEY_ITEM);
 const channel = new BroadcastChannel("coffee-session");
 const listeners = [];
 
@@ -52,9 +85,7 @@ export const isByProxy = () => proxyPerson !== null;
 /** Returns what entries and cached responses are marked with instead of the key, or null when nobody is signed in. */
 export function owner() {
   if (proxyPerson !== null) return PROXY_PREFIX + proxyPerson;
-  if (currentKey === null) return null;
-  if (!fingerprints.has(currentKey)) fingerprints.set(currentKey, sha256(currentKey).slice(0, FINGERPRINT_DIGITS));
-  return fingerprints.get(currentKey);
+  return currentKey === null ? null : fingerprintOf(currentKey);
 }
 
 // Of another key.
@@ -68,6 +99,8 @@ export const isLoaded = () => me !== null;
 export const personName = () => me?.person?.name ?? null;
 /** Returns the name under which a person is shown, or null for an owner without a display name. */
 export const labelOf = (person) => person?.display_name?.trim() || (person && person.name !== "owner" ? person.name : null);
+/** Returns the person to whom the key belongs, as `{name, display_name}`, or null. */
+export const presentPerson = () => me?.person ?? null;
 export const personLabel = () => labelOf(me?.person);
 
 /** Returns what identifies the key and its person, or null when nobody is signed in. */
@@ -92,31 +125,95 @@ export const recordKeyEntry = () => tryStorage(() => (isRemembered() ? localStor
 
 /** Returns when the key was entered last, as an instant of this device, or null if that is not known. */
 export function keyEnteredAt() {
-  const entries = storages().map((storage) => tryStorage(() => JSON.parse(storage.getItem(KEY_ENTRY_ITEM))));
+  const entries = storages().map((storage) => readJson(storage, KEY_ENTRY_ITEM));
   return entries.filter((entry) => entry?.owner === owner()).map(({ at }) => at).sort((a, b) => b - a)[0] ?? null;
 }
 
-/** Removes every cached response. */
-export function clearCachedResponses() {
+/** Returns the present key of a storage, as `{key, me}`, or null if it is not known whose it is. */
+function presentIn(storage) {
+  const [value, about] = [tryStorage(() => storage.getItem(KEY_ITEM)), readJson(storage, ME_ITEM)];
+  return value !== null && about?.owner === fingerprintOf(value) ? { key: value, me: about } : null;
+}
+
+/** Returns the keys in this browser as `{key, me, storage}`. */
+const heldKeys = () => storages().flatMap((storage) => [presentIn(storage), ...othersIn(storage)].filter(Boolean).map((held) => ({ ...held, storage })));
+
+/** Returns the other people whose keys this browser holds. */
+export function others() {
+  const present = personName();
+  const people = new Map(heldKeys().map((held) => [held.me.person?.name, held.me.person]));
+  return present === null ? [] : [...people.values()].filter((person) => person && person.name !== present);
+}
+
+/** Forgets the keys of a person who is not the present one, in some storages. */
+function forgetOther(name, from = storages()) {
+  for (const storage of from) {
+    const [held, kept] = [othersIn(storage), othersIn(storage).filter(({ me: about }) => about.person.name !== name)];
+    if (kept.length < held.length) setOthers(storage, kept);
+  }
+}
+
+/** Keeps the present key while another person is signed in. */
+function setAside() {
+  if (currentKey === null || !me?.person) return;
+  forgetOther(me.person.name);
+  const storage = tryStorage(() => (isRemembered() ? localStorage : sessionStorage));
+  setOthers(storage, [{ key: currentKey, me }, ...othersIn(storage)]);
+}
+
+/** Removes the cached responses that were loaded with the keys for which `isRemoved(owner)` is true. */
+function removeCachedResponses(isRemoved) {
   tryStorage(() => {
-    for (const name of Object.keys(localStorage)) if (name.startsWith(CACHE_PREFIX)) localStorage.removeItem(name);
+    for (const name of Object.keys(localStorage)) if (name.startsWith(CACHE_PREFIX) && isRemoved(name.slice(CACHE_PREFIX.length).split(".")[0])) localStorage.removeItem(name);
   });
 }
 
-/** Removes the key, what is stored about it, and every cached response. */
-export function clear() {
-  currentKey = me = proxyPerson = null;
-  wasRemembered = false;
-  for (const storage of storages()) for (const name of [KEY_ITEM, ME_ITEM, KEY_ENTRY_ITEM]) tryStorage(() => storage.removeItem(name));
-  clearCachedResponses();
+/** Removes the cached responses of the present key. */
+export const clearCachedResponses = () => removeCachedResponses((of) => of === owner());
+
+/** Removes the cached responses of keys that this browser does not hold any longer. */
+function removeForeignResponses() {
+  const held = heldKeys().map((key) => key.me.owner);
+  removeCachedResponses((of) => !held.includes(of));
 }
 
-/** Signs in with a key; `response` is that of `GET /me`. */
-export function signIn(value, response, remember) {
-  clearCachedResponses();
+/**
+ * Whether another tab has signed the person out and put another one in place. In the shared storage, as this tab sees
+ * it, that may be still to come: it is left alone.
+ */
+let isReplacedElsewhere = false;
+
+/**
+ * Removes the keys of the present person, what is stored about them, and the cached responses. At the next start, the
+ * latest of the other people is signed in, if there are any.
+ */
+export function clear() {
+  const person = personName();
+  const own = isReplacedElsewhere ? windowStorage() : storages();
+  if (person !== null) forgetOther(person, own);
+  currentKey = me = proxyPerson = null;
+  wasRemembered = false;
+  for (const storage of own) {
+    const held = presentIn(storage)?.me.person?.name;
+    // The session of another person, in other windows.
+    if (person !== null && held !== undefined && held !== person) continue;
+    tryStorage(() => storage.removeItem(KEY_ENTRY_ITEM));
+    if (!promoteOther(storage)) for (const name of [KEY_ITEM, ME_ITEM]) tryStorage(() => storage.removeItem(name));
+  }
+  removeForeignResponses();
+}
+
+/**
+ * Signs in with a key; `response` is that of `GET /me`. With `keepsPresent`, the present key is kept for its person, if
+ * that is another one.
+ */
+export function signIn(value, response, remember, { keepsPresent = false } = {}) {
+  if (keepsPresent && response.person?.name !== personName()) setAside();
+  if (response.person) forgetOther(response.person.name);
   currentKey = value;
   me = proxyPerson = null;
   for (const storage of storages()) tryStorage(() => storage.removeItem(ME_ITEM));
+  removeForeignResponses();
   // Replaced, not removed first: other tabs compare the former value with their own key.
   tryStorage(() => (remember ? localStorage : sessionStorage).setItem(KEY_ITEM, value));
   tryStorage(() => (remember ? sessionStorage : localStorage).removeItem(KEY_ITEM));
@@ -131,24 +228,44 @@ export function signInByProxy(response) {
   setMe(response);
 }
 
-/** Signs out in this tab and the others. */
-export function signOut() {
-  clear();
-  channel.postMessage("signed-out");
+/** Continues with the key of another person whom `others` returned. */
+export function switchTo(name) {
+  const next = heldKeys().find((held) => held.me.person?.name === name);
+  if (!next) return;
+  setAside();
+  forgetOther(name);
+  // The key of a window hides the one that other windows share.
+  if (next.storage === tryStorage(() => localStorage)) for (const item of [KEY_ITEM, ME_ITEM]) tryStorage(() => sessionStorage.removeItem(item));
+  setPresent(next.storage, next);
+  [currentKey, me, proxyPerson] = [next.key, next.me, null];
+  wasRemembered = isRemembered();
 }
 
-/** Calls `onSignedOut` after another tab signed out, and `onKeyChanged` after it stored another key. */
+/** Signs the person out in this tab and the others. */
+export function signOut() {
+  const gone = identity();
+  clear();
+  channel.postMessage({ ...gone, isReplaced: tryStorage(() => localStorage.getItem(KEY_ITEM)) !== null });
+}
+
+/** Calls `onSignedOut` after another tab signed this person out, and `onKeyChanged` after it stored another key. */
 export function followOtherTabs({ onSignedOut, onKeyChanged }) {
   const onShow = () => {
     if (document.hidden || !wasRemembered || isRemembered()) return;
     if (tryStorage(() => localStorage.getItem(KEY_ITEM)) === null) onSignedOut();
     else onKeyChanged();
   };
-  channel.onmessage = () => onSignedOut();
+  channel.onmessage = ({ data: gone }) => {
+    if (gone.person && gone.person !== personName()) forgetOther(gone.person, windowStorage());
+    if (!isSignedIn() || !isSamePerson(gone)) return;
+    isReplacedElsewhere = gone.isReplaced;
+    onSignedOut();
+  };
   // A tab that was frozen has missed the message.
   addEventListener("pageshow", onShow);
   document.addEventListener("visibilitychange", onShow);
   addEventListener("storage", ({ key: name, oldValue, newValue }) => {
+    if (name === OTHERS_ITEM) for (const listener of listeners) listener();
     const isOwnKey = currentKey === null || currentKey === oldValue;
     if (name === KEY_ITEM && newValue !== null && newValue !== currentKey && isOwnKey) onKeyChanged();
   });

@@ -86,13 +86,15 @@ const BY_CODE = {
 
 /**
  * Opens the sign-in dialog. `isDismissible`: the page can be used without signing in. `link` (see `takeLink`) is tried
- * at once. `onSignedIn` gets the identity of the key that was replaced, if any.
+ * at once. `isAdding`: the present key is kept for its person. `onSignedIn` gets the identity of the key that was
+ * replaced, if any.
  */
-export function openSignIn(onSignedIn, isDismissible, link = null) {
-  if (!byId("sign-in").open || link) showSignIn(onSignedIn, isDismissible, link?.code ? BY_CODE : BY_KEY, link);
+export function openSignIn(onSignedIn, { isDismissible = false, isAdding = false, link = null }) {
+  if (!byId("sign-in").open || link) showSignIn(onSignedIn, { isDismissible, isAdding }, link?.code ? BY_CODE : BY_KEY, link);
 }
 
-function showSignIn(onSignedIn, isDismissible, method, link = null) {
+function showSignIn(onSignedIn, options, method, link = null) {
+  const { isDismissible, isAdding } = options;
   const dialog = byId("sign-in");
   const input = method.input();
   // Links are for setting up a device.
@@ -112,7 +114,7 @@ function showSignIn(onSignedIn, isDismissible, method, link = null) {
     if (!input.isConnected) return;
     setFieldError(input, error);
     if (error) return input.focus();
-    session.signIn(key, me, remember.checked);
+    session.signIn(key, me, isAdding ? session.isRemembered() : remember.checked, { keepsPresent: isAdding });
     isSignedIn = true;
     dialog.close();
     onSignedIn(previous);
@@ -127,14 +129,14 @@ function showSignIn(onSignedIn, isDismissible, method, link = null) {
       "form",
       { onsubmit: onSubmit },
       h("img", { src: "/static/icon.svg", alt: "", width: 56, height: 56 }),
-      h("h2", { id: "sign-in-title" }, "Coffee Tracker"),
-      h("p", { class: "muted" }, "Track your caffeine and heart rate."),
+      h("h2", { id: "sign-in-title" }, isAdding ? "Add person" : "Coffee Tracker"),
+      h("p", { class: "muted" }, isAdding ? "Sign in as another person. You stay signed in, too, and can switch at the top of the page." : "Track your caffeine and heart rate."),
       field(method.label, input),
       method.hint && h("p", { class: "muted small" }, method.hint),
-      h("label", { class: "checkbox" }, remember, h("span", {}, "Stay signed in. Anyone using this browser can see and add entries.")),
+      !isAdding && h("label", { class: "checkbox" }, remember, h("span", {}, "Stay signed in. Anyone using this browser can see and add entries.")),
       submitButton,
-      isDismissible && button("Not now", () => dialog.close()),
-      button(otherLabel, () => showSignIn(onSignedIn, isDismissible, otherMethod), { class: "link" }),
+      isDismissible && button(isAdding ? "Cancel" : "Not now", () => dialog.close()),
+      button(otherLabel, () => showSignIn(onSignedIn, options, otherMethod), { class: "link" }),
       h("p", { class: "muted small" }, h("a", { href: "/docs#key" }, "Where do I find my key?")),
     ),
   );

@@ -12,7 +12,7 @@ export async function startPage(loading) {
   const link = session.isSignedIn() ? null : takeLink();
   const needsKey = !session.isSignedIn() && (link !== null || !(await startByProxy()));
   const isSignedIn = session.isSignedIn();
-  if (needsKey) openSignIn(async () => (await loading).onSignedIn(), false, link);
+  if (needsKey) openSignIn(async () => (await loading).onSignedIn(), { link });
   const { start } = await loading;
   start(isSignedIn);
   // Service workers exist only in secure contexts. Caching must not slow down the first start.

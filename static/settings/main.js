@@ -93,6 +93,17 @@ function confirmLeaving(leave) {
   ]);
 }
 
+/** Calls `action`, which ends the session of the page, after the user has agreed to discard changes. */
+function leave(action) {
+  if (!hasChanges()) return action();
+  return confirmLeaving(() => {
+    // Shown anew, without the changes.
+    current.section = null;
+    show();
+    action();
+  });
+}
+
 /** Shows another address of the settings. */
 function navigate(pathname) {
   current.place += 1;
@@ -158,7 +169,7 @@ function start(isSignedIn) {
   confirmation.start();
   // The scopes of the key may have changed.
   session.onChange(show);
-  pageSession.start({ onSignedIn: refresh, refresh, review: () => location.assign("/#history-title") }, isSignedIn);
+  pageSession.start({ onSignedIn: refresh, refresh, leave, review: () => location.assign("/#history-title") }, isSignedIn);
 }
 
 startPage({ start, onSignedIn: pageSession.onSignedIn });

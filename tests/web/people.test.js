@@ -409,3 +409,218 @@ browserTest("drinks that one person arranged and limits of one person are not th
   await drinkButton(page, "cola").waitFor();
   await waitUntilEqual(async () => (await names()).includes("espresso"), false);
 });
+
+/** Adds people of the server, each with a database; returns their keys. */
+async function createPeople(server, labels) {
+  const keys = {};
+  for (const label of labels) {
+    const name = label.toLowerCase();
+    keys[name] = (await server.api("POST", "/people", { name, display_name: label })).body.key.key;
+  }
+  return keys;
+}
+
+/** Sends a request with a key. */
+async function requestWith(server, key, method, path, body) {
+  const response = await fetch(server.url + path, { method, headers: { Authorization: `Bearer ${key}` }, body: body && JSON.stringify(body) });
+  return response.json();
+}
+const typesOf = async (server, key) => (await requestWith(server, key, "GET", "/coffee/")).map((entry) => entry.coffee_type).sort();
+
+const switcher = (page) => page.locator(".switcher summary:visible");
+const menuItem = (page, name) => page.locator(".menu").getByRole("button", { name, exact: true });
+/** Chooses an item of the menu of people. */
+async function choose(page, name) {
+  await switcher(page).click();
+  await menuItem(page, name).click();
+}
+/** The name at the top of the page, without the menu. */
+const shownPerson = (page, name) => page.locator("#person > bdi, #person summary", { hasText: name });
+/** Waits until the page shows a person and a total. */
+async function shows(page, name, total) {
+  await shownPerson(page, name).waitFor();
+  await page.getByText(`${total} of 400 mg`).waitFor();
+}
+/** Opens a link that signs in, in the page that is open, and agrees. */
+async function openLink(page, key, name) {
+  await page.evaluate((value) => (location.hash = `#key=${value}`), key);
+  await sheet(page).getByText(`Switch to ${name}?`).waitFor();
+  await sheet(page).getByText("You can switch back at the top of the page.").waitFor();
+  await sheet(page).getByRole("button", { name: "Switch" }).click();
+  await shownPerson(page, name).waitFor();
+}
+
+for (const [screen, colorScheme] of [["wide", "light"], ["phone", "dark"], ["narrow", "light"]]) {
+  browserTest(`with keys of two people, the name is a menu that switches between them: ${screen}, ${colorScheme}`, { screen, colorScheme }, async ({ page, server }) => {
+    const { anna, ben } = await createPeople(server, ["Anna", "Ben"]);
+    await page.goto(server.url);
+    await signIn(page, anna, { remember: true });
+    await shows(page, "Anna", 0);
+    assert.equal(await page.locator(".switcher").count(), 0, "with one person, there is no menu");
+    await drinkButton(page, "espresso").click();
+    await shows(page, "Anna", 80);
+    await openLink(page, ben, "Ben");
+    await shows(page, "Ben", 0);
+    assert.equal(await page.title(), "Ben · Coffee Tracker");
+    assert.equal(await page.getByRole("button", { name: "Sign out" }).count(), 0, "signing out is part of the menu");
+    await switcher(page).click();
+    assert.deepEqual(await page.locator(".menu button").allTextContents(), ["Anna", "Ben", "Add person", "Sign out"]);
+    assert.equal(await menuItem(page, "Ben").getAttribute("aria-current"), "true");
+    await screenshot(page, `people/${screen}-${colorScheme}-menu`, { fullPage: false });
+    assert.equal(await horizontalOverflow(page), 0);
+    assert.equal(await accessibilityViolations(page), "");
+    await menuItem(page, "Anna").click();
+    await shows(page, "Anna", 80);
+    await page.reload();
+    await shows(page, "Anna", 80);
+    await page.getByRole("link", { name: "Settings", exact: true }).click();
+    await page.locator("#section-list a").first().waitFor();
+    await screenshot(page, `people/${screen}-${colorScheme}-settings`, { fullPage: false });
+    assert.equal(await horizontalOverflow(page), 0);
+    await choose(page, "Ben");
+    await shownPerson(page, "Ben").waitFor();
+    assert.deepEqual(await typesOf(server, ben), []);
+  });
+}
+
+browserTest("entries that wait are sent as the person who entered them, and signing out leaves the other person signed in", { expected: UNREACHABLE }, async ({ page, server }) => {
+  const { anna, ben } = await createPeople(server, ["Anna", "Ben"]);
+  await page.goto(server.url);
+  await signIn(page, anna, { remember: true });
+  await shows(page, "Anna", 0);
+  await openLink(page, ben, "Ben");
+  await shows(page, "Ben", 0);
+  await choose(page, "Anna");
+  await shows(page, "Anna", 0);
+  await logUnsent(page);
+  await choose(page, "Ben");
+  await shows(page, "Ben", 0);
+  await page.getByText(`${OTHER_ENTRY}, to be sent when you switch to that person.`).waitFor();
+  await page.unrouteAll();
+  await drinkButton(page, "cola").click();
+  await waitUntilEqual(() => typesOf(server, ben), ["cola"]);
+  assert.deepEqual(await typesOf(server, anna), []);
+  await choose(page, "Anna");
+  await waitUntilEqual(() => typesOf(server, anna), ["espresso"]);
+  await shows(page, "Anna", 80);
+  await choose(page, "Sign out");
+  await shows(page, "Ben", 40);
+  assert.equal(await page.locator(".switcher").count(), 0);
+  assert.doesNotMatch(await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }])), new RegExp(`Anna|${anna}`));
+  await signOut(page);
+  await page.getByLabel("API key").waitFor();
+  assert.doesNotMatch(await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }])), new RegExp(`Ben|${ben}`));
+});
+
+browserTest("a person is added in the menu, and a newer key of a person replaces the former one", INVALID, async ({ page, server }) => {
+  const { anna, ben } = await createPeople(server, ["Anna", "Ben"]);
+  const { key: newer } = await requestWith(server, anna, "POST", "/keys", { name: "tablet", scopes: ["read", "write"] });
+  await page.goto(server.url);
+  await signIn(page, anna);
+  await shows(page, "Anna", 0);
+  await openLink(page, ben, "Ben");
+  const dialog = page.getByRole("dialog", { name: "Add person" });
+  await choose(page, "Add person");
+  await dialog.getByLabel("API key").fill("ct_invalid");
+  await dialog.getByRole("button", { name: "Sign in" }).click();
+  await dialog.getByText("Invalid API key").waitFor();
+  assert.equal(await dialog.getByRole("checkbox").count(), 0);
+  await screenshot(page, "people/add-person", { fullPage: false });
+  assert.equal(await accessibilityViolations(page), "");
+  await dialog.getByRole("button", { name: "Cancel" }).click();
+  await shows(page, "Ben", 0);
+  await choose(page, "Add person");
+  await dialog.getByLabel("API key").fill(KEY);
+  await dialog.getByRole("button", { name: "Sign in" }).click();
+  await shows(page, "Owner", 0);
+  await choose(page, "Add person");
+  await dialog.getByLabel("API key").fill(newer);
+  await dialog.getByRole("button", { name: "Sign in" }).click();
+  await shows(page, "Anna", 0);
+  await switcher(page).click();
+  assert.deepEqual(await page.locator(".menu button").allTextContents(), ["Anna", "Ben", "Owner", "Add person", "Sign out"]);
+  const stored = await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }]));
+  assert.ok(stored.includes(newer) && stored.includes(ben) && stored.includes(KEY) && !stored.includes(anna));
+  assert.equal(await page.evaluate(() => localStorage.getItem("coffee.others")), null, "keys of this window stay in it");
+});
+
+browserTest("a pairing code of another person keeps the present one", {}, async ({ page, server }) => {
+  const { anna, ben } = await createPeople(server, ["Anna", "Ben"]);
+  const { code } = await requestWith(server, ben, "POST", "/pairings", { name: "laptop", scopes: ["read", "write"], base_url: server.url });
+  await page.goto(server.url);
+  await signIn(page, anna, { remember: true });
+  await shows(page, "Anna", 0);
+  await page.evaluate((value) => (location.hash = `#pair=${value}`), code);
+  await sheet(page).getByText("you can switch back at the top of the page.").waitFor();
+  await sheet(page).getByRole("button", { name: "Pair" }).click();
+  await shownPerson(page, "Ben").waitFor();
+  await choose(page, "Anna");
+  await shows(page, "Anna", 0);
+});
+
+browserTest("every tab follows when the person is switched or signed out", {}, async ({ page, server, context }) => {
+  const { anna, ben } = await createPeople(server, ["Anna", "Ben"]);
+  const other = await context.newPage();
+  await page.goto(server.url);
+  await signIn(page, anna, { remember: true });
+  await shows(page, "Anna", 0);
+  await other.goto(server.url);
+  await openLink(page, ben, "Ben");
+  await shownPerson(other, "Ben").waitFor();
+  await choose(other, "Anna");
+  for (const tab of [page, other]) await shows(tab, "Anna", 0);
+  await choose(page, "Sign out");
+  for (const tab of [page, other]) {
+    await shows(tab, "Ben", 0);
+    assert.equal(await tab.locator(".switcher").count(), 0);
+  }
+});
+
+browserTest("after the key of one person was revoked, signing out leads to the other", REVOKED, async ({ page, server }) => {
+  const { anna, ben } = await createPeople(server, ["Anna", "Ben"]);
+  await page.goto(server.url);
+  await signIn(page, anna, { remember: true });
+  await shows(page, "Anna", 0);
+  await openLink(page, ben, "Ben");
+  await shows(page, "Ben", 0);
+  await requestWith(server, anna, "DELETE", "/keys/first");
+  await choose(page, "Anna");
+  await signInDialog(page).getByRole("button", { name: "Not now" }).click();
+  assert.equal(await page.locator(".switcher").count(), 0);
+  await signOut(page);
+  await shows(page, "Ben", 0);
+  assert.equal(await page.locator(".switcher").count(), 0);
+});
+
+browserTest("the menu of people works with the keyboard, and unsaved changes are not lost without asking", {}, async ({ page, server }) => {
+  const { anna, ben } = await createPeople(server, ["Anna", "Ben"]);
+  await page.goto(server.url);
+  await signIn(page, anna, { remember: true });
+  await shows(page, "Anna", 0);
+  await openLink(page, ben, "Ben");
+  await page.goto(`${server.url}/settings/you`);
+  const limit = page.locator("#you-form").getByRole("spinbutton", { name: "Daily limit" });
+  await limit.fill("250");
+  await switcher(page).focus();
+  await page.keyboard.press("Enter");
+  await menuItem(page, "Anna").waitFor();
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Escape");
+  await menuItem(page, "Anna").waitFor({ state: "hidden" });
+  assert.equal(await page.evaluate(() => document.activeElement.tagName), "SUMMARY");
+  await page.keyboard.press("Enter");
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
+  await sheet(page).getByText("Discard your changes?").waitFor();
+  await sheet(page).getByRole("button", { name: "Keep editing" }).click();
+  assert.equal(await limit.inputValue(), "250");
+  await choose(page, "Anna");
+  await sheet(page).getByRole("button", { name: "Discard" }).click();
+  await shownPerson(page, "Anna").waitFor();
+  await limit.waitFor();
+  assert.equal(await limit.inputValue(), "400");
+  // A click elsewhere closes the menu.
+  await switcher(page).click();
+  await page.locator("#section-title").click();
+  await menuItem(page, "Ben").waitFor({ state: "hidden" });
+});

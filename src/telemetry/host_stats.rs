@@ -30,7 +30,7 @@ const UNKNOWN: &str = "unknown";
 pub struct DiskStatus {
     /// `ok`, `low` (over 80% used) or `unknown` (the disk cannot be read or hangs; the figures are the last
     /// known ones).
-    status: &'static str,
+    pub status: &'static str,
     #[schema(required)]
     pub free_bytes: Option<u64>,
     #[schema(required, minimum = 0, maximum = 100)]

@@ -34,8 +34,8 @@ export function formatMgPair(a, b) {
 export const formatMgRange = (low, high) => `${formatMgPair(low, high).join("–")} mg`;
 /** Formats a number with its sign. */
 export const formatSigned = (n) => `${n < 0 ? "−" : n > 0 ? "+" : ""}${tenths.format(Math.abs(n))}`;
-/** Formats a size in kilobytes or megabytes. */
-export const formatBytes = (n) => (n < 1e6 ? `${whole.format(n / 1e3)} KB` : `${tenths.format(n / 1e6)} MB`);
+/** Formats a size in kilobytes, megabytes or gigabytes. */
+export const formatBytes = (n) => (n < 1e6 ? `${whole.format(n / 1e3)} KB` : n < 1e9 ? `${tenths.format(n / 1e6)} MB` : `${tenths.format(n / 1e9)} GB`);
 /** Formats a count with its noun: 1 coffee, 2 coffees. */
 export const plural = (n, one, many = `${one}s`) => `${whole.format(n)} ${n === 1 ? one : many}`;
 

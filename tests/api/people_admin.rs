@@ -134,6 +134,9 @@ async fn the_check_reports_its_findings_and_is_repeated_after_a_minute() {
     assert_eq!(find("database")["state"], "ok");
     assert_eq!(find("backups")["state"], "must");
     assert_eq!(first.json()["checked_at"], "2026-06-01T12:00:00.000000Z");
+    let bytes = |field: &str| first.json()["disk"][field].as_u64().unwrap();
+    assert!(bytes("free_bytes") > 0 && bytes("free_bytes") <= bytes("size_bytes"), "{}", first.text());
+    assert!(["ok", "low"].contains(&first.json()["disk"]["status"].as_str().unwrap()));
     app.advance_clock(30);
     assert_eq!(app.get("/check").await.json()["checked_at"], "2026-06-01T12:00:00.000000Z");
     app.advance_clock(31);

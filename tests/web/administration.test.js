@@ -349,6 +349,63 @@ browserTest("the check of the installation names what to fix", {}, async ({ page
   await rows(page, "findings").filter({ hasText: "backups" }).first().waitFor();
 });
 
+const fact = (page, name) => page.locator("#facts > div").filter({ has: page.locator("dt", { hasText: name }) }).locator("dd").allInnerTexts();
+
+browserTest("disk, clock, version and last verification are shown first", { expected: [/status of 500/] }, async ({ page, server }) => {
+  const { body: health } = await server.api("GET", "/health");
+  await openSection(page, server, "system");
+  await page.locator("#facts > div").first().waitFor();
+  assert.deepEqual(await page.locator("#facts dt").allInnerTexts(), ["Disk", "Clock", "Version", "Last verification"]);
+  const [[free, size], [, clock], version, verification] = await Promise.all(["Disk", "Clock", "Version", "Last verification"].map((name) => fact(page, name)));
+  assert.match(`${free} ${size}`, /^(⚠ )?[\d,.]+ [MG]B free of [\d,.]+ [MG]B/);
+  assert.equal(clock, "Same as on this device");
+  assert.deepEqual(version, [health.version, "Started just now"]);
+  assert.deepEqual(verification, ["⚠ Never", "No backup was verified yet"]);
+  await server.api("POST", "/backups", {});
+  await waitUntilEqual(async () => (await backups(server)).length, 1);
+  await page.route("**/check", async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, json: { ...(await response.json()), disk: { status: "low", free_bytes: 900_000_000, size_bytes: 32e9 }, warnings: [{ at: health.timestamp, level: "warning", message: "a query took 1.3 s" }] } });
+  });
+  await page.route("**/health", async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, json: { ...health, clock: { status: "suspect" } } });
+  });
+  await button(page, "Check again").click();
+  await page.locator("#facts").getByText("⚠ 900 MB free").waitFor();
+  assert.deepEqual(await fact(page, "Disk"), ["⚠ 900 MB free", "of 32 GB, more than 80 % is used"]);
+  assert.equal((await fact(page, "Clock"))[1], "Seems to be wrong: it is before the newest entry or this version");
+  assert.match((await fact(page, "Last verification")).join(), /^\d+:\d+,Your backup of \d+:\d+$/);
+  await rows(page, "warnings").getByText("a query took 1.3 s").waitFor();
+  // The findings are shown although the other requests fail.
+  await page.route(/\/(health|backups)$/, (route) => route.fulfill({ status: 500, body: "" }));
+  await button(page, "Check again").click();
+  await page.locator("#facts").getByText("The backups can't be read").waitFor();
+  assert.deepEqual(await fact(page, "Version"), ["⚠ Unknown", "The server didn't answer"]);
+});
+
+browserTest("the diagnostics are copied without keys and entries", {}, async ({ page, server, context }) => {
+  await server.api("POST", "/coffee/", { caffeine_mg: 80, coffee_type: "flat white", notes: "double shot" });
+  await context.grantPermissions(["clipboard-read", "clipboard-write"]);
+  await openSection(page, server, "system");
+  await page.locator("#findings > li").first().waitFor();
+  await button(page, "Copy diagnostics").click();
+  await toast(page, "Copied. It has no keys and no entries").waitFor();
+  const text = await page.evaluate(() => navigator.clipboard.readText());
+  assert.match(text, /^Coffee Tracker \d[^]*\ndisk: \d+ of \d+ bytes free\n[^]*warnings:[^]*"uptime_seconds"/);
+  assert.doesNotMatch(text, new RegExp(`${KEY}|flat white|double shot`));
+});
+
+browserTest("where there is no clipboard, the diagnostics are shown to be copied by hand", {}, async ({ page, server }) => {
+  await openSection(page, { ...server, url: server.url.replace("127.0.0.1", "kitchen.lan") }, "system");
+  await page.locator("#findings > li").first().waitFor();
+  await button(page, "Copy diagnostics").click();
+  await page.locator("pre[aria-label=Diagnostics]", { hasText: "uptime_seconds" }).waitFor();
+  await page.getByRole("button", { name: "Copy: Diagnostics" }).click();
+  assert.match(await page.evaluate(() => getSelection().toString()), /^Coffee Tracker \d/);
+  assert.equal(await horizontalOverflow(page), 0);
+});
+
 browserTest("a lost connection is said plainly, and the section loads again", { expected: [/ERR_INTERNET_DISCONNECTED|Failed to load resource/] }, async ({ page, server, context }) => {
   await openSection(page, server, "backups");
   await page.getByText("There is no backup yet.").waitFor();

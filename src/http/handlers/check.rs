@@ -37,9 +37,21 @@ struct CheckResult {
 pub struct CheckReport {
     #[schema(value_type = String, format = DateTime)]
     checked_at: Timestamp,
+    disk: DiskSpace,
     findings: Vec<ReportedFinding>,
     /// The last warnings and errors in the log of the server, newest first.
     warnings: Vec<RecentLine>,
+}
+
+/// Disk that holds the owner's database.
+#[derive(Serialize, ToSchema)]
+struct DiskSpace {
+    /// `ok`, `low` (over 80% used) or `unknown` (the disk cannot be read or hangs; the figures are the last known ones).
+    status: &'static str,
+    #[schema(required)]
+    free_bytes: Option<u64>,
+    #[schema(required)]
+    size_bytes: Option<u64>,
 }
 
 /// Result of one check.
@@ -60,7 +72,7 @@ pub struct ReportedFinding {
 /// Check the installation
 ///
 /// The findings of `coffee-tracker check`: whether the installation is secure and reliable, and how to fix what is not.
-/// They are at most a minute old.
+/// They are at most a minute old. The space on the disk is measured at once.
 #[utoipa::path(get, path = "/check", operation_id = "check", tag = "people", responses((status = 200, description = "Findings", body = CheckReport)))]
 #[rocket::get("/check")]
 pub async fn check(app: &State<SharedApp>, last_check: &State<LastCheck>, files: OwnFiles) -> JsonResult {
@@ -74,8 +86,14 @@ pub async fn check(app: &State<SharedApp>, last_check: &State<LastCheck>, files:
             elapsed: app.clock.elapsed(),
         },
     };
+    let (host, _) = app.host_stats.current().await;
     let report = CheckReport {
         checked_at: result.at,
+        disk: DiskSpace {
+            status: host.disk.status,
+            free_bytes: host.disk.free_bytes,
+            size_bytes: host.disk.free_bytes.map(|_| host.disk.size_bytes),
+        },
         findings: result.findings.clone(),
         warnings: app.recent_log.lines(),
     };

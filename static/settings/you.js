@@ -9,6 +9,7 @@ import { showToast } from "../app/notifications.js";
 import { describeStatus } from "../app/now.js";
 import { currentOutlook, onChange, refresh as refreshStore, store } from "../app/store.js";
 import { describeFailure } from "./failures.js";
+import { fixedSettings, showFixedSettings } from "./fixed-settings.js";
 import { activeWith, curveWith } from "./preview.js";
 
 export const id = "you";
@@ -48,6 +49,14 @@ const weekdayName = (weekday) => `bedtime_by_weekday.${weekday}`;
 const NAMES = [...USUAL, ...WEEKDAYS.map(weekdayName)];
 /** Returns the field of the profile that a value belongs to, and its weekday if it is the bedtime of one. */
 const partsOf = (name) => name.split(".");
+/** Names of the server's settings that are the defaults. */
+const SETTINGS = {
+  bedtime: "BEDTIME",
+  half_life_hours: "CAFFEINE_HALF_LIFE_HOURS",
+  sleep_threshold_mg: "SLEEP_THRESHOLD_MG",
+  usual_dose_mg: "USUAL_DOSE_MG",
+  daily_limit_mg: "RECOMMENDED_DAILY_CAFFEINE_MG",
+};
 
 /** The response of `GET /profile`, or null. */
 let profile = null;
@@ -91,11 +100,18 @@ const fromSlider = (minutes) => {
 };
 const format = (name, value) => (name === "bedtime" ? formatClock(value) : NUMBERS[name].format(value));
 
-/** Explains the default of a value in words. */
+/** Explains the default of a value, and where it comes from. */
 function describeDefault(name) {
   const { default: value } = profile[name];
-  const text = value === null ? "the median of your latest 50 drinks" : `${format(name, value)}, as set on this server`;
-  return values[name] === null ? `Default: ${text}.` : `The default is ${text}.`;
+  const start = values[name] === null ? "Default:" : "The default is";
+  if (value === null) return [`${start} the median of your latest 50 drinks.`];
+  return [`${start} ${format(name, value)}, as set on this server (`, h("code", {}, SETTINGS[name]), ")."];
+}
+
+/** Replaces the content of an element if its text differs. */
+function setContent(element, content) {
+  const next = h("span", {}, content);
+  if (element.textContent !== next.textContent) element.replaceChildren(...next.childNodes);
 }
 
 /** Shows the bedtimes of single weekdays, and which ones there are. */
@@ -121,7 +137,7 @@ function showValues() {
       slider.value = name === "bedtime" ? toSlider(value) : value;
       slider.setAttribute("aria-valuetext", format(name, value));
     }
-    setText(note, describeDefault(name));
+    setContent(note, describeDefault(name));
     reset.hidden = values[name] === null;
   }
   showWeekdays();
@@ -373,10 +389,12 @@ export function show(container) {
   controls = {};
   chosenPreset = null;
   figure ??= createFigure();
-  container.append(h("p", { id: "you-status", role: "status" }), h("div", { class: "you" }, figure, form()));
+  container.append(h("p", { id: "you-status", role: "status" }), h("div", { class: "you" }, figure, form(), fixedSettings()));
+  showFixedSettings();
   if (!chart) {
     chart = new Chart("you", { options: chartOptions, table: chartTable, readout: chartReadout });
     onChange(update);
+    onChange(showFixedSettings);
     // The level falls meanwhile.
     setInterval(update, MINUTE);
   }

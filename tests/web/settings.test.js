@@ -151,7 +151,7 @@ browserTest("a change of the profile shows its effect, is saved, and undone", { 
   await page.locator("#you-verdict:not(:empty)").waitFor();
   assert.doesNotMatch(await page.locator("#you-verdict").innerText(), /With these changes/);
   assert.equal(await field(page, "Half-life").inputValue(), "5");
-  await page.getByText("Default: 5 h, as set on this server.").waitFor();
+  await page.getByText("Default: 5 h, as set on this server (CAFFEINE_HALF_LIFE_HOURS).").waitFor();
   await page.getByText("Default: the median of your latest 50 drinks.").waitFor();
   await field(page, "Half-life").fill("7.5");
   assert.equal(await slider(page, "Half-life").inputValue(), "7.5");
@@ -189,7 +189,7 @@ browserTest("the preview is what the server computes once it is saved", { sample
 browserTest("a value is reset to its default, and changes can be discarded", {}, async ({ page, server }) => {
   await server.api("PATCH", "/profile", { sleep_threshold_mg: 30, daily_limit_mg: 250 });
   await openSettings(page, server);
-  await page.getByText("The default is 50 mg, as set on this server.").waitFor();
+  await page.getByText("The default is 50 mg, as set on this server (SLEEP_THRESHOLD_MG).").waitFor();
   await page.getByRole("button", { name: "Reset to default: Sleep limit" }).click();
   assert.equal(await field(page, "Sleep limit").inputValue(), "50");
   await field(page, "Daily limit").fill("500");
@@ -256,6 +256,20 @@ browserTest("the bedtime of a weekday is reset, and a refused one is shown at it
   await save(page).click();
   await toast(page, "Saved").waitFor();
   assert.deepEqual(await profile(server), { ...DEFAULTS, bedtime_by_weekday: { saturday: "01:00" } });
+});
+
+browserTest("what is set on the server is shown locked, with the names of the settings", { settings: { MAX_CAFFEINE_MG: "500", MIN_HEART_RATE_BPM: "35", MAX_HEART_RATE_BPM: "220", BEDTIME: "22:15", USUAL_DOSE_MG: "90" } }, async ({ page, server }) => {
+  const { body: added } = await server.api("POST", "/people", { name: "anna" });
+  await openSettings(page, server, "you", added.key.key);
+  const fixed = page.locator("#fixed-settings");
+  await fixed.locator("dt").first().waitFor();
+  assert.deepEqual(await fixed.locator("dt").allInnerTexts(), ["Time zone", "Largest drink", "Lowest heart rate", "Highest heart rate"]);
+  assert.deepEqual(await fixed.locator("dd").allInnerTexts(), [`${TIMEZONE}\nTZ`, "500 mg\nMAX_CAFFEINE_MG", "35 bpm\nMIN_HEART_RATE_BPM", "220 bpm\nMAX_HEART_RATE_BPM"]);
+  assert.equal(await fixed.locator("input, button, a").count(), 0);
+  await page.getByText("Default: 22:15, as set on this server (BEDTIME).").waitFor();
+  await page.getByText("Default: 90 mg, as set on this server (USUAL_DOSE_MG).").waitFor();
+  await slider(page, "Usual drink (mg)").fill("120");
+  await page.getByText("The default is 90 mg, as set on this server (USUAL_DOSE_MG).").waitFor();
 });
 
 browserTest("presets name their sources, and pregnancy offers a lower daily limit", { screen: "phone" }, async ({ page, server }) => {

@@ -74,7 +74,7 @@ route_table! {
         Manage, MANAGE => backups::list backups::create backup_file::download backups::verify backups::restore
             backups::upload backups::prune;
         Manage, ADMIN => people::list people::add people::get people::change people::remove people::backups
-            people::create_backup check::check;
+            people::create_backup people::keys people::add_key_of people::revoke_key_of check::check;
         HeartrateWrite, WRITE => heart_rate::add;
         HeartrateBatch, WRITE => heart_rate_batch::add_batch;
         HeartrateChange, WRITE => heart_rate::put heart_rate::delete;

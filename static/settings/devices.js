@@ -2,13 +2,14 @@
 
 import * as api from "../app/api.js";
 import { closeSheet, openSheet } from "../app/dialogs.js";
-import { button, byId, field, h, setFieldError, setText } from "../app/dom.js";
-import { MINUTE, formatAge, formatDay, formatDayTime, isolate } from "../app/format.js";
+import { button, byId, h, setText } from "../app/dom.js";
+import { isolate } from "../app/format.js";
 import { showToast } from "../app/notifications.js";
 import * as session from "../app/session.js";
 import { checkKey } from "../app/sign-in.js";
 import { example } from "./example.js";
 import { describeFailure } from "./failures.js";
+import { abilities, inWords, keyDetails, newKeyFields } from "./keys.js";
 import { startPairing } from "./pairing.js";
 import { snippets } from "./snippets.js";
 
@@ -20,15 +21,6 @@ export const scopes = ["manage"];
 /** Hours in which the former key of a device remains valid. */
 const GRACE_HOURS = 24;
 
-/** What a new device may do: words, scopes. */
-const CHOICES = [
-  ["See and add entries", "For your phone, tablet or computer", ["read", "write"]],
-  ["Add entries only", "For a watch, a button or a scale", ["write"]],
-  ["See entries only", "For a display", ["read"]],
-  ["See and add entries, and manage devices and backups", "For another device of your own", ["read", "write", "manage"]],
-];
-const METRICS_CHOICE = ["Read the server's metrics only", "For Prometheus", ["metrics"]];
-
 /** The response of `GET /me`, and the keys of the person; null until they are loaded. */
 let me = null;
 let keys = null;
@@ -37,36 +29,8 @@ let stopPairing = () => {};
 /** Whether a key is shown that will not be shown again. */
 let showsKey = false;
 
-/** Returns what a key with these scopes can do, as the rest of "can …". */
-function abilities(scopes) {
-  const has = (scope) => scopes.includes(scope);
-  const entries = has("read") && has("write") ? "see and add entries" : has("read") ? "see entries" : has("write") ? "add entries" : null;
-  const manages = has("admin") ? "manage everything" : has("manage") ? "manage devices and backups" : null;
-  return [entries, manages, has("metrics") && !has("admin") && "read the server's metrics"].filter(Boolean).join(" and ");
-}
-
-/** Describes scopes in words: "Can add entries, cannot see them". */
-function inWords(scopes) {
-  const has = (scope) => scopes.includes(scope);
-  const limit = has("read") === has("write") ? "" : has("write") ? ", cannot see them" : ", cannot add any";
-  return `Can ${abilities(scopes)}${limit}`;
-}
-
-/** Describes when a key was added and last used, and when it expires. */
-function dates({ created_at: created, last_used_at: lastUsed, expires_at: expires }) {
-  return [
-    created && `Added ${formatDay(Date.parse(created))}`,
-    lastUsed ? `last used ${formatAge((api.now() - Date.parse(lastUsed)) / MINUTE)}` : created && "never used",
-    expires && `expires ${formatDayTime(Date.parse(expires))}`,
-  ].filter(Boolean).join(" · ");
-}
-
 const notify = (text, options = {}) => byId("device-notes") && showToast(text, { place: byId("device-notes"), ...options });
 const reportFailure = (what) => (error) => notify(`${what}. ${describeFailure(error)}`, { isWarning: true });
-
-function keyDetails(key) {
-  return [h("p", { class: "device-name" }, h("bdi", {}, key.name)), h("p", { class: "muted small" }, inWords(key.scopes)), h("p", { class: "muted small" }, dates(key))];
-}
 
 const keyButtons = (key) => h("div", { class: "row" }, button("Replace key", () => confirmRotation(key), { "aria-label": `Replace key: ${key.name}` }), button("Revoke", () => confirmRevocation(key), { class: "button danger", "aria-label": `Revoke: ${key.name}` }));
 
@@ -193,52 +157,25 @@ async function pair(device) {
   stopPairing = await startPairing(byId("add-device"), device, { onPaired: load, onDone: () => showForm(), onRestart: () => pair(device) });
 }
 
-/** Returns the end of a day in this device's zone. */
-const endOfDay = (date) => new Date(`${date}T23:59:59`).toISOString();
-
 function addForm() {
-  const name = h("input", { type: "text", required: true, maxlength: 50, pattern: "[A-Za-z0-9._\\-]+", title: "Letters, digits, dots, hyphens and underscores", autocomplete: "off", autocapitalize: "off", spellcheck: "false" });
-  const choices = session.may("admin") ? [...CHOICES, METRICS_CHOICE] : CHOICES;
-  const expires = h("input", { type: "date", min: new Date(api.now()).toISOString().slice(0, 10) });
-  const error = h("p", { class: "field-error", role: "alert" });
-  const radio = ([words, hint], n) => h("label", { class: "checkbox" }, h("input", { type: "radio", name: "scopes", value: n, checked: n === 0 }), h("span", {}, words, h("span", { class: "muted small" }, ` ${hint}`)));
-  const device = () => ({
-    name: name.value.trim(),
-    scopes: choices[form.elements.scopes.value][2],
-    ...(expires.value && { expires_at: endOfDay(expires.value) }),
-  });
-  const showErrors = (caught) => {
-    const unmatched = caught.errors.filter(({ field: fieldName, message }) => {
-      const control = { name, expires_at: expires }[fieldName];
-      if (control) setFieldError(control, message);
-      return !control;
-    });
-    // The only conflict that the user can resolve here is that of the name.
-    if (caught.status === 409) setFieldError(name, caught.message);
-    else if (!caught.errors.length || unmatched.length) setText(error, describeFailure(caught));
-    [name, expires].find((control) => control.hasAttribute("aria-invalid"))?.focus();
-  };
+  const fields = newKeyFields({ withMetrics: session.may("admin") });
   const submit = async (event) => {
     event.preventDefault();
-    setText(error, "");
+    fields.showErrors(null);
     const isPairing = event.submitter?.value !== "key";
     await api.catchApiError(async () => {
-      if (isPairing) return pair(device());
-      const created = await api.requestJson("POST", "/keys", { body: device() });
+      if (isPairing) return pair(fields.read());
+      const created = await api.requestJson("POST", "/keys", { body: fields.read() });
       showKey(created, created.key, "");
       return load();
-    }, showErrors);
+    }, fields.showErrors);
   };
-  const form = h(
+  return h(
     "form",
     { class: "add-form", onsubmit: submit },
-    field("Name", name, "such as phone or kitchen"),
-    h("fieldset", { class: "choices" }, h("legend", {}, "What may it do?"), choices.map(radio)),
-    field("Last day (optional)", expires, "the device works up to the end of it"),
-    error,
+    fields.elements,
     h("div", { class: "row" }, h("button", { class: "button primary", value: "pair" }, "Pair with a code"), h("button", { class: "button", value: "key" }, "Show the key")),
   );
-  return form;
 }
 
 /** Shows the section. */

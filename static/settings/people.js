@@ -3,13 +3,14 @@
 import * as api from "../app/api.js";
 import { closeSheet, openSheet } from "../app/dialogs.js";
 import { button, byId, field, h, setFieldError, setText } from "../app/dom.js";
-import { MINUTE, formatAge, formatDayTime, plural } from "../app/format.js";
+import { MINUTE, formatAge, formatDayTime, isolate, plural } from "../app/format.js";
 import { showToast } from "../app/notifications.js";
 import * as jobs from "./jobs.js";
+import { abilities, keyDetails, newKeyFields } from "./keys.js";
 
 export const id = "people";
 export const title = "People";
-export const summary = "Add, rename, remove";
+export const summary = "Add, rename, remove, keys";
 export const scopes = ["admin"];
 
 let list = null;
@@ -37,6 +38,7 @@ function showList() {
         h("p", { class: "muted small" }, describe(person)),
         person.problem && h("p", { class: "field-error" }, `Not available: ${person.problem}`)),
       h("div", { class: "row" },
+        button("Keys", () => openKeys(person), { "aria-label": `Keys of ${label}` }),
         button("Rename", () => openEditor(person), { "aria-label": `Rename ${label}` }),
         !person.is_owner && button("Remove…", () => openRemoval(person), { "aria-label": `Remove ${label}…` })));
   };
@@ -75,7 +77,7 @@ function openNew() {
     await api.catchApiError(async () => {
       const body = { name: fields.name.value, display_name: fields.display_name.value || null };
       const { person, key } = await api.requestJson("POST", "/people", { body });
-      showKey(person, key.key);
+      showKey([h("bdi", {}, labelOf(person)), " was added"], key);
       await load();
     }, (error) => showErrors(error, fields, formError));
   };
@@ -89,8 +91,8 @@ function openNew() {
   ]);
 }
 
-/** Shows the first key of a person, once. */
-function showKey(person, key) {
+/** Shows a new key, once. */
+function showKey(title, { key, scopes }) {
   closeSheet();
   const link = `${location.origin}/#key=${key}`;
   const input = h("input", { readonly: true, value: link, onfocus: () => input.select() });
@@ -100,10 +102,64 @@ function showKey(person, key) {
     setText(copyButton, "Copied");
   };
   const copyButton = button("Copy", copy, { class: "button primary" });
-  openSheet([h("bdi", {}, labelOf(person)), " was added"], [
-    h("p", {}, "Open this link on their device to sign it in. It is shown only once, and whoever has it can see and change everything of this person."),
+  openSheet(title, [
+    h("p", {}, `Open this link on their device to sign it in. It is shown only once, and whoever has it can ${abilities(scopes)}.`),
     field("Link", input),
     h("div", { class: "row dialog-actions" }, button("Done", closeSheet), copyButton),
+  ]);
+}
+
+// Keys of a person
+
+const pathOfKeys = (person, key) => `/people/${person.name}/keys${key ? `/${encodeURIComponent(key.name)}` : ""}`;
+
+/** Lists the keys of a person; `note` is the outcome of the last action. */
+async function openKeys(person, note = "") {
+  await api.catchApiError(async () => {
+    const { keys } = await api.get(pathOfKeys(person));
+    const item = (key) => h("li", { class: "device" }, h("div", {}, keyDetails(key)), button("Revoke", () => confirmRevocation(person, key), { class: "button danger", "aria-label": `Revoke: ${key.name}` }));
+    closeSheet();
+    openSheet(["Keys of ", h("bdi", {}, labelOf(person))], [
+      h("p", { role: "status" }, note),
+      person.is_owner && h("p", { class: "muted" }, "The owner's key itself is set on the server and not listed."),
+      h("ul", { class: "devices", id: "person-keys" }, keys.length ? keys.map(item) : h("li", { class: "muted" }, "No keys yet.")),
+      h("div", { class: "row dialog-actions" }, button("Close", closeSheet, { autofocus: true }), button("Add key", () => openNewKey(person), { class: "button primary" })),
+    ]);
+  }, sayError);
+}
+
+function openNewKey(person) {
+  const fields = newKeyFields({ withMetrics: person.is_owner });
+  const add = async (event) => {
+    event.preventDefault();
+    fields.showErrors(null);
+    await api.catchApiError(async () => {
+      const created = await api.requestJson("POST", pathOfKeys(person), { body: fields.read() });
+      showKey(["Key of ", h("bdi", {}, labelOf(person)), ": ", h("bdi", {}, created.name)], created);
+      await load();
+    }, fields.showErrors);
+  };
+  closeSheet();
+  openSheet(["New key of ", h("bdi", {}, labelOf(person))], [
+    h("form", { class: "add-form", onsubmit: add },
+      fields.elements,
+      h("div", { class: "row dialog-actions" }, button("Cancel", () => openKeys(person)), h("button", { class: "button primary" }, "Add"))),
+  ]);
+}
+
+function confirmRevocation(person, key) {
+  const revoke = async () => {
+    closeSheet();
+    await api.catchApiError(async () => {
+      await api.request("DELETE", pathOfKeys(person, key));
+      await load();
+      await openKeys(person, `Revoked ${isolate(key.name)}`);
+    }, sayError);
+  };
+  closeSheet();
+  openSheet(["Revoke the key ", h("bdi", {}, key.name), " of ", h("bdi", {}, labelOf(person)), "?"], [
+    h("p", {}, `It can no longer ${abilities(key.scopes)}. Entries that it has sent are kept.`),
+    h("div", { class: "row dialog-actions" }, button("Cancel", () => openKeys(person), { autofocus: true }), button("Revoke", revoke, { class: "button danger" })),
   ]);
 }
 

@@ -71,7 +71,7 @@ async fn every_route_that_is_not_public_requires_a_key() {
     for entry in coffee_tracker::http::table() {
         let path = entry.template.replace("<id>", "1").replace("<path..>", "icon.svg");
         let path = path.replace("<name>", "phone").replace("<file>", "coffee_20260101_000000.db");
-        let path = path.replace("<section>", "devices").replace("<name>", "phone");
+        let path = path.replace("<section>", "devices").replace("<key>", "phone");
         let request = app.request(entry.route.method, &path).without_header("Authorization");
         let response = request.body(r#"{"caffeine_mg": 1, "bpm": 60}"#).send().await;
         if PUBLIC.contains(&path.as_str()) {

@@ -11,7 +11,7 @@ use rocket::http::Method;
 use rocket::tokio;
 use serde_json::{Value, json};
 
-use super::helpers::{TestApp, invalid_value};
+use super::helpers::{TestApp, TestResponse, invalid_field, invalid_value};
 
 /// Waits for `work` while the databases that commands request are closed, as a server does once a second.
 async fn following<T>(app: &TestApp, work: impl Future<Output = T>) -> T {
@@ -103,6 +103,95 @@ async fn the_list_of_people_shows_who_cannot_be_served() {
     assert!(anna["problem"].as_str().unwrap().contains("is not a SQLite database"), "{anna}");
 }
 
+/// Names of the keys in a list.
+fn names(list: &TestResponse) -> Vec<String> {
+    let list = list.json();
+    let keys = list["keys"].as_array().unwrap().iter();
+    keys.map(|key| key["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[rocket::async_test]
+async fn the_owner_lists_creates_and_revokes_the_keys_of_a_person() {
+    let app = TestApp::new().await;
+    let anna = app.add_person("anna", &[Scope::Read, Scope::Manage]);
+    let ben = app.add_person("ben", &[Scope::Read]);
+    let created = app.post("/people/anna/keys", json!({"name": "phone", "scopes": ["write", "read"]})).await;
+    assert_eq!((created.status, created.header("location")), (201, "/people/anna/keys/phone"));
+    let key = created.json()["key"].as_str().unwrap().to_owned();
+    let phone = json!({"name": "phone", "scopes": ["read", "write"], "created_at": "2026-06-01T12:00:00.000000Z",
+        "last_used_at": null, "expires_at": null, "is_current": false, "key": key});
+    created.assert_json(201, phone);
+    let me = async |key: &str| app.request(Method::Get, "/me").key(key).send().await;
+    assert_eq!(me(&key).await.json()["person"]["name"], "anna");
+    let list = app.get("/people/anna/keys").await;
+    assert!(!list.text().contains("ct_"), "{}", list.text());
+    assert_eq!((list.status, names(&list)), (200, vec!["phone".to_owned(), "first".to_owned()]));
+    assert_eq!(list.json()["keys"][0]["last_used_at"], "2026-06-01T12:00:00.000000Z");
+    assert_eq!(app.get("/people/anna").await.json()["keys"], 2);
+    assert_eq!(names(&app.get("/people/ben/keys").await), ["first"]);
+
+    let taken = app.post("/people/anna/keys", json!({"name": "phone"})).await;
+    taken.assert_problem(409, "A key named phone exists already: choose another name");
+    let revoked = app.delete("/people/anna/keys/phone").await;
+    revoked.assert_json(200, json!({"message": "Key revoked", "name": "phone"}));
+    assert_eq!(
+        (me(&key).await.status, me(&anna.key).await.status, me(&ben.key).await.status),
+        (401, 200, 200)
+    );
+    app.delete("/people/anna/keys/phone").await.assert_problem(404, "Key not found");
+    // Anna herself can undo it.
+    let undone = anna.request(&app, Method::Post, "/keys/phone/undo-revoke").send().await;
+    assert_eq!((undone.status, me(&key).await.status), (200, 200));
+}
+
+#[rocket::async_test]
+async fn the_keys_of_the_owner_are_those_of_the_collection_of_keys() {
+    let app = TestApp::new().await;
+    let body = json!({"name": "prometheus", "scopes": ["metrics"]});
+    let created = app.post("/people/owner/keys", body).await;
+    assert_eq!((created.status, created.header("location")), (201, "/people/owner/keys/prometheus"));
+    let key = created.json()["key"].as_str().unwrap().to_owned();
+    assert_eq!(app.request(Method::Get, "/metrics").key(&key).send().await.status, 200);
+    assert_eq!(app.get("/people/owner/keys").await.json(), app.get("/keys").await.json());
+    assert_eq!(app.delete("/people/owner/keys/prometheus").await.status, 200);
+    assert_eq!(app.request(Method::Get, "/metrics").key(&key).send().await.status, 401);
+}
+
+#[rocket::async_test]
+async fn a_person_gets_no_key_with_a_scope_of_the_owner() {
+    let app = TestApp::new().await;
+    app.add_person("anna", &[Scope::Read]);
+    let create =
+        async |path: &str, scopes: Value| app.post(path, json!({"name": "new", "scopes": scopes})).await;
+    let message = "must not have metrics, which are about everyone: only a key of the owner can";
+    let refused = create("/people/anna/keys", json!(["read", "metrics"])).await;
+    refused.assert_invalid(&[invalid_field("body", "scopes", message)]);
+    for path in ["/people/anna/keys", "/people/owner/keys"] {
+        let refused = create(path, json!(["admin"])).await;
+        let message = "must be read, write, metrics or manage";
+        refused.assert_invalid(&[invalid_value("body", "scopes", message, "admin")]);
+    }
+    assert_eq!(names(&app.get("/people/anna/keys").await), ["first"]);
+    let unnamed = app.delete("/people/anna/keys/my%20phone").await;
+    let message = "must have 1 to 50 letters, digits, `-`, `_` or `.`";
+    unnamed.assert_invalid(&[invalid_value("path", "key", message, "my phone")]);
+}
+
+#[rocket::async_test]
+async fn an_unknown_person_has_no_keys() {
+    let app = TestApp::new().await;
+    for name in ["dora", "Anna", ".new-1"] {
+        let path = format!("/people/{name}/keys");
+        for response in [
+            app.get(&path).await,
+            app.post(&path, json!({"name": "phone"})).await,
+            app.delete(&format!("{path}/phone")).await,
+        ] {
+            response.assert_problem(404, "Person not found");
+        }
+    }
+}
+
 #[rocket::async_test]
 async fn a_member_reaches_no_route_of_the_owner() {
     let app = TestApp::new().await;
@@ -114,7 +203,7 @@ async fn a_member_reaches_no_route_of_the_owner() {
         .filter(|entry| entry.access.scope() == Some(Scope::Admin))
         .map(|entry| (entry.route.method.as_str(), entry.template))
         .collect();
-    assert!(routes.len() >= 8, "{routes:?}");
+    assert!(routes.len() >= 11, "{routes:?}");
     for (method, template) in routes {
         let path = template.replace("<name>", "owner").replace("<key>", "phone");
         for key in [key, named.as_str()] {

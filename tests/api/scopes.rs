@@ -43,7 +43,7 @@ async fn every_route_accepts_only_the_scope_in_the_route_table() {
         let without = app.add_key(&format!("without-{}", only.name()), &without);
         for entry in table().iter().filter(|entry| entry.access.scope() == Some(only)) {
             let path = entry.template.replace("<id>", "1").replace("<name>", "phone");
-            let path = path.replace("<file>", "coffee_20260101_000000.db");
+            let path = path.replace("<file>", "coffee_20260101_000000.db").replace("<key>", "phone");
             let request = |key| app.request(entry.route.method, &path).key(key).send();
             assert_forbidden(request(&without).await, only);
             let status = request(&with).await.status;

@@ -244,6 +244,42 @@ browserTest("a person is added, signed in by the link, renamed, removed and brou
   await waitUntilEqual(() => rows(page, "people-list").count(), 2);
 });
 
+browserTest("the owner adds a key of a person, whose link signs in, and revokes it", { expected: [/status of 409/] }, async ({ page, server, context }) => {
+  await server.api("POST", "/people", { name: "anna", display_name: "Anna" });
+  await openSection(page, server, "people");
+  await button(page, "Keys of Anna").click();
+  await sheet(page).getByText("Can see and add entries and manage devices and backups").waitFor();
+  await button(page, "Add key").click();
+  await sheet(page).getByLabel("Name").fill("first");
+  await button(page, "Add").click();
+  await sheet(page).getByText("A key named first exists already").waitFor();
+  await sheet(page).getByLabel("Name").fill("phone");
+  assert.equal(await sheet(page).getByText("metrics").count(), 0);
+  assert.equal(await accessibilityViolations(page), "");
+  await button(page, "Add").click();
+  await sheet(page).getByText("It is shown only once, and whoever has it can see and add entries.").waitFor();
+  const link = await sheet(page).getByLabel("Link").inputValue();
+  await button(page, "Done").click();
+  await rows(page, "people-list").filter({ hasText: "Anna" }).getByText("2 device keys").waitFor();
+
+  const hers = await (await context.browser().newContext()).newPage();
+  await hers.goto(link);
+  await hers.locator("#person", { hasText: "Anna" }).waitFor();
+  await hers.context().close();
+
+  await button(page, "Keys of Anna").click();
+  await waitUntilEqual(() => rows(page, "person-keys").locator(".device-name").allInnerTexts(), ["phone", "first"]);
+  await rows(page, "person-keys").first().getByText("last used just now").waitFor();
+  await screenshot(page, "settings/wide-light-keys-of-person", { fullPage: false });
+  assert.equal(await accessibilityViolations(page), "");
+  await button(page, "Revoke: phone").click();
+  await button(page, "Revoke").click();
+  await sheet(page).getByText("Revoked phone").waitFor();
+  assert.deepEqual(await rows(page, "person-keys").locator(".device-name").allInnerTexts(), ["first"]);
+  const me = await fetch(`${server.url}/me`, { headers: { Authorization: `Bearer ${link.split("#key=")[1]}` } });
+  assert.equal(me.status, 401);
+});
+
 const confirmation = (page) => page.getByRole("dialog", { name: "Confirm it's you" });
 
 /** Opens a section of a page with a clock, and lets more than ten minutes pass since the key was entered. */

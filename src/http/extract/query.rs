@@ -418,8 +418,13 @@ impl<'a> FromParam<'a> for KeyName {
     type Error = FieldError;
 
     fn from_param(text: &'a str) -> Result<Self, FieldError> {
-        Self::parse(text).map_err(|message| invalid_param("name", text, message))
+        parse_key_name("name", text)
     }
+}
+
+/// Parses the name of a key in the parameter `param` of a path.
+pub fn parse_key_name(param: &str, text: &str) -> Result<KeyName, FieldError> {
+    KeyName::parse(text).map_err(|message| invalid_param(param, text, message))
 }
 
 /// Parses an id in a path.

@@ -150,9 +150,9 @@ impl NewApiKey {
         Self { details: ApiKey::of(created.listed, current), key: created.text }
     }
 
-    /// Returns 201 with the key.
-    fn created(self) -> JsonResult {
-        let location = format!("/keys/{}", self.details.name);
+    /// Returns 201 with the key, which is in the collection at `path`.
+    fn created(self, path: &str) -> JsonResult {
+        let location = format!("{path}/{}", self.details.name);
         Ok(JsonResponse::ok(&self)?.with_status(Status::Created).with_header("Location", location))
     }
 }
@@ -224,6 +224,26 @@ pub fn check_scopes(keys: &PersonKeys, scopes: Scopes) -> Result<(), FieldError>
     Ok(())
 }
 
+/// Returns the valid keys of a person, as the caller whose key has the id `current` sees them.
+pub fn list_keys(keys: &PersonKeys, current: KeyId) -> JsonResult {
+    let keys = keys.list().into_iter().map(|listed| ApiKey::of(listed, current)).collect();
+    JsonResponse::ok(&KeyList { keys })
+}
+
+/// Creates a key of a person whose keys are the collection at `path`.
+pub async fn add_key(keys: PersonKeys, current: KeyId, request: KeyRequest, path: &str) -> JsonResult {
+    check_scopes(&keys, request.scopes)?;
+    let created = blocking(move || keys.add(&request)).await?;
+    NewApiKey::of(created, current).created(path)
+}
+
+/// Revokes a key of a person.
+pub async fn revoke_key(keys: PersonKeys, name: KeyName) -> JsonResult {
+    let revoked = name.clone();
+    blocking(move || keys.revoke(&revoked)).await?;
+    JsonResponse::ok(&KeyRevoked { message: "Key revoked", name })
+}
+
 /// Runs work that blocks on files.
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, KeyFileError> + Send + 'static,
@@ -238,8 +258,7 @@ pub async fn blocking<T: Send + 'static>(
 #[rocket::get("/keys")]
 #[expect(clippy::needless_pass_by_value, reason = "Rocket passes extractors by value")]
 pub fn list(keys: PersonKeys, caller: ValidKey) -> JsonResult {
-    let keys = keys.list().into_iter().map(|listed| ApiKey::of(listed, caller.id)).collect();
-    JsonResponse::ok(&KeyList { keys })
+    list_keys(&keys, caller.id)
 }
 
 /// Create a key
@@ -249,9 +268,7 @@ pub fn list(keys: PersonKeys, caller: ValidKey) -> JsonResult {
     responses((status = 201, description = "The new key", body = NewApiKey, headers(("Location" = String, description = "Path of the key, such as `/keys/phone`")))))]
 #[rocket::post("/keys", data = "<request>")]
 pub async fn add(keys: PersonKeys, caller: ValidKey, request: JsonBody<KeyRequest>) -> JsonResult {
-    check_scopes(&keys, request.0.scopes)?;
-    let created = blocking(move || keys.add(&request.0)).await?;
-    NewApiKey::of(created, caller.id).created()
+    add_key(keys, caller.id, request.0, "/keys").await
 }
 
 /// Revoke a key
@@ -260,10 +277,7 @@ pub async fn add(keys: PersonKeys, caller: ValidKey, request: JsonBody<KeyReques
 #[utoipa::path(delete, path = "/keys/{name}", operation_id = "revoke_key", tag = "keys", params(KeyOfPath), responses((status = 200, description = "The key was revoked", body = KeyRevoked)))]
 #[rocket::delete("/keys/<name>")]
 pub async fn revoke(keys: PersonKeys, name: Result<KeyName, FieldError>) -> JsonResult {
-    let name = name?;
-    let revoked = name.clone();
-    blocking(move || keys.revoke(&revoked)).await?;
-    JsonResponse::ok(&KeyRevoked { message: "Key revoked", name })
+    revoke_key(keys, name?).await
 }
 
 /// Undo a revocation

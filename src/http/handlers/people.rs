@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 use utoipa::ToSchema;
 
+use crate::auth::key::KeyRequest;
 use crate::auth::key_file::KeyFile;
 use crate::config::CommonSettings;
 use crate::domain::json_scalar::JsonScalar;
@@ -20,16 +21,19 @@ use crate::domain::time::Timestamp;
 use crate::http::app::{App, SharedApp};
 use crate::http::error::ApiError;
 use crate::http::extract::json_body::{FromBody, JsonBody};
+use crate::http::extract::query::parse_key_name;
 use crate::http::handlers::backups::{back_up, listed};
 use crate::http::handlers::jobs::accepted;
+use crate::http::handlers::keys::{add_key, list_keys, revoke_key};
 use crate::http::middleware::guard::{Everyone, OwnFiles};
 use crate::http::response::{JsonResponse, JsonResult};
 use crate::http::validation::{FieldValidator, Location, ValidationErrors, parse_object};
 use crate::jobs::job::{BackgroundJob, JobKind};
 use crate::jobs::program::{CommandEnvironment, CommandFailure};
 use crate::jobs::queue::JobContext;
+use crate::people::keys::PersonKeys;
 use crate::people::person::Person;
-use crate::people::registry::People;
+use crate::people::registry::{People, ValidKey};
 use crate::people::relocate::{former_name, list_removed};
 
 /// Response body of `GET /people`.
@@ -462,4 +466,55 @@ pub async fn create_backup(
 ) -> JsonResult {
     let person = find(&everyone.0, name)?;
     accepted(&back_up(app, &files.0, app.settings.common.of_person(person.name())).await?)
+}
+
+/// Returns the keys of a person by name.
+fn keys_of(everyone: Everyone, name: &str) -> Result<PersonKeys, ApiError> {
+    let person = find(&everyone.0, name)?;
+    Ok(PersonKeys::new(everyone.0, person))
+}
+
+/// List the keys of a person
+///
+/// The valid named keys. The owner's key and the sign-in by a proxy are not among them.
+#[utoipa::path(get, path = "/people/{name}/keys", operation_id = "list_keys_of_person", tag = "people",
+    params(("name" = String, Path, description = "Name of the person; `owner` for the owner", example = "anna")),
+    responses((status = 200, description = "The keys, newest first", body = crate::http::handlers::keys::KeyList)))]
+#[rocket::get("/people/<name>/keys")]
+#[expect(clippy::needless_pass_by_value, reason = "Rocket passes extractors by value")]
+pub fn keys(everyone: Everyone, caller: ValidKey, name: &str) -> JsonResult {
+    list_keys(&keys_of(everyone, name)?, caller.id)
+}
+
+/// Create a key of a person
+///
+/// The response is the only one that contains the text of the key. Only keys of the owner can have `metrics`.
+#[utoipa::path(post, path = "/people/{name}/keys", operation_id = "add_key_of_person", tag = "people",
+    params(("name" = String, Path, description = "Name of the person; `owner` for the owner", example = "anna")),
+    request_body(content = crate::http::handlers::keys::KeyInput, example = json!({"name": "phone", "scopes": ["read", "write"], "expires_at": null})),
+    responses((status = 201, description = "The new key", body = crate::http::handlers::keys::NewApiKey, headers(("Location" = String, description = "Path of the key, such as `/people/anna/keys/phone`")))))]
+#[rocket::post("/people/<name>/keys", data = "<request>")]
+pub async fn add_key_of(
+    everyone: Everyone,
+    caller: ValidKey,
+    name: &str,
+    request: JsonBody<KeyRequest>,
+) -> JsonResult {
+    let keys = keys_of(everyone, name)?;
+    add_key(keys, caller.id, request.0, &format!("/people/{name}/keys")).await
+}
+
+/// Revoke a key of a person
+///
+/// Takes effect with the response, also for a former key that a rotation left valid. The person can undo it for 10
+/// minutes.
+#[utoipa::path(delete, path = "/people/{name}/keys/{key}", operation_id = "revoke_key_of_person", tag = "people",
+    params(
+        ("name" = String, Path, description = "Name of the person; `owner` for the owner", example = "anna"),
+        ("key" = String, Path, description = "Name of the key", pattern = "^[A-Za-z0-9._-]{1,50}$", example = "phone")),
+    responses((status = 200, description = "The key was revoked", body = crate::http::handlers::keys::KeyRevoked)))]
+#[rocket::delete("/people/<name>/keys/<key>")]
+pub async fn revoke_key_of(everyone: Everyone, name: &str, key: &str) -> JsonResult {
+    let keys = keys_of(everyone, name)?;
+    revoke_key(keys, parse_key_name("key", key)?).await
 }

@@ -1,4 +1,4 @@
-//! `prune`: deletes entries older than a date, after a backup.
+//! `prune`: deletes the entries of a period, after a backup.
 
 use std::time::SystemTime;
 
@@ -10,8 +10,9 @@ use crate::backup::snapshot::{BackupTarget, snapshot};
 use crate::commands::export::instant;
 use crate::commands::{Failure, act_as_owner, counted, print, progress, without_backup};
 use crate::config::PersonArgs;
-use crate::db::prune::{OldEntries, PruneError, Pruner};
+use crate::db::prune::{PruneError, PrunedEntries, PrunedPeriod, Pruner};
 use crate::domain::entry::EntryKind;
+use crate::domain::limits::MAX_CLOCK_LEAD;
 use crate::domain::time::Timestamp;
 
 #[derive(Args, Debug)]
@@ -19,6 +20,10 @@ pub struct PruneArgs {
     /// Delete entries before this date or time, such as 2024-01-01 or 2024-01-01T00:00:00Z
     #[arg(long, value_name = "DATE")]
     before: String,
+
+    /// Keep entries before this date or time [default: delete from the beginning]
+    #[arg(long, value_name = "DATE")]
+    since: Option<String>,
 
     /// Delete only coffees
     #[arg(long)]
@@ -57,23 +62,29 @@ pub fn run(args: &PruneArgs) -> Result<(), Failure> {
         kinds.into_iter().filter_map(|(kind, wanted)| wanted.then_some(kind)).collect();
     let settings = args.common.validate()?;
     let Some(before) = instant("--before", Some(&args.before), &settings.zone)? else { return Ok(()) };
-    if before > Timestamp::from(SystemTime::now()) {
+    let since = instant("--since", args.since.as_deref(), &settings.zone)?;
+    // A client's clock may be ahead, and so may the newest entry.
+    if before > Timestamp::from(SystemTime::now()).plus(MAX_CLOCK_LEAD) {
         return Err(Failure::Usage(format!("--before must not be in the future (got {:?})", args.before)));
     }
+    if since.is_some_and(|since| before < since) {
+        return Err(Failure::Usage("--before must not be before --since".into()));
+    }
+    let period = PrunedPeriod { since, before };
     let identity = act_as_owner(&settings.database)?;
     let mut pruner = Pruner::open(&settings.database, args.yes)?;
-    let mut old = 0;
+    let mut count = 0;
     for kind in &kinds {
-        let found = pruner.look(*kind, before)?;
-        old += found.count;
+        let found = pruner.look(*kind, period)?;
+        count += found.count;
         if !args.json {
-            print(&summary(*kind, &found, before))?;
+            print(&summary(*kind, &found, period))?;
         }
     }
-    if old == 0 && args.json {
+    if count == 0 && args.json {
         return print(&json!({"backup": null, "coffees": 0, "readings": 0}).to_string());
     }
-    if old == 0 {
+    if count == 0 {
         return print("nothing to delete");
     }
     if !args.yes {
@@ -86,7 +97,7 @@ pub fn run(args: &PruneArgs) -> Result<(), Failure> {
     let backup = backup.map_err(|e| without_backup("nothing was deleted, because the backup failed", e))?;
     if args.json {
         let mut removed = |wanted| -> Result<u64, Failure> {
-            if kinds.contains(&wanted) { Ok(pruner.remove(wanted, before)?) } else { Ok(0) }
+            if kinds.contains(&wanted) { Ok(pruner.remove(wanted, period)?) } else { Ok(0) }
         };
         let (coffees, readings) = (removed(EntryKind::Coffee)?, removed(EntryKind::HeartRate)?);
         let result = json!({"backup": backup.path, "coffees": coffees, "readings": readings});
@@ -94,17 +105,19 @@ pub fn run(args: &PruneArgs) -> Result<(), Failure> {
     }
     print(&format!("backup: {}", backup.path.display()))?;
     for kind in &kinds {
-        let removed = pruner.remove(*kind, before)?;
+        let removed = pruner.remove(*kind, period)?;
         print(&format!("deleted {}", counted(removed, kind_name(*kind))))?;
     }
     print("the freed space is reused for later entries; the file does not shrink")
 }
 
-fn summary(kind: EntryKind, found: &OldEntries, before: Timestamp) -> String {
+fn summary(kind: EntryKind, found: &PrunedEntries, period: PrunedPeriod) -> String {
+    let PrunedPeriod { since, before } = period;
+    let since = since.map_or_else(String::new, |since| format!(" since {since} and"));
     let count = counted(found.count, kind_name(kind));
     let span =
         found.span.map_or_else(String::new, |(oldest, newest)| format!(" (from {oldest} to {newest})"));
-    format!("{count} before {before}{span}, {} to keep", HumanCount(found.others))
+    format!("{count}{since} before {before}{span}, {} to keep", HumanCount(found.others))
 }
 
 fn kind_name(kind: EntryKind) -> &'static str {

@@ -1,4 +1,4 @@
-//! Removal of old entries in short transactions, so that a running server keeps writing. The file does not
+//! Removal of the entries of a period in short transactions, so that a running server keeps writing. The file does not
 //! shrink; the free space is reused.
 
 use std::path::Path;
@@ -19,13 +19,29 @@ const PAUSE: Duration = Duration::from_millis(3);
 /// Rows deleted between two checks of the elapsed time.
 const STEP: u32 = 50;
 
-/// Number of entries of one kind before and after an instant.
+/// Period whose entries are removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OldEntries {
+pub struct PrunedPeriod {
+    /// Start, inclusive; `None` for the beginning.
+    pub since: Option<Timestamp>,
+    /// End, exclusive.
+    pub before: Timestamp,
+}
+
+impl PrunedPeriod {
+    /// Returns start and end in microseconds.
+    fn micros(self) -> (i64, i64) {
+        (self.since.map_or(i64::MIN, Timestamp::micros), self.before.micros())
+    }
+}
+
+/// Number of entries of one kind inside and outside of a period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrunedEntries {
     pub count: u64,
-    /// Timestamps of the oldest and the newest old entry; `None` without any.
+    /// Timestamps of the oldest and the newest entry of the period; `None` without any.
     pub span: Option<(Timestamp, Timestamp)>,
-    /// Number of newer entries.
+    /// Number of entries outside of the period.
     pub others: u64,
 }
 
@@ -44,7 +60,7 @@ impl From<rusqlite::Error> for PruneError {
     }
 }
 
-/// Database opened for removing old entries.
+/// Database opened for removing entries.
 #[derive(Debug)]
 pub struct Pruner {
     connection: Connection,
@@ -71,22 +87,22 @@ impl Pruner {
         Ok(Self { connection, last_ids, _maintenance: maintenance })
     }
 
-    /// Counts the entries before `before`.
-    pub fn look(&self, kind: EntryKind, before: Timestamp) -> Result<OldEntries, PruneError> {
+    /// Counts the entries of the period.
+    pub fn look(&self, kind: EntryKind, period: PrunedPeriod) -> Result<PrunedEntries, PruneError> {
         let query = match kind {
             EntryKind::Coffee => {
                 "select count(*), min(timestamp), max(timestamp), (select count(*) from coffee_logs)
-                 from coffee_logs indexed by coffee_logs_by_time where timestamp < ?"
+                 from coffee_logs indexed by coffee_logs_by_time where timestamp >= ? and timestamp < ?"
             }
             EntryKind::HeartRate => {
                 "select count(*), min(timestamp), max(timestamp), (select count(*) from heart_rate_logs)
-                 from heart_rate_logs indexed by heart_rate_logs_by_time where timestamp < ?"
+                 from heart_rate_logs indexed by heart_rate_logs_by_time where timestamp >= ? and timestamp < ?"
             }
         };
-        Ok(self.connection.query_row(query, [before.micros()], |row| {
+        Ok(self.connection.query_row(query, period.micros(), |row| {
             let count = row.get::<_, i64>(0)?.unsigned_abs();
             let ends = row.get::<_, Option<i64>>(1)?.zip(row.get(2)?);
-            Ok(OldEntries {
+            Ok(PrunedEntries {
                 count,
                 span: ends.map(|(oldest, newest)| (Timestamp::clamped(oldest), Timestamp::clamped(newest))),
                 others: row.get::<_, i64>(3)?.unsigned_abs() - count,
@@ -94,24 +110,25 @@ impl Pruner {
         })?)
     }
 
-    /// Removes the entries before `before` that existed at opening, oldest first, and returns their number. An
+    /// Removes the entries of the period that existed at opening, oldest first, and returns their number. An
     /// interrupted run has removed the oldest.
-    pub fn remove(&mut self, kind: EntryKind, before: Timestamp) -> Result<u64, PruneError> {
+    pub fn remove(&mut self, kind: EntryKind, period: PrunedPeriod) -> Result<u64, PruneError> {
         // One by one: for a list of ids the planner may scan the table.
         let (oldest, delete, last_id) = match kind {
             EntryKind::Coffee => (
                 "select id from coffee_logs indexed by coffee_logs_by_time
-                 where timestamp < ? and id <= ? order by timestamp, id limit ?",
+                 where timestamp >= ? and timestamp < ? and id <= ? order by timestamp, id limit ?",
                 "delete from coffee_logs where id = ?",
                 self.last_ids[0],
             ),
             EntryKind::HeartRate => (
                 "select id from heart_rate_logs indexed by heart_rate_logs_by_time
-                 where timestamp < ? and id <= ? order by timestamp, id limit ?",
+                 where timestamp >= ? and timestamp < ? and id <= ? order by timestamp, id limit ?",
                 "delete from heart_rate_logs where id = ?",
                 self.last_ids[1],
             ),
         };
+        let (start, end) = period.micros();
         let mut removed = 0;
         loop {
             let transaction =
@@ -119,7 +136,7 @@ impl Pruner {
             let began = Instant::now();
             let mut in_turn = 0;
             let is_done = loop {
-                let these = params![before.micros(), last_id, STEP];
+                let these = params![start, end, last_id, STEP];
                 let ids = transaction
                     .prepare_cached(oldest)?
                     .query_map(these, |row| row.get(0))?

@@ -1,4 +1,4 @@
-// "Data": export everything, and delete old entries after a backup.
+// "Data": export everything, and delete the entries of a period after a backup.
 
 import * as api from "../app/api.js";
 import { closeSheet, openSheet } from "../app/dialogs.js";
@@ -9,7 +9,7 @@ import * as jobs from "./jobs.js";
 
 export const id = "data";
 export const title = "Data";
-export const summary = "Export, delete old entries";
+export const summary = "Export, delete entries";
 export const scopes = ["read", "manage"];
 
 const FORMATS = [["csv", "CSV"], ["spreadsheet", "Spreadsheet"], ["jsonl", "JSON Lines"]];
@@ -37,16 +37,25 @@ function exportCard() {
     h("div", { class: "row" }, button("Export drinks", () => exportEntries("coffee", format.value)), button("Export heart rates", () => exportEntries("heartrate", format.value))));
 }
 
+/** Returns the days from `from`, which may be empty, to `to` as fields of `POST /prune`. Days are this device's, as in the history. */
+function periodOf(from, to) {
+  const start = (date) => new Date(`${date}T00:00`);
+  const end = start(to);
+  end.setDate(end.getDate() + 1);
+  return { since: from ? start(from).toISOString() : null, before: new Date(Math.min(end, api.now())).toISOString() };
+}
+
 function pruneCard() {
   const progress = jobs.progressView();
-  const before = h("input", { type: "date", required: true });
+  const from = h("input", { type: "date" });
+  const to = h("input", { type: "date", required: true });
   const kind = select(KINDS, {});
   const prune = async () => {
     closeSheet();
     await api.catchApiError(async () => {
-      const body = { before: before.value, kind: kind.value };
+      const body = { ...periodOf(from.value, to.value), kind: kind.value };
       const { file, coffees, readings } = await jobs.run("POST", "/prune", { body }, progress.show);
-      if (!file) return showToast("There are no entries before this day", { place: place() });
+      if (!file) return showToast("There are no entries in this period", { place: place() });
       const undo = () => api.catchApiError(async () => {
         await jobs.run("POST", `/backups/${file}/restore`, { body: {} }, progress.show);
         showToast("The entries are back", { place: place() });
@@ -57,15 +66,18 @@ function pruneCard() {
   };
   const confirm = (event) => {
     event.preventDefault();
-    if (!before.value) return setFieldError(before, "Choose a day");
-    return openSheet(`Delete everything before ${formatDate(before.value)}?`, [
-      h("p", {}, `${KINDS.find(([value]) => value === kind.value)[1]} before this day are deleted. A backup is made first, with which you can undo this.`),
+    if (!to.value) return setFieldError(to, "Choose a day");
+    if (from.value > to.value) return setFieldError(to, "Must not be before “From”");
+    const days = from.value ? `from ${formatDate(from.value)} to ${formatDate(to.value)}` : `up to ${formatDate(to.value)}`;
+    return openSheet(`Delete everything ${days}?`, [
+      h("p", {}, `${KINDS.find(([value]) => value === kind.value)[1]} of this period are deleted, those of the last day, too. A backup is made first, with which you can undo this.`),
       h("div", { class: "row dialog-actions" }, button("Cancel", closeSheet, { autofocus: true }), button("Delete", prune, { class: "button danger" })),
     ]);
   };
   return h("form", { class: "card", onsubmit: confirm },
-    h("h3", {}, "Delete old entries"),
-    field("Before", before),
+    h("h3", {}, "Delete entries"),
+    field("From", from, "empty: the beginning"),
+    field("To", to),
     field("What", kind),
     h("div", { class: "row" }, h("button", { class: "button danger" }, "Delete…")),
     progress.element);

@@ -13,7 +13,7 @@ const TITLES = {
   "restore-preview": "Comparing",
   restore: "Restoring",
   upload: "Checking the upload",
-  prune: "Deleting old entries",
+  prune: "Deleting entries",
   "remove-person": "Removing",
 };
 const STAGES = { copying: "copying", checking: "checking the copy" };

@@ -290,6 +290,24 @@ async fn old_entries_are_deleted_after_a_backup() {
     let undone = app.run_job(&format!("/backups/{}/restore", file.as_str().unwrap()), json!({})).await;
     assert_eq!(undone["state"], "succeeded", "{undone}");
     assert_eq!(app.ids("/coffee/").await.len(), 2);
+    let part = json!({"since": "2026-01-01T08:00:00Z", "before": "2026-01-01T08:30:00Z"});
+    let pruned = app.run_job("/prune", part).await;
+    let file = pruned["result"]["file"].clone();
+    assert_eq!(pruned["result"], json!({"file": file, "coffees": 1, "readings": 0}), "{pruned}");
+    assert_eq!((app.ids("/coffee/").await, app.ids("/heartrate/").await.len()), (vec![2], 1));
+    let later = app.run_job("/prune", json!({"since": "2026-01-02", "before": "2026-06-01"})).await;
+    assert_eq!(later["result"], json!({"file": null, "coffees": 0, "readings": 0}), "{later}");
+    let reversed = json!({"since": "2026-01-03", "before": "2026-01-02"});
+    let message = "must not be after before";
+    app.post("/prune", reversed).await.assert_invalid(&[invalid_value(
+        "body",
+        "since",
+        message,
+        "2026-01-03",
+    )]);
+    let unreadable = json!({"since": "soon", "before": "2026-01-02"});
+    let message = "must be a date and time such as 2025-07-23T14:30:00Z";
+    app.post("/prune", unreadable).await.assert_invalid(&[invalid_value("body", "since", message, "soon")]);
     app.post("/prune", json!({"before": "2027-01-01", "kind": "tea"})).await.assert_invalid(&[
         invalid_value("body", "before", "must not be in the future", "2027-01-01"),
         invalid_value("body", "kind", "must be all, coffee or heartrate", "tea"),

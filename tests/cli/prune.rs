@@ -103,6 +103,35 @@ fn with_yes_prune_backs_up_and_removes_only_older_entries() {
 }
 
 #[test]
+fn with_since_prune_shows_and_removes_only_the_entries_of_the_period() {
+    let folder = temporary_folder();
+    Server::start(folder.path()).stop_cleanly();
+    fill(folder.path(), 1000);
+    let period = ["--since", "2024-01-01T02:00:00Z", "--before", "2024-01-01T05:00:00Z"];
+    let shown = prune(folder.path(), &period);
+    assert_eq!((shown.code, shown.err.as_str()), (Some(0), ""), "{shown:?}");
+    assert_eq!(
+        shown.out,
+        "0 coffees since 2024-01-01T02:00:00.000000Z and before 2024-01-01T05:00:00.000000Z, 3 to keep\n\
+         3 readings since 2024-01-01T02:00:00.000000Z and before 2024-01-01T05:00:00.000000Z \
+         (from 2024-01-01T02:00:00.000000Z to 2024-01-01T04:00:00.000000Z), 997 to keep\n\
+         nothing was deleted: add --yes to delete these entries, after a backup\n"
+    );
+    let [since, start, before, end] = period;
+    let result = prune(folder.path(), &[since, start, before, end, "--yes"]);
+    assert_eq!(result.code, Some(0), "{result:?}");
+    assert!(result.out.contains("\ndeleted 0 coffees\ndeleted 3 readings\n"), "{}", result.out);
+    let readings =
+        "select count(*) from heart_rate_logs where timestamp between 1704070800000000 and 1704085200000000";
+    // Those of 01:00 and 05:00 are left.
+    assert_eq!(number(&database(folder.path()), readings), 2);
+    assert_eq!(counts(&backups(folder.path())[0]), (3, 1000));
+    let empty =
+        prune(folder.path(), &["--since", "2024-01-02", "--before", "2024-01-02", "--coffee", "--yes"]);
+    assert!(empty.out.ends_with("nothing to delete\n"), "{}", empty.out);
+}
+
+#[test]
 fn a_server_keeps_writing_during_a_prune() {
     let folder = temporary_folder();
     let server = Server::start(folder.path());
@@ -146,6 +175,14 @@ fn invalid_arguments_are_rejected_and_change_nothing() {
         (
             &["--before", "2999-01-01", "--yes"],
             "coffee-tracker: --before must not be in the future (got \"2999-01-01\")\n",
+        ),
+        (
+            &["--since", "soon", "--before", "2024-01-01"],
+            "coffee-tracker: --since must be a date or a time, such as 2025-07-23 or 2025-07-23T14:30:00Z (got \"soon\")\n",
+        ),
+        (
+            &["--since", "2024-01-02", "--before", "2024-01-01", "--yes"],
+            "coffee-tracker: --before must not be before --since\n",
         ),
     ] {
         let refused = prune(folder.path(), args);

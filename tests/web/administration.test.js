@@ -194,10 +194,34 @@ browserTest("a full disk and a revoked key are said plainly, and the chosen file
   assert.equal((await backups(server)).length, 2);
 });
 
+const daysAgo = (days) => new Date(Date.now() - days * 86_400_000).toISOString().slice(0, 10);
+
+browserTest("the entries of some days are deleted after a backup, both days included, and come back", { sampleData: DEMO }, async ({ page, server }) => {
+  const count = async () => (await server.api("GET", "/coffee/?limit=1000")).body.length;
+  const inRange = async () => (await server.api("GET", `/coffee/?limit=1000&since=${daysAgo(20)}&until=${daysAgo(9)}`)).body.length;
+  const [all, expected] = [await count(), await inRange()];
+  assert.ok(expected > 0 && expected < all, `${expected} of ${all}`);
+  await openSection(page, server, "data");
+  const to = page.getByLabel("To", { exact: true });
+  await page.getByLabel("From").fill(daysAgo(20));
+  await to.fill(daysAgo(21));
+  await button(page, "Delete…").click();
+  await page.getByText("Must not be before “From”").waitFor();
+  await to.fill(daysAgo(10));
+  await button(page, "Delete…").click();
+  await sheet(page).getByText(/^Delete everything from .* to .*\?$/).waitFor();
+  await button(page, "Delete").click();
+  await toast(page, "Deleted").waitFor();
+  assert.deepEqual([await count(), await inRange()], [all - expected, 0]);
+  await page.getByRole("button", { name: /^Undo/ }).click();
+  await toast(page, "The entries are back").waitFor();
+  assert.equal(await count(), all);
+});
+
 browserTest("old entries are deleted after a backup, and come back", { sampleData: DEMO }, async ({ page, server }) => {
   const before = await totals(server);
   await openSection(page, server, "data");
-  await page.getByLabel("Before").fill(new Date(Date.now() - 30 * 86_400_000).toISOString().slice(0, 10));
+  await page.getByLabel("To", { exact: true }).fill(daysAgo(30));
   await button(page, "Delete…").click();
   await button(page, "Delete").click();
   await toast(page, "Deleted").waitFor();

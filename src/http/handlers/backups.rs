@@ -405,6 +405,10 @@ pub struct PruneInput {
     #[schema(value_type = String, format = DateTime, required, example = "2024-01-01T00:00:00Z")]
     #[serde(default)]
     before: JsonScalar,
+    /// Earlier entries are kept; default: the deletion starts with the first entry. A date is the start of that day.
+    #[schema(value_type = Option<String>, format = DateTime, example = "2023-01-01T00:00:00Z")]
+    #[serde(default)]
+    since: JsonScalar,
     /// Kind of entries: `all`, `coffee` or `heartrate`.
     #[schema(value_type = Option<String>, pattern = "^(all|coffee|heartrate)$", default = "all")]
     #[serde(default)]
@@ -415,6 +419,8 @@ pub struct PruneInput {
 #[derive(Clone, Copy, Debug)]
 pub struct PruneOptions {
     before: Timestamp,
+    /// `None` for the beginning.
+    since: Option<Timestamp>,
     /// Flag of the command that selects the kind of entries.
     flag: Option<&'static str>,
 }
@@ -427,6 +433,13 @@ impl FromBody for PruneOptions {
             let before = check.zone.parse(text)?;
             if before > check.latest { Err("must not be in the future") } else { Ok(before) }
         });
+        let since = match &input.since {
+            JsonScalar::Absent | JsonScalar::Null => None,
+            since => v.parse("since", since, |text| match (check.zone.parse(text), before) {
+                (Ok(since), Some(before)) if since > before => Err("must not be after before"),
+                (parsed, _) => parsed,
+            }),
+        };
         let kind = match &input.kind {
             JsonScalar::Absent | JsonScalar::Null => Some(None),
             kind => v.parse("kind", kind, |text| match text {
@@ -436,26 +449,26 @@ impl FromBody for PruneOptions {
                 _ => Err("must be all, coffee or heartrate"),
             }),
         };
-        v.finish(before.zip(kind).map(|(before, flag)| Self { before, flag }))
+        v.finish(before.zip(kind).map(|(before, flag)| Self { before, since, flag }))
     }
 }
 
-/// Delete old entries
+/// Delete entries
 ///
-/// Starts a job that makes a backup and then deletes the entries before a date. Its result has the number of deleted
-/// `coffees` and `readings`, and the `file` of the backup, whose restore undoes this; null when there was nothing to
-/// delete.
+/// Starts a job that makes a backup and then deletes the entries before a date, from `since` on if it is given. Its
+/// result has the number of deleted `coffees` and `readings`, and the `file` of the backup, whose restore undoes this;
+/// null when there was nothing to delete.
 #[utoipa::path(post, path = "/prune", operation_id = "prune", tag = "backups",
     request_body(content = PruneInput, example = json!({"before": "2024-01-01T00:00:00Z", "kind": "heartrate"})),
     responses((status = 202, description = "The job", body = BackgroundJob, headers(("Location" = String, description = "Path of the job")))))]
 #[rocket::post("/prune", data = "<options>")]
 pub async fn prune(app: &State<SharedApp>, files: OwnFiles, options: JsonBody<PruneOptions>) -> JsonResult {
-    let PruneOptions { before, flag } = options.0;
+    let PruneOptions { before, since, flag } = options.0;
     let work = move |job: JobContext| async move {
-        let before = before.to_string();
-        let mut args: Vec<&OsStr> = ["prune", "--yes", "--json", "--before"].map(OsStr::new).to_vec();
-        args.push(OsStr::new(&before));
-        args.extend(flag.map(OsStr::new));
+        let before = format!("--before={before}");
+        let since = since.map(|since| format!("--since={since}"));
+        let mut args: Vec<&OsStr> = ["prune", "--yes", "--json", &before].map(OsStr::new).to_vec();
+        args.extend(since.as_deref().into_iter().chain(flag).map(OsStr::new));
         let pruned = job.run(&args).await?;
         Ok(json!({
             "file": file_in(&pruned, "backup"),

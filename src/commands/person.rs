@@ -18,7 +18,7 @@ use crate::commands::table::print_table;
 use crate::commands::{
     Failure, act_as_owner, confirm, counted_entries, newest_entry, print, progress, without_backup,
 };
-use crate::config::{CommonArgs, CommonSettings};
+use crate::config::{CommonArgs, CommonSettings, RemovalArgs};
 use crate::db::error::require_database;
 use crate::domain::person::{DisplayName, PersonName};
 use crate::domain::time::Timestamp;
@@ -29,6 +29,7 @@ use crate::people::archive::{adopt_archive, archive};
 use crate::people::error::PersonError;
 use crate::people::folder::{display_name, existing, list, recover, set_display_name};
 use crate::people::relocate::{Removal, adopt_folder, remove, rename};
+use crate::people::removed::{DeletionSchedule, RemovedFolder};
 
 /// Name of the key that `add` creates.
 const FIRST_KEY: &str = "first";
@@ -83,9 +84,10 @@ enum PersonCommand {
         #[command(flatten)]
         common: CommonArgs,
     },
-    /// Remove a person after a last backup; nothing is deleted
+    /// Remove a person after a last backup
     ///
-    /// Their folder is moved to `removed/` beside the owner's database, from where `adopt` brings it back.
+    /// Their folder is moved to `removed/` beside the owner's database, from where `adopt` brings it back, until a
+    /// running server deletes it for good.
     Remove {
         /// Name of the person
         name: PersonName,
@@ -101,6 +103,9 @@ enum PersonCommand {
         /// Print the result as a JSON object
         #[arg(long)]
         json: bool,
+
+        #[command(flatten)]
+        removal: RemovalArgs,
 
         #[command(flatten)]
         common: CommonArgs,
@@ -167,9 +172,13 @@ pub fn run(args: PersonCommandArgs) -> Result<(), Failure> {
             let (settings, _) = prepare(&common)?;
             rename_person(&settings, &name, new.as_ref(), display_name)
         }
-        PersonCommand::Remove { name, yes, without_backup, json, common } => {
+        PersonCommand::Remove { name, yes, without_backup, json, removal, common } => {
+            let (_, days) = removal.validate_with(&common)?;
             let (settings, identity) = prepare(&common)?;
-            remove_person(&settings, &identity, &name, yes, !without_backup, json)
+            if !yes && !confirm_removal(&settings, &name, days)? {
+                return print("nothing was changed");
+            }
+            remove_person(&settings, &identity, &name, days, !without_backup, json)
         }
         PersonCommand::Archive { name, file, common } => {
             let (settings, identity) = prepare(&common)?;
@@ -321,31 +330,33 @@ fn rename_person(
     Ok(())
 }
 
+/// Asks whether to remove a person, who is deleted after `days` days.
+fn confirm_removal(settings: &CommonSettings, name: &PersonName, days: Option<u32>) -> Result<bool, Failure> {
+    let person = existing(settings, name)?;
+    if !io::stdin().is_terminal() {
+        return Err(Failure::Usage(
+            "a removal needs confirmation, and standard input is not a terminal: add --yes".into(),
+        ));
+    }
+    let entries = count_backup(&person.database).ok();
+    let entries = entries.as_ref().map_or_else(|| "unreadable".to_owned(), counted_entries);
+    let folder = settings.removed_folder();
+    let end = days.map_or_else(|| "not deleted".to_owned(), |days| format!("deleted after {days} days"));
+    print(&format!(
+        "Removing {name} ({entries}). Their keys stop working. The folder is moved to {} and {end}.",
+        folder.display()
+    ))?;
+    confirm("Remove this person? [y/N] ")
+}
+
 fn remove_person(
     settings: &CommonSettings,
     identity: &Identity,
     name: &PersonName,
-    yes: bool,
+    days: Option<u32>,
     is_backed_up: bool,
     as_json: bool,
 ) -> Result<(), Failure> {
-    let person = existing(settings, name)?;
-    if !yes {
-        if !io::stdin().is_terminal() {
-            return Err(Failure::Usage(
-                "a removal needs confirmation, and standard input is not a terminal: add --yes".into(),
-            ));
-        }
-        let entries = count_backup(&person.database).ok();
-        let entries = entries.as_ref().map_or_else(|| "unreadable".to_owned(), counted_entries);
-        print(&format!(
-            "Removing {name} ({entries}). Their keys stop working. The folder is moved to {} and not deleted.",
-            settings.removed_folder().display()
-        ))?;
-        if !confirm("Remove this person? [y/N] ")? {
-            return print("nothing was changed");
-        }
-    }
     let bar = progress::of_copy(false);
     let removed = remove(settings, name, is_backed_up, identity, now(), &|stage| progress::show(&bar, stage));
     bar.finish_and_clear();
@@ -360,9 +371,12 @@ fn remove_person(
         }
         e => e.into(),
     })?;
+    let schedule = DeletionSchedule::read(settings, days);
+    let deleted_at = RemovedFolder::at(&folder).and_then(|removed| schedule.deleted_at(&removed, now()));
     if as_json {
         let backup = backup.map(|backup| backup.path);
-        return print(&json!({"name": name, "folder": folder, "backup": backup}).to_string());
+        let result = json!({"name": name, "folder": folder, "backup": backup, "deleted_at": deleted_at});
+        return print(&result.to_string());
     }
     if let Some(backup) = backup {
         print(&format!(
@@ -372,7 +386,14 @@ fn remove_person(
             DecimalBytes(backup.size_bytes)
         ))?;
     }
-    print(&format!("removed {name}; to undo this: coffee-tracker person adopt {}", folder.display()))
+    print(&format!("removed {name}; to undo this: coffee-tracker person adopt {}", folder.display()))?;
+    match deleted_at {
+        Some(at) => {
+            let date = settings.zone.date(at);
+            print(&format!("a running server deletes this folder for good on {date} (REMOVED_PERSON_DAYS)"))
+        }
+        None => Ok(()),
+    }
 }
 
 fn adopt_person(

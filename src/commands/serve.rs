@@ -87,6 +87,7 @@ fn open_and_serve(
         settings: settings.common.clone(),
         owner_key,
         max_open: http::Capacity::of_process(&settings).open_people,
+        removed_person_days: settings.removed_person_days,
         slow_query: settings.slow_query,
         resources: StoreResources::new(quick_readers, SLOW_READERS),
     };

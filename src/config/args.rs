@@ -32,6 +32,15 @@ pub struct CommonArgs {
     pub tz: String,
 }
 
+/// Setting of how long removed people are kept, as text.
+#[derive(Args, Clone, Debug)]
+pub struct RemovalArgs {
+    /// Days after which a running server deletes a removed person for good; 0 keeps removed people forever
+    #[arg(long, env = "REMOVED_PERSON_DAYS", hide_env_values = true, default_value = "30")]
+    #[arg(value_name = "DAYS")]
+    pub removed_person_days: String,
+}
+
 /// Settings of a command that works on the data of one person.
 #[derive(Args, Clone, Debug)]
 pub struct PersonArgs {
@@ -137,6 +146,9 @@ pub struct SettingsArgs {
 
     #[command(flatten, next_help_heading = "Data")]
     pub common: CommonArgs,
+
+    #[command(flatten, next_help_heading = "Data")]
+    pub removal: RemovalArgs,
 
     /// File with the API key
     ///

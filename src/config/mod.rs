@@ -6,7 +6,9 @@ mod rate_limits;
 mod settings;
 mod validate;
 
-pub use crate::config::args::{CommonArgs, EntryLimitArgs, PersonArgs, ProfileDefaultArgs, SettingsArgs};
+pub use crate::config::args::{
+    CommonArgs, EntryLimitArgs, PersonArgs, ProfileDefaultArgs, RemovalArgs, SettingsArgs,
+};
 pub use crate::config::env_file::EnvFile;
 pub use crate::config::rate_limits::{LimitClass, Rate};
 pub use crate::config::settings::{CommonSettings, KeySource, LogFormat, LogSettings, Settings};

@@ -107,6 +107,8 @@ pub struct Settings {
     pub idle_timeout: Duration,
     pub max_connections: usize,
     pub max_open_people: usize,
+    /// Days after which a removed person is deleted; `None` keeps removed people forever.
+    pub removed_person_days: Option<u32>,
     pub entry_limits: EntryLimits,
     pub profile: CaffeineProfile,
     /// `None` when rate limits are disabled.

@@ -11,7 +11,7 @@ use clap::{Args, Command};
 use ipnet::IpNet;
 
 use crate::config::args::{
-    CommonArgs, EntryLimitArgs, PersonArgs, ProfileDefaultArgs, SettingsArgs, parse_bool,
+    CommonArgs, EntryLimitArgs, PersonArgs, ProfileDefaultArgs, RemovalArgs, SettingsArgs, parse_bool,
 };
 use crate::config::rate_limits::{LimitClass, Rate};
 use crate::config::settings::{CommonSettings, KeySource, LogFormat, LogSettings, Settings};
@@ -139,6 +139,11 @@ impl SettingParser {
         settings
     }
 
+    fn removed_person_days(&mut self, args: &RemovalArgs) -> Option<u32> {
+        let days = self.number("REMOVED_PERSON_DAYS", &args.removed_person_days, 0, 36_500);
+        (days > 0).then_some(days)
+    }
+
     fn entry_limits(&mut self, args: &EntryLimitArgs) -> EntryLimits {
         let limits = EntryLimits {
             max_caffeine_mg: self.number("MAX_CAFFEINE_MG", &args.max_caffeine_mg, 1.0, 100_000.0),
@@ -249,6 +254,18 @@ impl CommonArgs {
     }
 }
 
+impl RemovalArgs {
+    /// Validates the setting together with those that every command has. The list of errors is never empty.
+    pub fn validate_with(
+        &self,
+        common: &CommonArgs,
+    ) -> Result<(CommonSettings, Option<u32>), Vec<SettingError>> {
+        let mut parser = SettingParser::new();
+        let validated = (parser.common(common), parser.removed_person_days(self));
+        parser.finish(validated)
+    }
+}
+
 impl PersonArgs {
     /// Validates these settings alone. The list of errors is never empty.
     pub fn validate(&self) -> Result<CommonSettings, Vec<SettingError>> {
@@ -318,6 +335,7 @@ impl SettingsArgs {
             idle_timeout: p.seconds("IDLE_TIMEOUT_SECONDS", &self.idle_timeout_seconds),
             max_connections: p.number("MAX_CONNECTIONS", &self.max_connections, 16, 65_536),
             max_open_people: p.number("MAX_OPEN_PEOPLE", &self.max_open_people, 1, 10_000),
+            removed_person_days: p.removed_person_days(&self.removal),
             entry_limits: p.entry_limits(&self.entry_limits),
             profile: p.profile(&self.profile),
             rate_limits: p.rate_limits(self),

@@ -193,6 +193,14 @@ pub fn file_name_time(at: Timestamp) -> String {
     at.to_jiff().strftime("%Y%m%d_%H%M%S").to_string()
 }
 
+/// Parses a time in a file name, as [`file_name_time`] formats it.
+pub fn parse_file_name_time(text: &str) -> Option<Timestamp> {
+    let utc = civil::DateTime::strptime("%Y%m%d_%H%M%S", text).ok()?;
+    let at = Timestamp::from_nanos(TimeZone::UTC.to_timestamp(utc).ok()?.as_nanosecond())?;
+    // Other forms of the same time are not names that this program has given.
+    (file_name_time(at) == text).then_some(at)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -292,5 +300,21 @@ mod tests {
         assert_eq!(Timestamp::MIN.to_string(), "0001-01-01T00:00:00.000000Z");
         assert_eq!(Timestamp::MAX.to_string(), "9999-12-30T22:00:00.000000Z");
         assert_eq!(Timestamp::clamped(i64::MAX), Timestamp::MAX);
+    }
+
+    #[test]
+    fn a_time_in_a_file_name_is_parsed_only_in_the_form_in_which_it_is_written() {
+        let parsed = |text| parse_file_name_time(text).map(|at| at.to_string());
+        assert_eq!(parsed("20250723_143000").as_deref(), Some("2025-07-23T14:30:00.000000Z"));
+        for wrong in [
+            "20250723_143060",
+            "20250230_120000",
+            "2025723_143000",
+            "20250723-143000",
+            "20250723_143000 ",
+            "",
+        ] {
+            assert_eq!(parsed(wrong), None, "{wrong:?}");
+        }
     }
 }

@@ -9,3 +9,4 @@ pub mod keys;
 pub mod person;
 pub mod registry;
 pub mod relocate;
+pub mod removed;

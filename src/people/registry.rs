@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -24,6 +24,7 @@ use crate::domain::person::PersonName;
 use crate::people::database::PersonDatabase;
 use crate::people::folder;
 use crate::people::person::{Person, Unavailable};
+use crate::people::removed::delete_expired;
 
 /// Idle time after which a database is closed.
 const MAX_IDLE: Duration = Duration::from_secs(300);
@@ -38,6 +39,8 @@ const MAX_OPENING: usize = 2;
 const MAX_CLOSING: usize = 4;
 /// Interval of attempts to open a database that was damaged or missing.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
+/// Interval at which people who were removed long ago are deleted.
+const DELETION_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// Interval of attempts to find a place.
 const PLACE_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -50,6 +53,8 @@ pub struct PeopleOptions {
     pub owner_key: String,
     /// Maximum number of open databases besides the owner's.
     pub max_open: usize,
+    /// Days after which a removed person is deleted; `None` keeps removed people forever.
+    pub removed_person_days: Option<u32>,
     /// Duration from which a query is logged as slow.
     pub slow_query: Duration,
     pub resources: Arc<StoreResources>,
@@ -68,6 +73,8 @@ pub struct People {
     places: Arc<Semaphore>,
     /// Slots of databases that are being opened.
     opening: Arc<Semaphore>,
+    /// Running time at which removed people are deleted next.
+    next_deletion: Mutex<Duration>,
 }
 
 /// Everyone except the owner.
@@ -131,6 +138,7 @@ impl People {
             clock,
             owner: Arc::new(person),
             others: RwLock::default(),
+            next_deletion: Mutex::default(),
         };
         if let Err(e) = folder::recover(&people.options.settings) {
             tracing::warn!("what killed commands left unfinished could not be removed: {e}");
@@ -328,8 +336,8 @@ impl People {
         true
     }
 
-    /// Looks for people who were added, renamed or removed, reloads changed keys, and saves when keys were last
-    /// used. Blocks on files.
+    /// Looks for people who were added, renamed or removed, reloads changed keys, saves when keys were last used, and
+    /// once a day deletes people who were removed long ago. Blocks on files.
     pub fn refresh_people(&self) {
         // First, so that the keys of somebody who was renamed are not taken for revoked ones.
         let mut has_changed = self.rescan();
@@ -347,6 +355,17 @@ impl People {
         }
         if has_changed {
             self.index_keys();
+        }
+        self.delete_removed(elapsed);
+    }
+
+    /// Deletes people who were removed long ago, unless that was done in the last 24 hours.
+    fn delete_removed(&self, elapsed: Duration) {
+        let Some(days) = self.options.removed_person_days else { return };
+        let mut next = self.next_deletion.lock().unwrap_or_else(PoisonError::into_inner);
+        if elapsed >= *next {
+            *next = elapsed + DELETION_INTERVAL;
+            delete_expired(&self.options.settings, days, self.clock.now());
         }
     }
 

@@ -1,8 +1,8 @@
 //! Moves of a person's folder by one rename: to another name, to `removed/`, and back from there.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use std::{fs, io};
 
 use crate::backup::origin::BackupOrigin;
 use crate::backup::snapshot::{BackupTarget, ProgressCallback, Snapshot, snapshot};
@@ -18,6 +18,7 @@ use crate::people::error::PersonError;
 use crate::people::folder::{
     ClosingLock, PeopleLock, existing, list, make_private_folder, move_folder, unused,
 };
+use crate::people::removed::RemovedFolder;
 
 /// Maximum wait until a server has closed a database.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -124,7 +125,7 @@ pub fn adopt_folder(
     if found.parent() != removed.ok().as_deref() {
         return Err(PersonError::NotRemoved(folder.to_owned(), settings.removed_folder()));
     }
-    let former = found.file_name().and_then(|name| former_name(name.to_str()?));
+    let former = RemovedFolder::at(&found).map(|former| former.name);
     let name = name.cloned().or(former).ok_or(PersonError::Nameless)?;
     unused(settings, &name)?;
     let _lock = PeopleLock::acquire(settings)?;
@@ -139,35 +140,6 @@ pub fn adopt_folder(
     Ok(name)
 }
 
-/// Returns the names of the folders in `removed/`, newest first. A missing folder has none.
-pub fn list_removed(settings: &CommonSettings) -> io::Result<Vec<String>> {
-    let entries = match fs::read_dir(settings.removed_folder()) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
-    };
-    let mut folders = Vec::new();
-    for entry in entries {
-        let name = entry?.file_name().into_string().ok();
-        folders.extend(name.filter(|name| former_name(name).is_some()));
-    }
-    let time = |name: &str| name.rsplit_once('-').map_or(String::new(), |(_, time)| time.to_owned());
-    folders.sort_by_key(|name| std::cmp::Reverse(time(name)));
-    Ok(folders)
-}
-
-/// Returns the name of the person whose folder was removed under this name: `anna` of `anna-20260620_120000`.
-pub fn former_name(folder: &str) -> Option<PersonName> {
-    let is_time = |text: &str| {
-        let mut parts = text.split('_');
-        let mut number = |digits| {
-            parts.next().is_some_and(|part| part.bytes().all(|b| b.is_ascii_digit()) && digits == part.len())
-        };
-        number(8) && number(6)
-    };
-    let (name, time) = folder.rsplit_once('-')?;
-    is_time(time).then(|| name.parse().ok()).flatten()
-}
-
 /// Refuses a database that a person here already has: two people must not share its id.
 pub fn ensure_unused_database(settings: &CommonSettings, database: &Path) -> Result<(), PersonError> {
     let BackupOrigin::Known(id) = BackupOrigin::of_database(database) else { return Ok(()) };
@@ -179,26 +151,4 @@ pub fn ensure_unused_database(settings: &CommonSettings, database: &Path) -> Res
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_removed_folder_has_the_name_of_the_person_and_the_time() {
-        for (folder, name) in [
-            ("anna-20260620_120000", Some("anna")),
-            ("anna-lisa-20260620_120000_2", Some("anna-lisa")),
-            ("7-20260620_120000", Some("7")),
-            ("anna", None),
-            ("anna-20260620", None),
-            ("-20260620_120000", None),
-            ("Anna-20260620_120000", None),
-            ("anna-20260620_12000x", None),
-        ] {
-            let found = former_name(folder);
-            assert_eq!(found.as_ref().map(PersonName::as_str), name, "{folder}");
-        }
-    }
 }

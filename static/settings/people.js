@@ -3,7 +3,7 @@
 import * as api from "../app/api.js";
 import { closeSheet, openSheet } from "../app/dialogs.js";
 import { button, byId, field, h, setFieldError, setText } from "../app/dom.js";
-import { MINUTE, formatAge, formatDayTime, isolate, plural } from "../app/format.js";
+import { MINUTE, formatAge, formatDate, formatDayTime, isolate, plural, toLocalInput } from "../app/format.js";
 import { showToast } from "../app/notifications.js";
 import * as jobs from "./jobs.js";
 import { abilities, keyDetails, newKeyFields } from "./keys.js";
@@ -43,8 +43,12 @@ function showList() {
         !person.is_owner && button("Remove…", () => openRemoval(person), { "aria-label": `Remove ${label}…` })));
   };
   byId("people-list").replaceChildren(...list.people.map(item));
-  const removed = list.removed.map(({ folder, name, removed_at: removedAt }) =>
-    h("li", {}, h("p", {}, name, h("span", { class: "muted small" }, ` removed ${formatDayTime(Date.parse(removedAt))}`)), button("Bring back", () => bringBack(folder, name), { "aria-label": `Bring back ${name}` })));
+  const removed = list.removed.map(({ folder, name, removed_at: removedAt, deleted_at: deletedAt }) =>
+    h("li", {},
+      h("div", {},
+        h("p", {}, name, h("span", { class: "muted small" }, ` removed ${formatDayTime(Date.parse(removedAt))}`)),
+        deletedAt && h("p", { class: "muted small" }, `Deleted for good on ${formatDate(toLocalInput(Date.parse(deletedAt)).slice(0, 10))}`)),
+      button("Bring back", () => bringBack(folder, name), { "aria-label": `Bring back ${name}` })));
   byId("removed").hidden = !removed.length;
   byId("removed-list").replaceChildren(...removed);
 }
@@ -197,7 +201,7 @@ function openRemoval(person) {
     progress.hide();
   };
   openSheet(["Remove ", h("bdi", {}, labelOf(person)), "?"], [
-    h("p", {}, "Their devices can no longer see or add entries. A last backup is made, nothing is deleted, and you can bring them back."),
+    h("p", {}, "Their devices can no longer see or add entries. A last backup is made. You can bring them back until the day that is then shown under “Removed”."),
     h("div", { class: "row dialog-actions" }, button("Cancel", closeSheet, { autofocus: true }), button("Remove", remove, { class: "button danger" })),
   ]);
 }

@@ -58,7 +58,7 @@ pub fn at(text: &str) -> Timestamp {
 }
 
 /// A value for every setting, so that none depends on the environment.
-const SETTINGS: [(&str, &str); 28] = [
+const SETTINGS: [(&str, &str); 29] = [
     ("host", "127.0.0.1"),
     ("port", "0"),
     ("tz", "Europe/Berlin"),
@@ -87,6 +87,7 @@ const SETTINGS: [(&str, &str); 28] = [
     ("rate-limit-coffee-write", "100/hour"),
     ("rate-limit-heartrate-write", "200/hour"),
     ("slow-query-ms", "60000"),
+    ("removed-person-days", "30"),
 ];
 
 impl TestApp {
@@ -121,6 +122,7 @@ impl TestApp {
             settings: settings.common.clone(),
             owner_key: KEY.to_owned(),
             max_open: settings.max_open_people,
+            removed_person_days: settings.removed_person_days,
             slow_query: settings.slow_query,
             resources: StoreResources::new(2, 1),
         };

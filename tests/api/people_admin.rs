@@ -6,12 +6,13 @@ use std::future::Future;
 use std::time::Duration;
 
 use coffee_tracker::auth::key::Scope;
+use coffee_tracker::domain::time::{DAY, HOUR};
 use coffee_tracker::http::table;
 use rocket::http::Method;
 use rocket::tokio;
 use serde_json::{Value, json};
 
-use super::helpers::{TestApp, TestResponse, invalid_field, invalid_value};
+use super::helpers::{TestApp, TestResponse, at, invalid_field, invalid_value};
 
 /// Waits for `work` while the databases that commands request are closed, as a server does once a second.
 async fn following<T>(app: &TestApp, work: impl Future<Output = T>) -> T {
@@ -88,6 +89,53 @@ async fn a_person_is_added_renamed_removed_and_brought_back() {
     assert_eq!(coffees.json().as_array().unwrap().len(), 1);
     let gone = app.post("/people", json!({"removed": folder, "name": "dora"})).await;
     gone.assert_problem(404, "There is no such folder of a removed person");
+}
+
+/// Runs the server for a day, whose tasks run once a second.
+fn pass_a_day(app: &TestApp) {
+    app.advance_clock(86_400);
+    app.people.refresh_people();
+}
+
+#[rocket::async_test]
+async fn a_removed_person_is_deleted_after_30_days_and_the_last_backup_is_kept() {
+    let app = TestApp::new().await;
+    for name in ["anna", "ben"] {
+        assert_eq!(app.post("/people", json!({"name": name})).await.status, 201);
+        let accepted = app.delete(&format!("/people/{name}")).await;
+        let job = following(&app, app.finished(accepted)).await;
+        assert_eq!(job["state"], "succeeded", "{job}");
+    }
+    let list = app.get("/people").await.json();
+    let removed = list["removed"].as_array().unwrap().iter();
+    let find = |name: &str| removed.clone().find(|removed| removed["name"] == name).unwrap();
+    let removed_at = at(find("anna")["removed_at"].as_str().unwrap());
+    assert_eq!(find("anna")["deleted_at"], json!(removed_at.plus(30 * DAY)));
+    let back = app.post("/people", json!({"removed": find("ben")["folder"]})).await;
+    assert_eq!(back.status, 201, "{}", back.text());
+    // The folder has the time of the machine, and not that of the test.
+    app.clock.set(removed_at.plus(HOUR));
+    (0..30).for_each(|_| pass_a_day(&app));
+    let list = app.get("/people").await.json();
+    assert_eq!((list["removed"].as_array().unwrap().len(), &list["people"][1]["name"]), (1, &json!("ben")));
+    pass_a_day(&app);
+    let list = app.get("/people").await.json();
+    assert_eq!((&list["removed"], &list["people"][1]["name"]), (&json!([]), &json!("ben")));
+    let backups = app.shared.settings.common.of_person(&"anna".parse().unwrap()).backups;
+    let kept = fs::read_dir(backups).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(kept.into_iter().any(|file| file.starts_with("coffee_") && file.ends_with(".db")));
+}
+
+#[rocket::async_test]
+async fn removed_people_can_be_kept_forever() {
+    let app = TestApp::with_flags(&[("removed-person-days", "0")]).await;
+    let folder = "anna-20200101_000000";
+    fs::create_dir_all(app.shared.settings.common.removed_folder().join(folder)).unwrap();
+    app.clock.set(at("2099-01-01T00:00:00Z"));
+    (0..40).for_each(|_| pass_a_day(&app));
+    let removed = json!([{"folder": folder, "name": "anna", "removed_at": "2020-01-01T00:00:00.000000Z",
+        "deleted_at": null}]);
+    assert_eq!(app.get("/people").await.json()["removed"], removed);
 }
 
 #[rocket::async_test]

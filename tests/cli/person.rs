@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use coffee_tracker::domain::time::DAY;
+use coffee_tracker::people::removed::RemovedFolder;
 use serde_json::{Value, json};
 
 use crate::fixtures::{
@@ -176,6 +178,7 @@ fn a_removed_person_has_a_last_backup_and_can_be_brought_back() {
     assert_eq!(state(&folder.path().join(backup)).as_ref(), Some(&before.0));
     assert!(backup.starts_with("backups/anna/coffee_"), "{backup}");
     let undo = lines[1].strip_prefix("removed anna; to undo this: coffee-tracker ").unwrap();
+    assert!(lines[2].starts_with("a running server deletes this folder for good on 20"), "{}", lines[2]);
     assert_eq!(names_of_people(folder.path()), ["owner"]);
     assert_eq!(mode(&folder.path().join("removed")), 0o700);
     let missing = run_in(folder.path(), &["key", "list", "--person", "anna"]);
@@ -190,7 +193,7 @@ fn a_removed_person_has_a_last_backup_and_can_be_brought_back() {
 
     // Under another name, because the former one is taken.
     let removed = run_ok(folder.path(), &["person", "remove", "anna", "-y"]);
-    let place = removed.out.trim_end().rsplit(' ').next().unwrap();
+    let place = removed.out.lines().nth(1).unwrap().rsplit(' ').next().unwrap();
     run_ok(folder.path(), &["person", "add", "anna"]);
     let taken = run_in(folder.path(), &["person", "adopt", place]);
     assert_fails_with(&taken, 1, "there is a person named anna already: choose another name");
@@ -208,6 +211,28 @@ fn a_removed_person_has_a_last_backup_and_can_be_brought_back() {
     assert_fails_with(&owner, 2, "owner is the person whose database DATABASE_URL names");
     let unknown = run_in(folder.path(), &["person", "remove", "max", "--yes"]);
     assert_fails_with(&unknown, 1, "there is no person named max");
+}
+
+#[test]
+fn a_removal_prints_when_the_folder_is_deleted_for_good() {
+    let folder = folder_with_anna();
+    run_ok(folder.path(), &["person", "add", "bert"]);
+    run_ok(folder.path(), &["person", "add", "carl"]);
+    let removed = run_ok(folder.path(), &["person", "remove", "anna", "--yes", "--json"]);
+    let removed: Value = serde_json::from_str(&removed.out).unwrap();
+    let found = RemovedFolder::at(Path::new(removed["folder"].as_str().unwrap())).unwrap();
+    assert_eq!(removed["deleted_at"], json!(found.removed_at.plus(30 * DAY)));
+    let mut kept = command_in(folder.path(), &["person", "remove", "bert", "--yes"]);
+    let kept = run(kept.env("REMOVED_PERSON_DAYS", "0"));
+    assert_eq!((kept.code, kept.out.lines().count()), (Some(0), 2), "{kept:?}");
+    assert!(kept.out.lines().nth(1).is_some_and(|line| line.starts_with("removed bert; ")), "{kept:?}");
+    let mut kept = command_in(folder.path(), &["person", "remove", "carl", "--yes", "--json"]);
+    let kept: Value = serde_json::from_str(&run(kept.env("REMOVED_PERSON_DAYS", "0")).out).unwrap();
+    assert_eq!(kept["deleted_at"], Value::Null);
+    let args = ["person", "remove", "carl", "--yes", "--removed-person-days", "soon"];
+    let refused = run_in(folder.path(), &args);
+    assert_fails_with(&refused, 78, "1 invalid setting");
+    assert!(refused.err.contains("REMOVED_PERSON_DAYS=soon: must be a number"), "{refused:?}");
 }
 
 #[test]

@@ -26,16 +26,17 @@ fn all_invalid_settings_are_reported_at_once_with_valid_values() {
         ("TRUSTED_PROXIES", "proxy", "must be networks such as 127.0.0.0/8"),
         ("IDLE_TIMEOUT_SECONDS", "soon", "must be a number from 1 to 3600"),
         ("MAX_CONNECTIONS", "1", "must be a number from 16 to 65536"),
+        ("REMOVED_PERSON_DAYS", "-1", "must be a number from 0 to 36500"),
     ];
     let folder = temporary_folder();
     let result = run(program(folder.path()).arg("serve").envs(bad.map(|(name, value, _)| (name, value))));
     assert_eq!(result.code, Some(78), "{result:?}");
-    assert!(result.err.starts_with("coffee-tracker: 15 invalid settings:\n"), "{}", result.err);
+    assert!(result.err.starts_with("coffee-tracker: 16 invalid settings:\n"), "{}", result.err);
     for (name, value, right) in bad {
         let line = result.err.lines().find(|line| line.trim().starts_with(&format!("{name}={value}: ")));
         assert!(line.is_some_and(|line| line.contains(right)), "{name}: {line:?} in {}", result.err);
     }
-    assert_eq!(result.err.lines().count(), 16, "more than the messages: {}", result.err);
+    assert_eq!(result.err.lines().count(), 17, "more than the messages: {}", result.err);
     assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none(), "a file was created");
 }
 
@@ -263,6 +264,7 @@ fn the_help_lists_every_setting_with_its_default_and_variable() {
         ("database-url", "DATABASE_URL", "sqlite:///data/coffee.db"),
         ("backup-dir", "BACKUP_DIR", "backups"),
         ("tz", "TZ", ""),
+        ("removed-person-days", "REMOVED_PERSON_DAYS", "30"),
         ("api-key-file", "API_KEY_FILE", ""),
         ("debug", "DEBUG", ""),
         ("log-level", "LOG_LEVEL", "info"),

@@ -263,6 +263,7 @@ browserTest("a person is added, signed in by the link, renamed, removed and brou
   await button(page, "Remove").click();
   await toast(page, "Removed Anna B.").waitFor();
   await waitUntilEqual(() => rows(page, "people-list").count(), 1);
+  await rows(page, "removed-list").getByText(/^Deleted for good on .*20\d\d/).waitFor();
   await button(page, "Bring back anna").click();
   await toast(page, "anna is back").waitFor();
   await waitUntilEqual(() => rows(page, "people-list").count(), 2);

@@ -34,7 +34,7 @@ use crate::jobs::queue::JobContext;
 use crate::people::keys::PersonKeys;
 use crate::people::person::Person;
 use crate::people::registry::{People, ValidKey};
-use crate::people::relocate::{former_name, list_removed};
+use crate::people::removed::{DeletionSchedule, RemovedFolder, list_removed};
 
 /// Response body of `GET /people`.
 #[derive(Serialize, ToSchema)]
@@ -86,7 +86,10 @@ struct RemovedPerson {
     folder: String,
     name: String,
     #[schema(value_type = String, format = DateTime)]
-    removed_at: String,
+    removed_at: Timestamp,
+    /// Time from which the server deletes the folder for good. Null when it is kept forever.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    deleted_at: Option<Timestamp>,
 }
 
 /// Response body of `POST /people`.
@@ -134,14 +137,6 @@ impl PersonSummary {
     }
 }
 
-/// Returns the time in the name of a removed folder.
-fn removed_at(folder: &str) -> String {
-    let digits: String =
-        folder.rsplit('-').next().unwrap_or_default().chars().filter(char::is_ascii_digit).collect();
-    let part = |range| digits.get(range).unwrap_or_default();
-    format!("{}-{}-{}T{}:{}:{}Z", part(0..4), part(4..6), part(6..8), part(8..10), part(10..12), part(12..14))
-}
-
 /// List people
 ///
 /// Everyone on this server with the state of their database and backups, and removed people, who can be brought back.
@@ -149,11 +144,15 @@ fn removed_at(folder: &str) -> String {
 #[rocket::get("/people")]
 pub async fn list(app: &State<SharedApp>, everyone: Everyone) -> JsonResult {
     let (settings, now) = (app.settings.common.clone(), app.clock.now());
+    let days = app.settings.removed_person_days;
     let read = move || -> std::io::Result<PeopleList> {
         let people = std::iter::once(Arc::clone(everyone.0.owner())).chain(everyone.0.others());
-        let removed = list_removed(&settings)?.into_iter().filter_map(|folder| {
-            let name = former_name(&folder)?.to_string();
-            Some(RemovedPerson { removed_at: removed_at(&folder), folder, name })
+        let schedule = DeletionSchedule::read(&settings, days);
+        let removed = list_removed(&settings)?.into_iter().map(|removed| RemovedPerson {
+            deleted_at: schedule.deleted_at(&removed, now),
+            name: removed.name.to_string(),
+            removed_at: removed.removed_at,
+            folder: removed.folder,
         });
         Ok(PeopleList {
             people: people
@@ -235,18 +234,16 @@ impl FromBody for NewPerson {
         let folder = match &input.removed {
             JsonScalar::Absent => None,
             folder => v.parse("removed", folder, |folder| {
-                let is_valid = !folder.contains('/') && former_name(folder).is_some();
-                if is_valid { Ok(folder.to_owned()) } else { Err("must be a folder of a removed person") }
+                RemovedFolder::parse(folder).ok_or("must be a folder of a removed person")
             }),
         };
-        let former = folder.as_deref().and_then(former_name);
-        let name = match (&input.name, former) {
-            (JsonScalar::Absent, Some(former)) => Some(former),
+        let name = match (&input.name, &folder) {
+            (JsonScalar::Absent, Some(removed)) => Some(removed.name.clone()),
             (name, _) => v.parse("name", name, parse_new_name),
         };
         let display_name = optional(&mut v, "display_name", &input.display_name, str::parse);
         v.finish(name.map(|name| match folder {
-            Some(folder) => Self::BroughtBack { folder, name },
+            Some(removed) => Self::BroughtBack { folder: removed.folder, name },
             None => Self::Added { name, display_name },
         }))
     }
@@ -414,8 +411,9 @@ pub async fn change(
 
 /// Remove a person
 ///
-/// Starts a job that makes a last backup and moves the person's folder to `removed/`. Nothing is deleted; their keys stop
-/// working. The result has `folder`, with which `POST /people` brings the person back, and `backup`.
+/// Starts a job that makes a last backup and moves the person's folder to `removed/`. Their keys stop working. The result
+/// has `folder`, with which `POST /people` brings the person back until the folder is deleted (see `deleted_at` in the list
+/// of people), and `backup`.
 #[utoipa::path(delete, path = "/people/{name}", operation_id = "remove_person", tag = "people",
     params(("name" = String, Path, description = "Name of the person", example = "anna")),
     responses((status = 202, description = "The job", body = BackgroundJob, headers(("Location" = String, description = "Path of the job")))))]

@@ -361,6 +361,12 @@ const OWNERS_ACTIONS = {
     await sheet(page).getByLabel("Type “owner” to confirm").fill("owner");
     await button(page, "Restore").click();
   }],
+  "deleting old entries": ["data", "form .danger", async (page) => {
+    const days = [Date.now() - 86_400_000, Date.now()].map((time) => new Date(time).toISOString().slice(0, 10));
+    for (const [n, input] of (await page.locator("form input[type=date]").all()).entries()) await input.fill(days[n]);
+    await button(page, "Delete…").click();
+    await button(page, "Delete").click();
+  }],
   "removing a person": ["people", "#people-list > li .row", async (page) => {
     await button(page, "Remove Anna…").click();
     await button(page, "Remove").click();

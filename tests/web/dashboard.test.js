@@ -133,8 +133,13 @@ for (const screen of ["wide", "phone", "narrow"]) {
     browserTest(`the layout does not shift while data loads: ${screen}, ${sampleData ? "full" : "empty"}`, { screen, sampleData }, async ({ page, server }) => {
       await page.addInitScript(() => {
         window.shift = 0;
+        window.moved = [];
         new PerformanceObserver((list) => {
-          for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shift += entry.value;
+          for (const { value, hadRecentInput, sources } of list.getEntries()) {
+            if (hadRecentInput) continue;
+            window.shift += value;
+            for (const { node, previousRect, currentRect } of sources) window.moved.push(`${node?.id || node?.className || node?.nodeName}: ${previousRect.y} to ${currentRect.y}, ${value.toFixed(4)}`);
+          }
         }).observe({ type: "layout-shift", buffered: true });
       });
       await respondAfterPaint(page);
@@ -142,7 +147,7 @@ for (const screen of ["wide", "phone", "narrow"]) {
       await loadAllSections(page);
       const shift = await page.evaluate(() => window.shift);
       console.log(`cumulative layout shift, ${screen}: ${shift.toFixed(4)}`);
-      assert.ok(shift < 0.02, `cumulative layout shift ${shift}`);
+      assert.ok(shift < 0.02, `cumulative layout shift ${shift}: ${(await page.evaluate(() => window.moved)).join("; ")}`);
     });
   }
 }

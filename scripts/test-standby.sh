@@ -101,6 +101,7 @@ log_coffees 20
 within 40 'journalctl -u litestream --no-pager | grep "snapshot complete"'
 verify_replica="litestream restore -o /root/replica.db file:///srv/coffee-replica/coffee && coffee-tracker verify /root/replica.db | grep '20 coffees'"
 within 30 "rm -f /root/replica.db; $verify_replica"
+run_next_block "a folder for the replicas of other people"
 run_next_block "the replica is complete"
 
 step "standby offline: the Pi keeps working, restarts and catches up"

@@ -3,8 +3,9 @@
 import * as api from "../app/api.js";
 import { closeSheet, openSheet } from "../app/dialogs.js";
 import { button, byId, field, h, select, setFieldError } from "../app/dom.js";
-import { formatDate, plural } from "../app/format.js";
+import { addDays, formatDate, plural } from "../app/format.js";
 import { showToast } from "../app/notifications.js";
+import { ServerZone } from "../app/server-zone.js";
 import * as jobs from "./jobs.js";
 
 export const id = "data";
@@ -37,12 +38,11 @@ function exportCard() {
     h("div", { class: "row" }, button("Export drinks", () => exportEntries("coffee", format.value)), button("Export heart rates", () => exportEntries("heartrate", format.value))));
 }
 
-/** Returns the days from `from`, which may be empty, to `to` as fields of `POST /prune`. Days are this device's, as in the history. */
-function periodOf(from, to) {
-  const start = (date) => new Date(`${date}T00:00`);
-  const end = start(to);
-  end.setDate(end.getDate() + 1);
-  return { since: from ? start(from).toISOString() : null, before: new Date(Math.min(end, api.now())).toISOString() };
+/** Returns the days from `from`, which may be empty, to `to` as fields of `POST /prune`. Days are the server's. */
+async function periodOf(from, to) {
+  const { server } = await api.get("/me");
+  const isOver = to < new ServerZone(server.timezone).date(api.now());
+  return { since: from || null, before: isOver ? addDays(to, 1) : new Date(api.now()).toISOString() };
 }
 
 function pruneCard() {
@@ -53,7 +53,7 @@ function pruneCard() {
   const prune = async () => {
     closeSheet();
     await api.catchApiError(async () => {
-      const body = { ...periodOf(from.value, to.value), kind: kind.value };
+      const body = { ...(await periodOf(from.value, to.value)), kind: kind.value };
       const { file, coffees, readings } = await jobs.run("POST", "/prune", { body }, progress.show);
       if (!file) return showToast("There are no entries in this period", { place: place() });
       const undo = () => api.catchApiError(async () => {
@@ -66,6 +66,7 @@ function pruneCard() {
   };
   const confirm = (event) => {
     event.preventDefault();
+    setFieldError(to, "");
     if (!to.value) return setFieldError(to, "Choose a day");
     if (from.value > to.value) return setFieldError(to, "Must not be before “From”");
     const days = from.value ? `from ${formatDate(from.value)} to ${formatDate(to.value)}` : `up to ${formatDate(to.value)}`;

@@ -98,17 +98,19 @@ function openNew() {
 /** Shows a new key, once. */
 function showKey(title, { key, scopes }) {
   closeSheet();
-  const link = `${location.origin}/#key=${key}`;
-  const input = h("input", { readonly: true, value: link, onfocus: () => input.select() });
+  // Only such a key can sign in to the pages.
+  const isForPages = scopes.includes("read") && scopes.includes("write");
+  const text = isForPages ? `${location.origin}/#key=${key}` : key;
+  const input = h("input", { readonly: true, value: text, onfocus: () => input.select() });
   const copy = async () => {
-    await navigator.clipboard?.writeText(link);
+    await navigator.clipboard?.writeText(text);
     input.select();
     setText(copyButton, "Copied");
   };
   const copyButton = button("Copy", copy, { class: "button primary" });
   openSheet(title, [
-    h("p", {}, `Open this link on their device to sign it in. It is shown only once, and whoever has it can ${abilities(scopes)}.`),
-    field("Link", input),
+    h("p", {}, `${isForPages ? "Open this link on their device to sign it in." : "Enter this key on their device."} It is shown only once, and whoever has it can ${abilities(scopes)}.`),
+    field(isForPages ? "Link" : "Key", input),
     h("div", { class: "row dialog-actions" }, button("Done", closeSheet), copyButton),
   ]);
 }
@@ -122,13 +124,16 @@ async function openKeys(person, note = "") {
   await api.catchApiError(async () => {
     const { keys } = await api.get(pathOfKeys(person));
     const item = (key) => h("li", { class: "device" }, h("div", {}, keyDetails(key)), button("Revoke", () => confirmRevocation(person, key), { class: "button danger", "aria-label": `Revoke: ${key.name}` }));
+    const status = h("p", { role: "status" });
     closeSheet();
     openSheet(["Keys of ", h("bdi", {}, labelOf(person))], [
-      h("p", { role: "status" }, note),
+      status,
       person.is_owner && h("p", { class: "muted" }, "The owner's key itself is set on the server and not listed."),
       h("ul", { class: "devices", id: "person-keys" }, keys.length ? keys.map(item) : h("li", { class: "muted" }, "No keys yet.")),
       h("div", { class: "row dialog-actions" }, button("Close", closeSheet, { autofocus: true }), button("Add key", () => openNewKey(person), { class: "button primary" })),
     ]);
+    // A text that is there from the start is not announced.
+    setText(status, note);
   }, sayError);
 }
 
@@ -201,7 +206,7 @@ function openRemoval(person) {
     progress.hide();
   };
   openSheet(["Remove ", h("bdi", {}, labelOf(person)), "?"], [
-    h("p", {}, "Their devices can no longer see or add entries. A last backup is made. You can bring them back until the day that is then shown under “Removed”."),
+    h("p", {}, "Their devices can no longer see or add entries. A last backup is made. You can bring them back while they are listed under “Removed”."),
     h("div", { class: "row dialog-actions" }, button("Cancel", closeSheet, { autofocus: true }), button("Remove", remove, { class: "button danger" })),
   ]);
 }

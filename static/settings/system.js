@@ -80,7 +80,11 @@ async function load() {
 }
 
 /** An unhealthy server returns 503 with the same body. */
-const loadHealth = () => fetch("/health").then((response) => response.json()).catch(() => null);
+const loadHealth = async () => {
+  const body = await fetch("/health").then((response) => response.json()).catch(() => null);
+  // A refused request has no state of the clock.
+  return body?.clock ? body : null;
+};
 const loadBackups = () => api.catchApiError(async () => (await api.get("/backups")).backups, () => null);
 
 /** Copies what helps to find a problem. It has no keys and no entries. */

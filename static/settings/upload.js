@@ -13,6 +13,8 @@ const headersOf = (request) => request.getAllResponseHeaders().trim().split("\r\
 const sendWithProgress = (onProgress) => (path, { method, headers, body, signal }) =>
   new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
+    // The owner's key may have been asked for meanwhile.
+    if (signal.aborted) return reject(signal.reason);
     request.open(method, path);
     for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
     request.upload.addEventListener("progress", ({ loaded }) => onProgress(loaded));
@@ -76,7 +78,7 @@ export function uploadView(onReceived) {
     file = problem ? sent : null;
     show(problem);
     // The button that had it was hidden or disabled meanwhile.
-    if (problem && document.activeElement === document.body) retry.focus();
+    if (document.activeElement === document.body) (problem ? retry : start).focus();
     if (job) await onReceived(job);
   }
 

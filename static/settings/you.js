@@ -119,8 +119,9 @@ function showWeekdays() {
   for (const name of WEEKDAYS.map(weekdayName)) {
     const { input, note, reset } = controls[name];
     if (document.activeElement !== input && isValid(values[name])) input.value = values[name] ?? "";
-    note.hidden = values[name] !== null;
-    reset.hidden = !note.hidden;
+    const isUsual = values[name] === null;
+    setText(note, isUsual ? "As usual" : "");
+    reset.hidden = isUsual;
   }
   const different = Object.entries(weekdayTimes(validValue)).map(([weekday, time]) => `${capitalize(weekday)} ${formatClock(time)}`);
   setText(byId("weekdays-set"), different.length ? `: ${different.join(", ")}` : "");
@@ -253,7 +254,7 @@ function weekdayRow(weekday) {
   // A time that is typed in part is empty, too.
   const onInput = () => setValue(name, input.value || (input.validity.badInput ? "" : null));
   const input = h("input", { type: "time", oninput: onInput });
-  const note = h("span", { class: "muted", id: `${weekday}-as-usual` }, "As usual");
+  const note = h("span", { class: "muted", id: `${weekday}-as-usual` });
   const reset = button("Reset to usual", () => {
     setValue(name, null);
     input.focus();

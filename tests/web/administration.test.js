@@ -184,6 +184,10 @@ browserTest("a full disk and a revoked key are said plainly, and the chosen file
   await page.locator("#backup-file").setInputFiles(good);
   await page.getByText("There is not enough space on the server's disk. good.db is still selected. Make room, then try again.").waitFor();
   await page.unrouteAll();
+  await page.route("**/backups/upload", (route) => route.fulfill({ status: 413, contentType: "text/html", body: "<h1>413 Request Entity Too Large</h1>" }));
+  await button(page, "Try again").click();
+  await page.getByText("A proxy in front of the server refuses a file of this size. good.db is still selected.").waitFor();
+  await page.unrouteAll();
   await revokeKey(server, "laptop", laptop);
   await button(page, "Try again").click();
   await page.getByLabel("API key").waitFor();
@@ -216,6 +220,22 @@ browserTest("the entries of some days are deleted after a backup, both days incl
   await page.getByRole("button", { name: /^Undo/ }).click();
   await toast(page, "The entries are back").waitFor();
   assert.equal(await count(), all);
+});
+
+// A browser that is a day ahead of the server or behind it.
+browserTest("the days of entries to delete are the server's", { timezoneId: "Pacific/Kiritimati" }, async ({ page, server }) => {
+  let sent = null;
+  await page.route("**/prune", (route) => {
+    sent = route.request().postDataJSON();
+    return route.continue();
+  });
+  await openSection(page, server, "data");
+  await page.getByLabel("From").fill("2020-02-27");
+  await page.getByLabel("To", { exact: true }).fill("2020-02-28");
+  await button(page, "Delete…").click();
+  await button(page, "Delete").click();
+  await toast(page, "There are no entries in this period").waitFor();
+  assert.deepEqual([sent.since, sent.before], ["2020-02-27", "2020-02-29"]);
 });
 
 browserTest("old entries are deleted after a backup, and come back", { sampleData: DEMO }, async ({ page, server }) => {
@@ -300,6 +320,18 @@ browserTest("the owner adds a key of a person, whose link signs in, and revokes 
   await button(page, "Revoke: phone").click();
   await button(page, "Revoke").click();
   await sheet(page).getByText("Revoked phone").waitFor();
+  // A key that cannot sign in to the pages is shown as text.
+  await button(page, "Add key").click();
+  await sheet(page).getByLabel("Name").fill("watch");
+  await sheet(page).getByRole("radio", { name: "Add entries only" }).check();
+  await button(page, "Add").click();
+  assert.match(await sheet(page).getByLabel("Key", { exact: true }).inputValue(), /^ct_/);
+  await button(page, "Done").click();
+  await button(page, "Keys of Anna").click();
+  await rows(page, "person-keys").filter({ hasText: "watch" }).waitFor();
+  await button(page, "Revoke: watch").click();
+  await button(page, "Revoke").click();
+  await sheet(page).getByText("Revoked watch").waitFor();
   assert.deepEqual(await rows(page, "person-keys").locator(".device-name").allInnerTexts(), ["first"]);
   const me = await fetch(`${server.url}/me`, { headers: { Authorization: `Bearer ${link.split("#key=")[1]}` } });
   assert.equal(me.status, 401);

@@ -81,9 +81,12 @@ async function errorFrom(response) {
   return new ApiError(KINDS[status] ?? (status > 500 ? "busy" : "invalid"), detail, { status, errors, retryAfter });
 }
 
-/** Throws unless the key of a request is still the one in use: what it returned may belong to another person. */
+/**
+ * Throws unless the key of a request is still the one in use: what it returned may belong to another person. Nothing is
+ * requested between a sign-out and the restart of the page either.
+ */
 function requireOwner(owner) {
-  if (owner !== session.owner()) throw new ApiError("key-changed", "The API key was replaced");
+  if (owner === null || owner !== session.owner()) throw new ApiError("key-changed", "The API key was replaced");
 }
 
 let beforeChange = null;
@@ -107,7 +110,7 @@ function credentials(candidateKey = session.key()) {
 export async function request(method, path, { body, file, headers, candidateKey, owner = session.owner(), signal, keepalive, transport = fetch } = {}) {
   const isCandidate = candidateKey !== undefined;
   if (beforeChange && !isCandidate && method !== "GET") await beforeChange(method, path, body);
-  requireOwner(owner);
+  if (!isCandidate) requireOwner(owner);
   const sentAt = Date.now();
   let response;
   try {

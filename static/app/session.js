@@ -57,10 +57,11 @@ function promoteOther(storage) {
   return true;
 }
 
-// A window that kept its key to itself was closed.
+// The present key was in the sessionStorage of a closed window.
 if (readItem(KEY_ITEM) === null) storages().some(promoteOther);
 
-let currentKey = readItem(KEY_ITEM);
+const storedKey = () => readItem(KEY_ITEM);
+let currentKey = storedKey();
 const channel = new BroadcastChannel("coffee-session");
 const listeners = [];
 
@@ -69,13 +70,13 @@ export const key = () => currentKey;
 /** Reports whether the key is kept on this device. */
 export const isRemembered = () => currentKey !== null && tryStorage(() => localStorage.getItem(KEY_ITEM)) === currentKey;
 
-/** Whether the key was kept on this device when this tab signed in. */
-let wasRemembered = isRemembered();
+/** Whether the key was stored when this page was loaded or signed in; browsers may block storage. */
+let wasStored = true;
 
-/** What the server returned about the key, as `{owner, scopes, person}`; null until it is loaded. */
-let me = tryStorage(() => JSON.parse(readItem(ME_ITEM)));
+/** What is stored about keys. */
+const storedAbout = storages().map((storage) => readJson(storage, ME_ITEM)).filter(Boolean);
 /** The name of the person whom a proxy signs in, or null. A key takes precedence. */
-let proxyPerson = currentKey === null && me?.owner?.startsWith(PROXY_PREFIX) ? me.person.name : null;
+let proxyPerson = currentKey === null ? (storedAbout.find(({ owner: of }) => of?.startsWith(PROXY_PREFIX))?.person.name ?? null) : null;
 
 /** Reports whether there is a key, or a proxy signed the person in. */
 export const isSignedIn = () => currentKey !== null || proxyPerson !== null;
@@ -88,8 +89,8 @@ export function owner() {
   return currentKey === null ? null : fingerprintOf(currentKey);
 }
 
-// Of another key.
-if (me?.owner !== owner()) me = null;
+/** What the server returned about the key, as `{owner, scopes, person}`; null until it is loaded. */
+let me = storedAbout.find(({ owner: of }) => of === owner()) ?? null;
 
 /** Reports whether the key has a scope. "read" and "write" are assumed until they are loaded. */
 export const may = (scope) => me?.scopes.includes(scope) ?? ["read", "write"].includes(scope);
@@ -111,17 +112,20 @@ export const isSamePerson = ({ owner: otherOwner, person }) => otherOwner === ow
 /** Calls `listener` whenever the person or the scopes of the key change. */
 export const onChange = (listener) => listeners.push(listener);
 
+/** Returns the storage of the present session, or null where the browser blocks it. */
+const ownStorage = () => tryStorage(() => (isRemembered() || isByProxy() ? localStorage : sessionStorage));
+
 /** Sets the scopes and the person of the key, from the response of `GET /me`. */
 export function setMe({ key: { scopes }, person = null }) {
   const next = JSON.stringify({ owner: owner(), scopes, person });
   if (next === JSON.stringify(me)) return;
   me = JSON.parse(next);
-  tryStorage(() => (isRemembered() || isByProxy() ? localStorage : sessionStorage).setItem(ME_ITEM, next));
+  tryStorage(() => ownStorage().setItem(ME_ITEM, next));
   for (const listener of listeners) listener();
 }
 
 /** Records that the key was entered now. */
-export const recordKeyEntry = () => tryStorage(() => (isRemembered() ? localStorage : sessionStorage).setItem(KEY_ENTRY_ITEM, JSON.stringify({ owner: owner(), at: Date.now() })));
+export const recordKeyEntry = () => tryStorage(() => ownStorage().setItem(KEY_ENTRY_ITEM, JSON.stringify({ owner: owner(), at: Date.now() })));
 
 /** Returns when the key was entered last, as an instant of this device, or null if that is not known. */
 export function keyEnteredAt() {
@@ -153,12 +157,27 @@ function forgetOther(name, from = storages()) {
   }
 }
 
+/** Keeps a key as that of another person. */
+function keepAsOther(storage, held) {
+  forgetOther(held.me.person.name);
+  setOthers(storage, [held, ...othersIn(storage)]);
+}
+
+/** Reports whether the present key of a storage is that of a person who is not one of `names`. */
+function isOfOthers(storage, names) {
+  const held = presentIn(storage)?.me.person?.name;
+  return held !== undefined && !names.includes(held);
+}
+
+/** Reports whether other windows stay signed in as a person who is not one of `names`, and this window does not. */
+const isSharedWith = (names) => !isRemembered() && isOfOthers(tryStorage(() => localStorage), names);
+/** Keeps the key of other windows while another person is signed in. */
+const setSharedAside = () => tryStorage(() => keepAsOther(localStorage, presentIn(localStorage)));
+
 /** Keeps the present key while another person is signed in. */
 function setAside() {
   if (currentKey === null || !me?.person) return;
-  forgetOther(me.person.name);
-  const storage = tryStorage(() => (isRemembered() ? localStorage : sessionStorage));
-  setOthers(storage, [{ key: currentKey, me }, ...othersIn(storage)]);
+  keepAsOther(ownStorage(), { key: currentKey, me });
 }
 
 /** Removes the cached responses that were loaded with the keys for which `isRemoved(owner)` is true. */
@@ -178,8 +197,8 @@ function removeForeignResponses() {
 }
 
 /**
- * Whether another tab has signed the person out and put another one in place. In the shared storage, as this tab sees
- * it, that may be still to come: it is left alone.
+ * Whether another tab has signed the person out and put another one in place. This tab may not see the new key in
+ * localStorage yet, so `clear` leaves localStorage alone.
  */
 let isReplacedElsewhere = false;
 
@@ -192,11 +211,9 @@ export function clear() {
   const own = isReplacedElsewhere ? windowStorage() : storages();
   if (person !== null) forgetOther(person, own);
   currentKey = me = proxyPerson = null;
-  wasRemembered = false;
+  wasStored = false;
   for (const storage of own) {
-    const held = presentIn(storage)?.me.person?.name;
-    // The session of another person, in other windows.
-    if (person !== null && held !== undefined && held !== person) continue;
+    if (person !== null && isOfOthers(storage, [person])) continue;
     tryStorage(() => storage.removeItem(KEY_ENTRY_ITEM));
     if (!promoteOther(storage)) for (const name of [KEY_ITEM, ME_ITEM]) tryStorage(() => storage.removeItem(name));
   }
@@ -208,16 +225,21 @@ export function clear() {
  * that is another one.
  */
 export function signIn(value, response, remember, { keepsPresent = false } = {}) {
-  if (keepsPresent && response.person?.name !== personName()) setAside();
-  if (response.person) forgetOther(response.person.name);
+  const [former, next] = [personName(), response.person?.name];
+  if (keepsPresent && next !== former) setAside();
+  if (response.person) forgetOther(next);
+  const isShared = isSharedWith(keepsPresent ? [next] : [former, next]);
+  if (isShared && remember) setSharedAside();
+  const replaced = isShared && !remember ? windowStorage() : storages();
   currentKey = value;
   me = proxyPerson = null;
-  for (const storage of storages()) tryStorage(() => storage.removeItem(ME_ITEM));
+  for (const storage of replaced) tryStorage(() => storage.removeItem(ME_ITEM));
   removeForeignResponses();
+  const target = tryStorage(() => (remember ? localStorage : sessionStorage));
   // Replaced, not removed first: other tabs compare the former value with their own key.
-  tryStorage(() => (remember ? localStorage : sessionStorage).setItem(KEY_ITEM, value));
-  tryStorage(() => (remember ? sessionStorage : localStorage).removeItem(KEY_ITEM));
-  wasRemembered = isRemembered();
+  tryStorage(() => target.setItem(KEY_ITEM, value));
+  for (const storage of replaced) if (storage !== target) tryStorage(() => storage.removeItem(KEY_ITEM));
+  wasStored = storedKey() === currentKey;
   recordKeyEntry();
   setMe(response);
 }
@@ -235,10 +257,13 @@ export function switchTo(name) {
   setAside();
   forgetOther(name);
   // The key of a window hides the one that other windows share.
-  if (next.storage === tryStorage(() => localStorage)) for (const item of [KEY_ITEM, ME_ITEM]) tryStorage(() => sessionStorage.removeItem(item));
+  if (next.storage === tryStorage(() => localStorage)) {
+    for (const item of [KEY_ITEM, ME_ITEM]) tryStorage(() => sessionStorage.removeItem(item));
+    if (isSharedWith([name])) setSharedAside();
+  }
   setPresent(next.storage, next);
   [currentKey, me, proxyPerson] = [next.key, next.me, null];
-  wasRemembered = isRemembered();
+  wasStored = storedKey() === currentKey;
 }
 
 /** Signs the person out in this tab and the others. */
@@ -251,8 +276,9 @@ export function signOut() {
 /** Calls `onSignedOut` after another tab signed this person out, and `onKeyChanged` after it stored another key. */
 export function followOtherTabs({ onSignedOut, onKeyChanged }) {
   const onShow = () => {
-    if (document.hidden || !wasRemembered || isRemembered()) return;
-    if (tryStorage(() => localStorage.getItem(KEY_ITEM)) === null) onSignedOut();
+    const stored = storedKey();
+    if (document.hidden || !wasStored || stored === currentKey) return;
+    if (stored === null) onSignedOut();
     else onKeyChanged();
   };
   channel.onmessage = ({ data: gone }) => {
@@ -261,7 +287,7 @@ export function followOtherTabs({ onSignedOut, onKeyChanged }) {
     isReplacedElsewhere = gone.isReplaced;
     onSignedOut();
   };
-  // A tab that was frozen has missed the message.
+  // A tab that was frozen has missed the message, and so has a page to which the user goes back.
   addEventListener("pageshow", onShow);
   document.addEventListener("visibilitychange", onShow);
   addEventListener("storage", ({ key: name, oldValue, newValue }) => {

@@ -357,6 +357,19 @@ browserTest("a response that arrives after the key was replaced is neither shown
   assert.equal((await coffees(server)).length, 1);
 });
 
+browserTest("between a sign-out and the restart of the page, nothing is requested", {}, async ({ page, server }) => {
+  await page.goto(server.url);
+  await signIn(page);
+  await page.getByText("0 of 400 mg").waitFor();
+  const outcome = await page.evaluate(async () => {
+    const [api, session] = await Promise.all([import("/static/app/api.js"), import("/static/app/session.js")]);
+    session.signOut();
+    // As by a section that has just been loaded.
+    return api.get("/coffee/").then(() => "received", (error) => error.kind);
+  });
+  assert.equal(outcome, "key-changed");
+});
+
 browserTest("every tab follows when one signs in as somebody else", INVALID, async ({ page, server, context }) => {
   const { phone, ben } = await addPeople(server, context);
   const other = await context.newPage();
@@ -574,6 +587,84 @@ browserTest("every tab follows when the person is switched or signed out", {}, a
     await shows(tab, "Ben", 0);
     assert.equal(await tab.locator(".switcher").count(), 0);
   }
+});
+
+browserTest("a page to which the user goes back is not that of a person who has signed out meanwhile", {}, async ({ page, server }) => {
+  const { anna, ben } = await createPeople(server, ["Anna", "Ben"]);
+  // Dispatched as the browser does when it restores a page that has not been unloaded.
+  const goBack = () => page.evaluate(() => dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true })));
+  await page.goto(server.url);
+  await signIn(page, anna);
+  await shows(page, "Anna", 0);
+  await openLink(page, ben, "Ben");
+  await shows(page, "Ben", 0);
+  await goBack();
+  await page.evaluate(() => (window.isSamePage = true));
+  // The settings were opened in the same window meanwhile, which has switched the person there.
+  await page.evaluate(() => {
+    const [other] = JSON.parse(sessionStorage.getItem("coffee.others"));
+    sessionStorage.removeItem("coffee.others");
+    sessionStorage.setItem("coffee.me", JSON.stringify(other.me));
+    sessionStorage.setItem("coffee.key", other.key);
+  });
+  await goBack();
+  await shows(page, "Anna", 0);
+  await page.evaluate(() => sessionStorage.clear());
+  await goBack();
+  await page.getByLabel("API key").waitFor();
+  assert.equal(await page.evaluate(() => "isSamePage" in window), false);
+});
+
+browserTest("a person added in a window of its own leaves the other windows signed in", {}, async ({ page, server, context }) => {
+  const { anna, ben } = await createPeople(server, ["Anna", "Ben"]);
+  const other = await context.newPage();
+  await page.goto(server.url);
+  await signIn(page, ben);
+  await shows(page, "Ben", 0);
+  await other.goto(server.url);
+  await signIn(other, KEY, { remember: true });
+  await other.getByText("0 of 400 mg").waitFor();
+  await openLink(page, anna, "Anna");
+  await shows(page, "Anna", 0);
+  assert.deepEqual(await storedKeys(page), [KEY, anna]);
+  await other.reload();
+  await other.getByText("0 of 400 mg").waitFor();
+  assert.equal(await other.locator("#person:visible").count(), 0, "the lone owner");
+  await choose(page, "Ben");
+  await shows(page, "Ben", 0);
+  await choose(page, "Owner");
+  await shows(page, "Owner", 0);
+  assert.deepEqual(await storedKeys(page), [KEY, null]);
+});
+
+browserTest("a key that takes the place of another person's on this device keeps it", {}, async ({ page, server, context }) => {
+  const { anna, ben, clara } = await createPeople(server, ["Anna", "Ben", "Clara"]);
+  const other = await context.newPage();
+  await page.goto(server.url);
+  await signIn(page, ben);
+  await shows(page, "Ben", 0);
+  await other.goto(server.url);
+  await signIn(other, anna, { remember: true });
+  await shows(other, "Anna", 0);
+  await openLink(other, clara, "Clara");
+  await shows(other, "Clara", 0);
+  // Anna's key waits beside the present one of the other windows.
+  await choose(page, "Anna");
+  for (const tab of [page, other]) await shows(tab, "Anna", 0);
+  await choose(page, "Clara");
+  for (const tab of [page, other]) await shows(tab, "Clara", 0);
+});
+
+browserTest("what is stored about a former key of the window does not hide the person of the present one", {}, async ({ page, server }) => {
+  const { anna } = await createPeople(server, ["Anna"]);
+  await page.goto(server.url);
+  await signIn(page, anna, { remember: true });
+  await shows(page, "Anna", 0);
+  await page.evaluate(() => sessionStorage.setItem("coffee.me", JSON.stringify({ owner: "0123456789abcdef", scopes: ["read"], person: { name: "ben", display_name: "Ben" } })));
+  // Without the response, the person is the stored one.
+  await page.route("**/me", (route) => new Promise(() => {}));
+  await page.reload();
+  await shownPerson(page, "Anna").waitFor();
 });
 
 browserTest("after the key of one person was revoked, signing out leads to the other", REVOKED, async ({ page, server }) => {

@@ -125,7 +125,7 @@ let shownNotes = "";
 function showFooter({ discardOthers }) {
   const others = !session.isSignedIn() ? 0 : queue.countOfOtherKeys();
   const otherEntries = others > 0 && `${entryCount(others)} logged with another key ${others === 1 ? "is" : "are"} waiting on this device, to be sent when you ${session.others().length ? "switch to that person" : "sign in with that key"}. `;
-  const serverZone = store.info?.timezone;
+  const serverZone = store.timezone;
   const localZone = Intl.DateTimeFormat().resolvedOptions().timeZone;
   const notes = [
     serverZone && !isLocalTime(serverZone) && `Times are shown in this device's time zone (${localZone}). Days and bedtime use the server's time zone (${serverZone}).`,

@@ -4,7 +4,6 @@
 import { Bedtimes } from "./bedtimes.js";
 import { CaffeineModel, lastHourWhere } from "./caffeine-model.js";
 import { HOUR } from "./format.js";
-import { ServerZone } from "./server-zone.js";
 
 /** Recommended maximum of a single dose (EFSA), in mg. */
 export const MAX_SINGLE_DOSE = 200;
@@ -16,13 +15,6 @@ const DEFAULT_DOSE = 80;
 const NIGHT = 6 * HOUR;
 /** Share of the limit from which the total is "well over" it. */
 const WELL_OVER = 1.5;
-
-const zones = new Map();
-/** Returns the zone with a name; creating one is slow. */
-export function zoneNamed(name) {
-  if (!zones.has(name)) zones.set(name, new ServerZone(name));
-  return zones.get(name);
-}
 
 const identity = (drink) => `${drink.at} ${drink.mg}`;
 const fromEntry = ({ body }) => ({ at: Date.parse(body.timestamp), mg: body.caffeine_mg, name: body.coffee_type });
@@ -112,16 +104,15 @@ function statusOf({ total, limit, active, isNight, tonight, threshold, usual, do
 }
 
 /**
- * Computes what "Now" shows. `responses`: `active`, `coffees`, `heart` and `timezone`; `unsynced`: see `combine`,
- * and `heart`. Returns null before the responses are loaded.
+ * Computes what "Now" shows. `responses`: `active`, `coffees` and `heart`, and the server's `zone`; `unsynced`: see
+ * `combine`, and `heart`. Returns null before the responses are loaded.
  */
-export function outlook({ active, coffees, heart, timezone }, unsynced, currentTime) {
+export function outlook({ active, coffees, heart, zone }, unsynced, currentTime) {
   if (!active || !coffees) return null;
   const combined = combine(coffees, unsynced);
   const { drinks } = combined;
   const model = modelOf(active, combined, unsynced);
   const now = Math.max(currentTime, model.start);
-  const zone = zoneNamed(timezone);
   const today = zone.date(now);
   const bedtimes = new Bedtimes(active, zone);
   const bedtime = bedtimes.next(now);

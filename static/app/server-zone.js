@@ -5,19 +5,25 @@ import { DAY } from "./format.js";
 const FIELDS = { year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
 
 export class ServerZone {
-  /** Uses this device's zone if the browser does not support the one named. */
-  constructor(name) {
+  /**
+   * Uses this device's zone if no zone is named, or one that the browser does not support. `shift`, in ms, is added to
+   * every local time.
+   */
+  constructor(name, shift = 0) {
+    this.shift = shift;
     try {
       this.format = new Intl.DateTimeFormat("en", { ...FIELDS, timeZone: name });
+      this.isExact = Boolean(name);
     } catch {
       this.format = new Intl.DateTimeFormat("en", FIELDS);
+      this.isExact = false;
     }
   }
 
   /** Returns the local time of an instant, as an instant in UTC. */
   local(instant) {
     const { year, month, day, hour, minute, second } = Object.fromEntries(this.format.formatToParts(instant).map(({ type, value }) => [type, value]));
-    return Date.UTC(year, month - 1, day, hour, minute, second);
+    return Date.UTC(year, month - 1, day, hour, minute, second) + this.shift;
   }
 
   /** Returns the calendar day of an instant. */

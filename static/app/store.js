@@ -2,10 +2,10 @@
 // Views subscribe with `onChange`.
 
 import * as api from "./api.js";
-import { Bedtimes } from "./bedtimes.js";
+import { Bedtimes, zoneOf } from "./bedtimes.js";
 import { CaffeineCurve } from "./caffeine-model.js";
 import { HOUR } from "./format.js";
-import { combine, drinksOf, outlook, zoneNamed } from "./outlook.js";
+import { combine, drinksOf, outlook } from "./outlook.js";
 import * as queue from "./queue.js";
 import * as session from "./session.js";
 
@@ -53,10 +53,10 @@ export const CURRENT_PARTS = ["active", "coffees", "heart"];
 const wantedParts = new Set([...CURRENT_PARTS, "types"]);
 
 /**
- * The latest response of each part; `info` from `GET /info`; `updatedAt`, when the current level was loaded;
+ * The latest response of each part; `info` from `GET /info`, and its `timezone`; `updatedAt`, when the current level was loaded;
  * `error`, why loading failed; `deletedIds`, coffees by id whose deletion can still be undone.
  */
-export const store = { info: null, updatedAt: null, error: null, deletedIds: new Map() };
+export const store = { info: null, timezone: session.loadItem(INFO_ITEM)?.timezone, updatedAt: null, error: null, deletedIds: new Map() };
 const listeners = [];
 export const onChange = (listener) => listeners.push(listener);
 
@@ -136,11 +136,11 @@ export async function refreshInfo() {
   const { at = 0, info } = storedInfo();
   store.info = info ?? null;
   if (Date.now() - at < INFO_INTERVAL) return;
-  const save = (value) => session.saveItem(INFO_ITEM, { owner: session.owner(), at: Date.now(), info: value });
+  const save = (value) => session.saveItem(INFO_ITEM, { owner: session.owner(), at: Date.now(), info: value, timezone: store.timezone });
   save(info);
   await api.catchApiError(async () => {
     const { timezone, validation } = await api.get("/info");
-    store.info = { timezone, validation };
+    Object.assign(store, { info: { timezone, validation }, timezone });
     save(store.info);
     notify();
   }, () => null);
@@ -158,8 +158,11 @@ function unsyncedEntries(part) {
 /** Returns the entries that each response does not include yet, and the deleted ones. */
 const unsynced = () => ({ ...Object.fromEntries(Object.keys(PARTS).map((part) => [part, unsyncedEntries(part)])), deletedIds: store.deletedIds });
 
+/** Returns the server's time zone. */
+const serverZone = () => zoneOf(store.timezone, store.active);
+
 /** Returns what "Now" shows, or null before it is loaded; with another profile, `active` is changed. */
-export const currentOutlook = (active = store.active) => outlook({ ...store, active, timezone: store.info?.timezone }, unsynced(), api.now());
+export const currentOutlook = (active = store.active) => outlook({ ...store, active, zone: serverZone() }, unsynced(), api.now());
 
 /** Returns the last bedtime and the next, or none before they are loaded. */
 export function currentBedtimes() {
@@ -168,7 +171,7 @@ export function currentBedtimes() {
 }
 
 /** Returns the usual bedtime (22:30), or null before it is loaded. */
-export const usualBedtime = () => (store.active ? new Bedtimes(store.active, zoneNamed(store.info?.timezone)).times.usual : null);
+export const usualBedtime = () => (store.active ? new Bedtimes(store.active, serverZone()).times.usual : null);
 
 /** Returns the curve with the changes that it does not include, or null before it is loaded. */
 export function currentCurve() {
@@ -182,10 +185,10 @@ export function currentCurve() {
 export const currentDrinks = () => combine(store.coffees ?? [], unsynced()).drinks;
 
 /** Returns the calendar day of an instant in the server's time zone (2026-03-01). */
-export const serverDate = (instant) => zoneNamed(store.info?.timezone).date(instant);
+export const serverDate = (instant) => serverZone().date(instant);
 
 /** Returns the hour of an instant in the server's time zone, 0 to 23. */
-export const serverHour = (instant) => new Date(zoneNamed(store.info?.timezone).local(instant)).getUTCHours();
+export const serverHour = (instant) => new Date(serverZone().local(instant)).getUTCHours();
 
 /** Returns the current calendar day in the server's time zone. */
 export const serverToday = () => serverDate(api.now());

@@ -8,10 +8,12 @@ import { importModule, startServer } from "./helpers.js";
 
 const MINUTE = 60_000;
 const DAY = 1440 * MINUTE;
+// This device's zone, which is used when the server's is not known.
+process.env.TZ = "America/Caracas";
 const SEED = Number(process.env.TEST_SEED ?? 14);
 const WALKS = 25;
 
-const { Bedtimes, WEEKDAYS } = await importModule("bedtimes.js");
+const { Bedtimes, WEEKDAYS, zoneOf } = await importModule("bedtimes.js");
 const { outlook } = await importModule("outlook.js");
 const { ServerZone } = await importModule("server-zone.js");
 const { CaffeineCurve } = await importModule("caffeine-model.js");
@@ -36,15 +38,12 @@ async function get(server, path) {
   return body;
 }
 
-/** Returns the responses that the page loads, as they were at an instant. */
+/** Returns the responses that the page loads, as they were at an instant, and the zone that it uses. */
 async function responsesAt(server, instant, timezone) {
   const at = new Date(instant).toISOString();
   const until = new Date(instant + 6 * 60 * MINUTE).toISOString();
-  return {
-    active: await get(server, `/coffee/active?at=${at}&hours=1&step_minutes=60`),
-    coffees: await get(server, `/coffee/?until=${until}&limit=100`),
-    timezone,
-  };
+  const active = await get(server, `/coffee/active?at=${at}&hours=1&step_minutes=60`);
+  return { active, coffees: await get(server, `/coffee/?until=${until}&limit=100`), zone: zoneOf(timezone, active) };
 }
 
 /** Returns random bedtimes of some weekdays, from 20:00 to 4:59. */
@@ -91,16 +90,17 @@ function assertSameAsServer(found, active, day) {
 const SETTINGS = [
   [{ TZ: "Europe/Berlin" }, "the defaults"],
   [{ TZ: "America/St_Johns", BEDTIME: "00:45", CAFFEINE_HALF_LIFE_HOURS: "8.5", SLEEP_THRESHOLD_MG: "70" }, "a bedtime after midnight and a long half-life"],
-  [{ TZ: "America/New_York", BEDTIME: "23:30" }, "bedtimes by weekday", true],
-  [{ TZ: "Pacific/Auckland", BEDTIME: "21:20", USUAL_DOSE_MG: "250", RECOMMENDED_DAILY_CAFFEINE_MG: "200", CAFFEINE_HALF_LIFE_HOURS: "3" }, "a large usual dose, a low limit and bedtimes by weekday", true],
+  [{ TZ: "America/New_York", BEDTIME: "23:30" }, "bedtimes by weekday", { byWeekday: true }],
+  [{ TZ: "Pacific/Auckland", BEDTIME: "21:20", USUAL_DOSE_MG: "250", RECOMMENDED_DAILY_CAFFEINE_MG: "200", CAFFEINE_HALF_LIFE_HOURS: "3" }, "a large usual dose, a low limit and bedtimes by weekday", { byWeekday: true }],
+  [{ TZ: "XYZ-5:30", BEDTIME: "23:10" }, "a time zone that browsers do not support", { sameZone: "Asia/Kolkata" }],
 ];
 
-for (const [settings, name, byWeekday] of SETTINGS) {
+for (const [settings, name, { byWeekday, sameZone = settings.TZ } = {}] of SETTINGS) {
   test(`what "Now" shows for entries that wait is what the server returns once they have arrived: ${name}`, { timeout: 300_000 }, async () => {
     console.log(`TEST_SEED=${SEED}`);
     const random = randomNumbers(SEED);
     const server = await startServer({ settings });
-    const zone = new ServerZone(settings.TZ);
+    const zone = new ServerZone(sameZone);
     try {
       for (let n = WALKS; n > 0; n -= 1) {
         if (byWeekday) await server.api("PATCH", "/profile", { bedtime_by_weekday: randomBedtimes(random) });
@@ -139,6 +139,24 @@ test("a bedtime belongs to the evening of its weekday, also when the clocks chan
   // Skipped, and repeated.
   assert.deepEqual(around("2026-03-29T01:30Z"), ["2026-03-27T23:30", "2026-03-29T01:30"]);
   assert.deepEqual(around("2026-10-25T01:00Z"), ["2026-10-25T00:30", "2026-10-25T22:00"]);
+});
+
+test("while the server's zone is not known, the next bedtime is that of the server", () => {
+  const usual = { bedtimes: { usual: "23:00", by_weekday: {} }, timestamp: "2026-06-03T12:00:00Z" };
+  const byWeekday = { ...usual, bedtimes: { usual: "23:00", by_weekday: { wednesday: "00:30", thursday: "21:45" } } };
+  for (const active of [usual, byWeekday]) {
+    for (const timezone of ["Europe/Berlin", "Asia/Kathmandu", "Pacific/Auckland", "America/St_Johns", "Pacific/Kiritimati", "Pacific/Pago_Pago"]) {
+      const timestamp = Date.parse(active.timestamp);
+      const bedtime = new Bedtimes(active, new ServerZone(timezone)).next(timestamp);
+      for (const name of [undefined, "CET-1CEST,M3.5.0,M10.5.0/3"]) {
+        const response = { ...active, bedtime: new Date(bedtime).toISOString() };
+        assert.equal(new Bedtimes(response, zoneOf(name, response)).next(timestamp), bedtime, timezone);
+      }
+    }
+  }
+  // Nothing is shifted without need.
+  const local = { ...byWeekday, bedtime: new Date(new Bedtimes(byWeekday, new ServerZone()).next(Date.parse(byWeekday.timestamp))).toISOString() };
+  assert.equal(zoneOf(undefined, local).shift, 0);
 });
 
 test("a response that an older version has cached has one bedtime for every day", () => {

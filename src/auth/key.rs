@@ -107,6 +107,12 @@ impl KeyName {
             Err("must have 1 to 50 letters, digits, `-`, `_` or `.`")
         }
     }
+
+    /// Parses the name of a new key. In a path, `.` and `..` mean another one: a client would send a request for
+    /// `/people/anna/keys/..` to `/people/anna/`.
+    pub fn parse_new(text: &str) -> Result<Self, &'static str> {
+        if matches!(text, "." | "..") { Err("must not be `.` or `..`") } else { Self::parse(text) }
+    }
 }
 
 impl TryFrom<String> for KeyName {
@@ -211,6 +217,7 @@ mod tests {
             ("a/b", false),
         ] {
             assert_eq!(KeyName::parse(name).is_ok(), is_valid, "{name:?}");
+            assert_eq!(KeyName::parse_new(name).is_ok(), is_valid && name != "..", "{name:?}");
         }
     }
 

@@ -33,7 +33,7 @@ enum KeyCommand {
     /// Create a key and print it once
     Add {
         /// Name of the key: 1 to 50 letters, digits, `-`, `_` or `.`
-        #[arg(value_parser = KeyName::parse)]
+        #[arg(value_parser = KeyName::parse_new)]
         name: KeyName,
 
         /// Scopes, comma-separated: read, write, metrics (for keys of the owner only), manage (one's own keys and

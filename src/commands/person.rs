@@ -175,7 +175,7 @@ pub fn run(args: PersonCommandArgs) -> Result<(), Failure> {
         PersonCommand::Remove { name, yes, without_backup, json, removal, common } => {
             let (_, days) = removal.validate_with(&common)?;
             let (settings, identity) = prepare(&common)?;
-            if !yes && !confirm_removal(&settings, &name, days)? {
+            if !yes && !confirm_removal(&settings, &name, days, !without_backup)? {
                 return print("nothing was changed");
             }
             remove_person(&settings, &identity, &name, days, !without_backup, json)
@@ -330,8 +330,13 @@ fn rename_person(
     Ok(())
 }
 
-/// Asks whether to remove a person, who is deleted after `days` days.
-fn confirm_removal(settings: &CommonSettings, name: &PersonName, days: Option<u32>) -> Result<bool, Failure> {
+/// Asks whether to remove a person, who is deleted after `days` days. Without a backup, the person is kept.
+fn confirm_removal(
+    settings: &CommonSettings,
+    name: &PersonName,
+    days: Option<u32>,
+    is_backed_up: bool,
+) -> Result<bool, Failure> {
     let person = existing(settings, name)?;
     if !io::stdin().is_terminal() {
         return Err(Failure::Usage(
@@ -341,7 +346,11 @@ fn confirm_removal(settings: &CommonSettings, name: &PersonName, days: Option<u3
     let entries = count_backup(&person.database).ok();
     let entries = entries.as_ref().map_or_else(|| "unreadable".to_owned(), counted_entries);
     let folder = settings.removed_folder();
-    let end = days.map_or_else(|| "not deleted".to_owned(), |days| format!("deleted after {days} days"));
+    let end = match days {
+        Some(days) if is_backed_up => format!("deleted after {days} days"),
+        Some(days) => format!("deleted after {days} days if there is an earlier backup"),
+        None => "not deleted".to_owned(),
+    };
     print(&format!(
         "Removing {name} ({entries}). Their keys stop working. The folder is moved to {} and {end}.",
         folder.display()
@@ -372,10 +381,10 @@ fn remove_person(
         e => e.into(),
     })?;
     let schedule = DeletionSchedule::read(settings, days);
-    let deleted_at = RemovedFolder::at(&folder).and_then(|removed| schedule.deleted_at(&removed, now()));
+    let deletion_at = RemovedFolder::at(&folder).and_then(|removed| schedule.deletion_time(&removed, now()));
     if as_json {
         let backup = backup.map(|backup| backup.path);
-        let result = json!({"name": name, "folder": folder, "backup": backup, "deleted_at": deleted_at});
+        let result = json!({"name": name, "folder": folder, "backup": backup, "deletion_at": deletion_at});
         return print(&result.to_string());
     }
     if let Some(backup) = backup {
@@ -387,7 +396,7 @@ fn remove_person(
         ))?;
     }
     print(&format!("removed {name}; to undo this: coffee-tracker person adopt {}", folder.display()))?;
-    match deleted_at {
+    match deletion_at {
         Some(at) => {
             let date = settings.zone.date(at);
             print(&format!("a running server deletes this folder for good on {date} (REMOVED_PERSON_DAYS)"))

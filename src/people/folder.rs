@@ -110,6 +110,11 @@ impl PeopleLock {
         Self::within(settings, LOCK_TIMEOUT)
     }
 
+    /// The same without waiting for another command.
+    pub fn try_acquire(settings: &CommonSettings) -> Result<Self, PersonError> {
+        Self::within(settings, Duration::ZERO)
+    }
+
     fn within(settings: &CommonSettings, timeout: Duration) -> Result<Self, PersonError> {
         let people = settings.people_folder();
         let lock = || -> io::Result<Option<File>> {
@@ -171,7 +176,7 @@ pub fn recover(settings: &CommonSettings) -> Result<(), PersonError> {
     if !settings.people_folder().is_dir() {
         return Ok(());
     }
-    match PeopleLock::within(settings, Duration::ZERO) {
+    match PeopleLock::try_acquire(settings) {
         Ok(_) | Err(PersonError::Busy) => Ok(()),
         Err(e) => Err(e),
     }

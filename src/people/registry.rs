@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, TryLockError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -24,7 +24,7 @@ use crate::domain::person::PersonName;
 use crate::people::database::PersonDatabase;
 use crate::people::folder;
 use crate::people::person::{Person, Unavailable};
-use crate::people::removed::delete_expired;
+use crate::people::removed::DailyDeletion;
 
 /// Idle time after which a database is closed.
 const MAX_IDLE: Duration = Duration::from_secs(300);
@@ -39,8 +39,6 @@ const MAX_OPENING: usize = 2;
 const MAX_CLOSING: usize = 4;
 /// Interval of attempts to open a database that was damaged or missing.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
-/// Interval at which people who were removed long ago are deleted.
-const DELETION_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// Interval of attempts to find a place.
 const PLACE_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -73,8 +71,7 @@ pub struct People {
     places: Arc<Semaphore>,
     /// Slots of databases that are being opened.
     opening: Arc<Semaphore>,
-    /// Running time at which removed people are deleted next.
-    next_deletion: Mutex<Duration>,
+    deletion: Mutex<DailyDeletion>,
 }
 
 /// Everyone except the owner.
@@ -138,7 +135,7 @@ impl People {
             clock,
             owner: Arc::new(person),
             others: RwLock::default(),
-            next_deletion: Mutex::default(),
+            deletion: Mutex::default(),
         };
         if let Err(e) = folder::recover(&people.options.settings) {
             tracing::warn!("what killed commands left unfinished could not be removed: {e}");
@@ -359,14 +356,15 @@ impl People {
         self.delete_removed(elapsed);
     }
 
-    /// Deletes people who were removed long ago, unless that was done in the last 24 hours.
+    /// Deletes people who were removed long ago, once a day. Does not wait for a deletion that is running.
     fn delete_removed(&self, elapsed: Duration) {
         let Some(days) = self.options.removed_person_days else { return };
-        let mut next = self.next_deletion.lock().unwrap_or_else(PoisonError::into_inner);
-        if elapsed >= *next {
-            *next = elapsed + DELETION_INTERVAL;
-            delete_expired(&self.options.settings, days, self.clock.now());
-        }
+        let mut deletion = match self.deletion.try_lock() {
+            Ok(deletion) => deletion,
+            Err(TryLockError::Poisoned(e)) => e.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        deletion.run_if_due(&self.options.settings, days, elapsed, self.clock.now());
     }
 
     /// Adds people whose folders appeared, and drops those whose folders are gone. Returns whether there were any.

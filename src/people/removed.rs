@@ -1,16 +1,20 @@
 //! Removed people: their folders in `removed/`, and the deletion of those who were removed long ago.
 //!
-//! A folder is deleted when it is old by its name and by its last change, and a running server has seen it for as many
-//! days. Wall-clock time alone is unsuitable: with a clock that was or is wrong, as on a machine without a clock
-//! battery, somebody would be deleted who has just been removed.
+//! A folder is deleted once three times are long enough ago: the time in its name, its last change, and the day from
+//! which a running server has found it on as many days. The first two alone are unsuitable: with a clock that was or
+//! is wrong, as on a machine without a clock battery, somebody would be deleted who has just been removed. Without a
+//! backup of its database, a folder is kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 
+use crate::backup::origin::BackupOrigin;
+use crate::backup::retention::list_backups;
 use crate::config::CommonSettings;
 use crate::domain::person::PersonName;
 use crate::domain::time::{DAY, HOUR, SECOND, Timestamp, parse_file_name_time};
@@ -18,12 +22,20 @@ use crate::fs::temp_file::{rename_no_replace, sync_parent_folder, write_atomical
 use crate::people::error::PersonError;
 use crate::people::folder::PeopleLock;
 
-/// File in `removed/` with the number of days for which a server has seen each folder.
-const DAYS_FILE: &str = ".days.json";
+/// File in `removed/` with the number of days on which a server has found each folder.
+const SEEN_DAYS_FILE: &str = ".seen-days.json";
+/// Database in the folder of a person.
+const DATABASE: &str = "coffee.db";
 /// Prefix of folders that are being deleted.
 const DELETED: &str = ".deleted-";
 /// Minimum time between two counts of a day, so that a server that is restarted often does not count too many.
 const MIN_DAY: i64 = 20 * HOUR;
+/// Maximum time between two counts of a day. After a longer one the server was stopped, or the clock was changed.
+const MAX_DAY: i64 = 48 * HOUR;
+/// Interval of the deletions.
+const INTERVAL: Duration = Duration::from_secs(24 * 3600);
+/// Interval after a deletion that failed.
+const RETRY_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Folder of a removed person.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,9 +68,11 @@ impl RemovedFolder {
     }
 }
 
-/// Returns the folders of removed people, newest first. Without `removed/`, there are none.
+/// Returns the folders of removed people, which have a database, newest first. Without `removed/`, there are none.
 pub fn list_removed(settings: &CommonSettings) -> io::Result<Vec<RemovedFolder>> {
-    let mut folders = folders_in(&settings.removed_folder(), "")?;
+    let removed = settings.removed_folder();
+    let mut folders = folders_in(&removed, "")?;
+    folders.retain(|folder| removed.join(&folder.folder).join(DATABASE).is_file());
     folders.sort_by(|one, other| (other.removed_at, &other.folder).cmp(&(one.removed_at, &one.folder)));
     Ok(folders)
 }
@@ -81,7 +95,7 @@ fn folders_in(removed: &Path, prefix: &str) -> io::Result<Vec<RemovedFolder>> {
     Ok(folders)
 }
 
-/// Days for which a running server has seen each folder.
+/// Days on which a running server has found each folder.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct SeenDays {
     /// Time of the last count.
@@ -92,7 +106,7 @@ struct SeenDays {
 impl SeenDays {
     /// Reads the file. If that is impossible, the count starts again, so that nobody is deleted too early.
     fn read(removed: &Path) -> Self {
-        let text = fs::read(removed.join(DAYS_FILE)).ok();
+        let text = fs::read(removed.join(SEEN_DAYS_FILE)).ok();
         text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
     }
 
@@ -100,95 +114,148 @@ impl SeenDays {
         self.days.get(&folder.folder).copied().unwrap_or(0)
     }
 
-    /// Counts a day for each of the folders, unless the last one was counted a few hours ago, and saves the result.
+    /// Counts a day for each of the folders if the last count was about a day ago, and saves the result. A count that
+    /// is longer ago, or in the future, counts no day: the clock may have been changed.
     fn count(&mut self, removed: &Path, folders: &[RemovedFolder], now: Timestamp) -> io::Result<()> {
-        let is_same_day = |at: Timestamp| (now.micros() - at.micros()).abs() < MIN_DAY;
-        if self.counted_at.is_some_and(is_same_day) || folders.is_empty() && self.days.is_empty() {
+        let elapsed = self.counted_at.map(|at| now.micros() - at.micros());
+        let is_same_day = elapsed.is_some_and(|elapsed| (0..MIN_DAY).contains(&elapsed));
+        if is_same_day || folders.is_empty() && self.days.is_empty() {
             return Ok(());
         }
-        let count =
-            |folder: &RemovedFolder| self.days.get(&folder.folder).map_or(0, |days| days.saturating_add(1));
+        let passed = u32::from(elapsed.is_some_and(|elapsed| (MIN_DAY..=MAX_DAY).contains(&elapsed)));
+        let count = |folder: &RemovedFolder| {
+            self.days.get(&folder.folder).map_or(0, |days| days.saturating_add(passed))
+        };
         let days = folders.iter().map(|folder| (folder.folder.clone(), count(folder))).collect();
         *self = Self { counted_at: Some(now), days };
-        write_atomically(&removed.join(DAYS_FILE), &serde_json::to_vec(self)?)
+        write_atomically(&removed.join(SEEN_DAYS_FILE), &serde_json::to_vec(self)?)
     }
 }
 
 /// Schedule by which removed people are deleted.
 #[derive(Debug)]
-pub struct DeletionSchedule {
+pub struct DeletionSchedule<'a> {
+    settings: &'a CommonSettings,
     days: Option<u32>,
     seen: SeenDays,
 }
 
-impl DeletionSchedule {
+impl<'a> DeletionSchedule<'a> {
     /// Reads the schedule for this number of days; `None` keeps removed people forever.
-    pub fn read(settings: &CommonSettings, days: Option<u32>) -> Self {
-        Self { days, seen: SeenDays::read(&settings.removed_folder()) }
+    pub fn read(settings: &'a CommonSettings, days: Option<u32>) -> Self {
+        Self { settings, days, seen: SeenDays::read(&settings.removed_folder()) }
     }
 
     /// Returns the time from which a running server deletes a folder; `None` when it is kept forever.
-    pub fn deleted_at(&self, folder: &RemovedFolder, now: Timestamp) -> Option<Timestamp> {
+    pub fn deletion_time(&self, folder: &RemovedFolder, now: Timestamp) -> Option<Timestamp> {
+        self.old_enough_at(folder, now).filter(|_| has_backup(self.settings, folder, now))
+    }
+
+    /// Returns the time at which a folder is old enough; `None` for a symbolic link.
+    fn old_enough_at(&self, folder: &RemovedFolder, now: Timestamp) -> Option<Timestamp> {
         let days = self.days?;
-        let due = folder.removed_at.plus(i64::from(days) * DAY);
+        let removed = self.settings.removed_folder();
+        last_change(&removed)?;
+        let changed = last_change(&removed.join(&folder.folder))?;
+        let after = |at: Timestamp, days: u32| at.plus(i64::from(days) * DAY);
         let unseen = days.saturating_sub(self.seen.of(folder));
-        Some(if due > now { due } else { now.plus(i64::from(unseen) * DAY) })
+        Some(after(folder.removed_at, days).max(after(changed, days)).max(after(now, unseen)))
+    }
+
+    fn is_old(&self, folder: &RemovedFolder, now: Timestamp) -> bool {
+        self.old_enough_at(folder, now).is_some_and(|at| at <= now)
     }
 }
 
-/// Deletes the folders of people who were removed more than `days` days ago, as a server does once a day. A failure is
-/// logged, and tried again the next time.
-pub fn delete_expired(settings: &CommonSettings, days: u32, now: Timestamp) {
-    if let Err(e) = try_delete_expired(settings, days, now) {
-        tracing::warn!("removed people could not be deleted for good: {e}");
-    }
+/// Reports whether there is a backup of the database of a removed person. What cannot be read is none.
+fn has_backup(settings: &CommonSettings, folder: &RemovedFolder, now: Timestamp) -> bool {
+    let database = settings.removed_folder().join(&folder.folder).join(DATABASE);
+    let origin = BackupOrigin::of_backup(&database);
+    let backups = settings.of_person(&folder.name).backups;
+    matches!(origin, BackupOrigin::Known(_))
+        && list_backups(&backups, &database, &origin, now)
+            .is_ok_and(|files| files.iter().any(|file| file.is_own))
 }
 
-fn try_delete_expired(settings: &CommonSettings, days: u32, now: Timestamp) -> Result<(), PersonError> {
-    let removed = settings.removed_folder();
-    // A symbolic link could lead to folders of another program.
-    if !fs::symlink_metadata(&removed).is_ok_and(|found| found.is_dir()) {
-        return Ok(());
-    }
-    let unfinished = folders_in(&removed, DELETED).map_err(PersonError::at(&removed))?;
-    let mut folders = list_removed(settings).map_err(PersonError::at(&removed))?;
-    let mut seen = SeenDays::read(&removed);
-    seen.count(&removed, &folders, now).map_err(PersonError::at(removed.join(DAYS_FILE)))?;
-    let is_old = |at: Timestamp| at.plus(i64::from(days) * DAY) <= now;
-    folders.retain(|folder| is_old(folder.removed_at) && seen.of(folder) >= days);
-    if folders.is_empty() && unfinished.is_empty() {
-        return Ok(());
-    }
-    // Nobody is brought back from now on.
-    let _lock = PeopleLock::acquire(settings)?;
-    for RemovedFolder { folder, .. } in &unfinished {
-        report(folder, days, delete_hidden(&removed, folder));
-    }
-    for RemovedFolder { folder, .. } in &folders {
-        match last_change(&removed.join(folder)) {
-            Ok(Some(at)) if is_old(at) => report(folder, days, hide_and_delete(&removed, folder)),
-            Ok(_) => {}
-            // It was brought back meanwhile.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => report(folder, days, Err(e)),
+/// Daily deletion of people who were removed long ago, by a running server.
+#[derive(Debug, Default)]
+pub struct DailyDeletion {
+    /// Running time of the next one.
+    next: Duration,
+    /// Folders without a backup, which were logged.
+    kept: BTreeSet<String>,
+}
+
+impl DailyDeletion {
+    /// Deletes the folders of people who were removed more than `days` days ago, unless that was done in the last 24
+    /// hours. A failure is logged, and tried again after an hour.
+    pub fn run_if_due(&mut self, settings: &CommonSettings, days: u32, elapsed: Duration, now: Timestamp) {
+        if elapsed < self.next {
+            return;
         }
+        let is_done = self.run(settings, days, now).unwrap_or_else(|e| {
+            tracing::warn!("removed people could not be deleted for good: {e}");
+            false
+        });
+        self.next = elapsed + if is_done { INTERVAL } else { RETRY_INTERVAL };
     }
-    Ok(())
+
+    /// Deletes the folders. Returns whether everything succeeded.
+    fn run(&mut self, settings: &CommonSettings, days: u32, now: Timestamp) -> Result<bool, PersonError> {
+        let removed = settings.removed_folder();
+        // A symbolic link could lead to folders of another program.
+        if last_change(&removed).is_none() {
+            return Ok(true);
+        }
+        let unfinished = folders_in(&removed, DELETED).map_err(PersonError::at(&removed))?;
+        let mut folders = list_removed(settings).map_err(PersonError::at(&removed))?;
+        let mut schedule = DeletionSchedule::read(settings, Some(days));
+        let counted = schedule.seen.count(&removed, &folders, now);
+        counted.map_err(PersonError::at(removed.join(SEEN_DAYS_FILE)))?;
+        folders.retain(|folder| schedule.is_old(folder, now) && self.has_backup(settings, folder, now));
+        if folders.is_empty() && unfinished.is_empty() {
+            return Ok(true);
+        }
+        // Nobody is brought back from now on. Who was brought back or changed meanwhile is not old.
+        let _lock = PeopleLock::try_acquire(settings)?;
+        folders.retain(|folder| schedule.is_old(folder, now));
+        let mut is_done = true;
+        for RemovedFolder { folder, .. } in &unfinished {
+            is_done &= report(folder, days, delete_hidden(&removed, folder));
+        }
+        for RemovedFolder { folder, .. } in &folders {
+            is_done &= report(folder, days, hide_and_delete(&removed, folder));
+        }
+        Ok(is_done)
+    }
+
+    /// Reports whether a folder has a backup, and logs once if it has none.
+    fn has_backup(&mut self, settings: &CommonSettings, folder: &RemovedFolder, now: Timestamp) -> bool {
+        let is_found = has_backup(settings, folder, now);
+        if !is_found && self.kept.insert(folder.folder.clone()) {
+            let backups = settings.of_person(&folder.name).backups;
+            let backups = backups.display();
+            tracing::warn!("removed/{} is kept: {backups} has no backup of its database", folder.folder);
+        }
+        is_found
+    }
 }
 
-fn report(folder: &str, days: u32, deleted: io::Result<()>) {
-    match deleted {
+/// Logs a deletion, and returns whether it succeeded.
+fn report(folder: &str, days: u32, deleted: io::Result<()>) -> bool {
+    match &deleted {
         Ok(()) => tracing::info!("deleted removed/{folder} for good (REMOVED_PERSON_DAYS={days})"),
         Err(e) => tracing::warn!("removed/{folder} could not be deleted for good: {e}"),
     }
+    deleted.is_ok()
 }
 
 /// Returns the time at which the content or the attributes of a folder have last changed; `None` for anything else.
-fn last_change(path: &Path) -> io::Result<Option<Timestamp>> {
-    let found = fs::symlink_metadata(path)?;
+fn last_change(path: &Path) -> Option<Timestamp> {
+    let found = fs::symlink_metadata(path).ok()?;
     let at = |seconds: i64, nanos: i64| seconds.saturating_mul(SECOND).saturating_add(nanos / 1000);
     let changed = at(found.mtime(), found.mtime_nsec()).max(at(found.ctime(), found.ctime_nsec()));
-    Ok(found.is_dir().then(|| Timestamp::clamped(changed)))
+    found.is_dir().then(|| Timestamp::clamped(changed))
 }
 
 /// Renames a folder and deletes it, so that nobody is brought back who is half deleted.
@@ -209,11 +276,16 @@ fn delete_hidden(removed: &Path, folder: &str) -> io::Result<()> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 mod tests {
+    use std::path::PathBuf;
     use std::time::SystemTime;
 
     use super::*;
+    use crate::db::schema::APPLICATION_ID;
     use crate::domain::calendar::Zone;
     use crate::domain::time::file_name_time;
+
+    /// Id of the databases of all people here.
+    const ID: &str = "0123456789abcdef0123456789abcdef";
 
     fn settings(folder: &Path) -> CommonSettings {
         CommonSettings::of_owner(folder.join("coffee.db"), folder.join("backups"), Zone::utc())
@@ -224,18 +296,48 @@ mod tests {
         Timestamp::from(SystemTime::now())
     }
 
-    /// Creates the folder of a person who was removed at this time, and returns its name.
-    fn removed_person(settings: &CommonSettings, name: &str, at: Timestamp) -> String {
+    /// Writes a database with this id.
+    fn lay(path: &Path, id: &str) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let database = rusqlite::Connection::open(path).unwrap();
+        let sql = format!(
+            "pragma application_id = {APPLICATION_ID};
+             create table database_identity (only_row integer primary key, id text);
+             insert into database_identity (id) values ('{id}')"
+        );
+        database.execute_batch(&sql).unwrap();
+    }
+
+    /// Creates the folder of a person who was removed at this time, without a backup, and returns its name.
+    fn removed_without_backup(settings: &CommonSettings, name: &str, at: Timestamp) -> String {
         let folder = format!("{name}-{}", file_name_time(at));
-        let path = settings.removed_folder().join(&folder);
-        fs::create_dir_all(&path).unwrap();
-        fs::write(path.join("coffee.db"), "data").unwrap();
+        lay(&settings.removed_folder().join(&folder).join(DATABASE), ID);
         folder
+    }
+
+    fn backup_of(settings: &CommonSettings, name: &str) -> PathBuf {
+        settings.of_person(&name.parse().unwrap()).backups.join("coffee_20260101_000000.db")
+    }
+
+    /// The same with a backup.
+    fn removed_person(settings: &CommonSettings, name: &str, at: Timestamp) -> String {
+        lay(&backup_of(settings, name), ID);
+        removed_without_backup(settings, name, at)
+    }
+
+    fn run_once(settings: &CommonSettings, now: Timestamp) {
+        DailyDeletion::default().run_if_due(settings, 30, Duration::ZERO, now);
     }
 
     /// Runs the daily deletion on these days after `start`.
     fn run_daily(settings: &CommonSettings, start: Timestamp, days: std::ops::RangeInclusive<i64>) {
-        days.for_each(|day| delete_expired(settings, 30, start.plus(day * DAY + HOUR)));
+        days.for_each(|day| run_once(settings, start.plus(day * DAY + HOUR)));
+    }
+
+    /// The time from which a folder is to be deleted.
+    fn planned(settings: &CommonSettings, folder: &str, now: Timestamp) -> Option<Timestamp> {
+        let removed = RemovedFolder::parse(folder).unwrap();
+        DeletionSchedule::read(settings, Some(30)).deletion_time(&removed, now)
     }
 
     fn names(settings: &CommonSettings) -> Vec<String> {
@@ -270,23 +372,42 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_person_is_deleted_once_a_server_has_seen_the_folder_for_as_many_days() {
+    fn a_removed_person_is_deleted_once_a_server_has_found_the_folder_on_as_many_days() {
         let folder = tempfile::tempdir().unwrap();
         let (settings, start) = (settings(folder.path()), now());
         let anna = removed_person(&settings, "anna", start);
         let later = removed_person(&settings, "ben", start.plus(DAY));
-        let removed = RemovedFolder::parse(&anna).unwrap();
-        let planned = |at| DeletionSchedule::read(&settings, Some(30)).deleted_at(&removed, at);
-        assert_eq!(planned(start), Some(removed.removed_at.plus(30 * DAY)));
         run_daily(&settings, start, 0..=29);
         assert_eq!(names(&settings), [later.clone(), anna]);
         // Restarts of the server do not count.
         run_daily(&settings, start, 29..=29);
         run_daily(&settings, start, 30..=30);
         assert_eq!(names(&settings), [later]);
-        assert_eq!(DeletionSchedule::read(&settings, None).deleted_at(&removed, start), None);
         run_daily(&settings, start, 31..=31);
         assert_eq!(names(&settings), [""; 0]);
+    }
+
+    #[test]
+    fn the_planned_deletion_is_the_latest_of_the_three_times() {
+        let folder = tempfile::tempdir().unwrap();
+        let (settings, start) = (settings(folder.path()), now());
+        let old = removed_person(&settings, "anna", start.minus(400 * DAY));
+        let ahead = removed_person(&settings, "ben", start.plus(400 * DAY));
+        assert_eq!(planned(&settings, &old, start.plus(DAY)), Some(start.plus(31 * DAY)));
+        let by_name = RemovedFolder::parse(&ahead).unwrap().removed_at.plus(30 * DAY);
+        assert_eq!(planned(&settings, &ahead, start), Some(by_name));
+        run_daily(&settings, start, 0..=10);
+        assert_eq!(planned(&settings, &old, start.plus(15 * DAY)), Some(start.plus(35 * DAY)));
+        // Long ago by the clock and by the days, but changed later than that.
+        let changed = last_change(&settings.removed_folder().join(&old)).unwrap();
+        assert_eq!(planned(&settings, &old, start.minus(30 * DAY)), Some(changed.plus(30 * DAY)));
+        let removed = RemovedFolder::parse(&old).unwrap();
+        assert_eq!(DeletionSchedule::read(&settings, None).deletion_time(&removed, start), None);
+        let link = "carla-20200101_000000";
+        std::os::unix::fs::symlink(&old, settings.removed_folder().join(link)).unwrap();
+        fs::create_dir(backup_of(&settings, "carla").parent().unwrap()).unwrap();
+        fs::copy(backup_of(&settings, "anna"), backup_of(&settings, "carla")).unwrap();
+        assert_eq!(planned(&settings, link, start), None);
     }
 
     #[test]
@@ -298,13 +419,10 @@ mod tests {
         let ben = removed_person(&settings, "ben", start.minus(400 * DAY));
         run_daily(&settings, start, 0..=1);
         let ahead = start.plus(3650 * DAY);
-        run_daily(&settings, ahead, 0..=27);
+        run_daily(&settings, ahead, 0..=28);
         run_daily(&settings, start, 2..=2);
-        assert_eq!(names(&settings), [anna.clone(), ben.clone()]);
-        let removed = RemovedFolder::parse(&ben).unwrap();
-        let planned = DeletionSchedule::read(&settings, Some(60)).deleted_at(&removed, ahead);
-        assert_eq!(planned, Some(ahead.plus(30 * DAY)));
-        // The folders have been seen for 30 days, but were changed later than that.
+        assert_eq!(planned(&settings, &ben, ahead), Some(ahead.plus(DAY)));
+        // The folders were found on 30 days, but were changed later than that.
         run_daily(&settings, start, 3..=29);
         assert_eq!(names(&settings), [anna, ben]);
         run_daily(&settings, start, 31..=31);
@@ -312,7 +430,50 @@ mod tests {
     }
 
     #[test]
-    fn only_folders_with_the_name_of_a_removed_person_are_deleted() {
+    fn a_clock_that_is_set_back_and_forth_counts_no_days() {
+        let folder = tempfile::tempdir().unwrap();
+        let (settings, start) = (settings(folder.path()), now());
+        let anna = removed_person(&settings, "anna", start);
+        for hour in 0..200 {
+            run_once(&settings, start.plus(hour * HOUR));
+            run_once(&settings, start.plus(3650 * DAY + hour * HOUR));
+        }
+        assert_eq!(names(&settings), [anna.clone()]);
+        // Nor does the time for which no server ran.
+        run_daily(&settings, start, 1000..=1000);
+        let seen = SeenDays::read(&settings.removed_folder());
+        assert_eq!(seen.days.get(&anna), Some(&0));
+    }
+
+    #[test]
+    fn who_has_no_backup_of_the_same_database_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let (settings, start) = (settings(folder.path()), now());
+        let anna = removed_without_backup(&settings, "anna", start);
+        // A backup of another person who had the name.
+        let ben = removed_without_backup(&settings, "ben", start);
+        lay(&backup_of(&settings, "ben"), "fedcba9876543210fedcba9876543210");
+        // Nobody can tell of which database the backup is.
+        let carla = removed_person(&settings, "carla", start);
+        fs::write(settings.removed_folder().join(&carla).join(DATABASE), "flat white").unwrap();
+        let mut deletion = DailyDeletion::default();
+        for day in 0..40 {
+            let elapsed = u32::try_from(day).unwrap() * INTERVAL;
+            deletion.run_if_due(&settings, 30, elapsed, start.plus(day * DAY + HOUR));
+        }
+        assert_eq!(names(&settings).len(), 3);
+        assert_eq!(deletion.kept, BTreeSet::from([anna.clone(), ben.clone(), carla.clone()]));
+        for kept in [&anna, &ben, &carla] {
+            assert_eq!(planned(&settings, kept, start), None, "{kept}");
+        }
+        lay(&backup_of(&settings, "anna"), ID);
+        assert!(planned(&settings, &anna, start).is_some());
+        run_daily(&settings, start, 40..=40);
+        assert!(!names(&settings).contains(&anna) && names(&settings).len() == 2);
+    }
+
+    #[test]
+    fn only_folders_with_the_name_and_the_database_of_a_removed_person_are_deleted() {
         let folder = tempfile::tempdir().unwrap();
         let (settings, start) = (settings(folder.path()), now());
         let removed = settings.removed_folder();
@@ -322,16 +483,18 @@ mod tests {
         std::os::unix::fs::symlink(&elsewhere, removed.join(&anna).join("link")).unwrap();
         std::os::unix::fs::symlink(&elsewhere, removed.join("ben-20200101_000000")).unwrap();
         fs::write(removed.join("carla-20200101_000000"), "a file").unwrap();
-        for name in ["notes", "anna-20200101", "owner-20200101_000000", ".deleted-notes"] {
+        let resembling = ["owner-20200101_000000", "photos-20200101_000000"];
+        for name in ["notes", "anna-20200101", ".deleted-notes"].iter().chain(&resembling) {
             fs::create_dir(removed.join(name)).unwrap();
         }
+        fs::create_dir(removed.join("photos-20200101_000000/coffee.db")).unwrap();
         run_daily(&settings, start, 0..=40);
         let mut left: Vec<_> =
             fs::read_dir(&removed).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
-        let kept =
-            [".days.json", ".deleted-notes", "anna-20200101", "ben-20200101_000000", "carla-20200101_000000"];
-        assert_eq!(left, [&kept[..], &["notes", "owner-20200101_000000"]].concat());
+        let kept = [".deleted-notes", SEEN_DAYS_FILE, "anna-20200101", "ben-20200101_000000"];
+        let others = ["carla-20200101_000000", "notes", resembling[0], resembling[1]];
+        assert_eq!(left, [kept, others].concat());
         assert!(elsewhere.join("inside").exists());
         // Nor through a link in place of `removed/`.
         let moved = folder.path().join("moved");
@@ -358,6 +521,27 @@ mod tests {
         fs::create_dir_all(hidden.join("inside")).unwrap();
         run_daily(&settings, start, 33..=33);
         assert!(!hidden.exists());
+    }
+
+    #[test]
+    fn a_deletion_is_tried_again_an_hour_after_another_command_was_at_work() {
+        let folder = tempfile::tempdir().unwrap();
+        let (settings, start) = (settings(folder.path()), now());
+        removed_person(&settings, "anna", start);
+        run_daily(&settings, start, 0..=29);
+        let mut deletion = DailyDeletion::default();
+        let mut run_at = |hours: i64| {
+            let elapsed = Duration::from_secs(3600 * u64::try_from(hours).unwrap());
+            deletion.run_if_due(&settings, 30, elapsed, start.plus(31 * DAY + hours * HOUR));
+            names(&settings).len()
+        };
+        let lock = PeopleLock::acquire(&settings).unwrap();
+        assert_eq!(run_at(0), 1);
+        drop(lock);
+        assert_eq!(run_at(0), 1);
+        assert_eq!(run_at(1), 0);
+        removed_person(&settings, "ben", start);
+        assert_eq!((run_at(2), deletion.next), (1, 25 * RETRY_INTERVAL));
     }
 
     #[test]

@@ -43,11 +43,11 @@ function showList() {
         !person.is_owner && button("Remove…", () => openRemoval(person), { "aria-label": `Remove ${label}…` })));
   };
   byId("people-list").replaceChildren(...list.people.map(item));
-  const removed = list.removed.map(({ folder, name, removed_at: removedAt, deleted_at: deletedAt }) =>
+  const removed = list.removed.map(({ folder, name, removed_at: removedAt, deletion_at: deletionAt }) =>
     h("li", {},
       h("div", {},
         h("p", {}, name, h("span", { class: "muted small" }, ` removed ${formatDayTime(Date.parse(removedAt))}`)),
-        deletedAt && h("p", { class: "muted small" }, `Deleted for good on ${formatDate(toLocalInput(Date.parse(deletedAt)).slice(0, 10))}`)),
+        deletionAt && h("p", { class: "muted small" }, `Deleted for good on ${formatDate(toLocalInput(Date.parse(deletionAt)).slice(0, 10))}`)),
       button("Bring back", () => bringBack(folder, name), { "aria-label": `Bring back ${name}` })));
   byId("removed").hidden = !removed.length;
   byId("removed-list").replaceChildren(...removed);
@@ -117,7 +117,11 @@ function showKey(title, { key, scopes }) {
 
 // Keys of a person
 
-const pathOfKeys = (person, key) => `/people/${person.name}/keys${key ? `/${encodeURIComponent(key.name)}` : ""}`;
+/** Returns the path of the keys of a person, or of one of them. In a path, `.` and `..` would mean another one. */
+function pathOfKeys(person, key) {
+  if (key && /^\.{1,2}$/.test(key.name)) throw new api.ApiError("invalid", "A key with this name can only be revoked on the command line");
+  return `/people/${person.name}/keys${key ? `/${encodeURIComponent(key.name)}` : ""}`;
+}
 
 /** Lists the keys of a person; `note` is the outcome of the last action. */
 async function openKeys(person, note = "") {

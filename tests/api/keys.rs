@@ -120,6 +120,12 @@ async fn every_invalid_field_of_a_new_key_is_reported() {
     let time = "must be a date and time such as 2025-07-23T14:30:00Z";
     let soon = app.post("/keys", json!({"name": "phone", "expires_at": "soon"})).await;
     soon.assert_invalid(&[invalid_value("body", "expires_at", time, "soon")]);
+    for path in ["/keys", "/pairings"] {
+        for name in [".", ".."] {
+            let dots = invalid_value("body", "name", "must not be `.` or `..`", name);
+            app.post(path, json!({"name": name})).await.assert_invalid(&[dots]);
+        }
+    }
     let path = app.delete("/keys/my%20phone").await;
     path.assert_invalid(&[invalid_value("path", "name", form, "my phone")]);
     assert_eq!(listed(&app).await, [] as [Value; 0]);

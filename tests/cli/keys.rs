@@ -347,6 +347,8 @@ fn failing_key_commands_report_a_code_and_change_nothing() {
         &["key", "add", ""],
         &["key", "add", "my phone"],
         &["key", "add", "../phone"],
+        &["key", "add", "."],
+        &["key", "add", ".."],
         &["key", "add", &long],
         &["key", "add", "phone", "--scope", "admin"],
         &["key", "add", "phone", "--scope", "read,,write"],

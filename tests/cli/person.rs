@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use coffee_tracker::domain::time::DAY;
+use coffee_tracker::domain::time::{DAY, Timestamp};
 use coffee_tracker::people::removed::RemovedFolder;
 use serde_json::{Value, json};
 
@@ -221,14 +221,19 @@ fn a_removal_prints_when_the_folder_is_deleted_for_good() {
     let removed = run_ok(folder.path(), &["person", "remove", "anna", "--yes", "--json"]);
     let removed: Value = serde_json::from_str(&removed.out).unwrap();
     let found = RemovedFolder::at(Path::new(removed["folder"].as_str().unwrap())).unwrap();
-    assert_eq!(removed["deleted_at"], json!(found.removed_at.plus(30 * DAY)));
+    let at: Timestamp = serde_json::from_value(removed["deletion_at"].clone()).unwrap();
+    assert!((found.removed_at.plus(30 * DAY)..found.removed_at.plus(31 * DAY)).contains(&at), "{at}");
     let mut kept = command_in(folder.path(), &["person", "remove", "bert", "--yes"]);
     let kept = run(kept.env("REMOVED_PERSON_DAYS", "0"));
     assert_eq!((kept.code, kept.out.lines().count()), (Some(0), 2), "{kept:?}");
     assert!(kept.out.lines().nth(1).is_some_and(|line| line.starts_with("removed bert; ")), "{kept:?}");
     let mut kept = command_in(folder.path(), &["person", "remove", "carl", "--yes", "--json"]);
     let kept: Value = serde_json::from_str(&run(kept.env("REMOVED_PERSON_DAYS", "0")).out).unwrap();
-    assert_eq!(kept["deleted_at"], Value::Null);
+    assert_eq!(kept["deletion_at"], Value::Null);
+    // There is no backup of dora.
+    run_ok(folder.path(), &["person", "add", "dora"]);
+    let kept = run_ok(folder.path(), &["person", "remove", "dora", "--yes", "--without-backup", "--json"]);
+    assert_eq!(serde_json::from_str::<Value>(&kept.out).unwrap()["deletion_at"], Value::Null);
     let args = ["person", "remove", "carl", "--yes", "--removed-person-days", "soon"];
     let refused = run_in(folder.path(), &args);
     assert_fails_with(&refused, 78, "1 invalid setting");

@@ -33,7 +33,7 @@ const MAX_GRACE_HOURS: f64 = 8784.0;
 /// Request body of `POST /keys`. Unknown fields are ignored.
 #[derive(Deserialize, ToSchema)]
 pub struct KeyInput {
-    /// Name of the key, which no valid key of the person has.
+    /// Name of the key, which no valid key of the person has; neither `.` nor `..`.
     #[schema(value_type = String, pattern = "^[A-Za-z0-9._-]{1,50}$", required)]
     #[serde(default)]
     name: JsonScalar,
@@ -160,7 +160,7 @@ impl NewApiKey {
 impl KeyInput {
     /// Validates the fields.
     pub fn validate(&self, v: &mut FieldValidator, context: &ValidationContext<'_>) -> Option<KeyRequest> {
-        let name = v.parse("name", &self.name, KeyName::parse);
+        let name = v.parse("name", &self.name, KeyName::parse_new);
         let scopes = match &self.scopes {
             None => Some(DEFAULT_SCOPES.to_vec()),
             Some(names) if names.is_empty() => {

@@ -87,9 +87,9 @@ struct RemovedPerson {
     name: String,
     #[schema(value_type = String, format = DateTime)]
     removed_at: Timestamp,
-    /// Time from which the server deletes the folder for good. Null when it is kept forever.
+    /// Time from which the server deletes the folder for good. Null when it is kept, as without a backup of it.
     #[schema(value_type = Option<String>, format = DateTime, required)]
-    deleted_at: Option<Timestamp>,
+    deletion_at: Option<Timestamp>,
 }
 
 /// Response body of `POST /people`.
@@ -149,7 +149,7 @@ pub async fn list(app: &State<SharedApp>, everyone: Everyone) -> JsonResult {
         let people = std::iter::once(Arc::clone(everyone.0.owner())).chain(everyone.0.others());
         let schedule = DeletionSchedule::read(&settings, days);
         let removed = list_removed(&settings)?.into_iter().map(|removed| RemovedPerson {
-            deleted_at: schedule.deleted_at(&removed, now),
+            deletion_at: schedule.deletion_time(&removed, now),
             name: removed.name.to_string(),
             removed_at: removed.removed_at,
             folder: removed.folder,
@@ -412,7 +412,7 @@ pub async fn change(
 /// Remove a person
 ///
 /// Starts a job that makes a last backup and moves the person's folder to `removed/`. Their keys stop working. The result
-/// has `folder`, with which `POST /people` brings the person back until the folder is deleted (see `deleted_at` in the list
+/// has `folder`, with which `POST /people` brings the person back until the folder is deleted (see `deletion_at` in the list
 /// of people), and `backup`.
 #[utoipa::path(delete, path = "/people/{name}", operation_id = "remove_person", tag = "people",
     params(("name" = String, Path, description = "Name of the person", example = "anna")),

@@ -667,6 +667,18 @@ browserTest("what is stored about a former key of the window does not hide the p
   await shownPerson(page, "Anna").waitFor();
 });
 
+browserTest("the time zone of the server is kept when the person is switched", { expected: UNREACHABLE, settings: { TZ: "Asia/Kolkata" } }, async ({ page, server }) => {
+  const { anna, ben } = await createPeople(server, ["Anna", "Ben"]);
+  const note = page.getByText("Days and bedtime use the server's time zone (Asia/Kolkata).");
+  await page.goto(server.url);
+  await signIn(page, anna, { remember: true });
+  await note.waitFor();
+  await page.route("**/info", (route) => route.abort());
+  await openLink(page, ben, "Ben");
+  await shows(page, "Ben", 0);
+  await note.waitFor();
+});
+
 browserTest("after the key of one person was revoked, signing out leads to the other", REVOKED, async ({ page, server }) => {
   const { anna, ben } = await createPeople(server, ["Anna", "Ben"]);
   await page.goto(server.url);

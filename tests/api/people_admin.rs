@@ -129,6 +129,17 @@ async fn a_removed_person_is_deleted_after_30_days_and_the_last_backup_is_kept()
 }
 
 #[rocket::async_test]
+async fn a_path_with_a_trailing_slash_removes_nobody() {
+    let app = TestApp::new().await;
+    app.add_person("anna", &[Scope::Read]);
+    // What clients send for `/people/anna/keys/..`.
+    for path in ["/people/anna/", "/people//anna/", "/people/anna//"] {
+        assert_eq!(app.delete(path).await.status, 404, "{path}");
+        assert_eq!(app.get(path).await.status, 200, "{path}");
+    }
+}
+
+#[rocket::async_test]
 async fn removed_people_can_be_kept_forever() {
     let app = TestApp::with_flags(&[("removed-person-days", "0")]).await;
     let folder = "anna-20200101_000000";

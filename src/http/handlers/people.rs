@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rocket::State;
 use rocket::http::Status;
+use rocket::http::uri::Origin;
 use rocket::tokio;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -418,7 +419,17 @@ pub async fn change(
     params(("name" = String, Path, description = "Name of the person", example = "anna")),
     responses((status = 202, description = "The job", body = BackgroundJob, headers(("Location" = String, description = "Path of the job")))))]
 #[rocket::delete("/people/<name>")]
-pub async fn remove(app: &State<SharedApp>, everyone: Everyone, files: OwnFiles, name: &str) -> JsonResult {
+pub async fn remove(
+    app: &State<SharedApp>,
+    everyone: Everyone,
+    files: OwnFiles,
+    name: &str,
+    uri: &Origin<'_>,
+) -> JsonResult {
+    // Clients send a request for `/people/anna/keys/..` to `/people/anna/`.
+    if uri.path().ends_with('/') {
+        return Err(ApiError::NotFound("Person not found"));
+    }
     let person = find(&everyone.0, name)?;
     if person.name().is_owner() {
         return Err(ApiError::Conflict("The owner cannot be removed".to_owned()));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rocket::data::Data;
 use rocket::fairing::{Fairing, Info, Kind};
+use rocket::http::Method;
 use rocket::http::uri::Origin;
 use rocket::request::Request;
 use rocket::response::Response;
@@ -29,7 +30,7 @@ impl Fairing for RequestFairing {
 
     async fn on_request(&self, request: &mut Request<'_>, _: &mut Data<'_>) {
         RequestContext::start(request);
-        if let Some(uri) = normalized(request.uri()) {
+        if let Some(uri) = normalized(request.method(), request.uri()) {
             request.set_uri(uri);
         }
     }
@@ -74,9 +75,12 @@ pub fn finish(app: &App, request: &Request<'_>, response: &mut Response<'_>) {
 }
 
 /// Returns the URI without doubled and trailing slashes; `None` when it has none.
-fn normalized(uri: &Origin<'_>) -> Option<Origin<'static>> {
+///
+/// A path to delete keeps its trailing slash, with which nobody is removed.
+fn normalized(method: Method, uri: &Origin<'_>) -> Option<Origin<'static>> {
     let path = uri.path().as_str();
-    if path == "/" || !(path.ends_with('/') || path.contains("//")) {
+    let is_kept = path == "/" || method == Method::Delete && path.ends_with('/');
+    if is_kept || !(path.ends_with('/') || path.contains("//")) {
         return None;
     }
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();

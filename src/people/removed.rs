@@ -221,10 +221,10 @@ impl DailyDeletion {
         folders.retain(|folder| schedule.is_old(folder, now));
         let mut is_done = true;
         for RemovedFolder { folder, .. } in &unfinished {
-            is_done &= report(folder, days, delete_hidden(&removed, folder));
+            is_done &= report(folder, days, &delete_hidden(&removed, folder));
         }
         for RemovedFolder { folder, .. } in &folders {
-            is_done &= report(folder, days, hide_and_delete(&removed, folder));
+            is_done &= report(folder, days, &hide_and_delete(&removed, folder));
         }
         Ok(is_done)
     }
@@ -242,8 +242,8 @@ impl DailyDeletion {
 }
 
 /// Logs a deletion, and returns whether it succeeded.
-fn report(folder: &str, days: u32, deleted: io::Result<()>) -> bool {
-    match &deleted {
+fn report(folder: &str, days: u32, deleted: &io::Result<()>) -> bool {
+    match deleted {
         Ok(()) => tracing::info!("deleted removed/{folder} for good (REMOVED_PERSON_DAYS={days})"),
         Err(e) => tracing::warn!("removed/{folder} could not be deleted for good: {e}"),
     }

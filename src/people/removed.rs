@@ -438,7 +438,7 @@ mod tests {
             run_once(&settings, start.plus(hour * HOUR));
             run_once(&settings, start.plus(3650 * DAY + hour * HOUR));
         }
-        assert_eq!(names(&settings), [anna.clone()]);
+        assert_eq!(names(&settings), std::slice::from_ref(&anna));
         // Nor does the time for which no server ran.
         run_daily(&settings, start, 1000..=1000);
         let seen = SeenDays::read(&settings.removed_folder());

@@ -197,13 +197,16 @@ export async function screenshot(page, name, { fullPage = true } = {}) {
   writeFileSync(file, await page.screenshot({ fullPage }));
 }
 
-/** Returns axe's violations of WCAG 2.2 A and AA, one per line; only those of colors with `colorsOnly`. */
-export async function accessibilityViolations(page, { colorsOnly = false } = {}) {
+/**
+ * Returns axe's violations of WCAG 2.2 A and AA, one per line; only those of colors with `colorsOnly`, and only those
+ * within the elements that match a selector with `within`.
+ */
+export async function accessibilityViolations(page, { colorsOnly = false, within = "html" } = {}) {
   if (!(await page.evaluate(() => "axe" in window))) await page.evaluate(AXE);
-  const violations = await page.evaluate(async (colorsOnly) => {
+  const violations = await page.evaluate(async ([colorsOnly, within]) => {
     const runOnly = colorsOnly ? ["color-contrast"] : ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"];
-    return (await window.axe.run(document, { runOnly })).violations;
-  }, colorsOnly);
+    return (await window.axe.run(within, { runOnly })).violations;
+  }, [colorsOnly, within]);
   const line = (violation, node) => `${violation.id}: ${node.target.join(" ")}: ${node.failureSummary?.split("\n")[1]?.trim()}`;
   return violations.flatMap((violation) => violation.nodes.slice(0, 4).map((node) => line(violation, node))).join("\n");
 }

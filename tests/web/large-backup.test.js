@@ -90,7 +90,8 @@ async function uploadAndRestore(server, file) {
   await button(page, /^Restore…/).first().click();
   await page.getByLabel(/to confirm/).fill("owner");
   await button(page, "Restore").last().click();
-  await toast(page, "Restored").waitFor();
+  // The toast of the upload ends in "can be restored".
+  await toast(page, /Restored:/).waitFor();
   assert.deepEqual(problems, []);
   await context.close();
 }

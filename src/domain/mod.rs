@@ -15,6 +15,7 @@ pub mod estimate;
 pub mod forecast;
 pub mod grouped;
 pub mod heart_rate;
+pub mod json_object;
 pub mod json_scalar;
 pub mod lenient_datetime;
 pub mod limits;

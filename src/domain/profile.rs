@@ -147,7 +147,8 @@ struct ProfileTime {
     is_default: bool,
 }
 
-/// Bedtimes of a profile by weekday. Each belongs to the evening of its day: 00:30 on Friday is in the night from Friday to Saturday.
+/// Bedtimes of a profile by weekday. Each belongs to the evening of its day: 00:30 on Friday is in the night from Friday
+/// to Saturday.
 #[derive(Serialize, ToSchema)]
 struct ProfileTimes {
     /// Times of the days that differ from `bedtime`.

@@ -4,12 +4,12 @@ use std::fmt;
 
 use rocket::State;
 use rocket::http::Status;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::domain::heart_rate::NewReading;
+use crate::domain::json_object::JsonObject;
 use crate::domain::limits::ValidationContext;
 use crate::http::app::{App, SharedApp};
 use crate::http::extract::headers::PersonOfRequest;
@@ -117,10 +117,8 @@ impl FromBody for ReadingBatch {
         let mut batch = Self { readings: Vec::with_capacity(raw.kept.len()), ..Self::default() };
         for (index, item) in raw.kept.iter().enumerate() {
             let parsed = match item {
-                BatchItem::Reading(input) => input.parse(context),
-                BatchItem::NotAnObject => {
-                    Err(FieldError::new(Location::Body, "", "must be an object").into())
-                }
+                JsonObject::Object(input) => input.parse(context),
+                _ => Err(FieldError::new(Location::Body, "", "must be an object").into()),
             };
             match parsed {
                 Ok(reading) => batch.readings.push(reading),
@@ -171,13 +169,8 @@ pub struct ReadingBatchInput {
 /// The first [`MAX_BATCH_READINGS`] items of a list and the length of the list.
 #[derive(Default)]
 struct ReadingList {
-    kept: Vec<BatchItem>,
+    kept: Vec<JsonObject<ReadingInput>>,
     sent: usize,
-}
-
-enum BatchItem {
-    Reading(ReadingInput),
-    NotAnObject,
 }
 
 impl<'de> Deserialize<'de> for ReadingList {
@@ -205,53 +198,5 @@ impl<'de> Deserialize<'de> for ReadingList {
             }
         }
         deserializer.deserialize_seq(ListVisitor)
-    }
-}
-
-/// Accepts objects only; a derived implementation would also read the fields from a list.
-impl<'de> Deserialize<'de> for BatchItem {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ItemVisitor;
-        impl<'de> Visitor<'de> for ItemVisitor {
-            type Value = BatchItem;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a reading")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<BatchItem, A::Error> {
-                ReadingInput::deserialize(MapAccessDeserializer::new(map)).map(BatchItem::Reading)
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<BatchItem, A::Error> {
-                while list.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(BatchItem::NotAnObject)
-            }
-
-            fn visit_unit<E>(self) -> Result<BatchItem, E> {
-                Ok(BatchItem::NotAnObject)
-            }
-
-            fn visit_bool<E>(self, _: bool) -> Result<BatchItem, E> {
-                Ok(BatchItem::NotAnObject)
-            }
-
-            fn visit_i64<E>(self, _: i64) -> Result<BatchItem, E> {
-                Ok(BatchItem::NotAnObject)
-            }
-
-            fn visit_u64<E>(self, _: u64) -> Result<BatchItem, E> {
-                Ok(BatchItem::NotAnObject)
-            }
-
-            fn visit_f64<E>(self, _: f64) -> Result<BatchItem, E> {
-                Ok(BatchItem::NotAnObject)
-            }
-
-            fn visit_str<E>(self, _: &str) -> Result<BatchItem, E> {
-                Ok(BatchItem::NotAnObject)
-            }
-        }
-        deserializer.deserialize_any(ItemVisitor)
     }
 }

@@ -5,13 +5,14 @@ use std::fmt;
 
 use rocket::State;
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, MapAccess, Visitor};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 
 use crate::domain::bedtimes::by_weekday_schema;
 use crate::domain::caffeine::HALF_LIFE_RANGE;
 use crate::domain::calendar::{LocalTime, WEEKDAYS};
+use crate::domain::json_object::JsonObject;
 use crate::domain::json_scalar::JsonScalar;
 use crate::domain::limits::ValidationContext;
 use crate::domain::profile::{
@@ -35,7 +36,7 @@ pub struct ProfileInput {
     bedtime: JsonScalar,
     #[schema(schema_with = weekdays_schema)]
     #[serde(default)]
-    bedtime_by_weekday: WeekdaysInput,
+    bedtime_by_weekday: JsonObject<WeekdayMembers>,
     #[schema(schema_with = half_life_schema)]
     #[serde(default)]
     half_life_hours: JsonScalar,
@@ -50,24 +51,18 @@ pub struct ProfileInput {
     daily_limit_mg: JsonScalar,
 }
 
-/// Value of `bedtime_by_weekday`.
-#[derive(Default)]
-enum WeekdaysInput {
-    #[default]
-    Absent,
-    Null,
-    NotAnObject,
-    /// Members by name: those of all weekdays, and some of the others.
-    Days(BTreeMap<String, JsonScalar>),
-}
+/// Members of `bedtime_by_weekday` by name: those of all weekdays, and some of the others.
+struct WeekdayMembers(BTreeMap<String, JsonScalar>);
 
+/// Pattern of a time of day.
+const TIME: &str = "^([01]?[0-9]|2[0-3]):[0-5][0-9]$";
 /// Pattern of numeric strings from 1 to 1000.
 const TO_1000: &str = r"^(1000|[1-9][0-9]{0,2}(\.[0-9]{1,6})?)$";
 
 fn weekdays_schema() -> Schema {
     let kinds = |kind| SchemaType::from_iter([kind, Type::Null]);
     let time = ObjectBuilder::new().schema_type(kinds(Type::String));
-    let time = time.pattern(Some("^([01]?[0-9]|2[0-3]):[0-5][0-9]$")).build();
+    let time = time.pattern(Some(TIME)).build();
     let description = "Bedtimes of the weekdays that differ from `bedtime`; other days have the usual one. Each belongs to the evening of \
          its day: 00:30 on Friday is in the night from Friday to Saturday.";
     by_weekday_schema(&time).schema_type(kinds(Type::Object)).description(Some(description)).build().into()
@@ -94,85 +89,57 @@ fn daily_limit_schema() -> Schema {
     nullable_number_schema(&DAILY_LIMIT_RANGE, pattern, "Maximum on a calendar day in milligrams.")
 }
 
-impl WeekdaysInput {
-    /// Parses the bedtimes; days that are not listed are reset.
-    fn parse(&self, v: &mut FieldValidator) -> [Option<Option<LocalTime>>; 7] {
-        const NAME: &str = "bedtime_by_weekday";
-        let days = match self {
-            Self::Absent => return [None; 7],
-            Self::Null => return [Some(None); 7],
-            Self::NotAnObject => {
-                v.add_error(NAME, &JsonScalar::Nested, "must be an object such as {\"friday\": \"00:30\"}");
-                return [None; 7];
-            }
-            Self::Days(days) => days,
-        };
-        for (name, field) in days.iter().filter(|(name, _)| !WEEKDAYS.contains(&name.as_str())) {
-            let name = format!("{NAME}.{}", text::shorten(name, 20));
-            v.add_error(&name, field, "must be a weekday from monday to sunday");
+/// Parses the bedtimes of the weekdays; days that are not listed are reset.
+fn weekday_changes(
+    input: &JsonObject<WeekdayMembers>,
+    v: &mut FieldValidator,
+) -> [Option<Option<LocalTime>>; 7] {
+    const NAME: &str = "bedtime_by_weekday";
+    let days = match input {
+        JsonObject::Absent => return [None; 7],
+        JsonObject::Null => return [Some(None); 7],
+        JsonObject::Other => {
+            v.add_error(NAME, &JsonScalar::Nested, "must be an object such as {\"friday\": \"00:30\"}");
+            return [None; 7];
         }
-        WEEKDAYS.map(|weekday| {
-            let field = days.get(weekday).unwrap_or(&JsonScalar::Null);
-            v.changed(&format!("{NAME}.{weekday}"), field, |v, name, field| {
-                v.parse(name, field, LocalTime::parse)
-            })
+        JsonObject::Object(WeekdayMembers(days)) => days,
+    };
+    for (name, field) in days.iter().filter(|(name, _)| !WEEKDAYS.contains(&name.as_str())) {
+        let name = format!("{NAME}.{}", text::shorten(name, 20));
+        v.add_error(&name, field, "must be a weekday from monday to sunday");
+    }
+    WEEKDAYS.map(|weekday| {
+        let field = days.get(weekday).unwrap_or(&JsonScalar::Null);
+        v.changed(&format!("{NAME}.{weekday}"), field, |v, name, field| {
+            v.parse(name, field, LocalTime::parse)
         })
-    }
+    })
 }
 
-impl<'de> Deserialize<'de> for WeekdaysInput {
+impl<'de> Deserialize<'de> for WeekdayMembers {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(WeekdaysVisitor)
-    }
-}
+        struct MembersVisitor;
 
-struct WeekdaysVisitor;
+        impl<'de> Visitor<'de> for MembersVisitor {
+            type Value = WeekdayMembers;
 
-impl<'de> Visitor<'de> for WeekdaysVisitor {
-    type Value = WeekdaysInput;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
 
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON value")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<WeekdaysInput, A::Error> {
-        let mut days = BTreeMap::new();
-        while let Some((name, value)) = members.next_entry::<String, JsonScalar>()? {
-            // Bounded whatever is sent.
-            if WEEKDAYS.contains(&name.as_str()) || days.len() <= WEEKDAYS.len() {
-                days.insert(name, value);
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<WeekdayMembers, A::Error> {
+                let mut days = BTreeMap::new();
+                while let Some((name, value)) = members.next_entry::<String, JsonScalar>()? {
+                    // Few of the others, so that memory is bounded.
+                    if WEEKDAYS.contains(&name.as_str()) || days.len() <= WEEKDAYS.len() {
+                        days.insert(name, value);
+                    }
+                }
+                Ok(WeekdayMembers(days))
             }
         }
-        Ok(WeekdaysInput::Days(days))
-    }
 
-    fn visit_unit<E>(self) -> Result<WeekdaysInput, E> {
-        Ok(WeekdaysInput::Null)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<WeekdaysInput, A::Error> {
-        while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(WeekdaysInput::NotAnObject)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<WeekdaysInput, E> {
-        Ok(WeekdaysInput::NotAnObject)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<WeekdaysInput, E> {
-        Ok(WeekdaysInput::NotAnObject)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<WeekdaysInput, E> {
-        Ok(WeekdaysInput::NotAnObject)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<WeekdaysInput, E> {
-        Ok(WeekdaysInput::NotAnObject)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<WeekdaysInput, E> {
-        Ok(WeekdaysInput::NotAnObject)
+        deserializer.deserialize_map(MembersVisitor)
     }
 }
 
@@ -183,7 +150,7 @@ impl FromBody for ProfileChange {
         let change = Self {
             bedtime: v
                 .changed("bedtime", &input.bedtime, |v, name, field| v.parse(name, field, LocalTime::parse)),
-            bedtime_by_weekday: input.bedtime_by_weekday.parse(&mut v),
+            bedtime_by_weekday: weekday_changes(&input.bedtime_by_weekday, &mut v),
             half_life_hours: v.changed_number("half_life_hours", &input.half_life_hours, &HALF_LIFE_RANGE),
             sleep_threshold_mg: v.changed_number(
                 "sleep_threshold_mg",
@@ -210,7 +177,8 @@ pub async fn get(app: &State<SharedApp>, person: PersonOfRequest) -> JsonResult 
 /// Change the profile
 ///
 /// Changes only the fields that are sent; null resets a field to the server's default. Every estimate uses the
-/// new values at once. `bedtime_by_weekday` is replaced as a whole. A caller without the scope `read` gets only the fields that it sent.
+/// new values at once. `bedtime_by_weekday` is replaced as a whole. A caller without the scope `read` gets only the fields
+/// that it sent.
 #[utoipa::path(patch, path = "/profile", operation_id = "change_profile", tag = "profile", request_body(content = ProfileInput, example = json!({"bedtime": "22:30", "bedtime_by_weekday": {"friday": "00:30"}, "half_life_hours": null})),
     responses((status = 200, description = "The changed profile", body = Profile)))]
 #[rocket::patch("/profile", data = "<change>")]

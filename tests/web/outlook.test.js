@@ -12,6 +12,8 @@ const DAY = 1440 * MINUTE;
 process.env.TZ = "America/Caracas";
 const SEED = Number(process.env.TEST_SEED ?? 14);
 const WALKS = 25;
+/** Difference that rounding makes in the time of the last coffee, in ms. */
+const TOLERANCE = 2 * MINUTE;
 
 const { Bedtimes, WEEKDAYS, zoneOf } = await importModule("bedtimes.js");
 const { outlook } = await importModule("outlook.js");
@@ -81,8 +83,9 @@ function assertSameAsServer(found, active, day) {
   near(found.atBedtime, active.at_bedtime_mg, 0.05, "level at bedtime");
   assert.equal(found.usual, active.usual_dose_mg, "usual dose");
   near(found.room, active.can_drink_now_mg, 0.5, "room for now");
-  assert.equal(found.lastSafe.at === null, active.last_safe_coffee_at === null, `last coffee: ${JSON.stringify(found.lastSafe)} and ${active.last_safe_coffee_at}`);
-  if (found.lastSafe.at) near(found.lastSafe.at, Date.parse(active.last_safe_coffee_at), 2 * MINUTE, "last coffee");
+  // Just before its end, the time for the last coffee may be over: the server rounds what the page calculates with.
+  const [foundLast, serverLast] = [found.lastSafe.at ?? found.now, Date.parse(active.last_safe_coffee_at ?? new Date(found.now))];
+  near(foundLast, serverLast, TOLERANCE, `last coffee: ${JSON.stringify(found.lastSafe)} and ${active.last_safe_coffee_at}`);
   // The texts agree: where the usual dose fits, there is room for it.
   if (found.status.level === "Good") assert.ok(found.lastSafe.at !== null && found.room >= found.dose - 0.5);
 }
@@ -111,9 +114,16 @@ for (const [settings, name, { byWeekday, sameZone = settings.TZ } = {}] of SETTI
         await sendAll(server, unsynced);
         const later = await responsesAt(server, now, settings.TZ);
         const days = (await get(server, "/coffee/days?days=365")).daily_breakdown;
-        assertSameAsServer(found, later.active, days.find(({ date }) => date === zone.date(now)));
+        try {
+          assertSameAsServer(found, later.active, days.find(({ date }) => date === zone.date(now)));
+        } catch (error) {
+          const input = { before: responses.active, coffees: responses.coffees.slice(0, 20), unsynced: { ...unsynced, deletedIds: [...unsynced.deletedIds] } };
+          console.log(JSON.stringify({ now, input, found: { ...found, model: null }, active: later.active }));
+          throw error;
+        }
         const afterwards = outlook(later, none(), now);
-        assert.deepEqual([found.status, found.roomReason, found.lastSafe.reason], [afterwards.status, afterwards.roomReason, afterwards.lastSafe.reason]);
+        const isOverSoon = found.lastSafe.at === null ? afterwards.lastSafe.at !== null : found.lastSafe.at - now < TOLERANCE;
+        if (!isOverSoon) assert.deepEqual([found.status, found.roomReason, found.lastSafe.reason], [afterwards.status, afterwards.roomReason, afterwards.lastSafe.reason]);
       }
       const { responses, now, unsynced } = await walk(server, random, Date.now() - 6 * 60 * MINUTE, settings.TZ);
       const { status } = outlook(responses, unsynced, Math.max(now, Date.now()));

@@ -9,7 +9,7 @@ import * as session from "../app/session.js";
 import { checkKey } from "../app/sign-in.js";
 import { example } from "./example.js";
 import { describeFailure } from "./failures.js";
-import { abilities, inWords, keyDetails, newKeyFields } from "./keys.js";
+import { abilities, inWords, keyDetails, keyPath, newKeyFields } from "./keys.js";
 import { startPairing } from "./pairing.js";
 import { snippets } from "./snippets.js";
 
@@ -74,7 +74,7 @@ function confirmRotation(key) {
   const replace = async () => {
     closeSheet();
     await api.catchApiError(async () => {
-      const { key: text, scopes } = await api.requestJson("POST", `/keys/${encodeURIComponent(key.name)}/rotate`, { body: { grace_hours: GRACE_HOURS } });
+      const { key: text, scopes } = await api.requestJson("POST", `${keyPath("/keys", key.name)}/rotate`, { body: { grace_hours: GRACE_HOURS } });
       if (key.is_current) await adopt(text);
       showKey({ name: key.name, scopes }, text, key.is_current ? "This device uses the new key already." : "Enter it on the device within 24 hours: until then, the old key works, too.");
       await load();
@@ -98,7 +98,7 @@ function confirmRevocation(key) {
   const revoke = async () => {
     closeSheet();
     await api.catchApiError(async () => {
-      await api.request("DELETE", `/keys/${encodeURIComponent(key.name)}`);
+      await api.request("DELETE", keyPath("/keys", key.name));
       if (key.is_current) {
         session.signOut();
         location.reload();
@@ -119,7 +119,7 @@ function confirmRevocation(key) {
 }
 
 const undoRevocation = (name) => api.catchApiError(async () => {
-  await api.requestJson("POST", `/keys/${encodeURIComponent(name)}/undo-revoke`);
+  await api.requestJson("POST", `${keyPath("/keys", name)}/undo-revoke`);
   await load();
   notify(`${isolate(name)} can be used again`);
 }, reportFailure("Can't undo"));

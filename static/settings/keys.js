@@ -43,6 +43,12 @@ export function keyDetails(key) {
   return [h("p", { class: "device-name" }, h("bdi", {}, key.name)), h("p", { class: "muted small" }, inWords(key.scopes)), h("p", { class: "muted small" }, dates(key))];
 }
 
+/** Returns the path of a key in a collection such as `/keys`. Browsers turn `/keys/..` into `/`. */
+export function keyPath(collection, name) {
+  if ([".", ".."].includes(name)) throw new api.ApiError("invalid", "A key with this name can only be revoked on the command line");
+  return `${collection}/${encodeURIComponent(name)}`;
+}
+
 /** Returns the end of a day in this device's zone. */
 const endOfDay = (date) => new Date(`${date}T23:59:59`).toISOString();
 

@@ -6,7 +6,7 @@ import { button, byId, field, h, setFieldError, setText } from "../app/dom.js";
 import { MINUTE, formatAge, formatDate, formatDayTime, isolate, plural, toLocalInput } from "../app/format.js";
 import { showToast } from "../app/notifications.js";
 import * as jobs from "./jobs.js";
-import { abilities, keyDetails, newKeyFields } from "./keys.js";
+import { abilities, keyDetails, keyPath, newKeyFields } from "./keys.js";
 
 export const id = "people";
 export const title = "People";
@@ -117,16 +117,12 @@ function showKey(title, { key, scopes }) {
 
 // Keys of a person
 
-/** Returns the path of the keys of a person, or of one of them. In a path, `.` and `..` would mean another one. */
-function pathOfKeys(person, key) {
-  if (key && /^\.{1,2}$/.test(key.name)) throw new api.ApiError("invalid", "A key with this name can only be revoked on the command line");
-  return `/people/${person.name}/keys${key ? `/${encodeURIComponent(key.name)}` : ""}`;
-}
+const keysPath = (person) => `/people/${person.name}/keys`;
 
 /** Lists the keys of a person; `note` is the outcome of the last action. */
 async function openKeys(person, note = "") {
   await api.catchApiError(async () => {
-    const { keys } = await api.get(pathOfKeys(person));
+    const { keys } = await api.get(keysPath(person));
     const item = (key) => h("li", { class: "device" }, h("div", {}, keyDetails(key)), button("Revoke", () => confirmRevocation(person, key), { class: "button danger", "aria-label": `Revoke: ${key.name}` }));
     const status = h("p", { role: "status" });
     closeSheet();
@@ -147,7 +143,7 @@ function openNewKey(person) {
     event.preventDefault();
     fields.showErrors(null);
     await api.catchApiError(async () => {
-      const created = await api.requestJson("POST", pathOfKeys(person), { body: fields.read() });
+      const created = await api.requestJson("POST", keysPath(person), { body: fields.read() });
       showKey(["Key of ", h("bdi", {}, labelOf(person)), ": ", h("bdi", {}, created.name)], created);
       await load();
     }, fields.showErrors);
@@ -164,7 +160,7 @@ function confirmRevocation(person, key) {
   const revoke = async () => {
     closeSheet();
     await api.catchApiError(async () => {
-      await api.request("DELETE", pathOfKeys(person, key));
+      await api.request("DELETE", keyPath(keysPath(person), key.name));
       await load();
       await openKeys(person, `Revoked ${isolate(key.name)}`);
     }, sayError);

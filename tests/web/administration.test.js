@@ -337,6 +337,18 @@ browserTest("the owner adds a key of a person, whose link signs in, and revokes 
   assert.equal(me.status, 401);
 });
 
+browserTest("a key whose name would change the path of a request is not revoked in the browser", {}, async ({ page, server }) => {
+  await server.api("POST", "/people", { name: "anna", display_name: "Anna" });
+  const { body } = await server.api("GET", "/people/anna/keys");
+  await page.route("**/people/anna/keys", (route) => route.fulfill({ json: { keys: [{ ...body.keys[0], name: ".." }] } }));
+  await openSection(page, server, "people");
+  await button(page, "Keys of Anna").click();
+  await button(page, "Revoke: ..").click();
+  await button(page, "Revoke").click();
+  await toast(page, "A key with this name can only be revoked on the command line").waitFor();
+  assert.equal((await server.api("GET", "/people/anna")).status, 200);
+});
+
 const confirmation = (page) => page.getByRole("dialog", { name: "Confirm it's you" });
 
 /** Opens a section of a page with a clock, and lets more than ten minutes pass since the key was entered. */

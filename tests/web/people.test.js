@@ -463,12 +463,26 @@ async function openLink(page, key, name) {
   await shownPerson(page, name).waitFor();
 }
 
+/** Opens the dashboard and signs in as a person who has logged nothing. */
+async function openAs(page, server, key, label, options = {}) {
+  await page.goto(server.url);
+  await signIn(page, key, options);
+  await shows(page, label, 0);
+}
+
+/** Opens the dashboard with keys of two people and shows Ben; returns the keys. */
+async function openAsAnnaAndBen(page, server) {
+  const keys = await createPeople(server, ["Anna", "Ben"]);
+  await openAs(page, server, keys.anna, "Anna", { remember: true });
+  await openLink(page, keys.ben, "Ben");
+  await shows(page, "Ben", 0);
+  return keys;
+}
+
 for (const [screen, colorScheme] of [["wide", "light"], ["phone", "dark"], ["narrow", "light"]]) {
   browserTest(`with keys of two people, the name is a menu that switches between them: ${screen}, ${colorScheme}`, { screen, colorScheme }, async ({ page, server }) => {
     const { anna, ben } = await createPeople(server, ["Anna", "Ben"]);
-    await page.goto(server.url);
-    await signIn(page, anna, { remember: true });
-    await shows(page, "Anna", 0);
+    await openAs(page, server, anna, "Anna", { remember: true });
     assert.equal(await page.locator(".switcher").count(), 0, "with one person, there is no menu");
     await drinkButton(page, "espresso").click();
     await shows(page, "Anna", 80);
@@ -497,12 +511,7 @@ for (const [screen, colorScheme] of [["wide", "light"], ["phone", "dark"], ["nar
 }
 
 browserTest("entries that wait are sent as the person who entered them, and signing out leaves the other person signed in", { expected: UNREACHABLE }, async ({ page, server }) => {
-  const { anna, ben } = await createPeople(server, ["Anna", "Ben"]);
-  await page.goto(server.url);
-  await signIn(page, anna, { remember: true });
-  await shows(page, "Anna", 0);
-  await openLink(page, ben, "Ben");
-  await shows(page, "Ben", 0);
+  const { anna, ben } = await openAsAnnaAndBen(page, server);
   await choose(page, "Anna");
   await shows(page, "Anna", 0);
   await logUnsent(page);
@@ -528,9 +537,7 @@ browserTest("entries that wait are sent as the person who entered them, and sign
 browserTest("a person is added in the menu, and a newer key of a person replaces the former one", INVALID, async ({ page, server }) => {
   const { anna, ben } = await createPeople(server, ["Anna", "Ben"]);
   const { key: newer } = await requestWith(server, anna, "POST", "/keys", { name: "tablet", scopes: ["read", "write"] });
-  await page.goto(server.url);
-  await signIn(page, anna);
-  await shows(page, "Anna", 0);
+  await openAs(page, server, anna, "Anna");
   await openLink(page, ben, "Ben");
   const dialog = page.getByRole("dialog", { name: "Add person" });
   await choose(page, "Add person");
@@ -560,9 +567,7 @@ browserTest("a person is added in the menu, and a newer key of a person replaces
 browserTest("a pairing code of another person keeps the present one", {}, async ({ page, server }) => {
   const { anna, ben } = await createPeople(server, ["Anna", "Ben"]);
   const { code } = await requestWith(server, ben, "POST", "/pairings", { name: "laptop", scopes: ["read", "write"], base_url: server.url });
-  await page.goto(server.url);
-  await signIn(page, anna, { remember: true });
-  await shows(page, "Anna", 0);
+  await openAs(page, server, anna, "Anna", { remember: true });
   await page.evaluate((value) => (location.hash = `#pair=${value}`), code);
   await sheet(page).getByText("you can switch back at the top of the page.").waitFor();
   await sheet(page).getByRole("button", { name: "Pair" }).click();
@@ -574,9 +579,7 @@ browserTest("a pairing code of another person keeps the present one", {}, async 
 browserTest("every tab follows when the person is switched or signed out", {}, async ({ page, server, context }) => {
   const { anna, ben } = await createPeople(server, ["Anna", "Ben"]);
   const other = await context.newPage();
-  await page.goto(server.url);
-  await signIn(page, anna, { remember: true });
-  await shows(page, "Anna", 0);
+  await openAs(page, server, anna, "Anna", { remember: true });
   await other.goto(server.url);
   await openLink(page, ben, "Ben");
   await shownPerson(other, "Ben").waitFor();
@@ -593,9 +596,7 @@ browserTest("a page to which the user goes back is not that of a person who has 
   const { anna, ben } = await createPeople(server, ["Anna", "Ben"]);
   // Dispatched as the browser does when it restores a page that has not been unloaded.
   const goBack = () => page.evaluate(() => dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true })));
-  await page.goto(server.url);
-  await signIn(page, anna);
-  await shows(page, "Anna", 0);
+  await openAs(page, server, anna, "Anna");
   await openLink(page, ben, "Ben");
   await shows(page, "Ben", 0);
   await goBack();
@@ -618,9 +619,7 @@ browserTest("a page to which the user goes back is not that of a person who has 
 browserTest("a person added in a window of its own leaves the other windows signed in", {}, async ({ page, server, context }) => {
   const { anna, ben } = await createPeople(server, ["Anna", "Ben"]);
   const other = await context.newPage();
-  await page.goto(server.url);
-  await signIn(page, ben);
-  await shows(page, "Ben", 0);
+  await openAs(page, server, ben, "Ben");
   await other.goto(server.url);
   await signIn(other, KEY, { remember: true });
   await other.getByText("0 of 400 mg").waitFor();
@@ -640,12 +639,8 @@ browserTest("a person added in a window of its own leaves the other windows sign
 browserTest("a key that takes the place of another person's on this device keeps it", {}, async ({ page, server, context }) => {
   const { anna, ben, clara } = await createPeople(server, ["Anna", "Ben", "Clara"]);
   const other = await context.newPage();
-  await page.goto(server.url);
-  await signIn(page, ben);
-  await shows(page, "Ben", 0);
-  await other.goto(server.url);
-  await signIn(other, anna, { remember: true });
-  await shows(other, "Anna", 0);
+  await openAs(page, server, ben, "Ben");
+  await openAs(other, server, anna, "Anna", { remember: true });
   await openLink(other, clara, "Clara");
   await shows(other, "Clara", 0);
   // Anna's key waits beside the present one of the other windows.
@@ -657,9 +652,7 @@ browserTest("a key that takes the place of another person's on this device keeps
 
 browserTest("what is stored about a former key of the window does not hide the person of the present one", {}, async ({ page, server }) => {
   const { anna } = await createPeople(server, ["Anna"]);
-  await page.goto(server.url);
-  await signIn(page, anna, { remember: true });
-  await shows(page, "Anna", 0);
+  await openAs(page, server, anna, "Anna", { remember: true });
   await page.evaluate(() => sessionStorage.setItem("coffee.me", JSON.stringify({ owner: "0123456789abcdef", scopes: ["read"], person: { name: "ben", display_name: "Ben" } })));
   // Without the response, the person is the stored one.
   await page.route("**/me", (route) => new Promise(() => {}));
@@ -680,12 +673,7 @@ browserTest("the time zone of the server is kept when the person is switched", {
 });
 
 browserTest("after the key of one person was revoked, signing out leads to the other", REVOKED, async ({ page, server }) => {
-  const { anna, ben } = await createPeople(server, ["Anna", "Ben"]);
-  await page.goto(server.url);
-  await signIn(page, anna, { remember: true });
-  await shows(page, "Anna", 0);
-  await openLink(page, ben, "Ben");
-  await shows(page, "Ben", 0);
+  const { anna } = await openAsAnnaAndBen(page, server);
   await requestWith(server, anna, "DELETE", "/keys/first");
   await choose(page, "Anna");
   await signInDialog(page).getByRole("button", { name: "Not now" }).click();
@@ -696,11 +684,7 @@ browserTest("after the key of one person was revoked, signing out leads to the o
 });
 
 browserTest("the menu of people works with the keyboard, and unsaved changes are not lost without asking", {}, async ({ page, server }) => {
-  const { anna, ben } = await createPeople(server, ["Anna", "Ben"]);
-  await page.goto(server.url);
-  await signIn(page, anna, { remember: true });
-  await shows(page, "Anna", 0);
-  await openLink(page, ben, "Ben");
+  await openAsAnnaAndBen(page, server);
   await page.goto(`${server.url}/settings/you`);
   const limit = page.locator("#you-form").getByRole("spinbutton", { name: "Daily limit" });
   await limit.fill("250");

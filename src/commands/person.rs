@@ -44,7 +44,7 @@ pub struct PersonCommandArgs {
 enum PersonCommand {
     /// Add a person and print their first API key once
     Add {
-        /// Name: 1 to 32 lower-case letters, digits or hyphens, and no hyphen at the start
+        /// Name: 1 to 32 lower-case letters, digits or hyphens, starting with a letter or digit
         name: PersonName,
 
         /// Name that pages show
@@ -381,7 +381,8 @@ fn remove_person(
         e => e.into(),
     })?;
     let schedule = DeletionSchedule::read(settings, days);
-    let deletion_at = RemovedFolder::at(&folder).and_then(|removed| schedule.deletion_time(&removed, now()));
+    let deletion_at =
+        RemovedFolder::from_path(&folder).and_then(|removed| schedule.deletion_time(&removed, now()));
     if as_json {
         let backup = backup.map(|backup| backup.path);
         let result = json!({"name": name, "folder": folder, "backup": backup, "deletion_at": deletion_at});

@@ -110,7 +110,7 @@ impl PeopleLock {
         Self::within(settings, LOCK_TIMEOUT)
     }
 
-    /// The same without waiting for another command.
+    /// Takes the lock like [`Self::acquire`], but without waiting for another command.
     pub fn try_acquire(settings: &CommonSettings) -> Result<Self, PersonError> {
         Self::within(settings, Duration::ZERO)
     }

@@ -125,7 +125,7 @@ pub fn adopt_folder(
     if found.parent() != removed.ok().as_deref() {
         return Err(PersonError::NotRemoved(folder.to_owned(), settings.removed_folder()));
     }
-    let former = RemovedFolder::at(&found).map(|former| former.name);
+    let former = RemovedFolder::from_path(&found).map(|former| former.name);
     let name = name.cloned().or(former).ok_or(PersonError::Nameless)?;
     unused(settings, &name)?;
     let _lock = PeopleLock::acquire(settings)?;

@@ -1,9 +1,9 @@
 //! Removed people: their folders in `removed/`, and the deletion of those who were removed long ago.
 //!
-//! A folder is deleted once three times are long enough ago: the time in its name, its last change, and the day from
-//! which a running server has found it on as many days. The first two alone are unsuitable: with a clock that was or
-//! is wrong, as on a machine without a clock battery, somebody would be deleted who has just been removed. Without a
-//! backup of its database, a folder is kept.
+//! A folder is deleted after a number of days, which is counted in three ways: since the time in its name, since its
+//! last change, and in days on which a running server has found it. All three must have passed. A machine without a
+//! clock battery may start with a wrong time, and the first two alone would then delete somebody who was just removed.
+//! A folder without a backup of its database is kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
@@ -26,15 +26,15 @@ use crate::people::folder::PeopleLock;
 const SEEN_DAYS_FILE: &str = ".seen-days.json";
 /// Database in the folder of a person.
 const DATABASE: &str = "coffee.db";
-/// Prefix of folders that are being deleted.
-const DELETED: &str = ".deleted-";
-/// Minimum time between two counts of a day, so that a server that is restarted often does not count too many.
+/// Prefix of the names of folders that are being deleted.
+const DELETING: &str = ".deleting-";
+/// Minimum time between two counts, so that a server that is often restarted does not count a day twice.
 const MIN_DAY: i64 = 20 * HOUR;
-/// Maximum time between two counts of a day. After a longer one the server was stopped, or the clock was changed.
+/// Maximum time between two counts. After a longer time, the server was stopped or the clock was changed.
 const MAX_DAY: i64 = 48 * HOUR;
 /// Interval of the deletions.
 const INTERVAL: Duration = Duration::from_secs(24 * 3600);
-/// Interval after a deletion that failed.
+/// Time until a failed deletion is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Folder of a removed person.
@@ -63,7 +63,7 @@ impl RemovedFolder {
     }
 
     /// Parses the last part of a path.
-    pub fn at(path: &Path) -> Option<Self> {
+    pub fn from_path(path: &Path) -> Option<Self> {
         Self::parse(path.file_name()?.to_str()?)
     }
 }
@@ -114,8 +114,8 @@ impl SeenDays {
         self.days.get(&folder.folder).copied().unwrap_or(0)
     }
 
-    /// Counts a day for each of the folders if the last count was about a day ago, and saves the result. A count that
-    /// is longer ago, or in the future, counts no day: the clock may have been changed.
+    /// Counts a day for each folder if the last count was about a day ago, and saves the result. If it was longer ago
+    /// or lies in the future, no day is counted, because the clock may have been changed.
     fn count(&mut self, removed: &Path, folders: &[RemovedFolder], now: Timestamp) -> io::Result<()> {
         let elapsed = self.counted_at.map(|at| now.micros() - at.micros());
         let is_same_day = elapsed.is_some_and(|elapsed| (0..MIN_DAY).contains(&elapsed));
@@ -167,7 +167,7 @@ impl<'a> DeletionSchedule<'a> {
     }
 }
 
-/// Reports whether there is a backup of the database of a removed person. What cannot be read is none.
+/// Reports whether there is a readable backup of the database of a removed person.
 fn has_backup(settings: &CommonSettings, folder: &RemovedFolder, now: Timestamp) -> bool {
     let database = settings.removed_folder().join(&folder.folder).join(DATABASE);
     let origin = BackupOrigin::of_backup(&database);
@@ -180,15 +180,15 @@ fn has_backup(settings: &CommonSettings, folder: &RemovedFolder, now: Timestamp)
 /// Daily deletion of people who were removed long ago, by a running server.
 #[derive(Debug, Default)]
 pub struct DailyDeletion {
-    /// Running time of the next one.
+    /// Running time of the server from which the next one is due.
     next: Duration,
-    /// Folders without a backup, which were logged.
+    /// Folders without a backup that have been logged.
     kept: BTreeSet<String>,
 }
 
 impl DailyDeletion {
-    /// Deletes the folders of people who were removed more than `days` days ago, unless that was done in the last 24
-    /// hours. A failure is logged, and tried again after an hour.
+    /// Deletes the folders of people who were removed more than `days` days ago, unless this was done in the last 24
+    /// hours. A failure is logged, and the deletion is tried again after an hour.
     pub fn run_if_due(&mut self, settings: &CommonSettings, days: u32, elapsed: Duration, now: Timestamp) {
         if elapsed < self.next {
             return;
@@ -207,7 +207,7 @@ impl DailyDeletion {
         if last_change(&removed).is_none() {
             return Ok(true);
         }
-        let unfinished = folders_in(&removed, DELETED).map_err(PersonError::at(&removed))?;
+        let unfinished = folders_in(&removed, DELETING).map_err(PersonError::at(&removed))?;
         let mut folders = list_removed(settings).map_err(PersonError::at(&removed))?;
         let mut schedule = DeletionSchedule::read(settings, Some(days));
         let counted = schedule.seen.count(&removed, &folders, now);
@@ -216,7 +216,7 @@ impl DailyDeletion {
         if folders.is_empty() && unfinished.is_empty() {
             return Ok(true);
         }
-        // Nobody is brought back from now on. Who was brought back or changed meanwhile is not old.
+        // Nobody can be brought back from here on. The folder of somebody who was brought back meanwhile is gone.
         let _lock = PeopleLock::try_acquire(settings)?;
         folders.retain(|folder| schedule.is_old(folder, now));
         let mut is_done = true;
@@ -258,9 +258,9 @@ fn last_change(path: &Path) -> Option<Timestamp> {
     found.is_dir().then(|| Timestamp::clamped(changed))
 }
 
-/// Renames a folder and deletes it, so that nobody is brought back who is half deleted.
+/// Deletes a folder after renaming it, so that a half deleted one cannot be brought back.
 fn hide_and_delete(removed: &Path, folder: &str) -> io::Result<()> {
-    let hidden = removed.join(format!("{DELETED}{folder}"));
+    let hidden = removed.join(format!("{DELETING}{folder}"));
     if !rename_no_replace(&removed.join(folder), &hidden)? {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{} exists", hidden.display())));
     }
@@ -268,9 +268,9 @@ fn hide_and_delete(removed: &Path, folder: &str) -> io::Result<()> {
     delete_hidden(removed, folder)
 }
 
-/// Deletes a folder that was renamed. Symbolic links in it are deleted, and not followed.
+/// Deletes a renamed folder. Symbolic links in it are deleted, not followed.
 fn delete_hidden(removed: &Path, folder: &str) -> io::Result<()> {
-    fs::remove_dir_all(removed.join(format!("{DELETED}{folder}")))
+    fs::remove_dir_all(removed.join(format!("{DELETING}{folder}")))
 }
 
 #[cfg(test)]
@@ -297,7 +297,7 @@ mod tests {
     }
 
     /// Writes a database with this id.
-    fn lay(path: &Path, id: &str) {
+    fn create_database(path: &Path, id: &str) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let database = rusqlite::Connection::open(path).unwrap();
         let sql = format!(
@@ -311,7 +311,7 @@ mod tests {
     /// Creates the folder of a person who was removed at this time, without a backup, and returns its name.
     fn removed_without_backup(settings: &CommonSettings, name: &str, at: Timestamp) -> String {
         let folder = format!("{name}-{}", file_name_time(at));
-        lay(&settings.removed_folder().join(&folder).join(DATABASE), ID);
+        create_database(&settings.removed_folder().join(&folder).join(DATABASE), ID);
         folder
     }
 
@@ -321,7 +321,7 @@ mod tests {
 
     /// The same with a backup.
     fn removed_person(settings: &CommonSettings, name: &str, at: Timestamp) -> String {
-        lay(&backup_of(settings, name), ID);
+        create_database(&backup_of(settings, name), ID);
         removed_without_backup(settings, name, at)
     }
 
@@ -362,7 +362,7 @@ mod tests {
             ("anna-20261320_120000", None),
             ("anna-20260620_120060", None),
             ("owner-20260620_120000", None),
-            (".deleted-anna-20260620_120000", None),
+            (".deleting-anna-20260620_120000", None),
         ] {
             let found = RemovedFolder::parse(folder);
             assert_eq!(found.as_ref().map(|found| found.name.as_str()), name, "{folder}");
@@ -452,7 +452,7 @@ mod tests {
         let anna = removed_without_backup(&settings, "anna", start);
         // A backup of another person who had the name.
         let ben = removed_without_backup(&settings, "ben", start);
-        lay(&backup_of(&settings, "ben"), "fedcba9876543210fedcba9876543210");
+        create_database(&backup_of(&settings, "ben"), "fedcba9876543210fedcba9876543210");
         // Nobody can tell of which database the backup is.
         let carla = removed_person(&settings, "carla", start);
         fs::write(settings.removed_folder().join(&carla).join(DATABASE), "flat white").unwrap();
@@ -466,7 +466,7 @@ mod tests {
         for kept in [&anna, &ben, &carla] {
             assert_eq!(planned(&settings, kept, start), None, "{kept}");
         }
-        lay(&backup_of(&settings, "anna"), ID);
+        create_database(&backup_of(&settings, "anna"), ID);
         assert!(planned(&settings, &anna, start).is_some());
         run_daily(&settings, start, 40..=40);
         assert!(!names(&settings).contains(&anna) && names(&settings).len() == 2);
@@ -484,7 +484,7 @@ mod tests {
         std::os::unix::fs::symlink(&elsewhere, removed.join("ben-20200101_000000")).unwrap();
         fs::write(removed.join("carla-20200101_000000"), "a file").unwrap();
         let resembling = ["owner-20200101_000000", "photos-20200101_000000"];
-        for name in ["notes", "anna-20200101", ".deleted-notes"].iter().chain(&resembling) {
+        for name in ["notes", "anna-20200101", ".deleting-notes"].iter().chain(&resembling) {
             fs::create_dir(removed.join(name)).unwrap();
         }
         fs::create_dir(removed.join("photos-20200101_000000/coffee.db")).unwrap();
@@ -492,7 +492,7 @@ mod tests {
         let mut left: Vec<_> =
             fs::read_dir(&removed).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
-        let kept = [".deleted-notes", SEEN_DAYS_FILE, "anna-20200101", "ben-20200101_000000"];
+        let kept = [".deleting-notes", SEEN_DAYS_FILE, "anna-20200101", "ben-20200101_000000"];
         let others = ["carla-20200101_000000", "notes", resembling[0], resembling[1]];
         assert_eq!(left, [kept, others].concat());
         assert!(elsewhere.join("inside").exists());
@@ -510,7 +510,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (settings, start) = (settings(folder.path()), now());
         let anna = removed_person(&settings, "anna", start);
-        let hidden = settings.removed_folder().join(format!("{DELETED}{anna}"));
+        let hidden = settings.removed_folder().join(format!("{DELETING}{anna}"));
         fs::write(&hidden, "in the way").unwrap();
         run_daily(&settings, start, 0..=31);
         assert_eq!(names(&settings), [anna]);

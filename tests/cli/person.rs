@@ -220,7 +220,7 @@ fn a_removal_prints_when_the_folder_is_deleted_for_good() {
     run_ok(folder.path(), &["person", "add", "carl"]);
     let removed = run_ok(folder.path(), &["person", "remove", "anna", "--yes", "--json"]);
     let removed: Value = serde_json::from_str(&removed.out).unwrap();
-    let found = RemovedFolder::at(Path::new(removed["folder"].as_str().unwrap())).unwrap();
+    let found = RemovedFolder::from_path(Path::new(removed["folder"].as_str().unwrap())).unwrap();
     let at: Timestamp = serde_json::from_value(removed["deletion_at"].clone()).unwrap();
     assert!((found.removed_at.plus(30 * DAY)..found.removed_at.plus(31 * DAY)).contains(&at), "{at}");
     let mut kept = command_in(folder.path(), &["person", "remove", "bert", "--yes"]);

@@ -108,8 +108,8 @@ impl KeyName {
         }
     }
 
-    /// Parses the name of a new key. In a path, `.` and `..` mean another one: a client would send a request for
-    /// `/people/anna/keys/..` to `/people/anna/`.
+    /// Parses the name of a new key, which must not be `.` or `..`: HTTP clients turn the path `/people/anna/keys/..` into
+    /// `/people/anna/`.
     pub fn parse_new(text: &str) -> Result<Self, &'static str> {
         if matches!(text, "." | "..") { Err("must not be `.` or `..`") } else { Self::parse(text) }
     }

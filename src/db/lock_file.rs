@@ -229,7 +229,7 @@ impl ServerLock {
 
 impl Drop for ServerLock {
     fn drop(&mut self) {
-        // Not only by closing the file: a command that is being started has a copy of it for an instant.
+        // Closing the file is not enough: a command that is being started briefly holds a copy of the descriptor.
         drop(self.file.unlock());
     }
 }

@@ -20,7 +20,8 @@ use crate::domain::time::Timestamp;
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct WeekdayBedtimes(pub [Option<LocalTime>; 7]);
 
-/// Bedtimes in the server's time zone. Each belongs to the evening of its day: a time before noon lies in the night that follows.
+/// Bedtimes in the server's time zone. Each belongs to the evening of its day: a time before noon lies in the night that
+/// follows.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Bedtimes {
     /// On the days that `by_weekday` does not have.

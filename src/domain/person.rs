@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Name of a person: 1 to 32 lower-case letters, digits and hyphens, the first one no hyphen. It is also the name of the
-/// person's folder.
+/// Name of a person: 1 to 32 lower-case letters, digits and hyphens, starting with a letter or digit. It is also the
+/// name of the person's folder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PersonName(String);
@@ -36,11 +36,11 @@ impl FromStr for PersonName {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let is_allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         let has_length = (1..=Self::MAX_LENGTH).contains(&text.len());
-        // A name is an argument of commands, where a leading hyphen introduces an option.
+        // Names are arguments of commands, where a leading hyphen marks an option.
         if has_length && text.bytes().all(is_allowed) && !text.starts_with('-') {
             Ok(Self(text.to_owned()))
         } else {
-            Err("must have 1 to 32 lower-case letters, digits or hyphens, and not start with a hyphen")
+            Err("must have 1 to 32 lower-case letters, digits or hyphens, and start with a letter or digit")
         }
     }
 }

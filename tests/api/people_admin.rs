@@ -51,7 +51,7 @@ async fn a_person_is_added_renamed_removed_and_brought_back() {
     app.post("/people", json!({"name": "Anna B"})).await.assert_invalid(&[invalid_value(
         "body",
         "name",
-        "must have 1 to 32 lower-case letters, digits or hyphens, and not start with a hyphen",
+        "must have 1 to 32 lower-case letters, digits or hyphens, and start with a letter or digit",
         "Anna B",
     )]);
     // It must not become an option of the command that adds a person.

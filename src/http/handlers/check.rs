@@ -72,7 +72,7 @@ pub struct ReportedFinding {
 /// Check the installation
 ///
 /// The findings of `coffee-tracker check`: whether the installation is secure and reliable, and how to fix what is not.
-/// They are at most a minute old. The space on the disk is measured at once.
+/// They are at most a minute old. The space on the disk is at most a second old.
 #[utoipa::path(get, path = "/check", operation_id = "check", tag = "people", responses((status = 200, description = "Findings", body = CheckReport)))]
 #[rocket::get("/check")]
 pub async fn check(app: &State<SharedApp>, last_check: &State<LastCheck>, files: OwnFiles) -> JsonResult {

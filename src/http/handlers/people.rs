@@ -207,7 +207,8 @@ async fn refresh(people: &Arc<People>) {
 /// Request body of `POST /people`. Unknown fields are ignored.
 #[derive(Deserialize, ToSchema)]
 pub struct NewPersonInput {
-    /// 1 to 32 lower-case letters, digits or hyphens, and no hyphen at the start. With `removed`, the default is the former name.
+    /// 1 to 32 lower-case letters, digits or hyphens, starting with a letter or digit. With `removed`, the default is the
+    /// former name.
     #[schema(value_type = Option<String>, pattern = "^[a-z0-9][a-z0-9-]{0,31}$", nullable = false)]
     #[serde(default)]
     name: JsonScalar,
@@ -330,7 +331,7 @@ async fn exists(path: &std::path::Path) -> bool {
 /// Request body of `PATCH /people/{name}`: at least one field. Unknown fields are ignored.
 #[derive(Deserialize, ToSchema)]
 pub struct PersonChangeInput {
-    /// 1 to 32 lower-case letters, digits or hyphens, and no hyphen at the start.
+    /// 1 to 32 lower-case letters, digits or hyphens, starting with a letter or digit.
     #[schema(value_type = Option<String>, pattern = "^[a-z0-9][a-z0-9-]{0,31}$", nullable = false)]
     #[serde(default)]
     name: JsonScalar,
@@ -413,8 +414,8 @@ pub async fn change(
 /// Remove a person
 ///
 /// Starts a job that makes a last backup and moves the person's folder to `removed/`. Their keys stop working. The result
-/// has `folder`, with which `POST /people` brings the person back until the folder is deleted (see `deletion_at` in the list
-/// of people), and `backup`.
+/// has `backup`, and `folder`, with which `POST /people` brings the person back until the folder is deleted (see
+/// `deletion_at` in the list of people).
 #[utoipa::path(delete, path = "/people/{name}", operation_id = "remove_person", tag = "people",
     params(("name" = String, Path, description = "Name of the person", example = "anna")),
     responses((status = 202, description = "The job", body = BackgroundJob, headers(("Location" = String, description = "Path of the job")))))]
@@ -426,7 +427,7 @@ pub async fn remove(
     name: &str,
     uri: &Origin<'_>,
 ) -> JsonResult {
-    // Clients send a request for `/people/anna/keys/..` to `/people/anna/`.
+    // HTTP clients turn the path `/people/anna/keys/..` into `/people/anna/`.
     if uri.path().ends_with('/') {
         return Err(ApiError::NotFound("Person not found"));
     }

@@ -76,7 +76,8 @@ pub fn finish(app: &App, request: &Request<'_>, response: &mut Response<'_>) {
 
 /// Returns the URI without doubled and trailing slashes; `None` when it has none.
 ///
-/// A path to delete keeps its trailing slash, with which nobody is removed.
+/// The path of a `DELETE` keeps its trailing slash: clients turn `/people/anna/keys/..` into `/people/anna/`, and that
+/// request must not remove Anna.
 fn normalized(method: Method, uri: &Origin<'_>) -> Option<Origin<'static>> {
     let path = uri.path().as_str();
     let is_kept = path == "/" || method == Method::Delete && path.ends_with('/');

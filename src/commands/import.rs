@@ -198,7 +198,7 @@ impl Batch {
     fn add(&mut self, row: ReadRow) {
         self.rows += 1;
         match row {
-            ReadRow::Entry(entry) => {
+            ReadRow::Entry(entry) | ReadRow::Sample(entry) => {
                 let texts = [&entry.label, &entry.notes, &entry.source];
                 self.bytes += texts.into_iter().flatten().map(String::len).sum::<usize>();
                 if self.entries.is_empty() {

@@ -303,7 +303,7 @@ impl ExportReader<'_> {
         let entry = parsed.and_then(|()| record.to_entry(kind, self.zone));
         let start_tag = || format!("<{}>", &**tag);
         if is_empty {
-            return Ok(sink.entry(RowPosition::Line(line), entry, start_tag)?);
+            return Ok(sink.sample(RowPosition::Line(line), entry, start_tag)?);
         }
         let content = if entry.is_err() { start_tag() } else { String::new() };
         self.open_record = Some(OpenRecord { line, content, entry });
@@ -312,7 +312,7 @@ impl ExportReader<'_> {
 
     fn close_record(&mut self, sink: &mut Sink<'_>) -> Result<(), ReadError> {
         match self.open_record.take() {
-            Some(record) => Ok(sink.entry(RowPosition::Line(record.line), record.entry, || record.content)?),
+            Some(record) => Ok(sink.sample(RowPosition::Line(record.line), record.entry, || record.content)?),
             None => Ok(()),
         }
     }

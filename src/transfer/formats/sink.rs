@@ -13,7 +13,10 @@ pub const MAX_CONTENT: usize = 8 * 1024;
 /// Outcome of reading one row.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ReadRow {
+    /// Entry of a table or a copy of one, in which equal entries may be stored twice on purpose.
     Entry(Entry),
+    /// Sample of a health app or a sensor, which other files and apps may deliver, too.
+    Sample(Entry),
     Rejected(Rejection),
     /// Record of a type that is not imported.
     Unsupported,
@@ -86,15 +89,35 @@ impl<'a> Sink<'a> {
         entry: Result<Entry, String>,
         content: impl FnOnce() -> String,
     ) -> Result<(), SinkClosed> {
+        let row = self.checked(position, entry, content).map_or_else(ReadRow::Rejected, ReadRow::Entry);
+        (self.send)(row)
+    }
+
+    /// Passes on a sample of a health app or a sensor, or rejects it.
+    pub fn sample(
+        &mut self,
+        position: RowPosition,
+        entry: Result<Entry, String>,
+        content: impl FnOnce() -> String,
+    ) -> Result<(), SinkClosed> {
+        let row = self.checked(position, entry, content).map_or_else(ReadRow::Rejected, ReadRow::Sample);
+        (self.send)(row)
+    }
+
+    fn checked(
+        &self,
+        position: RowPosition,
+        entry: Result<Entry, String>,
+        content: impl FnOnce() -> String,
+    ) -> Result<Entry, Rejection> {
         let (reason, is_out_of_range) = match entry {
             Ok(entry) => match self.limits.map_or(Ok(()), |limits| limits.check(entry.amount)) {
-                Ok(()) => return (self.send)(ReadRow::Entry(entry)),
+                Ok(()) => return Ok(entry),
                 Err(reason) => (reason, true),
             },
             Err(reason) => (reason, false),
         };
-        let content = cut_content(content());
-        (self.send)(ReadRow::Rejected(Rejection { position, reason, content, is_out_of_range }))
+        Err(Rejection { position, reason, content: cut_content(content()), is_out_of_range })
     }
 
     /// Rejects a row that was not parsed.

@@ -11,6 +11,7 @@ use crate::db::entry_filter::EntryFilter;
 use crate::db::error::StoreError;
 use crate::db::idempotency::{IdempotencyKey, IdempotentOutcome, execute_once};
 use crate::db::store::{Cost, Store};
+use crate::db::tombstones;
 use crate::db::writer::Savepoint;
 use crate::domain::calendar::{Date, Zone};
 use crate::domain::coffee::{Coffee, CoffeeChange, CoffeeId, Milligrams, NewCoffee};
@@ -89,10 +90,14 @@ impl Store {
     ) -> Result<Option<Coffee>, StoreError> {
         self.write("change_coffee", Savepoint::Needed, move |c| {
             let Some(mut coffee) = find(c, id)? else { return Ok(None) };
+            let before = (coffee.timestamp, coffee.caffeine_mg);
             coffee.timestamp = change.timestamp.unwrap_or(coffee.timestamp);
             coffee.caffeine_mg = change.caffeine_mg.unwrap_or(coffee.caffeine_mg);
             coffee.coffee_type = change.coffee_type.unwrap_or(coffee.coffee_type);
             coffee.notes = change.notes.unwrap_or(coffee.notes);
+            if (coffee.timestamp, coffee.caffeine_mg) != before {
+                tombstones::bury_coffee(c, id)?;
+            }
             c.prepare_cached(
                 "update coffee_logs set timestamp = ?, caffeine_mg = ?, coffee_type = ?, notes = ? where id = ?",
             )?
@@ -110,7 +115,8 @@ impl Store {
 
     /// Deletes a coffee. Returns false when it does not exist.
     pub async fn delete_coffee(&self, id: CoffeeId) -> Result<bool, StoreError> {
-        self.write("delete_coffee", Savepoint::Unneeded, move |c| {
+        self.write("delete_coffee", Savepoint::Needed, move |c| {
+            tombstones::bury_coffee(c, id)?;
             Ok(c.prepare_cached("delete from coffee_logs where id = ?")?.execute([id.0])? > 0)
         })
         .await

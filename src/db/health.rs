@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::db::error::StoreError;
 use crate::db::heart_rates::latest;
+use crate::db::sources::{EntrySource, read_sources};
 use crate::db::store::{Cost, ProbeOutcome, Store};
 use crate::domain::coffee::Milligrams;
+use crate::domain::entry::EntryKind;
 use crate::domain::heart_rate::Reading;
 use crate::domain::time::{HOUR, Timestamp};
 use crate::fs::paths::with_suffix;
@@ -22,7 +24,12 @@ use crate::fs::temp_file::write_atomically;
 pub struct Overview {
     pub last_coffee: Option<(Timestamp, Milligrams)>,
     pub last_reading: Option<Reading>,
+    /// Sources of readings, the one with the newest reading first, at most [`MAX_SOURCES`].
+    pub reading_sources: Vec<EntrySource>,
 }
+
+/// Maximum number of sources in an overview.
+const MAX_SOURCES: u32 = 20;
 
 impl Overview {
     pub fn newest(&self) -> Option<Timestamp> {
@@ -127,9 +134,13 @@ impl BackupRecord {
 impl Store {
     pub async fn overview(&self) -> Result<Overview, StoreError> {
         self.read("overview", Cost::Quick, |c| {
-            // One snapshot for both queries.
+            // One snapshot for all queries.
             let c = c.unchecked_transaction()?;
-            Ok(Overview { last_coffee: last_coffee(&c)?, last_reading: latest(&c)? })
+            Ok(Overview {
+                last_coffee: last_coffee(&c)?,
+                last_reading: latest(&c)?,
+                reading_sources: read_sources(&c, EntryKind::HeartRate, MAX_SOURCES)?,
+            })
         })
         .await
     }

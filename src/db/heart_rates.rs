@@ -15,6 +15,7 @@ use crate::db::packed_days::each_packed_day;
 use crate::db::reading_rows::bpm;
 use crate::db::rollups::{RollupBuilder, each_count, fill_buckets, seek};
 use crate::db::store::{Cost, Store};
+use crate::db::tombstones;
 use crate::db::writer::Savepoint;
 use crate::domain::caffeine::Dose;
 use crate::domain::correlation::{CorrelationParams, CorrelationResult, Correlator};
@@ -54,7 +55,7 @@ pub struct RateStats {
 
 /// Batch size from which updating the rollups at once is faster: switching triggers makes SQLite compile its
 /// statements again.
-const MANY: usize = 64;
+pub(super) const MANY: usize = 64;
 
 impl Store {
     /// Stores a reading at `new.timestamp`, or at `now`.
@@ -102,10 +103,14 @@ impl Store {
     ) -> Result<Option<Reading>, StoreError> {
         self.write("change_reading", Savepoint::Needed, move |c| {
             let Some(mut reading) = find(c, id)? else { return Ok(None) };
+            let before = (reading.timestamp, reading.bpm);
             reading.timestamp = change.timestamp.unwrap_or(reading.timestamp);
             reading.bpm = change.bpm.unwrap_or(reading.bpm);
             reading.context = change.context.unwrap_or(reading.context);
             reading.notes = change.notes.unwrap_or(reading.notes);
+            if (reading.timestamp, reading.bpm) != before {
+                tombstones::bury_reading(c, id)?;
+            }
             c.prepare_cached(
                 "update heart_rate_logs set timestamp = ?, bpm = ?, context = ?, notes = ? where id = ?",
             )?
@@ -123,7 +128,8 @@ impl Store {
 
     /// Deletes a reading. Returns false when it does not exist.
     pub async fn delete_reading(&self, id: ReadingId) -> Result<bool, StoreError> {
-        self.write("delete_reading", Savepoint::Unneeded, move |c| {
+        self.write("delete_reading", Savepoint::Needed, move |c| {
+            tombstones::bury_reading(c, id)?;
             Ok(c.prepare_cached("delete from heart_rate_logs where id = ?")?.execute([id.0])? > 0)
         })
         .await

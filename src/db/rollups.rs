@@ -65,6 +65,18 @@ impl RollupBuilder {
         Ok(done)
     }
 
+    /// Runs work that changes few readings with the triggers of a connection that has them disabled. Pending counts must
+    /// be written before.
+    pub fn with_triggers<T>(
+        connection: &Connection,
+        work: impl FnOnce() -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, true)?;
+        let done = work();
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+        done
+    }
+
     pub fn add(&mut self, at: Timestamp, bpm: Bpm, context: Option<&str>) {
         let (day, hour) = (at.micros().div_euclid(DAY), at.micros().div_euclid(HOUR));
         let count = self.days.get_or_default(context).entry((day, bpm.get())).or_insert(0);

@@ -21,13 +21,14 @@ pub const APPLICATION_ID: i64 = 0x436f_6666;
 pub const DIGEST_TABLE: &str = "backup_digests";
 
 /// Migrations; the nth leads to `user_version` n.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("../../sql/0001_initial.sql"),
     include_str!("../../sql/0002_heart_rate_counts.sql"),
     include_str!("../../sql/0003_integrity.sql"),
     include_str!("../../sql/0004_packed_days.sql"),
     include_str!("../../sql/0005_profile.sql"),
     include_str!("../../sql/0006_weekday_bedtimes.sql"),
+    include_str!("../../sql/0007_sources.sql"),
 ];
 
 /// Returns the migrations of this program.

@@ -21,6 +21,7 @@ pub mod lenient_datetime;
 pub mod limits;
 pub mod person;
 pub mod profile;
+pub mod sample;
 pub mod statistics;
 pub mod text;
 pub mod time;

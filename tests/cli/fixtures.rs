@@ -122,6 +122,7 @@ pub fn downgrade_schema(database: &Path) {
          drop trigger if exists heart_rate_logs_pending_delete;
          drop trigger if exists heart_rate_logs_pending_update;
          drop table if exists heart_rate_packed_days; drop table if exists profile;
+         drop table if exists sources; drop table if exists tombstones;
          drop table heart_rate_days; drop table heart_rate_blocks; drop table heart_rate_hours;
          pragma user_version = 1",
     )

@@ -294,18 +294,18 @@ pub fn invalid_backups() -> Vec<InvalidBackup> {
             "the index idempotency_keys_by_age is missing; the table idempotency_keys is missing",
         ),
         (sql("drop index coffee_logs_by_time"), "the index coffee_logs_by_time is missing"),
-        (sql(check), "the table coffee_logs is not as schema version 6 has it"),
+        (sql(check), "the table coffee_logs is not as schema version 7 has it"),
         (
             sql("pragma ignore_check_constraints = on; update coffee_logs set caffeine_mg = -5 where id = 3"),
             "it is damaged: a row of coffee_logs has a value out of bounds",
         ),
         (
             sql("create trigger greedy after insert on coffee_logs begin delete from coffee_logs; end"),
-            "the trigger greedy does not belong to schema version 6",
+            "the trigger greedy does not belong to schema version 7",
         ),
         (
             sql("create unique index only on heart_rate_logs (timestamp)"),
-            "the index only does not belong to schema version 6",
+            "the index only does not belong to schema version 7",
         ),
         (replace_by("create table recipes (name text)"), "then.db is a SQLite database of another program"),
         (replace_by("pragma user_version = 0; create table x (a); drop table x"), "it is an empty database"),
@@ -346,19 +346,19 @@ fn manipulations() -> Vec<(&'static str, &'static str)> {
         ),
         (
             "create index failing on coffee_logs (abs(caffeine_mg))",
-            "the index failing does not belong to schema version 6",
+            "the index failing does not belong to schema version 7",
         ),
         (
             "create table dependent (coffee integer references coffee_logs (id)); insert into dependent values (1)",
-            "the table dependent does not belong to schema version 6",
+            "the table dependent does not belong to schema version 7",
         ),
         (
             "create table _litestream_lock (id integer references coffee_logs (id))",
-            "the table _litestream_lock does not belong to schema version 6",
+            "the table _litestream_lock does not belong to schema version 7",
         ),
         (
             "create view peek as select * from coffee_logs",
-            "the view peek does not belong to schema version 6",
+            "the view peek does not belong to schema version 7",
         ),
         ("update coffee_logs set notes = cast(x'41ff42' as text) where id = 3", bad_text),
         ("update coffee_logs set notes = 'a' || char(0) || 'b' where id = 3", bad_text),

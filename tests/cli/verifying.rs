@@ -33,7 +33,7 @@ fn a_valid_backup_is_described() {
     let sha256 = found["sha256"].take();
     let size = fs::metadata(folder.path().join("then.db")).unwrap().len();
     let expected = json!({
-        "file": "then.db", "restorable": true, "reasons": [], "miscounted": [], "has_digests": true, "schema_version": 6, "coffees": 10,
+        "file": "then.db", "restorable": true, "reasons": [], "miscounted": [], "has_digests": true, "schema_version": 7, "coffees": 10,
         "readings": 100, "newest_entry": "2025-10-09T08:53:30.000000Z", "size_bytes": size, "sha256": null,
     });
     assert_eq!(found, expected);
@@ -41,7 +41,7 @@ fn a_valid_backup_is_described() {
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[0], "then.db: can be restored");
     assert_eq!(lines[1], "  10 coffees, 100 readings, newest entry 2025-10-09T08:53:30.000000Z");
-    assert!(lines[2].starts_with("  schema 6, ") && lines[2].ends_with(sha256.as_str().unwrap()), "{text}");
+    assert!(lines[2].starts_with("  schema 7, ") && lines[2].ends_with(sha256.as_str().unwrap()), "{text}");
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn a_database_with_utf_16_text_is_rejected() {
     for statement in all.iter().filter(|sql| !sql.contains("sqlite_sequence")) {
         other.execute_batch(statement).unwrap();
     }
-    other.execute_batch("pragma application_id = 1131374182; pragma user_version = 6").unwrap();
+    other.execute_batch("pragma application_id = 1131374182; pragma user_version = 7").unwrap();
     assert_eq!(
         verdict(folder.path(), "wide.db")["reasons"],
         json!(["its text is UTF-16le, and must be UTF-8"])

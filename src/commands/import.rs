@@ -187,6 +187,8 @@ fn read_batches(
 #[derive(Default)]
 struct Batch {
     entries: Vec<Entry>,
+    /// The entries are samples of apps and devices, as all of a file are.
+    are_samples: bool,
     rejections: Vec<Rejection>,
     unsupported: u64,
     rows: usize,
@@ -198,13 +200,10 @@ impl Batch {
     fn add(&mut self, row: ReadRow) {
         self.rows += 1;
         match row {
-            ReadRow::Entry(entry) | ReadRow::Sample(entry) => {
-                let texts = [&entry.label, &entry.notes, &entry.source];
-                self.bytes += texts.into_iter().flatten().map(String::len).sum::<usize>();
-                if self.entries.is_empty() {
-                    self.entries.reserve_exact(BATCH_ROWS);
-                }
-                self.entries.push(entry);
+            ReadRow::Entry(entry) => self.add_entry(entry),
+            ReadRow::Sample(entry) => {
+                self.are_samples = true;
+                self.add_entry(entry);
             }
             ReadRow::Rejected(rejection) => {
                 self.bytes += rejection.reason.len() + rejection.content.len();
@@ -212,6 +211,15 @@ impl Batch {
             }
             ReadRow::Unsupported => self.unsupported += 1,
         }
+    }
+
+    fn add_entry(&mut self, entry: Entry) {
+        let texts = [&entry.label, &entry.notes, &entry.source];
+        self.bytes += texts.into_iter().flatten().map(String::len).sum::<usize>();
+        if self.entries.is_empty() {
+            self.entries.reserve_exact(BATCH_ROWS);
+        }
+        self.entries.push(entry);
     }
 }
 
@@ -235,16 +243,18 @@ impl BatchSink {
     fn store_all(&mut self, receiver: &Receiver<Batch>) -> Result<(), Failure> {
         while let Ok(first) = receiver.recv() {
             let mut bytes = first.bytes;
+            let mut are_samples = first.are_samples;
             let mut entries = self.report(first)?;
             while entries.len() < BATCH_ROWS * QUEUED_BATCHES
                 && bytes < BATCH_BYTES * QUEUED_BATCHES
                 && let Ok(batch) = receiver.try_recv()
             {
                 bytes += batch.bytes;
+                are_samples |= batch.are_samples;
                 entries.append(&mut self.report(batch)?);
             }
             if !entries.is_empty() {
-                self.store(entries)?;
+                self.store(entries, are_samples)?;
             }
             self.bar.set_position(self.progress.done());
             self.bar.set_message(format!("{:.0} rows/s", self.rows_per_second()));
@@ -252,12 +262,13 @@ impl BatchSink {
         Ok(())
     }
 
-    fn store(&mut self, entries: Vec<Entry>) -> Result<(), Failure> {
+    fn store(&mut self, entries: Vec<Entry>, are_samples: bool) -> Result<(), Failure> {
         let importer = match &mut self.importer {
             Some(importer) => importer,
             none => none.insert(Importer::open(&self.options, self.is_dry_run)?),
         };
-        Ok(importer.add(entries).map_err(ImportError::from)?)
+        let stored = if are_samples { importer.add_samples(entries) } else { importer.add(entries) };
+        Ok(stored.map_err(ImportError::from)?)
     }
 
     /// Counts and prints the rejections of a batch. Returns its entries.
@@ -315,8 +326,12 @@ impl BatchSink {
                 0 => String::new(),
                 n => format!(", {} of an unsupported type ignored", counted(n, "record")),
             };
+            let updated = match counts.updated {
+                0 => String::new(),
+                n => format!(", {} updated", counted(n, "reading")),
+            };
             print(&format!(
-                "{name}: {} and {} {}, {} skipped, {} rejected{ignored} ({seconds:.1} s, {:.0} rows/s)",
+                "{name}: {} and {} {}{updated}, {} skipped, {} rejected{ignored} ({seconds:.1} s, {:.0} rows/s)",
                 counted(counts.coffees_added, "coffee"),
                 counted(counts.readings_added, "reading"),
                 if self.is_dry_run { "would be added" } else { "added" },

@@ -13,11 +13,15 @@ use rusqlite::{Connection, ffi, params};
 use crate::backup::open::open_store;
 use crate::db::error::{AtPath, OpenError, StoreError};
 use crate::db::lock_file::{LockRecord, LockState, MaintenanceLock};
+use crate::db::reading_merge::{OnChangedValue, ReadingPlan};
 use crate::db::replace_file::prepare_to_open;
 use crate::db::rollups::RollupBuilder;
 use crate::db::schema;
+use crate::db::sources::NewestBySource;
 use crate::db::store::{Options, make_folder};
+use crate::db::tombstones;
 use crate::domain::entry::{Amount, Entry, EntryKind, IdInFile};
+use crate::domain::sample::{ReadingSample, SampleContext, SampleCounts};
 use crate::fs::failpoint::failpoint;
 use crate::fs::paths::with_suffix;
 use crate::transfer::dedup::StoredRows;
@@ -33,6 +37,13 @@ const CACHE_KIB: i64 = 16 * 1024;
 /// Pages in the write-ahead log that trigger a checkpoint: fewer than in a server, so that the import does that work
 /// and no request waits for it.
 const CHECKPOINT_PAGES: i64 = 1500;
+
+/// Readings that are merged in one transaction: a server waits for it for some 10 ms.
+const MERGED_READINGS: usize = 2048;
+
+/// Entries are samples, which must not come back after they were deleted here.
+#[derive(Clone, Copy)]
+struct IsSample(bool);
 
 /// Every kind, in the order of its variants.
 const KINDS: [EntryKind; 2] = [EntryKind::Coffee, EntryKind::HeartRate];
@@ -67,13 +78,15 @@ impl From<rusqlite::Error> for ImportError {
 pub struct ImportCounts {
     pub coffees_added: u64,
     pub readings_added: u64,
+    /// Stored readings that got a context from the file.
+    pub updated: u64,
     pub duplicates: u64,
 }
 
 impl ImportCounts {
-    /// Returns the number of entries that were added or skipped.
+    /// Returns the number of entries that were added, updated or skipped.
     pub fn entries(&self) -> u64 {
-        self.coffees_added + self.readings_added + self.duplicates
+        self.coffees_added + self.readings_added + self.updated + self.duplicates
     }
 
     fn count_added(&mut self, kind: EntryKind) {
@@ -153,7 +166,28 @@ impl Importer {
     /// # Errors
     /// The database cannot be read or written; entries before the failure may have been added.
     pub fn add(&mut self, mut entries: Vec<Entry>) -> Result<(), StoreError> {
-        self.skip_duplicates(&mut entries)?;
+        self.skip_duplicates(&mut entries, IsSample(false))?;
+        self.insert_all(&entries)
+    }
+
+    /// Adds the samples of apps and devices that are not stored yet, from whatever file or app they came first.
+    ///
+    /// # Errors
+    /// As for [`Self::add`].
+    pub fn add_samples(&mut self, entries: Vec<Entry>) -> Result<(), StoreError> {
+        let (mut readings, mut others) = (Vec::new(), Vec::new());
+        for entry in entries {
+            match ReadingSample::of_entry(&entry) {
+                Some(reading) => readings.push(reading),
+                None => others.push(entry),
+            }
+        }
+        self.skip_duplicates(&mut others, IsSample(true))?;
+        self.insert_all(&others)?;
+        readings.chunks(MERGED_READINGS).try_for_each(|chunk| self.merge(chunk))
+    }
+
+    fn insert_all(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
         let Some(connection) = self.connection.as_ref().filter(|_| !self.is_dry_run) else {
             entries.iter().for_each(|entry| self.counts.count_added(entry.kind()));
             return Ok(());
@@ -163,13 +197,49 @@ impl Importer {
             let duration =
                 if server_may_run(&self.path) { SHARED_TRANSACTION } else { EXCLUSIVE_TRANSACTION };
             let sequences = self.stored.each_ref().map(|stored| stored.sequence);
-            insert_for(duration, connection, &mut rest, sequences, &mut self.counts)?;
-            failpoint("import.batch");
-            if server_may_run(&self.path) {
-                sleep(PAUSE);
-            }
+            self.counts = in_transaction(connection, || {
+                insert_for(duration, connection, &mut rest, sequences, self.counts)
+            })?;
+            self.pause();
         }
         Ok(())
+    }
+
+    /// Merges readings with the stored ones in one transaction. If they are stored already, nothing is locked.
+    fn merge(&mut self, readings: &[ReadingSample]) -> Result<(), StoreError> {
+        let Some(connection) = &self.connection else {
+            self.counts.readings_added += readings.len() as u64;
+            return Ok(());
+        };
+        let plan = || ReadingPlan::new(connection, readings, OnChangedValue::Add);
+        connection.execute_batch("begin")?;
+        let mut counts = plan().map(|plan| (plan.is_empty(), plan.counts));
+        connection.execute_batch("commit")?;
+        if !self.is_dry_run && matches!(counts, Ok((false, _))) {
+            counts = Ok((
+                false,
+                // Planned again, since a server may have stored some of them meanwhile.
+                in_transaction(connection, || {
+                    let plan = plan()?;
+                    write_plan(connection, &plan)?;
+                    Ok(plan.counts)
+                })?,
+            ));
+            self.pause();
+        }
+        let (_, SampleCounts { inserted, updated, duplicates }) = counts?;
+        self.counts.readings_added += inserted;
+        self.counts.updated += updated;
+        self.counts.duplicates += duplicates;
+        Ok(())
+    }
+
+    /// Lets the writer of a server in.
+    fn pause(&self) {
+        failpoint("import.batch");
+        if server_may_run(&self.path) {
+            sleep(PAUSE);
+        }
     }
 
     /// Syncs what was added.
@@ -188,17 +258,22 @@ impl Importer {
         Ok(self.counts)
     }
 
-    /// Removes stored entries, which are looked up without a write lock.
-    fn skip_duplicates(&mut self, entries: &mut Vec<Entry>) -> Result<(), StoreError> {
+    /// Removes stored entries, which are looked up without a write lock, and samples that were deleted or changed here.
+    fn skip_duplicates(&mut self, entries: &mut Vec<Entry>, is_sample: IsSample) -> Result<(), StoreError> {
         let Some(connection) = &self.connection else { return Ok(()) };
-        if self.stored.iter().all(StoredRows::is_empty) {
+        let has_tombstones = is_sample.0 && tombstones::exist(connection)?;
+        if entries.is_empty() || !has_tombstones && self.stored.iter().all(StoredRows::is_empty) {
             return Ok(());
         }
         connection.execute_batch("begin")?;
         let mut failure = None;
         entries.retain(|entry| {
             let stored = &mut self.stored[entry.kind() as usize];
-            let is_stored = stored.claim_duplicate(connection, entry).unwrap_or_else(|e| {
+            let mut is_known = stored.claim_duplicate(connection, entry);
+            if has_tombstones && matches!(is_known, Ok(false)) {
+                is_known = is_buried(connection, entry);
+            }
+            let is_stored = is_known.unwrap_or_else(|e| {
                 failure.get_or_insert(e);
                 false
             });
@@ -207,6 +282,16 @@ impl Importer {
         });
         connection.execute_batch("commit")?;
         failure.map_or(Ok(()), |e| Err(e.into()))
+    }
+}
+
+/// Reports whether a coffee of an app was deleted or changed here.
+fn is_buried(connection: &Connection, entry: &Entry) -> rusqlite::Result<bool> {
+    match (entry.amount, &entry.source) {
+        (Amount::Caffeine(dose), Some(source)) => {
+            tombstones::has_coffee(connection, entry.timestamp, source, Some(dose))
+        }
+        _ => Ok(false),
     }
 }
 
@@ -251,47 +336,59 @@ fn server_may_run(path: &Path) -> bool {
     LockRecord::read(path).state == LockState::Running
 }
 
-/// Inserts entries for this duration, commits, and counts them. `sequences` are the highest ids that were assigned before
-/// the import, by [`EntryKind`].
+/// Runs work in a transaction that locks other writers out from its beginning.
+fn in_transaction<T>(
+    connection: &Connection,
+    work: impl FnOnce() -> rusqlite::Result<T>,
+) -> Result<T, StoreError> {
+    connection.execute_batch("begin immediate")?;
+    let done = work().and_then(|done| connection.execute_batch("commit").map(|()| done));
+    // SQLite has rolled back already when the disk is full.
+    if done.is_err() && !connection.is_autocommit() {
+        connection.execute_batch("rollback")?;
+    }
+    Ok(done?)
+}
+
+/// Inserts entries for this duration, and adds them to the counts. `sequences` are the highest ids that were assigned
+/// before the import, by [`EntryKind`].
 fn insert_for<'e>(
     duration: Duration,
     connection: &Connection,
     entries: &mut impl Iterator<Item = &'e Entry>,
     sequences: [i64; 2],
-    counts: &mut ImportCounts,
-) -> Result<(), StoreError> {
-    connection.execute_batch("begin immediate")?;
+    mut counts: ImportCounts,
+) -> rusqlite::Result<ImportCounts> {
     let began = Instant::now();
-    let mut inserted = *counts;
-    let mut rollups = RollupBuilder::default();
-    let mut insert_all = || -> rusqlite::Result<()> {
-        while began.elapsed() < duration {
-            let Some(entry) = entries.next() else { break };
-            insert(connection, entry, sequences[entry.kind() as usize])?;
-            inserted.count_added(entry.kind());
-            if let Amount::HeartRate(bpm) = entry.amount {
-                rollups.add(entry.timestamp, bpm, entry.label.as_deref());
-                if rollups.is_full() {
-                    rollups.write(connection)?;
-                }
-            }
+    let (mut rollups, mut newest) = (RollupBuilder::default(), NewestBySource::default());
+    while began.elapsed() < duration {
+        let Some(entry) = entries.next() else { break };
+        insert(connection, entry, sequences[entry.kind() as usize])?;
+        counts.count_added(entry.kind());
+        if let Some(source) = &entry.source {
+            newest.add(entry.kind(), source, entry.timestamp);
         }
-        rollups.write(connection)?;
-        connection.execute_batch("commit")
-    };
-    match insert_all() {
-        Ok(()) => {
-            *counts = inserted;
-            Ok(())
-        }
-        Err(e) => {
-            // SQLite has rolled back already when the disk is full.
-            if !connection.is_autocommit() {
-                connection.execute_batch("rollback")?;
+        if let Amount::HeartRate(bpm) = entry.amount {
+            rollups.add(entry.timestamp, bpm, entry.label.as_deref());
+            if rollups.is_full() {
+                rollups.write(connection)?;
             }
-            Err(e.into())
         }
     }
+    rollups.write(connection)?;
+    newest.write(connection)?;
+    Ok(counts)
+}
+
+fn write_plan(connection: &Connection, plan: &ReadingPlan) -> rusqlite::Result<()> {
+    if plan.has_changes() {
+        RollupBuilder::with_triggers(connection, || plan.write_changes(connection))?;
+    }
+    let mut rollups = RollupBuilder::default();
+    plan.insert_added(connection, |sample| {
+        rollups.add(sample.timestamp, sample.bpm, sample.context.map(SampleContext::name));
+    })?;
+    rollups.write(connection)
 }
 
 /// Inserts an entry under its own id if that is free and was never assigned before the import, else under a new one.

@@ -36,7 +36,7 @@ fn units_number_formats_and_motion_contexts_are_converted() {
             |n| format!("<MetadataEntry key=\"HKMetadataKeyHeartRateMotionContext\" value=\"{n}\"/>");
         export.record("HeartRate", "count/min", "72", AT, &motion(1))?;
         export.record("HeartRate", "count/min", "72,6", "2025-07-23 2:30:00\u{202f}PM +0200", &motion(2))?;
-        export.record("HeartRate", "count/s", "1.2", "2025-07-23 2:30:00\u{a0}p.m. +0200", &motion(0))?;
+        export.record("HeartRate", "count/s", "1.25", "2025-07-23 2:30:00\u{a0}p.m. +0200", &motion(0))?;
         export.record("HeartRate", "count/min", "130", "2025-07-23 08:30:00 -0400", "")?;
         let twice = format!("<MetadataEntry key=\"HKTimeZone\" value=\"2\"/>\n  {}", motion(2));
         export.record("HeartRate", "count/min", "131", AT, &twice)?;
@@ -69,7 +69,7 @@ fn units_number_formats_and_motion_contexts_are_converted() {
         [
             reading(1, 72, resting),
             reading(2, 73, active),
-            reading(3, 72, "Null"),
+            reading(3, 75, "Null"),
             reading(4, 130, "Null"),
             reading(5, 131, active)
         ]

@@ -14,7 +14,9 @@ use quick_xml::{Error as XmlError, XmlVersion};
 use crate::domain::calendar::Zone;
 use crate::domain::entry::{Amount, Entry, EntryKind};
 use crate::domain::time::Timestamp;
-use crate::transfer::formats::import_row::{parse_bpm, parse_decimal, parse_dose, parse_source};
+use crate::transfer::formats::import_row::{
+    parse_bpm, parse_decimal, parse_dose, parse_source, to_milligrams,
+};
 use crate::transfer::formats::lines::PieceReader;
 use crate::transfer::formats::sink::{MAX_CONTENT, ReadError, RowPosition, Sink};
 
@@ -394,20 +396,8 @@ impl<'t> RecordAttributes<'t> {
             (EntryKind::HeartRate, other) => {
                 return Err(format!("unit: must be count/min or count/s (got {other:?})"));
             }
-            (EntryKind::Coffee, "mg") => Amount::Caffeine(parse_dose(number)?),
-            (EntryKind::Coffee, "g") => Amount::Caffeine(parse_dose(round_to_micrograms(number * 1000.0))?),
-            (EntryKind::Coffee, "mcg" | "\u{b5}g" | "\u{3bc}g") => {
-                Amount::Caffeine(parse_dose(round_to_micrograms(number / 1000.0))?)
-            }
-            (EntryKind::Coffee, other) => {
-                return Err(format!("unit: must be mg, g or mcg (got {other:?})"));
-            }
+            (EntryKind::Coffee, unit) => Amount::Caffeine(parse_dose(to_milligrams(number, unit)?)?),
         };
         Ok(Entry { id: None, timestamp, amount, label: None, notes: None, source })
     }
-}
-
-/// Removes the rounding error of a conversion: 0.0621 g are 62.1 mg.
-fn round_to_micrograms(mg: f64) -> f64 {
-    (mg * 1000.0).round() / 1000.0
 }

@@ -166,6 +166,21 @@ pub fn parse_dose(mg: f64) -> Result<Milligrams, String> {
         .ok_or_else(|| invalid(Column::CaffeineMg, "must be between 0 and 1000000", &mg))
 }
 
+/// Converts an amount to milligrams.
+///
+/// # Errors
+/// A message when the unit is unknown.
+pub fn to_milligrams(amount: f64, unit: &str) -> Result<f64, String> {
+    // Removes the rounding error of a conversion: 0.0621 g are 62.1 mg.
+    let rounded = |mg: f64| (mg * 1000.0).round() / 1000.0;
+    match unit {
+        "mg" => Ok(amount),
+        "g" => Ok(rounded(amount * 1000.0)),
+        "mcg" | "\u{b5}g" | "\u{3bc}g" => Ok(rounded(amount / 1000.0)),
+        other => Err(format!("unit: must be mg, g or mcg (got {other:?})")),
+    }
+}
+
 /// Rounds beats per minute to a heart rate that can be stored.
 pub fn parse_bpm(beats: f64) -> Result<Bpm, String> {
     let rounded = beats.round();

@@ -46,6 +46,7 @@ const PARTS = {
   types: () => api.get("/coffee/types"),
   // Loaded when they are shown.
   days: () => api.get(`/coffee/days?days=${DAYS}`),
+  sources: () => api.get("/sources"),
   curve: () => api.get(api.withQuery("/coffee/active", { at: new Date(startOfYesterday()).toISOString(), hours: CURVE_HOURS })),
 };
 /** The parts that change every minute. */

@@ -3,6 +3,7 @@
 import * as api from "../api.js";
 import { addChips, byId } from "../dom.js";
 import { DAY, formatDay, formatDecimal, formatTime, plural } from "../format.js";
+import * as sources from "../sources.js";
 import { Chart, axis, bandEdge, color, drawDots, timeAxis, translucent } from "./chart.js";
 
 /** Number of time slots in the chart. */
@@ -104,6 +105,7 @@ export function refresh() {
 }
 
 export function start() {
+  sources.start();
   chart = new HeartRateChart("heart");
   addChips(byId("heart-span"), "heart-span", [["1", "24 hours"], ["7", "7 days"], ["30", "30 days"]], days, (value) => {
     days = value;

@@ -206,6 +206,11 @@ pub struct SettingsArgs {
     #[arg(value_name = "BYTES", help_heading = LIMITS)]
     pub max_request_body_bytes: String,
 
+    /// Maximum size of the push of a health app, bytes
+    #[arg(long, env = "MAX_INGEST_BODY_BYTES", hide_env_values = true, default_value = "33554432")]
+    #[arg(value_name = "BYTES", help_heading = LIMITS)]
+    pub max_ingest_body_bytes: String,
+
     /// Time limit for receiving a request (headers and body), seconds
     #[arg(long, env = "REQUEST_TIMEOUT_SECONDS", hide_env_values = true, default_value = "20")]
     #[arg(value_name = "SECONDS", help_heading = LIMITS)]

@@ -75,6 +75,8 @@ limit_classes! {
     HeartrateChange: "heartrate-change", rate_limit_heartrate_change, "RATE_LIMIT_HEARTRATE_CHANGE", "120/hour";
     /// Limit for batches of heart rates
     HeartrateBatch: "heartrate-batch", rate_limit_heartrate_batch, "RATE_LIMIT_HEARTRATE_BATCH", "60/hour";
+    /// Limit for pushes of health apps
+    Ingest: "ingest", rate_limit_ingest, "RATE_LIMIT_INGEST", "120/hour";
     /// Limit for managing keys, backups and people
     Manage: "manage", rate_limit_manage, "RATE_LIMIT_MANAGE", "120/minute";
     /// Limit for exchanging pairing codes for keys
@@ -84,7 +86,7 @@ limit_classes! {
 }
 
 impl LimitClass {
-    pub const COUNT: usize = 13;
+    pub const COUNT: usize = 14;
 }
 
 impl Rate {

@@ -102,6 +102,8 @@ pub struct Settings {
     pub metrics_public: bool,
     pub security_headers: bool,
     pub max_body_bytes: u64,
+    /// Maximum size of the push of a health app.
+    pub max_ingest_body_bytes: u64,
     pub request_timeout: Duration,
     pub header_timeout: Duration,
     pub idle_timeout: Duration,

@@ -330,6 +330,12 @@ impl SettingsArgs {
             metrics_public: p.bool("METRICS_PUBLIC", &self.metrics_public),
             security_headers: p.bool("SECURITY_HEADERS", &self.security_headers),
             max_body_bytes: p.number("MAX_REQUEST_BODY_BYTES", &self.max_request_body_bytes, 1024, 64 << 20),
+            max_ingest_body_bytes: p.number(
+                "MAX_INGEST_BODY_BYTES",
+                &self.max_ingest_body_bytes,
+                1024,
+                256 << 20,
+            ),
             request_timeout: p.seconds("REQUEST_TIMEOUT_SECONDS", &self.request_timeout_seconds),
             header_timeout: p.seconds("HEADER_TIMEOUT_SECONDS", &self.header_timeout_seconds),
             idle_timeout: p.seconds("IDLE_TIMEOUT_SECONDS", &self.idle_timeout_seconds),

@@ -13,6 +13,8 @@ use crate::http::error::ApiError;
 pub const SMALL_BODY_BYTES: u64 = 64 << 10;
 /// Budget of all larger bodies that are being read and handled, bytes.
 const BUDGET_BYTES: u64 = 32 << 20;
+/// Maximum number of bodies that are parsed as they arrive; each keeps a thread.
+const MAX_STREAMS: usize = 8;
 /// Maximum wait for a part of the budget.
 const MAX_WAIT_FOR_BUDGET: Duration = Duration::from_secs(5);
 
@@ -22,6 +24,8 @@ pub struct BodyBudget {
     kibibytes: Arc<Semaphore>,
     /// Held while a large body is parsed.
     pub parsing: Semaphore,
+    /// Held while a body is parsed as it arrives.
+    streams: Arc<Semaphore>,
 }
 
 /// Part of a [`BodyBudget`], returned when dropped; a request keeps it until its response has been produced.
@@ -30,17 +34,24 @@ pub struct BodyReservation {
     _permit: OwnedSemaphorePermit,
 }
 
+/// Memory and thread of a body that is parsed as it arrives, returned when dropped.
+#[derive(Debug)]
+pub struct StreamReservation {
+    _memory: Option<BodyReservation>,
+    _permit: OwnedSemaphorePermit,
+}
+
 impl Default for BodyBudget {
     fn default() -> Self {
         let kibibytes = Arc::new(Semaphore::new(kibibytes(BUDGET_BYTES) as usize));
-        Self { kibibytes, parsing: Semaphore::new(1) }
+        Self { kibibytes, parsing: Semaphore::new(1), streams: Arc::new(Semaphore::new(MAX_STREAMS)) }
     }
 }
 
 impl BodyBudget {
     /// Reserves memory for a body, and waits at most [`MAX_WAIT_FOR_BUDGET`] for it.
     pub async fn reserve(&self, bytes: u64, deadline: Instant) -> Result<BodyReservation, ApiError> {
-        let deadline = deadline.min(Instant::now() + MAX_WAIT_FOR_BUDGET);
+        let deadline = deadline.min(deadline_of_wait());
         // A body larger than the budget, as the settings may allow, is read alone.
         let wanted = kibibytes(bytes.min(BUDGET_BYTES));
         match timeout_at(deadline, Arc::clone(&self.kibibytes).acquire_many_owned(wanted)).await {
@@ -48,6 +59,20 @@ impl BodyBudget {
             _ => Err(ApiError::BodyBudgetExhausted),
         }
     }
+
+    /// Reserves memory and a thread for a body that is parsed as it arrives. A small one needs no memory of the budget.
+    pub async fn reserve_stream(&self, bytes: u64) -> Result<StreamReservation, ApiError> {
+        let deadline = deadline_of_wait();
+        let memory = if bytes > SMALL_BODY_BYTES { Some(self.reserve(bytes, deadline).await?) } else { None };
+        match timeout_at(deadline, Arc::clone(&self.streams).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(StreamReservation { _memory: memory, _permit: permit }),
+            _ => Err(ApiError::BodyBudgetExhausted),
+        }
+    }
+}
+
+fn deadline_of_wait() -> Instant {
+    Instant::now() + MAX_WAIT_FOR_BUDGET
 }
 
 fn kibibytes(bytes: u64) -> u32 {

@@ -41,6 +41,7 @@ const DESCRIPTION: &str = "Track your caffeine and heart rate on your own server
     tags(
         (name = "coffee", description = "Coffees, totals and the caffeine model"),
         (name = "heart rate", description = "Heart rates, statistics and the correlation with caffeine"),
+        (name = "apps", description = "Samples that health apps push, and where entries come from"),
         (name = "keys", description = "Named keys of the person, and pairing of devices"),
         (name = "backups", description = "Backups of the person, and work in the background"),
         (name = "people", description = "Everyone on this server, for the owner"),

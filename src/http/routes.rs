@@ -13,8 +13,8 @@ use crate::auth::key::Scope;
 use crate::config::LimitClass;
 use crate::http::handlers::{
     assets, backup_file, backups, caffeine, check, coffee, coffee_rename, coffee_totals, export, health,
-    heart_rate, heart_rate_batch, heart_rate_stats, info, jobs, keys, me, metrics, pages, pairings, people,
-    profile,
+    heart_rate, heart_rate_batch, heart_rate_stats, info, ingest, jobs, keys, me, metrics, pages, pairings,
+    people, profile, sources,
 };
 use crate::http::middleware::guard::{Access, RouteEntry};
 
@@ -77,6 +77,8 @@ route_table! {
             people::create_backup people::keys people::add_key_of people::revoke_key_of check::check;
         HeartrateWrite, WRITE => heart_rate::add;
         HeartrateBatch, WRITE => heart_rate_batch::add_batch;
+        Read, READ => sources::list;
+        Ingest, WRITE => ingest::push_health_auto_export ingest::push_hc_webhook;
         HeartrateChange, WRITE => heart_rate::put heart_rate::delete;
     }
 }

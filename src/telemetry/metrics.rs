@@ -194,15 +194,35 @@ impl ObservedMetrics {
         value: f64,
     ) -> prometheus::Result<()> {
         let Some(person) = person else { return self.gauge(name, help, value) };
-        let mut gauges = self.gauges_of_people.lock().unwrap_or_else(PoisonError::into_inner);
-        let gauge = match gauges.entry(name) {
-            Entry::Occupied(gauge) => gauge.into_mut(),
-            Entry::Vacant(new) => {
-                new.insert(register(&self.people, GaugeVec::new(Opts::new(name, help), &["person"]))?)
-            }
-        };
-        gauge.with_label_values(&[person.as_str()]).set(value);
+        self.vec_of_people(name, help, &["person"])?.with_label_values(&[person.as_str()]).set(value);
         Ok(())
+    }
+
+    /// Adds a gauge about a person with a value for each value of `label`.
+    pub fn gauges_of(
+        &self,
+        name: &'static str,
+        help: &str,
+        person: Option<&PersonName>,
+        label: &str,
+        values: &[(&str, f64)],
+    ) -> prometheus::Result<()> {
+        let Some(person) = person else { return self.gauges(name, help, label, values) };
+        let gauges = self.vec_of_people(name, help, &["person", label])?;
+        values.iter().for_each(|(of, value)| gauges.with_label_values(&[person.as_str(), of]).set(*value));
+        Ok(())
+    }
+
+    /// Returns the gauge of everyone except the owner.
+    fn vec_of_people(&self, name: &'static str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
+        let mut gauges = self.gauges_of_people.lock().unwrap_or_else(PoisonError::into_inner);
+        match gauges.entry(name) {
+            Entry::Occupied(gauge) => Ok(gauge.get().clone()),
+            Entry::Vacant(new) => {
+                let gauge = register(&self.people, GaugeVec::new(Opts::new(name, help), labels))?;
+                Ok(new.insert(gauge).clone())
+            }
+        }
     }
 
     /// Adds a gauge with a value for each value of `label`.

@@ -4,3 +4,4 @@ pub mod dedup;
 pub mod export;
 pub mod formats;
 pub mod import;
+pub mod push;

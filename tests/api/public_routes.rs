@@ -111,7 +111,7 @@ async fn info_lists_limits_validation_rules_and_every_route() {
             "open": "30/minute", "health": "60/minute", "info": "10/minute", "static": "600/minute",
             "read": "7/second", "coffee-write": "100/hour", "coffee-change": "60/hour",
             "heartrate-write": "200/hour", "heartrate-change": "120/hour", "heartrate-batch": "60/hour",
-            "manage": "120/minute", "pair": "10/minute", "unauthenticated": "120/minute",
+            "ingest": "120/hour", "manage": "120/minute", "pair": "10/minute", "unauthenticated": "120/minute",
         },
         "validation": {
             "max_caffeine_mg": 500.5, "recommended_daily_caffeine_mg": 400.0, "min_heart_rate_bpm": 30,

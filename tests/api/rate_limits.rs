@@ -10,7 +10,7 @@ use super::helpers::{TestApp, TestRequest, TestResponse};
 const ON: (&str, &str) = ("rate-limit-enabled", "true");
 
 /// Method, path, class, requests per window, window in seconds, seconds until one request is refilled.
-const CLASSES: [(Method, &str, &str, u32, u32, u32); 31] = [
+const CLASSES: [(Method, &str, &str, u32, u32, u32); 32] = [
     (Method::Get, "/", "open", 30, 60, 2),
     (Method::Get, "/docs", "open", 30, 60, 2),
     (Method::Get, "/settings/you", "open", 30, 60, 2),
@@ -37,6 +37,7 @@ const CLASSES: [(Method, &str, &str, u32, u32, u32); 31] = [
     (Method::Delete, "/coffee/1", "coffee-change", 60, 3600, 60),
     (Method::Post, "/heartrate/", "heartrate-write", 200, 3600, 18),
     (Method::Post, "/heartrate/batch", "heartrate-batch", 60, 3600, 60),
+    (Method::Post, "/ingest/hc-webhook", "ingest", 120, 3600, 30),
     (Method::Get, "/backups", "manage", 120, 60, 1),
     (Method::Get, "/people/owner", "manage", 120, 60, 1),
     (Method::Delete, "/people/owner/keys/phone", "manage", 120, 60, 1),

@@ -47,6 +47,7 @@ mod planner_statistics;
 mod profile;
 mod protected_files;
 mod prune;
+mod pushed_samples;
 mod restore_repairs;
 mod restore_replace;
 mod restores;

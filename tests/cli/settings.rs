@@ -22,6 +22,7 @@ fn all_invalid_settings_are_reported_at_once_with_valid_values() {
         ("LOG_FORMAT", "xml", "must be auto, text, json or journald"),
         ("SLOW_QUERY_MS", "0", "must be a number from 1 to 3600000"),
         ("MAX_REQUEST_BODY_BYTES", "1e6", "must be a number from 1024 to"),
+        ("MAX_INGEST_BODY_BYTES", "0", "must be a number from 1024 to"),
         ("CORS_ORIGINS", "home", "must be origins such as https://home.example"),
         ("TRUSTED_PROXIES", "proxy", "must be networks such as 127.0.0.0/8"),
         ("IDLE_TIMEOUT_SECONDS", "soon", "must be a number from 1 to 3600"),
@@ -31,12 +32,12 @@ fn all_invalid_settings_are_reported_at_once_with_valid_values() {
     let folder = temporary_folder();
     let result = run(program(folder.path()).arg("serve").envs(bad.map(|(name, value, _)| (name, value))));
     assert_eq!(result.code, Some(78), "{result:?}");
-    assert!(result.err.starts_with("coffee-tracker: 16 invalid settings:\n"), "{}", result.err);
+    assert!(result.err.starts_with("coffee-tracker: 17 invalid settings:\n"), "{}", result.err);
     for (name, value, right) in bad {
         let line = result.err.lines().find(|line| line.trim().starts_with(&format!("{name}={value}: ")));
         assert!(line.is_some_and(|line| line.contains(right)), "{name}: {line:?} in {}", result.err);
     }
-    assert_eq!(result.err.lines().count(), 17, "more than the messages: {}", result.err);
+    assert_eq!(result.err.lines().count(), 18, "more than the messages: {}", result.err);
     assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none(), "a file was created");
 }
 
@@ -276,6 +277,7 @@ fn the_help_lists_every_setting_with_its_default_and_variable() {
         ("metrics-public", "METRICS_PUBLIC", "false"),
         ("security-headers", "SECURITY_HEADERS", "true"),
         ("max-request-body-bytes", "MAX_REQUEST_BODY_BYTES", "1048576"),
+        ("max-ingest-body-bytes", "MAX_INGEST_BODY_BYTES", "33554432"),
         ("request-timeout-seconds", "REQUEST_TIMEOUT_SECONDS", "20"),
         ("header-timeout-seconds", "HEADER_TIMEOUT_SECONDS", "10"),
         ("idle-timeout-seconds", "IDLE_TIMEOUT_SECONDS", "30"),
@@ -299,6 +301,7 @@ fn the_help_lists_every_setting_with_its_default_and_variable() {
         ("rate-limit-heartrate-write", "RATE_LIMIT_HEARTRATE_WRITE", "200/hour"),
         ("rate-limit-heartrate-change", "RATE_LIMIT_HEARTRATE_CHANGE", "120/hour"),
         ("rate-limit-heartrate-batch", "RATE_LIMIT_HEARTRATE_BATCH", "60/hour"),
+        ("rate-limit-ingest", "RATE_LIMIT_INGEST", "120/hour"),
         ("rate-limit-manage", "RATE_LIMIT_MANAGE", "120/minute"),
         ("rate-limit-pair", "RATE_LIMIT_PAIR", "10/minute"),
         ("rate-limit-unauthenticated", "RATE_LIMIT_UNAUTHENTICATED", "120/minute"),

@@ -145,7 +145,7 @@ const ADMINISTERED: [&str; 2] = ["/people", "/check"];
 fn routes_of_personal_data_require_a_key_with_the_scope_of_their_method_or_manage() {
     let mut public = BTreeSet::new();
     for entry in coffee_tracker::http::table() {
-        let is_private = ["/coffee", "/heartrate", "/export", "/profile"]
+        let is_private = ["/coffee", "/heartrate", "/export", "/profile", "/ingest", "/sources"]
             .iter()
             .any(|start| entry.template.starts_with(start));
         match entry.access {
@@ -180,7 +180,8 @@ fn routes_that_change_data_have_a_rate_limit_for_changes() {
     for entry in coffee_tracker::http::table() {
         let reads = entry.route.method == "GET".parse().unwrap();
         let name = entry.class.name();
-        let for_changes = name.ends_with("-write") || name.ends_with("-change") || name.ends_with("-batch");
+        let for_changes =
+            ["-write", "-change", "-batch"].iter().any(|end| name.ends_with(end)) || name == "ingest";
         // Few requests of any kind manage something.
         let for_both = matches!(entry.access.scope(), Some(Scope::Manage | Scope::Admin)) && name == "manage";
         let for_both = for_both || entry.template == "/pair" && name == "pair";

@@ -1,6 +1,7 @@
 //! Bytes of a request body as they arrive.
 
 use std::io;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -9,10 +10,15 @@ use rocket::data::{Data, DataStream};
 use rocket::request::Request;
 use rocket::tokio;
 use tokio::io::AsyncReadExt;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::http::connections::Connection;
 use crate::http::raw_request::RawRequest;
+
+/// Maximum number of bytes that are read and dropped after a limit, so that a client that is still sending can
+/// receive the error.
+pub const MAX_DRAINED_BYTES: u64 = 16 << 20;
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Body that is being received. The connection is in the body phase as long as it exists.
 pub struct BodySource<'r> {
@@ -65,6 +71,19 @@ impl<'r> BodySource<'r> {
                 Ok((length > 0).then(|| chunk.freeze()))
             }
         }
+    }
+
+    /// Reads and drops the rest of the body, within limits of size and time.
+    pub async fn drain(&mut self) {
+        let drain = async {
+            let mut drained = 0;
+            while let Ok(Some(chunk)) = self.next_chunk().await
+                && drained < MAX_DRAINED_BYTES
+            {
+                drained += chunk.len() as u64;
+            }
+        };
+        drop(timeout(DRAIN_TIMEOUT, drain).await);
     }
 }
 

@@ -1,7 +1,6 @@
 //! Request bodies, read within limits of size and time and parsed into validated values.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use rocket::data::{Data, FromData, Outcome};
 use rocket::http::Status;
@@ -9,20 +8,15 @@ use rocket::outcome::Outcome as RocketOutcome;
 use rocket::request::Request;
 use rocket::tokio;
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::domain::limits::ValidationContext;
 use crate::http::app::App;
 use crate::http::body_budget::SMALL_BODY_BYTES;
 use crate::http::error::ApiError;
-use crate::http::extract::body_source::BodySource;
+use crate::http::extract::body_source::{BodySource, MAX_DRAINED_BYTES};
 use crate::http::request_context::RequestContext;
 use crate::http::validation::ValidationErrors;
-
-/// Maximum number of bytes that are read and dropped after the limit, so that a client that is still
-/// sending can receive the error.
-const MAX_DRAINED_BYTES: u64 = 16 << 20;
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Parsed body.
 pub struct JsonBody<T>(pub T);
@@ -107,14 +101,6 @@ async fn read(
             body.extend_from_slice(&chunk);
         }
     }
-    let drain = async {
-        let mut drained = 0;
-        while let Ok(Some(chunk)) = source.next_chunk().await
-            && drained < MAX_DRAINED_BYTES
-        {
-            drained += chunk.len() as u64;
-        }
-    };
-    drop(timeout(DRAIN_TIMEOUT, drain).await);
+    source.drain().await;
     Err(ApiError::BodyTooLarge(max_bytes))
 }

@@ -5,3 +5,4 @@ pub(crate) mod headers;
 pub(crate) mod json_body;
 pub(crate) mod query;
 pub(crate) mod received_backup;
+pub(crate) mod streamed_body;

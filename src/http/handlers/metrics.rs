@@ -145,7 +145,12 @@ fn observe_entries(
     let help = "Newest heart rate in beats per minute";
     metrics.gauge_of("heartrate_bpm_current", help, person, bpm.into())?;
     let help = "Time of the newest heart-rate reading";
-    metrics.gauge_of("heartrate_last_timestamp_seconds", help, person, reading_at)
+    metrics.gauge_of("heartrate_last_timestamp_seconds", help, person, reading_at)?;
+    let sources = &overview.reading_sources;
+    let sources: Vec<(&str, f64)> =
+        sources.iter().map(|source| (source.name.as_str(), source.newest_at.seconds())).collect();
+    let help = "Time of the newest reading of each app or device";
+    metrics.gauges_of("heartrate_source_last_timestamp_seconds", help, person, "source", &sources)
 }
 
 /// Adds the values that are computed from the coffees. They are zero when the database cannot be read.

@@ -39,6 +39,12 @@ create table heart_rate_logs (id integer primary key, timestamp datetime, bpm in
     context varchar(50), notes text);
 insert into coffee_logs values (1, '2025-05-02 10:30:15.123456', 95, 'espresso', null);
 """
+GADGETBRIDGE = """
+create table DEVICE (_id integer primary key, NAME text not null, MANUFACTURER text not null);
+create table MI_BAND_ACTIVITY_SAMPLE (TIMESTAMP integer, DEVICE_ID integer, HEART_RATE integer);
+insert into DEVICE values (1, 'Band', 'Huami');
+insert into MI_BAND_ACTIVITY_SAMPLE values (1751350000, 1, 61);
+"""
 
 
 def program_of(top):
@@ -104,6 +110,9 @@ class Instance:
         with sqlite3.connect(self.here / "old/data/coffee.db") as old:
             old.executescript(OLD_TABLES)
         old.close()
+        with sqlite3.connect(self.here / "Gadgetbridge.db") as phone:
+            phone.executescript(GADGETBRIDGE)
+        phone.close()
         os.rename(self.here, self.pristine)
 
     def renew(self):

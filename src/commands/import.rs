@@ -17,8 +17,10 @@ use crate::domain::limits::EntryLimits;
 use crate::transfer::formats::columns::Column;
 use crate::transfer::formats::delimited::Mapping;
 use crate::transfer::formats::detect::ImportFormat;
-use crate::transfer::formats::input::{Input, ReadOptions, ReadProgress};
+use crate::transfer::formats::input::{Input, ReadOptions};
+use crate::transfer::formats::progress::ReadProgress;
 use crate::transfer::formats::sink::{ReadError, ReadRow, Rejection, Sink, SinkClosed, one_line};
+use crate::transfer::formats::temp_copy::TempFolders;
 use crate::transfer::import::{ImportCounts, ImportError, Importer};
 
 /// Maximum number of rows in a batch, and of batches in the channel.
@@ -33,9 +35,9 @@ const MAX_PRINTED_CONTENT: usize = 100;
 
 #[derive(Args, Debug)]
 pub struct ImportArgs {
-    /// File to import: Apple Health's export.zip or export.xml, CSV, JSON Lines, or the SQLite database or a
-    /// PostgreSQL dump of the former version (the Docker stack). It may be compressed with gzip. `-` reads
-    /// standard input
+    /// File to import: Apple Health's export.zip or export.xml, Gadgetbridge's database or the zip of its backup,
+    /// CSV, JSON Lines, or the SQLite database or a PostgreSQL dump of the former version (the Docker stack).
+    /// Text may be compressed with gzip. `-` reads standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
@@ -121,7 +123,8 @@ pub fn run(args: ImportArgs) -> Result<(), Failure> {
     let (place, limits) = args.rules.validate_with(&args.common)?;
     let limits = (!args.accept_out_of_range).then_some(limits);
     // Files are opened as the caller, the database as its owner.
-    let input = Input::open(&args.file, args.format).map_err(read_failure)?;
+    let temp_folders = TempFolders::beside(&place.database);
+    let input = Input::open(&args.file, args.format, &temp_folders).map_err(read_failure)?;
     let rejects = args.rejects.as_deref().map(|path| RejectsFile::create(path, &place.database));
     let rejects = rejects.transpose()?;
     let identity = act_as_owner(&place.database)?;
@@ -152,12 +155,11 @@ pub fn run(args: ImportArgs) -> Result<(), Failure> {
 
 fn progress_bar(input: &Input, is_quiet: bool) -> ProgressBar {
     let total = input.progress().total;
-    let template = if input.counts_rows() {
-        "{wide_bar} {pos} of {len} rows, {msg}, {eta} left"
-    } else if total.is_none() {
-        "{spinner} {bytes} read, {msg}"
-    } else {
-        "{wide_bar} {bytes} of {total_bytes}, {msg}, {eta} left"
+    let template = match (input.counts_rows(), total) {
+        (true, None) => "{spinner} {pos} rows read, {msg}",
+        (true, Some(_)) => "{wide_bar} {pos} of {len} rows, {msg}, {eta} left",
+        (false, None) => "{spinner} {bytes} read, {msg}",
+        (false, Some(_)) => "{wide_bar} {bytes} of {total_bytes}, {msg}, {eta} left",
     };
     progress::bar(total, template, is_quiet)
 }

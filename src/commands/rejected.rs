@@ -58,7 +58,7 @@ impl RejectsFile {
         let Rejection { position, reason, content, .. } = rejection;
         let reason = match position {
             RowPosition::Line(_) => reason.clone(),
-            RowPosition::TableRow { .. } => format!("{position}: {reason}"),
+            RowPosition::FileLine { .. } | RowPosition::TableRow { .. } => format!("{position}: {reason}"),
         };
         let record = [&position.number().to_string(), &reason, content];
         self.rows.write_record(record).map_err(|e| failure(&io_error(e)))

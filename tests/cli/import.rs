@@ -347,7 +347,7 @@ const INVALID_FILES: [Case; 13] = [
         b"timestamp,bpm\n",
         &["--format", "xls"],
         2,
-        "[possible values: apple-health, docker-sqlite, postgres-dump, csv, jsonl]",
+        "[possible values: apple-health, gadgetbridge, docker-sqlite, postgres-dump, csv, jsonl]",
     ),
 ];
 
@@ -398,7 +398,8 @@ fn coffee_tracker_databases_are_not_imported_and_databases_of_other_programs_not
     let result = import_file(folder.path(), "foreign.db", &[]);
     assert_eq!(
         result.err,
-        "coffee-tracker: foreign.db: this is a SQLite database without the tables coffee_logs and heart_rate_logs\n"
+        "coffee-tracker: foreign.db: this is a SQLite database of an unknown program: those of Gadgetbridge and of the Docker \
+         stack can be imported\n"
     );
     let result = import_file(folder.path(), "file", &["--database-url", "foreign.db"]);
     assert_eq!(result.code, Some(2), "a repeated flag is a usage error: {result:?}");

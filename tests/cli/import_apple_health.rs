@@ -165,7 +165,8 @@ fn the_export_is_found_in_its_zip_in_every_language() {
     let result = import(folder.path(), zipped(&[("export_cda.xml", clinical)]), &[]);
     assert_eq!(
         result.err,
-        "coffee-tracker: file: the zip contains no Apple Health export (an XML file with an element HealthData)\n"
+        "coffee-tracker: file: the zip contains nothing that can be imported: neither an Apple Health export (an XML file with an element \
+         HealthData) nor a database of Gadgetbridge\n"
     );
 }
 

@@ -30,6 +30,7 @@ mod import_again;
 mod import_apple_health;
 mod import_concurrent;
 mod import_docker_stack;
+mod import_gadgetbridge;
 mod import_kills;
 mod import_limits;
 mod import_memory;

@@ -5,11 +5,16 @@ use clap::ValueEnum;
 use crate::transfer::formats::apple_health::ROOT;
 use crate::transfer::formats::lines::strip_bom;
 
+/// Size of the beginning from which the format is detected; Apple's document type takes about 8 KiB.
+pub const HEAD: usize = 64 * 1024;
+
 /// Format that can be imported, and its name on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ImportFormat {
     // `export.xml`, alone or in a zip.
     AppleHealth,
+    // Database file of Gadgetbridge, alone or in a zip.
+    Gadgetbridge,
     // Database file of the Docker stack.
     DockerSqlite,
     // Plain SQL dump of the Docker stack's PostgreSQL database.
@@ -17,6 +22,24 @@ pub enum ImportFormat {
     Csv,
     #[value(name = "jsonl")]
     JsonLines,
+}
+
+impl ImportFormat {
+    /// Returns whether the format is a SQLite database.
+    pub fn is_database(self) -> bool {
+        matches!(self, Self::DockerSqlite | Self::Gadgetbridge)
+    }
+
+    /// Returns the name of the program that makes such files.
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::AppleHealth => "Apple Health",
+            Self::Gadgetbridge => "Gadgetbridge",
+            Self::DockerSqlite | Self::PostgresDump => "the Docker stack",
+            Self::Csv => "a spreadsheet",
+            Self::JsonLines => "a JSON program",
+        }
+    }
 }
 
 /// Result of [`detect_format`].

@@ -1,25 +1,17 @@
-//! SQLite database file of the Docker stack. It is read without writing anything: no lock file or log appears beside it.
+//! SQLite database file of the Docker stack.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
 
-use rusqlite::limits::Limit;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
+use rusqlite::{ErrorCode, Row};
 
-use crate::db::error::{OpenError, StoreError};
-use crate::db::schema;
 use crate::domain::calendar::Zone;
 use crate::domain::entry::{DOCKER_STACK, EntryKind};
-use crate::fs::paths::{file_uri, with_suffix};
 use crate::transfer::formats::columns::Column;
+use crate::transfer::formats::foreign_database::{ForeignDatabase, MAX_VALUE, raw_value};
 use crate::transfer::formats::import_row::{ImportRow, RawValue};
 use crate::transfer::formats::sink::{MAX_CONTENT, ReadError, RowPosition, Sink};
 
-/// Maximum length of a value, in bytes. A longer one cannot be stored, and is never loaded.
-const MAX_VALUE: i32 = 64 * 1024;
 /// Maximum number of columns of a table; the old stack had five.
 const MAX_COLUMNS: usize = 64;
 
@@ -50,137 +42,85 @@ static TABLES: [TableQueries; 2] = [
     },
 ];
 
-/// Open database of the Docker stack.
+/// Tables of the Docker stack that a database has.
 #[derive(Debug)]
-pub struct DockerStackDatabase {
-    connection: Connection,
-    tables: Vec<&'static TableQueries>,
-    row_count: u64,
-}
+pub struct DockerStackTables(Vec<&'static TableQueries>);
 
-impl DockerStackDatabase {
-    /// Opens the file and begins a read transaction, so that both tables are read in one state.
-    ///
-    /// # Errors
-    /// The file is another database, is damaged, or is locked.
-    pub fn open(path: &Path) -> Result<Self, ReadError> {
-        let flags =
-            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-        let connection = Connection::open_with_flags(read_only_uri(path), flags)?;
-        connection.busy_timeout(Duration::from_secs(10))?;
-        connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_VALUE)?;
-        check_schema(&connection, path)?;
-        connection.execute_batch("begin")?;
-        let (mut tables, mut row_count) = (Vec::new(), 0);
+impl DockerStackTables {
+    pub fn find(database: &ForeignDatabase) -> Result<Self, ReadError> {
+        let mut found = Vec::new();
         for table in &TABLES {
-            if connection.table_exists(None, table.name)? {
-                row_count +=
-                    connection.query_row(table.count, [], |row| row.get::<_, i64>(0))?.unsigned_abs();
-                tables.push(table);
+            if database.connection().table_exists(None, table.name)? {
+                found.push(table);
             }
         }
-        Ok(Self { connection, tables, row_count })
+        Ok(Self(found))
     }
 
-    pub fn row_count(&self) -> u64 {
-        self.row_count
+    /// Counts the rows of all tables.
+    pub fn count_rows(&self, database: &ForeignDatabase) -> Result<u64, ReadError> {
+        let count = |table: &&TableQueries| -> Result<u64, ReadError> {
+            let count = database.connection().query_row(table.count, [], |row| row.get::<_, i64>(0))?;
+            Ok(count.unsigned_abs())
+        };
+        self.0.iter().map(count).sum()
     }
 
     /// Passes every row to the sink, calling `on_row` for each. A row with a value that is too long is rejected without
     /// loading it.
-    pub fn read(&self, on_row: impl Fn(), sink: &mut Sink<'_>) -> Result<(), ReadError> {
-        self.tables.iter().try_for_each(|table| self.read_table(table, &on_row, sink))
-    }
-
-    fn read_table(
+    pub fn read(
         &self,
-        table: &TableQueries,
-        on_row: &impl Fn(),
+        database: &ForeignDatabase,
+        on_row: &dyn Fn(),
         sink: &mut Sink<'_>,
     ) -> Result<(), ReadError> {
-        let utc = Zone::utc();
-        let mut rowids = self.connection.prepare(table.rowids)?;
-        let mut select = self.connection.prepare(table.row)?;
-        if select.column_count() > MAX_COLUMNS {
-            let reason = format!("cannot be read: table {} has more than {MAX_COLUMNS} columns", table.name);
-            return Err(ReadError::Unusable(reason));
-        }
-        let columns: Vec<_> = select.column_names().into_iter().map(Column::from_name).collect();
-        let id_index = columns.iter().position(|column| *column == Some(Column::Id));
-        for (number, rowid) in (1..).zip(rowids.query_map([], |row| row.get::<_, i64>(0))?) {
-            let rowid = rowid?;
-            on_row();
-            let position = |id| RowPosition::TableRow { table: table.name, id, number };
-            let passed = select.query_row([rowid], |row| {
-                let mut values = ImportRow::default();
-                for (index, column) in columns.iter().enumerate() {
-                    if let Some(column) = column {
-                        values.set(*column, raw_value(row.get_ref(index)?));
-                    }
+        self.0.iter().try_for_each(|table| read_table(database, table, on_row, sink))
+    }
+}
+
+fn read_table(
+    database: &ForeignDatabase,
+    table: &TableQueries,
+    on_row: &dyn Fn(),
+    sink: &mut Sink<'_>,
+) -> Result<(), ReadError> {
+    let utc = Zone::utc();
+    let name: Arc<str> = table.name.into();
+    let mut rowids = database.connection().prepare(table.rowids)?;
+    let mut select = database.connection().prepare(table.row)?;
+    if select.column_count() > MAX_COLUMNS {
+        let reason = format!("cannot be read: table {name} has more than {MAX_COLUMNS} columns");
+        return Err(ReadError::Unusable(reason));
+    }
+    let columns: Vec<_> = select.column_names().into_iter().map(Column::from_name).collect();
+    let id_index = columns.iter().position(|column| *column == Some(Column::Id));
+    for (number, rowid) in (1..).zip(rowids.query_map([], |row| row.get::<_, i64>(0))?) {
+        let rowid = rowid?;
+        on_row();
+        database.begin_row();
+        let position = |id| RowPosition::TableRow { table: Arc::clone(&name), id, number };
+        let passed = select.query_row([rowid], |row| {
+            let mut values = ImportRow::default();
+            for (index, column) in columns.iter().enumerate() {
+                if let Some(column) = column {
+                    values.set(*column, raw_value(row.get_ref(index)?));
                 }
-                values.set(Column::Source, RawValue::Text(DOCKER_STACK));
-                let entry = values.into_entry_of(table.kind, &utc);
-                let id = id_index.and_then(|index| row.get(index).ok());
-                Ok(sink.entry(position(id), entry, || content(row, columns.len())))
-            });
-            match passed {
-                Ok(passed) => passed?,
-                Err(e) if e.sqlite_error_code() == Some(ErrorCode::TooBig) => {
-                    let reason = format!("has a value longer than {MAX_VALUE} bytes");
-                    sink.entry(position(Some(rowid)), Err(reason), || format!("id {rowid}"))?;
-                }
-                Err(e) => return Err(e.into()),
             }
-        }
-        Ok(())
-    }
-}
-
-fn check_schema(connection: &Connection, path: &Path) -> Result<(), ReadError> {
-    let reason = match schema::identify(connection, path) {
-        Err(OpenError::DockerStack { .. }) => return Ok(()),
-        Ok(Some(_)) | Err(OpenError::NewerSchema { .. }) => {
-            "this is a Coffee Tracker database: to replace the current one, use `coffee-tracker restore`; to add its \
-             entries, `coffee-tracker export` them and import the files"
-                .to_owned()
-        }
-        Ok(None) | Err(OpenError::Foreign { .. }) => {
-            "this is a SQLite database without the tables coffee_logs and heart_rate_logs".to_owned()
-        }
-        // The error's own advice is about our database.
-        Err(OpenError::Damaged { why, .. }) => format!("cannot be read: the database is damaged ({why})"),
-        Err(e) => format!("cannot be read: {e}"),
-    };
-    Err(ReadError::Unusable(reason))
-}
-
-impl From<rusqlite::Error> for ReadError {
-    fn from(error: rusqlite::Error) -> Self {
-        match StoreError::from(&error) {
-            StoreError::Busy => Self::unusable("the database is in use: stop the old server first"),
-            _ => Self::Unusable(format!("cannot be read: {error}")),
+            values.set(Column::Source, RawValue::Text(DOCKER_STACK));
+            let entry = values.into_entry_of(table.kind, &utc);
+            let id = id_index.and_then(|index| row.get(index).ok());
+            Ok(sink.entry(position(id), entry, || content(row, columns.len())))
+        });
+        match passed {
+            Ok(passed) => passed?,
+            Err(e) if e.sqlite_error_code() == Some(ErrorCode::TooBig) => {
+                let reason = format!("has a value longer than {MAX_VALUE} bytes");
+                sink.entry(position(Some(rowid)), Err(reason), || format!("id {rowid}"))?;
+            }
+            Err(e) => return Err(e.into()),
         }
     }
-}
-
-/// Returns a URI that opens the file without creating files beside it. SQLite would create a log for a database in WAL
-/// mode that has none, unless it takes the file for immutable.
-fn read_only_uri(path: &Path) -> String {
-    let mut header = [0; 100];
-    let is_read = File::open(path).and_then(|mut file| file.read_exact(&mut header)).is_ok();
-    let is_in_wal_mode = is_read && header[18] == 2;
-    let has_wal = std::fs::metadata(with_suffix(path, "-wal")).is_ok_and(|wal| wal.len() > 0);
-    file_uri(path, if is_in_wal_mode && !has_wal { "immutable=1" } else { "mode=ro" })
-}
-
-fn raw_value(value: ValueRef<'_>) -> RawValue<'_> {
-    match value {
-        ValueRef::Null => RawValue::Null,
-        ValueRef::Integer(number) => RawValue::Integer(number),
-        ValueRef::Real(number) => RawValue::Real(number),
-        ValueRef::Text(text) => RawValue::from_bytes(text),
-        ValueRef::Blob(_) => RawValue::Invalid("must not be a blob"),
-    }
+    Ok(())
 }
 
 /// Returns the values of a row, separated by `|`.

@@ -2,30 +2,25 @@
 
 use std::fs::File;
 use std::io;
-use std::io::{BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Cursor, Read, Seek};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::bufread::MultiGzDecoder;
-use zip::ZipArchive;
-use zip::result::ZipError;
 
 use crate::domain::calendar::Zone;
+use crate::transfer::formats::archive::{ArchiveContent, ExportArchive};
+use crate::transfer::formats::database_file::DatabaseFile;
 use crate::transfer::formats::delimited::Mapping;
-use crate::transfer::formats::detect::{Detected, ImportFormat, detect_format};
-use crate::transfer::formats::docker_stack::DockerStackDatabase;
+use crate::transfer::formats::detect::{Detected, HEAD, ImportFormat, detect_format};
+use crate::transfer::formats::foreign_database::ForeignDatabase;
+use crate::transfer::formats::progress::{ProgressReader, ReadProgress};
 use crate::transfer::formats::sink::{ReadError, Sink};
+use crate::transfer::formats::temp_copy::TempFolders;
 use crate::transfer::formats::{apple_health, delimited, json_lines, postgres_dump};
 
-/// Size of the beginning from which the format is detected; Apple's document type takes about 8 KiB.
-const HEAD: usize = 64 * 1024;
 /// Size of read buffers, in bytes.
 const BUFFER: usize = 128 * 1024;
-/// Maximum number of bytes that are read to open a zip, because they are kept in memory. An export with ten thousand
-/// routes has a directory of 1 MiB.
-const MAX_ZIP_DIRECTORY: u64 = 2 << 20;
 
 /// Options of reading a file.
 #[derive(Clone, Debug)]
@@ -38,70 +33,6 @@ pub struct ReadOptions {
     pub zone: Zone,
 }
 
-/// Shared count of the bytes or rows that were read.
-#[derive(Clone, Debug, Default)]
-pub struct ReadProgress {
-    done: Arc<AtomicU64>,
-    /// `None` for a stream.
-    pub total: Option<u64>,
-}
-
-impl ReadProgress {
-    /// Returns the bytes or rows that were read so far.
-    pub fn done(&self) -> u64 {
-        self.done.load(Ordering::Relaxed)
-    }
-
-    fn add(&self, count: usize) {
-        self.done.fetch_add(count as u64, Ordering::Relaxed);
-    }
-}
-
-/// Reader that counts its bytes.
-struct ProgressReader<R> {
-    inner: R,
-    progress: ReadProgress,
-}
-
-impl<R: Read> Read for ProgressReader<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.progress.add(count);
-        Ok(count)
-    }
-}
-
-impl<R: Seek> Seek for ProgressReader<R> {
-    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
-        self.inner.seek(position)
-    }
-}
-
-/// Reader that fails once a shared budget of bytes is used up.
-struct BudgetReader<R> {
-    inner: R,
-    budget_bytes: Arc<AtomicU64>,
-}
-
-impl<R: Read> Read for BudgetReader<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let budget = self.budget_bytes.load(Ordering::Relaxed);
-        if budget == 0 && !buffer.is_empty() {
-            return Err(io::Error::other("the directory of the zip is larger than 2 MiB, or has no end"));
-        }
-        let max = buffer.len().min(usize::try_from(budget).unwrap_or(usize::MAX));
-        let count = self.inner.read(&mut buffer[..max])?;
-        self.budget_bytes.store(budget - count as u64, Ordering::Relaxed);
-        Ok(count)
-    }
-}
-
-impl<R: Seek> Seek for BudgetReader<R> {
-    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
-        self.inner.seek(position)
-    }
-}
-
 /// Opened file.
 #[derive(Debug)]
 pub struct Input {
@@ -111,18 +42,23 @@ pub struct Input {
 
 #[derive(Debug)]
 enum Content {
-    Database(DockerStackDatabase),
-    Zip(File),
+    Database(Box<DatabaseFile>),
+    /// Member of a zip file.
+    Member(ExportArchive, usize),
     /// Beginning of the file, and its rest.
     Stream(Vec<u8>, File),
 }
 
 impl Input {
-    /// Opens a file, or standard input for the path `-`.
+    /// Opens a file, or standard input for the path `-`. `temp_folders` is for databases that must be copied to be read.
     ///
     /// # Errors
     /// The file cannot be opened, is a folder, or is a database or a zip in a stream.
-    pub fn open(path: &Path, format: Option<ImportFormat>) -> Result<Self, ReadError> {
+    pub fn open(
+        path: &Path,
+        format: Option<ImportFormat>,
+        temp_folders: &TempFolders,
+    ) -> Result<Self, ReadError> {
         let mut file = match path == Path::new("-") {
             true => File::from(io::stdin().as_fd().try_clone_to_owned()?),
             false => File::open(path).map_err(|e| match e.kind() {
@@ -137,28 +73,45 @@ impl Input {
         let is_seekable = metadata.is_file() && path != Path::new("-");
         let mut head = Vec::new();
         (&mut file).take(HEAD as u64).read_to_end(&mut head)?;
-        let mut total = is_seekable.then_some(metadata.len());
-        let content = match detect_format(&head) {
-            Detected::Sqlite if format.is_none_or(|format| format == ImportFormat::DockerSqlite) => {
-                if !is_seekable {
-                    let reason = "a database cannot be read from a stream: pass the name of its file";
-                    return Err(ReadError::unusable(reason));
-                }
-                let database = DockerStackDatabase::open(path)?;
-                total = Some(database.row_count());
-                Content::Database(database)
-            }
-            Detected::Zip if !is_seekable => {
-                let reason = "a zip cannot be read from a stream: pass the name of its file";
-                return Err(ReadError::unusable(reason));
+        let progress = ReadProgress::of(is_seekable.then_some(metadata.len()));
+        match detect_format(&head) {
+            Detected::Sqlite if format.is_none_or(ImportFormat::is_database) => {
+                require_seekable(is_seekable, "a database")?;
+                let database = ForeignDatabase::open(path, temp_folders)?;
+                Self::of_database(DatabaseFile::new(database, path, format)?)
             }
             Detected::Zip => {
+                require_seekable(is_seekable, "a zip")?;
                 file.rewind()?;
-                Content::Zip(file)
+                let archive = ExportArchive::open(file, progress.clone())?;
+                Self::of_archive(archive, progress, format, temp_folders)
             }
-            _ => Content::Stream(head, file),
-        };
-        Ok(Self { content, progress: ReadProgress { total, ..ReadProgress::default() } })
+            _ => Ok(Self { content: Content::Stream(head, file), progress }),
+        }
+    }
+
+    fn of_database(database: DatabaseFile) -> Result<Self, ReadError> {
+        let progress = ReadProgress::of(database.row_count());
+        Ok(Self { content: Content::Database(Box::new(database)), progress })
+    }
+
+    fn of_archive(
+        mut archive: ExportArchive,
+        progress: ReadProgress,
+        format: Option<ImportFormat>,
+        temp_folders: &TempFolders,
+    ) -> Result<Self, ReadError> {
+        match archive.find(format)? {
+            ArchiveContent::AppleHealth(index) => {
+                Ok(Self { content: Content::Member(archive, index), progress })
+            }
+            ArchiveContent::Database(index) => {
+                let copy = archive.unpack(index, temp_folders)?;
+                let path = copy.path().to_owned();
+                let database = ForeignDatabase::open_copy(copy)?;
+                Self::of_database(DatabaseFile::new(database, &path, format)?)
+            }
+        }
     }
 
     /// Returns the progress of reading, which can be watched from another thread.
@@ -175,12 +128,26 @@ impl Input {
         let progress = self.progress;
         match self.content {
             Content::Database(database) => database.read(|| progress.add(1), sink),
-            Content::Zip(file) => read_zip(ProgressReader { inner: file, progress }, options, sink),
+            Content::Member(mut archive, index) => {
+                let format = options.format.or(Some(ImportFormat::AppleHealth));
+                let options = ReadOptions { format, ..options.clone() };
+                read_stream(&mut archive.member(index)?, &options, false, sink)
+            }
             Content::Stream(head, file) => {
                 progress.add(head.len());
                 let rest = BufReader::with_capacity(BUFFER, ProgressReader { inner: file, progress });
                 read_stream(&mut Cursor::new(head).chain(rest), options, true, sink)
             }
+        }
+    }
+}
+
+fn require_seekable(is_seekable: bool, kind: &str) -> Result<(), ReadError> {
+    match is_seekable {
+        true => Ok(()),
+        false => {
+            let reason = format!("{kind} cannot be read from a stream: pass the name of its file");
+            Err(ReadError::Unusable(reason))
         }
     }
 }
@@ -224,53 +191,8 @@ fn read_stream(
         ImportFormat::PostgresDump => postgres_dump::read(&mut input, sink),
         ImportFormat::Csv => delimited::read(&mut input, &options.mappings, &options.zone, sink),
         ImportFormat::JsonLines => json_lines::read(&mut input, &options.zone, sink),
-        ImportFormat::DockerSqlite => Err(ReadError::unusable("this is not a SQLite database")),
-    }
-}
-
-/// Reads the Apple Health export in a zip.
-fn read_zip(file: ProgressReader<File>, options: &ReadOptions, sink: &mut Sink<'_>) -> Result<(), ReadError> {
-    let budget_bytes = Arc::new(AtomicU64::new(MAX_ZIP_DIRECTORY));
-    let inner = BufReader::with_capacity(BUFFER, file);
-    let reader = BudgetReader { inner, budget_bytes: Arc::clone(&budget_bytes) };
-    let mut archive = ZipArchive::new(reader).map_err(zip_error)?;
-    budget_bytes.store(u64::MAX, Ordering::Relaxed);
-    let Some(index) = find_health_export(&mut archive)? else {
-        return Err(ReadError::unusable(
-            "the zip contains no Apple Health export (an XML file with an element HealthData)",
-        ));
-    };
-    let mut member = BufReader::with_capacity(BUFFER, archive.by_index(index).map_err(zip_error)?);
-    let format = options.format.or(Some(ImportFormat::AppleHealth));
-    read_stream(&mut member, &ReadOptions { format, ..options.clone() }, false, sink)
-}
-
-/// Finds the export in the zip by its name, or by its root element because iOS translates the name.
-fn find_health_export<R: Read + Seek>(archive: &mut ZipArchive<R>) -> Result<Option<usize>, ReadError> {
-    let mut documents = Vec::new();
-    for index in 0..archive.len() {
-        let Some(Ok(name)) = archive.name_for_index(index) else { continue };
-        let name = name.to_lowercase();
-        if name.rsplit('/').next() == Some("export.xml") {
-            return Ok(Some(index));
+        ImportFormat::DockerSqlite | ImportFormat::Gadgetbridge => {
+            Err(ReadError::unusable("this is not a SQLite database"))
         }
-        if name.ends_with(".xml") {
-            documents.push(index);
-        }
-    }
-    for index in documents {
-        let mut head = Vec::new();
-        archive.by_index(index).map_err(zip_error)?.take(HEAD as u64).read_to_end(&mut head)?;
-        if detect_format(&head) == Detected::Text(ImportFormat::AppleHealth) {
-            return Ok(Some(index));
-        }
-    }
-    Ok(None)
-}
-
-fn zip_error(error: ZipError) -> ReadError {
-    match error {
-        ZipError::Io(e) => e.into(),
-        other => ReadError::Unusable(format!("the zip cannot be read: {other}")),
     }
 }

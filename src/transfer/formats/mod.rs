@@ -2,14 +2,22 @@
 //! with the file. Storing entries is left to the parent module.
 
 pub mod apple_health;
+pub mod archive;
 pub mod columns;
+pub mod database_file;
+pub mod database_values;
 pub mod delimited;
 pub mod detect;
 pub mod docker_stack;
+pub mod foreign_database;
+pub mod gadgetbridge;
 pub mod import_row;
 pub mod input;
 pub mod json_lines;
 pub mod lines;
+pub mod parts;
 pub mod postgres_dump;
+pub mod progress;
 pub mod sink;
+pub mod temp_copy;
 pub mod writer;

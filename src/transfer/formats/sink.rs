@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use crate::domain::entry::Entry;
 use crate::domain::limits::EntryLimits;
@@ -27,15 +28,17 @@ pub enum ReadRow {
 pub enum RowPosition {
     /// Line, counted from 1.
     Line(u64),
+    /// Line of one of several files.
+    FileLine { file: Arc<str>, line: u64 },
     /// Row of a database table, by id, or by number when the table has no ids.
-    TableRow { table: &'static str, id: Option<i64>, number: u64 },
+    TableRow { table: Arc<str>, id: Option<i64>, number: u64 },
 }
 
 impl RowPosition {
     /// Returns the line, the id or the number of the row.
     pub fn number(&self) -> u64 {
         match self {
-            Self::Line(line) => *line,
+            Self::Line(line) | Self::FileLine { line, .. } => *line,
             Self::TableRow { id, number, .. } => id.and_then(|id| id.try_into().ok()).unwrap_or(*number),
         }
     }
@@ -45,6 +48,7 @@ impl fmt::Display for RowPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Line(line) => write!(f, "line {line}"),
+            Self::FileLine { file, line } => write!(f, "{file}, line {line}"),
             Self::TableRow { table, id: Some(id), .. } => write!(f, "{table}, id {id}"),
             Self::TableRow { table, id: None, number } => write!(f, "{table}, row {number}"),
         }

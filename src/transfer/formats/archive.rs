@@ -1,0 +1,163 @@
+//! Zip files of exports: opens them within a memory limit, and finds the members to import by name and content.
+
+use std::fs::File;
+use std::io;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use zip::ZipArchive;
+use zip::read::ZipFile;
+use zip::result::ZipError;
+
+use crate::fs::temp_file::TempFile;
+use crate::transfer::formats::detect::{Detected, HEAD, ImportFormat, detect_format};
+use crate::transfer::formats::progress::{ProgressReader, ReadProgress};
+use crate::transfer::formats::sink::ReadError;
+use crate::transfer::formats::temp_copy::TempFolders;
+
+/// Size of read buffers, in bytes.
+const BUFFER: usize = 128 * 1024;
+/// Maximum number of bytes that are read to open a zip, because they are kept in memory. An export with ten thousand
+/// routes has a directory of 1 MiB.
+const MAX_DIRECTORY: u64 = 2 << 20;
+/// Names of databases, in lower case.
+const DATABASE_NAMES: [&str; 3] = ["health_connect_export.db", "gadgetbridge", "gadgetbridge.db"];
+/// Maximum number of members whose beginnings are read to find a database.
+const MAX_DATABASES: usize = 20;
+
+/// Reader that fails once a shared budget of bytes is used up.
+#[derive(Debug)]
+struct BudgetReader<R> {
+    inner: R,
+    budget_bytes: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for BudgetReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let budget = self.budget_bytes.load(Ordering::Relaxed);
+        if budget == 0 && !buffer.is_empty() {
+            return Err(io::Error::other("the directory of the zip is larger than 2 MiB, or has no end"));
+        }
+        let max = buffer.len().min(usize::try_from(budget).unwrap_or(usize::MAX));
+        let count = self.inner.read(&mut buffer[..max])?;
+        self.budget_bytes.store(budget - count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+}
+
+impl<R: Seek> Seek for BudgetReader<R> {
+    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
+        self.inner.seek(position)
+    }
+}
+
+/// Reader of a zip file.
+type ArchiveReader = BudgetReader<BufReader<ProgressReader<File>>>;
+
+/// Open zip file.
+#[derive(Debug)]
+pub struct ExportArchive(ZipArchive<ArchiveReader>);
+
+/// Members of a zip file that can be imported.
+#[derive(Debug)]
+pub enum ArchiveContent {
+    /// `export.xml` of Apple Health.
+    AppleHealth(usize),
+    Database(usize),
+}
+
+impl ExportArchive {
+    /// Opens a zip file and reads its directory.
+    pub fn open(file: File, progress: ReadProgress) -> Result<Self, ReadError> {
+        let budget_bytes = Arc::new(AtomicU64::new(MAX_DIRECTORY));
+        let inner = BufReader::with_capacity(BUFFER, ProgressReader { inner: file, progress });
+        let reader = BudgetReader { inner, budget_bytes: Arc::clone(&budget_bytes) };
+        let archive = ZipArchive::new(reader).map_err(zip_error)?;
+        budget_bytes.store(u64::MAX, Ordering::Relaxed);
+        Ok(Self(archive))
+    }
+
+    /// Finds the members to import. `format` excludes those of other formats.
+    pub fn find(&mut self, format: Option<ImportFormat>) -> Result<ArchiveContent, ReadError> {
+        let wants_database = format.is_none_or(ImportFormat::is_database);
+        let wants_text = format.is_none_or(|format| !format.is_database());
+        if wants_text && let Some(index) = self.find_named(|name| name == "export.xml") {
+            return Ok(ArchiveContent::AppleHealth(index));
+        }
+        if wants_database && let Some(index) = self.find_database()? {
+            return Ok(ArchiveContent::Database(index));
+        }
+        if wants_text && let Some(index) = self.find_translated_export()? {
+            return Ok(ArchiveContent::AppleHealth(index));
+        }
+        Err(ReadError::unusable(
+            "the zip contains nothing that can be imported: neither an Apple Health export (an XML file with an element \
+             HealthData) nor a database of Gadgetbridge",
+        ))
+    }
+
+    /// Returns the reader of a member's content.
+    pub fn member(&mut self, index: usize) -> Result<BufReader<impl Read + '_>, ReadError> {
+        Ok(BufReader::with_capacity(BUFFER, self.open_member(index)?))
+    }
+
+    /// Unpacks a member into a temporary file.
+    pub fn unpack(&mut self, index: usize, temp_folders: &TempFolders) -> Result<TempFile, ReadError> {
+        temp_folders.copy(&mut self.open_member(index)?)
+    }
+
+    fn open_member(&mut self, index: usize) -> Result<ZipFile<'_, ArchiveReader>, ReadError> {
+        self.0.by_index(index).map_err(zip_error)
+    }
+
+    /// Returns the names of the members without their folders, in lower case, with their indices.
+    fn names(&self) -> impl Iterator<Item = (usize, String)> {
+        (0..self.0.len()).filter_map(|index| {
+            let path = self.0.name_for_index(index)?.ok()?;
+            Some((index, path.rsplit('/').next()?.to_lowercase()))
+        })
+    }
+
+    fn find_named(&self, is_wanted: impl Fn(&str) -> bool) -> Option<usize> {
+        self.names().find(|(_, name)| is_wanted(name)).map(|(index, _)| index)
+    }
+
+    /// Finds a SQLite database by its usual name, or by the end of its name.
+    fn find_database(&mut self) -> Result<Option<usize>, ReadError> {
+        let named = self.names().filter(|(_, name)| DATABASE_NAMES.contains(&name.as_str()));
+        let others = self.names().filter(|(_, name)| name.ends_with(".db"));
+        let candidates: Vec<_> = named.chain(others).take(MAX_DATABASES).map(|(index, _)| index).collect();
+        self.find_detected(candidates, Detected::Sqlite)
+    }
+
+    /// Finds an Apple Health export by its root element, because iOS translates its name.
+    fn find_translated_export(&mut self) -> Result<Option<usize>, ReadError> {
+        let documents = self.names().filter(|(_, name)| name.ends_with(".xml"));
+        let candidates = documents.map(|(index, _)| index).collect();
+        self.find_detected(candidates, Detected::Text(ImportFormat::AppleHealth))
+    }
+
+    /// Returns the first of these members that has the expected content.
+    fn find_detected(
+        &mut self,
+        candidates: Vec<usize>,
+        expected: Detected,
+    ) -> Result<Option<usize>, ReadError> {
+        for index in candidates {
+            let mut head = Vec::new();
+            self.open_member(index)?.take(HEAD as u64).read_to_end(&mut head)?;
+            if detect_format(&head) == expected {
+                return Ok(Some(index));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn zip_error(error: ZipError) -> ReadError {
+    match error {
+        ZipError::Io(e) => e.into(),
+        other => ReadError::Unusable(format!("the zip cannot be read: {other}")),
+    }
+}

@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help run up down restart status logs health validate backup restore verify drill prod-check sql \
 	install upgrade rollback uninstall build test test-statistics oracle test-web screenshots test-verbs test-arm64 test-docs check fmt lint audit check-deploy \
-	manual deb test-service test-standby bench bench-import bench-web siege crash kills fire power-cut fuzz demo openapi clean
+	manual deb test-service test-standby bench bench-import bench-web siege crash kills fire power-cut fuzz fuzz-parsers demo openapi clean
 
 PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/coffee-tracker
 ROUNDS ?= 200
@@ -155,6 +155,9 @@ power-cut: ## Test simulated power cuts during writes, backup and restore: CUTS=
 
 fuzz: ## Fuzz the API with Schemathesis
 	scripts/fuzz.sh
+
+fuzz-parsers: ## Fuzz the parsers of pushes and files, with coverage guidance: SECONDS=120 each
+	SECONDS_EACH=$(SECONDS) scripts/fuzz-parsers.sh
 
 demo: ## Fill an empty database with sample data
 	cargo run --release --locked -- demo

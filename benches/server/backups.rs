@@ -149,7 +149,7 @@ fn make_backup(setup: &Setup, database: &Path) -> Result<PathBuf> {
 }
 
 /// Runs a load on another thread while `work` runs.
-fn while_loaded(
+pub fn while_loaded(
     server: &Server,
     load: fn(RunLength) -> Load,
     work: impl FnOnce() -> Result<()>,
@@ -172,7 +172,7 @@ fn writes(length: RunLength) -> Load {
 }
 
 /// Alternating writes and reads. Half of the connections start with a write.
-fn reads_and_writes(length: RunLength) -> Load {
+pub fn reads_and_writes(length: RunLength) -> Load {
     let reads = ["/coffee/today", "/heartrate/current", "/heartrate/?limit=50", "/health"];
     let requests = reads.iter().flat_map(|path| [coffee(), LoadRequest::new(1, http::get(path, KEY))]);
     Load { requests: requests.collect(), connections: WRITERS + READERS, length }

@@ -1,5 +1,6 @@
 //! Benchmark of the server: request rates compared with bare Rocket, latency under a mixed load, size,
-//! memory, start, rate limiter, backups, response times with ten years of readings, and a thousand people.
+//! memory, start, rate limiter, backups, response times with ten years of readings, pushes of
+//! health apps, and a thousand people.
 //!
 //! Each measure has a target, and all are printed in one table. The exit code is 1 when a target is missed.
 
@@ -16,6 +17,7 @@ mod mixed;
 mod people;
 mod plain_sql;
 mod process;
+mod pushes;
 mod rates;
 mod report;
 mod rollups;
@@ -35,7 +37,7 @@ use server::Setup;
 type StageEntry = (&'static str, Stage, fn(&Setup, &mut Report) -> Result<()>);
 
 /// All stages in order. Those that put little load on the machine come first.
-const STAGES: [StageEntry; 10] = [
+const STAGES: [StageEntry; 11] = [
     ("footprint", Stage::Footprint, footprint::footprint),
     ("reads", Stage::Reads, rates::reads),
     ("posts", Stage::Posts, rates::posts),
@@ -45,6 +47,7 @@ const STAGES: [StageEntry; 10] = [
     ("restores", Stage::Restores, backups::restores),
     ("scale", Stage::Scale, scale::scale),
     ("rollups", Stage::Rollups, rollups::rollups),
+    ("pushes", Stage::Pushes, pushes::pushes),
     ("people", Stage::People, people::people),
 ];
 

@@ -35,6 +35,12 @@ pub enum Measure {
     ScaleMemory,
     SingleWrite,
     BulkImport,
+    PushRate,
+    PushMemory,
+    RepeatedPush,
+    PushFailures,
+    PushTail,
+    LoadedPushMemory,
     PeopleFailures,
     PeopleMemory,
     PeopleDescriptors,
@@ -63,6 +69,7 @@ pub enum Stage {
     Restores,
     Scale,
     Rollups,
+    Pushes,
     People,
 }
 
@@ -93,7 +100,7 @@ struct Target {
 
 /// Every target, in the order of the table.
 #[rustfmt::skip]
-const TARGETS: [Target; 60] = {
+const TARGETS: [Target; 66] = {
     use {Bound::*, Measure::*, Stage::*, Unit::*};
     const fn target(stage: Stage, measure: Measure, description: &'static str, bound: Bound, unit: Unit) -> Target {
         Target { stage, measure, description, bound, unit }
@@ -149,6 +156,12 @@ const TARGETS: [Target; 60] = {
         target(Scale, ScaleMemory, "peak resident memory, 5 million readings", Under(48e6), Megabytes),
         target(Rollups, SingleWrite, "POST /heartrate/: time over that without rollups", AtMost(1.3), Ratio),
         target(Rollups, BulkImport, "import of a CSV file: time over plain inserts without rollups", AtMost(2.0), Ratio),
+        target(Pushes, PushRate, "first push of 32 MB: rate over plain inserts without rollups", AtLeast(0.5), Ratio),
+        target(Pushes, PushMemory, "first push of 32 MB: peak resident memory", AtMost(64e6), Megabytes),
+        target(Pushes, RepeatedPush, "push of a day that was seen before: median", AtMost(10.0), Millis),
+        target(Pushes, PushFailures, "first push of 32 MB beside 8 writers and 8 readers: failed requests", AtMost(0.0), Count),
+        target(Pushes, PushTail, "first push of 32 MB: p99 of the other requests", AtMost(100.0), Millis),
+        target(Pushes, LoadedPushMemory, "first push of 32 MB beside them: peak resident memory", AtMost(64e6), Megabytes),
         target(People, PeopleFailures, "1,000 people by Zipf's law, 64 open: failed requests", AtMost(0.0), Count),
         target(People, PeopleMemory, "1,000 people: peak resident memory", AtMost(120e6), Megabytes),
         target(People, PeopleDescriptors, "1,000 people: open file descriptors", AtMost(800.0), Count),

@@ -219,6 +219,18 @@ browserTest("sparse readings are drawn as one line, interrupted only by a long g
   assert.deepEqual(gap.filter((step) => step > 2).length, 1, `columns ${drawn}`);
 });
 
+browserTest("the card of the heart rate names its sources with the age of their newest reading", { screen: "wide" }, async ({ page, server }) => {
+  const sample = (bpm, hours, source) => ({ Avg: bpm, date: new Date(Date.now() - hours * 3_600_000 - 5000).toISOString(), source });
+  const push = (samples) => server.api("POST", "/ingest/health-auto-export", { data: { metrics: [{ name: "heart_rate", units: "bpm", data: samples }] } });
+  await push([sample(61, 3, "Ada’s Apple Watch"), sample(62, 30, "Strap")]);
+  await open(page, server);
+  await page.locator("#heart-sources").getByText("From Ada’s Apple Watch, 3 h ago · Strap, 30 h ago").waitFor();
+  await push([sample(63, 0.2, "<b>Ring"), sample(64, 100, "Old phone")]);
+  await page.reload();
+  await page.locator("#heart-sources").getByText("From <b>Ring, 12 min ago · Ada’s Apple Watch, 3 h ago · Strap, 30 h ago · 1 more").waitFor();
+  assert.equal(await horizontalOverflow(page), 0);
+});
+
 browserTest("on a narrow phone the keyboard focus is never below the sticky header", { screen: "narrow", sampleData: DEMO }, async ({ page, server }) => {
   await open(page, server);
   await loadAllSections(page);

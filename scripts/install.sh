@@ -30,6 +30,7 @@ manual=target/manual
 settings=$root$settings_file
 key=$root$credential
 state=$root/var/lib/coffee-tracker
+import_folders=$root/var/lib/coffee-tracker-import
 
 # -- Parts --------------------------------------------------------------------------------
 
@@ -50,9 +51,10 @@ is_live() { [ -z "$root" ] && [ -d /run/systemd/system ]; }
 placements() {
     local file
     [ -f coffee-tracker.service ] || fail 1 "coffee-tracker.service is missing; run this in a complete checkout"
-    for file in coffee-tracker.service deploy/coffee-tracker-*.service deploy/coffee-tracker-*.timer; do
+    for file in coffee-tracker.service deploy/coffee-tracker-*.service deploy/coffee-tracker-*.timer deploy/coffee-tracker-*.path; do
         [ ! -f "$file" ] || printf '%s %s\n' "$file" "$units/${file##*/}"
     done
+    [ ! -f deploy/import-folder ] || printf '%s %s\n' deploy/import-folder "$saved/import-folder"
     for file in deploy/sysusers.d/*.conf deploy/tmpfiles.d/*.conf; do
         [ ! -f "$file" ] || printf '%s %s\n' "$file" "$root/etc/${file#deploy/}"
     done
@@ -76,11 +78,14 @@ place() {
 }
 
 place_files() {
-    local source target temporary
+    local source target temporary mode
     temporary=$(mktemp)
     placements | while read -r source target; do
-        sed "s#/usr/bin/coffee-tracker#$prefix/bin/coffee-tracker#g" "$source" >"$temporary"
-        place 0644 "$temporary" "$target"
+        sed -e "s#/usr/bin/coffee-tracker#$prefix/bin/coffee-tracker#g" -e "s#/usr/lib/coffee-tracker#$prefix/lib/coffee-tracker#g" \
+            "$source" >"$temporary"
+        mode=0644
+        [ ! -x "$source" ] || mode=0755
+        place "$mode" "$temporary" "$target"
     done
     rm -f "$temporary"
 }
@@ -312,6 +317,8 @@ uninstall() {
     if is_live && [ -f "$units/$unit" ]; then
         # shellcheck disable=SC2046 # names of units have no spaces
         systemctl disable --quiet --now "$unit" $(timers) || true
+        systemctl stop --quiet 'coffee-tracker-import@*' || true
+        rm -f "$units"/*.wants/coffee-tracker-import@*
     fi
     while read -r _ target; do
         rm -f "$target"
@@ -332,6 +339,8 @@ uninstall() {
     fi
     rm -rf "$state" "${settings%/*}"
     rm -f "$root"/var/lib/systemd/timers/stamp-coffee-tracker-*.timer
+    # Folders of files to import are kept: a program that synchronizes them would delete the files on the phone, too.
+    rmdir "$import_folders"/* "$import_folders" 2>/dev/null || true
     if [ -z "$root" ] && id coffee-tracker >/dev/null 2>&1; then
         userdel coffee-tracker
     fi

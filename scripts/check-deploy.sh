@@ -18,8 +18,9 @@ check_units() {
     systemd-analyze --version | head -n 1
     local unit output score
     mkdir "$work/units"
-    for unit in coffee-tracker.service deploy/*.service deploy/*.timer; do
-        sed -e "s#/usr/bin/coffee-tracker#$binary#" -e "s#/usr/bin/litestream#$(command -v true)#" "$unit" >"$work/units/${unit##*/}"
+    for unit in coffee-tracker.service deploy/*.service deploy/*.timer deploy/*.path; do
+        sed -e "s#/usr/bin/coffee-tracker#$binary#" -e "s#/usr/bin/litestream#$(command -v true)#" \
+            -e "s#/usr/lib/coffee-tracker/import-folder#$PWD/deploy/import-folder#" "$unit" >"$work/units/${unit##*/}"
     done
     output=$(timeout 60 systemd-analyze verify "$work"/units/* 2>&1) || fail "systemd-analyze verify: $output"
     is "$output" "" "output of systemd-analyze verify"
@@ -66,12 +67,23 @@ start_server() {
     (cd "$work" && DATABASE_URL=coffee.db BACKUP_DIR=backups "$binary" verify --newest)
 }
 
+# Saves the metrics; succeeds when they contain a source of readings of another person.
+scrape() {
+    curl -sf -m 10 -H "Authorization: Bearer $API_KEY" "http://$server/metrics" >"$work/metrics"
+    grep -q '^heartrate_source_last_timestamp_seconds{.*person="anna"' "$work/metrics"
+}
+
 check_metrics() {
     step "metrics in rules and dashboard exist"
     # A request opens the database of the person, which completes their series.
     waits_for 20 curl -sf -m 10 -H "Authorization: Bearer $(cat "$work/key")" "http://$server/coffee/today" ||
         fail "the key of another person is not accepted"
-    curl -sf -m 10 -H "Authorization: Bearer $API_KEY" "http://$server/metrics" >"$work/metrics"
+    local key
+    for key in "$API_KEY" "$(cat "$work/key")"; do
+        curl -sf -m 10 -o "$work/response" -H "Authorization: Bearer $key" "http://$server/ingest/hc-webhook" \
+            -d '{"heart_rate":[{"bpm":61,"time":"2026-02-06T22:28:11Z"}]}' || fail "a push is not accepted"
+    done
+    waits_for 20 scrape || fail "the metrics have no source of another person"
     python3 scripts/deploy_metrics.py "$work/metrics" deploy/prometheus-rules.yml deploy/grafana-dashboard.json
 }
 

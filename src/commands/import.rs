@@ -3,11 +3,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use indicatif::ProgressBar;
 
+use crate::commands::import_report::{ImportReport, SkippedRows};
 use crate::commands::rejected::RejectsFile;
 use crate::commands::{Failure, act_as_owner, counted, print, progress, store_options};
 use crate::config::{EntryLimitArgs, PersonArgs};
@@ -32,6 +33,8 @@ const BATCH_BYTES: usize = 64 * 1024;
 /// Number of rejected rows that are printed, and the maximum length of each, in characters.
 const MAX_PRINTED: u64 = 20;
 const MAX_PRINTED_CONTENT: usize = 100;
+/// Interval of the progress that is reported to a server.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 
 #[derive(Args, Debug)]
 pub struct ImportArgs {
@@ -58,8 +61,12 @@ pub struct ImportArgs {
     #[arg(long, value_name = "FILE")]
     rejects: Option<PathBuf>,
 
+    /// Print the result as a JSON object, with the first rejections instead of their rows
+    #[arg(long)]
+    json: bool,
+
     /// Print nothing but errors
-    #[arg(long, short)]
+    #[arg(long, short, conflicts_with = "json")]
     quiet: bool,
 
     /// Import doses and heart rates outside the limits for new entries, too
@@ -128,6 +135,10 @@ pub fn run(args: ImportArgs) -> Result<(), Failure> {
     let rejects = args.rejects.as_deref().map(|path| RejectsFile::create(path, &place.database));
     let rejects = rejects.transpose()?;
     let identity = act_as_owner(&place.database)?;
+    if progress::is_run_by_server() {
+        // Requests to the server take precedence.
+        let _ = rustix::process::nice(10);
+    }
     let read_options = ReadOptions { format: args.format, mappings: args.map, zone: place.zone.clone() };
     let mut batch_sink = BatchSink {
         options: store_options(&place),
@@ -137,9 +148,11 @@ pub fn run(args: ImportArgs) -> Result<(), Failure> {
         rejected: 0,
         out_of_range: 0,
         unsupported: 0,
-        bar: progress_bar(&input, args.quiet),
+        report: args.json.then(ImportReport::default),
+        bar: progress_bar(&input, args.quiet || args.json),
         progress: input.progress(),
         began: Instant::now(),
+        progress_reported: None,
     };
     let (batches, receiver) = sync_channel(QUEUED_BATCHES);
     let reader = std::thread::Builder::new()
@@ -236,9 +249,12 @@ struct BatchSink {
     /// The rejected rows that could be stored, but are outside the limits for new entries.
     out_of_range: u64,
     unsupported: u64,
+    /// Result for `--json`.
+    report: Option<ImportReport>,
     bar: ProgressBar,
     progress: ReadProgress,
     began: Instant,
+    progress_reported: Option<Instant>,
 }
 
 impl BatchSink {
@@ -258,10 +274,19 @@ impl BatchSink {
             if !entries.is_empty() {
                 self.store(entries, are_samples)?;
             }
-            self.bar.set_position(self.progress.done());
-            self.bar.set_message(format!("{:.0} rows/s", self.rows_per_second()));
+            self.show_progress();
         }
         Ok(())
+    }
+
+    fn show_progress(&mut self) {
+        self.bar.set_position(self.progress.done());
+        self.bar.set_message(format!("{:.0} rows/s", self.rows_per_second()));
+        let is_due = self.progress_reported.is_none_or(|reported| reported.elapsed() >= PROGRESS_INTERVAL);
+        if is_due && progress::is_run_by_server() {
+            self.progress_reported = Some(Instant::now());
+            progress::report_import(self.progress.done(), self.progress.total.unwrap_or(0));
+        }
     }
 
     fn store(&mut self, entries: Vec<Entry>, are_samples: bool) -> Result<(), Failure> {
@@ -273,13 +298,17 @@ impl BatchSink {
         Ok(stored.map_err(ImportError::from)?)
     }
 
-    /// Counts and prints the rejections of a batch. Returns its entries.
+    /// Counts the rows of a batch and prints its rejections. Returns its entries.
     fn report(&mut self, batch: Batch) -> Result<Vec<Entry>, Failure> {
         self.unsupported += batch.unsupported;
+        if let Some(report) = &mut self.report {
+            batch.entries.iter().for_each(|entry| report.add_entry(entry));
+            batch.rejections.iter().for_each(|rejection| report.add_rejection(rejection));
+        }
         for rejection in &batch.rejections {
             self.rejected += 1;
             self.out_of_range += u64::from(rejection.is_out_of_range);
-            if self.rejected <= MAX_PRINTED {
+            if self.rejected <= MAX_PRINTED && self.report.is_none() {
                 let Rejection { position, reason, content, .. } = rejection;
                 let content = one_line(content, MAX_PRINTED_CONTENT);
                 self.bar.suspend(|| eprintln!("{position}: {reason}: {content}"));
@@ -300,13 +329,39 @@ impl BatchSink {
         rows as f64 / self.began.elapsed().as_secs_f64().max(1e-3)
     }
 
-    /// Syncs the database and prints the summary. `read` is the result of reading the file.
+    /// Syncs the database and prints the result. `read` is the result of reading the file.
     fn finish(mut self, name: &str, is_quiet: bool, read: Result<(), Failure>) -> Result<(), Failure> {
         let counts = match self.importer.take() {
             Some(importer) => importer.finish().map_err(ImportError::from)?,
             None => ImportCounts::default(),
         };
         self.bar.finish_and_clear();
+        if self.report.is_none() {
+            self.print_hints();
+        }
+        if let Some(rejects) = self.rejects.take() {
+            rejects.finish()?;
+        }
+        if let Some(report) = &self.report {
+            // An object is a complete result.
+            read?;
+            let Self { rejected, out_of_range, unsupported, .. } = self;
+            let skipped = SkippedRows { rejected, out_of_range, unsupported };
+            print(&report.to_json(&counts, skipped, self.is_dry_run).to_string())?;
+        } else {
+            if !is_quiet {
+                self.print_summary(name, &counts, read.is_ok())?;
+            }
+            read?;
+        }
+        if counts.entries() == 0 && self.rejected > 0 {
+            return Err(Failure::Failed(format!("{name}: every row was rejected")));
+        }
+        Ok(())
+    }
+
+    /// Prints how to see and to import the rejected rows.
+    fn print_hints(&self) {
         if self.rejected > MAX_PRINTED {
             let hint = if self.rejects.is_none() { " (--rejects FILE writes all of them)" } else { "" };
             eprintln!("and {}{hint}", counted(self.rejected - MAX_PRINTED, "more rejected row"));
@@ -318,34 +373,30 @@ impl BatchSink {
                 counted(self.out_of_range, "rejected row")
             );
         }
-        if let Some(rejects) = self.rejects.take() {
-            rejects.finish()?;
-        }
+    }
+
+    fn print_summary(&self, name: &str, counts: &ImportCounts, is_complete: bool) -> Result<(), Failure> {
         let rows = counts.entries() + self.rejected + self.unsupported;
-        if !is_quiet && rows > 0 {
-            let seconds = self.began.elapsed().as_secs_f64();
-            let ignored = match self.unsupported {
-                0 => String::new(),
-                n => format!(", {} of an unsupported type ignored", counted(n, "record")),
-            };
-            let updated = match counts.updated {
-                0 => String::new(),
-                n => format!(", {} updated", counted(n, "reading")),
-            };
-            print(&format!(
-                "{name}: {} and {} {}{updated}, {} skipped, {} rejected{ignored} ({seconds:.1} s, {:.0} rows/s)",
-                counted(counts.coffees_added, "coffee"),
-                counted(counts.readings_added, "reading"),
-                if self.is_dry_run { "would be added" } else { "added" },
-                counted(counts.duplicates, "duplicate"),
-                counted(self.rejected, "row"),
-                rows as f64 / seconds.max(1e-3)
-            ))?;
+        if rows == 0 {
+            return if is_complete { print(&format!("{name}: no rows found")) } else { Ok(()) };
         }
-        read?;
-        if counts.entries() == 0 && self.rejected > 0 {
-            return Err(Failure::Failed(format!("{name}: every row was rejected")));
-        }
-        if rows == 0 && !is_quiet { print(&format!("{name}: no rows found")) } else { Ok(()) }
+        let seconds = self.began.elapsed().as_secs_f64();
+        let ignored = match self.unsupported {
+            0 => String::new(),
+            n => format!(", {} of an unsupported type ignored", counted(n, "record")),
+        };
+        let updated = match counts.updated {
+            0 => String::new(),
+            n => format!(", {} updated", counted(n, "reading")),
+        };
+        print(&format!(
+            "{name}: {} and {} {}{updated}, {} skipped, {} rejected{ignored} ({seconds:.1} s, {:.0} rows/s)",
+            counted(counts.coffees_added, "coffee"),
+            counted(counts.readings_added, "reading"),
+            if self.is_dry_run { "would be added" } else { "added" },
+            counted(counts.duplicates, "duplicate"),
+            counted(self.rejected, "row"),
+            rows as f64 / seconds.max(1e-3)
+        ))
     }
 }

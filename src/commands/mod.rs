@@ -7,6 +7,7 @@ pub mod config;
 pub mod demo;
 pub mod export;
 pub mod import;
+mod import_report;
 pub mod key;
 pub mod person;
 pub mod profile;

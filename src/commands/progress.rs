@@ -37,6 +37,11 @@ pub fn bar(length: impl Into<Option<u64>>, template: &str, quiet: bool) -> Progr
     }
 }
 
+/// Reports to the server how much of the file to import was read.
+pub fn report_import(done: u64, total: u64) {
+    eprintln!("{}", ProgressLine::Importing { done, total }.to_json());
+}
+
 pub fn of_copy(quiet: bool) -> ProgressBar {
     bar(1, "{msg} {wide_bar} {bytes} of {total_bytes}, {eta} left", quiet)
 }

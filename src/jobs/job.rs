@@ -20,6 +20,8 @@ pub enum JobKind {
     Upload,
     Prune,
     RemovePerson,
+    ImportPreview,
+    Import,
 }
 
 /// State of a job.
@@ -48,6 +50,8 @@ impl JobState {
 pub enum JobStage {
     Copying,
     Checking,
+    /// Reading a file, and storing its entries unless this is a preview.
+    Importing,
 }
 
 /// Reason why a job failed.
@@ -135,13 +139,13 @@ impl BackgroundJob {
 
     /// Records progress.
     pub fn report(&mut self, line: ProgressLine) {
-        match line {
-            ProgressLine::Copying { done, total } => {
-                self.stage = Some(JobStage::Copying);
-                self.progress = if total == 0 { 0.0 } else { (done as f64 / total as f64).min(1.0) };
-            }
-            ProgressLine::Checking => (self.stage, self.progress) = (Some(JobStage::Checking), 0.0),
-        }
+        let share = |done, total| if total == 0 { 0.0 } else { (done as f64 / total as f64).min(1.0) };
+        let (stage, progress) = match line {
+            ProgressLine::Copying { done, total } => (JobStage::Copying, share(done, total)),
+            ProgressLine::Checking => (JobStage::Checking, 0.0),
+            ProgressLine::Importing { done, total } => (JobStage::Importing, share(done, total)),
+        };
+        (self.stage, self.progress) = (Some(stage), progress);
     }
 
     /// Records the outcome.

@@ -39,6 +39,11 @@ pub enum ProgressLine {
         total: u64,
     },
     Checking,
+    /// Bytes or rows of the file that were read, and their total.
+    Importing {
+        done: u64,
+        total: u64,
+    },
 }
 
 impl ProgressLine {
@@ -188,12 +193,18 @@ mod tests {
     async fn progress_is_reported_and_a_failure_has_its_message() {
         let script = r#"
             echo '{"stage":"copying","done":1,"total":2}' >&2; echo '{"stage":"checking"}' >&2
+            echo '{"stage":"importing","done":3,"total":4}' >&2
             echo 'coffee-tracker: warning: old files' >&2
             printf 'coffee-tracker: it failed:\n  because\n' >&2; exit 75"#;
         let (result, progress) = run(script).await;
         let failure = result.unwrap_err();
         assert_eq!((failure.message.as_str(), failure.is_transient), ("it failed:\n  because", true));
-        assert_eq!(progress, [ProgressLine::Copying { done: 1, total: 2 }, ProgressLine::Checking]);
+        let expected = [
+            ProgressLine::Copying { done: 1, total: 2 },
+            ProgressLine::Checking,
+            ProgressLine::Importing { done: 3, total: 4 },
+        ];
+        assert_eq!(progress, expected);
     }
 
     #[tokio::test]

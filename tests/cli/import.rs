@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use rusqlite::Connection;
+use serde_json::{Value, json};
 
 use crate::helpers::{CommandResult, database, number, program, rows, run, temporary_folder};
 
@@ -289,6 +290,46 @@ fn an_import_dry_run_prints_the_result_and_writes_nothing() {
         "{result:?}"
     );
     assert!(before == (names(), std::fs::read(folder.path().join("coffee.db")).unwrap()));
+}
+
+#[test]
+fn the_json_result_has_counts_period_and_sources_and_reasons_without_the_rows() {
+    let folder = temporary_folder();
+    let content = format!(
+        "{OWN_CSV}5,2024-01-02T03:04:05Z,50,,\"secret, note\",Phone\n\
+         6,2024-01-03T03:04:05Z,5000,,,\n,soon,secret note,,,\n"
+    );
+    let result = import(folder.path(), &content, &["--dry-run", "--json"]);
+    assert_eq!((result.code, result.err.as_str()), (Some(0), ""), "{result:?}");
+    let expected = json!({
+        "is_dry_run": true,
+        "coffees_added": 4, "readings_added": 0, "updated": 0, "duplicates": 0,
+        "rejected": 2, "out_of_range": 1, "unsupported": 0,
+        "oldest": "2024-01-02T03:04:05.000000Z", "newest": "2025-07-23T14:30:00.123456Z",
+        "sources": [{"name": "Watch", "entries": 2}, {"name": "Phone", "entries": 1}],
+        "rejections": [
+            {"position": "line 7", "reason": "caffeine_mg: 5000 is above MAX_CAFFEINE_MG (1000)"},
+            {"position": "line 8", "reason": "timestamp: must be a date and time such as 2025-07-23T14:30:00Z"},
+        ],
+    });
+    assert_eq!(serde_json::from_str::<Value>(&result.out).unwrap(), expected);
+    assert!(!folder.path().join("coffee.db").exists());
+
+    let result = import(folder.path(), OWN_CSV, &["--json"]);
+    let imported: Value = serde_json::from_str(&result.out).unwrap();
+    assert_eq!((&imported["is_dry_run"], &imported["coffees_added"]), (&json!(false), &json!(3)));
+    assert_eq!(coffees(folder.path()).len(), 3);
+    let again = import(folder.path(), OWN_CSV, &["--json"]);
+    let again: Value = serde_json::from_str(&again.out).unwrap();
+    assert_eq!((&again["coffees_added"], &again["duplicates"]), (&json!(0), &json!(3)));
+
+    let rejected = import(folder.path(), "{\"bpm\":0}\n".repeat(30), &["--json"]);
+    assert_eq!((rejected.code, rejected.err.lines().count()), (Some(1), 1), "{rejected:?}");
+    let rejected: Value = serde_json::from_str(&rejected.out).unwrap();
+    let shown = rejected["rejections"].as_array().unwrap().len();
+    assert_eq!((&rejected["rejected"], shown, &rejected["oldest"]), (&json!(30), 20, &Value::Null));
+    let broken = import(folder.path(), "timestamp,note\n", &["--json"]);
+    assert_eq!((broken.code, broken.out.as_str()), (Some(1), ""), "{broken:?}");
 }
 
 /// Contents of a file, arguments, exit code, and part of the message.

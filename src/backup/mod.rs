@@ -13,5 +13,4 @@ pub mod page_copy;
 pub mod restore;
 pub mod retention;
 pub mod snapshot;
-pub mod upload;
 pub mod verify;

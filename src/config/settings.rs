@@ -1,7 +1,7 @@
 //! Validated settings.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -11,6 +11,7 @@ use crate::domain::advice::CaffeineProfile;
 use crate::domain::calendar::Zone;
 use crate::domain::limits::EntryLimits;
 use crate::domain::person::PersonName;
+use crate::fs::paths::folder_of;
 
 /// Validated settings that every command has. Database and backups are those of one person.
 #[derive(Clone, Debug)]
@@ -49,6 +50,11 @@ impl CommonSettings {
             )
         };
         Self { person: person.clone(), database, backups, ..self.clone() }
+    }
+
+    /// Returns the folder with the database of the person.
+    pub fn folder(&self) -> &Path {
+        folder_of(&self.database)
     }
 
     /// Returns the folder with a folder for each person except the owner.

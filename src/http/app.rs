@@ -17,6 +17,7 @@ use crate::http::error::ApiError;
 use crate::http::rate_limit::RateLimiter;
 use crate::jobs::program::Program;
 use crate::jobs::queue::JobQueue;
+use crate::jobs::received_imports::ReceivedImports;
 use crate::telemetry::host_stats::HostStats;
 use crate::telemetry::metrics::{Metrics, MetricsError};
 use crate::telemetry::recent_log::RecentLog;
@@ -37,6 +38,7 @@ pub struct App {
     pub(crate) connections: Connections,
     pub(crate) body_budget: BodyBudget,
     pub(crate) jobs: Arc<JobQueue>,
+    pub(crate) imports: Arc<ReceivedImports>,
     pub(crate) recent_log: RecentLog,
     pub(crate) host_name: String,
     started: Duration,
@@ -74,6 +76,7 @@ impl App {
             body_budget: BodyBudget::default(),
             recent_log,
             jobs: Arc::new(JobQueue::new(program, clock.clone())),
+            imports: Arc::default(),
             host_name,
             started: clock.elapsed(),
             built_at,
@@ -117,6 +120,11 @@ impl App {
     /// Returns the number of callers whose requests the rate limiter counts.
     pub(crate) fn tracked_callers(&self) -> usize {
         self.limiter.as_ref().map_or(0, RateLimiter::tracked_callers)
+    }
+
+    /// Removes received files that nobody imports.
+    pub fn remove_idle_imports(&self) {
+        self.imports.remove_idle(self.clock.elapsed());
     }
 
     /// Removes callers from the rate limiter whose quota is whole again.

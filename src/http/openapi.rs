@@ -23,7 +23,7 @@ use crate::http::validation::FieldError;
 
 const DESCRIPTION: &str = "Track your caffeine and heart rate on your own server.
 
-- **Keys**: everything under `/coffee`, `/heartrate` and `/export` requires `Authorization: Bearer KEY`. The owner's key has every scope, a named key has its own: `read`, `write`, `metrics`, `manage` (one's own keys and backups). `admin` (everything) is the owner's alone. Each operation's `security` names the scope that it requires.
+- **Keys**: everything under `/coffee`, `/heartrate` and `/export` requires `Authorization: Bearer KEY`. The owner's key has every scope, a named key has its own: `read`, `write`, `metrics`, `manage` (one's own keys, backups and imports). `admin` (everything) is the owner's alone. Each operation's `security` names the scope that it requires.
 - **Timestamps** are RFC 3339. Responses use UTC; requests may use any offset, and a timestamp without an offset is read in the server's time zone (see `/info`). A time range includes its start and excludes its end.
 - **Days** are calendar days in the server's time zone; \"the last N days\" are the last N times 24 hours.
 - **Numbers** in a body may be sent as numeric strings. **Text** is trimmed; empty text is null.
@@ -44,6 +44,7 @@ const DESCRIPTION: &str = "Track your caffeine and heart rate on your own server
         (name = "apps", description = "Samples that health apps push, and where entries come from"),
         (name = "keys", description = "Named keys of the person, and pairing of devices"),
         (name = "backups", description = "Backups of the person, and work in the background"),
+        (name = "imports", description = "Import of files"),
         (name = "people", description = "Everyone on this server, for the owner"),
         (name = "profile", description = "Bedtimes, half-life and limits of the person"),
         (name = "open", description = "Pages, health and metadata of the server")

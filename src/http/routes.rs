@@ -13,8 +13,8 @@ use crate::auth::key::Scope;
 use crate::config::LimitClass;
 use crate::http::handlers::{
     assets, backup_file, backups, caffeine, check, coffee, coffee_rename, coffee_totals, export, health,
-    heart_rate, heart_rate_batch, heart_rate_stats, info, ingest, jobs, keys, me, metrics, pages, pairings,
-    people, profile, sources,
+    heart_rate, heart_rate_batch, heart_rate_stats, imports, info, ingest, jobs, keys, me, metrics, pages,
+    pairings, people, profile, sources,
 };
 use crate::http::middleware::guard::{Access, RouteEntry};
 
@@ -73,6 +73,7 @@ route_table! {
         Manage, MANAGE => jobs::list jobs::get;
         Manage, MANAGE => backups::list backups::create backup_file::download backups::verify backups::restore
             backups::upload backups::prune;
+        Manage, MANAGE => imports::preview imports::import imports::discard;
         Manage, ADMIN => people::list people::add people::get people::change people::remove people::backups
             people::create_backup people::keys people::add_key_of people::revoke_key_of check::check;
         HeartrateWrite, WRITE => heart_rate::add;

@@ -5,3 +5,5 @@
 pub mod job;
 pub mod program;
 pub mod queue;
+pub mod received_file;
+pub mod received_imports;

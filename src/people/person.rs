@@ -13,6 +13,7 @@ use crate::db::health::{BackupRecord, Overview};
 use crate::db::store::{Options, Store};
 use crate::domain::person::PersonName;
 use crate::fs::paths::folder_of;
+use crate::fs::temp_file::remove_stale;
 use crate::people::database::PersonDatabase;
 use crate::people::folder::{display_name, is_closing};
 
@@ -65,8 +66,9 @@ struct OpenFailure {
 }
 
 impl Person {
-    /// Loads the keys of a person.
+    /// Loads the keys of a person, and removes what a server that was killed had received.
     pub(super) fn new(name: PersonName, options: Options) -> Self {
+        remove_stale(folder_of(&options.path));
         Self {
             name,
             keys: KeyStore::open(&options.path),

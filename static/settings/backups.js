@@ -202,7 +202,8 @@ async function resume() {
 /** Shows the section. */
 export function show(container) {
   progress = jobs.progressView();
-  const upload = uploadView(onUploaded);
+  const input = { id: "backup-file", accept: ".db,application/vnd.sqlite3", "aria-label": "Backup file" };
+  const upload = uploadView({ path: "/backups/upload", label: "Upload…", input }, onUploaded);
   view = h("div", {},
     h("div", { class: "card" },
       h("p", { class: "verdict", id: "backup-state" }),

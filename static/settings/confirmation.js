@@ -11,7 +11,7 @@ import { trimKey } from "../app/sign-in.js";
 const MAX_AGE = 10 * MINUTE;
 
 /** Paths of the requests that change people, keys or the stored entries as a whole. */
-const PATHS = /^\/((people|keys)(\/.*)?|pairings|prune|backups\/upload|backups\/[^/]+\/restore)$/;
+const PATHS = /^\/((people|keys)(\/.*)?|pairings|prune|imports|backups\/upload|backups\/[^/]+\/restore)$/;
 
 /** The question that is open, or null. */
 let question = null;

@@ -1,4 +1,4 @@
-// "Data": export everything, and delete the entries of a period after a backup.
+// "Data": export everything, import files, and delete the entries of a period after a backup.
 
 import * as api from "../app/api.js";
 import { closeSheet, openSheet } from "../app/dialogs.js";
@@ -6,11 +6,12 @@ import { button, byId, field, h, select, setFieldError } from "../app/dom.js";
 import { addDays, formatDate, plural } from "../app/format.js";
 import { showToast } from "../app/notifications.js";
 import { ServerZone } from "../app/server-zone.js";
+import { importCard } from "./file-import.js";
 import * as jobs from "./jobs.js";
 
 export const id = "data";
 export const title = "Data";
-export const summary = "Export, delete entries";
+export const summary = "Import, export, delete entries";
 export const scopes = ["read", "manage"];
 
 const FORMATS = [["csv", "CSV"], ["spreadsheet", "Spreadsheet"], ["jsonl", "JSON Lines"]];
@@ -86,6 +87,7 @@ function pruneCard() {
 
 /** Shows the section. */
 export function show(container) {
-  container.append(exportCard(), pruneCard(), h("div", { class: "toasts", id: "data-notes", role: "status" }));
-  return {};
+  const fileImport = importCard();
+  container.append(fileImport.element, exportCard(), pruneCard(), h("div", { class: "toasts", id: "data-notes", role: "status" }));
+  return fileImport.view;
 }

@@ -15,8 +15,15 @@ const TITLES = {
   upload: "Checking the upload",
   prune: "Deleting entries",
   "remove-person": "Removing",
+  "import-preview": "Reading the file",
+  import: "Importing",
 };
 const STAGES = { copying: "copying", checking: "checking the copy" };
+/** What the user must know about a job that did not end, if it is not the usual. */
+const INTERRUPTED = {
+  "import-preview": "The server stopped while it read the file. Nothing was stored: choose the file again.",
+  import: "The server stopped during the import. Choose the file again: what was stored already is skipped.",
+};
 
 export const isActive = ({ state }) => state === "queued" || state === "running";
 
@@ -24,7 +31,7 @@ export const isActive = ({ state }) => state === "queued" || state === "running"
 export function describe({ kind, state, stage, progress }) {
   if (state === "queued") return `${TITLES[kind]}: waiting for another task`;
   const percent = stage === "copying" && progress > 0 ? ` ${Math.round(progress * 100)} %` : "";
-  return `${TITLES[kind]}…${stage ? ` ${STAGES[stage]}${percent}` : ""}`;
+  return `${TITLES[kind]}…${STAGES[stage] ? ` ${STAGES[stage]}${percent}` : ""}`;
 }
 
 /** Returns the last jobs of the person, newest first. */
@@ -44,7 +51,7 @@ export async function follow(job, onProgress) {
       return job;
     });
   }
-  if (job.state === "interrupted") throw new api.ApiError("failed", "The server stopped before this was finished. Nothing was changed, or the change is complete.");
+  if (job.state === "interrupted") throw new api.ApiError("interrupted", INTERRUPTED[job.kind] ?? "The server stopped before this was finished. Nothing was changed, or the change is complete.");
   if (job.state === "failed") throw new api.ApiError("failed", job.problem.detail);
   return job.result;
 }
@@ -69,7 +76,10 @@ export function progressView() {
     if (share === null) bar.removeAttribute("value");
     else bar.value = share;
   };
-  const show = (job) => set(describe(job), job.stage === "copying" && job.progress > 0 ? job.progress : null, "");
+  const show = (job) => {
+    const share = job.stage !== "checking" && job.progress > 0 ? job.progress : null;
+    set(describe(job), share, job.stage === "importing" && share !== null ? `${Math.floor(share * 100)} %` : "");
+  };
   const say = (message, done = null) => {
     const share = done && (done.of > 0 ? done.bytes / done.of : 0);
     set(message, share, done ? `${Math.floor(100 * share)} % · ${formatBytes(done.bytes)} of ${formatBytes(done.of)}` : "");

@@ -1,4 +1,4 @@
-// Upload of a backup: progress, "Cancel", and "Try again" with the same file after a failure.
+// Upload of a file: progress, "Cancel", and "Try again" with the same file after a failure.
 
 import * as api from "../app/api.js";
 import { button, h, setText } from "../app/dom.js";
@@ -27,13 +27,15 @@ const sendWithProgress = (onProgress) => (path, { method, headers, body, signal 
   });
 
 /**
- * Creates the button and the progress of an upload: `controls`, `element`, `isSending()` and `close()`. `onReceived` gets
- * the job that verifies the file.
+ * Creates the button and the progress of an upload to `path`: `controls`, `element`, `send(file)`, `setEnabled(isEnabled)`,
+ * `isSending()`, `focus()` and `close()`. `input` are attributes of the input element. `onReceived` gets the job that reads
+ * the file, and the name of the file.
  */
-export function uploadView(onReceived) {
+export function uploadView({ path, label, input: attributes }, onReceived) {
   const progress = jobs.progressView();
   const failure = h("p", { class: "field-error", role: "alert" });
   let file = null;
+  let isEnabled = true;
   /** Cancels the upload that is in progress. */
   let sending = null;
 
@@ -41,9 +43,7 @@ export function uploadView(onReceived) {
     const [chosen] = input.files;
     // The same file can be chosen again.
     input.value = "";
-    if (!chosen) return;
-    file = chosen;
-    send();
+    if (chosen) send(chosen);
   };
   const discard = () => {
     sending?.abort();
@@ -55,18 +55,18 @@ export function uploadView(onReceived) {
     setText(failure, problem);
     actions.hidden = !file;
     retry.hidden = !problem;
-    start.disabled = sending !== null;
+    start.disabled = sending !== null || !isEnabled;
     if (!sending) progress.hide();
   };
 
-  async function send() {
+  async function send(sent) {
+    file = sent;
     sending = new AbortController();
     const { signal } = sending;
-    const sent = file;
     const onProgress = (bytes) => signal.aborted || progress.say(`Uploading ${isolate(sent.name)}…`, { bytes: Math.min(bytes, sent.size), of: sent.size });
     show();
     let problem = "";
-    const job = await api.catchApiError(() => api.requestJson("POST", "/backups/upload", { file: sent, signal, transport: sendWithProgress(onProgress) }), (error) => {
+    const job = await api.catchApiError(() => api.requestJson("POST", path, { file: sent, signal, transport: sendWithProgress(onProgress) }), (error) => {
       problem = describeFailure(error, `${isolate(sent.name)} is still selected.`);
       return null;
     }).catch((error) => {
@@ -79,17 +79,23 @@ export function uploadView(onReceived) {
     show(problem);
     // The button that had it was hidden or disabled meanwhile.
     if (document.activeElement === document.body) (problem ? retry : start).focus();
-    if (job) await onReceived(job);
+    if (job) await onReceived(job, sent.name);
   }
 
-  const input = h("input", { type: "file", class: "visually-hidden", id: "backup-file", accept: ".db,application/vnd.sqlite3", tabindex: -1, "aria-label": "Backup file", onchange: choose });
-  const start = button("Upload…", () => input.click());
-  const retry = button("Try again", () => send(), { class: "button primary", hidden: true });
+  const input = h("input", { type: "file", class: "visually-hidden", tabindex: -1, onchange: choose, ...attributes });
+  const start = button(label, () => input.click());
+  const retry = button("Try again", () => send(file), { class: "button primary", hidden: true });
   const actions = h("div", { class: "row", hidden: true }, retry, button("Cancel", discard, { "aria-label": "Cancel upload" }));
   return {
     controls: [start, input],
     element: h("div", { class: "upload" }, progress.element, failure, actions),
+    send: (chosen) => !start.disabled && send(chosen),
+    setEnabled(value) {
+      isEnabled = value;
+      start.disabled = sending !== null || !isEnabled;
+    },
     isSending: () => sending !== null,
+    focus: () => start.focus(),
     close: () => sending?.abort(),
   };
 }

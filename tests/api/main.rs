@@ -20,6 +20,7 @@ mod heart_rate_statistics;
 mod helpers;
 mod hosts;
 mod idempotency;
+mod imports;
 mod ingest;
 mod keys;
 mod lists;

@@ -25,6 +25,7 @@ mod full_disk;
 mod hanging_disk;
 mod helpers;
 mod http_backups;
+mod http_imports;
 mod import;
 mod import_again;
 mod import_apple_health;

@@ -137,7 +137,7 @@ fn the_openapi_document_has_the_rate_limit_and_scope_of_every_route() {
 }
 
 /// Routes that require the scope `manage`, whatever their method is.
-const MANAGED: [&str; 5] = ["/keys", "/pairings", "/backups", "/jobs", "/prune"];
+const MANAGED: [&str; 6] = ["/keys", "/pairings", "/backups", "/jobs", "/prune", "/imports"];
 /// Routes that require the scope `admin`, whatever their method is.
 const ADMINISTERED: [&str; 2] = ["/people", "/check"];
 

@@ -19,7 +19,7 @@ use crate::backup::catalog;
 use crate::backup::catalog::Catalog;
 use crate::backup::origin::{BackupOrigin, count_backup};
 use crate::backup::retention::{BackupFile, BackupKind, find_backup, list_backups};
-use crate::backup::upload::Upload;
+use crate::backup::snapshot::BackupTarget;
 use crate::config::CommonSettings;
 use crate::db::health::BackupRecord;
 use crate::db::lock_file::recorded_id;
@@ -30,7 +30,7 @@ use crate::domain::time::Timestamp;
 use crate::http::app::{App, SharedApp};
 use crate::http::error::ApiError;
 use crate::http::extract::json_body::{FromBody, JsonBody};
-use crate::http::extract::received_backup::ReceivedBackup;
+use crate::http::extract::received_file::ReceivedBackup;
 use crate::http::handlers::jobs::accepted;
 use crate::http::middleware::guard::OwnFiles;
 use crate::http::response::{JsonResponse, JsonResult};
@@ -38,6 +38,7 @@ use crate::http::validation::{FieldValidator, Location, ValidationErrors, parse_
 use crate::jobs::job::{BackgroundJob, JobKind, JobProblem};
 use crate::jobs::program::CommandFailure;
 use crate::jobs::queue::{JobActive, JobContext};
+use crate::jobs::received_file::ReceivedFile;
 use crate::people::folder;
 
 /// Response body of `GET /backups`.
@@ -368,14 +369,15 @@ fn reasons(report: &Value) -> String {
 }
 
 /// Publishes a verified upload and returns it as in the list.
-fn publish(settings: &CommonSettings, upload: Upload, now: Timestamp) -> Result<Value, JobProblem> {
+fn publish(settings: &CommonSettings, upload: ReceivedFile, now: Timestamp) -> Result<Value, JobProblem> {
     let failed = |what: &str, e: std::io::Error| JobProblem::from(CommandFailure::of(format!("{what}: {e}")));
-    if let Some(person) =
-        other_person(settings, &upload.origin()).map_err(|e| failed("the people cannot be listed", e))?
+    if let Some(person) = other_person(settings, &BackupOrigin::of_backup(upload.path()))
+        .map_err(|e| failed("the people cannot be listed", e))?
     {
         return Err(refused(&format!("it is a backup of the person {person}")));
     }
-    let path = upload.publish().map_err(|e| failed("the backup cannot be stored", e))?;
+    let target = BackupTarget::Folder(settings.backups.clone());
+    let path = upload.publish(target.names()).map_err(|e| failed("the backup cannot be stored", e))?;
     let recorded = catalog::record(&settings.database, &path, |entry| {
         (entry.is_manual, entry.verified_at) = (true, Some(now));
     });

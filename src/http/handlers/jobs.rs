@@ -27,7 +27,8 @@ pub fn accepted(job: &BackgroundJob) -> JsonResult {
 /// List jobs
 ///
 /// The last jobs of the person. At most one of them is queued or running. A job that was running when the server
-/// stopped is `interrupted`: nothing was changed, or the change is complete.
+/// stopped is `interrupted`: nothing was changed, or the change is complete. Only an import may have stored some entries;
+/// importing the file again adds the others.
 #[utoipa::path(get, path = "/jobs", operation_id = "list_jobs", tag = "backups", responses((status = 200, description = "Jobs, newest first", body = JobList)))]
 #[rocket::get("/jobs")]
 pub async fn list(app: &State<SharedApp>, files: OwnFiles) -> JsonResult {

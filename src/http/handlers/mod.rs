@@ -14,6 +14,7 @@ pub(crate) mod health;
 pub(crate) mod heart_rate;
 pub(crate) mod heart_rate_batch;
 pub(crate) mod heart_rate_stats;
+pub(crate) mod imports;
 pub(crate) mod info;
 pub(crate) mod ingest;
 pub(crate) mod jobs;

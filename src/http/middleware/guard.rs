@@ -81,6 +81,9 @@ fn people<'r>(request: &'r Request<'_>) -> Result<&'r Arc<People>, ApiError> {
 const INFO_ROUTE: &str = "/info";
 /// Open route that exchanges the code of a pairing for a key.
 const PAIR_ROUTE: &str = "/pair";
+/// Routes of files to import. The command that reads them needs a database with the current schema, and opening it
+/// migrates the schema.
+const IMPORT_ROUTES: [&str; 2] = ["/imports", "/imports/<id>"];
 /// Open routes that report on everyone.
 const MONITORING_ROUTES: [&str; 2] = ["/health", "/metrics"];
 
@@ -161,7 +164,8 @@ impl<'r> FromRequest<'r> for CodeRedeemer {
 async fn provide_database(request: &Request<'_>, access: Access) -> Result<(), ApiError> {
     let context = RequestContext::of(request);
     let Some(key) = context.key.get() else { return Ok(()) };
-    let is_required = matches!(access, Access::Key(Scope::Read | Scope::Write));
+    let is_required = matches!(access, Access::Key(Scope::Read | Scope::Write))
+        || context.route.get().is_some_and(|route| IMPORT_ROUTES.contains(route));
     if is_required || context.route.get() == Some(&INFO_ROUTE) {
         match people(request)?.open(&key.person).await {
             Ok(database) => drop(context.database.set(database)),

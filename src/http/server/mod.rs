@@ -25,7 +25,7 @@ use crate::people::registry::People;
 
 /// Interval at which cached state is refreshed.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
-/// Number of refreshes between two cleanups of the rate limiter.
+/// Number of refreshes between two cleanups of the rate limiter and of received files.
 const REFRESHES_PER_CLEANUP: u64 = 60;
 /// Maximum wait for running requests during a shutdown. This, [`CLOSE_TIMEOUT`] and the writer's
 /// `MAX_LOCK_WAIT_CLOSING` must add up to less than 10 s.
@@ -155,6 +155,7 @@ async fn refresh_state(app: SharedApp, people: Arc<People>) {
         people.refresh_databases().await;
         if tick.is_multiple_of(REFRESHES_PER_CLEANUP) {
             app.remove_idle_callers();
+            app.remove_idle_imports();
         }
     }
 }

@@ -11,8 +11,8 @@ create table sources (
 -- Lists of sources, newest first.
 create index sources_by_time on sources (kind, newest_at);
 
--- Samples of apps and devices that were deleted or changed here: apps send the same samples again and
--- again. The values are those of the entry before.
+-- Samples of apps and devices that the user has deleted or changed, with their values before that: apps
+-- send the same samples again and again.
 create table tombstones (
     kind      text    not null check (kind in ('coffee', 'heartrate')),
     timestamp integer not null check (timestamp between -62135596800000000 and 253402207200000000),

@@ -2,7 +2,7 @@
 //! `tests/corpus/` with those that were found.
 
 use std::io;
-use std::io::{Read, Write};
+use std::io::Read;
 
 use coffee_tracker::domain::calendar::Zone;
 use coffee_tracker::domain::limits::{EntryLimits, ValidationContext};

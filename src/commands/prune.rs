@@ -13,7 +13,7 @@ use crate::config::PersonArgs;
 use crate::db::prune::{PruneError, PrunedEntries, PrunedPeriod, Pruner};
 use crate::domain::entry::EntryKind;
 use crate::domain::limits::MAX_CLOCK_LEAD;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{DAY, Timestamp};
 
 #[derive(Args, Debug)]
 pub struct PruneArgs {
@@ -54,6 +54,9 @@ impl From<PruneError> for Failure {
     }
 }
 
+/// Age of the oldest samples that apps usually send again; a full export by hand may have older ones.
+const MAX_PUSHED_AGE: i64 = 30 * DAY;
+
 /// Shows what would be deleted, and deletes it with `--yes`.
 pub fn run(args: &PruneArgs) -> Result<(), Failure> {
     let both = args.coffee == args.heartrate;
@@ -63,8 +66,9 @@ pub fn run(args: &PruneArgs) -> Result<(), Failure> {
     let settings = args.common.validate()?;
     let Some(before) = instant("--before", Some(&args.before), &settings.zone)? else { return Ok(()) };
     let since = instant("--since", args.since.as_deref(), &settings.zone)?;
+    let now = Timestamp::from(SystemTime::now());
     // A client's clock may be ahead, and so may the newest entry.
-    if before > Timestamp::from(SystemTime::now()).plus(MAX_CLOCK_LEAD) {
+    if before > now.plus(MAX_CLOCK_LEAD) {
         return Err(Failure::Usage(format!("--before must not be in the future (got {:?})", args.before)));
     }
     if since.is_some_and(|since| before < since) {
@@ -90,6 +94,7 @@ pub fn run(args: &PruneArgs) -> Result<(), Failure> {
     if !args.yes {
         return print("nothing was deleted: add --yes to delete these entries, after a backup");
     }
+    let pushed_since = now.minus(MAX_PUSHED_AGE);
     let target = BackupTarget::Folder(settings.backups);
     let bar = progress::of_copy(args.json);
     let backup = snapshot(&settings.database, &target, &identity, &|stage| progress::show(&bar, stage));
@@ -97,7 +102,7 @@ pub fn run(args: &PruneArgs) -> Result<(), Failure> {
     let backup = backup.map_err(|e| without_backup("nothing was deleted, because the backup failed", e))?;
     if args.json {
         let mut removed = |wanted| -> Result<u64, Failure> {
-            if kinds.contains(&wanted) { Ok(pruner.remove(wanted, period)?) } else { Ok(0) }
+            if kinds.contains(&wanted) { Ok(pruner.remove(wanted, period, pushed_since)?) } else { Ok(0) }
         };
         let (coffees, readings) = (removed(EntryKind::Coffee)?, removed(EntryKind::HeartRate)?);
         let result = json!({"backup": backup.path, "coffees": coffees, "readings": readings});
@@ -105,7 +110,7 @@ pub fn run(args: &PruneArgs) -> Result<(), Failure> {
     }
     print(&format!("backup: {}", backup.path.display()))?;
     for kind in &kinds {
-        let removed = pruner.remove(*kind, period)?;
+        let removed = pruner.remove(*kind, period, pushed_since)?;
         print(&format!("deleted {}", counted(removed, kind_name(*kind))))?;
     }
     print("the freed space is reused for later entries; the file does not shrink")

@@ -18,6 +18,7 @@ use crate::db::store;
 use crate::db::store::{Store, StoreResources};
 use crate::domain::time::{SECOND, Timestamp};
 use crate::http;
+use crate::http::body_budget::MAX_STREAMS;
 use crate::http::{App, AppOptions};
 use crate::jobs::program::Program;
 use crate::people::registry::{People, PeopleOptions};
@@ -95,7 +96,7 @@ fn open_and_serve(
     drop(opening);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
-        .max_blocking_threads((SLOW_READERS + store::MAX_EXPORTS) as usize + 4)
+        .max_blocking_threads((SLOW_READERS + store::MAX_EXPORTS) as usize + MAX_STREAMS + 4)
         .thread_name("worker")
         .enable_all()
         .build()

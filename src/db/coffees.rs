@@ -95,8 +95,9 @@ impl Store {
             coffee.caffeine_mg = change.caffeine_mg.unwrap_or(coffee.caffeine_mg);
             coffee.coffee_type = change.coffee_type.unwrap_or(coffee.coffee_type);
             coffee.notes = change.notes.unwrap_or(coffee.notes);
-            if (coffee.timestamp, coffee.caffeine_mg) != before {
-                tombstones::bury_coffee(c, id)?;
+            let is_changed = (coffee.timestamp, coffee.caffeine_mg) != before;
+            if is_changed {
+                tombstones::add_coffee(c, id)?;
             }
             c.prepare_cached(
                 "update coffee_logs set timestamp = ?, caffeine_mg = ?, coffee_type = ?, notes = ? where id = ?",
@@ -108,6 +109,10 @@ impl Store {
                 coffee.notes,
                 id.0
             ])?;
+            // The new values are the user's, too: no sample replaces them.
+            if is_changed {
+                tombstones::add_coffee(c, id)?;
+            }
             Ok(Some(coffee))
         })
         .await
@@ -116,7 +121,7 @@ impl Store {
     /// Deletes a coffee. Returns false when it does not exist.
     pub async fn delete_coffee(&self, id: CoffeeId) -> Result<bool, StoreError> {
         self.write("delete_coffee", Savepoint::Needed, move |c| {
-            tombstones::bury_coffee(c, id)?;
+            tombstones::add_coffee(c, id)?;
             Ok(c.prepare_cached("delete from coffee_logs where id = ?")?.execute([id.0])? > 0)
         })
         .await

@@ -55,7 +55,7 @@ pub struct RateStats {
 
 /// Batch size from which updating the rollups at once is faster: switching triggers makes SQLite compile its
 /// statements again.
-pub(super) const MANY: usize = 64;
+const MANY: usize = 64;
 
 impl Store {
     /// Stores a reading at `new.timestamp`, or at `now`.
@@ -103,13 +103,15 @@ impl Store {
     ) -> Result<Option<Reading>, StoreError> {
         self.write("change_reading", Savepoint::Needed, move |c| {
             let Some(mut reading) = find(c, id)? else { return Ok(None) };
-            let before = (reading.timestamp, reading.bpm);
+            let before = (reading.timestamp, reading.bpm, reading.context.clone());
             reading.timestamp = change.timestamp.unwrap_or(reading.timestamp);
             reading.bpm = change.bpm.unwrap_or(reading.bpm);
             reading.context = change.context.unwrap_or(reading.context);
             reading.notes = change.notes.unwrap_or(reading.notes);
-            if (reading.timestamp, reading.bpm) != before {
-                tombstones::bury_reading(c, id)?;
+            let is_changed =
+                (reading.timestamp, reading.bpm, &reading.context) != (before.0, before.1, &before.2);
+            if is_changed {
+                tombstones::add_reading(c, id)?;
             }
             c.prepare_cached(
                 "update heart_rate_logs set timestamp = ?, bpm = ?, context = ?, notes = ? where id = ?",
@@ -121,6 +123,10 @@ impl Store {
                 reading.notes,
                 id.0
             ])?;
+            // The new values are the user's, too: no sample replaces them.
+            if is_changed {
+                tombstones::add_reading(c, id)?;
+            }
             Ok(Some(reading))
         })
         .await
@@ -129,7 +135,7 @@ impl Store {
     /// Deletes a reading. Returns false when it does not exist.
     pub async fn delete_reading(&self, id: ReadingId) -> Result<bool, StoreError> {
         self.write("delete_reading", Savepoint::Needed, move |c| {
-            tombstones::bury_reading(c, id)?;
+            tombstones::add_reading(c, id)?;
             Ok(c.prepare_cached("delete from heart_rate_logs where id = ?")?.execute([id.0])? > 0)
         })
         .await

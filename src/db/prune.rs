@@ -9,6 +9,7 @@ use rusqlite::{Connection, params};
 use crate::db::error::{AtPath, OpenError, StoreError, require_database};
 use crate::db::lock_file::MaintenanceLock;
 use crate::db::open::open_to_write;
+use crate::db::tombstones;
 use crate::domain::entry::EntryKind;
 use crate::domain::time::Timestamp;
 
@@ -111,20 +112,28 @@ impl Pruner {
     }
 
     /// Removes the entries of the period that existed at opening, oldest first, and returns their number. An
-    /// interrupted run has removed the oldest.
-    pub fn remove(&mut self, kind: EntryKind, period: PrunedPeriod) -> Result<u64, PruneError> {
+    /// interrupted run has removed the oldest. Apps send what they have recorded since `pushed_since` again, so that
+    /// these samples get tombstones.
+    pub fn remove(
+        &mut self,
+        kind: EntryKind,
+        period: PrunedPeriod,
+        pushed_since: Timestamp,
+    ) -> Result<u64, PruneError> {
         // One by one: for a list of ids the planner may scan the table.
-        let (oldest, delete, last_id) = match kind {
+        let (oldest, delete, tombstone, last_id) = match kind {
             EntryKind::Coffee => (
                 "select id from coffee_logs indexed by coffee_logs_by_time
                  where timestamp >= ? and timestamp < ? and id <= ? order by timestamp, id limit ?",
                 "delete from coffee_logs where id = ?",
+                tombstones::OF_COFFEE,
                 self.last_ids[0],
             ),
             EntryKind::HeartRate => (
                 "select id from heart_rate_logs indexed by heart_rate_logs_by_time
                  where timestamp >= ? and timestamp < ? and id <= ? order by timestamp, id limit ?",
                 "delete from heart_rate_logs where id = ?",
+                tombstones::OF_READING,
                 self.last_ids[1],
             ),
         };
@@ -142,7 +151,9 @@ impl Pruner {
                     .query_map(these, |row| row.get(0))?
                     .collect::<Result<Vec<i64>, _>>()?;
                 let mut delete = transaction.prepare_cached(delete)?;
+                let mut tombstone = transaction.prepare_cached(tombstone)?;
                 for id in &ids {
+                    tombstone.execute([*id, pushed_since.micros()])?;
                     in_turn += delete.execute([id])? as u64;
                 }
                 if ids.len() < STEP as usize {

@@ -1,10 +1,14 @@
-//! Plan of merging readings of apps and devices with the stored ones.
+//! Plan of merging samples of heart rates with the stored readings. The first rule that applies decides:
 //!
-//! A reading is the same sample as a stored one when source, time and heart rate are equal, or when another source
-//! has the same heart rate in the same second: health apps copy each other's samples. A reading of the same source
-//! and time with another heart rate is a changed value; resting heart rates are separate, since a device may report
-//! one at the time of a usual reading. Readings that were deleted or changed here are left alone, see
-//! [`crate::db::tombstones`].
+//! 1. A sample that the user has deleted or changed is a duplicate, see [`crate::db::tombstones`].
+//! 2. The stored reading of the same source and time is the same sample. Another heart rate replaces its value; in a
+//!    file, both are kept. Resting heart rates are separate, since a device may report one at the time of a usual
+//!    reading.
+//! 3. A reading of another source with the same heart rate in the same second is the same sample: health apps copy
+//!    each other's samples.
+//! 4. Any other sample is new.
+//!
+//! A stored reading without a context gets that of its sample.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,6 +16,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, Row, params};
 
 use crate::db::reading_rows::bpm;
+use crate::db::rollups::{RollupBuilder, recount_days};
 use crate::db::sources::NewestBySource;
 use crate::db::tombstones;
 use crate::domain::entry::EntryKind;
@@ -39,9 +44,14 @@ pub struct ReadingPlan {
     pub counts: SampleCounts,
 }
 
+/// Place of a reading, its new heart rate, and its new context if it had none.
+type NewValues = (Place, Bpm, Option<SampleContext>);
+
 /// New values of a stored reading.
 #[derive(Clone, Copy, Debug)]
 struct ChangedReading {
+    /// Time of the reading, which does not change.
+    timestamp: Timestamp,
     bpm: Bpm,
     /// `None` keeps the context.
     context: Option<SampleContext>,
@@ -57,7 +67,20 @@ impl ReadingPlan {
         let mut known = KnownReadings::around(c, samples)?;
         let mut plan = Self::default();
         for sample in samples {
-            plan.merge(sample, &mut known, on_changed);
+            match known.find(sample, on_changed) {
+                ReadingMatch::Duplicate => plan.counts.duplicates += 1,
+                ReadingMatch::Changed(index) => {
+                    if let Some(change) = known.change(sample, index) {
+                        plan.record(change, sample.timestamp);
+                    }
+                    plan.counts.updated += 1;
+                }
+                ReadingMatch::New => {
+                    known.add(&ComparedReading::of_sample(sample, Place::Added(plan.added.len())));
+                    plan.added.push(sample.clone());
+                    plan.counts.inserted += 1;
+                }
+            }
         }
         Ok(plan)
     }
@@ -66,62 +89,41 @@ impl ReadingPlan {
         self.added.is_empty() && self.changed.is_empty()
     }
 
-    fn merge(&mut self, sample: &ReadingSample, known: &mut KnownReadings, on_changed: OnChangedValue) {
-        match known.find(sample, on_changed) {
-            ReadingMatch::Duplicate => self.counts.duplicates += 1,
-            ReadingMatch::Known(index) => {
-                if let Some(found) = known.reading(sample, index) {
-                    self.change(found, sample);
-                }
-                self.counts.updated += 1;
-            }
-            ReadingMatch::New => {
-                known.add(&KnownRow::of_sample(sample, Place::Added(self.added.len())));
-                self.added.push(sample.clone());
-                self.counts.inserted += 1;
-            }
-        }
-    }
-
-    /// Gives a known reading the heart rate of a sample, and its context if it has none.
-    fn change(&mut self, known: &mut KnownReading, sample: &ReadingSample) {
-        let context = sample.context.filter(|_| known.context.is_none());
-        known.bpm = sample.bpm;
-        known.context = known.context.or(context.map(KnownContext::of));
-        match known.place {
+    /// Records new values of a reading that is stored, or that this plan adds.
+    fn record(&mut self, (place, bpm, context): NewValues, timestamp: Timestamp) {
+        match place {
             Place::Stored(id) => {
                 let change =
-                    self.changed.entry(id).or_insert(ChangedReading { bpm: sample.bpm, context: None });
-                change.bpm = sample.bpm;
-                change.context = change.context.or(context);
+                    self.changed.entry(id).or_insert(ChangedReading { timestamp, bpm, context: None });
+                (change.bpm, change.context) = (bpm, change.context.or(context));
             }
             Place::Added(index) => {
                 if let Some(added) = self.added.get_mut(index) {
-                    added.bpm = sample.bpm;
-                    added.context = added.context.or(context);
+                    (added.bpm, added.context) = (bpm, added.context.or(context));
                 }
             }
-            Place::Buried => {}
+            Place::Tombstone => {}
         }
     }
 
-    pub fn has_changes(&self) -> bool {
-        !self.changed.is_empty()
-    }
-
-    /// Writes the changes of stored readings. The triggers must be enabled.
-    pub fn write_changes(&self, c: &Connection) -> rusqlite::Result<()> {
+    /// Writes the plan. The triggers of the rollups must be disabled.
+    pub fn write(&self, c: &Connection) -> rusqlite::Result<()> {
+        let mut rollups = RollupBuilder::default();
+        self.insert_added(c, |sample| {
+            rollups.add(sample.timestamp, sample.bpm, sample.context.map(SampleContext::name));
+        })?;
+        rollups.write(c)?;
         let mut update = c.prepare_cached(
             "update heart_rate_logs set bpm = ?, context = coalesce(?, context) where id = ?",
         )?;
-        self.changed.iter().try_for_each(|(id, change)| {
+        for (id, change) in &self.changed {
             let context = change.context.map(SampleContext::name);
-            update.execute(params![change.bpm.get(), context, id.0]).map(drop)
-        })
+            update.execute(params![change.bpm.get(), context, id.0])?;
+        }
+        recount_days(c, self.changed.values().map(|change| change.timestamp))
     }
 
-    /// Inserts the added readings and passes each to `on_insert`.
-    pub fn insert_added(
+    fn insert_added(
         &self,
         c: &Connection,
         mut on_insert: impl FnMut(&ReadingSample),
@@ -145,14 +147,13 @@ enum ReadingMatch {
     New,
     Duplicate,
     /// The known reading of that source and time with this index gets the sample's heart rate or its context.
-    Known(usize),
+    Changed(usize),
 }
 
-/// Stored, added and buried readings that can be equal to one of the samples.
+/// Readings that can be equal to one of the samples: stored ones, those of tombstones, and those that the plan adds.
 struct KnownReadings {
     sources: HashMap<Arc<str>, SourceIndex>,
     by_identity: HashMap<(Timestamp, SourceIndex), Vec<KnownReading>>,
-    /// Sources of the readings of a second with the same heart rate.
     by_value: HashMap<(i64, Bpm), ValueSources>,
 }
 
@@ -174,28 +175,42 @@ enum KnownContext {
     Other,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Stored(ReadingId),
     /// Index in [`ReadingPlan::added`].
     Added(usize),
-    /// Deleted or changed here.
-    Buried,
+    Tombstone,
 }
 
-/// Sources that have the same heart rate in the same second.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum ValueSources {
-    #[default]
-    None,
-    /// Only one source of the samples.
-    One(SourceIndex),
-    /// Several sources, or one that is none of the samples'.
-    Others,
+/// Sources of the readings of one second with the same heart rate, at most [`MAX_VALUE_SOURCES`]. `None` is a source
+/// that none of the samples has.
+#[derive(Default)]
+struct ValueSources(Vec<Option<SourceIndex>>);
+
+/// Two suffice unless values change.
+const MAX_VALUE_SOURCES: usize = 8;
+
+impl ValueSources {
+    fn add(&mut self, source: Option<SourceIndex>) {
+        if self.0.len() < MAX_VALUE_SOURCES {
+            self.0.push(source);
+        }
+    }
+
+    fn remove(&mut self, source: SourceIndex) {
+        if let Some(index) = self.0.iter().position(|known| *known == Some(source)) {
+            self.0.swap_remove(index);
+        }
+    }
+
+    fn has_other_than(&self, source: SourceIndex) -> bool {
+        self.0.iter().any(|known| *known != Some(source))
+    }
 }
 
-/// Reading to compare samples with.
-struct KnownRow<'a> {
+/// Reading that samples are compared with.
+struct ComparedReading<'a> {
     place: Place,
     timestamp: Timestamp,
     bpm: Bpm,
@@ -213,7 +228,7 @@ impl KnownContext {
     }
 }
 
-impl<'a> KnownRow<'a> {
+impl<'a> ComparedReading<'a> {
     fn of_sample(sample: &'a ReadingSample, place: Place) -> Self {
         Self {
             place,
@@ -237,7 +252,7 @@ impl<'a> KnownRow<'a> {
 }
 
 impl KnownReadings {
-    /// Reads the stored and buried readings in the seconds of the samples. Memory depends on the samples alone.
+    /// Reads the stored readings and the tombstones in the seconds of the samples. Memory depends on the samples alone.
     fn around(c: &Connection, samples: &[ReadingSample]) -> rusqlite::Result<Self> {
         let mut known =
             Self { sources: HashMap::new(), by_identity: HashMap::new(), by_value: HashMap::new() };
@@ -251,7 +266,7 @@ impl KnownReadings {
         for (start, end) in periods(samples) {
             known.read_stored(c, start, end)?;
             if has_tombstones {
-                known.read_buried(c, start, end)?;
+                known.read_tombstones(c, start, end)?;
             }
         }
         Ok(known)
@@ -264,81 +279,90 @@ impl KnownReadings {
         )?;
         let mut rows = query.query([start, end])?;
         while let Some(row) = rows.next()? {
-            self.add(&KnownRow::of_row(row, Place::Stored(ReadingId(row.get(4)?)))?);
+            self.add(&ComparedReading::of_row(row, Place::Stored(ReadingId(row.get(4)?)))?);
         }
         Ok(())
     }
 
-    fn read_buried(&mut self, c: &Connection, start: i64, end: i64) -> rusqlite::Result<()> {
+    fn read_tombstones(&mut self, c: &Connection, start: i64, end: i64) -> rusqlite::Result<()> {
         let mut query = c.prepare_cached(
             "select timestamp, cast(amount as integer), context, source from tombstones
              where kind = 'heartrate' and timestamp >= ? and timestamp < ?",
         )?;
         let mut rows = query.query([start, end])?;
         while let Some(row) = rows.next()? {
-            self.add(&KnownRow::of_row(row, Place::Buried)?);
+            self.add(&ComparedReading::of_row(row, Place::Tombstone)?);
         }
         Ok(())
     }
 
     /// Adds a reading, unless no sample can be equal to it.
-    fn add(&mut self, row: &KnownRow<'_>) {
+    fn add(&mut self, row: &ComparedReading<'_>) {
         let source = row.source.and_then(|source| self.sources.get(source).copied());
         if let Some(sources) = self.by_value.get_mut(&(second(row.timestamp), row.bpm)) {
-            *sources = match (*sources, source) {
-                (ValueSources::None, Some(source)) => ValueSources::One(source),
-                (ValueSources::One(known), Some(source)) if known == source => *sources,
-                _ => ValueSources::Others,
-            };
+            sources.add(source);
         }
         let Some(of_identity) = source.and_then(|s| self.by_identity.get_mut(&(row.timestamp, s))) else {
             return;
         };
-        let KnownRow { place, bpm, context, .. } = *row;
+        let ComparedReading { place, bpm, context, .. } = *row;
         // A table may have any number of equal rows.
         let is_equal = |known: &KnownReading| {
             known.bpm == bpm
                 && known.context == context
-                && (known.place == Place::Buried) == (place == Place::Buried)
+                && (known.place == Place::Tombstone) == (place == Place::Tombstone)
         };
         if !of_identity.iter().any(is_equal) {
             of_identity.push(KnownReading { place, bpm, context });
         }
     }
 
-    /// Returns the reading that [`Self::find`] found.
-    fn reading(&mut self, sample: &ReadingSample, index: usize) -> Option<&mut KnownReading> {
+    /// Gives a reading that [`Self::find`] found the heart rate of a sample, and its context if it has none.
+    fn change(&mut self, sample: &ReadingSample, index: usize) -> Option<NewValues> {
         let source = self.sources.get(&sample.source).copied()?;
-        self.by_identity.get_mut(&(sample.timestamp, source))?.get_mut(index)
+        let known = self.by_identity.get_mut(&(sample.timestamp, source))?.get_mut(index)?;
+        let context = sample.context.filter(|_| known.context.is_none());
+        let former = std::mem::replace(&mut known.bpm, sample.bpm);
+        known.context = known.context.or(context.map(KnownContext::of));
+        let place = known.place;
+        if let Some(sources) = self.by_value.get_mut(&(second(sample.timestamp), former)) {
+            sources.remove(source);
+        }
+        self.by_value.entry((second(sample.timestamp), sample.bpm)).or_default().add(Some(source));
+        Some((place, sample.bpm, context))
     }
 
     fn find(&self, sample: &ReadingSample, on_changed: OnChangedValue) -> ReadingMatch {
         let source = self.sources.get(&sample.source).copied().unwrap_or_default();
-        let is_resting = sample.context == Some(SampleContext::Resting);
-        let has_same_identity =
-            |known: &KnownReading| (known.context == Some(KnownContext::Resting)) == is_resting;
         let of_identity = self.by_identity.get(&(sample.timestamp, source)).map_or(&[][..], Vec::as_slice);
-        let is_buried = |known: &KnownReading| {
-            known.place == Place::Buried && (has_same_identity(known) || known.bpm == sample.bpm)
+        let is_resting = sample.context == Some(SampleContext::Resting);
+        let is_same_kind =
+            |known: &KnownReading| (known.context == Some(KnownContext::Resting)) == is_resting;
+        let replaces = on_changed == OnChangedValue::Replace;
+        let (mut own, mut other_kind) = (None, None);
+        for (index, known) in of_identity.iter().enumerate() {
+            let is_equal = known.bpm == sample.bpm;
+            match (known.place, is_same_kind(known)) {
+                (Place::Tombstone, _) if is_equal => return ReadingMatch::Duplicate,
+                (Place::Tombstone, true) if replaces => return ReadingMatch::Duplicate,
+                (Place::Tombstone, _) => {}
+                (_, true) if is_equal => own = Some(index),
+                (_, true) if replaces => own = own.or(Some(index)),
+                (_, false) if is_equal => other_kind = Some(index),
+                _ => {}
+            }
+        }
+        let Some((index, known)) = own.or(other_kind).and_then(|n| Some((n, of_identity.get(n)?))) else {
+            let by_value = self.by_value.get(&(second(sample.timestamp), sample.bpm));
+            let is_copy = by_value.is_some_and(|sources| sources.has_other_than(source));
+            return if is_copy { ReadingMatch::Duplicate } else { ReadingMatch::New };
         };
-        if of_identity.iter().any(is_buried) {
-            return ReadingMatch::Duplicate;
-        }
-        let find = |wanted: &dyn Fn(&KnownReading) -> bool| of_identity.iter().position(wanted);
-        if let Some(index) = find(&|known| known.bpm == sample.bpm) {
-            // A file may know the context of a reading that was pushed without one.
-            let adds_context = sample.context.is_some()
-                && of_identity.iter().all(|k| k.bpm != sample.bpm || k.context.is_none());
-            return if adds_context { ReadingMatch::Known(index) } else { ReadingMatch::Duplicate };
-        }
-        let by_value =
-            self.by_value.get(&(second(sample.timestamp), sample.bpm)).copied().unwrap_or_default();
-        if by_value != ValueSources::None && by_value != ValueSources::One(source) {
-            return ReadingMatch::Duplicate;
-        }
-        match find(&has_same_identity).filter(|_| on_changed == OnChangedValue::Replace) {
-            Some(index) => ReadingMatch::Known(index),
-            None => ReadingMatch::New,
+        // A file may know the context of a reading that was pushed without one.
+        let adds_context = known.context.is_none() && sample.context.is_some();
+        if known.bpm != sample.bpm || adds_context {
+            ReadingMatch::Changed(index)
+        } else {
+            ReadingMatch::Duplicate
         }
     }
 }

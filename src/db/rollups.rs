@@ -58,23 +58,22 @@ impl RollupBuilder {
         connection: &Connection,
         work: impl FnOnce(&mut Self) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
-        let mut counter = Self::without_triggers(connection)?;
-        let _back = EnableTriggersOnDrop(connection);
-        let done = work(&mut counter)?;
-        counter.write(connection)?;
-        Ok(done)
+        Self::without_triggers_during(connection, || {
+            let mut counter = Self::default();
+            let done = work(&mut counter)?;
+            counter.write(connection)?;
+            Ok(done)
+        })
     }
 
-    /// Runs work that changes few readings with the triggers of a connection that has them disabled. Pending counts must
-    /// be written before.
-    pub fn with_triggers<T>(
+    /// Runs work that writes the rollups itself, with the triggers disabled.
+    pub fn without_triggers_during<T>(
         connection: &Connection,
         work: impl FnOnce() -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, true)?;
-        let done = work();
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
-        done
+        Self::without_triggers(connection)?;
+        let _back = EnableTriggersOnDrop(connection);
+        work()
     }
 
     pub fn add(&mut self, at: Timestamp, bpm: Bpm, context: Option<&str>) {
@@ -153,6 +152,36 @@ pub fn recount(c: &Connection) -> rusqlite::Result<()> {
         }
     })?;
     written.and_then(|()| counter.write(c))
+}
+
+/// Rebuilds the rollups of the UTC days of these times, after their readings were changed without triggers.
+pub fn recount_days(c: &Connection, times: impl IntoIterator<Item = Timestamp>) -> rusqlite::Result<()> {
+    let days: BTreeSet<i64> = times.into_iter().map(|at| at.micros().div_euclid(DAY)).collect();
+    for day in &days {
+        c.prepare_cached("delete from heart_rate_days where day = ?")?.execute([day])?;
+        c.prepare_cached("delete from heart_rate_hours where hour >= ? and hour < ?")?
+            .execute([day * DAY / HOUR, (day + 1) * DAY / HOUR])?;
+        let mut counter = RollupBuilder::default();
+        let mut written = Ok(());
+        each_reading(c, day * DAY, (day + 1) * DAY, |at, bpm, context| {
+            counter.add(at, bpm, context);
+            if counter.is_full() && written.is_ok() {
+                written = counter.write(c);
+            }
+        })?;
+        written.and_then(|()| counter.write(c))?;
+    }
+    // The counts of the days were added to their blocks once more.
+    let blocks: BTreeSet<i64> = days.into_iter().map(|day| day >> BLOCK_BITS).collect();
+    for block in blocks {
+        c.prepare_cached("delete from heart_rate_blocks where block = ?")?.execute([block])?;
+        c.prepare_cached(
+            "insert into heart_rate_blocks (block, context, bpm, count)
+             select ?1, context, bpm, sum(count) from heart_rate_days where day >= ?2 and day < ?3 group by context, bpm",
+        )?
+        .execute([block, block * BLOCK, (block + 1) * BLOCK])?;
+    }
+    Ok(())
 }
 
 /// Returns the rollup tables that differ from the readings.

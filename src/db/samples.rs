@@ -7,7 +7,6 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::db::error::StoreError;
-use crate::db::heart_rates::MANY;
 use crate::db::reading_merge::{OnChangedValue, ReadingPlan};
 use crate::db::rollups::RollupBuilder;
 use crate::db::sources::NewestBySource;
@@ -19,7 +18,7 @@ use crate::domain::entry::EntryKind;
 use crate::domain::sample::{CoffeeSample, ReadingSample, SampleBatch, SampleContext, SampleCounts};
 use crate::domain::time::Timestamp;
 
-/// Maximum number of samples in a transaction: other writes wait for it for some 20 ms.
+/// Maximum number of samples in a transaction, for which other writes wait: usually some 20 ms.
 const CHUNK: usize = 4096;
 
 /// Samples that were stored.
@@ -47,8 +46,12 @@ impl Store {
     /// transaction.
     ///
     /// # Errors
-    /// As for every write; samples before the failure may have been stored.
-    pub async fn merge_samples(&self, batch: SampleBatch) -> Result<MergeResult, StoreError> {
+    /// As for every write. `result` has what was stored, also before a failure.
+    pub async fn merge_samples(
+        &self,
+        batch: SampleBatch,
+        result: &mut MergeResult,
+    ) -> Result<(), StoreError> {
         let SampleBatch { mut readings, mut coffees } = batch;
         let received = (readings.len() + coffees.len()) as u64;
         // Stable sorts: of several samples with one identity, the last one is the latest value.
@@ -57,7 +60,6 @@ impl Store {
         let identity_of_coffee = |coffee: &CoffeeSample| (coffee.timestamp, Arc::clone(&coffee.source));
         coffees.sort_by(|a, b| (a.timestamp, &a.source).cmp(&(b.timestamp, &b.source)));
         keep_last_of_equals(&mut coffees, |a, b| identity_of_coffee(a) == identity_of_coffee(b));
-        let mut result = MergeResult::default();
         result.counts.duplicates = received - (readings.len() + coffees.len()) as u64;
         for chunk in into_chunks(readings) {
             result.add(self.merge_readings(chunk).await?);
@@ -65,7 +67,7 @@ impl Store {
         for chunk in into_chunks(coffees) {
             result.add(self.merge_coffees(chunk).await?);
         }
-        Ok(result)
+        Ok(())
     }
 
     async fn merge_readings(&self, chunk: Vec<ReadingSample>) -> Result<MergeResult, StoreError> {
@@ -81,7 +83,7 @@ impl Store {
         self.write("merge_readings", Savepoint::Needed, move |c| {
             // Planned again, since the entries may have changed meanwhile.
             let plan = ReadingPlan::new(c, &chunk, OnChangedValue::Replace)?;
-            write_plan(c, &plan)?;
+            RollupBuilder::without_triggers_during(c, || plan.write(c))?;
             let mut result = MergeResult { counts: plan.counts, ..MergeResult::default() };
             for sample in &plan.added {
                 *result.contexts.entry(sample.context).or_default() += 1;
@@ -133,18 +135,6 @@ impl Store {
     }
 }
 
-fn write_plan(c: &Connection, plan: &ReadingPlan) -> rusqlite::Result<()> {
-    plan.write_changes(c)?;
-    if plan.added.len() < MANY {
-        return plan.insert_added(c, |_| ());
-    }
-    RollupBuilder::during(c, |rollups| {
-        plan.insert_added(c, |sample| {
-            rollups.add(sample.timestamp, sample.bpm, sample.context.map(SampleContext::name));
-        })
-    })
-}
-
 /// Identity of a pushed reading: time, source, and whether it is a resting heart rate.
 fn identity(sample: &ReadingSample) -> (Timestamp, &str, bool) {
     (sample.timestamp, &sample.source, is_resting(sample.context))
@@ -178,7 +168,7 @@ fn into_chunks<T>(items: Vec<T>) -> impl Iterator<Item = Vec<T>> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SampleMatch {
     New,
-    /// Stored already, or deleted or changed here.
+    /// Stored already, or deleted or changed by the user.
     Duplicate,
     /// The entry with this id has another value.
     Changed(i64),

@@ -1,5 +1,5 @@
-//! Tombstones: samples of apps and devices that were deleted or changed here. Pushes and imports of files do not store
-//! them again.
+//! Tombstones: samples of apps and devices that the user has deleted or changed. Pushes and imports of files do not
+//! store them again.
 
 use rusqlite::{Connection, params};
 
@@ -16,32 +16,32 @@ pub const fn kind_name(kind: EntryKind) -> &'static str {
     }
 }
 
-/// Records a coffee before it is deleted or its time or dose is changed. Without a source, nothing sends it again.
-pub fn bury_coffee(c: &Connection, id: CoffeeId) -> rusqlite::Result<()> {
-    c.prepare_cached(
-        "insert or ignore into tombstones (kind, timestamp, source, amount, context)
-         select 'coffee', timestamp, source, caffeine_mg, null from coffee_logs where id = ? and source is not null",
-    )?
-    .execute([id.0])
-    .map(drop)
+/// Adds a tombstone with the present values of a coffee, if it has a source and is not before a time. Entries that were
+/// logged on this server have no source.
+pub const OF_COFFEE: &str = "insert or ignore into tombstones (kind, timestamp, source, amount, context)
+     select 'coffee', timestamp, source, caffeine_mg, null from coffee_logs
+     where id = ?1 and source is not null and timestamp >= ?2";
+/// The same for a reading.
+pub const OF_READING: &str = "insert or ignore into tombstones (kind, timestamp, source, amount, context)
+     select 'heartrate', timestamp, source, bpm, context from heart_rate_logs
+     where id = ?1 and source is not null and timestamp >= ?2";
+
+/// Adds a tombstone with the present values of a coffee that has a source.
+pub fn add_coffee(c: &Connection, id: CoffeeId) -> rusqlite::Result<()> {
+    c.prepare_cached(OF_COFFEE)?.execute([id.0, Timestamp::MIN.micros()]).map(drop)
 }
 
-/// Records a reading before it is deleted or its time or heart rate is changed.
-pub fn bury_reading(c: &Connection, id: ReadingId) -> rusqlite::Result<()> {
-    c.prepare_cached(
-        "insert or ignore into tombstones (kind, timestamp, source, amount, context)
-         select 'heartrate', timestamp, source, bpm, context from heart_rate_logs where id = ? and source is not null",
-    )?
-    .execute([id.0])
-    .map(drop)
+/// Adds a tombstone with the present values of a reading that has a source.
+pub fn add_reading(c: &Connection, id: ReadingId) -> rusqlite::Result<()> {
+    c.prepare_cached(OF_READING)?.execute([id.0, Timestamp::MIN.micros()]).map(drop)
 }
 
-/// Reports whether anything was buried: usually nothing was, and the lookups can be omitted.
+/// Reports whether there are tombstones. Usually there are none, and the lookups can be omitted.
 pub fn exist(c: &Connection) -> rusqlite::Result<bool> {
     c.prepare_cached("select exists (select 1 from tombstones)")?.query_row([], |row| row.get(0))
 }
 
-/// Reports whether a coffee of a source was deleted or changed here. Without a dose, any coffee of that time is meant.
+/// Reports whether a coffee of a source has a tombstone. Without a dose, any coffee of that time counts.
 pub fn has_coffee(
     c: &Connection,
     timestamp: Timestamp,

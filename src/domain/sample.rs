@@ -77,9 +77,10 @@ impl ReadingSample {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SampleCounts {
     pub inserted: u64,
-    /// Samples whose stored entry got another value.
+    /// Samples whose stored entry got their value or context.
     pub updated: u64,
-    /// Samples that are stored already, or that were deleted or changed here.
+    /// Samples that are stored already, that the user has deleted or changed, or that a later one of the same push
+    /// replaces.
     pub duplicates: u64,
 }
 

@@ -13,8 +13,8 @@ use crate::http::error::ApiError;
 pub const SMALL_BODY_BYTES: u64 = 64 << 10;
 /// Budget of all larger bodies that are being read and handled, bytes.
 const BUDGET_BYTES: u64 = 32 << 20;
-/// Maximum number of bodies that are parsed as they arrive; each keeps a thread.
-const MAX_STREAMS: usize = 8;
+/// Maximum number of bodies that are parsed as they arrive; each keeps a blocking thread.
+pub const MAX_STREAMS: usize = 8;
 /// Maximum wait for a part of the budget.
 const MAX_WAIT_FOR_BUDGET: Duration = Duration::from_secs(5);
 
@@ -31,13 +31,6 @@ pub struct BodyBudget {
 /// Part of a [`BodyBudget`], returned when dropped; a request keeps it until its response has been produced.
 #[derive(Debug)]
 pub struct BodyReservation {
-    _permit: OwnedSemaphorePermit,
-}
-
-/// Memory and thread of a body that is parsed as it arrives, returned when dropped.
-#[derive(Debug)]
-pub struct StreamReservation {
-    _memory: Option<BodyReservation>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -60,12 +53,10 @@ impl BodyBudget {
         }
     }
 
-    /// Reserves memory and a thread for a body that is parsed as it arrives. A small one needs no memory of the budget.
-    pub async fn reserve_stream(&self, bytes: u64) -> Result<StreamReservation, ApiError> {
-        let deadline = deadline_of_wait();
-        let memory = if bytes > SMALL_BODY_BYTES { Some(self.reserve(bytes, deadline).await?) } else { None };
-        match timeout_at(deadline, Arc::clone(&self.streams).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(StreamReservation { _memory: memory, _permit: permit }),
+    /// Reserves a blocking thread for a body that is parsed as it arrives.
+    pub async fn reserve_stream(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        match timeout_at(deadline_of_wait(), Arc::clone(&self.streams).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
             _ => Err(ApiError::BodyBudgetExhausted),
         }
     }

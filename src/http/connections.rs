@@ -206,7 +206,7 @@ impl Connection {
         match progress.phase {
             Phase::Headers => Some(progress.request_start + self.timeouts.headers),
             Phase::Sending | Phase::Idle => Some(progress.last_activity + self.timeouts.idle),
-            // `json_body` applies the deadline of the body.
+            // The extractor of the body applies its deadline.
             Phase::Body | Phase::Handling => None,
         }
     }

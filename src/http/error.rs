@@ -77,6 +77,9 @@ pub enum ApiError {
     /// 500 or 503: error of the database.
     #[error("{}", store_detail(.0))]
     Store(StoreError),
+    /// 503: the database failed after a part of the samples was stored.
+    #[error("Only a part was stored, because the database is busy, full or unavailable: send it again")]
+    PartlyStored(StoreError),
     /// 500 or 503: error of the file of the named keys.
     #[error("{}", key_file_detail(.0))]
     KeyFile(Arc<KeyFileError>),
@@ -216,6 +219,7 @@ impl ApiError {
             | Self::PersonUnavailable
             | Self::KeyFile(_)
             | Self::Command(_)
+            | Self::PartlyStored(_)
             | Self::Store(_) => (503, "Service Unavailable"),
         }
     }
@@ -238,6 +242,7 @@ impl ApiError {
             | Self::PersonUnavailable
             | Self::KeyFile(_)
             | Self::Command(_)
+            | Self::PartlyStored(_)
             | Self::Store(_) => Some(("Retry-After", RETRY_AFTER_SECONDS.to_string())),
             // The body is unread, so hyper closes the connection.
             Self::RequestTimeout | Self::BodyTooLarge(_) | Self::NoRoom(_) => {
@@ -250,7 +255,9 @@ impl ApiError {
     fn log(&self, id: &RequestId) {
         match self {
             Self::Store(StoreError::Busy | StoreError::Closed) => {}
-            Self::Store(error) => tracing::error!(id = id.as_str(), kind = error.kind(), "{error}"),
+            Self::Store(error) | Self::PartlyStored(error) => {
+                tracing::error!(id = id.as_str(), kind = error.kind(), "{error}")
+            }
             Self::KeyFile(error) if matches!(**error, KeyFileError::Busy(_)) => {}
             Self::KeyFile(error) => tracing::error!(id = id.as_str(), "{error}"),
             Self::Command(failure) => tracing::error!(id = id.as_str(), "{failure}"),

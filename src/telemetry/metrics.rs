@@ -41,6 +41,7 @@ pub struct Metrics {
     idle_closed: IntCounter,
     type_labels: LabelValues,
     context_labels: LabelValues,
+    source_labels: LabelValues,
 }
 
 /// Values of a label so far.
@@ -51,14 +52,17 @@ impl LabelValues {
     /// Returns `name` in lower case, `none`, or `other` when there are too many values. Only the owner adds values:
     /// the words of other people do not appear in the metrics.
     fn label(&self, name: Option<&str>, is_owner: bool) -> String {
-        let Some(name) = name else { return "none".to_owned() };
-        let name = name.to_lowercase();
+        name.map_or_else(|| "none".to_owned(), |name| self.exact_label(&name.to_lowercase(), is_owner))
+    }
+
+    /// Like [`Self::label`], without a change of case.
+    fn exact_label(&self, name: &str, is_owner: bool) -> String {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.contains(&name) {
-            name
+        if known.contains(name) {
+            name.to_owned()
         } else if is_owner && known.len() < MAX_LABEL_VALUES {
-            known.insert(name.clone());
-            name
+            known.insert(name.to_owned());
+            name.to_owned()
         } else {
             "other".to_owned()
         }
@@ -109,6 +113,7 @@ impl Metrics {
             idle_closed: register(&registry, idle_closed)?,
             type_labels: LabelValues::default(),
             context_labels: LabelValues::default(),
+            source_labels: LabelValues::default(),
             registry,
         })
     }
@@ -130,6 +135,11 @@ impl Metrics {
     /// Counts readings of a person.
     pub fn count_readings(&self, context: Option<&str>, readings: u64, is_owner: bool) {
         self.heart_rates.with_label_values(&[&self.context_labels.label(context, is_owner)]).inc_by(readings);
+    }
+
+    /// Returns the label of an app or device, or `other`.
+    pub fn source_label(&self, name: &str, is_owner: bool) -> String {
+        self.source_labels.exact_label(name, is_owner)
     }
 
     /// Counts a request that exceeded its rate limit.

@@ -10,6 +10,15 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::domain::entry::{Entry, EntryKind};
 use crate::domain::time::Timestamp;
 
+/// Origin of the entries of a file, which decides what makes two of them equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provenance {
+    /// Rows of a table or a copy of one, compared by all values.
+    Rows,
+    /// Samples of apps and devices. The user may have added a type or notes to the stored ones, or deleted them.
+    Samples,
+}
+
 /// Rows of one table that were stored when the import began.
 #[derive(Debug)]
 pub struct StoredRows {
@@ -51,28 +60,44 @@ impl StoredRows {
     }
 
     /// Claims the next unmatched stored duplicate of an entry. Returns `false` when there is none left.
-    pub fn claim_duplicate(&mut self, connection: &Connection, entry: &Entry) -> rusqlite::Result<bool> {
+    pub fn claim_duplicate(
+        &mut self,
+        connection: &Connection,
+        entry: &Entry,
+        provenance: Provenance,
+    ) -> rusqlite::Result<bool> {
         if self.is_empty() {
             return Ok(false);
         }
         // The pluses rule out a skip scan, which statistics may make look cheaper.
-        let mut statement = connection.prepare_cached(match self.kind {
-            EntryKind::Coffee => {
+        let mut statement = connection.prepare_cached(match (self.kind, provenance) {
+            (EntryKind::Coffee, Provenance::Rows) => {
                 "select id from coffee_logs indexed by coffee_logs_by_time
                  where timestamp = ?1 and id > ?2 and id <= ?3 and +caffeine_mg = ?4
                  and +coffee_type is ?5 and notes is ?6 and source is ?7 order by id limit 1"
             }
-            EntryKind::HeartRate => {
+            (EntryKind::Coffee, Provenance::Samples) => {
+                "select id from coffee_logs indexed by coffee_logs_by_time
+                 where timestamp = ?1 and id > ?2 and id <= ?3 and +caffeine_mg = ?4
+                 and source is ?5 order by id limit 1"
+            }
+            (EntryKind::HeartRate, _) => {
                 "select id from heart_rate_logs indexed by heart_rate_logs_by_time
                  where timestamp = ?1 and id > ?2 and id <= ?3 and +bpm = ?4
                  and +context is ?5 and notes is ?6 and source is ?7 order by id limit 1"
             }
         })?;
+        let has_texts = self.kind == EntryKind::HeartRate || provenance == Provenance::Rows;
         let Entry { timestamp, amount, label, notes, source, .. } = entry;
+        let (at, amount) = (timestamp.micros(), amount.number());
         self.matched.claim_next(*timestamp, |last| {
-            let values =
-                params![timestamp.micros(), last, self.last_id, amount.number(), label, notes, source];
-            statement.query_row(values, |row| row.get(0)).optional()
+            let found = if has_texts {
+                let values = params![at, last, self.last_id, amount, label, notes, source];
+                statement.query_row(values, |row| row.get(0))
+            } else {
+                statement.query_row(params![at, last, self.last_id, amount, source], |row| row.get(0))
+            };
+            found.optional()
         })
     }
 }

@@ -21,10 +21,10 @@ use crate::db::sources::NewestBySource;
 use crate::db::store::{Options, make_folder};
 use crate::db::tombstones;
 use crate::domain::entry::{Amount, Entry, EntryKind, IdInFile};
-use crate::domain::sample::{ReadingSample, SampleContext, SampleCounts};
+use crate::domain::sample::{ReadingSample, SampleCounts};
 use crate::fs::failpoint::failpoint;
 use crate::fs::paths::with_suffix;
-use crate::transfer::dedup::StoredRows;
+use crate::transfer::dedup::{Provenance, StoredRows};
 
 /// Duration of a transaction while a server may wait for the database.
 const SHARED_TRANSACTION: Duration = Duration::from_millis(25);
@@ -40,10 +40,6 @@ const CHECKPOINT_PAGES: i64 = 1500;
 
 /// Readings that are merged in one transaction: a server waits for it for some 10 ms.
 const MERGED_READINGS: usize = 2048;
-
-/// Entries are samples, which must not come back after they were deleted here.
-#[derive(Clone, Copy)]
-struct IsSample(bool);
 
 /// Every kind, in the order of its variants.
 const KINDS: [EntryKind; 2] = [EntryKind::Coffee, EntryKind::HeartRate];
@@ -166,11 +162,11 @@ impl Importer {
     /// # Errors
     /// The database cannot be read or written; entries before the failure may have been added.
     pub fn add(&mut self, mut entries: Vec<Entry>) -> Result<(), StoreError> {
-        self.skip_duplicates(&mut entries, IsSample(false))?;
+        self.skip_duplicates(&mut entries, Provenance::Rows)?;
         self.insert_all(&entries)
     }
 
-    /// Adds the samples of apps and devices that are not stored yet, from whatever file or app they came first.
+    /// Adds the samples of apps and devices that are not stored yet, whichever file or push they came from first.
     ///
     /// # Errors
     /// As for [`Self::add`].
@@ -182,7 +178,7 @@ impl Importer {
                 None => others.push(entry),
             }
         }
-        self.skip_duplicates(&mut others, IsSample(true))?;
+        self.skip_duplicates(&mut others, Provenance::Samples)?;
         self.insert_all(&others)?;
         readings.chunks(MERGED_READINGS).try_for_each(|chunk| self.merge(chunk))
     }
@@ -221,7 +217,7 @@ impl Importer {
                 // Planned again, since a server may have stored some of them meanwhile.
                 in_transaction(connection, || {
                     let plan = plan()?;
-                    write_plan(connection, &plan)?;
+                    plan.write(connection)?;
                     Ok(plan.counts)
                 })?,
             ));
@@ -234,7 +230,7 @@ impl Importer {
         Ok(())
     }
 
-    /// Lets the writer of a server in.
+    /// Pauses between two transactions, so that a server can write.
     fn pause(&self) {
         failpoint("import.batch");
         if server_may_run(&self.path) {
@@ -258,10 +254,14 @@ impl Importer {
         Ok(self.counts)
     }
 
-    /// Removes stored entries, which are looked up without a write lock, and samples that were deleted or changed here.
-    fn skip_duplicates(&mut self, entries: &mut Vec<Entry>, is_sample: IsSample) -> Result<(), StoreError> {
+    /// Removes stored entries, which are looked up without a write lock, and samples that have a tombstone.
+    fn skip_duplicates(
+        &mut self,
+        entries: &mut Vec<Entry>,
+        provenance: Provenance,
+    ) -> Result<(), StoreError> {
         let Some(connection) = &self.connection else { return Ok(()) };
-        let has_tombstones = is_sample.0 && tombstones::exist(connection)?;
+        let has_tombstones = provenance == Provenance::Samples && tombstones::exist(connection)?;
         if entries.is_empty() || !has_tombstones && self.stored.iter().all(StoredRows::is_empty) {
             return Ok(());
         }
@@ -269,9 +269,9 @@ impl Importer {
         let mut failure = None;
         entries.retain(|entry| {
             let stored = &mut self.stored[entry.kind() as usize];
-            let mut is_known = stored.claim_duplicate(connection, entry);
+            let mut is_known = stored.claim_duplicate(connection, entry, provenance);
             if has_tombstones && matches!(is_known, Ok(false)) {
-                is_known = is_buried(connection, entry);
+                is_known = has_tombstone(connection, entry);
             }
             let is_stored = is_known.unwrap_or_else(|e| {
                 failure.get_or_insert(e);
@@ -285,8 +285,8 @@ impl Importer {
     }
 }
 
-/// Reports whether a coffee of an app was deleted or changed here.
-fn is_buried(connection: &Connection, entry: &Entry) -> rusqlite::Result<bool> {
+/// Reports whether the user has deleted or changed a coffee of an app.
+fn has_tombstone(connection: &Connection, entry: &Entry) -> rusqlite::Result<bool> {
     match (entry.amount, &entry.source) {
         (Amount::Caffeine(dose), Some(source)) => {
             tombstones::has_coffee(connection, entry.timestamp, source, Some(dose))
@@ -378,17 +378,6 @@ fn insert_for<'e>(
     rollups.write(connection)?;
     newest.write(connection)?;
     Ok(counts)
-}
-
-fn write_plan(connection: &Connection, plan: &ReadingPlan) -> rusqlite::Result<()> {
-    if plan.has_changes() {
-        RollupBuilder::with_triggers(connection, || plan.write_changes(connection))?;
-    }
-    let mut rollups = RollupBuilder::default();
-    plan.insert_added(connection, |sample| {
-        rollups.add(sample.timestamp, sample.bpm, sample.context.map(SampleContext::name));
-    })?;
-    rollups.write(connection)
 }
 
 /// Inserts an entry under its own id if that is free and was never assigned before the import, else under a new one.

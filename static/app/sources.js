@@ -2,7 +2,7 @@
 
 import { byId, setText } from "./dom.js";
 import { MINUTE, formatAge, isolate } from "./format.js";
-import { onChange, store, want } from "./store.js";
+import { onChange, refresh, store, want } from "./store.js";
 
 /** Number of sources that are shown. */
 const SHOWN = 3;
@@ -16,7 +16,18 @@ export function describeSources(sources, now = Date.now()) {
   return shown.length ? `From ${shown.join(" · ")}` : "";
 }
 
-const show = () => setText(byId("heart-sources"), describeSources(store.sources?.sources ?? []));
+/** The heart rate that was the newest one when the sources were requested. */
+let newestReading;
+
+function show() {
+  setText(byId("heart-sources"), describeSources(store.sources?.sources ?? []));
+  // Requested again when a reading has arrived.
+  const newest = store.heart?.timestamp;
+  if (!newest || newest === newestReading) return;
+  const isFirst = newestReading === undefined;
+  newestReading = newest;
+  if (!isFirst) refresh(["sources"]);
+}
 
 /** Shows the sources below the chart of the heart rate. */
 export function start() {

@@ -144,8 +144,8 @@ async fn a_bad_sample_rejects_itself_alone_and_is_reported() {
             "received": 11, "inserted": 2, "updated": 0, "duplicates": 0, "ignored": {}, "rejected_count": 9,
             "rejected": [
                 rejected(1, "date is missing"),
-                rejected(2, "qty is missing"),
-                rejected(3, "qty is missing"),
+                rejected(2, "Avg or qty is missing"),
+                rejected(3, "Avg: must be a number"),
                 rejected(4, "bpm: 300 is above MAX_HEART_RATE_BPM (250)"),
                 rejected(5, "bpm: 10 is below MIN_HEART_RATE_BPM (30)"),
                 rejected(6, "date: must be a date and time"),
@@ -155,19 +155,13 @@ async fn a_bad_sample_rejects_itself_alone_and_is_reported() {
             ],
         }),
     );
-    let many: Vec<Value> = (0..50).map(|_| json!({"qty": 1})).collect();
-    for (units, index) in [("mg", 0), ("oz", 0)] {
-        let response = app.post(HEALTH_AUTO_EXPORT, metric("caffeine", units, &json!(many))).await.json();
-        assert_eq!(response["rejected_count"], 50);
-        assert_eq!(response["rejected"].as_array().unwrap().len(), 20);
-        assert_eq!(
-            response["rejected"][0],
-            json!({"metric": "caffeine", "index": index, "reason": "date is missing"})
-        );
-    }
-    let unknown_unit = metric("caffeine", "cups", &json!([{"qty": 1, "date": "2024-02-06 14:30:00 -0800"}]));
-    let response = app.post(HEALTH_AUTO_EXPORT, unknown_unit).await.json();
-    assert_eq!(response["rejected"][0]["reason"], "unit: must be mg, g or mcg (got \"cups\")");
+    let many: Vec<Value> = (0..50).map(|_| json!({"qty": 1, "date": "2024-02-06 14:30:00 -0800"})).collect();
+    let unit = format!("cup{}", "s".repeat(60_000));
+    let response = app.post(HEALTH_AUTO_EXPORT, metric("caffeine", &unit, &json!(many))).await.json();
+    assert_eq!((&response["rejected_count"], &response["inserted"]), (&json!(50), &json!(0)));
+    assert_eq!(response["rejected"].as_array().unwrap().len(), 20);
+    let reason = format!("unit: must be mg, g or mcg (got \"cup{}…\")", "s".repeat(57));
+    assert_eq!(response["rejected"][0], json!({"metric": "caffeine", "index": 0, "reason": reason}));
 }
 
 #[rocket::async_test]
@@ -184,7 +178,7 @@ async fn a_changed_average_replaces_the_stored_one() {
     app.post(HEALTH_AUTO_EXPORT, push(76.0, 90.0)).await.assert_json(200, counts(0, 0, 2));
     let at = "2024-02-06T22:00:00.000000Z".to_owned();
     assert_eq!((readings(&app).await, doses(&app).await), (vec![(at, 76, None)], vec![90.0]));
-    // The statistics know the new value only.
+    // The statistics contain the new value only.
     let range = app.get("/heartrate/range?start=2024-02-06T00:00:00Z&end=2024-02-07T00:00:00Z").await.json();
     assert_eq!((&range["stats"]["min_bpm"], &range["stats"]["max_bpm"]), (&json!(76), &json!(76)));
     // Of several values of one time, the last one counts, however often the push comes.
@@ -258,8 +252,59 @@ async fn a_resting_heart_rate_and_a_usual_one_of_the_same_time_do_not_replace_ea
     }
 }
 
+/// Samples of one push, all of one time: resting ones or not, and bpm and source of each.
+type PushedValues = (bool, &'static [(u64, &'static str)]);
+
+/// Pushes with the numbers of samples that each inserts and updates, and bpm and kind (resting or not) of the readings
+/// that are stored after them.
+type ValueCase = (&'static [(PushedValues, (u64, u64))], &'static [(i64, bool)]);
+
+/// Changes to a value that another reading of the same second has.
+const EQUAL_VALUES: [ValueCase; 5] = [
+    (
+        &[((false, &[(70, "A"), (72, "B")]), (2, 0)), ((false, &[(70, "B")]), (0, 1))],
+        &[(70, false), (70, false)],
+    ),
+    (
+        &[((false, &[(60, "A")]), (1, 0)), ((true, &[(58, "A")]), (1, 0)), ((false, &[(58, "A")]), (0, 1))],
+        &[(58, false), (58, true)],
+    ),
+    (
+        &[((false, &[(58, "A")]), (1, 0)), ((true, &[(60, "A")]), (1, 0)), ((true, &[(58, "A")]), (0, 1))],
+        &[(58, false), (58, true)],
+    ),
+    // Within one push, the changed value counts and the former one does not.
+    (&[((false, &[(70, "A")]), (1, 0)), ((false, &[(75, "A"), (75, "B")]), (0, 1))], &[(75, false)]),
+    (
+        &[((false, &[(70, "A")]), (1, 0)), ((false, &[(75, "A"), (70, "B")]), (1, 1))],
+        &[(70, false), (75, false)],
+    ),
+];
+
 #[rocket::async_test]
-async fn what_was_deleted_or_changed_here_is_not_pushed_back() {
+async fn a_value_that_becomes_equal_to_another_readings_is_replaced_all_the_same() {
+    for (pushes, expected) in EQUAL_VALUES {
+        let app = app().await;
+        for ((is_resting, values), (inserted, updated)) in pushes {
+            let sample = |(bpm, source): &(u64, &str)| json!({"qty": bpm, "date": "2024-02-06T22:00:00Z", "source": source});
+            let name = if *is_resting { "resting_heart_rate" } else { "heart_rate" };
+            let push = metric(name, "bpm", &values.iter().map(sample).collect());
+            let duplicates = values.len() as u64 - inserted - updated;
+            let counts = counts(*inserted, *updated, duplicates);
+            app.post(HEALTH_AUTO_EXPORT, push.clone()).await.assert_json(200, counts);
+            // The same push again changes nothing.
+            let again = app.post(HEALTH_AUTO_EXPORT, push).await.json();
+            assert_eq!((&again["inserted"], &again["updated"]), (&json!(0), &json!(0)), "{pushes:?}");
+        }
+        let mut stored: Vec<_> =
+            readings(&app).await.into_iter().map(|(_, bpm, context)| (bpm, context.is_some())).collect();
+        stored.sort_unstable();
+        assert_eq!(stored, expected, "{pushes:?}");
+    }
+}
+
+#[rocket::async_test]
+async fn what_the_user_has_deleted_or_changed_is_not_pushed_back() {
     let app = app().await;
     let push = json!({"data": {"metrics": [
         {"name": "heart_rate", "units": "bpm", "data": [
@@ -298,6 +343,19 @@ async fn what_was_deleted_or_changed_here_is_not_pushed_back() {
     app.post(HEALTH_AUTO_EXPORT, others).await.assert_json(200, counts(0, 1, 2));
     let changed = app.get("/heartrate/4").await.json();
     assert_eq!((&changed["bpm"], &changed["notes"]), (&json!(76), &json!("stairs")));
+    // A reading whose context the user has set is the user's, and so is the place to which one was moved.
+    assert_eq!(app.put("/heartrate/4", json!({"context": "resting"})).await.status, 200);
+    let later = metric(
+        "heart_rate",
+        "bpm",
+        &json!([
+            {"Avg": 77, "date": "2024-02-06T13:00:00Z", "source": "Watch"},
+            {"Avg": 99, "date": "2024-02-06T12:30:00Z", "source": "Watch"},
+        ]),
+    );
+    app.post(HEALTH_AUTO_EXPORT, later.clone()).await.assert_json(200, counts(0, 0, 2));
+    assert_eq!(app.delete("/heartrate/4").await.status, 200);
+    app.post(HEALTH_AUTO_EXPORT, later).await.assert_json(200, counts(0, 0, 2));
 }
 
 #[rocket::async_test]

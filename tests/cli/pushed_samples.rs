@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::apple_export::AppleExport;
+use crate::fixtures::run_ok;
 use crate::helpers::{Server, database, number, rows, temporary_folder, test_seed};
 use crate::import::{import, import_file, summary};
 use crate::rollups::differing_rollups;
@@ -97,6 +98,79 @@ fn the_same_sample_by_export_and_by_push_is_stored_once() {
     }
 }
 
+#[test]
+fn a_coffee_that_the_user_has_described_is_not_imported_again() {
+    let folder = temporary_folder();
+    let server = Server::start(folder.path());
+    let at = "2025-07-23 08:00:00 +0200";
+    push(&server, "dietary_caffeine", "mg", &json!([{"qty": 80, "date": at, "source": WATCH}]));
+    let described = r#"{"coffee_type": "espresso", "notes": "with milk"}"#;
+    assert_eq!(server.client().try_request("PUT", "/coffee/1", "", described).unwrap().status, 200);
+    let result = import(folder.path(), apple_export(&[], &[(at.to_owned(), 80)]), &[]);
+    assert!(summary(&result).starts_with("file: 0 coffees and 0 readings added, 1 duplicate"), "{result:?}");
+    server.stop_cleanly();
+}
+
+#[test]
+fn a_deleted_average_does_not_hide_the_readings_of_a_file() {
+    let folder = temporary_folder();
+    let server = Server::start(folder.path());
+    let at = "2025-07-23 08:00:00 +0200";
+    push(&server, "heart_rate", "bpm", &json!([{"Avg": 75, "date": at, "source": WATCH}]));
+    assert_eq!(server.client().try_request("DELETE", "/heartrate/1", "", "").unwrap().status, 200);
+    let file = apple_export(&[(at.to_owned(), 71, None), (at.to_owned(), 75, None)], &[]);
+    let result = import(folder.path(), file, &[]);
+    assert!(summary(&result).starts_with("file: 0 coffees and 1 reading added, 1 duplicate"), "{result:?}");
+    server.stop_cleanly();
+}
+
+#[test]
+fn a_pruned_period_is_not_filled_by_the_next_push() {
+    let folder = temporary_folder();
+    let server = Server::start(folder.path());
+    let now = "select strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '-2 hours')";
+    let time: String =
+        rusqlite::Connection::open_in_memory().unwrap().query_row(now, [], |row| row.get(0)).unwrap();
+    let samples = json!([{"Avg": 75, "date": time, "source": WATCH}]);
+    push(&server, "heart_rate", "bpm", &samples);
+    push(&server, "dietary_caffeine", "mg", &json!([{"qty": 80, "date": time, "source": WATCH}]));
+    let before = "select strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '-1 hours')";
+    let before: String =
+        rusqlite::Connection::open_in_memory().unwrap().query_row(before, [], |row| row.get(0)).unwrap();
+    run_ok(folder.path(), &["prune", "--before", &before, "--yes"]);
+    assert_eq!(push(&server, "heart_rate", "bpm", &samples)["duplicates"], 1);
+    assert_eq!(number(&database(folder.path()), "select count(*) from heart_rate_logs"), 0);
+    assert_eq!(number(&database(folder.path()), "select count(*) from coffee_logs"), 0);
+    server.stop_cleanly();
+}
+
+/// A push of several chunks, of which the second time many samples are changed and many are new.
+#[test]
+fn the_rollups_of_large_pushes_equal_the_readings() {
+    let folder = temporary_folder();
+    let server = Server::start(folder.path());
+    // Every ten seconds, so that hours and days have several readings and share chunks.
+    let sample = |n: u32, bpm: u32| {
+        let (day, hour, minute, second) = (1 + n / 8640, n / 360 % 24, n / 6 % 60, n % 6 * 10);
+        let date = format!("2025-07-{day:02}T{hour:02}:{minute:02}:{second:02}Z");
+        json!({"Avg": bpm, "date": date, "source": WATCH})
+    };
+    let first: Vec<Value> = (0..10_000).map(|n| sample(n, 50 + n % 90)).collect();
+    let response = push(&server, "heart_rate", "bpm", &json!(first));
+    assert_eq!((&response["inserted"], &response["updated"]), (&json!(10_000), &json!(0)));
+    // Every third one has another value.
+    let second: Vec<Value> =
+        (5_000..15_000).map(|n| sample(n, if n % 3 == 0 { 150 } else { 50 + n % 90 })).collect();
+    let response = push(&server, "heart_rate", "bpm", &json!(second));
+    assert_eq!(response["inserted"], 5_000);
+    assert_eq!(response["updated"], (5_000..10_000).filter(|n| n % 3 == 0).count());
+    server.stop_cleanly();
+    assert_eq!(differing_rollups(folder.path(), "coffee.db"), json!([]));
+    let c = database(folder.path());
+    assert_eq!(number(&c, "select count(*) from heart_rate_logs"), 15_000);
+    assert_eq!(number(&c, "select sum(count) from heart_rate_days where bpm = 150"), 3_333);
+}
+
 /// Set of entries: seconds and values.
 type Entries = BTreeSet<(i64, i64)>;
 
@@ -107,7 +181,7 @@ struct Round<'s> {
     day: i64,
 }
 
-/// What brings samples, or takes one away.
+/// Steps of a round: each adds samples or deletes one.
 const STEPS: [fn(&Round<'_>); 7] = [
     |round| round.push_watch(),
     |round| round.push_strap(),

@@ -1,8 +1,10 @@
-//! Request bodies that are parsed as they arrive, so that memory does not grow with their size.
+//! Request bodies that are parsed as they arrive. Only the result is kept, whose memory is reserved in the budget of large
+//! bodies.
 
 use std::io;
 use std::io::Read;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use rocket::data::{Data, FromData, Outcome};
@@ -12,11 +14,11 @@ use rocket::request::Request;
 use rocket::tokio;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::domain::limits::ValidationContext;
 use crate::http::app::App;
-use crate::http::body_budget::StreamReservation;
+use crate::http::body_budget::{BodyReservation, SMALL_BODY_BYTES};
 use crate::http::error::ApiError;
 use crate::http::extract::body_source::{BodySource, MAX_DRAINED_BYTES};
 use crate::http::request_context::RequestContext;
@@ -24,11 +26,14 @@ use crate::http::validation::ValidationErrors;
 
 /// Maximum number of received chunks that wait to be parsed.
 const QUEUED_CHUNKS: usize = 4;
+/// Time limit for receiving a body: a phone may send a large one over a slow network.
+const MAX_DURATION: Duration = Duration::from_secs(300);
 
 /// Parsed body. Its memory stays reserved until it is dropped.
 pub struct StreamedBody<T> {
     pub parsed: T,
-    _reservation: StreamReservation,
+    /// `None` for a small body.
+    _memory: Option<BodyReservation>,
 }
 
 /// Type that a body can be parsed into while it arrives.
@@ -55,8 +60,7 @@ impl<'r, T: FromStream> FromData<'r> for StreamedBody<T> {
     }
 }
 
-/// Receives and parses a body. There is no deadline for the whole, since a phone may send a large one over a slow
-/// network, but it must not pause for longer than the idle timeout.
+/// Receives and parses a body. The client must not pause for longer than the idle timeout.
 async fn receive<'r, T: FromStream>(
     request: &'r Request<'_>,
     data: Data<'r>,
@@ -69,47 +73,50 @@ async fn receive<'r, T: FromStream>(
         source.drain().await;
         return Err(ApiError::BodyTooLarge(max_bytes));
     }
-    let reservation = app.body_budget.reserve_stream(declared.unwrap_or(max_bytes)).await?;
+    let _thread = app.body_budget.reserve_stream().await?;
     let (chunks, receiver) = mpsc::channel(QUEUED_CHUNKS);
     let newest_entry = RequestContext::of(request).newest_entry();
-    let parser = Arc::clone(app);
+    let app_of_parser = Arc::clone(app);
     let parsed = spawn_blocking(move || {
-        T::from_stream(
-            &mut ChunkReader { receiver, chunk: Bytes::new() },
-            &parser.validation_context(newest_entry),
-        )
+        let mut body = ChunkReader { receiver, chunk: Bytes::new() };
+        T::from_stream(&mut body, &app_of_parser.validation_context(newest_entry))
     });
-    let received = pass_on(&mut source, &chunks, max_bytes, app).await;
-    // Ends the parser, also when the body is incomplete.
-    drop(chunks);
+    let received = pass_on(&mut source, chunks, app, declared, max_bytes).await;
     let parsed = parsed.await.map_err(|_| ApiError::Internal)?;
-    received?;
-    Ok(StreamedBody { parsed: parsed?, _reservation: reservation })
+    let memory = received?;
+    Ok(StreamedBody { parsed: parsed?, _memory: memory })
 }
 
-/// Passes the chunks of a body to its parser. When the parser has ended early, the rest is dropped.
+/// Passes the chunks of a body to its parser, and reserves memory once it is no longer small. When the parser has ended
+/// early, the rest is dropped.
 async fn pass_on(
     source: &mut BodySource<'_>,
-    chunks: &mpsc::Sender<Bytes>,
-    max_bytes: u64,
+    chunks: mpsc::Sender<Bytes>,
     app: &App,
-) -> Result<(), ApiError> {
-    let mut length = 0;
+    declared: Option<u64>,
+    max_bytes: u64,
+) -> Result<Option<BodyReservation>, ApiError> {
+    let deadline = Instant::now() + MAX_DURATION;
+    let (mut length, mut memory) = (0, None);
     loop {
-        let chunk = match timeout(app.settings.idle_timeout, source.next_chunk()).await {
-            Err(_) => return Err(ApiError::RequestTimeout),
-            Ok(Err(_)) => return Err(ApiError::BadRequest("The body is incomplete")),
-            Ok(Ok(None)) => return Ok(()),
-            Ok(Ok(Some(chunk))) => chunk,
+        let next_chunk = timeout(app.settings.idle_timeout, source.next_chunk());
+        let chunk = match timeout_at(deadline, next_chunk).await {
+            Err(_) | Ok(Err(_)) => return Err(ApiError::RequestTimeout),
+            Ok(Ok(Err(_))) => return Err(ApiError::BadRequest("The body is incomplete")),
+            Ok(Ok(Ok(None))) => return Ok(memory),
+            Ok(Ok(Ok(Some(chunk)))) => chunk,
         };
         length += chunk.len() as u64;
         if length > max_bytes {
             source.drain().await;
             return Err(ApiError::BodyTooLarge(max_bytes));
         }
+        if length > SMALL_BODY_BYTES && memory.is_none() {
+            memory = Some(app.body_budget.reserve(declared.unwrap_or(max_bytes), deadline).await?);
+        }
         if chunks.send(chunk).await.is_err() {
             source.drain().await;
-            return Ok(());
+            return Ok(memory);
         }
     }
 }

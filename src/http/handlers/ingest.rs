@@ -11,6 +11,7 @@ use crate::db::samples::MergeResult;
 use crate::domain::limits::ValidationContext;
 use crate::domain::sample::{RejectedSample, SampleContext};
 use crate::http::app::{App, SharedApp};
+use crate::http::error::ApiError;
 use crate::http::extract::headers::PersonOfRequest;
 use crate::http::extract::streamed_body::{FromStream, StreamedBody};
 use crate::http::response::{JsonResponse, JsonResult};
@@ -27,7 +28,7 @@ pub struct PushResponse {
     inserted: u64,
     /// Samples whose stored entry got another value.
     updated: u64,
-    /// Samples that are stored already, or that were deleted or changed here.
+    /// Samples that are stored already, that you have deleted or changed, or that a later one of the push replaces.
     duplicates: u64,
     /// Number of samples of each metric that is not stored.
     #[schema(example = json!({"step_count": 12}))]
@@ -42,7 +43,7 @@ pub struct PushResponse {
 ///
 /// For the automation "REST API" of this app for iOS, with JSON in version 2. Heart rates, resting heart rates and
 /// caffeine are stored, other metrics are counted. A sample is identified by its source and its time: the same one
-/// again adds nothing, and a changed value replaces the stored one. What you delete or change here stays deleted or
+/// again adds nothing, and a changed value replaces the stored one. What you delete or change stays deleted or
 /// changed. A sample that cannot be stored is reported; the others are stored.
 #[utoipa::path(post, path = "/ingest/health-auto-export", operation_id = "push_health_auto_export", tag = "apps",
     request_body(content = Object, example = json!({"data": {"metrics": [{"name": "heart_rate", "units": "bpm", "data": [{"date": "2025-07-23 06:30:00 +0200", "Min": 58, "Avg": 61.4, "Max": 66, "source": "Apple Watch"}]}]}})),
@@ -109,16 +110,22 @@ async fn store(app: &App, person: &PersonDatabase, push: ParsedPush) -> JsonResu
     let received = push.received();
     let times = push.samples.readings.iter().map(|sample| sample.timestamp);
     let newest = times.chain(push.samples.coffees.iter().map(|sample| sample.timestamp)).max();
-    let MergeResult { counts, contexts, doses } = person.store.merge_samples(push.samples).await?;
+    let mut result = MergeResult::default();
+    let merged = person.store.merge_samples(push.samples, &mut result).await;
+    let MergeResult { counts, contexts, doses } = result;
     for (context, readings) in contexts {
         app.metrics.count_readings(context.map(SampleContext::name), readings, person.is_owner);
     }
     for dose in doses {
         app.metrics.count_coffee(None, dose, person.is_owner);
     }
-    if let Some(newest) = newest {
+    if let Some(newest) = newest.filter(|_| counts.inserted > 0) {
         person.raise_newest_entry(newest);
     }
+    merged.map_err(|error| match counts.inserted + counts.updated {
+        0 => ApiError::from(error),
+        _ => ApiError::PartlyStored(error),
+    })?;
     JsonResponse::ok(&PushResponse {
         received,
         inserted: counts.inserted,

@@ -1,5 +1,7 @@
 //! `/metrics`: metrics in Prometheus' text format.
 
+use std::collections::BTreeMap;
+
 use rocket::futures::future::join_all;
 use rocket::http::ContentType;
 use rocket::{State, tokio};
@@ -52,7 +54,7 @@ async fn observe(app: &App, people: &People) -> Result<ObservedMetrics, MetricsE
         Some(database) => database.store.overview().await.unwrap_or_default(),
         None => Overview::default(),
     };
-    observe_entries(&overview, None, &metrics)?;
+    observe_entries(app, &overview, None, &metrics)?;
     observe_caffeine(app, owner, None, &metrics).await?;
     let load = databases.iter().map(|(_, database)| database.store.gauges()).sum();
     observe_store(&load, &people.resources().totals(), &metrics)?;
@@ -89,7 +91,7 @@ async fn observe_others(
         let name = Some(person.name());
         observe_backup(&person.backup(), name, metrics)?;
         if let Some(overview) = person.overview() {
-            observe_entries(&overview, name, metrics)?;
+            observe_entries(app, &overview, name, metrics)?;
         }
     }
     // The owner is the first.
@@ -132,6 +134,7 @@ fn observe_store(
 
 /// Adds the newest entries.
 fn observe_entries(
+    app: &App,
     overview: &Overview,
     person: Option<&PersonName>,
     metrics: &ObservedMetrics,
@@ -146,11 +149,15 @@ fn observe_entries(
     metrics.gauge_of("heartrate_bpm_current", help, person, bpm.into())?;
     let help = "Time of the newest heart-rate reading";
     metrics.gauge_of("heartrate_last_timestamp_seconds", help, person, reading_at)?;
-    let sources = &overview.reading_sources;
-    let sources: Vec<(&str, f64)> =
-        sources.iter().map(|source| (source.name.as_str(), source.newest_at.seconds())).collect();
+    let mut newest: BTreeMap<String, f64> = BTreeMap::new();
+    for source in &overview.reading_sources {
+        let seconds = newest.entry(app.metrics.source_label(&source.name, person.is_none())).or_default();
+        *seconds = seconds.max(source.newest_at.seconds());
+    }
+    let newest: Vec<(&str, f64)> =
+        newest.iter().map(|(source, seconds)| (source.as_str(), *seconds)).collect();
     let help = "Time of the newest reading of each app or device";
-    metrics.gauges_of("heartrate_source_last_timestamp_seconds", help, person, "source", &sources)
+    metrics.gauges_of("heartrate_source_last_timestamp_seconds", help, person, "source", &newest)
 }
 
 /// Adds the values that are computed from the coffees. They are zero when the database cannot be read.

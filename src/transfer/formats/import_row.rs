@@ -177,7 +177,7 @@ pub fn to_milligrams(amount: f64, unit: &str) -> Result<f64, String> {
         "mg" => Ok(amount),
         "g" => Ok(rounded(amount * 1000.0)),
         "mcg" | "\u{b5}g" | "\u{3bc}g" => Ok(rounded(amount / 1000.0)),
-        other => Err(format!("unit: must be mg, g or mcg (got {other:?})")),
+        other => Err(format!("unit: must be mg, g or mcg (got {:?})", text::shorten(other, MAX_QUOTED))),
     }
 }
 

@@ -19,7 +19,7 @@ const RESTING_HEART_RATE: &str = "resting_heart_rate";
 /// Reads a push.
 ///
 /// # Errors
-/// It is no JSON, or not that of this app.
+/// The body is not valid JSON, or not a push of this app.
 pub fn read(input: impl Read, context: &ValidationContext<'_>) -> Result<ParsedPush, PushError> {
     let mut document = HcWebhookDocument {
         push: ParsedPush::default(),

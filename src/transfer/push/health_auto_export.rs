@@ -20,13 +20,15 @@ use crate::transfer::push::parsed_push::{
 
 /// Source of samples that name none.
 const SOURCE: &str = "Health Auto Export";
+/// Maximum length of the name or the unit of a metric, in characters; the rest is cut.
+const MAX_TEXT: usize = 60;
 /// Members of a sample that are used. `Avg` is the mean of an interval, `qty` a single value.
 const SAMPLE_MEMBERS: [&str; 5] = ["date", "Avg", "avg", "qty", "source"];
 
 /// Reads a push.
 ///
 /// # Errors
-/// It is no JSON, or not that of this app.
+/// The body is not valid JSON, or not a push of this app.
 pub fn read(input: impl Read, context: &ValidationContext<'_>) -> Result<ParsedPush, PushError> {
     let mut document = HealthAutoExportDocument {
         metrics: MetricList {
@@ -63,7 +65,7 @@ impl ObjectMembers for HealthAutoExportDocument<'_> {
     }
 }
 
-/// The object `data`, and its list of metrics.
+/// The object `data` with its list of metrics, and what was read of it so far.
 struct MetricList<'c> {
     push: ParsedPush,
     check: SampleCheck<'c>,
@@ -91,7 +93,7 @@ impl ListItems for MetricList<'_> {
     }
 }
 
-/// MetricList that are stored.
+/// Metric that is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Metric {
     HeartRate { is_resting: bool },
@@ -139,7 +141,7 @@ impl ObjectMembers for MetricReader<'_, '_> {
     fn member<'de, M: MapAccess<'de>>(&mut self, name: &str, map: &mut M) -> Result<(), M::Error> {
         match name {
             "name" => self.name = text_of(map.next_value()?),
-            "units" => self.units = text_of(map.next_value()?),
+            "units" => self.units = text_of(map.next_value()?).map(|units| units.to_lowercase()),
             "data" if self.is_ignored() => self.ignored += map.next_value_seed(CountItems)?,
             "data" => {
                 let mut samples =
@@ -152,8 +154,13 @@ impl ObjectMembers for MetricReader<'_, '_> {
     }
 }
 
+/// Returns the beginning of a text.
 fn text_of(value: JsonScalar) -> Option<String> {
-    if let JsonScalar::Text(text) = value { Some(text.trim().to_owned()) } else { None }
+    if let JsonScalar::Text(text) = value {
+        Some(text::shorten(text.trim(), MAX_TEXT).into_owned())
+    } else {
+        None
+    }
 }
 
 impl MetricReader<'_, '_> {
@@ -184,9 +191,12 @@ impl MetricReader<'_, '_> {
     fn parse(&mut self, members: Option<[JsonScalar; SAMPLE_MEMBERS.len()]>) -> Result<ParsedSample, String> {
         let [date, mean, mean_in_lower_case, single, source] = members.ok_or("must be an object")?;
         let time = self.metrics.check.time("date", &date)?;
-        let amount = match [mean, mean_in_lower_case].iter().find_map(JsonScalar::as_number) {
-            Some(mean) => mean,
-            None => number("qty", &single)?,
+        let mean = if mean.is_present() { mean } else { mean_in_lower_case };
+        let amount = match (mean.as_number(), single.is_present()) {
+            (Some(mean), _) => mean,
+            (None, true) => number("qty", &single)?,
+            (None, false) if mean.is_present() => return Err("Avg: must be a number".to_owned()),
+            (None, false) => return Err("Avg or qty is missing".to_owned()),
         };
         Ok(ParsedSample { time, amount, source: self.metrics.sources.get(&source) })
     }
@@ -240,8 +250,6 @@ fn beats_per_minute(amount: f64, units: &str) -> Result<f64, String> {
     match units {
         "" | "bpm" | "count/min" => Ok(amount),
         "count/s" => Ok(amount * 60.0),
-        other => {
-            Err(format!("units: must be bpm, count/min or count/s (got {:?})", text::shorten(other, 20)))
-        }
+        other => Err(format!("unit: must be bpm, count/min or count/s (got {other:?})")),
     }
 }

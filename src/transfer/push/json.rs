@@ -1,4 +1,5 @@
-//! Seeds that read large JSON documents piece by piece, without keeping them.
+//! Readers of large JSON documents piece by piece. They are seeds: serde's deserializers with state, here the handlers
+//! of what is read.
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};

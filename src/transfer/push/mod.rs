@@ -1,5 +1,5 @@
-//! Payloads that health apps push over HTTP, read as they arrive. Memory grows with the samples that are kept, never
-//! with a text or with what is ignored.
+//! Payloads that health apps push over HTTP, read as they arrive. Memory grows with the samples that are kept, not
+//! with long texts or with what is ignored.
 
 pub mod bounded_strings;
 pub mod hc_webhook;

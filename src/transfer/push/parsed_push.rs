@@ -127,7 +127,7 @@ pub fn number(field: impl Display, value: &JsonScalar) -> Result<f64, String> {
     }
 }
 
-/// Names of sources, each kept once.
+/// Names of sources. Consecutive samples of one source share its name.
 #[derive(Debug)]
 pub struct SourceNames {
     /// Source of samples that name none.
@@ -142,7 +142,7 @@ impl SourceNames {
         Self { last: Arc::clone(&app), app }
     }
 
-    /// Returns the source of a sample. Consecutive samples mostly have the same.
+    /// Returns the source of a sample.
     pub fn get(&mut self, value: &JsonScalar) -> Arc<str> {
         match value {
             JsonScalar::Text(name) if **name == *self.last => {}

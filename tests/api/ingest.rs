@@ -363,7 +363,7 @@ async fn a_push_of_hc_webhook_is_stored_once_and_its_test_stores_nothing() {
     let app = app().await;
     let push = |is_test: bool| {
         json!({"timestamp": "2024-02-06T22:30:00Z", "app_version": "1.9.0",
-         "heart_rate": [{"bpm": 72, "time": "2024-02-06T22:28:11Z"}, {"bpm": 71.6, "time": "2024-02-06T22:29:11.5+01:00"},
+         "heart_rate": [{"bpm": 72, "time": "2024-02-06T22:28:11Z"}, {"avg": 71.6, "min": 60, "max": 80, "time": "2024-02-06T22:29:11.5+01:00"},
                         {"bpm": 0, "time": "2024-02-06T22:28:12Z"}, {"time": "2024-02-06T22:28:13Z"}],
          "resting_heart_rate": [{"bpm": 58, "time": "2024-02-06T06:00:00Z"}],
          "sleep": [{"session_end_time": "2024-02-06T06:10:00Z", "duration_seconds": 27000, "stages": [{"stage": "deep"}]}],

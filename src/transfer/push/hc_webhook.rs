@@ -15,6 +15,8 @@ const SOURCE: &str = "HC Webhook";
 const MARKS: [&str; 5] = ["timestamp", "app_version", "test", HEART_RATE, RESTING_HEART_RATE];
 const HEART_RATE: &str = "heart_rate";
 const RESTING_HEART_RATE: &str = "resting_heart_rate";
+/// Members of a sample that are used. `avg` is the mean of an interval, which the app sends at a lower resolution.
+const SAMPLE_MEMBERS: [&str; 3] = ["time", "bpm", "avg"];
 
 /// Reads a push.
 ///
@@ -52,7 +54,7 @@ impl ObjectMembers for HcWebhookDocument<'_> {
         match name {
             HEART_RATE | RESTING_HEART_RATE => {
                 let mut samples =
-                    ItemMembers::new(["time", "bpm"], |index, members| self.sample(name, index, members));
+                    ItemMembers::new(SAMPLE_MEMBERS, |index, members| self.sample(name, index, members));
                 map.next_value_seed(List(&mut samples)).map(drop)
             }
             "test" => {
@@ -71,10 +73,12 @@ impl ObjectMembers for HcWebhookDocument<'_> {
 }
 
 impl HcWebhookDocument<'_> {
-    fn sample(&mut self, metric: &str, index: u64, members: Option<[JsonScalar; 2]>) {
-        let parsed = members.ok_or_else(|| "must be an object".to_owned()).and_then(|[time, bpm]| {
-            Ok((self.check.time("time", &time)?, self.check.bpm(number("bpm", &bpm)?)?))
-        });
+    fn sample(&mut self, metric: &str, index: u64, members: Option<[JsonScalar; SAMPLE_MEMBERS.len()]>) {
+        let parsed =
+            members.ok_or_else(|| "must be an object".to_owned()).and_then(|[time, single, mean]| {
+                let bpm = if single.is_present() { single } else { mean };
+                Ok((self.check.time("time", &time)?, self.check.bpm(number("bpm", &bpm)?)?))
+            });
         match parsed {
             Ok((time, bpm)) => {
                 let source = self.sources.get(&JsonScalar::Absent);

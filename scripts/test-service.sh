@@ -53,6 +53,8 @@ drop_in() {
 request() { printf "curl --silent --max-time 5 --header \"Authorization: Bearer \$(cat /etc/coffee-tracker/api_key)\" '127.0.0.1:8000%s'" "$1"; }
 log_coffee() { does "$(request /coffee/) --data '{\"caffeine_mg\": 95}'"; has '"caffeine_mg":95'; }
 coffees() { inside "coffee-tracker --config $settings sql --csv 'select count(*) from coffees'" | tail -n 1; }
+readings() { inside "coffee-tracker --config $settings sql --csv 'select count(*) from heart_rates'" | tail -n 1; }
+has_readings() { [ "$(readings)" = "$1" ] || fail_test "$1 heart rates are stored (found $(readings))"; }
 has_coffees() { [ "$(coffees)" = "$1" ] || fail_test "$1 coffees are stored (found $(coffees))"; }
 pid() { inside 'systemctl show --property=MainPID --value coffee-tracker'; }
 restarts() { inside 'systemctl show --property=NRestarts --value coffee-tracker'; }
@@ -334,6 +336,53 @@ Failed to start coffee-tracker-backup.service - Coffee Tracker backup." ] || fai
     within 10 "$(request /metrics) | grep -x 'backup_last_result 1'"
 }
 
+files_to_import() {
+    local folder=/var/lib/coffee-tracker-import/owner unit=coffee-tracker-import@owner rows='timestamp,bpm\n2026-01-05T08:00:00Z,61\n'
+    # imported FILE: the import of this file, and the run of the unit, have ended.
+    imported() {
+        within 30 "grep -q '^ok .* $1\$' $state/imported/owner && [ \$(systemctl show --property=ActiveState --value $unit) != activating ]"
+    }
+    step "files that appear in a folder are imported, also one that was there before"
+    drop_in coffee-tracker-import@.service '[Service]\nEnvironment=SETTLE_SECONDS=1\n'
+    does "systemctl disable --now $unit.path && mkdir -p $folder && printf '$rows' >$folder/before.csv"
+    mark
+    does "systemctl enable --now $unit.path && systemctl is-active $unit.timer"
+    imported before.csv
+    has_readings 1
+    does "printf '${rows}2026-01-05T08:01:00Z,62\n' >$folder/.syncthing.next.csv.tmp && mv $folder/.syncthing.next.csv.tmp $folder/next.csv"
+    imported next.csv
+    has_readings 2
+    does "stat -c '%a %U' $state/imported/owner"
+    has '600 coffee-tracker'
+
+    step "a file is imported again when it has changed, and once it is complete"
+    does "touch $folder/before.csv"
+    within 30 "journalctl --sync; journalctl --quiet -o cat --since='$since' -u $unit | grep -F 'before.csv: 0 coffees and 0 readings added, 1 duplicate skipped'"
+    does "{ printf 'timestamp,bpm\n2026-01-06T08:00:00Z,1'; sleep 0.7; printf '20\n2026-01-06T08:01:00Z,7'; sleep 0.7; printf '1\n'; } >$folder/slow.csv"
+    imported slow.csv
+    has_readings 4
+    is "coffee-tracker --config $settings sql --csv \"select group_concat(bpm) from (select bpm from heart_rates order by time desc limit 2)\" | tail -n 1" '"71,120"'
+    is_clean
+
+    step "a broken file is visible in systemctl --failed until it is removed, and does not stop others"
+    mark
+    does "echo hello >$folder/broken.csv"
+    within 30 "systemctl is-failed $unit"
+    does 'systemctl --failed --no-legend --plain'
+    has "$unit.service"
+    does "printf 'timestamp,bpm\n2026-01-07T08:00:00Z,63\n' >$folder/after.csv"
+    imported after.csv
+    has_readings 5
+    journal ''
+    [ "$(grep -c "importing $folder/broken.csv" <<<"$output")" = 1 ] || fail_test "a broken file is tried once"
+    does "systemctl is-failed $unit && systemctl is-active $unit.path && rm $folder/broken.csv"
+    within 30 "! systemctl is-failed $unit && systemctl is-active $unit.path"
+    is 'systemctl --failed --no-legend --plain' ''
+    # The folder is removed with the package only if it is empty.
+    does "rm $folder/*.csv"
+    within 30 "[ \$(systemctl show --property=ActiveState --value $unit) = inactive ]"
+}
+
 upgrades() {
     step "package upgrade: keeps settings and data, requires a backup"
     does 'echo "MAX_CAFFEINE_MG=900" >>/etc/coffee-tracker/coffee-tracker.env && sha256sum /etc/coffee-tracker/* >/root/before'
@@ -429,6 +478,7 @@ killed_and_stuck
 step "documented commands with the running service"
 run_documented service
 backups
+files_to_import
 upgrades
 power_off
 removal

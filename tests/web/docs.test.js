@@ -71,7 +71,9 @@ browserTest("the examples contain the address of this server", {}, async ({ page
   const samples = await page.locator("#curl pre").nth(1).innerText();
   assert.ok(samples.includes(`${server.url}/coffee/`), samples);
   assert.ok((await page.locator("#prometheus pre").innerText()).includes(`["127.0.0.1:${server.port}"]`));
-  for (const title of ["API key", "Log a coffee with curl", "Apple Shortcut", "Home Assistant", "Prometheus", "API reference"]) {
+  const urls = await page.locator("#apps pre").allInnerTexts();
+  assert.deepEqual(urls.slice(0, 2), [`${server.url}/ingest/health-auto-export`, `${server.url}/ingest/hc-webhook`]);
+  for (const title of ["API key", "Health apps", "Log a coffee with curl", "Apple Shortcut", "Home Assistant", "Prometheus", "API reference"]) {
     await page.getByRole("heading", { name: title, exact: true }).waitFor();
   }
 });
@@ -85,6 +87,14 @@ browserTest("the curl examples work with the right key", {}, async ({ page, serv
   const [coffee] = (await server.api("GET", "/coffee/")).body;
   assert.deepEqual([coffee.caffeine_mg, coffee.coffee_type], [80, "espresso"]);
   assert.equal((await server.api("GET", "/heartrate/current")).body.bpm, 72);
+});
+
+browserTest("the test of a health app works with the right key and stores nothing", {}, async ({ page, server }) => {
+  await openDocs(page, server);
+  const command = (await page.locator("#apps pre code").last().innerText()).replace("curl ", "curl -sS --fail --max-time 20 ");
+  const response = JSON.parse(execFileSync("bash", ["-euc", command], { encoding: "utf8", env: { ...process.env, KEY } }));
+  assert.deepEqual([response.received, response.inserted], [0, 0]);
+  assert.deepEqual((await server.api("GET", "/heartrate/")).body, []);
 });
 
 browserTest("every example is copied as it runs: without comments, and revoking a key on its own", {}, async ({ page, server }) => {

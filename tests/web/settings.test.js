@@ -419,9 +419,13 @@ browserTest("a key is added and shown once with instructions, and the device is 
   const key = await shownKey(page);
   assert.match(key, /^ct_/);
   assert.deepEqual([await statusOf(server, key), await statusOf(server, key, "/coffee/")], [200, 403]);
-  for (const name of ["Apple Shortcut", "Home Assistant", "curl"]) await page.locator("summary", { hasText: name }).click();
+  for (const name of ["Health Auto Export", "HC Webhook", "Apple Shortcut", "Home Assistant", "curl"]) await page.locator("summary", { hasText: name }).click();
   const curl = await page.locator("pre[aria-label=curl]").innerText();
   assert.equal(curl, `curl -H "Authorization: Bearer ${key}" -d '{"caffeine_mg": 80, "coffee_type": "espresso"}' ${server.url}/coffee/`);
+  for (const [app, path] of [["Health Auto Export", "health-auto-export"], ["HC Webhook", "hc-webhook"]]) {
+    assert.equal(await page.locator(`pre[aria-label='${app} URL']`).innerText(), `${server.url}/ingest/${path}`);
+    assert.equal(await page.locator(`pre[aria-label='${app} header']`).innerText(), `Bearer ${key}`);
+  }
   assert.match(await page.locator("pre[aria-label='Home Assistant configuration']").innerText(), /url: http:\/\/127\.0\.0\.1:\d+\/coffee\/\n/);
   await screenshot(page, "settings/phone-key");
   await page.evaluate(() => scrollTo(0, 0));
@@ -435,6 +439,13 @@ browserTest("a key is added and shown once with instructions, and the device is 
   assert.equal(await page.getByText(key).count(), 0);
   await device(page, "scales").getByText("Can add entries, cannot see them").waitFor();
   await device(page, "scales").getByText("Added today · ").waitFor();
+});
+
+browserTest("a key that cannot add entries has no instructions for health apps", {}, async ({ page, server }) => {
+  await openSettings(page, server, "devices");
+  await addDevice(page, "display", "Show the key", "See entries only");
+  await page.getByRole("heading", { name: "Key of display" }).waitFor();
+  assert.deepEqual(await addCard(page).locator("summary").allInnerTexts(), ["Home Assistant", "curl"]);
 });
 
 browserTest("a name that is taken, or invalid, is reported at the field", { expected: [/status of (409|422)/] }, async ({ page, server }) => {

@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help run up down restart status logs health validate backup restore verify drill prod-check sql \
-	install upgrade rollback uninstall build test test-statistics oracle test-web screenshots test-verbs test-arm64 test-docs check fmt lint audit check-deploy \
+	install upgrade rollback uninstall build test test-statistics oracle test-web screenshots test-verbs test-arm64 test-docs test-apps check fmt lint audit check-deploy \
 	manual deb test-service test-standby bench bench-import bench-web siege crash kills fire power-cut fuzz fuzz-parsers demo openapi clean
 
 PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/coffee-tracker
@@ -105,6 +105,9 @@ test-verbs: ## Test the targets of this Makefile with the release binary
 
 test-docs: ## Run every command in README.md and docs/ with the release binary
 	@scripts/doc-commands.py run
+
+test-apps: ## Play the apps of docs/APPS.md against the release binary, and Home Assistant
+	@scripts/test-apps.sh
 
 test-service: ## Test installation, upgrade and failures in a booted Debian container (root)
 	@scripts/test-service.sh

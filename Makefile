@@ -135,8 +135,8 @@ check-deploy: ## Validate the files in deploy/ with the programs that read them
 bench: ## Measure performance and memory use (about 10 minutes)
 	cargo bench --locked --bench server
 
-bench-import: ## Measure an import of 3 million heart rates under load
-	cargo bench --locked --bench import
+bench-import: ## Measure imports of Apple Health and Fitbit exports: ARGS=--fitbit for 20 million heart rates
+	cargo bench --locked --bench import -- $(ARGS)
 
 bench-web: ## Measure page sizes, first paint and response times
 	@scripts/bench-web.sh

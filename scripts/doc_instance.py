@@ -39,6 +39,11 @@ create table heart_rate_logs (id integer primary key, timestamp datetime, bpm in
     context varchar(50), notes text);
 insert into coffee_logs values (1, '2025-05-02 10:30:15.123456', 95, 'espresso', null);
 """
+FITBIT = '[{"dateTime": "02/06/24 14:30:05", "value": {"bpm": 62, "confidence": 2}}]'
+HEALTH_CONNECT = """
+create table heart_rate_record_series_table (parent_key integer, beats_per_minute integer, epoch_millis integer);
+insert into heart_rate_record_series_table values (1, 63, 1751350000000);
+"""
 GADGETBRIDGE = """
 create table DEVICE (_id integer primary key, NAME text not null, MANUFACTURER text not null);
 create table MI_BAND_ACTIVITY_SAMPLE (TIMESTAMP integer, DEVICE_ID integer, HEART_RATE integer);
@@ -104,6 +109,15 @@ class Instance:
                 raise SystemExit(f"{command}: {output}")
         with zipfile.ZipFile(self.here / "export.zip", "w") as packed:
             packed.writestr("apple_health_export/export.xml", APPLE)
+        with zipfile.ZipFile(self.here / "takeout.zip", "w") as packed:
+            packed.writestr("Takeout/Fitbit/Global Export Data/heart_rate-2024-02-06.json", FITBIT)
+        with tempfile.TemporaryDirectory() as unpacked:
+            export = pathlib.Path(unpacked) / "health_connect_export.db"
+            with sqlite3.connect(export) as phone:
+                phone.executescript(HEALTH_CONNECT)
+            phone.close()
+            with zipfile.ZipFile(self.here / "Health Connect.zip", "w") as packed:
+                packed.write(export, export.name)
         (self.here / "log.csv").write_text("Time,mg\n2025-04-01T08:00:00Z,80\n")
         (self.here / "old/data").mkdir(parents=True)
         (self.here / "dump.sql.gz").write_bytes(gzip.compress(DUMP.encode()))

@@ -1,11 +1,12 @@
 //! Benchmark of the import: an Apple Health export with three million heart rates is imported into the
-//! database of a running server, and compared with plain inserts into the same tables.
+//! database of a running server, and a Fitbit export without one. Both are compared with plain inserts into the same tables.
 //!
 //! The exit code is 1 when a target is missed.
 
 #[path = "../../tests/cli/apple_export.rs"]
 #[allow(dead_code, reason = "shared with the tests")]
 mod apple_export;
+mod fitbit_export;
 #[path = "../server/histogram.rs"]
 #[allow(dead_code, reason = "shared with the server's benchmark")]
 mod histogram;
@@ -44,13 +45,16 @@ const MAX_PEAK_BYTES: u64 = 64 * 1024 * 1024;
 /// Maximum 99th percentile of requests during the import.
 const MAX_P99: Duration = Duration::from_millis(100);
 
-/// Measure the import of an Apple Health export
+/// Measure the imports of an Apple Health export and of a Fitbit export
 #[derive(Parser)]
 #[command(name = "cargo bench --bench import --", disable_version_flag = true)]
 struct Options {
-    /// Number of heart rates
+    /// Number of heart rates of the Apple Health export; 0 leaves it out
     #[arg(long, default_value_t = 3_000_000)]
     records: u64,
+    /// Number of heart rates of the Fitbit export; without a number 20 million, 0 leaves it out
+    #[arg(long, value_name = "SAMPLES", num_args = 0..=1, default_value_t = 1_000_000, default_missing_value = "20000000")]
+    fitbit: u64,
     /// Measure another build
     #[arg(long, value_name = "FILE", default_value = env!("CARGO_BIN_EXE_coffee-tracker"), hide_default_value = true)]
     binary: PathBuf,
@@ -75,16 +79,48 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the benchmark and returns whether all targets were met.
+/// Runs the benchmarks and returns whether all targets were met.
 fn measure(options: &Options) -> Result<bool> {
-    let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let is_met = options.records == 0 || measure_apple_health(options)?;
+    Ok((options.fitbit == 0 || measure_fitbit(options)?) && is_met)
+}
+
+fn temporary_folder() -> Result<tempfile::TempDir> {
+    Ok(tempfile::Builder::new().prefix("bench-").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?)
+}
+
+/// Imports a Fitbit export twice without a server.
+fn measure_fitbit(options: &Options) -> Result<bool> {
+    let folder = temporary_folder()?;
+    let folder = folder.path();
+    let samples = options.fitbit;
+    let (json, packed) = fitbit_export::write(&folder.join("takeout.zip"), samples)?;
+    println!("Fitbit export: {samples} samples, {:.0} MB of JSON, {:.0} MB zipped", mb(json), mb(packed));
+    let plain = plain_inserts(&folder.join("plain.db"), samples)?;
+    println!("plain inserts into the same tables: {plain:.0} rows/s");
+    let first = import(&options.binary, folder, "takeout.zip", "fitbit.db")?;
+    let rate = first.rate(samples);
+    println!("import: {rate:.0} rows/s, peak memory {:.1} MB, {}", mb(first.peak), first.output);
+    let second = import(&options.binary, folder, "takeout.zip", "fitbit.db")?;
+    println!("second import: peak memory {:.1} MB, {}", mb(second.peak), second.output);
+    println!("share of plain inserts: {:.2}", rate / plain);
+    let is_deduplicated = second.output.contains(": 0 coffees and 0 readings added");
+    let is_fast = rate >= MIN_ROWS_PER_SECOND || rate >= MIN_SHARE_OF_PLAIN_INSERTS * plain;
+    let is_small = first.peak.max(second.peak) < MAX_PEAK_BYTES;
+    println!("targets met: speed {is_fast}, memory {is_small}, no duplicates {is_deduplicated}");
+    Ok(is_fast && is_small && is_deduplicated)
+}
+
+/// Imports an Apple Health export without a server, and twice while a server handles requests.
+fn measure_apple_health(options: &Options) -> Result<bool> {
+    let folder = temporary_folder()?;
     let folder = folder.path();
     let (xml, packed) = make_export(&folder.join("export.zip"), options.records)?;
     println!("export: {} records, {:.0} MB of XML, {:.0} MB zipped", options.records, mb(xml), mb(packed));
     let plain = plain_inserts(&folder.join("plain.db"), options.records)?;
     println!("plain inserts into the same tables: {plain:.0} rows/s");
 
-    let alone = import(&options.binary, folder, "alone.db")?;
+    let alone = import(&options.binary, folder, "export.zip", "alone.db")?;
     println!("import without a server: {:.0} rows/s, {}", alone.rate(options.records), alone.output);
 
     let mut command = program(&options.binary, folder);
@@ -96,8 +132,10 @@ fn measure(options: &Options) -> Result<bool> {
         Ok(())
     })?;
     println!("requests before the import: {}", describe(&before.1));
-    let (first, during_first) = request_while(address, || import(&options.binary, folder, "served.db"))?;
-    let (second, during_second) = request_while(address, || import(&options.binary, folder, "served.db"))?;
+    let (first, during_first) =
+        request_while(address, || import(&options.binary, folder, "export.zip", "served.db"))?;
+    let (second, during_second) =
+        request_while(address, || import(&options.binary, folder, "export.zip", "served.db"))?;
     ensure!(server.terminate()?.success(), "the server did not exit with code 0");
     let rate = first.rate(options.records);
     println!("import while a server handles requests: {rate:.0} rows/s, {}", first.output);
@@ -209,9 +247,9 @@ fn program(binary: &Path, folder: &Path) -> Command {
 }
 
 /// Imports the export and samples the peak memory of the process.
-fn import(binary: &Path, folder: &Path, database: &str) -> Result<Import> {
+fn import(binary: &Path, folder: &Path, file: &str, database: &str) -> Result<Import> {
     let mut command = program(binary, folder);
-    command.args(["import", "export.zip", "--database-url", database]).stdout(Stdio::piped());
+    command.args(["import", file, "--source-zone", "UTC", "--database-url", database]).stdout(Stdio::piped());
     let began = Instant::now();
     let mut child = command.spawn()?;
     let status = format!("/proc/{}/status", child.id());

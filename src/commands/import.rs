@@ -1,6 +1,8 @@
 //! `import`: adds the entries of a file. One thread reads and another stores, with a bounded channel in between, so that
 //! memory does not grow with the file and the database is not locked while the file is read.
 
+use std::io;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -10,9 +12,10 @@ use indicatif::ProgressBar;
 
 use crate::commands::import_report::{ImportReport, SkippedRows};
 use crate::commands::rejected::RejectsFile;
-use crate::commands::{Failure, act_as_owner, counted, print, progress, store_options};
+use crate::commands::{Failure, act_as_owner, ask, counted, print, progress, store_options};
 use crate::config::{EntryLimitArgs, PersonArgs};
 use crate::db::store::Options;
+use crate::domain::calendar::Zone;
 use crate::domain::entry::Entry;
 use crate::domain::limits::EntryLimits;
 use crate::transfer::formats::columns::Column;
@@ -36,11 +39,25 @@ const MAX_PRINTED_CONTENT: usize = 100;
 /// Interval of the progress that is reported to a server.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 
+const EXAMPLES: &str = "\
+Examples:
+  coffee-tracker import export.zip --dry-run
+      Show what an Apple Health export would add
+  coffee-tracker import \"Health Connect.zip\"
+  coffee-tracker import Gadgetbridge.db
+  coffee-tracker import Takeout --source-zone UTC
+      Import Fitbit's heart rates from an unpacked Google Takeout
+  coffee-tracker import log.csv --map Time=timestamp --map mg=caffeine_mg --rejects rejected.csv";
+
 #[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
 pub struct ImportArgs {
-    /// File to import: Apple Health's export.zip or export.xml, Gadgetbridge's database or the zip of its backup,
-    /// CSV, JSON Lines, or the SQLite database or a PostgreSQL dump of the former version (the Docker stack).
-    /// Text may be compressed with gzip. `-` reads standard input
+    /// File to import, or the folder of a Fitbit export; `-` reads standard input
+    ///
+    /// Apple Health (export.zip, export.xml), Health Connect (Health Connect.zip, health_connect_export.db),
+    /// Gadgetbridge (Gadgetbridge.db, the zip of a backup), Fitbit (the zip of a Google Takeout, its folder, or a
+    /// heart_rate-YYYY-MM-DD.json file), CSV, JSON Lines, or the SQLite database or a PostgreSQL dump of the former
+    /// version (the Docker stack). Text may be compressed with gzip.
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
@@ -52,6 +69,12 @@ pub struct ImportArgs {
     /// source; can be repeated
     #[arg(long, value_name = "COLUMN=FIELD", value_parser = parse_mapping)]
     map: Vec<Mapping>,
+
+    /// Time zone of times without one, such as UTC or Europe/Berlin [default: TZ]
+    ///
+    /// The times of a Fitbit export have no zone: on a terminal, the command asks for it.
+    #[arg(long, value_name = "ZONE", value_parser = Zone::named)]
+    source_zone: Option<Zone>,
 
     /// Show what would be imported
     #[arg(long)]
@@ -132,6 +155,7 @@ pub fn run(args: ImportArgs) -> Result<(), Failure> {
     // Files are opened as the caller, the database as its owner.
     let temp_folders = TempFolders::beside(&place.database);
     let input = Input::open(&args.file, args.format, &temp_folders).map_err(read_failure)?;
+    let zone = source_zone(&args, &input, &place.zone)?;
     let rejects = args.rejects.as_deref().map(|path| RejectsFile::create(path, &place.database));
     let rejects = rejects.transpose()?;
     let identity = act_as_owner(&place.database)?;
@@ -139,7 +163,7 @@ pub fn run(args: ImportArgs) -> Result<(), Failure> {
         // Requests to the server take precedence.
         let _ = rustix::process::nice(10);
     }
-    let read_options = ReadOptions { format: args.format, mappings: args.map, zone: place.zone.clone() };
+    let read_options = ReadOptions { format: args.format, mappings: args.map, zone, caller: identity };
     let mut batch_sink = BatchSink {
         options: store_options(&place),
         is_dry_run: args.dry_run,
@@ -164,6 +188,36 @@ pub fn run(args: ImportArgs) -> Result<(), Failure> {
     let panicked = |_| Err(ReadError::unusable("the reader failed, please report a bug"));
     let read = reader.join().unwrap_or_else(panicked);
     batch_sink.finish(&name, args.quiet, read.map_err(read_failure))
+}
+
+/// Returns the zone of times without one: the given one, or the server's, after a question when all times lack a zone and
+/// somebody can answer it.
+fn source_zone(args: &ImportArgs, input: &Input, server: &Zone) -> Result<Zone, Failure> {
+    if let Some(zone) = &args.source_zone {
+        return Ok(zone.clone());
+    }
+    if !input.lacks_zone(args.format) {
+        return Ok(server.clone());
+    }
+    let name = server.name();
+    if io::stdin().is_terminal() && io::stderr().is_terminal() && args.file != Path::new("-") {
+        let question =
+            format!("Time zone of the times in this export (UTC according to most exports) [{name}]: ");
+        loop {
+            let answer = ask(&question)?;
+            match answer.trim() {
+                "" => return Ok(server.clone()),
+                answer => match Zone::named(answer) {
+                    Ok(zone) => return Ok(zone),
+                    Err(reason) => eprintln!("{reason}"),
+                },
+            }
+        }
+    }
+    if !args.quiet && !progress::is_run_by_server() {
+        eprintln!("times without a time zone are read as {name} (TZ); use --source-zone for another one");
+    }
+    Ok(server.clone())
 }
 
 fn progress_bar(input: &Input, is_quiet: bool) -> ProgressBar {

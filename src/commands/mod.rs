@@ -212,12 +212,17 @@ fn newest_entry(contents: &Contents) -> String {
 
 /// Prints a question to standard error and reads the answer; anything but yes is no.
 fn confirm(question: &str) -> Result<bool, Failure> {
+    Ok(matches!(ask(question)?.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+/// Prints a question to standard error and reads the answer, which is empty at the end of the input.
+fn ask(question: &str) -> Result<String, Failure> {
     let mut answer = String::new();
     let read = write!(io::stderr(), "{question}")
         .and_then(|()| io::stderr().flush())
         .and_then(|()| io::stdin().lock().read_line(&mut answer));
     read.context("cannot read the answer")?;
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    Ok(answer)
 }
 
 /// Writes a line to standard output. A closed pipe is not an error.

@@ -37,6 +37,24 @@ impl Timestamp {
         let clock = to_24_hours(clock, &marker)?;
         zone.parse(&format!("{date}T{clock}{}", offset.unwrap_or_default())).ok()
     }
+
+    /// Parses `02/06/24 14:30:05`: month, day, and a year that may have two digits, 2000 to 2099. Other forms are parsed like
+    /// those of [`Self::parse_lenient`] and [`Zone::parse`]. Times without an offset are in `zone`.
+    pub fn parse_month_first(text: &str, zone: &Zone) -> Option<Self> {
+        let text = text.trim();
+        let Some((date, clock)) = text.split_once(char::is_whitespace).filter(|(date, _)| date.contains('/'))
+        else {
+            return zone.parse(text).ok().or_else(|| Self::parse_lenient(text, zone));
+        };
+        let mut numbers = date.split('/');
+        let (month, day, year) = (numbers.next()?, numbers.next()?, numbers.next()?);
+        let century = if year.len() == 2 { "20" } else { "" };
+        let text = format!("{century}{year}-{month:0>2}-{day:0>2} {}", clock.trim_start());
+        match numbers.next() {
+            Some(_) => None,
+            None => zone.parse(&text).ok().or_else(|| Self::parse_lenient(&text, zone)),
+        }
+    }
 }
 
 /// Converts a time of day with an AM or PM marker, which may be empty, to the 24-hour clock.
@@ -79,6 +97,35 @@ mod tests {
         for (text, hour) in [("12:05:00 AM", "00:05"), ("12:05:00 PM", "12:05"), ("1:05:00 a.m.", "01:05")] {
             let at = Timestamp::parse_lenient(&format!("2025-01-01 {text} +0000"), &berlin).unwrap();
             assert!(at.to_string().contains(&format!("T{hour}:00")), "{text}: {at}");
+        }
+    }
+
+    #[test]
+    fn dates_that_begin_with_the_month_are_parsed() {
+        let berlin = Zone::named("Europe/Berlin").unwrap();
+        for text in [
+            "07/23/25 14:30:05",
+            "7/23/25 14:30:05",
+            "07/23/2025 14:30:05",
+            " 07/23/25  02:30:05 PM ",
+            "07/23/25 12:30:05 +0000",
+            "2025-07-23T12:30:05Z",
+            "2025-07-23 14:30:05",
+            "2025-07-23T14:30:05.000",
+        ] {
+            let at = Timestamp::parse_month_first(text, &berlin).map(|at| at.to_string());
+            assert_eq!(at.as_deref(), Some("2025-07-23T12:30:05.000000Z"), "{text}");
+        }
+        for text in [
+            "",
+            "/",
+            "23/07/25 14:30:05",
+            "07/23/25",
+            "07/23 14:30:05",
+            "07/23/25/1 14:30:05",
+            "//  14:30:05",
+        ] {
+            assert_eq!(Timestamp::parse_month_first(text, &berlin), None, "{text}");
         }
     }
 

@@ -351,7 +351,7 @@ const INVALID_FILES: [Case; 13] = [
         b"[{}]",
         &[],
         1,
-        "file: JSON lists cannot be imported: write one object per line with `jq -c '.[]' FILE`",
+        "file: JSON lists other than Fitbit's heart rates cannot be imported: write one object per line with `jq -c '.[]' FILE`",
     ),
     (
         b"SQLite format 3\0 but nothing else of it",
@@ -388,7 +388,7 @@ const INVALID_FILES: [Case; 13] = [
         b"timestamp,bpm\n",
         &["--format", "xls"],
         2,
-        "[possible values: apple-health, gadgetbridge, docker-sqlite, postgres-dump, csv, jsonl]",
+        "[possible values: apple-health, health-connect, gadgetbridge, fitbit, docker-sqlite, postgres-dump, csv, jsonl]",
     ),
 ];
 
@@ -412,7 +412,10 @@ fn a_file_that_cannot_be_opened_or_would_be_overwritten_is_rejected() {
         (result.code, result.err.as_str()),
         (Some(1), "coffee-tracker: nowhere.csv: there is no such file\n")
     );
-    assert_eq!(import_file(folder.path(), ".", &[]).err, "coffee-tracker: .: is a folder\n");
+    assert_eq!(
+        import_file(folder.path(), ".", &[]).err,
+        "coffee-tracker: .: is a folder without files of heart rates from a Fitbit export (heart_rate-YYYY-MM-DD.json)\n"
+    );
     std::fs::write(folder.path().join("file"), OWN_CSV).unwrap();
     let result = import_file(folder.path(), "file", &["--rejects", "./file"]);
     assert_eq!(
@@ -439,8 +442,8 @@ fn coffee_tracker_databases_are_not_imported_and_databases_of_other_programs_not
     let result = import_file(folder.path(), "foreign.db", &[]);
     assert_eq!(
         result.err,
-        "coffee-tracker: foreign.db: this is a SQLite database of an unknown program: those of Gadgetbridge and of the Docker \
-         stack can be imported\n"
+        "coffee-tracker: foreign.db: this is a SQLite database of an unknown program: those of Health Connect, Gadgetbridge \
+         and the Docker stack can be imported\n"
     );
     let result = import_file(folder.path(), "file", &["--database-url", "foreign.db"]);
     assert_eq!(result.code, Some(2), "a repeated flag is a usage error: {result:?}");

@@ -166,7 +166,8 @@ fn the_export_is_found_in_its_zip_in_every_language() {
     assert_eq!(
         result.err,
         "coffee-tracker: file: the zip contains nothing that can be imported: neither an Apple Health export (an XML file with an element \
-         HealthData) nor a database of Gadgetbridge\n"
+         HealthData), nor a database of Health Connect or Gadgetbridge, nor heart rates of Fitbit \
+         (heart_rate-YYYY-MM-DD.json)\n"
     );
 }
 

@@ -233,7 +233,7 @@ fn a_damaged_page_ends_its_table_and_the_rows_before_and_other_tables_are_import
         &path,
         "create table LONG_SAMPLE (TIMESTAMP INTEGER, HEART_RATE INTEGER, FILLER TEXT);
          with recursive n(n) as (select 0 union all select n + 1 from n where n < 4999)
-         insert into LONG_SAMPLE select 1700000000 + n, 60 + n % 100, printf('%.*c', 100, 'x') from n;",
+         insert into LONG_SAMPLE select 1600000000 + n, 60 + n % 100, printf('%.*c', 100, 'x') from n;",
     );
     connection.execute_batch(SAMPLES).unwrap();
     // The page of the row in the middle.
@@ -335,8 +335,8 @@ fn a_database_with_an_unfinished_transaction_and_unknown_databases_are_rejected_
     unknown.execute_batch("create table t (TIMESTAMP, HEART_RATE); insert into t values (1, 60)").unwrap();
     assert_eq!(
         error_line(&import_file(folder.path(), "unknown.db", &[])),
-        "coffee-tracker: unknown.db: this is a SQLite database of an unknown program: those of Gadgetbridge and of the \
-         Docker stack can be imported"
+        "coffee-tracker: unknown.db: this is a SQLite database of an unknown program: those of Health Connect, Gadgetbridge \
+         and the Docker stack can be imported"
     );
     let forced = import_file(folder.path(), "unknown.db", &["--format", "gadgetbridge"]);
     assert!(summary(&forced).contains("1 reading added"), "{forced:?}");

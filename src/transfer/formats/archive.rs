@@ -12,36 +12,43 @@ use zip::result::ZipError;
 
 use crate::fs::temp_file::TempFile;
 use crate::transfer::formats::detect::{Detected, HEAD, ImportFormat, detect_format};
+use crate::transfer::formats::fitbit::date_in_name;
 use crate::transfer::formats::progress::{ProgressReader, ReadProgress};
 use crate::transfer::formats::sink::ReadError;
 use crate::transfer::formats::temp_copy::TempFolders;
 
 /// Size of read buffers, in bytes.
 const BUFFER: usize = 128 * 1024;
-/// Maximum number of bytes that are read to open a zip, because they are kept in memory. An export with ten thousand
-/// routes has a directory of 1 MiB.
-const MAX_DIRECTORY: u64 = 2 << 20;
+/// Limit for reading the directory of a zip, which is kept in memory: for each read, its bytes times [`BYTE_COST`], and
+/// [`READ_COST`]. Each member takes two to four reads. A directory with 20,000 members is within the limit, and takes less
+/// than 32 MiB of memory, whatever it contains.
+const MAX_DIRECTORY_COST: u64 = 16 << 20;
+/// Memory that a byte of the directory may take: a name or comment is kept as it was, and decoded.
+const BYTE_COST: u64 = 4;
+/// Part of the memory of a member that does not depend on its name.
+const READ_COST: u64 = 64;
 /// Names of databases, in lower case.
 const DATABASE_NAMES: [&str; 3] = ["health_connect_export.db", "gadgetbridge", "gadgetbridge.db"];
 /// Maximum number of members whose beginnings are read to find a database.
 const MAX_DATABASES: usize = 20;
 
-/// Reader that fails once a shared budget of bytes is used up.
+/// Reader that fails once a shared budget is used up.
 #[derive(Debug)]
 struct BudgetReader<R> {
     inner: R,
-    budget_bytes: Arc<AtomicU64>,
+    budget: Arc<AtomicU64>,
 }
 
 impl<R: Read> Read for BudgetReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let budget = self.budget_bytes.load(Ordering::Relaxed);
+        let budget = self.budget.load(Ordering::Relaxed);
         if budget == 0 && !buffer.is_empty() {
-            return Err(io::Error::other("the directory of the zip is larger than 2 MiB, or has no end"));
+            return Err(io::Error::other("the zip has too many members, or its directory has no end"));
         }
-        let max = buffer.len().min(usize::try_from(budget).unwrap_or(usize::MAX));
+        let max = buffer.len().min(usize::try_from(budget.div_ceil(BYTE_COST)).unwrap_or(usize::MAX));
         let count = self.inner.read(&mut buffer[..max])?;
-        self.budget_bytes.store(budget - count as u64, Ordering::Relaxed);
+        let cost = READ_COST + BYTE_COST * count as u64;
+        self.budget.store(budget.saturating_sub(cost), Ordering::Relaxed);
         Ok(count)
     }
 }
@@ -65,25 +72,31 @@ pub enum ArchiveContent {
     /// `export.xml` of Apple Health.
     AppleHealth(usize),
     Database(usize),
+    /// Files of heart rates of a Fitbit export, in the order of their dates: index and name.
+    Fitbit(Vec<(usize, String)>),
 }
 
 impl ExportArchive {
     /// Opens a zip file and reads its directory.
     pub fn open(file: File, progress: ReadProgress) -> Result<Self, ReadError> {
-        let budget_bytes = Arc::new(AtomicU64::new(MAX_DIRECTORY));
+        let budget = Arc::new(AtomicU64::new(MAX_DIRECTORY_COST));
         let inner = BufReader::with_capacity(BUFFER, ProgressReader { inner: file, progress });
-        let reader = BudgetReader { inner, budget_bytes: Arc::clone(&budget_bytes) };
+        let reader = BudgetReader { inner, budget: Arc::clone(&budget) };
         let archive = ZipArchive::new(reader).map_err(zip_error)?;
-        budget_bytes.store(u64::MAX, Ordering::Relaxed);
+        budget.store(u64::MAX, Ordering::Relaxed);
         Ok(Self(archive))
     }
 
     /// Finds the members to import. `format` excludes those of other formats.
     pub fn find(&mut self, format: Option<ImportFormat>) -> Result<ArchiveContent, ReadError> {
         let wants_database = format.is_none_or(ImportFormat::is_database);
-        let wants_text = format.is_none_or(|format| !format.is_database());
+        let wants_fitbit = format.is_none_or(|format| format == ImportFormat::Fitbit);
+        let wants_text = format.is_none_or(|format| !format.is_database() && format != ImportFormat::Fitbit);
         if wants_text && let Some(index) = self.find_named(|name| name == "export.xml") {
             return Ok(ArchiveContent::AppleHealth(index));
+        }
+        if wants_fitbit && let Some(members) = self.find_fitbit() {
+            return Ok(ArchiveContent::Fitbit(members));
         }
         if wants_database && let Some(index) = self.find_database()? {
             return Ok(ArchiveContent::Database(index));
@@ -93,7 +106,8 @@ impl ExportArchive {
         }
         Err(ReadError::unusable(
             "the zip contains nothing that can be imported: neither an Apple Health export (an XML file with an element \
-             HealthData) nor a database of Gadgetbridge",
+             HealthData), nor a database of Health Connect or Gadgetbridge, nor heart rates of Fitbit \
+             (heart_rate-YYYY-MM-DD.json)",
         ))
     }
 
@@ -121,6 +135,15 @@ impl ExportArchive {
 
     fn find_named(&self, is_wanted: impl Fn(&str) -> bool) -> Option<usize> {
         self.names().find(|(_, name)| is_wanted(name)).map(|(index, _)| index)
+    }
+
+    /// Finds the files of heart rates of a Fitbit export.
+    fn find_fitbit(&self) -> Option<Vec<(usize, String)>> {
+        let named = self.names().filter(|(_, name)| date_in_name(name).is_some());
+        let mut members: Vec<_> = named.collect();
+        // The names differ in their dates alone.
+        members.sort_unstable_by(|one, other| (&one.1, one.0).cmp(&(&other.1, other.0)));
+        (!members.is_empty()).then_some(members)
     }
 
     /// Finds a SQLite database by its usual name, or by the end of its name.

@@ -8,6 +8,7 @@ use crate::transfer::formats::detect::ImportFormat;
 use crate::transfer::formats::docker_stack::DockerStackTables;
 use crate::transfer::formats::foreign_database::ForeignDatabase;
 use crate::transfer::formats::gadgetbridge::GadgetbridgeTables;
+use crate::transfer::formats::health_connect::HealthConnectTables;
 use crate::transfer::formats::sink::{ReadError, Sink};
 
 /// Open database of a known program.
@@ -22,6 +23,7 @@ pub struct DatabaseFile {
 #[derive(Debug)]
 enum SourceTables {
     DockerStack(DockerStackTables),
+    HealthConnect(Box<HealthConnectTables>),
     Gadgetbridge(GadgetbridgeTables),
 }
 
@@ -46,6 +48,7 @@ impl DatabaseFile {
         // The tables of a damaged file may be unreadable; the rows before the damage are still imported.
         let row_count = match &tables {
             SourceTables::DockerStack(tables) => tables.count_rows(&database),
+            SourceTables::HealthConnect(tables) => tables.count_rows(&database),
             SourceTables::Gadgetbridge(tables) => tables.count_rows(&database),
         };
         Ok(Self { database, tables, row_count: row_count.ok() })
@@ -60,6 +63,7 @@ impl DatabaseFile {
     pub fn read(&self, on_row: impl Fn(), sink: &mut Sink<'_>) -> Result<(), ReadError> {
         match &self.tables {
             SourceTables::DockerStack(tables) => tables.read(&self.database, &on_row, sink),
+            SourceTables::HealthConnect(tables) => tables.read(&self.database, &on_row, sink),
             SourceTables::Gadgetbridge(tables) => tables.read(&self.database, &on_row, sink),
         }
     }
@@ -90,20 +94,25 @@ impl SourceTables {
         database: &ForeignDatabase,
         format: Option<ImportFormat>,
     ) -> Result<Self, ReadError> {
+        let health_connect = HealthConnectTables::find(database)?;
+        if health_connect.are_present() {
+            return Ok(Self::HealthConnect(Box::new(health_connect)));
+        }
         let gadgetbridge = GadgetbridgeTables::find(database)?;
         let is_expected = format == Some(ImportFormat::Gadgetbridge) && gadgetbridge.have_samples();
         if is_expected || gadgetbridge.are_present() {
             return Ok(Self::Gadgetbridge(gadgetbridge));
         }
         Err(ReadError::unusable(
-            "this is a SQLite database of an unknown program: those of Gadgetbridge and of the Docker stack can be \
-             imported",
+            "this is a SQLite database of an unknown program: those of Health Connect, Gadgetbridge and the Docker \
+             stack can be imported",
         ))
     }
 
     fn format(&self) -> ImportFormat {
         match self {
             Self::DockerStack(_) => ImportFormat::DockerSqlite,
+            Self::HealthConnect(_) => ImportFormat::HealthConnect,
             Self::Gadgetbridge(_) => ImportFormat::Gadgetbridge,
         }
     }

@@ -13,8 +13,12 @@ pub const HEAD: usize = 64 * 1024;
 pub enum ImportFormat {
     // `export.xml`, alone or in a zip.
     AppleHealth,
+    // Database file of Health Connect, alone or in a zip.
+    HealthConnect,
     // Database file of Gadgetbridge, alone or in a zip.
     Gadgetbridge,
+    // `heart_rate-….json` files of a Google Takeout: one, a folder or a zip of them.
+    Fitbit,
     // Database file of the Docker stack.
     DockerSqlite,
     // Plain SQL dump of the Docker stack's PostgreSQL database.
@@ -27,14 +31,16 @@ pub enum ImportFormat {
 impl ImportFormat {
     /// Returns whether the format is a SQLite database.
     pub fn is_database(self) -> bool {
-        matches!(self, Self::DockerSqlite | Self::Gadgetbridge)
+        matches!(self, Self::DockerSqlite | Self::HealthConnect | Self::Gadgetbridge)
     }
 
     /// Returns the name of the program that makes such files.
     pub fn program(self) -> &'static str {
         match self {
             Self::AppleHealth => "Apple Health",
+            Self::HealthConnect => "Health Connect",
             Self::Gadgetbridge => "Gadgetbridge",
+            Self::Fitbit => "Fitbit",
             Self::DockerSqlite | Self::PostgresDump => "the Docker stack",
             Self::Csv => "a spreadsheet",
             Self::JsonLines => "a JSON program",
@@ -109,8 +115,12 @@ fn detect_text_format(text: &[u8]) -> Detected {
         ),
         Some(b'<') => Detected::Unusable("XML other than an Apple Health export cannot be imported"),
         Some(b'{') => Detected::Text(ImportFormat::JsonLines),
+        Some(b'[') if contains(text, b"\"dateTime\"") && contains(text, b"\"bpm\"") => {
+            Detected::Text(ImportFormat::Fitbit)
+        }
         Some(b'[') => Detected::Unusable(
-            "JSON lists cannot be imported: write one object per line with `jq -c '.[]' FILE`",
+            "JSON lists other than Fitbit's heart rates cannot be imported: write one object per line with `jq -c \
+             '.[]' FILE`",
         ),
         _ if is_dump(text) => Detected::Text(ImportFormat::PostgresDump),
         _ => Detected::Text(ImportFormat::Csv),
@@ -147,6 +157,10 @@ mod tests {
                 Detected::Text(ImportFormat::AppleHealth),
             ),
             (b"\xef\xbb\xbf\n{\"bpm\": 60}", Detected::Text(ImportFormat::JsonLines)),
+            (
+                b"[{\n  \"dateTime\" : \"02/06/24 14:30:05\",\n  \"value\" : {\n    \"bpm\" : 62",
+                Detected::Text(ImportFormat::Fitbit),
+            ),
             (b"--\n-- PostgreSQL database dump\n--\n", Detected::Text(ImportFormat::PostgresDump)),
             (b"\\restrict abc\n", Detected::Text(ImportFormat::PostgresDump)),
             (b"INSERT INTO coffee_logs VALUES (1);", Detected::Text(ImportFormat::PostgresDump)),

@@ -9,18 +9,23 @@ use std::path::Path;
 use flate2::bufread::MultiGzDecoder;
 
 use crate::domain::calendar::Zone;
+use crate::fs::privileges::Identity;
 use crate::transfer::formats::archive::{ArchiveContent, ExportArchive};
 use crate::transfer::formats::database_file::DatabaseFile;
 use crate::transfer::formats::delimited::Mapping;
 use crate::transfer::formats::detect::{Detected, HEAD, ImportFormat, detect_format};
+use crate::transfer::formats::fitbit::FitbitFolder;
 use crate::transfer::formats::foreign_database::ForeignDatabase;
+use crate::transfer::formats::parts::PartErrors;
 use crate::transfer::formats::progress::{ProgressReader, ReadProgress};
-use crate::transfer::formats::sink::{ReadError, Sink};
+use crate::transfer::formats::sink::{ReadError, RowPosition, Sink};
 use crate::transfer::formats::temp_copy::TempFolders;
-use crate::transfer::formats::{apple_health, delimited, json_lines, postgres_dump};
+use crate::transfer::formats::{apple_health, delimited, fitbit, json_lines, postgres_dump};
 
 /// Size of read buffers, in bytes.
 const BUFFER: usize = 128 * 1024;
+
+const FITBIT: Detected = Detected::Text(ImportFormat::Fitbit);
 
 /// Options of reading a file.
 #[derive(Clone, Debug)]
@@ -31,6 +36,8 @@ pub struct ReadOptions {
     pub mappings: Vec<Mapping>,
     /// Zone of times without an offset.
     pub zone: Zone,
+    /// Caller of the command, as whom the files of a folder are opened.
+    pub caller: Identity,
 }
 
 /// Opened file.
@@ -45,6 +52,9 @@ enum Content {
     Database(Box<DatabaseFile>),
     /// Member of a zip file.
     Member(ExportArchive, usize),
+    /// Files of a Fitbit export in a zip file, with their names.
+    FitbitMembers(ExportArchive, Vec<(usize, String)>),
+    FitbitFolder(FitbitFolder),
     /// Beginning of the file, and its rest.
     Stream(Vec<u8>, File),
 }
@@ -53,7 +63,7 @@ impl Input {
     /// Opens a file, or standard input for the path `-`. `temp_folders` is for databases that must be copied to be read.
     ///
     /// # Errors
-    /// The file cannot be opened, is a folder, or is a database or a zip in a stream.
+    /// The file cannot be opened, or is a database or a zip in a stream. A folder is not one of a Fitbit export.
     pub fn open(
         path: &Path,
         format: Option<ImportFormat>,
@@ -68,7 +78,7 @@ impl Input {
         };
         let metadata = file.metadata()?;
         if metadata.is_dir() {
-            return Err(ReadError::unusable("is a folder"));
+            return Self::of_folder(path, format);
         }
         let is_seekable = metadata.is_file() && path != Path::new("-");
         let mut head = Vec::new();
@@ -90,6 +100,15 @@ impl Input {
         }
     }
 
+    fn of_folder(path: &Path, format: Option<ImportFormat>) -> Result<Self, ReadError> {
+        if format.is_some_and(|format| format != ImportFormat::Fitbit) {
+            return Err(ReadError::unusable("is a folder"));
+        }
+        let folder = FitbitFolder::find(path)?;
+        let progress = ReadProgress::of(Some(folder.bytes()));
+        Ok(Self { content: Content::FitbitFolder(folder), progress })
+    }
+
     fn of_database(database: DatabaseFile) -> Result<Self, ReadError> {
         let progress = ReadProgress::of(database.row_count());
         Ok(Self { content: Content::Database(Box::new(database)), progress })
@@ -105,6 +124,9 @@ impl Input {
             ArchiveContent::AppleHealth(index) => {
                 Ok(Self { content: Content::Member(archive, index), progress })
             }
+            ArchiveContent::Fitbit(members) => {
+                Ok(Self { content: Content::FitbitMembers(archive, members), progress })
+            }
             ArchiveContent::Database(index) => {
                 let copy = archive.unpack(index, temp_folders)?;
                 let path = copy.path().to_owned();
@@ -117,6 +139,19 @@ impl Input {
     /// Returns the progress of reading, which can be watched from another thread.
     pub fn progress(&self) -> ReadProgress {
         self.progress.clone()
+    }
+
+    /// Returns whether all times lack a zone, as far as that can be detected from the beginning.
+    pub fn lacks_zone(&self, format: Option<ImportFormat>) -> bool {
+        match &self.content {
+            Content::Database(_) | Content::Member(..) => false,
+            Content::FitbitMembers(..) | Content::FitbitFolder(_) => true,
+            Content::Stream(head, _) => match (format, detect_format(head)) {
+                (None, Detected::Gzip) => detect_format(&unpack_head(head)) == FITBIT,
+                (None, detected) => detected == FITBIT,
+                (Some(format), _) => format == ImportFormat::Fitbit,
+            },
+        }
     }
 
     /// Returns whether progress counts rows instead of bytes.
@@ -133,6 +168,10 @@ impl Input {
                 let options = ReadOptions { format, ..options.clone() };
                 read_stream(&mut archive.member(index)?, &options, false, sink)
             }
+            Content::FitbitMembers(mut archive, members) => {
+                read_members(&mut archive, &members, options, sink)
+            }
+            Content::FitbitFolder(folder) => folder.read(&options.zone, &options.caller, &progress, sink),
             Content::Stream(head, file) => {
                 progress.add(head.len());
                 let rest = BufReader::with_capacity(BUFFER, ProgressReader { inner: file, progress });
@@ -140,6 +179,33 @@ impl Input {
             }
         }
     }
+}
+
+/// Reads the files of a Fitbit export in a zip file.
+///
+/// # Errors
+/// A file cannot be read completely. Its samples before, and the other files, have been passed on.
+fn read_members(
+    archive: &mut ExportArchive,
+    members: &[(usize, String)],
+    options: &ReadOptions,
+    sink: &mut Sink<'_>,
+) -> Result<(), ReadError> {
+    let mut errors = PartErrors::default();
+    for (index, name) in members {
+        let member = archive.member(*index);
+        let read = member.and_then(|mut member| fitbit::read_named(&mut member, name, &options.zone, sink));
+        errors.record(name, read)?;
+    }
+    errors.finish()
+}
+
+/// Unpacks the beginning of a file from its compressed beginning.
+fn unpack_head(head: &[u8]) -> Vec<u8> {
+    let mut unpacked = Vec::new();
+    // Fails at the end of the beginning; what was unpacked before is kept.
+    drop(MultiGzDecoder::new(head).take(HEAD as u64).read_to_end(&mut unpacked));
+    unpacked
 }
 
 fn require_seekable(is_seekable: bool, kind: &str) -> Result<(), ReadError> {
@@ -191,7 +257,8 @@ fn read_stream(
         ImportFormat::PostgresDump => postgres_dump::read(&mut input, sink),
         ImportFormat::Csv => delimited::read(&mut input, &options.mappings, &options.zone, sink),
         ImportFormat::JsonLines => json_lines::read(&mut input, &options.zone, sink),
-        ImportFormat::DockerSqlite | ImportFormat::Gadgetbridge => {
+        ImportFormat::Fitbit => fitbit::read(&mut input, &options.zone, &RowPosition::Line, sink),
+        ImportFormat::DockerSqlite | ImportFormat::HealthConnect | ImportFormat::Gadgetbridge => {
             Err(ReadError::unusable("this is not a SQLite database"))
         }
     }

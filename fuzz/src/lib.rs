@@ -3,10 +3,16 @@
 
 use std::io;
 use std::io::Read;
+use std::path::Path;
 
 use coffee_tracker::domain::calendar::Zone;
+use coffee_tracker::domain::entry::Entry;
 use coffee_tracker::domain::limits::{EntryLimits, ValidationContext};
 use coffee_tracker::domain::time::Timestamp;
+use coffee_tracker::fs::privileges::Identity;
+use coffee_tracker::transfer::formats::input::{Input, ReadOptions};
+use coffee_tracker::transfer::formats::sink::{ReadRow, Sink};
+use coffee_tracker::transfer::formats::temp_copy::TempFolders;
 use coffee_tracker::transfer::push::parsed_push::{ParsedPush, PushError};
 
 /// Maximum number of metrics that are counted separately, and the one for all others.
@@ -63,4 +69,43 @@ pub fn check_push(body: &[u8], parse: PushParser) {
 
 fn check_source(source: &str) {
     assert!((1..=200).contains(&source.chars().count()) && source.trim() == source, "{source:?}");
+}
+
+/// Reads a file of any format. Entries must be within the limits, the file must stay as it was, and no other file may
+/// appear beside it.
+pub fn check_file(content: &[u8]) {
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let path = folder.path().join("file");
+    std::fs::write(&path, content).expect("room for the file");
+    let limits = EntryLimits::default();
+    let mut check = |row| {
+        match row {
+            ReadRow::Entry(entry) | ReadRow::Sample(entry) => check_entry(&entry, &limits),
+            ReadRow::Rejected(rejection) => assert!(!rejection.reason.is_empty()),
+            ReadRow::Unsupported => {}
+        }
+        Ok(())
+    };
+    if let Ok(input) = Input::open(&path, None, &TempFolders::beside(&path)) {
+        let options =
+            ReadOptions { format: None, mappings: Vec::new(), zone: Zone::utc(), caller: Identity::CALLER };
+        drop(input.read(&options, &mut Sink::new(Some(&limits), &mut check)));
+    }
+    assert_eq!(std::fs::read(&path).ok().as_deref(), Some(content));
+    assert_eq!(names(folder.path()), ["file"]);
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("the folder exists");
+    entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+fn check_entry(entry: &Entry, limits: &EntryLimits) {
+    assert_eq!(limits.check(entry.amount), Ok(()));
+    assert!((Timestamp::MIN..=Timestamp::MAX).contains(&entry.timestamp));
+    let texts = [(&entry.label, 100), (&entry.notes, 1000), (&entry.source, 200)];
+    for (text, max) in texts {
+        let length = text.as_ref().map(|text| text.chars().count());
+        assert!(length.is_none_or(|length| (1..=max).contains(&length)), "{text:?}");
+    }
 }

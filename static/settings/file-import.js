@@ -12,6 +12,8 @@ import { uploadView } from "./upload.js";
 const FILES = [
   ["Apple Health", "on the iPhone, open Health, tap your picture, then “Export All Health Data”: export.zip"],
   ["Gadgetbridge", "on the phone, open “Data management”, then export the database or make a backup: the file Gadgetbridge, or the zip"],
+  ["Health Connect", "on the Android phone, open Settings, Health Connect, “Manage data”, “Backup and restore”, and schedule an export: Health Connect.zip"],
+  ["Fitbit", "the zip of a Google Takeout with the product Fitbit. Its times have no time zone, and are read in the one of the server"],
   ["CSV", "with a header row and the columns timestamp and caffeine_mg or bpm; coffee_type, context, notes and source are optional"],
   ["Coffee Tracker", "an export as CSV or JSON Lines, from here or from another server"],
   ["Docker stack", "the former version: its file coffee.db, or a dump of its PostgreSQL database"],
@@ -190,7 +192,7 @@ export function importCard() {
 
   const element = h("div", { class: "card", id: "import" },
     h("h3", {}, "Import"),
-    h("p", { class: "muted" }, "Drinks and heart rates from Apple Health, tables, or another Coffee Tracker. What is stored already is skipped."),
+    h("p", { class: "muted" }, "Drinks and heart rates from a health app, a table, or another Coffee Tracker. What is stored already is skipped."),
     h("details", {}, h("summary", {}, "Which files, and where to find them"), h("ul", { class: "file-kinds" }, FILES.map(([name, where]) => h("li", {}, h("strong", {}, name), `: ${where}`)), h("li", {}, "Text files may be compressed with gzip."))),
     zone,
     upload.element,

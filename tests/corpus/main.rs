@@ -1,7 +1,7 @@
 //! Inputs that a fuzzer found (`make fuzz-parsers`) for the parsers of foreign data: none panics, and what is accepted
 //! is within the limits.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 
 #[path = "../../fuzz/src/lib.rs"]
 mod checks;
@@ -33,4 +33,9 @@ fn the_found_pushes_of_hc_webhook_are_parsed_within_the_limits() {
     check_each("hc_webhook", |body| {
         checks::check_push(body, |input, context| hc_webhook::read(input, context))
     });
+}
+
+#[test]
+fn the_found_files_are_read_within_the_limits_and_stay_as_they_are() {
+    check_each("files", checks::check_file);
 }

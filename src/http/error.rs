@@ -256,7 +256,7 @@ impl ApiError {
         match self {
             Self::Store(StoreError::Busy | StoreError::Closed) => {}
             Self::Store(error) | Self::PartlyStored(error) => {
-                tracing::error!(id = id.as_str(), kind = error.kind(), "{error}")
+                tracing::error!(id = id.as_str(), kind = error.kind(), "{error}");
             }
             Self::KeyFile(error) if matches!(**error, KeyFileError::Busy(_)) => {}
             Self::KeyFile(error) => tracing::error!(id = id.as_str(), "{error}"),

@@ -31,7 +31,7 @@ fn the_found_pushes_of_health_auto_export_are_parsed_within_the_limits() {
 #[test]
 fn the_found_pushes_of_hc_webhook_are_parsed_within_the_limits() {
     check_each("hc_webhook", |body| {
-        checks::check_push(body, |input, context| hc_webhook::read(input, context))
+        checks::check_push(body, |input, context| hc_webhook::read(input, context));
     });
 }
 

@@ -97,7 +97,9 @@ impl SampleCheck<'_> {
                 format!("{field} is missing")
             });
         };
-        let at = self.0.zone.parse(text.trim()).ok().or_else(|| Timestamp::parse_lenient(text, self.0.zone));
+        let zone = self.0.zone;
+        // The form of most phones first.
+        let at = Timestamp::parse_lenient(text, zone).or_else(|| zone.parse(text.trim()).ok());
         match at {
             None => Err(format!("{field}: must be a date and time")),
             Some(at) if at > self.0.latest => Err(format!("{field}: lies in the future")),

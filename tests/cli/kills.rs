@@ -324,7 +324,7 @@ impl KilledOperation<'_> {
         assert!(state == old || state == new, "neither old nor new");
         let is_new = match self.operation {
             // The rows are the same, only the schema differs.
-            Operation::Migration => self.version() == 7,
+            Operation::Migration => self.version() == 8,
             _ => old != new && state == new,
         };
         self.check_last_ids();
@@ -335,7 +335,7 @@ impl KilledOperation<'_> {
         let (_folder, copy) = open_copy(&self.folder.path().join("coffee.db"));
         let version = number(&copy, "pragma user_version");
         let tables = number(&copy, "select count(*) from sqlite_schema where name = 'roasts'");
-        assert!(matches!((version, tables), (1, 0) | (7, 1)), "schema {version}");
+        assert!(matches!((version, tables), (1, 0) | (8, 1)), "schema {version}");
         version
     }
 

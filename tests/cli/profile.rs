@@ -77,7 +77,7 @@ fn a_profile_of_the_schema_before_bedtimes_of_weekdays_is_migrated() {
     Server::start(folder.path()).stop_cleanly();
     let file = Connection::open(folder.path().join("coffee.db")).unwrap();
     file.execute_batch(concat!(
-        "drop table profile;",
+        "drop table sources; drop table tombstones; drop table profile;",
         include_str!("../../sql/0005_profile.sql"),
         "insert into profile (id, bedtime, daily_limit_mg) values (1, '22:15', 200); pragma user_version = 5"
     ))
@@ -123,11 +123,11 @@ fn a_restore_brings_back_the_profile_of_the_backup() {
     run_ok(folder.path(), &["backup", "--to", "then.db"]);
     // A backup of the schema before profiles.
     let file = Connection::open(folder.path().join("coffee.db")).unwrap();
-    file.execute_batch("drop table profile; pragma user_version = 4").unwrap();
+    file.execute_batch("drop table sources; drop table tombstones; drop table profile; pragma user_version = 4").unwrap();
     drop(file);
     let result = profile(folder.path(), &[]);
     assert_eq!(result.code, Some(1), "{result:?}");
-    assert!(result.err.contains("coffee.db has schema 4, older than 6: start the server"), "{result:?}");
+    assert!(result.err.contains("coffee.db has schema 4, older than 7: start the server"), "{result:?}");
     run_ok(folder.path(), &["backup", "--to", "older.db"]);
 
     let server = Server::start(folder.path());

@@ -214,14 +214,14 @@ fn an_older_schema_is_migrated_in_a_copy_and_a_newer_one_is_rejected() {
     assert!(fs::read(folder.path().join("then.db")).unwrap() == backup, "the backup has changed");
     assert!(state_in(folder.path(), "coffee.db") == then);
     let version = || number(&database(folder.path()), "select user_version from pragma_user_version");
-    assert_eq!(version(), 7);
+    assert_eq!(version(), 8);
 
     let refused = run_in(folder.path(), &["restore", "then.db", "--yes"]);
-    assert_fails_with(&refused, 1, "has schema version 7, but this program knows versions up to 6");
+    assert_fails_with(&refused, 1, "has schema version 8, but this program knows versions up to 7");
     assert_eq!(newer(&["backup", "--to", "newer.db"]).code, Some(0));
     fs::remove_file(folder.path().join("coffee.db")).unwrap();
     let refused = run_in(folder.path(), &["restore", "newer.db", "--yes"]);
-    assert_fails_with(&refused, 1, "newer.db has schema version 7, but this program knows versions up to 6");
+    assert_fails_with(&refused, 1, "newer.db has schema version 8, but this program knows versions up to 7");
     assert!(!folder.path().join("coffee.db").exists());
 }
 

@@ -99,7 +99,7 @@ fn a_newer_schema_is_rejected_with_both_versions() {
     Server::start(folder.path()).stop_cleanly();
     foreign_database(&folder.path().join("coffee.db"), "pragma user_version = 51");
     let result = run(&mut server_command(folder.path()));
-    assert_start_fails(&result, 78, "schema version 51, but this program knows versions up to 6");
+    assert_start_fails(&result, 78, "schema version 51, but this program knows versions up to 7");
 }
 
 #[test]

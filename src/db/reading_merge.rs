@@ -22,10 +22,11 @@ use crate::db::tombstones;
 use crate::domain::entry::EntryKind;
 use crate::domain::heart_rate::{Bpm, ReadingId};
 use crate::domain::sample::{ReadingSample, SampleContext, SampleCounts};
-use crate::domain::time::{MINUTE, SECOND, Timestamp};
+use crate::domain::time::{SECOND, Timestamp};
 
-/// Longest time between two samples whose stored readings are read by one query.
-const MAX_GAP: i64 = MINUTE;
+/// Longest time between two samples whose stored readings are read by one query. Beyond it, another search of the index
+/// costs less than the readings between them, which may be one every second.
+const MAX_GAP: i64 = 10 * SECOND;
 
 /// Handling of a reading with the source and the time of a stored one and another heart rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -123,7 +123,10 @@ fn a_restore_brings_back_the_profile_of_the_backup() {
     run_ok(folder.path(), &["backup", "--to", "then.db"]);
     // A backup of the schema before profiles.
     let file = Connection::open(folder.path().join("coffee.db")).unwrap();
-    file.execute_batch("drop table sources; drop table tombstones; drop table profile; pragma user_version = 4").unwrap();
+    file.execute_batch(
+        "drop table sources; drop table tombstones; drop table profile; pragma user_version = 4",
+    )
+    .unwrap();
     drop(file);
     let result = profile(folder.path(), &[]);
     assert_eq!(result.code, Some(1), "{result:?}");

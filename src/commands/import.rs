@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use indicatif::ProgressBar;
 
-use crate::commands::import_report::{ImportReport, SkippedRows};
+use crate::commands::import_report::{ImportReport, SkippedRows, without_value};
 use crate::commands::rejected::RejectsFile;
 use crate::commands::{Failure, act_as_owner, ask, counted, print, progress, store_options};
 use crate::config::{EntryLimitArgs, PersonArgs};
@@ -87,6 +87,10 @@ pub struct ImportArgs {
     /// Print the result as a JSON object, with the first rejections instead of their rows
     #[arg(long)]
     json: bool,
+
+    /// Print why rows are rejected without their content, as for a log: it may contain notes
+    #[arg(long)]
+    hide_rows: bool,
 
     /// Print nothing but errors
     #[arg(long, short, conflicts_with = "json")]
@@ -173,6 +177,7 @@ pub fn run(args: ImportArgs) -> Result<(), Failure> {
         out_of_range: 0,
         unsupported: 0,
         report: args.json.then(ImportReport::default),
+        hides_rows: args.hide_rows,
         bar: progress_bar(&input, args.quiet || args.json),
         progress: input.progress(),
         began: Instant::now(),
@@ -305,6 +310,8 @@ struct BatchSink {
     unsupported: u64,
     /// Result for `--json`.
     report: Option<ImportReport>,
+    /// The content of rejected rows is not printed.
+    hides_rows: bool,
     bar: ProgressBar,
     progress: ReadProgress,
     began: Instant,
@@ -365,7 +372,10 @@ impl BatchSink {
             if self.rejected <= MAX_PRINTED && self.report.is_none() {
                 let Rejection { position, reason, content, .. } = rejection;
                 let content = one_line(content, MAX_PRINTED_CONTENT);
-                self.bar.suspend(|| eprintln!("{position}: {reason}: {content}"));
+                self.bar.suspend(|| match self.hides_rows {
+                    true => eprintln!("{position}: {}", without_value(reason)),
+                    false => eprintln!("{position}: {reason}: {content}"),
+                });
             }
             if let Some(rejects) = &mut self.rejects {
                 rejects.add(rejection)?;

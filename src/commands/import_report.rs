@@ -78,7 +78,7 @@ impl ImportReport {
 }
 
 /// Cuts a reason before the value that it quotes: in a file whose columns are shifted, that is the text of a note.
-fn without_value(reason: &str) -> &str {
+pub fn without_value(reason: &str) -> &str {
     let quote = reason.find(" (got ").into_iter().chain(reason.find(['"', '`'])).min();
     reason[..quote.unwrap_or(reason.len())].trim_end_matches([' ', ':', ',', '('])
 }

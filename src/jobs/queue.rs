@@ -135,6 +135,12 @@ impl JobQueue {
         *lock(&job) = ended;
     }
 
+    /// Fails while a job of a person is active.
+    pub async fn ensure_none_active(&self, settings: &CommonSettings) -> Result<(), JobActive> {
+        let is_active = self.list(settings).await.first().is_some_and(|job| job.state.is_active());
+        if is_active { Err(JobActive) } else { Ok(()) }
+    }
+
     /// Returns the last jobs of a person, newest first.
     pub async fn list(&self, settings: &CommonSettings) -> Vec<BackgroundJob> {
         self.load(settings).await;

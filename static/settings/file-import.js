@@ -124,10 +124,11 @@ export function importCard() {
 
   async function start(importButton) {
     fail("");
-    importButton.disabled = true;
+    const setButtons = (isEnabled) => outcome.querySelectorAll("button").forEach((other) => (other.disabled = !isEnabled));
+    setButtons(false);
     const { id, title } = previewed;
     const onFailure = (error) => {
-      importButton.disabled = false;
+      setButtons(true);
       if (error.kind === "interrupted" || error.status === 404) {
         // The server has the file no longer.
         reset();

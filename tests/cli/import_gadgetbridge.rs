@@ -82,6 +82,23 @@ fn error_line(result: &CommandResult) -> &str {
 }
 
 #[test]
+fn resting_heart_rates_have_their_context_and_daily_maxima_are_left_out() {
+    let folder = temporary_folder();
+    let columns = "(TIMESTAMP INTEGER NOT NULL, DEVICE_ID INTEGER NOT NULL, USER_ID INTEGER NOT NULL,
+        UTC_OFFSET INTEGER NOT NULL, HEART_RATE INTEGER NOT NULL, PRIMARY KEY (TIMESTAMP, DEVICE_ID)) WITHOUT ROWID";
+    let tables = format!(
+        "create table HUAMI_HEART_RATE_RESTING_SAMPLE {columns}; create table HUAMI_HEART_RATE_MAX_SAMPLE {columns};
+         insert into HUAMI_HEART_RATE_RESTING_SAMPLE values (1700000000000, 9, 1, 0, 55);
+         insert into HUAMI_HEART_RATE_MAX_SAMPLE values (1700000000000, 9, 1, 0, 170);"
+    );
+    drop(create(&folder.path().join("Gadgetbridge"), &tables));
+    let result = import_file(folder.path(), "Gadgetbridge", &[]);
+    assert!(summary(&result).starts_with("Gadgetbridge: 0 coffees and 1 reading added"), "{result:?}");
+    let resting = r#"Integer(1700000000000000)|Integer(55)|Text("resting")|Null|Text("Gadgetbridge")"#;
+    assert_eq!(readings_by_time(folder.path()), [resting]);
+}
+
+#[test]
 fn samples_of_every_device_are_imported_once() {
     let folder = temporary_folder();
     drop(create(&folder.path().join("Gadgetbridge"), SAMPLES));

@@ -85,3 +85,15 @@ fn the_limits_apply_to_every_format() {
     let accepted = import_file(folder.path(), "file", &["--accept-out-of-range"]);
     assert_counts(&accepted, 1, 0, 0, 0);
 }
+
+#[test]
+fn hidden_rows_are_reported_without_any_of_their_values() {
+    let folder = temporary_folder();
+    let content = format!("timestamp,caffeine_mg,notes\n{AT},felt dizzy,secret\n{AT},-1,secret\n");
+    let result = import(folder.path(), content, &["--hide-rows"]);
+    assert_eq!(result.code, Some(1), "{result:?}");
+    let reasons =
+        "line 2: caffeine_mg: must be a number\nline 3: caffeine_mg: must be between 0 and 1000000\n";
+    assert!(result.err.starts_with(reasons), "{result:?}");
+    assert!(!result.err.contains("dizzy") && !result.err.contains("secret"), "{result:?}");
+}

@@ -52,8 +52,10 @@ impl<'r> FromData<'r> for ReceivedImport {
     async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r, Self> {
         let received = async {
             let settings = own_files(request)?.0;
+            let app = App::of(request)?;
+            app.jobs.ensure_none_active(&settings).await?;
             // Makes room for the new one.
-            App::of(request)?.imports.remove_of(&settings.person);
+            app.imports.remove_of(&settings.person);
             let create = ReceivedFile::create_in_existing;
             let folder = settings.folder().to_owned();
             receive(request, data, folder, create, "must be a file to import, and not empty").await

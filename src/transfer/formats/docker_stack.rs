@@ -20,7 +20,6 @@ const MAX_COLUMNS: usize = 64;
 struct TableQueries {
     kind: EntryKind,
     name: &'static str,
-    count: &'static str,
     rowids: &'static str,
     row: &'static str,
 }
@@ -29,14 +28,12 @@ static TABLES: [TableQueries; 2] = [
     TableQueries {
         kind: EntryKind::Coffee,
         name: "coffee_logs",
-        count: "select count(*) from coffee_logs",
         rowids: "select rowid from coffee_logs order by rowid",
         row: "select * from coffee_logs where rowid = ?",
     },
     TableQueries {
         kind: EntryKind::HeartRate,
         name: "heart_rate_logs",
-        count: "select count(*) from heart_rate_logs",
         rowids: "select rowid from heart_rate_logs order by rowid",
         row: "select * from heart_rate_logs where rowid = ?",
     },
@@ -59,11 +56,7 @@ impl DockerStackTables {
 
     /// Counts the rows of all tables.
     pub fn count_rows(&self, database: &ForeignDatabase) -> Result<u64, ReadError> {
-        let count = |table: &&TableQueries| -> Result<u64, ReadError> {
-            let count = database.connection().query_row(table.count, [], |row| row.get::<_, i64>(0))?;
-            Ok(count.unsigned_abs())
-        };
-        self.0.iter().map(count).sum()
+        self.0.iter().map(|table| database.count_rows_of(table.name)).sum()
     }
 
     /// Passes every row to the sink, calling `on_row` for each. A row with a value that is too long is rejected without
@@ -97,6 +90,7 @@ fn read_table(
     for (number, rowid) in (1..).zip(rowids.query_map([], |row| row.get::<_, i64>(0))?) {
         let rowid = rowid?;
         on_row();
+        database.check_row_number(number)?;
         database.begin_row();
         let position = |id| RowPosition::TableRow { table: Arc::clone(&name), id, number };
         let passed = select.query_row([rowid], |row| {

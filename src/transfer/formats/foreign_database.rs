@@ -135,12 +135,22 @@ impl ForeignDatabase {
         self.limit.allow(MAX_CALLS_FOR_ROW);
     }
 
+    /// Fails when a table has more rows than the file can hold: its pages refer to each other in a circle.
+    pub fn check_row_number(&self, number: u64) -> Result<(), ReadError> {
+        if number > self.max_rows {
+            let reason = "the table has more rows than fit into the file, which is damaged";
+            return Err(ReadError::unusable(reason));
+        }
+        Ok(())
+    }
+
     /// Returns the ordinary tables that `is_wanted` selects. Views, virtual tables and SQLite's own tables are left out.
     pub fn tables(&self, is_wanted: impl Fn(&ForeignTable) -> bool) -> Result<Vec<ForeignTable>, ReadError> {
         let mut tables = Vec::new();
         let mut names = self.connection.prepare(
             "select name from main.sqlite_schema
-             where type = 'table' and rootpage > 0 and name not like 'sqlite@_%' escape '@'",
+             where type = 'table' and rootpage > 0 and sql like 'create table %'
+             and name not like 'sqlite@_%' escape '@'",
         )?;
         let mut rows = names.query([])?;
         loop {
@@ -175,8 +185,13 @@ impl ForeignDatabase {
 
     /// Counts the rows of a table.
     pub fn count_rows(&self, table: &ForeignTable) -> Result<u64, ReadError> {
+        self.count_rows_of(&table.name)
+    }
+
+    /// Counts the rows of the table with this name.
+    pub fn count_rows_of(&self, table: &str) -> Result<u64, ReadError> {
         // Unlike `count(*)`, it can be interrupted.
-        let query = format!("select sum(1) from main.{} not indexed", quoted(&table.name));
+        let query = format!("select sum(1) from main.{} not indexed", quoted(table));
         self.limit.allow(self.max_rows / 100 + MAX_CALLS_FOR_ROW);
         let count = self.connection.query_row(&query, [], |row| row.get::<_, Option<i64>>(0));
         Ok(count?.unwrap_or(0).unsigned_abs())
@@ -219,10 +234,7 @@ impl ForeignDatabase {
             self.begin_row();
             let Some(row) = rows.next().map_err(|e| stopped(number, &e))? else { return Ok(()) };
             number += 1;
-            if number > self.max_rows {
-                let reason = "the table has more rows than fit into the file, which is damaged";
-                return Err(ReadError::unusable(reason));
-            }
+            self.check_row_number(number)?;
             let mut raw = [RawValue::Null; N];
             for (index, value) in raw.iter_mut().enumerate() {
                 *value = raw_value(row.get_ref(index)?);

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::domain::entry::{Amount, Entry};
+use crate::domain::sample::SampleContext;
 use crate::transfer::formats::database_values::{EpochUnit, content, instant, number, source_name};
 use crate::transfer::formats::foreign_database::{ForeignDatabase, ForeignTable};
 use crate::transfer::formats::import_row::{RawValue, parse_bpm};
@@ -18,6 +19,10 @@ const SAMPLE_BPM: std::ops::RangeInclusive<f64> = 30.0..=250.0;
 const MAX_SECONDS: f64 = 1e11;
 /// Maximum number of devices whose names are kept in memory.
 const MAX_DEVICES: usize = 1000;
+/// Part of the names of tables with resting heart rates, such as `HUAMI_HEART_RATE_RESTING_SAMPLE`.
+const RESTING: &str = "heart_rate_resting";
+/// Part of the names of tables with the highest heart rate of each day, which is no further sample.
+const DAILY_MAXIMUM: &str = "heart_rate_max";
 
 /// Tables of Gadgetbridge that a database has.
 #[derive(Debug)]
@@ -29,7 +34,8 @@ pub struct GadgetbridgeTables {
 impl GadgetbridgeTables {
     pub fn find(database: &ForeignDatabase) -> Result<Self, ReadError> {
         let has_samples = |table: &ForeignTable| {
-            table.column("TIMESTAMP").is_some() && table.column("HEART_RATE").is_some()
+            let has_columns = table.column("TIMESTAMP").is_some() && table.column("HEART_RATE").is_some();
+            has_columns && !table.lower_name().contains(DAILY_MAXIMUM)
         };
         let samples = database.tables(has_samples)?;
         let devices =
@@ -99,6 +105,7 @@ fn read_samples(
     sink: &mut Sink<'_>,
 ) -> Result<(), ReadError> {
     let columns = ["TIMESTAMP", "HEART_RATE", "DEVICE_ID"].map(|name| table.column(name));
+    let context = table.lower_name().contains(RESTING).then(|| SampleContext::Resting.name());
     database.each_row(table, columns, |row, values| {
         on_row();
         let [time, bpm, device] = values;
@@ -114,11 +121,16 @@ fn read_samples(
             _ => GADGETBRIDGE,
         };
         let position = RowPosition::TableRow { table: Arc::clone(&table.label), id: None, number: row };
-        Ok(sink.sample(position, parse_sample(time, bpm, source), || content(&values))?)
+        Ok(sink.sample(position, parse_sample(time, bpm, context, source), || content(&values))?)
     })
 }
 
-fn parse_sample(time: RawValue<'_>, bpm: Result<f64, String>, source: &str) -> Result<Entry, String> {
+fn parse_sample(
+    time: RawValue<'_>,
+    bpm: Result<f64, String>,
+    context: Option<&str>,
+    source: &str,
+) -> Result<Entry, String> {
     let unit = match number("TIMESTAMP", time)? {
         time if time > MAX_SECONDS => EpochUnit::Milliseconds,
         _ => EpochUnit::Seconds,
@@ -127,7 +139,7 @@ fn parse_sample(time: RawValue<'_>, bpm: Result<f64, String>, source: &str) -> R
         id: None,
         timestamp: instant("TIMESTAMP", time, unit)?,
         amount: Amount::HeartRate(parse_bpm(bpm?)?),
-        label: None,
+        label: context.map(str::to_owned),
         notes: None,
         source: Some(source.to_owned()),
     })

@@ -8,7 +8,7 @@ use rusqlite::{ErrorCode, Row};
 use crate::domain::calendar::Zone;
 use crate::domain::entry::{DOCKER_STACK, EntryKind};
 use crate::transfer::formats::columns::Column;
-use crate::transfer::formats::foreign_database::{ForeignDatabase, MAX_VALUE, raw_value};
+use crate::transfer::formats::foreign_database::{ForeignDatabase, MAX_VALUE, quoted, raw_value};
 use crate::transfer::formats::import_row::{ImportRow, RawValue};
 use crate::transfer::formats::sink::{MAX_CONTENT, ReadError, RowPosition, Sink};
 
@@ -21,7 +21,6 @@ struct TableQueries {
     kind: EntryKind,
     name: &'static str,
     rowids: &'static str,
-    row: &'static str,
 }
 
 static TABLES: [TableQueries; 2] = [
@@ -29,13 +28,11 @@ static TABLES: [TableQueries; 2] = [
         kind: EntryKind::Coffee,
         name: "coffee_logs",
         rowids: "select rowid from coffee_logs order by rowid",
-        row: "select * from coffee_logs where rowid = ?",
     },
     TableQueries {
         kind: EntryKind::HeartRate,
         name: "heart_rate_logs",
         rowids: "select rowid from heart_rate_logs order by rowid",
-        row: "select * from heart_rate_logs where rowid = ?",
     },
 ];
 
@@ -80,12 +77,15 @@ fn read_table(
     let utc = Zone::utc();
     let name: Arc<str> = table.name.into();
     let mut rowids = database.connection().prepare(table.rowids)?;
-    let mut select = database.connection().prepare(table.row)?;
-    if select.column_count() > MAX_COLUMNS {
+    let names = database.stored_columns(table.name)?;
+    if names.len() > MAX_COLUMNS {
         let reason = format!("cannot be read: table {name} has more than {MAX_COLUMNS} columns");
         return Err(ReadError::Unusable(reason));
     }
-    let columns: Vec<_> = select.column_names().into_iter().map(Column::from_name).collect();
+    let list = names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
+    let mut select =
+        database.connection().prepare(&format!("select {list} from main.{} where rowid = ?", table.name))?;
+    let columns: Vec<_> = names.iter().map(|name| Column::from_name(name)).collect();
     let id_index = columns.iter().position(|column| *column == Some(Column::Id));
     for (number, rowid) in (1..).zip(rowids.query_map([], |row| row.get::<_, i64>(0))?) {
         let rowid = rowid?;

@@ -170,7 +170,7 @@ impl ForeignDatabase {
     }
 
     /// Returns the columns of a table without the generated ones, whose expressions would have to be evaluated.
-    fn stored_columns(&self, table: &str) -> Result<Vec<String>, ReadError> {
+    pub fn stored_columns(&self, table: &str) -> Result<Vec<String>, ReadError> {
         let mut columns = Vec::new();
         // Not the function of the same name, which a table could replace.
         self.connection.pragma(None, "table_xinfo", table, |row| {
@@ -287,7 +287,8 @@ fn read_only_uris(path: &Path) -> Vec<String> {
     }
 }
 
-fn quoted(name: &str) -> String {
+/// Quotes a name for a statement.
+pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

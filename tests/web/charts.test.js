@@ -174,6 +174,7 @@ browserTest("trends compare the weeks, late caffeine and the limit with the serv
   const share = Math.round((100 * mgOf(late)) / mgOf(coffees));
   await page.locator("#trend-late-text", { hasText: `${share}% of your caffeine in the last 4 weeks was after 12:00, on ` }).waitFor();
   await page.locator("#trend-late-table summary").click();
+  await page.locator("#trend-late-table tbody tr").first().waitFor();
   const lateTotal = (await rows(page, "trend-late-table")).reduce((all, row) => all + parseFloat(row[1].replace(",", "")), 0);
   assert.ok(Math.abs(lateTotal - mgOf(late)) < 28, `${lateTotal}: ${mgOf(late)}`);
   await page.reload();

@@ -5,6 +5,7 @@ use std::io::Read;
 
 use rocket::State;
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::db::samples::MergeResult;
@@ -19,6 +20,24 @@ use crate::http::validation::{FieldError, Location, ValidationErrors};
 use crate::people::database::PersonDatabase;
 use crate::transfer::push::parsed_push::{ParsedPush, PushError};
 use crate::transfer::push::{hc_webhook, health_auto_export};
+
+/// Request body of Health Auto Export. Other members are counted as ignored.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub struct HealthAutoExportInput {
+    /// Has the list `metrics`, each with `name`, `units` and its samples in `data`: `date`, `Avg` or `qty`, and `source`.
+    #[schema(value_type = Object)]
+    data: Value,
+}
+
+/// Request body of HC Webhook, with the lists `heart_rate` and `resting_heart_rate`, whose samples have `time`, and `bpm` or
+/// `avg`. With `test`, nothing is stored. Other members are counted as ignored.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub struct HcWebhookInput {
+    /// Time of the push.
+    timestamp: Value,
+}
 
 /// Response body of a push. `received` is the sum of the other numbers.
 #[derive(Serialize, ToSchema)]
@@ -46,7 +65,7 @@ pub struct PushResponse {
 /// again adds nothing, and a changed value replaces the stored one. What you delete or change stays deleted or
 /// changed. A sample that cannot be stored is reported; the others are stored.
 #[utoipa::path(post, path = "/ingest/health-auto-export", operation_id = "push_health_auto_export", tag = "apps",
-    request_body(content = Object, example = json!({"data": {"metrics": [{"name": "heart_rate", "units": "bpm", "data": [{"date": "2025-07-23 06:30:00 +0200", "Min": 58, "Avg": 61.4, "Max": 66, "source": "Apple Watch"}]}]}})),
+    request_body(content = HealthAutoExportInput, example = json!({"data": {"metrics": [{"name": "heart_rate", "units": "bpm", "data": [{"date": "2025-07-23 06:30:00 +0200", "Min": 58, "Avg": 61.4, "Max": 66, "source": "Apple Watch"}]}]}})),
     responses((status = 200, description = "Number of samples", body = PushResponse)))]
 #[rocket::post("/ingest/health-auto-export", data = "<push>")]
 pub async fn push_health_auto_export(
@@ -62,7 +81,7 @@ pub async fn push_health_auto_export(
 /// For this app for Android, which sends what Health Connect has. Heart rates and resting heart rates are stored; see
 /// `/ingest/health-auto-export` for what happens with samples that are sent again.
 #[utoipa::path(post, path = "/ingest/hc-webhook", operation_id = "push_hc_webhook", tag = "apps",
-    request_body(content = Object, example = json!({"timestamp": "2025-07-23T06:30:00Z", "app_version": "1.9.0", "heart_rate": [{"bpm": 61, "time": "2025-07-23T06:28:11Z"}]})),
+    request_body(content = HcWebhookInput, example = json!({"timestamp": "2025-07-23T06:30:00Z", "app_version": "1.9.0", "heart_rate": [{"bpm": 61, "time": "2025-07-23T06:28:11Z"}]})),
     responses((status = 200, description = "Number of samples", body = PushResponse)))]
 #[rocket::post("/ingest/hc-webhook", data = "<push>")]
 pub async fn push_hc_webhook(

@@ -276,7 +276,8 @@ fn connect(uri: &str, limit: &Arc<InstructionLimit>) -> rusqlite::Result<Connect
 fn read_only_uris(path: &Path) -> Vec<String> {
     let mut header = [0; 100];
     let is_read = File::open(path).and_then(|mut file| file.read_exact(&mut header)).is_ok();
-    let is_in_wal_mode = is_read && header[18] == 2;
+    // The versions for writing and for reading; SQLite looks at the second one.
+    let is_in_wal_mode = is_read && header[18..20].contains(&2);
     let has_wal = fs::metadata(with_suffix(path, "-wal")).is_ok_and(|wal| wal.len() > 0);
     match (has_wal, is_in_wal_mode) {
         // The index of the log is not written either, unless its program has just opened it.

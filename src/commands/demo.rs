@@ -12,6 +12,7 @@ use crate::db::lock_file::ServerLock;
 use crate::domain::entry::{Amount, Entry};
 use crate::domain::time::Timestamp;
 use crate::simulator::{DEFAULT_BPM_PER_100_MG, Habits, SimulatedDay, SimulatedPerson};
+use crate::transfer::dedup::Provenance;
 use crate::transfer::import::Importer;
 
 #[derive(Args, Debug)]
@@ -83,12 +84,12 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
         person.simulate_day(date, &mut day);
         entries.extend(entries_of(&day).filter(|entry| entry.timestamp <= now));
         if entries.len() >= BATCH {
-            importer.add(std::mem::take(&mut entries))?;
+            importer.add(std::mem::take(&mut entries), Provenance::Rows)?;
         }
         bar.inc(1);
         date = date.next();
     }
-    importer.add(entries)?;
+    importer.add(entries, Provenance::Rows)?;
     let added = importer.finish()?;
     bar.finish_and_clear();
     print(&format!(

@@ -18,6 +18,7 @@ use crate::db::store::Options;
 use crate::domain::calendar::Zone;
 use crate::domain::entry::Entry;
 use crate::domain::limits::EntryLimits;
+use crate::transfer::dedup::Provenance;
 use crate::transfer::formats::columns::Column;
 use crate::transfer::formats::delimited::Mapping;
 use crate::transfer::formats::detect::ImportFormat;
@@ -45,7 +46,7 @@ Examples:
       Show what an Apple Health export would add
   coffee-tracker import \"Health Connect.zip\"
   coffee-tracker import Gadgetbridge.db
-  coffee-tracker import Takeout --source-zone UTC
+  coffee-tracker import Takeout --source-zone Europe/Berlin
       Import Fitbit's heart rates from an unpacked Google Takeout
   coffee-tracker import log.csv --map Time=timestamp --map mg=caffeine_mg --rejects rejected.csv";
 
@@ -70,9 +71,9 @@ pub struct ImportArgs {
     #[arg(long, value_name = "COLUMN=FIELD", value_parser = parse_mapping)]
     map: Vec<Mapping>,
 
-    /// Time zone of times without one, such as UTC or Europe/Berlin [default: TZ]
+    /// Time zone of times without one, such as Europe/Berlin [default: TZ, or UTC for Fitbit]
     ///
-    /// The times of a Fitbit export have no zone: on a terminal, the command asks for it.
+    /// The times of a Fitbit export have no zone: on a terminal, the command prompts for it.
     #[arg(long, value_name = "ZONE", value_parser = Zone::named)]
     source_zone: Option<Zone>,
 
@@ -152,7 +153,10 @@ pub fn run(args: ImportArgs) -> Result<(), Failure> {
         true => "standard input".to_owned(),
         false => args.file.display().to_string(),
     };
-    let read_failure = |e: ReadError| Failure::Failed(format!("{name}: {e}"));
+    let read_failure = |e: ReadError| match e {
+        ReadError::Temporary(_) => Failure::Busy(format!("{name}: {e}")),
+        _ => Failure::Failed(format!("{name}: {e}")),
+    };
     check_mappings(&args.map)?;
     let (place, limits) = args.rules.validate_with(&args.common)?;
     let limits = (!args.accept_out_of_range).then_some(limits);
@@ -195,8 +199,8 @@ pub fn run(args: ImportArgs) -> Result<(), Failure> {
     batch_sink.finish(&name, args.quiet, read.map_err(read_failure))
 }
 
-/// Returns the zone of times without one: the given one, or the server's, after a question when all times lack a zone and
-/// somebody can answer it.
+/// Returns the zone of times without one: the given one, or the server's. If all times of the file lack a zone, the command
+/// prompts for it on a terminal, and assumes UTC elsewhere, as most exports have it.
 fn source_zone(args: &ImportArgs, input: &Input, server: &Zone) -> Result<Zone, Failure> {
     if let Some(zone) = &args.source_zone {
         return Ok(zone.clone());
@@ -204,14 +208,12 @@ fn source_zone(args: &ImportArgs, input: &Input, server: &Zone) -> Result<Zone, 
     if !input.lacks_zone(args.format) {
         return Ok(server.clone());
     }
-    let name = server.name();
+    let utc = Zone::utc();
     if io::stdin().is_terminal() && io::stderr().is_terminal() && args.file != Path::new("-") {
-        let question =
-            format!("Time zone of the times in this export (UTC according to most exports) [{name}]: ");
         loop {
-            let answer = ask(&question)?;
+            let answer = ask("Time zone of the times in this export, such as Europe/Berlin [UTC]: ")?;
             match answer.trim() {
-                "" => return Ok(server.clone()),
+                "" => return Ok(utc),
                 answer => match Zone::named(answer) {
                     Ok(zone) => return Ok(zone),
                     Err(reason) => eprintln!("{reason}"),
@@ -220,9 +222,11 @@ fn source_zone(args: &ImportArgs, input: &Input, server: &Zone) -> Result<Zone, 
         }
     }
     if !args.quiet && !progress::is_run_by_server() {
-        eprintln!("times without a time zone are read as {name} (TZ); use --source-zone for another one");
+        eprintln!(
+            "the times of this export have no time zone and are read as UTC; use --source-zone for another one"
+        );
     }
-    Ok(server.clone())
+    Ok(utc)
 }
 
 fn progress_bar(input: &Input, is_quiet: bool) -> ProgressBar {
@@ -261,8 +265,8 @@ fn read_batches(
 #[derive(Default)]
 struct Batch {
     entries: Vec<Entry>,
-    /// The entries are samples of apps and devices, as all of a file are.
-    are_samples: bool,
+    /// The same for all entries of a file.
+    provenance: Provenance,
     rejections: Vec<Rejection>,
     unsupported: u64,
     rows: usize,
@@ -276,7 +280,7 @@ impl Batch {
         match row {
             ReadRow::Entry(entry) => self.add_entry(entry),
             ReadRow::Sample(entry) => {
-                self.are_samples = true;
+                self.provenance = Provenance::Samples;
                 self.add_entry(entry);
             }
             ReadRow::Rejected(rejection) => {
@@ -322,18 +326,21 @@ impl BatchSink {
     fn store_all(&mut self, receiver: &Receiver<Batch>) -> Result<(), Failure> {
         while let Ok(first) = receiver.recv() {
             let mut bytes = first.bytes;
-            let mut are_samples = first.are_samples;
+            let mut provenance = first.provenance;
             let mut entries = self.report(first)?;
             while entries.len() < BATCH_ROWS * QUEUED_BATCHES
                 && bytes < BATCH_BYTES * QUEUED_BATCHES
                 && let Ok(batch) = receiver.try_recv()
             {
                 bytes += batch.bytes;
-                are_samples |= batch.are_samples;
+                // The batch before may have no entries.
+                if !batch.entries.is_empty() {
+                    provenance = batch.provenance;
+                }
                 entries.append(&mut self.report(batch)?);
             }
             if !entries.is_empty() {
-                self.store(entries, are_samples)?;
+                self.store(entries, provenance)?;
             }
             self.show_progress();
         }
@@ -350,13 +357,12 @@ impl BatchSink {
         }
     }
 
-    fn store(&mut self, entries: Vec<Entry>, are_samples: bool) -> Result<(), Failure> {
+    fn store(&mut self, entries: Vec<Entry>, provenance: Provenance) -> Result<(), Failure> {
         let importer = match &mut self.importer {
             Some(importer) => importer,
             none => none.insert(Importer::open(&self.options, self.is_dry_run)?),
         };
-        let stored = if are_samples { importer.add_samples(entries) } else { importer.add(entries) };
-        Ok(stored.map_err(ImportError::from)?)
+        Ok(importer.add(entries, provenance).map_err(ImportError::from)?)
     }
 
     /// Counts the rows of a batch and prints its rejections. Returns its entries.
@@ -451,6 +457,7 @@ impl BatchSink {
         };
         let updated = match counts.updated {
             0 => String::new(),
+            n if self.is_dry_run => format!(", {} would be updated", counted(n, "reading")),
             n => format!(", {} updated", counted(n, "reading")),
         };
         print(&format!(

@@ -126,14 +126,14 @@ impl Pruner {
                 "select id from coffee_logs indexed by coffee_logs_by_time
                  where timestamp >= ? and timestamp < ? and id <= ? order by timestamp, id limit ?",
                 "delete from coffee_logs where id = ?",
-                tombstones::OF_COFFEE,
+                tombstones::ADD_COFFEE,
                 self.last_ids[0],
             ),
             EntryKind::HeartRate => (
                 "select id from heart_rate_logs indexed by heart_rate_logs_by_time
                  where timestamp >= ? and timestamp < ? and id <= ? order by timestamp, id limit ?",
                 "delete from heart_rate_logs where id = ?",
-                tombstones::OF_READING,
+                tombstones::ADD_READING,
                 self.last_ids[1],
             ),
         };

@@ -28,7 +28,7 @@ use crate::domain::time::{SECOND, Timestamp};
 /// costs less than the readings between them, which may be one every second.
 const MAX_GAP: i64 = 10 * SECOND;
 
-/// Handling of a reading with the source and the time of a stored one and another heart rate.
+/// Handling of a sample with the source and the time of a stored reading and another heart rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnChangedValue {
     /// The stored reading gets the heart rate: an app sends an average again when it has changed.
@@ -45,10 +45,7 @@ pub struct ReadingPlan {
     pub counts: SampleCounts,
 }
 
-/// Place of a reading, its new heart rate, and its new context if it had none.
-type NewValues = (Place, Bpm, Option<SampleContext>);
-
-/// New values of a stored reading.
+/// New values of a reading.
 #[derive(Clone, Copy, Debug)]
 struct ChangedReading {
     /// Time of the reading, which does not change.
@@ -71,8 +68,8 @@ impl ReadingPlan {
             match known.find(sample, on_changed) {
                 ReadingMatch::Duplicate => plan.counts.duplicates += 1,
                 ReadingMatch::Changed(index) => {
-                    if let Some(change) = known.change(sample, index) {
-                        plan.record(change, sample.timestamp);
+                    if let Some((place, change)) = known.change(sample, index) {
+                        plan.record(place, change);
                     }
                     plan.counts.updated += 1;
                 }
@@ -90,17 +87,16 @@ impl ReadingPlan {
         self.added.is_empty() && self.changed.is_empty()
     }
 
-    /// Records new values of a reading that is stored, or that this plan adds.
-    fn record(&mut self, (place, bpm, context): NewValues, timestamp: Timestamp) {
+    /// Records the change of a reading that is stored, or that this plan adds.
+    fn record(&mut self, place: Place, new: ChangedReading) {
         match place {
             Place::Stored(id) => {
-                let change =
-                    self.changed.entry(id).or_insert(ChangedReading { timestamp, bpm, context: None });
-                (change.bpm, change.context) = (bpm, change.context.or(context));
+                let change = self.changed.entry(id).or_insert(new);
+                (change.bpm, change.context) = (new.bpm, change.context.or(new.context));
             }
             Place::Added(index) => {
                 if let Some(added) = self.added.get_mut(index) {
-                    (added.bpm, added.context) = (bpm, added.context.or(context));
+                    (added.bpm, added.context) = (new.bpm, added.context.or(new.context));
                 }
             }
             Place::Tombstone => {}
@@ -318,8 +314,9 @@ impl KnownReadings {
         }
     }
 
-    /// Gives a reading that [`Self::find`] found the heart rate of a sample, and its context if it has none.
-    fn change(&mut self, sample: &ReadingSample, index: usize) -> Option<NewValues> {
+    /// Gives the reading with an index that [`Self::find`] returned the heart rate of a sample, and its context if it has
+    /// none. Returns the place of the reading and the change.
+    fn change(&mut self, sample: &ReadingSample, index: usize) -> Option<(Place, ChangedReading)> {
         let source = self.sources.get(&sample.source).copied()?;
         let known = self.by_identity.get_mut(&(sample.timestamp, source))?.get_mut(index)?;
         let context = sample.context.filter(|_| known.context.is_none());
@@ -330,15 +327,14 @@ impl KnownReadings {
             sources.remove(source);
         }
         self.by_value.entry((second(sample.timestamp), sample.bpm)).or_default().add(Some(source));
-        Some((place, sample.bpm, context))
+        Some((place, ChangedReading { timestamp: sample.timestamp, bpm: sample.bpm, context }))
     }
 
     fn find(&self, sample: &ReadingSample, on_changed: OnChangedValue) -> ReadingMatch {
         let source = self.sources.get(&sample.source).copied().unwrap_or_default();
         let of_identity = self.by_identity.get(&(sample.timestamp, source)).map_or(&[][..], Vec::as_slice);
-        let is_resting = sample.context == Some(SampleContext::Resting);
         let is_same_kind =
-            |known: &KnownReading| (known.context == Some(KnownContext::Resting)) == is_resting;
+            |known: &KnownReading| (known.context == Some(KnownContext::Resting)) == sample.is_resting();
         let replaces = on_changed == OnChangedValue::Replace;
         let (mut own, mut other_kind) = (None, None);
         for (index, known) in of_identity.iter().enumerate() {

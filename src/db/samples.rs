@@ -57,9 +57,8 @@ impl Store {
         // Stable sorts: of several samples with one identity, the last one is the latest value.
         readings.sort_by(|a, b| identity(a).cmp(&identity(b)));
         keep_last_of_equals(&mut readings, |a, b| identity(a) == identity(b));
-        let identity_of_coffee = |coffee: &CoffeeSample| (coffee.timestamp, Arc::clone(&coffee.source));
         coffees.sort_by(|a, b| (a.timestamp, &a.source).cmp(&(b.timestamp, &b.source)));
-        keep_last_of_equals(&mut coffees, |a, b| identity_of_coffee(a) == identity_of_coffee(b));
+        keep_last_of_equals(&mut coffees, |a, b| (a.timestamp, &a.source) == (b.timestamp, &b.source));
         result.counts.duplicates = received - (readings.len() + coffees.len()) as u64;
         for chunk in into_chunks(readings) {
             result.add(self.merge_readings(chunk).await?);
@@ -137,11 +136,7 @@ impl Store {
 
 /// Identity of a pushed reading: time, source, and whether it is a resting heart rate.
 fn identity(sample: &ReadingSample) -> (Timestamp, &str, bool) {
-    (sample.timestamp, &sample.source, is_resting(sample.context))
-}
-
-fn is_resting(context: Option<SampleContext>) -> bool {
-    context == Some(SampleContext::Resting)
+    (sample.timestamp, &sample.source, sample.is_resting())
 }
 
 /// Removes all but the last of consecutive equal items.

@@ -6,7 +6,6 @@ use rusqlite::{Connection, params};
 
 use crate::db::error::StoreError;
 use crate::db::store::{Cost, Store};
-use crate::db::tombstones::kind_name;
 use crate::domain::entry::EntryKind;
 use crate::domain::time::Timestamp;
 
@@ -47,7 +46,7 @@ impl NewestBySource {
         let coffees = self.coffees.iter().map(|source| (EntryKind::Coffee, source));
         let readings = self.readings.iter().map(|source| (EntryKind::HeartRate, source));
         coffees.chain(readings).try_for_each(|(kind, (name, at))| {
-            upsert.execute(params![kind_name(kind), name, at.micros()]).map(drop)
+            upsert.execute(params![kind.name(), name, at.micros()]).map(drop)
         })
     }
 }
@@ -76,7 +75,7 @@ pub(super) fn read_sources(
         "select name, newest_at from sources indexed by sources_by_time
          where kind = ? order by newest_at desc, name desc limit ?",
     )?
-    .query_map(params![kind_name(kind), limit], |row| {
+    .query_map(params![kind.name(), limit], |row| {
         Ok(EntrySource { kind, name: row.get(0)?, newest_at: Timestamp::clamped(row.get(1)?) })
     })?
     .collect()

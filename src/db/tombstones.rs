@@ -4,36 +4,27 @@
 use rusqlite::{Connection, params};
 
 use crate::domain::coffee::{CoffeeId, Milligrams};
-use crate::domain::entry::EntryKind;
 use crate::domain::heart_rate::ReadingId;
 use crate::domain::time::Timestamp;
 
-/// Returns the name of a kind in the tables of sources and tombstones.
-pub const fn kind_name(kind: EntryKind) -> &'static str {
-    match kind {
-        EntryKind::Coffee => "coffee",
-        EntryKind::HeartRate => "heartrate",
-    }
-}
-
-/// Adds a tombstone with the present values of a coffee, if it has a source and is not before a time. Entries that were
-/// logged on this server have no source.
-pub const OF_COFFEE: &str = "insert or ignore into tombstones (kind, timestamp, source, amount, context)
+/// Statement that adds a tombstone with the present values of a coffee, by its id, if it has a source and is not before a
+/// time. Entries that were logged on this server have no source.
+pub const ADD_COFFEE: &str = "insert or ignore into tombstones (kind, timestamp, source, amount, context)
      select 'coffee', timestamp, source, caffeine_mg, null from coffee_logs
      where id = ?1 and source is not null and timestamp >= ?2";
-/// The same for a reading.
-pub const OF_READING: &str = "insert or ignore into tombstones (kind, timestamp, source, amount, context)
+/// Like [`ADD_COFFEE`], for a reading.
+pub const ADD_READING: &str = "insert or ignore into tombstones (kind, timestamp, source, amount, context)
      select 'heartrate', timestamp, source, bpm, context from heart_rate_logs
      where id = ?1 and source is not null and timestamp >= ?2";
 
 /// Adds a tombstone with the present values of a coffee that has a source.
 pub fn add_coffee(c: &Connection, id: CoffeeId) -> rusqlite::Result<()> {
-    c.prepare_cached(OF_COFFEE)?.execute([id.0, Timestamp::MIN.micros()]).map(drop)
+    c.prepare_cached(ADD_COFFEE)?.execute([id.0, Timestamp::MIN.micros()]).map(drop)
 }
 
 /// Adds a tombstone with the present values of a reading that has a source.
 pub fn add_reading(c: &Connection, id: ReadingId) -> rusqlite::Result<()> {
-    c.prepare_cached(OF_READING)?.execute([id.0, Timestamp::MIN.micros()]).map(drop)
+    c.prepare_cached(ADD_READING)?.execute([id.0, Timestamp::MIN.micros()]).map(drop)
 }
 
 /// Reports whether there are tombstones. Usually there are none, and the lookups can be omitted.

@@ -15,6 +15,16 @@ pub enum EntryKind {
     HeartRate,
 }
 
+impl EntryKind {
+    /// Returns the name of the kind in tables and responses.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Coffee => "coffee",
+            Self::HeartRate => "heartrate",
+        }
+    }
+}
+
 /// Dose of a coffee, or heart rate of a reading.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Amount {

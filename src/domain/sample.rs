@@ -61,6 +61,10 @@ impl SampleContext {
 }
 
 impl ReadingSample {
+    pub fn is_resting(&self) -> bool {
+        self.context == Some(SampleContext::Resting)
+    }
+
     /// Converts an entry of a file; `None` when it is no reading or has no source.
     pub fn of_entry(entry: &Entry) -> Option<Self> {
         let Amount::HeartRate(bpm) = entry.amount else { return None };

@@ -5,6 +5,9 @@ use std::path::Path;
 
 use rustix::fs::statvfs;
 
+/// Space that files from elsewhere leave free, bytes: entries must still be stored.
+pub const RESERVED_BYTES: u64 = 64 << 20;
+
 /// Usage of a file system.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Disk {

@@ -4,12 +4,10 @@ use std::io;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::fs::disk_space::Disk;
+use crate::fs::disk_space::{Disk, RESERVED_BYTES};
 use crate::fs::privileges::Identity;
 use crate::fs::temp_file::TempFile;
 
-/// Space that a file leaves free, bytes: entries must still be stored.
-const RESERVE_BYTES: u64 = 64 << 20;
 /// Number of bytes after which data is synced: one sync of hundreds of megabytes would delay those of every write.
 const SYNC_INTERVAL_BYTES: u64 = 8 << 20;
 
@@ -17,7 +15,7 @@ const SYNC_INTERVAL_BYTES: u64 = 8 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum ReceiveError {
     #[error(
-        "there is not enough space on the disk: {free} bytes are free, and {RESERVE_BYTES} stay reserved"
+        "there is not enough space on the disk: {free} bytes are free, and {RESERVED_BYTES} stay reserved"
     )]
     NoRoom { free: u64 },
     #[error("the file cannot be written: {0}")]
@@ -52,7 +50,7 @@ impl ReceivedFile {
 
     fn ensure_room(&self, needed: u64) -> Result<(), ReceiveError> {
         let free = Disk::of(&self.folder)?.free_bytes;
-        if free < needed.saturating_add(RESERVE_BYTES) { Err(ReceiveError::NoRoom { free }) } else { Ok(()) }
+        if free < needed.saturating_add(RESERVED_BYTES) { Err(ReceiveError::NoRoom { free }) } else { Ok(()) }
     }
 
     /// Appends bytes.

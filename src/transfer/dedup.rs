@@ -11,9 +11,10 @@ use crate::domain::entry::{Entry, EntryKind};
 use crate::domain::time::Timestamp;
 
 /// Origin of the entries of a file, which decides what makes two of them equal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Provenance {
     /// Rows of a table or a copy of one, compared by all values.
+    #[default]
     Rows,
     /// Samples of apps and devices. The user may have added a type or notes to the stored ones, or deleted them.
     Samples,

@@ -157,28 +157,20 @@ impl Importer {
         Ok(self.connection.as_ref().map_or(Ok((0, 0)), schema::count_rows)?)
     }
 
-    /// Adds the entries that are not stored yet. They are committed, but not yet synced.
+    /// Adds the entries that are not stored yet, whichever file or push they came from first. They are committed, but not
+    /// yet synced.
     ///
     /// # Errors
     /// The database cannot be read or written; entries before the failure may have been added.
-    pub fn add(&mut self, mut entries: Vec<Entry>) -> Result<(), StoreError> {
-        self.skip_duplicates(&mut entries, Provenance::Rows)?;
-        self.insert_all(&entries)
-    }
-
-    /// Adds the samples of apps and devices that are not stored yet, whichever file or push they came from first.
-    ///
-    /// # Errors
-    /// As for [`Self::add`].
-    pub fn add_samples(&mut self, entries: Vec<Entry>) -> Result<(), StoreError> {
+    pub fn add(&mut self, entries: Vec<Entry>, provenance: Provenance) -> Result<(), StoreError> {
         let (mut readings, mut others) = (Vec::new(), Vec::new());
         for entry in entries {
-            match ReadingSample::of_entry(&entry) {
+            match ReadingSample::of_entry(&entry).filter(|_| provenance == Provenance::Samples) {
                 Some(reading) => readings.push(reading),
                 None => others.push(entry),
             }
         }
-        self.skip_duplicates(&mut others, Provenance::Samples)?;
+        self.skip_duplicates(&mut others, provenance)?;
         self.insert_all(&others)?;
         readings.chunks(MERGED_READINGS).try_for_each(|chunk| self.merge(chunk))
     }
@@ -209,21 +201,21 @@ impl Importer {
         };
         let plan = || ReadingPlan::new(connection, readings, OnChangedValue::Add);
         connection.execute_batch("begin")?;
-        let mut counts = plan().map(|plan| (plan.is_empty(), plan.counts));
+        let first = plan();
         connection.execute_batch("commit")?;
-        if !self.is_dry_run && matches!(counts, Ok((false, _))) {
-            counts = Ok((
-                false,
-                // Planned again, since a server may have stored some of them meanwhile.
-                in_transaction(connection, || {
-                    let plan = plan()?;
-                    plan.write(connection)?;
-                    Ok(plan.counts)
-                })?,
-            ));
+        let first = first?;
+        let SampleCounts { inserted, updated, duplicates } = if self.is_dry_run || first.is_empty() {
+            first.counts
+        } else {
+            // Planned again, since a server may have stored some of them meanwhile.
+            let counts = in_transaction(connection, || {
+                let plan = plan()?;
+                plan.write(connection)?;
+                Ok(plan.counts)
+            })?;
             self.pause();
-        }
-        let (_, SampleCounts { inserted, updated, duplicates }) = counts?;
+            counts
+        };
         self.counts.readings_added += inserted;
         self.counts.updated += updated;
         self.counts.duplicates += duplicates;

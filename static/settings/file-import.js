@@ -13,7 +13,7 @@ const FILES = [
   ["Apple Health", "on the iPhone, open Health, tap your picture, then “Export All Health Data”: export.zip"],
   ["Gadgetbridge", "on the phone, open “Data management”, then export the database or make a backup: the file Gadgetbridge, or the zip"],
   ["Health Connect", "on the Android phone, open Settings, Health Connect, “Manage data”, “Backup and restore”, and schedule an export: Health Connect.zip"],
-  ["Fitbit", "the zip of a Google Takeout with the product Fitbit. Its times have no time zone, and are read in the one of the server"],
+  ["Fitbit", "the zip of a Google Takeout with the product Fitbit. Its times have no time zone, and are read as UTC"],
   ["CSV", "with a header row and the columns timestamp and caffeine_mg or bpm; coffee_type, context, notes and source are optional"],
   ["Coffee Tracker", "an export as CSV or JSON Lines, from here or from another server"],
   ["Docker stack", "the former version: its file coffee.db, or a dump of its PostgreSQL database"],
@@ -63,7 +63,7 @@ async function describeDetails(result) {
   const facts = [
     period,
     sources.length > 0 && `Recorded by ${sources.map(({ name }) => isolate(name)).join(", ")}`,
-    unsupported > 0 && `${plural(unsupported, "record")} of other kinds ${unsupported === 1 ? "is" : "are"} ignored`,
+    unsupported > 0 && `${plural(unsupported, "other record")} ${unsupported === 1 ? "is" : "are"} ignored`,
   ].filter(Boolean);
   return [facts.length > 0 && h("ul", {}, facts.map((fact) => h("li", {}, fact))), rejected > 0 && describeRejections(result)].filter(Boolean);
 }
@@ -114,7 +114,7 @@ export function importCard() {
     const details = await describeDetails(result);
     previewed = { id: result.id, title };
     const hasNew = describeEntries(result) !== "" || result.updated > 0;
-    return showOutcome(hasNew ? `Import ${title}?` : `${title} has nothing new`,
+    return showOutcome(hasNew ? (name ? `Import ${title}?` : "Import the file?") : `${title} has nothing new`,
       h("p", { class: "verdict", id: "import-counts" }, describeCounts(result)),
       ...details,
       h("div", { class: "row" },

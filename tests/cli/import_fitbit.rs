@@ -162,12 +162,12 @@ fn a_single_file_is_imported_by_its_content_also_compressed_and_from_standard_in
 }
 
 #[test]
-fn times_are_in_the_given_zone_or_in_that_of_the_server_which_is_then_printed() {
+fn times_are_in_the_given_zone_or_in_utc_which_is_then_printed() {
     let notice =
-        "times without a time zone are read as Europe/Berlin (TZ); use --source-zone for another one\n";
+        "the times of this export have no time zone and are read as UTC; use --source-zone for another one\n";
     for (args, first, err) in [
-        (&[][..], "1707226205000000", notice),
-        (&["--quiet"], "1707226205000000", ""),
+        (&[][..], "1707229805000000", notice),
+        (&["--quiet"], "1707229805000000", ""),
         (&["--source-zone", "America/New_York"], "1707247805000000", ""),
         (&["--source-zone", "Europe/Berlin"], "1707226205000000", ""),
     ] {
@@ -214,26 +214,21 @@ fn import_in_terminal(folder: &Path, answers: &str) -> String {
 }
 
 #[test]
-fn on_a_terminal_the_zone_is_asked_for_with_that_of_the_server_as_the_default() {
+fn on_a_terminal_the_command_prompts_for_the_zone() {
     if Command::new("script").arg("--version").output().is_err() {
         return crate::helpers::report_skipped("script is not installed");
     }
     for (answers, first) in [
-        ("\n", 1_707_226_205_000_000),
-        ("Mars\nUTC\n", 1_707_229_805_000_000),
+        ("\n", 1_707_229_805_000_000),
+        ("Mars\nEurope/Berlin\n", 1_707_226_205_000_000),
         ("America/New_York\n", 1_707_247_805_000_000_i64),
     ] {
         let folder = temporary_folder();
         fs::write(folder.path().join("file"), FIRST_DAY).unwrap();
         let output = import_in_terminal(folder.path(), answers);
-        let question =
-            "Time zone of the times in this export (UTC according to most exports) [Europe/Berlin]: ";
+        let question = "Time zone of the times in this export, such as Europe/Berlin [UTC]: ";
         assert_eq!(output.matches(question).count(), answers.lines().count(), "{output}");
-        assert_eq!(
-            output.contains("must be a time zone such as Europe/Berlin"),
-            answers.contains("Mars"),
-            "{output}"
-        );
+        assert_eq!(output.contains("must be a time zone such as"), answers.contains("Mars"), "{output}");
         let time = number(&database(folder.path()), "select min(timestamp) from heart_rate_logs");
         assert_eq!(time, first, "{output}");
     }

@@ -100,7 +100,7 @@ for (const [screen, colorScheme] of [["wide", "light"], ["phone", "dark"], ["pho
     await page.locator("#import-file").setInputFiles(appleZip(server, 2000));
     await heading(page, "Import export.zip?").waitFor();
     assert.equal(await counts(page).textContent(), "2,000 heart rates and 1 drink will be added");
-    await page.getByText("1 record of other kinds is ignored").waitFor();
+    await page.getByText("1 other record is ignored").waitFor();
     await page.getByText("Recorded by Apple Watch, HiCoffee").waitFor();
     await screenshot(page, `settings/${screen}-${colorScheme}-import-preview`);
     assert.equal(await horizontalOverflow(page), 0);

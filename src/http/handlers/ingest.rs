@@ -25,13 +25,16 @@ use crate::transfer::push::{hc_webhook, health_auto_export};
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "only its schema is used")]
 pub struct HealthAutoExportInput {
-    /// Has the list `metrics`, each with `name`, `units` and its samples in `data`: `date`, `Avg` or `qty`, and `source`.
+    /// Object with the list `metrics`. A metric has `name`, `units` and the list `data` of its samples, and a sample has
+    /// `date`, `Avg` or `qty`, and `source`.
     #[schema(value_type = Object)]
     data: Value,
 }
 
-/// Request body of HC Webhook, with the lists `heart_rate` and `resting_heart_rate`, whose samples have `time`, and `bpm` or
-/// `avg`. With `test`, nothing is stored. Other members are counted as ignored.
+/// Request body of HC Webhook.
+///
+/// The samples in the lists `heart_rate` and `resting_heart_rate` have `time`, and `bpm` or `avg`. If `test` is true, nothing is
+/// stored. Other members are counted as ignored.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "only its schema is used")]
 pub struct HcWebhookInput {

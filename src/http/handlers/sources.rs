@@ -5,7 +5,6 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::db::sources::EntrySource;
-use crate::domain::entry::EntryKind;
 use crate::domain::time::{MINUTE, Timestamp};
 use crate::http::app::SharedApp;
 use crate::http::extract::headers::PersonOfRequest;
@@ -27,7 +26,8 @@ pub struct SourceList {
 pub struct ListedSource {
     /// Name that the app or the device has in the pushes and files that it came from.
     name: String,
-    kind: SourceKind,
+    #[schema(value_type = String, pattern = "^(coffee|heartrate)$")]
+    kind: &'static str,
     /// Time of its newest entry.
     #[schema(value_type = String, format = DateTime)]
     newest_at: Timestamp,
@@ -35,20 +35,9 @@ pub struct ListedSource {
     minutes_ago: i64,
 }
 
-/// Kind of the entries of a source.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-enum SourceKind {
-    Coffee,
-    Heartrate,
-}
-
 impl ListedSource {
     fn new(source: EntrySource, now: Timestamp) -> Self {
-        let kind = match source.kind {
-            EntryKind::Coffee => SourceKind::Coffee,
-            EntryKind::HeartRate => SourceKind::Heartrate,
-        };
+        let kind = source.kind.name();
         let minutes_ago = (now.micros() - source.newest_at.micros()).max(0) / MINUTE;
         Self { name: source.name, kind, newest_at: source.newest_at, minutes_ago }
     }

@@ -325,7 +325,9 @@ impl From<rusqlite::Error> for ReadError {
     fn from(error: rusqlite::Error) -> Self {
         let code = error.sqlite_error().map(|e| e.extended_code);
         match StoreError::from(&error) {
-            StoreError::Busy => Self::unusable("the database is in use: close the program that writes to it"),
+            StoreError::Busy => {
+                Self::Temporary("the database is in use: close the program that writes to it".to_owned())
+            }
             _ if code == Some(ffi::SQLITE_READONLY_ROLLBACK) => Self::unusable(
                 "the database has an unfinished transaction (a file that ends in -journal): open it once with its own \
                  program, and close it",

@@ -162,6 +162,9 @@ pub enum ReadError {
     /// The file cannot be imported; holds the reason and what to do.
     #[error("{0}")]
     Unusable(String),
+    /// The file cannot be read now, but may be later; holds the reason.
+    #[error("{0}")]
+    Temporary(String),
     #[error("reading stopped at line {line}: {reason}")]
     Broken { line: u64, reason: String },
 }

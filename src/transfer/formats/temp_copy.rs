@@ -6,14 +6,12 @@ use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::fs::disk_space::Disk;
+use crate::fs::disk_space::{Disk, RESERVED_BYTES};
 use crate::fs::paths::with_suffix;
 use crate::fs::privileges::Identity;
 use crate::fs::temp_file::TempFile;
 use crate::transfer::formats::sink::ReadError;
 
-/// Space that a copy leaves free, in bytes: a server that uses the same disk must be able to write.
-const RESERVED_BYTES: u64 = 64 << 20;
 /// Bytes that are copied between two checks of the free space.
 const STEP_BYTES: u64 = 4 << 20;
 
@@ -86,7 +84,7 @@ fn copy_into(to: &mut dyn Write, from: &mut dyn Read, folder: &Path) -> Result<(
 }
 
 fn no_room(folder: &Path) -> ReadError {
-    ReadError::Unusable(format!(
+    ReadError::Temporary(format!(
         "a temporary copy of the data does not fit into {}, where {} MiB must stay free",
         folder.display(),
         RESERVED_BYTES >> 20

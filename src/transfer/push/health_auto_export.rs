@@ -8,6 +8,7 @@ use serde::de::{IgnoredAny, MapAccess, SeqAccess};
 
 use crate::domain::json_scalar::JsonScalar;
 use crate::domain::limits::ValidationContext;
+use crate::domain::sample::CoffeeSample;
 use crate::domain::text;
 use crate::domain::time::Timestamp;
 use crate::transfer::formats::import_row::to_milligrams;
@@ -15,7 +16,7 @@ use crate::transfer::push::json::{
     CountItems, ItemMembers, List, ListItems, Object, ObjectMembers, read_document,
 };
 use crate::transfer::push::parsed_push::{
-    MAX_LISTED_REJECTIONS, ParsedPush, PushError, SampleCheck, SourceNames, coffee, number, reading,
+    MAX_LISTED_REJECTIONS, ParsedPush, PushError, SampleCheck, SourceNames, number, reading,
 };
 
 /// Source of samples that name none.
@@ -212,8 +213,8 @@ impl MetricReader<'_, '_> {
                 }
                 Metric::Caffeine => {
                     let units = if units.is_empty() { "mg" } else { units };
-                    let dose = check.dose(to_milligrams(amount, units)?)?;
-                    push.samples.coffees.push(coffee(time, dose, source));
+                    let caffeine_mg = check.dose(to_milligrams(amount, units)?)?;
+                    push.samples.coffees.push(CoffeeSample { timestamp: time, caffeine_mg, source });
                 }
             }
             Ok(())

@@ -9,7 +9,7 @@ use crate::domain::entry::Amount;
 use crate::domain::heart_rate::Bpm;
 use crate::domain::json_scalar::JsonScalar;
 use crate::domain::limits::ValidationContext;
-use crate::domain::sample::{CoffeeSample, ReadingSample, RejectedSample, SampleBatch, SampleContext};
+use crate::domain::sample::{ReadingSample, RejectedSample, SampleBatch, SampleContext};
 use crate::domain::text;
 use crate::domain::time::Timestamp;
 use crate::transfer::formats::import_row::{parse_bpm, parse_dose, parse_source};
@@ -162,9 +162,4 @@ impl SourceNames {
 /// Creates a sample of a heart rate.
 pub fn reading(timestamp: Timestamp, bpm: Bpm, is_resting: bool, source: Arc<str>) -> ReadingSample {
     ReadingSample { timestamp, bpm, context: is_resting.then_some(SampleContext::Resting), source }
-}
-
-/// Creates a sample of caffeine.
-pub fn coffee(timestamp: Timestamp, caffeine_mg: Milligrams, source: Arc<str>) -> CoffeeSample {
-    CoffeeSample { timestamp, caffeine_mg, source }
 }

@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help run up down restart status logs health validate backup restore verify drill prod-check sql \
 	install upgrade rollback uninstall build test test-statistics oracle test-web screenshots test-verbs test-arm64 test-docs test-apps check fmt lint audit check-deploy \
-	manual deb test-service test-standby bench bench-import bench-web siege crash kills fire power-cut fuzz fuzz-parsers demo openapi clean
+	manual deb test-service test-standby bench bench-import bench-instructions bench-web siege crash kills fire power-cut fuzz fuzz-parsers demo openapi clean
 
 PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/coffee-tracker
 ROUNDS ?= 200
@@ -17,7 +17,7 @@ RUNS ?= 1000
 RANDOM_SEED = TEST_SEED=$(or $(TEST_SEED),$(shell date +%s))
 
 help: ## List every target
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Build and run the server on 127.0.0.1:8000 in the foreground
 	cargo build --release --locked
@@ -137,6 +137,9 @@ bench: ## Measure performance and memory use (about 10 minutes)
 
 bench-import: ## Measure imports of Apple Health and Fitbit exports: ARGS=--fitbit for 20 million heart rates
 	cargo bench --locked --bench import -- $(ARGS)
+
+bench-instructions: ## Compare the instructions of requests with kept values: UPDATE=yes keeps the new ones
+	@UPDATE=$(UPDATE) COFFEE_TRACKER=$${COFFEE_TRACKER:-$(PROGRAM)} python3 scripts/instructions.py
 
 bench-web: ## Measure page sizes, first paint and response times
 	@scripts/bench-web.sh

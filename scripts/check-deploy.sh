@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Validates the unit and deploy/ with the programs that read them: systemd, Prometheus, nginx and Caddy, in front
-# of a running server. check-standby.sh covers Litestream. Uses loopback, free ports and a temporary folder.
+# Validates the unit and deploy/ with the programs that read them: systemd, Prometheus, nginx, Caddy and HAProxy, in front
+# of a running server. check-standby.sh and check-replica.sh cover Litestream. Uses loopback, free ports and a temporary
+# folder.
 #
 #   scripts/check-deploy.sh                          build the server
 #   COFFEE_TRACKER=path scripts/check-deploy.sh      use this binary
 #
-# Missing programs come from apt-get: systemd, curl, openssl and python3 are installed (as root); Prometheus, nginx
-# and Caddy are only unpacked, so that no service is started. Unavailable programs are skipped and reported.
+# Missing programs come from apt-get: systemd, curl, openssl, python3, HAProxy and socat are installed (as root);
+# Prometheus, nginx and Caddy are only unpacked. No service is started. Unavailable programs are skipped and reported.
 cd "$(dirname "$0")/.."
 . scripts/tools.sh
 
@@ -20,6 +21,7 @@ check_units() {
     mkdir "$work/units"
     for unit in coffee-tracker.service deploy/*.service deploy/*.timer deploy/*.path; do
         sed -e "s#/usr/bin/coffee-tracker#$binary#" -e "s#/usr/bin/litestream#$(command -v true)#" \
+            -e "s#/usr/bin/rclone#$(command -v true)#" \
             -e "s#/usr/lib/coffee-tracker/import-folder#$PWD/deploy/import-folder#" "$unit" >"$work/units/${unit##*/}"
     done
     output=$(timeout 60 systemd-analyze verify "$work"/units/* 2>&1) || fail "systemd-analyze verify: $output"
@@ -51,7 +53,7 @@ start_server() {
     (
         cd "$work"
         exec env -u API_KEY_FILE HOST=127.0.0.1 PORT=0 DATABASE_URL=coffee.db BACKUP_DIR=backups LOG_LEVEL=info \
-            LOG_FORMAT=text TRUSTED_PROXIES=127.0.0.1 ALLOWED_HOSTS=coffee.example RATE_LIMIT_ENABLED=true \
+            LOG_FORMAT=text TRUSTED_PROXIES=127.0.0.1 "ALLOWED_HOSTS=coffee.example,*.coffee.example" RATE_LIMIT_ENABLED=true \
             RATE_LIMIT_INFO=2/hour "$binary" serve
     ) >"$work/out" 2>"$work/log" &
     started+=($!)
@@ -102,12 +104,13 @@ check_prometheus() {
 
 # through PROXY URL CLIENT: sends requests from this address with a forged forwarding header.
 through() {
-    local proxy=$1 url=$2 client=$3 id port
-    id="$proxy-$RANDOM"
+    local proxy=$1 url=$2 client=$3 id port host
+    id="${proxy// /-}-$RANDOM"
     port=${url##*:}
+    host=${url#*//}
     request() {
         curl -sk -m 10 -o "$work/response" -D "$work/headers" -w '%{http_code}' --interface "$client" \
-            --resolve "coffee.example:$port:127.0.0.1" "$@"
+            --resolve "${host%:*}:$port:127.0.0.1" "$@"
     }
     is "$(request -H "X-Request-ID: $id" -H "X-Forwarded-For: 203.0.113.9" "$url/health")" 200 "status of GET /health through $proxy"
     grep -qi "^x-request-id: $id" "$work/headers" || fail "$proxy: the response lacks the request id"
@@ -130,8 +133,7 @@ check_nginx() {
         return
     fi
     http=$(free_port) https=$(free_port)
-    openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=coffee.example \
-        -keyout "$work/privkey.pem" -out "$work/fullchain.pem" 2>/dev/null
+    make_certificate coffee.example
     sed -e "s#127.0.0.1:8000#$server#" -e "s#listen 80;#listen 127.0.0.1:$http;#" -e '/listen \[::\]/d' \
         -e "s#listen 443 ssl;#listen 127.0.0.1:$https ssl;#" -e "s#/etc/letsencrypt/live/coffee.example#$work#" \
         deploy/nginx.conf >"$work/site.conf"
@@ -168,13 +170,123 @@ check_caddy() {
     through Caddy "http://coffee.example:$port" 127.0.0.15
 }
 
+make_certificate() {
+    local name=$1
+    openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj "/CN=$name" -addext "subjectAltName=DNS:$name" \
+        -keyout "$work/privkey.pem" -out "$work/fullchain.pem" 2>/dev/null
+}
+
+# status_of HOST PORT CURL-ARGUMENTS: prints the status of GET /manifest.webmanifest over HTTPS.
+status_of() {
+    curl -sk -m 20 -o "$work/response" -D "$work/headers" -w '%{http_code}' --resolve "$1:$2:127.0.0.1" \
+        "${@:3}" "https://$1:$2/manifest.webmanifest"
+}
+
+# Sends requests one after another to the port, each on a connection of its own, until the file `reloaded` exists; writes their
+# statuses to the file `statuses`.
+send_requests() {
+    rm -f "$work/reloaded"
+    : >"$work/statuses"
+    while [ ! -e "$work/reloaded" ]; do
+        curl -sk -m 20 -o "$work/load" -w '%{http_code}\n' --resolve "anna.coffee.example:$1:127.0.0.1" \
+            "https://anna.coffee.example:$1/manifest.webmanifest" >>"$work/statuses" || true
+    done
+}
+
+# routes_people PROXY PORT: anna's machine is the server, and that of ben does not exist.
+routes_people() {
+    step "$1: routes by host name"
+    through "$1" "https://anna.coffee.example:$2" "127.0.0.$(($2 % 100 + 30))"
+    is "$(status_of ben.coffee.example "$2")" 503 "$1: status when the machine does not respond"
+    grep -qi '^retry-after: 5' "$work/headers" || fail "$1: the response has no Retry-After"
+    is "$(status_of dora.coffee.example "$2")" 404 "$1: status for an unknown host name"
+}
+
+# reloads PROXY PORT COMMAND: runs the command during requests, of which none may fail.
+reloads() {
+    local load
+    send_requests "$2" &
+    load=$!
+    waits_for 60 has_statuses 40 || fail "$1: no response"
+    "${@:3}"
+    waits_for 20 routes_ben "$2" || fail "$1: ben is not routed to the other machine"
+    waits_for 60 has_statuses $(($(wc -l <"$work/statuses") + 40)) || fail "$1: no response after the change"
+    touch "$work/reloaded"
+    wait "$load"
+    is "$(sort -u "$work/statuses")" 200 "$1: statuses during the change"
+    echo "$1: $(wc -l <"$work/statuses") requests during the change, none failed"
+}
+
+has_statuses() { [ "$(wc -l <"$work/statuses")" -ge "$1" ]; }
+
+routes_ben() { [ "$(status_of ben.coffee.example "$1")" = 200 ]; }
+
+check_haproxy() {
+    step "HAProxy: configuration, routes, change of a route, reload"
+    local haproxy http https master
+    if ! installed_unstarted haproxy haproxy || ! installed socat socat; then
+        skip "HAProxy or socat is unavailable"
+        return
+    fi
+    haproxy=$(PATH=$PATH:/usr/sbin command -v haproxy)
+    http=$(free_port) https=$(free_port)
+    make_certificate '*.coffee.example'
+    cat "$work/fullchain.pem" "$work/privkey.pem" >"$work/coffee.example.pem"
+    cp deploy/people.map "$work/people.map"
+    sed -e "s#/etc/haproxy/#$work/#" -e "s#/run/haproxy/#$work/#" -e 's#/dev/log local0#stderr format raw local0#' \
+        -e '/^    user \|^    group /d' -e "s#bind :80\$#bind 127.0.0.1:$http#" -e "s#bind :443 #bind 127.0.0.1:$https #" \
+        -e "s#10.0.0.11:8000#$server#" -e "s#10.0.0.12:8000#127.0.0.1:$(free_port)#" deploy/haproxy.cfg >"$work/haproxy.cfg"
+    timeout 30 "$haproxy" -c -f "$work/haproxy.cfg" || fail "haproxy -c"
+    "$haproxy" -W -f "$work/haproxy.cfg" 2>"$work/haproxy-log" &
+    master=$!
+    started+=("$master")
+    waits_for 20 status_of anna.coffee.example "$https" || fail "HAProxy did not start: $(cat "$work/haproxy-log")"
+    is "$(curl -s -m 10 -o "$work/response" -w '%{redirect_url}' -H 'Host: anna.coffee.example' "http://127.0.0.1:$http/info")" \
+        https://anna.coffee.example/info "redirect from HTTP to HTTPS"
+    routes_people HAProxy "$https"
+    is "$(status_of ANNA.coffee.example "$https")" 200 "HAProxy: status for a host name in capital letters"
+    sed -e "s#/etc/haproxy/#$work/#" -e "s#/run/haproxy/#$work/#" deploy/route-people >"$work/route-people"
+    reloads "HAProxy, route-people" "$https" bash "$work/route-people" machine1 ben
+    if bash "$work/route-people" machine9 ben 2>"$work/output"; then fail "route-people accepts an unknown machine"; fi
+    if bash "$work/route-people" machine1 be 2>"$work/output"; then fail "route-people accepts an unknown person"; fi
+    is "$(grep -v '^#' "$work/people.map" | tr -s ' ')" $'anna.coffee.example machine1\nben.coffee.example machine1' "people.map"
+    reloads "HAProxy, reload" "$https" kill -USR2 "$master"
+}
+
+check_caddy_people() {
+    step "Caddy: configuration for several machines, routes, reload"
+    local caddy https admin
+    caddy=$(unpacked caddy caddy) || { skip "Caddy is unavailable"; return; }
+    https=$(free_port) admin=127.0.0.1:$(free_port)
+    make_certificate '*.coffee.example'
+    cp deploy/people.map "$work/people.map"
+    {
+        printf '{\n\tadmin %s\n\tauto_https disable_redirects\n}\n' "$admin"
+        sed -e "s#^\*.coffee.example {#*.coffee.example:$https {\n\tbind 127.0.0.1#" \
+            -e "s#/etc/caddy/coffee.example.pem /etc/caddy/coffee.example.key#$work/fullchain.pem $work/privkey.pem#" \
+            -e "s#/etc/caddy/#$work/#" -e "s#10.0.0.11:8000#$server#" -e "s#10.0.0.12:8000#127.0.0.1:$(free_port)#" \
+            deploy/Caddyfile.people
+    } >"$work/Caddyfile.people"
+    timeout 30 "$caddy" validate --adapter caddyfile --config "$work/Caddyfile.people" 2>"$work/caddy-log" ||
+        fail "caddy: $(cat "$work/caddy-log")"
+    "$caddy" run --adapter caddyfile --config "$work/Caddyfile.people" 2>"$work/caddy-log" &
+    started+=($!)
+    waits_for 20 status_of anna.coffee.example "$https" || fail "Caddy did not start: $(cat "$work/caddy-log")"
+    routes_people "Caddy for people" "$https"
+    sed -i '/^ben/s/machine2/machine1/' "$work/people.map"
+    reloads "Caddy, reload" "$https" "$caddy" reload --address "$admin" --adapter caddyfile --config "$work/Caddyfile.people"
+}
+
 check_units
 start_server
 check_metrics
 check_prometheus
 check_nginx
 check_caddy
+check_caddy_people
+check_haproxy
 COFFEE_TRACKER=$binary scripts/check-standby.sh
+COFFEE_TRACKER=$binary scripts/check-replica.sh
 
 step "done"
 say_skipped

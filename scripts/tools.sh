@@ -52,6 +52,23 @@ installed() {
     command -v "$1" >/dev/null
 }
 
+# installed_unstarted COMMAND PACKAGE: like `installed`, but starts no service of the package.
+installed_unstarted() {
+    local policy=/usr/sbin/policy-rc.d
+    PATH=$PATH:/usr/sbin command -v "$1" >/dev/null && return
+    is_root || return 1
+    if [ -e "$policy" ]; then
+        installed "$1" "$2"
+        return
+    fi
+    # Debian's programs for services ask this one.
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 0755 "$policy"
+    installed "$1" "$2" || true
+    rm -f "$policy"
+    PATH=$PATH:/usr/sbin command -v "$1" >/dev/null
+}
+
 # unpacked COMMAND PACKAGE: prints the path of the command, from the system or from the unpacked package.
 unpacked() {
     local found

@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help run up down restart status logs health validate backup restore verify drill prod-check sql \
 	install upgrade rollback uninstall build test test-statistics oracle test-web screenshots test-verbs test-arm64 test-docs test-apps check fmt lint audit check-deploy \
-	manual deb test-service test-standby bench bench-import bench-instructions bench-web siege crash kills fire power-cut fuzz fuzz-parsers demo openapi clean
+	manual deb test-service test-standby test-cluster bench bench-import bench-instructions bench-web siege crash kills fire power-cut fuzz fuzz-parsers demo openapi clean
 
 PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/coffee-tracker
 ROUNDS ?= 200
@@ -114,6 +114,9 @@ test-service: ## Test installation, upgrade and failures in a booted Debian cont
 
 test-standby: ## Test the failover in docs/STANDBY.md in a booted Debian container (root)
 	@scripts/test-standby.sh
+
+test-cluster: ## Move people between three machines, kill one, restore its people (root)
+	@scripts/test-cluster.sh
 
 test-arm64: ## Test the build for a 64-bit Pi under QEMU (root)
 	@scripts/test-arm64.sh

@@ -90,6 +90,11 @@ replicated() {
     done
 }
 
+# Runs the command of docs/SCALING.md.
+without_replica() {
+    as machine1 bash -c "$(grep '^comm ' docs/SCALING.md | sed "s#/var/lib/coffee-tracker#$work/machine1#")"
+}
+
 restored_people() {
     local ours=$work/bin
     mkdir -p "$ours"
@@ -115,11 +120,18 @@ for name in anna ben; do
 done
 step "replicate to an object store with deploy/litestream-s3.yml and replica-keys.service"
 configure machine1
-as machine1 "$litestream" replicate -config "$work/machine1/litestream.yml" >"$work/litestream.log" 2>&1 &
+(
+    set -a
+    . "$work/machine1/replica.env"
+    exec "$litestream" replicate -config "$work/machine1/litestream.yml"
+) >"$work/litestream.log" 2>&1 &
 streaming=$!
 started+=("$streaming")
 waits_for 60 replicated || fail "the replica is empty: $(cat "$work/litestream.log")"
 as machine1 bash "$work/machine1/copy-keys" || fail "rclone"
+is "$(without_replica)" "" "people without a replica"
+tracker machine1 person add carl >/dev/null 2>&1
+is "$(without_replica)" carl "people without a replica, after another one was added"
 for ((n = 0; n < 20; n++)); do post anna machine1 80; done
 # Longer than the interval.
 sleep 6

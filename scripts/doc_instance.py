@@ -16,6 +16,10 @@ import subprocess
 import tempfile
 import zipfile
 
+SUBCOMMANDS = {
+    "key": ("add", "list", "revoke", "rotate"),
+    "person": ("add", "list", "rename", "remove", "freeze", "archive", "adopt", "release"),
+}
 EXCLUDED = {".git", "target", "data", "backups", ".venv", ".env"}
 APPLE = """<?xml version="1.0" encoding="UTF-8"?>
 <HealthData locale="en_GB">
@@ -213,10 +217,10 @@ def problem_of(top, span, verbs, program, help_texts):
         if words[1] not in help_texts:
             result = subprocess.run([program, words[1], "--help"], capture_output=True, text=True)
             extra = ""
-            if words[1] == "key" and result.returncode == 0:
+            if words[1] in SUBCOMMANDS and result.returncode == 0:
                 extra = "".join(
-                    subprocess.run([program, "key", sub, "--help"], capture_output=True, text=True).stdout
-                    for sub in ("add", "list", "revoke", "rotate")
+                    subprocess.run([program, words[1], sub, "--help"], capture_output=True, text=True).stdout
+                    for sub in SUBCOMMANDS[words[1]]
                 )
             help_texts[words[1]] = result.stdout + extra if result.returncode == 0 else None
         known = help_texts[words[1]]

@@ -274,7 +274,7 @@ fn connect(uri: &str, limit: &Arc<InstructionLimit>) -> rusqlite::Result<Connect
 
 /// Returns the URIs that open a file without creating files beside it, in the order in which they are to be tried.
 fn read_only_uris(path: &Path) -> Vec<String> {
-    let mut header = [0; 100];
+    let mut header = [0; 20];
     let is_read = File::open(path).and_then(|mut file| file.read_exact(&mut header)).is_ok();
     // The versions for writing and for reading; SQLite looks at the second one.
     let is_in_wal_mode = is_read && header[18..20].contains(&2);

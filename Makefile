@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help run up down restart status logs health validate backup restore verify drill prod-check sql \
-	install upgrade rollback uninstall build test test-statistics oracle test-web screenshots test-verbs test-arm64 test-docs test-apps check fmt lint audit check-deploy \
+	install upgrade rollback uninstall build test test-statistics oracle test-web screenshots test-verbs test-arm64 test-pi test-docs test-apps check fmt lint audit check-deploy \
 	manual deb test-service test-standby test-cluster bench bench-import bench-instructions bench-web siege crash kills fire power-cut fuzz fuzz-parsers demo openapi clean
 
 PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/coffee-tracker
@@ -120,6 +120,9 @@ test-cluster: ## Move people between three machines, kill one, restore its peopl
 
 test-arm64: ## Test the build for a 64-bit Pi under QEMU (root)
 	@scripts/test-arm64.sh
+
+test-pi: ## Test the package on an emulated Raspberry Pi with power cuts (root, 25 minutes): CUTS=10 PACKAGE=…
+	@scripts/test-pi.sh
 
 check: fmt lint test ## Run the checks required before a commit: format, Clippy, tests
 

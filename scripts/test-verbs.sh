@@ -93,7 +93,7 @@ copy() {
 
 if command -v shellcheck >/dev/null; then
     step "shellcheck"
-    shellcheck -x -S warning scripts/*.sh deploy/{import-folder,move-person,route-people,restore-people} .ci/run
+    shellcheck -x -S warning scripts/{,pi/}*.sh deploy/{import-folder,move-person,route-people,restore-people} .ci/run
 else
     step "skipped: shellcheck is not installed"
 fi

@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help run up down restart status logs health validate backup restore verify drill prod-check sql \
 	install upgrade rollback uninstall build test test-statistics oracle test-web screenshots test-verbs test-arm64 test-pi test-docs test-apps check fmt lint audit check-deploy \
-	manual deb test-service test-standby test-cluster bench bench-import bench-instructions bench-web siege crash kills fire power-cut fuzz fuzz-parsers demo openapi clean
+	manual deb test-service test-standby test-cluster bench bench-import bench-instructions bench-peers bench-web siege crash kills fire power-cut fuzz fuzz-parsers demo openapi clean
 
 PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/coffee-tracker
 ROUNDS ?= 200
@@ -146,6 +146,9 @@ bench-import: ## Measure imports of Apple Health and Fitbit exports: ARGS=--fitb
 
 bench-instructions: ## Compare the instructions of requests with kept values: UPDATE=yes keeps the new ones
 	@UPDATE=$(UPDATE) COFFEE_TRACKER=$${COFFEE_TRACKER:-$(PROGRAM)} python3 scripts/instructions.py
+
+bench-peers: ## Compare with a bare handler, SQLite alone and PocketBase (about three minutes)
+	@scripts/bench-peers.sh
 
 bench-web: ## Measure page sizes, first paint and response times
 	@scripts/bench-web.sh

@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help run up down restart status logs health validate backup restore verify drill prod-check sql \
 	install upgrade rollback uninstall build test test-statistics oracle test-web screenshots test-verbs test-arm64 test-pi test-docs test-apps check fmt lint audit check-deploy \
-	manual deb test-service test-standby test-cluster bench bench-import bench-instructions bench-peers bench-web siege crash kills fire power-cut fuzz fuzz-parsers demo openapi clean
+	manual deb dist test-dist test-apt test-service test-standby test-cluster bench bench-import bench-instructions bench-peers bench-web siege crash kills fire power-cut fuzz fuzz-parsers demo openapi clean
 
 PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/coffee-tracker
 ROUNDS ?= 200
@@ -81,8 +81,11 @@ build: ## Build the release binary
 manual: ## Build manual pages and shell completions in target/manual
 	@scripts/manual.sh
 
-deb: ## Build a Debian package in target/debian: ARCH=arm64 for a 64-bit Pi
+deb: ## Build a Debian package in target/debian: ARCH=arm64 for a 64-bit Pi, ARCH=armhf for 32-bit Raspberry Pi OS
 	@scripts/deb.sh build $(ARCH)
+
+dist: ## Build the files of a release in dist/: ARCHS="amd64 arm64 armhf" SIGN_KEY=… APT_URL=…
+	@scripts/dist.sh
 
 # Tests that require root are listed as ignored unless root runs them.
 test: ## Run the tests (as root, also those that require it): TEST_SEED=…
@@ -117,6 +120,12 @@ test-standby: ## Test the failover in docs/STANDBY.md in a booted Debian contain
 
 test-cluster: ## Move people between three machines, kill one, restore its people (root)
 	@scripts/test-cluster.sh
+
+test-dist: ## Build the release twice, in two folders, and compare every file (30 minutes): ARCHS=amd64 AGAINST=dist
+	@scripts/test-dist.sh
+
+test-apt: ## Test installation, upgrade and rollback by apt in a booted Debian container (root)
+	@scripts/test-apt.sh
 
 test-arm64: ## Test the build for a 64-bit Pi under QEMU (root)
 	@scripts/test-arm64.sh

@@ -12,6 +12,7 @@ changes this. WORDS is one or more of these, separated by `; `:
     service           run it on a booted machine where the service is installed and runs
     bare              run it on a booted machine where nothing is installed: the block installs it
     standby           run it on a booted machine that is both the Pi and its standby (scripts/test-standby.sh)
+    apt               run it on a booted machine that reaches an apt repository at `URL` (scripts/test-apt.sh)
     never: REASON     do not run it; reasons are printed and counted
     exit N            the exit code of the last command, instead of 0
     answers TEXT      the reply to the prompt of the last command, on a terminal
@@ -19,7 +20,7 @@ changes this. WORDS is one or more of these, separated by `; `:
     after COMMAND     a command that is run first, without output (must be the last word)
 
 In a checkout, `127.0.0.1:8000` is replaced by a free port. COFFEE_TRACKER names another binary. `service` writes
-shell scripts, `bare-NN-….sh`, `service-NN-….sh` and `standby-NN-….sh`. Run those of one kind in their order, as
+shell scripts, `bare-NN-….sh`, `service-NN-….sh`, `standby-NN-….sh` and `apt-NN-….sh`. Run those of one kind in their order, as
 root, in a checkout with target/release/coffee-tracker. Each prints its commands and their output, and exits with 0,
 or with 1 after a line FAIL. The `bare` scripts leave nothing installed.
 
@@ -37,9 +38,9 @@ sys.dont_write_bytecode = True
 import doc_instance  # noqa: E402
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
-WORDS = re.compile(r"^(service|bare|standby|never: .+|exit \d+|answers .+|until Ctrl-C|after .+)$")
+WORDS = re.compile(r"^(service|bare|standby|apt|never: .+|exit \d+|answers .+|until Ctrl-C|after .+)$")
 # Kinds of machines for blocks that need their own.
-MACHINES = ("bare", "service", "standby")
+MACHINES = ("bare", "service", "standby", "apt")
 BLOCK_SECONDS = 180
 
 
@@ -113,7 +114,7 @@ def words_before(lines, at, place):
     mark = re.match(r"^ *<!-- run: (.*) -->$", lines[at - 1]) if at else None
     if not mark:
         return []
-    words = re.split(r"; (?=service|bare|standby|never:|exit |answers |until |after )", mark[1])
+    words = re.split(r"; (?=service|bare|standby|apt|never:|exit |answers |until |after )", mark[1])
     for word in words:
         if not WORDS.match(word):
             raise SystemExit(f"{place}: scripts/doc-commands.py does not support the word `{word}`")
@@ -207,7 +208,7 @@ def main():
             print(f"never: {block.place}: {len(block.commands)}: {block.word('never')}")
         elsewhere = sum(count(blocks, kind) for kind in MACHINES)
         print(
-            f"{run_count} commands run, {elsewhere} run by test-service and test-standby, {count(blocks, 'never')} never run (reasons above); "
+            f"{run_count} commands run, {elsewhere} run by test-service, test-standby and test-apt, {count(blocks, 'never')} never run (reasons above); "
             f"{checked} commands, files and links within the text checked"
         )
 

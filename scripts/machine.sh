@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Debian container with systemd in a folder, without network access. Sourced by test-service.sh and
-# test-standby.sh, which run commands in it with `inside`.
+# Debian container with systemd in a folder, without network access. Sourced by test-service.sh,
+# test-standby.sh and test-apt.sh, which run commands in it with `inside`.
 #
 #   SUITE (trixie)        Debian release; the base system is created once in target/service/SUITE (as root, 300 MB)
 #
@@ -8,6 +8,8 @@
 #   boot, shut_down       one container at a time: they share a cgroup
 #   inside COMMAND        run a command as root, at most INSIDE_SECONDS (120)
 #   remove_machine        stop and remove the container
+#
+#   repack PACKAGE VERSION FILE [PROGRAM]     write a Debian package with another version, and another program, to FILE
 set -euo pipefail
 
 SUITE=${SUITE:-trixie}
@@ -106,6 +108,16 @@ groups_of_nspawn() {
             printf '%s\n' "$tree/$own"
         done
     done
+}
+
+repack() {
+    local folder
+    folder=$(mktemp -d)
+    dpkg-deb --raw-extract "$1" "$folder/package"
+    sed -i "s/^Version: .*/Version: $2/" "$folder/package/DEBIAN/control"
+    [ -z "${4:-}" ] || cp "$4" "$folder/package/usr/bin/coffee-tracker"
+    dpkg-deb --root-owner-group -Znone --build "$folder/package" "$3" >/dev/null
+    rm -rf "$folder"
 }
 
 remove_machine() {

@@ -10,8 +10,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 program=$PWD/target/aarch64-unknown-linux-gnu/release/coffee-tracker
-pi=$PWD/target/arm64/pi
-wrapper=$PWD/target/arm64/coffee-tracker
+libraries=$(realpath -m "${CROSS:-target/cross}")/arm64
+wrapper=$PWD/target/test-arm64
 tests=(main_paths:: round_trip:: lifecycle:: backups:: restores:: export:: import:: prune:: keys:: verifying::
     settings:: demo:: sql:: check:: logs:: links_and_wal::)
 debug_only=(an_older_schema_is_migrated_in_a_copy_and_a_newer_one_is_rejected)
@@ -22,9 +22,9 @@ if ! command -v qemu-aarch64-static >/dev/null; then
     timeout 300 apt-get update -qq
     DEBIAN_FRONTEND=noninteractive timeout 600 apt-get install -y -qq --no-install-recommends qemu-user-static >/dev/null
 fi
-scripts/build-arm64.sh
+scripts/build-release.sh arm64
 # Tests run it as other users too, so it must be readable; the path is quoted.
-printf '#!/bin/sh\nexec "%s" -L "%s" "%s" "$@"\n' "$(command -v qemu-aarch64-static)" "$pi" "$program" >"$wrapper"
+printf '#!/bin/sh\nexec "%s" -L "%s" "%s" "$@"\n' "$(command -v qemu-aarch64-static)" "$libraries" "$program" >"$wrapper"
 chmod 755 "$wrapper"
 "$wrapper" --version
 [ $# = 0 ] || tests=("$@")

@@ -105,15 +105,7 @@ copy_checkout() {
 }
 
 # build_package VERSION PROGRAM: builds a package of this version and program in /root.
-build_package() {
-    local package_root=$machine/root/package_root
-    rm -rf "$package_root"
-    dpkg-deb --raw-extract "$package" "$package_root"
-    sed -i "s/^Version: .*/Version: $1/" "$package_root/DEBIAN/control"
-    cp "$machine/opt/programs/$2" "$package_root/usr/bin/coffee-tracker"
-    dpkg-deb --root-owner-group -Znone --build "$package_root" "$machine/root/$1.deb" >/dev/null
-    rm -rf "$package_root"
-}
+build_package() { repack "$package" "$1" "$machine/root/$1.deb" "$machine/opt/programs/$2"; }
 
 # run_documented KIND: runs every documented block of commands for this kind of machine.
 run_documented() {

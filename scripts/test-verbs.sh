@@ -98,9 +98,21 @@ else
     step "skipped: shellcheck is not installed"
 fi
 
+# -- Releases -----------------------------------------------------------------------------
+
+step "the package rejects ARMv6"
+mkdir "$work/armv6"
+printf '#!/bin/sh\necho armv6l\n' >"$work/armv6/uname"
+chmod +x "$work/armv6/uname"
+if output=$(PATH=$work/armv6:$PATH sh deploy/debian/preinst install 2>&1); then fail_test "preinst fails on ARMv6"; fi
+grep -qF "a Pi 2 or later is" <<<"$output" || fail_test "preinst prints which Pi is supported"
+
 # -- A plain checkout ---------------------------------------------------------------------
 
 copy "$here"
+step "dist"
+refuses "unknown architecture sparc; use amd64, arm64 or armhf" dist ARCHS="amd64 sparc"
+
 step "before the first start"
 does "upgrade" help
 refuses "coffee-tracker is not running" status

@@ -1,7 +1,7 @@
 # Tasks of Coffee Tracker. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down restart status logs health validate backup restore verify drill prod-check sql \
+.PHONY: help run up down restart reload status logs health validate backup restore verify drill prod-check sql \
 	install upgrade rollback uninstall build test test-statistics oracle test-web screenshots test-verbs test-arm64 test-pi test-docs test-apps check fmt lint audit check-deploy \
 	manual deb dist test-dist test-apt test-service test-standby test-cluster bench bench-import bench-instructions bench-peers bench-web siege crash kills fire power-cut fuzz fuzz-parsers demo openapi clean
 
@@ -31,6 +31,9 @@ down: ## Stop the server or the service
 
 restart: ## Restart the server or the service
 	@scripts/service.sh restart
+
+reload: ## Reload the settings without a restart; name those that need one
+	@scripts/service.sh reload
 
 status: ## Show the process, its health and the newest backup of everyone
 	@scripts/service.sh status

@@ -2,7 +2,7 @@
 # Implements the Make targets for daily operation (see `make help`). When the unit is installed, they use
 # systemd. In a plain checkout they run the release binary in the background, with its PID file and log in data/.
 #
-#   scripts/service.sh up|down|restart|status|logs|health|validate|backup|restore|verify|check|sql
+#   scripts/service.sh up|down|restart|reload|status|logs|health|validate|backup|restore|verify|check|sql
 #
 # LOG_BYTES (5000000): size at which the log is rotated to coffee-tracker.log.1; three rotated logs are kept.
 # UP_SECONDS (60), DOWN_SECONDS (15): timeouts of start and stop.
@@ -176,6 +176,30 @@ restart() {
         down
         up
     fi
+}
+
+# Prints what the server logs about the reload. Invalid settings are refused before the signal is sent.
+reload() {
+    local pid before result=
+    pid=$(server_pid) || fail 1 "coffee-tracker is not running; start it with \`make up\`"
+    if [ "$mode" = service ]; then
+        systemctl reload "$unit" || fail 1 "the settings were not reloaded; see \`make logs\`"
+        say "coffee-tracker reloads its settings (pid $pid); \`make logs\` shows the result"
+        return
+    fi
+    "$binary" config --quiet || exit
+    before=$(stat -c %s "$log" 2>/dev/null || echo 0)
+    kill -HUP "$pid"
+    for ((n = 0; n < 100; n++)); do
+        result=$(tail -c "+$((before + 1))" "$log" 2>/dev/null |
+            grep -oE '(settings reloaded: |settings not reloaded|without effect, because |restart the server to apply: ).*') || true
+        case $result in
+            *"settings not reloaded"*) fail 1 "$result" ;;
+            *"settings reloaded"*) break ;;
+        esac
+        sleep 0.05
+    done
+    say "${result:-coffee-tracker reloads its settings (pid $pid); see \`make logs\`}"
 }
 
 # -- Status -------------------------------------------------------------------------------
@@ -358,7 +382,7 @@ sql() {
 }
 
 case ${1:-} in
-    up | down | restart | status | logs | health | validate | restore | verify | check | sql) "$1" ;;
+    up | down | restart | reload | status | logs | health | validate | restore | verify | check | sql) "$1" ;;
     backup) tracker backup "${whose[@]}" ;;
     keep-log) keep_log "$2" ;;
     *) fail 2 "usage: $(sed -n 's/^#   //p' "$0")" ;;

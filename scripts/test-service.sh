@@ -265,6 +265,27 @@ ready_only_when_it_responds() {
     has_coffees 1
 }
 
+reloaded_without_restart() {
+    local before
+    step "systemctl reload applies the settings, and refuses invalid ones"
+    before=$(pid)
+    does "cp -p $settings /root/settings && printf 'BEDTIME=21:15\nSLOW_QUERY_MS=300\n' >>$settings"
+    does 'systemctl reload coffee-tracker'
+    within 10 'journalctl -u coffee-tracker -n 20 -o cat | grep -qF "settings reloaded: BEDTIME"'
+    does 'journalctl -u coffee-tracker -n 20 -o cat'
+    has 'restart the server to apply: SLOW_QUERY_MS'
+    does "echo 'BEDTIME=late' >>$settings"
+    fails 'systemctl reload coffee-tracker'
+    does 'journalctl -u coffee-tracker -n 20 -o cat'
+    has 'BEDTIME=late: '
+    does "cp -p /root/settings $settings && systemctl reload coffee-tracker"
+    within 10 'journalctl -u coffee-tracker -n 5 -o cat | grep -qF "settings reloaded: BEDTIME"'
+    is 'systemctl show --property=ActiveState,SubState --value coffee-tracker | paste -sd " "' 'active running'
+    is 'systemctl show --property=MainPID --value coffee-tracker' "$before"
+    does "coffee-tracker healthcheck --config $settings"
+    has 'is alive: Coffee Tracker'
+}
+
 killed_and_stuck() {
     local before
     step "SIGKILL: restarted"
@@ -466,6 +487,7 @@ run_documented bare
 with_make
 first_install
 ready_only_when_it_responds
+reloaded_without_restart
 killed_and_stuck
 step "documented commands with the running service"
 run_documented service

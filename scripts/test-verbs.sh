@@ -116,6 +116,7 @@ refuses "unknown architecture sparc; use amd64, arm64 or armhf" dist ARCHS="amd6
 step "before the first start"
 does "upgrade" help
 refuses "coffee-tracker is not running" status
+refuses "coffee-tracker is not running" reload
 refuses "no response from" health
 refuses "there is no log yet" logs FOLLOW=no
 refuses "there is no backup" verify
@@ -131,6 +132,19 @@ is "$(mode "$here/data/coffee-tracker.log")" 600 "the log's mode"
 is "$(find "$here/data" -name '.up*' | wc -l)" 0 "the number of leftovers"
 first=$(pid)
 does "coffee-tracker is already running: pid $first" up
+
+step "reload"
+refuses "1 invalid setting" reload PORT=many
+printf 'PORT=0\nALLOWED_HOSTS=coffee.example\nMAX_CAFFEINE_MG=500\n' >"$here/.env"
+does "restart the server to apply: MAX_CAFFEINE_MG" reload
+grep -qxF "settings reloaded: ALLOWED_HOSTS" <<<"$output" || fail_test "make reload prints what has changed"
+is "$(pid)" "$first" "the pid"
+output=$("$program" healthcheck --url "$(sed -n 4p "$here/data/coffee-tracker.pid")") || fail_test "the server is alive"
+grep -qF " is alive: Coffee Tracker " <<<"$output" || fail_test "healthcheck prints a sentence"
+echo "BEDTIME=late" >>"$here/.env"
+refuses "BEDTIME=late: " reload
+echo PORT=0 >"$here/.env"
+does "settings reloaded: ALLOWED_HOSTS" reload
 
 step "health, validate, status, logs, sql"
 does '"status": "alive"' health

@@ -82,7 +82,8 @@ api_key() {
 
 # Prints the settings file of a service: .env.example with the paths of the service and without the key.
 service_settings() {
-    echo "# Settings of the service. To apply changes, run: sudo systemctl restart coffee-tracker"
+    echo "# Settings of the service. To apply changes, run: sudo systemctl reload coffee-tracker"
+    echo "# The log then names the settings that need a restart: sudo systemctl restart coffee-tracker"
     echo "# Commands use them with --config: sudo coffee-tracker key list --config $settings_file"
     echo "# The owner's key is in $credential or, if that does not exist, in /var/lib/coffee-tracker/coffee.key."
     echo

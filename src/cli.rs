@@ -10,6 +10,7 @@ use crate::commands::check::CheckArgs;
 use crate::commands::config::ConfigArgs;
 use crate::commands::demo::DemoArgs;
 use crate::commands::export::ExportArgs;
+use crate::commands::healthcheck::HealthcheckArgs;
 use crate::commands::import::ImportArgs;
 use crate::commands::key::KeyArgs;
 use crate::commands::person::PersonCommandArgs;
@@ -72,6 +73,11 @@ pub enum Command {
     ///
     /// Takes the same settings as `serve` and changes nothing.
     Check(Box<CheckArgs>),
+    /// Ask a running server for its health; fail unless it is alive
+    ///
+    /// Needs no key. Exit code 0: the server is alive; 1: it is degraded, is not reachable, did not respond within ten
+    /// seconds, or is another program.
+    Healthcheck(HealthcheckArgs),
     /// Print the settings in effect and where each comes from
     ///
     /// Takes the same settings as `serve`. Fails if a setting is invalid.

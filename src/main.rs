@@ -29,8 +29,9 @@ fn run() -> Result<(), Failure> {
         logging::start_for_command();
         commands::end_with_server();
     }
+    let of_command = matches.subcommand().map_or(&matches, |(_, matches)| matches);
     match cli.command {
-        Command::Serve(args) => commands::serve::run(*args),
+        Command::Serve(args) => commands::serve::run(*args, of_command, env_file),
         Command::Backup(args) => commands::backup::run(&args),
         Command::Backups(args) => commands::backups::run(args),
         Command::Verify(args) => commands::verify::run(&args),
@@ -45,10 +46,8 @@ fn run() -> Result<(), Failure> {
         Command::Key(args) => commands::key::run(args),
         Command::Person(args) => commands::person::run(args),
         Command::Check(args) => commands::check::run(&args, &env_file.path),
-        Command::Config(args) => {
-            let matches = matches.subcommand_matches("config").unwrap_or(&matches);
-            commands::config::run(&args, matches, &env_file)
-        }
+        Command::Healthcheck(args) => commands::healthcheck::run(&args),
+        Command::Config(args) => commands::config::run(&args, of_command, &env_file),
         Command::Openapi => commands::print(coffee_tracker::http::openapi_document()),
     }
 }

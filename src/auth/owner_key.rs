@@ -55,14 +55,21 @@ impl KeyOrigin {
 
 /// Reads the owner's key, or creates it in the file that `source` names.
 pub fn load(source: &KeySource, allow_weak: bool) -> Result<(String, KeyOrigin), OwnerKeyError> {
+    match source {
+        KeySource::Generated(path) if !has_key(path) => {
+            let key = create(path)?;
+            Ok((key.clone(), KeyOrigin::Created { key, path: path.clone() }))
+        }
+        source => load_existing(source, allow_weak),
+    }
+}
+
+/// Reads the owner's key, which must exist.
+pub fn load_existing(source: &KeySource, allow_weak: bool) -> Result<(String, KeyOrigin), OwnerKeyError> {
     let (key, origin) = match source {
         KeySource::Given(key) => (key.clone(), KeyOrigin::Configured),
         KeySource::File(path) => (read(path)?, KeyOrigin::Configured),
-        KeySource::Generated(path) if has_key(path) => (read(path)?, KeyOrigin::Existing(path.clone())),
-        KeySource::Generated(path) => {
-            let key = create(path)?;
-            (key.clone(), KeyOrigin::Created { key, path: path.clone() })
-        }
+        KeySource::Generated(path) => (read(path)?, KeyOrigin::Existing(path.clone())),
     };
     check(&key, allow_weak)?;
     Ok((key, origin))

@@ -17,6 +17,10 @@ pub struct ConfigArgs {
     #[arg(long, conflicts_with = "name")]
     json: bool,
 
+    /// Print nothing; only fail if a setting is invalid
+    #[arg(short, long, conflicts_with_all = ["name", "json", "show_secrets"])]
+    quiet: bool,
+
     /// Print the API key in clear text
     #[arg(long)]
     show_secrets: bool,
@@ -31,6 +35,9 @@ type Row = [String; 3];
 /// Prints the settings. Their sources come from `matches` and `file`.
 pub fn run(args: &ConfigArgs, matches: &ArgMatches, file: &EnvFile) -> Result<(), Failure> {
     let settings = args.settings.validate(|name| std::env::var(name).ok())?;
+    if args.quiet {
+        return Ok(());
+    }
     let rows = rows(args, &settings, matches, file);
     if let Some(wanted) = &args.name {
         let row = rows.iter().find(|[name, ..]| name.eq_ignore_ascii_case(wanted));
@@ -58,7 +65,7 @@ fn rows(args: &ConfigArgs, settings: &Settings, matches: &ArgMatches, file: &Env
         let id = arg.get_id().as_str();
         let name = id.to_ascii_uppercase();
         let text = match id {
-            "debug" => settings.debug.to_string(),
+            "debug" => settings.initial.debug.to_string(),
             id => matches.get_one::<String>(id).map(|text| text.trim().to_owned()).unwrap_or_default(),
         };
         let source = match matches.value_source(id) {
@@ -67,7 +74,7 @@ fn rows(args: &ConfigArgs, settings: &Settings, matches: &ArgMatches, file: &Env
             _ => "default".to_owned(),
         };
         let path = |path: &std::path::Path| path.display().to_string();
-        match (id, &settings.key) {
+        match (id, &settings.initial.key) {
             ("api_key_file", KeySource::Given(_)) => [name, String::new(), "default".to_owned()],
             ("api_key_file", KeySource::File(file)) if text.is_empty() => {
                 [name, path(file), "credential".to_owned()]
@@ -84,7 +91,7 @@ fn rows(args: &ConfigArgs, settings: &Settings, matches: &ArgMatches, file: &Env
 }
 
 fn api_key(args: &ConfigArgs, settings: &Settings, file: &EnvFile) -> Row {
-    let [value, source] = match &settings.key {
+    let [value, source] = match &settings.initial.key {
         KeySource::Given(key) if args.show_secrets => [key.clone(), variable_source("API_KEY", file)],
         KeySource::Given(_) => ["(redacted)".to_owned(), variable_source("API_KEY", file)],
         KeySource::File(_) | KeySource::Generated(_) => [String::new(), "default".to_owned()],

@@ -1,19 +1,23 @@
 //! `serve`: starts settings, logging, key, store and server, in that order.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
-use clap::Args;
+use clap::{ArgMatches, Args};
+
+use tokio::sync::oneshot;
 
 use crate::auth::owner_key;
 use crate::auth::owner_key::{KeyOrigin, OwnerKeyError};
 use crate::backup::open::{open_new_store, open_store};
 use crate::clock::Clock;
+use crate::commands::healthcheck::local_address;
+use crate::commands::reload::{Hangups, Reloader};
 use crate::commands::{Failure, act_as_owner, print, systemd};
-use crate::config::{KeySource, Settings, SettingsArgs};
+use crate::config::{EnvFile, KeySource, SettingSources, Settings, SettingsArgs};
 use crate::db::store;
 use crate::db::store::{Store, StoreResources};
 use crate::domain::time::{SECOND, Timestamp};
@@ -39,8 +43,9 @@ pub struct ServeArgs {
     settings: SettingsArgs,
 }
 
-/// Runs the server until it is stopped.
-pub fn run(args: ServeArgs) -> Result<(), Failure> {
+/// Runs the server until it is stopped. The sources of its settings are `matches` and `file`.
+pub fn run(args: ServeArgs, matches: &ArgMatches, file: EnvFile) -> Result<(), Failure> {
+    let hangups = Hangups::receive().context("cannot receive signals")?;
     let ServeArgs { new, settings: raw } = args;
     let (to_journal, out_to_journal) = (is_journal(std::io::stderr()), is_journal(std::io::stdout()));
     // Terminals inherit the variable from their session, so it counts only if it names this stream.
@@ -48,12 +53,14 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
         "JOURNAL_STREAM" if !to_journal => None,
         name => std::env::var(name).ok(),
     };
-    let settings = raw.validate(environment)?;
+    let mut settings = raw.validate(environment)?;
+    settings.initial.texts = SettingSources::texts_at_start(matches);
     let identity = act_as_owner(&settings.common.database)?;
-    let recent_log = logging::start(settings.log).map_err(anyhow::Error::from_boxed)?;
+    let (recent_log, min_log_level) =
+        logging::start(settings.initial.log_level, settings.log_format).map_err(anyhow::Error::from_boxed)?;
     let under_systemd = to_journal || out_to_journal;
-    let load = || owner_key::load(&settings.key, settings.debug);
-    let loaded = match settings.key {
+    let load = || owner_key::load(&settings.initial.key, settings.initial.debug);
+    let loaded = match settings.initial.key {
         // A generated key belongs to the owner of the database.
         KeySource::Generated(_) => load(),
         _ => identity.as_caller(load).context("cannot act as the caller")?,
@@ -61,7 +68,9 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
     let (key, origin) = loaded.map_err(|e| key_failure(&e))?;
     let ready = Arc::new(AtomicBool::new(false));
     let options = AppOptions { built_at: built_at(), program: Program::default(), recent_log };
-    let done = open_and_serve(settings, options, new, key, &origin, &ready, under_systemd);
+    let sources = SettingSources::of_process(matches, file);
+    let reloader = Reloader { hangups, sources, identity, min_log_level };
+    let done = open_and_serve(settings, options, reloader, new, (key, &origin), &ready, under_systemd);
     if done.is_err() && !ready.load(Ordering::Relaxed) {
         // A generated key that was never printed is of no use: the next start generates another.
         origin.remove_created();
@@ -72,9 +81,9 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
 fn open_and_serve(
     settings: Settings,
     options: AppOptions,
+    reloader: Reloader,
     new: bool,
-    owner_key: String,
-    origin: &KeyOrigin,
+    (owner_key, origin): (String, &KeyOrigin),
     ready: &Arc<AtomicBool>,
     under_systemd: bool,
 ) -> Result<(), Failure> {
@@ -110,7 +119,7 @@ fn open_and_serve(
             tracing::warn!("{e}");
         }
     };
-    let served = runtime.block_on(serve(settings, options, store, people, announce));
+    let served = runtime.block_on(serve(settings, options, reloader, store, people, announce));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     served
 }
@@ -118,6 +127,7 @@ fn open_and_serve(
 async fn serve(
     settings: Settings,
     options: AppOptions,
+    reloader: Reloader,
     store: Store,
     people: PeopleOptions,
     announce: impl FnOnce(SocketAddr) + Send + Sync + 'static,
@@ -134,7 +144,19 @@ async fn serve(
         Arc::new(People::new(people, store, clock.clone()).await.context("cannot start the server")?);
     let app = App::new(settings, clock, options).context("cannot start the server")?;
     let fed = tokio::spawn(systemd::feed_watchdog(Arc::clone(&people)));
-    let served = http::serve(app, Arc::clone(&people), announce, systemd::stopping).await;
+    let (listening, address) = oneshot::channel();
+    let reloading = tokio::spawn(reloader.run(Arc::clone(&app), Arc::clone(&people), address));
+    let ready = move |address| {
+        announce(address);
+        if listening.send(address).is_err() {
+            tracing::error!("settings cannot be reloaded: the task has ended");
+        }
+    };
+    let stopping = move || {
+        reloading.abort();
+        systemd::stopping();
+    };
+    let served = http::serve(app, Arc::clone(&people), ready, stopping).await;
     fed.abort();
     people.close();
     if served.is_ok() {
@@ -162,11 +184,7 @@ fn banner(address: SocketAddr, origin: &KeyOrigin, under_systemd: bool) -> Resul
         return Ok(());
     }
     print(&format!("Listening on http://{address}"))?;
-    let here = match address.ip() {
-        IpAddr::V4(v4) if v4.is_unspecified() => SocketAddr::new([127, 0, 0, 1].into(), address.port()),
-        IpAddr::V6(v6) if v6.is_unspecified() => SocketAddr::new([127, 0, 0, 1].into(), address.port()),
-        _ => address,
-    };
+    let here = local_address(address);
     let from_file = |path: &Path| format!("$(cat {})", path.display());
     let key = match origin {
         KeyOrigin::Created { key, path } => {

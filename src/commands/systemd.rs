@@ -5,7 +5,7 @@
 
 use std::io;
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use sd_notify::NotifyState;
 use tokio::time::MissedTickBehavior;
 
+use crate::commands::healthcheck::local_address;
 use crate::people::registry::People;
 
 /// Extension of the start timeout that each request asks for.
@@ -73,6 +74,22 @@ pub fn ready(address: SocketAddr) {
     });
 }
 
+/// Reports that the settings are being reloaded, until [`reloaded`].
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now, NotifyState::Status("Reloading the settings")]),
+        Err(e) => tracing::warn!("cannot notify systemd: {e}"),
+    }
+}
+
+/// Reports the end of a reload.
+pub fn reloaded(address: SocketAddr, has_succeeded: bool) {
+    let listening = listening(address);
+    let failed = format!("{listening}; the last reload failed");
+    let status = if has_succeeded { &listening } else { &failed };
+    notify(&[NotifyState::Ready, NotifyState::Status(status)]);
+}
+
 pub fn stopping() {
     notify(&[NotifyState::Stopping, NotifyState::Status("Finishing requests")]);
 }
@@ -83,12 +100,7 @@ fn listening(address: SocketAddr) -> String {
 
 /// Sends a request to the server and waits for the response.
 fn first_response(address: SocketAddr) -> io::Result<()> {
-    let here = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    let mut stream = TcpStream::connect_timeout(&SocketAddr::new(here, address.port()), FIRST_RESPONSE)?;
+    let mut stream = TcpStream::connect_timeout(&local_address(address), FIRST_RESPONSE)?;
     stream.set_read_timeout(Some(FIRST_RESPONSE))?;
     stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut start = [0; 9];

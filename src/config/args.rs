@@ -107,9 +107,9 @@ pub struct ProfileDefaultArgs {
     pub usual_dose_mg: String,
 }
 
-/// All settings as text, from flags, the environment or `.env`.
+/// Address of the server, as text.
 #[derive(Args, Clone, Debug)]
-pub struct SettingsArgs {
+pub struct AddressArgs {
     /// Address to listen on; 0.0.0.0 for all interfaces
     #[arg(long, env = "HOST", hide_env_values = true, default_value = "127.0.0.1")]
     #[arg(value_name = "ADDRESS", help_heading = NETWORK)]
@@ -119,6 +119,13 @@ pub struct SettingsArgs {
     #[arg(long, env = "PORT", hide_env_values = true, default_value = "8000")]
     #[arg(help_heading = NETWORK)]
     pub port: String,
+}
+
+/// All settings as text, from flags, the environment or `.env`.
+#[derive(Args, Clone, Debug)]
+pub struct SettingsArgs {
+    #[command(flatten)]
+    pub address: AddressArgs,
 
     /// Host names to accept, comma-separated; `*.` matches any prefix, `*` any name
     ///

@@ -1,5 +1,6 @@
 //! Validated settings.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -96,11 +97,8 @@ pub struct Settings {
     pub host: IpAddr,
     pub port: u16,
     pub common: CommonSettings,
-    pub key: KeySource,
-    pub debug: bool,
-    pub log: LogSettings,
+    pub log_format: LogFormat,
     pub slow_query: Duration,
-    pub allowed_hosts: Vec<String>,
     pub cors_origins: Vec<String>,
     pub trusted_proxies: Vec<IpNet>,
     /// Header in which a trusted proxy names the person who has signed in there.
@@ -118,19 +116,42 @@ pub struct Settings {
     /// Days after which a removed person is deleted; `None` keeps removed people forever.
     pub removed_person_days: Option<u32>,
     pub entry_limits: EntryLimits,
-    pub profile: CaffeineProfile,
     /// `None` when rate limits are disabled.
     pub rate_limits: Option<[Rate; LimitClass::COUNT]>,
     /// Warnings about variables that are ignored.
     pub warnings: Vec<String>,
+    /// Values at the start of the settings that a reload changes.
+    pub initial: ReloadableSettings,
 }
 
-/// Log level and format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogSettings {
-    pub level: tracing::Level,
-    pub format: LogFormat,
+/// Settings that a reload changes while the server runs.
+#[derive(Clone, Debug)]
+pub struct ReloadableSettings {
+    pub key: KeySource,
+    pub debug: bool,
+    pub log_level: tracing::Level,
+    pub allowed_hosts: Vec<String>,
+    /// Defaults of the profile.
+    pub profile: CaffeineProfile,
+    /// Text of every setting that has a flag, for the commands that a server runs; empty when nobody needs it.
+    pub texts: SettingTexts,
 }
+
+/// Variables that a reload applies; the others need a restart.
+pub const RELOADABLE: [&str; 9] = [
+    "ALLOWED_HOSTS",
+    "API_KEY_FILE",
+    "BEDTIME",
+    "CAFFEINE_HALF_LIFE_HOURS",
+    "DEBUG",
+    "LOG_LEVEL",
+    "RECOMMENDED_DAILY_CAFFEINE_MG",
+    "SLEEP_THRESHOLD_MG",
+    "USUAL_DOSE_MG",
+];
+
+/// Text of settings, by the name of the variable.
+pub type SettingTexts = BTreeMap<String, String>;
 
 impl std::fmt::Debug for KeySource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -1,7 +1,7 @@
 //! Validation: turns the text of settings into values and collects every invalid setting.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -11,10 +11,13 @@ use clap::{Args, Command};
 use ipnet::IpNet;
 
 use crate::config::args::{
-    CommonArgs, EntryLimitArgs, PersonArgs, ProfileDefaultArgs, RemovalArgs, SettingsArgs, parse_bool,
+    AddressArgs, CommonArgs, EntryLimitArgs, PersonArgs, ProfileDefaultArgs, RemovalArgs, SettingsArgs,
+    parse_bool,
 };
 use crate::config::rate_limits::{LimitClass, Rate};
-use crate::config::settings::{CommonSettings, KeySource, LogFormat, LogSettings, Settings};
+use crate::config::settings::{
+    CommonSettings, KeySource, LogFormat, ReloadableSettings, SettingTexts, Settings,
+};
 use crate::domain::advice::CaffeineProfile;
 use crate::domain::bedtimes::Bedtimes;
 use crate::domain::caffeine::{ABSORPTION_PER_HOUR, HALF_LIFE_RANGE, Kinetics};
@@ -111,6 +114,14 @@ impl SettingParser {
         self.parse(name, text, Vec::new(), |text| {
             text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(parse).collect()
         })
+    }
+
+    fn address(&mut self, args: &AddressArgs) -> SocketAddr {
+        let host = self.parse("HOST", &args.host, IpAddr::V4(Ipv4Addr::LOCALHOST), |text| match text {
+            "localhost" => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            text => text.parse().map_err(|_| "must be an IP address, such as 127.0.0.1 or 0.0.0.0"),
+        });
+        SocketAddr::new(host, self.number("PORT", &args.port, 0, u16::MAX))
     }
 
     fn common(&mut self, args: &CommonArgs) -> CommonSettings {
@@ -223,7 +234,7 @@ impl SettingParser {
         })
     }
 
-    fn log(&mut self, args: &SettingsArgs, is_under_systemd: bool) -> LogSettings {
+    fn log_level(&mut self, text: &str) -> tracing::Level {
         let level = |text: &str| match text.to_ascii_lowercase().as_str() {
             "debug" => Ok(tracing::Level::DEBUG),
             "info" => Ok(tracing::Level::INFO),
@@ -231,6 +242,10 @@ impl SettingParser {
             "error" | "critical" => Ok(tracing::Level::ERROR),
             _ => Err("must be debug, info, warning, error or critical"),
         };
+        self.parse("LOG_LEVEL", text, tracing::Level::INFO, level)
+    }
+
+    fn log_format(&mut self, text: &str, is_under_systemd: bool) -> LogFormat {
         let format = |text: &str| match text.to_ascii_lowercase().as_str() {
             "auto" if is_under_systemd => Ok(LogFormat::Journald),
             "auto" | "text" => Ok(LogFormat::Text),
@@ -238,10 +253,28 @@ impl SettingParser {
             "journald" => Ok(LogFormat::Journald),
             _ => Err("must be auto, text, json or journald"),
         };
-        LogSettings {
-            level: self.parse("LOG_LEVEL", &args.log_level, tracing::Level::INFO, level),
-            format: self.parse("LOG_FORMAT", &args.log_format, LogFormat::Text, format),
+        self.parse("LOG_FORMAT", text, LogFormat::Text, format)
+    }
+
+    fn reloadable(&mut self, args: &SettingsArgs, key: KeySource) -> ReloadableSettings {
+        ReloadableSettings {
+            key,
+            debug: args.debug,
+            log_level: self.log_level(&args.log_level),
+            allowed_hosts: self
+                .list("ALLOWED_HOSTS", &args.allowed_hosts, |host| Ok(host.to_ascii_lowercase())),
+            profile: self.profile(&args.profile),
+            texts: SettingTexts::new(),
         }
+    }
+}
+
+impl AddressArgs {
+    /// Validates these settings alone. The list of errors is never empty.
+    pub fn validate(&self) -> Result<SocketAddr, Vec<SettingError>> {
+        let mut parser = SettingParser::new();
+        let address = parser.address(self);
+        parser.finish(address)
     }
 }
 
@@ -308,18 +341,14 @@ impl SettingsArgs {
         let mut parser = SettingParser::new();
         let p = &mut parser;
         let common = p.common(&self.common);
+        let address = p.address(&self.address);
         let settings = Settings {
-            host: p.parse("HOST", &self.host, IpAddr::V4(Ipv4Addr::LOCALHOST), |text| match text {
-                "localhost" => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-                text => text.parse().map_err(|_| "must be an IP address, such as 127.0.0.1 or 0.0.0.0"),
-            }),
-            port: p.number("PORT", &self.port, 0, u16::MAX),
-            key: key_source(&self.api_key_file, &common.database, &environment),
+            host: address.ip(),
+            port: address.port(),
+            initial: p.reloadable(self, key_source(&self.api_key_file, &common.database, &environment)),
             common,
-            debug: self.debug,
-            log: p.log(self, environment("JOURNAL_STREAM").is_some()),
+            log_format: p.log_format(&self.log_format, environment("JOURNAL_STREAM").is_some()),
             slow_query: Duration::from_millis(p.number("SLOW_QUERY_MS", &self.slow_query_ms, 1, 3_600_000)),
-            allowed_hosts: p.list("ALLOWED_HOSTS", &self.allowed_hosts, |host| Ok(host.to_ascii_lowercase())),
             cors_origins: p.list("CORS_ORIGINS", &self.cors_origins, origin),
             auth_proxy_header: p.auth_proxy_header(
                 &self.auth_proxy_header,
@@ -343,7 +372,6 @@ impl SettingsArgs {
             max_open_people: p.number("MAX_OPEN_PEOPLE", &self.max_open_people, 1, 10_000),
             removed_person_days: p.removed_person_days(&self.removal),
             entry_limits: p.entry_limits(&self.entry_limits),
-            profile: p.profile(&self.profile),
             rate_limits: p.rate_limits(self),
             warnings: warnings(&environment),
         };

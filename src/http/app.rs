@@ -1,12 +1,12 @@
 //! State that all requests share.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use rocket::request::Request;
 
 use crate::clock::Clock;
-use crate::config::Settings;
+use crate::config::{ReloadableSettings, Settings};
 use crate::db::store::sqlite_version;
 use crate::domain::limits::{MAX_CLOCK_LEAD, ValidationContext};
 use crate::domain::time::{DAY, Timestamp};
@@ -29,6 +29,8 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 #[derive(Debug)]
 pub struct App {
     pub settings: Settings,
+    /// Settings in force that a reload changes.
+    current: RwLock<Arc<ReloadableSettings>>,
     pub clock: Clock,
     /// `None` when rate limits are off.
     pub(crate) limiter: Option<RateLimiter>,
@@ -80,6 +82,7 @@ impl App {
             host_name,
             started: clock.elapsed(),
             built_at,
+            current: RwLock::new(Arc::new(settings.initial.clone())),
             settings,
             clock,
         }))
@@ -88,6 +91,16 @@ impl App {
     /// Returns the application that serves `request`.
     pub fn of<'r>(request: &'r Request<'_>) -> Result<&'r SharedApp, ApiError> {
         request.rocket().state::<SharedApp>().ok_or(ApiError::Internal)
+    }
+
+    /// Returns the settings in force that a reload changes.
+    pub fn current(&self) -> Arc<ReloadableSettings> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts reloaded settings into force. Requests that are running keep those that they have read.
+    pub fn replace_current(&self, reloaded: ReloadableSettings) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(reloaded);
     }
 
     pub(crate) fn uptime(&self) -> Duration {

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::Command;
 
-use crate::config::CommonSettings;
+use crate::config::{CommonSettings, SettingTexts};
 
 /// Environment variable of a command that a server runs. The command then prints its progress as JSON lines on
 /// standard error, and ends together with the server.
@@ -65,11 +65,11 @@ pub struct CommandFailure {
 
 /// Environment of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CommandEnvironment {
+pub enum CommandEnvironment<'a> {
     /// The settings of a person alone.
     Person,
-    /// Also the server's other settings, without its key.
-    Server,
+    /// Also the environment of the server without its key, and these settings, which are in force.
+    Server(&'a SettingTexts),
 }
 
 /// Program whose commands are run.
@@ -93,14 +93,17 @@ impl Program {
     pub async fn run(
         &self,
         settings: &CommonSettings,
-        environment: CommandEnvironment,
+        environment: CommandEnvironment<'_>,
         args: &[&OsStr],
         mut on_progress: impl FnMut(ProgressLine),
     ) -> Result<Value, CommandFailure> {
         let mut command = Command::new(&self.0);
-        if environment == CommandEnvironment::Person {
-            command.env_clear();
-            command.envs(env::var_os("PATH").map(|path| ("PATH", path)));
+        match environment {
+            CommandEnvironment::Person => {
+                command.env_clear();
+                command.envs(env::var_os("PATH").map(|path| ("PATH", path)));
+            }
+            CommandEnvironment::Server(settings) => drop(command.envs(settings)),
         }
         command
             .arg0("coffee-tracker")

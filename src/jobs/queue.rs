@@ -74,7 +74,7 @@ impl JobQueue {
     pub async fn installation_command(
         &self,
         settings: &CommonSettings,
-        environment: CommandEnvironment,
+        environment: CommandEnvironment<'_>,
         args: &[&OsStr],
     ) -> Result<Value, CommandFailure> {
         self.program.run(settings, environment, args, |_| {}).await

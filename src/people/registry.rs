@@ -64,7 +64,7 @@ pub struct People {
     options: PeopleOptions,
     pub(super) clock: Clock,
     owner: Arc<Person>,
-    owner_key: KeyDigest,
+    owner_key: RwLock<KeyDigest>,
     others: RwLock<Others>,
     pub(super) pairings: Pairings,
     /// Places of open databases besides the owner's.
@@ -127,7 +127,7 @@ impl People {
         let person = Person::new(name.clone(), options.of(&name, clock.elapsed()));
         person.set_database(PersonDatabase::new(owner, None).await.map_err(Into::into), clock.elapsed())?;
         let people = Self {
-            owner_key: KeyDigest::of(&options.owner_key),
+            owner_key: RwLock::new(KeyDigest::of(&options.owner_key)),
             places: Arc::new(Semaphore::new(options.max_open)),
             opening: Arc::new(Semaphore::new(MAX_OPENING)),
             options,
@@ -174,11 +174,12 @@ impl People {
     /// Looks a key up by its digest; `None` when it is not valid. Does no I/O.
     pub fn find_key(&self, presented: &str) -> Option<ValidKey> {
         let digest = KeyDigest::of(presented);
+        let is_owner_key = digest == *self.owner_key.read().unwrap_or_else(PoisonError::into_inner);
         let found = |scopes, person: &Arc<Person>| {
-            let sign_in = if digest == self.owner_key { SignIn::OwnerKey } else { SignIn::NamedKey };
+            let sign_in = if is_owner_key { SignIn::OwnerKey } else { SignIn::NamedKey };
             ValidKey { id: digest.id(), scopes, person: Arc::clone(person), sign_in }
         };
-        if digest == self.owner_key {
+        if is_owner_key {
             return Some(found(Scopes::ALL, &self.owner));
         }
         let now = self.clock.now();
@@ -188,6 +189,13 @@ impl People {
         let others = self.read_others();
         let person = others.by_key.get(&digest)?;
         Some(found(person.keys.record_use(&digest, now)?, person))
+    }
+
+    /// Replaces the owner's key. Returns whether it is another one. The previous key is invalid from then on.
+    pub fn replace_owner_key(&self, key: &str) -> bool {
+        let mut current = self.owner_key.write().unwrap_or_else(PoisonError::into_inner);
+        let digest = KeyDigest::of(key);
+        std::mem::replace(&mut *current, digest) != digest
     }
 
     /// Returns the person of this name.

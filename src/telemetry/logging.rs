@@ -9,15 +9,17 @@ use std::os::fd::AsFd;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
-use tracing_subscriber::filter::{FilterFn, filter_fn};
+use tracing_subscriber::Registry;
+use tracing_subscriber::filter::FilterFn;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::config::{LogFormat, LogSettings};
+use crate::config::LogFormat;
 use crate::domain::time::Timestamp;
 use crate::telemetry::recent_log::RecentLog;
 
@@ -46,12 +48,29 @@ pub fn start_for_command() {
     drop(tracing_subscriber::registry().with(level_filter(Level::WARN)).with(lines).try_init());
 }
 
+/// Minimum level of the lines that are logged, which can be changed at any time.
+#[derive(Clone, Debug)]
+pub struct MinLogLevel(reload::Handle<LevelFilter, Registry>);
+
+impl MinLogLevel {
+    pub fn set(&self, level: Level) {
+        if let Err(e) = self.0.reload(level_filter(level)) {
+            tracing::warn!("the log level could not be changed: {e}");
+        }
+        tracing_log::log::set_max_level(log_level(level));
+    }
+}
+
 /// Starts logging for `serve`, and returns the layer that keeps the last warnings. Fails when logging has been started
 /// before.
-pub fn start(settings: LogSettings) -> Result<RecentLog, Box<dyn std::error::Error + Send + Sync>> {
+pub fn start(
+    level: Level,
+    format: LogFormat,
+) -> Result<(RecentLog, MinLogLevel), Box<dyn std::error::Error + Send + Sync>> {
     let recent = RecentLog::default();
+    let (filter, handle) = reload::Layer::new(level_filter(level));
     let base = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let layer = match settings.format {
+    let layer = match format {
         LogFormat::Json => base
             .json()
             .flatten_event(true)
@@ -62,12 +81,8 @@ pub fn start(settings: LogSettings) -> Result<RecentLog, Box<dyn std::error::Err
         LogFormat::Text => base.event_format(LineFormat { prefix: LinePrefix::Time }).boxed(),
         LogFormat::Journald => base.event_format(LineFormat { prefix: LinePrefix::Priority }).boxed(),
     };
-    tracing_subscriber::registry()
-        .with(level_filter(settings.level))
-        .with(layer)
-        .with(recent.clone())
-        .try_init()?;
-    tracing_log::LogTracer::builder().with_max_level(log_level(settings.level)).init()?;
+    tracing_subscriber::registry().with(filter).with(layer).with(recent.clone()).try_init()?;
+    tracing_log::LogTracer::builder().with_max_level(log_level(level)).init()?;
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map_or_else(String::new, ToString::to_string);
         let payload = panic.payload();
@@ -75,18 +90,20 @@ pub fn start(settings: LogSettings) -> Result<RecentLog, Box<dyn std::error::Err
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         tracing::error!(place, "panic: {}", text.unwrap_or("(no message)"));
     }));
-    Ok(recent)
+    Ok((recent, MinLogLevel(handle)))
 }
 
-fn level_filter(level: Level) -> FilterFn<impl Fn(&Metadata<'_>) -> bool> {
-    filter_fn(move |metadata| {
+type LevelFilter = FilterFn<Box<dyn Fn(&Metadata<'_>) -> bool + Send + Sync>>;
+
+fn level_filter(level: Level) -> LevelFilter {
+    FilterFn::new(Box::new(move |metadata: &Metadata<'_>| {
         let target = metadata.target();
         // Lines of this program, and errors of other crates.
         *metadata.level() <= level
             && (target.starts_with("coffee_tracker")
                 || target == "request"
                 || (*metadata.level() == Level::ERROR && !target.starts_with("rocket")))
-    })
+    }))
 }
 
 /// Returns the maximum level of the `log` crate, so that other crates do not format lines that are dropped.

@@ -98,6 +98,35 @@ fn ready_is_sent_after_the_first_response_and_stopping_before_the_exit() {
 }
 
 #[test]
+fn a_reload_is_reported_from_its_begin_to_its_end() {
+    let (folder, manager) = (temporary_folder(), Manager::new());
+    let env_file = folder.path().join(".env");
+    let server = Server::spawn(&mut manager.service(&server_command(folder.path()), 60 * SECOND));
+    manager.messages_until("READY=1");
+    let listening = format!("STATUS=Listening on http://{}", server.address);
+    for (settings, status) in [
+        ("BEDTIME=22:00\n", listening.clone()),
+        ("BEDTIME=late\n", format!("{listening}; the last reload failed")),
+        ("LOG_LEVEL=error\n", listening),
+    ] {
+        fs::write(&env_file, settings).unwrap();
+        server.signal(Signal::HUP);
+        let begin = manager.next_message(DEADLINE).unwrap();
+        assert_eq!([&begin[0], &begin[2]], ["RELOADING=1", "STATUS=Reloading the settings"]);
+        let monotonic: u64 = begin[1].strip_prefix("MONOTONIC_USEC=").unwrap().parse().unwrap();
+        assert!(monotonic > 0);
+        assert_eq!(manager.next_message(DEADLINE).unwrap(), ["READY=1".to_owned(), status]);
+    }
+    // Logged until the level was raised, which is before the last message.
+    assert_eq!(server.get("/coffee/today").status, 200);
+    let log = server.stop_cleanly().err;
+    assert!(
+        log.contains("settings reloaded: BEDTIME, LOG_LEVEL") && !log.contains("route=/coffee/today"),
+        "{log}"
+    );
+}
+
+#[test]
 fn the_watchdog_is_not_notified_while_the_disk_hangs() {
     let (folder, manager, watchdog) = (temporary_folder(), Manager::new(), 2 * SECOND);
     let mut command = manager.service(&server_command(folder.path()), watchdog);

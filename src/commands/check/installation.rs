@@ -31,7 +31,7 @@ const CREDENTIAL: &str = "/etc/coffee-tracker/api_key";
 
 /// Returns the source of the server's key, which may be a systemd credential that this process does not have.
 fn source_of_server(settings: &Settings) -> KeySource {
-    match &settings.key {
+    match &settings.initial.key {
         // An absolute path indicates the service.
         KeySource::Generated(path)
             if path.is_absolute() && !path.exists() && Path::new(CREDENTIAL).exists() =>
@@ -62,7 +62,7 @@ pub fn key(report: &mut Findings, settings: &Settings, now: Timestamp) {
         }
         (Ok(_), _) => report.ok(ABOUT, format!("strong ({source})")),
     }
-    if settings.debug {
+    if settings.initial.debug {
         report.must(ABOUT, "DEBUG=true accepts weak keys: remove it");
     }
     let Some(path) = path else {
@@ -102,12 +102,12 @@ pub fn settings(report: &mut Findings, settings: &Settings) {
     } else {
         report.ok("CORS", format!("pages of {} are allowed", settings.cors_origins.join(", ")));
     }
-    if any(&settings.allowed_hosts) {
+    if any(&settings.initial.allowed_hosts) {
         report.must("hosts", "ALLOWED_HOSTS=* accepts any host name: list your own");
-    } else if settings.allowed_hosts.is_empty() {
+    } else if settings.initial.allowed_hosts.is_empty() {
         report.ok("hosts", "local names and private addresses");
     } else {
-        let hosts = settings.allowed_hosts.join(", ");
+        let hosts = settings.initial.allowed_hosts.join(", ");
         report.ok("hosts", format!("local names, private addresses, {hosts}"));
     }
     let host = settings.host;

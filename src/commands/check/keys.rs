@@ -14,7 +14,7 @@ use crate::domain::time::Timestamp;
 
 /// Checks that other users cannot read a settings file with the owner's key.
 pub fn config(report: &mut Findings, settings: &Settings, file: &Path) {
-    let KeySource::Given(key) = &settings.key else { return };
+    let KeySource::Given(key) = &settings.initial.key else { return };
     let is_open = fs::metadata(file).is_ok_and(|found| found.mode() & 0o007 != 0);
     if is_open && fs::read_to_string(file).is_ok_and(|text| text.contains(key.as_str())) {
         let path = file.display();

@@ -25,7 +25,7 @@ pub async fn active(
     let query = query.0;
     let at = query.at.unwrap_or_else(|| app.clock.now());
     let zone = &app.settings.common.zone;
-    let mut profile = person.profile(&app.settings.profile).await?;
+    let mut profile = person.profile(&app.current().profile).await?;
     let kinetics = query.half_life_hours.and_then(|hours| Kinetics::new(hours, ABSORPTION_PER_HOUR));
     profile.kinetics = kinetics.unwrap_or(profile.kinetics);
     let window = profile.dose_window(zone, at, query.hours);
@@ -42,7 +42,7 @@ pub async fn active(
 #[rocket::get("/coffee/summary")]
 pub async fn summary(app: &State<SharedApp>, person: PersonOfRequest) -> JsonResult {
     let (at, profile, zone) =
-        (app.clock.now(), person.profile(&app.settings.profile).await?, &app.settings.common.zone);
+        (app.clock.now(), person.profile(&app.current().profile).await?, &app.settings.common.zone);
     let (doses, latest) =
         person.store.intake(profile.dose_window(zone, at, 1), at, USUAL_DOSE_SAMPLE).await?;
     JsonResponse::ok(&CaffeineAdvisor::new(&profile, zone, at, &doses, &latest).summary())

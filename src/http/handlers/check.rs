@@ -1,6 +1,7 @@
 //! `GET /check`: findings of `coffee-tracker check`.
 
 use std::ffi::OsStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rocket::State;
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use utoipa::ToSchema;
 
-use crate::config::KeySource;
+use crate::config::{KeySource, ReloadableSettings};
 use crate::domain::time::Timestamp;
 use crate::http::app::{App, SharedApp};
 use crate::http::error::ApiError;
@@ -29,6 +30,8 @@ pub struct LastCheck(Mutex<Option<CheckResult>>);
 struct CheckResult {
     at: Timestamp,
     elapsed: Duration,
+    /// Settings that were checked.
+    settings: Arc<ReloadableSettings>,
     findings: Vec<ReportedFinding>,
 }
 
@@ -77,11 +80,15 @@ pub struct ReportedFinding {
 #[rocket::get("/check")]
 pub async fn check(app: &State<SharedApp>, last_check: &State<LastCheck>, files: OwnFiles) -> JsonResult {
     let mut last = last_check.0.lock().await;
-    let current = last.take().filter(|result| app.clock.elapsed() < result.elapsed + MAX_AGE);
-    let result = match current {
+    let settings = app.current();
+    let is_current = |result: &CheckResult| {
+        app.clock.elapsed() < result.elapsed + MAX_AGE && Arc::ptr_eq(&result.settings, &settings)
+    };
+    let result = match last.take().filter(is_current) {
         Some(result) => result,
         None => CheckResult {
-            findings: run(app, &files).await?,
+            findings: run(app, &settings, &files).await?,
+            settings,
             at: app.clock.now(),
             elapsed: app.clock.elapsed(),
         },
@@ -101,9 +108,14 @@ pub async fn check(app: &State<SharedApp>, last_check: &State<LastCheck>, files:
     JsonResponse::ok(&report)
 }
 
-async fn run(app: &App, files: &OwnFiles) -> Result<Vec<ReportedFinding>, ApiError> {
+async fn run(
+    app: &App,
+    settings: &ReloadableSettings,
+    files: &OwnFiles,
+) -> Result<Vec<ReportedFinding>, ApiError> {
     let args = ["check", "--json"].map(OsStr::new);
-    let printed = match app.jobs.installation_command(&files.0, CommandEnvironment::Server, &args).await {
+    let environment = CommandEnvironment::Server(&settings.texts);
+    let printed = match app.jobs.installation_command(&files.0, environment, &args).await {
         // Problems were found.
         Err(failure) if failure.output.is_array() => failure.output,
         printed => printed?,
@@ -111,7 +123,7 @@ async fn run(app: &App, files: &OwnFiles) -> Result<Vec<ReportedFinding>, ApiErr
     let mut findings: Vec<ReportedFinding> =
         serde_json::from_value(printed).map_err(|e| CommandFailure::of(e.to_string()))?;
     // The command does not get the key; a server does not start with a weak one, except for debugging.
-    if matches!(app.settings.key, KeySource::Given(_)) {
+    if matches!(settings.key, KeySource::Given(_)) {
         findings.retain(|finding| finding.about != "API key");
     }
     Ok(findings)

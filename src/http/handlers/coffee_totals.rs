@@ -46,7 +46,7 @@ pub async fn today(app: &State<SharedApp>, person: PersonOfRequest) -> JsonResul
     let date = zone.date(app.clock.now());
     let (start, end) = zone.day(date);
     let (total, own_limit) = person.store.caffeine_and_limit(start, end).await?;
-    let recommended_max = own_limit.unwrap_or(app.settings.profile.daily_limit_mg);
+    let recommended_max = own_limit.unwrap_or(app.current().profile.daily_limit_mg);
     JsonResponse::ok(&CoffeeToday {
         date,
         total_caffeine_mg: round2(total.total_mg),

@@ -235,7 +235,7 @@ pub async fn correlation(
         context: query.context,
         max_pairs: usize::from(query.limit),
         zone: app.settings.common.zone.clone(),
-        kinetics: person.profile(&app.settings.profile).await?.kinetics,
+        kinetics: person.profile(&app.current().profile).await?.kinetics,
     };
     JsonResponse::ok(&person.store.correlation(params).await?)
 }

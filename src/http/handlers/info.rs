@@ -59,9 +59,10 @@ struct Endpoint {
 pub async fn info(app: &State<SharedApp>, caller: Caller, routes: &State<RouteTable>) -> JsonResult {
     let settings = &app.settings;
     // Without a key or the database, the rest is still of use.
+    let defaults = app.current().profile;
     let profile = match caller.database {
-        Some(database) => database.profile(&settings.profile).await.unwrap_or(settings.profile),
-        None => settings.profile,
+        Some(database) => database.profile(&defaults).await.unwrap_or(defaults),
+        None => defaults,
     };
     let rules = &settings.entry_limits;
     JsonResponse::ok(&Info {

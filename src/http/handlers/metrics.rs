@@ -172,7 +172,8 @@ async fn observe_caffeine(
         let store = &database.store;
         let now = app.clock.now();
         let (start, end) = app.settings.common.zone.day(app.settings.common.zone.date(now));
-        let kinetics = database.profile(&app.settings.profile).await.unwrap_or(app.settings.profile).kinetics;
+        let defaults = app.current().profile;
+        let kinetics = database.profile(&defaults).await.unwrap_or(defaults).kinetics;
         let doses = store.intake((now.minus(kinetics.lookback_micros()), now.plus(1)), now, 0).await;
         active_mg = Forecast::new(kinetics, &doses.unwrap_or_default().0).active(now);
         today_mg = store.caffeine_between(start, end).await.unwrap_or_default().total_mg;

@@ -171,7 +171,7 @@ impl FromBody for ProfileChange {
 #[utoipa::path(get, path = "/profile", operation_id = "get_profile", tag = "profile", responses((status = 200, description = "The profile", body = Profile)))]
 #[rocket::get("/profile")]
 pub async fn get(app: &State<SharedApp>, person: PersonOfRequest) -> JsonResult {
-    JsonResponse::ok(&Profile::of(&person.store.own_profile().await?, &app.settings.profile))
+    JsonResponse::ok(&Profile::of(&person.store.own_profile().await?, &app.current().profile))
 }
 
 /// Change the profile
@@ -188,6 +188,6 @@ pub async fn change(
     caller: Caller,
     change: JsonBody<ProfileChange>,
 ) -> JsonResult {
-    let profile = Profile::of(&person.store.change_profile(change.0).await?, &app.settings.profile);
+    let profile = Profile::of(&person.store.change_profile(change.0).await?, &app.current().profile);
     JsonResponse::ok(&if caller.may_read { profile } else { profile.only_of(&change.0) })
 }

@@ -284,7 +284,7 @@ fn check_header_size(request: &Request<'_>) -> Result<(), ApiError> {
 fn check_host(app: &App, request: &Request<'_>) -> Result<(), ApiError> {
     let mut hosts = request.headers().get("Host");
     match (hosts.next(), hosts.next()) {
-        (Some(host), None) if is_host_allowed(host, &app.settings.allowed_hosts, &app.host_name) => Ok(()),
+        (Some(host), None) if is_host_allowed(host, &app.current().allowed_hosts, &app.host_name) => Ok(()),
         (Some(host), None) => Err(ApiError::HostNotAllowed(host.to_owned())),
         (None, _) => Err(ApiError::BadRequest("The Host header is missing")),
         (Some(_), Some(_)) => Err(ApiError::BadRequest("The Host header is repeated")),

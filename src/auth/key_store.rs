@@ -19,6 +19,8 @@ use crate::fs::temp_file::write_atomically;
 
 /// Last use of a key that has not been used.
 const NEVER: i64 = i64::MIN;
+/// Precision of the saved last uses, microseconds. Saving them costs an SD card more than storing a reading.
+const SAVED_PRECISION: i64 = 15 * MINUTE;
 /// Delay after a failed attempt to save the last uses.
 const RETRY_DELAY: Duration = Duration::from_secs(60);
 
@@ -167,13 +169,13 @@ impl KeyStore {
         self.keys().keys().copied().collect()
     }
 
-    /// Reloads the keys when their file has changed, and saves uses that differ by a minute or more from the
-    /// saved ones. Returns whether the keys were reloaded. `elapsed` is a monotonic time.
+    /// Reloads the keys when their file has changed, and saves uses that differ by [`SAVED_PRECISION`] or more from
+    /// the saved ones. Returns whether the keys were reloaded. `elapsed` is a monotonic time.
     pub fn refresh(&self, elapsed: Duration) -> bool {
         let is_changed = self.reload();
         let retry_at = self.state().retry_at;
         if retry_at.is_none_or(|at| elapsed >= at) {
-            self.save_uses(MINUTE, elapsed);
+            self.save_uses(SAVED_PRECISION, elapsed);
         }
         is_changed
     }
@@ -268,5 +270,32 @@ impl KeyStore {
 
     fn state(&self) -> MutexGuard<'_, FileState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+mod tests {
+    use super::*;
+    use crate::auth::key::Scope;
+
+    #[test]
+    fn frequent_uses_are_saved_every_quarter_of_an_hour() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("coffee.db");
+        let start = Timestamp::clamped(0);
+        let name = KeyName::parse("phone").unwrap();
+        let key = KeyFile::of(&database).add(&name, Scopes::from(vec![Scope::Read]), None, start).unwrap();
+        let (store, digest) = (KeyStore::open(&database), KeyDigest::of(&key));
+        let saved = (0..60).map(|minute| {
+            store.record_use(&digest, start.plus(minute * MINUTE)).unwrap();
+            store.refresh(Duration::ZERO);
+            read_last_uses(&database)[&digest].micros() / MINUTE
+        });
+        let mut saved = Vec::from_iter(saved);
+        saved.dedup();
+        assert_eq!(saved, [0, 15, 30, 45]);
+        store.save_all_uses();
+        assert_eq!(read_last_uses(&database)[&digest].micros() / MINUTE, 59);
     }
 }

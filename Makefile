@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help run up down restart reload status logs health validate backup restore verify drill prod-check sql \
 	install upgrade rollback uninstall build test test-statistics oracle test-web screenshots test-verbs test-arm64 test-pi test-docs test-apps check fmt lint audit check-deploy \
-	manual deb dist test-dist test-apt test-service test-standby test-cluster bench bench-import bench-instructions bench-peers bench-web siege crash kills fire power-cut fuzz fuzz-parsers demo openapi clean
+	manual deb dist test-dist test-apt test-service test-standby test-cluster bench bench-import bench-instructions bench-peers bench-web bench-wear siege crash kills fire power-cut fuzz fuzz-parsers demo openapi clean
 
 PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/coffee-tracker
 ROUNDS ?= 200
@@ -164,6 +164,9 @@ bench-peers: ## Compare with a bare handler, SQLite alone and PocketBase (about 
 
 bench-web: ## Measure page sizes, first paint and response times
 	@scripts/bench-web.sh
+
+bench-wear: ## Measure the bytes written to a disk, and estimate the life of an SD card (root)
+	@scripts/bench-wear.py
 
 siege: ## Test a server limited to 256 MB of memory under hostile load: SECONDS=120
 	@SECONDS=$(SECONDS) COFFEE_TRACKER=$${COFFEE_TRACKER:-$(PROGRAM)} python3 scripts/siege.py

@@ -182,12 +182,15 @@ def wait_for_writes(pi, writers, count):
 
 
 def cut_power_under_writes(pi, writers, random):
-    """Cuts the power at a random moment, boots, and compares what is stored with what was acknowledged.
+    """Cuts the power at a random write, boots, and compares what is stored with what was acknowledged.
 
     Returns a description.
     """
     wait_for_writes(pi, writers, 20)
-    time.sleep(random.uniform(0, 6))
+    time.sleep(random.uniform(0, 4))
+    pi.disk.fail_after(random.randint(1, 60))
+    if not pi.disk.has_failed.wait(300):
+        raise TestFailure("the machine writes to its disk")
     keeps_some = random.random() < 0.5
     unflushed, kept = pi.cut_power(random if keeps_some else None)
     acknowledged = {kind: writers.acknowledged(kind) for kind in ROUTES}

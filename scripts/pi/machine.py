@@ -5,6 +5,7 @@ service and a shell; from inside, nothing is reachable.
 """
 
 import base64
+import contextlib
 import dataclasses
 import http.client
 import json
@@ -98,7 +99,9 @@ class Machine:
 
     def shut_down(self):
         """Shuts down as with the power button."""
-        self.run("systemctl --no-block poweroff")
+        # The shell may end before it has answered.
+        with contextlib.suppress(ConnectionError):
+            self.run("systemctl --no-block poweroff")
         try:
             self.process.wait(BOOT_SECONDS)
         except subprocess.TimeoutExpired:

@@ -82,17 +82,32 @@ class Disk:
         self._listener.listen(1)
         self._idle = threading.Event()
         self._idle.set()
+        # Writes until the card stops responding, if it is going to.
+        self._writes_left = None
+        self.has_failed = threading.Event()
+        self._is_cut = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def copy_counters(self):
         return dataclasses.replace(self.counters)
+
+    def fail_after(self, writes):
+        """Stops responding when this many writes have been received, the last one not flushed: see `has_failed`.
+
+        `cut_power` ends this state.
+        """
+        self._is_cut.clear()
+        self.has_failed.clear()
+        self._writes_left = writes
 
     def cut_power(self, chance=None):
         """Forgets the sectors that were not flushed; returns how many there were and how many were kept.
 
         With `chance` (random.Random), a random part of them is kept. The machine must have ended.
         """
+        self._is_cut.set()
         self.wait_until_idle()
+        self._writes_left = None
         unflushed = len(self._cache)
         kept = 0
         if chance:
@@ -172,11 +187,21 @@ class Disk:
             elif kind == WRITE:
                 self._write(offset, data, flags & FUA)
                 data = b""
+                self._fail_if_due()
             elif kind == FLUSH:
                 self._flush()
             else:
                 error = EINVAL
             connection.sendall(struct.pack(">IIQ", 0x67446698, error, handle) + data)
+
+    def _fail_if_due(self):
+        if self._writes_left is None:
+            return
+        self._writes_left -= 1
+        if self._writes_left <= 0 and self._cache:
+            self.has_failed.set()
+            self._is_cut.wait()
+            raise ConnectionError("the power is cut")
 
     # -- Card ------------------------------------------------------------------------------
 

@@ -2,9 +2,9 @@
 # Tests docs/SCALING.md on three machines behind HAProxy, with 60 people who write all the time: moves ten of them back and
 # forth, undoes a move, kills a machine, and restores its people on another one from the object store. Prints figures.
 #
-#   scripts/test-cluster.sh                          test the release binary (as root; about 6 minutes)
+#   scripts/test-cluster.sh                          test the release binary (as root; about 8 minutes)
 #   COFFEE_TRACKER=path scripts/test-cluster.sh      test this binary
-#   PEOPLE=60 MOVED=10 INTERVAL=1                    number of people, of moves, and seconds between the writes of a person
+#   PEOPLE=60 MOVED=10 INTERVAL=1                    people, how many of them are moved (0: none), seconds between writes
 #
 # The machines are network, mount and process namespaces on a bridge of their own, with sshd, Litestream and the real
 # program. Nothing outside of them is changed, except that missing Debian packages are installed. moto stands in for the

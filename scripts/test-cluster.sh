@@ -4,7 +4,7 @@
 #
 #   scripts/test-cluster.sh                          test the release binary (as root; about 8 minutes)
 #   COFFEE_TRACKER=path scripts/test-cluster.sh      test this binary
-#   PEOPLE=60 MOVED=10 INTERVAL=1                    people, how many of them are moved (0: none), seconds between writes
+#   PEOPLE=60 MOVED=10 INTERVAL=3                    people, how many of them are moved (0: none), seconds between writes
 #
 # The machines are network, mount and process namespaces on a bridge of their own, with sshd, Litestream and the real
 # program. Nothing outside of them is changed, except that missing Debian packages are installed. moto stands in for the

@@ -187,7 +187,7 @@ async fn a_missing_key_file_revokes_all_named_keys_and_a_malformed_one_none() {
 }
 
 #[rocket::async_test]
-async fn the_time_of_last_use_is_recorded_at_most_once_a_minute_and_follows_the_clock_backwards() {
+async fn the_time_of_last_use_is_saved_at_most_every_quarter_of_an_hour_and_follows_the_clock_backwards() {
     use coffee_tracker::auth::key::KeyDigest;
     use coffee_tracker::auth::key_store::read_last_uses;
     let app = TestApp::new().await;
@@ -202,21 +202,21 @@ async fn the_time_of_last_use_is_recorded_at_most_once_a_minute_and_follows_the_
     assert_eq!(recorded(), None);
     read_status(&app, &used).await;
     assert_eq!(recorded(), at("12:00:00"));
-    app.advance_clock(59);
+    app.advance_clock(15 * 60 - 1);
     read_status(&app, &used).await;
-    assert_eq!(recorded(), at("12:00:00"), "within a minute of the last record");
+    assert_eq!(recorded(), at("12:00:00"), "within a quarter of an hour of the last record");
     app.advance_clock(1);
     assert_eq!(recorded(), at("12:00:00"), "not used again");
     read_status(&app, &used).await;
-    assert_eq!(recorded(), at("12:01:00"));
+    assert_eq!(recorded(), at("12:15:00"));
     app.clock.set(super::helpers::at("2026-06-01T02:00:00Z"));
     read_status(&app, &used).await;
     assert_eq!(recorded(), at("02:00:00"));
     // A change of the key file keeps the recorded times.
     app.add_key("another", &[Scope::Read]);
-    app.advance_clock(120);
+    app.advance_clock(15 * 60);
     read_status(&app, &used).await;
-    assert_eq!(recorded(), at("02:02:00"));
+    assert_eq!(recorded(), at("02:15:00"));
 }
 
 #[rocket::async_test]

@@ -100,7 +100,7 @@ class Machine:
         # Ends processes that nobody waits for, as an init does.
         reap = "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)\nprint('up', flush=True)\nwhile True: signal.pause()"
         self.process = subprocess.Popen(
-            ["unshare", "--net", "--mount", "--pid", "--uts", "--ipc", "--propagation=private", "--mount-proc", "--fork"]
+            ["setpriv", "--pdeathsig=KILL", "unshare", "--net", "--mount", "--pid", "--uts", "--ipc", "--propagation=private", "--mount-proc", "--fork"]
             + ["--kill-child=KILL", "bash", "-ec", "\n".join([*mounts, f"exec python3 -c {shlex.quote(reap)}"])],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -265,7 +265,7 @@ class Cluster:
 
     def spawn(self, name, command):
         with open(WORK / f"{name}.log", "w") as log:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            process = subprocess.Popen(["setpriv", "--pdeathsig=TERM", *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.services.append(process)
 
     def start_proxy(self):
@@ -475,7 +475,9 @@ def replaced(text, words):
 
 
 def main():
+    # Litestream does not start with it.
     os.environ.pop("AWS_CA_BUNDLE", None)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("test-cluster: terminated"))
     cluster = Cluster()
     try:
         cluster.start()

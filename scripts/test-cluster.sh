@@ -28,4 +28,6 @@ if ! litestream=$(scripts/litestream.sh) || ! moto=$(scripts/moto.sh); then
 fi
 # The proxy, the object store and the clients use this namespace; it ends with the script.
 PATH=$PATH:/usr/sbin LITESTREAM=$litestream/bin/litestream MOTO=$moto/bin/moto_server \
-    unshare --net --mount --propagation private python3 scripts/cluster.py "$work"
+    unshare --net --mount --propagation private python3 scripts/cluster.py "$work" &
+started+=($!)
+wait $!

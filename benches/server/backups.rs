@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::footprint::READINGS;
+use crate::goals::Measure;
 use crate::load::{Load, LoadRequest, LoadResult, RunLength};
+use crate::numbers::{median, thousands};
 use crate::rates::millis;
-use crate::report::{Measure, Report, median, thousands};
+use crate::report::Report;
 use crate::server::{Demo, KEY, Limits, Server, Setup};
 use crate::{http, load};
 
@@ -30,31 +31,31 @@ struct BackupMeasures {
     rounds: u32,
 }
 
-/// Measures backups under eight writers: fifty of a small database and ten of one with 5 million readings,
-/// which grows by about a million coffees per minute meanwhile.
+/// Measures backups under eight writers: of a small database and of one with 5 million readings, which grows by about
+/// a million coffees per minute meanwhile.
 pub fn backups(setup: &Setup, report: &mut Report) -> Result<()> {
     let small = BackupMeasures {
         failures: Measure::BackupFailures,
         tail: Measure::BackupTail,
         longest: Measure::BackupLongest,
-        rounds: if setup.quick { 5 } else { 50 },
+        rounds: setup.length.pick(5, 20, 50),
     };
     let large = BackupMeasures {
         failures: Measure::LargeBackupFailures,
         tail: Measure::LargeBackupTail,
         longest: Measure::LargeBackupLongest,
-        rounds: 10,
+        rounds: setup.length.pick(0, 5, 10),
     };
     eprintln!("  backups of a file with 36,500 coffees");
     back_up(setup, report, &setup.copy_of_coffees("backups.db")?, small)?;
-    if setup.quick {
+    if setup.length.is_quick() {
         for measure in [large.failures, large.tail, large.longest] {
             report.skip(measure, "skipped by --quick");
         }
         return Ok(());
     }
     eprintln!("  backups of a file with 5 million readings");
-    let readings = setup.make_demo("large.db", READINGS)?;
+    let readings = setup.copy_of_ten_years("large.db")?;
     back_up(setup, report, &readings, large)?;
     setup.remove(&readings)
 }
@@ -101,9 +102,9 @@ fn back_up(setup: &Setup, report: &mut Report, database: &Path, measures: Backup
     Ok(())
 }
 
-/// Measures twenty restores that alternate between two backups, under eight writers and eight readers.
+/// Measures restores that alternate between two backups, under eight writers and eight readers.
 pub fn restores(setup: &Setup, report: &mut Report) -> Result<()> {
-    let rounds = if setup.quick { 4 } else { 20 };
+    let rounds = setup.length.pick(4, 10, 20);
     eprintln!("  restores of a year of readings");
     let database = setup.make_demo("restores.db", YEAR)?;
     let backups = [make_backup(setup, &database)?, make_backup(setup, &setup.copy_of_coffees("other.db")?)?];

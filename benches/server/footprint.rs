@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::report::{Measure, Report, median};
-use crate::server::{Demo, Limits, Server, Setup};
+use crate::goals::Measure;
+use crate::numbers::median;
+use crate::report::Report;
+use crate::server::{Limits, Server, Setup};
 
 /// Number of measured starts.
 const STARTS: usize = 7;
-/// Nine and a half years of one reading per minute: 5,001,120 readings.
-pub const READINGS: Demo = Demo { days: 3473, coffees_per_day: 4.0, readings_per_day: 1440 };
 /// Time between the two measurements of the idle memory.
 const SETTLE: Duration = Duration::from_secs(1);
 
@@ -30,12 +30,12 @@ pub fn footprint(setup: &Setup, report: &mut Report) -> Result<()> {
     report.record(Measure::IdleMemory, immediate.max(later) as f64, detail);
     server.stop()?;
     starts(setup, report, Measure::StartOnCoffees, &coffees)?;
-    if setup.quick {
+    if setup.length.is_quick() {
         report.skip(Measure::StartOnReadings, "skipped by --quick");
         return Ok(());
     }
     eprintln!("  5 million readings");
-    let readings = setup.make_demo("readings.db", READINGS)?;
+    let readings = setup.copy_of_ten_years("readings.db")?;
     starts(setup, report, Measure::StartOnReadings, &readings)?;
     setup.remove(&readings)
 }

@@ -11,10 +11,11 @@ use anyhow::Result;
 use coffee_tracker::domain::time::{DAY, Timestamp};
 
 use crate::http::{Client, get};
+use crate::numbers::{median, thousands};
 use crate::plain_sql::PlainSql;
-use crate::report::{Report, median, thousands};
+use crate::report::Report;
 use crate::scale::RouteTimes;
-use crate::server::{Demo, KEY, Limits, Server, Setup, start_bare};
+use crate::server::{Demo, KEY, Limits, Server, Setup, TEN_YEARS, start_bare};
 use crate::{plain_sql, scale};
 
 /// Contents of each database.
@@ -22,8 +23,11 @@ const SIZES: [Demo; 4] = [
     Demo { days: 3650, coffees_per_day: 0.056, readings_per_day: 3 },
     Demo { days: 3650, coffees_per_day: 0.53, readings_per_day: 28 },
     Demo { days: 3650, coffees_per_day: 5.3, readings_per_day: 274 },
-    scale::LARGE,
+    TEN_YEARS,
 ];
+
+/// Index of [`TEN_YEARS`].
+const LARGEST: usize = SIZES.len() - 1;
 
 /// A route of the server and the plain SQL with the same result.
 struct Route {
@@ -69,10 +73,14 @@ struct Column {
 pub fn growth(setup: &Setup, report: &mut Report) -> Result<PathBuf> {
     let mut columns = Vec::new();
     let (mut trips, mut largest) = (Vec::new(), PathBuf::new());
-    let sizes = if setup.quick { SIZES.get(..2).unwrap_or_default() } else { &SIZES };
+    let sizes = if setup.length.is_quick() { SIZES.get(..2).unwrap_or_default() } else { &SIZES };
     for (number, size) in sizes.iter().enumerate() {
         eprintln!("  ten years of {} readings", thousands((size.days * size.readings_per_day) as f64));
-        let database = setup.make_demo(&format!("scale-{number}.db"), *size)?;
+        let name = format!("scale-{number}.db");
+        let database = match number {
+            LARGEST => setup.copy_of_ten_years(&name)?,
+            _ => setup.make_demo(&name, *size)?,
+        };
         let server = Server::start(setup, &database, Limits::Off)?;
         let column = Column::measure(&server, &database)?;
         if number + 1 == sizes.len() {

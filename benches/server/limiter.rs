@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
+use crate::goals::Measure;
 use crate::load::{Load, LoadRequest, RunLength};
-use crate::report::{Measure, Report, thousands};
+use crate::numbers::thousands;
+use crate::report::Report;
 use crate::server::{KEY, Limits, Server, Setup};
 use crate::{http, load};
 
@@ -19,7 +21,7 @@ const EXCESSIVE: u32 = 200;
 
 /// Sends one request from each of many networks, then many from one network.
 pub fn limiter(setup: &Setup, report: &mut Report) -> Result<()> {
-    let clients: u32 = if setup.quick { 100_000 } else { 1_000_000 };
+    let clients: u32 = setup.length.pick(100_000, 1_000_000, 1_000_000);
     eprintln!("  {} clients", thousands(f64::from(clients)));
     let server = Server::start(setup, &setup.copy_of_coffees("limiter.db")?, Limits::On)?;
     let before = server.resident_bytes()?;

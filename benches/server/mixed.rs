@@ -9,9 +9,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use coffee_tracker::domain::time::{DAY, Timestamp};
 
+use crate::goals::Measure;
 use crate::load::{Load, LoadRequest, LoadResult, RunLength};
+use crate::numbers::thousands;
 use crate::rates::millis;
-use crate::report::{Measure, Report, thousands};
+use crate::report::Report;
 use crate::server::{KEY, Limits, Server, Setup};
 use crate::{http, load};
 
@@ -35,7 +37,7 @@ const REQUESTS: usize = WRITE_EVERY * READS.len() * 20;
 
 /// Measures the mixed load on a new server.
 pub fn mixed(setup: &Setup, report: &mut Report) -> Result<()> {
-    let time = Duration::from_secs(if setup.quick { 10 } else { 60 });
+    let time = Duration::from_secs(setup.length.pick(10, 30, 60));
     eprintln!("  {} s of reads and writes", time.as_secs());
     let server = Server::start(setup, &setup.copy_of_coffees("mixed.db")?, Limits::Off)?;
     let load = Load { requests: requests()?, connections: CONNECTIONS, length: RunLength::Time(time) };

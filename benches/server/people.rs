@@ -14,10 +14,12 @@ use coffee_tracker::auth::key::{KeyDigest, KeyName, NamedKey, Scope, Scopes};
 use coffee_tracker::auth::key_file::KeyFile;
 use rusqlite::{Connection, OpenFlags};
 
+use crate::goals::Measure;
 use crate::histogram::Histogram;
 use crate::http::{self, Client};
+use crate::numbers::{median, thousands};
 use crate::rates::millis;
-use crate::report::{Measure, Report, median, thousands};
+use crate::report::Report;
 use crate::server::{Demo, KEY, Limits, Server, Setup};
 use crate::zipf::{self, DatabaseState, READS, SentCoffee, Traffic, TrafficResult};
 
@@ -98,7 +100,7 @@ impl<'a> World<'a> {
 
     /// Measures the load over all people, and the first requests to closed databases on an otherwise idle server.
     fn load(&self, traffic: &Traffic, report: &mut Report) -> Result<Vec<SentCoffee>> {
-        let time = Duration::from_secs(if self.setup.quick { 10 } else { 60 });
+        let time = Duration::from_secs(self.setup.length.pick(10, 30, 60));
         eprintln!("  {} s of requests to {} people", time.as_secs(), thousands(PEOPLE as f64));
         let server = self.start()?;
         let began = Instant::now();
@@ -126,7 +128,7 @@ impl<'a> World<'a> {
         let mut times = Histogram::new();
         let mut client = Client::connect(server.address)?;
         // Each of them was closed by the requests to the others.
-        for n in 0..if self.setup.quick { 200 } else { 600 } {
+        for n in 0..self.setup.length.pick(200, 600, 600) {
             let person = PEOPLE / 2 + n % (PEOPLE / 4);
             let state = traffic.record_request(person);
             let path = READS.get(n % READS.len()).context("a path")?;
@@ -219,7 +221,7 @@ impl<'a> World<'a> {
         let mut comparison = Comparison::default();
         let now = zipf::now()?;
         for (name, times) in KINDS.iter().zip(&mut comparison.times) {
-            for n in 0..if self.setup.quick { 1000 } else { 4000 } {
+            for n in 0..self.setup.length.pick(1000, 2000, 4000) {
                 let at = now.minus(random.i64(0..365 * coffee_tracker::domain::time::DAY));
                 for side in 0..2 {
                     // Each is first in half of the rounds.
@@ -238,7 +240,7 @@ impl<'a> World<'a> {
 
     /// Kills the server under load several times, and returns the coffees that were sent.
     fn kills(&self, traffic: &Traffic, report: &mut Report) -> Result<Vec<SentCoffee>> {
-        let rounds = if self.setup.quick { 2 } else { 5 };
+        let rounds = self.setup.length.pick(2, 3, 5);
         let mut coffees = Vec::new();
         let mut failed = 0;
         for round in 0..rounds {
@@ -299,7 +301,7 @@ impl<'a> World<'a> {
         eprintln!("  backups of everyone");
         let folder = self.folder.join("backups-of-everyone");
         fs::create_dir(&folder)?;
-        let rounds = if self.setup.quick { 1 } else { 3 };
+        let rounds = self.setup.length.pick(1, 1, 3);
         let beside = self.beside(traffic, rounds, || {
             let output = self
                 .setup
@@ -322,7 +324,7 @@ impl<'a> World<'a> {
         let name = zipf::name(RESTORED);
         let folder = self.folder.join("backups-of-everyone").join(&name);
         let backup = fs::read_dir(&folder)?.next().context("there is no backup")??.path();
-        let rounds = if self.setup.quick { 2 } else { 5 };
+        let rounds = self.setup.length.pick(1, 2, 5);
         let beside = self.beside(traffic, rounds, || {
             for _ in 0..10 {
                 let output = self

@@ -10,10 +10,12 @@ use rusqlite::{Connection, params};
 use serde_json::Value;
 
 use crate::backups::{reads_and_writes, while_loaded};
+use crate::goals::Measure;
 use crate::http;
 use crate::http::Client;
+use crate::numbers::thousands;
 use crate::rates::millis;
-use crate::report::{Measure, Report, thousands};
+use crate::report::Report;
 use crate::server::{KEY, Limits, Server, Setup};
 
 /// Maximum size of a push, which is a setting.

@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use rusqlite::{Connection, params};
 
+use crate::goals::Measure;
 use crate::load::{Load, LoadRequest, LoadResult, RunLength};
-use crate::report::{Measure, Report, median, thousands};
+use crate::numbers::{median, thousands};
+use crate::report::Report;
 use crate::server::{KEY, Limits, Server, Setup, start_bare};
 use crate::{http, load};
 
@@ -74,10 +76,8 @@ struct Comparison {
 impl Comparison {
     /// Runs both in turn with the same request.
     fn run(setup: &Setup, server: SocketAddr, request: &[u8], connections: usize) -> Result<Self> {
-        let (rounds, time) = match setup.quick {
-            true => (5, Duration::from_millis(600)),
-            false => (11, Duration::from_secs(1)),
-        };
+        let rounds = setup.length.pick(5, 7, 11);
+        let time = Duration::from_millis(setup.length.pick(600, 1000, 1000));
         let bytes = http::send_ok(server, request)?.body.len();
         let (bare_process, bare) = start_bare(bytes)?;
         let requests: Arc<[LoadRequest]> = Arc::new([LoadRequest::new(0, request.to_vec())]);

@@ -10,9 +10,11 @@ use anyhow::{Result, ensure};
 use coffee_tracker::domain::time::{MINUTE, Timestamp};
 use rusqlite::{Connection, params};
 
+use crate::goals::Measure;
 use crate::http::{Client, post};
-use crate::report::{Measure, Report, median, thousands};
-use crate::scale::{LARGE, now};
+use crate::numbers::{median, thousands};
+use crate::report::Report;
+use crate::scale::now;
 use crate::server::{KEY, Limits, Server, Setup};
 
 /// Alternating rounds with and without rollups.
@@ -26,14 +28,14 @@ const IMPORTS: usize = 3;
 
 /// Measures single writes and imports.
 pub fn rollups(setup: &Setup, report: &mut Report) -> Result<()> {
-    if setup.quick {
+    if setup.length.is_quick() {
         for measure in [Measure::SingleWrite, Measure::BulkImport] {
             report.skip(measure, "skipped by --quick");
         }
         return Ok(());
     }
     eprintln!("  single writes, with and without rollups");
-    let with = setup.make_demo("with_rollups.db", LARGE)?;
+    let with = setup.copy_of_ten_years("with_rollups.db")?;
     let without = setup.copy(&with, "without_rollups.db")?;
     drop_triggers(&without)?;
     single_writes(setup, report, &with, &without)?;

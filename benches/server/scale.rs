@@ -9,16 +9,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use coffee_tracker::domain::time::{DAY, Timestamp};
 
+use crate::goals::{Measure, timed_routes};
 use crate::growth::growth;
 use crate::histogram::Histogram;
 use crate::http::{Client, get};
+use crate::numbers::median;
 use crate::rates::millis;
-use crate::report::{Measure, Report, median, timed_routes};
-use crate::server::{Demo, KEY, Limits, Server, Setup};
+use crate::report::Report;
+use crate::server::{KEY, Limits, Server, Setup};
 
-/// Ten years: 5,256,000 readings and about 100,000 coffees.
-pub const LARGE: Demo = Demo { days: 3650, coffees_per_day: 28.0, readings_per_day: 1440 };
-/// Slow paths without a target, one of which may be the slowest.
+/// Slow paths without a goal, one of which may be the slowest.
 const OTHER_SLOW_PATHS: [&str; 4] = [
     "/heartrate/correlation?days=3650",
     "/heartrate/correlation?days=3650&hours_after=24",
@@ -34,7 +34,7 @@ const ROUND: Duration = Duration::from_secs(3);
 /// Measures the growth of response times, then all routes on the largest database.
 pub fn scale(setup: &Setup, report: &mut Report) -> Result<()> {
     let largest = growth(setup, report)?;
-    if setup.quick {
+    if setup.length.is_quick() {
         let others =
             [Measure::HealthBesideSlowRequests, Measure::TodayBesideSlowRequests, Measure::ScaleMemory];
         for measure in timed_routes().map(Measure::Route).chain(others) {
@@ -49,7 +49,7 @@ pub fn scale(setup: &Setup, report: &mut Report) -> Result<()> {
 fn measure_routes(setup: &Setup, report: &mut Report, database: &Path) -> Result<()> {
     let server = Server::start(setup, database, Limits::Off)?;
     let mut slowest = (0.0, "");
-    for (path, is_target) in
+    for (path, has_goal) in
         timed_routes().map(|path| (path, true)).chain(OTHER_SLOW_PATHS.map(|path| (path, false)))
     {
         let times = RouteTimes::of_server(&server, &get(&with_times(path, now()?), KEY))?;
@@ -57,7 +57,7 @@ fn measure_routes(setup: &Setup, report: &mut Report, database: &Path) -> Result
         if millis > slowest.0 {
             slowest = (millis, path);
         }
-        if is_target {
+        if has_goal {
             report.record(Measure::Route(path), millis, times.detail());
         } else {
             report.note(format!("{path}: {millis:.2} ms; {}", times.detail()));

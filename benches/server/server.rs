@@ -8,6 +8,7 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -35,6 +36,36 @@ pub enum Limits {
     Off,
 }
 
+/// Length of a run: number and duration of its rounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    Quick,
+    Normal,
+    Long,
+}
+
+impl Length {
+    /// Returns the value for this length.
+    pub fn pick<T>(self, quick: T, normal: T, long: T) -> T {
+        match self {
+            Self::Quick => quick,
+            Self::Normal => normal,
+            Self::Long => long,
+        }
+    }
+
+    pub fn is_quick(self) -> bool {
+        self == Self::Quick
+    }
+
+    pub fn name(self) -> &'static str {
+        self.pick("quick", "normal", "long")
+    }
+}
+
+/// Ten years: 5,256,000 readings and about 100,000 coffees.
+pub const TEN_YEARS: Demo = Demo { days: 3650, coffees_per_day: 28.0, readings_per_day: 1440 };
+
 /// Contents of a sample database.
 #[derive(Clone, Copy)]
 pub struct Demo {
@@ -52,11 +83,11 @@ pub struct Setup {
     pub binary: PathBuf,
     /// Earlier build for comparison.
     pub baseline: Option<PathBuf>,
-    /// Fewer and shorter rounds.
-    pub quick: bool,
+    pub length: Length,
     log: Option<PathBuf>,
     folder: TempDir,
     coffees: PathBuf,
+    ten_years: OnceLock<PathBuf>,
 }
 
 impl Setup {
@@ -64,12 +95,12 @@ impl Setup {
     pub fn new(
         binary: PathBuf,
         baseline: Option<PathBuf>,
-        quick: bool,
+        length: Length,
         log: Option<PathBuf>,
     ) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
         let coffees = folder.path().join("coffees.db");
-        let setup = Self { binary, baseline, quick, log, folder, coffees };
+        let setup = Self { binary, baseline, length, log, folder, coffees, ten_years: OnceLock::new() };
         setup.make_coffees()?;
         Ok(setup)
     }
@@ -77,6 +108,18 @@ impl Setup {
     /// Copies the database with 36,500 coffees, replacing an earlier copy of this name.
     pub fn copy_of_coffees(&self, name: &str) -> Result<PathBuf> {
         self.copy(&self.coffees, name)
+    }
+
+    /// Copies the database with ten years of readings, which the first call creates.
+    pub fn copy_of_ten_years(&self, name: &str) -> Result<PathBuf> {
+        let database = match self.ten_years.get() {
+            Some(database) => database,
+            None => {
+                let created = self.make_demo("ten-years.db", TEN_YEARS)?;
+                self.ten_years.get_or_init(|| created)
+            }
+        };
+        self.copy(database, name)
     }
 
     /// Copies a database that is not open, replacing an earlier copy of this name.

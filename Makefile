@@ -150,7 +150,7 @@ audit: ## Check the dependencies for known vulnerabilities
 check-deploy: ## Validate the files in deploy/ with the programs that read them
 	@scripts/check-deploy.sh
 
-bench: ## Measure performance and memory use (under 15 minutes): ARGS=--long for longer rounds
+bench: ## Measure performance and memory use (about 15 minutes): ARGS=--long for longer rounds
 	cargo bench --locked --bench server -- $(ARGS)
 
 bench-import: ## Measure imports of Apple Health and Fitbit exports: ARGS=--fitbit for 20 million heart rates

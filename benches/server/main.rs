@@ -63,7 +63,7 @@ struct Options {
     /// Run fewer and shorter rounds, without 5 million readings (about three minutes)
     #[arg(long)]
     quick: bool,
-    /// Run more and longer rounds (about 25 minutes; without it less than 15)
+    /// Run more and longer rounds (about 25 minutes; without it about 15)
     #[arg(long, conflicts_with = "quick")]
     long: bool,
     /// Exit with 0 even when a goal is missed

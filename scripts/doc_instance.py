@@ -207,6 +207,13 @@ def check_text(top, files):
     return checked
 
 
+# Subcommands whose flags are checked with those of their command.
+SUBCOMMANDS = {
+    "key": ("add", "list", "revoke", "rotate"),
+    "person": ("add", "list", "rename", "remove", "freeze", "archive", "adopt", "release"),
+}
+
+
 def problem_of(top, span, verbs, program, help_texts):
     """Returns the problem of a name, an empty text without a problem, or None when it cannot be checked."""
     words = span.removeprefix("sudo ").split()

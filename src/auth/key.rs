@@ -7,6 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::auth::random::random_hex;
 use crate::domain::time::Timestamp;
 
 /// Permission of a key.
@@ -193,9 +194,7 @@ impl NamedKey {
 
 /// Creates a key of 256 random bits: `ct_` and 64 hexadecimal digits. Fails when the system has no random numbers.
 pub fn make_key() -> Result<String, String> {
-    let mut random = [0_u8; 32];
-    getrandom::fill(&mut random).map_err(|e| e.to_string())?;
-    Ok(format!("ct_{}", hex::encode(random)))
+    Ok(format!("ct_{}", random_hex::<32>()?))
 }
 
 #[cfg(test)]

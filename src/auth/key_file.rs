@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::key::{KeyDigest, KeyName, NamedKey, Scopes, make_key};
 use crate::domain::time::Timestamp;
+use crate::fs::freeze_marker::{freeze_marker, is_present};
 use crate::fs::lock::lock_within;
 use crate::fs::paths::with_suffix;
 use crate::fs::temp_file::write_atomically;
@@ -38,6 +39,10 @@ pub enum KeyFileError {
     Unwritable { path: PathBuf, error: io::Error },
     #[error("another command is changing the keys in {0}; try again")]
     Busy(PathBuf),
+    #[error(
+        "{0} cannot be changed, because the person is being moved to another machine: see `coffee-tracker person list`"
+    )]
+    Frozen(PathBuf),
     #[error("a key named {0} already exists; revoke it, rotate it, or choose another name")]
     NameTaken(KeyName),
     #[error("there is no key named {0}")]
@@ -51,7 +56,7 @@ pub enum KeyFileError {
 impl KeyFileError {
     /// Reports whether the keys could be read, but not changed now.
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Busy(_) | Self::Unwritable { .. })
+        matches!(self, Self::Busy(_) | Self::Frozen(_) | Self::Unwritable { .. })
     }
 }
 
@@ -76,12 +81,17 @@ struct KeyFileContent {
 pub struct KeyFile {
     path: PathBuf,
     lock: PathBuf,
+    freeze_marker: PathBuf,
 }
 
 impl KeyFile {
     /// Returns the key file of a database: `coffee.db.keys` for `coffee.db`.
     pub fn of(database: &Path) -> Self {
-        Self { path: with_suffix(database, ".keys"), lock: with_suffix(database, ".keys.lock") }
+        Self {
+            path: with_suffix(database, ".keys"),
+            lock: with_suffix(database, ".keys.lock"),
+            freeze_marker: freeze_marker(database),
+        }
     }
 
     /// Returns the path of the file.
@@ -184,6 +194,12 @@ impl KeyFile {
         })
     }
 
+    /// Runs `work` while nothing else can change the keys.
+    pub fn while_unchanged<T>(&self, work: impl FnOnce() -> T) -> Result<T, KeyFileError> {
+        let _lock = self.lock()?;
+        Ok(work())
+    }
+
     /// Reads, changes and writes the keys under the lock. Expired keys are removed.
     fn change<T>(
         &self,
@@ -191,6 +207,9 @@ impl KeyFile {
         change: impl FnOnce(&mut Vec<NamedKey>) -> Result<T, KeyFileError>,
     ) -> Result<T, KeyFileError> {
         let _lock = self.lock()?;
+        if is_present(&self.freeze_marker) {
+            return Err(KeyFileError::Frozen(self.path.clone()));
+        }
         let (mut keys, _) = self.read()?;
         keys.retain(|key| key.is_valid_at(now));
         let result = change(&mut keys)?;

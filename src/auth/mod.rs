@@ -5,4 +5,5 @@ pub mod key_file;
 pub mod key_store;
 pub mod owner_key;
 pub mod pairing;
+pub mod random;
 pub mod revoked_keys;

@@ -86,7 +86,7 @@ impl From<KeyFileError> for Failure {
     fn from(error: KeyFileError) -> Self {
         match error {
             KeyFileError::Unwritable { path, error: why } => unwritten(&path.display().to_string(), &why),
-            KeyFileError::Busy(_) => Self::Busy(error.to_string()),
+            KeyFileError::Busy(_) | KeyFileError::Frozen(_) => Self::Busy(error.to_string()),
             KeyFileError::Unreadable { .. } | KeyFileError::Damaged { .. } => {
                 Self::Configuration(vec![error.to_string()])
             }

@@ -45,7 +45,7 @@ pub fn run(args: &ProfileArgs) -> Result<(), Failure> {
     let own = if args.set.is_empty() {
         read_profile(&connection).map_err(StoreError::from)?
     } else {
-        commit_change(&mut connection, &change)?
+        commit_change(&mut connection, &settings.database, &change)?
     };
     print_profile(&Profile::of(&own, &defaults), args.json)
 }

@@ -32,6 +32,9 @@ pub enum StoreError {
     /// The database file or its log was moved, deleted or replaced while it was open.
     #[error("the database file or its log was moved, deleted or replaced while the server runs")]
     Displaced,
+    /// The person is being moved to another machine. Nothing was stored.
+    #[error("the person is being moved to another machine: nothing may change")]
+    Frozen,
     /// The store is closed: the server stops, or the writer thread has ended after a panic.
     #[error("the store is closed")]
     Closed,
@@ -51,18 +54,19 @@ impl StoreError {
             Self::Corrupt(_) => "corrupt",
             Self::Io(_) => "io",
             Self::Displaced => "displaced",
+            Self::Frozen => "frozen",
             Self::Closed => "closed",
             Self::Internal(_) => "internal",
         }
     }
 
-    /// All labels.
+    /// All labels. A rejected change of a person who is being moved is not an error of the database.
     pub const KINDS: [&'static str; 9] =
         ["busy", "full", "unwritable", "read_only", "corrupt", "io", "displaced", "closed", "internal"];
 
     /// Reports whether a retry may succeed without anything being repaired.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Busy | Self::Full | Self::Unwritable(_) | Self::Closed)
+        matches!(self, Self::Busy | Self::Full | Self::Unwritable(_) | Self::Frozen | Self::Closed)
     }
 }
 
@@ -111,6 +115,10 @@ pub enum OpenError {
         "another restore, import, prune or server start is working on {path}: wait until it has finished"
     )]
     Maintained { path: PathBuf },
+    #[error(
+        "the person of {path} is being moved to another machine, and nothing of theirs may change: see `coffee-tracker person list`"
+    )]
+    Frozen { path: PathBuf },
     #[error("the folder {path} cannot be used: {why}")]
     Folder { path: PathBuf, why: String },
     #[error("{path} cannot be opened: {why}")]
@@ -174,6 +182,7 @@ impl OpenError {
             Self::InUse { .. }
             | Self::Maintained { .. }
             | Self::Held { .. }
+            | Self::Frozen { .. }
             | Self::Full { .. }
             | Self::Exhausted { .. } => true,
             Self::Migration { is_transient, .. } => *is_transient,

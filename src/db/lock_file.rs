@@ -19,6 +19,7 @@ use std::{fs, io};
 
 use crate::db::database_id::DatabaseId;
 use crate::db::error::{OpenError, is_exhausted};
+use crate::fs::freeze_marker::is_frozen;
 use crate::fs::paths::{folder_of, with_suffix};
 use crate::fs::privileges::Identity;
 use crate::fs::temp_file::{TempFile, is_at};
@@ -167,11 +168,21 @@ fn unwritable(database: &Path, path: &Path, error: &io::Error) -> OpenError {
 pub struct MaintenanceLock(#[expect(dead_code, reason = "the lock lasts as long as the file is open")] File);
 
 impl MaintenanceLock {
-    /// Acquires the lock.
+    /// Acquires the lock for a command that changes the database.
+    ///
+    /// # Errors
+    /// [`OpenError::Maintained`] when another command holds it, [`OpenError::Frozen`] when the person is being moved to
+    /// another machine.
+    pub fn acquire(database: &Path) -> Result<Self, OpenError> {
+        let lock = Self::acquire_even_if_frozen(database)?;
+        if is_frozen(database) { Err(OpenError::Frozen { path: database.to_owned() }) } else { Ok(lock) }
+    }
+
+    /// Acquires the lock for a command that changes no entry.
     ///
     /// # Errors
     /// [`OpenError::Maintained`] when another command holds it.
-    pub fn acquire(database: &Path) -> Result<Self, OpenError> {
+    pub fn acquire_even_if_frozen(database: &Path) -> Result<Self, OpenError> {
         let lock = lock_file(database, &with_suffix(database, ".maintenance.lock"))?;
         lock.map(Self).ok_or_else(|| OpenError::Maintained { path: database.to_owned() })
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use crate::db::error::{AtPath, OpenError, require_database};
 use crate::db::replace_file::prepare_to_open;
@@ -34,4 +34,13 @@ pub fn open_to_write(database: &Path) -> Result<(Connection, i64), OpenError> {
     schema::set_long_busy_timeout(&connection).at(database)?;
     let version = schema::version_of(&connection, database)?;
     Ok((connection, version))
+}
+
+/// Runs `work` while no other connection can change the database.
+pub fn while_unchanged<T>(database: &Path, work: impl FnOnce() -> T) -> Result<T, OpenError> {
+    let (mut connection, _) = open_to_write(database)?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).at(database)?;
+    let done = work();
+    transaction.rollback().at(database)?;
+    Ok(done)
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::{fs, io};
 
 use crate::db::lock_file::{FileStamp, LockState, ServerLock};
+use crate::fs::freeze_marker::{freeze_marker, is_present};
 use crate::fs::paths::{file_id, with_suffix};
 
 /// Difference between an open file and the file at its path.
@@ -55,6 +56,7 @@ pub struct OpenFiles {
     /// Path as configured: a symbolic link that leads elsewhere now counts as a replacement.
     database: PathBuf,
     log: PathBuf,
+    freeze_marker: PathBuf,
     opened_database: Metadata,
     /// `None` when there was no log, as on a full disk.
     opened_log: Option<Metadata>,
@@ -73,6 +75,7 @@ impl OpenFiles {
             opened_database: opened_database?,
             opened_log: opened_log.ok(),
             log,
+            freeze_marker: freeze_marker(path),
             displacement: OnceLock::new(),
             lock,
         })
@@ -82,6 +85,12 @@ impl OpenFiles {
     /// file that came back.
     pub fn displacement(&self) -> Option<Displacement> {
         self.displacement.get().copied()
+    }
+
+    /// Reports whether the person is being moved to another machine. The answer to a caller with SQLite's write lock holds
+    /// for as long as it has the lock.
+    pub fn is_frozen(&self) -> bool {
+        is_present(&self.freeze_marker)
     }
 
     /// Size of the write-ahead log, bytes.

@@ -1,5 +1,7 @@
 //! The stored profile of the person.
 
+use std::path::Path;
+
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use serde_json::json;
 
@@ -8,6 +10,7 @@ use crate::db::store::{Cost, Store};
 use crate::db::writer::Savepoint;
 use crate::domain::calendar::LocalTime;
 use crate::domain::profile::{OwnProfile, ProfileChange};
+use crate::fs::freeze_marker::is_frozen;
 
 impl Store {
     /// Returns the values that the person has set.
@@ -65,9 +68,16 @@ fn change_profile(connection: &Connection, change: &ProfileChange) -> rusqlite::
     Ok(profile)
 }
 
-/// Changes the profile in a transaction of its own, and returns it.
-pub fn commit_change(connection: &mut Connection, change: &ProfileChange) -> Result<OwnProfile, StoreError> {
+/// Changes the profile in `database` in a transaction of its own, and returns it.
+pub fn commit_change(
+    connection: &mut Connection,
+    database: &Path,
+    change: &ProfileChange,
+) -> Result<OwnProfile, StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if is_frozen(database) {
+        return Err(StoreError::Frozen);
+    }
     let profile = change_profile(&transaction, change)?;
     transaction.commit()?;
     Ok(profile)

@@ -369,7 +369,9 @@ impl Store {
         if took >= self.slow_query {
             tracing::warn!(query = name, milliseconds = took.as_millis() as u64, "slow query");
         }
-        if let Err(e) = &answer {
+        if let Err(e) = &answer
+            && !matches!(e, StoreError::Frozen)
+        {
             self.last_probe.forget();
             let kind = StoreError::KINDS.iter().position(|kind| *kind == e.kind());
             if let Some(counter) = kind.and_then(|n| self.resources.faults.get(n)) {

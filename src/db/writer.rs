@@ -3,7 +3,8 @@
 //! It takes up to 256 waiting jobs, runs them in one transaction, commits with fsync, and then replies to the
 //! callers whose jobs succeeded. A job is a closure over the transaction. A job that fails is undone and its caller
 //! gets the error at once; the other jobs go on. If it cannot be undone separately, the whole batch fails with its
-//! error. While no job is waiting, the idle work runs at the interval of the heartbeat.
+//! error. While no job is waiting, the idle work runs at the interval of the heartbeat. While the person is being moved to
+//! another machine, every job fails and the idle work rests.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -292,9 +293,9 @@ impl Worker {
         }
     }
 
-    /// Runs the idle work, unless it failed recently.
+    /// Runs the idle work, unless it failed recently or the person is being moved to another machine.
     fn run_idle_work(&mut self) {
-        if Instant::now() < self.next_idle {
+        if Instant::now() < self.next_idle || self.files.is_frozen() {
             return;
         }
         match (self.idle)(&self.connection) {
@@ -353,6 +354,12 @@ impl Worker {
         }
         batch = self.begin(batch);
         if batch.is_empty() {
+            return;
+        }
+        // Under SQLite's write lock, without which nobody is frozen.
+        if self.files.is_frozen() {
+            self.roll_back();
+            self.fail_all(batch, &StoreError::Frozen);
             return;
         }
         self.changed_rows.store(0, Ordering::Relaxed);

@@ -4,6 +4,7 @@
 
 pub mod disk_space;
 pub mod failpoint;
+pub mod freeze_marker;
 pub mod lock;
 pub mod paths;
 pub mod privileges;

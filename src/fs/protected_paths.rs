@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use crate::fs::paths::{SQLITE_COMPANIONS, file_id, folder_of, with_suffix};
 
 /// Suffixes of the files that this program keeps beside a database.
-const COMPANIONS: [&str; 10] = [
+const COMPANIONS: [&str; 12] = [
     ".lock",
     ".maintenance.lock",
     ".closing.lock",
+    ".frozen.json",
+    ".moved.json",
     ".backup.json",
     ".backups.json",
     ".job.json",

@@ -86,6 +86,9 @@ pub enum ApiError {
     /// 503: the database of the caller is damaged or missing, as has been logged.
     #[error("Your database is unavailable: the server's log has the reason")]
     PersonUnavailable,
+    /// 503: nothing of the person may change until the move to another machine has ended.
+    #[error("This person is being moved to another machine: try again")]
+    PersonFrozen,
     /// 500 or 503: a command of the server failed.
     #[error("{0}")]
     Command(CommandFailure),
@@ -154,6 +157,7 @@ impl From<KeyFileError> for ApiError {
                 Self::Conflict(format!("There are {MAX_KEYS} keys, which is the maximum: revoke one first"))
             }
             KeyFileError::UnknownName(_) => Self::NotFound("Key not found"),
+            KeyFileError::Frozen(_) => Self::PersonFrozen,
             error => Self::KeyFile(Arc::new(error)),
         }
     }
@@ -173,7 +177,10 @@ impl From<CommandFailure> for ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
-        Self::Store(error)
+        match error {
+            StoreError::Frozen => Self::PersonFrozen,
+            error => Self::Store(error),
+        }
     }
 }
 
@@ -217,6 +224,7 @@ impl ApiError {
             Self::Store(StoreError::Internal(_)) | Self::Internal => (500, "Internal Server Error"),
             Self::BodyBudgetExhausted
             | Self::PersonUnavailable
+            | Self::PersonFrozen
             | Self::KeyFile(_)
             | Self::Command(_)
             | Self::PartlyStored(_)
@@ -240,6 +248,7 @@ impl ApiError {
             Self::Store(StoreError::Internal(_)) => None,
             Self::BodyBudgetExhausted
             | Self::PersonUnavailable
+            | Self::PersonFrozen
             | Self::KeyFile(_)
             | Self::Command(_)
             | Self::PartlyStored(_)
@@ -254,7 +263,7 @@ impl ApiError {
 
     fn log(&self, id: &RequestId) {
         match self {
-            Self::Store(StoreError::Busy | StoreError::Closed) => {}
+            Self::Store(StoreError::Busy | StoreError::Closed) | Self::PartlyStored(StoreError::Frozen) => {}
             Self::Store(error) | Self::PartlyStored(error) => {
                 tracing::error!(id = id.as_str(), kind = error.kind(), "{error}");
             }

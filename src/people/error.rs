@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::auth::key::KeyName;
 use crate::auth::key_file::KeyFileError;
 use crate::backup::restore::RestoreError;
 use crate::backup::snapshot::SnapshotError;
@@ -34,8 +35,36 @@ pub enum PersonError {
     Nameless,
     #[error("{path} cannot be adopted: {reason}")]
     Archive { path: PathBuf, reason: String },
-    #[error("{0} exists already: an archive never overwrites")]
+    #[error("{0} exists already and is not the archive of this move: an archive never overwrites")]
     ArchiveTaken(PathBuf),
+    #[error("{file} lies in the data folder {folder}: name a file outside of it")]
+    InDataFolder { file: PathBuf, folder: PathBuf },
+    #[error("{path} needs {needed}, and {free} are free: free some space and try again")]
+    NoRoom { path: PathBuf, needed: String, free: String },
+    #[error("the key {key} of the archive belongs to {person} here: revoke it there or on the old machine")]
+    KeyTaken { key: KeyName, person: PersonName },
+    #[error(
+        "{0} is being moved to another machine, and nothing of theirs may change: see `coffee-tracker person list`"
+    )]
+    Frozen(PersonName),
+    #[error(
+        "{0} came from another machine and is not released here: accept changes with `coffee-tracker person release {0}`, or undo the move with `coffee-tracker person remove {0}`"
+    )]
+    Unreleased(PersonName),
+    #[error(
+        "{0} was archived for another machine: only if no other machine has released {0}, keep {0} here with `coffee-tracker person release {0} --undo`"
+    )]
+    Archived(PersonName),
+    #[error(
+        "this is the archive of {0}, who is here: adopt it on another machine, or keep {0} here with `coffee-tracker person release {0} --undo`"
+    )]
+    OwnArchive(PersonName),
+    #[error(
+        "there is a person named {0} already, who was moved to another machine: remove them first with `coffee-tracker person remove {0}`"
+    )]
+    StillHere(PersonName),
+    #[error("{path} is damaged: {reason}; the person stays frozen")]
+    DamagedMove { path: PathBuf, reason: String },
     #[error("the backup failed: {0}")]
     Backup(#[from] SnapshotError),
     #[error("the copy failed: {0}")]
@@ -52,7 +81,11 @@ impl PersonError {
     /// Reports whether a retry may succeed.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Busy | Self::StillOpen(..) | Self::Keys(KeyFileError::Busy(_)) => true,
+            Self::Busy
+            | Self::StillOpen(..)
+            | Self::NoRoom { .. }
+            | Self::Frozen(_)
+            | Self::Keys(KeyFileError::Busy(_) | KeyFileError::Frozen(_)) => true,
             Self::Io { error, .. } | Self::Keys(KeyFileError::Unwritable { error, .. }) => {
                 matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
             }

@@ -269,7 +269,11 @@ pub fn move_folder(old: &Path, new: &Path, taken: impl FnOnce() -> PersonError) 
 /// Makes the files of a folder and their names durable.
 fn sync_folder(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
-        File::open(entry?.path())?.sync_all()?;
+        match File::open(entry?.path()) {
+            // SQLite removes its log with the last connection, which a pool may close a moment later.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            opened => opened?.sync_all()?,
+        }
     }
     File::open(folder)?.sync_all()
 }

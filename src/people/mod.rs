@@ -6,6 +6,7 @@ pub mod database;
 pub mod error;
 pub mod folder;
 pub mod keys;
+pub mod moving;
 pub mod person;
 pub mod registry;
 pub mod relocate;

@@ -12,6 +12,7 @@ use crate::db::error::{OpenError, StoreError};
 use crate::db::health::{BackupRecord, Overview};
 use crate::db::store::{Options, Store};
 use crate::domain::person::PersonName;
+use crate::fs::freeze_marker::is_frozen;
 use crate::fs::paths::folder_of;
 use crate::fs::temp_file::remove_stale;
 use crate::people::database::PersonDatabase;
@@ -52,6 +53,8 @@ pub struct Person {
     last_used: AtomicU64,
     /// A command waits for the database to be closed.
     is_requested: AtomicBool,
+    /// The person was being moved to another machine at the last refresh.
+    is_frozen: AtomicBool,
     failure: Mutex<Option<OpenFailure>>,
     /// Newest entries when the database was closed; `None` until then.
     last_overview: Mutex<Option<Overview>>,
@@ -78,6 +81,7 @@ impl Person {
             changing: tokio::sync::Mutex::default(),
             last_used: AtomicU64::new(0),
             is_requested: AtomicBool::new(false),
+            is_frozen: AtomicBool::new(is_frozen(&options.path)),
             failure: Mutex::default(),
             last_overview: Mutex::default(),
             backup: Mutex::new(BackupRecord::read(&options.path)),
@@ -219,6 +223,19 @@ impl Person {
         self.is_requested.load(Ordering::Relaxed)
     }
 
+    /// Reports whether the person was being moved to another machine at the last refresh. Whoever changes something looks
+    /// for the marker itself.
+    pub fn is_frozen(&self) -> bool {
+        self.is_frozen.load(Ordering::Relaxed)
+    }
+
+    /// Looks whether the person is being moved to another machine. Blocks on files.
+    pub fn refresh_freeze(&self) -> bool {
+        let is_frozen = is_frozen(self.path());
+        self.is_frozen.store(is_frozen, Ordering::Relaxed);
+        is_frozen
+    }
+
     /// Reloads the keys if their file has changed. Returns whether it has. Those of a person whose folder is gone stay
     /// valid until the next search for people. Blocks on files.
     pub(super) fn refresh_keys(&self, elapsed: Duration) -> bool {
@@ -226,6 +243,7 @@ impl Person {
             return false;
         }
         self.is_requested.store(is_closing(self.path()), Ordering::Relaxed);
+        self.refresh_freeze();
         self.keys.refresh(elapsed)
     }
 

@@ -18,6 +18,7 @@ use crate::people::error::PersonError;
 use crate::people::folder::{
     ClosingLock, PeopleLock, existing, list, make_private_folder, move_folder, unused,
 };
+use crate::people::moving::ensure_not_frozen;
 use crate::people::removed::RemovedFolder;
 
 /// Maximum wait until a server has closed a database.
@@ -48,7 +49,7 @@ impl ClosedDatabase {
             std::thread::sleep(Duration::from_millis(20));
         };
         // Other commands that change the database hold this lock.
-        let maintenance = MaintenanceLock::acquire(database)?;
+        let maintenance = MaintenanceLock::acquire_even_if_frozen(database)?;
         undo_interrupted(database)?;
         Ok(Self { _maintenance: maintenance, _closing: closing, _server: server })
     }
@@ -60,6 +61,7 @@ pub fn rename(settings: &CommonSettings, old: &PersonName, new: &PersonName) -> 
     unused(settings, new)?;
     let lock = PeopleLock::acquire(settings)?;
     let (person, renamed) = (existing(settings, old)?, unused(settings, new)?);
+    ensure_not_frozen(&person)?;
     if renamed.backups.exists() {
         return Err(PersonError::BackupsTaken(renamed.backups));
     }

@@ -28,6 +28,9 @@ function describe(person) {
   return `${newest}${plural(person.keys, "device key")} · ${backup}`;
 }
 
+/** Nothing of the person can be changed meanwhile. */
+const describeMove = ({ move, frozen_since: since }) => `${move.direction === "leaving" ? "Moving to another machine" : "Moved here, and not released yet"}: changes are rejected since ${formatDayTime(Date.parse(since))}`;
+
 function showList() {
   if (!view?.isConnected || !list) return;
   const item = (person) => {
@@ -36,6 +39,7 @@ function showList() {
       h("div", {},
         h("p", { class: "backup-time" }, h("bdi", {}, label), " ", label === person.name ? null : h("span", { class: "muted small" }, person.name)),
         h("p", { class: "muted small" }, describe(person)),
+        person.move && h("p", { class: "muted small" }, describeMove(person)),
         person.problem && h("p", { class: "field-error" }, `Not available: ${person.problem}`)),
       h("div", { class: "row" },
         button("Keys", () => openKeys(person), { "aria-label": `Keys of ${label}` }),

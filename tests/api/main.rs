@@ -14,6 +14,7 @@ mod coverage;
 mod database_errors;
 mod errors;
 mod export;
+mod frozen;
 mod heart_rate;
 mod heart_rate_batch;
 mod heart_rate_statistics;

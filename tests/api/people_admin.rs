@@ -37,7 +37,7 @@ async fn a_person_is_added_renamed_removed_and_brought_back() {
     assert_eq!((added.status, added.header("location")), (201, "/people/anna"), "{}", added.text());
     let key = added.json()["key"]["key"].as_str().unwrap().to_owned();
     let anna = json!({"name": "anna", "display_name": "Anna", "is_owner": false, "newest_entry_at": null, "keys": 1,
-        "state": "ok", "problem": null, "backup": {"success_at": null, "error": null}});
+        "state": "ok", "problem": null, "frozen_since": null, "move": null, "backup": {"success_at": null, "error": null}});
     let first_key = json!({"name": "first", "scopes": ["read", "write", "manage"], "key": key});
     added.assert_json(201, json!({"person": anna, "key": first_key}));
     let me = app.request(Method::Get, "/me").key(&key).send().await.json();

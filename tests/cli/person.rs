@@ -90,6 +90,7 @@ fn the_list_shows_the_entries_and_keys_of_everyone() {
         json!({
             "name": name, "display_name": shown, "database": database, "size_bytes": null,
             "coffees": coffees, "readings": coffees * 10, "newest_entry_at": null, "keys": keys,
+            "frozen_since": null, "move": null,
         })
     };
     let without_sizes = listed.into_iter().map(|mut person| {
@@ -252,47 +253,6 @@ fn a_person_with_a_damaged_database_is_removed_only_without_a_backup() {
     run_ok(folder.path(), &["person", "remove", "anna", "--yes", "--without-backup"]);
     assert_eq!(names_of_people(folder.path()), ["owner"]);
     assert_eq!(names(&folder.path().join("removed")).len(), 1);
-}
-
-#[test]
-fn an_archive_moves_a_person_to_another_machine() {
-    let (folder, elsewhere) = (folder_with_anna(), temporary_folder());
-    make_database(elsewhere.path(), "other", 5);
-    run_ok(folder.path(), &["key", "add", "phone", "--person", "anna"]);
-    let file = elsewhere.path().join("anna.zip");
-    let path = file.to_str().unwrap();
-    let made = run_ok(folder.path(), &["person", "archive", "anna", path]);
-    assert_eq!(made.out, format!("archived anna as {path}: 30 coffees, 300 readings\n"));
-    assert_eq!(mode(&file), 0o600);
-    let again = run_in(folder.path(), &["person", "archive", "anna", path]);
-    assert_fails_with(&again, 1, "anna.zip exists already: an archive never overwrites");
-    let database = run_in(folder.path(), &["person", "archive", "anna", "people/anna/coffee.db.keys"]);
-    assert_fails_with(&database, 1, "belongs to the database: name another file");
-    assert_nothing_unfinished(folder.path());
-
-    let adopted = run_ok(elsewhere.path(), &["person", "adopt", "anna.zip"]);
-    let entries = "30 coffees, 300 readings; the keys of the archive work here";
-    assert_eq!(adopted.out, format!("adopted anna.zip as anna: {entries}\n"));
-    let at = |folder: &Path, name: &str| folder.join("people/anna").join(name);
-    let (one, other) = (folder.path(), elsewhere.path());
-    assert_eq!(state(&at(one, "coffee.db")), state(&at(other, "coffee.db")));
-    assert_eq!(id_of(&at(one, "coffee.db")), id_of(&at(other, "coffee.db")));
-    for file in ["coffee.db.keys", "coffee.db.person.json"] {
-        assert_eq!(fs::read(at(one, file)).unwrap(), fs::read(at(other, file)).unwrap(), "{file}");
-        assert_eq!(mode(&at(other, file)), 0o600);
-    }
-    assert_eq!(run_ok(elsewhere.path(), &["verify", "people/anna/coffee.db"]).err, "");
-    assert_nothing_unfinished(elsewhere.path());
-    for (args, reason) in [
-        (&["anna.zip"][..], "there is a person named anna already"),
-        (
-            &["anna.zip", "--name", "lisa"],
-            "this is the database of anna (it has the same id), who is here already",
-        ),
-    ] {
-        assert_fails_with(&run_in(elsewhere.path(), &[&["person", "adopt"], args].concat()), 1, reason);
-    }
-    assert_eq!(names_of_people(elsewhere.path()), ["owner", "anna"]);
 }
 
 #[test]

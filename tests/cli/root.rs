@@ -217,11 +217,14 @@ fn people_whom_root_adds_removes_archives_and_adopts_belong_to_the_owner() {
     run_ok(&data, &["person", "add", "anna", "--display-name", "Anna"]);
     installation.assert_serves();
     let archive = installation.root_folder().join("anna.zip");
-    run_ok(&data, &["person", "archive", "anna", archive.to_str().unwrap()]);
     run_ok(&data, &["person", "rename", "anna", "lisa"]);
+    run_ok(&data, &["person", "archive", "lisa", archive.to_str().unwrap()]);
+    installation.assert_serves();
     run_ok(&data, &["person", "remove", "lisa", "--yes"]);
     installation.assert_serves();
-    run_ok(&data, &["person", "adopt", archive.to_str().unwrap()]);
+    run_ok(&data, &["person", "adopt", archive.to_str().unwrap(), "--name", "anna"]);
+    installation.assert_serves();
+    run_ok(&data, &["person", "release", "anna"]);
     installation.assert_serves();
     let database = data.join("people/anna/coffee.db");
     let mut server = installation.owner_server();

@@ -19,6 +19,7 @@ use crate::domain::time::Timestamp;
 use crate::fs::disk_space::Disk;
 use crate::fs::paths::with_suffix;
 use crate::fs::privileges::Identity;
+use crate::people::moving;
 
 /// Checks that the database is intact and has no entries in the future.
 pub fn database(report: &mut Findings, database: &Path, now: Timestamp) {
@@ -49,6 +50,20 @@ pub fn database(report: &mut Findings, database: &Path, now: Timestamp) {
     if let Some(newest) = contents.newest.filter(|newest| *newest > now) {
         let advice = "set the clock or correct the entry";
         report.must(ABOUT, format!("the newest entry is dated {newest}, in the future: {advice}"));
+    }
+}
+
+/// Reports a person who is being moved to another machine.
+pub fn current_move(report: &mut Findings, database: &Path) {
+    const ABOUT: &str = "move";
+    match moving::current_move(database) {
+        Ok(None) => {}
+        Ok(Some(found)) => {
+            let (direction, since) = (found.direction.name(), found.frozen_since);
+            let state = format!("{direction}, and frozen since {since}: changes are rejected");
+            report.advice(ABOUT, format!("{state} (docs/PEOPLE.md, Move a person to another machine)"));
+        }
+        Err(e) => report.must(ABOUT, e.to_string()),
     }
 }
 

@@ -145,6 +145,7 @@ pub fn run(args: &CheckArgs, config: &Path) -> Result<(), Failure> {
 /// Checks the keys, the database and the backups of a person.
 fn data_of(report: &mut Findings, settings: &CommonSettings, identity: &Identity, now: Timestamp) {
     keys::named(report, &settings.database, now);
+    data::current_move(report, &settings.database);
     data::database(report, &settings.database, now);
     data::backups(report, settings, identity, now);
 }

@@ -87,6 +87,12 @@ async fn observe_others(
     metrics.gauge("people", "Number of people, the owner included", others.len() as f64 + 1.0)?;
     let open = people.open_databases();
     metrics.gauge("people_open", "Number of people whose databases are open", open.len() as f64)?;
+    let frozen = std::iter::once(people.owner()).chain(&others).filter(|person| person.is_frozen()).count();
+    metrics.gauge(
+        "people_frozen",
+        "Number of people who are being moved to another machine",
+        frozen as f64,
+    )?;
     for person in others {
         let name = Some(person.name());
         observe_backup(&person.backup(), name, metrics)?;

@@ -33,6 +33,7 @@ use crate::jobs::job::{BackgroundJob, JobKind};
 use crate::jobs::program::{CommandEnvironment, CommandFailure};
 use crate::jobs::queue::JobContext;
 use crate::people::keys::PersonKeys;
+use crate::people::moving::{MoveDirection, MoveId, current_move};
 use crate::people::person::Person;
 use crate::people::registry::{People, ValidKey};
 use crate::people::removed::{DeletionSchedule, RemovedFolder, list_removed};
@@ -62,7 +63,25 @@ pub struct PersonSummary {
     /// Reason why the database cannot be used.
     #[schema(required)]
     problem: Option<String>,
+    /// Time since which changes are rejected, because the person is being moved to another machine. Null otherwise.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    frozen_since: Option<Timestamp>,
+    /// Null unless the person is being moved to another machine.
+    #[serde(rename = "move")]
+    #[schema(required)]
+    current_move: Option<MoveOfPerson>,
     backup: BackupOfPerson,
+}
+
+/// Move of a person to another machine.
+#[derive(Serialize, ToSchema)]
+struct MoveOfPerson {
+    /// The same on both machines.
+    #[schema(value_type = String, pattern = "^[0-9a-f]{32}$")]
+    id: MoveId,
+    /// `leaving` on the old machine, `arriving` on the new one.
+    #[schema(value_type = String, pattern = "^(leaving|arriving)$")]
+    direction: MoveDirection,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -122,6 +141,10 @@ impl PersonSummary {
         let (problem, backup) = (person.failure(), person.backup());
         // A damaged file is reported when it is read for a request with a key.
         let keys = KeyFile::of(&settings.database).read().map(|(keys, _)| keys).unwrap_or_default();
+        let current_move = current_move(&settings.database).unwrap_or_else(|e| {
+            tracing::error!("{e}");
+            None
+        });
         Self {
             name: person.name().to_string(),
             display_name: person.display_name(),
@@ -130,6 +153,9 @@ impl PersonSummary {
             keys: keys.iter().filter(|key| key.is_valid_at(now)).count(),
             state: if problem.is_some() { PersonState::Unavailable } else { PersonState::Ok },
             problem,
+            frozen_since: current_move.as_ref().map(|current| current.frozen_since),
+            current_move: current_move
+                .map(|current| MoveOfPerson { id: current.id, direction: current.direction }),
             backup: BackupOfPerson {
                 success_at: backup.last_success.map(Timestamp::clamped),
                 error: backup.error,

@@ -14,6 +14,7 @@ use rocket::http::{Method, Status};
 use rocket::outcome::Outcome;
 use rocket::request::{FromRequest, Request};
 use rocket::route::{Handler, Route};
+use rocket::tokio::task::spawn_blocking;
 use rocket::{Build, Rocket, request, route};
 
 use crate::auth::key::Scope;
@@ -174,6 +175,23 @@ async fn provide_database(request: &Request<'_>, access: Access) -> Result<(), A
         }
     }
     Ok(())
+}
+
+/// Rejects changes of a person who is being moved to another machine, before their body is read. A person who was just
+/// frozen is noticed within a second; until then, the writer thread and commands reject the changes.
+async fn check_frozen(request: &Request<'_>, access: Access) -> Result<(), ApiError> {
+    let context = RequestContext::of(request);
+    let may_change = matches!(access, Access::Key(Scope::Write | Scope::Manage))
+        && !matches!(context.method, Method::Get | Method::Head);
+    let Some(key) = context.key.get().filter(|key| may_change && key.person.is_frozen()) else {
+        return Ok(());
+    };
+    // The person may just have been released.
+    let person = Arc::clone(&key.person);
+    match spawn_blocking(move || person.refresh_freeze()).await {
+        Ok(false) => Ok(()),
+        _ => Err(ApiError::PersonFrozen),
+    }
 }
 
 /// Charges the request to its rate limit and checks its headers, host and key.
@@ -389,7 +407,10 @@ impl Handler for GuardedHandler {
             context.scope.get_or_init(|| scope);
         }
         let checked = match check(request, *class, *access) {
-            Ok(()) => provide_database(request, *access).await,
+            Ok(()) => match check_frozen(request, *access).await {
+                Ok(()) => provide_database(request, *access).await,
+                refused => refused,
+            },
             refused => refused,
         };
         if let Err(error) = checked {

@@ -1,8 +1,9 @@
-//! `person`: adds, lists, renames, removes, archives and adopts people.
+//! `person`: adds, lists, renames and removes people, and moves them to another machine.
+
+mod moving;
 
 use std::io;
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::Context;
@@ -23,12 +24,11 @@ use crate::db::error::require_database;
 use crate::domain::person::{DisplayName, PersonName};
 use crate::domain::time::Timestamp;
 use crate::fs::privileges::Identity;
-use crate::fs::protected_paths::ensure_not_protected;
 use crate::people::add::{FIRST_KEY_SCOPES, add};
-use crate::people::archive::{adopt_archive, archive};
 use crate::people::error::PersonError;
 use crate::people::folder::{display_name, existing, list, recover, set_display_name};
-use crate::people::relocate::{Removal, adopt_folder, remove, rename};
+use crate::people::moving::{FrozenMove, current_move, ensure_not_frozen, existing_or_owner};
+use crate::people::relocate::{Removal, remove, rename};
 use crate::people::removed::{DeletionSchedule, RemovedFolder};
 
 /// Name of the key that `add` creates.
@@ -110,31 +110,23 @@ enum PersonCommand {
         #[command(flatten)]
         common: CommonArgs,
     },
-    /// Write a person's data, keys and display name to one file, for another machine
-    Archive {
-        /// Name of the person; `owner` for the owner
-        name: PersonName,
-
-        /// New file
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
-
-        #[command(flatten)]
-        common: CommonArgs,
-    },
+    /// Reject all changes of a person, before a move to another machine
+    ///
+    /// Reading goes on. `archive` does this by itself. The freeze outlasts restarts; `release` ends it.
+    Freeze(moving::FreezeArgs),
+    /// Freeze a person and write their data, keys and display name to one file, for another machine
+    ///
+    /// The person stays frozen, so that nothing is added here that the archive does not have. Repeat the command with the
+    /// same file after an interruption; it is verified if it is already there.
+    Archive(moving::ArchiveArgs),
     /// Add a person from an archive, or bring a removed one back
-    Adopt {
-        /// File of `person archive`, or a folder in `removed/`
-        #[arg(value_name = "FILE|FOLDER")]
-        source: PathBuf,
-
-        /// Name of the person [default: the former name]
-        #[arg(long)]
-        name: Option<PersonName>,
-
-        #[command(flatten)]
-        common: CommonArgs,
-    },
+    ///
+    /// A person from an archive is frozen until `release`.
+    Adopt(moving::AdoptArgs),
+    /// Accept changes of a frozen person again, on the new machine
+    ///
+    /// On the old machine, `--undo` keeps the person there. The new machine must then never release them.
+    Release(moving::ReleaseArgs),
 }
 
 /// Display name to set, or `None` to remove it.
@@ -180,21 +172,10 @@ pub fn run(args: PersonCommandArgs) -> Result<(), Failure> {
             }
             remove_person(&settings, &identity, &name, days, !without_backup, json)
         }
-        PersonCommand::Archive { name, file, common } => {
-            let (settings, identity) = prepare(&common)?;
-            ensure_not_protected(&settings.owner_database, &file)?;
-            ensure_not_protected(&settings.of_person(&name).database, &file)?;
-            let bar = progress::of_copy(false);
-            let made = archive(&settings, &name, &file, &identity, &|stage| progress::show(&bar, stage));
-            bar.finish_and_clear();
-            let entries = counted_entries(&made?.contents);
-            print(&format!("archived {name} as {}: {entries}", file.display()))
-        }
-        PersonCommand::Adopt { source, name, common } => {
-            let (settings, identity) = prepare(&common)?;
-            require_database(&settings.owner_database)?;
-            adopt_person(&settings, identity, &source, name.as_ref())
-        }
+        PersonCommand::Freeze(args) => moving::run_freeze(&args),
+        PersonCommand::Archive(args) => moving::run_archive(&args),
+        PersonCommand::Adopt(args) => moving::run_adopt(&args),
+        PersonCommand::Release(args) => moving::run_release(&args),
     }
 }
 
@@ -253,6 +234,8 @@ struct ListedPerson {
     contents: Option<Contents>,
     /// `None` when the file of keys is damaged.
     keys: Option<usize>,
+    /// Move to another machine; `None` when the person is not frozen.
+    current_move: Option<FrozenMove>,
 }
 
 impl ListedPerson {
@@ -264,6 +247,10 @@ impl ListedPerson {
             display_name: display_name(database),
             contents: count_backup(database).ok(),
             keys: keys.map(|(keys, _)| keys.iter().filter(|key| key.is_valid_at(now)).count()),
+            current_move: current_move(database).unwrap_or_else(|e| {
+                tracing::error!("{e}");
+                None
+            }),
             settings,
         }
     }
@@ -278,10 +265,12 @@ impl ListedPerson {
             "readings": self.contents.map(|c| c.readings),
             "newest_entry_at": self.contents.and_then(|c| c.newest),
             "keys": self.keys,
+            "frozen_since": self.current_move.as_ref().map(|current| current.frozen_since),
+            "move": self.current_move.as_ref().map(|current| json!({"id": current.id, "direction": current.direction})),
         })
     }
 
-    fn as_row(&self) -> [String; 5] {
+    fn as_row(&self) -> [String; 6] {
         let contents = self.contents.as_ref();
         [
             self.settings.person.to_string(),
@@ -289,6 +278,9 @@ impl ListedPerson {
             contents.map_or_else(|| "unreadable".to_owned(), counted_entries),
             contents.map_or_else(String::new, newest_entry),
             self.keys.map_or_else(|| "damaged".to_owned(), |keys| keys.to_string()),
+            self.current_move.as_ref().map_or_else(String::new, |current| {
+                format!("{}, frozen since {}", current.direction.name(), current.frozen_since)
+            }),
         ]
     }
 }
@@ -302,7 +294,7 @@ fn list_people(settings: &CommonSettings, json: bool) -> Result<(), Failure> {
         let people: Vec<Value> = people.iter().map(ListedPerson::as_json).collect();
         return print(&json!({ "people": people }).to_string());
     }
-    let columns = ["NAME", "DISPLAY NAME", "ENTRIES", "NEWEST ENTRY", "KEYS"];
+    let columns = ["NAME", "DISPLAY NAME", "ENTRIES", "NEWEST ENTRY", "KEYS", "MOVE"];
     print_table(columns, people.iter().map(ListedPerson::as_row))
 }
 
@@ -319,8 +311,9 @@ fn rename_person(
         name = new;
     }
     if let Some(NewDisplayName(shown)) = display_name {
-        let person = if name.is_owner() { settings.of_person(name) } else { existing(settings, name)? };
+        let person = existing_or_owner(settings, name)?;
         require_database(&person.database)?;
+        ensure_not_frozen(&person)?;
         set_display_name(&person.database, shown.as_ref()).map_err(PersonError::at(&person.database))?;
         match shown {
             Some(shown) => print(&format!("{name} is shown as {}", shown.as_str()))?,
@@ -404,26 +397,4 @@ fn remove_person(
         }
         None => Ok(()),
     }
-}
-
-fn adopt_person(
-    settings: &CommonSettings,
-    identity: Identity,
-    source: &Path,
-    name: Option<&PersonName>,
-) -> Result<(), Failure> {
-    if identity.as_caller(|| source.is_dir()).context("cannot act as the caller")? {
-        let name = adopt_folder(settings, source, name)?;
-        return print(&format!("adopted {} as {name}, whose keys work again", source.display()));
-    }
-    let bar = progress::of_copy(false);
-    let adopted =
-        adopt_archive(settings, source, name, identity, now(), &|stage| progress::show(&bar, stage));
-    bar.finish_and_clear();
-    let (name, contents) = adopted?;
-    print(&format!(
-        "adopted {} as {name}: {}; the keys of the archive work here",
-        source.display(),
-        counted_entries(&contents)
-    ))
 }

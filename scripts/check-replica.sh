@@ -154,6 +154,10 @@ is "$(tracker machine2 person list | grep -c 'Display name of')" 2 "number of pe
 is "$(cat "$work/machine2/people/anna/coffee.db.keys")" "$(cat "$work/lost/people/anna/coffee.db.keys")" "the keys"
 is "$(restored_people machine1 anna ben)" $'anna is here already\nben is here already\n2 people are on this machine' "output of a second run"
 is "$(coffees anna machine2)" 22 "number of coffees after a second run"
+touch "$work/machine2/people/ben/coffee.db.frozen.json"
+if restored_people machine1 anna ben >"$work/output" 2>&1; then fail "restore-people accepts a person who was being moved"; fi
+grep -q '^ben was being moved' "$work/output" || fail "restore-people: $(cat "$work/output")"
+rm "$work/machine2/people/ben/coffee.db.frozen.json"
 
 step "continue restore-people after it was killed before the restore"
 tracker machine2 person remove ben --yes >/dev/null 2>&1

@@ -44,7 +44,7 @@ SYSTEMCTL = r"""#!/bin/bash
 pid=$(cat /run/litestream.pid 2>/dev/null)
 case "$*" in
 "is-active --quiet litestream") [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null ;;
-"restart litestream")
+"restart litestream" | "restart --no-block litestream")
     [ -z "$pid" ] || kill "$pid" 2>/dev/null
     while [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
     set -a
@@ -345,7 +345,7 @@ class Cluster:
         person.interval = MOVING_INTERVAL
         time.sleep(INTERVAL)
         began = time.time()
-        self.document(replaced(commands("move-person"), {"anna": person.name_, "machine1": old, "machine2": new}))
+        self.document(replaced(commands("move-person anna"), {"anna": person.name_, "machine1": old, "machine2": new}))
         person.machine = new
         duration = time.time() - began
         wait_for(30, "an acknowledged write after the move", lambda: max(person.acknowledged.values()) > began + duration)
@@ -368,7 +368,7 @@ class Cluster:
         step("undo a move that was interrupted after the copy was adopted")
         anna = self.people[0]
         self.interrupt_move("anna")
-        self.document(commands("release anna --undo"))
+        self.document(commands("move-person --undo"))
         now = time.time()
         wait_for(30, "writes of anna after undoing the move", lambda: max(anna.acknowledged.values()) > now)
 
@@ -376,6 +376,12 @@ class Cluster:
         step("continue a move that was interrupted after the copy was adopted")
         person = next(person for person in self.people[1:] if person.machine == "machine1")
         self.interrupt_move(person.name_)
+        # As if the connection had been lost after `release`: undoing would lose what is written from then on.
+        self.machines["machine2"].inside(f"coffee-tracker person release {person.name_} --config /etc/coffee-tracker/coffee-tracker.env")
+        undo = ["move-person", "--undo", person.name_, "machine1", "machine2"]
+        result = subprocess.run(undo, capture_output=True, text=True, env=self.environment())
+        if result.returncode == 0 or "accepts changes" not in result.stderr:
+            fail(f"a move was undone after `release`: {result.stdout}{result.stderr}")
         self.move(person, "there")
 
     def expect_no_failures(self, since, people, who):

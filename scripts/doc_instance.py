@@ -20,7 +20,7 @@ SUBCOMMANDS = {
     "key": ("add", "list", "revoke", "rotate"),
     "person": ("add", "list", "rename", "remove", "freeze", "archive", "adopt", "release"),
 }
-EXCLUDED = {".git", "target", "data", "backups", ".venv", ".env"}
+EXCLUDED = {".git", "target", "dist", "corpus", "data", "backups", ".venv", ".env"}
 APPLE = """<?xml version="1.0" encoding="UTF-8"?>
 <HealthData locale="en_GB">
  <Record type="HKQuantityTypeIdentifierHeartRate" sourceName="Watch" unit="count/min"
@@ -87,7 +87,8 @@ class Instance:
 
     @staticmethod
     def _ignored(top):
-        return lambda folder, names: EXCLUDED & set(names) if pathlib.Path(folder) == top else set()
+        folders = (top, top / "fuzz")
+        return lambda folder, names: EXCLUDED & set(names) if pathlib.Path(folder) in folders else set()
 
     def __enter__(self):
         try:

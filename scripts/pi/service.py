@@ -203,7 +203,7 @@ def package_upgrades(pi):
     has_coffees(pi, 2)
     # A program that does not start is rolled back.
     pi.fails("apt-get install /root/fails.deb", "the new version did not start", seconds=900)
-    pi.does(f"! grep -q NOTIFY_SOCKET /usr/bin/coffee-tracker && {settings}")
+    pi.does(f"! grep -q /opt/programs/good /usr/bin/coffee-tracker && {settings}")
     is_alive(pi)
     has_coffees(pi, 2)
     pi.does("apt-get install --allow-downgrades /root/new.deb", seconds=900)

@@ -14,7 +14,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 use std::{fs, io};
 
 use crate::db::database_id::DatabaseId;
@@ -213,6 +213,15 @@ impl ServerLock {
             Ok(lock) => Ok(Some(lock)),
             Err(OpenError::InUse { .. }) => Ok(None),
             Err(e) => Err(e),
+        }
+    }
+
+    /// Returns the time at which the server that holds the lock has started; `None` when no process holds it.
+    pub fn held_since(database: &Path) -> Option<SystemTime> {
+        let file = File::open(with_suffix(database, ".lock")).ok()?;
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => file.metadata().ok()?.modified().ok(),
+            _ => None,
         }
     }
 

@@ -4,7 +4,7 @@
 //! callers whose jobs succeeded. A job is a closure over the transaction. A job that fails is undone and its caller
 //! gets the error at once; the other jobs go on. If it cannot be undone separately, the whole batch fails with its
 //! error. While no job is waiting, the idle work runs at the interval of the heartbeat. While the person is being moved to
-//! another machine, every job fails and the idle work rests.
+//! another machine, every job fails and the idle work does not run.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};

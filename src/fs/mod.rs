@@ -11,3 +11,4 @@ pub mod privileges;
 pub mod protected_paths;
 pub mod refresher;
 pub mod temp_file;
+pub mod zip_file;

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsStr;
 use std::future::Future;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{fs, io};
 
@@ -154,9 +155,8 @@ impl JobQueue {
         if lock(&self.people).contains_key(&settings.person) {
             return;
         }
-        let path = with_suffix(&settings.database, SUFFIX);
-        let text = spawn_blocking(move || fs::read(path).ok()).await.ok().flatten();
-        let job = text.and_then(|text| serde_json::from_slice::<BackgroundJob>(&text).ok());
+        let database = settings.database.clone();
+        let job = spawn_blocking(move || recorded_job(&database)).await.ok().flatten();
         let job = job.map(|mut job| {
             if job.state.is_active() {
                 job.interrupt();
@@ -165,6 +165,13 @@ impl JobQueue {
         });
         lock(&self.people).entry(settings.person.clone()).or_insert_with(|| job.into_iter().collect());
     }
+}
+
+/// Returns the last job that a server has recorded beside the database of a person. One that is active there was
+/// interrupted if it is older than the server. Blocks on files.
+pub fn recorded_job(database: &Path) -> Option<BackgroundJob> {
+    let text = fs::read(with_suffix(database, SUFFIX)).ok()?;
+    serde_json::from_slice(&text).ok()
 }
 
 async fn save(settings: &CommonSettings, job: &SharedJob) {

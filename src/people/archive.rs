@@ -27,14 +27,18 @@ use crate::domain::person::{DisplayName, PersonName};
 use crate::domain::time::Timestamp;
 use crate::fs::disk_space::{Disk, RESERVED_BYTES};
 use crate::fs::failpoint::failpoint;
-use crate::fs::freeze_marker::{freeze_marker, is_frozen};
+use crate::fs::freeze_marker::freeze_marker;
 use crate::fs::paths::folder_of;
 use crate::fs::privileges::Identity;
 use crate::fs::temp_file::TempFile;
+use crate::fs::zip_file::{BudgetReader, open_zip};
 use crate::people::error::PersonError;
-use crate::people::folder::{PeopleLock, UnfinishedFolder, display_name, list, set_display_name, unused};
+use crate::people::folder::{
+    PeopleLock, UnfinishedFolder, display_name, list, set_display_name, sync_people, unused,
+};
 use crate::people::moving::{
-    AdoptedPerson, FrozenMove, MoveId, current_move, existing_or_owner, find_adopted, freeze_with, thaw,
+    AdoptedPerson, FrozenMove, MoveDirection, MoveId, current_move, ensure_never_released, existing_or_owner,
+    find_adopted, freeze_with, remove_marker,
 };
 use crate::people::relocate::ensure_unused_database;
 
@@ -50,7 +54,7 @@ const DIFFERENT_DATABASE: &str = "it is damaged: the database differs from the o
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 
 /// Archive that is being read.
-type OpenArchive<'a> = ZipArchive<BufReader<&'a File>>;
+type OpenArchive<'a> = ZipArchive<BudgetReader<BufReader<&'a File>>>;
 
 /// Content of `archive.json`.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +92,9 @@ pub fn archive(
     let lock = PeopleLock::acquire(settings)?;
     let person = existing_or_owner(settings, name)?;
     let before = current_move(&person.database)?;
+    if before.as_ref().is_some_and(|found| found.direction == MoveDirection::Arriving) {
+        return Err(PersonError::Unreleased(name.clone()));
+    }
     if identity.as_caller(|| file.exists()).map_err(PersonError::at(file))? {
         check_present(file, before.as_ref(), identity)?;
         return count_backup(&person.database)
@@ -99,7 +106,7 @@ pub fn archive(
     let written = write(settings, &lock, &person, (file, temp), &frozen, identity, progress);
     let (temp, contents) = written.inspect_err(|_| {
         if before.is_none()
-            && let Err(e) = thaw(&lock, &person)
+            && let Err(e) = remove_marker(&lock, &person)
         {
             tracing::error!("{name} stays frozen: {e}");
         }
@@ -202,7 +209,7 @@ fn write_zip(temp: &TempFile, manifest: &ArchiveManifest, database: &Path) -> io
 
 /// Opens an archive and reads its description.
 fn open_archive(file: &File) -> Result<(OpenArchive<'_>, ArchiveManifest), String> {
-    let mut zip = ZipArchive::new(BufReader::new(file)).map_err(|e| e.to_string())?;
+    let mut zip = open_zip(BufReader::new(file)).map_err(|e| e.to_string())?;
     let manifest = read_manifest(&mut zip)?;
     Ok((zip, manifest))
 }
@@ -271,12 +278,15 @@ pub fn adopt_archive(
     let (mut zip, manifest) = open_archive(&opened).map_err(unfit)?;
     let lock = PeopleLock::acquire(settings)?;
     if let Some(known) = find_adopted(settings, &manifest.move_id)? {
+        // The earlier call has succeeded even if it could not do this.
+        sync_people(settings)?;
         return Ok(Adoption::Known(known));
     }
     let name = match name {
         None if manifest.person.is_owner() => return Err(PersonError::Nameless),
         name => name.unwrap_or(&manifest.person).clone(),
     };
+    ensure_never_released(settings, &manifest.move_id, &[&name, &manifest.person])?;
     let person = unused_here(settings, &name)?;
     ensure_unknown_keys(settings, &manifest.keys)?;
     let folder = UnfinishedFolder::create(settings, &lock)?;
@@ -309,11 +319,16 @@ pub fn adopt_archive(
 /// Returns the settings of a new person.
 fn unused_here(settings: &CommonSettings, name: &PersonName) -> Result<CommonSettings, PersonError> {
     unused(settings, name).map_err(|error| match error {
-        PersonError::NameTaken(_) if is_frozen(&settings.of_person(name).database) => {
+        PersonError::NameTaken(_) if is_leaving(&settings.of_person(name)) => {
             PersonError::StillHere(name.clone())
         }
         error => error,
     })
+}
+
+/// Reports whether another machine may adopt a person.
+fn is_leaving(person: &CommonSettings) -> bool {
+    matches!(current_move(&person.database), Ok(Some(found)) if found.is_leaving() && found.is_archived)
 }
 
 /// Unpacks the database of an archive.

@@ -59,11 +59,21 @@ pub enum PersonError {
         "this is the archive of {0}, who is here: adopt it on another machine, or keep {0} here with `coffee-tracker person release {0} --undo`"
     )]
     OwnArchive(PersonName),
-    #[error(
-        "there is a person named {0} already, who was moved to another machine: remove them first with `coffee-tracker person remove {0}`"
-    )]
+    #[error("{0} has a task that waits or runs in the server: try again when it has finished")]
+    JobActive(PersonName),
+    #[error("{0} is being moved away from this machine: finish or undo that move first")]
     StillHere(PersonName),
-    #[error("{path} is damaged: {reason}; the person stays frozen")]
+    #[error(
+        "this archive was adopted and released here before, and the person has left since (see {0}): archive them again where they are now"
+    )]
+    LeftAgain(PathBuf),
+    #[error(
+        "{0} was not adopted here, or was released since: the move cannot be undone, move them back instead"
+    )]
+    NotUnreleased(PersonName),
+    #[error(
+        "{path} is damaged: {reason}; if no other machine accepts changes of this person, end the freeze with `coffee-tracker person release NAME --undo`"
+    )]
     DamagedMove { path: PathBuf, reason: String },
     #[error("the backup failed: {0}")]
     Backup(#[from] SnapshotError),
@@ -85,6 +95,7 @@ impl PersonError {
             | Self::StillOpen(..)
             | Self::NoRoom { .. }
             | Self::Frozen(_)
+            | Self::JobActive(_)
             | Self::Keys(KeyFileError::Busy(_) | KeyFileError::Frozen(_)) => true,
             Self::Io { error, .. } | Self::Keys(KeyFileError::Unwritable { error, .. }) => {
                 matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)

@@ -266,6 +266,12 @@ pub fn move_folder(old: &Path, new: &Path, taken: impl FnOnce() -> PersonError) 
     Ok(())
 }
 
+/// Makes the names of the folders in `people/` durable, which a command that has moved one may have failed to do.
+pub fn sync_people(settings: &CommonSettings) -> Result<(), PersonError> {
+    let people = settings.people_folder();
+    sync_parent_folder(&people.join(".lock")).map_err(PersonError::at(people))
+}
+
 /// Makes the files of a folder and their names durable.
 fn sync_folder(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {

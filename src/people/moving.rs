@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::auth::key_file::{KeyFile, KeyFileError};
 use crate::auth::random::random_hex;
 use crate::config::CommonSettings;
-use crate::db::lock_file::MaintenanceLock;
+use crate::db::lock_file::{MaintenanceLock, ServerLock};
 use crate::db::open::while_unchanged;
 use crate::domain::person::PersonName;
 use crate::domain::time::Timestamp;
@@ -22,8 +22,10 @@ use crate::fs::failpoint::failpoint;
 use crate::fs::freeze_marker::{freeze_marker, is_frozen};
 use crate::fs::paths::with_suffix;
 use crate::fs::temp_file::{sync_parent_folder, write_atomically};
+use crate::jobs::queue::recorded_job;
 use crate::people::error::PersonError;
-use crate::people::folder::{PeopleLock, existing, list};
+use crate::people::folder::{PeopleLock, existing, list, sync_people};
+use crate::people::removed::RemovedFolder;
 
 /// Version of the marker's format.
 const VERSION: u32 = 1;
@@ -62,7 +64,7 @@ impl fmt::Display for MoveId {
     }
 }
 
-/// Direction of a move, as this machine sees it.
+/// Direction of a move: whether this is the old machine or the new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MoveDirection {
@@ -104,6 +106,11 @@ impl FrozenMove {
             frozen_since: now,
             is_archived: true,
         }
+    }
+
+    /// Reports whether this is the old machine.
+    pub fn is_leaving(&self) -> bool {
+        self.direction == MoveDirection::Leaving
     }
 
     /// Returns the move with an archive.
@@ -167,13 +174,13 @@ pub fn freeze(
 /// Freezes a person like [`freeze`]. After it has returned, no change is committed: all that were acknowledged are in
 /// the database.
 pub fn freeze_with(
-    _lock: &PeopleLock,
+    lock: &PeopleLock,
     person: &CommonSettings,
     now: Timestamp,
 ) -> Result<FrozenMove, PersonError> {
     let database = &person.database;
     match current_move(database)? {
-        Some(found) if found.direction == MoveDirection::Leaving => return Ok(found),
+        Some(found) if found.is_leaving() => return Ok(found),
         Some(_) => return Err(PersonError::Unreleased(person.person.clone())),
         None => {}
     }
@@ -188,12 +195,24 @@ pub fn freeze_with(
     failpoint("person.unfrozen");
     let write = || while_unchanged(database, || begun.write(database));
     KeyFile::of(database).while_unchanged(write)??.map_err(PersonError::at(freeze_marker(database)))?;
+    // Looked for after the freeze, from which on no request starts another one. A file to import would be lost.
+    if has_active_job(person) {
+        remove_marker(lock, person)?;
+        return Err(PersonError::JobActive(person.person.clone()));
+    }
     failpoint("person.frozen");
     Ok(begun)
 }
 
+/// Reports whether a job of a person waits or runs in a server.
+fn has_active_job(person: &CommonSettings) -> bool {
+    let Some(job) = recorded_job(&person.database).filter(|job| job.state.is_active()) else { return false };
+    let server = ServerLock::held_since(&person.owner_database);
+    server.is_some_and(|started_at| job.created_at >= Timestamp::from(started_at))
+}
+
 /// Removes the marker of a person who stays on this machine.
-pub fn thaw(_lock: &PeopleLock, person: &CommonSettings) -> Result<(), PersonError> {
+pub fn remove_marker(_lock: &PeopleLock, person: &CommonSettings) -> Result<(), PersonError> {
     let marker = freeze_marker(&person.database);
     fs::remove_file(&marker).and_then(|()| sync_parent_folder(&marker)).map_err(PersonError::at(marker))
 }
@@ -201,9 +220,9 @@ pub fn thaw(_lock: &PeopleLock, person: &CommonSettings) -> Result<(), PersonErr
 /// Kind of a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Release {
-    /// On the new machine, or before there was an archive.
+    /// The new machine has the person, or nobody moves: ends a move on the new machine, and a freeze without an archive.
     Finish,
-    /// On the old machine.
+    /// The old machine keeps the person. Also ends a freeze whose marker is damaged.
     Undo,
 }
 
@@ -212,8 +231,18 @@ pub fn release(settings: &CommonSettings, name: &PersonName, kind: Release) -> R
     existing_or_owner(settings, name)?;
     let lock = PeopleLock::acquire(settings)?;
     let person = existing_or_owner(settings, name)?;
-    let Some(found) = current_move(&person.database)? else { return Ok(false) };
+    let found = match current_move(&person.database) {
+        Err(PersonError::DamagedMove { .. }) if kind == Release::Undo => {
+            return remove_marker(&lock, &person).map(|()| true);
+        }
+        found => found?,
+    };
+    let Some(found) = found else { return Ok(false) };
     failpoint("person.unreleased");
+    if !name.is_owner() {
+        // The folder of an adopted person must not disappear after they were released.
+        sync_people(settings)?;
+    }
     match (found.direction, kind) {
         (MoveDirection::Arriving, Release::Finish) => {
             let (marker, kept) = (freeze_marker(&person.database), with_suffix(&person.database, MOVED));
@@ -224,7 +253,7 @@ pub fn release(settings: &CommonSettings, name: &PersonName, kind: Release) -> R
         (MoveDirection::Leaving, Release::Finish) if found.is_archived => {
             return Err(PersonError::Archived(name.clone()));
         }
-        (MoveDirection::Leaving, _) => thaw(&lock, &person)?,
+        (MoveDirection::Leaving, _) => remove_marker(&lock, &person)?,
         (MoveDirection::Arriving, Release::Undo) => return Err(PersonError::Unreleased(name.clone())),
     }
     failpoint("person.released");
@@ -238,7 +267,9 @@ pub struct AdoptedPerson {
     pub is_frozen: bool,
 }
 
-/// Returns the person who came to this machine by this move; `None` when it is new here.
+/// Returns the person who came to this machine by this move; `None` when it is new here. A damaged file is skipped, so that
+/// it blocks nobody else: the person of the move is then recognized by their keys and the id of their database, which
+/// [`crate::people::archive::adopt_archive`] refuses to add twice.
 ///
 /// # Errors
 /// [`PersonError::OwnArchive`] when the person is leaving this machine by this move.
@@ -246,15 +277,51 @@ pub fn find_adopted(settings: &CommonSettings, id: &MoveId) -> Result<Option<Ado
     let others = list(settings).map_err(PersonError::at(settings.people_folder()))?;
     for name in iter::once(PersonName::owner()).chain(others) {
         let database = settings.of_person(&name).database;
-        let current = current_move(&database)?.filter(|found| found.id == *id);
+        let of_this_move = |found: Result<Option<FrozenMove>, PersonError>| match found {
+            Err(damaged @ PersonError::DamagedMove { .. }) => {
+                tracing::warn!("{damaged}");
+                Ok(None)
+            }
+            found => Ok::<_, PersonError>(found?.filter(|found| found.id == *id)),
+        };
+        let current = of_this_move(current_move(&database))?;
         match current.as_ref().map(|found| found.direction) {
             Some(MoveDirection::Leaving) => return Err(PersonError::OwnArchive(name)),
             Some(MoveDirection::Arriving) => return Ok(Some(AdoptedPerson { name, is_frozen: true })),
-            None if last_move(&database)?.is_some_and(|found| found.id == *id) => {
+            None if of_this_move(last_move(&database))?.is_some() => {
                 return Ok(Some(AdoptedPerson { name, is_frozen: false }));
             }
             None => {}
         }
     }
     Ok(None)
+}
+
+/// Fails when a person was released here after this move, and has left since: their folder in `removed/` has its id. After
+/// an adoption that was undone, it does not. A damaged file is taken for one of this move if the person had one of the
+/// `names`.
+pub fn ensure_never_released(
+    settings: &CommonSettings,
+    id: &MoveId,
+    names: &[&PersonName],
+) -> Result<(), PersonError> {
+    let removed = settings.removed_folder();
+    let entries = match fs::read_dir(&removed) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(PersonError::at(&removed))?,
+    };
+    for entry in entries {
+        let folder = entry.map_err(PersonError::at(&removed))?.path();
+        let is_same = match last_move(&folder.join("coffee.db")) {
+            Ok(found) => found.is_some_and(|found| found.id == *id),
+            Err(e) => {
+                tracing::warn!("{e}");
+                RemovedFolder::from_path(&folder).is_some_and(|removed| names.contains(&&removed.name))
+            }
+        };
+        if is_same {
+            return Err(PersonError::LeftAgain(folder));
+        }
+    }
+    Ok(())
 }

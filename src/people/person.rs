@@ -223,8 +223,8 @@ impl Person {
         self.is_requested.load(Ordering::Relaxed)
     }
 
-    /// Reports whether the person was being moved to another machine at the last refresh. Whoever changes something looks
-    /// for the marker itself.
+    /// Reports whether the person was being moved to another machine at the last refresh. Cached; writers check the
+    /// marker under their lock.
     pub fn is_frozen(&self) -> bool {
         self.is_frozen.load(Ordering::Relaxed)
     }

@@ -16,9 +16,9 @@ use crate::fs::paths::folder_of;
 use crate::fs::privileges::Identity;
 use crate::people::error::PersonError;
 use crate::people::folder::{
-    ClosingLock, PeopleLock, existing, list, make_private_folder, move_folder, unused,
+    ClosingLock, PeopleLock, existing, list, make_private_folder, move_folder, sync_people, unused,
 };
-use crate::people::moving::ensure_not_frozen;
+use crate::people::moving::{current_move, ensure_not_frozen};
 use crate::people::removed::RemovedFolder;
 
 /// Maximum wait until a server has closed a database.
@@ -105,15 +105,54 @@ pub fn remove(
     } else {
         None
     };
+    Ok(Removal { folder: move_to_removed(settings, &person, now)?, backup })
+}
+
+/// Moves the folder of a person who was adopted and not released yet to `removed/`. Returns `None` when there is no such
+/// person.
+///
+/// # Errors
+/// [`PersonError::NotUnreleased`] when the person is here in another state.
+pub fn remove_unreleased(
+    settings: &CommonSettings,
+    name: &PersonName,
+    now: Timestamp,
+) -> Result<Option<Removal>, PersonError> {
+    // First, so that an adoption that is running has ended.
+    let _lock = PeopleLock::acquire(settings)?;
+    let person = match existing(settings, name) {
+        Err(PersonError::Unknown(_)) => {
+            // An earlier call may have failed to do this.
+            sync_people(settings)?;
+            return Ok(None);
+        }
+        person => person?,
+    };
+    if current_move(&person.database)?.is_none_or(|found| found.is_leaving()) {
+        return Err(PersonError::NotUnreleased(name.clone()));
+    }
+    let _closed = ClosedDatabase::acquire(&person)?;
+    failpoint("person.closed");
+    let folder = move_to_removed(settings, &person, now)?;
+    sync_people(settings)?;
+    Ok(Some(Removal { folder, backup: None }))
+}
+
+/// Moves a person's folder to an unused name in `removed/`.
+fn move_to_removed(
+    settings: &CommonSettings,
+    person: &CommonSettings,
+    now: Timestamp,
+) -> Result<PathBuf, PersonError> {
     let removed = settings.removed_folder();
     make_private_folder(&removed).map_err(PersonError::at(&removed))?;
-    let first = format!("{name}-{}", file_name_time(now));
+    let first = format!("{}-{}", person.person, file_name_time(now));
     let mut names = std::iter::once(first.clone()).chain((2_u32..).map(|n| format!("{first}_{n}")));
     let is_free = |folder: &PathBuf| fs::symlink_metadata(folder).is_err();
     let folder = names.find_map(|name| Some(removed.join(name)).filter(is_free));
     let folder = folder.unwrap_or_else(|| removed.join(first));
     move_folder(folder_of(&person.database), &folder, || PersonError::Busy)?;
-    Ok(Removal { folder, backup })
+    Ok(folder)
 }
 
 /// Moves a folder in `removed/` back to `people/`, under its former name unless another one is given.

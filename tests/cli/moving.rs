@@ -291,7 +291,7 @@ fn a_person_moves_back_after_the_frozen_folder_was_removed() {
     let back = back.to_str().unwrap();
     run_ok(new, &["person", "archive", "anna", back]);
     let refused = run_in(old, &["person", "adopt", back]);
-    let reason = "there is a person named anna already, who was moved to another machine: remove them first with `coffee-tracker person remove anna`";
+    let reason = "anna is being moved away from this machine: finish or undo that move first";
     assert_fails_with(&refused, 1, reason);
     run_ok(old, &["person", "remove", "anna", "--yes"]);
     run_ok(old, &["person", "adopt", back]);
@@ -318,9 +318,14 @@ fn each_machine_refuses_the_step_of_the_other() {
     let undone = run_in(new, &["person", "release", "anna", "--undo", "--yes"]);
     assert_fails_with(&undone, 1, "anna came from another machine and is not released here");
     let further = machines.elsewhere.path().join("further.zip");
-    for args in [&["person", "freeze", "anna"][..], &["person", "archive", "anna", further.to_str().unwrap()]]
-    {
-        assert_fails_with(&run_in(new, args), 1, "anna came from another machine and is not released here");
+    let (present, missing) = (machines.archive(), further.to_str().unwrap());
+    for args in [
+        &["freeze", "anna"][..],
+        &["archive", "anna", missing],
+        &["archive", "anna", present.to_str().unwrap()],
+    ] {
+        let refused = run_in(new, &[&["person"], args].concat());
+        assert_fails_with(&refused, 1, "anna came from another machine and is not released here");
     }
     assert!(!further.exists());
     let unconfirmed = run_in(old, &["person", "release", "anna", "--undo"]);
@@ -376,10 +381,20 @@ fn a_failed_archive_leaves_the_person_as_they_were() {
     assert_eq!(names(machines.elsewhere.path()), [""; 0]);
     assert_eq!(listed(folder, "anna")["move"], Value::Null);
     // Frozen before, frozen after.
-    run_ok(folder, &["person", "freeze", "anna"]);
-    assert!(run(&mut limited).code.is_some_and(|code| code != 0));
+    let frozen = run_ok(folder, &["person", "freeze", "anna"]);
+    let end = "`coffee-tracker person release anna`\n";
+    assert!(frozen.out.ends_with(end), "{frozen:?}");
+    let full = run(&mut limited);
+    assert!(full.code.is_some_and(|code| code != 0) && full.err.contains(end), "{full:?}");
     assert_eq!(listed(folder, "anna")["move"]["direction"], "leaving");
     assert_eq!(machines.run_archive().code, Some(0));
+    // Another machine may have the archive.
+    let end = "`coffee-tracker person release anna --undo`\n";
+    let again = run_ok(folder, &["person", "freeze", "anna"]);
+    assert!(again.out.ends_with(end), "{again:?}");
+    fs::remove_file(machines.archive()).unwrap();
+    let full = run(&mut limited);
+    assert!(full.code.is_some_and(|code| code != 0) && full.err.contains(end), "{full:?}");
 }
 
 /// Writes an archive again with another description or database.
@@ -468,6 +483,163 @@ fn an_archive_from_elsewhere_is_not_trusted() {
     assert_eq!(listed(new, "lisa")["move"]["direction"], "arriving");
     let again = machines.adopt(&[]);
     assert!(again.out.contains("was adopted as lisa before, frozen: nothing to do"), "{again:?}");
+}
+
+#[test]
+fn an_archive_is_refused_where_the_person_was_released_and_has_left() {
+    let machines = Machines::create();
+    let new = machines.new.path();
+    assert_eq!((machines.run_archive().code, machines.adopt(&[]).code), (Some(0), Some(0)));
+    run_ok(new, &["person", "release", "anna"]);
+    let back = machines.elsewhere.path().join("back.zip");
+    run_ok(new, &["person", "archive", "anna", back.to_str().unwrap()]);
+    run_ok(new, &["person", "remove", "anna", "--yes"]);
+    let removed = new.join("removed").join(&names(&new.join("removed"))[0]);
+    let reason = "this archive was adopted and released here before, and the person has left since (see ";
+    for more in [&[][..], &["--name", "lisa"]] {
+        assert_fails_with(&machines.adopt(more), 1, reason);
+    }
+    fs::write(removed.join("coffee.db.moved.json"), "{").unwrap();
+    for more in [&[][..], &["--name", "lisa"]] {
+        let refused = machines.adopt(more);
+        assert!(refused.code == Some(1) && refused.err.contains(reason), "{refused:?}");
+    }
+    assert_eq!(names(&new.join("people")), [".lock"]);
+}
+
+#[test]
+fn an_adoption_is_undone_only_before_its_release() {
+    let machines = Machines::create();
+    let (old, new) = (machines.old.path(), machines.new.path());
+    let undo = |folder: &Path, name: &str| run_in(folder, &["person", "remove", name, "--unreleased"]);
+    let nobody = "there is no person named anna: nothing to do\n";
+    assert_eq!(undo(new, "anna").out, nobody);
+    // With a wrong DATABASE_URL, nobody would be there.
+    assert_fails_with(&undo(machines.elsewhere.path(), "anna"), 78, "there is no database at coffee.db");
+    assert_eq!((machines.run_archive().code, machines.adopt(&[]).code), (Some(0), Some(0)));
+    let undone = undo(new, "anna");
+    assert!(undone.out.starts_with("removed anna; to undo this: "), "{undone:?}");
+    assert_eq!((undone.code, undo(new, "anna").out.as_str()), (Some(0), nobody));
+    assert!(names(&new.join("removed"))[0].starts_with("anna-") && !new.join("backups/anna").exists());
+    // The same archive can be adopted again.
+    assert_eq!(machines.adopt(&[]).code, Some(0));
+    let undone = run_ok(new, &["person", "remove", "anna", "--unreleased", "--yes", "--json"]);
+    let undone: Value = serde_json::from_str(&undone.out).unwrap();
+    assert_eq!((&undone["name"], &undone["backup"]), (&json!("anna"), &Value::Null));
+
+    assert_eq!(machines.adopt(&[]).code, Some(0));
+    run_ok(new, &["person", "release", "anna"]);
+    run_ok(new, &["person", "add", "bert"]);
+    for (folder, name) in [(old, "anna"), (new, "anna"), (new, "bert")] {
+        let end =
+            "was not adopted here, or was released since: the move cannot be undone, move them back instead";
+        assert_fails_with(&undo(folder, name), 1, &format!("{name} {end}"));
+        assert!(listed(folder, name).is_object());
+    }
+    assert_eq!(undo(new, "owner").code, Some(2));
+}
+
+#[test]
+fn an_archive_does_not_replace_a_person_in_any_state() {
+    let machines = Machines::create();
+    let new = machines.new.path();
+    assert_eq!(machines.run_archive().code, Some(0));
+    run_ok(new, &["person", "add", "anna"]);
+    let taken = "there is a person named anna already: choose another name";
+    assert_fails_with(&machines.adopt(&[]), 1, taken);
+    // Without an archive, nobody is being moved.
+    run_ok(new, &["person", "freeze", "anna"]);
+    assert_fails_with(&machines.adopt(&[]), 1, taken);
+    run_ok(
+        new,
+        &["person", "archive", "anna", machines.elsewhere.path().join("other.zip").to_str().unwrap()],
+    );
+    let leaving = "anna is being moved away from this machine: finish or undo that move first";
+    assert_fails_with(&machines.adopt(&[]), 1, leaving);
+}
+
+#[test]
+fn a_person_with_a_task_in_the_server_is_not_frozen() {
+    let machines = Machines::create();
+    let folder = machines.old.path();
+    let server = Server::start(folder);
+    let record = |created_at: &str| {
+        let job = json!({"id": "0123456789abcdef", "kind": "import", "state": "queued", "stage": null, "progress": 0.0,
+            "created_at": created_at, "finished_at": null, "result": null, "problem": null});
+        fs::write(anna(folder, "coffee.db.job.json"), job.to_string()).unwrap();
+    };
+    record("2099-01-01T00:00:00Z");
+    let reason = "anna has a task that waits or runs in the server: try again when it has finished";
+    assert_fails_with(&run_in(folder, &["person", "freeze", "anna"]), 75, reason);
+    assert_fails_with(&machines.run_archive(), 75, reason);
+    assert!(!anna(folder, "coffee.db.frozen.json").exists() && !machines.archive().exists());
+    // A former server has left it unfinished.
+    record("2020-01-01T00:00:00Z");
+    run_ok(folder, &["person", "freeze", "anna"]);
+    run_ok(folder, &["person", "release", "anna"]);
+    record("2099-01-01T00:00:00Z");
+    server.stop_cleanly();
+    assert_eq!(machines.run_archive().code, Some(0));
+}
+
+#[test]
+fn a_damaged_marker_freezes_one_person_until_it_is_removed() {
+    let machines = Machines::create();
+    let (old, new) = (machines.old.path(), machines.new.path());
+    let server = Server::start(old);
+    run_ok(old, &["person", "freeze", "anna"]);
+    fs::write(anna(old, "coffee.db.frozen.json"), "{").unwrap();
+    assert_frozen(&machines.send(&server, "POST", "/coffee/", r#"{"caffeine_mg": 80}"#));
+    let list = run_ok(old, &["person", "list"]).out;
+    let text = "frozen, but the file people/anna/coffee.db.frozen.json is damaged";
+    assert!(list.lines().any(|line| line.starts_with("anna") && line.ends_with(text)), "{list}");
+    let person = server.get("/people/anna").json();
+    let problem = person["problem"].as_str().unwrap();
+    assert!(problem.starts_with("changes are rejected, because the person is frozen: "), "{problem}");
+    assert_eq!((&person["state"], &person["frozen_since"]), (&json!("ok"), &Value::Null));
+    // Others are adopted meanwhile.
+    run_ok(new, &["person", "add", "bert"]);
+    let other = machines.elsewhere.path().join("bert.zip");
+    run_ok(new, &["person", "archive", "bert", other.to_str().unwrap()]);
+    run_ok(old, &["person", "adopt", other.to_str().unwrap()]);
+
+    let hint = "end the freeze with `coffee-tracker person release NAME --undo`";
+    assert_fails_with(&run_in(old, &["person", "release", "anna"]), 1, hint);
+    let unconfirmed = run_in(old, &["person", "release", "anna", "--undo"]);
+    assert_fails_with(&unconfirmed, 2, "undoing a move needs confirmation");
+    run_ok(old, &["person", "release", "anna", "--undo", "--yes"]);
+    assert_eq!(machines.send(&server, "POST", "/coffee/", r#"{"caffeine_mg": 80}"#).status, 201);
+    server.stop_cleanly();
+
+    // The person of the same move is not added twice.
+    assert_eq!((machines.run_archive().code, machines.adopt(&[]).code), (Some(0), Some(0)));
+    fs::write(anna(new, "coffee.db.frozen.json"), "{").unwrap();
+    let refused = machines.adopt(&["--name", "lisa"]);
+    let reason = "the key first of the archive belongs to anna here";
+    assert!(refused.code == Some(1) && refused.err.contains(reason), "{refused:?}");
+}
+
+#[test]
+fn a_display_name_is_not_changed_while_another_command_moves_people() {
+    let machines = Machines::create();
+    let folder = machines.old.path();
+    let lock = fs::File::options().write(true).open(folder.join("people/.lock")).unwrap();
+    lock.lock().unwrap();
+    let args = ["person", "rename", "anna", "--display-name", "Lisa"];
+    assert_fails_with(&run_in(folder, &args), 75, "another `person` command is at work: try again");
+    drop(lock);
+    assert_eq!(listed(folder, "anna")["display_name"], "Anna");
+}
+
+#[test]
+fn an_archive_with_a_huge_directory_is_refused() {
+    let machines = Machines::create();
+    let mut zip = ZipWriter::new(fs::File::create(machines.archive()).unwrap());
+    for number in 0..60_000 {
+        zip.start_file(number.to_string(), SimpleFileOptions::default()).unwrap();
+    }
+    zip.finish().unwrap();
+    assert_fails_with(&machines.adopt(&[]), 1, "the zip has too many members, or its directory has no end");
 }
 
 #[test]

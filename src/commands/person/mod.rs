@@ -23,10 +23,11 @@ use crate::config::{CommonArgs, CommonSettings, RemovalArgs};
 use crate::db::error::require_database;
 use crate::domain::person::{DisplayName, PersonName};
 use crate::domain::time::Timestamp;
+use crate::fs::freeze_marker::freeze_marker;
 use crate::fs::privileges::Identity;
 use crate::people::add::{FIRST_KEY_SCOPES, add};
 use crate::people::error::PersonError;
-use crate::people::folder::{display_name, existing, list, recover, set_display_name};
+use crate::people::folder::{PeopleLock, display_name, existing, list, recover, set_display_name};
 use crate::people::moving::{FrozenMove, current_move, ensure_not_frozen, existing_or_owner};
 use crate::people::relocate::{Removal, remove, rename};
 use crate::people::removed::{DeletionSchedule, RemovedFolder};
@@ -100,6 +101,12 @@ enum PersonCommand {
         #[arg(long)]
         without_backup: bool,
 
+        /// Undo an adoption: remove a person who was not released here yet, without a backup or a prompt
+        ///
+        /// Fails if the person is here in another state. Nobody of this name counts as removed.
+        #[arg(long)]
+        unreleased: bool,
+
         /// Print the result as a JSON object
         #[arg(long)]
         json: bool,
@@ -123,9 +130,9 @@ enum PersonCommand {
     ///
     /// A person from an archive is frozen until `release`.
     Adopt(moving::AdoptArgs),
-    /// Accept changes of a frozen person again, on the new machine
+    /// Accept changes of a frozen person again: on the new machine, or after `freeze` alone
     ///
-    /// On the old machine, `--undo` keeps the person there. The new machine must then never release them.
+    /// On the old machine, `--undo` keeps a person there who was archived. The new machine must then never release them.
     Release(moving::ReleaseArgs),
 }
 
@@ -164,9 +171,14 @@ pub fn run(args: PersonCommandArgs) -> Result<(), Failure> {
             let (settings, _) = prepare(&common)?;
             rename_person(&settings, &name, new.as_ref(), display_name)
         }
-        PersonCommand::Remove { name, yes, without_backup, json, removal, common } => {
+        PersonCommand::Remove { name, yes, without_backup, unreleased, json, removal, common } => {
             let (_, days) = removal.validate_with(&common)?;
             let (settings, identity) = prepare(&common)?;
+            if unreleased {
+                // With a wrong folder, nobody would be there.
+                require_database(&settings.owner_database)?;
+                return moving::run_remove_unreleased(&settings, &name, days, json);
+            }
             if !yes && !confirm_removal(&settings, &name, days, !without_backup)? {
                 return print("nothing was changed");
             }
@@ -234,8 +246,10 @@ struct ListedPerson {
     contents: Option<Contents>,
     /// `None` when the file of keys is damaged.
     keys: Option<usize>,
-    /// Move to another machine; `None` when the person is not frozen.
+    /// Move to another machine; `None` when the person is not frozen, or the marker is damaged.
     current_move: Option<FrozenMove>,
+    /// Text about a damaged marker.
+    damaged_move: Option<String>,
 }
 
 impl ListedPerson {
@@ -243,14 +257,20 @@ impl ListedPerson {
         let database = &settings.database;
         let keys = KeyFile::of(database).read().ok();
         let now = now();
+        let (current_move, damaged_move) = match current_move(database) {
+            Ok(found) => (found, None),
+            Err(e) => {
+                tracing::error!("{e}");
+                let marker = freeze_marker(database);
+                (None, Some(format!("frozen, but the file {} is damaged", marker.display())))
+            }
+        };
         Self {
             display_name: display_name(database),
             contents: count_backup(database).ok(),
             keys: keys.map(|(keys, _)| keys.iter().filter(|key| key.is_valid_at(now)).count()),
-            current_move: current_move(database).unwrap_or_else(|e| {
-                tracing::error!("{e}");
-                None
-            }),
+            current_move,
+            damaged_move,
             settings,
         }
     }
@@ -278,9 +298,12 @@ impl ListedPerson {
             contents.map_or_else(|| "unreadable".to_owned(), counted_entries),
             contents.map_or_else(String::new, newest_entry),
             self.keys.map_or_else(|| "damaged".to_owned(), |keys| keys.to_string()),
-            self.current_move.as_ref().map_or_else(String::new, |current| {
-                format!("{}, frozen since {}", current.direction.name(), current.frozen_since)
-            }),
+            match &self.current_move {
+                Some(current) => {
+                    format!("{}, frozen since {}", current.direction.name(), current.frozen_since)
+                }
+                None => self.damaged_move.clone().unwrap_or_default(),
+            },
         ]
     }
 }
@@ -311,8 +334,10 @@ fn rename_person(
         name = new;
     }
     if let Some(NewDisplayName(shown)) = display_name {
+        require_database(&existing_or_owner(settings, name)?.database)?;
+        // `freeze` holds it, too.
+        let _lock = PeopleLock::acquire(settings)?;
         let person = existing_or_owner(settings, name)?;
-        require_database(&person.database)?;
         ensure_not_frozen(&person)?;
         set_display_name(&person.database, shown.as_ref()).map_err(PersonError::at(&person.database))?;
         match shown {
@@ -362,7 +387,7 @@ fn remove_person(
     let bar = progress::of_copy(false);
     let removed = remove(settings, name, is_backed_up, identity, now(), &|stage| progress::show(&bar, stage));
     bar.finish_and_clear();
-    let Removal { folder, backup } = removed.map_err(|error| match error {
+    let removed = removed.map_err(|error| match error {
         PersonError::Backup(e) => {
             match without_backup("nobody was removed, because the last backup failed", e) {
                 Failure::Busy(why) => Failure::Busy(why),
@@ -373,6 +398,16 @@ fn remove_person(
         }
         e => e.into(),
     })?;
+    print_removal(settings, name, days, removed, as_json)
+}
+
+fn print_removal(
+    settings: &CommonSettings,
+    name: &PersonName,
+    days: Option<u32>,
+    Removal { folder, backup }: Removal,
+    as_json: bool,
+) -> Result<(), Failure> {
     let schedule = DeletionSchedule::read(settings, days);
     let deletion_at =
         RemovedFolder::from_path(&folder).and_then(|removed| schedule.deletion_time(&removed, now()));

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use serde_json::json;
 
-use crate::commands::person::{now, prepare};
+use crate::commands::person::{now, prepare, print_removal};
 use crate::commands::{Failure, confirm, counted_entries, print, progress};
 use crate::config::{CommonArgs, CommonSettings};
 use crate::db::error::require_database;
@@ -17,10 +18,11 @@ use crate::domain::person::PersonName;
 use crate::fs::privileges::Identity;
 use crate::fs::protected_paths::ensure_not_protected;
 use crate::people::archive::{Adoption, adopt_archive, archive};
+use crate::people::error::PersonError;
 use crate::people::moving::{
-    AdoptedPerson, MoveDirection, Release, current_move, existing_or_owner, freeze, release,
+    AdoptedPerson, FrozenMove, Release, current_move, existing_or_owner, freeze, release,
 };
-use crate::people::relocate::adopt_folder;
+use crate::people::relocate::{adopt_folder, remove_unreleased};
 
 /// Time after which a running server has found a new person.
 const SERVER_DELAY: Duration = Duration::from_millis(1500);
@@ -84,10 +86,14 @@ pub fn run_freeze(args: &FreezeArgs) -> Result<(), Failure> {
     let (settings, _) = prepare(common)?;
     require_database(&existing_or_owner(&settings, name)?.database)?;
     let frozen = freeze(&settings, name, now())?;
-    print(&format!(
-        "{name} is frozen since {}: changes are rejected until `coffee-tracker person release {name}`",
-        frozen.frozen_since
-    ))
+    let since = frozen.frozen_since;
+    print(&format!("{name} is frozen since {since}: changes are rejected until `{}`", end_of(&frozen, name)))
+}
+
+/// Returns the command that ends the freeze of a person who leaves this machine.
+fn end_of(frozen: &FrozenMove, name: &PersonName) -> String {
+    let undo = if frozen.is_archived { " --undo" } else { "" };
+    format!("coffee-tracker person release {name}{undo}")
 }
 
 /// Freezes a person and writes their archive.
@@ -101,10 +107,10 @@ pub fn run_archive(args: &ArchiveArgs) -> Result<(), Failure> {
     let made = archive(&settings, name, file, &identity, now(), &|stage| progress::show(&bar, stage));
     bar.finish_and_clear();
     let contents = made.inspect_err(|_| {
-        if matches!(current_move(&database), Ok(Some(found)) if found.direction == MoveDirection::Leaving) {
-            eprintln!(
-                "{name} is frozen: repeat the command, or undo it with `coffee-tracker person release {name}`"
-            );
+        if let Ok(Some(found)) = current_move(&database)
+            && found.is_leaving()
+        {
+            eprintln!("{name} is frozen: repeat the command, or undo it with `{}`", end_of(&found, name));
         }
     })?;
     print(&format!("archived {name} as {}: {}", file.display(), counted_entries(&contents)))?;
@@ -165,14 +171,31 @@ fn adopt(
     Ok(())
 }
 
+/// Removes a person whose adoption is undone.
+pub fn run_remove_unreleased(
+    settings: &CommonSettings,
+    name: &PersonName,
+    days: Option<u32>,
+    as_json: bool,
+) -> Result<(), Failure> {
+    match remove_unreleased(settings, name, now())? {
+        Some(removed) => print_removal(settings, name, days, removed, as_json),
+        None if as_json => {
+            print(&json!({"name": name, "folder": null, "backup": null, "deletion_at": null}).to_string())
+        }
+        None => print(&format!("there is no person named {name}: nothing to do")),
+    }
+}
+
 /// Ends the freeze of a person.
 pub fn run_release(args: &ReleaseArgs) -> Result<(), Failure> {
     let ReleaseArgs { name, undo, yes, common } = args;
     let (settings, _) = prepare(common)?;
     let person = existing_or_owner(&settings, name)?;
-    let current = current_move(&person.database)?;
-    let has_archive =
-        current.is_some_and(|current| current.direction == MoveDirection::Leaving && current.is_archived);
+    let has_archive = match current_move(&person.database) {
+        Err(PersonError::DamagedMove { .. }) if *undo => true,
+        current => current?.is_some_and(|current| current.is_leaving() && current.is_archived),
+    };
     if *undo && !*yes && has_archive && !confirm_undo(name)? {
         return print("nothing was changed");
     }

@@ -60,10 +60,11 @@ pub struct PersonSummary {
     /// Number of valid keys, not counting the owner's configured one.
     keys: usize,
     state: PersonState,
-    /// Reason why the database cannot be used.
+    /// Reason why the database cannot be used, or why the move of a frozen person cannot be read.
     #[schema(required)]
     problem: Option<String>,
-    /// Time since which changes are rejected, because the person is being moved to another machine. Null otherwise.
+    /// Time since which changes are rejected, because the person is being moved to another machine. Null otherwise, and
+    /// when the move cannot be read (see `problem`).
     #[schema(value_type = Option<String>, format = DateTime, required)]
     frozen_since: Option<Timestamp>,
     /// Null unless the person is being moved to another machine.
@@ -141,10 +142,13 @@ impl PersonSummary {
         let (problem, backup) = (person.failure(), person.backup());
         // A damaged file is reported when it is read for a request with a key.
         let keys = KeyFile::of(&settings.database).read().map(|(keys, _)| keys).unwrap_or_default();
-        let current_move = current_move(&settings.database).unwrap_or_else(|e| {
-            tracing::error!("{e}");
-            None
-        });
+        let (current_move, damaged_move) = match current_move(&settings.database) {
+            Ok(found) => (found, None),
+            Err(e) => {
+                tracing::error!("{e}");
+                (None, Some(format!("changes are rejected, because the person is frozen: {e}")))
+            }
+        };
         Self {
             name: person.name().to_string(),
             display_name: person.display_name(),
@@ -152,7 +156,7 @@ impl PersonSummary {
             newest_entry_at: person.overview().and_then(|overview| overview.newest()),
             keys: keys.iter().filter(|key| key.is_valid_at(now)).count(),
             state: if problem.is_some() { PersonState::Unavailable } else { PersonState::Ok },
-            problem,
+            problem: problem.or(damaged_move),
             frozen_since: current_move.as_ref().map(|current| current.frozen_since),
             current_move: current_move
                 .map(|current| MoveOfPerson { id: current.id, direction: current.direction }),

@@ -1,16 +1,14 @@
 //! Zip files of exports: opens them within a memory limit, and finds the members to import by name and content.
 
 use std::fs::File;
-use std::io;
-use std::io::{BufReader, Read, Seek, SeekFrom};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io::{BufReader, Read};
 
 use zip::ZipArchive;
 use zip::read::ZipFile;
 use zip::result::ZipError;
 
 use crate::fs::temp_file::TempFile;
+use crate::fs::zip_file::{BudgetReader, open_zip};
 use crate::transfer::formats::detect::{Detected, HEAD, ImportFormat, detect_format};
 use crate::transfer::formats::fitbit::date_in_name;
 use crate::transfer::formats::progress::{ProgressReader, ReadProgress};
@@ -19,45 +17,10 @@ use crate::transfer::formats::temp_copy::TempFolders;
 
 /// Size of read buffers, in bytes.
 const BUFFER: usize = 128 * 1024;
-/// Limit for reading the directory of a zip, which is kept in memory: for each read, its bytes times [`BYTE_COST`], and
-/// [`READ_COST`]. Each member takes two to four reads. A directory with 20,000 members is within the limit, and takes less
-/// than 32 MiB of memory, whatever it contains.
-const MAX_DIRECTORY_COST: u64 = 16 << 20;
-/// Memory that a byte of the directory may take: a name or comment is kept as it was, and decoded.
-const BYTE_COST: u64 = 4;
-/// Part of the memory of a member that does not depend on its name.
-const READ_COST: u64 = 64;
 /// Names of databases, in lower case.
 const DATABASE_NAMES: [&str; 3] = ["health_connect_export.db", "gadgetbridge", "gadgetbridge.db"];
 /// Maximum number of members whose beginnings are read to find a database.
 const MAX_DATABASES: usize = 20;
-
-/// Reader that fails once a shared budget is used up.
-#[derive(Debug)]
-struct BudgetReader<R> {
-    inner: R,
-    budget: Arc<AtomicU64>,
-}
-
-impl<R: Read> Read for BudgetReader<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let budget = self.budget.load(Ordering::Relaxed);
-        if budget == 0 && !buffer.is_empty() {
-            return Err(io::Error::other("the zip has too many members, or its directory has no end"));
-        }
-        let max = buffer.len().min(usize::try_from(budget.div_ceil(BYTE_COST)).unwrap_or(usize::MAX));
-        let count = self.inner.read(&mut buffer[..max])?;
-        let cost = READ_COST + BYTE_COST * count as u64;
-        self.budget.store(budget.saturating_sub(cost), Ordering::Relaxed);
-        Ok(count)
-    }
-}
-
-impl<R: Seek> Seek for BudgetReader<R> {
-    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
-        self.inner.seek(position)
-    }
-}
 
 /// Reader of a zip file.
 type ArchiveReader = BudgetReader<BufReader<ProgressReader<File>>>;
@@ -79,12 +42,8 @@ pub enum ArchiveContent {
 impl ExportArchive {
     /// Opens a zip file and reads its directory.
     pub fn open(file: File, progress: ReadProgress) -> Result<Self, ReadError> {
-        let budget = Arc::new(AtomicU64::new(MAX_DIRECTORY_COST));
-        let inner = BufReader::with_capacity(BUFFER, ProgressReader { inner: file, progress });
-        let reader = BudgetReader { inner, budget: Arc::clone(&budget) };
-        let archive = ZipArchive::new(reader).map_err(zip_error)?;
-        budget.store(u64::MAX, Ordering::Relaxed);
-        Ok(Self(archive))
+        let reader = BufReader::with_capacity(BUFFER, ProgressReader { inner: file, progress });
+        open_zip(reader).map(Self).map_err(zip_error)
     }
 
     /// Finds the members to import. `format` excludes those of other formats.

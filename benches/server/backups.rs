@@ -74,7 +74,7 @@ fn back_up(setup: &Setup, report: &mut Report, database: &Path, measures: Backup
                 .command("backup", database)
                 .arg("--to")
                 .arg(&folder)
-                .args(["--keep", "2", "--quiet"])
+                .args(["--create-dir", "--keep", "2", "--quiet"])
                 .output()?;
             seconds.push(began.elapsed().as_secs_f64());
             if !output.status.success() {
@@ -113,7 +113,8 @@ pub fn restores(setup: &Setup, report: &mut Report) -> Result<()> {
     let result = while_loaded(&server, reads_and_writes, || {
         for backup in backups.iter().cycle().take(rounds) {
             let began = Instant::now();
-            let output = setup.command("restore", &database).arg(backup).arg("--yes").output()?;
+            let output =
+                setup.command("restore", &database).arg(backup).args(["--yes", "--force"]).output()?;
             ensure!(output.status.success(), "a restore failed: {}", String::from_utf8_lossy(&output.stderr));
             seconds.push(began.elapsed().as_secs_f64());
         }

@@ -5,6 +5,7 @@
 
 import collections
 import csv
+import fcntl
 import http.client
 import io
 import json
@@ -254,7 +255,7 @@ class Cluster:
         )
         for folder in ("/etc", "/root"):
             run(overlay(folder), shell=True)
-        run("mount -t tmpfs tmpfs /run && mkdir -p /run/haproxy /etc/haproxy", shell=True)
+        run("mount -t tmpfs tmpfs /run && mkdir -p /run/haproxy /run/lock /etc/haproxy", shell=True)
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(WORK / "ssh")])
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(WORK / "host_key")])
         hosts = "".join(f"{address} {name}\n" for name, address in MACHINES.items())
@@ -352,6 +353,15 @@ class Cluster:
         person.interval = INTERVAL
         return person.longest_pause(began), duration
 
+    def start_second_move(self, name):
+        """While somebody is moved, neither another move nor an undo of theirs begins."""
+        with open(f"/run/lock/move-person-{name}", "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            for options in ([], ["--undo"]):
+                result = subprocess.run(["move-person", *options, name, "machine1", "machine3"], capture_output=True, text=True, env=self.environment())
+                if result.returncode == 0 or "is running" not in result.stderr:
+                    fail(f"two moves at once: {result.stdout}{result.stderr}")
+
     def interrupt_move(self, name):
         """Moves somebody from machine1 to machine2 with a proxy whose route cannot be changed."""
         scripts = WORK / "failing"
@@ -367,7 +377,11 @@ class Cluster:
     def undo_move(self):
         step("undo a move that was interrupted after the copy was adopted")
         anna = self.people[0]
+        self.start_second_move("anna")
         self.interrupt_move("anna")
+        other = subprocess.run(["move-person", "anna", "machine1", "machine3"], capture_output=True, text=True, env=self.environment())
+        if other.returncode == 0 or "finish or undo" not in other.stderr:
+            fail(f"a move was continued to another machine: {other.stdout}{other.stderr}")
         self.document(commands("move-person --undo"))
         now = time.time()
         wait_for(30, "writes of anna after undoing the move", lambda: max(anna.acknowledged.values()) > now)
@@ -403,7 +417,8 @@ class Cluster:
         self.lost = [person for person in self.people if person.machine == "machine1"]
         others = [person for person in self.people if person.machine != "machine1"]
         self.expect_no_failures(self.died, others, "people of the other machines, 15 s after the failure")
-        step("restore the people of machine1 on machine2, by the commands of docs/SCALING.md")
+        step("fence machine1, and restore its people on machine2, by the commands of docs/SCALING.md")
+        self.document(commands("state maint"))
         began = time.time()
         print(self.document(commands("restore-people machine1")).splitlines()[-1])
         restored = time.time() - began

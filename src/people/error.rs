@@ -48,7 +48,7 @@ pub enum PersonError {
     )]
     Frozen(PersonName),
     #[error(
-        "{0} came from another machine and is not released here: accept changes with `coffee-tracker person release {0}`, or undo the move with `coffee-tracker person remove {0}`"
+        "{0} came from another machine and is not released here: accept changes with `coffee-tracker person release {0}`, or undo the move with `coffee-tracker person remove {0} --unreleased`"
     )]
     Unreleased(PersonName),
     #[error(

@@ -1,7 +1,7 @@
 """Disk of the emulated Pi: an NBD server that is as slow as an SD card and loses what was not flushed.
 
 Writes are kept in memory until the machine flushes or asks for FUA. `cut_power` discards them, or keeps a random
-part of them, sector by sector, as a card may do. QEMU's own throttling delays writes, but no flushes, and QEMU cannot
+part of them, page by page, as a card may do. QEMU's own throttling delays writes, but no flushes, and QEMU cannot
 lose a write. One connection at a time; a new one may follow. TRIM and structured replies are left out.
 """
 
@@ -15,6 +15,8 @@ import threading
 import time
 
 SECTOR = 512
+# A card programs whole pages, the smallest of 4 KiB. ext4 relies on it: with half a commit block, its journal does not load.
+PAGE_SECTORS = 8
 GREETING_FLAGS = 1 | 2  # fixed newstyle, no zeroes
 EXPORT_FLAGS = 1 | 4 | 8  # has flags, flush, FUA
 OPTION_MAGIC = b"IHAVEOPT"
@@ -103,7 +105,7 @@ class Disk:
     def cut_power(self, chance=None):
         """Forgets the sectors that were not flushed; returns how many there were and how many were kept.
 
-        With `chance` (random.Random), a random part of them is kept. The machine must have ended.
+        With `chance` (random.Random), the sectors of random pages are kept. The machine must have ended.
         """
         self._is_cut.set()
         self.wait_until_idle()
@@ -112,7 +114,9 @@ class Disk:
         kept = 0
         if chance:
             share = chance.random()
-            survivors = {sector: data for sector, data in self._cache.items() if chance.random() < share}
+            pages = sorted({sector // PAGE_SECTORS for sector in self._cache})
+            kept_pages = {page for page in pages if chance.random() < share}
+            survivors = {sector: data for sector, data in self._cache.items() if sector // PAGE_SECTORS in kept_pages}
             kept = len(survivors)
             self._store(survivors)
         self._cache = {}

@@ -159,8 +159,8 @@ def report(failure, pi, console):
     for line in failure.output.splitlines()[-40:]:
         print(f"    | {line}", file=sys.stderr)
     try:
-        journal = pi.run("journalctl -u 'coffee-tracker*' -n 20 --no-pager", 60).output
-    except OSError:
+        journal = pi.run(f"journalctl {service.JOURNAL} -n 20 --no-pager", 60).output
+    except (OSError, TestFailure):
         journal = console.read_text(errors="replace") if console.exists() else ""
     for line in journal.splitlines()[-20:]:
         print(f"    | {line}", file=sys.stderr)

@@ -54,7 +54,7 @@ impl Hangups {
     }
 }
 
-/// What a reload needs before the server is open.
+/// Inputs of a reload that are known before the server is open.
 #[derive(Debug)]
 pub struct Reloader {
     pub hangups: Hangups,
@@ -63,7 +63,7 @@ pub struct Reloader {
     pub min_log_level: MinLogLevel,
 }
 
-/// What a reload reads and changes.
+/// Inputs of a reload, and the state that it changes.
 #[derive(Debug)]
 struct Reload {
     sources: SettingSources,

@@ -116,7 +116,7 @@ pub enum OpenError {
     )]
     Maintained { path: PathBuf },
     #[error(
-        "the person of {path} is being moved to another machine, and nothing of theirs may change: see `coffee-tracker person list`"
+        "the person of {path} is being moved to another machine, so changes are rejected: see `coffee-tracker person list`"
     )]
     Frozen { path: PathBuf },
     #[error("the folder {path} cannot be used: {why}")]

@@ -96,7 +96,7 @@ pub fn archive(
         return Err(PersonError::Unreleased(name.clone()));
     }
     if identity.as_caller(|| file.exists()).map_err(PersonError::at(file))? {
-        check_present(file, before.as_ref(), identity)?;
+        verify_existing(file, before.as_ref(), identity)?;
         return count_backup(&person.database)
             .map_err(|e| PersonError::at(&person.database)(io::Error::other(e)));
     }
@@ -160,7 +160,7 @@ fn write(
     }
 }
 
-/// Refuses a file in a folder with data, which a removal or a restore of that folder would take along.
+/// Fails when the file would lie in a folder with data, because removing or restoring that folder would affect it.
 fn ensure_outside(
     settings: &CommonSettings,
     name: &PersonName,
@@ -185,7 +185,7 @@ fn ensure_outside(
 }
 
 /// Fails unless an existing file is the whole archive of this move.
-fn check_present(file: &Path, frozen: Option<&FrozenMove>, identity: &Identity) -> Result<(), PersonError> {
+fn verify_existing(file: &Path, frozen: Option<&FrozenMove>, identity: &Identity) -> Result<(), PersonError> {
     let taken = || PersonError::ArchiveTaken(file.to_owned());
     let opened = identity.as_caller(|| File::open(file)).and_then(|opened| opened);
     let opened = opened.map_err(PersonError::at(file))?;
@@ -319,16 +319,16 @@ pub fn adopt_archive(
 /// Returns the settings of a new person.
 fn unused_here(settings: &CommonSettings, name: &PersonName) -> Result<CommonSettings, PersonError> {
     unused(settings, name).map_err(|error| match error {
-        PersonError::NameTaken(_) if is_leaving(&settings.of_person(name)) => {
-            PersonError::StillHere(name.clone())
+        PersonError::NameTaken(_) if is_archived(&settings.of_person(name)) => {
+            PersonError::MoveUnfinished(name.clone())
         }
         error => error,
     })
 }
 
 /// Reports whether another machine may adopt a person.
-fn is_leaving(person: &CommonSettings) -> bool {
-    matches!(current_move(&person.database), Ok(Some(found)) if found.is_leaving() && found.is_archived)
+fn is_archived(person: &CommonSettings) -> bool {
+    matches!(current_move(&person.database), Ok(Some(found)) if found.is_outgoing() && found.is_archived)
 }
 
 /// Unpacks the database of an archive.
@@ -354,7 +354,7 @@ fn unpack(
     if sha256 == manifest.database_sha256 { Ok(()) } else { Err(unfit(DIFFERENT_DATABASE.to_owned())) }
 }
 
-/// Refuses keys that somebody here has: a key belongs to one person.
+/// Fails when a person here has one of these keys: a key belongs to one person.
 fn ensure_unknown_keys(settings: &CommonSettings, keys: &[NamedKey]) -> Result<(), PersonError> {
     let people = list(settings).map_err(PersonError::at(settings.people_folder()))?;
     for person in std::iter::once(PersonName::owner()).chain(people) {

@@ -35,7 +35,7 @@ pub enum PersonError {
     Nameless,
     #[error("{path} cannot be adopted: {reason}")]
     Archive { path: PathBuf, reason: String },
-    #[error("{0} exists already and is not the archive of this move: an archive never overwrites")]
+    #[error("{0} exists already and is not the archive of this move: archives never replace a file")]
     ArchiveTaken(PathBuf),
     #[error("{file} lies in the data folder {folder}: name a file outside of it")]
     InDataFolder { file: PathBuf, folder: PathBuf },
@@ -44,7 +44,7 @@ pub enum PersonError {
     #[error("the key {key} of the archive belongs to {person} here: revoke it there or on the old machine")]
     KeyTaken { key: KeyName, person: PersonName },
     #[error(
-        "{0} is being moved to another machine, and nothing of theirs may change: see `coffee-tracker person list`"
+        "{0} is being moved to another machine, so changes are rejected: see `coffee-tracker person list`"
     )]
     Frozen(PersonName),
     #[error(
@@ -59,18 +59,18 @@ pub enum PersonError {
         "this is the archive of {0}, who is here: adopt it on another machine, or keep {0} here with `coffee-tracker person release {0} --undo`"
     )]
     OwnArchive(PersonName),
-    #[error("{0} has a task that waits or runs in the server: try again when it has finished")]
+    #[error("{0} has a job that is queued or running in the server: try again when it has finished")]
     JobActive(PersonName),
     #[error("{0} is being moved away from this machine: finish or undo that move first")]
-    StillHere(PersonName),
+    MoveUnfinished(PersonName),
     #[error(
         "this archive was adopted and released here before, and the person has left since (see {0}): archive them again where they are now"
     )]
-    LeftAgain(PathBuf),
+    ReleasedBefore(PathBuf),
     #[error(
         "{0} was not adopted here, or was released since: the move cannot be undone, move them back instead"
     )]
-    NotUnreleased(PersonName),
+    NotArriving(PersonName),
     #[error(
         "{path} is damaged: {reason}; if no other machine accepts changes of this person, end the freeze with `coffee-tracker person release NAME --undo`"
     )]

@@ -109,7 +109,7 @@ impl FrozenMove {
     }
 
     /// Reports whether this is the old machine.
-    pub fn is_leaving(&self) -> bool {
+    pub fn is_outgoing(&self) -> bool {
         self.direction == MoveDirection::Leaving
     }
 
@@ -160,7 +160,7 @@ pub fn ensure_not_frozen(person: &CommonSettings) -> Result<(), PersonError> {
     if is_frozen(&person.database) { Err(PersonError::Frozen(person.person.clone())) } else { Ok(()) }
 }
 
-/// Freezes a person who leaves this machine. One who is frozen already stays so.
+/// Freezes a person before a move to another machine. Does nothing if they are frozen for one already.
 pub fn freeze(
     settings: &CommonSettings,
     name: &PersonName,
@@ -180,7 +180,7 @@ pub fn freeze_with(
 ) -> Result<FrozenMove, PersonError> {
     let database = &person.database;
     match current_move(database)? {
-        Some(found) if found.is_leaving() => return Ok(found),
+        Some(found) if found.is_outgoing() => return Ok(found),
         Some(_) => return Err(PersonError::Unreleased(person.person.clone())),
         None => {}
     }
@@ -195,7 +195,7 @@ pub fn freeze_with(
     failpoint("person.unfrozen");
     let write = || while_unchanged(database, || begun.write(database));
     KeyFile::of(database).while_unchanged(write)??.map_err(PersonError::at(freeze_marker(database)))?;
-    // Looked for after the freeze, from which on no request starts another one. A file to import would be lost.
+    // Checked after the freeze, because no request starts a job from then on. The move would lose the file of an import.
     if has_active_job(person) {
         remove_marker(lock, person)?;
         return Err(PersonError::JobActive(person.person.clone()));
@@ -204,7 +204,7 @@ pub fn freeze_with(
     Ok(begun)
 }
 
-/// Reports whether a job of a person waits or runs in a server.
+/// Reports whether a job of a person is queued or running in a server.
 fn has_active_job(person: &CommonSettings) -> bool {
     let Some(job) = recorded_job(&person.database).filter(|job| job.state.is_active()) else { return false };
     let server = ServerLock::held_since(&person.owner_database);
@@ -220,7 +220,7 @@ pub fn remove_marker(_lock: &PeopleLock, person: &CommonSettings) -> Result<(), 
 /// Kind of a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Release {
-    /// The new machine has the person, or nobody moves: ends a move on the new machine, and a freeze without an archive.
+    /// Ends a move on the new machine, or a freeze without an archive.
     Finish,
     /// The old machine keeps the person. Also ends a freeze whose marker is damaged.
     Undo,
@@ -320,7 +320,7 @@ pub fn ensure_never_released(
             }
         };
         if is_same {
-            return Err(PersonError::LeftAgain(folder));
+            return Err(PersonError::ReleasedBefore(folder));
         }
     }
     Ok(())

@@ -112,7 +112,7 @@ pub fn remove(
 /// person.
 ///
 /// # Errors
-/// [`PersonError::NotUnreleased`] when the person is here in another state.
+/// [`PersonError::NotArriving`] when the person is here in another state.
 pub fn remove_unreleased(
     settings: &CommonSettings,
     name: &PersonName,
@@ -128,8 +128,8 @@ pub fn remove_unreleased(
         }
         person => person?,
     };
-    if current_move(&person.database)?.is_none_or(|found| found.is_leaving()) {
-        return Err(PersonError::NotUnreleased(name.clone()));
+    if current_move(&person.database)?.is_none_or(|found| found.is_outgoing()) {
+        return Err(PersonError::NotArriving(name.clone()));
     }
     let _closed = ClosedDatabase::acquire(&person)?;
     failpoint("person.closed");

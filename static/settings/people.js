@@ -28,8 +28,8 @@ function describe(person) {
   return `${newest}${plural(person.keys, "device key")} · ${backup}`;
 }
 
-/** Nothing of the person can be changed meanwhile. */
-const describeMove = ({ move, frozen_since: since }) => `${move.direction === "leaving" ? "Moving to another machine" : "Moved here, and not released yet"}: changes are rejected since ${formatDayTime(Date.parse(since))}`;
+/** Describes the move of a person, whose data cannot be changed meanwhile. */
+const describeMove = ({ move, frozen_since: since }) => `${move.direction === "leaving" ? "Moving to another machine" : "Moved here, and not released yet"}. Changes have been rejected since ${formatDayTime(Date.parse(since))}.`;
 
 function showList() {
   if (!view?.isConnected || !list) return;

@@ -1,4 +1,4 @@
-//! A person who is being moved to another machine: they are read, and nothing of theirs changes.
+//! A person who is being moved to another machine: their data can be read, and not changed.
 
 use coffee_tracker::auth::key::Scope;
 use coffee_tracker::domain::person::PersonName;

@@ -354,7 +354,7 @@ fn each_machine_refuses_the_step_of_the_other() {
     assert_fails_with(
         &taken,
         1,
-        "anna.zip exists already and is not the archive of this move: an archive never overwrites",
+        "anna.zip exists already and is not the archive of this move: archives never replace a file",
     );
     assert_eq!(listed(old, "anna")["move"], Value::Null);
 }
@@ -569,7 +569,7 @@ fn a_person_with_a_task_in_the_server_is_not_frozen() {
         fs::write(anna(folder, "coffee.db.job.json"), job.to_string()).unwrap();
     };
     record("2099-01-01T00:00:00Z");
-    let reason = "anna has a task that waits or runs in the server: try again when it has finished";
+    let reason = "anna has a job that is queued or running in the server: try again when it has finished";
     assert_fails_with(&run_in(folder, &["person", "freeze", "anna"]), 75, reason);
     assert_fails_with(&machines.run_archive(), 75, reason);
     assert!(!anna(folder, "coffee.db.frozen.json").exists() && !machines.archive().exists());

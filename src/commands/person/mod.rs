@@ -103,7 +103,7 @@ enum PersonCommand {
 
         /// Undo an adoption: remove a person who was not released here yet, without a backup or a prompt
         ///
-        /// Fails if the person is here in another state. Nobody of this name counts as removed.
+        /// Fails if the person is here in another state. Succeeds if there is no such person.
         #[arg(long)]
         unreleased: bool,
 

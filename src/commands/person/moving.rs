@@ -87,11 +87,14 @@ pub fn run_freeze(args: &FreezeArgs) -> Result<(), Failure> {
     require_database(&existing_or_owner(&settings, name)?.database)?;
     let frozen = freeze(&settings, name, now())?;
     let since = frozen.frozen_since;
-    print(&format!("{name} is frozen since {since}: changes are rejected until `{}`", end_of(&frozen, name)))
+    print(&format!(
+        "{name} is frozen since {since}: changes are rejected until `{}`",
+        release_command(&frozen, name)
+    ))
 }
 
 /// Returns the command that ends the freeze of a person who leaves this machine.
-fn end_of(frozen: &FrozenMove, name: &PersonName) -> String {
+fn release_command(frozen: &FrozenMove, name: &PersonName) -> String {
     let undo = if frozen.is_archived { " --undo" } else { "" };
     format!("coffee-tracker person release {name}{undo}")
 }
@@ -108,9 +111,12 @@ pub fn run_archive(args: &ArchiveArgs) -> Result<(), Failure> {
     bar.finish_and_clear();
     let contents = made.inspect_err(|_| {
         if let Ok(Some(found)) = current_move(&database)
-            && found.is_leaving()
+            && found.is_outgoing()
         {
-            eprintln!("{name} is frozen: repeat the command, or undo it with `{}`", end_of(&found, name));
+            eprintln!(
+                "{name} is frozen: repeat the command, or undo it with `{}`",
+                release_command(&found, name)
+            );
         }
     })?;
     print(&format!("archived {name} as {}: {}", file.display(), counted_entries(&contents)))?;
@@ -123,13 +129,13 @@ pub fn run_adopt(args: &AdoptArgs) -> Result<(), Failure> {
     let (settings, identity) = prepare(common)?;
     require_database(&settings.owner_database)?;
     if identity.as_caller(|| source.is_dir()).context("cannot act as the caller")? {
-        bring_back(&settings, source, name.as_ref())
+        adopt_removed(&settings, source, name.as_ref())
     } else {
         adopt(&settings, identity, source, name.as_ref())
     }
 }
 
-fn bring_back(settings: &CommonSettings, folder: &Path, name: Option<&PersonName>) -> Result<(), Failure> {
+fn adopt_removed(settings: &CommonSettings, folder: &Path, name: Option<&PersonName>) -> Result<(), Failure> {
     let name = adopt_folder(settings, folder, name)?;
     print(&format!("adopted {} as {name}, whose keys work again", folder.display()))?;
     match current_move(&settings.of_person(&name).database)? {
@@ -194,7 +200,7 @@ pub fn run_release(args: &ReleaseArgs) -> Result<(), Failure> {
     let person = existing_or_owner(&settings, name)?;
     let has_archive = match current_move(&person.database) {
         Err(PersonError::DamagedMove { .. }) if *undo => true,
-        current => current?.is_some_and(|current| current.is_leaving() && current.is_archived),
+        current => current?.is_some_and(|current| current.is_outgoing() && current.is_archived),
     };
     if *undo && !*yes && has_archive && !confirm_undo(name)? {
         return print("nothing was changed");

@@ -15,7 +15,8 @@ import threading
 import time
 
 SECTOR = 512
-# A card programs whole pages, the smallest of 4 KiB. ext4 relies on it: with half a commit block, its journal does not load.
+# A card writes whole pages of at least 4 KiB. With smaller ones, half of a commit block could be kept, and ext4 does not
+# mount a file system whose journal has one.
 PAGE_SECTORS = 8
 GREETING_FLAGS = 1 | 2  # fixed newstyle, no zeroes
 EXPORT_FLAGS = 1 | 4 | 8  # has flags, flush, FUA

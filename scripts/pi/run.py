@@ -159,7 +159,7 @@ def report(failure, pi, console):
     for line in failure.output.splitlines()[-40:]:
         print(f"    | {line}", file=sys.stderr)
     try:
-        journal = pi.run(f"journalctl {service.JOURNAL} -n 20 --no-pager", 60).output
+        journal = pi.run(f"journalctl {service.JOURNAL_UNITS} -n 20 --no-pager", 60).output
     except (OSError, TestFailure):
         journal = console.read_text(errors="replace") if console.exists() else ""
     for line in journal.splitlines()[-20:]:

@@ -65,14 +65,15 @@ def drop_in(pi, unit, text):
     pi.does(f"rm -rf {folder} && {create} && systemctl daemon-reload")
 
 
-# A pattern would need an intact journal, which a power cut can leave incomplete.
-JOURNAL = " ".join(f"-u coffee-tracker{suffix}" for suffix in ("", "-backup", "-verify", "-import@owner"))
+# Names instead of a pattern: journalctl resolves a pattern with every file of the journal, and fails if a power cut has
+# damaged one.
+JOURNAL_UNITS = " ".join(f"-u coffee-tracker{suffix}" for suffix in ("", "-backup", "-verify", "-import@owner"))
 
 
 def has_no_errors(pi, priority="err"):
     """The journal of this boot has no errors of the service and its helpers, and systemd has no failed unit."""
     pi.prints("systemctl --failed --no-legend --plain", "")
-    pi.prints(f"journalctl --sync; journalctl --quiet --no-pager --output=cat --boot {JOURNAL} -p {priority}", "")
+    pi.prints(f"journalctl --sync; journalctl --quiet --no-pager --output=cat --boot {JOURNAL_UNITS} -p {priority}", "")
 
 
 def read_key(pi):

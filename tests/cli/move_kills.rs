@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use crate::fixtures::{State, add_entries, command_in, make_database, names, run_in, run_ok, set_id, state};
 use crate::helpers::{Process, temporary_folder};
+use crate::person_kills::ADOPT_FAILPOINTS;
 
 /// Commands of a move, in their order. `Undo` takes the place of those after `Archive`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,20 +37,7 @@ impl Step {
                 "person.marked",
                 "person.published",
             ],
-            Self::Adopt => &[
-                "person.begun",
-                "person.unpacked",
-                "restore.begun",
-                "restore.saved",
-                "restore.prepared",
-                "restore.done",
-                "person.database",
-                "person.key",
-                "person.frozen",
-                "person.synced",
-                "person.unmoved",
-                "person.moved",
-            ],
+            Self::Adopt => ADOPT_FAILPOINTS,
             Self::Release | Self::Undo => &["person.unreleased", "person.released"],
             Self::Remove => &["person.closed", "backup.checked", "person.unmoved", "person.moved"],
         }

@@ -28,6 +28,22 @@ enum Killed {
 const COMMANDS: [Killed; 5] =
     [Killed::Add, Killed::Rename, Killed::Remove, Killed::AdoptArchive, Killed::AdoptFolder];
 
+/// Failpoints of `person adopt` with an archive, in their order; the last one follows the rename.
+pub const ADOPT_FAILPOINTS: &[&str] = &[
+    "person.begun",
+    "person.unpacked",
+    "restore.begun",
+    "restore.saved",
+    "restore.prepared",
+    "restore.done",
+    "person.database",
+    "person.key",
+    "person.frozen",
+    "person.synced",
+    "person.unmoved",
+    "person.moved",
+];
+
 /// Place of a person with all of their data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
@@ -59,22 +75,7 @@ impl Killed {
                 ],
                 &["person.moved"],
             ),
-            Self::AdoptArchive => (
-                &[
-                    "person.begun",
-                    "person.unpacked",
-                    "restore.begun",
-                    "restore.saved",
-                    "restore.prepared",
-                    "restore.done",
-                    "person.database",
-                    "person.key",
-                    "person.frozen",
-                    "person.synced",
-                    "person.unmoved",
-                ],
-                &["person.moved"],
-            ),
+            Self::AdoptArchive => ADOPT_FAILPOINTS.split_at(ADOPT_FAILPOINTS.len() - 1),
             Self::AdoptFolder => (&["person.begun", "person.unmoved"], &["person.moved"]),
         }
     }

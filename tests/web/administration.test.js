@@ -27,8 +27,9 @@ for (const screen of ["wide", "phone", "narrow"]) {
     browserTest(`backups, data, people and system are accessible and fit the window: ${screen}, ${colorScheme}`, { screen, colorScheme, sampleData: DEMO }, async ({ page, server }) => {
       await server.api("POST", "/backups", {});
       await server.api("POST", "/people", { name: "anna", display_name: "Anna" });
+      server.command("person", "freeze", "anna");
       await waitUntilEqual(async () => (await backups(server)).length, 1);
-      for (const [section, content] of [["backups", "#backup-list > li .row"], ["data", "form .danger"], ["people", "#people-list > li .row"], ["system", "#findings > li"]]) {
+      for (const [section, content] of [["backups", "#backup-list > li .row"], ["data", "form .danger"], ["people", "#people-list :text('Moving to another machine. Changes have been rejected since')"], ["system", "#findings > li"]]) {
         await openSection(page, server, section);
         await page.locator(content).first().waitFor();
         await screenshot(page, `settings/${screen}-${colorScheme}-${section}`);

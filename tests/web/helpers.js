@@ -87,16 +87,17 @@ function sampleDatabase(sampleData, settings) {
 export async function startServer({ sampleData = null, settings = {}, port = 0, folder = null } = {}) {
   folder ??= mkdtempSync(join(scratch, "server-"));
   if (sampleData) cpSync(sampleDatabase(sampleData, settings), join(folder, "coffee.db"));
+  const env = environment({
+    PORT: String(port),
+    DATABASE_URL: join(folder, "coffee.db"),
+    BACKUP_DIR: join(folder, "backups"),
+    API_KEY: KEY,
+    RATE_LIMIT_ENABLED: "false",
+    ...settings,
+  });
   const child = spawn(BINARY, ["serve"], {
     cwd: folder,
-    env: environment({
-      PORT: String(port),
-      DATABASE_URL: join(folder, "coffee.db"),
-      BACKUP_DIR: join(folder, "backups"),
-      API_KEY: KEY,
-      RATE_LIMIT_ENABLED: "false",
-      ...settings,
-    }),
+    env,
     stdio: ["ignore", "pipe", "pipe"],
   });
   const exited = new Promise((resolve) => child.once("exit", resolve));
@@ -125,6 +126,11 @@ export async function startServer({ sampleData = null, settings = {}, port = 0, 
       });
       const text = await response.text();
       return { status: response.status, body: text ? JSON.parse(text) : null };
+    },
+    /** Runs a command with the settings of the server. */
+    command(...args) {
+      const done = spawnSync(BINARY, args, { cwd: folder, env, encoding: "utf8" });
+      assert.equal(done.status, 0, `coffee-tracker ${args.join(" ")}: ${done.stderr || done.error}`);
     },
     /** Returns the metrics as text. */
     metrics: async () => (await fetch(`${url}/metrics`, { headers: { Authorization: `Bearer ${KEY}` } })).text(),

@@ -89,6 +89,9 @@ function requireOwner(owner) {
   if (owner === null || owner !== session.owner()) throw new ApiError("key-changed", "The API key was replaced");
 }
 
+/** Number of requests that were refused because of the key. */
+let refusals = 0;
+
 let beforeChange = null;
 /**
  * Calls `listener` before each request that changes something, with its method, path and body. It may return a promise;
@@ -112,6 +115,7 @@ export async function request(method, path, { body, file, headers, candidateKey,
   if (beforeChange && !isCandidate && method !== "GET") await beforeChange(method, path, body);
   if (!isCandidate) requireOwner(owner);
   const sentAt = Date.now();
+  const refusalsBefore = refusals;
   let response;
   try {
     response = await transport(path, {
@@ -130,7 +134,9 @@ export async function request(method, path, { body, file, headers, candidateKey,
   if (!isCandidate) requireOwner(owner);
   syncClock(response, sentAt);
   if (response.ok && !isSignInPage(response)) {
-    updateState(isCandidate ? { isUnreachable: false } : { isUnreachable: false, isUnauthorized: false, isFromProxy: false, rateLimitedUntil: 0 });
+    // What was sent before the key was refused does not show that it is valid now.
+    const isAccepted = !isCandidate && refusals === refusalsBefore;
+    updateState({ isUnreachable: false, ...(isAccepted && { isUnauthorized: false, isFromProxy: false, rateLimitedUntil: 0 }) });
     return response;
   }
   const error = await errorFrom(response);
@@ -139,6 +145,7 @@ export async function request(method, path, { body, file, headers, candidateKey,
   if (error.kind === "unauthorized" && !isCandidate) {
     // Whoever has a revoked key must not see the data on the next start.
     session.clearCachedResponses();
+    refusals += 1;
     updateState({ isUnauthorized: true, isFromProxy: error.isFromProxy });
   }
   if (error.kind === "rate-limited") updateState({ rateLimitedUntil: Date.now() + Math.max(error.retryAfter, 1) * 1000 });

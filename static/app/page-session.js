@@ -144,9 +144,11 @@ export function start(actions, isSignedIn) {
   });
   byId("sign-out").addEventListener("click", signOut);
   api.onStateChange(({ isUnauthorized }) => {
-    if (isUnauthorized && !isLocked) lock();
     if (!isUnauthorized && isLocked) unlock();
-    if (isUnauthorized) signInAgain();
+    // Once: the user may have dismissed the dialog since.
+    if (!isUnauthorized || isLocked) return;
+    lock();
+    signInAgain();
   });
   session.onChange(showSession);
   session.followOtherTabs({ onSignedOut: followSignOut, onKeyChanged: restart });

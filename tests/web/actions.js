@@ -41,6 +41,9 @@ export async function signIn(page, key = KEY, { remember = false } = {}) {
   await page.locator("#sign-in").getByRole("button", { name: "Sign in" }).click();
 }
 
+/** Lets the page do what it does when the user returns to its tab. */
+export const checkAgain = (page) => page.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
+
 /** Waits until `read` returns a value equal to `expected`. */
 export async function waitUntilEqual(read, expected, { timeout = 30_000, interval = 50 } = {}) {
   const deadline = Date.now() + timeout;

@@ -21,6 +21,26 @@ export async function loseResponses(page) {
   return () => (isBroken = false);
 }
 
+/** Returns a promise, and the function that fulfils it. */
+export function deferred() {
+  let resolve;
+  const promise = new Promise((fulfil) => (resolve = fulfil));
+  return { promise, resolve };
+}
+
+/** Holds the first list of jobs back until the returned function is called; it shows the jobs at that time. */
+export async function holdJobs(page) {
+  const released = deferred();
+  await page.route("**/jobs", async (route) => {
+    await released.promise;
+    const response = await route.fetch();
+    const { jobs } = await response.json();
+    // As if the newest job were not finished yet.
+    await route.fulfill({ response, json: { jobs: jobs.map((job) => ({ ...job, state: "running" })) } });
+  }, { times: 1 });
+  return released.resolve;
+}
+
 /** Blocks coffees that this page sends. */
 export const blockCoffeePosts = (page) => page.route("**/coffee/", (route) => (isPost(route) ? route.abort() : route.continue()));
 

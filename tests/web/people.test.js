@@ -3,9 +3,9 @@
 
 import assert from "node:assert/strict";
 
-import { UNREACHABLE, blockCoffeePosts, isPost, retry } from "./network.js";
+import { UNREACHABLE, blockCoffeePosts, deferred, isPost, retry } from "./network.js";
 import { KEY, accessibilityViolations, browserTest, horizontalOverflow, screenshot } from "./helpers.js";
-import { addKeys, banner, coffee, coffees, drinkButton, revokeKey, signIn, waitUntilEqual } from "./actions.js";
+import { addKeys, banner, checkAgain, coffee, coffees, drinkButton, revokeKey, signIn, waitUntilEqual } from "./actions.js";
 
 const ANNA = { name: "anna", display_name: "Anna" };
 const BEN = { name: "ben", display_name: "Ben" };
@@ -298,7 +298,7 @@ async function revokeShownKey(page, server, key) {
   await page.getByRole("button", { name: /^Edit mocha/ }).first().click();
   await sheet(page).getByLabel("Notes").fill("private");
   await revokeKey(server, "phone", key);
-  await page.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
+  await checkAgain(page);
   await signInDialog(page).waitFor();
 }
 
@@ -338,6 +338,36 @@ browserTest("after a key was revoked, nothing of its person is left when another
   assert.match(await person(page), /Ben$/);
   assert.doesNotMatch(await page.content(), /mocha|Anna|private/);
   assert.doesNotMatch(await page.evaluate(() => JSON.stringify([localStorage, sessionStorage])), /mocha|Anna|private/);
+});
+
+browserTest("once the sign-in was dismissed, late responses bring back neither it nor the data", REVOKED, async ({ page, server, context }) => {
+  const { phone } = await addPeople(server, context);
+  const [sent, mayArrive] = [deferred(), deferred()];
+  await page.route("**/coffee/?limit=2", async (route) => {
+    const response = await route.fetch();
+    sent.resolve();
+    await mayArrive.promise;
+    await route.fulfill({ response });
+  });
+  await page.route("**/coffee/?limit=3", (route) => route.fulfill({ status: 429, headers: { "Retry-After": "60" }, json: {} }));
+  const get = (path) => page.evaluate(async (requested) => {
+    const { get: load } = await import("/static/app/api.js");
+    return load(requested).then((list) => list.length, (error) => error.kind);
+  }, path);
+  await server.api("POST", "/coffee/", { caffeine_mg: 120, coffee_type: "mocha" });
+  await page.goto(server.url);
+  await signIn(page, phone);
+  await page.getByText("120 of 400 mg").waitFor();
+  const late = get("/coffee/?limit=2");
+  await sent.promise;
+  await revokeKey(server, "phone", phone);
+  await checkAgain(page);
+  await signInDialog(page).getByRole("button", { name: "Not now" }).click();
+  mayArrive.resolve();
+  assert.equal(await late, 1);
+  assert.equal(await get("/coffee/?limit=3"), "rate-limited");
+  assert.equal(await page.locator("dialog[open]").count(), 0);
+  assert.doesNotMatch(await page.evaluate(() => document.body.innerText), /mocha|Anna|120/);
 });
 
 browserTest("a response that arrives after the key was replaced is neither shown nor cached", {}, async ({ page, server, context }) => {

@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { createServer } from "node:http";
 
-import { banner, coffee, drinkButton, waitUntilEqual } from "./actions.js";
+import { banner, checkAgain, coffee, drinkButton, waitUntilEqual } from "./actions.js";
 import { BINARY, accessibilityViolations, browserTest, openWindow, screenshot } from "./helpers.js";
 import { UNREACHABLE, blockCoffeePosts, isPost } from "./network.js";
 import { BASIC, REFUSALS, SETTINGS, USERS, byCookie, skip, startNginx } from "./nginx.js";
@@ -70,7 +70,6 @@ async function storedCoffees(server, url, user) {
 }
 
 const person = (page) => page.locator("#person:visible").innerText();
-const checkAgain = (page) => page.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
 /** Records the requests that have a key. */
 const recordKeys = (context, keys) => context.on("request", (request) => request.headers().authorization?.startsWith("Bearer") && keys.push(request.url()));
 
@@ -272,6 +271,8 @@ proxyTest("somebody whom the server does not have needs a key", { rules: RULES.c
   await setSession(context, url, "anna");
   await page.reload();
   await page.locator("#person", { hasText: "Anna" }).waitFor();
+  // A request of the reload would be refused, too, and start the page again.
+  await page.waitForLoadState("networkidle");
   await setSession(context, url, "eve");
   await checkAgain(page);
   await page.getByLabel("API key").fill(keys.ben);

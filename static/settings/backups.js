@@ -191,11 +191,11 @@ function showUndo({ safety }) {
 /** Shows the job that runs, or offers to undo the last restore, after a reload. */
 async function resume() {
   await api.catchApiError(async () => {
-    const [job] = await jobs.list();
-    if (!job || !view.isConnected) return;
-    if (jobs.isActive(job)) await runJob((onProgress) => jobs.follow(job, onProgress), () => showToast("Done", { place: place() }));
+    const job = await jobs.ongoing();
+    if (!view.isConnected) return;
+    if (job) await runJob((onProgress) => jobs.follow(job, onProgress), () => showToast("Done", { place: place() }));
     const [last] = await jobs.list();
-    if (last.kind === "restore" && last.state === "succeeded") showUndo(last.result);
+    if (view.isConnected && last?.kind === "restore" && last.state === "succeeded") showUndo(last.result);
   }, sayError);
 }
 
@@ -216,6 +216,7 @@ export function show(container) {
       h("div", { class: "toasts", id: "backup-notes", role: "status" })),
     h("ul", { class: "rows", id: "backup-list", "aria-label": "Backups" }));
   container.append(view);
-  load().then(resume);
+  load();
+  resume();
   return { refresh: load, hasChanges: () => upload.isSending() && "The upload is cancelled.", close: upload.close };
 }

@@ -139,7 +139,7 @@ export function importCard() {
       setText(importButton, "Try again");
       return importButton.focus();
     };
-    const job = await api.catchApiError(() => api.requestJson("POST", `/imports/${id}`), onFailure);
+    const job = await api.catchApiError(() => jobs.start("POST", `/imports/${id}`), onFailure);
     if (job?.id) await finish(job, title, onFailure);
   }
 
@@ -166,8 +166,8 @@ export function importCard() {
   /** Goes on with a job that runs, after a reload. */
   async function resume() {
     await api.catchApiError(async () => {
-      const [job] = await jobs.list();
-      if (!element.isConnected || !job || !jobs.isActive(job) || !KINDS.includes(job.kind)) return;
+      const job = await jobs.ongoing();
+      if (!element.isConnected || !KINDS.includes(job?.kind)) return;
       if (job.kind === "import-preview") await preview(job, "");
       else await finish(job, "The file", (error) => fail(error.message));
     }, () => {});

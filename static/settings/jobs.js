@@ -25,7 +25,7 @@ const INTERRUPTED = {
   import: "The server stopped during the import. Choose the file again: what was stored already is skipped.",
 };
 
-export const isActive = ({ state }) => state === "queued" || state === "running";
+const isActive = ({ state }) => state === "queued" || state === "running";
 
 /** Describes a job that runs. */
 export function describe({ kind, state, stage, progress }) {
@@ -34,8 +34,27 @@ export function describe({ kind, state, stage, progress }) {
   return `${TITLES[kind]}…${STAGES[stage] ? ` ${STAGES[stage]}${percent}` : ""}`;
 }
 
+/** Number of requests of this page that start a job. */
+let startCount = 0;
+
+/** Sends a request that starts a job, and returns the job. */
+export function start(method, path, options) {
+  startCount += 1;
+  return api.requestJson(method, path, options);
+}
+
 /** Returns the last jobs of the person, newest first. */
 export const list = async () => (await api.get("/jobs")).jobs;
+
+/**
+ * Returns the newest job if it runs, to go on with it after a reload, or null. A job that this page starts meanwhile is
+ * followed already.
+ */
+export async function ongoing() {
+  const countBefore = startCount;
+  const [job] = await list();
+  return startCount === countBefore && job && isActive(job) ? job : null;
+}
 
 /**
  * Follows a job and returns its result. `onProgress` gets the job whenever it was loaded. A connection that is lost
@@ -57,7 +76,7 @@ export async function follow(job, onProgress) {
 }
 
 /** Starts a job by a request and follows it. */
-export const run = async (method, path, options, onProgress) => follow(await api.requestJson(method, path, options), onProgress);
+export const run = async (method, path, options, onProgress) => follow(await start(method, path, options), onProgress);
 
 /**
  * Creates a place that shows the progress of a job or a transfer: `element`, `show(job)`, `say(message, done)`, where

@@ -66,7 +66,7 @@ export function uploadView({ path, label, input: attributes }, onReceived) {
     const onProgress = (bytes) => signal.aborted || progress.say(`Uploading ${isolate(sent.name)}…`, { bytes: Math.min(bytes, sent.size), of: sent.size });
     show();
     let problem = "";
-    const job = await api.catchApiError(() => api.requestJson("POST", path, { file: sent, signal, transport: sendWithProgress(onProgress) }), (error) => {
+    const job = await api.catchApiError(() => jobs.start("POST", path, { file: sent, signal, transport: sendWithProgress(onProgress) }), (error) => {
       problem = describeFailure(error, `${isolate(sent.name)} is still selected.`);
       return null;
     }).catch((error) => {

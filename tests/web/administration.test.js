@@ -6,7 +6,7 @@ import { join } from "node:path";
 
 import { DEMO, KEY, accessibilityViolations, browserTest, horizontalOverflow, screenshot } from "./helpers.js";
 import { addKeys, revokeKey, signIn, storeKey, waitUntilEqual } from "./actions.js";
-import { UNREACHABLE, startUnreliableProxy } from "./network.js";
+import { UNREACHABLE, holdJobs, startUnreliableProxy } from "./network.js";
 
 /** Opens a section of the settings, signed in for this window. */
 async function openSection(page, server, section, key = KEY) {
@@ -120,6 +120,19 @@ browserTest("an upload is checked before it is listed, and refused with the reas
   await toast(page, "Uploaded").waitFor();
   await waitUntilEqual(() => rows(page, "backup-list").count(), 2);
   assert.deepEqual(readdirSync(join(server.folder, "backups")).filter((name) => name.endsWith(".tmp")), []);
+});
+
+browserTest("the job of a click is followed once, also when the list of jobs arrives late", {}, async ({ page, server }) => {
+  const releaseJobs = await holdJobs(page);
+  await openSection(page, server, "backups");
+  await button(page, "Back up now").click();
+  await toast(page, "Backed up").waitFor();
+  let lists = 0;
+  page.on("response", (response) => response.url().endsWith("/jobs") && (lists += 1));
+  releaseJobs();
+  // The second list is requested after the job of the first one, if any, has ended.
+  await waitUntilEqual(() => lists, 2);
+  assert.equal(await page.locator(".toast", { hasText: "Done" }).count(), 0);
 });
 
 const uploadProgress = (page) => page.locator(".upload .job");

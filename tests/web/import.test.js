@@ -7,7 +7,7 @@ import { join } from "node:path";
 
 import { KEY, accessibilityViolations, browserTest, horizontalOverflow, screenshot } from "./helpers.js";
 import { addKeys, storeKey, waitUntilEqual } from "./actions.js";
-import { UNREACHABLE, startUnreliableProxy } from "./network.js";
+import { UNREACHABLE, holdJobs, startUnreliableProxy } from "./network.js";
 
 /** Opens the data section of the settings, signed in for this window. */
 async function openData(page, server, key = KEY) {
@@ -61,7 +61,7 @@ function appleZip(server, heartRates) {
   return file;
 }
 
-browserTest("a CSV file is previewed and imported, and the history shows its drinks", { expected: [] }, async ({ page, server }) => {
+browserTest("a CSV file is previewed and imported, and the history shows its drinks", { timezone: "UTC" }, async ({ page, server }) => {
   await server.api("POST", "/coffee/", { timestamp: "2025-07-01T08:00:00Z", caffeine_mg: 50 });
   await openData(page, server);
   await page.getByText("Which files, and where to find them").click();
@@ -92,6 +92,18 @@ browserTest("a CSV file is previewed and imported, and the history shows its dri
   assert.equal(await counts(page).textContent(), "Nothing new to add · 3 are stored already · 2 rows can't be imported");
   await button(page, "Close").click();
   await waitUntilEqual(() => temporaryFiles(server), []);
+});
+
+browserTest("the preview of a chosen file stays when the list of jobs arrives late", {}, async ({ page, server }) => {
+  const releaseJobs = await holdJobs(page);
+  await openData(page, server);
+  await chooseFile(page, csvFile(server));
+  await heading(page, "Import log.csv?").waitFor();
+  const listed = page.waitForResponse("**/jobs");
+  releaseJobs();
+  await listed;
+  await button(page, "Import").click();
+  await heading(page, "log.csv was imported").waitFor();
 });
 
 for (const [screen, colorScheme] of [["wide", "light"], ["phone", "dark"], ["phone", "light"], ["narrow", "dark"]]) {

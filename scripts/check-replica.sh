@@ -152,8 +152,11 @@ waits_for 20 has_coffees ben machine2 1 || fail "ben has $(coffees ben machine2)
 post anna machine2 90
 is "$(tracker machine2 person list | grep -c 'Display name of')" 2 "number of people with their display names"
 is "$(cat "$work/machine2/people/anna/coffee.db.keys")" "$(cat "$work/lost/people/anna/coffee.db.keys")" "the keys"
-is "$(restored_people machine1 anna ben)" $'anna is here already\nben is here already\n2 people are on this machine' "output of a second run"
+is "$(restored_people machine1 anna ben)" $'anna is restored already\nben is restored already\nrestored: anna ben' "output of a second run"
 is "$(coffees anna machine2)" 22 "number of coffees after a second run"
+touch -d '25 hours ago' "$work/machine2/restore-people.d/ben.machine1.done"
+if restored_people machine1 anna ben >"$work/output" 2>&1; then fail "restore-people accepts an old copy"; fi
+grep -q '^ben has a copy on this machine' "$work/output" || fail "restore-people: $(cat "$work/output")"
 touch "$work/machine2/people/ben/coffee.db.frozen.json"
 if restored_people machine1 anna ben >"$work/output" 2>&1; then fail "restore-people accepts a person who was being moved"; fi
 grep -q '^ben was being moved' "$work/output" || fail "restore-people: $(cat "$work/output")"
@@ -161,7 +164,6 @@ rm "$work/machine2/people/ben/coffee.db.frozen.json"
 
 step "continue restore-people after it was killed before the restore"
 tracker machine2 person remove ben --yes >/dev/null 2>&1
-mkdir -m 700 "$work/machine2/restore-people.d"
 touch "$work/machine2/restore-people.d/ben"
 tracker machine2 person add ben >/dev/null 2>&1
 restored_people machine1 anna ben

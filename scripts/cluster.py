@@ -39,6 +39,7 @@ PAUSE_GOAL, PAUSE_LIMIT = 5, 30
 LAG = 6
 # A retry comes sooner than Retry-After suggests, to measure the pause.
 RETRY_SECONDS = 0.1
+CONFIG = "--config /etc/coffee-tracker/coffee-tracker.env"
 BINARIES = {"coffee-tracker": os.environ["COFFEE_TRACKER"], "litestream": os.environ["LITESTREAM"]}
 # Stands in for systemd, with the two commands that the scripts in deploy/ use.
 SYSTEMCTL = r"""#!/bin/bash
@@ -147,7 +148,7 @@ class Machine:
         text = (TOP / "deploy/replica.env").read_text().replace("https://s3.example.net", STORE)
         self.write("/etc/coffee-tracker/replica.env", text.replace("MACHINE=machine1", f"MACHINE={self.name}"))
         self.inside(f"cp {TOP}/deploy/litestream-s3.yml /etc/litestream.yml")
-        self.inside("coffee-tracker serve --config /etc/coffee-tracker/coffee-tracker.env >/run/out 2>/var/log/server.log & disown")
+        self.inside(f"coffee-tracker serve {CONFIG} >/run/out 2>/var/log/server.log & disown")
         wait_for(30, f"server on {self.name}", lambda: "Listening" in self.inside("cat /run/out; true"))
         key = (WORK / "ssh.pub").read_text()
         self.write("/root/.ssh/authorized_keys", key)
@@ -291,7 +292,7 @@ class Cluster:
     def add_people(self):
         def add(machine):
             for name in [name for name, at in self.names.items() if at == machine]:
-                command = f"coffee-tracker person add {name} --config /etc/coffee-tracker/coffee-tracker.env 2>/dev/null"
+                command = f"coffee-tracker person add {name} {CONFIG} 2>/dev/null"
                 self.people.append(Person(name, machine, self.machines[machine].inside(command).strip()))
 
         threads = [threading.Thread(target=add, args=(machine,)) for machine in MACHINES]
@@ -358,9 +359,21 @@ class Cluster:
         with open(f"/run/lock/move-person-{name}", "w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             for options in ([], ["--undo"]):
-                result = subprocess.run(["move-person", *options, name, "machine1", "machine3"], capture_output=True, text=True, env=self.environment())
-                if result.returncode == 0 or "is running" not in result.stderr:
-                    fail(f"two moves at once: {result.stdout}{result.stderr}")
+                self.expect_refusal("is running", *options, name, "machine1", "machine3")
+
+    def expect_refusal(self, reason, *arguments):
+        """Runs move-person, which must fail with this reason."""
+        result = subprocess.run(["move-person", *arguments], capture_output=True, text=True, env=self.environment())
+        if result.returncode == 0 or reason not in result.stderr:
+            fail(f"move-person {' '.join(arguments)}: expected {reason!r}, got {result.stdout}{result.stderr}")
+
+    def refuse_old_copy(self):
+        step("refuse to move somebody of whom the new machine has an old copy")
+        machine = self.machines["machine2"]
+        machine.inside(f"coffee-tracker person add anna {CONFIG}")
+        self.expect_refusal("not part of a move", "anna", "machine1", "machine2")
+        self.expect_refusal("no move to undo", "--undo", "anna", "machine1", "machine2")
+        machine.inside(f"coffee-tracker person remove anna --yes {CONFIG}")
 
     def interrupt_move(self, name):
         """Moves somebody from machine1 to machine2 with a proxy whose route cannot be changed."""
@@ -379,9 +392,7 @@ class Cluster:
         anna = self.people[0]
         self.start_second_move("anna")
         self.interrupt_move("anna")
-        other = subprocess.run(["move-person", "anna", "machine1", "machine3"], capture_output=True, text=True, env=self.environment())
-        if other.returncode == 0 or "finish or undo" not in other.stderr:
-            fail(f"a move was continued to another machine: {other.stdout}{other.stderr}")
+        self.expect_refusal("finish or undo", "anna", "machine1", "machine3")
         self.document(commands("move-person --undo"))
         now = time.time()
         wait_for(30, "writes of anna after undoing the move", lambda: max(anna.acknowledged.values()) > now)
@@ -391,11 +402,8 @@ class Cluster:
         person = next(person for person in self.people[1:] if person.machine == "machine1")
         self.interrupt_move(person.name_)
         # As if the connection had been lost after `release`: undoing would lose what is written from then on.
-        self.machines["machine2"].inside(f"coffee-tracker person release {person.name_} --config /etc/coffee-tracker/coffee-tracker.env")
-        undo = ["move-person", "--undo", person.name_, "machine1", "machine2"]
-        result = subprocess.run(undo, capture_output=True, text=True, env=self.environment())
-        if result.returncode == 0 or "accepts changes" not in result.stderr:
-            fail(f"a move was undone after `release`: {result.stdout}{result.stderr}")
+        self.machines["machine2"].inside(f"coffee-tracker person release {person.name_} {CONFIG}")
+        self.expect_refusal("accepts changes", "--undo", person.name_, "machine1", "machine2")
         self.move(person, "there")
 
     def expect_no_failures(self, since, people, who):
@@ -505,6 +513,7 @@ def main():
         cluster.begin_writes()
         if MOVED:
             cluster.move_all()
+            cluster.refuse_old_copy()
             cluster.undo_move()
             cluster.continue_move()
         cluster.kill_machine()

@@ -50,7 +50,7 @@ sbom() {
 for arch in $archs; do target_of "$arch"; done
 [ -z "$(git status --porcelain 2>/dev/null)" ] || say "note: the release will contain changes that are not committed"
 cargo_tool cargo-cyclonedx "$CARGO_CYCLONEDX"
-# Manual pages need no optimized build.
+# If this folder exists, scripts/manual.sh uses a debug build, which is faster.
 mkdir -p dist/apt "${MANUAL_TARGET:-target}/debug/deps"
 find dist -maxdepth 1 -type f -delete
 printf 'version %s, commit %s, SOURCE_DATE_EPOCH=%s\n' "$(version)" "$(git rev-parse HEAD 2>/dev/null || echo unknown)" \

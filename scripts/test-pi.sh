@@ -2,7 +2,7 @@
 # Tests the package on an emulated Raspberry Pi: a Debian 12 for arm64 with its own kernel and systemd under QEMU, with
 # 512 MB of memory and a disk as slow as an SD card that loses what was not flushed.
 #
-#   scripts/test-pi.sh      build the program and the package for arm64, then test them (as root; about 20 minutes)
+#   scripts/test-pi.sh      build the program and the package for arm64, then test them (as root; about 25 minutes)
 #
 # PACKAGE=FILE: test this package and build none. PI_SECONDS (1500) limits the tests; see scripts/pi/run.py for
 # CUTS and TEST_SEED. The machine is built once in target/pi (scripts/pi/image.sh, 300 MB). Missing tools are installed

@@ -45,7 +45,7 @@ class Plan:
         print(f"pi: [{time.monotonic() - self.start:4.0f} s] {text}", flush=True)
 
     def has_time(self, seconds, name):
-        """Whether a step fits that takes about this time on an idle machine."""
+        """Reports whether a step that takes about this time on an idle machine still fits."""
         if time.monotonic() - self.start + seconds * self.slowness <= self.seconds:
             return True
         self.skipped += 1

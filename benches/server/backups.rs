@@ -38,13 +38,13 @@ pub fn backups(setup: &Setup, report: &mut Report) -> Result<()> {
         failures: Measure::BackupFailures,
         tail: Measure::BackupTail,
         longest: Measure::BackupLongest,
-        rounds: setup.length.pick(5, 20, 50),
+        rounds: setup.length.pick(5, 10, 50),
     };
     let large = BackupMeasures {
         failures: Measure::LargeBackupFailures,
         tail: Measure::LargeBackupTail,
         longest: Measure::LargeBackupLongest,
-        rounds: setup.length.pick(0, 5, 10),
+        rounds: setup.length.pick(0, 3, 10),
     };
     eprintln!("  backups of a file with 36,500 coffees");
     back_up(setup, report, &setup.copy_of_coffees("backups.db")?, small)?;
@@ -104,7 +104,7 @@ fn back_up(setup: &Setup, report: &mut Report, database: &Path, measures: Backup
 
 /// Measures restores that alternate between two backups, under eight writers and eight readers.
 pub fn restores(setup: &Setup, report: &mut Report) -> Result<()> {
-    let rounds = setup.length.pick(4, 10, 20);
+    let rounds = setup.length.pick(4, 6, 20);
     eprintln!("  restores of a year of readings");
     let database = setup.make_demo("restores.db", YEAR)?;
     let backups = [make_backup(setup, &database)?, make_backup(setup, &setup.copy_of_coffees("other.db")?)?];

@@ -104,7 +104,7 @@ fn back_up(setup: &Setup, report: &mut Report, database: &Path, measures: Backup
 
 /// Measures restores that alternate between two backups, under eight writers and eight readers.
 pub fn restores(setup: &Setup, report: &mut Report) -> Result<()> {
-    let rounds = setup.length.pick(4, 6, 20);
+    let rounds = setup.length.pick(4, 4, 20);
     eprintln!("  restores of a year of readings");
     let database = setup.make_demo("restores.db", YEAR)?;
     let backups = [make_backup(setup, &database)?, make_backup(setup, &setup.copy_of_coffees("other.db")?)?];

@@ -152,7 +152,7 @@ waits_for 20 has_coffees ben machine2 1 || fail "ben has $(coffees ben machine2)
 post anna machine2 90
 is "$(tracker machine2 person list | grep -c 'Display name of')" 2 "number of people with their display names"
 is "$(cat "$work/machine2/people/anna/coffee.db.keys")" "$(cat "$work/lost/people/anna/coffee.db.keys")" "the keys"
-is "$(restored_people machine1 anna ben)" $'anna is restored already\nben is restored already\nrestored: anna ben' "output of a second run"
+is "$(restored_people machine1 anna ben)" $'anna was restored already\nben was restored already\nrestored: anna ben' "output of a second run"
 is "$(coffees anna machine2)" 22 "number of coffees after a second run"
 touch -d '25 hours ago' "$work/machine2/restore-people.d/ben.machine1.done"
 if restored_people machine1 anna ben >"$work/output" 2>&1; then fail "restore-people accepts an old copy"; fi

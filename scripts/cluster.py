@@ -368,7 +368,7 @@ class Cluster:
             fail(f"move-person {' '.join(arguments)}: expected {reason!r}, got {result.stdout}{result.stderr}")
 
     def refuse_old_copy(self):
-        step("refuse to move somebody of whom the new machine has an old copy")
+        step("refuse to move a person of whom the new machine has an old copy")
         machine = self.machines["machine2"]
         machine.inside(f"coffee-tracker person add anna {CONFIG}")
         self.expect_refusal("not part of a move", "anna", "machine1", "machine2")

@@ -328,7 +328,7 @@ fn unused_here(settings: &CommonSettings, name: &PersonName) -> Result<CommonSet
 
 /// Reports whether another machine may adopt a person.
 fn is_archived(person: &CommonSettings) -> bool {
-    matches!(current_move(&person.database), Ok(Some(found)) if found.is_outgoing() && found.is_archived)
+    matches!(current_move(&person.database), Ok(Some(found)) if found.is_leaving() && found.is_archived)
 }
 
 /// Unpacks the database of an archive.

@@ -109,7 +109,7 @@ impl FrozenMove {
     }
 
     /// Reports whether this is the old machine.
-    pub fn is_outgoing(&self) -> bool {
+    pub fn is_leaving(&self) -> bool {
         self.direction == MoveDirection::Leaving
     }
 
@@ -180,7 +180,7 @@ pub fn freeze_with(
 ) -> Result<FrozenMove, PersonError> {
     let database = &person.database;
     match current_move(database)? {
-        Some(found) if found.is_outgoing() => return Ok(found),
+        Some(found) if found.is_leaving() => return Ok(found),
         Some(_) => return Err(PersonError::Unreleased(person.person.clone())),
         None => {}
     }

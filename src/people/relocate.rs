@@ -128,7 +128,7 @@ pub fn remove_unreleased(
         }
         person => person?,
     };
-    if current_move(&person.database)?.is_none_or(|found| found.is_outgoing()) {
+    if current_move(&person.database)?.is_none_or(|found| found.is_leaving()) {
         return Err(PersonError::NotArriving(name.clone()));
     }
     let _closed = ClosedDatabase::acquire(&person)?;

@@ -134,7 +134,7 @@ export async function request(method, path, { body, file, headers, candidateKey,
   if (!isCandidate) requireOwner(owner);
   syncClock(response, sentAt);
   if (response.ok && !isSignInPage(response)) {
-    // What was sent before the key was refused does not show that it is valid now.
+    // A request that was sent before the key was refused does not show that the key is valid now.
     const isAccepted = !isCandidate && refusals === refusalsBefore;
     updateState({ isUnreachable: false, ...(isAccepted && { isUnauthorized: false, isFromProxy: false, rateLimitedUntil: 0 }) });
     return response;

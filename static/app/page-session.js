@@ -145,7 +145,7 @@ export function start(actions, isSignedIn) {
   byId("sign-out").addEventListener("click", signOut);
   api.onStateChange(({ isUnauthorized }) => {
     if (!isUnauthorized && isLocked) unlock();
-    // Once: the user may have dismissed the dialog since.
+    // Only once, because the user may have dismissed the dialog.
     if (!isUnauthorized || isLocked) return;
     lock();
     signInAgain();

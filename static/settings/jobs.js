@@ -34,7 +34,7 @@ export function describe({ kind, state, stage, progress }) {
   return `${TITLES[kind]}…${STAGES[stage] ? ` ${STAGES[stage]}${percent}` : ""}`;
 }
 
-/** Number of requests of this page that start a job. */
+/** Number of requests that this page has sent to start a job. */
 let startCount = 0;
 
 /** Sends a request that starts a job, and returns the job. */
@@ -47,8 +47,8 @@ export function start(method, path, options) {
 export const list = async () => (await api.get("/jobs")).jobs;
 
 /**
- * Returns the newest job if it runs, to go on with it after a reload, or null. A job that this page starts meanwhile is
- * followed already.
+ * Returns the newest job if it is queued or running, so that the page can follow it after a reload, or null. A job that
+ * the page starts during this request is followed already.
  */
 export async function ongoing() {
   const countBefore = startCount;

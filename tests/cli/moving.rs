@@ -559,7 +559,7 @@ fn an_archive_does_not_replace_a_person_in_any_state() {
 }
 
 #[test]
-fn a_person_with_a_task_in_the_server_is_not_frozen() {
+fn a_person_with_a_job_in_the_server_is_not_frozen() {
     let machines = Machines::create();
     let folder = machines.old.path();
     let server = Server::start(folder);

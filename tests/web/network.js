@@ -28,14 +28,13 @@ export function deferred() {
   return { promise, resolve };
 }
 
-/** Holds the first list of jobs back until the returned function is called; it shows the jobs at that time. */
+/** Holds the first list of jobs back until the returned function is called; it then shows all jobs as running. */
 export async function holdJobs(page) {
   const released = deferred();
   await page.route("**/jobs", async (route) => {
     await released.promise;
     const response = await route.fetch();
     const { jobs } = await response.json();
-    // As if the newest job were not finished yet.
     await route.fulfill({ response, json: { jobs: jobs.map((job) => ({ ...job, state: "running" })) } });
   }, { times: 1 });
   return released.resolve;

@@ -340,7 +340,7 @@ browserTest("after a key was revoked, nothing of its person is left when another
   assert.doesNotMatch(await page.evaluate(() => JSON.stringify([localStorage, sessionStorage])), /mocha|Anna|private/);
 });
 
-browserTest("once the sign-in was dismissed, late responses bring back neither it nor the data", REVOKED, async ({ page, server, context }) => {
+browserTest("late responses bring back neither the dismissed sign-in nor the data of a revoked key", REVOKED, async ({ page, server, context }) => {
   const { phone } = await addPeople(server, context);
   const [sent, mayArrive] = [deferred(), deferred()];
   await page.route("**/coffee/?limit=2", async (route) => {

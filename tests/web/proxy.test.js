@@ -271,7 +271,7 @@ proxyTest("somebody whom the server does not have needs a key", { rules: RULES.c
   await setSession(context, url, "anna");
   await page.reload();
   await page.locator("#person", { hasText: "Anna" }).waitFor();
-  // A request of the reload would be refused, too, and start the page again.
+  // Requests that the reload still sends would be refused, too, and reload the page again.
   await page.waitForLoadState("networkidle");
   await setSession(context, url, "eve");
   await checkAgain(page);

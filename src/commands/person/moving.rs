@@ -111,7 +111,7 @@ pub fn run_archive(args: &ArchiveArgs) -> Result<(), Failure> {
     bar.finish_and_clear();
     let contents = made.inspect_err(|_| {
         if let Ok(Some(found)) = current_move(&database)
-            && found.is_outgoing()
+            && found.is_leaving()
         {
             eprintln!(
                 "{name} is frozen: repeat the command, or undo it with `{}`",
@@ -200,7 +200,7 @@ pub fn run_release(args: &ReleaseArgs) -> Result<(), Failure> {
     let person = existing_or_owner(&settings, name)?;
     let has_archive = match current_move(&person.database) {
         Err(PersonError::DamagedMove { .. }) if *undo => true,
-        current => current?.is_some_and(|current| current.is_outgoing() && current.is_archived),
+        current => current?.is_some_and(|current| current.is_leaving() && current.is_archived),
     };
     if *undo && !*yes && has_archive && !confirm_undo(name)? {
         return print("nothing was changed");
